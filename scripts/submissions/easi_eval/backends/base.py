@@ -1,0 +1,100 @@
+"""What a backend must be able to do. One file per backend implements it; nothing else knows which one runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from ..benchmarks import Benchmark
+    from ..config import RunConfig
+    from ..datasets import Need
+    from ..execution.jobs import Job
+    from ..results.scores import Reading
+    from ..state import RunPaths
+
+
+@dataclass(frozen=True)
+class ModelChoice:
+    """Which model class runs which weights, and why. Part of the plan, the manifest and the identity.
+
+    ``name`` names the checkpoint for people and in ``modelName`` (``org/model`` or a folder's name);
+    ``path`` is what is loaded (hub id or local folder); ``cls`` the backend's own class or entry;
+    ``arguments`` are the keyword arguments that change answers, as plain JSON values;
+    ``needs_gpu`` is False for API models and ``--device cpu``.
+    """
+
+    name: str
+    path: str
+    cls: str
+    why: str
+    revision: str = ""
+    arguments: dict[str, object] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    needs_gpu: bool = True
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Every file the scores of one benchmark come from, found once and used by scoring, resume and archive."""
+
+    benchmark: str
+    folder: Path
+    scores: tuple[Path, ...]
+    rows: tuple[Path, ...]
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        return (*self.scores, *self.rows)
+
+
+class Backend(Protocol):
+    """One evaluation backend. No method imports the backend itself: all of them answer within a second."""
+
+    name: str                    # as given to ``--backend``
+    payload_name: str            # as written into the payload
+    package: str                 # import name of the real package
+
+    def version(self, cfg: RunConfig) -> str: ...
+
+    def check(self, cfg: RunConfig) -> None:
+        """Refuse (EasiError) what can be known to fail before any work starts."""
+        ...
+
+    def resolve(self, cfg: RunConfig) -> ModelChoice: ...
+
+    def settings(self, cfg: RunConfig, bench: Benchmark) -> dict[str, object]:
+        """What, beside the model, changes this benchmark's answers or scores (task, judge, corrections)."""
+        ...
+
+    def needs(self, cfg: RunConfig, bench: Benchmark) -> list[Need]:
+        """The data this benchmark reads, to be fetched before anything is launched."""
+        ...
+
+    def answer_job(self, cfg: RunConfig, model: ModelChoice, todo: Sequence[Benchmark], paths: RunPaths) -> Job:
+        """The one launch whose workers answer all items of ``todo`` into the journal."""
+        ...
+
+    def score_job(self, cfg: RunConfig, model: ModelChoice, todo: Sequence[Benchmark], paths: RunPaths) -> Job:
+        """The one process that scores each benchmark of ``todo`` from the journal as soon as it is answered."""
+        ...
+
+    def plain_job(self, cfg: RunConfig, model: ModelChoice, bench: Benchmark, paths: RunPaths) -> Job:
+        """The backend's own launch of one benchmark, untouched (``--plain``)."""
+        ...
+
+    def outputs(self, bench: Benchmark, folder: Path) -> Outputs:
+        """Find the files of one benchmark in ``folder``; EasiError naming what is not there."""
+        ...
+
+    def rows(self, bench: Benchmark, out: Outputs) -> pd.DataFrame:
+        """Per question: see ``results.readers.ROW_COLUMNS``."""
+        ...
+
+    def read(self, bench: Benchmark, out: Outputs) -> Reading:
+        """Headline and sub-scores, 0-100, from the aggregate files."""
+        ...

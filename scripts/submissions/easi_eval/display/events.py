@@ -1,0 +1,79 @@
+"""What happened in a run, as data. The run emits these to one callable; a display decides how they look."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class RunStarted:
+    """The plan stands and work begins. ``benchmarks`` are (key, title) in table order; ``skipped`` keys with reasons."""
+
+    model: str
+    backend: str
+    model_class: str
+    benchmarks: tuple[tuple[str, str], ...]
+    skipped: tuple[tuple[str, str], ...]
+    folder: Path
+    log: Path
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class PhaseStarted:
+    """``phase`` is one of prepare, start, answer, score, collect, submit; ``detail`` is for people."""
+
+    phase: str
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class DataProgress:
+    """Bytes of one piece of benchmark data. ``total`` None: not known. Sent again with done == total at its end."""
+
+    what: str
+    done: int
+    total: int | None
+
+
+@dataclass(frozen=True)
+class WorkerPhase:
+    """What one worker is doing before and between answers ("importing", "loading the model", "answering", "gone")."""
+
+    worker: str
+    phase: str
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Exact counts from the journal. ``seconds`` of answering so far in this run, ``answered_now`` in this run."""
+
+    benchmark: str
+    done: int
+    total: int
+    failed: int
+    answered_now: int
+
+
+@dataclass(frozen=True)
+class BenchmarkScored:
+    """One benchmark reached the table. ``score`` 0-100 or None with a ``reason``."""
+
+    benchmark: str
+    score: float | None
+    state: str
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Notice:
+    """One line the user should see once; ``level`` is "info" or "warning"."""
+
+    text: str
+    level: str = "info"
+
+
+Event = RunStarted | PhaseStarted | DataProgress | WorkerPhase | Progress | BenchmarkScored | Notice
+Emit = Callable[[Event], None]

@@ -1,0 +1,28 @@
+"""The only exception shown to people, and the exit codes of the program."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """What the program's exit status says; the README documents the same five."""
+
+    COMPLETE = 0        # every requested benchmark is complete, or ``--limit`` was done as asked
+    INCOMPLETE = 1      # at least one requested benchmark is not
+    REFUSED = 2         # nothing was started
+    NOT_SENT = 3        # complete, but the submission did not go through
+    INTERRUPTED = 130   # Ctrl-C or SIGTERM
+
+
+class EasiError(Exception):
+    """Something the user can act on: one line that says what is wrong and one that says what to do.
+
+    Anything else that escapes is a bug in this program.
+    """
+
+    def __init__(self, message: str, hint: str = "", code: ExitCode = ExitCode.REFUSED) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.code = code
