@@ -1,0 +1,221 @@
+"""The command line: options to RunConfig, errors to two lines and an exit code. Its imports stay small, so --help is instant."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import signal
+import sys
+import traceback
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+from . import __version__
+from .backends.kinds import KINDS
+from .config import RunConfig, SubmissionConfig
+from .errors import EasiError, ExitCode
+from .nearest import nearest
+
+REPOSITORY = Path(__file__).resolve().parents[3]
+
+EXIT_CODES = """exit codes:
+  0    complete (or --limit done as asked)
+  1    some benchmark is incomplete
+  2    refused; nothing was started
+  3    complete, but not sent
+  130  interrupted
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse whose errors are ours: one line what, one line what to do."""
+
+    def error(self, message: str) -> NoReturn:
+        raise EasiError(message.removeprefix("argument "), hint="--help lists the options")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Every option. Defaults live in RunConfig: what was not given is absent from the result."""
+    parser = _Parser(
+        prog="run_easi_eval.py", usage="%(prog)s --model MODEL [options] [-- BACKEND ARGUMENTS]",
+        description="Evaluate a vision-language model on the EASI spatial-intelligence benchmarks, and submit the result.",
+        epilog=EXIT_CODES, formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False, argument_default=argparse.SUPPRESS)
+    what = parser.add_argument_group("what to evaluate")
+    what.add_argument("--model", help="vlmevalkit: Hugging Face model id, folder or registry name; lmms-eval: model type (qwen3_vl)")
+    what.add_argument("--backend", help="vlmevalkit (default) or lmms-eval")
+    what.add_argument("--model-args", metavar="K=V,K=V", help="model arguments (required for lmms-eval: pretrained=org/model,...)")
+    what.add_argument("--benchmarks", metavar="KEYS", help="comma-separated (default: all EASI-8); sitebench or site means both SITE halves")
+    what.add_argument("--include-extra", action="store_true", help="also the 4 optional benchmarks")
+    what.add_argument("--judge", help="judge model (vlmevalkit only; exact_matching needs no API)")
+    what.add_argument("--limit", type=int, metavar="N", help="only the first N questions of each benchmark: partial, never submitted")
+    what.add_argument("--smoke", action="store_true", help="offline rehearsal on tiny data, with a tiny model unless --model is given")
+
+    how = parser.add_argument_group("how to run it")
+    how.add_argument("--nproc", type=int, metavar="N", help="processes that share the questions, one per GPU (default: 1)")
+    how.add_argument("--device", help="cuda, cpu or mps (default: cuda; the CPU must be asked for)")
+    how.add_argument("--rerun", action="store_true", help="evaluate again, whatever is already complete")
+    how.add_argument("--no-accelerate", action="store_true", help="lmms-eval: plain Python, one process (useful after out-of-memory)")
+    how.add_argument("--plain", action="store_true", help="the backend's own launch, benchmark by benchmark: same numbers, no work sharing")
+    how.add_argument("--trust-remote-code", action="store_true", help="let the checkpoint's own code run")
+    how.add_argument("--backend-path", metavar="DIR", help="a checkout or fork of the backend, instead of the installed package")
+
+    where = parser.add_argument_group("where things go")
+    where.add_argument("--output-dir", metavar="DIR", help="default: ./eval_results")
+    where.add_argument("--dataset-dir", metavar="DIR", help="vlmevalkit only; default: ./datasets")
+
+    send = parser.add_argument_group("submission")
+    send.add_argument("--submit", action="store_true", help="send the results to the leaderboard (HF_TOKEN in the environment or .env)")
+    send.add_argument("--submission-configs", metavar="JSON", help="modelName, modelType, precision, revision, weightType, baseModel, remarks")
+
+    say = parser.add_argument_group("what is said")
+    say.add_argument("--dry-run", action="store_true", help="print the plan and its commands; start nothing")
+    say.add_argument("--list", action="store_true", help="the benchmarks and their names in both backends")
+    say.add_argument("--version", action="store_true", help="versions of this program and of the backends")
+    say.add_argument("--verbose", action="store_true", help="the backend's verbose output in the log, tracebacks on the screen")
+    say.add_argument("--no-rich", action="store_true", help="plain lines instead of the live view (CI, pipes)")
+    return parser
+
+
+def parse(argv: Sequence[str]) -> RunConfig:
+    """Arguments (without the program's name) to a config. Raises EasiError for everything that argv alone can show."""
+    return _config(_read(argv))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the program and return its exit code; nothing but --help leaves it through SystemExit."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    verbose = "--verbose" in argv
+    try:
+        with sigterm_as_interrupt():
+            return int(_main(argv))
+    except EasiError as error:
+        return _report(error, verbose)
+    except KeyboardInterrupt:
+        print("interrupted: the same command goes on where this one stopped", file=sys.stderr)
+        return ExitCode.INTERRUPTED
+    except Exception as error:
+        bug = EasiError(f"{type(error).__name__}: {error} (a bug in this program)", code=ExitCode.INCOMPLETE,
+                        hint="the same command with --verbose shows where; please report it")
+        bug.__cause__ = error
+        return _report(bug, verbose)
+
+
+def _main(argv: list[str]) -> int:
+    options = _read(argv)
+    if options.pop("version", False):
+        return _print_version()
+    if options.pop("list", False):
+        return _print_benchmarks()
+    cfg = _config(options)
+
+    from . import checks
+
+    checks.check_dependencies(REPOSITORY)
+    load_env_files((Path.cwd(), REPOSITORY))
+    checks.check_setup(cfg)
+
+    from .pipeline import run
+
+    return run(cfg)
+
+
+def _read(argv: Sequence[str]) -> dict[str, object]:
+    """The options given, by RunConfig's names where those exist."""
+    argv = list(argv)
+    cut = argv.index("--") if "--" in argv else len(argv)
+    parser = build_parser()
+    known, unknown = parser.parse_known_args(argv[:cut])
+    if unknown:
+        raise _unknown(unknown[0], parser)
+    return {**vars(known), "backend_args": tuple(argv[cut + 1:])}
+
+
+def _config(options: dict[str, object]) -> RunConfig:
+    given = {name: value for name, value in options.items() if name not in ("list", "version")}
+    for name in ("output_dir", "dataset_dir", "backend_path"):
+        if name in given:
+            if not given[name].strip():
+                raise EasiError(f"--{name.replace('_', '-')} is empty", hint="name a folder")
+            given[name] = Path(given[name]).expanduser()     # the shell leaves the ~ of --output-dir=~/x alone
+    if "submission_configs" in given:
+        given["submission"] = SubmissionConfig.from_json(given.pop("submission_configs"))
+    if "benchmarks" in given:
+        from .benchmarks import parse_keys
+
+        given["benchmarks"] = parse_keys(given["benchmarks"], given.pop("include_extra", False))
+    return RunConfig(**given)
+
+
+def _unknown(word: str, parser: argparse.ArgumentParser) -> EasiError:
+    if not word.startswith("-"):
+        return EasiError(f"unexpected argument {word!r}",
+                         hint="values with spaces need quotes; arguments for the backend go after a bare --")
+    name = word.partition("=")[0]
+    options = [option.lstrip("-") for action in parser._actions for option in action.option_strings]
+    found = nearest(name.lstrip("-"), options, n=1)
+    return EasiError(f"unknown option {name}", hint=f"did you mean --{found[0]}?" if found else
+                     "--help lists the options; arguments for the backend go after a bare --")
+
+
+def load_env_files(folders: Sequence[Path]) -> None:
+    """Put what ``.env`` of these folders says into the environment; what is set already, or by an earlier folder, wins."""
+    from dotenv import load_dotenv
+
+    for file in dict.fromkeys(folder / ".env" for folder in folders):
+        if not file.is_file():
+            continue
+        try:
+            load_dotenv(file, override=False, encoding="utf-8-sig")
+        except (OSError, UnicodeDecodeError) as error:
+            raise EasiError(f"{file} cannot be read: {error}", hint="it holds lines like HF_TOKEN=..., in UTF-8") from error
+
+
+def _report(error: EasiError, verbose: bool) -> int:
+    if verbose:
+        traceback.print_exception(error)
+    print(f"error: {error.message}", file=sys.stderr)
+    if error.hint:
+        print(f"hint: {error.hint}", file=sys.stderr)
+    return int(error.code)
+
+
+@contextlib.contextmanager
+def sigterm_as_interrupt() -> Iterator[None]:
+    """SIGTERM raises KeyboardInterrupt inside: the Ctrl-C path is the one that cleans up."""
+    def interrupt(signum: int, frame: FrameType | None) -> NoReturn:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _print_version() -> int:
+    from importlib.metadata import PackageNotFoundError, version
+
+    print(f"easi-eval {__version__} (Python {'.'.join(map(str, sys.version_info[:3]))})")
+    for name in (*(kind.distribution for kind in KINDS.values()), "torch", "transformers"):
+        try:
+            print(f"{name} {version(name)}")
+        except PackageNotFoundError:
+            print(f"{name} is not installed")
+    return ExitCode.COMPLETE
+
+
+def _print_benchmarks() -> int:
+    """One line per benchmark, in the registry's order."""
+    from .benchmarks import BENCHMARKS
+
+    lines = [("key", "title", "part of", *KINDS)]
+    for bench in BENCHMARKS:
+        tasks = (bench.sources[name].task if name in bench.sources else "-" for name in KINDS)
+        lines.append((bench.key, bench.title, "EASI-8" if bench.core else "optional", *tasks))
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        print("  ".join(word.ljust(width) for word, width in zip(line, widths, strict=True)).rstrip())
+    return ExitCode.COMPLETE

@@ -1,0 +1,296 @@
+"""The options of a run and of a submission: checked once, frozen, and printable as the command line that makes them."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import shutil
+import sys
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .backends.kinds import KINDS, Kind
+from .errors import EasiError
+from .nearest import did_you_mean, nearest
+
+if TYPE_CHECKING:
+    from .benchmarks import Benchmark
+
+MODEL_TYPES = ("pretrained", "finetuned", "instruction", "rl")
+PRECISIONS = ("bfloat16", "float16", "float32", "int8")
+WEIGHT_TYPES = ("Original", "Delta", "Adapter")
+REQUIRED_FIELDS = ("modelName", "modelType", "precision")
+DEVICES = ("cuda", "cpu", "mps")
+
+
+@dataclass(frozen=True)
+class SubmissionConfig:
+    """The guide's ``--submission-configs`` fields, by their names there. Raises EasiError where its field rules are broken."""
+
+    modelName: str          # noqa: N815  the payload's spelling
+    modelType: str          # noqa: N815
+    precision: str
+    revision: str = "main"
+    weightType: str = "Original"    # noqa: N815
+    baseModel: str = ""             # noqa: N815
+    remarks: str = ""
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if not isinstance(value, str):
+                raise EasiError(f"--submission-configs: {field.name} is {json.dumps(value)}, not a text", hint='write it in quotes: "..."')
+        if not re.fullmatch(r"[\w.-]+/[\w.-]+", self.modelName):
+            raise EasiError(f"--submission-configs: modelName is {self.modelName!r}, not a Hugging Face model id",
+                            hint="write org/model, for example Qwen/Qwen2.5-VL-7B-Instruct")
+        _one_of("modelType", self.modelType, MODEL_TYPES)
+        _one_of("precision", self.precision, PRECISIONS)
+        _one_of("weightType", self.weightType, WEIGHT_TYPES)
+        if not self.revision.strip():
+            raise EasiError("--submission-configs: revision is empty", hint='leave it out for "main"')
+        if self.weightType != "Original" and not self.baseModel.strip():
+            raise EasiError(f"--submission-configs: baseModel is missing, and weightType {self.weightType} needs it",
+                            hint="name the model that the weights are added to, as org/model")
+
+    @classmethod
+    def from_json(cls, text: str) -> SubmissionConfig:
+        """Read the option's value. Raises EasiError for bad JSON and for unknown, doubled and missing fields."""
+        names = [field.name for field in fields(cls)]
+        try:
+            given = json.loads(text, object_pairs_hook=_no_doubles)
+        except json.JSONDecodeError as error:
+            raise EasiError(f"--submission-configs is not JSON: {error}",
+                            hint="""put it in single quotes: '{"modelName": "org/model", "modelType": "instruction", "precision": "bfloat16"}'""",
+                            ) from error
+        if not isinstance(given, dict):
+            raise EasiError("--submission-configs is not a JSON object", hint='write {"modelName": ..., ...}')
+        for name in given:
+            if name not in names:
+                raise EasiError(f"--submission-configs: unknown field {name!r}",
+                                hint=did_you_mean(name, names, f"the fields are {', '.join(names)}", n=1))
+        missing = [name for name in REQUIRED_FIELDS if name not in given]
+        if missing:
+            raise EasiError(f"--submission-configs: {' and '.join(missing)} missing",
+                            hint=f"modelType is one of {', '.join(MODEL_TYPES)}; precision one of {', '.join(PRECISIONS)}")
+        return cls(**given)
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), ensure_ascii=False)
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """One run, as asked for. Raises EasiError for values and combinations that can be refused without looking at the machine.
+
+    ``benchmarks`` are registry keys in registry order; empty means the EASI-8 keys, plus the four others with
+    ``include_extra``. A non-empty one is the whole selection (``include_extra`` is then False), so that
+    ``replace(cfg, benchmarks=failed)`` retries these and no others.
+    ``model`` may be empty under ``smoke``, which brings its own.
+    """
+
+    model: str = ""
+    backend: str = "vlmevalkit"
+    model_args: str = ""
+    nproc: int = 1
+    benchmarks: tuple[str, ...] = ()
+    include_extra: bool = False
+    judge: str | None = None
+    output_dir: Path = Path("eval_results")
+    dataset_dir: Path = Path("datasets")
+    submit: bool = False
+    submission: SubmissionConfig | None = None
+    rerun: bool = False
+    no_accelerate: bool = False
+    verbose: bool = False
+    no_rich: bool = False
+    smoke: bool = False
+    dry_run: bool = False
+    limit: int | None = None
+    plain: bool = False
+    device: str | None = None           # None: the GPUs if there are any
+    trust_remote_code: bool = False
+    backend_path: Path | None = None
+    backend_args: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        kind = self.kind
+        self._check_model(kind)
+        for name, value in (("--nproc", self.nproc), ("--limit", self.limit)):
+            if value is not None and value < 1:
+                raise EasiError(f"{name} is {value}", hint="use 1 or more")
+        if self.judge is not None and not self.judge.strip():
+            raise EasiError("--judge is empty", hint="name a judge, or leave the option out")
+        if self.device is not None and self.device not in DEVICES:
+            which = "choose GPUs with CUDA_VISIBLE_DEVICES" if self.device.startswith("cuda:") else f"use one of {', '.join(DEVICES)}"
+            raise EasiError(f"--device is {self.device!r}", hint=which)
+        self._check_submit()
+        if self.benchmarks:
+            from .benchmarks import parse_keys     # reads the registry, which --help and --version never need
+
+            keys = parse_keys(",".join(self.benchmarks))
+            object.__setattr__(self, "benchmarks", keys)
+            object.__setattr__(self, "include_extra", False)
+
+    def _check_model(self, kind: Kind) -> None:
+        own_model = self.smoke and not self.model
+        if not self.model.strip() and not own_model:
+            raise EasiError("--model is missing", hint=_model_hint(kind))
+        if own_model and self.model_args:
+            raise EasiError("--model-args without --model", hint="name the model too, or leave both to --smoke")
+        if kind.needs_model_args and not self.model_args.strip() and not own_model:
+            raise EasiError(f"--backend {kind.name} needs --model-args", hint=_model_hint(kind))
+        parse_model_args(self.model_args)
+
+    def _check_submit(self) -> None:
+        if not self.submit:
+            return
+        for name, given in (("--limit", self.limit is not None), ("--smoke", self.smoke)):
+            if given:
+                raise EasiError(f"--submit with {name}: such results are never sent", hint=f"leave out --submit or {name}")
+        if self.submission is None:
+            raise EasiError("--submit needs --submission-configs",
+                            hint="""for example '{"modelName": "org/model", "modelType": "instruction", "precision": "bfloat16"}'""")
+
+    @property
+    def kind(self) -> Kind:
+        """The backend's constants. Raises EasiError for a backend that does not exist."""
+        if self.backend not in KINDS:
+            raise EasiError(f"--backend is {self.backend!r}",
+                            hint=did_you_mean(self.backend, KINDS, f"use one of {', '.join(KINDS)}", n=1))
+        return KINDS[self.backend]
+
+    @property
+    def selected(self) -> tuple[Benchmark, ...]:
+        """The benchmarks to run, in registry order."""
+        from .benchmarks import ALL_KEYS, CORE_KEYS, by_key
+
+        return tuple(by_key(key) for key in self.benchmarks or (ALL_KEYS if self.include_extra else CORE_KEYS))
+
+    @property
+    def model_arguments(self) -> dict[str, str]:
+        return parse_model_args(self.model_args)
+
+    @property
+    def device_kind(self) -> str:
+        return self.device or "cuda"
+
+    @property
+    def ignored(self) -> tuple[str, ...]:
+        """Options that were given and that this backend does not use, one line each, to be said once."""
+        kind, default = self.kind, RunConfig(smoke=True)
+        given = (("--judge", kind.takes_judge, self.judge is not None), ("--no-accelerate", kind.takes_no_accelerate, self.no_accelerate),
+                 ("--dataset-dir", kind.takes_dataset_dir, self.dataset_dir != default.dataset_dir))
+        return tuple(f"{name} has no effect with --backend {kind.name}" for name, takes, is_given in given if is_given and not takes)
+
+    def to_argv(self) -> list[str]:
+        """Arguments that parse back to an equal config; what is at its default is left out."""
+        default = RunConfig(smoke=True)
+        argv: list[str] = []
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.name == "backend_args" or value == (False if field.name == "smoke" else getattr(default, field.name)):
+                continue
+            if field.name == "submission":
+                argv += ["--submission-configs", value.to_json()]
+            elif value is True:
+                argv.append(_option(field.name))
+            else:
+                text = ",".join(value) if field.name == "benchmarks" else str(value)
+                # "--model -x" would read as two options
+                argv += [f"{_option(field.name)}={text}"] if text.startswith("-") else [_option(field.name), text]
+        return argv + (["--", *self.backend_args] if self.backend_args else [])
+
+    def command(self) -> str:
+        """The whole command line, ready to paste into the shell that this program was started from."""
+        return shlex.join([*_program(), *self.to_argv()])
+
+
+def parse_model_args(text: str) -> dict[str, str]:
+    """``a=b,c={"x":1,"y":2}`` as {"a": "b", "c": '{"x":1,"y":2}'}: values stay the texts they are.
+
+    Commas inside braces, brackets, parentheses and quotes belong to the value, as do further ``=``; a trailing comma is
+    no error (lmms-eval's own parser takes it too). Raises EasiError for a part without ``=``, an empty or doubled key and
+    a bracket or quote that is never closed.
+    """
+    hint = "write key=value,key=value, for example pretrained=Qwen/Qwen3-VL-8B-Instruct,attn_implementation=sdpa"
+    arguments: dict[str, str] = {}
+    for part in _split_commas(text):
+        if not part.strip():
+            continue
+        key, equals, value = part.partition("=")
+        key = key.strip()
+        if not equals:
+            raise EasiError(f"--model-args: {part.strip()!r} has no '='", hint=hint)
+        if not key:
+            raise EasiError(f"--model-args: {part.strip()!r} has no name before '='", hint=hint)
+        if key in arguments:
+            raise EasiError(f"--model-args: {key} is given twice", hint="keep one of them")
+        arguments[key] = value.strip()
+    return arguments
+
+
+def format_model_args(arguments: dict[str, str]) -> str:
+    """The inverse of ``parse_model_args``."""
+    return ",".join(f"{key}={value}" for key, value in arguments.items())
+
+
+def _split_commas(text: str) -> list[str]:
+    """Cut at the commas that stand outside brackets and quotes."""
+    closing = {"{": "}", "[": "]", "(": ")"}
+    parts, start, awaited, quote, before = [], 0, [], "", "="
+    for at, char in enumerate(text):
+        if quote:
+            if char == quote and text[at - 1] != "\\":
+                quote = ""
+        elif char in "\"'" and before in "=,:{[(":      # elsewhere it is an apostrophe
+            quote = char
+        elif char in closing:
+            awaited.append(closing[char])
+        elif awaited and char == awaited[-1]:
+            awaited.pop()
+        elif char == "," and not awaited:
+            parts.append(text[start:at])
+            start = at + 1
+        if not char.isspace():
+            before = char
+    if quote or awaited:
+        raise EasiError(f"--model-args: {quote or awaited[-1]} missing at the end of {text[start:]!r}",
+                        hint="close it, and put the whole value in single quotes so that the shell leaves it alone")
+    return [*parts, text[start:]]
+
+
+def _no_doubles(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    given = dict(pairs)
+    if len(given) != len(pairs):
+        names = [name for name, _ in pairs]
+        doubled = next(name for name in names if names.count(name) > 1)
+        raise EasiError(f"--submission-configs: {doubled} is given twice", hint="keep one of them")
+    return given
+
+
+def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        found = nearest(value, allowed, n=1)
+        raise EasiError(f"--submission-configs: {name} is {value!r}",
+                        hint=f"did you mean {found[0]}?" if found else f"use one of {', '.join(allowed)}")
+
+
+def _model_hint(kind: Kind) -> str:
+    example = ("--model qwen3_vl --model-args pretrained=Qwen/Qwen3-VL-8B-Instruct" if kind.needs_model_args
+               else "--model Qwen/Qwen2.5-VL-7B-Instruct")
+    return f"for example {example}; --smoke runs the tiny model that comes with this program"
+
+
+def _option(field: str) -> str:
+    return "--" + field.replace("_", "-")
+
+
+def _program() -> tuple[str, ...]:
+    started = Path(sys.argv[0])
+    if started.name != "run_easi_eval.py":
+        return ("easi-eval",)
+    on_path = shutil.which("python")
+    same = on_path is not None and Path(on_path).absolute() == Path(sys.executable).absolute()
+    return ("python" if same else sys.executable, str(started))

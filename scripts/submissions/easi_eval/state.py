@@ -1,0 +1,316 @@
+"""What is known about a run on disk: where it lies, what it is (identity, fingerprints), its manifest, its lock."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import re
+import socket
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+from .errors import EasiError
+
+if TYPE_CHECKING:
+    from .backends.base import ModelChoice
+    from .config import RunConfig
+
+SCHEMA = 1
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)     # file systems without POSIX locks
+
+
+# ---- places -------------------------------------------------------------------------------------------------------
+
+@dataclass(frozen=True)
+class RunPaths:
+    """Where everything of one (backend, model identity) lies. Making one touches no file."""
+
+    root: Path
+
+    @classmethod
+    def of(cls, output_dir: Path, backend: str, model_name: str, identity: str) -> RunPaths:
+        return cls(output_dir / "runs" / backend / f"{sanitise(model_name)}-{identity[:8]}")
+
+    @property
+    def work(self) -> Path:
+        return self.root / "work.json"
+
+    @property
+    def journal(self) -> Path:
+        return self.root / "journal"
+
+    @property
+    def items(self) -> Path:
+        return self.root / "items"
+
+    @property
+    def outputs(self) -> Path:
+        return self.root / "outputs"
+
+    @property
+    def manifest(self) -> Path:
+        return self.root / "run_manifest.json"
+
+    @property
+    def lock(self) -> Path:
+        return self.root / "run.lock"
+
+    def output(self, key: str) -> Path:
+        """The folder of one benchmark's own output."""
+        return self.outputs / key
+
+    def aside(self, key: str, epoch: int) -> Path:
+        """Where ``--rerun`` moves what an earlier epoch left in ``output(key)``."""
+        return self.outputs / f".{key}.epoch{epoch}"
+
+
+def sanitise(name: str) -> str:
+    """A model's name as one folder name: ``org/model`` gives ``org__model``; never empty, hidden or over 100 characters."""
+    words = name.strip().strip("/").replace("/", "__")
+    return re.sub(r"[^\w.+-]+", "_", words).lstrip(".")[-100:] or "model"
+
+
+# ---- files --------------------------------------------------------------------------------------------------------
+
+def write_atomic(path: Path, content: str | bytes) -> None:
+    """Write the whole file or nothing: a kill at any instant leaves the old file or the new one. Makes the folder.
+
+    Raises EasiError when the disk will not take it (full, read-only).
+    """
+    data = content if isinstance(content, bytes) else content.encode("utf-8")
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise EasiError(f"{path} cannot be written: {error.strerror or error}",
+                            hint="free some space, or give another --output-dir") from error
+        raise
+
+
+def write_json(path: Path, value: object) -> None:
+    """``write_atomic`` of readable JSON. NaN and infinities are bugs and raise ValueError."""
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    try:
+        data = text.encode("utf-8")
+    except UnicodeEncodeError:      # lone surrogates have no UTF-8; \\u escapes keep them exactly
+        data = (json.dumps(value, indent=2, allow_nan=False) + "\n").encode("ascii")
+    write_atomic(path, data)
+
+
+def read_json(path: Path) -> object:
+    """Raises EasiError naming the file if it is missing, cut off or not JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise EasiError(f"{path} cannot be read: {error.strerror or error}", hint="is this the output folder of a run?") from error
+    except ValueError as error:
+        raise EasiError(f"{path} is damaged: {error}", hint="move it away and start again") from error
+
+
+# ---- what a run is ------------------------------------------------------------------------------------------------
+
+def identity_fields(backend: str, version: str, model: ModelChoice, cfg: RunConfig,
+                    corrections: Mapping[str, str] | None = None) -> dict[str, object]:
+    """Everything that changes answers or scores, in clear. ``corrections``: id of each correction to its source's digest.
+
+    What only changes speed, place or display (``--nproc``, ``--no-accelerate``, ``--plain``, ``--limit``, folders ...) is not in it.
+    """
+    return {
+        "backend": backend,
+        "backend version": version,
+        "model": model.path,
+        "revision": model.revision,
+        "model class": model.cls,
+        "class arguments": model.arguments,
+        "--model-args": cfg.model_arguments,
+        "--judge": cfg.judge if cfg.kind.takes_judge else None,
+        "--device": cfg.device_kind,
+        "--trust-remote-code": cfg.trust_remote_code,
+        "backend arguments": list(cfg.backend_args),
+        "--smoke": cfg.smoke,
+        "corrections": dict(corrections or {}),
+    }
+
+
+def identity(backend: str, version: str, model: ModelChoice, cfg: RunConfig, corrections: Mapping[str, str] | None = None) -> str:
+    """64 hex digits of ``identity_fields``; the first eight name the run's folder."""
+    return digest(identity_fields(backend, version, model, cfg, corrections))
+
+
+def fingerprint(identity: str, settings: Mapping[str, object]) -> str:
+    """64 hex digits for one benchmark of a run: its identity and the benchmark's own settings."""
+    return digest({"identity": identity, "settings": dict(settings)})
+
+
+def digest(value: object) -> str:
+    """SHA-256 of the value as canonical JSON: key order does not matter, and what is not JSON raises TypeError."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    return hashlib.sha256(text.encode("ascii")).hexdigest()
+
+
+def differing_fields(old: Mapping[str, object], new: Mapping[str, object]) -> list[str]:
+    """The top-level names whose values differ; nested mappings are named down to the key (``--model-args max_pixels``)."""
+    names = []
+    for name in sorted({*old, *new}):
+        before, after = old.get(name), new.get(name)
+        if isinstance(before, Mapping) and isinstance(after, Mapping):
+            names += [f"{name} {inner}" for inner in differing_fields(before, after)]
+        elif _plain(before) != _plain(after):
+            names.append(name)
+    return names
+
+
+def _plain(value: object) -> object:
+    return json.loads(json.dumps(value))      # tuples and lists are one thing on disk
+
+
+# ---- the manifest -------------------------------------------------------------------------------------------------
+
+@dataclass(frozen=True)
+class BenchmarkState:
+    """What is known of one benchmark. ``state`` is a value of ``results.scores.State``, or "" before it was scored.
+
+    ``settings`` in clear belong to ``fingerprint``; ``evidence`` is what proved the state (files, rows, total);
+    ``reason`` says why it is not complete. Answers of an epoch below ``epoch`` do not count.
+    """
+
+    fingerprint: str
+    epoch: int = 0
+    state: str = ""
+    reason: str = ""
+    settings: dict[str, object] = field(default_factory=dict)
+    evidence: dict[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """``run_manifest.json``: how the run's numbers were made, for people, for resume and for the archive."""
+
+    identity: str
+    fields: dict[str, object]                   # ``identity_fields``: names the setting that differs
+    modelName: str = ""                         # noqa: N815  the payload's spelling
+    model: dict[str, object] = field(default_factory=dict)      # the ModelChoice
+    versions: dict[str, str] = field(default_factory=dict)      # of this program, the backend, torch ...
+    commands: list[str] = field(default_factory=list)           # ours and those of the jobs, without secrets
+    datasets: dict[str, str] = field(default_factory=dict)      # repository -> revision
+    benchmarks: dict[str, BenchmarkState] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    schema: int = SCHEMA
+
+    def save(self, path: Path) -> None:
+        write_json(path, dataclasses.asdict(self))
+
+    @classmethod
+    def load(cls, path: Path) -> Manifest | None:
+        """None if there is none. Raises EasiError if it is damaged or of another schema."""
+        if not path.exists():
+            return None
+        value = read_json(path)
+        schema = value.get("schema") if isinstance(value, dict) else None
+        if schema != SCHEMA:
+            raise EasiError(f"{path} has schema {schema}, and this version reads {SCHEMA}",
+                            hint="use another --output-dir, or the version of this program that wrote it")
+        try:
+            states = {key: BenchmarkState(**state) for key, state in value.pop("benchmarks").items()}
+            return cls(**value, benchmarks=states)
+        except (TypeError, KeyError, AttributeError) as error:
+            raise EasiError(f"{path} is damaged: {error}", hint="move it away and start again") from error
+
+    def with_state(self, key: str, **changes: object) -> Manifest:
+        """A copy in which this benchmark's state is changed; it must be known already."""
+        return dataclasses.replace(self, benchmarks={**self.benchmarks, key: dataclasses.replace(self.benchmarks[key], **changes)})
+
+
+def other_runs(paths: RunPaths, model_name: str) -> list[Manifest]:
+    """The manifests of the same backend and model beside ``paths``, under other identities; damaged ones are left out."""
+    found = []
+    for file in sorted(paths.root.parent.glob(f"{glob_escape(sanitise(model_name))}-????????/{paths.manifest.name}")):
+        with contextlib.suppress(EasiError):      # another run's damaged manifest is no reason to refuse this one
+            manifest = Manifest.load(file) if file.parent != paths.root else None
+            if manifest is not None and manifest.modelName == model_name:
+                found.append(manifest)
+    return found
+
+
+def glob_escape(name: str) -> str:
+    return re.sub(r"([*?\[])", r"[\1]", name)
+
+
+# ---- the lock -----------------------------------------------------------------------------------------------------
+
+@contextlib.contextmanager
+def run_lock(path: Path) -> Iterator[None]:
+    """Hold the run: a second one on the same root raises EasiError naming this process.
+
+    A POSIX lock, because it ends with this very process however that ends, and is not inherited by forked guards; where the
+    file system has none, the owner written in the file decides, and a dead owner's file is taken over.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        opened = path.open("a+", encoding="utf-8")
+    except OSError as error:
+        raise EasiError(f"{path} cannot be written: {error.strerror}", hint="give another --output-dir") from error
+    with opened as file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            owner = _owner(file)
+            if error.errno not in _NO_LOCKS:
+                raise _locked(path, owner) from error
+            if _alive(owner):
+                raise _locked(path, owner) from error
+        file.seek(0)
+        file.truncate()
+        json.dump({"pid": os.getpid(), "host": socket.gethostname(), "started": process_start(os.getpid())}, file)
+        file.flush()
+        try:
+            yield
+        finally:
+            file.truncate(0)      # the file stays: unlinking it would let two runs lock two files of one name
+
+
+def process_start(pid: int) -> str:
+    """The kernel's start time of a process, which tells it from a later one with the same pid; "" if it is gone."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+    return stat.rpartition(")")[2].split()[19]
+
+
+def _owner(file: TextIO) -> dict[str, object]:
+    file.seek(0)
+    try:
+        owner = json.loads(file.read())
+    except ValueError:      # being written at this moment, or left empty by a run that ended
+        return {}
+    return owner if isinstance(owner, dict) else {}
+
+
+def _alive(owner: Mapping[str, object]) -> bool:
+    if not owner:
+        return False
+    if owner.get("host") != socket.gethostname():
+        return True     # cannot be seen from here
+    return process_start(int(owner["pid"])) == owner.get("started") != ""
+
+
+def _locked(path: Path, owner: Mapping[str, object]) -> EasiError:
+    who = f"process {owner['pid']} on {owner['host']}" if owner else "another process"
+    return EasiError(f"{path.parent} is in use by {who}", hint="wait for it or end it, or give another --output-dir")

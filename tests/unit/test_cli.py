@@ -1,0 +1,149 @@
+"""The command line as a user meets it: what parses, what is refused and how, and that refusing costs no heavy import."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from easi_eval import cli
+from easi_eval.benchmarks import ALL_KEYS
+from easi_eval.config import RunConfig, SubmissionConfig
+from easi_eval.errors import EasiError
+
+SCRIPT = Path(cli.__file__).parents[1] / "run_easi_eval.py"
+META = '{"modelName": "Qwen/Qwen3-VL-8B-Instruct", "modelType": "instruction", "precision": "bfloat16", "baseModel": "Qwen3"}'
+
+
+@pytest.mark.parametrize(("argv", "expected"), [
+    (["--model", "Qwen/Qwen2.5-VL-7B-Instruct", "--nproc", "8"], RunConfig(model="Qwen/Qwen2.5-VL-7B-Instruct", nproc=8)),
+    (["--backend", "lmms-eval", "--model", "qwen3_vl", "--model-args", "pretrained=Qwen/Qwen3-VL-8B-Instruct", "--nproc", "4",
+      "--submit", "--submission-configs", META],
+     RunConfig(backend="lmms-eval", model="qwen3_vl", model_args="pretrained=Qwen/Qwen3-VL-8B-Instruct", nproc=4, submit=True,
+               submission=SubmissionConfig("Qwen/Qwen3-VL-8B-Instruct", "instruction", "bfloat16", baseModel="Qwen3"))),
+    (["--model", "m", "--benchmarks", "vsi_bench,blink,sitebench"],
+     RunConfig(model="m", benchmarks=("vsi_bench", "site_image", "site_video", "blink"))),
+    (["--model=m", "--benchmarks", " Blink, VSI_bench, "], RunConfig(model="m", benchmarks=("vsi_bench", "blink"))),
+    (["--model", "m", "--include-extra", "--judge", "exact_matching"], RunConfig(model="m", include_extra=True, judge="exact_matching")),
+    (["--model", "m", "--benchmarks", "blink", "--include-extra"],
+     RunConfig(model="m", benchmarks=("blink", "mmsi_video_bench", "omnispatial_(manual_cot)", "spar_bench", "vsi_debiased"))),
+    (["--smoke", "--limit", "2", "--dry-run", "--no-rich"], RunConfig(smoke=True, limit=2, dry_run=True, no_rich=True)),
+    (["--smoke", "--", "--nprocc", "8", "--", "-x"], RunConfig(smoke=True, backend_args=("--nprocc", "8", "--", "-x"))),
+    (["--smoke", "--output-dir", "a", "--output-dir", "b"], RunConfig(smoke=True, output_dir=Path("b"))),
+    (["--smoke", "--output-dir=~/x"], RunConfig(smoke=True, output_dir=Path.home() / "x")),
+])
+def test_parses(argv: list[str], expected: RunConfig) -> None:
+    assert cli.parse(argv) == expected
+
+
+@pytest.mark.parametrize(("argv", "what", "hint"), [
+    (["--nprocc", "8"], "unknown option --nprocc", "did you mean --nproc?"),
+    (["--nprocc=8"], "unknown option --nprocc", "did you mean --nproc?"),
+    (["--model-arg", "a=b"], "unknown option --model-arg", "did you mean --model-args?"),
+    (["--bench", "blink"], "unknown option --bench", "--benchmarks"),      # no abbreviations
+    (["--verb"], "unknown option --verb", "--verbose"),
+    (["--submission_configs", "{}"], "unknown option --submission_configs", "did you mean --submission-configs?"),
+    (["-model", "m"], "unknown option -model", "did you mean --model?"),
+    (["--batch_size", "4"], "unknown option --batch_size", "bare --"),
+    (["--smoke", "stray"], "unexpected argument 'stray'", "quotes"),
+    (["--model"], "--model: expected one argument", "--help"),
+    (["--model", "m", "--nproc", "two"], "--nproc: invalid int value: 'two'", "--help"),
+    (["--model", "m", "--output-dir", ""], "--output-dir is empty", "folder"),
+    (["--model", "m", "--benchmarks", " , "], "names no benchmark", ""),
+    (["--model", "m", "--benchmarks", "blnk"], "unknown benchmark blnk", "did you mean blink?"),
+    (["--model", "m", "--submission-configs", "{"], "--submission-configs is not JSON", "single quotes"),
+])
+def test_refused(argv: list[str], what: str, hint: str) -> None:
+    with pytest.raises(EasiError) as error:
+        cli.parse(argv)
+    assert what in error.value.message
+    assert hint in error.value.hint
+
+
+def test_errors_are_two_lines_on_stderr_and_exit_2(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["--model", "m", "--nproc", "0"]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err == "error: --nproc is 0\nhint: use 1 or more\n"
+
+
+def test_traceback_only_with_verbose(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["--verbose", "--model", "m", "--nproc", "0"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("Traceback")
+    assert said.endswith("error: --nproc is 0\nhint: use 1 or more\n")
+
+
+def test_list_names_every_benchmark_in_order(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["--list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert tuple(line.split()[0] for line in lines[1:]) == ALL_KEYS
+    assert "vsibench_multiimage" in lines[1]
+    assert "VSI-Bench_32frame" in lines[1]
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out.startswith("easi-eval ")
+
+
+def test_help_names_every_option_and_needs_the_standard_library_only() -> None:
+    ran = subprocess.run([sys.executable, "-I", "-S", str(SCRIPT), "--help"], capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+    for name in cli.build_parser()._option_string_actions:
+        assert name in ran.stdout
+
+
+def test_without_dependencies_it_names_the_setup_script(tmp_path: Path) -> None:
+    ran = subprocess.run([sys.executable, "-I", "-S", str(SCRIPT), "--model", "m"], capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert ran.returncode == 2
+    assert "error: this Python lacks rich, " in ran.stderr
+    assert "run: bash scripts/setup.sh" in ran.stderr
+    assert "Traceback" not in ran.stderr
+
+
+@pytest.mark.parametrize("argv", [["--help"], ["--version"], ["--list"], ["--nprocc"], ["--model", "m", "--benchmarks", "x"],
+                                  ["--model", "qwen3_vl", "--backend", "lmms-eval"], ["--model", "m", "--submission-configs", "{}"]])
+def test_nothing_heavy_is_imported(argv: list[str]) -> None:
+    heavy = ("torch", "pandas", "numpy", "rich", "huggingface_hub", "vlmeval", "lmms_eval", "transformers", "datasets", "openpyxl")
+    code = ("import sys; from easi_eval import cli\n"
+            f"try: cli.main({argv!r})\nexcept SystemExit: pass\n"
+            f"print('imported:', *(name for name in {heavy!r} if name in sys.modules))")
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert ran.stdout.splitlines()[-1] == "imported:", ran.stderr
+
+
+def test_the_parser_loads_no_registry() -> None:
+    code = "import sys; from easi_eval import cli; cli.build_parser(); print({'tomllib', 'importlib.metadata'} & set(sys.modules))"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert ran.stdout == "set()\n", ran.stderr
+
+
+def test_env_files_fill_in_what_is_not_set(tmp_path: Path) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    for folder, text in ((here, "EASI_T_A=here\nEASI_T_B='two words'\n"), (there, "\ufeffEASI_T_A=there\nEASI_T_C=c\nEASI_T_D=file\n")):
+        folder.mkdir()
+        (folder / ".env").write_text(text, encoding="utf-8")
+    code = (f"import os; from pathlib import Path; from easi_eval.cli import load_env_files\n"
+            f"load_env_files((Path({str(here)!r}), Path({str(there)!r}), Path('/nowhere')))\n"
+            "print('|'.join(os.environ['EASI_T_' + x] for x in 'ABCD'))")
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, "EASI_T_D": "set"}, check=False)
+    assert ran.stdout == "here|two words|c|set\n", ran.stderr
+
+
+def test_an_unreadable_env_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_bytes(b"HF_TOKEN=\xff\xfe\n")
+    with pytest.raises(EasiError, match=r"\.env cannot be read"):
+        cli.load_env_files([tmp_path])
+
+
+def test_sigterm_takes_the_ctrl_c_path() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(KeyboardInterrupt), cli.sigterm_as_interrupt():
+        os.kill(os.getpid(), signal.SIGTERM)
+        signal.pause()
+    assert signal.getsignal(signal.SIGTERM) is before
