@@ -1,0 +1,153 @@
+"""What every rank of a launcher runs: a thin process that starts one worker, watches it and starts it again.
+
+torchrun and accelerate end all ranks when one of them dies. A keeper holds no model and does not die, so a worker that
+is killed costs its items in flight and leaves the others alone. Standard library only: N of them start at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import gpus, supervisor
+from .jobs import Job, Outcome
+
+DONE = 0
+CANNOT_WORK = 3             # the worker's exit code for "starting me again is of no use"
+STOPPED = 128 + signal.SIGTERM
+HOPELESS = 10               # starts altogether, however long each of them lasted
+
+# By exact name or clear prefix: LOCAL_LLM, for one, is a user's setting that VLMEvalKit reads.
+_NAMES = frozenset({
+    "RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK", "GROUP_WORLD_SIZE", "ROLE_RANK",
+    "ROLE_WORLD_SIZE", "ROLE_NAME", "NODE_RANK", "CROSS_RANK", "CROSS_SIZE", "MASTER_ADDR", "MASTER_PORT",
+    "FORK_LAUNCHED", "TORCH_NCCL_ASYNC_ERROR_HANDLING", "NCCL_ASYNC_ERROR_HANDLING",
+    "MPI_LOCALRANKID", "MPI_LOCALNRANKS",
+})
+_PREFIXES = ("TORCHELASTIC_", "ACCELERATE_", "PET_", "PMI_", "PMIX_", "OMPI_COMM_WORLD_", "MV2_COMM_WORLD_")
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a launcher put this process. Without a launcher: the only rank, and no store."""
+
+    rank: int = 0
+    local_rank: int = 0
+    local_size: int = 1
+    store: str = ""         # host:port of the launcher's own TCPStore, open to clients as long as the launcher lives
+
+    @classmethod
+    def read(cls, environ: Mapping[str, str]) -> Place:
+        """Only torch's elastic agent (torchrun; accelerate with several processes) hosts a store and says so."""
+        elastic = environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+        return cls(
+            int(environ.get("RANK", 0)), int(environ.get("LOCAL_RANK", 0)), int(environ.get("LOCAL_WORLD_SIZE", 1)),
+            f"{environ['MASTER_ADDR']}:{environ['MASTER_PORT']}" if elastic else "")
+
+
+def worker_env(environ: Mapping[str, str], extra: Mapping[str, str], place: Place,
+               visible: Sequence[str], cpus: int) -> dict[str, str]:
+    """What a worker's environment differs in from its keeper's ("" removes). ``extra`` wins.
+
+    Every trace of the launcher goes: to the backends, each worker is a single stock process. It gets its share of
+    ``visible`` GPUs and of ``cpus``: both launchers set OMP_NUM_THREADS=1, too little for decoding videos; another
+    value is the user's and stays.
+    """
+    changes = {name: "" for name in environ if name in _NAMES or name.startswith(_PREFIXES)}
+    changes["EASI_WORKER"] = f"w{place.rank}"
+    changes["EASI_STORE"] = place.store
+    if environ.get("OMP_NUM_THREADS", "1") == "1":
+        changes["OMP_NUM_THREADS"] = str(max(1, cpus // place.local_size))
+    if len(visible) >= place.local_size:
+        changes[gpus.VARIABLE] = gpus.share(visible, place.local_rank, place.local_size)
+    return {**changes, **extra}
+
+
+def keep(argv: Sequence[str], run_root: Path, env: Mapping[str, str] | None = None, *, restarts: int = 3,
+         pause: float = 1.0, settled: float = 900.0, grace: float = 20.0) -> int:
+    """Run one worker to its end and return 0, also if it had to be given up; 143 if we were told to stop.
+
+    ``argv`` is the worker's whole command line. It is started again after an abnormal exit (not 0, not
+    ``CANNOT_WORK``), at most ``restarts`` times in a row after a pause that doubles from ``pause`` seconds; an attempt
+    that lasted ``settled`` seconds starts the count anew. A worker given up leaves the reason in
+    ``<run_root>/journal/<worker>.gaveup``. It ends when this process or its launcher does.
+    """
+    place = Place.read(os.environ)
+    worker = f"w{place.rank}"
+    changes = worker_env(os.environ, env or {}, place, gpus.visible_gpus(), len(os.sched_getaffinity(0)))
+    note = run_root / "journal" / f"{worker}.gaveup"
+    note.unlink(missing_ok=True)
+    launcher = os.getppid()
+    failures = starts = 0
+    try:
+        with supervisor.interruptible():
+            while True:
+                starts += 1
+                job = Job(worker, tuple(argv), {**changes, "EASI_ATTEMPT": str(starts)})
+                outcome = _watch(job, launcher, grace)
+                if outcome is None:
+                    return STOPPED
+                if outcome.exit_code == DONE:
+                    return 0
+                failures = 1 if outcome.seconds >= settled else failures + 1
+                if outcome.exit_code == CANNOT_WORK or failures > restarts or starts >= HOPELESS:
+                    _give_up(note, outcome, starts)
+                    return 0
+                wait = pause * 2 ** (failures - 1)
+                _say(f"[{worker}] ended with {describe(outcome.exit_code)}; starting it again in {wait:g} s")
+                if not _pause(wait, launcher):
+                    return STOPPED
+    except KeyboardInterrupt:
+        return STOPPED
+
+
+def describe(code: int | None) -> str:
+    """An exit code for people: "exit code 1", "SIGKILL"."""
+    if code is None:
+        return "our request"
+    if code < 0:
+        try:
+            return signal.Signals(-code).name
+        except ValueError:
+            return f"signal {-code}"
+    return f"exit code {code}"
+
+
+def _watch(job: Job, launcher: int, grace: float) -> Outcome | None:
+    """Run one attempt; None if the launcher has gone and the worker with it."""
+    with supervisor.start(job, 1, grace=grace, orphan_grace=2.0) as handle:
+        while handle.wait(0.2) is None:
+            if os.getppid() != launcher:
+                return None
+    return handle.outcome()
+
+
+def _pause(seconds: float, launcher: int) -> bool:
+    """Wait; False as soon as the launcher has gone."""
+    until = time.monotonic() + seconds
+    while (left := until - time.monotonic()) > 0:
+        if os.getppid() != launcher:
+            return False
+        time.sleep(min(left, 0.2))
+    return True
+
+
+def _give_up(note: Path, outcome: Outcome, starts: int) -> None:
+    last = next((line for line in reversed(outcome.log_tail) if line.strip()), "it printed nothing")
+    reason = f"{describe(outcome.exit_code)} after {starts} start{'s' if starts > 1 else ''}: {last.strip()}"
+    _say(f"[{outcome.job.name}] given up: {reason}")
+    note.parent.mkdir(parents=True, exist_ok=True)
+    whole = note.with_name(f".{note.name}.{os.getpid()}")
+    whole.write_text(reason + "\n", encoding="utf-8", errors="backslashreplace")
+    os.replace(whole, note)
+
+
+def _say(text: str) -> None:
+    """To the launcher's output, line by line like the worker's own; nobody may be left to read it."""
+    with contextlib.suppress(OSError):
+        os.write(1, f"{text}\n".encode(errors="backslashreplace"))

@@ -1,0 +1,313 @@
+"""The one place that starts and ends processes.
+
+A job runs under a guard (``guard.py``) in a session of its own; its output is redacted while it is written to the log.
+No process of a job outlives it, nor this process, whatever happens to either.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import select
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType, TracebackType
+
+from ..errors import EasiError
+from ..redact import Redactor
+from . import guard
+from .jobs import Job, Outcome
+from .output import LineCleaner
+
+TAG = "EASI_TAG"            # in the environment of every process of a job; "outer:inner" for a job inside a job
+TAIL_LINES = 200
+SWEEP_PATIENCE = 10.0
+
+
+class _Interrupts:
+    """Turns the first SIGINT, SIGTERM or SIGHUP into one KeyboardInterrupt, never in the middle of ``held()``."""
+
+    def __init__(self) -> None:
+        self.installed = False
+        self.raised = False
+        self.pending = False
+        self.depth = 0
+
+    def __call__(self, signum: int, frame: FrameType | None) -> None:
+        if self.depth:
+            self.pending = True
+        elif not self.raised:
+            self.raised = True
+            raise KeyboardInterrupt
+
+
+_interrupts = _Interrupts()
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Ctrl-C, SIGTERM and SIGHUP raise KeyboardInterrupt once; what follows is ignored until this block is left.
+
+    So a second Ctrl-C cannot skip the cleaning up. Signals we were started to ignore (nohup, a shell's background job)
+    stay ignored. Inside another such block, and outside the main thread, this does nothing.
+    """
+    if _interrupts.installed or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {}
+    _interrupts.installed = True
+    _interrupts.raised = _interrupts.pending = False
+    try:
+        for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(signum) not in (signal.SIG_IGN, None):
+                before[signum] = signal.signal(signum, _interrupts)
+        yield
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
+        _interrupts.installed = False
+
+
+@contextmanager
+def held() -> Iterator[None]:
+    """An interrupt that arrives inside this block is raised when it is left."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    with interruptible():
+        _interrupts.depth += 1
+        try:
+            yield
+        finally:
+            _interrupts.depth -= 1
+            if not _interrupts.depth and _interrupts.pending and not _interrupts.raised:
+                _interrupts.raised = True
+                raise KeyboardInterrupt
+
+
+class Handle:
+    """A running or ended job; made by ``start``. As a context manager it ends the job when the block is left.
+
+    Not for use from several threads at once.
+    """
+
+    def __init__(self, job: Job, log: Path | int, grace: float, orphan_grace: float, redactor: Redactor) -> None:
+        """EasiError if the job's program, its folder or its log cannot be opened."""
+        self.job = job
+        self.grace = grace
+        self._tail: deque[str] = deque(maxlen=TAIL_LINES)
+        self._stopped = False
+        self._over = False
+        self._seconds = 0.0
+        environment = _environment(job.env)
+        self._tag = environment[TAG]
+        self._log = _open_log(log)
+        guard_end, self._lifeline = os.pipe()
+        self._began = time.monotonic()
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-I", "-S", guard.__file__, str(guard_end), str(os.getpid()),
+                 str(grace), str(orphan_grace), "--", *job.argv],
+                env=environment, cwd=job.cwd, start_new_session=True, pass_fds=(guard_end,),
+                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        except OSError as error:
+            os.close(self._lifeline)
+            os.close(self._log)
+            raise EasiError(f"cannot start {job.name}: {error}", hint="see the command with --dry-run") from error
+        finally:
+            os.close(guard_end)
+        self.pid = self._process.pid        # of the guard, which leads the job's session
+        self._reader = threading.Thread(
+            target=self._read, args=(LineCleaner(redactor),), name=f"log of {job.name}", daemon=True)
+        self._reader.start()
+
+    def poll(self) -> int | None:
+        """The exit code (negative: the signal) once the job has ended and nothing of it is left; None before."""
+        if not self._over and self._process.poll() is not None:
+            self._finish()
+        return self._process.returncode if self._over else None
+
+    def wait(self, seconds: float | None = None) -> int | None:
+        """As ``poll``, after waiting for the end, at most ``seconds``."""
+        try:
+            self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return None
+        return self.poll()
+
+    def ask_to_stop(self) -> None:
+        """Let the guard begin to end the job; returns at once. ``poll`` says when it is over."""
+        if self._process.poll() is None:
+            self._stopped = True
+            self._process.terminate()
+            self._process.send_signal(signal.SIGCONT)
+
+    def stop(self) -> None:
+        """End the job and everything it started; returns when nothing of it is left. No interrupt cuts this short."""
+        with held():
+            self.ask_to_stop()
+            try:
+                self._process.wait(self.grace + guard.KILL_PATIENCE + 5)
+            except subprocess.TimeoutExpired:       # the guard itself hangs
+                for pid in (*guard.descendants(self.pid), self.pid):
+                    guard.send(pid, signal.SIGKILL)
+                self._process.wait()
+            self.poll()
+
+    def outcome(self) -> Outcome:
+        """How the job ended; waits for the end."""
+        code = self.wait()
+        return Outcome(self.job, None if self._stopped else code, self._seconds, tuple(self._tail))
+
+    def __enter__(self) -> Handle:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 trace: TracebackType | None) -> None:
+        self.stop()
+
+    def _finish(self) -> None:
+        """The guard is gone: make sure that nothing else is left, and that the whole output is in the log."""
+        with held():
+            self._over = True
+            sweep(self._tag)
+            self._reader.join(SWEEP_PATIENCE)       # bounded: a process we may not kill can hold the pipe open
+            os.close(self._lifeline)
+            self._seconds = time.monotonic() - self._began
+
+    def _read(self, cleaner: LineCleaner) -> None:
+        assert self._process.stdout is not None
+        source = self._process.stdout.fileno()
+        poller = select.poll()      # select() itself fails on descriptors above 1023
+        poller.register(source, select.POLLIN)
+        while True:
+            ready = poller.poll(1000)
+            data = os.read(source, 65536) if ready else b""
+            if ready and not data:
+                break
+            self._write(cleaner.feed(data, time.monotonic()))
+        self._write(cleaner.close(time.monotonic()))
+        self._process.stdout.close()
+        os.close(self._log)
+
+    def _write(self, lines: Sequence[str]) -> None:
+        self._tail.extend(lines)
+        for line in lines:
+            # one write per line: two jobs append to one file
+            data = f"[{self.job.name}] {line}\n".encode(errors="backslashreplace")
+            try:
+                while data:
+                    data = data[os.write(self._log, data):]
+            except OSError:
+                # A full disk or a closed terminal must not stop the reading: the job would hang on a full pipe. The
+                # tail still has the line, and whoever needs the disk for results says that it is full.
+                continue
+
+
+def start(job: Job, log: Path | int, *, grace: float = 45.0, orphan_grace: float = 5.0,
+          redactor: Redactor | None = None) -> Handle:
+    """Start ``job``; its output goes line by line to ``log``, a file appended to or an open file descriptor.
+
+    ``grace`` is what its processes get between SIGTERM and SIGKILL when it is stopped (torchrun needs over 30 s in the
+    worst case), ``orphan_grace`` the same when this process dies. Raises EasiError if it cannot be started.
+    """
+    with interruptible():
+        handle: Handle | None = None
+        try:
+            with held():
+                handle = Handle(job, log, grace, orphan_grace, redactor or Redactor.from_environ())
+        except KeyboardInterrupt:
+            if handle is not None:
+                handle.stop()
+            raise
+    return handle
+
+
+def run_job(job: Job, log: Path | int, on_tick: Callable[[], None] = lambda: None,
+            stop: Callable[[], bool] = lambda: False, grace: float = 45.0, redactor: Redactor | None = None,
+            tick: float = 0.2) -> Outcome:
+    """Run ``job`` to its end; no process of it outlives this call.
+
+    ``on_tick`` is called every ``tick`` seconds; as soon as ``stop()`` is true the job is ended. KeyboardInterrupt
+    (Ctrl-C, SIGTERM, SIGHUP) is raised when everything has been ended.
+    """
+    with interruptible(), start(job, log, grace=grace, redactor=redactor) as handle:
+        while handle.wait(tick) is None:
+            on_tick()
+            if stop():
+                handle.stop()
+    return handle.outcome()
+
+
+def stop_all(handles: Sequence[Handle]) -> None:
+    """End several jobs at the same time."""
+    with held():
+        for handle in handles:
+            handle.ask_to_stop()
+        for handle in handles:
+            handle.stop()
+
+
+def sweep(tag: str, patience: float = SWEEP_PATIENCE) -> list[int]:
+    """Kill every process whose environment carries ``tag``, until none is found; returns those killed.
+
+    The second net, for the case that the guard itself was killed. A process that overwrote its own environment is not
+    found; one that cannot be killed is left after ``patience`` seconds.
+    """
+    killed: list[int] = []
+    deadline = time.monotonic() + patience
+    while found := [pid for pid in guard.process_table() if pid != os.getpid() and _carries(pid, tag)]:
+        for pid in found:
+            guard.send(pid, signal.SIGKILL)
+        killed += [pid for pid in found if pid not in killed]
+        if time.monotonic() > deadline:
+            break
+        time.sleep(0.02)
+    return killed
+
+
+def capture(argv: Sequence[str], seconds: float = 10.0) -> str | None:
+    """What a short program that we only ask something prints; None if it is missing, fails or takes too long."""
+    try:
+        done = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                              timeout=seconds, check=True, text=True, errors="backslashreplace")
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout
+
+
+def _carries(pid: int, tag: str) -> bool:
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as file:
+            variables = file.read().split(b"\0")
+    except OSError:         # it ended, or it is another user's
+        return False
+    wanted = f"{TAG}={tag}".encode()
+    return any(variable == wanted or variable.startswith(wanted + b":") for variable in variables)
+
+
+def _environment(changes: Mapping[str, str]) -> dict[str, str]:
+    """Ours with the job's changes ("" removes), a new tag, and Python's output not held back by the pipe."""
+    environment = {"PYTHONUNBUFFERED": "1", **os.environ, **changes}
+    environment = {name: value for name, value in environment.items() if value != "" or name not in changes}
+    outer = os.environ.get(TAG)
+    own = secrets.token_hex(8)
+    environment[TAG] = f"{outer}:{own}" if outer else own
+    return environment
+
+
+def _open_log(log: Path | int) -> int:
+    if isinstance(log, int):
+        return os.dup(log)
+    try:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        return os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise EasiError(f"cannot write the log {log}: {error.strerror}", hint="choose another --output-dir") from error

@@ -1,0 +1,57 @@
+"""Keeps secrets out of everything we write: both backends print tokens and whole environments."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Mapping
+from urllib.parse import quote
+
+REDACTED = "[redacted]"
+SHORTEST_SECRET = 8     # shorter values ("EMPTY", "none") are placeholders, and replacing them would garble the log
+
+_SECRET_NAME = re.compile(r"(?:TOKEN|KEY|KEY_ID|SECRET|PASSWORD|PASSWD|CREDENTIALS?)S?$", re.IGNORECASE)
+
+# What looks like a secret whoever it belongs to. Each pattern's group 1, where it has one, is kept.
+_PATTERNS = tuple(re.compile(pattern) for pattern in (
+    r"(?<![A-Za-z0-9])hf_[A-Za-z0-9]{16,}",
+    r"(?<![A-Za-z0-9])sk-[A-Za-z0-9_-]{16,}",
+    r"(?<![A-Za-z0-9])(?:gh[pousr]|github_pat)_[A-Za-z0-9_]{20,}",
+    r"(?<![A-Za-z0-9])AIza[A-Za-z0-9_-]{30,}",
+    r"(?<![A-Za-z0-9])eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]*",
+    r"((?i:bearer)\s{1,4})[^\s\"',]{8,}",
+    r"((?i:api[-_]?key|judge[-_]key|auth[-_]?token|access[-_]?token|hf[-_]?token|password|client[-_]?secret)"
+    r"[\"']{0,2}\s{0,2}[:=,]?\s{0,2}[\"']{0,2})(?<=[\s\"':=])[^\s\"',;&)}\]]{8,}",
+    r"([a-z][a-z0-9+.-]{1,16}://[^\s/:@]{0,64}:)[^\s/@]{3,}(?=@)",
+))
+
+
+class Redactor:
+    """Replaces known secrets and whatever looks like one by ``[redacted]``.
+
+    ``secrets`` are literal values; each is also found percent-encoded, and a value of several lines line by line.
+    """
+
+    def __init__(self, secrets: Iterable[str] = ()) -> None:
+        literal: set[str] = set()
+        for secret in secrets:
+            for part in secret.splitlines():
+                if len(part.strip()) >= SHORTEST_SECRET:
+                    literal |= {part.strip(), quote(part.strip(), safe="")}
+        # longest first: a secret that begins with another must not leave its rest behind
+        ordered = sorted(literal, key=lambda text: (-len(text), text))
+        self._literal = re.compile("|".join(map(re.escape, ordered))) if ordered else None
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str] | None = None) -> Redactor:
+        """Every value whose variable is named like a secret (``*TOKEN``, ``*KEY``, ``*SECRET``, ``*PASSWORD`` …)."""
+        environ = os.environ if environ is None else environ
+        return cls(value for name, value in environ.items() if _SECRET_NAME.search(name))
+
+    def line(self, text: str) -> str:
+        """``text`` without its secrets. A secret cut in two by a line break is not recognised."""
+        if self._literal:
+            text = self._literal.sub(REDACTED, text)
+        for pattern in _PATTERNS:
+            text = pattern.sub(lambda match: (match[1] if match.re.groups else "") + REDACTED, text)
+        return text
