@@ -1,0 +1,100 @@
+"""Scores each benchmark as soon as its last question has an outcome, while the next one is being answered."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+import traceback
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+
+from ..errors import EasiError
+from ..state import write_json
+from .journal import Answer, Book
+from .work import DONE_FILE, OUTPUTS_FOLDER, Assignment, ItemList, Work, item_seed, seed_everything
+
+# (assignment, answers by item id in document order, an empty folder of its own for all files)
+Score = Callable[[Assignment, Mapping[str, Answer], Path], None]
+
+
+def scoring_folder(run_root: Path, key: str) -> Path:
+    return run_root / OUTPUTS_FOLDER / f".{key}.scoring"
+
+
+def scored_folder(run_root: Path, key: str) -> Path:
+    return run_root / OUTPUTS_FOLDER / f".{key}.scored"
+
+
+def failed_file(run_root: Path, key: str) -> Path:
+    return run_root / OUTPUTS_FOLDER / f".{key}.failed.json"
+
+
+def score_loop(run_root: Path, work: Work, score: Score, only: Collection[str] | None = None, every: float = 1.0) -> None:
+    """Handle every benchmark of ``work`` (or those in ``only``) once, in serving order as they become ready.
+
+    ``score`` is called with the answers of all questions, the generators seeded by run seed and benchmark. Its folder
+    then becomes ``outputs/.<key>.scored``; if it raises, or ``answering.done`` is there while questions lack an answer,
+    ``outputs/.<key>.failed.json`` says so (``error`` one line, ``traceback``). Results of earlier calls are removed
+    first. Returns when every benchmark has one or the other.
+    """
+    waiting = {assignment.key: assignment for assignment in work.benchmarks if only is None or assignment.key in only}
+    for key in waiting:
+        _remove(run_root, key)
+    book = Book.of(run_root, work)
+    while waiting:
+        over = (run_root / DONE_FILE).exists()       # read before the journals: what they hold now is all there will be
+        book.poll()
+        ready = [key for key in waiting if over or _handled(run_root, waiting[key], book)]
+        for key in ready:
+            _handle(run_root, work, waiting.pop(key), book, score)
+        if not ready:
+            time.sleep(every)
+
+
+def _handled(run_root: Path, assignment: Assignment, book: Book) -> bool:
+    """Whether every question has an answer or a final failure."""
+    if not ItemList.path(run_root, assignment.key).exists():
+        return False
+    items = ItemList.load(run_root, assignment.key)
+    return items.fits(assignment) and all((items.key, item) in book for item in items.ids)
+
+
+def _handle(run_root: Path, work: Work, assignment: Assignment, book: Book, score: Score) -> None:
+    key = assignment.key
+    folder = scoring_folder(run_root, key)
+    try:
+        answers = _answers(run_root, assignment, book)
+        folder.mkdir(parents=True)
+        seed_everything(item_seed(work.seed, key, "scoring"))
+        score(assignment, answers, folder)
+        folder.rename(scored_folder(run_root, key))
+    except Exception as error:           # whatever a backend's scorer raises is this benchmark's failure, not the others'
+        trace = traceback.format_exc()
+        print(f"{key} could not be scored:\n{trace}", file=sys.stderr)
+        message = error.message if isinstance(error, EasiError) else f"{type(error).__name__}: {error}"
+        write_json(failed_file(run_root, key), {"error": " ".join(message.split()), "traceback": trace})
+
+
+def _answers(run_root: Path, assignment: Assignment, book: Book) -> dict[str, Answer]:
+    """The answers in document order; EasiError if one is missing or failed."""
+    if not ItemList.path(run_root, assignment.key).exists():
+        raise EasiError("no question was asked: no worker got as far as reading the data")
+    items = ItemList.load(run_root, assignment.key)
+    if not items.fits(assignment):
+        raise EasiError("no question was asked: the list of questions is one of another run")
+    found = {item: book.get((items.key, item)) for item in items.ids}
+    missing = sum(answer is None for answer in found.values())
+    if missing:
+        raise EasiError(f"{missing} of {len(found)} items not answered")
+    failures = [answer.failure for answer in found.values() if answer and answer.failure]
+    if failures:
+        raise EasiError(f"{len(failures)} of {len(found)} items failed: {failures[0]}")
+    return {item: answer for item, answer in found.items() if answer}
+
+
+def _remove(run_root: Path, key: str) -> None:
+    for folder in (scoring_folder(run_root, key), scored_folder(run_root, key)):
+        if folder.exists():
+            shutil.rmtree(folder)
+    failed_file(run_root, key).unlink(missing_ok=True)

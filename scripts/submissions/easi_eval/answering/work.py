@@ -1,0 +1,143 @@
+"""What is to be answered: the run's assignments, each benchmark's list of questions, and the seed of each question."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+import sys
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from ..errors import EasiError
+from ..state import read_json, write_json
+
+SCHEMA = 1
+WORK_FILE = "work.json"
+ITEMS_FOLDER = "items"
+JOURNAL_FOLDER = "journal"
+OUTPUTS_FOLDER = "outputs"
+DONE_FILE = "answering.done"      # the pipeline writes it when no worker is left
+
+Key = tuple[str, str]             # (benchmark, item id): what the journal and the queue know a question by
+
+
+@dataclass(frozen=True)
+class Item:
+    """One question as the queue sees it. ``cost`` is its expected time in any unit; only the order matters."""
+
+    benchmark: str
+    id: str
+    cost: float = 1.0
+
+    @property
+    def key(self) -> Key:
+        return self.benchmark, self.id
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """One benchmark of this run. Answers of another ``epoch`` are ignored (``--rerun`` makes a new one)."""
+
+    key: str
+    task: str                     # the backend's own name
+    epoch: int = 0
+    limit: int | None = None
+
+
+@dataclass(frozen=True)
+class Work:
+    """Everything the workers of one launch must agree on, in serving order.
+
+    ``launch`` counts the launches of this run: a question that failed for good in an earlier launch is asked again
+    in a new one, whereas the workers that a launch restarts leave it alone. ``seed`` is the run's seed.
+    """
+
+    benchmarks: tuple[Assignment, ...]
+    fingerprints: dict[str, str] = field(default_factory=dict)
+    seed: int = 0
+    launch: int = 0
+    schema: int = SCHEMA
+
+    @property
+    def epochs(self) -> dict[str, int]:
+        return {assignment.key: assignment.epoch for assignment in self.benchmarks}
+
+    def save(self, run_root: Path) -> Path:
+        write_json(run_root / WORK_FILE, asdict(self))
+        return run_root / WORK_FILE
+
+    @classmethod
+    def load(cls, run_root: Path) -> Work:
+        """Raises EasiError if the file is missing, damaged or of another version."""
+        data = _load(run_root / WORK_FILE)
+        try:
+            assignments = tuple(Assignment(**entry) for entry in data.pop("benchmarks"))
+            return cls(benchmarks=assignments, **data)
+        except (KeyError, TypeError) as error:
+            raise _damaged(run_root / WORK_FILE, str(error)) from error
+
+
+@dataclass(frozen=True)
+class ItemList:
+    """The questions of one benchmark: ``total`` rows in the dataset, ``ids`` in document order after ``limit``."""
+
+    key: str
+    total: int
+    ids: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if len(set(self.ids)) != len(self.ids):
+            twice = next(item for item in self.ids if self.ids.count(item) > 1)
+            raise EasiError(f"{self.key} has two questions with the id {twice!r}", hint="the data is damaged; fetch it again")
+        if len(self.ids) > self.total:
+            raise EasiError(f"{self.key} lists {len(self.ids)} questions of {self.total}", hint="the data is damaged; fetch it again")
+
+    def fits(self, assignment: Assignment) -> bool:
+        """Whether this is the list of ``assignment`` and not one that another ``--limit`` left behind."""
+        wanted = self.total if assignment.limit is None else min(assignment.limit, self.total)
+        return self.key == assignment.key and len(self.ids) == wanted
+
+    @staticmethod
+    def path(run_root: Path, key: str) -> Path:
+        return run_root / ITEMS_FOLDER / f"{key}.json"
+
+    def save(self, run_root: Path) -> Path:
+        path = self.path(run_root, self.key)
+        write_json(path, {**asdict(self), "schema": SCHEMA})
+        return path
+
+    @classmethod
+    def load(cls, run_root: Path, key: str) -> ItemList:
+        """Raises EasiError if the file is missing, damaged or of another version."""
+        data = _load(cls.path(run_root, key))
+        try:
+            return cls(key=data["key"], total=data["total"], ids=tuple(data["ids"]))
+        except (KeyError, TypeError) as error:
+            raise _damaged(cls.path(run_root, key), str(error)) from error
+
+
+def item_seed(run_seed: int, benchmark: str, item: str) -> int:
+    """The seed of one question, 0 <= seed < 2**31: depends on nothing but these three."""
+    name = json.dumps([run_seed, benchmark, item]).encode()
+    return int.from_bytes(hashlib.sha256(name).digest()[:4], "big") >> 1
+
+
+def seed_everything(seed: int) -> None:
+    """Seed every generator that is loaded: random, and numpy and torch (all devices) if something imported them."""
+    random.seed(seed)
+    if (numpy := sys.modules.get("numpy")) is not None:
+        numpy.random.seed(seed)
+    if (torch := sys.modules.get("torch")) is not None:
+        torch.manual_seed(seed)
+
+
+def _load(path: Path) -> dict[str, object]:
+    data = read_json(path)
+    if not isinstance(data, dict) or data.get("schema") != SCHEMA:
+        raise _damaged(path, f"schema {data.get('schema') if isinstance(data, dict) else None!r} is not {SCHEMA}")
+    return data
+
+
+def _damaged(path: Path, what: str) -> EasiError:
+    return EasiError(f"{path} cannot be used: {what}", hint="remove it and start the run again; answers are kept in the journal")

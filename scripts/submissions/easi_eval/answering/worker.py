@@ -1,0 +1,187 @@
+"""The loop of one worker: lease questions, answer them, journal each outcome, give back what raised."""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..redact import Redactor
+from .journal import Answer, Book, Journal, pending
+from .queue import Lease, LocalStore, Queue, Store, connect
+from .work import JOURNAL_FOLDER, Assignment, Item, Work, item_seed, seed_everything
+
+__all__ = ["AnswerItems", "Generation", "open_journal", "pending", "work_loop"]
+
+MAX_TRIES = 2            # an item that raises so often is recorded as failed
+MAX_DEATHS = 3           # ... and one during which so many workers died
+LONGEST_REASON = 500
+
+
+@dataclass(frozen=True)
+class Generation:
+    """What a model made of one question; ``seconds`` None: its share of the call. Else as in ``Answer``."""
+
+    text: str
+    tokens: int | None = None
+    finish: str | None = None
+    frames: int | None = None
+    prompt: str | None = None
+    seconds: float | None = None
+
+
+# One result per item, in order. An exception in place of a result concerns that item alone;
+# one that is raised concerns all of them, and they are then asked one by one.
+AnswerItems = Callable[[Sequence[Item]], Sequence[Generation | Exception]]
+
+
+def open_journal(run_root: Path, work: Work) -> Journal:
+    """This attempt's journal, named by EASI_WORKER (default w0) and EASI_ATTEMPT (default 0)."""
+    return Journal(run_root / JOURNAL_FOLDER, os.environ.get("EASI_WORKER") or "w0",
+                   int(os.environ.get("EASI_ATTEMPT") or 0), work.launch)
+
+
+def work_loop(run_root: Path, work: Work, items: Mapping[str, Sequence[Item]], answer: AnswerItems, chunk: int = 1,
+              journal: Journal | None = None, store: Store | None = None) -> None:
+    """Answer questions until every one of ``items`` has an outcome in the journals of ``run_root``.
+
+    ``items`` are in document order and the same for all workers; benchmarks are served in the order of ``work``.
+    ``answer`` gets up to ``chunk`` of one benchmark at a time. Pass ``journal`` if phases were written to it before;
+    it is closed here. The queue is the one at EASI_STORE (host:port); without it this worker is alone.
+    Returns at once, without a queue, if nothing is left. Raises what breaks the whole worker (damaged journal, full
+    disk, lost queue, a broken device): starting it again is safe.
+    """
+    with journal or open_journal(run_root, work) as journal:
+        book = Book.of(run_root, work, skip=journal.path.name)
+        book.poll()
+        served = {assignment.key: tuple(items[assignment.key]) for assignment in work.benchmarks}
+        if any(item.key not in book for group in served.values() for item in group):
+            queue = Queue(store or _store(run_root, work), journal.worker, served, book, chunk, before_idle=journal.sync)
+            journal.phase("answering")
+            try:
+                _Worker(work, journal, queue, book, answer).run()
+            finally:
+                queue.close()
+        journal.phase("done")
+
+
+def _store(run_root: Path, work: Work) -> Store:
+    address = os.environ.get("EASI_STORE")
+    if not address:
+        return LocalStore()
+    run = hashlib.sha256(str(run_root.resolve()).encode()).hexdigest()[:12]
+    return connect(address).with_prefix(f"easi/{run}/{work.launch}")
+
+
+class _Worker:
+    def __init__(self, work: Work, journal: Journal, queue: Queue, book: Book, answer: AnswerItems) -> None:
+        self._assignments: dict[str, Assignment] = {assignment.key: assignment for assignment in work.benchmarks}
+        self._work, self._journal, self._queue, self._book, self._answer = work, journal, queue, book, answer
+        self._redact = Redactor.from_environ().line
+
+    def run(self) -> None:
+        while lease := self._queue.next():
+            self._serve(lease)
+            self._queue.done(lease)
+
+    def _serve(self, lease: Lease) -> None:
+        deadly = [item for item in lease.items if self._book.deaths(item.key) >= MAX_DEATHS]
+        for item in deadly:
+            self._fail(item, lease, f"Killed: {MAX_DEATHS} workers died while they answered this")
+        asked = [item for item in lease.items if item not in deadly]
+        if not asked:
+            return
+        self._journal.leased(asked)
+        raised = self._ask(asked, lease)
+        again: list[Item] = []
+        for item, error in raised:
+            reason = self._reason(error)
+            if lease.tries + 1 < MAX_TRIES:
+                self._journal.returned([item], reason)
+                again.append(item)
+            else:
+                self._fail(item, lease, reason)
+        if again:
+            self._queue.give_back(lease, again)
+
+    def _ask(self, items: Sequence[Item], lease: Lease) -> list[tuple[Item, Exception]]:
+        """Journal what is answered; returns what raised. A chunk that raises as a whole is asked item by item."""
+        seed_everything(self._seed(items))
+        began = time.monotonic()
+        try:
+            results = list(self._answer(items))
+            if len(results) != len(items):
+                raise RuntimeError(f"{len(items)} questions were asked and {len(results)} answered")
+        except Exception as error:
+            if len(items) == 1:
+                results = [error]
+            else:
+                _complain(items, error)
+                _raise_if_broken(error)
+                _free_memory()
+                return [pair for item in items for pair in self._ask([item], lease)]
+        share = (time.monotonic() - began) / len(items)
+        raised: list[tuple[Item, Exception]] = []
+        for item, result in zip(items, results, strict=True):
+            error = self._record(item, result, lease, share)
+            if error is not None:
+                raised.append((item, error))
+        for item, error in raised:
+            _complain([item], error)
+            _raise_if_broken(error)
+        if raised:
+            _free_memory()
+        return raised
+
+    def _record(self, item: Item, result: Generation | Exception, lease: Lease, share: float) -> Exception | None:
+        if isinstance(result, Exception):
+            return result
+        if not isinstance(result, Generation) or not isinstance(result.text, str):
+            return TypeError(f"the model answered {type(getattr(result, 'text', result)).__name__}, not text")
+        seconds = share if result.seconds is None else result.seconds
+        self._journal.answer(Answer(
+            item.benchmark, item.id, self._assignments[item.benchmark].epoch, result.text, round(seconds, 4),
+            result.tokens, result.finish, result.frames, result.prompt,
+            worker=self._journal.worker, fence=lease.fence, launch=self._work.launch))
+        return None
+
+    def _fail(self, item: Item, lease: Lease, reason: str) -> None:
+        self._journal.answer(Answer(
+            item.benchmark, item.id, self._assignments[item.benchmark].epoch, None, 0.0, failure=reason,
+            worker=self._journal.worker, fence=lease.fence, launch=self._work.launch))
+
+    def _reason(self, error: Exception) -> str:
+        """One line "Type: message"; redacted, as it is shown in tables and archived."""
+        text = " ".join(self._redact(str(error)).split())
+        return f"{type(error).__name__}: {text}"[:LONGEST_REASON]
+
+    def _seed(self, items: Sequence[Item]) -> int:
+        """Of one question when it is asked alone. A batch is seeded by all of it: engines that sample in batches
+        must seed each row by ``item_seed`` themselves for answers that do not depend on its company."""
+        return item_seed(self._work.seed, items[0].benchmark, "\n".join(item.id for item in items))
+
+
+def _raise_if_broken(error: Exception) -> None:
+    """After an error of the device itself (illegal access, assert, lost GPU) every later call in the process fails;
+    only a new process helps. Out of memory is another type and is survived."""
+    if any(kind.__name__ == "AcceleratorError" for kind in type(error).__mro__):
+        raise error
+
+
+def _free_memory() -> None:
+    gc.collect()
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def _complain(items: Sequence[Item], error: Exception) -> None:
+    names = ", ".join(item.id for item in items[:3]) + (" ..." if len(items) > 3 else "")
+    print(f"{items[0].benchmark} {names} raised:", file=sys.stderr)
+    traceback.print_exception(error, file=sys.stderr)
