@@ -80,11 +80,15 @@ class Work:
 
 @dataclass(frozen=True)
 class ItemList:
-    """The questions of one benchmark: ``total`` rows in the dataset, ``ids`` in document order after ``limit``."""
+    """The questions of one benchmark: ``total`` rows in the dataset, ``ids`` in document order after ``limit``.
+
+    What a limit means is the backend's affair: lmms-eval takes it per subtask of a group.
+    """
 
     key: str
     total: int
     ids: tuple[str, ...]
+    limit: int | None = None
 
     def __post_init__(self) -> None:
         if len(set(self.ids)) != len(self.ids):
@@ -95,8 +99,7 @@ class ItemList:
 
     def fits(self, assignment: Assignment) -> bool:
         """Whether this is the list of ``assignment`` and not one that another ``--limit`` left behind."""
-        wanted = self.total if assignment.limit is None else min(assignment.limit, self.total)
-        return self.key == assignment.key and len(self.ids) == wanted
+        return self.key == assignment.key and self.limit == assignment.limit
 
     @staticmethod
     def path(run_root: Path, key: str) -> Path:
@@ -112,7 +115,7 @@ class ItemList:
         """Raises EasiError if the file is missing, damaged or of another version."""
         data = _load(cls.path(run_root, key))
         try:
-            return cls(key=data["key"], total=data["total"], ids=tuple(data["ids"]))
+            return cls(key=data["key"], total=data["total"], ids=tuple(data["ids"]), limit=data["limit"])
         except (KeyError, TypeError) as error:
             raise _damaged(cls.path(run_root, key), str(error)) from error
 

@@ -23,7 +23,8 @@ class ModelChoice:
     """Which model class runs which weights, and why. Part of the plan, the manifest and the identity.
 
     ``name`` names the checkpoint for people and in ``modelName`` (``org/model`` or a folder's name);
-    ``path`` is what is loaded (hub id or local folder); ``cls`` the backend's own class or entry;
+    ``path`` is what is loaded (hub id or local folder); ``cls`` the class that loads it, ``entry`` the
+    backend's own registered name for class and arguments together, if one is used;
     ``arguments`` are the keyword arguments that change answers, as plain JSON values;
     ``needs_gpu`` is False for API models and ``--device cpu``.
     """
@@ -32,6 +33,7 @@ class ModelChoice:
     path: str
     cls: str
     why: str
+    entry: str = ""
     revision: str = ""
     arguments: dict[str, object] = field(default_factory=dict)
     notes: tuple[str, ...] = ()

@@ -1,0 +1,57 @@
+"""The command line of ``VLMEvalKit/run.py``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from easi_eval.answering.driver import keep_worker, split_options
+
+RUN_PY = Path(__file__).resolve().parents[1] / "run.py"
+
+
+def main(argv: list[str]) -> int:
+    """Be keeper, worker or scorer of a run of ours, or VLMEvalKit itself. Returns the exit code."""
+    options, rest = split_options(argv)
+    if options.run is None or options.role == "stock":
+        return stock(options.run, rest)
+    if options.role == "keep":
+        return keep_worker([str(RUN_PY)], options, rest)
+    args = parser().parse_args(rest)
+    from . import driver
+
+    return driver.answer(options.run, args) if options.role == "work" else driver.score(options.run, args)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options of VLMEvalKit's own command line that a run of ours uses, under VLMEvalKit's names."""
+    own = argparse.ArgumentParser(prog="run.py", allow_abbrev=False)
+    own.add_argument("--data", nargs="+", required=True)
+    own.add_argument("--model", required=True, help="the name VLMEvalKit's files carry")
+    own.add_argument("--judge", default="exact_matching")
+    own.add_argument("--limit", type=int)
+    own.add_argument("--verbose", action="store_true")
+    own.add_argument("--reuse", action="store_true", help="accepted; answers are always reused from the journal")
+    own.add_argument("--api-nproc", type=int, default=4)
+    own.add_argument("--retry", type=int, default=6)
+    own.add_argument("--judge-args", default="{}")
+    own.add_argument("--judge-timeout", type=int, default=600)
+    return own
+
+
+def stock(run_root: Path | None, rest: list[str]) -> int:
+    """Hand over to VLMEvalKit's own loop, after registering the model of the run under its name."""
+    from . import shims
+
+    shims.apply()
+    if run_root is not None:
+        from easi_eval.answering.driver import load_model
+
+        shims.register_model(load_model(run_root), parser().parse_known_args(rest)[0].model)
+    sys.argv = ["run.py", *rest]
+    from vlmeval import run
+
+    shims.ignore_dataset_options(run)
+    run.main()
+    return 0

@@ -1,0 +1,27 @@
+"""``python -m easi_lmms_eval``: lmms-eval's own command line; with ``--easi-run`` its items come from the shared queue."""
+
+from __future__ import annotations
+
+import sys
+
+from easi_eval.answering.driver import keep_worker, split_options
+
+
+def main(argv: list[str]) -> int:
+    options, rest = split_options(argv)
+    if options.run is not None and options.role == "keep":
+        return keep_worker(["-m", "easi_lmms_eval"], options, rest)
+    # lmms-eval reads its options from sys.argv.
+    sys.argv = ["lmms-eval", *rest]
+    if options.run is None or options.role == "stock":
+        from lmms_eval.__main__ import cli_evaluate
+
+        cli_evaluate()
+        return 0
+    from . import driver
+
+    return driver.answer(options.run) if options.role == "work" else driver.score(options.run)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

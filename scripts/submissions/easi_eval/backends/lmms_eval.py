@@ -1,0 +1,115 @@
+"""lmms-eval: how it is launched, which of its model types runs, where it leaves its files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..benchmarks import Benchmark
+from ..config import RunConfig, format_model_args
+from ..data.needs import HubSettings, Need
+from ..errors import EasiError
+from ..execution import launchers
+from ..execution.jobs import Job
+from ..nearest import did_you_mean
+from ..state import RunPaths
+from . import catalog, common
+from .base import ModelChoice, Outputs
+from .kinds import KINDS
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from ..results.scores import Reading
+
+KIND = KINDS["lmms-eval"]
+# Which of the model arguments names the checkpoint, in lmms-eval's own order of precedence.
+CHECKPOINT_KEYS = ("peft", "delta", "pretrained", "model", "model_version", "model_name", "model_id", "path", "engine")
+
+
+class LmmsEval:
+    """The second backend, through ``python -m easi_lmms_eval``."""
+
+    name = KIND.name
+    payload_name = "lmmseval"
+    package = KIND.package
+
+    def __init__(self, hub: HubSettings) -> None:
+        self.hub = hub
+
+    def version(self, cfg: RunConfig) -> str:
+        return catalog.locate(KIND, cfg.backend_path).version
+
+    def check(self, cfg: RunConfig) -> None:
+        known = catalog.lmms_models(catalog.locate(KIND, cfg.backend_path))
+        if cfg.model not in known:
+            raise EasiError(f"lmms-eval has no model type {cfg.model!r}",
+                            hint=did_you_mean(cfg.model, list(known), "`lmms-eval models` lists them"))
+
+    def resolve(self, cfg: RunConfig) -> ModelChoice:
+        arguments = cfg.model_arguments
+        keys = [key for key in CHECKPOINT_KEYS if key in arguments]
+        for key in keys:
+            arguments[key] = common.model_path(arguments[key])
+        checkpoint = arguments[keys[0]] if keys else cfg.model
+        return ModelChoice(common.model_name(checkpoint), checkpoint, cfg.model, f"--model {cfg.model}",
+                           arguments=dict(arguments), needs_gpu=cfg.device != "cpu" and "base_url" not in arguments)
+
+    def settings(self, cfg: RunConfig, bench: Benchmark) -> dict[str, object]:
+        return {"task": bench.source(self.name).task}
+
+    def needs(self, cfg: RunConfig, bench: Benchmark) -> list[Need]:
+        from ..datasets import lmms_needs
+
+        return lmms_needs(bench, self.hub.hf_home)
+
+    def answer_job(self, cfg: RunConfig, model: ModelChoice, todo: Sequence[Benchmark], paths: RunPaths, port: int) -> Job:
+        argv = ["-m", "easi_lmms_eval", *self._options(cfg, model, todo, paths.outputs), "--easi-run", str(paths.root)]
+        return Job("answer", self._launched(cfg, port, argv), env={**self._environment(cfg), **common.threads(cfg.nproc)}, cwd=self._cwd())
+
+    def score_job(self, cfg: RunConfig, model: ModelChoice, todo: Sequence[Benchmark], paths: RunPaths) -> Job:
+        argv = ["-m", "easi_lmms_eval", *self._options(cfg, model, todo, paths.outputs), "--easi-run", str(paths.root), "--easi-role", "score"]
+        return Job("score", launchers.plain(argv), env={**self._environment(cfg), **common.NO_GPU}, cwd=self._cwd())
+
+    def plain_job(self, cfg: RunConfig, model: ModelChoice, bench: Benchmark, paths: RunPaths, folder: Path, port: int) -> Job:
+        argv = ["-m", "lmms_eval", *self._options(cfg, model, [bench], folder)]
+        return Job(f"plain {bench.key}", self._launched(cfg, port, argv), env=self._environment(cfg), cwd=self._cwd())
+
+    def _launched(self, cfg: RunConfig, port: int, argv: list[str]) -> tuple[str, ...]:
+        if cfg.no_accelerate or (cfg.device == "cpu" and cfg.nproc == 1):
+            return launchers.plain(argv)
+        if cfg.device == "cpu":      # accelerate starts a single process where there is no GPU
+            return launchers.torchrun(cfg.nproc, port, argv)
+        return launchers.accelerate(cfg.nproc, port, argv)
+
+    def _options(self, cfg: RunConfig, model: ModelChoice, todo: Sequence[Benchmark], folder: Path) -> list[str]:
+        limit = ["--limit", str(cfg.limit)] if cfg.limit else []
+        device = ["--device", cfg.device] if cfg.device else []
+        verbose = ["--verbosity", "DEBUG"] if cfg.verbose else []
+        return ["--model", cfg.model, "--model_args", format_model_args({k: str(v) for k, v in model.arguments.items()}),
+                "--tasks", ",".join(bench.source(self.name).task for bench in todo), "--batch_size", "1", "--log_samples",
+                "--output_path", str(folder), *limit, *device, *verbose, *cfg.backend_args]
+
+    def _environment(self, cfg: RunConfig) -> dict[str, str]:
+        env = common.environment(self.hub, catalog.locate(KIND, cfg.backend_path))
+        return env if self.hub.token else {**env, "HF_TOKEN": common.NO_TOKEN}
+
+    def _cwd(self) -> Path:
+        """Two tasks keep their data cache in the current directory; all runs share one beside the other caches."""
+        return self.hub.hf_home / "lmms-eval-cwd"
+
+    def outputs(self, bench: Benchmark, folder: Path) -> Outputs:
+        from ..results.readers import find_lmms_outputs
+
+        return find_lmms_outputs(bench, folder)
+
+    def rows(self, bench: Benchmark, out: Outputs) -> pd.DataFrame:
+        from ..results.readers import read_lmms_rows
+
+        return read_lmms_rows(bench, out)
+
+    def read(self, bench: Benchmark, out: Outputs) -> Reading:
+        from ..results.readers import read_lmms_scores
+
+        return read_lmms_scores(bench, out)

@@ -1,0 +1,160 @@
+"""VLMEvalKit: how it is launched, which of its classes runs a model, where it leaves its files."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..benchmarks import Benchmark
+from ..config import RunConfig
+from ..data.needs import HubSettings, Need
+from ..errors import EasiError
+from ..execution import launchers
+from ..execution.jobs import Job
+from ..nearest import did_you_mean
+from ..state import RunPaths, sanitise
+from . import catalog, common
+from .base import ModelChoice, Outputs
+from .kinds import KINDS
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from ..results.scores import Reading
+
+KIND = KINDS["vlmevalkit"]
+RUN_PY = common.REPOSITORY / KIND.folder / "run.py"
+RULES = "exact_matching"
+GENERIC = "EasiVLM"
+
+# The class that runs every checkpoint of a family, by ``model_type`` in its config.json, as VLMEvalKit's own entries
+# of that family name it (vlmeval/config.py). What is not here runs with the generic class.
+FAMILIES = {
+    "qwen2_vl": "Qwen2VLChat",
+    "qwen2_5_vl": "Qwen2VLChat",
+    "qwen3_vl": "Qwen3VLChat",
+    "qwen3_vl_moe": "Qwen3VLChat",
+    "internvl_chat": "InternVLChat",
+    "llava_onevision": "LLaVA_OneVision_HF",
+    "smolvlm": "SmolVLM2",
+    "idefics3": "SmolVLM",
+}
+
+
+class VLMEvalKit:
+    """The default backend, through ``VLMEvalKit/run.py``."""
+
+    name = KIND.name
+    payload_name = "vlmevalkit"
+    package = KIND.package
+
+    def __init__(self, hub: HubSettings) -> None:
+        self.hub = hub
+
+    def version(self, cfg: RunConfig) -> str:
+        return catalog.locate(KIND, cfg.backend_path).version
+
+    def check(self, cfg: RunConfig) -> None:
+        catalog.locate(KIND, cfg.backend_path)
+        if not RUN_PY.is_file():
+            raise EasiError(f"{RUN_PY} is not there", hint="run this program from its repository, installed by scripts/setup.sh")
+
+    def resolve(self, cfg: RunConfig) -> ModelChoice:
+        """The registry's name, else its entry for this hub id, else the family's class, else the generic class."""
+        entries = catalog.vlmeval_entries(catalog.locate(KIND, cfg.backend_path))
+        arguments: dict[str, object] = {key: common.literal(value) for key, value in cfg.model_arguments.items()}
+        if cfg.device == "cpu":
+            return self._generic(cfg, arguments, "VLMEvalKit's own classes need a GPU, and --device cpu was asked for")
+        if cfg.model in entries:
+            return _entry(entries[cfg.model], arguments, "it is a name of VLMEvalKit's registry")
+        using = {name: entry for name, entry in entries.items() if entry.model_path == cfg.model}
+        if using:
+            wanted = cfg.model.rsplit("/", 1)[-1]
+            if wanted not in using and len(using) > 1:
+                raise EasiError(f"VLMEvalKit has {len(using)} entries for {cfg.model}", hint=f"name one: {', '.join(using)}")
+            chosen = using.get(wanted) or next(iter(using.values()))
+            others = [name for name in using if name != chosen.name]
+            why = "its entry for this hub id" + (f" (others: {', '.join(others)})" if others else "")
+            return _entry(chosen, arguments, why)
+        family = common.model_type(cfg.model, self.hub)
+        if family in FAMILIES:
+            return ModelChoice(common.model_name(cfg.model), common.model_path(cfg.model), FAMILIES[family],
+                               f"its config.json says model_type {family}", arguments=arguments)
+        if family is None and "/" not in cfg.model and not Path(cfg.model).exists():
+            raise EasiError(f"--model {cfg.model} is no name of VLMEvalKit's registry, no folder and no hub id",
+                            hint=did_you_mean(cfg.model, list(entries), "write org/model, or a folder"))
+        return self._generic(cfg, arguments, f"VLMEvalKit has no class for model_type {family}")
+
+    def _generic(self, cfg: RunConfig, arguments: dict[str, object], why: str) -> ModelChoice:
+        own = {"device": cfg.device} if cfg.device else {}
+        if cfg.trust_remote_code:
+            own["trust_remote_code"] = True
+        return ModelChoice(common.model_name(cfg.model), common.model_path(cfg.model), GENERIC, why,
+                           arguments={**own, **arguments}, needs_gpu=cfg.device != "cpu")
+
+    def settings(self, cfg: RunConfig, bench: Benchmark) -> dict[str, object]:
+        return {"task": bench.source(self.name).task, "judge": cfg.judge or RULES}
+
+    def needs(self, cfg: RunConfig, bench: Benchmark) -> list[Need]:
+        from ..datasets import vlmevalkit_needs
+
+        return vlmevalkit_needs(bench, cfg.dataset_dir.absolute(), self.hub.hf_home)
+
+    def answer_job(self, cfg: RunConfig, model: ModelChoice, todo: Sequence[Benchmark], paths: RunPaths, port: int) -> Job:
+        argv = [*self._command(cfg, model, todo), "--easi-run", str(paths.root)]
+        launched = launchers.torchrun(cfg.nproc, port, argv) if cfg.nproc > 1 else launchers.plain(argv)
+        return Job("answer", launched, env={**self._environment(cfg), **common.threads(cfg.nproc)})
+
+    def score_job(self, cfg: RunConfig, model: ModelChoice, todo: Sequence[Benchmark], paths: RunPaths) -> Job:
+        argv = [*self._command(cfg, model, todo), "--easi-run", str(paths.root), "--easi-role", "score"]
+        return Job("score", launchers.plain(argv), env={**self._environment(cfg), **common.NO_GPU})
+
+    def plain_job(self, cfg: RunConfig, model: ModelChoice, bench: Benchmark, paths: RunPaths, folder: Path, port: int) -> Job:
+        argv = [*self._command(cfg, model, [bench]), "--work-dir", str(folder), "--mode", "all",
+                "--easi-run", str(paths.root), "--easi-role", "stock"]
+        launched = launchers.torchrun(cfg.nproc, port, argv) if cfg.nproc > 1 else launchers.plain(argv)
+        return Job(f"plain {bench.key}", launched, env=self._environment(cfg))
+
+    def _command(self, cfg: RunConfig, model: ModelChoice, todo: Sequence[Benchmark]) -> list[str]:
+        limit = ["--limit", str(cfg.limit)] if cfg.limit else []
+        verbose = ["--verbose"] if cfg.verbose else []
+        return [str(RUN_PY), "--data", *(bench.source(self.name).task for bench in todo), "--model", file_name(model),
+                "--judge", cfg.judge or RULES, *limit, *verbose, *cfg.backend_args]
+
+    def _environment(self, cfg: RunConfig) -> dict[str, str]:
+        package = catalog.locate(KIND, cfg.backend_path)
+        return {
+            **common.environment(self.hub, package),
+            "LMUData": str(cfg.dataset_dir.absolute()),
+            # The package's default is another hub, whose client it does not even require.
+            "VLMEVALKIT_USE_MODELSCOPE": "0",
+        }
+
+    def outputs(self, bench: Benchmark, folder: Path) -> Outputs:
+        from ..results.readers import find_vlmevalkit_outputs
+
+        return find_vlmevalkit_outputs(bench, folder)
+
+    def rows(self, bench: Benchmark, out: Outputs) -> pd.DataFrame:
+        from ..results.readers import read_vlmevalkit_rows
+
+        return read_vlmevalkit_rows(bench, out)
+
+    def read(self, bench: Benchmark, out: Outputs) -> Reading:
+        from ..results.readers import read_vlmevalkit_scores
+
+        return read_vlmevalkit_scores(bench, out)
+
+
+def _entry(entry: catalog.Entry, arguments: dict[str, object], why: str) -> ModelChoice:
+    settings = ", ".join(f"{key}={json.dumps(value)}" for key, value in entry.kwargs.items() if key != "model_path")
+    return ModelChoice(entry.model_path or entry.name, entry.model_path or entry.name, entry.cls, why, entry=entry.name,
+                       arguments=arguments, notes=(f"entry {entry.name}: {settings}",) if settings else ())
+
+
+def file_name(model: ModelChoice) -> str:
+    """The name VLMEvalKit's files carry; a slash in it would break them."""
+    return sanitise(model.name.rstrip("/").rsplit("/", 1)[-1])

@@ -1,0 +1,214 @@
+"""Carries out a plan: one launch that answers, one process that scores; accepts what they leave, benchmark by benchmark.
+
+Exit codes of the jobs decide nothing: a benchmark is accepted when its files can be read, hold every row of the
+dataset and a headline score.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from .answering.driver import save_model
+from .answering.journal import Book, Count, Phase, pending
+from .answering.work import DONE_FILE, Assignment, ItemList, Work
+from .backends.base import Backend, ModelChoice
+from .benchmarks import Benchmark
+from .config import RunConfig
+from .display.events import BenchmarkScored, Emit, Notice, PhaseStarted, Progress, WorkerPhase
+from .errors import EasiError
+from .evidence import Evidence, gather
+from .execution import launchers
+from .execution.supervisor import Handle, run_job, start
+from .results.report import telling_line
+from .state import RunPaths, read_json
+
+TICK = 0.2
+SCORER_STARTS = 2
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What became of one benchmark: ``evidence`` if it was accepted, else ``reason`` (one line)."""
+
+    key: str
+    evidence: Evidence | None
+    reason: str = ""
+
+
+@dataclass
+class Evaluation:
+    """One launch of one plan: what it needs, and the verdicts so far."""
+
+    cfg: RunConfig
+    backend: Backend
+    model: ModelChoice
+    todo: Sequence[Benchmark]
+    fingerprints: Mapping[str, str]
+    epochs: Mapping[str, int]
+    paths: RunPaths
+    log: Path
+    emit: Emit
+    on_verdict: Callable[[Verdict], None]
+    verdicts: dict[str, Verdict] = field(default_factory=dict)
+
+    def run(self) -> dict[str, Verdict]:
+        """Carry it out; every benchmark of ``todo`` has a verdict afterwards. Processes of ours are gone on any exit."""
+        save_model(self.paths.root, self.model)
+        work = self._prepare_work()
+        if self.cfg.plain:
+            self._run_plain(work)
+        else:
+            self._run_shared(work)
+        return self.verdicts
+
+    def _prepare_work(self) -> Work:
+        """Write ``work.json`` and clear what an interrupted launch left half-made. Answers in the journal stay."""
+        assignments = tuple(
+            Assignment(bench.key, bench.source(self.backend.name).task, self.epochs[bench.key], self.cfg.limit) for bench in self.todo
+        )
+        work = Work(assignments, dict(self.fingerprints), launch=self._next_launch())
+        (self.paths.root / DONE_FILE).unlink(missing_ok=True)
+        self.paths.outputs.mkdir(parents=True, exist_ok=True)
+        for assignment in assignments:
+            for leftover in self.paths.outputs.glob(f".{assignment.key}.*"):
+                shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+        work.save(self.paths.root)
+        return work
+
+    def _next_launch(self) -> int:
+        try:
+            return Work.load(self.paths.root).launch + 1
+        except EasiError:      # the first, or a damaged file: any number that no earlier launch had
+            return int(time.time())
+
+    # ---- our workers ----------------------------------------------------------------------------------------------
+
+    def _run_shared(self, work: Work) -> None:
+        unanswered = [b for b, a in zip(self.todo, work.benchmarks) if pending(self.paths.root, replace(work, benchmarks=(a,)))]
+        watch = Watch(self.paths.root, work, self.emit)
+        with ExitStack() as stack:
+            scoring = stack.enter_context(self._start(self.backend.score_job(self.cfg, self.model, self.todo, self.paths)))
+            scorers = 1
+            answering: Handle | None = None
+            if unanswered:
+                self.emit(PhaseStarted("start", f"{self.cfg.nproc} worker{'s' if self.cfg.nproc > 1 else ''}"))
+                port = launchers.free_port()
+                answering = stack.enter_context(self._start(self.backend.answer_job(self.cfg, self.model, unanswered, self.paths, port)))
+            else:
+                self._no_more_answers()
+                self.emit(PhaseStarted("score"))
+            while True:
+                watch.tick()
+                self._accept_scored(work)
+                if answering is not None and answering.poll() is not None and not (self.paths.root / DONE_FILE).exists():
+                    self._no_more_answers()
+                    self.emit(PhaseStarted("score"))
+                if scoring.poll() is not None:
+                    self._accept_scored(work)
+                    if len(self.verdicts) == len(self.todo) or scorers == SCORER_STARTS:
+                        break
+                    scoring = stack.enter_context(self._start(self.backend.score_job(self.cfg, self.model, self.todo, self.paths)))
+                    scorers += 1
+                time.sleep(TICK)
+            tail = [*(answering.outcome().log_tail if answering else ()), *scoring.outcome().log_tail]
+        for bench in self.todo:
+            if bench.key not in self.verdicts:
+                self._give(Verdict(bench.key, None, telling_line(tail) or "scoring ended without a result"))
+
+    def _start(self, job) -> Handle:
+        return start(job, self.log)
+
+    def _no_more_answers(self) -> None:
+        (self.paths.root / DONE_FILE).touch()
+
+    def _accept_scored(self, work: Work) -> None:
+        for bench in self.todo:
+            if bench.key in self.verdicts:
+                continue
+            scored, failed = self.paths.outputs / f".{bench.key}.scored", self.paths.outputs / f".{bench.key}.failed.json"
+            if scored.is_dir():
+                self._give(self._accept(bench, scored, work))
+            elif failed.is_file():
+                note = read_json(failed)
+                self._give(Verdict(bench.key, None, str(note["error"]) if isinstance(note, dict) else "scoring failed"))
+
+    # ---- the backend's own launch ---------------------------------------------------------------------------------
+
+    def _run_plain(self, work: Work) -> None:
+        self.emit(PhaseStarted("answer", "the backend's own launch, benchmark by benchmark"))
+        for bench in self.todo:
+            folder = self.paths.outputs / f".{bench.key}.plain"
+            folder.mkdir(parents=True)
+            job = self.backend.plain_job(self.cfg, self.model, bench, self.paths, folder, launchers.free_port())
+            outcome = run_job(job, self.log)
+            verdict = self._accept(bench, folder, work)
+            if verdict.evidence is None:
+                line = telling_line(outcome.log_tail)
+                verdict = replace(verdict, reason=f"{verdict.reason}: {line}" if line else verdict.reason)
+            self._give(verdict)
+
+    # ---- verdicts -------------------------------------------------------------------------------------------------
+
+    def _accept(self, bench: Benchmark, folder: Path, work: Work) -> Verdict:
+        """Prove what lies in ``folder`` complete, then let it replace ``outputs/<key>`` in one step."""
+        try:
+            items, answers = None, []
+            if not self.cfg.plain:
+                items = ItemList.load(self.paths.root, bench.key)
+                book = Book.of(self.paths.root, work)
+                book.poll()
+                answers = [answer for (key, _), answer in book.answers.items() if key == bench.key]
+            evidence = gather(self.backend, bench, folder, self.fingerprints[bench.key], items, answers, self.cfg.limit)
+        except EasiError as error:
+            return Verdict(bench.key, None, error.message)
+        evidence.save(folder)
+        final, old = self.paths.output(bench.key), self.paths.outputs / f".{bench.key}.old"
+        if final.exists():
+            final.rename(old)
+        folder.rename(final)
+        shutil.rmtree(old, ignore_errors=True)
+        return Verdict(bench.key, evidence)
+
+    def _give(self, verdict: Verdict) -> None:
+        self.verdicts[verdict.key] = verdict
+        self.on_verdict(verdict)
+        if verdict.evidence is not None:
+            score = verdict.evidence.score
+            self.emit(BenchmarkScored(verdict.key, score.reading.overall, str(score.state), score.reason))
+        else:
+            self.emit(BenchmarkScored(verdict.key, None, "failed", verdict.reason))
+
+
+class Watch:
+    """Turns what the journals say into events."""
+
+    def __init__(self, run_root: Path, work: Work, emit: Emit) -> None:
+        self._root, self._work, self._emit = run_root, work, emit
+        self._book = Book.of(run_root, work)
+        self._counts: dict[str, Count] = {}
+        self._answering = False
+
+    def tick(self) -> None:
+        for record in self._book.poll():
+            if isinstance(record, Phase):
+                self._emit(WorkerPhase(record.worker, record.phase))
+            elif not self._answering:
+                self._answering = True
+                self._emit(PhaseStarted("answer"))
+        for assignment in self._work.benchmarks:
+            path = ItemList.path(self._root, assignment.key)
+            if not path.exists():
+                continue
+            try:
+                count = self._book.count(ItemList.load(self._root, assignment.key))
+            except EasiError as error:
+                self._emit(Notice(error.message, "warning"))
+                continue
+            if count != self._counts.get(assignment.key):
+                self._counts[assignment.key] = count
+                self._emit(Progress(assignment.key, count.done, count.total, count.failed, count.now))

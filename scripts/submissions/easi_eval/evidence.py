@@ -1,0 +1,100 @@
+"""The proof that a benchmark is complete: its numbers, and digests of the files they came from, beside those files."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from .answering.journal import Answer
+from .answering.work import ItemList
+from .backends.base import Backend
+from .benchmarks import Benchmark
+from .errors import EasiError
+from .results.scores import BenchmarkScore, Pool, Reading, State
+from .state import read_json, write_json
+
+SCHEMA = 1
+EVIDENCE_FILE = "evidence.json"
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What ``outputs/<key>/`` was accepted on. ``files``: path below that folder -> SHA-256, hexadecimal."""
+
+    fingerprint: str
+    score: BenchmarkScore
+    files: Mapping[str, str]
+    schema: int = SCHEMA
+
+    def save(self, folder: Path) -> None:
+        write_json(folder / EVIDENCE_FILE, asdict(self))
+
+    @classmethod
+    def load(cls, folder: Path) -> Evidence | None:
+        """None if there is none, it is of another version, or a file is no longer what it was."""
+        path = folder / EVIDENCE_FILE
+        if not path.exists():
+            return None
+        data = read_json(path)
+        if not isinstance(data, dict) or data.get("schema") != SCHEMA:
+            return None
+        score = data["score"]
+        found = cls(data["fingerprint"], BenchmarkScore(**{
+            **score,
+            "reading": Reading(**score["reading"]),
+            "state": State(score["state"]),
+            "pools": {name: Pool(**pool) for name, pool in score["pools"].items()},
+        }), data["files"])
+        return found if found.files == _digests(folder, [folder / name for name in found.files]) else None
+
+
+def gather(
+    backend: Backend,
+    bench: Benchmark,
+    folder: Path,
+    fingerprint: str,
+    items: ItemList | None,
+    answers: Iterable[Answer],
+    limit: int | None,
+) -> Evidence:
+    """Read what a scorer left in ``folder`` and prove it complete.
+
+    ``items`` None (the backend's own launch): the rows themselves are the only count there is. Raises EasiError that
+    says what is missing: a file, a number, or rows.
+    """
+    from .results.rows import summarise
+
+    out = backend.outputs(bench, folder)
+    rows = backend.rows(bench, out)
+    reading = backend.read(bench, out)
+    if reading.overall is None and limit is None:
+        raise EasiError(f"{bench.title} has no score: {reading.why_missing.get('', 'not in the aggregate')}", hint="the log says why")
+    expected = len(items.ids) if items is not None else len(rows)
+    if len(rows) != expected:
+        raise EasiError(f"{bench.title} has {len(rows)} rows of {expected}", hint="run the same command again")
+    finishes = [answer.finish for answer in answers]
+    score = summarise(
+        bench,
+        reading,
+        rows,
+        total=items.total if items is not None else len(rows),
+        state=State.PARTIAL if limit is not None else State.COMPLETE,
+        reason=f"--limit {limit}" if limit is not None else "",
+        truncated=finishes.count("length") if finishes and None not in finishes else None,
+    )
+    return Evidence(fingerprint, score, _digests(folder, out.files))
+
+
+def _digests(folder: Path, files: Iterable[Path]) -> dict[str, str]:
+    """SHA-256 of each file; a file that is gone has the digest ""."""
+    found = {}
+    for path in files:
+        name = path.relative_to(folder).as_posix()
+        if not path.is_file():
+            found[name] = ""
+            continue
+        with path.open("rb") as handle:
+            found[name] = hashlib.file_digest(handle, "sha256").hexdigest()
+    return found
