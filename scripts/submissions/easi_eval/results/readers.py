@@ -1,0 +1,12 @@
+"""The readers of both backends' result files. Pure: a file in, a table or scores out, EasiError naming what is wrong with it."""
+
+from __future__ import annotations
+
+from .lmms_files import find_lmms_outputs, read_lmms_rows, read_lmms_scores
+from .rows import ROW_COLUMNS, summarise
+from .vlmevalkit_files import find_vlmevalkit_outputs, read_vlmevalkit_rows, read_vlmevalkit_scores
+
+__all__ = [
+    "ROW_COLUMNS", "find_lmms_outputs", "find_vlmevalkit_outputs", "read_lmms_rows", "read_lmms_scores",
+    "read_vlmevalkit_rows", "read_vlmevalkit_scores", "summarise",
+]

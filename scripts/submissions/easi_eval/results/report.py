@@ -1,0 +1,125 @@
+"""What is said at the end of a run: the table, what failed and why, the command that tries again. Plain lines of one width."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..benchmarks import GROUPS
+from .scores import BenchmarkScore, ScoreTable, State, title_of
+
+UNKNOWN = "?"
+# A line that names an error ("CUDA out of memory" comes as torch.OutOfMemoryError) ...
+TELLING = re.compile(r"\b\w*(Error|Exception)\b|\berror:|out of memory|combination failed|\bKilled\b|Segmentation fault")
+# ... but not what launchers and loggers print around it.
+NOISE = re.compile(r"ChildFailedError|error_file|exitcode|torch/distributed/elastic|traceback :|_stderr|^\s*File \"|Traceback \(most recent")
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """Why a benchmark (or, with an empty key, the run) is not complete, for people. ``line``: the telling line of ``log``."""
+
+    key: str
+    reason: str
+    line: str = ""
+    log: Path | None = None
+
+
+def telling_line(lines: Sequence[str]) -> str:
+    """The last line that says what went wrong; failing that the last one that says anything."""
+    said = [line.strip() for line in lines if line.strip()]
+    for line in reversed(said):
+        if TELLING.search(line) and not NOISE.search(line):
+            return line
+    return said[-1] if said else ""
+
+
+def command_lines(argv: Sequence[str], width: int) -> list[str]:
+    """A command ready to paste, broken between words with backslashes; a word longer than the width keeps a line of its own."""
+    lines: list[str] = []
+    line = "  "
+    for word in (shlex.quote(word) for word in argv):
+        if line.strip() and len(line) + len(word) + 3 > width:
+            lines.append(line.rstrip() + " \\")
+            line = "    "
+        line += word + " "
+    return [*lines, line.rstrip()]
+
+
+def _wrap(text: str, width: int, indent: str = "  ", hanging: str = "    ") -> list[str]:
+    return textwrap.wrap(" ".join(text.split()), max(width, 20), initial_indent=indent, subsequent_indent=hanging) or [indent.rstrip()]
+
+
+def _count(value: int | None, asked: bool) -> str:
+    return "" if not asked else UNKNOWN if value is None else str(value)
+
+
+def _cells(score: BenchmarkScore, title: str) -> tuple[str, ...]:
+    """One line of the table. Counts of what never ran are left empty; ``?`` is a count that the files do not give."""
+    number = "-" if score.reading.overall is None else f"{score.reading.overall:.2f}"
+    ran = score.n > 0
+    n = str(score.n) if score.total in (None, score.n) else f"{score.n}/{score.total}"
+    counts = (score.unparsed, score.failed, score.truncated, score.coin_flips)
+    return (title, number, n if ran else "", *(_count(value, ran) for value in counts), str(score.state))
+
+
+HEAD = ("benchmark", "score", "n", "unparsed", "failed", "cut off", "coin flips", "state")
+
+
+def table_lines(table: ScoreTable, width: int = 80) -> list[str]:
+    """The headline table, SITE's halves below SITE. Columns without a single count above zero are left out."""
+    members = {group.key: group.members for group in GROUPS}
+    rows: list[tuple[str, ...]] = []
+    for score in table.headlines:
+        rows.append(_cells(score, title_of(score.key)))
+        halves = (table.row(key) for key in members.get(score.key, ()))
+        rows += [_cells(half, "  " + half.key.partition("_")[2]) for half in halves if half]
+    average = table.easi8_average
+    rows.append(("EASI-8 average", "-" if average is None else f"{average:.2f}", "", "", "", "", "", "" if average is not None else str(State.MISSING)))
+    optional = ("failed", "cut off", "coin flips")
+    shown = [place for place, name in enumerate(HEAD) if name not in optional or any(row[place] not in ("", "0", UNKNOWN) for row in rows)]
+    cells = [[row[place] for place in shown] for row in (HEAD, *rows)]
+    widths = [max(len(row[place]) for row in cells) for place in range(len(shown))]
+    widths[0] = max(8, min(widths[0], width - sum(widths[1:]) - 2 * (len(widths) - 1)))
+    lines = []
+    for row in cells:
+        first = row[0] if len(row[0]) <= widths[0] else row[0][: widths[0] - 1] + "…"
+        numbers = [cell.rjust(size) for cell, size in zip(row[1:-1], widths[1:-1], strict=True)]
+        lines.append("  ".join((first.ljust(widths[0]), *numbers, row[-1])).rstrip())
+    rule = "-" * min(width, max(len(line) for line in lines))
+    return [lines[0], rule, *lines[1:-1], rule, lines[-1]]
+
+
+def summary(
+    table: ScoreTable,
+    troubles: Sequence[Trouble] = (),
+    *,
+    width: int = 80,
+    retry: Sequence[str] = (),
+    files: Sequence[Path] = (),
+    notes: Sequence[str] = (),
+) -> list[str]:
+    """The whole end of a run as lines of at most ``width`` (paths and unbreakable words apart).
+
+    ``retry``: the argv that runs again what is not complete; ``files``: what was written; ``notes``: remarks below the table.
+    """
+    lines = [f"{table.model} on {table.backend}", "", *table_lines(table, width)]
+    if table.easi8_average is None and (lacking := table.lacking()):
+        lines += _wrap(f"The average needs all of EASI-8; not complete: {', '.join(lacking)}", width, "", "")
+    for note in notes:
+        lines += _wrap(note, width, "", "")
+    if troubles:
+        lines += ["", "Not complete:"]
+        for trouble in troubles:
+            lines += _wrap(f"{title_of(trouble.key)}: {trouble.reason}" if trouble.key else trouble.reason, width)
+            lines += _wrap(trouble.line, width, "    ", "    ") if trouble.line else []
+            lines += [f"    log: {trouble.log}"] if trouble.log else []
+    if retry:
+        lines += ["", "Try again what is not complete:", *command_lines(retry, width)]
+    if files:
+        lines += ["", "Written:", *(f"  {path}" for path in files)]
+    return lines

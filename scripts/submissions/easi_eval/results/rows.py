@@ -1,0 +1,145 @@
+"""Per-question rows as one table shape for both backends, and what is computed from them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ..benchmarks import Benchmark, Part, Source
+from ..errors import EasiError
+from .scores import BenchmarkScore, Pool, Reading, State
+
+# benchmark      registry key
+# item           the backend's own id of the question: VLMEvalKit's index; lmms-eval's doc_id, "task:doc_id" in a group
+# question_type  what sub-scores group by
+# answer         the model's text, exactly
+# extracted      what the backend took from it; None where its files do not say
+# target         the right answer, as text
+# score          0-1
+# parsed         whether the backend could read the answer; missing where its files do not say
+# cluster        what questions of one scene or image share; "" where the files do not tell
+# options        number of options (SITE)
+# coin_flip      whether the score rests on a random letter; missing where the files do not say
+ROW_COLUMNS = ("benchmark", "item", "question_type", "answer", "extracted", "target", "score", "parsed", "cluster", "options", "coin_flip")
+
+# Texts stay Python objects: pandas' own string type would refuse lone surrogates and turn None into NaN.
+_TYPES = {
+    "benchmark": object, "item": object, "question_type": object, "answer": object, "extracted": object, "target": object,
+    "score": "float64", "parsed": "boolean", "cluster": object, "options": "Int64", "coin_flip": "boolean",
+}
+
+
+def newest_files(paths: Iterable[Path]) -> list[Path]:
+    """Files, newest first. A file and links to it count once: as the file, where it lies among ``paths``, else as its link's target."""
+    real: dict[Path, Path] = {}
+    for path in paths:
+        if path.is_file():
+            target = path.resolve()
+            if not path.is_symlink():
+                real[target] = path
+            else:
+                real.setdefault(target, target)
+    return sorted(real.values(), key=lambda path: (path.stat().st_mtime_ns, path.name), reverse=True)
+
+
+def frame(records: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
+    """A table with ROW_COLUMNS from one mapping per question."""
+    listed = list(records)
+    return pd.DataFrame({name: pd.Series([r[name] for r in listed], dtype=_TYPES[name]) for name in ROW_COLUMNS})
+
+
+def count_types(rows: pd.DataFrame, types: Iterable[str]) -> int:
+    """How many questions are of one of these types; all of them if none is named."""
+    wanted = tuple(types)
+    return int(rows["question_type"].isin(wanted).sum()) if wanted else len(rows)
+
+
+def mean_score(rows: pd.DataFrame, types: Iterable[str]) -> float | None:
+    """Mean score of the questions of these types, 0-100; None if there is none."""
+    picked = rows.loc[rows["question_type"].isin(tuple(types)), "score"]
+    return float(picked.mean()) * 100 if len(picked) else None
+
+
+def pool(rows: pd.DataFrame, types: Iterable[str] = ()) -> Pool | None:
+    """What the chance-adjusted accuracy of these questions is made of; None if there is none."""
+    wanted = tuple(types)
+    picked = rows[rows["question_type"].isin(wanted)] if wanted else rows
+    if not len(picked):
+        return None
+    chance = 1 / picked["options"].astype("float64")
+    return Pool(float((picked["score"] - chance).sum()), float((1 - chance).sum()))
+
+
+def reading(source: Source, found: Mapping[str, float | None], rows: pd.DataFrame | None, where: str) -> Reading:
+    """Headline and parts of one source from its aggregate (``found``: number by key, None for one that is no number).
+
+    With ``rows``, parts without a key are computed from them, a zero for questions nobody asked becomes missing, and a
+    number that should be there and is not is damage: EasiError naming ``where``.
+    """
+    parts: dict[str, float | None] = {}
+    why: dict[str, str] = {}
+    for part in source.parts:
+        value, reason = _part(part, found, rows, where)
+        parts[part.name] = value
+        if value is None:
+            why[part.name] = reason
+    for name, reason in source.absent.items():
+        parts[name] = None
+        why[name] = f"not defined by {source.task}: {reason}"
+    overall = found.get(source.overall)
+    if overall is None:
+        why[""] = f"{where} has no number for {source.overall}"
+    return Reading(None if overall is None else overall * source.scale, parts, why)
+
+
+def _part(part: Part, found: Mapping[str, float | None], rows: pd.DataFrame | None, where: str) -> tuple[float | None, str]:
+    if not part.key:
+        value = None if rows is None else mean_score(rows, part.types)
+        return value, "no question of this kind was asked"
+    value = found.get(part.key)
+    asked = None if rows is None else count_types(rows, part.types)
+    if asked == 0:
+        return None, "no question of this kind was asked"
+    if value is not None:
+        return value * part.scale, ""
+    if part.key in found:
+        return None, f"{where} has no number under {part.key}"
+    if rows is not None and all(count_types(rows, [kind]) for kind in part.types):
+        raise EasiError(f"{where} has no number for {part.key}, but {asked} such questions were scored",
+                        hint="the file is cut off or damaged: run this benchmark again with --rerun")
+    if asked:
+        return None, f"the backend needs questions of every kind: {', '.join(part.types)}"
+    return None, f"{where} has no number for {part.key}"
+
+
+def _known_sum(column: pd.Series) -> int | None:
+    """Number of True values; None if any is unknown."""
+    return None if column.isna().any() else int(column.sum())
+
+
+def summarise(
+    bench: Benchmark,
+    found: Reading,
+    rows: pd.DataFrame,
+    *,
+    total: int | None,
+    state: State,
+    reason: str = "",
+    failed: int = 0,
+    truncated: int | None = None,
+    coin_flips: int | None = None,
+) -> BenchmarkScore:
+    """One line of the table. ``coin_flips`` is what the scorer counted, where the rows do not tell."""
+    unparsed = None if rows["parsed"].isna().any() else int((~rows["parsed"]).sum())
+    pools: dict[str, Pool] = {}
+    if bench.group and len(rows):
+        source = next(iter(bench.sources.values()))    # members of a group have the same parts on every backend
+        wanted = {"": (), **{part.name: part.types for part in source.parts}}
+        pools = {name: made for name, types in wanted.items() if (made := pool(rows, types))}
+    return BenchmarkScore(
+        key=bench.key, reading=found, n=len(rows), total=total, state=state, reason=reason, unparsed=unparsed, failed=failed,
+        truncated=truncated, coin_flips=_known_sum(rows["coin_flip"]) if coin_flips is None else coin_flips, pools=pools,
+    )

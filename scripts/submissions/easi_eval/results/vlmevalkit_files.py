@@ -1,0 +1,232 @@
+"""VLMEvalKit's result files (ms-vlmeval 0.0.20): found by exact name, read into one shape."""
+
+from __future__ import annotations
+
+import ast
+import csv
+import io
+import math
+import re
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from xml.etree.ElementTree import ParseError
+
+import openpyxl
+import pandas as pd
+
+from ..backends.base import Outputs
+from ..benchmarks import VLMEVALKIT, Benchmark, RowRule, Source
+from ..errors import EasiError
+from .rows import frame, newest_files, reading
+from .scores import Reading
+
+AGAIN = "the file is cut off or damaged: run this benchmark again with --rerun"
+SETTINGS = ("vanilla", "flip_eval", "circ_eval", "flip_circ_eval")
+# Judges whose name the package shortens in file names (image_mcq.py, evaluate_heuristic).
+JUDGE_FILES = {"chatgpt-0125": "openai", "gpt-4-0125": "gpt4"}
+# What the package itself assumes when it cannot count the options (spatial_bench/cal_scores.py, _ensure_options_count_row).
+DEFAULT_OPTIONS = 4
+# Written by the package into the log column of BLINK and 3DSRBench (utils/multiple_choice.py).
+NOT_MATCHED = "Failed in Prefetch"
+RANDOM_LETTER = "Failed to predict, thus randomly generate one"
+
+
+def _patterns(source: Source) -> tuple[re.Pattern[str], str]:
+    """A pattern for the score file (groups ``model`` and, if the name has one, ``tag``) and a template for the row files."""
+    name = re.escape(source.task)
+    if source.layout == "settings":
+        return re.compile(rf"(?P<model>.+)_{name}_results\.tsv"), r"{model}_{task}_result\.xlsx"
+    if source.family == "mcq":
+        # The score file has no judge tag, the row file has.
+        return re.compile(rf"(?P<model>.+)_{name}_acc\.csv"), r"{model}_{task}_.+_result\.(xlsx|tsv)"
+    # MMSI-Video also writes *_subset_acc.csv, after the main file.
+    tag = r"(?P<tag>extract_matching|llm_.+)(?<!_subset)"
+    return re.compile(rf"(?P<model>.+)_{name}_{tag}_acc\.csv"), r"{model}_{task}_{tag}\.xlsx"
+
+
+def find_vlmevalkit_outputs(bench: Benchmark, folder: Path, judge: str = "") -> Outputs:
+    """The newest score file of one benchmark anywhere below ``folder`` and the row file it was made with.
+
+    ``judge``: ``extract_matching``, ``exact_matching`` or a judge model's name; empty takes whichever is newest.
+    Raises EasiError naming what is not there.
+    """
+    source = bench.source(VLMEVALKIT)
+    pattern, template = _patterns(source)
+    want = {"": "", "exact_matching": "extract_matching", "extract_matching": "extract_matching"}.get(judge, f"llm_{judge}")
+    below = sorted(folder.rglob(f"*{source.task}*")) if folder.is_dir() else []
+    for path in newest_files(below):
+        match = pattern.fullmatch(path.name)
+        found = match.groupdict() if match else {}
+        if not match or (want and found.get("tag", want) != want):
+            continue
+        names = {"task": re.escape(source.task), **{name: re.escape(text) for name, text in found.items()}}
+        rows = re.compile(template.format(**names))
+        beside = [other for other in newest_files(below) if rows.fullmatch(other.name) and other.parent == path.parent]
+        if judge and "tag" not in found and source.layout != "settings":
+            beside = [other for other in beside if f"_{JUDGE_FILES.get(judge, judge)}_result." in other.name]
+        if not beside:
+            raise EasiError(f"{path} has no per-question file beside it", hint="scoring stopped early; see the log")
+        return Outputs(bench.key, folder, (path,), (beside[0],))
+    what = f"{bench.title} scored by {judge}" if judge else bench.title
+    raise EasiError(f"{folder} holds no scores of {what} (no file named {pattern.pattern})", hint="scoring did not finish; see the log")
+
+
+# ---- aggregates
+
+
+def _table(path: Path, delimiter: str) -> tuple[list[str], list[list[str]]]:
+    """Header and rows of a delimited file, as text; EasiError if it is cut off or uneven."""
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            text = file.read()
+    except (OSError, UnicodeDecodeError) as error:
+        raise EasiError(f"{path} cannot be read: {error}", hint=AGAIN) from error
+    if not text.endswith("\n"):
+        raise EasiError(f"{path} {'is empty' if not text else 'ends in the middle of a line'}", hint=AGAIN)
+    lines = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))
+    header, rows = lines[0], lines[1:]
+    if not rows:
+        raise EasiError(f"{path} has no rows", hint="scoring stopped early; see the log")
+    for number, row in enumerate(rows, start=2):
+        if len(row) != len(header):
+            raise EasiError(f"{path}, line {number}: {len(row)} cells under {len(header)} headings", hint=AGAIN)
+    return header, rows
+
+
+def _number(text: str, where: str) -> float | None:
+    """A finite number; None for an empty cell and NaN; EasiError for anything else."""
+    if text.strip().lower() in ("", "nan"):
+        return None
+    try:
+        value = float(text)
+    except ValueError as error:
+        raise EasiError(f"{where}: {text!r} is no number", hint=AGAIN) from error
+    if not math.isfinite(value):
+        raise EasiError(f"{where}: {text} is no score", hint=AGAIN)
+    return value
+
+
+def _aggregate(path: Path, layout: str) -> dict[str, float | None]:
+    """Every number of a score file, in the file's own scale, by key; see the layouts in the registry."""
+    header, rows = _table(path, "," if layout == "comma" else "\t")
+    if layout == "key_value":
+        if header != ["metric", "value"]:
+            raise EasiError(f"{path} starts with {header}, not with metric and value", hint=AGAIN)
+        return {name: _number(text, f"{path}, {name}") for name, text in rows}
+    if layout == "settings":
+        by = {row[0]: row for row in rows}
+        lacking = [name for name in SETTINGS if name not in by]
+        if lacking:
+            raise EasiError(f"{path} has no row {', '.join(lacking)}", hint=AGAIN)
+        return {f"{setting}|{name}": _number(text, f"{path}, {setting}")
+                for setting, row in by.items() for name, text in zip(header[1:], row[1:], strict=True)}
+    wanted = 2 if layout == "wide_last_row" else 1
+    if len(rows) != wanted:
+        raise EasiError(f"{path} has {len(rows)} rows of numbers, not {wanted}", hint=AGAIN)
+    labels = ("split",) if layout == "comma" else ()
+    return {name: _number(text, f"{path}, {name}") for name, text in zip(header, rows[-1], strict=True) if name not in labels}
+
+
+def read_vlmevalkit_scores(bench: Benchmark, out: Outputs, rows: pd.DataFrame | None = None) -> Reading:
+    """Headline and sub-scores, 0-100. With ``rows`` a number that is lacking for questions that were scored is an error."""
+    source = bench.source(VLMEVALKIT)
+    path = out.scores[0]
+    return reading(source, _aggregate(path, source.layout), rows, str(path))
+
+
+# ---- rows
+
+
+def _sheet(path: Path) -> tuple[list[str], list[Sequence[Any]]]:
+    """Header and cells of the first sheet. Texts are exactly what was written: nothing becomes NaN, a number or a formula's value."""
+    try:
+        book = openpyxl.load_workbook(path, read_only=True)
+        cells = [row for row in book.worksheets[0].iter_rows(values_only=True)]
+        book.close()
+    except (OSError, zipfile.BadZipFile, KeyError, ValueError, EOFError, ParseError, IndexError) as error:
+        raise EasiError(f"{path} cannot be read: {error}", hint=AGAIN) from error
+    if not cells:
+        raise EasiError(f"{path} is empty", hint=AGAIN)
+    return [str(name) for name in cells[0]], [row for row in cells[1:] if any(cell is not None for cell in row)]
+
+
+def _tsv(path: Path) -> tuple[list[str], list[Sequence[Any]]]:
+    """The same for PRED_FORMAT=tsv, where every field is quoted and may hold line breaks."""
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            lines = list(csv.reader(file, delimiter="\t", strict=True))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise EasiError(f"{path} cannot be read: {error}", hint=AGAIN) from error
+    if not lines or any(len(line) != len(lines[0]) for line in lines):
+        raise EasiError(f"{path} is {'uneven' if lines else 'empty'}", hint=AGAIN)
+    return lines[0], [[None if cell == "" else cell for cell in line] for line in lines[1:]]
+
+
+def _text(cell: Any) -> str:
+    """A cell as text; an empty cell is an empty text, an array formula the text that was taken for one."""
+    return "" if cell is None else str(getattr(cell, "text", cell))
+
+
+def _count_options(cell: Any) -> int:
+    try:
+        listed = ast.literal_eval(_text(cell))
+    except (ValueError, SyntaxError):
+        return DEFAULT_OPTIONS
+    return len(listed) if isinstance(listed, list) and listed else DEFAULT_OPTIONS
+
+
+def _parsed(rule: RowRule, row: Mapping[str, Any]) -> bool:
+    """Whether the backend could read the answer, by the rule its files allow."""
+    if rule.unparsed_when == "log":
+        return not _text(row.get("log")).startswith((NOT_MATCHED, RANDOM_LETTER))
+    if "judge_grade" in row and row["judge_grade"] is not None:
+        return row["judge_grade"] != "C"
+    if row.get("task_type") == "SPECIAL":     # SPAR's view changes: parsed while scoring, never marked
+        return True
+    cell = row.get(rule.unparsed)
+    return cell is not None and cell is not False    # a numeric answer may be 0, which is no failure
+
+
+def _score(rule: RowRule, row: Mapping[str, Any], where: str) -> float:
+    for name in rule.score:
+        cell = row.get(name)
+        value = _number(str(float(cell)) if isinstance(cell, bool) else _text(cell), where)
+        if value is not None:
+            return value
+    raise EasiError(f"{where}: no value under {' or '.join(rule.score)}", hint=AGAIN)
+
+
+def read_vlmevalkit_rows(bench: Benchmark, out: Outputs) -> pd.DataFrame:
+    """ROW_COLUMNS, one row per question, in the file's order; EasiError if columns, scores or rows are lacking."""
+    rule = bench.source(VLMEVALKIT).rows
+    path = out.rows[0]
+    header, cells = _sheet(path) if path.suffix == ".xlsx" else _tsv(path)
+    needed = {rule.item, rule.question_type, rule.target, rule.unparsed, "prediction"} - set(header)
+    if needed or not set(header) & set(rule.score):
+        lacking = ", ".join(sorted(needed)) or " or ".join(rule.score)
+        raise EasiError(f"{path} has no column {lacking}", hint="it is not the per-question file this benchmark writes")
+    if not cells:
+        raise EasiError(f"{path} has no rows", hint=AGAIN)
+    records = []
+    for number, line in enumerate(cells, start=2):
+        row: dict[str, Any] = {}
+        for name, cell in zip(header, line, strict=False):
+            row.setdefault(name, cell)     # ViewSpatial's file has question_type twice
+        extracted = row.get(rule.extracted) if rule.extracted else None
+        cluster = _text(row.get(rule.cluster)) if rule.cluster else ""
+        records.append({
+            "benchmark": bench.key,
+            "item": _text(row[rule.item]),
+            "question_type": _text(row[rule.question_type]),
+            "answer": _text(row["prediction"]),
+            "extracted": None if extracted is None or extracted is False else _text(extracted),
+            "target": _text(row[rule.target]),
+            "score": _score(rule, row, f"{path}, row {number}"),
+            "parsed": _parsed(rule, row),
+            "cluster": cluster[: rule.cluster_chars] if rule.cluster_chars else cluster,
+            "options": _count_options(row.get(rule.options)) if rule.options else None,
+            "coin_flip": _text(row.get("log")).startswith(RANDOM_LETTER),
+        })
+    return frame(records)

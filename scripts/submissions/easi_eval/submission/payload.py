@@ -1,0 +1,63 @@
+"""``easi_results.json``: the leaderboard's payload, made from the score table."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from ..benchmarks import CORE_KEYS, headline_keys
+from ..results.scores import ScoreTable, State
+
+if TYPE_CHECKING:
+    from ..config import SubmissionConfig
+
+# Fields a submission cannot do without and that no run can know.
+REQUIRED = ("modelName", "modelType", "precision")
+DECIMALS = 4
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, DECIMALS) + 0.0     # + 0.0: never -0.0
+
+
+def build_payload(table: ScoreTable, backend: str, metadata: SubmissionConfig | None = None) -> dict[str, Any]:
+    """The payload as written to the file; ``backend`` is the leaderboard's spelling (``vlmevalkit``, ``lmmseval``).
+
+    ``modelName`` is the checkpoint unless ``metadata`` names it; other metadata that was not given is left out. Scores are
+    0-100 with 4 decimals; one that is not complete, also under ``--limit``, is null. ``site`` stands for its two halves.
+    """
+    described: dict[str, Any] = {"modelName": table.model} if metadata is None else asdict(metadata)
+    by = {row.key: row for row in table.headlines}
+    scores: dict[str, float | None] = dict.fromkeys(headline_keys(CORE_KEYS))
+    parts: dict[str, dict[str, float | None]] = {}
+    for key, row in by.items():
+        complete = row.state is State.COMPLETE
+        scores[key] = _rounded(row.reading.overall) if complete else None
+        parts[key] = {name: _rounded(value) if complete else None for name, value in row.reading.parts.items()}
+    return {**described, "backend": backend, "scores": scores, "subScores": {key: values for key, values in parts.items() if values}}
+
+
+def to_send(payload: Mapping[str, Any]) -> dict[str, Any]:
+    """The payload without the keys that have no value; objects left empty by that go too."""
+    kept: dict[str, Any] = {}
+    for name, value in payload.items():
+        if isinstance(value, Mapping):
+            value = to_send(value)
+        if value is not None and value != {}:
+            kept[name] = value
+    return kept
+
+
+def payload_text(payload: Mapping[str, Any]) -> str:
+    """JSON with sorted keys. Raises ValueError for NaN and infinity, which JSON does not have."""
+    return json.dumps(payload, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def fields_to_fill(payload: Mapping[str, Any]) -> tuple[str, ...]:
+    """Required fields that are lacking; ``modelName`` counts as lacking unless it is ``org/model``."""
+    lacking = [name for name in REQUIRED if not payload.get(name)]
+    if "modelName" not in lacking and "/" not in str(payload["modelName"]):
+        lacking.insert(0, "modelName")
+    return tuple(lacking)
