@@ -1,0 +1,124 @@
+"""flash-attn is built where it can be: it has no wheel for this torch, and compiling needs nvcc and a GPU to compile for."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import re
+import shutil
+import signal
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+LIMIT_SECONDS = 45 * 60
+_GIB_PER_JOB = 5        # one compiler of flash-attn's templates was seen to take up to 4 GiB
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What decides whether flash-attn can be built. ``nvcc`` and ``torch_cuda`` are (major, minor) or None."""
+
+    capabilities: tuple[tuple[int, int], ...]
+    nvcc: tuple[int, int] | None
+    compiler: str | None
+    torch_cuda: tuple[int, int] | None
+    cpus: int
+    memory_gib: int
+
+
+def why_not(machine: Machine) -> str | None:
+    """One line, or None if it can be built."""
+    if not machine.capabilities:
+        return "no CUDA GPU here"
+    if min(machine.capabilities) < (8, 0):
+        return "it needs GPUs of compute capability 8.0 or newer"
+    if machine.torch_cuda is None:
+        return "this torch is built without CUDA"
+    if machine.nvcc is None:
+        return "no CUDA compiler (nvcc) here"
+    if machine.nvcc[0] != machine.torch_cuda[0] or machine.nvcc < (12, 3):
+        return f"nvcc is of CUDA {_dotted(machine.nvcc)}, torch of CUDA {_dotted(machine.torch_cuda)}"
+    if machine.compiler is None:
+        return "no C++ compiler (g++) here"
+    return None
+
+
+def build_variables(machine: Machine) -> dict[str, str]:
+    """Compile for the GPUs here only, from the pinned source (by default its set-up fetches an unpinned binary)."""
+    jobs = max(1, min(machine.cpus, machine.memory_gib // _GIB_PER_JOB))
+    return {
+        "FLASH_ATTENTION_FORCE_BUILD": "TRUE",
+        "FLASH_ATTN_CUDA_ARCHS": ";".join(sorted({_architecture(capability) for capability in machine.capabilities})),
+        "MAX_JOBS": str(jobs),
+        "NVCC_THREADS": "1",
+    }
+
+
+def look(site_packages: Path) -> Machine:
+    """This machine. Asks the driver itself: torch need not be imported."""
+    version = site_packages / "torch" / "version.py"
+    found = re.search(r"^cuda[^=]*= *'(\d+)\.(\d+)", version.read_text("utf-8"), re.MULTILINE) if version.is_file() else None
+    pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return Machine(
+        capabilities=_capabilities(),
+        nvcc=_nvcc_version(),
+        compiler=shutil.which("g++") or shutil.which("c++"),
+        torch_cuda=(int(found[1]), int(found[2])) if found else None,
+        cpus=len(os.sched_getaffinity(0)),
+        memory_gib=pages // 2**30,
+    )
+
+
+def build(argv: Sequence[str], environment: Mapping[str, str], log: Path, limit: float = LIMIT_SECONDS) -> str | None:
+    """Runs the install and ends its whole process group when it takes too long. One line on failure, None on success."""
+    with log.open("wb") as out:
+        process = subprocess.Popen(argv, env=dict(environment), stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT,
+                                   start_new_session=True)
+        try:
+            code = process.wait(timeout=limit)
+        except subprocess.TimeoutExpired:
+            return f"its build took more than {limit / 60:.0f} minutes (log: {log})"
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+    return None if code == 0 else f"its build failed (log: {log})"
+
+
+def _capabilities() -> tuple[tuple[int, int], ...]:
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return ()
+    count, device, major, minor = (ctypes.c_int() for _ in range(4))
+    if driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count)):
+        return ()
+    found = []
+    for ordinal in range(count.value):
+        driver.cuDeviceGet(ctypes.byref(device), ordinal)
+        driver.cuDeviceGetAttribute(ctypes.byref(major), 75, device)    # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR
+        driver.cuDeviceGetAttribute(ctypes.byref(minor), 76, device)    # ..._MINOR
+        found.append((major.value, minor.value))
+    return tuple(found)
+
+
+def _nvcc_version() -> tuple[int, int] | None:
+    homes = [os.environ.get("CUDA_HOME"), os.environ.get("CUDA_PATH"), "/usr/local/cuda"]
+    places = [shutil.which("nvcc"), *(str(Path(home, "bin", "nvcc")) for home in homes if home)]
+    for nvcc in places:
+        if nvcc and os.access(nvcc, os.X_OK):
+            said = subprocess.run([nvcc, "--version"], capture_output=True, text=True, stdin=subprocess.DEVNULL).stdout
+            if found := re.search(r"release (\d+)\.(\d+)", said):
+                return int(found[1]), int(found[2])
+    return None
+
+
+def _architecture(capability: tuple[int, int]) -> str:
+    major, _ = capability
+    return f"{major}0" if major in (8, 9, 10, 11, 12) else f"{major}{capability[1]}"
+
+
+def _dotted(version: tuple[int, int]) -> str:
+    return ".".join(map(str, version))
