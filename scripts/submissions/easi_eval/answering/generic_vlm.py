@@ -1,0 +1,296 @@
+"""One class that answers with any checkpoint ``AutoModelForImageTextToText`` loads.
+
+A conversation is a list of messages ``{"role": ..., "content": [part, ...]}``; a part is ``{"type": "text", "text": str}``,
+``{"type": "image", "image": PIL image or path}`` or ``{"type": "video", "video": path or sequence of frames}``.
+Media stay where they stand between the texts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
+from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
+from transformers.video_utils import VideoMetadata
+
+from ..errors import EasiError
+from .video import Frames, sample_frames
+from .worker import Generation
+
+Conversation = Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How tokens are chosen. Temperature 0 is greedy; everything left None is the checkpoint's own setting."""
+
+    max_new_tokens: int = 128
+    temperature: float = 0.0
+    top_p: float | None = None
+    top_k: int | None = None
+    num_beams: int = 1
+    repetition_penalty: float | None = None
+
+    @property
+    def samples(self) -> bool:
+        return self.temperature > 0
+
+    def arguments(self) -> dict[str, object]:
+        """Keyword arguments of ``generate``. Greedy also unsets what a checkpoint's generation config may sample with."""
+        chosen: dict[str, object] = {"max_new_tokens": self.max_new_tokens, "num_beams": self.num_beams, "do_sample": self.samples}
+        if self.samples:
+            chosen["temperature"] = self.temperature
+            chosen |= {name: getattr(self, name) for name in ("top_p", "top_k") if getattr(self, name) is not None}
+        else:
+            chosen |= {"temperature": None, "top_p": None, "top_k": None}
+        if self.repetition_penalty is not None:
+            chosen["repetition_penalty"] = self.repetition_penalty
+        return chosen
+
+
+@dataclass(frozen=True)
+class _Prompt:
+    """A conversation made ready: the rendered text and the media it refers to, in order of appearance."""
+
+    text: str
+    images: tuple[Image.Image, ...]
+    videos: tuple[Frames, ...]
+
+    @property
+    def frames(self) -> int:
+        return len(self.images) + sum(len(video.images) for video in self.videos)
+
+    @property
+    def digest(self) -> str:
+        return hashlib.sha256(self.text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+class GenericVLM:
+    """A loaded model and its processor.
+
+    ``device`` None takes the accelerator torch sees, or the CPU where there is none. On one device the whole model is
+    put there; several visible accelerators share the layers. Weights never end up on the CPU or the disk of a
+    machine whose accelerators are too small: that is refused. ``dtype`` "auto" is the checkpoint's own, float32 on a CPU.
+    ``num_frames`` are taken from a video given as a path. Other keyword arguments (``min_pixels``, ``max_pixels`` ...)
+    go to the processor. Raises EasiError for checkpoints that cannot work here.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        device: str | None = None,
+        dtype: str = "auto",
+        trust_remote_code: bool = False,
+        attn_implementation: str | None = None,
+        revision: str | None = None,
+        num_frames: int = 32,
+        system_prompt: str = "",
+        **processor_options: object,
+    ) -> None:
+        self.path = str(path)
+        self.num_frames = num_frames
+        self.system_prompt = system_prompt
+        where = {"revision": revision, "trust_remote_code": trust_remote_code} if revision else {"trust_remote_code": trust_remote_code}
+        _check_loadable(self.path, where)
+        self.processor = _load_processor(self.path, where, processor_options)
+        self.tokenizer = self.processor.tokenizer
+        self.model = _load_model(self.path, where, device, dtype, attn_implementation)
+        self.device = next(self.model.parameters()).device
+        self._takes_videos = getattr(self.processor, "video_processor", None) is not None and "video" in _template(self.processor)
+
+    def generate(
+        self, conversations: Sequence[Conversation], decoding: Decoding = Decoding(), seeds: Sequence[int] | None = None
+    ) -> list[Generation]:
+        """Answer each conversation; the answers come in the same order.
+
+        ``tokens`` counts generated tokens including the final end token; ``finish`` is "stop" if the model ended its
+        answer itself and "length" if it ran into the limit. With a temperature each conversation is answered on its
+        own from its own seed (from ``seeds``, else derived from the prompt), whoever its neighbours are.
+        """
+        prompts = [self._prepare(conversation) for conversation in conversations]
+        answers: dict[int, Generation] = {}
+        for group in _alike(prompts, alone=decoding.samples):
+            if decoding.samples:
+                number, = group
+                torch.manual_seed(seeds[number] if seeds is not None else int(prompts[number].digest, 16) % 2**31)
+            answers |= zip(group, self._answer([prompts[number] for number in group], decoding), strict=True)
+        return [answers[number] for number in range(len(prompts))]
+
+    def _prepare(self, conversation: Conversation) -> _Prompt:
+        images: list[Image.Image] = []
+        videos: list[Frames] = []
+        messages = []
+        if self.system_prompt and not any(message["role"] == "system" for message in conversation):
+            messages.append({"role": "system", "content": [{"type": "text", "text": self.system_prompt}]})
+        for message in conversation:
+            parts: list[dict[str, object]] = []
+            content = message["content"]
+            for part in [{"type": "text", "text": content}] if isinstance(content, str) else content:
+                match part["type"]:
+                    case "text":
+                        parts.append({"type": "text", "text": part["text"]})
+                    case "image":
+                        images.append(_open(part["image"]))
+                        parts.append({"type": "image"})
+                    case "video":
+                        video = sample_frames(part["video"], self.num_frames)
+                        if self._takes_videos:
+                            videos.append(video)
+                            parts.append({"type": "video"})
+                        else:
+                            images += video.images
+                            parts += [{"type": "image"} for _ in video.images]
+                    case other:
+                        raise EasiError(f"a question holds {other!r}, which the generic model class cannot show",
+                                        hint="it knows text, image and video")
+            messages.append({"role": message["role"], "content": parts})
+        text = self.processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        return _Prompt(text, tuple(images), tuple(videos))
+
+    def _answer(self, prompts: Sequence[_Prompt], decoding: Decoding) -> list[Generation]:
+        began = time.monotonic()
+        inputs = self._encode(prompts).to(self.device, dtype=self.model.dtype)
+        with torch.inference_mode():
+            produced = self.model.generate(**inputs, **decoding.arguments(), pad_token_id=self.tokenizer.pad_token_id)
+        seconds = (time.monotonic() - began) / len(prompts)
+        given = inputs["input_ids"]
+        length = given.shape[1]
+        # Most classes return prompt and answer, encoder-decoders and some of remote code the answer alone.
+        if produced.shape[1] >= length and torch.equal(produced[:, :length], given):
+            produced = produced[:, length:]
+        answers = []
+        for prompt, row in zip(prompts, produced.tolist(), strict=True):
+            tokens, finish = _cut(row, self._end_ids())
+            text = self.tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+            answers.append(Generation(text, tokens=len(tokens), finish=finish, frames=prompt.frames, prompt=prompt.digest, seconds=seconds))
+        return answers
+
+    def _encode(self, prompts: Sequence[_Prompt]) -> Any:
+        """The model's inputs, padded on the left. Media are nested per prompt, as every processor understands them."""
+        arguments: dict[str, Any] = {"text": [prompt.text for prompt in prompts], "return_tensors": "pt"}
+        if len(prompts) > 1:
+            arguments |= {"padding": True, "padding_side": "left"}
+        if prompts[0].images:
+            arguments["images"] = [list(prompt.images) for prompt in prompts]
+        if prompts[0].videos:
+            arguments["videos"] = [[list(video.images) for video in prompt.videos] for prompt in prompts]
+            arguments["video_metadata"] = [[_metadata(video) for video in prompt.videos] for prompt in prompts]
+            arguments["do_sample_frames"] = False
+        beginning = self.tokenizer.bos_token
+        if beginning is not None and prompts[0].text.startswith(beginning):
+            arguments["add_special_tokens"] = False        # the template wrote it already
+        return self.processor(**arguments)
+
+    def _end_ids(self) -> set[int]:
+        configured = self.model.generation_config.eos_token_id
+        ids = configured if isinstance(configured, list) else [configured]
+        return {number for number in (*ids, self.tokenizer.eos_token_id) if number is not None}
+
+
+def _check_loadable(path: str, where: Mapping[str, object]) -> None:
+    """Refuse what is no image-text-to-text checkpoint before anything large is read."""
+    from transformers import PretrainedConfig
+
+    try:
+        plain, _ = PretrainedConfig.get_config_dict(path, **where)
+    except OSError as error:
+        raise EasiError(f"{path} has no readable config.json", hint="give a hub id or a folder with a complete checkpoint") from error
+    remote = plain.get("auto_map", {})
+    if "AutoModelForImageTextToText" in remote:
+        if not where["trust_remote_code"]:
+            raise EasiError(f"{path} brings its own Python code", hint="read it, then add --trust-remote-code")
+        return
+    kind = plain.get("model_type", "unknown")
+    try:
+        config = AutoConfig.for_model(kind)
+    except ValueError as error:
+        raise EasiError(f"{path} is of type {kind!r}, which the installed transformers does not know",
+                        hint="choose the backend's own class for it with --model-args") from error
+    if type(config) not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
+        raise EasiError(f"{path} is of type {kind!r}, which transformers does not load as a model of images and text",
+                        hint="choose the backend's own class for it with --model-args")
+
+
+def _load_processor(path: str, where: Mapping[str, object], options: Mapping[str, object]) -> Any:
+    try:
+        processor = AutoProcessor.from_pretrained(path, **where, **options)
+    except (OSError, ValueError) as error:
+        raise EasiError(f"the processor of {path} does not load: {error}", hint="the checkpoint needs its preprocessor and tokenizer files") from error
+    tokenizer = getattr(processor, "tokenizer", None)
+    if tokenizer is None or getattr(processor, "image_processor", None) is None:
+        raise EasiError(f"{path} has no image processor", hint="the generic class needs a processor for images and text")
+    if not getattr(processor, "chat_template", None):
+        # Older checkpoints keep it with the tokenizer; one that never mentions images would drop them silently.
+        if "image" not in str(getattr(tokenizer, "chat_template", None) or ""):
+            raise EasiError(f"{path} has no chat template for images", hint="choose the backend's own class for it with --model-args")
+        processor.chat_template = tokenizer.chat_template
+    tokenizer.padding_side = "left"
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return processor
+
+
+def _load_model(path: str, where: Mapping[str, object], device: str | None, dtype: str, attention: str | None) -> Any:
+    accelerator = torch.accelerator.current_accelerator(check_available=True)
+    if device is None and accelerator is not None and torch.accelerator.device_count() > 1:
+        target: str | dict[str, str] = "auto"
+    else:
+        target = {"": device or (accelerator.type if accelerator is not None else "cpu")}
+    arguments: dict[str, object] = {"dtype": dtype, "device_map": target, **where}
+    on_cpu = target == {"": "cpu"}
+    if on_cpu and dtype == "auto":
+        arguments["dtype"] = "float32"                     # half precision is slow or missing on CPUs
+    if attention is not None:
+        arguments["attn_implementation"] = attention
+    model = AutoModelForImageTextToText.from_pretrained(path, **arguments).eval()
+    spilled = sorted({str(place) for place in (getattr(model, "hf_device_map", None) or {}).values()} & {"cpu", "disk"})
+    if spilled and not on_cpu:
+        raise EasiError(f"{path} does not fit on the visible accelerators: parts of it went to {' and '.join(spilled)}",
+                        hint="use fewer processes, so that each sees more GPUs, or a smaller dtype")
+    return model
+
+
+def _template(processor: Any) -> str:
+    template = processor.chat_template
+    return " ".join(template.values()) if isinstance(template, dict) else str(template)
+
+
+def _open(image: Image.Image | str | os.PathLike[str]) -> Image.Image:
+    if isinstance(image, Image.Image):
+        return image.convert("RGB")
+    with Image.open(image) as opened:
+        return opened.convert("RGB")
+
+
+def _metadata(video: Frames) -> VideoMetadata:
+    known = inspect.signature(VideoMetadata).parameters
+    values = {"total_num_frames": video.total, "fps": video.fps, "frames_indices": list(video.indices),
+              "duration": video.total / video.fps, "width": video.images[0].width, "height": video.images[0].height}
+    return VideoMetadata(**{name: value for name, value in values.items() if name in known})
+
+
+def _alike(prompts: Sequence[_Prompt], alone: bool) -> list[list[int]]:
+    """Positions of prompts that can share a batch: all or none with images, all or none with videos."""
+    if alone:
+        return [[number] for number in range(len(prompts))]
+    groups: dict[tuple[bool, bool], list[int]] = {}
+    for number, prompt in enumerate(prompts):
+        groups.setdefault((bool(prompt.images), bool(prompt.videos)), []).append(number)
+    return list(groups.values())
+
+
+def _cut(row: Sequence[int], ends: set[int]) -> tuple[list[int], str]:
+    """Tokens up to and including the first end token (the rest is padding) and the reason why they end."""
+    for place, token in enumerate(row):
+        if token in ends:
+            return list(row[: place + 1]), "stop"
+    return list(row), "length"

@@ -1,0 +1,67 @@
+"""Frames of a video, evenly spaced from the first to the last, whatever it is given as."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from ..errors import EasiError
+
+
+@dataclass(frozen=True)
+class Frames:
+    """RGB frames, their numbers in the video they come from, and that video's length (frames) and rate (per second)."""
+
+    images: tuple[Image.Image, ...]
+    indices: tuple[int, ...]
+    total: int
+    fps: float
+
+
+def sample_frames(video: str | os.PathLike[str] | Sequence[Image.Image], count: int) -> Frames:
+    """``count`` frames of a file, fewer if it has fewer; a sequence of frames is taken whole, as two per second.
+
+    Raises EasiError naming a file without a readable frame.
+    """
+    if not isinstance(video, (str, os.PathLike)):
+        images = tuple(frame.convert("RGB") if isinstance(frame, Image.Image) else Image.fromarray(np.asarray(frame)) for frame in video)
+        return Frames(images, tuple(range(len(images))), len(images), 2.0)
+    path = os.fspath(video).removeprefix("file://")
+    images, indices, total, fps = _read(path, count)
+    if not images:
+        raise EasiError(f"{path} holds no readable frame", hint="download the benchmark's videos again")
+    return Frames(images, indices, total, fps)
+
+
+def spread(total: int, count: int) -> tuple[int, ...]:
+    """Numbers of up to ``count`` frames, first and last included."""
+    return tuple(int(n) for n in np.linspace(0, total - 1, min(count, total)).astype(int))
+
+
+def _read(path: str, count: int) -> tuple[tuple[Image.Image, ...], tuple[int, ...], int, float]:
+    try:
+        import decord
+    except ImportError:
+        return _read_with_av(path, count)
+    reader = decord.VideoReader(path, num_threads=1)
+    indices = spread(len(reader), count)
+    frames = reader.get_batch(list(indices)).asnumpy()
+    return tuple(Image.fromarray(frame) for frame in frames), indices, len(reader), float(reader.get_avg_fps()) or 1.0
+
+
+def _read_with_av(path: str, count: int) -> tuple[tuple[Image.Image, ...], tuple[int, ...], int, float]:
+    """decord has no wheels for some platforms. Containers may lie about their length, so frames are counted first."""
+    import av
+
+    with av.open(path) as container:
+        stream = container.streams.video[0]
+        total = sum(1 for _ in container.decode(stream))
+        fps = float(stream.average_rate or 1)
+    wanted = set(spread(total, count))
+    with av.open(path) as container:
+        frames = {n: frame.to_image() for n, frame in enumerate(container.decode(video=0)) if n in wanted}
+    return tuple(frames[n] for n in sorted(frames)), tuple(sorted(frames)), total, fps
