@@ -198,7 +198,7 @@ class _Handler(BaseHTTPRequestHandler):
                 after = {} if faults.retry_after is None else {"Retry-After": str(faults.retry_after)}
                 self._send(faults.status, b"", after)
             elif faults.token is not None and self.headers.get("Authorization") != f"Bearer {faults.token}":
-                self._refuse(401, "", "Invalid credentials in Authorization header")
+                self._unauthorized()
             else:
                 self._route(path, parse_qs(url.query), faults)
         except _Dropped:
@@ -227,6 +227,13 @@ class _Handler(BaseHTTPRequestHandler):
             self._refuse(404, "RevisionNotFound", f"Invalid rev id: {revision}")
             return None
         return repo
+
+    def _unauthorized(self) -> None:
+        """A wrong token is called wrong; without one, the real hub does not tell private from missing."""
+        if self.headers.get("Authorization"):
+            self._refuse(401, "", "Invalid credentials in Authorization header")
+        else:
+            self._refuse(401, "RepoNotFound", "Invalid username or password.")
 
     def _whoami(self) -> None:
         if not self.headers.get("Authorization"):

@@ -90,7 +90,7 @@ MMSI = (
 _FOUR_VIEWS = "These four images (image 1, 2, 3, and 4) show the {a} from the front, the left, the back and the right. "
 
 MINDCUBE = (
-    Form("among", _FOUR_VIEWS + "From where image 1 was taken, what is to the right of the {a}?", _THINGS, 4),
+    Form("among", _FOUR_VIEWS + "From where image 1 was taken, what is to the right of the {a}?", ("{b}", "{c}", "{d}", "nothing"), 4),
     Form("around", "The {a} and the {b} are seen from two places (image 1 and 2). Standing where image 1 was taken, I turn "
          "90 degrees to the left. Where is the {b}?", ("In front of me", "Behind me", "To my left"), 2, group="around"),
     Form("rotation", "I turn on the spot: image 1, 2 and 3 are the views in the order in which I saw them. What is behind me "

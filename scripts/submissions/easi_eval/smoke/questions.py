@@ -7,7 +7,6 @@ made-up room is arbitrary, so the right letters are dealt evenly and a guess is 
 from __future__ import annotations
 
 import random
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -45,7 +44,7 @@ class Dealer:
     def __init__(self, seed: int, benchmark: str) -> None:
         self.key = f"{seed}/{benchmark}"
         self._random = random.Random(self.key)
-        self._dealt: Counter[int] = Counter()
+        self._bags: dict[int, list[str]] = {}
 
     def ask(self, index: int, form: Form, scenes: Sequence[str], extra: Mapping[str, str] | None = None) -> Question:
         """One question of that form about those scenes."""
@@ -60,8 +59,11 @@ class Dealer:
         return tuple(f"{self.key}/{scene}/{view}" for view in range(form.pictures))
 
     def _letter(self, count: int) -> str:
-        self._dealt[count] += 1
-        return LETTERS[(self._dealt[count] - 1) % count]
+        """From a bag that holds each letter once and is filled again when it is empty."""
+        bag = self._bags.setdefault(count, [])
+        if not bag:
+            bag.extend(self._random.sample(LETTERS[:count], count))
+        return bag.pop()
 
     def _open(self, form: Form) -> str:
         if form.moves:
