@@ -1,0 +1,259 @@
+"""Talking to a hub through huggingface_hub: listings, single files, and what its errors mean to the user."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+from urllib.parse import urlsplit
+
+import requests
+from huggingface_hub import HfApi, constants, hf_hub_download
+from huggingface_hub.errors import (
+    DisabledRepoError,
+    EntryNotFoundError,
+    GatedRepoError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    OfflineModeIsEnabled,
+    RevisionNotFoundError,
+)
+from huggingface_hub.hf_api import RepoFile
+from huggingface_hub.utils import disable_progress_bars, logging
+
+from ..errors import EasiError
+from .needs import FileRecord, HubSettings
+from .parallel import Pulse
+
+BUSY = {408, 429, 500, 502, 503, 504}
+LONGEST_WAIT = 60.0
+PIECE = 1 << 18
+DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS}
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, order=True)
+class Repo:
+    """A repo at a revision; ``name`` is ``owner/name``."""
+
+    kind: str
+    name: str
+    revision: str
+
+    @property
+    def folder(self) -> str:
+        """The name of its folder in a hub cache."""
+        return f"{self.kind}s--" + self.name.replace("/", "--")
+
+    def __str__(self) -> str:
+        return self.name if self.revision == "main" else f"{self.name} ({self.revision})"
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The files of a repo at one commit. ``source`` is "hub", "record" (of an earlier fetch) or "cache" (what lies
+    there, which proves nothing about what is missing)."""
+
+    repo: Repo
+    commit: str
+    files: tuple[FileRecord, ...]
+    source: str = "hub"
+
+
+class Unreachable(EasiError):
+    """No answer at all from the hub."""
+
+
+class Hub:
+    """One hub as one user sees it. Every method may block for long and is called from worker threads."""
+
+    def __init__(self, settings: HubSettings, pulse: Pulse) -> None:
+        # Retries and progress are ours to show; the library would write over the live view.
+        logging.set_verbosity_error()
+        disable_progress_bars()
+        # By default it writes 10 MB at a time and loses an unfinished piece: a weak line would never get on.
+        constants.DOWNLOAD_CHUNK_SIZE = PIECE
+        self.settings = settings
+        self.pulse = pulse
+        self.answered = False
+        self._api = HfApi(endpoint=settings.endpoint, token=settings.token or False)
+
+    def list(self, repo: Repo) -> Listing:
+        return self._persist(lambda: self._list(repo), repo, lambda: 0)
+
+    def download(self, repo: Repo, commit: str, path: str, progress: Callable[[], int], *,
+                 local_dir: str | None = None) -> str:
+        """Download one file into the hub cache, or below ``local_dir``; interrupted ones are continued.
+
+        ``progress`` tells how many bytes are there: retries count only while it stands still.
+        """
+        # With local_dir the client copies what its cache holds, unchecked; we have looked there ourselves.
+        cache = Path(local_dir, "cache") if local_dir else self.settings.hub_cache
+
+        def get() -> str:
+            return hf_hub_download(
+                repo.name, path, repo_type=repo.kind, revision=commit, cache_dir=cache,
+                local_dir=local_dir, token=self.settings.token or False, endpoint=self.settings.endpoint)
+        return self._persist(get, repo, progress)
+
+    def unreachable(self, cause: object = None) -> Unreachable:
+        said = f": {_innermost(cause)}" if isinstance(cause, BaseException) else ""
+        return Unreachable(
+            f"the hub at {self.settings.endpoint} cannot be reached{said}",
+            hint="check the network, HF_ENDPOINT and the proxy variables; where all data is present already, "
+                 "HF_HUB_OFFLINE=1 works without a network")
+
+    def _list(self, repo: Repo) -> Listing:
+        # The commit first and alone: a small answer tells soon whether the hub lives.
+        info = self._api.repo_info(repo.name, repo_type=repo.kind, revision=repo.revision, expand=["sha"],
+                                   timeout=min(10.0, self.settings.patience))
+        self._heard()
+        if not info.sha:
+            raise self._not_a_hub(repo)
+        files = []
+        for entry in self._api.list_repo_tree(repo.name, recursive=True, revision=info.sha, repo_type=repo.kind):
+            self.pulse.beat()
+            if isinstance(entry, RepoFile):
+                large = entry.lfs is not None
+                files.append(FileRecord(entry.path, entry.lfs.size if large else entry.size,
+                                        entry.lfs.sha256 if large else entry.blob_id))
+        return Listing(repo, info.sha, tuple(sorted(files, key=lambda file: file.path)))
+
+    def _heard(self) -> None:
+        self.answered = True
+        self.pulse.beat()
+
+    def _persist(self, action: Callable[[], Result], repo: Repo, progress: Callable[[], int]) -> Result:
+        """Call ``action`` until it succeeds; wait longer each time, give up after ``retries`` without progress.
+
+        A hub that has never answered gets three attempts: it is not busy, it is not there.
+        """
+        failures, reached = 0, progress()
+        while True:
+            try:
+                return action()
+            except Exception as error:          # sorted out by type below; a bug of ours is raised as it is
+                cause = _cause(error)
+                if _status(cause) is not None:
+                    self._heard()
+                if not _transient(cause):
+                    raise self._explain(cause, repo) from error
+                now = progress()
+                failures = failures + 1 if now <= reached else 1
+                reached = max(now, reached)
+                if failures > (self.settings.retries if self.answered else 2):
+                    raise self._explain(cause, repo) from error
+                self.pulse.wait(self._pause(cause, failures))
+
+    def _pause(self, error: BaseException, failures: int) -> float:
+        after = ""
+        if isinstance(error, requests.RequestException) and error.response is not None:
+            after = error.response.headers.get("Retry-After", "")
+        wait = float(after) if after.isdigit() else self.settings.backoff * 2 ** (failures - 1)
+        return min(wait, LONGEST_WAIT)
+
+    def _not_a_hub(self, repo: Repo) -> EasiError:
+        return EasiError(f"{self.settings.endpoint} does not answer like a Hugging Face hub (asked for {repo})",
+                         hint="check HF_ENDPOINT; a login page of the network or a proxy may be in between")
+
+    def _explain(self, error: BaseException, repo: Repo) -> BaseException:
+        """The error as the user can act on it; an error that is none of the hub's comes back unchanged."""
+        here, token = self.settings.endpoint, self.settings.token
+        page = f"{here}/{'datasets/' if repo.kind == 'dataset' else ''}{repo.name}"
+        status = _status(error)
+        match error:
+            case EasiError():
+                return error
+            case OfflineModeIsEnabled():
+                return EasiError(f"{repo} is not complete on disk and HF_HUB_OFFLINE is set", hint="unset HF_HUB_OFFLINE")
+            case GatedRepoError():
+                return EasiError(f"{repo} is gated and this login has no access to it",
+                                 hint=f"accept its terms on {page}, then set HF_TOKEN to a token of that account")
+            case DisabledRepoError():
+                return EasiError(f"{repo} has been disabled by the hub", hint=f"see {page}")
+            case RevisionNotFoundError():
+                return EasiError(f"{repo.name} has no revision {repo.revision!r}", hint=f"see {page}")
+            case LocalEntryNotFoundError():
+                return EasiError(f"{repo}: a file is neither on disk nor to be had from {here}", hint="run it again")
+            case EntryNotFoundError():
+                return EasiError(f"{repo}: a listed file is gone ({error})", hint="run it again")
+            case HFValidationError():
+                return EasiError(f"{repo.name!r} is not the name of a repo", hint="repos are called owner/name")
+            case requests.exceptions.SSLError():
+                return EasiError(f"no safe connection to {here}: {_innermost(error)}",
+                                 hint="check the system's certificates and REQUESTS_CA_BUNDLE")
+            case requests.exceptions.ProxyError():
+                return EasiError(f"the proxy does not let us through to {here}: {_innermost(error)}",
+                                 hint="check HTTPS_PROXY, HTTP_PROXY and NO_PROXY")
+            case requests.exceptions.JSONDecodeError():
+                return self._not_a_hub(repo)
+        if status == 401 and token:
+            return EasiError(f"the hub at {here} does not accept the token (asked for {repo})",
+                             hint="replace HF_TOKEN or the stored login; public data needs neither")
+        if status in (401, 404):
+            return EasiError(f"there is no {repo.kind} {repo} at {urlsplit(here).netloc}, or it is private",
+                             hint="check HF_ENDPOINT" + ("" if token else "; for private data set HF_TOKEN"))
+        if status == 403:
+            return EasiError(f"this login has no access to {repo}", hint=f"see {page} and the rights of HF_TOKEN")
+        if status in BUSY:
+            return EasiError(f"the hub at {here} keeps answering HTTP {status} (asked for {repo})",
+                             hint="try again later: what was downloaded is kept and continued")
+        if status is not None:
+            return EasiError(f"the hub at {here} refuses {repo}: HTTP {status}", hint=f"see {page}")
+        if _lost(error) and not self.answered:
+            return self.unreachable(error)
+        if _lost(error) or isinstance(error, (RuntimeError, requests.RequestException)):
+            return EasiError(f"the download from {repo} keeps breaking off: {_innermost(error)}",
+                             hint="run it again, it continues where it was; HF_HUB_DISABLE_XET=1 avoids one kind of storage")
+        if isinstance(error, OSError) and error.errno in DISK_ERRORS:
+            return EasiError(f"cannot write {repo} to disk: {error}", hint="HF_HOME and --dataset-dir choose other places")
+        if isinstance(error, OSError):
+            return EasiError(f"{repo} could not be fetched: {error}", hint="run it again, it continues where it was")
+        if isinstance(error, (KeyError, TypeError)):
+            return self._not_a_hub(repo)
+        return error
+
+
+def _cause(error: BaseException) -> BaseException:
+    """huggingface_hub wraps whatever went wrong with a HEAD request as "not found locally"."""
+    if isinstance(error, LocalEntryNotFoundError) and error.__cause__ is not None:
+        return error.__cause__
+    return error
+
+
+def _status(error: BaseException) -> int | None:
+    response = getattr(error, "response", None) if isinstance(error, requests.RequestException) else None
+    return None if response is None else response.status_code
+
+
+def _lost(error: BaseException) -> bool:
+    """The connection failed, not the request."""
+    return isinstance(error, (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError))
+
+
+def _transient(error: BaseException) -> bool:
+    if isinstance(error, (EasiError, OfflineModeIsEnabled, requests.exceptions.SSLError)):
+        return False
+    status = _status(error)
+    if status is not None:
+        return status in BUSY
+    if _lost(error):
+        return True
+    # Size mismatches arrive as a bare OSError, failures of the Xet and hf_transfer clients as RuntimeError.
+    return isinstance(error, RuntimeError) or (
+        isinstance(error, OSError) and error.errno is None and not isinstance(error, requests.RequestException))
+
+
+def _innermost(error: object) -> str:
+    """The reason at the bottom of a chain of library errors, in one line."""
+    text, seen = error, 0
+    while isinstance(text, BaseException) and seen < 10:
+        reason = getattr(text, "reason", None)
+        inner = reason if isinstance(reason, BaseException) else next(
+            (arg for arg in text.args if isinstance(arg, BaseException)), None)
+        if inner is None:
+            break
+        text, seen = inner, seen + 1
+    return (str(text).rsplit(": ", 1)[-1].strip().splitlines() or [type(text).__name__])[0]

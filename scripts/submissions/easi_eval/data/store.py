@@ -1,0 +1,121 @@
+"""What is on disk: digests, our memory of files already checked, and listings of earlier fetches."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import quote
+
+from .hub import Listing, Repo
+from .needs import FileRecord, HubSettings
+
+CHUNK = 1 << 20
+
+
+def digest_of(path: Path, like: str, on_bytes: Callable[[int], None] = lambda n: None) -> str:
+    """The file's digest of the same kind as ``like``: git's blob id for 40 characters, else sha256."""
+    sha = hashlib.sha1(b"blob %d\0" % path.stat().st_size) if len(like) == 40 else hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK):
+            sha.update(chunk)
+            on_bytes(len(chunk))
+    return sha.hexdigest()
+
+
+def size_of_file(path: Path) -> int | None:
+    """Bytes of an existing regular file (links followed), else None."""
+    try:
+        return path.stat().st_size if path.is_file() else None
+    except OSError:
+        return None
+
+
+def write_atomic(path: Path, text: str) -> None:
+    """Whole or not at all; the folder is made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.part")
+    part.write_text(text, encoding="utf-8")
+    os.replace(part, path)
+
+
+class Checked:
+    """Files whose content was compared with the hub's digest, remembered by size and time of change, so that
+    tens of gigabytes are read once and not before every run. One line per file: digest, size, mtime in ns."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        self._known: set[str] = set()
+        if path.is_file():
+            self._known.update(path.read_text(encoding="utf-8").splitlines())
+
+    def __contains__(self, item: tuple[Path, str]) -> bool:
+        return self._line(*item) in self._known
+
+    def add(self, path: Path, digest: str) -> None:
+        line = self._line(path, digest)
+        with self._lock:
+            if line in self._known:
+                return
+            self._known.add(line)
+            with contextlib.suppress(OSError):      # a shared cache may be read-only: then we check again next time
+                self._path.parent.mkdir(parents=True, exist_ok=True)
+                with self._path.open("a", encoding="utf-8") as file:
+                    file.write(line + "\n")
+
+    @staticmethod
+    def _line(path: Path, digest: str) -> str:
+        stat = path.stat()
+        return f"{digest} {stat.st_size} {stat.st_mtime_ns}"
+
+
+def snapshot_folder(settings: HubSettings, repo: Repo, commit: str) -> Path:
+    return settings.hub_cache / repo.folder / "snapshots" / commit
+
+
+def save_listing(settings: HubSettings, listing: Listing) -> None:
+    """Kept for offline runs: it tells what complete means."""
+    data = {"commit": listing.commit, "files": [[f.path, f.size, f.digest] for f in listing.files]}
+    with contextlib.suppress(OSError):              # a shared cache may be read-only
+        write_atomic(_listing_path(settings, listing.repo), json.dumps(data))
+
+
+def local_listing(settings: HubSettings, repo: Repo) -> Listing:
+    """What can be known without the hub: the listing of the last fetch, else whatever the hub cache holds.
+
+    The commit is "" and there are no files where neither exists.
+    """
+    path = _listing_path(settings, repo)
+    if path.is_file():
+        data = json.loads(path.read_text(encoding="utf-8"))
+        return Listing(repo, data["commit"], tuple(FileRecord(*row) for row in data["files"]), "record")
+    ref = settings.hub_cache / repo.folder / "refs" / repo.revision
+    commit = ref.read_text(encoding="utf-8").strip() if ref.is_file() else repo.revision
+    folder = snapshot_folder(settings, repo, commit)
+    if not folder.is_dir():
+        return Listing(repo, "", (), "cache")
+    files = []
+    for path in sorted(folder.rglob("*")):
+        size = size_of_file(path)
+        if path.is_symlink() and size is not None:      # unpacked media are plain files, the repo's own are links
+            name = path.resolve().name
+            digest = name if len(name) in (40, 64) and set(name) <= set("0123456789abcdef") else ""
+            files.append(FileRecord(path.relative_to(folder).as_posix(), size, digest))
+    return Listing(repo, commit, tuple(files), "cache")
+
+
+def write_ref(settings: HubSettings, listing: Listing) -> None:
+    """Make the commit the cache's ``revision``; VLMEvalKit and offline clients find the snapshot by it."""
+    if listing.repo.revision != listing.commit:
+        ref = settings.hub_cache / listing.repo.folder / "refs" / listing.repo.revision
+        if not (ref.is_file() and ref.read_text(encoding="utf-8") == listing.commit):
+            write_atomic(ref, listing.commit)
+
+
+def _listing_path(settings: HubSettings, repo: Repo) -> Path:
+    return settings.records / repo.folder / f"listing-{quote(repo.revision, safe='')}.json"

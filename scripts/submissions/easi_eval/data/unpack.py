@@ -1,0 +1,292 @@
+"""Unpack media archives so that a folder that looks complete is complete: checked, repaired, renamed into place."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import posixpath
+import re
+import tarfile
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+from ..errors import EasiError
+from .files import free_bytes, gigabytes
+from .store import write_atomic
+
+CHUNK = 1 << 20
+PART = ".easi-part"
+
+
+@dataclass(frozen=True)
+class Archive:
+    """One zip, or one tar in ``parts`` that are joined in order. ``digest`` changes when the content does."""
+
+    name: str
+    parts: tuple[Path, ...]
+    digest: str
+
+    @property
+    def is_zip(self) -> bool:
+        return self.name.endswith(".zip")
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where archives go. ``folder`` appears complete if ``whole``, otherwise it exists already (a snapshot).
+
+    ``marker`` is our note of what was unpacked, outside the folder; ``sentinel`` the backend's own note inside it;
+    ``reserved`` are paths that belong to the repo itself.
+    """
+
+    folder: Path
+    marker: Path
+    whole: bool
+    sentinel: str = ""
+    reserved: frozenset[str] = frozenset()
+
+
+@dataclass
+class Contents:
+    """The files that archives should leave: path -> (archive, member name in it, size)."""
+
+    wanted: dict[str, tuple[Archive, str, int]] = field(default_factory=dict)
+
+    @property
+    def bytes(self) -> int:
+        return sum(size for _, _, size in self.wanted.values())
+
+
+def root_zips(files: Sequence[str]) -> list[str]:
+    """VLMEvalKit's choice: the zips at the root of the snapshot, by name."""
+    return sorted(name for name in files if "/" not in name and name.endswith(".zip"))
+
+
+def media_archives(files: Sequence[str]) -> list[tuple[str, tuple[str, ...]]]:
+    """lmms-eval's choice as (name, parts): every zip; tars, joined from their parts, only if there is no zip."""
+    zips = sorted(name for name in files if name.endswith(".zip"))
+    if zips:
+        return [(name, (name,)) for name in zips]
+    groups: dict[str, list[str]] = {}
+    for name in sorted(name for name in files if ".tar" in posixpath.basename(name)):
+        groups.setdefault(re.sub(r"_\d+$", "", name.split(".tar")[0]), []).append(name)
+    return [(f"{base}.tar", tuple(parts)) for base, parts in sorted(groups.items())]
+
+
+def unpack(target: Target, archives: Sequence[Archive], on_bytes: Callable[[int, int], None]) -> None:
+    """Bring ``target`` to the state where every file of ``archives`` is there with its size.
+
+    Files that are there already are kept; after a change of an archive its files are written anew. A crash at any
+    point leaves either no folder (``whole``) or a folder that the next call repairs, and no sentinel.
+    ``on_bytes(done, total)`` is called as bytes are written. Raises EasiError for archives that are damaged or
+    would write outside the folder, and when the disk is too small.
+    """
+    done = _read_marker(target.marker)
+    # The folder grows under another name until it is whole; an older, possibly partial one is repaired in place.
+    growing = target.whole and not target.folder.exists()
+    folder = target.folder.with_name(f".{target.folder.name}.easi-partial") if growing else target.folder
+    contents = list_contents(archives, last_wins=not target.whole, reserved=target.reserved)
+    missing = _missing(folder, contents, done)
+    sentinel = target.folder / target.sentinel if target.sentinel else None
+    state = {archive.name: archive.digest for archive in archives}
+    if missing:
+        need = sum(contents.wanted[path][2] for path in missing)
+        if need > free_bytes(folder):
+            raise EasiError(f"unpacking into {target.folder} needs {gigabytes(need)}, "
+                            f"{gigabytes(free_bytes(folder))} are free",
+                            hint="free some space, or set HF_HOME to a bigger disk")
+        if sentinel is not None:
+            sentinel.unlink(missing_ok=True)
+        # Until an archive that changed is through, none of its files may pass for new after a crash.
+        changed = {name for name, digest in state.items() if done.get(name, digest) != digest}
+        _write_marker(target.marker, {name: "" if name in changed else digest for name, digest in state.items()})
+        folder.mkdir(parents=True, exist_ok=True)
+        _extract(folder, contents, missing, on_bytes, total=need)
+    if growing:
+        folder.mkdir(parents=True, exist_ok=True)
+        os.rename(folder, target.folder)
+    if done != state or missing:
+        _write_marker(target.marker, state)
+    if sentinel is not None and not sentinel.is_file():
+        write_atomic(sentinel, "done")
+
+
+def is_unpacked(target: Target, archives: Sequence[Archive]) -> bool:
+    """Whether every file is there with its size, and the sentinel; reads only."""
+    if not target.folder.exists() or (target.sentinel and not (target.folder / target.sentinel).is_file()):
+        return False
+    contents = list_contents(archives, last_wins=not target.whole, reserved=target.reserved)
+    return not _missing(target.folder, contents, _read_marker(target.marker))
+
+
+def mark(target: Target, archives: Sequence[Archive]) -> None:
+    """Note what a folder that was found complete holds, so that a later change of its archives is seen."""
+    state = {archive.name: archive.digest for archive in archives}
+    if _read_marker(target.marker) != state:
+        _write_marker(target.marker, state)
+
+
+def list_contents(archives: Sequence[Archive], last_wins: bool, reserved: frozenset[str] = frozenset()) -> Contents:
+    """The files of all archives; of two with one path the last wins as in VLMEvalKit, or the first as in lmms-eval."""
+    contents = Contents()
+    for archive in archives:
+        for member, size in _members(archive):
+            path = _inside(archive, member)
+            if path not in reserved and (last_wins or path not in contents.wanted):
+                contents.wanted[path] = (archive, member, size)
+    return contents
+
+
+def _members(archive: Archive) -> Iterator[tuple[str, int]]:
+    with _damage(archive):
+        if archive.is_zip:
+            with zipfile.ZipFile(archive.parts[0]) as file:
+                yield from [(info.filename, info.file_size) for info in file.infolist() if not info.is_dir()]
+        else:
+            with _open_tar(archive) as tar:
+                yield from [(info.name, info.size) for info in tar if info.isfile()]
+
+
+def _inside(archive: Archive, member: str) -> str:
+    """The member's path below the folder; refuses names that lead out of it."""
+    path = posixpath.normpath(member).lstrip("/")
+    if path.split("/")[0] == ".." or path in ("", ".") or "\0" in path:
+        raise EasiError(f"{archive.name} holds the unsafe path {member!r}; nothing of it was unpacked",
+                        hint="report it to the owner of the data set")
+    return path
+
+
+def _missing(folder: Path, contents: Contents, done: dict[str, str]) -> list[str]:
+    if not folder.exists():
+        return list(contents.wanted)
+    root, missing = str(folder), []
+    for path, (archive, _, size) in contents.wanted.items():
+        try:
+            there = os.stat(f"{root}/{path}").st_size == size
+        except OSError:
+            there = False
+        if not there or done.get(archive.name, archive.digest) != archive.digest:
+            missing.append(path)
+    return missing
+
+
+def _extract(folder: Path, contents: Contents, missing: Sequence[str], on_bytes: Callable[[int, int], None],
+             total: int) -> None:
+    by_archive: dict[Archive, dict[str, str]] = {}
+    for path in missing:
+        archive, member, _ = contents.wanted[path]
+        by_archive.setdefault(archive, {})[member] = path
+    written = 0
+    for archive, members in by_archive.items():
+        with _damage(archive):
+            for member, source in _read_members(archive, members):
+                for count in _write(folder / members[member], source):
+                    written += count
+                    on_bytes(written, total)
+
+
+def _read_members(archive: Archive, members: dict[str, str]) -> Iterator[tuple[str, IO[bytes]]]:
+    if archive.is_zip:
+        with zipfile.ZipFile(archive.parts[0]) as file:
+            for member in members:
+                with file.open(member) as source:
+                    yield member, source
+    else:
+        with _open_tar(archive) as tar:
+            for info in tar:
+                source = tar.extractfile(info) if info.name in members and info.isfile() else None
+                if source is not None:
+                    yield info.name, source
+
+
+def _write(path: Path, source: IO[bytes]) -> Iterator[int]:
+    """Copy to ``path`` under a temporary name; yields the bytes as they go. Archive checksums are tested on the way."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(PART)
+    with part.open("wb") as out:
+        while chunk := source.read(CHUNK):
+            out.write(chunk)
+            yield len(chunk)
+    os.replace(part, path)
+
+
+@contextlib.contextmanager
+def _damage(archive: Archive) -> Iterator[None]:
+    """Say which archive is damaged; the remedy is to fetch it anew."""
+    try:
+        yield
+    except (zipfile.BadZipFile, tarfile.TarError, EOFError, NotImplementedError, RuntimeError) as error:
+        raise EasiError(f"{archive.name} is damaged: {error}",
+                        hint=f"delete {archive.parts[0].resolve()} and run again") from error
+
+
+class _Joined(io.RawIOBase):
+    """Files read as one, without a copy of their bytes on disk."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self._paths = paths
+        self._ends: list[int] = []
+        for path in paths:
+            self._ends.append((self._ends[-1] if self._ends else 0) + path.stat().st_size)
+        self._at = 0
+        self._open: tuple[int, IO[bytes]] | None = None
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._ends[-1]}[whence]
+        return self._at
+
+    def readinto(self, buffer: memoryview) -> int:      # type: ignore[override]
+        index = next((i for i, end in enumerate(self._ends) if self._at < end), None)
+        if index is None:
+            return 0
+        if self._open is None or self._open[0] != index:
+            self._close_part()
+            self._open = (index, self._paths[index].open("rb"))
+        file = self._open[1]
+        file.seek(self._at - (self._ends[index - 1] if index else 0))
+        data = file.read(len(buffer))
+        buffer[:len(data)] = data
+        self._at += len(data)
+        return len(data)
+
+    def close(self) -> None:
+        self._close_part()
+        super().close()
+
+    def _close_part(self) -> None:
+        if self._open is not None:
+            self._open[1].close()
+            self._open = None
+
+
+@contextlib.contextmanager
+def _open_tar(archive: Archive) -> Iterator[tarfile.TarFile]:
+    with io.BufferedReader(_Joined(archive.parts), CHUNK) as joined, tarfile.open(fileobj=joined, mode="r:*") as tar:
+        yield tar
+
+
+def _read_marker(path: Path) -> dict[str, str]:
+    """Digest by archive of what was unpacked; empty where we did not do it (or the note is damaged: then sizes decide)."""
+    try:
+        archives = json.loads(path.read_text(encoding="utf-8"))["archives"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+    return dict(archives)
+
+
+def _write_marker(path: Path, archives: dict[str, str]) -> None:
+    write_atomic(path, json.dumps({"by": "easi-eval", "archives": archives}, indent=1))

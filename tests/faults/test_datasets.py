@@ -1,0 +1,470 @@
+"""Fetching data from a hub that misbehaves: the real huggingface_hub client against a local hub with faults."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import socket
+import subprocess
+import sys
+import tarfile
+import time
+import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from easi_eval.benchmarks import BENCHMARKS, by_key
+from easi_eval.data.hub import PIECE
+from easi_eval.data.needs import FileRecord
+from easi_eval.datasets import (
+    Fetched, HubSettings, Kind, Need, Unpack, fetch, lmms_needs, size_of, vlmevalkit_needs,
+)
+from easi_eval.display.events import DataProgress, Event, Notice
+from easi_eval.errors import EasiError
+from easi_eval.smoke import hub as smoke_hub
+from easi_eval.smoke.hub import Faults, Hub
+
+pytestmark = pytest.mark.timeout(60)
+
+REPO = "easi/tiny"
+VIDEOS = {"a/one.mp4": b"1" * 5000, "a/two.mp4": b"2" * 7000, "b/drei.mp4": "ü".encode() * 900}
+
+
+@pytest.fixture
+def hub(tmp_path: Path) -> Iterator[Hub]:
+    folder = tmp_path / "served" / "datasets" / REPO
+    folder.mkdir(parents=True)
+    (folder / "README.md").write_text("---\nlicense: mit\n---\n")
+    (folder / "Questions.tsv").write_bytes(b"index\tquestion\n0\twhere?\n" * 150_000)
+    (folder / "data").mkdir()
+    (folder / "data" / "test.parquet").write_bytes(os.urandom(1_000_000))
+    zip_file(folder / "one.zip", {"a/one.mp4": VIDEOS["a/one.mp4"]})
+    zip_file(folder / "two.zip", {name: VIDEOS[name] for name in ("a/two.mp4", "b/drei.mp4")})
+    zip_file(folder / "videos.zip", {"raw.mp4": b"not wanted"})
+    with smoke_hub.start(tmp_path / "served") as running:
+        yield running
+
+
+@pytest.fixture
+def settings(hub: Hub, tmp_path: Path) -> HubSettings:
+    return HubSettings(endpoint=hub.endpoint, hf_home=tmp_path / "home", backoff=0.05)
+
+
+def zip_file(path: Path, members: dict[str, bytes]) -> None:
+    with zipfile.ZipFile(path, "w") as file:
+        for name, data in members.items():
+            file.writestr(name, data)
+
+
+def served(hub: Hub, name: str) -> Path:
+    return hub.root / "datasets" / REPO / name
+
+
+def snapshot(what: str = "media", **more: object) -> Need:
+    return Need(what=what, repo=REPO, ignore=("videos.zip",), **more)     # type: ignore[arg-type]
+
+
+def table(folder: Path, **more: object) -> Need:
+    return Need(what="questions", repo=REPO, kind=Kind.FILE, files=("Questions.tsv",), where=folder, **more)  # type: ignore[arg-type]
+
+
+def get(needs: list[Need], settings: HubSettings) -> tuple[list[Fetched], list[Event]]:
+    events: list[Event] = []
+    return fetch(needs, events.append, settings), events
+
+
+def refused(needs: list[Need], settings: HubSettings) -> EasiError:
+    with pytest.raises(EasiError) as caught:
+        fetch(needs, lambda event: None, settings)
+    assert "\n" not in caught.value.message and caught.value.hint
+    return caught.value
+
+
+def bodies(hub: Hub, name: str) -> list[tuple[int, str]]:
+    """(bytes sent, Range) of every body the hub sent for a file."""
+    return [(one.sent, one.range) for one in hub.served() if one.method == "GET" and one.path.endswith(f"/{name}")]
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def no_leftovers(folder: Path) -> None:
+    left = [path for path in folder.rglob("*") if "partial" in path.name or path.name.endswith((".part", ".incomplete"))]
+    assert left == []
+
+
+# -- what is fetched and where it lands -------------------------------------------------------------------------------
+
+def test_a_file_and_a_snapshot_arrive_whole_and_are_described(hub: Hub, settings: HubSettings, tmp_path: Path) -> None:
+    (file, media), events = get([table(tmp_path / "data"), snapshot()], settings)
+    original = served(hub, "Questions.tsv")
+    assert file.path == tmp_path / "data" / "Questions.tsv" and not file.path.is_symlink()
+    assert file.path.read_bytes() == original.read_bytes()
+    assert file.files == (FileRecord("Questions.tsv", original.stat().st_size, sha256(original)),)
+    assert [one.path for one in media.files] == ["Questions.tsv", "README.md", "data/test.parquet", "one.zip", "two.zip"]
+    assert all((media.path / one.path).stat().st_size == one.size for one in media.files)
+    assert media.revision == file.revision == media.path.name and len(media.revision) == 40
+    assert media.path.is_relative_to(settings.hf_home / "hub")
+    last = {event.what: event for event in events if isinstance(event, DataProgress)}
+    assert last["questions"] == DataProgress("questions", file.bytes, file.bytes)
+    assert last["media"] == DataProgress("media", media.bytes, media.bytes)
+    no_leftovers(tmp_path)
+
+
+def test_the_real_client_finds_the_snapshot_offline(hub: Hub, settings: HubSettings) -> None:
+    (media,), _ = get([snapshot()], settings)
+    program = f"import huggingface_hub as h; print(h.snapshot_download({REPO!r}, repo_type='dataset'))"
+    environ = {**os.environ, "HF_HOME": str(settings.hf_home), "HF_HUB_OFFLINE": "1", "HF_ENDPOINT": hub.endpoint}
+    environ.pop("HF_HUB_CACHE", None)
+    done = subprocess.run([sys.executable, "-c", program], env=environ, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == str(media.path)
+
+
+def test_a_second_fetch_downloads_nothing(hub: Hub, settings: HubSettings, tmp_path: Path) -> None:
+    needs = [table(tmp_path / "data"), snapshot(unpack=Unpack(into=tmp_path / "videos"))]
+    first, _ = get(needs, settings)
+    before = sum(one.sent for one in hub.served() if "/resolve/" in one.path)
+    assert get(needs, settings)[0] == first
+    assert sum(one.sent for one in hub.served() if "/resolve/" in one.path) == before > 0
+
+
+def test_equal_files_found_elsewhere_are_linked_and_others_are_not(hub: Hub, settings: HubSettings, tmp_path: Path) -> None:
+    other, same = tmp_path / "other", tmp_path / "LMUData"
+    for folder in (other, same):
+        folder.mkdir()
+        (folder / "Questions.tsv").write_bytes(served(hub, "Questions.tsv").read_bytes())
+    damaged = bytearray((other / "Questions.tsv").read_bytes())
+    damaged[1000] ^= 1
+    (other / "Questions.tsv").write_bytes(damaged)
+    (file,), _ = get([table(tmp_path / "data", save_as="New.tsv")], replace(settings, search=(other, same)))
+    assert file.path == tmp_path / "data" / "New.tsv"
+    assert file.path.resolve() == same / "Questions.tsv"
+    assert bodies(hub, "Questions.tsv") == []
+
+
+def test_an_outdated_file_is_replaced_with_what_was_derived_from_it(hub: Hub, settings: HubSettings, tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    (folder / "Questions.tsv").write_bytes(b"old")
+    (folder / "Questions_local.tsv").write_bytes(b"made from old")
+    (file,), events = get([table(folder, derived=("Questions_local.tsv",))], settings)
+    assert sha256(file.path) == sha256(served(hub, "Questions.tsv"))
+    assert not (folder / "Questions_local.tsv").exists()
+    assert [event for event in events if isinstance(event, Notice)]
+
+
+def test_a_damaged_cache_is_repaired(hub: Hub, settings: HubSettings) -> None:
+    (media,), _ = get([snapshot()], settings)
+    blob = (media.path / "data" / "test.parquet").resolve()
+    blob.write_bytes(b"x" * blob.stat().st_size)                 # same size, other bytes
+    (media.path / "one.zip").resolve().unlink()                   # a dangling link
+    get([snapshot()], settings)
+    for name in ("data/test.parquet", "one.zip"):
+        assert sha256(media.path / name) == sha256(served(hub, name))
+
+
+def test_a_new_commit_is_followed(hub: Hub, settings: HubSettings) -> None:
+    (old,), _ = get([snapshot()], settings)
+    served(hub, "README.md").write_text("changed")
+    (new,), _ = get([snapshot()], settings)
+    assert new.revision != old.revision
+    assert (new.path / "README.md").read_text() == "changed"
+    assert (settings.hub_cache / "datasets--easi--tiny" / "refs" / "main").read_text() == new.revision
+    assert len(bodies(hub, "test.parquet")) == 1
+
+
+# -- a hub that misbehaves --------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("status", [503, 429])
+def test_a_busy_hub_is_asked_again(hub: Hub, settings: HubSettings, tmp_path: Path, status: int) -> None:
+    hub.set_faults(Faults(match="/api/", status=status, times=3, retry_after=0))
+    (file,), _ = get([table(tmp_path / "data")], settings)
+    assert sha256(file.path) == sha256(served(hub, "Questions.tsv"))
+    assert [one.status for one in hub.served()].count(status) == 3
+
+
+def test_a_busy_file_server_is_asked_again(hub: Hub, settings: HubSettings, tmp_path: Path) -> None:
+    hub.set_faults(Faults(match="/resolve/", status=429, times=3, retry_after=0))
+    (file,), _ = get([table(tmp_path / "data")], settings)
+    assert sha256(file.path) == sha256(served(hub, "Questions.tsv"))
+
+
+def test_a_hub_that_stays_busy_is_named(hub: Hub, settings: HubSettings, tmp_path: Path) -> None:
+    hub.set_faults(Faults(match="/api/", status=503, times=-1))
+    error = refused([table(tmp_path / "data")], replace(settings, retries=3, backoff=0.01))
+    assert "503" in error.message and hub.endpoint in error.message
+    assert len(hub.served()) == 4
+
+
+def test_dropped_connections_are_continued_where_they_broke(hub: Hub, settings: HubSettings, tmp_path: Path) -> None:
+    size = served(hub, "Questions.tsv").stat().st_size
+    hub.set_faults(Faults(match="Questions.tsv", drop_after=700_000, drop_times=4))
+    (file,), _ = get([table(tmp_path / "data")], replace(settings, retries=2))
+    assert sha256(file.path) == sha256(served(hub, "Questions.tsv"))
+    sent = bodies(hub, "Questions.tsv")
+    assert sum(count for count, _ in sent) < 1.5 * size, "it began anew instead of going on"
+    assert len([asked for _, asked in sent if asked]) >= 4
+    no_leftovers(tmp_path)
+
+
+def test_a_download_that_was_given_up_is_continued_by_the_next_run(hub: Hub, settings: HubSettings) -> None:
+    size = served(hub, "data/test.parquet").stat().st_size
+    hub.set_faults(Faults(match="test.parquet", drop_after=2 * PIECE + 1000, drop_times=1))
+    need = snapshot(files=("data/test.parquet",))
+    hub_blobs = settings.hub_cache / "datasets--easi--tiny" / "blobs"
+    error = refused([need], replace(settings, retries=0))
+    assert "breaking off" in error.message
+    assert [path.stat().st_size for path in hub_blobs.iterdir()] == [2 * PIECE]
+    (fetched,), _ = get([need], settings)
+    assert bodies(hub, "test.parquet")[-1] == (size - 2 * PIECE, f"bytes={2 * PIECE}-")
+    assert sha256(fetched.path / "data" / "test.parquet") == sha256(served(hub, "data/test.parquet"))
+
+
+def test_bytes_that_are_not_the_hubs_are_never_left_in_place(hub: Hub, settings: HubSettings, tmp_path: Path) -> None:
+    """The partial file of an earlier run holds other bytes: the checksum notices, the file is fetched anew."""
+    original = served(hub, "data/test.parquet")
+    blobs = settings.hub_cache / "datasets--easi--tiny" / "blobs"
+    blobs.mkdir(parents=True)
+    (blobs / f"{sha256(original)}.incomplete").write_bytes(b"#" * 1000)
+    (fetched,), _ = get([snapshot(files=("data/test.parquet",))], settings)
+    assert sha256(fetched.path / "data" / "test.parquet") == sha256(original)
+
+
+@pytest.mark.parametrize(("faults", "token", "words"), [
+    (Faults(missing=frozenset({REPO})), None, ("no dataset", REPO, "private")),
+    (Faults(token="hf_right"), "hf_wrong", ("does not accept the token",)),
+    (Faults(token="hf_right"), None, ("no dataset", "private")),
+    (Faults(match="/api/", status=403, times=-1), "hf_right", ("no access",)),
+    (Faults(match="/api/", status=418, times=-1), None, ("418",)),
+])
+def test_refusals_are_said_at_once(hub: Hub, settings: HubSettings, tmp_path: Path, faults: Faults, token: str | None,
+                                   words: tuple[str, ...]) -> None:
+    hub.set_faults(faults)
+    error = refused([table(tmp_path / "data")], replace(settings, token=token))
+    assert all(word in error.message for word in words)
+    assert "hf_" not in error.message + error.hint
+    assert len(hub.served()) == 1, "a refusal is no reason to ask again"
+    assert not (tmp_path / "data").exists()
+
+
+def test_the_right_token_is_sent(hub: Hub, settings: HubSettings, tmp_path: Path) -> None:
+    hub.set_faults(Faults(token="hf_right"))
+    (file,), _ = get([table(tmp_path / "data")], replace(settings, token="hf_right"))
+    assert file.path.is_file()
+
+
+def test_a_revision_or_file_that_is_not_there_is_named(hub: Hub, settings: HubSettings, tmp_path: Path) -> None:
+    assert "'v9'" in refused([snapshot(revision="v9")], settings).message
+    assert "Gone.tsv" in refused([replace(table(tmp_path), files=("Gone.tsv",))], settings).message
+
+
+def closed_port() -> str:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return f"http://127.0.0.1:{probe.getsockname()[1]}"
+
+
+def test_an_unreachable_hub_is_said_once_and_soon(tmp_path: Path) -> None:
+    began = time.monotonic()
+    settings = HubSettings(endpoint=closed_port(), hf_home=tmp_path)
+    events: list[Event] = []
+    with pytest.raises(EasiError) as caught:
+        fetch([Need(what=f"need {n}", repo=f"easi/number{n}") for n in range(8)], events.append, settings)
+    assert time.monotonic() - began < 15
+    assert "cannot be reached" in caught.value.message and "HF_HUB_OFFLINE" in caught.value.hint
+    assert events == []
+
+
+def test_a_silent_hub_is_unreachable_too(hub: Hub, settings: HubSettings, tmp_path: Path) -> None:
+    hub.set_faults(Faults(hang=60))
+    began = time.monotonic()
+    assert "cannot be reached" in refused([table(tmp_path)], replace(settings, patience=1.5)).message
+    assert time.monotonic() - began < 5
+
+
+def test_something_that_is_no_hub_is_recognised(hub: Hub, settings: HubSettings, tmp_path: Path) -> None:
+    with smoke_hub.start(tmp_path / "served" / "datasets") as other:
+        error = refused([table(tmp_path)], replace(settings, endpoint=f"{other.endpoint}/portal"))
+    assert "no dataset" in error.message
+
+
+# -- without a network ------------------------------------------------------------------------------------------------
+
+def test_everything_present_works_offline_and_with_the_hub_gone(hub: Hub, settings: HubSettings, tmp_path: Path) -> None:
+    needs = [table(tmp_path / "data"), snapshot(unpack=Unpack(into=tmp_path / "videos"))]
+    first, _ = get(needs, settings)
+    asked = len(hub.served())
+    offline, events = get(needs, replace(settings, offline=True))
+    assert offline == first
+    assert not [event for event in events if isinstance(event, Notice)]
+    assert len(hub.served()) == asked
+    gone, events = get(needs, replace(settings, endpoint=closed_port()))
+    assert gone == first
+    assert len([event for event in events if isinstance(event, Notice)]) == 1
+
+
+def test_a_cache_made_by_others_works_offline(hub: Hub, settings: HubSettings, tmp_path: Path) -> None:
+    program = f"import huggingface_hub as h; h.snapshot_download({REPO!r}, repo_type='dataset')"
+    environ = {**os.environ, "HF_HOME": str(settings.hf_home), "HF_ENDPOINT": hub.endpoint}
+    environ.pop("HF_HUB_CACHE", None)
+    subprocess.run([sys.executable, "-c", program], env=environ, check=True, capture_output=True)
+    (media,), _ = get([snapshot(unpack=Unpack(sentinel=".done"))], replace(settings, offline=True))
+    assert (media.path / "a" / "one.mp4").read_bytes() == VIDEOS["a/one.mp4"]
+
+
+def test_offline_names_what_is_missing(hub: Hub, settings: HubSettings, tmp_path: Path) -> None:
+    offline = replace(settings, offline=True)
+    assert REPO in refused([snapshot()], offline).message
+    (media,), _ = get([snapshot()], settings)
+    (media.path / "one.zip").unlink()
+    error = refused([snapshot()], offline)
+    assert "one.zip" in error.message and "HF_HUB_OFFLINE" in error.hint
+    (media.path / "Questions.tsv").unlink()
+    assert "Questions.tsv" in refused([table(tmp_path / "data")], offline).message
+
+
+# -- unpacking --------------------------------------------------------------------------------------------------------
+
+def inside(settings: HubSettings) -> tuple[Need, Callable[[], Path]]:
+    need = snapshot(unpack=Unpack(sentinel=".tiny_extracted"))
+    return need, lambda: get([need], settings)[0][0].path
+
+
+def test_zips_are_unpacked_inside_the_snapshot_and_repaired(hub: Hub, settings: HubSettings) -> None:
+    need, run = inside(settings)
+    folder = run()
+    assert {name: (folder / name).read_bytes() for name in VIDEOS} == VIDEOS
+    assert (folder / ".tiny_extracted").read_text() == "done"
+    assert not (folder / "raw.mp4").exists()
+    (folder / "a" / "one.mp4").write_bytes(b"cut")           # as a copy that was broken off leaves it
+    (folder / "b" / "drei.mp4").unlink()
+    run()
+    assert {name: (folder / name).read_bytes() for name in VIDEOS} == VIDEOS
+    no_leftovers(folder)
+
+
+def test_a_half_unpacked_snapshot_without_sentinel_is_finished(hub: Hub, settings: HubSettings) -> None:
+    (media,), _ = get([snapshot()], settings)
+    (media.path / "a").mkdir()
+    (media.path / "a" / "one.mp4").write_bytes(VIDEOS["a/one.mp4"][:100])
+    need, run = inside(settings)
+    assert run() == media.path
+    assert (media.path / "a" / "one.mp4").read_bytes() == VIDEOS["a/one.mp4"]
+    assert (media.path / ".tiny_extracted").is_file()
+
+
+def test_videos_appear_as_a_whole_folder(hub: Hub, settings: HubSettings, tmp_path: Path) -> None:
+    target = settings.hf_home / "videos"
+    (fetched,), events = get([snapshot(unpack=Unpack(into=target))], settings)
+    assert fetched.media == target
+    assert {path.relative_to(target).as_posix(): path.read_bytes() for path in target.rglob("*.mp4")} == VIDEOS
+    assert DataProgress("media, unpacking", 13800, 13800) in events
+    assert (settings.hf_home / ".videos.easi.json").is_file()
+
+
+def test_a_folder_left_half_full_by_another_program_is_repaired(hub: Hub, settings: HubSettings) -> None:
+    target = settings.hf_home / "videos"
+    (target / "a").mkdir(parents=True)
+    (target / "a" / "one.mp4").write_bytes(VIDEOS["a/one.mp4"][:10])
+    (target / "a" / "own.txt").write_text("the user's own")
+    get([snapshot(unpack=Unpack(into=target))], settings)
+    assert {name: (target / name).read_bytes() for name in VIDEOS} == VIDEOS
+    assert (target / "a" / "own.txt").read_text() == "the user's own"
+
+
+def test_a_changed_archive_is_unpacked_anew_even_where_sizes_agree(hub: Hub, settings: HubSettings) -> None:
+    target = settings.hf_home / "videos"
+    need = snapshot(unpack=Unpack(into=target))
+    get([need], settings)
+    zip_file(served(hub, "one.zip"), {"a/one.mp4": b"9" * 5000})
+    get([need], settings)
+    assert (target / "a" / "one.mp4").read_bytes() == b"9" * 5000
+
+
+def test_tars_in_parts_are_joined_where_there_is_no_zip(hub: Hub, settings: HubSettings, tmp_path: Path) -> None:
+    whole = io.BytesIO()
+    with tarfile.open(fileobj=whole, mode="w") as tar:
+        for name, data in VIDEOS.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    for part, at in (("frames.tar.part_aa", slice(0, 9000)), ("frames.tar.part_ab", slice(9000, None))):
+        served(hub, part).write_bytes(whole.getvalue()[at])
+    need = Need(what="frames", repo=REPO, allow=("frames.tar*",), unpack=Unpack(into=settings.hf_home / "frames"))
+    get([need], settings)
+    (settings.hf_home / "frames" / "b" / "drei.mp4").unlink()
+    get([need], settings)
+    assert {name: (settings.hf_home / "frames" / name).read_bytes() for name in VIDEOS} == VIDEOS
+
+
+@pytest.mark.parametrize("into", [True, False])
+def test_an_archive_that_would_write_elsewhere_is_refused(hub: Hub, settings: HubSettings, into: bool) -> None:
+    zip_file(served(hub, "one.zip"), {"good.mp4": b"good", "../../evil.mp4": b"evil"})
+    unpack = Unpack(into=settings.hf_home / "videos") if into else Unpack(sentinel=".done")
+    error = refused([snapshot(unpack=unpack)], settings)
+    assert "../../evil.mp4" in error.message
+    assert list(settings.hf_home.rglob("*.mp4")) == [] and list(settings.hf_home.rglob(".done")) == []
+    assert not (settings.hf_home / "videos").exists()
+
+
+def test_a_damaged_archive_leaves_no_folder_that_looks_complete(hub: Hub, settings: HubSettings) -> None:
+    data = bytearray(served(hub, "two.zip").read_bytes())
+    data[len("a/two.mp4") + 30 + 500] ^= 0xFF                 # a byte of the first member: its CRC no longer agrees
+    served(hub, "two.zip").write_bytes(data)
+    error = refused([snapshot(unpack=Unpack(into=settings.hf_home / "videos"))], settings)
+    assert "two.zip" in error.message
+    assert not (settings.hf_home / "videos").exists()
+
+
+def test_needs_of_two_benchmarks_for_one_repo_are_met_once(hub: Hub, settings: HubSettings) -> None:
+    unpack = Unpack(into=settings.hf_home / "videos")
+    (one, two), _ = get([snapshot("one", unpack=unpack), snapshot("two", unpack=unpack)], settings)
+    assert one.path == two.path and one.files == two.files
+    assert len(bodies(hub, "one.zip")) == 1
+
+
+# -- the plan ---------------------------------------------------------------------------------------------------------
+
+def test_sizes_are_told_without_downloading(hub: Hub, settings: HubSettings, tmp_path: Path) -> None:
+    needs = [table(tmp_path / "data"), snapshot(unpack=Unpack(into=settings.hf_home / "videos")),
+             Need(what="lost", repo="easi/lost")]
+    file, media, lost = size_of(needs, settings)
+    assert (file.total, file.present) == (served(hub, "Questions.tsv").stat().st_size, 0)
+    assert media.to_unpack == served(hub, "one.zip").stat().st_size + served(hub, "two.zip").stat().st_size
+    assert lost.total is None and "easi/lost" in lost.problem
+    assert not settings.hf_home.exists() and not (tmp_path / "data").exists()
+    get(needs[:2], settings)
+    file, media, _ = size_of(needs, settings)
+    assert (file.present, media.present, media.to_unpack) == (file.total, media.total, 0)
+
+
+def test_sizes_without_a_hub_are_unknown_not_an_error(tmp_path: Path) -> None:
+    (size,) = size_of([snapshot()], HubSettings(endpoint=closed_port(), hf_home=tmp_path))
+    assert size.total is None and "cannot be reached" in size.problem
+
+
+def test_every_benchmark_has_needs_on_both_backends(tmp_path: Path) -> None:
+    for bench in BENCHMARKS:
+        questions, *media = vlmevalkit_needs(bench, tmp_path / "datasets")
+        assert questions.target.parent == tmp_path / "datasets" and questions.target.suffix == ".tsv"
+        assert all(need.unpack and need.unpack.sentinel for need in media)
+        assert len(lmms_needs(bench, tmp_path)) == 1
+    (vsi,) = lmms_needs(by_key("vsi_bench"), tmp_path)
+    assert vsi.unpack == Unpack(into=tmp_path / "vsibench")
+    (omni,) = lmms_needs(by_key("omnispatial_(manual_cot)"), tmp_path)
+    assert omni.unpack is None
+
+
+def test_settings_are_read_when_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("hf_stored\n")
+    env = {"HF_HOME": str(tmp_path), "HF_ENDPOINT": "http://mirror/", "HF_HUB_OFFLINE": "on", "LMUData": "/lmu"}
+    settings = HubSettings.from_env(env)
+    assert (settings.endpoint, settings.offline, settings.token) == ("http://mirror", True, "hf_stored")
+    assert settings.hub_cache == tmp_path / "hub" and settings.search[0] == Path("/lmu")
+    settings = HubSettings.from_env(env | {"HF_TOKEN": "hf_env", "HF_HUB_CACHE": "/cache"})
+    assert settings.token == "hf_env" and settings.hub_cache == Path("/cache")
