@@ -72,7 +72,6 @@ def _queue_model(cls: type, run_root: Path, work: Work, journal: Journal) -> typ
     """A subclass of the real model class that answers what the queue gives it."""
 
     def generate_until(self: Any, requests: Sequence[Any]) -> list[Any]:
-        journal.phase("answering")
         by_id = {item_id(request): request for request in requests}
         items = _list_items(run_root, work, requests, self.task_dict)
 

@@ -101,7 +101,7 @@ class VLMEvalKit:
     def needs(self, cfg: RunConfig, bench: Benchmark) -> list[Need]:
         from ..datasets import vlmevalkit_needs
 
-        return vlmevalkit_needs(bench, cfg.dataset_dir.absolute(), self.hub.hf_home)
+        return vlmevalkit_needs(bench, cfg.dataset_dir.absolute())
 
     def answer_job(self, cfg: RunConfig, model: ModelChoice, todo: Sequence[Benchmark], paths: RunPaths, port: int) -> Job:
         argv = [*self._command(cfg, model, todo), "--easi-run", str(paths.root)]

@@ -1,0 +1,119 @@
+"""lmms-eval model class (``--model easi_vlm``) for any checkpoint transformers loads as a model of images and text."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from accelerate import Accelerator
+from lmms_eval.api.instance import GenerationResult, Instance, TokenCounts
+from lmms_eval.api.model import lmms
+from lmms_eval.models.model_utils.gen_metrics import log_metrics
+from lmms_eval.protocol import ChatMessages
+from tqdm import tqdm
+
+from easi_eval.answering.generic_vlm import Decoding, GenericVLM
+from easi_eval.answering.worker import Generation
+
+
+class EasiVLM(lmms):
+    """Takes ``pretrained=`` and the options below through ``--model_args``; unknown ones are refused.
+
+    Generation settings are the task's, as with lmms-eval's own Qwen classes: greedy and 128 new tokens where the task
+    says nothing. ``last`` holds what the latest ``generate_until`` generated, in the order of its requests.
+    """
+
+    is_simple = False
+
+    def __init__(
+        self,
+        pretrained: str,
+        device: str | None = None,
+        batch_size: int | str = 1,
+        max_batch_size: int | str | None = None,
+        dtype: str = "auto",
+        attn_implementation: str | None = None,
+        trust_remote_code: bool = False,
+        revision: str | None = None,
+        min_pixels: int | None = None,
+        max_pixels: int | None = None,
+        max_num_frames: int = 32,
+        system_prompt: str = "",
+    ) -> None:
+        super().__init__()
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            # lmms-eval's own sharding gathers through the model's accelerator.
+            self.accelerator = Accelerator(cpu=device == "cpu")
+            self._rank, self._world_size = self.accelerator.process_index, self.accelerator.num_processes
+            device = str(self.accelerator.device)
+        pixels = {"min_pixels": min_pixels, "max_pixels": max_pixels}
+        self.vlm = GenericVLM(
+            pretrained, device=device, dtype=dtype, attn_implementation=attn_implementation, revision=revision,
+            trust_remote_code=trust_remote_code, num_frames=max_num_frames,
+            system_prompt=self._resolve_system_prompt(system_prompt),
+            **{name: value for name, value in pixels.items() if value is not None},
+        )
+        self.batch_size = int(batch_size)
+        self.last: list[Generation] = []
+
+    @property
+    def device(self) -> Any:
+        return self.vlm.device
+
+    @property
+    def model(self) -> Any:
+        return self.vlm.model
+
+    @property
+    def tokenizer(self) -> Any:
+        return self.vlm.tokenizer
+
+    def generate_until(self, requests: Sequence[Instance]) -> list[GenerationResult]:
+        found: dict[int, Generation] = {}
+        began = time.monotonic()
+        with tqdm(total=len(requests), disable=self.rank != 0, desc="Model Responding") as bar:
+            for batch in batches(requests, self.batch_size):
+                conversations = [self._conversation(requests[number]) for number in batch]
+                found |= zip(batch, self.vlm.generate(conversations, decoding(requests[batch[0]].args[2])), strict=True)
+                bar.update(len(batch))
+        self.last = [found[number] for number in range(len(requests))]
+        tokens, seconds = sum(answer.tokens or 0 for answer in self.last), time.monotonic() - began
+        log_metrics(total_elapsed_time=seconds, total_gen_tokens=tokens, avg_speed=tokens / seconds if seconds else 0.0)
+        return [GenerationResult(answer.text, TokenCounts(output_tokens=answer.tokens)) for answer in self.last]
+
+    def _conversation(self, request: Instance) -> list[dict[str, Any]]:
+        _, doc_to_messages, _, doc_id, task, split = request.args
+        messages = ChatMessages(messages=doc_to_messages(self.task_dict[task][split][doc_id]))
+        return messages.to_hf_messages()
+
+    def loglikelihood(self, requests: Sequence[Instance]) -> list[tuple[float, bool]]:
+        raise NotImplementedError("easi_vlm generates; no EASI task asks for likelihoods")
+
+    def generate_until_multi_round(self, requests: Sequence[Instance]) -> list[str]:
+        raise NotImplementedError("easi_vlm answers in one round; no EASI task has several")
+
+
+def decoding(settings: Mapping[str, Any]) -> Decoding:
+    """The settings lmms-eval's Qwen classes honour; ``until`` and the rest they ignore, and so does this."""
+    return Decoding(
+        max_new_tokens=settings.get("max_new_tokens", 128),
+        temperature=settings.get("temperature") or 0.0,
+        top_p=settings.get("top_p"),
+        top_k=settings.get("top_k"),
+        num_beams=settings.get("num_beams") or 1,
+    )
+
+
+def batches(requests: Sequence[Instance], size: int) -> list[list[int]]:
+    """Positions of requests that may be answered together: equal generation settings, ``size`` at most."""
+    groups: list[tuple[Mapping[str, Any], list[int]]] = []
+    for number, request in enumerate(requests):
+        settings = request.args[2]
+        same = next((members for known, members in groups if known == settings), None)
+        if same is None:
+            groups.append((settings, [number]))
+        else:
+            same.append(number)
+    return [members[start : start + size] for _, members in groups for start in range(0, len(members), size)]

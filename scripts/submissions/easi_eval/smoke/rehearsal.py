@@ -1,0 +1,80 @@
+"""``--smoke``: the whole run, offline, on tiny data served by a hub of our own, away from everything of the user's."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from .. import __version__
+from ..config import RunConfig
+from ..data.needs import HubSettings
+from . import hub
+
+OUTPUT_DIR = Path("eval_results_smoke")
+MODEL = "easi-smoke/Tiny-VLM"
+LMMS_MODEL = "qwen2_5_vl"
+# The tiny model looks at tiny images; lmms-eval's class would blow each up to 256 visual tokens.
+LMMS_ARGS = f"pretrained={MODEL},device_map=cpu,min_pixels=784,max_pixels=3136"
+SEED = 20260801
+
+# What would lead a client to the user's caches, or to a hub that is not ours.
+_USERS_OWN = (
+    "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_DATASETS_CACHE", "HF_MODULES_CACHE", "HF_ASSETS_CACHE", "HF_XET_CACHE",
+    "TRANSFORMERS_CACHE", "LMMS_EVAL_DATASETS_CACHE", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE",
+    "HF_TOKEN_PATH", "MMEVAL_ROOT", "LMUData",
+)
+
+
+def rehearse(cfg: RunConfig) -> RunConfig:
+    """The options of the rehearsal: its own folders, and its own model unless one was named."""
+    output_dir = OUTPUT_DIR if cfg.output_dir == RunConfig(smoke=True).output_dir else cfg.output_dir
+    cfg = replace(cfg, output_dir=output_dir, dataset_dir=_home(output_dir) / "datasets")
+    if cfg.model:
+        return cfg
+    if cfg.kind.needs_model_args:
+        return replace(cfg, model=LMMS_MODEL, model_args=LMMS_ARGS, device="cpu")
+    return replace(cfg, model=MODEL, device="cpu")
+
+
+@contextmanager
+def rehearsal_hub(cfg: RunConfig) -> Iterator[HubSettings]:
+    """Serve the tiny data and model on loopback; ends with the block. The environment is the rehearsal's inside it."""
+    home = _home(cfg.output_dir)
+    root = _build(home)
+    before = dict(os.environ)
+    with hub.start(root) as served:
+        for name in _USERS_OWN:
+            os.environ.pop(name, None)
+        for name in ("NO_PROXY", "no_proxy"):
+            os.environ[name] = ",".join(filter(None, ["127.0.0.1,localhost", before.get(name)]))
+        os.environ["HF_HUB_DISABLE_XET"] = "1"
+        try:
+            yield HubSettings(endpoint=served.endpoint, hf_home=home / "huggingface")
+        finally:
+            os.environ.clear()
+            os.environ.update(before)
+
+
+def _home(output_dir: Path) -> Path:
+    return output_dir.absolute() / "rehearsal"
+
+
+def _build(home: Path) -> Path:
+    """The served tree, made once per version of what makes it; a kill leaves none rather than half of one."""
+    from . import checkpoint, data
+
+    sources = sorted(Path(__file__).parent.glob("*.py"))
+    stamp = hashlib.sha256(__version__.encode() + b"".join(path.read_bytes() for path in sources)).hexdigest()[:12]
+    root = home / f"hub-{stamp}"
+    if not root.exists():
+        part = home / f".hub-{os.getpid()}"
+        shutil.rmtree(part, ignore_errors=True)
+        data.build(part, SEED)
+        checkpoint.build(part / "models" / MODEL)
+        part.rename(root)
+    return root
