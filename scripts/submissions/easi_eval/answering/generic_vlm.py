@@ -114,16 +114,23 @@ class GenericVLM:
 
         ``tokens`` counts generated tokens including the final end token; ``finish`` is "stop" if the model ended its
         answer itself and "length" if it ran into the limit. With a temperature each conversation is answered on its
-        own from its own seed (from ``seeds``, else derived from the prompt), whoever its neighbours are.
+        own, from its own seed in ``seeds`` or else one made of torch's current seed and the prompt: neighbours and
+        order do not matter, and torch's generators are left as they were.
         """
         prompts = [self._prepare(conversation) for conversation in conversations]
-        answers: dict[int, Generation] = {}
-        for group in _alike(prompts, alone=decoding.samples):
-            if decoding.samples:
-                number, = group
-                torch.manual_seed(seeds[number] if seeds is not None else int(prompts[number].digest, 16) % 2**31)
-            answers |= zip(group, self._answer([prompts[number] for number in group], decoding), strict=True)
-        return [answers[number] for number in range(len(prompts))]
+        if not decoding.samples:
+            answers: dict[int, Generation] = {}
+            for group in _alike(prompts):
+                answers |= zip(group, self._answer([prompts[number] for number in group], decoding), strict=True)
+            return [answers[number] for number in range(len(prompts))]
+        if seeds is None:
+            seeds = [(torch.initial_seed() + int(prompt.digest, 16)) % 2**31 for prompt in prompts]
+        sampled = []
+        for prompt, seed in zip(prompts, seeds, strict=True):
+            with torch.random.fork_rng(range(torch.cuda.device_count())):
+                torch.manual_seed(seed)
+                sampled += self._answer([prompt], decoding)
+        return sampled
 
     def _prepare(self, conversation: Conversation) -> _Prompt:
         images: list[Image.Image] = []
@@ -278,10 +285,8 @@ def _metadata(video: Frames) -> VideoMetadata:
     return VideoMetadata(**{name: value for name, value in values.items() if name in known})
 
 
-def _alike(prompts: Sequence[_Prompt], alone: bool) -> list[list[int]]:
+def _alike(prompts: Sequence[_Prompt]) -> list[list[int]]:
     """Positions of prompts that can share a batch: all or none with images, all or none with videos."""
-    if alone:
-        return [[number] for number in range(len(prompts))]
     groups: dict[tuple[bool, bool], list[int]] = {}
     for number, prompt in enumerate(prompts):
         groups.setdefault((bool(prompt.images), bool(prompt.videos)), []).append(number)
