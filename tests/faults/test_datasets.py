@@ -16,12 +16,20 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-
 from easi_eval.benchmarks import BENCHMARKS, by_key
 from easi_eval.data.hub import PIECE
 from easi_eval.data.needs import FileRecord
 from easi_eval.datasets import (
-    Fetched, HubSettings, Kind, Need, Unpack, fetch, lmms_needs, size_of, vlmevalkit_needs,
+    Fetched,
+    HubSettings,
+    Kind,
+    Need,
+    Unpack,
+    fetch,
+    fetch_model_file,
+    lmms_needs,
+    size_of,
+    vlmevalkit_needs,
 )
 from easi_eval.display.events import DataProgress, Event, Notice
 from easi_eval.errors import EasiError
@@ -330,13 +338,13 @@ def test_offline_names_what_is_missing(hub: Hub, settings: HubSettings, tmp_path
 
 # -- unpacking --------------------------------------------------------------------------------------------------------
 
-def inside(settings: HubSettings) -> tuple[Need, Callable[[], Path]]:
+def inside(settings: HubSettings) -> Callable[[], Path]:
     need = snapshot(unpack=Unpack(sentinel=".tiny_extracted"))
-    return need, lambda: get([need], settings)[0][0].path
+    return lambda: get([need], settings)[0][0].path
 
 
 def test_zips_are_unpacked_inside_the_snapshot_and_repaired(hub: Hub, settings: HubSettings) -> None:
-    need, run = inside(settings)
+    run = inside(settings)
     folder = run()
     assert {name: (folder / name).read_bytes() for name in VIDEOS} == VIDEOS
     assert (folder / ".tiny_extracted").read_text() == "done"
@@ -352,7 +360,7 @@ def test_a_half_unpacked_snapshot_without_sentinel_is_finished(hub: Hub, setting
     (media,), _ = get([snapshot()], settings)
     (media.path / "a").mkdir()
     (media.path / "a" / "one.mp4").write_bytes(VIDEOS["a/one.mp4"][:100])
-    need, run = inside(settings)
+    run = inside(settings)
     assert run() == media.path
     assert (media.path / "a" / "one.mp4").read_bytes() == VIDEOS["a/one.mp4"]
     assert (media.path / ".tiny_extracted").is_file()
@@ -458,6 +466,25 @@ def test_every_benchmark_has_needs_on_both_backends(tmp_path: Path) -> None:
     assert vsi.unpack == Unpack(into=tmp_path / "vsibench")
     (omni,) = lmms_needs(by_key("omnispatial_(manual_cot)"), tmp_path)
     assert omni.unpack is None
+
+
+def test_a_models_config_comes_from_the_hub_or_from_the_cache(hub: Hub, settings: HubSettings) -> None:
+    folder = hub.root / "models" / "easi" / "model"
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text('{"model_type": "x"}')
+    path = fetch_model_file(settings, "easi/model", "config.json")
+    assert path.read_text() == '{"model_type": "x"}'
+    for name, file in (("easi/gone", "config.json"), ("easi/model", "other.json"), ("no name at all/x", "config.json")):
+        with pytest.raises(EasiError):
+            fetch_model_file(settings, name, file)
+    ref = settings.hub_cache / "models--easi--model" / "refs" / "main"
+    assert not ref.exists(), "the cache's main must not move to a snapshot that holds one file"
+    with pytest.raises(EasiError, match="HF_HUB_OFFLINE"):
+        fetch_model_file(replace(settings, offline=True), "easi/model", "config.json")
+    ref.parent.mkdir(parents=True)
+    ref.write_text(path.parent.name)
+    for without in (replace(settings, offline=True), replace(settings, endpoint=closed_port())):
+        assert fetch_model_file(without, "easi/model", "config.json") == path
 
 
 def test_settings_are_read_when_asked_for(tmp_path: Path) -> None:

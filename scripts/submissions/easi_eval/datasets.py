@@ -7,14 +7,14 @@ only when ``fetch`` or ``size_of`` is called: a plan names its needs within mill
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from .benchmarks import LMMS_EVAL, VLMEVALKIT, Benchmark, HubData, TsvData
 from .data.needs import Fetched, FileRecord, HubSettings, Kind, Need, Size, Unpack
 from .display.events import Emit
-from pathlib import Path
 
 __all__ = ["Fetched", "FileRecord", "HubSettings", "Kind", "Need", "Size", "Unpack",
-           "fetch", "lmms_needs", "size_of", "vlmevalkit_needs"]
+           "fetch", "fetch_model_file", "lmms_needs", "size_of", "vlmevalkit_needs"]
 
 
 def fetch(needs: Sequence[Need], emit: Emit, settings: HubSettings | None = None) -> list[Fetched]:
@@ -37,6 +37,17 @@ def size_of(needs: Sequence[Need], settings: HubSettings | None = None) -> list[
     from .data.fetching import size_of as run
 
     return run(needs, settings or HubSettings.from_env())
+
+
+def fetch_model_file(settings: HubSettings, model: str, name: str) -> Path:
+    """One small file (``config.json``) of a model, in the hub cache; its folder is named by the commit.
+
+    Offline, or where the hub cannot be reached, the cached one. Raises EasiError where there is none, or the hub
+    refuses the model.
+    """
+    from .data.fetching import model_file
+
+    return model_file(settings, model, name)
 
 
 def vlmevalkit_needs(bench: Benchmark, dataset_dir: Path) -> list[Need]:

@@ -89,6 +89,34 @@ def size_of(needs: Sequence[Need], settings: HubSettings) -> list[Size]:
     return [_size(need, listings[_repo(need)], problems.get(_repo(need), ""), settings) for need in needs]
 
 
+def model_file(settings: HubSettings, model: str, name: str) -> Path:
+    """See ``easi_eval.datasets.fetch_model_file``."""
+    pulse = Pulse()
+    hub, repo, found = Hub(settings, pulse), Repo("model", model, "main"), []
+
+    def ask() -> None:
+        found.append(Path(hub.download(repo, hub.commit(repo), name, lambda: 0)))
+
+    try:
+        if not settings.offline:
+            run_all([ask], 1, pulse, lambda: _watch(hub, pulse))
+            return found[0]
+    except Unreachable:
+        if _cached(settings, repo, name) is None:
+            raise
+    path = _cached(settings, repo, name)
+    if path is None:
+        raise _offline(f"{name} of {model}", settings)
+    return path
+
+
+def _cached(settings: HubSettings, repo: Repo, name: str) -> Path | None:
+    """A file as other hub clients left it in the cache."""
+    ref = settings.hub_cache / repo.folder / "refs" / repo.revision
+    path = snapshot_folder(settings, repo, ref.read_text(encoding="utf-8").strip() if ref.is_file() else "-") / name
+    return path if path.is_file() else None
+
+
 def _repo(need: Need) -> Repo:
     return Repo(need.repo_type, need.repo, need.revision)
 

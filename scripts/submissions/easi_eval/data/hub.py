@@ -105,21 +105,29 @@ class Hub:
             hint="check the network, HF_ENDPOINT and the proxy variables; where all data is present already, "
                  "HF_HUB_OFFLINE=1 works without a network")
 
+    def commit(self, repo: Repo) -> str:
+        """The commit the revision stands for now."""
+        return self._persist(lambda: self._commit(repo), repo, lambda: 0)
+
     def _list(self, repo: Repo) -> Listing:
         # The commit first and alone: a small answer tells soon whether the hub lives.
-        info = self._api.repo_info(repo.name, repo_type=repo.kind, revision=repo.revision, expand=["sha"],
-                                   timeout=min(10.0, self.settings.patience))
-        self._heard()
-        if not info.sha:
-            raise self._not_a_hub(repo)
+        commit = self._commit(repo)
         files = []
-        for entry in self._api.list_repo_tree(repo.name, recursive=True, revision=info.sha, repo_type=repo.kind):
+        for entry in self._api.list_repo_tree(repo.name, recursive=True, revision=commit, repo_type=repo.kind):
             self.pulse.beat()
             if isinstance(entry, RepoFile):
                 large = entry.lfs is not None
                 files.append(FileRecord(entry.path, entry.lfs.size if large else entry.size,
                                         entry.lfs.sha256 if large else entry.blob_id))
-        return Listing(repo, info.sha, tuple(sorted(files, key=lambda file: file.path)))
+        return Listing(repo, commit, tuple(sorted(files, key=lambda file: file.path)))
+
+    def _commit(self, repo: Repo) -> str:
+        info = self._api.repo_info(repo.name, repo_type=repo.kind, revision=repo.revision, expand=["sha"],
+                                   timeout=min(10.0, self.settings.patience))
+        self._heard()
+        if not info.sha:
+            raise self._not_a_hub(repo)
+        return info.sha
 
     def _heard(self) -> None:
         self.answered = True
@@ -178,7 +186,7 @@ class Hub:
             case LocalEntryNotFoundError():
                 return EasiError(f"{repo}: a file is neither on disk nor to be had from {here}", hint="run it again")
             case EntryNotFoundError():
-                return EasiError(f"{repo}: a listed file is gone ({error})", hint="run it again")
+                return EasiError(f"{repo} has not the file that is needed", hint=f"see {page}")
             case HFValidationError():
                 return EasiError(f"{repo.name!r} is not the name of a repo", hint="repos are called owner/name")
             case requests.exceptions.SSLError():
@@ -194,7 +202,7 @@ class Hub:
                              hint="replace HF_TOKEN or the stored login; public data needs neither")
         if status in (401, 404):
             return EasiError(f"there is no {repo.kind} {repo} at {urlsplit(here).netloc}, or it is private",
-                             hint="check HF_ENDPOINT" + ("" if token else "; for private data set HF_TOKEN"))
+                             hint="check the name and HF_ENDPOINT" + ("" if token else "; for private data set HF_TOKEN"))
         if status == 403:
             return EasiError(f"this login has no access to {repo}", hint=f"see {page} and the rights of HF_TOKEN")
         if status in BUSY:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 DEFAULT_ENDPOINT = "https://huggingface.co"
+HF_HOME = Path("~/.cache/huggingface").expanduser()
 TRUE_WORDS = {"1", "ON", "YES", "TRUE"}          # what huggingface_hub takes for true
 
 
@@ -113,7 +114,7 @@ class HubSettings:
     """
 
     endpoint: str = DEFAULT_ENDPOINT
-    hf_home: Path = Path("~/.cache/huggingface").expanduser()
+    hf_home: Path = HF_HOME
     cache: Path | None = None
     token: str | None = None
     offline: bool = False
