@@ -243,13 +243,14 @@ class Queue:
 
     def __init__(self, store: Store, worker: str, items: Mapping[str, Sequence[Item]], book: Book, chunk: int = 1,
                  owner: Owner | None = None, before_idle: Callable[[], None] = lambda: None,
-                 silent_after: float = SILENT_AFTER) -> None:
+                 look_every: float = LOOK_EVERY, silent_after: float = SILENT_AFTER, patience: float = PATIENCE) -> None:
         if chunk < 1:
             raise ValueError("a chunk holds at least one item")
         self._store, self._book, self._chunk = store, book, chunk
         self._groups = {key: tuple(sequence) for key, sequence in items.items()}
         self._items = tuple(item for sequence in self._groups.values() for item in sequence)
-        self._before_idle, self._silent_after = before_idle, silent_after
+        self._before_idle = before_idle
+        self._look_every, self._silent_after, self._patience = look_every, silent_after, patience
         self._owner = owner or Owner.this()
         self._leases: list[Lease] = []
         self._worker = worker
@@ -287,7 +288,7 @@ class Queue:
             raise ValueError("a lease is still open")
         pause = 0.01
         while True:
-            if time.monotonic() - self._looked > LOOK_EVERY:
+            if time.monotonic() - self._looked > self._look_every:
                 self._look()
                 if lease := self._take_returned(idle=False):
                     return lease
@@ -329,7 +330,7 @@ class Queue:
         for number, entry in list(self._returns.items()):
             if entry.avoid == self._me or entry.last:
                 waiting = time.monotonic() - self._first_seen.setdefault(number, time.monotonic())
-                if not idle or (entry.avoid == self._me and self._others and waiting < PATIENCE):
+                if not idle or (entry.avoid == self._me and self._others and waiting < self._patience):
                     continue
             self._say(_BUSY)               # before it can be seen as taken
             del self._returns[number]

@@ -1,0 +1,143 @@
+"""Each benchmark is scored once, as soon as its last question has an outcome, from all its answers."""
+
+from __future__ import annotations
+
+import json
+import random
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from easi_eval.answering.journal import Answer, Journal
+from easi_eval.answering.scorer import score_loop
+from easi_eval.answering.work import DONE_FILE, Assignment, ItemList, Work
+
+WORK = Work((Assignment("a", "A"), Assignment("b", "B", epoch=1)), launch=1)
+
+
+def prepare(root: Path, *, failed: tuple[str, ...] = (), missing: tuple[str, ...] = (), keys: str = "ab") -> Journal:
+    journal = Journal(root / "journal", "w0", 0, launch=1)
+    for assignment in WORK.benchmarks:
+        if assignment.key not in keys:
+            continue
+        ItemList(assignment.key, 5, ("4", "0", "2")).save(root)
+        for item in ("0", "2", "4"):
+            name = assignment.key + item
+            if name not in missing:
+                write(journal, assignment, item, "OSError: gone" if name in failed else None)
+    return journal
+
+
+def write(journal: Journal, assignment: Assignment, item: str, failure: str | None = None) -> None:
+    text = None if failure else f"{assignment.key}{item}"
+    journal.answer(Answer(assignment.key, item, assignment.epoch, text, 0.1, failure=failure, worker="w0", launch=1))
+
+
+def save(assignment: Assignment, answers: Mapping[str, Answer], folder: Path) -> None:
+    assert list(folder.iterdir()) == []
+    (folder / "result.json").write_text(json.dumps([answer.text for answer in answers.values()]))
+
+
+def result(root: Path, key: str) -> list[str]:
+    return json.loads((root / "outputs" / f".{key}.scored" / "result.json").read_text())
+
+
+def error(root: Path, key: str) -> str:
+    assert not (root / "outputs" / f".{key}.scored").exists()
+    return json.loads((root / "outputs" / f".{key}.failed.json").read_text())["error"]
+
+
+def test_scores_in_document_order(tmp_path: Path) -> None:
+    prepare(tmp_path)
+    score_loop(tmp_path, WORK, save)
+    assert result(tmp_path, "a") == ["a4", "a0", "a2"]
+    assert result(tmp_path, "b") == ["b4", "b0", "b2"]
+    assert sorted(path.name for path in (tmp_path / "outputs").iterdir()) == [".a.scored", ".b.scored"]
+
+
+def test_scores_while_the_next_benchmark_is_answered(tmp_path: Path) -> None:
+    journal = prepare(tmp_path, missing=("b2",))
+    thread = threading.Thread(target=score_loop, args=(tmp_path, WORK, save), kwargs={"every": 0.01})
+    thread.start()
+    while not (tmp_path / "outputs" / ".a.scored").exists():
+        time.sleep(0.01)
+    assert thread.is_alive()
+    write(journal, WORK.benchmarks[1], "2")
+    thread.join(20)
+    assert result(tmp_path, "b") == ["b4", "b0", "b2"]
+
+
+def test_waits_for_the_list_of_questions(tmp_path: Path) -> None:
+    """A list that another --limit left behind is not taken for this run's."""
+    prepare(tmp_path)
+    ItemList("a", 5, ("4",), limit=1).save(tmp_path)
+    thread = threading.Thread(target=score_loop, args=(tmp_path, WORK, save), kwargs={"every": 0.01})
+    thread.start()
+    while not (tmp_path / "outputs" / ".b.scored").exists():
+        time.sleep(0.01)
+    assert not (tmp_path / "outputs" / ".a.scored").exists()
+    ItemList("a", 5, ("4", "0", "2")).save(tmp_path)
+    thread.join(20)
+    assert result(tmp_path, "a") == ["a4", "a0", "a2"]
+
+
+def test_says_what_is_missing_when_answering_is_over(tmp_path: Path) -> None:
+    prepare(tmp_path, missing=("a0", "a2"), keys="a")
+    (tmp_path / DONE_FILE).touch()
+    score_loop(tmp_path, WORK, save)
+    assert error(tmp_path, "a") == "2 of 3 items not answered"
+    assert error(tmp_path, "b").startswith("no question was asked")
+
+
+def test_failed_questions_are_not_scored(tmp_path: Path) -> None:
+    prepare(tmp_path, failed=("a2",))
+    score_loop(tmp_path, WORK, save)
+    assert error(tmp_path, "a") == "1 of 3 items failed: OSError: gone"
+    assert result(tmp_path, "b") == ["b4", "b0", "b2"]
+
+
+def test_a_scorer_that_raises_concerns_its_benchmark_only(tmp_path: Path) -> None:
+    prepare(tmp_path)
+
+    def raises(assignment: Assignment, answers: Mapping[str, Answer], folder: Path) -> None:
+        (folder / "half").touch()
+        if assignment.key == "a":
+            raise KeyError("no column\n'x'")
+        save_beside = folder / "whole"
+        save_beside.touch()
+
+    score_loop(tmp_path, WORK, raises)
+    assert error(tmp_path, "a").startswith("KeyError: ")
+    assert "\n" not in error(tmp_path, "a")
+    assert "raises" in json.loads((tmp_path / "outputs" / ".a.failed.json").read_text())["traceback"]
+    assert (tmp_path / "outputs" / ".b.scored" / "whole").exists()
+
+
+def test_results_of_an_earlier_call_do_not_stand(tmp_path: Path) -> None:
+    prepare(tmp_path)
+    score_loop(tmp_path, WORK, save)
+    (tmp_path / "outputs" / ".a.scoring").mkdir()
+    (tmp_path / "outputs" / ".a.scoring" / "left over").touch()
+
+    def refuse(assignment: Assignment, answers: Mapping[str, Answer], folder: Path) -> None:
+        raise ValueError("worse than before")
+
+    score_loop(tmp_path, WORK, refuse, only=["a"])
+    assert error(tmp_path, "a") == "ValueError: worse than before"
+    assert result(tmp_path, "b") == ["b4", "b0", "b2"], "not asked for"
+    score_loop(tmp_path, WORK, save, only=["a"])
+    assert result(tmp_path, "a") == ["a4", "a0", "a2"]
+    assert not (tmp_path / "outputs" / ".a.failed.json").exists()
+
+
+def test_luck_does_not_depend_on_the_other_benchmarks(tmp_path: Path) -> None:
+    prepare(tmp_path)
+    drawn: dict[str, list[float]] = {"a": [], "b": []}
+
+    def draw(assignment: Assignment, answers: Mapping[str, Answer], folder: Path) -> None:
+        drawn[assignment.key].append(random.random())
+
+    for order in (WORK.benchmarks, WORK.benchmarks[::-1]):
+        score_loop(tmp_path, Work(order, launch=1), draw)
+    assert drawn["a"][0] == drawn["a"][1] != drawn["b"][0] == drawn["b"][1]

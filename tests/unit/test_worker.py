@@ -1,0 +1,198 @@
+"""The worker loop records every outcome, whatever the model does."""
+
+from __future__ import annotations
+
+import random
+import signal
+import subprocess
+import sys
+import textwrap
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from easi_eval.answering.journal import Answer, Book, Journal, JournalTail, Phase, read_answers
+from easi_eval.answering.work import Assignment, Item, Work
+from easi_eval.answering.worker import Generation, work_loop
+
+WORK = Work((Assignment("a", "A"), Assignment("b", "B", epoch=2)))
+ITEMS = {"a": [Item("a", str(n)) for n in range(6)], "b": [Item("b", str(n)) for n in range(4)]}
+
+
+@pytest.fixture(autouse=True)
+def alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("EASI_STORE", "EASI_WORKER", "EASI_ATTEMPT"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def echo(items: Sequence[Item]) -> list[Generation]:
+    return [Generation(f"{item.benchmark}:{item.id}", tokens=3, finish="stop", frames=1, prompt="f" * 16) for item in items]
+
+
+def answers(root: Path, launch: int | None = None) -> dict[tuple[str, str], Answer]:
+    return read_answers(root / "journal", WORK.epochs, launch)
+
+
+def phases(root: Path) -> list[str]:
+    return [news.phase for news in JournalTail(root / "journal").poll() if isinstance(news, Phase)]
+
+
+def test_everything_is_answered_and_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EASI_WORKER", "w5")
+    monkeypatch.setenv("EASI_ATTEMPT", "2")
+    work_loop(tmp_path, WORK, ITEMS, echo, chunk=4)
+    found = answers(tmp_path)
+    assert {key: answer.text for key, answer in found.items()} == {i.key: f"{i.benchmark}:{i.id}" for g in ITEMS.values() for i in g}
+    one = found["b", "3"]
+    assert (one.epoch, one.tokens, one.finish, one.frames, one.prompt, one.worker, one.fence) == (2, 3, "stop", 1, "f" * 16, "w5", 1)
+    assert phases(tmp_path) == ["answering", "done"]
+    assert [path.name[:5] for path in (tmp_path / "journal").iterdir()] == ["w5.2."]
+
+
+def test_phases_before_the_loop_go_to_the_same_journal(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "journal", "w0", 0)
+    journal.phase("loading the model")
+    work_loop(tmp_path, WORK, ITEMS, echo, journal=journal)
+    assert phases(tmp_path) == ["loading the model", "answering", "done"]
+    assert len(list((tmp_path / "journal").iterdir())) == 1
+
+
+def test_a_second_run_asks_nothing(tmp_path: Path) -> None:
+    work_loop(tmp_path, WORK, ITEMS, echo)
+
+    def never(items: Sequence[Item]) -> list[Generation]:
+        raise AssertionError(f"asked again: {items}")
+
+    work_loop(tmp_path, WORK, ITEMS, never)
+    assert phases(tmp_path)[-1] == "done"
+
+
+def test_chunks_stay_within_a_benchmark_and_a_size(tmp_path: Path) -> None:
+    asked: list[list[str]] = []
+
+    def note(items: Sequence[Item]) -> list[Generation]:
+        asked.append([f"{item.benchmark}{item.id}" for item in items])
+        return echo(items)
+
+    work_loop(tmp_path, WORK, ITEMS, note, chunk=4)
+    assert asked == [["a0", "a1", "a2", "a3"], ["a4", "a5"], ["b0", "b1", "b2", "b3"]]
+
+
+def test_an_item_that_always_raises_fails_alone(tmp_path: Path) -> None:
+    asked: Counter[str] = Counter()
+
+    def picky(items: Sequence[Item]) -> list[Generation]:
+        asked.update(item.id for item in items if item.benchmark == "a")
+        if any(item.key == ("a", "2") for item in items):
+            raise ValueError("unreadable\n  image")
+        return echo(items)
+
+    work_loop(tmp_path, WORK, ITEMS, picky, chunk=3)
+    found = answers(tmp_path)
+    assert found["a", "2"].failure == "ValueError: unreadable image"
+    assert found["a", "2"].text is None
+    assert sum(answer.failure is None for answer in found.values()) == 9
+    assert asked == {"0": 2, "1": 2, "2": 3, "3": 1, "4": 1, "5": 1}, "in the chunk, alone, and once more"
+
+
+def test_a_result_that_is_an_exception_concerns_that_item_only(tmp_path: Path) -> None:
+    failed: set[str] = set()
+
+    def once(items: Sequence[Item]) -> list[Generation | Exception]:
+        bad = {item.id for item in items if item.id in "13"} - failed
+        failed.update(bad)
+        return [MemoryError("out") if item.id in bad else Generation(item.id) for item in items]
+
+    work_loop(tmp_path, WORK, ITEMS, once, chunk=6)
+    assert all(answer.failure is None for answer in answers(tmp_path).values())
+    assert failed == {"1", "3"}
+
+
+@pytest.mark.parametrize(("results", "reason"), [
+    (lambda items: [Generation(None)] * len(items), "TypeError: the model answered NoneType, not text"),
+    (lambda items: ["text"] * len(items), "TypeError: the model answered str, not text"),
+    (lambda items: [], "RuntimeError: 1 questions were asked and 0 answered"),
+    (lambda items: [Generation("x")] * (len(items) + 1), "RuntimeError: 1 questions were asked and 2 answered"),
+])
+def test_a_model_that_breaks_its_contract(tmp_path: Path, results, reason: str) -> None:
+    work_loop(tmp_path, WORK, ITEMS, results, chunk=1)
+    assert {answer.failure for answer in answers(tmp_path).values()} == {reason}
+
+
+def test_failures_are_asked_again_in_the_next_launch_only(tmp_path: Path) -> None:
+    def broken(items: Sequence[Item]) -> list[Generation]:
+        raise OSError("no network")
+
+    work_loop(tmp_path, WORK, ITEMS, broken)
+    work_loop(tmp_path, WORK, ITEMS, echo)
+    assert {answer.failure for answer in answers(tmp_path).values()} == {"OSError: no network"}
+    work_loop(tmp_path, replace(WORK, launch=1), ITEMS, echo)
+    assert {answer.failure for answer in answers(tmp_path).values()} == {None}
+
+
+def test_secrets_do_not_reach_the_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JUDGE_API_KEY", "correct-horse-battery")
+
+    def leak(items: Sequence[Item]) -> list[Generation]:
+        raise PermissionError("key correct-horse-battery refused")
+
+    work_loop(tmp_path, WORK, ITEMS, leak)
+    reason = answers(tmp_path)["a", "0"].failure
+    assert reason is not None and "horse" not in reason and reason.startswith("PermissionError: key ")
+    assert b"horse" not in b"".join(path.read_bytes() for path in (tmp_path / "journal").iterdir())
+
+
+def test_a_broken_device_ends_the_worker_and_costs_no_answer(tmp_path: Path) -> None:
+    class AcceleratorError(RuntimeError):
+        """Stands for torch's type of that name: every later call in this process fails."""
+
+    def breaks(items: Sequence[Item]) -> list[Generation]:
+        if items[0].key == ("a", "3"):
+            raise AcceleratorError("illegal memory access")
+        return echo(items)
+
+    with pytest.raises(AcceleratorError):
+        work_loop(tmp_path, WORK, ITEMS, breaks)
+    assert len(answers(tmp_path)) == 3
+    work_loop(tmp_path, WORK, ITEMS, echo)
+    assert {answer.failure for answer in answers(tmp_path).values()} == {None}
+
+
+def test_sampling_depends_on_the_question_alone(tmp_path: Path) -> None:
+    def sample(items: Sequence[Item]) -> list[Generation]:
+        return [Generation(repr(random.random())) for _ in items]
+
+    work_loop(tmp_path / "one", WORK, ITEMS, sample)
+    expensive_first = {key: [replace(item, cost=float(item.id)) for item in group] for key, group in ITEMS.items()}
+    work_loop(tmp_path / "two", WORK, expensive_first, sample)
+    work_loop(tmp_path / "three", replace(WORK, seed=1), ITEMS, sample)
+    one, two, three = ({key: answer.text for key, answer in answers(tmp_path / name).items()} for name in ("one", "two", "three"))
+    assert one == two and len(set(one.values())) == 10
+    assert not set(one.values()) & set(three.values())
+
+
+def test_an_item_that_kills_its_worker_is_given_up_and_the_rest_is_answered(tmp_path: Path) -> None:
+    """A worker that is alone and restarted, as the keeper does: three deaths, then the item is recorded."""
+    program = textwrap.dedent(f"""
+        import os, signal
+        from pathlib import Path
+        from easi_eval.answering.work import Assignment, Item, Work
+        from easi_eval.answering.worker import Generation, work_loop
+
+        def answer(items):
+            if any(item.id == "1" for item in items):
+                os.kill(os.getpid(), signal.SIGKILL)
+            return [Generation(item.id) for item in items]
+
+        items = {{"a": [Item("a", str(n)) for n in range(6)]}}
+        work_loop(Path({str(tmp_path)!r}), Work((Assignment("a", "A"),)), items, answer, chunk=3)
+    """)
+    codes = [subprocess.run([sys.executable, "-c", program], check=False).returncode for _ in range(4)]
+    assert codes == [-signal.SIGKILL] * 3 + [0]
+    found = answers(tmp_path)
+    assert found["a", "1"].failure == "Killed: 3 workers died while they answered this"
+    assert sum(answer.failure is None for answer in found.values()) == 5
+    book = Book.of(tmp_path, WORK)
+    assert len([news for news in book.poll() if isinstance(news, Answer)]) == 6, "nothing twice"
