@@ -14,7 +14,7 @@ _SECRET_NAME = re.compile(r"(?:TOKEN|KEY|KEY_ID|SECRET|PASSWORD|PASSWD|CREDENTIA
 
 # What looks like a secret whoever it belongs to. Each pattern's group 1, where it has one, is kept.
 _PATTERNS = tuple(re.compile(pattern) for pattern in (
-    r"(?<![A-Za-z0-9])hf_[A-Za-z0-9]{16,}",
+    r"(?<![A-Za-z0-9])hf_[A-Za-z0-9]{16,}\w*",
     r"(?<![A-Za-z0-9])sk-[A-Za-z0-9_-]{16,}",
     r"(?<![A-Za-z0-9])(?:gh[pousr]|github_pat)_[A-Za-z0-9_]{20,}",
     r"(?<![A-Za-z0-9])AIza[A-Za-z0-9_-]{30,}",

@@ -30,6 +30,8 @@ class LineCleaner:
         self._cutting = False               # the rest of an overlong line is being skipped
         self._update: str | None = None     # the newest state not yet logged
         self._updated = -math.inf           # when a state was last logged
+        self._returned = False              # what comes next overwrites a line
+        self._several = False               # bars are being drawn one below the other
         self._blank = True                  # the last line was empty
 
     def feed(self, data: bytes, now: float) -> list[str]:
@@ -38,7 +40,9 @@ class LineCleaner:
         self._buffer += data
         start = 0
         for match in re.finditer(rb"\r*\n|\r+(?=[^\r\n])", self._buffer):
-            self._take(self._buffer[start:match.start()], b"\n" in match[0], now, lines)
+            ended = b"\n" in match[0]
+            self._take(self._buffer[start:match.start()], ended, now, lines)
+            self._returned = not ended
             start = match.end()
         self._buffer = self._buffer[start:]
         if len(self._buffer) > LONGEST_LINE:
@@ -65,18 +69,23 @@ class LineCleaner:
         if self._cutting:
             self._cutting = False
             return
-        moved = _CURSOR.search(raw)         # several bars at once are drawn by moving the cursor up
         text = _ESCAPE.sub(b"", raw).decode(errors="backslashreplace").translate(_UNPRINTABLE).rstrip()
         text = self._redactor.line(text)
         if cut:
             text = f"{text[:-_MARGIN]} [the rest of this line is not logged]"
-        if not ended or moved:
+        if _CURSOR.search(raw):
+            self._several = True
+        elif not self._returned and text:
+            self._several = False
+        if not ended or self._several:
             if text.strip():
                 self._update = text
             self._let_through(now, lines)
             return
-        if not text and self._update is not None:       # the line break after a finished bar
+        if self._update is not None and not text:               # the line break after a finished bar
             text = self._update
+        elif self._update is not None and not self._returned:   # no newer state of it, so this was its last
+            lines.append(self._update)
         self._update = None
         if text or not self._blank:                     # redrawn bars leave many empty lines
             lines.append(text)

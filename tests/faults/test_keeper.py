@@ -1,0 +1,234 @@
+"""Keepers over short workers that crash, give up or are killed, alone and under the real launchers."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+from easi_eval.execution import guard, keeper, launchers, supervisor
+from easi_eval.execution.jobs import Job
+from hostile import marked, new_mark, program, wait_until
+
+pytestmark = pytest.mark.faults
+
+# A rank: keeps the worker given on its command line.
+RANK = """
+import sys
+from pathlib import Path
+from easi_eval.execution.keeper import keep
+sys.exit(keep(sys.argv[2:], Path(sys.argv[1]), pause=0.05))
+"""
+
+# A worker: says where it is in <root>/<worker>.<attempt>, works until <root>/finish exists.
+WORKER = """
+import os, sys, time
+root, mark = sys.argv[1:]
+name = os.path.join(root, os.environ["EASI_WORKER"] + "." + os.environ["EASI_ATTEMPT"])
+with open(name + ".part", "w") as file: file.write(f"{os.getpid()} {os.getppid()}")
+os.rename(name + ".part", name)
+while not os.path.exists(os.path.join(root, "finish")): time.sleep(0.02)
+print(os.environ["EASI_WORKER"], "finished", flush=True)
+"""
+
+# As a client of the launcher's own store: both workers meet there.
+STORE_WORKER = """
+import os, time
+from datetime import timedelta
+from torch.distributed import TCPStore
+host, port = os.environ["EASI_STORE"].rsplit(":", 1)
+store = TCPStore(host, int(port), is_master=False, timeout=timedelta(seconds=60))
+store.add("easi/met", 1)
+while store.add("easi/met", 0) < 2: time.sleep(0.05)
+print(os.environ["EASI_WORKER"], "met the other; RANK" , os.environ.get("RANK"), flush=True)
+store.set("easi/left/" + os.environ["EASI_WORKER"], "")
+store.wait(["easi/left/w0", "easi/left/w1"])
+"""
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    (tmp_path / "journal").mkdir()
+    return tmp_path
+
+
+def _rank(root: Path, worker: str, *arguments: str) -> list[str]:
+    (root / "rank.py").write_text(RANK)
+    (root / "worker.py").write_text(textwrap.dedent(worker))
+    return [str(root / "rank.py"), str(root), sys.executable, str(root / "worker.py"), *arguments]
+
+
+def _note(root: Path) -> Path:
+    return root / "journal" / "w0.gaveup"
+
+
+def _keep(root: Path, code: str, **options: float) -> int:
+    """Keep a worker of one line in this very process; what it appends to <root>/starts counts its starts."""
+    count = f"echo $EASI_ATTEMPT $EASI_WORKER ${{EASI_STORE-none}} >> {root}/starts; "
+    return keeper.keep(["/bin/sh", "-c", count + code], root, pause=0.01, **options)
+
+
+def _starts(root: Path) -> list[str]:
+    return (root / "starts").read_text().splitlines()
+
+
+# --- one keeper ------------------------------------------------------------------------------------------------------
+
+def test_a_worker_that_is_done_is_not_started_again(root: Path) -> None:
+    _note(root).write_text("from an earlier launch")
+    assert _keep(root, "exit 0") == 0
+    assert _starts(root) == ["1 w0 none"] and not _note(root).exists()
+
+
+def test_a_worker_that_keeps_crashing_is_given_up_with_a_reason(root: Path) -> None:
+    assert _keep(root, "echo; echo CUDA error; echo; kill -9 $$", restarts=3) == 0
+    assert _starts(root) == [f"{attempt} w0 none" for attempt in (1, 2, 3, 4)]
+    assert _note(root).read_text() == "SIGKILL after 4 starts: CUDA error\n"
+
+
+def test_a_worker_that_cannot_work_is_not_started_again(root: Path) -> None:
+    assert _keep(root, "echo no such model >&2; exit 3") == 0
+    assert _starts(root) == ["1 w0 none"] and _note(root).read_text() == "exit code 3 after 1 start: no such model\n"
+
+
+def test_a_worker_that_recovers_is_not_given_up(root: Path) -> None:
+    assert _keep(root, "[ $EASI_ATTEMPT = 3 ] || exit 1") == 0
+    assert len(_starts(root)) == 3 and not _note(root).exists()
+
+
+def test_crashes_far_apart_do_not_add_up_but_do_not_go_on_for_ever(root: Path) -> None:
+    assert _keep(root, "exit 1", restarts=1, settled=0.0) == 0
+    assert len(_starts(root)) == keeper.HOPELESS
+
+
+def test_a_worker_that_cannot_be_started_is_given_up(root: Path) -> None:
+    assert keeper.keep(["/no/such/python"], root, pause=0.01, restarts=1) == 0
+    assert _note(root).read_text() == \
+        "exit code 127 after 2 starts: cannot start /no/such/python: No such file or directory\n"
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGKILL])
+def test_a_worker_ends_with_its_keeper(root: Path, signum: signal.Signals) -> None:
+    mark = new_mark()
+    rank = _rank(root, WORKER, str(root), mark)
+    with program("import os, sys; os.execv(sys.executable, [sys.executable, *sys.argv[1:]])", *rank) as process:
+        wait_until((root / "w0.1").exists)
+        process.send_signal(signum)
+        assert process.wait(20) == (keeper.STOPPED if signum == signal.SIGTERM else -signal.SIGKILL)
+        wait_until(lambda: marked(mark) == [], 10)
+
+
+def test_a_keeper_ends_with_its_launcher(root: Path) -> None:
+    """Also in the pause before a restart, and when nothing tells it but its parent's absence."""
+    mark = new_mark()
+    rank = _rank(root, "import os, sys; open(sys.argv[1] + '/w0.1', 'w'); sys.exit(1)", str(root), mark)
+    Path(rank[0]).write_text(RANK.replace("pause=0.05", "pause=600"))
+    launcher = "import subprocess, sys; subprocess.call([sys.executable, *sys.argv[1:]], start_new_session=True)"
+    with program(launcher, *rank) as process:
+        wait_until((root / "w0.1").exists)
+        process.kill()
+        process.wait()
+        wait_until(lambda: marked(mark) == [], 10)
+
+
+# --- under the launchers ---------------------------------------------------------------------------------------------
+
+def _pids(path: Path) -> tuple[int, int]:
+    worker, its_guard = path.read_text().split()
+    return int(worker), int(its_guard)
+
+
+def test_a_killed_worker_is_started_again_and_the_other_left_alone(root: Path) -> None:
+    mark, log = new_mark(), root / "run.log"
+    job = Job("answer", launchers.torchrun(2, launchers.free_port(), _rank(root, WORKER, str(root), mark)))
+    with supervisor.start(job, log, grace=40) as handle:
+        wait_until(lambda: (root / "w0.1").exists() and (root / "w1.1").exists(), 60)
+        others = {pid for pid in marked(mark) if pid not in _pids(root / "w1.1")}
+        os.kill(_pids(root / "w1.1")[0], signal.SIGKILL)
+        wait_until((root / "w1.2").exists)
+        assert others == {pid for pid in marked(mark) if pid not in _pids(root / "w1.2")}
+        (root / "finish").touch()
+        wait_until(lambda: handle.poll() is not None)
+    assert handle.outcome().exit_code == 0 and marked(mark) == []
+    text = log.read_text()
+    assert "[answer] [w1] ended with SIGKILL; starting it again in 0.05 s\n" in text
+    assert text.count("[answer] [w0] w0 finished\n") == text.count("[answer] [w1] w1 finished\n") == 1
+
+
+def test_a_worker_given_up_leaves_the_others_working(root: Path) -> None:
+    worker = WORKER.replace("import os, sys, time", "import os, sys, time\nif os.environ['EASI_WORKER'] == 'w0': sys.exit(3)")
+    mark, log = new_mark(), root / "run.log"
+    job = Job("answer", launchers.torchrun(2, launchers.free_port(), _rank(root, worker, str(root), mark)))
+    with supervisor.start(job, log, grace=40) as handle:
+        wait_until(lambda: _note(root).exists() and (root / "w1.1").exists(), 60)
+        time.sleep(1)                   # the launcher looks at its ranks ten times a second
+        assert _pids(root / "w1.1")[0] in marked(mark)
+        (root / "finish").touch()
+        wait_until(lambda: handle.poll() is not None)
+    assert handle.outcome().exit_code == 0 and "w1 finished" in log.read_text()
+
+
+MAIN = """
+    import sys
+    from pathlib import Path
+    from easi_eval.execution import launchers, supervisor
+    from easi_eval.execution.jobs import Job
+    job = Job("answer", launchers.torchrun(2, launchers.free_port(), sys.argv[2:]))
+    try:
+        supervisor.run_job(job, Path(sys.argv[1]), grace=40)
+    except KeyboardInterrupt:
+        sys.exit(130)
+"""
+
+
+@pytest.mark.parametrize("victim", ["main SIGKILL", "main SIGTERM", "main SIGINT", "guard", "torchrun", "keeper"])
+def test_whatever_is_killed_nothing_is_left(root: Path, victim: str) -> None:
+    mark = new_mark()
+    with program(MAIN, str(root / "run.log"), *_rank(root, WORKER, str(root), mark)) as main:
+        wait_until(lambda: (root / "w0.1").exists() and (root / "w1.1").exists(), 60)
+        outer_guard = next(pid for pid, parent in guard.process_table().items() if parent == main.pid)
+        torchrun = next(pid for pid, parent in guard.process_table().items() if parent == outer_guard)
+        keepers = [pid for pid, parent in guard.process_table().items() if parent == torchrun]
+        assert len(keepers) == 2 and len(marked(mark)) == 9      # main, guard, torchrun, 2 x (keeper, guard, worker)
+        kind, _, name = victim.partition(" ")
+        os.kill({"main": main.pid, "guard": outer_guard, "torchrun": torchrun, "keeper": keepers[0]}[kind],
+                signal.Signals[name] if name else signal.SIGKILL)
+        code = main.wait(40)
+        if victim == "main SIGKILL":
+            wait_until(lambda: marked(mark) == [], 10)
+        else:
+            assert code == (130 if kind == "main" else 0)
+            assert marked(mark) == [], "gone when the main program goes"
+
+
+@pytest.mark.parametrize("launch", [launchers.torchrun, launchers.accelerate])
+def test_workers_meet_in_the_launchers_store(root: Path, launch: object) -> None:
+    assert callable(launch)
+    job = Job("answer", launch(2, launchers.free_port(), _rank(root, STORE_WORKER)))
+    outcome = supervisor.run_job(job, root / "run.log", grace=40)
+    assert outcome.exit_code == 0, outcome.log_tail
+    for worker in ("w0", "w1"):
+        assert f"[{worker}] {worker} met the other; RANK None" in outcome.log_tail
+
+
+def test_accelerate_starts_one_process_without_a_store(root: Path) -> None:
+    show = "import os; print('store', os.environ.get('EASI_STORE'), [n for n in os.environ if n.startswith('ACCELERATE')])"
+    job = Job("answer", launchers.accelerate(1, launchers.free_port(), _rank(root, show)))
+    assert supervisor.run_job(job, root / "run.log", grace=40).log_tail[-1] == "[w0] store None []"
+
+
+def test_accelerate_does_not_read_the_users_configuration(root: Path) -> None:
+    config = root / "accelerate" / "default_config.yaml"
+    config.parent.mkdir()
+    config.write_text("compute_environment: LOCAL_MACHINE\ndistributed_type: DEEPSPEED\nmixed_precision: fp16\n"
+                      "num_machines: 4\nnum_processes: 32\nmachine_rank: 3\nmain_process_ip: 10.0.0.1\n"
+                      "main_process_port: 1\ndeepspeed_config: {zero_stage: 3}\n")
+    (root / "show.py").write_text("import os; print(os.environ['WORLD_SIZE'], os.environ['MASTER_ADDR'],"
+                                  "os.environ['ACCELERATE_MIXED_PRECISION'], os.environ.get('ACCELERATE_USE_DEEPSPEED'))")
+    command = launchers.accelerate(2, launchers.free_port(), [str(root / "show.py")])
+    outcome = supervisor.run_job(Job("answer", command, {"HF_HOME": str(root)}), root / "run.log", grace=40)
+    assert outcome.log_tail.count("2 127.0.0.1 no None") == 2, outcome.log_tail
