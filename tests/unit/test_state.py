@@ -14,7 +14,7 @@ import pytest
 from easi_eval.backends.base import ModelChoice
 from easi_eval.config import RunConfig
 from easi_eval.errors import EasiError
-from easi_eval.state import (BenchmarkState, Manifest, RunPaths, differing_fields, fingerprint, identity, identity_fields, other_runs,
+from easi_eval.state import (BenchmarkState, Manifest, RunPaths, differing_fields, fingerprint, identity, identity_fields, move_aside, other_runs,
                              process_start, read_json, run_lock, sanitise, write_atomic, write_json)
 
 CFG = RunConfig(model="m", model_args="max_pixels=100,x=1")
@@ -276,3 +276,15 @@ def test_process_start_tells_processes_apart() -> None:
     with subprocess.Popen([sys.executable, "-c", ""]) as gone:
         gone.wait()
     assert process_start(gone.pid) == ""
+
+
+def test_what_is_moved_aside_never_overwrites_what_was_before(tmp_path: Path) -> None:
+    paths = RunPaths(tmp_path)
+    assert move_aside(paths, "blink", 1) is None
+    kept = []
+    for content in ("first", "second"):
+        paths.output("blink").mkdir(parents=True)
+        (paths.output("blink") / "a.csv").write_text(content)
+        kept.append(move_aside(paths, "blink", 1))
+    assert [(place / "a.csv").read_text() for place in kept] == ["first", "second"]
+    assert not paths.output("blink").exists()

@@ -7,6 +7,7 @@ import dataclasses
 import errno
 import fcntl
 import hashlib
+import itertools
 import json
 import os
 import re
@@ -68,8 +69,18 @@ class RunPaths:
         return self.outputs / key
 
     def aside(self, key: str, epoch: int) -> Path:
-        """Where ``--rerun`` moves what an earlier epoch left in ``output(key)``."""
-        return self.outputs / f".{key}.epoch{epoch}"
+        """Where what an earlier epoch left in ``output(key)`` is moved before that benchmark runs again."""
+        return self.outputs / ".before" / f"{key}.{epoch}"
+
+
+def move_aside(paths: RunPaths, key: str, epoch: int) -> Path | None:
+    """Take ``output(key)`` out of the way of ``epoch``; None if nothing lies there. Nothing older is ever overwritten."""
+    if not paths.output(key).exists():
+        return None
+    places = (paths.aside(key, epoch).with_name(f"{key}.{epoch}" + (f".{n}" if n else "")) for n in itertools.count())
+    place = next(place for place in places if not place.exists())
+    place.parent.mkdir(parents=True, exist_ok=True)
+    return paths.output(key).rename(place)
 
 
 def sanitise(name: str) -> str:

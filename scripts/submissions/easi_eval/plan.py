@@ -1,0 +1,147 @@
+"""What will be run, what is skipped and why. Pure: everything it decides from is handed in, so that it can be printed and tested."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from .backends.base import ModelChoice
+from .benchmarks import Benchmark
+from .config import RunConfig
+from .execution.jobs import Job
+from .state import BenchmarkState, Manifest, RunPaths, differing_fields, fingerprint, identity, identity_fields
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a benchmark's accepted files prove, read from disk before the plan is made.
+
+    ``rows`` were scored of the ``total`` that the dataset has, under ``fingerprint``; ``problem``: why they prove nothing.
+    """
+
+    fingerprint: str = ""
+    rows: int = 0
+    total: int | None = None
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class Todo:
+    """One benchmark to run. ``aside``: what lies in its output folder is of older making and must be moved away first."""
+
+    bench: Benchmark
+    epoch: int
+    fingerprint: str
+    settings: dict[str, object]
+    reason: str
+    aside: bool = False
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The decided run. ``notes`` say what sets a new identity apart from the model's other runs."""
+
+    model: ModelChoice
+    backend: str
+    identity: str
+    fields: dict[str, object]
+    paths: RunPaths
+    todo: tuple[Todo, ...]
+    skipped: tuple[tuple[str, str], ...]      # (key, reason)
+    notes: tuple[str, ...] = ()
+
+    @property
+    def benchmarks(self) -> tuple[Benchmark, ...]:
+        return tuple(todo.bench for todo in self.todo)
+
+    @property
+    def fingerprints(self) -> dict[str, str]:
+        return {todo.bench.key: todo.fingerprint for todo in self.todo}
+
+    @property
+    def epochs(self) -> dict[str, int]:
+        return {todo.bench.key: todo.epoch for todo in self.todo}
+
+    def manifest(self, before: Manifest | None, versions: Mapping[str, str], commands: Sequence[str], notes: Sequence[str] = (),
+                 datasets: Mapping[str, str] | None = None) -> Manifest:
+        """What to write before anything starts: ``todo`` is open under its new epoch, all else stays as ``before`` says."""
+        known = before or Manifest(self.identity, self.fields)
+        fresh = {todo.bench.key: BenchmarkState(todo.fingerprint, todo.epoch, settings=todo.settings) for todo in self.todo}
+        return dataclasses.replace(
+            known, modelName=self.model.name, model=dataclasses.asdict(self.model), versions=dict(versions),
+            commands=list(dict.fromkeys([*known.commands, *commands])), datasets={**known.datasets, **(datasets or {})},
+            benchmarks={**known.benchmarks, **fresh}, notes=[*notes, *self.notes])
+
+
+def make_plan(cfg: RunConfig, model: ModelChoice, backend_version: str, settings: Mapping[str, Mapping[str, object]],
+              manifest: Manifest | None, found: Mapping[str, Found], others: Sequence[Manifest] = (),
+              corrections: Mapping[str, str] | None = None) -> Plan:
+    """Decide about every selected benchmark.
+
+    ``settings``: each one's ``Backend.settings``; ``manifest``: this identity's; ``others``: those of the same model under other
+    identities; ``found``: what lies in the output folders (a key without files is absent).
+    """
+    name = identity(cfg.backend, backend_version, model, cfg, corrections)
+    fields = identity_fields(cfg.backend, backend_version, model, cfg, corrections)
+    todo, skipped = [], []
+    for bench in cfg.selected:
+        mark = fingerprint(name, settings[bench.key])
+        state = manifest.benchmarks.get(bench.key) if manifest else None
+        step = _decide(cfg, bench, mark, dict(settings[bench.key]), state, found.get(bench.key))
+        if isinstance(step, str):
+            skipped.append((bench.key, step))
+        else:
+            todo.append(step)
+    new = [] if manifest else _differences(fields, others)
+    return Plan(model, cfg.backend, name, fields, RunPaths.of(cfg.output_dir, cfg.backend, model.name, name), tuple(todo), tuple(skipped), tuple(new))
+
+
+def plan_text(cfg: RunConfig, plan: Plan, jobs: Sequence[Job] = (), notes: Sequence[str] = ()) -> str:
+    """The plan for people, as ``--dry-run`` prints it; each command stands on a line of its own, ready to paste."""
+    arguments = ", ".join(f"{name}={value!r}" for name, value in plan.model.arguments.items())
+    lines = [f"model    {plan.model.name}" + (f" (revision {plan.model.revision})" if plan.model.revision else ""),
+             f"weights  {plan.model.path}",
+             f"class    {plan.model.cls}({arguments}): {plan.model.why}",
+             f"backend  {plan.backend} {plan.fields['backend version']}, {cfg.nproc} process(es), device {cfg.device_kind}",
+             f"folder   {plan.paths.root}"]
+    lines += [f"note     {note}" for note in (*notes, *plan.notes)]
+    lines += [f"skip     {key}: {reason}" for key, reason in plan.skipped]
+    partial = f" (partial: only the first {cfg.limit})" if cfg.limit else ""
+    lines += [f"run      {todo.bench.key}: {todo.reason}{partial}" for todo in plan.todo]
+    lines += [f"\n# {job.name}\n{job}" for job in jobs]
+    return "\n".join(lines)
+
+
+def _decide(cfg: RunConfig, bench: Benchmark, mark: str, settings: dict[str, object], state: BenchmarkState | None,
+            found: Found | None) -> Todo | str:
+    """A Todo, or the reason to skip it."""
+    epoch = state.epoch if state else 0
+    changed = state is not None and state.fingerprint != mark
+    if cfg.rerun:
+        # Without a state nothing was answered that a new epoch would have to outlaw.
+        return Todo(bench, epoch + 1 if state else 0, mark, settings, "--rerun", aside=found is not None)
+    if changed:
+        names = ", ".join(differing_fields(state.settings, settings)) or "the run"
+        return Todo(bench, epoch + 1, mark, settings, f"made under other settings ({names})", aside=found is not None)
+    if found is None:
+        return Todo(bench, epoch, mark, settings, state.reason or "not finished" if state else "not run yet")
+    if found.problem:
+        return Todo(bench, epoch, mark, settings, found.problem, aside=True)
+    if found.fingerprint != mark:      # files without the manifest that made them
+        return Todo(bench, epoch + 1, mark, settings, "its files were made under other settings", aside=True)
+    if found.total is not None and found.rows == found.total:
+        return f"complete, {found.rows} questions"
+    if cfg.limit is not None and found.rows == cfg.limit:
+        return f"its first {found.rows} questions are done (partial: --limit)"
+    of = f" of {found.total}" if found.total is not None else ""
+    return Todo(bench, epoch, mark, settings, f"only {found.rows}{of} questions", aside=True)
+
+
+def _differences(fields: Mapping[str, object], others: Sequence[Manifest]) -> list[str]:
+    """What sets a new identity apart from the one most like it."""
+    different = [(differing_fields(other.fields, fields), other.identity[:8]) for other in others]
+    if not different:
+        return []
+    names, nearest = min(different, key=lambda pair: (len(pair[0]), pair[1]))
+    return [f"new settings for this model: {', '.join(names)} differ from run {nearest}, whose results stay as they are"]

@@ -1,0 +1,128 @@
+"""What a plan decides, as tables: nothing here touches a disk."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from easi_eval.backends.base import ModelChoice
+from easi_eval.benchmarks import CORE_KEYS
+from easi_eval.config import RunConfig
+from easi_eval.execution.jobs import Job
+from easi_eval.plan import Found, Plan, make_plan, plan_text
+from easi_eval.state import BenchmarkState, Manifest, fingerprint, identity, identity_fields
+
+MODEL = ModelChoice("org/m", "org/m", "Chat", "it is registered", arguments={"min_pixels": 4})
+CFG = RunConfig(model="org/m", benchmarks=("blink",), output_dir=Path("out"))
+SETTINGS = {"task": "BLINK", "judge": "exact_matching"}
+MARK = fingerprint(identity("vlmevalkit", "1", MODEL, CFG), SETTINGS)
+WHOLE = Found(MARK, 19, 19)
+
+
+def known(**changes: object) -> Manifest:
+    state = BenchmarkState(**{"fingerprint": MARK, "epoch": 3, "state": "complete", "settings": SETTINGS, **changes})
+    return Manifest(identity("vlmevalkit", "1", MODEL, CFG), identity_fields("vlmevalkit", "1", MODEL, CFG), "org/m", benchmarks={"blink": state})
+
+
+def plan(cfg: RunConfig = CFG, manifest: Manifest | None = None, found: Found | None = None, settings: Mapping[str, object] = SETTINGS,
+         **others: object) -> Plan:
+    return make_plan(cfg, MODEL, "1", {bench.key: settings for bench in cfg.selected}, manifest, {"blink": found} if found else {}, **others)
+
+
+@pytest.mark.parametrize(("options", "found", "reason"), [
+    ({}, WHOLE, "complete, 19 questions"),
+    ({"limit": 2}, WHOLE, "complete, 19 questions"),
+    ({"limit": 2}, Found(MARK, 2, 19), "its first 2 questions are done (partial: --limit)"),
+    ({"nproc": 8, "verbose": True, "plain": True}, WHOLE, "complete, 19 questions"),
+])
+def test_skipped(options: dict[str, object], found: Found, reason: str) -> None:
+    made = plan(replace(CFG, **options), known(), found)
+    assert (made.todo, made.skipped) == ((), (("blink", reason),))
+
+
+@pytest.mark.parametrize(("options", "manifest", "found", "epoch", "aside", "reason"), [
+    ({}, None, None, 0, False, "not run yet"),
+    ({}, known(epoch=0, state=""), None, 0, False, "not finished"),
+    ({}, known(state="failed", reason="2 of 19 items failed: OutOfMemoryError"), None, 3, False, "2 of 19 items failed: OutOfMemoryError"),
+    ({}, known(), Found(problem="acc.csv has no rows"), 3, True, "acc.csv has no rows"),
+    ({}, known(), Found(MARK, 2, 19), 3, True, "only 2 of 19 questions"),                 # a --limit left-over
+    ({"limit": 5}, known(), Found(MARK, 2, 19), 3, True, "only 2 of 19 questions"),
+    ({}, known(), Found(MARK, 19, None), 3, True, "only 19 questions"),                   # how many there are is not known
+    ({}, known(fingerprint="x" * 64, settings={**SETTINGS, "judge": "gpt-4o"}), WHOLE, 4, True, "made under other settings (judge)"),
+    ({}, known(), replace(WHOLE, fingerprint="x" * 64), 4, True, "its files were made under other settings"),
+    ({"rerun": True}, known(), WHOLE, 4, True, "--rerun"),
+    ({"rerun": True}, known(), None, 4, False, "--rerun"),
+    ({"rerun": True}, None, None, 0, False, "--rerun"),
+])
+def test_to_do(options: dict[str, object], manifest: Manifest | None, found: Found | None, epoch: int, aside: bool, reason: str) -> None:
+    made = plan(replace(CFG, **options), manifest, found)
+    assert made.skipped == ()
+    [todo] = made.todo
+    assert (todo.epoch, todo.aside, todo.reason) == (epoch, aside, reason)
+    assert (todo.fingerprint, todo.settings) == (MARK, SETTINGS)
+
+
+def test_a_failed_rerun_does_not_let_the_older_result_stand() -> None:
+    """The rerun's manifest is written before it starts; after a kill the old files are gone and its epoch goes on."""
+    rerun = plan(replace(CFG, rerun=True), known(), WHOLE)
+    after = plan(CFG, rerun.manifest(known(), {}, []), None)
+    assert (after.epochs, after.todo[0].reason) == ({"blink": 4}, "not finished")
+
+
+def test_order_is_the_registrys_and_every_selected_benchmark_is_decided() -> None:
+    made = plan(replace(CFG, benchmarks=()), None, WHOLE)
+    assert tuple(bench.key for bench in made.benchmarks) == tuple(key for key in CORE_KEYS if key != "blink")
+    assert [key for key, _ in made.skipped] == ["blink"]
+    assert list(made.fingerprints) == list(made.epochs) == [bench.key for bench in made.benchmarks]
+
+
+def test_the_folder_is_the_identitys() -> None:
+    made = plan()
+    assert made.paths.root == Path(f"out/runs/vlmevalkit/org__m-{made.identity[:8]}")
+    assert plan(replace(CFG, judge="gpt-4o")).paths != made.paths
+    assert plan(replace(CFG, nproc=8)).paths == made.paths
+
+
+def test_the_manifest_keeps_what_other_runs_found() -> None:
+    before = replace(known(), benchmarks={**known().benchmarks, "vsi_bench": BenchmarkState("v", 1, "complete")},
+                     commands=["easi-eval a"], datasets={"a/b": "1"})
+    after = plan(manifest=before).manifest(before, {"easi": "2"}, ["easi-eval a", "easi-eval b"], ["a note"], {"c/d": "2"})
+    assert after.benchmarks["vsi_bench"] == before.benchmarks["vsi_bench"]
+    assert after.benchmarks["blink"] == BenchmarkState(MARK, 3, settings=SETTINGS)
+    assert (after.modelName, after.model["cls"], after.versions) == ("org/m", "Chat", {"easi": "2"})
+    assert after.commands == ["easi-eval a", "easi-eval b"]
+    assert after.datasets == {"a/b": "1", "c/d": "2"}
+    assert after.notes == ["a note"]
+    first = plan().manifest(None, {}, [])
+    assert (first.identity, first.fields) == (before.identity, before.fields)
+
+
+def test_a_new_identity_names_the_settings_that_differ_from_its_nearest() -> None:
+    far = replace(known(), identity="a" * 64, fields=identity_fields("vlmevalkit", "0", MODEL, replace(CFG, judge="x", device="cpu")))
+    near = replace(known(), identity="b" * 64, fields=identity_fields("vlmevalkit", "1", MODEL, replace(CFG, model_args="max_pixels=1")))
+    [note] = plan(others=(far, near)).notes
+    assert note == "new settings for this model: --model-args max_pixels differ from run bbbbbbbb, whose results stay as they are"
+    assert plan(manifest=known(), others=(far, near)).notes == ()      # said when it was new
+
+
+def test_the_text_says_what_why_and_how() -> None:
+    cfg = replace(CFG, benchmarks=("blink", "embspatial"), limit=3, nproc=2)
+    made = plan(cfg, None, WHOLE)
+    job = Job("answer", ("python", "run.py", "--model", "a b"), {"CUDA_VISIBLE_DEVICES": "0", "RANK": ""})
+    text = plan_text(cfg, made, [job], ["a note"])
+    assert text.splitlines() == [
+        "model    org/m",
+        "weights  org/m",
+        "class    Chat(min_pixels=4): it is registered",
+        "backend  vlmevalkit 1, 2 process(es), device cuda",
+        f"folder   {made.paths.root}",
+        "note     a note",
+        "skip     blink: complete, 19 questions",
+        "run      embspatial: not run yet (partial: only the first 3)",
+        "",
+        "# answer",
+        "env -u RANK CUDA_VISIBLE_DEVICES=0 python run.py --model 'a b'",
+    ]
