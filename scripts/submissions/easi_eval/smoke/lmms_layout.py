@@ -44,12 +44,12 @@ def _card(repo: Path, configs: Mapping[str, Mapping[str, str]]) -> None:
     for config, splits in configs.items():
         lines += [f"- config_name: {config}", "  data_files:"]
         lines += [line for split, file in splits.items() for line in (f"  - split: {split}", f"    path: {file}")]
-    lines += ["---", "", f"# {repo.name}", "", "Made-up data in the layout of the dataset of this name, to rehearse an evaluation.", ""]
+    lines += ["---", "", f"# {repo.name}", "", "Made-up data in the layout of the dataset of this name.", ""]
     media.write(repo / "README.md", "\n".join(lines))
 
 
 def _pictures(question: Question) -> list[dict[str, Any] | None]:
-    return [media.image_value(media.picture(scene)) for scene in question.scenes]
+    return [media.image_value(media.picture(view)) for view in question.views]
 
 
 def _options(question: Question) -> list[str]:
@@ -76,7 +76,7 @@ def _vsi(repo: Path, seed: int) -> None:
 def _mmsi(repo: Path, seed: int) -> None:
     # The real file holds encoded pictures as plain bytes, not as an image feature.
     columns = {"id": INT, "images": media.pa.list_(BYTES), "question_type": TEXT, "question": TEXT, "answer": TEXT, "thought": TEXT}
-    rows = [{"id": question.index, "images": [media.picture(scene, "JPEG") for scene in question.scenes],
+    rows = [{"id": question.index, "images": [media.picture(view, "JPEG") for view in question.views],
              "question_type": MMSI_TYPES[question.kind],
              "question": f"{question.text}\nOptions: {question.lettered('{0}: {1}', ', ')}",
              "answer": question.answer, "thought": ""} for question in questions.mmsi(seed)]
@@ -98,7 +98,7 @@ def _mindcube(repo: Path, seed: int) -> None:
 def _viewspatial(repo: Path, seed: int) -> None:
     columns = {"question_type": TEXT, "images": IMAGES, "question": TEXT, "answer": TEXT, "choices": TEXT}
     rows = [{"question_type": question.kind, "question": question.text, "choices": question.lettered("{0}. {1}", "\n"),
-             "images": [media.image_value(media.picture(scene, "JPEG")) for scene in question.scenes],
+             "images": [media.image_value(media.picture(view, "JPEG")) for view in question.views],
              "answer": _options(question)[LETTERS.index(question.answer)]} for question in questions.viewspatial(seed)]
     media.write_parquet(repo / "data/test-00000-of-00001.parquet", columns, rows)
     _card(repo, {"default": {"test": "data/test-*"}})
@@ -154,9 +154,9 @@ def _three_d(repo: Path, seed: int) -> None:
 def _embspatial(repo: Path, seed: int) -> None:
     columns = {"question_id": TEXT, "question": TEXT, "image": IMAGE, "answer_options": TEXTS, "answer": INT,
                "data_source": TEXT, "relation": TEXT}
-    rows = [{"question_id": f"{question.extra['data_source']}_{question.index}", "question": question.text,
+    rows = [{"question_id": f"{question.extra['source']}_{question.index}", "question": question.text,
              "image": _pictures(question)[0], "answer_options": list(question.options),
-             "answer": LETTERS.index(question.answer), "data_source": question.extra["data_source"],
+             "answer": LETTERS.index(question.answer), "data_source": question.extra["source"],
              "relation": question.kind} for question in questions.embspatial(seed)]
     media.write_parquet(repo / "data/test-00000-of-00001.parquet", columns, rows)
     _card(repo, {"default": {"test": "data/test-*"}})
@@ -167,28 +167,25 @@ def _mmsi_video(repo: Path, seed: int) -> None:
                "frames_list": media.pa.list_(TEXTS), "ref_images": TEXTS, "ground_truth": TEXT,
                **dict.fromkeys(media_repos.MMSI_VIDEO_SUBSETS, TEXT)}
     asked = questions.mmsi_video(seed)
-    groups = media_repos.mmsi_video_groups()
-    rows = []
-    for question in asked:
-        group = groups[question.kind]
-        rows.append({"id": question.index, "type": question.kind if group == question.kind else f"({group}) {question.kind}",
-                     **media_repos.mmsi_video_prompts(question), "frames_list": media_repos.mmsi_video_frames(question),
-                     "ref_images": media_repos.mmsi_video_references(question), "ground_truth": question.answer,
-                     **media_repos.mmsi_video_subsets(question)})
+    rows = [{"id": question.index,
+             "type": question.kind if question.group == question.kind else f"({question.group}) {question.kind}",
+             **media_repos.mmsi_video_prompts(question), "frames_list": media_repos.mmsi_video_frames(question),
+             "ref_images": media_repos.mmsi_video_references(question), "ground_truth": question.answer,
+             **media_repos.mmsi_video_subsets(question)} for question in asked]
     media.write_parquet(repo / "data/test-00000-of-00001.parquet", columns, rows)
-    media_repos.write_mmsi_video_media(repo, asked)
+    media_repos.write_mmsi_video_media(repo, asked, seed)
     _card(repo, {"default": {"test": "data/test-*"}})
 
 
 def _omnispatial(repo: Path, seed: int) -> None:
-    columns = {"id": TEXT, "question": TEXT, "options": TEXTS, "gt": TEXT, "task_type": TEXT, "sub_task_type": TEXT, "image_path": TEXT}
-    groups = media_repos.omnispatial_groups()
+    columns = {"id": TEXT, "question": TEXT, "options": TEXTS, "gt": TEXT, "task_type": TEXT, "sub_task_type": TEXT,
+               "image_path": TEXT}
     rows = []
     for question in questions.omnispatial(seed):
         path = media_repos.omnispatial_path(question)
-        media.write(repo / path, media.picture(question.scenes[0]))
-        rows.append({"id": f"{question.index // 2}_{question.index % 2}", "question": question.text,
-                     "options": list(question.options), "gt": question.answer, "task_type": groups[question.kind],
+        media.write(repo / path, media.picture(question.views[0]))
+        rows.append({"id": f"{question.scene}_{question.index % 2}", "question": question.text,
+                     "options": list(question.options), "gt": question.answer, "task_type": question.group,
                      "sub_task_type": question.kind, "image_path": path})
     media.write_parquet(repo / "data/test-00000-of-00001.parquet", columns, rows)
     _card(repo, {"default": {"test": "data/test-*"}})

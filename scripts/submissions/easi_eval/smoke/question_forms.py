@@ -29,7 +29,8 @@ class Form:
 
     ``{a}`` to ``{d}`` in text and options become things.  Without options the answer is a ``number``
     (lowest, highest, decimals) or ``moves`` (SPAR: name, lowest, highest, decimals).  ``mirror`` says
-    which answer becomes which when the picture is mirrored; ``group`` is the level above ``kind``.
+    which answer becomes which when the picture is mirrored.  ``group`` is the task above ``kind`` (OmniSpatial, MMSI-Video), the
+    dataset that the question comes from (SITE), or the first part of its id (MindCube).
     """
 
     kind: str
@@ -52,8 +53,8 @@ VSI = (
          "measured in centimeters?", number=(40, 130, 0)),
     Form("room_size_estimation", "What is the size of this room (in square meters)? Where several rooms are seen, "
          "give the size of all of them together.", number=(12, 35, 1)),
-    Form("object_rel_distance", "Taken from their closest points, which of these objects ({a}, {b}, {c}, {d}) is the closest to the door?",
-         _THINGS),
+    Form("object_rel_distance", "Taken from their closest points, which of these objects ({a}, {b}, {c}, {d}) is the closest "
+         "to the door?", _THINGS),
     Form("object_rel_direction_easy", _STANDING + "on my left or on my right?", _SIDES),
     Form("object_rel_direction_medium", _STANDING + "to my left, right, or back? It is to my back if I have to turn by "
          "135 degrees or more to face it.", ("left", "right", "back")),
@@ -90,13 +91,14 @@ MMSI = (
 _FOUR_VIEWS = "These four images (image 1, 2, 3, and 4) show the {a} from the front, the left, the back and the right. "
 
 MINDCUBE = (
-    Form("among", _FOUR_VIEWS + "From where image 1 was taken, what is to the right of the {a}?", ("{b}", "{c}", "{d}", "nothing"), 4),
+    Form("among", _FOUR_VIEWS + "From where image 1 was taken, what is to the right of the {a}?",
+         ("{b}", "{c}", "{d}", "nothing"), 4, group="among"),
     Form("around", "The {a} and the {b} are seen from two places (image 1 and 2). Standing where image 1 was taken, I turn "
          "90 degrees to the left. Where is the {b}?", ("In front of me", "Behind me", "To my left"), 2, group="around"),
     Form("rotation", "I turn on the spot: image 1, 2 and 3 are the views in the order in which I saw them. What is behind me "
-         "in image 2?", ("{a}", "{b}", "{c}"), 3),
-    Form("around", "Image 1 and image 2 show the {a} from opposite sides. If I walk forward from image 1, do I get closer to the {c}?",
-         _YES_NO, 2, group="aroundnew"),
+         "in image 2?", ("{a}", "{b}", "{c}"), 3, group="rotation"),
+    Form("around", "Image 1 and image 2 show the {a} from opposite sides. If I walk forward from image 1, do I get closer "
+         "to the {c}?", _YES_NO, 2, group="aroundnew"),
 )
 
 VIEWSPATIAL = (
@@ -162,7 +164,8 @@ BLINK = (
          "counter-clockwise?", ("clockwise", "counter-clockwise"), 2),
     Form("Object_Localization", "Which box shows where the {a} is?", ("Box A", "Box B")),
     Form("Relative_Depth", "Two points are marked in the image. Which one is closer to the camera?", ("A is closer", "B is closer")),
-    Form("Relative_Reflectance", "Which of the two marked points has the darker surface?", ("A is darker", "B is darker", "About the same")),
+    Form("Relative_Reflectance", "Which of the two marked points has the darker surface?",
+         ("A is darker", "B is darker", "About the same")),
     Form("Semantic_Correspondence", "A point on the {a} in the first image is marked REF. Which point in the second image "
          "is on the same part?", _POINTS, 2),
     Form("Spatial_Relation", "Is the {a} to the left of the {b}?", ("yes", "no")),
@@ -210,11 +213,13 @@ MMSI_VIDEO = tuple(
         ("Spatial Construction", "Instance-Instance Spatial Relationship", "Where is the {a} relative to the {b}?", _FOUR_SIDES, 0),
         ("Spatial Construction", "Instance-Scene Spatial Relationship", "In which corner of the room is the {a}?", _CORNERS, 0),
         ("Spatial Construction", "Scene-Scene Spatial Relationship", "Where is the kitchen relative to the hall?", _FOUR_SIDES, 0),
-        ("Spatial Construction", "Camera-Instance Spatial Relationship", "At the end of the video, where is the {a} relative to the camera?",
-         _CORNERS, 0),
-        ("Spatial Construction", "Camera-Scene Spatial Relationship", "The reference image <image> was taken in the same rooms. From where?",
+        ("Spatial Construction", "Camera-Instance Spatial Relationship",
+         "At the end of the video, where is the {a} relative to the camera?", _CORNERS, 0),
+        ("Spatial Construction", "Camera-Scene Spatial Relationship",
+         "The reference image <image> was taken in the same rooms. From where?",
          ("the hall", "the kitchen", "the bathroom", "the balcony"), 1),
-        ("Motion Understanding", "Camera Motion", "How does the camera move in the video?", ("up", "down", "left", "right", "forward", "backward"), 0),
+        ("Motion Understanding", "Camera Motion", "How does the camera move in the video?",
+         ("up", "down", "left", "right", "forward", "backward"), 0),
         ("Motion Understanding", "Instance Motion", "How does the {a} move in the video?", _FOUR_SIDES, 0),
         ("Motion Understanding", "Interactive Motion", "Which thing does the hand move first?", _THINGS, 0),
         ("Cross-Video", "Memoery Update", "What changed in the room between the videos?",
@@ -262,10 +267,11 @@ _BOXES = ("(120, 85, 310, 402)", "(433, 210, 598, 377)", "(610, 95, 742, 280)", 
 _MOVED = ("(352, 418), 1.4", "(701, 233), 2.1", "(128, 640), 0.9", "(544, 512), 3.0")
 
 SPAR = (
-    Form("depth_prediction_oc", "What is the depth of the {a} (red box) in meters?" + _CENTRES, group="single"),
-    Form("depth_prediction_oo", _SAID_DEPTH + "What is the depth of the {b} (blue box) in meters?" + _CENTRES, group="single"),
-    Form("distance_prediction_oc", "What is the distance between the observer and the {a} (red box) in meters?" + _CENTRES, group="single"),
-    Form("distance_prediction_oo", "What is the distance between the {a} (red box) and the {b} (blue box) in meters?" + _CENTRES, group="single"),
+    Form("depth_prediction_oc", "What is the depth of the {a} (red box) in meters?" + _CENTRES),
+    Form("depth_prediction_oo", _SAID_DEPTH + "What is the depth of the {b} (blue box) in meters?" + _CENTRES),
+    Form("distance_prediction_oc", "What is the distance between the observer and the {a} (red box) in meters?" + _CENTRES),
+    Form("distance_prediction_oo", "What is the distance between the {a} (red box) and the {b} (blue box) in meters?"
+         + _CENTRES),
     Form("depth_prediction_oc_mv", _MV + "What is the depth of the {a} (red box) in meters, in the first image?" + _CENTRES, pictures=3),
     Form("depth_prediction_oo_mv", _MV + _SAID_DEPTH + "What is the depth of the {b} (blue box) in meters?" + _CENTRES, pictures=3),
     Form("distance_prediction_oc_mv", _MV + "What is the distance between the observer of the first image and the {a} (red box) "
@@ -280,16 +286,16 @@ SPAR = (
          moves=(("move_right", 0.5, 2, 1), ("move_down", 0.2, 1, 1), ("move_forward", 0.5, 2, 1), ("rotate_right", 10, 45, 0),
                 ("rotate_up", 5, 20, 0))),
     Form("distance_infer_center_oo", "Which of these objects has its centre nearest to that of the {a} (red box)?",
-         ("{b}", "{c}", "{d}"), group="single"),
+         ("{b}", "{c}", "{d}")),
     Form("distance_infer_center_oo_mv", _MV + "Which of these objects has its centre farthest from that of the {a} (red box)?",
          ("{b}", "{c}", "{d}"), 3),
-    Form("obj_spatial_relation_oo", *_POSITION, group="single"),
+    Form("obj_spatial_relation_oo", *_POSITION),
     Form("obj_spatial_relation_oc_mv", _MV + "Seen by the observer of the second image, where is the {a} (red box)?", _POSITION[1], 2),
     Form("obj_spatial_relation_oo_mv", _MV + _POSITION[0], _POSITION[1], 3),
     Form("spatial_imagination_oc", "If the observer stood at the {a} (red box) and looked at the {b} (blue box), where would the "
-         "{c} be?", _POSITION[1], group="single"),
+         "{c} be?", _POSITION[1]),
     Form("spatial_imagination_oo", "If the observer stood at the {a} (red box), where would the {b} be relative to the {c}?",
-         _POSITION[1], group="single"),
+         _POSITION[1]),
     Form("spatial_imagination_oc_mv", _MV + "If the observer moved to the {a} (red box) and looked at the {b}, where would the {c} "
          "be?", _POSITION[1], 3),
     Form("spatial_imagination_oo_mv", _MV + "If the observer moved to the {a} (red box), where would the {b} be relative to the {c}?",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from . import question_forms as forms
 from .question_forms import Form
@@ -20,17 +20,20 @@ LETTERS = "ABCDEF"
 class Question:
     """One question.
 
-    ``kind`` is its category as VLMEvalKit's data spells it (VSI, SPAR: the question type), ``options``
-    are without letters and empty for an open question; ``answer`` is the letter of the right option, or
-    a number, or SPAR's list of movements.  ``scenes`` are the keys of its pictures or of its video.
+    ``kind`` is its category as VLMEvalKit's data spells it (VSI, SPAR: the question type), ``group`` what stands
+    above or beside it (see the forms); ``options`` are without letters and empty for an open question; ``answer`` is the
+    letter of the right option, or a number, or SPAR's list of movements.  Questions with the same ``scene`` look at the same
+    video, or at the same pictures, whose keys are ``views``.
     """
 
     index: int
     kind: str
+    group: str
     text: str
     options: tuple[str, ...]
     answer: str
-    scenes: tuple[str, ...]
+    scene: int
+    views: tuple[str, ...]
     extra: Mapping[str, str] = field(default_factory=dict)
 
     def lettered(self, pattern: str, between: str) -> str:
@@ -46,17 +49,14 @@ class Dealer:
         self._random = random.Random(self.key)
         self._bags: dict[int, list[str]] = {}
 
-    def ask(self, index: int, form: Form, scenes: Sequence[str], extra: Mapping[str, str] | None = None) -> Question:
-        """One question of that form about those scenes."""
+    def ask(self, index: int, form: Form, scene: int, extra: Mapping[str, str] | None = None) -> Question:
+        """One question of that form about that scene; it has as many pictures as the form says."""
         things = dict(zip("abcd", self._random.sample(forms.THINGS, 4), strict=True))
         options = [option.format(**things) for option in form.options]
         self._random.shuffle(options)
         answer = self._letter(len(options)) if options else self._open(form)
-        return Question(index, form.kind, form.text.format(**things), tuple(options), answer, tuple(scenes), extra or {})
-
-    def pictures(self, form: Form, scene: int) -> tuple[str, ...]:
-        """The keys of as many pictures as the form needs: views of one scene."""
-        return tuple(f"{self.key}/{scene}/{view}" for view in range(form.pictures))
+        views = tuple(f"{self.key}/{scene}/{view}" for view in range(form.pictures))
+        return Question(index, form.kind, form.group, form.text.format(**things), tuple(options), answer, scene, views, extra or {})
 
     def _letter(self, count: int) -> str:
         """From a bag that holds each letter once and is filled again when it is empty."""
@@ -72,21 +72,26 @@ class Dealer:
         return f"{self._random.uniform(low, high):.{digits}f}"
 
 
-def picture_questions(seed: int, benchmark: str, asked: Iterable[Form], per_scene: int = 2) -> list[Question]:
-    """Questions about pictures; ``per_scene`` neighbours look at the same scene."""
+def _about_pictures(seed: int, benchmark: str, asked: Iterable[Form], per_scene: int = 2) -> list[Question]:
+    """Questions in the order of the forms; so many neighbours look at the same scene."""
     dealer = Dealer(seed, benchmark)
-    return [dealer.ask(index, form, dealer.pictures(form, index // per_scene)) for index, form in enumerate(asked)]
+    return [dealer.ask(index, form, index // per_scene) for index, form in enumerate(asked)]
 
 
-def video_questions(seed: int, benchmark: str, asked: Iterable[Form], videos: int) -> list[Question]:
-    """Questions about ``videos`` videos, in turn; a scene's key is the number of its video."""
+def _about_videos(seed: int, benchmark: str, asked: Iterable[Form], videos: int) -> list[Question]:
+    """Questions in the order of the forms, about ``videos`` videos in turn."""
     dealer = Dealer(seed, benchmark)
-    return [dealer.ask(index, form, (str(index % videos),)) for index, form in enumerate(asked)]
+    return [dealer.ask(index, replace(form, pictures=0), index % videos) for index, form in enumerate(asked)]
+
+
+def _each(asked: Sequence[Form], times: int) -> list[Form]:
+    """Every form so many times in a row."""
+    return [form for form in asked for _ in range(times)]
 
 
 def vsi(seed: int) -> list[Question]:
     numeric = [form for form in forms.VSI if not form.options]
-    return video_questions(seed, "vsi_bench", [*forms.VSI, *forms.VSI, *numeric], videos=6)
+    return _about_videos(seed, "vsi_bench", [*forms.VSI, *forms.VSI, *numeric], videos=6)
 
 
 def vsi_debiased(seed: int) -> list[Question]:
@@ -95,57 +100,59 @@ def vsi_debiased(seed: int) -> list[Question]:
 
 
 def mmsi(seed: int) -> list[Question]:
-    return picture_questions(seed, "mmsi_bench", forms.MMSI * 2)
+    return _about_pictures(seed, "mmsi_bench", forms.MMSI * 2)
 
 
 def mindcube(seed: int) -> list[Question]:
-    return picture_questions(seed, "mindcube_tiny", forms.MINDCUBE * 4, per_scene=len(forms.MINDCUBE))
+    return _about_pictures(seed, "mindcube_tiny", _each(forms.MINDCUBE, 4))
 
 
 def viewspatial(seed: int) -> list[Question]:
-    return picture_questions(seed, "viewspatial", forms.VIEWSPATIAL * 4)
+    return _about_pictures(seed, "viewspatial", _each(forms.VIEWSPATIAL, 4))
 
 
 def site_image(seed: int) -> list[Question]:
-    return picture_questions(seed, "site_image", forms.SITE_IMAGE * 2)
+    return _about_pictures(seed, "site_image", _each(forms.SITE_IMAGE, 2))
 
 
 def site_video(seed: int) -> list[Question]:
-    return video_questions(seed, "site_video", forms.SITE_VIDEO * 3, videos=5)
+    return _about_videos(seed, "site_video", forms.SITE_VIDEO * 3, videos=5)
 
 
 def blink(seed: int) -> list[Question]:
     """Two questions per task, the tasks one after the other."""
-    return picture_questions(seed, "blink", [form for form in forms.BLINK for _ in range(2)], per_scene=1)
+    return _about_pictures(seed, "blink", _each(forms.BLINK, 2), per_scene=1)
 
 
 def embspatial(seed: int) -> list[Question]:
-    sources = ("mp3d", "ai2thor", "scannet")
+    """A question's extra: ``source``, the dataset its picture is from."""
     dealer = Dealer(seed, "embspatial")
-    asked = [(source, form) for source in sources for form in forms.EMBSPATIAL]
-    return [dealer.ask(index, form, dealer.pictures(form, index // 2), {"data_source": source})
-            for index, (source, form) in enumerate(asked)]
+    asked = [(source, form) for source in ("mp3d", "ai2thor", "scannet") for form in forms.EMBSPATIAL]
+    return [dealer.ask(index, form, index // 2, {"source": source}) for index, (source, form) in enumerate(asked)]
 
 
 def omnispatial(seed: int) -> list[Question]:
-    return picture_questions(seed, "omnispatial", forms.OMNISPATIAL * 2)
+    return _about_pictures(seed, "omnispatial", _each(forms.OMNISPATIAL, 2))
 
 
 def spar(seed: int) -> list[Question]:
-    return picture_questions(seed, "spar_bench", forms.SPAR, per_scene=1)
+    return _about_pictures(seed, "spar_bench", forms.SPAR, per_scene=1)
 
 
 def mmsi_video(seed: int) -> list[Question]:
-    """A question's extra: its subsets (empty where it is in none) and ``frames``, per segment, comma separated."""
+    """Each has the frames of its scene's video, and its views are reference images beside them.
+
+    A question's extra: its subsets, and ``frames``, how many each segment has, comma separated.
+    """
     dealer = Dealer(seed, "mmsi_video_bench")
-    asked = forms.MMSI_VIDEO * 2
-    lengths = ("5", "8", "4,4", "34,30", "3,5,2")
+    # Only "Cross-Video" has several videos; the long ones are more than the 50 frames that are looked at.
+    several, one = ("4,4,3", "34,30"), ("5", "8", "3", "56")
     questions = []
-    for index, form in enumerate(asked):
-        # "Cross-Video" compares videos; the long one is more than the 50 frames that are looked at.
-        frames = lengths[2 + index % 3] if form.group == "Cross-Video" else lengths[index % 4 if index % 4 < 2 else 0]
-        extra = {"frames": frames, "references": str(form.pictures), **forms.MMSI_VIDEO_SUBSETS[index % 6]}
-        questions.append(dealer.ask(index, form, (f"{dealer.key}/{index}",), extra))
+    for index, form in enumerate(_each(forms.MMSI_VIDEO, 2)):
+        scene = index // 2
+        frames = several[scene % 2] if form.group == "Cross-Video" else one[scene % 4]
+        extra = {"frames": frames, **forms.MMSI_VIDEO_SUBSETS[index % len(forms.MMSI_VIDEO_SUBSETS)]}
+        questions.append(dealer.ask(index, form, scene, extra))
     return questions
 
 
@@ -157,7 +164,7 @@ def three_d(seed: int) -> list[Question]:
     dealer = Dealer(seed, "3dsrbench")
     rows: list[Question] = []
     for number, form in enumerate(forms.THREE_D):
-        asked = dealer.ask(number, form, dealer.pictures(form, number))
+        asked = dealer.ask(number, form, number)
         truth = asked.options[LETTERS.index(asked.answer)]
         qid = random.Random(f"{dealer.key}/{number}").choices("ABCDEFGHJKLMNPQRSTUVWXYZ23456789", k=8)
         for flip in ("", "-flip"):
@@ -165,6 +172,6 @@ def three_d(seed: int) -> list[Question]:
             for turn in range(len(asked.options)):
                 options = asked.options[turn:] + asked.options[:turn]
                 extra = {"qid": "".join(qid) + flip + (f"-{turn}" if turn else ""), "mirrored": "yes" if flip else ""}
-                rows.append(Question(len(rows), asked.kind, asked.text, options, LETTERS[options.index(right)],
-                                     asked.scenes, extra))
+                answer = LETTERS[options.index(right)]
+                rows.append(replace(asked, index=len(rows), options=options, answer=answer, extra=extra))
     return rows

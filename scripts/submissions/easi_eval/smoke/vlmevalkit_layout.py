@@ -34,7 +34,7 @@ def build(datasets: Path, seed: int) -> None:
 
 def _images(question: Question, kind: str = "PNG") -> str:
     """The pictures as base64: one plainly, several as a list in Python's notation."""
-    encoded = [media.as_base64(media.picture(scene, kind)) for scene in question.scenes]
+    encoded = [media.as_base64(media.picture(view, kind)) for view in question.views]
     return encoded[0] if len(encoded) == 1 else repr(encoded)
 
 
@@ -66,7 +66,7 @@ def _mindcube(tsv: Path, repo: Path, seed: int) -> None:
     rows = []
     for question in questions.mindcube(seed):
         paths = media_repos.mindcube_paths(question)
-        members |= {path: media.picture(scene) for path, scene in zip(paths, question.scenes, strict=True)}
+        members |= {path: media.picture(view) for path, view in zip(paths, question.views, strict=True)}
         rows.append({"index": question.index, "id": media_repos.mindcube_id(question), "image_path": repr(paths),
                      "question": media_repos.mindcube_text(question), "input_prompt": media_repos.mindcube_prompt(question),
                      "answer": question.answer, "category": question.kind})
@@ -80,8 +80,8 @@ def _viewspatial(tsv: Path, repo: Path, seed: int) -> None:
     for question in questions.viewspatial(seed):
         # Questions about people are about photographs, the others about scanned rooms.
         folder = "val2017" if "Person" in question.kind and "Scene" not in question.kind else "scannetv2_val"
-        paths = [f"{folder}/{question.index:06}_{view}.jpg" for view in range(len(question.scenes))]
-        zips[folder] |= {path: media.picture(scene, "JPEG") for path, scene in zip(paths, question.scenes, strict=True)}
+        paths = [f"{folder}/{question.scene:06}_{view}.jpg" for view in range(len(question.views))]
+        zips[folder] |= {path: media.picture(view, "JPEG") for path, view in zip(paths, question.views, strict=True)}
         rows.append({"index": question.index, "image_path": repr(paths), "question": question.text,
                      "candidates": question.lettered("{0}. {1}", "\n"), "answer": question.answer,
                      "question_type": question.kind})
@@ -122,37 +122,35 @@ def _three_d(seed: int) -> list[dict[str, Any]]:
 def _embspatial(seed: int) -> list[dict[str, Any]]:
     return [{"index": question.index, "image": _images(question), "question": question.text,
              "options": json.dumps(question.options, ensure_ascii=False), "answer": question.answer,
-             "data_source": question.extra["data_source"], "category": question.kind}
+             "data_source": question.extra["source"], "category": question.kind}
             for question in questions.embspatial(seed)]
 
 
 def _mmsi_video(tsv: Path, repo: Path, seed: int) -> None:
     asked = questions.mmsi_video(seed)
-    groups = media_repos.mmsi_video_groups()
     rows = []
     for question in asked:
         frames = [[f"frames/{path}" for path in segment] for segment in media_repos.mmsi_video_frames(question)]
         references = [f"ref_images/{path}" for path in media_repos.mmsi_video_references(question)]
-        rows.append({"index": question.index, "video": f"videos/{question.index:04}.mp4", "question": question.text,
+        rows.append({"index": question.index, "video": f"videos/{question.scene:04}.mp4", "question": question.text,
                      **media_repos.mmsi_video_prompts(question), "image_path": repr(frames), "ref_images": repr(references),
-                     "video_fps": media.FRAME_RATE, "answer": question.answer, "task_type": groups[question.kind],
+                     "video_fps": media.FRAME_RATE, "answer": question.answer, "task_type": question.group,
                      "sub_task_type": question.kind, **media_repos.mmsi_video_subsets(question)})
     media.write_tsv(tsv / "MMSIVideoBench.tsv", rows)
-    media_repos.write_mmsi_video_media(repo, asked)
+    media_repos.write_mmsi_video_media(repo, asked, seed)
     # The real repository has the videos too; VLMEvalKit leaves them out, and a test can see that we do.
-    media.write_zip(repo / "videos.zip", {"videos/0000.mp4": media.video(asked[0].scenes[0], 12)})
+    media.write_zip(repo / "videos.zip", {"videos/0000.mp4": media.video(f"{seed}/mmsi_video/0", 12)})
 
 
 def _omnispatial(tsv: Path, repo: Path, seed: int) -> None:
-    groups = media_repos.omnispatial_groups()
     members: dict[str, bytes] = {}
     rows = []
     for question in questions.omnispatial(seed):
         path = media_repos.omnispatial_path(question)
-        members[path] = media.picture(question.scenes[0])
+        members[path] = media.picture(question.views[0])
         # VLMEvalKit puts the folder's name in front of the paths.
         rows.append({"index": question.index, "image_path": path.removeprefix("OmniSpatial-test/"), "question": question.text,
-                     **_letters(question, 4), "answer": question.answer, "task_type": groups[question.kind],
+                     **_letters(question, 4), "answer": question.answer, "task_type": question.group,
                      "sub_task_type": question.kind})
     media.write_tsv(tsv / "OmniSpatialBench.tsv", rows)
     media.write_zip(repo / "OmniSpatial-test.zip", members)

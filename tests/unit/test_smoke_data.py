@@ -1,0 +1,230 @@
+"""The rehearsal's data: the same bytes every time, everything the registry names, readable by the datasets library."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import io
+import json
+import os
+import re
+import subprocess
+import sys
+import zipfile
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from easi_eval.benchmarks import BENCHMARKS, LMMS_EVAL, VLMEVALKIT, Benchmark, HubData, TsvData
+from easi_eval.smoke import data, hub, media, media_repos, questions
+from easi_eval.smoke.questions import LETTERS, Question
+
+ASKED: dict[str, Callable[[int], list[Question]]] = {
+    "vsi_bench": questions.vsi, "mmsi_bench": questions.mmsi, "mindcube_tiny": questions.mindcube,
+    "viewspatial": questions.viewspatial, "site_image": questions.site_image, "site_video": questions.site_video,
+    "blink": questions.blink, "3dsrbench": questions.three_d, "embspatial": questions.embspatial,
+    "mmsi_video_bench": questions.mmsi_video, "omnispatial_(manual_cot)": questions.omnispatial,
+    "spar_bench": questions.spar, "vsi_debiased": questions.vsi_debiased,
+}
+by_benchmark = pytest.mark.parametrize("benchmark", BENCHMARKS, ids=lambda benchmark: benchmark.key)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("smoke")
+    data.build(folder, seed=0)
+    return folder
+
+
+def digests(folder: Path) -> dict[str, str]:
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def test_a_seed_gives_the_same_bytes_and_another_seed_others(root: Path, tmp_path: Path) -> None:
+    media.video.cache_clear()
+    data.build(tmp_path / "again", seed=0)
+    data.build(tmp_path / "other", seed=1)
+    first, again, other = digests(root), digests(tmp_path / "again"), digests(tmp_path / "other")
+    assert first == again
+    assert first.keys() == other.keys()
+    assert all(first[name] != other[name] for name in first if not name.endswith("README.md"))
+
+
+def table(root: Path, benchmark: Benchmark) -> pd.DataFrame:
+    tsv: TsvData = benchmark.sources[VLMEVALKIT].data
+    return pd.read_csv(root / "datasets" / tsv.repo / tsv.tsv, sep="\t")
+
+
+@by_benchmark
+def test_the_table_has_what_the_registry_names(root: Path, benchmark: Benchmark) -> None:
+    source = benchmark.sources[VLMEVALKIT]
+    rows = table(root, benchmark)
+    assert {*source.data.columns, *source.data.columns_optional} <= set(rows.columns)
+    assert rows["index"].is_unique
+    wanted = {kind for part in source.parts for kind in part.types}
+    kinds = set(rows[source.rows.question_type])
+    assert kinds == wanted if wanted else kinds
+    assert len(rows) == len(ASKED[benchmark.key](0)) >= 12
+    texts = rows.drop(columns="image", errors="ignore").astype(object).fillna("").astype(str)
+    assert any(not text.isascii() for text in texts.to_numpy().ravel())
+
+
+def media_paths(rows: pd.DataFrame) -> Iterator[str]:
+    for column in ("image_path", "ref_images", "video_path", "video"):
+        for value in rows.get(column, ()):
+            paths = ast.literal_eval(value) if value.startswith("[") else [value]
+            yield from (path for item in paths for path in ([item] if isinstance(item, str) else item))
+
+
+@pytest.mark.parametrize("benchmark", [b for b in BENCHMARKS if b.sources[VLMEVALKIT].data.media_repo], ids=lambda b: b.key)
+def test_every_path_in_the_table_is_in_the_zips(root: Path, benchmark: Benchmark) -> None:
+    tsv: TsvData = benchmark.sources[VLMEVALKIT].data
+    zips = [path for path in (root / "datasets" / tsv.media_repo).glob("*.zip") if path.name not in tsv.media_ignore]
+    inside = {name.removeprefix("OmniSpatial-test/") for path in zips for name in zipfile.ZipFile(path).namelist()}
+    paths = {path for path in media_paths(table(root, benchmark)) if not path.startswith("videos/")}
+    assert paths and paths <= inside
+
+
+def test_what_the_backends_leave_out_is_there_to_be_left_out(root: Path) -> None:
+    assert (root / "datasets/rbler/MMSI-Video-Bench/videos.zip").is_file()
+
+
+LOAD = """
+import json, sys
+import datasets
+datasets.disable_progress_bars()
+loaded = {}
+for repo, config in json.load(sys.stdin):
+    for split, rows in datasets.load_dataset(repo, config or None, token=True).items():
+        plain = [column for column, kind in rows.features.items() if "image" not in column or column == "image_path"]
+        pictures = [column for column, kind in rows.features.items() if "Image" in str(kind)]
+        loaded[f"{repo}|{config}|{split}"] = {
+            "columns": rows.column_names, "rows": [dict(row) for row in rows.select_columns(plain)],
+            "pictures": sum(len(row[c]) if isinstance(row[c], list) else row[c] is not None for c in pictures for row in rows),
+        }
+print(json.dumps(loaded))
+"""
+
+
+@pytest.fixture(scope="module")
+def loaded(root: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Every configuration that lmms-eval's tasks load, by 'repo|config|split': columns, rows, and how many pictures were decoded."""
+    sources = [benchmark.sources[LMMS_EVAL] for benchmark in BENCHMARKS]
+    every = [*sources, *(variant for source in sources for variant in source.variants.values())]
+    wanted = sorted({(source.data.repo, config) for source in every for config in source.data.configs or ("",)})
+    with hub.start(root) as running:
+        env = {**os.environ, "HF_ENDPOINT": running.endpoint, "HF_HOME": str(tmp_path_factory.mktemp("home")),
+               "HF_TOKEN": "placeholder", "HF_HUB_DISABLE_XET": "1", "NO_PROXY": "127.0.0.1"}
+        for name in ("HF_HUB_CACHE", "HF_DATASETS_CACHE", "HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE"):
+            env.pop(name, None)
+        done = subprocess.run([sys.executable, "-c", LOAD], input=json.dumps(wanted), env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def hub_rows(loaded: dict[str, Any], hub_data: HubData) -> list[dict[str, Any]]:
+    return [row for config in hub_data.configs or ("",) for row in loaded[f"{hub_data.repo}|{config}|{hub_data.split}"]["rows"]]
+
+
+@by_benchmark
+def test_the_datasets_library_reads_what_the_registry_names(loaded: dict[str, Any], benchmark: Benchmark) -> None:
+    source = benchmark.sources[LMMS_EVAL]
+    for config in source.data.configs or ("",):
+        part = loaded[f"{source.data.repo}|{config}|{source.data.split}"]
+        assert set(source.data.columns) <= set(part["columns"])
+        assert part["rows"]
+        if "Image" in " ".join(source.data.columns.values()) and benchmark.key != "mmsi_bench":
+            assert part["pictures"] >= len(part["rows"])
+
+
+def right_option(row: dict[str, Any]) -> str:
+    """The letter (or open answer) from whichever column the dataset keeps it in, and however it writes it."""
+    answer = next(row[name] for name in ("ground_truth", "gt_answer", "gt", "answer") if name in row)
+    if isinstance(answer, int):
+        return LETTERS[answer]
+    letter = re.fullmatch(r"\(?([A-F])\)?(\. .*)?", answer)
+    return letter[1] if letter else answer
+
+
+@by_benchmark
+def test_both_backends_ask_the_same(root: Path, loaded: dict[str, Any], benchmark: Benchmark) -> None:
+    source = benchmark.sources[LMMS_EVAL]
+    source = next(iter(source.variants.values()), source)   # the variant of 3DSRBench has the rows that VLMEvalKit has
+    theirs, ours = hub_rows(loaded, source.data), table(root, benchmark)
+    asked = ASKED[benchmark.key](0)
+    assert len(theirs) == len(ours) == len(asked)
+    for question, row, (_, line) in zip(asked, theirs, ours.iterrows(), strict=True):
+        assert question.text in row.get("question", row.get("user_prompt"))
+        assert question.text in line["question"]
+        assert right_option(row) == question.answer
+        if question.options:
+            assert line["answer"] == question.answer
+        else:
+            assert str(line["answer"]).removesuffix(".0") == question.answer.removesuffix(".0")
+
+
+@pytest.mark.parametrize("key", [key for key in ASKED if key not in ("3dsrbench", "vsi_debiased")])
+def test_right_letters_are_spread_evenly(key: str) -> None:
+    asked = [question for question in ASKED[key](0) if question.options]
+    for count in {len(question.options) for question in asked}:
+        dealt = Counter(question.answer for question in asked if len(question.options) == count)
+        dealt.update(dict.fromkeys(LETTERS[:count], 0))
+        assert max(dealt.values()) - min(dealt.values()) <= 1
+
+
+def test_3dsrbench_has_every_rotation_of_each_question_and_of_its_mirror_image() -> None:
+    rows = questions.three_d(0)
+    groups: dict[str, list[Question]] = {}
+    for row in rows:
+        groups.setdefault(row.extra["qid"][:8], []).append(row)
+    assert len(groups) == 12
+    for qid, group in groups.items():
+        count = len(group[0].options)
+        ends = {end + turn for end in ("", "-flip") for turn in ("", *(f"-{n}" for n in range(1, count)))}
+        assert {row.extra["qid"] for row in group} == {qid + end for end in ends}
+        for flip in ("", "-flip"):
+            turned = [row for row in group if ("-flip" in row.extra["qid"]) == bool(flip)]
+            assert len({row.options for row in turned}) == len({row.answer for row in turned}) == count
+            assert len({row.options[LETTERS.index(row.answer)] for row in turned}) == 1
+    straight, mirrored = (np.asarray(Image.open(io.BytesIO(media_repos.three_d_picture(rows[i])))) for i in (0, 2))
+    assert (straight[:, ::-1] == mirrored).all() and (straight != mirrored).any()
+
+
+def test_mmsi_video_has_a_placeholder_for_every_segment_and_reference_image() -> None:
+    lengths = []
+    for question in questions.mmsi_video(0):
+        prompt = "".join(media_repos.mmsi_video_prompts(question).values())
+        frames = media_repos.mmsi_video_frames(question)
+        assert prompt.count("<video>") == len(frames)
+        assert prompt.count("<image>") == len(media_repos.mmsi_video_references(question))
+        lengths.append((len(frames), sum(map(len, frames))))
+    assert any(segments > 1 and frames > 50 for segments, frames in lengths)
+    assert any(segments == 1 and frames > 50 for segments, frames in lengths)
+    assert any(frames < 50 for _, frames in lengths)
+
+
+def test_site_has_placeholders_for_pictures_only_where_all_have_one() -> None:
+    placed = [" ".join((question.text, *question.options)).count("<image>") for question in questions.site_image(0)]
+    assert all(count in (0, len(question.views)) for count, question in zip(placed, questions.site_image(0), strict=True))
+    assert any(placed)
+
+
+def test_videos_decode_with_the_decoder_that_the_backends_use(root: Path, tmp_path: Path) -> None:
+    import decord
+
+    decoded = []
+    for repo in ("nyu-visionx/VSI-Bench", "franky-veteran/SITE-Bench"):
+        for path in (root / "datasets" / repo).glob("*.zip"):
+            zipfile.ZipFile(path).extractall(tmp_path / repo)
+        decoded += [decord.VideoReader(str(path)) for path in sorted((tmp_path / repo).rglob("*.mp4"))]
+    assert Counter(len(video) for video in decoded) == Counter([*media_repos.VIDEO_FRAMES, *media_repos.VIDEO_FRAMES[:5]])
+    first, last = (decoded[0][number].asnumpy().astype(int) for number in (0, len(decoded[0]) - 1))
+    assert first.shape == (48, 64, 3) and abs(first - last).max() > 50
+    assert len({int(video[0].asnumpy().mean()) for video in decoded}) > 6
