@@ -40,7 +40,7 @@ class RowRule:
     """Where one question's facts stand in the per-question file (columns for VLMEvalKit, sample keys for lmms-eval).
 
     ``score``: the first of these that has a value is the row's score, 0-1. ``entry``: the lmms-eval metric whose object holds
-    them. ``question_type`` may be ``@task`` (name of the subtask) or ``@counted`` (the metric whose object counts this row).
+    them. ``target``: the right answer (lmms-eval: in ``entry``; empty takes the sample's own). ``question_type`` may be ``@task`` (name of the subtask) or ``@counted`` (the metric whose object counts this row).
     ``options``/``chance``: column with the list of options, or metric whose ``total`` is 1 - 1/n.
     ``cluster``: what questions of one scene or image share, cut to ``cluster_chars``; empty if the file does not tell.
     ``unparsed_when``: how ``unparsed`` marks an answer the backend could not read (``not_extracted``: False, or empty for a

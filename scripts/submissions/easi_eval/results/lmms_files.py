@@ -13,7 +13,7 @@ import pandas as pd
 from ..backends.base import Outputs
 from ..benchmarks import LMMS_EVAL, Benchmark, Source
 from ..errors import EasiError
-from .rows import frame, newest_files, reading
+from .rows import cluster_of, frame, newest_files, reading
 from .scores import Reading
 
 AGAIN = "the file is cut off or damaged: run this benchmark again with --rerun"
@@ -143,10 +143,10 @@ def _record(bench: Benchmark, source: Source, task: str, sample: Mapping[str, An
         "question_type": _question_type(source, task, sample, entry, where),
         "answer": _first_text(sample["resps"] if "resps" in sample else sample.get("filtered_resps")),
         "extracted": str(entry[rule.extracted]) if entry.get(rule.extracted) else None,
-        "target": str(sample.get("target", "")),
+        "target": str(entry.get(rule.target, "")) if rule.target else str(sample.get("target", "")),
         "score": float(score),
         "parsed": _parsed(rule.unparsed_when, rule.unparsed, entry),
-        "cluster": cluster[: rule.cluster_chars] if rule.cluster_chars else cluster,
+        "cluster": cluster_of(cluster, rule.cluster_chars),
         "options": _options(sample, rule.chance, where) if rule.chance else None,
         # The letter drawn for an answer SITE's task cannot read leaves no trace in the samples, and doing its parsing over
         # again here would be a second parser: unknown unless the scorer counts the draws.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,16 @@ def newest_files(paths: Iterable[Path]) -> list[Path]:
             else:
                 real.setdefault(target, target)
     return sorted(real.values(), key=lambda path: (path.stat().st_mtime_ns, path.name), reverse=True)
+
+
+# A snapshot in somebody's hub cache: where it lies says nothing about the scene.
+_SNAPSHOT = re.compile(r"[^'\"\s]*/snapshots/[0-9a-f]+/")
+
+
+def cluster_of(text: str, chars: int = 0) -> str:
+    """The cluster column from what the file says: without this machine's paths, cut to ``chars`` if that is not 0."""
+    text = _SNAPSHOT.sub("", text)
+    return text[:chars] if chars else text
 
 
 def frame(records: Iterable[Mapping[str, Any]]) -> pd.DataFrame:

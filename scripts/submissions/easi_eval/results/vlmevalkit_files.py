@@ -19,7 +19,7 @@ import pandas as pd
 from ..backends.base import Outputs
 from ..benchmarks import VLMEVALKIT, Benchmark, RowRule, Source
 from ..errors import EasiError
-from .rows import frame, newest_files, reading
+from .rows import cluster_of, frame, newest_files, reading
 from .scores import Reading
 
 AGAIN = "the file is cut off or damaged: run this benchmark again with --rerun"
@@ -215,7 +215,6 @@ def read_vlmevalkit_rows(bench: Benchmark, out: Outputs) -> pd.DataFrame:
         for name, cell in zip(header, line, strict=False):
             row.setdefault(name, cell)     # ViewSpatial's file has question_type twice
         extracted = row.get(rule.extracted) if rule.extracted else None
-        cluster = _text(row.get(rule.cluster)) if rule.cluster else ""
         records.append({
             "benchmark": bench.key,
             "item": _text(row[rule.item]),
@@ -225,7 +224,7 @@ def read_vlmevalkit_rows(bench: Benchmark, out: Outputs) -> pd.DataFrame:
             "target": _text(row[rule.target]),
             "score": _score(rule, row, f"{path}, row {number}"),
             "parsed": _parsed(rule, row),
-            "cluster": cluster[: rule.cluster_chars] if rule.cluster_chars else cluster,
+            "cluster": cluster_of(_text(row.get(rule.cluster)), rule.cluster_chars),
             "options": _count_options(row.get(rule.options)) if rule.options else None,
             "coin_flip": _text(row.get("log")).startswith(RANDOM_LETTER),
         })

@@ -1,0 +1,78 @@
+"""Make tests/data/{vlmevalkit,lmms-eval} from the result files of a rehearsal run, small and without anybody's paths.
+
+    python tests/data/refresh.py FOLDER_WITH_VLMEVALKIT_FILES FOLDER_WITH_LMMS_EVAL_FILES
+
+Values, names and layout stay what the backends wrote. Left out of lmms-eval's files: the prompts, everything of results.json
+but ``results`` and ``n-samples``, and the metrics that only repeat a sample's object.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import sys
+from pathlib import Path
+
+import openpyxl
+
+from easi_eval.benchmarks import BENCHMARKS, LMMS_EVAL, VLMEVALKIT
+from easi_eval.results.readers import find_lmms_outputs, find_vlmevalkit_outputs
+
+HERE = Path(__file__).parent
+PATHS = re.compile(r"/[^'\"\s]*?/hub/datasets--")
+STAMP = "20260102_030405"
+
+
+def vlmevalkit(source: Path, target: Path) -> None:
+    for bench in BENCHMARKS:
+        out = find_vlmevalkit_outputs(bench, source)
+        for path in out.scores:
+            shutil.copyfile(path, target / path.name)
+        for path in out.rows:
+            book = openpyxl.load_workbook(path)
+            for row in book.worksheets[0].iter_rows():
+                for cell in row:
+                    if isinstance(cell.value, str):
+                        cell.value = PATHS.sub("/home/user/hf/hub/datasets--", cell.value)
+            book.save(target / path.name)
+    for path in source.rglob("*_subset_acc.csv"):     # the trap: newer than the file it must not be taken for
+        shutil.copyfile(path, target / path.name)
+
+
+def lmms_eval(source: Path, target: Path) -> None:
+    results: dict[str, object] = {}
+    counts: dict[str, object] = {}
+    for bench in BENCHMARKS:
+        main = bench.source(LMMS_EVAL)
+        for one in (main, *main.variants.values()):
+            out = find_lmms_outputs(bench, source, one.task)
+            whole = json.loads(out.scores[0].read_text(encoding="utf-8"))
+            for task in dict.fromkeys((one.task, *one.tasks)):
+                results[task] = whole["results"][task]
+                counts |= {task: whole["n-samples"][task]} if task in whole["n-samples"] else {}
+            counted = one.rows.question_type == "@counted"
+            used = {one.rows.entry, one.rows.chance, *(kind for part in one.parts for kind in part.types if counted)}
+            kept = {"doc_id", "target", "filtered_resps", "resps", "token_counts", "doc_hash", "input_media", *used}
+            for path in out.rows:
+                with (target / f"{STAMP}_samples_{path.stem.rpartition('_samples_')[2]}.jsonl").open("w", encoding="utf-8") as file:
+                    for line in path.read_text(encoding="utf-8").splitlines():
+                        sample = {name: value for name, value in json.loads(line).items() if name in kept}
+                        for entry in sample.values():
+                            if isinstance(entry, dict):
+                                entry.pop("query", None)
+                        file.write(json.dumps(sample, ensure_ascii=False) + "\n")
+    text = json.dumps({"results": results, "n-samples": counts}, indent=1, ensure_ascii=False)
+    (target / f"{STAMP}_results.json").write_text(text, encoding="utf-8")
+
+
+def main() -> None:
+    for name, build, source in zip((VLMEVALKIT, LMMS_EVAL), (vlmevalkit, lmms_eval), sys.argv[1:], strict=True):
+        target = HERE / name
+        shutil.rmtree(target, ignore_errors=True)
+        target.mkdir(parents=True)
+        build(Path(source), target)
+
+
+if __name__ == "__main__":
+    main()
