@@ -97,6 +97,9 @@ def test_an_unknown_name_is_refused_with_the_nearest() -> None:
 
 
 @pytest.mark.parametrize("old, new, said", [
+    ("schema = 1", "schema = 2", "top level: schema is 2, not 1"),
+    ("schema = 1\n", "", "top level: missing key schema"),
+    ("tsv_repo =", "tsv_repos =", "top level: unknown key tsv_repos"),
     ('title = "VSI-Bench"', 'titel = "VSI-Bench"', "vsi_bench: unknown key titel, did you mean title"),
     ('title = "VSI-Bench"\n', "", "vsi_bench: missing key title"),
     ('overall = "vsibench_overall"\n', "", "vsi_bench.lmms-eval: missing key overall"),

@@ -14,6 +14,7 @@ from typing import Any
 
 from .errors import EasiError
 
+SCHEMA = 1
 VLMEVALKIT = "vlmevalkit"
 LMMS_EVAL = "lmms-eval"
 BACKENDS = (VLMEVALKIT, LMMS_EVAL)
@@ -231,9 +232,12 @@ def _benchmark(key: str, table: Mapping[str, Any], group: str, tsv_repo: str) ->
 def load(text: str) -> tuple[tuple[Benchmark, ...], tuple[Group, ...]]:
     """The registry from the text of ``benchmarks.toml``. Raises EasiError naming what is unknown or missing."""
     tables = tomllib.loads(text)
-    for name in tables:
-        if name not in ("schema", "tsv_repo", "benchmark", "group"):
-            raise _refuse("top level", f"unknown key {name}")
+    known = ("schema", "tsv_repo", "benchmark", "group")
+    for name in (*tables, *known):
+        if name not in known or name not in tables:
+            raise _refuse("top level", f"{'missing' if name in known else 'unknown'} key {name}")
+    if tables["schema"] != SCHEMA:
+        raise _refuse("top level", f"schema is {tables['schema']}, not {SCHEMA}")
     groups = tuple(
         _make(Group, {"aliases": (), **table, "key": key, "parts": _parts(table.get("parts", {}), 100, f"{key}.parts")}, key)
         for key, table in tables["group"].items()

@@ -67,7 +67,7 @@ def _cells(score: BenchmarkScore, title: str) -> tuple[str, ...]:
     return (title, number, n if ran else "", *(_count(value, ran) for value in counts), str(score.state))
 
 
-HEAD = ("benchmark", "score", "n", "unparsed", "failed", "cut off", "coin flips", "state")
+HEAD = ("benchmark", "score", "n", "unparsed", "failed", "cut off", "flips", "state")
 
 
 def table_lines(table: ScoreTable, width: int = 80) -> list[str]:
@@ -80,7 +80,7 @@ def table_lines(table: ScoreTable, width: int = 80) -> list[str]:
         rows += [_cells(half, "  " + half.key.partition("_")[2]) for half in halves if half]
     average = table.easi8_average
     rows.append(("EASI-8 average", "-" if average is None else f"{average:.2f}", "", "", "", "", "", "" if average is not None else str(State.MISSING)))
-    optional = ("failed", "cut off", "coin flips")
+    optional = ("failed", "cut off", "flips")
     shown = [place for place, name in enumerate(HEAD) if name not in optional or any(row[place] not in ("", "0", UNKNOWN) for row in rows)]
     cells = [[row[place] for place in shown] for row in (HEAD, *rows)]
     widths = [max(len(row[place]) for row in cells) for place in range(len(shown))]
@@ -103,7 +103,7 @@ def summary(
     files: Sequence[Path] = (),
     notes: Sequence[str] = (),
 ) -> list[str]:
-    """The whole end of a run as lines of at most ``width`` (paths and unbreakable words apart).
+    """The whole end of a run as lines of at most ``width`` (80 or more; paths and unbreakable words apart).
 
     ``retry``: the argv that runs again what is not complete; ``files``: what was written; ``notes``: remarks below the table.
     """

@@ -1,0 +1,128 @@
+"""Pooling, the average, and adding a later run to a table."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from easi_eval.benchmarks import ALL_KEYS, CORE_KEYS, LMMS_EVAL, VLMEVALKIT, by_key, group_by_key
+from easi_eval.results.readers import (
+    find_lmms_outputs, find_vlmevalkit_outputs, read_lmms_rows, read_lmms_scores, read_vlmevalkit_rows, read_vlmevalkit_scores, summarise,
+)
+from easi_eval.results.rows import frame, pool
+from easi_eval.results.scores import BenchmarkScore, Pool, Reading, ScoreTable, State, combine, merge, missing
+
+DATA = Path(__file__).parents[1] / "data"
+
+
+def line(key: str, score: float = 50.0, state: State = State.COMPLETE) -> BenchmarkScore:
+    pools = {"": Pool(score, 100.0)} if by_key(key).group else {}
+    return BenchmarkScore(key, Reading(score), n=10, total=10, state=state, unparsed=1, failed=0, truncated=0, coin_flips=0, pools=pools)
+
+
+def table(**scores: float) -> ScoreTable:
+    return ScoreTable(tuple(line(key, score) for key, score in scores.items()), "org/m", VLMEVALKIT, "id")
+
+
+def test_caa_follows_its_definition() -> None:
+    rows = frame({"benchmark": "site_image", "item": str(i), "question_type": kind, "answer": "", "extracted": None, "target": "", "score": score,
+                  "parsed": True, "cluster": "", "options": n, "coin_flip": False}
+                 for i, (kind, score, n) in enumerate([("a", 1.0, 4), ("a", 0.0, 2), ("b", 1.0, 5)]))
+    whole = pool(rows)
+    assert whole is not None
+    assert whole.caa == pytest.approx(100 * ((1 - 1 / 4) + (0 - 1 / 2) + (1 - 1 / 5)) / ((1 - 1 / 4) + (1 - 1 / 2) + (1 - 1 / 5)))
+    parts = [made for kind in ("a", "b") if (made := pool(rows, [kind]))]
+    assert sum(parts, Pool(0, 0)).caa == pytest.approx(whole.caa)
+    assert pool(rows, ["c"]) is None
+    assert Pool(0.0, 0.0).caa is None
+
+
+@pytest.mark.parametrize("backend", [VLMEVALKIT, LMMS_EVAL])
+def test_site_is_pooled_from_the_rows_of_both_halves(backend: str) -> None:
+    find, rows_of, scores_of = {
+        VLMEVALKIT: (find_vlmevalkit_outputs, read_vlmevalkit_rows, read_vlmevalkit_scores),
+        LMMS_EVAL: (find_lmms_outputs, read_lmms_rows, read_lmms_scores),
+    }[backend]
+    halves, points, weight = {}, 0.0, 0.0
+    for key in ("site_image", "site_video"):
+        bench = by_key(key)
+        out = find(bench, DATA / backend)
+        rows = rows_of(bench, out)
+        halves[key] = summarise(bench, scores_of(bench, out, rows), rows, total=len(rows), state=State.COMPLETE)
+        for score, n in zip(rows["score"], rows["options"], strict=True):
+            points, weight = points + score - 1 / n, weight + 1 - 1 / n
+    site = combine(group_by_key("site"), halves)
+    assert site.reading.overall == pytest.approx(100 * points / weight)
+    scores = [half.reading.overall for half in halves.values()]
+    assert site.reading.overall != pytest.approx(sum(score for score in scores if score is not None) / 2, abs=1e-3)
+    assert len(site.reading.parts) == 6 and None not in site.reading.parts.values()
+    assert site.state is State.COMPLETE and site.n == 42 and site.unparsed == halves["site_image"].unparsed == (None if backend == LMMS_EVAL else 0)
+
+
+def test_half_of_site_is_no_site() -> None:
+    site = combine(group_by_key("site"), {"site_image": line("site_image", 40)})
+    assert site.reading.overall is None and "site_video" in site.reading.why_missing[""]
+    assert site.state is State.INCOMPLETE
+    partial = combine(group_by_key("site"), {"site_image": line("site_image", 40), "site_video": line("site_video", 20, State.PARTIAL)})
+    assert partial.reading.overall == 30 and partial.state is State.PARTIAL
+
+
+def test_the_average_counts_site_once() -> None:
+    eight = table(**{key: 80.0 if by_key(key).group else 40.0 for key in CORE_KEYS}, spar_bench=0.0)
+    assert eight.easi8_average == pytest.approx((7 * 40 + 80) / 8)
+
+
+@pytest.mark.parametrize("key", CORE_KEYS)
+@pytest.mark.parametrize("state", [state for state in State if state is not State.COMPLETE])
+def test_no_average_unless_all_eight_are_complete(key: str, state: State) -> None:
+    whole = table(**dict.fromkeys(CORE_KEYS, 50.0))
+    assert whole.easi8_average == 50
+    lacking = replace(whole, rows=tuple(replace(row, state=state) if row.key == key else row for row in whole.rows))
+    assert lacking.easi8_average is None and lacking.lacking() == (key,)
+    gone = replace(whole, rows=tuple(row for row in whole.rows if row.key != key))
+    assert gone.easi8_average is None and gone.lacking() == (key,)
+
+
+def test_zero_is_a_score() -> None:
+    assert table(**dict.fromkeys(CORE_KEYS, 0.0)).easi8_average == 0
+
+
+def test_rows_are_in_registry_order() -> None:
+    assert [row.key for row in table(**dict.fromkeys(reversed(ALL_KEYS), 1.0)).rows] == list(ALL_KEYS)
+
+
+def test_a_later_run_adds_and_never_removes() -> None:
+    merged = merge(table(vsi_bench=10, blink=20), table(blink=30, embspatial=40))
+    assert {row.key: row.reading.overall for row in merged.rows} == {"vsi_bench": 10, "blink": 30, "embspatial": 40}
+
+
+def test_an_old_result_never_stands_for_a_failed_new_one() -> None:
+    failed = ScoreTable((missing("blink", "no result file", State.FAILED),), "org/m", VLMEVALKIT, "id")
+    row = merge(table(blink=20), failed).row("blink")
+    assert row is not None and row.state is State.FAILED and row.reading.overall is None
+
+
+def test_what_was_not_run_replaces_nothing() -> None:
+    untouched = ScoreTable((missing("blink", "not run"), missing("embspatial", "not run")), "org/m", VLMEVALKIT, "id")
+    merged = merge(table(blink=20), untouched)
+    assert [(row.key, row.state) for row in merged.rows] == [("blink", State.COMPLETE), ("embspatial", State.MISSING)]
+
+
+@pytest.mark.parametrize("other", [{"model": "org/n"}, {"backend": LMMS_EVAL}, {"identity": "other"}])
+def test_tables_of_another_identity_never_mix(other: dict[str, str]) -> None:
+    new = table(blink=30)
+    assert merge(replace(table(vsi_bench=10), **other), new) == new
+
+
+def test_summarise_counts_what_the_rows_tell() -> None:
+    bench = by_key("vsi_bench")
+    out = find_vlmevalkit_outputs(bench, DATA / VLMEVALKIT)
+    rows = read_vlmevalkit_rows(bench, out)
+    score = summarise(bench, read_vlmevalkit_scores(bench, out, rows), rows, total=24, state=State.COMPLETE, truncated=3)
+    assert (score.n, score.total, score.unparsed, score.coin_flips, score.truncated, score.pools) == (24, 24, int((~rows["parsed"]).sum()), 0, 3, {})
+    site = by_key("site_image")
+    found = find_lmms_outputs(site, DATA / LMMS_EVAL)
+    known = summarise(site, read_lmms_scores(site, found), read_lmms_rows(site, found), total=24, state=State.COMPLETE, coin_flips=2)
+    assert known.coin_flips == 2 and known.unparsed is None

@@ -1,0 +1,95 @@
+"""The score table as files."""
+
+from __future__ import annotations
+
+import csv
+import io
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from easi_eval.benchmarks import CORE_KEYS, VLMEVALKIT, by_key
+from easi_eval.errors import EasiError
+from easi_eval.results.scores import BenchmarkScore, Pool, Reading, ScoreTable, State, merge, missing
+from easi_eval.results.table import AVERAGE, COLUMNS, csv_text, markdown_text, read_csv
+
+
+def line(key: str, score: float = 100 / 3) -> BenchmarkScore:
+    parts: dict[str, float | None] = {part.name: score / 2 for part in by_key(key).source(VLMEVALKIT).parts}
+    gone = next(iter(parts))
+    parts[gone] = None
+    pools = {"": Pool(score, 100.0), **{name: Pool(score / 2, 100.0) for name in parts if name != gone}} if by_key(key).group else {}
+    return BenchmarkScore(key, Reading(score, parts, {gone: "no question | of this kind,\nreally"}), n=10, total=12, state=State.COMPLETE,
+                          reason="", unparsed=1, failed=2, truncated=None, coin_flips=0, pools=pools)
+
+
+def table(*keys: str) -> ScoreTable:
+    return ScoreTable(tuple(line(key) for key in keys), "org/m|x", VLMEVALKIT, "id")
+
+
+def parsed(text: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+def test_the_file_reads_back_as_the_same_table(tmp_path: Path) -> None:
+    whole = replace(table(*CORE_KEYS), rows=(*table(*CORE_KEYS).rows, missing("spar_bench", "scoring failed, see \"log\"", State.FAILED)))
+    path = tmp_path / "easi_scores.csv"
+    path.write_text(csv_text(whole), encoding="utf-8")
+    back = read_csv(path, whole.model, whole.backend, whole.identity)
+    assert back == whole
+    assert back is not None and back.easi8_average == whole.easi8_average is not None
+
+
+def test_columns_and_digits() -> None:
+    lines = parsed(csv_text(table("blink")))
+    assert tuple(lines[0])[: len(COLUMNS)] == COLUMNS
+    assert lines[0] | {"score": ""} == {
+        "benchmark": "blink", "part": "", "score": "", "n": "10", "unparsed": "1", "failed": "2", "truncated": "", "coin_flips": "0",
+        "state": "complete", "reason": "", "total": "12", "points": "", "weight": ""}
+    assert float(lines[0]["score"]) == 100 / 3
+    assert [one["part"] for one in lines[1:-1]] == [part.name for part in by_key("blink").source(VLMEVALKIT).parts]
+    assert lines[1]["score"] == "" and lines[1]["reason"]
+    assert lines[-1]["benchmark"] == AVERAGE and lines[-1]["score"] == "" and "vsi_bench" in lines[-1]["reason"]
+
+
+def test_site_is_one_benchmark_with_two_parts() -> None:
+    lines = [one for one in parsed(csv_text(table("site_image", "site_video"))) if one["benchmark"] == "site"]
+    heads = [(one["part"], one["n"]) for one in lines if one["n"]]
+    assert heads == [("", "20"), ("site_image", "10"), ("site_video", "10")]
+    assert len(lines) == 3 * (1 + 6)
+
+
+def test_a_second_half_of_site_completes_it(tmp_path: Path) -> None:
+    path = tmp_path / "easi_scores.csv"
+    path.write_text(csv_text(table("site_image", "blink")), encoding="utf-8")
+    old = read_csv(path, "org/m|x", VLMEVALKIT, "id")
+    merged = merge(old, table("site_video"))
+    assert merged == table("site_image", "site_video", "blink")
+    assert {row.key for row in merged.headlines} == {"site", "blink"}
+    assert merged.headlines[0].reading.overall == table("site_image", "site_video").headlines[0].reading.overall is not None
+
+
+def test_no_file_is_no_table(tmp_path: Path) -> None:
+    assert read_csv(tmp_path / "easi_scores.csv", "m", VLMEVALKIT) is None
+
+
+def test_a_damaged_file_is_an_error_that_names_it(tmp_path: Path) -> None:
+    path = tmp_path / "easi_scores.csv"
+    text = csv_text(table("site_image", "blink"))
+    for keep in (0, 1, 30, len(text) // 2, len(text) - 1):
+        path.write_text(text[:keep], encoding="utf-8")
+        with pytest.raises(EasiError, match="easi_scores.csv"):
+            read_csv(path, "m", VLMEVALKIT)
+    path.write_text(text.replace("complete", "finished"), encoding="utf-8")
+    with pytest.raises(EasiError, match="finished"):
+        read_csv(path, "m", VLMEVALKIT)
+
+
+def test_markdown_has_one_cell_per_column() -> None:
+    text = markdown_text(table("blink", "site_image", "site_video"))
+    lines = [one for one in text.splitlines() if one.startswith("|")]
+    assert all(one.replace("\\|", "").count("|") == len(COLUMNS) + 1 for one in lines)
+    assert "| BLINK |  | 33.33 | 10 | 1 | 2 |  | 0 | complete |  |" in lines
+    assert text.startswith("# EASI scores: org/m\\|x\n")
+    assert "| EASI-8 average |  |  |" in text
