@@ -11,6 +11,7 @@ import importlib.util
 import json
 import os
 import re
+import warnings
 from collections import ChainMap
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
@@ -289,7 +290,9 @@ def _walk(root: Path, endings: tuple[str, ...]) -> Iterator[Path]:
 
 def _parsed(path: Path) -> ast.Module:
     try:
-        return ast.parse(path.read_text(encoding="utf-8"))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")      # about the backend's own string escapes: nothing the user can act on
+            return ast.parse(path.read_text(encoding="utf-8"))
     except (OSError, SyntaxError, ValueError) as error:
         raise EasiError(f"{path} cannot be read: {error}", hint="is the backend whole? bash scripts/setup.sh installs it") from error
 
