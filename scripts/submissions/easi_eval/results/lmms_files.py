@@ -139,7 +139,7 @@ def _record(bench: Benchmark, source: Source, task: str, sample: Mapping[str, An
     cluster = _first_text(sample.get(rule.cluster, entry.get(rule.cluster))) if rule.cluster else ""
     return {
         "benchmark": bench.key,
-        "item": f"{task}:{doc}" if source.subtasks else str(doc),
+        "item": f"{task}:{doc}",
         "question_type": _question_type(source, task, sample, entry, where),
         "answer": _first_text(sample["resps"] if "resps" in sample else sample.get("filtered_resps")),
         "extracted": str(entry[rule.extracted]) if entry.get(rule.extracted) else None,

@@ -14,7 +14,7 @@ from ..errors import EasiError
 from .scores import BenchmarkScore, Pool, Reading, State
 
 # benchmark      registry key
-# item           the backend's own id of the question: VLMEvalKit's index; lmms-eval's doc_id, "task:doc_id" in a group
+# item           as in the answer journal: VLMEvalKit's index; lmms-eval's "task:doc_id"
 # question_type  what sub-scores group by
 # answer         the model's text, exactly
 # extracted      what the backend took from it; None where its files do not say
