@@ -5,14 +5,19 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import shutil
+import signal
 import socket
 import subprocess
 import sys
 import tarfile
+import threading
 import time
 import zipfile
+from collections import namedtuple
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -34,11 +39,12 @@ from easi_eval.datasets import (
 from easi_eval.display.events import DataProgress, Event, Notice
 from easi_eval.errors import EasiError
 from easi_eval.smoke import hub as smoke_hub
-from easi_eval.smoke.hub import Faults, Hub
+from easi_eval.smoke.hub import Faults, Hub, Served
 
 pytestmark = pytest.mark.timeout(60)
 
 REPO = "easi/tiny"
+Usage = namedtuple("Usage", "total used free")      # as shutil.disk_usage answers
 VIDEOS = {"a/one.mp4": b"1" * 5000, "a/two.mp4": b"2" * 7000, "b/drei.mp4": "ü".encode() * 900}
 
 
@@ -92,9 +98,18 @@ def refused(needs: list[Need], settings: HubSettings) -> EasiError:
     return caught.value
 
 
+def requests(hub: Hub) -> list[Served]:
+    """All of them: the hub notes a request a moment after its answer is out."""
+    count = -1
+    while count != len(hub.served()):
+        count = len(hub.served())
+        time.sleep(0.05)
+    return list(hub.served())
+
+
 def bodies(hub: Hub, name: str) -> list[tuple[int, str]]:
     """(bytes sent, Range) of every body the hub sent for a file."""
-    return [(one.sent, one.range) for one in hub.served() if one.method == "GET" and one.path.endswith(f"/{name}")]
+    return [(one.sent, one.range) for one in requests(hub) if one.method == "GET" and one.path.endswith(f"/{name}")]
 
 
 def sha256(path: Path) -> str:
@@ -136,9 +151,9 @@ def test_the_real_client_finds_the_snapshot_offline(hub: Hub, settings: HubSetti
 def test_a_second_fetch_downloads_nothing(hub: Hub, settings: HubSettings, tmp_path: Path) -> None:
     needs = [table(tmp_path / "data"), snapshot(unpack=Unpack(into=tmp_path / "videos"))]
     first, _ = get(needs, settings)
-    before = sum(one.sent for one in hub.served() if "/resolve/" in one.path)
+    before = sum(one.sent for one in requests(hub) if "/resolve/" in one.path)
     assert get(needs, settings)[0] == first
-    assert sum(one.sent for one in hub.served() if "/resolve/" in one.path) == before > 0
+    assert sum(one.sent for one in requests(hub) if "/resolve/" in one.path) == before > 0
 
 
 def test_equal_files_found_elsewhere_are_linked_and_others_are_not(hub: Hub, settings: HubSettings, tmp_path: Path) -> None:
@@ -193,7 +208,7 @@ def test_a_busy_hub_is_asked_again(hub: Hub, settings: HubSettings, tmp_path: Pa
     hub.set_faults(Faults(match="/api/", status=status, times=3, retry_after=0))
     (file,), _ = get([table(tmp_path / "data")], settings)
     assert sha256(file.path) == sha256(served(hub, "Questions.tsv"))
-    assert [one.status for one in hub.served()].count(status) == 3
+    assert [one.status for one in requests(hub)].count(status) == 3
 
 
 def test_a_busy_file_server_is_asked_again(hub: Hub, settings: HubSettings, tmp_path: Path) -> None:
@@ -206,7 +221,7 @@ def test_a_hub_that_stays_busy_is_named(hub: Hub, settings: HubSettings, tmp_pat
     hub.set_faults(Faults(match="/api/", status=503, times=-1))
     error = refused([table(tmp_path / "data")], replace(settings, retries=3, backoff=0.01))
     assert "503" in error.message and hub.endpoint in error.message
-    assert len(hub.served()) == 4
+    assert len(requests(hub)) == 4
 
 
 def test_dropped_connections_are_continued_where_they_broke(hub: Hub, settings: HubSettings, tmp_path: Path) -> None:
@@ -256,7 +271,7 @@ def test_refusals_are_said_at_once(hub: Hub, settings: HubSettings, tmp_path: Pa
     error = refused([table(tmp_path / "data")], replace(settings, token=token))
     assert all(word in error.message for word in words)
     assert "hf_" not in error.message + error.hint
-    assert len(hub.served()) == 1, "a refusal is no reason to ask again"
+    assert len(requests(hub)) == 1, "a refusal is no reason to ask again"
     assert not (tmp_path / "data").exists()
 
 
@@ -269,6 +284,71 @@ def test_the_right_token_is_sent(hub: Hub, settings: HubSettings, tmp_path: Path
 def test_a_revision_or_file_that_is_not_there_is_named(hub: Hub, settings: HubSettings, tmp_path: Path) -> None:
     assert "'v9'" in refused([snapshot(revision="v9")], settings).message
     assert "Gone.tsv" in refused([replace(table(tmp_path), files=("Gone.tsv",))], settings).message
+
+
+def test_a_gated_repo_says_where_its_terms_are(settings: HubSettings, tmp_path: Path) -> None:
+    class Gate(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(403)
+            self.send_header("X-Error-Code", "GatedRepo")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Gate) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        endpoint = f"http://127.0.0.1:{server.server_port}"
+        error = refused([table(tmp_path)], replace(settings, endpoint=endpoint))
+        server.shutdown()
+    assert "gated" in error.message and f"{endpoint}/datasets/{REPO}" in error.hint
+
+
+def test_files_that_are_refused_although_the_repo_is_listed(hub: Hub, settings: HubSettings, tmp_path: Path) -> None:
+    """As the real hub does for gated data: everybody may list it."""
+    hub.set_faults(Faults(match="/resolve/", status=403, times=-1))
+    assert "no access" in refused([table(tmp_path)], settings).message
+
+
+def test_too_small_a_disk_is_noticed_before_the_first_byte(hub: Hub, settings: HubSettings, tmp_path: Path,
+                                                           monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10**6, 10**6 - 1000, 1000))
+    error = refused([table(tmp_path / "data")], settings)
+    assert "are free" in error.message and "--dataset-dir" in error.hint
+    assert not [one for one in requests(hub) if "/resolve/" in one.path]
+
+
+def test_too_small_a_disk_for_the_media_leaves_no_folder(hub: Hub, settings: HubSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    get([snapshot()], settings)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10**6, 10**6 - 1000, 1000))
+    error = refused([snapshot(unpack=Unpack(into=settings.hf_home / "videos"))], settings)
+    assert "HF_HOME" in error.hint and not (settings.hf_home / "videos").exists()
+
+
+def test_killed_at_any_time_the_next_run_completes(hub: Hub, settings: HubSettings, tmp_path: Path) -> None:
+    """SIGKILL while downloading, later while unpacking; nothing that looks complete is ever incomplete."""
+    files = {f"{n % 7}/{n}.jpg": bytes([n % 256]) * 3000 for n in range(3000)}
+    zip_file(served(hub, "one.zip"), files)
+    target = settings.hf_home / "videos"
+    program = (
+        "import sys; from pathlib import Path; from easi_eval.datasets import *; home = Path(sys.argv[2])\n"
+        f"need = Need('media', {REPO!r}, ignore=('videos.zip',), unpack=Unpack(into=home / 'videos'))\n"
+        "fetch([need], print, HubSettings(endpoint=sys.argv[1], hf_home=home))")
+    partial = settings.hf_home / ".videos.easi-partial"
+    for begun in (lambda: list(settings.hub_cache.rglob("*.incomplete")), lambda: partial.exists() and len(list(partial.rglob("*"))) > 300):
+        run = subprocess.Popen([sys.executable, "-c", program, hub.endpoint, str(settings.hf_home)], stdout=subprocess.DEVNULL)
+        while not begun() and run.poll() is None:
+            time.sleep(0.002)
+        run.kill()
+        assert run.wait() == -signal.SIGKILL, "it was over before it could be killed"
+        assert not target.exists()
+    kept = {path: path.stat().st_mtime_ns for path in partial.rglob("*.jpg")}
+    get([snapshot(unpack=Unpack(into=target))], settings)
+    assert {name: (target / name).read_bytes() for name in files} == files
+    again = {path: (target / path.relative_to(partial)).stat().st_mtime_ns for path in kept}
+    assert again == kept, "what was unpacked is not unpacked again"
+    assert list(target.rglob("*part*")) == []
 
 
 def closed_port() -> str:
@@ -306,11 +386,11 @@ def test_something_that_is_no_hub_is_recognised(hub: Hub, settings: HubSettings,
 def test_everything_present_works_offline_and_with_the_hub_gone(hub: Hub, settings: HubSettings, tmp_path: Path) -> None:
     needs = [table(tmp_path / "data"), snapshot(unpack=Unpack(into=tmp_path / "videos"))]
     first, _ = get(needs, settings)
-    asked = len(hub.served())
+    asked = len(requests(hub))
     offline, events = get(needs, replace(settings, offline=True))
     assert offline == first
     assert not [event for event in events if isinstance(event, Notice)]
-    assert len(hub.served()) == asked
+    assert len(requests(hub)) == asked
     gone, events = get(needs, replace(settings, endpoint=closed_port()))
     assert gone == first
     assert len([event for event in events if isinstance(event, Notice)]) == 1

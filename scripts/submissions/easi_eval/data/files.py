@@ -45,7 +45,8 @@ class Item:
 
     def partial_bytes(self) -> int:
         if self.plain:
-            return sum(size_of_file(path) or 0 for path in self.partial.rglob("*")) if self.partial.is_dir() else 0
+            # os.walk passes over what another thread removes meanwhile
+            return sum(size_of_file(Path(folder, name)) or 0 for folder, _, names in os.walk(self.partial) for name in names)
         return size_of_file(self.partial) or 0
 
     def bytes_now(self) -> int:

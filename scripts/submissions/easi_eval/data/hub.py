@@ -22,6 +22,7 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils import disable_progress_bars, logging
+from huggingface_hub.utils._http import reset_sessions
 
 from ..errors import EasiError
 from .needs import FileRecord, HubSettings
@@ -75,6 +76,10 @@ class Hub:
         disable_progress_bars()
         # By default it writes 10 MB at a time and loses an unfinished piece: a weak line would never get on.
         constants.DOWNLOAD_CHUNK_SIZE = PIECE
+        # It reads HF_HUB_OFFLINE when it is imported; what counts is what was decided since.
+        if constants.HF_HUB_OFFLINE != settings.offline:
+            constants.HF_HUB_OFFLINE = settings.offline
+            reset_sessions()
         self.settings = settings
         self.pulse = pulse
         self.answered = False
