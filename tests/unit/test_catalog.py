@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from easi_eval.backends import catalog
 from easi_eval.backends.catalog import Entry, LmmsModel, Package, check_known, locate, read_manifests, read_vlmeval_config
 from easi_eval.backends.kinds import KINDS

@@ -10,9 +10,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-
-from easi_eval.checks import (Machine, TorchBuild, check_attention, check_device, check_output_dir, check_setup, probe_machine,
-                              read_torch_build)
+from easi_eval.checks import (
+    Machine,
+    TorchBuild,
+    check_attention,
+    check_device,
+    check_output_dir,
+    check_setup,
+    probe_machine,
+    read_torch_build,
+)
 from easi_eval.cli import parse
 from easi_eval.config import RunConfig, SubmissionConfig
 from easi_eval.errors import EasiError

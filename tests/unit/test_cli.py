@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from easi_eval import cli
 from easi_eval.benchmarks import ALL_KEYS
 from easi_eval.config import RunConfig, SubmissionConfig
@@ -104,6 +103,13 @@ def test_without_dependencies_it_names_the_setup_script(tmp_path: Path) -> None:
     assert "error: this Python lacks rich, " in ran.stderr
     assert "run: bash scripts/setup.sh" in ran.stderr
     assert "Traceback" not in ran.stderr
+
+
+def test_an_old_interpreter_is_told_where_to_get_another() -> None:
+    code = f"import runpy, sys; sys.version_info = (3, 8, 10); runpy.run_path({str(SCRIPT)!r}, run_name='__main__')"
+    ran = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, check=False)
+    assert ran.returncode == 2
+    assert ran.stderr.startswith("error: this is Python 3.8, and 3.11 or newer is needed\nhint: run: bash scripts/setup.sh")
 
 
 @pytest.mark.parametrize("argv", [["--help"], ["--version"], ["--list"], ["--nprocc"], ["--model", "m", "--benchmarks", "x"],

@@ -4,18 +4,34 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-
 from easi_eval.backends.base import ModelChoice
 from easi_eval.config import RunConfig
 from easi_eval.errors import EasiError
-from easi_eval.state import (BenchmarkState, Manifest, RunPaths, differing_fields, fingerprint, identity, identity_fields, move_aside, other_runs,
-                             process_start, read_json, run_lock, sanitise, write_atomic, write_json)
+from easi_eval.state import (
+    BenchmarkState,
+    Manifest,
+    RunPaths,
+    differing_fields,
+    fingerprint,
+    identity,
+    identity_fields,
+    move_aside,
+    other_runs,
+    owner_alive,
+    process_start,
+    read_json,
+    run_lock,
+    sanitise,
+    write_atomic,
+    write_json,
+)
 
 CFG = RunConfig(model="m", model_args="max_pixels=100,x=1")
 MODEL = ModelChoice("org/m", "org/m", "Chat", "registered", revision="abc", arguments={"min_pixels": 1, "flags": [1, 2]})
@@ -288,3 +304,15 @@ def test_what_is_moved_aside_never_overwrites_what_was_before(tmp_path: Path) ->
         kept.append(move_aside(paths, "blink", 1))
     assert [(place / "a.csv").read_text() for place in kept] == ["first", "second"]
     assert not paths.output("blink").exists()
+
+
+@pytest.mark.parametrize(("changes", "alive"), [
+    ({}, True),
+    ({"started": "1"}, False),                      # a later process with the same pid
+    ({"pid": 2**22 + 1, "started": ""}, False),     # no such process
+    ({"host": "elsewhere", "pid": 2**22 + 1}, True),
+])
+def test_where_no_lock_exists_the_written_owner_decides(changes: dict[str, object], alive: bool) -> None:
+    me = {"pid": os.getpid(), "host": socket.gethostname(), "started": process_start(os.getpid())}
+    assert owner_alive({**me, **changes}) is alive
+    assert not owner_alive({})

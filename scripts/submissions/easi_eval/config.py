@@ -29,12 +29,12 @@ DEVICES = ("cuda", "cpu", "mps")
 class SubmissionConfig:
     """The guide's ``--submission-configs`` fields, by their names there. Raises EasiError where its field rules are broken."""
 
-    modelName: str          # noqa: N815  the payload's spelling
-    modelType: str          # noqa: N815
+    modelName: str
+    modelType: str
     precision: str
     revision: str = "main"
-    weightType: str = "Original"    # noqa: N815
-    baseModel: str = ""             # noqa: N815
+    weightType: str = "Original"
+    baseModel: str = ""
     remarks: str = ""
 
     def __post_init__(self) -> None:
@@ -127,7 +127,7 @@ class RunConfig:
             raise EasiError(f"--device is {self.device!r}", hint=which)
         self._check_submit()
         if self.benchmarks:
-            from .benchmarks import parse_keys     # reads the registry, which --help and --version never need
+            from .benchmarks import parse_keys  # reads the registry, which --help and --version never need
 
             keys = parse_keys(",".join(self.benchmarks))
             object.__setattr__(self, "benchmarks", keys)
@@ -202,9 +202,13 @@ class RunConfig:
                 argv += [f"{_option(field.name)}={text}"] if text.startswith("-") else [_option(field.name), text]
         return argv + (["--", *self.backend_args] if self.backend_args else [])
 
+    def command_words(self) -> list[str]:
+        """The whole command line, for the shell that this program was started from."""
+        return [*_program(), *self.to_argv()]
+
     def command(self) -> str:
-        """The whole command line, ready to paste into the shell that this program was started from."""
-        return shlex.join([*_program(), *self.to_argv()])
+        """The same, ready to paste."""
+        return shlex.join(self.command_words())
 
 
 def parse_model_args(text: str) -> dict[str, str]:

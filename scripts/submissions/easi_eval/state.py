@@ -215,7 +215,7 @@ class Manifest:
 
     identity: str
     fields: dict[str, object]                   # ``identity_fields``: names the setting that differs
-    modelName: str = ""                         # noqa: N815  the payload's spelling
+    modelName: str = ""
     model: dict[str, object] = field(default_factory=dict)      # the ModelChoice
     versions: dict[str, str] = field(default_factory=dict)      # of this program, the backend, torch ...
     commands: list[str] = field(default_factory=list)           # ours and those of the jobs, without secrets
@@ -284,7 +284,7 @@ def run_lock(path: Path) -> Iterator[None]:
             owner = _owner(file)
             if error.errno not in _NO_LOCKS:
                 raise _locked(path, owner) from error
-            if _alive(owner):
+            if owner_alive(owner):
                 raise _locked(path, owner) from error
         file.seek(0)
         file.truncate()
@@ -314,7 +314,8 @@ def _owner(file: TextIO) -> dict[str, object]:
     return owner if isinstance(owner, dict) else {}
 
 
-def _alive(owner: Mapping[str, object]) -> bool:
+def owner_alive(owner: Mapping[str, object]) -> bool:
+    """Whether the process that wrote itself into a lock file may still run. One on another host counts as alive."""
     if not owner:
         return False
     if owner.get("host") != socket.gethostname():

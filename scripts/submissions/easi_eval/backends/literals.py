@@ -68,7 +68,7 @@ class Class:
         return UNKNOWN
 
 
-class _Return(Exception):  # noqa: N818  control flow, not an error
+class _Return(Exception):
     def __init__(self, value: object) -> None:
         self.value = value
 
