@@ -142,6 +142,16 @@ def test_tail_sees_each_record_once(tmp_path: Path) -> None:
         assert tail.poll() == []
 
 
+def test_news_are_of_this_launch(tmp_path: Path) -> None:
+    for launch in (1, 2):
+        with Journal(tmp_path, "w0", 0, launch) as journal:
+            journal.phase(f"launch {launch}")
+            journal.answer(answer(str(launch), launch=launch))
+    book = Book(tmp_path, {"blink": 0}, launch=2)
+    assert sorted(str(getattr(news, "phase", "")) for news in book.poll()) == ["", "launch 2"]
+    assert set(book.answers) == {("blink", "1"), ("blink", "2")}
+
+
 def test_counts(tmp_path: Path) -> None:
     write(tmp_path, "a.jsonl", answer("1"), answer("gone"))
     write(tmp_path, "b.jsonl", answer("2", None, failure="A: b", launch=1), answer("3", launch=1), launch=1)

@@ -257,11 +257,12 @@ class Book:
         return cls(run_root / JOURNAL_FOLDER, work.epochs, work.launch, skip)
 
     def poll(self) -> list[Answer | Phase]:
-        """Take in what is new and return it. Raises EasiError for a damaged line that is not the last of its file."""
+        """Take in what is new and return what is of this launch (of all, if none was given).
+        Raises EasiError for a damaged line that is not the last of its file."""
         news: list[Answer | Phase] = []
         for line in self._tail.poll():
             self._take(line)
-            if isinstance(line.record, Answer | Phase):
+            if isinstance(line.record, Answer | Phase) and (self._launch is None or line.file in self._open):
                 news.append(line.record)
         return news
 

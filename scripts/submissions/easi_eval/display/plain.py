@@ -1,0 +1,134 @@
+"""One line per event of note: for pipes, CI logs and --no-rich."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Protocol, Self, TextIO
+
+from .events import BenchmarkScored, DataProgress, Event, Notice, PhaseStarted, Progress, RunStarted, WorkerPhase
+from .progress import RunView, clock_time, duration, per_time, percent, size
+
+EVERY = 10.0            # seconds between two lines of progress; more in long runs, see _due
+SOONEST = 2.0           # ... unless a tenth is passed, but never sooner than this
+SAID = {"prepare": "preparing the data", "start": "starting", "answer": "answering", "score": "scoring the rest",
+        "collect": "collecting results", "submit": "submitting"}
+
+
+class Display(Protocol):
+    """Shows events; its end restores the terminal, however the run ended."""
+
+    def on(self, event: Event) -> None: ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None: ...
+
+
+class PlainDisplay:
+    """Writes to ``stream``, line by line, each with the time since the start."""
+
+    def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
+        self._stream, self._clock = stream, clock
+        self._view = RunView(clock)
+        self._last = -EVERY                       # when the last line of progress was written
+        self._tenths: dict[str, int] = {}
+        self._phases: set[str] = set()
+        self._visited: dict[str, set[str]] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._stream.flush()
+
+    def on(self, event: Event) -> None:
+        self._view.on(event)
+        match event:
+            case RunStarted():
+                self._started(event)
+            case PhaseStarted(phase, detail):
+                self._line(SAID.get(phase, phase) + (f": {detail}" if detail else ""))
+            case DataProgress():
+                self._data(event)
+            case WorkerPhase(worker, phase):
+                self._worker(worker, phase)
+            case Progress():
+                self._progress(event)
+            case BenchmarkScored():
+                self._scored(event)
+            case Notice(text, level):
+                self._line(f"{'warning: ' if level == 'warning' else ''}{text}")
+
+    def _started(self, event: RunStarted) -> None:
+        self._line(f"model {event.model} on {event.backend} ({event.model_class})")
+        self._line(f"results {event.folder}")
+        self._line(f"log {event.log}")
+        for note in event.notes:
+            self._line(note)
+        for key, reason in event.skipped:
+            self._line(f"skipped {self._view.title(key)}: {reason}")
+
+    def _data(self, event: DataProgress) -> None:
+        total = event.total
+        if total is not None and event.done >= total:
+            self._tenths.pop(event.what, None)
+            self._line(f"fetched {event.what} ({size(total)})")
+        elif self._due(event.what, event.done, total):
+            of = f" of {size(total)}, {percent(event.done, total)}" if total else ""
+            self._line(f"fetching {event.what}: {size(event.done)}{of}")
+
+    def _worker(self, worker: str, phase: str) -> None:
+        """The first worker of all to reach a phase stands for them; one that comes back to a phase was restarted."""
+        visited = self._visited.setdefault(worker, set())
+        if phase in visited and phase != "answering":
+            self._line(f"{worker} again: {phase}")
+            visited.clear()
+        elif phase not in self._phases or phase.startswith("g"):       # gone, gave up
+            self._line(f"{worker}: {phase}")
+        visited.add(phase)
+        self._phases.add(phase)
+
+    def _progress(self, event: Progress) -> None:
+        if event.total == 0 or event.answered_now == 0:
+            return
+        whole = event.done >= event.total
+        if not self._due(event.benchmark, event.done, event.total) and not whole:
+            return
+        row = self._view.row(event.benchmark)
+        done, total, _ = self._view.totals
+        parts = [f"{event.done}/{event.total} ({percent(event.done, event.total)})"]
+        if event.failed:
+            parts.append(f"{event.failed} failed")
+        if (eta := self._view.eta_of(row)) is not None:
+            parts += [per_time(self._view.rate_of(row)), duration(eta) + " left"]
+        text = f"answered {row.title}: {', '.join(parts)}"
+        if len(self._view.rows) > 1:
+            text += f"; all {done}/{total} ({percent(done, total)})"
+            if (rest := self._view.all_eta) is not None:
+                about = "more than" if self._view.uncounted else "about"
+                text += f", {per_time(self._view.all_rate)}, {about} {duration(rest)} left"
+        self._line(text)
+
+    def _scored(self, event: BenchmarkScored) -> None:
+        score = "" if event.score is None else f" {event.score:.2f}"
+        reason = f": {event.reason}" if event.reason else ""
+        self._line(f"{event.state} {self._view.title(event.benchmark)}{score}{reason}")
+
+    def _due(self, what: str, done: int, total: int | None) -> bool:
+        """Every 10 s, in a run of more than ten minutes every 60th of its time so far; sooner when a tenth is passed."""
+        waited = self._clock() - self._last
+        tenth = 10 * done // total if total else 0
+        passed = tenth > self._tenths.get(what, 0)
+        if waited < (SOONEST if passed else max(EVERY, self._view.elapsed / 60)):
+            return False
+        self._tenths[what] = tenth
+        self._last = self._clock()
+        return True
+
+    def _line(self, text: str) -> None:
+        line = f"[{clock_time(self._view.elapsed)}] {' '.join(text.split())}\n"
+        encoding = self._stream.encoding or "utf-8"
+        self._stream.write(line.encode(encoding, "backslashreplace").decode(encoding))
+        self._stream.flush()

@@ -1,0 +1,258 @@
+"""Both displays say everything of note, and the live one fits its terminal."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import pytest
+from easi_eval.benchmarks import BENCHMARKS
+from easi_eval.display.choose import make_display
+from easi_eval.display.events import (BenchmarkScored, DataProgress, Event, Notice, PhaseStarted, Progress, RunStarted,
+                                      WorkerPhase)
+from easi_eval.display.live import LiveDisplay, draw
+from easi_eval.display.plain import PlainDisplay
+from easi_eval.display.progress import Rate, RunView, Stage, clock_time, duration, per_time, short_duration, size
+from rich.console import Console
+
+MODEL = "an-organisation/a-rather-long-model-name-8B-Instruct"
+LOG = Path("/home/somebody/projects/a-deep/folder/eval_results/eval_a-rather-long-model-name-8B-Instruct_20251122_021500.log")
+STARTED = RunStarted(MODEL, "vlmevalkit", "Qwen2VLChat", tuple((bench.key, bench.title) for bench in BENCHMARKS),
+                     (("blink", "already complete"),), Path("eval_results/runs/x"), LOG, ("a note about [brackets]",))
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def middle_of_a_run(clock: Clock) -> Iterable[Event]:
+    """Every state at once, with the widest numbers that occur."""
+    yield STARTED
+    yield PhaseStarted("prepare")
+    yield DataProgress("an-organisation/a-data-set-with-a-long-name/videos.zip", 3_600_000_000, 94_000_000_000)
+    yield PhaseStarted("start", "8 workers")
+    for number in range(8):
+        yield WorkerPhase(f"w{number}", "answering" if number else "loading the model")
+    yield PhaseStarted("answer")
+    keys = [bench.key for bench in BENCHMARKS if bench.key != "blink"]
+    for key in keys[:-1]:
+        yield Progress(key, 0, 10000, 0, 0)
+    clock.now += 10000
+    yield Progress(keys[0], 10000, 10000, 9999, 10000)
+    yield BenchmarkScored(keys[0], 43.211, "complete")
+    yield Progress(keys[1], 10000, 10000, 0, 10000)
+    yield BenchmarkScored(keys[1], None, "failed", "KeyError: 'answer'")
+    yield Progress(keys[2], 10000, 10000, 0, 10000)
+    clock.now += 100
+    yield Progress(keys[3], 9000, 10000, 1234, 1)
+    clock.now += 5000
+
+
+def view_of(events: Callable[[Clock], Iterable[Event]]) -> RunView:
+    clock = Clock()
+    view = RunView(clock)
+    for event in events(clock):
+        view.on(event)
+    return view
+
+
+def drawn(view: RunView, width: int, height: int = 50) -> list[str]:
+    console = Console(width=width, height=height, record=True, file=io.StringIO(), force_terminal=True)
+    console.print(draw(view, width, height))
+    return [line.rstrip() for line in console.export_text().splitlines()]
+
+
+@pytest.mark.parametrize("width", [80, 100, 140, 200])
+def test_nothing_is_cut(width: int) -> None:
+    lines = drawn(view_of(middle_of_a_run), width)
+    text = "\n".join(lines)
+    assert max(map(len, lines)) <= width
+    assert "…" not in text
+    for bench in BENCHMARKS:
+        assert sum(bench.title in line for line in lines) >= 1, bench.title
+    assert MODEL in text
+    assert str(LOG) in "".join(lines).replace(" ", "")
+    row = next(line for line in lines if "VSI-Bench" in line).split()
+    assert row[:3] == ["✓", "VSI-Bench", "complete"] and row[-3:] == ["10000/10000", "9999", "43.21"]
+    states = [bench.title + "|" + next(line for line in lines if bench.title in line).split(bench.title)[1].split()[0]
+              for bench in BENCHMARKS]
+    assert {state.split("|")[1] for state in states} == {"complete", "failed", "scoring", "answering", "waiting", "skipped"}
+    answering = next(line for line in lines if " answering " in line and "9000/10000" in line)
+    assert "1234" in answering
+    assert "58d" in answering.replace(" ", "") or "59d" in answering.replace(" ", "")
+
+
+def test_wide_terminals_get_bars_and_rates() -> None:
+    narrow, wide = drawn(view_of(middle_of_a_run), 80), drawn(view_of(middle_of_a_run), 140)
+    assert not any("━" in line for line in narrow) and any("━" in line for line in wide)
+    assert any("0.7/h" in line for line in wide)
+
+
+@pytest.mark.parametrize("height", [17, 20, 24, 30])
+def test_a_low_terminal_still_shows_what_runs(height: int) -> None:
+    lines = drawn(view_of(middle_of_a_run), 80, height)
+    assert len(lines) <= height
+    assert any("9000/10000" in line for line in lines)
+    assert any("workers" in line for line in lines)
+    if height < 24:
+        assert any("more" in line and "waiting" in line for line in lines)
+
+
+def test_before_anything_is_known() -> None:
+    assert any("EASI" in line for line in drawn(RunView(Clock()), 80))
+
+
+def test_downloads_are_shown_while_they_last() -> None:
+    view = RunView(Clock())
+    for event in (STARTED, PhaseStarted("prepare"), DataProgress("a.zip", 5, None), DataProgress("b.zip", 1_500_000, 3_000_000)):
+        view.on(event)
+    assert any("b.zip  1.5 MB of 3.0 MB (50 %)" in line for line in drawn(view, 80))
+    view.on(DataProgress("b.zip", 3_000_000, 3_000_000))
+    assert not any("b.zip" in line for line in drawn(view, 80))
+    assert any("a.zip  5 B" in line for line in drawn(view, 80))
+
+
+def test_live_display_leaves_notes_failures_and_a_clean_terminal() -> None:
+    clock, stream = Clock(), io.StringIO()
+    console = Console(width=80, height=40, file=stream, force_terminal=True, color_system=None)
+    with LiveDisplay(stream, clock, console) as display:
+        for event in middle_of_a_run(clock):
+            display.on(event)
+        display.on(Notice("the hub is slow", "warning"))
+    text = stream.getvalue()
+    for line in ("a note about [brackets]", "skipped BLINK: already complete", "failed MMSI-Bench: KeyError: 'answer'",
+                 "warning: the hub is slow"):
+        assert line in text
+    assert text.count("\x1b[?25l") == text.count("\x1b[?25h") == 1, "the cursor is back"
+
+
+def test_an_interrupt_leaves_the_last_view(capsys: pytest.CaptureFixture[str]) -> None:
+    def shown(error: type[BaseException] | None) -> str:
+        clock, stream = Clock(), io.StringIO()
+        console = Console(width=80, height=40, file=stream, force_terminal=True, color_system=None)
+        try:
+            with LiveDisplay(stream, clock, console) as display:
+                for event in middle_of_a_run(clock):
+                    display.on(event)
+                if error:
+                    raise error
+        except KeyboardInterrupt:
+            pass
+        return stream.getvalue()
+
+    erase = "\x1b[2K"
+    ends = {error: shown(error).rpartition("workers")[2] for error in (None, KeyboardInterrupt)}
+    assert erase in ends[None] and erase not in ends[KeyboardInterrupt]
+
+
+def plain(events: Callable[[Clock], Iterable[Event]], encoding: str = "utf-8") -> list[str]:
+    clock, raw = Clock(), io.BytesIO()
+    with PlainDisplay(io.TextIOWrapper(raw, encoding=encoding), clock) as display:
+        for event in events(clock):
+            display.on(event)
+        return raw.getvalue().decode(encoding).splitlines()
+
+
+def test_plain_says_the_same() -> None:
+    text = "\n".join(plain(middle_of_a_run))
+    for part in (MODEL, str(LOG), "skipped BLINK: already complete", "a note about [brackets]", "fetching an-organisation",
+                 "3.6 GB of 94.0 GB, 3 %", "starting: 8 workers", "w0: loading the model", "w1: answering",
+                 "answered VSI-Bench: 10000/10000 (100 %), 9999 failed", "complete VSI-Bench 43.21",
+                 "failed MMSI-Bench: KeyError: 'answer'", "9000/10000 (90 %), 1234 failed"):
+        assert part in text, part
+    assert not any(ord(char) < 32 or char == "\x1b" for char in text.replace("\n", ""))
+
+
+def test_plain_is_quiet() -> None:
+    """An hour with an answer every tenth of a second and eight workers: a page, not a book."""
+    def hour(clock: Clock) -> Iterable[Event]:
+        yield STARTED
+        for phase in ("importing the backend", "loading the model", "answering"):
+            for worker in range(8):
+                yield WorkerPhase(f"w{worker}", phase)
+        yield PhaseStarted("answer")
+        for done in range(1, 36001):
+            clock.now += 0.1
+            yield Progress("vsi_bench", done, 36000, 0, done)
+
+    lines = plain(hour)
+    progress = [line for line in lines if "answered" in line]
+    assert 60 < len(progress) < 240
+    assert "36000/36000 (100 %)" in progress[-1]
+    assert sum("loading the model" in line for line in lines) == 1
+    assert "10.0/s, 30 min left" in next(line for line in progress if "(50 %)" in line) or \
+        "10/s, 30 min left" in next(line for line in progress if "(50 %)" in line)
+
+
+def test_plain_does_not_flood_when_all_is_quick() -> None:
+    def quick(clock: Clock) -> Iterable[Event]:
+        yield STARTED
+        yield PhaseStarted("answer")
+        for bench in BENCHMARKS:
+            for done in range(1, 17):
+                clock.now += 0.01
+                yield Progress(bench.key, done, 16, 0, done)
+
+    assert len([line for line in plain(quick) if "answered" in line]) <= 2 * len(BENCHMARKS)
+
+
+def test_plain_tells_of_restarted_workers() -> None:
+    def restart(clock: Clock) -> Iterable[Event]:
+        for phase in ("loading the model", "answering", "gone", "loading the model", "answering", "gone"):
+            yield WorkerPhase("w0", phase)
+
+    assert [line.split("] ")[1] for line in plain(restart)] == [
+        "w0: loading the model", "w0: answering", "w0: gone", "w0 again: loading the model", "w0: gone"]
+
+
+def test_plain_survives_a_poor_encoding() -> None:
+    assert plain(lambda clock: [Notice("ünï\ncode 😀")], "ascii") == ["[0:00:00] \\xfcn\\xef code \\U0001f600"]
+
+
+def test_a_pipe_gets_the_plain_display() -> None:
+    assert isinstance(make_display(False, io.StringIO()), PlainDisplay)
+
+
+def test_rate_looks_at_the_recent_past() -> None:
+    rate = Rate(0.0)
+    assert rate.at(5.0) is None
+    for second in range(1, 1001):
+        rate.add(float(second), second)
+    assert rate.at(1000.0) == pytest.approx(1.0)
+    for second in range(1001, 1401):
+        rate.add(float(second), 1000 + (second - 1000) * 5)
+    assert rate.at(1400.0) == pytest.approx(5.0, rel=0.01)
+    assert rate.at(1520.0) == pytest.approx(2.5, rel=0.05), "silence lowers it"
+
+
+def test_eta_of_a_resumed_benchmark_counts_this_run_only() -> None:
+    clock = Clock()
+    view = RunView(clock)
+    for event in (STARTED, Progress("vsi_bench", 500, 1000, 0, 0), PhaseStarted("answer")):
+        view.on(event)
+    clock.now += 100
+    view.on(Progress("vsi_bench", 600, 1000, 0, 100))
+    row = view.row("vsi_bench")
+    assert view.stage(row) == Stage.ANSWERING
+    assert view.eta_of(row) == pytest.approx(400)
+    assert view.uncounted and view.all_eta == pytest.approx(400)
+    view.on(PhaseStarted("score"))
+    assert view.stage(row) == Stage.UNFINISHED and view.eta_of(row) is None
+
+
+@pytest.mark.parametrize(("seconds", "long", "short"), [
+    (0, "0 s", "0 s"), (89, "89 s", "89 s"), (91, "2 min", "2 min"), (3599, "1 h 00 min", "1h00m"),
+    (3900, "1 h 05 min", "1h05m"), (86399, "1 d 0 h", "1d00h"), (200000, "2 d 7 h", "2d07h")])
+def test_durations(seconds: float, long: str, short: str) -> None:
+    assert (duration(seconds), short_duration(seconds)) == (long, short)
+
+
+def test_other_numbers() -> None:
+    assert [per_time(rate) for rate in (None, 0.0, 123.4, 3.14, 0.5, 0.01, 0.0001)] == ["", "", "123/s", "3.1/s", "30/min", "36/h", "0.4/h"]
+    assert [size(count) for count in (0, 999, 1000, 94_000_000_000, 123_456_789)] == ["0 B", "999 B", "1.0 kB", "94.0 GB", "123 MB"]
+    assert clock_time(3 * 3600 + 62.9) == "3:01:02"
