@@ -1,0 +1,148 @@
+"""Which files meet which need, where they go, and whether there is room: decided before the first byte moves."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from huggingface_hub.utils import filter_repo_objects
+
+from ..errors import EasiError
+from . import unpack as unpacking
+from .files import Item, existing_parent, free_bytes, gigabytes
+from .hub import Listing, Repo
+from .needs import FileRecord, HubSettings, Kind, Need
+from .store import size_of_file, snapshot_folder
+from .unpack import Archive, Target
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A need with the files that meet it."""
+
+    need: Need
+    listing: Listing
+    items: tuple[Item, ...]
+
+    @property
+    def bytes(self) -> int:
+        return sum(item.file.size for item in self.items)
+
+
+def repo_of(need: Need) -> Repo:
+    return Repo(need.repo_type, need.repo, need.revision)
+
+
+def plan_needs(needs: Sequence[Need], listings: Mapping[Repo, Listing], settings: HubSettings) -> list[Planned]:
+    """Needs that share a file share its Item."""
+    items: dict[Path, Item] = {}
+    plan = []
+    for need in needs:
+        listing = listings[repo_of(need)]
+        mine = [_item(need, listing, file, settings) for file in _select(need, listing, settings)]
+        plan.append(Planned(need, listing, tuple(items.setdefault(item.place, item) for item in mine)))
+    return plan
+
+
+def _select(need: Need, listing: Listing, settings: HubSettings) -> list[FileRecord]:
+    by_path = {file.path: file for file in listing.files}
+    if listing.source == "cache" and need.kind is Kind.FILE and need.files[0] not in by_path:
+        # Nobody can tell what the file should be; one that lies where it belongs is taken as it is.
+        size = size_of_file(need.target)
+        return [FileRecord(need.files[0], -1 if size is None else size, "")]
+    if listing.source == "cache" and not listing.files:
+        raise incomplete(need.repo, settings)
+    wanted = need.files or tuple(filter_repo_objects(
+        by_path, allow_patterns=list(need.allow) or None, ignore_patterns=list(need.ignore) or None))
+    absent = [path for path in wanted if path not in by_path]
+    if absent or not wanted:
+        raise EasiError(f"{need.repo} has no {absent[0] if absent else 'file like ' + ', '.join(need.allow)}",
+                        hint=f"needed for {need.what}; check HF_ENDPOINT, or the repo was rearranged")
+    return [by_path[path] for path in wanted]
+
+
+def _item(need: Need, listing: Listing, file: FileRecord, settings: HubSettings) -> Item:
+    repo, commit = listing.repo, listing.commit
+    snapshot = snapshot_folder(settings, repo, commit) / file.path
+    if need.kind is Kind.SNAPSHOT:
+        return Item(repo, commit, file, snapshot, plain=False)
+    names = dict.fromkeys((need.target.name, Path(file.path).name))
+    found = [folder / name for folder in settings.search for name in names] + [snapshot]
+    return Item(repo, commit, file, need.target, plain=True, elsewhere=tuple(found) if file.digest else (),
+                derived=tuple(need.target.parent / name for name in need.derived))
+
+
+def distinct(plan: Sequence[Planned]) -> list[Item]:
+    return list({item.place: item for planned in plan for item in planned.items}.values())
+
+
+def all_here(needs: Sequence[Need], listings: Mapping[Repo, Listing], settings: HubSettings) -> bool:
+    """Complete by the record of an earlier fetch; a cache without one proves nothing."""
+    if any(listing.source != "record" for listing in listings.values()):
+        return False
+    return all(item.looks_present() for item in distinct(plan_needs(needs, listings, settings)))
+
+
+def incomplete(repo: object, settings: HubSettings) -> EasiError:
+    return EasiError(f"{repo} is not complete on disk and HF_HUB_OFFLINE is set",
+                     hint=f"unset HF_HUB_OFFLINE, or copy the data to {settings.hf_home}")
+
+
+def refuse_incomplete(items: Sequence[Item], settings: HubSettings) -> None:
+    for item in items:
+        if not item.looks_present():
+            raise incomplete(f"{item.file.path} of {item.repo}", settings)
+
+
+def refuse_full_disk(plan: Sequence[Planned], settings: HubSettings) -> None:
+    """Before the first byte: what is to be downloaded, and as much again for archives not unpacked yet (media are
+    compressed already), must fit on each disk."""
+    needed: dict[int, tuple[Path, int]] = {}
+
+    def add(place: Path, count: int) -> None:
+        device = existing_parent(place).stat().st_dev
+        needed[device] = (place, needed.get(device, (place, 0))[1] + count)
+
+    for item in distinct(plan):
+        if not item.looks_present():
+            add(item.place, max(0, item.file.size - item.partial_bytes()))
+    targets = {target_of(planned, settings).folder: planned for planned in plan if planned.need.unpack}
+    for folder, planned in targets.items():
+        names = {part for _, parts in archive_names(planned) for part in parts}
+        if any(item.file.path in names and not item.looks_present() for item in planned.items):
+            add(folder, sum(item.file.size for item in planned.items if item.file.path in names))
+    for place, count in needed.values():
+        if count > free_bytes(place):
+            raise EasiError(f"{gigabytes(count)} of data are to be fetched to {existing_parent(place)}, "
+                            f"{gigabytes(free_bytes(place))} are free",
+                            hint="free some space, or choose bigger disks with HF_HOME and --dataset-dir")
+
+
+def archive_names(planned: Planned) -> list[tuple[str, tuple[str, ...]]]:
+    """(name, parts) of the archives among a need's files."""
+    assert planned.need.unpack is not None
+    paths = [item.file.path for item in planned.items]
+    if planned.need.unpack.into is None:
+        return [(name, (name,)) for name in unpacking.root_zips(paths)]
+    return unpacking.media_archives(paths)
+
+
+def target_of(planned: Planned, settings: HubSettings) -> Target:
+    unpack, listing = planned.need.unpack, planned.listing
+    assert unpack is not None
+    if unpack.into is None:
+        folder = snapshot_folder(settings, listing.repo, listing.commit)
+        marker = settings.records / listing.repo.folder / f"unpacked-{listing.commit}{unpack.sentinel}.json"
+        return Target(folder, marker, whole=False, sentinel=unpack.sentinel,
+                      reserved=frozenset(file.path for file in listing.files))
+    folder = Path(os.path.realpath(unpack.into))        # a link to a bigger disk stays a link
+    return Target(folder, folder.with_name(f".{folder.name}.easi.json"), whole=True)
+
+
+def archives_of(planned: Planned, settings: HubSettings) -> list[Archive]:
+    by_path = {item.file.path: item for item in planned.items}
+    return [Archive(name, tuple(by_path[part].place for part in parts),
+                    " ".join(by_path[part].file.digest or str(by_path[part].file.size) for part in parts))
+            for name, parts in archive_names(planned)]
