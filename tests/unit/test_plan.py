@@ -11,7 +11,7 @@ from easi_eval.backends.base import ModelChoice
 from easi_eval.benchmarks import CORE_KEYS
 from easi_eval.config import RunConfig
 from easi_eval.execution.jobs import Job
-from easi_eval.plan import Found, Plan, make_plan, plan_text
+from easi_eval.plan import Found, Plan, describe, make_plan
 from easi_eval.state import BenchmarkState, Manifest, fingerprint, identity, identity_fields
 
 MODEL = ModelChoice("org/m", "org/m", "Chat", "it is registered", arguments={"min_pixels": 4})
@@ -34,7 +34,7 @@ def plan(cfg: RunConfig = CFG, manifest: Manifest | None = None, found: Found | 
 @pytest.mark.parametrize(("options", "found", "reason"), [
     ({}, WHOLE, "complete, 19 questions"),
     ({"limit": 2}, WHOLE, "complete, 19 questions"),
-    ({"limit": 2}, Found(MARK, 2, 19), "its first 2 questions are done (partial: --limit)"),
+    ({"limit": 2}, Found(MARK, 2, 19, limit=2), "its first 2 questions are done (partial: --limit)"),
     ({"nproc": 8, "verbose": True, "plain": True}, WHOLE, "complete, 19 questions"),
 ])
 def test_skipped(options: dict[str, object], found: Found, reason: str) -> None:
@@ -47,9 +47,12 @@ def test_skipped(options: dict[str, object], found: Found, reason: str) -> None:
     ({}, known(epoch=0, state=""), None, 0, False, "not finished"),
     ({}, known(state="failed", reason="2 of 19 items failed: OutOfMemoryError"), None, 3, False, "2 of 19 items failed: OutOfMemoryError"),
     ({}, known(), Found(problem="acc.csv has no rows"), 3, True, "acc.csv has no rows"),
-    ({}, known(), Found(MARK, 2, 19), 3, True, "only 2 of 19 questions"),                 # a --limit left-over
-    ({"limit": 5}, known(), Found(MARK, 2, 19), 3, True, "only 2 of 19 questions"),
-    ({}, known(), Found(MARK, 19, None), 3, True, "only 19 questions"),                   # how many there are is not known
+    ({}, known(), Found(MARK, 2, 19, limit=2), 3, True, "holds 2 of 19 questions (--limit 2)"),
+    ({}, known(), Found(MARK, 19, 19, limit=99), 3, True, "holds 19 of 19 questions (--limit 99)"),     # a limit is never complete
+    ({}, known(), Found(MARK, 17, 19), 3, True, "holds 17 of 19 questions"),
+    ({"limit": 5}, known(), Found(MARK, 2, 19, limit=2), 3, True, "holds 2 of 19 questions (--limit 2) (partial: only the first 5)"),
+    ({"limit": 5}, None, None, 0, False, "not run yet (partial: only the first 5)"),
+    ({}, known(), Found(MARK, 19, None), 3, True, "holds 19 questions"),                   # how many there are is not known
     ({}, known(fingerprint="x" * 64, settings={**SETTINGS, "judge": "gpt-4o"}), WHOLE, 4, True, "made under other settings (judge)"),
     ({}, known(), replace(WHOLE, fingerprint="x" * 64), 4, True, "its files were made under other settings"),
     ({"rerun": True}, known(), WHOLE, 4, True, "--rerun"),
@@ -88,7 +91,7 @@ def test_the_folder_is_the_identitys() -> None:
 def test_the_manifest_keeps_what_other_runs_found() -> None:
     before = replace(known(), benchmarks={**known().benchmarks, "vsi_bench": BenchmarkState("v", 1, "complete")},
                      commands=["easi-eval a"], datasets={"a/b": "1"})
-    after = plan(manifest=before).manifest(before, {"easi": "2"}, ["easi-eval a", "easi-eval b"], ["a note"], {"c/d": "2"})
+    after = plan(manifest=before, notes=["a note"]).manifest(before, {"easi": "2"}, ["easi-eval a", "easi-eval b"], {"c/d": "2"})
     assert after.benchmarks["vsi_bench"] == before.benchmarks["vsi_bench"]
     assert after.benchmarks["blink"] == BenchmarkState(MARK, 3, settings=SETTINGS)
     assert (after.modelName, after.model["cls"], after.versions) == ("org/m", "Chat", {"easi": "2"})
@@ -97,6 +100,11 @@ def test_the_manifest_keeps_what_other_runs_found() -> None:
     assert after.notes == ["a note"]
     first = plan().manifest(None, {}, [])
     assert (first.identity, first.fields) == (before.identity, before.fields)
+
+
+def test_what_the_backend_ignores_and_the_models_notes_are_said() -> None:
+    made = make_plan(replace(CFG, no_accelerate=True), replace(MODEL, notes=("frames as images",)), "1", {"blink": SETTINGS}, None, {}, notes=["n"])
+    assert made.notes == ("--no-accelerate has no effect with --backend vlmevalkit", "frames as images", "n")
 
 
 def test_a_new_identity_names_the_settings_that_differ_from_its_nearest() -> None:
@@ -109,14 +117,13 @@ def test_a_new_identity_names_the_settings_that_differ_from_its_nearest() -> Non
 
 def test_the_text_says_what_why_and_how() -> None:
     cfg = replace(CFG, benchmarks=("blink", "embspatial"), limit=3, nproc=2)
-    made = plan(cfg, None, WHOLE)
     job = Job("answer", ("python", "run.py", "--model", "a b"), {"CUDA_VISIBLE_DEVICES": "0", "RANK": ""})
-    text = plan_text(cfg, made, [job], ["a note"])
-    assert text.splitlines() == [
+    made = plan(cfg, None, WHOLE, notes=["a note"]).with_jobs([job])
+    assert describe(made).splitlines() == [
         "model    org/m",
         "weights  org/m",
         "class    Chat(min_pixels=4): it is registered",
-        "backend  vlmevalkit 1, 2 process(es), device cuda",
+        "backend  vlmevalkit 1, device cuda",
         f"folder   {made.paths.root}",
         "note     a note",
         "skip     blink: complete, 19 questions",

@@ -22,7 +22,6 @@ from easi_eval.state import (
     fingerprint,
     identity,
     identity_fields,
-    move_aside,
     other_runs,
     owner_alive,
     process_start,
@@ -292,18 +291,6 @@ def test_process_start_tells_processes_apart() -> None:
     with subprocess.Popen([sys.executable, "-c", ""]) as gone:
         gone.wait()
     assert process_start(gone.pid) == ""
-
-
-def test_what_is_moved_aside_never_overwrites_what_was_before(tmp_path: Path) -> None:
-    paths = RunPaths(tmp_path)
-    assert move_aside(paths, "blink", 1) is None
-    kept = []
-    for content in ("first", "second"):
-        paths.output("blink").mkdir(parents=True)
-        (paths.output("blink") / "a.csv").write_text(content)
-        kept.append(move_aside(paths, "blink", 1))
-    assert [(place / "a.csv").read_text() for place in kept] == ["first", "second"]
-    assert not paths.output("blink").exists()
 
 
 @pytest.mark.parametrize(("changes", "alive"), [

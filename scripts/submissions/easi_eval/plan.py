@@ -13,16 +13,22 @@ from .execution.jobs import Job
 from .state import BenchmarkState, Manifest, RunPaths, differing_fields, fingerprint, identity, identity_fields
 
 
+# Settings that change how answers are scored and not what is answered: the journal stays good.
+SCORING_ONLY = frozenset({"judge", "corrections"})
+
+
 @dataclass(frozen=True)
 class Found:
     """What a benchmark's accepted files prove, read from disk before the plan is made.
 
-    ``rows`` were scored of the ``total`` that the dataset has, under ``fingerprint``; ``problem``: why they prove nothing.
+    ``rows`` were scored of the ``total`` that the dataset has, under ``fingerprint`` and ``--limit limit`` (which a backend
+    may take per subtask); ``problem``: why they prove nothing.
     """
 
     fingerprint: str = ""
     rows: int = 0
     total: int | None = None
+    limit: int | None = None
     problem: str = ""
 
 
@@ -40,7 +46,7 @@ class Todo:
 
 @dataclass(frozen=True)
 class Plan:
-    """The decided run. ``notes`` say what sets a new identity apart from the model's other runs."""
+    """The decided run. ``jobs`` are made from it by the pipeline, to be shown by ``--dry-run``; ``notes`` are to be said once."""
 
     model: ModelChoice
     backend: str
@@ -50,6 +56,7 @@ class Plan:
     todo: tuple[Todo, ...]
     skipped: tuple[tuple[str, str], ...]      # (key, reason)
     notes: tuple[str, ...] = ()
+    jobs: tuple[Job, ...] = ()
 
     @property
     def benchmarks(self) -> tuple[Benchmark, ...]:
@@ -63,24 +70,33 @@ class Plan:
     def epochs(self) -> dict[str, int]:
         return {todo.bench.key: todo.epoch for todo in self.todo}
 
-    def manifest(self, before: Manifest | None, versions: Mapping[str, str], commands: Sequence[str], notes: Sequence[str] = (),
+    def with_jobs(self, jobs: Sequence[Job]) -> Plan:
+        return dataclasses.replace(self, jobs=tuple(jobs))
+
+    def manifest(self, before: Manifest | None, versions: Mapping[str, str], commands: Sequence[str],
                  datasets: Mapping[str, str] | None = None) -> Manifest:
         """What to write before anything starts: ``todo`` is open under its new epoch, all else stays as ``before`` says."""
         known = before or Manifest(self.identity, self.fields)
-        fresh = {todo.bench.key: BenchmarkState(todo.fingerprint, todo.epoch, settings=todo.settings) for todo in self.todo}
+        fresh = {todo.bench.key: _opened(todo, known.benchmarks.get(todo.bench.key)) for todo in self.todo}
         return dataclasses.replace(
             known, modelName=self.model.name, model=dataclasses.asdict(self.model), versions=dict(versions),
             commands=list(dict.fromkeys([*known.commands, *commands])), datasets={**known.datasets, **(datasets or {})},
-            benchmarks={**known.benchmarks, **fresh}, notes=[*notes, *self.notes])
+            benchmarks={**known.benchmarks, **fresh}, notes=list(self.notes))
+
+
+def _opened(todo: Todo, before: BenchmarkState | None) -> BenchmarkState:
+    """A benchmark that is about to run; what is known of the data its answers were made from stays with those answers."""
+    evidence = before.evidence if before and before.epoch == todo.epoch else {}
+    return BenchmarkState(todo.fingerprint, todo.epoch, settings=todo.settings, evidence=evidence)
 
 
 def make_plan(cfg: RunConfig, model: ModelChoice, backend_version: str, settings: Mapping[str, Mapping[str, object]],
-              manifest: Manifest | None, found: Mapping[str, Found], others: Sequence[Manifest] = (),
+              manifest: Manifest | None, found: Mapping[str, Found], others: Sequence[Manifest] = (), notes: Sequence[str] = (),
               corrections: Mapping[str, str] | None = None) -> Plan:
     """Decide about every selected benchmark.
 
     ``settings``: each one's ``Backend.settings``; ``manifest``: this identity's; ``others``: those of the same model under other
-    identities; ``found``: what lies in the output folders (a key without files is absent).
+    identities; ``found``: what lies in the output folders (a key without files is absent); ``notes``: to be said besides ours.
     """
     name = identity(cfg.backend, backend_version, model, cfg, corrections)
     fields = identity_fields(cfg.backend, backend_version, model, cfg, corrections)
@@ -92,24 +108,25 @@ def make_plan(cfg: RunConfig, model: ModelChoice, backend_version: str, settings
         if isinstance(step, str):
             skipped.append((bench.key, step))
         else:
-            todo.append(step)
+            partial = f" (partial: only the first {cfg.limit})" if cfg.limit else ""
+            todo.append(dataclasses.replace(step, reason=step.reason + partial))
     new = [] if manifest else _differences(fields, others)
-    return Plan(model, cfg.backend, name, fields, RunPaths.of(cfg.output_dir, cfg.backend, model.name, name), tuple(todo), tuple(skipped), tuple(new))
+    return Plan(model, cfg.backend, name, fields, RunPaths.of(cfg.output_dir, cfg.backend, model.name, name), tuple(todo), tuple(skipped),
+                (*cfg.ignored, *model.notes, *notes, *new))
 
 
-def plan_text(cfg: RunConfig, plan: Plan, jobs: Sequence[Job] = (), notes: Sequence[str] = ()) -> str:
+def describe(plan: Plan) -> str:
     """The plan for people, as ``--dry-run`` prints it; each command stands on a line of its own, ready to paste."""
     arguments = ", ".join(f"{name}={value!r}" for name, value in plan.model.arguments.items())
     lines = [f"model    {plan.model.name}" + (f" (revision {plan.model.revision})" if plan.model.revision else ""),
              f"weights  {plan.model.path}",
              f"class    {plan.model.cls}({arguments}): {plan.model.why}",
-             f"backend  {plan.backend} {plan.fields['backend version']}, {cfg.nproc} process(es), device {cfg.device_kind}",
+             f"backend  {plan.backend} {plan.fields['backend version']}, device {plan.fields['--device']}",
              f"folder   {plan.paths.root}"]
-    lines += [f"note     {note}" for note in (*notes, *plan.notes)]
+    lines += [f"note     {note}" for note in plan.notes]
     lines += [f"skip     {key}: {reason}" for key, reason in plan.skipped]
-    partial = f" (partial: only the first {cfg.limit})" if cfg.limit else ""
-    lines += [f"run      {todo.bench.key}: {todo.reason}{partial}" for todo in plan.todo]
-    lines += [f"\n# {job.name}\n{job}" for job in jobs]
+    lines += [f"run      {todo.bench.key}: {todo.reason}" for todo in plan.todo]
+    lines += [f"\n# {job.name}\n{job}" for job in plan.jobs]
     return "\n".join(lines)
 
 
@@ -122,20 +139,23 @@ def _decide(cfg: RunConfig, bench: Benchmark, mark: str, settings: dict[str, obj
         # Without a state nothing was answered that a new epoch would have to outlaw.
         return Todo(bench, epoch + 1 if state else 0, mark, settings, "--rerun", aside=found is not None)
     if changed:
-        names = ", ".join(differing_fields(state.settings, settings)) or "the run"
-        return Todo(bench, epoch + 1, mark, settings, f"made under other settings ({names})", aside=found is not None)
+        names = differing_fields(state.settings, settings)
+        made = "scored" if names and SCORING_ONLY.issuperset(names) else "made"
+        epoch += made == "made"
+        return Todo(bench, epoch, mark, settings, f"{made} under other settings ({', '.join(names) or 'the run'})", aside=found is not None)
     if found is None:
         return Todo(bench, epoch, mark, settings, state.reason or "not finished" if state else "not run yet")
     if found.problem:
         return Todo(bench, epoch, mark, settings, found.problem, aside=True)
     if found.fingerprint != mark:      # files without the manifest that made them
         return Todo(bench, epoch + 1, mark, settings, "its files were made under other settings", aside=True)
-    if found.total is not None and found.rows == found.total:
+    if found.limit is None and found.rows == found.total:
         return f"complete, {found.rows} questions"
-    if cfg.limit is not None and found.rows == cfg.limit:
+    if cfg.limit is not None and found.limit == cfg.limit:
         return f"its first {found.rows} questions are done (partial: --limit)"
     of = f" of {found.total}" if found.total is not None else ""
-    return Todo(bench, epoch, mark, settings, f"only {found.rows}{of} questions", aside=True)
+    how = f" (--limit {found.limit})" if found.limit is not None else ""
+    return Todo(bench, epoch, mark, settings, f"holds {found.rows}{of} questions{how}", aside=True)
 
 
 def _differences(fields: Mapping[str, object], others: Sequence[Manifest]) -> list[str]:

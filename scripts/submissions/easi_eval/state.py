@@ -7,7 +7,6 @@ import dataclasses
 import errno
 import fcntl
 import hashlib
-import itertools
 import json
 import os
 import re
@@ -70,17 +69,7 @@ class RunPaths:
 
     def aside(self, key: str, epoch: int) -> Path:
         """Where what an earlier epoch left in ``output(key)`` is moved before that benchmark runs again."""
-        return self.outputs / ".before" / f"{key}.{epoch}"
-
-
-def move_aside(paths: RunPaths, key: str, epoch: int) -> Path | None:
-    """Take ``output(key)`` out of the way of ``epoch``; None if nothing lies there. Nothing older is ever overwritten."""
-    if not paths.output(key).exists():
-        return None
-    places = (paths.aside(key, epoch).with_name(f"{key}.{epoch}" + (f".{n}" if n else "")) for n in itertools.count())
-    place = next(place for place in places if not place.exists())
-    place.parent.mkdir(parents=True, exist_ok=True)
-    return paths.output(key).rename(place)
+        return self.outputs / f".before-{key}.{epoch}"
 
 
 def sanitise(name: str) -> str:
@@ -138,9 +127,10 @@ def read_json(path: Path) -> object:
 
 def identity_fields(backend: str, version: str, model: ModelChoice, cfg: RunConfig,
                     corrections: Mapping[str, str] | None = None) -> dict[str, object]:
-    """Everything that changes answers or scores, in clear. ``corrections``: id of each correction to its source's digest.
+    """Everything that changes the answers, in clear. ``corrections``: id of each correction to its source's digest.
 
-    What only changes speed, place or display (``--nproc``, ``--no-accelerate``, ``--plain``, ``--limit``, folders ...) is not in it.
+    What changes scores alone (the judge) belongs to a benchmark's settings; what only changes speed, place or display
+    (``--nproc``, ``--no-accelerate``, ``--plain``, ``--limit``, folders ...) is in neither.
     """
     return {
         "backend": backend,
@@ -150,7 +140,6 @@ def identity_fields(backend: str, version: str, model: ModelChoice, cfg: RunConf
         "model class": model.cls,
         "class arguments": model.arguments,
         "--model-args": cfg.model_arguments,
-        "--judge": cfg.judge if cfg.kind.takes_judge else None,
         "--device": cfg.device_kind,
         "--trust-remote-code": cfg.trust_remote_code,
         "backend arguments": list(cfg.backend_args),
