@@ -53,7 +53,10 @@ def test_skipped(options: dict[str, object], found: Found, reason: str) -> None:
     ({"limit": 5}, known(), Found(MARK, 2, 19, limit=2), 3, True, "holds 2 of 19 questions (--limit 2) (partial: only the first 5)"),
     ({"limit": 5}, None, None, 0, False, "not run yet (partial: only the first 5)"),
     ({}, known(), Found(MARK, 19, None), 3, True, "holds 19 questions"),                   # how many there are is not known
-    ({}, known(fingerprint="x" * 64, settings={**SETTINGS, "judge": "gpt-4o"}), WHOLE, 4, True, "made under other settings (judge)"),
+    ({}, known(fingerprint="x" * 64, settings={**SETTINGS, "task": "BLINK_circular"}), WHOLE, 4, True, "made under other settings (task)"),
+    # another judge scores the same answers again
+    ({}, known(fingerprint="x" * 64, settings={**SETTINGS, "judge": "gpt-4o"}), WHOLE, 3, True, "scored under other settings (judge)"),
+    ({}, known(fingerprint="x" * 64, settings={"judge": "gpt-4o"}), None, 4, False, "made under other settings (judge, task)"),
     ({}, known(), replace(WHOLE, fingerprint="x" * 64), 4, True, "its files were made under other settings"),
     ({"rerun": True}, known(), WHOLE, 4, True, "--rerun"),
     ({"rerun": True}, known(), None, 4, False, "--rerun"),
@@ -84,7 +87,7 @@ def test_order_is_the_registrys_and_every_selected_benchmark_is_decided() -> Non
 def test_the_folder_is_the_identitys() -> None:
     made = plan()
     assert made.paths.root == Path(f"out/runs/vlmevalkit/org__m-{made.identity[:8]}")
-    assert plan(replace(CFG, judge="gpt-4o")).paths != made.paths
+    assert plan(replace(CFG, device="cpu")).paths != made.paths
     assert plan(replace(CFG, nproc=8)).paths == made.paths
 
 
@@ -102,13 +105,19 @@ def test_the_manifest_keeps_what_other_runs_found() -> None:
     assert (first.identity, first.fields) == (before.identity, before.fields)
 
 
+def test_what_is_known_of_the_data_stays_with_the_answers_made_from_it() -> None:
+    before = known(evidence={"revision": "abc"})
+    assert plan(manifest=before).manifest(before, {}, []).benchmarks["blink"].evidence == {"revision": "abc"}
+    assert plan(replace(CFG, rerun=True), before).manifest(before, {}, []).benchmarks["blink"].evidence == {}
+
+
 def test_what_the_backend_ignores_and_the_models_notes_are_said() -> None:
     made = make_plan(replace(CFG, no_accelerate=True), replace(MODEL, notes=("frames as images",)), "1", {"blink": SETTINGS}, None, {}, notes=["n"])
     assert made.notes == ("--no-accelerate has no effect with --backend vlmevalkit", "frames as images", "n")
 
 
 def test_a_new_identity_names_the_settings_that_differ_from_its_nearest() -> None:
-    far = replace(known(), identity="a" * 64, fields=identity_fields("vlmevalkit", "0", MODEL, replace(CFG, judge="x", device="cpu")))
+    far = replace(known(), identity="a" * 64, fields=identity_fields("vlmevalkit", "0", MODEL, replace(CFG, trust_remote_code=True, device="cpu")))
     near = replace(known(), identity="b" * 64, fields=identity_fields("vlmevalkit", "1", MODEL, replace(CFG, model_args="max_pixels=1")))
     [note] = plan(others=(far, near)).notes
     assert note == "new settings for this model: --model-args max_pixels differ from run bbbbbbbb, whose results stay as they are"

@@ -46,14 +46,14 @@ def of(cfg: RunConfig = CFG, model: ModelChoice = MODEL, backend: str = "vlmeval
 @pytest.mark.parametrize("changes", [
     {"nproc": 8}, {"no_accelerate": True}, {"verbose": True}, {"no_rich": True}, {"plain": True}, {"limit": 3}, {"output_dir": Path("/x")},
     {"dataset_dir": Path("/x")}, {"rerun": True}, {"dry_run": True}, {"benchmarks": ("blink",)}, {"include_extra": True},
-    {"device": "cuda"}, {"model_args": "x=1, max_pixels=100,"},
+    {"device": "cuda"}, {"judge": "gpt-4o-1120"}, {"model_args": "x=1, max_pixels=100,"},
 ], ids=str)
 def test_what_changes_no_answer_keeps_the_identity(changes: dict[str, object]) -> None:
     assert of(replace(CFG, **changes)) == of()
 
 
 @pytest.mark.parametrize("changes", [
-    {"model_args": "max_pixels=200,x=1"}, {"judge": "gpt-4o-1120"}, {"device": "cpu"}, {"trust_remote_code": True},
+    {"model_args": "max_pixels=200,x=1"}, {"device": "cpu"}, {"trust_remote_code": True},
     {"backend_args": ("--x",)}, {"smoke": True},
 ], ids=str)
 def test_what_changes_answers_changes_the_identity(changes: dict[str, object]) -> None:
@@ -78,11 +78,6 @@ def test_why_a_model_was_chosen_and_key_order_do_not_matter() -> None:
     assert len(of()) == 64
 
 
-def test_a_judge_that_the_backend_ignores_changes_nothing() -> None:
-    cfg = RunConfig(model="qwen3_vl", backend="lmms-eval", model_args="a=b")
-    assert of(replace(cfg, judge="x"), backend="lmms-eval") == of(cfg, backend="lmms-eval")
-
-
 def test_fingerprints_follow_identity_and_settings() -> None:
     assert fingerprint("a", {"task": "x", "n": 1}) == fingerprint("a", {"n": 1, "task": "x"})
     assert len({fingerprint("a", {"task": "x"}), fingerprint("b", {"task": "x"}), fingerprint("a", {"task": "y"})}) == 3
@@ -96,7 +91,7 @@ def test_what_is_not_json_is_refused_in_an_identity() -> None:
 @pytest.mark.parametrize(("cfg", "model", "names"), [
     (CFG, MODEL, []),
     (replace(CFG, model_args="max_pixels=200,y=1"), MODEL, ["--model-args max_pixels", "--model-args x", "--model-args y"]),
-    (replace(CFG, judge="j", device="cpu"), MODEL, ["--device", "--judge"]),
+    (replace(CFG, trust_remote_code=True, device="cpu"), MODEL, ["--device", "--trust-remote-code"]),
     (CFG, replace(MODEL, revision="new", arguments={"min_pixels": 1, "flags": (1, 2)}), ["revision"]),
 ])
 def test_differing_settings_are_named(cfg: RunConfig, model: ModelChoice, names: list[str]) -> None:
