@@ -115,6 +115,7 @@ def test_retrying_some_of_the_extras_does_not_bring_the_others_back() -> None:
 @pytest.mark.parametrize(("options", "said"), [
     ({}, ()),
     ({"judge": "exact_matching", "dataset_dir": Path("d")}, ()),
+    ({"backend": "lmms-eval", "model_args": "a=b", "smoke": True, "dataset_dir": Path("d")}, ()),      # the rehearsal's own folder
     ({"no_accelerate": True}, ("--no-accelerate has no effect with --backend vlmevalkit",)),
     ({"backend": "lmms-eval", "model_args": "a=b", "judge": "x", "dataset_dir": Path("d")},
      ("--judge has no effect with --backend lmms-eval", "--dataset-dir has no effect with --backend lmms-eval")),

@@ -181,7 +181,7 @@ class RunConfig:
         """Options that were given and that this backend does not use, one line each, to be said once."""
         kind, default = self.kind, RunConfig(smoke=True)
         given = (("--judge", kind.takes_judge, self.judge is not None), ("--no-accelerate", kind.takes_no_accelerate, self.no_accelerate),
-                 ("--dataset-dir", kind.takes_dataset_dir, self.dataset_dir != default.dataset_dir))
+                 ("--dataset-dir", kind.takes_dataset_dir, self.dataset_dir != default.dataset_dir and not self.smoke))      # --smoke has its own
         return tuple(f"{name} has no effect with --backend {kind.name}" for name, takes, is_given in given if is_given and not takes)
 
     def to_argv(self) -> list[str]:
