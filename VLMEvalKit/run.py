@@ -1,12 +1,12 @@
-"""VLMEvalKit's own command line; with ``--easi-run`` its items come from the shared queue."""
+"""VLMEvalKit's own command line; with ``--easi-run`` its items come from the shared queue.
+
+Python puts this folder first on the path. The folder ``vlmeval/`` in it has no ``__init__.py``, so the installed
+package of that name, a regular one, is found all the same.
+"""
 
 import sys
-from pathlib import Path
 
-# A script's own folder comes first on the path, and here it holds a folder that is named like the real package.
-sys.path = [entry for entry in sys.path if Path(entry or ".").resolve() != Path(__file__).resolve().parent]
-
-from easi_vlmevalkit.cli import main  # noqa: E402
+from easi_vlmevalkit.cli import main
 
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))

@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 
 from easi_eval.answering.driver import keep_worker, split_options
+from easi_eval.backends.base import ModelChoice
+from easi_eval.errors import EasiError
 
 RUN_PY = Path(__file__).resolve().parents[1] / "run.py"
 
@@ -14,14 +16,18 @@ RUN_PY = Path(__file__).resolve().parents[1] / "run.py"
 def main(argv: list[str]) -> int:
     """Be keeper, worker or scorer of a run of ours, or VLMEvalKit itself. Returns the exit code."""
     options, rest = split_options(argv)
-    if options.run is None or options.role == "stock":
-        return stock(options.run, rest)
-    if options.role == "keep":
-        return keep_worker([str(RUN_PY)], options, rest)
+    if options.run is None:
+        return stock(options.model, rest)
     args = parser().parse_args(rest)
+    if options.role == "keep":
+        return keep_worker([str(RUN_PY)], options, argv)
     from . import driver
 
-    return driver.answer(options.run, args) if options.role == "work" else driver.score(options.run, args)
+    if options.role == "score":
+        return driver.score(options.run, args)
+    if options.model is None:
+        raise EasiError("--easi-run without --easi-model", hint="copy the command from --dry-run as it is")
+    return driver.answer(options.run, options.model, args)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -40,15 +46,13 @@ def parser() -> argparse.ArgumentParser:
     return own
 
 
-def stock(run_root: Path | None, rest: list[str]) -> int:
-    """Hand over to VLMEvalKit's own loop, after registering the model of the run under its name."""
+def stock(model: ModelChoice | None, rest: list[str]) -> int:
+    """Hand over to VLMEvalKit's own loop, after registering the plan's model under the name it is given."""
     from . import shims
 
     shims.apply()
-    if run_root is not None:
-        from easi_eval.answering.driver import load_model
-
-        shims.register_model(load_model(run_root), parser().parse_known_args(rest)[0].model)
+    if model is not None:
+        shims.register_model(model, parser().parse_known_args(rest)[0].model)
     sys.argv = ["run.py", *rest]
     from vlmeval import run
 

@@ -13,23 +13,24 @@ import functools
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from easi_eval.answering.driver import load_model
+from easi_eval.answering.driver import load_work
 from easi_eval.answering.journal import Answer
 from easi_eval.answering.scorer import score_loop
 from easi_eval.answering.work import Assignment, Item, ItemList, Work
 from easi_eval.answering.worker import Generation, open_journal, work_loop
+from easi_eval.backends.base import ModelChoice
+from easi_eval.benchmarks import VLMEVALKIT
 
 # What VLMEvalKit's API classes return when every retry failed; it is no answer.
 API_FAILURE = "Failed to obtain answer via API"
 
 
-def answer(run_root: Path, args: argparse.Namespace) -> int:
+def answer(run_root: Path, model_choice: ModelChoice, args: argparse.Namespace) -> int:
     """Be a worker: load the model once, answer items until none is left. Returns the exit code."""
-    work = _narrowed(Work.load(run_root), args.data)
+    work = load_work(run_root, VLMEVALKIT, args.data, args.limit)
     journal = open_journal(run_root, work)
     journal.phase("importing VLMEvalKit")
     from . import shims
@@ -39,7 +40,7 @@ def answer(run_root: Path, args: argparse.Namespace) -> int:
     datasets = Datasets(run_root, work)
     items = {assignment.key: datasets.items(assignment) for assignment in work.benchmarks}
     journal.phase("loading the model")
-    model = shims.model_factory(load_model(run_root))()
+    model = shims.model_factory(model_choice)()
     by_key = {assignment.key: assignment for assignment in work.benchmarks}
 
     def answer_chunk(chunk: Sequence[Item]) -> list[Generation]:
@@ -47,11 +48,6 @@ def answer(run_root: Path, args: argparse.Namespace) -> int:
 
     work_loop(run_root, work, items, answer_chunk, journal=journal)
     return 0
-
-
-def _narrowed(work: Work, tasks: Sequence[str]) -> Work:
-    """The part of the run that this command line asks for; an answered benchmark is not asked again, but still scored."""
-    return replace(work, benchmarks=tuple(assignment for assignment in work.benchmarks if assignment.task in tasks))
 
 
 def answer_one(model: Any, dataset: Any, model_name: str, item: str) -> Generation:
@@ -111,7 +107,7 @@ def prompt_hash(message: Any) -> str:
 
 def score(run_root: Path, args: argparse.Namespace) -> int:
     """Score every benchmark from the journal as soon as it is answered. Returns the exit code."""
-    work = _narrowed(Work.load(run_root), args.data)
+    work = load_work(run_root, VLMEVALKIT, args.data, args.limit)
     from . import shims
 
     shims.apply()

@@ -35,7 +35,7 @@ def model_factory(model: ModelChoice) -> Callable[..., Any]:
     from vlmeval.config import supported_VLM
 
     if model.entry:
-        return functools.partial(supported_VLM[model.entry], **model.arguments) if model.arguments else supported_VLM[model.entry]
+        return functools.partial(supported_VLM[model.entry], **model.arguments)
     if model.cls == "EasiVLM":
         from .generic import EasiVLM
 

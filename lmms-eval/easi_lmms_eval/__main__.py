@@ -10,10 +10,10 @@ from easi_eval.answering.driver import keep_worker, split_options
 def main(argv: list[str]) -> int:
     options, rest = split_options(argv)
     if options.run is not None and options.role == "keep":
-        return keep_worker(["-m", "easi_lmms_eval"], options, rest)
+        return keep_worker(["-m", "easi_lmms_eval"], options, argv)
     # lmms-eval reads its options from sys.argv.
     sys.argv = ["lmms-eval", *rest]
-    if options.run is None or options.role == "stock":
+    if options.run is None:
         from lmms_eval.__main__ import cli_evaluate
 
         cli_evaluate()

@@ -14,14 +14,15 @@ import functools
 import hashlib
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from easi_eval.answering.driver import load_work
 from easi_eval.answering.journal import Answer, Journal
 from easi_eval.answering.scorer import score_loop
 from easi_eval.answering.work import Assignment, Item, ItemList, Work
 from easi_eval.answering.worker import Generation, open_journal, work_loop
+from easi_eval.benchmarks import LMMS_EVAL
 
 
 class _Answered(BaseException):
@@ -46,11 +47,10 @@ def benchmark_of(task_name: str, work: Work) -> str:
 
 def answer(run_root: Path) -> int:
     """Be a worker: load the model once, answer items until none is left. Returns the exit code."""
-    work = Work.load(run_root)
+    work = _work(run_root)
     journal = open_journal(run_root, work)
     journal.phase("importing lmms-eval")
     main, args = _lmms_eval()
-    work = _narrowed(work, args.tasks)
     from lmms_eval import models
 
     # The journal is the record; lmms-eval's own files are written by the scorer, from all workers' answers.
@@ -117,8 +117,8 @@ def _generation(request: Any, output: Any) -> Generation:
 
 def score(run_root: Path) -> int:
     """Score every benchmark from the journal as soon as it is answered. Returns the exit code."""
+    work = _work(run_root)
     main, args = _lmms_eval()
-    work = _narrowed(Work.load(run_root), args.tasks)
     from lmms_eval import models
 
     # Building the task index reads some thousand YAML files; one serves all benchmarks.
@@ -165,10 +165,13 @@ def _replay_model(answers: Mapping[str, Answer], simple: bool) -> type:
     return JournaledAnswers
 
 
-def _narrowed(work: Work, tasks: str) -> Work:
-    """The part of the run that this command line asks for; an answered benchmark is not asked again, but still scored."""
-    asked = set(tasks.split(","))
-    return replace(work, benchmarks=tuple(assignment for assignment in work.benchmarks if assignment.task in asked))
+def _work(run_root: Path) -> Work:
+    """What is to be run, read before lmms-eval, whose import takes half a minute."""
+    options = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    options.add_argument("--tasks", default="")
+    options.add_argument("--limit", type=int)
+    known, _ = options.parse_known_args()
+    return load_work(run_root, LMMS_EVAL, known.tasks.split(","), known.limit)
 
 
 def _lmms_eval() -> tuple[Any, argparse.Namespace]:

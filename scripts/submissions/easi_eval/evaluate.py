@@ -13,7 +13,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from .answering.driver import save_model
 from .answering.journal import Book, Count, Phase, pending
 from .answering.work import DONE_FILE, Assignment, ItemList, Work
 from .backends.base import Backend, ModelChoice
@@ -23,21 +22,24 @@ from .display.events import BenchmarkScored, Emit, Notice, PhaseStarted, Progres
 from .errors import EasiError
 from .evidence import Evidence, gather
 from .execution import launchers
+from .execution.jobs import Job
 from .execution.supervisor import Handle, run_job, start
 from .results.report import telling_line
 from .state import RunPaths, read_json
 
 TICK = 0.2
 SCORER_STARTS = 2
+HALF_MADE = ("scoring", "scored", "failed.json", "plain", "old")      # what a launch may leave beside a benchmark's folder
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What became of one benchmark: ``evidence`` if it was accepted, else ``reason`` (one line)."""
+    """What became of one benchmark: ``evidence`` if it was accepted, else ``reason`` and the log's telling ``line``."""
 
     key: str
     evidence: Evidence | None
     reason: str = ""
+    line: str = ""
 
 
 @dataclass
@@ -54,11 +56,11 @@ class Evaluation:
     log: Path
     emit: Emit
     on_verdict: Callable[[Verdict], None]
+    on_command: Callable[[str], None]
     verdicts: dict[str, Verdict] = field(default_factory=dict)
 
     def run(self) -> dict[str, Verdict]:
         """Carry it out; every benchmark of ``todo`` has a verdict afterwards. Processes of ours are gone on any exit."""
-        save_model(self.paths.root, self.model)
         work = self._prepare_work()
         if self.cfg.plain:
             self._run_plain(work)
@@ -75,8 +77,9 @@ class Evaluation:
         (self.paths.root / DONE_FILE).unlink(missing_ok=True)
         self.paths.outputs.mkdir(parents=True, exist_ok=True)
         for assignment in assignments:
-            for leftover in self.paths.outputs.glob(f".{assignment.key}.*"):
-                shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+            for kind in HALF_MADE:
+                leftover = self.paths.outputs / f".{assignment.key}.{kind}"
+                shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink(missing_ok=True)
         work.save(self.paths.root)
         return work
 
@@ -118,9 +121,10 @@ class Evaluation:
             tail = [*(answering.outcome().log_tail if answering else ()), *scoring.outcome().log_tail]
         for bench in self.todo:
             if bench.key not in self.verdicts:
-                self._give(Verdict(bench.key, None, telling_line(tail) or "scoring ended without a result"))
+                self._give(Verdict(bench.key, None, "scoring ended without a result", telling_line(tail)))
 
-    def _start(self, job) -> Handle:
+    def _start(self, job: Job) -> Handle:
+        self.on_command(str(job))
         return start(job, self.log)
 
     def _no_more_answers(self) -> None:
@@ -144,13 +148,11 @@ class Evaluation:
         for bench in self.todo:
             folder = self.paths.outputs / f".{bench.key}.plain"
             folder.mkdir(parents=True)
-            job = self.backend.plain_job(self.cfg, self.model, bench, self.paths, folder, launchers.free_port())
+            job = self.backend.plain_job(self.cfg, self.model, bench, folder, launchers.free_port())
+            self.on_command(str(job))
             outcome = run_job(job, self.log)
             verdict = self._accept(bench, folder, work)
-            if verdict.evidence is None:
-                line = telling_line(outcome.log_tail)
-                verdict = replace(verdict, reason=f"{verdict.reason}: {line}" if line else verdict.reason)
-            self._give(verdict)
+            self._give(verdict if verdict.evidence else replace(verdict, line=telling_line(outcome.log_tail)))
 
     # ---- verdicts -------------------------------------------------------------------------------------------------
 

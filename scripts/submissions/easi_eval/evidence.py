@@ -21,11 +21,15 @@ EVIDENCE_FILE = "evidence.json"
 
 @dataclass(frozen=True)
 class Evidence:
-    """What ``outputs/<key>/`` was accepted on. ``files``: path below that folder -> SHA-256, hexadecimal."""
+    """What ``outputs/<key>/`` was accepted on. ``files``: path below that folder -> SHA-256, hexadecimal.
+
+    ``limit``: the ``--limit`` it was made under.
+    """
 
     fingerprint: str
     score: BenchmarkScore
     files: Mapping[str, str]
+    limit: int | None = None
     schema: int = SCHEMA
 
     def save(self, folder: Path) -> None:
@@ -46,7 +50,7 @@ class Evidence:
             "reading": Reading(**score["reading"]),
             "state": State(score["state"]),
             "pools": {name: Pool(**pool) for name, pool in score["pools"].items()},
-        }), data["files"])
+        }), data["files"], data["limit"])
         return found if found.files == _digests(folder, [folder / name for name in found.files]) else None
 
 
@@ -84,7 +88,7 @@ def gather(
         reason=f"--limit {limit}" if limit is not None else "",
         truncated=finishes.count("length") if finishes and None not in finishes else None,
     )
-    return Evidence(fingerprint, score, _digests(folder, out.files))
+    return Evidence(fingerprint, score, _digests(folder, out.files), limit)
 
 
 def _digests(folder: Path, files: Iterable[Path]) -> dict[str, str]:

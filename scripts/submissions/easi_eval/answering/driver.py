@@ -1,4 +1,4 @@
-"""What both backends' drivers share: our own options among the backend's, the three roles, the record of the model.
+"""What both backends' drivers share: our own options among the backend's, the roles, what is to be run.
 
 A driver is one command line in three roles. Under a launcher (and without one) every rank is a *keeper*,
 which holds no model and starts one *worker*; the worker answers items; one *score* process turns the
@@ -10,28 +10,35 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from ..backends.base import ModelChoice
+from ..benchmarks import BENCHMARKS
 from ..errors import EasiError
 from ..execution.keeper import keep
+from .work import WORK_FILE, Assignment, Work
 
-ROLES = ("keep", "work", "score", "stock")
+ROLES = ("keep", "work", "score")
 
 
 @dataclass(frozen=True)
 class DriverOptions:
-    """Our options on a driver's command line; ``run`` None means that the backend is used directly."""
+    """Our options on a driver's command line; ``run`` None means that the backend is used directly.
+
+    ``model`` is the plan's choice, in full: the command alone says what it loads.
+    """
 
     run: Path | None = None
     role: str = "keep"
+    model: ModelChoice | None = None
 
 
 def split_options(argv: Sequence[str]) -> tuple[DriverOptions, list[str]]:
-    """Take ``--easi-run DIR`` and ``--easi-role ROLE`` out of ``argv``; what remains is the backend's."""
+    """Take ``--easi-run DIR``, ``--easi-role ROLE`` and ``--easi-model JSON`` out of ``argv``; the rest is the backend's."""
     run: Path | None = None
     role = "keep"
+    model: ModelChoice | None = None
     rest: list[str] = []
     words = iter(argv)
     for word in words:
@@ -39,30 +46,48 @@ def split_options(argv: Sequence[str]) -> tuple[DriverOptions, list[str]]:
             run = Path(next(words, ""))
         elif word == "--easi-role":
             role = next(words, "")
+        elif word == "--easi-model":
+            model = _model(next(words, ""))
         else:
             rest.append(word)
     if role not in ROLES:
         raise EasiError(f"--easi-role is {role!r}", hint=f"one of {', '.join(ROLES)}")
-    return DriverOptions(run, role), rest
+    return DriverOptions(run, role, model), rest
 
 
-def keep_worker(command: Sequence[str], options: DriverOptions, rest: Sequence[str]) -> int:
-    """Be this rank's keeper: run the same command as a worker. Returns the keeper's exit code."""
+def keep_worker(command: Sequence[str], options: DriverOptions, argv: Sequence[str]) -> int:
+    """Be this rank's keeper: run the same command line ``argv`` as a worker. Returns the keeper's exit code."""
     assert options.run is not None
-    argv = [sys.executable, *command, *rest, "--easi-run", str(options.run), "--easi-role", "work"]
-    return keep(argv, options.run)
+    return keep([sys.executable, *command, *argv, "--easi-role", "work"], options.run)
 
 
-def save_model(run_root: Path, model: ModelChoice) -> None:
-    """Write ``model.json``: the worker must load exactly what the plan printed."""
-    (run_root / "model.json").write_text(json.dumps(asdict(model), indent=2, ensure_ascii=False), encoding="utf-8")
+def model_option(model: ModelChoice) -> list[str]:
+    """``--easi-model`` with what a driver needs to load the model; why it was chosen stays out."""
+    fields = {name: value for name, value in asdict(replace(model, why="", notes=())).items() if value not in ("", (), {})}
+    return ["--easi-model", json.dumps(fields, ensure_ascii=False)]
 
 
-def load_model(run_root: Path) -> ModelChoice:
-    """Read ``model.json``; EasiError when it is missing or was written by another version."""
-    path = run_root / "model.json"
+def _model(text: str) -> ModelChoice:
     try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
-        return ModelChoice(**{**fields, "notes": tuple(fields["notes"])})
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise EasiError(f"{path} cannot be read ({error})", hint="start the run again with run_easi_eval.py") from error
+        return ModelChoice(**{"why": "", **json.loads(text)})
+    except (ValueError, TypeError) as error:
+        raise EasiError(f"--easi-model cannot be read ({error})", hint="copy the command from --dry-run as it is") from error
+
+
+def load_work(run_root: Path, backend: str, tasks: Sequence[str], limit: int | None) -> Work:
+    """The part of the run that this command line asks for: an answered benchmark is not asked again, but still scored.
+
+    Without ``work.json`` (the command was pasted, not started by a run) all of ``tasks`` are asked, under a launch of
+    their own.
+    """
+    if (run_root / WORK_FILE).exists():
+        work = Work.load(run_root)
+        return replace(work, benchmarks=tuple(assignment for assignment in work.benchmarks if assignment.task in tasks))
+    keys = {bench.source(backend).task: bench.key for bench in BENCHMARKS}
+    unknown = [task for task in tasks if task not in keys]
+    if unknown:
+        raise EasiError(f"{', '.join(unknown)}: no task of this registry", hint="run_easi_eval.py --list names them")
+    work = Work(tuple(Assignment(keys[task], task, limit=limit) for task in tasks))
+    run_root.mkdir(parents=True, exist_ok=True)
+    work.save(run_root)
+    return work

@@ -77,16 +77,20 @@ class Backend(Protocol):
         """The data this benchmark reads, to be fetched before anything is launched."""
         ...
 
-    def answer_job(self, cfg: RunConfig, model: ModelChoice, todo: Sequence[Benchmark], paths: RunPaths) -> Job:
-        """The one launch whose workers answer all items of ``todo`` into the journal."""
+    def localise(self, model: ModelChoice, path: Path) -> ModelChoice:
+        """The same choice with its weights in the folder ``path``."""
+        ...
+
+    def answer_job(self, cfg: RunConfig, model: ModelChoice, todo: Sequence[Benchmark], paths: RunPaths, port: int) -> Job:
+        """The one launch whose workers answer all items of ``todo`` into the journal; ``port`` is free for its launcher."""
         ...
 
     def score_job(self, cfg: RunConfig, model: ModelChoice, todo: Sequence[Benchmark], paths: RunPaths) -> Job:
         """The one process that scores each benchmark of ``todo`` from the journal as soon as it is answered."""
         ...
 
-    def plain_job(self, cfg: RunConfig, model: ModelChoice, bench: Benchmark, paths: RunPaths) -> Job:
-        """The backend's own launch of one benchmark, untouched (``--plain``)."""
+    def plain_job(self, cfg: RunConfig, model: ModelChoice, bench: Benchmark, folder: Path, port: int) -> Job:
+        """The backend's own launch of one benchmark into ``folder``, untouched (``--plain``)."""
         ...
 
     def outputs(self, bench: Benchmark, folder: Path) -> Outputs:

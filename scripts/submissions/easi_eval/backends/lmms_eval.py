@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..benchmarks import Benchmark
 from ..config import RunConfig, format_model_args
 from ..data.needs import HubSettings, Need
-from ..errors import EasiError
 from ..execution import launchers
 from ..execution.jobs import Job
-from ..nearest import did_you_mean
 from ..state import RunPaths
 from . import catalog, common
 from .base import ModelChoice, Outputs
@@ -43,9 +42,8 @@ class LmmsEval:
 
     def check(self, cfg: RunConfig) -> None:
         known = catalog.lmms_models(catalog.locate(KIND, cfg.backend_path))
-        if cfg.model not in known:
-            raise EasiError(f"lmms-eval has no model type {cfg.model!r}",
-                            hint=did_you_mean(cfg.model, list(known), "`lmms-eval models` lists them"))
+        if not known.unread:      # else the name may be one of a plug-in that tells its names only when it is imported
+            catalog.check_known("--model", cfg.model, known.models, "`lmms-eval models` lists them")
 
     def resolve(self, cfg: RunConfig) -> ModelChoice:
         arguments = cfg.model_arguments
@@ -64,6 +62,10 @@ class LmmsEval:
 
         return lmms_needs(bench, self.hub.hf_home)
 
+    def localise(self, model: ModelChoice, path: Path) -> ModelChoice:
+        return replace(model, path=str(path), arguments={
+            key: str(path) if value == model.path and key in CHECKPOINT_KEYS else value for key, value in model.arguments.items()})
+
     def answer_job(self, cfg: RunConfig, model: ModelChoice, todo: Sequence[Benchmark], paths: RunPaths, port: int) -> Job:
         argv = ["-m", "easi_lmms_eval", *self._options(cfg, model, todo, paths.outputs), "--easi-run", str(paths.root)]
         return Job("answer", self._launched(cfg, port, argv), env={**self._environment(cfg), **common.threads(cfg.nproc)}, cwd=self._cwd())
@@ -72,7 +74,7 @@ class LmmsEval:
         argv = ["-m", "easi_lmms_eval", *self._options(cfg, model, todo, paths.outputs), "--easi-run", str(paths.root), "--easi-role", "score"]
         return Job("score", launchers.plain(argv), env={**self._environment(cfg), **common.NO_GPU}, cwd=self._cwd())
 
-    def plain_job(self, cfg: RunConfig, model: ModelChoice, bench: Benchmark, paths: RunPaths, folder: Path, port: int) -> Job:
+    def plain_job(self, cfg: RunConfig, model: ModelChoice, bench: Benchmark, folder: Path, port: int) -> Job:
         argv = ["-m", "lmms_eval", *self._options(cfg, model, [bench], folder)]
         return Job(f"plain {bench.key}", self._launched(cfg, port, argv), env=self._environment(cfg), cwd=self._cwd())
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..answering.driver import model_option
 from ..benchmarks import Benchmark
 from ..config import RunConfig
 from ..data.needs import HubSettings, Need
@@ -103,8 +103,12 @@ class VLMEvalKit:
 
         return vlmevalkit_needs(bench, cfg.dataset_dir.absolute())
 
+    def localise(self, model: ModelChoice, path: Path) -> ModelChoice:
+        inside = {"model_path": str(path)} if model.entry else {}
+        return replace(model, path=str(path), arguments={**model.arguments, **inside})
+
     def answer_job(self, cfg: RunConfig, model: ModelChoice, todo: Sequence[Benchmark], paths: RunPaths, port: int) -> Job:
-        argv = [*self._command(cfg, model, todo), "--easi-run", str(paths.root)]
+        argv = [*self._command(cfg, model, todo), "--easi-run", str(paths.root), *model_option(model)]
         launched = launchers.torchrun(cfg.nproc, port, argv) if cfg.nproc > 1 else launchers.plain(argv)
         return Job("answer", launched, env={**self._environment(cfg), **common.threads(cfg.nproc)})
 
@@ -112,9 +116,8 @@ class VLMEvalKit:
         argv = [*self._command(cfg, model, todo), "--easi-run", str(paths.root), "--easi-role", "score"]
         return Job("score", launchers.plain(argv), env={**self._environment(cfg), **common.NO_GPU})
 
-    def plain_job(self, cfg: RunConfig, model: ModelChoice, bench: Benchmark, paths: RunPaths, folder: Path, port: int) -> Job:
-        argv = [*self._command(cfg, model, [bench]), "--work-dir", str(folder), "--mode", "all",
-                "--easi-run", str(paths.root), "--easi-role", "stock"]
+    def plain_job(self, cfg: RunConfig, model: ModelChoice, bench: Benchmark, folder: Path, port: int) -> Job:
+        argv = [*self._command(cfg, model, [bench]), "--work-dir", str(folder), "--mode", "all", *model_option(model)]
         launched = launchers.torchrun(cfg.nproc, port, argv) if cfg.nproc > 1 else launchers.plain(argv)
         return Job(f"plain {bench.key}", launched, env=self._environment(cfg))
 
@@ -150,9 +153,9 @@ class VLMEvalKit:
 
 
 def _entry(entry: catalog.Entry, arguments: dict[str, object], why: str) -> ModelChoice:
-    settings = ", ".join(f"{key}={json.dumps(value)}" for key, value in entry.kwargs.items() if key != "model_path")
+    own = {key: value for key, value in entry.kwargs.items() if key != "model_path"}
     return ModelChoice(entry.model_path or entry.name, entry.model_path or entry.name, entry.cls, why, entry=entry.name,
-                       arguments=arguments, notes=(f"entry {entry.name}: {settings}",) if settings else ())
+                       arguments={**own, **arguments}, needs_gpu=not entry.api)
 
 
 def file_name(model: ModelChoice) -> str:

@@ -43,7 +43,8 @@ MIN_PIXELS, MAX_PIXELS = 4 * 28 * 28, 16 * 28 * 28
 CHAIN = tuple(text for chain in REASONING for text in chain[1:]) + (vocabulary.CONCLUSION,)
 KINDS = tuple(TRIGGERS)
 MARKERS = OPTION_LETTERS + vocabulary.NO_OPTION
-CONTENT, BITS, LEVELS = 16, 16, 3
+CONTENT, BITS = 16, 16
+WORD_HEADS = (4, 5, 6, 8, 9)
 
 CHAT_TEMPLATE = """\
 {%- for message in messages -%}
@@ -81,10 +82,10 @@ class Axes:
     text = slice(5, 6)                # a piece of text that carries content
     image = slice(6, 7)               # an image patch
     content = slice(7, 23)
-    levels = slice(23, 26)            # how strongly each of the three word-choosing heads wants this word
-    marker = slice(26, 33)            # one per option letter, the last for words that close the list
-    trigger = slice(33, 40)           # one per kind
-    successor = slice(40, 40 + len(CHAIN))
+    levels = slice(23, 28)            # how strongly each of the word-choosing heads wants this word
+    marker = slice(28, 35)            # one per option letter, the last for words that close the list
+    trigger = slice(35, 42)           # one per kind
+    successor = slice(42, 42 + len(CHAIN))
     # layer 1, attention
     announced = slice(56, 63)         # share of each kind among the triggers of the prompt
     seen = slice(63, 79)              # what was seen in the images
@@ -168,10 +169,11 @@ class _Weights:
             if token.trigger:
                 row[Axes.trigger][KINDS.index(token.trigger)] = 4.0
             if token.content:
-                row[Axes.text] = 4.0
+                whole = token.word or len(token.text) == 1 and token.text.isdigit()
+                # A word that falls into pieces has many chances to match; each is worth less.
+                row[Axes.text] = 4.0 if whole else 2.8
                 row[Axes.content] = self._signs(CONTENT)
-                top = 7 if token.word or len(token.text) == 1 and token.text.isdigit() else 3
-                row[Axes.levels] = [self.random.randint(0, top) for _ in range(LEVELS)]
+                row[Axes.levels] = [self.random.randint(0, 15 if whole else 7) / 2 for _ in WORD_HEADS]
         table[:, 0] = np.sqrt(RADIUS**2 - (table[:, 1:] ** 2).sum(axis=1))
         return table
 
@@ -246,12 +248,12 @@ class _Weights:
             heads.key(head, STILL, Axes.image, 10.0)
             if head > 1:
                 heads.key(head, STILL, Axes.content, 10.0 * self._gauss(CONTENT) / math.sqrt(CONTENT))
-            heads.carry(head, Axes.content, Axes.seen, self._rotation(CONTENT) * (3.0 if head == 1 else 1.0))
-        for level, head in enumerate((4, 5, 6)):
+            heads.carry(head, Axes.content, Axes.seen, self._rotation(CONTENT) * (2.0 if head == 1 else 0.7))
+        for level, head in enumerate(WORD_HEADS):
             heads.ask(head)
             heads.key(head, STILL, Axes.text, 10.0)
-            heads.key(head, STILL, slice(Axes.levels.start + level, Axes.levels.start + level + 1), 8.0)
-            heads.carry(head, Axes.content, Axes.read, self._rotation(CONTENT))
+            heads.key(head, STILL, slice(Axes.levels.start + level, Axes.levels.start + level + 1), 16.0)
+            heads.carry(head, Axes.content, Axes.read, self._rotation(CONTENT) * 1.6)
         heads.ask(7)
         heads.key(7, STILL, Axes.marker, 260.0 / 4)
         # cos(0.03 d + 0.6) falls from the marker itself on, by 4 per token of distance d at this height.
@@ -304,7 +306,7 @@ class _Weights:
     # -- output
 
     def _output(self) -> np.ndarray:
-        """Logits: 30 below nothing is impossible to say but never preferred; what suits the question is lifted to 0."""
+        """Logits: everything starts at -30, what suits the question is lifted to about 0, what must follow to 30."""
         head = np.zeros((self.size, HIDDEN))
         head[:, Axes.slack] = -30.0 / RADIUS
         end, = (n for n, text in enumerate(SPECIAL) if text == "<|im_end|>")
@@ -325,8 +327,10 @@ class _Weights:
         for n, (text, unit) in enumerate(NUMBERS):
             row = head[self.ids[text]]
             row[kind["numeric"]] = 30.0
-            row[kind[unit]] = 12.0
-            self._prefer(row, n)
+            row[kind[unit]] = 20.0
+            if unit == "meters":
+                row[kind["square"]] = -20.0            # "square meters" announces both
+            self._prefer(row, [number for number, suits in NUMBERS if suits == unit].index(text))
         for n, text in enumerate(chain[0] for chain in REASONING):
             row = head[self.ids[text]]
             row[kind["reasoning"]] = 30.0
@@ -346,9 +350,9 @@ class _Weights:
         return head * RMS
 
     def _prefer(self, row: np.ndarray, number: int) -> None:
-        """Rank equals by the bits: steps of 2, ties broken by the place in the list."""
+        """Rank equals by the bits: steps of nearly 2; ties are broken by the place in the list, by steps of 0.2."""
         row[Axes.bits] = self._signs(BITS)
-        row[Axes.slack] += 0.09 * number / RADIUS
+        row[Axes.slack] += 0.2 * number / RADIUS
 
 
 class _Attention:

@@ -41,6 +41,11 @@ def rehearse(cfg: RunConfig) -> RunConfig:
     return replace(cfg, model=MODEL, device="cpu")
 
 
+def planned_hub(cfg: RunConfig) -> HubSettings:
+    """What ``rehearsal_hub`` would serve, for a plan that starts nothing; its port is not known yet."""
+    return HubSettings(endpoint="http://127.0.0.1:PORT", hf_home=_home(cfg.output_dir) / "huggingface")
+
+
 @contextmanager
 def rehearsal_hub(cfg: RunConfig) -> Iterator[HubSettings]:
     """Serve the tiny data and model on loopback; ends with the block. The environment is the rehearsal's inside it."""
@@ -54,7 +59,7 @@ def rehearsal_hub(cfg: RunConfig) -> Iterator[HubSettings]:
             os.environ[name] = ",".join(filter(None, ["127.0.0.1,localhost", before.get(name)]))
         os.environ["HF_HUB_DISABLE_XET"] = "1"
         try:
-            yield HubSettings(endpoint=served.endpoint, hf_home=home / "huggingface")
+            yield replace(planned_hub(cfg), endpoint=served.endpoint)
         finally:
             os.environ.clear()
             os.environ.update(before)

@@ -23,13 +23,13 @@ TRIGGERS: dict[str, tuple[str, ...]] = {
     "centimeters": ("centimeters", "centimetre", "centimetres", "cm"),
     "meters": ("meters", "meter", "metres"),
     "square": ("square", "area"),
-    "count": ("many", "number"),
+    "count": ("many",),
 }
 
-# What may be said to a numeric question, with the unit it suits best ("" suits none in particular).
+# What may be said to a numeric question, with the unit it suits best.
 NUMBERS: tuple[tuple[str, str], ...] = (
     ("2", "count"), ("3", "count"), ("4", "count"), ("5", "count"), ("6", "count"),
-    ("0.8", "meters"), ("1.2", "meters"), ("1.9", "meters"), ("2.4", "meters"), ("3.5", "meters"), ("5.2", "meters"),
+    ("0.8", "meters"), ("1.2", "meters"), ("1.5", "meters"), ("1.9", "meters"), ("2.4", "meters"), ("2.9", "meters"), ("3.5", "meters"),
     ("45", "centimeters"), ("70", "centimeters"), ("110", "centimeters"), ("160", "centimeters"), ("200", "centimeters"),
     ("9.5", "square"), ("14.2", "square"), ("21", "square"), ("28.6", "square"), ("40", "square"),
 )
@@ -60,7 +60,7 @@ based provide always ground grounded visual evidence hallucinate unseen uncertai
 information guidelines please follow steps step analyze first carefully observe identify all relevant their next break down key
 components need addressed think through arrive may necessary transfer perspective better understand finally select appropriate
 analysis end separate line exactly note only respond providing any additional directly choices given best correct word briefly one
-using enclose within multiple choice following hint choices corresponding give me values represent bounding box coordinates
+using number enclose within multiple choice following hint choices corresponding give me values represent bounding box coordinates
 normalized scale top corner origin about s
 """
 
@@ -80,6 +80,7 @@ camera viewer viewpoint view standing sitting robot navigate walk stop yes no no
 eight nine ten jigsaw piece style art depth relative reflectance point points darker lighter brighter match matching likely count
 existence counting total visible hidden start route reach goal plan memory update prediction motion interactive instance attribute
 kitchen bathroom bedroom office hall hallway stairs entrance exit tv television stool bench heater printer whiteboard suitcase
+armchair bookshelf mug nightstand radiator wardrobe coffee houseplant
 """
 
 

@@ -1,0 +1,239 @@
+"""The story of a run: plan, prepare, evaluate, collect, report."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from . import __version__, checks
+from .answering.work import ItemList
+from .backends import make_backend
+from .backends.base import Backend, ModelChoice, Outputs
+from .benchmarks import ALL_KEYS, by_key
+from .config import RunConfig
+from .data.needs import HubSettings, Need
+from .datasets import fetch
+from .display.choose import make_display
+from .display.events import Emit, Notice, PhaseStarted, RunStarted
+from .errors import ExitCode
+from .evaluate import Evaluation, Verdict
+from .evidence import Evidence
+from .execution import launchers
+from .execution.jobs import Job
+from .execution.supervisor import interruptible
+from .plan import Found, Plan, describe, make_plan
+from .results import archive, report, table
+from .results.scores import BenchmarkScore, ScoreTable, State, missing
+from .smoke.rehearsal import planned_hub, rehearsal_hub, rehearse
+from .state import Manifest, other_runs, run_lock, sanitise, write_atomic
+from .submission import payload
+
+RESULT_FILES = ("easi_scores.csv", "easi_scores.md", "easi_results.json", "easi_results.zip")
+MANUAL = "upload easi_results.json and easi_results.zip at https://easi.lmms-lab.com/submit/"
+# A model's weights once, not also in the formats of other frameworks.
+OTHER_FORMATS = ("*.gguf", "*.h5", "*.msgpack", "*.onnx", "*.pth", "original/*", "onnx/*", "openvino/*")
+
+
+def run(asked: RunConfig) -> int:
+    """Carry out the options; returns the exit code. Raises EasiError for what is refused, KeyboardInterrupt for Ctrl-C."""
+    cfg = rehearse(asked) if asked.smoke else asked
+    users_hub = HubSettings.from_env()
+    backend = make_backend(cfg.backend, users_hub)
+    backend.check(cfg)
+    model = backend.resolve(cfg)
+    notes = checks.check_device(cfg, model.needs_gpu, checks.probe_machine(), checks.read_torch_build())
+    if cfg.dry_run:
+        backend = make_backend(cfg.backend, planned_hub(cfg) if cfg.smoke else users_hub)
+        plan = make(cfg, backend, model, notes)
+        print(describe(plan.with_jobs(_jobs(cfg, backend, plan))))
+        return ExitCode.COMPLETE
+    with ExitStack() as stack:
+        stack.enter_context(interruptible())
+        hub = users_hub
+        if cfg.smoke:
+            if asked.model and not Path(model.path).is_dir():
+                weights = Need(f"model {model.path}", model.path, repo_type="model", ignore=OTHER_FORMATS)
+                model = backend.localise(model, fetch([weights], _said, users_hub)[0].path)
+            hub = stack.enter_context(rehearsal_hub(cfg))
+            backend = make_backend(cfg.backend, hub)
+        stack.enter_context(run_lock(make(cfg, backend, model, notes).paths.lock))
+        return Run(asked, cfg, backend, hub, make(cfg, backend, model, notes)).carry_out()
+
+
+def _said(event: object) -> None:
+    if isinstance(event, Notice):
+        print(event.text)
+
+
+def make(cfg: RunConfig, backend: Backend, model: ModelChoice, notes: Sequence[str]) -> Plan:
+    """Read what is on disk and decide."""
+    settings = {bench.key: backend.settings(cfg, bench) for bench in cfg.selected}
+    name = backend.version(cfg)
+    paths = make_plan(cfg, model, name, settings, None, {}).paths
+    found = {bench.key: _found(Evidence.load(paths.output(bench.key)), paths.output(bench.key), cfg) for bench in cfg.selected}
+    return make_plan(cfg, model, name, settings, Manifest.load(paths.manifest), {key: f for key, f in found.items() if f is not None},
+                     other_runs(paths, model.name), notes)
+
+
+def _found(evidence: Evidence | None, folder: Path, cfg: RunConfig) -> Found | None:
+    if evidence is None:
+        return Found(problem="its files are not what was scored") if folder.exists() else None
+    return Found(evidence.fingerprint, evidence.score.n, evidence.score.total, limit=evidence.limit)
+
+
+def _jobs(cfg: RunConfig, backend: Backend, plan: Plan) -> list[Job]:
+    """The commands that the plan would run."""
+    if not plan.todo:
+        return []
+    port = launchers.free_port()
+    if cfg.plain:
+        return [backend.plain_job(cfg, plan.model, bench, plan.paths.outputs / f".{bench.key}.plain", port) for bench in plan.benchmarks]
+    return [backend.answer_job(cfg, plan.model, plan.benchmarks, plan.paths, port),
+            backend.score_job(cfg, plan.model, plan.benchmarks, plan.paths)]
+
+
+@dataclass
+class Run:
+    """One run under way: the plan, and what has become of it so far."""
+
+    asked: RunConfig
+    cfg: RunConfig
+    backend: Backend
+    hub: HubSettings
+    plan: Plan
+    troubles: list[report.Trouble] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        stamp = time.strftime("%Y%m%d_%H%M%S")
+        self.log = (self.cfg.output_dir / f"eval_{sanitise(self.plan.model.name)}_{stamp}.log").absolute()
+        self.manifest = self.plan.manifest(Manifest.load(self.plan.paths.manifest), self._versions(), [self.asked.command()])
+
+    def carry_out(self) -> int:
+        """Returns the exit code; everything that is written lies on disk before the summary is printed."""
+        if self.plan.todo:
+            with make_display(self.cfg.no_rich, sys.stdout) as display:
+                self._begin(display.on)
+                self._prepare(display.on)
+                self._evaluate(display.on)
+        scores = self._collect()
+        self._write(scores)
+        self._summarise(scores)
+        return self._exit_code(scores)
+
+    # ---- steps ----------------------------------------------------------------------------------------------------
+
+    def _begin(self, emit: Emit) -> None:
+        plan = self.plan
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        self.log.touch()
+        for todo in plan.todo:
+            if todo.aside:
+                aside = plan.paths.aside(todo.bench.key, todo.epoch)
+                shutil.rmtree(aside, ignore_errors=True)
+                plan.paths.output(todo.bench.key).rename(aside)
+        self.manifest.save(plan.paths.manifest)
+        emit(RunStarted(plan.model.name, plan.backend, plan.model.cls, tuple((b.key, b.title) for b in self.cfg.selected),
+                        plan.skipped, plan.paths.root, self.log, (f"{plan.model.cls}: {plan.model.why}", *plan.notes)))
+
+    def _prepare(self, emit: Emit) -> None:
+        """Get the data. A benchmark whose data changed since it was begun starts over: its ids would name other questions."""
+        emit(PhaseStarted("prepare", self.hub.endpoint))
+        needs = {bench.key: self.backend.needs(self.cfg, bench) for bench in self.plan.benchmarks}
+        fetched = {f.need.repo: f.revision for f in fetch([need for each in needs.values() for need in each], emit, self.hub)}
+        todo = list(self.plan.todo)
+        for place, step in enumerate(todo):
+            key = step.bench.key
+            revisions = {need.repo: fetched[need.repo] for need in needs[key]}
+            before = self.manifest.benchmarks[key].evidence.get("data", revisions)
+            if before != revisions:
+                emit(Notice(f"{step.bench.title}: its data changed since it was begun; it starts over", "warning"))
+                todo[place] = step = replace(step, epoch=step.epoch + 1)
+                ItemList.path(self.plan.paths.root, key).unlink(missing_ok=True)
+            self.manifest = self.manifest.with_state(key, epoch=step.epoch, evidence={"data": revisions})
+        self.plan = replace(self.plan, todo=tuple(todo))
+        self.manifest = replace(self.manifest, datasets={**self.manifest.datasets, **fetched})
+        self.manifest.save(self.plan.paths.manifest)
+
+    def _evaluate(self, emit: Emit) -> None:
+        plan = self.plan
+        Evaluation(self.cfg, self.backend, plan.model, plan.benchmarks, plan.fingerprints, plan.epochs, plan.paths,
+                   self.log, emit, self._note, self._note_command).run()
+
+    def _note_command(self, command: str) -> None:
+        self.manifest = replace(self.manifest, commands=list(dict.fromkeys([*self.manifest.commands, command])))
+        self.manifest.save(self.plan.paths.manifest)
+
+    def _note(self, verdict: Verdict) -> None:
+        """Keep a verdict at once: a kill later must not cost it."""
+        if verdict.evidence is None:
+            changes: dict[str, object] = {"state": str(State.FAILED), "reason": verdict.reason}
+            self.troubles.append(report.Trouble(verdict.key, verdict.reason, verdict.line, self.log))
+        else:
+            score = verdict.evidence.score
+            evidence = {**self.manifest.benchmarks[verdict.key].evidence, "rows": score.n, "total": score.total}
+            changes = {"state": str(score.state), "reason": score.reason, "evidence": evidence}
+        self.manifest = self.manifest.with_state(verdict.key, **changes)
+        self.manifest.save(self.plan.paths.manifest)
+
+    def _collect(self) -> ScoreTable:
+        """Everything this identity has, not only what was asked for now: a run for fewer benchmarks removes nothing."""
+        rows = [row for key in ALL_KEYS if (row := self._row(key)) is not None]
+        return ScoreTable(tuple(rows), self.plan.model.name, self.backend.name, self.plan.identity)
+
+    def _row(self, key: str) -> BenchmarkScore | None:
+        state = self.manifest.benchmarks.get(key)
+        if state is None:
+            return None
+        evidence = Evidence.load(self.plan.paths.output(key))
+        if evidence is not None and evidence.fingerprint == state.fingerprint:
+            return evidence.score
+        return missing(key, state.reason or "not finished", State.FAILED if state.reason else State.INCOMPLETE)
+
+    def _write(self, scores: ScoreTable) -> None:
+        """The table, the payload and the archive: beside the run, and at the top of the output folder."""
+        root = self.plan.paths.root
+        write_atomic(root / "easi_scores.csv", table.csv_text(scores))
+        write_atomic(root / "easi_scores.md", table.markdown_text(scores))
+        self.payload = payload.build_payload(scores, self.backend.payload_name, self.cfg.submission)
+        write_atomic(root / "easi_results.json", payload.payload_text(self.payload))
+        outputs = [Outputs(row.key, folder, (), tuple(folder / name for name in found.files))
+                   for row in scores.rows if (found := Evidence.load(folder := self.plan.paths.output(row.key))) is not None]
+        write_atomic(root / "easi_results.zip", archive.archive(archive.entries(outputs, self.plan.paths.manifest)))
+        for name in RESULT_FILES:
+            write_atomic(self.cfg.output_dir / name, (root / name).read_bytes())
+
+    def _summarise(self, scores: ScoreTable) -> None:
+        width = min(shutil.get_terminal_size((80, 24)).columns, 140)
+        failed = tuple(trouble.key for trouble in self.troubles)
+        retry = replace(self.asked, benchmarks=failed, include_extra=False, rerun=False).command_words() if failed else ()
+        notes = [f"skipped {key}: {reason}" for key, reason in self.plan.skipped]
+        lacking = payload.fields_to_fill(self.payload)
+        if lacking and not self.cfg.smoke:
+            notes.append(f"before you submit, give {', '.join(lacking)} with --submission-configs")
+        files = [self.cfg.output_dir / name for name in RESULT_FILES] + ([self.log] if self.plan.todo else [])
+        print("\n".join(report.summary(scores, self.troubles, width=width, retry=retry, files=files, notes=notes)))
+
+    def _exit_code(self, scores: ScoreTable) -> ExitCode:
+        wanted = (State.COMPLETE, State.PARTIAL) if self.cfg.limit is not None else (State.COMPLETE,)
+        rows = {row.key: row.state for row in scores.rows}
+        if any(rows.get(bench.key) not in wanted for bench in self.cfg.selected):
+            return ExitCode.INCOMPLETE
+        if self.cfg.submit:
+            print(f"not sent: this version does not send yet; {MANUAL}")
+            return ExitCode.NOT_SENT
+        return ExitCode.COMPLETE
+
+    def _versions(self) -> dict[str, str]:
+        found = {"easi-eval": __version__, self.cfg.kind.distribution: self.backend.version(self.cfg)}
+        for name in ("torch", "transformers", "accelerate", "datasets", "huggingface_hub", "decord"):
+            try:
+                found[name] = version(name)
+            except PackageNotFoundError:
+                found[name] = "not installed"
+        return found
