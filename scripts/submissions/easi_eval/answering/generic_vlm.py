@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 from PIL import Image
-from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
+from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, PretrainedConfig
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
 from transformers.video_utils import VideoMetadata
 
@@ -205,12 +205,13 @@ class GenericVLM:
 
 def _check_loadable(path: str, where: Mapping[str, object]) -> None:
     """Refuse what is no image-text-to-text checkpoint before anything large is read."""
-    from transformers import PretrainedConfig
-
+    unreadable = EasiError(f"{path} has no readable config.json", hint="give a hub id or a folder with a complete checkpoint")
     try:
         plain, _ = PretrainedConfig.get_config_dict(path, **where)
     except OSError as error:
-        raise EasiError(f"{path} has no readable config.json", hint="give a hub id or a folder with a complete checkpoint") from error
+        raise unreadable from error
+    if not plain:                                          # what transformers gives for a folder without one
+        raise unreadable
     remote = plain.get("auto_map", {})
     if "AutoModelForImageTextToText" in remote:
         if not where["trust_remote_code"]:

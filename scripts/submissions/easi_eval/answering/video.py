@@ -31,14 +31,17 @@ def sample_frames(video: str | os.PathLike[str] | Sequence[Image.Image], count: 
         images = tuple(frame.convert("RGB") if isinstance(frame, Image.Image) else Image.fromarray(np.asarray(frame)) for frame in video)
         return Frames(images, tuple(range(len(images))), len(images), 2.0)
     path = os.fspath(video).removeprefix("file://")
-    images, indices, total, fps = _read(path, count)
-    if not images:
-        raise EasiError(f"{path} holds no readable frame", hint="download the benchmark's videos again")
-    return Frames(images, indices, total, fps)
+    try:
+        return Frames(*_read(path, count))
+    except (OSError, RuntimeError, ValueError, IndexError) as error:    # what decord and PyAV raise
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise EasiError(f"{path} cannot be read as a video: {reason[0]}", hint="fetch the benchmark's videos again") from error
 
 
 def spread(total: int, count: int) -> tuple[int, ...]:
-    """Numbers of up to ``count`` frames, first and last included."""
+    """Numbers of up to ``count`` frames, first and last included. ValueError without any frame."""
+    if total < 1:
+        raise ValueError("it has no frames")
     return tuple(int(n) for n in np.linspace(0, total - 1, min(count, total)).astype(int))
 
 
