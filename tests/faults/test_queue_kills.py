@@ -1,0 +1,197 @@
+"""Real workers over one TCPStore, killed at random, alone and all at once: nothing that was answered is asked again."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import random
+import signal
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+import pytest
+from easi_eval.answering.journal import Answer, Book, Journal, read_answers
+from easi_eval.answering.queue import Queue, TorchStore, connect, host_store
+from easi_eval.answering.work import JOURNAL_FOLDER, Assignment, Item, Work
+from easi_eval.answering.worker import Generation, work_loop
+
+WORK = Work(tuple(Assignment(key, key) for key in ("a", "b", "c")), seed=5)
+ITEMS = {assignment.key: [Item(assignment.key, str(n), cost=float(n * 7 % 11)) for n in range(70)] for assignment in WORK.benchmarks}
+KEYS = {item.key for group in ITEMS.values() for item in group}
+
+
+def work(root: Path, work: Work, address: str, worker: str, attempt: int, chunk: int) -> None:
+    """One worker process: notes each question before it answers it, slowly, with a text that a seed decides."""
+    os.environ.update(EASI_STORE=address, EASI_WORKER=worker, EASI_ATTEMPT=str(attempt))
+    notes = os.open(root / "asked", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+
+    def answer(items: Sequence[Item]) -> list[Generation]:
+        for item in items:
+            os.write(notes, f"{item.benchmark} {item.id} {time.monotonic()}\n".encode())
+        time.sleep(0.02 * len(items))
+        return [Generation(f"{item.id} {random.random() if len(items) == 1 else ''}") for item in items]
+
+    work_loop(root, work, ITEMS, answer, chunk)
+
+
+class Launch:
+    """What launcher and keepers do: N workers, each restarted when it dies."""
+
+    def __init__(self, root: Path, work: Work, size: int, chunk: int = 1) -> None:
+        self._spawn = multiprocessing.get_context("forkserver")
+        self._spawn.set_forkserver_preload(["torch.distributed", "easi_eval.answering.worker"])
+        self._store = host_store()
+        self._root, self._work, self._chunk = root, work, chunk
+        self._attempts: Counter[int] = Counter()
+        self.workers = [self._start(number) for number in range(size)]
+
+    def _start(self, number: int) -> BaseProcess:
+        process = self._spawn.Process(target=work, daemon=True, args=(
+            self._root, self._work, self._store.address, f"w{number}", self._attempts[number], self._chunk))
+        process.start()
+        self._attempts[number] += 1
+        return process
+
+    def kill(self, number: int) -> None:
+        process = self.workers[number]
+        if process.is_alive():
+            os.kill(process.pid or 0, signal.SIGKILL)
+
+    def watch(self) -> bool:
+        """Restart the killed; whether anybody still works."""
+        for number, process in enumerate(self.workers):
+            assert process.exitcode in (None, 0, -signal.SIGKILL), "a worker broke"
+            if process.exitcode == -signal.SIGKILL:
+                process.join()
+                self.workers[number] = self._start(number)
+        return any(process.is_alive() for process in self.workers)
+
+    def end(self) -> None:
+        for number in range(len(self.workers)):
+            self.kill(number)
+        for process in self.workers:
+            process.join()
+
+
+def answers(root: Path) -> dict[tuple[str, str], Answer]:
+    return read_answers(root / JOURNAL_FOLDER, WORK.epochs)
+
+
+def asked(root: Path) -> Counter[tuple[str, str]]:
+    return Counter((line.split()[0], line.split()[1]) for line in (root / "asked").read_text().splitlines())
+
+
+def journalled(root: Path) -> Counter[tuple[str, str]]:
+    return Counter(news.key for news in Book(root / JOURNAL_FOLDER, WORK.epochs).poll() if isinstance(news, Answer))
+
+
+def wait_for(launch: Launch, root: Path, count: int) -> None:
+    """Until so many questions have been asked."""
+    while not (root / "asked").exists() or sum(asked(root).values()) < count:
+        assert launch.watch(), "the launch ended early"
+        time.sleep(0.01)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("seed", range(2))
+def test_random_kills_of_workers_and_of_everything(tmp_path: Path, seed: int) -> None:
+    """Four workers, then three, then five, 20 kills of one worker and two of all: only what was in flight is repeated."""
+    rng = random.Random(seed)
+    in_flight = 0
+    for launch_number, (size, kills) in enumerate(((4, 8), (3, 6), (5, 6))):
+        launch = Launch(tmp_path, replace(WORK, launch=launch_number), size)
+        try:
+            for _ in range(kills):
+                done = sum(asked(tmp_path).values()) if (tmp_path / "asked").exists() else 0
+                wait_for(launch, tmp_path, done + rng.randrange(3, 9))
+                launch.kill(rng.randrange(size))
+                in_flight += 1
+            if launch_number < 2:
+                in_flight += size
+                continue
+            while launch.watch():
+                time.sleep(0.02)
+        finally:
+            launch.end()
+    found = answers(tmp_path)
+    assert found.keys() == KEYS
+    assert not [answer.failure for answer in found.values() if answer.failure]
+    assert set(journalled(tmp_path).values()) == {1}, "an answer in the journal was computed again"
+    assert sum(asked(tmp_path).values()) - len(KEYS) <= in_flight
+
+    undisturbed = tmp_path / "undisturbed"
+    undisturbed.mkdir()
+    launch = Launch(undisturbed, WORK, 1)
+    while launch.watch():
+        time.sleep(0.02)
+    assert {key: answer.text for key, answer in answers(undisturbed).items()} == {key: answer.text for key, answer in found.items()}
+    assert answers(tmp_path) == found, "the same files give the same answers"
+
+
+@pytest.mark.timeout(120)
+def test_a_dead_batch_is_taken_over_by_the_others(tmp_path: Path) -> None:
+    """Nobody restarts the killed worker; its chunk is answered by those who live."""
+    launch = Launch(tmp_path, WORK, 3, chunk=8)
+    try:
+        wait_for(launch, tmp_path, 24)
+        launch.kill(0)
+        while any(process.is_alive() for process in launch.workers):
+            time.sleep(0.02)
+        assert [process.exitcode for process in launch.workers] == [-signal.SIGKILL, 0, 0]
+    finally:
+        launch.end()
+    assert answers(tmp_path).keys() == KEYS
+    assert set(journalled(tmp_path).values()) == {1}
+    assert sum(asked(tmp_path).values()) - len(KEYS) <= 8
+
+
+@pytest.mark.timeout(120)
+def test_a_stopped_worker_that_comes_back_changes_nothing(tmp_path: Path) -> None:
+    """SIGSTOP holds one worker with a question in hand; the others wait for it, and it finishes."""
+    launch = Launch(tmp_path, WORK, 2)
+    try:
+        wait_for(launch, tmp_path, 10)
+        os.kill(launch.workers[0].pid or 0, signal.SIGSTOP)
+        while len(answers(tmp_path)) < len(KEYS) - 1:
+            time.sleep(0.02)
+        time.sleep(0.5)
+        assert launch.workers[1].is_alive()
+        os.kill(launch.workers[0].pid or 0, signal.SIGCONT)
+        while launch.watch():
+            time.sleep(0.02)
+    finally:
+        launch.end()
+    assert journalled(tmp_path) == Counter(KEYS)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_hundred_thousand_questions_over_a_tcp_store(tmp_path: Path) -> None:
+    """The plan is larger than one value of the store may be before it is packed; every worker gets the same."""
+    many = {"a": [Item("a", f"question-{number}", cost=float(number % 97)) for number in range(100_000)]}
+    host = host_store()
+    queues = []
+    for name in ("w0", "w1"):
+        journal = Journal(tmp_path, name, 0)
+        queues.append(Queue(connect(host.address), name, many, Book(tmp_path, {"a": 0}, launch=0, skip=journal.path.name)))
+    first, second = (queue.next() for queue in queues)
+    assert first is not None and second is not None
+    assert [item.cost for item in (*first.items, *second.items)] == [96.0, 96.0]
+    assert first.items != second.items
+
+
+def test_tcp_store_does_what_the_queue_needs() -> None:
+    host = host_store()
+    store: TorchStore = connect(host.address).with_prefix("x")
+    assert store.get("nothing") is None
+    assert store.add("count", 1) == 1 and host.with_prefix("x").add("count", 2) == 3
+    assert host.add("count", 0) == 0, "another prefix, another key"
+    assert store.create("key", "mine") == "mine" and store.create("key", "late") == "mine"
+    store.set("key", "")
+    assert store.get("key") == ""
+    assert store.get_all(["key", "count"]) == ["", "3"] and store.get_all([]) == []
