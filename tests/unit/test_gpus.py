@@ -1,7 +1,14 @@
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 from easi_eval.errors import EasiError
+from easi_eval.execution import gpus
 from easi_eval.execution.gpus import Gpu, parse_listing, share, visible
 
 FOUR = tuple(Gpu(f"GPU-{letter * 8}-0000") for letter in "abcd")
@@ -69,3 +76,55 @@ def test_the_listing_of_nvidia_smi_is_understood() -> None:
         Gpu("GPU-22222222-aaaa-bbbb-cccc-000000000000", "NVIDIA A100-SXM4 (80 GB)", None, True,
             ("MIG-33333333-aaaa-bbbb-cccc-000000000000", "MIG-44444444-aaaa-bbbb-cccc-000000000000")))
     assert parse_listing("No devices found.\n") == ()
+
+
+# Two stand-ins with the C interface of the driver's libraries: a whole GPU, one cut into two MIG instances, and one
+# that does not answer.
+NVML = r"""
+#include <stdio.h>
+typedef struct { unsigned long long total, free, used; } memory;
+static int device[5];
+int nvmlInit_v2(void) { return 0; }
+int nvmlShutdown(void) { return 0; }
+int nvmlDeviceGetCount_v2(unsigned *n) { *n = 3; return 0; }
+int nvmlDeviceGetHandleByIndex_v2(unsigned i, void **d) { if (i > 1) return 15; *d = &device[i]; return 0; }
+int nvmlDeviceGetUUID(void *d, char *text, unsigned n) {
+    long i = (int *)d - device;
+    snprintf(text, n, i < 2 ? "GPU-%ld" : "MIG-%ld", i); return 0; }
+int nvmlDeviceGetName(void *d, char *text, unsigned n) { snprintf(text, n, "Stand-in"); return 0; }
+int nvmlDeviceGetMemoryInfo(void *d, memory *m) { m->total = 141ull << 30; return 0; }
+int nvmlDeviceGetMigMode(void *d, unsigned *now, unsigned *later) {
+    if (d == device) return 3; *now = *later = 1; return 0; }
+int nvmlDeviceGetMaxMigDeviceCount(void *d, unsigned *n) { *n = 7; return 0; }
+int nvmlDeviceGetMigDeviceHandleByIndex(void *d, unsigned i, void **part) {
+    if (i != 0 && i != 4) return 6; *part = &device[i ? 3 : 2]; return 0; }
+"""
+CUDA = "int cuInit(unsigned f) { return 0; } int cuDeviceGetCount(int *n) { *n = 2; return 0; }"
+
+
+def _ask(folder: Path, library: str, source: str, expression: str, **env: str) -> object:
+    (folder / "source.c").write_text(source)
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", str(folder / library), str(folder / "source.c")], check=True)
+    code = f"from easi_eval.execution.gpus import *; print(repr({expression}))"
+    environ = {**os.environ, "LD_LIBRARY_PATH": str(folder), "PATH": "", **env}
+    answer = subprocess.run([sys.executable, "-c", code], env=environ, check=True, text=True, stdout=subprocess.PIPE)
+    return eval(answer.stdout, {"Gpu": Gpu})
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")
+def test_gpus_are_read_through_the_drivers_interface(tmp_path: Path) -> None:
+    assert _ask(tmp_path, "libnvidia-ml.so.1", NVML, "installed_gpus()") == (
+        Gpu("GPU-0", "Stand-in", 141 << 30), Gpu("GPU-1", "Stand-in", 141 << 30, True, ("MIG-2", "MIG-3")))
+    assert _ask(tmp_path, "libnvidia-ml.so.1", NVML, "visible_gpus()", CUDA_VISIBLE_DEVICES="1,0") == ("1", "0")
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")
+def test_gpus_are_counted_by_cuda_where_there_is_nothing_else(tmp_path: Path) -> None:
+    assert _ask(tmp_path, "libcuda.so.1", CUDA, "visible_gpus({})") == ("0", "1")
+    assert _ask(tmp_path, "libcuda.so.1", CUDA, "visible_gpus()", CUDA_VISIBLE_DEVICES="6, 4,99") == ("6", "4")
+
+
+def test_a_machine_without_a_driver_has_none() -> None:
+    if Path("/proc/driver/nvidia").exists():
+        pytest.skip("this machine has one")
+    assert gpus.visible_gpus({"CUDA_VISIBLE_DEVICES": "0,1"}) == ()

@@ -27,9 +27,9 @@ class Gpu:
 
 def visible_gpus(environ: Mapping[str, str] | None = None) -> tuple[str, ...]:
     """The devices this environment grants, as CUDA_VISIBLE_DEVICES would name them one by one; () without any."""
-    environ = os.environ if environ is None else environ
+    setting = (os.environ if environ is None else environ).get(VARIABLE)
     machine = installed_gpus()
-    return () if not machine else visible(environ.get(VARIABLE), machine)
+    return visible(setting, machine) if machine else _counted(setting)
 
 
 def visible(setting: str | None, machine: Sequence[Gpu]) -> tuple[str, ...]:
@@ -56,7 +56,7 @@ def visible(setting: str | None, machine: Sequence[Gpu]) -> tuple[str, ...]:
 
 def _device(token: str, machine: Sequence[Gpu]) -> str | None:
     """The UUID that one entry of CUDA_VISIBLE_DEVICES means; None if it means no device of this machine."""
-    if re.fullmatch(r"\+?\d+", token):
+    if token.isdecimal():
         number = int(token)
         return machine[number].uuid if number < len(machine) else None
     if token.startswith("MIG-GPU-"):        # the older form MIG-GPU-<uuid>/<instance>/<instance>
@@ -122,6 +122,22 @@ def _from_nvml(library: ctypes.CDLL) -> tuple[Gpu, ...]:
         return tuple(gpu for gpu in found if gpu is not None)
     finally:
         library.nvmlShutdown()
+
+
+def _counted(setting: str | None) -> tuple[str, ...]:
+    """Where neither NVML nor nvidia-smi is installed (a container with the compute libraries only): ask CUDA itself.
+
+    It counts what our own environment grants, so only as many entries of ``setting`` can be good.
+    """
+    try:
+        library = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return ()
+    count = ctypes.c_int()
+    if library.cuInit(0) != 0 or library.cuDeviceGetCount(ctypes.byref(count)) != 0:
+        return ()
+    named = range(count.value) if setting is None else setting.split(",")
+    return tuple(str(token).strip() for token in named)[:count.value]
 
 
 def _one(library: ctypes.CDLL, number: int) -> Gpu | None:

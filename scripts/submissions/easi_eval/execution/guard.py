@@ -71,6 +71,15 @@ def descendants(root: int) -> list[int]:
     return found
 
 
+def command_line(pid: int) -> bytes:
+    """What a process runs, as /proc has it; empty if it is gone."""
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            return file.read()
+    except OSError:
+        return b""
+
+
 def send(pid: int, signum: int) -> bool:
     """Signal one process; False if it is gone or not ours to signal."""
     try:
@@ -93,7 +102,7 @@ class Guard:
         self.orphaned = False
         self.hurried = False                # the deadline already allows for our process being gone
         self.deadline: float | None = None  # of the stop that is under way
-        self.asked: set[int] = set()        # processes that got SIGTERM
+        self.asked: dict[int, bytes] = {}   # processes that got SIGTERM, and what they were running then
 
     def run(self, argv: Sequence[str]) -> int:
         """Start the job, see it to its end, leave nothing behind; its wait status."""
@@ -117,8 +126,11 @@ class Guard:
 
     def _spawn(self, argv: Sequence[str]) -> int:
         guard = os.getpid()
+        # held back until our handlers are gone in the child, where they would swallow a request to stop
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         child = os.fork()
         if child:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
             return child
         try:
             signal.set_wakeup_fd(-1)
@@ -164,9 +176,11 @@ class Guard:
         living = descendants(os.getpid())
         if now < self.deadline:
             for pid in living:
-                if pid not in self.asked and send(pid, signal.SIGTERM):
+                # a process that has become another program since may have lost the request between fork and exec
+                program = command_line(pid)
+                if self.asked.get(pid) != program and send(pid, signal.SIGTERM):
                     send(pid, signal.SIGCONT)       # a stopped process cannot act on the request
-            self.asked.update(living)
+                    self.asked[pid] = program
             return False
         for pid in living:
             send(pid, signal.SIGKILL)
@@ -183,7 +197,7 @@ class Guard:
                 return
             if pid == self.child:
                 self.status = status
-            self.asked.discard(pid)
+            self.asked.pop(pid, None)
 
 
 def end_like(status: int) -> int:

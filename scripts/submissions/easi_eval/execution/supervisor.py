@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType, TracebackType
+from typing import ClassVar
 
 from ..errors import EasiError
 from ..redact import Redactor
@@ -95,8 +96,11 @@ def held() -> Iterator[None]:
 class Handle:
     """A running or ended job; made by ``start``. As a context manager it ends the job when the block is left.
 
-    Not for use from several threads at once.
+    When an interrupt leaves the block, all other jobs are asked to stop at the same time, so that their graces do not
+    add up. Not for use from several threads at once.
     """
+
+    _running: ClassVar[set[Handle]] = set()
 
     def __init__(self, job: Job, log: Path | int, grace: float, orphan_grace: float, redactor: Redactor) -> None:
         """EasiError if the job's program, its folder or its log cannot be opened."""
@@ -127,6 +131,7 @@ class Handle:
         self._reader = threading.Thread(
             target=self._read, args=(LineCleaner(redactor),), name=f"log of {job.name}", daemon=True)
         self._reader.start()
+        self._running.add(self)
 
     def poll(self) -> int | None:
         """The exit code (negative: the signal) once the job has ended and nothing of it is left; None before."""
@@ -171,12 +176,16 @@ class Handle:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
                  trace: TracebackType | None) -> None:
+        if isinstance(error, KeyboardInterrupt):
+            for handle in self._running:
+                handle.ask_to_stop()
         self.stop()
 
     def _finish(self) -> None:
         """The guard is gone: make sure that nothing else is left, and that the whole output is in the log."""
         with held():
             self._over = True
+            self._running.discard(self)
             sweep(self._tag)
             self._reader.join(SWEEP_PATIENCE)       # bounded: a process we may not kill can hold the pipe open
             os.close(self._lifeline)
