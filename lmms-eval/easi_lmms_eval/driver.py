@@ -178,7 +178,25 @@ def _lmms_eval() -> tuple[Any, argparse.Namespace]:
     """lmms-eval's main module and its options from ``sys.argv``, with its logger on stdout as it sets it up itself."""
     from lmms_eval import __main__ as main
 
+    _allow_anonymous()
     _, args = main.parse_eval_args()
     main.eval_logger.remove()
     main.eval_logger.add(sys.stdout, level=args.verbosity)
     return main, args
+
+
+def _allow_anonymous() -> None:
+    """Some tasks of public data insist on a token (``token: True``); without one they are read as anybody may."""
+    import datasets
+    import huggingface_hub
+
+    if huggingface_hub.get_token():
+        return
+    load = datasets.load_dataset
+
+    def load_dataset(*args: Any, **options: Any) -> Any:
+        if options.get("token") is True:
+            options["token"] = None
+        return load(*args, **options)
+
+    datasets.load_dataset = load_dataset

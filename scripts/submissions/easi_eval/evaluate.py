@@ -124,8 +124,13 @@ class Evaluation:
                 self._give(Verdict(bench.key, None, "scoring ended without a result", telling_line(tail)))
 
     def _start(self, job: Job) -> Handle:
-        self.on_command(str(job))
+        self._before(job)
         return start(job, self.log)
+
+    def _before(self, job: Job) -> None:
+        self.on_command(str(job))
+        if job.cwd is not None:
+            job.cwd.mkdir(parents=True, exist_ok=True)
 
     def _no_more_answers(self) -> None:
         (self.paths.root / DONE_FILE).touch()
@@ -149,7 +154,7 @@ class Evaluation:
             folder = self.paths.outputs / f".{bench.key}.plain"
             folder.mkdir(parents=True)
             job = self.backend.plain_job(self.cfg, self.model, bench, folder, launchers.free_port())
-            self.on_command(str(job))
+            self._before(job)
             outcome = run_job(job, self.log)
             verdict = self._accept(bench, folder, work)
             self._give(verdict if verdict.evidence else replace(verdict, line=telling_line(outcome.log_tail)))

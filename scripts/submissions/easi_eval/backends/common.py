@@ -13,8 +13,6 @@ from .catalog import Package
 
 REPOSITORY = Path(__file__).resolve().parents[4]
 NO_GPU = {"CUDA_VISIBLE_DEVICES": "-1"}
-# Some tasks of public data insist on a token being set; the hub is never asked with this one.
-NO_TOKEN = "hf_no_token_needed"
 
 
 def environment(hub: HubSettings, package: Package) -> dict[str, str]:

@@ -94,8 +94,7 @@ class LmmsEval:
                 "--output_path", str(folder), *limit, *device, *verbose, *cfg.backend_args]
 
     def _environment(self, cfg: RunConfig) -> dict[str, str]:
-        env = common.environment(self.hub, catalog.locate(KIND, cfg.backend_path))
-        return env if self.hub.token else {**env, "HF_TOKEN": common.NO_TOKEN}
+        return common.environment(self.hub, catalog.locate(KIND, cfg.backend_path))
 
     def _cwd(self) -> Path:
         """Two tasks keep their data cache in the current directory; all runs share one beside the other caches."""

@@ -15,7 +15,7 @@ class Job:
     name: str                                   # for people: "answer", "score", "plain blink"
     argv: tuple[str, ...]
     env: Mapping[str, str] = field(default_factory=dict)    # only what differs from ours; "" removes the variable
-    cwd: Path | None = None
+    cwd: Path | None = None         # made if it is not there
 
     def __str__(self) -> str:
         words = ["env"]
@@ -23,7 +23,8 @@ class Job:
             words += ["-u", name] if value == "" else []
         words += [f"{name}={value}" for name, value in self.env.items() if value != ""]
         command = shlex.join((words if len(words) > 1 else []) + list(self.argv))
-        return f"cd {shlex.quote(str(self.cwd))} && {command}" if self.cwd else command
+        folder = shlex.quote(str(self.cwd))
+        return f"mkdir -p {folder} && cd {folder} && {command}" if self.cwd else command
 
 
 @dataclass(frozen=True)

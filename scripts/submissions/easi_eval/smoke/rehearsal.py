@@ -26,7 +26,7 @@ SEED = 20260801
 _USERS_OWN = (
     "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_DATASETS_CACHE", "HF_MODULES_CACHE", "HF_ASSETS_CACHE", "HF_XET_CACHE",
     "TRANSFORMERS_CACHE", "LMMS_EVAL_DATASETS_CACHE", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE",
-    "HF_TOKEN_PATH", "MMEVAL_ROOT", "LMUData",
+    "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_TOKEN_PATH", "MMEVAL_ROOT", "LMUData",
 )
 
 
@@ -58,6 +58,8 @@ def rehearsal_hub(cfg: RunConfig) -> Iterator[HubSettings]:
         for name in ("NO_PROXY", "no_proxy"):
             os.environ[name] = ",".join(filter(None, ["127.0.0.1,localhost", before.get(name)]))
         os.environ["HF_HUB_DISABLE_XET"] = "1"
+        if cfg.plain:      # lmms-eval's own launch insists on some token for public data
+            os.environ["HF_TOKEN"] = "hf_rehearsal"
         try:
             yield replace(planned_hub(cfg), endpoint=served.endpoint)
         finally:
