@@ -23,12 +23,17 @@ python_candidates() {
     ls -d "$HOME"/.pyenv/versions/3.11*/bin/python3.11 "$HOME"/.local/share/uv/python/cpython-3.11*/bin/python3.11 2>/dev/null || true
 }
 
+hint_python311() {
+    echo "hint: apt install python3.11 (or: conda create -n py311 python=3.11; or: uv python install 3.11), then EASI_PYTHON=/path/to/python3.11 bash scripts/setup.sh" >&2
+}
+
 # Prints the interpreter to build with: EASI_PYTHON, else the first 3.11 outside an active conda, else conda's own.
 find_python311() {
     local candidate conda=""
     if [ -n "${EASI_PYTHON:-}" ]; then
         candidate="$(type -P "$EASI_PYTHON")" && is_python311 "$candidate" && printf '%s\n' "$candidate" && return 0
         echo "error: EASI_PYTHON=$EASI_PYTHON is not a working Python 3.11" >&2
+        hint_python311
         return 1
     fi
     while IFS= read -r candidate; do
@@ -43,6 +48,6 @@ find_python311() {
         return 0
     fi
     echo "error: Python 3.11 is needed; $(python3 -E -s -c 'import platform; print("python3 here is " + platform.python_version())' 2>/dev/null || echo "none was found")" >&2
-    echo "hint: apt install python3.11 (or: conda create -n py311 python=3.11; or: uv python install 3.11), then EASI_PYTHON=/path/to/python3.11 bash scripts/setup.sh" >&2
+    hint_python311
     return 1
 }

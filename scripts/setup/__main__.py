@@ -24,11 +24,12 @@ from pathlib import Path
 
 import flash_attn
 from index_settings import IndexSettings, parse_pip_config, pip_environment, settings_from_pip, untied, uv_environment
-from recipe import BOOTSTRAP, FLASH_ATTN, PROJECTS, Need, Recipe, Stamp, assess, installed, normal, pins, read_stamp
+from recipe import BOOTSTRAP, FLASH_ATTN, PROJECTS, STAMP, Need, Recipe, Stamp, assess, installed, normal, pins, read_stamp
 
 ROOT = Path(__file__).resolve().parents[2]
 # The one pinned package without a wheel that must be compiled. None of the 13 benchmarks imports it (VLMEvalKit's OCR scoring does).
 COMPILED = "polygon3"
+_CHATTER = re.compile(r"\s*([-+~] |Using |Resolved |Checked |Audited |Built |Building |Downloading |Downloaded |Uninstalled )")
 _CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+(?=@)")
 
 
@@ -89,8 +90,8 @@ def check(venv: Path) -> int:
 
 
 def set_up(recipe: Recipe, options: argparse.Namespace) -> None:
-    began = time.monotonic()
     with only_one(recipe.venv):
+        began = time.monotonic()
         before = read_stamp(recipe.venv)
         if before is not None:
             recipe = replace(recipe, extras=tuple(sorted({*recipe.extras, *before.extras})))
@@ -111,7 +112,7 @@ def only_one(venv: Path) -> Iterator[None]:
     """One set-up per environment at a time. The lock is inherited by what we start, so it also holds while an orphan still installs."""
     try:
         venv.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(venv.parent / f".{venv.name.lstrip(".")}.setup-lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        descriptor = os.open(venv.parent / f".{venv.name.lstrip('.')}.setup-lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     except OSError as error:
         raise SetupError(f"{venv.parent} cannot be written: {error.strerror}", "set EASI_VENV to a folder of yours") from error
     os.set_inheritable(descriptor, True)
@@ -129,16 +130,22 @@ def only_one(venv: Path) -> Iterator[None]:
 def make(recipe: Recipe, need: Need, options: argparse.Namespace, before: Stamp | None) -> None:
     settings = read_settings()
     stamp = Stamp(ready=False, venv=str(recipe.venv), root=str(recipe.root), digest=recipe.digest(), extras=recipe.extras)
-    if need is Need.REBUILD:
-        empty(recipe.venv)
     try:
         recipe.venv.mkdir(parents=True, exist_ok=True)
-        stamp.write(recipe.venv)
+        stamp.write(recipe.venv)        # first of all: a set-up killed at any later moment is known for what it is
+        if need is Need.REBUILD:
+            empty(recipe.venv)
     except OSError as error:
         raise SetupError(f"{recipe.venv} cannot be written: {error.strerror}", "set EASI_VENV to a folder of yours") from error
     warn_about_space(recipe, need)
     left_out = compiled_left_out(recipe)
-    installer = install(recipe, installers(recipe, settings, need), frozenset(left_out))
+    untouched = fingerprint(recipe.site_packages)
+    try:
+        installer = install(recipe, installers(recipe, settings, need), frozenset(left_out))
+    except SetupError:
+        if before is not None and before.ready and need is Need.UPDATE and fingerprint(recipe.site_packages) == untouched:
+            before.write(recipe.venv)       # nothing was changed: what was usable still is
+        raise
     shutil.rmtree(recipe.venv / ".bootstrap", ignore_errors=True)
     for package, why in left_out.items():
         say(f"note: {package} was left out: {why}")
@@ -148,6 +155,11 @@ def make(recipe: Recipe, need: Need, options: argparse.Namespace, before: Stamp 
     said = try_flash_attn(recipe, installer, options)
     say(said)
     replace(stamp, flash_attn=said).write(recipe.venv)
+
+
+def fingerprint(site_packages: Path) -> frozenset[tuple[str, int]]:
+    """Changes when a package comes, goes or is replaced."""
+    return frozenset((entry.name, entry.stat().st_mtime_ns) for entry in site_packages.glob("*.dist-info"))
 
 
 def install(recipe: Recipe, choice: Iterator[Installer], left_out: frozenset[str]) -> Installer:
@@ -176,13 +188,11 @@ def read_settings() -> IndexSettings:
 
 
 def empty(venv: Path) -> None:
-    """Removes what is in it, not the folder: it may be a link to a larger disk."""
-    if not venv.is_dir():
-        return
+    """Removes what is in it but the stamp; the folder itself stays, it may be a link to a larger disk."""
     for entry in venv.iterdir():
         if entry.is_dir() and not entry.is_symlink():
             shutil.rmtree(entry)
-        else:
+        elif entry.name != STAMP:
             entry.unlink()
 
 
@@ -255,7 +265,7 @@ def run_shown(argv: Sequence[str], environment: Mapping[str, str]) -> int:
                                text=True, errors="replace", close_fds=False)
     assert process.stdout is not None
     for line in process.stdout:
-        if not re.match(r"\s*(\+ |Built |Building |Downloading |Downloaded )", line):
+        if not _CHATTER.match(line):
             say("  " + _CREDENTIALS.sub("***", line.rstrip()))
     return process.wait()
 
@@ -266,14 +276,19 @@ def installers(recipe: Recipe, settings: IndexSettings, need: Need) -> Iterator[
     Each makes the environment's folder usable first, where there is none yet. Raises SetupError if nothing can.
     """
     environment = untied(os.environ)
-    with_uv = {**environment, **uv_environment(settings, environment)}
     with_pip = {**environment, **pip_environment(settings)}
     uv = find_uv(recipe, with_pip)
     if uv is not None:
-        made = need is not Need.REBUILD or run_shown(
-            [str(uv), "venv", "--quiet", "--allow-existing", "--python", sys.executable, str(recipe.venv)], with_uv) == 0
-        if made:
-            yield Installer("uv", (str(uv), "pip", "install", "--python", str(recipe.python)), with_uv)
+        with_uv = {**environment, **uv_environment(settings, environment)}
+        install_with_uv = (str(uv), "pip", "install", "--python", str(recipe.python))
+        if need is not Need.REBUILD or run_shown(
+                [str(uv), "venv", "--quiet", "--allow-existing", "--python", sys.executable, str(recipe.venv)], with_uv) == 0:
+            yield Installer("uv", install_with_uv, with_uv)
+            if settings.extra_index_urls:
+                # pip only warns of an extra index that does not answer, uv gives up.
+                say("note: once more, without the extra indexes")
+                fewer = replace(settings, extra_index_urls=())
+                yield Installer("uv", install_with_uv, {**environment, **uv_environment(fewer, environment)})
     say("note: uv cannot be used here; going on with pip, which takes longer")
     yield pip_installer(recipe, with_pip)
 
@@ -313,7 +328,8 @@ def pip_installer(recipe: Recipe, environment: Mapping[str, str]) -> Installer:
         if not (succeeds([sys.executable, "-m", "venv", "--without-pip", str(recipe.venv)], environment)
                 and succeeds([*own, "--version"], environment)):
             raise SetupError(f"{sys.executable} cannot make an environment", "apt install python3.11-venv, then again")
-    return Installer("pip", (*own, "install", "--quiet"), environment)
+    quiet = () if sys.stderr.isatty() else ("--quiet", "--quiet")
+    return Installer("pip", (*own, "install", *quiet), environment)
 
 
 def succeeds(argv: Sequence[str], environment: Mapping[str, str]) -> bool:

@@ -1,0 +1,176 @@
+"""``bash scripts/setup.sh --check``: what is installed, which GPUs the driver and torch see, what is missing.
+
+Looks, never changes anything. Exit status 1 if a run could not start.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import json
+import os
+import platform
+import re
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+
+from .checks import Machine, TorchBuild, probe_machine, read_torch_build
+from .errors import EasiError
+
+REPOSITORY = Path(__file__).resolve().parents[3]
+PROJECTS = ("easi-eval", "easi-vlmevalkit", "easi-lmms-eval")
+SHOWN = ("easi-eval", "ms-vlmeval", "lmms-eval", "torch", "transformers", "accelerate", "datasets", "huggingface-hub", "decord")
+# Distribution -> what a run imports from it. Those with libraries of their own fail at import where the system lacks one.
+IMPORTED = {"torch": "torch", "decord": "decord", "opencv-python-headless": "cv2", "av": "av", "pillow": "PIL.Image",
+            "pandas": "pandas", "openpyxl": "openpyxl", "accelerate": "accelerate", "python-dotenv": "dotenv", "rich": "rich"}
+_PIN = re.compile(r"^([A-Za-z0-9][A-Za-z0-9._-]*)==([^\s;\\]+)", re.MULTILINE)
+
+
+class Level(Enum):
+    FINE = "ok"
+    NOTE = "note"           # a run can start, but this deserves a look
+    MISSING = "missing"     # a run cannot start
+
+
+@dataclass(frozen=True)
+class Finding:
+    level: Level
+    text: str
+
+
+@dataclass(frozen=True)
+class TorchView:
+    """What torch itself says after asking it; ``trouble`` is why it could not be asked."""
+
+    usable: int = 0
+    names: tuple[str, ...] = ()
+    trouble: str = ""
+
+
+def normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def pinned(repository: Path) -> dict[str, str]:
+    """Normalised name -> version in the committed base lock; empty outside a checkout."""
+    lock = repository / "requirements.lock"
+    return {normal(name): version for name, version in _PIN.findall(lock.read_text("utf-8"))} if lock.is_file() else {}
+
+
+def installed_versions() -> dict[str, str]:
+    return {normal(found.metadata["Name"]): found.version for found in importlib.metadata.distributions() if found.metadata["Name"]}
+
+
+def judge_packages(pins: Mapping[str, str], versions: Mapping[str, str], left_out: Iterable[str]) -> list[Finding]:
+    """One line of versions, then one for what is missing and one for what differs from the lock. Pure."""
+    findings = [Finding(Level.FINE, ", ".join(f"{name} {versions[name]}" for name in SHOWN if name in versions))]
+    missing = sorted({*PROJECTS, *SHOWN, *pins} - set(versions) - set(left_out))
+    if missing:
+        findings.append(Finding(Level.MISSING, f"not installed: {', '.join(missing)}"))
+    differing = sorted(name for name in set(pins) & set(versions) if pins[name] != versions[name])
+    if differing:
+        said = ", ".join(f"{name} {versions[name]} (pinned {pins[name]})" for name in differing)
+        findings.append(Finding(Level.NOTE, f"other than pinned: {said}"))
+    for name in ("vllm", "flash-attn"):
+        there = f"{name} {versions[name]}" if name in versions else f"{name} is not installed (optional)"
+        findings.append(Finding(Level.FINE, there))
+    return findings
+
+
+def judge_imports(modules: Mapping[str, str]) -> list[Finding]:
+    """Import what a run imports; a shared library the system lacks shows only now."""
+    findings = []
+    for distribution, module in modules.items():
+        try:
+            importlib.import_module(module)
+        except Exception as error:      # a broken package may raise anything, and saying what is the purpose here
+            findings.append(Finding(Level.MISSING, f"{distribution} cannot be imported: {type(error).__name__}: {_one_line(error)}"))
+    return findings or [Finding(Level.FINE, f"imports: {', '.join(modules)}")]
+
+
+def judge_gpus(machine: Machine, build: TorchBuild | None, view: TorchView) -> list[Finding]:
+    """The driver's GPUs against torch's. Pure. GPUs that torch cannot use are missing; no GPU at all is a note (``--device cpu``)."""
+    if build is None:
+        return [Finding(Level.MISSING, "torch is not installed")]
+    built = f"torch {build.version} is built for " + (f"CUDA {_dotted(build.cuda)}" if build.cuda else "ROCm" if build.hip else "the CPU only")
+    if view.trouble:
+        return [Finding(Level.MISSING, f"{built} and does not start: {view.trouble}")]
+    findings = [Finding(Level.FINE, built)]
+    spoken = f", speaks up to CUDA {_dotted(machine.driver_cuda)}" if machine.driver_cuda else ""
+    masked = f" (CUDA_VISIBLE_DEVICES={machine.mask})" if machine.mask is not None else ""
+    if not machine.present and not machine.visible and not machine.driver_cuda:
+        findings.append(Finding(Level.NOTE, "no NVIDIA driver: models run with --device cpu only; --smoke works"))
+        return findings
+    findings.append(Finding(Level.FINE, f"the driver has {machine.present} GPU(s), shows {machine.visible}{masked}{spoken}"))
+    if machine.trouble and machine.present:
+        findings.append(Finding(Level.MISSING, f"the GPUs cannot be used: {machine.trouble}"))
+    elif machine.driver_cuda and build.cuda and machine.driver_cuda[0] < build.cuda[0]:
+        findings.append(Finding(Level.MISSING, f"the driver is older than torch's CUDA build ({_dotted(machine.driver_cuda)} < "
+                                               f"{_dotted(build.cuda)}): install a newer NVIDIA driver"))
+    elif machine.driver_cuda and build.cuda and machine.driver_cuda < build.cuda:
+        findings.append(Finding(Level.NOTE, f"the driver is older than torch's CUDA build ({_dotted(machine.driver_cuda)} < "
+                                            f"{_dotted(build.cuda)}): this works, but kernels compiled at run time may not"))
+    if view.usable < machine.visible:
+        findings.append(Finding(Level.MISSING, f"torch can use {view.usable} of the {machine.visible} visible GPU(s)"))
+    elif machine.visible:
+        findings.append(Finding(Level.FINE, f"torch can use {view.usable}: {', '.join(view.names)}"))
+    else:
+        findings.append(Finding(Level.NOTE, f"no GPU is visible{masked}: models run with --device cpu only; --smoke works"))
+    return findings
+
+
+def ask_torch() -> TorchView:
+    """Imports torch, a matter of seconds."""
+    try:
+        import torch
+        usable = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        return TorchView(usable, tuple(torch.cuda.get_device_name(ordinal) for ordinal in range(usable)))
+    except (ImportError, OSError, RuntimeError) as error:
+        return TorchView(trouble=f"{type(error).__name__}: {_one_line(error)}")
+
+
+def examine() -> list[Finding]:
+    stamp = read_stamp(Path(sys.prefix))
+    findings = [Finding(Level.FINE, f"Python {platform.python_version()} in {sys.prefix}")]
+    findings += judge_packages(pinned(REPOSITORY), installed_versions(), stamp.get("left_out", {}))
+    findings += [Finding(Level.NOTE, f"{name} was left out: {why}") for name, why in stamp.get("left_out", {}).items()]
+    findings += judge_imports(IMPORTED)
+    try:
+        build = read_torch_build()
+    except EasiError:
+        build = None
+    return findings + judge_gpus(probe_machine(os.environ), build, ask_torch())
+
+
+def read_stamp(prefix: Path) -> dict[str, dict[str, str]]:
+    """What the set-up wrote about the environment; empty if another tool made it."""
+    try:
+        return json.loads((prefix / "easi-setup.json").read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+
+
+def main() -> int:
+    findings = examine()
+    for finding in findings:
+        print(f"{finding.level.value:8}{finding.text}")
+    if any(finding.level is Level.MISSING for finding in findings):
+        print("a run could not start; for packages: bash scripts/setup.sh")
+        return 1
+    print("ready")
+    return 0
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:200]
+
+
+def _dotted(version: tuple[int, int] | None) -> str:
+    return ".".join(map(str, version)) if version else "?"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
