@@ -65,8 +65,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def ask(folder: Path) -> Callable[..., str]:
+    import torch
+
     from easi_eval.answering.generic_vlm import Decoding, GenericVLM
 
+    torch.set_num_threads(1)              # so small a model only loses by more
     vlm = GenericVLM(folder, device="cpu")
 
     def answer(text: str, *pictures: int) -> str:
@@ -158,10 +161,10 @@ def test_movements_are_named_as_spar_names_them(ask: Callable[..., str]) -> None
 
 def test_answers_depend_on_the_image_and_on_the_question(ask: Callable[..., str]) -> None:
     text = OPTION_STYLES["vsi"]
-    by_image = [{ask(text(question(n), options(n)), image) for image in range(8)} for n in range(12)]
-    by_question = [{ask(text(question(n), options(image)), image) for n in range(8)} for image in range(12)]
-    assert sum(len(answers) > 1 for answers in by_image) >= 5
-    assert sum(len(answers) > 1 for answers in by_question) >= 5
+    by_image = [{ask(text(question(n), options(n)), image) for image in range(6)} for n in range(8)]
+    by_question = [{ask(text(question(n), options(image)), image) for n in range(6)} for image in range(8)]
+    assert sum(len(answers) > 1 for answers in by_image) >= 3
+    assert sum(len(answers) > 1 for answers in by_question) >= 3
 
 
 def test_company_and_threads_change_nothing_and_decisions_are_clear(ask: Callable[..., str]) -> None:
@@ -169,16 +172,16 @@ def test_company_and_threads_change_nothing_and_decisions_are_clear(ask: Callabl
 
     from easi_eval.answering.generic_vlm import Decoding
 
-    texts = [OPTION_STYLES[style](question(n), options(n)) for n, style in enumerate([*OPTION_STYLES] * 4)]
+    texts = [OPTION_STYLES[style](question(n), options(n)) for n, style in enumerate([*OPTION_STYLES] * 2)]
     texts += [f"How many {thing}?\nPlease answer the question using a single word or phrase." for thing in THINGS]
-    alone = [ask(text, n, n + 1) if n % 2 else ask(text, n) for n, text in enumerate(texts)]
     asked = [conversation(text, n, n + 1) if n % 2 else conversation(text, n) for n, text in enumerate(texts)]
-    before = torch.get_num_threads()
+    alone = [ask.vlm.generate([each], Decoding(64))[0].text for each in asked]
+    threads = torch.get_num_threads()
     try:
-        torch.set_num_threads(1 if before > 1 else 2)
-        together = [g.text for at in range(0, len(asked), 7) for g in ask.vlm.generate(asked[at : at + 7], Decoding(64))]
+        torch.set_num_threads(2 if threads == 1 else 1)
+        together = [g.text for at in range(0, len(asked), 8) for g in ask.vlm.generate(asked[at : at + 8], Decoding(64))]
     finally:
-        torch.set_num_threads(before)
+        torch.set_num_threads(threads)
     assert together == alone
     assert min(_margin(ask.vlm, each) for each in asked) > 0.01       # logits are of size 10; float32 errs by 1e-5
 
@@ -188,6 +191,6 @@ def _margin(vlm: object, asked: list[dict]) -> float:
     import torch
 
     with torch.inference_mode():
-        logits = vlm.model(**vlm._encode([vlm._prepare(asked)])).logits[0, -1]
+        logits = vlm.model(**vlm.encode([vlm.prompt(asked)])).logits[0, -1]
     best, second = logits.topk(2).values.tolist()
     return best - second

@@ -14,9 +14,12 @@ import torch
 import transformers
 from PIL import Image
 
+from easi_eval.answering import video
 from easi_eval.answering.generic_vlm import Decoding, GenericVLM
 from easi_eval.errors import EasiError
 from easi_eval.smoke import checkpoint
+
+torch.set_num_threads(1)                  # models this small only lose by more
 
 TEMPLATE = (
     "{{ bos_token or '' }}{% for message in messages %}{{ message.role }}: {% for part in message.content %}"
@@ -154,7 +157,7 @@ def test_image_changes_the_answer(family: GenericVLM) -> None:
 
 
 def test_begin_token_is_there_once(family: GenericVLM) -> None:
-    tokens = family._encode([family._prepare(CONVERSATIONS[0])])["input_ids"][0].tolist()
+    tokens = family.encode([family.prompt(CONVERSATIONS[0])])["input_ids"][0].tolist()
     assert tokens.count(family.tokenizer.bos_token_id) == 1
 
 
@@ -198,13 +201,22 @@ def test_video_file_is_sampled_evenly(tiny: GenericVLM, tmp_path: Path, frames: 
     vlm = GenericVLM(tiny.path, device="cpu", num_frames=frames)
     answer, = vlm.generate([[{"role": "user", "content": [{"type": "video", "video": str(path)}, {"type": "text", "text": "A. up\nB. down"}]}]])
     assert answer.frames == frames
-    assert "<|video_pad|>" in vlm._prepare([{"role": "user", "content": [{"type": "video", "video": path}]}]).text
+    assert "<|video_pad|>" in vlm.prompt([{"role": "user", "content": [{"type": "video", "video": path}]}]).text
+
+
+def test_both_readers_of_videos_see_the_same_frames(tmp_path: Path) -> None:
+    path = tmp_path / "walk.mp4"
+    _write_video(path, 9)
+    with_decord, with_av = video._read_with_decord(str(path), 4), video._read_with_av(str(path), 4)
+    assert with_decord[1:] == with_av[1:] == ((0, 2, 5, 8), 9, 4.0)
+    for one, other in zip(with_decord[0], with_av[0], strict=True):
+        assert np.abs(np.asarray(one, int) - np.asarray(other, int)).mean() < 8      # they convert colours a little differently
 
 
 def test_video_is_shown_as_pictures_to_a_family_without_videos(tmp_path: Path) -> None:
     vlm = GenericVLM(gemma3(tmp_path), device="cpu")
     frames = [picture(seed) for seed in range(4)]
-    shown = vlm._prepare([{"role": "user", "content": [{"type": "video", "video": frames}, {"type": "text", "text": "Where?"}]}])
+    shown = vlm.prompt([{"role": "user", "content": [{"type": "video", "video": frames}, {"type": "text", "text": "Where?"}]}])
     assert (len(shown.images), len(shown.videos), shown.text.count("<image>")) == (4, 0, 4)
 
 
@@ -225,8 +237,8 @@ def test_unreadable_video_is_named(tiny: GenericVLM, tmp_path: Path) -> None:
 
 def test_processor_options_reach_the_processor(tiny: GenericVLM) -> None:
     small = GenericVLM(tiny.path, device="cpu", min_pixels=784, max_pixels=784)
-    asked = [tiny._prepare(shows("Where?", 1))]
-    assert small._encode(asked)["input_ids"].shape[1] < tiny._encode(asked)["input_ids"].shape[1]
+    asked = [tiny.prompt(shows("Where?", 1))]
+    assert small.encode(asked)["input_ids"].shape[1] < tiny.encode(asked)["input_ids"].shape[1]
 
 
 @pytest.fixture
@@ -257,6 +269,16 @@ def test_text_only_template_is_refused_and_one_kept_with_the_tokenizer_is_used(b
 def test_other_checkpoints_are_refused_by_name(broken: Path, change: dict[str, object], said: str) -> None:
     _edit(broken / "config.json", **change)
     with pytest.raises(EasiError, match=said):
+        GenericVLM(broken, device="cpu")
+
+
+def test_checkpoint_with_missing_weights_is_refused(broken: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(broken / "model.safetensors")
+    del weights["lm_head.weight"]
+    save_file(weights, broken / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(EasiError, match="lm_head.weight"):
         GenericVLM(broken, device="cpu")
 
 

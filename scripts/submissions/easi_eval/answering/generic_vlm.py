@@ -18,11 +18,11 @@ from typing import Any
 
 import torch
 from PIL import Image
-from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, PretrainedConfig
-from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
+from transformers import BatchFeature
 from transformers.video_utils import VideoMetadata
 
 from ..errors import EasiError
+from .loading import check_loadable, load_model, load_processor
 from .video import Frames, sample_frames
 from .worker import Generation
 
@@ -58,7 +58,7 @@ class Decoding:
 
 
 @dataclass(frozen=True)
-class _Prompt:
+class Prompt:
     """A conversation made ready: the rendered text and the media it refers to, in order of appearance."""
 
     text: str
@@ -100,10 +100,10 @@ class GenericVLM:
         self.num_frames = num_frames
         self.system_prompt = system_prompt
         where = {"revision": revision, "trust_remote_code": trust_remote_code} if revision else {"trust_remote_code": trust_remote_code}
-        _check_loadable(self.path, where)
-        self.processor = _load_processor(self.path, where, processor_options)
+        check_loadable(self.path, where)
+        self.processor = load_processor(self.path, where, processor_options)
         self.tokenizer = self.processor.tokenizer
-        self.model = _load_model(self.path, where, device, dtype, attn_implementation)
+        self.model = load_model(self.path, where, device, dtype, attn_implementation)
         self.device = next(self.model.parameters()).device
         self._takes_videos = getattr(self.processor, "video_processor", None) is not None and "video" in _template(self.processor)
 
@@ -117,7 +117,7 @@ class GenericVLM:
         own, from its own seed in ``seeds`` or else one made of torch's current seed and the prompt: neighbours and
         order do not matter, and torch's generators are left as they were.
         """
-        prompts = [self._prepare(conversation) for conversation in conversations]
+        prompts = [self.prompt(conversation) for conversation in conversations]
         if not decoding.samples:
             answers: dict[int, Generation] = {}
             for group in _alike(prompts):
@@ -132,7 +132,8 @@ class GenericVLM:
                 sampled += self._answer([prompt], decoding)
         return sampled
 
-    def _prepare(self, conversation: Conversation) -> _Prompt:
+    def prompt(self, conversation: Conversation) -> Prompt:
+        """Render one conversation with the checkpoint's own template; videos become images where it knows no videos."""
         images: list[Image.Image] = []
         videos: list[Frames] = []
         messages = []
@@ -161,11 +162,11 @@ class GenericVLM:
                                         hint="it knows text, image and video")
             messages.append({"role": message["role"], "content": parts})
         text = self.processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-        return _Prompt(text, tuple(images), tuple(videos))
+        return Prompt(text, tuple(images), tuple(videos))
 
-    def _answer(self, prompts: Sequence[_Prompt], decoding: Decoding) -> list[Generation]:
+    def _answer(self, prompts: Sequence[Prompt], decoding: Decoding) -> list[Generation]:
         began = time.monotonic()
-        inputs = self._encode(prompts).to(self.device, dtype=self.model.dtype)
+        inputs = self.encode(prompts).to(self.device, dtype=self.model.dtype)
         with torch.inference_mode():
             produced = self.model.generate(**inputs, **decoding.arguments(), pad_token_id=self.tokenizer.pad_token_id)
         seconds = (time.monotonic() - began) / len(prompts)
@@ -181,8 +182,11 @@ class GenericVLM:
             answers.append(Generation(text, tokens=len(tokens), finish=finish, frames=prompt.frames, prompt=prompt.digest, seconds=seconds))
         return answers
 
-    def _encode(self, prompts: Sequence[_Prompt]) -> Any:
-        """The model's inputs, padded on the left. Media are nested per prompt, as every processor understands them."""
+    def encode(self, prompts: Sequence[Prompt]) -> BatchFeature:
+        """The model's inputs, padded on the left, still on the CPU. The prompts must be alike in having media.
+
+        Media are nested per prompt, which is the form every processor understands.
+        """
         arguments: dict[str, Any] = {"text": [prompt.text for prompt in prompts], "return_tensors": "pt"}
         if len(prompts) > 1:
             arguments |= {"padding": True, "padding_side": "left"}
@@ -195,76 +199,12 @@ class GenericVLM:
         beginning = self.tokenizer.bos_token
         if beginning is not None and prompts[0].text.startswith(beginning):
             arguments["add_special_tokens"] = False        # the template wrote it already
-        return self.processor(**arguments)
+        return BatchFeature(data=dict(self.processor(**arguments)))
 
     def _end_ids(self) -> set[int]:
         configured = self.model.generation_config.eos_token_id
         ids = configured if isinstance(configured, list) else [configured]
         return {number for number in (*ids, self.tokenizer.eos_token_id) if number is not None}
-
-
-def _check_loadable(path: str, where: Mapping[str, object]) -> None:
-    """Refuse what is no image-text-to-text checkpoint before anything large is read."""
-    unreadable = EasiError(f"{path} has no readable config.json", hint="give a hub id or a folder with a complete checkpoint")
-    try:
-        plain, _ = PretrainedConfig.get_config_dict(path, **where)
-    except OSError as error:
-        raise unreadable from error
-    if not plain:                                          # what transformers gives for a folder without one
-        raise unreadable
-    remote = plain.get("auto_map", {})
-    if "AutoModelForImageTextToText" in remote:
-        if not where["trust_remote_code"]:
-            raise EasiError(f"{path} brings its own Python code", hint="read it, then add --trust-remote-code")
-        return
-    kind = plain.get("model_type", "unknown")
-    try:
-        config = AutoConfig.for_model(kind)
-    except ValueError as error:
-        raise EasiError(f"{path} is of type {kind!r}, which the installed transformers does not know",
-                        hint="choose the backend's own class for it with --model-args") from error
-    if type(config) not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
-        raise EasiError(f"{path} is of type {kind!r}, which transformers does not load as a model of images and text",
-                        hint="choose the backend's own class for it with --model-args")
-
-
-def _load_processor(path: str, where: Mapping[str, object], options: Mapping[str, object]) -> Any:
-    try:
-        processor = AutoProcessor.from_pretrained(path, **where, **options)
-    except (OSError, ValueError) as error:
-        raise EasiError(f"the processor of {path} does not load: {error}", hint="the checkpoint needs its preprocessor and tokenizer files") from error
-    tokenizer = getattr(processor, "tokenizer", None)
-    if tokenizer is None or getattr(processor, "image_processor", None) is None:
-        raise EasiError(f"{path} has no image processor", hint="the generic class needs a processor for images and text")
-    if not getattr(processor, "chat_template", None):
-        # Older checkpoints keep it with the tokenizer; one that never mentions images would drop them silently.
-        if "image" not in str(getattr(tokenizer, "chat_template", None) or ""):
-            raise EasiError(f"{path} has no chat template for images", hint="choose the backend's own class for it with --model-args")
-        processor.chat_template = tokenizer.chat_template
-    tokenizer.padding_side = "left"
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    return processor
-
-
-def _load_model(path: str, where: Mapping[str, object], device: str | None, dtype: str, attention: str | None) -> Any:
-    accelerator = torch.accelerator.current_accelerator(check_available=True)
-    if device is None and accelerator is not None and torch.accelerator.device_count() > 1:
-        target: str | dict[str, str] = "auto"
-    else:
-        target = {"": device or (accelerator.type if accelerator is not None else "cpu")}
-    arguments: dict[str, object] = {"dtype": dtype, "device_map": target, **where}
-    on_cpu = target == {"": "cpu"}
-    if on_cpu and dtype == "auto":
-        arguments["dtype"] = "float32"                     # half precision is slow or missing on CPUs
-    if attention is not None:
-        arguments["attn_implementation"] = attention
-    model = AutoModelForImageTextToText.from_pretrained(path, **arguments).eval()
-    spilled = sorted({str(place) for place in (getattr(model, "hf_device_map", None) or {}).values()} & {"cpu", "disk"})
-    if spilled and not on_cpu:
-        raise EasiError(f"{path} does not fit on the visible accelerators: parts of it went to {' and '.join(spilled)}",
-                        hint="use fewer processes, so that each sees more GPUs, or a smaller dtype")
-    return model
 
 
 def _template(processor: Any) -> str:
@@ -286,7 +226,7 @@ def _metadata(video: Frames) -> VideoMetadata:
     return VideoMetadata(**{name: value for name, value in values.items() if name in known})
 
 
-def _alike(prompts: Sequence[_Prompt]) -> list[list[int]]:
+def _alike(prompts: Sequence[Prompt]) -> list[list[int]]:
     """Positions of prompts that can share a batch: all or none with images, all or none with videos."""
     groups: dict[tuple[bool, bool], list[int]] = {}
     for number, prompt in enumerate(prompts):

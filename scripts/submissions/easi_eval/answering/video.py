@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +11,8 @@ import numpy as np
 from PIL import Image
 
 from ..errors import EasiError
+
+Parts = tuple[tuple[Image.Image, ...], tuple[int, ...], int, float]     # the fields of Frames
 
 
 @dataclass(frozen=True)
@@ -45,19 +48,23 @@ def spread(total: int, count: int) -> tuple[int, ...]:
     return tuple(int(n) for n in np.linspace(0, total - 1, min(count, total)).astype(int))
 
 
-def _read(path: str, count: int) -> tuple[tuple[Image.Image, ...], tuple[int, ...], int, float]:
-    try:
-        import decord
-    except ImportError:
+def _read(path: str, count: int) -> Parts:
+    if importlib.util.find_spec("decord") is None:         # it has no wheels for some platforms
         return _read_with_av(path, count)
+    return _read_with_decord(path, count)
+
+
+def _read_with_decord(path: str, count: int) -> Parts:
+    import decord
+
     reader = decord.VideoReader(path, num_threads=1)
     indices = spread(len(reader), count)
     frames = reader.get_batch(list(indices)).asnumpy()
     return tuple(Image.fromarray(frame) for frame in frames), indices, len(reader), float(reader.get_avg_fps()) or 1.0
 
 
-def _read_with_av(path: str, count: int) -> tuple[tuple[Image.Image, ...], tuple[int, ...], int, float]:
-    """decord has no wheels for some platforms. Containers may lie about their length, so frames are counted first."""
+def _read_with_av(path: str, count: int) -> Parts:
+    """Containers may lie about their length, so frames are counted first."""
     import av
 
     with av.open(path) as container:

@@ -1,0 +1,83 @@
+"""Load a checkpoint's processor and model, or say in one line why it cannot work here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, PretrainedConfig
+from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
+
+from ..errors import EasiError
+
+
+def check_loadable(path: str, where: Mapping[str, object]) -> None:
+    """Refuse what is no image-text-to-text checkpoint before anything large is read."""
+    unreadable = EasiError(f"{path} has no readable config.json", hint="give a hub id or a folder with a complete checkpoint")
+    try:
+        plain, _ = PretrainedConfig.get_config_dict(path, **where)
+    except OSError as error:
+        raise unreadable from error
+    if not plain:                                          # what transformers gives for a folder without one
+        raise unreadable
+    remote = plain.get("auto_map", {})
+    if "AutoModelForImageTextToText" in remote:
+        if not where["trust_remote_code"]:
+            raise EasiError(f"{path} brings its own Python code", hint="read it, then add --trust-remote-code")
+        return
+    kind = plain.get("model_type", "unknown")
+    try:
+        config = AutoConfig.for_model(kind)
+    except ValueError as error:
+        raise EasiError(f"{path} is of type {kind!r}, which the installed transformers does not know",
+                        hint="choose the backend's own class for it with --model-args") from error
+    if type(config) not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
+        raise EasiError(f"{path} is of type {kind!r}, which transformers does not load as a model of images and text",
+                        hint="choose the backend's own class for it with --model-args")
+
+
+def load_processor(path: str, where: Mapping[str, object], options: Mapping[str, object]) -> Any:
+    """A processor for images and text with a chat template that shows images, set to pad on the left."""
+    try:
+        processor = AutoProcessor.from_pretrained(path, **where, **options)
+    except (OSError, ValueError) as error:
+        raise EasiError(f"the processor of {path} does not load: {error}", hint="the checkpoint needs its preprocessor and tokenizer files") from error
+    tokenizer = getattr(processor, "tokenizer", None)
+    if tokenizer is None or getattr(processor, "image_processor", None) is None:
+        raise EasiError(f"{path} has no image processor", hint="the generic class needs a processor for images and text")
+    if not getattr(processor, "chat_template", None):
+        # Older checkpoints keep it with the tokenizer; one that never mentions images would drop them silently.
+        if "image" not in str(getattr(tokenizer, "chat_template", None) or ""):
+            raise EasiError(f"{path} has no chat template for images", hint="choose the backend's own class for it with --model-args")
+        processor.chat_template = tokenizer.chat_template
+    tokenizer.padding_side = "left"
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return processor
+
+
+def load_model(path: str, where: Mapping[str, object], device: str | None, dtype: str, attention: str | None) -> Any:
+    """The model, whole and on accelerators (or on the CPU as a whole); see ``GenericVLM`` for ``device`` and ``dtype``."""
+    accelerator = torch.accelerator.current_accelerator(check_available=True)
+    if device is None and accelerator is not None and torch.accelerator.device_count() > 1:
+        target: str | dict[str, str] = "auto"
+    else:
+        target = {"": device or (accelerator.type if accelerator is not None else "cpu")}
+    arguments: dict[str, object] = {"dtype": dtype, "device_map": target, **where}
+    on_cpu = target == {"": "cpu"}
+    if on_cpu and dtype == "auto":
+        arguments["dtype"] = "float32"                     # half precision is slow or missing on CPUs
+    if attention is not None:
+        arguments["attn_implementation"] = attention
+    model, report = AutoModelForImageTextToText.from_pretrained(path, output_loading_info=True, **arguments)
+    absent = sorted(report["missing_keys"])
+    if absent:
+        # transformers fills them with random numbers and goes on.
+        raise EasiError(f"{path} lacks {len(absent)} of its model's weights, among them {absent[0]}",
+                        hint="download the checkpoint again, or merge an adapter into its base first")
+    spilled = sorted({str(place) for place in (getattr(model, "hf_device_map", None) or {}).values()} & {"cpu", "disk"})
+    if spilled and not on_cpu:
+        raise EasiError(f"{path} does not fit on the visible accelerators: parts of it went to {' and '.join(spilled)}",
+                        hint="use fewer processes, so that each sees more GPUs, or a smaller dtype")
+    return model.eval()
