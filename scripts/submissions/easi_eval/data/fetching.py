@@ -12,7 +12,7 @@ import filelock
 from ..display.events import DataProgress, Emit, Notice
 from ..errors import EasiError
 from . import unpack as unpacking
-from .files import Item, bring
+from .files import Item, bring, tidy
 from .hub import Hub, Listing, Repo, Unreachable
 from .needs import Fetched, FileRecord, HubSettings, Kind, Need, Size
 from .parallel import Pulse, run_all
@@ -179,6 +179,7 @@ def _get(plan: Sequence[Planned], items: Sequence[Item], hub: Hub, pulse: Pulse,
 
     # Big files first: the last one to finish should not be the longest.
     run_all([task(item) for item in sorted(items, key=lambda item: -item.file.size)], hub.settings.workers, pulse, tick)
+    tidy(items)
 
 
 def _unpack(plan: Sequence[Planned], settings: HubSettings, pulse: Pulse, emit: Emit) -> None:

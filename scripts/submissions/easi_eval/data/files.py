@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -121,8 +122,13 @@ def _place(item: Item, got: Path) -> None:
     _clear(item)
     os.replace(got, item.place)
     shutil.rmtree(item.partial, ignore_errors=True)
-    if not any(item.partial.parent.iterdir()):
-        item.partial.parent.rmdir()
+
+
+def tidy(items: Iterable[Item]) -> None:
+    """Remove the empty folders of partial downloads, once no thread is about to use one."""
+    for folder in {item.partial.parent for item in items if item.plain}:
+        with contextlib.suppress(OSError):      # never made, or it keeps a download that was broken off
+            folder.rmdir()
 
 
 def _clear(item: Item) -> None:
