@@ -67,11 +67,11 @@ class LmmsEval:
             key: str(path) if value == model.path and key in CHECKPOINT_KEYS else value for key, value in model.arguments.items()})
 
     def answer_job(self, cfg: RunConfig, model: ModelChoice, todo: Sequence[Benchmark], paths: RunPaths, port: int) -> Job:
-        argv = ["-m", "easi_lmms_eval", *self._options(cfg, model, todo, paths.outputs), "--easi-run", str(paths.root)]
+        argv = ["-m", "easi_lmms_eval", *self._options(cfg, model, todo, paths.outputs), "--easi-run", str(paths.root.absolute())]
         return Job("answer", self._launched(cfg, port, argv), env={**self._environment(cfg), **common.threads(cfg.nproc)}, cwd=self._cwd())
 
     def score_job(self, cfg: RunConfig, model: ModelChoice, todo: Sequence[Benchmark], paths: RunPaths) -> Job:
-        argv = ["-m", "easi_lmms_eval", *self._options(cfg, model, todo, paths.outputs), "--easi-run", str(paths.root), "--easi-role", "score"]
+        argv = ["-m", "easi_lmms_eval", *self._options(cfg, model, todo, paths.outputs), "--easi-run", str(paths.root.absolute()), "--easi-role", "score"]
         return Job("score", launchers.plain(argv), env={**self._environment(cfg), **common.NO_GPU}, cwd=self._cwd())
 
     def plain_job(self, cfg: RunConfig, model: ModelChoice, bench: Benchmark, folder: Path, port: int) -> Job:
@@ -91,7 +91,7 @@ class LmmsEval:
         verbose = ["--verbosity", "DEBUG"] if cfg.verbose else []
         return ["--model", cfg.model, "--model_args", format_model_args({k: str(v) for k, v in model.arguments.items()}),
                 "--tasks", ",".join(bench.source(self.name).task for bench in todo), "--batch_size", "1", "--log_samples",
-                "--output_path", str(folder), *limit, *device, *verbose, *cfg.backend_args]
+                "--output_path", str(folder.absolute()), *limit, *device, *verbose, *cfg.backend_args]
 
     def _environment(self, cfg: RunConfig) -> dict[str, str]:
         return common.environment(self.hub, catalog.locate(KIND, cfg.backend_path))
