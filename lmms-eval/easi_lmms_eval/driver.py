@@ -9,18 +9,21 @@ the journal holds.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import copy
 import functools
 import hashlib
+import json
+import random
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from easi_eval.answering.driver import load_work
 from easi_eval.answering.journal import Answer, Journal
 from easi_eval.answering.scorer import score_loop
-from easi_eval.answering.work import Assignment, Item, ItemList, Work
+from easi_eval.answering.work import NOTES_FILE, Assignment, Item, ItemList, Work
 from easi_eval.answering.worker import Generation, open_journal, work_loop
 from easi_eval.benchmarks import LMMS_EVAL
 
@@ -70,6 +73,7 @@ def answer(run_root: Path) -> int:
 
 def _queue_model(cls: type, run_root: Path, work: Work, journal: Journal) -> type:
     """A subclass of the real model class that answers what the queue gives it."""
+    from .generic import EasiVLM
 
     def generate_until(self: Any, requests: Sequence[Any]) -> list[Any]:
         by_id = {item_id(request): request for request in requests}
@@ -77,7 +81,9 @@ def _queue_model(cls: type, run_root: Path, work: Work, journal: Journal) -> typ
 
         def answer_chunk(chunk: Sequence[Item]) -> list[Generation]:
             batch = [by_id[item.id] for item in chunk]
-            return [_generation(request, output) for request, output in zip(batch, cls.generate_until(self, batch))]
+            made = [_generation(request, output) for request, output in zip(batch, cls.generate_until(self, batch))]
+            # Our generic class knows more of what it generated than lmms-eval's result has room for.
+            return list(self.last) if isinstance(self, EasiVLM) else made
 
         size = int(getattr(self, "batch_size", 1) or 1)
         work_loop(run_root, work, items, answer_chunk, journal=journal, chunk=size)
@@ -110,7 +116,7 @@ def _generation(request: Any, output: Any) -> Generation:
     tokens = counts.output_tokens if counts is not None else None
     limit = options.get("max_new_tokens")
     finish = None
-    if tokens is not None and isinstance(limit, int):
+    if tokens is not None and isinstance(limit, int):      # an answer that ends exactly at the limit counts as cut off
         finish = "length" if tokens >= limit else "stop"
     return Generation(text, tokens=tokens, finish=finish, prompt=hashlib.sha256(prompt.encode()).hexdigest()[:16])
 
@@ -134,10 +140,28 @@ def score(run_root: Path) -> int:
         own.output_path = str(folder)
         replay = _replay_model(answers, simple)
         models.get_model = lambda name, force_simple=False: replay
-        main.cli_evaluate_single(own)
+        with counted_draws() as draws:
+            main.cli_evaluate_single(own)
+        (folder / NOTES_FILE).write_text(json.dumps({"coin_flips": len(draws)}), encoding="utf-8")
 
     score_loop(run_root, work, score_one)
     return 0
+
+
+@contextlib.contextmanager
+def counted_draws() -> Iterator[list[Any]]:
+    """Collects what ``random.choice`` gives while a benchmark is scored: letters drawn for answers that hold none."""
+    choose, drawn = random.choice, []
+
+    def choice(options: Sequence[Any]) -> Any:
+        drawn.append(choose(options))
+        return drawn[-1]
+
+    random.choice = choice
+    try:
+        yield drawn
+    finally:
+        random.choice = choose
 
 
 def _replay_model(answers: Mapping[str, Answer], simple: bool) -> type:

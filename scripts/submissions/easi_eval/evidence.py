@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from .answering.journal import Answer
-from .answering.work import ItemList
+from .answering.work import NOTES_FILE, ItemList
 from .backends.base import Backend
 from .benchmarks import Benchmark
 from .errors import EasiError
@@ -87,8 +87,16 @@ def gather(
         state=State.PARTIAL if limit is not None else State.COMPLETE,
         reason=f"--limit {limit}" if limit is not None else "",
         truncated=finishes.count("length") if finishes and None not in finishes else None,
+        coin_flips=_coin_flips(folder),
     )
     return Evidence(fingerprint, score, _digests(folder, out.files), limit)
+
+
+def _coin_flips(folder: Path) -> int | None:
+    """How many random letters our scorer counted; None where it left no note, and the rows must tell."""
+    path = folder / NOTES_FILE
+    notes = read_json(path) if path.exists() else {}
+    return notes.get("coin_flips") if isinstance(notes, dict) else None
 
 
 def _digests(folder: Path, files: Iterable[Path]) -> dict[str, str]:

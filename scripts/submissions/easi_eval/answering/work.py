@@ -17,6 +17,7 @@ WORK_FILE = "work.json"
 ITEMS_FOLDER = "items"
 JOURNAL_FOLDER = "journal"
 OUTPUTS_FOLDER = "outputs"
+NOTES_FILE = "scorer_notes.json"  # beside a benchmark's results: what the scorer saw and its files do not say
 DONE_FILE = "answering.done"      # the pipeline writes it when no worker is left
 
 Key = tuple[str, str]             # (benchmark, item id): what the journal and the queue know a question by
@@ -127,12 +128,15 @@ def item_seed(run_seed: int, benchmark: str, item: str) -> int:
 
 
 def seed_everything(seed: int) -> None:
-    """Seed every generator that is loaded: random, and numpy and torch (all devices) if something imported them."""
+    """Seed every generator in use: random, and numpy and torch (CPU and CUDA) if something imported them."""
     random.seed(seed)
     if (numpy := sys.modules.get("numpy")) is not None:
         numpy.random.seed(seed)
     if (torch := sys.modules.get("torch")) is not None:
-        torch.manual_seed(seed)
+        # not torch.manual_seed: for devices that are not in use it formats a stack and keeps it, at every call
+        torch.default_generator.manual_seed(seed)
+        if torch.cuda.is_initialized():
+            torch.cuda.manual_seed_all(seed)
 
 
 def _load(path: Path) -> dict[str, object]:

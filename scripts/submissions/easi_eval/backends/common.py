@@ -35,8 +35,9 @@ def environment(hub: HubSettings, package: Package) -> dict[str, str]:
 
 
 def threads(nproc: int) -> dict[str, str]:
-    """Each worker its share of the cores: torchrun's default of one thread makes image decoding wait."""
-    return {"OMP_NUM_THREADS": str(max(1, min(8, (os.cpu_count() or 1) // nproc)))}
+    """Each worker its share of the cores, the scorer one: torchrun's default of one thread makes image decoding wait."""
+    cores = len(os.sched_getaffinity(0))
+    return {"OMP_NUM_THREADS": str(max(1, min(8, (cores - 1) // nproc)))}
 
 
 def literal(text: str) -> object:
