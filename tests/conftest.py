@@ -1,0 +1,82 @@
+"""Launches of the whole program that several tests look at; each is made once, when the first test asks for it."""
+
+from __future__ import annotations
+
+import functools
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from program import Launch, Results, RunFolder, User, run_folder
+
+BACKENDS = ("vlmevalkit", "lmms-eval")
+
+
+@dataclass(frozen=True)
+class Whole:
+    """An ended launch with what it wrote: ``results`` as they were at its end, ``out`` as it is now."""
+
+    user: User
+    launch: Launch
+    out: Path
+    results: Results
+    folder: RunFolder
+
+
+class Runs:
+    """The whole rehearsal on each backend, all 13 benchmarks. Both backends write into one output folder."""
+
+    def __init__(self, root: Path) -> None:
+        self.user = User(root)
+        self.out = root / "out"
+        self._launched = functools.cache(self._launch)     # a failed launch is kept too: it would fail again
+
+    def alone(self, backend: str) -> Whole:
+        """One worker."""
+        return self._whole(backend, "out", 1)
+
+    def pair(self, backend: str) -> Whole:
+        """Two workers, into a folder of its own."""
+        return self._whole(backend, f"pair-{backend}", 2)
+
+    def _whole(self, backend: str, name: str, nproc: int) -> Whole:
+        launch = self._launched(backend, name, nproc)
+        assert launch.code == 0, launch.said
+        out = self.user.root / name
+        return Whole(self.user, launch, out, Results(out / "kept" / backend), run_folder(out, backend))
+
+    def _launch(self, backend: str, name: str, nproc: int) -> Launch:
+        out = self.out if name == self.out.name else self.fresh(name)
+        launch = self.user.run("--smoke", "--backend", backend, "--output-dir", out, "--no-rich", "--include-extra", "--nproc", nproc)
+        if launch.code == 0:
+            Results.keep(out, out / "kept" / backend)
+        return launch
+
+    def fresh(self, name: str) -> Path:
+        """A new output folder; the rehearsal's data and model, which every run there would make alike, are brought along."""
+        out = self.user.root / name
+        for served in sorted((self.out / "rehearsal").glob("hub-*")):
+            shutil.copytree(served, out / "rehearsal" / served.name, copy_function=os.link)
+        return out
+
+    @property
+    def served(self) -> Path:
+        """What the rehearsal's hub serves."""
+        self.alone(BACKENDS[0])
+        (found,) = (self.out / "rehearsal").glob("hub-*")
+        return found
+
+
+@pytest.fixture(scope="session")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
+    root = tmp_path_factory.mktemp("runs")
+    yield Runs(root)
+    shutil.rmtree(root, ignore_errors=True)
+
+
+@pytest.fixture(params=BACKENDS)
+def backend(request: pytest.FixtureRequest) -> str:
+    return request.param

@@ -1,0 +1,170 @@
+"""Real (not rehearsed) runs against a hub of our own that misbehaves, and with a model that breaks between two runs."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from conftest import Runs
+from easi_eval.smoke import hub
+from easi_eval.smoke.hub import Faults, Hub
+from program import RESULT_FILES, Launch, Results, RunFolder, User, files_below, run_folder
+
+pytestmark = [pytest.mark.e2e, pytest.mark.faults]
+
+KEY = "embspatial"
+TITLE = "EmbSpatial"
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where real runs of one tiny checkpoint take place."""
+
+    user: User
+    hub: Hub
+    model: Path
+
+    @property
+    def out(self) -> Path:
+        return self.user.root / "results"
+
+    def options(self, *more: object) -> list[object]:
+        return ["--model", self.model, "--device", "cpu", "--benchmarks", KEY, "--dataset-dir", self.user.root / "datasets",
+                "--output-dir", self.out, "--no-rich", *more]
+
+    def run(self, *more: object) -> Launch:
+        return self.user.run(*self.options(*more), HF_ENDPOINT=self.hub.endpoint, NO_PROXY="127.0.0.1")
+
+    @property
+    def folder(self) -> RunFolder:
+        return run_folder(self.out, "vlmevalkit")
+
+
+@pytest.fixture(scope="module")
+def site(runs: Runs, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    root = tmp_path_factory.mktemp("site")
+    model = shutil.copytree(runs.served / "models" / "easi-smoke" / "Tiny-VLM", root / "Another-VLM")
+    with hub.start(runs.served) as running:
+        # The tiny hub takes any token; what is tested is that 503 answers at the start and in the middle are survived.
+        running.set_faults(Faults(status=503, times=3))
+        yield Site(User(root / "user"), running, model)
+
+
+@pytest.fixture(scope="module")
+def first(site: Site) -> tuple[Launch, Results]:
+    """A whole run, through a hub that fails a few times."""
+    launch = site.run()
+    assert launch.code == 0, launch.said
+    return launch, Results.keep(site.out, site.out / "kept" / "first")
+
+
+@pytest.fixture(scope="module")
+def broken(site: Site, first: tuple[Launch, Results]) -> tuple[Launch, Results]:
+    """``--rerun`` after half of the weights went missing."""
+    weights = site.model / "model.safetensors"
+    os.truncate(weights, weights.stat().st_size // 2)
+    launch = site.run("--rerun")
+    return launch, Results.keep(site.out, site.out / "kept" / "broken")
+
+
+@pytest.mark.slow
+def test_a_hub_that_fails_a_few_times_is_survived(site: Site, first: tuple[Launch, Results]) -> None:
+    launch, results = first
+    assert [request.status for request in site.hub.served()].count(503) == 3
+    assert results.line(KEY)["state"] == "complete" and 0 < results.score(KEY) < 100
+    assert site.folder.manifest["fields"]["--smoke"] is False
+    assert results.payload["modelName"] == "Another-VLM" == site.folder.manifest["modelName"]
+    for word in ("modelName", "modelType", "precision", "--submission-configs"):
+        assert word in launch.out, "without metadata a line names the fields to fill"
+    assert "Traceback" not in launch.out + launch.err
+
+
+@pytest.mark.slow
+def test_a_checkpoint_gives_the_scores_it_gave_in_the_rehearsal(runs: Runs, first: tuple[Launch, Results]) -> None:
+    assert first[1].score(KEY) == runs.alone("vlmevalkit").results.score(KEY)
+
+
+@pytest.mark.slow
+def test_a_model_that_cannot_be_loaded_is_told_with_the_way_to_try_again(site: Site, broken: tuple[Launch, Results]) -> None:
+    launch, _ = broken
+    assert launch.code == 1, launch.said
+    summary = launch.out[launch.out.index("Not complete:"):]
+    assert TITLE in summary and "18 of 18 items not answered" in summary
+    assert "SafetensorError" in summary, "the telling line of the log"
+    assert str(launch.logs[0]) in summary
+    assert "Try again" in summary and f"--benchmarks {KEY}" in summary
+    assert "Traceback" not in launch.out + launch.err
+    assert launch.seconds < 400
+
+
+@pytest.mark.slow
+def test_a_failed_rerun_leaves_no_older_result_standing(site: Site, first: tuple[Launch, Results], broken: tuple[Launch, Results]) -> None:
+    _, results = broken
+    assert results.line(KEY)["state"] == "failed" and results.line(KEY)["score"] == ""
+    assert results.payload["scores"][KEY] is None
+    with zipfile.ZipFile(results.zip) as archive:
+        assert archive.namelist() == ["run_manifest.json"]
+    for name in RESULT_FILES:
+        assert (site.folder.root / name).read_bytes() == (results.folder / name).read_bytes()
+    assert site.folder.manifest["benchmarks"][KEY]["state"] == "failed"
+    assert f"{first[1].score(KEY):.2f}" not in (results.folder / "easi_scores.md").read_text(encoding="utf-8")
+
+
+def a_closed_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+# ---- refused: no backend is imported, so these are quick ----------------------------------------------------------
+
+@pytest.fixture
+def user(tmp_path: Path) -> User:
+    return User(tmp_path / "user")
+
+
+@pytest.fixture
+def model(user: User) -> Path:
+    """A folder that looks like a checkpoint as far as it is looked at before a launch."""
+    folder = user.root / "Some-VLM"
+    folder.mkdir()
+    (folder / "config.json").write_text('{"model_type": "qwen2_5_vl"}')
+    return folder
+
+
+def test_a_hub_that_is_down_is_said_once_and_soon(user: User, model: Path) -> None:
+    launch = user.run("--model", model, "--device", "cpu", "--benchmarks", "blink,embspatial", "--dataset-dir", user.root / "data",
+                      "--output-dir", user.root / "out", "--no-rich", HF_ENDPOINT=f"http://127.0.0.1:{a_closed_port()}", NO_PROXY="127.0.0.1")
+    assert launch.code == 2
+    assert launch.seconds < 15
+    assert launch.err.count("error:") == 1 and launch.err.count("hint:") == 1 and launch.err.count("\n") == 2
+    assert "127.0.0.1" in launch.err and "Traceback" not in launch.out + launch.err
+    assert not [command for command in launch.commands if "run.py" in command]
+    assert not list((user.root / "out").glob("easi_*"))
+
+
+def test_an_unknown_model_type_is_refused_at_once(user: User) -> None:
+    options = ("--backend", "lmms-eval", "--model", "qwen2_5_vll", "--model-args", "pretrained=some/model", "--device", "cpu",
+               "--output-dir", user.root / "out")
+    launches = [user.run(*options) for _ in range(3)]
+    for launch in launches:
+        assert launch.code == 2
+        assert "--model qwen2_5_vll" in launch.err and "did you mean qwen2_5_vl" in launch.err
+        assert launch.err.count("\n") == 2 and launch.out == ""
+        assert launch.logs == []
+    assert min(launch.cost for launch in launches) < 1
+    assert files_below([user.root / "out"]) == []
+
+
+def test_a_model_folder_without_a_config_is_refused(user: User) -> None:
+    (user.root / "Empty-VLM").mkdir()
+    launch = user.run("--smoke", "--model", user.root / "Empty-VLM", "--benchmarks", KEY, "--output-dir", user.root / "out")
+    assert launch.code == 2
+    assert "config.json" in launch.err and launch.err.count("error:") == 1
+    assert files_below([user.root / "out"]) == []

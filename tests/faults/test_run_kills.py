@@ -1,0 +1,178 @@
+"""The whole program, interrupted and killed in the middle of a run on the real backends, and started again."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from conftest import BACKENDS, Runs
+from program import Launch, Results, RunFolder, run_folder, run_folders, twice, wait_until
+
+pytestmark = [pytest.mark.slow, pytest.mark.e2e, pytest.mark.faults]
+
+KEYS = ("vsi_bench", "blink")      # 52 questions, and those about videos take long enough to be hit in the middle
+STARTING = 240                     # seconds to the first answer, on a machine that is busy with other things
+MORE = 4                           # answers of a launch before it is hit
+
+
+@dataclass(frozen=True)
+class Step:
+    """One launch of the story and how things stood after it."""
+
+    launch: Launch
+    answers: int
+    results: Results | None = None
+    gone: float = 0.0               # seconds until no process of it was left
+
+
+@dataclass
+class Story:
+    """One run on one backend that takes several launches: which, says ``steps``."""
+
+    runs: Runs
+    backend: str
+    out: Path
+    steps: dict[str, Step]
+
+    @property
+    def folder(self) -> RunFolder:
+        return run_folder(self.out, self.backend)
+
+    def options(self, *more: object, keys: tuple[str, ...] = KEYS) -> list[object]:
+        return ["--smoke", "--backend", self.backend, "--output-dir", self.out, "--no-rich", "--benchmarks", ",".join(keys), *more]
+
+    def finish(self, name: str, *more: object, keys: tuple[str, ...] = KEYS) -> None:
+        launch = self.runs.user.run(*self.options(*more, keys=keys))
+        kept = Results.keep(self.out, self.out / "kept" / name) if launch.code == 0 else None
+        self.steps[name] = Step(launch, len(self.folder.answers), kept)
+
+    def hit(self, name: str, signum: int) -> None:
+        """Signal the program itself, and nothing else, as soon as it has new answers."""
+        before = self.known()
+        with self.runs.user.start(*self.options()) as launch:
+            wait_until(lambda: self.known() >= before + MORE, STARTING, launch)
+            os.kill(launch.process.pid, signum)
+            launch.wait(90)
+            gone = wait_until(lambda: not launch.alive(), 30)
+        self.steps[name] = Step(launch, self.known(), gone=gone)
+
+    def known(self) -> int:
+        return sum(len(folder.answers) for folder in run_folders(self.out, self.backend))
+
+    def kill_a_worker(self, name: str) -> None:
+        """Two workers; once both have answered, one of them is killed. The run goes on."""
+        with self.runs.user.start(*self.options("--nproc", 2)) as launch:
+            wait_until(lambda: {answer["worker"] for answer in self.of_launch("answer")} == {"w0", "w1"}, STARTING, launch)
+            (victim,) = (header["pid"] for header in self.of_launch("header") if header["worker"] == "w1")
+            os.kill(victim, signal.SIGKILL)
+            launch.wait(400)
+        kept = Results.keep(self.out, self.out / "kept" / name) if launch.code == 0 else None
+        self.steps[name] = Step(launch, self.known(), kept)
+
+    def of_launch(self, kind: str) -> list[dict[str, object]]:
+        """Records of the newest launch."""
+        number = json.loads((self.folder.root / "work.json").read_text(encoding="utf-8"))["launch"]
+        return self.folder.records(kind, number)
+
+
+@pytest.fixture(scope="module")
+def stories(runs: Runs) -> Iterator[dict[str, Story]]:
+    """Made when first asked for, one after the other."""
+    class Made(dict[str, Story]):
+        def __missing__(self, backend: str) -> Story:
+            assert runs.served
+            story = self[backend] = Story(runs, backend, runs.fresh(f"kills-{backend}"), {})
+            if backend == BACKENDS[0]:
+                story.finish("limited", "--limit", 2)
+                story.hit("interrupted", signal.SIGINT)
+            story.hit("killed", signal.SIGKILL)
+            story.kill_a_worker("finished")
+            story.finish("added", "--plain", keys=("embspatial",))
+            return story
+    yield Made()
+
+
+@pytest.fixture
+def story(stories: dict[str, Story], backend: str) -> Story:
+    return stories[backend]
+
+
+def test_a_limited_run_is_marked_partial_everywhere(stories: dict[str, Story]) -> None:
+    story = stories["vlmevalkit"]
+    step = story.steps["limited"]
+    assert step.launch.code == 0 and step.results is not None, step.launch.said
+    assert step.answers == 2 * len(KEYS)
+    for key in KEYS:
+        line = step.results.line(key)
+        assert line["state"] == "partial" and "--limit 2" in line["reason"]
+        assert line["n"] == "2" and int(line["total"]) > 20
+    assert set(step.results.payload["scores"].values()) == {None}
+    assert {score for parts in step.results.payload["subScores"].values() for score in parts.values()} <= {None}
+    assert step.launch.out.count("partial") >= len(KEYS)
+
+
+def test_answers_of_a_limited_run_are_used_by_the_whole_one(stories: dict[str, Story]) -> None:
+    story = stories["vlmevalkit"]
+    for key in KEYS:
+        story.folder.texts(key)         # fails if one was generated twice
+    assert story.steps["interrupted"].answers >= story.steps["limited"].answers + MORE
+
+
+def test_ctrl_c_ends_everything_and_says_how_to_go_on(stories: dict[str, Story]) -> None:
+    step = stories["vlmevalkit"].steps["interrupted"]
+    assert step.launch.code == 130, step.launch.said
+    assert step.gone < 1, "nothing is left when the program has ended"
+    assert "interrupted" in step.launch.err and "same command" in step.launch.err
+    assert "Traceback" not in step.launch.out + step.launch.err
+
+
+def test_nothing_survives_our_own_sigkill(story: Story) -> None:
+    step = story.steps["killed"]
+    assert step.launch.code == -signal.SIGKILL, step.launch.said
+    assert step.gone < 10
+
+
+def test_a_killed_run_is_finished_by_the_same_command(story: Story, runs: Runs) -> None:
+    step = story.steps["finished"]
+    assert step.launch.code == 0 and step.results is not None, step.launch.said
+    whole = runs.alone(story.backend)
+    for key in KEYS:
+        assert step.results.line(key)["state"] == "complete"
+        assert step.results.score(key) == whole.results.score(key)
+        assert story.folder.texts(key) == whole.folder.texts(key)
+    assert not list((story.folder.root / "outputs").glob(".*.sc*")) and not list((story.folder.root / "outputs").glob(".*.failed.json"))
+
+
+def test_no_journaled_answer_is_generated_twice(story: Story) -> None:
+    assert twice(story.folder) == []
+    assert sum(answer["benchmark"] in KEYS for answer in story.folder.answers) == sum(len(story.folder.items(key)) for key in KEYS)
+    assert story.steps["finished"].answers - story.steps["killed"].answers > 10, "much was left to do when it was killed"
+
+
+def test_a_killed_worker_is_replaced_and_the_other_goes_on(story: Story) -> None:
+    number = max(header["launch"] for header in story.folder.records("header"))
+    headers = story.folder.records("header", number)
+    pids = {worker: [header["pid"] for header in headers if header["worker"] == worker] for worker in ("w0", "w1")}
+    assert len(pids["w0"]) == 1, "the other worker was left alone"
+    assert len(pids["w1"]) == len(set(pids["w1"])) == 2, "the killed one was started again"
+    assert "SIGKILL" in story.steps["finished"].launch.logs[0].read_text(encoding="utf-8")
+
+
+def test_plain_adds_a_benchmark_and_gives_the_shared_score(story: Story, runs: Runs) -> None:
+    """A later run for fewer benchmarks adds and never removes; the backend's own launch gives the same numbers."""
+    step = story.steps["added"]
+    assert step.launch.code == 0 and step.results is not None, step.launch.said
+    whole, before = runs.alone(story.backend), story.steps["finished"].results
+    assert before is not None
+    for key in KEYS:
+        assert step.results.line(key) == before.line(key)
+    assert step.results.score("embspatial") == whole.results.score("embspatial")
+    assert step.results.line("embspatial")["state"] == "complete"
+    assert {key: score for key, score in step.results.payload["scores"].items() if score is not None} == {
+        key: whole.results.payload["scores"][key] for key in (*KEYS, "embspatial")}
+    assert step.answers == story.steps["finished"].answers, "the journal belongs to our own workers"

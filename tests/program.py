@@ -1,0 +1,283 @@
+"""The program as a user starts it, in a home of its own, and what it leaves behind, read without the program's code."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+PROGRAM = REPOSITORY / "scripts" / "submissions" / "run_easi_eval.py"
+RESULT_FILES = ("easi_scores.csv", "easi_scores.md", "easi_results.json", "easi_results.zip")
+MARK = "EASI_TEST_MARK"        # in the environment of every process of one launch, so that they can be found
+# What no file, command line or screen may show.
+SECRETS = {"HF_TOKEN": "hf_" + "NeverShowThisToken" * 2, "OPENAI_API_KEY": "sk-" + "NeverShowThisKey" * 3,
+           "SOME_SERVICE_PASSWORD": "never-show-this-password"}
+# Of the tester's own environment, what would lead the program to the tester's files, hub or devices.
+_OWN = ("HF_", "HUGGING", "TRANSFORMERS", "XDG_", "LMMS_", "LMU", "VLMEVAL", "MMEVAL", "EASI_", "MPL", "CUDA_", "OMP_", "OPENAI", "COLUMNS")
+
+
+# ---- starting it -------------------------------------------------------------------------------------------------
+
+@dataclass(frozen=True)
+class User:
+    """Somebody whose home is empty: ``root/home``, with ``root/cache`` and ``root/huggingface`` for caches. Works in ``root``."""
+
+    root: Path
+    secrets: bool = True
+
+    def __post_init__(self) -> None:
+        for folder in self.places:
+            folder.mkdir(parents=True, exist_ok=True)
+
+    @property
+    def places(self) -> tuple[Path, Path, Path]:
+        return self.root / "home", self.root / "cache", self.root / "huggingface"
+
+    def environment(self, **changes: str) -> dict[str, str]:
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(_OWN)}
+        home, cache, huggingface = map(str, self.places)
+        secrets = SECRETS if self.secrets else {}
+        return {**kept, **secrets, "HOME": home, "XDG_CACHE_HOME": cache, "HF_HOME": huggingface, **changes}
+
+    @contextmanager
+    def start(self, *options: object, **changes: str) -> Iterator[Launch]:
+        """A launch under way; whatever is left of it dies with the block."""
+        launch = Launch(self, [str(option) for option in options], changes)
+        try:
+            yield launch
+        finally:
+            launch.end()
+
+    def run(self, *options: object, seconds: float = 600, **changes: str) -> Launch:
+        """A launch that has ended by itself."""
+        with self.start(*options, **changes) as launch:
+            launch.wait(seconds)
+        return launch
+
+
+class Launch:
+    """One start of the program. ``code``, ``out``, ``err``, ``seconds`` are there once it has ended.
+
+    ``commands``: every command line that was seen running in it. ``cost``: what a bound on its duration is about, its
+    ``seconds``, or on a machine that is busy with other things its processor time, which those do not stretch.
+    """
+
+    def __init__(self, user: User, options: list[str], changes: dict[str, str]) -> None:
+        self.options = options
+        self.mark = uuid.uuid4().hex
+        self.commands: set[str] = set()
+        self.code: int | None = None
+        self.seconds = self.cost = 0.0
+        self.output_dir = Path(options[options.index("--output-dir") + 1]) if "--output-dir" in options else None
+        self._logs = self._known_logs()
+        self._folder = user.root / "screens" / self.mark
+        self._folder.mkdir(parents=True)
+        self._began, self._used = time.monotonic(), _processor_time()
+        with self._screen("out").open("wb") as out, self._screen("err").open("wb") as err:
+            self.process = subprocess.Popen(
+                [sys.executable, str(PROGRAM), *options], cwd=user.root, env=user.environment(**changes, **{MARK: self.mark}),
+                stdin=subprocess.DEVNULL, stdout=out, stderr=err, start_new_session=True)
+        self._over = threading.Event()
+        self._watcher = threading.Thread(target=self._watch, daemon=True)
+        self._watcher.start()
+
+    @property
+    def out(self) -> str:
+        return self._screen("out").read_text(encoding="utf-8")
+
+    @property
+    def err(self) -> str:
+        return self._screen("err").read_text(encoding="utf-8")
+
+    @property
+    def said(self) -> str:
+        """All that was shown, with the end of the log: what a failing test needs to tell."""
+        logged = "".join(log.read_text(encoding="utf-8", errors="replace")[-4000:] for log in self.logs)
+        return f"exit {self.code} after {self.seconds:.0f} s\n{self.out[-6000:]}\n{self.err[-3000:]}\n--- log\n{logged}"
+
+    @property
+    def logs(self) -> list[Path]:
+        """The logs that this launch made."""
+        return sorted(self._known_logs() - self._logs)
+
+    def wait(self, seconds: float) -> None:
+        self.process.wait(seconds)
+        if self.code is None:
+            self.code, self.seconds = self.process.returncode, time.monotonic() - self._began
+            busy = os.getloadavg()[0] > (os.cpu_count() or 1)
+            self.cost = min(self.seconds, _processor_time() - self._used) if busy else self.seconds
+
+    def alive(self) -> list[int]:
+        """The processes of this launch that still run, the program itself included."""
+        return [pid for pid, _ in marked(self.mark)]
+
+    def end(self) -> None:
+        self._over.set()
+        self._watcher.join()
+        for pid in self.alive():
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+        self.process.wait()
+
+    def _watch(self) -> None:
+        while not self._over.wait(0.1):
+            self.commands.update(command for _, command in marked(self.mark))
+
+    def _screen(self, name: str) -> Path:
+        return self._folder / f"{name}.txt"
+
+    def _known_logs(self) -> set[Path]:
+        return set(self.output_dir.glob("eval_*.log")) if self.output_dir else set()
+
+
+def _processor_time() -> float:
+    """Of all processes that we started and that have ended, in seconds."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def marked(mark: str) -> list[tuple[int, str]]:
+    """Living processes that inherited ``mark``: pid and command line (a zombie has neither)."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            if f"{MARK}={mark}".encode() in (entry / "environ").read_bytes():
+                found.append((int(entry.name), (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")))
+        except OSError:
+            continue
+    return found
+
+
+def wait_until(true: Callable[[], object], seconds: float, launch: Launch | None = None) -> float:
+    """Wait for ``true()``; how long it took. Fails the test when it does not come, or the launch ends before."""
+    began = time.monotonic()
+    while not true():
+        passed = time.monotonic() - began
+        assert passed < seconds, f"waited {seconds} s in vain" + (f"\n{launch.said}" if launch else "")
+        assert launch is None or launch.process.poll() is None, f"it ended too early\n{launch.said}"
+        time.sleep(0.02)
+    return time.monotonic() - began
+
+
+# ---- what it left ------------------------------------------------------------------------------------------------
+
+@dataclass(frozen=True)
+class Results:
+    """The four result files as they were at one time; kept apart, because the next launch writes them anew."""
+
+    folder: Path
+
+    @classmethod
+    def keep(cls, source: Path, target: Path) -> Results:
+        target.mkdir(parents=True)
+        for name in RESULT_FILES:
+            shutil.copy2(source / name, target / name)
+        return cls(target)
+
+    @property
+    def payload(self) -> dict[str, Any]:
+        return json.loads((self.folder / "easi_results.json").read_text(encoding="utf-8"))
+
+    @property
+    def zip(self) -> Path:
+        return self.folder / "easi_results.zip"
+
+    @property
+    def table(self) -> dict[tuple[str, str], dict[str, str]]:
+        """The lines of the score table by benchmark and part."""
+        with (self.folder / "easi_scores.csv").open(encoding="utf-8", newline="") as file:
+            return {(line["benchmark"], line["part"]): line for line in csv.DictReader(file)}
+
+    def line(self, key: str) -> dict[str, str]:
+        """The headline of one registry key; a half of SITE has its line below SITE."""
+        return self.table[("site", key) if key.startswith("site_") else (key, "")]
+
+    def score(self, key: str) -> float:
+        return float(self.line(key)["score"])
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """``runs/<backend>/<model>-<identity>``."""
+
+    root: Path
+    backend: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "backend", self.root.parent.name)
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        return json.loads((self.root / "run_manifest.json").read_text(encoding="utf-8"))
+
+    def output(self, key: str) -> Path:
+        return self.root / "outputs" / key
+
+    def items(self, key: str) -> list[str]:
+        return json.loads((self.root / "items" / f"{key}.json").read_text(encoding="utf-8"))["ids"]
+
+    def records(self, kind: str, launch: int | None = None) -> list[dict[str, Any]]:
+        """The journal's records of one kind; of one launch, if it is given. A torn last line is left out."""
+        found = []
+        for path in sorted((self.root / "journal").glob("*.jsonl")):
+            lines = [json.loads(line.decode("utf-8", "surrogatepass")) for line in path.read_bytes().split(b"\n")[:-1]]
+            if lines and (launch is None or lines[0]["launch"] == launch):
+                found += [{**line, "file": path.name} for line in lines if line["kind"] == kind]
+        return found
+
+    @property
+    def answers(self) -> list[dict[str, Any]]:
+        """Every answer that was ever generated, failures left out."""
+        return [record for record in self.records("answer") if record["failure"] is None]
+
+    def texts(self, key: str) -> dict[str, str]:
+        """The answer to each question of one benchmark; fails if one was generated twice in one epoch."""
+        found: dict[str, str] = {}
+        for answer in self.answers:
+            if answer["benchmark"] == key:
+                assert answer["item"] not in found, f"{key} {answer['item']} was generated twice"
+                found[answer["item"]] = answer["text"]
+        return found
+
+
+def run_folders(output_dir: Path, backend: str) -> list[RunFolder]:
+    return [RunFolder(path) for path in sorted((output_dir / "runs" / backend).glob("*")) if path.is_dir()]
+
+
+def run_folder(output_dir: Path, backend: str) -> RunFolder:
+    """The only run of a backend."""
+    (found,) = run_folders(output_dir, backend)
+    return found
+
+
+def twice(folder: RunFolder) -> list[tuple[str, str, int]]:
+    """Questions that were answered more than once in one epoch."""
+    seen: set[tuple[str, str, int]] = set()
+    again = []
+    for answer in folder.answers:
+        key = answer["benchmark"], answer["item"], answer["epoch"]
+        again += [key] if key in seen else []
+        seen.add(key)
+    return again
+
+
+def files_below(folders: Iterable[Path]) -> list[str]:
+    return sorted(str(path) for folder in folders for path in folder.rglob("*"))
