@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
@@ -17,11 +17,11 @@ from .backends import make_backend
 from .backends.base import Backend, ModelChoice, Outputs
 from .benchmarks import ALL_KEYS, by_key
 from .config import RunConfig
-from .data.needs import HubSettings, Need
+from .data.needs import HubSettings, Need, Unreachable
 from .datasets import fetch
 from .display.choose import make_display
-from .display.events import Emit, Notice, PhaseStarted, RunStarted
-from .errors import ExitCode
+from .display.events import BenchmarkScored, Emit, Notice, PhaseStarted, RunStarted
+from .errors import EasiError, ExitCode
 from .evaluate import Evaluation, Verdict
 from .evidence import Evidence
 from .execution import launchers
@@ -120,7 +120,8 @@ class Run:
             with make_display(self.cfg.no_rich, sys.stdout) as display:
                 self._begin(display.on)
                 self._prepare(display.on)
-                self._evaluate(display.on)
+                if self.plan.todo:
+                    self._evaluate(display.on)
         scores = self._collect()
         self._write(scores)
         self._summarise(scores)
@@ -145,20 +146,47 @@ class Run:
         """Get the data. A benchmark whose data changed since it was begun starts over: its ids would name other questions."""
         emit(PhaseStarted("prepare", self.hub.endpoint))
         needs = {bench.key: self.backend.needs(self.cfg, bench) for bench in self.plan.benchmarks}
-        fetched = {f.need.repo: f.revision for f in fetch([need for each in needs.values() for need in each], emit, self.hub)}
-        todo = list(self.plan.todo)
-        for place, step in enumerate(todo):
+        fetched = self._fetch(needs, emit)
+        todo = []
+        for step in self.plan.todo:
             key = step.bench.key
-            revisions = {need.repo: fetched[need.repo] for need in needs[key]}
-            before = self.manifest.benchmarks[key].evidence.get("data", revisions)
-            if before != revisions:
+            if key not in fetched:
+                continue
+            before = self.manifest.benchmarks[key].evidence.get("data", fetched[key])
+            if before != fetched[key]:
                 emit(Notice(f"{step.bench.title}: its data changed since it was begun; it starts over", "warning"))
-                todo[place] = step = replace(step, epoch=step.epoch + 1)
+                step = replace(step, epoch=step.epoch + 1)
                 ItemList.path(self.plan.paths.root, key).unlink(missing_ok=True)
-            self.manifest = self.manifest.with_state(key, epoch=step.epoch, evidence={"data": revisions})
+            self.manifest = self.manifest.with_state(key, epoch=step.epoch, evidence={"data": fetched[key]})
+            todo.append(step)
         self.plan = replace(self.plan, todo=tuple(todo))
-        self.manifest = replace(self.manifest, datasets={**self.manifest.datasets, **fetched})
+        revisions = {repo: revision for each in fetched.values() for repo, revision in each.items()}
+        self.manifest = replace(self.manifest, datasets={**self.manifest.datasets, **revisions})
         self.manifest.save(self.plan.paths.manifest)
+
+    def _fetch(self, needs: Mapping[str, Sequence[Need]], emit: Emit) -> dict[str, dict[str, str]]:
+        """Revision of each repository, by benchmark; one whose data cannot be had fails alone.
+
+        Raises EasiError if none can be had, or the hub cannot be reached.
+        """
+        try:
+            found = fetch([need for each in needs.values() for need in each], emit, self.hub)
+            revisions = {f.need.repo: f.revision for f in found}
+            return {key: {need.repo: revisions[need.repo] for need in each} for key, each in needs.items()}
+        except Unreachable:
+            raise
+        except EasiError as error:
+            fetched, last = {}, error
+            for key, each in needs.items():
+                try:
+                    fetched[key] = {f.need.repo: f.revision for f in fetch(each, emit, self.hub)}
+                except EasiError as one:
+                    last = one
+                    self._note(Verdict(key, None, one.message))
+                    emit(BenchmarkScored(key, None, str(State.FAILED), one.message))
+            if not fetched:
+                raise last from None
+            return fetched
 
     def _evaluate(self, emit: Emit) -> None:
         plan = self.plan

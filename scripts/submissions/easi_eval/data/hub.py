@@ -25,7 +25,7 @@ from huggingface_hub.utils import disable_progress_bars, logging
 from huggingface_hub.utils._http import reset_sessions
 
 from ..errors import EasiError
-from .needs import FileRecord, HubSettings
+from .needs import FileRecord, HubSettings, Unreachable
 from .parallel import Pulse
 
 BUSY = {408, 429, 500, 502, 503, 504}
@@ -61,10 +61,6 @@ class Listing:
     commit: str
     files: tuple[FileRecord, ...]
     source: str = "hub"
-
-
-class Unreachable(EasiError):
-    """No answer at all from the hub."""
 
 
 class Hub:

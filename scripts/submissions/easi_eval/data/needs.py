@@ -9,9 +9,15 @@ from enum import Enum
 from pathlib import Path
 from typing import Literal
 
+from ..errors import EasiError
+
 DEFAULT_ENDPOINT = "https://huggingface.co"
 HF_HOME = Path("~/.cache/huggingface").expanduser()
 TRUE_WORDS = {"1", "ON", "YES", "TRUE"}          # what huggingface_hub takes for true
+
+
+class Unreachable(EasiError):
+    """No answer at all from the hub."""
 
 
 class Kind(Enum):
