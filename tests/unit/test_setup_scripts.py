@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = ROOT / "scripts"
 sys.path.insert(0, str(SCRIPTS / "setup"))
 
-import flash_attn  # noqa: E402
+import flash_build  # noqa: E402
 import recipe as recipes  # noqa: E402
 from index_settings import IndexSettings, parse_pip_config, pip_environment, settings_from_pip, untied, uv_environment  # noqa: E402
 from recipe import Need, Recipe, Stamp, assess, pins  # noqa: E402
@@ -209,7 +209,8 @@ def test_a_folder_that_is_no_environment_is_never_emptied(checkout: Path, tmp_pa
 
 # ---- flash-attn -----------------------------------------------------------------------------------------------------
 
-SERVER = flash_attn.Machine(capabilities=((9, 0), (9, 0)), nvcc=(12, 8), compiler="/usr/bin/g++", torch_cuda=(12, 8), cpus=64, memory_gib=200)
+SERVER = flash_build.Machine(capabilities=((9, 0), (9, 0)), nvcc=(12, 8), compiler="/usr/bin/g++", torch_cuda=(12, 8),
+                            cpus=64, memory_gib=200)
 
 
 @pytest.mark.parametrize(("machine", "reason"), [
@@ -222,21 +223,21 @@ SERVER = flash_attn.Machine(capabilities=((9, 0), (9, 0)), nvcc=(12, 8), compile
     (replace(SERVER, torch_cuda=None), "without CUDA"),
     (replace(SERVER, compiler=None), "g++"),
 ])
-def test_where_flash_attn_is_tried(machine: flash_attn.Machine, reason: str | None) -> None:
-    said = flash_attn.why_not(machine)
+def test_where_flash_attn_is_tried(machine: flash_build.Machine, reason: str | None) -> None:
+    said = flash_build.why_not(machine)
     assert said is None if reason is None else reason in (said or "")
 
 
 def test_flash_attn_is_compiled_for_these_gpus_within_this_memory() -> None:
-    variables = flash_attn.build_variables(replace(SERVER, capabilities=((8, 6), (9, 0))))
+    variables = flash_build.build_variables(replace(SERVER, capabilities=((8, 6), (9, 0))))
     assert variables["FLASH_ATTN_CUDA_ARCHS"] == "80;90" and variables["MAX_JOBS"] == "40"
-    assert flash_attn.build_variables(replace(SERVER, memory_gib=2))["MAX_JOBS"] == "1"
+    assert flash_build.build_variables(replace(SERVER, memory_gib=2))["MAX_JOBS"] == "1"
 
 
 def test_a_build_that_takes_too_long_ends_with_its_children(tmp_path: Path) -> None:
     child = "import subprocess, sys, time; print(subprocess.Popen(['sleep', '600']).pid, flush=True); time.sleep(600)"
     log = tmp_path / "build.log"
-    reason = flash_attn.build([sys.executable, "-I", "-c", child], os.environ, log, limit=4)
+    reason = flash_build.build([sys.executable, "-I", "-c", child], os.environ, log, limit=4)
     assert reason and "minutes" in reason
     pid = int(log.read_text())
     deadline = time.monotonic() + 10
@@ -339,7 +340,7 @@ HOW = ("hint: apt install python3.11 (or: conda create -n py311 python=3.11; or:
 
 def find_python(tmp_path: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     """find_python311 of env.sh, with the usual places looked up in an empty folder."""
-    looked = (SCRIPTS / "env.sh").read_text().replace("/usr/bin/python3.11", "/nowhere/a").replace("/usr/local/bin/python3.11", "/nowhere/b")
+    looked = re.sub(r"/(usr|opt)/\S*python3\.11", "/nowhere/python3.11", (SCRIPTS / "env.sh").read_text())
     script = program(tmp_path / "scripts" / "find.sh", looked + "\nfind_python311\n")
     return bash(script, HOME=str(tmp_path), **environment)
 
@@ -410,6 +411,16 @@ def test_tests_pass_their_arguments_on(tmp_path: Path) -> None:
     root = toy_repository(tmp_path, "exit 5")
     assert bash(root / "scripts" / "test.sh", "--fast", "-k", "one or two", PATH="/usr/bin:/bin").returncode == 5
     assert called(root) == ["setup --quiet --test", "-m pytest -m not slow -k one or two"]
+
+
+@pytest.mark.parametrize("closing", ["=== 2 failed, 31 passed, 1 skipped in 75.10s (0:01:15) ===", "==== 58 passed in 14.32s ====",
+                                     "12 passed, 3 deselected in 0.31s", "=== no tests ran in 0.01s ==="])
+def test_continuous_integration_ends_with_pytests_line_and_its_code(tmp_path: Path, closing: str) -> None:
+    run = program(tmp_path / ".ci" / "run", (ROOT / ".ci" / "run").read_text())
+    program(tmp_path / "scripts" / "test.sh", f"cat; echo ci is $CI; echo '{closing}'; echo 'something after'; exit 4\n")
+    ended = bash(run, PATH="/usr/bin:/bin")
+    assert ended.returncode == 4
+    assert ended.stdout.splitlines() == ["ci is true", closing, "something after", closing]
 
 
 def test_check_without_an_environment_says_how_to_make_one(tmp_path: Path) -> None:

@@ -95,7 +95,8 @@ def judge_gpus(machine: Machine, build: TorchBuild | None, view: TorchView) -> l
     """The driver's GPUs against torch's. Pure. GPUs that torch cannot use are missing; no GPU at all is a note (``--device cpu``)."""
     if build is None:
         return [Finding(Level.MISSING, "torch is not installed")]
-    built = f"torch {build.version} is built for " + (f"CUDA {_dotted(build.cuda)}" if build.cuda else "ROCm" if build.hip else "the CPU only")
+    target = f"CUDA {_dotted(build.cuda)}" if build.cuda else "ROCm" if build.hip else "the CPU only"
+    built = f"torch {build.version} is built for {target}"
     if view.trouble:
         return [Finding(Level.MISSING, f"{built} and does not start: {view.trouble}")]
     findings = [Finding(Level.FINE, built)]
