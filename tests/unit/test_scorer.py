@@ -43,9 +43,13 @@ def result(root: Path, key: str) -> list[str]:
     return json.loads((root / "outputs" / f".{key}.scored" / "result.json").read_text())
 
 
-def error(root: Path, key: str) -> str:
+def note(root: Path, key: str) -> dict[str, object]:
     assert not (root / "outputs" / f".{key}.scored").exists()
-    return json.loads((root / "outputs" / f".{key}.failed.json").read_text())["error"]
+    return json.loads((root / "outputs" / f".{key}.failed.json").read_text())
+
+
+def error(root: Path, key: str) -> str:
+    return str(note(root, key)["error"])
 
 
 def test_scores_in_document_order(tmp_path: Path) -> None:
@@ -88,6 +92,7 @@ def test_says_what_is_missing_when_answering_is_over(tmp_path: Path) -> None:
     score_loop(tmp_path, WORK, save)
     assert error(tmp_path, "a") == "2 of 3 items not answered"
     assert error(tmp_path, "b").startswith("no question was asked")
+    assert note(tmp_path, "a")["unanswered"] is note(tmp_path, "b")["unanswered"] is True
 
 
 def test_failed_questions_are_not_scored(tmp_path: Path) -> None:
@@ -110,7 +115,8 @@ def test_a_scorer_that_raises_concerns_its_benchmark_only(tmp_path: Path) -> Non
     score_loop(tmp_path, WORK, raises)
     assert error(tmp_path, "a").startswith("KeyError: ")
     assert "\n" not in error(tmp_path, "a")
-    assert "raises" in json.loads((tmp_path / "outputs" / ".a.failed.json").read_text())["traceback"]
+    assert "raises" in str(note(tmp_path, "a")["traceback"])
+    assert note(tmp_path, "a")["unanswered"] is False
     assert (tmp_path / "outputs" / ".b.scored" / "whole").exists()
 
 

@@ -107,12 +107,12 @@ class Evaluation:
                 self.emit(PhaseStarted("score"))
             while True:
                 watch.tick()
-                self._accept_scored(work)
+                self._accept_scored(work, answering)
                 if answering is not None and answering.poll() is not None and not (self.paths.root / DONE_FILE).exists():
                     self._no_more_answers()
                     self.emit(PhaseStarted("score"))
                 if scoring.poll() is not None:
-                    self._accept_scored(work)
+                    self._accept_scored(work, answering)
                     if len(self.verdicts) == len(self.todo) or scorers == SCORER_STARTS:
                         break
                     scoring = stack.enter_context(self._start(self.backend.score_job(self.cfg, self.model, self.todo, self.paths)))
@@ -135,7 +135,7 @@ class Evaluation:
     def _no_more_answers(self) -> None:
         (self.paths.root / DONE_FILE).touch()
 
-    def _accept_scored(self, work: Work) -> None:
+    def _accept_scored(self, work: Work, answering: Handle | None) -> None:
         for bench in self.todo:
             if bench.key in self.verdicts:
                 continue
@@ -144,7 +144,9 @@ class Evaluation:
                 self._give(self._accept(bench, scored, work))
             elif failed.is_file():
                 note = read_json(failed)
-                self._give(Verdict(bench.key, None, str(note["error"]) if isinstance(note, dict) else "scoring failed"))
+                told = note if isinstance(note, dict) else {}
+                line = telling_line(answering.outcome().log_tail) if told.get("unanswered") and answering else ""
+                self._give(Verdict(bench.key, None, str(told.get("error", "scoring failed")), line))
 
     # ---- the backend's own launch ---------------------------------------------------------------------------------
 

@@ -18,6 +18,10 @@ from .work import DONE_FILE, OUTPUTS_FOLDER, Assignment, ItemList, Work, item_se
 Score = Callable[[Assignment, Mapping[str, Answer], Path], None]
 
 
+class Unanswered(EasiError):
+    """There is nothing to score yet: what went wrong did so while answering."""
+
+
 def scoring_folder(run_root: Path, key: str) -> Path:
     return run_root / OUTPUTS_FOLDER / f".{key}.scoring"
 
@@ -35,8 +39,8 @@ def score_loop(run_root: Path, work: Work, score: Score, only: Collection[str] |
 
     ``score`` is called with the answers of all questions, the generators seeded by run seed and benchmark. Its folder
     then becomes ``outputs/.<key>.scored``; if it raises, or ``answering.done`` is there while questions lack an answer,
-    ``outputs/.<key>.failed.json`` says so (``error`` one line, ``traceback``). Results of earlier calls are removed
-    first. Returns when every benchmark has one or the other.
+    ``outputs/.<key>.failed.json`` says so (``error`` one line, ``traceback``, ``unanswered`` whether scoring was not to
+    blame). Results of earlier calls are removed first. Returns when every benchmark has one or the other.
     """
     waiting = {assignment.key: assignment for assignment in work.benchmarks if only is None or assignment.key in only}
     for key in waiting:
@@ -73,20 +77,21 @@ def _handle(run_root: Path, work: Work, assignment: Assignment, book: Book, scor
         trace = traceback.format_exc()
         print(f"{key} could not be scored:\n{trace}", file=sys.stderr)
         message = error.message if isinstance(error, EasiError) else f"{type(error).__name__}: {error}"
-        write_json(failed_file(run_root, key), {"error": " ".join(message.split()), "traceback": trace})
+        write_json(failed_file(run_root, key), {"error": " ".join(message.split()), "traceback": trace,
+                                           "unanswered": isinstance(error, Unanswered)})
 
 
 def _answers(run_root: Path, assignment: Assignment, book: Book) -> dict[str, Answer]:
     """The answers in document order; EasiError if one is missing or failed."""
     if not ItemList.path(run_root, assignment.key).exists():
-        raise EasiError("no question was asked: no worker got as far as reading the data")
+        raise Unanswered("no question was asked: no worker got as far as reading the data")
     items = ItemList.load(run_root, assignment.key)
     if not items.fits(assignment):
-        raise EasiError("no question was asked: the list of questions is one of another run")
+        raise Unanswered("no question was asked: the list of questions is one of another run")
     found = {item: book.get((items.key, item)) for item in items.ids}
     missing = sum(answer is None for answer in found.values())
     if missing:
-        raise EasiError(f"{missing} of {len(found)} items not answered")
+        raise Unanswered(f"{missing} of {len(found)} items not answered")
     failures = [answer.failure for answer in found.values() if answer and answer.failure]
     if failures:
         raise EasiError(f"{len(failures)} of {len(found)} items failed: {failures[0]}")
