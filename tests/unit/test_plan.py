@@ -93,13 +93,13 @@ def test_the_folder_is_the_identitys() -> None:
 
 def test_the_manifest_keeps_what_other_runs_found() -> None:
     before = replace(known(), benchmarks={**known().benchmarks, "vsi_bench": BenchmarkState("v", 1, "complete")},
-                     commands=["easi-eval a"], datasets={"a/b": "1"})
+                     commands=["easi-eval a"], revisions={"a/b": "1"})
     after = plan(manifest=before, notes=["a note"]).manifest(before, {"easi": "2"}, ["easi-eval a", "easi-eval b"], {"c/d": "2"})
     assert after.benchmarks["vsi_bench"] == before.benchmarks["vsi_bench"]
     assert after.benchmarks["blink"] == BenchmarkState(MARK, 3, settings=SETTINGS)
     assert (after.modelName, after.model["cls"], after.versions) == ("org/m", "Chat", {"easi": "2"})
     assert after.commands == ["easi-eval a", "easi-eval b"]
-    assert after.datasets == {"a/b": "1", "c/d": "2"}
+    assert after.revisions == {"a/b": "1", "c/d": "2"}
     assert after.notes == ["a note"]
     first = plan().manifest(None, {}, [])
     assert (first.identity, first.fields) == (before.identity, before.fields)

@@ -179,7 +179,7 @@ def test_damaged_json_is_named(tmp_path: Path, content: bytes | None, says: str)
 # ---- manifest -------------------------------------------------------------------------------------------------------
 
 MANIFEST = Manifest(identity=of(), fields=identity_fields("vlmevalkit", "1", MODEL, CFG), modelName="org/m", model={"cls": "Chat"},
-                    versions={"easi": "0"}, commands=["easi-eval --model m"], datasets={"a/b": "main"}, notes=["n"],
+                    versions={"easi": "0"}, commands=["easi-eval --model m"], revisions={"a/b": "main"}, notes=["n"],
                     benchmarks={"blink": BenchmarkState("f" * 64, 2, "complete", "", {"task": "BLINK"}, {"rows": 19})})
 
 

@@ -36,8 +36,6 @@ from .submission import payload
 
 RESULT_FILES = ("easi_scores.csv", "easi_scores.md", "easi_results.json", "easi_results.zip")
 MANUAL = "upload easi_results.json and easi_results.zip at https://easi.lmms-lab.com/submit/"
-# A model's weights once, not also in the formats of other frameworks.
-OTHER_FORMATS = ("*.gguf", "*.h5", "*.msgpack", "*.onnx", "*.pth", "original/*", "onnx/*", "openvino/*")
 
 
 def run(asked: RunConfig) -> int:
@@ -57,9 +55,9 @@ def run(asked: RunConfig) -> int:
         stack.enter_context(interruptible())
         hub = users_hub
         if cfg.smoke:
-            if asked.model and not Path(model.path).is_dir():
-                weights = Need(f"model {model.path}", model.path, repo_type="model", ignore=OTHER_FORMATS)
-                model = backend.localise(model, fetch([weights], _said, users_hub)[0].path)
+            if asked.model:      # it comes from where it really is; only the data are the rehearsal's
+                for found in fetch(backend.weights(model), _said, users_hub):
+                    model = backend.localise(model, found.need.repo, found.path)
             hub = stack.enter_context(rehearsal_hub(cfg))
             backend = make_backend(cfg.backend, hub)
         stack.enter_context(run_lock(make(cfg, backend, model, notes).paths.lock))
@@ -139,13 +137,16 @@ class Run:
                 shutil.rmtree(aside, ignore_errors=True)
                 plan.paths.output(todo.bench.key).rename(aside)
         self.manifest.save(plan.paths.manifest)
+        if any(todo.aside for todo in plan.todo):
+            self._write(self._collect())      # from here on, however this run ends, no older result stands for it
         emit(RunStarted(plan.model.name, plan.backend, plan.model.cls, tuple((b.key, b.title) for b in self.cfg.selected),
                         plan.skipped, plan.paths.root, self.log, (f"{plan.model.cls}: {plan.model.why}", *plan.notes)))
 
     def _prepare(self, emit: Emit) -> None:
-        """Get the data. A benchmark whose data changed since it was begun starts over: its ids would name other questions."""
+        """Get data and weights. A benchmark that was begun with others starts over: its answers would be of two kinds."""
         emit(PhaseStarted("prepare", self.hub.endpoint))
-        needs = {bench.key: self.backend.needs(self.cfg, bench) for bench in self.plan.benchmarks}
+        weights = self.backend.weights(self.plan.model)
+        needs = {bench.key: [*self.backend.needs(self.cfg, bench), *weights] for bench in self.plan.benchmarks}
         fetched = self._fetch(needs, emit)
         todo = []
         for step in self.plan.todo:
@@ -154,14 +155,14 @@ class Run:
                 continue
             before = self.manifest.benchmarks[key].evidence.get("data", fetched[key])
             if before != fetched[key]:
-                emit(Notice(f"{step.bench.title}: its data changed since it was begun; it starts over", "warning"))
+                emit(Notice(f"{step.bench.title}: its data or the model changed on the hub since it was begun; it starts over", "warning"))
                 step = replace(step, epoch=step.epoch + 1)
                 ItemList.path(self.plan.paths.root, key).unlink(missing_ok=True)
             self.manifest = self.manifest.with_state(key, epoch=step.epoch, evidence={"data": fetched[key]})
             todo.append(step)
         self.plan = replace(self.plan, todo=tuple(todo))
         revisions = {repo: revision for each in fetched.values() for repo, revision in each.items()}
-        self.manifest = replace(self.manifest, datasets={**self.manifest.datasets, **revisions})
+        self.manifest = replace(self.manifest, revisions={**self.manifest.revisions, **revisions})
         self.manifest.save(self.plan.paths.manifest)
 
     def _fetch(self, needs: Mapping[str, Sequence[Need]], emit: Emit) -> dict[str, dict[str, str]]:

@@ -74,13 +74,13 @@ class Plan:
         return dataclasses.replace(self, jobs=tuple(jobs))
 
     def manifest(self, before: Manifest | None, versions: Mapping[str, str], commands: Sequence[str],
-                 datasets: Mapping[str, str] | None = None) -> Manifest:
+                 revisions: Mapping[str, str] | None = None) -> Manifest:
         """What to write before anything starts: ``todo`` is open under its new epoch, all else stays as ``before`` says."""
         known = before or Manifest(self.identity, self.fields)
         fresh = {todo.bench.key: _opened(todo, known.benchmarks.get(todo.bench.key)) for todo in self.todo}
         return dataclasses.replace(
             known, modelName=self.model.name, model=dataclasses.asdict(self.model), versions=dict(versions),
-            commands=list(dict.fromkeys([*known.commands, *commands])), datasets={**known.datasets, **(datasets or {})},
+            commands=list(dict.fromkeys([*known.commands, *commands])), revisions={**known.revisions, **(revisions or {})},
             benchmarks={**known.benchmarks, **fresh}, notes=list(self.notes))
 
 

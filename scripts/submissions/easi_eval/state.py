@@ -208,7 +208,7 @@ class Manifest:
     model: dict[str, object] = field(default_factory=dict)      # the ModelChoice
     versions: dict[str, str] = field(default_factory=dict)      # of this program, the backend, torch ...
     commands: list[str] = field(default_factory=list)           # ours and those of the jobs, without secrets
-    datasets: dict[str, str] = field(default_factory=dict)      # repository -> revision
+    revisions: dict[str, str] = field(default_factory=dict)     # commit of each repository, of data and model
     benchmarks: dict[str, BenchmarkState] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     schema: int = SCHEMA

@@ -77,8 +77,12 @@ class Backend(Protocol):
         """The data this benchmark reads, to be fetched before anything is launched."""
         ...
 
-    def localise(self, model: ModelChoice, path: Path) -> ModelChoice:
-        """The same choice with its weights in the folder ``path``."""
+    def weights(self, model: ModelChoice) -> list[Need]:
+        """The checkpoints of the hub that the model reads; none for folders and for models behind a server."""
+        ...
+
+    def localise(self, model: ModelChoice, repo: str, path: Path) -> ModelChoice:
+        """The same choice with the weights of ``repo`` in the folder ``path``."""
         ...
 
     def answer_job(self, cfg: RunConfig, model: ModelChoice, todo: Sequence[Benchmark], paths: RunPaths, port: int) -> Job:

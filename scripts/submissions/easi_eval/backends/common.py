@@ -5,14 +5,16 @@ from __future__ import annotations
 import ast
 import json
 import os
+import re
 from pathlib import Path
 
-from ..data.needs import HubSettings
+from ..data.needs import HubSettings, Need
 from ..errors import EasiError
 from .catalog import Package
 
 REPOSITORY = Path(__file__).resolve().parents[4]
 NO_GPU = {"CUDA_VISIBLE_DEVICES": "-1"}
+OTHER_FORMATS = ("*.gguf", "*.h5", "*.msgpack", "*.onnx", "*.pth", "original/*", "onnx/*", "openvino/*")
 
 
 def environment(hub: HubSettings, package: Package) -> dict[str, str]:
@@ -63,6 +65,15 @@ def model_name(model: str) -> str:
     return folder.resolve().name if folder.is_dir() else model
 
 
+def weights_need(repo: str) -> Need:
+    """A checkpoint of the hub, once and not also in the formats of other frameworks."""
+    return Need(f"model {repo}", repo, repo_type="model", ignore=OTHER_FORMATS)
+
+
+def is_hub_id(model: str) -> bool:
+    return re.fullmatch(r"[\w.-]+/[\w.-]+", model) is not None and not Path(model).expanduser().is_dir()
+
+
 def model_type(model: str, hub: HubSettings) -> str | None:
     """``model_type`` of a checkpoint's config.json; None if it has none. Reads a folder, else the hub or its cache.
 
@@ -71,7 +82,7 @@ def model_type(model: str, hub: HubSettings) -> str | None:
     folder = Path(model_path(model))
     if folder.is_dir():
         return _model_type(folder / "config.json")
-    if model.count("/") != 1:
+    if not is_hub_id(model):
         return None
     from ..datasets import fetch_model_file
 

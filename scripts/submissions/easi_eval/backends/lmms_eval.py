@@ -43,7 +43,10 @@ class LmmsEval:
     def check(self, cfg: RunConfig) -> None:
         known = catalog.lmms_models(catalog.locate(KIND, cfg.backend_path))
         if not known.unread:      # else the name may be one of a plug-in that tells its names only when it is imported
-            catalog.check_known("--model", cfg.model, known.models, "`lmms-eval models` lists them")
+            otherwise = "`lmms-eval models` lists them"
+            if common.is_hub_id(cfg.model):
+                otherwise = f"give its model type and --model-args pretrained={cfg.model},..."
+            catalog.check_known("--model", cfg.model, known.models, otherwise)
 
     def resolve(self, cfg: RunConfig) -> ModelChoice:
         arguments = cfg.model_arguments
@@ -51,6 +54,8 @@ class LmmsEval:
         for key in keys:
             arguments[key] = common.model_path(arguments[key])
         checkpoint = arguments[keys[0]] if keys else cfg.model
+        if cfg.trust_remote_code:
+            arguments.setdefault("trust_remote_code", "True")
         return ModelChoice(common.model_name(checkpoint), checkpoint, cfg.model, f"--model {cfg.model}",
                            arguments=dict(arguments), needs_gpu=cfg.device != "cpu" and "base_url" not in arguments)
 
@@ -62,9 +67,14 @@ class LmmsEval:
 
         return lmms_needs(bench, self.hub.hf_home)
 
-    def localise(self, model: ModelChoice, path: Path) -> ModelChoice:
-        return replace(model, path=str(path), arguments={
-            key: str(path) if value == model.path and key in CHECKPOINT_KEYS else value for key, value in model.arguments.items()})
+    def weights(self, model: ModelChoice) -> list[Need]:
+        named = [str(model.arguments[key]) for key in CHECKPOINT_KEYS if key in model.arguments]
+        served = "base_url" in model.arguments
+        return [common.weights_need(repo) for repo in named if common.is_hub_id(repo) and not served]
+
+    def localise(self, model: ModelChoice, repo: str, path: Path) -> ModelChoice:
+        arguments = {key: str(path) if value == repo and key in CHECKPOINT_KEYS else value for key, value in model.arguments.items()}
+        return replace(model, path=str(path) if model.path == repo else model.path, arguments=arguments)
 
     def answer_job(self, cfg: RunConfig, model: ModelChoice, todo: Sequence[Benchmark], paths: RunPaths, port: int) -> Job:
         argv = ["-m", "easi_lmms_eval", *self._options(cfg, model, todo, paths.outputs), "--easi-run", str(paths.root.absolute())]

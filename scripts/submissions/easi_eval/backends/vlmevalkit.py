@@ -103,7 +103,10 @@ class VLMEvalKit:
 
         return vlmevalkit_needs(bench, cfg.dataset_dir.absolute())
 
-    def localise(self, model: ModelChoice, path: Path) -> ModelChoice:
+    def weights(self, model: ModelChoice) -> list[Need]:
+        return [common.weights_need(model.path)] if common.is_hub_id(model.path) else []
+
+    def localise(self, model: ModelChoice, repo: str, path: Path) -> ModelChoice:
         inside = {"model_path": str(path)} if model.entry else {}
         return replace(model, path=str(path), arguments={**model.arguments, **inside})
 
