@@ -116,6 +116,19 @@ def test_a_failed_rerun_leaves_no_older_result_standing(site: Site, first: tuple
     assert f"{first[1].score(KEY):.2f}" not in (results.folder / "easi_scores.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
+def test_a_rerun_that_cannot_even_begin_leaves_no_older_result_standing(site: Site, first: tuple[Launch, Results]) -> None:
+    """The data is to be fetched anew, and the hub is gone."""
+    options = site.options("--rerun", "--dataset-dir", site.user.root / "elsewhere")
+    launch = site.user.run(*options, HF_ENDPOINT=f"http://127.0.0.1:{a_closed_port()}", NO_PROXY="127.0.0.1")
+    assert launch.code == 2 and launch.err.count("error:") == 1, launch.said
+    now = Results(site.out)
+    assert now.line(KEY)["state"] == "incomplete" and now.line(KEY)["score"] == ""
+    assert now.payload["scores"][KEY] is None
+    with zipfile.ZipFile(now.zip) as archive:
+        assert archive.namelist() == ["run_manifest.json"]
+
+
 def a_closed_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
