@@ -36,21 +36,22 @@ def new_mark() -> str:
 
 def python(name: str, code: str, *arguments: str, **env: str) -> Job:
     """A job that runs ``code`` in a bare interpreter (``daemon`` is defined)."""
-    return Job(name, (sys.executable, "-I", "-S", "-c", DAEMONISE + textwrap.dedent(code), *arguments), env)
+    argv = (sys.executable, "-I", "-S", "-c", DAEMONISE + textwrap.dedent(code), *arguments)
+    return Job(name, argv, {"EASI_TEST_ARGUMENTS": " ".join(arguments), **env})
 
 
 def shell(name: str, code: str, *arguments: str) -> Job:
-    return Job(name, ("/bin/sh", "-c", code, *(arguments or ("sh",))))
+    return Job(name, ("/bin/sh", "-c", code, *(arguments or ("sh",))), {"EASI_TEST_ARGUMENTS": " ".join(arguments)})
 
 
 def marked(mark: str) -> list[int]:
-    """Living processes with ``mark`` on their command line (a zombie has none)."""
+    """Living processes with ``mark`` on their command line or, given a job's argument, in their environment."""
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit() and int(entry.name) != os.getpid():
             try:
-                if mark.encode() in (entry / "cmdline").read_bytes():
-                    found.append(int(entry.name))
+                if mark.encode() in (entry / "cmdline").read_bytes() + (entry / "environ").read_bytes():
+                    found.append(int(entry.name))       # a zombie has neither
             except OSError:
                 continue
     return found

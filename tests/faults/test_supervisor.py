@@ -177,7 +177,7 @@ def test_a_killed_guard_leaves_nothing(log: Path) -> None:
         time.sleep(1000)
     """, mark), log)
     wait_until(lambda: log.read_text() == "[job] ready\n")
-    assert len(marked(mark)) == 4
+    assert len(marked(mark)) >= 4       # guard, Python, two shells, and what these run
     os.kill(handle.pid, signal.SIGKILL)
     wait_until(lambda: handle.poll() is not None)
     assert handle.outcome().exit_code == -signal.SIGKILL and marked(mark) == []
@@ -187,7 +187,7 @@ def test_a_hanging_guard_is_worked_around(log: Path) -> None:
     mark = new_mark()
     one_second = -guard.KILL_PATIENCE - 4       # what is left of the supervisor's own patience
     handle = supervisor.start(shell("job", "sleep 1000; :", mark), log, grace=one_second)
-    wait_until(lambda: len(marked(mark)) == 2)
+    wait_until(lambda: len(marked(mark)) >= 2)
     keep_stopped = threading.Thread(target=_keep_stopped, args=(handle.pid,))
     keep_stopped.start()
     handle.stop()
@@ -283,9 +283,9 @@ def test_a_log_that_cannot_grow_does_not_stop_the_job() -> None:
 
 def test_two_jobs_run_and_stop_side_by_side(log: Path) -> None:
     mark = new_mark()
-    stubborn = "trap '' TERM; while :; do sleep 1; done"
+    stubborn = "trap '' TERM; echo ready; while :; do sleep 1; done"
     handles = [supervisor.start(shell(name, stubborn, mark), log, grace=4) for name in ("answer", "score")]
-    wait_until(lambda: len([pid for pid in marked(mark) if _ignores_term(pid)]) == 2)
+    wait_until(lambda: log.read_text().count("ready") == 2)
     assert [handle.poll() for handle in handles] == [None, None]
     began = time.monotonic()
     supervisor.stop_all(handles)
@@ -294,24 +294,15 @@ def test_two_jobs_run_and_stop_side_by_side(log: Path) -> None:
 
 def test_an_interrupt_stops_them_at_the_same_time(log: Path) -> None:
     mark = new_mark()
-    stubborn = "trap '' TERM; while :; do sleep 1; done"
+    stubborn = "trap '' TERM; echo ready; while :; do sleep 1; done"
     began = 0.0
     with pytest.raises(KeyboardInterrupt):
         with supervisor.start(shell("answer", stubborn, mark), log, grace=4):
             with supervisor.start(shell("score", stubborn, mark), log, grace=4):
-                wait_until(lambda: len([pid for pid in marked(mark) if _ignores_term(pid)]) == 2)
+                wait_until(lambda: log.read_text().count("ready") == 2)
                 began = time.monotonic()
                 raise KeyboardInterrupt
     assert marked(mark) == [] and time.monotonic() - began < 7.9
-
-
-def _ignores_term(pid: int) -> bool:
-    try:
-        status = Path(f"/proc/{pid}/status").read_text()
-    except OSError:
-        return False
-    ignored = next(line for line in status.splitlines() if line.startswith("SigIgn:"))
-    return bool(int(ignored.split()[1], 16) >> (signal.SIGTERM - 1) & 1)
 
 
 def test_on_tick_is_called_while_the_job_runs_and_its_error_ends_the_job(log: Path) -> None:

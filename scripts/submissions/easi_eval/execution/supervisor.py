@@ -30,6 +30,7 @@ from .output import LineCleaner
 TAG = "EASI_TAG"            # in the environment of every process of a job; "outer:inner" for a job inside a job
 TAIL_LINES = 200
 SWEEP_PATIENCE = 10.0
+CLEAN_SWEEPS = 3            # a process has no readable environment while it becomes another program (exec)
 
 
 class _Interrupts:
@@ -187,7 +188,11 @@ class Handle:
             self._over = True
             self._running.discard(self)
             sweep(self._tag)
-            self._reader.join(SWEEP_PATIENCE)       # bounded: a process we may not kill can hold the pipe open
+            # Whoever still holds the pipe belongs to the job too. Bounded: we may not be able to kill it.
+            deadline = time.monotonic() + SWEEP_PATIENCE
+            while self._reader.is_alive() and time.monotonic() < deadline:
+                self._reader.join(0.2)
+                sweep(self._tag)
             os.close(self._lifeline)
             self._seconds = time.monotonic() - self._began
 
@@ -272,12 +277,13 @@ def sweep(tag: str, patience: float = SWEEP_PATIENCE) -> list[int]:
     """
     killed: list[int] = []
     deadline = time.monotonic() + patience
-    while found := [pid for pid in guard.process_table() if pid != os.getpid() and _carries(pid, tag)]:
+    clean = 0
+    while clean < CLEAN_SWEEPS and time.monotonic() < deadline:
+        found = [pid for pid in guard.process_table() if pid != os.getpid() and _carries(pid, tag)]
         for pid in found:
             guard.send(pid, signal.SIGKILL)
         killed += [pid for pid in found if pid not in killed]
-        if time.monotonic() > deadline:
-            break
+        clean = 0 if found else clean + 1
         time.sleep(0.02)
     return killed
 
