@@ -8,6 +8,7 @@ import os
 import resource
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -175,6 +176,12 @@ def wait_until(true: Callable[[], object], seconds: float, launch: Launch | None
         assert launch is None or launch.process.poll() is None, f"it ended too early\n{launch.said}"
         time.sleep(0.02)
     return time.monotonic() - began
+
+
+def a_closed_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
 
 
 # ---- what it left ------------------------------------------------------------------------------------------------

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,9 +13,9 @@ import pytest
 from conftest import Runs
 from easi_eval.smoke import hub
 from easi_eval.smoke.hub import Faults, Hub
-from program import RESULT_FILES, Launch, Results, RunFolder, User, files_below, run_folder
+from program import RESULT_FILES, Launch, Results, RunFolder, User, a_closed_port, run_folders
 
-pytestmark = [pytest.mark.e2e, pytest.mark.faults]
+pytestmark = [pytest.mark.slow, pytest.mark.e2e, pytest.mark.faults]
 
 KEY = "embspatial"
 TITLE = "EmbSpatial"
@@ -24,15 +23,12 @@ TITLE = "EmbSpatial"
 
 @dataclass(frozen=True)
 class Site:
-    """Where real runs of one tiny checkpoint take place."""
+    """Where real runs of one tiny checkpoint take place: in the output folder of the rehearsals."""
 
     user: User
     hub: Hub
     model: Path
-
-    @property
-    def out(self) -> Path:
-        return self.user.root / "results"
+    out: Path
 
     def options(self, *more: object) -> list[object]:
         return ["--model", self.model, "--device", "cpu", "--benchmarks", KEY, "--dataset-dir", self.user.root / "datasets",
@@ -43,7 +39,8 @@ class Site:
 
     @property
     def folder(self) -> RunFolder:
-        return run_folder(self.out, "vlmevalkit")
+        (found,) = (folder for folder in run_folders(self.out, "vlmevalkit") if folder.root.name.startswith(self.model.name))
+        return found
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +50,7 @@ def site(runs: Runs, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]
     with hub.start(runs.served) as running:
         # The tiny hub takes any token; what is tested is that 503 answers at the start and in the middle are survived.
         running.set_faults(Faults(status=503, times=3))
-        yield Site(User(root / "user"), running, model)
+        yield Site(User(root / "user"), running, model, runs.out)
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +59,15 @@ def first(site: Site) -> tuple[Launch, Results]:
     launch = site.run()
     assert launch.code == 0, launch.said
     return launch, Results.keep(site.out, site.out / "kept" / "first")
+
+
+def test_two_models_in_one_folder_do_not_mix(runs: Runs, site: Site, first: tuple[Launch, Results]) -> None:
+    rehearsed, (_, results) = runs.alone("vlmevalkit"), first
+    assert len(run_folders(site.out, "vlmevalkit")) == 2
+    assert [key for (key, part), line in results.table.items() if line["state"] == "complete" and not part] == [KEY]
+    assert {answer["benchmark"] for answer in site.folder.answers} == {KEY}
+    for name in RESULT_FILES:
+        assert (rehearsed.folder.root / name).read_bytes() == (rehearsed.results.folder / name).read_bytes()
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +79,6 @@ def broken(site: Site, first: tuple[Launch, Results]) -> tuple[Launch, Results]:
     return launch, Results.keep(site.out, site.out / "kept" / "broken")
 
 
-@pytest.mark.slow
 def test_a_hub_that_fails_a_few_times_is_survived(site: Site, first: tuple[Launch, Results]) -> None:
     launch, results = first
     assert [request.status for request in site.hub.served()].count(503) == 3
@@ -85,12 +90,10 @@ def test_a_hub_that_fails_a_few_times_is_survived(site: Site, first: tuple[Launc
     assert "Traceback" not in launch.out + launch.err
 
 
-@pytest.mark.slow
 def test_a_checkpoint_gives_the_scores_it_gave_in_the_rehearsal(runs: Runs, first: tuple[Launch, Results]) -> None:
     assert first[1].score(KEY) == runs.alone("vlmevalkit").results.score(KEY)
 
 
-@pytest.mark.slow
 def test_a_model_that_cannot_be_loaded_is_told_with_the_way_to_try_again(site: Site, broken: tuple[Launch, Results]) -> None:
     launch, _ = broken
     assert launch.code == 1, launch.said
@@ -103,7 +106,6 @@ def test_a_model_that_cannot_be_loaded_is_told_with_the_way_to_try_again(site: S
     assert launch.seconds < 400
 
 
-@pytest.mark.slow
 def test_a_failed_rerun_leaves_no_older_result_standing(site: Site, first: tuple[Launch, Results], broken: tuple[Launch, Results]) -> None:
     _, results = broken
     assert results.line(KEY)["state"] == "failed" and results.line(KEY)["score"] == ""
@@ -116,7 +118,6 @@ def test_a_failed_rerun_leaves_no_older_result_standing(site: Site, first: tuple
     assert f"{first[1].score(KEY):.2f}" not in (results.folder / "easi_scores.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.slow
 def test_a_rerun_that_cannot_even_begin_leaves_no_older_result_standing(site: Site, first: tuple[Launch, Results]) -> None:
     """The data is to be fetched anew, and the hub is gone."""
     options = site.options("--rerun", "--dataset-dir", site.user.root / "elsewhere")
@@ -127,57 +128,3 @@ def test_a_rerun_that_cannot_even_begin_leaves_no_older_result_standing(site: Si
     assert now.payload["scores"][KEY] is None
     with zipfile.ZipFile(now.zip) as archive:
         assert archive.namelist() == ["run_manifest.json"]
-
-
-def a_closed_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
-
-
-# ---- refused: no backend is imported, so these are quick ----------------------------------------------------------
-
-@pytest.fixture
-def user(tmp_path: Path) -> User:
-    return User(tmp_path / "user")
-
-
-@pytest.fixture
-def model(user: User) -> Path:
-    """A folder that looks like a checkpoint as far as it is looked at before a launch."""
-    folder = user.root / "Some-VLM"
-    folder.mkdir()
-    (folder / "config.json").write_text('{"model_type": "qwen2_5_vl"}')
-    return folder
-
-
-def test_a_hub_that_is_down_is_said_once_and_soon(user: User, model: Path) -> None:
-    launch = user.run("--model", model, "--device", "cpu", "--benchmarks", "blink,embspatial", "--dataset-dir", user.root / "data",
-                      "--output-dir", user.root / "out", "--no-rich", HF_ENDPOINT=f"http://127.0.0.1:{a_closed_port()}", NO_PROXY="127.0.0.1")
-    assert launch.code == 2
-    assert launch.seconds < 15
-    assert launch.err.count("error:") == 1 and launch.err.count("hint:") == 1 and launch.err.count("\n") == 2
-    assert "127.0.0.1" in launch.err and "Traceback" not in launch.out + launch.err
-    assert not [command for command in launch.commands if "run.py" in command]
-    assert not list((user.root / "out").glob("easi_*"))
-
-
-def test_an_unknown_model_type_is_refused_at_once(user: User) -> None:
-    options = ("--backend", "lmms-eval", "--model", "qwen2_5_vll", "--model-args", "pretrained=some/model", "--device", "cpu",
-               "--output-dir", user.root / "out")
-    launches = [user.run(*options) for _ in range(3)]
-    for launch in launches:
-        assert launch.code == 2
-        assert "--model qwen2_5_vll" in launch.err and "did you mean qwen2_5_vl" in launch.err
-        assert launch.err.count("\n") == 2 and launch.out == ""
-        assert launch.logs == []
-    assert min(launch.cost for launch in launches) < 1
-    assert files_below([user.root / "out"]) == []
-
-
-def test_a_model_folder_without_a_config_is_refused(user: User) -> None:
-    (user.root / "Empty-VLM").mkdir()
-    launch = user.run("--smoke", "--model", user.root / "Empty-VLM", "--benchmarks", KEY, "--output-dir", user.root / "out")
-    assert launch.code == 2
-    assert "config.json" in launch.err and launch.err.count("error:") == 1
-    assert files_below([user.root / "out"]) == []

@@ -1,0 +1,71 @@
+"""What the program says and leaves alone when it starts no backend: these are quick."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from program import User, a_closed_port, files_below
+
+pytestmark = [pytest.mark.e2e, pytest.mark.faults]
+
+KEY = "embspatial"
+
+
+@pytest.fixture
+def user(tmp_path: Path) -> User:
+    return User(tmp_path / "user")
+
+
+@pytest.fixture
+def model(user: User) -> Path:
+    """A folder that looks like a checkpoint as far as it is looked at before a launch."""
+    folder = user.root / "Some-VLM"
+    folder.mkdir()
+    (folder / "config.json").write_text('{"model_type": "qwen2_5_vl"}')
+    return folder
+
+
+def test_a_hub_that_is_down_is_said_once_and_soon(user: User, model: Path) -> None:
+    launch = user.run("--model", model, "--device", "cpu", "--benchmarks", "blink,embspatial", "--dataset-dir", user.root / "data",
+                      "--output-dir", user.root / "out", "--no-rich", HF_ENDPOINT=f"http://127.0.0.1:{a_closed_port()}", NO_PROXY="127.0.0.1")
+    assert launch.code == 2
+    assert launch.seconds < 15
+    assert launch.err.count("error:") == 1 and launch.err.count("hint:") == 1 and launch.err.count("\n") == 2
+    assert "127.0.0.1" in launch.err and "Traceback" not in launch.out + launch.err
+    assert not [command for command in launch.commands if "run.py" in command]
+    assert not list((user.root / "out").glob("easi_*"))
+
+
+def test_an_unknown_model_type_is_refused_at_once(user: User) -> None:
+    options = ("--backend", "lmms-eval", "--model", "qwen2_5_vll", "--model-args", "pretrained=some/model", "--device", "cpu",
+               "--output-dir", user.root / "out")
+    launches = [user.run(*options) for _ in range(3)]
+    for launch in launches:
+        assert launch.code == 2
+        assert "--model qwen2_5_vll" in launch.err and "did you mean qwen2_5_vl" in launch.err
+        assert launch.err.count("\n") == 2 and launch.out == ""
+        assert launch.logs == []
+    assert min(launch.cost for launch in launches) < 1
+    assert files_below([user.root / "out"]) == []
+
+
+@pytest.mark.parametrize("config", [None, '{"model_type": "qwen'])
+def test_a_model_folder_without_a_readable_config_is_refused(user: User, model: Path, config: str | None) -> None:
+    (model / "config.json").unlink()
+    if config is not None:
+        (model / "config.json").write_text(config)
+    launch = user.run("--smoke", "--model", model, "--benchmarks", KEY, "--output-dir", user.root / "out")
+    assert launch.code == 2
+    assert str(model / "config.json") in launch.err and launch.err.count("error:") == 1 and launch.err.count("\n") == 2
+    assert files_below([user.root / "out"]) == []
+
+
+@pytest.mark.parametrize("backend", ["vlmevalkit", "lmms-eval"])
+def test_a_dry_run_shows_the_commands_and_starts_nothing(user: User, backend: str) -> None:
+    launch = user.run("--smoke", "--dry-run", "--backend", backend, "--nproc", 2, "--output-dir", user.root / "out")
+    assert launch.code == 0, launch.said
+    commands = [line for line in launch.out.splitlines() if "--easi-run" in line]
+    assert len(commands) == 2 and "--nproc" in commands[0] + commands[1] or "--nproc_per_node" in launch.out or "num_processes" in launch.out
+    assert not [command for command in launch.commands if "--easi-run" in command]
+    assert files_below([user.root / "out", user.places[0], user.places[2]]) == []
