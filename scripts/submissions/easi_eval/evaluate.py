@@ -58,6 +58,7 @@ class Evaluation:
     on_verdict: Callable[[Verdict], None]
     on_command: Callable[[str], None]
     verdicts: dict[str, Verdict] = field(default_factory=dict)
+    answered: int = -1                  # by all workers, when they were last started
 
     def run(self) -> dict[str, Verdict]:
         """Carry it out; every benchmark of ``todo`` has a verdict afterwards. Processes of ours are gone on any exit."""
@@ -92,25 +93,24 @@ class Evaluation:
     # ---- our workers ----------------------------------------------------------------------------------------------
 
     def _run_shared(self, work: Work) -> None:
-        unanswered = [b for b, a in zip(self.todo, work.benchmarks) if pending(self.paths.root, replace(work, benchmarks=(a,)))]
         watch = Watch(self.paths.root, work, self.emit)
         with ExitStack() as stack:
             scoring = stack.enter_context(self._start(self.backend.score_job(self.cfg, self.model, self.todo, self.paths)))
             scorers = 1
             answering: Handle | None = None
-            if unanswered:
-                self.emit(PhaseStarted("start", f"{self.cfg.nproc} worker{'s' if self.cfg.nproc > 1 else ''}"))
-                port = launchers.free_port()
-                answering = stack.enter_context(self._start(self.backend.answer_job(self.cfg, self.model, unanswered, self.paths, port)))
-            else:
-                self._no_more_answers()
-                self.emit(PhaseStarted("score"))
+            over = False
             while True:
                 watch.tick()
                 self._accept_scored(work, answering)
-                if answering is not None and answering.poll() is not None and not (self.paths.root / DONE_FILE).exists():
-                    self._no_more_answers()
-                    self.emit(PhaseStarted("score"))
+                if not over and (answering is None or answering.poll() is not None):
+                    watch.tick()      # what the workers wrote last
+                    job = self._answers_wanted(work, watch)
+                    over = job is None
+                    if job is not None:
+                        answering = stack.enter_context(self._start(job))
+                    else:
+                        (self.paths.root / DONE_FILE).touch()
+                        self.emit(PhaseStarted("score"))
                 if scoring.poll() is not None:
                     self._accept_scored(work, answering)
                     if len(self.verdicts) == len(self.todo) or scorers == SCORER_STARTS:
@@ -123,6 +123,17 @@ class Evaluation:
             if bench.key not in self.verdicts:
                 self._give(Verdict(bench.key, None, "scoring ended without a result", telling_line(tail)))
 
+    def _answers_wanted(self, work: Work, watch: Watch) -> Job | None:
+        """The launch for what is unanswered: again, if the last one ended early (a launcher or a keeper died) and brought something."""
+        left = [b for b, a in zip(self.todo, work.benchmarks) if pending(self.paths.root, replace(work, benchmarks=(a,)))]
+        if not left or watch.answered <= self.answered:
+            return None
+        if self.answered >= 0:
+            self.emit(Notice("the workers ended before all was answered; starting them again", "warning"))
+        self.answered = watch.answered
+        self.emit(PhaseStarted("start", f"{self.cfg.nproc} worker{'s' if self.cfg.nproc > 1 else ''}"))
+        return self.backend.answer_job(self.cfg, self.model, left, self.paths, launchers.free_port())
+
     def _start(self, job: Job) -> Handle:
         self._before(job)
         return start(job, self.log)
@@ -131,9 +142,6 @@ class Evaluation:
         self.on_command(str(job))
         if job.cwd is not None:
             job.cwd.mkdir(parents=True, exist_ok=True)
-
-    def _no_more_answers(self) -> None:
-        (self.paths.root / DONE_FILE).touch()
 
     def _accept_scored(self, work: Work, answering: Handle | None) -> None:
         for bench in self.todo:
@@ -194,30 +202,53 @@ class Evaluation:
 
 
 class Watch:
-    """Turns what the journals say into events."""
+    """Turns what the journals say into events. A benchmark is counted again only when something of it is new."""
 
     def __init__(self, run_root: Path, work: Work, emit: Emit) -> None:
         self._root, self._work, self._emit = run_root, work, emit
         self._book = Book.of(run_root, work)
+        self._items: dict[str, tuple[int, ItemList]] = {}      # with the file's time of change
         self._counts: dict[str, Count] = {}
         self._answering = False
 
+    @property
+    def answered(self) -> int:
+        """Questions with an outcome, in this launch or before."""
+        return sum(count.done for count in self._counts.values())
+
     def tick(self) -> None:
+        changed = set()
         for record in self._book.poll():
             if isinstance(record, Phase):
                 self._emit(WorkerPhase(record.worker, record.phase))
-            elif not self._answering:
+                continue
+            changed.add(record.benchmark)
+            if not self._answering:
                 self._answering = True
                 self._emit(PhaseStarted("answer"))
         for assignment in self._work.benchmarks:
-            path = ItemList.path(self._root, assignment.key)
-            if not path.exists():
-                continue
-            try:
-                count = self._book.count(ItemList.load(self._root, assignment.key))
-            except EasiError as error:
-                self._emit(Notice(error.message, "warning"))
-                continue
-            if count != self._counts.get(assignment.key):
-                self._counts[assignment.key] = count
-                self._emit(Progress(assignment.key, count.done, count.total, count.failed, count.now))
+            if self._listed(assignment) or assignment.key in changed:
+                self._count(assignment.key)
+
+    def _listed(self, assignment: Assignment) -> bool:
+        """Read the benchmark's list of questions if it is new; False if nothing changed."""
+        path = ItemList.path(self._root, assignment.key)
+        try:
+            changed = path.stat().st_mtime_ns
+        except FileNotFoundError:
+            return False
+        if changed == self._items.get(assignment.key, (0,))[0]:
+            return False
+        items = ItemList.load(self._root, assignment.key)
+        if not items.fits(assignment):      # another --limit left it; the first worker writes the right one
+            return False
+        self._items[assignment.key] = changed, items
+        return True
+
+    def _count(self, key: str) -> None:
+        if key not in self._items:
+            return
+        count = self._book.count(self._items[key][1])
+        if count != self._counts.get(key):
+            self._counts[key] = count
+            self._emit(Progress(key, count.done, count.total, count.failed, count.now))
