@@ -11,6 +11,7 @@ import contextlib
 import fcntl
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import sys
@@ -90,7 +91,7 @@ def set_up(recipe: Recipe, options: argparse.Namespace) -> None:
             return
         say(f"setting up {recipe.venv} with Python {platform.python_version()}: {verdict.why}")
         make(recipe, verdict.need, options, before)
-        say(f"ready: {recipe.venv} in {time.monotonic() - began:.0f} s; use it with: source {recipe.venv}/bin/activate")
+        say(f"ready: {recipe.venv} in {time.monotonic() - began:.0f} s; use it with: source {shlex.quote(f'{recipe.venv}/bin/activate')}")
 
 
 @contextlib.contextmanager
