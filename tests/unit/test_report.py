@@ -79,6 +79,14 @@ def test_the_summary_says_what_failed_why_and_how_to_retry() -> None:
     assert words(command) == retry
 
 
+def test_options_and_paths_are_not_broken_at_their_hyphens() -> None:
+    for padding in range(60):
+        lines = summary(FULL, notes=[f"{'x' * padding} give modelName with --submission-configs or read /some-long/path-with/hyphens-in-it"])
+        assert sum("--submission-configs" in line for line in lines) == 1
+        assert sum("/some-long/path-with/hyphens-in-it" in line for line in lines) == 1
+        assert max(map(len, lines)) <= 80
+
+
 @pytest.mark.parametrize("width", [20, 40, 80])
 def test_a_command_stays_one_command_at_any_width(width: int) -> None:
     argv = ["easi-eval", "--model", "/a very long/path to/" + "m" * 60, "--model-args", "a=1,b='2'", "--rerun"]

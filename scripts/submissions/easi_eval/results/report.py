@@ -51,7 +51,10 @@ def command_lines(argv: Sequence[str], width: int) -> list[str]:
 
 
 def _wrap(text: str, width: int, indent: str = "  ", hanging: str = "    ") -> list[str]:
-    return textwrap.wrap(" ".join(text.split()), max(width, 20), initial_indent=indent, subsequent_indent=hanging) or [indent.rstrip()]
+    # Options and paths have hyphens, and are to be copied whole.
+    lines = textwrap.wrap(" ".join(text.split()), max(width, 20), initial_indent=indent, subsequent_indent=hanging,
+                          break_on_hyphens=False, break_long_words=False)
+    return lines or [indent.rstrip()]
 
 
 def _count(value: int | None, asked: bool) -> str:
