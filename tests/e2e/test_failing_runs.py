@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,12 +14,13 @@ import pytest
 from conftest import Runs
 from easi_eval.smoke import hub
 from easi_eval.smoke.hub import Faults, Hub
-from program import RESULT_FILES, Launch, Results, RunFolder, User, a_closed_port, run_folders
+from program import RESULT_FILES, Launch, Results, RunFolder, User, a_closed_port, run_folders, twice
 
 pytestmark = [pytest.mark.slow, pytest.mark.e2e, pytest.mark.faults]
 
 KEY = "embspatial"
 TITLE = "EmbSpatial"
+PIXELS = "min_pixels=784,max_pixels=3136"      # as the rehearsal runs the same weights
 
 
 @dataclass(frozen=True)
@@ -29,13 +31,17 @@ class Site:
     hub: Hub
     model: Path
     out: Path
+    whole: Path             # the checkpoint as it should be
 
     def options(self, *more: object) -> list[object]:
-        return ["--model", self.model, "--device", "cpu", "--benchmarks", KEY, "--dataset-dir", self.user.root / "datasets",
+        return ["--model", self.model, "--model-args", PIXELS, "--device", "cpu", "--benchmarks", KEY, "--dataset-dir", self.user.root / "datasets",
                 "--output-dir", self.out, "--no-rich", *more]
 
     def run(self, *more: object) -> Launch:
-        return self.user.run(*self.options(*more), HF_ENDPOINT=self.hub.endpoint, NO_PROXY="127.0.0.1")
+        return self.run_words(self.options(*more))
+
+    def run_words(self, words: Sequence[object]) -> Launch:
+        return self.user.run(*words, HF_ENDPOINT=self.hub.endpoint, NO_PROXY="127.0.0.1")
 
     @property
     def folder(self) -> RunFolder:
@@ -46,11 +52,12 @@ class Site:
 @pytest.fixture(scope="module")
 def site(runs: Runs, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     root = tmp_path_factory.mktemp("site")
-    model = shutil.copytree(runs.served / "models" / "easi-smoke" / "Tiny-VLM", root / "Another-VLM")
+    whole = runs.served / "models" / "easi-smoke" / "Tiny-VLM"
+    model = shutil.copytree(whole, root / "Another-VLM")
     with hub.start(runs.served) as running:
         # The tiny hub takes any token; what is tested is that 503 answers at the start and in the middle are survived.
         running.set_faults(Faults(status=503, times=3))
-        yield Site(User(root / "user"), running, model, runs.out)
+        yield Site(User(root / "user"), running, model, runs.out, whole)
 
 
 @pytest.fixture(scope="module")
@@ -118,8 +125,28 @@ def test_a_failed_rerun_leaves_no_older_result_standing(site: Site, first: tuple
     assert f"{first[1].score(KEY):.2f}" not in (results.folder / "easi_scores.md").read_text(encoding="utf-8")
 
 
-def test_a_rerun_that_cannot_even_begin_leaves_no_older_result_standing(site: Site, first: tuple[Launch, Results]) -> None:
+@pytest.fixture(scope="module")
+def repaired(site: Site, broken: tuple[Launch, Results]) -> tuple[Launch, Results]:
+    """The command that the failed launch printed, after the weights were put back."""
+    launch, _ = broken
+    shutil.copy2(site.whole / "model.safetensors", site.model)
+    printed = launch.out[launch.out.index("Try again"):launch.out.index("Written:")]
+    words = shlex.split(printed.partition("\n")[2].replace("\\\n", " "))
+    again = site.run_words(words[2:])
+    return again, Results.keep(site.out, site.out / "kept" / "repaired")
+
+
+def test_the_command_that_is_printed_finishes_the_run(site: Site, first: tuple[Launch, Results], repaired: tuple[Launch, Results]) -> None:
+    launch, results = repaired
+    assert launch.code == 0, launch.said
+    assert "--rerun" not in launch.options, "what the failed launch did answer is not asked again"
+    assert results.line(KEY) == first[1].line(KEY)
+    assert {answer["epoch"] for answer in site.folder.answers} == {0, 1} and twice(site.folder) == []
+
+
+def test_a_rerun_that_cannot_even_begin_leaves_no_older_result_standing(site: Site, repaired: tuple[Launch, Results]) -> None:
     """The data is to be fetched anew, and the hub is gone."""
+    assert repaired[1].line(KEY)["state"] == "complete"
     options = site.options("--rerun", "--dataset-dir", site.user.root / "elsewhere")
     launch = site.user.run(*options, HF_ENDPOINT=f"http://127.0.0.1:{a_closed_port()}", NO_PROXY="127.0.0.1")
     assert launch.code == 2 and launch.err.count("error:") == 1, launch.said
