@@ -1,8 +1,4 @@
-"""VLMEvalKit's own command line; with ``--easi-run`` its items come from the shared queue.
-
-Python puts this folder first on the path. The folder ``vlmeval/`` in it has no ``__init__.py``, so the installed
-package of that name, a regular one, is found all the same.
-"""
+"""VLMEvalKit's own command line; with ``--easi-run`` its items come from the shared queue."""
 
 import sys
 
