@@ -156,13 +156,42 @@ def test_a_folder_without_permission_is_refused(tmp_path: Path) -> None:
         check_output_dir(tmp_path / "a")
 
 
+SUBMIT = replace(CFG, submit=True, submission=SubmissionConfig("a/b", "rl", "int8"))
+
+
 def test_submitting_needs_the_token(tmp_path: Path) -> None:
-    cfg = replace(CFG, submit=True, submission=SubmissionConfig("a/b", "rl", "int8"), output_dir=tmp_path)
-    check_setup(cfg, {"HF_TOKEN": "hf_x"})
-    for environ in ({}, {"HF_TOKEN": " "}):
+    cfg, home = replace(SUBMIT, output_dir=tmp_path), {"HF_HOME": str(tmp_path / "home")}
+    check_setup(cfg, {**home, "HF_TOKEN": "hf_x"})
+    for environ in (home, {**home, "HF_TOKEN": " "}):
         with pytest.raises(EasiError, match="--submit needs HF_TOKEN") as error:
             check_setup(cfg, environ)
         assert ".env" in error.value.hint
+    with pytest.raises(EasiError, match="is no token") as error:
+        check_setup(cfg, {**home, "HF_TOKEN": "hf_x\nhf_y"})
+    assert "hf_x" not in error.value.message + error.value.hint
+
+
+def test_a_stored_login_is_a_token(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("hf_stored\n")
+    check_setup(replace(SUBMIT, output_dir=tmp_path), {"HF_HOME": str(tmp_path)})
+
+
+@pytest.mark.parametrize(("address", "what"), [
+    ("easi.lmms-lab.com/api", "is no http(s) address"),
+    ("ftp://easi.lmms-lab.com/api", "is no http(s) address"),
+    ("https:///api", "is no http(s) address"),
+    ("https://board:port/", "is no address"),
+    ("http://easi.lmms-lab.com/api/", "could read the token"),
+    ("https://me:secret@easi.lmms-lab.com/", "holds a user name or password"),
+])
+def test_an_address_that_will_not_do_is_refused_at_the_start(tmp_path: Path, address: str, what: str) -> None:
+    cfg = replace(SUBMIT, output_dir=tmp_path)
+    with pytest.raises(EasiError) as error:
+        check_setup(cfg, {"HF_TOKEN": "hf_x", "EASI_SUBMIT_URL": address})
+    assert what in error.value.message
+    assert "secret" not in error.value.message + error.value.hint
+    check_setup(replace(cfg, submit=False, submission=None), {"EASI_SUBMIT_URL": address})
+    check_setup(cfg, {"HF_TOKEN": "hf_x", "EASI_SUBMIT_URL": "http://localhost:8000/x"})
 
 
 def test_a_backend_path_without_the_backend_is_refused(tmp_path: Path) -> None:

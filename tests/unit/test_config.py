@@ -75,6 +75,7 @@ def test_malformed_model_args(text: str, says: str) -> None:
     ({"model": "m", "benchmarks": ("vsibench2",)}, "unknown benchmark vsibench2", "vsi_bench"),
     ({"model": "m", "benchmarks": ("",)}, "names no benchmark", ""),
     ({"model": "m", "submit": True}, "needs --submission-configs", "modelName"),
+    ({"model": "m", "resubmit": True}, "--resubmit without --submit", "add --submit"),
     ({"model": "m", "submit": True, "submission": SUBMISSION, "limit": 3}, "--submit with --limit", "leave out"),
     ({"model": "m", "submit": True, "submission": SUBMISSION, "smoke": True}, "--submit with --smoke", "leave out"),
     ({"smoke": True, "model_args": "a=1"}, "--model-args without --model", ""),
@@ -126,7 +127,7 @@ def test_options_without_effect_are_said(options: dict[str, object], said: tuple
 
 EVERYTHING = RunConfig(
     model="qwen3_vl", backend="lmms-eval", model_args='pretrained=a b/c,x={"p":"it\'s, ok"}', nproc=8, benchmarks=("blink", "site_image"),
-    judge="gpt-4o-1120", output_dir=Path("out put"), dataset_dir=Path("/data"), submit=True,
+    judge="gpt-4o-1120", output_dir=Path("out put"), dataset_dir=Path("/data"), submit=True, resubmit=True,
     submission=SubmissionConfig(**META, baseModel="Qwen3", remarks='né "quoted", $HOME'), rerun=True, no_accelerate=True, verbose=True,
     no_rich=True, dry_run=True, plain=True, device="cpu", trust_remote_code=True, backend_path=Path("../fork"),
     backend_args=("--batch_size", "4", "--", "--gen_kwargs", "a=b c"))
@@ -142,7 +143,7 @@ EVERYTHING = RunConfig(
     RunConfig(model="m", output_dir=Path()),
     EVERYTHING,
     replace(EVERYTHING, benchmarks=("blink",)),
-    replace(EVERYTHING, submit=False, smoke=True, limit=7),
+    replace(EVERYTHING, submit=False, resubmit=False, smoke=True, limit=7),
 ], ids=lambda cfg: " ".join(cfg.to_argv())[:40])
 def test_to_argv_parses_back(cfg: RunConfig) -> None:
     assert parse(cfg.to_argv()) == cfg

@@ -12,9 +12,11 @@ from pathlib import Path
 
 from .backends.catalog import locate
 from .config import RunConfig, format_model_args
+from .data.needs import HubSettings
 from .errors import EasiError
+from .submission.endpoint import check_token, endpoint
 
-NEEDED = ("rich", "pandas", "openpyxl", "huggingface_hub", "dotenv", "torch", "accelerate")
+NEEDED = ("rich", "pandas", "openpyxl", "huggingface_hub", "requests", "dotenv", "torch", "accelerate")
 SETUP = "run: bash scripts/setup.sh"
 
 # Results of cuInit that deserve a sentence of their own (cuda.h, CUresult).
@@ -43,8 +45,9 @@ def check_setup(cfg: RunConfig, environ: Mapping[str, str] = os.environ) -> None
     locate(cfg.kind, cfg.backend_path)
     check_attention(cfg, importlib.util.find_spec("flash_attn") is not None)
     check_output_dir(cfg.output_dir)
-    if cfg.submit and not environ.get("HF_TOKEN", "").strip():
-        raise EasiError("--submit needs HF_TOKEN", hint="export HF_TOKEN=hf_..., or write that line into .env")
+    if cfg.submit:
+        endpoint(environ)
+        check_token(HubSettings.from_env(environ).token)
 
 
 def check_output_dir(folder: Path) -> None:

@@ -67,7 +67,8 @@ def build_parser() -> argparse.ArgumentParser:
     where.add_argument("--dataset-dir", metavar="DIR", help="vlmevalkit only; default: ./datasets")
 
     send = parser.add_argument_group("submission")
-    send.add_argument("--submit", action="store_true", help="send the results to the leaderboard (HF_TOKEN in the environment or .env)")
+    send.add_argument("--submit", action="store_true", help="send the results to the leaderboard (HF_TOKEN in the environment or .env, or a login)")
+    send.add_argument("--resubmit", action="store_true", help="with --submit: send although the board may have this run already")
     send.add_argument("--submission-configs", metavar="JSON", help="modelName, modelType, precision, revision, weightType, baseModel, remarks")
 
     say = parser.add_argument_group("what is said")

@@ -100,6 +100,7 @@ class RunConfig:
     output_dir: Path = Path("eval_results")
     dataset_dir: Path = Path("datasets")
     submit: bool = False
+    resubmit: bool = False
     submission: SubmissionConfig | None = None
     rerun: bool = False
     no_accelerate: bool = False
@@ -145,6 +146,8 @@ class RunConfig:
 
     def _check_submit(self) -> None:
         if not self.submit:
+            if self.resubmit:
+                raise EasiError("--resubmit without --submit", hint="add --submit, or leave out --resubmit")
             return
         for name, given in (("--limit", self.limit is not None), ("--smoke", self.smoke)):
             if given:

@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 from . import __version__, checks
 from .answering.work import ItemList
@@ -33,9 +34,11 @@ from .results.scores import BenchmarkScore, ScoreTable, State, missing
 from .smoke.rehearsal import planned_hub, rehearsal_hub, rehearse
 from .state import Manifest, other_runs, run_lock, sanitise, write_atomic
 from .submission import payload
+from .submission import submit as submission
+from .submission.client import Parcel
+from .submission.endpoint import endpoint
 
 RESULT_FILES = ("easi_scores.csv", "easi_scores.md", "easi_results.json", "easi_results.zip")
-MANUAL = "upload easi_results.json and easi_results.zip at https://easi.lmms-lab.com/submit/"
 
 
 def run(asked: RunConfig) -> int:
@@ -45,11 +48,15 @@ def run(asked: RunConfig) -> int:
     backend = make_backend(cfg.backend, users_hub)
     backend.check(cfg)
     model = backend.resolve(cfg)
-    notes = checks.check_device(cfg, model.needs_gpu, checks.probe_machine(), checks.read_torch_build())
+    # A finished run is sent from any machine, also one without its GPUs.
+    only_sends = cfg.submit and not make(cfg, backend, model, ()).todo
+    notes = () if only_sends else checks.check_device(cfg, model.needs_gpu, checks.probe_machine(), checks.read_torch_build())
     if cfg.dry_run:
         backend = make_backend(cfg.backend, planned_hub(cfg) if cfg.smoke else users_hub)
         plan = make(cfg, backend, model, notes)
         print(describe(plan.with_jobs(_jobs(cfg, backend, plan))))
+        if cfg.submit:
+            print(f"\n# submission\n{Run(asked, cfg, backend, users_hub, plan).describe_request()}")
         return ExitCode.COMPLETE
     with ExitStack() as stack:
         stack.enter_context(interruptible())
@@ -140,7 +147,7 @@ class Run:
         if any(todo.aside for todo in plan.todo):
             self._write(self._collect())      # from here on, however this run ends, no older result stands for it
         emit(RunStarted(plan.model.name, plan.backend, plan.model.cls, tuple((b.key, b.title) for b in self.cfg.selected),
-                        plan.skipped, plan.paths.root, self.log, (f"{plan.model.cls}: {plan.model.why}", *plan.notes)))
+                        plan.skipped, plan.paths.root, self.log, (f"{plan.model.cls}: {plan.model.why}", *plan.notes, *self._forecast())))
 
     def _prepare(self, emit: Emit) -> None:
         """Get data and weights. A benchmark that was begun with others starts over: its answers would be of two kinds."""
@@ -227,36 +234,66 @@ class Run:
     def _write(self, scores: ScoreTable) -> None:
         """The table, the payload and the archive: beside the run, and at the top of the output folder."""
         root = self.plan.paths.root
+        self.payload, self.archive = self._contents(scores)
         write_atomic(root / "easi_scores.csv", table.csv_text(scores))
         write_atomic(root / "easi_scores.md", table.markdown_text(scores))
-        self.payload = payload.build_payload(scores, self.backend.payload_name, self.cfg.submission)
         write_atomic(root / "easi_results.json", payload.payload_text(self.payload))
-        outputs = [Outputs(row.key, folder, (), tuple(folder / name for name in found.files))
-                   for row in scores.rows if (found := Evidence.load(folder := self.plan.paths.output(row.key))) is not None]
-        write_atomic(root / "easi_results.zip", archive.archive(archive.entries(outputs, self.plan.paths.manifest)))
+        write_atomic(root / "easi_results.zip", self.archive)
         for name in RESULT_FILES:
             write_atomic(self.cfg.output_dir / name, (root / name).read_bytes())
+
+    def _contents(self, scores: ScoreTable) -> tuple[dict[str, Any], bytes]:
+        """The payload and the archive."""
+        outputs = [Outputs(row.key, folder, (), tuple(folder / name for name in found.files))
+                   for row in scores.rows if (found := Evidence.load(folder := self.plan.paths.output(row.key))) is not None]
+        return (payload.build_payload(scores, self.backend.payload_name, self.cfg.submission),
+                archive.archive(archive.entries(outputs, self.plan.paths.manifest)))
 
     def _summarise(self, scores: ScoreTable) -> None:
         width = min(shutil.get_terminal_size((80, 24)).columns, 140)
         failed = tuple(trouble.key for trouble in self.troubles)
         retry = replace(self.asked, benchmarks=failed, include_extra=False, rerun=False).command_words() if failed else ()
         notes = [f"skipped {key}: {reason}" for key, reason in self.plan.skipped]
-        lacking = payload.fields_to_fill(self.payload)
-        if lacking and not self.cfg.smoke:
-            notes.append(f"before you submit, give {', '.join(lacking)} with --submission-configs")
+        fields = payload.fields_to_fill(self.payload)
+        if fields and not self.cfg.smoke:
+            notes.append(f"before you submit, give {', '.join(fields)} with --submission-configs")
         files = [self.cfg.output_dir / name for name in RESULT_FILES] + ([self.log] if self.plan.todo else [])
         print("\n".join(report.summary(scores, self.troubles, width=width, retry=retry, files=files, notes=notes)))
 
     def _exit_code(self, scores: ScoreTable) -> ExitCode:
         wanted = (State.COMPLETE, State.PARTIAL) if self.cfg.limit is not None else (State.COMPLETE,)
         rows = {row.key: row.state for row in scores.rows}
-        if any(rows.get(bench.key) not in wanted for bench in self.cfg.selected):
-            return ExitCode.INCOMPLETE
+        finished = all(rows.get(bench.key) in wanted for bench in self.cfg.selected)
         if self.cfg.submit:
-            print(f"not sent: this version does not send yet; {MANUAL}")
-            return ExitCode.NOT_SENT
-        return ExitCode.COMPLETE
+            self._submit(scores, ExitCode.NOT_SENT if finished else ExitCode.INCOMPLETE)
+        return ExitCode.COMPLETE if finished else ExitCode.INCOMPLETE
+
+    # ---- submission -----------------------------------------------------------------------------------------------
+
+    def _submit(self, scores: ScoreTable, otherwise: ExitCode) -> None:
+        """Returns only if the board has it; every other end is an EasiError, with the code ``otherwise`` where scores lack."""
+        if open_ones := submission.lacking(scores, [bench.key for bench in self.cfg.selected]):
+            fill = replace(self.asked, benchmarks=open_ones, include_extra=False, rerun=False)
+            raise EasiError(f"nothing was sent: not complete: {', '.join(open_ones)}", hint=fill.command(), code=otherwise)
+        submission.submit(self.plan.paths.root, self._parcel(self.payload, self.archive), self.hub.token, self.cfg.resubmit)
+
+    def _parcel(self, scores: dict[str, Any], zipped: bytes) -> Parcel:
+        results, file = (self.cfg.output_dir.absolute() / name for name in ("easi_results.json", "easi_results.zip"))
+        return Parcel(endpoint(), scores, zipped, (results, file))
+
+    def _forecast(self) -> list[str]:
+        """Said before hours are spent: what ``--submit`` will find lacking at the end even if all goes well."""
+        asked = {bench.key for bench in self.cfg.selected}
+        never = [key for key in self._collect().lacking() if key not in asked] if self.cfg.submit else []
+        return [f"--submit will send nothing at the end: that needs {', '.join(never)} too"] if never else []
+
+    def describe_request(self) -> str:
+        """What ``--submit`` would send, as ``--dry-run`` prints it; writes nothing."""
+        scores = self._collect()
+        lacking = submission.lacking(scores, [bench.key for bench in self.cfg.selected])
+        if open_ones := dict.fromkeys((*(bench.key for bench in self.plan.benchmarks), *lacking)):
+            return f"POST {endpoint()}, once these are complete: {', '.join(open_ones)}"
+        return submission.describe(self.plan.paths.root, self._parcel(*self._contents(scores)), self.cfg.resubmit)
 
     def _versions(self) -> dict[str, str]:
         found = {"easi-eval": __version__, self.cfg.kind.distribution: self.backend.version(self.cfg)}

@@ -1,0 +1,58 @@
+"""Where a submission goes and what may be sent there: facts of the leaderboard, checked before any work. Quick to import."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from ..errors import EasiError
+
+DEFAULT_URL = "https://easi.lmms-lab.com/api/submit-with-file/"
+VARIABLE = "EASI_SUBMIT_URL"
+LEADERBOARD = "https://easi.lmms-lab.com/"
+LIMIT = 4_500_000       # bytes of the whole request body
+LOOK_FIRST = f"look whether it stands on {LEADERBOARD}; if not, send it again with --resubmit"
+_PORTS = {"http": 80, "https": 443}
+_THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
+
+
+def endpoint(environ: Mapping[str, str] = os.environ) -> str:
+    """The address to POST to. Raises EasiError for one that is no address or would carry the token in the clear."""
+    url = environ.get("EASI_SUBMIT_URL", "").strip() or DEFAULT_URL
+    example = f"for example {DEFAULT_URL}, which is used when it is not set"
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as error:
+        raise EasiError(f"{VARIABLE} is no address: {error}", hint=example) from error
+    if parts.scheme not in _PORTS or not parts.hostname or port == 0:
+        raise EasiError(f"{VARIABLE} is no http(s) address", hint=example)
+    if parts.username is not None:
+        raise EasiError(f"{VARIABLE} holds a user name or password", hint="leave them out: the board knows you by the token")
+    if parts.scheme == "http" and parts.hostname not in _THIS_MACHINE:
+        raise EasiError(f"{VARIABLE} is http, and everybody on the way to {parts.hostname} could read the token", hint="use https")
+    return url
+
+
+def host_of(url: str) -> str:
+    """Host and port, one spelling for each: what the record calls a board."""
+    parts = urlsplit(url)
+    return f"{parts.hostname}:{parts.port or _PORTS[parts.scheme]}"
+
+
+def check_token(token: str | None) -> str:
+    """The token, if it can stand in a header. Raises EasiError, which does not show it."""
+    if not token:
+        raise EasiError("--submit needs HF_TOKEN",
+                        hint="export HF_TOKEN=hf_..., write that line into .env, or log in with: hf auth login")
+    if not token.isascii() or not token.isprintable() or " " in token:
+        raise EasiError("HF_TOKEN is no token: it has spaces, control characters or letters outside ASCII",
+                        hint="copy it anew from https://huggingface.co/settings/tokens")
+    return token
+
+
+def by_hand(results: Path, archive: Path) -> str:
+    """The guide's way for what cannot be sent from here."""
+    return f"upload {results} and {archive} at {LEADERBOARD}submit/, or email both to easi-lmms-lab@outlook.com"

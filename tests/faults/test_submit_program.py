@@ -1,0 +1,145 @@
+"""``--submit`` on a finished run: the whole program, on a machine without a GPU, against a board on loopback."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+from board import Board, Fault, digest
+from easi_eval.backends import make_backend
+from easi_eval.benchmarks import CORE_KEYS, by_key
+from easi_eval.cli import parse
+from easi_eval.config import RunConfig, SubmissionConfig
+from easi_eval.data.needs import HubSettings
+from easi_eval.evidence import Evidence
+from easi_eval.pipeline import make
+from easi_eval.results.scores import BenchmarkScore, Pool, Reading, State
+from easi_eval.state import Manifest
+from program import SECRETS, Launch, User
+
+pytestmark = pytest.mark.faults
+META = SubmissionConfig("org/named", "instruction", "bfloat16")
+DESCRIBED = ("--submit", "--submission-configs", META.to_json())
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A run whose benchmarks are all complete on disk; nothing was evaluated for it."""
+
+    user: User
+    cfg: RunConfig
+    root: Path
+
+    def run(self, board: Board, *options: object, **changes: str) -> Launch:
+        return self.user.run("--model", self.cfg.model, "--output-dir", self.cfg.output_dir, "--no-rich", *options,
+                             EASI_SUBMIT_URL=board.url, NO_PROXY="127.0.0.1", **changes)
+
+    @property
+    def fates(self) -> list[str]:
+        path = self.root / "easi_submission.json"
+        return [entry["state"] for entry in json.loads(path.read_text())["submissions"]] if path.exists() else []
+
+
+def score(key: str, value: float) -> BenchmarkScore:
+    pools = {"": Pool(value, 100.0)} if by_key(key).group else {}
+    return BenchmarkScore(key, Reading(value), n=3, total=3, state=State.COMPLETE, unparsed=0, pools=pools)
+
+
+@pytest.fixture
+def finished(tmp_path: Path) -> Finished:
+    model = tmp_path / "Tiny"
+    model.mkdir()
+    (model / "config.json").write_text('{"model_type": "qwen2_5_vl"}')
+    cfg = RunConfig(model=str(model), output_dir=tmp_path / "out")
+    backend = make_backend(cfg.backend, HubSettings())
+    plan = make(cfg, backend, backend.resolve(cfg), ())
+    states = plan.manifest(None, {}, ["made by a test"])
+    for number, todo in enumerate(plan.todo):
+        folder = plan.paths.output(todo.bench.key)
+        folder.mkdir(parents=True)
+        (folder / "rows.csv").write_text(f"{todo.bench.key}\n")
+        files = {"rows.csv": digest((folder / "rows.csv").read_bytes())}
+        Evidence(todo.fingerprint, score(todo.bench.key, 10.0 + number), files).save(folder)
+        states = states.with_state(todo.bench.key, state="complete")
+    states.save(plan.paths.manifest)
+    return Finished(User(tmp_path / "user"), cfg, plan.paths.root)
+
+
+@pytest.fixture
+def board() -> Iterator[Board]:
+    with Board(SECRETS["HF_TOKEN"], duplicates=True) as running:
+        yield running
+
+
+def test_a_finished_run_is_sent_once(finished: Finished, board: Board) -> None:
+    shown = finished.run(board, *DESCRIBED, "--dry-run")
+    assert shown.code == 0, shown.said
+    assert f"POST {board.url}" in shown.out and '"modelName": "org/named"' in shown.out and "[your token]" in shown.out
+    assert not board.requests and not finished.fates
+
+    first = finished.run(board, *DESCRIBED)
+    assert first.code == 0, first.said
+    assert "submitted" in first.out and finished.fates == ["confirmed"]
+    (entry,) = board.entries
+    assert entry.raw in shown.out       # the dry run showed what was then sent
+    assert entry.payload["modelName"] == "org/named" and entry.payload["scores"]["vsi_bench"] == 10.0
+    assert entry.archive == (finished.cfg.output_dir / "easi_results.zip").read_bytes()
+    assert entry.payload["scores"] == json.loads((finished.cfg.output_dir / "easi_results.json").read_text())["scores"]
+
+    second = finished.run(board, *DESCRIBED)
+    assert second.code == 0 and "already submitted" in second.out, second.said
+    assert len(board.requests) == 1
+    planned = finished.run(board, *DESCRIBED, "--dry-run")
+    assert planned.code == 0 and "nothing would be sent: already submitted, " in planned.out, planned.said
+    assert not [command for command in second.commands if "VLMEvalKit/run.py" in command]
+    for launch in (shown, first, second):
+        assert not [secret for secret in SECRETS.values() if secret in launch.out + launch.err + " ".join(launch.commands)]
+    kept = [path for path in finished.cfg.output_dir.rglob("*") if path.is_file()]
+    assert not [path for path in kept if SECRETS["HF_TOKEN"].encode() in path.read_bytes()]
+
+
+def test_an_unknown_outcome_needs_resubmit(finished: Finished, board: Board) -> None:
+    board.fail(Fault(status=502, records=True))
+    lost = finished.run(board, *DESCRIBED)
+    assert lost.code == 3 and "unknown" in lost.err and "--resubmit" in lost.err, lost.said
+    assert (finished.cfg.output_dir / "easi_results.zip").exists()
+    again = finished.run(board, *DESCRIBED)
+    assert again.code == 3 and "nothing was sent" in again.err and len(board.requests) == 1, again.said
+    meant = finished.run(board, *DESCRIBED, "--resubmit")
+    assert meant.code == 0 and finished.fates == ["unknown", "confirmed"], meant.said
+
+
+def test_a_stored_login_will_do(finished: Finished, board: Board) -> None:
+    home = finished.user.root / "huggingface"
+    (home / "token").write_text(SECRETS["HF_TOKEN"] + "\n")
+    sent = finished.run(board, *DESCRIBED, HF_TOKEN="")
+    assert sent.code == 0 and len(board.entries) == 1, sent.said
+
+
+def test_eight_are_needed(finished: Finished, board: Board) -> None:
+    """Half of SITE is gone: what was asked for is complete, what a submission needs is not."""
+    states = Manifest.load(finished.root / "run_manifest.json")
+    assert states is not None
+    replace(states, benchmarks={key: state for key, state in states.benchmarks.items() if key != "site_video"}).save(
+        finished.root / "run_manifest.json")
+    shutil.rmtree(finished.root / "outputs" / "site_video")
+    kept = finished.run(board, *DESCRIBED, "--benchmarks", "blink")
+    assert kept.code == 3 and "not complete: site_video" in kept.err, kept.said
+    command = parse(shlex.split(kept.err.rpartition("hint: ")[2])[2:])
+    assert command.benchmarks == ("site_video",) and command.submit and command.submission == META
+    assert not board.requests and not finished.fates
+    shown = finished.run(board, *DESCRIBED, "--dry-run", "--benchmarks", "blink")
+    assert "once these are complete" in shown.out, shown.said
+
+
+def test_what_the_board_refuses_is_said(finished: Finished, board: Board) -> None:
+    board.token = "hf_another"
+    refused = finished.run(board, *DESCRIBED)
+    assert refused.code == 3 and "invalid token" in refused.err and "settings/tokens" in refused.err, refused.said
+    assert finished.fates == ["refused"]
+    assert set(CORE_KEYS) == {path.name for path in (finished.root / "outputs").iterdir()}
