@@ -37,7 +37,12 @@ def environment(hub: HubSettings, package: Package) -> dict[str, str]:
 
 
 def threads(nproc: int) -> dict[str, str]:
-    """Each worker its share of the cores, the scorer one: torchrun's default of one thread makes image decoding wait."""
+    """Each worker its share of the cores, the scorer one: torchrun's default of one thread makes image decoding wait.
+
+    A number that the user set stays.
+    """
+    if os.environ.get("OMP_NUM_THREADS"):
+        return {}
     cores = len(os.sched_getaffinity(0))
     return {"OMP_NUM_THREADS": str(max(1, min(8, (cores - 1) // nproc)))}
 
