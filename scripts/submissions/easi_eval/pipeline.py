@@ -16,7 +16,7 @@ from . import __version__, checks
 from .answering.work import ItemList
 from .backends import make_backend
 from .backends.base import Backend, ModelChoice, Outputs
-from .benchmarks import ALL_KEYS, by_key
+from .benchmarks import ALL_KEYS
 from .config import RunConfig
 from .data.needs import HubSettings, Need, Unreachable
 from .datasets import fetch
@@ -43,14 +43,15 @@ RESULT_FILES = ("easi_scores.csv", "easi_scores.md", "easi_results.json", "easi_
 
 def run(asked: RunConfig) -> int:
     """Carry out the options; returns the exit code. Raises EasiError for what is refused, KeyboardInterrupt for Ctrl-C."""
-    cfg = rehearse(asked) if asked.smoke else asked
+    machine = checks.probe_machine()
+    cfg = rehearse(asked, machine.visible) if asked.smoke else asked
     users_hub = HubSettings.from_env()
     backend = make_backend(cfg.backend, users_hub)
     backend.check(cfg)
     model = backend.resolve(cfg)
     # A finished run is sent from any machine, also one without its GPUs.
     only_sends = cfg.submit and not make(cfg, backend, model, ()).todo
-    notes = () if only_sends else checks.check_device(cfg, model.needs_gpu, checks.probe_machine(), checks.read_torch_build())
+    notes = () if only_sends else checks.check_device(cfg, model.needs_gpu, machine, checks.read_torch_build())
     if cfg.dry_run:
         backend = make_backend(cfg.backend, planned_hub(cfg) if cfg.smoke else users_hub)
         plan = make(cfg, backend, model, notes)

@@ -18,8 +18,9 @@ from . import hub
 OUTPUT_DIR = Path("eval_results_smoke")
 MODEL = "easi-smoke/Tiny-VLM"
 LMMS_MODEL = "qwen2_5_vl"
-# The tiny model looks at tiny images; lmms-eval's class would blow each up to 256 visual tokens.
-LMMS_ARGS = f"pretrained={MODEL},device_map=cpu,min_pixels=784,max_pixels=3136"
+# At most 4 visual tokens an image, so that 32 frames are quick; lmms-eval's class would blow each up to 256.
+PIXELS = "min_pixels=784,max_pixels=3136"
+LMMS_ARGS = f"pretrained={MODEL},device_map=cpu,{PIXELS}"
 SEED = 20260801
 
 # What would lead a client to the user's caches, or to a hub that is not ours.
@@ -30,15 +31,15 @@ _USERS_OWN = (
 )
 
 
-def rehearse(cfg: RunConfig) -> RunConfig:
-    """The options of the rehearsal: its own folders, and its own model unless one was named."""
+def rehearse(cfg: RunConfig, gpus: int) -> RunConfig:
+    """The options of the rehearsal: its own folders, its own model unless one was named, the CPU where there is no GPU."""
     output_dir = OUTPUT_DIR if cfg.output_dir == RunConfig(smoke=True).output_dir else cfg.output_dir
     cfg = replace(cfg, output_dir=output_dir, dataset_dir=_home(output_dir) / "datasets")
     if cfg.model:
-        return cfg
+        return cfg if gpus else replace(cfg, device=cfg.device or "cpu")
     if cfg.kind.needs_model_args:
         return replace(cfg, model=LMMS_MODEL, model_args=LMMS_ARGS, device="cpu")
-    return replace(cfg, model=MODEL, device="cpu")
+    return replace(cfg, model=MODEL, model_args=PIXELS, device="cpu")
 
 
 def planned_hub(cfg: RunConfig) -> HubSettings:
