@@ -169,7 +169,6 @@ def test_a_stopped_worker_that_comes_back_changes_nothing(tmp_path: Path) -> Non
     assert journalled(tmp_path) == Counter(KEYS)
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_a_hundred_thousand_questions_over_a_tcp_store(tmp_path: Path) -> None:
     """The plan is larger than one value of the store may be before it is packed; every worker gets the same."""

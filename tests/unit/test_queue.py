@@ -210,6 +210,15 @@ def test_a_question_lost_between_two_steps_is_found_in_the_journal(tmp_path: Pat
     assert set(generated(tmp_path).values()) == {1} and len(generated(tmp_path)) == 5
 
 
+def test_the_reader_at_the_end_may_die(tmp_path: Path) -> None:
+    """One worker reads the journals at the end of a round; if it dies over that, another one does."""
+    store, of = LocalStore(), items(2)
+    Worker(tmp_path, store, "gone", of, owner=dead())
+    store.create("reader/0/0", "0")
+    store.add("next/0", 1)                 # a question that only the journals know to be missing
+    assert len(Worker(tmp_path, store, "heir", of).work()) == 2
+
+
 def test_what_raised_goes_to_another_worker(tmp_path: Path) -> None:
     store, of = LocalStore(), items(2)
     one, two = Worker(tmp_path, store, "one", of), Worker(tmp_path, store, "two", of)

@@ -12,7 +12,7 @@ import socket
 import time
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from types import TracebackType
 
@@ -92,6 +92,7 @@ class Header:
 Record = Header | Answer | Phase | Leased | Returned
 _KINDS: dict[str, type] = {"header": Header, "answer": Answer, "phase": Phase, "lease": Leased, "return": Returned}
 _NAMES = {kind: name for name, kind in _KINDS.items()}
+_FIELDS = {kind: tuple(field.name for field in fields(kind)) for kind in _NAMES}
 
 
 class Journal:
@@ -147,7 +148,7 @@ class Journal:
 
 def encode(record: Record) -> bytes:
     """One line. Strings keep every code point, lone surrogates too (JSON's own escapes would join neighbouring ones)."""
-    data = {"kind": _NAMES[type(record)], **asdict(record)}
+    data = {"kind": _NAMES[type(record)], **vars(record)}
     if isinstance(record, Header):
         data["schema"] = SCHEMA
     return json.dumps(data, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass") + b"\n"
@@ -164,7 +165,7 @@ def decode(line: bytes) -> Record:
     if "keys" in data:
         data["keys"] = tuple((benchmark, item) for benchmark, item in data["keys"])
     try:
-        return kind(**{f.name: data[f.name] for f in fields(kind) if f.name in data})
+        return kind(**{name: data[name] for name in _FIELDS[kind] if name in data})
     except TypeError as error:
         raise ValueError(f"not a journal line: {error}") from error
 

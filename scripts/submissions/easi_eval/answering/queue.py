@@ -12,6 +12,7 @@ with the store, and an error of the bookkeeping can cost a repetition but never 
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 import json
 import os
@@ -21,6 +22,7 @@ import threading
 import time
 import uuid
 import zlib
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import timedelta
@@ -35,10 +37,13 @@ if TYPE_CHECKING:
     from torch.distributed import TCPStore
 
 SOLO_DEATHS = 2          # a question in flight in so many deaths is asked last and alone
-LOOK_EVERY = 2.0         # seconds between two looks at the other workers
+LOOK_EVERY = 2.0         # seconds between two looks of a worker at the others; more if there are many to look
+LOOKS = 4                # looks per second of all workers together
 BEAT_EVERY = 5.0         # seconds between two signs of life
 SILENT_AFTER = 90.0      # seconds without one until a worker of another machine counts as dead
 PATIENCE = 5.0           # seconds that an idle worker leaves what it failed at to the others
+DRAW_FOR = 0.1           # seconds of work drawn at once where questions are quicker than that
+MOST_CHUNKS = 64         # ... but never more chunks
 _PIECE = 4 << 20         # TCPStore refuses values above 8 MiB
 _BUSY = "busy"           # holds nothing yet, but may be about to take something
 
@@ -59,8 +64,8 @@ class Store(Protocol):
 
     def get(self, key: str) -> str | None: ...
 
-    def get_all(self, keys: Sequence[str]) -> list[str]:
-        """The values of keys that are known to exist."""
+    def get_all(self, keys: Sequence[str]) -> list[str | None]:
+        """Several at once; cheapest if all exist."""
         ...
 
 
@@ -89,9 +94,9 @@ class LocalStore:
         with self._lock:
             return self._values.get(key)
 
-    def get_all(self, keys: Sequence[str]) -> list[str]:
+    def get_all(self, keys: Sequence[str]) -> list[str | None]:
         with self._lock:
-            return [self._values[key] for key in keys]
+            return [self._values.get(key) for key in keys]
 
 
 class TorchStore:
@@ -120,8 +125,13 @@ class TorchStore:
         # get() alone would block until the key appears
         return self._store.get(self._name(key)).decode() if self._store.check([self._name(key)]) else None
 
-    def get_all(self, keys: Sequence[str]) -> list[str]:
-        return [value.decode() for value in self._store.multi_get([self._name(key) for key in keys])] if keys else []
+    def get_all(self, keys: Sequence[str]) -> list[str | None]:
+        if not keys:
+            return []
+        names = [self._name(key) for key in keys]
+        if self._store.check(names):
+            return [value.decode() for value in self._store.multi_get(names)]
+        return [self.get(key) for key in keys]
 
     def _name(self, key: str) -> str:
         return f"{self._prefix}/{key}"
@@ -169,6 +179,7 @@ class Owner:
         return _started(self.pid) == self.started
 
 
+@functools.cache
 def _host() -> str:
     """This machine since its last boot and, as pids mean nothing outside it, this pid namespace."""
     try:
@@ -253,11 +264,15 @@ class Queue:
         self._look_every, self._silent_after, self._patience = look_every, silent_after, patience
         self._owner = owner or Owner.this()
         self._leases: list[Lease] = []
+        self._stock: deque[Chunk] = deque()            # drawn from the plan, not yet leased
+        self._drawn = 0                                # chunks of the plan that had been drawn when this worker last looked
+        self._pace, self._since = DRAW_FOR, 0.0        # seconds per lease, smoothed; when the last one began
+        self._held = ""
         self._worker = worker
         self._others: dict[int, Owner] = {}            # not buried, this one not among them
         self._known = 0                                # owner numbers below are in _others, in _nameless or done with
         self._nameless: list[int] = []                 # counted, but not yet written down (or dead before they could)
-        self._beats: dict[int, tuple[str, float]] = {}     # other machines: last sign of life, when first seen
+        self._beats: dict[int, tuple[str | None, float]] = {}     # other machines: last sign of life, when first seen
         self._first_seen: dict[int, float] = {}        # returned chunk this worker should avoid -> when
         self._returns: dict[int, _Return] = {}         # given back by somebody, not known to be taken
         self._unread: list[int] = []                   # counted, but not yet written down
@@ -288,21 +303,24 @@ class Queue:
             raise ValueError("a lease is still open")
         pause = 0.01
         while True:
-            if time.monotonic() - self._looked > self._look_every:
+            if time.monotonic() - self._looked > max(self._look_every, len(self._others) / LOOKS):
                 self._look()
                 if lease := self._take_returned(idle=False):
+                    self._since = time.monotonic()
                     return lease
-            if lease := self._take_planned():
-                return lease
-            lease, over = self._take_last()
+            lease, over = self._take_planned(), False
+            if lease is None:
+                lease, over = self._take_last()
             if lease or over:
+                self._since = time.monotonic()
                 return lease
             time.sleep(pause)
             pause = min(pause * 1.5, 0.5)
 
     def done(self, lease: Lease) -> None:
         """Everything of ``lease`` has been journalled or given back."""
-        self._leases.remove(lease)         # the store learns it with the next lease, or when there is none
+        self._leases.remove(lease)         # the store learns it when something else is drawn, or when there is nothing
+        self._pace += 0.2 * (time.monotonic() - self._since - self._pace)
 
     def give_back(self, lease: Lease, items: Sequence[Item]) -> None:
         """These raised here; they will be tried once more, each alone, by another worker if there is one."""
@@ -316,13 +334,25 @@ class Queue:
     # taking
 
     def _take_planned(self) -> Lease | None:
-        if self._exhausted:
+        if not self._stock and not self._exhausted:
+            several = self._several()
+            number = self._store.add(f"next/{self._round}", several) - several
+            self._stock.extend(self._plan[number:number + several])
+            self._drawn = number + several
+            self._exhausted = self._drawn >= len(self._plan)
+            self._say_held()
+        if not self._stock:
             return None
-        number = self._store.add(f"next/{self._round}", 1) - 1
-        if number >= len(self._plan):
-            self._exhausted = True
-            return None
-        return self._hold(self._plan[number], fence=1000 * self._round + 1)
+        return self._lease(self._stock.popleft(), self._fence)
+
+    def _several(self) -> int:
+        """How many chunks to draw: one, unless they are so quick that asking for each would cost; few towards the end."""
+        share = (len(self._plan) - self._drawn) // (4 * (len(self._others) + 1))
+        return max(min(int(DRAW_FOR / max(self._pace, 1e-6)), share, MOST_CHUNKS), 1)
+
+    @property
+    def _fence(self) -> int:
+        return 1000 * self._round + 1
 
     def _take_returned(self, idle: bool) -> Lease | None:
         """A returned chunk that nobody took. Without ``idle`` leave what this worker failed at, and suspects, for later."""
@@ -332,14 +362,16 @@ class Queue:
                 waiting = time.monotonic() - self._first_seen.setdefault(number, time.monotonic())
                 if not idle or (entry.avoid == self._me and self._others and waiting < self._patience):
                     continue
-            self._say(_BUSY)               # before it can be seen as taken
+            self._say_busy()               # before it can be seen as taken
             del self._returns[number]
             if self._store.create(f"taken/{number}", str(self._me)) != str(self._me):
                 continue
             self._book.poll()
             left = tuple(place for place in entry.places if self._items[place].key not in self._book)
             if left:
-                return self._hold(left, entry.fence, entry.tries)
+                lease = self._lease(left, entry.fence, entry.tries)
+                self._say_held()
+                return lease
         return None
 
     def _take_last(self) -> tuple[Lease | None, bool]:
@@ -347,7 +379,8 @@ class Queue:
 
         The order of the reads matters. Whoever moves questions from one place to another is busy from before it takes
         them until after they can be seen in the new place. So look at the returned chunks, then at who is busy, then
-        at the returned chunks again: if nothing is there, nobody is busy and nothing came, no question is on its way.
+        at the returned chunks again: if nothing is there, nobody is busy and nothing came, no question is on its way,
+        and the journal tells what is left.
         """
         returned = self._store.add("returns", 0)
         if lease := self._take_returned(idle=True):
@@ -357,22 +390,50 @@ class Queue:
         waiting = self._returned_left()
         self._before_idle()
         self._say("")
-        if self._look() or waiting or self._returned_left() or self._store.add("returns", 0) != returned:
+        self._look()
+        busy = any(self._store.get_all([f"held/{number}" for number in self._others]))
+        if busy or waiting or self._returned_left() or self._store.add("returns", 0) != returned:
+            return None, False
+        if self._store.get("over") is not None:
+            self._say("")
+            return None, True
+        if not self._elected():
             return None, False
         self._book.poll()
         if all(item.key in self._book for item in self._items):
+            self._store.set("over", str(self._me))
             self._say("")
             return None, True
         self._publish(self._round + 1)
         return None, False
 
-    def _hold(self, places: Chunk, fence: int, tries: int = 0) -> Lease:
+    def _elected(self) -> bool:
+        """Whether this worker is the one that reads the journals at the end of the round; the next one if that one dies."""
+        for place in range(self._known + 1):
+            winner = int(self._store.create(f"reader/{self._round}/{place}", str(self._me)))
+            if winner == self._me:
+                return True
+            if winner in self._others:
+                return False
+        return True
+
+    def _lease(self, places: Chunk, fence: int, tries: int = 0) -> Lease:
         lease = Lease(tuple(self._items[place] for place in places), fence, tries, tuple(places))
         self._leases.append(lease)
-        self._say(json.dumps([[held.fence, held.tries, held.places] for held in self._leases]))
         return lease
 
+    def _say_held(self) -> None:
+        """Tell the others what to take over if this worker dies. What is answered of it they will see in the journal."""
+        held = [[lease.fence, lease.tries, lease.places] for lease in self._leases]
+        held += [[self._fence, 0, places] for places in self._stock]
+        self._say(json.dumps(held) if held else _BUSY)
+
+    def _say_busy(self) -> None:
+        if not self._held:
+            self._say(_BUSY)
+
     def _say(self, held: str) -> None:
+        self._held = held
         self._store.set(f"held/{self._me}", held)
 
     # rounds
@@ -386,10 +447,10 @@ class Queue:
         if digest != self._digest:
             raise EasiError("this worker sees other questions than the one that made the plan",
                             hint="the data changed while the run started; start the same command again")
-        text = "".join(self._store.get_all([f"plan/{name}/{piece}" for piece in range(pieces)]))
+        text = "".join(piece or "" for piece in self._store.get_all([f"plan/{name}/{place}" for place in range(pieces)]))
         self._plan = [tuple(chunk) for chunk in json.loads(zlib.decompress(base64.b85decode(text)))]
-        self._say(_BUSY)
-        self._round, self._exhausted = number, False
+        self._say_busy()
+        self._round, self._exhausted, self._drawn = number, False, 0
         return True
 
     def _publish(self, number: int) -> None:
@@ -429,35 +490,34 @@ class Queue:
 
     # the other workers
 
-    def _look(self) -> bool:
-        """Bury the dead; whether anybody else holds something or may be about to."""
+    def _look(self) -> None:
+        """Learn of new workers and bury the dead."""
         self._looked = time.monotonic()
         if self._store.get(f"buried/{self._me}") is not None:
-            self._register()               # the others took us for dead and what we held was given away
+            self._say("")
+            self._register()               # the others took us for dead and what we held was given away,
+            self._stock.clear()            # what we had not begun too
         count = self._store.add("owners", 0)
         self._nameless += range(self._known, count)
         self._known = count
-        for number in list(self._nameless):
-            # One without a name is only registering: it will look for work after we did.
-            if (text := self._store.get(f"owner/{number}")) is not None:
+        asked, self._nameless = self._nameless, []
+        for number, text in zip(asked, self._store.get_all([f"owner/{number}" for number in asked]), strict=True):
+            if text is None:               # it is only registering and will look for work after we did
+                self._nameless.append(number)
+            elif number != self._me:
                 data = json.loads(text)
-                self._nameless.remove(number)
-                if number != self._me:
-                    self._others[number] = Owner(data["host"], data["pid"], data["started"])
+                self._others[number] = Owner(data["host"], data["pid"], data["started"])
         for number, owner in list(self._others.items()):
-            if self._store.get(f"buried/{number}") is not None:
+            if not self._lives(number, owner):
+                self._bury(number)         # or see that somebody did
                 del self._others[number]
-            elif not self._lives(number, owner):
-                self._bury(number)
-                del self._others[number]
-        return any(self._store.get_all([f"held/{number}" for number in self._others]))
 
     def _lives(self, number: int, owner: Owner) -> bool:
         here = owner.alive_here()
         if here is not None:
             return here
         # Another machine's clock says nothing: what counts is how long we have seen no change.
-        beat, now = self._store.get_all([f"beat/{number}"])[0], time.monotonic()
+        beat, now = self._store.get(f"beat/{number}"), time.monotonic()
         known = self._beats.get(number)
         if known is None or known[0] != beat:
             self._beats[number] = beat, now
@@ -466,11 +526,11 @@ class Queue:
 
     def _bury(self, number: int) -> None:
         """Take over what a dead worker held; exactly one of those who notice does it."""
-        self._say_busy_if_idle()
+        self._say_busy()
         if self._store.create(f"buried/{number}", str(self._me)) != str(self._me):
             return
-        held = self._store.get_all([f"held/{number}"])[0]
-        if held in ("", _BUSY):
+        held = self._store.get(f"held/{number}")
+        if held in (None, "", _BUSY):
             return
         self._book.poll()
         for fence, tries, places in json.loads(held):
@@ -480,10 +540,6 @@ class Queue:
                 self._return(_Return((place,), fence + 1, tries, last=True))
             if calm := tuple(place for place in left if place not in suspects):
                 self._return(_Return(calm, fence + 1, tries))
-
-    def _say_busy_if_idle(self) -> None:
-        if self._exhausted and not self._leases:
-            self._say(_BUSY)
 
     def _beat(self) -> None:
         count = 0
