@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import random
+import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Mapping
@@ -135,6 +138,25 @@ def test_results_of_an_earlier_call_do_not_stand(tmp_path: Path) -> None:
     score_loop(tmp_path, WORK, save, only=["a"])
     assert result(tmp_path, "a") == ["a4", "a0", "a2"]
     assert not (tmp_path / "outputs" / ".a.failed.json").exists()
+
+
+def test_a_benchmark_that_kills_the_scorer_comes_last(tmp_path: Path) -> None:
+    prepare(tmp_path)
+    program = f"""
+import os, signal
+from pathlib import Path
+from easi_eval.answering.scorer import score_loop
+from easi_eval.answering.work import Assignment, Work
+
+def score(assignment, answers, folder):
+    if assignment.key == "a":
+        os.kill(os.getpid(), signal.SIGKILL)
+
+score_loop(Path({str(tmp_path)!r}), Work((Assignment("a", "A"), Assignment("b", "B", epoch=1)), launch=1), score)
+"""
+    for scored in (False, True):
+        assert subprocess.run([sys.executable, "-c", program], check=False).returncode == -signal.SIGKILL
+        assert (tmp_path / "outputs" / ".b.scored").exists() is scored
 
 
 def test_luck_does_not_depend_on_the_other_benchmarks(tmp_path: Path) -> None:

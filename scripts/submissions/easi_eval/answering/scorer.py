@@ -40,16 +40,19 @@ def score_loop(run_root: Path, work: Work, score: Score, only: Collection[str] |
     ``score`` is called with the answers of all questions, the generators seeded by run seed and benchmark. Its folder
     then becomes ``outputs/.<key>.scored``; if it raises, or ``answering.done`` is there while questions lack an answer,
     ``outputs/.<key>.failed.json`` says so (``error`` one line, ``traceback``, ``unanswered`` whether scoring was not to
-    blame). Results of earlier calls are removed first. Returns when every benchmark has one or the other.
+    blame). Results of earlier calls are removed first. A benchmark over which an earlier call's process died comes last, so that the others are scored whatever it
+    does. Returns when every benchmark has one or the other.
     """
     waiting = {assignment.key: assignment for assignment in work.benchmarks if only is None or assignment.key in only}
+    suspects = {key for key in waiting if scoring_folder(run_root, key).exists()}
     for key in waiting:
         _remove(run_root, key)
     book = Book.of(run_root, work)
     while waiting:
         over = (run_root / DONE_FILE).exists()       # read before the journals: what they hold now is all there will be
         book.poll()
-        ready = [key for key in waiting if over or _handled(run_root, waiting[key], book)]
+        candidates = [key for key in waiting if key not in suspects] or list(waiting)
+        ready = [key for key in candidates if over or _handled(run_root, waiting[key], book)]
         for key in ready:
             _handle(run_root, work, waiting.pop(key), book, score)
         if not ready:
