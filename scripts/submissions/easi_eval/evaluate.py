@@ -95,7 +95,7 @@ class Evaluation:
     def _run_shared(self, work: Work) -> None:
         watch = Watch(self.paths.root, work, self.emit)
         with ExitStack() as stack:
-            scoring = stack.enter_context(self._start(self.backend.score_job(self.cfg, self.model, self.todo, self.paths)))
+            scoring = stack.enter_context(self._score())
             scorers = 1
             answering: Handle | None = None
             over = False
@@ -113,15 +113,24 @@ class Evaluation:
                         self.emit(PhaseStarted("score"))
                 if scoring.poll() is not None:
                     self._accept_scored(work, answering)
-                    if len(self.verdicts) == len(self.todo) or scorers == SCORER_STARTS:
+                    if len(self.verdicts) == len(self.todo):
                         break
-                    scoring = stack.enter_context(self._start(self.backend.score_job(self.cfg, self.model, self.todo, self.paths)))
-                    scorers += 1
+                    # A scorer that dies costs no answer: the workers go on, and it has another chance when they are done.
+                    if scorers < SCORER_STARTS + over:
+                        scoring = stack.enter_context(self._score())
+                        scorers += 1
+                    elif over:
+                        break
                 time.sleep(TICK)
             tail = [*(answering.outcome().log_tail if answering else ()), *scoring.outcome().log_tail]
         for bench in self.todo:
             if bench.key not in self.verdicts:
                 self._give(Verdict(bench.key, None, "scoring ended without a result", telling_line(tail)))
+
+    def _score(self) -> Handle:
+        """Start the process that scores what has no verdict yet."""
+        left = [bench for bench in self.todo if bench.key not in self.verdicts]
+        return self._start(self.backend.score_job(self.cfg, self.model, left, self.paths))
 
     def _answers_wanted(self, work: Work, watch: Watch) -> Job | None:
         """The launch for what is unanswered: again, if the last one ended early (a launcher or a keeper died) and brought something."""
@@ -180,7 +189,7 @@ class Evaluation:
                 book = Book.of(self.paths.root, work)
                 book.poll()
                 answers = [answer for (key, _), answer in book.answers.items() if key == bench.key]
-            evidence = gather(self.backend, bench, folder, self.fingerprints[bench.key], items, answers, self.cfg.limit)
+            evidence = gather(self.cfg, self.backend, bench, folder, self.fingerprints[bench.key], items, answers)
         except EasiError as error:
             return Verdict(bench.key, None, error.message)
         evidence.save(folder)

@@ -11,12 +11,14 @@ from .answering.journal import Answer
 from .answering.work import NOTES_FILE, ItemList
 from .backends.base import Backend
 from .benchmarks import Benchmark
+from .config import RunConfig
 from .errors import EasiError
 from .results.scores import BenchmarkScore, Pool, Reading, State
 from .state import read_json, write_json
 
 SCHEMA = 1
 EVIDENCE_FILE = "evidence.json"
+AGAIN = "run the same command again"
 
 
 @dataclass(frozen=True)
@@ -55,41 +57,43 @@ class Evidence:
 
 
 def gather(
+    cfg: RunConfig,
     backend: Backend,
     bench: Benchmark,
     folder: Path,
     fingerprint: str,
     items: ItemList | None,
     answers: Iterable[Answer],
-    limit: int | None,
 ) -> Evidence:
-    """Read what a scorer left in ``folder`` and prove it complete.
+    """Read what a scorer left in ``folder`` and prove it complete: the very questions asked, and all the dataset has.
 
-    ``items`` None (the backend's own launch): the rows themselves are the only count there is. Raises EasiError that
-    says what is missing: a file, a number, or rows.
+    ``items`` None: the backend's own launch, which leaves no list of questions. Raises EasiError that says what is
+    missing: a file, a number, or rows.
     """
     from .results.rows import summarise
 
     out = backend.outputs(bench, folder)
     rows = backend.rows(bench, out)
-    reading = backend.read(bench, out)
-    if reading.overall is None and limit is None:
+    reading = backend.read(bench, out, rows)
+    if reading.overall is None and cfg.limit is None:
         raise EasiError(f"{bench.title} has no score: {reading.why_missing.get('', 'not in the aggregate')}", hint="the log says why")
-    expected = len(items.ids) if items is not None else len(rows)
-    if len(rows) != expected:
-        raise EasiError(f"{bench.title} has {len(rows)} rows of {expected}", hint="run the same command again")
+    if items is not None and sorted(rows["item"]) != sorted(items.ids):
+        raise EasiError(f"{bench.title} has rows for {len(rows)} questions, which are not the {len(items.ids)} that were asked", hint=AGAIN)
+    total = items.total if items is not None else backend.total(cfg, bench, out)
+    if cfg.limit is None and len(rows) != total:
+        raise EasiError(f"{bench.title} has {len(rows)} questions of {total}", hint=AGAIN)
     finishes = [answer.finish for answer in answers]
     score = summarise(
         bench,
         reading,
         rows,
-        total=items.total if items is not None else len(rows),
-        state=State.PARTIAL if limit is not None else State.COMPLETE,
-        reason=f"--limit {limit}" if limit is not None else "",
+        total=total,
+        state=State.PARTIAL if cfg.limit is not None else State.COMPLETE,
+        reason=f"--limit {cfg.limit}" if cfg.limit is not None else "",
         truncated=finishes.count("length") if finishes and None not in finishes else None,
         coin_flips=_coin_flips(folder),
     )
-    return Evidence(fingerprint, score, _digests(folder, out.files), limit)
+    return Evidence(fingerprint, score, _digests(folder, out.files), cfg.limit)
 
 
 def _coin_flips(folder: Path) -> int | None:

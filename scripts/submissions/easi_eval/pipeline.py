@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from . import __version__, checks
-from .answering.work import ItemList
+from .answering.journal import pending
+from .answering.work import Assignment, ItemList, Work
 from .backends import make_backend
 from .backends.base import Backend, ModelChoice, Outputs
 from .benchmarks import ALL_KEYS
 from .config import RunConfig
-from .data.needs import HubSettings, Need, Unreachable
+from .data.needs import Fetched, HubSettings, Need, Unreachable
 from .datasets import fetch
 from .display.choose import make_display
 from .display.events import BenchmarkScored, Emit, Notice, PhaseStarted, RunStarted
@@ -32,7 +33,7 @@ from .plan import Found, Plan, describe, make_plan
 from .results import archive, report, table
 from .results.scores import BenchmarkScore, ScoreTable, State, missing
 from .smoke.rehearsal import planned_hub, rehearsal_hub, rehearse
-from .state import Manifest, other_runs, run_lock, sanitise, write_atomic
+from .state import Manifest, digest, other_runs, run_lock, sanitise, write_atomic
 from .submission import payload
 from .submission import submit as submission
 from .submission.client import Parcel
@@ -49,9 +50,9 @@ def run(asked: RunConfig) -> int:
     backend = make_backend(cfg.backend, users_hub)
     backend.check(cfg)
     model = backend.resolve(cfg)
-    # A finished run is sent from any machine, also one without its GPUs.
-    only_sends = cfg.submit and not make(cfg, backend, model, ()).todo
-    notes = () if only_sends else checks.check_device(cfg, model.needs_gpu, machine, checks.read_torch_build())
+    # What is answered is scored and sent on any machine, also one without the GPUs.
+    idle = not asks(cfg, backend, make(cfg, backend, model, ()))
+    notes = () if idle else checks.check_device(cfg, model.needs_gpu, machine, checks.read_torch_build())
     if cfg.dry_run:
         backend = make_backend(cfg.backend, planned_hub(cfg) if cfg.smoke else users_hub)
         plan = make(cfg, backend, model, notes)
@@ -87,6 +88,14 @@ def make(cfg: RunConfig, backend: Backend, model: ModelChoice, notes: Sequence[s
                      other_runs(paths, model.name), notes)
 
 
+def asks(cfg: RunConfig, backend: Backend, plan: Plan) -> bool:
+    """Whether the model has anything left to answer."""
+    if cfg.plain or not plan.todo:
+        return bool(plan.todo)
+    return pending(plan.paths.root, Work(tuple(
+        Assignment(bench.key, bench.source(backend.name).task, plan.epochs[bench.key], cfg.limit) for bench in plan.benchmarks)))
+
+
 def _found(evidence: Evidence | None, folder: Path, cfg: RunConfig) -> Found | None:
     if evidence is None:
         return Found(problem="its files are not what was scored") if folder.exists() else None
@@ -102,6 +111,11 @@ def _jobs(cfg: RunConfig, backend: Backend, plan: Plan) -> list[Job]:
         return [backend.plain_job(cfg, plan.model, bench, plan.paths.outputs / f".{bench.key}.plain", port) for bench in plan.benchmarks]
     return [backend.answer_job(cfg, plan.model, plan.benchmarks, plan.paths, port),
             backend.score_job(cfg, plan.model, plan.benchmarks, plan.paths)]
+
+
+def content_of(fetched: Fetched) -> str:
+    """A digest of what a repository holds for us; a commit to its README alone does not change it."""
+    return digest(sorted([file.path, file.digest] for file in fetched.files if file.path not in ("README.md", ".gitattributes")))
 
 
 @dataclass
@@ -153,42 +167,56 @@ class Run:
     def _prepare(self, emit: Emit) -> None:
         """Get data and weights. A benchmark that was begun with others starts over: its answers would be of two kinds."""
         emit(PhaseStarted("prepare", self.hub.endpoint))
-        weights = self.backend.weights(self.plan.model)
+        weights = self.backend.weights(self.plan.model) if asks(self.cfg, self.backend, self.plan) else []
         needs = {bench.key: [*self.backend.needs(self.cfg, bench), *weights] for bench in self.plan.benchmarks}
         fetched = self._fetch(needs, emit)
+        self._check_finished([need.repo for need in weights], fetched)
         todo = []
         for step in self.plan.todo:
             key = step.bench.key
             if key not in fetched:
                 continue
-            before = self.manifest.benchmarks[key].evidence.get("data", fetched[key])
-            if before != fetched[key]:
+            now = {repo: content_of(found) for repo, found in fetched[key].items()}
+            before = self._content(key)
+            if any(before.get(repo, content) != content for repo, content in now.items()):
                 emit(Notice(f"{step.bench.title}: its data or the model changed on the hub since it was begun; it starts over", "warning"))
                 step = replace(step, epoch=step.epoch + 1)
                 ItemList.path(self.plan.paths.root, key).unlink(missing_ok=True)
-            self.manifest = self.manifest.with_state(key, epoch=step.epoch, evidence={"data": fetched[key]})
+            self.manifest = self.manifest.with_state(key, epoch=step.epoch, evidence={"data": {**before, **now}})
             todo.append(step)
         self.plan = replace(self.plan, todo=tuple(todo))
-        revisions = {repo: revision for each in fetched.values() for repo, revision in each.items()}
+        revisions = {repo: found.revision for each in fetched.values() for repo, found in each.items()}
         self.manifest = replace(self.manifest, revisions={**self.manifest.revisions, **revisions})
         self.manifest.save(self.plan.paths.manifest)
 
-    def _fetch(self, needs: Mapping[str, Sequence[Need]], emit: Emit) -> dict[str, dict[str, str]]:
-        """Revision of each repository, by benchmark; one whose data cannot be had fails alone.
+    def _check_finished(self, weights: Sequence[str], fetched: Mapping[str, Mapping[str, Fetched]]) -> None:
+        """Refuse to put results of two versions of one checkpoint into one table."""
+        now = {repo: content_of(found) for each in fetched.values() for repo, found in each.items() if repo in weights}
+        for repo, content in now.items():
+            old = [key for key, _ in self.plan.skipped if self._content(key).get(repo, content) != content]
+            if old:
+                raise EasiError(f"{repo} changed on the hub since {', '.join(old)} were evaluated",
+                                hint=f"evaluate all of it again with --rerun, or the old one at revision {self.manifest.revisions[repo]}")
+
+    def _content(self, key: str) -> dict[str, str]:
+        """What a benchmark's answers were made from, by repository, as ``content_of`` gives it."""
+        return self.manifest.benchmarks[key].evidence.get("data", {})
+
+    def _fetch(self, needs: Mapping[str, Sequence[Need]], emit: Emit) -> dict[str, dict[str, Fetched]]:
+        """What each benchmark reads, by repository; one whose data cannot be had fails alone.
 
         Raises EasiError if none can be had, or the hub cannot be reached.
         """
         try:
-            found = fetch([need for each in needs.values() for need in each], emit, self.hub)
-            revisions = {f.need.repo: f.revision for f in found}
-            return {key: {need.repo: revisions[need.repo] for need in each} for key, each in needs.items()}
+            found = {f.need: f for f in fetch([need for each in needs.values() for need in each], emit, self.hub)}
+            return {key: {need.repo: found[need] for need in each} for key, each in needs.items()}
         except Unreachable:
             raise
         except EasiError as error:
             fetched, last = {}, error
             for key, each in needs.items():
                 try:
-                    fetched[key] = {f.need.repo: f.revision for f in fetch(each, emit, self.hub)}
+                    fetched[key] = {f.need.repo: f for f in fetch(each, emit, self.hub)}
                 except EasiError as one:
                     last = one
                     self._note(Verdict(key, None, one.message))

@@ -105,6 +105,10 @@ class Backend(Protocol):
         """Per question: see ``results.readers.ROW_COLUMNS``."""
         ...
 
-    def read(self, bench: Benchmark, out: Outputs) -> Reading:
-        """Headline and sub-scores, 0-100, from the aggregate files."""
+    def read(self, bench: Benchmark, out: Outputs, rows: pd.DataFrame) -> Reading:
+        """Headline and sub-scores, 0-100, from the aggregate files; ``rows`` are those of ``rows()``."""
+        ...
+
+    def total(self, cfg: RunConfig, bench: Benchmark, out: Outputs) -> int:
+        """How many rows the dataset has, for a launch that left no list of questions."""
         ...

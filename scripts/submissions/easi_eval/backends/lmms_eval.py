@@ -120,7 +120,12 @@ class LmmsEval:
 
         return read_lmms_rows(bench, out)
 
-    def read(self, bench: Benchmark, out: Outputs) -> Reading:
+    def read(self, bench: Benchmark, out: Outputs, rows: pd.DataFrame) -> Reading:
         from ..results.readers import read_lmms_scores
 
-        return read_lmms_scores(bench, out)
+        return read_lmms_scores(bench, out, rows)
+
+    def total(self, cfg: RunConfig, bench: Benchmark, out: Outputs) -> int:
+        from ..results.readers import lmms_total
+
+        return lmms_total(bench, out)

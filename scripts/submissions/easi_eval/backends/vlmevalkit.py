@@ -149,10 +149,16 @@ class VLMEvalKit:
 
         return read_vlmevalkit_rows(bench, out)
 
-    def read(self, bench: Benchmark, out: Outputs) -> Reading:
+    def read(self, bench: Benchmark, out: Outputs, rows: pd.DataFrame) -> Reading:
         from ..results.readers import read_vlmevalkit_scores
 
-        return read_vlmevalkit_scores(bench, out)
+        return read_vlmevalkit_scores(bench, out, rows)
+
+    def total(self, cfg: RunConfig, bench: Benchmark, out: Outputs) -> int:
+        from ..results.readers import tsv_rows
+
+        data = bench.source(self.name).data
+        return tsv_rows(cfg.dataset_dir / (data.tsv_local or data.tsv))
 
 
 def _entry(entry: catalog.Entry, arguments: dict[str, object], why: str) -> ModelChoice:

@@ -97,6 +97,16 @@ def read_lmms_scores(bench: Benchmark, out: Outputs, rows: pd.DataFrame | None =
 # ---- rows
 
 
+def lmms_total(bench: Benchmark, out: Outputs) -> int:
+    """How many rows the dataset has, whatever ``--limit`` left of them: ``n-samples`` of the results file."""
+    path = out.scores[0]
+    counts = _json(path).get("n-samples", {})
+    try:
+        return sum(int(counts[task]["original"]) for task in source_of(bench, out).tasks)
+    except (KeyError, TypeError, ValueError) as error:
+        raise EasiError(f"{path} does not say how many rows the dataset has", hint=AGAIN) from error
+
+
 def _lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """Place and content of each sample; EasiError at the first line that is not one."""
     try:
