@@ -79,6 +79,9 @@ def test_malformed_model_args(text: str, says: str) -> None:
     ({"model": "m", "submit": True, "submission": SUBMISSION, "limit": 3}, "--submit with --limit", "leave out"),
     ({"model": "m", "submit": True, "submission": SUBMISSION, "smoke": True}, "--submit with --smoke", "leave out"),
     ({"smoke": True, "model_args": "a=1"}, "--model-args without --model", ""),
+    ({"model": "m", "model_args": 'a=1,x={"my_api_key": "hidden"}'}, "--model-args hold a secret (my_api_key)", "OPENAI_API_KEY"),
+    ({"model": "m", "model_args": "password=hidden"}, "--model-args hold a secret (password)", "environment"),
+    ({"model": "m", "backend_args": ("--hf_hub_log_args", "token=hidden")}, "the arguments after -- hold a secret (token)", "HF_TOKEN"),
 ])
 def test_refused(options: dict[str, object], what: str, hint: str) -> None:
     with pytest.raises(EasiError) as error:
@@ -86,6 +89,7 @@ def test_refused(options: dict[str, object], what: str, hint: str) -> None:
     assert what in error.value.message
     assert hint in error.value.hint
     assert error.value.code == 2
+    assert "hidden" not in error.value.message + error.value.hint
 
 
 def test_smoke_brings_its_own_model_on_both_backends() -> None:

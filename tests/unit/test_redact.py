@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from easi_eval.redact import REDACTED, Redactor
+from easi_eval.redact import REDACTED, Redactor, secret_argument
 
 HF = "hf_" + "AbCdEfGhIjKlMnOpQrStUvWxYz01234567"
 
@@ -58,3 +58,33 @@ def test_of_two_secrets_the_longer_one_wins_and_lines_of_one_count_singly() -> N
 
 def test_secrets_are_literal_text_not_patterns() -> None:
     assert Redactor(["a.c(e[g*"]).line("abcde a.c(e[g*") == f"abcde {REDACTED}"
+
+
+@pytest.mark.parametrize(("words", "name"), [
+    (["--hf_hub_log_args", "token=short"], "token"),
+    (["pretrained=a/b,api_key='x y'"], "api_key"),
+    (["--judge-args", '{"temperature": 0, "key": "abc"}'], "key"),
+    (["x={'a': [{'client_secret': 'abc'}]}"], "client_secret"),
+    (["--x", "1", "--api-key", "abc"], "--api-key"),
+    (["--api-key=abc"], "--api-key"),
+    (["first", HF], "a key"),
+    (["base_url=http://me:secret@host/v1"], "a key"),
+])
+def test_arguments_that_hand_over_a_secret_are_named(words: list[str], name: str) -> None:
+    assert secret_argument(words) == name
+
+
+@pytest.mark.parametrize("words", [
+    ["--gen_kwargs", "max_new_tokens=1024,temperature=0"], ["api_key=EMPTY,base_url=http://127.0.0.1:8000/v1"], ["use_auth_token=True"],
+    ["pad_token=<|endoftext|>,mask_token=[MASK],image_token_id=151655"], ["token="], ["key=0"], ["cache_keys=some,monkey=long"], ["--print_token", "--x"],
+    ["pretrained=org/key"], ["--judge-args", '{"key": "", "retry": 3}'], [],
+])
+def test_other_arguments_are_left_alone(words: list[str]) -> None:
+    assert secret_argument(words) == ""
+
+
+def test_every_text_of_a_json_value_is_cleaned_and_its_shape_stays() -> None:
+    secret = "0123456789"
+    given = {"commands": [f"a {secret}"], secret: {"n": 1, "ok": None, "deep": ({"text": f"<{secret}>"},)}}
+    assert Redactor([secret]).within(given) == {
+        "commands": [f"a {REDACTED}"], secret: {"n": 1, "ok": None, "deep": [{"text": f"<{REDACTED}>"}]}}

@@ -190,6 +190,13 @@ def test_manifest_round_trip(tmp_path: Path) -> None:
     assert Manifest.load(path) == MANIFEST
 
 
+def test_no_secret_of_the_environment_is_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SERVER_PASSWORD", "never-show-this")
+    replace(MANIFEST, commands=["run --x never-show-this"], notes=["never-show-this"]).save(tmp_path / "m.json")
+    assert "never-show-this" not in (tmp_path / "m.json").read_text()
+    assert Manifest.load(tmp_path / "m.json").commands == ["run --x [redacted]"]
+
+
 def test_a_changed_state_leaves_the_others() -> None:
     changed = MANIFEST.with_state("blink", state="failed", reason="because")
     assert changed.benchmarks["blink"] == replace(MANIFEST.benchmarks["blink"], state="failed", reason="because")

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from .backends.kinds import KINDS, Kind
 from .errors import EasiError
 from .nearest import did_you_mean, nearest
+from .redact import secret_argument
 
 if TYPE_CHECKING:
     from .benchmarks import Benchmark
@@ -126,6 +127,7 @@ class RunConfig:
         if self.device is not None and self.device not in DEVICES:
             which = "choose GPUs with CUDA_VISIBLE_DEVICES" if self.device.startswith("cuda:") else f"use one of {', '.join(DEVICES)}"
             raise EasiError(f"--device is {self.device!r}", hint=which)
+        self._check_secrets()
         self._check_submit()
         if self.benchmarks:
             from .benchmarks import parse_keys  # reads the registry, which --help and --version never need
@@ -143,6 +145,14 @@ class RunConfig:
         if kind.needs_model_args and not self.model_args.strip() and not own_model:
             raise EasiError(f"--backend {kind.name} needs --model-args", hint=_model_hint(kind))
         parse_model_args(self.model_args)
+
+    def _check_secrets(self) -> None:
+        """Arguments are recorded, shown and shared with the results: nothing secret may be among them."""
+        arguments = [f"{name}={value}" for name, value in self.model_arguments.items()]
+        for where, words in (("--model-args", arguments), ("the arguments after --", self.backend_args)):
+            if name := secret_argument(words):
+                raise EasiError(f"{where} hold a secret ({name}), and commands are recorded and shared with the results",
+                                hint="leave it out, and set HF_TOKEN or OPENAI_API_KEY in the environment or in .env instead")
 
     def _check_submit(self) -> None:
         if not self.submit:

@@ -30,6 +30,7 @@ from .execution import launchers
 from .execution.jobs import Job
 from .execution.supervisor import interruptible
 from .plan import Found, Plan, describe, make_plan
+from .redact import Redactor
 from .results import archive, report, table
 from .results.scores import BenchmarkScore, ScoreTable, State, missing
 from .smoke.rehearsal import planned_hub, rehearsal_hub, rehearse
@@ -56,7 +57,7 @@ def run(asked: RunConfig) -> int:
     if cfg.dry_run:
         backend = make_backend(cfg.backend, planned_hub(cfg) if cfg.smoke else users_hub)
         plan = make(cfg, backend, model, notes)
-        print(describe(plan.with_jobs(_jobs(cfg, backend, plan))))
+        print(Redactor.from_environ().line(describe(plan.with_jobs(_jobs(cfg, backend, plan)))))
         if cfg.submit:
             print(f"\n# submission\n{Run(asked, cfg, backend, users_hub, plan).describe_request()}")
         return ExitCode.COMPLETE
@@ -287,7 +288,8 @@ class Run:
         if fields and not self.cfg.smoke:
             notes.append(f"before you submit, give {', '.join(fields)} with --submission-configs")
         files = [self.cfg.output_dir / name for name in RESULT_FILES] + ([self.log] if self.plan.todo else [])
-        print("\n".join(report.summary(scores, self.troubles, width=width, retry=retry, files=files, notes=notes)))
+        lines = report.summary(scores, self.troubles, width=width, retry=retry, files=files, notes=notes)
+        print("\n".join(map(Redactor.from_environ().line, lines)))
 
     def _exit_code(self, scores: ScoreTable) -> ExitCode:
         wanted = (State.COMPLETE, State.PARTIAL) if self.cfg.limit is not None else (State.COMPLETE,)

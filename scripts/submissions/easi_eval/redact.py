@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
+from typing import Any
 from urllib.parse import quote
 
 REDACTED = "[redacted]"
 SHORTEST_SECRET = 8     # shorter values ("EMPTY", "none") are placeholders, and replacing them would garble the log
 
 _SECRET_NAME = re.compile(r"(?:TOKEN|KEY|KEY_ID|SECRET|PASSWORD|PASSWD|CREDENTIALS?)S?$", re.IGNORECASE)
+# Narrower: model arguments have names like max_new_tokens and cache_keys, and values that only fill a place.
+_SECRET_ARGUMENT = re.compile(r"(?:token|api[-_]?key|(?:^|[-_])key|secret|password|passwd)$", re.IGNORECASE)
+_PLACEHOLDER = re.compile(r"(?:none|null|true|false|empty|dummy|-?\d{0,7}|<.*>|\[[A-Z_]+\])?$", re.IGNORECASE)
+_ASSIGNMENT = re.compile(r"([\w-]*\w)\s*=\s*([^,;\s]*)")
+_MEMBER = re.compile(r"[\"']([\w-]+)[\"']\s*:\s*[\"']([^\"']*)")       # of a JSON object or a Python dictionary
 
 # What looks like a secret whoever it belongs to. Each pattern's group 1, where it has one, is kept.
 _PATTERNS = tuple(re.compile(pattern) for pattern in (
@@ -55,3 +62,27 @@ class Redactor:
         for pattern in _PATTERNS:
             text = pattern.sub(lambda match: (match[1] if match.re.groups else "") + REDACTED, text)
         return text
+
+    def within(self, value: Any) -> Any:
+        """The same JSON value with ``line`` applied to every text in it; names stay."""
+        if isinstance(value, str):
+            return self.line(value)
+        if isinstance(value, Mapping):
+            return {name: self.within(inner) for name, inner in value.items()}
+        return [self.within(inner) for inner in value] if isinstance(value, (list, tuple)) else value
+
+
+def secret_argument(words: Sequence[str]) -> str:
+    """The name under which these words of a command line hand over a secret; "" if they do not.
+
+    Found are ``--api-key VALUE``, ``--api-key=VALUE``, ``a=b,token=VALUE``, such a name in JSON at any depth, and
+    whatever looks like a secret by itself. Values that only fill a place (``EMPTY``, ``True``, ``<pad>``, short numbers) are none.
+    """
+    for word, following in pairwise([*words, ""]):
+        named = [(word, following)] if word.startswith("-") and not following.startswith("--") else []
+        for name, value in (*named, *_ASSIGNMENT.findall(word), *_MEMBER.findall(word)):
+            if _SECRET_ARGUMENT.search(name) and not _PLACEHOLDER.match(value.strip("\"'")):
+                return name
+        if Redactor().line(word) != word:
+            return "a key"
+    return ""

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from .errors import EasiError
+from .redact import Redactor
 
 if TYPE_CHECKING:
     from .backends.base import ModelChoice
@@ -214,7 +215,8 @@ class Manifest:
     schema: int = SCHEMA
 
     def save(self, path: Path) -> None:
-        write_json(path, dataclasses.asdict(self))
+        """Without secrets: the file is part of the archive."""
+        write_json(path, Redactor.from_environ().within(dataclasses.asdict(self)))
 
     @classmethod
     def load(cls, path: Path) -> Manifest | None:
