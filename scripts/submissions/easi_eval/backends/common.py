@@ -6,14 +6,19 @@ import ast
 import json
 import os
 import re
+from collections.abc import Container, Iterable, Sequence
 from pathlib import Path
 
+from ..config import RunConfig
 from ..data.needs import HubSettings, Need
 from ..errors import EasiError
 from .catalog import Package
+from .revision import folder_revision
 
 REPOSITORY = Path(__file__).resolve().parents[4]
 NO_GPU = {"CUDA_VISIBLE_DEVICES": "-1"}
+# Older names of the cache's place, which transformers still prefers to HF_HUB_CACHE: it would not find what we fetched.
+OLD_CACHES = ("TRANSFORMERS_CACHE", "PYTORCH_TRANSFORMERS_CACHE", "PYTORCH_PRETRAINED_BERT_CACHE")
 OTHER_FORMATS = ("*.gguf", "*.h5", "*.msgpack", "*.onnx", "*.pth", "original/*", "onnx/*", "openvino/*")
 
 
@@ -26,6 +31,7 @@ def environment(hub: HubSettings, package: Package) -> dict[str, str]:
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "HF_ENDPOINT": hub.endpoint,
         "HF_HOME": str(hub.hf_home),
+        **dict.fromkeys(OLD_CACHES, ""),
     }
     if hub.cache is not None:
         env["HF_HUB_CACHE"] = str(hub.cache)
@@ -36,7 +42,17 @@ def environment(hub: HubSettings, package: Package) -> dict[str, str]:
     return env
 
 
-def threads(nproc: int) -> dict[str, str]:
+def other_device(cfg: RunConfig) -> str | None:
+    """``--device`` where it is another than the default: ``--device cuda`` and none at all are one thing."""
+    return None if cfg.device_kind == "cuda" else cfg.device_kind
+
+
+def answering(cfg: RunConfig) -> dict[str, str]:
+    """What workers get beside ``environment``. On the CPU they see no GPU, whatever a model class would do with one."""
+    return {**_threads(cfg.nproc), **(NO_GPU if cfg.device == "cpu" else {})}
+
+
+def _threads(nproc: int) -> dict[str, str]:
     """Each worker its share of the cores, the scorer one: torchrun's default of one thread makes image decoding wait.
 
     A number that the user set stays.
@@ -64,15 +80,32 @@ def model_path(model: str) -> str:
     return str(folder.resolve()) if folder.is_dir() else model
 
 
+def absolute_paths(args: Sequence[str], options: Container[str]) -> list[str]:
+    """``args`` with the value of each of these options (``--o V``, ``--o=V``), a path, made absolute: the workers run elsewhere."""
+    made: list[str] = []
+    for word in args:
+        option, equals, value = word.partition("=")
+        if equals and option in options:
+            made.append(f"{option}={Path(value).expanduser().absolute()}")
+        else:
+            made.append(str(Path(word).expanduser().absolute()) if made and made[-1] in options else word)
+    return made
+
+
 def model_name(model: str) -> str:
     """The checkpoint's name for people: a hub id, or the last part of a folder's path."""
     folder = Path(model).expanduser()
     return folder.resolve().name if folder.is_dir() else model
 
 
-def weights_need(repo: str) -> Need:
+def weights_need(repo: str, revision: str = "") -> Need:
     """A checkpoint of the hub, once and not also in the formats of other frameworks."""
-    return Need(f"model {repo}", repo, repo_type="model", ignore=OTHER_FORMATS)
+    return Need(f"model {repo}", repo, revision=revision or "main", repo_type="model", ignore=OTHER_FORMATS)
+
+
+def revision(paths: Iterable[str], asked: str = "") -> str:
+    """``ModelChoice.revision``: what lies in those of ``paths`` that are folders, else the revision that was asked for."""
+    return "+".join(folder_revision(Path(path)) for path in paths if Path(path).is_dir()) or asked
 
 
 def is_hub_id(model: str) -> bool:

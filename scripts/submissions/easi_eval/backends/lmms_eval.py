@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING
 from ..benchmarks import Benchmark
 from ..config import RunConfig, format_model_args
 from ..data.needs import HubSettings, Need
+from ..errors import EasiError
 from ..execution import launchers
 from ..execution.jobs import Job
 from ..state import RunPaths
 from . import catalog, common
 from .base import ModelChoice, Outputs
 from .kinds import KINDS
+from .signatures import parameters
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,8 +25,19 @@ if TYPE_CHECKING:
     from ..results.scores import Reading
 
 KIND = KINDS["lmms-eval"]
-# Which of the model arguments names the checkpoint, in lmms-eval's own order of precedence.
-CHECKPOINT_KEYS = ("peft", "delta", "pretrained", "model", "model_version", "model_name", "model_id", "path", "engine")
+# Which model arguments name weights: those laid over a base, and the base. The first that is given names the checkpoint.
+ADAPTER_KEYS = ("peft", "delta")
+BASE_KEYS = ("pretrained", "model", "model_id", "model_id_name", "model_path", "path")
+WEIGHT_KEYS = (*ADAPTER_KEYS, *BASE_KEYS)
+# Which name what a server runs; elsewhere they are no weights (llava's model_name is a conversation template).
+NAME_KEYS = ("model", "model_version", "model_name", "engine")
+# The types whose class holds the client of an API, or answers without a model, and loads no weights (lmms-eval 0.7.3;
+# srt_api is not among them: it starts a server of its own on our GPUs).
+SERVED_TYPES = frozenset({
+    "async_openai", "batch_gpt4", "claude", "gemini", "generation_api", "gpt4o_audio", "gpt4v", "litellm", "openai", "qwen_vl_api", "reka",
+    "dummy", "from_log",
+})
+PATH_OPTIONS = ("--include_path", "--config")
 
 
 class LmmsEval:
@@ -49,15 +62,21 @@ class LmmsEval:
             catalog.check_known("--model", cfg.model, known.models, otherwise)
 
     def resolve(self, cfg: RunConfig) -> ModelChoice:
-        arguments = cfg.model_arguments
-        keys = [key for key in CHECKPOINT_KEYS if key in arguments]
-        for key in keys:
-            arguments[key] = common.model_path(arguments[key])
+        package = catalog.locate(KIND, cfg.backend_path)
+        known = catalog.lmms_models(package).models.get(cfg.model)
+        arguments, why = cfg.model_arguments, f"--model {cfg.model}"
+        if "base_url" in arguments or (known is not None and known.model_id in SERVED_TYPES):
+            name = next((arguments[key] for key in NAME_KEYS if key in arguments), cfg.model)
+            return ModelChoice(name, name, cfg.model, why, arguments=dict(arguments), needs_gpu=False)
+        keys = [key for key in WEIGHT_KEYS if key in arguments]
+        arguments |= {key: common.model_path(arguments[key]) for key in keys}
         checkpoint = arguments[keys[0]] if keys else cfg.model
-        if cfg.trust_remote_code:
-            arguments.setdefault("trust_remote_code", "True")
-        return ModelChoice(common.model_name(checkpoint), checkpoint, cfg.model, f"--model {cfg.model}",
-                           arguments=dict(arguments), needs_gpu=cfg.device != "cpu" and "base_url" not in arguments)
+        notes: tuple[str, ...] = ()
+        if known is not None:
+            arguments, notes = _supported(cfg, arguments, parameters(package, _class(cfg, known)))
+        return ModelChoice(common.model_name(checkpoint), checkpoint, cfg.model, why, notes=notes, arguments=dict(arguments),
+                           revision=common.revision([arguments[key] for key in keys], arguments.get("revision", "")),
+                           needs_gpu=cfg.device != "cpu")
 
     def settings(self, cfg: RunConfig, bench: Benchmark) -> dict[str, object]:
         return {"task": bench.source(self.name).task}
@@ -68,17 +87,19 @@ class LmmsEval:
         return lmms_needs(bench, self.hub.hf_home)
 
     def weights(self, model: ModelChoice) -> list[Need]:
-        named = [str(model.arguments[key]) for key in CHECKPOINT_KEYS if key in model.arguments]
-        served = "base_url" in model.arguments
-        return [common.weights_need(repo) for repo in named if common.is_hub_id(repo) and not served]
+        if _is_served(model):
+            return []
+        revisions = {key: str(model.arguments.get("revision", "")) if key in BASE_KEYS else "" for key in WEIGHT_KEYS}
+        named = {key: str(model.arguments[key]) for key in WEIGHT_KEYS if key in model.arguments}
+        return [common.weights_need(repo, revisions[key]) for key, repo in named.items() if common.is_hub_id(repo)]
 
     def localise(self, model: ModelChoice, repo: str, path: Path) -> ModelChoice:
-        arguments = {key: str(path) if value == repo and key in CHECKPOINT_KEYS else value for key, value in model.arguments.items()}
+        arguments = {key: str(path) if value == repo and key in WEIGHT_KEYS else value for key, value in model.arguments.items()}
         return replace(model, path=str(path) if model.path == repo else model.path, arguments=arguments)
 
     def answer_job(self, cfg: RunConfig, model: ModelChoice, todo: Sequence[Benchmark], paths: RunPaths, port: int) -> Job:
         argv = ["-m", "easi_lmms_eval", *self._options(cfg, model, todo, paths.outputs), "--easi-run", str(paths.root.absolute())]
-        return Job("answer", self._launched(cfg, port, argv), env={**self._environment(cfg), **common.threads(cfg.nproc)}, cwd=self._cwd())
+        return Job("answer", self._launched(cfg, model, port, argv), env={**self._environment(cfg), **common.answering(cfg)}, cwd=self._cwd())
 
     def score_job(self, cfg: RunConfig, model: ModelChoice, todo: Sequence[Benchmark], paths: RunPaths) -> Job:
         argv = ["-m", "easi_lmms_eval", *self._options(cfg, model, todo, paths.outputs), "--easi-run", str(paths.root.absolute()), "--easi-role", "score"]
@@ -86,22 +107,23 @@ class LmmsEval:
 
     def plain_job(self, cfg: RunConfig, model: ModelChoice, bench: Benchmark, folder: Path, port: int) -> Job:
         argv = ["-m", "lmms_eval", *self._options(cfg, model, [bench], folder)]
-        return Job(f"plain {bench.key}", self._launched(cfg, port, argv), env=self._environment(cfg), cwd=self._cwd())
+        return Job(f"plain {bench.key}", self._launched(cfg, model, port, argv), env=self._environment(cfg), cwd=self._cwd())
 
-    def _launched(self, cfg: RunConfig, port: int, argv: list[str]) -> tuple[str, ...]:
-        if cfg.no_accelerate or (cfg.device == "cpu" and cfg.nproc == 1):
+    def _launched(self, cfg: RunConfig, model: ModelChoice, port: int, argv: list[str]) -> tuple[str, ...]:
+        if cfg.no_accelerate or (not model.needs_gpu and cfg.nproc == 1):
             return launchers.plain(argv)
-        if cfg.device == "cpu":      # accelerate starts a single process where there is no GPU
+        if not model.needs_gpu:      # accelerate starts a single process where there is no GPU
             return launchers.torchrun(cfg.nproc, port, argv)
         return launchers.accelerate(cfg.nproc, port, argv)
 
     def _options(self, cfg: RunConfig, model: ModelChoice, todo: Sequence[Benchmark], folder: Path) -> list[str]:
         limit = ["--limit", str(cfg.limit)] if cfg.limit else []
-        device = ["--device", cfg.device] if cfg.device else []
+        other = common.other_device(cfg)
+        device = ["--device", other] if other else []
         verbose = ["--verbosity", "DEBUG"] if cfg.verbose else []
         return ["--model", cfg.model, "--model_args", format_model_args({k: str(v) for k, v in model.arguments.items()}),
                 "--tasks", ",".join(bench.source(self.name).task for bench in todo), "--batch_size", "1", "--log_samples",
-                "--output_path", str(folder.absolute()), *limit, *device, *verbose, *cfg.backend_args]
+                "--output_path", str(folder.absolute()), *limit, *device, *verbose, *common.absolute_paths(cfg.backend_args, PATH_OPTIONS)]
 
     def _environment(self, cfg: RunConfig) -> dict[str, str]:
         return common.environment(self.hub, catalog.locate(KIND, cfg.backend_path))
@@ -129,3 +151,26 @@ class LmmsEval:
         from ..results.readers import lmms_total
 
         return lmms_total(bench, out)
+
+
+def _class(cfg: RunConfig, known: catalog.LmmsModel) -> str:
+    """The class that lmms-eval will take for the type."""
+    return known.simple or known.cls if "--force_simple" in cfg.backend_args else known.cls
+
+
+def _supported(cfg: RunConfig, arguments: dict[str, str], taken: frozenset[str]) -> tuple[dict[str, str], tuple[str, ...]]:
+    """The arguments with what our own options add for a class that takes the parameters ``taken``, and notes on what it does not take.
+
+    Refuses a revision that the class would drop without a word.
+    """
+    if "revision" in arguments and "revision" not in taken:
+        raise EasiError(f"lmms-eval's type {cfg.model} takes no revision", hint="download that revision and give its folder")
+    own: dict[str, str] = {}
+    notes: tuple[str, ...] = ()
+    if cfg.device == "cpu" and "device_map" in taken:      # its default places weights, and then inputs, on a GPU
+        own["device_map"] = "cpu"
+    if cfg.trust_remote_code and "trust_remote_code" in taken:
+        own["trust_remote_code"] = "True"
+    elif cfg.trust_remote_code:
+        notes = (f"--trust-remote-code has no effect: lmms-eval's type {cfg.model} does not take it",)
+    return {**own, **arguments}, notes

@@ -158,7 +158,8 @@ class HubSettings:
 
 
 def _path(text: str) -> Path:
-    return Path(os.path.expandvars(text)).expanduser()
+    """Absolute: the backends' processes are started in other folders than ours."""
+    return Path(os.path.expandvars(text)).expanduser().absolute()
 
 
 def _token(env: Mapping[str, str], hf_home: Path) -> str | None:
