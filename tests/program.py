@@ -113,11 +113,12 @@ class Launch:
     @property
     def logs(self) -> list[Path]:
         """The logs that this launch made."""
-        return sorted(self._known_logs() - self._logs)
+        return self._made if self.code is not None else sorted(self._known_logs() - self._logs)
 
     def wait(self, seconds: float) -> None:
         self.process.wait(seconds)
         if self.code is None:
+            self._made = self.logs
             self.code, self.seconds = self.process.returncode, time.monotonic() - self._began
             busy = os.getloadavg()[0] > (os.cpu_count() or 1)
             self.cost = min(self.seconds, _processor_time() - self._used) if busy else self.seconds
@@ -269,9 +270,9 @@ def run_folders(output_dir: Path, backend: str) -> list[RunFolder]:
     return [RunFolder(path) for path in sorted((output_dir / "runs" / backend).glob("*")) if path.is_dir()]
 
 
-def run_folder(output_dir: Path, backend: str) -> RunFolder:
-    """The only run of a backend."""
-    (found,) = run_folders(output_dir, backend)
+def run_folder(output_dir: Path, backend: str, model: str = "easi-smoke__Tiny-VLM") -> RunFolder:
+    """The only run of a model on a backend."""
+    (found,) = (folder for folder in run_folders(output_dir, backend) if folder.root.name.rpartition("-")[0] == model)
     return found
 
 

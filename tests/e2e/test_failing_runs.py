@@ -14,7 +14,7 @@ import pytest
 from conftest import Runs
 from easi_eval.smoke import hub
 from easi_eval.smoke.hub import Faults, Hub
-from program import RESULT_FILES, Launch, Results, RunFolder, User, a_closed_port, run_folders, twice
+from program import RESULT_FILES, Launch, Results, RunFolder, User, a_closed_port, run_folder, run_folders, twice
 
 pytestmark = [pytest.mark.slow, pytest.mark.e2e, pytest.mark.faults]
 
@@ -45,8 +45,7 @@ class Site:
 
     @property
     def folder(self) -> RunFolder:
-        (found,) = (folder for folder in run_folders(self.out, "vlmevalkit") if folder.root.name.startswith(self.model.name))
-        return found
+        return run_folder(self.out, "vlmevalkit", self.model.name)
 
 
 @pytest.fixture(scope="module")

@@ -115,13 +115,15 @@ def test_the_manifest(whole: Whole) -> None:
     assert whole.folder.root.name == f"easi-smoke__Tiny-VLM-{manifest['identity'][:8]}"
     assert manifest["modelName"] == "easi-smoke/Tiny-VLM" and manifest["model"]["cls"] and manifest["model"]["why"]
     assert manifest["fields"]["--smoke"] is True
-    assert manifest["datasets"] and all(re.fullmatch("[0-9a-f]{40}", commit) for commit in manifest["datasets"].values())
+    assert all(re.fullmatch("[0-9a-f]{40}", commit) for commit in manifest["revisions"].values())
     assert [command.endswith("--easi-role score") for command in manifest["commands"]].count(True) == 1
     for key in KEYS:
         state = manifest["benchmarks"][key]
         evidence = json.loads((whole.folder.output(key) / "evidence.json").read_text())
         assert state["state"] == "complete" and re.fullmatch("[0-9a-f]{64}", state["fingerprint"])
         assert state["fingerprint"] == evidence["fingerprint"]
+        assert len(state["evidence"]["data"]) >= 2, "the questions, and the weights they were asked"
+        assert state["evidence"]["data"].keys() <= manifest["revisions"].keys()
         assert str(state["evidence"]["rows"]) == str(state["evidence"]["total"]) == whole.results.line(key)["n"]
 
 

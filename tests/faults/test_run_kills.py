@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,6 +37,10 @@ class Story:
     backend: str
     out: Path
     steps: dict[str, Step]
+
+    def step(self, name: str) -> Step:
+        assert name in self.steps, f"the story broke off before it was {name}"
+        return self.steps[name]
 
     @property
     def folder(self) -> RunFolder:
@@ -80,21 +83,26 @@ class Story:
         return self.folder.records(kind, number)
 
 
+def told(story: Story) -> Story:
+    """All the launches, in order."""
+    if story.backend == BACKENDS[0]:
+        story.finish("limited", "--limit", 2)
+        story.hit("interrupted", signal.SIGINT)
+    story.hit("killed", signal.SIGKILL)
+    story.kill_a_worker("finished")
+    story.finish("added", "--plain", keys=("embspatial",))
+    return story
+
+
 @pytest.fixture(scope="module")
-def stories(runs: Runs) -> Iterator[dict[str, Story]]:
-    """Made when first asked for, one after the other."""
+def stories(runs: Runs) -> dict[str, Story]:
+    """Each made when it is first asked for; one that broke off is told once and fails all its tests."""
     class Made(dict[str, Story]):
         def __missing__(self, backend: str) -> Story:
-            assert runs.served
-            story = self[backend] = Story(runs, backend, runs.fresh(f"kills-{backend}"), {})
-            if backend == BACKENDS[0]:
-                story.finish("limited", "--limit", 2)
-                story.hit("interrupted", signal.SIGINT)
-            story.hit("killed", signal.SIGKILL)
-            story.kill_a_worker("finished")
-            story.finish("added", "--plain", keys=("embspatial",))
-            return story
-    yield Made()
+            assert runs.served.is_dir()
+            self[backend] = Story(runs, backend, runs.fresh(f"kills-{backend}"), {})
+            return told(self[backend])
+    return Made()
 
 
 @pytest.fixture
@@ -104,7 +112,7 @@ def story(stories: dict[str, Story], backend: str) -> Story:
 
 def test_a_limited_run_is_marked_partial_everywhere(stories: dict[str, Story]) -> None:
     story = stories["vlmevalkit"]
-    step = story.steps["limited"]
+    step = story.step("limited")
     assert step.launch.code == 0 and step.results is not None, step.launch.said
     assert step.answers == 2 * len(KEYS)
     for key in KEYS:
@@ -120,11 +128,11 @@ def test_answers_of_a_limited_run_are_used_by_the_whole_one(stories: dict[str, S
     story = stories["vlmevalkit"]
     for key in KEYS:
         story.folder.texts(key)         # fails if one was generated twice
-    assert story.steps["interrupted"].answers >= story.steps["limited"].answers + MORE
+    assert story.step("interrupted").answers >= story.step("limited").answers + MORE
 
 
 def test_ctrl_c_ends_everything_and_says_how_to_go_on(stories: dict[str, Story]) -> None:
-    step = stories["vlmevalkit"].steps["interrupted"]
+    step = stories["vlmevalkit"].step("interrupted")
     assert step.launch.code == 130, step.launch.said
     assert step.gone < 1, "nothing is left when the program has ended"
     assert "interrupted" in step.launch.err and "same command" in step.launch.err
@@ -132,13 +140,13 @@ def test_ctrl_c_ends_everything_and_says_how_to_go_on(stories: dict[str, Story])
 
 
 def test_nothing_survives_our_own_sigkill(story: Story) -> None:
-    step = story.steps["killed"]
+    step = story.step("killed")
     assert step.launch.code == -signal.SIGKILL, step.launch.said
     assert step.gone < 10
 
 
 def test_a_killed_run_is_finished_by_the_same_command(story: Story, runs: Runs) -> None:
-    step = story.steps["finished"]
+    step = story.step("finished")
     assert step.launch.code == 0 and step.results is not None, step.launch.said
     whole = runs.alone(story.backend)
     for key in KEYS:
@@ -151,7 +159,7 @@ def test_a_killed_run_is_finished_by_the_same_command(story: Story, runs: Runs) 
 def test_no_journaled_answer_is_generated_twice(story: Story) -> None:
     assert twice(story.folder) == []
     assert sum(answer["benchmark"] in KEYS for answer in story.folder.answers) == sum(len(story.folder.items(key)) for key in KEYS)
-    assert story.steps["finished"].answers - story.steps["killed"].answers > 10, "much was left to do when it was killed"
+    assert story.step("finished").answers - story.step("killed").answers > 10, "much was left to do when it was killed"
 
 
 def test_a_killed_worker_is_replaced_and_the_other_goes_on(story: Story) -> None:
@@ -160,14 +168,14 @@ def test_a_killed_worker_is_replaced_and_the_other_goes_on(story: Story) -> None
     pids = {worker: [header["pid"] for header in headers if header["worker"] == worker] for worker in ("w0", "w1")}
     assert len(pids["w0"]) == 1, "the other worker was left alone"
     assert len(pids["w1"]) == len(set(pids["w1"])) == 2, "the killed one was started again"
-    assert "SIGKILL" in story.steps["finished"].launch.logs[0].read_text(encoding="utf-8")
+    assert "SIGKILL" in story.step("finished").launch.logs[0].read_text(encoding="utf-8")
 
 
 def test_plain_adds_a_benchmark_and_gives_the_shared_score(story: Story, runs: Runs) -> None:
     """A later run for fewer benchmarks adds and never removes; the backend's own launch gives the same numbers."""
-    step = story.steps["added"]
+    step = story.step("added")
     assert step.launch.code == 0 and step.results is not None, step.launch.said
-    whole, before = runs.alone(story.backend), story.steps["finished"].results
+    whole, before = runs.alone(story.backend), story.step("finished").results
     assert before is not None
     for key in KEYS:
         assert step.results.line(key) == before.line(key)
@@ -175,4 +183,4 @@ def test_plain_adds_a_benchmark_and_gives_the_shared_score(story: Story, runs: R
     assert step.results.line("embspatial")["state"] == "complete"
     assert {key: score for key, score in step.results.payload["scores"].items() if score is not None} == {
         key: whole.results.payload["scores"][key] for key in (*KEYS, "embspatial")}
-    assert step.answers == story.steps["finished"].answers, "the journal belongs to our own workers"
+    assert step.answers == story.step("finished").answers, "the journal belongs to our own workers"
