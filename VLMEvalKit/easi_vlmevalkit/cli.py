@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from easi_eval.answering.driver import keep_worker, split_options
+from easi_eval.answering.driver import DriverOptions, guarded, keep_worker, split_options
 from easi_eval.backends.base import ModelChoice
 from easi_eval.errors import EasiError
 
@@ -18,6 +18,11 @@ def main(argv: list[str]) -> int:
     options, rest = split_options(argv)
     if options.run is None:
         return stock(options.model, rest)
+    return guarded(options, lambda: _role(options, argv, rest))
+
+
+def _role(options: DriverOptions, argv: list[str], rest: list[str]) -> int:
+    assert options.run is not None
     args = parser().parse_args(rest)
     if options.role == "keep":
         return keep_worker([str(RUN_PY)], options, argv)

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import sys
 
-from easi_eval.answering.driver import keep_worker, split_options
+from easi_eval.answering.driver import DriverOptions, guarded, keep_worker, split_options
 
 
 def main(argv: list[str]) -> int:
     options, rest = split_options(argv)
-    if options.run is not None and options.role == "keep":
-        return keep_worker(["-m", "easi_lmms_eval"], options, argv)
     # lmms-eval reads its options from sys.argv.
     sys.argv = ["lmms-eval", *rest]
     if options.run is None:
@@ -18,6 +16,13 @@ def main(argv: list[str]) -> int:
 
         cli_evaluate()
         return 0
+    return guarded(options, lambda: _role(options, argv))
+
+
+def _role(options: DriverOptions, argv: list[str]) -> int:
+    assert options.run is not None
+    if options.role == "keep":
+        return keep_worker(["-m", "easi_lmms_eval"], options, argv)
     from . import driver
 
     return driver.answer(options.run) if options.role == "work" else driver.score(options.run)

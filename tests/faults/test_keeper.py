@@ -95,6 +95,20 @@ def test_a_worker_that_cannot_work_is_not_started_again(root: Path) -> None:
     assert _starts(root) == ["1 w0 none"] and _note(root).read_text() == "exit code 3 after 1 start: no such model\n"
 
 
+def test_of_a_worker_that_says_its_error_the_note_keeps_that_line(root: Path) -> None:
+    assert _keep(root, "echo loading; echo 'run.py: error: no such option'; echo 'hint: leave it out'; exit 3") == 0
+    assert keeper.gave_up_reasons(root) == ["exit code 3 after 1 start: run.py: error: no such option"]
+
+
+def test_reasons_are_told_once_in_the_order_of_the_workers(root: Path) -> None:
+    assert keeper.gave_up_reasons(root) == []
+    for worker, reason in (("w10", "last"), ("w2", "one"), ("w0", "zero"), ("w1", "one")):
+        _note(root).with_name(f"{worker}.gaveup").write_text(reason + "\n")
+    assert keeper.gave_up_reasons(root) == ["zero", "one", "last"]
+    keeper.forget_reasons(root)
+    assert keeper.gave_up_reasons(root) == []
+
+
 def test_a_worker_that_recovers_is_not_given_up(root: Path) -> None:
     assert _keep(root, "[ $EASI_ATTEMPT = 3 ] || exit 1") == 0
     assert len(_starts(root)) == 3 and not _note(root).exists()

@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from ..backends.base import ModelChoice
 from ..benchmarks import BENCHMARKS
 from ..errors import EasiError
-from ..execution.keeper import keep
+from ..execution.keeper import CANNOT_WORK, keep
 from .work import WORK_FILE, Assignment, Work
 
 ROLES = ("keep", "work", "score")
+ARGPARSE_REFUSED = 2
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,26 @@ def split_options(argv: Sequence[str]) -> tuple[DriverOptions, list[str]]:
     if role not in ROLES:
         raise EasiError(f"--easi-role is {role!r}", hint=f"one of {', '.join(ROLES)}")
     return DriverOptions(run, role, model), rest
+
+
+def guarded(options: DriverOptions, role: Callable[[], int]) -> int:
+    """Carry out a role and return its exit code; an error for people is two lines.
+
+    What a worker is told in such words, and a command line that its backend refuses, is the same at the next start: it
+    returns ``CANNOT_WORK`` and its keeper does not start it again.
+    """
+    hopeless = CANNOT_WORK if options.role == "work" else ARGPARSE_REFUSED
+    try:
+        return role()
+    except EasiError as error:
+        print(f"error: {error.message}", file=sys.stderr)
+        if error.hint:
+            print(f"hint: {error.hint}", file=sys.stderr)
+        return hopeless
+    except SystemExit as end:
+        if end.code != ARGPARSE_REFUSED:
+            raise
+        return hopeless
 
 
 def keep_worker(command: Sequence[str], options: DriverOptions, argv: Sequence[str]) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import time
 from collections.abc import Mapping, Sequence
@@ -20,6 +21,7 @@ from .jobs import Job, Outcome
 DONE = 0
 CANNOT_WORK = 3             # the worker's exit code for "starting me again is of no use"
 STOPPED = 128 + signal.SIGTERM
+JOURNAL, NOTE = "journal", ".gaveup"
 HOPELESS = 10               # starts altogether, however long each of them lasted
 
 # By exact name or clear prefix: LOCAL_LLM, for one, is a user's setting that VLMEvalKit reads.
@@ -30,6 +32,8 @@ _NAMES = frozenset({
     "MPI_LOCALRANKID", "MPI_LOCALNRANKS",
 })
 _PREFIXES = ("TORCHELASTIC_", "ACCELERATE_", "PET_", "PMI_", "PMIX_", "OMPI_COMM_WORLD_", "MV2_COMM_WORLD_")
+
+_ERROR = re.compile(r"\berror: ")        # as our drivers and argparse say why
 
 
 @dataclass(frozen=True)
@@ -80,7 +84,7 @@ def keep(argv: Sequence[str], run_root: Path, env: Mapping[str, str] | None = No
     place = Place.read(os.environ)
     worker = f"w{place.rank}"
     changes = worker_env(os.environ, env or {}, place, gpus.visible_gpus(), len(os.sched_getaffinity(0)))
-    note = run_root / "journal" / f"{worker}.gaveup"
+    note = run_root / JOURNAL / f"{worker}{NOTE}"
     note.unlink(missing_ok=True)
     launcher = os.getppid()
     failures = starts = 0
@@ -104,6 +108,18 @@ def keep(argv: Sequence[str], run_root: Path, env: Mapping[str, str] | None = No
                     return STOPPED
     except KeyboardInterrupt:
         return STOPPED
+
+
+def gave_up_reasons(run_root: Path) -> list[str]:
+    """Why workers of the last launch were given up, each reason once, the lowest worker's first."""
+    notes = sorted((run_root / JOURNAL).glob(f"w*{NOTE}"), key=lambda path: (len(path.name), path.name))
+    return list(dict.fromkeys(path.read_text(encoding="utf-8").strip() for path in notes))
+
+
+def forget_reasons(run_root: Path) -> None:
+    """For a new launch, which may have fewer workers than the last."""
+    for note in (run_root / JOURNAL).glob(f"w*{NOTE}"):
+        note.unlink(missing_ok=True)
 
 
 def describe(code: int | None) -> str:
@@ -138,7 +154,8 @@ def _pause(seconds: float, launcher: int) -> bool:
 
 
 def _give_up(note: Path, outcome: Outcome, starts: int) -> None:
-    last = next((line for line in reversed(outcome.log_tail) if line.strip()), "it printed nothing")
+    lines = [line for line in reversed(outcome.log_tail) if line.strip()] or ["it printed nothing"]
+    last = next((line for line in lines if outcome.exit_code == CANNOT_WORK and _ERROR.search(line)), lines[0])
     reason = f"{describe(outcome.exit_code)} after {starts} start{'s' if starts > 1 else ''}: {last.strip()}"
     _say(f"[{outcome.job.name}] given up: {reason}")
     note.parent.mkdir(parents=True, exist_ok=True)

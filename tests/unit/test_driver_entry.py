@@ -1,0 +1,43 @@
+"""How a driver's command line ends: what is the same at the next start is said in two lines, and a worker is not started again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from easi_eval.answering.driver import DriverOptions, guarded
+from easi_eval.errors import EasiError
+from easi_eval.execution.keeper import CANNOT_WORK
+from easi_vlmevalkit import cli
+
+
+def _fails(error: BaseException) -> int:
+    raise error
+
+
+@pytest.mark.parametrize(("role", "code"), [("work", CANNOT_WORK), ("score", 2), ("keep", 2)])
+def test_an_error_for_people_is_two_lines(role: str, code: int, capsys: pytest.CaptureFixture[str]) -> None:
+    options = DriverOptions(Path("run"), role)
+    assert guarded(options, lambda: _fails(EasiError("no weights", hint="fetch them"))) == code
+    assert capsys.readouterr().err == "error: no weights\nhint: fetch them\n"
+    assert guarded(options, lambda: _fails(SystemExit(2))) == code
+
+
+def test_other_ends_stay_what_they_are() -> None:
+    options = DriverOptions(Path("run"), "work")
+    assert guarded(options, lambda: 0) == 0
+    for end in (SystemExit(1), SystemExit(None), RuntimeError("CUDA error")):
+        with pytest.raises(type(end)):
+            guarded(options, lambda end=end: _fails(end))
+
+
+@pytest.mark.parametrize(("argv", "said"), [
+    ([], "error: the following arguments are required: --data, --model"),
+    (["--data", "BLINK", "--model", "m", "--no-such-option"], "error: unrecognized arguments: --no-such-option"),
+    (["--data", "BLINK", "--model", "m"], "error: --easi-run without --easi-model"),
+])
+def test_a_vlmevalkit_worker_with_a_wrong_command_line_cannot_work(
+    argv: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert cli.main([*argv, "--easi-run", str(tmp_path), "--easi-role", "work"]) == CANNOT_WORK
+    assert said in capsys.readouterr().err
