@@ -147,6 +147,23 @@ def test_an_unreadable_env_file_is_named(tmp_path: Path) -> None:
         cli.load_env_files([tmp_path])
 
 
+@pytest.mark.parametrize(("argv", "said"), [
+    (["--model", "m"], "the same command goes on"),
+    (["--model", "m", "--rerun", "--", "-x"], "the same command without --rerun goes on"),
+    (["--model", "m", "--", "--rerun"], "the same command goes on"),
+])
+def test_an_interrupted_rerun_is_not_repeated_to_go_on(argv: list[str], said: str) -> None:
+    assert said in cli.interrupted(argv)
+
+
+def test_a_reader_that_has_seen_enough_is_no_error() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    ran = subprocess.run([sys.executable, str(SCRIPT), "--list"], stdout=writing, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writing)
+    assert (ran.returncode, ran.stderr) == (0, "")
+
+
 def test_sigterm_takes_the_ctrl_c_path() -> None:
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(KeyboardInterrupt), cli.sigterm_as_interrupt():

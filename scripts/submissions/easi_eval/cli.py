@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import signal
 import sys
 import traceback
@@ -19,6 +20,7 @@ from .errors import EasiError, ExitCode
 from .nearest import nearest
 
 REPOSITORY = Path(__file__).resolve().parents[3]
+SHOWS_ONLY = ("--dry-run", "--list", "--version")
 
 EXIT_CODES = """exit codes:
   0    complete (or --limit done as asked)
@@ -91,17 +93,32 @@ def main(argv: Sequence[str] | None = None) -> int:
     verbose = "--verbose" in argv
     try:
         with sigterm_as_interrupt():
-            return int(_main(argv))
+            code = int(_main(argv))
+            sys.stdout.flush()      # else a reader that has gone is only noticed after our last word
+            return code
     except EasiError as error:
         return _report(error, verbose)
     except KeyboardInterrupt:
-        print("interrupted: the same command goes on where this one stopped", file=sys.stderr)
+        print(interrupted(argv), file=sys.stderr)
         return ExitCode.INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)      # or the interpreter complains when it flushes at its end
+        if any(option in argv for option in SHOWS_ONLY):      # as in "--dry-run | head": whoever read has seen enough
+            return ExitCode.COMPLETE
+        return _report(EasiError("nobody reads this output any more", hint="the same command goes on; send its output to a file",
+                                 code=ExitCode.INCOMPLETE), verbose)
     except Exception as error:
         bug = EasiError(f"{type(error).__name__}: {error} (a bug in this program)", code=ExitCode.INCOMPLETE,
                         hint="the same command with --verbose shows where; please report it")
         bug.__cause__ = error
         return _report(bug, verbose)
+
+
+def interrupted(argv: Sequence[str]) -> str:
+    """How to go on. ``--rerun`` means "start over" every time it is given."""
+    ours = argv[:argv.index("--")] if "--" in argv else argv
+    which = "the same command without --rerun" if "--rerun" in ours else "the same command"
+    return f"interrupted: {which} goes on where this one stopped"
 
 
 def _main(argv: list[str]) -> int:
