@@ -84,5 +84,15 @@ def _build(home: Path) -> Path:
         shutil.rmtree(part, ignore_errors=True)
         data.build(part, SEED)
         checkpoint.build(part / "models" / MODEL)
-        part.rename(root)
+        place(part, root)
     return root
+
+
+def place(part: Path, root: Path) -> None:
+    """Give the finished tree its name; if another rehearsal was quicker, its tree, which is the same, stays."""
+    try:
+        part.rename(root)
+    except OSError:
+        if not root.exists():
+            raise
+        shutil.rmtree(part)
