@@ -69,6 +69,7 @@ def test_malformed_model_args(text: str, says: str) -> None:
     ({"model": "m", "nproc": 0}, "--nproc is 0", "use 1 or more"),
     ({"model": "m", "nproc": -2}, "--nproc is -2", "use 1 or more"),
     ({"model": "m", "limit": 0}, "--limit is 0", "use 1 or more"),
+    ({"model": "m", "model_args": "a=1", "backend": "lmms-eval", "no_accelerate": True, "nproc": 8}, "--no-accelerate with --nproc 8", "leave out"),
     ({"model": "m", "judge": ""}, "--judge is empty", ""),
     ({"model": "m", "device": "gpu"}, "--device is 'gpu'", "cuda, cpu, mps"),
     ({"model": "m", "device": "cuda:1"}, "--device is 'cuda:1'", "CUDA_VISIBLE_DEVICES"),
@@ -130,7 +131,7 @@ def test_options_without_effect_are_said(options: dict[str, object], said: tuple
 
 
 EVERYTHING = RunConfig(
-    model="qwen3_vl", backend="lmms-eval", model_args='pretrained=a b/c,x={"p":"it\'s, ok"}', nproc=8, benchmarks=("blink", "site_image"),
+    model="qwen3_vl", backend="lmms-eval", model_args='pretrained=a b/c,x={"p":"it\'s, ok"}', benchmarks=("blink", "site_image"),
     judge="gpt-4o-1120", output_dir=Path("out put"), dataset_dir=Path("/data"), submit=True, resubmit=True,
     submission=SubmissionConfig(**META, baseModel="Qwen3", remarks='né "quoted", $HOME'), rerun=True, no_accelerate=True, verbose=True,
     no_rich=True, dry_run=True, plain=True, device="cpu", trust_remote_code=True, backend_path=Path("../fork"),
@@ -146,7 +147,7 @@ EVERYTHING = RunConfig(
     RunConfig(model="m", include_extra=True),
     RunConfig(model="m", output_dir=Path()),
     EVERYTHING,
-    replace(EVERYTHING, benchmarks=("blink",)),
+    replace(EVERYTHING, benchmarks=("blink",), no_accelerate=False, nproc=8),
     replace(EVERYTHING, submit=False, resubmit=False, smoke=True, limit=7),
 ], ids=lambda cfg: " ".join(cfg.to_argv())[:40])
 def test_to_argv_parses_back(cfg: RunConfig) -> None:
@@ -158,7 +159,7 @@ def test_every_field_is_covered_by_the_round_trip() -> None:
     """A field added to RunConfig must be given an option and stand in EVERYTHING above."""
     plain = RunConfig(smoke=True)
     same = {field.name for field in fields(RunConfig) if getattr(EVERYTHING, field.name) == getattr(plain, field.name)}
-    assert same == {"include_extra", "limit"}     # both refused beside others there; covered by the other cases
+    assert same == {"include_extra", "limit", "nproc"}     # refused beside others there; covered by the other cases
 
 
 # ---- SubmissionConfig -------------------------------------------------------------------------------------------------

@@ -122,6 +122,9 @@ class RunConfig:
         for name, value in (("--nproc", self.nproc), ("--limit", self.limit)):
             if value is not None and value < 1:
                 raise EasiError(f"{name} is {value}", hint="use 1 or more")
+        if self.no_accelerate and self.nproc > 1 and kind.takes_no_accelerate:
+            raise EasiError(f"--no-accelerate with --nproc {self.nproc}: it is one process, which sees all visible GPUs",
+                            hint="leave out --nproc, or --no-accelerate")
         if self.judge is not None and not self.judge.strip():
             raise EasiError("--judge is empty", hint="name a judge, or leave the option out")
         if self.device is not None and self.device not in DEVICES:
