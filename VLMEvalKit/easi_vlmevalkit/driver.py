@@ -40,7 +40,10 @@ def answer(run_root: Path, model_choice: ModelChoice, args: argparse.Namespace) 
     datasets = Datasets(run_root, work)
     items = {assignment.key: datasets.items(assignment) for assignment in work.benchmarks}
     journal.phase("loading the model")
+    from easi_eval.answering.loading import refuse_spilled
+
     model = shims.model_factory(model_choice)()
+    refuse_spilled(model)
     by_key = {assignment.key: assignment for assignment in work.benchmarks}
 
     def answer_chunk(chunk: Sequence[Item]) -> list[Generation]:
@@ -68,7 +71,13 @@ def answer_one(model: Any, dataset: Any, model_name: str, item: str) -> Generati
             message = model.build_prompt(line, dataset=name)
         else:
             message = source.build_prompt(line)
-    text = str(model.generate(message=message, dataset=name))
+    if message is None:
+        raise ValueError(f"{source.dataset_name} made no prompt of {item}")
+    answered = model.generate(message=message, dataset=name)
+    _free_cache()
+    if answered is None:
+        raise ValueError(f"the model gave no answer to {item}")
+    text = str(answered)
     if API_FAILURE in text:
         raise RuntimeError(text)
     last = getattr(model, "last", None)
@@ -79,6 +88,14 @@ def answer_one(model: Any, dataset: Any, model_name: str, item: str) -> Generati
         frames=sum(part["type"] == "image" for part in message) if isinstance(message, list) else None,
         prompt=prompt_hash(message),
     )
+
+
+def _free_cache() -> None:
+    """As VLMEvalKit's own loop does after every answer; models at the edge of the memory rely on it."""
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def _custom_prompt(model: Any, dataset_name: str) -> bool:

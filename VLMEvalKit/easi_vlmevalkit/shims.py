@@ -39,9 +39,9 @@ def model_factory(model: ModelChoice) -> Callable[..., Any]:
     if model.cls == "EasiVLM":
         from .generic import EasiVLM
 
-        return functools.partial(EasiVLM, model.path, **model.arguments)
+        return functools.partial(EasiVLM, **{"model_path": model.path, **model.arguments})
     cls = getattr(vlm, model.cls, None) or getattr(api, model.cls)
-    return functools.partial(cls, model_path=model.path, **model.arguments)
+    return functools.partial(cls, **{"model_path": model.path, **model.arguments})
 
 
 def register_model(model: ModelChoice, name: str) -> None:

@@ -73,6 +73,8 @@ def answer(run_root: Path) -> int:
 
 def _queue_model(cls: type, run_root: Path, work: Work, journal: Journal) -> type:
     """A subclass of the real model class that answers what the queue gives it."""
+    from easi_eval.answering.loading import refuse_spilled
+
     from .generic import EasiVLM
 
     def generate_until(self: Any, requests: Sequence[Any]) -> list[Any]:
@@ -89,7 +91,12 @@ def _queue_model(cls: type, run_root: Path, work: Work, journal: Journal) -> typ
         work_loop(run_root, work, items, answer_chunk, journal=journal, chunk=size)
         raise _Answered
 
-    return type(cls.__name__, (cls,), {"generate_until": generate_until, "__module__": cls.__module__})
+    @functools.wraps(cls.__init__)
+    def __init__(self: Any, *args: Any, **options: Any) -> None:
+        cls.__init__(self, *args, **options)
+        refuse_spilled(self)
+
+    return type(cls.__name__, (cls,), {"__init__": __init__, "generate_until": generate_until, "__module__": cls.__module__})
 
 
 def _list_items(run_root: Path, work: Work, requests: Sequence[Any], task_dict: Mapping[str, Any]) -> dict[str, list[Item]]:

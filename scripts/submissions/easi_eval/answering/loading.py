@@ -11,6 +11,8 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_
 
 from ..errors import EasiError
 
+HOLDERS = ("model", "_model", "vlm", "language_model", "llm")
+
 
 def check_loadable(path: str, where: Mapping[str, object]) -> None:
     """Refuse what is no image-text-to-text checkpoint before anything large is read."""
@@ -76,8 +78,33 @@ def load_model(path: str, where: Mapping[str, object], device: str | None, dtype
         # transformers fills them with random numbers and goes on.
         raise EasiError(f"{path} lacks {len(absent)} of its model's weights, among them {absent[0]}",
                         hint="download the checkpoint again, or merge an adapter into its base first")
-    spilled = sorted({str(place) for place in (getattr(model, "hf_device_map", None) or {}).values()} & {"cpu", "disk"})
-    if spilled and not on_cpu:
-        raise EasiError(f"{path} does not fit on the visible accelerators: parts of it went to {' and '.join(spilled)}",
-                        hint="use fewer processes, so that each sees more GPUs, or a smaller dtype")
+    if not on_cpu:
+        refuse_spilled(model)
     return model.eval()
+
+
+def refuse_spilled(model: Any) -> None:
+    """Refuse a model, or a backend's object around one, with weights outside the accelerators: it would take days.
+
+    Where no accelerator is visible the CPU is what was asked for.
+    """
+    places = spilled(model)
+    if places and torch.accelerator.is_available():
+        raise EasiError(f"the model does not fit on the visible accelerators: parts of it went to {' and '.join(places)}",
+                        hint="use fewer processes (--nproc), so that each sees more GPUs, or a smaller dtype")
+
+
+def spilled(model: Any) -> list[str]:
+    """Where, of "cpu" and "disk", parts of the model were put when it was spread over devices."""
+    return sorted({place for part in _parts(model) for place in _places(part)} & {"cpu", "disk"})
+
+
+def _parts(model: Any) -> list[Any]:
+    """The object and what it holds under the names that both backends' classes keep their models by."""
+    inner = [found for name in HOLDERS if (found := getattr(model, name, None)) is not None]
+    return [model, *inner, *(found for part in inner for name in HOLDERS if (found := getattr(part, name, None)) is not None)]
+
+
+def _places(part: Any) -> set[str]:
+    placed = getattr(part, "hf_device_map", None)
+    return {str(place) for place in placed.values()} if isinstance(placed, Mapping) else set()
