@@ -281,17 +281,6 @@ def test_a_log_that_cannot_grow_does_not_stop_the_job() -> None:
 
 # --- side by side ----------------------------------------------------------------------------------------------------
 
-def test_two_jobs_run_and_stop_side_by_side(log: Path) -> None:
-    mark = new_mark()
-    stubborn = "trap '' TERM; echo ready; while :; do sleep 1; done"
-    handles = [supervisor.start(shell(name, stubborn, mark), log, grace=4) for name in ("answer", "score")]
-    wait_until(lambda: log.read_text().count("ready") == 2)
-    assert [handle.poll() for handle in handles] == [None, None]
-    began = time.monotonic()
-    supervisor.stop_all(handles)
-    assert marked(mark) == [] and time.monotonic() - began < 7.9, "their graces ran at the same time"
-
-
 def test_an_interrupt_stops_them_at_the_same_time(log: Path) -> None:
     mark = new_mark()
     stubborn = "trap '' TERM; echo ready; while :; do sleep 1; done"

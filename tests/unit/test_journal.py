@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from easi_eval.answering.journal import (Answer, Book, Journal, JournalTail, Phase, decode, encode, pending, read_answers)
+from easi_eval.answering.journal import Answer, Book, Journal, Phase, decode, encode, pending
 from easi_eval.answering.work import Assignment, Item, ItemList, Work, item_seed
 from easi_eval.errors import EasiError
 
@@ -32,12 +32,18 @@ def write(folder: Path, name: str, *answers: Answer, launch: int = 0) -> Path:
     return journal.path.rename(folder / name)
 
 
+def read(folder: Path, epochs: dict[str, int], launch: int | None = None) -> dict[tuple[str, str], Answer]:
+    book = Book(folder, epochs, launch)
+    book.poll()
+    return book.answers
+
+
 @pytest.mark.parametrize("text", NASTY, ids=lambda text: ascii(text[:12]))
 def test_exact_strings_come_back(tmp_path: Path, text: str) -> None:
     given = Answer("blink", text[:50], 3, text, 1.25, 7, "length", 32, "0123456789abcdef", None, "w3", 9, 2)
     with Journal(tmp_path, "w3", 1) as journal:
         journal.answer(given)
-    assert read_answers(tmp_path, {"blink": 3}) == {("blink", text[:50]): given}
+    assert read(tmp_path, {"blink": 3}) == {("blink", text[:50]): given}
 
 
 def test_every_field_is_written(tmp_path: Path) -> None:
@@ -60,7 +66,7 @@ def test_cut_at_every_byte(tmp_path: Path) -> None:
     for size in range(len(whole) + 1):
         path.write_bytes(whole[:size])
         answers_before_cut = max(whole[:size].count(b"\n") - 1, 0)
-        assert len(read_answers(tmp_path, {"blink": 0})) == answers_before_cut
+        assert len(read(tmp_path, {"blink": 0})) == answers_before_cut
 
 
 def test_damage_elsewhere_is_named(tmp_path: Path) -> None:
@@ -69,7 +75,7 @@ def test_damage_elsewhere_is_named(tmp_path: Path) -> None:
     for line, damage in ((1, b'{"kind":"answer","bench'), (2, b"\0" * 40), (2, b'{"kind":"answer"}'), (0, lines[1])):
         path.write_bytes(b"\n".join([*lines[:line], damage, *lines[line + 1:]]))
         with pytest.raises(EasiError, match=rf"w0\.jsonl is damaged in line {line + 1}"):
-            read_answers(tmp_path, {"blink": 0})
+            read(tmp_path, {"blink": 0})
 
 
 def test_a_damaged_last_line_is_tolerated_until_something_follows(tmp_path: Path) -> None:
@@ -88,7 +94,7 @@ def test_another_version_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path, "w0.jsonl", answer("1"))
     path.write_bytes(path.read_bytes().replace(b'"schema":1', b'"schema":99', 1))
     with pytest.raises(EasiError, match="version 99"):
-        read_answers(tmp_path, {"blink": 0})
+        read(tmp_path, {"blink": 0})
 
 
 def test_duplicates_have_one_winner(tmp_path: Path) -> None:
@@ -101,15 +107,15 @@ def test_duplicates_have_one_winner(tmp_path: Path) -> None:
         for place, record in enumerate(shuffled):
             write(folder, f"w{place}.jsonl", record)
         first = next(r.text for r in shuffled if r.text in ("stale", "stale too"))
-        assert read_answers(folder, {"blink": 0})["blink", "1"].text == first
+        assert read(folder, {"blink": 0})["blink", "1"].text == first
 
 
 def test_failures_of_an_earlier_launch_are_asked_again(tmp_path: Path) -> None:
     write(tmp_path, "a.jsonl", answer("1", None, failure="A: first", launch=0), answer("2", "kept", launch=0))
-    assert set(read_answers(tmp_path, {"blink": 0}, launch=1)) == {("blink", "2")}
+    assert set(read(tmp_path, {"blink": 0}, launch=1)) == {("blink", "2")}
     write(tmp_path, "b.jsonl", answer("1", None, failure="B: second", launch=1), launch=1)
-    assert read_answers(tmp_path, {"blink": 0}, launch=1)["blink", "1"].failure == "B: second"
-    assert read_answers(tmp_path, {"blink": 0})["blink", "1"].failure == "B: second"
+    assert read(tmp_path, {"blink": 0}, launch=1)["blink", "1"].failure == "B: second"
+    assert read(tmp_path, {"blink": 0})["blink", "1"].failure == "B: second"
 
 
 def test_a_question_begun_and_left_tells_of_a_death(tmp_path: Path) -> None:
@@ -128,18 +134,18 @@ def test_a_question_begun_and_left_tells_of_a_death(tmp_path: Path) -> None:
     assert [book.deaths(item.key) for item in items] == [0, 0, 2, 0]
 
 
-def test_tail_sees_each_record_once(tmp_path: Path) -> None:
-    tail = JournalTail(tmp_path)
-    assert tail.poll() == []
+def test_each_record_is_news_once(tmp_path: Path) -> None:
+    book = Book(tmp_path, {})
+    assert book.poll() == []
     with Journal(tmp_path, "w0", 0) as one, Journal(tmp_path, "w1", 2) as two:
         one.phase("loading the model")
-        news = tail.poll()
+        news = book.poll()
         assert [(n.worker, n.attempt, n.phase) for n in news if isinstance(n, Phase)] == [("w0", 0, "loading the model")]
         two.answer(answer("1"))
         one.answer(answer("2"))
         os.write(os.open(two.path, os.O_WRONLY | os.O_APPEND), encode(answer("3"))[:20])
-        assert {n.item for n in tail.poll() if isinstance(n, Answer)} == {"1", "2"}
-        assert tail.poll() == []
+        assert {n.item for n in book.poll() if isinstance(n, Answer)} == {"1", "2"}
+        assert book.poll() == []
 
 
 def test_news_are_of_this_launch(tmp_path: Path) -> None:
@@ -193,7 +199,7 @@ journal.answer(Answer("blink", "3", 0, "short", 0.1))
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert "could not be written" in done.stdout
-    assert {item for _, item in read_answers(tmp_path, {"blink": 0})} == {"1", "3"}
+    assert {item for _, item in read(tmp_path, {"blink": 0})} == {"1", "3"}
 
 
 def test_a_killed_writer_loses_nothing_it_finished(tmp_path: Path) -> None:
@@ -211,7 +217,7 @@ for number in itertools.count():
         seen = [int(process.stdout.readline()) for _ in range(200)]
         process.send_signal(signal.SIGKILL)
         seen += [int(line) for line in process.stdout.read().splitlines()]
-    assert {("blink", str(number)) for number in seen} <= set(read_answers(tmp_path, {"blink": 0}))
+    assert {("blink", str(number)) for number in seen} <= set(read(tmp_path, {"blink": 0}))
 
 
 def test_work_and_items_round_trip(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from easi_eval.answering.journal import Answer, Book, Journal, JournalTail, Phase, read_answers
+from easi_eval.answering.journal import Answer, Book, Journal, Phase
 from easi_eval.answering.work import Assignment, Item, Work
 from easi_eval.answering.worker import Generation, work_loop
 
@@ -32,11 +32,13 @@ def echo(items: Sequence[Item]) -> list[Generation]:
 
 
 def answers(root: Path, launch: int | None = None) -> dict[tuple[str, str], Answer]:
-    return read_answers(root / "journal", WORK.epochs, launch)
+    book = Book(root / "journal", WORK.epochs, launch)
+    book.poll()
+    return book.answers
 
 
 def phases(root: Path) -> list[str]:
-    return [news.phase for news in JournalTail(root / "journal").poll() if isinstance(news, Phase)]
+    return [news.phase for news in Book(root / "journal", WORK.epochs).poll() if isinstance(news, Phase)]
 
 
 def test_everything_is_answered_and_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

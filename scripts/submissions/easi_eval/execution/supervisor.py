@@ -260,15 +260,6 @@ def run_job(job: Job, log: Path | int, on_tick: Callable[[], None] = lambda: Non
     return handle.outcome()
 
 
-def stop_all(handles: Sequence[Handle]) -> None:
-    """End several jobs at the same time."""
-    with held():
-        for handle in handles:
-            handle.ask_to_stop()
-        for handle in handles:
-            handle.stop()
-
-
 def sweep(tag: str, patience: float = SWEEP_PATIENCE) -> list[int]:
     """Kill every process whose environment carries ``tag``, until none is found; returns those killed.
 
