@@ -26,7 +26,8 @@ class ModelChoice:
     ``path`` is what is loaded (hub id or local folder); ``cls`` the class that loads it, ``entry`` the
     backend's own registered name for class and arguments together, if one is used;
     ``arguments`` are the keyword arguments that change answers, as plain JSON values;
-    ``needs_gpu`` is False for API models and ``--device cpu``.
+    ``revision`` is the one asked of the hub, or a digest of what lies in the local folder; ``served``: a server holds
+    the weights. ``needs_gpu`` is False for those and with ``--device cpu``.
     """
 
     name: str
@@ -38,6 +39,7 @@ class ModelChoice:
     arguments: dict[str, object] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     needs_gpu: bool = True
+    served: bool = False
 
 
 @dataclass(frozen=True)

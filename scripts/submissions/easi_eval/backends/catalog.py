@@ -219,7 +219,7 @@ def _plugins() -> tuple[dict[str, LmmsModel], tuple[str, ...]]:
     found: dict[str, LmmsModel] = {}
     unread = [f"LMMS_EVAL_PLUGINS={os.environ['LMMS_EVAL_PLUGINS']}"] if os.environ.get("LMMS_EVAL_PLUGINS") else []
     for point in entry_points(group=PLUGIN_GROUP):
-        path = _module_file(point.module)
+        path = module_file(point.module)
         models = read_manifests(path) if path else []
         found.update({model.name: model for model in models})
         if not models:
@@ -230,7 +230,7 @@ def _plugins() -> tuple[dict[str, LmmsModel], tuple[str, ...]]:
 def read_manifests(path: Path) -> list[LmmsModel]:
     """The models of every literal ``ModelManifest(...)`` call in a file."""
     models = []
-    for node in ast.walk(_parsed(path)):
+    for node in ast.walk(parsed(path)):
         if isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] == "ModelManifest":
             names = [*("model_id", "simple_class_path", "chat_class_path", "aliases")[:len(node.args)], *(word.arg for word in node.keywords)]
             values = dict(zip(names, (evaluate(value, {}) for value in (*node.args, *(word.value for word in node.keywords))), strict=True))
@@ -241,7 +241,7 @@ def read_manifests(path: Path) -> list[LmmsModel]:
     return models
 
 
-def _module_file(name: str) -> Path | None:
+def module_file(name: str) -> Path | None:
     """A module's file without importing its parents."""
     top, *rest = name.split(".")
     spec = importlib.util.find_spec(top)
@@ -288,7 +288,7 @@ def _walk(root: Path, endings: tuple[str, ...]) -> Iterator[Path]:
         yield from (Path(folder, name) for name in sorted(files) if name.endswith(endings))
 
 
-def _parsed(path: Path) -> ast.Module:
+def parsed(path: Path) -> ast.Module:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")      # about the backend's own string escapes: nothing the user can act on
@@ -299,7 +299,7 @@ def _parsed(path: Path) -> ast.Module:
 
 def _module(path: Path, scope: Scope) -> ChainMap[str, object]:
     """The literal names of a file; its imports resolve in ``scope``."""
-    return read_module(_parsed(path), scope)
+    return read_module(parsed(path), scope)
 
 
 def _cached(package: Package, what: str, read: Callable[[], list]) -> list:

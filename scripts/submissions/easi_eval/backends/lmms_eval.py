@@ -67,13 +67,11 @@ class LmmsEval:
         arguments, why = cfg.model_arguments, f"--model {cfg.model}"
         if "base_url" in arguments or (known is not None and known.model_id in SERVED_TYPES):
             name = next((arguments[key] for key in NAME_KEYS if key in arguments), cfg.model)
-            return ModelChoice(name, name, cfg.model, why, arguments=dict(arguments), needs_gpu=False)
+            return ModelChoice(name, name, cfg.model, why, arguments=dict(arguments), needs_gpu=False, served=True)
         keys = [key for key in WEIGHT_KEYS if key in arguments]
         arguments |= {key: common.model_path(arguments[key]) for key in keys}
         checkpoint = arguments[keys[0]] if keys else cfg.model
-        notes: tuple[str, ...] = ()
-        if known is not None:
-            arguments, notes = _supported(cfg, arguments, parameters(package, _class(cfg, known)))
+        arguments, notes = _supported(cfg, arguments, parameters(package, _class(cfg, known)) if known else frozenset())
         return ModelChoice(common.model_name(checkpoint), checkpoint, cfg.model, why, notes=notes, arguments=dict(arguments),
                            revision=common.revision([arguments[key] for key in keys], arguments.get("revision", "")),
                            needs_gpu=cfg.device != "cpu")
@@ -87,7 +85,7 @@ class LmmsEval:
         return lmms_needs(bench, self.hub.hf_home)
 
     def weights(self, model: ModelChoice) -> list[Need]:
-        if _is_served(model):
+        if model.served:
             return []
         revisions = {key: str(model.arguments.get("revision", "")) if key in BASE_KEYS else "" for key in WEIGHT_KEYS}
         named = {key: str(model.arguments[key]) for key in WEIGHT_KEYS if key in model.arguments}
@@ -159,11 +157,11 @@ def _class(cfg: RunConfig, known: catalog.LmmsModel) -> str:
 
 
 def _supported(cfg: RunConfig, arguments: dict[str, str], taken: frozenset[str]) -> tuple[dict[str, str], tuple[str, ...]]:
-    """The arguments with what our own options add for a class that takes the parameters ``taken``, and notes on what it does not take.
+    """The arguments with what our own options add for a class that takes the parameters ``taken`` (empty: not known).
 
-    Refuses a revision that the class would drop without a word.
+    Also notes on what has no effect. Refuses a revision that the class would drop without a word.
     """
-    if "revision" in arguments and "revision" not in taken:
+    if "revision" in arguments and taken and "revision" not in taken:
         raise EasiError(f"lmms-eval's type {cfg.model} takes no revision", hint="download that revision and give its folder")
     own: dict[str, str] = {}
     notes: tuple[str, ...] = ()

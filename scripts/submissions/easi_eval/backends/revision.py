@@ -1,0 +1,58 @@
+"""Which weights lie in a local folder, told without reading all of them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from ..errors import EasiError
+
+# What a model is made of: weights, tokenizer, processor, its own code and chat template.
+ENDINGS = (".safetensors", ".bin", ".pt", ".pth", ".json", ".txt", ".model", ".py", ".jinja")
+WHOLE = 1 << 20         # files up to this size are read whole
+BLOCK = 64 << 10
+BLOCKS = 8              # of larger files, evenly spread from the first to the last
+PREFIX = 8              # a safetensors file begins with the length of its header
+
+
+def folder_revision(folder: Path) -> str:
+    """16 hex digits that change when the model in ``folder`` is trained again, and stay when the folder is copied.
+
+    Over names, sizes and contents of its files, large ones by samples: a second for the largest models. Subfolders
+    count where they hold a ``config.json`` (a model in parts), but not training checkpoints. Raises EasiError for a
+    file that cannot be read.
+    """
+    total = hashlib.sha256()
+    for path in _files(folder):
+        try:
+            size = path.stat().st_size
+            total.update(f"{path.relative_to(folder).as_posix()}\0{size}\0".encode(errors="surrogateescape"))
+            for piece in _pieces(path, size):
+                total.update(piece)
+        except OSError as error:
+            raise EasiError(f"{path} cannot be read: {error.strerror or error}", hint="every file of the model's folder is needed") from error
+    return total.hexdigest()[:16]
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith("."):
+            continue
+        if path.is_file() and path.suffix in ENDINGS:
+            yield path
+        elif (path / "config.json").is_file() and not path.name.startswith("checkpoint-"):
+            yield from _files(path)
+
+
+def _pieces(path: Path, size: int) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        if size <= WHOLE:
+            yield file.read()
+            return
+        if path.suffix == ".safetensors":      # names, shapes and types of its tensors
+            prefix = file.read(PREFIX)
+            yield prefix + file.read(min(int.from_bytes(prefix, "little"), size // 2))
+        for number in range(BLOCKS):
+            file.seek((size - BLOCK) * number // (BLOCKS - 1))
+            yield file.read(BLOCK)
