@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +19,9 @@ from ..nearest import did_you_mean
 from ..state import RunPaths, sanitise
 from . import catalog, common
 from .base import ModelChoice, Outputs
+from .families import FAMILIES, family_settings
 from .kinds import KINDS
+from .signatures import parameters
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,20 +31,8 @@ if TYPE_CHECKING:
 KIND = KINDS["vlmevalkit"]
 RUN_PY = common.REPOSITORY / KIND.folder / "run.py"
 RULES = "exact_matching"
+JUDGES_BY_RULES = (RULES, "extract_matching")
 GENERIC = "EasiVLM"
-
-# The class that runs every checkpoint of a family, by ``model_type`` in its config.json, as VLMEvalKit's own entries
-# of that family name it (vlmeval/config.py). What is not here runs with the generic class.
-FAMILIES = {
-    "qwen2_vl": "Qwen2VLChat",
-    "qwen2_5_vl": "Qwen2VLChat",
-    "qwen3_vl": "Qwen3VLChat",
-    "qwen3_vl_moe": "Qwen3VLChat",
-    "internvl_chat": "InternVLChat",
-    "llava_onevision": "LLaVA_OneVision_HF",
-    "smolvlm": "SmolVLM2",
-    "idefics3": "SmolVLM",
-}
 
 
 class VLMEvalKit:
@@ -61,11 +52,24 @@ class VLMEvalKit:
         catalog.locate(KIND, cfg.backend_path)
         if not RUN_PY.is_file():
             raise EasiError(f"{RUN_PY} is not there", hint="run this program from its repository, installed by scripts/setup.sh")
+        if cfg.judge not in (None, *JUDGES_BY_RULES) and not os.environ.get("OPENAI_API_KEY"):
+            raise EasiError(f"--judge {cfg.judge} needs OPENAI_API_KEY; without it VLMEvalKit would silently score by rules",
+                            hint=f"set OPENAI_API_KEY and OPENAI_API_BASE in the environment or in .env, or use --judge {RULES}")
+        if os.environ.get("SPLIT_THINK"):
+            raise EasiError("SPLIT_THINK is set: VLMEvalKit's own loop would cut answers with it, ours would not",
+                            hint="unset SPLIT_THINK")
 
     def resolve(self, cfg: RunConfig) -> ModelChoice:
         """The registry's name, else its entry for this hub id, else the family's class, else the generic class."""
-        entries = catalog.vlmeval_entries(catalog.locate(KIND, cfg.backend_path))
-        arguments: dict[str, object] = {key: common.literal(value) for key, value in cfg.model_arguments.items()}
+        package = catalog.locate(KIND, cfg.backend_path)
+        model = self._choose(cfg, catalog.vlmeval_entries(package))
+        revision = str(model.arguments.get("revision", ""))
+        if revision and model.cls not in ("", GENERIC) and "revision" not in parameters(package, f"{KIND.package}.vlm.{model.cls}"):
+            raise EasiError(f"VLMEvalKit's {model.cls} takes no revision", hint="download that revision and give its folder as --model")
+        return replace(model, revision=common.revision([model.path], revision))
+
+    def _choose(self, cfg: RunConfig, entries: Mapping[str, catalog.Entry]) -> ModelChoice:
+        arguments: dict[str, object] = {key: value if key == "revision" else common.literal(value) for key, value in cfg.model_arguments.items()}
         if cfg.device == "cpu":
             return self._generic(cfg, arguments, "VLMEvalKit's own classes need a GPU, and --device cpu was asked for")
         if cfg.model in entries:
@@ -81,15 +85,15 @@ class VLMEvalKit:
             return _entry(chosen, arguments, why)
         family = common.model_type(cfg.model, self.hub)
         if family in FAMILIES:
-            return ModelChoice(common.model_name(cfg.model), common.model_path(cfg.model), FAMILIES[family],
-                               f"its config.json says model_type {family}", arguments=arguments)
+            return _of_family(cfg.model, family, entries, arguments)
         if family is None and "/" not in cfg.model and not Path(cfg.model).exists():
             raise EasiError(f"--model {cfg.model} is no name of VLMEvalKit's registry, no folder and no hub id",
                             hint=did_you_mean(cfg.model, list(entries), "write org/model, or a folder"))
         return self._generic(cfg, arguments, f"VLMEvalKit has no class for model_type {family}")
 
     def _generic(self, cfg: RunConfig, arguments: dict[str, object], why: str) -> ModelChoice:
-        own = {"device": cfg.device} if cfg.device else {}
+        device = common.other_device(cfg)
+        own: dict[str, object] = {"device": device} if device else {}
         if cfg.trust_remote_code:
             own["trust_remote_code"] = True
         return ModelChoice(common.model_name(cfg.model), common.model_path(cfg.model), GENERIC, why,
@@ -104,7 +108,7 @@ class VLMEvalKit:
         return vlmevalkit_needs(bench, cfg.dataset_dir.absolute())
 
     def weights(self, model: ModelChoice) -> list[Need]:
-        return [common.weights_need(model.path)] if common.is_hub_id(model.path) else []
+        return [common.weights_need(model.path, model.revision)] if common.is_hub_id(model.path) and not model.served else []
 
     def localise(self, model: ModelChoice, repo: str, path: Path) -> ModelChoice:
         inside = {"model_path": str(path)} if model.entry else {}
@@ -113,7 +117,7 @@ class VLMEvalKit:
     def answer_job(self, cfg: RunConfig, model: ModelChoice, todo: Sequence[Benchmark], paths: RunPaths, port: int) -> Job:
         argv = [*self._command(cfg, model, todo), "--easi-run", str(paths.root), *model_option(model)]
         launched = launchers.torchrun(cfg.nproc, port, argv) if cfg.nproc > 1 else launchers.plain(argv)
-        return Job("answer", launched, env={**self._environment(cfg), **common.threads(cfg.nproc)})
+        return Job("answer", launched, env={**self._environment(cfg), **common.answering(cfg)})
 
     def score_job(self, cfg: RunConfig, model: ModelChoice, todo: Sequence[Benchmark], paths: RunPaths) -> Job:
         argv = [*self._command(cfg, model, todo), "--easi-run", str(paths.root), "--easi-role", "score"]
@@ -163,8 +167,25 @@ class VLMEvalKit:
 
 def _entry(entry: catalog.Entry, arguments: dict[str, object], why: str) -> ModelChoice:
     own = {key: value for key, value in entry.kwargs.items() if key != "model_path"}
-    return ModelChoice(entry.model_path or entry.name, entry.model_path or entry.name, entry.cls, why, entry=entry.name,
-                       arguments={**own, **arguments}, needs_gpu=not entry.api)
+    path = str(arguments.get("model_path") or entry.model_path or entry.name)
+    if "model_path" in arguments:
+        arguments = {**arguments, "model_path": common.model_path(path)}
+    return ModelChoice(common.model_name(path), common.model_path(path), entry.cls, why, entry=entry.name,
+                       arguments={**own, **arguments}, needs_gpu=not entry.api, served=entry.api)
+
+
+def _of_family(model: str, model_type: str, entries: Mapping[str, catalog.Entry], arguments: dict[str, object]) -> ModelChoice:
+    """The family's class with the settings of its entry named most like the model; the user's arguments win."""
+    family, name = FAMILIES[model_type], common.model_name(model)
+    found = family_settings(family, name.rpartition("/")[2], entries.values())
+    lacking = [key for key in family.required if key not in arguments]
+    if found is None and lacking:
+        raise EasiError(f"VLMEvalKit has no entry with settings for {name} (model_type {model_type}, class {family.cls})",
+                        hint=f"give them yourself: --model-args {','.join(f'{key}=...' for key in lacking)}")
+    why = f"its config.json says model_type {model_type}"
+    if found is not None:
+        why += f"; settings of VLMEvalKit's entry {found.source}" + "".join(f", without its {key}" for key in found.dropped)
+    return ModelChoice(name, common.model_path(model), family.cls, why, arguments={**(found.arguments if found else {}), **arguments})
 
 
 def file_name(model: ModelChoice) -> str:

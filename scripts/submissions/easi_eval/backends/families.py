@@ -1,0 +1,98 @@
+"""Families of checkpoints: the class of VLMEvalKit that runs each, and the settings its entries give that class."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from difflib import SequenceMatcher
+
+from .catalog import Entry
+
+ENGINES = ("use_vllm", "use_lmdeploy")
+# Words in a name that stand for settings of their own: a model without the word does not take them.
+VARIANTS = ("thinking", "mpo", "chat-v1")
+ALIKE = 0.6         # difflib's own bound for a close match
+
+
+@dataclass(frozen=True)
+class Family:
+    """``names`` matches the names of the family's checkpoints; without the arguments ``required`` its class cannot run."""
+
+    cls: str
+    names: str
+    required: tuple[str, ...] = ()
+
+
+# By ``model_type`` in config.json, as VLMEvalKit's own entries of that family name the class (vlmeval/config.py). What
+# is not here runs with the generic class.
+FAMILIES = {
+    "qwen2_vl": Family("Qwen2VLChat", r"qwen2-?vl"),
+    "qwen2_5_vl": Family("Qwen2VLChat", r"qwen2\.5-?vl"),
+    "qwen3_vl": Family("Qwen3VLChat", r"qwen3-?vl"),
+    "qwen3_vl_moe": Family("Qwen3VLChat", r"qwen3-?vl"),
+    "internvl_chat": Family("InternVLChat", r"internvl", required=("version",)),
+    "llava_onevision": Family("LLaVA_OneVision_HF", r"llava-onevision"),
+    "smolvlm": Family("SmolVLM2", r"smolvlm2"),
+    "idefics3": Family("SmolVLM", r"smolvlm(?!2)"),
+}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Arguments for a class from the entry ``source``; ``dropped`` are those that ask for another engine."""
+
+    source: str
+    arguments: dict[str, object]
+    dropped: tuple[str, ...] = ()
+
+
+def family_settings(family: Family, name: str, entries: Iterable[Entry]) -> Settings | None:
+    """The arguments of the family's entry that is named most like the checkpoint ``name``; None without any entry.
+
+    A name like none of them takes the arguments that most entries share. Entries for another engine come last, and
+    so do special forms of a model (their name is not the checkpoint's) and variants that ``name`` does not mention.
+    """
+    fitting = [entry for entry in entries if entry.cls == family.cls and not entry.unread and re.search(family.names, _checkpoint(entry), re.IGNORECASE)]
+    if not fitting:
+        return None
+    fitting = [entry for entry in fitting if not _engines(entry)] or fitting
+    fitting = [entry for entry in fitting if _variants(entry.name) == _variants(name)] or fitting
+    fitting = [entry for entry in fitting if entry.name.lower() == _checkpoint(entry).lower()] or fitting
+    nearest = _nearest(fitting, name)
+    if _likeness(nearest, name) < ALIKE:
+        usual = Counter(map(_text, fitting)).most_common(1)[0][0]
+        nearest = _nearest([entry for entry in fitting if _text(entry) == usual], name)
+    dropped = _engines(nearest)
+    return Settings(nearest.name, {key: value for key, value in _arguments(nearest).items() if key not in dropped}, dropped)
+
+
+def _checkpoint(entry: Entry) -> str:
+    return (entry.model_path or entry.name).rstrip("/").rpartition("/")[2]
+
+
+def _engines(entry: Entry) -> tuple[str, ...]:
+    return tuple(name for name in ENGINES if entry.kwargs.get(name))
+
+
+def _variants(name: str) -> set[str]:
+    return {word for word in VARIANTS if word in name.lower()}
+
+
+def _nearest(entries: Sequence[Entry], name: str) -> Entry:
+    """Of entries that are equally near the last, which is the newest."""
+    return max(reversed(entries), key=lambda entry: _likeness(entry, name))
+
+
+def _likeness(entry: Entry, name: str) -> float:
+    return SequenceMatcher(None, name.lower(), _checkpoint(entry).lower()).ratio()
+
+
+def _arguments(entry: Entry) -> dict[str, object]:
+    return {key: value for key, value in entry.kwargs.items() if key != "model_path"}
+
+
+def _text(entry: Entry) -> str:
+    return json.dumps(_arguments(entry), sort_keys=True)
