@@ -14,7 +14,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
-from easi_eval.answering.journal import Answer, Book, Journal, read_answers
+from easi_eval.answering.journal import Answer, Book, Journal
 from easi_eval.answering.queue import Queue, TorchStore, connect, host_store
 from easi_eval.answering.work import JOURNAL_FOLDER, Assignment, Item, Work
 from easi_eval.answering.worker import Generation, work_loop
@@ -78,7 +78,9 @@ class Launch:
 
 
 def answers(root: Path) -> dict[tuple[str, str], Answer]:
-    return read_answers(root / JOURNAL_FOLDER, WORK.epochs)
+    book = Book(root / JOURNAL_FOLDER, WORK.epochs)
+    book.poll()
+    return book.answers
 
 
 def asked(root: Path) -> Counter[tuple[str, str]]:

@@ -23,6 +23,7 @@ from .errors import EasiError
 from .evidence import Evidence, gather
 from .execution import launchers
 from .execution.jobs import Job
+from .execution.keeper import forget_reasons, gave_up_reasons
 from .execution.supervisor import Handle, run_job, start
 from .results.report import telling_line
 from .state import RunPaths, read_json
@@ -76,6 +77,7 @@ class Evaluation:
         )
         work = Work(assignments, dict(self.fingerprints), launch=self._next_launch())
         (self.paths.root / DONE_FILE).unlink(missing_ok=True)
+        forget_reasons(self.paths.root)
         self.paths.outputs.mkdir(parents=True, exist_ok=True)
         for assignment in assignments:
             for kind in HALF_MADE:
@@ -162,8 +164,12 @@ class Evaluation:
             elif failed.is_file():
                 note = read_json(failed)
                 told = note if isinstance(note, dict) else {}
-                line = telling_line(answering.outcome().log_tail) if told.get("unanswered") and answering else ""
+                line = self._why_unanswered(answering) if told.get("unanswered") and answering else ""
                 self._give(Verdict(bench.key, None, str(told.get("error", "scoring failed")), line))
+
+    def _why_unanswered(self, answering: Handle) -> str:
+        """What a keeper noted when it gave its worker up, else the telling line of the log."""
+        return "; ".join(gave_up_reasons(self.paths.root)) or telling_line(answering.outcome().log_tail)
 
     # ---- the backend's own launch ---------------------------------------------------------------------------------
 

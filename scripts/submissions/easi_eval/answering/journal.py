@@ -219,16 +219,6 @@ class Tail:
         return lines
 
 
-class JournalTail:
-    """What workers reported since the last call, for progress: answers (of any epoch) and phases."""
-
-    def __init__(self, folder: Path) -> None:
-        self._tail = Tail(folder)
-
-    def poll(self) -> list[Answer | Phase]:
-        return [line.record for line in self._tail.poll() if isinstance(line.record, Answer | Phase)]
-
-
 @dataclass(frozen=True)
 class Count:
     """How far one benchmark is. ``done`` includes the ``failed`` ones; ``now`` are the answers of this launch."""
@@ -317,13 +307,6 @@ class Book:
         known = self._best.get(answer.key)
         if known is None or rank < known[0]:
             self._best[answer.key] = rank, answer
-
-
-def read_answers(folder: Path, epochs: Mapping[str, int], launch: int | None = None) -> dict[Key, Answer]:
-    """All outcomes of the current epochs, one per question. A torn last line is tolerated; damage elsewhere raises EasiError."""
-    book = Book(folder, epochs, launch)
-    book.poll()
-    return book.answers
 
 
 def pending(run_root: Path, work: Work, items: Mapping[str, Sequence[Item]] | None = None) -> bool:
