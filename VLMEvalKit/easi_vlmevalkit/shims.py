@@ -11,6 +11,12 @@ from easi_eval.backends.base import ModelChoice
 
 
 def apply() -> None:
+    """What every process over VLMEvalKit needs, whatever its part in a run."""
+    accept_tables()
+    replace_missing_flash_attention()
+
+
+def accept_tables() -> None:
     """Make every dataset accept the table it finds on disk.
 
     A table whose md5 differs from the one written into the package would be downloaded again over ours, from an
@@ -21,6 +27,32 @@ def apply() -> None:
     for cls in dataset.DATASET_CLASSES:
         if getattr(cls, "DATASET_MD5", None):
             cls.DATASET_MD5 = dict.fromkeys(cls.DATASET_MD5)
+
+
+def replace_missing_flash_attention() -> bool:
+    """Load with ``sdpa`` what asks for ``flash_attention_2`` where flash-attn cannot be imported.
+
+    About twenty of VLMEvalKit's classes, all of Qwen's among them, write that name into their own code. True if it
+    was needed.
+    """
+    try:
+        import flash_attn  # noqa: F401
+    except ImportError:      # also one that was built for another torch
+        pass
+    else:
+        return False
+    from transformers import PreTrainedModel
+
+    load = PreTrainedModel.from_pretrained.__func__
+
+    def from_pretrained(cls: type, *args: Any, **options: Any) -> Any:
+        if options.get("attn_implementation") == "flash_attention_2":
+            print(f"{cls.__name__}: flash-attn cannot be imported; loaded with sdpa instead of flash_attention_2")
+            options["attn_implementation"] = "sdpa"
+        return load(cls, *args, **options)
+
+    PreTrainedModel.from_pretrained = classmethod(from_pretrained)
+    return True
 
 
 def ignore_dataset_options(run: ModuleType) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -66,7 +67,10 @@ class VLMEvalKit:
         revision = str(model.arguments.get("revision", ""))
         if revision and model.cls not in ("", GENERIC) and "revision" not in parameters(package, f"{KIND.package}.vlm.{model.cls}"):
             raise EasiError(f"VLMEvalKit's {model.cls} takes no revision", hint="download that revision and give its folder as --model")
-        return replace(model, revision=common.revision([model.path], revision))
+        notes = model.notes
+        if model.cls != GENERIC and not model.served and importlib.util.find_spec("flash_attn") is None:
+            notes += ("flash-attn is not installed: what asks for flash_attention_2 is loaded with sdpa",)
+        return replace(model, revision=common.revision([model.path], revision), notes=notes)
 
     def _choose(self, cfg: RunConfig, entries: Mapping[str, catalog.Entry]) -> ModelChoice:
         arguments: dict[str, object] = {key: value if key == "revision" else common.literal(value) for key, value in cfg.model_arguments.items()}

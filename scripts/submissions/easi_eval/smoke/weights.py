@@ -276,7 +276,7 @@ class Weights:
             for name in ("numeric", "reasoning", "movement"):
                 row[kind[name]] = -30.0
             row[Axes.letter_now] = 30.0 / 4.0
-        for n, (text, unit) in enumerate(NUMBERS):
+        for text, unit in NUMBERS:
             row = head[self.ids[text]]
             row[kind["numeric"]] = 30.0
             row[kind[unit]] = 20.0
