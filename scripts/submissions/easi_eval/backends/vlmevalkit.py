@@ -75,6 +75,8 @@ class VLMEvalKit:
     def _choose(self, cfg: RunConfig, entries: Mapping[str, catalog.Entry]) -> ModelChoice:
         arguments: dict[str, object] = {key: value if key == "revision" else common.literal(value) for key, value in cfg.model_arguments.items()}
         if cfg.device == "cpu":
+            if Path(cfg.model).expanduser().is_dir():
+                common.model_type(cfg.model, self.hub)      # refuses a folder that holds no model
             return self._generic(cfg, arguments, "VLMEvalKit's own classes need a GPU, and --device cpu was asked for")
         if cfg.model in entries:
             return _entry(entries[cfg.model], arguments, "it is a name of VLMEvalKit's registry")
