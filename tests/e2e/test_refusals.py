@@ -47,6 +47,17 @@ def test_an_unknown_model_type_is_refused_at_once(user: User) -> None:
     assert files_below([user.root / "out"]) == []
 
 
+@pytest.mark.parametrize("config", [None, '{"model_type": "qwen'])
+def test_a_model_folder_without_a_readable_config_is_refused(user: User, model: Path, config: str | None) -> None:
+    (model / "config.json").unlink()
+    if config is not None:
+        (model / "config.json").write_text(config)
+    launch = user.run("--smoke", "--model", model, "--benchmarks", KEY, "--output-dir", user.root / "out")
+    assert launch.code == 2
+    assert str(model / "config.json") in launch.err and launch.err.count("error:") == 1 and launch.err.count("\n") == 2
+    assert files_below([user.root / "out"]) == []
+
+
 @pytest.mark.parametrize("backend", ["vlmevalkit", "lmms-eval"])
 def test_a_dry_run_shows_the_commands_and_starts_nothing(user: User, backend: str) -> None:
     launch = user.run("--smoke", "--dry-run", "--backend", backend, "--nproc", 2, "--output-dir", user.root / "out")
