@@ -52,7 +52,7 @@ def test_a_model_folder_without_a_readable_config_is_refused(user: User, model: 
     (model / "config.json").unlink()
     if config is not None:
         (model / "config.json").write_text(config)
-    launch = user.run("--smoke", "--model", model, "--benchmarks", KEY, "--output-dir", user.root / "out")
+    launch = user.run("--smoke", "--model", model, "--output-dir", user.root / "out")
     assert launch.code == 2
     assert str(model / "config.json") in launch.err and launch.err.count("error:") == 1 and launch.err.count("\n") == 2
     assert files_below([user.root / "out"]) == []
