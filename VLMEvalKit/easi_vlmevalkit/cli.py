@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from easi_eval.answering.driver import DriverOptions, guarded, keep_worker, split_options
-from easi_eval.backends.base import ModelChoice
+from easi_eval.model import ModelChoice
 from easi_eval.errors import EasiError
 
 RUN_PY = Path(__file__).resolve().parents[1] / "run.py"

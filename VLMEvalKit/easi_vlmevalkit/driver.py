@@ -21,7 +21,7 @@ from easi_eval.answering.journal import Answer
 from easi_eval.answering.scorer import score_loop
 from easi_eval.answering.work import Assignment, Item, ItemList, Work
 from easi_eval.answering.worker import Generation, open_journal, work_loop
-from easi_eval.backends.base import ModelChoice
+from easi_eval.model import ModelChoice
 from easi_eval.benchmarks import VLMEVALKIT
 
 # What VLMEvalKit's API classes return when every retry failed; it is no answer.

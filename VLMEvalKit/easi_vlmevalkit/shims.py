@@ -7,7 +7,7 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
-from easi_eval.backends.base import ModelChoice
+from easi_eval.model import ModelChoice
 
 
 def apply() -> None:

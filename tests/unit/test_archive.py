@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from easi_eval.backends.base import Outputs
+from easi_eval.results.outputs import Outputs
 from easi_eval.benchmarks import BENCHMARKS, LMMS_EVAL, VLMEVALKIT
 from easi_eval.errors import EasiError
 from easi_eval.results.archive import archive, entries

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from easi_eval.backends import catalog, common
-from easi_eval.backends.base import ModelChoice
+from easi_eval.model import ModelChoice
 from easi_eval.backends.families import FAMILIES, family_settings
 from easi_eval.backends.kinds import KINDS
 from easi_eval.backends.lmms_eval import SERVED_TYPES, LmmsEval

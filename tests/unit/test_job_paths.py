@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from easi_eval.backends import common, make_backend
-from easi_eval.backends.base import ModelChoice
+from easi_eval.model import ModelChoice
 from easi_eval.benchmarks import by_key
 from easi_eval.config import RunConfig
 from easi_eval.data.needs import HubSettings

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from easi_eval.backends.base import ModelChoice
+from easi_eval.model import ModelChoice
 from easi_eval.benchmarks import CORE_KEYS
 from easi_eval.config import RunConfig
 from easi_eval.execution.jobs import Job

@@ -12,7 +12,7 @@ from pathlib import Path
 import openpyxl
 import pytest
 
-from easi_eval.backends.base import Outputs
+from easi_eval.results.outputs import Outputs
 from easi_eval.benchmarks import BACKENDS, BENCHMARKS, LMMS_EVAL, VLMEVALKIT, Benchmark, by_key
 from easi_eval.errors import EasiError
 from easi_eval.results.readers import (

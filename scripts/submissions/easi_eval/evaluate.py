@@ -15,16 +15,24 @@ from pathlib import Path
 
 from .answering.journal import Book, Count, Phase, pending
 from .answering.work import DONE_FILE, Assignment, ItemList, Work
-from .backends.base import Backend, ModelChoice
+from .backends.base import Backend
 from .benchmarks import Benchmark
 from .config import RunConfig
-from .display.events import BenchmarkScored, Emit, Notice, PhaseStarted, Progress, WorkerPhase
+from .display.events import (
+    BenchmarkScored,
+    Emit,
+    Notice,
+    PhaseStarted,
+    Progress,
+    WorkerPhase,
+)
 from .errors import EasiError
 from .evidence import Evidence, gather
 from .execution import launchers
 from .execution.jobs import Job
 from .execution.keeper import forget_reasons, gave_up_reasons
 from .execution.supervisor import Handle, run_job, start
+from .model import ModelChoice
 from .results.report import telling_line
 from .state import RunPaths, read_json
 

@@ -16,7 +16,7 @@ from . import __version__, checks
 from .answering.journal import pending
 from .answering.work import Assignment, ItemList, Work
 from .backends import make_backend
-from .backends.base import Backend, ModelChoice, Outputs
+from .backends.base import Backend
 from .benchmarks import ALL_KEYS
 from .config import RunConfig
 from .data.needs import Fetched, HubSettings, Need, Unreachable
@@ -29,9 +29,11 @@ from .evidence import Evidence
 from .execution import launchers
 from .execution.jobs import Job
 from .execution.supervisor import interruptible
+from .model import ModelChoice
 from .plan import Found, Plan, describe, make_plan
 from .redact import Redactor
 from .results import archive, report, table
+from .results.outputs import Outputs
 from .results.scores import BenchmarkScore, ScoreTable, State, missing
 from .smoke.rehearsal import planned_hub, rehearsal_hub, rehearse
 from .state import Manifest, digest, other_runs, run_lock, sanitise, write_atomic

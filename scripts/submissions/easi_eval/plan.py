@@ -6,12 +6,19 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from .backends.base import ModelChoice
 from .benchmarks import Benchmark
 from .config import RunConfig
 from .execution.jobs import Job
-from .state import BenchmarkState, Manifest, RunPaths, differing_fields, fingerprint, identity, identity_fields
-
+from .model import ModelChoice
+from .state import (
+    BenchmarkState,
+    Manifest,
+    RunPaths,
+    differing_fields,
+    fingerprint,
+    identity,
+    identity_fields,
+)
 
 # Settings that change how answers are scored and not what is answered: the journal stays good.
 SCORING_ONLY = frozenset({"judge", "corrections"})

@@ -21,8 +21,8 @@ from .errors import EasiError
 from .redact import Redactor
 
 if TYPE_CHECKING:
-    from .backends.base import ModelChoice
     from .config import RunConfig
+    from .model import ModelChoice
 
 SCHEMA = 1
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)     # file systems without POSIX locks

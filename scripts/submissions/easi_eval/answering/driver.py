@@ -13,10 +13,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from ..backends.base import ModelChoice
 from ..benchmarks import BENCHMARKS
 from ..errors import EasiError
 from ..execution.keeper import CANNOT_WORK, keep
+from ..model import ModelChoice
 from .work import WORK_FILE, Assignment, Work
 
 ROLES = ("keep", "work", "score")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -14,50 +13,14 @@ if TYPE_CHECKING:
     from ..config import RunConfig
     from ..datasets import Need
     from ..execution.jobs import Job
+    from ..model import ModelChoice
+    from ..results.outputs import Outputs
     from ..results.scores import Reading
     from ..state import RunPaths
 
 
-@dataclass(frozen=True)
-class ModelChoice:
-    """Which model class runs which weights, and why. Part of the plan, the manifest and the identity.
-
-    ``name`` names the checkpoint for people and in ``modelName`` (``org/model`` or a folder's name);
-    ``path`` is what is loaded (hub id or local folder); ``cls`` the class that loads it, ``entry`` the
-    backend's own registered name for class and arguments together, if one is used;
-    ``arguments`` are the keyword arguments that change answers, as plain JSON values;
-    ``revision`` is the one asked of the hub, or a digest of what lies in the local folder; ``served``: a server holds
-    the weights. ``needs_gpu`` is False for those and with ``--device cpu``.
-    """
-
-    name: str
-    path: str
-    cls: str
-    why: str
-    entry: str = ""
-    revision: str = ""
-    arguments: dict[str, object] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
-    needs_gpu: bool = True
-    served: bool = False
-
-
-@dataclass(frozen=True)
-class Outputs:
-    """Every file the scores of one benchmark come from, found once and used by scoring, resume and archive."""
-
-    benchmark: str
-    folder: Path
-    scores: tuple[Path, ...]
-    rows: tuple[Path, ...]
-
-    @property
-    def files(self) -> tuple[Path, ...]:
-        return (*self.scores, *self.rows)
-
-
 class Backend(Protocol):
-    """One evaluation backend. No method imports the backend itself: all of them answer within a second."""
+    """One evaluation backend. No method imports the backend itself; only ``resolve`` may ask the hub."""
 
     name: str                    # as given to ``--backend``
     payload_name: str            # as written into the payload

@@ -13,9 +13,10 @@ from ..data.needs import HubSettings, Need
 from ..errors import EasiError
 from ..execution import launchers
 from ..execution.jobs import Job
+from ..model import ModelChoice
+from ..results.outputs import Outputs
 from ..state import RunPaths
 from . import catalog, common
-from .base import ModelChoice, Outputs
 from .kinds import KINDS
 from .signatures import parameters
 

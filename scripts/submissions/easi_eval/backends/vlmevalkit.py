@@ -16,10 +16,11 @@ from ..data.needs import HubSettings, Need
 from ..errors import EasiError
 from ..execution import launchers
 from ..execution.jobs import Job
+from ..model import ModelChoice
 from ..nearest import did_you_mean
+from ..results.outputs import Outputs
 from ..state import RunPaths, sanitise
 from . import catalog, common
-from .base import ModelChoice, Outputs
 from .families import FAMILIES, family_settings
 from .kinds import KINDS
 from .signatures import parameters

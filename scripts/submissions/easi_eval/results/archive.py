@@ -7,8 +7,8 @@ import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from ..backends.base import Outputs
 from ..errors import EasiError
+from .outputs import Outputs
 
 MANIFEST = "run_manifest.json"
 EPOCH = (1980, 1, 1, 0, 0, 0)     # the earliest time a zip can hold

@@ -10,9 +10,9 @@ from typing import Any
 
 import pandas as pd
 
-from ..backends.base import Outputs
 from ..benchmarks import LMMS_EVAL, Benchmark, Source
 from ..errors import EasiError
+from .outputs import Outputs
 from .rows import cluster_of, frame, newest_files, reading
 from .scores import Reading
 

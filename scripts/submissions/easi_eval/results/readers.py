@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from .lmms_files import find_lmms_outputs, lmms_total, read_lmms_rows, read_lmms_scores
 from .rows import ROW_COLUMNS, summarise
-from .vlmevalkit_files import find_vlmevalkit_outputs, read_vlmevalkit_rows, read_vlmevalkit_scores, tsv_rows
+from .vlmevalkit_files import (
+    find_vlmevalkit_outputs,
+    read_vlmevalkit_rows,
+    read_vlmevalkit_scores,
+    tsv_rows,
+)
 
 __all__ = [
     "ROW_COLUMNS", "find_lmms_outputs", "find_vlmevalkit_outputs", "lmms_total", "read_lmms_rows", "read_lmms_scores",

@@ -6,7 +6,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
-from ..benchmarks import ALL_KEYS, CORE_KEYS, GROUPS, Group, by_key, group_by_key, headline_keys
+from ..benchmarks import (
+    ALL_KEYS,
+    CORE_KEYS,
+    GROUPS,
+    Group,
+    by_key,
+    group_by_key,
+    headline_keys,
+)
 
 
 class State(StrEnum):

@@ -16,9 +16,9 @@ from xml.etree.ElementTree import ParseError
 import openpyxl
 import pandas as pd
 
-from ..backends.base import Outputs
 from ..benchmarks import VLMEVALKIT, Benchmark, RowRule, Source
 from ..errors import EasiError
+from .outputs import Outputs
 from .rows import cluster_of, frame, newest_files, reading
 from .scores import Reading
 
