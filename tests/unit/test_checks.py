@@ -121,17 +121,19 @@ ATTENTION = RunConfig(model="qwen3_vl", backend="lmms-eval", model_args="pretrai
     (replace(ATTENTION, model_args="pretrained=a/flash_attention_2_test"), False),
 ])
 def test_attention_that_will_do(cfg: RunConfig, has_flash_attn: bool) -> None:
-    check_attention(cfg, has_flash_attn)
+    check_attention(cfg, has_flash_attn, lambda: True)
 
 
-@pytest.mark.parametrize(("cfg", "has_flash_attn", "why"), [
-    (ATTENTION, False, "flash_attn is not installed"),
-    (replace(ATTENTION, device="cpu"), True, "it does not run on the CPU"),
-    (replace(CFG, model_args='attn_implementation="flash_attention_2"'), False, "flash_attn is not installed"),
+@pytest.mark.parametrize(("cfg", "has_flash_attn", "imports", "why"), [
+    (ATTENTION, False, True, "flash_attn is not installed"),
+    (ATTENTION, True, False, "flash_attn does not import (was it built for another torch?)"),
+    (replace(ATTENTION, device="cpu"), True, True, "it does not run on the CPU"),
+    (replace(CFG, model_args='attn_implementation="flash_attention_2"'), False, True, "flash_attn is not installed"),
 ])
-def test_flash_attention_that_cannot_run_is_refused_with_the_same_line_on_sdpa(cfg: RunConfig, has_flash_attn: bool, why: str) -> None:
+def test_flash_attention_that_cannot_run_is_refused_with_the_same_line_on_sdpa(
+        cfg: RunConfig, has_flash_attn: bool, imports: bool, why: str) -> None:
     with pytest.raises(EasiError) as error:
-        check_attention(cfg, has_flash_attn)
+        check_attention(cfg, has_flash_attn, lambda: imports)
     assert error.value.message == f"attn_implementation=flash_attention_2, but {why}"
     words = shlex.split(error.value.hint)
     again = parse([word for word in words[words.index("--model"):]])

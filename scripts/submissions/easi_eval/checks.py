@@ -6,7 +6,8 @@ import ctypes
 import importlib.util
 import os
 import re
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from .backends.catalog import locate
 from .config import RunConfig, format_model_args
 from .data.needs import HubSettings
 from .errors import EasiError
+from .execution.supervisor import capture
 from .submission.endpoint import check_token, endpoint
 
 NEEDED = ("rich", "pandas", "openpyxl", "huggingface_hub", "requests", "dotenv", "torch", "accelerate")
@@ -43,7 +45,7 @@ def check_dependencies(repository: Path) -> None:
 def check_setup(cfg: RunConfig, environ: Mapping[str, str] = os.environ) -> None:
     """Refuse what the machine alone shows, whatever the model turns out to be."""
     locate(cfg.kind, cfg.backend_path)
-    check_attention(cfg, importlib.util.find_spec("flash_attn") is not None)
+    check_attention(cfg, importlib.util.find_spec("flash_attn") is not None, flash_attn_imports)
     check_output_dir(cfg.output_dir)
     if cfg.submit:
         endpoint(environ)
@@ -61,11 +63,26 @@ def check_output_dir(folder: Path) -> None:
         raise EasiError(f"--output-dir {folder}: {there} is not writable", hint="give another --output-dir")
 
 
-def check_attention(cfg: RunConfig, has_flash_attn: bool) -> None:
-    """Refuse flash_attention_2 where the package is not there, or on the CPU, where it cannot run."""
+def flash_attn_imports() -> bool:
+    """Whether flash_attn can be imported: one built for another torch is there and fails. Takes seconds, in a process of its own."""
+    return capture([sys.executable, "-c", "import flash_attn"], seconds=120) is not None
+
+
+def check_attention(cfg: RunConfig, has_flash_attn: bool, imports: Callable[[], bool]) -> None:
+    """Refuse flash_attention_2 where the package is not there or does not import, or on the CPU, where it cannot run.
+
+    ``imports`` is asked only where all else is well.
+    """
     asked = {key for key, value in cfg.model_arguments.items() if value.strip("\"'") == "flash_attention_2"}
-    why = "flash_attn is not installed" if not has_flash_attn else "it does not run on the CPU" if cfg.device == "cpu" else ""
-    if not asked or not why:
+    if not asked:
+        return
+    if not has_flash_attn:
+        why = "flash_attn is not installed"
+    elif cfg.device == "cpu":
+        why = "it does not run on the CPU"
+    elif not imports():
+        why = "flash_attn does not import (was it built for another torch?)"
+    else:
         return
     arguments = {key: "sdpa" if key in asked else value for key, value in cfg.model_arguments.items()}
     raise EasiError(f"{min(asked)}=flash_attention_2, but {why}",
