@@ -68,19 +68,41 @@ class Story:
         return sum(len(folder.answers) for folder in run_folders(self.out, self.backend))
 
     def kill_a_worker(self, name: str) -> None:
-        """Two workers; once both have answered, one of them is killed. The run goes on."""
+        """Two workers; once both have answered, one of them is killed. The run goes on.
+
+        The tiny questions take one worker two seconds: the one that comes first is held until the other has come.
+        """
+        held: set[int] = set()
+        earlier = self.number
+
+        def both_answered() -> bool:
+            if self.number == earlier:
+                return False
+            pids = {header["worker"]: header["pid"] for header in self.of_launch("header")}
+            came = {answer["worker"] for answer in self.of_launch("answer")}
+            if len(came) == 1 and not held:
+                held.add(pids[came.pop()])
+                os.kill(*held, signal.SIGSTOP)
+            return len(came) == 2
+
         with self.runs.user.start(*self.options("--nproc", 2)) as launch:
-            wait_until(lambda: {answer["worker"] for answer in self.of_launch("answer")} == {"w0", "w1"}, STARTING, launch)
+            wait_until(both_answered, STARTING, launch)
+            for pid in held:
+                os.kill(pid, signal.SIGCONT)
             (victim,) = (header["pid"] for header in self.of_launch("header") if header["worker"] == "w1")
             os.kill(victim, signal.SIGKILL)
             launch.wait(400)
         kept = Results.keep(self.out, self.out / "kept" / name) if launch.code == 0 else None
         self.steps[name] = Step(launch, self.known(), kept)
 
+    @property
+    def number(self) -> int:
+        """Of the newest launch."""
+        return json.loads((self.folder.root / "work.json").read_text(encoding="utf-8"))["launch"]
+
     def of_launch(self, kind: str) -> list[dict[str, object]]:
         """Records of the newest launch."""
-        number = json.loads((self.folder.root / "work.json").read_text(encoding="utf-8"))["launch"]
-        return self.folder.records(kind, number)
+        return self.folder.records(kind, self.number)
 
 
 def told(story: Story) -> Story:

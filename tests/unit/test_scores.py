@@ -12,7 +12,7 @@ from easi_eval.results.readers import (
     find_lmms_outputs, find_vlmevalkit_outputs, read_lmms_rows, read_lmms_scores, read_vlmevalkit_rows, read_vlmevalkit_scores, summarise,
 )
 from easi_eval.results.rows import frame, pool
-from easi_eval.results.scores import BenchmarkScore, Pool, Reading, ScoreTable, State, combine, merge, missing
+from easi_eval.results.scores import BenchmarkScore, Pool, Reading, ScoreTable, State, combine
 
 DATA = Path(__file__).parents[1] / "data"
 
@@ -91,29 +91,6 @@ def test_zero_is_a_score() -> None:
 
 def test_rows_are_in_registry_order() -> None:
     assert [row.key for row in table(**dict.fromkeys(reversed(ALL_KEYS), 1.0)).rows] == list(ALL_KEYS)
-
-
-def test_a_later_run_adds_and_never_removes() -> None:
-    merged = merge(table(vsi_bench=10, blink=20), table(blink=30, embspatial=40))
-    assert {row.key: row.reading.overall for row in merged.rows} == {"vsi_bench": 10, "blink": 30, "embspatial": 40}
-
-
-def test_an_old_result_never_stands_for_a_failed_new_one() -> None:
-    failed = ScoreTable((missing("blink", "no result file", State.FAILED),), "org/m", VLMEVALKIT, "id")
-    row = merge(table(blink=20), failed).row("blink")
-    assert row is not None and row.state is State.FAILED and row.reading.overall is None
-
-
-def test_what_was_not_run_replaces_nothing() -> None:
-    untouched = ScoreTable((missing("blink", "not run"), missing("embspatial", "not run")), "org/m", VLMEVALKIT, "id")
-    merged = merge(table(blink=20), untouched)
-    assert [(row.key, row.state) for row in merged.rows] == [("blink", State.COMPLETE), ("embspatial", State.MISSING)]
-
-
-@pytest.mark.parametrize("other", [{"model": "org/n"}, {"backend": LMMS_EVAL}, {"identity": "other"}])
-def test_tables_of_another_identity_never_mix(other: dict[str, str]) -> None:
-    new = table(blink=30)
-    assert merge(replace(table(vsi_bench=10), **other), new) == new
 
 
 def test_summarise_counts_what_the_rows_tell() -> None:

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
-from dataclasses import replace
-from pathlib import Path
 
-import pytest
 
-from easi_eval.benchmarks import CORE_KEYS, VLMEVALKIT, by_key
-from easi_eval.errors import EasiError
-from easi_eval.results.scores import BenchmarkScore, Pool, Reading, ScoreTable, State, merge, missing
-from easi_eval.results.table import AVERAGE, COLUMNS, csv_text, markdown_text, read_csv
+from easi_eval.benchmarks import VLMEVALKIT, by_key
+from easi_eval.results.scores import BenchmarkScore, Pool, Reading, ScoreTable, State
+from easi_eval.results.table import AVERAGE, COLUMNS, csv_text, markdown_text
 
 
 def line(key: str, score: float = 100 / 3) -> BenchmarkScore:
@@ -32,15 +28,6 @@ def parsed(text: str) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(text)))
 
 
-def test_the_file_reads_back_as_the_same_table(tmp_path: Path) -> None:
-    whole = replace(table(*CORE_KEYS), rows=(*table(*CORE_KEYS).rows, missing("spar_bench", "scoring failed, see \"log\"", State.FAILED)))
-    path = tmp_path / "easi_scores.csv"
-    path.write_text(csv_text(whole), encoding="utf-8")
-    back = read_csv(path, whole.model, whole.backend, whole.identity)
-    assert back == whole
-    assert back is not None and back.easi8_average == whole.easi8_average is not None
-
-
 def test_columns_and_digits() -> None:
     lines = parsed(csv_text(table("blink")))
     assert tuple(lines[0])[: len(COLUMNS)] == COLUMNS
@@ -58,32 +45,6 @@ def test_site_is_one_benchmark_with_two_parts() -> None:
     heads = [(one["part"], one["n"]) for one in lines if one["n"]]
     assert heads == [("", "20"), ("site_image", "10"), ("site_video", "10")]
     assert len(lines) == 3 * (1 + 6)
-
-
-def test_a_second_half_of_site_completes_it(tmp_path: Path) -> None:
-    path = tmp_path / "easi_scores.csv"
-    path.write_text(csv_text(table("site_image", "blink")), encoding="utf-8")
-    old = read_csv(path, "org/m|x", VLMEVALKIT, "id")
-    merged = merge(old, table("site_video"))
-    assert merged == table("site_image", "site_video", "blink")
-    assert {row.key for row in merged.headlines} == {"site", "blink"}
-    assert merged.headlines[0].reading.overall == table("site_image", "site_video").headlines[0].reading.overall is not None
-
-
-def test_no_file_is_no_table(tmp_path: Path) -> None:
-    assert read_csv(tmp_path / "easi_scores.csv", "m", VLMEVALKIT) is None
-
-
-def test_a_damaged_file_is_an_error_that_names_it(tmp_path: Path) -> None:
-    path = tmp_path / "easi_scores.csv"
-    text = csv_text(table("site_image", "blink"))
-    for keep in (0, 1, 30, len(text) // 2, len(text) - 1):
-        path.write_text(text[:keep], encoding="utf-8")
-        with pytest.raises(EasiError, match="easi_scores.csv"):
-            read_csv(path, "m", VLMEVALKIT)
-    path.write_text(text.replace("complete", "finished"), encoding="utf-8")
-    with pytest.raises(EasiError, match="finished"):
-        read_csv(path, "m", VLMEVALKIT)
 
 
 def test_markdown_has_one_cell_per_column() -> None:

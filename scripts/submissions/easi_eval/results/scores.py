@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from ..benchmarks import (
@@ -127,7 +127,7 @@ def _pooled(members: Iterable[BenchmarkScore], name: str) -> float | None:
 
 @dataclass(frozen=True)
 class ScoreTable:
-    """All benchmarks of one model on one backend, in registry order. ``identity`` is what two tables must share to be merged."""
+    """All benchmarks of one model on one backend under one ``identity``, in registry order."""
 
     rows: tuple[BenchmarkScore, ...]
     model: str
@@ -162,22 +162,6 @@ class ScoreTable:
         """Those of ``keys`` that are not complete."""
         done = {row.key for row in self.rows if row.state is State.COMPLETE}
         return tuple(key for key in keys if key not in done)
-
-
-def merge(old: ScoreTable | None, new: ScoreTable) -> ScoreTable:
-    """``new`` with the benchmarks of ``old`` that it does not have; both of one identity.
-
-    A line of ``new`` always replaces the older one, also when it failed, so that an old result never stands for a failed
-    new one; only a MISSING line, which says nothing was run, gives way.
-    """
-    if old is None:
-        return new
-    if (old.model, old.backend, old.identity) != (new.model, new.backend, new.identity):
-        return new
-    fresh = {row.key: row for row in new.rows if row.state is not State.MISSING}
-    kept = {row.key: row for row in old.rows}
-    absent = {row.key: row for row in new.rows if row.state is State.MISSING}
-    return replace(new, rows=tuple({**absent, **kept, **fresh}.values()))
 
 
 def title_of(key: str) -> str:

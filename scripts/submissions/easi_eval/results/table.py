@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Iterator
 
-from ..benchmarks import ALL_KEYS, GROUPS
-from ..errors import EasiError
-from .scores import BenchmarkScore, Pool, Reading, ScoreTable, State, title_of
+from ..benchmarks import GROUPS
+from .scores import BenchmarkScore, ScoreTable, State, title_of
 
 COLUMNS = ("benchmark", "part", "score", "n", "unparsed", "failed", "truncated", "coin_flips", "state", "reason")
-# After the columns for people, what adding a later run needs: the dataset's size, and what SITE is pooled from.
+# After the columns for people, what checking them needs: the dataset's size, and what SITE is pooled from.
 EXTRA_COLUMNS = ("total", "points", "weight")
 AVERAGE = "easi8_average"
 
@@ -63,61 +61,12 @@ def records(table: ScoreTable) -> list[dict[str, str]]:
 
 
 def csv_text(table: ScoreTable) -> str:
-    """``easi_scores.csv``: all digits of every score; reads back with :func:`read_csv`."""
+    """``easi_scores.csv``: all digits of every score."""
     text = io.StringIO()
     writer = csv.DictWriter(text, (*COLUMNS, *EXTRA_COLUMNS), lineterminator="\n")
     writer.writeheader()
     writer.writerows(records(table))
     return text.getvalue()
-
-
-def read_csv(path: Path, model: str, backend: str, identity: str = "") -> ScoreTable | None:
-    """The table a former run of the same identity left at ``path``; None if there is none, EasiError if it is damaged."""
-    if not path.exists():
-        return None
-    again = f"delete {path}; the scores are read again from the results"
-    try:
-        text = path.read_text(encoding="utf-8")
-        lines = list(csv.DictReader(io.StringIO(text)))
-        if not text.endswith("\n") or not lines or set(lines[0]) != {*COLUMNS, *EXTRA_COLUMNS} or lines[-1]["benchmark"] != AVERAGE:
-            raise ValueError("it is cut off or no score table")
-        return ScoreTable(tuple(_scores(lines)), model, backend, identity)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise EasiError(f"{path} cannot be read: {error}", hint=again) from error
-
-
-def _scores(lines: list[dict[str, str]]) -> Iterator[BenchmarkScore]:
-    """The benchmarks in the lines of a table. What can be derived (groups, the average) is not read."""
-    member_of = {key: group.key for group in GROUPS for key in group.members}
-    for key in ALL_KEYS:
-        name, own, prefix = (member_of[key], key, f"{key}/") if key in member_of else (key, "", "")
-        of_bench = {line["part"]: line for line in lines if line["benchmark"] == name}
-        if own not in of_bench:
-            continue
-        head = of_bench[own]
-        below = {part.removeprefix(prefix): line for part, line in of_bench.items() if part != own and part.startswith(prefix)}
-        score = _float(head["score"])
-        why = {part: line["reason"] for part, line in below.items() if line["reason"]}
-        if score is None:
-            why[""] = head["reason"]
-        yield BenchmarkScore(
-            key=key, reading=Reading(score, {part: _float(line["score"]) for part, line in below.items()}, why),
-            n=int(head["n"]), total=_int(head["total"]), state=State(head["state"]), reason=head["reason"], unparsed=_int(head["unparsed"]),
-            failed=int(head["failed"]), truncated=_int(head["truncated"]), coin_flips=_int(head["coin_flips"]),
-            pools={part: pool for part, line in {"": head, **below}.items() if (pool := _pool(line))},
-        )
-
-
-def _float(text: str) -> float | None:
-    return float(text) if text else None
-
-
-def _int(text: str) -> int | None:
-    return int(text) if text else None
-
-
-def _pool(line: Mapping[str, str]) -> Pool | None:
-    return Pool(float(line["points"]), float(line["weight"])) if line["weight"] else None
 
 
 def markdown_text(table: ScoreTable) -> str:
