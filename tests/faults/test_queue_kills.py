@@ -164,7 +164,7 @@ def test_a_stopped_worker_that_comes_back_changes_nothing(tmp_path: Path) -> Non
             if len(answers(tmp_path)) > done:
                 done, since = len(answers(tmp_path)), time.monotonic()
             time.sleep(0.1)
-        assert launch.workers[1].is_alive()
+        assert launch.workers[1].is_alive() or done == len(KEYS)
         os.kill(launch.workers[0].pid or 0, signal.SIGCONT)
         while launch.watch():
             time.sleep(0.02)
