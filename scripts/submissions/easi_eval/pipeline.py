@@ -36,7 +36,7 @@ from .results import archive, report, table
 from .results.outputs import Outputs
 from .results.scores import BenchmarkScore, ScoreTable, State, missing
 from .smoke.rehearsal import planned_hub, rehearsal_hub, rehearse
-from .state import Manifest, digest, other_runs, run_lock, sanitise, write_atomic
+from .state import Manifest, RunPaths, digest, identity, other_runs, run_lock, sanitise, write_atomic
 from .submission import payload
 from .submission import submit as submission
 from .submission.client import Parcel
@@ -72,7 +72,7 @@ def run(asked: RunConfig) -> int:
                     model = backend.localise(model, found.need.repo, found.path)
             hub = stack.enter_context(rehearsal_hub(cfg))
             backend = make_backend(cfg.backend, hub)
-        stack.enter_context(run_lock(make(cfg, backend, model, notes).paths.lock))
+        stack.enter_context(run_lock(places(cfg, backend, model).lock))
         return Run(asked, cfg, backend, hub, make(cfg, backend, model, notes)).carry_out()
 
 
@@ -81,11 +81,16 @@ def _said(event: object) -> None:
         print(event.text)
 
 
+def places(cfg: RunConfig, backend: Backend, model: ModelChoice) -> RunPaths:
+    """Where this run lies; reads nothing of it."""
+    return RunPaths.of(cfg.output_dir, cfg.backend, model.name, identity(cfg.backend, backend.version(cfg), model, cfg))
+
+
 def make(cfg: RunConfig, backend: Backend, model: ModelChoice, notes: Sequence[str]) -> Plan:
     """Read what is on disk and decide."""
     settings = {bench.key: backend.settings(cfg, bench) for bench in cfg.selected}
     name = backend.version(cfg)
-    paths = make_plan(cfg, model, name, settings, None, {}).paths
+    paths = places(cfg, backend, model)
     found = {bench.key: _found(Evidence.load(paths.output(bench.key)), paths.output(bench.key), cfg) for bench in cfg.selected}
     return make_plan(cfg, model, name, settings, Manifest.load(paths.manifest), {key: f for key, f in found.items() if f is not None},
                      other_runs(paths, model.name), notes)
