@@ -26,13 +26,15 @@ def _role(options: DriverOptions, argv: list[str], rest: list[str]) -> int:
     args = parser().parse_args(rest)
     if options.role == "keep":
         return keep_worker([str(RUN_PY)], options, argv)
-    from . import driver
-
     if options.role == "score":
-        return driver.score(options.run, args)
+        from .score import score
+
+        return score(options.run, args)
     if options.model is None:
         raise EasiError("--easi-run without --easi-model", hint="copy the command from --dry-run as it is")
-    return driver.answer(options.run, options.model, args)
+    from .answer import answer
+
+    return answer(options.run, options.model, args)
 
 
 def parser() -> argparse.ArgumentParser:

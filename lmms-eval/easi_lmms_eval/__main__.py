@@ -23,9 +23,13 @@ def _role(options: DriverOptions, argv: list[str]) -> int:
     assert options.run is not None
     if options.role == "keep":
         return keep_worker(["-m", "easi_lmms_eval"], options, argv)
-    from . import driver
+    if options.role == "work":
+        from .answer import answer
 
-    return driver.answer(options.run) if options.role == "work" else driver.score(options.run)
+        return answer(options.run)
+    from .score import score
+
+    return score(options.run)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from easi_eval.answering.loading import spilled
-from easi_vlmevalkit.driver import answer_one
+from easi_vlmevalkit.answer import answer_one
 
 
 def placed(**places: object) -> SimpleNamespace:

@@ -16,7 +16,7 @@ from .errors import EasiError
 from .results.scores import BenchmarkScore, Pool, Reading, State
 from .state import read_json, write_json
 
-SCHEMA = 1
+SCHEMA = 2
 EVIDENCE_FILE = "evidence.json"
 AGAIN = "run the same command again"
 
@@ -52,6 +52,8 @@ class Evidence:
             "reading": Reading(**score["reading"]),
             "state": State(score["state"]),
             "pools": {name: Pool(**pool) for name, pool in score["pools"].items()},
+            "by_method": {name: Reading(**each) for name, each in score["by_method"].items()},
+            "notes": tuple(score["notes"]),
         }), data["files"], data["limit"])
         return found if found.files == _digests(folder, [folder / name for name in found.files]) else None
 

@@ -63,6 +63,9 @@ class BenchmarkScore:
     """One benchmark's line of the table. Counts are None where they cannot be known; ``total`` is what the dataset has.
 
     ``pools`` (members of a group only): by sub-score name, ``""`` for all questions; what the group's score is pooled from.
+    ``method``: how the answers were read where there is a choice (``exact_matching``, or the judge's name), else "";
+    ``by_method``: the reading by every method that was tried, ``reading`` among them. ``notes``: what has to be said beside
+    the number in table, manifest and remarks, a line each.
     """
 
     key: str
@@ -76,6 +79,9 @@ class BenchmarkScore:
     truncated: int | None = None
     coin_flips: int | None = None
     pools: Mapping[str, Pool] = field(default_factory=dict)
+    method: str = ""
+    by_method: Mapping[str, Reading] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 def missing(key: str, reason: str, state: State = State.MISSING) -> BenchmarkScore:

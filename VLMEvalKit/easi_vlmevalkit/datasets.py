@@ -1,0 +1,65 @@
+"""VLMEvalKit's datasets, built once per process and addressed by item."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import functools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from easi_eval.answering.work import Assignment, Item, ItemList, Work
+
+
+class Loaded:
+    """One dataset in memory: VLMEvalKit's object and where each item stands in its table."""
+
+    def __init__(self, source: Any, limit: int | None) -> None:
+        if limit:
+            source.data = source.data.iloc[:limit]
+        self.source = source
+        self.rows = {str(index): row for row, index in enumerate(source.data["index"])}
+
+
+class Datasets:
+    """Datasets by benchmark. Tables hold their images, so only the two used last stay in memory."""
+
+    def __init__(self, run_root: Path, work: Work) -> None:
+        self.run_root = run_root
+        self.get = functools.lru_cache(maxsize=2)(self._load)
+
+    def items(self, assignment: Assignment) -> list[Item]:
+        """All items of one benchmark; the list is made once per run, by the first worker that needs it."""
+        with self._lock():
+            known = self._known(assignment)
+            if known is None:
+                total, loaded = self._build(assignment)
+                known = ItemList(assignment.key, total, tuple(loaded.rows), assignment.limit)
+                known.save(self.run_root)
+        return [Item(assignment.key, item) for item in known.ids]
+
+    def _known(self, assignment: Assignment) -> ItemList | None:
+        if not ItemList.path(self.run_root, assignment.key).exists():
+            return None
+        known = ItemList.load(self.run_root, assignment.key)
+        return known if known.fits(assignment) else None
+
+    def _load(self, assignment: Assignment) -> Loaded:
+        with self._lock():
+            return self._build(assignment)[1]
+
+    def _build(self, assignment: Assignment) -> tuple[int, Loaded]:
+        from vlmeval.dataset import build_dataset
+
+        source = build_dataset(assignment.task)
+        if source is None:
+            raise RuntimeError(f"VLMEvalKit has no dataset {assignment.task}")
+        return len(source.data), Loaded(source, assignment.limit)
+
+    @contextlib.contextmanager
+    def _lock(self) -> Iterator[None]:
+        """VLMEvalKit's datasets move, derive and unpack files when they are built; one process at a time."""
+        with (self.run_root / "datasets.lock").open("w") as handle:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            yield

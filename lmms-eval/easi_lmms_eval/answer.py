@@ -1,0 +1,99 @@
+"""A worker over unmodified lmms-eval: a subclass of the real model class takes its requests from the queue in pieces."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from easi_eval.answering.journal import Journal
+from easi_eval.answering.work import Item, ItemList, Work
+from easi_eval.answering.worker import Generation, open_journal, work_loop
+
+from .session import asked_work, benchmark_of, item_id, lmms_eval_main
+
+
+class _Answered(BaseException):
+    """Leaves lmms-eval once the queue is empty; not an Exception, so that no handler of lmms-eval keeps it."""
+
+
+def answer(run_root: Path) -> int:
+    """Be a worker: load the model once, answer items until none is left. Returns the exit code."""
+    work = asked_work(run_root)
+    journal = open_journal(run_root, work)
+    journal.phase("importing lmms-eval")
+    main, args = lmms_eval_main()
+    from lmms_eval import models
+
+    # The journal is the record; lmms-eval's own files are written by the scorer, from all workers' answers.
+    real_get_model = models.get_model
+
+    def get_model(name: str, force_simple: bool = False) -> type:
+        journal.phase("loading the model")
+        return _queue_model(real_get_model(name, force_simple), run_root, work, journal)
+
+    models.get_model = get_model
+    try:
+        main.cli_evaluate_single(args)
+    except _Answered:
+        return 0
+    raise RuntimeError("lmms-eval ended without asking the model for answers")
+
+
+def _queue_model(cls: type, run_root: Path, work: Work, journal: Journal) -> type:
+    """A subclass of the real model class that answers what the queue gives it."""
+    from easi_eval.answering.loading import refuse_spilled
+
+    from .generic import EasiVLM
+
+    def generate_until(self: Any, requests: Sequence[Any]) -> list[Any]:
+        by_id = {item_id(request): request for request in requests}
+        items = _list_items(run_root, work, requests, self.task_dict)
+
+        def answer_chunk(chunk: Sequence[Item]) -> list[Generation]:
+            batch = [by_id[item.id] for item in chunk]
+            made = [_generation(request, output) for request, output in zip(batch, cls.generate_until(self, batch))]
+            # Our generic class knows more of what it generated than lmms-eval's result has room for.
+            return list(self.last) if isinstance(self, EasiVLM) else made
+
+        size = int(getattr(self, "batch_size", 1) or 1)
+        work_loop(run_root, work, items, answer_chunk, journal=journal, chunk=size)
+        raise _Answered
+
+    @functools.wraps(cls.__init__)
+    def __init__(self: Any, *args: Any, **options: Any) -> None:
+        cls.__init__(self, *args, **options)
+        refuse_spilled(self)
+
+    return type(cls.__name__, (cls,), {"__init__": __init__, "generate_until": generate_until, "__module__": cls.__module__})
+
+
+def _list_items(run_root: Path, work: Work, requests: Sequence[Any], task_dict: Mapping[str, Any]) -> dict[str, list[Item]]:
+    """Group requests by benchmark and leave the list of their ids on disk for progress, scoring and completeness."""
+    items: dict[str, list[Item]] = {assignment.key: [] for assignment in work.benchmarks}
+    rows: dict[str, dict[str, int]] = {key: {} for key in items}
+    for request in requests:
+        key = benchmark_of(request.task_name, work)
+        prompt = request.args[0] if isinstance(request.args[0], str) else ""
+        items[key].append(Item(key, item_id(request), cost=1.0 + len(prompt) / 1000))
+        rows[key][request.task_name] = len(task_dict[request.task_name][request.metadata["split"]])
+    for key, found in items.items():
+        limit = next(assignment.limit for assignment in work.benchmarks if assignment.key == key)
+        ItemList(key, sum(rows[key].values()), tuple(item.id for item in found), limit).save(run_root)
+    return items
+
+
+def _generation(request: Any, output: Any) -> Generation:
+    from lmms_eval.api.instance import unwrap_generation_output
+
+    text, counts = unwrap_generation_output(output)
+    prompt = request.args[0] if isinstance(request.args[0], str) else ""
+    options = next((arg for arg in request.args if isinstance(arg, dict)), {})
+    tokens = counts.output_tokens if counts is not None else None
+    limit = options.get("max_new_tokens")
+    finish = None
+    if tokens is not None and isinstance(limit, int):      # an answer that ends exactly at the limit counts as cut off
+        finish = "length" if tokens >= limit else "stop"
+    return Generation(text, tokens=tokens, finish=finish, prompt=hashlib.sha256(prompt.encode()).hexdigest()[:16])

@@ -1,0 +1,69 @@
+"""What both roles over unmodified lmms-eval share: what is asked, its own main module, and how an item is called.
+
+Both run lmms-eval's own ``cli_evaluate_single``: its tasks, prompts, filters, metrics and files. The only thing
+replaced is the object that answers requests.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from easi_eval.answering.driver import load_work
+from easi_eval.answering.work import Work
+from easi_eval.benchmarks import LMMS_EVAL
+
+
+def item_id(request: Any) -> str:
+    """``task:row``; rows are numbered in document order by every process alike."""
+    return f"{request.task_name}:{request.doc_id}"
+
+
+def benchmark_of(task_name: str, work: Work) -> str:
+    """The benchmark a request belongs to: a group's subtasks (``blink_counting``) begin with the group's name."""
+    by_task = {assignment.task: assignment.key for assignment in work.benchmarks}
+    if task_name in by_task:
+        return by_task[task_name]
+    prefixes = [task for task in by_task if task_name.startswith(task + "_")]
+    if not prefixes:
+        raise KeyError(f"lmms-eval built requests of task {task_name!r}, which was not asked for")
+    return by_task[max(prefixes, key=len)]
+
+
+def asked_work(run_root: Path) -> Work:
+    """What is to be run, read before lmms-eval, whose import takes half a minute."""
+    options = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    options.add_argument("--tasks", default="")
+    options.add_argument("--limit", type=int)
+    known, _ = options.parse_known_args()
+    return load_work(run_root, LMMS_EVAL, known.tasks.split(","), known.limit)
+
+
+def lmms_eval_main() -> tuple[Any, argparse.Namespace]:
+    """lmms-eval's main module and its options from ``sys.argv``, with its logger on stdout as it sets it up itself."""
+    from lmms_eval import __main__ as main
+
+    _allow_anonymous()
+    _, args = main.parse_eval_args()
+    main.eval_logger.remove()
+    main.eval_logger.add(sys.stdout, level=args.verbosity)
+    return main, args
+
+
+def _allow_anonymous() -> None:
+    """Some tasks of public data insist on a token (``token: True``); without one they are read as anybody may."""
+    import datasets
+    import huggingface_hub
+
+    if huggingface_hub.get_token():
+        return
+    load = datasets.load_dataset
+
+    def load_dataset(*args: Any, **options: Any) -> Any:
+        if options.get("token") is True:
+            options["token"] = None
+        return load(*args, **options)
+
+    datasets.load_dataset = load_dataset
