@@ -66,3 +66,12 @@ def test_a_dry_run_shows_the_commands_and_starts_nothing(user: User, backend: st
     assert len(commands) == 2 and "--nproc" in commands[0] + commands[1] or "--nproc_per_node" in launch.out or "num_processes" in launch.out
     assert not [command for command in launch.commands if "--easi-run" in command]
     assert files_below([user.root / "out", user.places[0], user.places[2]]) == []
+
+
+def test_a_dry_run_tells_what_would_be_downloaded(user: User, model: Path) -> None:
+    """From a hub that nobody can ask: the size is unknown, which is said and no error."""
+    launch = user.run("--model", model, "--device", "cpu", "--benchmarks", "blink", "--dry-run", "--dataset-dir", user.root / "data",
+                      "--output-dir", user.root / "out", HF_ENDPOINT=f"http://127.0.0.1:{a_closed_port()}", NO_PROXY="127.0.0.1")
+    assert launch.code == 0, launch.said
+    told = [line for line in launch.out.splitlines() if line.startswith("data ")]
+    assert len(told) == 2 and "blink" in told[0] and "size unknown" in told[0] and "cannot be reached" in told[0]

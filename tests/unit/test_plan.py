@@ -127,7 +127,7 @@ def test_a_new_identity_names_the_settings_that_differ_from_its_nearest() -> Non
 def test_the_text_says_what_why_and_how() -> None:
     cfg = replace(CFG, benchmarks=("blink", "embspatial"), limit=3, nproc=2)
     job = Job("answer", ("python", "run.py", "--model", "a b"), {"CUDA_VISIBLE_DEVICES": "0", "RANK": ""})
-    made = plan(cfg, None, WHOLE, notes=["a note"]).with_jobs([job])
+    made = replace(plan(cfg, None, WHOLE, notes=["a note"]), jobs=(job,), data=("embspatial: 1.0 MB",))
     assert describe(made).splitlines() == [
         "model    org/m",
         "weights  org/m",
@@ -137,6 +137,7 @@ def test_the_text_says_what_why_and_how() -> None:
         "note     a note",
         "skip     blink: complete, 19 questions",
         "run      embspatial: not run yet (partial: only the first 3)",
+        "data     embspatial: 1.0 MB",
         "",
         "# answer",
         "env -u RANK CUDA_VISIBLE_DEVICES=0 python run.py --model 'a b'",

@@ -19,8 +19,9 @@ from .backends import make_backend
 from .backends.base import Backend
 from .benchmarks import ALL_KEYS
 from .config import RunConfig
+from .data.forecast import forecast
 from .data.needs import Fetched, HubSettings, Need, Unreachable
-from .datasets import fetch
+from .datasets import fetch, size_of
 from .display.choose import make_display
 from .display.events import BenchmarkScored, Emit, Notice, PhaseStarted, RunStarted
 from .errors import EasiError, ExitCode
@@ -59,7 +60,8 @@ def run(asked: RunConfig) -> int:
     if cfg.dry_run:
         backend = make_backend(cfg.backend, planned_hub(cfg) if cfg.smoke else users_hub)
         plan = make(cfg, backend, model, notes)
-        print(Redactor.from_environ().line(describe(plan.with_jobs(_jobs(cfg, backend, plan)))))
+        data = () if cfg.smoke or not plan.todo else _forecast_data(cfg, backend, plan, users_hub)
+        print(Redactor.from_environ().line(describe(replace(plan, jobs=tuple(_jobs(cfg, backend, plan)), data=tuple(data)))))
         if cfg.submit:
             print(f"\n# submission\n{Run(asked, cfg, backend, users_hub, plan).describe_request()}")
         return ExitCode.COMPLETE
@@ -119,6 +121,15 @@ def _jobs(cfg: RunConfig, backend: Backend, plan: Plan) -> list[Job]:
         return [backend.plain_job(cfg, plan.model, bench, plan.paths.outputs / f".{bench.key}.plain", port) for bench in plan.benchmarks]
     return [backend.answer_job(cfg, plan.model, plan.benchmarks, plan.paths, port),
             backend.score_job(cfg, plan.model, plan.benchmarks, plan.paths)]
+
+
+def _forecast_data(cfg: RunConfig, backend: Backend, plan: Plan, hub: HubSettings) -> list[str]:
+    """What data and weights the plan would download; asks the hub for sizes."""
+    wanted = {bench.key: backend.needs(cfg, bench) for bench in plan.benchmarks}
+    if asks(cfg, backend, plan) and (weights := backend.weights(plan.model)):
+        wanted["model"] = weights
+    sizes = {size.need: size for size in size_of([need for each in wanted.values() for need in each], hub)}
+    return forecast({name: [sizes[need] for need in each] for name, each in wanted.items()})
 
 
 def content_of(fetched: Fetched) -> str:

@@ -53,7 +53,7 @@ class Todo:
 
 @dataclass(frozen=True)
 class Plan:
-    """The decided run. ``jobs`` are made from it by the pipeline, to be shown by ``--dry-run``; ``notes`` are to be said once."""
+    """The decided run. ``jobs`` and ``data`` (what would be downloaded) are made from it by the pipeline, to be shown by ``--dry-run``; ``notes`` are to be said once."""
 
     model: ModelChoice
     backend: str
@@ -64,6 +64,7 @@ class Plan:
     skipped: tuple[tuple[str, str], ...]      # (key, reason)
     notes: tuple[str, ...] = ()
     jobs: tuple[Job, ...] = ()
+    data: tuple[str, ...] = ()
 
     @property
     def benchmarks(self) -> tuple[Benchmark, ...]:
@@ -76,9 +77,6 @@ class Plan:
     @property
     def epochs(self) -> dict[str, int]:
         return {todo.bench.key: todo.epoch for todo in self.todo}
-
-    def with_jobs(self, jobs: Sequence[Job]) -> Plan:
-        return dataclasses.replace(self, jobs=tuple(jobs))
 
     def manifest(self, before: Manifest | None, versions: Mapping[str, str], commands: Sequence[str],
                  revisions: Mapping[str, str] | None = None) -> Manifest:
@@ -133,6 +131,7 @@ def describe(plan: Plan) -> str:
     lines += [f"note     {note}" for note in plan.notes]
     lines += [f"skip     {key}: {reason}" for key, reason in plan.skipped]
     lines += [f"run      {todo.bench.key}: {todo.reason}" for todo in plan.todo]
+    lines += [f"data     {line}" for line in plan.data]
     lines += [f"\n# {job.name}\n{job}" for job in plan.jobs]
     return "\n".join(lines)
 
