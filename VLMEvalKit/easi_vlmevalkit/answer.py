@@ -14,7 +14,7 @@ from easi_eval.answering.worker import Generation, open_journal, work_loop
 from easi_eval.benchmarks import VLMEVALKIT
 from easi_eval.model import ModelChoice
 
-from .datasets import Datasets
+from .datasets import Datasets, Loaded
 
 # What VLMEvalKit's API classes return when every retry failed; it is no answer.
 API_FAILURE = "Failed to obtain answer via API"
@@ -39,33 +39,42 @@ def answer(run_root: Path, model_choice: ModelChoice, args: argparse.Namespace) 
     by_key = {assignment.key: assignment for assignment in work.benchmarks}
 
     def answer_chunk(chunk: Sequence[Item]) -> list[Generation]:
-        return [answer_one(model, datasets.get(by_key[item.benchmark]), args.model, item.id) for item in chunk]
+        return [answer_one(model, datasets.get(by_key[item.benchmark]), item.id) for item in chunk]
 
     work_loop(run_root, work, items, answer_chunk, journal=journal)
     return 0
 
 
-def answer_one(model: Any, dataset: Any, model_name: str, item: str) -> Generation:
+def answer_one(model: Any, dataset: Loaded, item: str) -> Generation:
     """Build the prompt of one row as VLMEvalKit's own loop does, and generate."""
-    row = dataset.rows[item]
-    source, name = dataset.source, dataset.source.dataset_name
+    return generate(model, dataset, item, build_prompt(model, dataset, item))
+
+
+def build_prompt(model: Any, dataset: Loaded, item: str) -> Any:
+    """What VLMEvalKit's own loop would show the model for one row: its list of parts, or a text.
+
+    Sets the model to the dataset (``fit``): prompts of one benchmark must not be built while the model answers another.
+    Raises ValueError if there is none.
+    """
+    row, source = dataset.rows[item], dataset.source
+    fit(model, source)
+    name = dataset_name(source, row)
     if source.MODALITY == "VIDEO":
-        match_frames(model, source)
-        if _custom_prompt(model, name):
-            message = model.build_prompt(source.data.iloc[row], dataset=source, video_llm=getattr(model, "VIDEO_LLM", False))
-        else:
-            message = source.build_prompt(row, video_llm=getattr(model, "VIDEO_LLM", False))
+        message = _video_prompt(model, source, row, name)
+    elif not getattr(source, "force_use_dataset_prompt", False) and _custom_prompt(model, name):
+        message = model.build_prompt(source.data.iloc[row], dataset=name)
     else:
-        if hasattr(model, "set_dump_image"):
-            model.set_dump_image(source.dump_image)
-        line = source.data.iloc[row]
-        if not getattr(source, "force_use_dataset_prompt", False) and _custom_prompt(model, name):
-            message = model.build_prompt(line, dataset=name)
-        else:
-            message = source.build_prompt(line)
+        message = source.build_prompt(source.data.iloc[row])
     if message is None:
         raise ValueError(f"{source.dataset_name} made no prompt of {item}")
-    answered = model.generate(message=message, dataset=name)
+    return message
+
+
+def generate(model: Any, dataset: Loaded, item: str, message: Any) -> Generation:
+    """The model's answer to the prompt that ``build_prompt`` made. Raises what the model raises, and ValueError for no answer."""
+    hashed = prompt_hash(message)               # before the model: some classes change the parts they are given
+    frames = sum(part["type"] == "image" for part in message) if isinstance(message, list) else None
+    answered = model.generate(message=message, dataset=dataset_name(dataset.source, dataset.rows[item]))
     _free_cache()
     if answered is None:
         raise ValueError(f"the model gave no answer to {item}")
@@ -77,8 +86,8 @@ def answer_one(model: Any, dataset: Any, model_name: str, item: str) -> Generati
         text,
         tokens=getattr(last, "tokens", None),
         finish=getattr(last, "finish", None),
-        frames=sum(part["type"] == "image" for part in message) if isinstance(message, list) else None,
-        prompt=prompt_hash(message),
+        frames=frames,
+        prompt=hashed,
     )
 
 
@@ -90,18 +99,49 @@ def _free_cache() -> None:
         torch.cuda.empty_cache()
 
 
-def _custom_prompt(model: Any, dataset_name: str) -> bool:
-    return hasattr(model, "use_custom_prompt") and model.use_custom_prompt(dataset_name)
+def dataset_name(source: Any, row: int) -> str:
+    """The name VLMEvalKit's loop gives the model with this row; joined video datasets name the part it comes from."""
+    line = source.data.iloc[row]
+    return line["SUB_DATASET"] if source.MODALITY == "VIDEO" and "SUB_DATASET" in line else source.dataset_name
+
+
+def _video_prompt(model: Any, source: Any, row: int, name: str) -> Any:
+    video_llm = getattr(model, "VIDEO_LLM", False)
+    if getattr(model, "is_api", False) or not _custom_prompt(model, name):       # of videos API classes never make their own
+        return source.build_prompt(row, video_llm=video_llm)
+    if source.nframe == 0:
+        raise ValueError(f"the model makes its own video prompts from a number of frames, {name} has none")
+    return model.build_prompt(source.data.iloc[row], dataset=source, video_llm=video_llm)
+
+
+def _custom_prompt(model: Any, name: str) -> bool:
+    return hasattr(model, "use_custom_prompt") and model.use_custom_prompt(name)
+
+
+def fit(model: Any, source: Any) -> None:
+    """Set a model to the dataset as VLMEvalKit's loop does: where it puts images, how it samples videos."""
+    if source.MODALITY != "VIDEO":
+        if hasattr(model, "set_dump_image"):
+            model.set_dump_image(source.dump_image)
+    elif not getattr(model, "is_api", False):
+        match_frames(model, source)
+    elif getattr(model, "backend", None) == "vertex" or getattr(model, "backend", None) == "genai" and source.nframe > 0:
+        model.VIDEO_LLM = False
+    elif getattr(model, "backend", None) == "genai":
+        model.fps = source.fps
 
 
 def match_frames(model: Any, source: Any) -> None:
-    """Set a video model's frame count or rate to the dataset's, as VLMEvalKit does before every video item."""
+    """Set a video model's frame count or rate to the dataset's, as VLMEvalKit does before every video item.
+
+    ValueError for a model that samples in a way the dataset does not offer.
+    """
     for own, other in (("nframe", "fps"), ("fps", "nframe")):
         if (getattr(model, own, None) or 0) > 0:
             wanted = getattr(source, own)
             if wanted > 0:
                 setattr(model, own, wanted)
-            elif (getattr(model, other, 0) or 0) == 0:
+            elif getattr(model, other, 0) == 0:
                 raise ValueError(f"the model samples video by {own}, {source.dataset_name} does not")
             else:
                 setattr(model, own, None)

@@ -46,9 +46,9 @@ PROMPT = [{"type": "image", "value": "a.png"}, {"type": "text", "value": "Which?
 ])
 def test_nothing_is_no_prompt_and_no_answer(prompt: object, answer: object, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
-        answer_one(model(lambda: answer), dataset(prompt), "m", "7")
+        answer_one(model(lambda: answer), dataset(prompt), "7")
 
 
 @pytest.mark.parametrize(("answer", "text"), [("A", "A"), ("", ""), ("None", "None"), (3, "3")])
 def test_an_answer_is_kept_as_text(answer: object, text: str) -> None:
-    assert answer_one(model(lambda: answer), dataset(PROMPT), "m", "7").text == text
+    assert answer_one(model(lambda: answer), dataset(PROMPT), "7").text == text
