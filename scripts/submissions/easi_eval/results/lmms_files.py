@@ -192,6 +192,13 @@ def _options(sample: Mapping[str, Any], metric: str, where: str) -> int:
     return round(1 / (1 - total))
 
 
+def sample_entries(bench: Benchmark, out: Outputs) -> dict[str, Mapping[str, Any]]:
+    """The object that the task left of each question (the row rule's metric), by item."""
+    rule = source_of(bench, out).rows
+    return {f"{_sample_task(path)}:{sample.get(rule.item)}": _entry(sample, rule.entry, where)
+            for path in out.rows for where, sample in _lines(path)}
+
+
 def read_lmms_rows(bench: Benchmark, out: Outputs) -> pd.DataFrame:
     """ROW_COLUMNS, one row per question, by task and doc_id; EasiError if a sample is damaged, lacking or there twice."""
     source = source_of(bench, out)

@@ -65,7 +65,8 @@ class BenchmarkScore:
     ``pools`` (members of a group only): by sub-score name, ``""`` for all questions; what the group's score is pooled from.
     ``method``: how the answers were read where there is a choice (``exact_matching``, or the judge's name), else "";
     ``by_method``: the reading by every method that was tried, ``reading`` among them. ``notes``: what has to be said beside
-    the number in table, manifest and remarks, a line each.
+    the number in table, manifest and remarks, a line each. ``comparable``: whether the line may stand beside older rows of the
+    leaderboard (``yes``, ``note``, ``no``; see ``comparability.py``), "" if nobody asked.
     """
 
     key: str
@@ -82,6 +83,7 @@ class BenchmarkScore:
     method: str = ""
     by_method: Mapping[str, Reading] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    comparable: str = ""
 
 
 def missing(key: str, reason: str, state: State = State.MISSING) -> BenchmarkScore:
@@ -123,6 +125,7 @@ def combine(group: Group, rows: Mapping[str, BenchmarkScore]) -> BenchmarkScore:
         key=group.key, reading=Reading(overall, parts, why), n=sum(row.n for row in members), total=_sum(row.total for row in members),
         state=state, reason="; ".join(whys), unparsed=_sum(row.unparsed for row in members), failed=sum(row.failed for row in members),
         truncated=_sum(row.truncated for row in members), coin_flips=_sum(row.coin_flips for row in members),
+        comparable=max((row.comparable for row in members), key=("", "yes", "note", "no").index),
     )
 
 
