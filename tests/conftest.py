@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import shutil
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,13 @@ import pytest
 from program import Launch, Results, RunFolder, User, run_folder
 
 BACKENDS = ("vlmevalkit", "lmms-eval")
+
+
+def pytest_configure() -> None:
+    """What is started in the background or under nohup ignores Ctrl-C, and so would every program that a test interrupts."""
+    for signum in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
+        if signal.getsignal(signum) is signal.SIG_IGN:
+            signal.signal(signum, signal.default_int_handler if signum == signal.SIGINT else signal.SIG_DFL)
 
 
 @dataclass(frozen=True)
