@@ -5,32 +5,18 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from ..benchmarks import Benchmark, Part, Source
 from ..errors import EasiError
+from .row_table import ROW_COLUMNS, frame, rows_csv, rows_from_csv
 from .scores import BenchmarkScore, Pool, Reading, State
 
-# benchmark      registry key
-# item           as in the answer journal: VLMEvalKit's index; lmms-eval's "task:doc_id"
-# question_type  what sub-scores group by
-# answer         the model's text, exactly
-# extracted      what the backend took from it; None where its files do not say
-# target         the right answer, as text
-# score          0-1
-# parsed         whether the backend could read the answer; missing where its files do not say
-# cluster        what questions of one scene or image share; "" where the files do not tell
-# options        number of options (SITE)
-# coin_flip      whether the score rests on a random letter; missing where the files do not say
-ROW_COLUMNS = ("benchmark", "item", "question_type", "answer", "extracted", "target", "score", "parsed", "cluster", "options", "coin_flip")
-
-# Texts stay Python objects: pandas' own string type would refuse lone surrogates and turn None into NaN.
-_TYPES = {
-    "benchmark": object, "item": object, "question_type": object, "answer": object, "extracted": object, "target": object,
-    "score": "float64", "parsed": "boolean", "cluster": object, "options": "Int64", "coin_flip": "boolean",
-}
+__all__ = [
+    "ROW_COLUMNS", "cluster_of", "count_types", "frame", "mean_score", "newest_files", "pool", "reading", "rows_csv", "rows_from_csv",
+    "summarise",
+]
 
 
 def newest_files(paths: Iterable[Path]) -> list[Path]:
@@ -54,12 +40,6 @@ def cluster_of(text: str, chars: int = 0) -> str:
     """The cluster column from what the file says: without this machine's paths, cut to ``chars`` if that is not 0."""
     text = _SNAPSHOT.sub("", text)
     return text[:chars] if chars else text
-
-
-def frame(records: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
-    """A table with ROW_COLUMNS from one mapping per question."""
-    listed = list(records)
-    return pd.DataFrame({name: pd.Series([r[name] for r in listed], dtype=_TYPES[name]) for name in ROW_COLUMNS})
 
 
 def count_types(rows: pd.DataFrame, types: Iterable[str]) -> int:

@@ -1,0 +1,130 @@
+"""The shape of the per-question table, and the table as a file: CSV of one line per question, read back without loss.
+
+Cells are those of a COPY text of PostgreSQL (https://www.postgresql.org/docs/current/sql-copy.html): ``\\N`` is a missing
+value, and in texts a backslash is doubled and control characters, line separators and lone surrogates are escaped.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import pandas as pd
+
+from ..errors import EasiError
+
+# benchmark      registry key
+# item           as in the answer journal: VLMEvalKit's index; lmms-eval's "task:doc_id"
+# question_type  what sub-scores group by
+# answer         the model's text, exactly
+# extracted      what the backend took from it; None where its files do not say
+# target         the right answer, as text
+# score          0-1
+# parsed         whether the backend could read the answer; missing where its files do not say
+# cluster        what questions of one scene or image share; "" where the files do not tell
+# options        number of options (SITE)
+# coin_flip      whether the score rests on a random letter; missing where the files do not say
+# variant        which form of its question this is (3DSRBench's qid: XXXXXXXX, -n, -flip, -flip-n); "" elsewhere
+# rule           how the score follows from extracted and target: "letter", "number", or "" where it does not (see recompute.py)
+# failed         whether no model answer came about: score 0, nothing for the backend's evaluator to read
+ROW_COLUMNS = ("benchmark", "item", "question_type", "answer", "extracted", "target", "score", "parsed", "cluster", "options", "coin_flip",
+               "variant", "rule", "failed")
+
+# Texts stay Python objects: pandas' own string type would refuse lone surrogates and turn None into NaN.
+_TYPES = {
+    "benchmark": object, "item": object, "question_type": object, "answer": object, "extracted": object, "target": object,
+    "score": "float64", "parsed": "boolean", "cluster": object, "options": "Int64", "coin_flip": "boolean",
+    "variant": object, "rule": object, "failed": "bool",
+}
+# What a record need not say.
+_DEFAULTS = {"variant": "", "rule": "", "failed": False}
+
+MISSING = "\\N"
+AGAIN = "it is not a per-question table, or it was changed"
+_UNSAFE = re.compile(r"[\\\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\ufeff\ud800-\udfff]")
+_ESCAPED = re.compile(r"\\(u[0-9a-f]{4}|.?)", re.DOTALL)
+_SHORT = {"\\": "\\\\", "\n": "\\n", "\r": "\\r"}
+_LONG = {short[1]: char for char, short in _SHORT.items()}
+_NUMBERS = ("score",)
+_COUNTS = ("options",)
+_FLAGS = ("parsed", "coin_flip", "failed")
+
+
+def frame(records: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
+    """A table with ROW_COLUMNS from one mapping per question; ``variant``, ``rule`` and ``failed`` may be left out."""
+    listed = [{**_DEFAULTS, **record} for record in records]
+    return pd.DataFrame({name: pd.Series([r[name] for r in listed], dtype=_TYPES[name]) for name in ROW_COLUMNS})
+
+
+def rows_csv(rows: pd.DataFrame) -> bytes:
+    """UTF-8, ``\\n`` line ends, ROW_COLUMNS as header; ``score`` with all its digits, flags as ``true`` and ``false``."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(ROW_COLUMNS)
+    columns = [[_cell(name, value) for value in rows[name].tolist()] for name in ROW_COLUMNS]
+    writer.writerows(zip(*columns, strict=True))
+    return text.getvalue().encode("utf-8")
+
+
+def rows_from_csv(data: bytes) -> pd.DataFrame:
+    """The table ``rows_csv`` was given. EasiError naming the line for anything that it does not write."""
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise EasiError(f"the per-question table is not UTF-8: {error}", hint=AGAIN) from error
+    limit = csv.field_size_limit(1 << 30)      # an answer may be longer than what csv allows a cell by itself
+    try:
+        lines = list(csv.reader(io.StringIO(text, newline=""), strict=True))
+    except csv.Error as error:
+        raise EasiError(f"the per-question table cannot be read: {error}", hint=AGAIN) from error
+    finally:
+        csv.field_size_limit(limit)
+    if not lines or tuple(lines[0]) != ROW_COLUMNS or not text.endswith("\n"):
+        raise EasiError("the per-question table has other columns or is cut off", hint=AGAIN)
+    records = []
+    for number, line in enumerate(lines[1:], start=2):
+        if len(line) != len(ROW_COLUMNS):
+            raise EasiError(f"the per-question table, line {number}: {len(line)} cells under {len(ROW_COLUMNS)} headings", hint=AGAIN)
+        try:
+            records.append({name: _value(name, cell) for name, cell in zip(ROW_COLUMNS, line, strict=True)})
+        except ValueError as error:
+            raise EasiError(f"the per-question table, line {number}: {error}", hint=AGAIN) from error
+    return frame(records)
+
+
+def _cell(name: str, value: Any) -> str:
+    if value is None or value is pd.NA or value != value:
+        return MISSING
+    if name in _NUMBERS:
+        return repr(float(value))
+    if name in _COUNTS:
+        return str(int(value))
+    if name in _FLAGS:
+        return "true" if value else "false"
+    return _UNSAFE.sub(lambda found: _SHORT.get(found[0], f"\\u{ord(found[0]):04x}"), str(value))
+
+
+def _value(name: str, cell: str) -> Any:
+    if cell == MISSING:
+        return None
+    if name in _NUMBERS:
+        return float(cell)
+    if name in _COUNTS:
+        return int(cell)
+    if name in _FLAGS:
+        if cell not in ("true", "false"):
+            raise ValueError(f"{name} is {cell!r}, not true or false")
+        return cell == "true"
+    return _ESCAPED.sub(_unescaped, cell)
+
+
+def _unescaped(found: re.Match[str]) -> str:
+    code = found[1]
+    if len(code) == 5:
+        return chr(int(code[1:], 16))
+    if code not in _LONG:
+        raise ValueError(f"no character is written {found[0]!r}")
+    return _LONG[code]
