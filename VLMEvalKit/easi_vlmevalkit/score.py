@@ -4,22 +4,34 @@ from __future__ import annotations
 
 import argparse
 import functools
+import io
 import json
+import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 from easi_eval.answering.driver import load_work
 from easi_eval.answering.journal import Answer
 from easi_eval.answering.scorer import score_loop
-from easi_eval.answering.work import Assignment
+from easi_eval.answering.work import NOTES_FILE, Assignment
 from easi_eval.benchmarks import VLMEVALKIT
+from easi_eval.state import write_json
 
+from . import exact
 from .datasets import Datasets
+
+# Other file formats of VLMEvalKit than those our readers know; EVAL_FORMAT=json even writes tab separated text into *.json.
+FORMATS = ("PRED_FORMAT", "EVAL_FORMAT")
 
 
 def score(run_root: Path, args: argparse.Namespace) -> int:
     """Score every benchmark from the journal as soon as it is answered. Returns the exit code."""
     work = load_work(run_root, VLMEVALKIT, args.data, args.limit)
+    for name in FORMATS:
+        os.environ.pop(name, None)
+    if isinstance(sys.stdout, io.TextIOWrapper):      # VLMEvalKit prints answers, and an answer may hold what UTF-8 cannot
+        sys.stdout.reconfigure(errors="backslashreplace")
     from . import shims
 
     shims.apply()
@@ -29,21 +41,19 @@ def score(run_root: Path, args: argparse.Namespace) -> int:
 
 
 def score_one(datasets: Datasets, args: argparse.Namespace, assignment: Assignment, answers: Mapping[str, Answer], folder: Path) -> None:
-    """Write VLMEvalKit's prediction file for one dataset, a lossless copy beside it, and run its own evaluation."""
-    from vlmeval.smp import dump
+    """Write VLMEvalKit's prediction file for one dataset, a lossless copy beside it, and run its own evaluation on the exact texts.
 
+    Questions without an answer have no row there.
+    """
     dataset = datasets.get(assignment)
     source = dataset.source
-    table = source.data.copy()
-    table["prediction"] = [answers[item].text for item in dataset.rows]
-    if "image" in table:
-        table.pop("image")
+    texts = {item: text for item in dataset.rows if (text := answers[item].text) is not None}
+    table = source.data.drop(columns="image", errors="ignore").iloc[[dataset.rows[item] for item in texts]]
     prediction = folder / f"{args.model}_{assignment.task}.xlsx"
-    with prediction.with_suffix(".jsonl").open("w", encoding="utf-8") as lossless:
-        for item in dataset.rows:
-            lossless.write(json.dumps({"index": item, "prediction": answers[item].text}) + "\n")
-    dump(table, str(prediction))
-    source.evaluate(str(prediction), **judge_options(args))
+    exact.write_predictions(table, texts, prediction)
+    write_json(folder / NOTES_FILE, {"lossy": exact.lossy(texts)})
+    with exact.exact_answers(prediction, list(texts.values())):
+        source.evaluate(str(prediction), **judge_options(args))
 
 
 def judge_options(args: argparse.Namespace) -> dict[str, object]:

@@ -1,0 +1,95 @@
+"""Answers that an xlsx cannot hold, and what is done about them; with pandas alone."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import openpyxl
+import pandas as pd
+import pytest
+
+from easi_vlmevalkit.exact import exact_answers, lossy, writable, write_predictions
+
+ODD = {
+    "missing": "None", "short": "NA", "empty": "", "formula": "=1+1", "array": "{=1}", "control": "A\x01B", "return": "a\r\nb",
+    "long": "x" * 40_000, "surrogate": "\ud800A", "noncharacter": "A\uffff", "error": "#N/A",
+}
+PLAIN = {"letter": "A", "nan": "nan", "zeros": "007", "number": "3.0", "spaces": "  B  ", "lines": "a\nb", "link": "http://a.b", "escape": "_x0041_", "tab": "a\tb"}
+
+
+def prediction_file(answers: dict[str, str], folder: Path) -> Path:
+    table = pd.DataFrame({"index": list(answers), "question": ["q"] * len(answers), "answer": ["1"] * len(answers)})
+    write_predictions(table, answers, folder / "M_D.xlsx")
+    return folder / "M_D.xlsx"
+
+
+def test_whoever_reads_the_file_inside_gets_the_texts(tmp_path: Path) -> None:
+    answers = {**ODD, **PLAIN}
+    path = prediction_file(answers, tmp_path)
+    with exact_answers(path, list(answers.values())):
+        table = pd.read_excel(str(path))
+        table["prediction"] = [str(cell) for cell in table["prediction"]]      # as every evaluation does
+        assert list(table.sort_values(by="question", kind="stable")["prediction"]) == list(answers.values())
+        assert list(table["answer"]) == [1] * len(answers), "all else is what VLMEvalKit itself would read"
+    assert "None" not in set(map(str, pd.read_excel(path)["prediction"])), "and outside nothing is changed"
+
+
+def test_only_that_very_file_is_replaced(tmp_path: Path) -> None:
+    path = prediction_file({"0": "A"}, tmp_path)
+    pd.DataFrame({"prediction": ["other"]}).to_excel(tmp_path / "other.xlsx", index=False)
+    with exact_answers(path, ["B"]):
+        assert list(pd.read_excel(tmp_path / "other.xlsx")["prediction"]) == ["other"]
+        assert list(pd.read_excel(tmp_path / "." / "M_D.xlsx")["prediction"]) == ["B"]
+
+
+def test_another_number_of_answers_than_rows_is_an_error(tmp_path: Path) -> None:
+    path = prediction_file({"0": "A", "1": "B"}, tmp_path)
+    with exact_answers(path, ["A"]), pytest.raises(ValueError):
+        pd.read_excel(path)
+
+
+@pytest.mark.parametrize("column", [["007", "3"], ["3", "3.5"], ["3", ""], ["True", "False"], ["1e3", "12345678901234567890"]])
+def test_a_column_of_nothing_but_numbers_stays_text(column: list[str], tmp_path: Path) -> None:
+    answers = dict(zip("ab", column, strict=True))
+    path = prediction_file(answers, tmp_path)
+    with exact_answers(path, column):
+        assert list(pd.read_excel(path)["prediction"]) == column
+
+
+def test_the_lossless_copy_holds_every_text(tmp_path: Path) -> None:
+    answers = {**ODD, **PLAIN}
+    lines = prediction_file(answers, tmp_path).with_suffix(".jsonl").read_text(encoding="utf-8").splitlines()
+    assert {line["index"]: line["prediction"] for line in map(json.loads, lines)} == answers
+
+
+def test_the_xlsx_is_as_good_as_it_can_be(tmp_path: Path) -> None:
+    answers = {**ODD, **PLAIN}
+    (sheet,) = openpyxl.load_workbook(prediction_file(answers, tmp_path)).worksheets
+    cells = {row[0]: row[3] for row in sheet.iter_rows(min_row=2, values_only=True)}
+    assert {item: cells[item] for item in PLAIN} == PLAIN
+    assert cells["formula"] == "=1+1" and cells["missing"] == "None" and cells["empty"] is None
+    assert cells["control"] == "A_x0001_B" and cells["surrogate"] == "_xD800_A" and cells["long"] == "x" * 32_767
+
+
+def test_tables_of_the_evaluation_are_written_whatever_they_hold(tmp_path: Path) -> None:
+    path = prediction_file({"0": "A"}, tmp_path)
+    table = pd.DataFrame([["\x01", 1, "\ud800", None]], columns=["p", "hit", "p", "empty"], dtype=object)
+    with exact_answers(path, ["\ud800"]):
+        table.to_excel(tmp_path / "detail.xlsx", index=False, engine="openpyxl")
+    cells = list(openpyxl.load_workbook(tmp_path / "detail.xlsx").active.iter_rows(values_only=True))
+    assert cells == [("p", "hit", "p", "empty"), ("_x0001_", 1, "_xD800_", None)]
+
+
+def test_a_table_that_a_sheet_can_hold_is_left_alone() -> None:
+    table = pd.DataFrame({"a": ["x", None], "b": [1, 2]})
+    assert writable(table) is table
+
+
+def test_what_stock_vlmevalkit_would_have_scored_otherwise_is_listed() -> None:
+    assert lossy({**ODD, **PLAIN}) == list(ODD)
+    assert lossy({"0": "3", "1": "7"}) == [], "read as numbers, they become the same texts again"
+    assert lossy({"0": "3", "1": "7.0"}) == ["0"]
+    assert lossy({"0": "3", "1": ""}) == ["0", "1"], "a missing value makes all of them floats"
+    assert lossy({"0": "007", "1": "7"}) == ["0"]
+    assert lossy({}) == [] and lossy({"0": "A"}) == []
