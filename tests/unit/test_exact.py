@@ -1,15 +1,22 @@
-"""Answers that an xlsx cannot hold, and what is done about them; with pandas alone."""
+"""Answers that an xlsx cannot hold, and what is done about them on their way into the evaluation and into our rows."""
 
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import openpyxl
 import pandas as pd
 import pytest
 
+from easi_eval.benchmarks import by_key
+from easi_eval.errors import EasiError
+from easi_eval.results.outputs import Outputs
+from easi_eval.results.readers import find_vlmevalkit_outputs, read_vlmevalkit_rows
 from easi_vlmevalkit.exact import exact_answers, lossy, writable, write_predictions
+
+DATA = Path(__file__).parents[1] / "data" / "vlmevalkit"
 
 ODD = {
     "missing": "None", "short": "NA", "empty": "", "formula": "=1+1", "array": "{=1}", "control": "A\x01B", "return": "a\r\nb",
@@ -93,3 +100,41 @@ def test_what_stock_vlmevalkit_would_have_scored_otherwise_is_listed() -> None:
     assert lossy({"0": "3", "1": ""}) == ["0", "1"], "a missing value makes all of them floats"
     assert lossy({"0": "007", "1": "7"}) == ["0"]
     assert lossy({}) == [] and lossy({"0": "A"}) == []
+
+
+# ---- our rows
+
+
+def with_answers(folder: Path, change: dict[str, str] | None = None) -> Outputs:
+    """EmbSpatial's genuine files, with the lossless file that a run of ours leaves beside them."""
+    bench = by_key("embspatial")
+    for path in find_vlmevalkit_outputs(bench, DATA).files:
+        shutil.copyfile(path, folder / path.name)
+    rows = read_vlmevalkit_rows(bench, find_vlmevalkit_outputs(bench, folder))
+    answers = {**dict(zip(rows["item"], rows["answer"], strict=True)), **(change or {})}
+    lines = [json.dumps({"index": item, "prediction": text}) + "\n" for item, text in answers.items()]
+    (folder / "M_EmbSpatialBench.jsonl").write_text("".join(lines), encoding="utf-8")
+    return find_vlmevalkit_outputs(bench, folder)
+
+
+@pytest.mark.parametrize("text", list(ODD.values()), ids=list(ODD))
+def test_the_rows_have_the_exact_answer(text: str, tmp_path: Path) -> None:
+    plain = read_vlmevalkit_rows(by_key("embspatial"), with_answers(tmp_path))
+    first = plain["item"][0]
+    rows = read_vlmevalkit_rows(by_key("embspatial"), with_answers(tmp_path, {first: text}))
+    assert rows["answer"][0] == text and list(rows["answer"])[1:] == list(plain["answer"])[1:]
+    assert rows.drop(columns="answer").equals(plain.drop(columns="answer"))
+
+
+def test_the_lossless_file_belongs_to_what_the_score_comes_from(tmp_path: Path) -> None:
+    assert [path.name for path in with_answers(tmp_path).files] == [
+        "M_EmbSpatialBench_extract_matching_acc.csv", "M_EmbSpatialBench_extract_matching.xlsx", "M_EmbSpatialBench.jsonl"]
+
+
+@pytest.mark.parametrize("damage", [lambda text: text[:-20], lambda text: text.partition("\n")[2], lambda text: "[1]\n" + text])
+def test_a_damaged_lossless_file_is_an_error_that_names_it(damage: object, tmp_path: Path) -> None:
+    out = with_answers(tmp_path)
+    path = tmp_path / "M_EmbSpatialBench.jsonl"
+    path.write_text(damage(path.read_text(encoding="utf-8")), encoding="utf-8")
+    with pytest.raises(EasiError, match=r"M_EmbSpatialBench\.jsonl"):
+        read_vlmevalkit_rows(by_key("embspatial"), out)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import csv
 import io
+import json
 import math
 import re
 import zipfile
@@ -47,7 +48,7 @@ def _patterns(source: Source) -> tuple[re.Pattern[str], str]:
 
 
 def find_vlmevalkit_outputs(bench: Benchmark, folder: Path, judge: str = "") -> Outputs:
-    """The newest score file of one benchmark anywhere below ``folder`` and the row file it was made with.
+    """The newest score file of one benchmark anywhere below ``folder``, and beside it the row file and, in a run of ours, the exact answers.
 
     ``judge``: ``extract_matching``, ``exact_matching`` or a judge model's name; empty takes whichever is newest.
     Raises EasiError naming what is not there.
@@ -68,7 +69,8 @@ def find_vlmevalkit_outputs(bench: Benchmark, folder: Path, judge: str = "") -> 
             beside = [other for other in beside if f"_{JUDGE_FILES.get(judge, judge)}_result." in other.name]
         if not beside:
             raise EasiError(f"{path} has no per-question file beside it", hint="scoring stopped early; see the log")
-        return Outputs(bench.key, folder, (path,), (beside[0],))
+        lossless = path.with_name(f"{found['model']}_{source.task}.jsonl")
+        return Outputs(bench.key, folder, (path,), (beside[0], lossless) if lossless.is_file() else (beside[0],))
     what = f"{bench.title} scored by {judge}" if judge else bench.title
     raise EasiError(f"{folder} holds no scores of {what} (no file named {pattern.pattern})", hint="scoring did not finish; see the log")
 
@@ -198,8 +200,23 @@ def _score(rule: RowRule, row: Mapping[str, Any], where: str) -> float:
     raise EasiError(f"{where}: no value under {' or '.join(rule.score)}", hint=AGAIN)
 
 
+def _exact_answers(out: Outputs) -> dict[str, str] | None:
+    """The answers by item from the lossless file of a run of ours; None where there is none."""
+    if len(out.rows) == 1:
+        return None
+    path = out.rows[1]
+    try:
+        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        return {str(line["index"]): str(line["prediction"]) for line in lines}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise EasiError(f"{path} cannot be read: {error}", hint=AGAIN) from error
+
+
 def read_vlmevalkit_rows(bench: Benchmark, out: Outputs) -> pd.DataFrame:
-    """ROW_COLUMNS, one row per question, in the file's order; EasiError if columns, scores or rows are lacking."""
+    """ROW_COLUMNS, one row per question, in the file's order; EasiError if columns, scores or rows are lacking.
+
+    Answers come from the lossless file where there is one: a cell of an xlsx does not hold every text.
+    """
     rule = bench.source(VLMEVALKIT).rows
     path = out.rows[0]
     header, cells = _sheet(path) if path.suffix == ".xlsx" else _tsv(path)
@@ -209,17 +226,21 @@ def read_vlmevalkit_rows(bench: Benchmark, out: Outputs) -> pd.DataFrame:
         raise EasiError(f"{path} has no column {lacking}", hint="it is not the per-question file this benchmark writes")
     if not cells:
         raise EasiError(f"{path} has no rows", hint=AGAIN)
+    exact = _exact_answers(out)
     records = []
     for number, line in enumerate(cells, start=2):
         row: dict[str, Any] = {}
         for name, cell in zip(header, line, strict=False):
             row.setdefault(name, cell)     # ViewSpatial's file has question_type twice
         extracted = row.get(rule.extracted) if rule.extracted else None
+        item = _text(row[rule.item])
+        if exact is not None and item not in exact:
+            raise EasiError(f"{out.rows[1]} has no answer to question {item} of {path.name}", hint=AGAIN)
         records.append({
             "benchmark": bench.key,
-            "item": _text(row[rule.item]),
+            "item": item,
             "question_type": _text(row[rule.question_type]),
-            "answer": _text(row["prediction"]),
+            "answer": _text(row["prediction"]) if exact is None else exact[item],
             "extracted": None if extracted is None or extracted is False else _text(extracted),
             "target": _text(row[rule.target]),
             "score": _score(rule, row, f"{path}, row {number}"),
