@@ -20,20 +20,26 @@ LMMS_EVAL = "lmms-eval"
 BACKENDS = (VLMEVALKIT, LMMS_EVAL)
 LAYOUTS = ("wide", "wide_last_row", "key_value", "comma", "settings")
 UNPARSED_RULES = ("", "not_extracted", "log", "present", "empty")
+RECOMPUTES = ("mean", "type_mean", "part_mean", "caa")
+GROUPINGS = ("", "flip", "circular", "flip_circular")
 
 
 @dataclass(frozen=True)
 class Part:
     """One sub-score.
 
-    ``key`` names the number in the backend's aggregate; without it the part is the mean over the rows whose question type
+    ``key`` names the number in the backend's aggregate; without it the part is recomputed from the rows whose question type
     is in ``types``. ``types`` are the question types it is about (empty: all); ``scale`` brings the number to 0-100.
+    ``group``: it counts sets of questions instead (see ``results/recompute.py``). ``extra``: the leaderboard has no such
+    name; shown and archived, not submitted.
     """
 
     name: str
     key: str = ""
     types: tuple[str, ...] = ()
     scale: float = 1.0
+    group: str = ""
+    extra: bool = False
 
 
 @dataclass(frozen=True)
@@ -43,7 +49,7 @@ class RowRule:
     ``score``: the first of these that has a value is the row's score, 0-1. ``entry``: the lmms-eval metric whose object holds
     them. ``target``: the right answer (lmms-eval: in ``entry``; empty takes the sample's own). ``question_type`` may be ``@task`` (name of the subtask) or ``@counted`` (the metric whose object counts this row).
     ``options``/``chance``: column with the list of options, or metric whose ``total`` is 1 - 1/n.
-    ``cluster``: what questions of one scene or image share, cut to ``cluster_chars``; empty if the file does not tell.
+    ``variant``: which form of its question a row is (3DSRBench's qid). ``cluster``: what questions of one scene or image share, cut to ``cluster_chars``; empty if the file does not tell.
     ``unparsed_when``: how ``unparsed`` marks an answer the backend could not read (``not_extracted``: False, or empty for a
     number; ``log``: the log column says so; ``present``; ``empty``); without a rule ``unparsed_why`` says why there is none.
     """
@@ -58,6 +64,7 @@ class RowRule:
     chance: str = ""
     cluster: str = ""
     cluster_chars: int = 0
+    variant: str = ""
     unparsed: str = ""
     unparsed_when: str = ""
     unparsed_why: str = ""
@@ -112,16 +119,19 @@ class Source:
 
     ``task``: the name given to the backend. ``overall``: key of the headline score, ``scale`` brings it to 0-100.
     ``family``/``layout`` (VLMEvalKit): which file names and which table shape. ``subtasks`` (lmms-eval): the tasks of a group.
-    ``absent``: sub-scores this task does not have, with the reason. ``random_fallback``: an answer that cannot be read is
+    ``recompute``: how the score follows from the rows (``results/recompute.py``); ``decimals``: what the backend rounds its own
+    numbers to, in their own scale, None if it does not. ``absent``: sub-scores this task does not have, with the reason. ``random_fallback``: an answer that cannot be read is
     replaced by a random letter. ``max_new_tokens``: the task's own limit, None if the model class decides.
     """
 
     task: str
     overall: str
     scale: float
+    recompute: str
     parts: tuple[Part, ...]
     rows: RowRule
     data: TsvData | HubData
+    decimals: int | None = None
     family: str = ""
     layout: str = ""
     subtasks: tuple[str, ...] = ()
@@ -192,6 +202,8 @@ def _parts(table: Mapping[str, Mapping[str, Any]], scale: float, where: str) -> 
     for part in parts:
         if not part.key and not part.types:
             raise _refuse(f"{where}.{part.name}", "missing key: it needs key or types")
+        if part.group not in GROUPINGS:
+            raise _refuse(f"{where}.{part.name}", f"group is {part.group!r}, not one of {', '.join(GROUPINGS[1:])}")
     return parts
 
 
@@ -213,6 +225,8 @@ def _source(backend: str, table: Mapping[str, Any], tsv_repo: str, where: str) -
     source: Source = _make(Source, values, where)
     if backend == VLMEVALKIT and source.layout not in LAYOUTS:
         raise _refuse(where, f"layout is {source.layout!r}, not one of {', '.join(LAYOUTS)}")
+    if source.recompute not in RECOMPUTES:
+        raise _refuse(where, f"recompute is {source.recompute!r}, not one of {', '.join(RECOMPUTES)}")
     if source.rows.unparsed_when not in UNPARSED_RULES:
         raise _refuse(f"{where}.rows", f"unparsed_when is {source.rows.unparsed_when!r}")
     if bool(source.rows.unparsed_when) == bool(source.rows.unparsed_why):
@@ -268,6 +282,12 @@ def by_key(key: str) -> Benchmark:
 def group_by_key(key: str) -> Group:
     """The group of one exact key (``site``)."""
     return _GROUP_BY_KEY[key]
+
+
+def not_submitted(key: str) -> frozenset[str]:
+    """Sub-scores of a benchmark or group that the leaderboard has no name for."""
+    sources = by_key(key).sources.values() if key in _BY_KEY else ()
+    return frozenset(part.name for source in sources for part in source.parts if part.extra)
 
 
 def headline_keys(keys: Iterable[str] = CORE_KEYS) -> tuple[str, ...]:

@@ -161,6 +161,8 @@ def _record(bench: Benchmark, source: Source, task: str, sample: Mapping[str, An
         # The letter drawn for an answer SITE's task cannot read leaves no trace in the samples, and doing its parsing over
         # again here would be a second parser: unknown unless the scorer counts the draws.
         "coin_flip": None if source.random_fallback else False,
+        "variant": str(entry.get(rule.variant, "")) if rule.variant else "",
+        "rule": "letter" if rule.extracted else "",
     }
 
 

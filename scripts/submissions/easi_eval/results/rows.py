@@ -10,11 +10,12 @@ import pandas as pd
 
 from ..benchmarks import Benchmark, Part, Source
 from ..errors import EasiError
+from .recompute import NOBODY, part_score, pool
 from .row_table import ROW_COLUMNS, frame, rows_csv, rows_from_csv
 from .scores import BenchmarkScore, Pool, Reading, State
 
 __all__ = [
-    "ROW_COLUMNS", "cluster_of", "count_types", "frame", "mean_score", "newest_files", "pool", "reading", "rows_csv", "rows_from_csv",
+    "ROW_COLUMNS", "cluster_of", "count_types", "frame", "newest_files", "pool", "reading", "rows_csv", "rows_from_csv",
     "summarise",
 ]
 
@@ -48,22 +49,6 @@ def count_types(rows: pd.DataFrame, types: Iterable[str]) -> int:
     return int(rows["question_type"].isin(wanted).sum()) if wanted else len(rows)
 
 
-def mean_score(rows: pd.DataFrame, types: Iterable[str]) -> float | None:
-    """Mean score of the questions of these types, 0-100; None if there is none."""
-    picked = rows.loc[rows["question_type"].isin(tuple(types)), "score"]
-    return float(picked.mean()) * 100 if len(picked) else None
-
-
-def pool(rows: pd.DataFrame, types: Iterable[str] = ()) -> Pool | None:
-    """What the chance-adjusted accuracy of these questions is made of; None if there is none."""
-    wanted = tuple(types)
-    picked = rows[rows["question_type"].isin(wanted)] if wanted else rows
-    if not len(picked):
-        return None
-    chance = 1 / picked["options"].astype("float64")
-    return Pool(float((picked["score"] - chance).sum()), float((1 - chance).sum()))
-
-
 def reading(source: Source, found: Mapping[str, float | None], rows: pd.DataFrame | None, where: str) -> Reading:
     """Headline and parts of one source from its aggregate (``found``: number by key, None for one that is no number).
 
@@ -73,7 +58,7 @@ def reading(source: Source, found: Mapping[str, float | None], rows: pd.DataFram
     parts: dict[str, float | None] = {}
     why: dict[str, str] = {}
     for part in source.parts:
-        value, reason = _part(part, found, rows, where)
+        value, reason = _part(source, part, found, rows, where)
         parts[part.name] = value
         if value is None:
             why[part.name] = reason
@@ -86,14 +71,14 @@ def reading(source: Source, found: Mapping[str, float | None], rows: pd.DataFram
     return Reading(None if overall is None else overall * source.scale, parts, why)
 
 
-def _part(part: Part, found: Mapping[str, float | None], rows: pd.DataFrame | None, where: str) -> tuple[float | None, str]:
+def _part(source: Source, part: Part, found: Mapping[str, float | None], rows: pd.DataFrame | None, where: str) -> tuple[float | None, str]:
     if not part.key:
-        value = None if rows is None else mean_score(rows, part.types)
-        return value, "no question of this kind was asked"
+        value = None if rows is None else part_score(source, part, rows)
+        return value, NOBODY
     value = found.get(part.key)
     asked = None if rows is None else count_types(rows, part.types)
     if asked == 0:
-        return None, "no question of this kind was asked"
+        return None, NOBODY
     if value is not None:
         return value * part.scale, ""
     if part.key in found:

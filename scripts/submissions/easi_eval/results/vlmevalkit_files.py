@@ -191,6 +191,16 @@ def _parsed(rule: RowRule, row: Mapping[str, Any]) -> bool:
     return cell is not None and cell is not False    # a numeric answer may be 0, which is no failure
 
 
+# How a score column follows from what was extracted; a judge's verdict does not follow from its extraction.
+RULES = {"hit": "letter", "MRA:.5:.95:.05": "number"}
+
+
+def _rule(rule: RowRule, row: Mapping[str, Any]) -> str:
+    if not rule.extracted or row.get("judge_grade") is not None:
+        return ""
+    return next((RULES.get(name, "") for name in rule.score if _text(row.get(name)) != ""), "")
+
+
 def _score(rule: RowRule, row: Mapping[str, Any], where: str) -> float:
     for name in rule.score:
         cell = row.get(name)
@@ -248,6 +258,8 @@ def read_vlmevalkit_rows(bench: Benchmark, out: Outputs) -> pd.DataFrame:
             "cluster": cluster_of(_text(row.get(rule.cluster)), rule.cluster_chars),
             "options": _count_options(row.get(rule.options)) if rule.options else None,
             "coin_flip": _text(row.get("log")).startswith(RANDOM_LETTER),
+            "variant": _text(row.get(rule.variant)) if rule.variant else "",
+            "rule": _rule(rule, row),
         })
     return frame(records)
 

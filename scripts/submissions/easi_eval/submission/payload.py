@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from ..benchmarks import CORE_KEYS, headline_keys
+from ..benchmarks import CORE_KEYS, headline_keys, not_submitted
 from ..results.scores import ScoreTable, State
 
 if TYPE_CHECKING:
@@ -35,7 +35,8 @@ def build_payload(table: ScoreTable, backend: str, metadata: SubmissionConfig | 
     for key, row in by.items():
         complete = row.state is State.COMPLETE
         scores[key] = _rounded(row.reading.overall) if complete else None
-        parts[key] = {name: _rounded(value) if complete else None for name, value in row.reading.parts.items()}
+        parts[key] = {name: _rounded(value) if complete else None for name, value in row.reading.parts.items()
+                      if name not in not_submitted(key)}
     return {**described, "backend": backend, "scores": scores, "subScores": {key: values for key, values in parts.items() if values}}
 
 
