@@ -10,6 +10,20 @@ from pathlib import Path
 from typing import Any
 
 from easi_eval.answering.work import Assignment, Item, ItemList, Work
+from easi_eval.benchmarks import VLMEVALKIT, TsvData, by_key
+
+from .derived import drop_stale
+
+
+def drop_stale_files(key: str) -> None:
+    """Remove what VLMEvalKit derived from another version of this benchmark's data than the one that is here; say so."""
+    from huggingface_hub.constants import HF_HUB_CACHE
+    from vlmeval.smp import LMUDataRoot
+
+    data = by_key(key).source(VLMEVALKIT).data
+    assert isinstance(data, TsvData)
+    for path in drop_stale(data, Path(LMUDataRoot()), Path(HF_HUB_CACHE)):
+        print(f"{path} was made from other data than these and is made anew")
 
 
 class Loaded:
@@ -52,6 +66,7 @@ class Datasets:
     def _build(self, assignment: Assignment) -> tuple[int, Loaded]:
         from vlmeval.dataset import build_dataset
 
+        drop_stale_files(assignment.key)
         source = build_dataset(assignment.task)
         if source is None:
             raise RuntimeError(f"VLMEvalKit has no dataset {assignment.task}")
