@@ -15,6 +15,7 @@ from easi_eval.benchmarks import VLMEVALKIT
 from easi_eval.model import ModelChoice
 
 from .datasets import Datasets, Loaded
+from .served import ServedModel
 
 # What VLMEvalKit's API classes return when every retry failed; it is no answer.
 API_FAILURE = "Failed to obtain answer via API"
@@ -28,6 +29,8 @@ def answer(run_root: Path, model_choice: ModelChoice, args: argparse.Namespace) 
     from . import shims
 
     shims.apply()
+    if args.vsi_input == "frames":
+        shims.show_vsi_frames()
     journal.phase("building the questions")
     datasets = Datasets(run_root, work)
     items = {assignment.key: datasets.items(assignment) for assignment in work.benchmarks}
@@ -35,8 +38,14 @@ def answer(run_root: Path, model_choice: ModelChoice, args: argparse.Namespace) 
     from easi_eval.answering.loading import refuse_spilled
 
     model = shims.model_factory(model_choice)()
+    print(f"the model is a {type(model).__module__}.{type(model).__name__}", flush=True)
     refuse_spilled(model)
     by_key = {assignment.key: assignment for assignment in work.benchmarks}
+    if getattr(model, "is_api", False):
+        served = ServedModel(model, args.api_nproc)
+        work_loop(run_root, work, items, lambda chunk: served.answer(datasets.get(by_key[chunk[0].benchmark]), chunk),
+                  chunk=args.api_nproc, journal=journal)
+        return 0
 
     def answer_chunk(chunk: Sequence[Item]) -> list[Generation]:
         return [answer_one(model, datasets.get(by_key[item.benchmark]), item.id) for item in chunk]
@@ -71,7 +80,7 @@ def build_prompt(model: Any, dataset: Loaded, item: str) -> Any:
 
 
 def generate(model: Any, dataset: Loaded, item: str, message: Any) -> Generation:
-    """The model's answer to the prompt that ``build_prompt`` made. Raises what the model raises, and ValueError for no answer."""
+    """The model's answer to the prompt that ``build_prompt`` made. Raises what the model raises, and for no answer."""
     hashed = prompt_hash(message)               # before the model: some classes change the parts they are given
     frames = sum(part["type"] == "image" for part in message) if isinstance(message, list) else None
     answered = model.generate(message=message, dataset=dataset_name(dataset.source, dataset.rows[item]))

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
 from easi_eval.answering.driver import DriverOptions, guarded, keep_worker, split_options
-from easi_eval.model import ModelChoice
 from easi_eval.errors import EasiError
 
 RUN_PY = Path(__file__).resolve().parents[1] / "run.py"
@@ -17,7 +15,9 @@ def main(argv: list[str]) -> int:
     """Be keeper, worker or scorer of a run of ours, or VLMEvalKit itself. Returns the exit code."""
     options, rest = split_options(argv)
     if options.run is None:
-        return stock(options.model, rest)
+        from .direct import run_directly
+
+        return guarded(options, lambda: run_directly(options.model, rest))
     return guarded(options, lambda: _role(options, argv, rest))
 
 
@@ -44,6 +44,7 @@ def parser() -> argparse.ArgumentParser:
     own.add_argument("--model", required=True, help="the name VLMEvalKit's files carry")
     own.add_argument("--judge", default="exact_matching")
     own.add_argument("--limit", type=int)
+    own.add_argument("--vsi-input", choices=("video", "frames"), default="video", help="frames: VSI-Bench's videos as 32 images for every class")
     own.add_argument("--verbose", action="store_true")
     own.add_argument("--reuse", action="store_true", help="accepted; answers are always reused from the journal")
     own.add_argument("--api-nproc", type=int, default=4)
@@ -51,18 +52,3 @@ def parser() -> argparse.ArgumentParser:
     own.add_argument("--judge-args", default="{}")
     own.add_argument("--judge-timeout", type=int, default=600)
     return own
-
-
-def stock(model: ModelChoice | None, rest: list[str]) -> int:
-    """Hand over to VLMEvalKit's own loop, after registering the plan's model under the name it is given."""
-    from . import shims
-
-    shims.apply()
-    if model is not None:
-        shims.register_model(model, parser().parse_known_args(rest)[0].model)
-    sys.argv = ["run.py", *rest]
-    from vlmeval import run
-
-    shims.ignore_dataset_options(run)
-    run.main()
-    return 0

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import argparse
 import functools
-from collections.abc import Callable
-from types import ModuleType
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from easi_eval.model import ModelChoice
+
+from .own_models import add_folder, factory
 
 
 def apply() -> None:
     """What every process over VLMEvalKit needs, whatever its part in a run."""
     accept_tables()
     replace_missing_flash_attention()
+    for line in add_folder():
+        print(line, flush=True)
 
 
 def accept_tables() -> None:
@@ -55,19 +59,34 @@ def replace_missing_flash_attention() -> bool:
     return True
 
 
-def ignore_dataset_options(run: ModuleType) -> None:
-    """Let ``--data`` name video datasets: run.py hands all its options to their constructors, which refuse them."""
-    build = run.build_dataset
-    run.build_dataset = lambda name, **options: build(name)
+def show_vsi_frames() -> None:
+    """Give VSI-Bench's videos as the dataset's frames to classes that would take the video too (``--vsi-input frames``)."""
+    from vlmeval.dataset.vsibench import VsiBench
+
+    build = VsiBench.build_prompt
+    VsiBench.build_prompt = functools.wraps(build)(lambda dataset, line, video_llm=False: build(dataset, line, video_llm=False))
+
+
+def take_vsi_input(argv: Sequence[str]) -> list[str]:
+    """Obey ``--vsi-input`` among the arguments of VLMEvalKit's own command line, which does not know it; the others."""
+    own = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    own.add_argument("--vsi-input", choices=("video", "frames"), default="video")
+    known, others = own.parse_known_args(list(argv))
+    if known.vsi_input == "frames":
+        show_vsi_frames()
+    return others
 
 
 def model_factory(model: ModelChoice) -> Callable[..., Any]:
-    """What builds the model of the plan: VLMEvalKit's entry, one of its classes with a path, or our generic class."""
+    """What builds the model of the plan: VLMEvalKit's entry, one of its classes with a path, the user's own class
+    (``file.Class``), or our generic class."""
     from vlmeval import api, vlm
     from vlmeval.config import supported_VLM
 
     if model.entry:
         return functools.partial(supported_VLM[model.entry], **model.arguments)
+    if "." in model.cls:
+        return factory(model.cls, model.path, model.arguments)
     if model.cls == "EasiVLM":
         from .generic import EasiVLM
 

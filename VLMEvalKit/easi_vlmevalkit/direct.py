@@ -1,0 +1,147 @@
+"""VLMEvalKit's own command line: its loop, with our model resolution and data, and its traps closed."""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import os
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from easi_eval.backends import catalog
+from easi_eval.backends.common import REPOSITORY
+from easi_eval.backends.kinds import KINDS
+from easi_eval.backends.vlmevalkit import VLMEvalKit, file_name
+from easi_eval.benchmarks import BENCHMARKS, VLMEVALKIT
+from easi_eval.cli import load_env_files
+from easi_eval.config import RunConfig
+from easi_eval.datasets import HubSettings, fetch, vlmevalkit_needs
+from easi_eval.display.plain import PlainDisplay
+from easi_eval.model import ModelChoice
+
+PROJECT = Path(__file__).resolve().parents[1]
+WORK_DIR = "--work-dir"
+MODELSCOPE = "VLMEVALKIT_USE_MODELSCOPE"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What of VLMEvalKit's command line concerns us before the package is loaded."""
+
+    data: tuple[str, ...]
+    models: tuple[str, ...]
+    by_name: bool               # the models are names of a registry, not those of a server or a config file
+    work_dir: bool
+    help: bool
+
+    @classmethod
+    def of(cls, argv: Sequence[str]) -> Asked:
+        own = argparse.ArgumentParser(add_help=False)
+        own.add_argument("--data", nargs="+", default=[])
+        own.add_argument("--model", nargs="+", default=[])
+        own.add_argument(WORK_DIR)
+        own.add_argument("--config")
+        own.add_argument("--base-url")
+        own.add_argument("--help", "-h", action="store_true")
+        known = own.parse_known_args(argv)[0]
+        return cls(tuple(known.data), tuple(known.model), not (known.config or known.base_url), known.work_dir is not None, known.help)
+
+
+def run_directly(planned: ModelChoice | None, argv: list[str]) -> int:
+    """Carry out VLMEvalKit's own command line ``argv`` and return the exit code: 1 if any dataset failed.
+
+    ``planned`` is a model that a plan of ours resolved; its files are named as ``--model`` says. Raises EasiError for
+    what can be known to fail before anything is loaded.
+    """
+    asked = Asked.of(argv)
+    load_env_files((Path.cwd(), PROJECT, REPOSITORY))
+    prepare_environment(asked)
+    models: dict[str, ModelChoice] = {}
+    if planned is not None:
+        models = {asked.models[0]: planned}
+    elif not asked.help:
+        models = resolve_models(asked)
+        fetch_data(asked.data)
+    return _run(asked, models, planned is not None, argv)
+
+
+def _run(asked: Asked, models: Mapping[str, ModelChoice], resume: bool, argv: list[str]) -> int:
+    from . import shims, stock_loop
+
+    shims.apply()
+    argv = shims.take_vsi_input(argv)
+    run = stock_loop.import_run()
+    outcomes = stock_loop.Outcomes()
+    stock_loop.cure(run, outcomes, resume)
+    sys.argv = ["run.py", *argv]
+    args = run.parse_args()
+    names = {name: name if _names_files(name) else file_name(choice) for name, choice in models.items()}
+    for name, choice in models.items():
+        shims.register_model(choice, names[name])
+    if args.base_url and not args.api_mode:
+        stock_loop.name_served_models(run, args)
+    elif args.model:
+        args.model = [names.get(name, name) for name in args.model]
+    if args.config:
+        stock_loop.offer_own_classes(args.config)
+    run.run_task(args)
+    return outcomes.exit_code(args.model, args.data)
+
+
+def _names_files(name: str) -> bool:
+    """Whether files can be named so; a hub id and a folder's path have slashes."""
+    return re.fullmatch(r"[\w.-]+", name) is not None and not Path(name).is_dir()
+
+
+def prepare_environment(asked: Asked) -> None:
+    """The variables that VLMEvalKit reads while it is imported, and what it would do silently because of them."""
+    os.environ.setdefault(MODELSCOPE, "0")      # its default hub needs a client that it does not even require
+    if folder := os.environ.get("LMUData"):
+        Path(folder).expanduser().mkdir(parents=True, exist_ok=True)      # a missing one is ignored for ~/LMUData
+    root = os.environ.get("MMEVAL_ROOT")
+    if root and asked.work_dir:
+        say(f"MMEVAL_ROOT ({root}) is left alone: {WORK_DIR} was given")
+        del os.environ["MMEVAL_ROOT"]
+    elif root:
+        say(f"results go to {root}: MMEVAL_ROOT is set")
+
+
+def resolve_models(asked: Asked) -> dict[str, ModelChoice]:
+    """Which class runs each model that is no name of VLMEvalKit's own registry, found as ``run_easi_eval.py`` does."""
+    if not asked.by_name:
+        return {}
+    entries = catalog.vlmeval_entries(catalog.locate(KINDS[VLMEVALKIT]))
+    backend = VLMEvalKit(HubSettings.from_env())
+    chosen = {}
+    for name in dict.fromkeys(asked.models):
+        choice = backend.resolve(RunConfig(model=name))
+        if name not in entries:
+            chosen[name] = choice
+            say(f"{name}: {choice.entry or choice.cls} ({choice.why})")
+        for note in choice.notes:
+            say(note)
+    return chosen
+
+
+def fetch_data(tasks: Sequence[str]) -> None:
+    """Get tables and media of EASI's datasets from the hub, compared with its checksums; others are VLMEvalKit's affair."""
+    if os.environ[MODELSCOPE].lower() in ("1", "true"):
+        return
+    folder = Path(os.environ.get("LMUData") or "~/LMUData").expanduser().absolute()
+    wanted = [bench for bench in BENCHMARKS if VLMEVALKIT in bench.sources and bench.source(VLMEVALKIT).task in tasks]
+    needs = [need for bench in wanted for need in vlmevalkit_needs(bench, folder)]
+    if not needs:
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".easi.lock").open("w") as lock, PlainDisplay(sys.stdout) as display:      # the ranks of torchrun: one after the other
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        fetch(needs, display.on)
+
+
+def say(line: str) -> None:
+    if int(os.environ.get("RANK") or 0) == 0:
+        print(line, flush=True)
+

@@ -1,0 +1,74 @@
+"""Loads the user's own model classes from ``VLMEvalKit/vlmeval/vlm/`` as modules of ``vlmeval.vlm``."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import inspect
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from easi_eval.errors import EasiError
+
+VARIABLE = "EASI_VLM_DIR"           # another folder instead
+PROJECT = Path(__file__).resolve().parents[1]
+
+
+def folder() -> Path:
+    """Where the user's files lie: the folder ``EASI_VLM_DIR`` names, else ``VLMEvalKit/vlmeval/vlm``."""
+    return Path(os.environ.get(VARIABLE) or PROJECT / "vlmeval" / "vlm").expanduser().absolute()
+
+
+def add_folder() -> list[str]:
+    """Append the user's folder to ``vlmeval.vlm``'s path: last, so that an installed module is never replaced.
+
+    Returns a line for each file that is ignored because of that. EasiError for an ``__init__.py`` that would make the
+    folder a package of its own.
+    """
+    from vlmeval import vlm
+
+    where = folder()
+    for file in (where / "__init__.py", PROJECT / "vlmeval" / "__init__.py"):
+        if file.is_file():
+            raise EasiError(f"{file} would take the place of the installed vlmeval", hint="remove it; your files need none")
+    if str(where) not in vlm.__path__:
+        vlm.__path__.append(str(where))
+    return [f"{path} is ignored: VLMEvalKit has a vlmeval.vlm.{path.stem} of its own; rename it"
+            for path in sorted(where.glob("*")) if _installed(path.stem, vlm.__path__[0]) and (path.suffix == ".py" or (path / "__init__.py").is_file())]
+
+
+def _installed(module: str, root: str) -> bool:
+    return Path(root, f"{module}.py").is_file() or Path(root, module, "__init__.py").is_file()
+
+
+def load(name: str) -> type:
+    """The class ``file.Class`` of a file of the user's. EasiError for what it lacks to be a model class."""
+    from vlmeval import api, vlm
+
+    module_name, _, class_name = name.rpartition(".")
+    add_folder()
+    where = folder()
+    try:
+        module = importlib.import_module(f"vlmeval.vlm.{module_name}")
+    except Exception as error:       # whatever the user's code raises while it is imported
+        raise EasiError(f"your {where / module_name} does not load: {type(error).__name__}: {error}",
+                        hint=f"mend it; {where / 'README.md'} has an example") from error
+    if not Path(module.__file__ or "").is_relative_to(where):
+        raise EasiError(f"vlmeval.vlm.{module_name} is VLMEvalKit's own, not your file", hint="give your file another name")
+    cls = getattr(module, class_name, None)
+    if not isinstance(cls, type):
+        raise EasiError(f"{module.__file__} has no class {class_name}", hint="is it spelt as in the file?")
+    if not issubclass(cls, vlm.BaseModel | api.base.BaseAPI):
+        raise EasiError(f"{class_name} in {module.__file__} is no BaseModel", hint=f"from .base import BaseModel; class {class_name}(BaseModel)")
+    return cls
+
+
+def factory(name: str, path: str, arguments: Mapping[str, object]) -> Callable[..., Any]:
+    """What builds a model of the class ``file.Class``; ``path`` becomes its ``model_path`` if it takes one."""
+    cls = load(name)
+    given = dict(arguments)
+    if path and path not in (name, cls.__name__) and "model_path" in inspect.signature(cls).parameters:
+        given.setdefault("model_path", path)
+    return functools.partial(cls, **given)

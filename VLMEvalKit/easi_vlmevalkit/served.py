@@ -1,0 +1,51 @@
+"""Models behind a server: several questions at once, and a failed request is never an answer."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from easi_eval.answering.work import Item
+from easi_eval.answering.worker import Generation
+
+from .datasets import Loaded
+
+
+class ServedModel:
+    """One of VLMEvalKit's API classes, asked by up to ``threads`` threads at a time, as its own loop asks it."""
+
+    def __init__(self, model: Any, threads: int) -> None:
+        self.model = model
+        self._pool = ThreadPoolExecutor(threads)
+        self._building = threading.Lock()       # datasets write the images of a prompt to files that prompts share
+        self._latest = threading.local()
+        if hasattr(model, "generate_inner"):
+            self._request, model.generate_inner = model.generate_inner, self._watched
+
+    def answer(self, dataset: Loaded, chunk: Sequence[Item]) -> list[Generation | Exception]:
+        """One result for each item, in order; what one raises is its own result."""
+        return list(self._pool.map(lambda item: self._one(dataset, item.id), chunk))
+
+    def _one(self, dataset: Loaded, item: str) -> Generation | Exception:
+        from .answer import build_prompt, generate
+
+        try:
+            with self._building:
+                message = build_prompt(self.model, dataset, item)
+            self._latest.code = 0               # classes that send their requests elsewhere are taken at their word
+            answered = generate(self.model, dataset, item, message)
+            if self._latest.code != 0:
+                # The classes give up with whatever text the last response held, and VLMEvalKit scores it.
+                raise RuntimeError(f"the server answered {self._latest.code}: {answered.text}")
+        except Exception as error:
+            return error
+        return answered
+
+    def _watched(self, *args: Any, **options: Any) -> Any:
+        """``generate_inner`` of the class, which returns (0 or an error code, text, log); the code of the latest is kept."""
+        self._latest.code = "nothing"
+        result = self._request(*args, **options)
+        self._latest.code = result[0]
+        return result

@@ -1,0 +1,261 @@
+"""``vlmeval.run`` with its traps closed, each in one function here that says which behaviour it cures."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import functools
+import hashlib
+import importlib.util
+import json
+import os
+import re
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from easi_eval.backends import catalog
+from easi_eval.backends import own_models as own_classes
+from easi_eval.backends.kinds import KINDS
+from easi_eval.execution import gpus
+from easi_eval.state import write_atomic
+
+from . import own_models
+
+# Reasons to skip a dataset that are no failure; vlmeval/run.py gives them.
+INTENDED = ("mode_infer", "official_submission_only_mmmu_test", "official_submission_only_mmt_bench",
+            "evaluation_not_supported_for_dataset", "external_submission_required", "test_split_without_ground_truth")
+# What scoring remembers by a question's index alone.
+CACHES = ("_result.pkl", "_judge.pkl")
+
+
+def cure(run: ModuleType, outcomes: Outcomes, resume: bool) -> None:
+    """Close the traps in an imported ``vlmeval.run``. ``resume``: go on with what lies there, whatever ``--reuse`` says."""
+    from vlmeval import inference_api
+
+    run.build_dataset = functools.partial(build_dataset, run.build_dataset)
+    run.build_dataset_from_config = functools.partial(build_dataset_from_config, run.build_dataset, run.build_dataset_from_config)
+    run.build_model_from_config = keeping_world_size(run.build_model_from_config)
+    keep_newer_predictions()
+    if not resume:
+        run.prepare_reuse_files = starting_fresh(run.prepare_reuse_files)
+    for module in (run, inference_api):
+        module.upsert_dataset_status = outcomes.watching(module.upsert_dataset_status)
+    use_gloo_without_gpus()
+
+
+def import_run() -> ModuleType:
+    """Import ``vlmeval.run``, which shares out the GPUs while it is imported, and can neither read the names of GPUs
+    (UUID, MIG) nor an empty grant: the sharing is ours, and its ``int()`` takes names."""
+    local = int(os.environ.get("LOCAL_WORLD_SIZE") or 1)
+    if local > 1 and (visible := gpus.visible_gpus()):
+        os.environ[gpus.VARIABLE] = gpus.share(visible, int(os.environ.get("LOCAL_RANK") or 0), local)
+    spec = importlib.util.find_spec("vlmeval.run")
+    module = importlib.util.module_from_spec(spec)
+    module.int = _number_or_name
+    sys.modules["vlmeval.run"] = module
+    hidden = os.environ.pop("LOCAL_WORLD_SIZE", None)
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        if hidden is not None:
+            os.environ["LOCAL_WORLD_SIZE"] = hidden
+    del module.int
+    return module
+
+
+def _number_or_name(text: object) -> object:
+    try:
+        return int(text)
+    except ValueError:
+        return text
+
+
+# ---- datasets and models -----------------------------------------------------------------------------------------
+
+def build_dataset(build: Callable[..., Any], name: str, **options: Any) -> Any:
+    """``--data`` with a video dataset: run.py hands all its options to the constructor, which refuses them, and then
+    forgets ``--limit``."""
+    from vlmeval.dataset.video_dataset_config import supported_video_datasets
+
+    if name not in supported_video_datasets:
+        return build(name, **options)
+    source = build(name)
+    if options.get("limit"):
+        source.data = source.data.iloc[:options["limit"]]
+    return source
+
+
+def build_dataset_from_config(build: Callable[..., Any], original: Callable[..., Any], cfg: dict[str, Any], name: str) -> Any:
+    """``--config`` with a class whose constructor takes ``**kwargs``: its ``dataset`` is dropped, and another one is built."""
+    given = cfg[name]
+    return build(given["dataset"]) if set(given) == {"class", "dataset"} else original(cfg, name)
+
+
+def keeping_world_size(original: Callable[..., Any]) -> Callable[..., Any]:
+    """``--config`` with a bare model name: WORLD_SIZE stays unset, and then every rank answers every question."""
+    def build(*args: Any, **options: Any) -> Any:
+        before = os.environ.get("WORLD_SIZE")
+        try:
+            return original(*args, **options)
+        finally:
+            if before is not None:
+                os.environ["WORLD_SIZE"] = before
+    return build
+
+
+def name_served_models(run: ModuleType, args: argparse.Namespace) -> None:
+    """``--base-url`` with a name like ``org/model``: it stays the server's, but files cannot be named so."""
+    for number, name in enumerate(args.model):
+        if "/" in name:
+            args.model[number] = name.replace("/", "--")
+            options = {**run.build_model_from_base_url(args), "model": name}
+            run.supported_VLM[args.model[number]] = functools.partial(run.LMDeployAPI, **options)
+            args.base_url, left = None, args.base_url
+            if len(args.model) > 1:
+                args.base_url = left
+
+
+def offer_own_classes(config: str) -> None:
+    """Let the ``class`` of a model in ``--config`` be one of the user's own."""
+    from vlmeval import api, vlm
+
+    models = json.loads(Path(config).read_text(encoding="utf-8")).get("model", {})
+    package = dataclasses.replace(catalog.locate(KINDS["vlmevalkit"]), own=own_models.folder())
+    for wanted in {given["class"] for given in models.values() if "class" in given}:
+        if not hasattr(vlm, wanted) and not hasattr(api, wanted) and (found := own_classes.find(package, wanted)) is not None:
+            setattr(vlm, wanted, own_models.load(found.cls))
+
+
+# ---- ranks -------------------------------------------------------------------------------------------------------
+
+def use_gloo_without_gpus() -> None:
+    """torchrun on the CPU: run.py asks for NCCL, whatever the machine has."""
+    import torch
+    from torch import distributed
+
+    original = distributed.init_process_group
+
+    def init_process_group(backend: str | None = None, **options: Any) -> None:
+        original("gloo" if backend == "nccl" and not torch.cuda.is_available() else backend, **options)
+
+    distributed.init_process_group = init_process_group
+
+
+# ---- files of earlier runs -----------------------------------------------------------------------------------------
+
+def keep_newer_predictions() -> None:
+    """``--reuse`` copies the prediction of the newest T-folder over the current one, also if that is newer, and fails
+    where it is a link to it."""
+    from vlmeval.smp import file
+
+    original = file.copy_prediction_file
+
+    def copy_prediction_file(src_file: str, dst_file: str) -> bool:
+        source, target = Path(src_file), Path(dst_file)
+        if target.exists() and (target.samefile(source) or target.stat().st_mtime >= source.stat().st_mtime):
+            print(f"{target} is kept: {source} is not newer", flush=True)
+            return False
+        return original(src_file, dst_file)
+
+    file.copy_prediction_file = copy_prediction_file
+
+
+def starting_fresh(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Without ``--reuse`` run.py says that it starts fresh, and goes on with the answers it finds."""
+    def prepare_reuse_files(**options: Any) -> Any:
+        if not options["reuse"]:
+            set_aside(Path(options["result_file"]), options["model_name"], options["dataset_name"])
+        return original(**options)
+    return prepare_reuse_files
+
+
+def set_aside(result: Path, model: str, dataset: str) -> None:
+    """Move what an earlier run left of one dataset into a T-folder, where ``--reuse`` would find it."""
+    from vlmeval.smp.file import fetch_aux_files
+
+    if not result.parent.is_dir():
+        return
+    ranks = re.compile(rf"\d+_({re.escape(model)}_)?{re.escape(dataset)}\.pkl")
+    found = {Path(path) for path in fetch_aux_files(str(result))} | {path for path in result.parent.iterdir() if ranks.fullmatch(path.name)}
+    if not found:
+        return
+    latest = max(path.lstat().st_mtime for path in found)
+    folder = result.parent / time.strftime("T%Y%m%d-%H%M%S", time.localtime(latest))
+    folder.mkdir(exist_ok=True)
+    for path in sorted(found):
+        path.rename(folder / path.name)
+    print(f"{dataset} starts fresh, without --reuse; what was there is in {folder}", flush=True)
+
+
+def drop_old_scores(prediction: Path) -> None:
+    """BLINK, 3DSRBench and others keep scores by a question's index alone, and give them to new answers too."""
+    from vlmeval.smp import load
+
+    if not prediction.is_file():
+        return
+    table = load(str(prediction))
+    answers = [[str(index), str(answer)] for index, answer in zip(table["index"], table["prediction"], strict=True)]
+    now = hashlib.sha256(json.dumps(sorted(answers)).encode("utf-8", "surrogatepass")).hexdigest()
+    record = prediction.with_name(f"{prediction.stem}_scored_answers.sha256")
+    if record.is_file() and record.read_text(encoding="ascii") == now:
+        return
+    for path in prediction.parent.iterdir():
+        if path.name.startswith(f"{prediction.stem}_") and path.name.endswith(CACHES):
+            print(f"{path} is removed: it was made from other answers", flush=True)
+            path.unlink()
+    write_atomic(record, now)
+
+
+# ---- the end -------------------------------------------------------------------------------------------------------
+
+class Outcomes:
+    """What became of each dataset, as run.py itself notes it; its exit code is 0 whatever happened."""
+
+    def __init__(self) -> None:
+        self._ended: dict[tuple[str, str], str] = {}
+        self._folders: dict[str, Path] = {}
+
+    def watching(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        def upsert_dataset_status(run_dir: Any, model_name: str, dataset_name: str, **fields: Any) -> Any:
+            self._folders[model_name] = Path(run_dir)
+            if fields.get("status") == "eval":
+                from vlmeval.smp import get_pred_file_path
+
+                drop_old_scores(Path(get_pred_file_path(str(run_dir), model_name, dataset_name, use_env_format=True)))
+            elif fields.get("status") == "done":
+                self._ended[model_name, dataset_name] = _reason(fields)
+            return original(run_dir=run_dir, model_name=model_name, dataset_name=dataset_name, **fields)
+        return upsert_dataset_status
+
+    def exit_code(self, models: str | Sequence[str], datasets: Sequence[str]) -> int:
+        """1 if a dataset has no score, or questions without an answer; both are told. Other ranks than 0 know nothing."""
+        if int(os.environ.get("RANK") or 0) != 0:
+            return 0
+        names = [models.replace("/", "--")] if isinstance(models, str) else models
+        pairs = [(model, dataset) for model in names for dataset in datasets]
+        troubles = {pair: self._ended.get(pair, "it was not reached") for pair in pairs}
+        troubles.update({pair: lost for pair, lost in self._unanswered().items() if not troubles.get(pair)})
+        failed = {pair: reason for pair, reason in troubles.items() if reason}
+        for (model, dataset), reason in failed.items():
+            print(f"error: {model} on {dataset}: {' '.join(reason.split())}", file=sys.stderr)
+        if failed:
+            print(f"hint: {len(failed)} of {len(pairs)} failed; the same command with --reuse goes on", file=sys.stderr)
+        return 1 if failed else 0
+
+    def _unanswered(self) -> dict[tuple[str, str], str]:
+        """Questions whose answer is VLMEvalKit's text for a failure, which it scores like an answer."""
+        from vlmeval.smp import collect_run_benchmark_report
+
+        return {(model, row["benchmark"]): f"{row['infer_failed']} of {row['infer_total']} questions have no answer"
+                for model, folder in self._folders.items() for row in collect_run_benchmark_report(folder) if row.get("infer_failed")}
+
+
+def _reason(fields: dict[str, Any]) -> str:
+    if fields.get("error_message") is not None:
+        return fields["error_message"] or "an exception without a message"
+    skipped = fields.get("skip_reason") or ""
+    return "" if skipped in INTENDED else skipped
