@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import traceback
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from easi_eval.answering.journal import Journal
 from easi_eval.answering.work import Item, ItemList, Work
 from easi_eval.answering.worker import Generation, open_journal, work_loop
+from easi_eval.errors import EasiError
 
-from .session import asked_work, benchmark_of, item_id, lmms_eval_main
+from .session import asked_work, benchmark_of, item_id, lmms_eval_main, skip_unreadable
+
+
+# How the classes of served models begin the text they return when every retry failed (lmms_eval/models/chat/openai.py).
+REQUEST_FAILED = "[LMMS_EVAL_REQUEST_FAILED"
 
 
 class _Answered(BaseException):
@@ -29,45 +36,63 @@ def answer(run_root: Path) -> int:
 
     # The journal is the record; lmms-eval's own files are written by the scorer, from all workers' answers.
     real_get_model = models.get_model
+    unreadable = skip_unreadable()
 
     def get_model(name: str, force_simple: bool = False) -> type:
         journal.phase("loading the model")
-        return _queue_model(real_get_model(name, force_simple), run_root, work, journal)
+        return _queue_model(real_get_model(name, force_simple), run_root, work, journal, unreadable)
 
     models.get_model = get_model
     try:
         main.cli_evaluate_single(args)
     except _Answered:
         return 0
+    except Exception:
+        if not unreadable:
+            raise
+        traceback.print_exc()
+    if unreadable:
+        why = "; ".join(f"{task}: {reason}" for task, reason in unreadable.items())
+        raise EasiError(f"lmms-eval can read none of what is asked: {why}", hint="the log has the whole story")
     raise RuntimeError("lmms-eval ended without asking the model for answers")
 
 
-def _queue_model(cls: type, run_root: Path, work: Work, journal: Journal) -> type:
-    """A subclass of the real model class that answers what the queue gives it."""
+def _queue_model(cls: type, run_root: Path, work: Work, journal: Journal, unreadable: Mapping[str, str]) -> type:
+    """A subclass of the real model class that answers what the queue gives it, but for benchmarks of which a task is ``unreadable``."""
     from easi_eval.answering.loading import refuse_spilled
 
     from .generic import EasiVLM
 
     def generate_until(self: Any, requests: Sequence[Any]) -> list[Any]:
+        lost = {benchmark_of(task, work) for task in unreadable}
+        work_left = replace(work, benchmarks=tuple(one for one in work.benchmarks if one.key not in lost))
+        if not work_left.benchmarks:
+            raise LookupError("no benchmark is left that can be read")
+        requests = [request for request in requests if benchmark_of(request.task_name, work) not in lost]
         by_id = {item_id(request): request for request in requests}
-        items = _list_items(run_root, work, requests, self.task_dict)
+        items = _list_items(run_root, work_left, requests, self.task_dict)
 
-        def answer_chunk(chunk: Sequence[Item]) -> list[Generation]:
+        def answer_chunk(chunk: Sequence[Item]) -> list[Generation | Exception]:
             batch = [by_id[item.id] for item in chunk]
             made = [_generation(request, output) for request, output in zip(batch, cls.generate_until(self, batch))]
             # Our generic class knows more of what it generated than lmms-eval's result has room for.
             return list(self.last) if isinstance(self, EasiVLM) else made
 
-        size = int(getattr(self, "batch_size", 1) or 1)
-        work_loop(run_root, work, items, answer_chunk, journal=journal, chunk=size)
+        work_loop(run_root, work_left, items, answer_chunk, journal=journal, chunk=_piece(self))
         raise _Answered
 
     @functools.wraps(cls.__init__)
     def __init__(self: Any, *args: Any, **options: Any) -> None:
         cls.__init__(self, *args, **options)
         refuse_spilled(self)
+        journal.phase("building the questions")
 
     return type(cls.__name__, (cls,), {"__init__": __init__, "generate_until": generate_until, "__module__": cls.__module__})
+
+
+def _piece(model: Any) -> int:
+    """How many questions the model class works on at once: its batch, by either of its names, or its requests to a server."""
+    return max(int(getattr(model, name, 1) or 1) for name in ("batch_size", "batch_size_per_gpu", "num_concurrent"))
 
 
 def _list_items(run_root: Path, work: Work, requests: Sequence[Any], task_dict: Mapping[str, Any]) -> dict[str, list[Item]]:
@@ -85,10 +110,15 @@ def _list_items(run_root: Path, work: Work, requests: Sequence[Any], task_dict: 
     return items
 
 
-def _generation(request: Any, output: Any) -> Generation:
+def _generation(request: Any, output: Any) -> Generation | Exception:
+    """What the class returned for one request; an exception where it says that the server never answered."""
     from lmms_eval.api.instance import unwrap_generation_output
 
     text, counts = unwrap_generation_output(output)
+    if text is None:      # lmms-eval takes it for an empty answer
+        text = ""
+    if isinstance(text, str) and text.startswith(REQUEST_FAILED):
+        return ConnectionError(text)
     prompt = request.args[0] if isinstance(request.args[0], str) else ""
     options = next((arg for arg in request.args if isinstance(arg, dict)), {})
     tokens = counts.output_tokens if counts is not None else None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -67,3 +68,38 @@ def _allow_anonymous() -> None:
         return load(*args, **options)
 
     datasets.load_dataset = load_dataset
+
+
+def skip_unreadable() -> dict[str, str]:
+    """Let a launch go on without the tasks that cannot be read: stock lmms-eval reads all before the first question, and one ends it.
+
+    Returns what will hold the reason by task name: a task (or group) whose data cannot be loaded, or whose questions cannot be built.
+    """
+    from lmms_eval import evaluator
+    from lmms_eval.api.task import Task
+
+    unreadable: dict[str, str] = {}
+    load, build = evaluator.get_task_dict, Task.build_all_requests
+
+    def note(name: str, error: Exception) -> None:
+        traceback.print_exc()
+        unreadable[name] = " ".join(f"{type(error).__name__}: {error}".split())
+
+    def get_task_dict(names: list[str], *args: Any, **options: Any) -> dict[Any, Any]:
+        found: dict[Any, Any] = {}
+        for name in names:
+            try:
+                found |= load([name], *args, **options)
+            except Exception as error:      # whatever the task's own code raises
+                note(name, error)
+        return found
+
+    def build_all_requests(self: Any, **options: Any) -> None:
+        try:
+            build(self, **options)
+        except Exception as error:
+            self._instances = []
+            note(self.config.task, error)
+
+    evaluator.get_task_dict, Task.build_all_requests = get_task_dict, build_all_requests
+    return unreadable

@@ -33,6 +33,7 @@ def test_columns_and_digits() -> None:
     assert tuple(lines[0])[: len(COLUMNS)] == COLUMNS
     assert lines[0] | {"score": ""} == {
         "benchmark": "blink", "part": "", "score": "", "n": "10", "unparsed": "1", "failed": "2", "truncated": "", "coin_flips": "0",
+        "method": "", "comparable": "",
         "state": "complete", "reason": "", "total": "12", "points": "", "weight": ""}
     assert float(lines[0]["score"]) == 100 / 3
     assert [one["part"] for one in lines[1:-1]] == [part.name for part in by_key("blink").source(VLMEVALKIT).parts]
@@ -51,6 +52,6 @@ def test_markdown_has_one_cell_per_column() -> None:
     text = markdown_text(table("blink", "site_image", "site_video"))
     lines = [one for one in text.splitlines() if one.startswith("|")]
     assert all(one.replace("\\|", "").count("|") == len(COLUMNS) + 1 for one in lines)
-    assert "| BLINK |  | 33.33 | 10 | 1 | 2 |  | 0 | complete |  |" in lines
+    assert "| BLINK |  | 33.33 | 10 | 1 | 2 |  | 0 |  |  | complete |  |" in lines
     assert text.startswith("# EASI scores: org/m\\|x\n")
     assert "| EASI-8 average |  |  |" in text

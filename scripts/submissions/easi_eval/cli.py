@@ -17,6 +17,7 @@ from . import __version__
 from .backends.kinds import KINDS
 from .config import RunConfig, SubmissionConfig
 from .errors import EasiError, ExitCode
+from .judging import threshold
 from .nearest import nearest
 
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -51,7 +52,10 @@ def build_parser() -> argparse.ArgumentParser:
     what.add_argument("--model-args", metavar="K=V,K=V", help="model arguments (required for lmms-eval: pretrained=org/model,...)")
     what.add_argument("--benchmarks", metavar="KEYS", help="comma-separated (default: all EASI-8); sitebench or site means both SITE halves")
     what.add_argument("--include-extra", action="store_true", help="also the 4 optional benchmarks")
-    what.add_argument("--judge", help="judge model (vlmevalkit only; exact_matching needs no API)")
+    what.add_argument("--judge", help="judge model for all answers (vlmevalkit only), or exact_matching: rules alone, no API")
+    what.add_argument("--extraction-threshold", type=threshold, metavar="RATE",
+                      help="without --judge: a benchmark with more unreadable answers is judged, where a judge is configured (default: 2.5%%)")
+    what.add_argument("--vsi-input", metavar="FORM", help="vlmevalkit, classes with native video: video (default) or frames: VSI-Bench as 32 images")
     what.add_argument("--limit", type=int, metavar="N", help="only the first N questions of each benchmark: partial, never submitted")
     what.add_argument("--smoke", action="store_true", help="offline rehearsal on tiny data, with a tiny model unless --model is given")
 
@@ -61,6 +65,7 @@ def build_parser() -> argparse.ArgumentParser:
     how.add_argument("--rerun", action="store_true", help="evaluate again, whatever is already complete")
     how.add_argument("--no-accelerate", action="store_true", help="lmms-eval: plain Python, one process (useful after out-of-memory)")
     how.add_argument("--plain", action="store_true", help="the backend's own launch, benchmark by benchmark: same numbers, no work sharing")
+    how.add_argument("--no-corrections", action="store_true", help="lmms-eval: SPAR-Bench's stock score, numeric questions 0, is the headline")
     how.add_argument("--trust-remote-code", action="store_true", help="let the checkpoint's own code run")
     how.add_argument("--backend-path", metavar="DIR", help="a checkout or fork of the backend, instead of the installed package")
 

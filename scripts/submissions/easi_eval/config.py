@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from .backends.kinds import KINDS, Kind
 from .errors import EasiError
+from .judging import DEFAULT_THRESHOLD
 from .nearest import did_you_mean, nearest
 from .redact import secret_argument
 
@@ -24,6 +25,7 @@ PRECISIONS = ("bfloat16", "float16", "float32", "int8")
 WEIGHT_TYPES = ("Original", "Delta", "Adapter")
 REQUIRED_FIELDS = ("modelName", "modelType", "precision")
 DEVICES = ("cuda", "cpu", "mps")
+VSI_INPUTS = ("video", "frames")
 
 
 @dataclass(frozen=True)
@@ -98,6 +100,8 @@ class RunConfig:
     benchmarks: tuple[str, ...] = ()
     include_extra: bool = False
     judge: str | None = None
+    vsi_input: str | None = None        # None: what the backend gives the model's class
+    extraction_threshold: float = DEFAULT_THRESHOLD      # 0-1, of the answers of one benchmark
     output_dir: Path = Path("eval_results")
     dataset_dir: Path = Path("datasets")
     submit: bool = False
@@ -113,6 +117,7 @@ class RunConfig:
     plain: bool = False
     device: str | None = None           # None: the GPUs if there are any
     trust_remote_code: bool = False
+    no_corrections: bool = False
     backend_path: Path | None = None
     backend_args: tuple[str, ...] = ()
 
@@ -127,6 +132,13 @@ class RunConfig:
                             hint="leave out --nproc, or --no-accelerate")
         if self.judge is not None and not self.judge.strip():
             raise EasiError("--judge is empty", hint="name a judge, or leave the option out")
+        if not 0 <= self.extraction_threshold <= 1:
+            raise EasiError(f"--extraction-threshold is {self.extraction_threshold}", hint="write a fraction of the answers, 0.025, or 2.5%")
+        if self.judge is not None and self.extraction_threshold != DEFAULT_THRESHOLD and kind.takes_judge:
+            raise EasiError(f"--extraction-threshold with --judge {self.judge}: it decides only where no judge is named",
+                            hint="leave out one of them")
+        if self.vsi_input is not None and self.vsi_input not in VSI_INPUTS:
+            raise EasiError(f"--vsi-input is {self.vsi_input!r}", hint=f"use one of {', '.join(VSI_INPUTS)}")
         if self.device is not None and self.device not in DEVICES:
             which = "choose GPUs with CUDA_VISIBLE_DEVICES" if self.device.startswith("cuda:") else f"use one of {', '.join(DEVICES)}"
             raise EasiError(f"--device is {self.device!r}", hint=which)
@@ -196,7 +208,11 @@ class RunConfig:
     def ignored(self) -> tuple[str, ...]:
         """Options that were given and that this backend does not use, one line each, to be said once."""
         kind, default = self.kind, RunConfig(smoke=True)
-        given = (("--judge", kind.takes_judge, self.judge is not None), ("--no-accelerate", kind.takes_no_accelerate, self.no_accelerate),
+        given = (("--judge", kind.takes_judge, self.judge is not None),
+                 ("--extraction-threshold", kind.takes_judge, self.extraction_threshold != default.extraction_threshold),
+                 ("--vsi-input", kind.takes_vsi_input, self.vsi_input is not None),
+                 ("--no-accelerate", kind.takes_no_accelerate, self.no_accelerate),
+                 ("--no-corrections", kind.takes_no_corrections, self.no_corrections),
                  ("--dataset-dir", kind.takes_dataset_dir, self.dataset_dir != default.dataset_dir and not self.smoke))      # --smoke has its own
         return tuple(f"{name} has no effect with --backend {kind.name}" for name, takes, is_given in given if is_given and not takes)
 

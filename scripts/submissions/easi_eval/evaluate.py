@@ -37,6 +37,7 @@ from .results.report import telling_line
 from .state import RunPaths, read_json
 
 TICK = 0.2
+BY_BENCHMARKS = ("building the questions", "answering")      # a worker that ended while it said so was ended by a benchmark, not by the model
 SCORER_STARTS = 2
 HALF_MADE = ("scoring", "scored", "failed.json", "plain", "old")      # what a launch may leave beside a benchmark's folder
 
@@ -68,6 +69,9 @@ class Evaluation:
     on_command: Callable[[str], None]
     verdicts: dict[str, Verdict] = field(default_factory=dict)
     answered: int = -1                  # by all workers, when they were last started
+    alone: list[Benchmark] | None = None      # those still to be tried in launches of their own, once it came to that
+    launched: Sequence[Benchmark] = ()  # what the last launch was for
+    whys: dict[str, str] = field(default_factory=dict)      # by benchmark: why the workers of its last launch were given up
 
     def run(self) -> dict[str, Verdict]:
         """Carry it out; every benchmark of ``todo`` has a verdict afterwards. Processes of ours are gone on any exit."""
@@ -143,15 +147,42 @@ class Evaluation:
         return self._start(self.backend.score_job(self.cfg, self.model, left, self.paths))
 
     def _answers_wanted(self, work: Work, watch: Watch) -> Job | None:
-        """The launch for what is unanswered: again, if the last one ended early (a launcher or a keeper died) and brought something."""
+        """The launch for what is unanswered: for all of it as long as that brings something, then once for each benchmark alone.
+
+        On the backends one benchmark that cannot even be read may end a launch for all. What keeps the model from being
+        loaded does so in every launch, and is not tried again.
+        """
         left = [b for b, a in zip(self.todo, work.benchmarks) if pending(self.paths.root, replace(work, benchmarks=(a,)))]
-        if not left or watch.answered <= self.answered:
+        self._note_whys(left)
+        first, gained, self.answered = self.answered < 0, watch.answered > self.answered, watch.answered
+        started = f"{self.cfg.nproc} worker{'s' if self.cfg.nproc > 1 else ''}"
+        if left and gained and self.alone is None:
+            if not first:
+                self.emit(Notice("the workers ended before all was answered; starting them again", "warning"))
+            wanted = left
+        elif left and (wanted := self._next_alone(left, watch)):
+            self.emit(Notice(f"the workers ended before all was answered; now {wanted[0].title} in a launch of its own", "warning"))
+        else:
             return None
-        if self.answered >= 0:
-            self.emit(Notice("the workers ended before all was answered; starting them again", "warning"))
-        self.answered = watch.answered
-        self.emit(PhaseStarted("start", f"{self.cfg.nproc} worker{'s' if self.cfg.nproc > 1 else ''}"))
-        return self.backend.answer_job(self.cfg, self.model, left, self.paths, launchers.free_port())
+        self.launched = wanted
+        forget_reasons(self.paths.root)
+        self.emit(PhaseStarted("start", started))
+        return self.backend.answer_job(self.cfg, self.model, wanted, self.paths, launchers.free_port())
+
+    def _note_whys(self, left: Sequence[Benchmark]) -> None:
+        """Keep the last launch's reasons: the next one has its own."""
+        if reasons := gave_up_reasons(self.paths.root):
+            self.whys.update({bench.key: "; ".join(reasons) for bench in self.launched if bench in left})
+
+    def _next_alone(self, left: Sequence[Benchmark], watch: Watch) -> list[Benchmark]:
+        """The next one to be tried alone, or nothing."""
+        if self.alone is None:      # the last launch had all of ``left``
+            self.alone = list(left) if len(left) > 1 and watch.blames_a_benchmark else []
+        while self.alone:
+            bench = self.alone.pop(0)
+            if bench in left:
+                return [bench]
+        return []
 
     def _start(self, job: Job) -> Handle:
         self._before(job)
@@ -172,12 +203,12 @@ class Evaluation:
             elif failed.is_file():
                 note = read_json(failed)
                 told = note if isinstance(note, dict) else {}
-                line = self._why_unanswered(answering) if told.get("unanswered") and answering else ""
+                line = self._why_unanswered(bench.key, answering) if told.get("unanswered") and answering else ""
                 self._give(Verdict(bench.key, None, str(told.get("error", "scoring failed")), line))
 
-    def _why_unanswered(self, answering: Handle) -> str:
+    def _why_unanswered(self, key: str, answering: Handle) -> str:
         """What a keeper noted when it gave its worker up, else the telling line of the log."""
-        return "; ".join(gave_up_reasons(self.paths.root)) or telling_line(answering.outcome().log_tail)
+        return self.whys.get(key) or telling_line(answering.outcome().log_tail)
 
     # ---- the backend's own launch ---------------------------------------------------------------------------------
 
@@ -232,6 +263,7 @@ class Watch:
         self._book = Book.of(run_root, work)
         self._items: dict[str, tuple[int, ItemList]] = {}      # with the file's time of change
         self._counts: dict[str, Count] = {}
+        self._phases: dict[str, str] = {}      # the last of each worker
         self._answering = False
 
     @property
@@ -239,10 +271,16 @@ class Watch:
         """Questions with an outcome, in this launch or before."""
         return sum(count.done for count in self._counts.values())
 
+    @property
+    def blames_a_benchmark(self) -> bool:
+        """Whether what a worker last said it was at can go wrong because of a benchmark."""
+        return any(phase in BY_BENCHMARKS for phase in self._phases.values())
+
     def tick(self) -> None:
         changed = set()
         for record in self._book.poll():
             if isinstance(record, Phase):
+                self._phases[record.worker] = record.phase
                 self._emit(WorkerPhase(record.worker, record.phase))
                 continue
             changed.add(record.benchmark)

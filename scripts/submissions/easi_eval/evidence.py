@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from .answering.journal import Answer
 from .answering.work import NOTES_FILE, ItemList
@@ -85,6 +86,7 @@ def gather(
     if cfg.limit is None and len(rows) != total:
         raise EasiError(f"{bench.title} has {len(rows)} questions of {total}", hint=AGAIN)
     finishes = [answer.finish for answer in answers]
+    scorer_notes = _scorer_notes(folder)
     score = summarise(
         bench,
         reading,
@@ -93,16 +95,17 @@ def gather(
         state=State.PARTIAL if cfg.limit is not None else State.COMPLETE,
         reason=f"--limit {cfg.limit}" if cfg.limit is not None else "",
         truncated=finishes.count("length") if finishes and None not in finishes else None,
-        coin_flips=_coin_flips(folder),
+        coin_flips=scorer_notes.get("coin_flips"),
     )
+    score = backend.told(cfg, bench, out, rows, score, scorer_notes)
     return Evidence(fingerprint, score, _digests(folder, out.files), cfg.limit)
 
 
-def _coin_flips(folder: Path) -> int | None:
-    """How many random letters our scorer counted; None where it left no note, and the rows must tell."""
+def _scorer_notes(folder: Path) -> dict[str, Any]:
+    """What our scorer saw and its files do not say (``coin_flips``: random letters drawn); nothing under ``--plain``."""
     path = folder / NOTES_FILE
     notes = read_json(path) if path.exists() else {}
-    return notes.get("coin_flips") if isinstance(notes, dict) else None
+    return notes if isinstance(notes, dict) else {}
 
 
 def _digests(folder: Path, files: Iterable[Path]) -> dict[str, str]:

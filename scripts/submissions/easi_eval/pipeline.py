@@ -34,6 +34,7 @@ from .model import ModelChoice
 from .plan import Found, Plan, describe, make_plan
 from .redact import Redactor
 from .results import archive, report, table
+from .results.comparability import compared
 from .results.outputs import Outputs
 from .results.scores import BenchmarkScore, ScoreTable, State, missing
 from .smoke.rehearsal import planned_hub, rehearsal_hub, rehearse
@@ -261,6 +262,8 @@ class Run:
         else:
             score = verdict.evidence.score
             evidence = {**self.manifest.benchmarks[verdict.key].evidence, "rows": score.n, "total": score.total}
+            told = compared(score, self.backend.name, self.plan.model.cls)
+            evidence |= {"comparable": told.comparable, "notes": list(told.notes)}
             changes = {"state": str(score.state), "reason": score.reason, "evidence": evidence}
         self.manifest = self.manifest.with_state(verdict.key, **changes)
         self.manifest.save(self.plan.paths.manifest)
@@ -276,7 +279,7 @@ class Run:
             return None
         evidence = Evidence.load(self.plan.paths.output(key))
         if evidence is not None and evidence.fingerprint == state.fingerprint:
-            return evidence.score
+            return compared(evidence.score, self.backend.name, self.plan.model.cls)
         return missing(key, state.reason or "not finished", State.FAILED if state.reason else State.INCOMPLETE)
 
     def _write(self, scores: ScoreTable) -> None:

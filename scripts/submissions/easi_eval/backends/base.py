@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ..execution.jobs import Job
     from ..model import ModelChoice
     from ..results.outputs import Outputs
-    from ..results.scores import Reading
+    from ..results.scores import BenchmarkScore, Reading
     from ..state import RunPaths
 
 
@@ -54,16 +54,23 @@ class Backend(Protocol):
         """The one launch whose workers answer all items of ``todo`` into the journal; ``port`` is free for its launcher."""
         ...
 
-    def score_job(self, cfg: RunConfig, model: ModelChoice, todo: Sequence[Benchmark], paths: RunPaths) -> Job:
-        """The one process that scores each benchmark of ``todo`` from the journal as soon as it is answered."""
+    def score_job(self, cfg: RunConfig, model: ModelChoice, todo: Sequence[Benchmark], paths: RunPaths, judge: str = ...) -> Job:
+        """The one process that scores each benchmark of ``todo`` from the journal as soon as it is answered.
+
+        By rules, unless ``judge`` is a model; one is named to a backend only whose ``Kind`` takes a judge.
+        """
+        ...
+
+    def judge_model(self, cfg: RunConfig, judge: str) -> str:
+        """The model that the endpoint is asked for under a judge's name."""
         ...
 
     def plain_job(self, cfg: RunConfig, model: ModelChoice, bench: Benchmark, folder: Path, port: int) -> Job:
         """The backend's own launch of one benchmark into ``folder``, untouched (``--plain``)."""
         ...
 
-    def outputs(self, bench: Benchmark, folder: Path) -> Outputs:
-        """Find the files of one benchmark in ``folder``; EasiError naming what is not there."""
+    def outputs(self, bench: Benchmark, folder: Path, judge: str = "") -> Outputs:
+        """Find the files of one benchmark in ``folder`` (those made with ``judge``); EasiError naming what is not there."""
         ...
 
     def rows(self, bench: Benchmark, out: Outputs) -> pd.DataFrame:
@@ -72,6 +79,11 @@ class Backend(Protocol):
 
     def read(self, bench: Benchmark, out: Outputs, rows: pd.DataFrame) -> Reading:
         """Headline and sub-scores, 0-100, from the aggregate files; ``rows`` are those of ``rows()``."""
+        ...
+
+    def told(self, cfg: RunConfig, bench: Benchmark, out: Outputs, rows: pd.DataFrame, score: BenchmarkScore,
+             scorer_notes: Mapping[str, Any]) -> BenchmarkScore:
+        """``score`` with what has to stand beside it: corrections with both values, counted oddities. ``scorer_notes``: our scorer's."""
         ...
 
     def total(self, cfg: RunConfig, bench: Benchmark, out: Outputs) -> int:

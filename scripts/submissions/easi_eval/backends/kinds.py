@@ -18,14 +18,16 @@ class Kind:
     takes_judge: bool           # the guide: "ignored for lmms-eval"
     takes_no_accelerate: bool
     takes_dataset_dir: bool
+    takes_vsi_input: bool
+    takes_no_corrections: bool
 
 
 KINDS: Mapping[str, Kind] = {
     kind.name: kind
     for kind in (
         Kind("vlmevalkit", "vlmeval", "ms-vlmeval", "VLMEvalKit", needs_model_args=False, takes_judge=True,
-             takes_no_accelerate=False, takes_dataset_dir=True),
+             takes_no_accelerate=False, takes_dataset_dir=True, takes_vsi_input=True, takes_no_corrections=False),
         Kind("lmms-eval", "lmms_eval", "lmms-eval", "lmms-eval", needs_model_args=True, takes_judge=False,
-             takes_no_accelerate=True, takes_dataset_dir=False),
+             takes_no_accelerate=True, takes_dataset_dir=False, takes_vsi_input=False, takes_no_corrections=True),
     )
 }

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..benchmarks import Benchmark
 from ..config import RunConfig, format_model_args
@@ -14,6 +15,7 @@ from ..errors import EasiError
 from ..execution import launchers
 from ..execution.jobs import Job
 from ..model import ModelChoice
+from ..results.corrections import for_corrected
 from ..results.outputs import Outputs
 from ..state import RunPaths
 from . import catalog, common
@@ -23,7 +25,7 @@ from .signatures import parameters
 if TYPE_CHECKING:
     import pandas as pd
 
-    from ..results.scores import Reading
+    from ..results.scores import BenchmarkScore, Reading
 
 KIND = KINDS["lmms-eval"]
 # Which model arguments name weights: those laid over a base, and the base. The first that is given names the checkpoint.
@@ -39,6 +41,11 @@ SERVED_TYPES = frozenset({
     "dummy", "from_log",
 })
 PATH_OPTIONS = ("--include_path", "--config")
+# Types that run an engine with batching of its own, and the package each needs. One engine is one worker.
+ENGINES = {"vllm": "vllm", "vllm_generate": "vllm", "sglang": "sglang"}
+# Questions an engine is given at once unless the user says so: enough to keep it busy, few enough for the frames of
+# as many videos to fit into memory. lmms-eval's own default is one, which leaves the engine idle.
+ENGINE_BATCH = 64
 
 
 class LmmsEval:
@@ -61,6 +68,12 @@ class LmmsEval:
             if common.is_hub_id(cfg.model):
                 otherwise = f"give its model type and --model-args pretrained={cfg.model},..."
             catalog.check_known("--model", cfg.model, known.models, otherwise)
+        _check_engine(cfg, self._engine(cfg))
+
+    def _engine(self, cfg: RunConfig) -> str | None:
+        """The package of the engine that the model type runs, if it runs one."""
+        known = catalog.lmms_models(catalog.locate(KIND, cfg.backend_path)).models.get(cfg.model)
+        return ENGINES.get(known.model_id) if known is not None else None
 
     def resolve(self, cfg: RunConfig) -> ModelChoice:
         package = catalog.locate(KIND, cfg.backend_path)
@@ -68,7 +81,8 @@ class LmmsEval:
         arguments, why = cfg.model_arguments, f"--model {cfg.model}"
         if "base_url" in arguments or (known is not None and known.model_id in SERVED_TYPES):
             name = next((arguments[key] for key in NAME_KEYS if key in arguments), cfg.model)
-            return ModelChoice(name, name, cfg.model, why, arguments=dict(arguments), needs_gpu=False, served=True)
+            notes = (f"--nproc {cfg.nproc} has no effect: a served model has one client, with its own concurrency",) if cfg.nproc > 1 else ()
+            return ModelChoice(name, name, cfg.model, why, notes=notes, arguments=dict(arguments), needs_gpu=False, served=True)
         keys = [key for key in WEIGHT_KEYS if key in arguments]
         arguments |= {key: common.model_path(arguments[key]) for key in keys}
         checkpoint = arguments[keys[0]] if keys else cfg.model
@@ -78,7 +92,7 @@ class LmmsEval:
                            needs_gpu=cfg.device != "cpu")
 
     def settings(self, cfg: RunConfig, bench: Benchmark) -> dict[str, object]:
-        return {"task": bench.source(self.name).task}
+        return {"task": bench.source(self.name).task, **for_corrected(bench, self.name, not cfg.no_corrections)}
 
     def needs(self, cfg: RunConfig, bench: Benchmark) -> list[Need]:
         from ..datasets import lmms_needs
@@ -100,7 +114,10 @@ class LmmsEval:
         argv = ["-m", "easi_lmms_eval", *self._options(cfg, model, todo, paths.outputs), "--easi-run", str(paths.root.absolute())]
         return Job("answer", self._launched(cfg, model, port, argv), env={**self._environment(cfg), **common.answering(cfg)}, cwd=self._cwd())
 
-    def score_job(self, cfg: RunConfig, model: ModelChoice, todo: Sequence[Benchmark], paths: RunPaths) -> Job:
+    def judge_model(self, cfg: RunConfig, judge: str) -> str:
+        return judge      # it has none: see Kind.takes_judge
+
+    def score_job(self, cfg: RunConfig, model: ModelChoice, todo: Sequence[Benchmark], paths: RunPaths, judge: str = "") -> Job:
         argv = ["-m", "easi_lmms_eval", *self._options(cfg, model, todo, paths.outputs), "--easi-run", str(paths.root.absolute()), "--easi-role", "score"]
         return Job("score", launchers.plain(argv), env={**self._environment(cfg), **common.NO_GPU}, cwd=self._cwd())
 
@@ -109,11 +126,18 @@ class LmmsEval:
         return Job(f"plain {bench.key}", self._launched(cfg, model, port, argv), env=self._environment(cfg), cwd=self._cwd())
 
     def _launched(self, cfg: RunConfig, model: ModelChoice, port: int, argv: list[str]) -> tuple[str, ...]:
-        if cfg.no_accelerate or (not model.needs_gpu and cfg.nproc == 1):
+        workers = self.workers(cfg, model)
+        if cfg.no_accelerate or (not model.needs_gpu and workers == 1):
             return launchers.plain(argv)
         if not model.needs_gpu:      # accelerate starts a single process where there is no GPU
-            return launchers.torchrun(cfg.nproc, port, argv)
-        return launchers.accelerate(cfg.nproc, port, argv)
+            return launchers.torchrun(workers, port, argv)
+        return launchers.accelerate(workers, port, argv)
+
+    def workers(self, cfg: RunConfig, model: ModelChoice) -> int:
+        """Processes that answer: one per GPU, one per engine of several GPUs, one client for a served model."""
+        if model.served:
+            return 1
+        return cfg.nproc // _tensor_parallel(cfg) if self._engine(cfg) else cfg.nproc
 
     def _options(self, cfg: RunConfig, model: ModelChoice, todo: Sequence[Benchmark], folder: Path) -> list[str]:
         limit = ["--limit", str(cfg.limit)] if cfg.limit else []
@@ -121,7 +145,7 @@ class LmmsEval:
         device = ["--device", other] if other else []
         verbose = ["--verbosity", "DEBUG"] if cfg.verbose else []
         return ["--model", cfg.model, "--model_args", format_model_args({k: str(v) for k, v in model.arguments.items()}),
-                "--tasks", ",".join(bench.source(self.name).task for bench in todo), "--batch_size", "1", "--log_samples",
+                "--tasks", ",".join(bench.source(self.name).task for bench in todo), "--batch_size", str(ENGINE_BATCH if self._engine(cfg) else 1), "--log_samples",
                 "--output_path", str(folder.absolute()), *limit, *device, *verbose, *common.absolute_paths(cfg.backend_args, PATH_OPTIONS)]
 
     def _environment(self, cfg: RunConfig) -> dict[str, str]:
@@ -131,7 +155,7 @@ class LmmsEval:
         """Two tasks keep their data cache in the current directory; all runs share one beside the other caches."""
         return self.hub.hf_home / "lmms-eval-cwd"
 
-    def outputs(self, bench: Benchmark, folder: Path) -> Outputs:
+    def outputs(self, bench: Benchmark, folder: Path, judge: str = "") -> Outputs:
         from ..results.readers import find_lmms_outputs
 
         return find_lmms_outputs(bench, folder)
@@ -146,10 +170,40 @@ class LmmsEval:
 
         return read_lmms_scores(bench, out, rows)
 
+    def told(self, cfg: RunConfig, bench: Benchmark, out: Outputs, rows: pd.DataFrame, score: BenchmarkScore,
+             scorer_notes: Mapping[str, Any]) -> BenchmarkScore:
+        from ..results.lmms_notes import told
+
+        return told(bench, out, rows, score, scorer_notes, wanted=not cfg.no_corrections)
+
     def total(self, cfg: RunConfig, bench: Benchmark, out: Outputs) -> int:
         from ..results.readers import lmms_total
 
         return lmms_total(bench, out)
+
+
+def _tensor_parallel(cfg: RunConfig) -> int:
+    """GPUs of one engine."""
+    given = cfg.model_arguments.get("tensor_parallel_size", "1")
+    if not given.isdecimal() or int(given) < 1:
+        raise EasiError(f"--model-args tensor_parallel_size is {given}", hint="it is the number of GPUs that share one engine: 1 or more")
+    return int(given)
+
+
+def _check_engine(cfg: RunConfig, package: str | None) -> None:
+    """Refuse an engine that is not installed, or that does not fit the number of GPUs."""
+    if package is None:
+        return
+    if find_spec(package) is None:
+        raise EasiError(f"lmms-eval's type {cfg.model} needs {package}, which is not installed",
+                        hint=f"install it into this environment (`pip install {package}`), or choose a type that runs on transformers")
+    if cfg.model_arguments.get("data_parallel_size", "1") != "1":
+        raise EasiError("--model-args data_parallel_size is not for this program: it starts an engine for every share of the GPUs",
+                        hint="leave it out; --nproc is the number of GPUs, tensor_parallel_size that of one engine")
+    size = _tensor_parallel(cfg)
+    if cfg.nproc % size:
+        raise EasiError(f"--nproc {cfg.nproc} is no multiple of tensor_parallel_size={size}",
+                        hint=f"--nproc counts GPUs: --nproc {max(size, cfg.nproc - cfg.nproc % size)} runs {max(1, cfg.nproc // size)} engine(s) of {size}")
 
 
 def _class(cfg: RunConfig, known: catalog.LmmsModel) -> str:

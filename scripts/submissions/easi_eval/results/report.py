@@ -67,14 +67,17 @@ def _cells(score: BenchmarkScore, title: str) -> tuple[str, ...]:
     ran = score.n > 0
     n = str(score.n) if score.total in (None, score.n) else f"{score.n}/{score.total}"
     counts = (score.unparsed, score.failed, score.truncated, score.coin_flips)
-    return (title, number, n if ran else "", *(_count(value, ran) for value in counts), str(score.state))
+    return (title, number, n if ran else "", *(_count(value, ran) for value in counts), score.comparable, str(score.state))
 
 
-HEAD = ("benchmark", "score", "n", "unparsed", "failed", "cut off", "flips", "state")
+HEAD = ("benchmark", "score", "n", "unparsed", "failed", "cut off", "flips", "comp", "state")
 
 
 def table_lines(table: ScoreTable, width: int = 80) -> list[str]:
-    """The headline table, SITE's halves below SITE. Columns without a single count above zero are left out."""
+    """The headline table, SITE's halves below SITE. Columns without a single count above zero are left out.
+
+    ``comp``: whether the line may stand beside older ones of the leaderboard; left out if nobody asked.
+    """
     members = {group.key: group.members for group in GROUPS}
     rows: list[tuple[str, ...]] = []
     for score in table.headlines:
@@ -82,8 +85,8 @@ def table_lines(table: ScoreTable, width: int = 80) -> list[str]:
         halves = (table.row(key) for key in members.get(score.key, ()))
         rows += [_cells(half, "  " + half.key.partition("_")[2]) for half in halves if half]
     average = table.easi8_average
-    rows.append(("EASI-8 average", "-" if average is None else f"{average:.2f}", "", "", "", "", "", "" if average is not None else str(State.MISSING)))
-    optional = ("failed", "cut off", "flips")
+    rows.append(("EASI-8 average", "-" if average is None else f"{average:.2f}", "", "", "", "", "", "", "" if average is not None else str(State.MISSING)))
+    optional = ("failed", "cut off", "flips", "comp")
     shown = [place for place, name in enumerate(HEAD) if name not in optional or any(row[place] not in ("", "0", UNKNOWN) for row in rows)]
     cells = [[row[place] for place in shown] for row in (HEAD, *rows)]
     widths = [max(len(row[place]) for row in cells) for place in range(len(shown))]
@@ -95,6 +98,15 @@ def table_lines(table: ScoreTable, width: int = 80) -> list[str]:
         lines.append("  ".join((first.ljust(widths[0]), *numbers, row[-1])).rstrip())
     rule = "-" * min(width, max(len(line) for line in lines))
     return [lines[0], rule, *lines[1:-1], rule, lines[-1]]
+
+
+def beside(table: ScoreTable) -> list[str]:
+    """What has to be said beside the numbers, a line per thing; one that several benchmarks share is said once."""
+    whose: dict[str, list[str]] = {}
+    for row in table.rows:
+        for note in row.notes:
+            whose.setdefault(note, []).append(title_of(row.key))
+    return [f"{', '.join(titles)}: {note}" for note, titles in whose.items()]
 
 
 def summary(
@@ -113,8 +125,8 @@ def summary(
     lines = [f"{table.model} on {table.backend}", "", *table_lines(table, width)]
     if table.easi8_average is None and (lacking := table.lacking()):
         lines += _wrap(f"The average needs all of EASI-8; not complete: {', '.join(lacking)}", width, "", "")
-    for note in notes:
-        lines += _wrap(note, width, "", "")
+    for note in (*beside(table), *notes):
+        lines += _wrap(note, width, "", "  ")
     if troubles:
         lines += ["", "Not complete:"]
         for trouble in troubles:

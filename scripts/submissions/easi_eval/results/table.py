@@ -7,9 +7,10 @@ import io
 from collections.abc import Iterator
 
 from ..benchmarks import GROUPS
+from .report import beside
 from .scores import BenchmarkScore, ScoreTable, State, title_of
 
-COLUMNS = ("benchmark", "part", "score", "n", "unparsed", "failed", "truncated", "coin_flips", "state", "reason")
+COLUMNS = ("benchmark", "part", "score", "n", "unparsed", "failed", "truncated", "coin_flips", "method", "comparable", "state", "reason")
 # After the columns for people, what checking them needs: the dataset's size, and what SITE is pooled from.
 EXTRA_COLUMNS = ("total", "points", "weight")
 AVERAGE = "easi8_average"
@@ -25,9 +26,18 @@ def _record(name: str, part: str, score: BenchmarkScore) -> dict[str, str]:
     return {
         "benchmark": name, "part": part, "score": _cell(score.reading.overall), "n": _cell(score.n), "unparsed": _cell(score.unparsed),
         "failed": _cell(score.failed), "truncated": _cell(score.truncated), "coin_flips": _cell(score.coin_flips),
+        "method": score.method, "comparable": score.comparable,
         "state": str(score.state), "reason": score.reason or score.reading.why_missing.get("", ""), "total": _cell(score.total),
         "points": _cell(pool.points if pool else None), "weight": _cell(pool.weight if pool else None),
     }
+
+
+def _method_records(name: str, prefix: str, score: BenchmarkScore) -> Iterator[dict[str, str]]:
+    """The headline by the methods that did not make it: ``[stock]``."""
+    for method, reading in score.by_method.items():
+        if method != score.method:
+            yield {**dict.fromkeys((*COLUMNS, *EXTRA_COLUMNS), ""), "benchmark": name, "part": f"{prefix}[{method}]",
+                   "score": _cell(reading.overall), "method": method, "reason": reading.why_missing.get("", "")}
 
 
 def _part_records(name: str, prefix: str, score: BenchmarkScore) -> Iterator[dict[str, str]]:
@@ -45,11 +55,11 @@ def records(table: ScoreTable) -> list[dict[str, str]]:
     members = {group.key: group.members for group in GROUPS}
     lines: list[dict[str, str]] = []
     for score in table.headlines:
-        lines += [_record(score.key, "", score), *_part_records(score.key, "", score)]
+        lines += [_record(score.key, "", score), *_method_records(score.key, "", score), *_part_records(score.key, "", score)]
         for key in members.get(score.key, ()):
             half = table.row(key)
             if half:
-                lines += [_record(score.key, key, half), *_part_records(score.key, f"{key}/", half)]
+                lines += [_record(score.key, key, half), *_method_records(score.key, f"{key}/", half), *_part_records(score.key, f"{key}/", half)]
     average = table.easi8_average
     lacking = table.lacking()
     lines.append({
@@ -73,8 +83,8 @@ def markdown_text(table: ScoreTable) -> str:
     """``easi_scores.md``: scores with two decimals, parts indented below their benchmark."""
     lines = [
         f"# EASI scores: {_plain(table.model)}", "", f"Backend: {table.backend}. Scores are 0-100; SITE is chance-adjusted and may be negative.", "",
-        "| benchmark | part | score | n | unparsed | failed | truncated | coin flips | state | reason |",
-        "|---|---|---:|---:|---:|---:|---:|---:|---|---|",
+        "| benchmark | part | score | n | unparsed | failed | truncated | coin flips | method | comparable | state | reason |",
+        "|---|---|---:|---:|---:|---:|---:|---:|---|---|---|---|",
     ]
     for record in records(table):
         name = record["benchmark"]
@@ -82,6 +92,8 @@ def markdown_text(table: ScoreTable) -> str:
         score = f"{float(record['score']):.2f}" if record["score"] else ""
         cells = (title, record["part"], score, *(record[column] for column in COLUMNS[3:]))
         lines.append("| " + " | ".join(_plain(cell) for cell in cells) + " |")
+    if notes := beside(table):
+        lines += ["", *(f"- {_plain(note)}" for note in notes)]
     return "\n".join(lines) + "\n"
 
 

@@ -1,0 +1,39 @@
+"""What has to stand beside an lmms-eval number: the closed list of corrections, the oddities that are counted, the unwrapped answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from ..benchmarks import LMMS_EVAL, Benchmark
+from . import corrections, oddities
+from .lmms_files import sample_entries, source_of
+from .outputs import Outputs
+from .recompute import recompute
+from .scores import BenchmarkScore
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def told(bench: Benchmark, out: Outputs, rows: pd.DataFrame, score: BenchmarkScore, scorer_notes: Mapping[str, Any], *,
+         wanted: bool) -> BenchmarkScore:
+    """``score`` with its corrections and notes.
+
+    ``scorer_notes`` are those of our scorer (empty under ``--plain``); ``wanted``: corrected values are the headline.
+    """
+    known, odd = corrections.applying(LMMS_EVAL, bench.key), oddities.counted(LMMS_EVAL, bench.key)
+    entries = sample_entries(bench, out) if known or odd else {}
+    for correction in known:
+        changed = corrections.corrected_rows(correction, entries, rows)
+        if changed is not None:
+            corrected = recompute(bench, source_of(bench, out), changed)
+            score = corrections.with_correction(score, correction, corrected, wanted=wanted)
+    unwrapped = scorer_notes.get("unwrapped")
+    lines = (
+        odd(entries.values()) if odd else "",
+        oddities.drawn_letters(score.coin_flips),
+        oddities.wrapped_note(sum(map(oddities.wrapped, rows["answer"])), unwrapped if isinstance(unwrapped, (int, float)) else None),
+    )
+    return replace(score, notes=(*score.notes, *filter(None, lines)))
