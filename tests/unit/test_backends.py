@@ -119,6 +119,7 @@ def test_lmms_weights_of_a_revision(tmp_path: Path, type_: str, model_args: str,
 
 
 def test_vlmevalkit_weights_of_a_revision(tmp_path: Path) -> None:
+    checkpoint(tmp_path / "hf" / "hub" / "models--a--b" / "snapshots" / "1234567")
     model = kit(tmp_path).resolve(RunConfig(model="a/b", device="cpu", model_args="revision=1234567"))
     need, = kit(tmp_path).weights(model)
     assert (need.repo, need.revision, model.revision, model.arguments["revision"]) == ("a/b", "1234567", "1234567", "1234567")
@@ -270,7 +271,8 @@ def test_a_served_model_needs_no_gpu_and_no_weights(tmp_path: Path, type_: str, 
     model = lmms(tmp_path).resolve(cfg)
     assert (model.name, model.needs_gpu, model.revision) == (name, False, "")
     assert lmms(tmp_path).weights(model) == []
-    assert "torch.distributed.run" in job(lmms(tmp_path), cfg, model).argv      # accelerate would start one process only
+    assert "torch.distributed.run" not in job(lmms(tmp_path), cfg, model).argv      # one client, with its own concurrency
+    assert model.notes == ("--nproc 2 has no effect: a served model has one client, with its own concurrency",)
 
 
 @pytest.mark.parametrize(("type_", "model_args", "repos"), [

@@ -39,15 +39,15 @@ def size_of(needs: Sequence[Need], settings: HubSettings | None = None) -> list[
     return run(needs, settings or HubSettings.from_env())
 
 
-def fetch_model_file(settings: HubSettings, model: str, name: str) -> Path:
-    """One small file (``config.json``) of a model, in the hub cache; its folder is named by the commit.
+def fetch_model_file(settings: HubSettings, model: str, name: str, revision: str = "") -> Path:
+    """One small file (``config.json``) of a model at ``revision`` ("": main), in the hub cache; its folder is named by the commit.
 
     Offline, or where the hub cannot be reached, the cached one. Raises EasiError where there is none, or the hub
     refuses the model.
     """
     from .data.fetching import model_file
 
-    return model_file(settings, model, name)
+    return model_file(settings, model, name, revision)
 
 
 def vlmevalkit_needs(bench: Benchmark, dataset_dir: Path) -> list[Need]:

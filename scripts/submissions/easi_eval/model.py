@@ -13,6 +13,7 @@ class ModelChoice:
     ``path`` is what is loaded (hub id or local folder); ``cls`` the class that loads it, ``entry`` the
     backend's own registered name for class and arguments together, if one is used;
     ``arguments`` are the keyword arguments that change answers, as plain JSON values;
+    ``source`` is a digest of the user's own class file, where one is used;
     ``revision`` is the one asked of the hub, or a digest of what lies in the local folder; ``served``: a server holds
     the weights. ``needs_gpu`` is False for those and with ``--device cpu``.
     """
@@ -27,3 +28,4 @@ class ModelChoice:
     notes: tuple[str, ...] = ()
     needs_gpu: bool = True
     served: bool = False
+    source: str = ""

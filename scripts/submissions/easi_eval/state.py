@@ -139,6 +139,8 @@ def identity_fields(backend: str, version: str, model: ModelChoice, cfg: RunConf
         "model": model.path,
         "revision": model.revision,
         "model class": model.cls,
+        "registry entry": model.entry,
+        "class file": model.source,
         "class arguments": model.arguments,
         "--model-args": cfg.model_arguments,
         "--device": cfg.device_kind,

@@ -69,11 +69,15 @@ class LmmsModels:
 
 @dataclass(frozen=True)
 class Package:
-    """Where a backend's package lies. ``checkout``: it is not an installed wheel, so its files may change under one version."""
+    """Where a backend's package lies. ``checkout``: it is not an installed wheel, so its files may change under one version.
+
+    ``own`` is the folder of the user's model files, which the driver appends to the path of the package's ``vlm``.
+    """
 
     kind: Kind
     root: Path          # the folder that holds __init__.py
     checkout: bool
+    own: Path | None = None
 
     @property
     def version(self) -> str:

@@ -112,23 +112,33 @@ def is_hub_id(model: str) -> bool:
     return re.fullmatch(r"[\w.-]+/[\w.-]+", model) is not None and not Path(model).expanduser().is_dir()
 
 
-def model_type(model: str, hub: HubSettings) -> str | None:
-    """``model_type`` of a checkpoint's config.json; None if it has none. Reads a folder, else the hub or its cache.
+def model_type(model: str, hub: HubSettings, revision: str = "") -> str | None:
+    """``model_type`` of a checkpoint's config.json; None if it has none. See ``model_config``."""
+    found = (model_config(model, hub, revision) or {}).get("model_type")
+    return found if isinstance(found, str) else None
+
+
+def model_config(model: str, hub: HubSettings, revision: str = "") -> dict[str, object] | None:
+    """A checkpoint's config.json: a folder's, else that of the hub (or its cache) at ``revision``; None for what is neither.
 
     Raises EasiError when a folder has no readable config.json, or the hub refuses the model.
     """
     folder = Path(model_path(model))
     if folder.is_dir():
-        return _model_type(folder / "config.json")
+        return _config(folder / "config.json")
     if not is_hub_id(model):
         return None
     from ..datasets import fetch_model_file
 
-    return _model_type(fetch_model_file(hub, model, "config.json"))
+    return _config(fetch_model_file(hub, model, "config.json", revision))
 
 
-def _model_type(config: Path) -> str | None:
+def _config(path: Path) -> dict[str, object]:
+    wrong: object = "no JSON object"
     try:
-        return json.loads(config.read_text(encoding="utf-8")).get("model_type")
+        value = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(value, dict):
+            return value
     except (OSError, ValueError) as error:
-        raise EasiError(f"{config} cannot be read ({error})", hint="a model folder holds a config.json; is it complete?") from error
+        wrong = error
+    raise EasiError(f"{path} cannot be read ({wrong})", hint="a model folder holds a config.json; is it complete?")

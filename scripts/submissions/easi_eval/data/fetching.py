@@ -86,10 +86,10 @@ def size_of(needs: Sequence[Need], settings: HubSettings) -> list[Size]:
     return [_size(need, listings[repo_of(need)], problems.get(repo_of(need), ""), settings) for need in needs]
 
 
-def model_file(settings: HubSettings, model: str, name: str) -> Path:
+def model_file(settings: HubSettings, model: str, name: str, revision: str = "") -> Path:
     """See ``easi_eval.datasets.fetch_model_file``."""
     pulse = Pulse()
-    hub, repo, found = Hub(settings, pulse), Repo("model", model, "main"), []
+    hub, repo, found = Hub(settings, pulse), Repo("model", model, revision or "main"), []
 
     def ask() -> None:
         found.append(Path(hub.download(repo, hub.commit(repo), name, lambda: 0)))
@@ -110,7 +110,7 @@ def model_file(settings: HubSettings, model: str, name: str) -> Path:
 def _cached(settings: HubSettings, repo: Repo, name: str) -> Path | None:
     """A file as other hub clients left it in the cache."""
     ref = settings.hub_cache / repo.folder / "refs" / repo.revision
-    path = snapshot_folder(settings, repo, ref.read_text(encoding="utf-8").strip() if ref.is_file() else "-") / name
+    path = snapshot_folder(settings, repo, ref.read_text(encoding="utf-8").strip() if ref.is_file() else repo.revision) / name
     return path if path.is_file() else None
 
 

@@ -1,0 +1,113 @@
+"""What the plan says of the chosen class, and what it refuses: engines, keys, arguments, revisions, the video's form."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Sequence
+from dataclasses import replace
+
+from ..config import RunConfig, format_model_args
+from ..errors import EasiError
+from ..model import ModelChoice
+from ..nearest import did_you_mean, nearest
+from . import sources
+from .api_keys import missing_keys
+from .sources import ClassSource
+
+INSTALL = {"vllm": "bash scripts/setup.sh --vllm", "lmdeploy": "python -m pip install lmdeploy"}
+MISSPELT = 0.85         # of difflib: max_pixls for max_pixels, not top_n for top_p
+VSI = ("vsi_bench", "vsi_debiased")
+
+
+def check(cfg: RunConfig, model: ModelChoice, classes: Sequence[ClassSource]) -> None:
+    """Refuse (EasiError) what the class would fail on once it is loaded, or silently do otherwise."""
+    _check_keys(model)
+    if not classes:      # the registry computes the class: nothing is known of it
+        return
+    _check_arguments(cfg, model, classes)
+    _check_engine(cfg, model, classes)
+    _check_vsi_input(cfg, model, classes)
+
+
+def notes(cfg: RunConfig, model: ModelChoice, classes: Sequence[ClassSource], generic: bool) -> tuple[str, ...]:
+    """Lines for plan and manifest: how tokens are chosen, whose code runs, which attention, what VSI-Bench shows."""
+    said = [sampling(cfg, model, classes)]
+    package = "" if model.served else sources.engine(list(classes), model.arguments)[0]
+    if not model.served and not generic:
+        if sources.trusts_remote_code(list(classes), package):
+            said.append(f"{model.cls} lets Python code that the checkpoint brings run (trust_remote_code=True is written in it)")
+        if not package and sources.asks_flash_attention(list(classes)) and importlib.util.find_spec("flash_attn") is None:
+            said.append(f"flash-attn is not installed: {model.cls} asks for flash_attention_2 and is loaded with sdpa")
+    if package:
+        said.append(f"{package} answers, not transformers")
+    if any(bench.key in VSI for bench in cfg.selected) and native_video(model, classes):
+        said.append("VSI-Bench: 32 frames as images (--vsi-input frames)" if cfg.vsi_input == "frames" else
+                    "VSI-Bench: native video, as is this backend's way for this class; --vsi-input frames shows 32 frames as images "
+                    "(EASI's advice for SenseNova-SI-Qwen)")
+    return tuple(said)
+
+
+def sampling(cfg: RunConfig, model: ModelChoice, classes: Sequence[ClassSource]) -> str:
+    """One line: the settings that decide how tokens are chosen, and where each comes from."""
+    package = "" if model.served else sources.engine(list(classes), model.arguments)[0]
+    written = sources.hard_coded(list(classes), package)
+    defaults = sources.signature(list(classes)).defaults
+    given = {name: value for name, value in model.arguments.items() if name in sources.SAMPLING}
+    parts = [
+        ({name: given[name] for name in given if name in cfg.model_arguments}, "--model-args"),
+        ({name: given[name] for name in given if name not in cfg.model_arguments}, f"entry {model.entry}" if model.entry else "settings taken"),
+        ({name: value for name, value in written.items() if name not in given}, f"in the code of {model.cls}"),
+        ({name: value for name, value in defaults.items() if name in sources.SAMPLING and value is not None and name not in {**given, **written}},
+         f"defaults of {model.cls}"),
+    ]
+    words = [f"{', '.join(f'{name}={value}' for name, value in values.items())} ({where})" for values, where in parts if values]
+    rest = "what the server does" if model.served else "what the class and the checkpoint's generation_config say"
+    return f"sampling: {'; '.join([*words, f'else {rest}' if words else rest])}"
+
+
+def native_video(model: ModelChoice, classes: Sequence[ClassSource]) -> bool:
+    """Whether VLMEvalKit gives the class whole videos instead of frames."""
+    if model.served:
+        return bool({**sources.signature(list(classes)).defaults, **model.arguments}.get("video_llm"))
+    return sources.attribute(list(classes), "VIDEO_LLM") is True
+
+
+def _check_vsi_input(cfg: RunConfig, model: ModelChoice, classes: Sequence[ClassSource]) -> None:
+    if cfg.vsi_input is not None and not native_video(model, classes):
+        if cfg.vsi_input == "video":
+            raise EasiError(f"--vsi-input video: {model.cls} takes no videos, it sees 32 frames as images", hint="leave out --vsi-input")
+        raise EasiError(f"--vsi-input frames is what {model.cls} gets anyway", hint="leave out --vsi-input")
+
+
+def _check_keys(model: ModelChoice) -> None:
+    missing = missing_keys(model.cls, model.arguments) if model.served else []
+    if missing:
+        raise EasiError(f"{model.entry or model.cls} asks a server and needs {' and '.join(missing)}", hint=f"set {' and '.join(missing)} in the environment or in .env")
+
+
+def _check_arguments(cfg: RunConfig, model: ModelChoice, classes: Sequence[ClassSource]) -> None:
+    takes = sources.signature(list(classes))
+    if "revision" in cfg.model_arguments and "revision" not in takes.names:
+        raise EasiError(f"VLMEvalKit's {model.cls} takes no revision", hint="download that revision and give its folder as --model")
+    known = {*takes.names, *takes.defaults, *sources.SAMPLING} if takes.open else takes.names
+    for name in cfg.model_arguments:
+        # A class with **kwargs swallows a misspelt name without a word.
+        if name in known or name == "model_path" or takes.open and not nearest(name, known, n=1, cutoff=MISSPELT):
+            continue
+        raise EasiError(f"--model-args {name}: {model.cls} takes no such argument",
+                        hint=did_you_mean(name, sorted(known), f"it takes {', '.join(sorted(takes.names - {'model_path'}))}"))
+
+
+def _check_engine(cfg: RunConfig, model: ModelChoice, classes: Sequence[ClassSource]) -> None:
+    """Refuse an engine that is not installed, with the ways out; which one is taken is part of the identity."""
+    package, switch = ("", "") if model.served else sources.engine(list(classes), model.arguments)
+    if not package or importlib.util.find_spec(package) is not None:
+        return
+    install = INSTALL[package] + (" installs it" if switch else "")
+    if not switch:
+        raise EasiError(f"VLMEvalKit's {model.cls} runs on {package} only, which is not installed", hint=install)
+    settings = ", ".join(f"{name}={value}" for name, value in model.arguments.items() if name in sources.SAMPLING)
+    what = f"VLMEvalKit's entry {model.entry}" if model.entry else f"{model.name} ({model.why})"
+    without = replace(cfg, model_args=format_model_args({**cfg.model_arguments, switch: "False"}))
+    raise EasiError(f"{what} runs on {package}" + (f" with {settings}" if settings else "") + ", and it is not installed",
+                    hint=f"{install}; or on transformers, with other numbers and under an identity of their own: {without.command()}")

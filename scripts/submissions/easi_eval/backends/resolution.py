@@ -1,0 +1,195 @@
+"""Which class of VLMEvalKit runs a model, with which arguments, and why. Decided from files, before anything is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ..config import RunConfig
+from ..data.needs import HubSettings
+from ..errors import EasiError
+from ..model import ModelChoice
+from ..nearest import did_you_mean
+from . import catalog, common, own_models
+from .easi_models import EasiModel, easi_model
+from .families import FAMILIES, family_settings
+from .generic_check import refuse_unloadable
+from .sources import ClassSource, lineage, signature
+
+GENERIC = "EasiVLM"
+OWN_CLASS = "a class of your own in VLMEvalKit/vlmeval/vlm/ runs it (VLMEvalKit/README.md has an example)"
+CPU = "VLMEvalKit's own classes need a GPU, and --device cpu was asked for"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What decides: the options, VLMEvalKit's package with the user's own files, its registry, the hub."""
+
+    cfg: RunConfig
+    package: catalog.Package
+    entries: Mapping[str, catalog.Entry]
+    hub: HubSettings
+
+    @property
+    def arguments(self) -> dict[str, object]:
+        """``--model-args`` as values; a revision stays the text that it is."""
+        return {key: value if key == "revision" else common.literal(value) for key, value in self.cfg.model_arguments.items()}
+
+
+def choose(asked: Asked) -> ModelChoice:
+    """First match: a name of the registry; a hub id of its entries; EASI's names for them; the family of the checkpoint's
+    config.json; the user's own class; the generic class. On the CPU VLMEvalKit's own classes give way to the generic one.
+
+    Raises EasiError where the model is none of these, or several.
+    """
+    cfg = asked.cfg
+    entry, why = _entry(asked)
+    known = easi_model(cfg.model) if entry is None else None
+    own = _own(asked) if entry is None and known is None else None
+    if entry is not None and entry.api:
+        return of_entry(entry, asked.arguments, why)
+    if own is not None:      # no hub id and no checkpoint's folder has such a name
+        return own
+    if cfg.device == "cpu":
+        return _on_cpu(asked, entry or _meant(known, asked))
+    if entry is not None:
+        return of_entry(entry, asked.arguments, why)
+    if known is not None:
+        return _of_easi(known, asked)
+    family = common.model_type(cfg.model, asked.hub, str(asked.arguments.get("revision", "")))
+    if family in FAMILIES:
+        return _of_family(family, asked)
+    _refuse_unknown(asked, family)
+    return _generic(asked, f"VLMEvalKit has no class for model_type {family}")
+
+
+def _entry(asked: Asked) -> tuple[catalog.Entry | None, str]:
+    """The registry's entry of this name, or the one for this hub id."""
+    wanted = asked.cfg.model
+    if wanted in asked.entries:
+        return asked.entries[wanted], "it is a name of VLMEvalKit's registry"
+    using = {name: entry for name, entry in asked.entries.items() if entry.model_path == wanted}
+    if not using:
+        return None, ""
+    last = wanted.rsplit("/", 1)[-1].lower()
+    named = [entry for name, entry in using.items() if name.lower() == last]
+    if len(using) > 1 and len(named) != 1:
+        raise EasiError(f"VLMEvalKit has {len(using)} entries for {wanted}", hint=f"name one: {', '.join(using)}")
+    chosen = named[0] if named else next(iter(using.values()))
+    others = [name for name in using if name != chosen.name]
+    return chosen, "VLMEvalKit's entry for this hub id" + (f" (others: {', '.join(others)})" if others else "")
+
+
+def of_entry(entry: catalog.Entry, arguments: Mapping[str, object], why: str) -> ModelChoice:
+    """An entry with its own arguments and, over them, the user's."""
+    own = {key: value for key, value in entry.kwargs.items() if key != "model_path"}
+    path = str(arguments.get("model_path") or entry.model_path or entry.name)
+    if "model_path" in arguments:
+        arguments = {**arguments, "model_path": common.model_path(path)}
+    return ModelChoice(common.model_name(path), common.model_path(path), entry.cls, why, entry=entry.name,
+                       arguments={**own, **arguments}, needs_gpu=not entry.api, served=entry.api)
+
+
+def _of_easi(known: EasiModel, asked: Asked) -> ModelChoice:
+    """A model of EASI's list under its name there: an entry of another name, or one like the entry of its family."""
+    entry = asked.entries.get(known.entry or known.like)
+    if entry is None:
+        raise EasiError(f"{known.name} is run as VLMEvalKit's entry {known.entry or known.like}, and this VLMEvalKit has none",
+                        hint="give the hub id or a folder of the checkpoint as --model")
+    notes = (known.note,) if known.note else ()
+    if known.entry:
+        return replace(of_entry(entry, asked.arguments, f"EASI's name for VLMEvalKit's entry {entry.name}"), notes=notes)
+    _no_model_path(asked)
+    settings = {key: value for key, value in entry.kwargs.items() if key != "model_path"}
+    return ModelChoice(known.path, known.path, entry.cls, f"of EASI's list; this VLMEvalKit has no entry for it, the settings of {entry.name} are taken",
+                       arguments={**settings, **asked.arguments}, notes=notes)
+
+
+def _meant(known: EasiModel | None, asked: Asked) -> catalog.Entry | None:
+    """The entry behind a name of EASI's list, with the checkpoint that the name means."""
+    entry = asked.entries.get(known.entry or known.like) if known is not None else None
+    return replace(entry, model_path=known.path) if entry is not None and known is not None and known.path else entry
+
+
+def _of_family(model_type: str, asked: Asked) -> ModelChoice:
+    """The family's class with the settings of its entry named most like the model; the user's arguments win."""
+    _no_model_path(asked)
+    model, arguments = asked.cfg.model, asked.arguments
+    family, name = FAMILIES[model_type], common.model_name(model)
+    found = family_settings(family, name.rpartition("/")[2], asked.entries.values())
+    lacking = [key for key in family.required if key not in arguments]
+    if found is None and lacking:
+        raise EasiError(f"VLMEvalKit has no entry with settings for {name} (model_type {model_type}, class {family.cls})",
+                        hint=f"give them yourself: --model-args {','.join(f'{key}=...' for key in lacking)}")
+    why = f"its config.json says model_type {model_type}"
+    if found is not None:
+        why += f"; settings of VLMEvalKit's entry {found.source}" + "".join(f", without its {key}" for key in found.dropped)
+    return ModelChoice(name, common.model_path(model), family.cls, why, arguments={**(found.arguments if found else {}), **arguments})
+
+
+def _own(asked: Asked) -> ModelChoice | None:
+    """The user's own class, with the checkpoint of ``--model-args model_path=...`` or the class's own default."""
+    if (Path(asked.cfg.model).expanduser() / "config.json").is_file():
+        return None
+    found = own_models.find(asked.package, asked.cfg.model)
+    if found is None or asked.package.own is None:
+        return None
+    takes = signature(list(found.sources))
+    path = asked.arguments.get("model_path", takes.defaults.get("model_path"))
+    if not path and "model_path" in takes.required:
+        raise EasiError(f"{found.name} in {found.path} needs a model_path", hint="name the checkpoint: --model-args model_path=org/model (or a folder)")
+    where = {"model_path": common.model_path(str(path))} if path and "model_path" in asked.arguments else {}
+    return ModelChoice(common.model_name(str(path)) if path else found.name, common.model_path(str(path)) if path else found.cls, found.cls,
+                       f"a class of your own, in {found.path}", arguments={**asked.arguments, **where}, source=found.digest(asked.package.own),
+                       needs_gpu=asked.cfg.device != "cpu" and not found.served, served=found.served)
+
+
+def _on_cpu(asked: Asked, entry: catalog.Entry | None) -> ModelChoice:
+    """The generic class in place of whatever would run on a GPU, which is said."""
+    if entry is None:
+        _refuse_unknown(asked, None)
+        return _generic(asked, CPU)
+    if entry.model_path is None:
+        raise EasiError(f"VLMEvalKit's {entry.name} names no checkpoint that the generic class could load, and {CPU}", hint="give the checkpoint as --model")
+    model = _generic(replace(asked, cfg=replace(asked.cfg, model=entry.model_path)), CPU)
+    return replace(model, notes=(*model.notes, f"not as VLMEvalKit's entry {entry.name} ({entry.cls}): no number to compare with"))
+
+
+def _generic(asked: Asked, why: str) -> ModelChoice:
+    cfg = asked.cfg
+    _no_model_path(asked)
+    revision = str(asked.arguments.get("revision", ""))
+    if not cfg.smoke:      # the rehearsal's own model is on a hub that is not up yet
+        config = common.model_config(cfg.model, asked.hub, revision) or {}
+        family = FAMILIES.get(str(config.get("model_type")))
+        refuse_unloadable(common.model_name(cfg.model), config, cfg.trust_remote_code,
+                          f"leave out --device cpu: on a GPU VLMEvalKit's {family.cls} runs it" if family else OWN_CLASS)
+    device = common.other_device(cfg)
+    own: dict[str, object] = {"device": device} if device else {}
+    if cfg.trust_remote_code:
+        own["trust_remote_code"] = True
+    return ModelChoice(common.model_name(cfg.model), common.model_path(cfg.model), GENERIC, why,
+                       arguments={**own, **asked.arguments}, needs_gpu=cfg.device != "cpu")
+
+
+def _no_model_path(asked: Asked) -> None:
+    if "model_path" in asked.arguments:
+        raise EasiError("--model-args model_path names another checkpoint than --model", hint="give the checkpoint as --model")
+
+
+def _refuse_unknown(asked: Asked, family: str | None) -> None:
+    model = asked.cfg.model
+    if family is None and "/" not in model and not Path(model).exists():
+        known = [*asked.entries, *own_models.names(asked.package)]
+        raise EasiError(f"--model {model} is no name of VLMEvalKit's registry, no class of your own, no folder and no hub id",
+                        hint=did_you_mean(model, known, "write org/model, or a folder"))
+
+
+def class_sources(package: catalog.Package, model: ModelChoice) -> list[ClassSource]:
+    """The chosen class and its bases as they are written; [] where the registry computes the class."""
+    if model.cls == GENERIC:
+        return lineage(package, f"easi_vlmevalkit.generic.{GENERIC}")
+    if "." in model.cls:
+        return lineage(package, f"{package.kind.package}.vlm.{model.cls}")
+    return lineage(package, f"{package.kind.package}.{'api' if model.served else 'vlm'}.{model.cls}")
