@@ -10,14 +10,17 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import timedelta
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
 from easi_eval.answering.journal import Answer, Book, Journal
-from easi_eval.answering.queue import Queue, TorchStore, connect, host_store
+from easi_eval.answering.queue import Queue
+from easi_eval.answering.stores import TorchStore, connect
 from easi_eval.answering.work import JOURNAL_FOLDER, Assignment, Item, Work
 from easi_eval.answering.worker import Generation, work_loop
+from torch.distributed import TCPStore
 
 WORK = Work(tuple(Assignment(key, key) for key in ("a", "b", "c")), seed=5)
 ITEMS = {assignment.key: [Item(assignment.key, str(n), cost=float(n * 7 % 11)) for n in range(70)] for assignment in WORK.benchmarks}
@@ -25,17 +28,29 @@ KEYS = {item.key for group in ITEMS.values() for item in group}
 
 
 def work(root: Path, work: Work, address: str, worker: str, attempt: int, chunk: int) -> None:
-    """One worker process: notes each question before it answers it, slowly, with a text that a seed decides."""
+    """One worker process: notes each question before it answers it, slowly, with a text that a seed decides.
+
+    Whoever gets the question named in the file ``held`` keeps it for as long as that file exists, and says who it is in ``holder``.
+    """
     os.environ.update(EASI_STORE=address, EASI_WORKER=worker, EASI_ATTEMPT=str(attempt))
     notes = os.open(root / "asked", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 
     def answer(items: Sequence[Item]) -> list[Generation]:
         for item in items:
             os.write(notes, f"{item.benchmark} {item.id} {time.monotonic()}\n".encode())
+            if (root / "held").exists() and (root / "held").read_text() == f"{item.benchmark} {item.id}":
+                (root / "holder").write_text(worker)
+                while (root / "held").exists():
+                    time.sleep(0.01)
         time.sleep(0.02 * len(items))
         return [Generation(f"{item.id} {random.random() if len(items) == 1 else ''}") for item in items]
 
     work_loop(root, work, ITEMS, answer, chunk)
+
+
+def host_store() -> TorchStore:
+    """Serve a store from this process, as a launcher does; it ends with it."""
+    return TorchStore(TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False, timeout=timedelta(seconds=60)))
 
 
 class Launch:
@@ -154,18 +169,24 @@ def test_a_dead_batch_is_taken_over_by_the_others(tmp_path: Path) -> None:
 
 @pytest.mark.timeout(120)
 def test_a_stopped_worker_that_comes_back_changes_nothing(tmp_path: Path) -> None:
-    """SIGSTOP holds one worker with questions in hand (quick ones are drawn several at once); the other waits for it."""
+    """SIGSTOP holds one worker with a question in hand; the other answers the rest and waits for it."""
+    (tmp_path / "held").write_text("b 3")
     launch = Launch(tmp_path, WORK, 2)
     try:
-        wait_for(launch, tmp_path, 10)
-        os.kill(launch.workers[0].pid or 0, signal.SIGSTOP)
+        while not (tmp_path / "holder").exists() or not (tmp_path / "holder").read_text():
+            assert launch.watch(), "the launch ended early"
+            time.sleep(0.01)
+        stopped = int((tmp_path / "holder").read_text()[1:])
+        os.kill(launch.workers[stopped].pid or 0, signal.SIGSTOP)
+        (tmp_path / "held").unlink()
         done, since = 0, time.monotonic()
         while time.monotonic() < since + 3:      # until the other has had nothing to do for a while
             if len(answers(tmp_path)) > done:
                 done, since = len(answers(tmp_path)), time.monotonic()
             time.sleep(0.1)
-        assert launch.workers[1].is_alive() or done == len(KEYS)
-        os.kill(launch.workers[0].pid or 0, signal.SIGCONT)
+        assert ("b", "3") not in answers(tmp_path)
+        assert launch.workers[1 - stopped].is_alive()
+        os.kill(launch.workers[stopped].pid or 0, signal.SIGCONT)
         while launch.watch():
             time.sleep(0.02)
     finally:

@@ -12,7 +12,10 @@ from pathlib import Path
 
 import pytest
 from easi_eval.answering.journal import Answer, Book, Journal
-from easi_eval.answering.queue import Lease, LocalStore, Owner, Queue, make_plan
+from easi_eval.answering.owners import Owner
+from easi_eval.answering.queue import Lease, Queue
+from easi_eval.answering.serving import make_plan
+from easi_eval.answering.stores import LocalStore
 from easi_eval.answering.work import Item
 from easi_eval.errors import EasiError
 
@@ -75,7 +78,7 @@ def generated(root: Path) -> Counter[tuple[str, str]]:
 
 def test_plan_serves_benchmarks_in_order_and_long_questions_first(tmp_path: Path) -> None:
     plan = make_plan(items(7, 3), Book(tmp_path, EPOCHS), 2)
-    assert plan == [(4, 3), (2, 1), (6, 0), (5,), (7, 8), (9,)]     # costs 4 3 2 1 1 0 0, ties in document order
+    assert plan == [[(4, 3), (2, 1), (6, 0), (5,)], [(7, 8), (9,)], []]     # costs 4 3 2 1 1 0 0, ties in document order
 
 
 def test_plan_leaves_out_what_is_answered(tmp_path: Path) -> None:
@@ -86,8 +89,8 @@ def test_plan_leaves_out_what_is_answered(tmp_path: Path) -> None:
         journal.answer(Answer("a", "0", 0, None, 0.0, failure="A: given up"))
     book = Book(tmp_path, EPOCHS, launch=0)
     book.poll()
-    assert make_plan(items(6), book, 1) == [(4,), (2,), (5,)]
-    assert make_plan(items(6), Book(tmp_path, EPOCHS, launch=1), 1) == [(4,), (3,), (2,), (1,), (0,), (5,)]
+    assert make_plan(items(6), book, 1) == [[(4,), (2,), (5,)], [], []]
+    assert make_plan(items(6), Book(tmp_path, EPOCHS, launch=1), 1) == [[(4,), (3,), (2,), (1,), (0,), (5,)], [], []]
 
 
 def test_plan_keeps_suspects_for_the_end(tmp_path: Path) -> None:
@@ -96,7 +99,7 @@ def test_plan_keeps_suspects_for_the_end(tmp_path: Path) -> None:
             journal.leased([Item("a", "4"), Item("a", "3")])
     book = Book(tmp_path, EPOCHS, launch=0)
     book.poll()
-    assert make_plan(items(6, 2), book, 2) == [(2, 1), (0, 5), (6, 7), (4,), (3,)]
+    assert make_plan(items(6, 2), book, 2) == [[(2, 1), (0, 5)], [(6, 7)], [(4,), (3,)]]
 
 
 @pytest.mark.parametrize("chunk", [1, 3, 64])

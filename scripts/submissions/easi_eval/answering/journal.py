@@ -11,6 +11,7 @@ import os
 import socket
 import time
 import uuid
+from collections import Counter, deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -64,9 +65,19 @@ class Phase:
 
 @dataclass(frozen=True)
 class Leased:
-    """A worker begins these questions; a file in which one is never answered or returned tells of a death."""
+    """These questions are a worker's to answer, in this order and ``step`` at a time (0: all at once).
+
+    It begins with them ``now``, or when it is through with what it has. The first step of a file that was neither
+    answered nor returned is what its worker is at, or was when it died.
+    """
 
     keys: tuple[Key, ...]
+    step: int = 0
+    now: bool = True
+
+    def steps(self) -> list[list[Key]]:
+        size = self.step or len(self.keys)
+        return [list(self.keys[at:at + size]) for at in range(0, len(self.keys), size)] if self.keys else []
 
 
 @dataclass(frozen=True)
@@ -75,6 +86,23 @@ class Returned:
 
     keys: tuple[Key, ...]
     reason: str
+
+
+@dataclass(frozen=True)
+class Aside:
+    """A worker had not enough memory for these questions; they wait for a stage with fewer workers (``Work.stage``)."""
+
+    keys: tuple[Key, ...]
+    reason: str
+    stage: int = 0
+
+
+@dataclass(frozen=True)
+class Hung:
+    """A worker was killed because it had these questions in hand for ``seconds`` without an answer."""
+
+    keys: tuple[Key, ...]
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -89,8 +117,10 @@ class Header:
     at: float
 
 
-Record = Header | Answer | Phase | Leased | Returned
-_KINDS: dict[str, type] = {"header": Header, "answer": Answer, "phase": Phase, "lease": Leased, "return": Returned}
+Record = Header | Answer | Phase | Leased | Returned | Aside | Hung
+_KINDS: dict[str, type] = {
+    "header": Header, "answer": Answer, "phase": Phase, "lease": Leased, "return": Returned, "aside": Aside, "hung": Hung,
+}
 _NAMES = {kind: name for name, kind in _KINDS.items()}
 _FIELDS = {kind: tuple(field.name for field in fields(kind)) for kind in _NAMES}
 
@@ -112,11 +142,17 @@ class Journal:
     def phase(self, text: str) -> None:
         self._write(Phase(self.worker, self.attempt, text, time.time()))
 
-    def leased(self, items: Iterable[Item]) -> None:
-        self._write(Leased(tuple(item.key for item in items)))
+    def leased(self, items: Iterable[Item], step: int = 0, now: bool = True) -> None:
+        self._write(Leased(tuple(item.key for item in items), step, now))
 
     def returned(self, items: Iterable[Item], reason: str) -> None:
         self._write(Returned(tuple(item.key for item in items), reason))
+
+    def aside(self, items: Iterable[Item], reason: str, stage: int) -> None:
+        self._write(Aside(tuple(item.key for item in items), reason, stage))
+
+    def hung(self, keys: Iterable[Key], seconds: float) -> None:
+        self._write(Hung(tuple(keys), seconds))
 
     def sync(self) -> None:
         """Make what was written visible to other machines that share the folder."""
@@ -229,23 +265,53 @@ class Count:
     now: int
 
 
+class Begun:
+    """What the worker of one file has in hand: steps of its leases, the one it is at first."""
+
+    def __init__(self) -> None:
+        self._steps: deque[list[Key]] = deque()
+
+    @property
+    def at(self) -> Sequence[Key]:
+        return self._steps[0] if self._steps else ()
+
+    def lease(self, record: Leased) -> None:
+        if record.now:
+            self._steps.extendleft(reversed(record.steps()))
+        else:
+            self._steps.extend(record.steps())
+
+    def end(self, key: Key) -> None:
+        """It was answered or returned; nearly always it is of the first step."""
+        for step in self._steps:
+            if key in step:
+                step.remove(key)
+                if not step:
+                    self._steps.remove(step)
+                return
+
+
 class Book:
     """The merged state of all journals of a run, brought up to date by ``poll``.
 
-    ``launch`` None: failures count whenever they happened; otherwise only those of that launch. ``skip`` is the name
-    of the caller's own file, whose unfinished questions tell of no death.
+    ``launch`` None: failures count whenever they happened; otherwise only those of that launch. What lacked memory
+    before ``stage`` of the launch is to be asked again. ``skip`` is the name of the caller's own file, whose unfinished
+    questions tell of no death.
     """
 
-    def __init__(self, folder: Path, epochs: Mapping[str, int], launch: int | None = None, skip: str = "") -> None:
+    def __init__(self, folder: Path, epochs: Mapping[str, int], launch: int | None = None, skip: str = "", stage: int = 0) -> None:
         self._tail = Tail(folder)
-        self._epochs, self._launch, self._skip = dict(epochs), launch, skip
+        self._epochs, self._launch, self._skip, self._stage = dict(epochs), launch, skip, stage
         self._best: dict[Key, tuple[tuple[object, ...], Answer]] = {}
-        self._open: dict[str, set[Key]] = {}          # file of this launch -> begun there and not ended
+        self._begun: dict[str, Begun] = {}            # by file of this launch
+        self._hung: Counter[Key] = Counter()
+        self._aside: dict[Key, str] = {}
+        self._deaths: Counter[Key] | None = None
         self.phases: dict[str, Phase] = {}            # worker -> the latest
 
     @classmethod
     def of(cls, run_root: Path, work: Work, skip: str = "") -> Book:
-        return cls(run_root / JOURNAL_FOLDER, work.epochs, work.launch, skip)
+        return cls(run_root / JOURNAL_FOLDER, work.epochs, work.launch, skip, work.stage)
 
     def poll(self) -> list[Answer | Phase]:
         """Take in what is new and return what is of this launch (of all, if none was given).
@@ -253,7 +319,7 @@ class Book:
         news: list[Answer | Phase] = []
         for line in self._tail.poll():
             self._take(line)
-            if isinstance(line.record, Answer | Phase) and (self._launch is None or line.file in self._open):
+            if isinstance(line.record, Answer | Phase) and (self._launch is None or line.file in self._begun):
                 news.append(line.record)
         return news
 
@@ -264,13 +330,28 @@ class Book:
         found = self._best.get(key)
         return found[1] if found else None
 
+    def settled(self, key: Key) -> bool:
+        """Whether the workers of this stage need not ask it: it has an outcome, or waits for a stage with more memory."""
+        return key in self._best or key in self._aside
+
+    @property
+    def aside(self) -> dict[Key, str]:
+        """Questions that no worker of this stage had the memory for, and what was raised."""
+        return {key: reason for key, reason in self._aside.items() if key not in self._best}
+
     @property
     def answers(self) -> dict[Key, Answer]:
         return {key: answer for key, (_, answer) in self._best.items()}
 
     def deaths(self, key: Key) -> int:
-        """In how many other attempts of this launch the question was begun and neither answered nor returned."""
-        return sum(key in begun for file, begun in self._open.items() if file != self._skip)
+        """How many other attempts of this launch are at this question, or died over it."""
+        if self._deaths is None:
+            self._deaths = Counter(at for file, begun in self._begun.items() if file != self._skip for at in begun.at)
+        return self._deaths[key]
+
+    def hangs(self, key: Key) -> int:
+        """How many attempts of this launch were killed because they were silent over this question."""
+        return self._hung[key]
 
     def count(self, items: ItemList) -> Count:
         found = [answer for item in items.ids if (answer := self.get((items.key, item)))]
@@ -279,21 +360,37 @@ class Book:
 
     def _take(self, line: Line) -> None:
         record = line.record
+        self._deaths = None
+        begun = self._begun.get(line.file)
         if isinstance(record, Header):
             if record.launch == self._launch:
-                self._open[line.file] = set()
+                self._begun[line.file] = Begun()
         elif isinstance(record, Phase):
             known = self.phases.get(record.worker)
             if known is None or known.at <= record.at:
                 self.phases[record.worker] = record
-        elif line.file in self._open and isinstance(record, Leased):
-            self._open[line.file].update(record.keys)
-        elif line.file in self._open and isinstance(record, Returned):
-            self._open[line.file].difference_update(record.keys)
         elif isinstance(record, Answer):
-            if line.file in self._open:
-                self._open[line.file].discard(record.key)
+            if begun is not None:
+                begun.end(record.key)
             self._keep(record, line)
+        elif begun is not None:
+            self._follow(begun, record)
+
+    def _follow(self, begun: Begun, record: Leased | Returned | Aside | Hung) -> None:
+        """What one of this launch's workers did beside answering."""
+        match record:
+            case Leased():
+                begun.lease(record)
+            case Hung(keys):
+                self._hung.update(keys)
+            case Returned(keys):
+                for key in keys:
+                    begun.end(key)
+            case Aside(keys, reason, stage):
+                for key in keys:
+                    begun.end(key)
+                    if stage >= self._stage:
+                        self._aside[key] = reason
 
     def _keep(self, answer: Answer, line: Line) -> None:
         failed = answer.failure is not None

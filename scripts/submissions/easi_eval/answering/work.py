@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from ..errors import EasiError
+from ..results.notes import NOTES_FILE as NOTES_FILE
 from ..state import read_json, write_json
 
 SCHEMA = 1
@@ -17,7 +18,6 @@ WORK_FILE = "work.json"
 ITEMS_FOLDER = "items"
 JOURNAL_FOLDER = "journal"
 OUTPUTS_FOLDER = "outputs"
-NOTES_FILE = "scorer_notes.json"  # beside a benchmark's results: what the scorer saw and its files do not say
 DONE_FILE = "answering.done"      # the pipeline writes it when no worker is left
 
 Key = tuple[str, str]             # (benchmark, item id): what the journal and the queue know a question by
@@ -25,7 +25,7 @@ Key = tuple[str, str]             # (benchmark, item id): what the journal and t
 
 @dataclass(frozen=True)
 class Item:
-    """One question as the queue sees it. ``cost`` is its expected time in any unit; only the order matters."""
+    """One question as the queue sees it. ``cost`` is its expected time in any unit that all benchmarks share."""
 
     benchmark: str
     id: str
@@ -52,12 +52,16 @@ class Work:
 
     ``launch`` counts the launches of this run: a question that failed for good in an earlier launch is asked again
     in a new one, whereas the workers that a launch restarts leave it alone. ``seed`` is the run's seed.
+    A launch has another ``stage``, with fewer workers that have more memory each, for what lacked memory; in the
+    ``final`` one such a question fails like any other.
     """
 
     benchmarks: tuple[Assignment, ...]
     fingerprints: dict[str, str] = field(default_factory=dict)
     seed: int = 0
     launch: int = 0
+    stage: int = 0
+    final: bool = True
     schema: int = SCHEMA
 
     @property

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+import faulthandler
 import gc
 import hashlib
 import os
+import signal
 import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 from ..redact import Redactor
 from .journal import Answer, Book, Journal, pending
-from .queue import Lease, LocalStore, Queue, Store, connect
+from .queue import Lease, Queue
+from .stores import LocalStore, Store, connect
 from .work import JOURNAL_FOLDER, Assignment, Item, Work, item_seed, seed_everything
 
 __all__ = ["AnswerItems", "Generation", "open_journal", "pending", "work_loop"]
 
 MAX_TRIES = 2            # an item that raises so often is recorded as failed
 MAX_DEATHS = 3           # ... and one during which so many workers died
+MAX_HANGS = 2            # ... and one over which so many were silent until they were killed
 LONGEST_REASON = 500
 
 
@@ -39,6 +44,8 @@ class Generation:
 # One result per item, in order. An exception in place of a result concerns that item alone;
 # one that is raised concerns all of them, and they are then asked one by one.
 AnswerItems = Callable[[Sequence[Item]], Sequence[Generation | Exception]]
+# Told which questions will probably be asked next, just before others are; returns at once.
+Prepare = Callable[[Sequence[Item]], None]
 
 
 def open_journal(run_root: Path, work: Work) -> Journal:
@@ -48,24 +55,27 @@ def open_journal(run_root: Path, work: Work) -> Journal:
 
 
 def work_loop(run_root: Path, work: Work, items: Mapping[str, Sequence[Item]], answer: AnswerItems, chunk: int = 1,
-              journal: Journal | None = None, store: Store | None = None) -> None:
+              journal: Journal | None = None, store: Store | None = None, prepare: Prepare | None = None) -> None:
     """Answer questions until every one of ``items`` has an outcome in the journals of ``run_root``.
 
     ``items`` are in document order and the same for all workers; benchmarks are served in the order of ``work``.
-    ``answer`` gets up to ``chunk`` of one benchmark at a time. Pass ``journal`` if phases were written to it before;
-    it is closed here. The queue is the one at EASI_STORE (host:port); without it this worker is alone.
-    Returns at once, without a queue, if nothing is left. Raises what breaks the whole worker (damaged journal, full
-    disk, lost queue, a broken device): starting it again is safe.
+    ``answer`` gets up to ``chunk`` of one benchmark at a time; with ``prepare`` it is told of the next ones before.
+    Pass ``journal`` if phases were written to it before; it is closed here. The queue is the one at EASI_STORE
+    (host:port); without it this worker is alone. Returns at once, without a queue, if nothing is left. On SIGUSR1 the
+    process shows what its threads are at. Raises what breaks the whole worker (damaged journal, full disk, lost queue,
+    a broken device): starting it again is safe.
     """
     with journal or open_journal(run_root, work) as journal:
         book = Book.of(run_root, work, skip=journal.path.name)
         book.poll()
         served = {assignment.key: tuple(items[assignment.key]) for assignment in work.benchmarks}
-        if any(item.key not in book for group in served.values() for item in group):
-            queue = Queue(store or _store(run_root, work), journal.worker, served, book, chunk, before_idle=journal.sync)
+        if any(not book.settled(item.key) for group in served.values() for item in group):
+            faulthandler.register(signal.SIGUSR1, all_threads=True)      # its keeper asks, before it kills a silent worker
+            queue = Queue(store or _store(run_root, work), journal.worker, served, book, chunk, before_idle=journal.sync,
+                          ahead=prepare is not None)
             journal.phase("answering")
             try:
-                _Worker(work, journal, queue, book, answer).run()
+                _Worker(work, journal, queue, book, answer, prepare).run()
             finally:
                 queue.close()
         journal.phase("done")
@@ -76,13 +86,15 @@ def _store(run_root: Path, work: Work) -> Store:
     if not address:
         return LocalStore()
     run = hashlib.sha256(str(run_root.resolve()).encode()).hexdigest()[:12]
-    return connect(address).with_prefix(f"easi/{run}/{work.launch}")
+    return connect(address).with_prefix(f"easi/{run}/{work.launch}.{work.stage}")
 
 
 class _Worker:
-    def __init__(self, work: Work, journal: Journal, queue: Queue, book: Book, answer: AnswerItems) -> None:
+    def __init__(self, work: Work, journal: Journal, queue: Queue, book: Book, answer: AnswerItems,
+                 prepare: Prepare | None = None) -> None:
         self._assignments: dict[str, Assignment] = {assignment.key: assignment for assignment in work.benchmarks}
         self._work, self._journal, self._queue, self._book, self._answer = work, journal, queue, book, answer
+        self._prepare = prepare
         self._redact = Redactor.from_environ().line
 
     def run(self) -> None:
@@ -91,18 +103,24 @@ class _Worker:
             self._queue.done(lease)
 
     def _serve(self, lease: Lease) -> None:
-        deadly = [item for item in lease.items if self._book.deaths(item.key) >= MAX_DEATHS]
-        for item in deadly:
-            self._fail(item, lease, f"Killed: {MAX_DEATHS} workers died while they answered this")
+        if lease.lost:
+            self._journal.returned(lease.lost, "taken over: this worker was taken for dead")
+        for size, steps in groupby(lease.drawn, len):
+            self._journal.leased([item for step in steps for item in step], size, now=lease.returned)
+        deadly = {item: reason for item in lease.items if (reason := self._deadly(item))}
+        for item, reason in deadly.items():
+            self._fail(item, lease, reason)
         asked = [item for item in lease.items if item not in deadly]
         if not asked:
             return
-        self._journal.leased(asked)
-        raised = self._ask(asked, lease)
+        if self._prepare is not None and (upcoming := self._queue.upcoming()):
+            self._prepare(upcoming)
         again: list[Item] = []
-        for item, error in raised:
+        for item, error in self._ask(asked, lease):
             reason = self._reason(error)
-            if lease.tries + 1 < MAX_TRIES:
+            if _lacks_memory(error) and not self._work.final:
+                self._journal.aside([item], reason, self._work.stage)
+            elif lease.tries + 1 < MAX_TRIES:
                 self._journal.returned([item], reason)
                 again.append(item)
             else:
@@ -110,8 +128,17 @@ class _Worker:
         if again:
             self._queue.give_back(lease, again)
 
-    def _ask(self, items: Sequence[Item], lease: Lease) -> list[tuple[Item, Exception]]:
-        """Journal what is answered; returns what raised. A chunk that raises as a whole is asked item by item."""
+    def _deadly(self, item: Item) -> str:
+        """Why this question is not asked again, or ""."""
+        if self._book.hangs(item.key) >= MAX_HANGS:
+            return f"Hung: {MAX_HANGS} workers were killed because they gave no answer to this"
+        if self._book.deaths(item.key) >= MAX_DEATHS:
+            return f"Killed: {MAX_DEATHS} workers died while they answered this"
+        return ""
+
+    def _ask(self, items: Sequence[Item], lease: Lease, again: bool = True) -> list[tuple[Item, Exception]]:
+        """Journal what is answered; returns what raised. A chunk that raises as a whole is asked item by item, and what
+        lacked memory once more, alone, when the memory is free."""
         seed_everything(self._seed(items))
         began = time.monotonic()
         try:
@@ -137,6 +164,9 @@ class _Worker:
             _raise_if_broken(error)
         if raised:
             _free_memory()
+        if again and (lacking := [item for item, error in raised if _lacks_memory(error)]):
+            raised = [pair for pair in raised if pair[0] not in lacking]
+            raised += [pair for item in lacking for pair in self._ask([item], lease, again=False)]
         return raised
 
     def _record(self, item: Item, result: Generation | Exception, lease: Lease, share: float) -> Exception | None:
@@ -172,6 +202,11 @@ def _raise_if_broken(error: Exception) -> None:
     only a new process helps. Out of memory is another type and is survived."""
     if any(kind.__name__ == "AcceleratorError" for kind in type(error).__mro__):
         raise error
+
+
+def _lacks_memory(error: Exception) -> bool:
+    """torch's own type, under whatever name it is imported."""
+    return any(kind.__name__ == "OutOfMemoryError" for kind in type(error).__mro__)
 
 
 def _free_memory() -> None:

@@ -1,0 +1,128 @@
+"""The other workers of a launch, as one worker sees them in the store: who they are, what they hold, who has died."""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import asdict
+
+from .owners import Owner
+from .stores import Store
+
+BEAT_EVERY = 5.0         # seconds between two signs of life
+SILENT_AFTER = 90.0      # seconds without one until a worker of another machine counts as dead
+
+
+class Peers:
+    """This worker's entry in the store, and its knowledge of the others'.
+
+    What a worker holds is a text: "" for nothing and nothing coming, ``BUSY`` for nothing yet. ``told`` is what it told of the
+    times it measured. ``clock`` gives seconds.
+    """
+
+    BUSY = "busy"
+
+    def __init__(self, store: Store, worker: str, owner: Owner, told: str, silent_after: float, clock: Callable[[], float]) -> None:
+        self._store, self._worker, self._owner, self._clock = store, worker, owner, clock
+        self._silent_after = silent_after
+        self.me = -1
+        self.held = ""
+        self.living: dict[int, Owner] = {}             # not buried, this one not among them
+        self.known = 0                                 # owner numbers below are in living, in _nameless or done with
+        self._nameless: list[int] = []                 # counted, but not yet written down (or dead before they could)
+        self._beats: dict[int, tuple[str | None, float]] = {}     # other machines: last sign of life, when first seen
+        self.register(told)
+        self._closed = threading.Event()
+        threading.Thread(target=self._beat, name="easi-queue-beat", daemon=True).start()
+
+    def register(self, told: str) -> None:
+        """Enter the launch, or enter it again after the others took us for dead."""
+        self.me = self._store.add("owners", 1) - 1
+        self.say(self.BUSY)
+        self.tell(told)
+        self._store.set(f"beat/{self.me}", "0")
+        self._store.set(f"owner/{self.me}", json.dumps({**asdict(self._owner), "worker": self._worker}))
+
+    def close(self) -> None:
+        self._closed.set()
+
+    def say(self, held: str) -> None:
+        self.held = held
+        self._store.set(f"held/{self.me}", held)
+
+    def say_busy(self) -> None:
+        if not self.held:
+            self.say(self.BUSY)
+
+    def tell(self, told: str) -> None:
+        self._store.set(f"told/{self.me}", told)
+
+    @property
+    def buried(self) -> bool:
+        """Whether the others took this worker for dead and gave away what it held."""
+        return self._store.get(f"buried/{self.me}") is not None
+
+    def anybody_busy(self) -> bool:
+        return any(self._store.get_all([f"held/{number}" for number in self.living]))
+
+    def hear(self) -> list[str]:
+        """What the living others told."""
+        return [text for text in self._store.get_all([f"told/{number}" for number in self.living]) if text]
+
+    def dead(self) -> list[int]:
+        """Learn of new workers; those found dead, whom nobody may have buried yet. They are ``living`` until ``forget``."""
+        count = self._store.add("owners", 0)
+        self._nameless += range(self.known, count)
+        self.known = count
+        asked, self._nameless = self._nameless, []
+        for number, text in zip(asked, self._store.get_all([f"owner/{number}" for number in asked]), strict=True):
+            if text is None:               # it is only registering and will look for work after we did
+                self._nameless.append(number)
+            elif number != self.me:
+                data = json.loads(text)
+                self.living[number] = Owner(data["host"], data["pid"], data["started"])
+        return [number for number, owner in self.living.items() if not self._lives(number, owner)]
+
+    def forget(self, number: int) -> None:
+        del self.living[number]
+
+    def bury(self, number: int) -> str:
+        """What a dead worker held, to exactly one of those who ask; "" to the others."""
+        if self._store.create(f"buried/{number}", str(self.me)) != str(self.me):
+            return ""
+        held = self._store.get(f"held/{number}")
+        return "" if held in (None, self.BUSY) else held
+
+    def elected(self, what: str) -> bool:
+        """Whether this worker is the one that does ``what``; the next one if that one dies."""
+        for place in range(self.known + 1):
+            winner = int(self._store.create(f"{what}/{place}", str(self.me)))
+            if winner == self.me:
+                return True
+            if winner in self.living:
+                return False
+        return True
+
+    def _lives(self, number: int, owner: Owner) -> bool:
+        here = owner.alive_here()
+        if here is not None:
+            return here
+        # Another machine's clock says nothing: what counts is how long we have seen no change.
+        beat, now = self._store.get(f"beat/{number}"), self._clock()
+        known = self._beats.get(number)
+        if known is None or known[0] != beat:
+            self._beats[number] = beat, now
+            return True
+        return now - known[1] < self._silent_after
+
+    def _beat(self) -> None:
+        count = 0
+        while not self._closed.wait(BEAT_EVERY):
+            count += 1
+            try:
+                self._store.set(f"beat/{self.me}", str(count))
+            except RuntimeError as error:        # the store is gone; the worker's next step says so
+                print(f"no sign of life could be sent: {error}", file=sys.stderr)
+                return
