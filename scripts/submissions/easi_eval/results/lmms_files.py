@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,9 @@ import pandas as pd
 
 from ..benchmarks import LMMS_EVAL, Benchmark, Source
 from ..errors import EasiError
+from .notes import ScorerNotes, notes_file
 from .outputs import Outputs
-from .rows import cluster_of, frame, newest_files, reading
+from .rows import cluster_of, failed_records, frame, newest_files, reading
 from .scores import Reading
 
 AGAIN = "the file is cut off or damaged: run this benchmark again with --rerun"
@@ -48,7 +50,8 @@ def find_lmms_outputs(bench: Benchmark, folder: Path, task: str = "") -> Outputs
         lacking = [sample.name for sample in samples if not sample.is_file()]
         if lacking:
             raise EasiError(f"{path.parent} lacks {', '.join(lacking)}", hint="lmms-eval only warns when it cannot save samples; see the log")
-        return Outputs(bench.key, folder, (path,), samples)
+        notes = notes_file(samples[0], folder)
+        return Outputs(bench.key, folder, (path,), samples, (notes,) if notes else (), source.task)
     names = " or ".join(source.task for source in sources)
     raise EasiError(f"{folder} holds no results of {bench.title} (task {names})", hint="scoring did not finish; see the log")
 
@@ -139,7 +142,8 @@ def _entry(sample: Mapping[str, Any], metric: str, where: str) -> Mapping[str, A
     return entry
 
 
-def _record(bench: Benchmark, source: Source, task: str, sample: Mapping[str, Any], where: str) -> dict[str, Any]:
+def record_of(bench: Benchmark, source: Source, task: str, sample: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """One question's row from its sample; ``where`` names it in errors."""
     rule = source.rows
     entry = _entry(sample, rule.entry, where)
     score = next((value for name in rule.score if (value := entry.get(name)) is not None and value == value), None)
@@ -205,6 +209,8 @@ def read_lmms_rows(bench: Benchmark, out: Outputs) -> pd.DataFrame:
     """ROW_COLUMNS, one row per question, by task and doc_id; EasiError if a sample is damaged, lacking or there twice."""
     source = source_of(bench, out)
     counts = _json(out.scores[0]).get("n-samples", {})
+    notes = ScorerNotes.of(out.rows[0], out.folder)
+    failed = Counter(one.item.rpartition(":")[0] for one in notes.failed)
     records: list[dict[str, Any]] = []
     for path in out.rows:
         task = _sample_task(path)
@@ -212,9 +218,14 @@ def read_lmms_rows(bench: Benchmark, out: Outputs) -> pd.DataFrame:
         if len({doc for doc, _, _ in numbered}) != len(numbered):
             raise EasiError(f"{path} has the same question twice", hint="two runs wrote into it; run this benchmark again with --rerun")
         expected = counts.get(task, {}).get("effective")
-        if expected is not None and expected != len(numbered):
-            raise EasiError(f"{path} has {len(numbered)} samples, the results say {expected}", hint=AGAIN)
-        records += [_record(bench, source, task, sample, where) for _, where, sample in numbered]
+        if expected is not None and expected != len(numbered) + failed[task]:
+            raise EasiError(f"{path} has {len(numbered)} samples, the results say {expected - failed[task]}", hint=AGAIN)
+        records += [record_of(bench, source, task, sample, where) for _, where, sample in numbered]
     if not records:
         raise EasiError(f"{out.rows[0]} has no samples", hint=AGAIN)
-    return frame(records)
+    for name, items, holds in (("parsed", notes.unparsed, False), ("coin_flip", notes.flipped, True)):
+        if items is not None:      # our scorer watched, and the files do not say
+            named = set(items)
+            for record in records:
+                record[name] = holds == (record["item"] in named)
+    return frame([*records, *failed_records(bench.key, notes.failed)])

@@ -10,12 +10,13 @@ import pandas as pd
 
 from ..benchmarks import Benchmark, Part, Source
 from ..errors import EasiError
+from .notes import FailedItem
 from .recompute import NOBODY, part_score, pool
 from .row_table import ROW_COLUMNS, frame, rows_csv, rows_from_csv
 from .scores import BenchmarkScore, Pool, Reading, State
 
 __all__ = [
-    "ROW_COLUMNS", "cluster_of", "count_types", "frame", "newest_files", "pool", "reading", "rows_csv", "rows_from_csv",
+    "ROW_COLUMNS", "cluster_of", "count_types", "failed_records", "frame", "newest_files", "pool", "reading", "rows_csv", "rows_from_csv",
     "summarise",
 ]
 
@@ -41,6 +42,14 @@ def cluster_of(text: str, chars: int = 0) -> str:
     """The cluster column from what the file says: without this machine's paths, cut to ``chars`` if that is not 0."""
     text = _SNAPSHOT.sub("", text)
     return text[:chars] if chars else text
+
+
+def failed_records(benchmark: str, items: Iterable[FailedItem]) -> list[dict[str, object]]:
+    """The rows of questions that failed: no answer, score 0, nothing that could be read or not."""
+    return [{
+        "benchmark": benchmark, "item": one.item, "question_type": one.question_type, "answer": "", "extracted": None, "target": one.target,
+        "score": 0.0, "parsed": None, "cluster": one.cluster, "options": one.options, "coin_flip": False, "variant": one.variant, "failed": True,
+    } for one in items]
 
 
 def count_types(rows: pd.DataFrame, types: Iterable[str]) -> int:
@@ -104,18 +113,20 @@ def summarise(
     total: int | None,
     state: State,
     reason: str = "",
-    failed: int = 0,
+    notes: tuple[str, ...] = (),
     truncated: int | None = None,
     coin_flips: int | None = None,
 ) -> BenchmarkScore:
     """One line of the table. ``coin_flips`` is what the scorer counted, where the rows do not tell."""
-    unparsed = None if rows["parsed"].isna().any() else int((~rows["parsed"]).sum())
+    answered = rows[~rows["failed"]]
+    unparsed = None if answered["parsed"].isna().any() else int((~answered["parsed"]).sum())
     pools: dict[str, Pool] = {}
     if bench.group and len(rows):
         source = next(iter(bench.sources.values()))    # members of a group have the same parts on every backend
         wanted = {"": (), **{part.name: part.types for part in source.parts}}
         pools = {name: made for name, types in wanted.items() if (made := pool(rows, types))}
     return BenchmarkScore(
-        key=bench.key, reading=found, n=len(rows), total=total, state=state, reason=reason, unparsed=unparsed, failed=failed,
+        key=bench.key, reading=found, n=len(rows), total=total, state=state, reason=reason, unparsed=unparsed,
+        failed=len(rows) - len(answered), notes=notes,
         truncated=truncated, coin_flips=_known_sum(rows["coin_flip"]) if coin_flips is None else coin_flips, pools=pools,
     )

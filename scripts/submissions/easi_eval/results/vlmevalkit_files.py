@@ -19,8 +19,9 @@ import pandas as pd
 
 from ..benchmarks import VLMEVALKIT, Benchmark, RowRule, Source
 from ..errors import EasiError
-from .outputs import Outputs
-from .rows import cluster_of, frame, newest_files, reading
+from .notes import ScorerNotes, notes_file
+from .outputs import JUDGED, Outputs
+from .rows import cluster_of, failed_records, frame, newest_files, reading
 from .scores import Reading
 
 AGAIN = "the file is cut off or damaged: run this benchmark again with --rerun"
@@ -32,6 +33,7 @@ DEFAULT_OPTIONS = 4
 # Written by the package into the log column of BLINK and 3DSRBench (utils/multiple_choice.py).
 NOT_MATCHED = "Failed in Prefetch"
 RANDOM_LETTER = "Failed to predict, thus randomly generate one"
+LOG_PREFIX = "Match Log: "      # both are wrapped by it (eval_vanilla)
 
 
 def _patterns(source: Source) -> tuple[re.Pattern[str], str]:
@@ -50,13 +52,15 @@ def _patterns(source: Source) -> tuple[re.Pattern[str], str]:
 def find_vlmevalkit_outputs(bench: Benchmark, folder: Path, judge: str = "") -> Outputs:
     """The newest score file of one benchmark anywhere below ``folder``, and beside it the row file and, in a run of ours, the exact answers.
 
-    ``judge``: ``extract_matching``, ``exact_matching`` or a judge model's name; empty takes whichever is newest.
+    ``judge``: ``extract_matching``, ``exact_matching`` or a judge model's name; empty takes whichever is newest. What a judge
+    of ours left in a folder of its own below (``JUDGED``) is not looked at.
+    3DSRBench has no score file if a question failed that others are paired with: then there are only the rows.
     Raises EasiError naming what is not there.
     """
     source = bench.source(VLMEVALKIT)
     pattern, template = _patterns(source)
     want = {"": "", "exact_matching": "extract_matching", "extract_matching": "extract_matching"}.get(judge, f"llm_{judge}")
-    below = sorted(folder.rglob(f"*{source.task}*")) if folder.is_dir() else []
+    below = sorted(path for path in folder.rglob(f"*{source.task}*") if JUDGED not in path.relative_to(folder).parts) if folder.is_dir() else []
     for path in newest_files(below):
         match = pattern.fullmatch(path.name)
         found = match.groupdict() if match else {}
@@ -70,9 +74,20 @@ def find_vlmevalkit_outputs(bench: Benchmark, folder: Path, judge: str = "") -> 
         if not beside:
             raise EasiError(f"{path} has no per-question file beside it", hint="scoring stopped early; see the log")
         lossless = path.with_name(f"{found['model']}_{source.task}.jsonl")
-        return Outputs(bench.key, folder, (path,), (beside[0], lossless) if lossless.is_file() else (beside[0],))
+        return _outputs(bench, folder, (path,), (beside[0], lossless) if lossless.is_file() else (beside[0],))
+    if source.layout == "settings":
+        for path in newest_files(below):
+            match = re.fullmatch(template.format(model="(?P<model>.+)", task=re.escape(source.task)), path.name)
+            lossless = path.with_name(f"{match['model']}_{source.task}.jsonl") if match else path
+            if match and lossless.is_file() and ScorerNotes.of(path, folder).failed:
+                return _outputs(bench, folder, (), (path, lossless))
     what = f"{bench.title} scored by {judge}" if judge else bench.title
     raise EasiError(f"{folder} holds no scores of {what} (no file named {pattern.pattern})", hint="scoring did not finish; see the log")
+
+
+def _outputs(bench: Benchmark, folder: Path, scores: tuple[Path, ...], rows: tuple[Path, ...]) -> Outputs:
+    notes = notes_file(rows[0], folder)
+    return Outputs(bench.key, folder, scores, rows, (notes,) if notes else (), bench.source(VLMEVALKIT).task)
 
 
 # ---- aggregates
@@ -179,10 +194,14 @@ def _count_options(cell: Any) -> int:
     return len(listed) if isinstance(listed, list) and listed else DEFAULT_OPTIONS
 
 
+def _log(row: Mapping[str, Any]) -> str:
+    return _text(row.get("log")).removeprefix(LOG_PREFIX)
+
+
 def _parsed(rule: RowRule, row: Mapping[str, Any]) -> bool:
     """Whether the backend could read the answer, by the rule its files allow."""
     if rule.unparsed_when == "log":
-        return not _text(row.get("log")).startswith((NOT_MATCHED, RANDOM_LETTER))
+        return not _log(row).startswith((NOT_MATCHED, RANDOM_LETTER))
     if "judge_grade" in row and row["judge_grade"] is not None:
         return row["judge_grade"] != "C"
     if row.get("task_type") == "SPECIAL":     # SPAR's view changes: parsed while scoring, never marked
@@ -249,19 +268,39 @@ def read_vlmevalkit_rows(bench: Benchmark, out: Outputs) -> pd.DataFrame:
         records.append({
             "benchmark": bench.key,
             "item": item,
-            "question_type": _text(row[rule.question_type]),
+            **question_facts(rule, row),
             "answer": _text(row["prediction"]) if exact is None else exact[item],
             "extracted": None if extracted is None or extracted is False else _text(extracted),
-            "target": _text(row[rule.target]),
             "score": _score(rule, row, f"{path}, row {number}"),
             "parsed": _parsed(rule, row),
-            "cluster": cluster_of(_text(row.get(rule.cluster)), rule.cluster_chars),
-            "options": _count_options(row.get(rule.options)) if rule.options else None,
-            "coin_flip": _text(row.get("log")).startswith(RANDOM_LETTER),
-            "variant": _text(row.get(rule.variant)) if rule.variant else "",
+            "coin_flip": _log(row).startswith(RANDOM_LETTER),
             "rule": _rule(rule, row),
         })
-    return frame(records)
+    return frame([*records, *failed_records(bench.key, ScorerNotes.of(path, out.folder).failed)])
+
+
+def question_facts(rule: RowRule, row: Mapping[str, Any]) -> dict[str, Any]:
+    """What the per-question table says of a question whatever was answered, from its row in the dataset or in a result file."""
+    return {
+        "question_type": _text(row[rule.question_type]),
+        "target": _text(row[rule.target]),
+        "cluster": cluster_of(_text(row.get(rule.cluster)), rule.cluster_chars),
+        "options": _count_options(row.get(rule.options)) if rule.options else None,
+        "variant": _text(row.get(rule.variant)) if rule.variant else "",
+    }
+
+
+def read_by_rules(bench: Benchmark, out: Outputs) -> int:
+    """How many rows of a judge's file the package read by its rules: it falls back to them without saying so.
+
+    That happens to all rows or, where kinds of questions have judges of their own (VSI-Bench), to all of one kind.
+    """
+    rule, path = bench.source(VLMEVALKIT).rows, out.rows[0]
+    header, cells = _sheet(path) if path.suffix == ".xlsx" else _tsv(path)
+    rows = [dict(zip(header, line, strict=False)) for line in cells]
+    if rule.unparsed_when == "log":
+        return sum(_log(row).startswith(NOT_MATCHED) for row in rows)
+    return sum(_text(row.get("judge_grade")) == "" for row in rows if row.get("task_type") != "SPECIAL")
 
 
 def tsv_rows(path: Path) -> int:
