@@ -78,6 +78,10 @@ def build_parser() -> argparse.ArgumentParser:
     send.add_argument("--resubmit", action="store_true", help="with --submit: send although the board may have this run already")
     send.add_argument("--submission-configs", metavar="JSON", help="modelName, modelType, precision, revision, weightType, baseModel, remarks")
 
+    adopt = parser.add_argument_group("results made without this program")
+    adopt.add_argument("--import-results", metavar="DIR", help="take over a finished folder of VLMEvalKit or lmms-eval: proven, copied, submittable")
+    adopt.add_argument("--as-model", metavar="ID", help="with --import-results: whose results they are, org/model (default: as their files say)")
+
     say = parser.add_argument_group("what is said")
     say.add_argument("--dry-run", action="store_true", help="print the plan and its commands; start nothing")
     say.add_argument("--list", action="store_true", help="the benchmarks and their names in both backends")
@@ -158,7 +162,7 @@ def _read(argv: Sequence[str]) -> dict[str, object]:
 
 def _config(options: dict[str, object]) -> RunConfig:
     given = {name: value for name, value in options.items() if name not in ("list", "version")}
-    for name in ("output_dir", "dataset_dir", "backend_path"):
+    for name in ("output_dir", "dataset_dir", "backend_path", "import_results"):
         if name in given:
             if not given[name].strip():
                 raise EasiError(f"--{name.replace('_', '-')} is empty", hint="name a folder")

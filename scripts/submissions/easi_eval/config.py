@@ -113,6 +113,8 @@ class RunConfig:
     no_rich: bool = False
     smoke: bool = False
     dry_run: bool = False
+    import_results: Path | None = None
+    as_model: str = ""
     limit: int | None = None
     plain: bool = False
     device: str | None = None           # None: the GPUs if there are any
@@ -123,6 +125,7 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         kind = self.kind
+        self._check_import()
         self._check_model(kind)
         for name, value in (("--nproc", self.nproc), ("--limit", self.limit)):
             if value is not None and value < 1:
@@ -151,7 +154,23 @@ class RunConfig:
             object.__setattr__(self, "benchmarks", keys)
             object.__setattr__(self, "include_extra", False)
 
+    def _check_import(self) -> None:
+        """Importing evaluates nothing: what says how to evaluate has no place beside it."""
+        if self.import_results is None:
+            if self.as_model:
+                raise EasiError("--as-model without --import-results", hint="name a model to evaluate with --model")
+            return
+        if self.as_model and not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", self.as_model):
+            raise EasiError(f"--as-model is {self.as_model!r}", hint="write org/model")
+        given = {"--model": self.model, "--model-args": self.model_args, "--limit": self.limit, "--smoke": self.smoke, "--plain": self.plain,
+                 "--rerun": self.rerun, "arguments after --": self.backend_args}
+        if name := next((name for name, value in given.items() if value), None):
+            otherwise = "name the model of the results with --as-model" if name == "--model" else f"leave out {name}"
+            raise EasiError(f"--import-results with {name}: it takes over finished results and evaluates nothing", hint=otherwise)
+
     def _check_model(self, kind: Kind) -> None:
+        if self.import_results is not None:
+            return
         own_model = self.smoke and not self.model
         if not self.model.strip() and not own_model:
             raise EasiError("--model is missing", hint=_model_hint(kind))

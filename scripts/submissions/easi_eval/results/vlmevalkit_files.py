@@ -49,6 +49,14 @@ def _patterns(source: Source) -> tuple[re.Pattern[str], str]:
     return re.compile(rf"(?P<model>.+)_{name}_{tag}_acc\.csv"), r"{model}_{task}_{tag}\.xlsx"
 
 
+def score_files(bench: Benchmark, folder: Path) -> list[tuple[Path, str, str]]:
+    """Every score file of one benchmark below ``folder``, newest first, with the model's and the judge's name in it ("" if it has none)."""
+    source = bench.source(VLMEVALKIT)
+    pattern = _patterns(source)[0]
+    matches = [(path, pattern.fullmatch(path.name)) for path in newest_files(sorted(folder.rglob(f"*{source.task}*")))]
+    return [(path, match["model"], match.groupdict().get("tag", "")) for path, match in matches if match]
+
+
 def find_vlmevalkit_outputs(bench: Benchmark, folder: Path, judge: str = "") -> Outputs:
     """The newest score file of one benchmark anywhere below ``folder``, and beside it the row file and, in a run of ours, the exact answers.
 
@@ -304,11 +312,21 @@ def read_by_rules(bench: Benchmark, out: Outputs) -> int:
 
 
 def tsv_rows(path: Path) -> int:
-    """How many questions a dataset's TSV holds; a row without its image is none, as for the package itself."""
+    """How many questions a dataset's TSV holds."""
+    return len(tsv_items(path))
+
+
+def tsv_items(path: Path) -> tuple[str, ...]:
+    """The questions of a dataset's TSV, as our rows name them; a row without its image is none, as for the package itself."""
     csv.field_size_limit(1 << 30)      # images stand in their rows as base64
     try:
         with path.open(encoding="utf-8", newline="") as file:
             rows = csv.DictReader(file, delimiter="\t")
-            return sum(row.get("image") != "" for row in rows)
+            return tuple(_index(row.get("index") or "") for row in rows if row.get("image") != "")
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise EasiError(f"{path} cannot be read: {error}", hint="delete it; it is fetched again") from error
+
+
+def _index(text: str) -> str:
+    """An index as it stands in result files: pandas makes a number of it where it can."""
+    return str(int(text)) if text.isdecimal() else text

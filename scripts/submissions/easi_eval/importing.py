@@ -1,0 +1,238 @@
+"""``--import-results``: finished results that were made without us, proven like our own, copied, and marked as adopted.
+
+Needs no GPU, no weights and no backend: only the files, and for VLMEvalKit the datasets' tables, which say how many
+questions there are. Adopted results have an identity of their own, so that no evaluation of the same model mixes with them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .answering.work import ItemList
+from .backends.base import Backend
+from .benchmarks import VLMEVALKIT, Benchmark, TsvData, by_key
+from .config import RunConfig
+from .errors import EasiError
+from .evidence import Evidence, gather
+from .judging import RULES
+from .model import ModelChoice
+from .plan import Plan
+from .redact import secret_argument
+from .results.found import Candidate, Survey, survey
+from .results.scores import State
+from .state import BenchmarkState, Manifest, RunPaths, digest, fingerprint
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+CLASS_UNKNOWN = "not told"
+# How to get a dataset's table, for people; {repo}, {name} and {folder} are filled in.
+GET_TABLE = "huggingface-cli download --repo-type dataset {repo} {name} --local-dir {folder}"
+
+
+@dataclass(frozen=True)
+class Adoption:
+    """What an import would do, decided without writing anything. ``plan`` has nothing to run; ``survey`` says what was found."""
+
+    source: Path
+    survey: Survey
+    plan: Plan
+    keys: tuple[str, ...]
+
+    def fingerprint(self, candidate: Candidate) -> str:
+        return fingerprint(self.plan.identity, self.settings(candidate))
+
+    def settings(self, candidate: Candidate) -> dict[str, object]:
+        return {"task": by_key(candidate.key).source(self.survey.backend).task, **({"judge": candidate.method} if candidate.method else {})}
+
+
+@dataclass(frozen=True)
+class Decision:
+    """One benchmark: accepted with its ``evidence``, whose files lie in ``staged``, or rejected for a ``reason``."""
+
+    candidate: Candidate
+    evidence: Evidence | None
+    reason: str = ""
+    staged: Path | None = None
+
+    def __str__(self) -> str:
+        if self.evidence is None:
+            return f"reject   {self.candidate.key}: {self.reason}"
+        score = self.evidence.score
+        method = f", {score.method}" if score.method else ""
+        return f"accept   {self.candidate.key}: {score.n} questions, score {score.reading.overall:.2f}{method}"
+
+
+def consider(cfg: RunConfig) -> Adoption:
+    """Look at ``cfg.import_results``. Raises EasiError for a folder that cannot be taken as a whole."""
+    assert cfg.import_results is not None
+    source = cfg.import_results.expanduser().resolve()
+    asked = tuple(bench.key for bench in cfg.selected) if cfg.benchmarks else None
+    found = survey(source, *([asked] if asked else []))
+    if asked:
+        there = {candidate.key for candidate in found.candidates}
+        lacking = tuple(Candidate(key, problem="no results of it are there") for key in asked if key not in there)
+        found = dataclasses.replace(found, candidates=(*found.candidates, *lacking))
+    name = cfg.as_model or found.model
+    if not name:
+        raise EasiError(f"{source} does not say which model its results are of", hint="say it: --as-model org/model")
+    # A secret in a launch's arguments is no setting.
+    arguments = {key: value for key, value in found.arguments.items() if not secret_argument([f"{key}={value}"])}
+    model = ModelChoice(name, name, found.cls or CLASS_UNKNOWN, "results made without this program", arguments=dict(arguments), needs_gpu=False, served=True)
+    fields: dict[str, object] = {"backend": found.backend, "model": name, "imported": True}
+    identity = digest(fields)
+    shown = {**fields, "backend version": found.version or "not told", "--device": "not told"}
+    paths = RunPaths.of(cfg.output_dir, found.backend, name, identity)
+    plan = Plan(model, found.backend, identity, shown, paths, (), ())
+    return Adoption(source, found, plan, tuple(candidate.key for candidate in found.candidates))
+
+
+def decide(cfg: RunConfig, backend: Backend, adoption: Adoption, candidate: Candidate, staged: Path) -> Decision:
+    """Copy one benchmark's files to the empty folder ``staged`` and prove them there, as a run of ours is proven."""
+    if candidate.problem:
+        return Decision(candidate, None, candidate.problem)
+    bench = by_key(candidate.key)
+    try:
+        _copy(candidate, staged)
+        evidence = _prove(cfg, backend, bench, staged, adoption.fingerprint(candidate), candidate.method)
+    except EasiError as error:
+        return Decision(candidate, None, error.message.replace(str(staged), str(adoption.source)))
+    score = evidence.score
+    notes = (f"adopted from {adoption.source.name}: made without this program", *candidate.notes, *score.notes)
+    method = score.method or candidate.method
+    adopted = dataclasses.replace(score, notes=notes, method=method, by_method=score.by_method or ({method: score.reading} if method else {}))
+    return Decision(candidate, dataclasses.replace(evidence, score=adopted, adopted=adoption.source.name), staged=staged)
+
+
+def _copy(candidate: Candidate, staged: Path) -> None:
+    """Whole regular files, never links."""
+    staged.mkdir(parents=True)
+    for path in candidate.files:
+        try:
+            shutil.copyfile(path, staged / path.name)
+        except OSError as error:
+            raise EasiError(f"{path} cannot be read: {error.strerror or error}") from error
+
+
+def _prove(cfg: RunConfig, backend: Backend, bench: Benchmark, folder: Path, mark: str, method: str) -> Evidence:
+    from .results.readers import read_by_rules
+
+    source = bench.source(backend.name)
+    items = _asked(bench, cfg.dataset_dir) if backend.name == VLMEVALKIT else None
+    out = backend.outputs(bench, folder)
+    rows = backend.rows(bench, out)
+    if not rows["item"].is_unique:
+        raise EasiError(f"{int(rows['item'].duplicated().sum())} questions are there twice")
+    if items is not None:
+        _compare(bench, rows, items)
+    if source.family == "mcq" and (stale := _stale(rows)):
+        raise EasiError(f"question {stale[0]} (of {len(stale)}) is not scored by its answer: VLMEvalKit keeps old scores in *_result.pkl "
+                        "when the answers are made anew")
+    if method not in ("", RULES) and (left := read_by_rules(bench, out)):
+        raise EasiError(f"{left} answers were read by rules, though the files carry the judge's name {method}: VLMEvalKit falls back to them silently")
+    return gather(cfg, backend, bench, folder, mark, items, ())
+
+
+def _asked(bench: Benchmark, dataset_dir: Path) -> ItemList:
+    """The dataset's questions, from its table."""
+    from .results.readers import tsv_items
+
+    data = bench.source(VLMEVALKIT).data
+    assert isinstance(data, TsvData)
+    for name in dict.fromkeys((data.tsv_local or data.tsv, data.tsv)):
+        if (dataset_dir / name).is_file():
+            ids = tsv_items(dataset_dir / name)
+            return ItemList(bench.key, len(ids), ids)
+    get = GET_TABLE.format(repo=data.repo, name=data.tsv, folder=dataset_dir)
+    raise EasiError(f"how many questions the dataset has is in {data.tsv}, which is not in {dataset_dir}: {get}")
+
+
+def _compare(bench: Benchmark, rows: pd.DataFrame, items: ItemList) -> None:
+    there, known = set(rows["item"]), set(items.ids)
+    if there == known:
+        return
+    if there < known:
+        raise EasiError(f"{len(there)} questions of {len(known)}: incomplete, or made under --limit")
+    raise EasiError(f"{len(there)} questions, {len(there - known)} of which the dataset's {len(known)} do not have: made from another version of it")
+
+
+def _stale(rows: pd.DataFrame) -> list[str]:
+    """Questions whose answer is one bare letter and whose score says the opposite of it."""
+    return [item for item, answer, target, score in zip(*(rows[name] for name in ("item", "answer", "target", "score")), strict=True)
+            if re.fullmatch(r"[A-D]", answer.strip()) and re.fullmatch(r"[A-D]", target.strip())
+            and (answer.strip() == target.strip()) != (score == 1)]
+
+
+# ---- carrying it out ----------------------------------------------------------------------------------------------
+
+def adopt(cfg: RunConfig, backend: Backend, adoption: Adoption, version: str) -> list[Decision]:
+    """Take over what can be proven: ``outputs/<key>`` and the manifest. What was adopted before stays where it is not replaced.
+
+    The caller holds the run's lock. ``version``: this program's.
+    """
+    paths = adoption.plan.paths
+    before = Manifest.load(paths.manifest)
+    states = dict(before.benchmarks) if before else {}
+    decisions = []
+    for candidate in adoption.survey.candidates:
+        staged = paths.outputs / f".{candidate.key}.importing"
+        shutil.rmtree(staged, ignore_errors=True)
+        decision = decide(cfg, backend, adoption, candidate, staged)
+        if decision.evidence is not None:
+            _place(decision, paths)
+            states[candidate.key] = _state(adoption, decision)
+        else:
+            shutil.rmtree(staged, ignore_errors=True)
+            if states.get(candidate.key, BenchmarkState("")).state != State.COMPLETE:
+                states[candidate.key] = _state(adoption, decision)
+        decisions.append(decision)
+    _manifest(cfg, adoption, states, before, version).save(paths.manifest)
+    return decisions
+
+
+def rehearsed(cfg: RunConfig, backend: Backend, adoption: Adoption, folder: Path) -> list[Decision]:
+    """What ``adopt`` would decide, worked out in the empty ``folder``; the output folder is not touched."""
+    return [decide(cfg, backend, adoption, candidate, folder / candidate.key) for candidate in adoption.survey.candidates]
+
+
+def _place(decision: Decision, paths: RunPaths) -> None:
+    """Let the staged files replace ``outputs/<key>`` in one step."""
+    assert decision.evidence is not None and decision.staged is not None
+    decision.evidence.save(decision.staged)
+    final, old = paths.output(decision.candidate.key), paths.outputs / f".{decision.candidate.key}.old"
+    shutil.rmtree(old, ignore_errors=True)
+    if final.exists():
+        final.rename(old)
+    decision.staged.rename(final)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _state(adoption: Adoption, decision: Decision) -> BenchmarkState:
+    candidate, name = decision.candidate, adoption.source.name
+    settings = adoption.settings(candidate)
+    if decision.evidence is None:
+        return BenchmarkState(adoption.fingerprint(candidate), state=str(State.FAILED), reason=f"not adopted from {name}: {decision.reason}", settings=settings)
+    score = decision.evidence.score
+    return BenchmarkState(adoption.fingerprint(candidate), state=str(score.state), settings=settings,
+                          evidence={"adopted": name, "rows": score.n, "total": score.total})
+
+
+def _manifest(cfg: RunConfig, adoption: Adoption, states: dict[str, BenchmarkState], before: Manifest | None, version: str) -> Manifest:
+    plan = adoption.plan
+    versions = {"easi-eval": version, cfg.kind.distribution: adoption.survey.version or "not told"}
+    return Manifest(plan.identity, plan.fields, modelName=plan.model.name, model=dataclasses.asdict(plan.model), versions=versions,
+                    commands=list(dict.fromkeys([*(before.commands if before else []), cfg.command()])), benchmarks=states,
+                    notes=["adopted results: made without this program, proven from their per-question files"])
+
+
+def describe(adoption: Adoption, decisions: list[Decision]) -> str:
+    """For people, as ``--dry-run`` prints it."""
+    plan = adoption.plan
+    lines = [f"model    {plan.model.name}", f"backend  {plan.backend} {plan.fields['backend version']}", f"from     {adoption.source}",
+             f"folder   {plan.paths.root}"]
+    return "\n".join([*lines, *map(str, decisions)])
