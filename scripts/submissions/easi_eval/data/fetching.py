@@ -88,23 +88,28 @@ def size_of(needs: Sequence[Need], settings: HubSettings) -> list[Size]:
 
 def model_file(settings: HubSettings, model: str, name: str, revision: str = "") -> Path:
     """See ``easi_eval.datasets.fetch_model_file``."""
-    pulse = Pulse()
-    hub, repo, found = Hub(settings, pulse), Repo("model", model, revision or "main"), []
-
-    def ask() -> None:
-        found.append(Path(hub.download(repo, hub.commit(repo), name, lambda: 0)))
-
-    try:
-        if not settings.offline:
-            run_all([ask], 1, pulse, lambda: _watch(hub, pulse))
-            return found[0]
-    except Unreachable:
-        if _cached(settings, repo, name) is None:
-            raise
+    repo = Repo("model", model, revision or "main")
+    if not settings.offline:
+        try:
+            return _ask_for_file(settings, repo, name)
+        except Unreachable:
+            if _cached(settings, repo, name) is None:
+                raise
     path = _cached(settings, repo, name)
     if path is None:
         raise incomplete(f"{name} of {model}", settings)
     return path
+
+
+def _ask_for_file(settings: HubSettings, repo: Repo, name: str) -> Path:
+    pulse = Pulse()
+    hub, found = Hub(settings, pulse), []
+
+    def ask() -> None:
+        found.append(Path(hub.download(repo, hub.commit(repo), name, lambda: 0)))
+
+    run_all([ask], 1, pulse, lambda: _watch(hub, pulse))
+    return found[0]
 
 
 def _cached(settings: HubSettings, repo: Repo, name: str) -> Path | None:
