@@ -216,17 +216,17 @@ class Line:
 
 
 class Tail:
-    """Reads what was appended to the journals since the last call, file by file in the order of their names."""
+    """Reads what was appended to the journals (``names``, a pattern) since the last call, file by file in the order of their names."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, names: str = "*.jsonl") -> None:
+        self._folder, self._names = folder, names
         self._places: dict[str, tuple[int, int]] = {}      # file -> (bytes, lines) read so far
 
     def poll(self) -> list[Line]:
         """New complete lines. An unreadable last line is left for later (its writer may be at it or dead);
         once something follows it, it raises EasiError naming file and line."""
         lines: list[Line] = []
-        for path in sorted(self._folder.glob("*.jsonl")):
+        for path in sorted(self._folder.glob(self._names)):
             offset, number = self._places.get(path.name, (0, 0))
             if path.stat().st_size > offset:
                 lines += self._read(path, offset, number)
@@ -406,10 +406,14 @@ class Book:
             self._best[answer.key] = rank, answer
 
 
-def pending(run_root: Path, work: Work, items: Mapping[str, Sequence[Item]] | None = None) -> bool:
-    """Whether any question of ``work`` is still to be asked. Without ``items`` the saved lists decide; a missing one is pending."""
+def pending(run_root: Path, work: Work, items: Mapping[str, Sequence[Item]] | None = None, settled: bool = False) -> bool:
+    """Whether any question of ``work`` is still to be asked. Without ``items`` the saved lists decide; a missing one is pending.
+
+    With ``settled``: to be asked in this stage.
+    """
     book = Book.of(run_root, work)
     book.poll()
+    known = book.settled if settled else book.__contains__
     for assignment in work.benchmarks:
         if items is not None:
             keys: list[Key] = [item.key for item in items[assignment.key]]
@@ -420,6 +424,6 @@ def pending(run_root: Path, work: Work, items: Mapping[str, Sequence[Item]] | No
             keys = [(assignment.key, item) for item in saved.ids]
         else:
             return True
-        if any(key not in book for key in keys):
+        if not all(known(key) for key in keys):
             return True
     return False

@@ -11,11 +11,12 @@ import os
 import re
 import signal
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
-from . import gpus, supervisor
+from . import gpus, guard, supervisor
 from .jobs import Job, Outcome
 
 DONE = 0
@@ -23,6 +24,7 @@ CANNOT_WORK = 3             # the worker's exit code for "starting me again is o
 STOPPED = 128 + signal.SIGTERM
 JOURNAL, NOTE = "journal", ".gaveup"
 HOPELESS = 10               # starts altogether, however long each of them lasted
+SHOW_FOR = 3.0              # seconds that a hung worker has to show what its threads are at
 
 # By exact name or clear prefix: LOCAL_LLM, for one, is a user's setting that VLMEvalKit reads.
 _NAMES = frozenset({
@@ -34,6 +36,20 @@ _NAMES = frozenset({
 _PREFIXES = ("TORCHELASTIC_", "ACCELERATE_", "PET_", "PMI_", "PMIX_", "OMPI_COMM_WORLD_", "MV2_COMM_WORLD_")
 
 _ERROR = re.compile(r"\berror: ")        # as our drivers and argparse say why
+
+
+class Watcher(Protocol):
+    """Tells whether one attempt of a worker hangs."""
+
+    @property
+    def pid(self) -> int | None:
+        """Of the worker, if it is known."""
+
+    def hung(self) -> str:
+        """Why it is taken for hung, or ""; called several times a second."""
+
+    def note(self) -> None:
+        """Called before it is killed for that."""
 
 
 @dataclass(frozen=True)
@@ -73,13 +89,16 @@ def worker_env(environ: Mapping[str, str], extra: Mapping[str, str], place: Plac
 
 
 def keep(argv: Sequence[str], run_root: Path, env: Mapping[str, str] | None = None, *, restarts: int = 3,
-         pause: float = 1.0, settled: float = 900.0, grace: float = 20.0) -> int:
+         pause: float = 1.0, settled: float = 900.0, grace: float = 20.0,
+         watcher: Callable[[str, int], Watcher] | None = None) -> int:
     """Run one worker to its end and return 0, also if it had to be given up; 143 if we were told to stop.
 
     ``argv`` is the worker's whole command line. It is started again after an abnormal exit (not 0, not
     ``CANNOT_WORK``), at most ``restarts`` times in a row after a pause that doubles from ``pause`` seconds; an attempt
     that lasted ``settled`` seconds starts the count anew. A worker given up leaves the reason in
-    ``<run_root>/journal/<worker>.gaveup``. It ends when this process or its launcher does.
+    ``<run_root>/journal/<worker>.gaveup``. It ends when this process or its launcher does. What the ``watcher`` of an
+    attempt (made from the worker's name and the attempt's number) takes for hung shows its stacks in the log and is
+    killed and started again; that is no fault of the worker's.
     """
     place = Place.read(os.environ)
     worker = f"w{place.rank}"
@@ -93,16 +112,17 @@ def keep(argv: Sequence[str], run_root: Path, env: Mapping[str, str] | None = No
             while True:
                 starts += 1
                 job = Job(worker, tuple(argv), {**changes, "EASI_ATTEMPT": str(starts)})
-                outcome = _watch(job, launcher, grace)
+                watched = _Hangs(worker, watcher(worker, starts) if watcher else None)
+                outcome = _watch(job, launcher, grace, watched)
                 if outcome is None:
                     return STOPPED
                 if outcome.exit_code == DONE:
                     return 0
-                failures = 1 if outcome.seconds >= settled else failures + 1
+                failures = 0 if watched.killed else 1 if outcome.seconds >= settled else failures + 1
                 if outcome.exit_code == CANNOT_WORK or failures > restarts or starts >= HOPELESS:
                     _give_up(note, outcome, starts)
                     return 0
-                wait = pause * 2 ** (failures - 1)
+                wait = pause * 2 ** max(failures - 1, 0)
                 _say(f"[{worker}] ended with {describe(outcome.exit_code)}; starting it again in {wait:g} s")
                 if not _pause(wait, launcher):
                     return STOPPED
@@ -134,12 +154,40 @@ def describe(code: int | None) -> str:
     return f"exit code {code}"
 
 
-def _watch(job: Job, launcher: int, grace: float) -> Outcome | None:
+class _Hangs:
+    """Ends an attempt that hangs: stacks into the log first (the worker shows them on SIGUSR1), then SIGKILL."""
+
+    def __init__(self, worker: str, watcher: Watcher | None) -> None:
+        self._worker, self._watcher = worker, watcher
+        self._until: float | None = None        # when a worker that was asked for its stacks is killed
+        self.killed = False
+
+    def tick(self, below: int) -> None:
+        """``below``: the process under which the worker runs."""
+        if self._watcher is None or self.killed:
+            return
+        if self._until is None:
+            if (reason := self._watcher.hung()) and self._signal(below, signal.SIGUSR1):
+                _say(f"[{self._worker}] {reason}; what its threads are at:")
+                self._until = time.monotonic() + SHOW_FOR
+        elif time.monotonic() > self._until:
+            self._until = None
+            if self._watcher.hung():            # else it came back
+                self._watcher.note()
+                self.killed = self._signal(below, signal.SIGKILL)
+
+    def _signal(self, below: int, signum: signal.Signals) -> bool:
+        pid = self._watcher.pid if self._watcher else None
+        return pid is not None and pid in guard.descendants(below) and guard.send(pid, signum)
+
+
+def _watch(job: Job, launcher: int, grace: float, hangs: _Hangs) -> Outcome | None:
     """Run one attempt; None if the launcher has gone and the worker with it."""
     with supervisor.start(job, 1, grace=grace, orphan_grace=2.0) as handle:
         while handle.wait(0.2) is None:
             if os.getppid() != launcher:
                 return None
+            hangs.tick(handle.pid)
     return handle.outcome()
 
 

@@ -1,0 +1,148 @@
+"""A worker that gives no answer shows its stacks, is killed and started again; the question has one more chance elsewhere."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections import Counter
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from easi_eval.answering.hang import Limits, Silence
+from easi_eval.answering.journal import Answer, Book, Journal
+from easi_eval.answering.work import JOURNAL_FOLDER, Assignment, Item, Work
+from easi_eval.errors import EasiError
+
+pytestmark = pytest.mark.faults
+
+KEEPER = """
+import sys
+from pathlib import Path
+from easi_eval.answering.hang import Limits, Silence
+from easi_eval.execution.keeper import keep
+root, store = Path(sys.argv[1]), sys.argv[2]
+watcher = lambda worker, attempt: Silence(root, worker, attempt, Limits(floor=2, first=3))
+sys.exit(keep([sys.executable, sys.argv[3], str(root)], root, {"EASI_STORE": store}, pause=0.05, watcher=watcher))
+"""
+
+WORKER = """
+import os, sys, time
+from pathlib import Path
+from easi_eval.answering.work import Item, Work
+from easi_eval.answering.worker import Generation, work_loop
+
+def answer(items):
+    for item in items:
+        with open(sys.argv[1] + "/asked", "a") as file:
+            file.write(f"{item.id} {os.environ['EASI_WORKER']} {os.getpid()}\\n")
+    while any(item.id == "7" for item in items):
+        time.sleep(1)                   # for ever
+    time.sleep(0.02)
+    return [Generation(item.id) for item in items]
+
+work = Work.load(Path(sys.argv[1]))
+work_loop(Path(sys.argv[1]), work, {"a": [Item("a", str(number)) for number in range(60)]}, answer)
+"""
+
+WORK = Work((Assignment("a", "A"),))
+
+
+@pytest.mark.timeout(240)
+def test_a_question_that_hangs_costs_two_workers_a_restart_and_nobody_an_answer(tmp_path: Path) -> None:
+    from torch.distributed import TCPStore
+
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False, timeout=timedelta(seconds=60))
+    WORK.save(tmp_path)
+    (tmp_path / "worker.py").write_text(WORKER)
+    keepers = [
+        subprocess.Popen([sys.executable, "-c", KEEPER, str(tmp_path), f"127.0.0.1:{store.port}", str(tmp_path / "worker.py")],
+                         env={**os.environ, "RANK": str(rank)}, stdout=(tmp_path / f"log{rank}").open("wb"), stderr=subprocess.STDOUT)
+        for rank in range(2)]
+    try:
+        assert [keeper.wait(200) for keeper in keepers] == [0, 0]
+    finally:
+        for keeper in keepers:
+            keeper.terminate()
+            keeper.wait()
+    book = Book.of(tmp_path, WORK)
+    written = Counter(news.key for news in book.poll() if isinstance(news, Answer))
+    assert set(written.values()) == {1} and len(written) == 60
+    assert {key: answer.failure for key, answer in book.answers.items() if answer.failure} == {
+        ("a", "7"): "Hung: 2 workers were killed because they gave no answer to this"}
+    asked = [line.split() for line in (tmp_path / "asked").read_text().splitlines()]
+    assert Counter(item for item, *_ in asked) == {**{str(number): 1 for number in range(60)}, "7": 2}
+    assert len({pid for item, _, pid in asked if item == "7"}) == 2
+    logs = "".join((tmp_path / f"log{rank}").read_text() for rank in range(2))
+    assert logs.count("no answer to a 7 for") == 2
+    assert len(re.findall(r"worker.py\", line \d+ in answer", logs)) == 2, "where it hangs"
+    assert logs.count("ended with SIGKILL; starting it again") == 2
+    assert not list((tmp_path / JOURNAL_FOLDER).glob("*.gaveup"))
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def attempt(root: Path, number: int = 1) -> Journal:
+    return Journal(root / JOURNAL_FOLDER, "w0", number)
+
+
+def test_how_long_a_worker_may_be_silent(tmp_path: Path) -> None:
+    clock = Clock()
+    (tmp_path / JOURNAL_FOLDER).mkdir()
+    silence = Silence(tmp_path, "w0", 1, Limits(floor=20, first=100, times=10), clock)
+    with attempt(tmp_path) as journal, Journal(tmp_path / JOURNAL_FOLDER, "w10", 1) as other:
+        clock.now = 1000
+        assert not silence.hung() and silence.pid == os.getpid(), "it has nothing in hand: it may wait for others as long as it likes"
+        journal.leased([Item("a", str(number)) for number in range(8)], 1, now=False)
+        for number, (wait, seconds) in enumerate([(99, 5), (99, 5), (99, 5), (49, 5)]):
+            clock.now += 2
+            assert not silence.hung()
+            clock.now += wait                                # the first ones may take long; then ten times the usual
+            assert not silence.hung()
+            journal.answer(Answer("a", str(number), 0, "x", seconds))
+        clock.now += 2
+        assert not silence.hung()
+        other.leased([Item("a", "9")])                       # another worker's life says nothing of this one's
+        clock.now += 51
+        assert silence.hung() == "no answer to a 4 for 51 s (longest wait: 50 s)"
+        silence.note()
+        book = Book(tmp_path / JOURNAL_FOLDER, {"a": 0}, launch=0)
+        book.poll()
+        assert (book.hangs(("a", "4")), book.hangs(("a", "5"))) == (1, 0)
+
+
+def test_another_attempt_knows_the_usual_time_and_may_warm_up_again(tmp_path: Path) -> None:
+    clock = Clock()
+    with attempt(tmp_path, 1) as journal:
+        for number in range(5):
+            journal.answer(Answer("a", str(number), 0, "x", 0.1))
+    silence = Silence(tmp_path, "w0", 2, Limits(floor=20, first=100), clock)
+    with attempt(tmp_path, 2) as journal:
+        journal.leased([Item("a", str(number)) for number in range(10, 20)], 1)
+        for number in range(3):
+            clock.now += 99
+            assert not silence.hung()
+            journal.answer(Answer("a", str(10 + number), 0, "x", 0.1))
+        clock.now += 2
+        assert not silence.hung()
+        clock.now += 21
+        assert silence.hung()
+        journal.returned([Item("a", "13")], "Oops: once")
+        clock.now += 2
+        assert not silence.hung(), "it goes on"
+
+
+def test_the_limit_is_the_users_to_set() -> None:
+    assert Limits.read({}) == Limits()
+    assert Limits.read({"EASI_HANG_SECONDS": "60"}) == Limits(60, 360)
+    assert Limits.read({"EASI_HANG_SECONDS": "0"}) is None
+    with pytest.raises(EasiError, match="EASI_HANG_SECONDS"):
+        Limits.read({"EASI_HANG_SECONDS": "long"})
