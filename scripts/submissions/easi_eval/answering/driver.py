@@ -8,6 +8,7 @@ journal into the backend's own result files.
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -17,6 +18,7 @@ from ..benchmarks import BENCHMARKS
 from ..errors import EasiError
 from ..execution.keeper import CANNOT_WORK, keep
 from ..model import ModelChoice
+from .hang import Limits, Silence
 from .work import WORK_FILE, Assignment, Work
 
 ROLES = ("keep", "work", "score")
@@ -79,7 +81,9 @@ def guarded(options: DriverOptions, role: Callable[[], int]) -> int:
 def keep_worker(command: Sequence[str], options: DriverOptions, argv: Sequence[str]) -> int:
     """Be this rank's keeper: run the same command line ``argv`` as a worker. Returns the keeper's exit code."""
     assert options.run is not None
-    return keep([sys.executable, *command, *argv, "--easi-role", "work"], options.run)
+    root, limits = options.run, Limits.read(os.environ)
+    watcher = (lambda worker, attempt: Silence(root, worker, attempt, limits)) if limits else None
+    return keep([sys.executable, *command, *argv, "--easi-role", "work"], root, watcher=watcher)
 
 
 def model_option(model: ModelChoice) -> list[str]:
