@@ -69,6 +69,8 @@ class Evaluation:
     on_command: Callable[[str], None]
     verdicts: dict[str, Verdict] = field(default_factory=dict)
     answered: int = -1                  # by all workers, when they were last started
+    size: int = 0                       # workers of the launch; fewer, with more GPUs each, for what lacked memory (``stage``)
+    stage: int = 0
     alone: list[Benchmark] | None = None      # those still to be tried in launches of their own, once it came to that
     launched: Sequence[Benchmark] = ()  # what the last launch was for
     whys: dict[str, str] = field(default_factory=dict)      # by benchmark: why the workers of its last launch were given up
@@ -87,7 +89,8 @@ class Evaluation:
         assignments = tuple(
             Assignment(bench.key, bench.source(self.backend.name).task, self.epochs[bench.key], self.cfg.limit) for bench in self.todo
         )
-        work = Work(assignments, dict(self.fingerprints), launch=self._next_launch())
+        self.size = self.cfg.nproc
+        work = Work(assignments, dict(self.fingerprints), launch=self._next_launch(), final=self.size == 1 or self.model.served)
         (self.paths.root / DONE_FILE).unlink(missing_ok=True)
         forget_reasons(self.paths.root)
         self.paths.outputs.mkdir(parents=True, exist_ok=True)
@@ -153,9 +156,10 @@ class Evaluation:
         loaded does so in every launch, and is not tried again.
         """
         left = [b for b, a in zip(self.todo, work.benchmarks) if pending(self.paths.root, replace(work, benchmarks=(a,)))]
+        if left and self.size > 1 and not pending(self.paths.root, replace(work, stage=self.stage), settled=True):
+            return self._with_more_memory(work, left)
         self._note_whys(left)
         first, gained, self.answered = self.answered < 0, watch.answered > self.answered, watch.answered
-        started = f"{self.cfg.nproc} worker{'s' if self.cfg.nproc > 1 else ''}"
         if left and gained and self.alone is None:
             if not first:
                 self.emit(Notice("the workers ended before all was answered; starting them again", "warning"))
@@ -164,10 +168,20 @@ class Evaluation:
             self.emit(Notice(f"the workers ended before all was answered; now {wanted[0].title} in a launch of its own", "warning"))
         else:
             return None
+        return self._launch(wanted)
+
+    def _with_more_memory(self, work: Work, left: Sequence[Benchmark]) -> Job:
+        """All that is left lacked memory: half as many workers, so that each has twice the GPUs, down to one with all of them."""
+        self.size, self.stage = self.size // 2, self.stage + 1
+        replace(work, stage=self.stage, final=self.size == 1).save(self.paths.root)
+        self.emit(Notice(f"some questions of {', '.join(bench.title for bench in left)} lacked memory; asked again by fewer workers", "warning"))
+        return self._launch(left)
+
+    def _launch(self, wanted: Sequence[Benchmark]) -> Job:
         self.launched = wanted
         forget_reasons(self.paths.root)
-        self.emit(PhaseStarted("start", started))
-        return self.backend.answer_job(self.cfg, self.model, wanted, self.paths, launchers.free_port())
+        self.emit(PhaseStarted("start", f"{self.size} worker{'s' if self.size > 1 else ''}"))
+        return self.backend.answer_job(replace(self.cfg, nproc=self.size), self.model, wanted, self.paths, launchers.free_port())
 
     def _note_whys(self, left: Sequence[Benchmark]) -> None:
         """Keep the last launch's reasons: the next one has its own."""
