@@ -5,20 +5,14 @@ from __future__ import annotations
 import functools
 import importlib
 import inspect
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from easi_eval.backends.own_models import folder
 from easi_eval.errors import EasiError
 
-VARIABLE = "EASI_VLM_DIR"           # another folder instead
 PROJECT = Path(__file__).resolve().parents[1]
-
-
-def folder() -> Path:
-    """Where the user's files lie: the folder ``EASI_VLM_DIR`` names, else ``VLMEvalKit/vlmeval/vlm``."""
-    return Path(os.environ.get(VARIABLE) or PROJECT / "vlmeval" / "vlm").expanduser().absolute()
 
 
 def add_folder() -> list[str]:

@@ -47,15 +47,20 @@ def replace_missing_flash_attention() -> bool:
         return False
     from transformers import PreTrainedModel
 
-    load = PreTrainedModel.from_pretrained.__func__
+    choose = PreTrainedModel.get_correct_attn_implementation
+    said: list[str] = []
 
-    def from_pretrained(cls: type, *args: Any, **options: Any) -> Any:
-        if options.get("attn_implementation") == "flash_attention_2":
-            print(f"{cls.__name__}: flash-attn cannot be imported; loaded with sdpa instead of flash_attention_2")
-            options["attn_implementation"] = "sdpa"
-        return load(cls, *args, **options)
+    # Here and not where models are loaded: Auto classes hand the name on inside a config, and configs bring it themselves.
+    def get_correct_attn_implementation(self: Any, asked: str | None, *args: Any, **options: Any) -> str:
+        if asked != "flash_attention_2":
+            return choose(self, asked, *args, **options)
+        instead = choose(self, None, *args, **options)
+        if not said:      # the parts of a model ask too
+            print(f"{type(self).__name__}: flash-attn cannot be imported; loaded with {instead} instead of flash_attention_2", flush=True)
+        said.append(instead)
+        return instead
 
-    PreTrainedModel.from_pretrained = classmethod(from_pretrained)
+    PreTrainedModel.get_correct_attn_implementation = get_correct_attn_implementation
     return True
 
 

@@ -10,26 +10,27 @@ import pytest
 import torch
 from easi_eval.smoke import checkpoint
 from easi_vlmevalkit import shims
-from transformers import PreTrainedModel, Qwen2_5_VLForConditionalGeneration
+from transformers import AutoModelForImageTextToText, PreTrainedModel, Qwen2_5_VLForConditionalGeneration
 
 without_flash_attn = pytest.mark.skipif(importlib.util.find_spec("flash_attn") is not None, reason="flash-attn is installed here")
 
 
 @pytest.fixture
 def restored() -> Iterator[None]:
-    before = PreTrainedModel.__dict__["from_pretrained"]
+    before = PreTrainedModel.get_correct_attn_implementation
     yield
-    PreTrainedModel.from_pretrained = before
+    PreTrainedModel.get_correct_attn_implementation = before
 
 
 @without_flash_attn
-def test_a_class_that_asks_for_flash_attention_runs_without_it(tmp_path: Path, restored: None, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("cls", [Qwen2_5_VLForConditionalGeneration, AutoModelForImageTextToText])      # as Qwen2VLChat and Qwen3VLChat load
+def test_a_class_that_asks_for_flash_attention_runs_without_it(cls: type, tmp_path: Path, restored: None, capsys: pytest.CaptureFixture[str]) -> None:
     folder = checkpoint.build(tmp_path / "tiny")
     with pytest.raises(ImportError, match="flash"):      # the trap
-        Qwen2_5_VLForConditionalGeneration.from_pretrained(folder, attn_implementation="flash_attention_2")
+        cls.from_pretrained(folder, attn_implementation="flash_attention_2")
     assert shims.replace_missing_flash_attention()
-    model = Qwen2_5_VLForConditionalGeneration.from_pretrained(folder, attn_implementation="flash_attention_2", torch_dtype=torch.float32)
-    assert model.config._attn_implementation == "sdpa"
+    model = cls.from_pretrained(folder, attn_implementation="flash_attention_2", torch_dtype=torch.float32)
+    assert model.config._attn_implementation == model.model.visual.config._attn_implementation == "sdpa"
     assert capsys.readouterr().out.count("sdpa instead of flash_attention_2") == 1
 
 

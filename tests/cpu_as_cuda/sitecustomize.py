@@ -1,0 +1,75 @@
+"""For tests only: on PYTHONPATH it makes "cuda" mean the CPU, so that classes written for GPUs run without one.
+
+``torch.cuda.is_available()`` stays False; ``nvidia-smi`` beside this file is what those classes ask for free memory.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.abc
+import importlib.util
+import os
+import sys
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import Any
+
+os.environ["PATH"] = os.pathsep.join([os.path.dirname(__file__), os.environ.get("PATH", "")])
+
+
+def on_cpu(place: Any) -> Any:
+    return "cpu" if str(place).startswith("cuda") else place
+
+
+def moved(original: Any) -> Any:
+    @functools.wraps(original)
+    def to(self: Any, *args: Any, **options: Any) -> Any:
+        if "device" in options:
+            options["device"] = on_cpu(options["device"])
+        return original(self, *(on_cpu(arg) if type(arg).__name__ in ("str", "device") else arg for arg in args), **options)
+    return to
+
+
+def patch_torch(torch: ModuleType) -> None:
+    for cls in (torch.Tensor, torch.nn.Module):
+        cls.to = moved(cls.to)
+        cls.cuda = lambda self, *args, **options: self
+
+
+def patch_transformers(modeling: ModuleType) -> None:
+    load = modeling.PreTrainedModel.from_pretrained.__func__
+
+    def from_pretrained(cls: type, *args: Any, **options: Any) -> Any:
+        if "device_map" in options:
+            options["device_map"] = on_cpu(options["device_map"])
+        return load(cls, *args, **options)
+
+    modeling.PreTrainedModel.from_pretrained = classmethod(from_pretrained)
+
+
+PATCHES = {"torch": patch_torch, "transformers.modeling_utils": patch_transformers}
+
+
+class Patched(importlib.abc.MetaPathFinder):
+    """Finds the modules of ``PATCHES`` as everybody else does, and patches each once it is loaded."""
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+        if name not in PATCHES:
+            return None
+        sys.meta_path.remove(self)
+        try:
+            spec = importlib.util.find_spec(name)
+        finally:
+            sys.meta_path.insert(0, self)
+        if spec is not None and spec.loader is not None:
+            execute = spec.loader.exec_module
+
+            def exec_module(module: ModuleType) -> None:
+                execute(module)
+                PATCHES[name](module)
+
+            spec.loader.exec_module = exec_module
+        return spec
+
+
+sys.meta_path.insert(0, Patched())
