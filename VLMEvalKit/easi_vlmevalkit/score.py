@@ -18,7 +18,7 @@ from easi_eval.answering.work import NOTES_FILE, Assignment
 from easi_eval.benchmarks import VLMEVALKIT
 from easi_eval.state import write_json
 
-from . import exact
+from . import exact, failed, judge
 from .datasets import Datasets
 
 # Other file formats of VLMEvalKit than those our readers know; EVAL_FORMAT=json even writes tab separated text into *.json.
@@ -35,6 +35,7 @@ def score(run_root: Path, args: argparse.Namespace) -> int:
     from . import shims
 
     shims.apply()
+    judge.attach(run_root, args.judge)
     datasets = Datasets(run_root, work)
     score_loop(run_root, work, functools.partial(score_one, datasets, args))
     return 0
@@ -43,7 +44,7 @@ def score(run_root: Path, args: argparse.Namespace) -> int:
 def score_one(datasets: Datasets, args: argparse.Namespace, assignment: Assignment, answers: Mapping[str, Answer], folder: Path) -> None:
     """Write VLMEvalKit's prediction file for one dataset, a lossless copy beside it, and run its own evaluation on the exact texts.
 
-    Questions without an answer have no row there.
+    Questions that failed have no row there; the notes name them.
     """
     dataset = datasets.get(assignment)
     source = dataset.source
@@ -52,17 +53,17 @@ def score_one(datasets: Datasets, args: argparse.Namespace, assignment: Assignme
     prediction = folder / f"{args.model}_{assignment.task}.xlsx"
     exact.write_predictions(table, texts, prediction)
     write_json(folder / NOTES_FILE, {"lossy": exact.lossy(texts)})
-    with exact.exact_answers(prediction, list(texts.values())):
+    with exact.exact_answers(prediction, list(texts.values())), failed.noted(assignment.key, dataset, answers, folder):
         source.evaluate(str(prediction), **judge_options(args))
 
 
 def judge_options(args: argparse.Namespace) -> dict[str, object]:
     """The keyword arguments VLMEvalKit's run.py passes to a dataset's evaluation."""
     return {
-        "model": args.judge,
         "nproc": args.api_nproc,
         "verbose": args.verbose,
         "retry": args.retry,
         "timeout": args.judge_timeout,
+        **judge.options(args),
         **json.loads(args.judge_args),
     }

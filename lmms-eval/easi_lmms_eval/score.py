@@ -5,17 +5,24 @@ from __future__ import annotations
 import contextlib
 import copy
 import functools
-import json
-import random
-from collections.abc import Iterator, Mapping, Sequence
+import tempfile
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from easi_eval.answering.journal import Answer
 from easi_eval.answering.scorer import score_loop
-from easi_eval.answering.work import NOTES_FILE, Assignment
+from easi_eval.answering.work import Assignment, item_seed, seed_everything
+from easi_eval.benchmarks import by_key
+from easi_eval.results.lmms_files import find_lmms_outputs, read_lmms_scores
+from easi_eval.results.notes import add_failed, add_notes
+from easi_eval.results.oddities import unwrapped, wrapped
 
+from . import failed
 from .session import asked_work, item_id, lmms_eval_main
+from .watching import Seen, watched
 
 
 def score(run_root: Path) -> int:
@@ -31,34 +38,82 @@ def score(run_root: Path) -> int:
     # Rows are scored in document order by one thread: SITE draws a random letter for an answer without one.
     args.process_docs_parallel = 1
 
-    def score_one(assignment: Assignment, answers: Mapping[str, Answer], folder: Path) -> None:
+    def evaluate(assignment: Assignment, answers: Mapping[str, Answer], folder: Path) -> Seen:
+        """lmms-eval's own scoring of these answers into ``folder``; returns what was seen of it."""
         own = copy.copy(args)
         own.tasks = assignment.task
         own.output_path = str(folder)
         replay = _replay_model(answers, simple)
         models.get_model = lambda name, force_simple=False: replay
-        with counted_draws() as draws:
+        with watched(assignment.key, answers) as seen, forgiving_aggregation(assignment.limit is not None):
             main.cli_evaluate_single(own)
-        (folder / NOTES_FILE).write_text(json.dumps({"coin_flips": len(draws)}), encoding="utf-8")
+        return seen
+
+    def score_one(assignment: Assignment, answers: Mapping[str, Answer], folder: Path) -> None:
+        seen = evaluate(assignment, answers, folder)
+        add_notes(folder, **seen.notes())
+        add_failed(folder, failed.items(assignment.key, assignment.task, answers, seen.tasks))
+        seed_everything(item_seed(work.seed, assignment.key, "scoring"))      # the same letters are drawn
+        if (would := _score_unwrapped(evaluate, assignment, answers)) is not None:
+            add_notes(folder, unwrapped=would)
 
     score_loop(run_root, work, score_one)
     return 0
 
 
-@contextlib.contextmanager
-def counted_draws() -> Iterator[list[Any]]:
-    """Collects what ``random.choice`` gives while a benchmark is scored: letters drawn for answers that hold none."""
-    choose, drawn = random.choice, []
+def _score_unwrapped(evaluate: Callable[[Assignment, Mapping[str, Answer], Path], Seen], assignment: Assignment,
+                     answers: Mapping[str, Answer]) -> float | None:
+    """What the benchmark would score, 0-100, if ``<answer>`` and ``\\boxed{}`` were taken off; None if no answer has them.
 
-    def choice(options: Sequence[Any]) -> Any:
-        drawn.append(choose(options))
-        return drawn[-1]
-
-    random.choice = choice
+    A diagnosis: where it fails, the log says so and the score stands without it.
+    """
+    if not any(wrapped(answer.text or "") for answer in answers.values()):
+        return None
+    bench = by_key(assignment.key)
     try:
-        yield drawn
+        with tempfile.TemporaryDirectory() as scratch:
+            bare = {item: answer if answer.text is None else replace(answer, text=unwrapped(answer.text)) for item, answer in answers.items()}
+            seen = evaluate(assignment, bare, Path(scratch))
+            add_failed(Path(scratch), failed.items(assignment.key, assignment.task, answers, seen.tasks))
+            return read_lmms_scores(bench, find_lmms_outputs(bench, Path(scratch))).overall
+    except Exception:      # whatever a task's own code raises
+        traceback.print_exc()
+        return None
+
+
+@contextlib.contextmanager
+def forgiving_aggregation(wanted: bool) -> Iterator[None]:
+    """Under ``--limit`` a metric that fails on so few questions is NaN and costs nothing else: VSI-Bench needs all its directions.
+
+    Stock lmms-eval would lose every file of the benchmark; without a limit it still does, and the benchmark fails.
+    """
+    from lmms_eval.evaluator_utils import TaskOutput
+
+    calculate = TaskOutput.calculate_aggregate_metric
+
+    def forgiving(self: Any, *args: Any, **options: Any) -> None:
+        aggregation = {name: _or_nan(function) for name, function in self.task.aggregation().items()}
+        self.task.aggregation = lambda: aggregation
+        calculate(self, *args, **options)
+
+    if wanted:
+        TaskOutput.calculate_aggregate_metric = forgiving
+    try:
+        yield
     finally:
-        random.choice = choose
+        TaskOutput.calculate_aggregate_metric = calculate
+
+
+def _or_nan(function: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(function)
+    def aggregate(*args: Any, **options: Any) -> Any:
+        try:
+            return function(*args, **options)
+        except Exception:      # whatever a task's own code raises
+            traceback.print_exc()
+            return float("nan")
+
+    return aggregate
 
 
 def _replay_model(answers: Mapping[str, Answer], simple: bool) -> type:

@@ -47,6 +47,7 @@ def lmms_eval_main() -> tuple[Any, argparse.Namespace]:
     from lmms_eval import __main__ as main
 
     _allow_anonymous()
+    _find_offline()
     _, args = main.parse_eval_args()
     main.eval_logger.remove()
     main.eval_logger.add(sys.stdout, level=args.verbosity)
@@ -66,6 +67,26 @@ def _allow_anonymous() -> None:
         if options.get("token") is True:
             options["token"] = None
         return load(*args, **options)
+
+    datasets.load_dataset = load_dataset
+
+
+def _find_offline() -> None:
+    """Offline, a data set that lies only in the hub's cache is read from its folder there: datasets 5 looks it up on the hub."""
+    import datasets
+    import huggingface_hub
+
+    if not huggingface_hub.constants.HF_HUB_OFFLINE:
+        return
+    load = datasets.load_dataset
+
+    def load_dataset(path: str, *args: Any, **options: Any) -> Any:
+        try:
+            return load(path, *args, **options)      # prepared by an earlier run
+        except (OSError, ValueError):
+            if Path(path).exists():
+                raise
+            return load(huggingface_hub.snapshot_download(path, repo_type="dataset"), *args, **options)
 
     datasets.load_dataset = load_dataset
 

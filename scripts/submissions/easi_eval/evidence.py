@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .answering.journal import Answer
 from .answering.work import NOTES_FILE, ItemList
@@ -17,22 +17,29 @@ from .errors import EasiError
 from .results.scores import BenchmarkScore, Pool, Reading, State
 from .state import read_json, write_json
 
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from .results.outputs import Outputs
+
 SCHEMA = 2
 EVIDENCE_FILE = "evidence.json"
 AGAIN = "run the same command again"
+DIFFERS = "the backend's files contradict each other: run this benchmark again with --rerun; if that does not help, report it"
 
 
 @dataclass(frozen=True)
 class Evidence:
     """What ``outputs/<key>/`` was accepted on. ``files``: path below that folder -> SHA-256, hexadecimal.
 
-    ``limit``: the ``--limit`` it was made under.
+    ``limit``: the ``--limit`` it was made under; ``adopted``: the folder that it was imported from, if we did not make it.
     """
 
     fingerprint: str
     score: BenchmarkScore
     files: Mapping[str, str]
     limit: int | None = None
+    adopted: str = ""
     schema: int = SCHEMA
 
     def save(self, folder: Path) -> None:
@@ -55,7 +62,7 @@ class Evidence:
             "pools": {name: Pool(**pool) for name, pool in score["pools"].items()},
             "by_method": {name: Reading(**each) for name, each in score["by_method"].items()},
             "notes": tuple(score["notes"]),
-        }), data["files"], data["limit"])
+        }), data["files"], data["limit"], data.get("adopted", ""))
         return found if found.files == _digests(folder, [folder / name for name in found.files]) else None
 
 
@@ -67,17 +74,21 @@ def gather(
     fingerprint: str,
     items: ItemList | None,
     answers: Iterable[Answer],
+    judge: str = "",
 ) -> Evidence:
     """Read what a scorer left in ``folder`` and prove it complete: the very questions asked, and all the dataset has.
 
-    ``items`` None: the backend's own launch, which leaves no list of questions. Raises EasiError that says what is
-    missing: a file, a number, or rows.
+    Its numbers are those of the backend, and have to be the ones that the rows give; with failed questions, those that the
+    rows give with a score of 0 for each.
+    ``items`` None: the backend's own launch, which leaves no list of questions. With ``judge`` only what was made with it
+    counts: a backend may have fallen back to rules without a word. Raises EasiError that says what is
+    missing (a file, a number, or rows) or which two numbers differ.
     """
     from .results.rows import summarise
 
-    out = backend.outputs(bench, folder)
+    out = backend.outputs(bench, folder, judge)
     rows = backend.rows(bench, out)
-    reading = backend.read(bench, out, rows)
+    reading = checked(backend, bench, out, rows)
     if reading.overall is None and cfg.limit is None:
         raise EasiError(f"{bench.title} has no score: {reading.why_missing.get('', 'not in the aggregate')}", hint="the log says why")
     if items is not None and sorted(rows["item"]) != sorted(items.ids):
@@ -96,9 +107,35 @@ def gather(
         reason=f"--limit {cfg.limit}" if cfg.limit is not None else "",
         truncated=finishes.count("length") if finishes and None not in finishes else None,
         coin_flips=scorer_notes.get("coin_flips"),
+        notes=_failures(scorer_notes, len(rows)),
     )
     score = backend.told(cfg, bench, out, rows, score, scorer_notes)
     return Evidence(fingerprint, score, _digests(folder, out.files), cfg.limit)
+
+
+def checked(backend: Backend, bench: Benchmark, out: Outputs, rows: pd.DataFrame) -> Reading:
+    """The backend's reading of the answered questions, proven by the rows; recomputed where some failed."""
+    from .results.recompute import disagreement, filled, recompute, wrong_scores
+
+    source = bench.source(backend.name, out.task)
+    wrong = wrong_scores(rows)
+    if wrong:
+        item, score, own = wrong[0]
+        raise EasiError(f"{bench.title}: question {item} is scored {score:g}, what was read from its answer gives {own:g}", hint=DIFFERS)
+    answered = rows[~rows["failed"]]
+    own = recompute(bench, source, answered)
+    found = backend.read(bench, out, answered) if out.scores else own
+    said = disagreement(source, own, found)
+    if said:
+        raise EasiError(f"{bench.title}: {said}", hint=DIFFERS)
+    return filled(found, own) if len(answered) == len(rows) else recompute(bench, source, rows)
+
+
+def _failures(scorer_notes: Mapping[str, Any], total: int) -> tuple[str, ...]:
+    failed = scorer_notes.get("failed") or ()
+    if not failed:
+        return ()
+    return (f"{len(failed)} of {total} questions failed and count as wrong; the first: {' '.join(str(failed[0]['reason']).split())}",)
 
 
 def _scorer_notes(folder: Path) -> dict[str, Any]:

@@ -1,0 +1,57 @@
+"""Questions that failed: lmms-eval's evaluator is not given them, and what their rows say comes from the task itself."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import random
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from easi_eval.answering.journal import Answer
+from easi_eval.benchmarks import LMMS_EVAL, by_key
+from easi_eval.results.lmms_files import record_of
+from easi_eval.results.notes import FailedItem
+
+from .session import item_id
+
+# Something to score, so that the task tells the question's kind and right answer; the score it gives is thrown away.
+PLACEHOLDER = "A"
+
+
+@contextlib.contextmanager
+def left_out(answers: Mapping[str, Answer], tasks: dict[str, Any]) -> Iterator[None]:
+    """Inside, no request is made for a question that failed (lmms-eval passes over a row without any). Fills ``tasks`` by name."""
+    from lmms_eval.api.task import Task
+
+    build = Task.build_all_requests
+
+    def build_all_requests(self: Any, *args: Any, **options: Any) -> None:
+        build(self, *args, **options)
+        tasks.update({request.task_name: self for request in self._instances})
+        self._instances = [request for request in self._instances if answers[item_id(request)].failure is None]
+
+    Task.build_all_requests = build_all_requests
+    try:
+        yield
+    finally:
+        Task.build_all_requests = build
+
+
+def items(key: str, task_name: str, answers: Mapping[str, Answer], tasks: Mapping[str, Any]) -> list[FailedItem]:
+    """What the scorer notes of the failed questions among ``answers``. ``task_name``: what was run; ``tasks``: those that made the requests."""
+    luck = random.getstate()
+    found = [_item(key, task_name, item, answer.failure, tasks) for item, answer in answers.items() if answer.failure is not None]
+    random.setstate(luck)
+    return found
+
+
+def _item(key: str, task_name: str, item: str, reason: str, tasks: Mapping[str, Any]) -> FailedItem:
+    name, _, row = item.rpartition(":")
+    task = tasks[name]
+    doc = dict(task.eval_docs_no_media[int(row)])
+    sample = {"doc_id": int(row), "target": task.doc_to_target(doc), "filtered_resps": [""],
+              **task.process_results(copy.copy(doc), [PLACEHOLDER])}
+    bench = by_key(key)
+    facts = record_of(bench, bench.source(LMMS_EVAL, task_name), name, sample, item)
+    return FailedItem(item, facts["question_type"], facts["target"], reason, facts["cluster"], facts["variant"], facts["options"])

@@ -1,0 +1,116 @@
+"""Whether a task of lmms-eval could read an answer. It rarely says so, but its own code can be asked.
+
+A multiple-choice answer was read if it would be right for one of the letters: the task scores it once for each. None of this
+changes a score; the answers that were not read are counted beside it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import string
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from easi_eval.benchmarks import LMMS_EVAL, by_key
+
+Doc = Mapping[str, Any]
+
+
+def read(key: str, task: Any, doc: Doc, text: str, drawn: bool) -> bool | None:
+    """Whether ``task`` of benchmark ``key`` found an answer in ``text``; None where nobody can tell, or the samples file says it.
+
+    ``doc``: the question's row, not changed; ``drawn``: whether a random letter was drawn when it was scored.
+    """
+    ask = _ASKED.get(key)
+    if ask is None:
+        return None
+    with _quiet(task):
+        return ask(_Scored(key, task), doc, text, drawn)
+
+
+class _Scored:
+    """The task's scoring of one answer, as often as one likes."""
+
+    def __init__(self, key: str, task: Any) -> None:
+        self._task, self._rule = task, by_key(key).source(LMMS_EVAL).rows
+
+    def __call__(self, doc: Doc, text: str) -> float:
+        """The score, 0-1, of ``text`` for this row."""
+        entry = self._task.process_results(dict(doc), [text])[self._rule.entry]
+        return float(next(entry[name] for name in self._rule.score if name in entry))
+
+    def own(self, name: str) -> Callable[..., Any]:
+        """A function of the task's module."""
+        return self._task.config.process_results.__globals__[name]
+
+
+def _letters(field: str, values: Sequence[Any]) -> Callable[[_Scored, Doc, str, bool], bool]:
+    """For a task with the right answer, one of ``values``, under ``field``."""
+    return lambda score, doc, text, _: any(score({**doc, field: value}, text) > 0 for value in values)
+
+
+def _drawn(score: _Scored, doc: Doc, text: str, drawn: bool) -> bool:
+    """SITE's task draws a letter for an answer that holds none (parse_multi_choice_response)."""
+    return not drawn
+
+
+def _vsi(score: _Scored, doc: Doc, text: str, _: bool) -> bool:
+    """VSI-Bench: the first word is a letter of the options, or there is a number (extract_number)."""
+    if doc["question_type"] in score.own("NA_QUESTION_TYPES"):
+        return score.own("extract_number")(text) is not None
+    letters = string.ascii_uppercase[: len(doc.get("options") or ()) or 4]
+    return any(score({**doc, "ground_truth": letter}, text) > 0 for letter in letters)
+
+
+def _omnispatial(score: _Scored, doc: Doc, text: str, _: bool) -> bool:
+    """OmniSpatial takes the last "Answer: X" and, without any, A: then one put before the answer would be the last."""
+    if not score({**doc, "gt": "A"}, text):
+        return True
+    return not score({**doc, "gt": "B"}, f"Answer: B\n{text}")
+
+
+def _spar(score: _Scored, doc: Doc, text: str, _: bool) -> bool:
+    """SPAR-Bench: a number, a list of movements, or what is right for one letter only (an empty answer is for all of them)."""
+    if doc["task"] in score.own("NA_QUESTION_TYPES"):
+        try:
+            return score.own("process_na")(text, doc["task"]) != -1      # what it takes where it finds no number; it reads no sign
+        except IndexError:
+            return False
+    if doc["task"] in score.own("SPECIAL_QUESTION_TYPES"):
+        try:
+            score.own("compute_vci_metric")(text, doc["answer"])
+        except ValueError:
+            return False
+        return True
+    if len(doc["answer"].strip()) != 1:
+        return text != ""
+    return sum(score({**doc, "answer": letter}, text) > 0 for letter in "ABCD") == 1
+
+
+# BLINK and MMSI-Bench say it themselves.
+_ASKED: Mapping[str, Callable[[_Scored, Doc, str, bool], bool]] = {
+    "vsi_bench": _vsi,
+    "vsi_debiased": _vsi,
+    "mindcube_tiny": _letters("gt_answer", "ABCDE"),
+    "viewspatial": _letters("answer", "ABCD"),
+    "site_image": _drawn,
+    "site_video": _drawn,
+    "3dsrbench": _letters("answer", "ABCD"),
+    "embspatial": _letters("answer", range(4)),
+    "mmsi_video_bench": _letters("ground_truth", "ABCDEF"),
+    "omnispatial_(manual_cot)": _omnispatial,
+    "spar_bench": _spar,
+}
+
+
+@contextlib.contextmanager
+def _quiet(task: Any) -> Iterator[None]:
+    """The task's module logs what it scores; asked again, it need not."""
+    from loguru import logger
+
+    module = task.config.process_results.__globals__["__name__"]
+    logger.disable(module)
+    try:
+        yield
+    finally:
+        logger.enable(module)
