@@ -1,0 +1,63 @@
+"""Finished folders of both backends that were made without us, from the genuine small files in ``data/``."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+from easi_eval.benchmarks import ALL_KEYS, LMMS_EVAL, VLMEVALKIT, by_key
+from easi_eval.results.readers import find_lmms_outputs, find_vlmevalkit_outputs, read_vlmevalkit_rows
+
+DATA = Path(__file__).parent / "data"
+STAMP = "20260102_030405"
+SECRET = "sk-" + "ForeignSecretKey" * 3
+MODEL_ARGS = "pretrained=org/Tiny-VLM,max_pixels=3136"
+
+
+def vlmevalkit_files(folder: Path, keys: Iterable[str] = ALL_KEYS, model: str = "M") -> Path:
+    """What VLMEvalKit leaves of these benchmarks, flat, with a status.json that holds a secret and pickles that explode."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for key in keys:
+        bench = by_key(key)
+        for path in find_vlmevalkit_outputs(bench, DATA / VLMEVALKIT).files:
+            shutil.copyfile(path, folder / path.name.replace("M_", f"{model}_", 1))
+        (folder / f"{model}_{bench.source(VLMEVALKIT).task}_result.pkl").write_bytes(b"cposix\nsystem\n(S'touch /exploded'\ntR.")
+    status = {"argv": ["run.py", "--judge-key", SECRET], "datasets": {}, "model_name": model}
+    (folder / "status.json").write_text(json.dumps(status), encoding="utf-8")
+    return folder
+
+
+def tables(folder: Path, keys: Iterable[str] = ALL_KEYS) -> Path:
+    """The datasets' tables of those files, as far as an import reads them: the questions' indices."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for key in keys:
+        bench = by_key(key)
+        data = bench.source(VLMEVALKIT).data
+        rows = read_vlmevalkit_rows(bench, find_vlmevalkit_outputs(bench, DATA / VLMEVALKIT))
+        with (folder / (data.tsv_local or data.tsv)).open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file, delimiter="\t")
+            writer.writerows([["index", "question"], *([item, "?"] for item in rows["item"])])
+    return folder
+
+
+def lmms_files(folder: Path, keys: Iterable[str] = ALL_KEYS, stamp: str = STAMP, limit: int | None = None, model_args: str = MODEL_ARGS) -> Path:
+    """What one launch of lmms-eval leaves of these benchmarks."""
+    folder.mkdir(parents=True, exist_ok=True)
+    whole = json.loads((DATA / LMMS_EVAL / f"{STAMP}_results.json").read_text(encoding="utf-8"))
+    tasks: set[str] = set()
+    for key in keys:
+        source = by_key(key).source(LMMS_EVAL)
+        tasks |= {source.task, *source.tasks}
+        for path in find_lmms_outputs(by_key(key), DATA / LMMS_EVAL, source.task).rows:
+            shutil.copyfile(path, folder / path.name.replace(STAMP, stamp))
+    content = {
+        "results": {task: value for task, value in whole["results"].items() if task in tasks},
+        "n-samples": {task: value for task, value in whole["n-samples"].items() if task in tasks},
+        "config": {"model": "qwen2_5_vl", "model_args": model_args, "limit": limit}, "model_source": "qwen2_5_vl",
+        "model_name": "org/Tiny-VLM", "lmms_eval_version": "0.7.3",
+    }
+    (folder / f"{stamp}_results.json").write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
+    return folder

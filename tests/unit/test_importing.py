@@ -1,0 +1,312 @@
+"""``--import-results``: what is accepted and why not, what it leaves, and that nothing else is touched. In this process but for two launches."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+
+import openpyxl
+import pytest
+from importable import SECRET, lmms_files, tables, vlmevalkit_files
+
+from easi_eval.benchmarks import ALL_KEYS, LMMS_EVAL, VLMEVALKIT, by_key
+from easi_eval.cli import main, parse
+from easi_eval.errors import EasiError
+from easi_eval.evidence import Evidence
+from easi_eval.results.readers import tsv_items
+from easi_eval.state import Manifest
+
+
+@pytest.fixture(autouse=True)
+def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No .env of the tester's, no token."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("HF_TOKEN", "OPENAI_API_KEY"):
+        monkeypatch.setenv(name, "")
+
+
+def run(capsys: pytest.CaptureFixture[str], *options: object) -> tuple[int, str]:
+    """Exit code, and what was shown."""
+    code = main([*map(str, options), "--no-rich"])
+    shown = capsys.readouterr()
+    return code, shown.out + shown.err
+
+
+def imported(folder: Path, *more: object) -> list[object]:
+    return ["--import-results", folder, "--output-dir", "out", "--dataset-dir", "tables", *more]
+
+
+def root(backend: str) -> Path:
+    (found,) = Path("out", "runs", backend).iterdir()
+    return found
+
+
+def lines() -> dict[tuple[str, str], dict[str, str]]:
+    with Path("out", "easi_scores.csv").open(encoding="utf-8", newline="") as file:
+        return {(line["benchmark"], line["part"]): line for line in csv.DictReader(file)}
+
+
+def digests(folder: Path) -> dict[str, str]:
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+# ---- whole folders
+
+
+@pytest.mark.parametrize("backend", [VLMEVALKIT, LMMS_EVAL])
+def test_a_finished_folder_is_taken_over(backend: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = vlmevalkit_files(tmp_path / "M") if backend == VLMEVALKIT else lmms_files(tmp_path / "M")
+    tables(tmp_path / "tables")
+    before = digests(folder)
+    began = time.process_time()
+    code, shown = run(capsys, *imported(folder, "--as-model", "org/Tiny"))
+    assert code == 0 and time.process_time() - began < 10, shown
+    assert digests(folder) == before, "the source is read and never changed"
+
+    manifest = Manifest.load(root(backend) / "run_manifest.json")
+    assert manifest is not None and manifest.modelName == "org/Tiny" and manifest.fields["imported"] is True
+    assert set(manifest.benchmarks) == set(ALL_KEYS) and {state.state for state in manifest.benchmarks.values()} == {"complete"}
+    assert {state.evidence["adopted"] for state in manifest.benchmarks.values()} == {"M"}
+    for key in ALL_KEYS:
+        place = root(backend) / "outputs" / key
+        evidence = Evidence.load(place)
+        assert evidence is not None and evidence.adopted == "M" and evidence.score.n == evidence.score.total
+        assert any(note.startswith("adopted from M") for note in evidence.score.notes)
+        assert not [path for path in place.rglob("*") if path.is_symlink() or path.suffix == ".pkl" or path.name == "status.json"]
+    assert "adopted from M" in shown and "EASI-8 average" in shown
+    payload = json.loads(Path("out/easi_results.json").read_text(encoding="utf-8"))
+    assert payload["modelName"] == "org/Tiny" and None not in payload["scores"].values() and "adopted from M" in payload.get("remarks", "adopted from M")
+    assert lines()["easi8_average", ""]["state"] == "complete"
+    with zipfile.ZipFile("out/easi_results.zip") as archive:
+        assert {name.partition("/")[0] for name in archive.namelist()} >= set(ALL_KEYS)
+        assert not [name for name in archive.namelist() if name.endswith((".pkl", "status.json"))]
+        assert not [name for name in archive.namelist() if SECRET.encode() in archive.read(name)]
+    assert not [path for path in Path("out").rglob("*") if path.is_file() and SECRET.encode() in path.read_bytes()]
+    assert not Path("/exploded").exists()
+
+
+def test_again_changes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tables(tmp_path / "tables", ["blink", "embspatial"])
+    options = imported(vlmevalkit_files(tmp_path / "M", ["blink", "embspatial"]), "--as-model", "org/Tiny")
+    assert run(capsys, *options)[0] == 0
+    before = digests(Path("out"))
+    assert run(capsys, *options)[0] == 0
+    assert digests(Path("out")) == before
+
+
+def test_it_loads_no_backend_and_starts_no_process(tmp_path: Path) -> None:
+    tables(tmp_path / "tables", ["blink"])
+    options = [str(word) for word in imported(vlmevalkit_files(tmp_path / "M", ["blink"]))]
+    look = f"""
+import subprocess, sys
+def refused(*args, **options): raise AssertionError("a process was started")
+subprocess.Popen.__init__ = refused
+from easi_eval.cli import main
+code = main({options!r})
+loaded = {{"torch", "vlmeval", "lmms_eval", "transformers", "datasets"}} & set(sys.modules)
+assert not loaded, loaded
+sys.exit(code)
+"""
+    done = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, env={**os.environ, "CUDA_VISIBLE_DEVICES": ""})
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_dry_run_says_what_would_be_accepted_and_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = vlmevalkit_files(tmp_path / "M", ["blink", "embspatial"])
+    tables(tmp_path / "tables", ["blink"])
+    code, shown = run(capsys, *imported(folder, "--dry-run"))
+    assert code == 0 and "accept   blink: " in shown and "reject   embspatial: " in shown and "EmbSpatialBench.tsv" in shown
+    assert not Path("out").exists()
+
+
+def test_two_folders_of_one_model_complete_each_other(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The package cannot run images and videos in one go."""
+    tables(tmp_path / "tables")
+    for name, keys in (("images", ["blink"]), ("videos", ["vsi_bench"])):
+        assert run(capsys, *imported(vlmevalkit_files(tmp_path / name, keys), "--as-model", "org/Tiny"))[0] == 0
+    manifest = Manifest.load(root(VLMEVALKIT) / "run_manifest.json")
+    assert manifest is not None
+    assert {key: state.evidence["adopted"] for key, state in manifest.benchmarks.items()} == {"blink": "images", "vsi_bench": "videos"}
+    assert lines()["blink", ""]["state"] == lines()["vsi_bench", ""]["state"] == "complete"
+
+
+def test_what_was_adopted_stays_when_a_later_folder_is_rejected(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tables(tmp_path / "tables", ["blink"])
+    folder = vlmevalkit_files(tmp_path / "M", ["blink"])
+    assert run(capsys, *imported(folder))[0] == 0
+    (folder / "M_BLINK_exact_matching_result.xlsx").unlink()
+    code, shown = run(capsys, *imported(folder))
+    assert "not adopted" in shown and lines()["blink", ""]["state"] == "complete"
+
+
+def test_an_import_is_another_run_than_an_evaluation(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tables(tmp_path / "tables", ["blink"])
+    assert run(capsys, *imported(vlmevalkit_files(tmp_path / "M", ["blink"]), "--as-model", "org/Tiny"))[0] == 0
+    one = root(VLMEVALKIT).name
+    assert run(capsys, *imported(tmp_path / "M", "--as-model", "org/Other"))[0] == 0
+    assert sorted(path.name.rpartition("-")[0] for path in Path("out/runs/vlmevalkit").iterdir()) == ["org__Other", "org__Tiny"]
+    fields = json.loads((Path("out/runs/vlmevalkit") / one / "run_manifest.json").read_text(encoding="utf-8"))["fields"]
+    assert fields["imported"] is True and fields["model"] == "org/Tiny"
+
+
+# ---- what is not accepted
+
+
+def rejected(capsys: pytest.CaptureFixture[str], folder: Path, key: str) -> str:
+    """Why; and that the table, the manifest and the exit code say so too."""
+    code, shown = run(capsys, *imported(folder))
+    assert code == 1, shown
+    (found,) = Path("out/runs").glob("*/*/run_manifest.json")
+    state = Manifest.load(found).benchmarks[key]
+    assert state.state == "failed" and not (found.parent / "outputs" / key).exists()
+    assert not list(found.parent.glob("outputs/.*"))
+    assert lines()[key, ""]["state"] == "failed" and lines()[key, ""]["score"] == ""
+    assert json.loads(Path("out/easi_results.json").read_text())["scores"][key] is None
+    assert "not adopted" in shown and "Traceback" not in shown
+    return state.reason
+
+
+def cut_table(path: Path, rows: int) -> None:
+    kept = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    path.write_text("".join(kept[:rows]) if rows > 0 else "".join(kept) + "".join(f"{9000 + n}\t?\n" for n in range(-rows)), encoding="utf-8")
+
+
+def test_rows_that_are_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cut_table(tables(tmp_path / "tables", ["blink"]) / "BLINK.tsv", -3)
+    n = len(tsv_items(tmp_path / "tables" / "BLINK.tsv"))
+    assert f"{n - 3} questions of {n}: incomplete" in rejected(capsys, vlmevalkit_files(tmp_path / "M", ["blink"]), "blink")
+
+
+def test_another_version_of_the_dataset(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cut_table(tables(tmp_path / "tables", ["blink"]) / "BLINK.tsv", 10)
+    assert "another version" in rejected(capsys, vlmevalkit_files(tmp_path / "M", ["blink"]), "blink")
+
+
+def test_an_unknown_size(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    reason = rejected(capsys, vlmevalkit_files(tmp_path / "M", ["blink"]), "blink")
+    assert "BLINK.tsv" in reason and "huggingface-cli download" in reason
+
+
+def edit_cell(path: Path, column: str, value: object, row: int = 2) -> None:
+    book = openpyxl.load_workbook(path)
+    sheet = book.worksheets[0]
+    heads = [cell.value for cell in sheet[1]]
+    sheet.cell(row, heads.index(column) + 1).value = value
+    book.save(path)
+
+
+def test_a_score_that_the_rows_do_not_give(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tables(tmp_path / "tables", ["embspatial"])
+    folder = vlmevalkit_files(tmp_path / "M", ["embspatial"])
+    path = folder / "M_EmbSpatialBench_extract_matching_acc.csv"
+    head, numbers = path.read_text().splitlines()
+    path.write_text(f"{head}\n{numbers.replace(numbers.split()[0], '99.0000', 1)}\n")
+    assert "99" in rejected(capsys, folder, "embspatial")
+
+
+def test_old_scores_under_new_answers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """VLMEvalKit's cache of BLINK's and 3DSRBench's scores knows questions by index only."""
+    tables(tmp_path / "tables", ["blink"])
+    folder = vlmevalkit_files(tmp_path / "M", ["blink"])
+    path = folder / "M_BLINK_exact_matching_result.xlsx"
+    sheet = openpyxl.load_workbook(path).worksheets[0]
+    heads = [cell.value for cell in sheet[1]]
+    row = next(n for n in range(2, 30) if sheet.cell(n, heads.index("hit") + 1).value == 0)
+    edit_cell(path, "prediction", sheet.cell(row, heads.index("answer") + 1).value, row)
+    assert "_result.pkl" in rejected(capsys, folder, "blink")
+
+
+def test_a_judge_that_was_not_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tables(tmp_path / "tables", ["embspatial"])
+    folder = vlmevalkit_files(tmp_path / "M", ["embspatial"])
+    for path in folder.glob("*extract_matching*"):
+        path.rename(path.with_name(path.name.replace("extract_matching", "llm_gpt-4o-1120")))
+    assert "read by rules" in rejected(capsys, folder, "embspatial")
+
+
+@pytest.mark.parametrize("damage", [b"", b"PK\x03\x04", None])
+def test_damaged_sheets(damage: bytes | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tables(tmp_path / "tables", ["embspatial"])
+    path = vlmevalkit_files(tmp_path / "M", ["embspatial"]) / "M_EmbSpatialBench_extract_matching.xlsx"
+    path.write_bytes(path.read_bytes()[:1500] if damage is None else damage)
+    reason = rejected(capsys, tmp_path / "M", "embspatial")
+    assert str(path) in reason and ".importing" not in reason
+
+
+def test_leftovers_of_a_limit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "--limit 8" in rejected(capsys, lmms_files(tmp_path / "M", ["embspatial"], limit=8), "embspatial")
+
+
+def test_samples_that_are_missing_or_of_another_number(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = lmms_files(tmp_path / "M", ["embspatial"])
+    (path,) = folder.glob("*_samples_embspatial.jsonl")
+    whole = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    path.write_text("".join(whole[:-1]), encoding="utf-8")
+    assert "samples" in rejected(capsys, folder, "embspatial")
+    shutil.rmtree("out")
+    path.write_text("".join(whole)[:-20], encoding="utf-8")
+    assert "cut off" in rejected(capsys, folder, "embspatial")
+
+
+def test_one_bad_benchmark_costs_no_other(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tables(tmp_path / "tables")
+    folder = vlmevalkit_files(tmp_path / "M")
+    (folder / "M_EmbSpatialBench_extract_matching.xlsx").write_bytes(b"")
+    code, shown = run(capsys, *imported(folder))
+    assert code == 1 and "not adopted" in shown
+    assert {key: line["state"] for (key, part), line in lines().items() if not part and key in ALL_KEYS} == {
+        key: "failed" if key == "embspatial" else "complete" for key in ALL_KEYS if not by_key(key).group}
+
+
+def test_a_benchmark_that_was_asked_for_and_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tables(tmp_path / "tables")
+    code, shown = run(capsys, *imported(vlmevalkit_files(tmp_path / "M", ["blink"]), "--benchmarks", "blink,embspatial"))
+    assert code == 1 and "no results of it are there" in shown and lines()["blink", ""]["state"] == "complete"
+
+
+def test_a_secret_among_the_arguments_stays_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = lmms_files(tmp_path / "M", ["embspatial"], model_args=f"pretrained=org/Tiny,api_key={SECRET}")
+    assert run(capsys, *imported(folder))[0] == 0
+    manifest = (root(LMMS_EVAL) / "run_manifest.json").read_text(encoding="utf-8")
+    assert "pretrained" in manifest and SECRET not in manifest
+
+
+# ---- options
+
+
+@pytest.mark.parametrize("options, message", [
+    (["--import-results", "d", "--model", "m"], "--import-results with --model"),
+    (["--import-results", "d", "--limit", "3"], "--import-results with --limit"),
+    (["--import-results", "d", "--smoke"], "--import-results with --smoke"),
+    (["--import-results", "d", "--rerun"], "--import-results with --rerun"),
+    (["--import-results", "d", "--", "--x"], "--import-results with arguments after --"),
+    (["--import-results", "d", "--as-model", "a/b/c"], "--as-model is 'a/b/c'"),
+    (["--import-results", ""], "--import-results is empty"),
+    (["--as-model", "a/b", "--model", "m"], "--as-model without --import-results"),
+    (["--import-results", "d", "--submit"], "--submit needs --submission-configs"),
+])
+def test_combinations_that_are_refused(options: list[str], message: str) -> None:
+    with pytest.raises(EasiError, match=message.replace("-", r"\-")):
+        parse(options)
+
+
+def test_the_command_can_be_parsed_back() -> None:
+    cfg = parse(["--import-results", "some dir", "--as-model", "org/x", "--benchmarks", "blink"])
+    assert parse(cfg.to_argv()) == cfg and cfg.import_results == Path("some dir")
+
+
+def test_results_that_do_not_say_whose_they_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "M"
+    folder.mkdir()
+    (folder / "_BLINK.xlsx").write_bytes(b"")
+    (folder / "M_BLINK.xlsx").write_bytes(b"")
+    code, shown = run(capsys, *imported(folder))
+    assert code == 2 and "does not say which model" in shown and "--as-model" in shown
