@@ -103,16 +103,13 @@ def load_work(run_root: Path, backend: str, tasks: Sequence[str], limit: int | N
     """The part of the run that this command line asks for: an answered benchmark is not asked again, but still scored.
 
     Without ``work.json`` (the command was pasted, not started by a run) all of ``tasks`` are asked, under a launch of
-    their own.
+    their own; a task that is no benchmark of the registry goes by its own name.
     """
     if (run_root / WORK_FILE).exists():
         work = Work.load(run_root)
         return replace(work, benchmarks=tuple(assignment for assignment in work.benchmarks if assignment.task in tasks))
     keys = {bench.source(backend).task: bench.key for bench in BENCHMARKS}
-    unknown = [task for task in tasks if task not in keys]
-    if unknown:
-        raise EasiError(f"{', '.join(unknown)}: no task of this registry", hint="run_easi_eval.py --list names them")
-    work = Work(tuple(Assignment(keys[task], task, limit=limit) for task in tasks))
+    work = Work(tuple(Assignment(keys.get(task, task), task, limit=limit) for task in tasks))
     run_root.mkdir(parents=True, exist_ok=True)
     work.save(run_root)
     return work

@@ -1,0 +1,121 @@
+"""The worked examples of lmms-eval/README.md, as they stand there: a model type, a task, and looking at the answers."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from conftest import Runs
+from easi_eval.smoke import checkpoint
+from program import REPOSITORY, User, a_closed_port, run_folder, twice, wait_until
+
+pytestmark = [pytest.mark.slow, pytest.mark.e2e]
+
+README = (REPOSITORY / "lmms-eval" / "README.md").read_text(encoding="utf-8")
+# Which fenced block is which file; blocks follow the text that names the file.
+FILES = {"my-vlm/pyproject.toml": "toml", "my-vlm/my_vlm.py": "python", "my-tasks/room_side.yaml": "yaml",
+         "my-tasks/room_side.py": "python", "my-tasks/questions.jsonl": "json"}
+
+
+@pytest.fixture(scope="module")
+def user(tmp_path_factory: pytest.TempPathFactory) -> User:
+    """Somebody who copied the examples from the README and installed the model type; the checkpoint is the rehearsal's."""
+    user = User(tmp_path_factory.mktemp("plugins"))
+    for name, language in FILES.items():
+        after = README[README.index(f"`{name}`"):]
+        path = user.root / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(re.search(rf"```{language}\n(.*?)```", after, re.DOTALL)[1], encoding="utf-8")
+    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index",
+                    "--target", str(site(user)), str(user.root / "my-vlm")], check=True, cwd=user.root)
+    checkpoint.build(user.root / "Tiny-VLM")
+    return user
+
+
+def site(user: User) -> Path:
+    return user.root / "site"
+
+
+def test_a_model_type_of_ones_own_is_evaluated(user: User) -> None:
+    launch = user.run("--smoke", "--backend", "lmms-eval", "--model", "my_vlm", "--model-args", f"pretrained={user.root / 'Tiny-VLM'}",
+                      "--device", "cpu", "--nproc", 2, "--benchmarks", "mmsi_bench", "--no-rich", "--output-dir", user.root / "out",
+                      PYTHONPATH=str(site(user)))
+    assert launch.code == 0, launch.said
+    folder = run_folder(user.root / "out", "lmms-eval", "Tiny-VLM")
+    assert folder.manifest["model"]["cls"] == "my_vlm"
+    assert set(folder.texts("mmsi_bench")) == set(folder.items("mmsi_bench"))
+    (line,) = [line for line in (user.root / "out" / "easi_scores.csv").read_text().splitlines() if line.startswith("mmsi_bench,,")]
+    assert ",complete," in line
+
+
+def test_a_task_of_ones_own_is_answered_by_our_workers_and_scored(user: User) -> None:
+    block = README[README.index("then it is scored:"):]
+    lines = re.search(r"```bash\n(.*?)```", block, re.DOTALL)[1].replace("\\\n", " ").strip().splitlines()
+    assert len(lines) == 2
+    for line in lines:
+        line = line.replace("--nproc-per-node 8", "--nproc-per-node 2").replace("pretrained=org/model", f"pretrained={user.root / 'Tiny-VLM'} --device cpu")
+        line = line.replace("torchrun", f"{sys.executable} -m torch.distributed.run").replace("python -m easi", f"{sys.executable} -m easi")
+        done = subprocess.run(line.split(), cwd=user.root, capture_output=True, text=True, timeout=600,
+                              env=user.environment(PYTHONPATH=str(site(user)), CUDA_VISIBLE_DEVICES="-1"))
+        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    run = user.root / "runs" / "room_side"
+    (results,) = run.rglob("*_results.json")
+    (samples,) = run.rglob("*_samples_room_side.jsonl")
+    accuracy = json.loads(results.read_text(encoding="utf-8"))["results"]["room_side"]["accuracy,none"]
+    answers = [json.loads(line) for line in samples.read_text(encoding="utf-8").splitlines()]
+    assert accuracy == sum(answer["accuracy"] for answer in answers) / 2 and len(answers) == 2
+
+
+@contextmanager
+def viewer(user: User) -> Iterator[str]:
+    """The server behind ``lmms-eval ui``."""
+    port = a_closed_port()
+    process = subprocess.Popen([sys.executable, "-m", "uvicorn", "lmms_eval.tui.server:app", "--port", str(port)],
+                               env=user.environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        wait_until(lambda: answers(f"http://127.0.0.1:{port}/health") or process.poll() is not None, 180)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.kill()
+        process.wait()
+
+
+def answers(address: str) -> bool:
+    try:
+        with urllib.request.urlopen(address, timeout=5) as reply:
+            return reply.status == 200
+    except OSError:
+        return False
+
+
+def asked(address: str, **query: object) -> object:
+    with urllib.request.urlopen(f"{address}?{urllib.parse.urlencode(query)}", timeout=60) as reply:
+        return json.load(reply)
+
+
+def test_our_results_open_in_the_log_viewer(user: User, runs: Runs) -> None:
+    whole = runs.alone("lmms-eval")
+    logs = whole.folder.root / "outputs"
+    with viewer(user) as address:
+        listed = asked(f"{address}/logs/runs", logs_path=logs)
+        assert isinstance(listed, list) and len(listed) == 13
+        (run,) = [run for run in listed if run["tasks"] == ["mmsi_bench"]]
+        shown = asked(f"{address}/logs/runs/{run['run_id']}/samples/mmsi_bench", logs_path=logs, limit=100)
+    assert isinstance(shown, dict)
+    assert shown["total"] == len(whole.folder.items("mmsi_bench"))
+    texts = whole.folder.texts("mmsi_bench")
+    assert {f"mmsi_bench:{row['doc_id']}": row["filtered_resps"] for row in shown["samples"]} == {item: text.strip() for item, text in texts.items()}
+
+
+def test_lmms_evals_own_commands_work(user: User) -> None:
+    for command, expected in ((["models"], "qwen2_5_vl"), (["tasks", "list"], "mmsi_bench"), (["serve", "--help"], "--port"), (["ui", "--help"], "--port")):
+        done = subprocess.run([sys.executable, "-m", "lmms_eval", *command], cwd=user.root, capture_output=True, text=True, timeout=300, env=user.environment())
+        assert done.returncode == 0 and expected in done.stdout, done.stdout[-2000:] + done.stderr[-2000:]
