@@ -79,7 +79,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
     root = tmp_path_factory.mktemp("hub")
     for name, model_type, *_ in FAMILIES:
         folder(root / "models" / "me", name, model_type=model_type)
-    folder(root / "models" / "me", "Mllama", model_type="mllama")
+    folder(root / "models" / "me", "Aya", model_type="aya_vision")
     with local_hub.start(root) as running:
         yield running
 
@@ -125,19 +125,29 @@ def test_no_backend_is_imported_to_decide(tmp_path: Path) -> None:
     assert ran.stdout == "[]\n", ran.stderr
 
 
+@pytest.mark.parametrize(("model_type", "cls"), [
+    ("gemma3", "Gemma3"), ("paligemma", "PaliGemma"), ("mllama", "llama_vision"), ("llama4", "llama4"), ("idefics2", "IDEFICS2"), ("qwen3_vl_moe", "Qwen3VLChat"),
+    ("lfm2_vl", "LFM2VL"), ("molmo", "molmo"), ("phi4mm", "Phi4Multimodal"), ("kimi_vl", "KimiVL"), ("chameleon", "Chameleon"), ("kosmos-2", "Kosmos2"),
+])
+def test_a_type_with_one_class_never_falls_to_the_generic_one(tmp_path: Path, model_type: str, cls: str) -> None:
+    model = resolve(tmp_path, folder(tmp_path, "mine", model_type=model_type, auto_map={"AutoModelForCausalLM": "m.M"}))
+    assert (model.cls, model.needs_gpu) == (cls, True)
+    assert "use_vllm" not in model.arguments
+
+
 # ---- the hub --------------------------------------------------------------------------------------------------------
 
 def test_the_config_is_read_at_the_asked_revision(online: VLMEvalKit, served: Hub) -> None:
-    commit = served.repo("models", "me/Mllama").commit
+    commit = served.repo("models", "me/Aya").commit
     before = len(served.served())
-    model = online.resolve(RunConfig(model="me/Mllama", model_args=f"revision={commit}"))
+    model = online.resolve(RunConfig(model="me/Aya", model_args=f"revision={commit}"))
     assert (model.cls, model.revision, model.arguments) == ("EasiVLM", commit, {"revision": commit})
     asked = [request.path for request in served.served()[before:]]
     assert asked and not [path for path in asked if "main" in path]
     with pytest.raises(EasiError, match="v9"):
-        online.resolve(RunConfig(model="me/Mllama", model_args="revision=v9"))
+        online.resolve(RunConfig(model="me/Aya", model_args="revision=v9"))
     again = VLMEvalKit(HubSettings(hf_home=online.hub.hf_home, offline=True))
-    assert again.resolve(RunConfig(model="me/Mllama", model_args=f"revision={commit}")).cls == "EasiVLM"
+    assert again.resolve(RunConfig(model="me/Aya", model_args=f"revision={commit}")).cls == "EasiVLM"
 
 
 @pytest.mark.parametrize("how", ["variable", "stored login"])
@@ -242,7 +252,7 @@ def test_a_name_of_nothing_is_refused_with_the_nearest(tmp_path: Path) -> None:
     assert "Qwen2.5-VL-7B-Instruct" in error.hint
 
 
-@pytest.mark.parametrize("model_type", ["qwen2_5_vl", "mllama"])
+@pytest.mark.parametrize("model_type", ["qwen2_5_vl", "aya_vision"])
 def test_a_second_checkpoint_among_the_arguments_is_refused(tmp_path: Path, model_type: str) -> None:
     error = refusal(tmp_path, folder(tmp_path, "m", model_type=model_type), model_args="model_path=/elsewhere")
     assert "model_path names another checkpoint than --model" in error.message
@@ -319,7 +329,7 @@ def test_sampling_settings_are_said_in_one_line(tmp_path: Path, model: str, args
 
 
 def test_the_generic_class_says_its_sampling_too(tmp_path: Path) -> None:
-    said, = resolve(tmp_path, folder(tmp_path, "m", model_type="mllama")).notes
+    said, = resolve(tmp_path, folder(tmp_path, "m", model_type="aya_vision")).notes
     assert said.startswith("sampling: max_new_tokens=2048, temperature=0.0 (defaults of EasiVLM); ")
 
 
@@ -357,15 +367,16 @@ def test_what_the_generic_class_cannot_load_is_refused_at_the_start(tmp_path: Pa
         assert what in error.message and hint in error.hint
 
 
-@pytest.mark.parametrize(("config", "trust"), [({"model_type": "mine", **REMOTE}, True), ({"model_type": "mllama", **REMOTE}, False), ({"model_type": "mllama"}, False)])
+@pytest.mark.parametrize(("config", "trust"), [({"model_type": "mine", **REMOTE}, True), ({"model_type": "aya_vision", **REMOTE}, False), ({"model_type": "aya_vision"}, False)])
 def test_what_the_generic_class_loads(tmp_path: Path, config: dict[str, object], trust: bool) -> None:
     model = resolve(tmp_path, folder(tmp_path, "m", **config), trust_remote_code=trust)
-    assert (model.cls, model.why) == ("EasiVLM", f"VLMEvalKit has no class for model_type {config['model_type']}")
+    assert (model.cls, model.needs_gpu) == ("EasiVLM", True)
+    assert model.why.startswith(f"no class of VLMEvalKit is known for model_type {config['model_type']} ")
     assert model.arguments.get("trust_remote_code", False) is trust
 
 
 def test_the_types_of_transformers_are_read_from_its_source() -> None:
-    assert {"qwen2_5_vl", "smolvlm", "llava_onevision", "mllama"} < native_types()
+    assert {"qwen2_5_vl", "smolvlm", "llava_onevision", "aya_vision"} < native_types()
     assert not {"llama", "internvl_chat"} & native_types()
 
 

@@ -26,8 +26,8 @@ class Family:
     required: tuple[str, ...] = ()
 
 
-# By ``model_type`` in config.json, as VLMEvalKit's own entries of that family name the class (vlmeval/config.py). What
-# is not here runs with the generic class.
+# By ``model_type`` in config.json, as VLMEvalKit's own entries of that family name the class (vlmeval/config.py). Where
+# several classes stand behind one type (minicpmv, llava_next, glm4v ...) only an entry's name tells which it must be.
 FAMILIES = {
     "qwen2_vl": Family("Qwen2VLChat", r"qwen2-?vl"),
     "qwen2_5_vl": Family("Qwen2VLChat", r"qwen2\.5-?vl"),
@@ -37,6 +37,17 @@ FAMILIES = {
     "llava_onevision": Family("LLaVA_OneVision_HF", r"llava-onevision"),
     "smolvlm": Family("SmolVLM2", r"smolvlm2"),
     "idefics3": Family("SmolVLM", r"smolvlm(?!2)"),
+    "gemma3": Family("Gemma3", r"gemma-?3"),
+    "paligemma": Family("PaliGemma", r"paligemma"),
+    "mllama": Family("llama_vision", r"llama-3\.2"),
+    "llama4": Family("llama4", r"llama-4"),
+    "idefics2": Family("IDEFICS2", r"idefics2"),
+    "chameleon": Family("Chameleon", r"chameleon"),
+    "kosmos-2": Family("Kosmos2", r"kosmos-2"),
+    "lfm2_vl": Family("LFM2VL", r"lfm2"),
+    "molmo": Family("molmo", r"molmo"),
+    "phi4mm": Family("Phi4Multimodal", r"phi-4"),
+    "kimi_vl": Family("KimiVL", r"kimi-vl"),
 }
 
 

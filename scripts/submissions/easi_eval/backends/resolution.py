@@ -18,7 +18,8 @@ from .generic_check import refuse_unloadable
 from .sources import ClassSource, lineage, signature
 
 GENERIC = "EasiVLM"
-OWN_CLASS = "a class of your own in VLMEvalKit/vlmeval/vlm/ runs it (VLMEvalKit/README.md has an example)"
+AN_ENTRYS = "--model ENTRY --model-args model_path=..."
+OWN_CLASS = f"run it as an entry of its family ({AN_ENTRYS}), or with a class of your own in VLMEvalKit/vlmeval/vlm/"
 CPU = "VLMEvalKit's own classes need a GPU, and --device cpu was asked for"
 
 
@@ -61,7 +62,7 @@ def choose(asked: Asked) -> ModelChoice:
     if family in FAMILIES:
         return _of_family(family, asked)
     _refuse_unknown(asked, family)
-    return _generic(asked, f"VLMEvalKit has no class for model_type {family}")
+    return _generic(asked, f"no class of VLMEvalKit is known for model_type {family} (that of an entry: {AN_ENTRYS})")
 
 
 def _entry(asked: Asked) -> tuple[catalog.Entry | None, str]:
