@@ -89,6 +89,19 @@ def check_attention(cfg: RunConfig, has_flash_attn: bool, imports: Callable[[], 
                     hint=replace(cfg, model_args=format_model_args(arguments)).command())
 
 
+def machine_line(nproc: int) -> str:
+    """What a run is made on, for who repeats it: GPUs by name, processes, Python. Nothing that tells whose machine it is."""
+    from collections import Counter
+
+    from .execution.gpus import installed_gpus
+
+    gpus = Counter(gpu.name or "unnamed GPU" for gpu in installed_gpus())
+    said = ", ".join(f"{count} x {name}" for name, count in sorted(gpus.items())) or "no GPU"
+    mask = os.environ.get("CUDA_VISIBLE_DEVICES")
+    seen = f" (CUDA_VISIBLE_DEVICES={mask})" if gpus and mask is not None else ""
+    return f"{said}{seen}, {nproc} process{'' if nproc == 1 else 'es'}, Python {'.'.join(map(str, sys.version_info[:3]))}"
+
+
 # ---- GPUs ---------------------------------------------------------------------------------------------------------
 
 @dataclass(frozen=True)

@@ -76,11 +76,14 @@ def build_parser() -> argparse.ArgumentParser:
     send = parser.add_argument_group("submission")
     send.add_argument("--submit", action="store_true", help="send the results to the leaderboard (HF_TOKEN in the environment or .env, or a login)")
     send.add_argument("--resubmit", action="store_true", help="with --submit: send although the board may have this run already")
-    send.add_argument("--submission-configs", metavar="JSON", help="modelName, modelType, precision, revision, weightType, baseModel, remarks")
+    send.add_argument("--submission-configs", metavar="JSON", help="JSON or @FILE: modelName, modelType, precision, revision, weightType, baseModel, remarks")
 
     adopt = parser.add_argument_group("results made without this program")
     adopt.add_argument("--import-results", metavar="DIR", help="take over a finished folder of VLMEvalKit or lmms-eval: proven, copied, submittable")
     adopt.add_argument("--as-model", metavar="ID", help="with --import-results: whose results they are, org/model (default: as their files say)")
+
+    send.add_argument("--verify", metavar="ZIP", help="recompute every score of an easi_results.zip, and compare it with the payload; no model needed")
+    send.add_argument("--model-name-differs", action="store_true", help="modelName or revision is not what was evaluated; noted in the remarks")
 
     say = parser.add_argument_group("what is said")
     say.add_argument("--dry-run", action="store_true", help="print the plan and its commands; start nothing")
@@ -136,6 +139,8 @@ def _main(argv: list[str]) -> int:
         return _print_version()
     if options.pop("list", False):
         return _print_benchmarks()
+    if "verify" in options:
+        return _verify(options)
     cfg = _config(options)
 
     from . import checks
@@ -161,14 +166,14 @@ def _read(argv: Sequence[str]) -> dict[str, object]:
 
 
 def _config(options: dict[str, object]) -> RunConfig:
-    given = {name: value for name, value in options.items() if name not in ("list", "version")}
+    given = {name: value for name, value in options.items() if name not in ("list", "version", "verify")}
     for name in ("output_dir", "dataset_dir", "backend_path", "import_results"):
         if name in given:
             if not given[name].strip():
                 raise EasiError(f"--{name.replace('_', '-')} is empty", hint="name a folder")
             given[name] = Path(given[name]).expanduser()     # the shell leaves the ~ of --output-dir=~/x alone
     if "submission_configs" in given:
-        given["submission"] = SubmissionConfig.from_json(given.pop("submission_configs"))
+        given["submission"] = SubmissionConfig.from_option(str(given.pop("submission_configs")))
     if "benchmarks" in given:
         from .benchmarks import parse_keys
 
@@ -232,6 +237,30 @@ def _print_version() -> int:
         except PackageNotFoundError:
             print(f"{name} is not installed")
     return ExitCode.COMPLETE
+
+
+def _verify(options: dict[str, object]) -> int:
+    """The check of an archive: a table, then what differs. Exit code 1 on a difference."""
+    others = [name for name in options if name not in ("verify", "verbose", "no_rich", "backend_args") or (name == "backend_args" and options[name])]
+    if others:
+        name = "what stands after --" if others[0] == "backend_args" else f"--{others[0].replace('_', '-')}"
+        raise EasiError(f"--verify with {name}", hint="--verify checks one archive and takes no other option")
+    path = Path(str(options["verify"])).expanduser()
+    if not path.is_file():
+        raise EasiError(f"--verify: {path} is not a file", hint="name an easi_results.zip")
+
+    from . import checks
+
+    checks.check_dependencies(REPOSITORY)
+
+    from .verifying import verify
+
+    found = verify(path)
+    print("\n".join(found.lines))
+    for difference in found.differences:
+        print(f"DIFFERENT: {difference}")
+    print(f"\n{len(found.differences)} difference(s) found" if found.differences else "\nevery score follows from the archive's own rows")
+    return ExitCode.INCOMPLETE if found.differences else ExitCode.COMPLETE
 
 
 def _print_benchmarks() -> int:

@@ -25,6 +25,8 @@ PRECISIONS = ("bfloat16", "float16", "float32", "int8")
 WEIGHT_TYPES = ("Original", "Delta", "Adapter")
 REQUIRED_FIELDS = ("modelName", "modelType", "precision")
 DEVICES = ("cuda", "cpu", "mps")
+LONGEST_REMARKS = 4_000     # characters that a user may write; the notes of the scores come on top
+LARGEST_METADATA = 1 << 20
 VSI_INPUTS = ("video", "frames")
 
 
@@ -53,13 +55,29 @@ class SubmissionConfig:
         _one_of("weightType", self.weightType, WEIGHT_TYPES)
         if not self.revision.strip():
             raise EasiError("--submission-configs: revision is empty", hint='leave it out for "main"')
+        if len(self.remarks) > LONGEST_REMARKS:
+            raise EasiError(f"--submission-configs: remarks has {len(self.remarks):,} characters", hint=f"write {LONGEST_REMARKS:,} at most")
         if self.weightType != "Original" and not self.baseModel.strip():
             raise EasiError(f"--submission-configs: baseModel is missing, and weightType {self.weightType} needs it",
                             hint="name the model that the weights are added to, as org/model")
 
     @classmethod
+    def from_option(cls, value: str) -> SubmissionConfig:
+        """Read the option's value: JSON, or ``@`` and the name of a file that holds it. Raises EasiError as ``from_json`` does."""
+        if not value.startswith("@"):
+            return cls.from_json(value)
+        path = Path(value[1:]).expanduser()
+        try:
+            if path.stat().st_size > LARGEST_METADATA:
+                raise EasiError(f"--submission-configs: {path} has {path.stat().st_size:,} bytes", hint="it is to hold one JSON object with the metadata")
+            return cls.from_json(path.read_text(encoding="utf-8-sig"))
+        except (OSError, UnicodeDecodeError) as error:
+            raise EasiError(f"--submission-configs: {path} cannot be read: {getattr(error, 'strerror', None) or error}",
+                            hint="write @ and the path of a JSON file in UTF-8") from error
+
+    @classmethod
     def from_json(cls, text: str) -> SubmissionConfig:
-        """Read the option's value. Raises EasiError for bad JSON and for unknown, doubled and missing fields."""
+        """Read the metadata. Raises EasiError for bad JSON and for unknown, doubled and missing fields."""
         names = [field.name for field in fields(cls)]
         try:
             given = json.loads(text, object_pairs_hook=_no_doubles)
@@ -107,6 +125,7 @@ class RunConfig:
     submit: bool = False
     resubmit: bool = False
     submission: SubmissionConfig | None = None
+    model_name_differs: bool = False    # modelName and revision need not be what was evaluated
     rerun: bool = False
     no_accelerate: bool = False
     verbose: bool = False

@@ -213,6 +213,7 @@ class Manifest:
     commands: list[str] = field(default_factory=list)           # ours and those of the jobs, without secrets
     revisions: dict[str, str] = field(default_factory=dict)     # commit of each repository, of data and model
     benchmarks: dict[str, BenchmarkState] = field(default_factory=dict)
+    machines: list[str] = field(default_factory=list)           # what it was run on: GPUs and processes
     notes: list[str] = field(default_factory=list)
     schema: int = SCHEMA
 

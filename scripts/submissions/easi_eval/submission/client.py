@@ -97,8 +97,7 @@ class Parcel:
         self.text = payload_text(to_send(self.payload))
         # The same contents make the same bytes, so that a dry run shows the request itself.
         boundary = hashlib.sha256(self.payload_digest.encode() + self.archive_digest.encode()).hexdigest()[:32]
-        parts = [("payload", self.text), ("zipFile", (self.paths[1].name, self.archive, "application/zip"))]
-        self.body, self.content_type = encode_multipart_formdata(parts, boundary)
+        self.body, self.content_type = _form(self.text, self.paths[1].name, self.archive, boundary)
         if len(self.body) > LIMIT:
             raise NotTaken(f"the submission has {len(self.body):,} bytes, and the board takes {LIMIT:,}", hint=by_hand(*self.paths))
 
@@ -128,6 +127,17 @@ class Parcel:
             f"zipFile: {self.paths[1].name}, application/zip, {len(self.archive)} bytes, sha256 {self.archive_digest}",
             f"payload: {self.text.rstrip()}",
         ))
+
+
+def room_for(payload: Mapping[str, Any]) -> Callable[[int], bool]:
+    """Whether an archive of so many bytes fits into one request with this payload."""
+    empty, _ = _form(payload_text(to_send(payload)), "easi_results.zip", b"", "0" * 32)
+    return lambda size: len(empty) + size <= LIMIT
+
+
+def _form(text: str, name: str, archive: bytes, boundary: str) -> tuple[bytes, str]:
+    """Body and content type of the request."""
+    return encode_multipart_formdata([("payload", text), ("zipFile", (name, archive, "application/zip"))], boundary)
 
 
 def send(parcel: Parcel, token: str | None, patience: Patience = Patience(), say: Callable[[str], None] = print) -> Sent:

@@ -1,0 +1,90 @@
+"""What goes into the archive of a run, and making it; one whose inputs did not change is not made again."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from . import __version__, verifying
+from .backends.base import Backend
+from .benchmarks import by_key
+from .config import RunConfig
+from .data.needs import HubSettings
+from .errors import EasiError
+from .evidence import Evidence
+from .redact import Redactor
+from .results.archive import MANIFEST, PAYLOAD, REPRODUCE, Contents, Packed, entries, pack, read_index
+from .results.extraction import REPORT
+from .results.forms import leave_of
+from .results.outputs import Outputs
+from .results.reproduce import reproduce
+from .results.scrub import Scrubber
+from .state import Manifest, RunPaths, digest, read_json
+from .submission.payload import payload_text
+
+REPOSITORY = Path(__file__).resolve().parents[3]
+
+
+@dataclass(frozen=True)
+class Places:
+    """Folders of this machine whose names stay here."""
+
+    cfg: RunConfig
+    hub: HubSettings
+    model: str
+
+    def named(self) -> list[tuple[str, Path]]:
+        """The word for each; of two words for one folder the first counts."""
+        folders = [("output-dir", self.cfg.output_dir.absolute()), ("dataset-dir", self.cfg.dataset_dir.absolute()),
+                   ("hf-home", self.hub.hf_home), ("hf-cache", self.hub.hub_cache), ("repository", REPOSITORY),
+                   ("python", Path(sys.prefix)), ("home", Path.home()), ("here", Path.cwd())]
+        if Path(self.model).is_absolute():
+            folders.insert(0, ("model", Path(self.model)))
+        for name, folder in (("backend", self.cfg.backend_path), ("imported", self.cfg.import_results)):
+            if folder is not None:
+                folders.insert(0, (name, folder.expanduser().absolute()))
+        return [*folders, *((name, folder.resolve()) for name, folder in folders if folder.resolve() != folder)]
+
+
+def make(paths: RunPaths, keys: Sequence[str], backend: Backend, places: Places, payload: Mapping[str, Any], fits: Callable[[int], bool]) -> Packed:
+    """The archive of the run in ``paths`` with the accepted files of ``keys``; ``fits`` is given its size."""
+    manifest = Manifest.load(paths.manifest)
+    if manifest is None:
+        raise EasiError(f"{paths.manifest} is gone", hint="run the same command again")
+    found = {key: evidence for key in keys if (evidence := Evidence.load(paths.output(key))) is not None}
+    value = read_json(paths.manifest)
+    texts = {MANIFEST: paths.manifest.read_text(encoding="utf-8"), PAYLOAD: payload_text(payload),
+             REPRODUCE: reproduce(manifest, {key: evidence.adopted for key, evidence in found.items() if evidence.adopted})}
+    if (report := paths.root / REPORT).is_file():
+        texts[REPORT] = report.read_text(encoding="utf-8")
+    inputs = digest({"program": __version__, "texts": texts, "files": {key: dict(evidence.files) for key, evidence in found.items()}})
+    old = paths.root / "easi_results.zip"
+    if (known := _known(old, inputs, fits)) is not None:
+        return known
+    outputs = [Outputs(key, paths.output(key), (), tuple(paths.output(key) / name for name in evidence.files)) for key, evidence in found.items()]
+    leave = {key: leave_of(backend.name, by_key(key).source(backend.name)) for key in found}
+    source = verifying.Source.of(value)
+    scrubber = Scrubber(Redactor.from_environ(os.environ), places.named())
+    return pack(Contents(entries(outputs), texts, leave, inputs), scrubber, lambda folder: verifying.tables(source, folder), fits)
+
+
+def _known(path: Path, inputs: str, fits: Callable[[int], bool]) -> Packed | None:
+    """The archive that was made from the same inputs before, if it is whole."""
+    if not path.is_file():
+        return None
+    data = path.read_bytes()
+    try:
+        index = read_index(data)
+        with zipfile.ZipFile(io.BytesIO(data)) as zipped:
+            whole = zipped.testzip() is None
+    except (EasiError, zipfile.BadZipFile, zipfile.error, EOFError, ValueError):
+        return None
+    same = whole and index.inputs == inputs
+    # One that did not fit is made anew only if it now would, which its size alone decides.
+    return Packed(data, index.rung, fits(len(data))) if same else None

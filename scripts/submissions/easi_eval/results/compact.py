@@ -1,0 +1,199 @@
+"""lmms-eval's samples with every repeated column stored once, and the way back.
+
+A column is one member of the samples (``doc_id``) or of one of their objects (``vsibench_overall.question``). lmms-eval writes
+the whole object of a sample again under each of its metrics: at full size 97 % of the bytes. A compact file is JSON lines like the
+original, with the columns that say something new; the *key* tells the others: those that hold one value in every sample, those
+equal to another column, and those that are there only in samples that name them and equal another column there.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
+from typing import Any
+
+from ..errors import EasiError
+
+Path = tuple[str, ...]                      # (member,) or (member, member of it)
+Column = list[str | None]                   # JSON by sample; None where the sample does not have it
+MOST_NAMES = 200                            # a column with more values than this names no other
+
+
+@dataclass(frozen=True)
+class Key:
+    """What ``restore`` needs. ``order``: every column, as the samples have them; ``left_out``: columns that cannot be restored.
+
+    ``constant``: JSON of the one value. ``same``: the equal column. ``named``: the column whose value says that it is there, the
+    name it says, and the column it equals there.
+    """
+
+    order: tuple[Path, ...]
+    constant: Mapping[Path, str]
+    same: Mapping[Path, Path]
+    named: Mapping[Path, tuple[Path, str, Path]]
+    left_out: tuple[Path, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "order": [list(path) for path in self.order],
+            "constant": [[list(path), json.loads(value)] for path, value in self.constant.items()],
+            "same": [[list(path), list(other)] for path, other in self.same.items()],
+            "named": [[list(path), list(by), name, list(base)] for path, (by, name, base) in self.named.items()],
+            "left_out": [list(path) for path in self.left_out],
+        }
+
+    @classmethod
+    def from_json(cls, value: Any) -> Key:
+        """Raises EasiError for what ``to_json`` does not make."""
+        try:
+            return cls(
+                tuple(_path(path) for path in value["order"]),
+                {_path(path): _dumps(one) for path, one in value["constant"]},
+                {_path(path): _path(other) for path, other in value["same"]},
+                {_path(path): (_path(by), str(name), _path(base)) for path, by, name, base in value["named"]},
+                tuple(_path(path) for path in value["left_out"]),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise EasiError(f"the archive's key to a samples file is damaged: {error!r}", hint="it was changed, or cut off") from error
+
+
+def compact(lines: Sequence[str], leave_out: Callable[[Path], bool] = lambda path: False) -> tuple[list[str], Key] | None:
+    """The compact lines and their key; None where the samples are not of a form that comes back exactly.
+
+    Exactly: ``restore`` gives these very lines, but for the columns that ``leave_out`` names.
+    """
+    try:
+        parsed = [_leaves(json.loads(line)) for line in lines]
+    except ValueError:
+        return None
+    gone = [path for path in dict.fromkeys(path for sample in parsed for path in sample) if leave_out(path)]
+    samples = [{path: value for path, value in sample.items() if path not in gone} for sample in parsed] if gone else parsed
+    order = _order(samples)
+    if order is None:
+        return None
+    columns: dict[Path, Column] = {path: [sample.get(path) for sample in samples] for path in order}
+    constant, same, named = _repeated(columns)
+    kept = [path for path in order if path not in constant and path not in same and path not in named]
+    made = [_dumps_short(_nested((path, columns[path][place]) for path in kept)) for place in range(len(lines))]
+    key = Key(tuple(order), constant, same, named, tuple(gone))
+    expected = lines if not gone else [_text(sample, order) for sample in samples]
+    return (made, key) if restore(made, key) == expected else None
+
+
+def restore(lines: Iterable[str], key: Key) -> list[str]:
+    """The lines that ``compact`` was given. Raises EasiError for lines that do not belong to the key."""
+    restored = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            sample: dict[Path, str | None] = dict(_leaves(json.loads(line)))
+            sample |= key.constant
+            # An equal column is one of those above: chains are never made.
+            sample |= {path: sample.get(other) for path, other in key.same.items()}
+            sample |= {path: sample[base] for path, (by, name, base) in key.named.items() if sample.get(by) == _dumps(name)}
+        except (ValueError, KeyError, AttributeError) as error:
+            raise EasiError(f"compact samples, line {number}: {error!r}", hint="the archive was changed, or cut off") from error
+        restored.append(_text(sample, key.order))
+    return restored
+
+
+def _leaves(sample: Mapping[str, Any]) -> dict[Path, str]:
+    """Members of the sample and of its objects; an empty object is a value."""
+    found: dict[Path, str] = {}
+    for name, value in sample.items():
+        if isinstance(value, dict) and value:
+            found |= {(name, inner): _dumps(each) for inner, each in value.items()}
+        else:
+            found[(name,)] = _dumps(value)
+    return found
+
+
+def _nested(leaves: Iterable[tuple[Path, str | None]]) -> dict[str, Any]:
+    sample: dict[str, Any] = {}
+    for path, value in leaves:
+        if value is not None:
+            place = sample if len(path) == 1 else sample.setdefault(path[0], {})
+            place[path[-1]] = json.loads(value)
+    return sample
+
+
+def _text(sample: Mapping[Path, str | None], order: Sequence[Path]) -> str:
+    return _dumps(_nested((path, sample.get(path)) for path in order))
+
+
+def _order(samples: Sequence[Mapping[Path, str]]) -> list[Path] | None:
+    """One order of all columns that every sample agrees with; None if there is none."""
+    sorter: TopologicalSorter[Path] = TopologicalSorter()
+    sequences = {tuple(sample) for sample in samples}
+    for sequence in sorted(sequences, key=lambda one: (-len(one), one)):
+        for place, path in enumerate(sequence):
+            sorter.add(path, *sequence[max(0, place - 1):place])
+    try:
+        return list(sorter.static_order())
+    except CycleError:
+        return None
+
+
+def _repeated(columns: Mapping[Path, Column]) -> tuple[dict[Path, str], dict[Path, Path], dict[Path, tuple[Path, str, Path]]]:
+    """The columns that need not be stored, by the reason."""
+    constant: dict[Path, str] = {}
+    same: dict[Path, Path] = {}
+    first: dict[tuple[str | None, ...], Path] = {}
+    sparse: dict[Path, Column] = {}
+    for path, column in columns.items():
+        value = column[0] if column else None
+        if value is not None and column.count(value) == len(column):
+            constant[path] = value
+        elif (other := first.setdefault(tuple(column), path)) != path:
+            same[path] = other
+        elif None in column:
+            sparse[path] = column
+    names = _naming({path: column for path, column in columns.items() if path not in constant and path not in same and path not in sparse})
+    named = {path: how for path, column in sparse.items() if (how := _named(path, column, columns, names, sparse)) is not None}
+    # What equals a column that is told by name is told after it, so it is told by name itself.
+    for path, other in list(same.items()):
+        if other in named:
+            named[path] = named[other]
+            del same[path]
+    return constant, same, named
+
+
+def _naming(dense: Mapping[Path, Column]) -> dict[Path, dict[str, int]]:
+    """Columns with few values, and how often each occurs."""
+    found: dict[Path, dict[str, int]] = {}
+    for path, column in dense.items():
+        values = set(column)
+        if len(values) <= MOST_NAMES:
+            found[path] = {value: column.count(value) for value in values if value is not None}
+    return found
+
+
+def _named(path: Path, column: Column, columns: Mapping[Path, Column], names: Mapping[Path, Mapping[str, int]],
+           sparse: Mapping[Path, Column]) -> tuple[Path, str, Path] | None:
+    """The column that names ``path`` where it is there, the name, and the column it equals there."""
+    there = [place for place, value in enumerate(column) if value is not None]
+    for name in dict.fromkeys((path[0], path[-1])):
+        said = _dumps(name)
+        for by, counts in names.items():
+            if counts.get(said) != len(there) or any(columns[by][place] != said for place in there):
+                continue
+            for base, other in columns.items():
+                if base not in sparse and all(other[place] == column[place] for place in there):
+                    return by, name, base
+    return None
+
+
+def _path(value: Any) -> Path:
+    if not isinstance(value, list) or not 1 <= len(value) <= 2 or not all(isinstance(part, str) for part in value):
+        raise ValueError(f"{value!r} is no column")
+    return tuple(value)
+
+
+def _dumps(value: Any) -> str:
+    """As lmms-eval writes it (lmms_eval/loggers/evaluation_tracker.py, save_results_samples)."""
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _dumps_short(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))

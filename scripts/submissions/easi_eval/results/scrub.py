@@ -1,0 +1,114 @@
+"""Takes absolute paths and secrets out of the files that leave this machine, and says how many of each there were."""
+
+from __future__ import annotations
+
+import io
+import re
+import zipfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from xml.sax.saxutils import escape
+
+from ..redact import Redactor
+
+# A hub cache: what lies before the repository's own folder says where somebody keeps it, and nothing else.
+_HUB = re.compile(r"(?<![\w/])(?:[A-Za-z]:)?/(?:[^\s'\"<>|,;\\]+/)?(?=(?:datasets|models|spaces)--[\w.-]+/)")
+# Two parts at least, not inside a word, an address or a relative path: "and/or", "https://a/b" and "x/y/z" are none.
+# In JSON a line break before a path is the two characters of its escape.
+_BEFORE = r"(?:(?<![\w./<~}\])%&+-])|(?<=\\[nrt])|(?<=file://))"
+_ABSOLUTE = re.compile(_BEFORE + r"/(?:[\w.@%+=,~-]+/)+[\w.@%+=,~-]*[\w@%+=~-]")
+_DRIVE = re.compile(r"(?<![\w])[A-Za-z]:(?:\\\\?[\w.@%+=,~ -]+){2,}")
+_XML = (".xml", ".rels")
+EPOCH = (1980, 1, 1, 0, 0, 0)     # the earliest time a zip can hold
+
+
+@dataclass
+class Found:
+    """What was replaced in one file."""
+
+    paths: int = 0
+    secrets: int = 0
+
+    def __str__(self) -> str:
+        said = [f"{count} {name}{'' if count == 1 else 's'} replaced" for count, name in ((self.paths, "absolute path"), (self.secrets, "secret")) if count]
+        return ", ".join(said)
+
+
+class Scrubber:
+    """``places``: folders of this machine and the words that stand for them (``[output-dir]``); the longest path wins.
+
+    Below a known folder the rest of a path stays; of any other absolute path its last two parts. Links of the web, relative
+    paths and words with slashes stay as they are.
+    """
+
+    def __init__(self, redactor: Redactor, places: Iterable[tuple[str, Path]] = ()) -> None:
+        self._redactor = redactor
+        known = {str(path).rstrip("/"): word for word, path in reversed([*places]) if len(PurePosixPath(path).parts) > 1}
+        self._known = {name: known[name] for name in sorted(known, key=len, reverse=True)}
+        self._places = re.compile("(?:" + "|".join(map(re.escape, self._known)) + r")(?![\w.-])") if known else None
+
+    def text(self, text: str, found: Found | None = None) -> str:
+        """The text without them; ``found`` counts."""
+        found = Found() if found is None else found
+        if "/" in text or ":\\" in text:
+            text = self._paths(text, found)
+        cleared = self._redactor.line(text)
+        if cleared != text:
+            found.secrets += max(1, cleared.count("[redacted]") - text.count("[redacted]"))
+        return cleared
+
+    def _paths(self, text: str, found: Found) -> str:
+        count = 0
+        text, hits = _HUB.subn("", text)
+        count += hits
+        if self._places is not None:
+            text, hits = self._places.subn(lambda match: f"[{self._known[match[0]]}]", text)
+            count += hits
+        text, hits = _ABSOLUTE.subn(_last_parts, text)
+        count += hits
+        text, hits = _DRIVE.subn(_last_parts, text)
+        found.paths += count + hits
+        return text
+
+    def lines(self, data: bytes, found: Found | None = None) -> bytes:
+        """A text file, line by line; what is no UTF-8 is kept byte for byte."""
+        found = Found() if found is None else found
+        text = data.decode("utf-8", errors="surrogateescape")
+        return "".join(self.text(line, found) for line in text.splitlines(keepends=True)).encode("utf-8", errors="surrogateescape")
+
+    def file(self, name: str, data: bytes) -> tuple[bytes, Found]:
+        """The file as it may leave: the very bytes it had where there was nothing to replace."""
+        found = Found()
+        cleared = self._workbook(data, found) if name.endswith(".xlsx") else self.lines(data, found)
+        return (cleared, found) if found.paths or found.secrets else (data, found)
+
+    def _workbook(self, data: bytes, found: Found) -> bytes:
+        """The texts of a workbook's parts; its other parts, its order and its formats stay."""
+        made = io.BytesIO()
+        with zipfile.ZipFile(io.BytesIO(data)) as book, zipfile.ZipFile(made, "w") as target:
+            for info in book.infolist():
+                part = book.read(info)
+                if info.filename.endswith(_XML):
+                    # Names of parts (Target="/xl/styles.xml", ContentType's /xl/...) are absolute inside the workbook.
+                    inside = info.filename.startswith("xl/sharedStrings") or info.filename.startswith("xl/worksheets/sheet") or \
+                        info.filename.startswith("docProps/")
+                    part = self._xml(part, found) if inside else part
+                entry = zipfile.ZipInfo(info.filename, EPOCH)
+                target.writestr(entry, part, zipfile.ZIP_DEFLATED, compresslevel=9)
+        return made.getvalue()
+
+    def _xml(self, part: bytes, found: Found) -> bytes:
+        text = part.decode("utf-8", errors="surrogateescape")
+        pieces = re.split(r"(<[^>]*>)", text)
+        pieces[::2] = [piece if not piece else self._xml_text(piece, found) for piece in pieces[::2]]
+        return "".join(pieces).encode("utf-8", errors="surrogateescape")
+
+    def _xml_text(self, piece: str, found: Found) -> str:
+        plain = piece.replace("&quot;", '"').replace("&apos;", "'").replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")
+        cleared = self.text(plain, found)
+        return piece if cleared == plain else escape(cleared)
+
+
+def _last_parts(match: re.Match[str]) -> str:
+    return "/".join(["[path]", *[part for part in re.split(r"[/\\\\]+", match[0]) if part][-2:]])

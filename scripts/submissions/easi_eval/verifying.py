@@ -1,0 +1,319 @@
+"""``--verify easi_results.zip``: every score recomputed from the archive alone and compared with the payload. Needs no model, no data, no hub.
+
+An archive comes from a stranger: nothing in it is executed or unpickled, nothing is written outside a temporary folder, and
+what is larger or of other form than an archive of ours ever is, is refused before it is unpacked.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import re
+import stat
+import tempfile
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from . import judging
+from .backends import make_backend
+from .backends.base import Backend
+from .backends.kinds import KINDS
+from .benchmarks import ALL_KEYS, GROUPS, by_key, headline_keys
+from .config import RunConfig
+from .data.needs import HubSettings
+from .errors import EasiError
+from .evidence import checked
+from .results.archive import INDEX, MANIFEST, PAYLOAD, TABLES, Index, unfold
+from .results.outputs import JUDGED
+from .results.scores import BenchmarkScore, ScoreTable, State, title_of
+from .submission.payload import build_payload
+
+REFUSED = "it is not a results archive, or somebody tampered with it; nothing of it was opened"
+MOST_FILES = 2_000
+MOST_PACKED = 512 << 20
+MOST_BYTES = 4 << 30            # unpacked; the largest archive of a whole run has 0.3 GB
+MOST_RATIO = 1_000              # of one member; deflate itself cannot do more than 1,032
+MOST_XML = 1 << 30              # of one workbook, unpacked
+NAME = re.compile(r"[^/\\\x00-\x1f:]+(?:/[^/\\\x00-\x1f:]+)*")
+
+
+# ---- opening --------------------------------------------------------------------------------------------------------
+
+def read_archive(path: Path) -> dict[str, bytes]:
+    """Every member by name. Raises EasiError for what no archive of ours is like."""
+    try:
+        if path.stat().st_size > MOST_PACKED:
+            raise _refused(path, f"it has {path.stat().st_size:,} bytes")
+        with zipfile.ZipFile(path) as zipped:
+            _check_members(path, zipped.infolist())
+            return {info.filename: _read(path, zipped, info) for info in zipped.infolist()}
+    except (OSError, zipfile.BadZipFile, NotImplementedError, RuntimeError, ValueError, EOFError) as error:
+        raise EasiError(f"{path} cannot be read: {error}", hint="is it a zip file, and whole?") from error
+
+
+def _check_members(path: Path, infos: list[zipfile.ZipInfo]) -> None:
+    if len(infos) > MOST_FILES:
+        raise _refused(path, f"it has {len(infos):,} files")
+    if sum(info.file_size for info in infos) > MOST_BYTES:
+        raise _refused(path, f"it would unpack to {sum(info.file_size for info in infos):,} bytes")
+    seen: set[str] = set()
+    for info in infos:
+        name = info.filename
+        parts = name.split("/")
+        if not NAME.fullmatch(name) or ".." in parts or "." in parts:
+            raise _refused(path, f"the name {name!r} leads elsewhere")
+        if name.casefold() in seen:
+            raise _refused(path, f"it has {name!r} twice")
+        seen.add(name.casefold())
+        mode = info.external_attr >> 16
+        if info.is_dir() or (stat.S_IFMT(mode) not in (0, stat.S_IFREG)):
+            raise _refused(path, f"{name!r} is no plain file")
+        if info.flag_bits & 0x1 or info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise _refused(path, f"{name!r} is encrypted or packed in an unusual way")
+        if info.file_size > MOST_RATIO * max(info.compress_size, 1_000):
+            raise _refused(path, f"{name!r} would unpack to {info.file_size:,} bytes from {info.compress_size:,}")
+
+
+def _read(path: Path, zipped: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
+    """One member, never more than it says that it has; a workbook is looked into before anything parses it."""
+    with zipped.open(info) as file:
+        data = file.read(info.file_size + 1)
+    if len(data) != info.file_size:
+        raise _refused(path, f"{info.filename!r} has not the size that it gives")
+    if info.filename.endswith(".xlsx"):
+        _check_workbook(path, info.filename, data)
+    return data
+
+
+def _check_workbook(path: Path, name: str, data: bytes) -> None:
+    """A workbook is a zip of XML: the same bounds, and no definitions of entities."""
+    with zipfile.ZipFile(io.BytesIO(data)) as book:
+        infos = book.infolist()
+        if len(infos) > MOST_FILES or sum(info.file_size for info in infos) > MOST_XML:
+            raise _refused(path, f"the workbook {name!r} is too large")
+        for info in infos:
+            if info.file_size > MOST_RATIO * max(info.compress_size, 1_000):
+                raise _refused(path, f"the workbook {name!r} would unpack to {info.file_size:,} bytes")
+            with book.open(info) as part:
+                xml = part.read(info.file_size + 1)
+            if len(xml) != info.file_size or b"<!DOCTYPE" in xml[:4096] or b"<!ENTITY" in xml[:4096]:
+                raise _refused(path, f"the workbook {name!r} is not one that a backend writes")
+
+
+def _refused(path: Path, why: str) -> EasiError:
+    return EasiError(f"{path} is refused: {why}", hint=REFUSED)
+
+
+# ---- recomputing ----------------------------------------------------------------------------------------------------
+
+@dataclass(frozen=True)
+class Source:
+    """The run that an archive is of, as its manifest says."""
+
+    backend: Backend
+    cfg: RunConfig
+    model: str
+    states: Mapping[str, Mapping[str, Any]]
+
+    @classmethod
+    def of(cls, manifest: Any) -> Source:
+        """From the value of ``run_manifest.json``. Raises EasiError if it is none."""
+        try:
+            name, states = str(manifest["fields"]["backend"]), dict(manifest["benchmarks"])
+            unknown = [key for key in states if key not in ALL_KEYS]
+            if name not in KINDS or unknown:
+                raise ValueError(f"unknown {', '.join(unknown) or f'backend {name!r}'}")
+            stock = any((state.get("settings") or {}).get("corrections") == [] for state in states.values())
+            cfg = RunConfig(model="verified", model_args="verified=verified", backend=name, no_corrections=stock and KINDS[name].takes_no_corrections)
+            return cls(make_backend(name, HubSettings()), cfg, str(manifest["modelName"]), states)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise EasiError(f"{MANIFEST} is damaged: {error!r}", hint=REFUSED) from error
+
+
+@dataclass
+class Proof:
+    """What an archive proves of one benchmark: its table's CSV and its score, or why not."""
+
+    table: bytes = b""
+    rows: int = 0
+    score: BenchmarkScore | None = None
+    problem: str = ""
+
+
+def prove(source: Source, key: str, folder: Path) -> Proof:
+    """Read one benchmark's files in ``folder`` and recompute its score; what is wrong is in the proof."""
+    proof = Proof()
+    try:
+        proof.score = _score(source, key, folder, "", proof)
+        judge = str((source.states.get(key, {}).get("evidence") or {}).get("method") or "")
+        if (folder / JUDGED).is_dir():      # the table is the one of the score that counts
+            proof.score = judging.judged(proof.score, _score(source, key, folder / JUDGED, judge, proof), judge)
+    except (EasiError, ValueError, KeyError, TypeError, RecursionError, AssertionError) as error:
+        proof.problem = error.message if isinstance(error, EasiError) else f"{title_of(key)}: its files cannot be read ({error!r})"
+        proof.problem = proof.problem.replace(f"{folder}/", "")
+    return proof
+
+
+def _score(source: Source, key: str, folder: Path, judge: str, proof: Proof) -> BenchmarkScore:
+    """The score of the files in one folder, as ``evidence.gather`` made it, with its questions in ``proof``."""
+    from .results.row_table import rows_csv
+    from .results.rows import summarise
+
+    bench, backend, state = by_key(key), source.backend, source.states.get(key, {})
+    out = backend.outputs(bench, folder, judge)
+    rows = backend.rows(bench, out)
+    proof.table, proof.rows = rows_csv(rows), len(rows)
+    reading = checked(backend, bench, out, rows)
+    score = summarise(bench, reading, rows, total=(state.get("evidence") or {}).get("total"), state=State(state.get("state") or State.INCOMPLETE))
+    return backend.told(source.cfg, bench, out, rows, score, {})
+
+
+def tables(source: Source, folder: Path) -> dict[str, bytes]:
+    """The per-question tables of the benchmarks whose files lie in ``folder``; one that cannot be read is left out."""
+    proofs = {key: prove(source, key, folder / key) for key in ALL_KEYS if (folder / key).is_dir()}
+    return {key: proof.table for key, proof in proofs.items() if proof.table}
+
+
+# ---- comparing ------------------------------------------------------------------------------------------------------
+
+@dataclass
+class Verdict:
+    """``lines`` are the table for people, ``differences`` what is wrong, a line each."""
+
+    lines: list[str] = field(default_factory=list)
+    differences: list[str] = field(default_factory=list)
+
+
+def verify(path: Path) -> Verdict:
+    """Check an archive, and the ``easi_results.json`` beside it if there is one. Raises EasiError for what cannot be checked at all."""
+    members = read_archive(path)
+    index = Index.from_json(_json(members, INDEX))
+    source = Source.of(_json(members, MANIFEST))
+    inside = _json(members, PAYLOAD)
+    verdict = Verdict(differences=_tampered(members, index))
+    with tempfile.TemporaryDirectory(prefix="easi-verify-") as name:
+        folder = Path(name)
+        try:
+            unfold(members, index, folder)
+        except KeyError as error:
+            raise EasiError(f"{path} lacks {error}", hint=REFUSED) from error
+        keys = [key for key in ALL_KEYS if any(file.startswith(f"{key}/") for file in index.files)]
+        proofs = {key: prove(source, key, folder / key) for key in keys}
+    for key, proof in proofs.items():
+        verdict.differences += _about_rows(key, proof, source, index, members)
+    verdict.differences += [f"{title_of(key)}: the manifest calls it complete, and the archive has none of its files"
+                            for key, state in source.states.items() if state.get("state") == State.COMPLETE and key not in proofs]
+    scores = [proof.score for proof in proofs.values() if proof.score is not None]
+    own = build_payload(ScoreTable(tuple(scores), source.model, source.backend.name), source.backend.payload_name)
+    beside = path.with_name(PAYLOAD)
+    given = [(f"{PAYLOAD} in the archive", inside)]
+    if beside.is_file():
+        given.append((str(beside), _beside(beside)))
+    for where, payload in given:
+        verdict.differences += _compare(where, payload, own)
+    verdict.lines = _table(given[-1][1], own, proofs, index)
+    return verdict
+
+
+def _json(members: Mapping[str, bytes], name: str) -> Any:
+    try:
+        value = json.loads(members[name])
+    except (KeyError, ValueError, RecursionError) as error:
+        raise EasiError(f"the archive has no readable {name} ({error!r})", hint=REFUSED) from error
+    if not isinstance(value, dict):
+        raise EasiError(f"{name} of the archive holds no object", hint=REFUSED)
+    return value
+
+
+def _beside(path: Path) -> Any:
+    try:
+        value = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise EasiError(f"{path} cannot be read: {error}", hint="it is the payload that belongs to the archive; move it away to check the archive alone") from error
+    if not isinstance(value, dict):
+        raise EasiError(f"{path} holds no object", hint="it is not a payload")
+    return value
+
+
+def _tampered(members: Mapping[str, bytes], index: Index) -> list[str]:
+    """Members that are not what the index says."""
+    known = {*index.files, INDEX}
+    found = [f"{name} is not listed in {INDEX}" for name in sorted(set(members) - known)]
+    found += [f"{name} is listed in {INDEX} and not there" for name in sorted(known - set(members))]
+    return found + [f"{name} was changed after the archive was made" for name, stored in sorted(index.files.items())
+                    if name in members and hashlib.sha256(members[name]).hexdigest() != stored.sha256]
+
+
+def _about_rows(key: str, proof: Proof, source: Source, index: Index, members: Mapping[str, bytes]) -> list[str]:
+    """What is wrong with one benchmark's questions."""
+    if proof.problem:
+        return [proof.problem]
+    title, said = title_of(key), []
+    count, digest = index.tables.get(key, (None, ""))
+    total = (source.states.get(key, {}).get("evidence") or {}).get("total")
+    state = source.states.get(key, {}).get("state")
+    if proof.rows != count or (state == State.COMPLETE and total is not None and proof.rows != total):
+        said.append(f"{title}: its files have {proof.rows} questions, {count if proof.rows != count else total} are due")
+    elif hashlib.sha256(proof.table).hexdigest() != digest:
+        said.append(f"{title}: its questions are not those of this run (the table's digest differs)")
+    table = members.get(f"{TABLES}/{key}.csv")
+    if table is not None and table != proof.table:
+        said.append(f"{title}: {TABLES}/{key}.csv is not what its files give{_first_difference(table, proof.table)}")
+    return said
+
+
+def _first_difference(one: bytes, other: bytes) -> str:
+    for number, (left, right) in enumerate(zip(one.split(b"\n"), other.split(b"\n"), strict=False), start=1):
+        if left != right:
+            return f" (first in line {number})"
+    return ""
+
+
+def _numbers(payload: Any) -> dict[tuple[str, str], Any]:
+    """Every score by (benchmark, part); the headline's part is empty. What is no object has none."""
+    scores, parts = (payload.get(name) for name in ("scores", "subScores"))
+    found = {(str(key), ""): value for key, value in scores.items()} if isinstance(scores, dict) else {}
+    for key, inner in parts.items() if isinstance(parts, dict) else ():
+        found |= {(str(key), str(name)): value for name, value in inner.items()} if isinstance(inner, dict) else {(str(key), "?"): inner}
+    return {place: value for place, value in found.items() if value is not None}
+
+
+def _compare(where: str, given: Any, own: Mapping[str, Any]) -> list[str]:
+    """What a payload says otherwise than the archive's questions do; scores are compared as they are sent, with four decimals."""
+    theirs, ours = _numbers(given), _numbers(own)
+    said = []
+    for place in dict.fromkeys((*ours, *theirs)):
+        name = f"{place[0]} {place[1]}".strip()
+        value, wanted = theirs.get(place), ours.get(place)
+        if wanted is None:
+            said.append(f"{where}: {name} is {value!r}, and the archive gives no such score")
+        elif value is None:
+            said.append(f"{where}: {name} is not there, recomputed {wanted:.4f}")
+        elif isinstance(value, bool) or not isinstance(value, (int, float)) or value != wanted:
+            said.append(f"{where}: {name} is {value!r}, recomputed {wanted:.4f}")
+    if given.get("backend") != own["backend"]:
+        said.append(f"{where}: backend is {given.get('backend')!r}, the archive is of {own['backend']}")
+    return said
+
+
+def _table(given: Any, own: Mapping[str, Any], proofs: Mapping[str, Proof], index: Index) -> list[str]:
+    members = {group.key: group.members for group in GROUPS}
+    theirs, ours = _numbers(given), _numbers(own)
+    lines = [("benchmark", "questions", "recomputed", "payload", "")]
+    for key in headline_keys(proofs):
+        parts = [proofs[member] for member in members.get(key, (key,)) if member in proofs]
+        value, wanted = theirs.get((key, "")), ours.get((key, ""))
+        good = value == wanted and not any(part.problem for part in parts)
+        lines.append((title_of(key), str(sum(part.rows for part in parts)), _said(wanted), _said(value), "equal" if good else "DIFFERENT"))
+    widths = [max(len(line[place]) for line in lines) for place in range(len(lines[0]))]
+    return [f"archive of form {index.rung}", "",
+            *("  ".join((line[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(line[1:4], widths[1:4], strict=True)), line[4])).rstrip()
+              for line in lines)]
+
+
+def _said(value: Any) -> str:
+    return "-" if value is None else f"{value:.4f}" if isinstance(value, (int, float)) and not isinstance(value, bool) else repr(value)[:12]
