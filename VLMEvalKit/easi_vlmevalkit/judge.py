@@ -112,6 +112,7 @@ class Judge:
         turns = self._own.__dict__.setdefault("turns", {})
         turn = turns[prompt] = turns.get(prompt, -1) + 1
         if turn and self._memory.get(Memory.key(self._name, prompt, turn - 1)) == NO_ANSWER:
+            turns[prompt] = turn - 1
             return NO_ANSWER      # refused once, refused again
         key = Memory.key(self._name, prompt, turn)
         with self._lock:

@@ -18,8 +18,6 @@ SUFFIX = "/chat/completions"
 TIMEOUT_VARIABLE = "EASI_JUDGE_TIMEOUT"     # seconds for one question to a judge
 PROBE_SECONDS = 30.0
 NO_JUDGE = f"or use --judge {RULES}, which asks nobody"
-# Judges of VLMEvalKit that it does not ask through OPENAI_API_BASE (judge_util.py, build_judge).
-ELSEWHERE = ("qwen-7b", "qwen-72b", "deepseek", "llama31-8b")
 
 
 @dataclass(frozen=True)

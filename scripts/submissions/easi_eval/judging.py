@@ -22,6 +22,8 @@ BY_RULES = (RULES, "extract_matching")      # VLMEvalKit's two names for them
 DEFAULT_JUDGE = "gpt-4o-1120"
 DEFAULT_THRESHOLD = 0.025
 VARIABLE = "EASI_JUDGE"                     # another judge than the default one, for when none is named
+# Judges of VLMEvalKit that it does not ask through OPENAI_API_BASE (dataset/utils/judge_util.py, build_judge).
+ELSEWHERE = ("qwen-7b", "qwen-72b", "deepseek", "llama31-8b")
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -75,6 +77,21 @@ def policy(cfg: RunConfig, environ: Mapping[str, str]) -> Policy:
     return replace(found, judge="", why_none=why) if why else found
 
 
+def check(cfg: RunConfig, environ: Mapping[str, str]) -> None:
+    """Refuse (EasiError) a judge that could not be asked, or not under its name."""
+    if cfg.judge in BY_RULES:
+        return
+    if cfg.judge and not environ.get("OPENAI_API_KEY"):
+        raise EasiError(f"--judge {cfg.judge} needs OPENAI_API_KEY; without it VLMEvalKit would silently score by rules",
+                        hint=f"set OPENAI_API_KEY and OPENAI_API_BASE in the environment or in .env, or use --judge {RULES}")
+    judge = policy(cfg, environ).judge
+    if judge in ELSEWHERE:
+        raise EasiError(f"the judge {judge} is a name of VLMEvalKit for a service that OPENAI_API_BASE does not lead to",
+                        hint="name the model as your endpoint calls it")
+    if judge and (other := environ.get("LOCAL_LLM")):      # the files would carry one judge's name and another's verdicts
+        raise EasiError(f"LOCAL_LLM is set: VLMEvalKit would ask {other} and call it {judge}", hint=f"unset LOCAL_LLM, and use --judge {other}")
+
+
 def settings(cfg: RunConfig, environ: Mapping[str, str]) -> dict[str, object]:
     """The part of a benchmark's settings that says how its answers are read; changing it costs no answer."""
     if cfg.judge:
@@ -109,12 +126,23 @@ def to_judge(policy: Policy, scores: Iterable[BenchmarkScore], groups: Sequence[
 
 def reopened(policy: Policy, score: BenchmarkScore) -> str:
     """Why an accepted benchmark is to be read again by a judge; "" if it is not."""
-    if policy.judge and score.method == RULES and policy.wants(rate(score)):
+    from .results.scores import State
+
+    # One half of SITE may be open for the other's sake alone.
+    if policy.judge and score.method == RULES and (policy.wants(rate(score)) or score.state is State.INCOMPLETE):
         return f"to be judged by {policy.judge}"
     return ""
 
 
 # ---- what is said -------------------------------------------------------------------------------------------------
+
+def said(policy: Policy) -> tuple[str, ...]:
+    """What a plan says of judging beforehand."""
+    if not policy.judge:
+        return ()
+    which = "all benchmarks are" if policy.always else f"benchmarks with more than {percent(policy.threshold)} of answers that rules cannot read are"
+    return (f"{which} judged by {policy.judge}",)
+
 
 def percent(rate: float) -> str:
     """Two digits after the point, never rounded across a threshold to 0 or 100."""
@@ -124,9 +152,7 @@ def percent(rate: float) -> str:
 
 def _unread(score: BenchmarkScore) -> str:
     share = rate(score)
-    if share is None:
-        return "it is not known how many answers the rules could not read"
-    return f"{score.unparsed} of {score.n} answers ({percent(share)}) not readable by rules"
+    return "share of unreadable answers unknown" if share is None else f"{percent(share)} of the answers not readable by rules"
 
 
 def by_rules(policy: Policy, score: BenchmarkScore) -> BenchmarkScore:
@@ -135,7 +161,7 @@ def by_rules(policy: Policy, score: BenchmarkScore) -> BenchmarkScore:
 
     if not policy.reads:
         return score
-    note = f"read by {RULES}; {_unread(score)}"
+    note = f"{RULES}, {_unread(score)}"
     if policy.wants(rate(score)) and not policy.judge:
         note += f", above {percent(policy.threshold)}; not judged: {policy.why_none}"
     found = replace(score, method=RULES, by_method={RULES: score.reading}, notes=(*score.notes, note))
@@ -147,8 +173,13 @@ def by_rules(policy: Policy, score: BenchmarkScore) -> BenchmarkScore:
 def judged(rules: BenchmarkScore, second: BenchmarkScore, judge: str) -> BenchmarkScore:
     """The judged score with both readings. ``rules`` is the plain score by rules, ``second`` what the judge's files say."""
     first = "none" if rules.reading.overall is None else f"{rules.reading.overall:.2f}"
-    note = f"judged by {judge}; {first} by {RULES}, {_unread(rules)}"
+    note = f"judged by {judge}, {_unread(rules)} ({first} by {RULES})"
     return replace(second, method=judge, by_method={RULES: rules.reading, judge: second.reading}, notes=(*second.notes, note))
+
+
+def judged_alone(score: BenchmarkScore, judge: str) -> BenchmarkScore:
+    """A judged score of a launch that scored nothing by rules."""
+    return replace(score, method=judge, by_method={judge: score.reading}, notes=(*score.notes, f"judged by {judge}"))
 
 
 def not_judged(rules: BenchmarkScore, judge: str, why: str) -> BenchmarkScore:
@@ -156,5 +187,5 @@ def not_judged(rules: BenchmarkScore, judge: str, why: str) -> BenchmarkScore:
     from .results.scores import State
 
     reason = f"judging by {judge} failed: {why}"
-    note = f"read by {RULES}, {_unread(rules)}; {reason}"
+    note = f"{RULES}, {_unread(rules)}; {reason}"
     return replace(rules, method=RULES, by_method={RULES: rules.reading}, notes=(*rules.notes, note), state=State.INCOMPLETE, reason=reason)

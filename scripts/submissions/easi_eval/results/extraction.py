@@ -1,0 +1,77 @@
+"""``extraction_report.json``: how much of each benchmark the rules could not read, and what a judge made of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..benchmarks import Benchmark, Source
+from ..errors import EasiError
+from ..judging import Policy, rate
+from ..state import read_json, write_json
+from .scores import BenchmarkScore
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SCHEMA = 1
+REPORT = "extraction_report.json"
+ENTRY = "extraction.json"       # one benchmark's part, in its folder
+
+
+@dataclass(frozen=True)
+class Moved:
+    """Questions whose score a judge changed. ``rows``: (item, score by rules, judged score), 0-1.
+
+    ``only_unread``: the headline, 0-100, if the judge had read only what the rules could not: a diagnosis, never a score.
+    """
+
+    up: int
+    down: int
+    rows: tuple[tuple[str, float, float], ...]
+    only_unread: float | None
+
+
+def moved(bench: Benchmark, source: Source, rules: pd.DataFrame, judged: pd.DataFrame) -> Moved:
+    """Compare two tables with ROW_COLUMNS of the same questions."""
+    from .recompute import recompute
+
+    after = judged.set_index("item")["score"].reindex(rules["item"]).to_numpy()
+    rows = tuple((str(item), float(before), float(now)) for item, before, now in zip(rules["item"], rules["score"], after, strict=True) if before != now)
+    mixed = rules.assign(score=rules["score"].where(rules["parsed"].fillna(True).astype(bool).to_numpy(), after))
+    return Moved(sum(now > before for _, before, now in rows), sum(now < before for _, before, now in rows), rows,
+                 recompute(bench, source, mixed).overall)
+
+
+def entry(policy: Policy, rules: BenchmarkScore, score: BenchmarkScore, change: Moved | None = None) -> dict[str, Any]:
+    """What the report says of one benchmark. ``rules``: its plain score by rules; ``score``: the one that counts. Scores are 0-100."""
+    share = rate(rules)
+    return {
+        "total": rules.n, "failed": rules.unparsed, "rate": share, "threshold": policy.threshold,
+        "above_threshold": share is not None and share > policy.threshold, "method": score.method,
+        "scores": {name: reading.overall for name, reading in score.by_method.items()}, "state": str(score.state), "reason": score.reason,
+        "why_not_judged": policy.why_none if policy.wants(share) and not policy.judge else "",
+        "moved": None if change is None else {
+            "up": change.up, "down": change.down, "rows": [dict(zip(("item", "before", "after"), row, strict=True)) for row in change.rows]},
+        "diagnosis": None if change is None else {"only_unread_judged": change.only_unread},
+    }
+
+
+def save_entry(folder: Path, found: dict[str, Any]) -> None:
+    write_json(folder / ENTRY, {"schema": SCHEMA, **found})
+
+
+def report(folders: Iterable[tuple[str, Path]]) -> dict[str, Any]:
+    """The report of all benchmarks that have an entry in their folder."""
+    found: dict[str, Any] = {}
+    for key, folder in folders:
+        if (folder / ENTRY).is_file():
+            try:
+                value = read_json(folder / ENTRY)
+            except EasiError:      # it explains a number and proves none: damage to it costs the explanation
+                continue
+            if isinstance(value, dict) and value.pop("schema", None) == SCHEMA:
+                found[key] = value
+    return {"schema": SCHEMA, "benchmarks": found}

@@ -1,0 +1,204 @@
+"""The client that the package's judging asks: a memory by content, patience with a busy judge, an end with a dead one."""
+
+from __future__ import annotations
+
+import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+from easi_vlmevalkit.judge import NO_ANSWER, Judge, JudgeFailed, Letters, Memory
+from judge_server import KEY, JudgeServer, judge_server, verdict
+from program import a_closed_port
+
+
+class Client:
+    """``generate_inner`` as the package's API models have it: a code that is 0 for 2xx, the text or its failure, the reply."""
+
+    def __init__(self, url: str, key: str = KEY, timeout: float = 5) -> None:
+        self.url, self.key, self.timeout = url, key, timeout
+
+    def generate_inner(self, message: list[dict[str, str]]) -> tuple[int, str, Any]:
+        reply = requests.post(self.url, headers={"Authorization": f"Bearer {self.key}"}, timeout=self.timeout,
+                              json={"model": "m", "messages": [{"role": "user", "content": message[0]["value"]}]})
+        try:
+            said = reply.json()["choices"][0]["message"]["content"].strip()
+        except (ValueError, KeyError, AttributeError):
+            said = NO_ANSWER
+        return (0 if reply.ok else reply.status_code), said, reply
+
+
+class Waits(list[float]):
+    """Sleeps that are only counted."""
+
+    def __call__(self, seconds: float) -> None:
+        self.append(seconds)
+
+
+def judge(server: JudgeServer, folder: Path, waits: Waits | None = None, name: str = "m", **client: Any) -> Judge:
+    return Judge(Client(server.url, **client), name, Memory(folder / "answers.jsonl"), wait=Waits() if waits is None else waits)
+
+
+# ---- memory ---------------------------------------------------------------------------------------------------------
+
+def test_nothing_is_asked_twice_neither_now_nor_by_the_next_process(tmp_path: Path) -> None:
+    with judge_server() as server:
+        one = judge(server, tmp_path)
+        said = []
+        for prompt in ("question 1", "question 2", "question 1"):
+            one.new_question()
+            said.append(one.generate(prompt))
+        assert said == [verdict("question 1"), verdict("question 2"), verdict("question 1")]
+        assert server.asked == ["question 1", "question 2"]
+        other = judge(server, tmp_path)
+        other.new_question()
+        assert other.generate("question 1") == said[0] and len(server.asked) == 2
+        other.new_question()
+        assert judge(server, tmp_path, name="another judge").generate("question 1") and len(server.asked) == 3
+
+
+def test_threads_with_one_question_ask_it_once(tmp_path: Path) -> None:
+    with judge_server() as server, ThreadPoolExecutor(8) as pool:
+        one = judge(server, tmp_path)
+
+        def ask(_: int) -> str:
+            one.new_question()
+            return one.generate("the same")
+
+        assert set(pool.map(ask, range(40))) == {verdict("the same")}
+        assert len(server.asked) == 1
+
+
+def test_the_package_asking_again_is_a_new_question_that_is_kept_too(tmp_path: Path) -> None:
+    with judge_server(mode="chatty") as server:
+        one = judge(server, tmp_path)
+        one.new_question()
+        assert [one.generate("q") for _ in range(3)] == ["Let me think about it."] * 3
+        assert len(server.asked) == 3
+        again = judge(server, tmp_path)
+        again.new_question()
+        assert [again.generate("q") for _ in range(3)] == ["Let me think about it."] * 3
+        assert len(server.asked) == 3
+
+
+def test_a_line_that_a_kill_cut_off_costs_one_question(tmp_path: Path) -> None:
+    path = tmp_path / "answers.jsonl"
+    memory = Memory(path)
+    memory.put("a", "m", "says a")
+    memory.put("b", "m", "says b")
+    path.write_bytes(path.read_bytes()[:-5])
+    memory = Memory(path)
+    assert (memory.get("a"), memory.get("b")) == ("says a", None)
+    memory.put("b", "m", "says b again")
+    assert Memory(path).get("b") == "says b again"
+    assert [json.loads(line)["said"] for line in path.read_text().splitlines()] == ["says a", "says b again"]
+
+
+def test_a_damaged_line_is_passed_over(tmp_path: Path) -> None:
+    path = tmp_path / "answers.jsonl"
+    Memory(path).put("a", "m", "says a")
+    path.write_bytes(b"\x00\xff nonsense\n[]\n" + path.read_bytes())
+    assert Memory(path).get("a") == "says a"
+
+
+def test_whatever_was_said_comes_back_exactly(tmp_path: Path) -> None:
+    text = "A\t«Ω»\n\u2028 \ud800 end"
+    Memory(tmp_path / "m").put("k", "m", text)
+    assert Memory(tmp_path / "m").get("k") == text
+
+
+# ---- faults ---------------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("mode", ["500", "503", "garbage"])
+def test_a_fault_that_passes_is_survived(mode: str, tmp_path: Path) -> None:
+    with judge_server(mode=mode, only_first=3) as server:
+        waits = Waits()
+        assert judge(server, tmp_path, waits).generate("q") == verdict("q")
+        assert len(server.asked) == 4 and waits == [0.5, 1.0, 2.0]
+
+
+def test_a_busy_judge_is_waited_for_as_long_as_it_says(tmp_path: Path) -> None:
+    with judge_server(mode="429", only_first=7, retry_after="7") as server:
+        waits = Waits()
+        assert judge(server, tmp_path, waits).generate("q") == verdict("q")
+        assert waits == [7.0] * 7, "more often than for other faults"
+
+
+@pytest.mark.parametrize("mode, what, requests_made", [
+    ("500", "HTTP 500", 6), ("garbage", "an answer that is no chat completion", 6), ("401", "HTTP 401", 1), ("403", "HTTP 403", 1),
+    ("404", "HTTP 404", 1), ("429", "HTTP 429", 8 + 6), ("hang", "no answer in time", 2),
+])
+def test_a_dead_judge_ends_the_scoring_and_is_asked_no_more(mode: str, what: str, requests_made: int, tmp_path: Path) -> None:
+    with judge_server(mode=mode) as server:
+        one = judge(server, tmp_path, timeout=0.3)
+        with pytest.raises(JudgeFailed, match=what):
+            one.generate("q")
+        assert len(server.asked) == requests_made
+        for other in range(20):
+            with pytest.raises(JudgeFailed):
+                one.generate(f"question {other}")
+        assert len(server.asked) == requests_made
+        assert not (tmp_path / "answers.jsonl").read_bytes(), "a failure is no answer"
+
+
+def test_a_judge_that_is_gone(tmp_path: Path) -> None:
+    client = Client(f"http://127.0.0.1:{a_closed_port()}/v1/chat/completions")
+    with pytest.raises(JudgeFailed, match="cannot be reached"):
+        Judge(client, "m", Memory(tmp_path / "m"), wait=Waits()).generate("q")
+
+
+def test_what_was_said_before_it_died_is_not_asked_again(tmp_path: Path) -> None:
+    with judge_server(dies_after=5) as server:
+        one = judge(server, tmp_path)
+        for number in range(5):
+            one.new_question()
+            one.generate(f"q{number}")
+        with pytest.raises(JudgeFailed):
+            one.generate("q5")
+        server.dies_after, before = None, len(server.asked)
+        other = judge(server, tmp_path)
+        for number in range(8):
+            other.new_question()
+            other.generate(f"q{number}")
+        assert server.asked[before:] == ["q5", "q6", "q7"]
+
+
+@pytest.mark.parametrize("mode", ["400", "413", "422", "empty"])
+def test_a_refused_question_is_unanswered_and_the_judge_lives(mode: str, tmp_path: Path) -> None:
+    with judge_server(mode=mode, only_first=1) as server:
+        one = judge(server, tmp_path)
+        assert [one.generate("bad") for _ in range(6)] == [NO_ANSWER] * 6, "the package asks again; nobody is paid for that"
+        one.new_question()
+        assert one.generate("good") == verdict("good")
+        assert server.asked == ["bad", "good"]
+        again = judge(server, tmp_path)
+        assert again.generate("bad") == NO_ANSWER and len(server.asked) == 2
+
+
+def test_a_judge_that_refuses_everything_is_dead(tmp_path: Path) -> None:
+    with judge_server(mode="400") as server, pytest.raises(JudgeFailed, match="HTTP 400 to 20 questions in a row"):
+        one = judge(server, tmp_path)
+        for number in range(30):
+            one.new_question()
+            one.generate(f"q{number}")
+
+
+def test_it_is_always_taken_for_working(tmp_path: Path) -> None:
+    with judge_server(mode="500") as server:
+        assert judge(server, tmp_path).working() and not server.asked, "or the package would score by rules"
+
+
+# ---- letters --------------------------------------------------------------------------------------------------------
+
+def test_the_random_letter_depends_on_the_question_alone() -> None:
+    current = threading.local()
+    letters = Letters(current)
+    drawn = {}
+    for question in [*map(str, range(40)), *map(str, range(39, -1, -1))]:
+        current.question = question
+        letter = letters.choice("ABCDZ")
+        assert drawn.setdefault(question, letter) == letter
+    assert len(set(drawn.values())) == 5
