@@ -34,6 +34,6 @@ def told(bench: Benchmark, out: Outputs, rows: pd.DataFrame, score: BenchmarkSco
     lines = (
         odd(entries.values()) if odd else "",
         oddities.drawn_letters(score.coin_flips),
-        oddities.wrapped_note(sum(map(oddities.wrapped, rows["answer"])), unwrapped if isinstance(unwrapped, (int, float)) else None),
+        oddities.wrapped_note(sum(oddities.wrapped(answer) for answer in rows["answer"] if isinstance(answer, str)), unwrapped if isinstance(unwrapped, (int, float)) else None),
     )
     return replace(score, notes=(*score.notes, *filter(None, lines)))
