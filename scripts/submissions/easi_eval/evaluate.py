@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from . import judging
 from .answering.journal import Book, Count, Phase, pending
 from .answering.work import DONE_FILE, Assignment, ItemList, Work
 from .backends.base import Backend
@@ -32,8 +33,13 @@ from .execution import launchers
 from .execution.jobs import Job
 from .execution.keeper import forget_reasons, gave_up_reasons
 from .execution.supervisor import Handle, run_job, start
+from .judge_pass import JudgePass
+from .judging import Policy
 from .model import ModelChoice
+from .results import extraction
+from .results.outputs import JUDGED
 from .results.report import telling_line
+from .results.scores import BenchmarkScore
 from .state import RunPaths, read_json
 
 TICK = 0.2
@@ -68,6 +74,9 @@ class Evaluation:
     on_verdict: Callable[[Verdict], None]
     on_command: Callable[[str], None]
     verdicts: dict[str, Verdict] = field(default_factory=dict)
+    policy: Policy = field(default_factory=lambda: Policy(reads=False))
+    scored: Collection[str] = ()        # of ``todo``: those whose accepted result by rules stands and which are only to be judged
+    rules: dict[str, Evidence | None] = field(default_factory=dict)      # as by rules, before anything was said of judging
     answered: int = -1                  # by all workers, when they were last started
     size: int = 0                       # workers of the launch; fewer, with more GPUs each, for what lacked memory (``stage``)
     stage: int = 0
@@ -78,10 +87,20 @@ class Evaluation:
     def run(self) -> dict[str, Verdict]:
         """Carry it out; every benchmark of ``todo`` has a verdict afterwards. Processes of ours are gone on any exit."""
         work = self._prepare_work()
-        if self.cfg.plain:
-            self._run_plain(work)
-        else:
-            self._run_shared(work)
+        for bench in self.todo:
+            if bench.key in self.scored:
+                self._give(self._accept(bench, self.paths.output(bench.key), work))
+        with ExitStack() as stack:
+            judges = JudgePass(
+                self.policy, self.todo, self.paths.outputs, lambda some: stack.enter_context(self._start_judging(some)),
+                lambda bench, folder: self._give(self._accept_judged(bench, folder, work)), self._refuse_judged)
+            if self.cfg.plain:
+                self._run_plain(work)
+            elif len(self.verdicts) < len(self.todo):
+                self._run_shared(work, judges)
+            if not self.cfg.plain:
+                while judges.tick(self._by_rules()):
+                    time.sleep(TICK)
         return self.verdicts
 
     def _prepare_work(self) -> Work:
@@ -109,7 +128,7 @@ class Evaluation:
 
     # ---- our workers ----------------------------------------------------------------------------------------------
 
-    def _run_shared(self, work: Work) -> None:
+    def _run_shared(self, work: Work, judges: JudgePass) -> None:
         watch = Watch(self.paths.root, work, self.emit)
         with ExitStack() as stack:
             scoring = stack.enter_context(self._score())
@@ -119,6 +138,7 @@ class Evaluation:
             while True:
                 watch.tick()
                 self._accept_scored(work, answering)
+                judges.tick(self._by_rules())
                 if not over and (answering is None or answering.poll() is not None):
                     watch.tick()      # what the workers wrote last
                     job = self._answers_wanted(work, watch)
@@ -237,20 +257,62 @@ class Evaluation:
             verdict = self._accept(bench, folder, work)
             self._give(verdict if verdict.evidence else replace(verdict, line=telling_line(outcome.log_tail)))
 
+    # ---- judging --------------------------------------------------------------------------------------------------
+
+    def _by_rules(self) -> dict[str, BenchmarkScore | None]:
+        """The plain score by rules of everything that has a verdict."""
+        return {key: found.score if (found := self.rules.get(key)) else None for key in self.verdicts}
+
+    def _start_judging(self, some: Sequence[Benchmark]) -> Handle:
+        self.emit(Notice(f"{self.policy.judge} judges {', '.join(bench.title for bench in some)}"))
+        return self._start(self.backend.score_job(self.cfg, self.model, some, self.paths, self.policy.judge))
+
+    def _accept_judged(self, bench: Benchmark, folder: Path, work: Work) -> Verdict:
+        """Prove what the judge's scorer left complete, and put it beside what is by rules; the judged score takes its place."""
+        first, judge, final = self.rules[bench.key], self.policy.judge, self.paths.output(bench.key)
+        assert first is not None
+        try:
+            second = self._gather(bench, folder, work, judge)
+            change = self._moved(bench, folder, judge)
+        except EasiError as error:
+            return self._not_judged(bench, error.message)
+        shutil.rmtree(final / JUDGED, ignore_errors=True)
+        folder.rename(final / JUDGED)
+        score = judging.judged(first.score, second.score, judge)
+        # The answers lie there a second time; once is enough for who checks them.
+        more = {f"{JUDGED}/{name}": digest for name, digest in second.files.items() if not name.endswith(".jsonl")}
+        evidence = replace(first, score=score, files={**first.files, **more})
+        extraction.save_entry(final, extraction.entry(self.policy, first.score, score, change))
+        evidence.save(final)
+        return Verdict(bench.key, evidence)
+
+    def _moved(self, bench: Benchmark, folder: Path, judge: str) -> extraction.Moved:
+        final = self.paths.output(bench.key)
+        judged = self.backend.rows(bench, self.backend.outputs(bench, folder, judge))
+        return extraction.moved(bench, bench.source(self.backend.name), self.backend.rows(bench, self.backend.outputs(bench, final)), judged)
+
+    def _refuse_judged(self, bench: Benchmark, why: str, line: str) -> None:
+        self._give(replace(self._not_judged(bench, why), line=line))
+
+    def _not_judged(self, bench: Benchmark, why: str) -> Verdict:
+        """The result by rules stays, open until a judge has read it."""
+        first, final = self.rules[bench.key], self.paths.output(bench.key)
+        assert first is not None
+        evidence = replace(first, score=judging.not_judged(first.score, self.policy.judge, why))
+        extraction.save_entry(final, extraction.entry(self.policy, first.score, evidence.score))
+        evidence.save(final)
+        return Verdict(bench.key, evidence)
+
     # ---- verdicts -------------------------------------------------------------------------------------------------
 
     def _accept(self, bench: Benchmark, folder: Path, work: Work) -> Verdict:
-        """Prove what lies in ``folder`` complete, then let it replace ``outputs/<key>`` in one step."""
+        """Prove what lies in ``folder`` complete, then let it replace ``outputs/<key>`` (if it is not there already) in one step."""
         try:
-            items, answers = None, []
-            if not self.cfg.plain:
-                items = ItemList.load(self.paths.root, bench.key)
-                book = Book.of(self.paths.root, work)
-                book.poll()
-                answers = [answer for (key, _), answer in book.answers.items() if key == bench.key]
-            evidence = gather(self.cfg, self.backend, bench, folder, self.fingerprints[bench.key], items, answers)
+            evidence = self._read(bench, folder, work)
         except EasiError as error:
             return Verdict(bench.key, None, error.message)
+        if folder == self.paths.output(bench.key):
+            return Verdict(bench.key, evidence)
         evidence.save(folder)
         final, old = self.paths.output(bench.key), self.paths.outputs / f".{bench.key}.old"
         if final.exists():
@@ -258,6 +320,33 @@ class Evaluation:
         folder.rename(final)
         shutil.rmtree(old, ignore_errors=True)
         return Verdict(bench.key, evidence)
+
+    def _read(self, bench: Benchmark, folder: Path, work: Work) -> Evidence:
+        """What lies in ``folder``, with method, rate and what is still to be done. Raises EasiError where it is not complete."""
+        judge = self.policy.judge
+        if self.cfg.plain and judge:      # the launch itself was told to ask the judge
+            try:
+                found = self._gather(bench, folder, work, judge)
+                plain, score = replace(found.score, unparsed=None), judging.judged_alone(found.score, judge)
+            except EasiError as error:
+                found = self._gather(bench, folder, work)
+                plain, score = found.score, judging.not_judged(found.score, judge, error.message)
+        else:
+            found = self._gather(bench, folder, work)
+            plain, score = found.score, judging.by_rules(self.policy, found.score)
+        self.rules[bench.key] = found
+        if self.policy.reads:
+            extraction.save_entry(folder, extraction.entry(self.policy, plain, score))
+        return replace(found, score=score)
+
+    def _gather(self, bench: Benchmark, folder: Path, work: Work, judge: str = "") -> Evidence:
+        items, answers = None, []
+        if not self.cfg.plain:
+            items = ItemList.load(self.paths.root, bench.key)
+            book = Book.of(self.paths.root, work)
+            book.poll()
+            answers = [answer for (key, _), answer in book.answers.items() if key == bench.key]
+        return gather(self.cfg, self.backend, bench, folder, self.fingerprints[bench.key], items, answers, judge)
 
     def _give(self, verdict: Verdict) -> None:
         self.verdicts[verdict.key] = verdict

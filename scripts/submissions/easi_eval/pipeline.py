@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import time
@@ -10,9 +11,10 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
-from . import __version__, checks
+from . import __version__, archiving, checks, importing, judge_endpoint, judging
 from .answering.journal import pending
 from .answering.work import Assignment, ItemList, Work
 from .backends import make_backend
@@ -33,22 +35,23 @@ from .execution.supervisor import interruptible
 from .model import ModelChoice
 from .plan import Found, Plan, describe, make_plan
 from .redact import Redactor
-from .results import archive, report, table
+from .results import extraction, report, table
 from .results.comparability import compared
-from .results.outputs import Outputs
 from .results.scores import BenchmarkScore, ScoreTable, State, missing
 from .smoke.rehearsal import planned_hub, rehearsal_hub, rehearse
-from .state import Manifest, RunPaths, digest, identity, other_runs, run_lock, sanitise, write_atomic
+from .state import Manifest, RunPaths, digest, identity, other_runs, run_lock, sanitise, write_atomic, write_json
 from .submission import payload
 from .submission import submit as submission
-from .submission.client import Parcel
+from .submission.client import Parcel, room_for
 from .submission.endpoint import endpoint
 
-RESULT_FILES = ("easi_scores.csv", "easi_scores.md", "easi_results.json", "easi_results.zip")
+RESULT_FILES = ("easi_scores.csv", "easi_scores.md", "easi_results.json", "easi_results.zip", extraction.REPORT)
 
 
 def run(asked: RunConfig) -> int:
     """Carry out the options; returns the exit code. Raises EasiError for what is refused, KeyboardInterrupt for Ctrl-C."""
+    if asked.import_results is not None:
+        return _import(asked)
     machine = checks.probe_machine()
     cfg = rehearse(asked, machine.visible) if asked.smoke else asked
     users_hub = HubSettings.from_env()
@@ -79,6 +82,28 @@ def run(asked: RunConfig) -> int:
         return Run(asked, cfg, backend, hub, make(cfg, backend, model, notes)).carry_out()
 
 
+def _import(asked: RunConfig) -> int:
+    """Take over results that were made without us; table, payload, archive and sending then are as after a run of ours."""
+    adoption = importing.consider(asked)
+    cfg = replace(asked, backend=adoption.plan.backend, benchmarks=adoption.keys)
+    hub = HubSettings.from_env()
+    backend = make_backend(cfg.backend, hub)
+    if cfg.dry_run:
+        with TemporaryDirectory(prefix="easi-import-") as folder:
+            trial = importing.elsewhere(adoption, Path(folder))
+            decisions = importing.adopt(cfg, backend, trial, __version__)
+            print(Redactor.from_environ().line(importing.describe(adoption, decisions)))
+            if cfg.submit:
+                print(f"\n# submission\n{Run(asked, cfg, backend, hub, trial.plan).describe_request()}")
+        return ExitCode.COMPLETE
+    with interruptible(), run_lock(adoption.plan.paths.lock):
+        decisions = importing.adopt(cfg, backend, adoption, __version__)
+        run = Run(asked, cfg, backend, hub, adoption.plan)
+        run.manifest = Manifest.load(adoption.plan.paths.manifest) or run.manifest
+        run.troubles = [report.Trouble(each.candidate.key, f"not adopted: {each.reason}") for each in decisions if each.evidence is None]
+        return run.carry_out()
+
+
 def _said(event: object) -> None:
     if isinstance(event, Notice):
         print(event.text)
@@ -94,9 +119,10 @@ def make(cfg: RunConfig, backend: Backend, model: ModelChoice, notes: Sequence[s
     settings = {bench.key: backend.settings(cfg, bench) for bench in cfg.selected}
     name = backend.version(cfg)
     paths = places(cfg, backend, model)
-    found = {bench.key: _found(Evidence.load(paths.output(bench.key)), paths.output(bench.key), cfg) for bench in cfg.selected}
+    policy = judging.policy(cfg, os.environ)
+    found = {bench.key: _found(Evidence.load(paths.output(bench.key)), paths.output(bench.key), policy) for bench in cfg.selected}
     return make_plan(cfg, model, name, settings, Manifest.load(paths.manifest), {key: f for key, f in found.items() if f is not None},
-                     other_runs(paths, model.name), notes)
+                     other_runs(paths, model.name), (*notes, *judging.said(policy)))
 
 
 def asks(cfg: RunConfig, backend: Backend, plan: Plan) -> bool:
@@ -107,10 +133,11 @@ def asks(cfg: RunConfig, backend: Backend, plan: Plan) -> bool:
         Assignment(bench.key, bench.source(backend.name).task, plan.epochs[bench.key], cfg.limit) for bench in plan.benchmarks)))
 
 
-def _found(evidence: Evidence | None, folder: Path, cfg: RunConfig) -> Found | None:
+def _found(evidence: Evidence | None, folder: Path, policy: judging.Policy) -> Found | None:
     if evidence is None:
         return Found(problem="its files are not what was scored") if folder.exists() else None
-    return Found(evidence.fingerprint, evidence.score.n, evidence.score.total, limit=evidence.limit)
+    return Found(evidence.fingerprint, evidence.score.n, evidence.score.total, limit=evidence.limit,
+                 judging=judging.reopened(policy, evidence.score), judgeable=bool(policy.judge))
 
 
 def _jobs(cfg: RunConfig, backend: Backend, plan: Plan) -> list[Job]:
@@ -120,8 +147,10 @@ def _jobs(cfg: RunConfig, backend: Backend, plan: Plan) -> list[Job]:
     port = launchers.free_port()
     if cfg.plain:
         return [backend.plain_job(cfg, plan.model, bench, plan.paths.outputs / f".{bench.key}.plain", port) for bench in plan.benchmarks]
+    policy = judging.policy(cfg, os.environ)
+    judge = [backend.score_job(cfg, plan.model, plan.benchmarks, plan.paths, policy.judge)] if policy.always else []
     return [backend.answer_job(cfg, plan.model, plan.benchmarks, plan.paths, port),
-            backend.score_job(cfg, plan.model, plan.benchmarks, plan.paths)]
+            backend.score_job(cfg, plan.model, plan.benchmarks, plan.paths), *judge]
 
 
 def _forecast_data(cfg: RunConfig, backend: Backend, plan: Plan, hub: HubSettings) -> list[str]:
@@ -157,6 +186,7 @@ class Run:
     def carry_out(self) -> int:
         """Returns the exit code; everything that is written lies on disk before the summary is printed."""
         if self.plan.todo:
+            self._check_judge()
             with make_display(self.cfg.no_rich, sys.stdout) as display:
                 self._begin(display.on)
                 self._prepare(display.on)
@@ -169,6 +199,12 @@ class Run:
 
     # ---- steps ----------------------------------------------------------------------------------------------------
 
+    def _check_judge(self) -> None:
+        """Ask a judge that may be needed for a word before anything is started. Raises EasiError if it cannot be used."""
+        if judge := judging.policy(self.cfg, os.environ).judge:
+            seconds = min(judge_endpoint.PROBE_SECONDS, judge_endpoint.seconds() or judge_endpoint.PROBE_SECONDS)
+            judge_endpoint.probe(judge_endpoint.endpoint(), self.backend.judge_model(self.cfg, judge), seconds)
+
     def _begin(self, emit: Emit) -> None:
         plan = self.plan
         self.log.parent.mkdir(parents=True, exist_ok=True)
@@ -178,6 +214,7 @@ class Run:
                 aside = plan.paths.aside(todo.bench.key, todo.epoch)
                 shutil.rmtree(aside, ignore_errors=True)
                 plan.paths.output(todo.bench.key).rename(aside)
+        self.manifest = replace(self.manifest, machines=list(dict.fromkeys([*self.manifest.machines, checks.machine_line(self.cfg.nproc)])))
         self.manifest.save(plan.paths.manifest)
         if any(todo.aside for todo in plan.todo):
             self._write(self._collect())      # from here on, however this run ends, no older result stands for it
@@ -200,7 +237,7 @@ class Run:
             before = self._content(key)
             if any(before.get(repo, content) != content for repo, content in now.items()):
                 emit(Notice(f"{step.bench.title}: its data or the model changed on the hub since it was begun; it starts over", "warning"))
-                step = replace(step, epoch=step.epoch + 1)
+                step = replace(step, epoch=step.epoch + 1, scored=False)
                 ItemList.path(self.plan.paths.root, key).unlink(missing_ok=True)
             self.manifest = self.manifest.with_state(key, epoch=step.epoch, evidence={"data": {**before, **now}})
             todo.append(step)
@@ -248,14 +285,16 @@ class Run:
     def _evaluate(self, emit: Emit) -> None:
         plan = self.plan
         Evaluation(self.cfg, self.backend, plan.model, plan.benchmarks, plan.fingerprints, plan.epochs, plan.paths,
-                   self.log, emit, self._note, self._note_command).run()
+                   self.log, emit, self._note, self._note_command, policy=judging.policy(self.cfg, os.environ),
+                   scored={todo.bench.key for todo in plan.todo if todo.scored}).run()
 
     def _note_command(self, command: str) -> None:
         self.manifest = replace(self.manifest, commands=list(dict.fromkeys([*self.manifest.commands, command])))
         self.manifest.save(self.plan.paths.manifest)
 
     def _note(self, verdict: Verdict) -> None:
-        """Keep a verdict at once: a kill later must not cost it."""
+        """Keep a verdict at once: a kill later must not cost it. A benchmark that is judged has two, and the later one holds."""
+        self.troubles = [trouble for trouble in self.troubles if trouble.key != verdict.key]
         if verdict.evidence is None:
             changes: dict[str, object] = {"state": str(State.FAILED), "reason": verdict.reason}
             self.troubles.append(report.Trouble(verdict.key, verdict.reason, verdict.line, self.log))
@@ -264,7 +303,10 @@ class Run:
             evidence = {**self.manifest.benchmarks[verdict.key].evidence, "rows": score.n, "total": score.total}
             told = compared(score, self.backend.name, self.plan.model.cls)
             evidence |= {"comparable": told.comparable, "notes": list(told.notes)}
+            evidence |= {"method": score.method, "scores": {name: read.overall for name, read in score.by_method.items()}}
             changes = {"state": str(score.state), "reason": score.reason, "evidence": evidence}
+            if score.state is State.INCOMPLETE:
+                self.troubles.append(report.Trouble(verdict.key, score.reason, verdict.line, self.log))
         self.manifest = self.manifest.with_state(verdict.key, **changes)
         self.manifest.save(self.plan.paths.manifest)
 
@@ -285,6 +327,7 @@ class Run:
     def _write(self, scores: ScoreTable) -> None:
         """The table, the payload and the archive: beside the run, and at the top of the output folder."""
         root = self.plan.paths.root
+        write_json(root / extraction.REPORT, extraction.report((row.key, self.plan.paths.output(row.key)) for row in scores.rows))
         self.payload, self.archive = self._contents(scores)
         write_atomic(root / "easi_scores.csv", table.csv_text(scores))
         write_atomic(root / "easi_scores.md", table.markdown_text(scores))
@@ -295,15 +338,16 @@ class Run:
 
     def _contents(self, scores: ScoreTable) -> tuple[dict[str, Any], bytes]:
         """The payload and the archive."""
-        outputs = [Outputs(row.key, folder, (), tuple(folder / name for name in found.files))
-                   for row in scores.rows if (found := Evidence.load(folder := self.plan.paths.output(row.key))) is not None]
-        return (payload.build_payload(scores, self.backend.payload_name, self.cfg.submission),
-                archive.archive(archive.entries(outputs, self.plan.paths.manifest)))
+        made = payload.build_payload(scores, self.backend.payload_name, self.cfg.submission)
+        packed = archiving.make(self.plan.paths, [row.key for row in scores.rows], self.backend,
+                                archiving.Places(self.cfg, self.hub, self.plan.model.path), made, fits=room_for(made))
+        return made, packed.data
 
     def _summarise(self, scores: ScoreTable) -> None:
         width = min(shutil.get_terminal_size((80, 24)).columns, 140)
         failed = tuple(trouble.key for trouble in self.troubles)
-        retry = replace(self.asked, benchmarks=failed, include_extra=False, rerun=False).command_words() if failed else ()
+        again = bool(failed) and not self.cfg.import_results      # importing the same files again changes nothing
+        retry = replace(self.asked, benchmarks=failed, include_extra=False, rerun=False).command_words() if again else ()
         notes = [f"skipped {key}: {reason}" for key, reason in self.plan.skipped]
         fields = payload.fields_to_fill(self.payload)
         if fields and not self.cfg.smoke:
@@ -326,7 +370,8 @@ class Run:
         """Returns only if the board has it; every other end is an EasiError, with the code ``otherwise`` where scores lack."""
         if open_ones := submission.lacking(scores, [bench.key for bench in self.cfg.selected]):
             fill = replace(self.asked, benchmarks=open_ones, include_extra=False, rerun=False)
-            raise EasiError(f"nothing was sent: not complete: {', '.join(open_ones)}", hint=fill.command(), code=otherwise)
+            hint = "import their results too, under the same name" if self.cfg.import_results else fill.command()
+            raise EasiError(f"nothing was sent: not complete: {', '.join(open_ones)}", hint=hint, code=otherwise)
         submission.submit(self.plan.paths.root, self._parcel(self.payload, self.archive), self.hub.token, self.cfg.resubmit)
 
     def _parcel(self, scores: dict[str, Any], zipped: bytes) -> Parcel:

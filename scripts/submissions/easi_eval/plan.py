@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from .benchmarks import Benchmark
+from .benchmarks import GROUPS, Benchmark, by_key
 from .config import RunConfig
 from .execution.jobs import Job
 from .model import ModelChoice
@@ -21,7 +21,7 @@ from .state import (
 )
 
 # Settings that change how answers are scored and not what is answered: the journal stays good.
-SCORING_ONLY = frozenset({"judge", "corrections"})
+SCORING_ONLY = frozenset({"judge", "judge model", "extraction threshold", "corrections"})
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,8 @@ class Found:
     """What a benchmark's accepted files prove, read from disk before the plan is made.
 
     ``rows`` were scored of the ``total`` that the dataset has, under ``fingerprint`` and ``--limit limit`` (which a backend
-    may take per subtask); ``problem``: why they prove nothing.
+    may take per subtask); ``problem``: why they prove nothing. ``judging``: why a judge is still to read what is by rules;
+    ``judgeable``: whether there is a judge to do so.
     """
 
     fingerprint: str = ""
@@ -37,11 +38,16 @@ class Found:
     total: int | None = None
     limit: int | None = None
     problem: str = ""
+    judging: str = ""
+    judgeable: bool = False
 
 
 @dataclass(frozen=True)
 class Todo:
-    """One benchmark to run. ``aside``: what lies in its output folder is of older making and must be moved away first."""
+    """One benchmark to run. ``aside``: what lies in its output folder is of older making and must be moved away first.
+
+    ``scored``: its accepted score by rules stands, and only judging is left.
+    """
 
     bench: Benchmark
     epoch: int
@@ -49,6 +55,7 @@ class Todo:
     settings: dict[str, object]
     reason: str
     aside: bool = False
+    scored: bool = False
 
 
 @dataclass(frozen=True)
@@ -115,6 +122,7 @@ def make_plan(cfg: RunConfig, model: ModelChoice, backend_version: str, settings
         else:
             partial = f" (partial: only the first {cfg.limit})" if cfg.limit else ""
             todo.append(dataclasses.replace(step, reason=step.reason + partial))
+    todo, skipped = _read_alike(todo, skipped, settings, manifest, found)
     new = [] if manifest else _differences(fields, others)
     return Plan(model, cfg.backend, name, fields, RunPaths.of(cfg.output_dir, cfg.backend, model.name, name), tuple(todo), tuple(skipped),
                 (*cfg.ignored, *model.notes, *notes, *new))
@@ -155,6 +163,9 @@ def _decide(cfg: RunConfig, bench: Benchmark, mark: str, settings: dict[str, obj
         return Todo(bench, epoch, mark, settings, found.problem, aside=True)
     if found.fingerprint != mark:      # files without the manifest that made them
         return Todo(bench, epoch + 1, mark, settings, "its files were made under other settings", aside=True)
+    done = found.limit is None and found.rows == found.total or cfg.limit is not None and found.limit == cfg.limit
+    if done and found.judging:
+        return Todo(bench, epoch, mark, settings, found.judging, scored=True)
     if found.limit is None and found.rows == found.total:
         return f"complete, {found.rows} questions"
     if cfg.limit is not None and found.limit == cfg.limit:
@@ -162,6 +173,21 @@ def _decide(cfg: RunConfig, bench: Benchmark, mark: str, settings: dict[str, obj
     of = f" of {found.total}" if found.total is not None else ""
     how = f" (--limit {found.limit})" if found.limit is not None else ""
     return Todo(bench, epoch, mark, settings, f"holds {found.rows}{of} questions{how}", aside=True)
+
+
+def _read_alike(todo: Sequence[Todo], skipped: Sequence[tuple[str, str]], settings: Mapping[str, Mapping[str, object]],
+                manifest: Manifest | None, found: Mapping[str, Found]) -> tuple[list[Todo], list[tuple[str, str]]]:
+    """Members of a group are judged alike: with one to do, what a judge may have to read of the others is to do as well."""
+    doing = {step.bench.key for step in todo}
+    partners = {key for group in GROUPS if doing.intersection(group.members) for key in group.members} - doing
+    more = []
+    for key, _ in skipped:
+        state = manifest.benchmarks.get(key) if manifest else None
+        if key in partners and state is not None and found[key].judgeable:
+            more.append(Todo(by_key(key), state.epoch, state.fingerprint, dict(settings[key]), "is read as its other half is", scored=True))
+    kept = {step.bench.key for step in more}
+    order = {key: place for place, key in enumerate(settings)}
+    return sorted([*todo, *more], key=lambda step: order[step.bench.key]), [each for each in skipped if each[0] not in kept]
 
 
 def _differences(fields: Mapping[str, object], others: Sequence[Manifest]) -> list[str]:

@@ -114,9 +114,12 @@ class VLMEvalKit:
         return judge_endpoint.model_name(catalog.locate(KIND, cfg.backend_path).root, judge)
 
     def outputs(self, bench: Benchmark, folder: Path, judge: str = "") -> Outputs:
-        from ..results.readers import find_vlmevalkit_outputs
+        from ..results.readers import find_vlmevalkit_outputs, read_by_rules
 
-        return find_vlmevalkit_outputs(bench, folder, sanitise(judge) if judge else "")
+        found = find_vlmevalkit_outputs(bench, folder, sanitise(judge) if judge else "")
+        if judge not in ("", *judging.BY_RULES) and (count := read_by_rules(bench, found)):
+            raise EasiError(f"VLMEvalKit read {count} answers of {bench.title} by rules instead of asking {judge}", hint="the log says why")
+        return found
 
     def rows(self, bench: Benchmark, out: Outputs) -> pd.DataFrame:
         from ..results.readers import read_vlmevalkit_rows

@@ -6,12 +6,14 @@ from .lmms_files import find_lmms_outputs, lmms_total, read_lmms_rows, read_lmms
 from .rows import ROW_COLUMNS, summarise
 from .vlmevalkit_files import (
     find_vlmevalkit_outputs,
+    read_by_rules,
     read_vlmevalkit_rows,
     read_vlmevalkit_scores,
+    tsv_items,
     tsv_rows,
 )
 
 __all__ = [
-    "ROW_COLUMNS", "find_lmms_outputs", "find_vlmevalkit_outputs", "lmms_total", "read_lmms_rows", "read_lmms_scores",
-    "read_vlmevalkit_rows", "read_vlmevalkit_scores", "summarise", "tsv_rows",
+    "ROW_COLUMNS", "find_lmms_outputs", "find_vlmevalkit_outputs", "lmms_total", "read_by_rules", "read_lmms_rows", "read_lmms_scores",
+    "read_vlmevalkit_rows", "read_vlmevalkit_scores", "summarise", "tsv_items", "tsv_rows",
 ]

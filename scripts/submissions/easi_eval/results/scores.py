@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from ..benchmarks import (
@@ -104,12 +104,13 @@ def combine(group: Group, rows: Mapping[str, BenchmarkScore]) -> BenchmarkScore:
     """The line of a group, pooled from the rows of all its members; without a score until every member has one."""
     members = [rows.get(key) or missing(key, "not run") for key in group.members]
     lacking = [row.key for row in members if "" not in row.pools]
+    alike = len({row.method for row in members if row.pools}) < 2
     whys = [f"{row.key}: {row.reason}" for row in members if row.reason]
     parts: dict[str, float | None] = {part.name: None for part in group.parts}
     why: dict[str, str] = {}
     overall: float | None = None
-    if lacking:
-        reason = f"needs {' and '.join(lacking)}"
+    if lacking or not alike:
+        reason = f"needs {' and '.join(lacking)}" if lacking else f"not read alike: {', '.join(f'{row.key} by {row.method}' for row in members)}"
         why = {name: reason for name in ("", *parts)}
         whys = whys or [reason]
     else:
@@ -119,14 +120,33 @@ def combine(group: Group, rows: Mapping[str, BenchmarkScore]) -> BenchmarkScore:
             if parts[name] is None:
                 why[name] = "no question of this kind was asked"
     state = _worst(row.state for row in members)
-    if lacking and state is State.MISSING and len(lacking) < len(members):
+    if not alike or lacking and state is State.MISSING and len(lacking) < len(members):
         state = State.INCOMPLETE     # one half is there
     return BenchmarkScore(
         key=group.key, reading=Reading(overall, parts, why), n=sum(row.n for row in members), total=_sum(row.total for row in members),
         state=state, reason="; ".join(whys), unparsed=_sum(row.unparsed for row in members), failed=sum(row.failed for row in members),
         truncated=_sum(row.truncated for row in members), coin_flips=_sum(row.coin_flips for row in members),
+        method=members[0].method if alike else "", by_method={} if lacking or not alike else _by_method(members, list(parts)),
         comparable=max((row.comparable for row in members), key=("", "yes", "note", "no").index),
     )
+
+
+def _by_method(members: Iterable[BenchmarkScore], names: Iterable[str]) -> dict[str, Reading]:
+    """The pooled reading by each method that all members were read with."""
+    rows = list(members)
+    common = [method for method in rows[0].by_method if all(method in row.by_method for row in rows)]
+    found = {}
+    for method in common:
+        read = [replace(row, pools={name: _pool_by(row, method, name, pool) for name, pool in row.pools.items()}) for row in rows]
+        found[method] = Reading(_pooled(read, ""), {name: _pooled(read, name) for name in names})
+    return found
+
+
+def _pool_by(row: BenchmarkScore, method: str, name: str, pool: Pool) -> Pool:
+    """The pool behind a chance-adjusted score: how much the questions weigh is the same whoever reads the answers."""
+    read = row.by_method[method]
+    value = read.parts.get(name) if name else read.overall
+    return pool if value is None or method == row.method else Pool(value * pool.weight / 100, pool.weight)
 
 
 def _pooled(members: Iterable[BenchmarkScore], name: str) -> float | None:

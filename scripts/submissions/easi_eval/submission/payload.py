@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from ..benchmarks import CORE_KEYS, headline_keys, not_submitted
+from ..judging import RULES
 from ..results.scores import ScoreTable, State
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ def build_payload(table: ScoreTable, backend: str, metadata: SubmissionConfig | 
     for key, row in by.items():
         complete = row.state is State.COMPLETE
         scores[key] = _rounded(row.reading.overall) if complete else None
+        if row.method not in ("", RULES) and RULES in row.by_method:      # a judged benchmark has both scores, under keys of their own
+            scores |= {f"{key}_{method}": _rounded(read.overall) if complete else None for method, read in row.by_method.items()}
         parts[key] = {name: _rounded(value) if complete else None for name, value in row.reading.parts.items()
                       if name not in not_submitted(key)}
     return {**described, "backend": backend, "scores": scores, "subScores": {key: values for key, values in parts.items() if values}}
