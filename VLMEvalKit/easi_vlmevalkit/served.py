@@ -31,21 +31,25 @@ class ServedModel:
     def _one(self, dataset: Loaded, item: str) -> Generation | Exception:
         from .answer import build_prompt, generate
 
+        self._latest.code = 0                   # classes that send their requests elsewhere are taken at their word
         try:
             with self._building:
                 message = build_prompt(self.model, dataset, item)
-            self._latest.code = 0               # classes that send their requests elsewhere are taken at their word
             answered = generate(self.model, dataset, item, message)
-            if self._latest.code != 0:
-                # The classes give up with whatever text the last response held, and VLMEvalKit scores it.
-                raise RuntimeError(f"the server answered {self._latest.code}: {answered.text}")
         except Exception as error:
-            return error
+            return RuntimeError(f"the server answered {self._latest.code}: {error}") if self._latest.code else error
+        if self._latest.code:
+            # The classes give up with whatever text the last response held, and VLMEvalKit scores it.
+            return RuntimeError(f"the server answered {self._latest.code}: {answered.text}")
         return answered
 
     def _watched(self, *args: Any, **options: Any) -> Any:
         """``generate_inner`` of the class, which returns (0 or an error code, text, log); the code of the latest is kept."""
         self._latest.code = "nothing"
-        result = self._request(*args, **options)
+        try:
+            result = self._request(*args, **options)
+        except Exception as error:
+            self._latest.code = f"nothing ({type(error).__name__})"
+            raise
         self._latest.code = result[0]
         return result

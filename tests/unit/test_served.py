@@ -1,0 +1,81 @@
+"""Models behind a server, with plain objects for the class and the dataset."""
+
+from __future__ import annotations
+
+import threading
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from easi_eval.answering.work import Item
+from easi_vlmevalkit.answer import API_FAILURE
+from easi_vlmevalkit.served import ServedModel
+
+
+class Api:
+    """Like VLMEvalKit's API classes: ``generate`` tries ``generate_inner`` twice and gives up with the last text."""
+
+    is_api = True
+
+    def __init__(self, respond: Any) -> None:
+        self.respond = respond
+
+    def generate_inner(self, message: list[dict[str, str]], **options: object) -> tuple[int, str, str]:
+        return self.respond(message[0]["value"])
+
+    def generate(self, message: list[dict[str, str]], dataset: str) -> str:
+        for _ in range(2):
+            code, text, _ = self.generate_inner(message, dataset=dataset)
+            if code == 0 and text:
+                break
+        return text or f"{API_FAILURE}."
+
+
+def dataset(count: int) -> SimpleNamespace:
+    rows = [{"index": str(number)} for number in range(count)]
+    source = SimpleNamespace(dataset_name="BLINK", MODALITY="IMAGE", data=SimpleNamespace(iloc=rows),
+                             build_prompt=lambda line: [{"type": "text", "value": line["index"]}])
+    return SimpleNamespace(source=source, rows={str(number): number for number in range(count)})
+
+
+def items(count: int) -> list[Item]:
+    return [Item("blink", str(number)) for number in range(count)]
+
+
+def test_questions_of_a_chunk_are_open_at_the_same_time_and_come_back_in_order() -> None:
+    together = threading.Barrier(4, timeout=20)
+
+    def respond(question: str) -> tuple[int, str, str]:
+        together.wait()      # fails unless four are asked at once
+        return 0, f"answer {question}", ""
+
+    found = ServedModel(Api(respond), 4).answer(dataset(4), items(4))
+    assert [each.text for each in found] == ["answer 0", "answer 1", "answer 2", "answer 3"]
+
+
+@pytest.mark.parametrize(("response", "reason"), [
+    ((500, "Internal error", ""), "the server answered 500: Internal error"),      # VLMEvalKit would score this text
+    ((500, "", ""), API_FAILURE),
+    ((0, "", ""), API_FAILURE),
+    ((-1, f"{API_FAILURE}. ", ""), API_FAILURE),
+])
+def test_a_failed_request_is_no_answer_and_is_its_own_items(response: tuple[int, str, str], reason: str) -> None:
+    good, bad = ServedModel(Api(lambda question: response if question == "1" else (0, "A", "")), 2).answer(dataset(2), items(2))
+    assert good.text == "A"
+    assert isinstance(bad, RuntimeError) and reason in str(bad)
+
+
+def test_a_request_that_raises_is_its_own_items() -> None:
+    def respond(question: str) -> tuple[int, str, str]:
+        if question == "0":
+            raise ConnectionError("refused")
+        return 0, "B", ""
+
+    bad, good = ServedModel(Api(respond), 1).answer(dataset(2), items(2))
+    assert "refused" in str(bad) and good.text == "B"
+
+
+def test_a_later_try_that_succeeds_is_an_answer() -> None:
+    responses = iter([(500, "busy", ""), (0, "C", "")])
+    (found,) = ServedModel(Api(lambda question: next(responses)), 1).answer(dataset(1), items(1))
+    assert found.text == "C"
