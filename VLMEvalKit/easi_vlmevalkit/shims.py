@@ -15,6 +15,7 @@ from .own_models import add_folder, factory
 def apply() -> None:
     """What every process over VLMEvalKit needs, whatever its part in a run."""
     accept_tables()
+    use_the_hub_cache()
     replace_missing_flash_attention()
     for line in add_folder():
         print(line, flush=True)
@@ -31,6 +32,14 @@ def accept_tables() -> None:
     for cls in dataset.DATASET_CLASSES:
         if getattr(cls, "DATASET_MD5", None):
             cls.DATASET_MD5 = dict.fromkeys(cls.DATASET_MD5)
+
+
+def use_the_hub_cache() -> None:
+    """Look for media where huggingface_hub keeps them: VLMEvalKit adds ``hub`` to a cache folder with any other name."""
+    from huggingface_hub import constants
+    from vlmeval.smp import file
+
+    file.HFCacheRoot = lambda: constants.HF_HUB_CACHE
 
 
 def replace_missing_flash_attention() -> bool:
