@@ -15,6 +15,7 @@ from easi_eval.answering.work import Item, ItemList, Work
 from easi_eval.answering.worker import Generation, open_journal, work_loop
 from easi_eval.errors import EasiError
 
+from .costs import costs
 from .session import asked_work, benchmark_of, item_id, lmms_eval_main, skip_unreadable
 
 
@@ -52,6 +53,7 @@ def answer(run_root: Path) -> int:
             raise
         traceback.print_exc()
     if unreadable:
+        journal.phase("nothing can be read")
         why = "; ".join(f"{task}: {reason}" for task, reason in unreadable.items())
         raise EasiError(f"lmms-eval can read none of what is asked: {why}", hint="the log has the whole story")
     raise RuntimeError("lmms-eval ended without asking the model for answers")
@@ -99,14 +101,13 @@ def _list_items(run_root: Path, work: Work, requests: Sequence[Any], task_dict: 
     """Group requests by benchmark and leave the list of their ids on disk for progress, scoring and completeness."""
     items: dict[str, list[Item]] = {assignment.key: [] for assignment in work.benchmarks}
     rows: dict[str, dict[str, int]] = {key: {} for key in items}
-    for request in requests:
+    for request, cost in zip(requests, costs(requests, task_dict), strict=True):
         key = benchmark_of(request.task_name, work)
-        prompt = request.args[0] if isinstance(request.args[0], str) else ""
-        items[key].append(Item(key, item_id(request), cost=1.0 + len(prompt) / 1000))
+        items[key].append(Item(key, item_id(request), cost))
         rows[key][request.task_name] = len(task_dict[request.task_name][request.metadata["split"]])
     for key, found in items.items():
         limit = next(assignment.limit for assignment in work.benchmarks if assignment.key == key)
-        ItemList(key, sum(rows[key].values()), tuple(item.id for item in found), limit).save(run_root)
+        ItemList(key, sum(rows[key].values()), tuple(item.id for item in found), limit, tuple(item.cost for item in found)).save(run_root)
     return items
 
 

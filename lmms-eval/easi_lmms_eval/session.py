@@ -72,21 +72,27 @@ def _allow_anonymous() -> None:
 
 
 def _find_offline() -> None:
-    """Offline, a data set that lies only in the hub's cache is read from its folder there: datasets 5 looks it up on the hub."""
+    """Without a hub (offline, or it went away) data that lies in the hub's cache is read from its folder there.
+
+    datasets 5 asks the hub for a data set's files, unless it has prepared them before.
+    """
     import datasets
     import huggingface_hub
+    from huggingface_hub.errors import LocalEntryNotFoundError
 
-    if not huggingface_hub.constants.HF_HUB_OFFLINE:
-        return
     load = datasets.load_dataset
 
     def load_dataset(path: str, *args: Any, **options: Any) -> Any:
         try:
-            return load(path, *args, **options)      # prepared by an earlier run
-        except (OSError, ValueError):
+            return load(path, *args, **options)
+        except (OSError, ValueError, RuntimeError) as error:      # what datasets makes of a hub that does not answer
             if Path(path).exists():
                 raise
-            return load(huggingface_hub.snapshot_download(path, repo_type="dataset"), *args, **options)
+            try:
+                folder = huggingface_hub.snapshot_download(path, repo_type="dataset", local_files_only=True)
+            except LocalEntryNotFoundError:
+                raise error from None
+            return load(folder, *args, **options)
 
     datasets.load_dataset = load_dataset
 

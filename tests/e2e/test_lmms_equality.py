@@ -1,0 +1,116 @@
+"""lmms-eval through our workers gives what lmms-eval gives by itself: one stock launch of all tasks is what ours are compared with."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Runs, Whole
+from easi_eval.benchmarks import LMMS_EVAL, by_key
+from easi_eval.results.lmms_files import find_lmms_outputs, read_lmms_rows
+from easi_eval.smoke import hub
+from own_files import KEYS, LMMS_HEADLINES, headline
+from program import run_folder
+
+pytestmark = [pytest.mark.slow, pytest.mark.e2e]
+
+EACH = pytest.mark.parametrize("key", KEYS)
+FEW = ("mmsi_bench", "site_image", "embspatial")
+
+
+@pytest.fixture(scope="module")
+def alone(runs: Runs) -> Whole:
+    return runs.alone(LMMS_EVAL)
+
+
+@pytest.fixture(scope="module")
+def stock(alone: Whole, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What ``python -m lmms_eval`` leaves with the arguments, the threads and the data of our worker."""
+    folder = tmp_path_factory.mktemp("stock")
+    (command,) = [each for each in alone.folder.manifest["commands"] if "-m easi_lmms_eval" in each and "--easi-role" not in each]
+    (served,) = (alone.out / "rehearsal").glob("hub-*")
+    with hub.start(served) as running:
+        words = shlex.split(command)
+        for option in ("--easi-run", "--output_path"):
+            at = words.index(option)
+            del words[at:at + 2]
+        words[words.index("easi_lmms_eval")] = "lmms_eval"
+        words = [re.sub("^HF_ENDPOINT=.*", f"HF_ENDPOINT={running.endpoint}", word) for word in words]
+        done = subprocess.run([*words, "--output_path", str(folder)], cwd=folder, capture_output=True, text=True,
+                              env=alone.user.environment(HF_HUB_DISABLE_XET="1", NO_PROXY="127.0.0.1", HF_TOKEN="some tasks insist on one"))
+    assert list(folder.glob("*/*_results.json")), done.stdout[-3000:] + done.stderr[-3000:]
+    return folder
+
+
+def texts(folder: Path, key: str) -> dict[str, str]:
+    rows = read_lmms_rows(by_key(key), find_lmms_outputs(by_key(key), folder))
+    return {str(item): str(answer).strip() for item, answer in zip(rows["item"], rows["answer"], strict=True)}
+
+
+def metrics(folder: Path, key: str) -> dict[str, Any]:
+    """Every number that lmms-eval wrote of the benchmark and its subtasks."""
+    out = find_lmms_outputs(by_key(key), folder)
+    results = json.loads(out.scores[0].read_text(encoding="utf-8"))["results"]
+    source = by_key(key).source(LMMS_EVAL)
+    return {f"{task}|{name}": value for task in {source.task, *source.tasks} for name, value in results[task].items()
+            if name.endswith(",none") and isinstance(value, (int, float))}
+
+
+@EACH
+@pytest.mark.parametrize("workers", [1, 2])
+def test_the_answers_are_those_of_a_stock_launch(runs: Runs, stock: Path, key: str, workers: int) -> None:
+    ours = (runs.alone if workers == 1 else runs.pair)(LMMS_EVAL).folder
+    assert {item: text.strip() for item, text in ours.texts(key).items()} == texts(stock, key)
+
+
+def test_three_workers_give_the_same_answers(runs: Runs, stock: Path) -> None:
+    out = runs.fresh("three-lmms-eval")
+    launch = runs.user.run("--smoke", "--backend", LMMS_EVAL, "--benchmarks", ",".join(FEW), "--nproc", 3, "--output-dir", out, "--no-rich")
+    assert launch.code == 0, launch.said
+    ours = run_folder(out, LMMS_EVAL)
+    assert {answer["worker"] for answer in ours.answers} == {"w0", "w1", "w2"}
+    for key in FEW:
+        assert {item: text.strip() for item, text in ours.texts(key).items()} == texts(stock, key), key
+
+
+@EACH
+def test_every_number_is_that_of_a_stock_launch(alone: Whole, stock: Path, key: str) -> None:
+    """SITE draws a letter for an answer without one: a stock launch draws them in the order of its threads."""
+    if alone.results.line(key)["coin_flips"] != "0":
+        assert key.startswith("site_")
+        return
+    ours = metrics(alone.folder.output(key), key)
+    assert ours and ours == pytest.approx(metrics(stock, key), nan_ok=True)
+
+
+@EACH
+def test_our_headline_is_the_stock_one_but_for_the_correction(alone: Whole, stock: Path, key: str) -> None:
+    task, metric, scale = LMMS_HEADLINES[key]
+    results = json.loads(next(stock.glob("*/*_results.json")).read_text(encoding="utf-8"))["results"]
+    own = results[task][f"{metric},none"] * scale
+    if key == "spar_bench":
+        assert float(alone.results.table[key, "[stock]"]["score"]) == pytest.approx(own, abs=1e-9)
+        assert alone.results.line(key)["method"] == "corrected" and alone.results.score(key) > own
+    elif alone.results.line(key)["coin_flips"] == "0":
+        assert alone.results.score(key) == pytest.approx(own, abs=1e-9)
+
+
+def test_every_sub_score_arrives(alone: Whole) -> None:
+    counts = {"vsi_bench": 8, "mmsi_bench": 11, "mindcube_tiny": 3, "viewspatial": 5, "blink": 14, "3dsrbench": 16, "embspatial": 3,
+              "mmsi_video_bench": 16, "omnispatial_(manual_cot)": 10, "spar_bench": 23, "vsi_debiased": 8, "site": 6}
+    for key, count in counts.items():
+        scored = [line["score"] for (bench, part), line in alone.results.table.items()
+                  if bench == key and part and "[" not in part and "site_" not in part and line["score"]]
+        assert len(scored) == count, key
+        assert all(-100 <= float(score) <= 100 for score in scored) and any(float(score) > 1 for score in scored), key
+
+
+def test_the_stock_files_of_a_corrected_benchmark_stay_as_they_are(alone: Whole) -> None:
+    (path,) = alone.folder.output("spar_bench").glob("*/*_results.json")
+    assert json.loads(path.read_text(encoding="utf-8"))["results"]["sparbench"]["low,none"] == 0
+    assert headline(LMMS_EVAL, "spar_bench", alone.folder.output("spar_bench")) < alone.results.score("spar_bench")
