@@ -39,7 +39,7 @@ class Asked:
 
     @classmethod
     def of(cls, argv: Sequence[str]) -> Asked:
-        own = argparse.ArgumentParser(add_help=False)
+        own = argparse.ArgumentParser(add_help=False, allow_abbrev=False)      # --mode is not --model
         own.add_argument("--data", nargs="+", default=[])
         own.add_argument("--model", nargs="+", default=[])
         own.add_argument(WORK_DIR)

@@ -1,0 +1,167 @@
+"""Our scores on VLMEvalKit are those of its own program: its own loop on the rehearsal's questions, and its evaluation of odd answers."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import shutil
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from conftest import Runs, Whole
+from easi_eval.benchmarks import VLMEVALKIT, by_key
+from easi_eval.results.readers import find_vlmevalkit_outputs, read_vlmevalkit_rows
+from easi_eval.smoke import hub
+from own_files import KEYS, headline
+from program import RunFolder
+
+pytestmark = [pytest.mark.slow, pytest.mark.e2e]
+
+MODEL = "Tiny-VLM"
+EACH = pytest.mark.parametrize("key", KEYS)
+# Dealt out to every benchmark's questions in this order, so that each kind meets several of them.
+ODD = ("None", "NA", "", "=1+1", "{=A}", "nan", "A\x01", "a\r\nThe answer is B", "\ud800 C", "word " * 7_000 + "D", "007", "3.0", "#N/A", "1e1", " A ", "B.",
+       "http://a.b", "The answer is A", "TRUE")
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What one evaluation left of each benchmark."""
+
+    folder: Path
+
+    def of(self, key: str) -> Path:
+        """Where this benchmark's files lie."""
+        ours = self.folder / "outputs" / f".{key}.scored"
+        return ours if ours.is_dir() else self.folder
+
+    def rows(self, key: str) -> dict[str, dict[str, object]]:
+        """By question: what the score rests on."""
+        table = read_vlmevalkit_rows(by_key(key), find_vlmevalkit_outputs(by_key(key), self.of(key)))
+        kept = table[["item", "question_type", "answer", "extracted", "target", "score", "parsed", "cluster", "options"]].astype(object)
+        return {row["item"]: row for row in kept.where(kept.notna(), None).to_dict("records")}
+
+    def aggregate(self, key: str) -> bytes:
+        return find_vlmevalkit_outputs(by_key(key), self.of(key)).scores[0].read_bytes()
+
+
+def launched(whole: Whole, kind: str, changes: Mapping[str, str]) -> None:
+    """Run one of the run's own commands again (``score`` or ``model``: the answering one), changed as said."""
+    (command,) = [each for each in whole.folder.manifest["commands"] if f"--easi-{'role score' if kind == 'score' else 'model'}" in each]
+    (served,) = (whole.out / "rehearsal").glob("hub-*")
+    with hub.start(served) as running:
+        changed = re.sub(r"HF_ENDPOINT=\S+", f"HF_ENDPOINT={running.endpoint}", command)
+        for old, new in changes.items():
+            assert old in changed
+            changed = changed.replace(old, new)
+        done = subprocess.run(["bash", "-c", changed], env=whole.user.environment(HF_HUB_DISABLE_XET="1", NO_PROXY="127.0.0.1"),
+                              cwd=whole.user.root, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+
+
+def stock(whole: Whole, work_dir: Path, mode: str) -> Scored:
+    """VLMEvalKit's own program on all 13 datasets: ``vlmeval.run.main()`` behind the listed shims, one process."""
+    launched(whole, "model", {f"--easi-run {shlex.quote(str(whole.folder.root))}": f"--work-dir {shlex.quote(str(work_dir))} --mode {mode}"})
+    return Scored(work_dir / MODEL)
+
+
+@pytest.fixture(scope="module")
+def whole(runs: Runs) -> Whole:
+    return runs.alone(VLMEVALKIT)
+
+
+# ---- its own loop ------------------------------------------------------------------------------------------------
+
+@pytest.fixture(scope="module")
+def own_loop(whole: Whole, tmp_path_factory: pytest.TempPathFactory) -> Scored:
+    return stock(whole, tmp_path_factory.mktemp("stock"), "all")
+
+
+@EACH
+def test_its_own_loop_gives_the_same_rows_and_scores(key: str, whole: Whole, own_loop: Scored) -> None:
+    ours = Scored(whole.folder.output(key))
+    assert lossy(ours.folder) == set(), "the rehearsal's model says nothing odd"
+    assert ours.rows(key) == own_loop.rows(key)
+    assert ours.aggregate(key) == own_loop.aggregate(key)
+    assert whole.results.score(key) == pytest.approx(headline(VLMEVALKIT, key, only(key, own_loop, whole.user.root / "one" / key)), abs=1e-9)
+
+
+def only(key: str, scored: Scored, folder: Path) -> Path:
+    """One benchmark's files of a folder that holds all, in a folder of its own."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in find_vlmevalkit_outputs(by_key(key), scored.folder).files:
+        shutil.copyfile(path, folder / path.name)
+    return folder
+
+
+# ---- odd answers -------------------------------------------------------------------------------------------------
+
+def odd_answers(folder: RunFolder) -> dict[str, dict[str, str]]:
+    return {key: {item: ODD[(place + shift) % len(ODD)] for place, item in enumerate(folder.items(key))} for shift, key in enumerate(KEYS)}
+
+
+def lossy(folder: Path) -> set[str]:
+    """The questions whose answers the scorer says VLMEvalKit's own xlsx would have changed."""
+    return set(json.loads((folder / "scorer_notes.json").read_text(encoding="utf-8"))["lossy"])
+
+
+@pytest.fixture(scope="module")
+def oddly_answered(whole: Whole, tmp_path_factory: pytest.TempPathFactory) -> Scored:
+    """Our scorer on a copy of the run in whose journal the odd answers stand."""
+    root, texts = tmp_path_factory.mktemp("odd") / "run", odd_answers(whole.folder)
+    for name in ("journal", "items"):
+        shutil.copytree(whole.folder.root / name, root / name)
+    shutil.copy2(whole.folder.root / "work.json", root)
+    (root / "outputs").mkdir()
+    (root / "answering.done").touch()
+    for path in (root / "journal").glob("*.jsonl"):
+        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        for line in lines:
+            if line["kind"] == "answer":
+                line["text"] = texts[line["benchmark"]][line["item"]]
+        path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    launched(whole, "score", {shlex.quote(str(whole.folder.root)): shlex.quote(str(root))})
+    return Scored(root)
+
+
+@pytest.fixture(scope="module")
+def stock_on_odd_answers(whole: Whole, tmp_path_factory: pytest.TempPathFactory) -> Scored:
+    """VLMEvalKit's own evaluation of prediction files written as it writes them, but for surrogates, which it cannot write."""
+    work_dir = tmp_path_factory.mktemp("odd-stock")
+    (work_dir / MODEL).mkdir()
+    for key, texts in odd_answers(whole.folder).items():
+        name = f"{MODEL}_{by_key(key).source(VLMEVALKIT).task}.xlsx"
+        table = pd.read_excel(whole.folder.output(key) / name)
+        assert list(table["index"].astype(str)) == list(texts)
+        table["prediction"] = pd.Series([text.replace("\ud800", "?") for text in texts.values()], dtype=object)
+        table.to_excel(work_dir / MODEL / name, index=False, engine="xlsxwriter")
+    return stock(whole, work_dir, "eval")
+
+
+@EACH
+def test_odd_answers_are_scored_as_stock_scores_them_but_for_those_listed(key: str, whole: Whole, oddly_answered: Scored, stock_on_odd_answers: Scored) -> None:
+    texts = odd_answers(whole.folder)[key]
+    listed = lossy(oddly_answered.of(key))
+    ours, theirs = oddly_answered.rows(key), stock_on_odd_answers.rows(key)
+    assert {item: row["answer"] for item, row in ours.items()} == texts, "our rows hold the journal's very texts"
+    assert {item: {**row, "answer": ""} for item, row in ours.items() if item not in listed} == \
+           {item: {**row, "answer": ""} for item, row in theirs.items() if item not in listed}
+    expected = {"None", "NA", "", "=1+1", "{=A}", "A\x01", "a\r\nThe answer is B", "\ud800 C", ODD[9], "#N/A"}
+    assert {texts[item] for item in listed} == expected & set(texts.values())
+
+
+def test_the_evaluation_got_the_texts_that_xlsx_cannot_hold(whole: Whole, oddly_answered: Scored, stock_on_odd_answers: Scored) -> None:
+    """Where it shows in a score: the letter behind the 32,767th character."""
+    found = 0
+    for key in KEYS:
+        ours, theirs = oddly_answered.rows(key), stock_on_odd_answers.rows(key)
+        for item, text in odd_answers(whole.folder)[key].items():
+            if text == ODD[9] and ours[item]["extracted"] == "D":
+                assert theirs[item]["extracted"] != "D"
+                found += 1
+    assert found >= 5
