@@ -134,7 +134,7 @@ EVERYTHING = RunConfig(
     model="qwen3_vl", backend="lmms-eval", model_args='pretrained=a b/c,x={"p":"it\'s, ok"}', benchmarks=("blink", "site_image"),
     judge="gpt-4o-1120", output_dir=Path("out put"), dataset_dir=Path("/data"), submit=True, resubmit=True,
     submission=SubmissionConfig(**META, baseModel="Qwen3", remarks='né "quoted", $HOME'), rerun=True, no_accelerate=True, verbose=True,
-    no_rich=True, dry_run=True, plain=True, device="cpu", trust_remote_code=True, no_corrections=True, vsi_input="frames", backend_path=Path("../fork"),
+    no_rich=True, dry_run=True, plain=True, device="cpu", trust_remote_code=True, model_name_differs=True, no_corrections=True, vsi_input="frames", backend_path=Path("../fork"),
     backend_args=("--batch_size", "4", "--", "--gen_kwargs", "a=b c"))
 
 

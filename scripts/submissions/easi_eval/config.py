@@ -208,6 +208,8 @@ class RunConfig:
                                 hint="leave it out, and set HF_TOKEN or OPENAI_API_KEY in the environment or in .env instead")
 
     def _check_submit(self) -> None:
+        if self.model_name_differs and self.submission is None:
+            raise EasiError("--model-name-differs without --submission-configs", hint="it is about modelName and revision there; leave it out")
         if not self.submit:
             if self.resubmit:
                 raise EasiError("--resubmit without --submit", hint="add --submit, or leave out --resubmit")

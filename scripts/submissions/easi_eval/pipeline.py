@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import __version__, archiving, checks, importing, judge_endpoint, judging
 from .answering.journal import pending
@@ -40,10 +40,14 @@ from .results.comparability import compared
 from .results.scores import BenchmarkScore, ScoreTable, State, missing
 from .smoke.rehearsal import planned_hub, rehearsal_hub, rehearse
 from .state import Manifest, RunPaths, digest, identity, other_runs, run_lock, sanitise, write_atomic, write_json
+from .submission import naming as naming_of
 from .submission import payload
 from .submission import submit as submission
 from .submission.client import Parcel, room_for
 from .submission.endpoint import endpoint
+
+if TYPE_CHECKING:
+    from .data.likeness import Likeness
 
 RESULT_FILES = ("easi_scores.csv", "easi_scores.md", "easi_results.json", "easi_results.zip", extraction.REPORT)
 
@@ -61,13 +65,15 @@ def run(asked: RunConfig) -> int:
     # What is answered is scored and sent on any machine, also one without the GPUs.
     idle = not asks(cfg, backend, make(cfg, backend, model, ()))
     notes = () if idle else checks.check_device(cfg, model.needs_gpu, machine, checks.read_torch_build())
+    naming = described(cfg, model, places(cfg, backend, model), users_hub)
+    notes = (*notes, *(offered(cfg, model, places(cfg, backend, model), users_hub) if cfg.submission else ()))
     if cfg.dry_run:
         backend = make_backend(cfg.backend, planned_hub(cfg) if cfg.smoke else users_hub)
         plan = make(cfg, backend, model, notes)
         data = () if cfg.smoke or not plan.todo else _forecast_data(cfg, backend, plan, users_hub)
         print(Redactor.from_environ().line(describe(replace(plan, jobs=tuple(_jobs(cfg, backend, plan)), data=tuple(data)))))
         if cfg.submit:
-            print(f"\n# submission\n{Run(asked, cfg, backend, users_hub, plan).describe_request()}")
+            print(f"\n# submission\n{Run(asked, cfg, backend, users_hub, plan, naming=naming).describe_request()}")
         return ExitCode.COMPLETE
     with ExitStack() as stack:
         stack.enter_context(interruptible())
@@ -79,7 +85,7 @@ def run(asked: RunConfig) -> int:
             hub = stack.enter_context(rehearsal_hub(cfg))
             backend = make_backend(cfg.backend, hub)
         stack.enter_context(run_lock(places(cfg, backend, model).lock))
-        return Run(asked, cfg, backend, hub, make(cfg, backend, model, notes)).carry_out()
+        return Run(asked, cfg, backend, hub, make(cfg, backend, model, notes), naming=naming).carry_out()
 
 
 def _import(asked: RunConfig) -> int:
@@ -88,20 +94,53 @@ def _import(asked: RunConfig) -> int:
     cfg = replace(asked, backend=adoption.plan.backend, benchmarks=adoption.keys)
     hub = HubSettings.from_env()
     backend = make_backend(cfg.backend, hub)
+    naming = described(cfg, adoption.plan.model, adoption.plan.paths, hub)
     if cfg.dry_run:
         with TemporaryDirectory(prefix="easi-import-") as folder:
             trial = importing.elsewhere(adoption, Path(folder))
             decisions = importing.adopt(cfg, backend, trial, __version__)
             print(Redactor.from_environ().line(importing.describe(adoption, decisions)))
             if cfg.submit:
-                print(f"\n# submission\n{Run(asked, cfg, backend, hub, trial.plan).describe_request()}")
+                print(f"\n# submission\n{Run(asked, cfg, backend, hub, trial.plan, naming=naming).describe_request()}")
         return ExitCode.COMPLETE
     with interruptible(), run_lock(adoption.plan.paths.lock):
         decisions = importing.adopt(cfg, backend, adoption, __version__)
-        run = Run(asked, cfg, backend, hub, adoption.plan)
+        run = Run(asked, cfg, backend, hub, adoption.plan, naming=naming)
         run.manifest = Manifest.load(adoption.plan.paths.manifest) or run.manifest
         run.troubles = [report.Trouble(each.candidate.key, f"not adopted: {each.reason}") for each in decisions if each.evidence is None]
         return run.carry_out()
+
+
+def described(cfg: RunConfig, model: ModelChoice, paths: RunPaths, hub: HubSettings) -> naming_of.Naming:
+    """Hold the metadata against what is evaluated. Raises EasiError where they name something else and that is not meant."""
+    if cfg.submission is None or cfg.smoke:
+        return naming_of.Naming()
+
+    def compare(folder: Path, repo: str, revision: str) -> Likeness:
+        from .data.likeness import compare as compared_with      # loads the hub's client
+
+        print(f"comparing the files of {folder} with {repo} on the hub")
+        return compared_with(folder, repo, revision, hub)
+
+    before = Manifest.load(paths.manifest)
+    found = naming_of.judge(cfg.submission, naming_of.Evaluated.of(model, before.revisions if before else {}), compare)
+    naming_of.check(found, cfg.model_name_differs)
+    return found
+
+
+def offered(cfg: RunConfig, model: ModelChoice, paths: RunPaths, hub: HubSettings) -> tuple[str, ...]:
+    """What the checkpoint's own files say about the metadata; nothing where they are not on disk yet, or agree."""
+    folder = Path(model.path)
+    if cfg.smoke or model.served:
+        return ()
+    if not folder.is_absolute():
+        before = Manifest.load(paths.manifest)
+        repo = hub.hub_cache / f"models--{model.path.replace('/', '--')}"
+        ref = repo / "refs" / (model.revision or naming_of.MAIN)
+        commit = (before.revisions.get(model.path) if before else None) or (ref.read_text(encoding="utf-8").strip() if ref.is_file() else "")
+        folder = repo / "snapshots" / (commit or "none")
+    read = naming_of.read_config
+    return naming_of.offers(model, read(folder, "config.json"), read(folder, "adapter_config.json"), cfg.submission)
 
 
 def _said(event: object) -> None:
@@ -177,6 +216,7 @@ class Run:
     hub: HubSettings
     plan: Plan
     troubles: list[report.Trouble] = field(default_factory=list)
+    naming: naming_of.Naming = field(default_factory=naming_of.Naming)      # what the metadata name, as it was at the start
 
     def __post_init__(self) -> None:
         stamp = time.strftime("%Y%m%d_%H%M%S")
@@ -338,10 +378,17 @@ class Run:
 
     def _contents(self, scores: ScoreTable) -> tuple[dict[str, Any], bytes]:
         """The payload and the archive."""
-        made = payload.build_payload(scores, self.backend.payload_name, self.cfg.submission)
+        made = payload.build_payload(scores, self.backend.payload_name, self.cfg.submission, naming_of.remarks(self._named()))
         packed = archiving.make(self.plan.paths, [row.key for row in scores.rows], self.backend,
                                 archiving.Places(self.cfg, self.hub, self.plan.model.path), made, fits=room_for(made))
         return made, packed.data
+
+    def _named(self) -> naming_of.Naming:
+        """What the metadata name, with the commit that is known by now; a folder was compared at the start."""
+        if self.cfg.submission is None or self.cfg.smoke:
+            return naming_of.Naming()
+        evaluated = naming_of.Evaluated.of(self.plan.model, self.manifest.revisions)
+        return self.naming if evaluated.folder is not None else naming_of.judge(self.cfg.submission, evaluated)
 
     def _summarise(self, scores: ScoreTable) -> None:
         width = min(shutil.get_terminal_size((80, 24)).columns, 140)
@@ -352,6 +399,7 @@ class Run:
         fields = payload.fields_to_fill(self.payload)
         if fields and not self.cfg.smoke:
             notes.append(f"before you submit, give {', '.join(fields)} with --submission-configs")
+            notes += offered(self.cfg, self.plan.model, self.plan.paths, self.hub)
         files = [self.cfg.output_dir / name for name in RESULT_FILES] + ([self.log] if self.plan.todo else [])
         lines = report.summary(scores, self.troubles, width=width, retry=retry, files=files, notes=notes)
         print("\n".join(map(Redactor.from_environ().line, lines)))
@@ -372,6 +420,7 @@ class Run:
             fill = replace(self.asked, benchmarks=open_ones, include_extra=False, rerun=False)
             hint = "import their results too, under the same name" if self.cfg.import_results else fill.command()
             raise EasiError(f"nothing was sent: not complete: {', '.join(open_ones)}", hint=hint, code=otherwise)
+        naming_of.check(self._named(), self.cfg.model_name_differs, otherwise)
         submission.submit(self.plan.paths.root, self._parcel(self.payload, self.archive), self.hub.token, self.cfg.resubmit)
 
     def _parcel(self, scores: dict[str, Any], zipped: bytes) -> Parcel:

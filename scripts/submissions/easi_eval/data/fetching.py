@@ -44,7 +44,7 @@ def fetch(needs: Sequence[Need], emit: Emit, settings: HubSettings) -> list[Fetc
         listings = {repo: local_listing(settings, repo) for repo in repos}
     else:
         try:
-            listings = _ask(repos, hub, pulse)
+            listings = list_all(repos, hub, pulse)
         except Unreachable as error:
             listings = {repo: local_listing(settings, repo) for repo in repos}
             if not all_here(needs, listings, settings):
@@ -119,7 +119,7 @@ def _cached(settings: HubSettings, repo: Repo, name: str) -> Path | None:
     return path if path.is_file() else None
 
 
-def _ask(repos: Sequence[Repo], hub: Hub, pulse: Pulse) -> dict[Repo, Listing]:
+def list_all(repos: Sequence[Repo], hub: Hub, pulse: Pulse) -> dict[Repo, Listing]:
     """Ask the hub for every listing at once; the first error is raised, Unreachable if no answer comes in time."""
     answers: dict[Repo, Listing] = {}
 
