@@ -86,18 +86,20 @@ class Memory:
 class Judge:
     """Stands where the package's judge stood. ``client``: that judge; only its ``generate_inner`` is used.
 
-    ``tries``: requests for one question that the judge does not answer; ``wait``: sleeps so many seconds.
+    ``tries``: requests for one question that the judge does not answer; ``wait``: sleeps so many seconds; ``dead``: how it failed
+    when it was asked about another benchmark.
     """
 
     fail_msg = NO_ANSWER
 
-    def __init__(self, client: Any, name: str, memory: Memory, tries: int = 6, wait: Callable[[float], object] = time.sleep) -> None:
+    def __init__(self, client: Any, name: str, memory: Memory, tries: int = 6, wait: Callable[[float], object] = time.sleep,
+                 dead: JudgeFailed | None = None) -> None:
         self._client, self._name, self._memory, self._tries, self._wait = client, name, memory, max(tries, 1), wait
         self._lock = threading.Lock()
         self._asking: dict[str, threading.Lock] = {}
         self._own = threading.local()
         self._refused = 0
-        self._dead: JudgeFailed | None = None
+        self.dead = dead
 
     def working(self) -> bool:
         """The program asked before it started; a judge that dies ends the scoring instead of turning it into one by rules."""
@@ -129,8 +131,8 @@ class Judge:
         waits = timeouts = busy = 0
         trouble = ""
         while waits < self._tries:
-            if self._dead:
-                raise self._dead
+            if self.dead:
+                raise self.dead
             pause = min(LONGEST_WAIT, 0.5 * 2**waits)
             try:
                 code, said, reply = self._client.generate_inner(message)
@@ -169,8 +171,8 @@ class Judge:
 
     def _die(self, trouble: str) -> JudgeFailed:
         """All threads stop asking: the pool that they are in would otherwise ask every question that is left."""
-        self._dead = self._dead or JudgeFailed(f"{self._name}: {trouble}", hint="the same command asks what is left")
-        return self._dead
+        self.dead = self.dead or JudgeFailed(f"{self._name}: {trouble}", hint="the same command asks what is left")
+        return self.dead
 
 
 def _retry_after(reply: Any) -> float:
@@ -227,7 +229,7 @@ def _build(build: Callable[..., Any], name: str, where: Endpoint, memory: Memory
     """The package's judge, told where to ask: it would take the address as it is, and some names make it look for other keys."""
     kwargs.update(model=name, key=where.key, api_base=where.url)
     client = build(**kwargs)
-    judges.append(Judge(client, client.model, memory, int(kwargs.get("retry", 6))))
+    judges.append(Judge(client, client.model, memory, int(kwargs.get("retry", 6)), dead=next((one.dead for one in judges if one.dead), None)))
     return judges[-1]
 
 

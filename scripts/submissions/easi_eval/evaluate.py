@@ -37,9 +37,7 @@ from .judge_pass import JudgePass
 from .judging import Policy
 from .model import ModelChoice
 from .results import extraction
-from .results.outputs import JUDGED
 from .results.report import telling_line
-from .results.scores import BenchmarkScore
 from .state import RunPaths, read_json
 
 TICK = 0.2
@@ -76,7 +74,7 @@ class Evaluation:
     verdicts: dict[str, Verdict] = field(default_factory=dict)
     policy: Policy = field(default_factory=lambda: Policy(reads=False))
     scored: Collection[str] = ()        # of ``todo``: those whose accepted result by rules stands and which are only to be judged
-    rules: dict[str, Evidence | None] = field(default_factory=dict)      # as by rules, before anything was said of judging
+    rules: dict[str, Evidence] = field(default_factory=dict)      # as by rules, before anything was said of judging
     answered: int = -1                  # by all workers, when they were last started
     size: int = 0                       # workers of the launch; fewer, with more GPUs each, for what lacked memory (``stage``)
     stage: int = 0
@@ -92,14 +90,15 @@ class Evaluation:
                 self._give(self._accept(bench, self.paths.output(bench.key), work))
         with ExitStack() as stack:
             judges = JudgePass(
-                self.policy, self.todo, self.paths.outputs, lambda some: stack.enter_context(self._start_judging(some)),
-                lambda bench, folder: self._give(self._accept_judged(bench, folder, work)), self._refuse_judged)
+                self.policy, self.backend, self.todo, self.paths, self.rules, start=lambda some: stack.enter_context(self._judge(some)),
+                gather=lambda bench, folder: self._gather(bench, folder, work, self.policy.judge),
+                give=lambda bench, evidence, line: self._give(Verdict(bench.key, evidence, line=line)))
             if self.cfg.plain:
                 self._run_plain(work)
             elif len(self.verdicts) < len(self.todo):
                 self._run_shared(work, judges)
             if not self.cfg.plain:
-                while judges.tick(self._by_rules()):
+                while judges.tick(self.verdicts):
                     time.sleep(TICK)
         return self.verdicts
 
@@ -138,7 +137,7 @@ class Evaluation:
             while True:
                 watch.tick()
                 self._accept_scored(work, answering)
-                judges.tick(self._by_rules())
+                judges.tick(self.verdicts)
                 if not over and (answering is None or answering.poll() is not None):
                     watch.tick()      # what the workers wrote last
                     job = self._answers_wanted(work, watch)
@@ -168,6 +167,11 @@ class Evaluation:
         """Start the process that scores what has no verdict yet."""
         left = [bench for bench in self.todo if bench.key not in self.verdicts]
         return self._start(self.backend.score_job(self.cfg, self.model, left, self.paths))
+
+    def _judge(self, some: Sequence[Benchmark]) -> Handle:
+        """Start the process that scores these once more, with the judge."""
+        self.emit(Notice(f"{self.policy.judge} judges {', '.join(bench.title for bench in some)}"))
+        return self._start(self.backend.score_job(self.cfg, self.model, some, self.paths, self.policy.judge))
 
     def _answers_wanted(self, work: Work, watch: Watch) -> Job | None:
         """The launch for what is unanswered: for all of it as long as that brings something, then once for each benchmark alone.
@@ -256,52 +260,6 @@ class Evaluation:
             outcome = run_job(job, self.log)
             verdict = self._accept(bench, folder, work)
             self._give(verdict if verdict.evidence else replace(verdict, line=telling_line(outcome.log_tail)))
-
-    # ---- judging --------------------------------------------------------------------------------------------------
-
-    def _by_rules(self) -> dict[str, BenchmarkScore | None]:
-        """The plain score by rules of everything that has a verdict."""
-        return {key: found.score if (found := self.rules.get(key)) else None for key in self.verdicts}
-
-    def _start_judging(self, some: Sequence[Benchmark]) -> Handle:
-        self.emit(Notice(f"{self.policy.judge} judges {', '.join(bench.title for bench in some)}"))
-        return self._start(self.backend.score_job(self.cfg, self.model, some, self.paths, self.policy.judge))
-
-    def _accept_judged(self, bench: Benchmark, folder: Path, work: Work) -> Verdict:
-        """Prove what the judge's scorer left complete, and put it beside what is by rules; the judged score takes its place."""
-        first, judge, final = self.rules[bench.key], self.policy.judge, self.paths.output(bench.key)
-        assert first is not None
-        try:
-            second = self._gather(bench, folder, work, judge)
-            change = self._moved(bench, folder, judge)
-        except EasiError as error:
-            return self._not_judged(bench, error.message)
-        shutil.rmtree(final / JUDGED, ignore_errors=True)
-        folder.rename(final / JUDGED)
-        score = judging.judged(first.score, second.score, judge)
-        # The answers lie there a second time; once is enough for who checks them.
-        more = {f"{JUDGED}/{name}": digest for name, digest in second.files.items() if not name.endswith(".jsonl")}
-        evidence = replace(first, score=score, files={**first.files, **more})
-        extraction.save_entry(final, extraction.entry(self.policy, first.score, score, change))
-        evidence.save(final)
-        return Verdict(bench.key, evidence)
-
-    def _moved(self, bench: Benchmark, folder: Path, judge: str) -> extraction.Moved:
-        final = self.paths.output(bench.key)
-        judged = self.backend.rows(bench, self.backend.outputs(bench, folder, judge))
-        return extraction.moved(bench, bench.source(self.backend.name), self.backend.rows(bench, self.backend.outputs(bench, final)), judged)
-
-    def _refuse_judged(self, bench: Benchmark, why: str, line: str) -> None:
-        self._give(replace(self._not_judged(bench, why), line=line))
-
-    def _not_judged(self, bench: Benchmark, why: str) -> Verdict:
-        """The result by rules stays, open until a judge has read it."""
-        first, final = self.rules[bench.key], self.paths.output(bench.key)
-        assert first is not None
-        evidence = replace(first, score=judging.not_judged(first.score, self.policy.judge, why))
-        extraction.save_entry(final, extraction.entry(self.policy, first.score, evidence.score))
-        evidence.save(final)
-        return Verdict(bench.key, evidence)
 
     # ---- verdicts -------------------------------------------------------------------------------------------------
 

@@ -32,18 +32,20 @@ class Policy:
     """Who reads the answers. ``judge``: the model to ask ("": nobody); ``always``: whatever the rate of unreadable answers.
 
     ``threshold``: 0-1; a benchmark with a higher rate is judged. ``reads``: False on a backend without a choice, where
-    nothing is said about methods. ``why_none``: why no judge is asked, for people.
+    nothing is said about methods. ``named``: the user said who, and the rate decides nothing. ``why_none``: why no judge is
+    asked, for people.
     """
 
     judge: str = ""
     always: bool = False
     threshold: float = DEFAULT_THRESHOLD
     reads: bool = True
+    named: bool = False
     why_none: str = ""
 
     def wants(self, rate: float | None) -> bool:
         """Whether a benchmark of this rate is to be judged, if anybody can."""
-        return self.always or (rate is not None and rate > self.threshold)
+        return self.always or (not self.named and rate is not None and rate > self.threshold)
 
 
 def threshold(text: str) -> float:
@@ -63,9 +65,9 @@ def policy(cfg: RunConfig, environ: Mapping[str, str]) -> Policy:
     if not cfg.kind.takes_judge:
         return Policy(reads=False)
     if cfg.judge in BY_RULES:
-        return Policy(threshold=1.0, why_none=f"--judge {cfg.judge}")
+        return Policy(named=True, why_none=f"--judge {cfg.judge}")
     if cfg.judge:
-        return Policy(cfg.judge, always=True, threshold=0.0)
+        return Policy(cfg.judge, always=True, named=True)
     found = Policy(environ.get(VARIABLE, "").strip() or DEFAULT_JUDGE, threshold=cfg.extraction_threshold)
     why = ""
     if not environ.get("OPENAI_API_KEY"):
