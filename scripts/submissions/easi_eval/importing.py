@@ -195,9 +195,13 @@ def adopt(cfg: RunConfig, backend: Backend, adoption: Adoption, version: str) ->
     return decisions
 
 
-def rehearsed(cfg: RunConfig, backend: Backend, adoption: Adoption, folder: Path) -> list[Decision]:
-    """What ``adopt`` would decide, worked out in the empty ``folder``; the output folder is not touched."""
-    return [decide(cfg, backend, adoption, candidate, folder / candidate.key) for candidate in adoption.survey.candidates]
+def elsewhere(adoption: Adoption, folder: Path) -> Adoption:
+    """The same import into a copy, in ``folder``, of what its run holds already: to see what it comes to, and leave no trace."""
+    root = adoption.plan.paths.root
+    copy = RunPaths(folder / root.name)
+    if root.is_dir():
+        shutil.copytree(root, copy.root)
+    return dataclasses.replace(adoption, plan=dataclasses.replace(adoption.plan, paths=copy))
 
 
 def _place(decision: Decision, paths: RunPaths) -> None:

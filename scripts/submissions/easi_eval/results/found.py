@@ -179,7 +179,7 @@ def _lmms(folder: Path, keys: Iterable[str]) -> Survey | None:
     first = next(iter(used.values()), None)
     candidates = tuple(candidate for _, candidate in chosen.values())
     if first is None:
-        return Survey(LMMS_EVAL, "", candidates)
+        return Survey(LMMS_EVAL, next((launch.model for launch in launches if launch.model), ""), candidates)
     return Survey(LMMS_EVAL, first.model, candidates, cls=str(first.config.get("model") or ""), arguments=first.arguments,
                   version=str(first.content.get("lmms_eval_version") or ""))
 

@@ -22,7 +22,10 @@ __all__ = [
 
 
 def newest_files(paths: Iterable[Path]) -> list[Path]:
-    """Files, newest first. A file and links to it count once: as the file, where it lies among ``paths``, else as its link's target."""
+    """Files, newest first. A file and links to it count once: as the file, where it lies among ``paths``, else as its link's target.
+
+    Of one age, as when they were copied at once, the names of their folders decide: VLMEvalKit's hold the time of a run.
+    """
     real: dict[Path, Path] = {}
     for path in paths:
         if path.is_file():
@@ -31,7 +34,7 @@ def newest_files(paths: Iterable[Path]) -> list[Path]:
                 real[target] = path
             else:
                 real.setdefault(target, target)
-    return sorted(real.values(), key=lambda path: (path.stat().st_mtime_ns, path.name), reverse=True)
+    return sorted(real.values(), key=lambda path: (path.stat().st_mtime_ns, path.name, path.parent.name), reverse=True)
 
 
 # A snapshot in somebody's hub cache: where it lies says nothing about the scene.
