@@ -36,6 +36,7 @@ def stock(alone: Whole, tmp_path_factory: pytest.TempPathFactory) -> Path:
     (served,) = (alone.out / "rehearsal").glob("hub-*")
     with hub.start(served) as running:
         words = shlex.split(command)
+        words = words[words.index("env"):]      # what stands before goes to the run's own folder
         for option in ("--easi-run", "--output_path"):
             at = words.index(option)
             del words[at:at + 2]
