@@ -9,10 +9,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from easi_eval.answering.cost import VIDEO_FRAMES, count_parts, expected
 from easi_eval.answering.work import Assignment, Item, ItemList, Work
 from easi_eval.benchmarks import VLMEVALKIT, TsvData, by_key
 
 from .derived import drop_stale
+
+TEXTS = ("question", "hint", "prompt", "candidates", "options")      # columns of text that is shown, beside the options A, B ...
 
 
 def drop_stale_files(key: str) -> None:
@@ -35,6 +38,19 @@ class Loaded:
         self.source = source
         self.rows = {str(index): row for row, index in enumerate(source.data["index"])}
 
+    def costs(self) -> tuple[float, ...]:
+        """What each question is expected to take: its images or frames, and its text."""
+        data = self.source.data
+        texts = [column for column in data if column in TEXTS or len(str(column)) == 1]
+        if self.source.MODALITY == "VIDEO":
+            frames = max(getattr(self.source, "nframe", 0) or 0, 0) or VIDEO_FRAMES
+            media = [expected(frames=frames)] * len(data)
+        else:
+            column = next((name for name in ("image", "image_path") if name in data), None)
+            media = [expected(images=count_parts(cell)) for cell in data[column]] if column else [expected()] * len(data)
+        lengths = [sum(len(cell) for cell in row if isinstance(cell, str)) for row in data[texts].itertuples(index=False)]
+        return tuple(cost + expected(characters=length) for cost, length in zip(media, lengths, strict=True))
+
 
 class Datasets:
     """Datasets by benchmark. Tables hold their images, so only the two used last stay in memory."""
@@ -49,9 +65,9 @@ class Datasets:
             known = self._known(assignment)
             if known is None:
                 total, loaded = self._build(assignment)
-                known = ItemList(assignment.key, total, tuple(loaded.rows), assignment.limit)
+                known = ItemList(assignment.key, total, tuple(loaded.rows), assignment.limit, loaded.costs())
                 known.save(self.run_root)
-        return [Item(assignment.key, item) for item in known.ids]
+        return known.items()
 
     def _known(self, assignment: Assignment) -> ItemList | None:
         if not ItemList.path(self.run_root, assignment.key).exists():

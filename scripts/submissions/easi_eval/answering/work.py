@@ -85,7 +85,8 @@ class Work:
 
 @dataclass(frozen=True)
 class ItemList:
-    """The questions of one benchmark: ``total`` rows in the dataset, ``ids`` in document order after ``limit``.
+    """The questions of one benchmark: ``total`` rows in the dataset, ``ids`` in document order after ``limit``; ``costs`` are
+    their expected times (``cost.py``), or none if nothing is known of them.
 
     What a limit means is the backend's affair: lmms-eval takes it per subtask of a group.
     """
@@ -94,6 +95,7 @@ class ItemList:
     total: int
     ids: tuple[str, ...]
     limit: int | None = None
+    costs: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if len(set(self.ids)) != len(self.ids):
@@ -105,6 +107,10 @@ class ItemList:
     def fits(self, assignment: Assignment) -> bool:
         """Whether this is the list of ``assignment`` and not one that another ``--limit`` left behind."""
         return self.key == assignment.key and self.limit == assignment.limit
+
+    def items(self) -> list[Item]:
+        costs = self.costs if len(self.costs) == len(self.ids) else (1.0,) * len(self.ids)
+        return [Item(self.key, item, cost) for item, cost in zip(self.ids, costs, strict=True)]
 
     @staticmethod
     def path(run_root: Path, key: str) -> Path:
@@ -120,7 +126,7 @@ class ItemList:
         """Raises EasiError if the file is missing, damaged or of another version."""
         data = _load(cls.path(run_root, key))
         try:
-            return cls(key=data["key"], total=data["total"], ids=tuple(data["ids"]), limit=data["limit"])
+            return cls(key=data["key"], total=data["total"], ids=tuple(data["ids"]), limit=data["limit"], costs=tuple(data.get("costs", ())))
         except (KeyError, TypeError) as error:
             raise _damaged(cls.path(run_root, key), str(error)) from error
 
