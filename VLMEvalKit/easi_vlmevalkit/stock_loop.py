@@ -77,14 +77,12 @@ def _number_or_name(text: object) -> object:
 # ---- datasets and models -----------------------------------------------------------------------------------------
 
 def build_dataset(build: Callable[..., Any], name: str, **options: Any) -> Any:
-    """``--data`` with a video dataset: run.py hands all its options to the constructor, which refuses them, and then
-    forgets ``--limit``."""
+    """``--data`` with a video dataset: run.py hands all its options to the constructor, which refuses them. And
+    ``--limit``: it is forgotten for videos and with ``--mode eval``."""
     from vlmeval.dataset.video_dataset_config import supported_video_datasets
 
-    if name not in supported_video_datasets:
-        return build(name, **options)
-    source = build(name)
-    if options.get("limit"):
+    source = build(name) if name in supported_video_datasets else build(name, **options)
+    if source is not None and options.get("limit"):
         source.data = source.data.iloc[:options["limit"]]
     return source
 
@@ -243,7 +241,7 @@ class Outcomes:
         for (model, dataset), reason in failed.items():
             print(f"error: {model} on {dataset}: {' '.join(reason.split())}", file=sys.stderr)
         if failed:
-            print(f"hint: {len(failed)} of {len(pairs)} failed; the same command with --reuse goes on", file=sys.stderr)
+            print(f"hint: {len(failed)} of {len(pairs)} failed; with --reuse the same command goes on where it stopped", file=sys.stderr)
         return 1 if failed else 0
 
     def _unanswered(self) -> dict[tuple[str, str], str]:

@@ -1,0 +1,173 @@
+"""``cd VLMEvalKit && python run.py ...`` as the guide writes it: VLMEvalKit's own loop, with its traps closed.
+
+Two launches serve all tests. The first runs on two ranks over four datasets, images and video, with three models: one
+whose class is the user's, one from the hub and one from a folder. The second scores again what the first left, after
+some of it was changed.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import checkpoints
+import pandas as pd
+import pytest
+from easi_eval.smoke import data, hub
+from program import REPOSITORY, User, a_closed_port
+
+pytestmark = [pytest.mark.slow, pytest.mark.e2e]
+
+PROJECT = REPOSITORY / "VLMEvalKit"
+CPU_AS_CUDA = REPOSITORY / "tests" / "cpu_as_cuda"
+DATA = ["MindCubeBench_tiny_raw_qa", "VSI-Bench_32frame", "BLINK", "3DSRBench"]
+HUB_ID = "easi-smoke/Tiny-VLM"
+OLDER = "T20200101-000000"
+
+
+@dataclass(frozen=True)
+class Said:
+    code: int
+    text: str
+
+
+@dataclass(frozen=True)
+class Direct:
+    """Both launches, and their folder: ``work/<model>``. ``scores``: what BLINK scored before its answers were changed."""
+
+    first: Said
+    again: Said
+    root: Path
+    before: dict[str, str]
+
+
+def readme_example() -> str:
+    text = (PROJECT / "vlmeval" / "vlm" / "README.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    return code
+
+
+def started(user: User, endpoint: str, argv: list[str], **changes: str) -> Said:
+    env = user.environment(HF_ENDPOINT=endpoint, HF_HUB_DISABLE_XET="1", LMUData=str(user.root / "LMU"), EASI_VLM_DIR=str(user.root / "own"), **changes)
+    done = subprocess.run([sys.executable, *argv], cwd=PROJECT, env=env, capture_output=True, text=True, timeout=600)
+    return Said(done.returncode, done.stdout + done.stderr)
+
+
+@pytest.fixture(scope="module")
+def direct(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Direct]:
+    root = tmp_path_factory.mktemp("direct")
+    user = User(root, secrets=False)
+    served, own, work = root / "hub", root / "own", root / "work"
+    data.build(served)
+    checkpoints.qwen2_5_vl(served / "models" / HUB_ID)
+    llava = checkpoints.llava_onevision(root / "llava-onevision-tiny")
+    own.mkdir()
+    (own / "my_model.py").write_text(readme_example().replace('model_path="Qwen/Qwen2.5-VL-3B-Instruct"', f'model_path="{HUB_ID}"'), encoding="utf-8")
+    (own / "qwen2_vl.py").write_text("raise SystemExit('the installed module was replaced')\n", encoding="utf-8")
+    stale = work / "MyModel" / "MyModel_BLINK.xlsx"
+    stale.parent.mkdir(parents=True)
+    stale.write_bytes(b"answers of an earlier run")
+    with hub.start(served) as running:
+        first = started(user, running.endpoint, [
+            "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(a_closed_port()), "run.py", "--data", *DATA,
+            "--model", "MyModel", HUB_ID, str(llava), "--verbose", "--limit", "2", "--judge", "exact_matching", "--work-dir", str(work)],
+            PYTHONPATH=str(CPU_AS_CUDA), MMEVAL_ROOT=str(root / "elsewhere"), CUDA_VISIBLE_DEVICES="GPU-8a1f0c52,MIG-0c1d")
+        before = {}
+        if first.code == 0:
+            before = change(work / "MyModel")
+        again = started(user, running.endpoint, [
+            "run.py", "--data", "MindCubeBench_tiny_raw_qa", "BLINK", "3DSRBench", "NoSuchBench", "--model", "MyModel", "--reuse", "--mode", "eval",
+            "--limit", "2", "--judge", "exact_matching"], MMEVAL_ROOT=str(work))
+    yield Direct(first, again, root, before)
+    shutil.rmtree(root, ignore_errors=True)
+
+
+def change(folder: Path) -> dict[str, str]:
+    """Give BLINK and 3DSRBench other answers, all wrong, and lay an older prediction of MindCube into a T-folder."""
+    before = {name: (folder / name).read_text() for name in ("MyModel_BLINK_acc.csv", "MyModel_3DSRBench_results.tsv")}
+    for name in ("BLINK", "3DSRBench"):
+        path = folder / f"MyModel_{name}.xlsx"
+        table = pd.read_excel(path)
+        table["prediction"] = ["B" if answer == "A" else "A" for answer in table["answer"]]
+        table.to_excel(path, index=False)
+    older = folder / OLDER / "MyModel_MindCubeBench_tiny_raw_qa.xlsx"
+    older.parent.mkdir()
+    table = pd.read_excel(folder / older.name)
+    table["prediction"] = "an older answer"
+    table.to_excel(older, index=False)
+    os.utime(older, (1_500_000_000, 1_500_000_000))
+    return before
+
+
+def answers(folder: Path, model: str, dataset: str) -> list[str]:
+    return pd.read_excel(folder / f"{model}_{dataset}.xlsx")["prediction"].astype(str).tolist()
+
+
+@pytest.mark.parametrize("model", ["MyModel", "Tiny-VLM", "llava-onevision-tiny"])
+@pytest.mark.parametrize("dataset", DATA)
+def test_every_model_answers_every_dataset(direct: Direct, model: str, dataset: str) -> None:
+    assert direct.first.code == 0, direct.first.text[-6000:]
+    folder = direct.root / "work" / model
+    found = pd.read_excel(folder / f"{model}_{dataset}.xlsx") if model != "MyModel" or not direct.before or dataset == DATA[1] else None
+    assert found is None or (len(found) == 2 and found["prediction"].notna().any())
+    scored = {"BLINK": "_acc.csv", "3DSRBench": "_results.tsv"}.get(dataset, "_extract_matching_acc.csv")
+    assert (folder / f"{model}_{dataset}{scored}").is_file()
+
+
+def test_which_class_runs_each_model_is_said_once(direct: Direct) -> None:
+    lines = direct.first.text.splitlines()
+    assert sum(line.startswith(f"MyModel: my_model.MyModel (a class of your own, in {direct.root / 'own' / 'my_model.py'}") for line in lines) == 1
+    assert sum(line.startswith(f"{HUB_ID}: Qwen2VLChat (its config.json says model_type qwen2_5_vl") for line in lines) == 1
+    assert sum("llava-onevision-tiny: LLaVA_OneVision_HF (" in line for line in lines) == 1
+    assert "loaded with sdpa instead of flash_attention_2" in direct.first.text
+
+
+def test_a_file_named_like_an_installed_module_is_ignored_and_said(direct: Direct) -> None:
+    assert f"{direct.root / 'own' / 'qwen2_vl.py'} is ignored" in direct.first.text
+    assert "the installed module was replaced" not in direct.first.text
+
+
+def test_a_given_work_dir_beats_mmeval_root_and_both_are_said(direct: Direct) -> None:
+    assert "is left alone: --work-dir was given" in direct.first.text
+    assert not (direct.root / "elsewhere").exists()
+    assert f"results go to {direct.root / 'work'}: MMEVAL_ROOT is set" in direct.again.text
+
+
+def test_data_comes_from_the_hub_that_is_set(direct: Direct) -> None:
+    assert {path.name for path in (direct.root / "LMU").glob("*.tsv")} >= {"BLINK.tsv", "3DSRBench.tsv", "MindCubeBench_tiny_raw_qa.tsv"}
+    assert "modelscope" not in direct.first.text.lower()
+
+
+def test_without_reuse_a_run_starts_fresh_and_keeps_what_was_there(direct: Direct) -> None:
+    (aside,) = (direct.root / "work" / "MyModel").glob("T*/MyModel_BLINK.xlsx")
+    assert aside.read_bytes() == b"answers of an earlier run"
+    assert f"what was there is in {aside.parent}" in direct.first.text
+
+
+def test_changed_answers_are_not_given_the_old_scores(direct: Direct) -> None:
+    folder = direct.root / "work" / "MyModel"
+    blink = pd.read_csv(folder / "MyModel_BLINK_acc.csv")
+    assert blink["Overall"].tolist() == [0.0]
+    assert (folder / "MyModel_BLINK_acc.csv").read_text() != direct.before["MyModel_BLINK_acc.csv"]
+    results = pd.read_csv(folder / "MyModel_3DSRBench_results.tsv", sep="\t")
+    assert results["Overall"].tolist() == [0.0] * len(results)
+    assert direct.again.text.count("is removed: it was made from other answers") == 2
+
+
+def test_reuse_does_not_bring_back_older_answers(direct: Direct) -> None:
+    folder = direct.root / "work" / "MyModel"
+    assert "an older answer" not in answers(folder, "MyModel", "MindCubeBench_tiny_raw_qa")
+    assert f"{folder / 'MyModel_MindCubeBench_tiny_raw_qa.xlsx'} is kept" in direct.again.text
+
+
+def test_a_dataset_without_a_score_is_said_and_is_the_exit_code(direct: Direct) -> None:
+    assert direct.again.code == 1
+    errors = [line for line in direct.again.text.splitlines() if line.startswith("error: ")]
+    assert errors == ["error: MyModel on NoSuchBench: invalid_dataset"]
+    assert "hint: 1 of 4 failed" in direct.again.text
