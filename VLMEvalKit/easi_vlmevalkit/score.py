@@ -14,9 +14,9 @@ from pathlib import Path
 from easi_eval.answering.driver import load_work
 from easi_eval.answering.journal import Answer
 from easi_eval.answering.scorer import score_loop
-from easi_eval.answering.work import NOTES_FILE, Assignment
+from easi_eval.answering.work import Assignment
 from easi_eval.benchmarks import VLMEVALKIT
-from easi_eval.state import write_json
+from easi_eval.results.notes import add_notes
 
 from . import exact, failed, judge
 from .datasets import Datasets
@@ -52,7 +52,7 @@ def score_one(datasets: Datasets, args: argparse.Namespace, assignment: Assignme
     table = source.data.drop(columns="image", errors="ignore").iloc[[dataset.rows[item] for item in texts]]
     prediction = folder / f"{args.model}_{assignment.task}.xlsx"
     exact.write_predictions(table, texts, prediction)
-    write_json(folder / NOTES_FILE, {"lossy": exact.lossy(texts)})
+    add_notes(folder, lossy=exact.lossy(texts))
     with exact.exact_answers(prediction, list(texts.values())), failed.noted(assignment.key, dataset, answers, folder):
         source.evaluate(str(prediction), **judge_options(args))
 

@@ -133,7 +133,11 @@ class VLMEvalKit:
 
     def told(self, cfg: RunConfig, bench: Benchmark, out: Outputs, rows: pd.DataFrame, score: BenchmarkScore,
              scorer_notes: Mapping[str, Any]) -> BenchmarkScore:
-        return score
+        changed = len(scorer_notes.get("lossy") or ())
+        if not changed:
+            return score
+        note = f"{changed} of {len(rows)} answers are scored as they were given; VLMEvalKit's own xlsx would have changed them (empty, None, cut off ...)"
+        return replace(score, notes=(*score.notes, note))
 
     def total(self, cfg: RunConfig, bench: Benchmark, out: Outputs) -> int:
         from ..results.readers import tsv_rows

@@ -81,7 +81,7 @@ def _vlmevalkit_candidate(bench: Benchmark, folder: Path, judge: str = "") -> Ca
     scored = score_files(bench, folder)
     if not scored:
         task = re.escape(bench.source(VLMEVALKIT).task)
-        answered = [path for path in folder.rglob(f"*_{bench.source(VLMEVALKIT).task}*") if re.fullmatch(rf".+_{task}\.(xlsx|tsv|json)", path.name)]
+        answered = [path for path in folder.rglob(f"*_{bench.source(VLMEVALKIT).task}*") if re.fullmatch(rf".+_{task}\.(xlsx|tsv|json)", path.name) and path.is_file()]
         return Candidate(bench.key, problem="answered, but not scored: run VLMEvalKit on it with --mode eval") if answered else None
     try:
         out = find_vlmevalkit_outputs(bench, folder, judge)
