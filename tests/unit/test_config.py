@@ -132,7 +132,7 @@ def test_options_without_effect_are_said(options: dict[str, object], said: tuple
 
 EVERYTHING = RunConfig(
     model="qwen3_vl", backend="lmms-eval", model_args='pretrained=a b/c,x={"p":"it\'s, ok"}', benchmarks=("blink", "site_image"),
-    judge="gpt-4o-1120", output_dir=Path("out put"), dataset_dir=Path("/data"), submit=True, resubmit=True,
+    judge="gpt-4o-1120", extraction_threshold=0.1, output_dir=Path("out put"), dataset_dir=Path("/data"), submit=True, resubmit=True,
     submission=SubmissionConfig(**META, baseModel="Qwen3", remarks='né "quoted", $HOME'), rerun=True, no_accelerate=True, verbose=True,
     no_rich=True, dry_run=True, plain=True, device="cpu", trust_remote_code=True, model_name_differs=True, no_corrections=True, vsi_input="frames", backend_path=Path("../fork"),
     backend_args=("--batch_size", "4", "--", "--gen_kwargs", "a=b c"))
@@ -149,6 +149,7 @@ EVERYTHING = RunConfig(
     EVERYTHING,
     replace(EVERYTHING, benchmarks=("blink",), no_accelerate=False, nproc=8),
     replace(EVERYTHING, submit=False, resubmit=False, smoke=True, limit=7),
+    RunConfig(model="m", extraction_threshold=1e-05),
 ], ids=lambda cfg: " ".join(cfg.to_argv())[:40])
 def test_to_argv_parses_back(cfg: RunConfig) -> None:
     assert parse(cfg.to_argv()) == cfg
