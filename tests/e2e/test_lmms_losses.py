@@ -22,7 +22,7 @@ from easi_eval.evidence import gather
 from easi_eval.results.scores import BenchmarkScore
 from easi_eval.smoke import hub
 from own_files import KEYS
-from program import Launch, Results, User, a_closed_port, run_folder, wait_until
+from program import Launch, Results, User, a_closed_port, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.e2e, pytest.mark.faults]
 

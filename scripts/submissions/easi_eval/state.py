@@ -142,7 +142,8 @@ def identity_fields(backend: str, version: str, model: ModelChoice, cfg: RunConf
         "registry entry": model.entry,
         "class file": model.source,
         "class arguments": model.arguments,
-        "--model-args": cfg.model_arguments,
+        # as the backend understood them: `models/m/` and `./models/m` are one folder
+        "--model-args": {name: model.arguments.get(name, value) for name, value in cfg.model_arguments.items()},
         "--device": cfg.device_kind,
         "--trust-remote-code": cfg.trust_remote_code,
         "backend arguments": list(cfg.backend_args),

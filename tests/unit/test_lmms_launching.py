@@ -1,0 +1,119 @@
+"""How lmms-eval is launched, and which folders its runs get: commands as data, and accelerate itself with a hostile configuration."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from easi_eval.backends.lmms_eval import LmmsEval
+from easi_eval.benchmarks import by_key
+from easi_eval.config import RunConfig, format_model_args, parse_model_args
+from easi_eval.data.needs import HubSettings
+from easi_eval.execution import launchers
+from easi_eval.pipeline import places
+from easi_eval.plan import SCORING_ONLY
+from easi_eval.state import RunPaths
+
+TODO = [by_key(key) for key in ("mmsi_bench", "spar_bench")]
+
+
+@pytest.fixture
+def backend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LmmsEval:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return LmmsEval(HubSettings(hf_home=tmp_path / "hf", offline=True))
+
+
+def cfg(model_args: str = "pretrained=org/model", **options: object) -> RunConfig:
+    return RunConfig(model="qwen2_5_vl", backend="lmms-eval", model_args=model_args, **options)
+
+
+def job(backend: LmmsEval, asked: RunConfig) -> tuple[str, ...]:
+    return backend.answer_job(asked, backend.resolve(asked), TODO, RunPaths.of(asked.output_dir, "lmms-eval", "m", "i" * 64), 12345).argv
+
+
+@pytest.mark.parametrize("nproc", [1, 4])
+def test_on_gpus_it_is_accelerate_with_every_flag(backend: LmmsEval, nproc: int) -> None:
+    argv = job(backend, cfg(nproc=nproc))
+    assert argv[1:3] == ("-m", "accelerate.commands.launch")
+    assert {f"--num_processes={nproc}", "--num_machines=1", "--mixed_precision=no", "--dynamo_backend=no", "--main_process_port=12345",
+            f"--config_file={launchers.ACCELERATE_CONFIG}"} <= set(argv)
+    assert argv[argv.index("--tasks") + 1] == "mmsi_bench,sparbench", "one launch for all that is pending"
+
+
+def test_on_the_cpu_several_workers_need_torchrun(backend: LmmsEval) -> None:
+    assert "torch.distributed.run" in job(backend, cfg(nproc=2, device="cpu"))
+    assert job(backend, cfg(device="cpu"))[1:3] == ("-m", "easi_lmms_eval")
+
+
+def test_without_accelerate_it_is_one_process_that_sees_all_gpus(backend: LmmsEval) -> None:
+    asked = cfg(no_accelerate=True)
+    made = backend.answer_job(asked, backend.resolve(asked), TODO, RunPaths.of(asked.output_dir, "lmms-eval", "m", "i" * 64), 12345)
+    assert made.argv[:3] == (sys.executable, "-m", "easi_lmms_eval")
+    assert "CUDA_VISIBLE_DEVICES" not in made.env
+
+
+@pytest.mark.slow
+def test_a_users_own_accelerate_configuration_has_no_say(tmp_path: Path) -> None:
+    """It asks for four machines, another precision and another port; the real accelerate starts the program all the same."""
+    home = tmp_path / "huggingface"
+    (home / "accelerate").mkdir(parents=True)
+    (home / "accelerate" / "default_config.yaml").write_text(
+        "compute_environment: LOCAL_MACHINE\ndistributed_type: MULTI_GPU\nnum_machines: 4\nmachine_rank: 3\nnum_processes: 8\n"
+        "mixed_precision: fp8\nmain_process_ip: 10.255.255.1\nmain_process_port: 1\nuse_cpu: false\n")
+    program = tmp_path / "program.py"
+    program.write_text("import os\nprint('MIXED', os.environ.get('ACCELERATE_MIXED_PRECISION'), 'WORLD', os.environ.get('WORLD_SIZE', '1'))\n")
+    done = subprocess.run(launchers.accelerate(1, launchers.free_port(), [str(program)]), capture_output=True, text=True, timeout=300,
+                          env={**os.environ, "HF_HOME": str(home), "CUDA_VISIBLE_DEVICES": "-1"})
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "MIXED no WORLD 1" in done.stdout
+
+
+# ---- model arguments -------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize(("text", "expected"), [
+    ('pretrained=a/b,size={"max_pixels":1,"min_pixels":2}', {"pretrained": "a/b", "size": '{"max_pixels":1,"min_pixels":2}'}),
+    ("model=a/b,extra=x=y=z,tp=2", {"model": "a/b", "extra": "x=y=z", "tp": "2"}),
+    ("pretrained=a/b,peft=c/d,", {"pretrained": "a/b", "peft": "c/d"}),
+])
+def test_commas_in_braces_and_equals_signs_belong_to_the_value(backend: LmmsEval, text: str, expected: dict[str, str]) -> None:
+    assert parse_model_args(text) == expected
+    argv = job(backend, cfg(text))
+    assert parse_model_args(argv[argv.index("--model_args") + 1]).items() >= expected.items()
+    assert parse_model_args(format_model_args(expected)) == expected
+
+
+# ---- folders ---------------------------------------------------------------------------------------------------------
+
+def checkpoint(folder: Path, content: str) -> Path:
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(content)
+    return folder
+
+
+def root(backend: LmmsEval, asked: RunConfig) -> Path:
+    return places(asked, backend, backend.resolve(asked)).root
+
+
+def test_a_trailing_slash_changes_nothing(backend: LmmsEval, tmp_path: Path) -> None:
+    folder = checkpoint(tmp_path / "one" / "org" / "model", "{}")
+    assert root(backend, cfg(f"pretrained={folder}/")) == root(backend, cfg(f"pretrained={folder}"))
+
+
+def test_two_checkpoints_with_equal_last_parts_do_not_meet(backend: LmmsEval, tmp_path: Path) -> None:
+    folders = [checkpoint(tmp_path / name / "org" / "model", content) for name, content in (("one", "{}"), ("two", '{"a": 1}'), ("three", "{}"))]
+    roots = [root(backend, cfg(f"pretrained={folder}")) for folder in folders]
+    assert len(set(roots)) == 3
+
+
+# ---- corrections -----------------------------------------------------------------------------------------------------
+
+def test_corrections_are_settings_of_scoring_alone(backend: LmmsEval) -> None:
+    spar, other = by_key("spar_bench"), by_key("mmsi_bench")
+    on, off = cfg(), cfg(no_corrections=True)
+    assert backend.settings(on, other) == backend.settings(off, other)
+    differing = {name for name in backend.settings(on, spar) if backend.settings(on, spar)[name] != backend.settings(off, spar)[name]}
+    assert differing == {"corrections"} and differing <= SCORING_ONLY
+    assert root(backend, on) == root(backend, off), "the answers are the same"
