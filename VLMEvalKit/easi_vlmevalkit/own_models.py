@@ -21,12 +21,12 @@ def add_folder() -> list[str]:
     Returns a line for each file that is ignored because of that. EasiError for an ``__init__.py`` that would make the
     folder a package of its own.
     """
-    from vlmeval import vlm
-
     where = folder()
     for file in (where / "__init__.py", PROJECT / "vlmeval" / "__init__.py"):
         if file.is_file():
             raise EasiError(f"{file} would take the place of the installed vlmeval", hint="remove it; your files need none")
+    from vlmeval import vlm
+
     if str(where) not in vlm.__path__:
         vlm.__path__.append(str(where))
     return [f"{path} is ignored: VLMEvalKit has a vlmeval.vlm.{path.stem} of its own; rename it"
