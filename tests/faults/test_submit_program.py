@@ -10,21 +10,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
-from board import Board, Fault, digest
-from easi_eval.backends import make_backend
-from easi_eval.benchmarks import CORE_KEYS, by_key
+from board import Board, Fault
+from easi_eval.benchmarks import CORE_KEYS
 from easi_eval.cli import parse
 from easi_eval.config import RunConfig, SubmissionConfig
-from easi_eval.data.needs import HubSettings
-from easi_eval.evidence import Evidence
-from easi_eval.pipeline import make
-from easi_eval.results.scores import BenchmarkScore, Pool, Reading, State
 from easi_eval.state import Manifest
+from finished import finish
 from program import SECRETS, Launch, User
 
 pytestmark = pytest.mark.faults
 META = SubmissionConfig("org/named", "instruction", "bfloat16")
-DESCRIBED = ("--submit", "--submission-configs", META.to_json())
+DESCRIBED = ("--submit", "--submission-configs", META.to_json(), "--model-name-differs")
 
 
 @dataclass(frozen=True)
@@ -37,7 +33,7 @@ class Finished:
 
     def run(self, board: Board, *options: object, **changes: str) -> Launch:
         return self.user.run("--model", self.cfg.model, "--output-dir", self.cfg.output_dir, "--no-rich", *options,
-                             EASI_SUBMIT_URL=board.url, NO_PROXY="127.0.0.1", **changes)
+                             **{"EASI_SUBMIT_URL": board.url, "NO_PROXY": "127.0.0.1", "HF_HUB_OFFLINE": "1", **changes})
 
     @property
     def fates(self) -> list[str]:
@@ -45,29 +41,13 @@ class Finished:
         return [entry["state"] for entry in json.loads(path.read_text())["submissions"]] if path.exists() else []
 
 
-def score(key: str, value: float) -> BenchmarkScore:
-    pools = {"": Pool(value, 100.0)} if by_key(key).group else {}
-    return BenchmarkScore(key, Reading(value), n=3, total=3, state=State.COMPLETE, unparsed=0, pools=pools)
-
-
 @pytest.fixture
 def finished(tmp_path: Path) -> Finished:
     model = tmp_path / "Tiny"
     model.mkdir()
-    (model / "config.json").write_text('{"model_type": "qwen2_5_vl"}')
+    (model / "config.json").write_text('{"model_type": "qwen2_5_vl", "torch_dtype": "bfloat16"}')
     cfg = RunConfig(model=str(model), output_dir=tmp_path / "out")
-    backend = make_backend(cfg.backend, HubSettings())
-    plan = make(cfg, backend, backend.resolve(cfg), ())
-    states = plan.manifest(None, {}, ["made by a test"])
-    for number, todo in enumerate(plan.todo):
-        folder = plan.paths.output(todo.bench.key)
-        folder.mkdir(parents=True)
-        (folder / "rows.csv").write_text(f"{todo.bench.key}\n")
-        files = {"rows.csv": digest((folder / "rows.csv").read_bytes())}
-        Evidence(todo.fingerprint, score(todo.bench.key, 10.0 + number), files).save(folder)
-        states = states.with_state(todo.bench.key, state="complete")
-    states.save(plan.paths.manifest)
-    return Finished(User(tmp_path / "user"), cfg, plan.paths.root)
+    return Finished(User(tmp_path / "user"), cfg, finish(cfg).root)
 
 
 @pytest.fixture
@@ -87,7 +67,7 @@ def test_a_finished_run_is_sent_once(finished: Finished, board: Board) -> None:
     assert "submitted" in first.out and finished.fates == ["confirmed"]
     (entry,) = board.entries
     assert entry.raw in shown.out       # the dry run showed what was then sent
-    assert entry.payload["modelName"] == "org/named" and entry.payload["scores"]["vsi_bench"] == 10.0
+    assert entry.payload["modelName"] == "org/named" and entry.payload["scores"]["vsi_bench"] == 18.75      # of the file itself
     assert entry.archive == (finished.cfg.output_dir / "easi_results.zip").read_bytes()
     assert entry.payload["scores"] == json.loads((finished.cfg.output_dir / "easi_results.json").read_text())["scores"]
 

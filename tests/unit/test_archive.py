@@ -1,69 +1,288 @@
-"""The archive: the same files make the same bytes, and nothing dangerous gets in."""
+"""The archive: the same inputs make the same bytes, nothing dangerous gets in, and every form gives the questions back."""
 
 from __future__ import annotations
 
+import hashlib
 import io
+import json
 import os
+import subprocess
+import sys
 import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 
+import pandas as pd
 import pytest
-
-from easi_eval.results.outputs import Outputs
-from easi_eval.benchmarks import BENCHMARKS, LMMS_EVAL, VLMEVALKIT
+from easi_eval import archiving, verifying
+from easi_eval.backends import make_backend
+from easi_eval.benchmarks import ALL_KEYS, LMMS_EVAL, VLMEVALKIT, by_key
+from easi_eval.config import RunConfig
+from easi_eval.data.needs import HubSettings
 from easi_eval.errors import EasiError
-from easi_eval.results.archive import archive, entries
-from easi_eval.results.readers import find_lmms_outputs, find_vlmevalkit_outputs
+from easi_eval.evidence import Evidence
+from easi_eval.results.archive import Index, Packed, archive, entries, read_index, unfold
+from easi_eval.results.outputs import Outputs
+from easi_eval.results.row_table import rows_csv
+from easi_eval.results.scores import ScoreTable
+from easi_eval.state import Manifest
+from easi_eval.submission.payload import build_payload
+from finished import FinishedRun, finish
 
-DATA = Path(__file__).parents[1] / "data"
-
-
-@pytest.fixture
-def manifest(tmp_path: Path) -> Path:
-    path = tmp_path / "run_manifest.json"
-    path.write_text("{}", encoding="utf-8")
-    return path
-
-
-def outputs(backend: str) -> list[Outputs]:
-    find = {VLMEVALKIT: find_vlmevalkit_outputs, LMMS_EVAL: find_lmms_outputs}[backend]
-    return [find(bench, DATA / backend) for bench in BENCHMARKS]
+TOKEN = "hf_" + "PlantedSecretToken" * 2
 
 
-@pytest.mark.parametrize("backend", [VLMEVALKIT, LMMS_EVAL])
-def test_it_holds_every_file_the_scores_came_from(backend: str, manifest: Path) -> None:
-    files = entries(outputs(backend), manifest)
-    with zipfile.ZipFile(io.BytesIO(archive(files))) as zipped:
+@dataclass
+class Made:
+    """A finished run, and its archive in every form that a limit on its size leads to."""
+
+    run: FinishedRun
+    backend: str
+    forms: dict[int, Packed] = field(default_factory=dict)
+
+    def pack(self, fits: Callable[[int], bool] = lambda size: True, again: bool = False) -> Packed:
+        if again:
+            (self.run.root / "easi_results.zip").unlink(missing_ok=True)
+        backend = make_backend(self.backend, HubSettings())
+        manifest = Manifest.load(self.run.paths.manifest)
+        assert manifest is not None
+        table = ScoreTable(tuple(self.run.scores.values()), manifest.modelName, self.backend)
+        places = archiving.Places(self.run.cfg, HubSettings(), str(manifest.model["path"]))
+        return archiving.make(self.run.paths, list(self.run.scores), backend, places, build_payload(table, backend.payload_name), fits)
+
+    def form(self, rung: int) -> Packed:
+        """The archive in one form: the sizes before it are said not to fit."""
+        asked: list[int] = []
+        if rung not in self.forms:
+            self.forms[rung] = self.pack(lambda size: (asked.append(size), len(asked) > rung)[1])
+        return self.forms[rung]
+
+
+def config(backend: str, folder: Path) -> RunConfig:
+    model = folder / "Some Model"
+    model.mkdir()
+    (model / "config.json").write_text('{"model_type": "qwen2_5_vl"}', encoding="utf-8")
+    if backend == LMMS_EVAL:
+        return RunConfig(backend=backend, model="qwen2_5_vl", model_args=f"pretrained={model}", output_dir=folder / "out", device="cpu")
+    return RunConfig(model=str(model), output_dir=folder / "out", device="cpu")
+
+
+@pytest.fixture(scope="module", params=[VLMEVALKIT, LMMS_EVAL])
+def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Made:
+    folder = tmp_path_factory.mktemp(request.param)
+    return Made(finish(config(request.param, folder), ALL_KEYS), request.param)
+
+
+def members(packed: Packed) -> dict[str, bytes]:
+    with zipfile.ZipFile(io.BytesIO(packed.data)) as zipped:
         assert zipped.testzip() is None
-        assert zipped.namelist() == sorted(files)
-        assert {info.date_time for info in zipped.infolist()} == {(1980, 1, 1, 0, 0, 0)}
-        assert all(zipped.read(name) == path.read_bytes() for name, path in files.items())
-    assert "run_manifest.json" in files
-    assert {name.split("/")[0] for name in files} - {"run_manifest.json"} == {bench.key for bench in BENCHMARKS}
+        return {name: zipped.read(name) for name in zipped.namelist()}
 
 
-def test_times_modes_and_order_do_not_matter(manifest: Path) -> None:
-    files = entries(outputs(VLMEVALKIT), manifest)
-    first = archive(files)
-    os.utime(manifest, (1, 1))
-    manifest.chmod(0o600)
-    assert archive(dict(reversed(files.items()))) == first
+def test_the_first_form_has_the_files_as_they_are(made: Made) -> None:
+    found = members(made.form(0))
+    assert {"archive.json", "run_manifest.json", "REPRODUCE.md", "CHANGES.md", "easi_results.json"} <= set(found)
+    assert {name for name in found if name.startswith("rows/")} == {f"rows/{key}.csv" for key in ALL_KEYS}
+    index = read_index(made.form(0).data)
+    assert index.rung == 0 and set(index.files) == set(found) - {"archive.json"}
+    unchanged = 0
+    for key in ALL_KEYS:
+        evidence = Evidence.load(made.run.paths.output(key))
+        assert evidence is not None
+        for name, digest in evidence.files.items():
+            stored = index.files[f"{key}/{name}"]
+            assert stored.original == digest
+            if not stored.replaced:
+                unchanged += 1
+                assert stored.sha256 == digest and found[f"{key}/{name}"] == (made.run.paths.output(key) / name).read_bytes()
+    assert unchanged >= 20
+    assert set(json.loads(found["easi_results.json"])["scores"]) >= {"vsi_bench", "site", "spar_bench"}
 
 
-def test_links_pickles_and_missing_files_are_refused(manifest: Path, tmp_path: Path) -> None:
-    pickle, link = tmp_path / "M_result.pkl", tmp_path / "link.csv"
-    pickle.write_bytes(b"")
-    link.symlink_to(manifest)
-    for path, said in ((pickle, "pickle"), (link, "link"), (tmp_path / "gone.csv", "not a file")):
-        with pytest.raises(EasiError, match=said):
-            archive({"x": path})
+@pytest.mark.parametrize("rung", [0, 1, 2])
+def test_every_form_gives_the_questions_back(made: Made, rung: int, tmp_path: Path) -> None:
+    packed = made.form(rung)
+    assert packed.rung == rung and packed.fits
+    index = read_index(packed.data)
+    unfold(members(packed), index, tmp_path)
+    backend = make_backend(made.backend, HubSettings())
+    for key in ALL_KEYS:
+        genuine = backend.rows(by_key(key), backend.outputs(by_key(key), made.run.paths.output(key)))
+        restored = backend.rows(by_key(key), backend.outputs(by_key(key), tmp_path / key))
+        columns = [name for name in genuine.columns if name != "cluster"]     # there may be paths of the machine in it
+        assert restored[columns].equals(genuine[columns]), key
+        assert index.tables[key] == (len(genuine), hashlib.sha256(rows_csv(restored)).hexdigest())
 
 
-def test_two_files_of_one_name_are_refused(manifest: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("rung", [1, 2])
+def test_smaller_forms_are_read_with_pandas(made: Made, rung: int, tmp_path: Path) -> None:
+    for name, data in members(made.form(rung)).items():
+        path = tmp_path / Path(name).name
+        path.write_bytes(data)
+        if name.endswith(".xlsx"):
+            table = pd.read_excel(path)
+            assert len(table) and {"index", "prediction"} <= set(table.columns)
+            genuine = pd.read_excel(made.run.paths.output(name.split("/")[0]) / path.name)
+            assert list(table.columns) == list(genuine.columns) and list(table["index"]) == list(genuine["index"])
+            left = json.loads(members(made.form(rung))["archive.json"])["files"][name]["form"].get("left_out", [])
+            assert bool(left) == (rung == 2)
+            assert all(table[column].isna().all() == (column in left) for column in ("question",) if column in genuine)
+        elif "_samples_" in name:
+            table = pd.read_json(path, lines=True)
+            assert "doc_id" in table.columns and "filtered_resps" in table.columns
+            assert ("input" in table.columns) <= (rung == 1)
+
+
+def test_each_form_is_smaller_and_aggregates_stay(made: Made) -> None:
+    forms = [made.form(rung) for rung in range(3)]
+    plain = members(forms[0])
+    for packed in forms[1:]:
+        found = members(packed)
+        for name in plain:
+            if name.endswith(("_results.json", "_acc.csv", "_results.tsv")):
+                assert found[name] == plain[name]
+    assert len(forms[0].data) > len(forms[1].data) > len(forms[2].data)
+    assert not [name for name in members(forms[1]) if name.startswith("rows/")]
+
+
+def test_where_nothing_fits_nothing_is_lost(made: Made) -> None:
+    packed = made.pack(lambda size: False)
+    assert packed.rung == 1 and not packed.fits
+
+
+def test_the_same_inputs_make_the_same_bytes(made: Made) -> None:
+    first = made.pack(again=True)
+    mask = os.umask(0o077)
+    try:
+        for path in made.run.root.rglob("*"):
+            if path.is_file():
+                os.utime(path, (1, 1))
+                path.chmod(0o600)
+        assert made.pack(again=True).data == first.data
+    finally:
+        os.umask(mask)
+
+
+def test_another_process_in_another_time_zone_makes_the_same_bytes(made: Made) -> None:
+    program = f"""
+import sys; sys.path.insert(0, {str(Path(__file__).parents[1])!r})
+from pathlib import Path
+from hashlib import sha256
+from easi_eval.config import RunConfig
+from easi_eval.state import RunPaths
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from test_archive import Made
+from easi_eval.evidence import Evidence
+from easi_eval.benchmarks import ALL_KEYS
+from finished import FinishedRun
+paths = RunPaths(Path({str(made.run.root)!r}))
+cfg = RunConfig(backend={made.backend!r}, model='m', model_args='pretrained=x', output_dir=Path({str(made.run.cfg.output_dir)!r}))
+scores = {{key: Evidence.load(paths.output(key)).score for key in ALL_KEYS}}
+print(sha256(Made(FinishedRun(cfg, paths, scores), {made.backend!r}).pack().data).hexdigest())
+"""
+    said = {subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd="/",
+                           env={**os.environ, "TZ": zone, "PYTHONHASHSEED": seed}).stdout for zone, seed in (("Asia/Tokyo", "1"), ("America/Lima", "2"))}
+    assert len(said) == 1
+
+
+def test_no_path_secret_link_or_pickle(made: Made, tmp_path: Path) -> None:
+    """Planted in every kind of file: what a backend might write of its environment."""
+    for rung in range(3):
+        found = members(made.form(rung))
+        for name, data in found.items():
+            texts = [data]
+            if name.endswith(".xlsx"):
+                with zipfile.ZipFile(io.BytesIO(data)) as book:
+                    texts = [book.read(part) for part in book.namelist() if "worksheets" in part or "haredStrings" in part]
+            for text in texts:
+                for told in (str(made.run.cfg.output_dir), str(made.run.root), str(Path.home()) + "/", "/home/user/"):
+                    assert told.encode() not in text, (name, told)
+        assert not [name for name in found if name.endswith((".pkl", "status.json"))]
+        with zipfile.ZipFile(io.BytesIO(made.form(rung).data)) as zipped:
+            assert {(info.external_attr >> 16, info.date_time, info.create_system) for info in zipped.infolist()} == {(0o644, (1980, 1, 1, 0, 0, 0), 3)}
+
+
+def test_planted_secrets_go_and_are_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MY_TOKEN", TOKEN[::-1])
+    run = finish(config(LMMS_EVAL, tmp_path), ["embspatial"])
+    folder = run.paths.output("embspatial")
+    results = next(folder.glob("*_results.json"))
+    value = json.loads(results.read_text(encoding="utf-8"))
+    value["config"] = {"env": {"HF_TOKEN": TOKEN, "OTHER": TOKEN[::-1]}, "cache": f"{tmp_path}/cache/x", "out": str(run.root), "dots": "../x/y"}
+    results.write_text(json.dumps(value), encoding="utf-8")
+    evidence = json.loads((folder / "evidence.json").read_text(encoding="utf-8"))
+    evidence["files"][results.name] = hashlib.sha256(results.read_bytes()).hexdigest()
+    (folder / "evidence.json").write_text(json.dumps(evidence), encoding="utf-8")
+    found = members(Made(run, LMMS_EVAL).pack())
+    cleared = json.loads(found[f"embspatial/{results.name}"])
+    assert TOKEN not in str(cleared) and TOKEN[::-1] not in str(cleared) and str(tmp_path) not in str(cleared)
+    assert cleared["results"] == value["results"] and cleared["config"]["dots"] == "../x/y"
+    assert f"`embspatial/{results.name}`: 2 absolute paths replaced, 2 secrets replaced" in found["CHANGES.md"].decode()
+    stored = Index.from_json(json.loads(found["archive.json"])).files[f"embspatial/{results.name}"]
+    assert stored.original == evidence["files"][results.name] and stored.sha256 != stored.original
+
+
+def test_one_whose_inputs_did_not_change_is_kept(made: Made) -> None:
+    first = made.pack(again=True)
+    kept = made.run.root / "easi_results.zip"
+    kept.write_bytes(first.data)
+    with zipfile.ZipFile(io.BytesIO(first.data)) as zipped:
+        marked = archive({name: zipped.read(name) for name in reversed(zipped.namelist())} | {"mark": b"made before"})
+    kept.write_bytes(marked)
+    assert made.pack().data == marked                       # not made again
+    kept.write_bytes(marked[:-40])
+    assert made.pack().data == first.data                   # damaged: made again
+    kept.write_bytes(marked)
+    manifest = Manifest.load(made.run.paths.manifest)
+    assert manifest is not None
+    manifest.with_state("blink", reason="another").save(made.run.paths.manifest)
+    try:
+        assert made.pack().data != marked                   # its inputs changed
+    finally:
+        manifest.save(made.run.paths.manifest)
+        kept.unlink()
+
+
+def test_how_to_repeat_it(made: Made) -> None:
+    text = members(made.form(0))["REPRODUCE.md"].decode()
+    command = text.partition("```bash\n")[2].partition("\n```")[0]
+    assert command.startswith("python scripts/submissions/run_easi_eval.py --model ") and "--include-extra" in command
+    assert "--output-dir" not in command and "--benchmarks" not in command
+    for said in ("Model class:", "Arguments:", "GPUs:", "- torch 2", f"- some/data: {'c' * 40}", "| BLINK |"):
+        assert said in text
+
+
+def test_links_and_missing_files_are_refused(made: Made) -> None:
+    key = "blink"
+    evidence = Evidence.load(made.run.paths.output(key))
+    assert evidence is not None
+    path = made.run.paths.output(key) / next(iter(evidence.files))
+    aside = path.with_name("aside")
+    path.rename(aside)
+    try:
+        path.symlink_to(aside)
+        with pytest.raises(EasiError, match="a link"):
+            made.pack(again=True)
+    finally:
+        path.unlink()
+        aside.rename(path)
+
+
+def test_pickles_stay_out_and_two_files_of_one_name_are_refused(tmp_path: Path) -> None:
     scores = []
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
         scores.append(tmp_path / folder / "scores.csv")
         scores[-1].write_text(folder, encoding="utf-8")
+    (tmp_path / "M_result.pkl").write_bytes(b"")
+    assert set(entries([Outputs("blink", tmp_path, (scores[0],), (scores[1], tmp_path / "M_result.pkl"))])) == {"blink/a/scores.csv", "blink/b/scores.csv"}
     with pytest.raises(EasiError, match="blink/scores.csv"):
-        entries([Outputs("blink", tmp_path, (scores[0],), (scores[1],))], manifest)
+        entries([Outputs("blink", tmp_path / "a", (scores[0],), ()), Outputs("blink", tmp_path / "b", (scores[1],), ())])
+
+
+def test_the_tables_are_those_of_the_run(made: Made) -> None:
+    source = verifying.Source.of(json.loads(made.run.paths.manifest.read_text(encoding="utf-8")))
+    tables = verifying.tables(source, made.run.paths.outputs)
+    assert set(tables) == set(ALL_KEYS)
+    assert all(table.count(b"\n") == made.run.scores[key].n + 1 for key, table in tables.items())

@@ -1,0 +1,63 @@
+"""A run whose benchmarks are all complete on disk, made of the genuine result files in ``data/``; nothing was evaluated for it."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from easi_eval.backends import make_backend
+from easi_eval.benchmarks import CORE_KEYS, Benchmark, by_key
+from easi_eval.config import RunConfig
+from easi_eval.data.needs import HubSettings
+from easi_eval.evidence import Evidence, checked
+from easi_eval.pipeline import make
+from easi_eval.results.outputs import Outputs
+from easi_eval.results.rows import summarise
+from easi_eval.results.scores import BenchmarkScore, State
+from easi_eval.state import Manifest, RunPaths
+
+DATA = Path(__file__).parent / "data"
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    cfg: RunConfig
+    paths: RunPaths
+    scores: dict[str, BenchmarkScore]
+
+    @property
+    def root(self) -> Path:
+        return self.paths.root
+
+
+def genuine(backend: str, bench: Benchmark) -> Outputs:
+    """The small genuine files of one benchmark."""
+    return make_backend(backend, HubSettings()).outputs(bench, DATA / backend)
+
+
+def finish(cfg: RunConfig, keys: Iterable[str] = CORE_KEYS) -> FinishedRun:
+    """Put the files of these benchmarks where a run under ``cfg`` leaves them, accepted as such a run accepts them."""
+    backend = make_backend(cfg.backend, HubSettings())
+    wanted = tuple(keys)
+    plan = make(dataclasses.replace(cfg, benchmarks=wanted), backend, backend.resolve(cfg), ())
+    manifest = plan.manifest(None, {"easi-eval": "test", "torch": "2"}, [cfg.command()], {"some/data": "c" * 40})
+    scores = {}
+    for todo in plan.todo:
+        key, folder = todo.bench.key, plan.paths.output(todo.bench.key)
+        folder.mkdir(parents=True)
+        for path in genuine(cfg.backend, todo.bench).files:
+            shutil.copyfile(path, folder / path.name)
+        out = backend.outputs(todo.bench, folder)
+        rows = backend.rows(todo.bench, out)
+        score = summarise(todo.bench, checked(backend, todo.bench, out, rows), rows, total=len(rows), state=State.COMPLETE)
+        scores[key] = backend.told(cfg, todo.bench, out, rows, score, {})
+        files = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in out.files}
+        Evidence(todo.fingerprint, scores[key], files).save(folder)
+        manifest = manifest.with_state(key, state=str(State.COMPLETE), evidence={"rows": len(rows), "total": len(rows)})
+    manifest.save(plan.paths.manifest)
+    assert Manifest.load(plan.paths.manifest) is not None and set(scores) == set(map(str, wanted)) == {by_key(key).key for key in wanted}
+    return FinishedRun(cfg, plan.paths, scores)
