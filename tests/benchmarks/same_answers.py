@@ -117,14 +117,21 @@ def in_forms(run: Finished) -> dict[Question, str]:
     return made
 
 
+def shape(answer: str) -> str:
+    """The answer with every letter and number made one, so that equal forms look alike."""
+    return re.sub(r"\d+(\.\d+)?", "3", re.sub(r"\b[A-Ja-j]\b", lambda found: "B" if found[0].isupper() else "b", answer))
+
+
 def table(title: str, left: Mapping[str, tuple[float | None, pd.DataFrame]], right: Mapping[str, tuple[float | None, pd.DataFrame]]) -> str:
-    lines = [f"| {title} | VLMEvalKit | lmms-eval | questions in both | scored differently |", "|---|---:|---:|---:|---:|"]
+    lines = [f"| {title} | VLMEvalKit | lmms-eval | questions in both | scored differently | forms of these, and what each backend gives |",
+             "|---|---:|---:|---:|---:|---|"]
     for key in ALL_KEYS:
         (one, rows), (other, others) = left[key], right[key]
-        both = rows.set_index("question")["score"].to_frame("one").join(others.set_index("question")["score"].rename("other"), how="inner")
-        differ = int(((both["one"] - both["other"]).abs() > 1e-9).sum())
+        both = rows.set_index("question")[["score", "answer"]].join(others.set_index("question")["score"].rename("other"), how="inner")
+        differing = both[(both["score"] - both["other"]).abs() > 1e-9]
+        forms = {f"`{shape(row.answer)}` {row.score:g}:{row.other:g}" for row in differing.itertuples()}
         shown = ["-" if value is None else f"{value:.2f}" for value in (one, other)]
-        lines.append(f"| {by_key(key).title} | {shown[0]} | {shown[1]} | {len(both)} | {differ} |")
+        lines.append(f"| {by_key(key).title} | {shown[0]} | {shown[1]} | {len(both)} | {len(differing)} | {', '.join(sorted(forms))} |")
     return "\n".join(lines)
 
 

@@ -189,8 +189,9 @@ def test_the_diagnosis_is_told_as_one() -> None:
 
 # ---- beside older rows ---------------------------------------------------------------------------------------------
 
-def compared(key: str, backend: str = LMMS_EVAL, model: str = "llava_onevision", method: str = "") -> BenchmarkScore:
-    return comparability.compared(BenchmarkScore(key, Reading(1.0), n=1, total=1, state=State.COMPLETE, method=method), backend, model)
+def compared(key: str, backend: str = LMMS_EVAL, model: str = "llava_onevision", method: str = "",
+             settings: Mapping[str, object] | None = None) -> BenchmarkScore:
+    return comparability.compared(BenchmarkScore(key, Reading(1.0), n=1, total=1, state=State.COMPLETE, method=method), backend, model, settings or {})
 
 
 @pytest.mark.parametrize(("key", "backend", "model", "method", "verdict"), [
@@ -218,7 +219,19 @@ def test_all_reasons_that_fit_are_told() -> None:
 
 def test_a_line_without_a_score_is_not_compared() -> None:
     empty = BenchmarkScore("blink", Reading(None), n=0, total=None, state=State.FAILED)
-    assert comparability.compared(empty, LMMS_EVAL, "qwen3_vl") == empty
+    assert comparability.compared(empty, LMMS_EVAL, "qwen3_vl", {}) == empty
+
+
+def test_frames_as_images_are_what_older_rows_of_qwen_models_had() -> None:
+    assert compared("vsi_bench", VLMEVALKIT, "Qwen2VLChat", settings={"--vsi-input": "frames"}).comparable == "yes"
+    assert compared("vsi_bench", VLMEVALKIT, "Qwen2VLChat", settings={"task": "VSI-Bench_32frame"}).comparable == "note"
+
+
+@pytest.mark.parametrize(("unread", "method", "verdict"), [
+    (25, "exact_matching", "yes"), (26, "exact_matching", "note"), (26, "", "note"), (26, "gpt-4o-1120", "yes"), (None, "exact_matching", "yes")])
+def test_rows_that_easi_would_have_judged_are_told(unread: int | None, method: str, verdict: str) -> None:
+    line = BenchmarkScore("blink", Reading(1.0), n=1000, total=1000, state=State.COMPLETE, unparsed=unread, method=method)
+    assert comparability.compared(line, VLMEVALKIT, "InternVLChat", {}).comparable == verdict
 
 
 @pytest.mark.parametrize(("old", "new", "problem"), [

@@ -341,7 +341,7 @@ class Run:
         else:
             score = verdict.evidence.score
             evidence = {**self.manifest.benchmarks[verdict.key].evidence, "rows": score.n, "total": score.total}
-            told = compared(score, self.backend.name, self.plan.model.cls)
+            told = compared(score, self.backend.name, self.plan.model.cls, self.manifest.benchmarks[verdict.key].settings)
             evidence |= {"comparable": told.comparable, "notes": list(told.notes)}
             evidence |= {"method": score.method, "scores": {name: read.overall for name, read in score.by_method.items()}}
             changes = {"state": str(score.state), "reason": score.reason, "evidence": evidence}
@@ -361,7 +361,7 @@ class Run:
             return None
         evidence = Evidence.load(self.plan.paths.output(key))
         if evidence is not None and evidence.fingerprint == state.fingerprint:
-            return compared(evidence.score, self.backend.name, self.plan.model.cls)
+            return compared(evidence.score, self.backend.name, self.plan.model.cls, state.settings)
         return missing(key, state.reason or "not finished", State.FAILED if state.reason else State.INCOMPLETE)
 
     def _write(self, scores: ScoreTable) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,10 @@ VERDICTS = (YES, NOTE, NO)                  # from good to bad
 
 @dataclass(frozen=True)
 class Rule:
-    """One reason. Empty ``benchmarks``, ``models`` and ``method`` fit everything; ``excepted`` models never fit."""
+    """One reason. Empty ``benchmarks``, ``models`` and ``method`` fit everything; ``excepted`` models never fit.
+
+    ``unless``: benchmark settings that make it untrue. ``unread``: it is true where more than this share of answers was not read.
+    """
 
     id: str
     backend: str
@@ -28,11 +31,17 @@ class Rule:
     benchmarks: tuple[str, ...] = ()
     models: tuple[str, ...] = ()
     excepted: tuple[str, ...] = ()
-    method: str = ""
+    method: tuple[str, ...] = ()
+    unless: Mapping[str, object] = field(default_factory=dict)
+    unread: float | None = None
 
-    def fits(self, backend: str, key: str, model: str, method: str) -> bool:
-        return (backend == self.backend and (not self.benchmarks or key in self.benchmarks) and model not in self.excepted
-                and (not self.models or model in self.models) and self.method in ("", method))
+    def fits(self, score: BenchmarkScore, backend: str, model: str, settings: Mapping[str, object]) -> bool:
+        if backend != self.backend or model in self.excepted or any(settings.get(name) == value for name, value in self.unless.items()):
+            return False
+        if self.unread is not None and (score.unparsed is None or score.unparsed <= self.unread * score.n):
+            return False
+        return ((not self.benchmarks or score.key in self.benchmarks) and (not self.models or model in self.models)
+                and (not self.method or score.method in self.method))
 
 
 def load(text: str) -> tuple[Rule, ...]:
@@ -46,7 +55,7 @@ def load(text: str) -> tuple[Rule, ...]:
 def _rule(table: Mapping[str, Any]) -> Rule:
     values = {"excepted" if name == "except" else name: tuple(value) if isinstance(value, list) else value for name, value in table.items()}
     name = values.get("id", "?")
-    unknown = values.keys() - {field.name for field in fields(Rule)}
+    unknown = values.keys() - {known.name for known in fields(Rule)}
     if unknown:
         raise _refuse(f"{name}: unknown key {', '.join(sorted(unknown))}")
     if lacking := {"id", "backend", "verdict", "why"} - values.keys():
@@ -66,14 +75,16 @@ TOML = Path(__file__).parents[1] / "comparability.toml"
 RULES = load(TOML.read_text(encoding="utf-8"))
 
 
-def compared(score: BenchmarkScore, backend: str, model: str) -> BenchmarkScore:
-    """The line with its verdict; ``model`` is the model type (lmms-eval) or class (VLMEvalKit). A line without a score gets none.
+def compared(score: BenchmarkScore, backend: str, model: str, settings: Mapping[str, object]) -> BenchmarkScore:
+    """The line with its verdict; ``model`` is the model type (lmms-eval) or class (VLMEvalKit), ``settings`` are the benchmark's.
+
+    A line without a score gets none.
 
     What is not plainly comparable is a note too.
     """
     if score.reading.overall is None:
         return score
-    fitting = [rule for rule in RULES if rule.fits(backend, score.key, model, score.method)]
+    fitting = [rule for rule in RULES if rule.fits(score, backend, model, settings)]
     verdict = max((rule.verdict for rule in fitting), key=VERDICTS.index, default=YES)
     head = {NOTE: "against older rows", NO: "not comparable with older rows"}
     notes = tuple(f"{head[rule.verdict]}: {rule.why}" for rule in fitting if rule.verdict != YES)
