@@ -264,12 +264,17 @@ def test_text_only_template_is_refused_and_one_kept_with_the_tokenizer_is_used(b
 @pytest.mark.parametrize(
     ("change", "said"),
     [({"model_type": "qwen2"}, "qwen2"), ({"model_type": "quite_new"}, "quite_new"),
-     ({"auto_map": {"AutoModelForImageTextToText": "own.Model"}}, "its own Python code")],
+     ({"model_type": "quite_new", "auto_map": {"AutoModelForImageTextToText": "own.Model"}}, "its own Python code")],
 )
 def test_other_checkpoints_are_refused_by_name(broken: Path, change: dict[str, object], said: str) -> None:
     _edit(broken / "config.json", **change)
     with pytest.raises(EasiError, match=said):
         GenericVLM(broken, device="cpu")
+
+
+def test_code_that_comes_with_a_type_transformers_knows_is_not_needed(broken: Path) -> None:
+    _edit(broken / "config.json", auto_map={"AutoModelForImageTextToText": "own.Model"})
+    assert type(GenericVLM(broken, device="cpu").model).__name__ == "Qwen2_5_VLForConditionalGeneration"
 
 
 def test_checkpoint_with_missing_weights_is_refused(broken: Path) -> None:

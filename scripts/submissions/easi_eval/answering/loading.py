@@ -23,15 +23,15 @@ def check_loadable(path: str, where: Mapping[str, object]) -> None:
         raise unreadable from error
     if not plain:                                          # what transformers gives for a folder without one
         raise unreadable
-    remote = plain.get("auto_map", {})
-    if "AutoModelForImageTextToText" in remote:
-        if not where["trust_remote_code"]:
-            raise EasiError(f"{path} brings its own Python code", hint="read it, then add --trust-remote-code")
-        return
     kind = plain.get("model_type", "unknown")
+    brings_code = "AutoModelForImageTextToText" in plain.get("auto_map", {})
+    if brings_code and where["trust_remote_code"]:
+        return
     try:
         config = AutoConfig.for_model(kind)
     except ValueError as error:
+        if brings_code:      # of a type that transformers knows by itself, its code is not needed
+            raise EasiError(f"{path} brings its own Python code", hint="read it, then add --trust-remote-code") from error
         raise EasiError(f"{path} is of type {kind!r}, which the installed transformers does not know",
                         hint="choose the backend's own class for it with --model-args") from error
     if type(config) not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:

@@ -112,12 +112,6 @@ def is_hub_id(model: str) -> bool:
     return re.fullmatch(r"[\w.-]+/[\w.-]+", model) is not None and not Path(model).expanduser().is_dir()
 
 
-def model_type(model: str, hub: HubSettings, revision: str = "") -> str | None:
-    """``model_type`` of a checkpoint's config.json; None if it has none. See ``model_config``."""
-    found = (model_config(model, hub, revision) or {}).get("model_type")
-    return found if isinstance(found, str) else None
-
-
 def model_config(model: str, hub: HubSettings, revision: str = "") -> dict[str, object] | None:
     """A checkpoint's config.json: a folder's, else that of the hub (or its cache) at ``revision``; None for what is neither.
 

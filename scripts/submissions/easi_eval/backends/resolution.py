@@ -37,6 +37,10 @@ class Asked:
         """``--model-args`` as values; a revision stays the text that it is."""
         return {key: value if key == "revision" else common.literal(value) for key, value in self.cfg.model_arguments.items()}
 
+    @property
+    def revision(self) -> str:
+        return self.cfg.model_arguments.get("revision", "")
+
 
 def choose(asked: Asked) -> ModelChoice:
     """First match: a name of the registry; a hub id of its entries; EASI's names for them; the family of the checkpoint's
@@ -58,11 +62,12 @@ def choose(asked: Asked) -> ModelChoice:
         return of_entry(entry, asked.arguments, why)
     if known is not None:
         return _of_easi(known, asked)
-    family = common.model_type(cfg.model, asked.hub, str(asked.arguments.get("revision", "")))
+    config = common.model_config(cfg.model, asked.hub, asked.revision)
+    family = (config or {}).get("model_type")
     if family in FAMILIES:
-        return _of_family(family, asked)
+        return _of_family(str(family), asked)
     _refuse_unknown(asked, family)
-    return _generic(asked, f"no class of VLMEvalKit is known for model_type {family} (that of an entry: {AN_ENTRYS})")
+    return _generic(asked, config, f"no class of VLMEvalKit is known for model_type {family} (that of an entry: {AN_ENTRYS})")
 
 
 def _entry(asked: Asked) -> tuple[catalog.Entry | None, str]:
@@ -148,24 +153,24 @@ def _own(asked: Asked) -> ModelChoice | None:
 
 def _on_cpu(asked: Asked, entry: catalog.Entry | None) -> ModelChoice:
     """The generic class in place of whatever would run on a GPU, which is said."""
-    if entry is None:
-        _refuse_unknown(asked, None)
-        return _generic(asked, CPU)
-    if entry.model_path is None:
+    if entry is not None and entry.model_path is None:
         raise EasiError(f"VLMEvalKit's {entry.name} names no checkpoint that the generic class could load, and {CPU}", hint="give the checkpoint as --model")
-    model = _generic(replace(asked, cfg=replace(asked.cfg, model=entry.model_path)), CPU)
-    return replace(model, notes=(*model.notes, f"not as VLMEvalKit's entry {entry.name} ({entry.cls}): no number to compare with"))
+    if entry is not None and entry.model_path is not None:
+        asked = replace(asked, cfg=replace(asked.cfg, model=entry.model_path))
+    else:
+        _refuse_unknown(asked, None)
+    # The rehearsal's own model is on a hub that is not up yet.
+    config = None if asked.cfg.smoke and common.is_hub_id(asked.cfg.model) else common.model_config(asked.cfg.model, asked.hub, asked.revision)
+    model = _generic(asked, config, CPU)
+    return model if entry is None else replace(model, notes=(f"not as VLMEvalKit's entry {entry.name} ({entry.cls}): no number to compare with",))
 
 
-def _generic(asked: Asked, why: str) -> ModelChoice:
+def _generic(asked: Asked, config: Mapping[str, object] | None, why: str) -> ModelChoice:
     cfg = asked.cfg
     _no_model_path(asked)
-    revision = str(asked.arguments.get("revision", ""))
-    if not cfg.smoke:      # the rehearsal's own model is on a hub that is not up yet
-        config = common.model_config(cfg.model, asked.hub, revision) or {}
-        family = FAMILIES.get(str(config.get("model_type")))
-        refuse_unloadable(common.model_name(cfg.model), config, cfg.trust_remote_code,
-                          f"leave out --device cpu: on a GPU VLMEvalKit's {family.cls} runs it" if family else OWN_CLASS)
+    family = FAMILIES.get(str((config or {}).get("model_type")))
+    refuse_unloadable(common.model_name(cfg.model), config or {}, cfg.trust_remote_code,
+                      f"leave out --device cpu: on a GPU VLMEvalKit's {family.cls} runs it" if family else OWN_CLASS)
     device = common.other_device(cfg)
     own: dict[str, object] = {"device": device} if device else {}
     if cfg.trust_remote_code:
@@ -179,7 +184,7 @@ def _no_model_path(asked: Asked) -> None:
         raise EasiError("--model-args model_path names another checkpoint than --model", hint="give the checkpoint as --model")
 
 
-def _refuse_unknown(asked: Asked, family: str | None) -> None:
+def _refuse_unknown(asked: Asked, family: object) -> None:
     model = asked.cfg.model
     if family is None and "/" not in model and not Path(model).exists():
         known = [*asked.entries, *own_models.names(asked.package)]
