@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,17 @@ def test_no_line_of_the_table_is_wider_than_asked(width: int) -> None:
     lines = table_lines(FULL, width)
     assert max(map(len, lines)) <= width
     assert len(lines) == 1 + 1 + 14 + 1 + 1     # head, rule, 12 benchmarks of which SITE has two halves, rule, average
+
+
+def test_what_stands_beside_older_rows_fits_too_and_shared_notes_are_said_once() -> None:
+    said = ("against older rows: letters are now found inside sentences",)
+    rows = [replace(line(key, failed=1, flips=12), comparable="note", notes=said if key in ("blink", "vsi_bench") else ()) for key in ALL_KEYS]
+    lines = summary(table(*rows), width=80)
+    assert max(map(len, lines)) <= 80
+    assert "comp" in table_lines(table(*rows), 80)[0].split()
+    text = " ".join("\n".join(lines).split())
+    assert text.count(said[0]) == 1 and f"VSI-Bench, BLINK: {said[0]}" in text
+    assert "comp" not in table_lines(FULL, 80)[0].split(), "left out where nobody asked"
 
 
 def test_columns_without_a_count_are_left_out() -> None:

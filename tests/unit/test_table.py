@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from dataclasses import replace
 
 
 from easi_eval.benchmarks import VLMEVALKIT, by_key
@@ -39,6 +40,16 @@ def test_columns_and_digits() -> None:
     assert [one["part"] for one in lines[1:-1]] == [part.name for part in by_key("blink").source(VLMEVALKIT).parts]
     assert lines[1]["score"] == "" and lines[1]["reason"]
     assert lines[-1]["benchmark"] == AVERAGE and lines[-1]["score"] == "" and "vsi_bench" in lines[-1]["reason"]
+
+
+def test_a_headline_by_another_method_has_a_line_of_its_own() -> None:
+    row = replace(line("spar_bench", 30.0), method="corrected", by_method={"corrected": Reading(30.0), "stock": Reading(20.5)},
+                  comparable="note", notes=("spar-partial: why",))
+    made = ScoreTable((row,), "org/m", VLMEVALKIT, "id")
+    lines = parsed(csv_text(made))
+    assert [(one["part"], one["score"], one["method"]) for one in lines[:2]] == [("", "30.0", "corrected"), ("[stock]", "20.5", "stock")]
+    assert lines[0]["comparable"] == "note"
+    assert "|  | [stock] | 20.50 |" in markdown_text(made) and "- SPAR-Bench: spar-partial: why" in markdown_text(made)
 
 
 def test_site_is_one_benchmark_with_two_parts() -> None:
