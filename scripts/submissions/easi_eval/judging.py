@@ -105,8 +105,12 @@ def settings(cfg: RunConfig, environ: Mapping[str, str]) -> dict[str, object]:
 # ---- what is judged -----------------------------------------------------------------------------------------------
 
 def rate(score: BenchmarkScore) -> float | None:
-    """Share of the answers that the rules could not read, 0-1, of a score by rules; None where the files do not say."""
-    return score.unparsed / score.n if score.n and score.unparsed is not None else None
+    """Share of the answers that the rules could not read, 0-1, of a score by rules; None where the files do not say.
+
+    A question that failed has no answer.
+    """
+    answers = score.n - score.failed
+    return score.unparsed / answers if answers and score.unparsed is not None else None
 
 
 def to_judge(policy: Policy, scores: Iterable[BenchmarkScore], groups: Sequence[Sequence[str]]) -> tuple[str, ...]:

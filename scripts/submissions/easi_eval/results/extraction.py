@@ -49,7 +49,7 @@ def entry(policy: Policy, rules: BenchmarkScore, score: BenchmarkScore, change: 
     """What the report says of one benchmark. ``rules``: its plain score by rules; ``score``: the one that counts. Scores are 0-100."""
     share = rate(rules)
     return {
-        "total": rules.n, "failed": rules.unparsed, "rate": share, "threshold": None if policy.named else policy.threshold, "method": score.method,
+        "total": rules.n - rules.failed, "failed": rules.unparsed, "rate": share, "threshold": None if policy.named else policy.threshold, "method": score.method,
         "scores": {name: reading.overall for name, reading in score.by_method.items()}, "state": str(score.state), "reason": score.reason,
         "why_not_judged": policy.why_none if policy.wants(share) and not policy.judge else "",
         "moved": None if change is None else {
