@@ -77,7 +77,8 @@ def test_the_payload(whole: Whole) -> None:
     payload = whole.results.payload
     assert payload["backend"] == {"vlmevalkit": "vlmevalkit", "lmms-eval": "lmmseval"}[whole.folder.backend]
     assert payload["modelName"] == "easi-smoke/Tiny-VLM"
-    assert set(payload) == {"backend", "modelName", "scores", "subScores"}
+    assert set(payload) - {"remarks"} == {"backend", "modelName", "scores", "subScores"}
+    assert ("spar-partial" in payload.get("remarks", "")) == (whole.folder.backend == "lmms-eval"), "both values of what is corrected"
     assert payload["scores"] == {key: round(whole.results.score(key), 4) for key in HEADLINES}
     for key, parts in payload["subScores"].items():
         for part, score in parts.items():
@@ -123,6 +124,8 @@ def test_the_manifest(whole: Whole) -> None:
         evidence = json.loads((whole.folder.output(key) / "evidence.json").read_text())
         assert state["state"] == "complete" and re.fullmatch("[0-9a-f]{64}", state["fingerprint"])
         assert state["fingerprint"] == evidence["fingerprint"]
+        assert state["evidence"]["comparable"] == whole.results.line(key)["comparable"] in ("yes", "note", "no")
+        assert (state["evidence"]["comparable"] == "yes") or state["evidence"]["notes"]
         assert len(state["evidence"]["data"]) >= 2, "the questions, and the weights they were asked"
         assert state["evidence"]["data"].keys() <= manifest["revisions"].keys()
         assert str(state["evidence"]["rows"]) == str(state["evidence"]["total"]) == whole.results.line(key)["n"]
