@@ -30,10 +30,11 @@ from easi_eval.answering.journal import Answer, Journal
 from easi_eval.answering.work import ItemList, Work
 root, deadly, phase, keys = Path(sys.argv[1]), sys.argv[2].split(","), sys.argv[3], sys.argv[4:]
 work = Work.load(root)
-with Journal(root / "journal", "w0", 1, work.launch) as journal:
+worker = "w0" if phase.startswith("loading") else "w7"
+with Journal(root / "journal", worker, 1, work.launch) as journal:
     journal.phase(phase)
     if set(deadly) & set(keys):
-        (root / "journal" / "w0.gaveup").write_text("exit code 1 after 4 starts: " + ",".join(k for k in keys if k in deadly))
+        (root / "journal" / f"{worker}.gaveup").write_text("exit code 1 after 4 starts: " + ",".join(k for k in keys if k in deadly))
         sys.exit(1)
     for key in keys:
         ItemList(key, 2, ("0", "1")).save(root)
@@ -128,6 +129,13 @@ def test_one_alone_is_not_launched_again(run: Any) -> None:
     toy = Toy(["blink"])
     verdicts, _ = run(toy, ["blink"])
     assert complete(verdicts) == set() and toy.launches == [["blink"]]
+
+
+def test_what_an_earlier_run_was_stopped_at_blames_nobody(run: Any) -> None:
+    run(Toy(["mindcube_tiny"]), ["mindcube_tiny"])
+    toy = Toy(KEYS, phase="loading the model")
+    run(toy)
+    assert toy.launches == [list(KEYS)]
 
 
 def test_a_model_that_cannot_be_loaded_is_not_tried_with_each_benchmark(run: Any) -> None:

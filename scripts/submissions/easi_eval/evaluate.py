@@ -324,7 +324,8 @@ class Watch:
         self._book = Book.of(run_root, work)
         self._items: dict[str, tuple[int, ItemList]] = {}      # with the file's time of change
         self._counts: dict[str, Count] = {}
-        self._phases: dict[str, str] = {}      # the last of each worker
+        self._phases: dict[str, str] = {}      # the last of each worker of this run
+        self._began = time.time()
         self._answering = False
 
     @property
@@ -341,7 +342,8 @@ class Watch:
         changed = set()
         for record in self._book.poll():
             if isinstance(record, Phase):
-                self._phases[record.worker] = record.phase
+                if record.at >= self._began:      # the journals also hold those of earlier runs
+                    self._phases[record.worker] = record.phase
                 self._emit(WorkerPhase(record.worker, record.phase))
                 continue
             changed.add(record.benchmark)
