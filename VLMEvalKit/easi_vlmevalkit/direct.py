@@ -117,7 +117,9 @@ def resolve_models(asked: Asked) -> dict[str, ModelChoice]:
     backend = VLMEvalKit(HubSettings.from_env())
     chosen = {}
     for name in dict.fromkeys(asked.models):
-        choice = backend.resolve(RunConfig(model=name))
+        cfg = RunConfig(model=name)
+        choice = backend.resolve(cfg)
+        backend.ready(cfg, choice)
         if name not in entries:
             chosen[name] = choice
             say(f"{name}: {choice.entry or choice.cls} ({choice.why})")

@@ -57,6 +57,15 @@ def refusal(tmp_path: Path, model: str | Path, **options: object) -> EasiError:
     return error.value
 
 
+def unready(tmp_path: Path, model: str, **options: object) -> EasiError:
+    """Why a model that is what it is cannot answer here; what it has answered can still be scored."""
+    kit, cfg = offline(tmp_path), RunConfig(model=model, **options)
+    choice = kit.resolve(cfg)
+    with pytest.raises(EasiError) as error:
+        kit.ready(cfg, choice)
+    return error.value
+
+
 def folder(root: Path, name: str, **config: object) -> Path:
     (root / name).mkdir(parents=True)
     (root / name / "config.json").write_text(json.dumps(config))
@@ -277,7 +286,7 @@ def test_arguments_that_a_class_hands_on_are_left_alone(tmp_path: Path, model: s
 
 def test_an_entry_that_needs_vllm_is_refused_with_both_ways_out(tmp_path: Path) -> None:
     for wanted in ("Qwen/Qwen3-VL-8B-Instruct", "Qwen3-VL-8B-Instruct"):
-        error = refusal(tmp_path, wanted, nproc=8)
+        error = unready(tmp_path, wanted, nproc=8)
         assert error.message.startswith("VLMEvalKit's entry Qwen3-VL-8B-Instruct runs on vllm with temperature=0.7, ")
         assert error.message.endswith("and it is not installed")
         assert error.hint.startswith("bash scripts/setup.sh --vllm installs it; or on transformers")
@@ -287,6 +296,7 @@ def test_an_entry_that_needs_vllm_is_refused_with_both_ways_out(tmp_path: Path) 
 def test_the_explicit_override_is_another_identity(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     without = RunConfig(model="Qwen/Qwen3-VL-8B-Instruct", model_args="use_vllm=False")
     override = offline(tmp_path).resolve(without)
+    offline(tmp_path).ready(without, override)
     assert (override.arguments["use_vllm"], override.arguments["temperature"]) == (False, 0.7)
     assert not any("vllm answers" in note for note in override.notes)
     (tmp_path / "site" / "vllm").mkdir(parents=True)
@@ -294,6 +304,7 @@ def test_the_explicit_override_is_another_identity(tmp_path: Path, monkeypatch: 
     monkeypatch.syspath_prepend(str(tmp_path / "site"))
     plain = RunConfig(model="Qwen/Qwen3-VL-8B-Instruct")
     engine = offline(tmp_path).resolve(plain)
+    offline(tmp_path).ready(plain, engine)
     assert engine.arguments["use_vllm"] is True and "vllm answers, not transformers" in engine.notes
     assert identity("vlmevalkit", "1", override, without) != identity("vlmevalkit", "1", engine, plain)
 
@@ -305,11 +316,11 @@ def test_engines_of_the_whole_registry(tmp_path: Path) -> None:
     assert [len(found) for found in asking.values()] == [20, 12]
     for package, found in asking.items():
         for entry in found:
-            error = refusal(tmp_path, entry.name)
+            error = unready(tmp_path, entry.name)
             assert ("LMDEPLOY_API_KEY" if entry.api else f"runs on {package}") in error.message
     for name, cls in (("Cosmos-Reason1-7B", "Cosmos"), ("Ovis2.5-9B", "Ovis2_5")):
         for args in ("", "use_vllm=False"):
-            error = refusal(tmp_path, name, model_args=args)
+            error = unready(tmp_path, name, model_args=args)
             assert error.message == f"VLMEvalKit's {cls} runs on vllm only, which is not installed" and "--model-args" not in error.hint
 
 
@@ -404,11 +415,12 @@ def test_on_the_cpu_a_registry_name_means_its_checkpoint(tmp_path: Path) -> None
 ])
 def test_an_api_without_its_key_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, keys: list[str]) -> None:
     monkeypatch.delenv("ALLES", raising=False)
-    assert refusal(tmp_path, name).message == f"{name} asks a server and needs {' and '.join(keys)}"
+    assert unready(tmp_path, name).message == f"{name} asks a server and needs {' and '.join(keys)}"
     for key in keys:
         monkeypatch.setenv(key, "x")
     for device in (None, "cpu"):
         model = resolve(tmp_path, name, device=device)
+        offline(tmp_path).ready(RunConfig(model=name, device=device), model)
         assert (model.entry, model.served, model.needs_gpu, offline(tmp_path).weights(model)) == (name, True, False, [])
 
 

@@ -64,6 +64,8 @@ def run(asked: RunConfig) -> int:
     model = backend.resolve(cfg)
     # What is answered is scored and sent on any machine, also one without the GPUs.
     idle = not asks(cfg, backend, make(cfg, backend, model, ()))
+    if not idle:
+        backend.ready(cfg, model)
     notes = () if idle else checks.check_device(cfg, model.needs_gpu, machine, checks.read_torch_build())
     naming = described(cfg, model, places(cfg, backend, model), users_hub)
     notes = (*notes, *(offered(cfg, model, places(cfg, backend, model), users_hub) if cfg.submission else ()))

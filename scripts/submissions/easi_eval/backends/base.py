@@ -34,6 +34,10 @@ class Backend(Protocol):
 
     def resolve(self, cfg: RunConfig) -> ModelChoice: ...
 
+    def ready(self, cfg: RunConfig, model: ModelChoice) -> None:
+        """Refuse (EasiError) a model that cannot answer here: an engine or a key is missing. Not asked where all is answered."""
+        ...
+
     def settings(self, cfg: RunConfig, bench: Benchmark) -> dict[str, object]:
         """What, beside the model, changes this benchmark's answers or scores (task, judge, corrections)."""
         ...

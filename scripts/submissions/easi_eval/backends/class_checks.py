@@ -20,13 +20,17 @@ VSI = ("vsi_bench", "vsi_debiased")
 
 
 def check(cfg: RunConfig, model: ModelChoice, classes: Sequence[ClassSource]) -> None:
-    """Refuse (EasiError) what the class would fail on once it is loaded, or silently do otherwise."""
+    """Refuse (EasiError) arguments and options that the class would fail on once it is loaded, or silently ignore."""
+    if classes:      # else the registry computes the class: nothing is known of it
+        _check_arguments(cfg, model, classes)
+        _check_vsi_input(cfg, model, classes)
+
+
+def check_ready(cfg: RunConfig, model: ModelChoice, classes: Sequence[ClassSource]) -> None:
+    """Refuse (EasiError) a model that cannot answer on this machine: its key or its engine is not there."""
     _check_keys(model)
-    if not classes:      # the registry computes the class: nothing is known of it
-        return
-    _check_arguments(cfg, model, classes)
-    _check_engine(cfg, model, classes)
-    _check_vsi_input(cfg, model, classes)
+    if classes:
+        _check_engine(cfg, model, classes)
 
 
 def notes(cfg: RunConfig, model: ModelChoice, classes: Sequence[ClassSource], generic: bool) -> tuple[str, ...]:

@@ -68,6 +68,8 @@ class LmmsEval:
             if common.is_hub_id(cfg.model):
                 otherwise = f"give its model type and --model-args pretrained={cfg.model},..."
             catalog.check_known("--model", cfg.model, known.models, otherwise)
+
+    def ready(self, cfg: RunConfig, model: ModelChoice) -> None:
         _check_engine(cfg, self._engine(cfg))
 
     def _engine(self, cfg: RunConfig) -> str | None:

@@ -57,12 +57,18 @@ class VLMEvalKit:
 
     def resolve(self, cfg: RunConfig) -> ModelChoice:
         """See ``resolution.choose``; what the chosen class would fail on is refused, and what it does is said in notes."""
-        package = replace(catalog.locate(KIND, cfg.backend_path), own=self.own_folder)
+        package = self._located(cfg)
         model = choose(Asked(cfg, package, catalog.vlmeval_entries(package), self.hub))
         classes = class_sources(package, model)
         class_checks.check(cfg, model, classes)
         said = class_checks.notes(cfg, model, classes, generic=model.cls == GENERIC)
         return replace(model, revision=common.revision([model.path], str(model.arguments.get("revision", ""))), notes=(*model.notes, *said))
+
+    def ready(self, cfg: RunConfig, model: ModelChoice) -> None:
+        class_checks.check_ready(cfg, model, class_sources(self._located(cfg), model))
+
+    def _located(self, cfg: RunConfig) -> catalog.Package:
+        return replace(catalog.locate(KIND, cfg.backend_path), own=self.own_folder)
 
     def settings(self, cfg: RunConfig, bench: Benchmark) -> dict[str, object]:
         frames = {"--vsi-input": "frames"} if cfg.vsi_input == "frames" and bench.key in class_checks.VSI else {}
