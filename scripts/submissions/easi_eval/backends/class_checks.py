@@ -10,8 +10,9 @@ from ..config import RunConfig, format_model_args
 from ..errors import EasiError
 from ..model import ModelChoice
 from ..nearest import did_you_mean, nearest
-from . import sources
+from . import class_code
 from .api_keys import missing_keys
+from .signatures import signature
 from .sources import ClassSource
 
 INSTALL = {"vllm": "bash scripts/setup.sh --vllm", "lmdeploy": "python -m pip install lmdeploy"}
@@ -36,11 +37,11 @@ def check_ready(cfg: RunConfig, model: ModelChoice, classes: Sequence[ClassSourc
 def notes(cfg: RunConfig, model: ModelChoice, classes: Sequence[ClassSource], generic: bool) -> tuple[str, ...]:
     """Lines for plan and manifest: how tokens are chosen, whose code runs, which attention, what VSI-Bench shows."""
     said = [sampling(cfg, model, classes)]
-    package = "" if model.served else sources.engine(list(classes), model.arguments)[0]
+    package = "" if model.served else class_code.engine(classes, model.arguments)[0]
     if not model.served and not generic:
-        if sources.trusts_remote_code(list(classes), package):
+        if class_code.trusts_remote_code(classes, package):
             said.append(f"{model.cls} lets Python code that the checkpoint brings run (trust_remote_code=True is written in it)")
-        if not package and sources.asks_flash_attention(list(classes)) and importlib.util.find_spec("flash_attn") is None:
+        if not package and class_code.asks_flash_attention(classes) and importlib.util.find_spec("flash_attn") is None:
             said.append(f"flash-attn is not installed: {model.cls} asks for flash_attention_2 and is loaded with sdpa")
     if package:
         said.append(f"{package} answers, not transformers")
@@ -53,15 +54,15 @@ def notes(cfg: RunConfig, model: ModelChoice, classes: Sequence[ClassSource], ge
 
 def sampling(cfg: RunConfig, model: ModelChoice, classes: Sequence[ClassSource]) -> str:
     """One line: the settings that decide how tokens are chosen, and where each comes from."""
-    package = "" if model.served else sources.engine(list(classes), model.arguments)[0]
-    written = sources.hard_coded(list(classes), package)
-    defaults = sources.signature(list(classes)).defaults
-    given = {name: value for name, value in model.arguments.items() if name in sources.SAMPLING}
+    package = "" if model.served else class_code.engine(classes, model.arguments)[0]
+    written = class_code.hard_coded(classes, package)
+    defaults = signature(classes).defaults
+    given = {name: value for name, value in model.arguments.items() if name in class_code.SAMPLING}
     parts = [
         ({name: given[name] for name in given if name in cfg.model_arguments}, "--model-args"),
         ({name: given[name] for name in given if name not in cfg.model_arguments}, f"entry {model.entry}" if model.entry else "settings taken"),
         ({name: value for name, value in written.items() if name not in given}, f"in the code of {model.cls}"),
-        ({name: value for name, value in defaults.items() if name in sources.SAMPLING and value is not None and name not in {**given, **written}},
+        ({name: value for name, value in defaults.items() if name in class_code.SAMPLING and value is not None and name not in {**given, **written}},
          f"defaults of {model.cls}"),
     ]
     words = [f"{', '.join(f'{name}={value}' for name, value in values.items())} ({where})" for values, where in parts if values]
@@ -72,8 +73,8 @@ def sampling(cfg: RunConfig, model: ModelChoice, classes: Sequence[ClassSource])
 def native_video(model: ModelChoice, classes: Sequence[ClassSource]) -> bool:
     """Whether VLMEvalKit gives the class whole videos instead of frames."""
     if model.served:
-        return bool({**sources.signature(list(classes)).defaults, **model.arguments}.get("video_llm"))
-    return sources.attribute(list(classes), "VIDEO_LLM") is True
+        return bool({**signature(classes).defaults, **model.arguments}.get("video_llm"))
+    return class_code.attribute(classes, "VIDEO_LLM") is True
 
 
 def _check_vsi_input(cfg: RunConfig, model: ModelChoice, classes: Sequence[ClassSource]) -> None:
@@ -90,10 +91,10 @@ def _check_keys(model: ModelChoice) -> None:
 
 
 def _check_arguments(cfg: RunConfig, model: ModelChoice, classes: Sequence[ClassSource]) -> None:
-    takes = sources.signature(list(classes))
+    takes = signature(classes)
     if "revision" in cfg.model_arguments and "revision" not in takes.names:
         raise EasiError(f"VLMEvalKit's {model.cls} takes no revision", hint="download that revision and give its folder as --model")
-    known = {*takes.names, *takes.defaults, *sources.SAMPLING} if takes.open else takes.names
+    known = {*takes.names, *takes.defaults, *class_code.SAMPLING} if takes.open else takes.names
     for name in cfg.model_arguments:
         # A class with **kwargs swallows a misspelt name without a word.
         if name in known or name == "model_path" or takes.open and not nearest(name, known, n=1, cutoff=MISSPELT):
@@ -104,13 +105,13 @@ def _check_arguments(cfg: RunConfig, model: ModelChoice, classes: Sequence[Class
 
 def _check_engine(cfg: RunConfig, model: ModelChoice, classes: Sequence[ClassSource]) -> None:
     """Refuse an engine that is not installed, with the ways out; which one is taken is part of the identity."""
-    package, switch = ("", "") if model.served else sources.engine(list(classes), model.arguments)
+    package, switch = ("", "") if model.served else class_code.engine(classes, model.arguments)
     if not package or importlib.util.find_spec(package) is not None:
         return
     install = INSTALL[package] + (" installs it" if switch else "")
     if not switch:
         raise EasiError(f"VLMEvalKit's {model.cls} runs on {package} only, which is not installed", hint=install)
-    settings = ", ".join(f"{name}={value}" for name, value in model.arguments.items() if name in sources.SAMPLING)
+    settings = ", ".join(f"{name}={value}" for name, value in model.arguments.items() if name in class_code.SAMPLING)
     what = f"VLMEvalKit's entry {model.entry}" if model.entry else f"{model.name} ({model.why})"
     without = replace(cfg, model_args=format_model_args({**cfg.model_arguments, switch: "False"}))
     raise EasiError(f"{what} runs on {package}" + (f" with {settings}" if settings else "") + ", and it is not installed",

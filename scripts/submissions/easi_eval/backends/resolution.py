@@ -15,7 +15,8 @@ from . import catalog, common, own_models
 from .easi_models import EasiModel, easi_model
 from .families import FAMILIES, family_settings
 from .generic_check import refuse_unloadable
-from .sources import ClassSource, lineage, signature
+from .signatures import signature
+from .sources import ClassSource, lineage
 
 GENERIC = "EasiVLM"
 AN_ENTRYS = "--model ENTRY --model-args model_path=..."
@@ -141,7 +142,7 @@ def _own(asked: Asked) -> ModelChoice | None:
     found = own_models.find(asked.package, asked.cfg.model)
     if found is None or asked.package.own is None:
         return None
-    takes = signature(list(found.sources))
+    takes = signature(found.sources)
     path = asked.arguments.get("model_path", takes.defaults.get("model_path"))
     if not path and "model_path" in takes.required:
         raise EasiError(f"{found.name} in {found.path} needs a model_path", hint="name the checkpoint: --model-args model_path=org/model (or a folder)")
