@@ -89,6 +89,13 @@ def test_what_asks_nobody_or_the_right_one_is_not(changes: dict[str, object], en
     judging.check(config(**changes), environ)
 
 
+@pytest.mark.parametrize("changes, environ, is_so", [
+    ({"judge": J}, KEY, True), ({}, HERE, True), ({}, {**KEY, "EASI_JUDGE": "other"}, True), ({}, KEY, False), ({}, {**KEY, "OPENAI_API_BASE": " "}, False),
+])
+def test_a_key_alone_insists_on_no_judge(changes: dict[str, object], environ: dict[str, str], is_so: bool) -> None:
+    assert judging.insisted(config(**changes), environ) is is_so
+
+
 def test_what_decides_who_reads_is_in_the_settings_and_no_secret_is() -> None:
     made = [judging.settings(config(**changes), environ) for changes, environ in (
         ({}, KEY), ({"extraction_threshold": 0.1}, KEY), ({}, {**KEY, "EASI_JUDGE": "other"}), ({"judge": RULES}, KEY), ({"judge": J}, KEY))]

@@ -269,9 +269,9 @@ class Evaluation:
             evidence = self._read(bench, folder, work)
         except EasiError as error:
             return Verdict(bench.key, None, error.message)
+        evidence.save(folder)
         if folder == self.paths.output(bench.key):
             return Verdict(bench.key, evidence)
-        evidence.save(folder)
         final, old = self.paths.output(bench.key), self.paths.outputs / f".{bench.key}.old"
         if final.exists():
             final.rename(old)

@@ -94,6 +94,14 @@ def check(cfg: RunConfig, environ: Mapping[str, str]) -> None:
         raise EasiError(f"LOCAL_LLM is set: VLMEvalKit would ask {other} and call it {judge}", hint=f"unset LOCAL_LLM, and use --judge {other}")
 
 
+def insisted(cfg: RunConfig, environ: Mapping[str, str]) -> bool:
+    """Whether a judge was set on purpose, so that one that cannot be asked is a reason not to start.
+
+    A key alone may be there for other things; then rules will do, and it is said.
+    """
+    return bool(cfg.judge or environ.get("OPENAI_API_BASE", "").strip() or environ.get(VARIABLE, "").strip())
+
+
 def settings(cfg: RunConfig, environ: Mapping[str, str]) -> dict[str, object]:
     """The part of a benchmark's settings that says how its answers are read; changing it costs no answer."""
     if cfg.judge:

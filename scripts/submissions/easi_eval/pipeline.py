@@ -221,6 +221,7 @@ class Run:
     naming: naming_of.Naming = field(default_factory=naming_of.Naming)      # what the metadata name, as it was at the start
 
     def __post_init__(self) -> None:
+        self.policy = judging.policy(self.cfg, os.environ)
         stamp = time.strftime("%Y%m%d_%H%M%S")
         self.log = (self.cfg.output_dir / f"eval_{sanitise(self.plan.model.name)}_{stamp}.log").absolute()
         self.manifest = self.plan.manifest(Manifest.load(self.plan.paths.manifest), self._versions(), [self.asked.command()])
@@ -228,9 +229,11 @@ class Run:
     def carry_out(self) -> int:
         """Returns the exit code; everything that is written lies on disk before the summary is printed."""
         if self.plan.todo:
-            self._check_judge()
+            warning = self._check_judge()
             with make_display(self.cfg.no_rich, sys.stdout) as display:
                 self._begin(display.on)
+                if warning:
+                    display.on(Notice(warning, "warning"))
                 self._prepare(display.on)
                 if self.plan.todo:
                     self._evaluate(display.on)
@@ -241,11 +244,22 @@ class Run:
 
     # ---- steps ----------------------------------------------------------------------------------------------------
 
-    def _check_judge(self) -> None:
-        """Ask a judge that may be needed for a word before anything is started. Raises EasiError if it cannot be used."""
-        if judge := judging.policy(self.cfg, os.environ).judge:
-            seconds = min(judge_endpoint.PROBE_SECONDS, judge_endpoint.seconds() or judge_endpoint.PROBE_SECONDS)
-            judge_endpoint.probe(judge_endpoint.endpoint(), self.backend.judge_model(self.cfg, judge), seconds)
+    def _check_judge(self) -> str:
+        """Ask a judge that may be needed for a word before anything is started; what is to be said if there will be none.
+
+        Raises EasiError if one that was set on purpose cannot be used.
+        """
+        if not self.policy.judge:
+            return ""
+        seconds = min(judge_endpoint.PROBE_SECONDS, judge_endpoint.seconds() or judge_endpoint.PROBE_SECONDS)
+        try:
+            judge_endpoint.probe(judge_endpoint.endpoint(), self.backend.judge_model(self.cfg, self.policy.judge), seconds)
+        except EasiError as error:
+            if judging.insisted(self.cfg, os.environ):
+                raise
+            self.policy = replace(self.policy, judge="", why_none=error.message)
+            return f"{error.message}: all benchmarks are read by rules"
+        return ""
 
     def _begin(self, emit: Emit) -> None:
         plan = self.plan
@@ -327,7 +341,7 @@ class Run:
     def _evaluate(self, emit: Emit) -> None:
         plan = self.plan
         Evaluation(self.cfg, self.backend, plan.model, plan.benchmarks, plan.fingerprints, plan.epochs, plan.paths,
-                   self.log, emit, self._note, self._note_command, policy=judging.policy(self.cfg, os.environ),
+                   self.log, emit, self._note, self._note_command, policy=self.policy,
                    scored={todo.bench.key for todo in plan.todo if todo.scored}).run()
 
     def _note_command(self, command: str) -> None:
