@@ -103,15 +103,14 @@ def _opened(todo: Todo, before: BenchmarkState | None) -> BenchmarkState:
 
 
 def make_plan(cfg: RunConfig, model: ModelChoice, backend_version: str, settings: Mapping[str, Mapping[str, object]],
-              manifest: Manifest | None, found: Mapping[str, Found], others: Sequence[Manifest] = (), notes: Sequence[str] = (),
-              corrections: Mapping[str, str] | None = None) -> Plan:
+              manifest: Manifest | None, found: Mapping[str, Found], others: Sequence[Manifest] = (), notes: Sequence[str] = ()) -> Plan:
     """Decide about every selected benchmark.
 
     ``settings``: each one's ``Backend.settings``; ``manifest``: this identity's; ``others``: those of the same model under other
     identities; ``found``: what lies in the output folders (a key without files is absent); ``notes``: to be said besides ours.
     """
-    name = identity(cfg.backend, backend_version, model, cfg, corrections)
-    fields = identity_fields(cfg.backend, backend_version, model, cfg, corrections)
+    name = identity(cfg.backend, backend_version, model, cfg)
+    fields = identity_fields(cfg.backend, backend_version, model, cfg)
     todo, skipped = [], []
     for bench in cfg.selected:
         mark = fingerprint(name, settings[bench.key])

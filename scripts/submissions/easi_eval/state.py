@@ -126,11 +126,10 @@ def read_json(path: Path) -> object:
 
 # ---- what a run is ------------------------------------------------------------------------------------------------
 
-def identity_fields(backend: str, version: str, model: ModelChoice, cfg: RunConfig,
-                    corrections: Mapping[str, str] | None = None) -> dict[str, object]:
-    """Everything that changes the answers, in clear. ``corrections``: id of each correction to its source's digest.
+def identity_fields(backend: str, version: str, model: ModelChoice, cfg: RunConfig) -> dict[str, object]:
+    """Everything that changes the answers, in clear.
 
-    What changes scores alone (the judge) belongs to a benchmark's settings; what only changes speed, place or display
+    What changes scores alone (the judge, corrections) belongs to a benchmark's settings; what only changes speed, place or display
     (``--nproc``, ``--no-accelerate``, ``--plain``, ``--limit``, folders ...) is in neither.
     """
     return {
@@ -148,13 +147,12 @@ def identity_fields(backend: str, version: str, model: ModelChoice, cfg: RunConf
         "--trust-remote-code": cfg.trust_remote_code,
         "backend arguments": list(cfg.backend_args),
         "--smoke": cfg.smoke,
-        "corrections": dict(corrections or {}),
     }
 
 
-def identity(backend: str, version: str, model: ModelChoice, cfg: RunConfig, corrections: Mapping[str, str] | None = None) -> str:
+def identity(backend: str, version: str, model: ModelChoice, cfg: RunConfig) -> str:
     """64 hex digits of ``identity_fields``; the first eight name the run's folder."""
-    return digest(identity_fields(backend, version, model, cfg, corrections))
+    return digest(identity_fields(backend, version, model, cfg))
 
 
 def fingerprint(identity: str, settings: Mapping[str, object]) -> str:
