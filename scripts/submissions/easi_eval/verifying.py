@@ -153,8 +153,8 @@ def prove(source: Source, key: str, folder: Path) -> Proof:
         if (folder / JUDGED).is_dir():      # the table is the one of the score that counts
             proof.score = judging.judged(proof.score, _score(source, key, folder / JUDGED, judge, proof), judge)
     except (EasiError, ValueError, KeyError, TypeError, RecursionError, AssertionError) as error:
-        proof.problem = error.message if isinstance(error, EasiError) else f"{title_of(key)}: its files cannot be read ({error!r})"
-        proof.problem = proof.problem.replace(f"{folder}/", "")
+        said = error.message.replace(f"{folder}/", "") if isinstance(error, EasiError) else f"its files cannot be read ({error!r})"
+        proof.problem = said if said.startswith(title_of(key)) else f"{title_of(key)}: {said}"
     return proof
 
 

@@ -18,6 +18,7 @@ from ..errors import EasiError
 
 Path = tuple[str, ...]                      # (member,) or (member, member of it)
 Column = list[str | None]                   # JSON by sample; None where the sample does not have it
+ALWAYS = (("doc_id",), ("target",), ("filtered_resps",))     # for who reads the file without its key, also where they never vary
 MOST_NAMES = 200                            # a column with more values than this names no other
 
 
@@ -143,9 +144,9 @@ def _repeated(columns: Mapping[Path, Column]) -> tuple[dict[Path, str], dict[Pat
     sparse: dict[Path, Column] = {}
     for path, column in columns.items():
         value = column[0] if column else None
-        if value is not None and column.count(value) == len(column):
+        if value is not None and path not in ALWAYS and column.count(value) == len(column):
             constant[path] = value
-        elif (other := first.setdefault(tuple(column), path)) != path:
+        elif (other := first.setdefault(tuple(column), path)) != path and path not in ALWAYS:
             same[path] = other
         elif None in column:
             sparse[path] = column

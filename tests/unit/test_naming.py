@@ -1,0 +1,125 @@
+"""``modelName`` and ``revision`` against what was evaluated, and what is offered for the other fields."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from easi_eval.config import SubmissionConfig
+from easi_eval.data.likeness import Likeness
+from easi_eval.errors import EasiError
+from easi_eval.model import ModelChoice
+from easi_eval.submission.naming import (
+    Evaluated,
+    check,
+    judge,
+    offers,
+    precision_of,
+    remarks,
+)
+
+COMMIT = "0123456789abcdef" * 2 + "01234567"
+META = SubmissionConfig("org/Model", "instruction", "bfloat16")
+HUB = ModelChoice("org/Model", "org/Model", "Chat", "why")
+
+
+def evaluated(model: ModelChoice = HUB, revisions: dict[str, str] | None = None) -> Evaluated:
+    return Evaluated.of(model, {"org/Model": COMMIT} if revisions is None else revisions)
+
+
+@pytest.mark.parametrize("model, meta, differs", [
+    (HUB, META, ""),
+    (HUB, replace(META, modelName="ORG/model"), ""),
+    (HUB, replace(META, modelName="org/Other"), "modelName is org/Other, and org/Model was evaluated"),
+    (HUB, replace(META, revision=COMMIT), ""),
+    (HUB, replace(META, revision=COMMIT[:8]), ""),
+    (HUB, replace(META, revision="f" * 40), f"revision is {'f' * 40}, and main (commit {COMMIT}) was evaluated"),
+    (HUB, replace(META, revision="v2"), f"revision is v2, and main (commit {COMMIT}) was evaluated"),
+    (replace(HUB, revision="v2"), replace(META, revision="v2"), ""),
+    (replace(HUB, revision="v2"), META, f"revision is main, and v2 (commit {COMMIT}) was evaluated"),
+    (replace(HUB, revision="a" * 40), META, f"revision is main, and {'a' * 40} (commit {COMMIT}) was evaluated"),
+])
+def test_a_checkpoint_of_the_hub(model: ModelChoice, meta: SubmissionConfig, differs: str) -> None:
+    found = judge(meta, evaluated(model))
+    assert "; ".join(found.differs) == differs
+    if differs:
+        with pytest.raises(EasiError, match="--submission-configs") as error:
+            check(found, differs_is_meant=False)
+        assert "--model-name-differs" in error.value.hint
+        check(found, differs_is_meant=True)
+        assert differs in remarks(found)[0]
+    else:
+        check(found, differs_is_meant=False)
+
+
+def test_main_is_stored_with_its_commit() -> None:
+    assert remarks(judge(META, evaluated())) == (f"revision main is commit {COMMIT}",)
+    assert remarks(judge(META, evaluated(revisions={}))) == ()          # not fetched yet
+    assert remarks(judge(replace(META, revision=COMMIT), evaluated())) == ()
+
+
+def test_a_snapshot_of_a_cache_is_known_by_its_place(tmp_path: Path) -> None:
+    folder = tmp_path / "models--org--Model" / "snapshots" / COMMIT
+    folder.mkdir(parents=True)
+    local = replace(HUB, path=str(folder), revision="digest")
+    assert judge(META, evaluated(local)).differs == (f"revision is main, and {COMMIT} was evaluated",)
+    assert judge(replace(META, revision=COMMIT), evaluated(local)).differs == ()
+    (tmp_path / "models--org--Model" / "refs").mkdir()
+    (tmp_path / "models--org--Model" / "refs" / "main").write_text(COMMIT)
+    assert judge(META, evaluated(local)).differs == ()
+    assert judge(replace(META, modelName="org/Other"), evaluated(local)).differs != ()
+
+
+def test_a_folder_is_compared_with_what_is_named(tmp_path: Path) -> None:
+    local = evaluated(replace(HUB, path=str(tmp_path / "mine"), revision="d1g3st"))
+    asked: list[Any] = []
+
+    def same(folder: Path, repo: str, revision: str) -> Likeness:
+        asked.append((folder, repo, revision))
+        return Likeness(COMMIT, ())
+
+    found = judge(META, local, same)
+    assert asked == [(tmp_path / "mine", "org/Model", "main")] and found.differs == ()
+    assert "d1g3st" in remarks(found)[0] and COMMIT in remarks(found)[0] and str(tmp_path) not in remarks(found)[0]
+    other = judge(META, local, lambda *_: Likeness(COMMIT, ("model.safetensors",)))
+    assert "model.safetensors differ" in other.differs[0]
+
+    def unreachable(*_: object) -> Likeness:
+        raise EasiError("there is no model org/Model")
+
+    found = judge(META, local, unreachable)
+    assert "cannot be compared" in found.differs[0] and "no model org/Model" in found.differs[0]
+    assert "d1g3st" in " ".join(remarks(found))
+
+
+def test_a_served_model() -> None:
+    served = Evaluated.of(ModelChoice("gpt-4o", "gpt-4o", "openai", "", served=True), {})
+    assert judge(replace(META, modelName="openai/gpt-4o"), served).differs == ()
+    assert judge(META, served).differs != ()
+    assert "weights were not seen" in judge(META, served).remarks[0]
+
+
+@pytest.mark.parametrize("config, arguments, precision", [
+    ({"torch_dtype": "bfloat16"}, {}, "bfloat16"), ({"dtype": "float16"}, {}, "float16"), ({"text_config": {"dtype": "float32"}}, {}, "float32"),
+    ({"torch_dtype": "bfloat16", "quantization_config": {"bits": 4}}, {}, ""), ({"quantization_config": {"load_in_8bit": True}}, {}, "int8"),
+    ({"torch_dtype": "bfloat16"}, {"torch_dtype": "float16"}, "float16"), ({}, {}, ""), (None, {}, ""),
+])
+def test_precision_is_inferred(config: dict[str, Any] | None, arguments: dict[str, object], precision: str) -> None:
+    model = replace(HUB, arguments=arguments)
+    assert precision_of(model, config) == precision
+    said = offers(model, config, None, None)
+    assert bool(said) == bool(precision) and precision in "".join(said)
+
+
+def test_offers_are_never_set_and_silent_where_they_agree() -> None:
+    config = {"torch_dtype": "bfloat16"}
+    assert offers(HUB, config, None, META) == ()
+    (line,) = offers(HUB, config, None, replace(META, precision="float16"))
+    assert "bfloat16" in line and "says float16" in line
+    (line,) = offers(HUB, None, {"base_model_name_or_path": "org/Base"}, None)
+    assert '"weightType": "Adapter", "baseModel": "org/Base"' in line
+    peft = replace(HUB, arguments={"peft": "org/Adapter", "pretrained": "org/Base"})
+    assert "org/Base" in offers(peft, None, None, META)[0]
+    assert offers(peft, None, None, replace(META, weightType="Adapter", baseModel="org/Base")) == ()

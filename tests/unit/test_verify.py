@@ -1,0 +1,319 @@
+"""``--verify``: what is wrong with an archive is found, what is dangerous about one is refused, and nothing in it is run."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import pickle
+import struct
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import openpyxl
+import pytest
+from easi_eval.benchmarks import LMMS_EVAL, VLMEVALKIT
+from easi_eval.cli import main
+from easi_eval.errors import EasiError
+from easi_eval.results.archive import archive
+from easi_eval.results.cells import read_cells, write_cells
+from easi_eval.verifying import read_archive, verify
+from finished import finish
+from program import PROGRAM
+from test_archive import Made, config, members
+
+KEYS = ("vsi_bench", "site_image", "site_video", "blink")
+
+
+@dataclass
+class Zips:
+    """The archive of one run in every form, as members that a test may change."""
+
+    made: Made
+
+    def members(self, rung: int = 0) -> dict[str, bytes]:
+        return members(self.made.form(rung))
+
+
+@pytest.fixture(scope="module", params=[VLMEVALKIT, LMMS_EVAL])
+def zips(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Zips:
+    folder = tmp_path_factory.mktemp(request.param)
+    return Zips(Made(finish(config(request.param, folder), KEYS), request.param))
+
+
+def write(folder: Path, found: dict[str, bytes], payload: object = None) -> Path:
+    path = folder / "easi_results.zip"
+    path.write_bytes(archive(found))
+    if payload is not None:
+        (folder / "easi_results.json").write_text(json.dumps(payload), encoding="utf-8")
+    return path
+
+
+def honest(found: dict[str, bytes]) -> dict[str, bytes]:
+    """The same with an index that fits: somebody who changes a file may also change its digest."""
+    index = json.loads(found["archive.json"])
+    for name, stored in index["files"].items():
+        if name in found:
+            stored["sha256"] = hashlib.sha256(found[name]).hexdigest()
+    return found | {"archive.json": json.dumps(index).encode()}
+
+
+@pytest.mark.parametrize("rung", [0, 1, 2])
+def test_an_untouched_archive_is_good(zips: Zips, rung: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = zips.members(rung)
+    path = write(tmp_path, found, json.loads(found["easi_results.json"]))
+    assert main(["--verify", str(path)]) == 0
+    said = capsys.readouterr().out
+    assert f"archive of form {rung}" in said and "every score follows" in said and "DIFFERENT" not in said
+    for title in ("VSI-Bench", "SITE", "BLINK"):
+        assert f"\n{title} " in said
+    assert {each.name for each in tmp_path.iterdir()} == {"easi_results.zip", "easi_results.json"}
+
+
+# ---- payloads -------------------------------------------------------------------------------------------------------
+
+def changed_digit(payload: dict) -> None:
+    payload["scores"]["blink"] += 0.0001
+
+
+def changed_part(payload: dict) -> None:
+    name = next(name for name, value in payload["subScores"]["vsi_bench"].items() if value is not None)
+    payload["subScores"]["vsi_bench"][name] += 1
+
+
+def dropped_score(payload: dict) -> None:
+    payload["scores"]["site"] = None
+
+
+def added_score(payload: dict) -> None:
+    payload["scores"]["embspatial"] = 50.0
+
+
+def text_for_number(payload: dict) -> None:
+    payload["scores"]["blink"] = str(payload["scores"]["blink"])
+
+
+def other_backend(payload: dict) -> None:
+    payload["backend"] = "another"
+
+
+@pytest.mark.parametrize("change, inside", [(changed_digit, False), (changed_digit, True), (changed_part, False), (dropped_score, False),
+                                            (added_score, False), (text_for_number, False), (other_backend, False)])
+def test_a_changed_payload_is_found(zips: Zips, change: Callable[[dict], None], inside: bool, tmp_path: Path) -> None:
+    found = zips.members()
+    payload = json.loads(found["easi_results.json"])
+    change(payload)
+    if inside:
+        path = write(tmp_path, honest(found | {"easi_results.json": json.dumps(payload).encode()}))
+    else:
+        path = write(tmp_path, found, payload)
+    (difference,) = verify(path).differences
+    assert ("in the archive" in difference) == inside
+
+
+# ---- questions ------------------------------------------------------------------------------------------------------
+
+def rows_file(found: dict[str, bytes], key: str = "blink") -> str:
+    return sorted(name for name in found if name.startswith(f"{key}/") and (name.endswith(".xlsx") or "_samples_" in name))[-1]
+
+
+def edited(data: bytes, name: str, tmp_path: Path, change: Callable[[list], None]) -> bytes:
+    """The per-question file with its rows changed: lists of cells, or samples."""
+    if name.endswith(".xlsx"):
+        path = tmp_path / "edit.xlsx"
+        path.write_bytes(data)
+        title, (header, *rows) = read_cells(path)
+        path.unlink()
+        named = [dict(zip(header, row, strict=True)) for row in rows]
+        change(named)
+        return write_cells(title, [header, *([row[column] for column in header] for row in named)])
+    samples = [json.loads(line) for line in data.decode().splitlines()]
+    change(samples)
+    return "".join(json.dumps(sample, ensure_ascii=False) + "\n" for sample in samples).encode()
+
+
+def drop(rows: list) -> None:
+    rows.pop()
+
+
+def double(rows: list) -> None:
+    rows.append(dict(rows[0]))
+
+
+def another_run(rows: list) -> None:
+    """The same question and the same score, answered otherwise."""
+    row = rows[0]
+    for name in ("prediction", "filtered_resps"):
+        if name in row:
+            row[name] = "an answer of another run"
+
+
+def better(rows: list) -> None:
+    for row in rows:
+        if "hit" in row:
+            row["hit"] = 1
+        elif "blink_acc" in row:
+            row["blink_acc"]["is_correct"] = True
+
+
+@pytest.mark.parametrize("change, index_too", [(drop, False), (drop, True), (double, True), (another_run, True), (better, True)])
+def test_changed_questions_are_found(zips: Zips, change: Callable[[list], None], index_too: bool, tmp_path: Path) -> None:
+    found = zips.members()
+    name = rows_file(found)
+    found[name] = edited(found[name], name, tmp_path, change)
+    path = write(tmp_path, honest(found) if index_too else found)
+    said = "\n".join(verify(path).differences)
+    assert said and "BLINK" in said
+    assert ("was changed after" in said) != index_too
+
+
+def test_a_dropped_row_of_the_table_is_found(zips: Zips, tmp_path: Path) -> None:
+    found = zips.members()
+    found["rows/blink.csv"] = b"\n".join(found["rows/blink.csv"].split(b"\n")[:-2]) + b"\n"
+    assert any("rows/blink.csv is not what its files give" in line for line in verify(write(tmp_path, honest(found))).differences)
+
+
+def test_files_of_a_benchmark_taken_away_are_found(zips: Zips, tmp_path: Path) -> None:
+    found = {name: data for name, data in zips.members().items() if not name.startswith(("blink/", "rows/blink"))}
+    index = json.loads(found["archive.json"])
+    index["files"] = {name: stored for name, stored in index["files"].items() if name in found}
+    said = "\n".join(verify(write(tmp_path, found | {"archive.json": json.dumps(index).encode()})).differences)
+    assert "BLINK: the manifest calls it complete" in said and "blink is" in said
+
+
+def test_an_aggregate_that_flatters_is_found(zips: Zips, tmp_path: Path) -> None:
+    """The score file and the payload agree; the rows do not."""
+    found = zips.members()
+    name = next(name for name in found if name.startswith("blink/") and name.endswith(("_acc.csv", "_results.json")))
+    text = found[name].decode()
+    if name.endswith(".csv"):
+        header, line = list(csv.reader(io.StringIO(text)))
+        line[header.index("Overall")] = "0.9"
+        made = io.StringIO()
+        csv.writer(made, lineterminator="\n", quoting=csv.QUOTE_ALL).writerows([header, line])
+        found[name] = made.getvalue().encode()
+    else:
+        value = json.loads(text)
+        value["results"]["blink"]["blink_acc,none"] = 0.9
+        found[name] = json.dumps(value).encode()
+    payload = json.loads(found["easi_results.json"])
+    payload["scores"]["blink"] = 90.0
+    found["easi_results.json"] = json.dumps(payload).encode()
+    assert any("its rows give" in line for line in verify(write(tmp_path, honest(found))).differences)
+
+
+def test_unlisted_and_missing_members_are_found(zips: Zips, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = zips.members()
+    assert main(["--verify", str(write(tmp_path, found | {"extra.txt": b"x"}))]) == 1
+    assert "DIFFERENT: extra.txt is not listed in archive.json" in capsys.readouterr().out
+    lacking = {name: data for name, data in found.items() if name != "REPRODUCE.md"}
+    assert verify(write(tmp_path, lacking)).differences == ["REPRODUCE.md is listed in archive.json and not there"]
+
+
+# ---- strangers ------------------------------------------------------------------------------------------------------
+
+class Bomb:
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return (exec, ("open('/tmp/easi-pwned', 'w').close()",))
+
+
+def test_nothing_is_unpickled(zips: Zips, tmp_path: Path) -> None:
+    found = zips.members()
+    path = write(tmp_path, found | {"blink/M_BLINK_result.pkl": pickle.dumps(Bomb()), "payload.pkl": pickle.dumps(Bomb())})
+    assert any(".pkl is not listed" in line for line in verify(path).differences)
+    assert not Path("/tmp/easi-pwned").exists()
+
+
+def zipped(path: Path, *entries: tuple[zipfile.ZipInfo | str, bytes]) -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as target:
+        for name, data in entries:
+            target.writestr(name, data)
+    return path
+
+
+def link(name: str) -> zipfile.ZipInfo:
+    info = zipfile.ZipInfo(name)
+    info.external_attr = 0o120777 << 16
+    return info
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+@pytest.mark.parametrize("entries, said", [
+    ([("../../x", b"")], "leads elsewhere"), ([("/etc/x", b"")], "leads elsewhere"), ([("a/./x", b"")], "leads elsewhere"),
+    ([("a\\..\\x", b"")], "leads elsewhere"), ([("C:x", b"")], "leads elsewhere"), ([("a//b", b"")], "leads elsewhere"),
+    ([(link("x"), b"/etc/passwd")], "no plain file"), ([("folder/", b"")], "leads elsewhere"),
+    ([("x", b"1"), ("x", b"2")], "twice"), ([("x", b"1"), ("X", b"2")], "twice"),
+    ([("bomb", bytes(40 << 20))], "would unpack to"), ([(f"f{number}", b"") for number in range(2_001)], "2,001 files"),
+], ids=lambda value: value if isinstance(value, str) else "")
+def test_hostile_archives_are_refused(entries: list[tuple[zipfile.ZipInfo | str, bytes]], said: str, tmp_path: Path,
+                                      capsys: pytest.CaptureFixture[str]) -> None:
+    path = zipped(tmp_path / "easi_results.zip", *entries)
+    assert main(["--verify", str(path)]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2 and said in lines[0] and lines[1].startswith("hint: ")
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_member_that_lies_about_its_size_is_refused(tmp_path: Path) -> None:
+    path = zipped(tmp_path / "x.zip", ("data", b"0123456789" * 100))
+    data = bytearray(path.read_bytes())
+    for mark, place in ((b"PK\x03\x04", 22), (b"PK\x01\x02", 24)):
+        at = data.index(mark) + place
+        data[at:at + 4] = struct.pack("<I", 10)
+    path.write_bytes(data)
+    with pytest.raises(EasiError):
+        read_archive(path)
+
+
+def workbook(**parts: bytes) -> bytes:
+    book = openpyxl.Workbook()
+    made = io.BytesIO()
+    book.save(made)
+    with zipfile.ZipFile(made, "a", zipfile.ZIP_DEFLATED) as target:
+        for name, data in parts.items():
+            target.writestr(f"xl/{name}.xml", data)
+    return made.getvalue()
+
+
+@pytest.mark.parametrize("part", [bytes(40 << 20), b'<?xml version="1.0"?><!DOCTYPE x [<!ENTITY a "aaaa">]><x>&a;</x>'], ids=["bomb", "entities"])
+def test_a_hostile_workbook_is_refused(part: bytes, tmp_path: Path) -> None:
+    with pytest.raises(EasiError, match="workbook"):
+        read_archive(write(tmp_path, {"blink/x.xlsx": workbook(hostile=part)}))
+
+
+@pytest.mark.parametrize("content", [b"", b"no zip", b"PK\x03\x04" + bytes(100)])
+def test_what_is_no_zip_is_refused(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "x.zip"
+    path.write_bytes(content)
+    with pytest.raises(EasiError, match="cannot be read"):
+        verify(path)
+
+
+@pytest.mark.parametrize("name", ["archive.json", "run_manifest.json", "easi_results.json"])
+@pytest.mark.parametrize("content", [None, b"", b"[]", b"{}", b'{"schema": 99}', b"[" * 100_000, b'{"schema": 1, "files": {"a": 1}, "rung": "x"}'])
+def test_damaged_members_of_ours_are_refused_or_told(zips: Zips, name: str, content: bytes | None, tmp_path: Path) -> None:
+    found = {other: data for other, data in zips.members().items() if other != name} | ({} if content is None else {name: content})
+    try:
+        assert verify(write(tmp_path, found)).differences
+    except EasiError as error:
+        assert error.hint
+
+
+def test_other_options_and_missing_files_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--verify", str(tmp_path / "gone.zip")]) == 2
+    assert main(["--verify", str(tmp_path), "--model", "x"]) == 2
+    assert "--verify with --model" in capsys.readouterr().err
+
+
+def test_it_needs_no_backend(zips: Zips, tmp_path: Path) -> None:
+    """Neither torch nor a backend is imported, and no home with caches is needed."""
+    path = write(tmp_path, zips.members(2))
+    program = (f"import sys; sys.argv = ['x', '--verify', {str(path)!r}]; sys.path.insert(0, {str(PROGRAM.parent)!r})\n"
+               "from easi_eval.cli import main; code = main(); print([name for name in ('torch', 'vlmeval', 'lmms_eval', 'transformers') if name in sys.modules], code)")
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path, env={"HOME": str(tmp_path), "PATH": ""}, check=False)
+    assert ended.stdout.splitlines()[-1] == "[] 0", ended.stdout + ended.stderr
