@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from easi_eval.answering.ahead import Ahead
 from easi_eval.answering.driver import load_work
 from easi_eval.answering.work import Item
 from easi_eval.answering.worker import Generation, open_journal, work_loop
@@ -47,16 +48,21 @@ def answer(run_root: Path, model_choice: ModelChoice, args: argparse.Namespace) 
                   chunk=args.api_nproc, journal=journal)
         return 0
 
-    def answer_chunk(chunk: Sequence[Item]) -> list[Generation]:
-        return [answer_one(model, datasets.get(by_key[item.benchmark]), item.id) for item in chunk]
+    ahead = Ahead(lambda item: ready_prompt(model, datasets.get(by_key[item.benchmark]), item.id))
 
-    work_loop(run_root, work, items, answer_chunk, journal=journal)
+    def answer_chunk(chunk: Sequence[Item]) -> list[Generation]:
+        return [generate(model, datasets.get(by_key[item.benchmark]), item.id, ahead.take(item)) for item in chunk]
+
+    work_loop(run_root, work, items, answer_chunk, journal=journal, prepare=ahead.prepare)
     return 0
 
 
-def answer_one(model: Any, dataset: Loaded, item: str) -> Generation:
-    """Build the prompt of one row as VLMEvalKit's own loop does, and generate."""
-    return generate(model, dataset, item, build_prompt(model, dataset, item))
+def ready_prompt(model: Any, dataset: Loaded, item: str) -> Any:
+    """The prompt of one row; our own class also reads its pictures now."""
+    message = build_prompt(model, dataset, item)
+    if isinstance(message, list) and hasattr(model, "make_ready"):
+        model.make_ready(message)
+    return message
 
 
 def build_prompt(model: Any, dataset: Loaded, item: str) -> Any:
@@ -81,6 +87,7 @@ def build_prompt(model: Any, dataset: Loaded, item: str) -> Any:
 
 def generate(model: Any, dataset: Loaded, item: str, message: Any) -> Generation:
     """The model's answer to the prompt that ``build_prompt`` made. Raises what the model raises, and for no answer."""
+    fit(model, dataset.source)                  # since the prompt was made one of another benchmark may have been
     hashed = prompt_hash(message)               # before the model: some classes change the parts they are given
     frames = sum(part["type"] == "image" for part in message) if isinstance(message, list) else None
     answered = model.generate(message=message, dataset=dataset_name(dataset.source, dataset.rows[item]))

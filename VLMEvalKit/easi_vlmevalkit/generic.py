@@ -7,7 +7,7 @@ from typing import Any
 
 from vlmeval.vlm.base import BaseModel
 
-from easi_eval.answering.generic_vlm import Decoding, GenericVLM
+from easi_eval.answering.generic_vlm import Decoding, GenericVLM, Prompt
 from easi_eval.answering.worker import Generation
 
 
@@ -51,11 +51,17 @@ class EasiVLM(BaseModel):
         )
         self.verbose = verbose
         self.last: Generation | None = None
+        self._ready: dict[int, tuple[object, Prompt]] = {}      # by the message's id; the message is kept, so that it stays its own
+
+    def make_ready(self, message: list[dict[str, Any]]) -> None:
+        """Read the pictures of a message that ``generate`` will be given; another thread may do this while it answers."""
+        self._ready[id(message)] = message, self.vlm.prompt(conversation(self.preproc_content(message)))
 
     def generate_inner(self, message: Sequence[dict[str, Any]], dataset: str | None = None) -> str:
         """``message`` is VLMEvalKit's list of ``{"type", "value"}`` parts, each with an optional ``role``."""
         self.last = None
-        self.last, = self.vlm.generate([conversation(message)], self.decoding)
+        _, prompt = self._ready.pop(id(message), (None, None))
+        self.last, = self.vlm.generate([prompt or conversation(message)], self.decoding)
         if self.verbose:
             print(f"{dataset}: {self.last.text}")
         return self.last.text

@@ -15,6 +15,7 @@ from easi_eval.answering.work import Item, ItemList, Work
 from easi_eval.answering.worker import Generation, open_journal, work_loop
 from easi_eval.errors import EasiError
 
+from .ahead import media_ahead, prompts_ahead
 from .costs import costs
 from .session import asked_work, benchmark_of, item_id, lmms_eval_main, skip_unreadable
 
@@ -74,13 +75,20 @@ def _queue_model(cls: type, run_root: Path, work: Work, journal: Journal, unread
         by_id = {item_id(request): request for request in requests}
         items = _list_items(run_root, work_left, requests, self.task_dict)
 
+        of_id = {item.id: item for group in items.values() for item in group}
+        piece, prepare = _piece(self), None
+        if isinstance(self, EasiVLM):
+            prepare = prompts_ahead(self, by_id, of_id).prepare
+        elif piece == 1:      # classes that answer several at once may read with threads of their own
+            prepare = media_ahead(self, by_id, of_id).prepare
+
         def answer_chunk(chunk: Sequence[Item]) -> list[Generation | Exception]:
             batch = [by_id[item.id] for item in chunk]
-            made = [_generation(request, output) for request, output in zip(batch, cls.generate_until(self, batch))]
+            made = [_generation(request, output) for request, output in zip(batch, cls.generate_until(self, batch), strict=False)]
             # Our generic class knows more of what it generated than lmms-eval's result has room for.
             return list(self.last) if isinstance(self, EasiVLM) else made
 
-        work_loop(run_root, work_left, items, answer_chunk, journal=journal, chunk=_piece(self))
+        work_loop(run_root, work_left, items, answer_chunk, journal=journal, chunk=piece, prepare=prepare)
         raise _Answered
 
     @functools.wraps(cls.__init__)

@@ -14,7 +14,7 @@ from lmms_eval.models.model_utils.gen_metrics import log_metrics
 from lmms_eval.protocol import ChatMessages
 from tqdm import tqdm
 
-from easi_eval.answering.generic_vlm import Decoding, GenericVLM
+from easi_eval.answering.generic_vlm import Decoding, GenericVLM, Prompt
 from easi_eval.answering.worker import Generation
 
 
@@ -75,18 +75,19 @@ class EasiVLM(lmms):
         began = time.monotonic()
         with tqdm(total=len(requests), disable=self.rank != 0, desc="Model Responding") as bar:
             for batch in batches(requests, self.batch_size):
-                conversations = [self._conversation(requests[number]) for number in batch]
-                found |= zip(batch, self.vlm.generate(conversations, decoding(requests[batch[0]].args[2])), strict=True)
+                prompts = [self.prompt(requests[number]) for number in batch]
+                found |= zip(batch, self.vlm.generate(prompts, decoding(requests[batch[0]].args[2])), strict=True)
                 bar.update(len(batch))
         self.last = [found[number] for number in range(len(requests))]
         tokens, seconds = sum(answer.tokens or 0 for answer in self.last), time.monotonic() - began
         log_metrics(total_elapsed_time=seconds, total_gen_tokens=tokens, avg_speed=tokens / seconds if seconds else 0.0)
         return [GenerationResult(answer.text, TokenCounts(output_tokens=answer.tokens)) for answer in self.last]
 
-    def _conversation(self, request: Instance) -> list[dict[str, Any]]:
+    def prompt(self, request: Instance) -> Prompt:
+        """One request with its pictures read; another thread may do this while ``generate_until`` answers."""
         _, doc_to_messages, _, doc_id, task, split = request.args
         messages = ChatMessages(messages=doc_to_messages(self.task_dict[task][split][doc_id]))
-        return messages.to_hf_messages()
+        return self.vlm.prompt(messages.to_hf_messages())
 
     def loglikelihood(self, requests: Sequence[Instance]) -> list[tuple[float, bool]]:
         raise NotImplementedError("easi_vlm generates; no EASI task asks for likelihoods")

@@ -108,16 +108,16 @@ class GenericVLM:
         self._takes_videos = getattr(self.processor, "video_processor", None) is not None and "video" in _template(self.processor)
 
     def generate(
-        self, conversations: Sequence[Conversation], decoding: Decoding = Decoding(), seeds: Sequence[int] | None = None
+        self, conversations: Sequence[Conversation | Prompt], decoding: Decoding = Decoding(), seeds: Sequence[int] | None = None
     ) -> list[Generation]:
-        """Answer each conversation; the answers come in the same order.
+        """Answer each conversation, or what ``prompt`` made of one; the answers come in the same order.
 
         ``tokens`` counts generated tokens including the final end token; ``finish`` is "stop" if the model ended its
         answer itself and "length" if it ran into the limit. With a temperature each conversation is answered on its
         own, from its own seed in ``seeds`` or else one made of torch's current seed and the prompt: neighbours and
         order do not matter, and torch's generators are left as they were.
         """
-        prompts = [self.prompt(conversation) for conversation in conversations]
+        prompts = [asked if isinstance(asked, Prompt) else self.prompt(asked) for asked in conversations]
         if not decoding.samples:
             answers: dict[int, Generation] = {}
             for group in _alike(prompts):

@@ -189,7 +189,7 @@ class Queue:
     def _plenty(self) -> bool:
         """Whether to take one more ahead leaves enough for everybody else."""
         left = sum(max(len(pool) - count, 0) for pool, count in zip(self._order.plan, self._drawn, strict=True))
-        return left > 4 * (len(self._peers.living) + 1)
+        return not self._peers.living or left > 4 * (len(self._peers.living) + 1)
 
     def _counter(self, pool: int) -> str:
         return f"next/{self._round}/{pool}"

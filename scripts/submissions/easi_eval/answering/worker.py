@@ -44,8 +44,8 @@ class Generation:
 # One result per item, in order. An exception in place of a result concerns that item alone;
 # one that is raised concerns all of them, and they are then asked one by one.
 AnswerItems = Callable[[Sequence[Item]], Sequence[Generation | Exception]]
-# Told which questions will probably be asked next, just before others are; returns at once.
-Prepare = Callable[[Sequence[Item]], None]
+# Told which questions are about to be asked and which probably after them; returns at once.
+Prepare = Callable[[Sequence[Item], Sequence[Item]], None]
 
 
 def open_journal(run_root: Path, work: Work) -> Journal:
@@ -113,8 +113,8 @@ class _Worker:
         asked = [item for item in lease.items if item not in deadly]
         if not asked:
             return
-        if self._prepare is not None and (upcoming := self._queue.upcoming()):
-            self._prepare(upcoming)
+        if self._prepare is not None:
+            self._prepare(asked, self._queue.upcoming())
         again: list[Item] = []
         for item, error in self._ask(asked, lease):
             reason = self._reason(error)

@@ -1,0 +1,59 @@
+"""Lets a model class find the next request's pictures ready: they are read while it answers the current one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from easi_eval.answering.ahead import Ahead
+from easi_eval.answering.work import Item
+
+from .session import item_id
+
+
+def prompts_ahead(model: Any, requests: Mapping[str, Any], items: Mapping[str, Item]) -> Ahead[Any]:
+    """For our own class: its ``prompt`` gives what a thread made, videos decoded."""
+    make = model.prompt
+    ahead: Ahead[Any] = Ahead(lambda item: make(requests[item.id]))
+    model.prompt = lambda request: ahead.take(items[item_id(request)])
+    return ahead
+
+
+def media_ahead(model: Any, requests: Mapping[str, Any], items: Mapping[str, Item]) -> Ahead[Any]:
+    """For lmms-eval's own classes, which read a request's pictures with the function among its arguments
+    (``doc_to_visual`` or ``doc_to_messages``): that function gives what a thread read."""
+    reads: dict[str, Callable[..., Any]] = {}
+
+    def read(item: Item) -> Any:
+        request = requests[item.id]
+        if item.id not in reads:
+            raise LookupError("its pictures are read otherwise")
+        return reads[item.id](model.task_dict[request.task_name][request.metadata["split"]][request.doc_id])
+
+    ahead: Ahead[Any] = Ahead(read)
+    for name, request in requests.items():
+        place = _reader(request.arguments)
+        if place is not None:
+            reads[name] = request.arguments[place]
+            request.arguments = (*request.arguments[:place], _first_from(ahead, items[name], reads[name]), *request.arguments[place + 1:])
+    return ahead
+
+
+def _reader(arguments: Sequence[Any]) -> int | None:
+    """The one function among a request's arguments."""
+    places = [place for place, argument in enumerate(arguments) if callable(argument)]
+    return places[0] if len(places) == 1 else None
+
+
+def _first_from(ahead: Ahead[Any], item: Item, read: Callable[..., Any]) -> Callable[..., Any]:
+    """``read`` that gives what is ready, but only once and only for the plain call: a class may change what it gets."""
+    given = False
+
+    def first(*args: Any, **options: Any) -> Any:
+        nonlocal given
+        if given or len(args) != 1 or options:
+            return read(*args, **options)
+        given = True
+        return ahead.take(item, lambda: read(*args))
+
+    return first

@@ -1,0 +1,102 @@
+"""The order of service, and a whole run of it on a clock of its own."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+from easi_eval.answering.serving import DRAW_FOR, MOST_CHUNKS, Choice, Order, Pace
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
+
+from draws import KEYS, completed_by, draw, static_split  # noqa: E402
+from simulate import simulate  # noqa: E402
+
+
+def order(*pools: list[float]) -> Order:
+    """Chunks of one question each, with these costs; the last pool is that of suspects."""
+    costs = [cost for pool in pools for cost in pool]
+    places = iter(range(len(costs)))
+    return Order([[(next(places),) for _ in pool] for pool in pools], costs)
+
+
+def test_nothing_measured_means_one_at_a_time_in_order() -> None:
+    of = order([3.0, 1.0], [9.0, 9.0], [5.0])
+    assert of.choose([0, 0, 0], None, 4) == Choice(0, 1)
+    assert of.choose([2, 1, 0], None, 4) == Choice(1, 1)
+    assert of.choose([2, 2, 0], None, 4) == Choice(2, 1)
+    assert of.choose([2, 2, 1], None, 4) is None and of.over([2, 2, 1])
+
+
+def test_quick_questions_are_drawn_by_the_second_and_few_towards_the_end() -> None:
+    of = order([1.0] * 10_000, [])
+    rate = DRAW_FOR / 20.5
+    assert of.choose([0, 0], [rate], 4) == Choice(0, 20)
+    assert of.choose([0, 0], [rate / 1000], 4) == Choice(0, MOST_CHUNKS)
+    assert of.choose([0, 0], [rate * 1000], 4) == Choice(0, 1)
+    drawn, sizes = 9000, []
+    while choice := of.choose([drawn, 0], [rate], 4):
+        sizes.append(choice.several)
+        drawn += choice.several
+    assert sizes[0] == 20 and sizes[-8:] == [1] * 8 and sizes == sorted(sizes, reverse=True)
+
+
+def test_a_long_question_of_a_later_benchmark_is_begun_in_time() -> None:
+    of = order([1.0] * 400, [40.0, 1.0], [])
+    assert of.choose([0, 0, 0], [1.0, 1.0], 1).pool == 0, "alone there is nobody to wait for"
+    assert of.choose([0, 0, 0], [1.0, 1.0], 2) == Choice(1, 1), "40 s of the 220 s that are left for each"
+    assert of.choose([0, 0, 0], [1.0, 0.1], 2).pool == 0, "4 s by the measured times"
+    assert of.choose([0, 1, 0], [1.0, 1.0], 2).pool == 0
+
+
+def test_suspects_are_served_alone_and_last() -> None:
+    of = order([0.001] * 8, [50.0, 50.0])
+    assert of.choose([7, 0], [1.0], 4) == Choice(0, 1)
+    assert of.choose([8, 0], [1.0], 4) == Choice(1, 1)
+
+
+def test_a_benchmark_with_few_answers_leans_on_the_others() -> None:
+    pace = Pace(2)
+    assert pace.scales() is None
+    pace.remember(0, 200.0, 100.0, 100)
+    one, other = pace.scales()
+    assert one == pytest.approx(2.0) and other == pytest.approx(2.0)
+    pace.add(1, 6.0, 1.0, 1)
+    assert 2.0 < pace.scales()[1] < 6.0
+    pace.hear([[[0.0, 0.0, 0.0], [6000.0, 1000.0, 1000.0]]])
+    assert pace.scales()[1] == pytest.approx(6.0, rel=0.1)
+    pace.hear([])
+    assert pace.scales()[1] < 6.0
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_run_ends_as_early_as_it_can(seed: int) -> None:
+    """The queue's own decisions, eight workers, heavy-tailed times of which the costs explain half."""
+    drawn = draw(seed, count=900, sigma=1.0)
+    schedule = simulate(drawn)
+    assert schedule.makespan / drawn.bound(8) < 1.05 < static_split(drawn, 8, barriers=True) / drawn.bound(8)
+    assert completed_by(schedule.ends, drawn, 0.8 * schedule.makespan) >= 6
+
+
+def test_nobody_waits_at_the_boundary_of_two_benchmarks() -> None:
+    drawn = draw(1, count=450)
+    schedule = simulate(drawn, workers=4)
+    for worker in range(4):
+        own = sorted(((end, key) for key, end in schedule.ends.items() if schedule.workers[key] == worker))
+        gaps = [end - drawn.seconds[key] - before for (before, _), (end, key) in zip(own, own[1:], strict=False)]
+        assert max(gaps) < 1e-6, "each begins its next question when it has answered the last"
+    firsts = [min(schedule.ends[item.key] - drawn.seconds[item.key] for item in drawn.items[key]) for key in KEYS[:5]]
+    lasts = [max(schedule.ends[item.key] for item in drawn.items[key]) for key in KEYS[:5]]
+    assert all(second < last for second, last in zip(firsts[1:], lasts, strict=False)), "the next one begins before the last answer"
+
+
+def test_batches_stay_whole() -> None:
+    drawn = draw(2, count=300)
+    schedule = simulate(drawn, workers=4, chunk=8)
+    sizes = {}
+    for key, end in schedule.ends.items():
+        sizes.setdefault((schedule.workers[key], end, key[0]), []).append(key)
+    small = [members for members in sizes.values() if len(members) < 8]
+    assert len(small) <= len(KEYS), "one remainder for each benchmark"
+    assert max(map(len, sizes.values())) == 8
