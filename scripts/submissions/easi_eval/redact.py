@@ -33,6 +33,10 @@ _PATTERNS = tuple(re.compile(pattern) for pattern in (
 ))
 
 
+# Without one of these, in small letters, none of the patterns can match; looking for them is ten times as fast.
+_HINTS = ("hf_", "sk-", "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat", "aiza", "eyj", "bearer", "key", "token", "password", "secret", "://")
+
+
 class Redactor:
     """Replaces known secrets and whatever looks like one by ``[redacted]``.
 
@@ -59,6 +63,9 @@ class Redactor:
         """``text`` without its secrets. A secret cut in two by a line break is not recognised."""
         if self._literal:
             text = self._literal.sub(REDACTED, text)
+        small = text.lower()
+        if not any(hint in small for hint in _HINTS):
+            return text
         for pattern in _PATTERNS:
             text = pattern.sub(lambda match: (match[1] if match.re.groups else "") + REDACTED, text)
         return text

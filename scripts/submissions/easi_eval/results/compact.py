@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
@@ -77,7 +78,7 @@ def compact(lines: Sequence[str], leave_out: Callable[[Path], bool] = lambda pat
     columns: dict[Path, Column] = {path: [sample.get(path) for sample in samples] for path in order}
     constant, same, named = _repeated(columns)
     kept = [path for path in order if path not in constant and path not in same and path not in named]
-    made = [_dumps_short(_nested((path, columns[path][place]) for path in kept)) for place in range(len(lines))]
+    made = [_text({path: columns[path][place] for path in kept}, kept, ",", ":") for place in range(len(lines))]
     key = Key(tuple(order), constant, same, named, tuple(gone))
     expected = lines if not gone else [_text(sample, order) for sample in samples]
     return (made, key) if restore(made, key) == expected else None
@@ -110,17 +111,19 @@ def _leaves(sample: Mapping[str, Any]) -> dict[Path, str]:
     return found
 
 
-def _nested(leaves: Iterable[tuple[Path, str | None]]) -> dict[str, Any]:
-    sample: dict[str, Any] = {}
-    for path, value in leaves:
-        if value is not None:
-            place = sample if len(path) == 1 else sample.setdefault(path[0], {})
-            place[path[-1]] = json.loads(value)
-    return sample
-
-
-def _text(sample: Mapping[Path, str | None], order: Sequence[Path]) -> str:
-    return _dumps(_nested((path, sample.get(path)) for path in order))
+def _text(sample: Mapping[Path, str | None], order: Sequence[Path], comma: str = ", ", colon: str = ": ") -> str:
+    """The sample's JSON from that of its leaves; members of one object stand together, where the first of them has its place."""
+    members: dict[str, str | list[str]] = {}
+    for path in order:
+        value = sample.get(path)
+        if value is None:
+            continue
+        if len(path) == 1:
+            members[path[0]] = value
+        else:
+            members.setdefault(path[0], []).append(f"{_name(path[1])}{colon}{value}")      # type: ignore[union-attr]
+    return "{" + comma.join(f"{_name(name)}{colon}{value if isinstance(value, str) else '{' + comma.join(value) + '}'}"
+                            for name, value in members.items()) + "}"
 
 
 def _order(samples: Sequence[Mapping[Path, str]]) -> list[Path] | None:
@@ -196,5 +199,6 @@ def _dumps(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def _dumps_short(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+@lru_cache(maxsize=4096)
+def _name(text: str) -> str:
+    return _dumps(text)
