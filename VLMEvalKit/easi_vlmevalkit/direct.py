@@ -8,7 +8,7 @@ import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from easi_eval.backends import catalog
@@ -20,7 +20,10 @@ from easi_eval.cli import load_env_files
 from easi_eval.config import RunConfig
 from easi_eval.datasets import HubSettings, fetch, vlmevalkit_needs
 from easi_eval.display.plain import PlainDisplay
+from easi_eval.judge_endpoint import endpoint, model_name, probe
+from easi_eval.judging import BY_RULES, RULES
 from easi_eval.model import ModelChoice
+from easi_eval.state import sanitise
 
 PROJECT = Path(__file__).resolve().parents[1]
 WORK_DIR = "--work-dir"
@@ -35,6 +38,9 @@ class Asked:
     models: tuple[str, ...]
     by_name: bool               # the models are names of a registry, not those of a server or a config file
     work_dir: bool
+    judge: str | None
+    judge_at: tuple[str | None, str | None]      # address and key, if they were given
+    judges: bool                # there will be something to judge
     help: bool
 
     @classmethod
@@ -45,9 +51,14 @@ class Asked:
         own.add_argument(WORK_DIR)
         own.add_argument("--config")
         own.add_argument("--base-url")
+        own.add_argument("--mode")
+        own.add_argument("--judge")
+        own.add_argument("--judge-base-url")
+        own.add_argument("--judge-key")
         own.add_argument("--help", "-h", action="store_true")
         known = own.parse_known_args(argv)[0]
-        return cls(tuple(known.data), tuple(known.model), not (known.config or known.base_url), known.work_dir is not None, known.help)
+        return cls(tuple(known.data), tuple(known.model), not (known.config or known.base_url), known.work_dir is not None,
+                   known.judge, (known.judge_base_url, known.judge_key), known.mode != "infer", known.help)
 
 
 def run_directly(planned: ModelChoice | None, argv: list[str]) -> int:
@@ -63,13 +74,14 @@ def run_directly(planned: ModelChoice | None, argv: list[str]) -> int:
     if planned is not None:
         models = {asked.models[0]: planned}
     elif not asked.help:
+        asked = with_judge(asked)
         models = resolve_models(asked)
         fetch_data(asked.data)
     return _run(asked, models, planned is not None, argv)
 
 
 def _run(asked: Asked, models: Mapping[str, ModelChoice], resume: bool, argv: list[str]) -> int:
-    from . import shims, stock_loop
+    from . import judge, shims, stock_loop
 
     shims.apply()
     argv = shims.take_vsi_input(argv)
@@ -87,6 +99,10 @@ def _run(asked: Asked, models: Mapping[str, ModelChoice], resume: bool, argv: li
         args.model = [names.get(name, name) for name in args.model]
     if args.config:
         stock_loop.offer_own_classes(args.config)
+    if asked.judge is not None:
+        args.judge = sanitise(asked.judge)
+        if asked.judges and _first_rank():      # the one that scores
+            judge.attach(Path(os.environ.get("MMEVAL_ROOT") or args.work_dir), asked.judge)
     run.run_task(args)
     return outcomes.exit_code(args.model, args.data)
 
@@ -107,6 +123,24 @@ def prepare_environment(asked: Asked) -> None:
         del os.environ["MMEVAL_ROOT"]
     elif root:
         say(f"results go to {root}: MMEVAL_ROOT is set")
+
+
+def with_judge(asked: Asked) -> Asked:
+    """The judge that scores: rules for EASI's datasets unless one is named (the package would take gpt-4o-mini, and rules
+    where that cannot be asked, without a word). EasiError for a judge that cannot be asked."""
+    if asked.judge is None and {bench.source(VLMEVALKIT).task for bench in BENCHMARKS}.issuperset(asked.data):
+        say(f"scored by rules: no --judge was given ({RULES})")
+        return replace(asked, judge=RULES)
+    if asked.judge is None or asked.judge in BY_RULES or not asked.judges:
+        return asked
+    for name, value in zip(("OPENAI_API_BASE", "OPENAI_API_KEY"), asked.judge_at, strict=True):
+        if value:
+            os.environ[name] = value
+    where = endpoint()
+    os.environ["OPENAI_API_BASE"] = where.url      # the package takes the full address only
+    if _first_rank():
+        probe(where, model_name(catalog.locate(KINDS[VLMEVALKIT]).root, asked.judge))
+    return asked
 
 
 def resolve_models(asked: Asked) -> dict[str, ModelChoice]:
@@ -143,7 +177,11 @@ def fetch_data(tasks: Sequence[str]) -> None:
         fetch(needs, display.on)
 
 
+def _first_rank() -> bool:
+    return int(os.environ.get("RANK") or 0) == 0
+
+
 def say(line: str) -> None:
-    if int(os.environ.get("RANK") or 0) == 0:
+    if _first_rank():
         print(line, flush=True)
 

@@ -24,10 +24,9 @@ import requests
 
 from easi_eval.errors import EasiError
 from easi_eval.judge_endpoint import Endpoint, endpoint, is_completion, seconds
-from easi_eval.judging import BY_RULES
+from easi_eval.judging import ANSWERS_FILE, BY_RULES
 from easi_eval.state import sanitise
 
-CACHE_FILE = "judge_answers.jsonl"      # in the run's folder
 SCHEMA = 1
 # What the package takes for "no answer" (api/gpt.py, fail_msg): to the question, not of the judge.
 NO_ANSWER = "Failed to obtain answer via API. "
@@ -215,7 +214,7 @@ def attach(run_root: Path, judge: str) -> None:
     from vlmeval.dataset.utils import multiple_choice
     from vlmeval.dataset.utils.spatial_bench import cal_scores, llm_extract
 
-    where, memory = endpoint(), Memory(run_root / CACHE_FILE)
+    where, memory = endpoint(), Memory(run_root / ANSWERS_FILE)
     judges: list[Judge] = []
     build = functools.partial(_build, image_mcq.build_judge, judge, where, memory, judges)
     image_mcq.build_judge = cal_scores.build_judge = build

@@ -92,7 +92,8 @@ class Evaluation:
             judges = JudgePass(
                 self.policy, self.backend, self.todo, self.paths, self.rules, start=lambda some: stack.enter_context(self._judge(some)),
                 gather=lambda bench, folder: self._gather(bench, folder, work, self.policy.judge),
-                give=lambda bench, evidence, line: self._give(Verdict(bench.key, evidence, line=line)))
+                give=lambda bench, evidence, line: self._give(Verdict(bench.key, evidence, line=line)),
+                say=lambda text: self.emit(Notice(text)))
             if self.cfg.plain:
                 self._run_plain(work)
             elif len(self.verdicts) < len(self.todo):

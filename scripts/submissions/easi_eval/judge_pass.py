@@ -6,6 +6,7 @@ The result by rules is accepted and on disk before a judge is asked, and stays b
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,6 +23,7 @@ from .results.outputs import JUDGED
 from .results.report import telling_line
 from .state import RunPaths, read_json
 
+EVERY = 60.0        # seconds between two words on how far a judge is
 MEMBERS = tuple(group.members for group in GROUPS)
 
 
@@ -31,7 +33,8 @@ class JudgePass:
 
     ``rules``: what was accepted by rules, by key, before anything was said of judging; it grows meanwhile. ``start`` begins one
     process that scores some of them with the judge, ``gather`` proves complete what it left in a folder, ``give`` is told the
-    new evidence of one, with the log's telling line where judging failed. One process at a time: it alone writes the judges' memory.
+    new evidence of one, with the log's telling line where judging failed; ``say`` hears now and then how far it is. One process at
+    a time: it alone writes the judges' memory.
     """
 
     policy: Policy
@@ -42,15 +45,19 @@ class JudgePass:
     start: Callable[[Sequence[Benchmark]], Handle]
     gather: Callable[[Benchmark, Path], Evidence]
     give: Callable[[Benchmark, Evidence, str], None]
+    say: Callable[[str], None]
     _tried: set[str] = field(default_factory=set)
     _under: dict[str, Benchmark] = field(default_factory=dict)
     _process: Handle | None = None
+    _said: float = 0.0
+    _kept: int = 0
 
     def tick(self, over: Collection[str]) -> bool:
         """Go on; ``over``: the keys that have a verdict. False if there is nothing to do now."""
         if self._process is not None:
             self._collect()
             if self._process.poll() is None:
+                self._say_progress()
                 return True
             self._collect()
             line = telling_line(self._process.outcome().log_tail)
@@ -64,7 +71,22 @@ class JudgePass:
             self._tried.update(bench.key for bench in ready)
             self._under = {bench.key: bench for bench in ready}
             self._process = self.start(ready)
+            self._said, self._kept = time.monotonic(), self._count()
         return bool(ready)
+
+    def _count(self) -> int:
+        """How many answers the judges' memory holds."""
+        path = self.paths.root / judging.ANSWERS_FILE
+        if not path.is_file():
+            return 0
+        with path.open("rb") as file:
+            return sum(block.count(b"\n") for block in iter(lambda: file.read(1 << 20), b""))
+
+    def _say_progress(self) -> None:
+        if time.monotonic() - self._said < EVERY:
+            return
+        self._said = time.monotonic()
+        self.say(f"{self.policy.judge} has judged {self._count() - self._kept:,} answers of {', '.join(bench.title for bench in self._under.values())} so far")
 
     def _ready(self, over: Collection[str]) -> list[Benchmark]:
         awaited = {bench.key for bench in self.todo}.difference(over)

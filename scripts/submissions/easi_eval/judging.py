@@ -24,6 +24,7 @@ DEFAULT_THRESHOLD = 0.025
 VARIABLE = "EASI_JUDGE"                     # another judge than the default one, for when none is named
 # Judges of VLMEvalKit that it does not ask through OPENAI_API_BASE (dataset/utils/judge_util.py, build_judge).
 ELSEWHERE = ("qwen-7b", "qwen-72b", "deepseek", "llama31-8b")
+ANSWERS_FILE = "judge_answers.jsonl"        # in a run's folder: what judges said, a line each
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
