@@ -74,7 +74,8 @@ def _allow_anonymous() -> None:
 def _find_offline() -> None:
     """Without a hub (offline, or it went away) data that lies in the hub's cache is read from its folder there.
 
-    datasets 5 asks the hub for a data set's files, unless it has prepared them before.
+    datasets 5 asks the hub for a data set's files unless it has prepared them before, and of a hub that does not answer it asks
+    each of them for half a minute.
     """
     import datasets
     import huggingface_hub
@@ -83,18 +84,27 @@ def _find_offline() -> None:
     load = datasets.load_dataset
 
     def load_dataset(path: str, *args: Any, **options: Any) -> Any:
-        try:
+        if Path(path).exists() or _hub_answers():
             return load(path, *args, **options)
-        except (OSError, ValueError, RuntimeError) as error:      # what datasets makes of a hub that does not answer
-            if Path(path).exists():
-                raise
-            try:
-                folder = huggingface_hub.snapshot_download(path, repo_type="dataset", local_files_only=True)
-            except LocalEntryNotFoundError:
-                raise error from None
-            return load(folder, *args, **options)
+        try:
+            folder = huggingface_hub.snapshot_download(path, repo_type="dataset", local_files_only=True)
+        except LocalEntryNotFoundError:
+            return load(path, *args, **options)      # prepared by an earlier run, or its error says what is wrong
+        return load(folder, *args, **options)
 
     datasets.load_dataset = load_dataset
+
+
+def _hub_answers() -> bool:
+    """One question, at most five seconds."""
+    from huggingface_hub import constants
+    from huggingface_hub.utils import get_session
+
+    try:
+        answer = get_session().head(constants.ENDPOINT, timeout=5)
+    except OSError:      # of the connection; also what huggingface_hub raises offline
+        return False
+    return answer.status_code < 500      # a proxy has its own words for a hub that is gone
 
 
 def skip_unreadable() -> dict[str, str]:
