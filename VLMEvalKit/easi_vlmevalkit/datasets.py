@@ -11,22 +11,25 @@ from typing import Any
 
 from easi_eval.answering.cost import VIDEO_FRAMES, count_parts, expected
 from easi_eval.answering.work import Assignment, Item, ItemList, Work
-from easi_eval.benchmarks import VLMEVALKIT, TsvData, by_key
+from easi_eval.benchmarks import BENCHMARKS, VLMEVALKIT, TsvData
 
 from .derived import drop_stale
 
 TEXTS = ("question", "hint", "prompt", "candidates", "options")      # columns of text that is shown, beside the options A, B ...
 
 
-def drop_stale_files(key: str) -> None:
-    """Remove what VLMEvalKit derived from another version of this benchmark's data than the one that is here; say so."""
+def drop_stale_files(task: str) -> None:
+    """Remove what VLMEvalKit derived from another version of this dataset's data than the one that is here; say so.
+
+    Datasets that are no EASI benchmark are left alone.
+    """
     from huggingface_hub.constants import HF_HUB_CACHE
     from vlmeval.smp import LMUDataRoot
 
-    data = by_key(key).source(VLMEVALKIT).data
-    assert isinstance(data, TsvData)
-    for path in drop_stale(data, Path(LMUDataRoot()), Path(HF_HUB_CACHE)):
-        print(f"{path} was made from other data than these and is made anew")
+    for source in (bench.source(VLMEVALKIT) for bench in BENCHMARKS):
+        if source.task == task and isinstance(source.data, TsvData):
+            for path in drop_stale(source.data, Path(LMUDataRoot()), Path(HF_HUB_CACHE)):
+                print(f"{path} was made from other data than these and is made anew")
 
 
 class Loaded:
@@ -82,7 +85,7 @@ class Datasets:
     def _build(self, assignment: Assignment) -> tuple[int, Loaded]:
         from vlmeval.dataset import build_dataset
 
-        drop_stale_files(assignment.key)
+        drop_stale_files(assignment.task)
         source = build_dataset(assignment.task)
         if source is None:
             raise RuntimeError(f"VLMEvalKit has no dataset {assignment.task}")

@@ -24,6 +24,7 @@ from easi_eval.execution import gpus
 from easi_eval.state import write_atomic
 
 from . import own_models
+from .datasets import drop_stale_files
 
 # Reasons to skip a dataset that are no failure; vlmeval/run.py gives them.
 INTENDED = ("mode_infer", "official_submission_only_mmmu_test", "official_submission_only_mmt_bench",
@@ -81,6 +82,7 @@ def build_dataset(build: Callable[..., Any], name: str, **options: Any) -> Any:
     ``--limit``: it is forgotten for videos and with ``--mode eval``."""
     from vlmeval.dataset.video_dataset_config import supported_video_datasets
 
+    drop_stale_files(name)
     source = build(name) if name in supported_video_datasets else build(name, **options)
     if source is not None and options.get("limit"):
         source.data = source.data.iloc[:options["limit"]]

@@ -277,6 +277,31 @@ def test_a_secret_among_the_arguments_stays_out(tmp_path: Path, capsys: pytest.C
     assert run(capsys, *imported(folder))[0] == 0
     manifest = (root(LMMS_EVAL) / "run_manifest.json").read_text(encoding="utf-8")
     assert "pretrained" in manifest and SECRET not in manifest
+    with zipfile.ZipFile("out/easi_results.zip") as archive:
+        assert not [name for name in archive.namelist() if SECRET.encode() in archive.read(name)]
+
+
+def test_the_judge_that_is_asked_for_counts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tables(tmp_path / "tables", ["embspatial"])
+    folder = vlmevalkit_files(tmp_path / "M", ["embspatial"])
+    code, shown = run(capsys, *imported(folder, "--judge", "exact_matching", "--dry-run"))
+    assert code == 0 and "accept   embspatial: " in shown
+    code, shown = run(capsys, *imported(folder, "--judge", "gpt-4o-1120", "--dry-run"))
+    assert code == 0 and "reject   embspatial: " in shown and "gpt-4o-1120" in shown
+
+
+def test_the_backend_is_what_the_files_say(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, shown = run(capsys, *imported(vlmevalkit_files(tmp_path / "M", ["blink"]), "--backend", "lmms-eval"))
+    assert code == 2 and "holds results of VLMEvalKit" in shown
+
+
+def test_an_evaluation_is_not_compared_with_what_was_adopted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from easi_eval.state import RunPaths, other_runs
+
+    tables(tmp_path / "tables", ["blink"])
+    assert run(capsys, *imported(vlmevalkit_files(tmp_path / "M", ["blink"]), "--as-model", "org/Tiny"))[0] == 0
+    assert root(VLMEVALKIT).name.startswith("org__Tiny-")
+    assert other_runs(RunPaths.of(Path("out"), VLMEVALKIT, "org/Tiny", "0" * 64), "org/Tiny") == []
 
 
 # ---- options

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from .answering.work import ItemList
 from .backends.base import Backend
-from .benchmarks import VLMEVALKIT, Benchmark, TsvData, by_key
+from .benchmarks import ALL_KEYS, LMMS_EVAL, VLMEVALKIT, Benchmark, TsvData, by_key
 from .config import RunConfig
 from .errors import EasiError
 from .evidence import Evidence, gather
@@ -73,7 +73,9 @@ def consider(cfg: RunConfig) -> Adoption:
     assert cfg.import_results is not None
     source = cfg.import_results.expanduser().resolve()
     asked = tuple(bench.key for bench in cfg.selected) if cfg.benchmarks else None
-    found = survey(source, *([asked] if asked else []))
+    found = survey(source, asked or ALL_KEYS, cfg.judge or "")
+    if cfg.backend == LMMS_EVAL != found.backend:
+        raise EasiError(f"{source} holds results of VLMEvalKit", hint="leave out --backend: the files say it")
     if asked:
         there = {candidate.key for candidate in found.candidates}
         lacking = tuple(Candidate(key, problem="no results of it are there") for key in asked if key not in there)

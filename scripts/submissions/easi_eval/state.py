@@ -247,7 +247,8 @@ def other_runs(paths: RunPaths, model_name: str) -> list[Manifest]:
     for file in sorted(paths.root.parent.glob(f"{glob_escape(sanitise(model_name))}-????????/{paths.manifest.name}")):
         with contextlib.suppress(EasiError):      # another run's damaged manifest is no reason to refuse this one
             manifest = Manifest.load(file) if file.parent != paths.root else None
-            if manifest is not None and manifest.modelName == model_name:
+            # What was adopted (--import-results) was made under settings that nobody told us.
+            if manifest is not None and manifest.modelName == model_name and not manifest.fields.get("imported"):
                 found.append(manifest)
     return found
 

@@ -49,11 +49,11 @@ class Survey:
     version: str = ""
 
 
-def survey(folder: Path, keys: Sequence[str] = ALL_KEYS) -> Survey:
-    """Look for the benchmarks ``keys``. Raises EasiError for a folder with results of no backend, of both, or of several models."""
+def survey(folder: Path, keys: Sequence[str] = ALL_KEYS, judge: str = "") -> Survey:
+    """Look for the benchmarks ``keys``; with ``judge`` only what was read by it (or by rules: exact_matching) counts. Raises EasiError for a folder with results of no backend, of both, or of several models."""
     if not folder.is_dir():
         raise EasiError(f"{folder} is {'not a folder' if folder.exists() else 'not there'}", hint="name the folder that holds the results")
-    found = [one for one in (_vlmevalkit(folder, keys), _lmms(folder, keys)) if one is not None]
+    found = [one for one in (_vlmevalkit(folder, keys, judge), _lmms(folder, keys)) if one is not None]
     if not found:
         raise EasiError(f"{folder} holds no results of VLMEvalKit or lmms-eval for any EASI benchmark",
                         hint="name the folder their files are in: *_acc.csv with *.xlsx, or *_results.json with *_samples_*.jsonl")
@@ -64,8 +64,8 @@ def survey(folder: Path, keys: Sequence[str] = ALL_KEYS) -> Survey:
 
 # ---- VLMEvalKit
 
-def _vlmevalkit(folder: Path, keys: Iterable[str]) -> Survey | None:
-    candidates = {key: found for key in keys if (found := _vlmevalkit_candidate(by_key(key), folder)) is not None}
+def _vlmevalkit(folder: Path, keys: Iterable[str], judge: str) -> Survey | None:
+    candidates = {key: found for key in keys if (found := _vlmevalkit_candidate(by_key(key), folder, judge)) is not None}
     if not candidates:
         return None
     models = sorted({name for key in candidates for _, name, _ in score_files(by_key(key), folder)})
