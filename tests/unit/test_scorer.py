@@ -12,8 +12,10 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+import pytest
+
 from easi_eval.answering.journal import Answer, Journal
-from easi_eval.answering.scorer import score_loop
+from easi_eval.answering.scorer import score_loop, tolerable
 from easi_eval.answering.work import DONE_FILE, Assignment, ItemList, Work
 
 WORK = Work((Assignment("a", "A"), Assignment("b", "B", epoch=1)), launch=1)
@@ -98,11 +100,33 @@ def test_says_what_is_missing_when_answering_is_over(tmp_path: Path) -> None:
     assert note(tmp_path, "a")["unanswered"] is note(tmp_path, "b")["unanswered"] is True
 
 
-def test_failed_questions_are_not_scored(tmp_path: Path) -> None:
+def test_too_many_failed_questions_are_no_score(tmp_path: Path) -> None:
     prepare(tmp_path, failed=("a2",))
     score_loop(tmp_path, WORK, save)
     assert error(tmp_path, "a") == "1 of 3 items failed: OSError: gone"
+    assert note(tmp_path, "a")["unanswered"] is False
     assert result(tmp_path, "b") == ["b4", "b0", "b2"]
+
+
+@pytest.mark.parametrize("failed, total, complete", [
+    (0, 1, True), (1, 199, False), (1, 200, True), (2, 399, False), (2, 400, True), (5, 1000, True), (6, 1000, False), (26, 5130, False), (25, 5130, True),
+])
+def test_half_a_percent_may_have_failed(failed: int, total: int, complete: bool) -> None:
+    assert tolerable(failed, total) is complete
+
+
+def test_few_failed_questions_are_given_to_the_scorer_as_failures(tmp_path: Path) -> None:
+    work = Work((Assignment("a", "A"),), launch=1)
+    ids = tuple(str(at) for at in range(200))
+    ItemList("a", 200, ids).save(tmp_path)
+    journal = Journal(tmp_path / "journal", "w0", 0, launch=1)
+    for item in ids:
+        write(journal, work.benchmarks[0], item, "OSError: gone" if item == "7" else None)
+    given: dict[str, Answer] = {}
+    score_loop(tmp_path, work, lambda assignment, answers, folder: given.update(answers))
+    assert tuple(given) == ids
+    assert {item: answer.failure for item, answer in given.items() if answer.failure} == {"7": "OSError: gone"}
+    assert given["7"].text is None and (tmp_path / "outputs" / ".a.scored").is_dir()
 
 
 def test_a_scorer_that_raises_concerns_its_benchmark_only(tmp_path: Path) -> None:
@@ -145,7 +169,7 @@ def test_a_benchmark_that_kills_the_scorer_comes_last(tmp_path: Path) -> None:
     program = f"""
 import os, signal
 from pathlib import Path
-from easi_eval.answering.scorer import score_loop
+from easi_eval.answering.scorer import score_loop, tolerable
 from easi_eval.answering.work import Assignment, Work
 
 def score(assignment, answers, folder):

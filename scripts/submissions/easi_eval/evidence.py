@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .answering.journal import Answer
+from .answering.scorer import tolerable
 from .answering.work import NOTES_FILE, ItemList
 from .backends.base import Backend
 from .benchmarks import Benchmark
@@ -97,6 +98,9 @@ def gather(
     total = items.total if items is not None else backend.total(cfg, bench, out)
     if cfg.limit is None and len(rows) != total:
         raise EasiError(f"{bench.title} has {len(rows)} questions of {total}", hint=AGAIN)
+    failed = int(rows["failed"].sum())
+    if not tolerable(failed, len(rows)):
+        raise EasiError(f"{failed} of {len(rows)} questions of {bench.title} failed", hint=AGAIN)
     finishes = [answer.finish for answer in answers]
     scorer_notes = _scorer_notes(folder)
     notes = _failures(scorer_notes, len(rows))
