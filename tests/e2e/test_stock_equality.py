@@ -7,6 +7,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from easi_eval.benchmarks import VLMEVALKIT, by_key
 from easi_eval.results.readers import find_vlmevalkit_outputs, read_vlmevalkit_rows
 from easi_eval.smoke import hub
 from own_files import KEYS, headline
-from program import RunFolder
+from program import Results, RunFolder
 
 pytestmark = [pytest.mark.slow, pytest.mark.e2e]
 
@@ -97,6 +98,19 @@ def only(key: str, scored: Scored, folder: Path) -> Path:
     for path in find_vlmevalkit_outputs(by_key(key), scored.folder).files:
         shutil.copyfile(path, folder / path.name)
     return folder
+
+
+def test_its_folder_is_imported_with_the_same_scores(whole: Whole, own_loop: Scored) -> None:
+    """A genuine folder of VLMEvalKit's, with its status.json, empty run folder and pickles."""
+    out = whole.user.root / "imported"
+    done = whole.user.run("--import-results", own_loop.folder, "--as-model", "easi-smoke/Tiny-VLM", "--output-dir", out, "--no-rich",
+                          "--dataset-dir", whole.out / "rehearsal" / "datasets")
+    assert done.code == 0, done.said
+    adopted = Results(out)
+    assert {key: adopted.score(key) for key in KEYS} == {key: whole.results.score(key) for key in KEYS}
+    assert adopted.payload["scores"] == whole.results.payload["scores"] and "adopted from" in adopted.payload["remarks"]
+    with zipfile.ZipFile(adopted.zip) as archive:
+        assert not [name for name in archive.namelist() if name.endswith((".pkl", "status.json"))]
 
 
 # ---- odd answers -------------------------------------------------------------------------------------------------
