@@ -83,6 +83,36 @@ def test_a_finished_run_is_sent_once(finished: Finished, board: Board) -> None:
     assert not [path for path in kept if SECRETS["HF_TOKEN"].encode() in path.read_bytes()]
 
 
+def test_what_was_sent_can_be_checked_by_anyone(finished: Finished, board: Board, tmp_path: Path) -> None:
+    """From a finished run to a confirmed row, and from the row's two files back to every score."""
+    described = tmp_path / "meta.json"
+    described.write_text(json.dumps({"modelName": "org/named", "modelType": "instruction", "precision": "float16", "remarks": "Mine"}))
+    refused = finished.run(board, "--submit", "--submission-configs", f"@{described}")
+    assert refused.code == 2 and "org/named cannot be compared with the folder Tiny" in refused.err and "--model-name-differs" in refused.err, refused.said
+    sent = finished.run(board, "--submit", "--submission-configs", f"@{described}", "--model-name-differs")
+    assert sent.code == 0, sent.said
+    (entry,) = board.entries
+    remarks = entry.payload["remarks"].splitlines()
+    assert remarks[0] == "Mine" and "this is meant" in remarks[1] and "folder Tiny" in remarks[1]
+    assert str(tmp_path) not in entry.raw and "null" not in entry.raw
+    assert entry.payload["precision"] == "float16"      # offered otherwise below, and never set
+
+    received = tmp_path / "received"
+    received.mkdir()
+    (received / "easi_results.zip").write_bytes(entry.archive)
+    (received / "easi_results.json").write_text(entry.raw)
+    stranger = User(tmp_path / "stranger", secrets=False)
+    checked = stranger.run("--verify", received / "easi_results.zip")
+    assert checked.code == 0 and "every score follows" in checked.out, checked.said
+    payload = json.loads(entry.raw)
+    payload["scores"]["site"] = round(payload["scores"]["site"] + 0.0001, 4)
+    (received / "easi_results.json").write_text(json.dumps(payload))
+    caught = stranger.run("--verify", received / "easi_results.zip")
+    assert caught.code == 1 and "site is" in caught.out and "DIFFERENT" in caught.out, caught.said
+    planned = finished.run(board, "--dry-run", "--submission-configs", f"@{described}", "--model-name-differs")
+    assert "precision is bfloat16 by the checkpoint's config.json, and --submission-configs says float16" in planned.out, planned.said
+
+
 def test_an_unknown_outcome_needs_resubmit(finished: Finished, board: Board) -> None:
     board.fail(Fault(status=502, records=True))
     lost = finished.run(board, *DESCRIBED)

@@ -48,8 +48,8 @@ class Made:
         manifest = Manifest.load(self.run.paths.manifest)
         assert manifest is not None
         table = ScoreTable(tuple(self.run.scores.values()), manifest.modelName, self.backend)
-        places = archiving.Places(self.run.cfg, HubSettings(), str(manifest.model["path"]))
-        return archiving.make(self.run.paths, list(self.run.scores), backend, places, build_payload(table, backend.payload_name), fits)
+        scrubber = archiving.Places(self.run.cfg, HubSettings(), str(manifest.model["path"])).scrubber()
+        return archiving.make(self.run.paths, list(self.run.scores), backend, scrubber, build_payload(table, backend.payload_name), fits)
 
     def form(self, rung: int) -> Packed:
         """The archive in one form: the sizes before it are said not to fit."""

@@ -81,3 +81,21 @@ def test_a_table_with_nothing_has_a_payload() -> None:
     payload = build_payload(table(missing("blink", "not run")), "vlmevalkit")
     assert set(payload["scores"].values()) == {None}
     assert to_send(payload) == {"modelName": "org/model", "backend": "vlmevalkit"}
+
+
+def test_remarks_are_the_users_and_the_notes_of_complete_rows() -> None:
+    rows = [replace(line(key), notes=(("drawn letters: 3", "read alike"))) for key in ("vsi_bench", "blink")]
+    rows.append(replace(line("embspatial", state=State.FAILED), notes=("of no interest",)))
+    payload = build_payload(table(*rows), "vlmevalkit", replace(METADATA, remarks="Mine: é"), ["revision main is commit abc"])
+    assert payload["remarks"] == "Mine: é\nrevision main is commit abc\nVSI-Bench, BLINK: drawn letters: 3\nVSI-Bench, BLINK: read alike"
+    assert build_payload(table(*rows), "vlmevalkit")["remarks"].startswith("VSI-Bench, BLINK: drawn")      # said without metadata too
+    cleaned = build_payload(table(*rows), "vlmevalkit", replace(METADATA, remarks="in /home/me"), clean=lambda text: text.replace("/home/me", "[home]"))
+    assert cleaned["remarks"].startswith("in [home]\n")
+
+
+def test_remarks_are_bounded_and_the_users_stay_whole() -> None:
+    rows = [replace(line(key), notes=(f"{key} " + "x" * 3000,)) for key in CORE_KEYS]
+    mine = "m" * 4000
+    remarks = build_payload(table(*rows), "vlmevalkit", replace(METADATA, remarks=mine))["remarks"]
+    assert remarks.startswith(mine + "\n") and len(remarks) < 11_000
+    assert remarks.endswith("more in the archive's run_manifest.json)")

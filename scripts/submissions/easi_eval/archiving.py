@@ -52,7 +52,12 @@ class Places:
         return [*folders, *((name, folder.resolve()) for name, folder in folders if folder.resolve() != folder)]
 
 
-def make(paths: RunPaths, keys: Sequence[str], backend: Backend, places: Places, payload: Mapping[str, Any], fits: Callable[[int], bool]) -> Packed:
+    def scrubber(self) -> Scrubber:
+        """Takes these, other absolute paths and secrets out of what leaves this machine."""
+        return Scrubber(Redactor.from_environ(os.environ), self.named())
+
+
+def make(paths: RunPaths, keys: Sequence[str], backend: Backend, scrubber: Scrubber, payload: Mapping[str, Any], fits: Callable[[int], bool]) -> Packed:
     """The archive of the run in ``paths`` with the accepted files of ``keys``; ``fits`` is given its size."""
     manifest = Manifest.load(paths.manifest)
     if manifest is None:
@@ -70,7 +75,6 @@ def make(paths: RunPaths, keys: Sequence[str], backend: Backend, places: Places,
     outputs = [Outputs(key, paths.output(key), (), tuple(paths.output(key) / name for name in evidence.files)) for key, evidence in found.items()]
     leave = {key: leave_of(backend.name, by_key(key).source(backend.name)) for key in found}
     source = verifying.Source.of(value)
-    scrubber = Scrubber(Redactor.from_environ(os.environ), places.named())
     return pack(Contents(entries(outputs), texts, leave, inputs), scrubber, lambda folder: verifying.tables(source, folder), fits)
 
 

@@ -37,6 +37,7 @@ from .plan import Found, Plan, describe, make_plan
 from .redact import Redactor
 from .results import extraction, report, table
 from .results.comparability import compared
+from .results.forecast import forecast as size_forecast
 from .results.scores import BenchmarkScore, ScoreTable, State, missing
 from .smoke.rehearsal import planned_hub, rehearsal_hub, rehearse
 from .state import Manifest, RunPaths, digest, identity, other_runs, run_lock, sanitise, write_atomic, write_json
@@ -44,7 +45,7 @@ from .submission import naming as naming_of
 from .submission import payload
 from .submission import submit as submission
 from .submission.client import Parcel, room_for
-from .submission.endpoint import endpoint
+from .submission.endpoint import LIMIT, by_hand, endpoint
 
 if TYPE_CHECKING:
     from .data.likeness import Likeness
@@ -68,6 +69,8 @@ def run(asked: RunConfig) -> int:
         backend.ready(cfg, model)
     notes = () if idle else checks.check_device(cfg, model.needs_gpu, machine, checks.read_torch_build())
     naming = described(cfg, model, places(cfg, backend, model), users_hub)
+    if not (idle or cfg.smoke or cfg.limit is not None):
+        notes = (*notes, *filter(None, [size_forecast(cfg.backend, [bench.key for bench in cfg.selected], LIMIT)]))
     notes = (*notes, *(offered(cfg, model, places(cfg, backend, model), users_hub) if cfg.submission else ()))
     if cfg.dry_run:
         backend = make_backend(cfg.backend, planned_hub(cfg) if cfg.smoke else users_hub)
@@ -218,6 +221,7 @@ class Run:
     hub: HubSettings
     plan: Plan
     troubles: list[report.Trouble] = field(default_factory=list)
+    fits: bool = True       # whether the archive that was made last may be sent
     naming: naming_of.Naming = field(default_factory=naming_of.Naming)      # what the metadata name, as it was at the start
 
     def __post_init__(self) -> None:
@@ -394,9 +398,10 @@ class Run:
 
     def _contents(self, scores: ScoreTable) -> tuple[dict[str, Any], bytes]:
         """The payload and the archive."""
-        made = payload.build_payload(scores, self.backend.payload_name, self.cfg.submission, naming_of.remarks(self._named()))
-        packed = archiving.make(self.plan.paths, [row.key for row in scores.rows], self.backend,
-                                archiving.Places(self.cfg, self.hub, self.plan.model.path), made, fits=room_for(made))
+        scrubber = archiving.Places(self.cfg, self.hub, self.plan.model.path).scrubber()
+        made = payload.build_payload(scores, self.backend.payload_name, self.cfg.submission, naming_of.remarks(self._named()), scrubber.text)
+        packed = archiving.make(self.plan.paths, [row.key for row in scores.rows], self.backend, scrubber, made, fits=room_for(made))
+        self.fits = packed.fits
         return made, packed.data
 
     def _named(self) -> naming_of.Naming:
@@ -416,6 +421,9 @@ class Run:
         if fields and not self.cfg.smoke:
             notes.append(f"before you submit, give {', '.join(fields)} with --submission-configs")
             notes += offered(self.cfg, self.plan.model, self.plan.paths, self.hub)
+        if not self.fits:
+            results, zipped = (self.cfg.output_dir.absolute() / name for name in ("easi_results.json", "easi_results.zip"))
+            notes.append(f"the archive has {len(self.archive):,} bytes, more than one request takes: {by_hand(results, zipped)}")
         files = [self.cfg.output_dir / name for name in RESULT_FILES] + ([self.log] if self.plan.todo else [])
         lines = report.summary(scores, self.troubles, width=width, retry=retry, files=files, notes=notes)
         print("\n".join(map(Redactor.from_environ().line, lines)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -24,16 +24,18 @@ def _rounded(value: float | None) -> float | None:
     return None if value is None else round(value, DECIMALS) + 0.0     # + 0.0: never -0.0
 
 
-def build_payload(table: ScoreTable, backend: str, metadata: SubmissionConfig | None = None, said: Sequence[str] = ()) -> dict[str, Any]:
+def build_payload(table: ScoreTable, backend: str, metadata: SubmissionConfig | None = None, said: Sequence[str] = (),
+                  clean: Callable[[str], str] = str) -> dict[str, Any]:
     """The payload as written to the file; ``backend`` is the leaderboard's spelling (``vlmevalkit``, ``lmmseval``).
 
     ``modelName`` is the checkpoint unless ``metadata`` names it; other metadata that was not given is left out. Scores are
     0-100 with 4 decimals; one that is not complete, also under ``--limit``, is null. ``site`` stands for its two halves.
-    ``remarks`` are the user's, then ``said`` (lines about the model), then what has to be said beside the scores.
+    ``remarks`` are the user's, then ``said`` (lines about the model), then what has to be said beside the scores; ``clean`` takes out
+    of them what is nobody's business.
     """
     described: dict[str, Any] = {"modelName": table.model} if metadata is None else asdict(metadata)
     if remarks := with_notes(described.get("remarks", ""), [*said, *score_notes(table)]):
-        described["remarks"] = remarks
+        described["remarks"] = clean(remarks)
     by = {row.key: row for row in table.headlines}
     scores: dict[str, float | None] = dict.fromkeys(headline_keys(CORE_KEYS))
     parts: dict[str, dict[str, float | None]] = {}
