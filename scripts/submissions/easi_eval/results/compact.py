@@ -94,14 +94,16 @@ def restore(lines: Iterable[str], key: Key) -> list[str]:
             # An equal column is one of those above: chains are never made.
             sample |= {path: sample.get(other) for path, other in key.same.items()}
             sample |= {path: sample[base] for path, (by, name, base) in key.named.items() if sample.get(by) == _dumps(name)}
-        except (ValueError, KeyError, AttributeError) as error:
+            restored.append(_text(sample, key.order))
+        except (ValueError, KeyError, AttributeError, RecursionError) as error:
             raise EasiError(f"compact samples, line {number}: {error!r}", hint="the archive was changed, or cut off") from error
-        restored.append(_text(sample, key.order))
     return restored
 
 
 def _leaves(sample: Mapping[str, Any]) -> dict[Path, str]:
     """Members of the sample and of its objects; an empty object is a value."""
+    if not isinstance(sample, dict):
+        raise ValueError("no object")
     found: dict[Path, str] = {}
     for name, value in sample.items():
         if isinstance(value, dict) and value:
