@@ -7,6 +7,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import warnings
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -159,7 +160,9 @@ def stock_on_odd_answers(whole: Whole, tmp_path_factory: pytest.TempPathFactory)
         table = pd.read_excel(whole.folder.output(key) / name)
         assert list(table["index"].astype(str)) == list(texts)
         table["prediction"] = pd.Series([text.replace("\ud800", "?") for text in texts.values()], dtype=object)
-        table.to_excel(work_dir / MODEL / name, index=False, engine="xlsxwriter")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)      # it says that it cuts the long ones, which is the point
+            table.to_excel(work_dir / MODEL / name, index=False, engine="xlsxwriter")
     return stock(whole, work_dir, "eval")
 
 

@@ -150,6 +150,7 @@ EVERYTHING = RunConfig(
     replace(EVERYTHING, benchmarks=("blink",), no_accelerate=False, nproc=8),
     replace(EVERYTHING, submit=False, resubmit=False, smoke=True, limit=7),
     RunConfig(model="m", extraction_threshold=1e-05),
+    RunConfig(import_results=Path("their results"), as_model="org/Tiny", benchmarks=("blink",), submission=SUBMISSION, submit=True),
 ], ids=lambda cfg: " ".join(cfg.to_argv())[:40])
 def test_to_argv_parses_back(cfg: RunConfig) -> None:
     assert parse(cfg.to_argv()) == cfg
@@ -160,7 +161,7 @@ def test_every_field_is_covered_by_the_round_trip() -> None:
     """A field added to RunConfig must be given an option and stand in EVERYTHING above."""
     plain = RunConfig(smoke=True)
     same = {field.name for field in fields(RunConfig) if getattr(EVERYTHING, field.name) == getattr(plain, field.name)}
-    assert same == {"include_extra", "limit", "nproc"}     # refused beside others there; covered by the other cases
+    assert same == {"include_extra", "limit", "nproc", "import_results", "as_model"}     # refused beside others there; covered by the other cases
 
 
 # ---- SubmissionConfig -------------------------------------------------------------------------------------------------
