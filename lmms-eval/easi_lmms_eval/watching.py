@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import random
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -33,7 +34,11 @@ class Seen:
             self.flipped.append(item)
         if self.unread is None:
             return
-        read = readable.read(key, task, doc, text, drawn) if isinstance(text, str) else None
+        try:
+            read = readable.read(key, task, doc, text, drawn) if isinstance(text, str) else None
+        except Exception:      # whatever a task's own code raises: the count is lost, the score is not
+            traceback.print_exc()
+            read = None
         if read is None:
             self.unread = None
         elif not read:

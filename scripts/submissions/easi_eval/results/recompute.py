@@ -9,6 +9,9 @@ How a source aggregates is data (``recompute`` in ``benchmarks.toml``), where no
                direction is one of eight and the mean of three difficulties: https://arxiv.org/abs/2412.14171)
 ``caa``        sum(score - 1/n) / sum(1 - 1/n), n = number of options (SITE: https://arxiv.org/abs/2505.05456)
 
+A question's own score is recomputed too where the rows hold what the backend took from the answer: by rules in VLMEvalKit's
+benchmarks but BLINK, 3DSRBench and SPAR-Bench's view changes, and in BLINK on lmms-eval. Elsewhere the row's score is taken.
+
 A part with a ``group`` counts sets of questions that are right only if all their members are (3DSRBench's CircularEval and
 FlipEval: https://arxiv.org/abs/2412.07825). A failed question is a row with score 0 like any other, so that its set is wrong.
 """
