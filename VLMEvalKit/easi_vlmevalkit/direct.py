@@ -8,7 +8,7 @@ import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from easi_eval.backends import catalog
@@ -74,7 +74,7 @@ def run_directly(planned: ModelChoice | None, argv: list[str]) -> int:
     if planned is not None:
         models = {asked.models[0]: planned}
     elif not asked.help:
-        asked = with_judge(asked)
+        check_judge(asked)
         models = resolve_models(asked)
         fetch_data(asked.data)
     return _run(asked, models, planned is not None, argv)
@@ -125,22 +125,19 @@ def prepare_environment(asked: Asked) -> None:
         say(f"results go to {root}: MMEVAL_ROOT is set")
 
 
-def with_judge(asked: Asked) -> Asked:
-    """The judge that scores: rules for EASI's datasets unless one is named (the package would take gpt-4o-mini, and rules
-    where that cannot be asked, without a word). EasiError for a judge that cannot be asked."""
-    if asked.judge is None and {bench.source(VLMEVALKIT).task for bench in BENCHMARKS}.issuperset(asked.data):
-        say(f"scored by rules: no --judge was given ({RULES})")
-        return replace(asked, judge=RULES)
-    if asked.judge is None or asked.judge in BY_RULES or not asked.judges:
-        return asked
-    for name, value in zip(("OPENAI_API_BASE", "OPENAI_API_KEY"), asked.judge_at, strict=True):
-        if value:
-            os.environ[name] = value
-    where = endpoint()
-    os.environ["OPENAI_API_BASE"] = where.url      # the package takes the full address only
-    if _first_rank():
-        probe(where, model_name(catalog.locate(KINDS[VLMEVALKIT]).root, asked.judge))
-    return asked
+def check_judge(asked: Asked) -> None:
+    """Refuse a judge that cannot be asked: the package would score by rules instead, without a word in its files."""
+    if not asked.judges:
+        return
+    if asked.judge is None:
+        say(f"no --judge was given: EASI's datasets are scored by rules ({RULES})")
+    elif asked.judge not in BY_RULES:
+        for name, value in zip(("OPENAI_API_BASE", "OPENAI_API_KEY"), asked.judge_at, strict=True):
+            if value:
+                os.environ[name] = value
+        where = endpoint()
+        if _first_rank():
+            probe(where, model_name(catalog.locate(KINDS[VLMEVALKIT]).root, asked.judge))
 
 
 def resolve_models(asked: Asked) -> dict[str, ModelChoice]:

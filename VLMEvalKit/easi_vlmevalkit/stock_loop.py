@@ -20,7 +20,9 @@ from typing import Any
 from easi_eval.backends import catalog
 from easi_eval.backends import own_models as own_classes
 from easi_eval.backends.kinds import KINDS
+from easi_eval.benchmarks import BENCHMARKS, VLMEVALKIT
 from easi_eval.execution import gpus
+from easi_eval.judging import RULES
 from easi_eval.state import write_atomic
 
 from . import own_models
@@ -39,6 +41,7 @@ def cure(run: ModuleType, outcomes: Outcomes, resume: bool) -> None:
 
     run.build_dataset = functools.partial(build_dataset, run.build_dataset)
     run.build_dataset_from_config = functools.partial(build_dataset_from_config, run.build_dataset, run.build_dataset_from_config)
+    run.get_judge_kwargs = functools.partial(judge_options, run.get_judge_kwargs)
     run.build_model_from_config = keeping_world_size(run.build_model_from_config)
     keep_newer_predictions()
     if not resume:
@@ -93,6 +96,13 @@ def build_dataset_from_config(build: Callable[..., Any], original: Callable[...,
     """``--config`` with a class whose constructor takes ``**kwargs``: its ``dataset`` is dropped, and another one is built."""
     given = cfg[name]
     return build(given["dataset"]) if set(given) == {"class", "dataset"} else original(cfg, name)
+
+
+def judge_options(original: Callable[..., dict[str, Any]], dataset: str, kind: str, args: argparse.Namespace) -> dict[str, Any]:
+    """No ``--judge``: most of EASI's datasets would be judged by gpt-4o-mini, the others by rules."""
+    easis = {bench.source(VLMEVALKIT).task for bench in BENCHMARKS if VLMEVALKIT in bench.sources}
+    given = original(dataset, kind, args)
+    return {**given, "model": RULES} if args.judge is None and dataset in easis else given
 
 
 def keeping_world_size(original: Callable[..., Any]) -> Callable[..., Any]:

@@ -1,8 +1,8 @@
 """``cd VLMEvalKit && python run.py ...`` as the guide writes it: VLMEvalKit's own loop, with its traps closed.
 
-Two launches serve all tests. The first runs on two ranks over four datasets, images and video, with three models: one
-whose class is the user's, one from the hub and one from a folder. The second scores again what the first left, after
-some of it was changed.
+Three launches serve all tests. The first runs on two ranks over four datasets, images and video, with four models: one
+whose class is the user's, one from the hub and two from folders. The second scores again what the first left, after
+some of it was changed, and the third asks a judge.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import checkpoints
 import pandas as pd
 import pytest
 from easi_eval.smoke import data, hub
+from judge_server import KEY, judge_server
 from program import REPOSITORY, User, a_closed_port
 
 pytestmark = [pytest.mark.slow, pytest.mark.e2e]
@@ -43,6 +44,8 @@ class Direct:
 
     first: Said
     again: Said
+    judged: Said
+    questions: list[str]        # what the judge was asked
     root: Path
     before: dict[str, str]
 
@@ -66,7 +69,7 @@ def direct(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Direct]:
     served, own, work = root / "hub", root / "own", root / "work"
     data.build(served)
     checkpoints.qwen2_5_vl(served / "models" / HUB_ID)
-    llava = checkpoints.llava_onevision(root / "llava-onevision-tiny")
+    folders = [str(build(root / name)) for name, build in (("llava-onevision-tiny", checkpoints.llava_onevision), ("smolvlm2-tiny", checkpoints.smolvlm2))]
     own.mkdir()
     (own / "my_model.py").write_text(readme_example().replace('model_path="Qwen/Qwen2.5-VL-3B-Instruct"', f'model_path="{HUB_ID}"'), encoding="utf-8")
     (own / "qwen2_vl.py").write_text("raise SystemExit('the installed module was replaced')\n", encoding="utf-8")
@@ -76,15 +79,24 @@ def direct(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Direct]:
     with hub.start(served) as running:
         first = started(user, running.endpoint, [
             "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(a_closed_port()), "run.py", "--data", *DATA,
-            "--model", "MyModel", HUB_ID, str(llava), "--verbose", "--limit", "2", "--judge", "exact_matching", "--work-dir", str(work)],
+            "--model", "MyModel", HUB_ID, *folders, "--verbose", "--limit", "2", "--judge", "exact_matching", "--work-dir", str(work)],
             PYTHONPATH=str(CPU_AS_CUDA), MMEVAL_ROOT=str(root / "elsewhere"), CUDA_VISIBLE_DEVICES="GPU-8a1f0c52,MIG-0c1d")
         before = {}
         if first.code == 0:
             before = change(work / "MyModel")
         again = started(user, running.endpoint, [
             "run.py", "--data", "MindCubeBench_tiny_raw_qa", "BLINK", "3DSRBench", "NoSuchBench", "--model", "MyModel", "--reuse", "--mode", "eval",
-            "--limit", "2", "--judge", "exact_matching"], MMEVAL_ROOT=str(work))
-    yield Direct(first, again, root, before)
+            "--limit", "2"], MMEVAL_ROOT=str(work))
+        table = pd.read_excel(work / "MyModel" / "MyModel_BLINK.xlsx")
+        table["prediction"] = "hmm"
+        table.to_excel(work / "MyModel" / "MyModel_BLINK.xlsx", index=False)
+        scored = (work / "MyModel" / "MyModel_BLINK_acc.csv").read_text()
+        with judge_server() as judge:
+            judged = started(user, running.endpoint, [
+                "run.py", "--data", "BLINK", "--model", "MyModel", "--reuse", "--mode", "eval", "--limit", "2", "--judge", "gpt-4o-1120",
+                "--judge-base-url", judge.base, "--judge-key", KEY, "--work-dir", str(work)])
+        (work / "scored_by_rules.csv").write_text(scored)
+    yield Direct(first, again, judged, judge.questions, root, before)
     shutil.rmtree(root, ignore_errors=True)
 
 
@@ -109,7 +121,7 @@ def answers(folder: Path, model: str, dataset: str) -> list[str]:
     return pd.read_excel(folder / f"{model}_{dataset}.xlsx")["prediction"].astype(str).tolist()
 
 
-@pytest.mark.parametrize("model", ["MyModel", "Tiny-VLM", "llava-onevision-tiny"])
+@pytest.mark.parametrize("model", ["MyModel", "Tiny-VLM", "llava-onevision-tiny", "smolvlm2-tiny"])
 @pytest.mark.parametrize("dataset", DATA)
 def test_every_model_answers_every_dataset(direct: Direct, model: str, dataset: str) -> None:
     assert direct.first.code == 0, direct.first.text[-6000:]
@@ -124,7 +136,8 @@ def test_which_class_runs_each_model_is_said_once(direct: Direct) -> None:
     lines = direct.first.text.splitlines()
     assert sum(line.startswith(f"MyModel: my_model.MyModel (a class of your own, in {direct.root / 'own' / 'my_model.py'}") for line in lines) == 1
     assert sum(line.startswith(f"{HUB_ID}: Qwen2VLChat (its config.json says model_type qwen2_5_vl") for line in lines) == 1
-    assert sum("llava-onevision-tiny: LLaVA_OneVision_HF (" in line for line in lines) == 1
+    for name, cls in (("llava-onevision-tiny", "LLaVA_OneVision_HF"), ("smolvlm2-tiny", "SmolVLM2")):
+        assert sum(line.startswith(f"{direct.root / name}: {cls} (") for line in lines) == 1
     assert "loaded with sdpa instead of flash_attention_2" in direct.first.text
 
 
@@ -152,9 +165,9 @@ def test_without_reuse_a_run_starts_fresh_and_keeps_what_was_there(direct: Direc
 
 def test_changed_answers_are_not_given_the_old_scores(direct: Direct) -> None:
     folder = direct.root / "work" / "MyModel"
-    blink = pd.read_csv(folder / "MyModel_BLINK_acc.csv")
-    assert blink["Overall"].tolist() == [0.0]
-    assert (folder / "MyModel_BLINK_acc.csv").read_text() != direct.before["MyModel_BLINK_acc.csv"]
+    by_rules = folder.parent / "scored_by_rules.csv"
+    assert pd.read_csv(by_rules)["Overall"].tolist() == [0.0]
+    assert by_rules.read_text() != direct.before["MyModel_BLINK_acc.csv"]
     results = pd.read_csv(folder / "MyModel_3DSRBench_results.tsv", sep="\t")
     assert results["Overall"].tolist() == [0.0] * len(results)
     assert direct.again.text.count("is removed: it was made from other answers") == 2
@@ -171,3 +184,12 @@ def test_a_dataset_without_a_score_is_said_and_is_the_exit_code(direct: Direct) 
     errors = [line for line in direct.again.text.splitlines() if line.startswith("error: ")]
     assert errors == ["error: MyModel on NoSuchBench: invalid_dataset"]
     assert "hint: 1 of 4 failed" in direct.again.text
+
+
+def test_a_judge_is_asked_and_what_it_said_is_kept(direct: Direct) -> None:
+    assert direct.judged.code == 0, direct.judged.text[-4000:]
+    assert len(direct.questions) == 2
+    kept = (direct.root / "work" / "judge_answers.jsonl").read_text(encoding="utf-8")
+    assert len(kept.splitlines()) == 2
+    assert "EASI's datasets are scored by rules" in direct.again.text and "scored by rules" not in direct.judged.text
+    assert KEY not in (direct.root / "work" / "MyModel" / "MyModel_BLINK_gpt-4o-1120_result.xlsx").read_bytes().decode("latin-1")

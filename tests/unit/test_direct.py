@@ -1,0 +1,68 @@
+"""What VLMEvalKit's own command line is refused for, or told, before the package is loaded."""
+
+from __future__ import annotations
+
+import os
+import sys
+from argparse import Namespace
+from pathlib import Path
+
+import pytest
+from easi_eval.errors import EasiError
+from easi_vlmevalkit import direct, stock_loop
+from program import a_closed_port
+
+
+@pytest.fixture(autouse=True)
+def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("OPENAI_API_KEY", "OPENAI_API_BASE", "MMEVAL_ROOT", "RANK", "VLMEVALKIT_USE_MODELSCOPE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("LMUData", str(tmp_path / "LMU"))
+    monkeypatch.setenv("EASI_VLM_DIR", str(tmp_path / "own"))
+
+
+def run(*argv: str) -> int:
+    before = "vlmeval" in sys.modules
+    try:
+        return direct.run_directly(None, list(argv))
+    finally:
+        assert ("vlmeval" in sys.modules) == before
+
+
+def test_a_judge_without_a_key_is_refused() -> None:
+    with pytest.raises(EasiError, match="needs OPENAI_API_KEY"):
+        run("--data", "BLINK", "--model", "GPT4o_20241120", "--judge", "gpt-4o-1120")
+
+
+def test_a_judge_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-nobody")
+    monkeypatch.setenv("OPENAI_API_BASE", f"http://127.0.0.1:{a_closed_port()}/v1")
+    with pytest.raises(EasiError, match="cannot be reached"):
+        run("--data", "BLINK", "--model", "GPT4o_20241120", "--judge", "gpt-4o-1120")
+
+
+def test_a_model_that_is_nothing_is_refused() -> None:
+    with pytest.raises(EasiError, match="NoSuchModel is no name of VLMEvalKit's registry"):
+        run("--data", "BLINK", "--model", "NoSuchModel", "--judge", "exact_matching")
+
+
+def test_data_that_cannot_be_had_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-nobody")
+    with pytest.raises(EasiError):
+        run("--data", "BLINK", "--model", "GPT4o_20241120", "--judge", "exact_matching")
+
+
+@pytest.mark.parametrize(("data", "judge", "expected"), [
+    ("VSI-Bench_32frame", None, "exact_matching"), ("MMVet", None, "gpt-4-turbo"), ("BLINK", "gpt-4o-1120", "gpt-4o-1120")])
+def test_rules_score_easis_datasets_unless_a_judge_is_named(data: str, judge: str | None, expected: str) -> None:
+    found = stock_loop.judge_options(lambda name, kind, args: {"model": judge or "gpt-4-turbo", "nproc": 4}, data, "MCQ", Namespace(judge=judge))
+    assert found == {"model": expected, "nproc": 4}
+
+
+@pytest.mark.parametrize(("options", "left"), [([], True), (["--work-dir", "w"], False)])
+def test_mmeval_root_holds_where_no_work_dir_is_given(options: list[str], left: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("MMEVAL_ROOT", "/somewhere")
+    direct.prepare_environment(direct.Asked.of(["--data", "BLINK", "--model", "m", *options]))
+    assert ("MMEVAL_ROOT" in os.environ) == left
+    assert "/somewhere" in capsys.readouterr().out
