@@ -138,9 +138,9 @@ def test_the_list_is_closed() -> None:
     assert [(one.id, one.backend, one.benchmark) for one in corrections.CORRECTIONS] == [("spar-partial", LMMS_EVAL, "spar_bench")]
     for backend in BACKENDS:
         for bench in BENCHMARKS:
-            settings = corrections.for_corrected(bench, backend, True)
+            settings = corrections.corrections_setting(bench, backend, True)
             assert settings == ({"corrections": ["spar-partial"]} if (backend, bench.key) == (LMMS_EVAL, "spar_bench") else {})
-    assert corrections.for_corrected(SPAR, LMMS_EVAL, False) == {"corrections": []}
+    assert corrections.corrections_setting(SPAR, LMMS_EVAL, False) == {"corrections": []}
 
 
 # ---- what is counted -----------------------------------------------------------------------------------------------

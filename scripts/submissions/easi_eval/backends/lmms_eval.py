@@ -15,7 +15,7 @@ from ..errors import EasiError
 from ..execution import launchers
 from ..execution.jobs import Job
 from ..model import ModelChoice
-from ..results.corrections import for_corrected
+from ..results.corrections import corrections_setting
 from ..results.outputs import Outputs
 from ..state import RunPaths
 from . import catalog, common
@@ -94,7 +94,7 @@ class LmmsEval:
                            needs_gpu=cfg.device != "cpu")
 
     def settings(self, cfg: RunConfig, bench: Benchmark) -> dict[str, object]:
-        return {"task": bench.source(self.name).task, **for_corrected(bench, self.name, not cfg.no_corrections)}
+        return {"task": bench.source(self.name).task, **corrections_setting(bench, self.name, not cfg.no_corrections)}
 
     def needs(self, cfg: RunConfig, bench: Benchmark) -> list[Need]:
         from ..datasets import lmms_needs

@@ -104,7 +104,7 @@ def _number(reading: Reading) -> str:
     return "none" if reading.overall is None else f"{reading.overall:.4f}"
 
 
-def for_corrected(bench: Benchmark, backend: str, wanted: bool) -> dict[str, object]:
+def corrections_setting(bench: Benchmark, backend: str, wanted: bool) -> dict[str, object]:
     """What belongs to a benchmark's settings: the ids of the corrections in force; nothing for a benchmark without any."""
     known = applying(backend, bench.key)
     return {"corrections": [one.id for one in known] if wanted else []} if known else {}
