@@ -37,7 +37,7 @@ def work(root: Path, work: Work, address: str, worker: str, attempt: int, chunk:
 
     def answer(items: Sequence[Item]) -> list[Generation]:
         for item in items:
-            os.write(notes, f"{item.benchmark} {item.id} {time.monotonic()}\n".encode())
+            os.write(notes, f"{item.benchmark} {item.id} {len(items)}\n".encode())
             if (root / "held").exists() and (root / "held").read_text() == f"{item.benchmark} {item.id}":
                 (root / "holder").write_text(worker)
                 while (root / "held").exists():
@@ -165,6 +165,23 @@ def test_a_dead_batch_is_taken_over_by_the_others(tmp_path: Path) -> None:
     assert answers(tmp_path).keys() == KEYS
     assert set(journalled(tmp_path).values()) == {1}
     assert sum(asked(tmp_path).values()) - len(KEYS) <= 8
+
+
+@pytest.mark.timeout(120)
+def test_an_engine_that_batches_gets_whole_batches_to_the_end(tmp_path: Path) -> None:
+    """Only what remains of a benchmark is less than a batch."""
+    launch = Launch(tmp_path, WORK, 2, chunk=16)
+    try:
+        while launch.watch():
+            time.sleep(0.02)
+    finally:
+        launch.end()
+    sizes: dict[str, Counter[int]] = {assignment.key: Counter() for assignment in WORK.benchmarks}
+    for line in (tmp_path / "asked").read_text().splitlines():
+        benchmark, _, size = line.split()
+        sizes[benchmark][int(size)] += 1
+    assert all(counts == {16: 64, 6: 6} for counts in sizes.values()), "70 questions each"
+    assert journalled(tmp_path) == Counter(KEYS)
 
 
 @pytest.mark.timeout(120)
