@@ -29,15 +29,26 @@ class Source:
     changed: int
     media: str = ""
 
-    def same(self, other: Source | None) -> bool:
-        return other is not None and (self.digest, self.media) == (other.digest, other.media)
+
+@dataclass(frozen=True)
+class Derived:
+    """A file or folder that VLMEvalKit makes, and whether from the ``table``, the ``media`` or both."""
+
+    path: Path
+    table: bool
+    media: bool
+
+    def stale(self, now: Source, before: Source | None) -> bool:
+        """Whether its source was another one than ``now``. With nothing noted ``before``: whether the table is newer."""
+        if before is None:
+            return self.table and _older(self.path, now.changed)
+        return (self.table and before.digest != now.digest) or (self.media and before.media != now.media)
 
 
 def drop_stale(data: TsvData, root: Path, hub_cache: Path) -> list[Path]:
     """Remove from ``root`` (the folder LMUData) what was derived from another table or other media than those there now.
 
-    ``hub_cache``: the folder of hub snapshots. Returns what was removed. Files without a note of their source are stale
-    if one of them is older than the table. One process at a time, please.
+    ``hub_cache``: the folder of hub snapshots. Returns what was removed. One process at a time, please.
     """
     table = root / (data.tsv_local or data.tsv)
     if not table.is_file():
@@ -45,8 +56,7 @@ def drop_stale(data: TsvData, root: Path, hub_cache: Path) -> list[Path]:
     note = root / f".{data.dataset}.derived.json"
     before = _noted(note)
     now = _source(table, str(_snapshot(data.media_repo, hub_cache)), before)
-    there = [path for path in _derived(data, root, table) if path.exists()]
-    stale = [] if now.same(before) else [path for path in there if before is not None or _older(path, now.changed)]
+    stale = [made.path for made in _derived(data, root, table) if made.path.exists() and made.stale(now, before)]
     for path in stale:
         _remove(path)
     if now != before:
@@ -54,11 +64,12 @@ def drop_stale(data: TsvData, root: Path, hub_cache: Path) -> list[Path]:
     return stale
 
 
-def _derived(data: TsvData, root: Path, table: Path) -> Iterator[Path]:
-    if data.derived_tsv:
-        yield root / Path(data.derived_tsv).name
-    yield table.with_name(f"{table.stem}_local.tsv")
-    yield root / "images" / data.dataset
+def _derived(data: TsvData, root: Path, table: Path) -> Iterator[Derived]:
+    if data.derived_tsv:      # the table with the media's absolute paths
+        yield Derived(root / Path(data.derived_tsv).name, table=True, media=True)
+    yield Derived(table.with_name(f"{table.stem}_local.tsv"), table=True, media=False)
+    # Images that stand in the table, or frames of the videos.
+    yield Derived(root / "images" / data.dataset, table=not data.media_repo, media=bool(data.media_repo))
 
 
 def _noted(note: Path) -> Source | None:

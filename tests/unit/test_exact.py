@@ -10,10 +10,14 @@ import openpyxl
 import pandas as pd
 import pytest
 
+from easi_eval.backends import make_backend
 from easi_eval.benchmarks import by_key
+from easi_eval.config import RunConfig
+from easi_eval.data.needs import HubSettings
 from easi_eval.errors import EasiError
 from easi_eval.results.outputs import Outputs
 from easi_eval.results.readers import find_vlmevalkit_outputs, read_vlmevalkit_rows
+from easi_eval.results.scores import BenchmarkScore, Reading, State
 from easi_vlmevalkit.exact import exact_answers, lossy, writable, write_predictions
 
 DATA = Path(__file__).parents[1] / "data" / "vlmevalkit"
@@ -138,3 +142,14 @@ def test_a_damaged_lossless_file_is_an_error_that_names_it(damage: object, tmp_p
     path.write_text(damage(path.read_text(encoding="utf-8")), encoding="utf-8")
     with pytest.raises(EasiError, match=r"M_EmbSpatialBench\.jsonl"):
         read_vlmevalkit_rows(by_key("embspatial"), out)
+
+
+def test_how_many_an_xlsx_would_have_changed_stands_beside_the_score(tmp_path: Path) -> None:
+    bench, backend = by_key("embspatial"), make_backend("vlmevalkit", HubSettings())
+    out = with_answers(tmp_path)
+    rows = backend.rows(bench, out)
+    plain = BenchmarkScore(bench.key, Reading(50.0), n=len(rows), total=len(rows), state=State.COMPLETE)
+    cfg = RunConfig(model="m")
+    assert backend.told(cfg, bench, out, rows, plain, {"lossy": []}) == backend.told(cfg, bench, out, rows, plain, {}) == plain
+    (note,) = backend.told(cfg, bench, out, rows, plain, {"lossy": ["3", "7"]}).notes
+    assert note.startswith(f"2 of {len(rows)} answers are scored as they were given")
