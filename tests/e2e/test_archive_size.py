@@ -1,0 +1,68 @@
+"""The promise about the archive: a whole run at full size, made from a real rehearsal's files, fits into a request and can be checked."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from pathlib import Path
+
+import pytest
+from conftest import Runs
+from easi_eval import verifying
+from easi_eval.benchmarks import ALL_KEYS, by_key
+from easi_eval.redact import Redactor
+from easi_eval.results.archive import MANIFEST, PAYLOAD, Contents, entries, pack
+from easi_eval.results.forms import leave_of
+from easi_eval.results.scores import ScoreTable
+from easi_eval.results.scrub import Scrubber
+from easi_eval.submission.client import room_for
+from easi_eval.submission.payload import build_payload, payload_text
+from full_size import ROWS, Size, expand
+from program import User
+
+pytestmark = [pytest.mark.slow, pytest.mark.e2e]
+# A tenth of every benchmark into a tenth of the bytes: what all have in common weighs more then, so that this is the harder case.
+# tests/benchmarks/archive_size.py measures the whole.
+SHARE = 0.1
+
+
+def test_a_tenth_of_a_whole_run_fits_into_a_tenth_of_a_request(runs: Runs, backend: str, tmp_path: Path) -> None:
+    whole = runs.alone(backend)
+    manifest = json.loads((whole.folder.root / MANIFEST).read_text(encoding="utf-8"))
+    for state in manifest["benchmarks"].values():
+        state["evidence"].pop("total", None)
+    outputs = [expand(backend, whole.folder.root / "outputs", tmp_path / key, key, Size(SHARE)) for key in ALL_KEYS]
+    source = verifying.Source.of(manifest)
+    proofs = {key: verifying.prove(source, key, tmp_path / key) for key in ALL_KEYS}
+    assert not [proof.problem for proof in proofs.values() if proof.problem]
+    payload = build_payload(ScoreTable(tuple(proof.score for proof in proofs.values() if proof.score), source.model, backend), source.backend.payload_name)
+    contents = Contents(entries(outputs), {MANIFEST: json.dumps(manifest), PAYLOAD: payload_text(payload)},
+                        {key: leave_of(backend, by_key(key).source(backend)) for key in ALL_KEYS})
+    room = room_for(payload)
+    packed = pack(contents, Scrubber(Redactor()), lambda folder: verifying.tables(source, folder), lambda size: room(int(size / SHARE)))
+    assert packed.fits and packed.rung == 2
+    path = tmp_path / "easi_results.zip"
+    path.write_bytes(packed.data)
+    verdict = verifying.verify(path)
+    assert verdict.differences == [] and sum(proof.rows for proof in proofs.values()) >= SHARE * sum(ROWS.values())
+    with zipfile.ZipFile(path) as zipped:
+        assert not [name for name in zipped.namelist() if str(tmp_path).encode() in zipped.read(name)]
+
+
+def test_the_archive_of_a_rehearsal_is_good(runs: Runs, backend: str, tmp_path: Path) -> None:
+    """As the program left it, for somebody else."""
+    whole = runs.alone(backend)
+    checked = User(tmp_path, secrets=False).run("--verify", whole.folder.root / "easi_results.zip")
+    assert checked.code == 0 and "archive of form 0" in checked.out, checked.said
+    with zipfile.ZipFile(whole.folder.root / "easi_results.zip") as zipped:
+        names = zipped.namelist()
+        assert {f"rows/{key}.csv" for key in ALL_KEYS} <= set(names) and not [name for name in names if name.endswith((".pkl", "status.json"))]
+        for name in names:
+            data = zipped.read(name)
+            texts = [data]
+            if name.endswith(".xlsx"):
+                (tmp_path / "book.xlsx").write_bytes(data)
+                with zipfile.ZipFile(tmp_path / "book.xlsx") as book:
+                    texts = [book.read(part) for part in book.namelist()]
+            for text in texts:
+                assert not [told for told in (str(runs.out), str(whole.user.root), str(Path.home()) + "/") if told.encode() in text], name
