@@ -282,6 +282,12 @@ def test_arguments_that_a_class_hands_on_are_left_alone(tmp_path: Path, model: s
     assert set(RunConfig(model=model, model_args=args).model_arguments) <= set(resolve(tmp_path, model, model_args=args).arguments)
 
 
+def test_an_argument_that_a_class_may_not_use_is_said(tmp_path: Path) -> None:
+    said = "Qwen2VLChat takes any argument: that it uses torch_dtype is not known"
+    assert said in resolve(tmp_path, "Qwen2.5-VL-7B-Instruct", model_args="torch_dtype=float16,fps=1").notes
+    assert not any("takes any argument" in note for note in resolve(tmp_path, "Qwen2.5-VL-7B-Instruct", model_args="fps=1,max_pixels=9").notes)
+
+
 # ---- engines --------------------------------------------------------------------------------------------------------
 
 def test_an_entry_that_needs_vllm_is_refused_with_both_ways_out(tmp_path: Path) -> None:

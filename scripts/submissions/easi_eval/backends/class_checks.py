@@ -12,7 +12,7 @@ from ..model import ModelChoice
 from ..nearest import did_you_mean, nearest
 from . import class_code
 from .api_keys import missing_keys
-from .signatures import signature
+from .signatures import Signature, signature
 from .sources import ClassSource
 
 INSTALL = {"vllm": "bash scripts/setup.sh --vllm", "lmdeploy": "python -m pip install lmdeploy"}
@@ -43,6 +43,8 @@ def notes(cfg: RunConfig, model: ModelChoice, classes: Sequence[ClassSource], ge
             said.append(f"{model.cls} lets Python code that the checkpoint brings run (trust_remote_code=True is written in it)")
         if not package and class_code.asks_flash_attention(classes) and importlib.util.find_spec("flash_attn") is None:
             said.append(f"flash-attn is not installed: {model.cls} asks for flash_attention_2 and is loaded with sdpa")
+    if unknown := _unknown(cfg, signature(classes)) if classes else []:
+        said.append(f"{model.cls} takes any argument: that it uses {', '.join(unknown)} is not known")
     if package:
         said.append(f"{package} answers, not transformers")
     if any(bench.key in VSI for bench in cfg.selected) and native_video(model, classes):
@@ -94,13 +96,22 @@ def _check_arguments(cfg: RunConfig, model: ModelChoice, classes: Sequence[Class
     takes = signature(classes)
     if "revision" in cfg.model_arguments and "revision" not in takes.names:
         raise EasiError(f"VLMEvalKit's {model.cls} takes no revision", hint="download that revision and give its folder as --model")
-    known = {*takes.names, *takes.defaults, *class_code.SAMPLING} if takes.open else takes.names
-    for name in cfg.model_arguments:
+    known = _known(takes)
+    for name in _unknown(cfg, takes):
         # A class with **kwargs swallows a misspelt name without a word.
-        if name in known or name == "model_path" or takes.open and not nearest(name, known, n=1, cutoff=MISSPELT):
+        if takes.open and not nearest(name, known, n=1, cutoff=MISSPELT):
             continue
         raise EasiError(f"--model-args {name}: {model.cls} takes no such argument",
                         hint=did_you_mean(name, sorted(known), f"it takes {', '.join(sorted(takes.names - {'model_path'}))}"))
+
+
+def _known(takes: Signature) -> frozenset[str]:
+    """Arguments that the class is known to use; one with ``**kwargs`` hands on what decides the sampling."""
+    return frozenset({*takes.names, *takes.defaults, *class_code.SAMPLING}) if takes.open else takes.names
+
+
+def _unknown(cfg: RunConfig, takes: Signature) -> list[str]:
+    return [name for name in cfg.model_arguments if name not in _known(takes) and name != "model_path"]
 
 
 def _check_engine(cfg: RunConfig, model: ModelChoice, classes: Sequence[ClassSource]) -> None:
