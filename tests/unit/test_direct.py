@@ -5,21 +5,30 @@ from __future__ import annotations
 import os
 import sys
 from argparse import Namespace
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from easi_eval.errors import EasiError
 from easi_vlmevalkit import direct, stock_loop
+from huggingface_hub import constants
+from huggingface_hub.utils._http import reset_sessions
 from program import a_closed_port
 
 
 @pytest.fixture(autouse=True)
-def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for name in ("OPENAI_API_KEY", "OPENAI_API_BASE", "MMEVAL_ROOT", "RANK", "VLMEVALKIT_USE_MODELSCOPE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("LMUData", str(tmp_path / "LMU"))
     monkeypatch.setenv("EASI_VLM_DIR", str(tmp_path / "own"))
+    # Offline is a state of the hub client itself; other tests of this process need it as it was.
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", constants.HF_HUB_OFFLINE)
+    yield
+    monkeypatch.undo()
+    reset_sessions()
 
 
 def run(*argv: str) -> int:
@@ -66,3 +75,18 @@ def test_mmeval_root_holds_where_no_work_dir_is_given(options: list[str], left: 
     direct.prepare_environment(direct.Asked.of(["--data", "BLINK", "--model", "m", *options]))
     assert ("MMEVAL_ROOT" in os.environ) == left
     assert "/somewhere" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("argv", [[], ["--data", "BLINK"], ["--model", "m"]])
+def test_without_data_or_model_nothing_starts(argv: list[str]) -> None:
+    with pytest.raises(EasiError, match="--data and --model are needed"):
+        run(*argv)
+
+
+@pytest.mark.parametrize(("complete", "answered"), [(True, []), (False, ["VSI-Bench"])])
+def test_videos_that_are_all_answered_are_left_alone_by_every_rank(complete: bool, answered: list[str]) -> None:
+    asked: list[str] = []
+    source = SimpleNamespace(dataset_name="VSI-Bench", data={"index": [1, 2]})
+    stock_loop.infer_videos(lambda model, **options: asked.append(options["dataset"].dataset_name), lambda path, dataset_indices, retry_failed: complete,
+                            "m", dataset=source, result_file="f.xlsx", retry_failed=True)
+    assert asked == answered
