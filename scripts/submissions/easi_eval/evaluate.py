@@ -180,7 +180,7 @@ class Evaluation:
         On the backends one benchmark that cannot even be read may end a launch for all. What keeps the model from being
         loaded does so in every launch, and is not tried again.
         """
-        left = [b for b, a in zip(self.todo, work.benchmarks) if pending(self.paths.root, replace(work, benchmarks=(a,)))]
+        left = [b for b, a in zip(self.todo, work.benchmarks, strict=True) if pending(self.paths.root, replace(work, benchmarks=(a,)))]
         if left and self.size > 1 and not pending(self.paths.root, replace(work, stage=self.stage), settled=True):
             return self._with_more_memory(work, left)
         self._note_whys(left)
@@ -376,4 +376,4 @@ class Watch:
         count = self._book.count(self._items[key][1])
         if count != self._counts.get(key):
             self._counts[key] = count
-            self._emit(Progress(key, count.done, count.total, count.failed, count.now))
+            self._emit(Progress(key, count.done, count.total, count.failed, count.now, count.spent, count.spent_now, count.cost, count.cost_left))
