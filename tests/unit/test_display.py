@@ -230,6 +230,23 @@ def test_rate_looks_at_the_recent_past() -> None:
     assert rate.at(1520.0) == pytest.approx(2.5, rel=0.05), "silence lowers it"
 
 
+def test_the_eta_knows_that_videos_take_longer() -> None:
+    """Two workers; the images took 1 s each where 2 was expected of them, so the videos should take 10 s each."""
+    now = [0.0]
+    view = RunView(lambda: now[0])
+    view.on(PhaseStarted("answer"))
+    view.on(Progress("videos", 0, 20, 0, 0, cost_left=20 * 20.0))
+    for done in range(1, 41):
+        now[0] += 0.5
+        view.on(Progress("images", done, 40, 0, done, spent=float(done), spent_now=float(done), cost=2.0 * done, cost_left=2.0 * (40 - done)))
+    assert view.all_rate == pytest.approx(2.0)
+    assert view.all_eta == pytest.approx(100.0), "200 s of work for two; by numbers alone it would be 10 s"
+    for done in range(1, 11):
+        now[0] += 10
+        view.on(Progress("videos", done, 20, 0, done, spent=20.0 * done, spent_now=20.0 * done, cost=20.0 * done, cost_left=20.0 * (20 - done)))
+    assert view.all_eta == pytest.approx(100.0), "20 s each, as measured"
+
+
 def test_eta_of_a_resumed_benchmark_counts_this_run_only() -> None:
     clock = Clock()
     view = RunView(clock)

@@ -257,12 +257,20 @@ class Tail:
 
 @dataclass(frozen=True)
 class Count:
-    """How far one benchmark is. ``done`` includes the ``failed`` ones; ``now`` are the answers of this launch."""
+    """How far one benchmark is. ``done`` includes the ``failed`` ones; ``now`` are the answers of this launch.
+
+    ``spent`` and ``cost`` are seconds and expected times of what was answered, ``spent_now`` those seconds in this
+    launch; ``cost_left`` is expected of what has no outcome.
+    """
 
     done: int
     total: int
     failed: int
     now: int
+    spent: float = 0.0
+    spent_now: float = 0.0
+    cost: float = 0.0
+    cost_left: float = 0.0
 
 
 class Begun:
@@ -354,9 +362,13 @@ class Book:
         return self._hung[key]
 
     def count(self, items: ItemList) -> Count:
-        found = [answer for item in items.ids if (answer := self.get((items.key, item)))]
-        return Count(done=len(found), total=len(items.ids), failed=sum(answer.failure is not None for answer in found),
-                     now=sum(answer.launch == self._launch for answer in found))
+        outcomes = [(cost, self.get((items.key, item))) for item, cost in zip(items.ids, items.expected(), strict=True)]
+        found = [answer for _, answer in outcomes if answer]
+        told = [(cost, answer) for cost, answer in outcomes if answer and answer.failure is None]
+        return Count(
+            done=len(found), total=len(items.ids), failed=len(found) - len(told), now=sum(answer.launch == self._launch for answer in found),
+            spent=sum(answer.seconds for _, answer in told), spent_now=sum(answer.seconds for _, answer in told if answer.launch == self._launch),
+            cost=sum(cost for cost, _ in told), cost_left=sum(cost for cost, answer in outcomes if not answer))
 
     def _take(self, line: Line) -> None:
         record = line.record

@@ -108,9 +108,12 @@ class ItemList:
         """Whether this is the list of ``assignment`` and not one that another ``--limit`` left behind."""
         return self.key == assignment.key and self.limit == assignment.limit
 
+    def expected(self) -> tuple[float, ...]:
+        """``costs``, or all alike."""
+        return self.costs if len(self.costs) == len(self.ids) else (1.0,) * len(self.ids)
+
     def items(self) -> list[Item]:
-        costs = self.costs if len(self.costs) == len(self.ids) else (1.0,) * len(self.ids)
-        return [Item(self.key, item, cost) for item, cost in zip(self.ids, costs, strict=True)]
+        return [Item(self.key, item, cost) for item, cost in zip(self.ids, self.expected(), strict=True)]
 
     @staticmethod
     def path(run_root: Path, key: str) -> Path:

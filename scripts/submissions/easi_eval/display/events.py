@@ -48,13 +48,22 @@ class WorkerPhase:
 
 @dataclass(frozen=True)
 class Progress:
-    """Exact counts from the journal. ``seconds`` of answering so far in this run, ``answered_now`` in this run."""
+    """Exact counts from the journal; ``answered_now`` in this run.
+
+    ``spent`` are the seconds of all its answers, ``spent_now`` of those of this run, summed over the workers; ``cost``
+    is what those of ``spent`` were expected to take and ``cost_left`` what the unanswered are, in a unit of its own
+    (0: nothing is known).
+    """
 
     benchmark: str
     done: int
     total: int
     failed: int
     answered_now: int
+    spent: float = 0.0
+    spent_now: float = 0.0
+    cost: float = 0.0
+    cost_left: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -26,12 +26,12 @@ class Stage(StrEnum):
 
 
 class Rate:
-    """Answers per second over the recent past, from counts with the time they were seen."""
+    """Answers (or something else that grows) per second over the recent past, from counts with the time they were seen."""
 
-    def __init__(self, began: float, count: int = 0) -> None:
-        self._samples: deque[tuple[float, int]] = deque([(began, count)])
+    def __init__(self, began: float, count: float = 0) -> None:
+        self._samples: deque[tuple[float, float]] = deque([(began, count)])
 
-    def add(self, now: float, count: int) -> None:
+    def add(self, now: float, count: float) -> None:
         self._samples.append((now, count))
         while len(self._samples) > 2 and self._samples[1][0] < now - WINDOW and count - self._samples[1][1] >= FEWEST:
             self._samples.popleft()
@@ -57,6 +57,7 @@ class Row:
     score: float | None = None
     reason: str = ""
     rate: Rate | None = None      # from its first answer of this run on
+    counted: Progress | None = None
 
     @property
     def left(self) -> int:
@@ -76,6 +77,7 @@ class RunView:
         self.workers: dict[str, str] = {}
         self.data: dict[str, DataProgress] = {}        # what is being fetched now
         self.rate = Rate(self.began)
+        self.effort = Rate(self.began)                 # of all workers together: seconds of answering per second
         self._last_news = self.began
 
     def on(self, event: Event) -> None:
@@ -94,6 +96,7 @@ class RunView:
                     self.data.clear()
                 if phase == "answer":
                     self.rate = Rate(now, sum(row.now for row in self.rows.values()))
+                    self.effort = Rate(now, self._spent())
                     self._last_news = now
             case DataProgress(what, done, total):
                 self.data[what] = event
@@ -103,12 +106,14 @@ class RunView:
                 self.workers[worker] = phase
             case Progress(key, done, total, failed, answered_now):
                 row = self.row(key)
+                row.counted = event
                 if row.rate is None and answered_now:       # it begins: since the last news of any benchmark, not since its own
                     row.rate = Rate(self._last_news, 0)
                 row.done, row.total, row.failed, row.now = done, total, failed, answered_now
                 if row.rate:
                     row.rate.add(now, answered_now)
                 self.rate.add(now, sum(other.now for other in self.rows.values()))
+                self.effort.add(now, self._spent())
                 self._last_news = now
             case BenchmarkScored(key, score, state, reason):
                 row = self.row(key)
@@ -153,10 +158,29 @@ class RunView:
 
     @property
     def all_eta(self) -> float | None:
-        """Seconds for what is left of all benchmarks at the recent rate of all."""
+        """Seconds for what is left of all benchmarks: what it should take by the times measured so far, at the effort of late.
+
+        Where no times are known: by numbers of questions, at the recent rate of all.
+        """
         rate = self.all_rate
         left = sum(row.left for row in self.rows.values())
-        return left / rate if rate and left else None
+        if not rate or not left:
+            return None
+        work, effort = self._work_left(), self.effort.at(self._clock())
+        return work / effort if work and effort else left / rate
+
+    def _spent(self) -> float:
+        return sum(row.counted.spent_now for row in self.rows.values() if row.counted)
+
+    def _work_left(self) -> float | None:
+        """Seconds of one worker for all that is left; a benchmark with few answers takes what all took for what was expected of them."""
+        known = [row.counted for row in self.rows.values() if row.counted]
+        spent, cost = sum(one.spent for one in known), sum(one.cost for one in known)
+        if not spent or not cost:
+            return None
+        usual = spent / cost
+        return sum(row.counted.cost_left * (row.counted.spent / row.counted.cost if row.counted.done >= FEWEST and row.counted.cost else usual)
+                   for row in self.rows.values() if row.counted and row.left)
 
     @property
     def uncounted(self) -> bool:
