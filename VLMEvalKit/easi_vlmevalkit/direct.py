@@ -20,6 +20,7 @@ from easi_eval.cli import load_env_files
 from easi_eval.config import RunConfig
 from easi_eval.datasets import HubSettings, fetch, vlmevalkit_needs
 from easi_eval.display.plain import PlainDisplay
+from easi_eval.errors import EasiError
 from easi_eval.judge_endpoint import endpoint, model_name, probe
 from easi_eval.judging import BY_RULES, RULES
 from easi_eval.model import ModelChoice
@@ -36,7 +37,8 @@ class Asked:
 
     data: tuple[str, ...]
     models: tuple[str, ...]
-    by_name: bool               # the models are names of a registry, not those of a server or a config file
+    config: bool                # models and datasets stand in a file
+    by_name: bool               # the models are names of a registry, not those of a server
     work_dir: bool
     judge: str | None
     judge_at: tuple[str | None, str | None]      # address and key, if they were given
@@ -57,7 +59,7 @@ class Asked:
         own.add_argument("--judge-key")
         own.add_argument("--help", "-h", action="store_true")
         known = own.parse_known_args(argv)[0]
-        return cls(tuple(known.data), tuple(known.model), not (known.config or known.base_url), known.work_dir is not None,
+        return cls(tuple(known.data), tuple(known.model), bool(known.config), not known.base_url, known.work_dir is not None,
                    known.judge, (known.judge_base_url, known.judge_key), known.mode != "infer", known.help)
 
 
@@ -70,6 +72,8 @@ def run_directly(planned: ModelChoice | None, argv: list[str]) -> int:
     asked = Asked.of(argv)
     load_env_files((Path.cwd(), PROJECT, REPOSITORY))
     prepare_environment(asked)
+    if not asked.help and not asked.config and not (asked.data and asked.models):
+        raise EasiError("--data and --model are needed", hint="--data BLINK --model Qwen/Qwen2.5-VL-7B-Instruct, for example; --help lists the options")
     models: dict[str, ModelChoice] = {}
     if planned is not None:
         models = {asked.models[0]: planned}

@@ -113,4 +113,9 @@ def register_model(model: ModelChoice, name: str) -> None:
     """Put the model of the plan into VLMEvalKit's registry, so that its own loop finds it by ``name``."""
     from vlmeval.config import supported_VLM
 
-    supported_VLM[name] = model_factory(model)
+    supported_VLM[name] = functools.partial(_build, model_factory(model))
+
+
+def _build(factory: Callable[..., Any], use_vllm: bool = False, **options: Any) -> Any:
+    """The loop hands ``use_vllm`` to whatever has Qwen2.5-VL in its name, also to classes that know no such argument."""
+    return factory(**options, **({"use_vllm": True} if use_vllm else {}))

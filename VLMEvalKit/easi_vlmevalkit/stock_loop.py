@@ -10,9 +10,10 @@ import importlib.util
 import json
 import os
 import re
+import shutil
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -37,12 +38,14 @@ CACHES = ("_result.pkl", "_judge.pkl")
 
 def cure(run: ModuleType, outcomes: Outcomes, resume: bool) -> None:
     """Close the traps in an imported ``vlmeval.run``. ``resume``: go on with what lies there, whatever ``--reuse`` says."""
-    from vlmeval import inference_api
+    from vlmeval import inference_api, inference_video
 
     run.build_dataset = functools.partial(build_dataset, run.build_dataset)
     run.build_dataset_from_config = functools.partial(build_dataset_from_config, run.build_dataset, run.build_dataset_from_config)
     run.get_judge_kwargs = functools.partial(judge_options, run.get_judge_kwargs)
     run.build_model_from_config = keeping_world_size(run.build_model_from_config)
+    run.infer_data_job_video = functools.partial(infer_videos, run.infer_data_job_video, run.is_prediction_complete)
+    inference_video.infer_data = functools.partial(infer_rank, inference_video.infer_data)
     keep_newer_predictions()
     if not resume:
         run.prepare_reuse_files = starting_fresh(run.prepare_reuse_files)
@@ -119,14 +122,16 @@ def keeping_world_size(original: Callable[..., Any]) -> Callable[..., Any]:
 
 def name_served_models(run: ModuleType, args: argparse.Namespace) -> None:
     """``--base-url`` with a name like ``org/model``: it stays the server's, but files cannot be named so."""
-    for number, name in enumerate(args.model):
-        if "/" in name:
-            args.model[number] = name.replace("/", "--")
-            options = {**run.build_model_from_base_url(args), "model": name}
-            run.supported_VLM[args.model[number]] = functools.partial(run.LMDeployAPI, **options)
-            args.base_url, left = None, args.base_url
-            if len(args.model) > 1:
-                args.base_url = left
+    if not any("/" in name for name in args.model):
+        return
+    served = {name.replace("/", "--"): {**run.build_model_from_base_url(args), "model": name} for name in args.model}
+    for name, options in served.items():
+        run.supported_VLM[name] = functools.partial(_served, run.LMDeployAPI, options)
+    args.model, args.base_url = list(served), None
+
+
+def _served(cls: type, options: Mapping[str, object], **_: object) -> Any:
+    return cls(**options)      # what the loop adds for models in memory would be sent to the server
 
 
 def offer_own_classes(config: str) -> None:
@@ -153,6 +158,23 @@ def use_gloo_without_gpus() -> None:
         original("gloo" if backend == "nccl" and not torch.cuda.is_available() else backend, **options)
 
     distributed.init_process_group = init_process_group
+
+
+def infer_videos(original: Callable[..., Any], complete: Callable[..., bool], model: Any, **options: Any) -> Any:
+    """Several ranks and videos that are all answered: rank 0 is done with them at once, and the others wait for it."""
+    indices = list(options["dataset"].data["index"])
+    done = complete(options["result_file"], dataset_indices=indices, retry_failed=options["retry_failed"])
+    return model if done else original(model, **options)
+
+
+def infer_rank(original: Callable[..., Any], **options: Any) -> Any:
+    """Several ranks and videos of which some failed: a rank whose share is answered leaves no file, and rank 0 reads one of each."""
+    model = original(**options)
+    mine = Path(options["out_file"])
+    earlier = Path(options["work_dir"], f"{options['model_name']}_{options['dataset'].dataset_name}_PREV.pkl")
+    if not mine.exists() and earlier.exists():
+        shutil.copyfile(earlier, mine)
+    return model
 
 
 # ---- files of earlier runs -----------------------------------------------------------------------------------------
