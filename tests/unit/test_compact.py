@@ -90,6 +90,12 @@ def test_lines_of_another_key_are_refused() -> None:
         restore(["["], key)
 
 
+def test_a_key_that_makes_much_of_little_is_refused() -> None:
+    key = Key((("a",),), {("a",): '"' + "x" * 1000 + '"'}, {}, {})
+    with pytest.raises(EasiError, match="more than"):
+        restore(["{}"] * 20, key, largest=10_000)
+
+
 @pytest.mark.parametrize("form", [{"name": "other"}, {"name": "samples"}, {"name": "rest"}, {"name": "", "key": {}}])
 def test_unknown_forms_are_refused(form: dict[str, Any]) -> None:
     with pytest.raises(EasiError):

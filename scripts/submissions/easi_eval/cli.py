@@ -21,6 +21,7 @@ from .judging import threshold
 from .nearest import nearest
 
 REPOSITORY = Path(__file__).resolve().parents[3]
+MOST_DIFFERENCES = 100
 SHOWS_ONLY = ("--dry-run", "--list", "--version")
 
 EXIT_CODES = """exit codes:
@@ -256,9 +257,8 @@ def _verify(options: dict[str, object]) -> int:
     from .verifying import verify
 
     found = verify(path)
-    print("\n".join(found.lines))
-    for difference in found.differences:
-        print(f"DIFFERENT: {difference}")
+    shown = [*found.lines, *(f"DIFFERENT: {difference}" for difference in found.differences[:MOST_DIFFERENCES])]
+    print("\n".join("".join(char if char.isprintable() else "?" for char in line) for line in shown))     # some words are a stranger's
     print(f"\n{len(found.differences)} difference(s) found" if found.differences else "\nevery score follows from the archive's own rows")
     return ExitCode.INCOMPLETE if found.differences else ExitCode.COMPLETE
 

@@ -19,7 +19,7 @@ from .answering.journal import pending
 from .answering.work import Assignment, ItemList, Work
 from .backends import make_backend
 from .backends.base import Backend
-from .benchmarks import ALL_KEYS
+from .benchmarks import ALL_KEYS, CORE_KEYS
 from .config import RunConfig
 from .data.forecast import forecast
 from .data.needs import Fetched, HubSettings, Need, Unreachable
@@ -36,6 +36,7 @@ from .model import ModelChoice
 from .plan import Found, Plan, describe, make_plan
 from .redact import Redactor
 from .results import extraction, report, table
+from .results.archive import read_index
 from .results.comparability import compared
 from .results.forecast import forecast as size_forecast
 from .results.scores import BenchmarkScore, ScoreTable, State, missing
@@ -445,7 +446,14 @@ class Run:
             hint = "import their results too, under the same name" if self.cfg.import_results else fill.command()
             raise EasiError(f"nothing was sent: not complete: {', '.join(open_ones)}", hint=hint, code=otherwise)
         naming_of.check(self._named(), self.cfg.model_name_differs, otherwise)
+        if unproven := [key for key in self._needed() if key not in read_index(self.archive).tables]:
+            again = replace(self.asked, benchmarks=tuple(unproven), include_extra=False, rerun=True)
+            raise EasiError(f"nothing was sent: the archive does not prove the scores of {', '.join(unproven)}", hint=again.command(), code=otherwise)
         submission.submit(self.plan.paths.root, self._parcel(self.payload, self.archive), self.hub.token, self.cfg.resubmit)
+
+    def _needed(self) -> list[str]:
+        """What a submission must hold."""
+        return list(dict.fromkeys((*CORE_KEYS, *(bench.key for bench in self.cfg.selected))))
 
     def _parcel(self, scores: dict[str, Any], zipped: bytes) -> Parcel:
         results, file = (self.cfg.output_dir.absolute() / name for name in ("easi_results.json", "easi_results.zip"))

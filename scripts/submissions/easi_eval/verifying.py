@@ -35,9 +35,9 @@ from .submission.payload import build_payload
 REFUSED = "it is not a results archive, or somebody tampered with it; nothing of it was opened"
 MOST_FILES = 2_000
 MOST_PACKED = 512 << 20
-MOST_BYTES = 4 << 30            # unpacked; the largest archive of a whole run has 0.3 GB
+MOST_BYTES = 1 << 30            # unpacked; the largest archive of a whole run has a quarter of it
 MOST_RATIO = 1_000              # of one member; deflate itself cannot do more than 1,032
-MOST_XML = 1 << 30              # of one workbook, unpacked
+MOST_XML = 512 << 20            # of one workbook, unpacked
 NAME = re.compile(r"[^/\\\x00-\x1f:]+(?:/[^/\\\x00-\x1f:]+)*")
 
 
@@ -173,9 +173,9 @@ def _score(source: Source, key: str, folder: Path, judge: str, proof: Proof) -> 
 
 
 def tables(source: Source, folder: Path) -> dict[str, bytes]:
-    """The per-question tables of the benchmarks whose files lie in ``folder``; one that cannot be read is left out."""
+    """The per-question tables of the benchmarks whose files lie in ``folder``; one whose score they do not prove is left out."""
     proofs = {key: prove(source, key, folder / key) for key in ALL_KEYS if (folder / key).is_dir()}
-    return {key: proof.table for key, proof in proofs.items() if proof.table}
+    return {key: proof.table for key, proof in proofs.items() if not proof.problem}
 
 
 # ---- comparing ------------------------------------------------------------------------------------------------------

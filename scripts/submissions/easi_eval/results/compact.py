@@ -20,6 +20,7 @@ from ..errors import EasiError
 Path = tuple[str, ...]                      # (member,) or (member, member of it)
 Column = list[str | None]                   # JSON by sample; None where the sample does not have it
 ALWAYS = (("doc_id",), ("target",), ("filtered_resps",))     # for who reads the file without its key, also where they never vary
+LARGEST = 1 << 30                           # characters of one file; SPAR-Bench at full size has a ninth of it
 MOST_NAMES = 200                            # a column with more values than this names no other
 
 
@@ -84,9 +85,10 @@ def compact(lines: Sequence[str], leave_out: Callable[[Path], bool] = lambda pat
     return (made, key) if restore(made, key) == expected else None
 
 
-def restore(lines: Iterable[str], key: Key) -> list[str]:
+def restore(lines: Iterable[str], key: Key, largest: int = LARGEST) -> list[str]:
     """The lines that ``compact`` was given. Raises EasiError for lines that do not belong to the key."""
-    restored = []
+    restored: list[str] = []
+    size = 0
     for number, line in enumerate(lines, start=1):
         try:
             sample: dict[Path, str | None] = dict(_leaves(json.loads(line)))
@@ -97,6 +99,9 @@ def restore(lines: Iterable[str], key: Key) -> list[str]:
             restored.append(_text(sample, key.order))
         except (ValueError, KeyError, AttributeError, RecursionError) as error:
             raise EasiError(f"compact samples, line {number}: {error!r}", hint="the archive was changed, or cut off") from error
+        size += len(restored[-1])
+        if size > largest:      # a key may come from a stranger, and repeat what it likes
+            raise EasiError(f"compact samples would come to more than {largest:,} characters", hint="the archive was changed")
     return restored
 
 
