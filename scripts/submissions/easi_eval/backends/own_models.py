@@ -65,7 +65,7 @@ def find(package: Package, wanted: str) -> OwnClass | None:
         fitting = _last(_classes(package, stem, modules[stem]))
         if not fitting:
             raise EasiError(f"{modules[stem]} has no class that derives from VLMEvalKit's BaseModel",
-                            hint="write `from .base import BaseModel` and `class MyModel(BaseModel)`; VLMEvalKit/README.md has an example")
+                            hint="write `from .base import BaseModel` and `class MyModel(BaseModel)`; VLMEvalKit/vlmeval/vlm/README.md has an example")
     else:
         fitting = _named(package, modules, wanted)
     if len(fitting) > 1:
