@@ -90,3 +90,34 @@ def test_videos_that_are_all_answered_are_left_alone_by_every_rank(complete: boo
     stock_loop.infer_videos(lambda model, **options: asked.append(options["dataset"].dataset_name), lambda path, dataset_indices, retry_failed: complete,
                             "m", dataset=source, result_file="f.xlsx", retry_failed=True)
     assert asked == answered
+
+
+def test_a_model_built_from_a_config_leaves_the_number_of_ranks_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    built = stock_loop.keeping_world_size(lambda cfg, name: os.environ.pop("WORLD_SIZE") and f"{name} of {cfg}")
+    assert built("c", "m") == "m of c" and os.environ["WORLD_SIZE"] == "2"
+
+
+@pytest.mark.parametrize(("given", "built"), [
+    ({"class": "SiteBenchImage", "dataset": "SiteBenchImage"}, "by name: SiteBenchImage"),
+    ({"class": "VideoMME", "dataset": "Video-MME", "nframe": 16}, "as before"),
+    ({}, "as before"),
+])
+def test_a_dataset_of_a_config_is_the_one_it_names(given: dict[str, object], built: str) -> None:
+    assert stock_loop.build_dataset_from_config(lambda name: f"by name: {name}", lambda cfg, name: "as before", {"D": given}, "D") == built
+
+
+@pytest.mark.parametrize(("text", "read"), [("0", 0), ("GPU-8a1f", "GPU-8a1f"), ("MIG-GPU-1/2/3", "MIG-GPU-1/2/3")])
+def test_a_gpu_may_have_a_name(text: str, read: object) -> None:
+    assert stock_loop._number_or_name(text) == read
+
+
+@pytest.mark.parametrize(("fields", "reason"), [
+    ({"metrics_source": {"Overall": 1.0}}, ""),
+    ({"skip_reason": "mode_infer"}, ""),
+    ({"skip_reason": "Incomplete infer result"}, "Incomplete infer result"),
+    ({"error_message": "boom"}, "boom"),
+    ({"error_message": ""}, "an exception without a message"),
+])
+def test_only_a_score_or_an_intended_omission_is_no_failure(fields: dict[str, object], reason: str) -> None:
+    assert stock_loop._reason(fields) == reason
