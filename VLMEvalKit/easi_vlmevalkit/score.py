@@ -6,7 +6,6 @@ import argparse
 import functools
 import io
 import json
-import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,15 +20,10 @@ from easi_eval.results.notes import add_notes
 from . import exact, failed, judge
 from .datasets import Datasets
 
-# Other file formats of VLMEvalKit than those our readers know; EVAL_FORMAT=json even writes tab separated text into *.json.
-FORMATS = ("PRED_FORMAT", "EVAL_FORMAT")
-
 
 def score(run_root: Path, args: argparse.Namespace) -> int:
     """Score every benchmark from the journal as soon as it is answered. Returns the exit code."""
     work = load_work(run_root, VLMEVALKIT, args.data, args.limit)
-    for name in FORMATS:
-        os.environ.pop(name, None)
     if isinstance(sys.stdout, io.TextIOWrapper):      # VLMEvalKit prints answers, and an answer may hold what UTF-8 cannot
         sys.stdout.reconfigure(errors="backslashreplace")
     from . import shims

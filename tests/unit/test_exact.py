@@ -15,11 +15,14 @@ from easi_eval.benchmarks import by_key
 from easi_eval.config import RunConfig
 from easi_eval.data.needs import HubSettings
 from easi_eval.errors import EasiError
+from easi_eval.model import ModelChoice
 from easi_eval.results.outputs import Outputs
 from easi_eval.results.readers import find_vlmevalkit_outputs, read_vlmevalkit_rows
 from easi_eval.results.scores import BenchmarkScore, Reading, State
+from easi_eval.state import RunPaths
 from easi_vlmevalkit.exact import exact_answers, lossy, writable, write_predictions
 
+CHOICE = ModelChoice("org/m", "org/m", "EasiVLM", "a test says so")
 DATA = Path(__file__).parents[1] / "data" / "vlmevalkit"
 
 ODD = {
@@ -153,3 +156,11 @@ def test_how_many_an_xlsx_would_have_changed_stands_beside_the_score(tmp_path: P
     assert backend.told(cfg, bench, out, rows, plain, {"lossy": []}) == backend.told(cfg, bench, out, rows, plain, {}) == plain
     (note,) = backend.told(cfg, bench, out, rows, plain, {"lossy": ["3", "7"]}).notes
     assert note.startswith(f"2 of {len(rows)} answers are scored as they were given")
+
+
+def test_other_file_formats_of_the_users_do_not_reach_a_run() -> None:
+    bench, backend = by_key("embspatial"), make_backend("vlmevalkit", HubSettings())
+    cfg = RunConfig(model="m")
+    paths = RunPaths(Path("run"))
+    for job in (backend.score_job(cfg, CHOICE, [bench], paths), backend.plain_job(cfg, CHOICE, bench, Path("out"), 1), backend.answer_job(cfg, CHOICE, [bench], paths, 1)):
+        assert job.env["PRED_FORMAT"] == job.env["EVAL_FORMAT"] == "" and "-u EVAL_FORMAT" in str(job)

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from ..results.scores import BenchmarkScore, Reading
 
 KIND = KINDS["vlmevalkit"]
+# Which files VLMEvalKit writes; with EVAL_FORMAT=json it even puts tab separated text into *.json. A run of ours leaves them be.
+FILE_FORMATS = ("PRED_FORMAT", "EVAL_FORMAT")
 RUN_PY = common.REPOSITORY / KIND.folder / "run.py"
 
 
@@ -114,6 +116,7 @@ class VLMEvalKit:
             "LMUData": str(cfg.dataset_dir.absolute()),
             # The package's default is another hub, whose client it does not even require.
             "VLMEVALKIT_USE_MODELSCOPE": "0",
+            **dict.fromkeys(FILE_FORMATS, ""),
         }
 
     def judge_model(self, cfg: RunConfig, judge: str) -> str:
