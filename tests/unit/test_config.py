@@ -189,6 +189,8 @@ def test_the_guides_own_example() -> None:
     ({"weightType": "Adapter", "baseModel": " "}, "baseModel is missing", "org/model"),
     ({"revision": ""}, "revision is empty", "main"),
     ({"remarks": 3}, "remarks is 3, not a text", "quotes"),
+    ({"remarks": "x" * 4001}, "remarks has 4,001 characters", "4,000"),
+    ({"remarks": "a\ud800"}, "remarks holds half a character", "UTF-8"),
     ({"baseModel": None}, "baseModel is null, not a text", "quotes"),
     ({"model_name": "a/b"}, "unknown field 'model_name'", "did you mean modelName?"),
     ({"zzz": ""}, "unknown field 'zzz'", "the fields are modelName"),
@@ -198,6 +200,28 @@ def test_submission_field_rules(changes: dict[str, object], what: str, hint: str
         SubmissionConfig.from_json(json.dumps({**META, **changes}))
     assert what in error.value.message
     assert hint in error.value.hint
+
+
+def test_metadata_may_stand_in_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "meta é.json"
+    path.write_text("\ufeff" + json.dumps(META), encoding="utf-8")
+    assert SubmissionConfig.from_option(f"@{path}") == SubmissionConfig.from_option(json.dumps(META)) == SubmissionConfig(**META)
+    assert parse(["--model", "m", "--submission-configs", f"@{path}"]).submission == SubmissionConfig(**META)
+    path.write_text("{}", encoding="utf-8")
+    for value, what in ((f"@{path}", "missing"), (f"@{tmp_path}", "cannot be read"), (f"@{tmp_path}/gone", "cannot be read"), ("@", "cannot be read")):
+        with pytest.raises(EasiError, match=what):
+            SubmissionConfig.from_option(value)
+    path.write_bytes(b"\xff\xfe")
+    with pytest.raises(EasiError, match="cannot be read"):
+        SubmissionConfig.from_option(f"@{path}")
+    path.write_bytes(b" " * (2 << 20))
+    with pytest.raises(EasiError, match="2,097,152 bytes"):
+        SubmissionConfig.from_option(f"@{path}")
+
+
+def test_a_meant_difference_needs_metadata() -> None:
+    with pytest.raises(EasiError, match="--model-name-differs without"):
+        RunConfig(model="m", model_name_differs=True)
 
 
 @pytest.mark.parametrize(("text", "what"), [

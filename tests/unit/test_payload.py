@@ -57,6 +57,11 @@ def test_what_is_not_complete_is_null_in_the_file_and_absent_when_sent(state: St
     assert list(sent["subScores"]) == ["blink"]
 
 
+def test_empty_texts_are_not_sent() -> None:
+    sent = to_send(build_payload(FULL, "vlmevalkit", METADATA))
+    assert "baseModel" not in sent and "remarks" not in sent and sent["revision"] == "main" and sent["weightType"] == "Original"
+
+
 def test_half_of_site_is_null() -> None:
     payload = build_payload(table(line("site_image")), "vlmevalkit")
     assert payload["scores"]["site"] is None and "site_image" not in payload["scores"]

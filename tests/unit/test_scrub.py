@@ -18,7 +18,7 @@ SCRUBBER = Scrubber(Redactor([SECRET]), [("output-dir", Path("/tmp/run out")), (
     ("['/data/hub/datasets--org--d/snapshots/0a1b/x/1.png', '/x/y/z.png']", "['datasets--org--d/snapshots/0a1b/x/1.png', '[path]/y/z.png']"),
     ("HF_HOME=/home/u/.cache/hf/x HOME=/home/u", "HF_HOME=[hf-home]/x HOME=[home]"),
     ("/tmp/run out/runs/x.json", "[output-dir]/runs/x.json"),
-    ("/home/u2/a/b", "[path]/a/b"),
+    ("/home/u2/a/b", "[path]/b"), ("/home/u2", "[path]"), ("/data/a/b/c", "[path]/b/c"), ("in /home/u.", "in [home]."), ("/home/u.old/x/y/z", "[path]/y/z"),
     ("file:///home/u/x", "file://[home]/x"),
     ("key:/a/b/c --o=/scratch/me/out", "key:[path]/b/c --o=[path]/me/out"),
     (r'"error": "Traceback\n/opt/x/lib/y.py, line 3"', r'"error": "Traceback\n[path]/lib/y.py, line 3"'),

@@ -7,21 +7,30 @@ import hashlib
 import io
 import json
 import pickle
+import shutil
 import struct
 import subprocess
 import sys
 import zipfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import openpyxl
 import pytest
-from easi_eval.benchmarks import LMMS_EVAL, VLMEVALKIT
+from easi_eval.backends import make_backend
+from easi_eval.benchmarks import LMMS_EVAL, VLMEVALKIT, by_key
 from easi_eval.cli import main
+from easi_eval.data.needs import HubSettings
 from easi_eval.errors import EasiError
+from easi_eval.evidence import Evidence, checked
+from easi_eval.judging import judged
 from easi_eval.results.archive import archive
 from easi_eval.results.cells import read_cells, write_cells
+from easi_eval.results.outputs import JUDGED
+from easi_eval.results.rows import summarise
+from easi_eval.results.scores import State
+from easi_eval.state import Manifest
 from easi_eval.verifying import read_archive, verify
 from finished import finish
 from program import PROGRAM
@@ -73,6 +82,42 @@ def test_an_untouched_archive_is_good(zips: Zips, rung: int, tmp_path: Path, cap
     for title in ("VSI-Bench", "SITE", "BLINK"):
         assert f"\n{title} " in said
     assert {each.name for each in tmp_path.iterdir()} == {"easi_results.zip", "easi_results.json"}
+
+
+def test_a_judged_benchmark_has_both_scores(tmp_path: Path) -> None:
+    """Its files by rules and those of the judge are there; the judge's count."""
+    run = finish(config(VLMEVALKIT, tmp_path), ["embspatial"])
+    folder = run.paths.output("embspatial")
+    (folder / JUDGED).mkdir()
+    for path in sorted(folder.glob("*_extract_matching*")):
+        target = folder / JUDGED / path.name.replace("extract_matching", "llm_J")
+        shutil.copyfile(path, target)
+        if path.suffix == ".xlsx":
+            title, (header, *cells) = read_cells(path)
+            grades = ["A" if row[header.index("hit")] else "B" for row in cells]
+            target.write_bytes(write_cells(title, [[*header, "judge_grade"], *([*row, grade] for row, grade in zip(cells, grades, strict=True))]))
+    backend, bench = make_backend(VLMEVALKIT, HubSettings()), by_key("embspatial")
+    out = backend.outputs(bench, folder / JUDGED, "J")
+    rows = backend.rows(bench, out)
+    second = summarise(bench, checked(backend, bench, out, rows), rows, total=len(rows), state=State.COMPLETE)
+    before = Evidence.load(folder)
+    assert before is not None
+    run.scores["embspatial"] = judged(before.score, second, "J")
+    more = {f"{JUDGED}/{path.name}": hashlib.sha256(path.read_bytes()).hexdigest() for path in out.files}
+    replace(before, score=run.scores["embspatial"], files={**before.files, **more}).save(folder)
+    manifest = Manifest.load(run.paths.manifest)
+    assert manifest is not None
+    manifest.with_state("embspatial", evidence={"total": len(rows), "method": "J"}).save(run.paths.manifest)
+    made = Made(run, VLMEVALKIT)
+    for rung in range(3):
+        found = members(made.form(rung))
+        payload = json.loads(found["easi_results.json"])
+        assert {"embspatial", "embspatial_J", "embspatial_exact_matching"} <= payload["scores"].keys()
+        assert len([name for name in found if name.startswith("embspatial/judged/")]) == 2
+        assert verify(write(tmp_path, found)).differences == []
+        payload["scores"]["embspatial_exact_matching"] += 1
+        (difference,) = verify(write(tmp_path, honest(found | {"easi_results.json": json.dumps(payload).encode()}))).differences
+        assert "embspatial_exact_matching" in difference
 
 
 # ---- payloads -------------------------------------------------------------------------------------------------------

@@ -47,6 +47,8 @@ class SubmissionConfig:
             value = getattr(self, field.name)
             if not isinstance(value, str):
                 raise EasiError(f"--submission-configs: {field.name} is {json.dumps(value)}, not a text", hint='write it in quotes: "..."')
+            if re.search("[\ud800-\udfff]", value):
+                raise EasiError(f"--submission-configs: {field.name} holds half a character ({json.dumps(value)})", hint="write it in UTF-8")
         if not re.fullmatch(r"[\w.-]+/[\w.-]+", self.modelName):
             raise EasiError(f"--submission-configs: modelName is {self.modelName!r}, not a Hugging Face model id",
                             hint="write org/model, for example Qwen/Qwen2.5-VL-7B-Instruct")

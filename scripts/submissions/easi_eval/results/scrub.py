@@ -38,7 +38,7 @@ class Found:
 class Scrubber:
     """``places``: folders of this machine and the words that stand for them (``[output-dir]``); the longest path wins.
 
-    Below a known folder the rest of a path stays; of any other absolute path its last two parts. Links of the web, relative
+    Below a known folder the rest of a path stays; of any other absolute path one or two parts. Links of the web, relative
     paths and words with slashes stay as they are.
     """
 
@@ -46,7 +46,7 @@ class Scrubber:
         self._redactor = redactor
         known = {str(path).rstrip("/"): word for word, path in reversed([*places]) if len(PurePosixPath(path).parts) > 1}
         self._known = {name: known[name] for name in sorted(known, key=len, reverse=True)}
-        self._places = re.compile("(?:" + "|".join(map(re.escape, self._known)) + r")(?![\w.-])") if known else None
+        self._places = re.compile("(?:" + "|".join(map(re.escape, self._known)) + r")(?![\w-]|\.\w)") if known else None
 
     def text(self, text: str, found: Found | None = None) -> str:
         """The text without them; ``found`` counts."""
@@ -111,4 +111,9 @@ class Scrubber:
 
 
 def _last_parts(match: re.Match[str]) -> str:
-    return "/".join(["[path]", *[part for part in re.split(r"[/\\\\]+", match[0]) if part][-2:]])
+    """Enough to tell one file from another, and nobody's name."""
+    parts = [part for part in re.split(r"[/\\\\]+", match[0]) if part]
+    if parts[0] in ("home", "Users"):
+        parts = parts[2:]
+    kept = parts[-2:] if len(parts) > 2 else parts[-1:]
+    return "/".join(["[path]", *kept])

@@ -72,12 +72,12 @@ def with_notes(remarks: str, notes: Sequence[str]) -> str:
 
 
 def to_send(payload: Mapping[str, Any]) -> dict[str, Any]:
-    """The payload without the keys that have no value; objects left empty by that go too."""
+    """The payload without the keys that have no value (empty texts have none); objects left empty by that go too."""
     kept: dict[str, Any] = {}
     for name, value in payload.items():
         if isinstance(value, Mapping):
             value = to_send(value)
-        if value is not None and value != {}:
+        if value not in (None, "", {}):
             kept[name] = value
     return kept
 
