@@ -223,6 +223,7 @@ def test_a_fork_that_has_the_entry_uses_its_own(tmp_path: Path) -> None:
     model = resolve(tmp_path, "SenseNova-SI-1.5-InternVL3-8B", backend_path=made)
     assert (model.entry, model.arguments) == ("SenseNova-SI-1.5-InternVL3-8B", {"x": 1})
     assert "has none" in refusal(tmp_path, "SpaceR-7B", backend_path=made).message
+    assert "config.json of sensenova/SenseNova-SI-1.4-InternVL3-8B" in refusal(tmp_path, "sensenova/SenseNova-SI-1.4-InternVL3-8B", backend_path=made).message
 
 
 def test_the_table_holds_nothing_the_registry_has() -> None:
@@ -246,10 +247,11 @@ def fork(tmp_path: Path, entries: str, classes: str = "") -> Path:
 
 
 def test_of_several_entries_the_one_named_like_the_hub_id(tmp_path: Path) -> None:
-    several = "'A-fast': partial(vlm.C, model_path='o/A', n=1), 'a': partial(vlm.C, model_path='o/A', n=2), 'B1': partial(vlm.C, model_path='o/B'), 'B2': partial(vlm.C, model_path='o/B')"
+    several = "'A-fast': partial(vlm.C, model_path='o/A', n=1), 'C': partial(vlm.C, model_path='o/C', n=3), 'c': partial(vlm.C, model_path='o/C'), 'a': partial(vlm.C, model_path='o/A', n=2), 'B1': partial(vlm.C, model_path='o/B'), 'B2': partial(vlm.C, model_path='o/B')"
     made = fork(tmp_path, several)
     model = resolve(tmp_path, "o/A", backend_path=made)
     assert (model.entry, model.arguments, model.why) == ("a", {"n": 2}, "VLMEvalKit's entry for this hub id (others: A-fast)")
+    assert resolve(tmp_path, "o/C", backend_path=made).arguments == {"n": 3}
     error = refusal(tmp_path, "o/B", backend_path=made)
     assert error.message == "VLMEvalKit has 2 entries for o/B"
     assert error.hint == "name one: B1, B2"

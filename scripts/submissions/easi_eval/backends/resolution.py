@@ -51,7 +51,7 @@ def choose(asked: Asked) -> ModelChoice:
     """
     cfg = asked.cfg
     entry, why = _entry(asked)
-    known = easi_model(cfg.model) if entry is None else None
+    known = _listed(asked) if entry is None else None
     own = _own(asked) if entry is None and known is None else None
     if entry is not None and entry.api:
         return of_entry(entry, asked.arguments, why)
@@ -79,8 +79,8 @@ def _entry(asked: Asked) -> tuple[catalog.Entry | None, str]:
     using = {name: entry for name, entry in asked.entries.items() if entry.model_path == wanted}
     if not using:
         return None, ""
-    last = wanted.rsplit("/", 1)[-1].lower()
-    named = [entry for name, entry in using.items() if name.lower() == last]
+    last = wanted.rsplit("/", 1)[-1]
+    named = [using[last]] if last in using else [entry for name, entry in using.items() if name.lower() == last.lower()]
     if len(using) > 1 and len(named) != 1:
         raise EasiError(f"VLMEvalKit has {len(using)} entries for {wanted}", hint=f"name one: {', '.join(using)}")
     chosen = named[0] if named else next(iter(using.values()))
@@ -96,6 +96,13 @@ def of_entry(entry: catalog.Entry, arguments: Mapping[str, object], why: str) ->
         arguments = {**arguments, "model_path": common.model_path(path)}
     return ModelChoice(common.model_name(path), common.model_path(path), entry.cls, why, entry=entry.name,
                        arguments={**own, **arguments}, needs_gpu=not entry.api, served=entry.api)
+
+
+def _listed(asked: Asked) -> EasiModel | None:
+    """The row of EASI's list; a hub id whose row a fork cannot serve goes its own way, by its config.json."""
+    known = easi_model(asked.cfg.model)
+    served = known is not None and (known.entry or known.like) in asked.entries
+    return known if served or "/" not in asked.cfg.model else None
 
 
 def _of_easi(known: EasiModel, asked: Asked) -> ModelChoice:
