@@ -54,6 +54,7 @@ def answer(run_root: Path, model_choice: ModelChoice, args: argparse.Namespace) 
         return [generate(model, datasets.get(by_key[item.benchmark]), item.id, ahead.take(item)) for item in chunk]
 
     work_loop(run_root, work, items, answer_chunk, journal=journal, prepare=ahead.prepare)
+    print(ahead.summary(), flush=True)
     return 0
 
 

@@ -76,11 +76,11 @@ def _queue_model(cls: type, run_root: Path, work: Work, journal: Journal, unread
         items = _list_items(run_root, work_left, requests, self.task_dict)
 
         of_id = {item.id: item for group in items.values() for item in group}
-        piece, prepare = _piece(self), None
+        piece, ahead = _piece(self), None
         if isinstance(self, EasiVLM):
-            prepare = prompts_ahead(self, by_id, of_id).prepare
+            ahead = prompts_ahead(self, by_id, of_id)
         elif piece == 1:      # classes that answer several at once may read with threads of their own
-            prepare = media_ahead(self, by_id, of_id).prepare
+            ahead = media_ahead(self, by_id, of_id)
 
         def answer_chunk(chunk: Sequence[Item]) -> list[Generation | Exception]:
             batch = [by_id[item.id] for item in chunk]
@@ -88,7 +88,9 @@ def _queue_model(cls: type, run_root: Path, work: Work, journal: Journal, unread
             # Our generic class knows more of what it generated than lmms-eval's result has room for.
             return list(self.last) if isinstance(self, EasiVLM) else made
 
-        work_loop(run_root, work_left, items, answer_chunk, journal=journal, chunk=piece, prepare=prepare)
+        work_loop(run_root, work_left, items, answer_chunk, journal=journal, chunk=piece, prepare=ahead.prepare if ahead else None)
+        if ahead:
+            print(ahead.summary(), flush=True)
         raise _Answered
 
     @functools.wraps(cls.__init__)

@@ -51,6 +51,11 @@ class Ahead(Generic[Made]):
         self._upcoming = ()
         return made
 
+    def summary(self) -> str:
+        """For the log."""
+        drew = [benchmark for benchmark, draws in self._draws.items() if draws]
+        return f"{self.used} prompts were ready when they were asked for" + (f"; those of {', '.join(drew)} draw random numbers" if drew else "")
+
     def _watched(self, item: Item, make: Callable[[], Made]) -> Made:
         before = _generators()
         made = make()
