@@ -14,14 +14,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from . import __version__, archiving, checks, importing, judge_endpoint, judging
+from . import __version__, checks, judge_endpoint, judging
 from .answering.journal import pending
 from .answering.work import Assignment, ItemList, Work
 from .backends import make_backend
 from .backends.base import Backend
 from .benchmarks import ALL_KEYS, CORE_KEYS
 from .config import RunConfig
-from .data.forecast import forecast
 from .data.needs import Fetched, HubSettings, Need, Unreachable
 from .datasets import fetch, size_of
 from .display.choose import make_display
@@ -36,7 +35,6 @@ from .model import ModelChoice
 from .plan import Found, Plan, describe, make_plan
 from .redact import Redactor
 from .results import extraction, report, table
-from .results.archive import read_index
 from .results.comparability import compared
 from .results.forecast import forecast as size_forecast
 from .results.scores import BenchmarkScore, ScoreTable, State, missing
@@ -96,6 +94,8 @@ def run(asked: RunConfig) -> int:
 
 def _import(asked: RunConfig) -> int:
     """Take over results that were made without us; table, payload, archive and sending then are as after a run of ours."""
+    from . import importing      # like everything that loads pandas, only where it is needed: a refusal comes at once
+
     adoption = importing.consider(asked)
     cfg = replace(asked, backend=adoption.plan.backend, benchmarks=adoption.keys)
     hub = HubSettings.from_env()
@@ -200,6 +200,8 @@ def _jobs(cfg: RunConfig, backend: Backend, plan: Plan) -> list[Job]:
 
 def _forecast_data(cfg: RunConfig, backend: Backend, plan: Plan, hub: HubSettings) -> list[str]:
     """What data and weights the plan would download; asks the hub for sizes."""
+    from .data.forecast import forecast
+
     wanted = {bench.key: backend.needs(cfg, bench) for bench in plan.benchmarks}
     if asks(cfg, backend, plan) and (weights := backend.weights(plan.model)):
         wanted["model"] = weights
@@ -399,6 +401,8 @@ class Run:
 
     def _contents(self, scores: ScoreTable) -> tuple[dict[str, Any], bytes]:
         """The payload and the archive."""
+        from . import archiving
+
         scrubber = archiving.Places(self.cfg, self.hub, self.plan.model.path).scrubber()
         made = payload.build_payload(scores, self.backend.payload_name, self.cfg.submission, naming_of.remarks(self._named()), scrubber.text)
         packed = archiving.make(self.plan.paths, [row.key for row in scores.rows], self.backend, scrubber, made, fits=room_for(made))
@@ -446,6 +450,8 @@ class Run:
             hint = "import their results too, under the same name" if self.cfg.import_results else fill.command()
             raise EasiError(f"nothing was sent: not complete: {', '.join(open_ones)}", hint=hint, code=otherwise)
         naming_of.check(self._named(), self.cfg.model_name_differs, otherwise)
+        from .results.archive import read_index
+
         if unproven := [key for key in self._needed() if key not in read_index(self.archive).tables]:
             again = replace(self.asked, benchmarks=tuple(unproven), include_extra=False, rerun=True)
             raise EasiError(f"nothing was sent: the archive does not prove the scores of {', '.join(unproven)}", hint=again.command(), code=otherwise)
