@@ -98,13 +98,19 @@ def test_the_archive(whole: Whole) -> None:
         assert archive.testzip() is None
         assert names == sorted(names) and len(set(names)) == len(names)
         assert not [name for name in names if name.startswith("/") or ".." in name.split("/") or name.endswith((".pkl", ".log"))]
-        assert {name.partition("/")[0] for name in names} == {*KEYS, "run_manifest.json"}
+        ours = {"archive.json", "CHANGES.md", "REPRODUCE.md", "run_manifest.json", "easi_results.json", "extraction_report.json"}
+        assert {name.partition("/")[0] for name in names} == {*KEYS, "rows", *ours}
         assert {info.date_time for info in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
+        changes, unchanged = archive.read("CHANGES.md").decode(), 0
         for key in KEYS:
+            assert archive.read(f"rows/{key}.csv").count(b"\n") == 1 + len(whole.folder.items(key))
             evidence = json.loads((whole.folder.output(key) / "evidence.json").read_text())
             for name in evidence["files"]:
-                assert archive.read(f"{key}/{Path(name).name}") == (whole.folder.output(key) / name).read_bytes()
-        assert archive.read("run_manifest.json") == (whole.folder.root / "run_manifest.json").read_bytes()
+                if f"`{key}/{name}`: " not in changes:      # paths of this machine had to go
+                    assert archive.read(f"{key}/{name}") == (whole.folder.output(key) / name).read_bytes()
+                    unchanged += 1
+        assert unchanged >= len(KEYS)
+        assert json.loads(archive.read("run_manifest.json")).keys() == whole.folder.manifest.keys()
         for name in names:
             assert not [secret for secret in SECRETS.values() if secret.encode() in archive.read(name)]
 
