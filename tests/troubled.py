@@ -26,15 +26,18 @@ def crowd():
     return not json.loads(work.read_text())["final"]
 
 
-def kind_of(name):
+def kind_of(name, peace):
     for kind in KINDS:
-        try:
-            with (CLAIMS / kind).open("x") as file:
-                file.write(name)
+        if (CLAIMS / kind).exists() and (CLAIMS / kind).read_text() == name:
             return kind
-        except FileExistsError:
-            if (CLAIMS / kind).read_text() == name:
+    for kind in KINDS:
+        if not peace:
+            try:
+                with (CLAIMS / kind).open("x") as file:
+                    file.write(name)
                 return kind
+            except FileExistsError:
+                continue
     return ""
 
 
@@ -42,7 +45,7 @@ def answer_to(text):
     global calls
     calls += 1
     name = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
-    kind = kind_of(name) if calls > PEACE else ""
+    kind = kind_of(name, calls <= PEACE)
     with (CLAIMS / "asked").open("a") as file:
         file.write(f"{name} {kind or '-'} {os.getpid()}\\n")
     asked = sum(line.startswith(name) for line in (CLAIMS / "asked").read_text().splitlines())
