@@ -175,7 +175,7 @@ def fetch_data(tasks: Sequence[str]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".easi.lock").open("w") as lock, PlainDisplay(sys.stdout) as display:      # the ranks of torchrun: one after the other
         fcntl.flock(lock, fcntl.LOCK_EX)
-        fetch(needs, display.on)
+        fetch(needs, display.on if _first_rank() else lambda event: None)
 
 
 def _first_rank() -> bool:
