@@ -21,7 +21,8 @@ from datetime import timedelta
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
-from easi_eval.answering.journal import Answer, Book, Journal
+from easi_eval.answering.book import Book
+from easi_eval.answering.journal import Answer, Journal
 from easi_eval.answering.work import JOURNAL_FOLDER, Assignment, Item, Work
 from easi_eval.answering.worker import Generation, work_loop
 

@@ -21,7 +21,8 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from easi_eval.answering.journal import Answer, Book, Header, Tail
+from easi_eval.answering.book import Book
+from easi_eval.answering.journal import Answer, Header, Tail
 from easi_eval.answering.work import JOURNAL_FOLDER, Assignment, Work
 from easi_eval.execution.launchers import free_port, torchrun
 

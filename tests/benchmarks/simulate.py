@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from draws import Draw
-from easi_eval.answering.journal import Answer, Book, Journal
+from easi_eval.answering.book import Book
+from easi_eval.answering.journal import Answer, Journal
 from easi_eval.answering.queue import Lease, Queue
 from easi_eval.answering.stores import LocalStore
 

@@ -15,7 +15,8 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
-from easi_eval.answering.journal import Answer, Book, Journal
+from easi_eval.answering.book import Book
+from easi_eval.answering.journal import Answer, Journal
 from easi_eval.answering.queue import Queue
 from easi_eval.answering.stores import TorchStore, connect
 from easi_eval.answering.work import JOURNAL_FOLDER, Assignment, Item, Work

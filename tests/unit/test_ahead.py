@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 from easi_eval.answering.ahead import Ahead
-from easi_eval.answering.journal import Answer, Book
+from easi_eval.answering.book import Book
+from easi_eval.answering.journal import Answer
 from easi_eval.answering.work import JOURNAL_FOLDER, Assignment, Item, Work
 from easi_eval.answering.worker import Generation, work_loop
 

@@ -11,7 +11,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from easi_eval.answering.journal import Answer, Book, Journal, Phase, decode, encode, pending
+from easi_eval.answering.book import Book, pending
+from easi_eval.answering.journal import Answer, Journal, Phase, decode, encode
 from easi_eval.answering.work import Assignment, Item, ItemList, Work, item_seed
 from easi_eval.errors import EasiError
 

@@ -11,7 +11,8 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from easi_eval.answering.journal import Answer, Book, Journal
+from easi_eval.answering.book import Book
+from easi_eval.answering.journal import Answer, Journal
 from easi_eval.answering.owners import Owner
 from easi_eval.answering.queue import Lease, Queue
 from easi_eval.answering.serving import make_plan

@@ -13,7 +13,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from easi_eval.answering.journal import Answer, Book, Journal, Phase
+from easi_eval.answering.book import Book
+from easi_eval.answering.journal import Answer, Journal, Phase
 from easi_eval.answering.work import Assignment, Item, Work
 from easi_eval.answering.worker import Generation, work_loop
 

@@ -14,7 +14,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from . import judging
-from .answering.journal import Book, Count, Phase, pending
+from .answering.book import Book, Count, pending
+from .answering.journal import Phase
 from .answering.work import DONE_FILE, Assignment, ItemList, Work
 from .backends.base import Backend
 from .benchmarks import Benchmark

@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from . import __version__, checks, judge_endpoint, judging
-from .answering.journal import pending
+from .answering.book import pending
 from .answering.work import Assignment, ItemList, Work
 from .backends import make_backend
 from .backends.base import Backend

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import EasiError
-from .journal import Answer, Aside, Begun, Header, Journal, Leased, Line, Record, Returned, Tail
+from .book import Begun
+from .journal import Answer, Aside, Header, Journal, Leased, Line, Record, Returned, Tail
 from .work import JOURNAL_FOLDER
 
 VARIABLE = "EASI_HANG_SECONDS"

@@ -23,7 +23,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ..errors import EasiError
-from .journal import Book
+from .book import Book
 from .owners import Owner
 from .peers import SILENT_AFTER, Peers
 from .returns import Return, Returns

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from ..errors import EasiError
 from ..state import write_json
-from .journal import Answer, Book
+from .book import Book
+from .journal import Answer
 from .work import DONE_FILE, OUTPUTS_FOLDER, Assignment, ItemList, Work, item_seed, seed_everything
 
 # Of a benchmark's questions up to this share may have failed; they count as wrong. With more of them it is not complete.

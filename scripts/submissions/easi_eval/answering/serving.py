@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from .journal import Book
+from .book import Book
 from .work import Item
 
 SOLO_DEATHS = 2          # a question in flight in so many deaths is asked last and alone

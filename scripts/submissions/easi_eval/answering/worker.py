@@ -16,7 +16,8 @@ from itertools import groupby
 from pathlib import Path
 
 from ..redact import Redactor
-from .journal import Answer, Book, Journal, pending
+from .book import Book, pending
+from .journal import Answer, Journal
 from .queue import Lease, Queue
 from .stores import LocalStore, Store, connect
 from .work import JOURNAL_FOLDER, Assignment, Item, Work, item_seed, seed_everything
