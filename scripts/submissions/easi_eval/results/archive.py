@@ -13,6 +13,7 @@ Where none fits it is rung 1, which loses nothing. ``archive.json`` says which i
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
@@ -124,7 +125,8 @@ def entries(outputs: Iterable[Outputs]) -> dict[str, Path]:
 
 def pack(contents: Contents, scrubber: Scrubber, tables: MakeTables, fits: Callable[[int], bool]) -> Packed:
     """The first rung that fits; ``fits`` is given a number of bytes. Raises EasiError for links and missing files."""
-    with tempfile.TemporaryDirectory(prefix="easi-archive-") as name:
+    with tempfile.TemporaryDirectory(prefix="easi-archive-") as name, contextlib.ExitStack() as stack:
+        stack.callback(forms.forget)
         plain = Path(name) / "plain"
         stored = {file: _scrubbed(path, plain / file, scrubber) for file, path in sorted(contents.files.items())}
         made = dict(tables(plain))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, fields
+from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -137,11 +138,18 @@ def _first_only(line: str, name: str) -> str:
 # ---- workbooks
 
 
+@lru_cache(maxsize=64)
 def _cells(data: bytes) -> tuple[str, Cells]:
+    """Kept, because every form and the answers beside a workbook ask for the same cells, and reading them is slow. Not to be changed."""
     with TemporaryDirectory() as folder:
         path = Path(folder) / "file.xlsx"
         path.write_bytes(data)
         return read_cells(path)
+
+
+def forget() -> None:
+    """Give back the memory of the workbooks that were read."""
+    _cells.cache_clear()
 
 
 def _fold_workbook(data: bytes, leave: Leave) -> tuple[bytes, Form]:
