@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from easi_eval.answering.book import Book
+from easi_eval.answering.book import Book, pending
 from easi_eval.answering.journal import Answer, Journal, Phase
 from easi_eval.answering.work import Assignment, Item, Work
 from easi_eval.answering.worker import Generation, work_loop
@@ -161,6 +161,70 @@ def test_a_broken_device_ends_the_worker_and_costs_no_answer(tmp_path: Path) -> 
     assert len(answers(tmp_path)) == 3
     work_loop(tmp_path, WORK, ITEMS, echo)
     assert {answer.failure for answer in answers(tmp_path).values()} == {None}
+
+
+class OutOfMemoryError(RuntimeError):
+    """Stands for torch's type of that name."""
+
+
+def test_what_lacks_memory_in_a_batch_is_asked_again_alone(tmp_path: Path) -> None:
+    asked: Counter[str] = Counter()
+
+    def greedy(items: Sequence[Item]) -> list[Generation]:
+        asked.update(item.id for item in items if item.benchmark == "a")
+        if len(items) > 1 or asked[items[0].id] == 2 and items[0].id == "1":
+            raise OutOfMemoryError("CUDA out of memory")
+        return echo(items)
+
+    work_loop(tmp_path, WORK, ITEMS, greedy, chunk=3)
+    assert {answer.failure for answer in answers(tmp_path).values()} == {None}
+    assert asked == {"0": 2, "1": 3, "2": 2, "3": 2, "4": 2, "5": 2}, "with the others, alone, and once more when the memory was free"
+
+
+def test_what_lacks_memory_waits_for_a_stage_with_fewer_workers(tmp_path: Path) -> None:
+    def greedy(items: Sequence[Item]) -> list[Generation]:
+        if items[0].key in (("a", "2"), ("b", "0")):
+            raise OutOfMemoryError("CUDA out of memory")
+        return echo(items)
+
+    crowded = replace(WORK, final=False)
+    work_loop(tmp_path, crowded, ITEMS, greedy)
+    assert answers(tmp_path).keys() == {item.key for group in ITEMS.values() for item in group} - {("a", "2"), ("b", "0")}
+    assert pending(tmp_path, crowded, ITEMS) and not pending(tmp_path, crowded, ITEMS, settled=True)
+    book = Book.of(tmp_path, crowded)
+    book.poll()
+    assert book.aside == dict.fromkeys((("a", "2"), ("b", "0")), "OutOfMemoryError: CUDA out of memory")
+
+    asked: list[Item] = []
+
+    def enough_for_one(items: Sequence[Item]) -> list[Generation]:
+        asked.extend(items)
+        return echo(items) if items[0].key == ("a", "2") else greedy(items)
+
+    final = replace(WORK, stage=1)
+    assert pending(tmp_path, final, ITEMS, settled=True)
+    work_loop(tmp_path, final, ITEMS, enough_for_one)
+    found = answers(tmp_path, launch=0)
+    assert found["a", "2"].text == "a:2" and found["b", "0"].failure == "OutOfMemoryError: CUDA out of memory"
+    assert {item.key for item in asked} == {("a", "2"), ("b", "0")}, "nothing else is asked again"
+    assert not pending(tmp_path, final, ITEMS)
+
+
+def test_a_question_over_which_two_workers_hung_is_failed_unasked(tmp_path: Path) -> None:
+    for attempt in range(2):
+        with Journal(tmp_path / "journal", "w9", attempt) as journal:
+            journal.leased([Item("a", "4")])
+        with Journal(tmp_path / "journal", "w9", attempt) as journal:
+            journal.hung([("a", "4")], 300.0)
+    asked: list[Item] = []
+
+    def note(items: Sequence[Item]) -> list[Generation]:
+        asked.extend(items)
+        return echo(items)
+
+    work_loop(tmp_path, WORK, ITEMS, note)
+    assert answers(tmp_path)["a", "4"].failure == "Hung: 2 workers were killed because they gave no answer to this"
+    assert len(asked) == 9 and Item("a", "4") not in asked
 
 
 def test_sampling_depends_on_the_question_alone(tmp_path: Path) -> None:

@@ -16,13 +16,13 @@ from itertools import groupby
 from pathlib import Path
 
 from ..redact import Redactor
-from .book import Book, pending
+from .book import Book
 from .journal import Answer, Journal
 from .queue import Lease, Queue
 from .stores import LocalStore, Store, connect
 from .work import JOURNAL_FOLDER, Assignment, Item, Work, item_seed, seed_everything
 
-__all__ = ["AnswerItems", "Generation", "open_journal", "pending", "work_loop"]
+__all__ = ["AnswerItems", "Generation", "open_journal", "work_loop"]
 
 MAX_TRIES = 2            # an item that raises so often is recorded as failed
 MAX_DEATHS = 3           # ... and one during which so many workers died
