@@ -92,3 +92,49 @@ def test_little_is_kept_and_what_others_got_is_dropped() -> None:
     source.prepare([four], ITEMS["b"][:1])
     assert source.take(four) == quiet(four) and source.used == 1
     assert not source._made, "nothing of another benchmark"
+
+
+class Request:
+    """As lmms-eval's Instance: the arguments of a class that is given ``doc_to_visual``."""
+
+    def __init__(self, number: int, read) -> None:
+        self.task_name, self.doc_id, self.metadata = "task", number, {"split": "test"}
+        self.arguments: tuple = (f"question {number}", {"max_new_tokens": 8}, read, number, "task", "test")
+
+    @property
+    def args(self) -> tuple:
+        return self.arguments
+
+
+def test_lmms_evals_own_classes_find_the_next_pictures_read(tmp_path: Path) -> None:
+    from easi_lmms_eval.ahead import media_ahead
+
+    reads: list[tuple[str, str]] = []
+
+    class Model:
+        task_dict = {"task": {"test": [f"document {number}" for number in range(12)]}}
+
+    def read(document: str, style: str = "plain") -> list[str]:
+        reads.append((document, threading.current_thread().name))
+        return [f"pictures of {document}, {style}"]
+
+    items = {f"task:{number}": Item("a", f"task:{number}") for number in range(12)}
+    requests = {name: Request(number, read) for number, name in enumerate(items)}
+    source = media_ahead(Model(), requests, items)
+
+    def answer(asked: Sequence[Item]) -> list[Generation]:
+        request = requests[asked[0].id]
+        document, visual = Model.task_dict["task"]["test"][request.doc_id], request.args[2]
+        first = visual(document)
+        first.append("changed by the class")
+        return [Generation(f"{first[0]}; {visual(document)}; {visual(document, style='again')}")]
+
+    work = Work((Assignment("a", "A"),))
+    work_loop(tmp_path, work, {"a": list(items.values())}, answer, prepare=source.prepare)
+    book = Book(tmp_path / JOURNAL_FOLDER, work.epochs)
+    book.poll()
+    assert {name: answer.text for (_, name), answer in book.answers.items()} == {
+        f"task:{number}": f"pictures of document {number}, plain; ['pictures of document {number}, plain']; ['pictures of document {number}, again']"
+        for number in range(12)}
+    assert source.used == 11
+    assert sum(name != threading.main_thread().name for _, name in reads) == 11
