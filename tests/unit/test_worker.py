@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import weakref
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -179,6 +180,29 @@ def test_what_lacks_memory_in_a_batch_is_asked_again_alone(tmp_path: Path) -> No
     work_loop(tmp_path, WORK, ITEMS, greedy, chunk=3)
     assert {answer.failure for answer in answers(tmp_path).values()} == {None}
     assert asked == {"0": 2, "1": 3, "2": 2, "3": 2, "4": 2, "5": 2}, "with the others, alone, and once more when the memory was free"
+
+
+@pytest.mark.parametrize("chunk", [1, 3])
+def test_what_a_failed_call_held_is_free_before_the_next_one(tmp_path: Path, chunk: int) -> None:
+    class Tensor:
+        """Stands for the activations that are alive where the memory ran out."""
+
+    alive: list[weakref.ref[Tensor]] = []
+
+    def greedy(items: Sequence[Item]) -> list[Generation]:
+        assert not [one for one in alive if one() is not None]
+        if items[0].benchmark == "a":
+            tensor = Tensor()
+            alive.append(weakref.ref(tensor))
+            try:
+                raise ValueError(tensor)
+            except ValueError as error:
+                error.args = ()
+                raise OutOfMemoryError("CUDA out of memory") from error
+        return echo(items)
+
+    work_loop(tmp_path, WORK, ITEMS, greedy, chunk=chunk)
+    assert len(alive) >= 18 and {answer.failure for answer in answers(tmp_path).values()} == {None, "OutOfMemoryError: CUDA out of memory"}
 
 
 def test_what_lacks_memory_waits_for_a_stage_with_fewer_workers(tmp_path: Path) -> None:

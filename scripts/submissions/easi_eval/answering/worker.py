@@ -142,18 +142,14 @@ class _Worker:
         lacked memory once more, alone, when the memory is free."""
         seed_everything(self._seed(items))
         began = time.monotonic()
-        try:
-            results = list(self._answer(items))
-            if len(results) != len(items):
-                raise RuntimeError(f"{len(items)} questions were asked and {len(results)} answered")
-        except Exception as error:
-            if len(items) == 1:
-                results = [error]
-            else:
-                _complain(items, error)
-                _raise_if_broken(error)
-                _free_memory()
+        results = self._results(items)
+        if isinstance(results, Exception):
+            if len(items) > 1:
+                _complain(items, results)
+                _raise_if_broken(results)
+                _free_memory([results])
                 return [pair for item in items for pair in self._ask([item], lease)]
+            results = [results]
         share = (time.monotonic() - began) / len(items)
         raised: list[tuple[Item, Exception]] = []
         for item, result in zip(items, results, strict=True):
@@ -164,11 +160,21 @@ class _Worker:
             _complain([item], error)
             _raise_if_broken(error)
         if raised:
-            _free_memory()
+            _free_memory([error for _, error in raised])
         if again and (lacking := [item for item, error in raised if _lacks_memory(error)]):
             raised = [pair for pair in raised if pair[0] not in lacking]
             raised += [pair for item in lacking for pair in self._ask([item], lease, again=False)]
         return raised
+
+    def _results(self, items: Sequence[Item]) -> Sequence[Generation | Exception] | Exception:
+        """What came of the call; what it raised is returned, so that no handler keeps its frames."""
+        try:
+            results = list(self._answer(items))
+        except Exception as error:
+            return error
+        if len(results) != len(items):
+            return RuntimeError(f"{len(items)} questions were asked and {len(results)} answered")
+        return results
 
     def _record(self, item: Item, result: Generation | Exception, lease: Lease, share: float) -> Exception | None:
         if isinstance(result, Exception):
@@ -210,7 +216,16 @@ def _lacks_memory(error: Exception) -> bool:
     return any(kind.__name__ == "OutOfMemoryError" for kind in type(error).__mro__)
 
 
-def _free_memory() -> None:
+def _free_memory(raised: Sequence[Exception]) -> None:
+    """Give back what the failed calls still hold: the frames of what they raised have the tensors they were at."""
+    for error in raised:
+        known: list[BaseException] = []
+        link: BaseException | None = error
+        while link is not None and link not in known:
+            known.append(link)
+            traceback.clear_frames(link.__traceback__)
+            link.__traceback__ = None
+            link = link.__cause__ or link.__context__
     gc.collect()
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available():
