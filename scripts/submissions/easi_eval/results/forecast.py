@@ -14,8 +14,8 @@ QUESTIONS = {
 REASONED = {"omnispatial_(manual_cot)": 800}        # characters of an answer where the prompt asks for the reasoning
 # Measured with tests/benchmarks/archive_size.py on the smallest form: bytes of a question without its answer, and bytes that a
 # character of an answer adds (text as hard to compress as words drawn one by one).
-PER_QUESTION = {VLMEVALKIT: 33.0, LMMS_EVAL: 28.0}
-PER_CHARACTER = 0.38
+PER_QUESTION = {VLMEVALKIT: 20.5, LMMS_EVAL: 16.0}
+PER_CHARACTER = 0.405
 FIXED = 100_000
 
 
