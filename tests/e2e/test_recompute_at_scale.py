@@ -11,6 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from easi_eval.benchmarks import LMMS_EVAL, VLMEVALKIT, Benchmark, Source, by_key
@@ -24,6 +25,7 @@ from easi_eval.results.readers import (
     read_vlmevalkit_scores,
 )
 from easi_eval.results.recompute import disagreement, recompute, wrong_scores
+from easi_eval.results.scores import Reading
 
 pytestmark = [pytest.mark.slow, pytest.mark.e2e]
 
@@ -211,7 +213,7 @@ def lmms_kinds(key: str, source: Source) -> list[str]:
     return kinds_of(source)
 
 
-def agrees(bench: Benchmark, source: Source, rows, found) -> None:
+def agrees(bench: Benchmark, source: Source, rows: pd.DataFrame, found: Reading) -> None:
     own = recompute(bench, source, rows)
     assert disagreement(source, own, found) == ""
     assert wrong_scores(rows) == []

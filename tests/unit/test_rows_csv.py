@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import random
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -60,7 +62,7 @@ def test_rows_of_both_backends_come_back(bench: Benchmark, backend: str) -> None
     lambda text: text.replace("\\N", "\\q", 1),
     lambda text: "",
 ])
-def test_a_changed_file_is_an_error(change) -> None:
+def test_a_changed_file_is_an_error(change: Callable[[str], str]) -> None:
     text = rows_csv(frame([row(0, "A"), row(1, None)])).decode()
     assert change(text) != text
     with pytest.raises(EasiError, match="per-question table"):
@@ -68,7 +70,5 @@ def test_a_changed_file_is_an_error(change) -> None:
 
 
 def test_pandas_reads_it() -> None:
-    import io
-
     read = pd.read_csv(io.BytesIO(rows_csv(frame([row(0, "A"), row(1, "B\nC")]))), keep_default_na=False)
     assert tuple(read.columns) == ROW_COLUMNS and list(read["answer"]) == ["A", "B\\nC"]
