@@ -10,6 +10,8 @@ from vlmeval.vlm.base import BaseModel
 from easi_eval.answering.generic_vlm import Decoding, GenericVLM, Prompt
 from easi_eval.answering.worker import Generation
 
+MOST_READY = 3           # prompts with their pictures: of the current question and the next
+
 
 class EasiVLM(BaseModel):
     """Greedy unless ``temperature`` is above 0. Videos arrive as VLMEvalKit's own frames, between their texts.
@@ -56,6 +58,8 @@ class EasiVLM(BaseModel):
     def make_ready(self, message: list[dict[str, Any]]) -> None:
         """Read the pictures of a message that ``generate`` will be given; another thread may do this while it answers."""
         self._ready[id(message)] = message, self.vlm.prompt(conversation(self.preproc_content(message)))
+        while len(self._ready) > MOST_READY:               # made ready, and then asked elsewhere
+            del self._ready[next(iter(self._ready))]
 
     def generate_inner(self, message: Sequence[dict[str, Any]], dataset: str | None = None) -> str:
         """``message`` is VLMEvalKit's list of ``{"type", "value"}`` parts, each with an optional ``role``."""
