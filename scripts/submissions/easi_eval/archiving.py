@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import sys
+import tempfile
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from .backends.base import Backend
 from .benchmarks import by_key
 from .config import RunConfig
 from .data.needs import HubSettings
-from .errors import EasiError
+from .errors import EasiError, ExitCode
 from .evidence import Evidence
 from .redact import Redactor
 from .results.archive import MANIFEST, PAYLOAD, REPRODUCE, Contents, Packed, entries, pack, read_index
@@ -75,7 +76,11 @@ def make(paths: RunPaths, keys: Sequence[str], backend: Backend, scrubber: Scrub
     outputs = [Outputs(key, paths.output(key), (), tuple(paths.output(key) / name for name in evidence.files)) for key, evidence in found.items()]
     leave = {key: leave_of(backend.name, by_key(key).source(backend.name)) for key in found}
     source = verifying.Source.of(value)
-    return pack(Contents(entries(outputs), texts, leave, inputs), scrubber, lambda folder: verifying.tables(source, folder), fits)
+    try:
+        return pack(Contents(entries(outputs), texts, leave, inputs), scrubber, lambda folder: verifying.tables(source, folder), fits)
+    except OSError as error:
+        raise EasiError(f"the archive could not be made: {error.strerror or error}", code=ExitCode.INCOMPLETE,
+                        hint=f"free some space in {tempfile.gettempdir()}, or set TMPDIR to another folder; then the same command makes it") from error
 
 
 def _known(path: Path, inputs: str, fits: Callable[[int], bool]) -> Packed | None:

@@ -256,7 +256,10 @@ def _verify(options: dict[str, object]) -> int:
 
     from .verifying import verify
 
-    found = verify(path)
+    try:
+        found = verify(path)
+    except OSError as error:
+        raise EasiError(f"the archive could not be unpacked: {error.strerror or error}", hint="free some space, or set TMPDIR to another folder") from error
     shown = [*found.lines, *(f"DIFFERENT: {difference}" for difference in found.differences[:MOST_DIFFERENCES])]
     print("\n".join("".join(char if char.isprintable() else "?" for char in line) for line in shown))     # some words are a stranger's
     print(f"\n{len(found.differences)} difference(s) found" if found.differences else "\nevery score follows from the archive's own rows")

@@ -6,7 +6,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
@@ -48,8 +48,10 @@ from .submission.endpoint import LIMIT, by_hand, endpoint
 
 if TYPE_CHECKING:
     from .data.likeness import Likeness
+    from .results.scrub import Scrubber
 
-RESULT_FILES = ("easi_scores.csv", "easi_scores.md", "easi_results.json", "easi_results.zip", extraction.REPORT)
+ARCHIVE = "easi_results.zip"
+RESULT_FILES = ("easi_scores.csv", "easi_scores.md", "easi_results.json", ARCHIVE, extraction.REPORT)
 
 
 def run(asked: RunConfig) -> int:
@@ -388,26 +390,39 @@ class Run:
         return missing(key, state.reason or "not finished", State.FAILED if state.reason else State.INCOMPLETE)
 
     def _write(self, scores: ScoreTable) -> None:
-        """The table, the payload and the archive: beside the run, and at the top of the output folder."""
+        """The table, the payload and the archive: beside the run, and at the top of the output folder.
+
+        The archive comes last: what may fail in making it (a full disk) costs no score.
+        """
         root = self.plan.paths.root
         write_json(root / extraction.REPORT, extraction.report((row.key, self.plan.paths.output(row.key)) for row in scores.rows))
-        self.payload, self.archive = self._contents(scores)
+        self.payload = self._payload(scores)
         write_atomic(root / "easi_scores.csv", table.csv_text(scores))
         write_atomic(root / "easi_scores.md", table.markdown_text(scores))
         write_atomic(root / "easi_results.json", payload.payload_text(self.payload))
-        write_atomic(root / "easi_results.zip", self.archive)
-        for name in RESULT_FILES:
-            write_atomic(self.cfg.output_dir / name, (root / name).read_bytes())
+        self._copy(name for name in RESULT_FILES if name != ARCHIVE)
+        self.archive = self._archive(scores, self.payload)
+        write_atomic(root / ARCHIVE, self.archive)
+        self._copy([ARCHIVE])
 
-    def _contents(self, scores: ScoreTable) -> tuple[dict[str, Any], bytes]:
-        """The payload and the archive."""
+    def _copy(self, names: Iterable[str]) -> None:
+        for name in names:
+            write_atomic(self.cfg.output_dir / name, (self.plan.paths.root / name).read_bytes())
+
+    def _payload(self, scores: ScoreTable) -> dict[str, Any]:
+        return payload.build_payload(scores, self.backend.payload_name, self.cfg.submission, naming_of.remarks(self._named()), self._scrubber().text)
+
+    def _archive(self, scores: ScoreTable, made: Mapping[str, Any]) -> bytes:
         from . import archiving
 
-        scrubber = archiving.Places(self.cfg, self.hub, self.plan.model.path).scrubber()
-        made = payload.build_payload(scores, self.backend.payload_name, self.cfg.submission, naming_of.remarks(self._named()), scrubber.text)
-        packed = archiving.make(self.plan.paths, [row.key for row in scores.rows], self.backend, scrubber, made, fits=room_for(made))
+        packed = archiving.make(self.plan.paths, [row.key for row in scores.rows], self.backend, self._scrubber(), made, fits=room_for(made))
         self.fits = packed.fits
-        return made, packed.data
+        return packed.data
+
+    def _scrubber(self) -> Scrubber:
+        from . import archiving
+
+        return archiving.Places(self.cfg, self.hub, self.plan.model.path).scrubber()
 
     def _named(self) -> naming_of.Naming:
         """What the metadata name, with the commit that is known by now; a folder was compared at the start."""
@@ -477,7 +492,7 @@ class Run:
         lacking = submission.lacking(scores, [bench.key for bench in self.cfg.selected])
         if open_ones := dict.fromkeys((*(bench.key for bench in self.plan.benchmarks), *lacking)):
             return f"POST {endpoint()}, once these are complete: {', '.join(open_ones)}"
-        return submission.describe(self.plan.paths.root, self._parcel(*self._contents(scores)), self.cfg.resubmit)
+        return submission.describe(self.plan.paths.root, self._parcel(made := self._payload(scores), self._archive(scores, made)), self.cfg.resubmit)
 
     def _versions(self) -> dict[str, str]:
         found = {"easi-eval": __version__, self.cfg.kind.distribution: self.backend.version(self.cfg)}
