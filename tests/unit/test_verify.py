@@ -30,8 +30,9 @@ from easi_eval.results.cells import read_cells, write_cells
 from easi_eval.results.outputs import JUDGED
 from easi_eval.results.rows import summarise
 from easi_eval.results.scores import State
+from easi_eval.results.untrusted import read_archive
 from easi_eval.state import Manifest
-from easi_eval.verifying import read_archive, verify
+from easi_eval.verifying import verify
 from finished import finish
 from program import PROGRAM
 from test_archive import Made, config, members

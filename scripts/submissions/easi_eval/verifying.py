@@ -7,12 +7,8 @@ what is larger or of other form than an archive of ours ever is, is refused befo
 from __future__ import annotations
 
 import hashlib
-import io
 import json
-import re
-import stat
 import tempfile
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,82 +26,8 @@ from .evidence import checked
 from .results.archive import INDEX, MANIFEST, PAYLOAD, TABLES, Index, unfold
 from .results.outputs import JUDGED
 from .results.scores import BenchmarkScore, ScoreTable, State, title_of
+from .results.untrusted import REFUSED, read_archive
 from .submission.payload import build_payload
-
-REFUSED = "it is not a results archive, or somebody tampered with it; nothing of it was opened"
-MOST_FILES = 2_000
-MOST_PACKED = 512 << 20
-MOST_BYTES = 1 << 30            # unpacked; the largest archive of a whole run has a quarter of it
-MOST_RATIO = 1_000              # of one member; deflate itself cannot do more than 1,032
-MOST_XML = 512 << 20            # of one workbook, unpacked
-NAME = re.compile(r"[^/\\\x00-\x1f:]+(?:/[^/\\\x00-\x1f:]+)*")
-
-
-# ---- opening --------------------------------------------------------------------------------------------------------
-
-def read_archive(path: Path) -> dict[str, bytes]:
-    """Every member by name. Raises EasiError for what no archive of ours is like."""
-    try:
-        if path.stat().st_size > MOST_PACKED:
-            raise _refused(path, f"it has {path.stat().st_size:,} bytes")
-        with zipfile.ZipFile(path) as zipped:
-            _check_members(path, zipped.infolist())
-            return {info.filename: _read(path, zipped, info) for info in zipped.infolist()}
-    except (OSError, zipfile.BadZipFile, NotImplementedError, RuntimeError, ValueError, EOFError) as error:
-        raise EasiError(f"{path} cannot be read: {error}", hint="is it a zip file, and whole?") from error
-
-
-def _check_members(path: Path, infos: list[zipfile.ZipInfo]) -> None:
-    if len(infos) > MOST_FILES:
-        raise _refused(path, f"it has {len(infos):,} files")
-    if sum(info.file_size for info in infos) > MOST_BYTES:
-        raise _refused(path, f"it would unpack to {sum(info.file_size for info in infos):,} bytes")
-    seen: set[str] = set()
-    for info in infos:
-        name = info.filename
-        parts = name.split("/")
-        if not NAME.fullmatch(name) or ".." in parts or "." in parts:
-            raise _refused(path, f"the name {name!r} leads elsewhere")
-        if name.casefold() in seen:
-            raise _refused(path, f"it has {name!r} twice")
-        seen.add(name.casefold())
-        mode = info.external_attr >> 16
-        if info.is_dir() or (stat.S_IFMT(mode) not in (0, stat.S_IFREG)):
-            raise _refused(path, f"{name!r} is no plain file")
-        if info.flag_bits & 0x1 or info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            raise _refused(path, f"{name!r} is encrypted or packed in an unusual way")
-        if info.file_size > MOST_RATIO * max(info.compress_size, 1_000):
-            raise _refused(path, f"{name!r} would unpack to {info.file_size:,} bytes from {info.compress_size:,}")
-
-
-def _read(path: Path, zipped: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
-    """One member, never more than it says that it has; a workbook is looked into before anything parses it."""
-    with zipped.open(info) as file:
-        data = file.read(info.file_size + 1)
-    if len(data) != info.file_size:
-        raise _refused(path, f"{info.filename!r} has not the size that it gives")
-    if info.filename.endswith(".xlsx"):
-        _check_workbook(path, info.filename, data)
-    return data
-
-
-def _check_workbook(path: Path, name: str, data: bytes) -> None:
-    """A workbook is a zip of XML: the same bounds, and no definitions of entities."""
-    with zipfile.ZipFile(io.BytesIO(data)) as book:
-        infos = book.infolist()
-        if len(infos) > MOST_FILES or sum(info.file_size for info in infos) > MOST_XML:
-            raise _refused(path, f"the workbook {name!r} is too large")
-        for info in infos:
-            if info.file_size > MOST_RATIO * max(info.compress_size, 1_000):
-                raise _refused(path, f"the workbook {name!r} would unpack to {info.file_size:,} bytes")
-            with book.open(info) as part:
-                xml = part.read(info.file_size + 1)
-            if len(xml) != info.file_size or b"<!DOCTYPE" in xml[:4096] or b"<!ENTITY" in xml[:4096]:
-                raise _refused(path, f"the workbook {name!r} is not one that a backend writes")
-
-
-def _refused(path: Path, why: str) -> EasiError:
-    return EasiError(f"{path} is refused: {why}", hint=REFUSED)
 
 
 # ---- recomputing ----------------------------------------------------------------------------------------------------
