@@ -49,7 +49,7 @@ FILES = {
 PROBE = """
 import json, sys
 from easi_eval.errors import EasiError
-from easi_vlmevalkit import own_models
+from easi_vlmevalkit import own_models, stock_loop
 import vlmeval, vlmeval.vlm
 
 def refused(name):
@@ -57,7 +57,10 @@ def refused(name):
         own_models.load(name)
     except EasiError as error:
         return error.message
+open("{config}", "w").write(json.dumps({"model": {"M": {"class": "Fork"}, "N": {"class": "GPT4V"}}, "data": {}}))
+stock_loop.offer_own_classes("{config}")
 print(json.dumps({
+    "config": vlmeval.vlm.Fork.__module__,
     "ignored": own_models.add_folder(), "package": vlmeval.__file__, "base": vlmeval.vlm.base.__file__,
     "fork": own_models.factory("as_in_a_fork.Fork", "", {})().generate_inner([]),
     "parts": vars(own_models.factory("parts.Parts", "org/checkpoint", {"depth": 3})()),
@@ -73,13 +76,14 @@ def test_files_are_loaded_beside_the_installed_package_and_never_in_its_place(tm
         path.write_text(text, encoding="utf-8")
     user = User(tmp_path)
     # The folder VLMEvalKit holds a folder "vlmeval" too, and is where run.py is started from.
-    done = subprocess.run([sys.executable, "-c", PROBE], cwd=PROJECT, env=user.environment(EASI_VLM_DIR=str(tmp_path / "own"), PYTHONPATH=str(PROJECT)),
+    done = subprocess.run([sys.executable, "-c", PROBE.replace("{config}", str(tmp_path / "config.json"))], cwd=PROJECT, env=user.environment(EASI_VLM_DIR=str(tmp_path / "own"), PYTHONPATH=str(PROJECT)),
                           capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
     found = json.loads(done.stdout.splitlines()[-1])
     installed = Path(found["package"]).parent
     assert "site-packages" in installed.parts and found["base"] == str(installed / "vlm" / "base.py")
     assert found["ignored"] == [f"{tmp_path / 'own' / 'base.py'} is ignored: VLMEvalKit has a vlmeval.vlm.base of its own; rename it"]
+    assert found["config"] == "vlmeval.vlm.as_in_a_fork"
     assert found["fork"] == "A" and found["parts"] == {"path": "org/checkpoint", "depth": 3}
     base, broken, plain, nobody = found["refused"]
     assert base == "vlmeval.vlm.base is VLMEvalKit's own, not your file"
