@@ -46,7 +46,7 @@ from vlmeval.dataset.mmsibench import MMSIVideoBench
 from vlmeval.dataset.omnispatialbench import OmniSpatialBench
 
 ABOVE = {"mmsi_video_bench": MMSIVideoBench.category_task_order(), "omnispatial_(manual_cot)": OmniSpatialBench.CATEGORY_TASK_ORDER}
-FORMS = ("{0}", "{0}.", "({0})", "The answer is {0}", "{0}. left", "")
+FORMS = ("{0}", "{0}.", "({0})", "The answer is {0}", "{0}. left", "<answer>{0}</answer>", "")
 
 def qids(size):
     for at in range(size // 4 + 1):
@@ -60,8 +60,8 @@ def rows(job, luck):
     names, made = qids(job["size"]), []
     for at in range(job["size"]):
         kind = job["kinds"][at % len(job["kinds"])] if at < 3 * len(job["kinds"]) else luck.choice(job["kinds"])
-        options = luck.randrange(2, 7) if job["options"] else 4
-        letters = "ABCDEF"[:options]
+        options = luck.randrange(2, 9) if job["options"] else 4
+        letters = "ABCDEFGH"[:options]      # the package's rules know six of them
         row = {"index": at, "question": "?", job["question_type"]: kind, "answer": luck.choice(letters), **dict.fromkeys("ABCD", "x")}
         row["prediction"] = luck.choice(FORMS).format(luck.choice(letters))
         if kind in job["numeric"]:

@@ -158,6 +158,17 @@ def test_how_many_an_xlsx_would_have_changed_stands_beside_the_score(tmp_path: P
     assert note.startswith(f"2 of {len(rows)} answers are scored as they were given")
 
 
+def test_answers_that_are_right_without_a_letter_are_told(tmp_path: Path) -> None:
+    bench, backend = by_key("embspatial"), make_backend("vlmevalkit", HubSettings())
+    out = with_answers(tmp_path)
+    rows = backend.rows(bench, out)
+    plain = BenchmarkScore(bench.key, Reading(50.0), n=len(rows), total=len(rows), state=State.COMPLETE)
+    assert backend.told(RunConfig(model="m"), bench, out, rows.assign(parsed=False, score=0.0), plain, {}) == plain
+    rows = rows.assign(parsed=[False, *[True] * (len(rows) - 1)], score=1.0)
+    (note,) = backend.told(RunConfig(model="m"), bench, out, rows, plain, {}).notes
+    assert note.startswith("1 answers without a letter count as correct")
+
+
 def test_other_file_formats_of_the_users_do_not_reach_a_run() -> None:
     bench, backend = by_key("embspatial"), make_backend("vlmevalkit", HubSettings())
     cfg = RunConfig(model="m")

@@ -136,6 +136,7 @@ def test_letter_of(text: str, letter: str | None) -> None:
 
 @pytest.mark.parametrize("rule, extracted, target, score", [
     ("letter", "B", "B", 1.0), ("letter", "b", "(B) left", 1.0), ("letter", "A", "B", 0.0), ("letter", None, "B", 0.0), ("letter", "A", "left", None),
+    ("letter", "F", "F", 1.0), ("letter", None, "G", None), ("letter", "G", "G", None), ("letter", "G", "B", 0.0),
     ("number", "4", "4", 1.0), ("number", "3.0", "4", 0.6), ("number", "2", "4", 0.1), ("number", "1.9", "4", 0.0), ("number", None, "4", 0.0),
     ("number", "0.1", "0", 0.9), ("number", "a few", "4", 0.0), ("number", "4", "many", None), ("number", "1", "nan", 0.0),
     ("", "B", "B", None),

@@ -142,11 +142,11 @@ class VLMEvalKit:
 
     def told(self, cfg: RunConfig, bench: Benchmark, out: Outputs, rows: pd.DataFrame, score: BenchmarkScore,
              scorer_notes: Mapping[str, Any]) -> BenchmarkScore:
+        from ..results.oddities import right_without_letter
+
         changed = len(scorer_notes.get("lossy") or ())
-        if not changed:
-            return score
-        note = f"{changed} of {len(rows)} answers are scored as they were given; VLMEvalKit's own xlsx would have changed them (empty, None, cut off ...)"
-        return replace(score, notes=(*score.notes, note))
+        lossy = f"{changed} of {len(rows)} answers are scored as they were given; VLMEvalKit's own xlsx would have changed them (empty, None, cut off ...)"
+        return replace(score, notes=(*score.notes, *filter(None, [lossy if changed else "", right_without_letter(rows)])))
 
     def total(self, cfg: RunConfig, bench: Benchmark, out: Outputs) -> int:
         from ..results.readers import tsv_rows

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..benchmarks import LMMS_EVAL
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # lmms-eval's object of one question: the row rule's metric in its samples file.
 Entry = Mapping[str, Any]
@@ -42,6 +45,12 @@ def counted(backend: str, key: str) -> Callable[[Iterable[Entry]], str] | None:
 def drawn_letters(flips: int | None) -> str:
     """About answers that hold no letter, for which SITE's task on lmms-eval draws one."""
     return f"{flips} answers without a letter got a random one, drawn from a fixed seed" if flips else ""
+
+
+def right_without_letter(rows: pd.DataFrame) -> str:
+    """About answers (ROW_COLUMNS, by VLMEvalKit's rules) that are right because neither they nor the target have a letter it reads."""
+    count = int(((rows["rule"] == "letter") & (rows["parsed"] == False) & (rows["score"] > 0)).sum())  # noqa: E712 (unknown is None)
+    return f"{count} answers without a letter count as correct: VLMEvalKit's rules read no letter above F, in targets neither" if count else ""
 
 
 # ---- answers inside <answer> or \boxed ---------------------------------------------------------------------------------

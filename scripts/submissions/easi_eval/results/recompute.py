@@ -31,6 +31,9 @@ from .scores import Pool, Reading
 EXACT = 1e-6
 
 NOBODY = "no question of this kind was asked"
+# VLMEvalKit reads a target by the rules it reads answers by, and they know no others (spatial_bench/matching_func.py, can_match_option):
+# where the target is G, an answer without a letter is right and <answer>G</answer> wrong.
+KNOWN_LETTERS = "ABCDEF"
 
 
 # ---- one question
@@ -46,12 +49,12 @@ def score_of(rule: str, extracted: str | None, target: str) -> float | None:
     """A question's score, 0-1, from what the backend took from the answer (None: nothing) and the target.
 
     ``letter``: 1 for the target's letter (VSI-Bench and all multiple choice). ``number``: the mean relative accuracy. None
-    where the rule is "" or the target cannot be read, so that there is nothing to say.
+    where the rule is "" or the target cannot be read (by the backend: ``KNOWN_LETTERS``), so that there is nothing to say.
     """
     match rule:
         case "letter":
             wanted = letter_of(target)
-            return None if wanted is None else float(extracted is not None and extracted.strip().upper() == wanted)
+            return None if wanted is None or wanted not in KNOWN_LETTERS else float(extracted is not None and extracted.strip().upper() == wanted)
         case "number":
             try:
                 right = float(target)
