@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import fcntl
+import logging
 import os
 import re
 import sys
@@ -24,6 +25,7 @@ from easi_eval.errors import EasiError
 from easi_eval.judge_endpoint import endpoint, model_name, probe
 from easi_eval.judging import BY_RULES, RULES
 from easi_eval.model import ModelChoice
+from easi_eval.redact import Redactor
 from easi_eval.state import sanitise
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -94,6 +96,7 @@ def _run(asked: Asked, models: Mapping[str, ModelChoice], resume: bool, argv: li
     stock_loop.cure(run, outcomes, resume)
     sys.argv = ["run.py", *argv]
     args = run.parse_args()
+    hide_secrets(args)
     names = {name: name if _names_files(name) else file_name(choice) for name, choice in models.items()}
     for name, choice in models.items():
         shims.register_model(choice, names[name])
@@ -127,6 +130,18 @@ def prepare_environment(asked: Asked) -> None:
         del os.environ["MMEVAL_ROOT"]
     elif root:
         say(f"results go to {root}: MMEVAL_ROOT is set")
+
+
+def hide_secrets(args: argparse.Namespace) -> None:
+    """The package logs the keys of judges and served models, to a file too, and puts its command line into ``status.json``."""
+    redactor = Redactor.from_environ({**os.environ, "KEY": args.key or "", "JUDGE_KEY": args.judge_key or ""})
+
+    class Record(logging.LogRecord):
+        def getMessage(self) -> str:
+            return redactor.line(super().getMessage())
+
+    logging.setLogRecordFactory(Record)
+    sys.argv = [redactor.line(word) for word in sys.argv]
 
 
 def check_judge(asked: Asked) -> None:

@@ -206,3 +206,11 @@ def test_a_judge_is_asked_and_what_it_said_is_kept(direct: Direct) -> None:
     kept = (direct.root / "work" / "judge_answers.jsonl").read_text(encoding="utf-8")
     assert len(kept.splitlines()) == 2
     assert "EASI's datasets are scored by rules" in direct.again.text and "scored by rules" not in direct.judged.text
+
+
+def test_keys_are_neither_logged_nor_written(direct: Direct) -> None:
+    assert "API Key: [redacted]" in direct.judged.text
+    assert KEY not in direct.judged.text
+    written = [path for path in (direct.root / "work").rglob("*") if path.is_file()]
+    assert [path for path in written if path.name == "status.json"] and [path for path in written if path.suffix == ".log"]
+    assert not [path for path in written if KEY.encode() in path.read_bytes()]
