@@ -6,22 +6,21 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import InitVar, dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
 
-from . import __version__, checks, judge_endpoint, judging
+from . import __version__, checks, judge_endpoint, judging, prepare
 from .answering.book import pending
-from .answering.work import Assignment, ItemList, Work
+from .answering.work import Assignment, Work
 from .backends import make_backend
 from .backends.base import Backend
-from .benchmarks import ALL_KEYS, CORE_KEYS
+from .benchmarks import ALL_KEYS
 from .config import RunConfig
-from .data.needs import Fetched, HubSettings, Need, Unreachable
+from .data.needs import HubSettings
 from .datasets import fetch, size_of
 from .display.choose import make_display
 from .display.events import BenchmarkScored, Emit, Notice, PhaseStarted, RunStarted
@@ -31,27 +30,18 @@ from .evidence import Evidence
 from .execution import launchers
 from .execution.jobs import Job
 from .execution.supervisor import interruptible
+from .handin import RESULT_FILES, HandIn, described, offered
 from .model import ModelChoice
 from .plan import Found, Plan, describe, make_plan
 from .redact import Redactor
-from .results import extraction, report, table
+from .results import report
 from .results.comparability import compared
 from .results.forecast import forecast as size_forecast
 from .results.scores import BenchmarkScore, ScoreTable, State, missing
 from .smoke.rehearsal import planned_hub, rehearsal_hub, rehearse
-from .state import Manifest, RunPaths, digest, identity, other_runs, run_lock, sanitise, write_atomic, write_json
-from .submission import naming as naming_of
-from .submission import payload
-from .submission import submit as submission
-from .submission.client import Parcel, room_for
-from .submission.endpoint import LIMIT, by_hand, endpoint
-
-if TYPE_CHECKING:
-    from .data.likeness import Likeness
-    from .results.scrub import Scrubber
-
-ARCHIVE = "easi_results.zip"
-RESULT_FILES = ("easi_scores.csv", "easi_scores.md", "easi_results.json", ARCHIVE, extraction.REPORT)
+from .state import Manifest, RunPaths, identity, other_runs, run_lock, sanitise
+from .submission.endpoint import LIMIT
+from .submission.naming import Naming
 
 
 def run(asked: RunConfig) -> int:
@@ -79,7 +69,7 @@ def run(asked: RunConfig) -> int:
         data = () if cfg.smoke or not plan.todo else _forecast_data(cfg, backend, plan, users_hub)
         print(Redactor.from_environ().line(describe(replace(plan, jobs=tuple(_jobs(cfg, backend, plan)), data=tuple(data)))))
         if cfg.submit:
-            print(f"\n# submission\n{Run(asked, cfg, backend, users_hub, plan, naming=naming).describe_request()}")
+            print(f"\n# submission\n{Run(asked, cfg, backend, users_hub, plan, naming).describe_request()}")
         return ExitCode.COMPLETE
     with ExitStack() as stack:
         stack.enter_context(interruptible())
@@ -91,12 +81,14 @@ def run(asked: RunConfig) -> int:
             hub = stack.enter_context(rehearsal_hub(cfg))
             backend = make_backend(cfg.backend, hub)
         stack.enter_context(run_lock(places(cfg, backend, model).lock))
-        return Run(asked, cfg, backend, hub, make(cfg, backend, model, notes), naming=naming).carry_out()
+        return Run(asked, cfg, backend, hub, make(cfg, backend, model, notes), naming).carry_out()
 
 
 def _import(asked: RunConfig) -> int:
     """Take over results that were made without us; table, payload, archive and sending then are as after a run of ours."""
-    from . import importing      # like everything that loads pandas, only where it is needed: a refusal comes at once
+    from . import (
+        importing,  # like everything that loads pandas, only where it is needed: a refusal comes at once
+    )
 
     adoption = importing.consider(asked)
     cfg = replace(asked, backend=adoption.plan.backend, benchmarks=adoption.keys)
@@ -109,46 +101,14 @@ def _import(asked: RunConfig) -> int:
             decisions = importing.adopt(cfg, backend, trial, __version__)
             print(Redactor.from_environ().line(importing.describe(adoption, decisions)))
             if cfg.submit:
-                print(f"\n# submission\n{Run(asked, cfg, backend, hub, trial.plan, naming=naming).describe_request()}")
+                print(f"\n# submission\n{Run(asked, cfg, backend, hub, trial.plan, naming).describe_request()}")
         return ExitCode.COMPLETE
     with interruptible(), run_lock(adoption.plan.paths.lock):
         decisions = importing.adopt(cfg, backend, adoption, __version__)
-        run = Run(asked, cfg, backend, hub, adoption.plan, naming=naming)
+        run = Run(asked, cfg, backend, hub, adoption.plan, naming)
         run.manifest = Manifest.load(adoption.plan.paths.manifest) or run.manifest
         run.troubles = [report.Trouble(each.candidate.key, f"not adopted: {each.reason}") for each in decisions if each.evidence is None]
         return run.carry_out()
-
-
-def described(cfg: RunConfig, model: ModelChoice, paths: RunPaths, hub: HubSettings) -> naming_of.Naming:
-    """Hold the metadata against what is evaluated. Raises EasiError where they name something else and that is not meant."""
-    if cfg.submission is None or cfg.smoke:
-        return naming_of.Naming()
-
-    def compare(folder: Path, repo: str, revision: str) -> Likeness:
-        from .data.likeness import compare as compared_with      # loads the hub's client
-
-        print(f"comparing the files of {folder} with {repo} on the hub")
-        return compared_with(folder, repo, revision, hub)
-
-    before = Manifest.load(paths.manifest)
-    found = naming_of.judge(cfg.submission, naming_of.Evaluated.of(model, before.revisions if before else {}), compare)
-    naming_of.check(found, cfg.model_name_differs)
-    return found
-
-
-def offered(cfg: RunConfig, model: ModelChoice, paths: RunPaths, hub: HubSettings) -> tuple[str, ...]:
-    """What the checkpoint's own files say about the metadata; nothing where they are not on disk yet, or agree."""
-    folder = Path(model.path)
-    if cfg.smoke or model.served:
-        return ()
-    if not folder.is_absolute():
-        before = Manifest.load(paths.manifest)
-        repo = hub.hub_cache / f"models--{model.path.replace('/', '--')}"
-        ref = repo / "refs" / (model.revision or naming_of.MAIN)
-        commit = (before.revisions.get(model.path) if before else None) or (ref.read_text(encoding="utf-8").strip() if ref.is_file() else "")
-        folder = repo / "snapshots" / (commit or "none")
-    read = naming_of.read_config
-    return naming_of.offers(model, read(folder, "config.json"), read(folder, "adapter_config.json"), cfg.submission)
 
 
 def _said(event: object) -> None:
@@ -211,11 +171,6 @@ def _forecast_data(cfg: RunConfig, backend: Backend, plan: Plan, hub: HubSetting
     return forecast({name: [sizes[need] for need in each] for name, each in wanted.items()})
 
 
-def content_of(fetched: Fetched) -> str:
-    """A digest of what a repository holds for us; a commit to its README alone does not change it."""
-    return digest(sorted([file.path, file.digest] for file in fetched.files if file.path not in ("README.md", ".gitattributes")))
-
-
 @dataclass
 class Run:
     """One run under way: the plan, and what has become of it so far."""
@@ -225,11 +180,11 @@ class Run:
     backend: Backend
     hub: HubSettings
     plan: Plan
+    naming: InitVar[Naming]      # what the metadata of a submission name, as found at the start
     troubles: list[report.Trouble] = field(default_factory=list)
-    fits: bool = True       # whether the archive that was made last may be sent
-    naming: naming_of.Naming = field(default_factory=naming_of.Naming)      # what the metadata name, as it was at the start
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, naming: Naming) -> None:
+        self.handin = HandIn(self.asked, self.cfg, self.backend, self.hub, self.plan.model, self.plan.paths, naming)
         self.policy = judging.policy(self.cfg, os.environ)
         stamp = time.strftime("%Y%m%d_%H%M%S")
         self.log = (self.cfg.output_dir / f"eval_{sanitise(self.plan.model.name)}_{stamp}.log").absolute()
@@ -247,7 +202,7 @@ class Run:
                 if self.plan.todo:
                     self._evaluate(display.on)
         scores = self._collect()
-        self._write(scores)
+        self.handin.write(scores, self.manifest.revisions)
         self._summarise(scores)
         return self._exit_code(scores)
 
@@ -282,70 +237,22 @@ class Run:
         self.manifest = replace(self.manifest, machines=list(dict.fromkeys([*self.manifest.machines, checks.machine_line(self.cfg.nproc)])))
         self.manifest.save(plan.paths.manifest)
         if any(todo.aside for todo in plan.todo):
-            self._write(self._collect())      # from here on, however this run ends, no older result stands for it
+            self.handin.write(self._collect(), self.manifest.revisions)      # from here on, however this run ends, no older result stands for it
         emit(RunStarted(plan.model.name, plan.backend, plan.model.cls, tuple((b.key, b.title) for b in self.cfg.selected),
                         plan.skipped, plan.paths.root, self.log, (f"{plan.model.cls}: {plan.model.why}", *plan.notes, *self._forecast())))
 
     def _prepare(self, emit: Emit) -> None:
-        """Get data and weights. A benchmark that was begun with others starts over: its answers would be of two kinds."""
+        """Get data and weights, and see what their change means for what is there."""
         emit(PhaseStarted("prepare", self.hub.endpoint))
         weights = self.backend.weights(self.plan.model) if asks(self.cfg, self.backend, self.plan) else []
         needs = {bench.key: [*self.backend.needs(self.cfg, bench), *weights] for bench in self.plan.benchmarks}
-        fetched = self._fetch(needs, emit)
-        self._check_finished([need.repo for need in weights], fetched)
-        todo = []
-        for step in self.plan.todo:
-            key = step.bench.key
-            if key not in fetched:
-                continue
-            now = {repo: content_of(found) for repo, found in fetched[key].items()}
-            before = self._content(key)
-            if any(before.get(repo, content) != content for repo, content in now.items()):
-                emit(Notice(f"{step.bench.title}: its data or the model changed on the hub since it was begun; it starts over", "warning"))
-                step = replace(step, epoch=step.epoch + 1, scored=False)
-                ItemList.path(self.plan.paths.root, key).unlink(missing_ok=True)
-            self.manifest = self.manifest.with_state(key, epoch=step.epoch, evidence={"data": {**before, **now}})
-            todo.append(step)
-        self.plan = replace(self.plan, todo=tuple(todo))
-        revisions = {repo: found.revision for each in fetched.values() for repo, found in each.items()}
-        self.manifest = replace(self.manifest, revisions={**self.manifest.revisions, **revisions})
+        fetched, failed = prepare.fetch_each(needs, emit, self.hub)
+        for key, error in failed.items():
+            self._note(Verdict(key, None, error.message))
+            emit(BenchmarkScored(key, None, str(State.FAILED), error.message))
+        prepare.refuse_changed([need.repo for need in weights], fetched, self.plan, self.manifest)
+        self.plan, self.manifest = prepare.begin(self.plan, self.manifest, fetched, emit)
         self.manifest.save(self.plan.paths.manifest)
-
-    def _check_finished(self, weights: Sequence[str], fetched: Mapping[str, Mapping[str, Fetched]]) -> None:
-        """Refuse to put results of two versions of one checkpoint into one table."""
-        now = {repo: content_of(found) for each in fetched.values() for repo, found in each.items() if repo in weights}
-        for repo, content in now.items():
-            old = [key for key, _ in self.plan.skipped if self._content(key).get(repo, content) != content]
-            if old:
-                raise EasiError(f"{repo} changed on the hub since {', '.join(old)} were evaluated",
-                                hint=f"evaluate all of it again with --rerun, or the old one at revision {self.manifest.revisions[repo]}")
-
-    def _content(self, key: str) -> dict[str, str]:
-        """What a benchmark's answers were made from, by repository, as ``content_of`` gives it."""
-        return self.manifest.benchmarks[key].evidence.get("data", {})
-
-    def _fetch(self, needs: Mapping[str, Sequence[Need]], emit: Emit) -> dict[str, dict[str, Fetched]]:
-        """What each benchmark reads, by repository; one whose data cannot be had fails alone.
-
-        Raises EasiError if none can be had, or the hub cannot be reached.
-        """
-        try:
-            found = {f.need: f for f in fetch([need for each in needs.values() for need in each], emit, self.hub)}
-            return {key: {need.repo: found[need] for need in each} for key, each in needs.items()}
-        except Unreachable:
-            raise
-        except EasiError as error:
-            fetched, last = {}, error
-            for key, each in needs.items():
-                try:
-                    fetched[key] = {f.need.repo: f for f in fetch(each, emit, self.hub)}
-                except EasiError as one:
-                    last = one
-                    self._note(Verdict(key, None, one.message))
-                    emit(BenchmarkScored(key, None, str(State.FAILED), one.message))
-            if not fetched:
-                raise last from None
-            return fetched
 
     def _evaluate(self, emit: Emit) -> None:
         plan = self.plan
@@ -389,61 +296,12 @@ class Run:
             return compared(evidence.score, self.backend.name, self.plan.model.cls, state.settings)
         return missing(key, state.reason or "not finished", State.FAILED if state.reason else State.INCOMPLETE)
 
-    def _write(self, scores: ScoreTable) -> None:
-        """The table, the payload and the archive: beside the run, and at the top of the output folder.
-
-        The archive comes last: what may fail in making it (a full disk) costs no score.
-        """
-        root = self.plan.paths.root
-        write_json(root / extraction.REPORT, extraction.report((row.key, self.plan.paths.output(row.key)) for row in scores.rows))
-        self.payload = self._payload(scores)
-        write_atomic(root / "easi_scores.csv", table.csv_text(scores))
-        write_atomic(root / "easi_scores.md", table.markdown_text(scores))
-        write_atomic(root / "easi_results.json", payload.payload_text(self.payload))
-        self._copy(name for name in RESULT_FILES if name != ARCHIVE)
-        self.archive = self._archive(scores, self.payload)
-        write_atomic(root / ARCHIVE, self.archive)
-        self._copy([ARCHIVE])
-
-    def _copy(self, names: Iterable[str]) -> None:
-        for name in names:
-            write_atomic(self.cfg.output_dir / name, (self.plan.paths.root / name).read_bytes())
-
-    def _payload(self, scores: ScoreTable) -> dict[str, Any]:
-        return payload.build_payload(scores, self.backend.payload_name, self.cfg.submission, naming_of.remarks(self._named()), self._scrubber().text)
-
-    def _archive(self, scores: ScoreTable, made: Mapping[str, Any]) -> bytes:
-        from . import archiving
-
-        packed = archiving.make(self.plan.paths, [row.key for row in scores.rows], self.backend, self._scrubber(), made, fits=room_for(made))
-        self.fits = packed.fits
-        return packed.data
-
-    def _scrubber(self) -> Scrubber:
-        from . import archiving
-
-        return archiving.Places(self.cfg, self.hub, self.plan.model.path).scrubber()
-
-    def _named(self) -> naming_of.Naming:
-        """What the metadata name, with the commit that is known by now; a folder was compared at the start."""
-        if self.cfg.submission is None or self.cfg.smoke:
-            return naming_of.Naming()
-        evaluated = naming_of.Evaluated.of(self.plan.model, self.manifest.revisions)
-        return self.naming if evaluated.folder is not None else naming_of.judge(self.cfg.submission, evaluated)
-
     def _summarise(self, scores: ScoreTable) -> None:
         width = min(shutil.get_terminal_size((80, 24)).columns, 140)
         failed = tuple(trouble.key for trouble in self.troubles)
         again = bool(failed) and not self.cfg.import_results      # importing the same files again changes nothing
         retry = replace(self.asked, benchmarks=failed, include_extra=False, rerun=False).command_words() if again else ()
-        notes = [f"skipped {key}: {reason}" for key, reason in self.plan.skipped]
-        fields = payload.fields_to_fill(self.payload)
-        if fields and not self.cfg.smoke:
-            notes.append(f"before you submit, give {', '.join(fields)} with --submission-configs")
-            notes += offered(self.cfg, self.plan.model, self.plan.paths, self.hub)
-        if not self.fits:
-            results, zipped = (self.cfg.output_dir.absolute() / name for name in ("easi_results.json", "easi_results.zip"))
-            notes.append(f"the archive has {len(self.archive):,} bytes, more than one request takes: {by_hand(results, zipped)}")
+        notes = [*(f"skipped {key}: {reason}" for key, reason in self.plan.skipped), *self.handin.notes()]
         files = [self.cfg.output_dir / name for name in RESULT_FILES] + ([self.log] if self.plan.todo else [])
         lines = report.summary(scores, self.troubles, width=width, retry=retry, files=files, notes=notes)
         print("\n".join(map(Redactor.from_environ().line, lines)))
@@ -453,46 +311,18 @@ class Run:
         rows = {row.key: row.state for row in scores.rows}
         finished = all(rows.get(bench.key) in wanted for bench in self.cfg.selected)
         if self.cfg.submit:
-            self._submit(scores, ExitCode.NOT_SENT if finished else ExitCode.INCOMPLETE)
+            self.handin.submit(scores, self.manifest.revisions, ExitCode.NOT_SENT if finished else ExitCode.INCOMPLETE)
         return ExitCode.COMPLETE if finished else ExitCode.INCOMPLETE
 
-    # ---- submission -----------------------------------------------------------------------------------------------
-
-    def _submit(self, scores: ScoreTable, otherwise: ExitCode) -> None:
-        """Returns only if the board has it; every other end is an EasiError, with the code ``otherwise`` where scores lack."""
-        if open_ones := submission.lacking(scores, [bench.key for bench in self.cfg.selected]):
-            fill = replace(self.asked, benchmarks=open_ones, include_extra=False, rerun=False)
-            hint = "import their results too, under the same name" if self.cfg.import_results else fill.command()
-            raise EasiError(f"nothing was sent: not complete: {', '.join(open_ones)}", hint=hint, code=otherwise)
-        naming_of.check(self._named(), self.cfg.model_name_differs, otherwise)
-        from .results.archive import read_index
-
-        if unproven := [key for key in self._needed() if key not in read_index(self.archive).tables]:
-            again = replace(self.asked, benchmarks=tuple(unproven), include_extra=False, rerun=True)
-            raise EasiError(f"nothing was sent: the archive does not prove the scores of {', '.join(unproven)}", hint=again.command(), code=otherwise)
-        submission.submit(self.plan.paths.root, self._parcel(self.payload, self.archive), self.hub.token, self.cfg.resubmit)
-
-    def _needed(self) -> list[str]:
-        """What a submission must hold."""
-        return list(dict.fromkeys((*CORE_KEYS, *(bench.key for bench in self.cfg.selected))))
-
-    def _parcel(self, scores: dict[str, Any], zipped: bytes) -> Parcel:
-        results, file = (self.cfg.output_dir.absolute() / name for name in ("easi_results.json", "easi_results.zip"))
-        return Parcel(endpoint(), scores, zipped, (results, file))
+    def describe_request(self) -> str:
+        """What ``--submit`` would send."""
+        return self.handin.describe_request(self._collect(), self.manifest.revisions, [bench.key for bench in self.plan.benchmarks])
 
     def _forecast(self) -> list[str]:
         """Said before hours are spent: what ``--submit`` will find lacking at the end even if all goes well."""
         asked = {bench.key for bench in self.cfg.selected}
         never = [key for key in self._collect().lacking() if key not in asked] if self.cfg.submit else []
         return [f"--submit will send nothing at the end: that needs {', '.join(never)} too"] if never else []
-
-    def describe_request(self) -> str:
-        """What ``--submit`` would send, as ``--dry-run`` prints it; writes nothing."""
-        scores = self._collect()
-        lacking = submission.lacking(scores, [bench.key for bench in self.cfg.selected])
-        if open_ones := dict.fromkeys((*(bench.key for bench in self.plan.benchmarks), *lacking)):
-            return f"POST {endpoint()}, once these are complete: {', '.join(open_ones)}"
-        return submission.describe(self.plan.paths.root, self._parcel(made := self._payload(scores), self._archive(scores, made)), self.cfg.resubmit)
 
     def _versions(self) -> dict[str, str]:
         found = {"easi-eval": __version__, self.cfg.kind.distribution: self.backend.version(self.cfg)}

@@ -1,0 +1,161 @@
+"""What a run hands in: table, payload and archive on disk, what its metadata may say, and sending it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .backends.base import Backend
+from .benchmarks import CORE_KEYS
+from .config import RunConfig
+from .data.needs import HubSettings
+from .errors import EasiError, ExitCode
+from .model import ModelChoice
+from .results import extraction, table
+from .results.scores import ScoreTable
+from .results.scrub import Scrubber
+from .state import Manifest, RunPaths, write_atomic, write_json
+from .submission import naming as naming_of
+from .submission import payload
+from .submission import submit as submission
+from .submission.client import Parcel, room_for
+from .submission.endpoint import by_hand, endpoint
+
+if TYPE_CHECKING:
+    from .data.likeness import Likeness
+
+PAYLOAD, ARCHIVE = "easi_results.json", "easi_results.zip"
+RESULT_FILES = ("easi_scores.csv", "easi_scores.md", PAYLOAD, ARCHIVE, extraction.REPORT)
+Revisions = Mapping[str, str]       # commit by repository, as the manifest has it
+
+
+def described(cfg: RunConfig, model: ModelChoice, paths: RunPaths, hub: HubSettings) -> naming_of.Naming:
+    """Hold the metadata against what is evaluated. Raises EasiError where they name something else and that is not meant."""
+    if cfg.submission is None or cfg.smoke:
+        return naming_of.Naming()
+
+    def compare(folder: Path, repo: str, revision: str) -> Likeness:
+        from .data.likeness import compare as compared_with  # loads the hub's client
+
+        print(f"comparing the files of {folder} with {repo} on the hub")
+        return compared_with(folder, repo, revision, hub)
+
+    before = Manifest.load(paths.manifest)
+    found = naming_of.judge(cfg.submission, naming_of.Evaluated.of(model, before.revisions if before else {}), compare)
+    naming_of.check(found, cfg.model_name_differs)
+    return found
+
+
+def offered(cfg: RunConfig, model: ModelChoice, paths: RunPaths, hub: HubSettings) -> tuple[str, ...]:
+    """What the checkpoint's own files say about the metadata; nothing where they are not on disk yet, or agree."""
+    folder = Path(model.path)
+    if cfg.smoke or model.served:
+        return ()
+    if not folder.is_absolute():
+        before = Manifest.load(paths.manifest)
+        repo = hub.hub_cache / f"models--{model.path.replace('/', '--')}"
+        ref = repo / "refs" / (model.revision or naming_of.MAIN)
+        commit = (before.revisions.get(model.path) if before else None) or (ref.read_text(encoding="utf-8").strip() if ref.is_file() else "")
+        folder = repo / "snapshots" / (commit or "none")
+    read = naming_of.read_config
+    return naming_of.offers(model, read(folder, "config.json"), read(folder, "adapter_config.json"), cfg.submission)
+
+
+@dataclass
+class HandIn:
+    """The files of one run, below it and at the top of the output folder. ``naming``: what the metadata name, as found at the start.
+
+    After ``write``: the payload and the archive as they lie on disk; ``fits`` says whether the archive may be sent.
+    """
+
+    asked: RunConfig
+    cfg: RunConfig
+    backend: Backend
+    hub: HubSettings
+    model: ModelChoice
+    paths: RunPaths
+    naming: naming_of.Naming
+    payload: dict[str, Any] = field(default_factory=dict)
+    archive: bytes = b""
+    fits: bool = True
+
+    def write(self, scores: ScoreTable, revisions: Revisions) -> None:
+        """The archive comes last: what may fail in making it (a full disk) costs no score."""
+        root = self.paths.root
+        write_json(root / extraction.REPORT, extraction.report((row.key, self.paths.output(row.key)) for row in scores.rows))
+        self.payload = self._payload(scores, revisions)
+        write_atomic(root / "easi_scores.csv", table.csv_text(scores))
+        write_atomic(root / "easi_scores.md", table.markdown_text(scores))
+        write_atomic(root / PAYLOAD, payload.payload_text(self.payload))
+        self._copy(name for name in RESULT_FILES if name != ARCHIVE)
+        self.archive = self._archive(scores, self.payload)
+        write_atomic(root / ARCHIVE, self.archive)
+        self._copy([ARCHIVE])
+
+    def notes(self) -> list[str]:
+        """What the summary says of it, once written."""
+        said = []
+        fields = payload.fields_to_fill(self.payload)
+        if fields and not self.cfg.smoke:
+            said.append(f"before you submit, give {', '.join(fields)} with --submission-configs")
+            said += offered(self.cfg, self.model, self.paths, self.hub)
+        if not self.fits:
+            said.append(f"the archive has {len(self.archive):,} bytes, more than one request takes: {by_hand(*self._handed())}")
+        return said
+
+    def submit(self, scores: ScoreTable, revisions: Revisions, otherwise: ExitCode) -> None:
+        """Returns only if the board has it; every other end is an EasiError, with the code ``otherwise`` where scores lack."""
+        from .results.archive import read_index
+
+        if open_ones := submission.lacking(scores, [bench.key for bench in self.cfg.selected]):
+            fill = replace(self.asked, benchmarks=open_ones, include_extra=False, rerun=False)
+            hint = "import their results too, under the same name" if self.cfg.import_results else fill.command()
+            raise EasiError(f"nothing was sent: not complete: {', '.join(open_ones)}", hint=hint, code=otherwise)
+        naming_of.check(self._named(revisions), self.cfg.model_name_differs, otherwise)
+        needed = dict.fromkeys((*CORE_KEYS, *(bench.key for bench in self.cfg.selected)))
+        if unproven := [key for key in needed if key not in read_index(self.archive).tables]:
+            again = replace(self.asked, benchmarks=tuple(unproven), include_extra=False, rerun=True)
+            raise EasiError(f"nothing was sent: the archive does not prove the scores of {', '.join(unproven)}", hint=again.command(), code=otherwise)
+        submission.submit(self.paths.root, self._parcel(self.payload, self.archive), self.hub.token, self.cfg.resubmit)
+
+    def describe_request(self, scores: ScoreTable, revisions: Revisions, unfinished: Sequence[str]) -> str:
+        """What ``--submit`` would send, as ``--dry-run`` prints it; writes nothing."""
+        lacking = submission.lacking(scores, [bench.key for bench in self.cfg.selected])
+        if open_ones := dict.fromkeys((*unfinished, *lacking)):
+            return f"POST {endpoint()}, once these are complete: {', '.join(open_ones)}"
+        made = self._payload(scores, revisions)
+        return submission.describe(self.paths.root, self._parcel(made, self._archive(scores, made)), self.cfg.resubmit)
+
+    def _copy(self, names: Iterable[str]) -> None:
+        for name in names:
+            write_atomic(self.cfg.output_dir / name, (self.paths.root / name).read_bytes())
+
+    def _payload(self, scores: ScoreTable, revisions: Revisions) -> dict[str, Any]:
+        return payload.build_payload(scores, self.backend.payload_name, self.cfg.submission, naming_of.remarks(self._named(revisions)), self._scrubber().text)
+
+    def _archive(self, scores: ScoreTable, made: Mapping[str, Any]) -> bytes:
+        from . import archiving
+
+        packed = archiving.make(self.paths, [row.key for row in scores.rows], self.backend, self._scrubber(), made, fits=room_for(made))
+        self.fits = packed.fits
+        return packed.data
+
+    def _scrubber(self) -> Scrubber:
+        from . import archiving
+
+        return archiving.Places(self.cfg, self.hub, self.model.path).scrubber()
+
+    def _named(self, revisions: Revisions) -> naming_of.Naming:
+        """What the metadata name, with the commit that is known by now; a folder was compared at the start."""
+        if self.cfg.submission is None or self.cfg.smoke:
+            return naming_of.Naming()
+        evaluated = naming_of.Evaluated.of(self.model, revisions)
+        return self.naming if evaluated.folder is not None else naming_of.judge(self.cfg.submission, evaluated)
+
+    def _handed(self) -> tuple[Path, Path]:
+        return self.cfg.output_dir.absolute() / PAYLOAD, self.cfg.output_dir.absolute() / ARCHIVE
+
+    def _parcel(self, scores: dict[str, Any], zipped: bytes) -> Parcel:
+        return Parcel(endpoint(), scores, zipped, self._handed())

@@ -1,0 +1,78 @@
+"""Getting data and weights before anything is started, and what their change means for answers that are there already."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from .answering.work import ItemList
+from .data.needs import Fetched, HubSettings, Need, Unreachable
+from .datasets import fetch
+from .display.events import Emit, Notice
+from .errors import EasiError
+from .plan import Plan
+from .state import Manifest, digest
+
+Met = Mapping[str, Mapping[str, Fetched]]      # by benchmark, by repository
+
+
+def content_of(fetched: Fetched) -> str:
+    """A digest of what a repository holds for us; a commit to its README alone does not change it."""
+    return digest(sorted([file.path, file.digest] for file in fetched.files if file.path not in ("README.md", ".gitattributes")))
+
+
+def fetch_each(needs: Mapping[str, Sequence[Need]], emit: Emit, hub: HubSettings) -> tuple[dict[str, dict[str, Fetched]], dict[str, EasiError]]:
+    """What each benchmark reads, by repository, and why some cannot be had; one whose data are missing fails alone.
+
+    Raises EasiError if none can be had, or the hub cannot be reached.
+    """
+    try:
+        found = {f.need: f for f in fetch([need for each in needs.values() for need in each], emit, hub)}
+        return {key: {need.repo: found[need] for need in each} for key, each in needs.items()}, {}
+    except Unreachable:
+        raise
+    except EasiError as error:
+        fetched: dict[str, dict[str, Fetched]] = {}
+        failed: dict[str, EasiError] = {}
+        for key, each in needs.items():
+            try:
+                fetched[key] = {f.need.repo: f for f in fetch(each, emit, hub)}
+            except EasiError as one:
+                failed[key] = one
+        if not fetched:
+            raise list(failed.values())[-1] from error
+        return fetched, failed
+
+
+def refuse_changed(weights: Sequence[str], fetched: Met, plan: Plan, manifest: Manifest) -> None:
+    """Refuse to put results of two versions of one checkpoint into one table."""
+    now = {repo: content_of(found) for each in fetched.values() for repo, found in each.items() if repo in weights}
+    for repo, content in now.items():
+        old = [key for key, _ in plan.skipped if made_from(manifest, key).get(repo, content) != content]
+        if old:
+            raise EasiError(f"{repo} changed on the hub since {', '.join(old)} were evaluated",
+                            hint=f"evaluate all of it again with --rerun, or the old one at revision {manifest.revisions[repo]}")
+
+
+def begin(plan: Plan, manifest: Manifest, fetched: Met, emit: Emit) -> tuple[Plan, Manifest]:
+    """Plan and manifest with what is there. A benchmark that was begun with other data starts over: its answers would be of two kinds."""
+    todo = []
+    for step in plan.todo:
+        key = step.bench.key
+        if key not in fetched:
+            continue
+        now = {repo: content_of(found) for repo, found in fetched[key].items()}
+        before = made_from(manifest, key)
+        if any(before.get(repo, content) != content for repo, content in now.items()):
+            emit(Notice(f"{step.bench.title}: its data or the model changed on the hub since it was begun; it starts over", "warning"))
+            step = replace(step, epoch=step.epoch + 1, scored=False)
+            ItemList.path(plan.paths.root, key).unlink(missing_ok=True)
+        manifest = manifest.with_state(key, epoch=step.epoch, evidence={"data": {**before, **now}})
+        todo.append(step)
+    revisions = {repo: found.revision for each in fetched.values() for repo, found in each.items()}
+    return replace(plan, todo=tuple(todo)), replace(manifest, revisions={**manifest.revisions, **revisions})
+
+
+def made_from(manifest: Manifest, key: str) -> dict[str, str]:
+    """What a benchmark's answers were made from, by repository, as ``content_of`` gives it."""
+    return manifest.benchmarks[key].evidence.get("data", {})
