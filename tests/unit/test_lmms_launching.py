@@ -117,3 +117,10 @@ def test_corrections_are_settings_of_scoring_alone(backend: LmmsEval) -> None:
     differing = {name for name in backend.settings(on, spar) if backend.settings(on, spar)[name] != backend.settings(off, spar)[name]}
     assert differing == {"corrections"} and differing <= SCORING_ONLY
     assert root(backend, on) == root(backend, off), "the answers are the same"
+
+
+@pytest.mark.parametrize(("nproc", "size", "workers"), [(8, 1, 8), (8, 4, 2), (4, 4, 1), (1, 2, 1)])
+def test_engines_are_as_many_as_fit_and_never_none(backend: LmmsEval, nproc: int, size: int, workers: int) -> None:
+    """The last line is what is left when an engine's questions lacked memory and fewer workers were started."""
+    asked = RunConfig(model="vllm", model_args=f"model=a/b,tensor_parallel_size={size}", backend="lmms-eval", nproc=nproc)
+    assert backend.workers(asked, backend.resolve(asked)) == workers

@@ -139,7 +139,8 @@ class LmmsEval:
         """Processes that answer: one per GPU, one per engine of several GPUs, one client for a served model."""
         if model.served:
             return 1
-        return cfg.nproc // _tensor_parallel(cfg) if self._engine(cfg) else cfg.nproc
+        # What lacked memory is asked again by fewer workers: in the end by one engine, whatever its size.
+        return max(1, cfg.nproc // _tensor_parallel(cfg)) if self._engine(cfg) else cfg.nproc
 
     def _options(self, cfg: RunConfig, model: ModelChoice, todo: Sequence[Benchmark], folder: Path) -> list[str]:
         limit = ["--limit", str(cfg.limit)] if cfg.limit else []
