@@ -53,6 +53,13 @@ def test_a_half_that_is_to_be_answered_takes_the_other_along() -> None:
     assert [shown(todo) for todo in made.todo] == [("site_image", True, "is read as its other half is"), ("site_video", False, "gone")]
 
 
+def test_halves_that_were_read_by_different_means_are_read_alike_again() -> None:
+    apart = {"site_image": whole("site_image", method="gpt-4o-1120"), "site_video": whole("site_video", method="exact_matching")}
+    assert [(todo.bench.key, todo.scored) for todo in plan(**apart).todo] == [("site_image", True), ("site_video", True)]
+    assert plan(**{key: replace(each, judgeable=False) for key, each in apart.items()}).todo == ()
+    assert plan(**{key: replace(each, method="gpt-4o-1120") for key, each in apart.items()}).todo == ()
+
+
 def test_without_a_judge_or_alone_it_does_not() -> None:
     both = {key: whole(key, judgeable=False) for key in ("site_image", "site_video")}
     assert [todo.bench.key for todo in plan(**both, blink=Found(problem="gone")).todo] == ["blink"]

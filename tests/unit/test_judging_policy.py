@@ -205,9 +205,11 @@ def test_site_is_pooled_by_each_method() -> None:
 
 def test_halves_that_were_not_read_alike_do_not_pool() -> None:
     from easi_eval.benchmarks import group_by_key
-    from easi_eval.results.scores import combine
+    from easi_eval.results.report import beside
+    from easi_eval.results.scores import ScoreTable, combine
 
     rows = {row.key: row for row in (half("site_image", 30, 75, 15), half("site_video", 10, 25))}
     site = combine(group_by_key("site"), rows)
     assert site.reading.overall is None and site.state is State.INCOMPLETE and site.by_method == {}
     assert site.reading.why_missing[""] == "not read alike: site_image by gpt-4o-1120, site_video by exact_matching"
+    assert beside(ScoreTable(tuple(rows.values()), "org/m", "vlmevalkit"))[-1] == f"SITE: {site.reading.why_missing['']}"

@@ -144,7 +144,8 @@ def _found(evidence: Evidence | None, folder: Path, policy: judging.Policy) -> F
     if evidence is None:
         return Found(problem="its files are not what was scored") if folder.exists() else None
     return Found(evidence.fingerprint, evidence.score.n, evidence.score.total, limit=evidence.limit,
-                 judging=judging.reopened(policy, evidence.score), judgeable=bool(policy.judge))
+                 judging=judging.reopened(policy, evidence.score), judgeable=bool(policy.judge),
+                 method=evidence.score.method)
 
 
 def _jobs(cfg: RunConfig, backend: Backend, plan: Plan) -> list[Job]:

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from .benchmarks import GROUPS, Benchmark, by_key
+from .benchmarks import GROUPS, Benchmark, Group, by_key
 from .config import RunConfig
 from .execution.jobs import Job
 from .model import ModelChoice
@@ -30,7 +30,7 @@ class Found:
 
     ``rows`` were scored of the ``total`` that the dataset has, under ``fingerprint`` and ``--limit limit`` (which a backend
     may take per subtask); ``problem``: why they prove nothing. ``judging``: why a judge is still to read what is by rules;
-    ``judgeable``: whether there is a judge to do so.
+    ``judgeable``: whether there is a judge to do so; ``method``: who has read them.
     """
 
     fingerprint: str = ""
@@ -40,6 +40,7 @@ class Found:
     problem: str = ""
     judging: str = ""
     judgeable: bool = False
+    method: str = ""
 
 
 @dataclass(frozen=True)
@@ -176,9 +177,9 @@ def _decide(cfg: RunConfig, bench: Benchmark, mark: str, settings: dict[str, obj
 
 def _read_alike(todo: Sequence[Todo], skipped: Sequence[tuple[str, str]], settings: Mapping[str, Mapping[str, object]],
                 manifest: Manifest | None, found: Mapping[str, Found]) -> tuple[list[Todo], list[tuple[str, str]]]:
-    """Members of a group are judged alike: with one to do, what a judge may have to read of the others is to do as well."""
+    """Members of a group are judged alike: with one to do, or one judged and one not, what a judge may have to read is to do as well."""
     doing = {step.bench.key for step in todo}
-    partners = {key for group in GROUPS if doing.intersection(group.members) for key in group.members} - doing
+    partners = {key for group in GROUPS if doing.intersection(group.members) or _apart(group, found) for key in group.members} - doing
     more = []
     for key, _ in skipped:
         state = manifest.benchmarks.get(key) if manifest else None
@@ -187,6 +188,10 @@ def _read_alike(todo: Sequence[Todo], skipped: Sequence[tuple[str, str]], settin
     kept = {step.bench.key for step in more}
     order = {key: place for place, key in enumerate(settings)}
     return sorted([*todo, *more], key=lambda step: order[step.bench.key]), [each for each in skipped if each[0] not in kept]
+
+
+def _apart(group: Group, found: Mapping[str, Found]) -> bool:
+    return len({found[key].method for key in group.members if key in found}) > 1
 
 
 def _differences(fields: Mapping[str, object], others: Sequence[Manifest]) -> list[str]:

@@ -103,7 +103,7 @@ def table_lines(table: ScoreTable, width: int = 80) -> list[str]:
 def beside(table: ScoreTable) -> list[str]:
     """What has to be said beside the numbers, a line per thing; one that several benchmarks share is said once."""
     whose: dict[str, list[str]] = {}
-    for row in table.rows:
+    for row in (*table.rows, *(row for row in table.headlines if row not in table.rows)):
         for note in row.notes:
             whose.setdefault(note, []).append(title_of(row.key))
     return [f"{', '.join(titles)}: {note}" for note, titles in whose.items()]

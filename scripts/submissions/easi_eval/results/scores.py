@@ -128,6 +128,7 @@ def combine(group: Group, rows: Mapping[str, BenchmarkScore]) -> BenchmarkScore:
         truncated=_sum(row.truncated for row in members), coin_flips=_sum(row.coin_flips for row in members),
         method=members[0].method if alike else "", by_method={} if lacking or not alike else _by_method(members, list(parts)),
         comparable=max((row.comparable for row in members), key=("", "yes", "note", "no").index),
+        notes=() if lacking or alike else (reason,),      # each member is complete, and nothing else would say it
     )
 
 
