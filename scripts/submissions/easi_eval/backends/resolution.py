@@ -93,6 +93,8 @@ def of_entry(entry: catalog.Entry, arguments: Mapping[str, object], why: str) ->
     own = {key: value for key, value in entry.kwargs.items() if key != "model_path"}
     path = str(arguments.get("model_path") or entry.model_path or entry.name)
     if "model_path" in arguments:
+        if not common.is_hub_id(path) and not Path(path).expanduser().exists():
+            raise EasiError(f"--model-args model_path={path} is no folder and no hub id", hint="write org/model, or a folder that is there")
         arguments = {**arguments, "model_path": common.model_path(path)}
     return ModelChoice(common.model_name(path), common.model_path(path), entry.cls, why, entry=entry.name,
                        arguments={**own, **arguments}, needs_gpu=not entry.api, served=entry.api)
@@ -194,7 +196,7 @@ def _no_model_path(asked: Asked) -> None:
 
 def _refuse_unknown(asked: Asked, family: object) -> None:
     model = asked.cfg.model
-    if family is None and "/" not in model and not Path(model).exists():
+    if family is None and not common.is_hub_id(model) and not Path(model).expanduser().is_dir():      # a path may be mistyped, too
         known = [*asked.entries, *own_models.names(asked.package)]
         raise EasiError(f"--model {model} is no name of VLMEvalKit's registry, no class of your own, no folder and no hub id",
                         hint=did_you_mean(model, known, "write org/model, or a folder"))
