@@ -99,6 +99,12 @@ def test_a_checkpoint_gives_the_scores_it_gave_in_the_rehearsal(runs: Runs, firs
     assert first[1].score(KEY) == runs.alone("vlmevalkit").results.score(KEY)
 
 
+def without_results(archive: zipfile.ZipFile) -> bool:
+    """It tells of the run, and holds no file of the backend and no row: those lie in folders of their own."""
+    names = set(archive.namelist())
+    return "run_manifest.json" in names and not any("/" in name for name in names)
+
+
 @pytest.fixture(scope="module")
 def broken(site: Site, first: tuple[Launch, Results]) -> tuple[Launch, Results]:
     """``--rerun``, every worker of which is killed as soon as it starts, as a machine without memory does it."""
@@ -146,7 +152,7 @@ def test_a_failed_rerun_leaves_no_older_result_standing(site: Site, first: tuple
     assert results.line(KEY)["state"] == "failed" and results.line(KEY)["score"] == ""
     assert results.payload["scores"][KEY] is None
     with zipfile.ZipFile(results.zip) as archive:
-        assert archive.namelist() == ["run_manifest.json"]
+        assert without_results(archive)
     for name in RESULT_FILES:
         assert (site.folder.root / name).read_bytes() == (results.folder / name).read_bytes()
     assert site.folder.manifest["benchmarks"][KEY]["state"] == "failed"
@@ -181,4 +187,4 @@ def test_a_rerun_that_cannot_even_begin_leaves_no_older_result_standing(site: Si
     assert now.line(KEY)["state"] == "incomplete" and now.line(KEY)["score"] == ""
     assert now.payload["scores"][KEY] is None
     with zipfile.ZipFile(now.zip) as archive:
-        assert archive.namelist() == ["run_manifest.json"]
+        assert without_results(archive)
