@@ -12,6 +12,7 @@ from easi_eval.backends.lmms_eval import LmmsEval
 from easi_eval.benchmarks import by_key
 from easi_eval.config import RunConfig, format_model_args, parse_model_args
 from easi_eval.data.needs import HubSettings
+from easi_eval.errors import EasiError
 from easi_eval.execution import launchers
 from easi_eval.pipeline import places
 from easi_eval.plan import SCORING_ONLY
@@ -46,6 +47,12 @@ def test_on_gpus_it_is_accelerate_with_every_flag(backend: LmmsEval, nproc: int)
 def test_on_the_cpu_several_workers_need_torchrun(backend: LmmsEval) -> None:
     assert "torch.distributed.run" in job(backend, cfg(nproc=2, device="cpu"))
     assert job(backend, cfg(device="cpu"))[1:3] == ("-m", "easi_lmms_eval")
+
+
+@pytest.mark.parametrize("path", ["./models/typo", "/nowhere/m", "~/nothing-there/m", "a/b/"])
+def test_a_mistyped_checkpoint_is_refused_before_anything_is_fetched(backend: LmmsEval, path: str) -> None:
+    with pytest.raises(EasiError, match=f"pretrained={path} is no folder and no hub id"):
+        backend.resolve(cfg(f"pretrained={path}"))
 
 
 def test_without_accelerate_it_is_one_process_that_sees_all_gpus(backend: LmmsEval) -> None:

@@ -86,6 +86,9 @@ class LmmsEval:
             notes = (f"--nproc {cfg.nproc} has no effect: a served model has one client, with its own concurrency",) if cfg.nproc > 1 else ()
             return ModelChoice(name, name, cfg.model, why, notes=notes, arguments=dict(arguments), needs_gpu=False, served=True)
         keys = [key for key in WEIGHT_KEYS if key in arguments]
+        for key in keys:      # a name may be anything that the class knows, but a path is there or it is mistyped
+            if (arguments[key].startswith(("/", ".", "~")) or arguments[key].endswith("/")) and not Path(arguments[key]).expanduser().exists():
+                raise EasiError(f"--model-args {key}={arguments[key]} is no folder and no hub id", hint="write org/model, or a folder that is there")
         arguments |= {key: common.model_path(arguments[key]) for key in keys}
         checkpoint = arguments[keys[0]] if keys else cfg.model
         arguments, notes = _supported(cfg, arguments, parameters(package, _class(cfg, known)) if known else frozenset())
