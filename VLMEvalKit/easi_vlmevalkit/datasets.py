@@ -60,16 +60,17 @@ class Datasets:
 
     def __init__(self, run_root: Path, work: Work) -> None:
         self.run_root = run_root
+        self.launch = work.launch
         self.get = functools.lru_cache(maxsize=2)(self._load)
 
     def items(self, assignment: Assignment) -> list[Item]:
         """All items of one benchmark; the list is made once per run, by the first worker that needs it."""
-        with self._lock():
-            known = self._known(assignment)
-            if known is None:
-                total, loaded = self._build(assignment)
-                known = ItemList(assignment.key, total, tuple(loaded.rows), assignment.limit, loaded.costs())
-                known.save(self.run_root)
+        if (known := self._known(assignment)) is None:
+            with self._lock(assignment):
+                if (known := self._known(assignment)) is None:
+                    total, loaded = self._build(assignment)
+                    known = ItemList(assignment.key, total, tuple(loaded.rows), assignment.limit, loaded.costs())
+                    known.save(self.run_root)
         return known.items()
 
     def _known(self, assignment: Assignment) -> ItemList | None:
@@ -79,7 +80,7 @@ class Datasets:
         return known if known.fits(assignment) else None
 
     def _load(self, assignment: Assignment) -> Loaded:
-        with self._lock():
+        with self._lock(assignment, "built"):
             return self._build(assignment)[1]
 
     def _build(self, assignment: Assignment) -> tuple[int, Loaded]:
@@ -92,8 +93,21 @@ class Datasets:
         return len(source.data), Loaded(source, assignment.limit)
 
     @contextlib.contextmanager
-    def _lock(self) -> Iterator[None]:
-        """VLMEvalKit's datasets move, derive and unpack files when they are built; one process at a time."""
-        with (self.run_root / "datasets.lock").open("w") as handle:
-            fcntl.flock(handle, fcntl.LOCK_EX)
+    def _lock(self, assignment: Assignment, mark: str = "") -> Iterator[None]:
+        """Let one process at a time build a dataset: VLMEvalKit moves, derives and unpacks files then.
+
+        With ``mark``, once one has built it in this launch there is nothing left to make, and the others read together:
+        tables of a gigabyte, read by one worker after the other, would leave the GPUs waiting.
+        """
+        done = f"{self.launch} {assignment.key} {mark}\n"
+        with (self.run_root / "datasets.lock").open("a+", encoding="utf-8") as file:
+            for way in (fcntl.LOCK_SH, fcntl.LOCK_EX):
+                fcntl.flock(file, way)
+                file.seek(0)
+                if mark and done in file.readlines():
+                    fcntl.flock(file, fcntl.LOCK_SH)
+                    yield
+                    return
             yield
+            if mark:
+                file.write(done)

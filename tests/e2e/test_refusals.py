@@ -75,3 +75,13 @@ def test_a_dry_run_tells_what_would_be_downloaded(user: User, model: Path) -> No
     assert launch.code == 0, launch.said
     told = [line for line in launch.out.splitlines() if line.startswith("data ")]
     assert len(told) == 2 and "blink" in told[0] and "size unknown" in told[0] and "cannot be reached" in told[0]
+
+
+def test_a_plan_may_be_made_where_there_is_no_gpu(user: User, model: Path) -> None:
+    """On a cluster's login node; the run itself is refused there."""
+    options = ("--model", model, "--nproc", 8, "--benchmarks", "blink", "--output-dir", user.root / "out")
+    told = {"HF_ENDPOINT": f"http://127.0.0.1:{a_closed_port()}", "NO_PROXY": "127.0.0.1", "CUDA_VISIBLE_DEVICES": "-1"}
+    planned, refused = user.run(*options, "--dry-run", **told), user.run(*options, **told)
+    assert planned.code == 0, planned.said
+    assert any(line.startswith("note ") and "this machine would refuse it" in line for line in planned.out.splitlines())
+    assert refused.code == 2 and refused.err.count("\n") == 2

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 from easi_eval.answering.loading import spilled
+from easi_eval.answering.work import Assignment, Work
 from easi_eval.answering.worker import Generation
 from easi_vlmevalkit.answer import build_prompt, generate, match_frames
+from easi_vlmevalkit.datasets import Datasets, Loaded
 
 
 def placed(**places: object) -> SimpleNamespace:
@@ -134,3 +140,31 @@ def test_a_prompt_made_before_another_benchmarks_is_answered_with_its_own_frames
     first = build_prompt(chat, video(nframe=32), "7")
     build_prompt(chat, video(nframe=50), "7")
     assert generate(chat, video(nframe=32), "7", first).text == "32"
+
+
+class Together(Datasets):
+    """Tables whose first reading must be alone, and whose second and third end only when both are under way."""
+
+    both = threading.Barrier(2)
+    reading = 0
+    readings = 0
+
+    def _build(self, assignment: Assignment) -> tuple[int, Loaded]:
+        Together.readings += 1
+        Together.reading += 1
+        if Together.readings == 1:
+            time.sleep(0.3)
+            assert Together.reading == 1
+        else:
+            self.both.wait(20)
+        Together.reading -= 1
+        return 0, None
+
+
+def test_a_table_is_made_by_one_worker_and_then_read_by_all_at_once(tmp_path: Path) -> None:
+    assignment = Assignment("blink", "BLINK")
+    work = Work((assignment,), launch=3)
+    with ThreadPoolExecutor(3) as pool:
+        for done in [pool.submit(Together(tmp_path, work).get, assignment) for _ in range(3)]:
+            done.result(timeout=60)
+    assert Together.readings == 3

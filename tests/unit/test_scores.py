@@ -69,6 +69,14 @@ def test_half_of_site_is_no_site() -> None:
     assert partial.reading.overall == 30 and partial.state is State.PARTIAL
 
 
+def test_halves_that_were_read_by_different_means_are_still_lacking() -> None:
+    halves = [replace(line(key), method=method) for key, method in (("site_image", "gpt-4o-1120"), ("site_video", "exact_matching"))]
+    whole = table(**{key: 50.0 for key in CORE_KEYS if not by_key(key).group})
+    apart = replace(whole, rows=(*whole.rows, *halves))
+    assert apart.lacking() == ("site_image", "site_video") and apart.easi8_average is None
+    assert replace(whole, rows=(*whole.rows, *(replace(half, method="exact_matching") for half in halves))).lacking() == ()
+
+
 def test_the_average_counts_site_once() -> None:
     eight = table(**{key: 80.0 if by_key(key).group else 40.0 for key in CORE_KEYS}, spar_bench=0.0)
     assert eight.easi8_average == pytest.approx((7 * 40 + 80) / 8)

@@ -18,7 +18,7 @@ from .answering.book import pending
 from .answering.work import Assignment, Work
 from .backends import make_backend
 from .backends.base import Backend
-from .benchmarks import ALL_KEYS
+from .benchmarks import ALL_KEYS, GROUPS
 from .config import RunConfig
 from .data.needs import HubSettings
 from .datasets import fetch, size_of
@@ -58,7 +58,7 @@ def run(asked: RunConfig) -> int:
     idle = not asks(cfg, backend, make(cfg, backend, model, ()))
     if not idle:
         backend.ready(cfg, model)
-    notes = () if idle else checks.check_device(cfg, model.needs_gpu, machine, checks.read_torch_build())
+    notes = () if idle else _device_notes(cfg, model, machine)
     naming = described(cfg, model, places(cfg, backend, model), users_hub)
     if not (idle or cfg.smoke or cfg.limit is not None):
         notes = (*notes, *filter(None, [size_forecast(cfg.backend, [bench.key for bench in cfg.selected], LIMIT)]))
@@ -82,6 +82,16 @@ def run(asked: RunConfig) -> int:
             backend = make_backend(cfg.backend, hub)
         stack.enter_context(run_lock(places(cfg, backend, model).lock))
         return Run(asked, cfg, backend, hub, make(cfg, backend, model, notes), naming).carry_out()
+
+
+def _device_notes(cfg: RunConfig, model: ModelChoice, machine: checks.Machine) -> tuple[str, ...]:
+    """Refuses a device that cannot carry the run; a plan may be made where there is none, on a cluster's login node."""
+    try:
+        return checks.check_device(cfg, model.needs_gpu, machine, checks.read_torch_build())
+    except EasiError as error:
+        if not cfg.dry_run:
+            raise
+        return (f"this machine would refuse it: {error.message}",)
 
 
 def _import(asked: RunConfig) -> int:
@@ -309,8 +319,10 @@ class Run:
 
     def _exit_code(self, scores: ScoreTable) -> ExitCode:
         wanted = (State.COMPLETE, State.PARTIAL) if self.cfg.limit is not None else (State.COMPLETE,)
-        rows = {row.key: row.state for row in scores.rows}
-        finished = all(rows.get(bench.key) in wanted for bench in self.cfg.selected)
+        rows = {row.key: row.state for row in (*scores.rows, *scores.headlines)}
+        asked = {bench.key for bench in self.cfg.selected}
+        groups = {group.key for group in GROUPS if asked.issuperset(group.members)}
+        finished = all(rows.get(key) in wanted for key in (*asked, *groups))
         if self.cfg.submit:
             self.handin.submit(scores, self.manifest.revisions, ExitCode.NOT_SENT if finished else ExitCode.INCOMPLETE)
         return ExitCode.COMPLETE if finished else ExitCode.INCOMPLETE

@@ -189,9 +189,11 @@ class ScoreTable:
         return sum(values) / len(values) if len(values) == len(eight) else None
 
     def lacking(self, keys: Iterable[str] = CORE_KEYS) -> tuple[str, ...]:
-        """Those of ``keys`` that are not complete."""
+        """Those of ``keys`` that are not complete; of a group whose complete members do not fit together, the members."""
         done = {row.key for row in self.rows if row.state is State.COMPLETE}
-        return tuple(key for key in keys if key not in done)
+        complete = {row.key for row in self.headlines if row.state is State.COMPLETE}
+        apart = {key for group in GROUPS if group.key not in complete and done.issuperset(group.members) for key in group.members}
+        return tuple(key for key in keys if key not in done - apart)
 
 
 def title_of(key: str) -> str:
