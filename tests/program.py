@@ -276,6 +276,21 @@ def run_folder(output_dir: Path, backend: str, model: str = "easi-smoke__Tiny-VL
     return found
 
 
+def answered_otherwise(folder: RunFolder, root: Path, text: Callable[[str, str, str], str]) -> None:
+    """A copy of a run in ``root``, answered and not scored, in whose journal ``text(benchmark, item, answer)`` stands for each answer."""
+    for name in ("journal", "items"):
+        shutil.copytree(folder.root / name, root / name)
+    shutil.copy2(folder.root / "work.json", root)
+    (root / "outputs").mkdir()
+    (root / "answering.done").touch()
+    for path in (root / "journal").glob("*.jsonl"):
+        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        for line in lines:
+            if line["kind"] == "answer":
+                line["text"] = text(line["benchmark"], line["item"], line["text"])
+        path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+
+
 def twice(folder: RunFolder) -> list[tuple[str, str, int]]:
     """Questions that were answered more than once in one epoch."""
     seen: set[tuple[str, str, int]] = set()

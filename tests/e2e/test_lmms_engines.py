@@ -6,7 +6,6 @@ The engine is a stand-in that works in batches (``tests/engines``); all else, lm
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
 from program import REPOSITORY, User, run_folder, twice

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
 import shutil
@@ -22,7 +21,7 @@ from easi_eval.evidence import gather
 from easi_eval.results.scores import BenchmarkScore
 from easi_eval.smoke import hub
 from own_files import KEYS
-from program import Launch, Results, User, a_closed_port, wait_until
+from program import Launch, Results, User, a_closed_port, answered_otherwise, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.e2e, pytest.mark.faults]
 
@@ -148,17 +147,7 @@ def odd(whole: Whole, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Ben
     for key, say in ODD.items():
         rows = backend.rows(by_key(key), backend.outputs(by_key(key), whole.folder.output(key), ""))
         texts |= {(key, row["item"]): say(row) for row in rows.to_dict("records")}
-    for name in ("journal", "items"):
-        shutil.copytree(whole.folder.root / name, root / name)
-    shutil.copy2(whole.folder.root / "work.json", root)
-    (root / "outputs").mkdir()
-    (root / "answering.done").touch()
-    for path in (root / "journal").glob("*.jsonl"):
-        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        for line in lines:
-            if line["kind"] == "answer":
-                line["text"] = texts.get((line["benchmark"], line["item"]), line["text"])
-        path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    answered_otherwise(whole.folder, root, lambda key, item, text: texts.get((key, item), text))
     (command,) = [each for each in whole.folder.manifest["commands"] if "--easi-role score" in each]
     (served,) = (whole.out / "rehearsal").glob("hub-*")
     with hub.start(served) as running:

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from conftest import Runs
 from easi_eval.smoke import checkpoint
-from program import REPOSITORY, User, a_closed_port, run_folder, twice, wait_until
+from program import REPOSITORY, User, a_closed_port, run_folder, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.e2e]
 

@@ -20,7 +20,7 @@ from easi_eval.benchmarks import VLMEVALKIT, by_key
 from easi_eval.results.readers import find_vlmevalkit_outputs, read_vlmevalkit_rows
 from easi_eval.smoke import hub
 from own_files import KEYS, headline
-from program import Results, RunFolder
+from program import Results, RunFolder, answered_otherwise
 
 pytestmark = [pytest.mark.slow, pytest.mark.e2e]
 
@@ -135,17 +135,7 @@ def lossy(folder: Path) -> set[str]:
 def oddly_answered(whole: Whole, tmp_path_factory: pytest.TempPathFactory) -> Scored:
     """Our scorer on a copy of the run in whose journal the odd answers stand."""
     root, texts = tmp_path_factory.mktemp("odd") / "run", odd_answers(whole.folder)
-    for name in ("journal", "items"):
-        shutil.copytree(whole.folder.root / name, root / name)
-    shutil.copy2(whole.folder.root / "work.json", root)
-    (root / "outputs").mkdir()
-    (root / "answering.done").touch()
-    for path in (root / "journal").glob("*.jsonl"):
-        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        for line in lines:
-            if line["kind"] == "answer":
-                line["text"] = texts[line["benchmark"]][line["item"]]
-        path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    answered_otherwise(whole.folder, root, lambda key, item, _: texts[key][item])
     launched(whole, "score", {shlex.quote(str(whole.folder.root)): shlex.quote(str(root))})
     return Scored(root)
 

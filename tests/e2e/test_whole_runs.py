@@ -6,7 +6,6 @@ import json
 import random
 import re
 import shlex
-import shutil
 import subprocess
 import zipfile
 from collections.abc import Mapping
@@ -16,7 +15,7 @@ import pytest
 from conftest import BACKENDS, Runs, Whole
 from easi_eval.smoke import hub
 from own_files import CORE, KEYS, headline
-from program import RESULT_FILES, SECRETS, RunFolder, files_below
+from program import RESULT_FILES, SECRETS, RunFolder, answered_otherwise, files_below
 
 pytestmark = [pytest.mark.slow, pytest.mark.e2e]
 
@@ -215,17 +214,7 @@ def shuffled(rows: list[dict[str, object]], seed: int = 0) -> dict[str, str]:
 
 def score_again(whole: Whole, texts: Mapping[str, Mapping[str, str]], root: Path) -> RunFolder:
     """Let the run's own scoring command, pasted from its manifest, score other answers in a copy of its folder."""
-    for name in ("journal", "items"):
-        shutil.copytree(whole.folder.root / name, root / name)
-    shutil.copy2(whole.folder.root / "work.json", root)
-    (root / "outputs").mkdir()
-    (root / "answering.done").touch()
-    for path in (root / "journal").glob("*.jsonl"):
-        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        for line in lines:
-            if line["kind"] == "answer":
-                line["text"] = texts[line["benchmark"]][line["item"]]
-        path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    answered_otherwise(whole.folder, root, lambda key, item, _: texts[key][item])
     (command,) = [command for command in whole.folder.manifest["commands"] if command.endswith("--easi-role score")]
     (served,) = (whole.out / "rehearsal").glob("hub-*")
     with hub.start(served) as running:
