@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import functools
+import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from easi_eval.answering.cost import VIDEO_FRAMES, count_parts, expected
 from easi_eval.answering.work import Assignment, Item, ItemList, Work
@@ -101,13 +102,27 @@ class Datasets:
         """
         done = f"{self.launch} {assignment.key} {mark}\n"
         with (self.run_root / "datasets.lock").open("a+", encoding="utf-8") as file:
-            for way in (fcntl.LOCK_SH, fcntl.LOCK_EX):
-                fcntl.flock(file, way)
-                file.seek(0)
-                if mark and done in file.readlines():
-                    fcntl.flock(file, fcntl.LOCK_SH)
+            while not _alone(file, done):
+                fcntl.flock(file, fcntl.LOCK_SH)      # waits for whoever builds, and then not for other readers
+                if mark and _says(file, done):
                     yield
                     return
+                fcntl.flock(file, fcntl.LOCK_UN)
+                time.sleep(0.1)                       # others read another dataset: nothing to wait for by name
             yield
             if mark:
                 file.write(done)
+
+
+def _alone(file: TextIO, done: str) -> bool:
+    """Take the file for this process alone, if nobody has it and it does not say that all is done."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return not _says(file, done)
+
+
+def _says(file: TextIO, line: str) -> bool:
+    file.seek(0)
+    return line in file.readlines()
