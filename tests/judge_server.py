@@ -10,8 +10,10 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
+
+from loopback import served
 
 PATH = "/v1/chat/completions"
 KEY = "sk-" + "JudgeServerKey" * 3
@@ -114,18 +116,12 @@ def judge_server(**behaviour: Any) -> Iterator[JudgeServer]:
         def log_message(self, *_: object) -> None:
             return
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    state.url = f"http://127.0.0.1:{server.server_address[1]}{PATH}"
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
-    thread.start()
-    try:
-        yield state
-    finally:
-        state.released.set()
-        server.shutdown()
-        server.server_close()
-        thread.join(5)
+    with served(Handler) as address:
+        state.url = f"{address}{PATH}"
+        try:
+            yield state
+        finally:
+            state.released.set()      # before the server waits for its answers to end
 
 
 if __name__ == "__main__":

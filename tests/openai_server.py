@@ -12,9 +12,10 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
+from loopback import served
 from PIL import Image
 
 PATH = "/v1/chat/completions"
@@ -81,14 +82,6 @@ def openai_server(**behaviour: Any) -> Iterator[OpenAIServer]:
         def log_message(self, *_: object) -> None:
             return
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    state.url = f"http://127.0.0.1:{server.server_address[1]}{PATH}"
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
-    thread.start()
-    try:
+    with served(Handler) as address:
+        state.url = f"{address}{PATH}"
         yield state
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join(5)
