@@ -69,8 +69,8 @@ def _score_unwrapped(evaluate: Callable[[Assignment, Mapping[str, Answer], Path]
     """
     if not any(wrapped(answer.text or "") for answer in answers.values()):
         return None
-    bench = by_key(assignment.key)
     try:
+        bench = by_key(assignment.key)      # a task of the user's own is none
         with tempfile.TemporaryDirectory() as scratch:
             bare = {item: answer if answer.text is None else replace(answer, text=unwrapped(answer.text)) for item, answer in answers.items()}
             seen = evaluate(assignment, bare, Path(scratch))
