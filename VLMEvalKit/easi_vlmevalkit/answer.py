@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from easi_eval.answering.ahead import Ahead
-from easi_eval.answering.driver import load_work
+from easi_eval.answering.driver import importing, load_work
 from easi_eval.answering.work import Item
 from easi_eval.answering.worker import Generation, open_journal, work_loop
 from easi_eval.benchmarks import VLMEVALKIT
@@ -29,7 +29,8 @@ def answer(run_root: Path, model_choice: ModelChoice, args: argparse.Namespace) 
     journal.phase("importing VLMEvalKit")
     from . import shims
 
-    shims.apply()
+    with importing():
+        shims.apply()
     if args.vsi_input == "frames":
         shims.show_vsi_frames()
     journal.phase("building the questions")

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from easi_eval.answering.driver import load_work
+from easi_eval.answering.driver import importing, load_work
 from easi_eval.answering.journal import Answer
 from easi_eval.answering.scorer import score_loop
 from easi_eval.answering.work import Assignment
@@ -28,7 +28,8 @@ def score(run_root: Path, args: argparse.Namespace) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")
     from . import shims
 
-    shims.apply()
+    with importing():
+        shims.apply()
     judge.attach(run_root, args.judge)
     datasets = Datasets(run_root, work)
     score_loop(run_root, work, functools.partial(score_one, datasets, args))

@@ -12,7 +12,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from easi_eval.answering.driver import load_work
+from easi_eval.answering.driver import importing, load_work
 from easi_eval.answering.work import Work
 from easi_eval.benchmarks import LMMS_EVAL
 
@@ -44,14 +44,46 @@ def asked_work(run_root: Path) -> Work:
 
 def lmms_eval_main() -> tuple[Any, argparse.Namespace]:
     """lmms-eval's main module and its options from ``sys.argv``, with its logger on stdout as it sets it up itself."""
-    from lmms_eval import __main__ as main
+    with importing():
+        from lmms_eval import __main__ as main
 
+    read_yaml_fast()
     _allow_anonymous()
     _find_offline()
     _, args = main.parse_eval_args()
     main.eval_logger.remove()
     main.eval_logger.add(sys.stdout, level=args.verbosity)
     return main, args
+
+
+def read_yaml_fast() -> None:
+    """Read YAML with libyaml: lmms-eval's index of its tasks is made of some 1,800 files, three seconds in PyYAML's own parser.
+
+    What libyaml cannot read is left to that parser, and so are its errors.
+    """
+    import yaml
+
+    if not yaml.__with_libyaml__:
+        return
+
+    class Loader(yaml.CFullLoader):
+        def __init__(self, stream: Any) -> None:
+            super().__init__(stream)
+            self.name = getattr(stream, "name", "<file>")      # lmms-eval looks for a task's functions beside its file
+
+    full_load = yaml.full_load
+
+    def load(stream: Any) -> Any:
+        # lmms-eval registers its tags with FullLoader, anew for each file.
+        Loader.yaml_constructors = yaml.FullLoader.yaml_constructors
+        try:
+            return yaml.load(stream, Loader)
+        except yaml.YAMLError:
+            if hasattr(stream, "seek"):
+                stream.seek(0)
+            return full_load(stream)
+
+    yaml.full_load = load
 
 
 def _allow_anonymous() -> None:

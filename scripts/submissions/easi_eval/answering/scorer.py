@@ -39,7 +39,7 @@ def failed_file(run_root: Path, key: str) -> Path:
     return run_root / OUTPUTS_FOLDER / f".{key}.failed.json"
 
 
-def score_loop(run_root: Path, work: Work, score: Score, only: Collection[str] | None = None, every: float = 1.0) -> None:
+def score_loop(run_root: Path, work: Work, score: Score, only: Collection[str] | None = None, every: float = 0.25) -> None:
     """Handle every benchmark of ``work`` (or those in ``only``) once, in serving order as they become ready.
 
     ``score`` is called with the outcomes of all questions, few of them failures (``tolerable``), the generators seeded by run seed and benchmark. Its folder

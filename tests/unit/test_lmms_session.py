@@ -1,0 +1,71 @@
+"""How our process over lmms-eval reads lmms-eval's own task files; lmms-eval itself is not imported."""
+
+from __future__ import annotations
+
+import gc
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from easi_eval.answering.driver import importing
+from easi_lmms_eval.session import read_yaml_fast
+
+
+@pytest.fixture
+def fast(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """PyYAML's own parser; ``yaml.full_load`` is the fast one until the test ends."""
+    own = yaml.full_load
+    monkeypatch.setattr(yaml, "full_load", own)
+    read_yaml_fast()
+    assert yaml.full_load is not own, "the pinned PyYAML comes with libyaml"
+    return own
+
+
+@pytest.fixture
+def tagged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """lmms-eval's tag, as what it is called with: the file's name and the text."""
+    monkeypatch.setattr(yaml.FullLoader, "yaml_constructors", dict(yaml.FullLoader.yaml_constructors))
+    yaml.add_constructor("!function", lambda loader, node: (loader.name, loader.construct_scalar(node)), yaml.FullLoader)
+
+
+@pytest.mark.slow
+def test_every_task_file_of_lmms_eval_reads_alike(fast: Any, tagged: None) -> None:
+    spec = importlib.util.find_spec("lmms_eval")
+    assert spec is not None and spec.submodule_search_locations
+    tasks = Path(next(iter(spec.submodule_search_locations))) / "tasks"
+    files = [path for path in tasks.rglob("*yaml*") if path.is_file()]
+    assert len(files) > 1900
+    for path in files:
+        assert _read(path, yaml.full_load) == _read(path, fast), path
+
+
+def _read(path: Path, load: Any) -> str:
+    with path.open("rb") as file:
+        try:
+            return repr(load(file))
+        except yaml.YAMLError as error:
+            return type(error).__name__
+
+
+def test_a_file_that_cannot_be_read_is_refused_in_the_same_words(fast: Any, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.yaml"
+    bad.write_text("task: [x\n")
+    with bad.open("rb") as file, pytest.raises(yaml.YAMLError) as told:
+        yaml.full_load(file)
+    with bad.open("rb") as file, pytest.raises(yaml.YAMLError) as own:
+        fast(file)
+    assert str(told.value) == str(own.value) and "bad.yaml" in str(told.value)
+    assert yaml.full_load("a: 1") == {"a": 1}
+
+
+def test_the_collector_is_back_after_an_import_that_fails_and_leaves_what_was_imported_alone() -> None:
+    before = gc.get_freeze_count()
+    try:
+        with pytest.raises(ImportError), importing():
+            assert not gc.isenabled()
+            raise ImportError("no such backend")
+        assert gc.isenabled() and gc.get_freeze_count() > before
+    finally:
+        gc.unfreeze()
