@@ -170,10 +170,8 @@ def test_counts(tmp_path: Path) -> None:
 
 def test_pending(tmp_path: Path) -> None:
     work = Work((Assignment("blink", "BLINK", limit=2),))
-    items = {"blink": [Item("blink", "1"), Item("blink", "2")]}
-    assert pending(tmp_path, work) and pending(tmp_path, work, items)
+    assert pending(tmp_path, work)
     write(tmp_path / "journal", "a.jsonl", answer("1"), answer("2"))
-    assert not pending(tmp_path, work, items)
     assert pending(tmp_path, work), "nobody knows yet which questions there are"
     ItemList("blink", 5, ("1", "2"), limit=2).save(tmp_path)
     assert not pending(tmp_path, work)

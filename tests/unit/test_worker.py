@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from easi_eval.answering.book import Book, pending
+from easi_eval.answering.book import Book
 from easi_eval.answering.journal import Answer, Journal, Phase
 from easi_eval.answering.work import Assignment, Item, Work
 from easi_eval.answering.worker import Generation, work_loop
@@ -214,9 +214,9 @@ def test_what_lacks_memory_waits_for_a_stage_with_fewer_workers(tmp_path: Path) 
     crowded = replace(WORK, final=False)
     work_loop(tmp_path, crowded, ITEMS, greedy)
     assert answers(tmp_path).keys() == {item.key for group in ITEMS.values() for item in group} - {("a", "2"), ("b", "0")}
-    assert pending(tmp_path, crowded, ITEMS) and not pending(tmp_path, crowded, ITEMS, settled=True)
     book = Book.of(tmp_path, crowded)
     book.poll()
+    assert all(book.settled(item.key) for group in ITEMS.values() for item in group)
     assert book.aside == dict.fromkeys((("a", "2"), ("b", "0")), "OutOfMemoryError: CUDA out of memory")
 
     asked: list[Item] = []
@@ -226,12 +226,12 @@ def test_what_lacks_memory_waits_for_a_stage_with_fewer_workers(tmp_path: Path) 
         return echo(items) if items[0].key == ("a", "2") else greedy(items)
 
     final = replace(WORK, stage=1)
-    assert pending(tmp_path, final, ITEMS, settled=True)
+    book.stage = final.stage
+    assert not book.aside and not book.settled(("a", "2"))
     work_loop(tmp_path, final, ITEMS, enough_for_one)
     found = answers(tmp_path, launch=0)
     assert found["a", "2"].text == "a:2" and found["b", "0"].failure == "OutOfMemoryError: CUDA out of memory"
     assert {item.key for item in asked} == {("a", "2"), ("b", "0")}, "nothing else is asked again"
-    assert not pending(tmp_path, final, ITEMS)
 
 
 def test_a_question_over_which_two_workers_hung_is_failed_unasked(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .journal import Answer, Aside, Header, Hung, Leased, Line, Phase, Returned, Tail
-from .work import JOURNAL_FOLDER, Item, ItemList, Key, Work
+from .work import JOURNAL_FOLDER, ItemList, Key, Work
 
 
 @dataclass(frozen=True)
@@ -59,17 +59,18 @@ class Book:
     """The merged state of all journals of a run, brought up to date by ``poll``.
 
     ``launch`` None: failures count whenever they happened; otherwise only those of that launch. What lacked memory
-    before ``stage`` of the launch is to be asked again. ``skip`` is the name of the caller's own file, whose unfinished
-    questions tell of no death.
+    before ``stage`` of the launch, which may be raised, is to be asked again. ``skip`` is the name of the caller's own
+    file, whose unfinished questions tell of no death.
     """
 
     def __init__(self, folder: Path, epochs: Mapping[str, int], launch: int | None = None, skip: str = "", stage: int = 0) -> None:
+        self.stage = stage
         self._tail = Tail(folder)
-        self._epochs, self._launch, self._skip, self._stage = dict(epochs), launch, skip, stage
+        self._epochs, self._launch, self._skip = dict(epochs), launch, skip
         self._best: dict[Key, tuple[tuple[object, ...], Answer]] = {}
         self._begun: dict[str, Begun] = {}            # by file of this launch
         self._hung: Counter[Key] = Counter()
-        self._aside: dict[Key, str] = {}
+        self._aside: dict[Key, Aside] = {}            # the one of the latest stage
         self._deaths: Counter[Key] | None = None
         self.phases: dict[str, Phase] = {}            # worker -> the latest
 
@@ -96,12 +97,12 @@ class Book:
 
     def settled(self, key: Key) -> bool:
         """Whether the workers of this stage need not ask it: it has an outcome, or waits for a stage with more memory."""
-        return key in self._best or key in self._aside
+        return key in self._best or (key in self._aside and self._aside[key].stage >= self.stage)
 
     @property
     def aside(self) -> dict[Key, str]:
         """Questions that no worker of this stage had the memory for, and what was raised."""
-        return {key: reason for key, reason in self._aside.items() if key not in self._best}
+        return {key: aside.reason for key, aside in self._aside.items() if key not in self._best and aside.stage >= self.stage}
 
     @property
     def answers(self) -> dict[Key, Answer]:
@@ -154,11 +155,11 @@ class Book:
             case Returned(keys):
                 for key in keys:
                     begun.end(key)
-            case Aside(keys, reason, stage):
+            case Aside(keys):
                 for key in keys:
                     begun.end(key)
-                    if stage >= self._stage:
-                        self._aside[key] = reason
+                    if key not in self._aside or self._aside[key].stage <= record.stage:
+                        self._aside[key] = record
 
     def _keep(self, answer: Answer, line: Line) -> None:
         failed = answer.failure is not None
@@ -174,24 +175,14 @@ class Book:
             self._best[answer.key] = rank, answer
 
 
-def pending(run_root: Path, work: Work, items: Mapping[str, Sequence[Item]] | None = None, settled: bool = False) -> bool:
-    """Whether any question of ``work`` is still to be asked. Without ``items`` the saved lists decide; a missing one is pending.
-
-    With ``settled``: to be asked in this stage.
-    """
+def pending(run_root: Path, work: Work) -> bool:
+    """Whether any question of ``work`` has no outcome. The saved lists of questions decide; a missing one is pending."""
     book = Book.of(run_root, work)
     book.poll()
-    known = book.settled if settled else book.__contains__
     for assignment in work.benchmarks:
-        if items is not None:
-            keys: list[Key] = [item.key for item in items[assignment.key]]
-        elif ItemList.path(run_root, assignment.key).exists():
-            saved = ItemList.load(run_root, assignment.key)
-            if not saved.fits(assignment):
-                return True
-            keys = [(assignment.key, item) for item in saved.ids]
-        else:
+        if not ItemList.path(run_root, assignment.key).exists():
             return True
-        if not all(known(key) for key in keys):
+        items = ItemList.load(run_root, assignment.key)
+        if not items.fits(assignment) or not all((items.key, item) in book for item in items.ids):
             return True
     return False
