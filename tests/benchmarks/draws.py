@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from easi_eval.answering.work import Item
@@ -39,6 +39,18 @@ def draw(seed: int, count: int = 2000, mean: float = 0.2, sigma: float = 1.0, kn
         item = Item(KEYS[number * len(KEYS) // count], str(number), cost=math.exp(feature))
         items[item.benchmark].append(item)
         seconds[item.key] = math.exp(middle + feature + rest)
+    return Draw(items, seconds)
+
+
+def redraw(seed: int, features: Mapping[tuple[str, str], float], mean: float, sigma: float, known: float) -> Draw:
+    """As ``draw`` for given questions, by benchmark and name in document order, whose ``features`` are standard normal."""
+    rng = random.Random(f"{seed} {len(features)} {sigma} {known}")
+    middle = math.log(mean) - sigma**2 / 2
+    items: dict[str, list[Item]] = {}
+    seconds: dict[tuple[str, str], float] = {}
+    for key, feature in features.items():
+        items.setdefault(key[0], []).append(Item(*key))
+        seconds[key] = math.exp(middle + sigma * (math.sqrt(known) * feature + math.sqrt(1 - known) * rng.gauss(0, 1)))
     return Draw(items, seconds)
 
 
