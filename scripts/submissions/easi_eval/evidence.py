@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
@@ -162,6 +163,13 @@ def _digests(folder: Path, files: Iterable[Path]) -> dict[str, str]:
         if not path.is_file():
             found[name] = ""
             continue
-        with path.open("rb") as handle:
-            found[name] = hashlib.file_digest(handle, "sha256").hexdigest()
+        stat = path.stat()
+        found[name] = _digest(path, stat.st_ino, stat.st_size, stat.st_mtime_ns)
     return found
+
+
+@functools.cache
+def _digest(path: Path, *identity: int) -> str:
+    """Of a file that is what it was: one run looks at the same files up to four times, hundreds of megabytes of them."""
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
