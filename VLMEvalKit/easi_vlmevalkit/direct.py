@@ -22,7 +22,7 @@ from easi_eval.config import RunConfig
 from easi_eval.datasets import HubSettings, fetch, vlmevalkit_needs
 from easi_eval.display.plain import PlainDisplay
 from easi_eval.errors import EasiError
-from easi_eval.judge_endpoint import endpoint, model_name, probe
+from easi_eval.judging.endpoint import endpoint, model_name, probe
 from easi_eval.judging import BY_RULES, RULES
 from easi_eval.model import ModelChoice
 from easi_eval.redact import Redactor

@@ -6,9 +6,9 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from easi_eval import judge_endpoint
 from easi_eval.errors import EasiError
-from easi_eval.judge_endpoint import OFFICIAL, Endpoint, normalise, probe
+from easi_eval.judging import endpoint as judge_endpoint
+from easi_eval.judging.endpoint import OFFICIAL, Endpoint, normalise, probe
 from judge_server import KEY, judge_server
 from program import a_closed_port
 

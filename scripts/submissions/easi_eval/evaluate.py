@@ -25,8 +25,8 @@ from .execution import launchers
 from .execution.jobs import Job
 from .execution.keeper import forget_reasons, gave_up_reasons
 from .execution.supervisor import Handle, run_job, start
-from .judge_pass import JudgePass
 from .judging import Policy
+from .judging.second_reading import JudgePass
 from .launches import Launch, Launches, Standing
 from .model import ModelChoice
 from .results import extraction

@@ -13,7 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from . import __version__, checks, judge_endpoint, judging, prepare
+from . import __version__, checks, judging, prepare
 from .answering.book import pending
 from .answering.work import Assignment, Work
 from .backends import make_backend
@@ -31,6 +31,7 @@ from .execution import launchers
 from .execution.jobs import Job
 from .execution.supervisor import interruptible
 from .handin import RESULT_FILES, HandIn, described, offered
+from .judging import endpoint as judge_endpoint
 from .model import ModelChoice
 from .plan import Found, Plan, describe, make_plan
 from .redact import Redactor

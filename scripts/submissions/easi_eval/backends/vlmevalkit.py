@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .. import judge_endpoint, judging
+from .. import judging
 from ..answering.driver import model_option
 from ..benchmarks import Benchmark
 from ..config import RunConfig
@@ -16,6 +16,7 @@ from ..data.needs import HubSettings, Need
 from ..errors import EasiError
 from ..execution import launchers
 from ..execution.jobs import Job
+from ..judging import endpoint as judge_endpoint
 from ..model import ModelChoice
 from ..results.outputs import Outputs
 from ..state import RunPaths, sanitise

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
-from .errors import EasiError
-from .judging import RULES
-from .redact import Redactor
+from ..errors import EasiError
+from . import RULES
+from ..redact import Redactor
 
 OFFICIAL = "https://api.openai.com/v1/chat/completions"
 SUFFIX = "/chat/completions"

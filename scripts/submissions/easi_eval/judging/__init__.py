@@ -1,4 +1,4 @@
-"""How answers are read: by the backend's rules or by a judge model. The policy, pure; ``judge_pass.py`` carries it out.
+"""How answers are read: by the backend's rules or by a judge model. The policy, pure; ``second_reading.py`` carries it out.
 
 The original program of the leaderboard scored by rules and judged again, as a whole, what it could not read more than 2.5 %
 of. Only VLMEvalKit has judges.
@@ -11,11 +11,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from .errors import EasiError
+from ..errors import EasiError
 
 if TYPE_CHECKING:
-    from .config import RunConfig
-    from .results.scores import BenchmarkScore
+    from ..config import RunConfig
+    from ..results.scores import BenchmarkScore
 
 RULES = "exact_matching"
 BY_RULES = (RULES, "extract_matching")      # VLMEvalKit's two names for them
@@ -141,7 +141,7 @@ def to_judge(policy: Policy, scores: Iterable[BenchmarkScore], groups: Sequence[
 
 def reopened(policy: Policy, score: BenchmarkScore) -> str:
     """Why an accepted benchmark is to be read again by a judge; "" if it is not."""
-    from .results.scores import State
+    from ..results.scores import State
 
     # One half of SITE may be open for the other's sake alone.
     if policy.judge and score.method == RULES and (policy.wants(rate(score)) or score.state is State.INCOMPLETE):
@@ -172,7 +172,7 @@ def _unread(score: BenchmarkScore) -> str:
 
 def by_rules(policy: Policy, score: BenchmarkScore) -> BenchmarkScore:
     """A score by rules with method, rate and what is still to be done about it: until a judge that is to read it has, it is not complete."""
-    from .results.scores import State
+    from ..results.scores import State
 
     if not policy.reads:
         return score
@@ -199,7 +199,7 @@ def judged_alone(score: BenchmarkScore, judge: str) -> BenchmarkScore:
 
 def not_judged(rules: BenchmarkScore, judge: str, why: str) -> BenchmarkScore:
     """A score by rules that a judge should have read and did not: shown, and open until it is."""
-    from .results.scores import State
+    from ..results.scores import State
 
     reason = f"judging by {judge} failed: {why}"
     note = f"{RULES}, {_unread(rules)}; {reason}"
