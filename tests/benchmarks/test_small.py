@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import csv
+import re
 import sys
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
+from easi_eval.benchmarks import LMMS_EVAL, VLMEVALKIT, by_key
+from easi_eval.smoke import data
+from easi_eval.smoke.vlmevalkit_layout import TSV_REPO
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+import many_questions  # noqa: E402
 import overhead  # noqa: E402
+import real_drivers  # noqa: E402
 import repeated_work  # noqa: E402
 import stragglers  # noqa: E402
 
@@ -39,3 +47,43 @@ def test_kills_repeat_only_what_was_in_hand() -> None:
     assert disturbed.journaled_twice == quiet.journaled_twice == 0
     assert disturbed.score == quiet.score
     assert quiet.generated == 120
+
+
+def test_enlarged_tables_keep_their_form(tmp_path: Path) -> None:
+    data.build(tmp_path)
+    asked = many_questions.counts(1000)
+    before = {path: pq.read_schema(path) for path in tmp_path.rglob("*.parquet")}
+    many_questions.enlarge(tmp_path / "datasets", asked, sigma=1.5)
+    assert sum(asked.values()) == 1000
+    assert all(pq.read_schema(path).equals(schema, check_metadata=True) for path, schema in before.items())
+    for key, count in asked.items():
+        names = [f"{key} {number}" for number in range(count)]
+        rows = _rows_of_tsv(tmp_path / "datasets" / TSV_REPO / by_key(key).source(VLMEVALKIT).data.tsv)
+        assert [re.search(many_questions.MARKER, row["question"])[1] for row in rows] == names
+        assert [row["index"] for row in rows] == [str(number) for number in range(count)]
+        assert max(len(cell) for row in rows for column, cell in row.items() if "image" not in column) < 32767, "fits a workbook's cell"
+        if key == "3dsrbench":
+            qids = [row["qid"] for row in rows]
+            assert len(set(qids)) == count and all(qid[:8] + "-flip" + qid[8:] in qids for qid in qids if "-flip" not in qid)
+        files = sorted((tmp_path / "datasets" / by_key(key).source(LMMS_EVAL).data.repo).glob(many_questions.PARQUETS[key]))
+        texts = [str(row) for file in files for row in pq.read_table(file).to_pylist()]
+        assert [re.search(many_questions.MARKER, text)[1] for text in texts] == names
+
+
+@pytest.mark.slow
+def test_the_whole_program_with_a_model_that_sleeps(tmp_path: Path) -> None:
+    asked = many_questions.counts(60, ("viewspatial", "3dsrbench", "embspatial"))
+    case = real_drivers.Case("vlmevalkit", 1.0, 0.5)
+    with real_drivers.Bench(tmp_path, asked, workers=2, mean=0.02) as bench:
+        measured = bench.measure([case], seed=0)[case]
+    assert len(measured.told) == 60 and measured.told.keys() == measured.draw.seconds.keys(), "every question once"
+    assert len({told.worker for told in measured.told.values()}) == 2, "every worker took part"
+    assert all(told.ended - told.began >= measured.draw.seconds[key] for key, told in measured.told.items()), "each slept its own seconds"
+    heading, _, row = real_drivers.table({case: [measured]}).splitlines()
+    assert row.startswith("| vlmevalkit | 1 | 0.5 | 1 | ") and row.count("|") == heading.count("|")
+
+
+def _rows_of_tsv(path: Path) -> list[dict[str, str]]:
+    csv.field_size_limit(sys.maxsize)
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file, delimiter="\t"))
