@@ -35,7 +35,7 @@ from sleepers import MODELS, install
 PROGRAM = Path(__file__).resolve().parents[2] / "scripts" / "submissions" / "run_easi_eval.py"
 # What would lead the program to the user's own files, hub, secrets or judges.
 _OWN = ("HF_", "HUGGING", "TRANSFORMERS", "LMMS_", "LMU", "VLMEVAL", "MMEVAL", "EASI_", "OPENAI")
-PATIENCE = 60.0          # seconds that interrupted programs have to end
+PATIENCE = 60.0          # seconds that an interrupted program has to end
 
 
 @dataclass(frozen=True)
@@ -180,7 +180,10 @@ def _programs(starting: Iterator[subprocess.Popen[bytes]]) -> Iterator[list[subp
         for program in left:
             program.send_signal(signal.SIGINT)
         for program in left:
-            program.wait(PATIENCE)
+            try:
+                program.wait(PATIENCE)
+            except subprocess.TimeoutExpired:
+                program.kill()
 
 
 def _told(folder: Path) -> dict[tuple[str, str], Told]:
