@@ -247,6 +247,38 @@ def test_the_eta_knows_that_videos_take_longer() -> None:
     assert view.all_eta == pytest.approx(100.0), "20 s each, as measured"
 
 
+def test_the_first_answers_do_not_promise_an_early_end() -> None:
+    """Eight workers, a minute a question: the first eight answers come within a second, a minute after they were asked."""
+    clock = Clock()
+    view = RunView(clock)
+    for event in (PhaseStarted("start", "8 workers"), *(WorkerPhase(f"w{number}", "answering") for number in range(8))):
+        view.on(event)
+    clock.now += 60
+    view.on(PhaseStarted("answer"))
+    for done in range(1, 9):
+        clock.now += 0.1
+        view.on(Progress("videos", done, 808, 0, done, spent=60.0 * done, spent_now=60.0 * done, cost=5.0 * done, cost_left=5.0 * (808 - done)))
+    assert view.all_rate == pytest.approx(8 / 60.8) and view.all_eta == pytest.approx(100 * 60.8)
+    row = view.row("videos")
+    assert view.rate_of(row) == pytest.approx(8 / 60.8)
+
+
+def test_workers_that_are_started_again_have_a_rate_of_their_own() -> None:
+    clock = Clock()
+    view = RunView(clock)
+    view.on(PhaseStarted("answer"))
+    clock.now += 10
+    view.on(Progress("a", 10, 40, 0, 10))
+    view.on(PhaseStarted("start", "1 worker"))
+    clock.now += 900
+    view.on(Progress("a", 10, 40, 0, 10))
+    assert view.all_eta is None
+    view.on(WorkerPhase("w0", "answering"))
+    clock.now += 20
+    view.on(Progress("a", 20, 40, 0, 20))
+    assert view.phase == "answer" and view.all_rate == pytest.approx(0.5) and view.all_eta == pytest.approx(40)
+
+
 def test_eta_of_a_resumed_benchmark_counts_this_run_only() -> None:
     clock = Clock()
     view = RunView(clock)

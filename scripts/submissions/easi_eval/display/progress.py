@@ -79,6 +79,7 @@ class RunView:
         self.rate = Rate(self.began)
         self.effort = Rate(self.began)                 # of all workers together: seconds of answering per second
         self._last_news = self.began
+        self._asked: float | None = None               # when the first worker of this launch began to answer
 
     def on(self, event: Event) -> None:
         now = self._clock()
@@ -94,18 +95,23 @@ class RunView:
                     self.phases_seen.append(phase)
                 if phase != "prepare":
                     self.data.clear()
+                if phase == "start":
+                    self._asked = None
                 if phase == "answer":
-                    self.rate = Rate(now, sum(row.now for row in self.rows.values()))
-                    self.effort = Rate(now, self._spent())
-                    self._last_news = now
+                    self._begin(now)
             case DataProgress(what, done, total):
                 self.data[what] = event
                 if total is not None and done >= total:
                     del self.data[what]
             case WorkerPhase(worker, phase):
                 self.workers[worker] = phase
+                if phase == "answering" and self._asked is None:
+                    self._asked = now
             case Progress(key, done, total, failed, answered_now):
                 row = self.row(key)
+                if self.phase == "start" and answered_now > row.now:       # workers that were started once more answer
+                    self.phase, self.detail = "answer", ""
+                    self._begin(now)
                 row.counted = event
                 if row.rate is None and answered_now:       # it begins: since the last news of any benchmark, not since its own
                     row.rate = Rate(self._last_news, 0)
@@ -118,6 +124,13 @@ class RunView:
             case BenchmarkScored(key, score, state, reason):
                 row = self.row(key)
                 row.score, row.state, row.reason = score, state, reason
+
+    def _begin(self, now: float) -> None:
+        """Rates count from when the first question was asked: the first answer took its time too."""
+        since = now if self._asked is None else self._asked
+        self.rate = Rate(since, sum(row.now for row in self.rows.values()))
+        self.effort = Rate(since, self._spent())
+        self._last_news = since
 
     def row(self, key: str) -> Row:
         return self.rows.setdefault(key, Row(key, key))
