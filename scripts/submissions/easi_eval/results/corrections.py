@@ -57,12 +57,13 @@ def spar_numeric(entry: Mapping[str, Any]) -> float | None:
     task = entry.get("task")
     if task not in _NUMERIC:
         return None
-    numbers = _NUMBER.findall(str(entry.get("prediction", "")))
-    if not numbers and task in _LAST_NUMBER:
-        numbers = ["-1"]
     try:
+        # All of them, as there: one that is too long for an int costs the whole answer.
+        numbers = [float(number) if "." in number else int(number) for number in _NUMBER.findall(str(entry.get("prediction", "")))]
+        if not numbers and task in _LAST_NUMBER:
+            numbers = [-1]
         return mean_relative_accuracy(float(numbers[-1 if task in _LAST_NUMBER else 0]), float(entry["answer"]))
-    except (IndexError, TypeError, ValueError):
+    except (IndexError, OverflowError, TypeError, ValueError):
         return 0.0
 
 
