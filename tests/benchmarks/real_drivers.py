@@ -223,6 +223,7 @@ def main() -> None:
     parser.add_argument("--mean", type=float, default=0.2)
     parser.add_argument("--together", action="store_true", help="both backends at once")
     args = parser.parse_args()
+    signal.signal(signal.SIGINT, signal.default_int_handler)      # what is started in the background ignores it otherwise
     measured: dict[Case, list[Measured]] = {}
     with tempfile.TemporaryDirectory() as folder:
         asked = many_questions.counts(args.questions, args.benchmarks)
