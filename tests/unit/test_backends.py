@@ -16,7 +16,8 @@ from easi_eval.backends.families import FAMILIES, family_settings
 from easi_eval.backends.kinds import KINDS
 from easi_eval.backends.lmms_eval import SERVED_TYPES, LmmsEval
 from easi_eval.backends.revision import BLOCK, WHOLE, folder_revision
-from easi_eval.backends.signatures import parameters
+from easi_eval.backends.signatures import signature
+from easi_eval.backends.sources import lineage
 from easi_eval.backends.vlmevalkit import VLMEvalKit
 from easi_eval.benchmarks import by_key
 from easi_eval.config import RunConfig
@@ -317,11 +318,11 @@ def test_parameters_of_a_class(tmp_path: Path, path: str, expected: set[str]) ->
     for name, text in {"__init__.py": "", **CLASSES}.items():
         (tmp_path / "lmms_eval" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "lmms_eval" / name).write_text(text)
-    assert parameters(catalog.locate(LMMS, tmp_path), f"lmms_eval.{path}") == expected
+    assert signature(lineage(catalog.locate(LMMS, tmp_path), f"lmms_eval.{path}")).names == expected
 
 
 def test_parameters_of_a_plug_ins_class() -> None:
-    assert {"pretrained", "trust_remote_code"} < parameters(catalog.locate(LMMS), "easi_lmms_eval.generic.EasiVLM")
+    assert {"pretrained", "trust_remote_code"} < signature(lineage(catalog.locate(LMMS), "easi_lmms_eval.generic.EasiVLM")).names
 
 
 @pytest.mark.parametrize(("type_", "passed"), [("llava_hf", True), ("internvl_hf", True), ("qwen2_5_vl", False)])

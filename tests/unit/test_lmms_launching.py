@@ -55,6 +55,28 @@ def test_a_mistyped_checkpoint_is_refused_before_anything_is_fetched(backend: Lm
         backend.resolve(cfg(f"pretrained={path}"))
 
 
+@pytest.mark.parametrize(("type_", "text", "message", "hint"), [
+    ("qwen2_5_vl", "pretrained=", "pretrained= is empty", "org/model"),
+    ("qwen2_5_vl", "pretrained=a/b,peft=", "peft= is empty", "leave it out"),
+    ("qwen2_5_vl", "pretrained='a/b'", "pretrained='a/b' has quotes", "write pretrained=a/b"),
+    ("qwen2_5_vl", "attn_implementation=sdpa", "names no checkpoint", "write pretrained=Qwen/Qwen2.5-VL-3B-Instruct"),
+    ("qwen2_5_vl", "peft=a/b", "names no checkpoint", "write pretrained="),
+    ("qwen3_vl", "model=a/b", "takes pretrained=, not model=", "write --model-args pretrained=a/b"),
+    ("vllm", "pretrained=a/b", "takes model=, not pretrained=", "write --model-args model=a/b"),
+])
+def test_no_run_is_named_after_a_checkpoint_that_is_not_loaded(backend: LmmsEval, type_: str, text: str, message: str, hint: str) -> None:
+    """Nearly every class has a checkpoint of its own that it loads where it is given none, and some drop what they do not know."""
+    with pytest.raises(EasiError, match=message) as refused:
+        backend.resolve(RunConfig(model=type_, backend="lmms-eval", model_args=text))
+    assert hint in refused.value.hint
+
+
+def test_a_folder_below_the_home_is_found(backend: LmmsEval, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    folder = checkpoint(tmp_path / "models" / "Some-VLM", "{}")
+    assert backend.resolve(cfg("pretrained=~/models/Some-VLM/")).path == str(folder.resolve())
+
+
 def test_without_accelerate_it_is_one_process_that_sees_all_gpus(backend: LmmsEval) -> None:
     asked = cfg(no_accelerate=True)
     made = backend.answer_job(asked, backend.resolve(asked), TODO, RunPaths.of(asked.output_dir, "lmms-eval", "m", "i" * 64), 12345)
@@ -82,7 +104,7 @@ def test_a_users_own_accelerate_configuration_has_no_say(tmp_path: Path) -> None
 
 @pytest.mark.parametrize(("text", "expected"), [
     ('pretrained=a/b,size={"max_pixels":1,"min_pixels":2}', {"pretrained": "a/b", "size": '{"max_pixels":1,"min_pixels":2}'}),
-    ("model=a/b,extra=x=y=z,tp=2", {"model": "a/b", "extra": "x=y=z", "tp": "2"}),
+    ("pretrained=a/b,extra=x=y=z,tp=2", {"pretrained": "a/b", "extra": "x=y=z", "tp": "2"}),
     ("pretrained=a/b,peft=c/d,", {"pretrained": "a/b", "peft": "c/d"}),
 ])
 def test_commas_in_braces_and_equals_signs_belong_to_the_value(backend: LmmsEval, text: str, expected: dict[str, str]) -> None:

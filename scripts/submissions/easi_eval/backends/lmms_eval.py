@@ -20,7 +20,8 @@ from ..results.outputs import Outputs
 from ..state import RunPaths
 from . import catalog, common
 from .kinds import KINDS
-from .signatures import parameters
+from .signatures import Signature, signature
+from .sources import lineage
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -86,12 +87,11 @@ class LmmsEval:
             notes = (f"--nproc {cfg.nproc} has no effect: a served model has one client, with its own concurrency",) if cfg.nproc > 1 else ()
             return ModelChoice(name, name, cfg.model, why, notes=notes, arguments=dict(arguments), needs_gpu=False, served=True)
         keys = [key for key in WEIGHT_KEYS if key in arguments]
-        for key in keys:      # a name may be anything that the class knows, but a path is there or it is mistyped
-            if (arguments[key].startswith(("/", ".", "~")) or arguments[key].endswith("/")) and not Path(arguments[key]).expanduser().exists():
-                raise EasiError(f"--model-args {key}={arguments[key]} is no folder and no hub id", hint="write org/model, or a folder that is there")
+        takes = signature(lineage(package, _class(cfg, known))) if known else signature(())
+        _check_weights(cfg, {key: arguments[key] for key in keys}, takes)
         arguments |= {key: common.model_path(arguments[key]) for key in keys}
         checkpoint = arguments[keys[0]] if keys else cfg.model
-        arguments, notes = _supported(cfg, arguments, parameters(package, _class(cfg, known)) if known else frozenset())
+        arguments, notes = _supported(cfg, arguments, takes.names)
         return ModelChoice(common.model_name(checkpoint), checkpoint, cfg.model, why, notes=notes, arguments=dict(arguments),
                            revision=common.revision([arguments[key] for key in keys], arguments.get("revision", "")),
                            needs_gpu=cfg.device != "cpu")
@@ -215,6 +215,27 @@ def _check_engine(cfg: RunConfig, package: str | None) -> None:
 def _class(cfg: RunConfig, known: catalog.LmmsModel) -> str:
     """The class that lmms-eval will take for the type."""
     return known.simple or known.cls if "--force_simple" in cfg.backend_args else known.cls
+
+
+def _check_weights(cfg: RunConfig, given: Mapping[str, str], takes: Signature) -> None:
+    """Refuse a checkpoint (``given``: the WEIGHT_KEYS among the model arguments) that cannot be meant, and none where the
+    class would load one of its own: the results would be named after another model."""
+    for key, value in given.items():      # a name may be anything that the class knows, but a path is there or it is mistyped
+        if not value:
+            raise EasiError(f"--model-args {key}= is empty", hint="write org/model, or a folder, or leave it out")
+        if value[0] in "\"'":
+            raise EasiError(f"--model-args {key}={value} has quotes, which would be part of the name", hint=f"write {key}={value.strip(value[0])}")
+        if (value.startswith(("/", ".", "~")) or value.endswith("/")) and not Path(value).expanduser().exists():
+            raise EasiError(f"--model-args {key}={value} is no folder and no hub id", hint="write org/model, or a folder that is there")
+    taken = [key for key in BASE_KEYS if key in takes.names]
+    bases = [key for key in BASE_KEYS if key in given]
+    if not taken or takes.names.intersection(bases):
+        return
+    if bases:
+        raise EasiError(f"lmms-eval's type {cfg.model} takes {taken[0]}=, not {bases[0]}=", hint=f"write --model-args {taken[0]}={given[bases[0]]}")
+    default = takes.defaults.get(taken[0], "org/model")
+    if default is not None:
+        raise EasiError("--model-args names no checkpoint", hint=f"write {taken[0]}={default or 'org/model'}")
 
 
 def _supported(cfg: RunConfig, arguments: dict[str, str], taken: frozenset[str]) -> tuple[dict[str, str], tuple[str, ...]]:

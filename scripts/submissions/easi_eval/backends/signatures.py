@@ -6,17 +6,8 @@ import ast
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from .catalog import Package
 from .literals import evaluate
-from .sources import ClassSource, lineage
-
-
-def parameters(package: Package, class_path: str) -> frozenset[str]:
-    """The names that ``__init__`` of ``module.Class`` takes: its own, and its base's where it hands ``**kwargs`` on.
-
-    Bases are followed inside the class's own package. Empty for a class whose file is not found.
-    """
-    return signature(lineage(package, class_path)).names
+from .sources import ClassSource
 
 
 @dataclass(frozen=True)
