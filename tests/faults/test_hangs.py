@@ -95,25 +95,30 @@ def attempt(root: Path, number: int = 1) -> Journal:
     return Journal(root / JOURNAL_FOLDER, "w0", number)
 
 
+def watch(silence: Silence, clock: Clock, seconds: float) -> str:
+    """Look as a keeper does, for so long; what the last look said."""
+    until, said = clock.now + seconds, ""
+    while clock.now < until:
+        clock.now += 1
+        said = silence.hung()
+    return said
+
+
 def test_how_long_a_worker_may_be_silent(tmp_path: Path) -> None:
     clock = Clock()
     (tmp_path / JOURNAL_FOLDER).mkdir()
     silence = Silence(tmp_path, "w0", 1, Limits(floor=20, first=100, times=10), clock)
     with attempt(tmp_path) as journal, Journal(tmp_path / JOURNAL_FOLDER, "w10", 1) as other:
-        clock.now = 1000
-        assert not silence.hung() and silence.pid == os.getpid(), "it has nothing in hand: it may wait for others as long as it likes"
+        assert not watch(silence, clock, 1000) and silence.pid == os.getpid(), "it has nothing in hand: it may wait for others as long as it likes"
         journal.leased([Item("a", str(number)) for number in range(8)], 1, now=False)
         for number, (wait, seconds) in enumerate([(99, 5), (99, 5), (99, 5), (49, 5)]):
-            clock.now += 2
-            assert not silence.hung()
-            clock.now += wait                                # the first ones may take long; then ten times the usual
-            assert not silence.hung()
+            assert not watch(silence, clock, 2)
+            assert not watch(silence, clock, wait)           # the first ones may take long; then ten times the usual
             journal.answer(Answer("a", str(number), 0, "x", seconds))
-        clock.now += 2
-        assert not silence.hung()
+        assert not watch(silence, clock, 2)
         other.leased([Item("a", "9")])                       # another worker's life says nothing of this one's
-        clock.now += 51
-        assert silence.hung() == "no answer to a 4 for 51 s (longest wait: 50 s)"
+        assert not watch(silence, clock, 49)
+        assert watch(silence, clock, 1) == "no answer to a 4 for 51 s (longest wait: 50 s)"
         silence.note()
         book = Book(tmp_path / JOURNAL_FOLDER, {"a": 0}, launch=0)
         book.poll()
@@ -129,16 +134,42 @@ def test_another_attempt_knows_the_usual_time_and_may_warm_up_again(tmp_path: Pa
     with attempt(tmp_path, 2) as journal:
         journal.leased([Item("a", str(number)) for number in range(10, 20)], 1)
         for number in range(3):
-            clock.now += 99
-            assert not silence.hung()
+            assert not watch(silence, clock, 99)
             journal.answer(Answer("a", str(10 + number), 0, "x", 0.1))
-        clock.now += 2
-        assert not silence.hung()
-        clock.now += 21
-        assert silence.hung()
+        assert not watch(silence, clock, 2)
+        assert watch(silence, clock, 21)
         journal.returned([Item("a", "13")], "Oops: once")
-        clock.now += 2
-        assert not silence.hung(), "it goes on"
+        assert not watch(silence, clock, 2), "it goes on"
+
+
+def test_a_question_that_came_back_has_more_time(tmp_path: Path) -> None:
+    """A chain of thought of ten minutes among answers of a tenth of a second is killed once, and answered by the next worker."""
+    clock = Clock()
+    silence = Silence(tmp_path, "w0", 1, Limits(floor=300, first=1800), clock)
+    with attempt(tmp_path) as journal:
+        for number in range(5):
+            journal.answer(Answer("a", str(number), 0, "x", 0.1))
+        journal.leased([Item("a", "7")], back=True)
+        journal.leased([Item("a", "8")], now=False)
+        assert not watch(silence, clock, 1799)
+        journal.answer(Answer("a", "7", 0, "x", 1799.0))
+        assert not watch(silence, clock, 299)
+        assert watch(silence, clock, 5)
+
+
+def test_the_time_that_the_keeper_was_suspended_does_not_count(tmp_path: Path) -> None:
+    """A scheduler stops a whole job with SIGSTOP and lets it go on an hour later: nobody hung."""
+    clock = Clock()
+    silence = Silence(tmp_path, "w0", 1, Limits(floor=20, first=100), clock)
+    with attempt(tmp_path) as journal:
+        journal.leased([Item("a", "1")])
+        assert not watch(silence, clock, 2)
+        for _ in range(2):
+            assert not watch(silence, clock, 40)
+            clock.now += 3600
+            assert not silence.hung()
+        assert not watch(silence, clock, 15)
+        assert watch(silence, clock, 10)
 
 
 def test_the_limit_is_the_users_to_set() -> None:

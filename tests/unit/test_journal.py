@@ -73,7 +73,7 @@ def test_cut_at_every_byte(tmp_path: Path) -> None:
 def test_damage_elsewhere_is_named(tmp_path: Path) -> None:
     path = write(tmp_path, "w0.jsonl", answer("1"), answer("2"), answer("3"))
     lines = path.read_bytes().split(b"\n")
-    for line, damage in ((1, b'{"kind":"answer","bench'), (2, b"\0" * 40), (2, b'{"kind":"answer"}'), (0, lines[1])):
+    for line, damage in ((1, b'{"kind":"answer","bench'), (0, b"\0" * 40), (2, b'{"kind":"answer"}'), (0, lines[1])):
         path.write_bytes(b"\n".join([*lines[:line], damage, *lines[line + 1:]]))
         with pytest.raises(EasiError, match=rf"w0\.jsonl is damaged in line {line + 1}"):
             read(tmp_path, {"blink": 0})
@@ -83,12 +83,38 @@ def test_a_damaged_last_line_is_tolerated_until_something_follows(tmp_path: Path
     path = write(tmp_path, "w0.jsonl", answer("1"))
     book = Book(tmp_path, {"blink": 0})
     with path.open("ab") as file:
-        file.write(b"\0\0\0\n")
+        file.write(b'{"kind":\n')
         file.flush()
         assert [news.item for news in book.poll() if isinstance(news, Answer)] == ["1"]
         file.write(encode(answer("2")))
     with pytest.raises(EasiError, match="line 3"):
         book.poll()
+
+
+def test_blocks_that_never_reached_the_disk_cost_what_they_held(tmp_path: Path) -> None:
+    """After a power failure: zeros from the middle of one line into the middle of another, in every place after the header."""
+    path = write(tmp_path, "w0.jsonl", *(answer(str(number), "x" * 30) for number in range(6)))
+    whole = path.read_bytes()
+    header = whole.index(b"\n") + 1
+    starts = [header + at for at in range(len(whole) - header) if whole[header + at - 1:header + at] == b"\n"]
+    for first in range(header, len(whole), 7):
+        last = min(first + 150, len(whole))
+        path.write_bytes(whole[:first] + b"\0" * (last - first) + whole[last:])
+        kept = {str(number) for number, start in enumerate(starts)
+                if (end := whole.index(b"\n", start)) < first or start > last and end < len(whole)}
+        found = read(tmp_path, {"blink": 0})
+        assert {item for _, item in found} >= kept and all(each.text == "x" * 30 for each in found.values())
+
+
+def test_files_of_others_in_the_folder(tmp_path: Path) -> None:
+    """What a copy by way of another system leaves beside each file is no journal; what claims to be one and is not is named."""
+    write(tmp_path, "w0.jsonl", answer("1"))
+    (tmp_path / "._w0.jsonl").write_bytes(b"\0\5\26\7\n\0\2\n\xff\n")
+    (tmp_path / "notes.txt").write_text("mine\n")
+    assert set(read(tmp_path, {"blink": 0})) == {("blink", "1")}
+    (tmp_path / "a copy.jsonl").write_text('{"question": 1}\n{"question": 2}\n')
+    with pytest.raises(EasiError, match=r"a copy\.jsonl is damaged in line 1"):
+        read(tmp_path, {"blink": 0})
 
 
 def test_another_version_is_refused(tmp_path: Path) -> None:

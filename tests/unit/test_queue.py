@@ -300,3 +300,24 @@ def test_threads_that_fail_and_vanish_at_random(tmp_path: Path, seed: int) -> No
     for thread in threads:
         thread.join(60)
     assert generated(tmp_path).keys() == {item.key for group in of.values() for item in group}
+
+
+def test_what_a_worker_gave_back_before_it_died_is_given_out_once(tmp_path: Path) -> None:
+    store, of = LocalStore(), items(3)
+    gone = Worker(tmp_path, store, "gone", of, owner=dead())
+    lease = gone.take()
+    gone.journal.returned(lease.items, "Oops: once")
+    gone.queue.give_back(lease, lease.items)
+    gone.queue.done(lease)
+    heir, other = Worker(tmp_path, store, "heir", of, look_every=0.0), Worker(tmp_path, store, "other", of)
+    while ids(lease := heir.take()) != ["a2"]:
+        heir.write(lease)
+        heir.queue.done(lease)
+    assert lease.tries == 1
+    while taken := other.queue.step()[0]:
+        assert ids(taken) != ["a2"], "the heir has it in hand"
+        other.write(taken)
+        other.queue.done(taken)
+    heir.write(lease)
+    heir.queue.done(lease)
+    assert heir.queue.next() is None and other.queue.next() is None and set(generated(tmp_path).values()) == {1}

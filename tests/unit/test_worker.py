@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
+import time
 import weakref
 from collections import Counter
 from collections.abc import Sequence
@@ -249,6 +251,38 @@ def test_a_question_over_which_two_workers_hung_is_failed_unasked(tmp_path: Path
     work_loop(tmp_path, WORK, ITEMS, note)
     assert answers(tmp_path)["a", "4"].failure == "Hung: 2 workers were killed because they gave no answer to this"
     assert len(asked) == 9 and Item("a", "4") not in asked
+
+
+def test_several_at_once_wait_for_none_of_them(tmp_path: Path) -> None:
+    """The first question is answered when all others of its benchmark are in the journal; no other benchmark begins before."""
+    running: Counter[str] = Counter()
+    together: set[frozenset[str]] = set()
+    most, lock = 0, threading.Lock()
+
+    def slow_first(items: Sequence[Item]) -> list[Generation]:
+        nonlocal most
+        (item,) = items
+        with lock:
+            running[item.benchmark] += 1
+            together.add(frozenset(+running))
+            most = max(most, running.total())
+        until = time.monotonic() + 30
+        while item.id == "0" and len(answers(tmp_path)) < (4 if item.benchmark == "a" else 7):
+            assert time.monotonic() < until, "the others wait for this one"
+            time.sleep(0.01)
+        time.sleep(0.02)
+        with lock:
+            running[item.benchmark] -= 1
+        if item.id == "3":
+            raise ConnectionError("refused")
+        return echo(items)
+
+    work_loop(tmp_path, WORK, ITEMS, slow_first, at_once=3)
+    found = answers(tmp_path)
+    assert {key: answer.failure for key, answer in found.items() if answer.failure} == dict.fromkeys((("a", "3"), ("b", "3")), "ConnectionError: refused")
+    assert len(found) == 10 and together == {frozenset("a"), frozenset("b")} and most == 3
+    assert sum(isinstance(news, Answer) for news in Book(tmp_path / "journal", WORK.epochs).poll()) == 10
+    assert found["b", "0"].seconds > found["b", "1"].seconds > 0.015
 
 
 def test_sampling_depends_on_the_question_alone(tmp_path: Path) -> None:

@@ -10,6 +10,8 @@ from pathlib import Path
 from .journal import Answer, Aside, Header, Hung, Leased, Line, Phase, Returned, Tail
 from .work import JOURNAL_FOLDER, ItemList, Key, Work
 
+SOLO_DEATHS = 2          # a question in hand in so many deaths is asked last and alone
+
 
 @dataclass(frozen=True)
 class Count:
@@ -88,6 +90,10 @@ class Book:
                 news.append(line.record)
         return news
 
+    def __len__(self) -> int:
+        """How many questions have an outcome."""
+        return len(self._best)
+
     def __contains__(self, key: Key) -> bool:
         return key in self._best
 
@@ -113,6 +119,10 @@ class Book:
         if self._deaths is None:
             self._deaths = Counter(at for file, begun in self._begun.items() if file != self._skip for at in begun.at)
         return self._deaths[key]
+
+    def suspect(self, key: Key) -> bool:
+        """Whether it is to be asked alone: so many died with it in hand, or one was silent, that it may be the cause."""
+        return self._hung[key] > 0 or self.deaths(key) >= SOLO_DEATHS
 
     def hangs(self, key: Key) -> int:
         """How many attempts of this launch were killed because they were silent over this question."""

@@ -11,18 +11,20 @@ from pathlib import Path
 from ..errors import EasiError
 from .book import Begun
 from .journal import Answer, Aside, Header, Journal, Leased, Line, Record, Returned, Tail
-from .work import JOURNAL_FOLDER
+from .work import JOURNAL_FOLDER, Key
 
 VARIABLE = "EASI_HANG_SECONDS"
 SETTLED = 3              # answers of an attempt after which what it compiles and warms up is behind it
 REMEMBERED = 500         # answers of a benchmark that its usual time is taken from
 LOOK_EVERY = 1.0
+ASLEEP = 10.0            # seconds between two looks after which the keeper itself did not run (its machine slept, its job was suspended)
 
 
 @dataclass(frozen=True)
 class Limits:
     """A worker may be silent for ``times`` x the 95th percentile of the benchmark's own times, and for ``floor`` seconds
-    in any case; for ``first`` seconds over the first questions of an attempt or of a benchmark."""
+    in any case; for ``first`` seconds over the first questions of an attempt or of a benchmark, and over one that came back:
+    what was killed as too slow must have the time to prove that it is only slow."""
 
     floor: float = 300.0
     first: float = 1800.0
@@ -53,6 +55,7 @@ class Silence:
         self._header: Header | None = None         # ... and its beginning
         self._answers = 0
         self._begun = Begun()
+        self._back: set[Key] = set()               # questions that came back from another worker
         self._watching = False
         self._read()                               # of earlier attempts and launches
         self._watching = True
@@ -68,6 +71,8 @@ class Silence:
         now = self._clock()
         if now - self._looked < LOOK_EVERY:
             return ""
+        if now - self._looked > ASLEEP:        # nor did the worker, or it waited for the same file system
+            self._news += now - self._looked
         self._looked = now
         if self._read():
             self._news = now
@@ -90,8 +95,8 @@ class Silence:
             return None
         times = sorted(self._times.get(step[0][0], ()))
         usual = self._limits.times * times[int(0.95 * (len(times) - 1))] * len(step) if times else 0.0
-        new = self._answers < SETTLED or len(times) < SETTLED
-        return max(usual, self._limits.first if new else self._limits.floor)
+        patient = self._answers < SETTLED or len(times) < SETTLED or any(key in self._back for key in step)
+        return max(usual, self._limits.first if patient else self._limits.floor)
 
     def _read(self) -> bool:
         """Whether this attempt has written something. A damaged journal is the worker's to complain about."""
@@ -121,6 +126,8 @@ class Silence:
                 self._begun.end(record.key)
             case Leased():
                 self._begun.lease(record)
+                if record.back:
+                    self._back.update(record.keys)
             case Returned(keys) | Aside(keys):
                 for key in keys:
                     self._begun.end(key)

@@ -23,11 +23,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ..errors import EasiError
-from .book import Book
+from .book import SOLO_DEATHS, Book
 from .owners import Owner
 from .peers import SILENT_AFTER, Peers
 from .returns import Return, Returns
-from .serving import SOLO_DEATHS, Choice, Chunk, Order, Pace, make_plan
+from .serving import Choice, Chunk, Order, Pace, in_chunks, make_plan
 from .stores import Store
 from .work import Item
 
@@ -62,11 +62,11 @@ class Queue:
 
     ``items`` must be the same, in the same order, for all workers (EasiError if not). ``book`` is brought up to date
     here whenever it matters. ``before_idle`` is called before the others are told that this worker holds nothing. With
-    ``ahead`` it holds one chunk more than it answers, so that ``upcoming`` can be prepared.
+    ``ahead`` it holds one chunk more than it answers, so that ``upcoming`` can be prepared. Up to ``at_once`` leases may be open.
     """
 
     def __init__(self, store: Store, worker: str, items: Mapping[str, Sequence[Item]], book: Book, chunk: int = 1,
-                 owner: Owner | None = None, before_idle: Callable[[], None] = lambda: None, ahead: bool = False,
+                 owner: Owner | None = None, before_idle: Callable[[], None] = lambda: None, ahead: bool = False, at_once: int = 1,
                  look_every: float = LOOK_EVERY, silent_after: float = SILENT_AFTER, patience: float = PATIENCE,
                  clock: Callable[[], float] = time.monotonic) -> None:
         if chunk < 1:
@@ -75,14 +75,16 @@ class Queue:
         self._groups = {key: tuple(sequence) for key, sequence in items.items()}
         self._items = tuple(item for sequence in self._groups.values() for item in sequence)
         self._number = {key: number for number, key in enumerate(self._groups)}
-        self._before_idle, self._ahead = before_idle, ahead
+        self._before_idle, self._ahead, self._at_once = before_idle, ahead, at_once
         self._look_every, self._patience = look_every, patience
         self._leases: list[Lease] = []
+        self._begun: dict[Chunk, float] = {}           # of each open lease: when
         self._stock: deque[Chunk] = deque()            # drawn from the plan, not yet leased
         self._fresh: list[tuple[Item, ...]] = []       # drawn since the last lease
         self._lost: list[Item] = []
+        self._given_back: set[int] = set()             # places that are no longer this worker's
         self._pace = self._remembered()
-        self._since = self._looked = clock()
+        self._looked = clock()
         self._first_seen: dict[int, float] = {}        # returned chunk this worker should avoid -> when
         self._digest = hashlib.sha256("\0".join(item.id for item in self._items).encode("utf-8", "surrogatepass")).hexdigest()
         self._round, self._exhausted = -1, False
@@ -91,15 +93,13 @@ class Queue:
         self._counted = -COUNTED_FOR                   # ... at this time
         self._returns = Returns(store)
         self._peers = Peers(store, worker, owner or Owner.this(), json.dumps(self._pace.own), silent_after, clock)
-        if not self._enter(0):
-            self._book.poll()
-            self._publish(0)
+        self._join()
         self._look()
 
     def _remembered(self) -> Pace:
         """What the journals tell of earlier launches."""
         pace = Pace(len(self._groups))
-        for key, group in self._groups.items():
+        for key, group in self._groups.items() if len(self._book) else ():
             known = [(item, answer) for item in group if (answer := self._book.get(item.key)) and answer.failure is None]
             if known:
                 pace.remember(self._number[key], sum(answer.seconds for _, answer in known), sum(item.cost for item, _ in known), len(known))
@@ -118,20 +118,30 @@ class Queue:
             time.sleep(pause)
             pause = min(pause * 1.5, 0.5)
 
-    def step(self) -> tuple[Lease | None, bool]:
-        """``next`` without the waiting: (a lease, False), (None, False) for "ask again", or (None, True) for "all is done"."""
-        if self._leases:
+    @property
+    def alone(self) -> bool:
+        """Whether no other worker was alive when this one last looked."""
+        return not self._peers.living
+
+    def step(self, planned: bool = True) -> tuple[Lease | None, bool]:
+        """``next`` without the waiting: (a lease, False), (None, False) for "ask again", or (None, True) for "all is done".
+        Not ``planned``: only what others gave back."""
+        if len(self._leases) >= self._at_once:
             raise ValueError("a lease is still open")
         lease, over = None, False
         if self._clock() - self._looked > max(self._look_every, len(self._peers.living) / LOOKS):
             self._look()
             lease = self._take_returned(idle=False)
-        if lease is None:
+        if lease is None and planned:
             lease = self._take_planned()
-        if lease is None:
-            lease, over = self._take_last()
+        if lease is None and not self._leases:
+            if planned:
+                lease, over = self._take_last()
+            else:
+                over = self._store.get("over") is not None
+                self._rest()
         if lease:
-            self._since = self._clock()
+            self._begun[lease.places] = self._clock()
         return lease, over
 
     def upcoming(self) -> tuple[Item, ...]:
@@ -141,14 +151,16 @@ class Queue:
     def done(self, lease: Lease) -> None:
         """Everything of ``lease`` has been journalled or given back."""
         self._leases.remove(lease)         # the store learns it when something else is drawn, or when there is nothing
-        self._pace.add(self._number[lease.items[0].benchmark], self._clock() - self._since,
-                       sum(item.cost for item in lease.items), len(lease.items))
+        seconds = (self._clock() - self._begun.pop(lease.places)) / self._at_once
+        self._pace.add(self._number[lease.items[0].benchmark], seconds, sum(item.cost for item in lease.items), len(lease.items))
 
     def give_back(self, lease: Lease, items: Sequence[Item]) -> None:
         """These raised here; they will be tried once more, each alone, by another worker if there is one."""
         for place, item in zip(lease.places, lease.items, strict=True):
             if item in items:
                 self._returns.put(Return((place,), lease.fence + 1, lease.tries + 1, avoid=self._peers.me))
+                self._given_back.add(place)
+        self._say_held()       # whoever buries this worker must not give them out once more
 
     def close(self) -> None:
         self._peers.close()
@@ -164,7 +176,7 @@ class Queue:
         lease = self._lease(chunk, self._fence)
         if self._ahead and not self._stock and not self._exhausted and self._plenty():
             self._draw()
-            lease = self._leases[0] = self._with_drawn(lease)
+            lease = self._leases[-1] = self._with_drawn(lease)
         return lease
 
     def _draw(self) -> None:
@@ -249,6 +261,12 @@ class Queue:
         self._publish(self._round + 1)
         return None, False
 
+    def _rest(self) -> None:
+        """Tell the others that this worker holds nothing, if that is so."""
+        if self._peers.held and not self._stock:
+            self._before_idle()
+            self._peers.say("")
+
     def _of(self, chunk: Chunk) -> tuple[Item, ...]:
         return tuple(self._items[place] for place in chunk)
 
@@ -258,6 +276,7 @@ class Queue:
     def _lease(self, places: Chunk, fence: int, tries: int = 0, returned: bool = False) -> Lease:
         lease = Lease(self._of(places), fence, tries, tuple(places), tuple(self._fresh), returned, tuple(self._lost))
         self._fresh, self._lost = [], []
+        self._given_back.difference_update(places)
         self._leases.append(lease)
         return lease
 
@@ -267,11 +286,23 @@ class Queue:
 
     def _say_held(self) -> None:
         """Tell the others what to take over if this worker dies. What is answered of it they will see in the journal."""
-        held = [[lease.fence, lease.tries, lease.places] for lease in self._leases]
+        held = [[lease.fence, lease.tries, left] for lease in self._leases
+                if (left := [place for place in lease.places if place not in self._given_back])]
         held += [[self._fence, 0, places] for places in self._stock]
         self._peers.say(json.dumps(held) if held else Peers.BUSY)
 
     # rounds
+
+    def _join(self) -> None:
+        """Enter the launch. One worker makes the first plan; the others wait for it, as long as that worker lives and is no slower than expected."""
+        until = time.monotonic() + PATIENCE
+        while not self._enter(0):
+            self._look()
+            if self._peers.elected("planner/0") or time.monotonic() > until:
+                self._book.poll()
+                self._publish(0)
+                return
+            time.sleep(0.02)
 
     def _enter(self, number: int) -> bool:
         """Switch to the plan of round ``number`` if it has been published."""
@@ -283,8 +314,9 @@ class Queue:
             raise EasiError("this worker sees other questions than the one that made the plan",
                             hint="the data changed while the run started; start the same command again")
         text = "".join(piece or "" for piece in self._store.get_all([f"plan/{name}/{place}" for place in range(pieces)]))
-        plan = json.loads(zlib.decompress(base64.b85decode(text)))
-        self._order = Order([[tuple(chunk) for chunk in pool] for pool in plan], [item.cost for item in self._items])
+        size, *pools = json.loads(zlib.decompress(base64.b64decode(text)))
+        plan = [in_chunks(pool, size) for pool in pools[:-1]] + [in_chunks(pools[-1], 1)]
+        self._order = Order(plan, [item.cost for item in self._items])
         self._peers.say_busy()
         self._round, self._exhausted, self._counted = number, False, -COUNTED_FOR
         self._drawn = [0] * len(plan)
@@ -294,7 +326,8 @@ class Queue:
         """Offer a plan for round ``number`` and enter it with the plan that won."""
         name = uuid.uuid4().hex
         plan = make_plan(self._groups, self._book, self._chunk)
-        text = base64.b85encode(zlib.compress(json.dumps(plan, separators=(",", ":")).encode(), 1)).decode()
+        flat = [self._chunk, *([place for chunk in pool for place in chunk] for pool in plan)]
+        text = base64.b64encode(zlib.compress(json.dumps(flat, separators=(",", ":")).encode(), 1)).decode()
         pieces = [text[at:at + _PIECE] for at in range(0, len(text), _PIECE)]
         for place, piece in enumerate(pieces):
             self._store.set(f"plan/{name}/{place}", piece)
@@ -330,8 +363,9 @@ class Queue:
         self._book.poll()
         for fence, tries, places in json.loads(held):
             left = [place for place in places if not self._settled(place)]
-            suspects = [place for place in left if self._book.deaths(self._items[place].key) >= SOLO_DEATHS]
-            for place in suspects:
-                self._returns.put(Return((place,), fence + 1, tries, last=True))
-            if calm := tuple(place for place in left if place not in suspects):
+            alone = [place for place in left if self._book.suspect(self._items[place].key)]
+            for place in alone:       # over what was silent once somebody else shall try at once; what killed twice comes last
+                deadly = self._book.deaths(self._items[place].key) >= SOLO_DEATHS
+                self._returns.put(Return((place,), fence + 1, tries, last=deadly))
+            if calm := tuple(place for place in left if place not in alone):
                 self._returns.put(Return(calm, fence + 1, tries))

@@ -53,23 +53,43 @@ def score_loop(run_root: Path, work: Work, score: Score, only: Collection[str] |
     for key in waiting:
         _remove(run_root, key)
     book = Book.of(run_root, work)
+    open_ones = {key: Open(run_root, assignment) for key, assignment in waiting.items()}
     while waiting:
         over = (run_root / DONE_FILE).exists()       # read before the journals: what they hold now is all there will be
         book.poll()
         candidates = [key for key in waiting if key not in suspects] or list(waiting)
-        ready = [key for key in candidates if over or _handled(run_root, waiting[key], book)]
+        ready = [key for key in candidates if over or open_ones[key].handled(book)]
         for key in ready:
             _handle(run_root, work, waiting.pop(key), book, score)
         if not ready:
             time.sleep(every)
 
 
-def _handled(run_root: Path, assignment: Assignment, book: Book) -> bool:
-    """Whether every question has an answer or a final failure."""
-    if not ItemList.path(run_root, assignment.key).exists():
-        return False
-    items = ItemList.load(run_root, assignment.key)
-    return items.fits(assignment) and all((items.key, item) in book for item in items.ids)
+class Open:
+    """What of one benchmark is still to be answered. Looked at four times a second for hours, so a list is read when it is new and
+    no question is looked up again once it has an outcome."""
+
+    def __init__(self, run_root: Path, assignment: Assignment) -> None:
+        self._root, self._assignment = run_root, assignment
+        self._path = ItemList.path(run_root, assignment.key)
+        self._read: tuple[int, int, int] | None = None
+        self._left: list[str] | None = None
+
+    def handled(self, book: Book) -> bool:
+        """Whether every question has an answer or a final failure."""
+        try:
+            found = self._path.stat()
+        except FileNotFoundError:
+            return False
+        if (found.st_mtime_ns, found.st_ino, found.st_size) != self._read:      # each writing makes another file
+            self._read = found.st_mtime_ns, found.st_ino, found.st_size
+            items = ItemList.load(self._root, self._assignment.key)
+            self._left = list(reversed(items.ids)) if items.fits(self._assignment) else None
+        if self._left is None:
+            return False
+        while self._left and (self._assignment.key, self._left[-1]) in book:
+            self._left.pop()
+        return not self._left
 
 
 def _handle(run_root: Path, work: Work, assignment: Assignment, book: Book, score: Score) -> None:

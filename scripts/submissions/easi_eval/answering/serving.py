@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from .book import Book
 from .work import Item
 
-SOLO_DEATHS = 2          # a question in flight in so many deaths is asked last and alone
 DRAW_FOR = 0.25          # seconds of work drawn at once where questions are quicker than that
 MOST_CHUNKS = 64         # ... but never more chunks
 SHARE = 4                # ... and at most this part of what is left for each worker
@@ -27,7 +26,7 @@ Pool = list[Chunk]             # one benchmark's chunks in serving order
 
 def make_plan(items: Mapping[str, Sequence[Item]], book: Book, chunk: int) -> list[Pool]:
     """A pool of unanswered questions for each benchmark in the given order, the most expensive first, in chunks of
-    ``chunk``; and one more, of the questions that were in flight when workers died repeatedly, each alone."""
+    ``chunk``; and one more, of the questions that were in flight when workers died repeatedly or hung, each alone."""
     pools: list[Pool] = []
     suspects: Pool = []
     first = 0
@@ -36,12 +35,16 @@ def make_plan(items: Mapping[str, Sequence[Item]], book: Book, chunk: int) -> li
         first += len(group)
         calm: list[int] = []
         for _, place in sorted(left):
-            if book.deaths(group[place - first].key) >= SOLO_DEATHS:
+            if book.suspect(group[place - first].key):
                 suspects.append((place,))
             else:
                 calm.append(place)
-        pools.append([tuple(calm[at:at + chunk]) for at in range(0, len(calm), chunk)])
+        pools.append(in_chunks(calm, chunk))
     return [*pools, suspects]
+
+
+def in_chunks(places: Sequence[int], size: int) -> Pool:
+    return [tuple(places[at:at + size]) for at in range(0, len(places), size)]
 
 
 Sums = list[list[float]]       # for each benchmark: seconds, cost, questions
@@ -103,7 +106,7 @@ class Order:
 
     def __init__(self, plan: Sequence[Pool], costs: Sequence[float]) -> None:
         self.plan = plan
-        self._costs = [[sum(costs[place] for place in chunk) for chunk in pool] for pool in plan]
+        self._costs = [[sum([costs[place] for place in chunk]) for chunk in pool] for pool in plan]
         self._left: list[list[float]] = []                # of each pool, by how many chunks were drawn
         for pool in self._costs:
             left = [0.0]

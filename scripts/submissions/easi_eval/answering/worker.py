@@ -11,12 +11,14 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
 from ..redact import Redactor
 from .book import Book
+from .doubt import ENOUGH, Doubt
 from .journal import Answer, Journal
 from .queue import Lease, Queue
 from .stores import LocalStore, Store, connect
@@ -28,6 +30,12 @@ MAX_TRIES = 2            # an item that raises so often is recorded as failed
 MAX_DEATHS = 3           # ... and one during which so many workers died
 MAX_HANGS = 2            # ... and one over which so many were silent until they were killed
 LONGEST_REASON = 500
+COLLECT_FOR = 1.0        # seconds between two looks of a worker with several calls open at whether there is more to ask
+ASK_AGAIN = 0.2          # seconds between two looks of a worker that waits for what others make of its questions
+
+# What every later call of a process raises as well: torch's for the device (illegal access, assert, lost GPU; out of memory is another
+# type and is survived), vLLM's for an engine whose own process has died.
+LASTING = frozenset({"AcceleratorError", "EngineDeadError", "MQEngineDeadError", "AsyncEngineDeadError"})
 
 
 @dataclass(frozen=True)
@@ -45,6 +53,7 @@ class Generation:
 # One result per item, in order. An exception in place of a result concerns that item alone;
 # one that is raised concerns all of them, and they are then asked one by one.
 AnswerItems = Callable[[Sequence[Item]], Sequence[Generation | Exception]]
+Results = Sequence[Generation | Exception] | Exception      # of one call, or what it raised
 # Told which questions are about to be asked and which probably after them; returns at once.
 Prepare = Callable[[Sequence[Item], Sequence[Item]], None]
 
@@ -56,11 +65,13 @@ def open_journal(run_root: Path, work: Work) -> Journal:
 
 
 def work_loop(run_root: Path, work: Work, items: Mapping[str, Sequence[Item]], answer: AnswerItems, chunk: int = 1,
-              journal: Journal | None = None, store: Store | None = None, prepare: Prepare | None = None) -> None:
+              journal: Journal | None = None, store: Store | None = None, prepare: Prepare | None = None, at_once: int = 1) -> None:
     """Answer questions until every one of ``items`` has an outcome in the journals of ``run_root``.
 
     ``items`` are in document order and the same for all workers; benchmarks are served in the order of ``work``.
-    ``answer`` gets up to ``chunk`` of one benchmark at a time; with ``prepare`` it is told of the next ones before.
+    ``answer`` gets up to ``chunk`` of one benchmark at a time; with ``prepare`` it is told of the next ones before. With
+    ``at_once`` it is called by so many threads at the same time (a client of a server), for one benchmark at a time; the
+    generators of random numbers are then nobody's.
     Pass ``journal`` if phases were written to it before; it is closed here. The queue is the one at EASI_STORE
     (host:port); without it this worker is alone. Returns at once, without a queue, if nothing is left. On SIGUSR1 the
     process shows what its threads are at. Raises what breaks the whole worker (damaged journal, full disk, lost queue,
@@ -73,10 +84,11 @@ def work_loop(run_root: Path, work: Work, items: Mapping[str, Sequence[Item]], a
         if any(not book.settled(item.key) for group in served.values() for item in group):
             faulthandler.register(signal.SIGUSR1, all_threads=True)      # its keeper asks, before it kills a silent worker
             queue = Queue(store or _store(run_root, work), journal.worker, served, book, chunk, before_idle=journal.sync,
-                          ahead=prepare is not None)
+                          ahead=prepare is not None, at_once=at_once)
             journal.phase("answering")
+            worker = _Worker(work, journal, queue, book, answer, prepare)
             try:
-                _Worker(work, journal, queue, book, answer, prepare).run()
+                worker.run() if at_once == 1 else worker.run_several(at_once)
             finally:
                 queue.close()
         journal.phase("done")
@@ -90,44 +102,111 @@ def _store(run_root: Path, work: Work) -> Store:
     return connect(address).with_prefix(f"easi/{run}/{work.launch}.{work.stage}")
 
 
+@dataclass(frozen=True)
+class _Call:
+    """Questions that a thread is asking."""
+
+    lease: Lease
+    asked: Sequence[Item]
+    began: float
+
+
 class _Worker:
     def __init__(self, work: Work, journal: Journal, queue: Queue, book: Book, answer: AnswerItems,
                  prepare: Prepare | None = None) -> None:
         self._assignments: dict[str, Assignment] = {assignment.key: assignment for assignment in work.benchmarks}
         self._work, self._journal, self._queue, self._book, self._answer = work, journal, queue, book, answer
         self._prepare = prepare
+        self._doubt = Doubt(book)
         self._redact = Redactor.from_environ().line
 
     def run(self) -> None:
-        while lease := self._queue.next():
+        while lease := self._next():
             self._serve(lease)
             self._queue.done(lease)
 
+    def run_several(self, threads: int) -> None:
+        """As ``run`` with so many leases open: the next one is taken as soon as any is done, and each answer is journalled when it comes."""
+        pool, wait_for = ThreadPoolExecutor(threads, "easi-ask"), 0.0
+        open_calls: dict[Future[Results], _Call] = {}
+        try:
+            while True:
+                self._doubt.judge_alone(self._journal.attempt)
+                lease, over = self._queue.step() if len(open_calls) < threads else (None, False)
+                if over:
+                    return
+                while lease and any(call.lease.items[0].benchmark != lease.items[0].benchmark for call in open_calls.values()):
+                    self._collect(open_calls)      # models are set up for a benchmark
+                if lease and (asked := self._begin(lease)):
+                    open_calls[pool.submit(self._results, asked)] = _Call(lease, asked, time.monotonic())
+                elif lease:
+                    self._queue.done(lease)
+                elif open_calls:
+                    self._collect(open_calls)
+                    wait_for = 0.01
+                else:
+                    time.sleep(wait_for)
+                    wait_for = min(1.5 * wait_for + 0.01, 0.5)
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    def _collect(self, calls: dict[Future[Results], _Call]) -> None:
+        """Journal what has come, after waiting for one call, but not for ever: others may have news."""
+        done, _ = wait(calls, COLLECT_FOR, FIRST_COMPLETED)
+        for future in done:
+            call = calls.pop(future)
+            self._end(call.lease, self._take(call.asked, future.result(), call.lease, time.monotonic() - call.began))
+            self._queue.done(call.lease)
+
+    def _next(self) -> Lease | None:
+        """As the queue's; but a worker that may be broken draws nothing until others have judged it."""
+        while self._doubt.strong and not self._queue.alone:
+            self._doubt.judge()
+            lease, over = self._queue.step(planned=False)
+            if lease or over:
+                return lease
+            time.sleep(ASK_AGAIN)
+        self._doubt.judge_alone(self._journal.attempt)
+        return self._queue.next()
+
     def _serve(self, lease: Lease) -> None:
+        if asked := self._begin(lease):
+            self._end(lease, self._ask(asked, lease))
+
+    def _begin(self, lease: Lease) -> list[Item]:
+        """Journal what is in hand now, and fail what is not to be asked; returns the rest."""
         if lease.lost:
             self._journal.returned(lease.lost, "taken over: this worker was taken for dead")
+        back = lease.returned or any(self._book.hangs(item.key) for item in lease.items)
         for size, steps in groupby(lease.drawn, len):
-            self._journal.leased([item for step in steps for item in step], size, now=lease.returned)
+            self._journal.leased([item for step in steps for item in step], size, lease.returned, back)
         deadly = {item: reason for item in lease.items if (reason := self._deadly(item))}
         for item, reason in deadly.items():
             self._fail(item, lease, reason)
         asked = [item for item in lease.items if item not in deadly]
-        if not asked:
-            return
-        if self._prepare is not None:
+        if asked and self._prepare is not None:
             self._prepare(asked, self._queue.upcoming())
+        return asked
+
+    def _end(self, lease: Lease, raised: Sequence[tuple[Item, Exception]]) -> None:
+        """Give back, set aside or fail what raised."""
         again: list[Item] = []
-        for item, error in self._ask(asked, lease):
+        for item, error in raised:
             reason = self._reason(error)
-            if _lacks_memory(error) and not self._work.final:
+            self._doubt.raised()
+            first = lease.tries + 1 < MAX_TRIES
+            # where much lacks memory it may be this GPU's own trouble, and another has enough
+            if _lacks_memory(error) and not self._work.final and not (first and self._doubt.streak > ENOUGH):
                 self._journal.aside([item], reason, self._work.stage)
-            elif lease.tries + 1 < MAX_TRIES:
+            elif first:
                 self._journal.returned([item], reason)
                 again.append(item)
             else:
                 self._fail(item, lease, reason)
+                self._doubt.clear()
         if again:
             self._queue.give_back(lease, again)
+            self._doubt.gave_back(again)
 
     def _deadly(self, item: Item) -> str:
         """Why this question is not asked again, or ""."""
@@ -143,17 +222,23 @@ class _Worker:
         seed_everything(self._seed(items))
         began = time.monotonic()
         results = self._results(items)
-        if isinstance(results, Exception):
-            if len(items) > 1:
-                _complain(items, results)
-                _raise_if_broken(results)
-                _free_memory([results])
-                return [pair for item in items for pair in self._ask([item], lease)]
-            results = [results]
-        share = (time.monotonic() - began) / len(items)
+        if isinstance(results, Exception) and len(items) > 1:
+            _complain(items, results)
+            _raise_if_broken(results)
+            _free_memory([results])
+            return [pair for item in items for pair in self._ask([item], lease)]
+        raised = self._take(items, results, lease, time.monotonic() - began)
+        if again and (lacking := [item for item, error in raised if _lacks_memory(error)]):
+            raised = [pair for pair in raised if pair[0] not in lacking]
+            raised += [pair for item in lacking for pair in self._ask([item], lease, again=False)]
+        return raised
+
+    def _take(self, items: Sequence[Item], results: Results, lease: Lease, seconds: float) -> list[tuple[Item, Exception]]:
+        """Journal what was answered in one call; returns what raised. A call that raised did so for all of its questions."""
+        each = [results] * len(items) if isinstance(results, Exception) else results
         raised: list[tuple[Item, Exception]] = []
-        for item, result in zip(items, results, strict=True):
-            error = self._record(item, result, lease, share)
+        for item, result in zip(items, each, strict=True):
+            error = self._record(item, result, lease, seconds / len(items))
             if error is not None:
                 raised.append((item, error))
         for item, error in raised:
@@ -161,12 +246,9 @@ class _Worker:
             _raise_if_broken(error)
         if raised:
             _free_memory([error for _, error in raised])
-        if again and (lacking := [item for item, error in raised if _lacks_memory(error)]):
-            raised = [pair for pair in raised if pair[0] not in lacking]
-            raised += [pair for item in lacking for pair in self._ask([item], lease, again=False)]
         return raised
 
-    def _results(self, items: Sequence[Item]) -> Sequence[Generation | Exception] | Exception:
+    def _results(self, items: Sequence[Item]) -> Results:
         """What came of the call; what it raised is returned, so that no handler keeps its frames."""
         try:
             results = list(self._answer(items))
@@ -181,6 +263,7 @@ class _Worker:
             return result
         if not isinstance(result, Generation) or not isinstance(result.text, str):
             return TypeError(f"the model answered {type(getattr(result, 'text', result)).__name__}, not text")
+        self._doubt.answered()
         seconds = share if result.seconds is None else result.seconds
         self._journal.answer(Answer(
             item.benchmark, item.id, self._assignments[item.benchmark].epoch, result.text, round(seconds, 4),
@@ -205,9 +288,8 @@ class _Worker:
 
 
 def _raise_if_broken(error: Exception) -> None:
-    """After an error of the device itself (illegal access, assert, lost GPU) every later call in the process fails;
-    only a new process helps. Out of memory is another type and is survived."""
-    if any(kind.__name__ == "AcceleratorError" for kind in type(error).__mro__):
+    """Where only a new process helps, go on with none."""
+    if any(kind.__name__ in LASTING for kind in type(error).__mro__):
         raise error
 
 
