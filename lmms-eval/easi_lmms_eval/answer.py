@@ -84,7 +84,9 @@ def _queue_model(cls: type, run_root: Path, work: Work, journal: Journal, unread
 
         def answer_chunk(chunk: Sequence[Item]) -> list[Generation | Exception]:
             batch = [by_id[item.id] for item in chunk]
-            made = [_generation(request, output) for request, output in zip(batch, cls.generate_until(self, batch), strict=False)]
+            outputs = cls.generate_until(self, batch)
+            padded = len(batch) > 1 and _equally_long(outputs)
+            made = [_generation(request, output, padded) for request, output in zip(batch, outputs, strict=False)]
             # Our generic class knows more of what it generated than lmms-eval's result has room for.
             return list(self.last) if isinstance(self, EasiVLM) else made
 
@@ -121,8 +123,19 @@ def _list_items(run_root: Path, work: Work, requests: Sequence[Any], task_dict: 
     return items
 
 
-def _generation(request: Any, output: Any) -> Generation | Exception:
-    """What the class returned for one request; an exception where it says that the server never answered."""
+def _equally_long(outputs: Sequence[Any]) -> bool:
+    """Whether all are said to have as many tokens: classes that pad a batch count up to its longest answer."""
+    from lmms_eval.api.instance import unwrap_generation_output
+
+    counts = [counted.output_tokens if counted else None for _, counted in map(unwrap_generation_output, outputs)]
+    return len(set(counts)) == 1
+
+
+def _generation(request: Any, output: Any, padded: bool) -> Generation | Exception:
+    """What the class returned for one request; an exception where it says that the server never answered.
+
+    ``padded``: its tokens may be those of the longest answer of its batch, so that not even their number tells that it was cut off.
+    """
     from lmms_eval.api.instance import unwrap_generation_output
 
     text, counts = unwrap_generation_output(output)
@@ -135,6 +148,7 @@ def _generation(request: Any, output: Any) -> Generation | Exception:
     tokens = counts.output_tokens if counts is not None else None
     limit = options.get("max_new_tokens")
     finish = None
-    if tokens is not None and isinstance(limit, int):      # an answer that ends exactly at the limit counts as cut off
+    if tokens is not None and isinstance(limit, int) and (tokens < limit or not padded):
+        # An answer that ends exactly at the limit counts as cut off.
         finish = "length" if tokens >= limit else "stop"
     return Generation(text, tokens=tokens, finish=finish, prompt=hashlib.sha256(prompt.encode()).hexdigest()[:16])

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
-import shlex
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +10,7 @@ import pytest
 from conftest import Runs, Whole
 from easi_eval.benchmarks import LMMS_EVAL, by_key
 from easi_eval.results.lmms_files import find_lmms_outputs, read_lmms_rows
-from easi_eval.smoke import hub
+from lmms_stock import launched
 from own_files import KEYS, LMMS_HEADLINES, headline
 from program import run_folder
 
@@ -32,18 +29,8 @@ def alone(runs: Runs) -> Whole:
 def stock(alone: Whole, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What ``python -m lmms_eval`` leaves with the arguments, the threads and the data of our worker."""
     folder = tmp_path_factory.mktemp("stock")
-    (command,) = [each for each in alone.folder.manifest["commands"] if "-m easi_lmms_eval" in each and "--easi-role" not in each]
     (served,) = (alone.out / "rehearsal").glob("hub-*")
-    with hub.start(served) as running:
-        words = shlex.split(command)
-        words = words[words.index("env"):]      # what stands before goes to the run's own folder
-        for option in ("--easi-run", "--output_path"):
-            at = words.index(option)
-            del words[at:at + 2]
-        words[words.index("easi_lmms_eval")] = "lmms_eval"
-        words = [re.sub("^HF_ENDPOINT=.*", f"HF_ENDPOINT={running.endpoint}", word) for word in words]
-        done = subprocess.run([*words, "--output_path", str(folder)], cwd=folder, capture_output=True, text=True,
-                              env=alone.user.environment(HF_HUB_DISABLE_XET="1", NO_PROXY="127.0.0.1", HF_TOKEN="some tasks insist on one"))
+    done = launched(alone.user, alone.folder, served, folder)
     assert list(folder.glob("*/*_results.json")), done.stdout[-3000:] + done.stderr[-3000:]
     return folder
 
