@@ -44,9 +44,13 @@ def answer(run_root: Path, model_choice: ModelChoice, args: argparse.Namespace) 
     refuse_spilled(model)
     by_key = {assignment.key: assignment for assignment in work.benchmarks}
     if getattr(model, "is_api", False):
-        served = ServedModel(model, args.api_nproc)
-        work_loop(run_root, work, items, lambda chunk: served.answer(datasets.get(by_key[chunk[0].benchmark]), chunk),
-                  chunk=args.api_nproc, journal=journal)
+        served = ServedModel(model)
+
+        def ask(chunk: Sequence[Item]) -> list[Generation | Exception]:
+            (item,) = chunk
+            return [served.answer(lambda: datasets.get(by_key[item.benchmark]), item.id)]
+
+        work_loop(run_root, work, items, ask, journal=journal, at_once=args.api_nproc)
         return 0
 
     ahead = Ahead(lambda item: ready_prompt(model, datasets.get(by_key[item.benchmark]), item.id))

@@ -3,37 +3,32 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from typing import Any
 
-from easi_eval.answering.work import Item
 from easi_eval.answering.worker import Generation
 
 from .datasets import Loaded
 
 
 class ServedModel:
-    """One of VLMEvalKit's API classes, asked by up to ``threads`` threads at a time, as its own loop asks it."""
+    """One of VLMEvalKit's API classes, asked by several threads at a time, as its own loop asks it."""
 
-    def __init__(self, model: Any, threads: int) -> None:
+    def __init__(self, model: Any) -> None:
         self.model = model
-        self._pool = ThreadPoolExecutor(threads)
         self._building = threading.Lock()       # datasets write the images of a prompt to files that prompts share
         self._latest = threading.local()
         if hasattr(model, "generate_inner"):
             self._request, model.generate_inner = model.generate_inner, self._watched
 
-    def answer(self, dataset: Loaded, chunk: Sequence[Item]) -> list[Generation | Exception]:
-        """One result for each item, in order; what one raises is its own result."""
-        return list(self._pool.map(lambda item: self._one(dataset, item.id), chunk))
-
-    def _one(self, dataset: Loaded, item: str) -> Generation | Exception:
+    def answer(self, load: Callable[[], Loaded], item: str) -> Generation | Exception:
+        """The result for one question of the dataset that ``load`` gives; what it raises is its result."""
         from .answer import build_prompt, generate
 
         self._latest.code = 0                   # classes that send their requests elsewhere are taken at their word
         try:
             with self._building:
+                dataset = load()
                 message = build_prompt(self.model, dataset, item)
             answered = generate(self.model, dataset, item, message)
         except Exception as error:

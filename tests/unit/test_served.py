@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from easi_eval.answering.work import Item
 from easi_vlmevalkit.answer import API_FAILURE
 from easi_vlmevalkit.served import ServedModel
 
@@ -38,19 +38,21 @@ def dataset(count: int) -> SimpleNamespace:
     return SimpleNamespace(source=source, rows={str(number): number for number in range(count)})
 
 
-def items(count: int) -> list[Item]:
-    return [Item("blink", str(number)) for number in range(count)]
+def ask(api: Api, count: int) -> list[Any]:
+    """What comes of so many questions, each asked by a thread of its own."""
+    served, rows = ServedModel(api), dataset(count)
+    with ThreadPoolExecutor(count) as pool:
+        return list(pool.map(lambda number: served.answer(lambda: rows, str(number)), range(count)))
 
 
-def test_questions_of_a_chunk_are_open_at_the_same_time_and_come_back_in_order() -> None:
+def test_questions_are_open_at_the_same_time() -> None:
     together = threading.Barrier(4, timeout=20)
 
     def respond(question: str) -> tuple[int, str, str]:
         together.wait()      # fails unless four are asked at once
         return 0, f"answer {question}", ""
 
-    found = ServedModel(Api(respond), 4).answer(dataset(4), items(4))
-    assert [each.text for each in found] == ["answer 0", "answer 1", "answer 2", "answer 3"]
+    assert [each.text for each in ask(Api(respond), 4)] == ["answer 0", "answer 1", "answer 2", "answer 3"]
 
 
 @pytest.mark.parametrize(("response", "reason"), [
@@ -60,7 +62,7 @@ def test_questions_of_a_chunk_are_open_at_the_same_time_and_come_back_in_order()
     ((-1, f"{API_FAILURE}. ", ""), API_FAILURE),
 ])
 def test_a_failed_request_is_no_answer_and_is_its_own_items(response: tuple[int, str, str], reason: str) -> None:
-    good, bad = ServedModel(Api(lambda question: response if question == "1" else (0, "A", "")), 2).answer(dataset(2), items(2))
+    good, bad = ask(Api(lambda question: response if question == "1" else (0, "A", "")), 2)
     assert good.text == "A"
     assert isinstance(bad, RuntimeError) and reason in str(bad)
 
@@ -71,11 +73,11 @@ def test_a_request_that_raises_is_its_own_items() -> None:
             raise ConnectionError("refused")
         return 0, "B", ""
 
-    bad, good = ServedModel(Api(respond), 1).answer(dataset(2), items(2))
+    bad, good = ask(Api(respond), 2)
     assert "refused" in str(bad) and good.text == "B"
 
 
 def test_a_later_try_that_succeeds_is_an_answer() -> None:
     responses = iter([(500, "busy", ""), (0, "C", "")])
-    (found,) = ServedModel(Api(lambda question: next(responses)), 1).answer(dataset(1), items(1))
+    (found,) = ask(Api(lambda question: next(responses)), 1)
     assert found.text == "C"
