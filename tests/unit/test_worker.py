@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import signal
 import subprocess
@@ -17,6 +18,7 @@ from pathlib import Path
 
 import pytest
 from easi_eval.answering.book import Book
+from easi_eval.answering.doubt import BrokenWorker
 from easi_eval.answering.journal import Answer, Journal, Phase
 from easi_eval.answering.work import Assignment, Item, Work
 from easi_eval.answering.worker import Generation, work_loop
@@ -150,16 +152,16 @@ def test_secrets_do_not_reach_the_reason(tmp_path: Path, monkeypatch: pytest.Mon
     assert b"horse" not in b"".join(path.read_bytes() for path in (tmp_path / "journal").iterdir())
 
 
-def test_a_broken_device_ends_the_worker_and_costs_no_answer(tmp_path: Path) -> None:
-    class AcceleratorError(RuntimeError):
-        """Stands for torch's type of that name: every later call in this process fails."""
+@pytest.mark.parametrize("name", ["AcceleratorError", "EngineDeadError"])
+def test_a_broken_device_or_engine_ends_the_worker_and_costs_no_answer(tmp_path: Path, name: str) -> None:
+    broken = type(name, (RuntimeError,), {})      # torch's and vLLM's types: every later call in this process fails
 
     def breaks(items: Sequence[Item]) -> list[Generation]:
         if items[0].key == ("a", "3"):
-            raise AcceleratorError("illegal memory access")
+            raise broken("illegal memory access")
         return echo(items)
 
-    with pytest.raises(AcceleratorError):
+    with pytest.raises(broken):
         work_loop(tmp_path, WORK, ITEMS, breaks)
     assert len(answers(tmp_path)) == 3
     work_loop(tmp_path, WORK, ITEMS, echo)
@@ -283,6 +285,25 @@ def test_several_at_once_wait_for_none_of_them(tmp_path: Path) -> None:
     assert len(found) == 10 and together == {frozenset("a"), frozenset("b")} and most == 3
     assert sum(isinstance(news, Answer) for news in Book(tmp_path / "journal", WORK.epochs).poll()) == 10
     assert found["b", "0"].seconds > found["b", "1"].seconds > 0.015
+
+
+@pytest.mark.parametrize(("attempt", "asked_of_b"), [(1, 10), (2, 24)])
+def test_alone_a_worker_that_answers_nothing_any_more_is_started_anew_once(tmp_path: Path, attempt: int, asked_of_b: int) -> None:
+    """Ten in a row raised after some were answered: another process may do better; if it does not, the questions are at fault."""
+    many = {"a": ITEMS["a"], "b": [Item("b", str(number)) for number in range(12)]}
+    asked: Counter[str] = Counter()
+
+    def dead_after_a(items: Sequence[Item]) -> list[Generation]:
+        asked.update(item.benchmark for item in items)
+        if items[0].benchmark == "b":
+            raise ConnectionError("refused")
+        return echo(items)
+
+    with contextlib.ExitStack() as stack:
+        if attempt == 1:
+            stack.enter_context(pytest.raises(BrokenWorker, match="10 questions in a row raised, after 6 were answered"))
+        work_loop(tmp_path, WORK, many, dead_after_a, journal=Journal(tmp_path / "journal", "w0", attempt))
+    assert asked == {"a": 6, "b": asked_of_b}
 
 
 def test_sampling_depends_on_the_question_alone(tmp_path: Path) -> None:

@@ -83,7 +83,8 @@ class Peers:
             elif number != self.me:
                 data = json.loads(text)
                 self.living[number] = Owner(data["host"], data["pid"], data["started"])
-        return [number for number, owner in self.living.items() if not self._lives(number, owner)]
+        here = {owner: owner.alive_here() for owner in set(self.living.values())}
+        return [number for number, owner in self.living.items() if not self._lives(number, here[owner])]
 
     def forget(self, number: int) -> None:
         del self.living[number]
@@ -105,8 +106,8 @@ class Peers:
                 return False
         return True
 
-    def _lives(self, number: int, owner: Owner) -> bool:
-        here = owner.alive_here()
+    def _lives(self, number: int, here: bool | None) -> bool:
+        """``here``: as its owner's ``alive_here``."""
         if here is not None:
             return here
         # Another machine's clock says nothing: what counts is how long we have seen no change.

@@ -94,7 +94,6 @@ class Queue:
         self._returns = Returns(store)
         self._peers = Peers(store, worker, owner or Owner.this(), json.dumps(self._pace.own), silent_after, clock)
         self._join()
-        self._look()
 
     def _remembered(self) -> Pace:
         """What the journals tell of earlier launches."""
@@ -295,14 +294,16 @@ class Queue:
 
     def _join(self) -> None:
         """Enter the launch. One worker makes the first plan; the others wait for it, as long as that worker lives and is no slower than expected."""
+        self._look()
         until = time.monotonic() + PATIENCE
         while not self._enter(0):
-            self._look()
+            if self._clock() - self._looked > 1.0:
+                self._look()
             if self._peers.elected("planner/0") or time.monotonic() > until:
                 self._book.poll()
                 self._publish(0)
                 return
-            time.sleep(0.02)
+            time.sleep(0.05)
 
     def _enter(self, number: int) -> bool:
         """Switch to the plan of round ``number`` if it has been published."""

@@ -93,7 +93,9 @@ class TorchStore:
         names = [self._name(key) for key in keys]
         if self._store.check(names):
             return [value.decode() for value in self._store.multi_get(names)]
-        return [self.get(key) for key in keys]
+        there = [name for name in names if self._store.check([name])]
+        values = dict(zip(there, self._store.multi_get(there) if there else (), strict=True))
+        return [values[name].decode() if name in values else None for name in names]
 
     def _name(self, key: str) -> str:
         return f"{self._prefix}/{key}"
