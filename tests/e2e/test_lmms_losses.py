@@ -21,7 +21,7 @@ from easi_eval.evidence import gather
 from easi_eval.results.scores import BenchmarkScore
 from easi_eval.smoke import hub
 from own_files import KEYS
-from program import Launch, Results, User, a_closed_port, answered_otherwise, wait_until
+from program import Launch, Results, User, a_closed_port, answered_otherwise, run_folder, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.e2e, pytest.mark.faults]
 
@@ -42,27 +42,31 @@ def whole(runs: Runs) -> Whole:
 
 GOOD = ("viewspatial", "embspatial")
 BROKEN = {"mindcube_tiny": "oscarqjh/MindCube_lmmseval", "spar_bench": "jasonzhango/SPAR-Bench"}
+LAST = "vsi_debiased"      # lmms-eval's aggregation raises where a kind of direction is lacking, after all was answered
 
 
 def broken_data(served: Path, folder: Path) -> Path:
-    """The rehearsal's hub, but one table is no parquet file and one lacks the questions."""
+    """The rehearsal's hub, but one table is no parquet file, one lacks the questions, and one a kind of question."""
     root = folder / "served"
     shutil.copytree(served, root)
     for path in (root / "datasets" / BROKEN["mindcube_tiny"]).rglob("*.parquet"):
         path.write_bytes(b"PAR1 nothing PAR1")
     for path in (root / "datasets" / BROKEN["spar_bench"]).rglob("*.parquet"):
         pd.read_parquet(path).drop(columns="question").to_parquet(path, index=False)
+    (path,) = (root / "datasets").rglob("test_debiased.parquet")
+    table = pd.read_parquet(path)
+    table[table["question_type"] != "object_rel_direction_hard"].to_parquet(path, index=False)
     return root
 
 
 @pytest.fixture(scope="module")
 def broken(runs: Runs, tmp_path_factory: pytest.TempPathFactory) -> tuple[Launch, Results]:
-    """The first and the last of four benchmarks cannot be read, and the hub is gone as soon as all is fetched."""
+    """Two of five benchmarks cannot be read, the last one cannot be scored, and the hub is gone as soon as all is fetched."""
     folder = tmp_path_factory.mktemp("broken")
     user = User(folder / "user")
     model = shutil.copytree(runs.served / "models" / "easi-smoke" / "Tiny-VLM", folder / "Some-VLM")
     with hub.start(broken_data(runs.served, folder)) as running:
-        command = options(model, folder / "out", "--benchmarks", ",".join((*GOOD, *BROKEN)))
+        command = options(model, folder / "out", "--benchmarks", ",".join((*GOOD, *BROKEN, LAST)))
         with user.start(*command, HF_ENDPOINT=running.endpoint, NO_PROXY="127.0.0.1", HF_HUB_DISABLE_XET="1") as launch:
             wait_until(lambda: "importing lmms-eval" in launch.out, 300, launch)
             running.stop()
@@ -85,6 +89,15 @@ def test_what_cannot_be_read_fails_alone_and_says_why(broken: tuple[Launch, Resu
     summary = " ".join(launch.out[launch.out.index("Not complete:"):].split())
     assert telling in summary
     assert "Traceback" not in launch.out + launch.err
+
+
+def test_a_last_benchmark_that_crashes_loses_no_answer(broken: tuple[Launch, Results]) -> None:
+    launch, results = broken
+    assert results.line(LAST)["state"] == "failed" and results.line(LAST)["score"] == ""
+    summary = " ".join(launch.out[launch.out.index("Not complete:"):].split())
+    assert "object_rel_direction_hard" in summary
+    folder = run_folder(results.folder, LMMS_EVAL, "Some-VLM")
+    assert len(folder.texts(LAST)) == len(folder.items(LAST)) == 12
 
 
 def test_it_is_launched_again_once(broken: tuple[Launch, Results]) -> None:
