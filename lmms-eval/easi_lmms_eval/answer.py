@@ -22,6 +22,8 @@ from .session import asked_work, benchmark_of, item_id, lmms_eval_main, skip_unr
 
 # How the classes of served models begin the text they return when every retry failed (lmms_eval/models/chat/openai.py).
 REQUEST_FAILED = "[LMMS_EVAL_REQUEST_FAILED"
+BATCHES = ("batch_size", "batch_size_per_gpu")
+ROUNDS = 4      # of open requests in one piece
 
 
 class _Answered(BaseException):
@@ -105,8 +107,13 @@ def _queue_model(cls: type, run_root: Path, work: Work, journal: Journal, unread
 
 
 def _piece(model: Any) -> int:
-    """How many questions the model class works on at once: its batch, by either of its names, or its requests to a server."""
-    return max(int(getattr(model, name, 1) or 1) for name in ("batch_size", "batch_size_per_gpu", "num_concurrent"))
+    """How many questions the model class is given at once: its batch, by either of its names.
+
+    A client of a server gets several rounds of the requests it keeps open: it begins one whenever one is answered, so that only the
+    end of a piece waits for the slowest. But what it answered is journalled piece by piece.
+    """
+    batch, open_requests = max(int(getattr(model, name, 1) or 1) for name in BATCHES), int(getattr(model, "num_concurrent", 1) or 1)
+    return max(batch, ROUNDS * open_requests if open_requests > 1 else 1)
 
 
 def _list_items(run_root: Path, work: Work, requests: Sequence[Any], task_dict: Mapping[str, Any]) -> dict[str, list[Item]]:

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from easi_lmms_eval.answer import _piece
 from easi_vlmevalkit.answer import API_FAILURE
 from easi_vlmevalkit.served import ServedModel
 
@@ -81,3 +82,10 @@ def test_a_later_try_that_succeeds_is_an_answer() -> None:
     responses = iter([(500, "busy", ""), (0, "C", "")])
     (found,) = ask(Api(lambda question: next(responses)), 1)
     assert found.text == "C"
+
+
+@pytest.mark.parametrize(("own", "expected"), [
+    ({}, 1), ({"batch_size": "4"}, 4), ({"batch_size_per_gpu": 8, "batch_size": None}, 8), ({"num_concurrent": 1, "batch_size": 1}, 1),
+    ({"num_concurrent": 32, "batch_size": 1}, 128)])
+def test_a_class_of_lmms_eval_gets_its_batch_or_several_rounds_of_its_open_requests(own: dict[str, object], expected: int) -> None:
+    assert _piece(SimpleNamespace(**own)) == expected
