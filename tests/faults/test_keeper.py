@@ -8,6 +8,7 @@ import sys
 import textwrap
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from easi_eval.execution import guard, keeper, launchers, supervisor
@@ -20,6 +21,7 @@ pytestmark = pytest.mark.faults
 RANK = """
 import sys
 from pathlib import Path
+from typing import Any
 from easi_eval.execution.keeper import keep
 sys.exit(keep(sys.argv[2:], Path(sys.argv[1]), pause=0.05))
 """
@@ -66,7 +68,7 @@ def _note(root: Path) -> Path:
     return root / "journal" / "w0.gaveup"
 
 
-def _keep(root: Path, code: str, **options: float) -> int:
+def _keep(root: Path, code: str, **options: Any) -> int:
     """Keep a worker of one line in this very process; what it appends to <root>/starts counts its starts."""
     count = f"echo $EASI_ATTEMPT $EASI_WORKER ${{EASI_STORE-none}} >> {root}/starts; "
     return keeper.keep(["/bin/sh", "-c", count + code], root, pause=0.01, **options)
@@ -93,6 +95,34 @@ def test_a_worker_that_keeps_crashing_is_given_up_with_a_reason(root: Path) -> N
 def test_a_worker_that_cannot_work_is_not_started_again(root: Path) -> None:
     assert _keep(root, "echo no such model >&2; exit 3") == 0
     assert _starts(root) == ["1 w0 none"] and _note(root).read_text() == "exit code 3 after 1 start: no such model\n"
+
+
+def test_a_reason_that_cannot_be_noted_does_not_end_the_keeper(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """As on a full disk: torchrun would end all ranks with it."""
+    assert _keep(root, f"rm -r {root}/journal; echo > {root}/journal; echo no space; exit 3") == 0
+    said = capfd.readouterr().out
+    assert "given up: exit code 3 after 1 start: no space" in said and "could not be noted" in said
+
+
+def test_a_hung_worker_is_killed_although_that_cannot_be_noted(root: Path) -> None:
+    class Watcher:
+        def __init__(self, worker: str, attempt: int) -> None:
+            self.hangs = attempt == 1
+
+        @property
+        def pid(self) -> int | None:
+            path = root / "w0.pid"
+            return int(path.read_text()) if path.exists() and path.read_text() else None
+
+        def hung(self) -> str:
+            return "no answer" if self.hangs and self.pid else ""
+
+        def note(self) -> None:
+            raise OSError(28, "No space left on device")
+
+    code = f"trap '' USR1; echo $$ > {root}/w0.pid; [ $EASI_ATTEMPT = 2 ] || while :; do sleep 0.1; done"
+    assert _keep(root, code, watcher=Watcher) == 0
+    assert len(_starts(root)) == 2
 
 
 def test_of_a_worker_that_says_its_error_the_note_keeps_that_line(root: Path) -> None:

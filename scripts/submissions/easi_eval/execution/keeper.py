@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from ..errors import EasiError
 from . import gpus, guard, supervisor
 from .jobs import Job, Outcome
 
@@ -173,7 +174,10 @@ class _Hangs:
         elif time.monotonic() > self._until:
             self._until = None
             if self._watcher.hung():            # else it came back
-                self._watcher.note()
+                try:
+                    self._watcher.note()
+                except (OSError, EasiError) as error:        # as in _give_up
+                    _say(f"[{self._worker}] that it hung could not be noted: {error}")
                 self.killed = self._signal(below, signal.SIGKILL)
 
     def _signal(self, below: int, signum: signal.Signals) -> bool:
@@ -206,10 +210,13 @@ def _give_up(note: Path, outcome: Outcome, starts: int) -> None:
     last = next((line for line in lines if outcome.exit_code == CANNOT_WORK and _ERROR.search(line)), lines[0])
     reason = f"{describe(outcome.exit_code)} after {starts} start{'s' if starts > 1 else ''}: {last.strip()}"
     _say(f"[{outcome.job.name}] given up: {reason}")
-    note.parent.mkdir(parents=True, exist_ok=True)
     whole = note.with_name(f".{note.name}.{os.getpid()}")
-    whole.write_text(reason + "\n", encoding="utf-8", errors="backslashreplace")
-    os.replace(whole, note)
+    try:
+        note.parent.mkdir(parents=True, exist_ok=True)
+        whole.write_text(reason + "\n", encoding="utf-8", errors="backslashreplace")
+        os.replace(whole, note)
+    except OSError as error:        # a full disk; a keeper that dies of it would take the other workers along
+        _say(f"[{outcome.job.name}] the reason could not be noted in {note}: {error.strerror}")
 
 
 def _say(text: str) -> None:
