@@ -245,8 +245,7 @@ class Queue:
         if self._enter(self._round + 1):
             return None, False
         waiting = self._returns.left()
-        self._before_idle()
-        self._peers.say("")
+        self._rest()
         self._look()
         if self._peers.anybody_busy() or waiting or self._returns.left() or self._returns.count() != returned:
             return None, False
