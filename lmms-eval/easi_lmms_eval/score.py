@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from easi_eval.answering.journal import Answer
-from easi_eval.answering.scorer import score_loop
+from easi_eval.answering.scorer import failed_file, score_loop
 from easi_eval.answering.work import Assignment, item_seed, seed_everything
 from easi_eval.benchmarks import ALL_KEYS, by_key
 from easi_eval.results.lmms_files import find_lmms_outputs, read_lmms_scores
@@ -26,7 +26,7 @@ from .watching import Seen, watched
 
 
 def score(run_root: Path) -> int:
-    """Score every benchmark from the journal as soon as it is answered. Returns the exit code."""
+    """Score every benchmark from the journal as soon as it is answered. Returns the exit code: 1 if one has no score."""
     work = asked_work(run_root)
     main, args = lmms_eval_main()
     from lmms_eval import models
@@ -61,7 +61,7 @@ def score(run_root: Path) -> int:
             add_notes(folder, unwrapped=would)
 
     score_loop(run_root, work, score_one)
-    return 0
+    return int(any(failed_file(run_root, assignment.key).exists() for assignment in work.benchmarks))
 
 
 def _score_unwrapped(evaluate: Callable[[Assignment, Mapping[str, Answer], Path], Seen], assignment: Assignment,

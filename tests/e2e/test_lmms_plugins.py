@@ -62,12 +62,13 @@ TIMES = 100        # the README's two questions, so often
 
 @dataclass(frozen=True)
 class OwnTask:
-    """The README's run of a task of one's own, and its run over other answers: all of them wrapped, one failed."""
+    """The README's run of a task of one's own; its scoring over other answers, all of them wrapped and one failed; and over two failed."""
 
     said: str
     run: Path
     again: str
     other: Path
+    unscored: str
 
 
 @pytest.fixture(scope="module")
@@ -77,25 +78,27 @@ def own_task(user: User) -> OwnTask:
     questions.write_text(questions.read_text(encoding="utf-8") * TIMES, encoding="utf-8")
     block = README[README.index("then it is scored:"):]
     answering, scoring = re.search(r"```bash\n(.*?)```", block, re.DOTALL)[1].replace("\\\n", " ").strip().splitlines()
-    said = started(user, answering) + started(user, scoring)
-    run, other = user.root / "runs" / "room_side", user.root / "runs" / "other"
-    answered_otherwise(RunFolder(run), other, lambda key, item, text: r"\boxed{right}" if int(item.rpartition(":")[2]) % 2 else "<answer>right</answer>")
-    for path in (other / "journal").glob("*.jsonl"):
-        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        for line in lines:
-            if line["kind"] == "answer" and line["item"] == "room_side:0":
-                line |= {"text": None, "failure": "ValueError: no such picture"}
-        path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
-    return OwnTask(said, run, started(user, scoring.replace("runs/room_side", "runs/other")), other)
+    said = run_line(user, answering) + run_line(user, scoring)
+    run, other, unscored = (user.root / "runs" / name for name in ("room_side", "other", "unscored"))
+    for folder, failed in ((other, ["room_side:0"]), (unscored, ["room_side:0", "room_side:1"])):
+        answered_otherwise(RunFolder(run), folder, lambda key, item, text: r"\boxed{right}" if int(item.rpartition(":")[2]) % 2 else "<answer>right</answer>")
+        for path in (folder / "journal").glob("*.jsonl"):
+            lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+            for line in lines:
+                if line["kind"] == "answer" and line["item"] in failed:
+                    line |= {"text": None, "failure": "ValueError: no such picture"}
+            path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    return OwnTask(said, run, run_line(user, scoring.replace("runs/room_side", "runs/other")), other,
+                   run_line(user, scoring.replace("runs/room_side", "runs/unscored"), code=1))
 
 
-def started(user: User, line: str) -> str:
+def run_line(user: User, line: str, code: int = 0) -> str:
     """A line of the README on the CPU, by two workers; what it said."""
     line = line.replace("--nproc-per-node 8", "--nproc-per-node 2").replace("pretrained=org/model", f"pretrained={user.root / 'Tiny-VLM'} --device cpu")
     line = line.replace("torchrun", f"{sys.executable} -m torch.distributed.run").replace("python -m easi", f"{sys.executable} -m easi")
     done = subprocess.run(line.split(), cwd=user.root, capture_output=True, text=True, timeout=600,
                           env=user.environment(PYTHONPATH=str(site(user)), CUDA_VISIBLE_DEVICES="-1"))
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert done.returncode == code, done.stdout[-3000:] + done.stderr[-3000:]
     return done.stdout + done.stderr
 
 
@@ -120,6 +123,11 @@ def test_wrapped_answers_and_a_failed_one_do_not_cost_it_its_score(own_task: Own
     assert number == pytest.approx((TIMES - 1) / (2 * TIMES - 1)), "every answer says right, and of the 100 questions for which it is one failed"
     assert f"room_side: 1 of {2 * TIMES} questions failed and are in none of lmms-eval's numbers (ValueError: no such picture)" in own_task.again
     assert "failed and are in none" not in own_task.said and "Traceback" not in own_task.said + own_task.again
+
+
+def test_a_task_without_a_score_is_the_exit_code(own_task: OwnTask) -> None:
+    """One of 200 questions may fail."""
+    assert f"2 of {2 * TIMES} items failed: ValueError: no such picture" in own_task.unscored
 
 
 @contextmanager
