@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
 import subprocess
 import sys
 import urllib.parse
@@ -131,16 +133,16 @@ def test_a_task_without_a_score_is_the_exit_code(own_task: OwnTask) -> None:
 
 
 @contextmanager
-def viewer(user: User) -> Iterator[str]:
-    """The server behind ``lmms-eval ui``."""
+def server(user: User, command: str) -> Iterator[str]:
+    """``lmms-eval ui`` or ``lmms-eval serve``, until the block ends. Gives its address."""
     port = a_closed_port()
-    process = subprocess.Popen([sys.executable, "-m", "uvicorn", "lmms_eval.tui.server:app", "--port", str(port)],
-                               env=user.environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen([sys.executable, "-m", "lmms_eval", command, "--port", str(port)], env=user.environment(BROWSER="true"), cwd=user.root,
+                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
     try:
         wait_until(lambda: answers(f"http://127.0.0.1:{port}/health") or process.poll() is not None, 180)
         yield f"http://127.0.0.1:{port}"
     finally:
-        process.kill()
+        os.killpg(process.pid, signal.SIGKILL)      # the viewer's server is a process of its own
         process.wait()
 
 
@@ -160,7 +162,7 @@ def asked(address: str, **query: object) -> object:
 def test_our_results_open_in_the_log_viewer(user: User, runs: Runs) -> None:
     whole = runs.alone("lmms-eval")
     logs = whole.folder.root / "outputs"
-    with viewer(user) as address:
+    with server(user, "ui") as address:
         listed = asked(f"{address}/logs/runs", logs_path=logs)
         assert isinstance(listed, list) and len(listed) == 13
         (run,) = [run for run in listed if run["tasks"] == ["mmsi_bench"]]
@@ -172,6 +174,9 @@ def test_our_results_open_in_the_log_viewer(user: User, runs: Runs) -> None:
 
 
 def test_lmms_evals_own_commands_work(user: User) -> None:
-    for command, expected in ((["models"], "qwen2_5_vl"), (["tasks", "list"], "mmsi_bench"), (["serve", "--help"], "--port"), (["ui", "--help"], "--port")):
+    for command, expected in ((["models"], "qwen2_5_vl"), (["tasks", "list"], "mmsi_bench")):
         done = subprocess.run([sys.executable, "-m", "lmms_eval", *command], cwd=user.root, capture_output=True, text=True, timeout=300, env=user.environment())
         assert done.returncode == 0 and expected in done.stdout, done.stdout[-2000:] + done.stderr[-2000:]
+    with server(user, "serve") as address:
+        told = asked(f"{address}/health")
+    assert isinstance(told, dict) and told["status"] == "healthy"
