@@ -147,7 +147,7 @@ def answer(items):
     if items[0].benchmark == "a":
         raise FileNotFoundError("no such picture")
     return texts(items)
-""", 20, work=work)
+""", 100, work=work)
     failures, written = outcomes(tmp_path, work)
-    assert failures == {None: 20, "FileNotFoundError: no such picture": 20} and set(written.values()) == {1}
+    assert failures == {None: 100, "FileNotFoundError: no such picture": 100} and set(written.values()) == {1}
     assert "starting it again" not in log and {attempt for _, _, attempt, _ in asked(tmp_path)} == {1}

@@ -8,6 +8,7 @@ from .book import Book
 from .work import Item
 
 ENOUGH = 3            # questions in a row that raised here make a worker doubt itself
+MOST = 64             # ... or so many, after it turned out again and again that the questions were at fault
 ENOUGH_ALONE = 10     # ... and where nobody can judge them, start itself anew once
 
 
@@ -27,11 +28,18 @@ class Doubt:
         self._book = book
         self._given_back: list[Item] = []
         self._answers = 0
+        self._enough = ENOUGH
         self.streak = 0
 
     def answered(self) -> None:
         self._answers += 1
-        self.clear()
+        self._enough = ENOUGH
+        self._clear()
+
+    def not_here(self) -> None:
+        """A question raised here and elsewhere: it is at fault, and probably those like it."""
+        self._enough = min(2 * self._enough, MOST)
+        self._clear()
 
     def raised(self) -> None:
         self.streak += 1
@@ -40,12 +48,12 @@ class Doubt:
         """To be tried by others."""
         self._given_back += items
 
-    def clear(self) -> None:
+    def _clear(self) -> None:
         self._given_back, self.streak = [], 0
 
     @property
     def strong(self) -> bool:
-        return len(self._given_back) >= ENOUGH
+        return len(self._given_back) >= self._enough
 
     def judge(self) -> None:
         """Look what became of the questions elsewhere. Raises BrokenWorker if one was answered."""
@@ -55,7 +63,7 @@ class Doubt:
             if found is not None and found.failure is None:
                 raise BrokenWorker(f"{self.streak} questions in a row raised here, and others answered {item.benchmark} {item.id} of them")
         if any(self._book.settled(item.key) for item in self._given_back):
-            self.clear()
+            self.not_here()
 
     def judge_alone(self, attempt: int) -> None:
         """Without others: raises BrokenWorker if the first attempt answered before, and many questions raised since."""

@@ -131,6 +131,8 @@ class Queue:
         if self._clock() - self._looked > max(self._look_every, len(self._peers.living) / LOOKS):
             self._look()
             lease = self._take_returned(idle=False)
+        elif not planned:
+            lease = self._take_returned(idle=False)
         if lease is None and planned:
             lease = self._take_planned()
         if lease is None and not self._leases:

@@ -203,7 +203,7 @@ class _Worker:
                 again.append(item)
             else:
                 self._fail(item, lease, reason)
-                self._doubt.clear()
+                self._doubt.not_here()
         if again:
             self._queue.give_back(lease, again)
             self._doubt.gave_back(again)
