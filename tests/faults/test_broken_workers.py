@@ -15,7 +15,7 @@ from easi_eval.answering.book import Book
 from easi_eval.answering.journal import Answer
 from easi_eval.answering.work import JOURNAL_FOLDER, Assignment, Work
 
-pytestmark = pytest.mark.faults
+pytestmark = [pytest.mark.slow, pytest.mark.faults]
 
 WORK = Work((Assignment("a", "A"),))
 CROWDED = Work((Assignment("a", "A"),), final=False)
