@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import functools
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from easi_eval.answering.ahead import Ahead
@@ -37,6 +39,24 @@ def media_ahead(model: Any, requests: Mapping[str, Any], items: Mapping[str, Ite
             reads[name] = request.arguments[place]
             request.arguments = (*request.arguments[:place], _first_from(ahead, items[name], reads[name]), *request.arguments[place + 1:])
     return ahead
+
+
+def read_in_turn(requests: Iterable[Any]) -> None:
+    """For classes that are asked by several threads: tasks unpack and decode in code that was written for one."""
+    lock = threading.Lock()
+    for request in requests:
+        place = _reader(request.arguments)
+        if place is not None:
+            request.arguments = (*request.arguments[:place], _locked(lock, request.arguments[place]), *request.arguments[place + 1:])
+
+
+def _locked(lock: threading.Lock, read: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(read)
+    def locked(*args: Any, **options: Any) -> Any:
+        with lock:
+            return read(*args, **options)
+
+    return locked
 
 
 def _reader(arguments: Sequence[Any]) -> int | None:

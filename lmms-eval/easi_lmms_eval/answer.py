@@ -15,7 +15,7 @@ from easi_eval.answering.work import Item, ItemList, Work
 from easi_eval.answering.worker import Generation, open_journal, work_loop
 from easi_eval.errors import EasiError
 
-from .ahead import media_ahead, prompts_ahead
+from .ahead import media_ahead, prompts_ahead, read_in_turn
 from .costs import costs
 from .session import asked_work, benchmark_of, item_id, lmms_eval_main, skip_unreadable
 
@@ -78,9 +78,12 @@ def _queue_model(cls: type, run_root: Path, work: Work, journal: Journal, unread
         items = _list_items(run_root, work_left, requests, self.task_dict)
 
         of_id = {item.id: item for group in items.values() for item in group}
-        piece, ahead = _piece(self), None
+        piece, at_once, ahead = _piece(self), _open_requests(self), None
         if isinstance(self, EasiVLM):
             ahead = prompts_ahead(self, by_id, of_id)
+        elif at_once > 1:
+            read_in_turn(by_id.values())
+            self.prefix_aware_queue = False      # it would read each question's media once more, to put one question in order
         elif piece == 1:      # classes that answer several at once may read with threads of their own
             ahead = media_ahead(self, by_id, of_id)
 
@@ -92,7 +95,8 @@ def _queue_model(cls: type, run_root: Path, work: Work, journal: Journal, unread
             # Our generic class knows more of what it generated than lmms-eval's result has room for.
             return list(self.last) if isinstance(self, EasiVLM) else made
 
-        work_loop(run_root, work_left, items, answer_chunk, journal=journal, chunk=piece, prepare=ahead.prepare if ahead else None)
+        work_loop(run_root, work_left, items, answer_chunk, journal=journal, chunk=piece, prepare=ahead.prepare if ahead else None,
+                  at_once=at_once)
         if ahead:
             print(ahead.summary(), flush=True)
         raise _Answered
@@ -106,14 +110,20 @@ def _queue_model(cls: type, run_root: Path, work: Work, journal: Journal, unread
     return type(cls.__name__, (cls,), {"__init__": __init__, "generate_until": generate_until, "__module__": cls.__module__})
 
 
-def _piece(model: Any) -> int:
-    """How many questions the model class is given at once: its batch, by either of its names.
+def _open_requests(model: Any) -> int:
+    """How many threads ask a client of a server at the same time: as many as it would keep requests open by itself.
 
-    A client of a server gets several rounds of the requests it keeps open: it begins one whenever one is answered, so that only the
-    end of a piece waits for the slowest. But what it answered is journalled piece by piece.
+    Each asks one question, so that what was answered, and paid for, is in the journal when it comes, and none waits for the
+    slowest of a batch. A client that fits their number to the server's errors, and one of another make, is asked in pieces.
     """
-    batch, open_requests = max(int(getattr(model, name, 1) or 1) for name in BATCHES), int(getattr(model, "num_concurrent", 1) or 1)
-    return max(batch, ROUNDS * open_requests if open_requests > 1 else 1)
+    return int(model.num_concurrent) if getattr(model, "adaptive_concurrency", None) is False else 1
+
+
+def _piece(model: Any) -> int:
+    """How many questions one call of the model class is given: its batch, by either of its names, or several rounds of the
+    requests it keeps open."""
+    batch, several = max(int(getattr(model, name, 1) or 1) for name in BATCHES), int(getattr(model, "num_concurrent", 1) or 1)
+    return batch if several == 1 or _open_requests(model) > 1 else max(batch, ROUNDS * several)
 
 
 def _list_items(run_root: Path, work: Work, requests: Sequence[Any], task_dict: Mapping[str, Any]) -> dict[str, list[Item]]:

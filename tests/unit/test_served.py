@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from easi_lmms_eval.answer import _piece
+from easi_lmms_eval.ahead import read_in_turn
+from easi_lmms_eval.answer import _open_requests, _piece
 from easi_vlmevalkit.answer import API_FAILURE
 from easi_vlmevalkit.served import ServedModel
 
@@ -84,8 +86,30 @@ def test_a_later_try_that_succeeds_is_an_answer() -> None:
     assert found.text == "C"
 
 
-@pytest.mark.parametrize(("own", "expected"), [
-    ({}, 1), ({"batch_size": "4"}, 4), ({"batch_size_per_gpu": 8, "batch_size": None}, 8), ({"num_concurrent": 1, "batch_size": 1}, 1),
-    ({"num_concurrent": 32, "batch_size": 1}, 128)])
-def test_a_class_of_lmms_eval_gets_its_batch_or_several_rounds_of_its_open_requests(own: dict[str, object], expected: int) -> None:
-    assert _piece(SimpleNamespace(**own)) == expected
+@pytest.mark.parametrize(("own", "piece", "at_once"), [
+    ({}, 1, 1), ({"batch_size": "4"}, 4, 1), ({"batch_size_per_gpu": 8, "batch_size": None}, 8, 1), ({"num_concurrent": 1, "batch_size": 1}, 1, 1),
+    ({"num_concurrent": 32, "batch_size": 1}, 128, 1), ({"num_concurrent": 32, "adaptive_concurrency": False}, 1, 32),
+    ({"num_concurrent": 32, "adaptive_concurrency": True}, 128, 1), ({"num_concurrent": 1, "adaptive_concurrency": False}, 1, 1)])
+def test_a_class_of_lmms_eval_gets_its_batch_or_is_asked_by_as_many_threads_as_it_keeps_requests_open(
+        own: dict[str, object], piece: int, at_once: int) -> None:
+    model = SimpleNamespace(**own)
+    assert (_piece(model), _open_requests(model)) == (piece, at_once)
+
+
+def test_media_are_read_by_one_thread_at_a_time() -> None:
+    inside, most, guard = 0, 0, threading.Lock()
+
+    def read(doc: int) -> int:
+        nonlocal inside, most
+        with guard:
+            inside, most = inside + 1, max(most, inside + 1)
+        time.sleep(0.01)
+        with guard:
+            inside -= 1
+        return doc * 2
+
+    requests = [SimpleNamespace(arguments=("context", read, {}, doc)) for doc in range(6)]
+    read_in_turn(requests)
+    with ThreadPoolExecutor(6) as pool:
+        assert list(pool.map(lambda request: request.arguments[1](request.arguments[3]), requests)) == [0, 2, 4, 6, 8, 10]
+    assert most == 1
