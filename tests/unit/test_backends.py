@@ -98,8 +98,8 @@ def test_the_revision_of_a_folder_is_in_the_identity_of_both_backends(tmp_path: 
     folder, adapter = checkpoint(tmp_path / "m"), checkpoint(tmp_path / "lora")
     runs = [(kit(tmp_path), RunConfig(model=str(folder))),
             (lmms(tmp_path), lmms_cfg("llava_hf", f"pretrained={folder}")),
-            (lmms(tmp_path), lmms_cfg("llava_hf", f"pretrained=org/base,peft={folder}")),
-            (lmms(tmp_path), lmms_cfg("llava_hf", f"pretrained={adapter},peft={folder}"))]
+            (lmms(tmp_path), lmms_cfg("internvl_hf", f"pretrained=org/base,peft={folder}")),
+            (lmms(tmp_path), lmms_cfg("internvl_hf", f"pretrained={adapter},peft={folder}"))]
     before = [identity(made.name, "1", made.resolve(cfg), cfg) for made, cfg in runs]
     write_at(folder / "model.safetensors", 300, b"trained")
     after = [identity(made.name, "1", made.resolve(cfg), cfg) for made, cfg in runs]
@@ -111,7 +111,7 @@ def test_the_revision_of_a_folder_is_in_the_identity_of_both_backends(tmp_path: 
 @pytest.mark.parametrize(("type_", "model_args", "expected"), [
     ("easi_vlm", "pretrained=a/b,revision=v2", [("a/b", "v2")]),
     ("easi_vlm", "pretrained=a/b", [("a/b", "main")]),
-    ("llava_hf", "pretrained=a/b,peft=c/d,revision=v2", [("c/d", "main"), ("a/b", "v2")]),
+    ("internvl_hf", "pretrained=a/b,peft=c/d,revision=v2", [("c/d", "main"), ("a/b", "v2")]),
 ])
 def test_lmms_weights_of_a_revision(tmp_path: Path, type_: str, model_args: str, expected: list[tuple[str, str]]) -> None:
     model = lmms(tmp_path).resolve(lmms_cfg(type_, model_args))

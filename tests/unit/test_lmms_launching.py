@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -109,7 +110,7 @@ def test_a_users_own_accelerate_configuration_has_no_say(tmp_path: Path) -> None
 ])
 def test_commas_in_braces_and_equals_signs_belong_to_the_value(backend: LmmsEval, text: str, expected: dict[str, str]) -> None:
     assert parse_model_args(text) == expected
-    argv = job(backend, cfg(text))
+    argv = job(backend, replace(cfg(text), model="internvl_hf"))      # a class that takes any name
     assert parse_model_args(argv[argv.index("--model_args") + 1]).items() >= expected.items()
     assert parse_model_args(format_model_args(expected)) == expected
 
@@ -153,3 +154,17 @@ def test_engines_are_as_many_as_fit_and_never_none(backend: LmmsEval, nproc: int
     """The last line is what is left when an engine's questions lacked memory and fewer workers were started."""
     asked = RunConfig(model="vllm", model_args=f"model=a/b,tensor_parallel_size={size}", backend="lmms-eval", nproc=nproc)
     assert backend.workers(asked, backend.resolve(asked)) == workers
+
+
+@pytest.mark.parametrize(("model", "model_args", "hint"), [
+    ("qwen2_5_vl", "pretrained=org/model,max_pixel=1003520", "did you mean max_pixels"),      # the class asserts that nothing is left
+    ("internvl2", "pretrained=org/model,max_pixel=1003520", None),                            # the class takes any name
+])
+def test_an_argument_that_the_class_would_fail_on_is_refused_at_once(backend: LmmsEval, model: str, model_args: str, hint: str | None) -> None:
+    asked = RunConfig(model=model, backend="lmms-eval", model_args=model_args)
+    if hint is None:
+        assert backend.resolve(asked).arguments["max_pixel"] == "1003520"
+        return
+    with pytest.raises(EasiError, match=f"{model} takes no max_pixel=") as refused:
+        backend.resolve(asked)
+    assert hint in (refused.value.hint or "")

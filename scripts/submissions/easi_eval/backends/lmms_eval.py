@@ -15,6 +15,7 @@ from ..errors import EasiError
 from ..execution import launchers
 from ..execution.jobs import Job
 from ..model import ModelChoice
+from ..nearest import did_you_mean
 from ..results.corrections import corrections_setting
 from ..results.outputs import Outputs
 from ..state import RunPaths
@@ -82,13 +83,15 @@ class LmmsEval:
         package = catalog.locate(KIND, cfg.backend_path)
         known = catalog.lmms_models(package).models.get(cfg.model)
         arguments, why = cfg.model_arguments, f"--model {cfg.model}"
+        takes = signature(lineage(package, _class(cfg, known))) if known else signature(())
         if "base_url" in arguments or (known is not None and known.model_id in SERVED_TYPES):
             name = next((arguments[key] for key in NAME_KEYS if key in arguments), cfg.model)
             notes = (f"--nproc {cfg.nproc} has no effect: a served model has one client, with its own concurrency",) if cfg.nproc > 1 else ()
+            _check_names(cfg, takes)
             return ModelChoice(name, name, cfg.model, why, notes=notes, arguments=dict(arguments), needs_gpu=False, served=True)
         keys = [key for key in WEIGHT_KEYS if key in arguments]
-        takes = signature(lineage(package, _class(cfg, known))) if known else signature(())
         _check_weights(cfg, {key: arguments[key] for key in keys}, takes)
+        _check_names(cfg, takes)
         arguments |= {key: common.model_path(arguments[key]) for key in keys}
         checkpoint = arguments[keys[0]] if keys else cfg.model
         arguments, notes = _supported(cfg, arguments, takes.names)
@@ -215,6 +218,14 @@ def _check_engine(cfg: RunConfig, package: str | None) -> None:
 def _class(cfg: RunConfig, known: catalog.LmmsModel) -> str:
     """The class that lmms-eval will take for the type."""
     return known.simple or known.cls if "--force_simple" in cfg.backend_args else known.cls
+
+
+def _check_names(cfg: RunConfig, takes: Signature) -> None:
+    """Refuse an argument that the class would fail on, once everything is fetched."""
+    for name in cfg.model_arguments if not takes.open else ():
+        if name not in takes.names:
+            raise EasiError(f"lmms-eval's type {cfg.model} takes no {name}=",
+                            hint=did_you_mean(name, takes.names, f"it takes {', '.join(sorted(takes.names))}"))
 
 
 def _check_weights(cfg: RunConfig, given: Mapping[str, str], takes: Signature) -> None:

@@ -12,7 +12,10 @@ from .sources import ClassSource
 
 @dataclass(frozen=True)
 class Signature:
-    """What ``__init__`` takes by name. ``defaults``: those of its values that are literal; ``open``: it takes any other name."""
+    """What ``__init__`` takes by name. ``defaults``: those of its values that are literal; ``open``: it takes any other name.
+
+    A class that asserts that nothing is left of its ``**kwargs``, as most of lmms-eval's do, takes no other.
+    """
 
     names: frozenset[str]
     required: frozenset[str]
@@ -34,7 +37,8 @@ def signature(classes: Sequence[ClassSource]) -> Signature:
         defaults = {**found, **_of_kwargs(init), **defaults}
         names |= {arg.arg for arg in (*init.args.posonlyargs, *init.args.args, *init.args.kwonlyargs)} - {"self"}
         if not _hands_on(init):
-            return Signature(frozenset(names), frozenset(required), defaults, init.args.kwarg is not None)
+            closed = init.args.kwarg is None or _asserts_nothing_left(init)
+            return Signature(frozenset(names | _popped(init) if closed else names), frozenset(required), defaults, not closed)
     return Signature(frozenset(names), frozenset(required), defaults, open=not classes)
 
 
@@ -68,6 +72,20 @@ def _of_kwargs(init: ast.FunctionDef) -> dict[str, object]:
             case ast.Call(func=ast.Attribute(value=ast.Name(id=holder), attr="update"), args=[ast.Name(id=given)]) if given == name:
                 passed |= tables.get(holder, {})
     return {key: value for key, value in (found | passed).items() if is_plain(value)}
+
+
+def _popped(init: ast.FunctionDef) -> set[str]:
+    """The names that are taken out of ``**kwargs``."""
+    return {str(call.args[0].value) for call in ast.walk(init) if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute)
+            and call.func.attr == "pop" and init.args.kwarg is not None and ast.unparse(call.func.value) == init.args.kwarg.arg
+            and call.args and isinstance(call.args[0], ast.Constant)}
+
+
+def _asserts_nothing_left(init: ast.FunctionDef) -> bool:
+    if init.args.kwarg is None:
+        return False
+    nothing = (f"{init.args.kwarg.arg} == {{}}", f"not {init.args.kwarg.arg}", f"len({init.args.kwarg.arg}) == 0")
+    return any(isinstance(line, ast.Assert) and ast.unparse(line.test) in nothing for line in init.body)
 
 
 def is_plain(value: object) -> bool:
