@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import hashlib
 import traceback
@@ -23,7 +24,11 @@ from .session import asked_work, benchmark_of, item_id, lmms_eval_main, skip_unr
 # How the classes of served models begin the text they return when every retry failed (lmms_eval/models/chat/openai.py).
 REQUEST_FAILED = "[LMMS_EVAL_REQUEST_FAILED"
 BATCHES = ("batch_size", "batch_size_per_gpu")
+OPEN_REQUESTS = ("num_concurrent", "num_cpus")      # by either name: how many a client keeps open; num_cpus is async_openai's
 ROUNDS = 4      # of open requests in one piece
+# The one client that may be called by several threads, with what derives from it. gemini, for one, ends each call by deleting
+# every file that was uploaded, those of other calls too.
+THREADED = "lmms_eval.models.simple.openai"
 
 
 class _Answered(BaseException):
@@ -84,6 +89,8 @@ def _queue_model(cls: type, run_root: Path, work: Work, journal: Journal, unread
         elif at_once > 1:
             read_in_turn(by_id.values())
             self.prefix_aware_queue = False      # it would read each question's media once more, to put one question in order
+        elif hasattr(self, "num_cpus"):
+            asyncio.run = asyncio.Runner().run      # one event loop for all pieces: connections of an asynchronous client end with theirs
         elif piece == 1:      # classes that answer several at once may read with threads of their own
             ahead = media_ahead(self, by_id, of_id)
 
@@ -116,13 +123,15 @@ def _open_requests(model: Any) -> int:
     Each asks one question, so that what was answered, and paid for, is in the journal when it comes, and none waits for the
     slowest of a batch. A client that fits their number to the server's errors, and one of another make, is asked in pieces.
     """
-    return int(model.num_concurrent) if getattr(model, "adaptive_concurrency", None) is False else 1
+    if getattr(model, "adaptive_concurrency", None) is not False or all(base.__module__ != THREADED for base in type(model).__mro__):
+        return 1
+    return min(int(model.num_concurrent), int(model.adaptive_config.max_concurrency))
 
 
 def _piece(model: Any) -> int:
     """How many questions one call of the model class is given: its batch, by either of its names, or several rounds of the
     requests it keeps open."""
-    batch, several = max(int(getattr(model, name, 1) or 1) for name in BATCHES), int(getattr(model, "num_concurrent", 1) or 1)
+    batch, several = (max(int(getattr(model, name, 1) or 1) for name in names) for names in (BATCHES, OPEN_REQUESTS))
     return batch if several == 1 or _open_requests(model) > 1 else max(batch, ROUNDS * several)
 
 

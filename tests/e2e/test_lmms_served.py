@@ -1,4 +1,4 @@
-"""lmms-eval's ``openai`` type through the whole program, against a model on loopback: one client with its own concurrency."""
+"""lmms-eval's ``openai`` and ``async_openai`` types through the whole program, against a model on loopback: one client with its own concurrency."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.e2e]
 
 REFUSED, GOOD = "mmsi_bench", "embspatial"      # served in this order: the first question is of the first
 CONCURRENT = 6
+TYPES = {"openai": f"num_concurrent={CONCURRENT}", "async_openai": f"num_cpus={CONCURRENT}"}
 
 
 @dataclass(frozen=True)
@@ -28,8 +29,8 @@ class Served:
     refused: str
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+@pytest.fixture(scope="module", params=TYPES)
+def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     user = User(tmp_path_factory.mktemp("lmms-served"))
     first: list[str] = []
 
@@ -41,8 +42,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     out: Path = user.root / "out"
     with openai_server(status=status, seconds=0.1) as server:
         base = server.url.removesuffix("/chat/completions")
-        launch = user.run("--smoke", "--backend", LMMS_EVAL, "--model", "openai", "--nproc", 4, "--benchmarks", f"{REFUSED},{GOOD}", "--no-rich",
-                          "--model-args", f"model=org/served,base_url={base},num_concurrent={CONCURRENT},max_retries=2,retry_backoff_s=0.1",
+        launch = user.run("--smoke", "--backend", LMMS_EVAL, "--model", request.param, "--nproc", 4, "--benchmarks", f"{REFUSED},{GOOD}", "--no-rich",
+                          "--model-args", f"model=org/served,base_url={base},{TYPES[request.param]},max_retries=2,retry_backoff_s=0.1",
                           "--output-dir", out, NO_PROXY="127.0.0.1")
     yield Served(launch, Results(out), run_folder(out, LMMS_EVAL, "org__served"), server, first[0])
 
@@ -53,6 +54,7 @@ def test_one_client_asks_as_many_at_once_as_it_was_told(run: Served) -> None:
     assert {answer["worker"] for answer in run.folder.answers} == {"w0"}
     assert 1 < run.server.most <= CONCURRENT
     assert twice(run.folder) == []
+    assert not any("Event loop is closed" in log.read_text() for log in run.launch.logs), "an asynchronous client lost its connections"
 
 
 def test_what_the_server_said_is_what_was_scored(run: Served) -> None:

@@ -86,13 +86,25 @@ def test_a_later_try_that_succeeds_is_an_answer() -> None:
     assert found.text == "C"
 
 
-@pytest.mark.parametrize(("own", "piece", "at_once"), [
-    ({}, 1, 1), ({"batch_size": "4"}, 4, 1), ({"batch_size_per_gpu": 8, "batch_size": None}, 8, 1), ({"num_concurrent": 1, "batch_size": 1}, 1, 1),
-    ({"num_concurrent": 32, "batch_size": 1}, 128, 1), ({"num_concurrent": 32, "adaptive_concurrency": False}, 1, 32),
-    ({"num_concurrent": 32, "adaptive_concurrency": True}, 128, 1), ({"num_concurrent": 1, "adaptive_concurrency": False}, 1, 1)])
-def test_a_class_of_lmms_eval_gets_its_batch_or_is_asked_by_as_many_threads_as_it_keeps_requests_open(
-        own: dict[str, object], piece: int, at_once: int) -> None:
-    model = SimpleNamespace(**own)
+@pytest.mark.parametrize(("own", "piece"), [
+    ({}, 1), ({"batch_size": "4"}, 4), ({"batch_size_per_gpu": 8, "batch_size": None}, 8), ({"num_concurrent": 1, "batch_size": 1}, 1),
+    ({"num_concurrent": 32, "batch_size": 1}, 128), ({"num_concurrent": 32, "adaptive_concurrency": False}, 128),
+    ({"num_cpus": 6, "adaptive_concurrency": False}, 24)])
+def test_a_class_of_lmms_eval_gets_its_batch_or_several_rounds_of_its_open_requests(own: dict[str, object], piece: int) -> None:
+    model = SimpleNamespace(**own)      # the last three as cosmos_wm, gemini and async_openai
+    assert (_piece(model), _open_requests(model)) == (piece, 1)
+
+
+class Client(SimpleNamespace):
+    """Like what lmms-eval's ``openai`` derives from."""
+
+    __module__ = "lmms_eval.models.simple.openai"
+
+
+@pytest.mark.parametrize(("several", "adaptive", "piece", "at_once"), [(32, False, 1, 32), (256, False, 1, 128), (1, False, 1, 1), (32, True, 128, 1)])
+def test_its_client_of_openai_servers_is_asked_by_as_many_threads_as_it_keeps_requests_open(several: int, adaptive: bool, piece: int, at_once: int) -> None:
+    own = type("OpenAICompatible", (Client,), {"__module__": "lmms_eval.models.chat.openai"})
+    model = own(num_concurrent=several, adaptive_concurrency=adaptive, adaptive_config=SimpleNamespace(max_concurrency=128))
     assert (_piece(model), _open_requests(model)) == (piece, at_once)
 
 
