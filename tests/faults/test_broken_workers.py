@@ -139,15 +139,15 @@ def answer(items):
 
 @pytest.mark.timeout(240)
 def test_a_benchmark_that_raises_everywhere_costs_no_worker(tmp_path: Path) -> None:
-    """Its pictures are missing: every question of it fails in every worker, and the next benchmark is answered."""
-    work = Work((Assignment("a", "A"), Assignment("b", "B")))
+    """Its pictures are missing: every question of it fails in every worker, and those before and after it are answered."""
+    work = Work((Assignment("a", "A"), Assignment("b", "B"), Assignment("c", "C")))
     log = launch(tmp_path, """
 def answer(items):
     note(items)
-    if items[0].benchmark == "a":
+    if items[0].benchmark == "b":
         raise FileNotFoundError("no such picture")
     return texts(items)
 """, 100, work=work)
     failures, written = outcomes(tmp_path, work)
-    assert failures == {None: 100, "FileNotFoundError: no such picture": 100} and set(written.values()) == {1}
+    assert failures == {None: 200, "FileNotFoundError: no such picture": 100} and set(written.values()) == {1}
     assert "starting it again" not in log and {attempt for _, _, attempt, _ in asked(tmp_path)} == {1}

@@ -287,6 +287,38 @@ def test_several_at_once_wait_for_none_of_them(tmp_path: Path) -> None:
     assert found["b", "0"].seconds > found["b", "1"].seconds > 0.015
 
 
+def test_what_raised_is_asked_once_more_as_many_at_once(tmp_path: Path) -> None:
+    """A server was away for a minute: nobody waits for its questions one by one."""
+    known, together = set[str](), threading.Barrier(3, timeout=20)
+
+    def away_at_first(items: Sequence[Item]) -> list[Generation]:
+        (item,) = items
+        if item.benchmark == "a" and item.id not in known:
+            known.add(item.id)
+            raise ConnectionError("refused")
+        if item.benchmark == "a":
+            together.wait()      # fails unless three are asked at once
+        return echo(items)
+
+    work_loop(tmp_path, WORK, ITEMS, away_at_first, at_once=3)
+    assert {answer.failure for answer in answers(tmp_path).values()} == {None}
+
+
+def test_a_client_that_is_refused_throws_no_answer_away(tmp_path: Path) -> None:
+    """What is open when ten in a row raised is journalled; a new process would have to ask it again."""
+    many = {"a": ITEMS["a"], "b": [Item("b", str(number)) for number in range(12)]}
+
+    def overloaded(items: Sequence[Item]) -> list[Generation]:
+        if items[0].benchmark == "b" and items[0].id != "0":
+            raise ConnectionError("refused")
+        if items[0].key == ("b", "0"):
+            time.sleep(0.5)
+        return echo(items)
+
+    work_loop(tmp_path, WORK, many, overloaded, at_once=2, journal=Journal(tmp_path / "journal", "w0", 1))
+    assert [answer.failure for answer in answers(tmp_path).values()].count(None) == 7
+
+
 @pytest.mark.parametrize(("attempt", "asked_of_b"), [(1, 10), (2, 24)])
 def test_alone_a_worker_that_answers_nothing_any_more_is_started_anew_once(tmp_path: Path, attempt: int, asked_of_b: int) -> None:
     """Ten in a row raised after some were answered: another process may do better; if it does not, the questions are at fault."""

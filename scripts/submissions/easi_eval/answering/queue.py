@@ -134,7 +134,7 @@ class Queue:
         elif not planned:
             lease = self._take_returned(idle=False)
         if lease is None and planned:
-            lease = self._take_planned()
+            lease = self._take_planned() or (self._take_returned(idle=True) if self._leases else None)
         if lease is None and not self._leases:
             if planned:
                 lease, over = self._take_last()
@@ -212,11 +212,12 @@ class Queue:
         return 1000 * self._round + 1
 
     def _take_returned(self, idle: bool) -> Lease | None:
-        """A returned chunk that nobody took. Without ``idle`` leave what this worker failed at, and suspects, for later."""
+        """A returned chunk that nobody took. Without ``idle`` leave what this worker failed at, and suspects, for later;
+        suspects in any case until nothing else is open here."""
         for number, entry in self._returns.candidates():
             if entry.avoid == self._peers.me or entry.last:
                 waiting = self._clock() - self._first_seen.setdefault(number, self._clock())
-                if not idle or (entry.avoid == self._peers.me and self._peers.living and waiting < self._patience):
+                if not idle or (entry.last and self._leases) or (entry.avoid == self._peers.me and self._peers.living and waiting < self._patience):
                     continue
             self._peers.say_busy()         # before it can be seen as taken
             if not self._returns.take(number, self._peers.me):

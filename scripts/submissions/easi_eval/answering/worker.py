@@ -131,7 +131,6 @@ class _Worker:
         open_calls: dict[Future[Results], _Call] = {}
         try:
             while True:
-                self._doubt.judge_alone(self._journal.attempt)
                 lease, over = self._queue.step() if len(open_calls) < threads else (None, False)
                 if over:
                     return
@@ -166,7 +165,8 @@ class _Worker:
             if lease or over:
                 return lease
             time.sleep(ASK_AGAIN)
-        self._doubt.judge_alone(self._journal.attempt)
+        if self._queue.alone:
+            self._doubt.judge_alone(self._journal.attempt)
         return self._queue.next()
 
     def _serve(self, lease: Lease) -> None:
