@@ -22,7 +22,7 @@ from .datasets import Datasets
 
 
 def score(run_root: Path, args: argparse.Namespace) -> int:
-    """Score every benchmark from the journal as soon as it is answered. Returns the exit code."""
+    """Score every benchmark from the journal as soon as it is answered. Returns the exit code: 1 if one has no score."""
     work = load_work(run_root, VLMEVALKIT, args.data, args.limit)
     if isinstance(sys.stdout, io.TextIOWrapper):      # VLMEvalKit prints answers, and an answer may hold what UTF-8 cannot
         sys.stdout.reconfigure(errors="backslashreplace")
@@ -32,8 +32,7 @@ def score(run_root: Path, args: argparse.Namespace) -> int:
         shims.apply()
     judge.attach(run_root, args.judge)
     datasets = Datasets(run_root, work)
-    score_loop(run_root, work, functools.partial(score_one, datasets, args))
-    return 0
+    return 0 if score_loop(run_root, work, functools.partial(score_one, datasets, args)) else 1
 
 
 def score_one(datasets: Datasets, args: argparse.Namespace, assignment: Assignment, answers: Mapping[str, Answer], folder: Path) -> None:

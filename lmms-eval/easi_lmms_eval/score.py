@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from easi_eval.answering.journal import Answer
-from easi_eval.answering.scorer import failed_file, score_loop
+from easi_eval.answering.scorer import score_loop
 from easi_eval.answering.work import Assignment, item_seed, seed_everything
 from easi_eval.benchmarks import ALL_KEYS, by_key
 from easi_eval.results.lmms_files import find_lmms_outputs, read_lmms_scores
@@ -60,8 +60,7 @@ def score(run_root: Path) -> int:
         if (would := _score_unwrapped(evaluate, assignment, answers)) is not None:
             add_notes(folder, unwrapped=would)
 
-    score_loop(run_root, work, score_one)
-    return int(any(failed_file(run_root, assignment.key).exists() for assignment in work.benchmarks))
+    return 0 if score_loop(run_root, work, score_one) else 1
 
 
 def _score_unwrapped(evaluate: Callable[[Assignment, Mapping[str, Answer], Path], Seen], assignment: Assignment,

@@ -39,15 +39,16 @@ def failed_file(run_root: Path, key: str) -> Path:
     return run_root / OUTPUTS_FOLDER / f".{key}.failed.json"
 
 
-def score_loop(run_root: Path, work: Work, score: Score, only: Collection[str] | None = None, every: float = 0.25) -> None:
+def score_loop(run_root: Path, work: Work, score: Score, only: Collection[str] | None = None, every: float = 0.25) -> bool:
     """Handle every benchmark of ``work`` (or those in ``only``) once, in serving order as they become ready.
 
     ``score`` is called with the outcomes of all questions, few of them failures (``tolerable``), the generators seeded by run seed and benchmark. Its folder
     then becomes ``outputs/.<key>.scored``; if it raises, or ``answering.done`` is there while questions lack an answer,
     ``outputs/.<key>.failed.json`` says so (``error`` one line, ``traceback``, ``unanswered`` whether scoring was not to
     blame). Results of earlier calls are removed first. A benchmark over which an earlier call's process died comes last, so that the others are scored whatever it
-    does. Returns when every benchmark has one or the other.
+    does. Returns when every benchmark has one or the other: whether all are scored.
     """
+    scored = True
     waiting = {assignment.key: assignment for assignment in work.benchmarks if only is None or assignment.key in only}
     suspects = {key for key in waiting if scoring_folder(run_root, key).exists()}
     for key in waiting:
@@ -60,9 +61,10 @@ def score_loop(run_root: Path, work: Work, score: Score, only: Collection[str] |
         candidates = [key for key in waiting if key not in suspects] or list(waiting)
         ready = [key for key in candidates if over or open_ones[key].handled(book)]
         for key in ready:
-            _handle(run_root, work, waiting.pop(key), book, score)
+            scored &= _handle(run_root, work, waiting.pop(key), book, score)
         if not ready:
             time.sleep(every)
+    return scored
 
 
 class Open:
@@ -92,7 +94,8 @@ class Open:
         return not self._left
 
 
-def _handle(run_root: Path, work: Work, assignment: Assignment, book: Book, score: Score) -> None:
+def _handle(run_root: Path, work: Work, assignment: Assignment, book: Book, score: Score) -> bool:
+    """Whether it could be scored."""
     key = assignment.key
     folder = scoring_folder(run_root, key)
     try:
@@ -101,12 +104,14 @@ def _handle(run_root: Path, work: Work, assignment: Assignment, book: Book, scor
         seed_everything(item_seed(work.seed, key, "scoring"))
         score(assignment, answers, folder)
         folder.rename(scored_folder(run_root, key))
+        return True
     except Exception as error:           # whatever a backend's scorer raises is this benchmark's failure, not the others'
         trace = traceback.format_exc()
         print(f"{key} could not be scored:\n{trace}", file=sys.stderr)
         message = error.message if isinstance(error, EasiError) else f"{type(error).__name__}: {error}"
         write_json(failed_file(run_root, key), {"error": " ".join(message.split()), "traceback": trace,
                                            "unanswered": isinstance(error, Unanswered)})
+        return False
 
 
 def _answers(run_root: Path, assignment: Assignment, book: Book) -> dict[str, Answer]:
