@@ -299,6 +299,8 @@ CLASSES = {
     "models/simple/a.py": "from lmms_eval.api.model import lmms\nclass A(lmms):\n    def __init__(self, pretrained, *, device_map='auto', **kwargs):\n        super().__init__()\n",
     "models/chat/b.py": "from ..simple.a import A\nclass B(A):\n    def __init__(self, extra=1, **rest):\n        super().__init__(**rest)\n",
     "models/chat/c.py": "from ..simple.a import A\nclass C(A):\n    def __init__(self, extra=1, **rest):\n        super().__init__('x')\n",
+    "models/simple/d.py": "from .a import A\nclass D(A):\n    def __init__(self, alias=1, **rest):\n        super().__init__(**rest)\n",
+    "models/chat/d.py": "from .a import A\nfrom ..simple.d import D as Simple\nclass D(A, Simple):\n    pass\n",
     "api/model.py": "import torch.nn\nclass lmms(torch.nn.Module):\n    def __init__(self, never=1):\n        pass\n",
     "vlm/__init__.py": "from .deep import Real as Shown\n",
     "vlm/deep.py": "class Real:\n    def __init__(self, model_path, revision=None):\n        pass\nclass Loop(Loop):\n    pass\n",
@@ -309,6 +311,7 @@ CLASSES = {
     ("models.chat.a.A", {"pretrained", "device_map"}),
     ("models.chat.b.B", {"extra", "pretrained", "device_map"}),
     ("models.chat.c.C", {"extra"}),
+    ("models.chat.d.D", {"alias", "pretrained", "device_map"}),      # as qwen3_5: both bases derive from the same class
     ("vlm.Shown", {"model_path", "revision"}),
     ("vlm.Missing", set()),
     ("vlm.deep.Loop", set()),

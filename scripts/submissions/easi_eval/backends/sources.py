@@ -31,12 +31,14 @@ class ClassSource:
 def lineage(package: Package, class_path: str) -> list[ClassSource]:
     """``module.Class`` and its bases inside the same package, nearest first; [] for a class whose file is not found.
 
-    Files of the user's own (``Package.own``) stand beside those of the package's ``vlm``, which win, as for Python.
+    As for Python, a base that several share comes after all of them. Files of the user's own (``Package.own``) stand beside those of the package's ``vlm``, which win, as for Python.
     """
-    return list(_lineage(package, class_path, {class_path}))
+    found = {(source.module, source.name): source for source in reversed(list(_lineage(package, class_path, ())))}
+    return list(reversed(found.values()))
 
 
-def _lineage(package: Package, class_path: str, seen: set[str]) -> Iterator[ClassSource]:
+def _lineage(package: Package, class_path: str, below: tuple[str, ...]) -> Iterator[ClassSource]:
+    """One way up after the other; ``below`` are the names on the way to this class, which may lead in a circle."""
     module, _, name = class_path.rpartition(".")
     path = source_file(package, module)
     if path is None:
@@ -49,9 +51,8 @@ def _lineage(package: Package, class_path: str, seen: set[str]) -> Iterator[Clas
         yield ClassSource(module, path, cls, tree)
         origins = [_base(tree, base, module, path) for base in cls.bases]
     for origin in origins:
-        if origin not in seen and origin.split(".")[0] == module.split(".")[0]:
-            seen.add(origin)
-            yield from _lineage(package, origin, seen)
+        if origin not in (class_path, *below) and origin.split(".")[0] == module.split(".")[0]:
+            yield from _lineage(package, origin, (class_path, *below))
 
 
 def source_file(package: Package, module: str) -> Path | None:
