@@ -21,7 +21,6 @@ pytestmark = pytest.mark.faults
 RANK = """
 import sys
 from pathlib import Path
-from typing import Any
 from easi_eval.execution.keeper import keep
 sys.exit(keep(sys.argv[2:], Path(sys.argv[1]), pause=0.05))
 """
