@@ -367,7 +367,7 @@ class Queue:
         for fence, tries, places in json.loads(held):
             left = [place for place in places if not self._settled(place)]
             alone = [place for place in left if self._book.suspect(self._items[place].key)]
-            for place in alone:       # over what was silent once somebody else shall try at once; what killed twice comes last
+            for place in alone:       # one over which a worker hung is tried again at once, one that killed twice at the very end
                 deadly = self._book.deaths(self._items[place].key) >= SOLO_DEATHS
                 self._returns.put(Return((place,), fence + 1, tries, last=deadly))
             if calm := tuple(place for place in left if place not in alone):
