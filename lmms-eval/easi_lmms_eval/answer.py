@@ -21,8 +21,9 @@ from .costs import costs
 from .session import asked_work, benchmark_of, item_id, lmms_eval_main, skip_unreadable
 
 
-# How the classes of served models begin the text they return when every retry failed (lmms_eval/models/chat/openai.py).
-REQUEST_FAILED = "[LMMS_EVAL_REQUEST_FAILED"
+# How the classes of served models begin the text they return when every retry failed, and for what they did not ask because the
+# tokens of --max_tokens are used up (lmms_eval/models/chat/openai.py).
+NO_ANSWER = ("[LMMS_EVAL_REQUEST_FAILED", "[LMMS_EVAL_BUDGET_EXCEEDED")
 BATCHES = ("batch_size", "batch_size_per_gpu")
 OPEN_REQUESTS = ("num_concurrent", "num_cpus")      # by either name: how many a client keeps open; num_cpus is async_openai's
 ROUNDS = 4      # of open requests in one piece
@@ -158,7 +159,7 @@ def _equally_long(outputs: Sequence[Any]) -> bool:
 
 
 def _generation(request: Any, output: Any, padded: bool) -> Generation | Exception:
-    """What the class returned for one request; an exception where it says that the server never answered.
+    """What the class returned for one request; an exception where it says that the server never answered, or was not asked.
 
     ``padded``: its tokens may be those of the longest answer of its batch, so that not even their number tells that it was cut off.
     """
@@ -167,7 +168,7 @@ def _generation(request: Any, output: Any, padded: bool) -> Generation | Excepti
     text, counts = unwrap_generation_output(output)
     if text is None:      # lmms-eval takes it for an empty answer
         text = ""
-    if isinstance(text, str) and text.startswith(REQUEST_FAILED):
+    if isinstance(text, str) and text.startswith(NO_ANSWER):
         return ConnectionError(text)
     prompt = request.args[0] if isinstance(request.args[0], str) else ""
     options = next((arg for arg in request.args if isinstance(arg, dict)), {})

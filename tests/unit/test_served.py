@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from easi_lmms_eval.ahead import read_in_turn
-from easi_lmms_eval.answer import _open_requests, _piece
+from easi_lmms_eval.answer import _generation, _open_requests, _piece
 from easi_vlmevalkit.answer import API_FAILURE
 from easi_vlmevalkit.served import ServedModel
 
@@ -93,6 +93,13 @@ def test_a_later_try_that_succeeds_is_an_answer() -> None:
 def test_a_class_of_lmms_eval_gets_its_batch_or_several_rounds_of_its_open_requests(own: dict[str, object], piece: int) -> None:
     model = SimpleNamespace(**own)      # the last three as cosmos_wm, gemini and async_openai
     assert (_piece(model), _open_requests(model)) == (piece, 1)
+
+
+@pytest.mark.parametrize(("said", "answers"), [
+    ("[LMMS_EVAL_REQUEST_FAILED after 5 retries] 500", False), ("[LMMS_EVAL_BUDGET_EXCEEDED]", False), ("[B]", True), ("", True)])
+def test_what_lmms_evals_clients_say_instead_of_an_answer_is_none(said: str, answers: bool) -> None:
+    found = _generation(SimpleNamespace(args=("question", {})), said, padded=False)
+    assert found.text == said if answers else isinstance(found, ConnectionError) and str(found) == said
 
 
 class Client(SimpleNamespace):
