@@ -146,6 +146,10 @@ def answer(items):
     note(items)
     if items[0].benchmark == "b":
         raise FileNotFoundError("no such picture")
+    (root / f"came.{me}").touch()
+    while len(list(root.glob("came.*"))) < 3:       # who is alone is started again once
+        time.sleep(0.05)
+    time.sleep(0.1 if items[0].benchmark == "a" else 0)
     return texts(items)
 """, 100, work=work)
     failures, written = outcomes(tmp_path, work)
