@@ -338,6 +338,16 @@ def test_alone_a_worker_that_answers_nothing_any_more_is_started_anew_once(tmp_p
     assert asked == {"a": 6, "b": asked_of_b}
 
 
+def test_a_batch_of_which_some_was_answered_says_nothing_against_the_worker(tmp_path: Path) -> None:
+    many = {"a": ITEMS["a"], "b": [Item("b", str(number)) for number in range(16)]}
+
+    def unreadable(items: Sequence[Item]) -> list[Generation | Exception]:
+        return [OSError("no such picture") if item.benchmark == "b" and int(item.id) >= 4 else Generation("x") for item in items]
+
+    work_loop(tmp_path, WORK, many, unreadable, chunk=16, journal=Journal(tmp_path / "journal", "w0", 1))
+    assert Counter(answer.failure for answer in answers(tmp_path).values()) == {None: 10, "OSError: no such picture": 12}
+
+
 def test_sampling_depends_on_the_question_alone(tmp_path: Path) -> None:
     def sample(items: Sequence[Item]) -> list[Generation]:
         return [Generation(repr(random.random())) for _ in items]

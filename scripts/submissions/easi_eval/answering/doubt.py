@@ -17,7 +17,7 @@ class BrokenWorker(RuntimeError):
 
 
 class Doubt:
-    """The questions that raised one after the other in this process.
+    """The questions that raised one after the other in this process; in batches, those of batches of which nothing was answered.
 
     A lost device or engine raises at once over whatever it is asked: such a worker would empty the queue and fail what
     others can answer. A folder without its pictures does the same to every worker. So a worker over whose questions so many raised

@@ -154,7 +154,7 @@ class _Worker:
         done, _ = wait(calls, COLLECT_FOR, FIRST_COMPLETED)
         for future in done:
             call = calls.pop(future)
-            self._end(call.lease, self._take(call.asked, future.result(), call.lease, time.monotonic() - call.began))
+            self._end(call.lease, call.asked, self._take(call.asked, future.result(), call.lease, time.monotonic() - call.began))
             self._queue.done(call.lease)
 
     def _next(self) -> Lease | None:
@@ -171,7 +171,7 @@ class _Worker:
 
     def _serve(self, lease: Lease) -> None:
         if asked := self._begin(lease):
-            self._end(lease, self._ask(asked, lease))
+            self._end(lease, asked, self._ask(asked, lease))
 
     def _begin(self, lease: Lease) -> list[Item]:
         """Journal what is in hand now, and fail what is not to be asked; returns the rest."""
@@ -188,12 +188,14 @@ class _Worker:
             self._prepare(asked, self._queue.upcoming())
         return asked
 
-    def _end(self, lease: Lease, raised: Sequence[tuple[Item, Exception]]) -> None:
+    def _end(self, lease: Lease, asked: Sequence[Item], raised: Sequence[tuple[Item, Exception]]) -> None:
         """Give back, set aside or fail what raised."""
         again: list[Item] = []
+        suspicious = len(raised) == len(asked)      # a batch of which some was answered says nothing against this worker
         for item, error in raised:
             reason = self._reason(error)
-            self._doubt.raised()
+            if suspicious:
+                self._doubt.raised()
             first = lease.tries + 1 < MAX_TRIES
             # where much lacks memory it may be this GPU's own trouble, and another has enough
             if _lacks_memory(error) and not self._work.final and not (first and self._doubt.streak > ENOUGH):
@@ -206,7 +208,8 @@ class _Worker:
                 self._doubt.not_here()
         if again:
             self._queue.give_back(lease, again)
-            self._doubt.gave_back(again)
+            if suspicious:
+                self._doubt.gave_back(again)
 
     def _deadly(self, item: Item) -> str:
         """Why this question is not asked again, or ""."""
