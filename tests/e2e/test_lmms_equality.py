@@ -12,12 +12,11 @@ from easi_eval.benchmarks import LMMS_EVAL, by_key
 from easi_eval.results.lmms_files import find_lmms_outputs, read_lmms_rows
 from lmms_stock import launched
 from own_files import KEYS, LMMS_HEADLINES, headline
-from program import run_folder
+from program import Results, run_folder
 
 pytestmark = [pytest.mark.slow, pytest.mark.e2e]
 
 EACH = pytest.mark.parametrize("key", KEYS)
-FEW = ("mmsi_bench", "site_image", "embspatial")
 
 
 @pytest.fixture(scope="module")
@@ -56,14 +55,15 @@ def test_the_answers_are_those_of_a_stock_launch(runs: Runs, stock: Path, key: s
     assert {item: text.strip() for item, text in ours.texts(key).items()} == texts(stock, key)
 
 
-def test_three_workers_give_the_same_answers(runs: Runs, stock: Path) -> None:
+def test_three_workers_give_the_same_answers_and_scores(runs: Runs, alone: Whole, stock: Path) -> None:
     out = runs.fresh("three-lmms-eval")
-    launch = runs.user.run("--smoke", "--backend", LMMS_EVAL, "--benchmarks", ",".join(FEW), "--nproc", 3, "--output-dir", out, "--no-rich")
+    launch = runs.user.run("--smoke", "--backend", LMMS_EVAL, "--include-extra", "--nproc", 3, "--output-dir", out, "--no-rich")
     assert launch.code == 0, launch.said
-    ours = run_folder(out, LMMS_EVAL)
-    assert {answer["worker"] for answer in ours.answers} == {"w0", "w1", "w2"}
-    for key in FEW:
+    ours, results = run_folder(out, LMMS_EVAL), Results(out)
+    assert len({path.name.partition(".")[0] for path in (ours.root / "journal").glob("*.jsonl")}) == 3
+    for key in KEYS:
         assert {item: text.strip() for item, text in ours.texts(key).items()} == texts(stock, key), key
+        assert results.score(key) == alone.results.score(key), key
 
 
 @EACH
