@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import model_classes
+
 KINDS = ("kill", "raise", "crowded", "greedy", "hang")
 
 LOGIC = '''
@@ -61,52 +63,9 @@ def answer_to(text):
     return f"The answer is {'ABCD'[int(name, 16) % 4]}."
 '''.replace("KINDS", repr(KINDS))
 
-VLMEVALKIT = LOGIC + '''
-
-from vlmeval.vlm.base import BaseModel
-
-
-class Troubled(BaseModel):
-    INTERLEAVE = True
-
-    def generate_inner(self, message, dataset=None):
-        return answer_to("\\n".join(part["value"] for part in message if part["type"] == "text"))
-'''
-
-LMMS_EVAL = LOGIC + '''
-
-from lmms_eval.api.model import lmms
-from lmms_eval.models.registry_v2 import ModelManifest
-
-
-MANIFEST = ModelManifest(model_id="troubled", simple_class_path="troubled_model.Troubled")
-
-
-class Troubled(lmms):
-    is_simple = True
-
-    def __init__(self, pretrained="nothing", device=None, batch_size=1, max_batch_size=None):
-        super().__init__()
-
-    def generate_until(self, requests):
-        return [answer_to(request.args[0]) for request in requests]
-
-    def loglikelihood(self, requests):
-        raise NotImplementedError
-
-    def generate_until_multi_round(self, requests):
-        raise NotImplementedError
-'''
-
 
 def install(folder: Path) -> dict[str, str]:
     """Write it for both backends; the environment with which it is found. VLMEvalKit calls it ``troubled.Troubled``, lmms-eval ``troubled``."""
-    own, site, claims = folder / "vlm", folder / "site", folder / "claims"
-    for made in (own, site / "troubled_model-1.0.dist-info", claims):
-        made.mkdir(parents=True)
-    (own / "troubled.py").write_text(VLMEVALKIT)
-    (site / "troubled_model.py").write_text(LMMS_EVAL)
-    about = site / "troubled_model-1.0.dist-info"
-    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: troubled-model\nVersion: 1.0\n")
-    (about / "entry_points.txt").write_text("[lmms_eval.models]\ntroubled = troubled_model:MANIFEST\n")
-    return {"EASI_VLM_DIR": str(own), "PYTHONPATH": str(site), "EASI_TEST_CLAIMS": str(claims)}
+    claims = folder / "claims"
+    claims.mkdir(parents=True)
+    return {**model_classes.install(folder, "troubled", LOGIC), "EASI_TEST_CLAIMS": str(claims)}

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 from many_questions import MARKER
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))      # the benchmarks are started as programs
+
+import model_classes  # noqa: E402
 
 LOGIC = f'''
 import json, os, re, time
@@ -31,42 +36,6 @@ def answer_to(text):
     return "The answer is A."
 '''
 
-VLMEVALKIT = LOGIC + '''
-
-from vlmeval.vlm.base import BaseModel
-
-
-class Sleepy(BaseModel):
-    INTERLEAVE = True
-
-    def generate_inner(self, message, dataset=None):
-        return answer_to("\\n".join(part["value"] for part in message if part["type"] == "text"))
-'''
-
-LMMS_EVAL = LOGIC + '''
-
-from lmms_eval.api.model import lmms
-from lmms_eval.models.registry_v2 import ModelManifest
-
-MANIFEST = ModelManifest(model_id="sleepy", simple_class_path="sleepy_model.Sleepy")
-
-
-class Sleepy(lmms):
-    is_simple = True
-
-    def __init__(self, pretrained="nothing", device=None, batch_size=1, max_batch_size=None):
-        super().__init__()
-
-    def generate_until(self, requests):
-        return [answer_to(request.args[0]) for request in requests]
-
-    def loglikelihood(self, requests):
-        raise NotImplementedError
-
-    def generate_until_multi_round(self, requests):
-        raise NotImplementedError
-'''
-
 MODELS = {"vlmevalkit": ("--model", "Sleepy"), "lmms-eval": ("--model", "sleepy", "--model-args", "pretrained=nothing")}
 
 
@@ -77,12 +46,4 @@ def install(folder: Path) -> dict[str, str]:
     each process notes name, begin and end of each answer on the system's monotonic clock, and its processor time),
     EASI_SLEEPY_CAME and EASI_SLEEPY_WORKERS (a folder: the first answer waits until so many processes are there).
     """
-    own, site = folder / "vlm", folder / "site"
-    about = site / "sleepy_model-1.0.dist-info"
-    for made in (own, about):
-        made.mkdir(parents=True, exist_ok=True)
-    (own / "sleepy.py").write_text(VLMEVALKIT)
-    (site / "sleepy_model.py").write_text(LMMS_EVAL)
-    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: sleepy-model\nVersion: 1.0\n")
-    (about / "entry_points.txt").write_text("[lmms_eval.models]\nsleepy = sleepy_model:MANIFEST\n")
-    return {"EASI_VLM_DIR": str(own), "PYTHONPATH": str(site)}
+    return model_classes.install(folder, "sleepy", LOGIC)
