@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from easi_eval.answering.ahead import Ahead
@@ -34,10 +34,8 @@ def media_ahead(model: Any, requests: Mapping[str, Any], items: Mapping[str, Ite
 
     ahead: Ahead[Any] = Ahead(read)
     for name, request in requests.items():
-        place = _reader(request.arguments)
-        if place is not None:
-            reads[name] = request.arguments[place]
-            request.arguments = (*request.arguments[:place], _first_from(ahead, items[name], reads[name]), *request.arguments[place + 1:])
+        if (own := _replace_reader(request, functools.partial(_first_from, ahead, items[name]))) is not None:
+            reads[name] = own
     return ahead
 
 
@@ -45,9 +43,7 @@ def read_in_turn(requests: Iterable[Any]) -> None:
     """For classes that are asked by several threads: tasks unpack and decode in code that was written for one."""
     lock = threading.Lock()
     for request in requests:
-        place = _reader(request.arguments)
-        if place is not None:
-            request.arguments = (*request.arguments[:place], _locked(lock, request.arguments[place]), *request.arguments[place + 1:])
+        _replace_reader(request, functools.partial(_locked, lock))
 
 
 def _locked(lock: threading.Lock, read: Callable[..., Any]) -> Callable[..., Any]:
@@ -59,10 +55,15 @@ def _locked(lock: threading.Lock, read: Callable[..., Any]) -> Callable[..., Any
     return locked
 
 
-def _reader(arguments: Sequence[Any]) -> int | None:
-    """The one function among a request's arguments."""
-    places = [place for place, argument in enumerate(arguments) if callable(argument)]
-    return places[0] if len(places) == 1 else None
+def _replace_reader(request: Any, wrap: Callable[[Callable[..., Any]], Callable[..., Any]]) -> Callable[..., Any] | None:
+    """Wrap the one function among a request's arguments; returns that function, or None if there is not exactly one."""
+    places = [place for place, argument in enumerate(request.arguments) if callable(argument)]
+    if len(places) != 1:
+        return None
+    place = places[0]
+    own: Callable[..., Any] = request.arguments[place]
+    request.arguments = (*request.arguments[:place], wrap(own), *request.arguments[place + 1:])
+    return own
 
 
 def _first_from(ahead: Ahead[Any], item: Item, read: Callable[..., Any]) -> Callable[..., Any]:
