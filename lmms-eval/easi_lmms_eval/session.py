@@ -15,6 +15,7 @@ from typing import Any
 from easi_eval.answering.driver import importing, load_work
 from easi_eval.answering.work import Work
 from easi_eval.benchmarks import LMMS_EVAL
+from easi_eval.config import unquoted
 
 
 def item_id(request: Any) -> str:
@@ -50,6 +51,7 @@ def lmms_eval_main() -> tuple[Any, argparse.Namespace]:
     read_yaml_fast()
     _allow_anonymous()
     _find_offline()
+    _take_off_quotes()
     _, args = main.parse_eval_args()
     main.eval_logger.remove()
     main.eval_logger.add(sys.stdout, level=args.verbosity)
@@ -84,6 +86,18 @@ def read_yaml_fast() -> None:
             return full_load(stream)
 
     yaml.full_load = load
+
+
+def _take_off_quotes() -> None:
+    """A path with commas stands in quotes among the model arguments, and lmms-eval leaves them around it."""
+    from lmms_eval import utils
+
+    value_of = utils.handle_arg_string
+
+    def handle_arg_string(arg: str) -> Any:
+        return unquoted(arg) if "," in arg else value_of(arg)
+
+    utils.handle_arg_string = handle_arg_string
 
 
 def _allow_anonymous() -> None:

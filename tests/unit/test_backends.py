@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from easi_eval.backends import catalog, common
+from easi_eval.backends import catalog, common, make_backend, resolved
 from easi_eval.model import ModelChoice
 from easi_eval.backends.families import FAMILIES, family_settings
 from easi_eval.backends.kinds import KINDS
@@ -348,3 +348,127 @@ def test_split_think_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(EasiError, match="SPLIT_THINK is set") as error:
         kit(tmp_path).check(RunConfig(model="m"))
     assert error.value.hint == "unset SPLIT_THINK"
+
+
+# ---- what stands after -- ------------------------------------------------------------------------------------------
+
+def refused(backend: str, *words: str, **options: object) -> str:
+    model = {"vlmevalkit": {"model": "GPT4o"}, "lmms-eval": {"model": "qwen2_5_vl", "model_args": "pretrained=org/model"}}[backend]
+    cfg = RunConfig(backend=backend, backend_args=words, **model, **options)
+    with pytest.raises(EasiError) as error:
+        make_backend(backend, HubSettings.from_env({})).check(cfg)
+    return f"{error.value.message} | {error.value.hint}"
+
+
+@pytest.mark.parametrize(("backend", "words", "said"), [
+    ("lmms-eval", ("--gen_kwarg", "max_new_tokens=8", "--nonsense"), "lmms-eval knows no --nonsense"),
+    ("lmms-eval", ("--gen_kwrags", "max_new_tokens=8"), "--gen_kwrags (did you mean --gen_kwargs?)"),
+    ("lmms-eval", ("stray",), "knows no stray"),
+    ("lmms-eval", ("--tasks", "blink"), "use --benchmarks"),
+    ("lmms-eval", ("--limit=3",), "--limit=3 is set by this program | use --limit"),
+    ("lmms-eval", ("--wandb_args", "project=x"), "--plain runs"),
+    ("lmms-eval", ("--use_cache", "x"), "never asked twice"),
+    ("lmms-eval", ("--hf_hub_log_args", "a=b"), "--plain runs"),
+    ("lmms-eval", ("--predict_only",), "every benchmark is scored"),
+    ("lmms-eval", ("--num_fewshot", "two"), "invalid int value"),
+    ("vlmevalkit", ("--base-url", "http://h/v1"), "--plain runs"),
+    ("vlmevalkit", ("--work-dir", "x"), "use --output-dir"),
+    ("vlmevalkit", ("--gen_kwargs", "a=b"), "VLMEvalKit knows no --gen_kwargs"),
+    ("vlmevalkit", ("--mode", "eval"), "is set by this program"),
+])
+def test_words_for_the_backend_that_would_fail_or_do_nothing_are_refused(backend: str, words: tuple[str, ...], said: str) -> None:
+    assert said in refused(backend, *words)
+
+
+@pytest.mark.parametrize(("backend", "words", "options"), [
+    ("lmms-eval", ("--gen_kwargs", "max_new_tokens=8", "--batch_size", "4", "--verbosity=DEBUG", "--log_samples", "--seed", "-1"), {}),
+    ("lmms-eval", ("--wandb_args", "project=x"), {"plain": True}),
+    ("vlmevalkit", ("--retry", "3", "--api-nproc=8", "--judge-args", '{"a": 1}', "--reuse"), {}),
+    ("vlmevalkit", ("--base-url", "http://h/v1"), {"plain": True}),
+])
+def test_words_that_the_backend_obeys_are_taken(backend: str, words: tuple[str, ...], options: dict[str, object]) -> None:
+    model = {"vlmevalkit": {"model": "GPT4o"}, "lmms-eval": {"model": "qwen2_5_vl", "model_args": "pretrained=org/model"}}[backend]
+    make_backend(backend, HubSettings.from_env({})).check(RunConfig(backend=backend, backend_args=words, **model, **options))
+
+
+def test_every_option_of_the_backends_own_command_lines_is_read() -> None:
+    """As its own ``--help`` would list them."""
+    read = set(make_backend("lmms-eval", HubSettings.from_env({})).own_options())
+    assert {"--gen_kwargs", "-c", "--use_cache", "--process-docs-parallel", "--process_docs_parallel", "-n", "--repeats", "--std-b"} <= read
+    assert {"--data", "--judge-args", "--base-url", "--api-mode", "--debug"} <= set(make_backend("vlmevalkit", HubSettings.from_env({})).own_options())
+
+
+@pytest.mark.parametrize(("backend", "words", "kept"), [
+    ("lmms-eval", ("--verbosity", "DEBUG", "--gen_kwargs", "a=b", "--log_samples", "--timezone=UTC"), ["--gen_kwargs", "a=b"]),
+    ("vlmevalkit", ("--reuse", "--retry", "3", "--judge-timeout", "5"), ["--retry", "3"]),
+    ("vlmevalkit", (), []),
+])
+def test_what_changes_no_answer_is_outside_the_identity(backend: str, words: tuple[str, ...], kept: list[str]) -> None:
+    assert KINDS[backend].answer_arguments(words) == kept
+
+
+# ---- guesses that miss ----------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize(("options", "hint"), [
+    ({"model": "qwen3_vl"}, "--backend lmms-eval --model qwen3_vl --model-args pretrained=org/model"),
+    ({"backend": "lmms-eval", "model": "Qwen2.5-VL-7B-Instruct", "model_args": "pretrained=a/b"}, "a name of VLMEvalKit's registry"),
+    ({"backend": "lmms-eval", "model": "org/model", "model_args": "max_pixels=3"}, "--model-args pretrained=org/model"),
+    ({"model": "Qwen2.5-VL-7B-Instruct", "model_args": "pretrained=org/model"}, "write --model org/model"),
+])
+def test_a_name_of_the_other_backend_is_told(options: dict[str, str], hint: str) -> None:
+    cfg, hub = RunConfig(**options), HubSettings.from_env({})
+    with pytest.raises(EasiError) as error:
+        resolved(cfg, make_backend(cfg.backend, hub), hub)
+    assert hint in error.value.hint
+
+
+@pytest.mark.parametrize(("backend", "options"), [
+    ("vlmevalkit", {"model": "Qwen2.5-VL-7B-Instruct", "model_args": "max_new_tokens=abc"}),
+    ("lmms-eval", {"model": "qwen2_5_vl", "model_args": "pretrained=a/b,max_pixels=many"}),
+])
+def test_a_text_where_the_class_has_a_number_is_refused(tmp_path: Path, backend: str, options: dict[str, str]) -> None:
+    with pytest.raises(EasiError, match="is not a number"):
+        make_backend(backend, HubSettings(hf_home=tmp_path, offline=True)).resolve(RunConfig(backend=backend, **options))
+
+
+@pytest.mark.parametrize(("files", "what", "hint"), [
+    (["config.json", "zero_to_fp32.py", "latest", "global_step500/mp_rank_00_model_states.pt"], "DeepSpeed", "zero_to_fp32.py . merged"),
+    (["pytorch_model_fsdp_0/.metadata", "config.json"], "FSDP", "merge-weights"),
+    (["checkpoint-500/config.json", "checkpoint-1000/config.json", "trainer_state.json"], "checkpoints of a training run", "checkpoint-1000"),
+    (["model-q4.gguf"], "GGUF", "transformers"),
+])
+def test_a_folder_that_is_no_model_is_told_for_what_it_is(tmp_path: Path, files: list[str], what: str, hint: str) -> None:
+    for name in files:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    with pytest.raises(EasiError) as error:
+        common.check_folder(tmp_path)
+    assert what in error.value.message
+    assert hint in error.value.hint
+
+
+@pytest.mark.parametrize("files", [
+    ["config.json", "model.safetensors", "zero_to_fp32.py", "global_step5/x.pt"], ["config.json", "model.safetensors", "optimizer_0/.metadata"],
+    ["adapter_config.json", "adapter_model.safetensors", "global_step5/x.pt"], ["config.json", "checkpoint-5/config.json", "pytorch_model.bin"],
+])
+def test_a_folder_with_a_model_beside_what_training_left_is_taken(tmp_path: Path, files: list[str]) -> None:
+    for name in files:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    common.check_folder(tmp_path)
+
+
+@pytest.mark.parametrize("quote", ["'", '"'])
+def test_a_path_with_commas_is_taken_in_quotes(tmp_path: Path, quote: str) -> None:
+    folder = tmp_path / "lr=1e-5,bs=8" / "checkpoint-500"
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text("{}", encoding="utf-8")
+    backend = LmmsEval(HubSettings(hf_home=tmp_path, offline=True))
+    cfg = RunConfig(backend="lmms-eval", model="qwen2_5_vl", model_args=f"pretrained={quote}{folder}{quote},max_pixels=9")
+    model = backend.resolve(cfg)
+    assert (model.path, model.arguments["pretrained"]) == (str(folder), str(folder))
+    job = backend.answer_job(cfg, model, [by_key("blink")], RunPaths(tmp_path / "run"), 1)
+    assert f"pretrained='{folder}',max_pixels=9" in job.argv
+    with pytest.raises(EasiError, match="commas part the arguments") as error:
+        backend.resolve(replace(cfg, model_args=f"pretrained={folder},max_pixels=9"))
+    assert f"pretrained='{folder}'" in error.value.hint

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import signal
 import subprocess
@@ -33,6 +34,13 @@ META = '{"modelName": "Qwen/Qwen3-VL-8B-Instruct", "modelType": "instruction", "
     (["--smoke", "--limit", "2", "--dry-run", "--no-rich"], RunConfig(smoke=True, limit=2, dry_run=True, no_rich=True)),
     (["--smoke", "--", "--nprocc", "8", "--", "-x"], RunConfig(smoke=True, backend_args=("--nprocc", "8", "--", "-x"))),
     (["--smoke", "--output-dir", "a", "--output-dir", "b"], RunConfig(smoke=True, output_dir=Path("b"))),
+    (["--smoke", "--no-judge"], RunConfig(smoke=True, judge="exact_matching")),      # of this command's ancestor
+    (["--smoke", "--judge-model", "gpt-4o-1120"], RunConfig(smoke=True, judge="gpt-4o-1120")),
+    (["--model", "m", "--model", "m"], RunConfig(model="m")),
+    (["--model", "https://huggingface.co/org/model"], RunConfig(model="org/model")),
+    (["--model", "https://huggingface.co/org/model/tree/main?a=b"], RunConfig(model="org/model")),
+    (["--backend", "lmms-eval", "--model", "qwen3_vl", "--model-args", "pretrained=https://huggingface.co/org/model/,base_url=http://h/v1"],
+     RunConfig(backend="lmms-eval", model="qwen3_vl", model_args="pretrained=org/model,base_url=http://h/v1")),
     (["--smoke", "--output-dir=~/x"], RunConfig(smoke=True, output_dir=Path.home() / "x")),
 ])
 def test_parses(argv: list[str], expected: RunConfig) -> None:
@@ -55,6 +63,19 @@ def test_parses(argv: list[str], expected: RunConfig) -> None:
     (["--model", "m", "--benchmarks", " , "], "names no benchmark", ""),
     (["--model", "m", "--benchmarks", "blnk"], "unknown benchmark blnk", "did you mean blink?"),
     (["--model", "m", "--submission-configs", "{"], "--submission-configs is not JSON", "single quotes"),
+    (["--model", "m", "--submission-configs", "meta.json"], "--submission-configs is not JSON", "--submission-configs @meta.json"),
+    (["--model", "m", "--submission-configs", META.replace("}", ",}")], "--submission-configs is not JSON", "remove the comma before the closing }"),
+    (["--model", "m", "--benchmarks", "blnk,vsi_bnch,mmsi_bench"], "unknown benchmarks blnk, vsi_bnch", "did you mean blink,vsi_bench?"),
+    (["--model", "m", "--benchmarks", "all"], "there is no benchmark all", "--include-extra for all 13"),
+    (["--model", "m", "--benchmarks", "blink", "embspatial", "--nproc", "2"], "--benchmarks takes one word", "--benchmarks blink,embspatial"),
+    (["--model", "m", "--benchmarks", "blink,", "embspatial"], "--benchmarks takes one word", "--benchmarks blink,embspatial"),
+    (["--model", "a", "--model", "b"], "--model is given 2 times", "once for each model"),
+    (["--model", "a", "--benchmarks", "blink", "--benchmarks=site"], "--benchmarks is given 2 times", "--benchmarks blink,site"),
+    (["--tasks", "blink"], "unknown option --tasks", "--benchmarks"),
+    (["--data", "BLINK"], "unknown option --data", "--benchmarks"),
+    (["--gen_kwargs", "max_new_tokens=8"], "unknown option --gen_kwargs", "-- --gen_kwargs (of lmms-eval)"),
+    (["--judge-args", "{}"], "unknown option --judge-args", "-- --judge-args (of vlmevalkit)"),
+    (["--modle", "m", "--nprocc", "2"], "unknown options --modle, --nprocc", "did you mean --model?; did you mean --nproc?"),
 ])
 def test_refused(argv: list[str], what: str, hint: str) -> None:
     with pytest.raises(EasiError) as error:
@@ -93,8 +114,8 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 def test_help_names_every_option_and_needs_the_standard_library_only() -> None:
     ran = subprocess.run([sys.executable, "-I", "-S", str(SCRIPT), "--help"], capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stderr
-    for name in cli.build_parser()._option_string_actions:
-        assert name in ran.stdout
+    for name, action in cli.build_parser()._option_string_actions.items():
+        assert (name in ran.stdout) is (action.help != argparse.SUPPRESS), name
 
 
 def test_without_dependencies_it_names_the_setup_script(tmp_path: Path) -> None:
@@ -142,9 +163,17 @@ def test_env_files_fill_in_what_is_not_set(tmp_path: Path) -> None:
 
 
 def test_an_unreadable_env_file_is_named(tmp_path: Path) -> None:
-    (tmp_path / ".env").write_bytes(b"HF_TOKEN=\xff\xfe\n")
-    with pytest.raises(EasiError, match=r"\.env cannot be read"):
+    (tmp_path / ".env").write_bytes(b"# mine\nHF_TOKEN=\xff\xfe\n")
+    with pytest.raises(EasiError, match=r"\.env, line 2, is not UTF-8"):
         cli.load_env_files([tmp_path])
+
+
+@pytest.mark.parametrize("broken", ["HF_TOKEN 'hf_secret", "HF_TOKEN='hf_secret", "=hf_secret"])
+def test_a_broken_line_of_an_env_file_is_named_without_its_text(tmp_path: Path, broken: str) -> None:
+    (tmp_path / ".env").write_text(f"A=1\n\n{broken}\nB=2\n", encoding="utf-8")
+    with pytest.raises(EasiError, match=r"\.env, line 3, is no NAME=value") as refused:
+        cli.load_env_files([tmp_path])
+    assert "secret" not in refused.value.message + refused.value.hint
 
 
 @pytest.mark.parametrize(("argv", "said"), [

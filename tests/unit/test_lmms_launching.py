@@ -50,16 +50,18 @@ def test_on_the_cpu_several_workers_need_torchrun(backend: LmmsEval) -> None:
     assert job(backend, cfg(device="cpu"))[1:3] == ("-m", "easi_lmms_eval")
 
 
-@pytest.mark.parametrize("path", ["./models/typo", "/nowhere/m", "~/nothing-there/m", "a/b/"])
-def test_a_mistyped_checkpoint_is_refused_before_anything_is_fetched(backend: LmmsEval, path: str) -> None:
-    with pytest.raises(EasiError, match=f"pretrained={path} is no folder and no hub id"):
+@pytest.mark.parametrize(("path", "said"), [
+    ("./models/typo", "there is no such folder"), ("/nowhere/m", "there is no such folder"), ("~/nothing-there/m", "there is no such folder"),
+    ("a/b/", "no folder and no hub id"),
+])
+def test_a_mistyped_checkpoint_is_refused_before_anything_is_fetched(backend: LmmsEval, path: str, said: str) -> None:
+    with pytest.raises(EasiError, match=f"pretrained={path}:? .*{said}"):
         backend.resolve(cfg(f"pretrained={path}"))
 
 
 @pytest.mark.parametrize(("type_", "text", "message", "hint"), [
     ("qwen2_5_vl", "pretrained=", "pretrained= is empty", "org/model"),
     ("qwen2_5_vl", "pretrained=a/b,peft=", "peft= is empty", "leave it out"),
-    ("qwen2_5_vl", "pretrained='a/b'", "pretrained='a/b' has quotes", "write pretrained=a/b"),
     ("qwen2_5_vl", "attn_implementation=sdpa", "names no checkpoint", "write pretrained=Qwen/Qwen2.5-VL-3B-Instruct"),
     ("qwen2_5_vl", "peft=a/b", "names no checkpoint", "write pretrained="),
     ("qwen3_vl", "model=a/b", "takes pretrained=, not model=", "write --model-args pretrained=a/b"),

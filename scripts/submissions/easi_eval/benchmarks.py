@@ -275,7 +275,7 @@ _GROUP_BY_KEY = {group.key: group for group in GROUPS}
 def by_key(key: str) -> Benchmark:
     """The entry of one exact key. Raises EasiError naming the nearest."""
     if key not in _BY_KEY:
-        raise _unknown(key)
+        raise _unknown([key])
     return _BY_KEY[key]
 
 
@@ -307,11 +307,14 @@ def _names() -> dict[str, tuple[str, ...]]:
     return names
 
 
-def _unknown(name: str) -> EasiError:
-    names = _names()
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]}? " if near else ""
-    return EasiError(f"unknown benchmark {name}", hint=hint + "known: " + ", ".join((*ALL_KEYS, *(g.key for g in GROUPS))))
+def _unknown(typed: Sequence[str]) -> EasiError:
+    """All that is mistyped at once, each with the nearest name."""
+    known = "known: " + ", ".join((*ALL_KEYS, *(group.key for group in GROUPS)))
+    if "all" in typed:
+        return EasiError("there is no benchmark all", hint="leave out --benchmarks for EASI-8, and add --include-extra for all 13")
+    near = [found[0] for name in typed if (found := difflib.get_close_matches(name, _names(), n=1, cutoff=0.5))]
+    hint = f"did you mean {','.join(near)}? " if near else ""
+    return EasiError(f"unknown benchmark{'s' if len(typed) > 1 else ''} {', '.join(typed)}", hint=hint + known)
 
 
 def parse_keys(text: str | None, include_extra: bool = False) -> tuple[str, ...]:
@@ -325,9 +328,9 @@ def parse_keys(text: str | None, include_extra: bool = False) -> tuple[str, ...]
         typed = text.replace(",", " ").lower().split()
         if not typed:
             raise EasiError("--benchmarks names no benchmark", hint="leave it out to run all EASI-8 benchmarks")
+        if unknown := [name for name in typed if name not in names]:
+            raise _unknown(unknown)
         for name in typed:
-            if name not in names:
-                raise _unknown(name)
             wanted.update(names[name])
     if include_extra:
         wanted.update(bench.key for bench in BENCHMARKS if not bench.core)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import io
+import itertools
 import os
 import signal
 import sys
@@ -17,7 +19,7 @@ from . import __version__
 from .backends.kinds import KINDS
 from .config import RunConfig, SubmissionConfig
 from .errors import EasiError, ExitCode
-from .judging import threshold
+from .judging import RULES, threshold
 from .nearest import nearest
 
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -54,6 +56,9 @@ def build_parser() -> argparse.ArgumentParser:
     what.add_argument("--benchmarks", metavar="KEYS", help="comma-separated (default: all EASI-8); sitebench or site means both SITE halves")
     what.add_argument("--include-extra", action="store_true", help="also the 4 optional benchmarks")
     what.add_argument("--judge", help="judge model for all answers (vlmevalkit only), or exact_matching: rules alone, no API")
+    # Scripts written for EASI's earlier submission script pass these two.
+    what.add_argument("--judge-model", dest="judge", help=argparse.SUPPRESS)
+    what.add_argument("--no-judge", dest="judge", action="store_const", const=RULES, help=argparse.SUPPRESS)
     what.add_argument("--extraction-threshold", type=threshold, metavar="RATE",
                       help="without --judge: a benchmark with more unreadable answers is judged, where a judge is configured (default: 2.5%%)")
     what.add_argument("--vsi-input", metavar="FORM", help="vlmevalkit, classes with native video: video (default) or frames: VSI-Bench as 32 images")
@@ -162,7 +167,11 @@ def _read(argv: Sequence[str]) -> dict[str, object]:
     parser = build_parser()
     known, unknown = parser.parse_known_args(argv[:cut])
     if unknown:
-        raise _unknown(unknown[0], parser)
+        raise _unknown(unknown, argv[:cut], parser)
+    for option in ("--model", "--model-args", "--benchmarks"):      # of others the last one counts, so that scripts may add theirs
+        if len(given := _values(option, argv[:cut])) > 1 and len(set(given)) > 1:
+            raise EasiError(f"{option} is given {len(given)} times", hint="start the program once for each model" if option == "--model" else
+                            f"write one, with commas: {option} {','.join(given)}")
     return {**vars(known), "backend_args": tuple(argv[cut + 1:])}
 
 
@@ -182,28 +191,78 @@ def _config(options: dict[str, object]) -> RunConfig:
     return RunConfig(**given)
 
 
-def _unknown(word: str, parser: argparse.ArgumentParser) -> EasiError:
-    if not word.startswith("-"):
-        return EasiError(f"unexpected argument {word!r}",
-                         hint="values with spaces need quotes; arguments for the backend go after a bare --")
-    name = word.partition("=")[0]
-    options = [option.lstrip("-") for action in parser._actions for option in action.option_strings]
+def _values(option: str, argv: Sequence[str]) -> list[str]:
+    following = [after for word, after in itertools.pairwise(argv) if word == option]
+    return following + [word.partition("=")[2] for word in argv if word.startswith(f"{option}=")]
+
+
+def _unknown(words: Sequence[str], argv: Sequence[str], parser: argparse.ArgumentParser) -> EasiError:
+    options = [word for word in words if word.startswith("-")]
+    if not options:
+        return _unexpected(words, argv)
+    names = list(dict.fromkeys(word.partition("=")[0] for word in options))
+    hints = dict.fromkeys(_option_hint(name, parser) for name in names)
+    return EasiError(f"unknown option{'s' if len(names) > 1 else ''} {', '.join(names)}", hint="; ".join(hints))
+
+
+def _unexpected(words: Sequence[str], argv: Sequence[str]) -> EasiError:
+    for option in ("--benchmarks", "--model-args"):
+        if option in argv[:-1]:
+            listed = argv[argv.index(option) + 1:]
+            listed = list(itertools.takewhile(lambda word: not word.startswith("-"), listed))
+            if len(listed) > 1 and set(words) == set(listed[1:]):
+                return EasiError(f"{option} takes one word", hint=f"write commas instead of spaces: {option} {','.join(word.strip(',') for word in listed)}")
+    return EasiError(f"unexpected argument {words[0]!r}", hint="values with spaces need quotes; arguments for the backend go after a bare --")
+
+
+def _option_hint(name: str, parser: argparse.ArgumentParser) -> str:
+    if name in ("--tasks", "--task", "--data", "--dataset", "--datasets"):
+        return f"{name}: benchmarks are chosen with --benchmarks"
+    if backends := _knowing(name):
+        return f"arguments for the backend go after a bare --: ... -- {name} (of {' and '.join(backends)})"
+    options = [option.lstrip("-") for action in parser._actions for option in action.option_strings if action.help != argparse.SUPPRESS]
     found = nearest(name.lstrip("-"), options, n=1)
-    return EasiError(f"unknown option {name}", hint=f"did you mean --{found[0]}?" if found else
-                     "--help lists the options; arguments for the backend go after a bare --")
+    return f"did you mean --{found[0]}?" if found else "--help lists the options; arguments for the backend go after a bare --"
+
+
+def _knowing(name: str) -> list[str]:
+    """The backends whose own command line has this option."""
+    found = []
+    for kind in KINDS:
+        with contextlib.suppress(EasiError, ImportError):      # a backend that is not installed knows nothing
+            from .backends import make_backend
+            from .data.needs import HubSettings
+
+            if name in make_backend(kind, HubSettings.from_env()).own_options():
+                found.append(kind)
+    return found
 
 
 def load_env_files(folders: Sequence[Path]) -> None:
-    """Put what ``.env`` of these folders says into the environment; what is set already, or by an earlier folder, wins."""
+    """Put what ``.env`` of these folders says into the environment; what is set already, or by an earlier folder, wins.
+
+    Raises EasiError naming file and line (never its text, which may be a secret) for what is no ``NAME=value``.
+    """
     from dotenv import load_dotenv
+    from dotenv.parser import parse_stream
 
     for file in dict.fromkeys(folder / ".env" for folder in folders):
         if not file.is_file():
             continue
         try:
-            load_dotenv(file, override=False, encoding="utf-8-sig")
-        except (OSError, UnicodeDecodeError) as error:
-            raise EasiError(f"{file} cannot be read: {error}", hint="it holds lines like HF_TOKEN=..., in UTF-8") from error
+            text = file.read_bytes().decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            line = file.read_bytes()[:error.start].count(b"\n") + 1
+            raise EasiError(f"{file}, line {line}, is not UTF-8", hint="save the file in UTF-8") from error
+        except OSError as error:
+            raise EasiError(f"{file} cannot be read: {error.strerror or error}", hint="it holds lines like HF_TOKEN=..., in UTF-8") from error
+        for binding in parse_stream(io.StringIO(text)):
+            if binding.error:
+                said = binding.original.string      # with the empty lines above it
+                lines_above = said[:len(said) - len(said.lstrip())].count("\n")
+                raise EasiError(f"{file}, line {binding.original.line + lines_above}, is no NAME=value", hint="mend that line, or put # before it; "
+                                "a value with quotes inside it needs other quotes around it")
+        load_dotenv(stream=io.StringIO(text), override=False)
 
 
 def _report(error: EasiError, verbose: bool) -> int:

@@ -7,6 +7,7 @@ import re
 import shlex
 import shutil
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -84,9 +85,7 @@ class SubmissionConfig:
         try:
             given = json.loads(text, object_pairs_hook=_no_doubles)
         except json.JSONDecodeError as error:
-            raise EasiError(f"--submission-configs is not JSON: {error}",
-                            hint="""put it in single quotes: '{"modelName": "org/model", "modelType": "instruction", "precision": "bfloat16"}'""",
-                            ) from error
+            raise EasiError(f"--submission-configs is not JSON: {error}", hint=_json_hint(text)) from error
         if not isinstance(given, dict):
             raise EasiError("--submission-configs is not a JSON object", hint='write {"modelName": ..., ...}')
         for name in given:
@@ -146,6 +145,8 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         kind = self.kind
+        object.__setattr__(self, "model", _without_address(self.model))
+        object.__setattr__(self, "model_args", _without_addresses(self.model_args))
         self._check_import()
         self._check_model(kind)
         for name, value in (("--nproc", self.nproc), ("--limit", self.limit)):
@@ -309,9 +310,24 @@ def parse_model_args(text: str) -> dict[str, str]:
     return arguments
 
 
-def format_model_args(arguments: dict[str, str]) -> str:
-    """The inverse of ``parse_model_args``."""
-    return ",".join(f"{key}={value}" for key, value in arguments.items())
+def format_model_args(arguments: Mapping[str, str]) -> str:
+    """The inverse of ``parse_model_args``; a value that commas would part is put in quotes."""
+    return ",".join(f"{key}={_quoted(value)}" for key, value in arguments.items())
+
+
+def unquoted(value: str) -> str:
+    """A value without the quotes around it: a path with commas is written in quotes."""
+    return value[1:-1] if len(value) > 1 and value[0] in "\"'" and value[-1] == value[0] else value
+
+
+def _quoted(value: str) -> str:
+    try:
+        if len(_split_commas(value)) < 2:
+            return value
+    except EasiError:      # a quote or bracket that is never closed is a letter like others in a path
+        pass
+    quote = '"' if "'" in value else "'"
+    return f"{quote}{value}{quote}"
 
 
 def _split_commas(text: str) -> list[str]:
@@ -339,6 +355,30 @@ def _split_commas(text: str) -> list[str]:
     return [*parts, text[start:]]
 
 
+# Keys of --model-args whose value may be copied from the hub's page of a model.
+_CHECKPOINTS = ("pretrained", "model_path", "peft")
+_PAGE = re.compile(r"https?://(?:www\.)?(?:huggingface\.co|hf\.co|hf-mirror\.com)/([\w.-]+/[\w.-]+?)(?:/(?:tree|blob|resolve)/([^/?#]+))?/?(?:[?#].*)?$")
+
+
+def _without_address(model: str) -> str:
+    """The id in the address of a model's page on the hub; anything else as it is. Raises EasiError for a page of one revision."""
+    found = _PAGE.match(model.strip())
+    if found is None:
+        return model
+    name, revision = found.groups()
+    if revision not in (None, "main"):
+        raise EasiError(f"{model} is the page of one revision", hint=f"write {name}, and --model-args revision={revision}")
+    return name
+
+
+def _without_addresses(text: str) -> str:
+    if "://" not in text:
+        return text
+    given = parse_model_args(text)
+    plain = {key: _without_address(value) if key in _CHECKPOINTS else value for key, value in given.items()}
+    return text if plain == given else format_model_args(plain)
+
+
 def _no_doubles(pairs: list[tuple[str, object]]) -> dict[str, object]:
     given = dict(pairs)
     if len(given) != len(pairs):
@@ -346,6 +386,14 @@ def _no_doubles(pairs: list[tuple[str, object]]) -> dict[str, object]:
         doubled = next(name for name in names if names.count(name) > 1)
         raise EasiError(f"--submission-configs: {doubled} is given twice", hint="keep one of them")
     return given
+
+
+def _json_hint(text: str) -> str:
+    if text.strip().endswith(".json") or "{" not in text and Path(text).expanduser().is_file():
+        return f"to name a file write @ before it: --submission-configs @{text.strip()}"
+    if comma := re.search(r",\s*[}\]]", text):
+        return f"remove the comma before the closing {comma[0][-1]}"
+    return """put it in single quotes: '{"modelName": "org/model", "modelType": "instruction", "precision": "bfloat16"}'"""
 
 
 def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:

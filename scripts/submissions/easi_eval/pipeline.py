@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 from . import __version__, checks, judging, prepare
 from .answering.book import pending
 from .answering.work import Assignment, Work
-from .backends import make_backend
+from .backends import make_backend, resolved
 from .backends.base import Backend
 from .benchmarks import ALL_KEYS, GROUPS
 from .config import RunConfig
@@ -53,8 +53,7 @@ def run(asked: RunConfig) -> int:
     cfg = rehearse(asked, machine.visible) if asked.smoke else asked
     users_hub = HubSettings.from_env()
     backend = make_backend(cfg.backend, users_hub)
-    backend.check(cfg)
-    model = backend.resolve(cfg)
+    model = resolved(cfg, backend, users_hub)
     # What is answered is scored and sent on any machine, also one without the GPUs.
     idle = not asks(cfg, backend, make(cfg, backend, model, ()))
     if not idle:

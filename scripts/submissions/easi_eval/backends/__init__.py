@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from ..config import RunConfig
 from ..data.needs import HubSettings
+from ..errors import EasiError
+from ..model import ModelChoice
 from .base import Backend
+from .kinds import KINDS
 
 
 def make_backend(name: str, hub: HubSettings) -> Backend:
@@ -15,3 +19,16 @@ def make_backend(name: str, hub: HubSettings) -> Backend:
 
     makers: dict[str, Callable[[HubSettings], Backend]] = {VLMEvalKit.name: VLMEvalKit, LmmsEval.name: LmmsEval}
     return makers[name](hub)
+
+
+def resolved(cfg: RunConfig, backend: Backend, hub: HubSettings) -> ModelChoice:
+    """The model of a run, after the backend's own checks. Raises EasiError; for a name of another backend the hint says whose it is."""
+    try:
+        backend.check(cfg)
+        return backend.resolve(cfg)
+    except EasiError as error:
+        others = [make_backend(name, hub) for name in KINDS if name != backend.name] if not backend.offers(cfg.model) else []
+        hint = next((said for other in others if (said := other.offers(cfg.model))), "")
+        if not hint:
+            raise
+        raise EasiError(error.message, hint=hint, code=error.code) from error

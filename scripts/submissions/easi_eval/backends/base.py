@@ -32,6 +32,14 @@ class Backend(Protocol):
         """Refuse (EasiError) what can be known to fail before any work starts."""
         ...
 
+    def offers(self, name: str) -> str:
+        """How to run ``name`` on this backend, for a hint; "" where it is none of its names for models."""
+        ...
+
+    def own_options(self) -> list[str]:
+        """The options of the backend's own command line."""
+        ...
+
     def resolve(self, cfg: RunConfig) -> ModelChoice: ...
 
     def ready(self, cfg: RunConfig, model: ModelChoice) -> None:

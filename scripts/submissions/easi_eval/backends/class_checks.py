@@ -10,12 +10,12 @@ from ..config import RunConfig, format_model_args
 from ..errors import EasiError
 from ..model import ModelChoice
 from ..nearest import did_you_mean, nearest
-from . import class_code
+from . import class_code, common
 from .api_keys import missing_keys
+from .engines import how_to_get
 from .signatures import Signature, signature
 from .sources import ClassSource
 
-INSTALL = {"vllm": "bash scripts/setup.sh --vllm", "lmdeploy": "python -m pip install lmdeploy"}
 MISSPELT = 0.85         # of difflib: max_pixls for max_pixels, not top_n for top_p
 VSI = ("vsi_bench", "vsi_debiased")
 
@@ -97,6 +97,11 @@ def _check_arguments(cfg: RunConfig, model: ModelChoice, classes: Sequence[Class
     if "revision" in cfg.model_arguments and "revision" not in takes.names:
         raise EasiError(f"VLMEvalKit's {model.cls} takes no revision", hint="download that revision and give its folder as --model")
     known = _known(takes)
+    for name, value in cfg.model_arguments.items():
+        common.check_number(name, value, takes.defaults.get(name), model.cls)
+    if "pretrained" in cfg.model_arguments and "pretrained" not in takes.names:
+        raise EasiError(f"--model-args pretrained=: on VLMEvalKit --model names the checkpoint, here {model.name}",
+                        hint=f"write --model {cfg.model_arguments['pretrained']}, or add --backend lmms-eval for a model type of lmms-eval")
     for name in _unknown(cfg, takes):
         # A class with **kwargs swallows a misspelt name without a word.
         if takes.open and not nearest(name, known, n=1, cutoff=MISSPELT):
@@ -119,7 +124,7 @@ def _check_engine(cfg: RunConfig, model: ModelChoice, classes: Sequence[ClassSou
     package, switch = ("", "") if model.served else class_code.engine(classes, model.arguments)
     if not package or importlib.util.find_spec(package) is not None:
         return
-    install = INSTALL[package] + (" installs it" if switch else "")
+    install = how_to_get(package)
     if not switch:
         raise EasiError(f"VLMEvalKit's {model.cls} runs on {package} only, which is not installed", hint=install)
     settings = ", ".join(f"{name}={value}" for name, value in model.arguments.items() if name in class_code.SAMPLING)

@@ -12,6 +12,7 @@ from pathlib import Path
 from ..config import RunConfig
 from ..data.needs import HubSettings, Need
 from ..errors import EasiError
+from ..nearest import nearest
 from .catalog import Package
 from .revision import folder_revision
 
@@ -74,6 +75,56 @@ def literal(text: str) -> object:
         return text
 
 
+def check_number(name: str, value: str, default: object, whose: str) -> None:
+    """Refuse a text where the class's own default is a number; ``batch_size=auto`` and the like stay the backend's."""
+    if isinstance(default, int | float) and not isinstance(default, bool) and not name.startswith("batch_size") and isinstance(literal(value), str):
+        raise EasiError(f"--model-args {name}={value} is not a number", hint=f"{whose} has {name}={default} by default")
+
+
+def is_missing_path(model: str) -> bool:
+    """Whether this can only be a path, and nothing is there."""
+    return (model.startswith(("/", "./", "../", "~")) or model in (".", "..")) and not Path(model).expanduser().exists()
+
+
+WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".gguf")
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse a folder that holds no model that can be loaded, and say what it is instead. Raises EasiError."""
+    names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    if not folder.is_dir() or "adapter_config.json" in names:
+        return
+    parts = sorted(name for name in names if re.fullmatch(r"checkpoint-\d+", name))
+    sharded = "zero_to_fp32.py" in names or any(name.startswith("global_step") for name in names)
+    loadable = [name for name in names if name.endswith(WEIGHTS)]
+    if sharded and not loadable:
+        raise EasiError(f"{folder} holds a DeepSpeed (ZeRO) training checkpoint, not a model",
+                        hint=f"put its weights together first: cd {folder} && python zero_to_fp32.py . merged, copy config.json and the tokenizer's files beside "
+                             "them, and evaluate that folder")
+    if not loadable and any(name.endswith(".distcp") or (folder / name / ".metadata").is_file() for name in names):
+        raise EasiError(f"{folder} holds a sharded (FSDP) training checkpoint, not a model", hint="merge it first: accelerate merge-weights SHARDS OUTPUT")
+    if "config.json" in names:
+        return
+    if parts:
+        newest = max(parts, key=lambda name: int(name.rpartition("-")[2]))
+        raise EasiError(f"{folder} holds the checkpoints of a training run, not a model", hint=f"name one of them: {folder / newest}")
+    if loadable and all(name.endswith(".gguf") for name in loadable):
+        raise EasiError(f"{folder} holds GGUF files, which neither backend loads", hint="give the checkpoint in the format of transformers, or serve it")
+
+
+def folder_hint(model: str) -> str:
+    """What to do about a folder that is not there: the nearest names beside it, or how far the path goes."""
+    path = Path(model).expanduser().absolute()
+    there = next(folder for folder in path.parents if folder.is_dir())
+    try:
+        beside = [each.name for each in there.iterdir() if each.is_dir()]
+    except OSError:
+        beside = []
+    if near := nearest(path.relative_to(there).parts[0], beside, n=1):
+        return f"did you mean {there / near[0]}?"
+    return f"{there} is there and has no {path.relative_to(there).parts[0]}; give a folder that is there, or org/model for the hub"
+
+
 def model_path(model: str) -> str:
     """A folder as an absolute path (the workers run elsewhere), a hub id as it is."""
     folder = Path(model).expanduser()
@@ -119,6 +170,7 @@ def model_config(model: str, hub: HubSettings, revision: str = "") -> dict[str, 
     """
     folder = Path(model_path(model))
     if folder.is_dir():
+        check_folder(folder)
         return _config(folder / "config.json")
     if not is_hub_id(model):
         return None

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -20,14 +20,32 @@ class Kind:
     takes_dataset_dir: bool
     takes_vsi_input: bool
     takes_no_corrections: bool
+    # Options of the backend's own command line that change no answer and no score, and how many words each takes.
+    same_answers: Mapping[str, int] = field(default_factory=dict)
+
+    def answer_arguments(self, words: Sequence[str]) -> list[str]:
+        """Those of the backend's own arguments that may change an answer: what stands in a run's identity."""
+        kept: list[str] = []
+        rest = list(words)
+        while rest:
+            word = rest.pop(0)
+            option, equals, _ = word.partition("=")
+            if option not in self.same_answers:
+                kept.append(word)
+            elif not equals:
+                del rest[:self.same_answers[option]]
+        return kept
 
 
 KINDS: Mapping[str, Kind] = {
     kind.name: kind
     for kind in (
         Kind("vlmevalkit", "vlmeval", "ms-vlmeval", "VLMEvalKit", needs_model_args=False, takes_judge=True,
-             takes_no_accelerate=False, takes_dataset_dir=True, takes_vsi_input=True, takes_no_corrections=False),
+             takes_no_accelerate=False, takes_dataset_dir=True, takes_vsi_input=True, takes_no_corrections=False,
+             same_answers={"--verbose": 0, "--reuse": 0, "--api-nproc": 1, "--judge-timeout": 1, "--judge-api-nproc": 1, "--judge-retry": 1}),
         Kind("lmms-eval", "lmms_eval", "lmms-eval", "lmms-eval", needs_model_args=True, takes_judge=False,
-             takes_no_accelerate=True, takes_dataset_dir=False, takes_vsi_input=False, takes_no_corrections=True),
+             takes_no_accelerate=True, takes_dataset_dir=False, takes_vsi_input=False, takes_no_corrections=True,
+             same_answers={"--verbosity": 1, "--log_samples": 0, "--log_samples_suffix": 1, "--write_out": 0, "-w": 0, "--show_config": 0,
+                           "--timezone": 1, "--process_docs_parallel": 1, "--process-docs-parallel": 1, "--check_integrity": 0}),
     )
 }

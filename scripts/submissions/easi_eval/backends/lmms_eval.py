@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..benchmarks import Benchmark
-from ..config import RunConfig, format_model_args
+from ..config import RunConfig, format_model_args, unquoted
 from ..data.needs import HubSettings, Need
 from ..errors import EasiError
 from ..execution import launchers
@@ -19,8 +20,9 @@ from ..nearest import did_you_mean
 from ..results.corrections import corrections_setting
 from ..results.outputs import Outputs
 from ..state import RunPaths
-from . import catalog, common
+from . import catalog, common, parsers
 from .kinds import KINDS
+from .engines import how_to_get
 from .signatures import Signature, signature
 from .sources import lineage
 
@@ -42,7 +44,20 @@ SERVED_TYPES = frozenset({
     "async_openai", "batch_gpt4", "claude", "gemini", "generation_api", "gpt4o_audio", "gpt4v", "litellm", "openai", "qwen_vl_api", "reka",
     "dummy", "from_log",
 })
-PATH_OPTIONS = ("--include_path", "--config")
+PATH_OPTIONS = ("--include_path",)
+# Options of lmms-eval's command line that this program sets itself, and its own for the same.
+OURS = {"model": "--model", "model_args": "--model-args", "tasks": "--benchmarks", "output_path": "--output-dir", "limit": "--limit",
+        "device": "--device", "config": "this program's own options: a file would replace them"}
+# Those that would leave a benchmark without its score, whoever launches it.
+NEVER = {"predict_only": "every benchmark is scored", "repeats": "each question is answered once", "offset": "every question of a benchmark is asked",
+         "tui": "this program has its own display"}
+# Those that lmms-eval's own launch obeys, and workers that share the questions do not.
+OWN_LAUNCH = "only lmms-eval's own launch does it, which --plain runs"
+WITHOUT_EFFECT = {
+    "use_cache": "answers are kept in the run's journal and are never asked twice", "hf_hub_log_args": OWN_LAUNCH,
+    **dict.fromkeys(("wandb_args", "wandb_log_samples", "swanlab_args", "swanlab_log_samples", "power_analysis", "effect_size", "alpha", "power",
+                     "correlation", "std_a", "std_b"), OWN_LAUNCH),
+}
 # Types that run an engine with batching of its own, and the package each needs. One engine is one worker.
 ENGINES = {"vllm": "vllm", "vllm_generate": "vllm", "sglang": "sglang"}
 # Questions an engine is given at once unless the user says so: enough to keep it busy, few enough for the frames of
@@ -66,10 +81,24 @@ class LmmsEval:
     def check(self, cfg: RunConfig) -> None:
         known = catalog.lmms_models(catalog.locate(KIND, cfg.backend_path))
         if not known.unread:      # else the name may be one of a plug-in that tells its names only when it is imported
-            otherwise = "`lmms-eval models` lists them"
-            if common.is_hub_id(cfg.model):
-                otherwise = f"give its model type and --model-args pretrained={cfg.model},..."
-            catalog.check_known("--model", cfg.model, known.models, otherwise)
+            if cfg.model not in known.models and (common.is_hub_id(cfg.model) or "/" in cfg.model):
+                raise EasiError(f"--model {cfg.model}: lmms-eval wants a model type here, not a checkpoint",
+                                hint=f"--model TYPE --model-args pretrained={cfg.model}, for example --model qwen2_5_vl; `lmms-eval models` lists the types")
+            catalog.check_known("--model", cfg.model, known.models, "`lmms-eval models` lists them")
+        self._check_words(cfg)
+
+    def offers(self, name: str) -> str:
+        if name not in catalog.lmms_models(catalog.locate(KIND)).models:
+            return ""
+        return f"{name} is a model type of lmms-eval: --backend {KIND.name} --model {name} --model-args pretrained=org/model"
+
+    def own_options(self) -> list[str]:
+        return parsers.options_of(_parser())
+
+    def _check_words(self, cfg: RunConfig) -> None:
+        """Refuse what stands after ``--`` and would fail, or do nothing, once everything is started."""
+        if cfg.backend_args:
+            parsers.check_words(cfg.backend_args, _parser(cfg.backend_path), OURS, NEVER if cfg.plain else {**NEVER, **WITHOUT_EFFECT})
 
     def ready(self, cfg: RunConfig, model: ModelChoice) -> None:
         _check_engine(cfg, self._engine(cfg))
@@ -90,9 +119,12 @@ class LmmsEval:
             _check_names(cfg, takes)
             return ModelChoice(name, name, cfg.model, why, notes=notes, arguments=dict(arguments), needs_gpu=False, served=True)
         keys = [key for key in WEIGHT_KEYS if key in arguments]
+        arguments |= {key: unquoted(arguments[key]) for key in keys}
         _check_weights(cfg, {key: arguments[key] for key in keys}, takes)
         _check_names(cfg, takes)
         arguments |= {key: common.model_path(arguments[key]) for key in keys}
+        if cfg.plain and (commas := next((key for key in keys if "," in arguments[key]), "")):
+            raise EasiError(f"--plain: lmms-eval's own launch cannot take a path with commas ({commas}=)", hint="leave out --plain, or give a link to the folder")
         checkpoint = arguments[keys[0]] if keys else cfg.model
         arguments, notes = _supported(cfg, arguments, takes.names)
         return ModelChoice(common.model_name(checkpoint), checkpoint, cfg.model, why, notes=notes, arguments=dict(arguments),
@@ -191,6 +223,11 @@ class LmmsEval:
         return lmms_total(bench, out)
 
 
+def _parser(backend_path: Path | None = None) -> argparse.ArgumentParser:
+    """lmms-eval's own command line."""
+    return parsers.read_parser(catalog.locate(KIND, backend_path).root / "__main__.py", "parse_eval_args", "lmms-eval")
+
+
 def _tensor_parallel(cfg: RunConfig) -> int:
     """GPUs of one engine."""
     given = cfg.model_arguments.get("tensor_parallel_size", "1")
@@ -204,8 +241,7 @@ def _check_engine(cfg: RunConfig, package: str | None) -> None:
     if package is None:
         return
     if find_spec(package) is None:
-        raise EasiError(f"lmms-eval's type {cfg.model} needs {package}, which is not installed",
-                        hint=f"install it into this environment (`pip install {package}`), or choose a type that runs on transformers")
+        raise EasiError(f"lmms-eval's type {cfg.model} needs {package}, which is not installed", hint=how_to_get(package))
     if cfg.model_arguments.get("data_parallel_size", "1") != "1":
         raise EasiError("--model-args data_parallel_size is not for this program: it starts an engine for every share of the GPUs",
                         hint="leave it out; --nproc is the number of GPUs, tensor_parallel_size that of one engine")
@@ -222,6 +258,8 @@ def _class(cfg: RunConfig, known: catalog.LmmsModel) -> str:
 
 def _check_names(cfg: RunConfig, takes: Signature) -> None:
     """Refuse an argument that the class would fail on, once everything is fetched."""
+    for name, value in cfg.model_arguments.items():
+        common.check_number(name, value, takes.defaults.get(name), f"lmms-eval's type {cfg.model}")
     for name in cfg.model_arguments if not takes.open else ():
         if name not in takes.names:
             raise EasiError(f"lmms-eval's type {cfg.model} takes no {name}=",
@@ -234,9 +272,10 @@ def _check_weights(cfg: RunConfig, given: Mapping[str, str], takes: Signature) -
     for key, value in given.items():      # a name may be anything that the class knows, but a path is there or it is mistyped
         if not value:
             raise EasiError(f"--model-args {key}= is empty", hint="write org/model, or a folder, or leave it out")
-        if value[0] in "\"'":
-            raise EasiError(f"--model-args {key}={value} has quotes, which would be part of the name", hint=f"write {key}={value.strip(value[0])}")
-        if (value.startswith(("/", ".", "~")) or value.endswith("/")) and not Path(value).expanduser().exists():
+        if common.is_missing_path(value):
+            raise _no_folder(cfg, key, value)
+        common.check_folder(Path(value).expanduser())
+        if value.endswith("/") and not Path(value).expanduser().exists():
             raise EasiError(f"--model-args {key}={value} is no folder and no hub id", hint="write org/model, or a folder that is there")
     taken = [key for key in BASE_KEYS if key in takes.names]
     bases = [key for key in BASE_KEYS if key in given]
@@ -247,6 +286,15 @@ def _check_weights(cfg: RunConfig, given: Mapping[str, str], takes: Signature) -
     default = takes.defaults.get(taken[0], "org/model")
     if default is not None:
         raise EasiError("--model-args names no checkpoint", hint=f"write {taken[0]}={default or 'org/model'}")
+
+
+def _no_folder(cfg: RunConfig, key: str, value: str) -> EasiError:
+    """A path that is not there; one with commas was cut at the first of them."""
+    uncut = cfg.model_args.partition(f"{key}=")[2]
+    cuts = [at for at, char in enumerate(uncut) if char == ","] + [len(uncut)]
+    if whole := next((uncut[:at] for at in cuts if Path(uncut[:at]).expanduser().is_dir() and uncut[:at] != value), ""):
+        return EasiError(f"--model-args {key}={value} is no folder: commas part the arguments", hint=f"put the path in quotes: {key}='{whole}'")
+    return EasiError(f"--model-args {key}={value}: there is no such folder", hint=common.folder_hint(value))
 
 
 def _supported(cfg: RunConfig, arguments: dict[str, str], taken: frozenset[str]) -> tuple[dict[str, str], tuple[str, ...]]:

@@ -93,8 +93,11 @@ def of_entry(entry: catalog.Entry, arguments: Mapping[str, object], why: str) ->
     own = {key: value for key, value in entry.kwargs.items() if key != "model_path"}
     path = str(arguments.get("model_path") or entry.model_path or entry.name)
     if "model_path" in arguments:
+        if common.is_missing_path(path):
+            raise EasiError(f"--model-args model_path={path}: there is no such folder", hint=common.folder_hint(path))
         if not common.is_hub_id(path) and not Path(path).expanduser().exists():
             raise EasiError(f"--model-args model_path={path} is no folder and no hub id", hint="write org/model, or a folder that is there")
+        common.check_folder(Path(path).expanduser())
         arguments = {**arguments, "model_path": common.model_path(path)}
     return ModelChoice(common.model_name(path), common.model_path(path), entry.cls, why, entry=entry.name,
                        arguments={**own, **arguments}, needs_gpu=not entry.api, served=entry.api)
@@ -196,6 +199,8 @@ def _no_model_path(asked: Asked) -> None:
 
 def _refuse_unknown(asked: Asked, family: object) -> None:
     model = asked.cfg.model
+    if common.is_missing_path(model):
+        raise EasiError(f"--model {model}: there is no such folder", hint=common.folder_hint(model))
     if family is None and not common.is_hub_id(model) and not Path(model).expanduser().is_dir():      # a path may be mistyped, too
         known = [*asked.entries, *own_models.names(asked.package)]
         raise EasiError(f"--model {model} is no name of VLMEvalKit's registry, no class of your own, no folder and no hub id",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -20,7 +21,7 @@ from ..judging import endpoint as judge_endpoint
 from ..model import ModelChoice
 from ..results.outputs import Outputs
 from ..state import RunPaths, sanitise
-from . import catalog, class_checks, common, own_models
+from . import catalog, class_checks, common, own_models, parsers
 from .kinds import KINDS
 from .resolution import GENERIC, Asked, choose, class_sources
 
@@ -33,6 +34,12 @@ KIND = KINDS["vlmevalkit"]
 # Which files VLMEvalKit writes; with EVAL_FORMAT=json it even puts tab separated text into *.json. A run of ours leaves them be.
 FILE_FORMATS = ("PRED_FORMAT", "EVAL_FORMAT")
 RUN_PY = common.REPOSITORY / KIND.folder / "run.py"
+DRIVER = common.REPOSITORY / KIND.folder / "easi_vlmevalkit" / "cli.py"
+# Options of VLMEvalKit's command line that this program sets itself, and its own for the same.
+OURS = {"data": "--benchmarks", "model": "--model", "config": "--model and --benchmarks", "work_dir": "--output-dir", "mode": "--model, a whole run",
+        "limit": "--limit", "judge": "--judge", "nproc": "--nproc", "vsi_input": "--vsi-input", "judge_base_url": "OPENAI_API_BASE in the environment",
+        "judge_key": "OPENAI_API_KEY in the environment"}
+OWN_LOOP = "it belongs to VLMEvalKit's own loop, which --plain runs"
 
 
 class VLMEvalKit:
@@ -57,6 +64,24 @@ class VLMEvalKit:
         if os.environ.get("SPLIT_THINK"):
             raise EasiError("SPLIT_THINK is set: VLMEvalKit's own loop would cut answers with it, ours would not",
                             hint="unset SPLIT_THINK")
+        self._check_words(cfg)
+
+    def offers(self, name: str) -> str:
+        if name not in catalog.vlmeval_entries(catalog.locate(KIND)):
+            return ""
+        return f"{name} is a name of VLMEvalKit's registry: leave out --backend, or name lmms-eval's model type and its checkpoint"
+
+    def own_options(self) -> list[str]:
+        return parsers.options_of(_parser())
+
+    def _check_words(self, cfg: RunConfig) -> None:
+        """Refuse what stands after ``--`` and would fail, or do nothing, once everything is started."""
+        if not cfg.backend_args:
+            return
+        known = _parser(cfg.backend_path)
+        used = {action.dest for action in parsers.read_parser(DRIVER, "parser", "VLMEvalKit")._actions}
+        unused = {} if cfg.plain else {action.dest: OWN_LOOP for action in known._actions if action.dest not in used}
+        parsers.check_words(cfg.backend_args, known, OURS, unused)
 
     def resolve(self, cfg: RunConfig) -> ModelChoice:
         """See ``resolution.choose``; what the chosen class would fail on is refused, and what it does is said in notes."""
@@ -154,6 +179,11 @@ class VLMEvalKit:
 
         data = bench.source(self.name).data
         return tsv_rows(cfg.dataset_dir / (data.tsv_local or data.tsv))
+
+
+def _parser(backend_path: Path | None = None) -> argparse.ArgumentParser:
+    """VLMEvalKit's own command line."""
+    return parsers.read_parser(catalog.locate(KIND, backend_path).root / "run.py", "parse_args", "VLMEvalKit")
 
 
 def file_name(model: ModelChoice) -> str:
