@@ -23,7 +23,7 @@ from pathlib import Path
 import pytest
 from easi_eval.benchmarks import BENCHMARKS, by_key
 from easi_eval.data.hub import PIECE
-from easi_eval.data.needs import FileRecord
+from easi_eval.data.needs import FileRecord, Unreachable
 from easi_eval.datasets import (
     Fetched,
     HubSettings,
@@ -38,8 +38,10 @@ from easi_eval.datasets import (
 )
 from easi_eval.display.events import DataProgress, Event, Notice
 from easi_eval.errors import EasiError
+from easi_eval.prepare import fetch_each
 from easi_eval.smoke import hub as smoke_hub
 from easi_eval.smoke.hub import Faults, Hub, Served
+from huggingface_hub import constants
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -224,6 +226,73 @@ def test_a_hub_that_stays_busy_is_named(hub: Hub, settings: HubSettings, tmp_pat
     assert len(requests(hub)) == 4
 
 
+def said(events: list[Event]) -> list[str]:
+    return [event.text for event in events if isinstance(event, Notice)]
+
+
+def test_a_hub_out_of_order_is_shown_and_given_up_once(hub: Hub, settings: HubSettings, tmp_path: Path) -> None:
+    """Before it has answered anything; also when one benchmark after the other is asked for."""
+    hub.set_faults(Faults(status=502, times=-1))
+    events: list[Event] = []
+    needs = {key: [table(tmp_path / key)] for key in ("blink", "vsibench", "mmsi")}
+    quick = replace(settings, backoff=0.15)
+    with pytest.raises(Unreachable, match="502"):
+        fetch_each(needs, events.append, quick)
+    assert said(events) == [f"the hub answers 502; trying again, {n} of 5 ({hub.endpoint})" for n in range(1, 6)]
+    asked = len(requests(hub))
+    assert asked == 6
+    with pytest.raises(Unreachable, match="502"):
+        fetch_model_file(quick, "easi/model", "config.json")
+    assert len(requests(hub)) == asked + 1, "the second request waits no more"
+    hub.set_faults(Faults())
+    assert fetch(needs["mmsi"], events.append, quick), "it is asked, and may have come back"
+    hub.set_faults(Faults(match="/api/", status=502, times=2))
+    assert fetch(needs["blink"], events.append, quick), "and then it is waited for again"
+
+
+def test_a_hub_out_of_order_has_its_time_whatever_the_number_of_tries(hub: Hub, settings: HubSettings, tmp_path: Path) -> None:
+    hub.set_faults(Faults(status=504, times=-1))
+    quick = replace(settings, backoff=0.05, retries=1000, out_of_order=0.4)
+    assert "504" in refused([table(tmp_path / "data")], quick).message
+    assert 2 < len(requests(hub)) < 10
+
+
+def test_complete_data_need_no_hub_that_works(hub: Hub, settings: HubSettings, tmp_path: Path) -> None:
+    first, _ = get([table(tmp_path / "data")], settings)
+    hub.set_faults(Faults(status=500, times=-1))
+    again, events = get([table(tmp_path / "data")], replace(settings, backoff=0.01))
+    assert again == first
+    assert "going on with the data on disk" in said(events)[-1]
+
+
+def test_once_it_has_answered_only_time_without_news_ends_a_download(hub: Hub, settings: HubSettings, tmp_path: Path) -> None:
+    hub.set_faults(Faults(match="/resolve/", status=503, times=8))
+    (file,), events = get([table(tmp_path / "data")], replace(settings, retries=1, backoff=0.01))
+    assert sha256(file.path) == sha256(served(hub, "Questions.tsv"))
+    assert any("the hub answers 503; trying again in" in line and REPO in line for line in said(events))
+    hub.set_faults(Faults(match="/resolve/", status=503, times=-1))
+    need = snapshot(files=("data/test.parquet",))
+    assert "503" in refused([need], replace(settings, backoff=0.05, stall=0.5)).message
+
+
+def test_the_time_without_news_is_counted_anew_with_every_byte(hub: Hub, settings: HubSettings, tmp_path: Path) -> None:
+    """Forty interruptions together last far longer than ``stall``."""
+    hub.set_faults(Faults(match="Questions.tsv", drop_after=PIECE + 100))
+    (file,), _ = get([table(tmp_path / "data")], replace(settings, backoff=0.05, stall=1.0))
+    assert sha256(file.path) == sha256(served(hub, "Questions.tsv"))
+    assert len(bodies(hub, "Questions.tsv")) * 0.05 > 1.0
+
+
+def test_a_body_that_pauses_is_resumed_where_it_was(hub: Hub, settings: HubSettings, tmp_path: Path,
+                                                    monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 1)
+    size = served(hub, "Questions.tsv").stat().st_size
+    hub.set_faults(Faults(match="Questions.tsv", drop_after=2 * PIECE + 100, drop_times=1, pause=30))
+    (file,), _ = get([table(tmp_path / "data")], settings)
+    assert sha256(file.path) == sha256(served(hub, "Questions.tsv"))
+    assert (size - 2 * PIECE, f"bytes={2 * PIECE}-") in bodies(hub, "Questions.tsv")
+
+
 def test_dropped_connections_are_continued_where_they_broke(hub: Hub, settings: HubSettings, tmp_path: Path) -> None:
     size = served(hub, "Questions.tsv").stat().st_size
     hub.set_faults(Faults(match="Questions.tsv", drop_after=700_000, drop_times=4))
@@ -240,8 +309,15 @@ def test_a_download_that_was_given_up_is_continued_by_the_next_run(hub: Hub, set
     hub.set_faults(Faults(match="test.parquet", drop_after=2 * PIECE + 1000, drop_times=1))
     need = snapshot(files=("data/test.parquet",))
     hub_blobs = settings.hub_cache / "datasets--easi--tiny" / "blobs"
-    error = refused([need], replace(settings, retries=0))
-    assert "breaking off" in error.message
+
+    def then_broken(event: Event) -> None:
+        if isinstance(event, DataProgress) and event.done >= 2 * PIECE:
+            hub.set_faults(Faults(match="test.parquet", status=503, times=-1))
+
+    with pytest.raises(EasiError) as caught:
+        fetch([need], then_broken, replace(settings, backoff=1.0, stall=1.5))
+    assert "503" in caught.value.message
+    hub.set_faults(Faults())
     assert [path.stat().st_size for path in hub_blobs.iterdir()] == [2 * PIECE]
     (fetched,), _ = get([need], settings)
     assert bodies(hub, "test.parquet")[-1] == (size - 2 * PIECE, f"bytes={2 * PIECE}-")

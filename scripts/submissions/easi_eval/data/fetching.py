@@ -37,8 +37,11 @@ CHECKED = "checked.txt"
 
 def fetch(needs: Sequence[Need], emit: Emit, settings: HubSettings) -> list[Fetched]:
     """See ``easi_eval.datasets.fetch``."""
+    def say(line: str) -> None:
+        emit(Notice(line, "warning"))
+
     pulse = Pulse()
-    hub = Hub(settings, pulse)
+    hub = Hub(settings, pulse, say)
     repos = list(dict.fromkeys(repo_of(need) for need in needs))
     if settings.offline:
         listings = {repo: local_listing(settings, repo) for repo in repos}
@@ -50,7 +53,7 @@ def fetch(needs: Sequence[Need], emit: Emit, settings: HubSettings) -> list[Fetc
             if not all_here(needs, listings, settings):
                 raise
             pulse = Pulse()                 # the old one has told the askers to stop
-            hub = Hub(settings, pulse)
+            hub = Hub(settings, pulse, say)
             emit(Notice(f"{error.message}; going on with the data on disk, which is complete", "warning"))
     plan = plan_needs(needs, listings, settings)
     items = distinct(plan)
@@ -108,7 +111,7 @@ def _ask_for_file(settings: HubSettings, repo: Repo, name: str) -> Path:
     def ask() -> None:
         found.append(Path(hub.download(repo, hub.commit(repo), name, lambda: 0)))
 
-    run_all([ask], 1, pulse, lambda: _watch(hub, pulse))
+    run_all([ask], 1, pulse, hub.watch)
     return found[0]
 
 
@@ -126,7 +129,7 @@ def list_all(repos: Sequence[Repo], hub: Hub, pulse: Pulse) -> dict[Repo, Listin
     def ask(repo: Repo) -> Callable[[], None]:
         return lambda: answers.__setitem__(repo, hub.list(repo))
 
-    run_all([ask(repo) for repo in repos], hub.settings.workers, pulse, lambda: _watch(hub, pulse))
+    run_all([ask(repo) for repo in repos], hub.settings.workers, pulse, hub.watch)
     return answers
 
 
@@ -144,20 +147,10 @@ def _ask_each(repos: Sequence[Repo], hub: Hub, pulse: Pulse) -> dict[Repo, Listi
 
     try:
         run_all([lambda repo=repo: ask(repo) for repo in repos],    # type: ignore[misc]
-                hub.settings.workers, pulse, lambda: _watch(hub, pulse))
+                hub.settings.workers, pulse, hub.watch)
     except EasiError as error:
         return {repo: answers.get(repo, error) for repo in repos}
     return answers
-
-
-def _watch(hub: Hub, pulse: Pulse) -> None:
-    """Called while others work: silence has its limits, whatever the reason for it."""
-    silence = pulse.silence()
-    if not hub.answered and silence > hub.settings.patience:
-        raise hub.unreachable()
-    if silence > hub.settings.stall:
-        raise EasiError(f"nothing has moved for {silence:.0f} s while fetching from {hub.settings.endpoint}",
-                        hint="run it again, it continues where it was")
 
 
 def _get(plan: Sequence[Planned], items: Sequence[Item], hub: Hub, pulse: Pulse, emit: Emit) -> None:
@@ -177,7 +170,7 @@ def _get(plan: Sequence[Planned], items: Sequence[Item], hub: Hub, pulse: Pulse,
             if shown.get(planned.need.what) != done:
                 shown[planned.need.what] = done
                 emit(DataProgress(planned.need.what, done, planned.bytes))
-        _watch(hub, pulse)
+        hub.watch()
 
     def task(item: Item) -> Callable[[], None]:
         return lambda: bring(item, hub, books[item.repo], pulse)

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import errno
+import functools
+import queue
+import sys
+import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +15,7 @@ from typing import TypeVar
 from urllib.parse import urlsplit
 
 import requests
-from huggingface_hub import HfApi, constants, hf_hub_download
+from huggingface_hub import HfApi, constants, file_download, hf_hub_download
 from huggingface_hub.errors import (
     DisabledRepoError,
     EntryNotFoundError,
@@ -22,15 +27,16 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils import disable_progress_bars, logging
-from huggingface_hub.utils._http import reset_sessions
+from huggingface_hub.utils._http import http_backoff, reset_sessions
 
 from ..errors import EasiError
 from .needs import FileRecord, HubSettings, Unreachable
 from .parallel import Pulse
 
-BUSY = {408, 429, 500, 502, 503, 504}
+TOO_MANY = 429
 LONGEST_WAIT = 60.0
-PIECE = 1 << 18
+SAID_AGAIN = 60.0           # the same line about a retry is not shown more often, in seconds
+PIECE = 1 << 16
 DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS}
 Result = TypeVar("Result")
 
@@ -63,15 +69,57 @@ class Listing:
     source: str = "hub"
 
 
-class Hub:
-    """One hub as one user sees it. Every method may block for long and is called from worker threads."""
+class _GivenUp:
+    """Endpoints that gave no answer in this process: the next request does not wait for them anew."""
 
-    def __init__(self, settings: HubSettings, pulse: Pulse) -> None:
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._endpoints: set[str] = set()
+
+    def __contains__(self, endpoint: str) -> bool:
+        with self._lock:
+            return endpoint in self._endpoints
+
+    def add(self, endpoint: str) -> None:
+        with self._lock:
+            self._endpoints.add(endpoint)
+
+    def discard(self, endpoint: str) -> None:
+        with self._lock:
+            self._endpoints.discard(endpoint)
+
+
+given_up = _GivenUp()
+
+
+@dataclass
+class _Failures:
+    """The failed attempts of one request: how many since its last progress, and since when."""
+
+    since: float
+    count: int = 1
+
+
+def on_stderr(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+class Hub:
+    """One hub as one user sees it. Every method may block for long and is called from worker threads.
+
+    ``answered``: a request was decided there, with data or a refusal. ``spoken``: at least a server is
+    there, though it may only have said that it cannot answer now. ``say`` is given a line for each
+    retry, by ``tell`` in the thread that reports.
+    """
+
+    def __init__(self, settings: HubSettings, pulse: Pulse, say: Callable[[str], None] = on_stderr) -> None:
         # Retries and progress are ours to show; the library would write over the live view.
         logging.set_verbosity_error()
         disable_progress_bars()
         # By default it writes 10 MB at a time and loses an unfinished piece: a weak line would never get on.
         constants.DOWNLOAD_CHUNK_SIZE = PIECE
+        # Its own retries are silent and come on top of ours.
+        file_download.http_backoff = functools.partial(http_backoff, max_retries=0)
         # It reads HF_HUB_OFFLINE when it is imported; what counts is what was decided since.
         if constants.HF_HUB_OFFLINE != settings.offline:
             constants.HF_HUB_OFFLINE = settings.offline
@@ -79,6 +127,11 @@ class Hub:
         self.settings = settings
         self.pulse = pulse
         self.answered = False
+        self.spoken = False
+        self.trouble = ""
+        self._say = say
+        self._lines: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._told: dict[str, float] = {}
         self._api = HfApi(endpoint=settings.endpoint, token=settings.token or False)
 
     def list(self, repo: Repo) -> Listing:
@@ -100,11 +153,41 @@ class Hub:
         return self._persist(get, repo, progress)
 
     def unreachable(self, cause: object = None) -> Unreachable:
+        given_up.add(self.settings.endpoint)
         said = f": {_innermost(cause)}" if isinstance(cause, BaseException) else ""
         return Unreachable(
             f"the hub at {self.settings.endpoint} cannot be reached{said}",
             hint="check the network, HF_ENDPOINT and the proxy variables; where all data is present already, "
                  "HF_HUB_OFFLINE=1 works without a network")
+
+    def watch(self) -> None:
+        """Called by the thread that reports while others work: shows the retries, and ends a silence that is too long."""
+        self.tell()
+        silence = self.pulse.silence()
+        if not (self.answered or self.spoken) and silence > self._patience:
+            raise self.unreachable()
+        if silence > self.settings.stall:
+            why = f" ({self.trouble})" if self.trouble else ""
+            raise EasiError(f"nothing has moved for {silence:.0f} s while fetching from {self.settings.endpoint}{why}",
+                            hint="run it again, it continues where it was")
+
+    def tell(self) -> None:
+        """Show the lines about retries that worker threads have left."""
+        while True:
+            try:
+                line = self._lines.get_nowait()
+            except queue.Empty:
+                return
+            now = time.monotonic()
+            if now - self._told.get(line, -SAID_AGAIN) >= SAID_AGAIN:
+                self._told[line] = now
+                self._say(line)
+
+    @property
+    def _patience(self) -> float:
+        """How long it may be silent; one that was given up before is not waited for again."""
+        known = self.settings.endpoint in given_up
+        return min(self.settings.patience, self.settings.patience_again) if known else self.settings.patience
 
     def commit(self, repo: Repo) -> str:
         """The commit the revision stands for now."""
@@ -124,44 +207,77 @@ class Hub:
 
     def _commit(self, repo: Repo) -> str:
         info = self._api.repo_info(repo.name, repo_type=repo.kind, revision=repo.revision, expand=["sha"],
-                                   timeout=min(10.0, self.settings.patience))
-        self._heard()
+                                   timeout=min(10.0, self._patience))
         if not info.sha:
             raise self._not_a_hub(repo)
+        self._heard()
         return info.sha
 
-    def _heard(self) -> None:
-        self.answered = True
+    def _heard(self, status: int = 200) -> None:
+        """A server has spoken. One that is out of order has not answered; one that counts requests has."""
+        self.spoken = True
+        if status == TOO_MANY or not _busy(status):
+            self.answered = True
+            given_up.discard(self.settings.endpoint)
         self.pulse.beat()
 
     def _persist(self, action: Callable[[], Result], repo: Repo, progress: Callable[[], int]) -> Result:
-        """Call ``action`` until it succeeds; wait longer each time, give up after ``retries`` without progress.
-
-        A hub that has never answered gets three attempts: it is not busy, it is not there.
-        """
-        failures, reached = 0, progress()
+        """Call ``action`` until it succeeds, waiting longer each time; ``_allowed`` says when to give up."""
+        failures, reached = None, progress()
         while True:
             try:
                 return action()
             except Exception as error:          # sorted out by type below; a bug of ours is raised as it is
                 cause = _cause(error)
-                if _status(cause) is not None:
-                    self._heard()
+                status = _status(cause)
+                if status is not None:
+                    self._heard(status)
                 if not _transient(cause):
                     raise self._explain(cause, repo) from error
                 now = progress()
-                failures = failures + 1 if now <= reached else 1
+                if failures is None or now > reached:
+                    failures = _Failures(time.monotonic())
+                else:
+                    failures.count += 1
                 reached = max(now, reached)
-                if failures > (self.settings.retries if self.answered else 2):
+                retries, seconds = self._allowed(status)
+                left = failures.since + seconds - time.monotonic()
+                if failures.count > retries or left <= 0:
                     raise self._explain(cause, repo) from error
-                self.pulse.wait(self._pause(cause, failures))
+                wait = min(self._pause(cause, failures.count), left)
+                self._note_retry(cause, failures.count, retries, wait, repo)
+                self.pulse.wait(wait)
 
-    def _pause(self, error: BaseException, failures: int) -> float:
+    def _allowed(self, status: int | None) -> tuple[float, float]:
+        """How many retries without progress, and for how many seconds.
+
+        A hub that was given up in this process gets none. One that has never answered gets a minute if
+        a server is there; else two, as it is not there. Later only the time counts.
+        """
+        settings = self.settings
+        if settings.endpoint in given_up:
+            return 0, settings.out_of_order
+        if self.answered:
+            return float("inf"), settings.stall
+        return (settings.retries if status is not None else 2), settings.out_of_order
+
+    def _pause(self, error: BaseException, count: int) -> float:
         after = ""
         if isinstance(error, requests.RequestException) and error.response is not None:
             after = error.response.headers.get("Retry-After", "")
-        wait = float(after) if after.isdigit() else self.settings.backoff * 2 ** (failures - 1)
+        # A server out of order is given more time than a broken connection.
+        first = self.settings.backoff * (1 if _lost(error) else 2)
+        wait = float(after) if after.isdigit() else first * 2 ** min(count - 1, 10)
         return min(wait, LONGEST_WAIT)
+
+    def _note_retry(self, error: BaseException, count: int, retries: float, wait: float, repo: Repo) -> None:
+        status = _status(error)
+        self.trouble = f"the hub answers {status}" if status is not None else \
+            f"the connection to the hub broke: {_innermost(error)}"
+        if self.answered:
+            self._lines.put(f"{self.trouble}; trying again in {wait:.0f} s ({repo})")
+        elif status is not None:
+            self._lines.put(f"{self.trouble}; trying again, {count} of {retries:.0f} ({self.settings.endpoint})")
 
     def _not_a_hub(self, repo: Repo) -> EasiError:
         return EasiError(f"{self.settings.endpoint} does not answer like a Hugging Face hub (asked for {repo})",
@@ -206,9 +322,12 @@ class Hub:
                              hint="check the name and HF_ENDPOINT" + ("" if token else "; for private data set HF_TOKEN"))
         if status == 403:
             return EasiError(f"this login has no access to {repo}", hint=f"see {page} and the rights of HF_TOKEN")
-        if status in BUSY:
-            return EasiError(f"the hub at {here} keeps answering HTTP {status} (asked for {repo})",
-                             hint="try again later: what was downloaded is kept and continued")
+        if _busy(status):
+            kind = EasiError if self.answered else Unreachable
+            if not self.answered:
+                given_up.add(here)
+            return kind(f"the hub at {here} keeps answering HTTP {status} (asked for {repo})",
+                        hint="try again later: what was downloaded is kept and continued")
         if status is not None:
             return EasiError(f"the hub at {here} refuses {repo}: HTTP {status}", hint=f"see {page}")
         if _lost(error) and not self.answered:
@@ -237,6 +356,11 @@ def _status(error: BaseException) -> int | None:
     return None if response is None else response.status_code
 
 
+def _busy(status: int | None) -> bool:
+    """The server cannot answer now, which may pass."""
+    return status in (408, TOO_MANY) or (status is not None and status >= 500 and status not in (501, 505))
+
+
 def _lost(error: BaseException) -> bool:
     """The connection failed, not the request."""
     return isinstance(error, (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError))
@@ -247,7 +371,7 @@ def _transient(error: BaseException) -> bool:
         return False
     status = _status(error)
     if status is not None:
-        return status in BUSY
+        return _busy(status)
     if _lost(error):
         return True
     # Size mismatches arrive as a bare OSError, failures of the Xet and hf_transfer clients as RuntimeError.

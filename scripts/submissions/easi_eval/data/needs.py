@@ -115,8 +115,10 @@ class Size:
 class HubSettings:
     """One hub, one cache, one user; times in seconds.
 
-    ``search`` are folders looked through for FILE needs before anything is downloaded. ``patience`` bounds how
-    long a hub may stay silent before it is called unreachable, ``stall`` how long nothing at all may move later.
+    ``search`` are folders looked through for FILE needs before anything is downloaded. Before the hub has
+    answered anything: ``patience`` bounds its silence (``patience_again`` once it was given up in this
+    process), ``out_of_order`` how long it may answer 5xx, with at most ``retries``. Later ``stall`` bounds
+    how long there may be no new byte and no new answer.
     """
 
     endpoint: str = DEFAULT_ENDPOINT
@@ -126,10 +128,12 @@ class HubSettings:
     offline: bool = False
     search: tuple[Path, ...] = ()
     workers: int = 6
-    retries: int = 6
+    retries: int = 5
     backoff: float = 1.0
     patience: float = 12.0
-    stall: float = 180.0
+    patience_again: float = 3.0
+    out_of_order: float = 60.0
+    stall: float = 300.0
 
     @property
     def hub_cache(self) -> Path:

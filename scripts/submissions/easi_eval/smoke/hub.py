@@ -34,7 +34,8 @@ class Faults:
     ``match`` limits every fault but ``token`` and ``missing`` to request paths that contain it.
     ``status`` answers so many (``times``; -1 for ever) requests with that code, with a Retry-After
     header where ``retry_after`` (seconds) is given.  ``drop_after`` closes the connection after that
-    many bytes of a file's body, ``drop_times`` times (-1 for ever).  Repositories in ``missing``
+    many bytes of a file's body, ``drop_times`` times (-1 for ever); ``pause`` seconds before that
+    the body stands still.  Repositories in ``missing``
     are answered as if they did not exist.  ``token`` is the only token accepted, and one must be
     sent.  ``hang`` waits so many seconds before each answer.
     """
@@ -45,6 +46,7 @@ class Faults:
     retry_after: int | None = None
     drop_after: int | None = None
     drop_times: int = -1
+    pause: float = 0.0
     missing: frozenset[str] = frozenset()
     token: str | None = None
     hang: float = 0.0
@@ -283,6 +285,7 @@ class _Handler(BaseHTTPRequestHandler):
             status = 206
             head["Content-Range"] = f"bytes {first}-{last}/{file.size}"
         limit = None
+        self._pause = faults.pause
         if self.command == "GET" and faults.drop_after is not None and self.server.hub.use_drop():
             limit = faults.drop_after
         self._send(status, _slices(file.path, first, last), head, last - first + 1, limit)
@@ -312,6 +315,7 @@ class _Handler(BaseHTTPRequestHandler):
                     if limit is not None and sent + len(part) >= limit:
                         self.wfile.write(part[:limit - sent])
                         sent = limit
+                        self.server.hub.wait(self._pause)
                         raise _Dropped
                     self.wfile.write(part)
                     sent += len(part)
