@@ -60,7 +60,7 @@ def test_a_model_folder_without_a_readable_config_is_refused(user: User, model: 
 
 @pytest.mark.parametrize("backend", ["vlmevalkit", "lmms-eval"])
 def test_a_dry_run_shows_the_commands_and_starts_nothing(user: User, backend: str) -> None:
-    launch = user.run("--smoke", "--dry-run", "--backend", backend, "--nproc", 2, "--output-dir", user.root / "out")
+    launch = user.run("--smoke", "--dry-run", "--verbose", "--backend", backend, "--nproc", 2, "--output-dir", user.root / "out")
     assert launch.code == 0, launch.said
     commands = [line for line in launch.out.splitlines() if "--easi-run" in line]
     assert len(commands) == 2 and "--nproc" in commands[0] + commands[1] or "--nproc_per_node" in launch.out or "num_processes" in launch.out
@@ -73,8 +73,9 @@ def test_a_dry_run_tells_what_would_be_downloaded(user: User, model: Path) -> No
     launch = user.run("--model", model, "--device", "cpu", "--benchmarks", "blink", "--dry-run", "--dataset-dir", user.root / "data",
                       "--output-dir", user.root / "out", HF_ENDPOINT=f"http://127.0.0.1:{a_closed_port()}", NO_PROXY="127.0.0.1")
     assert launch.code == 0, launch.said
-    told = [line for line in launch.out.splitlines() if line.startswith("data ")]
-    assert len(told) == 2 and "blink" in told[0] and "size unknown" in told[0] and "cannot be reached" in told[0]
+    (asked,) = [line for line in launch.out.splitlines() if line.startswith("run ")]
+    assert "blink" in asked and "1,901 questions" in asked and "size unknown" in asked
+    assert launch.out.count("cannot be reached") == 1 and "--easi-run" not in launch.out
 
 
 def test_a_plan_may_be_made_where_there_is_no_gpu(user: User, model: Path) -> None:
@@ -82,6 +83,17 @@ def test_a_plan_may_be_made_where_there_is_no_gpu(user: User, model: Path) -> No
     options = ("--model", model, "--nproc", 8, "--benchmarks", "blink", "--output-dir", user.root / "out")
     told = {"HF_ENDPOINT": f"http://127.0.0.1:{a_closed_port()}", "NO_PROXY": "127.0.0.1", "CUDA_VISIBLE_DEVICES": "-1"}
     planned, refused = user.run(*options, "--dry-run", **told), user.run(*options, **told)
-    assert planned.code == 0, planned.said
-    assert any(line.startswith("note ") and "this machine would refuse it" in line for line in planned.out.splitlines())
+    assert planned.code == 2 and planned.err == "", planned.said
+    lines = planned.out.splitlines()
+    assert any(line.startswith("blocked ") and "no GPU is visible" in line for line in lines) and any(line.startswith("run ") for line in lines)
     assert refused.code == 2 and refused.err.count("\n") == 2
+
+
+def test_a_dry_run_tells_all_that_is_in_the_way_and_the_plan(user: User) -> None:
+    """The guide's own line for lmms-eval, on a machine with neither flash-attn, a GPU, nor a network."""
+    planned = user.run("--backend", "lmms-eval", "--model", "qwen3_vl", "--model-args", "pretrained=org/Some-VLM,attn_implementation=flash_attention_2",
+                       "--nproc", 4, "--dry-run", "--output-dir", user.root / "out", HF_ENDPOINT=f"http://127.0.0.1:{a_closed_port()}",
+                       NO_PROXY="127.0.0.1", CUDA_VISIBLE_DEVICES="-1")
+    blocked = [line for line in planned.out.splitlines() if line.startswith("blocked ")]
+    assert planned.code == 2 and len(blocked) == 2 and "flash_attn is not installed" in blocked[0] and "no GPU is visible" in blocked[1], planned.said
+    assert planned.out.count("\nrun  ") == 9 and planned.out.count("cannot be reached") == 1

@@ -22,7 +22,7 @@ from easi_eval.checks import (
 )
 from easi_eval.cli import parse
 from easi_eval.config import RunConfig, SubmissionConfig
-from easi_eval.errors import EasiError
+from easi_eval.errors import EasiError, Refusals
 
 CFG = RunConfig(model="m")
 BUILD = TorchBuild("2.9.1+cu128", (12, 8))
@@ -163,19 +163,19 @@ SUBMIT = replace(CFG, submit=True, submission=SubmissionConfig("a/b", "rl", "int
 
 def test_submitting_needs_the_token(tmp_path: Path) -> None:
     cfg, home = replace(SUBMIT, output_dir=tmp_path), {"HF_HOME": str(tmp_path / "home")}
-    check_setup(cfg, {**home, "HF_TOKEN": "hf_x"})
+    check_setup(cfg, Refusals(), {**home, "HF_TOKEN": "hf_x"})
     for environ in (home, {**home, "HF_TOKEN": " "}):
         with pytest.raises(EasiError, match="--submit needs HF_TOKEN") as error:
-            check_setup(cfg, environ)
+            check_setup(cfg, Refusals(), environ)
         assert ".env" in error.value.hint
     with pytest.raises(EasiError, match="is no token") as error:
-        check_setup(cfg, {**home, "HF_TOKEN": "hf_x\nhf_y"})
+        check_setup(cfg, Refusals(), {**home, "HF_TOKEN": "hf_x\nhf_y"})
     assert "hf_x" not in error.value.message + error.value.hint
 
 
 def test_a_stored_login_is_a_token(tmp_path: Path) -> None:
     (tmp_path / "token").write_text("hf_stored\n")
-    check_setup(replace(SUBMIT, output_dir=tmp_path), {"HF_HOME": str(tmp_path)})
+    check_setup(replace(SUBMIT, output_dir=tmp_path), Refusals(), {"HF_HOME": str(tmp_path)})
 
 
 @pytest.mark.parametrize(("address", "what"), [
@@ -189,13 +189,23 @@ def test_a_stored_login_is_a_token(tmp_path: Path) -> None:
 def test_an_address_that_will_not_do_is_refused_at_the_start(tmp_path: Path, address: str, what: str) -> None:
     cfg = replace(SUBMIT, output_dir=tmp_path)
     with pytest.raises(EasiError) as error:
-        check_setup(cfg, {"HF_TOKEN": "hf_x", "EASI_SUBMIT_URL": address})
+        check_setup(cfg, Refusals(), {"HF_TOKEN": "hf_x", "EASI_SUBMIT_URL": address})
     assert what in error.value.message
     assert "secret" not in error.value.message + error.value.hint
-    check_setup(replace(cfg, submit=False, submission=None), {"EASI_SUBMIT_URL": address})
-    check_setup(cfg, {"HF_TOKEN": "hf_x", "EASI_SUBMIT_URL": "http://localhost:8000/x"})
+    check_setup(replace(cfg, submit=False, submission=None), Refusals(), {"EASI_SUBMIT_URL": address})
+    check_setup(cfg, Refusals(), {"HF_TOKEN": "hf_x", "EASI_SUBMIT_URL": "http://localhost:8000/x"})
 
 
 def test_a_backend_path_without_the_backend_is_refused(tmp_path: Path) -> None:
     with pytest.raises(EasiError, match="holds no vlmeval package"):
-        check_setup(replace(CFG, backend_path=tmp_path), {})
+        check_setup(replace(CFG, backend_path=tmp_path), Refusals(), {})
+
+
+def test_a_dry_run_collects_every_refusal_once(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    cfg = replace(SUBMIT, output_dir=tmp_path / "file", model_args="attn_implementation=flash_attention_2", dry_run=True)
+    refusals = Refusals(collect=True)
+    for _ in range(2):
+        check_setup(cfg, refusals, {"HF_HOME": str(tmp_path), "EASI_SUBMIT_URL": "ftp://board/api"})
+    said = [refusal.message for refusal in refusals.found]
+    assert len(said) == 4 and all(any(word in message for message in said) for word in ("flash_attn", "is not a folder", "http(s)", "HF_TOKEN"))

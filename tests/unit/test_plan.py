@@ -10,8 +10,10 @@ import pytest
 from easi_eval.model import ModelChoice
 from easi_eval.benchmarks import CORE_KEYS
 from easi_eval.config import RunConfig
+from easi_eval.data.needs import Download
+from easi_eval.errors import EasiError
 from easi_eval.execution.jobs import Job
-from easi_eval.plan import Found, Plan, describe, make_plan
+from easi_eval.plan import Found, Plan, describe, make_plan, unresolved
 from easi_eval.state import BenchmarkState, Manifest, fingerprint, identity, identity_fields
 
 MODEL = ModelChoice("org/m", "org/m", "Chat", "it is registered", arguments={"min_pixels": 4})
@@ -127,8 +129,9 @@ def test_a_new_identity_names_the_settings_that_differ_from_its_nearest() -> Non
 def test_the_text_says_what_why_and_how() -> None:
     cfg = replace(CFG, benchmarks=("blink", "embspatial"), limit=3, nproc=2)
     job = Job("answer", ("python", "run.py", "--model", "a b"), {"CUDA_VISIBLE_DEVICES": "0", "RANK": ""})
-    made = replace(plan(cfg, None, WHOLE, notes=["a note"]), jobs=(job,), data=("embspatial: 1.0 MB",))
-    assert describe(made).splitlines() == [
+    download = Download({"embspatial": "1.0 MB", "model": "2.0 GB"}, "2.0 GB to download", ("org/m: no answer",))
+    made = replace(plan(cfg, None, WHOLE, notes=["a note"]), jobs=(job,), download=download, blocked=(EasiError("no GPU", hint="add one"),))
+    told = [
         "model    org/m",
         "weights  org/m",
         "class    Chat(min_pixels=4): it is registered",
@@ -136,9 +139,18 @@ def test_the_text_says_what_why_and_how() -> None:
         f"folder   {made.paths.root}",
         "note     a note",
         "skip     blink: complete, 19 questions",
-        "run      embspatial: not run yet (partial: only the first 3)",
-        "data     embspatial: 1.0 MB",
-        "",
-        "# answer",
-        "env -u RANK CUDA_VISIBLE_DEVICES=0 python run.py --model 'a b'",
+        "run      embspatial: 3,640 questions; 1.0 MB; not run yet (partial: only the first 3)",
+        "data     model: 2.0 GB",
+        "data     in all: 2.0 GB to download",
+        "data     org/m: no answer",
     ]
+    blocked = ["blocked  no GPU", "         add one"]
+    assert describe(made).splitlines() == [*told, *blocked]
+    command = ["", "# answer", "env -u RANK CUDA_VISIBLE_DEVICES=0 python run.py --model 'a b'"]
+    assert describe(made, verbose=True).splitlines() == [*told, *command, *blocked]
+
+
+def test_a_plan_without_its_model_lists_what_was_asked_for() -> None:
+    told = describe(replace(unresolved(replace(CFG, benchmarks=("blink", "embspatial"))), blocked=(EasiError("no such model"),))).splitlines()
+    assert [line for line in told if line.startswith("run ")] == ["run      blink: 1,901 questions; state unknown", "run      embspatial: 3,640 questions; state unknown"]
+    assert told[-1] == "blocked  no such model"

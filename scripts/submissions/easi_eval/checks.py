@@ -14,7 +14,7 @@ from pathlib import Path
 from .backends.catalog import locate
 from .config import RunConfig, format_model_args
 from .data.needs import HubSettings
-from .errors import EasiError
+from .errors import EasiError, Refusals
 from .execution.supervisor import capture
 from .submission.endpoint import check_token, endpoint
 
@@ -42,14 +42,19 @@ def check_dependencies(repository: Path) -> None:
                         hint="source .venv/bin/activate (if that does not help, run: bash scripts/setup.sh)" if ready else SETUP)
 
 
-def check_setup(cfg: RunConfig, environ: Mapping[str, str] = os.environ) -> None:
+def check_setup(cfg: RunConfig, refusals: Refusals, environ: Mapping[str, str] = os.environ) -> None:
     """Refuse what the machine alone shows, whatever the model turns out to be."""
-    locate(cfg.kind, cfg.backend_path)
-    check_attention(cfg, importlib.util.find_spec("flash_attn") is not None, flash_attn_imports)
-    check_output_dir(cfg.output_dir)
+    with refusals.noted():
+        locate(cfg.kind, cfg.backend_path)
+    with refusals.noted():
+        check_attention(cfg, importlib.util.find_spec("flash_attn") is not None, flash_attn_imports)
+    with refusals.noted():
+        check_output_dir(cfg.output_dir)
     if cfg.submit:
-        endpoint(environ)
-        check_token(HubSettings.from_env(environ).token)
+        with refusals.noted():
+            endpoint(environ)
+        with refusals.noted():
+            check_token(HubSettings.from_env(environ).token)
 
 
 def check_output_dir(folder: Path) -> None:

@@ -18,7 +18,7 @@ from typing import NoReturn
 from . import __version__
 from .backends.kinds import KINDS
 from .config import RunConfig, SubmissionConfig
-from .errors import EasiError, ExitCode
+from .errors import EasiError, ExitCode, Refusals
 from .judging import RULES, threshold
 from .nearest import nearest
 
@@ -153,11 +153,12 @@ def _main(argv: list[str]) -> int:
 
     checks.check_dependencies(REPOSITORY)
     load_env_files((Path.cwd(), REPOSITORY))
-    checks.check_setup(cfg)
+    refusals = Refusals(collect=cfg.dry_run and cfg.import_results is None)
+    checks.check_setup(cfg, refusals)
 
     from .pipeline import run
 
-    return run(cfg)
+    return run(cfg, refusals)
 
 
 def _read(argv: Sequence[str]) -> dict[str, object]:

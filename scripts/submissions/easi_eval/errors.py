@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from enum import IntEnum
 
 
@@ -26,3 +29,22 @@ class EasiError(Exception):
         self.message = message
         self.hint = hint
         self.code = code
+
+
+@dataclass
+class Refusals:
+    """What refuses a run. A run ends at the first; a dry run goes on (``collect``), so that one look shows all of them."""
+
+    collect: bool = False
+    found: list[EasiError] = field(default_factory=list)
+
+    @contextlib.contextmanager
+    def noted(self) -> Iterator[None]:
+        """Keep an EasiError raised inside instead of letting it out, where refusals are collected; one that was met before once."""
+        try:
+            yield
+        except EasiError as error:
+            if not self.collect:
+                raise
+            if all(error.message != known.message for known in self.found):
+                self.found.append(error)

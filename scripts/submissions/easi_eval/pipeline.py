@@ -20,11 +20,11 @@ from .backends import make_backend, resolved
 from .backends.base import Backend
 from .benchmarks import ALL_KEYS, GROUPS
 from .config import RunConfig
-from .data.needs import HubSettings
+from .data.needs import Download, HubSettings, Unreachable
 from .datasets import fetch, size_of
 from .display.choose import make_display
 from .display.events import BenchmarkScored, Emit, Notice, PhaseStarted, RunStarted
-from .errors import EasiError, ExitCode
+from .errors import EasiError, ExitCode, Refusals
 from .evaluate import Evaluation, Verdict
 from .evidence import Evidence
 from .execution import launchers
@@ -33,7 +33,7 @@ from .execution.supervisor import interruptible
 from .handin import RESULT_FILES, HandIn, described, offered
 from .judging import endpoint as judge_endpoint
 from .model import ModelChoice
-from .plan import Found, Plan, describe, make_plan
+from .plan import Found, Plan, describe, make_plan, unresolved
 from .redact import Redactor
 from .results import report
 from .results.comparability import compared
@@ -45,7 +45,7 @@ from .submission.endpoint import LIMIT
 from .submission.naming import Naming
 
 
-def run(asked: RunConfig) -> int:
+def run(asked: RunConfig, refusals: Refusals) -> int:
     """Carry out the options; returns the exit code. Raises EasiError for what is refused, KeyboardInterrupt for Ctrl-C."""
     if asked.import_results is not None:
         return _import(asked)
@@ -53,24 +53,10 @@ def run(asked: RunConfig) -> int:
     cfg = rehearse(asked, machine.visible) if asked.smoke else asked
     users_hub = HubSettings.from_env()
     backend = make_backend(cfg.backend, users_hub)
-    model = resolved(cfg, backend, users_hub)
-    # What is answered is scored and sent on any machine, also one without the GPUs.
-    idle = not asks(cfg, backend, make(cfg, backend, model, ()))
-    if not idle:
-        backend.ready(cfg, model)
-    notes = () if idle else _device_notes(cfg, model, machine)
-    naming = described(cfg, model, places(cfg, backend, model), users_hub)
-    if not (idle or cfg.smoke or cfg.limit is not None):
-        notes = (*notes, *filter(None, [size_forecast(cfg.backend, [bench.key for bench in cfg.selected], LIMIT)]))
-    notes = (*notes, *(offered(cfg, model, places(cfg, backend, model), users_hub) if cfg.submission else ()))
     if cfg.dry_run:
-        backend = make_backend(cfg.backend, planned_hub(cfg) if cfg.smoke else users_hub)
-        plan = make(cfg, backend, model, notes)
-        data = () if cfg.smoke or not plan.todo else _forecast_data(cfg, backend, plan, users_hub)
-        print(Redactor.from_environ().line(describe(replace(plan, jobs=tuple(_jobs(cfg, backend, plan)), data=tuple(data)))))
-        if cfg.submit:
-            print(f"\n# submission\n{Run(asked, cfg, backend, users_hub, plan, naming).describe_request()}")
-        return ExitCode.COMPLETE
+        return _show(asked, cfg, backend, users_hub, machine, refusals)
+    model = resolved(cfg, backend, users_hub)
+    naming, notes = _considered(cfg, backend, model, users_hub, machine, refusals)
     with ExitStack() as stack:
         stack.enter_context(interruptible())
         hub = users_hub
@@ -84,14 +70,45 @@ def run(asked: RunConfig) -> int:
         return Run(asked, cfg, backend, hub, make(cfg, backend, model, notes), naming).carry_out()
 
 
-def _device_notes(cfg: RunConfig, model: ModelChoice, machine: checks.Machine) -> tuple[str, ...]:
-    """Refuses a device that cannot carry the run; a plan may be made where there is none, on a cluster's login node."""
-    try:
-        return checks.check_device(cfg, model.needs_gpu, machine, checks.read_torch_build())
-    except EasiError as error:
-        if not cfg.dry_run:
-            raise
-        return (f"this machine would refuse it: {error.message}",)
+def _considered(cfg: RunConfig, backend: Backend, model: ModelChoice, hub: HubSettings, machine: checks.Machine,
+                refusals: Refusals) -> tuple[Naming, tuple[str, ...]]:
+    """What the metadata name, and the notes of the plan, once nothing refuses this model on this machine."""
+    notes: tuple[str, ...] = ()
+    # What is answered is scored and sent on any machine, also one without the GPUs.
+    idle = not asks(cfg, backend, make(cfg, backend, model, ()))
+    if not idle:
+        with refusals.noted():
+            backend.ready(cfg, model)
+        with refusals.noted():
+            notes = checks.check_device(cfg, model.needs_gpu, machine, checks.read_torch_build())
+    naming = Naming()
+    with refusals.noted():
+        naming = described(cfg, model, places(cfg, backend, model), hub)
+    if not (idle or cfg.smoke or cfg.limit is not None):
+        notes = (*notes, *filter(None, [size_forecast(cfg.backend, [bench.key for bench in cfg.selected], LIMIT)]))
+    return naming, (*notes, *(offered(cfg, model, places(cfg, backend, model), hub) if cfg.submission else ()))
+
+
+def _show(asked: RunConfig, cfg: RunConfig, backend: Backend, users_hub: HubSettings, machine: checks.Machine, refusals: Refusals) -> int:
+    """The whole plan, with all that would refuse the run; starts nothing."""
+    plan, naming = unresolved(cfg), Naming()
+    with refusals.noted():
+        model = resolved(cfg, backend, users_hub)
+        naming, notes = _considered(cfg, backend, model, users_hub, machine, refusals)
+        backend = make_backend(cfg.backend, planned_hub(cfg) if cfg.smoke else users_hub)
+        plan = make(cfg, backend, model, notes)
+        plan = replace(plan, jobs=tuple(_jobs(cfg, backend, plan)))
+    if not cfg.smoke and plan.todo:
+        silent = any(isinstance(refusal, Unreachable) for refusal in refusals.found)      # it is not asked again, nor said twice
+        with refusals.noted():
+            download = _download(cfg, backend, plan, replace(users_hub, offline=users_hub.offline or silent))
+            plan = replace(plan, download=replace(download, problems=() if silent else download.problems))
+    plan = replace(plan, blocked=tuple(refusals.found))
+    print(Redactor.from_environ().line(describe(plan, cfg.verbose)))
+    if cfg.submit and plan.identity:
+        with refusals.noted():
+            print(f"\n# submission\n{Run(asked, cfg, backend, users_hub, plan, naming).describe_request()}")
+    return ExitCode.REFUSED if refusals.found else ExitCode.COMPLETE
 
 
 def _import(asked: RunConfig) -> int:
@@ -171,12 +188,12 @@ def _jobs(cfg: RunConfig, backend: Backend, plan: Plan) -> list[Job]:
             backend.score_job(cfg, plan.model, plan.benchmarks, plan.paths), *judge]
 
 
-def _forecast_data(cfg: RunConfig, backend: Backend, plan: Plan, hub: HubSettings) -> list[str]:
+def _download(cfg: RunConfig, backend: Backend, plan: Plan, hub: HubSettings) -> Download:
     """What data and weights the plan would download; asks the hub for sizes."""
-    from .data.forecast import forecast
+    from .data.forecast import forecast  # loads the hub's client
 
     wanted = {bench.key: backend.needs(cfg, bench) for bench in plan.benchmarks}
-    if asks(cfg, backend, plan) and (weights := backend.weights(plan.model)):
+    if plan.identity and asks(cfg, backend, plan) and (weights := backend.weights(plan.model)):
         wanted["model"] = weights
     sizes = {size.need: size for size in size_of([need for each in wanted.values() for need in each], hub)}
     return forecast({name: [sizes[need] for need in each] for name, each in wanted.items()})

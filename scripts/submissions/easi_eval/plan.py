@@ -8,8 +8,11 @@ from dataclasses import dataclass
 
 from .benchmarks import GROUPS, Benchmark, Group, by_key
 from .config import RunConfig
+from .data.needs import Download
+from .errors import EasiError
 from .execution.jobs import Job
 from .model import ModelChoice
+from .results.forecast import QUESTIONS
 from .state import (
     BenchmarkState,
     Manifest,
@@ -61,7 +64,10 @@ class Todo:
 
 @dataclass(frozen=True)
 class Plan:
-    """The decided run. ``jobs`` and ``data`` (what would be downloaded) are made from it by the pipeline, to be shown by ``--dry-run``; ``notes`` are to be said once."""
+    """The decided run; ``notes`` are to be said once.
+
+    ``jobs``, ``download`` and ``blocked`` (what refuses the run) are added by the pipeline, to be shown by ``--dry-run``.
+    """
 
     model: ModelChoice
     backend: str
@@ -72,7 +78,8 @@ class Plan:
     skipped: tuple[tuple[str, str], ...]      # (key, reason)
     notes: tuple[str, ...] = ()
     jobs: tuple[Job, ...] = ()
-    data: tuple[str, ...] = ()
+    download: Download | None = None
+    blocked: tuple[EasiError, ...] = ()
 
     @property
     def benchmarks(self) -> tuple[Benchmark, ...]:
@@ -128,20 +135,39 @@ def make_plan(cfg: RunConfig, model: ModelChoice, backend_version: str, settings
                 (*cfg.ignored, *model.notes, *notes, *new))
 
 
-def describe(plan: Plan) -> str:
-    """The plan for people, as ``--dry-run`` prints it; each command stands on a line of its own, ready to paste."""
+def unresolved(cfg: RunConfig) -> Plan:
+    """What can be planned of a run whose model cannot be told: ``--dry-run`` shows it with what is in the way."""
+    todo = tuple(Todo(bench, 0, "", {}, "state unknown") for bench in cfg.selected)
+    model = ModelChoice(f"{cfg.model}: it could not be looked at, for the reason below", cfg.model, "", "")
+    return Plan(model, cfg.backend, "", {}, RunPaths(cfg.output_dir), todo, (), cfg.ignored)
+
+
+def describe(plan: Plan, verbose: bool = False) -> str:
+    """The plan for people, as ``--dry-run`` prints it; the commands only with ``verbose``, each on a line of its own, ready to paste."""
     arguments = ", ".join(f"{name}={value!r}" for name, value in plan.model.arguments.items())
-    lines = [f"model    {plan.model.name}" + (f" (revision {plan.model.revision})" if plan.model.revision else ""),
-             f"weights  {plan.model.path}",
-             f"class    {plan.model.cls}({arguments}): {plan.model.why}",
-             f"backend  {plan.backend} {plan.fields['backend version']}, device {plan.fields['--device']}",
-             f"folder   {plan.paths.root}"]
+    lines = [f"model    {plan.model.name}" + (f" (revision {plan.model.revision})" if plan.model.revision else "")]
+    if plan.identity:
+        lines += [f"weights  {plan.model.path}",
+                  f"class    {plan.model.cls}({arguments}): {plan.model.why}",
+                  f"backend  {plan.backend} {plan.fields['backend version']}, device {plan.fields['--device']}",
+                  f"folder   {plan.paths.root}"]
     lines += [f"note     {note}" for note in plan.notes]
     lines += [f"skip     {key}: {reason}" for key, reason in plan.skipped]
-    lines += [f"run      {todo.bench.key}: {todo.reason}" for todo in plan.todo]
-    lines += [f"data     {line}" for line in plan.data]
-    lines += [f"\n# {job.name}\n{job}" for job in plan.jobs]
+    sizes = plan.download.lines if plan.download else {}
+    lines += [f"run      {todo.bench.key}: {'; '.join(filter(None, [_questions(todo.bench), sizes.get(todo.bench.key, ''), todo.reason]))}"
+              for todo in plan.todo]
+    if plan.download:
+        lines += [f"data     {name}: {said}" for name, said in sizes.items() if name == "model"]
+        lines += [f"data     in all: {plan.download.total}", *(f"data     {problem}" for problem in plan.download.problems)]
+    if verbose:
+        lines += [f"\n# {job.name}\n{job}" for job in plan.jobs]
+    for refusal in plan.blocked:
+        lines += [f"blocked  {refusal.message}", *([f"         {refusal.hint}"] if refusal.hint else [])]
     return "\n".join(lines)
+
+
+def _questions(bench: Benchmark) -> str:
+    return f"{QUESTIONS[bench.key]:,} questions" if bench.key in QUESTIONS else ""
 
 
 def _decide(cfg: RunConfig, bench: Benchmark, mark: str, settings: dict[str, object], state: BenchmarkState | None,

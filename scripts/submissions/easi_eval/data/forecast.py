@@ -1,17 +1,18 @@
-"""What a run would download, in words: the lines of the plan about data and weights. Pure."""
+"""What a run would download, in words, for the plan. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
 from .files import gigabytes
-from .needs import Need, Size
+from .needs import Download, Need, Size
 
 
-def forecast(sizes: Mapping[str, Sequence[Size]]) -> list[str]:
-    """One line for each name (a benchmark's key, or ``model``) and one for all; what several share counts for the first."""
+def forecast(sizes: Mapping[str, Sequence[Size]]) -> Download:
+    """Of each name (a benchmark's key, or ``model``); what several share counts for the first."""
     first: dict[Need, str] = {}
-    lines, to_load, to_unpack, unknown = [], 0, 0, False
+    lines: dict[str, str] = {}
+    to_load, to_unpack, unknown = 0, 0, False
     for name, each in sizes.items():
         own = [size for size in each if first.setdefault(size.need, name) == name]
         shared = dict.fromkeys(first[size.need] for size in each if size not in own)
@@ -19,9 +20,16 @@ def forecast(sizes: Mapping[str, Sequence[Size]]) -> list[str]:
         loading = sum(max(0, size.total - size.present) for size in known if size.total is not None)
         unpacking = sum(size.to_unpack for size in own)
         to_load, to_unpack, unknown = to_load + loading, to_unpack + unpacking, unknown or len(known) < len(own)
-        lines.append(f"{name}: {'; '.join([*_words(own, loading, unpacking), *(f'the rest as for {other}' for other in shared)])}")
+        lines[name] = "; ".join([*_words(own, loading, unpacking), *(f"the rest as for {other}" for other in shared)])
     least = "at least " if unknown else ""
-    return [*lines, f"in all: {least}{gigabytes(to_load)} to download" + (f", {least}{gigabytes(to_unpack)} to unpack" if to_unpack else "")]
+    if unknown and not to_load + to_unpack:
+        return Download(lines, "size unknown", _problems(sizes))
+    return Download(lines, f"{least}{gigabytes(to_load)} to download" + (f", {least}{gigabytes(to_unpack)} to unpack" if to_unpack else ""),
+                    _problems(sizes))
+
+
+def _problems(sizes: Mapping[str, Sequence[Size]]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(size.problem for each in sizes.values() for size in each if size.problem))
 
 
 def _words(sizes: Sequence[Size], loading: int, unpacking: int) -> list[str]:
@@ -32,6 +40,6 @@ def _words(sizes: Sequence[Size], loading: int, unpacking: int) -> list[str]:
         said.append(f"{gigabytes(total)}, " + (f"{gigabytes(loading)} of it to download from {sources}" if loading else f"all here (by {sources})"))
     if unpacking:
         said.append(f"{gigabytes(unpacking)} of archives to unpack")
-    said += [f"{size.need.repo}: size unknown" + (f" ({size.problem})" if size.problem else f", {gigabytes(size.present)} here")
+    said += [f"{size.need.repo}: size unknown" + (f", {gigabytes(size.present)} here" if size.present else "")
              for size in sizes if size.total is None]
     return said

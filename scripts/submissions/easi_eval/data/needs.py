@@ -112,6 +112,15 @@ class Size:
 
 
 @dataclass(frozen=True)
+class Download:
+    """What would be downloaded, in words: of each name, of all together, and why sizes are unknown (each reason once)."""
+
+    lines: Mapping[str, str]
+    total: str
+    problems: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class HubSettings:
     """One hub, one cache, one user; times in seconds.
 
