@@ -37,11 +37,12 @@ def answer(run_root: Path, model_choice: ModelChoice, args: argparse.Namespace) 
     datasets = Datasets(run_root, work)
     items = {assignment.key: datasets.items(assignment) for assignment in work.benchmarks}
     journal.phase("loading the model")
-    from easi_eval.answering.loading import refuse_spilled
+    from easi_eval.answering.loading import made_with, refuse_spilled
 
     model = shims.model_factory(model_choice)()
     print(f"the model is a {type(model).__module__}.{type(model).__name__}", flush=True)
     refuse_spilled(model)
+    journal.loaded(made_with(model))
     by_key = {assignment.key: assignment for assignment in work.benchmarks}
     if getattr(model, "is_api", False):
         served = ServedModel(model)

@@ -70,7 +70,7 @@ def answer(run_root: Path) -> int:
 
 def _queue_model(cls: type, run_root: Path, work: Work, journal: Journal, unreadable: Mapping[str, str]) -> type:
     """A subclass of the real model class that answers what the queue gives it, but for benchmarks of which a task is ``unreadable``."""
-    from easi_eval.answering.loading import refuse_spilled
+    from easi_eval.answering.loading import made_with, refuse_spilled
 
     from .generic import EasiVLM
 
@@ -113,6 +113,7 @@ def _queue_model(cls: type, run_root: Path, work: Work, journal: Journal, unread
     def __init__(self: Any, *args: Any, **options: Any) -> None:
         cls.__init__(self, *args, **options)
         refuse_spilled(self)
+        journal.loaded(made_with(self))
         journal.phase("building the questions")
 
     return type(cls.__name__, (cls,), {"__init__": __init__, "generate_until": generate_until, "__module__": cls.__module__})

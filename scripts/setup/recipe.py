@@ -157,4 +157,9 @@ def assess(recipe: Recipe, default_venv: Path) -> Verdict:
     missing = sorted({*recipe.pins(), *PROJECTS} - {*installed(recipe.site_packages), *stamp.left_out})
     if missing:
         return Verdict(Need.UPDATE, f"missing: {', '.join(missing[:5])}{' …' if len(missing) > 5 else ''}")
+    there = installed(recipe.site_packages)
+    other = [f"{name} {there[name]} (pinned {pin})" for name, pin in sorted(recipe.pins().items())
+             if name in there and pin not in (there[name], there[name].partition("+")[0])]      # +cu128 is a build of the same version
+    if other:
+        return Verdict(Need.UPDATE, f"other than pinned: {', '.join(other[:5])}{' …' if len(other) > 5 else ''}")
     return Verdict(Need.NOTHING)

@@ -175,6 +175,15 @@ def test_what_makes_an_update(ready: Recipe) -> None:
     assert needed(ready) is Need.UPDATE
 
 
+def test_another_version_than_the_locks_is_an_update(ready: Recipe) -> None:
+    there = next(ready.site_packages.glob("some_package-*"))
+    there = there.rename(there.with_name("some_package-2.0+cu128.dist-info"))
+    assert needed(ready) is Need.NOTHING
+    there.rename(there.with_name("some_package-3.0.dist-info"))
+    verdict = assess(ready, ready.venv)
+    assert (verdict.need, verdict.why) == (Need.UPDATE, "other than pinned: some-package 3.0 (pinned 2.0)")
+
+
 def test_a_package_left_out_on_this_machine_is_not_missing(ready: Recipe) -> None:
     next(ready.site_packages.glob("some_package-*")).rename(ready.venv / "gone")
     stamp = recipes.read_stamp(ready.venv)

@@ -10,7 +10,6 @@ import importlib.metadata
 import json
 import os
 import platform
-import re
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from pathlib import Path
 
 from .checks import Machine, TorchBuild, probe_machine, read_torch_build
 from .errors import EasiError
+from .libraries import normal, other_than_pinned, pinned
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 PROJECTS = ("easi-eval", "easi-vlmevalkit", "easi-lmms-eval")
@@ -26,7 +26,6 @@ SHOWN = ("easi-eval", "ms-vlmeval", "lmms-eval", "torch", "transformers", "accel
 # Distribution -> what a run imports from it. Those with libraries of their own fail at import where the system lacks one.
 IMPORTED = {"torch": "torch", "decord": "decord", "opencv-python-headless": "cv2", "av": "av", "pillow": "PIL.Image",
             "pandas": "pandas", "openpyxl": "openpyxl", "accelerate": "accelerate", "python-dotenv": "dotenv", "rich": "rich"}
-_PIN = re.compile(r"^([A-Za-z0-9][A-Za-z0-9._-]*)==([^\s;\\]+)", re.MULTILINE)
 
 
 class Level(Enum):
@@ -50,16 +49,6 @@ class TorchView:
     trouble: str = ""
 
 
-def normal(name: str) -> str:
-    return re.sub(r"[-_.]+", "-", name).lower()
-
-
-def pinned(repository: Path) -> dict[str, str]:
-    """Normalised name -> version in the committed base lock; empty outside a checkout."""
-    lock = repository / "requirements.lock"
-    return {normal(name): version for name, version in _PIN.findall(lock.read_text("utf-8"))} if lock.is_file() else {}
-
-
 def installed_versions() -> dict[str, str]:
     return {normal(found.metadata["Name"]): found.version for found in importlib.metadata.distributions() if found.metadata["Name"]}
 
@@ -70,10 +59,8 @@ def judge_packages(pins: Mapping[str, str], versions: Mapping[str, str], left_ou
     missing = sorted({*PROJECTS, *SHOWN, *pins} - set(versions) - set(left_out))
     if missing:
         findings.append(Finding(Level.MISSING, f"not installed: {', '.join(missing)}"))
-    differing = sorted(name for name in set(pins) & set(versions) if pins[name] != versions[name])
-    if differing:
-        said = ", ".join(f"{name} {versions[name]} (pinned {pins[name]})" for name in differing)
-        findings.append(Finding(Level.NOTE, f"other than pinned: {said}"))
+    if differing := other_than_pinned(pins, versions):
+        findings.append(Finding(Level.NOTE, f"other than pinned: {', '.join(differing)}"))
     for name in ("vllm", "flash-attn"):
         there = f"{name} {versions[name]}" if name in versions else f"{name} is not installed (optional)"
         findings.append(Finding(Level.FINE, there))

@@ -28,8 +28,10 @@ from .execution.supervisor import Handle, run_job, start
 from .judging import Policy
 from .judging.second_reading import JudgePass
 from .launches import Launch, Launches, Standing
+from .libraries import mixed
 from .model import ModelChoice
 from .results import extraction
+from .results.comparability import NOTE
 from .results.report import telling_line
 from .state import RunPaths, read_json
 from .watching import Watch
@@ -67,6 +69,8 @@ class Evaluation:
     verdicts: dict[str, Verdict] = field(default_factory=dict)
     policy: Policy = field(default_factory=lambda: Policy(reads=False))
     scored: Collection[str] = ()        # of ``todo``: those whose accepted result by rules stands and which are only to be judged
+    on_loaded: Callable[[Sequence[Mapping[str, str]]], None] = lambda made_with: None
+    made_before: Mapping[str, str] = field(default_factory=dict)      # what answers come from whose workers did not say
     rules: dict[str, Evidence] = field(default_factory=dict)      # as by rules, before anything was said of judging
     launched: Sequence[Benchmark] = ()  # what the last launch was for
     whys: dict[str, str] = field(default_factory=dict)      # by benchmark: why the workers of its last launch were given up
@@ -128,8 +132,12 @@ class Evaluation:
             scorers = 1
             answering: Handle | None = None
             over = False
+            told: Sequence[Mapping[str, str]] = []
             while True:
                 self.watch.tick()
+                if (loaded := self.watch.book.loaded) != told:
+                    told = loaded
+                    self.on_loaded(loaded)
                 self._accept_scored(answering)
                 judges.tick(self.verdicts)
                 if not over and (answering is None or answering.poll() is not None):
@@ -270,7 +278,12 @@ class Evaluation:
         items = None if self.cfg.plain else ItemList.load(self.paths.root, bench.key)
         book = self.watch.book
         answers = [answer for item in items.ids if (answer := book.get((bench.key, item)))] if items else []
-        return gather(self.cfg, self.backend, bench, folder, self.fingerprints[bench.key], items, answers, judge)
+        found = gather(self.cfg, self.backend, bench, folder, self.fingerprints[bench.key], items, answers, judge)
+        differing = mixed([made or self.made_before for made in book.made_with(answer.key for answer in answers)])
+        if not differing:
+            return found
+        note = f"its answers were made under several versions: {'; '.join(differing)}"
+        return replace(found, score=replace(found.score, notes=(*found.score.notes, note), comparable=NOTE))
 
     def _give(self, verdict: Verdict) -> None:
         self.verdicts[verdict.key] = verdict

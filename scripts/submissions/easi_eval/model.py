@@ -15,7 +15,9 @@ class ModelChoice:
     ``arguments`` are the keyword arguments that change answers, as plain JSON values;
     ``source`` is a digest of the user's own class file, where one is used;
     ``revision`` is the one asked of the hub, or a digest of what lies in the local folder; ``served``: a server holds
-    the weights. ``needs_gpu`` is False for those and with ``--device cpu``.
+    the weights. ``needs_gpu`` is False for those and with ``--device cpu``. ``engine`` is the package of an engine that runs the
+    model in the worker's process instead of transformers. ``refers_to``: what else the checkpoint's files name, an adapter's base
+    or a vision tower, by repository or folder, with the commit or a digest; see ``backends/references.py``.
     """
 
     name: str
@@ -29,3 +31,5 @@ class ModelChoice:
     needs_gpu: bool = True
     served: bool = False
     source: str = ""
+    engine: str = ""
+    refers_to: dict[str, str] = field(default_factory=dict)

@@ -6,10 +6,9 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import InitVar, dataclass, field, replace
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -18,6 +17,8 @@ from .answering.book import pending
 from .answering.work import Assignment, Work
 from .backends import make_backend, resolved
 from .backends.base import Backend
+from .backends.catalog import locate
+from .backends.common import REPOSITORY, search_path
 from .benchmarks import ALL_KEYS, GROUPS
 from .config import RunConfig
 from .data.needs import Download, HubSettings, Unreachable
@@ -32,6 +33,7 @@ from .execution.jobs import Job
 from .execution.supervisor import interruptible
 from .handin import RESULT_FILES, HandIn, described, offered
 from .judging import endpoint as judge_endpoint
+from .libraries import ALWAYS_RECORDED, RECORDED, decisive, installed, lock_note, mixed, normal
 from .model import ModelChoice
 from .plan import Found, Plan, describe, make_plan, unresolved
 from .redact import Redactor
@@ -39,8 +41,9 @@ from .results import report
 from .results.comparability import compared
 from .results.forecast import forecast as size_forecast
 from .results.scores import BenchmarkScore, ScoreTable, State, missing
+from .run_folder import RunFolder, run_folder
 from .smoke.rehearsal import planned_hub, rehearsal_hub, rehearse
-from .state import Manifest, RunPaths, identity, other_runs, run_lock, sanitise
+from .state import Manifest, RunPaths, other_runs, run_lock, sanitise
 from .submission.endpoint import LIMIT
 from .submission.naming import Naming
 
@@ -86,7 +89,7 @@ def _considered(cfg: RunConfig, backend: Backend, model: ModelChoice, hub: HubSe
         naming = described(cfg, model, places(cfg, backend, model), hub)
     if not (idle or cfg.smoke or cfg.limit is not None):
         notes = (*notes, *filter(None, [size_forecast(cfg.backend, [bench.key for bench in cfg.selected], LIMIT)]))
-    return naming, (*notes, *(offered(cfg, model, places(cfg, backend, model), hub) if cfg.submission else ()))
+    return naming, (*notes, *lock_note(REPOSITORY, libraries_of(cfg)), *(offered(cfg, model, places(cfg, backend, model), hub) if cfg.submission else ()))
 
 
 def _show(asked: RunConfig, cfg: RunConfig, backend: Backend, users_hub: HubSettings, machine: checks.Machine, refusals: Refusals) -> int:
@@ -143,20 +146,36 @@ def _said(event: object) -> None:
         print(event.text)
 
 
+def libraries_of(cfg: RunConfig) -> Mapping[str, str]:
+    """Installed versions by name, as the backend's processes find them."""
+    return installed(search_path(locate(cfg.kind, cfg.backend_path)))
+
+
+def folder_of(cfg: RunConfig, backend: Backend, model: ModelChoice) -> RunFolder:
+    """Where this run lies, or will lie."""
+    return run_folder(cfg, backend.version(cfg), model, libraries_of(cfg))
+
+
 def places(cfg: RunConfig, backend: Backend, model: ModelChoice) -> RunPaths:
-    """Where this run lies; reads nothing of it."""
-    return RunPaths.of(cfg.output_dir, cfg.backend, model.name, identity(cfg.backend, backend.version(cfg), model, cfg))
+    return folder_of(cfg, backend, model).paths
 
 
 def make(cfg: RunConfig, backend: Backend, model: ModelChoice, notes: Sequence[str]) -> Plan:
     """Read what is on disk and decide."""
     settings = {bench.key: backend.settings(cfg, bench) for bench in cfg.selected}
-    name = backend.version(cfg)
-    paths = places(cfg, backend, model)
+    folder = folder_of(cfg, backend, model)
+    paths, manifest = folder.paths, Manifest.load(folder.paths.manifest)
     policy = judging.policy(cfg, os.environ)
     found = {bench.key: _found(Evidence.load(paths.output(bench.key)), paths.output(bench.key), policy) for bench in cfg.selected}
-    return make_plan(cfg, model, name, settings, Manifest.load(paths.manifest), {key: f for key, f in found.items() if f is not None},
-                     other_runs(paths, model.name), (*notes, *judging.said(policy)))
+    changed = _changed_since(manifest, libraries_of(cfg)) if manifest else ()
+    return make_plan(cfg, model, backend.version(cfg), settings, manifest, {key: f for key, f in found.items() if f is not None},
+                     other_runs(paths, model.name), (*notes, *judging.said(policy), *changed), folder)
+
+
+def _changed_since(manifest: Manifest, libraries: Mapping[str, str]) -> tuple[str, ...]:
+    """That the run was begun with another patch version: its answers are kept, and a benchmark of both kinds says so."""
+    differing = mixed([decisive(manifest.versions), decisive(libraries)])
+    return (f"since the last start of this run other versions were installed ({'; '.join(differing)}); its answers are kept",) if differing else ()
 
 
 def asks(cfg: RunConfig, backend: Backend, plan: Plan) -> bool:
@@ -263,6 +282,10 @@ class Run:
                 shutil.rmtree(aside, ignore_errors=True)
                 plan.paths.output(todo.bench.key).rename(aside)
         self.manifest = replace(self.manifest, machines=list(dict.fromkeys([*self.manifest.machines, checks.machine_line(self.cfg.nproc)])))
+        known = Manifest.load(plan.paths.manifest)
+        before = self.manifest.launches or ([{"versions": known.versions}] if known else [])      # of a run that kept no launches
+        launch = {"started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "versions": self.manifest.versions}
+        self.manifest = replace(self.manifest, launches=[*before, launch])
         self.manifest.save(plan.paths.manifest)
         if any(todo.aside for todo in plan.todo):
             self.handin.write(self._collect(), self.manifest.revisions)      # from here on, however this run ends, no older result stands for it
@@ -286,7 +309,14 @@ class Run:
         plan = self.plan
         Evaluation(self.cfg, self.backend, plan.model, plan.benchmarks, plan.fingerprints, plan.epochs, plan.paths,
                    self.log, emit, self._note, self._note_command, policy=self.policy,
-                   scored={todo.bench.key for todo in plan.todo if todo.scored}).run()
+                   scored={todo.bench.key for todo in plan.todo if todo.scored},
+                   made_before=decisive(self.manifest.launches[0]["versions"]), on_loaded=self._note_loaded).run()
+
+    def _note_loaded(self, made_with: Sequence[Mapping[str, str]]) -> None:
+        """Keep what the workers of this launch said that they answer with."""
+        *before, last = self.manifest.launches
+        self.manifest = replace(self.manifest, launches=[*before, {**last, "workers": [dict(made) for made in made_with]}])
+        self.manifest.save(self.plan.paths.manifest)
 
     def _note_command(self, command: str) -> None:
         self.manifest = replace(self.manifest, commands=list(dict.fromkeys([*self.manifest.commands, command])))
@@ -355,10 +385,7 @@ class Run:
         return [f"--submit will send nothing at the end: that needs {', '.join(never)} too"] if never else []
 
     def _versions(self) -> dict[str, str]:
-        found = {"easi-eval": __version__, self.cfg.kind.distribution: self.backend.version(self.cfg)}
-        for name in ("torch", "transformers", "accelerate", "datasets", "huggingface_hub", "decord"):
-            try:
-                found[name] = version(name)
-            except PackageNotFoundError:
-                found[name] = "not installed"
-        return found
+        here = libraries_of(self.cfg)
+        others = {name: here[name] for name in RECORDED if name in here and name not in ALWAYS_RECORDED}
+        return {"easi-eval": __version__, self.cfg.kind.distribution: self.backend.version(self.cfg),
+                **{name: here.get(normal(name), "not installed") for name in ALWAYS_RECORDED}, **others}

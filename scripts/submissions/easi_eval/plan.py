@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from .benchmarks import GROUPS, Benchmark, Group, by_key
 from .config import RunConfig
@@ -13,14 +13,14 @@ from .errors import EasiError
 from .execution.jobs import Job
 from .model import ModelChoice
 from .results.forecast import QUESTIONS
+from .run_folder import RunFolder, known_fields, new_folder
 from .state import (
     BenchmarkState,
     Manifest,
     RunPaths,
     differing_fields,
     fingerprint,
-    identity,
-    identity_fields,
+    known_differences,
 )
 
 # Settings that change how answers are scored and not what is answered: the journal stays good.
@@ -80,6 +80,7 @@ class Plan:
     jobs: tuple[Job, ...] = ()
     download: Download | None = None
     blocked: tuple[EasiError, ...] = ()
+    supplement: dict[str, object] = field(default_factory=dict)      # see ``Manifest``
 
     @property
     def benchmarks(self) -> tuple[Benchmark, ...]:
@@ -101,7 +102,7 @@ class Plan:
         return dataclasses.replace(
             known, modelName=self.model.name, model=dataclasses.asdict(self.model), versions=dict(versions),
             commands=list(dict.fromkeys([*known.commands, *commands])), revisions={**known.revisions, **(revisions or {})},
-            benchmarks={**known.benchmarks, **fresh}, notes=list(self.notes))
+            benchmarks={**known.benchmarks, **fresh}, notes=list(self.notes), supplement={**self.supplement, **known.supplement})
 
 
 def _opened(todo: Todo, before: BenchmarkState | None) -> BenchmarkState:
@@ -111,14 +112,16 @@ def _opened(todo: Todo, before: BenchmarkState | None) -> BenchmarkState:
 
 
 def make_plan(cfg: RunConfig, model: ModelChoice, backend_version: str, settings: Mapping[str, Mapping[str, object]],
-              manifest: Manifest | None, found: Mapping[str, Found], others: Sequence[Manifest] = (), notes: Sequence[str] = ()) -> Plan:
+              manifest: Manifest | None, found: Mapping[str, Found], others: Sequence[Manifest] = (), notes: Sequence[str] = (),
+              folder: RunFolder | None = None) -> Plan:
     """Decide about every selected benchmark.
 
     ``settings``: each one's ``Backend.settings``; ``manifest``: this identity's; ``others``: those of the same model under other
-    identities; ``found``: what lies in the output folders (a key without files is absent); ``notes``: to be said besides ours.
+    identities; ``found``: what lies in the output folders (a key without files is absent); ``notes``: to be said besides ours;
+    ``folder``: where the run lies, if not where the present rule puts it.
     """
-    name = identity(cfg.backend, backend_version, model, cfg)
-    fields = identity_fields(cfg.backend, backend_version, model, cfg)
+    folder = folder or new_folder(cfg, backend_version, model, {})
+    name = folder.identity
     todo, skipped = [], []
     for bench in cfg.selected:
         mark = fingerprint(name, settings[bench.key])
@@ -130,9 +133,9 @@ def make_plan(cfg: RunConfig, model: ModelChoice, backend_version: str, settings
             partial = f" (partial: only the first {cfg.limit})" if cfg.limit else ""
             todo.append(dataclasses.replace(step, reason=step.reason + partial))
     todo, skipped = _read_alike(todo, skipped, settings, manifest, found)
-    new = [] if manifest else _differences(fields, others)
-    return Plan(model, cfg.backend, name, fields, RunPaths.of(cfg.output_dir, cfg.backend, model.name, name), tuple(todo), tuple(skipped),
-                (*cfg.ignored, *model.notes, *notes, *new))
+    new = [] if manifest else _differences(folder.current, others)
+    return Plan(model, cfg.backend, name, folder.fields, folder.paths, tuple(todo), tuple(skipped),
+                (*cfg.ignored, *model.notes, *notes, *folder.notes, *new), supplement=folder.supplement_of(folder.fields))
 
 
 def unresolved(cfg: RunConfig) -> Plan:
@@ -222,8 +225,10 @@ def _apart(group: Group, found: Mapping[str, Found]) -> bool:
 
 def _differences(fields: Mapping[str, object], others: Sequence[Manifest]) -> list[str]:
     """What sets a new identity apart from the one most like it."""
-    different = [(differing_fields(other.fields, fields), other.identity[:8]) for other in others]
+    different = [(known_differences(known_fields(other), fields), other) for other in others]
     if not different:
         return []
-    names, nearest = min(different, key=lambda pair: (len(pair[0]), pair[1]))
-    return [f"new settings for this model: {', '.join(names)} differ from run {nearest}, whose results stay as they are"]
+    names, nearest = min(different, key=lambda pair: (len(pair[0]), pair[1].identity))
+    before = known_fields(nearest)
+    told = [f"{name} ({before[name]} there, {fields[name]} here)" if name == "transformers" else name for name in names]
+    return [f"new settings for this model: {', '.join(told)} differ from run {nearest.identity[:8]}, whose results stay as they are"]

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from .errors import EasiError
+from .libraries import short
 from .redact import Redactor
 
 if TYPE_CHECKING:
@@ -126,12 +127,46 @@ def read_json(path: Path) -> object:
 
 # ---- what a run is ------------------------------------------------------------------------------------------------
 
-def identity_fields(backend: str, version: str, model: ModelChoice, cfg: RunConfig) -> dict[str, object]:
+# The rule by which ``identity_fields`` are chosen. Runs of an older one go on in their folders: see ``run_folder.py``.
+IDENTITY_VERSION = 2
+# Fields that may not be known: absent is unknown, and unknown differs from nothing.
+MAY_BE_UNKNOWN = frozenset({"identity version", "refers to", "transformers", "engine", "attention"})
+# Arguments that ask for a way to compute attention.
+ATTENTION = ("attn_implementation", "_attn_implementation", "use_flash_attention_2", "use_flash_attn")
+# Arguments of a served model's class that say where the server is, how long to wait for it and how much to ask at once.
+CONNECTION = frozenset({
+    "api_base", "base_url", "api_url", "url", "model_url", "httpx_trust_env", "timeout", "request_timeout", "wait", "retry", "max_retries",
+    "retry_backoff_s", "num_concurrent", "max_concurrent", "num_cpus", "batch_size", "adaptive_concurrency", "adaptive_min_concurrency",
+    "adaptive_max_concurrency", "adaptive_target_latency_s", "adaptive_increase_step", "adaptive_decrease_factor",
+    "adaptive_failure_threshold", "prefix_aware_queue", "prefix_hash_chars", "verbose"})
+
+
+def identity_fields(backend: str, version: str, model: ModelChoice, cfg: RunConfig, libraries: Mapping[str, str] = {}) -> dict[str, object]:
     """Everything that changes the answers, in clear.
 
+    ``libraries``: installed versions by name; only major and minor of those that answer count. A served model is answered by
+    its server: ``engine`` is then the server's kind and version where those are known, and its image encoding and sampling
+    are what ``class arguments`` ask for; where it is and how it is called (``CONNECTION``) is no part of it.
     What changes scores alone (the judge, corrections) belongs to a benchmark's settings; what only changes speed, place or display
     (``--nproc``, ``--no-accelerate``, ``--plain``, ``--limit``, folders ...) is in neither.
     """
+    fields = first_identity_fields(backend, version, model, cfg) | {"identity version": IDENTITY_VERSION}
+    if model.refers_to:
+        fields["refers to"] = model.refers_to
+    if model.served:
+        for name in ("class arguments", "--model-args"):
+            fields[name] = {key: value for key, value in fields[name].items() if key not in CONNECTION}
+        return fields
+    transformers, engine = short(libraries.get("transformers", "")), short(libraries.get(model.engine, ""))
+    if transformers:
+        fields["transformers"] = transformers
+    if engine:
+        fields["engine"] = {model.engine: engine}
+    return fields | {"attention": {name: model.arguments[name] for name in ATTENTION if name in model.arguments}}
+
+
+def first_identity_fields(backend: str, version: str, model: ModelChoice, cfg: RunConfig) -> dict[str, object]:
+    """The fields by the first rule, which had no version."""
     return {
         "backend": backend,
         "backend version": version,
@@ -150,9 +185,9 @@ def identity_fields(backend: str, version: str, model: ModelChoice, cfg: RunConf
     }
 
 
-def identity(backend: str, version: str, model: ModelChoice, cfg: RunConfig) -> str:
+def identity(backend: str, version: str, model: ModelChoice, cfg: RunConfig, libraries: Mapping[str, str] = {}) -> str:
     """64 hex digits of ``identity_fields``; the first eight name the run's folder."""
-    return digest(identity_fields(backend, version, model, cfg))
+    return digest(identity_fields(backend, version, model, cfg, libraries))
 
 
 def fingerprint(identity: str, settings: Mapping[str, object]) -> str:
@@ -176,6 +211,13 @@ def differing_fields(old: Mapping[str, object], new: Mapping[str, object]) -> li
         elif _plain(before) != _plain(after):
             names.append(name)
     return names
+
+
+def known_differences(old: Mapping[str, object], new: Mapping[str, object]) -> list[str]:
+    """As ``differing_fields``, without what one of the two does not know."""
+    unknown = {name for name in MAY_BE_UNKNOWN if name not in old or name not in new} | {"identity version"}
+    return differing_fields({name: value for name, value in old.items() if name not in unknown},
+                            {name: value for name, value in new.items() if name not in unknown})
 
 
 def _plain(value: object) -> object:
@@ -214,6 +256,8 @@ class Manifest:
     benchmarks: dict[str, BenchmarkState] = field(default_factory=dict)
     machines: list[str] = field(default_factory=list)           # what it was run on: GPUs and processes
     notes: list[str] = field(default_factory=list)
+    supplement: dict[str, object] = field(default_factory=dict)      # identity fields of a newer rule than that of ``fields``
+    launches: list[dict[str, object]] = field(default_factory=list)  # versions and attention of each start of workers, oldest first
     schema: int = SCHEMA
 
     def save(self, path: Path) -> None:

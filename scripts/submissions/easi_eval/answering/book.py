@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from .journal import Answer, Aside, Header, Hung, Leased, Line, Phase, Returned, Tail
+from .journal import Answer, Aside, Header, Hung, Leased, Line, Loaded, Phase, Returned, Tail
 from .work import JOURNAL_FOLDER, ItemList, Key, Work
 
 SOLO_DEATHS = 2          # a question in hand in so many deaths is asked last and alone
@@ -75,6 +75,7 @@ class Book:
         self._aside: dict[Key, Aside] = {}            # the one of the latest stage
         self._deaths: Counter[Key] | None = None
         self.phases: dict[str, Phase] = {}            # worker -> the latest
+        self._made_with: dict[str, Mapping[str, str]] = {}      # by file
 
     @classmethod
     def of(cls, run_root: Path, work: Work, skip: str = "") -> Book:
@@ -100,6 +101,24 @@ class Book:
     def get(self, key: Key) -> Answer | None:
         found = self._best.get(key)
         return found[1] if found else None
+
+    def made_with(self, keys: Iterable[Key]) -> list[Mapping[str, str] | None]:
+        """What the outcomes of these questions come from, each kind once; None: of workers that did not say."""
+        files = dict.fromkeys(self._best[key][0][3] for key in keys if key in self._best)
+        kinds: list[Mapping[str, str] | None] = []
+        for made in (self._made_with.get(str(file)) for file in files):
+            if made not in kinds:
+                kinds.append(made)
+        return kinds
+
+    @property
+    def loaded(self) -> list[Mapping[str, str]]:
+        """What the workers of this launch said that they answer with, each kind once."""
+        kinds: list[Mapping[str, str]] = []
+        for file, made in self._made_with.items():
+            if file in self._begun and made not in kinds:
+                kinds.append(made)
+        return kinds
 
     def settled(self, key: Key) -> bool:
         """Whether the workers of this stage need not ask it: it has an outcome, or waits for a stage with more memory."""
@@ -148,6 +167,8 @@ class Book:
             known = self.phases.get(record.worker)
             if known is None or known.at <= record.at:
                 self.phases[record.worker] = record
+        elif isinstance(record, Loaded):
+            self._made_with[line.file] = record.made_with
         elif isinstance(record, Answer):
             if begun is not None:
                 begun.end(record.key)

@@ -119,9 +119,16 @@ class Header:
     at: float
 
 
-Record = Header | Answer | Phase | Leased | Returned | Aside | Hung
+@dataclass(frozen=True)
+class Loaded:
+    """What the answers of this file come from: versions of the libraries, and under ``attention`` how that is really computed."""
+
+    made_with: Mapping[str, str]
+
+
+Record = Header | Answer | Phase | Loaded | Leased | Returned | Aside | Hung
 _KINDS: dict[str, type] = {
-    "header": Header, "answer": Answer, "phase": Phase, "lease": Leased, "return": Returned, "aside": Aside, "hung": Hung,
+    "header": Header, "answer": Answer, "phase": Phase, "loaded": Loaded, "lease": Leased, "return": Returned, "aside": Aside, "hung": Hung,
 }
 _DECODER = json.JSONDecoder()
 _NAMES = {kind: name for name, kind in _KINDS.items()}
@@ -145,6 +152,9 @@ class Journal:
 
     def phase(self, text: str) -> None:
         self._write(Phase(self.worker, self.attempt, text, time.time()))
+
+    def loaded(self, made_with: Mapping[str, str]) -> None:
+        self._write(Loaded(dict(made_with)))
 
     def leased(self, items: Iterable[Item], step: int = 0, now: bool = True, back: bool = False) -> None:
         self._write(Leased(tuple(item.key for item in items), step, now, back))

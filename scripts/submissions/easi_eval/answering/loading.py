@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,7 +11,9 @@ from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor,
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
 
 from ..errors import EasiError
+from ..libraries import decisive, installed
 
+PARTS_OF_CONFIGS = ("text_config", "llm_config", "vision_config")
 HOLDERS = ("model", "_model", "vlm", "language_model", "llm")
 
 
@@ -97,6 +100,21 @@ def refuse_spilled(model: Any) -> None:
 def spilled(model: Any) -> list[str]:
     """Where, of "cpu" and "disk", parts of the model were put when it was spread over devices."""
     return sorted({place for part in _parts(model) for place in _places(part)} & {"cpu", "disk"})
+
+
+def made_with(model: Any) -> dict[str, str]:
+    """What a worker's answers come from, for its journal: versions of the libraries that decide them, and the attention in use."""
+    found = decisive(installed(tuple(sys.path)))
+    used = attention_used(model)
+    return {**found, "attention": used} if used else found
+
+
+def attention_used(model: Any) -> str:
+    """How a model of transformers computes attention, ``sdpa`` or, where its parts differ, all of them; "" where it does not say."""
+    configs = [config for part in _parts(model) if (config := getattr(part, "config", None)) is not None]
+    inner = [part for config in configs for name in PARTS_OF_CONFIGS if (part := getattr(config, name, None)) is not None]
+    used = {getattr(config, "_attn_implementation", None) for config in (*configs, *inner)}
+    return "+".join(sorted(str(name) for name in used if name))
 
 
 def _parts(model: Any) -> list[Any]:

@@ -6,6 +6,8 @@ import ast
 import json
 import os
 import re
+import site
+import sys
 from collections.abc import Container, Iterable, Sequence
 from pathlib import Path
 
@@ -41,6 +43,12 @@ def environment(hub: HubSettings, package: Package) -> dict[str, str]:
     if package.checkout:
         env["PYTHONPATH"] = os.pathsep.join(filter(None, [str(package.root.parent), os.environ.get("PYTHONPATH")]))
     return env
+
+
+def search_path(package: Package) -> tuple[str, ...]:
+    """Where a backend's processes look for packages: a checkout first, then as this process, but never among the user's own packages."""
+    first = [str(package.root.parent)] if package.checkout else []
+    return (*first, *(folder for folder in sys.path if folder != site.getusersitepackages()))
 
 
 def other_device(cfg: RunConfig) -> str | None:

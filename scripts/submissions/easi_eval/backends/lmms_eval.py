@@ -129,7 +129,7 @@ class LmmsEval:
         arguments, notes = _supported(cfg, arguments, takes.names)
         return ModelChoice(common.model_name(checkpoint), checkpoint, cfg.model, why, notes=notes, arguments=dict(arguments),
                            revision=common.revision([arguments[key] for key in keys], arguments.get("revision", "")),
-                           needs_gpu=cfg.device != "cpu")
+                           needs_gpu=cfg.device != "cpu", engine=self._engine(cfg) or "")
 
     def settings(self, cfg: RunConfig, bench: Benchmark) -> dict[str, object]:
         return {"task": bench.source(self.name).task, **corrections_setting(bench, self.name, not cfg.no_corrections)}

@@ -21,7 +21,7 @@ from ..judging import endpoint as judge_endpoint
 from ..model import ModelChoice
 from ..results.outputs import Outputs
 from ..state import RunPaths, sanitise
-from . import catalog, class_checks, common, own_models, parsers
+from . import catalog, class_checks, class_code, common, own_models, parsers
 from .kinds import KINDS
 from .resolution import GENERIC, Asked, choose, class_sources
 
@@ -90,7 +90,8 @@ class VLMEvalKit:
         classes = class_sources(package, model)
         class_checks.check(cfg, model, classes)
         said = class_checks.notes(cfg, model, classes, generic=model.cls == GENERIC)
-        return replace(model, revision=common.revision([model.path], str(model.arguments.get("revision", ""))), notes=(*model.notes, *said))
+        engine = "" if model.served else class_code.engine(classes, model.arguments)[0]
+        return replace(model, engine=engine, revision=common.revision([model.path], str(model.arguments.get("revision", ""))), notes=(*model.notes, *said))
 
     def ready(self, cfg: RunConfig, model: ModelChoice) -> None:
         class_checks.check_ready(cfg, model, class_sources(self._located(cfg), model))

@@ -80,12 +80,12 @@ def compared(score: BenchmarkScore, backend: str, model: str, settings: Mapping[
 
     A line without a score gets none.
 
-    What is not plainly comparable is a note too.
+    What is not plainly comparable is a note too. A verdict that the line has already is never made better.
     """
     if score.reading.overall is None:
         return score
     fitting = [rule for rule in RULES if rule.fits(score, backend, model, settings)]
-    verdict = max((rule.verdict for rule in fitting), key=VERDICTS.index, default=YES)
+    verdict = max((score.comparable or YES, *(rule.verdict for rule in fitting)), key=VERDICTS.index)
     head = {NOTE: "against older rows", NO: "not comparable with older rows"}
     notes = tuple(f"{head[rule.verdict]}: {rule.why}" for rule in fitting if rule.verdict != YES)
     return replace(score, comparable=verdict, notes=(*score.notes, *notes))
