@@ -7,7 +7,16 @@ import sys
 from pathlib import Path
 
 import pytest
-from easi_eval.libraries import MOST_NAMED, decisive, installed, lock_note, mixed, normal, pinned, short
+from easi_eval.libraries import (
+    MOST_NAMED,
+    decisive,
+    installed,
+    lock_note,
+    mixed,
+    normal,
+    pinned,
+    short,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -33,7 +33,15 @@ from .execution.jobs import Job
 from .execution.supervisor import interruptible
 from .handin import RESULT_FILES, HandIn, described, offered
 from .judging import endpoint as judge_endpoint
-from .libraries import ALWAYS_RECORDED, RECORDED, decisive, installed, lock_note, mixed, normal
+from .libraries import (
+    ALWAYS_RECORDED,
+    RECORDED,
+    decisive,
+    installed,
+    lock_note,
+    mixed,
+    normal,
+)
 from .model import ModelChoice
 from .plan import Found, Plan, describe, make_plan, unresolved
 from .redact import Redactor
