@@ -25,11 +25,12 @@ class JudgeServer:
     """``mode``: ``answers``; a status (``401``, ``429``, ``500`` ...); ``hang``; ``garbage`` (200 and no JSON); ``empty`` (a message without text);
     ``chatty`` (text that no judge's reader understands); ``C`` or ``Z``: what it says to every question of the two families.
 
-    ``dies_after``: from that many questions on it drops every connection. ``only_first``: the mode holds for so many requests,
+    ``refused``: the mode holds for these questions alone. ``dies_after``: from that many questions on it drops every connection. ``only_first``: the mode holds for so many requests,
     after which it answers. ``asked`` holds the prompts of all requests, the greeting ``hello`` included.
     """
 
     mode: str = "answers"
+    refused: set[str] | None = None
     dies_after: int | None = None
     only_first: int | None = None
     retry_after: str = ""
@@ -81,6 +82,8 @@ def judge_server(**behaviour: Any) -> Iterator[JudgeServer]:
                 state.models.add(body["model"])
                 count, questions = len(state.asked), len(state.questions)
             mode = "answers" if state.only_first is not None and count > state.only_first else state.mode
+            if state.refused is not None and prompt not in state.refused:
+                mode = "answers"
             if state.dies_after is not None and questions > state.dies_after:
                 self.close_connection = True
                 self.connection.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import fcntl
+import functools
 import logging
 import os
 import re
@@ -109,7 +110,8 @@ def _run(asked: Asked, models: Mapping[str, ModelChoice], resume: bool, argv: li
     if asked.judge is not None:
         args.judge = sanitise(asked.judge)
         if asked.judges and _first_rank():      # the one that scores
-            judge.attach(Path(os.environ.get("MMEVAL_ROOT") or args.work_dir), asked.judge)
+            judges = judge.attach(Path(os.environ.get("MMEVAL_ROOT") or args.work_dir), asked.judge)
+            run.build_dataset = functools.partial(stock_loop.build_judged_dataset, run.build_dataset, judges)
     run.run_task(args)
     return outcomes.exit_code(args.model, args.data)
 

@@ -7,7 +7,7 @@ import functools
 import io
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from easi_eval.answering.driver import importing, load_work
@@ -30,12 +30,13 @@ def score(run_root: Path, args: argparse.Namespace) -> int:
 
     with importing():
         shims.apply()
-    judge.attach(run_root, args.judge)
+    judges = judge.attach(run_root, args.judge)
     datasets = Datasets(run_root, work)
-    return 0 if score_loop(run_root, work, functools.partial(score_one, datasets, args)) else 1
+    return 0 if score_loop(run_root, work, functools.partial(score_one, datasets, args, judges)) else 1
 
 
-def score_one(datasets: Datasets, args: argparse.Namespace, assignment: Assignment, answers: Mapping[str, Answer], folder: Path) -> None:
+def score_one(datasets: Datasets, args: argparse.Namespace, judges: Sequence[judge.Judge], assignment: Assignment, answers: Mapping[str, Answer],
+              folder: Path) -> None:
     """Write VLMEvalKit's prediction file for one dataset, a lossless copy beside it, and run its own evaluation on the exact texts.
 
     Questions that failed have no row there; the notes name them.
@@ -47,8 +48,12 @@ def score_one(datasets: Datasets, args: argparse.Namespace, assignment: Assignme
     prediction = folder / f"{args.model}_{assignment.task}.xlsx"
     exact.write_predictions(table, texts, prediction)
     add_notes(folder, lossy=exact.lossy(texts))
-    with exact.exact_answers(prediction, list(texts.values())), failed.noted(assignment.key, dataset, answers, folder):
-        source.evaluate(str(prediction), **judge_options(args))
+
+    def evaluate() -> None:
+        with exact.exact_answers(prediction, list(texts.values())), failed.noted(assignment.key, dataset, answers, folder):
+            source.evaluate(str(prediction), **judge_options(args))
+
+    judge.evaluate_settled(judges, prediction, evaluate)
 
 
 def judge_options(args: argparse.Namespace) -> dict[str, object]:

@@ -26,14 +26,12 @@ from easi_eval.execution import gpus
 from easi_eval.judging import RULES
 from easi_eval.state import write_atomic
 
-from . import own_models
+from . import judge, own_models
 from .datasets import drop_stale_files
 
 # Reasons to skip a dataset that are no failure; vlmeval/run.py gives them.
 INTENDED = ("mode_infer", "official_submission_only_mmmu_test", "official_submission_only_mmt_bench",
             "evaluation_not_supported_for_dataset", "external_submission_required", "test_split_without_ground_truth")
-# What scoring remembers by a question's index alone.
-CACHES = ("_result.pkl", "_judge.pkl")
 
 
 def cure(run: ModuleType, outcomes: Outcomes, resume: bool) -> None:
@@ -99,6 +97,15 @@ def build_dataset_from_config(build: Callable[..., Any], original: Callable[...,
     """``--config`` with a class whose constructor takes ``**kwargs``: its ``dataset`` is dropped, and another one is built."""
     given = cfg[name]
     return build(given["dataset"]) if set(given) == {"class", "dataset"} else original(cfg, name)
+
+
+def build_judged_dataset(build: Callable[..., Any], judges: Sequence[judge.Judge], name: str, **options: Any) -> Any:
+    """Score again what a judge refused for a reason that was its own."""
+    source = build(name, **options)
+    if source is not None:
+        evaluate = source.evaluate
+        source.evaluate = lambda eval_file, **kwargs: judge.evaluate_settled(judges, Path(eval_file), lambda: evaluate(eval_file, **kwargs))
+    return source
 
 
 def judge_options(original: Callable[..., dict[str, Any]], dataset: str, kind: str, args: argparse.Namespace) -> dict[str, Any]:
@@ -235,10 +242,7 @@ def drop_old_scores(prediction: Path) -> None:
     record = prediction.with_name(f"{prediction.stem}_scored_answers.sha256")
     if record.is_file() and record.read_text(encoding="ascii") == now:
         return
-    for path in prediction.parent.iterdir():
-        if path.name.startswith(f"{prediction.stem}_") and path.name.endswith(CACHES):
-            print(f"{path} is removed: it was made from other answers", flush=True)
-            path.unlink()
+    judge.drop_caches(prediction)
     write_atomic(record, now)
 
 

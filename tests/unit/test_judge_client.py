@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import requests
-from easi_vlmevalkit.judge import NO_ANSWER, Judge, JudgeFailed, Letters, Memory
+from easi_vlmevalkit.judge import CONTROL, NO_ANSWER, Judge, JudgeFailed, Letters, Memory, evaluate_settled
 from judge_server import KEY, JudgeServer, judge_server, verdict
 from program import a_closed_port
 
@@ -166,24 +166,107 @@ def test_what_was_said_before_it_died_is_not_asked_again(tmp_path: Path) -> None
         assert server.asked[before:] == ["q5", "q6", "q7"]
 
 
-@pytest.mark.parametrize("mode", ["400", "413", "422", "empty"])
-def test_a_refused_question_is_unanswered_and_the_judge_lives(mode: str, tmp_path: Path) -> None:
-    with judge_server(mode=mode, only_first=1) as server:
-        one = judge(server, tmp_path)
-        assert [one.generate("bad") for _ in range(6)] == [NO_ANSWER] * 6, "the package asks again; nobody is paid for that"
+def ask(one: Judge, *prompts: str) -> list[str]:
+    """Each as a question of its own."""
+    said = []
+    for prompt in prompts:
         one.new_question()
-        assert one.generate("good") == verdict("good")
-        assert server.asked == ["bad", "good"]
-        again = judge(server, tmp_path)
-        assert again.generate("bad") == NO_ANSWER and len(server.asked) == 2
+        said.append(one.generate(prompt))
+    return said
 
 
-def test_a_judge_that_refuses_everything_is_dead(tmp_path: Path) -> None:
-    with judge_server(mode="400") as server, pytest.raises(JudgeFailed, match="HTTP 400 to 20 questions in a row"):
+@pytest.mark.parametrize("mode", ["400", "413", "422", "empty"])
+def test_a_question_that_the_judge_alone_refuses_is_unanswered_and_kept(mode: str, tmp_path: Path) -> None:
+    with judge_server(mode=mode, refused={"bad"}) as server:
         one = judge(server, tmp_path)
-        for number in range(30):
-            one.new_question()
-            one.generate(f"q{number}")
+        ask(one, "before")
+        one.new_question()
+        assert [one.generate("bad") for _ in range(6)] == [NO_ANSWER] * 6, "the package asks again; nobody is paid for that"
+        assert ask(one, "after") == [verdict("after")]
+        assert not one.settle() and server.asked == ["before", "bad", "after"], "it was answered around: nothing is asked again"
+        again = judge(server, tmp_path)
+        assert ask(again, "bad") == [NO_ANSWER] and len(server.asked) == 3
+
+
+def test_what_a_broken_judge_refused_is_asked_again_and_scored_anew(tmp_path: Path) -> None:
+    with judge_server(mode="400", only_first=12) as server:
+        one = judge(server, tmp_path)
+        questions = [f"q{number}" for number in range(15)]
+        assert ask(one, *questions) == [NO_ANSWER] * 12 + [verdict(question) for question in questions[12:]]
+        assert not [line for line in (tmp_path / "answers.jsonl").read_text().splitlines() if "Failed" in line], "a fault of the judge is kept"
+        assert one.settle() and not one.settle()
+        assert ask(one, *questions) == [verdict(question) for question in questions]
+        assert len(server.asked) == 12 + 3 + 12
+
+
+@pytest.mark.parametrize("broken", [("q3", "q4"), ("q0",), ("q9",)])
+def test_refusals_in_a_row_and_at_either_end_are_kept_once_they_are_refused_again(broken: tuple[str, ...], tmp_path: Path) -> None:
+    with judge_server(mode="400", refused=set(broken)) as server:
+        one = judge(server, tmp_path)
+        ask(one, *(f"q{number}" for number in range(10)))
+        assert "confirmed" not in (tmp_path / "answers.jsonl").read_text()
+        assert not one.settle()
+        assert len(server.asked) == 10 + len(broken) + 1, "again, and one that it answers"
+        assert ask(judge(server, tmp_path), *broken) == [NO_ANSWER] * len(broken) and len(server.asked) == 11 + len(broken)
+
+
+def test_refusals_that_end_a_benchmark_are_the_judges_own_if_it_answers_nothing_any_more(tmp_path: Path) -> None:
+    with judge_server() as server:
+        one = judge(server, tmp_path)
+        ask(one, "q0", "q1")
+        server.mode = "400"
+        assert ask(one, "q2", "q3") == [NO_ANSWER] * 2
+        with pytest.raises(JudgeFailed, match="HTTP 400 to 2 questions, and to one that is none of them"):
+            one.settle()
+        server.mode, before = "answers", len(server.asked)
+        assert ask(judge(server, tmp_path), "q0", "q1", "q2", "q3") == [verdict(f"q{number}") for number in range(4)]
+        assert server.asked[before:] == ["q2", "q3"]
+
+
+def test_the_only_question_may_be_refused_for_good(tmp_path: Path) -> None:
+    with judge_server(mode="400", refused={"bad"}) as server:
+        one = judge(server, tmp_path)
+        assert ask(one, "bad") == [NO_ANSWER] and not one.settle()
+        assert server.asked == ["bad", "bad", CONTROL]
+        assert ask(judge(server, tmp_path), "bad") == [NO_ANSWER] and len(server.asked) == 3
+
+
+def test_a_judge_that_refuses_fewer_questions_than_make_a_row_is_broken_all_the_same(tmp_path: Path) -> None:
+    with judge_server(mode="400") as server:
+        one = judge(server, tmp_path)
+        ask(one, *(f"q{number}" for number in range(12)))
+        with pytest.raises(JudgeFailed, match="HTTP 400 to 12 questions"):
+            one.settle()
+        assert not (tmp_path / "answers.jsonl").read_bytes()
+
+
+def test_a_judge_that_refuses_everything_is_dead_and_nothing_of_it_is_kept(tmp_path: Path) -> None:
+    with judge_server(mode="400") as server:
+        with pytest.raises(JudgeFailed, match="HTTP 400 to 20 questions in a row"):
+            ask(judge(server, tmp_path), *(f"q{number}" for number in range(30)))
+        server.mode = "answers"
+        assert ask(judge(server, tmp_path), *(f"q{number}" for number in range(30))) == [verdict(f"q{number}") for number in range(30)]
+
+
+def test_refusals_that_an_earlier_version_kept_are_asked_again(tmp_path: Path) -> None:
+    key = Memory.key("m", "q", 0)
+    (tmp_path / "answers.jsonl").write_text(json.dumps({"schema": 1, "key": key, "judge": "m", "said": NO_ANSWER}) + "\n")
+    with judge_server() as server:
+        assert ask(judge(server, tmp_path), "q") == [verdict("q")] and server.asked == ["q"]
+
+
+def test_a_benchmark_is_scored_again_from_memory_when_the_judge_answers_later(tmp_path: Path) -> None:
+    cache, prediction = tmp_path / "m_BLINK_result.pkl", tmp_path / "m_BLINK.xlsx"
+    with judge_server(mode="400", only_first=2) as server:
+        one = judge(server, tmp_path)
+
+        def evaluate() -> list[str]:
+            assert not cache.exists(), "the package would take the first result from it"
+            cache.touch()
+            return ask(one, "q0", "q1", "q2")
+
+        assert evaluate_settled([one], prediction, evaluate) == [verdict("q0"), verdict("q1"), verdict("q2")]
+        assert len(server.asked) == 3 + 2
 
 
 def test_it_is_always_taken_for_working(tmp_path: Path) -> None:
