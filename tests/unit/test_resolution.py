@@ -265,7 +265,7 @@ def test_a_name_of_nothing_is_refused_with_the_nearest(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("device", ["cuda", "cpu"])
 @pytest.mark.parametrize(("model", "said"), [
-    ("./models/typo", "there is no such folder"), ("/nowhere/Qwen2.5-VL-7B", "there is no such folder"),
+    ("./models/typo", "there is no such folder"), ("./typo", "there is no such folder"), ("/nowhere/Qwen2.5-VL-7B", "there is no such folder"),
     ("~/nothing-there/model", "there is no such folder"), ("a/b/c", "no folder and no hub id"), ("org/Qwen2.5-VL-7B/", "no folder and no hub id"),
 ])
 def test_a_mistyped_folder_or_hub_id_is_no_model_for_the_generic_class(tmp_path: Path, model: str, said: str, device: str) -> None:

@@ -45,6 +45,7 @@ def of(cfg: RunConfig = CFG, model: ModelChoice = MODEL, backend: str = "vlmeval
 @pytest.mark.parametrize("changes", [
     {"nproc": 8}, {"no_accelerate": True}, {"verbose": True}, {"no_rich": True}, {"plain": True}, {"limit": 3}, {"output_dir": Path("/x")},
     {"dataset_dir": Path("/x")}, {"rerun": True}, {"dry_run": True}, {"benchmarks": ("blink",)}, {"include_extra": True},
+    {"backend_args": ("--reuse", "--api-nproc", "8")},
     {"device": "cuda"}, {"judge": "gpt-4o-1120"}, {"model_args": "x=1, max_pixels=100,"},
 ], ids=str)
 def test_what_changes_no_answer_keeps_the_identity(changes: dict[str, object]) -> None:

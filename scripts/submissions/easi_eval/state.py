@@ -151,6 +151,7 @@ def identity_fields(backend: str, version: str, model: ModelChoice, cfg: RunConf
     (``--nproc``, ``--no-accelerate``, ``--plain``, ``--limit``, folders ...) is in neither.
     """
     fields = first_identity_fields(backend, version, model, cfg) | {"identity version": IDENTITY_VERSION}
+    fields["backend arguments"] = cfg.kind.answer_arguments(cfg.backend_args)
     if model.refers_to:
         fields["refers to"] = model.refers_to
     if model.served:

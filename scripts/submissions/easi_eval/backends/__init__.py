@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from ..config import RunConfig
 from ..data.needs import HubSettings
 from ..errors import EasiError
-from ..model import ModelChoice
 from .base import Backend
 from .kinds import KINDS
+
+if TYPE_CHECKING:
+    from ..config import RunConfig
+    from ..model import ModelChoice
 
 
 def make_backend(name: str, hub: HubSettings) -> Backend:

@@ -168,7 +168,7 @@ def revision(paths: Iterable[str], asked: str = "") -> str:
 
 
 def is_hub_id(model: str) -> bool:
-    return re.fullmatch(r"[\w.-]+/[\w.-]+", model) is not None and not Path(model).expanduser().is_dir()
+    return re.fullmatch(r"\w[\w.-]*/[\w.-]+", model) is not None and not Path(model).expanduser().is_dir()
 
 
 def model_config(model: str, hub: HubSettings, revision: str = "") -> dict[str, object] | None:
