@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from easi_eval.backends import common
 from easi_eval.execution import guard, keeper, launchers, supervisor
 from easi_eval.execution.jobs import Job
 from hostile import marked, new_mark, program, wait_until
@@ -45,7 +46,7 @@ host, port = os.environ["EASI_STORE"].rsplit(":", 1)
 store = TCPStore(host, int(port), is_master=False, timeout=timedelta(seconds=60))
 store.add("easi/met", 1)
 while store.add("easi/met", 0) < 2: time.sleep(0.05)
-print(os.environ["EASI_WORKER"], "met the other; RANK" , os.environ.get("RANK"), flush=True)
+print(os.environ["EASI_WORKER"], "met the other; RANK" , os.environ.get("RANK"), "threads", os.environ["OMP_NUM_THREADS"], flush=True)
 store.set("easi/left/" + os.environ["EASI_WORKER"], "")
 store.wait(["easi/left/w0", "easi/left/w1"])
 """
@@ -248,14 +249,19 @@ def test_whatever_is_killed_nothing_is_left(root: Path, victim: str) -> None:
             assert marked(mark) == [], "gone when the main program goes"
 
 
+@pytest.mark.parametrize(("users", "threads"), [("1", "1"), ("", "8")])
 @pytest.mark.parametrize("launch", [launchers.torchrun, launchers.accelerate])
-def test_workers_meet_in_the_launchers_store(root: Path, launch: object) -> None:
+def test_workers_meet_in_the_launchers_store(root: Path, launch: object, users: str, threads: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a shell with the ranks of another job; each worker gets the number of threads that the user, or the run, set."""
     assert callable(launch)
-    job = Job("answer", launch(2, launchers.free_port(), _rank(root, STORE_WORKER)))
+    for name, value in {"RANK": "3", "WORLD_SIZE": "8", "LOCAL_RANK": "3", "MASTER_PORT": "9", "PET_NNODES": "2", "OMP_NUM_THREADS": users}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(64)))
+    job = Job("answer", launch(2, launchers.free_port(), _rank(root, STORE_WORKER)), common.threads(2))
     outcome = supervisor.run_job(job, root / "run.log", grace=40)
     assert outcome.exit_code == 0, outcome.log_tail
     for worker in ("w0", "w1"):
-        assert f"[{worker}] {worker} met the other; RANK None" in outcome.log_tail
+        assert f"[{worker}] {worker} met the other; RANK None threads {threads}" in outcome.log_tail
 
 
 def test_accelerate_starts_one_process_without_a_store(root: Path) -> None:

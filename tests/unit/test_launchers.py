@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import os
+import shlex
 import socket
 import sys
 
 import pytest
-from easi_eval.execution import launchers
+from easi_eval.backends import common
+from easi_eval.execution import launchers, supervisor
+from easi_eval.execution.jobs import Job, launcher_variables
 from easi_eval.execution.keeper import Place, describe, worker_env
 
 # As the ranks of `torchrun --nproc-per-node=2` (2.9.1) were seen to have it.
@@ -18,7 +22,15 @@ TORCHRUN = {
 ACCELERATE_ONE = {
     "ACCELERATE_DYNAMO_BACKEND": "NO", "ACCELERATE_MIXED_PRECISION": "no", "ACCELERATE_USE_CPU": "False",
     "OMP_NUM_THREADS": "1"}
-USERS = {"PATH": "/bin", "LOCAL_LLM": "judge", "HF_HOME": "/hf", "GROUP": "users", "TORCH_HOME": "/torch"}
+# ... and what srun, mpirun and the operators of clusters leave in a shell.
+CLUSTERS = {
+    "SLURM_PROCID": "3", "SLURM_LOCALID": "3", "SLURM_NTASKS": "8", "SLURM_NTASKS_PER_NODE": "8", "SLURM_STEP_NUM_TASKS": "8",
+    "PMI_RANK": "3", "PMI_SIZE": "8", "PMIX_RANK": "3", "OMPI_COMM_WORLD_RANK": "3", "OMPI_COMM_WORLD_SIZE": "8", "NODE_RANK": "1",
+    "MV2_COMM_WORLD_SIZE": "8", "MPI_LOCALRANKID": "3", "MPI_LOCALNRANKS": "8", "PET_NNODES": "2", "PET_MASTER_ADDR": "10.0.0.1",
+    "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1", "FSDP_CPU_RAM_EFFICIENT_LOADING": "1", "ACCELERATE_USE_DEEPSPEED": "true",
+    "DEEPSPEED_TIMEOUT": "5", "SMDATAPARALLEL_LOCAL_RANK": "3", "VLLM_DP_RANK": "1", "ROLE_NAME": "worker"}
+USERS = {"PATH": "/bin", "LOCAL_LLM": "judge", "HF_HOME": "/hf", "GROUP": "users", "TORCH_HOME": "/torch", "CUDA_VISIBLE_DEVICES": "1",
+         "SLURM_JOB_ID": "17", "SLURM_CPUS_PER_TASK": "8", "NCCL_SOCKET_IFNAME": "eth0", "MPI_HOME": "/mpi", "MASTER": "me"}
 
 
 def test_commands_are_our_interpreters() -> None:
@@ -51,22 +63,40 @@ def test_a_place_knows_its_store_only_where_there_is_one() -> None:
     assert Place.read(no_agent).store == ""
 
 
-@pytest.mark.parametrize("launcher", [TORCHRUN, ACCELERATE_ONE, {}])
-def test_a_worker_sees_no_trace_of_its_launcher_and_all_of_the_users(launcher: dict[str, str]) -> None:
+@pytest.mark.parametrize("launcher", [TORCHRUN, ACCELERATE_ONE, CLUSTERS, {}])
+def test_launcher_variables_are_told_from_the_users(launcher: dict[str, str]) -> None:
     environ = {**USERS, **launcher}
-    changes = worker_env(environ, {}, Place.read(environ), (), cpus=1)
-    after = {name: value for name, value in {**environ, **changes}.items() if value != ""}
-    assert {name for name in after if name not in USERS} <= {"EASI_WORKER", "EASI_STORE", "OMP_NUM_THREADS"}
-    assert USERS.items() <= after.items()
+    assert set(launcher_variables(environ)) == set(launcher) - {"OMP_NUM_THREADS"}
+
+
+def test_no_process_is_started_with_the_variables_of_another_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    foreign = {**TORCHRUN, **CLUSTERS}
+    del foreign["OMP_NUM_THREADS"]
+    for name, value in {**foreign, "CUDA_VISIBLE_DEVICES": "1"}.items():
+        monkeypatch.setenv(name, value)
+    listing = supervisor.capture([sys.executable, "-S", "-c", "import os; print(*os.environ)"])
+    assert listing is not None and "CUDA_VISIBLE_DEVICES" in listing.split() and not set(foreign) & set(listing.split())
+    printed = shlex.split(str(Job("score", ("true",), {"RANK": "", "X": "1"})))
+    assert {printed[at + 1] for at, word in enumerate(printed) if word == "-u"} == set(launcher_variables(os.environ))
+    assert printed.count("RANK") == 1 and printed[-2:] == ["X=1", "true"]
 
 
 def test_a_worker_gets_its_name_store_and_share() -> None:
-    changes = worker_env(TORCHRUN, {"X": "1"}, Place.read(TORCHRUN), ("4", "5", "6", "7"), cpus=32)
-    assert changes["EASI_WORKER"] == "w1" and changes["EASI_STORE"] == "127.0.0.1:29777"
-    assert changes["CUDA_VISIBLE_DEVICES"] == "6,7" and changes["OMP_NUM_THREADS"] == "16" and changes["X"] == "1"
-    alone = worker_env({}, {"OMP_NUM_THREADS": "3"}, Place(), (), cpus=32)
-    assert alone["EASI_STORE"] == "" and "CUDA_VISIBLE_DEVICES" not in alone and alone["OMP_NUM_THREADS"] == "3"
-    assert "OMP_NUM_THREADS" not in worker_env({"OMP_NUM_THREADS": "5"}, {}, Place(), (), cpus=32)
+    changes = worker_env({"X": "1"}, Place.read(TORCHRUN), ("4", "5", "6", "7"))
+    assert changes == {"EASI_WORKER": "w1", "EASI_STORE": "127.0.0.1:29777", "CUDA_VISIBLE_DEVICES": "6,7", "X": "1"}
+    assert worker_env({}, Place(), ()) == {"EASI_WORKER": "w0", "EASI_STORE": ""}
+
+
+@pytest.mark.parametrize(("users", "cores", "workers", "threads"), [
+    ("1", 64, 2, "1"), ("12", 64, 8, "12"), ("4,2", 64, 8, "4"), (None, 64, 2, "8"), (None, 64, 16, "4"), (None, 2, 1, "2"),
+    (None, 2, 4, "1"), ("", 6, 2, "3"), ("0", 6, 2, "3"), ("many", 6, 2, "3")])
+def test_threads_are_the_users_number_or_a_share_of_the_cores(users: str | None, cores: int, workers: int, threads: str,
+                                                              monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(cores)))
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if users is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", users)
+    assert common.threads(workers) == {"OMP_NUM_THREADS": threads}
 
 
 def test_exit_codes_for_people() -> None:

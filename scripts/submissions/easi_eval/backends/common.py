@@ -56,20 +56,21 @@ def other_device(cfg: RunConfig) -> str | None:
     return None if cfg.device_kind == "cuda" else cfg.device_kind
 
 
-def answering(cfg: RunConfig) -> dict[str, str]:
+def answering(cfg: RunConfig, workers: int) -> dict[str, str]:
     """What workers get beside ``environment``. On the CPU they see no GPU, whatever a model class would do with one."""
-    return {**_threads(cfg.nproc), **(NO_GPU if cfg.device == "cpu" else {})}
+    return {**threads(workers), **(NO_GPU if cfg.device == "cpu" else {})}
 
 
-def _threads(nproc: int) -> dict[str, str]:
-    """Each worker its share of the cores, the scorer one: torchrun's default of one thread makes image decoding wait.
+def threads(workers: int) -> dict[str, str]:
+    """Each worker's share of the cores, at most 8: torchrun's default of one thread makes image decoding wait.
 
-    A number that the user set stays.
+    A number that the user set stays. Of a list for nested levels the first counts, which is the one torch uses: accelerate
+    reads a single number only. OpenMP ignores anything else, and so do we.
     """
-    if os.environ.get("OMP_NUM_THREADS"):
-        return {}
-    cores = len(os.sched_getaffinity(0))
-    return {"OMP_NUM_THREADS": str(max(1, min(8, (cores - 1) // nproc)))}
+    outer = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    if outer.isdecimal() and int(outer) > 0:
+        return {"OMP_NUM_THREADS": outer}
+    return {"OMP_NUM_THREADS": str(max(1, min(8, len(os.sched_getaffinity(0)) // workers)))}
 
 
 def literal(text: str) -> object:

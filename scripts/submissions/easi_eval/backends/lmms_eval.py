@@ -152,7 +152,7 @@ class LmmsEval:
 
     def answer_job(self, cfg: RunConfig, model: ModelChoice, todo: Sequence[Benchmark], paths: RunPaths, port: int) -> Job:
         argv = ["-m", "easi_lmms_eval", *self._options(cfg, model, todo, paths.outputs), "--easi-run", str(paths.root.absolute())]
-        return Job("answer", self._launched(cfg, model, port, argv), env={**self._environment(cfg), **common.answering(cfg)}, cwd=self._cwd())
+        return Job("answer", self._launched(cfg, model, port, argv), env={**self._environment(cfg), **common.answering(cfg, self.workers(cfg, model))}, cwd=self._cwd())
 
     def judge_model(self, cfg: RunConfig, judge: str) -> str:
         return judge      # it has none: see Kind.takes_judge
@@ -163,7 +163,7 @@ class LmmsEval:
 
     def plain_job(self, cfg: RunConfig, model: ModelChoice, bench: Benchmark, folder: Path, port: int) -> Job:
         argv = ["-m", "lmms_eval", *self._options(cfg, model, [bench], folder)]
-        return Job(f"plain {bench.key}", self._launched(cfg, model, port, argv), env=self._environment(cfg), cwd=self._cwd())
+        return Job(f"plain {bench.key}", self._launched(cfg, model, port, argv), env={**self._environment(cfg), **common.threads(self.workers(cfg, model))}, cwd=self._cwd())
 
     def _launched(self, cfg: RunConfig, model: ModelChoice, port: int, argv: list[str]) -> tuple[str, ...]:
         workers = self.workers(cfg, model)

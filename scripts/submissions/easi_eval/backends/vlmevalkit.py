@@ -118,7 +118,7 @@ class VLMEvalKit:
     def answer_job(self, cfg: RunConfig, model: ModelChoice, todo: Sequence[Benchmark], paths: RunPaths, port: int) -> Job:
         argv = [*self._command(cfg, model, todo), "--easi-run", str(paths.root), *model_option(model)]
         launched = launchers.torchrun(cfg.nproc, port, argv) if cfg.nproc > 1 else launchers.plain(argv)
-        return Job("answer", launched, env={**self._environment(cfg), **common.answering(cfg)})
+        return Job("answer", launched, env={**self._environment(cfg), **common.answering(cfg, cfg.nproc)})
 
     def score_job(self, cfg: RunConfig, model: ModelChoice, todo: Sequence[Benchmark], paths: RunPaths, judge: str = judging.RULES) -> Job:
         argv = [*self._command(cfg, model, todo, judge), "--easi-run", str(paths.root), "--easi-role", "score"]
@@ -127,7 +127,7 @@ class VLMEvalKit:
     def plain_job(self, cfg: RunConfig, model: ModelChoice, bench: Benchmark, folder: Path, port: int) -> Job:
         argv = [*self._command(cfg, model, [bench], cfg.judge or judging.RULES), "--work-dir", str(folder), "--mode", "all", *model_option(model)]
         launched = launchers.torchrun(cfg.nproc, port, argv) if cfg.nproc > 1 else launchers.plain(argv)
-        return Job(f"plain {bench.key}", launched, env=self._environment(cfg))
+        return Job(f"plain {bench.key}", launched, env={**self._environment(cfg), **common.threads(cfg.nproc)})
 
     def _command(self, cfg: RunConfig, model: ModelChoice, todo: Sequence[Benchmark], judge: str = judging.RULES) -> list[str]:
         limit = ["--limit", str(cfg.limit)] if cfg.limit else []

@@ -27,15 +27,6 @@ JOURNAL, NOTE = "journal", ".gaveup"
 HOPELESS = 10               # starts altogether, however long each of them lasted
 SHOW_FOR = 3.0              # seconds that a hung worker has to show what its threads are at
 
-# By exact name or clear prefix: LOCAL_LLM, for one, is a user's setting that VLMEvalKit reads.
-_NAMES = frozenset({
-    "RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK", "GROUP_WORLD_SIZE", "ROLE_RANK",
-    "ROLE_WORLD_SIZE", "ROLE_NAME", "NODE_RANK", "CROSS_RANK", "CROSS_SIZE", "MASTER_ADDR", "MASTER_PORT",
-    "FORK_LAUNCHED", "TORCH_NCCL_ASYNC_ERROR_HANDLING", "NCCL_ASYNC_ERROR_HANDLING",
-    "MPI_LOCALRANKID", "MPI_LOCALNRANKS",
-})
-_PREFIXES = ("TORCHELASTIC_", "ACCELERATE_", "PET_", "PMI_", "PMIX_", "OMPI_COMM_WORLD_", "MV2_COMM_WORLD_")
-
 _ERROR = re.compile(r"\berror: ")        # as our drivers and argparse say why
 
 
@@ -71,19 +62,13 @@ class Place:
             f"{environ['MASTER_ADDR']}:{environ['MASTER_PORT']}" if elastic else "")
 
 
-def worker_env(environ: Mapping[str, str], extra: Mapping[str, str], place: Place,
-               visible: Sequence[str], cpus: int) -> dict[str, str]:
-    """What a worker's environment differs in from its keeper's ("" removes). ``extra`` wins.
+def worker_env(extra: Mapping[str, str], place: Place, visible: Sequence[str]) -> dict[str, str]:
+    """What a worker's environment differs in from its keeper's. ``extra`` wins.
 
-    Every trace of the launcher goes: to the backends, each worker is a single stock process. It gets its share of
-    ``visible`` GPUs and of ``cpus``: both launchers set OMP_NUM_THREADS=1, too little for decoding videos; another
-    value is the user's and stays.
+    To the backends each worker is a single stock process with its share of ``visible`` GPUs: the supervisor removes every
+    trace of the launcher. OMP_NUM_THREADS comes from the run, through either launcher.
     """
-    changes = {name: "" for name in environ if name in _NAMES or name.startswith(_PREFIXES)}
-    changes["EASI_WORKER"] = f"w{place.rank}"
-    changes["EASI_STORE"] = place.store
-    if environ.get("OMP_NUM_THREADS", "1") == "1":
-        changes["OMP_NUM_THREADS"] = str(max(1, cpus // place.local_size))
+    changes = {"EASI_WORKER": f"w{place.rank}", "EASI_STORE": place.store}
     if len(visible) >= place.local_size:
         changes[gpus.VARIABLE] = gpus.share(visible, place.local_rank, place.local_size)
     return {**changes, **extra}
@@ -103,7 +88,7 @@ def keep(argv: Sequence[str], run_root: Path, env: Mapping[str, str] | None = No
     """
     place = Place.read(os.environ)
     worker = f"w{place.rank}"
-    changes = worker_env(os.environ, env or {}, place, gpus.visible_gpus(), len(os.sched_getaffinity(0)))
+    changes = worker_env(env or {}, place, gpus.visible_gpus())
     note = run_root / JOURNAL / f"{worker}{NOTE}"
     note.unlink(missing_ok=True)
     launcher = os.getppid()

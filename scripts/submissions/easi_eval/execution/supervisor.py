@@ -24,7 +24,7 @@ from typing import ClassVar
 from ..errors import EasiError
 from ..redact import Redactor
 from . import guard
-from .jobs import Job, Outcome
+from .jobs import Job, Outcome, launcher_variables
 from .output import LineCleaner
 
 TAG = "EASI_TAG"            # in the environment of every process of a job; "outer:inner" for a job inside a job
@@ -282,7 +282,7 @@ def sweep(tag: str, patience: float = SWEEP_PATIENCE) -> list[int]:
 def capture(argv: Sequence[str], seconds: float = 10.0) -> str | None:
     """What a short program that we only ask something prints; None if it is missing, fails or takes too long."""
     try:
-        done = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+        done = subprocess.run(argv, env=_inherited(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
                               timeout=seconds, check=True, text=True, errors="backslashreplace")
     except (OSError, subprocess.SubprocessError):
         return None
@@ -299,9 +299,15 @@ def _carries(pid: int, tag: str) -> bool:
     return any(variable == wanted or variable.startswith(wanted + b":") for variable in variables)
 
 
+def _inherited() -> dict[str, str]:
+    """Our environment without what a launcher left in it: no process that we start is a rank of somebody else's job."""
+    foreign = set(launcher_variables(os.environ))
+    return {name: value for name, value in os.environ.items() if name not in foreign}
+
+
 def _environment(changes: Mapping[str, str]) -> dict[str, str]:
     """Ours with the job's changes ("" removes), a new tag, and Python's output not held back by the pipe."""
-    environment = {"PYTHONUNBUFFERED": "1", **os.environ, **changes}
+    environment = {"PYTHONUNBUFFERED": "1", **_inherited(), **changes}
     environment = {name: value for name, value in environment.items() if value != "" or name not in changes}
     outer = os.environ.get(TAG)
     own = secrets.token_hex(8)
