@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import os
+import resource
 import shutil
 import signal
 import socket
@@ -16,6 +18,7 @@ import time
 import zipfile
 from collections import namedtuple
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -37,7 +40,7 @@ from easi_eval.datasets import (
     vlmevalkit_needs,
 )
 from easi_eval.display.events import DataProgress, Event, Notice
-from easi_eval.errors import EasiError
+from easi_eval.errors import DiskFull, EasiError, ExitCode, NoRoom
 from easi_eval.prepare import fetch_each
 from easi_eval.smoke import hub as smoke_hub
 from easi_eval.smoke.hub import Faults, Hub, Served
@@ -395,6 +398,85 @@ def test_too_small_a_disk_is_noticed_before_the_first_byte(hub: Hub, settings: H
     assert not [one for one in requests(hub) if "/resolve/" in one.path]
 
 
+def test_a_set_that_does_not_fit_is_refused_as_a_whole(hub: Hub, settings: HubSettings, tmp_path: Path,
+                                                       monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each benchmark alone would fit: none of them is fetched. Weights and unpacked archives count."""
+    model = hub.root / "models" / "easi" / "model"
+    model.mkdir(parents=True)
+    (model / "model.safetensors").write_bytes(os.urandom(2_000_000))
+    weights = Need("model", "easi/model", repo_type="model")
+    needs = {"blink": [table(tmp_path / "data"), weights], "mmsi": [snapshot(files=("data/test.parquet", "one.zip"), unpack=Unpack(sentinel=".done")), weights]}
+    table_bytes, zipped = (served(hub, name).stat().st_size for name in ("Questions.tsv", "one.zip"))
+    whole = table_bytes + 2_000_000 + 1_000_000 + 2 * zipped
+    for free, fits in ((whole - 1, False), (whole, True)):
+        monkeypatch.setattr(shutil, "disk_usage", lambda path, free=free: Usage(10**9, 10**9 - free, free))
+        if fits:
+            _, failed = fetch_each(needs, lambda event: None, settings)
+            assert failed == {}
+        else:
+            with pytest.raises(NoRoom, match="are missing"):
+                fetch_each(needs, lambda event: None, settings)
+            assert not [one for one in requests(hub) if "/resolve/" in one.path]
+
+
+def test_the_disk_is_judged_by_what_is_still_to_be_unpacked(hub: Hub, settings: HubSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Archives that are there, unpacked or not, in whole or in part."""
+    target = settings.hf_home / "videos"
+    need = snapshot(files=("one.zip", "two.zip"), unpack=Unpack(into=target))
+    get([replace(need, unpack=None)], settings)
+    usage = lambda free: monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10**9, 10**9 - free, free))    # noqa: E731
+    total = sum(map(len, VIDEOS.values()))
+    usage(total - 1)
+    assert "are missing" in refused([need], settings).message
+    part = settings.hf_home / ".videos.easi-partial" / "a"
+    part.mkdir(parents=True)
+    (part / "one.mp4").write_bytes(VIDEOS["a/one.mp4"])
+    usage(total - len(VIDEOS["a/one.mp4"]))
+    get([need], settings)
+    usage(0)
+    get([need], settings)
+
+
+@contextmanager
+def largest_file(size: int) -> Iterator[None]:
+    """Files may not grow beyond this, as on a full disk: writing raises OSError (EFBIG)."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_disk_that_fills_while_downloading_says_what_is_kept_and_missing(hub: Hub, settings: HubSettings, tmp_path: Path) -> None:
+    needs = {"blink": [snapshot(files=("data/test.parquet",))], "mmsi": [table(tmp_path / "data")]}
+    with largest_file(6 * PIECE), pytest.raises(DiskFull) as caught:
+        fetch_each(needs, lambda event: None, settings)
+    assert caught.value.code == ExitCode.INCOMPLETE
+    assert "of data are to be fetched" in caught.value.message and "are free" in caught.value.message
+    assert "what was downloaded is kept" in caught.value.hint
+    get([need for each in needs.values() for need in each], settings)
+    assert any(asked for name in ("test.parquet", "Questions.tsv") for _, asked in bodies(hub, name)), "it was kept"
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_disk_that_fills_while_unpacking_says_what_is_kept_and_missing(hub: Hub, settings: HubSettings, whole: bool) -> None:
+    zip_file(served(hub, "one.zip"), {"small.bin": b"1" * 1000, "large.bin": b"2" * 200_000})
+    unpack = Unpack(into=settings.hf_home / "videos") if whole else Unpack(sentinel=".done")
+    need = snapshot(files=("one.zip",), unpack=unpack)
+    get([replace(need, unpack=None)], settings)
+    with zipfile.ZipFile(served(hub, "one.zip"), "w", zipfile.ZIP_DEFLATED) as file:
+        for name, data in {"small.bin": b"1" * 1000, "large.bin": b"2" * 200_000}.items():
+            file.writestr(name, data)
+    with largest_file(100_000):
+        error = refused([need], settings)
+    assert isinstance(error, DiskFull) and error.code == ExitCode.INCOMPLETE
+    assert "200 kB" in error.message or "0.2 MB are still to come" in error.message
+    (fetched,), _ = get([need], settings)
+    assert fetched.media is not None and (fetched.media / "large.bin").stat().st_size == 200_000
+    assert not list(settings.hf_home.rglob("*.easi-part"))
+
+
 def test_too_small_a_disk_for_the_media_leaves_no_folder(hub: Hub, settings: HubSettings, monkeypatch: pytest.MonkeyPatch) -> None:
     get([snapshot()], settings)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10**6, 10**6 - 1000, 1000))
@@ -455,6 +537,74 @@ def test_something_that_is_no_hub_is_recognised(hub: Hub, settings: HubSettings,
     with smoke_hub.start(tmp_path / "served" / "datasets") as other:
         error = refused([table(tmp_path)], replace(settings, endpoint=f"{other.endpoint}/portal"))
     assert "no dataset" in error.message
+
+
+@contextmanager
+def answering(status: int, body: bytes = b"<html>please log in</html>") -> Iterator[str]:
+    """Something that is no hub and answers everything alike; also as a proxy."""
+    class Portal(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            self.send_header("Content-Type", "text/html")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def do_CONNECT(self) -> None:
+            self.send_error(status)
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Portal) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.mark.parametrize(("status", "words"), [(200, "does not answer like"), (511, "does not answer like"), (407, "name and a password")])
+def test_what_stands_between_us_and_the_hub_is_named_at_once(settings: HubSettings, tmp_path: Path, status: int, words: str) -> None:
+    with answering(status) as portal:
+        error = refused([table(tmp_path)], replace(settings, endpoint=portal))
+    assert words in error.message and isinstance(error, Unreachable), "with complete data on disk it is no obstacle"
+    assert "again" not in error.hint
+
+
+def test_a_proxy_that_wants_a_password_is_not_asked_again(settings: HubSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with answering(407) as proxy:
+        monkeypatch.setenv("https_proxy", proxy)
+        error = refused([table(tmp_path)], replace(settings, endpoint="https://huggingface.co", backoff=60.0))
+    assert "name and a password" in error.message and "HTTPS_PROXY" in error.hint
+
+
+def test_http_where_https_is_written_is_told(hub: Hub, settings: HubSettings, tmp_path: Path) -> None:
+    error = refused([table(tmp_path)], replace(settings, endpoint=hub.endpoint.replace("http:", "https:")))
+    assert "does not speak https" in error.message and "http://" in error.hint
+
+
+def test_a_place_that_takes_no_files_is_named_before_the_first_byte(hub: Hub, settings: HubSettings, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for place in (tmp_path / "file", Path("/proc/nowhere")):
+        error = refused([table(place)], settings)
+        assert "nothing can be written to" in error.message and "--dataset-dir" in error.hint
+        error = refused([snapshot()], replace(settings, hf_home=place))
+        assert "nothing can be written to" in error.message and "HF_HOME" in error.hint
+    (hub.root / "models" / "easi" / "model").mkdir(parents=True)
+    (hub.root / "models" / "easi" / "model" / "config.json").write_text("{}")
+    with pytest.raises(EasiError, match="cannot write") as caught:
+        fetch_model_file(replace(settings, hf_home=tmp_path / "file"), "easi/model", "config.json")
+    assert "again" not in caught.value.hint
+    assert not [one for one in requests(hub) if one.method == "GET" and "/resolve/" in one.path]
+
+
+@pytest.mark.parametrize("error", [NotImplementedError("FileSystem does not appear to support flock; use SoftFileLock instead"), OSError(errno.ENOLCK, "No locks")])
+def test_a_file_system_without_locks_is_named(hub: Hub, settings: HubSettings, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    def flock(*args: object) -> None:
+        raise error
+
+    monkeypatch.setattr("filelock._unix.UnixFileLock._acquire", flock)
+    said = refused([snapshot(unpack=Unpack(into=settings.hf_home / "videos"))], settings)
+    assert "has no file locks" in said.message and "again" not in said.hint
 
 
 # -- without a network ------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import signal
 import subprocess
@@ -199,3 +200,36 @@ def test_sigterm_takes_the_ctrl_c_path() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
         signal.pause()
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
+def test_a_full_disk_is_no_bug_wherever_it_is_met(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], number: int) -> None:
+    def full(argv: object) -> int:
+        raise OSError(number, os.strerror(number), "/somewhere/file")
+
+    monkeypatch.setattr(cli, "_main", full)
+    assert cli.main(["--smoke"]) == 1
+    said = capsys.readouterr().err
+    assert "bug" not in said and "/somewhere/file" in said and "free some space" in said and "kept" in said
+
+
+@pytest.mark.parametrize("argv", [["--model", "/data/m\udce9"], ["--smoke", "--output-dir", "/data/\udcff"]])
+def test_a_name_that_the_locale_cannot_read_is_refused(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(argv) == 2
+    said = capsys.readouterr().err
+    assert "\\udc" in said and "locale" in said and "LC_ALL" in said and "bug" not in said
+
+
+def test_a_folder_that_is_gone_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    assert cli.main(["--smoke", "--output-dir", str(tmp_path)]) == 2
+    assert "the current folder is gone" in capsys.readouterr().err
+
+
+def test_letters_that_the_terminal_cannot_show_end_nothing() -> None:
+    program = "from easi_eval import cli; cli._print_benchmarks = lambda: print('\\u6570') or 0; sys.exit(cli.main(['--list']))"
+    done = subprocess.run([sys.executable, "-c", f"import sys; sys.path.insert(0, sys.argv[1]); {program}", str(SCRIPT.parent)],
+                          env={**os.environ, "PYTHONIOENCODING": "ascii"}, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")

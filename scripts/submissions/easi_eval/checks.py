@@ -13,6 +13,7 @@ from pathlib import Path
 
 from .backends.catalog import locate
 from .config import RunConfig, format_model_args
+from .data.connection import refuse_unusable
 from .data.needs import HubSettings
 from .errors import EasiError, Refusals
 from .execution.supervisor import capture
@@ -50,6 +51,12 @@ def check_setup(cfg: RunConfig, refusals: Refusals, environ: Mapping[str, str] =
         check_attention(cfg, importlib.util.find_spec("flash_attn") is not None, flash_attn_imports)
     with refusals.noted():
         check_output_dir(cfg.output_dir)
+    if not cfg.smoke:
+        with refusals.noted():
+            refuse_unusable(HubSettings.from_env(environ), environ)
+        if cfg.kind.takes_dataset_dir and not cfg.import_results:
+            with refusals.noted():
+                _existing(cfg.dataset_dir, "--dataset-dir")     # a complete one may be read-only
     if cfg.submit:
         with refusals.noted():
             endpoint(environ)
@@ -59,13 +66,19 @@ def check_setup(cfg: RunConfig, refusals: Refusals, environ: Mapping[str, str] =
 
 def check_output_dir(folder: Path) -> None:
     """Refuse a folder that could not be written to, without making it."""
+    there = _existing(folder, "--output-dir")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise EasiError(f"--output-dir {folder}: {there} is not writable", hint="give another --output-dir")
+
+
+def _existing(folder: Path, option: str) -> Path:
+    """What is there of ``folder``, itself or the nearest above it. Refuses what is no folder."""
     there = folder.absolute()
     while not there.exists() and not there.is_symlink():
         there = there.parent
     if not there.is_dir():
-        raise EasiError(f"--output-dir {folder}: {there} is not a folder", hint="give another --output-dir")
-    if not os.access(there, os.W_OK | os.X_OK):
-        raise EasiError(f"--output-dir {folder}: {there} is not writable", hint="give another --output-dir")
+        raise EasiError(f"{option} {folder}: {there} is not a folder", hint=f"give another {option}")
+    return there
 
 
 def flash_attn_imports() -> bool:

@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
@@ -18,12 +18,13 @@ from typing import NoReturn
 from . import __version__
 from .backends.kinds import KINDS
 from .config import RunConfig, SubmissionConfig
-from .errors import EasiError, ExitCode, Refusals
+from .errors import DiskFull, EasiError, ExitCode, Refusals, is_full
 from .judging import RULES, threshold
 from .nearest import nearest
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 MOST_DIFFERENCES = 100
+FOLDERS = ("HOME", "HF_HOME", "HF_HUB_CACHE", "LMUData", "XDG_CACHE_HOME", "TMPDIR")
 SHOWS_ONLY = ("--dry-run", "--list", "--version")
 
 EXIT_CODES = """exit codes:
@@ -109,6 +110,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the program and return its exit code; nothing but --help leaves it through SystemExit."""
     argv = list(sys.argv[1:] if argv is None else argv)
     verbose = "--verbose" in argv
+    if isinstance(sys.stdout, io.TextIOWrapper):      # names that the terminal cannot show are no reason to end
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         with sigterm_as_interrupt():
             code = int(_main(argv))
@@ -126,10 +129,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _report(EasiError("nobody reads this output any more", hint="the same command goes on; send its output to a file",
                                  code=ExitCode.INCOMPLETE), verbose)
     except Exception as error:
+        if is_full(error):
+            return _report(_full(error), verbose)
         bug = EasiError(f"{type(error).__name__}: {error} (a bug in this program)", code=ExitCode.INCOMPLETE,
                         hint="the same command with --verbose shows where; please report it")
         bug.__cause__ = error
         return _report(bug, verbose)
+
+
+def _full(error: BaseException) -> DiskFull:
+    """Wherever it was that a disk took no more."""
+    import tempfile
+
+    place = getattr(error, "filename", None)
+    full = DiskFull(f"the disk took no more: {error}" if place else
+                    f"the disk took no more: {error} (in {tempfile.gettempdir()}, the output folder or a cache)")
+    full.__cause__ = error
+    return full
 
 
 def interrupted(argv: Sequence[str]) -> str:
@@ -140,6 +156,7 @@ def interrupted(argv: Sequence[str]) -> str:
 
 
 def _main(argv: list[str]) -> int:
+    _refuse_unreadable(argv)
     options = _read(argv)
     if options.pop("version", False):
         return _print_version()
@@ -152,7 +169,8 @@ def _main(argv: list[str]) -> int:
     from . import checks
 
     checks.check_dependencies(REPOSITORY)
-    load_env_files((Path.cwd(), REPOSITORY))
+    load_env_files((_here(), REPOSITORY))
+    _refuse_unreadable(os.environ.get(name, "") for name in FOLDERS)
     refusals = Refusals(collect=cfg.dry_run and cfg.import_results is None)
     checks.check_setup(cfg, refusals)
 
@@ -239,6 +257,26 @@ def _knowing(name: str) -> list[str]:
     return found
 
 
+def _refuse_unreadable(words: Iterable[str]) -> None:
+    """Refuse names whose bytes the locale cannot read: they can be neither shown nor written to a file."""
+    for word in words:
+        try:
+            word.encode("utf-8")
+        except UnicodeEncodeError as error:
+            shown = word.encode("utf-8", "backslashreplace").decode()
+            raise EasiError(f"{shown}: bytes that the locale's encoding ({sys.getfilesystemencoding()}) does not know",
+                            hint="set LC_ALL=C.UTF-8, or give the file or folder another name") from error
+
+
+def _here() -> Path:
+    try:
+        here = Path.cwd()
+    except OSError as error:
+        raise EasiError(f"the current folder is gone: {error.strerror}", hint="cd to one that exists") from error
+    _refuse_unreadable([str(here)])
+    return here
+
+
 def load_env_files(folders: Sequence[Path]) -> None:
     """Put what ``.env`` of these folders says into the environment; what is set already, or by an earlier folder, wins.
 
@@ -263,7 +301,11 @@ def load_env_files(folders: Sequence[Path]) -> None:
                 lines_above = said[:len(said) - len(said.lstrip())].count("\n")
                 raise EasiError(f"{file}, line {binding.original.line + lines_above}, is no NAME=value", hint="mend that line, or put # before it; "
                                 "a value with quotes inside it needs other quotes around it")
-        load_dotenv(stream=io.StringIO(text), override=False)
+        try:
+            load_dotenv(stream=io.StringIO(text), override=False)
+        except UnicodeEncodeError as error:
+            raise EasiError(f"{file} holds letters that the locale's encoding ({sys.getfilesystemencoding()}) does not know",
+                            hint="set LC_ALL=C.UTF-8") from error
 
 
 def _report(error: EasiError, verbose: bool) -> int:

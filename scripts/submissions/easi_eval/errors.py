@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import IntEnum
+
+# A full disk, a quota that is used up, and a limit on the size of files: free some space and go on.
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class ExitCode(IntEnum):
@@ -48,3 +52,20 @@ class Refusals:
                 raise
             if all(error.message != known.message for known in self.found):
                 self.found.append(error)
+
+
+class NoRoom(EasiError):
+    """What is to come does not fit on a disk, which is known before it is written."""
+
+
+class DiskFull(EasiError):
+    """A disk took no more. What lies on it is whole and stays, and the same command goes on from there."""
+
+    def __init__(self, message: str, kept: str = "what is there is kept") -> None:
+        super().__init__(message, f"free some space; {kept}, and the same command goes on where this one stopped",
+                         ExitCode.INCOMPLETE)
+
+
+def is_full(error: BaseException | None) -> bool:
+    """Whether this error says that a disk took no more."""
+    return isinstance(error, OSError) and error.errno in FULL

@@ -9,7 +9,7 @@ from .answering.work import ItemList
 from .data.needs import Fetched, HubSettings, Need, Unreachable
 from .datasets import fetch
 from .display.events import Emit, Notice
-from .errors import EasiError
+from .errors import DiskFull, EasiError, NoRoom
 from .plan import Plan
 from .state import Manifest, digest
 
@@ -29,7 +29,7 @@ def fetch_each(needs: Mapping[str, Sequence[Need]], emit: Emit, hub: HubSettings
     try:
         found = {f.need: f for f in fetch([need for each in needs.values() for need in each], emit, hub)}
         return {key: {need.repo: found[need] for need in each} for key, each in needs.items()}, {}
-    except Unreachable:
+    except (Unreachable, NoRoom, DiskFull):      # of all of them; one by one they would fill the disk, or wait anew
         raise
     except EasiError as error:
         fetched: dict[str, dict[str, Fetched]] = {}
@@ -37,6 +37,8 @@ def fetch_each(needs: Mapping[str, Sequence[Need]], emit: Emit, hub: HubSettings
         for key, each in needs.items():
             try:
                 fetched[key] = {f.need.repo: f for f in fetch(each, emit, hub)}
+            except DiskFull:
+                raise
             except EasiError as one:
                 failed[key] = one
         if not fetched:

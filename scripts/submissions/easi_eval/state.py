@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import socket
 import uuid
 from collections.abc import Iterator, Mapping
@@ -17,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from .errors import EasiError
+from .errors import DiskFull, EasiError, is_full
 from .libraries import short
 from .redact import Redactor
 
@@ -99,10 +100,20 @@ def write_atomic(path: Path, content: str | bytes) -> None:
     except BaseException as error:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and is_full(error):
+            raise DiskFull(f"{path} cannot be written: {error.strerror}; it has {len(data):,} bytes, "
+                           f"{_free(path):,} are free", "what was written before is kept") from error
         if isinstance(error, OSError):
             raise EasiError(f"{path} cannot be written: {error.strerror or error}",
                             hint="free some space, or give another --output-dir") from error
         raise
+
+
+def _free(path: Path) -> int:
+    try:
+        return shutil.disk_usage(path.parent).free
+    except OSError:
+        return 0
 
 
 def write_json(path: Path, value: object) -> None:

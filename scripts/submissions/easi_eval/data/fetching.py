@@ -10,10 +10,10 @@ from pathlib import Path
 import filelock
 
 from ..display.events import DataProgress, Emit, Notice
-from ..errors import EasiError
+from ..errors import DiskFull, EasiError
 from . import unpack as unpacking
 from .files import Item, bring, tidy
-from .hub import Hub, Listing, Repo, Unreachable
+from .hub import NO_LOCKS, Hub, Listing, Repo, Unreachable, no_locks
 from .needs import Fetched, FileRecord, HubSettings, Kind, Need, Size
 from .parallel import Pulse, run_all
 from .planning import (
@@ -27,6 +27,7 @@ from .planning import (
     refuse_full_disk,
     refuse_incomplete,
     repo_of,
+    rooms,
     target_of,
 )
 from .store import Checked, digest_of, local_listing, save_listing, snapshot_folder, write_ref
@@ -60,7 +61,11 @@ def fetch(needs: Sequence[Need], emit: Emit, settings: HubSettings) -> list[Fetc
     if any(listing.source != "hub" for listing in listings.values()):
         refuse_incomplete(items, settings)
     refuse_full_disk(plan, settings)
-    _get(plan, items, hub, pulse, emit)
+    try:
+        _get(plan, items, hub, pulse, emit)
+    except DiskFull as error:
+        left = "; ".join(str(room) for room in rooms(plan, settings) if room.needed)
+        raise DiskFull(f"{error.message}: {left}", "what was downloaded is kept") from error
     for item in items:
         if item.note:
             emit(Notice(item.note))
@@ -81,7 +86,7 @@ def size_of(needs: Sequence[Need], settings: HubSettings) -> list[Size]:
     problems: dict[Repo, str] = {}
     listings = {repo: local_listing(settings, repo) for repo in repos}
     if not settings.offline:
-        for repo, answer in _ask_each(repos, Hub(settings, pulse), pulse).items():
+        for repo, answer in _ask_each(repos, settings, pulse).items():
             if isinstance(answer, EasiError):
                 problems[repo] = answer.message
             else:
@@ -133,9 +138,13 @@ def list_all(repos: Sequence[Repo], hub: Hub, pulse: Pulse) -> dict[Repo, Listin
     return answers
 
 
-def _ask_each(repos: Sequence[Repo], hub: Hub, pulse: Pulse) -> dict[Repo, Listing | EasiError]:
-    """Like ``_ask``, with the error in place of what could not be listed."""
+def _ask_each(repos: Sequence[Repo], settings: HubSettings, pulse: Pulse) -> dict[Repo, Listing | EasiError]:
+    """Like ``list_all``, with the error in place of what could not be listed."""
     answers: dict[Repo, Listing | EasiError] = {}
+    try:
+        hub = Hub(settings, pulse)
+    except EasiError as error:
+        return dict.fromkeys(repos, error)
 
     def ask(repo: Repo) -> None:
         try:
@@ -234,6 +243,12 @@ def _locked(folder: Path, settings: HubSettings, pulse: Pulse) -> Iterator[None]
             break
         except filelock.Timeout:
             pulse.beat()
+        except NotImplementedError as error:
+            raise no_locks(settings.hf_home) from error
+        except OSError as error:
+            if error.errno in NO_LOCKS:
+                raise no_locks(settings.hf_home) from error
+            raise
     try:
         yield
     finally:

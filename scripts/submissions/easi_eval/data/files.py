@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import EasiError
+from ..errors import EasiError, is_full
 from .hub import Hub, Repo
 from .needs import FileRecord
 from .parallel import Pulse
@@ -169,6 +170,19 @@ def existing_parent(path: Path) -> Path:
     while not path.exists() and path != path.parent:
         path = path.parent
     return path
+
+
+def refuse_unwritable(place: Path) -> None:
+    """Refuse a place where nothing can be written, by writing there: permissions alone do not tell."""
+    folder = existing_parent(place)
+    try:
+        os.rmdir(tempfile.mkdtemp(prefix=".easi-", dir=folder))
+    except OSError as error:
+        if is_full(error):
+            return      # it can be written to, but for the space, which is looked at by itself
+        why = "it is a file" if folder.is_file() else error.strerror or str(error)
+        raise EasiError(f"nothing can be written to {folder}: {why}",
+                        hint="HF_HOME and --dataset-dir choose other places") from error
 
 
 def free_bytes(path: Path) -> int:

@@ -19,6 +19,7 @@ from huggingface_hub import HfApi, constants, file_download, hf_hub_download
 from huggingface_hub.errors import (
     DisabledRepoError,
     EntryNotFoundError,
+    FileMetadataError,
     GatedRepoError,
     HFValidationError,
     LocalEntryNotFoundError,
@@ -29,15 +30,18 @@ from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils import disable_progress_bars, logging
 from huggingface_hub.utils._http import http_backoff, reset_sessions
 
-from ..errors import EasiError
+from ..errors import DiskFull, EasiError, is_full
+from .connection import refuse_unusable
 from .needs import FileRecord, HubSettings, Unreachable
 from .parallel import Pulse
 
 TOO_MANY = 429
+IN_BETWEEN = (407, 511)     # the words of a proxy, and of a network's login page
 LONGEST_WAIT = 60.0
 SAID_AGAIN = 60.0           # the same line about a retry is not shown more often, in seconds
 PIECE = 1 << 16
-DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS}
+NOT_WRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EEXIST, errno.EISDIR}
+NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}
 Result = TypeVar("Result")
 
 
@@ -113,6 +117,7 @@ class Hub:
     """
 
     def __init__(self, settings: HubSettings, pulse: Pulse, say: Callable[[str], None] = on_stderr) -> None:
+        refuse_unusable(settings)
         # Retries and progress are ours to show; the library would write over the live view.
         logging.set_verbosity_error()
         disable_progress_bars()
@@ -214,9 +219,9 @@ class Hub:
         return info.sha
 
     def _heard(self, status: int = 200) -> None:
-        """A server has spoken. One that is out of order has not answered; one that counts requests has."""
+        """A server has spoken. One that is out of order, or stands before the hub, has not answered for it."""
         self.spoken = True
-        if status == TOO_MANY or not _busy(status):
+        if status == TOO_MANY or not (_busy(status) or status in IN_BETWEEN):
             self.answered = True
             given_up.discard(self.settings.endpoint)
         self.pulse.beat()
@@ -280,8 +285,19 @@ class Hub:
             self._lines.put(f"{self.trouble}; trying again, {count} of {retries:.0f} ({self.settings.endpoint})")
 
     def _not_a_hub(self, repo: Repo) -> EasiError:
-        return EasiError(f"{self.settings.endpoint} does not answer like a Hugging Face hub (asked for {repo})",
-                         hint="check HF_ENDPOINT; a login page of the network or a proxy may be in between")
+        return self._no_answer(f"{self.settings.endpoint} does not answer like a Hugging Face hub (asked for {repo})",
+                               "check HF_ENDPOINT; a login page of the network or a proxy may be in between")
+
+    def _no_answer(self, message: str, hint: str) -> EasiError:
+        """Unreachable, as far as it has never answered: then data on disk will do, and it is not waited for again."""
+        if self.answered:
+            return EasiError(message, hint)
+        given_up.add(self.settings.endpoint)
+        return Unreachable(message, hint)
+
+    def _proxy_login(self) -> EasiError:
+        return self._no_answer("the proxy wants a name and a password (HTTP 407)",
+                               "write them into the variable: HTTPS_PROXY=http://name:password@host:port")
 
     def _explain(self, error: BaseException, repo: Repo) -> BaseException:
         """The error as the user can act on it; an error that is none of the hub's comes back unchanged."""
@@ -307,13 +323,25 @@ class Hub:
             case HFValidationError():
                 return EasiError(f"{repo.name!r} is not the name of a repo", hint="repos are called owner/name")
             case requests.exceptions.SSLError():
-                return EasiError(f"no safe connection to {here}: {_innermost(error)}",
-                                 hint="check the system's certificates and REQUESTS_CA_BUNDLE")
+                if "WRONG_VERSION_NUMBER" in str(error):
+                    return self._no_answer(f"{here} does not speak https", "is it http:// in HF_ENDPOINT, or another port?")
+                return self._no_answer(f"no safe connection to {here}: {_innermost(error)}",
+                                       "certificates of your own network go into REQUESTS_CA_BUNDLE=/path/to/bundle.pem")
             case requests.exceptions.ProxyError():
-                return EasiError(f"the proxy does not let us through to {here}: {_innermost(error)}",
-                                 hint="check HTTPS_PROXY, HTTP_PROXY and NO_PROXY")
-            case requests.exceptions.JSONDecodeError():
+                if "407" in _innermost(error):
+                    return self._proxy_login()
+                return self._no_answer(f"the proxy does not let us through to {here}: {_innermost(error)}",
+                                       "check HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY")
+            case requests.exceptions.JSONDecodeError() | FileMetadataError():
                 return self._not_a_hub(repo)
+            case (requests.exceptions.InvalidURL() | requests.exceptions.InvalidSchema()
+                  | requests.exceptions.MissingSchema() | requests.exceptions.InvalidHeader()):
+                return EasiError(f"{here} cannot be asked: {error}",
+                                 hint="check HF_ENDPOINT, HTTPS_PROXY, HTTP_PROXY and ALL_PROXY")
+        if status == 407:
+            return self._proxy_login()
+        if status == 511:
+            return self._not_a_hub(repo)
         if status == 401 and token:
             return EasiError(f"the hub at {here} does not accept the token (asked for {repo})",
                              hint="replace HF_TOKEN or the stored login; public data needs neither")
@@ -323,25 +351,31 @@ class Hub:
         if status == 403:
             return EasiError(f"this login has no access to {repo}", hint=f"see {page} and the rights of HF_TOKEN")
         if _busy(status):
-            kind = EasiError if self.answered else Unreachable
-            if not self.answered:
-                given_up.add(here)
-            return kind(f"the hub at {here} keeps answering HTTP {status} (asked for {repo})",
-                        hint="try again later: what was downloaded is kept and continued")
+            return self._no_answer(f"the hub at {here} keeps answering HTTP {status} (asked for {repo})",
+                                   "try again later: what was downloaded is kept and continued")
         if status is not None:
             return EasiError(f"the hub at {here} refuses {repo}: HTTP {status}", hint=f"see {page}")
         if _lost(error) and not self.answered:
             return self.unreachable(error)
+        if isinstance(error, NotImplementedError) or (isinstance(error, OSError) and error.errno in NO_LOCKS):
+            return no_locks(self.settings.hf_home)
         if _lost(error) or isinstance(error, (RuntimeError, requests.RequestException)):
             return EasiError(f"the download from {repo} keeps breaking off: {_innermost(error)}",
                              hint="run it again, it continues where it was; HF_HUB_DISABLE_XET=1 avoids one kind of storage")
-        if isinstance(error, OSError) and error.errno in DISK_ERRORS:
+        if is_full(error):
+            return DiskFull(f"the disk took no more while {repo} was fetched ({error})", "what was downloaded is kept")
+        if isinstance(error, OSError) and error.errno in NOT_WRITABLE:
             return EasiError(f"cannot write {repo} to disk: {error}", hint="HF_HOME and --dataset-dir choose other places")
         if isinstance(error, OSError):
             return EasiError(f"{repo} could not be fetched: {error}", hint="run it again, it continues where it was")
         if isinstance(error, (KeyError, TypeError)):
             return self._not_a_hub(repo)
         return error
+
+
+def no_locks(folder: Path) -> EasiError:
+    return EasiError(f"the file system of {folder} has no file locks",
+                     hint="put HF_HOME on one that has them (Lustre: mounted with -o flock)")
 
 
 def _cause(error: BaseException) -> BaseException:
@@ -358,7 +392,7 @@ def _status(error: BaseException) -> int | None:
 
 def _busy(status: int | None) -> bool:
     """The server cannot answer now, which may pass."""
-    return status in (408, TOO_MANY) or (status is not None and status >= 500 and status not in (501, 505))
+    return status in (408, TOO_MANY) or (status is not None and status >= 500 and status not in (501, 505, 511))
 
 
 def _lost(error: BaseException) -> bool:
@@ -367,7 +401,9 @@ def _lost(error: BaseException) -> bool:
 
 
 def _transient(error: BaseException) -> bool:
-    if isinstance(error, (EasiError, OfflineModeIsEnabled, requests.exceptions.SSLError)):
+    if isinstance(error, (EasiError, OfflineModeIsEnabled, requests.exceptions.SSLError, FileMetadataError, NotImplementedError)):
+        return False
+    if isinstance(error, requests.exceptions.ProxyError) and "407" in _innermost(error):
         return False
     status = _status(error)
     if status is not None:

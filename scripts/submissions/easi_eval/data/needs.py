@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -179,6 +180,7 @@ def _token(env: Mapping[str, str], hf_home: Path) -> str | None:
     """HF_TOKEN, else the login stored by ``hf auth login``."""
     stored = _path(env.get("HF_TOKEN_PATH") or str(hf_home / "token"))
     token = env.get("HF_TOKEN") or env.get("HUGGING_FACE_HUB_TOKEN")
-    if not token and stored.is_file():
-        token = stored.read_text(encoding="utf-8")
+    if not token:
+        with contextlib.suppress(OSError):      # none, or that of somebody else in a shared HF_HOME
+            token = stored.read_text(encoding="utf-8", errors="replace")
     return (token or "").strip() or None

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from huggingface_hub.utils import filter_repo_objects
 
-from ..errors import EasiError
+from ..errors import EasiError, NoRoom
 from . import unpack as unpacking
-from .files import Item, existing_parent, free_bytes, gigabytes
+from .files import Item, existing_parent, free_bytes, gigabytes, refuse_unwritable
 from .hub import Listing, Repo
 from .needs import FileRecord, HubSettings, Kind, Need
 from .store import size_of_file, snapshot_folder
@@ -96,28 +96,62 @@ def refuse_incomplete(items: Sequence[Item], settings: HubSettings) -> None:
             raise incomplete(f"{item.file.path} of {item.repo}", settings)
 
 
+@dataclass(frozen=True)
+class Room:
+    """What is still to be written to one file system, and what is free there."""
+
+    place: Path
+    needed: int
+    free: int
+
+    def __str__(self) -> str:
+        return (f"{gigabytes(self.needed)} of data are to be fetched to {self.place}, {gigabytes(self.free)} are free "
+                f"({gigabytes(max(0, self.needed - self.free))} are missing)")
+
+
 def refuse_full_disk(plan: Sequence[Planned], settings: HubSettings) -> None:
-    """Before the first byte: what is to be downloaded, and as much again for archives not unpacked yet (media are
-    compressed already), must fit on each disk."""
+    """Before the first byte: all of it must fit, and every place must take files."""
+    for place in sorted({existing_parent(item.place.parent) for item in distinct(plan) if not item.looks_present()}):
+        refuse_unwritable(place)
+    if short := [room for room in rooms(plan, settings) if room.needed > room.free]:
+        raise NoRoom("; ".join(map(str, short)),
+                     hint="free some space, choose bigger disks with HF_HOME and --dataset-dir, or fewer --benchmarks")
+
+
+def rooms(plan: Sequence[Planned], settings: HubSettings) -> list[Room]:
+    """What each file system is to take: downloads, and what archives leave that are not unpacked yet.
+
+    An archive that is still to come counts as much again, as media are compressed already.
+    """
     needed: dict[int, tuple[Path, int]] = {}
 
     def add(place: Path, count: int) -> None:
-        device = existing_parent(place).stat().st_dev
-        needed[device] = (place, needed.get(device, (place, 0))[1] + count)
+        parent = existing_parent(place)
+        device = parent.stat().st_dev
+        first, before = needed.get(device, (parent, 0))
+        needed[device] = (first, before + count)
 
     for item in distinct(plan):
         if not item.looks_present():
             add(item.place, max(0, item.file.size - item.partial_bytes()))
-    targets = {target_of(planned, settings).folder: planned for planned in plan if planned.need.unpack}
-    for folder, planned in targets.items():
-        names = {part for _, parts in archive_names(planned) for part in parts}
-        if any(item.file.path in names and not item.looks_present() for item in planned.items):
-            add(folder, sum(item.file.size for item in planned.items if item.file.path in names))
-    for place, count in needed.values():
-        if count > free_bytes(place):
-            raise EasiError(f"{gigabytes(count)} of data are to be fetched to {existing_parent(place)}, "
-                            f"{gigabytes(free_bytes(place))} are free",
-                            hint="free some space, or choose bigger disks with HF_HOME and --dataset-dir")
+    targets = {(target.folder, target.sentinel): (target, planned) for planned in plan if planned.need.unpack
+               for target in [target_of(planned, settings)]}
+    for target, planned in targets.values():
+        add(target.folder, _to_unpack(target, planned, settings))
+    return [Room(place, count, free_bytes(place)) for place, count in needed.values()]
+
+
+def _to_unpack(target: Target, planned: Planned, settings: HubSettings) -> int:
+    names = {part for _, parts in archive_names(planned) for part in parts}
+    archives = [item for item in planned.items if item.file.path in names]
+    if all(item.place.is_file() and item.looks_present() for item in archives):
+        if target.folder.exists() and target.sentinel and (target.folder / target.sentinel).is_file():
+            return 0
+        try:
+            return unpacking.bytes_missing(target, archives_of(planned, settings))
+        except EasiError:       # damaged: it is fetched anew
+            pass
+    return sum(item.file.size for item in archives)
 
 
 def archive_names(planned: Planned) -> list[tuple[str, tuple[str, ...]]]:

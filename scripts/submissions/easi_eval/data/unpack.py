@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from ..errors import EasiError
+from ..errors import DiskFull, EasiError, NoRoom, is_full
 from .files import free_bytes, gigabytes
 from .store import write_atomic
 
@@ -89,7 +89,7 @@ def unpack(target: Target, archives: Sequence[Archive], on_bytes: Callable[[int,
     done = _read_marker(target.marker)
     # The folder grows under another name until it is whole; an older, possibly partial one is repaired in place.
     growing = target.whole and not target.folder.exists()
-    folder = target.folder.with_name(f".{target.folder.name}.easi-partial") if growing else target.folder
+    folder = _growing_folder(target) if growing else target.folder
     contents = list_contents(archives, last_wins=not target.whole, reserved=target.reserved)
     missing = _missing(folder, contents, done)
     sentinel = target.folder / target.sentinel if target.sentinel else None
@@ -97,16 +97,25 @@ def unpack(target: Target, archives: Sequence[Archive], on_bytes: Callable[[int,
     if missing:
         need = sum(contents.wanted[path][2] for path in missing)
         if need > free_bytes(folder):
-            raise EasiError(f"unpacking into {target.folder} needs {gigabytes(need)}, "
-                            f"{gigabytes(free_bytes(folder))} are free",
-                            hint="free some space, or set HF_HOME to a bigger disk")
+            raise NoRoom(f"unpacking into {target.folder} needs {gigabytes(need)}, "
+                         f"{gigabytes(free_bytes(folder))} are free",
+                         hint="free some space, or set HF_HOME to a bigger disk")
         if sentinel is not None:
             sentinel.unlink(missing_ok=True)
         # Until an archive that changed is through, none of its files may pass for new after a crash.
         changed = {name for name, digest in state.items() if done.get(name, digest) != digest}
         _write_marker(target.marker, {name: "" if name in changed else digest for name, digest in state.items()})
         folder.mkdir(parents=True, exist_ok=True)
-        _extract(folder, contents, missing, on_bytes, total=need)
+        try:
+            _extract(folder, contents, missing, on_bytes, total=need)
+        except OSError as error:
+            if not is_full(error):
+                raise
+            (folder / PART).unlink(missing_ok=True)
+            left = sum(contents.wanted[path][2] for path in _missing(folder, contents, {}))
+            raise DiskFull(f"the disk of {target.folder} took no more while archives were unpacked: {gigabytes(left)} "
+                           f"are still to come, {gigabytes(free_bytes(folder))} are free ({error.strerror})",
+                           "the archives and what was unpacked are kept") from error
     if growing:
         folder.mkdir(parents=True, exist_ok=True)
         os.rename(folder, target.folder)
@@ -114,6 +123,17 @@ def unpack(target: Target, archives: Sequence[Archive], on_bytes: Callable[[int,
         _write_marker(target.marker, state)
     if sentinel is not None and not sentinel.is_file():
         write_atomic(sentinel, "done")
+
+
+def bytes_missing(target: Target, archives: Sequence[Archive]) -> int:
+    """What unpacking would still write."""
+    contents = list_contents(archives, last_wins=not target.whole, reserved=target.reserved)
+    folder = _growing_folder(target) if target.whole and not target.folder.exists() else target.folder
+    return sum(contents.wanted[path][2] for path in _missing(folder, contents, _read_marker(target.marker)))
+
+
+def _growing_folder(target: Target) -> Path:
+    return target.folder.with_name(f".{target.folder.name}.easi-partial")
 
 
 def is_unpacked(target: Target, archives: Sequence[Archive]) -> bool:

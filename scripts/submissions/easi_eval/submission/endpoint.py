@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from ..data.connection import refuse_bad_proxy, refuse_bad_token
 from ..errors import EasiError
 
 DEFAULT_URL = "https://easi.lmms-lab.com/api/submit-with-file/"
@@ -33,6 +34,7 @@ def endpoint(environ: Mapping[str, str] = os.environ) -> str:
         raise EasiError(f"{VARIABLE} holds a user name or password", hint="leave them out: the board knows you by the token")
     if parts.scheme == "http" and parts.hostname not in _THIS_MACHINE:
         raise EasiError(f"{VARIABLE} is http, and everybody on the way to {parts.hostname} could read the token", hint="use https")
+    refuse_bad_proxy(url, environ)
     return url
 
 
@@ -47,9 +49,7 @@ def check_token(token: str | None) -> str:
     if not token:
         raise EasiError("--submit needs HF_TOKEN",
                         hint="export HF_TOKEN=hf_..., write that line into .env, or log in with: hf auth login")
-    if not token.isascii() or not token.isprintable() or " " in token:
-        raise EasiError("HF_TOKEN is no token: it has spaces, control characters or letters outside ASCII",
-                        hint="copy it anew from https://huggingface.co/settings/tokens")
+    refuse_bad_token(token)
     return token
 
 
