@@ -7,6 +7,7 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from easi_eval.answering.newer_configs import read_newer_configs
 from easi_eval.model import ModelChoice
 
 from .own_models import add_folder, factory
@@ -14,6 +15,7 @@ from .own_models import add_folder, factory
 
 def apply() -> None:
     """What every process over VLMEvalKit needs, whatever its part in a run."""
+    read_newer_configs()
     accept_tables()
     use_the_hub_cache()
     replace_missing_flash_attention()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 from easi_eval.answering.driver import DriverOptions, guarded, keep_worker, split_options
+from easi_eval.answering.newer_configs import read_newer_configs
 
 
 def main(argv: list[str]) -> int:
@@ -14,6 +15,7 @@ def main(argv: list[str]) -> int:
     if options.run is None:
         from lmms_eval.__main__ import cli_evaluate
 
+        read_newer_configs()
         cli_evaluate()
         return 0
     return guarded(options, lambda: _role(options, argv))

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from easi_eval.answering.driver import importing, load_work
+from easi_eval.answering.newer_configs import read_newer_configs
 from easi_eval.answering.work import Work
 from easi_eval.benchmarks import LMMS_EVAL
 from easi_eval.config import unquoted
@@ -48,6 +49,7 @@ def lmms_eval_main() -> tuple[Any, argparse.Namespace]:
     with importing():
         from lmms_eval import __main__ as main
 
+    read_newer_configs()
     read_yaml_fast()
     _allow_anonymous()
     _find_offline()

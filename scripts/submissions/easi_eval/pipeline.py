@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 from . import __version__, checks, judging, prepare
 from .answering.book import pending
 from .answering.work import Assignment, Work
-from .backends import make_backend, resolved
+from .backends import make_backend, newer_checkpoints, resolved
 from .backends.base import Backend
 from .backends.catalog import locate
 from .backends.common import REPOSITORY, search_path
@@ -92,6 +92,8 @@ def _considered(cfg: RunConfig, backend: Backend, model: ModelChoice, hub: HubSe
             backend.ready(cfg, model)
         with refusals.noted():
             notes = checks.check_device(cfg, model.needs_gpu, machine, checks.read_torch_build())
+        with refusals.noted():
+            notes = (*notes, *newer_checkpoints.notes(cfg, model, [need.repo for need in backend.weights(model)], hub))
     naming = Naming()
     with refusals.noted():
         naming = described(cfg, model, places(cfg, backend, model), hub)

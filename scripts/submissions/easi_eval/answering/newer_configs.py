@@ -1,0 +1,57 @@
+"""Let the installed transformers 4.57 read checkpoints that transformers 5 saved, in a process of any backend.
+
+What is read is translated where transformers reads it, so that every model class gets it; the files stay as they are.
+"""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import Any
+
+from ..transformers5 import has_output_head, translate
+
+
+def read_newer_configs() -> None:
+    """Translate each config.json as it is read, and the names that only transformers 5 knows in tokenizer files.
+
+    Raises EasiError, where a model is loaded, for what transformers 4.57 cannot be told.
+    """
+    from transformers import PretrainedConfig
+
+    read = PretrainedConfig._dict_from_json_file.__func__
+    if getattr(read, "translates", False):
+        return
+
+    @functools.wraps(read)
+    def translated(cls: type, json_file: Any) -> dict[str, Any]:
+        config = read(cls, json_file)
+        made = translate(config, has_output_head(Path(json_file).parent))
+        made.check(json_file)
+        for line in made.said():
+            print(f"{json_file}: {line}", flush=True)
+        return made.config
+
+    translated.translates = True
+    PretrainedConfig._dict_from_json_file = classmethod(translated)
+    _read_newer_tokenizers()
+
+
+def _read_newer_tokenizers() -> None:
+    """transformers 5 names its one fast class, and writes further special tokens as a list under a new key."""
+    from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
+    from transformers.models.auto import tokenization_auto
+
+    by_name, make = tokenization_auto.tokenizer_class_from_name, PreTrainedTokenizerBase.__init__
+
+    def tokenizer_class_from_name(name: str) -> Any:
+        return PreTrainedTokenizerFast if name in ("TokenizersBackend", "TokenizersBackendFast") else by_name(name)
+
+    @functools.wraps(make)
+    def __init__(self: Any, **options: Any) -> None:
+        if isinstance(options.get("extra_special_tokens"), list):
+            options["additional_special_tokens"] = [*(options.get("additional_special_tokens") or ()), *options.pop("extra_special_tokens")]
+        make(self, **options)
+
+    tokenization_auto.tokenizer_class_from_name = tokenizer_class_from_name
+    PreTrainedTokenizerBase.__init__ = __init__

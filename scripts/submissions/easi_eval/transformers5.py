@@ -1,0 +1,299 @@
+"""A config.json as transformers 5 writes it, in the form that the pinned transformers 4.57 reads; needs no torch.
+
+transformers 5 keeps everything about rotary position embeddings in ``rope_parameters``. 4.57 does not know the key: it
+takes its class's default frequencies, and the answers are wrong without an error. Each rule here was compared with what
+both versions compute (tests/unit/test_transformers5.py).
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .errors import EasiError
+
+ROPE = "rope_parameters"
+# What 4.57 computes, under these names and with these meanings.
+ROPE_TYPES = frozenset({"default", "linear", "dynamic", "yarn", "longrope", "llama3"})
+ROPE_KEYS = frozenset({
+    "rope_theta", "rope_type", "type", "partial_rotary_factor", "factor", "original_max_position_embeddings", "attention_factor",
+    "beta_fast", "beta_slow", "short_factor", "long_factor", "low_freq_factor", "high_freq_factor", "mscale", "mscale_all_dim",
+    "truncate", "mrope_section", "mrope_interleaved", "interleaved",
+})
+# The vision encoders of 4.57 have this base written into their code; pixtral's reads it from its config.
+VISION_THETA = 10000.0
+THETA_FROM_CONFIG = frozenset({"pixtral"})
+# Where the layers differ: 4.57's names for the bases of the layers with full and with sliding attention ("": the same one).
+BY_LAYER = {
+    "gemma3_text": ("rope_theta", "rope_local_base_freq"),
+    "gemma3n_text": ("rope_theta", "rope_local_base_freq"),
+    "modernbert": ("global_rope_theta", "local_rope_theta"),
+    "modernbert-decoder": ("global_rope_theta", "local_rope_theta"),
+    "olmo3": ("rope_theta", ""),
+}
+FULL, SLIDING = "full_attention", "sliding_attention"
+# What transformers 5 takes where mrope_section is not written; 4.57 needs it written.
+MROPE = {
+    **dict.fromkeys(("qwen2_vl_text", "qwen2_5_vl_text", "qwen2_5_omni_text", "qwen2_5_omni_talker"), (16, 24, 24)),
+    **dict.fromkeys(("glm4v_text", "glm4v_moe_text"), (8, 12, 12)),
+    **dict.fromkeys(("qwen3_vl_text", "qwen3_vl_moe_text", "qwen3_omni_moe_text", "qwen3_omni_moe_talker_text"), (24, 20, 20)),
+}
+# Their configs of 4.57 take a rope_scaling of type, short_factor and long_factor alone.
+THREE_KEYS = frozenset({"phi3", "phi4_multimodal"})
+# One value under another name in 4.57, by model_type.
+RENAMED = {
+    "vipllava": ("vision_feature_layer", "vision_feature_layers"),
+    **dict.fromkeys(("qwen3_vl_moe_text", "qwen3_omni_moe_text", "qwen3_omni_moe_talker_text"), ("num_local_experts", "num_experts")),
+}
+# Keys of transformers 5 alone that change what is computed.
+NO_EQUIVALENT = ("per_layer_config",)
+HINT = "save it with transformers 4.57 (load it there with the values set by hand), or use a checkpoint in the form of transformers 4"
+
+
+@dataclass(frozen=True)
+class Translation:
+    """``config`` as 4.57 reads it, ``changed`` (``text_config.rope_theta=1e6`` ...) what is different, ``unknown`` the keys
+    that 4.57 does not read, ``refused`` what has no equivalent there."""
+
+    config: dict[str, Any]
+    changed: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
+    refused: tuple[str, ...] = ()
+
+    def check(self, name: object) -> None:
+        """Raise EasiError where something that changes the computation cannot be said to 4.57."""
+        if self.refused:
+            raise EasiError(f"{name} was saved by transformers 5, and the installed 4.57 would compute something else: {'; '.join(self.refused)}", hint=HINT)
+
+    def said(self) -> list[str]:
+        """Lines for plan and manifest."""
+        changed = f"saved by transformers 5, read as: {', '.join(self.changed)}" if self.changed else ""
+        unknown = f"saved by transformers 5; keys that the installed transformers does not read: {', '.join(self.unknown)}" if self.unknown else ""
+        return [line for line in (changed, unknown) if line]
+
+
+@dataclass
+class _Found:
+    changed: list[str] = field(default_factory=list)
+    unknown: list[str] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
+
+
+def translate(config: Mapping[str, Any], output_head: bool | None = None) -> Translation:
+    """``config``, a config.json, in 4.57's form; one that transformers 4 wrote comes back equal.
+
+    ``output_head``: whether the weights hold an output head of their own, see ``has_output_head``.
+    """
+    if not written_by_5(config):
+        return Translation(dict(config))
+    found = _Found()
+    kind = str(config.get("model_type", ""))
+    made = _part(config, "", kind, found)
+    _tie(made, output_head, found)
+    if not config.get("auto_map"):      # its own code may read anything
+        _list_unknown(config, "", kind, found)
+    return Translation(made, tuple(found.changed), tuple(found.unknown), tuple(found.refused))
+
+
+def written_by_5(config: Mapping[str, Any]) -> bool:
+    """Whether transformers 5 wrote it, by its version or by the key that no other version writes."""
+    major = re.match(r"(\d+)\.", str(config.get("transformers_version") or ""))
+    return (major is not None and int(major[1]) >= 5) or _has_rope(config)
+
+
+def _has_rope(config: Mapping[str, Any]) -> bool:
+    return isinstance(config.get(ROPE), Mapping) or any(_has_rope(value) for value in config.values() if isinstance(value, Mapping))
+
+
+def _part(config: Mapping[str, Any], where: str, above: str, found: _Found) -> dict[str, Any]:
+    """One config, with those in it. ``above``: the model_type of the whole where it names none itself."""
+    kind = str(config.get("model_type") or above)
+    made = {key: _part(value, f"{where}{key}.", f"{kind}_{key.removesuffix('_config')}", found) if isinstance(value, Mapping) and key != ROPE
+            else value for key, value in config.items()}
+    for key in NO_EQUIVALENT:
+        if config.get(key):
+            found.refused.append(f"{where}{key}")
+    if isinstance(config.get(ROPE), Mapping):
+        del made[ROPE]
+        # Read by transformers 5 as well, and then before rope_parameters.
+        parameters = config["rope_scaling"] if isinstance(config.get("rope_scaling"), Mapping) else config[ROPE]
+        _set(made, _rope(config, parameters, kind, where, found), where, found)
+    if kind in RENAMED and RENAMED[kind][0] in made and RENAMED[kind][1] not in made:
+        _set(made, {RENAMED[kind][1]: made[RENAMED[kind][0]]}, where, found)
+    return made
+
+
+def _tie(made: dict[str, Any], output_head: bool | None, found: _Found) -> None:
+    """Whether the output head is the embeddings: 5 reads the outermost key, 4.57 that of the text model.
+
+    5 leaves an output head that lies in the checkpoint as it is, whatever the key says; 4.57 would overwrite it.
+    """
+    tied = made.get("tie_word_embeddings")
+    if tied is True and output_head is not None:
+        tied = not output_head
+    elif tied is not False:
+        return
+    text = made.get("text_config")
+    inner, where = (text, "text_config.") if isinstance(text, dict) else (made, "")
+    _set(inner, {"tie_word_embeddings": tied}, where, found)
+
+
+def has_output_head(folder: Path) -> bool | None:
+    """Whether the weights in ``folder`` hold an output head beside the embeddings; None where their names cannot be read."""
+    for name in ("model.safetensors.index.json", "pytorch_model.bin.index.json"):
+        try:
+            return _names_head(json.loads((folder / name).read_text(encoding="utf-8"))["weight_map"])
+        except (OSError, ValueError, KeyError):
+            continue
+    try:
+        with (folder / "model.safetensors").open("rb") as file:
+            return _names_head(json.loads(file.read(int.from_bytes(file.read(8), "little"))))
+    except (OSError, ValueError, OverflowError):
+        return None
+
+
+def _names_head(names: Iterable[str]) -> bool:
+    return any(name.endswith("lm_head.weight") for name in names)
+
+
+def _set(made: dict[str, Any], values: Mapping[str, Any], where: str, found: _Found) -> None:
+    for key, value in values.items():
+        if key not in made or made[key] != value:
+            made[key] = value
+            if value is not None:
+                found.changed.append(f"{where}{key}={value}".replace(" ", ""))
+
+
+def _rope(config: Mapping[str, Any], parameters: Mapping[str, Any], kind: str, where: str, found: _Found) -> dict[str, Any]:
+    """4.57's keys for one ``rope_parameters``; what they cannot say goes into ``found.refused``."""
+    place = f"{where}{ROPE}"
+    layers = config.get("layer_types")
+    nested = {key: value for key, value in parameters.items() if isinstance(value, Mapping)}
+    if not nested:
+        return _flat(config, parameters, kind, place, found)
+    used = {key: value for key, value in nested.items() if not layers or key in layers} or nested
+    if kind not in BY_LAYER:
+        first, *others = used.values()
+        if any(other != first for other in others):
+            found.refused.append(f"{place} differs between {' and '.join(sorted(used))}")
+            return {}
+        return _flat(config, first, kind, place, found)
+    full, sliding = nested.get(FULL, {}), nested.get(SLIDING, {})
+    theta, local = BY_LAYER[kind]
+    made = _flat(config, full, kind, f"{place}.{FULL}", found) if full else {}
+    if "rope_theta" in made:
+        made[theta] = made.pop("rope_theta")
+    if theta != "rope_theta" and made.get("rope_scaling"):
+        found.refused.append(f"{place}.{FULL} of rope_type {full.get('rope_type')}")
+    if not sliding:
+        return made
+    if set(sliding) - {"rope_theta", "rope_type", "type"} or sliding.get("rope_type", "default") != "default":
+        found.refused.append(f"{place}.{SLIDING}: {dict(sliding)}")
+    elif local and "rope_theta" in sliding:
+        made[local] = sliding["rope_theta"]
+    elif full and sliding.get("rope_theta") != full.get("rope_theta"):
+        found.refused.append(f"{place} has another rope_theta for {SLIDING}")
+    return made
+
+
+def _flat(config: Mapping[str, Any], parameters: Mapping[str, Any], kind: str, place: str, found: _Found) -> dict[str, Any]:
+    known = dict(parameters)
+    form = str(known.pop("rope_type", None) or known.get("type") or "default")
+    known.pop("type", None)
+    form = {"mrope": "default", "su": "longrope"}.get(form, form)
+    theta = known.pop("rope_theta", config.get("rope_theta"))
+    partial = known.pop("partial_rotary_factor", config.get("partial_rotary_factor"))
+    if form == "axial":      # of vision encoders
+        if theta not in (None, VISION_THETA) and kind not in THETA_FROM_CONFIG:
+            found.refused.append(f"{place}.rope_theta is {theta}, {VISION_THETA} there")
+        return {"rope_theta": theta} if kind in THETA_FROM_CONFIG and theta is not None else {}
+    if form not in ROPE_TYPES:
+        found.refused.append(f"{place}.rope_type is {form}")
+        return {}
+    words = known_words(kind)
+    foreign = sorted(key for key, value in known.items() if value is not None and key not in ROPE_KEYS and words and key not in words)
+    found.refused += [f"{place}.{key}" for key in foreign]
+    made = {} if theta is None else {"rope_theta": theta}
+    if partial is not None:
+        made["partial_rotary_factor"] = partial
+    scaling = {key: value for key, value in known.items() if value is not None}
+    if kind in MROPE:
+        scaling.setdefault("mrope_section", list(MROPE[kind]))
+    if form == "default":
+        scaling = {key: value for key, value in scaling.items() if key not in ("factor", "original_max_position_embeddings")}
+    elif form in ("yarn", "longrope"):
+        _ratio(config, scaling, form, made)
+    made["rope_scaling"] = {"rope_type": form, **scaling} if scaling or form != "default" else None
+    if kind in THREE_KEYS and form != "default":
+        if form != "longrope" or "attention_factor" in scaling:
+            found.refused.append(f"{place}: {kind} has no {form if form != 'longrope' else 'attention_factor'} there")
+        made["rope_scaling"] = {"type": form, **{key: scaling.get(key) for key in ("short_factor", "long_factor")}}
+    return made
+
+
+def _ratio(config: Mapping[str, Any], scaling: dict[str, Any], form: str, made: dict[str, Any]) -> None:
+    """The factor and the first length of the text, where the two versions look for them in different places.
+
+    4.57's longrope takes the first length from the config and, with one there, the ratio of both lengths as factor.
+    """
+    longest = config.get("max_position_embeddings")
+    first = config.get("original_max_position_embeddings") or scaling.get("original_max_position_embeddings") or longest
+    if not longest or not first:
+        return
+    ratio = longest / first
+    factor = scaling.get("factor") or ratio
+    if form == "yarn":
+        scaling |= {"factor": factor, "original_max_position_embeddings": first}
+        return
+    made["original_max_position_embeddings"] = first
+    if scaling.get("attention_factor") is None and factor != ratio:
+        scaling["attention_factor"] = 1.0 if factor <= 1.0 else math.sqrt(1 + math.log(factor) / math.log(first))
+
+
+def _list_unknown(config: Mapping[str, Any], where: str, above: str, found: _Found) -> None:
+    kind = str(config.get("model_type") or above)
+    words = known_words(kind) or known_words(above)
+    for key, value in config.items():
+        renamed = kind in RENAMED and key == RENAMED[kind][0]
+        if key == ROPE or renamed or value is None:
+            continue
+        if words and key not in words and key not in NO_EQUIVALENT:
+            found.unknown.append(f"{where}{key}")
+        elif isinstance(value, Mapping) and key.endswith("_config"):
+            _list_unknown(value, f"{where}{key}.", above, found)
+
+
+@functools.cache
+def known_words(kind: str) -> frozenset[str]:
+    """Every name in the installed transformers' source for this model_type and for all configs; empty where it has none.
+
+    More than what is read: a key that is not among them is surely not.
+    """
+    from .backends.catalog import module_file
+
+    auto = module_file("transformers.models.auto.configuration_auto")
+    if auto is None or not kind:
+        return frozenset()
+    name = kind.replace("-", "_")
+    special = re.search(rf'\("{re.escape(kind)}", "(\w+)"\)', auto.read_text(encoding="utf-8").partition("SPECIAL_MODEL_TYPE_TO_MODULE_NAME")[2])
+    folders = [special[1]] if special else []
+    while name:
+        folders.append(name)
+        name = name.rpartition("_")[0]
+    models = auto.parents[1]
+    folder = next((models / each for each in folders if (models / each).is_dir()), None)
+    if folder is None:
+        return frozenset()
+    return _words(folder) | _words(models.parent / "configuration_utils.py") | _words(models.parent / "modeling_rope_utils.py")
+
+
+@functools.cache
+def _words(place: Path) -> frozenset[str]:
+    files = place.glob("*.py") if place.is_dir() else [place]
+    return frozenset(word for file in files for word in re.findall(r"\w+", file.read_text(encoding="utf-8")))

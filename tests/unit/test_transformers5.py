@@ -1,0 +1,181 @@
+"""Checkpoints that transformers 5 saved compute in transformers 4.57 what they compute with a config.json of transformers 4."""
+
+from __future__ import annotations
+
+import copy
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from easi_eval.answering import newer_configs
+from easi_eval.errors import EasiError
+from easi_eval.transformers5 import has_output_head, translate
+
+SAMPLES = Path(__file__).parents[1] / "data" / "transformers5"      # written by transformers 5.24, see refresh.py there
+FAMILIES = sorted(path.name.removesuffix(".old.json") for path in SAMPLES.glob("*.old.json"))
+
+
+def sample(family: str, form: str = "") -> dict[str, Any]:
+    return json.loads((SAMPLES / f"{family}{form}.json").read_text(encoding="utf-8"))
+
+
+def logits(folder: Path) -> Any:
+    """What the checkpoint says to a text, and how its vision encoder turns positions."""
+    import torch
+    from transformers import AutoModelForImageTextToText
+
+    model, report = AutoModelForImageTextToText.from_pretrained(folder, dtype="float32", attn_implementation="eager", output_loading_info=True)
+    assert not report["missing_keys"], report
+    turns = [value.double() for name, value in model.named_buffers() if "inv_freq" in name and ("visual" in name or "vision" in name)]
+    with torch.no_grad():
+        return model.eval()(input_ids=torch.arange(7, 63)[None]).logits, turns
+
+
+@pytest.fixture
+def patched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a worker, for one test."""
+    from transformers import PretrainedConfig, PreTrainedTokenizerBase
+    from transformers.models.auto import tokenization_auto
+
+    for place, name in ((PretrainedConfig, "_dict_from_json_file"), (PreTrainedTokenizerBase, "__init__"), (tokenization_auto, "tokenizer_class_from_name")):
+        monkeypatch.setattr(place, name, place.__dict__[name])      # put back when the test is over
+    newer_configs.read_newer_configs()
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A folder of a family with config.json in transformers 4's form and random weights; made once."""
+    import torch
+    from transformers import AutoConfig, AutoModelForImageTextToText
+
+    made: dict[str, Path] = {}
+
+    def build(family: str) -> Path:
+        if family not in made:
+            made[family] = folder = tmp_path_factory.mktemp(family)
+            shutil.copy(SAMPLES / f"{family}.old.json", folder / "config.json")
+            model = AutoModelForImageTextToText.from_config(AutoConfig.from_pretrained(folder))
+            torch.manual_seed(0)
+            for weight in model.parameters():
+                weight.data.normal_(0, 0.2)
+            model.save_pretrained(folder)
+            shutil.copy(SAMPLES / f"{family}.old.json", folder / "config.json")
+        return made[family]
+
+    return build
+
+
+def newer(folder: Path, family: str, to: Path) -> Path:
+    """The same weights with the config.json that transformers 5 saves."""
+    shutil.copytree(folder, to)
+    shutil.copy(SAMPLES / f"{family}.json", to / "config.json")
+    return to
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_equal_logits_with_the_config_of_transformers_5(family: str, checkpoint: Any, patched: None, tmp_path: Path) -> None:
+    old, old_turns = logits(checkpoint(family))
+    new, new_turns = logits(newer(checkpoint(family), family, tmp_path / "new"))
+    assert old.equal(new)
+    assert all(one.equal(other) for one, other in zip(old_turns, new_turns, strict=True))
+
+
+@pytest.mark.parametrize("family", ["llava", "internvl", "gemma3", "mistral3", "smolvlm"])
+def test_without_the_translation_the_logits_differ(family: str, checkpoint: Any, tmp_path: Path) -> None:
+    assert not logits(checkpoint(family))[0].equal(logits(newer(checkpoint(family), family, tmp_path / "new"))[0])
+
+
+def test_the_users_file_stays_as_it_is(checkpoint: Any, patched: None, tmp_path: Path) -> None:
+    from transformers import AutoConfig
+
+    folder = newer(checkpoint("llava"), "llava", tmp_path / "new")
+    before = (folder / "config.json").read_bytes()
+    config = AutoConfig.from_pretrained(folder).text_config
+    assert (config.rope_theta, config.rope_scaling["rope_type"]) == (500000.0, "llama3")
+    assert (folder / "config.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_config_of_transformers_4_passes_untouched(family: str) -> None:
+    old = sample(family, ".old")
+    assert translate(copy.deepcopy(old), output_head=True) == translate(old) and translate(old).config == old
+    assert not (translate(old).changed or translate(old).unknown or translate(old).refused)
+
+
+def test_a_config_is_not_changed_in_place() -> None:
+    new = sample("gemma3")
+    before = copy.deepcopy(new)
+    translate(new)
+    assert new == before
+
+
+@pytest.mark.parametrize(("family", "key", "value", "word"), [
+    ("llava", "rope_type", "proportional", "text_config.rope_parameters.rope_type is proportional"),
+    ("llava", "low_beta", 3.0, "text_config.rope_parameters.low_beta"),
+    ("gemma3", "sliding_attention", {"rope_type": "linear", "factor": 2.0, "rope_theta": 10000.0}, "sliding_attention"),
+])
+def test_what_has_no_equivalent_is_refused(family: str, key: str, value: object, word: str) -> None:
+    new = sample(family)
+    new["text_config"]["rope_parameters"][key] = value
+    with pytest.raises(EasiError, match="would compute something else") as refused:
+        translate(new).check("org/model")
+    assert word in refused.value.message
+
+
+def test_other_bases_of_vision_encoders_and_settings_of_single_layers_are_refused() -> None:
+    new = sample("qwen2_5_vl")
+    new["vision_config"]["rope_parameters"]["rope_theta"] = 5000.0
+    new["text_config"]["per_layer_config"] = {"0": {"head_dim": 8}}
+    assert translate(new).refused == ("text_config.per_layer_config", "vision_config.rope_parameters.rope_theta is 5000.0, 10000.0 there")
+
+
+def test_layers_that_differ_need_a_class_that_tells_them_apart() -> None:
+    new = sample("llava")
+    same = {"rope_type": "default", "rope_theta": 5e5}
+    new["text_config"]["rope_parameters"] = {"full_attention": same, "sliding_attention": dict(same)}
+    assert translate(new).config["text_config"]["rope_theta"] == 5e5
+    new["text_config"]["rope_parameters"]["sliding_attention"]["rope_theta"] = 1e4
+    assert translate(new).refused
+
+
+def test_unknown_keys_are_named() -> None:
+    new = sample("llava")
+    new["text_config"]["a_key_of_5_alone"] = 1
+    assert translate(new).unknown == ("text_config.a_key_of_5_alone",)
+
+
+@pytest.mark.parametrize(("head", "tied"), [(True, False), (False, True), (None, None)])
+def test_the_output_head_is_what_the_checkpoint_holds(head: bool | None, tied: bool | None) -> None:
+    """transformers 5 asks the outer key, and leaves a head that lies in the checkpoint as it is; 4.57 asks the text model's."""
+    new = sample("llava")
+    new["tie_word_embeddings"] = True
+    del new["text_config"]["tie_word_embeddings"]
+    assert translate(new, head).config["text_config"].get("tie_word_embeddings") is tied
+
+
+def test_whether_a_head_lies_in_the_checkpoint(checkpoint: Any, tmp_path: Path) -> None:
+    assert has_output_head(checkpoint("llava")) is True
+    assert has_output_head(checkpoint("qwen2_5_vl")) is False
+    assert has_output_head(tmp_path) is None
+    (tmp_path / "model.safetensors").write_bytes(b"\xff" * 20)
+    assert has_output_head(tmp_path) is None
+
+
+def test_tokenizer_files_of_transformers_5(patched: None, tmp_path: Path) -> None:
+    from easi_eval.smoke import checkpoint as rehearsal
+    from transformers import AutoTokenizer
+
+    rehearsal.build(tmp_path)
+    old = AutoTokenizer.from_pretrained(tmp_path)
+    path = tmp_path / "tokenizer_config.json"
+    settings = json.loads(path.read_text(encoding="utf-8"))
+    settings["tokenizer_class"] = "TokenizersBackend"
+    settings["extra_special_tokens"] = settings.pop("additional_special_tokens", ["<|image_pad|>"])
+    settings.pop("added_tokens_decoder", None)
+    path.write_text(json.dumps(settings), encoding="utf-8")
+    new = AutoTokenizer.from_pretrained(tmp_path)
+    text = "<|im_start|>user\nWhich one? <|image_pad|><|im_end|>"
+    assert new(text).input_ids == old(text).input_ids
+    assert new.decode(new(text).input_ids, skip_special_tokens=True) == old.decode(old(text).input_ids, skip_special_tokens=True)
