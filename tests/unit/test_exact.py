@@ -16,8 +16,10 @@ from easi_eval.config import RunConfig
 from easi_eval.data.needs import HubSettings
 from easi_eval.errors import EasiError
 from easi_eval.model import ModelChoice
+from easi_eval.results.oddities import standing_still
 from easi_eval.results.outputs import Outputs
 from easi_eval.results.readers import find_vlmevalkit_outputs, read_vlmevalkit_rows
+from easi_eval.results.rows import frame
 from easi_eval.results.scores import BenchmarkScore, Reading, State
 from easi_eval.state import RunPaths
 from easi_vlmevalkit.exact import exact_answers, lossy, writable, write_predictions
@@ -167,6 +169,16 @@ def test_answers_that_are_right_without_a_letter_are_told(tmp_path: Path) -> Non
     rows = rows.assign(parsed=[False, *[True] * (len(rows) - 1)], score=1.0)
     (note,) = backend.told(RunConfig(model="m"), bench, out, rows, plain, {}).notes
     assert note.startswith("1 answers without a letter count as correct")
+
+
+def test_answers_about_a_change_of_view_that_say_nothing_are_told() -> None:
+    rows = frame({"benchmark": "spar_bench", "item": str(number), "question_type": kind, "answer": answer, "extracted": None, "target": "move_up:0.3",
+                  "score": score, "parsed": parsed, "cluster": "", "options": None, "coin_flip": False}
+                 for number, (kind, answer, score, parsed) in enumerate([
+                     ("view_change_infer", "2", 0.4, False), ("view_change_infer", "", 0.2, False), ("view_change_infer", "move_up:0.3", 1.0, True),
+                     ("position_matching", "x", 0.0, False)]))
+    assert standing_still(rows).startswith("2 answers about a change of view name no movement: VLMEvalKit scores them as standing still (0.30 on average)")
+    assert standing_still(rows[2:]) == ""
 
 
 def test_other_file_formats_of_the_users_do_not_reach_a_run() -> None:

@@ -169,11 +169,11 @@ class VLMEvalKit:
 
     def told(self, cfg: RunConfig, bench: Benchmark, out: Outputs, rows: pd.DataFrame, score: BenchmarkScore,
              scorer_notes: Mapping[str, Any]) -> BenchmarkScore:
-        from ..results.oddities import right_without_letter
+        from ..results.oddities import right_without_letter, standing_still
 
         changed = len(scorer_notes.get("lossy") or ())
         lossy = f"{changed} of {len(rows)} answers are scored as they were given; VLMEvalKit's own xlsx would have changed them (empty, None, cut off ...)"
-        return replace(score, notes=(*score.notes, *filter(None, [lossy if changed else "", right_without_letter(rows)])))
+        return replace(score, notes=(*score.notes, *filter(None, [lossy if changed else "", right_without_letter(rows), standing_still(rows)])))
 
     def total(self, cfg: RunConfig, bench: Benchmark, out: Outputs) -> int:
         from ..results.readers import tsv_rows

@@ -53,6 +53,33 @@ def right_without_letter(rows: pd.DataFrame) -> str:
     return f"{count} answers without a letter count as correct: VLMEvalKit's rules read no letter above F, in targets neither" if count else ""
 
 
+# What VLMEvalKit's SPAR-Bench reads of an answer about a change of view: "move_right:0.3,rotate_up:10" (dataset/sparbench.py).
+_MOVEMENTS = frozenset(f"{kind}_{way}" for kind, ways in {"move": ("right", "left", "up", "down", "forward", "backward"),
+                                                          "rotate": ("right", "left", "up", "down")}.items() for way in ways)
+
+
+def names_movement(answer: str) -> bool:
+    """Whether an answer about a change of view names a movement and its number; what names none is scored as standing still."""
+    return any(name.strip() in _MOVEMENTS and _is_number(value) for name, _, value in (part.partition(":") for part in answer.split(",")))
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def standing_still(rows: pd.DataFrame) -> str:
+    """About answers (ROW_COLUMNS, by VLMEvalKit) to a change of view that name no movement, and score all the same."""
+    said_nothing = rows[(rows["question_type"] == "view_change_infer") & ~rows["failed"] & (rows["parsed"] == False)]  # noqa: E712 (unknown is None)
+    if said_nothing.empty:
+        return ""
+    return (f"{len(said_nothing)} answers about a change of view name no movement: VLMEvalKit scores them as standing still "
+            f"({said_nothing['score'].mean():.2f} on average); they count as not read")
+
+
 # ---- answers inside <answer> or \boxed ---------------------------------------------------------------------------------
 
 def wrapped(answer: str) -> bool:

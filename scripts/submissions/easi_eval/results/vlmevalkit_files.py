@@ -20,6 +20,7 @@ import pandas as pd
 from ..benchmarks import VLMEVALKIT, Benchmark, RowRule, Source
 from ..errors import EasiError
 from .notes import ScorerNotes, notes_file
+from .oddities import names_movement
 from .outputs import JUDGED, Outputs
 from .rows import cluster_of, failed_records, frame, newest_files, reading
 from .scores import Reading
@@ -206,14 +207,14 @@ def _log(row: Mapping[str, Any]) -> str:
     return _text(row.get("log")).removeprefix(LOG_PREFIX)
 
 
-def _parsed(rule: RowRule, row: Mapping[str, Any]) -> bool:
+def _parsed(rule: RowRule, row: Mapping[str, Any], answer: str) -> bool:
     """Whether the backend could read the answer, by the rule its files allow."""
     if rule.unparsed_when == "log":
         return not _log(row).startswith((NOT_MATCHED, RANDOM_LETTER))
     if "judge_grade" in row and row["judge_grade"] is not None:
         return row["judge_grade"] != "C"
     if row.get("task_type") == "SPECIAL":     # SPAR's view changes: parsed while scoring, never marked
-        return True
+        return names_movement(answer)
     cell = row.get(rule.unparsed)
     return cell is not None and cell is not False    # a numeric answer may be 0, which is no failure
 
@@ -273,14 +274,15 @@ def read_vlmevalkit_rows(bench: Benchmark, out: Outputs) -> pd.DataFrame:
         item = _text(row[rule.item])
         if exact is not None and item not in exact:
             raise EasiError(f"{out.rows[1]} has no answer to question {item} of {path.name}", hint=AGAIN)
+        answer = _text(row["prediction"]) if exact is None else exact[item]
         records.append({
             "benchmark": bench.key,
             "item": item,
             **question_facts(rule, row),
-            "answer": _text(row["prediction"]) if exact is None else exact[item],
+            "answer": answer,
             "extracted": None if extracted is None or extracted is False else _text(extracted),
             "score": _score(rule, row, f"{path}, row {number}"),
-            "parsed": _parsed(rule, row),
+            "parsed": _parsed(rule, row, answer),
             "coin_flip": _log(row).startswith(RANDOM_LETTER),
             "rule": _rule(rule, row),
         })
