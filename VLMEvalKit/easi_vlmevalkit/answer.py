@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from easi_eval.answering.ahead import Ahead
+from easi_eval.answering.cuts import Decoded
 from easi_eval.answering.driver import importing, load_work
 from easi_eval.answering.work import Item
 from easi_eval.answering.worker import Generation, open_journal, work_loop
@@ -55,9 +57,17 @@ def answer(run_root: Path, model_choice: ModelChoice, args: argparse.Namespace) 
         return 0
 
     ahead = Ahead(lambda item: ready_prompt(model, datasets.get(by_key[item.benchmark]), item.id))
+    decoded = Decoded()
 
     def answer_chunk(chunk: Sequence[Item]) -> list[Generation]:
-        return [generate(model, datasets.get(by_key[item.benchmark]), item.id, ahead.take(item)) for item in chunk]
+        made = []
+        for item in chunk:
+            message = ahead.take(item)
+            decoded.forget()
+            answered = generate(model, datasets.get(by_key[item.benchmark]), item.id, message)
+            (cut,) = decoded.cuts([answered.text])
+            made.append(replace(answered, cut=cut))
+        return made
 
     work_loop(run_root, work, items, answer_chunk, journal=journal, prepare=ahead.prepare)
     print(ahead.summary(), flush=True)

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from easi_eval.answering.cuts import Decoded
 from easi_eval.answering.journal import Journal
 from easi_eval.answering.work import Item, ItemList, Work
 from easi_eval.answering.worker import Generation, open_journal, work_loop
@@ -85,6 +86,7 @@ def _queue_model(cls: type, run_root: Path, work: Work, journal: Journal, unread
 
         of_id = {item.id: item for group in items.values() for item in group}
         piece, at_once, ahead = _piece(self), _open_requests(self), None
+        decoded = Decoded()
         if isinstance(self, EasiVLM):
             ahead = prompts_ahead(self, by_id, of_id)
         elif at_once > 1:
@@ -97,11 +99,13 @@ def _queue_model(cls: type, run_root: Path, work: Work, journal: Journal, unread
 
         def answer_chunk(chunk: Sequence[Item]) -> list[Generation | Exception]:
             batch = [by_id[item.id] for item in chunk]
+            stops = _stops(batch[0])      # before the class takes them out
+            decoded.forget()
             outputs = cls.generate_until(self, batch)
             padded = len(batch) > 1 and _equally_long(outputs)
             made = [_generation(request, output, padded) for request, output in zip(batch, outputs, strict=False)]
-            # Our generic class knows more of what it generated than lmms-eval's result has room for.
-            return list(self.last) if isinstance(self, EasiVLM) else made
+            # Our generic class knows more of what it generated than lmms-eval's result has room for, and cuts nothing.
+            return list(self.last) if isinstance(self, EasiVLM) else with_cuts(made, decoded, stops)
 
         work_loop(run_root, work_left, items, answer_chunk, journal=journal, chunk=piece, prepare=ahead.prepare if ahead else None,
                   at_once=at_once)
@@ -157,6 +161,19 @@ def _equally_long(outputs: Sequence[Any]) -> bool:
 
     counts = [counted.output_tokens if counted else None for _, counted in map(unwrap_generation_output, outputs)]
     return len(set(counts)) == 1
+
+
+def _stops(request: Any) -> Sequence[str]:
+    """The stop strings that the task names to the class."""
+    until = next((arg for arg in request.args if isinstance(arg, dict)), {}).get("until")
+    return [stop for stop in ([until] if isinstance(until, str) else until or []) if isinstance(stop, str) and stop]
+
+
+def with_cuts(made: Sequence[Generation | Exception], decoded: Decoded, stops: Sequence[str]) -> list[Generation | Exception]:
+    """With the stop string at which each answer was seen to be cut."""
+    texts = [one.text if isinstance(one, Generation) and isinstance(one.text, str) else "" for one in made]
+    return [replace(one, cut=cut) if cut and isinstance(one, Generation) else one
+            for one, cut in zip(made, decoded.cuts(texts, stops), strict=True)]
 
 
 def _generation(request: Any, output: Any, padded: bool) -> Generation | Exception:

@@ -148,7 +148,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Benchmark:
-    """One registry entry. ``group`` is the key of the benchmark it is one half of, or empty."""
+    """One registry entry. ``group`` is the key of the benchmark it is one half of, or empty; ``reasons``: its prompt asks to reason."""
 
     key: str
     title: str
@@ -157,6 +157,7 @@ class Benchmark:
     group: str
     aliases: tuple[str, ...]
     sources: Mapping[str, Source]
+    reasons: bool = False
 
     def source(self, backend: str, task: str = "") -> Source:
         """The entry for one backend, or the variant of it that runs ``task``."""

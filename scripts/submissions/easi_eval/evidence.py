@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import functools
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from .answering.journal import Answer
 from .answering.scorer import tolerable
 from .answering.work import NOTES_FILE, ItemList
 from .backends.base import Backend
+from .backends.stops import shown
 from .benchmarks import Benchmark
 from .config import RunConfig
 from .errors import EasiError
@@ -64,6 +66,7 @@ class Evidence:
             "pools": {name: Pool(**pool) for name, pool in score["pools"].items()},
             "by_method": {name: Reading(**each) for name, each in score["by_method"].items()},
             "notes": tuple(score["notes"]),
+            "warnings": tuple(score.get("warnings", ())),
         }), data["files"], data["limit"], data.get("adopted", ""))
         return found if found.files == _digests(folder, [folder / name for name in found.files]) else None
 
@@ -86,6 +89,7 @@ def gather(
     counts: a backend may have fallen back to rules without a word. Raises EasiError that says what is
     missing (a file, a number, or rows) or which two numbers differ.
     """
+    from .results.canaries import warnings
     from .results.recompute import recompute
     from .results.rows import summarise
 
@@ -102,9 +106,11 @@ def gather(
     failed = int(rows["failed"].sum())
     if not tolerable(failed, len(rows)):
         raise EasiError(f"{failed} of {len(rows)} questions of {bench.title} failed", hint=AGAIN)
+    answers = list(answers)
     finishes = [answer.finish for answer in answers]
+    cut = Counter(answer.cut for answer in answers if answer.cut)
     scorer_notes = _scorer_notes(folder)
-    notes = _failures(scorer_notes, len(rows))
+    notes = (*_failures(scorer_notes, len(rows)), *_cuts(cut, len(rows)))
     if reading.overall is None:      # under --limit: VSI-Bench on lmms-eval cannot be aggregated without all kinds of its questions
         reading = recompute(bench, bench.source(backend.name, out.task), rows)
         notes = (*notes, "the backend gives no score for so few questions; this one is the mean over the kinds that were asked")
@@ -119,7 +125,7 @@ def gather(
         coin_flips=scorer_notes.get("coin_flips"),
         notes=notes,
     )
-    score = backend.told(cfg, bench, out, rows, score, scorer_notes)
+    score = replace(backend.told(cfg, bench, out, rows, score, scorer_notes), cut=cut.total(), warnings=warnings(bench, rows, answers))
     return Evidence(fingerprint, score, _digests(folder, out.files), cfg.limit)
 
 
@@ -146,6 +152,14 @@ def _failures(scorer_notes: Mapping[str, Any], total: int) -> tuple[str, ...]:
     if not failed:
         return ()
     return (f"{len(failed)} of {total} questions failed and count as wrong; the first: {' '.join(str(failed[0]['reason']).split())}",)
+
+
+def _cuts(cut: Mapping[str, int], total: int) -> tuple[str, ...]:
+    """``cut``: answers by the stop string at which they were cut."""
+    if not cut:
+        return ()
+    where = shown(next(iter(cut))) if len(cut) == 1 else "various places"
+    return (f"{sum(cut.values())} of {total} answers were cut by the model class at {where}: what the model wrote after it is lost",)
 
 
 def _scorer_notes(folder: Path) -> dict[str, Any]:

@@ -14,6 +14,7 @@ class ModelChoice:
     backend's own registered name for class and arguments together, if one is used;
     ``arguments`` are the keyword arguments that change answers, as plain JSON values;
     ``source`` is a digest of the user's own class file, where one is used;
+    ``cuts`` says where the class cuts answers, as far as its code tells ("": nowhere); it stands beside every score.
     ``revision`` is the one asked of the hub, or a digest of what lies in the local folder; ``served``: a server holds
     the weights. ``needs_gpu`` is False for those and with ``--device cpu``. ``engine`` is the package of an engine that runs the
     model in the worker's process instead of transformers. ``refers_to``: what else the checkpoint's files name, an adapter's base
@@ -33,3 +34,4 @@ class ModelChoice:
     source: str = ""
     engine: str = ""
     refers_to: dict[str, str] = field(default_factory=dict)
+    cuts: str = ""

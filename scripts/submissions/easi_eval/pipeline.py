@@ -341,8 +341,8 @@ class Run:
         else:
             score = verdict.evidence.score
             evidence = {**self.manifest.benchmarks[verdict.key].evidence, "rows": score.n, "total": score.total}
-            told = compared(score, self.backend.name, self.plan.model.cls, self.manifest.benchmarks[verdict.key].settings)
-            evidence |= {"comparable": told.comparable, "notes": list(told.notes)}
+            told = compared(score, self.backend.name, self.plan.model.cls, self.manifest.benchmarks[verdict.key].settings, self.plan.model.cuts)
+            evidence |= {"comparable": told.comparable, "notes": list(told.notes), "warnings": list(told.warnings)}
             evidence |= {"method": score.method, "scores": {name: read.overall for name, read in score.by_method.items()}}
             changes = {"state": str(score.state), "reason": score.reason, "evidence": evidence}
             if score.state is State.INCOMPLETE:
@@ -361,7 +361,7 @@ class Run:
             return None
         evidence = Evidence.load(self.plan.paths.output(key))
         if evidence is not None and evidence.fingerprint == state.fingerprint:
-            return compared(evidence.score, self.backend.name, self.plan.model.cls, state.settings)
+            return compared(evidence.score, self.backend.name, self.plan.model.cls, state.settings, self.plan.model.cuts)
         return missing(key, state.reason or "not finished", State.FAILED if state.reason else State.INCOMPLETE)
 
     def _summarise(self, scores: ScoreTable) -> None:

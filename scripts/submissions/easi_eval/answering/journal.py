@@ -27,6 +27,7 @@ class Answer:
 
     ``seconds`` is its share of the time its call took, ``tokens`` the generated ones, ``finish`` "stop" or "length",
     ``frames`` the images or video frames the model saw, ``prompt`` the first 16 hex digits of the prompt's SHA-256.
+    ``cut`` is the stop string at which the model class was seen to cut off the rest of what the model wrote ("": nothing was seen).
     ``fence`` grows each time the question is leased anew within one ``launch``.
     """
 
@@ -43,6 +44,7 @@ class Answer:
     worker: str = ""
     fence: int = 0
     launch: int = 0
+    cut: str = ""
 
     def __post_init__(self) -> None:
         if (self.text is None) == (self.failure is None):
@@ -133,7 +135,8 @@ _KINDS: dict[str, type] = {
 _DECODER = json.JSONDecoder()
 _NAMES = {kind: name for name, kind in _KINDS.items()}
 _FIELDS = {kind: tuple(field.name for field in fields(kind)) for kind in _NAMES}
-_ANSWER = itemgetter(*_FIELDS[Answer])
+_USUAL = tuple(name for name in _FIELDS[Answer] if name != "cut")      # only an answer that was cut says so
+_ANSWER = itemgetter(*_USUAL)
 
 
 class Journal:
@@ -199,6 +202,8 @@ class Journal:
 def encode(record: Record) -> bytes:
     """One line. Strings keep every code point, lone surrogates too (JSON's own escapes would join neighbouring ones)."""
     data = {"kind": _NAMES[type(record)], **vars(record)}
+    if isinstance(record, Answer) and not record.cut:
+        data.pop("cut", None)
     if isinstance(record, Header):
         data["schema"] = SCHEMA
     return json.dumps(data, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass") + b"\n"
@@ -211,7 +216,7 @@ def decode(line: bytes) -> Record:
     if end != len(text) or not isinstance(data, dict) or data.get("kind") not in _KINDS:
         raise ValueError("not a journal line")
     kind = _KINDS[data["kind"]]
-    if kind is Answer and len(data) == len(_FIELDS[Answer]) + 1:
+    if kind is Answer and len(data) == len(_USUAL) + 1 and "cut" not in data:
         return _answer(data)
     if kind is Header and data.get("schema") != SCHEMA:
         raise ValueError(f"journal version {data.get('schema')!r}, this program reads {SCHEMA}")
@@ -232,7 +237,7 @@ def _answer(data: Mapping[str, object]) -> Answer:
     if (data["text"] is None) == (data["failure"] is None):
         raise ValueError("not a journal line: an answer has either a text or a failure")
     answer = object.__new__(Answer)
-    vars(answer).update(zip(_FIELDS[Answer], values, strict=True))
+    vars(answer).update(zip(_USUAL, values, strict=True), cut="")
     return answer
 
 

@@ -48,6 +48,7 @@ class Generation:
     frames: int | None = None
     prompt: str | None = None
     seconds: float | None = None
+    cut: str = ""
 
 
 # One result per item, in order. An exception in place of a result concerns that item alone;
@@ -271,7 +272,7 @@ class _Worker:
         self._journal.answer(Answer(
             item.benchmark, item.id, self._assignments[item.benchmark].epoch, result.text, round(seconds, 4),
             result.tokens, result.finish, result.frames, result.prompt,
-            worker=self._journal.worker, fence=lease.fence, launch=self._work.launch))
+            worker=self._journal.worker, fence=lease.fence, launch=self._work.launch, cut=result.cut))
         return None
 
     def _fail(self, item: Item, lease: Lease, reason: str) -> None:

@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,11 +21,11 @@ from ..nearest import did_you_mean
 from ..results.corrections import corrections_setting
 from ..results.outputs import Outputs
 from ..state import RunPaths
-from . import catalog, common, parsers
+from . import catalog, common, parsers, stops
 from .kinds import KINDS
 from .engines import how_to_get
 from .signatures import Signature, signature
-from .sources import lineage
+from .sources import ClassSource, lineage
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -112,7 +113,8 @@ class LmmsEval:
         package = catalog.locate(KIND, cfg.backend_path)
         known = catalog.lmms_models(package).models.get(cfg.model)
         arguments, why = cfg.model_arguments, f"--model {cfg.model}"
-        takes = signature(lineage(package, _class(cfg, known))) if known else signature(())
+        classes = lineage(package, _class(cfg, known)) if known else []
+        takes = signature(classes)
         if "base_url" in arguments or (known is not None and known.model_id in SERVED_TYPES):
             name = next((arguments[key] for key in NAME_KEYS if key in arguments), cfg.model)
             notes = (f"--nproc {cfg.nproc} has no effect: a served model has one client, with its own concurrency",) if cfg.nproc > 1 else ()
@@ -127,7 +129,8 @@ class LmmsEval:
             raise EasiError(f"--plain: lmms-eval's own launch cannot take a path with commas ({commas}=)", hint="leave out --plain, or give a link to the folder")
         checkpoint = arguments[keys[0]] if keys else cfg.model
         arguments, notes = _supported(cfg, arguments, takes.names)
-        return ModelChoice(common.model_name(checkpoint), checkpoint, cfg.model, why, notes=notes, arguments=dict(arguments),
+        cuts = _cuts(cfg, classes)
+        return ModelChoice(common.model_name(checkpoint), checkpoint, cfg.model, why, notes=(*notes, *filter(None, [cuts])), arguments=dict(arguments), cuts=cuts,
                            revision=common.revision([arguments[key] for key in keys], arguments.get("revision", "")),
                            needs_gpu=cfg.device != "cpu", engine=self._engine(cfg) or "")
 
@@ -254,6 +257,24 @@ def _check_engine(cfg: RunConfig, package: str | None) -> None:
 def _class(cfg: RunConfig, known: catalog.LmmsModel) -> str:
     """The class that lmms-eval will take for the type."""
     return known.simple or known.cls if "--force_simple" in cfg.backend_args else known.cls
+
+
+def _cuts(cfg: RunConfig, classes: Sequence[ClassSource]) -> str:
+    """Where the class cuts answers, for people; "" if it does not."""
+    cutting = stops.cutting(classes)
+    asked = _generation_argument(cfg, stops.UNTIL)
+    found = cutting.stops([stops.INHERITED if asked is None else asked]) if cutting else ()
+    return stops.said(cfg.model, classes[0].name, found, asked is not None) if found and found != (stops.NEVER,) else ""
+
+
+def _generation_argument(cfg: RunConfig, name: str) -> str | None:
+    """What ``--gen_kwargs``, among what stands after ``--``, says of one of them; None if nothing."""
+    found: dict[str, str] = {}
+    for word, following in zip_longest(cfg.backend_args, cfg.backend_args[1:], fillvalue=""):
+        option, given, value = word.partition("=")
+        if option == "--gen_kwargs":
+            found = dict(part.partition("=")[::2] for part in (value if given else following).split(","))
+    return found.get(name)
 
 
 def _check_names(cfg: RunConfig, takes: Signature) -> None:

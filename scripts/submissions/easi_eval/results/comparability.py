@@ -75,8 +75,10 @@ TOML = Path(__file__).parents[1] / "comparability.toml"
 RULES = load(TOML.read_text(encoding="utf-8"))
 
 
-def compared(score: BenchmarkScore, backend: str, model: str, settings: Mapping[str, object]) -> BenchmarkScore:
+def compared(score: BenchmarkScore, backend: str, model: str, settings: Mapping[str, object], cuts: str = "") -> BenchmarkScore:
     """The line with its verdict; ``model`` is the model type (lmms-eval) or class (VLMEvalKit), ``settings`` are the benchmark's.
+
+    ``cuts``: where the class cuts answers, for people. That is told, and so is that answers were seen to be cut.
 
     A line without a score gets none.
 
@@ -85,7 +87,8 @@ def compared(score: BenchmarkScore, backend: str, model: str, settings: Mapping[
     if score.reading.overall is None:
         return score
     fitting = [rule for rule in RULES if rule.fits(score, backend, model, settings)]
-    verdict = max((score.comparable or YES, *(rule.verdict for rule in fitting)), key=VERDICTS.index)
+    verdicts = (score.comparable or YES, *(rule.verdict for rule in fitting), NOTE if cuts or score.cut else YES)
+    verdict = max(verdicts, key=VERDICTS.index)
     head = {NOTE: "against older rows", NO: "not comparable with older rows"}
     notes = tuple(f"{head[rule.verdict]}: {rule.why}" for rule in fitting if rule.verdict != YES)
-    return replace(score, comparable=verdict, notes=(*score.notes, *notes))
+    return replace(score, comparable=verdict, notes=(*score.notes, *notes, *filter(None, [cuts])))

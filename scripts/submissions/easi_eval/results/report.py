@@ -109,6 +109,11 @@ def beside(table: ScoreTable) -> list[str]:
     return [f"{', '.join(titles)}: {note}" for note, titles in whose.items()]
 
 
+def above(table: ScoreTable) -> list[str]:
+    """What is suspicious about the answers behind the numbers, a line per thing."""
+    return [f"warning: {title_of(row.key)}: {warning}" for row in table.rows for warning in row.warnings]
+
+
 def summary(
     table: ScoreTable,
     troubles: Sequence[Trouble] = (),
@@ -122,7 +127,10 @@ def summary(
 
     ``retry``: the argv that runs again what is not complete; ``files``: what was written; ``notes``: remarks below the table.
     """
-    lines = [f"{table.model} on {table.backend}", "", *table_lines(table, width)]
+    lines = [f"{table.model} on {table.backend}", ""]
+    if suspicious := above(table):
+        lines += [*(part for warning in suspicious for part in _wrap(warning, width, "", "  ")), ""]
+    lines += table_lines(table, width)
     if table.easi8_average is None and (lacking := table.lacking()):
         lines += _wrap(f"The average needs all of EASI-8; not complete: {', '.join(lacking)}", width, "", "")
     for note in (*beside(table), *notes):

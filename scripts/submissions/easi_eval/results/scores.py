@@ -65,7 +65,8 @@ class BenchmarkScore:
     ``pools`` (members of a group only): by sub-score name, ``""`` for all questions; what the group's score is pooled from.
     ``method``: how the answers were read where there is a choice (``exact_matching``, or the judge's name), else "";
     ``by_method``: the reading by every method that was tried, ``reading`` among them. ``notes``: what has to be said beside
-    the number in table, manifest and remarks, a line each. ``comparable``: whether the line may stand beside older rows of the
+    the number in table, manifest and remarks, a line each; ``cut``: answers of which the model class was seen to keep the beginning
+    only; ``warnings``: what is suspicious about its answers, to be said above the numbers (``canaries.py``). ``comparable``: whether the line may stand beside older rows of the
     leaderboard (``yes``, ``note``, ``no``; see ``comparability.py``), "" if nobody asked.
     """
 
@@ -84,6 +85,8 @@ class BenchmarkScore:
     by_method: Mapping[str, Reading] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     comparable: str = ""
+    cut: int = 0
+    warnings: tuple[str, ...] = ()
 
 
 def missing(key: str, reason: str, state: State = State.MISSING) -> BenchmarkScore:

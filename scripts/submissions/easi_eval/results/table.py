@@ -7,7 +7,7 @@ import io
 from collections.abc import Iterator
 
 from ..benchmarks import GROUPS
-from .report import beside
+from .report import above, beside
 from .scores import BenchmarkScore, ScoreTable, State, title_of
 
 COLUMNS = ("benchmark", "part", "score", "n", "unparsed", "failed", "truncated", "coin_flips", "method", "comparable", "state", "reason")
@@ -80,9 +80,11 @@ def csv_text(table: ScoreTable) -> str:
 
 
 def markdown_text(table: ScoreTable) -> str:
-    """``easi_scores.md``: scores with two decimals, parts indented below their benchmark."""
+    """``easi_scores.md``: scores with two decimals, parts indented below their benchmark; what is suspicious about them stands above."""
+    suspicious = above(table)
     lines = [
         f"# EASI scores: {_plain(table.model)}", "", f"Backend: {table.backend}. Scores are 0-100; SITE is chance-adjusted and may be negative.", "",
+        *(f"- {_plain(warning)}" for warning in suspicious), *([""] if suspicious else []),
         "| benchmark | part | score | n | unparsed | failed | truncated | coin flips | method | comparable | state | reason |",
         "|---|---|---:|---:|---:|---:|---:|---:|---|---|---|---|",
     ]

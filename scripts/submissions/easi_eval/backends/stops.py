@@ -1,0 +1,128 @@
+"""Where a model class cuts what the model wrote, told from its text: at lmms-eval's stop strings, its generation argument ``until``."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from .sources import ClassSource
+
+# What a task that names no stop string inherits (lmms_eval/api/task.py: its few-shot delimiter); no task of EASI names one.
+INHERITED = "\n\n"
+UNTIL = "until"
+# A stop string that no answer holds, for people who want whole answers.
+NEVER = "__none__"
+_FINDS = ("split", "partition", "index", "find")
+_LOOPS = (ast.For, ast.ListComp, ast.SetComp, ast.GeneratorExp)
+
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+@dataclass(frozen=True)
+class Cutting:
+    """A class that cuts answers at the stop strings it is given, but for those ``dropped``."""
+
+    dropped: frozenset[str] = frozenset()
+
+    def stops(self, until: Sequence[str]) -> tuple[str, ...]:
+        """Those of ``until`` at which it cuts."""
+        return tuple(stop for stop in until if stop and stop not in self.dropped)
+
+
+def cutting(classes: Sequence[ClassSource], method: str = "generate_until") -> Cutting | None:
+    """Whether a class (``sources.lineage``) cuts answers at ``until``: some read it and never use it.
+
+    Its ``method`` is read with all that it calls of the class and of the files it is written in.
+    """
+    reached = list(_reached(classes, method))
+    if not any(_cuts(function) for function in reached):
+        return None
+    return Cutting(frozenset(dropped for function in reached for dropped in _dropped(function)))
+
+
+def _reached(classes: Sequence[ClassSource], method: str) -> Iterator[Function]:
+    """``method`` and, once each, what it calls: methods by name, the nearest class's, and functions of the same file."""
+    waiting, known = [found for found in [_method(classes, method)] if found], set()
+    while waiting:
+        source, function = waiting.pop()
+        if function in known:
+            continue
+        known.add(function)
+        yield function
+        own = {node.name: node for node in source.tree.body if isinstance(node, Function)}
+        for node in ast.walk(function):
+            if isinstance(node, ast.Attribute) and (found := _method(classes, node.attr)):
+                waiting.append(found)
+            elif isinstance(node, ast.Name) and node.id in own:
+                waiting.append((source, own[node.id]))
+
+
+def _method(classes: Sequence[ClassSource], name: str) -> tuple[ClassSource, Function] | None:
+    return next(((source, node) for source in classes for node in source.node.body if isinstance(node, Function) and node.name == name), None)
+
+
+def _cuts(function: Function) -> bool:
+    """Whether it looks for the stop strings in a text, or has the model stop at them."""
+    named = _named(function)
+    for node in ast.walk(function):
+        if isinstance(node, _LOOPS) and (term := _runs_through(node, named)):
+            if any(isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.func.attr in _FINDS
+                   and call.args and _is(call.args[0], term) for call in ast.walk(node)):
+                return True
+        if isinstance(node, ast.keyword) and (node.arg or "").startswith("stop") and _holds(node.value, named):
+            return True
+    return False
+
+
+def _dropped(function: Function) -> Iterator[str]:
+    """``[item for item in until if item != "..."]``"""
+    named = _named(function)
+    for node in ast.walk(function):
+        if isinstance(node, ast.ListComp) and (term := _runs_through(node, named)):
+            for test in node.generators[0].ifs:
+                if isinstance(test, ast.Compare) and isinstance(test.ops[0], ast.NotEq) and _is(test.left, term):
+                    yield from (each.value for each in test.comparators if isinstance(each, ast.Constant) and isinstance(each.value, str))
+
+
+def _named(function: Function) -> set[str]:
+    """The names that hold stop strings in a function: ``until``, and what is made of it or read under that key."""
+    names = {UNTIL}
+    assignments = [node for node in ast.walk(function) if isinstance(node, ast.Assign)]
+    while True:
+        made = {target.id for node in assignments if _holds(node.value, names) for target in node.targets if isinstance(target, ast.Name)}
+        if made <= names:
+            return names
+        names |= made
+
+
+def _holds(value: ast.expr, names: set[str]) -> bool:
+    """Whether an expression is made of one of the names, or of what stands under the key ``until``."""
+    return any(isinstance(node, ast.Name) and node.id in names or isinstance(node, ast.Constant) and node.value == UNTIL for node in ast.walk(value))
+
+
+def _runs_through(node: ast.AST, names: set[str]) -> str:
+    """The variable of a loop over one of the names; "" for another loop."""
+    loop = node if isinstance(node, ast.For) else node.generators[0]      # type: ignore[attr-defined]
+    return loop.target.id if isinstance(loop.target, ast.Name) and _holds(loop.iter, names) else ""
+
+
+def _is(node: ast.expr, name: str) -> bool:
+    return isinstance(node, ast.Name) and node.id == name
+
+
+# ---- what is said ------------------------------------------------------------------------------------------------------
+
+def shown(stop: str) -> str:
+    """A stop string for people."""
+    return {INHERITED: "the first blank line", "\n": "the first line break"}.get(stop, f"the first {stop!r}")
+
+
+def said(model_type: str, cls: str, stops: Sequence[str], asked: bool) -> str:
+    """One line about a class that cuts at ``stops``; ``asked``: the user named them (``--gen_kwargs``)."""
+    where = " or ".join(map(shown, stops))
+    if asked:
+        return f"{model_type} ({cls}) cuts every answer at {where}, as --gen_kwargs until says"
+    return (f"{model_type} ({cls}) cuts every answer at {where}, which lmms-eval's tasks take for a stop string where they name none; "
+            f"what a model writes after it, such as the answer after its reasoning, is lost: "
+            f"'-- --gen_kwargs until={NEVER}' keeps whole answers, as a run of its own")
