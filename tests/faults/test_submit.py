@@ -162,6 +162,8 @@ NO = json.dumps({"success": False, "error": "precision does not fit"})
     (Fault("trickle", status=200, body='{"success"', records=True), Fate.UNKNOWN, "HTTP 200"),
     (Fault(status=503), Fate.REFUSED, "HTTP 503"),
     (Fault(status=429, headers={"Retry-After": "3600"}), Fate.REFUSED, "HTTP 429"),
+    (Fault(status=429, body='{"error": "try again in 42 minutes"}'), Fate.REFUSED, "42 minutes"),
+    (Fault(status=429), Fate.REFUSED, "HTTP 429"),
 ], ids=lambda value: f"{value.kind}-{value.status}" if isinstance(value, Fault) else None)
 def test_every_fault_ends_as_it_should(board: Board, tmp_path: Path, fault: Fault, fate: Fate, words: str) -> None:
     board.fail(*[fault] * 3)
@@ -169,6 +171,8 @@ def test_every_fault_ends_as_it_should(board: Board, tmp_path: Path, fault: Faul
     with pytest.raises(NotTaken if fate is Fate.REFUSED else Unknown) as ended:
         submit(tmp_path, parcel(board.url), TOKEN, False, QUICK, said.append)
     assert ended.value.code == 3 and words in ended.value.message and ended.value.hint
+    assert fault.status != 429 or "minutes" in ended.value.hint
+    assert fate is Fate.REFUSED or "ask easi-lmms-lab@outlook.com" in ended.value.hint, "what is under review is not shown"
     assert ended.value.message.isprintable() and len(ended.value.message) < 400
     assert fates(tmp_path) == [fate]
     assert len(board.requests) == (3 if fault.status == 503 else 1)

@@ -50,7 +50,7 @@ class SubmissionConfig:
                 raise EasiError(f"--submission-configs: {field.name} is {json.dumps(value)}, not a text", hint='write it in quotes: "..."')
             if re.search("[\ud800-\udfff]", value):
                 raise EasiError(f"--submission-configs: {field.name} holds half a character ({json.dumps(value)})", hint="write it in UTF-8")
-        if not re.fullmatch(r"[\w.-]+/[\w.-]+", self.modelName):
+        if not re.fullmatch(r"[\w.-]+/[\w.-]+", self.modelName, re.ASCII):
             raise EasiError(f"--submission-configs: modelName is {self.modelName!r}, not a Hugging Face model id",
                             hint="write org/model, for example Qwen/Qwen2.5-VL-7B-Instruct")
         _one_of("modelType", self.modelType, MODEL_TYPES)

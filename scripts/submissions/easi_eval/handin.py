@@ -20,6 +20,7 @@ from .state import Manifest, RunPaths, write_atomic, write_json
 from .submission import naming as naming_of
 from .submission import payload
 from .submission import submit as submission
+from .submission.admission import check_public
 from .submission.client import Parcel, room_for
 from .submission.endpoint import by_hand, endpoint
 
@@ -46,6 +47,19 @@ def described(cfg: RunConfig, model: ModelChoice, paths: RunPaths, hub: HubSetti
     found = naming_of.judge(cfg.submission, naming_of.Evaluated.of(model, before.revisions if before else {}), compare)
     naming_of.check(found, cfg.model_name_differs)
     return found
+
+
+def admitted(cfg: RunConfig, hub: HubSettings, code: ExitCode = ExitCode.REFUSED) -> tuple[str, ...]:
+    """Ask the hub what the leaderboard will ask it. Raises EasiError where the answer is no; a note where there is none."""
+    if not cfg.submit or cfg.submission is None:
+        return ()
+
+    def license_of(name: str) -> str | None:
+        from .data import cards  # loads the hub's client
+
+        return cards.license_of(name, hub)
+
+    return tuple(filter(None, [check_public(cfg.submission, license_of, code)]))
 
 
 def offered(cfg: RunConfig, model: ModelChoice, paths: RunPaths, hub: HubSettings) -> tuple[str, ...]:
@@ -118,7 +132,11 @@ class HandIn:
         if unproven := [key for key in needed if key not in read_index(self.archive).tables]:
             again = replace(self.asked, benchmarks=tuple(unproven), include_extra=False, rerun=True)
             raise EasiError(f"nothing was sent: the archive does not prove the scores of {', '.join(unproven)}", hint=again.command(), code=otherwise)
-        submission.submit(self.paths.root, self._parcel(self.payload, self.archive), self.hub.token, self.cfg.resubmit)
+        def admit() -> None:
+            for line in admitted(self.cfg, self.hub, otherwise):
+                print(f"{line}; sending all the same")
+
+        submission.submit(self.paths.root, self._parcel(self.payload, self.archive), self.hub.token, self.cfg.resubmit, admit=admit)
 
     def describe_request(self, scores: ScoreTable, revisions: Revisions, unfinished: Sequence[str]) -> str:
         """What ``--submit`` would send, as ``--dry-run`` prints it; writes nothing."""

@@ -31,7 +31,7 @@ from .evidence import Evidence
 from .execution import launchers
 from .execution.jobs import Job
 from .execution.supervisor import interruptible
-from .handin import RESULT_FILES, HandIn, described, offered
+from .handin import RESULT_FILES, HandIn, admitted, described, offered
 from .judging import endpoint as judge_endpoint
 from .libraries import (
     ALWAYS_RECORDED,
@@ -97,6 +97,8 @@ def _considered(cfg: RunConfig, backend: Backend, model: ModelChoice, hub: HubSe
     naming = Naming()
     with refusals.noted():
         naming = described(cfg, model, places(cfg, backend, model), hub)
+    with refusals.noted():
+        notes = (*notes, *admitted(cfg, hub))
     if not (idle or cfg.smoke or cfg.limit is not None):
         notes = (*notes, *filter(None, [size_forecast(cfg.backend, [bench.key for bench in cfg.selected], LIMIT)]))
     return naming, (*notes, *lock_note(REPOSITORY, libraries_of(cfg)), *(offered(cfg, model, places(cfg, backend, model), hub) if cfg.submission else ()))
@@ -135,6 +137,7 @@ def _import(asked: RunConfig) -> int:
     hub = HubSettings.from_env()
     backend = make_backend(cfg.backend, hub)
     naming = described(cfg, adoption.plan.model, adoption.plan.paths, hub)
+    admitted(cfg, hub)
     if cfg.dry_run:
         with TemporaryDirectory(prefix="easi-import-") as folder:
             trial = importing.elsewhere(adoption, Path(folder))

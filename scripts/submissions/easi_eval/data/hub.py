@@ -24,6 +24,7 @@ from huggingface_hub.errors import (
     HFValidationError,
     LocalEntryNotFoundError,
     OfflineModeIsEnabled,
+    RepositoryNotFoundError,
     RevisionNotFoundError,
 )
 from huggingface_hub.hf_api import RepoFile
@@ -197,6 +198,22 @@ class Hub:
     def commit(self, repo: Repo) -> str:
         """The commit the revision stands for now."""
         return self._persist(lambda: self._commit(repo), repo, lambda: 0)
+
+    def license(self, name: str) -> str | None:
+        """The license that the card of a model names ("": none); None where there is no such model to be seen."""
+        return self._persist(lambda: self._license(name), Repo("model", name, "main"), lambda: 0)
+
+    def _license(self, name: str) -> str | None:
+        try:
+            info = self._api.model_info(name, expand=["cardData", "tags"], timeout=min(10.0, self._patience))
+        except GatedRepoError:
+            raise
+        except RepositoryNotFoundError:
+            self._heard(404)
+            return None
+        self._heard()
+        tagged = [tag.partition(":")[2] for tag in info.tags or () if tag.startswith("license:")]
+        return str((info.card_data or {}).get("license") or "") or "".join(tagged[:1])
 
     def _list(self, repo: Repo) -> Listing:
         # The commit first and alone: a small answer tells soon whether the hub lives.

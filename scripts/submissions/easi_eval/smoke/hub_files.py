@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import hashlib
 import json
 import threading
@@ -71,6 +72,9 @@ class Repo:
             "lastModified": _TIME, "createdAt": _TIME, "private": False, "gated": False, "disabled": False,
             "downloads": 0, "likes": 0, "tags": [], "siblings": siblings,
         }
+        card = self.files.get("README.md")
+        if found := re.match(r"---\n(?:.*\n)*?license: *(\S+)\n", card.path.read_text(encoding="utf-8") if card else ""):
+            described["cardData"] = {"license": found[1]}
         if kind == "models":
             described["modelId"] = name
         return described

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import math
 import re
 import ssl
 import time
@@ -28,7 +29,7 @@ from urllib3.filepost import encode_multipart_formdata
 from .. import __version__
 from ..errors import EasiError, ExitCode
 from ..redact import Redactor
-from .endpoint import LEADERBOARD, LIMIT, LOOK_FIRST, VARIABLE, by_hand, check_token, host_of
+from .endpoint import CONTACT, LEADERBOARD, LIMIT, LOOK_FIRST, VARIABLE, by_hand, check_token, host_of
 from .payload import payload_text, to_send
 
 SHOWN = 200                 # characters of a reply
@@ -151,7 +152,8 @@ def send(parcel: Parcel, token: str | None, patience: Patience = Patience(), say
             return _try(parcel, token, patience)
         except _Later as later:
             if later.after is not None and later.after > patience.longest:
-                raise NotTaken(later.message, hint=f"nothing was recorded; the board asks for {later.after:.0f} s of patience") from later
+                raise NotTaken(later.message, hint=f"nothing was recorded; the board asks for {later.after:.0f} s of patience "
+                                                    f"({math.ceil(later.after / 60)} minutes)") from later
             pause = pause if later.after is None else later.after
             say(f"{later.message}; nothing was recorded, trying again in {pause:.0f} s")
             time.sleep(pause)
@@ -218,7 +220,13 @@ def _judge(host: str, reply: requests.Response, text: str, redactor: Redactor) -
     said = shown(words if isinstance(words, str) else text, redactor) or "(an empty reply)"
     message = f"{host} answered HTTP {status}: {said}"
     if status in (429, 503):
-        raise _Later(message, _seconds(reply.headers.get("Retry-After", "")))
+        after = _seconds(reply.headers.get("Retry-After", ""))
+        if status == 429 and after is None:
+            after = _said_seconds(said)
+            if after is None:       # another try would count, and be refused
+                raise NotTaken(message, hint="nothing was recorded; the board takes five tries of a user in two hours (120 minutes), "
+                                             "refused ones too: wait, then the same command")
+        raise _Later(message, after)
     if 200 <= status < 300:
         if answer is None or "success" not in answer:
             raise Unknown(f"{message} (this is not the answer that the board is documented to give)")
@@ -236,7 +244,7 @@ _HINTS = {
     **dict.fromkeys((401, 403), "is the token valid? https://huggingface.co/settings/tokens"),
     **dict.fromkeys((300, 301, 304, 305, 307, 308), f"if that is the board's new address, set {VARIABLE} to it"),
     404: f"is {VARIABLE} right?",
-    409: f"look whether it stands on {LEADERBOARD} already",
+    409: f"it may be under review, which is not shown: ask {CONTACT}",
     413: f"upload both files at {LEADERBOARD}submit/",
 }
 
@@ -269,6 +277,12 @@ def shown(text: str, redactor: Redactor) -> str:
     """The beginning of what a stranger wrote, fit for a terminal: one line, no control characters, no secrets."""
     printable = "".join(char if char.isprintable() else " " for char in text)
     return redactor.line(re.sub(r" +", " ", printable)).strip()[:SHOWN]     # cut last: half a secret is not recognised
+
+
+def _said_seconds(text: str) -> float | None:
+    """The time to wait as a reply's words have it ("try again in 42 minutes")."""
+    found = re.search(r"(\d{1,6})\s*(second|minute|hour|s|min|m|h)s?\b", text)
+    return float(found[1]) * {"s": 1, "m": 60, "h": 3600}[found[2][0]] if found else None
 
 
 def _seconds(text: str) -> float | None:

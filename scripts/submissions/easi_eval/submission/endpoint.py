@@ -14,7 +14,9 @@ DEFAULT_URL = "https://easi.lmms-lab.com/api/submit-with-file/"
 VARIABLE = "EASI_SUBMIT_URL"
 LEADERBOARD = "https://easi.lmms-lab.com/"
 LIMIT = 4_500_000       # bytes of the whole request body
-LOOK_FIRST = f"look whether it stands on {LEADERBOARD}; if not, send it again with --resubmit"
+CONTACT = "easi-lmms-lab@outlook.com"
+LOOK_FIRST = f"people review submissions before they are shown: wait, or ask {CONTACT} whether it arrived, before --resubmit"
+FORM_LIMIT = 20_000_000             # bytes of the archive that the web form takes
 _PORTS = {"http": 80, "https": 443}
 _THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
 
@@ -55,4 +57,4 @@ def check_token(token: str | None) -> str:
 
 def by_hand(results: Path, archive: Path) -> str:
     """The guide's way for what cannot be sent from here."""
-    return f"upload {results} and {archive} at {LEADERBOARD}submit/, or email both to easi-lmms-lab@outlook.com"
+    return f"upload {results} and {archive} at {LEADERBOARD}submit/, or email both to {CONTACT}"

@@ -20,10 +20,10 @@ def lacking(scores: ScoreTable, selected: Iterable[str]) -> tuple[str, ...]:
 
 
 def submit(folder: Path, parcel: Parcel, token: str | None, resubmit: bool = False, patience: Patience = Patience(),
-           say: Callable[[str], None] = print) -> None:
+           say: Callable[[str], None] = print, admit: Callable[[], None] = lambda: None) -> None:
     """Send ``parcel`` for the run in ``folder`` unless the record there says that the board has it. Returns if the board does.
 
-    The caller holds the run's lock. Raises EasiError (exit code 3) whenever it is not certain that the board has it.
+    ``admit`` is called before anything is noted or sent, and may refuse. The caller holds the run's lock. Raises EasiError (exit code 3) whenever it is not certain that the board has it.
     """
     path = folder / FILE
     if absent := set(headline_keys(CORE_KEYS)) - set(to_send(parcel.payload).get("scores", {})):
@@ -36,6 +36,7 @@ def submit(folder: Path, parcel: Parcel, token: str | None, resubmit: bool = Fal
         say(f"nothing was sent: {_obstacle(before, parcel)}")
         return
     check_token(token)
+    admit()
     record = record.begin(parcel.host, parcel.payload_digest, parcel.archive_digest)
     try:
         record.save(path)
@@ -53,7 +54,7 @@ def submit(folder: Path, parcel: Parcel, token: str | None, resubmit: bool = Fal
             say(f"ended while sending; whether the board has recorded the submission is unknown: {LOOK_FIRST}")
         raise
     _close(record, Fate.CONFIRMED, sent.said, path, say)
-    say(f"submitted: {sent.host} confirmed it: {sent.said}")
+    say(f"submitted: {sent.host} confirmed it: {sent.said}; people review it before it is shown")
 
 
 def describe(folder: Path, parcel: Parcel, resubmit: bool = False) -> str:

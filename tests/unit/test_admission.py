@@ -1,0 +1,70 @@
+"""What the leaderboard asks of a model is asked of the hub first, as a stranger; only its answer refuses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from easi_eval.config import SubmissionConfig
+from easi_eval.data.cards import license_of
+from easi_eval.data.needs import HubSettings
+from easi_eval.errors import EasiError, ExitCode
+from easi_eval.smoke import hub as smoke_hub
+from easi_eval.smoke.hub import Faults, Hub
+from easi_eval.submission.admission import check_public
+
+LICENSED = "---\nlanguage: en\nlicense: mit\n---\n# model\n"
+
+
+@pytest.fixture
+def hub(tmp_path: Path) -> Iterator[Hub]:
+    for name, card in (("licensed", LICENSED), ("bare", "# model\n"), ("base", LICENSED)):
+        folder = tmp_path / "served" / "models" / "org" / name
+        folder.mkdir(parents=True)
+        (folder / "README.md").write_text(card)
+    with smoke_hub.start(tmp_path / "served") as running:
+        yield running
+
+
+def ask(hub: Hub, name: str, base: str = "", **changes: object) -> str:
+    given = SubmissionConfig(name, "instruction", "bfloat16", weightType="Adapter" if base else "Original", baseModel=base)
+    settings = HubSettings(endpoint=hub.endpoint, token="hf_mine", backoff=0.01, **changes)      # type: ignore[arg-type]
+    return check_public(given, lambda name: license_of(name, settings))
+
+
+def test_a_public_model_with_a_license_will_do(hub: Hub) -> None:
+    assert ask(hub, "org/licensed") == "" == ask(hub, "org/licensed", "org/base")
+
+
+@pytest.mark.parametrize(("name", "base", "words"), [
+    ("org/absent", "", "modelName org/absent is not on the hub, or it is private"),
+    ("org/bare", "", "modelName org/bare names no license"),
+    ("org/licensed", "org/absent", "baseModel org/absent is not on the hub"),
+    ("org/licensed", "org/bare", "baseModel org/bare names no license"),
+    ("org/licensed", "Qwen3", "baseModel is 'Qwen3', not a Hugging Face model id"),
+])
+def test_what_the_hub_denies_is_refused(hub: Hub, name: str, base: str, words: str) -> None:
+    with pytest.raises(EasiError, match=words) as caught:
+        ask(hub, name, base)
+    assert caught.value.code == ExitCode.REFUSED and caught.value.hint
+
+
+def test_what_only_the_token_shows_is_private(hub: Hub) -> None:
+    hub.set_faults(Faults(token="hf_mine"))
+    with pytest.raises(EasiError, match="is private"):
+        ask(hub, "org/licensed")
+
+
+def test_without_an_answer_there_is_a_warning(hub: Hub) -> None:
+    assert "HF_HUB_OFFLINE" in ask(hub, "org/absent", offline=True)
+    hub.set_faults(Faults(status=502, times=-1))
+    assert "502" in ask(hub, "org/absent", out_of_order=0.1)
+    hub.set_faults(Faults(match="/api/", status=403, times=-1))
+    assert "org/absent" in ask(hub, "org/absent")
+
+
+@pytest.mark.parametrize("name", ["org/Mod\u00e8le", "\u6a21/\u578b"])
+def test_model_names_are_ascii(name: str) -> None:
+    with pytest.raises(EasiError, match="not a Hugging Face model id"):
+        SubmissionConfig(name, "instruction", "bfloat16")
