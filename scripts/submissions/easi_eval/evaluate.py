@@ -14,7 +14,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from . import judging
-from .answering.work import DONE_FILE, Assignment, ItemList, Work
+from .answering.complaints import ERRORS_FOLDER
+from .answering.work import DONE_FILE, SET_ASIDE_FILE, Assignment, ItemList, SetAside, Work
 from .backends.base import Backend
 from .benchmarks import Benchmark
 from .config import RunConfig
@@ -27,6 +28,7 @@ from .execution.keeper import forget_reasons, gave_up_reasons
 from .execution.supervisor import Handle, run_job, start
 from .judging import Policy
 from .judging.second_reading import JudgePass
+from .giving_up import Reason
 from .launches import Launch, Launches, Standing
 from .libraries import mixed
 from .model import ModelChoice
@@ -77,11 +79,14 @@ class Evaluation:
     work: Work = field(init=False)
     watch: Watch = field(init=False)
     launches: Launches = field(init=False)
+    set_aside: set[str] = field(default_factory=set)      # benchmarks that are not asked any more
+    ended: Reason | None = None                           # why no more is asked at all
+    stopped: list[Handle] = field(default_factory=list)   # launches that were told to end for that
 
     def run(self) -> dict[str, Verdict]:
         """Carry it out; every benchmark of ``todo`` has a verdict afterwards. Processes of ours are gone on any exit."""
         self.work = self._prepare_work()
-        self.watch = Watch(self.paths.root, self.work, self.emit)
+        self.watch = Watch(self.paths.root, self.work, self.emit, self.cfg.verbose)
         self.launches = Launches(self.cfg.nproc)
         self.watch.book.poll()
         for bench in self.todo:
@@ -108,8 +113,10 @@ class Evaluation:
             Assignment(bench.key, bench.source(self.backend.name).task, self.epochs[bench.key], self.cfg.limit) for bench in self.todo
         )
         work = Work(assignments, dict(self.fingerprints), launch=self._next_launch(), final=self.cfg.nproc == 1 or self.model.served)
-        (self.paths.root / DONE_FILE).unlink(missing_ok=True)
+        for told in (DONE_FILE, SET_ASIDE_FILE):
+            (self.paths.root / told).unlink(missing_ok=True)
         forget_reasons(self.paths.root)
+        shutil.rmtree(self.paths.root / ERRORS_FOLDER, ignore_errors=True)
         self.paths.outputs.mkdir(parents=True, exist_ok=True)
         for assignment in assignments:
             for kind in HALF_MADE:
@@ -140,8 +147,10 @@ class Evaluation:
                     self.on_loaded(loaded)
                 self._accept_scored(answering)
                 judges.tick(self.verdicts)
+                self._give_up(answering)
                 if not over and (answering is None or answering.poll() is not None):
                     self.watch.tick()      # what the workers wrote last
+                    self._give_up(answering)
                     job = self._answers_wanted()
                     over = job is None
                     if job is not None:
@@ -177,13 +186,36 @@ class Evaluation:
         self.emit(Notice(f"{self.policy.judge} judges {', '.join(bench.title for bench in some)}"))
         return self._start(self.backend.score_job(self.cfg, self.model, some, self.paths, self.policy.judge))
 
+    def _give_up(self, answering: Handle | None) -> None:
+        """Tell the workers what is not to be asked any more, and end them where nothing else is left or nothing more can be hoped for."""
+        decision = self.watch.decide()
+        new = {key: reason for key, reason in decision.aside.items() if key not in self.set_aside and key not in self.verdicts}
+        if new:
+            self.set_aside.update(new)
+            SetAside(self.paths.root, self.work.launch).save(self.set_aside)
+            for key, reason in new.items():
+                self._give(Verdict(key, None, reason.text, reason.error))
+        if decision.end and not self.ended:
+            self.ended = decision.end
+            self.emit(Notice(f"{self.ended.text}: {self.ended.error}", "warning"))
+            self.whys.update(dict.fromkeys((bench.key for bench in self.todo), self.ended.error))
+        nothing_left = bool(self.set_aside or self.ended) and not self.watch.unanswered() - self.set_aside - self.ended_for
+        if nothing_left and answering and answering not in self.stopped:
+            self.stopped.append(answering)
+            answering.ask_to_stop()
+
+    @property
+    def ended_for(self) -> set[str]:
+        """What is not asked because the run was given up."""
+        return {bench.key for bench in self.todo} if self.ended else set()
+
     def _answers_wanted(self) -> Job | None:
         """The next launch of workers, if there is to be one."""
-        unanswered = self.watch.unanswered()
+        unanswered = self.watch.unanswered() - self.set_aside - self.ended_for
         left = [bench for bench in self.todo if bench.key in unanswered]
         if reasons := gave_up_reasons(self.paths.root):      # the last launch's; the next one has its own
             self.whys.update({bench.key: "; ".join(reasons) for bench in self.launched if bench in left})
-        lacked_memory = bool(left) and not self.watch.unanswered(settled=True)
+        lacked_memory = bool(left) and (self.watch.lacked_memory or not self.watch.unanswered(settled=True) & unanswered)
         launch = self.launches.next(Standing(left, self.watch.answered, lacked_memory, self.watch.blames_a_benchmark))
         return self._launch(launch) if launch else None
 
@@ -195,6 +227,7 @@ class Evaluation:
             replace(self.work, stage=launch.stage, final=launch.workers == 1).save(self.paths.root)
         self.launched = launch.benchmarks
         forget_reasons(self.paths.root)
+        self.watch.started(launch.workers)
         self.emit(PhaseStarted("start", f"{launch.workers} worker{'s' if launch.workers > 1 else ''}"))
         return self.backend.answer_job(replace(self.cfg, nproc=launch.workers), self.model, launch.benchmarks, self.paths, launchers.free_port())
 

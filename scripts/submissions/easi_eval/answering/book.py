@@ -36,6 +36,8 @@ class Begun:
 
     def __init__(self) -> None:
         self._steps: deque[list[Key]] = deque()
+        self.header: Header | None = None
+        self.phase = ""
 
     @property
     def at(self) -> Sequence[Key]:
@@ -81,13 +83,13 @@ class Book:
     def of(cls, run_root: Path, work: Work, skip: str = "") -> Book:
         return cls(run_root / JOURNAL_FOLDER, work.epochs, work.launch, skip, work.stage)
 
-    def poll(self) -> list[Answer | Phase]:
+    def poll(self) -> list[Answer | Phase | Returned]:
         """Take in what is new and return what is of this launch (of all, if none was given).
         Raises EasiError for a damaged line that is not the last of its file."""
-        news: list[Answer | Phase] = []
+        news: list[Answer | Phase | Returned] = []
         for line in self._tail.poll():
             self._take(line)
-            if isinstance(line.record, Answer | Phase) and (self._launch is None or line.file in self._begun):
+            if isinstance(line.record, Answer | Phase | Returned) and (self._launch is None or line.file in self._begun):
                 news.append(line.record)
         return news
 
@@ -139,6 +141,11 @@ class Book:
             self._deaths = Counter(at for file, begun in self._begun.items() if file != self._skip for at in begun.at)
         return self._deaths[key]
 
+    def attempt(self, worker: str, began: float) -> Begun | None:
+        """What the attempt of a worker that began at ``began`` wrote, if it got so far as to write anything."""
+        own = [begun for begun in self._begun.values() if begun.header and begun.header.worker == worker and begun.header.at >= began]
+        return min(own, key=lambda begun: begun.header.at if begun.header else 0.0) if own else None
+
     def suspect(self, key: Key) -> bool:
         """Whether it is to be asked alone: so many died with it in hand, or one was silent, that it may be the cause."""
         return self._hung[key] > 0 or self.deaths(key) >= SOLO_DEATHS
@@ -162,11 +169,14 @@ class Book:
         begun = self._begun.get(line.file)
         if isinstance(record, Header):
             if record.launch == self._launch:
-                self._begun[line.file] = Begun()
+                self._begun[line.file] = begun = Begun()
+                begun.header = record
         elif isinstance(record, Phase):
             known = self.phases.get(record.worker)
             if known is None or known.at <= record.at:
                 self.phases[record.worker] = record
+            if begun is not None:
+                begun.phase = record.phase
         elif isinstance(record, Loaded):
             self._made_with[line.file] = record.made_with
         elif isinstance(record, Answer):

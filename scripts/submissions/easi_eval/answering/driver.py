@@ -8,6 +8,7 @@ journal into the backend's own result files.
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import gc
 import json
 import os
@@ -20,6 +21,7 @@ from ..benchmarks import BENCHMARKS
 from ..errors import EasiError
 from ..execution.keeper import CANNOT_WORK, keep
 from ..model import ModelChoice
+from .complaints import Complaints
 from .hang import Limits, Silence
 from .work import WORK_FILE, Assignment, Work
 
@@ -67,6 +69,8 @@ def guarded(options: DriverOptions, role: Callable[[], int]) -> int:
     returns ``CANNOT_WORK`` and its keeper does not start it again.
     """
     hopeless = CANNOT_WORK if options.role == "work" else ARGPARSE_REFUSED
+    if options.role == "work":
+        faulthandler.enable()      # the log says where a crash of native code struck
     try:
         return role()
     except EasiError as error:
@@ -78,8 +82,20 @@ def guarded(options: DriverOptions, role: Callable[[], int]) -> int:
         if end.code != ARGPARSE_REFUSED:
             raise
         return hopeless
+    except Exception as error:
+        if options.role != "work" or options.run is None:
+            raise
+        Complaints(options.run, _launch(options.run)).say("this worker ends", error)
+        return 1
     finally:
         gc.freeze()      # the process ends: its last collection would look at a whole backend for a second or two
+
+
+def _launch(run_root: Path) -> int:
+    try:
+        return Work.load(run_root).launch
+    except EasiError:
+        return 0
 
 
 @contextlib.contextmanager

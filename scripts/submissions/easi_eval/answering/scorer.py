@@ -107,8 +107,10 @@ def _handle(run_root: Path, work: Work, assignment: Assignment, book: Book, scor
         return True
     except Exception as error:           # whatever a backend's scorer raises is this benchmark's failure, not the others'
         trace = traceback.format_exc()
-        print(f"{key} could not be scored:\n{trace}", file=sys.stderr)
         message = error.message if isinstance(error, EasiError) else f"{type(error).__name__}: {error}"
+        print(f"{key} could not be scored: {message}", file=sys.stderr)
+        if not isinstance(error, EasiError):
+            print(trace, file=sys.stderr)
         write_json(failed_file(run_root, key), {"error": " ".join(message.split()), "traceback": trace,
                                            "unanswered": isinstance(error, Unanswered)})
         return False

@@ -6,6 +6,7 @@ import hashlib
 import json
 import random
 import sys
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -19,6 +20,7 @@ ITEMS_FOLDER = "items"
 JOURNAL_FOLDER = "journal"
 OUTPUTS_FOLDER = "outputs"
 DONE_FILE = "answering.done"      # the pipeline writes it when no worker is left
+SET_ASIDE_FILE = "answering.aside.json"      # ... and this when benchmarks are not to be asked any more
 
 Key = tuple[str, str]             # (benchmark, item id): what the journal and the queue know a question by
 
@@ -132,6 +134,31 @@ class ItemList:
             return cls(key=data["key"], total=data["total"], ids=tuple(data["ids"]), limit=data["limit"], costs=tuple(data.get("costs", ())))
         except (KeyError, TypeError) as error:
             raise _damaged(cls.path(run_root, key), str(error)) from error
+
+
+class SetAside:
+    """The benchmarks that a launch's workers are told not to ask any more. Looked at before every question, so only read when it is new."""
+
+    def __init__(self, run_root: Path, launch: int) -> None:
+        self._path, self._launch = run_root / SET_ASIDE_FILE, launch
+        self._read = (0, 0)
+        self._keys: frozenset[str] = frozenset()
+
+    @property
+    def keys(self) -> frozenset[str]:
+        try:
+            found = self._path.stat()
+        except FileNotFoundError:
+            return frozenset()
+        if (found.st_mtime_ns, found.st_ino) != self._read:
+            data = read_json(self._path)
+            if isinstance(data, dict) and data.get("launch") == self._launch:
+                self._keys = frozenset(data["benchmarks"])
+            self._read = found.st_mtime_ns, found.st_ino
+        return self._keys
+
+    def save(self, keys: Iterable[str]) -> None:
+        write_json(self._path, {"launch": self._launch, "benchmarks": sorted(keys)})
 
 
 def item_seed(run_seed: int, benchmark: str, item: str) -> int:

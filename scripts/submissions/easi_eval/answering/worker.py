@@ -18,11 +18,12 @@ from pathlib import Path
 
 from ..redact import Redactor
 from .book import Book
+from .complaints import Complaints
 from .doubt import ENOUGH, Doubt
 from .journal import Answer, Journal
 from .queue import Lease, Queue
 from .stores import LocalStore, Store, connect
-from .work import JOURNAL_FOLDER, Assignment, Item, Work, item_seed, seed_everything
+from .work import JOURNAL_FOLDER, Assignment, Item, SetAside, Work, item_seed, seed_everything
 
 __all__ = ["AnswerItems", "Generation", "open_journal", "work_loop"]
 
@@ -87,7 +88,7 @@ def work_loop(run_root: Path, work: Work, items: Mapping[str, Sequence[Item]], a
             queue = Queue(store or _store(run_root, work), journal.worker, served, book, chunk, before_idle=journal.sync,
                           ahead=prepare is not None, at_once=at_once)
             journal.phase("answering")
-            worker = _Worker(work, journal, queue, book, answer, prepare)
+            worker = _Worker(run_root, work, journal, queue, book, answer, prepare)
             try:
                 worker.run() if at_once == 1 else worker.run_several(at_once)
             finally:
@@ -113,12 +114,13 @@ class _Call:
 
 
 class _Worker:
-    def __init__(self, work: Work, journal: Journal, queue: Queue, book: Book, answer: AnswerItems,
+    def __init__(self, run_root: Path, work: Work, journal: Journal, queue: Queue, book: Book, answer: AnswerItems,
                  prepare: Prepare | None = None) -> None:
         self._assignments: dict[str, Assignment] = {assignment.key: assignment for assignment in work.benchmarks}
         self._work, self._journal, self._queue, self._book, self._answer = work, journal, queue, book, answer
-        self._prepare = prepare
+        self._prepare, self._set_aside = prepare, SetAside(run_root, work.launch)
         self._doubt = Doubt(book)
+        self._complaints = Complaints(run_root, work.launch)
         self._redact = Redactor.from_environ().line
 
     def run(self) -> None:
@@ -184,7 +186,10 @@ class _Worker:
         deadly = {item: reason for item in lease.items if (reason := self._deadly(item))}
         for item, reason in deadly.items():
             self._fail(item, lease, reason)
-        asked = [item for item in lease.items if item not in deadly]
+        left_out = self._set_aside.keys
+        if aside := [item for item in lease.items if item.benchmark in left_out and item not in deadly]:
+            self._journal.aside(aside, "its benchmark was set aside", self._work.stage)
+        asked = [item for item in lease.items if item not in deadly and item not in aside]
         if asked and self._prepare is not None:
             self._prepare(asked, self._queue.upcoming())
         return asked
@@ -227,7 +232,7 @@ class _Worker:
         began = time.monotonic()
         results = self._results(items)
         if isinstance(results, Exception) and len(items) > 1:
-            _complain(items, results)
+            self._complaints.say(_raised(items), results)
             _raise_if_broken(results)
             _free_memory([results])
             return [pair for item in items for pair in self._ask([item], lease)]
@@ -246,7 +251,7 @@ class _Worker:
             if error is not None:
                 raised.append((item, error))
         for item, error in raised:
-            _complain([item], error)
+            self._complaints.say(_raised([item]), error)
             _raise_if_broken(error)
         if raised:
             _free_memory([error for _, error in raised])
@@ -318,7 +323,6 @@ def _free_memory(raised: Sequence[Exception]) -> None:
         torch.cuda.empty_cache()
 
 
-def _complain(items: Sequence[Item], error: Exception) -> None:
+def _raised(items: Sequence[Item]) -> str:
     names = ", ".join(item.id for item in items[:3]) + (" ..." if len(items) > 3 else "")
-    print(f"{items[0].benchmark} {names} raised:", file=sys.stderr)
-    traceback.print_exception(error, file=sys.stderr)
+    return f"{items[0].benchmark} {names} raised"

@@ -84,5 +84,12 @@ class Notice:
     level: str = "info"
 
 
-Event = RunStarted | PhaseStarted | DataProgress | WorkerPhase | Progress | BenchmarkScored | Notice
+@dataclass(frozen=True)
+class Traceback:
+    """Where something was raised, for ``--verbose``; several lines, shown as they are."""
+
+    text: str
+
+
+Event = RunStarted | PhaseStarted | DataProgress | WorkerPhase | Progress | BenchmarkScored | Notice | Traceback
 Emit = Callable[[Event], None]

@@ -14,7 +14,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from .events import BenchmarkScored, Event, Notice, RunStarted
+from .events import BenchmarkScored, Event, Notice, RunStarted, Traceback
 from .progress import PHASES, Row, RunView, Stage, clock_time, per_time, percent, short_duration, size
 
 WIDE = 100              # columns from which bars and rates are shown
@@ -60,6 +60,8 @@ def lasting(event: Event, view: RunView) -> Iterator[Text]:
                 yield Text.assemble(("skipped ", "dim"), view.title(key), f": {reason}")
         case Notice(text, level):
             yield Text.assemble(("warning: ", "yellow"), text) if level == "warning" else Text(text)
+        case Traceback(text):
+            yield Text(text, "dim")
         case BenchmarkScored(key, _, state, reason) if reason:
             _, style = STYLES.get(state, ("", ""))
             yield Text.assemble((f"{state} ", style), view.title(key), f": {reason}")

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Protocol, Self, TextIO
 
-from .events import BenchmarkScored, DataProgress, Event, Notice, PhaseStarted, Progress, RunStarted, WorkerPhase
+from .events import BenchmarkScored, DataProgress, Event, Notice, PhaseStarted, Progress, RunStarted, Traceback, WorkerPhase
 from .progress import RunView, clock_time, duration, per_time, percent, size
 
 EVERY = 10.0            # seconds between two lines of progress; more in long runs, see _due
@@ -60,6 +60,8 @@ class PlainDisplay:
                 self._scored(event)
             case Notice(text, level):
                 self._line(f"{'warning: ' if level == 'warning' else ''}{text}")
+            case Traceback(text):
+                self._write(text)
 
     def _started(self, event: RunStarted) -> None:
         self._line(f"model {event.model} on {event.backend} ({event.model_class})")
@@ -128,7 +130,10 @@ class PlainDisplay:
         return True
 
     def _line(self, text: str) -> None:
-        line = f"[{clock_time(self._view.elapsed)}] {' '.join(text.split())}\n"
+        self._write(f"[{clock_time(self._view.elapsed)}] {' '.join(text.split())}")
+
+    def _write(self, text: str) -> None:
+        line = f"{text}\n"
         encoding = self._stream.encoding or "utf-8"
         self._stream.write(line.encode(encoding, "backslashreplace").decode(encoding))
         self._stream.flush()

@@ -7,27 +7,28 @@ is killed costs its items in flight and leaves the others alone. Standard librar
 from __future__ import annotations
 
 import contextlib
+import json
 import os
-import re
 import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Protocol
 
 from ..errors import EasiError
 from . import gpus, guard, supervisor
 from .jobs import Job, Outcome
+from .output import telling_line
 
 DONE = 0
 CANNOT_WORK = 3             # the worker's exit code for "starting me again is of no use"
 STOPPED = 128 + signal.SIGTERM
 JOURNAL, NOTE = "journal", ".gaveup"
+ENDS = ".ends"              # of the file with a line for each abnormal end of a worker
+LAST_LINES = 40             # of an attempt's output may tell why it ended
 HOPELESS = 10               # starts altogether, however long each of them lasted
 SHOW_FOR = 3.0              # seconds that a hung worker has to show what its threads are at
-
-_ERROR = re.compile(r"\berror: ")        # as our drivers and argparse say why
 
 
 class Watcher(Protocol):
@@ -42,6 +43,27 @@ class Watcher(Protocol):
 
     def note(self) -> None:
         """Called before it is killed for that."""
+
+
+@dataclass(frozen=True)
+class End:
+    """How one attempt of a worker ended: ``how`` as ``describe`` says it, and the telling ``line`` of its output.
+
+    ``restart``: which one of ``restarts`` in a row comes next, None if the worker is given up, 0 if the count starts anew.
+    """
+
+    worker: str
+    began: float            # Unix time
+    how: str
+    line: str
+    restart: int | None
+    restarts: int
+
+    @property
+    def said(self) -> str:
+        """For people: ``w0 died (SIGSEGV), restart 2 of 3: <line>``."""
+        then = "given up" if self.restart is None else f"restart {self.restart} of {self.restarts}" if self.restart else "started again"
+        return f"{self.worker} died ({self.how}), {then}: {self.line}"
 
 
 @dataclass(frozen=True)
@@ -82,7 +104,7 @@ def keep(argv: Sequence[str], run_root: Path, env: Mapping[str, str] | None = No
     ``argv`` is the worker's whole command line. It is started again after an abnormal exit (not 0, not
     ``CANNOT_WORK``), at most ``restarts`` times in a row after a pause that doubles from ``pause`` seconds; an attempt
     that lasted ``settled`` seconds starts the count anew. A worker given up leaves the reason in
-    ``<run_root>/journal/<worker>.gaveup``. It ends when this process or its launcher does. What the ``watcher`` of an
+    ``<run_root>/journal/<worker>.gaveup``; each abnormal end is a line of ``<worker>.ends`` there. It ends when this process or its launcher does. What the ``watcher`` of an
     attempt (made from the worker's name and the attempt's number) takes for hung shows its stacks in the log and is
     killed and started again; that is no fault of the worker's.
     """
@@ -90,13 +112,15 @@ def keep(argv: Sequence[str], run_root: Path, env: Mapping[str, str] | None = No
     worker = f"w{place.rank}"
     changes = worker_env(env or {}, place, gpus.visible_gpus())
     note = run_root / JOURNAL / f"{worker}{NOTE}"
-    note.unlink(missing_ok=True)
+    ends = run_root / JOURNAL / f"{worker}{ENDS}"
+    for left in (note, ends):
+        left.unlink(missing_ok=True)
     launcher = os.getppid()
     failures = starts = 0
     try:
         with supervisor.interruptible():
             while True:
-                starts += 1
+                starts, began = starts + 1, time.time()
                 job = Job(worker, tuple(argv), {**changes, "EASI_ATTEMPT": str(starts)})
                 watched = _Hangs(worker, watcher(worker, starts) if watcher else None)
                 outcome = _watch(job, launcher, grace, watched)
@@ -105,8 +129,11 @@ def keep(argv: Sequence[str], run_root: Path, env: Mapping[str, str] | None = No
                 if outcome.exit_code == DONE:
                     return 0
                 failures = 0 if watched.killed else 1 if outcome.seconds >= settled else failures + 1
-                if outcome.exit_code == CANNOT_WORK or failures > restarts or starts >= HOPELESS:
-                    _give_up(note, outcome, starts)
+                hopeless = outcome.exit_code == CANNOT_WORK or failures > restarts or starts >= HOPELESS
+                line = _line(outcome)
+                _note_end(ends, End(worker, began, describe(outcome.exit_code), line, None if hopeless else failures, restarts))
+                if hopeless:
+                    _give_up(note, outcome, starts, line)
                     return 0
                 wait = pause * 2 ** max(failures - 1, 0)
                 _say(f"[{worker}] ended with {describe(outcome.exit_code)}; starting it again in {wait:g} s")
@@ -122,10 +149,21 @@ def gave_up_reasons(run_root: Path) -> list[str]:
     return list(dict.fromkeys(path.read_text(encoding="utf-8").strip() for path in notes))
 
 
+def ends(run_root: Path) -> list[End]:
+    """The abnormal ends of this launch's workers, worker by worker; what is being written is left for the next look."""
+    found: list[End] = []
+    for path in sorted((run_root / JOURNAL).glob(f"w*{ENDS}"), key=lambda path: (len(path.name), path.name)):
+        with contextlib.suppress(OSError, ValueError, TypeError):
+            whole, _, _ = path.read_text(encoding="utf-8").rpartition("\n")
+            found += [End(**json.loads(line)) for line in whole.splitlines()]
+    return found
+
+
 def forget_reasons(run_root: Path) -> None:
     """For a new launch, which may have fewer workers than the last."""
-    for note in (run_root / JOURNAL).glob(f"w*{NOTE}"):
-        note.unlink(missing_ok=True)
+    for kind in (NOTE, ENDS):
+        for note in (run_root / JOURNAL).glob(f"w*{kind}"):
+            note.unlink(missing_ok=True)
 
 
 def describe(code: int | None) -> str:
@@ -190,10 +228,20 @@ def _pause(seconds: float, launcher: int) -> bool:
     return True
 
 
-def _give_up(note: Path, outcome: Outcome, starts: int) -> None:
-    lines = [line for line in reversed(outcome.log_tail) if line.strip()] or ["it printed nothing"]
-    last = next((line for line in lines if outcome.exit_code == CANNOT_WORK and _ERROR.search(line)), lines[0])
-    reason = f"{describe(outcome.exit_code)} after {starts} start{'s' if starts > 1 else ''}: {last.strip()}"
+def _line(outcome: Outcome) -> str:
+    return telling_line(outcome.log_tail[-LAST_LINES:]) or "it printed nothing"
+
+
+def _note_end(path: Path, end: End) -> None:
+    """For the program that waits for the workers; without it, a full disk costs only what it would have said."""
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(asdict(end)) + "\n")
+
+
+def _give_up(note: Path, outcome: Outcome, starts: int, line: str) -> None:
+    reason = f"{describe(outcome.exit_code)} after {starts} start{'s' if starts > 1 else ''}: {line}"
     _say(f"[{outcome.job.name}] given up: {reason}")
     whole = note.with_name(f".{note.name}.{os.getpid()}")
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 
 from ..redact import Redactor
 
@@ -14,6 +15,20 @@ _MARGIN = 4096              # characters given up at a cut, so that no half of a
 _ESCAPE = re.compile(rb"\x1b(?:\[[0-9;?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
 _CURSOR = re.compile(rb"\x1b\[\d*[AF]")
 _UNPRINTABLE = {code: f"\\x{code:02x}" for code in (*range(9), *range(10, 32), 127)}
+
+# A line that names an error ("CUDA out of memory" comes as torch.OutOfMemoryError) ...
+TELLING = re.compile(r"\b\w*(Error|Exception)\b|\berror:|out of memory|combination failed|\bKilled\b|Segmentation fault|Fatal Python error")
+# ... but not what launchers and loggers print around it.
+NOISE = re.compile(r"ChildFailedError|error_file|exitcode|torch/distributed/elastic|traceback :|_stderr|^\s*File \"|Traceback \(most recent")
+
+
+def telling_line(lines: Sequence[str]) -> str:
+    """The last line that says what went wrong; failing that the last one that says anything."""
+    said = [line.strip() for line in lines if line.strip()]
+    for line in reversed(said):
+        if TELLING.search(line) and not NOISE.search(line):
+            return line
+    return said[-1] if said else ""
 
 
 class LineCleaner:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 import textwrap
 from collections.abc import Sequence
@@ -10,13 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..benchmarks import GROUPS
+from ..execution.output import telling_line as telling_line
 from .scores import BenchmarkScore, ScoreTable, State, title_of
 
 UNKNOWN = "?"
-# A line that names an error ("CUDA out of memory" comes as torch.OutOfMemoryError) ...
-TELLING = re.compile(r"\b\w*(Error|Exception)\b|\berror:|out of memory|combination failed|\bKilled\b|Segmentation fault")
-# ... but not what launchers and loggers print around it.
-NOISE = re.compile(r"ChildFailedError|error_file|exitcode|torch/distributed/elastic|traceback :|_stderr|^\s*File \"|Traceback \(most recent")
 
 
 @dataclass(frozen=True)
@@ -27,15 +23,6 @@ class Trouble:
     reason: str
     line: str = ""
     log: Path | None = None
-
-
-def telling_line(lines: Sequence[str]) -> str:
-    """The last line that says what went wrong; failing that the last one that says anything."""
-    said = [line.strip() for line in lines if line.strip()]
-    for line in reversed(said):
-        if TELLING.search(line) and not NOISE.search(line):
-            return line
-    return said[-1] if said else ""
 
 
 def command_lines(argv: Sequence[str], width: int) -> list[str]:
@@ -114,6 +101,26 @@ def above(table: ScoreTable) -> list[str]:
     return [f"warning: {title_of(row.key)}: {warning}" for row in table.rows for warning in row.warnings]
 
 
+def _troubles(troubles: Sequence[Trouble], width: int) -> list[str]:
+    """Why what is not complete; benchmarks with the same telling line (failing that, the same reason) are told together."""
+    alike: dict[tuple[str, Path | None], list[Trouble]] = {}
+    for trouble in troubles:
+        alike.setdefault((trouble.line or trouble.reason, trouble.log) if trouble.key else ("", None), []).append(trouble)
+    lines: list[str] = []
+    for (said, log), group in alike.items():
+        if len(group) > 1 and said:
+            names = f"all {len(group)} benchmarks" if len(group) == len(troubles) else ", ".join(title_of(trouble.key) for trouble in group)
+            lines += _wrap(f"{names}: {said}" + (f" (log: {log})" if log else ""), width)
+            reasons = dict.fromkeys(trouble.reason for trouble in group if trouble.reason != said)
+            lines += _wrap("; ".join(reasons), width, "    ", "    ") if reasons else []
+            continue
+        for trouble in group:
+            lines += _wrap(f"{title_of(trouble.key)}: {trouble.reason}" if trouble.key else trouble.reason, width)
+            lines += _wrap(trouble.line, width, "    ", "    ") if trouble.line else []
+            lines += [f"    log: {trouble.log}"] if trouble.log else []
+    return lines
+
+
 def summary(
     table: ScoreTable,
     troubles: Sequence[Trouble] = (),
@@ -136,11 +143,7 @@ def summary(
     for note in (*beside(table), *notes):
         lines += _wrap(note, width, "", "  ")
     if troubles:
-        lines += ["", "Not complete:"]
-        for trouble in troubles:
-            lines += _wrap(f"{title_of(trouble.key)}: {trouble.reason}" if trouble.key else trouble.reason, width)
-            lines += _wrap(trouble.line, width, "    ", "    ") if trouble.line else []
-            lines += [f"    log: {trouble.log}"] if trouble.log else []
+        lines += ["", "Not complete:", *_troubles(troubles, width)]
     if retry:
         lines += ["", "Try again what is not complete:", *command_lines(retry, width)]
     if files:
