@@ -41,7 +41,7 @@ def answer(run_root: Path, model_choice: ModelChoice, args: argparse.Namespace) 
     journal.phase("loading the model")
     from easi_eval.answering.loading import made_with, refuse_spilled
 
-    model = shims.model_factory(model_choice)()
+    model = shims.build_whole(shims.model_factory(model_choice))
     print(f"the model is a {type(model).__module__}.{type(model).__name__}", flush=True)
     refuse_spilled(model)
     journal.loaded(made_with(model))

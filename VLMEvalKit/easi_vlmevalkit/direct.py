@@ -107,6 +107,7 @@ def _run(asked: Asked, models: Mapping[str, ModelChoice], resume: bool, argv: li
         args.model = [names.get(name, name) for name in args.model]
     if args.config:
         stock_loop.offer_own_classes(args.config)
+    shims.watch_loading(args.model or ())
     if asked.judge is not None:
         args.judge = sanitise(asked.judge)
         if asked.judges and _first_rank():      # the one that scores

@@ -121,3 +121,21 @@ def register_model(model: ModelChoice, name: str) -> None:
 def _build(factory: Callable[..., Any], use_vllm: bool = False, **options: Any) -> Any:
     """The loop hands ``use_vllm`` to whatever has Qwen2.5-VL in its name, also to classes that know no such argument."""
     return factory(**options, **({"use_vllm": True} if use_vllm else {}))
+
+
+def watch_loading(names: Sequence[str]) -> None:
+    """Let VLMEvalKit's own loop refuse models some of whose weights are in no file, as our workers do."""
+    from vlmeval.config import supported_VLM
+
+    for name in names:
+        entry = supported_VLM.get(name)
+        if isinstance(entry, functools.partial):      # the loop changes its keywords
+            supported_VLM[name] = functools.partial(build_whole, entry.func, *entry.args, **entry.keywords)
+
+
+def build_whole(build: Callable[..., Any], *args: Any, **options: Any) -> Any:
+    """What ``build`` makes of the arguments; EasiError for a model some of whose weights are in no file."""
+    from easi_eval.answering.missing_weights import refusing_missing_weights
+
+    with refusing_missing_weights():
+        return build(*args, **options)

@@ -28,6 +28,7 @@ from easi_eval.state import write_atomic
 
 from . import judge, own_models
 from .datasets import drop_stale_files
+from .shims import build_whole
 
 # Reasons to skip a dataset that are no failure; vlmeval/run.py gives them.
 INTENDED = ("mode_infer", "official_submission_only_mmmu_test", "official_submission_only_mmt_bench",
@@ -41,7 +42,7 @@ def cure(run: ModuleType, outcomes: Outcomes, resume: bool) -> None:
     run.build_dataset = functools.partial(build_dataset, run.build_dataset)
     run.build_dataset_from_config = functools.partial(build_dataset_from_config, run.build_dataset, run.build_dataset_from_config)
     run.get_judge_kwargs = functools.partial(judge_options, run.get_judge_kwargs)
-    run.build_model_from_config = keeping_world_size(run.build_model_from_config)
+    run.build_model_from_config = keeping_world_size(functools.partial(build_whole, run.build_model_from_config))
     run.infer_data_job_video = functools.partial(infer_videos, run.infer_data_job_video, run.is_prediction_complete)
     inference_video.infer_data = functools.partial(infer_rank, inference_video.infer_data)
     keep_newer_predictions()

@@ -72,6 +72,7 @@ def answer(run_root: Path) -> int:
 def _queue_model(cls: type, run_root: Path, work: Work, journal: Journal, unreadable: Mapping[str, str]) -> type:
     """A subclass of the real model class that answers what the queue gives it, but for benchmarks of which a task is ``unreadable``."""
     from easi_eval.answering.loading import made_with, refuse_spilled
+    from easi_eval.answering.missing_weights import refusing_missing_weights
 
     from .generic import EasiVLM
 
@@ -115,7 +116,8 @@ def _queue_model(cls: type, run_root: Path, work: Work, journal: Journal, unread
 
     @functools.wraps(cls.__init__)
     def __init__(self: Any, *args: Any, **options: Any) -> None:
-        cls.__init__(self, *args, **options)
+        with refusing_missing_weights():
+            cls.__init__(self, *args, **options)
         refuse_spilled(self)
         journal.loaded(made_with(self))
         journal.phase("building the questions")

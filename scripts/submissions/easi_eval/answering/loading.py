@@ -12,6 +12,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_
 
 from ..errors import EasiError
 from ..libraries import decisive, installed
+from .missing_weights import refusing_missing_weights
 
 PARTS_OF_CONFIGS = ("text_config", "llm_config", "vision_config")
 HOLDERS = ("model", "_model", "vlm", "language_model", "llm")
@@ -75,12 +76,8 @@ def load_model(path: str, where: Mapping[str, object], device: str | None, dtype
         arguments["dtype"] = "float32"                     # half precision is slow or missing on CPUs
     if attention is not None:
         arguments["attn_implementation"] = attention
-    model, report = AutoModelForImageTextToText.from_pretrained(path, output_loading_info=True, **arguments)
-    absent = sorted(report["missing_keys"])
-    if absent:
-        # transformers fills them with random numbers and goes on.
-        raise EasiError(f"{path} lacks {len(absent)} of its model's weights, among them {absent[0]}",
-                        hint="download the checkpoint again, or merge an adapter into its base first")
+    with refusing_missing_weights():
+        model = AutoModelForImageTextToText.from_pretrained(path, **arguments)
     if not on_cpu:
         refuse_spilled(model)
     return model.eval()
