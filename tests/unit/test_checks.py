@@ -40,6 +40,7 @@ EIGHT = Machine(present=8, visible=8, driver_cuda=(12, 8))
     ({"device": "cpu", "nproc": 2}, Machine(), TorchBuild("2.9.1+cpu", None)),
     ({"device": "cpu"}, Machine(8, trouble="the driver answers 802"), BUILD),
     ({"smoke": True, "nproc": 2}, Machine(), BUILD),
+    ({"nproc": 2}, Machine(1, 1, (12, 8), shared=2), BUILD),      # two MIG instances of one GPU
     ({"smoke": True}, Machine(present=8, mask=""), BUILD),
     ({"nproc": 2}, replace(EIGHT, driver_cuda=None), BUILD),
 ])
@@ -56,6 +57,7 @@ def test_devices_that_will_do(options: dict[str, object], machine: Machine, buil
     ({"nproc": 2, "smoke": True}, replace(EIGHT, visible=1, mask="3"), BUILD, "--nproc 2 is more than the 1 visible", "CUDA_VISIBLE_DEVICES"),
     ({}, EIGHT, TorchBuild("2.9.1+cpu", None), "torch 2.9.1+cpu cannot use them: it is built without CUDA", "bash scripts/setup.sh"),
     ({}, replace(EIGHT, driver_cuda=(11, 8)), BUILD, "built for CUDA 12.8, and the driver speaks up to 11.8", "newer NVIDIA driver"),
+    ({"nproc": 3}, Machine(1, 1, (12, 8), shared=2), BUILD, "--nproc 3 is more than the 2 visible GPU(s)", "--nproc 2"),
     ({}, Machine(8, 0, (12, 8), "the driver answers 802: x"), BUILD, "8 GPU(s) are here, but torch 2.9.1+cu128 cannot use them: the driver answers 802", "driver"),
     ({"smoke": True}, Machine(2, trouble="the driver's library libcuda.so.1 is not here"), BUILD, "libcuda.so.1", "driver"),
 ])

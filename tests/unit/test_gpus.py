@@ -124,6 +124,18 @@ def test_gpus_are_counted_by_cuda_where_there_is_nothing_else(tmp_path: Path) ->
     assert _ask(tmp_path, "libcuda.so.1", CUDA, "visible_gpus()", CUDA_VISIBLE_DEVICES="6, 4,99") == ("6", "4")
 
 
+@pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")
+def test_the_check_before_the_start_counts_mig_instances_as_workers_do(tmp_path: Path) -> None:
+    """CUDA shows a process one MIG instance, whatever it is given."""
+    cuda = CUDA.replace("*n = 2", "*n = 1") + " int cuDriverGetVersion(int *n) { *n = 12080; return 0; }"
+    (tmp_path / "cuda.c").write_text(cuda)
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", str(tmp_path / "libcuda.so.1"), str(tmp_path / "cuda.c")], check=True)
+    asked = "(lambda found: (found.visible, found.shared))(__import__('easi_eval.checks', fromlist=['checks']).probe_machine())"
+    assert _ask(tmp_path, "libnvidia-ml.so.1", NVML, asked, CUDA_VISIBLE_DEVICES="MIG-2,MIG-3") == (1, 2)
+    assert _ask(tmp_path, "libnvidia-ml.so.1", NVML, asked, CUDA_VISIBLE_DEVICES="MIG-3") == (1, 1)
+    assert _ask(tmp_path, "libnvidia-ml.so.1", NVML, asked, CUDA_VISIBLE_DEVICES="1") == (1, 1)
+
+
 def test_a_machine_without_a_driver_has_none() -> None:
     if Path("/proc/driver/nvidia").exists():
         pytest.skip("this machine has one")

@@ -124,13 +124,17 @@ def machine_line(nproc: int) -> str:
 
 @dataclass(frozen=True)
 class Machine:
-    """What the NVIDIA driver says, without torch. ``present`` counts boards, ``visible`` those this process may use."""
+    """What the NVIDIA driver says, without torch. ``present`` counts boards, ``visible`` what CUDA shows this process.
+
+    ``shared`` counts what workers are given: also the MIG instances, of which CUDA shows each process only one.
+    """
 
     present: int = 0
     visible: int = 0
     driver_cuda: tuple[int, int] | None = None      # the newest CUDA the driver speaks
     trouble: str = ""                               # why ``visible`` GPUs cannot be counted or used
     mask: str | None = None                         # CUDA_VISIBLE_DEVICES
+    shared: int = 0
 
 
 @dataclass(frozen=True)
@@ -157,7 +161,9 @@ def probe_machine(environ: Mapping[str, str] = os.environ) -> Machine:
     if result == 0:
         result = cuda.cuDeviceGetCount(ctypes.byref(number))
     if result == 0:
-        return Machine(max(present, number.value), number.value, spoken, mask=mask)
+        from .execution.gpus import visible_gpus
+
+        return Machine(max(present, number.value), number.value, spoken, mask=mask, shared=len(visible_gpus(environ)))
     hidden = result == NO_DEVICE      # none there, or all masked: not a fault
     trouble = "" if hidden else f"the driver answers {result}: {CUDA_ERRORS.get(result, 'see CUresult in cuda.h')}"
     return Machine(present, 0, spoken, trouble, mask)
@@ -196,9 +202,10 @@ def check_device(cfg: RunConfig, needs_gpu: bool, machine: Machine, build: Torch
         raise EasiError(f"{seen}: {machine.trouble}", hint=f"repair the driver; {cpu}")
     if build.cuda is None:
         raise EasiError(f"{seen}: it is built without CUDA", hint=f"rm -rf .venv and {SETUP}; {cpu}")
-    if cfg.nproc > machine.visible:
-        raise EasiError(f"--nproc {cfg.nproc} is more than the {machine.visible} visible GPU(s)",
-                        hint=f"use --nproc {machine.visible}, or make more visible with CUDA_VISIBLE_DEVICES")
+    most = machine.shared or machine.visible
+    if cfg.nproc > most:
+        raise EasiError(f"--nproc {cfg.nproc} is more than the {most} visible GPU(s)",
+                        hint=f"use --nproc {most}, or make more visible with CUDA_VISIBLE_DEVICES")
     if machine.driver_cuda is None:
         return ()
     spoken, built = (f"{major}.{minor}" for major, minor in (machine.driver_cuda, build.cuda))
