@@ -21,7 +21,7 @@ from ..nearest import did_you_mean
 from ..results.corrections import corrections_setting
 from ..results.outputs import Outputs
 from ..state import RunPaths
-from . import catalog, common, parsers, stops
+from . import catalog, common, parsers, quantised, stops
 from .kinds import KINDS
 from .engines import how_to_get
 from .signatures import Signature, signature
@@ -61,6 +61,8 @@ WITHOUT_EFFECT = {
 }
 # Types that run an engine with batching of its own, and the package each needs. One engine is one worker.
 ENGINES = {"vllm": "vllm", "vllm_generate": "vllm", "sglang": "sglang"}
+# Others that answer with an engine, or with a server that they start.
+OTHER_ENGINES = frozenset({"aero_realtime_vllm", "llava_sglang", "longvila", "srt_api", "whisper_vllm"})
 # Questions an engine is given at once unless the user says so: enough to keep it busy, few enough for the frames of
 # as many videos to fit into memory. lmms-eval's own default is one, which leaves the engine idle.
 ENGINE_BATCH = 64
@@ -102,7 +104,10 @@ class LmmsEval:
             parsers.check_words(cfg.backend_args, _parser(cfg.backend_path), OURS, NEVER if cfg.plain else {**NEVER, **WITHOUT_EFFECT})
 
     def ready(self, cfg: RunConfig, model: ModelChoice) -> None:
-        _check_engine(cfg, self._engine(cfg))
+        engine = self._engine(cfg)
+        _check_engine(cfg, engine)
+        if engine is None and not model.served and cfg.model not in OTHER_ENGINES:
+            quantised.check(cfg, model, [str(model.arguments[key]) for key in WEIGHT_KEYS if key in model.arguments], self.hub)
 
     def _engine(self, cfg: RunConfig) -> str | None:
         """The package of the engine that the model type runs, if it runs one."""

@@ -21,7 +21,7 @@ from ..judging import endpoint as judge_endpoint
 from ..model import ModelChoice
 from ..results.outputs import Outputs
 from ..state import RunPaths, sanitise
-from . import catalog, class_checks, class_code, common, own_models, parsers
+from . import catalog, class_checks, class_code, common, own_models, parsers, quantised
 from .kinds import KINDS
 from .resolution import GENERIC, Asked, choose, class_sources
 
@@ -94,7 +94,11 @@ class VLMEvalKit:
         return replace(model, engine=engine, revision=common.revision([model.path], str(model.arguments.get("revision", ""))), notes=(*model.notes, *said))
 
     def ready(self, cfg: RunConfig, model: ModelChoice) -> None:
-        class_checks.check_ready(cfg, model, class_sources(self._located(cfg), model))
+        classes = class_sources(self._located(cfg), model)
+        class_checks.check_ready(cfg, model, classes)
+        # A class of the user's own may load what it likes.
+        if classes and not (model.served or model.source or class_code.engine(classes, model.arguments)[0]):
+            quantised.check(cfg, model, [model.path], self.hub)
 
     def _located(self, cfg: RunConfig) -> catalog.Package:
         return replace(catalog.locate(KIND, cfg.backend_path), own=self.own_folder)
