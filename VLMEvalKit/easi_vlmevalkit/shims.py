@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import functools
+import hashlib
+import mimetypes
+import os
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from easi_eval.answering.newer_configs import read_newer_configs
 from easi_eval.model import ModelChoice
 
 from .own_models import add_folder, factory
+
+# Endings of the picture formats that have several; what has none here is named .png, which readers open by content.
+_PICTURES = {"JPEG": ".jpg", "MPO": ".jpg", "PNG": ".png", "GIF": ".gif", "WEBP": ".webp", "BMP": ".bmp", "TIFF": ".tif"}
+_VIDEOS = (".mp4", ".mkv", ".webm", ".mov", ".avi", ".flv", ".m4v", ".mpg", ".mpeg", ".wmv", ".ts")
 
 
 def apply() -> None:
@@ -19,6 +28,7 @@ def apply() -> None:
     accept_tables()
     use_the_hub_cache()
     replace_missing_flash_attention()
+    take_media_types_from_content()
     for line in add_folder():
         print(line, flush=True)
 
@@ -42,6 +52,77 @@ def use_the_hub_cache() -> None:
     from vlmeval.smp import file
 
     file.HFCacheRoot = lambda: constants.HF_HUB_CACHE
+
+
+def take_media_types_from_content() -> None:
+    """Ask questions whose picture or video has no file-name ending, or the wrong one (some of SITE's), in every class.
+
+    A dataset says of each part of a prompt what it is, and ``preproc_content`` guesses it once more from the name: an
+    ending that it does not know stops the question, and so does a text that happens to name a file. API classes and some
+    others (Claude, Gemma, Kimi, Llama 4) guess again later, so such a file is also given a name that tells its type.
+    """
+    from vlmeval.api.base import BaseAPI
+    from vlmeval.vlm.base import BaseModel
+
+    for base in (BaseModel, BaseAPI):
+        base.preproc_content = _trusting(base.preproc_content)
+
+
+def _trusting(guess: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(guess)
+    def preproc_content(self: Any, inputs: Any) -> Any:
+        if not (isinstance(inputs, list) and inputs and all(map(_is_known, inputs))):
+            return guess(self, inputs)
+        for part in inputs:
+            if part["type"] != "text":
+                part["value"] = named_by_content(part["value"], part["type"])
+        return inputs
+
+    return preproc_content
+
+
+def _is_known(part: Any) -> bool:
+    """A text, or a picture or video that is a file here; addresses and pictures in base64 are left to VLMEvalKit."""
+    if not (isinstance(part, dict) and isinstance(part.get("value"), str)):
+        return False
+    return part.get("type") == "text" or (part.get("type") in ("image", "video") and os.path.isfile(part["value"]))
+
+
+def named_by_content(path: str, kind: str) -> str:
+    """The file under a name whose ending tells what it holds: ``path`` itself if it has one of this kind, else a link to it."""
+    ending = os.path.splitext(path)[1].lower()
+    if (mimetypes.types_map.get(ending) or mimetypes.common_types.get(ending) or "").startswith(kind) or (kind == "video" and ending in _VIDEOS):
+        return path
+    wanted = _picture_ending(path) if kind == "image" else _video_ending(path)
+    if not wanted:
+        return path      # whoever reads it says why it cannot be read
+    from vlmeval.smp import LMUDataRoot
+
+    link = Path(LMUDataRoot(), "files", hashlib.sha256(os.path.abspath(path).encode("utf-8", "surrogateescape")).hexdigest()[:32] + wanted)
+    link.parent.mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(FileExistsError):      # several workers ask the same question's media
+        link.symlink_to(os.path.abspath(path))
+    return str(link)
+
+
+def _picture_ending(path: str) -> str:
+    from PIL import Image
+
+    try:
+        with Image.open(path) as picture:
+            return _PICTURES.get(picture.format or "", ".png")
+    except OSError:
+        return ""
+
+
+def _video_ending(path: str) -> str:
+    with open(path, "rb") as file:
+        begin = file.read(12)
+    if begin.startswith(b"\x1aE\xdf\xa3"):      # EBML: Matroska and WebM
+        return ".webm"
+    if begin.startswith(b"RIFF"):
+        return ".avi"
+    return ".mp4" if begin[4:8] in (b"ftyp", b"moov", b"mdat", b"wide") else ""
 
 
 def replace_missing_flash_attention() -> bool:

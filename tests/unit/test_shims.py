@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -41,3 +42,46 @@ def test_what_asks_for_something_else_gets_it(tmp_path: Path, restored: None, ca
     model = Qwen2_5_VLForConditionalGeneration.from_pretrained(folder, attn_implementation="eager")
     assert model.config._attn_implementation == "eager"
     assert capsys.readouterr().out == ""
+
+
+@pytest.fixture
+def media_types(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from vlmeval.api.base import BaseAPI
+    from vlmeval.vlm.base import BaseModel
+
+    for base in (BaseModel, BaseAPI):
+        monkeypatch.setattr(base, "preproc_content", base.preproc_content)
+    (tmp_path / "LMUData").mkdir()
+    monkeypatch.setenv("LMUData", str(tmp_path / "LMUData"))
+    monkeypatch.chdir(tmp_path)
+    shims.take_media_types_from_content()
+
+
+@pytest.mark.parametrize(("name", "format", "ending"), [
+    ("0000_0", "PNG", ".png"), ("0000_1.5", "JPEG", ".jpg"), ("view?id=3&type=.mp4", "WEBP", ".webp"), ("A.PNG", "PNG", ""),
+    ("a.jpg", "PNG", ""), ("b.WebP", "WEBP", ""), ("c.mp4", "JPEG", ".jpg"), ("d.bin", "GIF", ".gif")])
+def test_a_picture_is_known_by_its_content(name: str, format: str, ending: str, tmp_path: Path, media_types: None) -> None:
+    from mimetypes import guess_type
+
+    from PIL import Image
+    from vlmeval.api.base import BaseAPI
+    from vlmeval.vlm.base import BaseModel
+
+    Image.new("RGB", (4, 3), "red").save(tmp_path / name, format=format)
+    (tmp_path / "Yes").write_text("a file that a text happens to name")
+    for base in (BaseModel, BaseAPI):
+        message = [{"type": "image", "value": str(tmp_path / name)}, {"type": "text", "value": "Yes"}]
+        made = base.preproc_content(object.__new__(type("Model", (base,), {"generate_inner": None})), message)
+        assert made is message, "what was made ready for a message is found by it"
+        picture = made[0]["value"]
+        assert Path(picture).suffix == ending if ending else picture == str(tmp_path / name)
+        assert (guess_type(picture)[0] or "image/webp").startswith("image/") and os.path.samefile(picture, tmp_path / name)
+        assert made[1] == {"type": "text", "value": "Yes"}
+
+
+def test_a_video_without_an_ending_is_given_one_and_others_stay(tmp_path: Path, media_types: None) -> None:
+    (tmp_path / "clip").write_bytes(b"\0\0\0\x18ftypisom")
+    (tmp_path / "clip.MKV").write_bytes(b"\x1aE\xdf\xa3")
+    (tmp_path / "other").write_bytes(b"\x1aE\xdf\xa3")
+    assert [Path(shims.named_by_content(str(tmp_path / name), "video")).suffix for name in ("clip", "clip.MKV", "other")] == [".mp4", ".MKV", ".webm"]
+    assert shims.named_by_content(str(tmp_path / "clip"), "video") == shims.named_by_content(str(tmp_path / "clip"), "video")
