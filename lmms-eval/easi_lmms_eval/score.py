@@ -5,6 +5,9 @@ from __future__ import annotations
 import contextlib
 import copy
 import functools
+import io
+import re
+import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,11 +27,16 @@ from . import failed
 from .session import asked_work, item_id, lmms_eval_main
 from .watching import Seen, watched
 
+HALF = re.compile("[\ud800-\udfff]")      # half of a character, as a server cuts an emoji; UTF-8 cannot hold it
+
 
 def score(run_root: Path) -> int:
     """Score every benchmark from the journal as soon as it is answered. Returns the exit code: 1 if one has no score."""
     work = asked_work(run_root)
+    if isinstance(sys.stdout, io.TextIOWrapper):      # tasks print answers, and an answer may hold what UTF-8 cannot
+        sys.stdout.reconfigure(errors="backslashreplace")
     main, args = lmms_eval_main()
+    write_any_character()
     from lmms_eval import models
 
     # Building the task index reads some thousand YAML files; one serves all benchmarks.
@@ -51,7 +59,7 @@ def score(run_root: Path) -> int:
 
     def score_one(assignment: Assignment, answers: Mapping[str, Answer], folder: Path) -> None:
         seen = evaluate(assignment, answers, folder)
-        add_notes(folder, **seen.notes())
+        add_notes(folder, **seen.notes(), escaped=[item for item, answer in answers.items() if HALF.search(answer.text or "")])
         lost = failed.items(assignment.key, assignment.task, answers, seen.tasks)
         add_failed(folder, lost)
         if lost and assignment.key not in ALL_KEYS:
@@ -61,6 +69,16 @@ def score(run_root: Path) -> int:
             add_notes(folder, unwrapped=would)
 
     return 0 if score_loop(run_root, work, score_one) else 1
+
+
+def write_any_character() -> None:
+    """Let an answer with half a character into lmms-eval's samples file, as the escape that JSON has for it.
+
+    Stock lmms-eval loses that file, and with it the benchmark: it writes UTF-8 and no escapes. It scores the exact text.
+    """
+    from lmms_eval.loggers import evaluation_tracker
+
+    evaluation_tracker.open = functools.partial(open, errors="backslashreplace")
 
 
 def _score_unwrapped(evaluate: Callable[[Assignment, Mapping[str, Answer], Path], Seen], assignment: Assignment,

@@ -53,7 +53,7 @@ class Key:
         try:
             return cls(
                 tuple(_path(path) for path in value["order"]),
-                {_path(path): _dumps(one) for path, one in value["constant"]},
+                {_path(path): dumps(one) for path, one in value["constant"]},
                 {_path(path): _path(other) for path, other in value["same"]},
                 {_path(path): (_path(by), str(name), _path(base)) for path, by, name, base in value["named"]},
                 tuple(_path(path) for path in value["left_out"]),
@@ -95,7 +95,7 @@ def restore(lines: Iterable[str], key: Key, largest: int = LARGEST) -> list[str]
             sample |= key.constant
             # An equal column is one of those above: chains are never made.
             sample |= {path: sample.get(other) for path, other in key.same.items()}
-            sample |= {path: sample[base] for path, (by, name, base) in key.named.items() if sample.get(by) == _dumps(name)}
+            sample |= {path: sample[base] for path, (by, name, base) in key.named.items() if sample.get(by) == dumps(name)}
             restored.append(_text(sample, key.order))
         except (ValueError, KeyError, AttributeError, RecursionError) as error:
             raise EasiError(f"compact samples, line {number}: {error!r}", hint="the archive was changed, or cut off") from error
@@ -112,9 +112,9 @@ def _leaves(sample: Mapping[str, Any]) -> dict[Path, str]:
     found: dict[Path, str] = {}
     for name, value in sample.items():
         if isinstance(value, dict) and value:
-            found |= {(name, inner): _dumps(each) for inner, each in value.items()}
+            found |= {(name, inner): dumps(each) for inner, each in value.items()}
         else:
-            found[(name,)] = _dumps(value)
+            found[(name,)] = dumps(value)
     return found
 
 
@@ -185,7 +185,7 @@ def _named(path: Path, column: Column, columns: Mapping[Path, Column], names: Ma
     """The column that names ``path`` where it is there, the name, and the column it equals there."""
     there = [place for place, value in enumerate(column) if value is not None]
     for name in dict.fromkeys((path[0], path[-1])):
-        said = _dumps(name)
+        said = dumps(name)
         for by, counts in names.items():
             if counts.get(said) != len(there) or any(columns[by][place] != said for place in there):
                 continue
@@ -201,11 +201,11 @@ def _path(value: Any) -> Path:
     return tuple(value)
 
 
-def _dumps(value: Any) -> str:
-    """As lmms-eval writes it (lmms_eval/loggers/evaluation_tracker.py, save_results_samples)."""
-    return json.dumps(value, ensure_ascii=False)
+def dumps(value: Any) -> str:
+    """As lmms-eval writes it (lmms_eval/loggers/evaluation_tracker.py, save_results_samples), half characters as our scorer lets it."""
+    return json.dumps(value, ensure_ascii=False).encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 @lru_cache(maxsize=4096)
 def _name(text: str) -> str:
-    return _dumps(text)
+    return dumps(text)

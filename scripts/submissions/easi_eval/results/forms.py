@@ -132,7 +132,7 @@ def _first_only(line: str, name: str) -> str:
     sample = json.loads(line)
     if isinstance(sample.get(name), list):
         sample[name] = sample[name][:1]
-    return json.dumps(sample, ensure_ascii=False)
+    return compact.dumps(sample)
 
 
 # ---- workbooks

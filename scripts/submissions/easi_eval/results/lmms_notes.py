@@ -31,7 +31,9 @@ def told(bench: Benchmark, out: Outputs, rows: pd.DataFrame, score: BenchmarkSco
             corrected = recompute(bench, source_of(bench, out), changed)
             score = corrections.with_correction(score, correction, corrected, wanted=wanted)
     unwrapped = scorer_notes.get("unwrapped")
+    halves = len(scorer_notes.get("escaped") or ())
     lines = (
+        f"{halves} of {len(rows)} answers hold half a character; they are scored as they are, and escaped (\\udXXX) in lmms-eval's file" if halves else "",
         odd(entries.values()) if odd else "",
         oddities.drawn_letters(score.coin_flips),
         oddities.wrapped_note(sum(oddities.wrapped(answer) for answer in rows["answer"] if isinstance(answer, str)), unwrapped if isinstance(unwrapped, (int, float)) else None),
