@@ -23,7 +23,7 @@ KEEPER = """
 import sys
 from pathlib import Path
 from easi_eval.execution.keeper import keep
-sys.exit(keep([sys.executable, *sys.argv[2:]], Path(sys.argv[1]), pause=0.05))
+sys.exit(keep([sys.executable, *sys.argv[2:]], Path(sys.argv[1]), pause=1.0))
 """
 # load() and answer(items) are the test's
 WORKER = """
