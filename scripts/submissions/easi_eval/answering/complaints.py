@@ -14,7 +14,7 @@ ERRORS_FOLDER = "errors"      # of a run: a file for each distinct error of its 
 
 
 class Complaints:
-    """Says what was raised: with its traceback where no process of this ``launch`` said the like before, else in one line."""
+    """Says what was raised: with its traceback where no process of this ``launch`` said the like before, else by its message."""
 
     def __init__(self, run_root: Path, launch: int) -> None:
         self._folder, self._launch = run_root / ERRORS_FOLDER, launch
@@ -26,8 +26,8 @@ class Complaints:
         if self._first(error, text):
             print(f"{what}:\n{text}", file=sys.stderr)
         else:
-            last = "".join(traceback.format_exception_only(error)).strip().replace("\n", " ")
-            print(f"{what}: {last} (its traceback is above)", file=sys.stderr)
+            last = "".join(traceback.format_exception_only(error)).rstrip()
+            print(f"{what} (the traceback is above):\n{last}", file=sys.stderr)      # ends as a traceback does: keepers compare last lines
 
     def _first(self, error: Exception, text: str) -> bool:
         places = [f"{frame.filename}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)[-1:]]
