@@ -92,6 +92,13 @@ def test_a_worker_that_keeps_crashing_is_given_up_with_a_reason(root: Path) -> N
     assert _note(root).read_text() == "SIGKILL after 4 starts: CUDA error\n"
 
 
+def test_a_crash_is_told_by_its_name_not_by_the_stacks_below(root: Path) -> None:
+    stacks = "echo 'ValueError: an older one'; echo 'Fatal Python error: Aborted'; for n in $(seq 60); do echo '  File x'; done; echo Extension modules: a.error, b"
+    assert _keep(root, stacks + "; kill -6 $$", restarts=1) == 0
+    assert [end.said for end in keeper.ends(root)] == ["w0 died (SIGABRT), restart 1 of 1: Fatal Python error: Aborted",
+                                                      "w0 died (SIGABRT), given up: Fatal Python error: Aborted"]
+
+
 def test_a_worker_that_cannot_work_is_not_started_again(root: Path) -> None:
     assert _keep(root, "echo no such model >&2; exit 3") == 0
     assert _starts(root) == ["1 w0 none"] and _note(root).read_text() == "exit code 3 after 1 start: no such model\n"

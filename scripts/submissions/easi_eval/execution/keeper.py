@@ -26,6 +26,8 @@ CANNOT_WORK = 3             # the worker's exit code for "starting me again is o
 STOPPED = 128 + signal.SIGTERM
 JOURNAL, NOTE = "journal", ".gaveup"
 ENDS = ".ends"              # of the file with a line for each abnormal end of a worker
+FATAL = "Fatal Python error: "
+LONGEST_LINE = 500          # characters of it are shown
 LAST_LINES = 40             # of an attempt's output may tell why it ended
 HOPELESS = 10               # starts altogether, however long each of them lasted
 SHOW_FOR = 3.0              # seconds that a hung worker has to show what its threads are at
@@ -229,7 +231,9 @@ def _pause(seconds: float, launcher: int) -> bool:
 
 
 def _line(outcome: Outcome) -> str:
-    return telling_line(outcome.log_tail[-LAST_LINES:]) or "it printed nothing"
+    fatal = [line for line in outcome.log_tail if line.startswith(FATAL)]      # above the stacks of all threads
+    line = fatal[-1] if fatal and (outcome.exit_code or 0) < 0 else telling_line(outcome.log_tail[-LAST_LINES:])
+    return line[:LONGEST_LINE] or "it printed nothing"
 
 
 def _note_end(path: Path, end: End) -> None:
