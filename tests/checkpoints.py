@@ -107,6 +107,23 @@ def smolvlm(folder: Path) -> Path:
     return _save(folder, Idefics3ForConditionalGeneration(config), processor)
 
 
+def adapter(base: Path, folder: Path, merged: Path | None = None) -> Path:
+    """A LoRA adapter of the checkpoint in ``base``, without a config.json, as peft saves it; ``merged``: where to save both in one."""
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForImageTextToText, AutoProcessor
+
+    model = get_peft_model(AutoModelForImageTextToText.from_pretrained(base), LoraConfig(r=4, target_modules=["q_proj", "v_proj", "lm_head"]))
+    torch.manual_seed(1)
+    for name, weight in model.named_parameters():
+        if "lora_" in name:
+            weight.data.normal_(0, 0.5)
+    model.save_pretrained(folder)
+    if merged is not None:
+        model.merge_and_unload().save_pretrained(merged)
+        AutoProcessor.from_pretrained(base).save_pretrained(merged)
+    return folder
+
+
 BUILDERS: dict[str, Callable[[Path], Path]] = {builder.__name__: builder for builder in (
     qwen2_5_vl, qwen3_vl, internvl, llava_onevision, smolvlm, smolvlm2)}
 

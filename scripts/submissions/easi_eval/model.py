@@ -18,7 +18,8 @@ class ModelChoice:
     ``revision`` is the one asked of the hub, or a digest of what lies in the local folder; ``served``: a server holds
     the weights. ``needs_gpu`` is False for those and with ``--device cpu``. ``engine`` is the package of an engine that runs the
     model in the worker's process instead of transformers. ``refers_to``: what else the checkpoint's files name, an adapter's base
-    or a vision tower, by repository or folder, with the commit or a digest; see ``backends/references.py``.
+    or a vision tower, by repository or folder, with a digest of a folder (a repository's commit is in the manifest); see
+    ``backends/references.py``. ``base``: the folder or hub id that an adapter without a config.json of its own is laid over.
     """
 
     name: str
@@ -35,3 +36,4 @@ class ModelChoice:
     engine: str = ""
     refers_to: dict[str, str] = field(default_factory=dict)
     cuts: str = ""
+    base: str = ""

@@ -16,6 +16,7 @@ from . import __version__, checks, judging, prepare
 from .answering.book import pending
 from .answering.work import Assignment, Work
 from .backends import make_backend, newer_checkpoints, resolved
+from .backends.adapters import checkpoints
 from .backends.base import Backend
 from .backends.catalog import locate
 from .backends.common import REPOSITORY, search_path
@@ -242,6 +243,7 @@ class Run:
     plan: Plan
     naming: InitVar[Naming]      # what the metadata of a submission name, as found at the start
     troubles: list[report.Trouble] = field(default_factory=list)
+    snapshots: dict[str, Path] = field(default_factory=dict)      # where the checkpoints of the hub lie, once fetched
 
     def __post_init__(self, naming: Naming) -> None:
         self.handin = HandIn(self.asked, self.cfg, self.backend, self.hub, self.plan.model, self.plan.paths, naming)
@@ -314,13 +316,21 @@ class Run:
         for key, error in failed.items():
             self._note(Verdict(key, None, error.message))
             emit(BenchmarkScored(key, None, str(State.FAILED), error.message))
-        prepare.refuse_changed([need.repo for need in weights], fetched, self.plan, self.manifest)
+        repos = [need.repo for need in weights]
+        here = {repo: found.path for each in fetched.values() for repo, found in each.items() if repo in repos}
+        if asks(self.cfg, self.backend, self.plan):
+            local = [here.get(name, Path(name)) for name in checkpoints(self.plan.model)]
+            referred = prepare.fetch_referred(local, repos, emit, self.hub)
+            fetched = {key: {**each, **referred} for key, each in fetched.items()}
+            self.snapshots = {**here, **{repo: found.path for repo, found in referred.items()}}
+        prepare.refuse_changed([*repos, *self.snapshots], fetched, self.plan, self.manifest)
         self.plan, self.manifest = prepare.begin(self.plan, self.manifest, fetched, emit)
         self.manifest.save(self.plan.paths.manifest)
 
     def _evaluate(self, emit: Emit) -> None:
         plan = self.plan
-        Evaluation(self.cfg, self.backend, plan.model, plan.benchmarks, plan.fingerprints, plan.epochs, plan.paths,
+        model = prepare.laid_out(plan.model, self.snapshots, self.backend, plan.paths.root / "checkpoint")
+        Evaluation(self.cfg, self.backend, model, plan.benchmarks, plan.fingerprints, plan.epochs, plan.paths,
                    self.log, emit, self._note, self._note_command, policy=self.policy,
                    scored={todo.bench.key for todo in plan.todo if todo.scored},
                    made_before=decisive(self.manifest.launches[0]["versions"]), on_loaded=self._note_loaded).run()

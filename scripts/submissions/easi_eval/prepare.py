@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from .answering.work import ItemList
+from .backends.adapters import checkpoints
+from .backends.base import Backend
+from .backends.common import weights_need
+from .backends.references import bare_adapter, base_of, lay_out, references
 from .data.needs import Fetched, HubSettings, Need, Unreachable
 from .datasets import fetch
 from .display.events import Emit, Notice
 from .errors import DiskFull, EasiError, NoRoom
+from .model import ModelChoice
 from .plan import Plan
-from .state import Manifest, digest
+from .state import Manifest, digest, sanitise
 
 Met = Mapping[str, Mapping[str, Fetched]]      # by benchmark, by repository
 
@@ -44,6 +50,45 @@ def fetch_each(needs: Mapping[str, Sequence[Need]], emit: Emit, hub: HubSettings
         if not fetched:
             raise list(failed.values())[-1] from error
         return fetched, failed
+
+
+def fetch_referred(folders: Sequence[Path], have: Collection[str], emit: Emit, hub: HubSettings) -> dict[str, Fetched]:
+    """What the checkpoints in ``folders`` refer to on the hub, and what that refers to, by repository; without those of ``have``.
+
+    What cannot be had is told and left out: whether the model's class needs it shows when it is loaded.
+    """
+    found: dict[str, Fetched] = {}
+    waiting, seen = list(folders), set(have)
+    while waiting:
+        for reference in references(waiting.pop()):
+            if reference.name in seen:
+                continue
+            seen.add(reference.name)
+            if reference.folder is not None:
+                waiting += [reference.folder] if reference.folder.is_dir() else []
+                continue
+            need = weights_need(reference.name)
+            if reference.code:
+                need = replace(need, what=f"code {reference.name}", allow=("*.py",))
+            try:
+                (found[reference.name],) = fetch([need], emit, hub)
+                waiting.append(found[reference.name].path)
+            except EasiError as error:
+                emit(Notice(f"the checkpoint refers to {reference.name}, which cannot be fetched: {error.message}", "warning"))
+    return found
+
+
+def laid_out(model: ModelChoice, snapshots: Mapping[str, Path], backend: Backend, target: Path) -> ModelChoice:
+    """The choice as the workers get it: an adapter of a hub id or folder, together with its base, as one folder below ``target``."""
+    for name in checkpoints(model):
+        adapter = bare_adapter(snapshots.get(name, Path(name)))
+        if adapter is None:
+            continue
+        base = model.base or base_of(adapter)
+        folder = target / sanitise(f"{Path(base).name}+{Path(name).name}")
+        lay_out(adapter, snapshots.get(base, Path(base)), folder)
+        model = backend.localise(model, name, folder.absolute())
+    return model
 
 
 def refuse_changed(weights: Sequence[str], fetched: Met, plan: Plan, manifest: Manifest) -> None:

@@ -15,6 +15,8 @@ SAMPLING = ("do_sample", "temperature", "top_p", "top_k", "num_beams", "repetiti
 ENGINES = {"use_vllm": "vllm", "use_lmdeploy": "lmdeploy"}
 # Calls that only an engine's way of answering makes; the settings and the trust written into them hold for that way alone.
 ENGINE_CALLS = {"LLM": "vllm", "SamplingParams": "vllm", "pipeline": "lmdeploy", "GenerationConfig": "lmdeploy"}
+# Classes whose ``from_pretrained`` loads no weights of the model.
+NO_MODELS = ("Tokenizer", "TokenizerFast", "Processor", "Config", "FeatureExtractor")
 ANSWERING = ("generate", "chat")
 
 
@@ -77,6 +79,12 @@ def trusts_remote_code(classes: Sequence[ClassSource], engine_name: str) -> bool
                 if any(isinstance(key, ast.Constant) and key.value == "trust_remote_code" and _true(value) for key, value in zip(node.keys, node.values, strict=True)):
                     return True
     return False
+
+
+def loads_pretrained(classes: Sequence[ClassSource]) -> bool:
+    """Whether the class loads a model by ``from_pretrained``, which lays an adapter over its base, and not only its processor."""
+    return any(isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "from_pretrained"
+               and not ast.unparse(node.func.value).endswith(NO_MODELS) for source in classes for node in _code(source))
 
 
 def asks_flash_attention(classes: Sequence[ClassSource]) -> bool:

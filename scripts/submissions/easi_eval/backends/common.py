@@ -9,12 +9,14 @@ import re
 import site
 import sys
 from collections.abc import Container, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from ..config import RunConfig
-from ..data.needs import HubSettings, Need
+from ..data.needs import HubSettings, Need, Unreachable
 from ..errors import EasiError
 from ..nearest import nearest
+from . import references
 from .catalog import Package
 from .revision import folder_revision
 
@@ -22,6 +24,8 @@ REPOSITORY = Path(__file__).resolve().parents[4]
 NO_GPU = {"CUDA_VISIBLE_DEVICES": "-1"}
 # Older names of the cache's place, which transformers still prefers to HF_HUB_CACHE: it would not find what we fetched.
 OLD_CACHES = ("TRANSFORMERS_CACHE", "PYTORCH_TRANSFORMERS_CACHE", "PYTORCH_PRETRAINED_BERT_CACHE")
+# Which arguments of a model class name the checkpoint.
+CHECKPOINT_KEYS = ("pretrained", "model", "model_id", "model_id_name", "model_path", "path")
 OTHER_FORMATS = ("*.gguf", "*.h5", "*.msgpack", "*.onnx", "*.pth", "original/*", "onnx/*", "openvino/*")
 
 
@@ -173,19 +177,39 @@ def is_hub_id(model: str) -> bool:
 
 
 def model_config(model: str, hub: HubSettings, revision: str = "") -> dict[str, object] | None:
-    """A checkpoint's config.json: a folder's, else that of the hub (or its cache) at ``revision``; None for what is neither.
+    """A checkpoint's config.json, or of an adapter without one its base's: a folder's, else that of the hub (or its cache) at
+    ``revision``; None for what is neither.
 
     Raises EasiError when a folder has no readable config.json, or the hub refuses the model.
     """
     folder = Path(model_path(model))
-    if folder.is_dir():
-        check_folder(folder)
-        return _config(folder / "config.json")
-    if not is_hub_id(model):
+    if not folder.is_dir() and not is_hub_id(model):
         return None
-    from ..datasets import fetch_model_file
+    if not folder.is_dir():
+        from ..datasets import fetch_model_file
 
-    return _config(fetch_model_file(hub, model, "config.json", revision))
+        try:
+            return _config(fetch_model_file(hub, model, references.CONFIG, revision))
+        except Unreachable:
+            raise
+        except EasiError as error:
+            try:
+                folder = fetch_model_file(hub, model, references.ADAPTER, revision).parent
+            except EasiError:
+                raise error from None
+    else:
+        check_folder(folder)
+    adapter = references.bare_adapter(folder)
+    return _config(folder / references.CONFIG) if adapter is None else _base_config(model, adapter, hub)
+
+
+def _base_config(model: str, adapter: references.Adapter, hub: HubSettings) -> dict[str, object] | None:
+    """The config.json that an adapter without one is used with: its base's."""
+    base = references.base_of(adapter)
+    try:
+        return model_config(base, hub)
+    except EasiError as error:
+        raise EasiError(f"{model_name(model)} is an adapter of {base}: {error.message}", hint=error.hint) from error
 
 
 def _config(path: Path) -> dict[str, object]:

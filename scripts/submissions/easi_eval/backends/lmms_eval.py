@@ -21,9 +21,9 @@ from ..nearest import did_you_mean
 from ..results.corrections import corrections_setting
 from ..results.outputs import Outputs
 from ..state import RunPaths
-from . import catalog, common, parsers, quantised, stops
-from .kinds import KINDS
+from . import adapters, catalog, common, parsers, quantised, stops
 from .engines import how_to_get
+from .kinds import KINDS
 from .signatures import Signature, signature
 from .sources import ClassSource, lineage
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 KIND = KINDS["lmms-eval"]
 # Which model arguments name weights: those laid over a base, and the base. The first that is given names the checkpoint.
 ADAPTER_KEYS = ("peft", "delta")
-BASE_KEYS = ("pretrained", "model", "model_id", "model_id_name", "model_path", "path")
+BASE_KEYS = common.CHECKPOINT_KEYS
 WEIGHT_KEYS = (*ADAPTER_KEYS, *BASE_KEYS)
 # Which name what a server runs; elsewhere they are no weights (llava's model_name is a conversation template).
 NAME_KEYS = ("model", "model_version", "model_name", "engine")
@@ -135,9 +135,14 @@ class LmmsEval:
         checkpoint = arguments[keys[0]] if keys else cfg.model
         arguments, notes = _supported(cfg, arguments, takes.names)
         cuts = _cuts(cfg, classes)
-        return ModelChoice(common.model_name(checkpoint), checkpoint, cfg.model, why, notes=(*notes, *filter(None, [cuts])), arguments=dict(arguments), cuts=cuts,
+        model = ModelChoice(common.model_name(checkpoint), checkpoint, cfg.model, why, notes=(*notes, *filter(None, [cuts])), arguments=dict(arguments), cuts=cuts,
                            revision=common.revision([arguments[key] for key in keys], arguments.get("revision", "")),
                            needs_gpu=cfg.device != "cpu", engine=self._engine(cfg) or "")
+        if any(key in arguments for key in ADAPTER_KEYS):      # the class is told the base
+            return replace(model, refers_to={})
+        model = adapters.with_references(model, self.hub.hub_cache)
+        adapters.check_adapter(model, classes)
+        return model
 
     def settings(self, cfg: RunConfig, bench: Benchmark) -> dict[str, object]:
         return {"task": bench.source(self.name).task, **corrections_setting(bench, self.name, not cfg.no_corrections)}
@@ -152,11 +157,12 @@ class LmmsEval:
             return []
         revisions = {key: str(model.arguments.get("revision", "")) if key in BASE_KEYS else "" for key in WEIGHT_KEYS}
         named = {key: str(model.arguments[key]) for key in WEIGHT_KEYS if key in model.arguments}
-        return [common.weights_need(repo, revisions[key]) for key, repo in named.items() if common.is_hub_id(repo)]
+        base = [common.weights_need(model.base)] if common.is_hub_id(model.base) else []
+        return [*(common.weights_need(repo, revisions[key]) for key, repo in named.items() if common.is_hub_id(repo)), *base]
 
     def localise(self, model: ModelChoice, repo: str, path: Path) -> ModelChoice:
         arguments = {key: str(path) if value == repo and key in WEIGHT_KEYS else value for key, value in model.arguments.items()}
-        return replace(model, path=str(path) if model.path == repo else model.path, arguments=arguments)
+        return replace(adapters.with_base(model, repo, path), path=str(path) if model.path == repo else model.path, arguments=arguments)
 
     def answer_job(self, cfg: RunConfig, model: ModelChoice, todo: Sequence[Benchmark], paths: RunPaths, port: int) -> Job:
         argv = ["-m", "easi_lmms_eval", *self._options(cfg, model, todo, paths.outputs), "--easi-run", str(paths.root.absolute())]

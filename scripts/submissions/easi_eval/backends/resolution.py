@@ -15,6 +15,7 @@ from . import catalog, common, own_models
 from .easi_models import EasiModel, easi_model
 from .families import FAMILIES, family_settings
 from .generic_check import refuse_unloadable
+from .references import bare_adapter, snapshot
 from .signatures import signature
 from .sources import ClassSource, lineage
 
@@ -136,12 +137,15 @@ def _of_family(model_type: str, asked: Asked) -> ModelChoice:
     _no_model_path(asked)
     model, arguments = asked.cfg.model, asked.arguments
     family, name = FAMILIES[model_type], common.model_name(model)
-    found = family_settings(family, name.rpartition("/")[2], asked.entries.values())
+    adapter = bare_adapter(snapshot(common.model_path(model), asked.hub.hub_cache, asked.revision or "main"))
+    like = common.model_name(adapter.base) if adapter else name      # an adapter's own name tells no settings
+    found = family_settings(family, like.rpartition("/")[2], asked.entries.values())
     lacking = [key for key in family.required if key not in arguments]
     if found is None and lacking:
         raise EasiError(f"VLMEvalKit has no entry with settings for {name} (model_type {model_type}, class {family.cls})",
                         hint=f"give them yourself: --model-args {','.join(f'{key}=...' for key in lacking)}")
-    why = f"its config.json says model_type {model_type}"
+    whose = "its base's" if adapter else "its"
+    why = f"{whose} config.json says model_type {model_type}"
     if found is not None:
         why += f"; settings of VLMEvalKit's entry {found.source}" + "".join(f", without its {key}" for key in found.dropped)
     return ModelChoice(name, common.model_path(model), family.cls, why, arguments={**(found.arguments if found else {}), **arguments})

@@ -21,7 +21,7 @@ from ..judging import endpoint as judge_endpoint
 from ..model import ModelChoice
 from ..results.outputs import Outputs
 from ..state import RunPaths, sanitise
-from . import catalog, class_checks, class_code, common, own_models, parsers, quantised
+from . import adapters, catalog, class_checks, class_code, common, own_models, parsers, quantised
 from .kinds import KINDS
 from .resolution import GENERIC, Asked, choose, class_sources
 
@@ -91,7 +91,9 @@ class VLMEvalKit:
         class_checks.check(cfg, model, classes)
         said = class_checks.notes(cfg, model, classes, generic=model.cls == GENERIC)
         engine = "" if model.served else class_code.engine(classes, model.arguments)[0]
-        return replace(model, engine=engine, revision=common.revision([model.path], str(model.arguments.get("revision", ""))), notes=(*model.notes, *said))
+        model = adapters.with_references(replace(model, engine=engine), self.hub.hub_cache)
+        adapters.check_adapter(model, classes)
+        return replace(model, revision=common.revision([model.path], str(model.arguments.get("revision", ""))), notes=(*model.notes, *said))
 
     def ready(self, cfg: RunConfig, model: ModelChoice) -> None:
         classes = class_sources(self._located(cfg), model)
@@ -113,9 +115,15 @@ class VLMEvalKit:
         return vlmevalkit_needs(bench, cfg.dataset_dir.absolute())
 
     def weights(self, model: ModelChoice) -> list[Need]:
-        return [common.weights_need(model.path, model.revision)] if common.is_hub_id(model.path) and not model.served else []
+        if model.served:
+            return []
+        base = [common.weights_need(model.base)] if common.is_hub_id(model.base) else []
+        return [*([common.weights_need(model.path, model.revision)] if common.is_hub_id(model.path) else []), *base]
 
     def localise(self, model: ModelChoice, repo: str, path: Path) -> ModelChoice:
+        model = adapters.with_base(model, repo, path)
+        if repo != model.path:
+            return model
         inside = {"model_path": str(path)} if model.entry or model.source else {}
         return replace(model, path=str(path), arguments={**model.arguments, **inside})
 

@@ -1,0 +1,161 @@
+"""What a checkpoint's files refer to elsewhere, its place in the identity, and adapters as one folder with their base."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from easi_eval.backends import make_backend
+from easi_eval.backends.adapters import check_adapter, with_references
+from easi_eval.backends.references import (
+    NOT_THERE,
+    Adapter,
+    Reference,
+    bare_adapter,
+    lay_out,
+    located,
+    referred_to,
+    references,
+)
+from easi_eval.backends.revision import folder_revision
+from easi_eval.backends.sources import lineage
+from easi_eval.config import RunConfig
+from easi_eval.data.needs import HubSettings
+from easi_eval.errors import EasiError
+from easi_eval.model import ModelChoice
+from easi_eval.state import identity
+
+QWEN = {"model_type": "qwen2_5_vl", "architectures": ["Qwen2_5_VLForConditionalGeneration"]}
+
+
+def checkpoint(folder: Path, config: object = None, weights: str = "weights", **files: object) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, value in {"config": config, **files}.items():
+        if value is not None:
+            (folder / f"{name}.json").write_text(json.dumps(value))
+    (folder / "model.bin").write_text(weights)
+    return folder
+
+
+def adapter(folder: Path, base: str) -> Path:
+    made = checkpoint(folder, adapter_config={"peft_type": "LORA", "base_model_name_or_path": base})
+    (made / "model.bin").rename(made / "adapter_model.bin")
+    return made
+
+
+def test_towers_bases_and_code_are_found_at_any_depth(tmp_path: Path) -> None:
+    tower = checkpoint(tmp_path / "tower")
+    made = checkpoint(tmp_path / "m", {
+        "_name_or_path": "where/it-was-trained", "vision_tower": "org/clip", "mm_vision_tower": str(tower), "speech_encoder": "/data/not-there",
+        "mm_vision_tower_type": "clip", "vision_model": "siglip", "text_config": {"auto_map": {"AutoModel": "org/code--modeling.Model", "AutoConfig": "own.Config"}},
+        "vision_config": {"vision_tower_name": "org/inner"}, "image_size": 28,
+    }, tokenizer_config={"auto_map": {"AutoTokenizer": ["org/tokenizer--slow.Tokenizer", None]}})
+    assert references(made) == [Reference("org/clip"), Reference(str(tower)), Reference("/data/not-there"), Reference("org/code", code=True),
+                                Reference("org/inner"), Reference("org/tokenizer", code=True)]
+    assert referred_to([made]) == {"org/clip": "", str(tower): folder_revision(tower), "/data/not-there": NOT_THERE, "org/code": "", "org/inner": "",
+                                   "org/tokenizer": ""}
+
+
+def test_what_is_referred_to_may_refer_to_more_and_in_a_circle(tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    checkpoint(first, {"vision_tower": str(second)})
+    checkpoint(second, {"vision_tower": str(first), "audio_tower": "org/ears"})
+    assert list(referred_to([first])) == [str(second), str(first), "org/ears"]
+
+
+def test_a_relative_path_is_looked_for_from_here_and_from_the_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    beside = checkpoint(tmp_path / "m" / "base")
+    monkeypatch.chdir(tmp_path)
+    assert located("./base", tmp_path / "m") == located("base", tmp_path / "m") == str(beside)
+    here = checkpoint(tmp_path / "org" / "model")
+    assert located("org/model", tmp_path / "m") == str(here)      # as transformers would
+    assert located("org/other", tmp_path / "m") == "org/other"
+    assert located("../gone", tmp_path / "m") == str(tmp_path / "../gone")
+
+
+def named(model: Path) -> str:
+    cfg = RunConfig(model="qwen2_5_vl", model_args=f"pretrained={model}", backend="lmms-eval", device="cpu")
+    return identity("lmms-eval", "1", make_backend("lmms-eval", HubSettings()).resolve(cfg), cfg)
+
+
+@pytest.mark.parametrize("refer", [
+    lambda root, other: adapter(root / "a", str(other)),
+    lambda root, other: checkpoint(root / "c", {**QWEN, "mm_vision_tower": str(other)}),
+    lambda root, other: checkpoint(root / "n", {**QWEN, "mm_vision_tower": str(checkpoint(root / "between", {"audio_tower": str(other)}))}),
+], ids=["an adapter's base", "a vision tower", "what that refers to"])
+def test_new_weights_in_what_a_checkpoint_refers_to_are_another_identity(tmp_path: Path, refer: object) -> None:
+    other = checkpoint(tmp_path / "other", QWEN, "one")
+    made = refer(tmp_path, other)
+    before = named(made)
+    assert named(made) == before
+    checkpoint(other, QWEN, "two")
+    assert named(made) != before
+
+
+def test_a_checkpoint_that_refers_to_nothing_has_no_such_field(tmp_path: Path) -> None:
+    model = ModelChoice("m", str(checkpoint(tmp_path / "m", QWEN)), "qwen2_5_vl", "")
+    assert with_references(model, tmp_path) == model
+
+
+# ---- adapters -------------------------------------------------------------------------------------------------------
+
+def test_an_adapter_and_its_base_are_laid_out_as_one_folder(tmp_path: Path) -> None:
+    base = checkpoint(tmp_path / "base", QWEN, tokenizer_config={"of": "base"}, preprocessor_config={"of": "base"})
+    (base / "model.safetensors.index.json").write_text("{}")
+    made = adapter(tmp_path / "m", "somewhere/else")
+    (made / "tokenizer_config.json").write_text('{"of": "adapter"}')
+    for _ in range(2):      # the second launch finds the first one's
+        lay_out(Adapter(made, "somewhere/else"), base, tmp_path / "both")
+    both = {path.name: path.read_text() for path in (tmp_path / "both").iterdir()}
+    assert both.keys() == {"config.json", "tokenizer_config.json", "preprocessor_config.json", "adapter_config.json", "adapter_model.bin"}
+    assert json.loads(both["tokenizer_config.json"]) == {"of": "adapter"} and json.loads(both["preprocessor_config.json"]) == {"of": "base"}
+    assert json.loads(both["adapter_config.json"]) == {"peft_type": "LORA", "base_model_name_or_path": str(base)}
+    assert json.loads((made / "adapter_config.json").read_text())["base_model_name_or_path"] == "somewhere/else", "the user's stays"
+
+
+def test_an_adapters_class_is_chosen_by_its_base(tmp_path: Path) -> None:
+    base = checkpoint(tmp_path / "Qwen2.5-VL-7B-Instruct", QWEN)
+    cfg = RunConfig(model=str(adapter(tmp_path / "mine", str(base))))
+    model = make_backend("vlmevalkit", HubSettings()).resolve(cfg)
+    assert (model.name, model.cls, model.base, list(model.refers_to)) == ("mine", "Qwen2VLChat", str(base), [str(base)])
+    assert model.why.startswith("its base's config.json says model_type qwen2_5_vl; settings of VLMEvalKit's entry Qwen2.5-VL-7B-Instruct")
+    assert any(f"an adapter of {base}" in note and '"weightType": "Adapter"' in note for note in model.notes)
+
+
+@pytest.mark.parametrize(("base", "said"), [("", "names no base"), ("/data/gone", "an adapter of /data/gone, and that folder is not there")])
+@pytest.mark.parametrize("backend", ["vlmevalkit", "lmms-eval"])
+def test_an_adapter_without_its_base_is_refused(tmp_path: Path, base: str, said: str, backend: str) -> None:
+    made = adapter(tmp_path / "m", base)
+    cfg = RunConfig(model=str(made)) if backend == "vlmevalkit" else RunConfig(model="qwen2_5_vl", model_args=f"pretrained={made}", backend=backend)
+    with pytest.raises(EasiError, match=said) as refused:
+        make_backend(backend, HubSettings()).resolve(cfg)
+    assert str(made / "adapter_config.json") in refused.value.hint
+
+
+def test_an_adapter_that_its_class_would_not_lay_over_is_refused_with_how_to_merge(tmp_path: Path) -> None:
+    base = checkpoint(tmp_path / "base", QWEN)
+    made = adapter(tmp_path / "m", str(base))
+    with pytest.raises(EasiError, match="vllm does not lay it over its base") as refused:
+        check_adapter(ModelChoice("m", str(made), "vllm", "", engine="vllm", base=str(base)), [])
+    assert "merge_and_unload" in refused.value.hint and str(base) in refused.value.hint
+
+
+def test_which_classes_load_by_from_pretrained() -> None:
+    from easi_eval.backends import catalog, class_code
+    from easi_eval.backends.kinds import KINDS
+
+    package = catalog.locate(KINDS["vlmevalkit"])
+
+    def loads(name: str) -> bool:
+        return class_code.loads_pretrained(lineage(package, f"vlmeval.vlm.{name}"))
+
+    assert all(map(loads, ("Qwen2VLChat", "Qwen3VLChat", "InternVLChat", "LLaVA_OneVision_HF", "SmolVLM2", "Gemma3")))
+    assert not loads("LLaVA"), "its weights are loaded by a function of the llava package"
+
+
+def test_a_folder_with_a_config_is_no_bare_adapter(tmp_path: Path) -> None:
+    made = adapter(tmp_path / "m", "org/base")
+    assert bare_adapter(made) == Adapter(made, "org/base")
+    checkpoint(made, QWEN)
+    assert bare_adapter(made) is None
