@@ -24,6 +24,7 @@ from easi_eval.config import RunConfig
 from easi_eval.data.needs import HubSettings
 from easi_eval.errors import EasiError
 from easi_eval.model import ModelChoice
+from easi_eval.prepare import laid_out
 from easi_eval.state import identity
 
 QWEN = {"model_type": "qwen2_5_vl", "architectures": ["Qwen2_5_VLForConditionalGeneration"]}
@@ -112,6 +113,21 @@ def test_an_adapter_and_its_base_are_laid_out_as_one_folder(tmp_path: Path) -> N
     assert json.loads(both["tokenizer_config.json"]) == {"of": "adapter"} and json.loads(both["preprocessor_config.json"]) == {"of": "base"}
     assert json.loads(both["adapter_config.json"]) == {"peft_type": "LORA", "base_model_name_or_path": str(base)}
     assert json.loads((made / "adapter_config.json").read_text())["base_model_name_or_path"] == "somewhere/else", "the user's stays"
+
+
+@pytest.mark.parametrize("hub", [False, True], ids=["a folder", "of the hub"])
+@pytest.mark.parametrize("backend", ["vlmevalkit", "lmms-eval"])
+def test_workers_get_an_adapter_together_with_its_base(tmp_path: Path, backend: str, hub: bool) -> None:
+    base = checkpoint(tmp_path / "base", QWEN)
+    made = adapter(tmp_path / "mine", "org/base" if hub else str(base))
+    arguments = {"pretrained": str(made)} if backend == "lmms-eval" else {}
+    model = ModelChoice("mine", str(made), "Chat", "", arguments=arguments, base="org/base" if hub else str(base))
+    kit = make_backend(backend, HubSettings())
+    found = laid_out(model, {"org/base": base} if hub else {}, kit, tmp_path / "run" / "checkpoint")
+    assert Path(found.path).parent == tmp_path / "run" / "checkpoint" and list(found.arguments.values()) == [found.path] * len(arguments)
+    assert json.loads((Path(found.path) / "adapter_config.json").read_text())["base_model_name_or_path"] == str(base)
+    if hub:      # all is answered, and nothing was fetched
+        assert laid_out(model, {}, kit, tmp_path / "other") == model
 
 
 def test_an_adapters_class_is_chosen_by_its_base(tmp_path: Path) -> None:

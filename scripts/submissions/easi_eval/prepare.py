@@ -85,8 +85,11 @@ def laid_out(model: ModelChoice, snapshots: Mapping[str, Path], backend: Backend
         if adapter is None:
             continue
         base = model.base or base_of(adapter)
+        lies = snapshots.get(base, Path(base))
+        if not lies.is_dir():      # nothing was fetched, as nothing is left to answer
+            continue
         folder = target / sanitise(f"{Path(base).name}+{Path(name).name}")
-        lay_out(adapter, snapshots.get(base, Path(base)), folder)
+        lay_out(adapter, lies, folder)
         model = backend.localise(model, name, folder.absolute())
     return model
 
