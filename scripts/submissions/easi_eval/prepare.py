@@ -73,6 +73,8 @@ def fetch_referred(folders: Sequence[Path], have: Collection[str], emit: Emit, h
             try:
                 (found[reference.name],) = fetch([need], emit, hub)
                 waiting.append(found[reference.name].path)
+            except (NoRoom, DiskFull):
+                raise
             except EasiError as error:
                 emit(Notice(f"the checkpoint refers to {reference.name}, which cannot be fetched: {error.message}", "warning"))
     return found
