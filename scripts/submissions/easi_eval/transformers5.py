@@ -1,8 +1,8 @@
 """A config.json as transformers 5 writes it, in the form that the pinned transformers 4.57 reads; needs no torch.
 
 transformers 5 keeps everything about rotary position embeddings in ``rope_parameters``. 4.57 does not know the key: it
-takes its class's default frequencies, and the answers are wrong without an error. Each rule here was compared with what
-both versions compute (tests/unit/test_transformers5.py).
+takes its class's default frequencies, and the answers are wrong without an error. The rules follow the sources of both
+versions; 4.57 computes equal logits from what 5 writes, translated, and from the old form (tests/unit/test_transformers5.py).
 """
 
 from __future__ import annotations

@@ -26,7 +26,8 @@ class Decoded:
         def watched(tokenizer: Any, *args: Any, **options: Any) -> Any:
             decoded = decode(tokenizer, *args, **options)
             if threading.get_ident() == thread:
-                self._texts += [decoded] if isinstance(decoded, str) else decoded      # transformers 5 decodes batches so, too
+                # transformers 5 decodes batches so, too
+                self._texts += [decoded] if isinstance(decoded, str) else [text for text in decoded if isinstance(text, str)]
             return decoded
 
         PreTrainedTokenizerBase.decode = watched

@@ -16,7 +16,6 @@ LEADERBOARD = "https://easi.lmms-lab.com/"
 LIMIT = 4_500_000       # bytes of the whole request body
 CONTACT = "easi-lmms-lab@outlook.com"
 LOOK_FIRST = f"people review submissions before they are shown: wait, or ask {CONTACT} whether it arrived, before --resubmit"
-FORM_LIMIT = 20_000_000             # bytes of the archive that the web form takes
 _PORTS = {"http": 80, "https": 443}
 _THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
 
