@@ -13,6 +13,7 @@ from typing import Any, TextIO
 from easi_eval.answering.cost import VIDEO_FRAMES, count_parts, expected
 from easi_eval.answering.work import Assignment, Item, ItemList, Work
 from easi_eval.benchmarks import BENCHMARKS, VLMEVALKIT, TsvData
+from easi_eval.errors import EasiError
 
 from .derived import drop_stale
 
@@ -120,6 +121,9 @@ def _alone(file: TextIO, done: str) -> bool:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
+    except OSError as error:      # Lustre without -o flock
+        raise EasiError(f"{Path(file.name).parent} cannot lock files: {error.strerror}",
+                        hint="give an --output-dir on another file system, or mount this one with locks (Lustre: -o flock)") from error
     return not _says(file, done)
 
 

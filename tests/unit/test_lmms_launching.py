@@ -15,6 +15,7 @@ from easi_eval.config import RunConfig, format_model_args, parse_model_args
 from easi_eval.data.needs import HubSettings
 from easi_eval.errors import EasiError
 from easi_eval.execution import launchers
+from easi_eval.model import ModelChoice
 from easi_eval.pipeline import places
 from easi_eval.plan import SCORING_ONLY
 from easi_eval.state import RunPaths
@@ -170,3 +171,24 @@ def test_an_argument_that_the_class_would_fail_on_is_refused_at_once(backend: Lm
     with pytest.raises(EasiError, match=f"{model} takes no max_pixel=") as refused:
         backend.resolve(asked)
     assert hint in (refused.value.hint or "")
+
+
+def test_where_the_cache_may_only_be_read_the_datasets_library_writes_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "mine"))
+    monkeypatch.delenv("HF_DATASETS_CACHE", raising=False)
+    own, foreign = LmmsEval(HubSettings(hf_home=tmp_path / "hf")), LmmsEval(HubSettings(hf_home=Path("/proc/self/hf")))      # nobody writes there
+    run = RunPaths(tmp_path / "run")
+    for backend, data, cwd in ((own, None, tmp_path / "hf" / "lmms-eval-cwd"),
+                               (foreign, str(tmp_path / "mine/easi-eval/datasets"), tmp_path / "mine/easi-eval/lmms-eval-cwd")):
+        job = backend.score_job(cfg("pretrained=a/b"), ModelChoice("m", "a/b", "qwen2_5_vl", ""), [by_key("blink")], run)
+        assert (job.env.get("HF_DATASETS_CACHE"), job.cwd) == (data, cwd)
+    monkeypatch.setenv("HF_DATASETS_CACHE", "/elsewhere")
+    assert "HF_DATASETS_CACHE" not in foreign.score_job(cfg("pretrained=a/b"), ModelChoice("m", "a/b", "qwen2_5_vl", ""), [by_key("blink")], run).env
+
+
+@pytest.mark.parametrize(("environ", "offline"), [
+    ({"HF_DATASETS_OFFLINE": "1"}, True), ({"HF_HUB_OFFLINE": "0", "HF_DATASETS_OFFLINE": "true"}, True), ({"HF_DATASETS_OFFLINE": "0"}, False),
+    ({"TRANSFORMERS_OFFLINE": "1"}, True), ({"HF_HUB_OFFLINE": "0", "TRANSFORMERS_OFFLINE": "1"}, False), ({}, False),
+])
+def test_each_librarys_own_name_for_offline_is_understood(environ: dict[str, str], offline: bool) -> None:
+    assert HubSettings.from_env(environ).offline is offline

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
@@ -204,11 +205,20 @@ class LmmsEval:
                 "--output_path", str(folder.absolute()), *limit, *device, *verbose, *common.absolute_paths(cfg.backend_args, PATH_OPTIONS)]
 
     def _environment(self, cfg: RunConfig) -> dict[str, str]:
-        return common.environment(self.hub, catalog.locate(KIND, cfg.backend_path))
+        env = common.environment(self.hub, catalog.locate(KIND, cfg.backend_path))
+        data = self._own("datasets")
+        # The datasets library locks and writes what it prepares; a cache of somebody else may only be read.
+        return env if data.parent == self.hub.hf_home or os.environ.get("HF_DATASETS_CACHE") else {**env, "HF_DATASETS_CACHE": str(data)}
 
     def _cwd(self) -> Path:
         """Two tasks keep their data cache in the current directory; all runs share one beside the other caches."""
-        return self.hub.hf_home / "lmms-eval-cwd"
+        return self._own("lmms-eval-cwd")
+
+    def _own(self, name: str) -> Path:
+        """A folder for what is written there: in ``HF_HOME`` where that is possible, else in the user's own cache."""
+        shared = self.hub.hf_home / name
+        there = next(folder for folder in (shared, *shared.parents) if folder.exists())
+        return shared if os.access(there, os.W_OK | os.X_OK) else catalog.cache_folder() / name
 
     def outputs(self, bench: Benchmark, folder: Path, judge: str = "") -> Outputs:
         from ..results.readers import find_lmms_outputs

@@ -166,7 +166,9 @@ class HubSettings:
             hf_home=hf_home,
             cache=_path(cache) if cache else None,
             token=_token(env, hf_home),
-            offline=(env.get("HF_HUB_OFFLINE") or env.get("TRANSFORMERS_OFFLINE") or "").upper() in TRUE_WORDS,
+            # The hub's client knows two names for it, the datasets library a third, which would keep data that we fetched from workers.
+            offline=any(said.upper() in TRUE_WORDS for said in (env.get("HF_HUB_OFFLINE") or env.get("TRANSFORMERS_OFFLINE") or "",
+                                                                env.get("HF_DATASETS_OFFLINE") or "")),
             search=tuple(dict.fromkeys(lmu)),
         )
 
