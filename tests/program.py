@@ -39,6 +39,7 @@ class User:
 
     root: Path
     secrets: bool = True
+    program: Path = PROGRAM
 
     def __post_init__(self) -> None:
         for folder in self.places:
@@ -90,7 +91,7 @@ class Launch:
         self._began, self._used = time.monotonic(), _processor_time()
         with self._screen("out").open("wb") as out, self._screen("err").open("wb") as err:
             self.process = subprocess.Popen(
-                [sys.executable, str(PROGRAM), *options], cwd=user.root, env=user.environment(**changes, **{MARK: self.mark}),
+                [sys.executable, str(user.program), *options], cwd=user.root, env=user.environment(**changes, **{MARK: self.mark}),
                 stdin=subprocess.DEVNULL, stdout=out, stderr=err, start_new_session=True)
         self._over = threading.Event()
         self._watcher = threading.Thread(target=self._watch, daemon=True)

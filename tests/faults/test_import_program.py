@@ -13,6 +13,7 @@ import pytest
 from board import Board
 from easi_eval.benchmarks import CORE_KEYS
 from importable import SECRET, lmms_files, tables, vlmevalkit_files
+from own_entries import OWN_ENTRIES
 from program import SECRETS, Launch, User, wait_until
 
 pytestmark = pytest.mark.faults
@@ -28,7 +29,7 @@ def board() -> Iterator[Board]:
 
 @pytest.fixture
 def user(tmp_path: Path) -> User:
-    return User(tmp_path / "user")
+    return User(tmp_path / "user", program=OWN_ENTRIES)
 
 
 def options(folder: Path, *more: object) -> list[object]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shlex
 import shutil
@@ -16,7 +17,8 @@ from easi_eval.cli import parse
 from easi_eval.config import RunConfig, SubmissionConfig
 from easi_eval.state import Manifest
 from finished import finish
-from program import SECRETS, Launch, User
+from own_entries import OWN_ENTRIES
+from program import PROGRAM, SECRETS, Launch, User
 
 pytestmark = pytest.mark.faults
 META = SubmissionConfig("org/named", "instruction", "bfloat16")
@@ -47,7 +49,7 @@ def finished(tmp_path: Path) -> Finished:
     model.mkdir()
     (model / "config.json").write_text('{"model_type": "qwen2_5_vl", "torch_dtype": "bfloat16"}')
     cfg = RunConfig(model=str(model), output_dir=tmp_path / "out")
-    return Finished(User(tmp_path / "user"), cfg, finish(cfg).root)
+    return Finished(User(tmp_path / "user", program=OWN_ENTRIES), cfg, finish(cfg).root)
 
 
 @pytest.fixture
@@ -145,6 +147,20 @@ def test_eight_are_needed(finished: Finished, board: Board) -> None:
     assert not board.requests and not finished.fates
     shown = finished.run(board, *DESCRIBED, "--dry-run", "--benchmarks", "blink")
     assert "once these are complete" in shown.out, shown.said
+
+
+def test_tables_of_another_size_are_never_sent(finished: Finished, board: Board) -> None:
+    """The same run, for the program as users have it: complete, and not the benchmarks."""
+    as_it_is = replace(finished, user=replace(finished.user, program=PROGRAM))
+    refused = as_it_is.run(board, *DESCRIBED)
+    assert refused.code == 3 and "mmsi_bench is not the benchmark: " in refused.err and "it has 1000" in refused.err, refused.said
+    assert not board.requests and not finished.fates
+    with (finished.cfg.output_dir / "easi_scores.csv").open(encoding="utf-8", newline="") as file:
+        lines = {line["benchmark"]: line for line in csv.DictReader(file) if not line["part"]}
+    assert {lines[key]["comparable"] for key in ("mmsi_bench", "blink", "site")} == {"no"}
+    assert "not the benchmark: " in (finished.cfg.output_dir / "easi_scores.md").read_text(encoding="utf-8")
+    planned = as_it_is.run(board, *DESCRIBED, "--dry-run")
+    assert "nothing would be sent: " in planned.out and "POST" not in planned.out, planned.said
 
 
 def test_what_the_board_refuses_is_said(finished: Finished, board: Board) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from easi_eval.benchmarks import BACKENDS, BENCHMARKS, LMMS_EVAL, VLMEVALKIT, by_key
+from easi_eval.benchmarks import BACKENDS, BENCHMARKS, LMMS_EVAL, VLMEVALKIT, TsvData, by_key
 from easi_eval.errors import EasiError
 from easi_eval.results import comparability, corrections, oddities
 from easi_eval.results.lmms_files import find_lmms_outputs, read_lmms_rows, read_lmms_scores, sample_entries
@@ -191,7 +191,11 @@ def test_the_diagnosis_is_told_as_one() -> None:
 
 def compared(key: str, backend: str = LMMS_EVAL, model: str = "llava_onevision", method: str = "",
              settings: Mapping[str, object] | None = None) -> BenchmarkScore:
-    return comparability.compared(BenchmarkScore(key, Reading(1.0), n=1, total=1, state=State.COMPLETE, method=method), backend, model, settings or {})
+    source = by_key(key).source(backend)
+    contents = source.data.contents if isinstance(source.data, TsvData) else ()
+    known = {"md5": content.md5 for content in contents if content.expected}
+    line = BenchmarkScore(key, Reading(1.0), n=1, total=source.questions, state=State.COMPLETE, method=method)
+    return comparability.compared(line, backend, model, {"data": known, **(settings or {})})
 
 
 @pytest.mark.parametrize(("key", "backend", "model", "method", "verdict"), [
@@ -230,7 +234,7 @@ def test_frames_as_images_are_what_older_rows_of_qwen_models_had() -> None:
 @pytest.mark.parametrize(("unread", "method", "verdict"), [
     (25, "exact_matching", "yes"), (26, "exact_matching", "note"), (26, "", "note"), (26, "gpt-4o-1120", "yes"), (None, "exact_matching", "yes")])
 def test_rows_that_easi_would_have_judged_are_told(unread: int | None, method: str, verdict: str) -> None:
-    line = BenchmarkScore("blink", Reading(1.0), n=1000, total=1000, state=State.COMPLETE, unparsed=unread, method=method)
+    line = BenchmarkScore("mmsi_bench", Reading(1.0), n=1000, total=1000, state=State.COMPLETE, unparsed=unread, method=method)
     assert comparability.compared(line, VLMEVALKIT, "InternVLChat", {}).comparable == verdict
 
 

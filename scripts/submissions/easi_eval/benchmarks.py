@@ -71,11 +71,21 @@ class RowRule:
 
 
 @dataclass(frozen=True)
+class Content:
+    """One known content of a benchmark's table, by the MD5 sum of the file. ``expected``: it is the benchmark; ``name``: for people."""
+
+    md5: str
+    name: str = ""
+    expected: bool = False
+
+
+@dataclass(frozen=True)
 class TsvData:
     """What VLMEvalKit reads: a TSV of the leaderboard's data repository and, for some, a media repository on the hub.
 
     ``dataset``/``frames``/``cls``/``module`` say how the package builds it. ``tsv_local`` is the name the package moves the TSV to.
     All ``*.zip`` at the root of the media snapshot are unpacked in it; ``media_sentinel`` there says that this was done.
+    ``contents``: the known contents of the TSV, one of them the expected one.
     """
 
     dataset: str
@@ -83,7 +93,7 @@ class TsvData:
     module: str
     modality: str
     tsv: str
-    md5: str
+    contents: tuple[Content, ...]
     columns: tuple[str, ...]
     repo: str
     columns_optional: tuple[str, ...] = ()
@@ -102,6 +112,7 @@ class HubData:
     """What lmms-eval reads: a dataset repository on the hub, by configuration (none: the default one) and split.
 
     ``cache_dir`` is where videos are unpacked (only if it does not exist) or, when relative, where the datasets cache lands.
+    ``truth``: the columns that a model never sees, with the right answer.
     """
 
     repo: str
@@ -109,6 +120,7 @@ class HubData:
     split: str
     needs_token: bool
     columns: Mapping[str, str]
+    truth: tuple[str, ...]
     cache_dir: str = ""
     media_path: tuple[str, ...] = ()
 
@@ -122,6 +134,7 @@ class Source:
     ``recompute``: how the score follows from the rows (``results/recompute.py``); ``decimals``: what the backend rounds its own
     numbers to, in their own scale, None if it does not. ``absent``: sub-scores this task does not have, with the reason. ``random_fallback``: an answer that cannot be read is
     replaced by a random letter. ``max_new_tokens``: the task's own limit, None if the model class decides.
+    ``questions``: how many the benchmark has, None if that is not known.
     """
 
     task: str
@@ -132,6 +145,7 @@ class Source:
     rows: RowRule
     data: TsvData | HubData
     decimals: int | None = None
+    questions: int | None = None
     family: str = ""
     layout: str = ""
     subtasks: tuple[str, ...] = ()
@@ -208,6 +222,16 @@ def _parts(table: Mapping[str, Mapping[str, Any]], scale: float, where: str) -> 
     return parts
 
 
+def _tsv_data(table: Mapping[str, Any], where: str) -> TsvData:
+    values = dict(table)
+    if "contents" in values:
+        values["contents"] = [_make(Content, content, f"{where}.contents") for content in values["contents"]]
+        if sum(content.expected for content in values["contents"]) != 1:
+            raise _refuse(where, "one of contents has to be expected")
+    data: TsvData = _make(TsvData, values, where)
+    return data
+
+
 def _source(backend: str, table: Mapping[str, Any], tsv_repo: str, where: str) -> Source:
     """One source; its variants are sources of the same backend."""
     values = dict(table)
@@ -215,7 +239,7 @@ def _source(backend: str, table: Mapping[str, Any], tsv_repo: str, where: str) -
         if name not in values:
             raise _refuse(where, f"missing key {name}")
     if backend == VLMEVALKIT:
-        values["data"] = _make(TsvData, {"repo": tsv_repo, **values["data"]}, f"{where}.data")
+        values["data"] = _tsv_data({"repo": tsv_repo, **values["data"]}, f"{where}.data")
     else:
         values["data"] = _make(HubData, values["data"], f"{where}.data")
     values["rows"] = _make(RowRule, values["rows"], f"{where}.rows")

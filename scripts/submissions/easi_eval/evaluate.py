@@ -34,6 +34,7 @@ from .libraries import mixed
 from .model import ModelChoice
 from .results import extraction
 from .results.comparability import NOTE
+from .results.data_check import of_count, other_count
 from .results.report import telling_line
 from .state import RunPaths, read_json
 from .watching import Watch
@@ -74,6 +75,7 @@ class Evaluation:
     on_loaded: Callable[[Sequence[Mapping[str, str]]], None] = lambda made_with: None
     made_before: Mapping[str, str] = field(default_factory=dict)      # what answers come from whose workers did not say
     rules: dict[str, Evidence] = field(default_factory=dict)      # as by rules, before anything was said of judging
+    counted: set[str] = field(default_factory=set)      # whose number of questions was looked at
     launched: Sequence[Benchmark] = ()  # what the last launch was for
     whys: dict[str, str] = field(default_factory=dict)      # by benchmark: why the workers of its last launch were given up
     work: Work = field(init=False)
@@ -142,6 +144,7 @@ class Evaluation:
             told: Sequence[Mapping[str, str]] = []
             while True:
                 self.watch.tick()
+                self._say_counts()
                 if (loaded := self.watch.book.loaded) != told:
                     told = loaded
                     self.on_loaded(loaded)
@@ -175,6 +178,16 @@ class Evaluation:
         for bench in self.todo:
             if bench.key not in self.verdicts:
                 self._give(Verdict(bench.key, None, "scoring ended without a result", telling_line(tail)))
+
+    def _say_counts(self) -> None:
+        """Say of each benchmark, once its questions are listed, whether they are as many as it has."""
+        for bench in () if self.cfg.smoke else self.todo:
+            if bench.key in self.counted or not ItemList.path(self.paths.root, bench.key).exists():
+                continue
+            self.counted.add(bench.key)
+            source, total = bench.source(self.backend.name), ItemList.load(self.paths.root, bench.key).total
+            if other_count(source, total):
+                self.emit(Notice(f"{bench.title}: {of_count(source, total)}; its score cannot be submitted", "warning"))
 
     def _score(self) -> Handle:
         """Start the process that scores what has no verdict yet."""

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .backends.base import Backend
-from .benchmarks import CORE_KEYS
+from .benchmarks import CORE_KEYS, by_key
 from .config import RunConfig
 from .data.needs import HubSettings
 from .errors import EasiError, ExitCode
 from .model import ModelChoice
-from .results import extraction, table
-from .results.scores import ScoreTable
+from .results import data_check, extraction, table
+from .results.scores import ScoreTable, State
 from .results.scrub import Scrubber
 from .state import Manifest, RunPaths, write_atomic, write_json
 from .submission import naming as naming_of
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 PAYLOAD, ARCHIVE = "easi_results.json", "easi_results.zip"
 RESULT_FILES = ("easi_scores.csv", "easi_scores.md", PAYLOAD, ARCHIVE, extraction.REPORT)
+REAL_DATA = "run these again on the benchmark's own data: unset HF_ENDPOINT, or move the tables in --dataset-dir away"
 Revisions = Mapping[str, str]       # commit by repository, as the manifest has it
 
 
@@ -127,6 +128,8 @@ class HandIn:
             fill = replace(self.asked, benchmarks=open_ones, include_extra=False, rerun=False)
             hint = "import their results too, under the same name" if self.cfg.import_results else fill.command()
             raise EasiError(f"nothing was sent: not complete: {', '.join(open_ones)}", hint=hint, code=otherwise)
+        if other := self._other_counts(scores):
+            raise EasiError(f"nothing was sent: {'; '.join(other)}", hint=REAL_DATA, code=otherwise)
         naming_of.check(self._named(revisions), self.cfg.model_name_differs, otherwise)
         needed = dict.fromkeys((*CORE_KEYS, *(bench.key for bench in self.cfg.selected)))
         if unproven := [key for key in needed if key not in read_index(self.archive).tables]:
@@ -143,8 +146,16 @@ class HandIn:
         lacking = submission.lacking(scores, [bench.key for bench in self.cfg.selected])
         if open_ones := dict.fromkeys((*unfinished, *lacking)):
             return f"POST {endpoint()}, once these are complete: {', '.join(open_ones)}"
+        if other := self._other_counts(scores):
+            return f"nothing would be sent: {'; '.join(other)}"
         made = self._payload(scores, revisions)
         return submission.describe(self.paths.root, self._parcel(made, self._archive(scores, made)), self.cfg.resubmit)
+
+    def _other_counts(self, scores: ScoreTable) -> list[str]:
+        """Of what would be sent, the benchmarks that were not asked as they are."""
+        rows = [row for row in scores.rows if row.state is State.COMPLETE]
+        return [f"{row.key} is {data_check.of_count(source, row.total)}" for row in rows
+                if data_check.other_count(source := by_key(row.key).source(self.backend.name), row.total)]
 
     def _copy(self, names: Iterable[str]) -> None:
         for name in names:

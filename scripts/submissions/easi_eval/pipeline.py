@@ -22,7 +22,7 @@ from .backends.catalog import locate
 from .backends.common import REPOSITORY, search_path
 from .benchmarks import ALL_KEYS, GROUPS
 from .config import RunConfig
-from .data.needs import Download, HubSettings, Unreachable
+from .data.needs import Download, HubSettings, Kind, Need, Unreachable
 from .datasets import fetch, size_of
 from .display.choose import make_display
 from .display.events import BenchmarkScored, Emit, Notice, PhaseStarted, RunStarted
@@ -176,14 +176,31 @@ def places(cfg: RunConfig, backend: Backend, model: ModelChoice) -> RunPaths:
 
 def make(cfg: RunConfig, backend: Backend, model: ModelChoice, notes: Sequence[str]) -> Plan:
     """Read what is on disk and decide."""
-    settings = {bench.key: backend.settings(cfg, bench) for bench in cfg.selected}
     folder = folder_of(cfg, backend, model)
     paths, manifest = folder.paths, Manifest.load(folder.paths.manifest)
+    settings = {bench.key: {**backend.settings(cfg, bench), **_data_of(manifest, bench.key)} for bench in cfg.selected}
     policy = judging.policy(cfg, os.environ)
     found = {bench.key: _found(Evidence.load(paths.output(bench.key)), paths.output(bench.key), policy) for bench in cfg.selected}
+    for bench in () if cfg.smoke or cfg.plain else cfg.selected:
+        if found[bench.key] is not None and _table_changed(backend.needs(cfg, bench), manifest, bench.key):
+            found[bench.key] = Found(problem="its table was changed since it was scored")
     changed = _changed_since(manifest, libraries_of(cfg)) if manifest else ()
     return make_plan(cfg, model, backend.version(cfg), settings, manifest, {key: f for key, f in found.items() if f is not None},
                      other_runs(paths, model.name), (*notes, *judging.said(policy), *changed), folder)
+
+
+def _data_of(manifest: Manifest | None, key: str) -> dict[str, object]:
+    """What is recorded of a benchmark's data; preparation finds whether they are still the same."""
+    state = manifest.benchmarks.get(key) if manifest else None
+    return {"data": state.settings["data"]} if state and "data" in state.settings else {}
+
+
+def _table_changed(needs: Sequence[Need], manifest: Manifest | None, key: str) -> bool:
+    """Whether a table at hand is not the file that it was; preparation then finds what that means."""
+    state = manifest.benchmarks.get(key) if manifest else None
+    before = state.evidence.get("table") if state else None
+    now = next((prepare.table_state(need.target) for need in needs if need.kind is Kind.FILE), [])
+    return bool(before and now and before != now)
 
 
 def _changed_since(manifest: Manifest, libraries: Mapping[str, str]) -> tuple[str, ...]:
@@ -324,7 +341,7 @@ class Run:
             fetched = {key: {**each, **referred} for key, each in fetched.items()}
             self.snapshots = {**here, **{repo: found.path for repo, found in referred.items()}}
         prepare.refuse_changed([*repos, *self.snapshots], fetched, self.plan, self.manifest)
-        self.plan, self.manifest = prepare.begin(self.plan, self.manifest, fetched, emit)
+        self.plan, self.manifest = prepare.begin(self.plan, self.manifest, fetched, emit, self.hub.records)
         self.manifest.save(self.plan.paths.manifest)
 
     def _evaluate(self, emit: Emit) -> None:
@@ -354,7 +371,7 @@ class Run:
         else:
             score = verdict.evidence.score
             evidence = {**self.manifest.benchmarks[verdict.key].evidence, "rows": score.n, "total": score.total}
-            told = compared(score, self.backend.name, self.plan.model.cls, self.manifest.benchmarks[verdict.key].settings, self.plan.model.cuts)
+            told = compared(score, self.backend.name, self.plan.model.cls, self.manifest.benchmarks[verdict.key].settings, self.plan.model.cuts, self.cfg.smoke)
             evidence |= {"comparable": told.comparable, "notes": list(told.notes), "warnings": list(told.warnings)}
             evidence |= {"method": score.method, "scores": {name: read.overall for name, read in score.by_method.items()}}
             changes = {"state": str(score.state), "reason": score.reason, "evidence": evidence}
@@ -374,7 +391,7 @@ class Run:
             return None
         evidence = Evidence.load(self.plan.paths.output(key))
         if evidence is not None and evidence.fingerprint == state.fingerprint:
-            return compared(evidence.score, self.backend.name, self.plan.model.cls, state.settings, self.plan.model.cuts)
+            return compared(evidence.score, self.backend.name, self.plan.model.cls, state.settings, self.plan.model.cuts, self.cfg.smoke)
         return missing(key, state.reason or "not finished", State.FAILED if state.reason else State.INCOMPLETE)
 
     def _summarise(self, scores: ScoreTable) -> None:

@@ -12,7 +12,6 @@ from .data.needs import Download
 from .errors import EasiError
 from .execution.jobs import Job
 from .model import ModelChoice
-from .results.forecast import QUESTIONS
 from .run_folder import RunFolder, known_fields, new_folder
 from .state import (
     BenchmarkState,
@@ -24,7 +23,7 @@ from .state import (
 )
 
 # Settings that change how answers are scored and not what is answered: the journal stays good.
-SCORING_ONLY = frozenset({"judge", "judge model", "extraction threshold", "corrections"})
+SCORING_ONLY = frozenset({"judge", "judge model", "extraction threshold", "corrections", "data truth", "data md5"})
 
 
 @dataclass(frozen=True)
@@ -157,7 +156,7 @@ def describe(plan: Plan, verbose: bool = False) -> str:
     lines += [f"note     {note}" for note in plan.notes]
     lines += [f"skip     {key}: {reason}" for key, reason in plan.skipped]
     sizes = plan.download.lines if plan.download else {}
-    lines += [f"run      {todo.bench.key}: {'; '.join(filter(None, [_questions(todo.bench), sizes.get(todo.bench.key, ''), todo.reason]))}"
+    lines += [f"run      {todo.bench.key}: {'; '.join(filter(None, [_questions(todo.bench, plan.backend), sizes.get(todo.bench.key, ''), todo.reason]))}"
               for todo in plan.todo]
     if plan.download:
         lines += [f"data     {name}: {said}" for name, said in sizes.items() if name == "model"]
@@ -169,8 +168,9 @@ def describe(plan: Plan, verbose: bool = False) -> str:
     return "\n".join(lines)
 
 
-def _questions(bench: Benchmark) -> str:
-    return f"{QUESTIONS[bench.key]:,} questions" if bench.key in QUESTIONS else ""
+def _questions(bench: Benchmark, backend: str) -> str:
+    count = bench.source(backend).questions
+    return f"{count:,} questions" if count else ""
 
 
 def _decide(cfg: RunConfig, bench: Benchmark, mark: str, settings: dict[str, object], state: BenchmarkState | None,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,20 +11,18 @@ from .backends.adapters import checkpoints
 from .backends.base import Backend
 from .backends.common import weights_need
 from .backends.references import bare_adapter, base_of, lay_out, references
-from .data.needs import Fetched, HubSettings, Need, Unreachable
+from .data.contents import content_of, contents
+from .data.needs import Fetched, HubSettings, Kind, Need, Unreachable
 from .datasets import fetch
 from .display.events import Emit, Notice
 from .errors import DiskFull, EasiError, NoRoom
 from .model import ModelChoice
 from .plan import Plan
-from .state import Manifest, digest, sanitise
+from .results.data_check import of_content
+from .state import Manifest, fingerprint, sanitise
 
+SCORED_AGAIN, STARTS_OVER = "scored again", "starts over"
 Met = Mapping[str, Mapping[str, Fetched]]      # by benchmark, by repository
-
-
-def content_of(fetched: Fetched) -> str:
-    """A digest of what a repository holds for us; a commit to its README alone does not change it."""
-    return digest(sorted([file.path, file.digest] for file in fetched.files if file.path not in ("README.md", ".gitattributes")))
 
 
 def fetch_each(needs: Mapping[str, Sequence[Need]], emit: Emit, hub: HubSettings) -> tuple[dict[str, dict[str, Fetched]], dict[str, EasiError]]:
@@ -106,23 +104,58 @@ def refuse_changed(weights: Sequence[str], fetched: Met, plan: Plan, manifest: M
                             hint=f"evaluate all of it again with --rerun, or the old one at revision {manifest.revisions[repo]}")
 
 
-def begin(plan: Plan, manifest: Manifest, fetched: Met, emit: Emit) -> tuple[Plan, Manifest]:
-    """Plan and manifest with what is there. A benchmark that was begun with other data starts over: its answers would be of two kinds."""
+def begin(plan: Plan, manifest: Manifest, fetched: Met, emit: Emit, records: Path) -> tuple[Plan, Manifest]:
+    """Plan and manifest with what is there. A benchmark that was begun with other questions or another model starts over: its answers
+    would be of two kinds; one with other right answers alone is scored again.
+    """
     todo = []
     for step in plan.todo:
         key = step.bench.key
         if key not in fetched:
             continue
+        source = step.bench.source(plan.backend, str(step.settings.get("task", "")))
         now = {repo: content_of(found) for repo, found in fetched[key].items()}
         before = made_from(manifest, key)
-        if any(before.get(repo, content) != content for repo, content in now.items()):
+        data = contents(source, fetched[key].values(), records)
+        recorded = step.settings.get("data")
+        change = _change(before, now, fetched[key], recorded, data)
+        if change == SCORED_AGAIN:
+            emit(Notice(f"{step.bench.title}: its right answers changed since it was begun; no question is asked again, all are scored again"))
+            step = replace(step, scored=False)
+        elif change:
             emit(Notice(f"{step.bench.title}: its data or the model changed on the hub since it was begun; it starts over", "warning"))
             step = replace(step, epoch=step.epoch + 1, scored=False)
             ItemList.path(plan.paths.root, key).unlink(missing_ok=True)
-        manifest = manifest.with_state(key, epoch=step.epoch, evidence={"data": {**before, **now}})
+        begun = ItemList.path(plan.paths.root, key).exists()
+        if recorded is not None or before or not begun:      # else nobody knows what the answers that are there were made from
+            settings = {**step.settings, "data": data}
+            step = replace(step, settings=settings, fingerprint=fingerprint(plan.identity, settings))
+        manifest = manifest.with_state(key, epoch=step.epoch, fingerprint=step.fingerprint, settings=step.settings,
+                                       evidence={"data": {**before, **now}, **_table_of(fetched[key].values())})
+        if content := of_content(source, step.settings.get("data")):
+            emit(Notice(f"{step.bench.title}: {content}", "warning"))
         todo.append(step)
     revisions = {repo: found.revision for each in fetched.values() for repo, found in each.items()}
     return replace(plan, todo=tuple(todo)), replace(manifest, revisions={**manifest.revisions, **revisions})
+
+
+def table_state(path: Path) -> list[int]:
+    """Tells at a glance whether a table may have changed; empty where there is none."""
+    return [path.stat().st_size, path.stat().st_mtime_ns] if path.is_file() else []
+
+
+def _table_of(fetched: Iterable[Fetched]) -> dict[str, object]:
+    return {"table": table_state(each.path) for each in fetched if each.need.kind is Kind.FILE}
+
+
+def _change(before: Mapping[str, str], now: Mapping[str, str], fetched: Mapping[str, Fetched], recorded: object, data: Mapping[str, str]) -> str:
+    """What is no longer as it was when the benchmark was begun: SCORED_AGAIN, STARTS_OVER or "". """
+    changed = [repo for repo, content in now.items() if before.get(repo, content) != content]
+    if not isinstance(recorded, Mapping):
+        return STARTS_OVER if changed else ""
+    if recorded.get("questions") != data["questions"] or any(fetched[repo].need.repo_type == "model" for repo in changed):
+        return STARTS_OVER
+    return SCORED_AGAIN if recorded.get("truth") != data["truth"] else ""
 
 
 def made_from(manifest: Manifest, key: str) -> dict[str, str]:

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from ..benchmarks import ALL_KEYS, BACKENDS
+from ..benchmarks import ALL_KEYS, BACKENDS, by_key
 from ..errors import EasiError
+from . import data_check
 from .scores import BenchmarkScore
 
 SCHEMA = 1
@@ -75,7 +76,8 @@ TOML = Path(__file__).parents[1] / "comparability.toml"
 RULES = load(TOML.read_text(encoding="utf-8"))
 
 
-def compared(score: BenchmarkScore, backend: str, model: str, settings: Mapping[str, object], cuts: str = "") -> BenchmarkScore:
+def compared(score: BenchmarkScore, backend: str, model: str, settings: Mapping[str, object], cuts: str = "",
+             rehearsal: bool = False) -> BenchmarkScore:
     """The line with its verdict; ``model`` is the model type (lmms-eval) or class (VLMEvalKit), ``settings`` are the benchmark's.
 
     ``cuts``: where the class cuts answers, for people. That is told, and so is that answers were seen to be cut.
@@ -87,8 +89,21 @@ def compared(score: BenchmarkScore, backend: str, model: str, settings: Mapping[
     if score.reading.overall is None:
         return score
     fitting = [rule for rule in RULES if rule.fits(score, backend, model, settings)]
-    verdicts = (score.comparable or YES, *(rule.verdict for rule in fitting), NOTE if cuts or score.cut else YES)
+    of_data = _of_data(score, backend, settings, rehearsal)
+    verdicts = (score.comparable or YES, *(rule.verdict for rule in fitting), *(verdict for verdict, _ in of_data),
+                NOTE if cuts or score.cut else YES)
     verdict = max(verdicts, key=VERDICTS.index)
     head = {NOTE: "against older rows", NO: "not comparable with older rows"}
     notes = tuple(f"{head[rule.verdict]}: {rule.why}" for rule in fitting if rule.verdict != YES)
-    return replace(score, comparable=verdict, notes=(*score.notes, *notes, *filter(None, [cuts])))
+    return replace(score, comparable=verdict, notes=(*score.notes, *(note for _, note in of_data), *notes, *filter(None, [cuts])))
+
+
+def _of_data(score: BenchmarkScore, backend: str, settings: Mapping[str, object], rehearsal: bool) -> list[tuple[str, str]]:
+    """Verdicts with what is to be said, from the data that were asked."""
+    if rehearsal:
+        return [(NO, data_check.REHEARSED)]
+    source = by_key(score.key).source(backend, str(settings.get("task", "")))
+    count, content = data_check.of_count(source, score.total), data_check.of_content(source, settings.get("data"))
+    found = [(NO if data_check.other_count(source, score.total) else NOTE, count)] if count else []
+    # What was not recorded may well be right.
+    return found + ([(YES if content == data_check.UNRECORDED else NOTE, content)] if content else [])

@@ -4,13 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ..benchmarks import LMMS_EVAL, VLMEVALKIT
+from ..benchmarks import LMMS_EVAL, VLMEVALKIT, by_key
 
-# Questions in each benchmark, to plan with: 3DSRBench with its flipped and circular rows.
-QUESTIONS = {
-    "vsi_bench": 5130, "mmsi_bench": 1000, "mindcube_tiny": 1050, "viewspatial": 5712, "site_image": 4260, "site_video": 3808, "blink": 1901,
-    "3dsrbench": 11686, "embspatial": 3640, "mmsi_video_bench": 1106, "omnispatial_(manual_cot)": 1533, "spar_bench": 7207, "vsi_debiased": 2363,
-}
 REASONED = {"omnispatial_(manual_cot)": 800}        # characters of an answer where the prompt asks for the reasoning
 # Measured with tests/benchmarks/archive_size.py on the smallest form: bytes of a question without its answer, and bytes that a
 # character of an answer adds (text as hard to compress as words drawn one by one).
@@ -19,13 +14,18 @@ PER_CHARACTER = 0.405
 FIXED = 100_000
 
 
+def questions(key: str, backend: str) -> int:
+    """How many to plan with. 3DSRBench's number on lmms-eval is not known: it is taken to have as many as on VLMEvalKit."""
+    bench = by_key(key)
+    return bench.source(backend).questions or bench.source(VLMEVALKIT).questions or 0
+
+
 def longest_answers(backend: str, keys: Iterable[str], limit: int) -> int:
     """The average length of an answer, in characters, up to which the archive of these benchmarks is expected to fit into ``limit`` bytes."""
-    chosen = [key for key in keys if key in QUESTIONS]
-    plain = [key for key in chosen if key not in REASONED]
-    used = FIXED + sum(QUESTIONS[key] * PER_QUESTION[backend] for key in chosen)
-    used += sum(QUESTIONS[key] * REASONED[key] * PER_CHARACTER for key in chosen if key in REASONED)
-    asked = sum(QUESTIONS[key] for key in plain)
+    counts = {key: questions(key, backend) for key in keys}
+    used = FIXED + sum(counts.values()) * PER_QUESTION[backend]
+    used += sum(counts[key] * REASONED[key] * PER_CHARACTER for key in counts if key in REASONED)
+    asked = sum(count for key, count in counts.items() if key not in REASONED)
     return max(0, int((limit - used) / (asked * PER_CHARACTER))) if asked else 0
 
 
