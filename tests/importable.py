@@ -9,7 +9,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from easi_eval.benchmarks import ALL_KEYS, LMMS_EVAL, VLMEVALKIT, by_key
-from easi_eval.results.readers import find_lmms_outputs, find_vlmevalkit_outputs, read_vlmevalkit_rows
+from easi_eval.results.readers import find_lmms_outputs, find_vlmevalkit_outputs, row_cells
+from easi_eval.results.table_check import ASKED
 
 DATA = Path(__file__).parent / "data"
 STAMP = "20260102_030405"
@@ -31,15 +32,16 @@ def vlmevalkit_files(folder: Path, keys: Iterable[str] = ALL_KEYS, model: str = 
 
 
 def tables(folder: Path, keys: Iterable[str] = ALL_KEYS) -> Path:
-    """The datasets' tables of those files, as far as an import reads them: the questions' indices."""
+    """The datasets' tables of those files, as far as an import reads them: questions, options and right answers."""
     folder.mkdir(parents=True, exist_ok=True)
     for key in keys:
         bench = by_key(key)
         data = bench.source(VLMEVALKIT).data
-        rows = read_vlmevalkit_rows(bench, find_vlmevalkit_outputs(bench, DATA / VLMEVALKIT))
+        rows = row_cells(bench, find_vlmevalkit_outputs(bench, DATA / VLMEVALKIT))
+        columns = [name for name in next(iter(rows.values())) if name == "answer" or ASKED.fullmatch(name)]
         with (folder / (data.tsv_local or data.tsv)).open("w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file, delimiter="\t")
-            writer.writerows([["index", "question"], *([item, "?"] for item in rows["item"])])
+            writer.writerows([["index", *columns], *([item, *(row[name] for name in columns)] for item, row in rows.items())])
     return folder
 
 

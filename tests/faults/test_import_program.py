@@ -105,7 +105,7 @@ def test_ended_half_way_and_done_again(signum: int, user: User, tmp_path: Path) 
     whole = imported(user, folder)
     assert whole.code == 0, whole.said
     assert not list(outputs.glob("*/outputs/.*"))
-    fresh = imported(User(tmp_path / "other"), shutil.copytree(folder, tmp_path / "apart" / "theirs"), "--dataset-dir", tmp_path / "tables")
+    fresh = imported(User(tmp_path / "other", program=OWN_ENTRIES), shutil.copytree(folder, tmp_path / "apart" / "theirs"), "--dataset-dir", tmp_path / "tables")
     assert fresh.code == 0
     for name in ("easi_scores.csv", "easi_results.json"):
         assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "apart" / "out" / name).read_bytes()

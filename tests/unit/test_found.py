@@ -198,3 +198,21 @@ def test_folders_that_cannot_be_taken(tmp_path: Path) -> None:
     lmms_files(tmp_path / "l", ["blink"])
     with pytest.raises(EasiError, match="both backends"):
         survey(tmp_path)
+
+
+def test_the_younger_folder_counts_whatever_the_files_times(tmp_path: Path) -> None:
+    """A copy loses the times of its files; VLMEvalKit's folders name the time of a run."""
+    for number, stamp in enumerate(("T20260209-101500", "T20260208_G1a2b3c4d", "T20260209-091500")):
+        folder = vlmevalkit_files(tmp_path / "M" / stamp, ["blink"])
+        for path in folder.iterdir():
+            os.utime(path, (1_700_000_000 + number, 1_700_000_000 + number))
+    (candidate,) = survey(tmp_path / "M", ["blink"]).candidates
+    assert {path.parent.name for path in candidate.files} == {"T20260209-101500"}
+    assert candidate.notes == ("taken from T20260209-101500; left: T20260209-091500, T20260208_G1a2b3c4d",)
+
+
+def test_lmms_eval_names_the_launch_that_was_taken_too(tmp_path: Path) -> None:
+    for stamp in ("20260209_101500", "20260208_101500"):
+        lmms_files(tmp_path / "M", ["viewspatial"], stamp=stamp)
+    (candidate,) = survey(tmp_path / "M", ["viewspatial"]).candidates
+    assert candidate.notes == ("taken from 20260209_101500_results.json; left: 20260208_101500_results.json",)

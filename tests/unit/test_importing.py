@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import openpyxl
@@ -335,3 +336,50 @@ def test_results_that_do_not_say_whose_they_are(tmp_path: Path, capsys: pytest.C
     (folder / "M_BLINK.xlsx").write_bytes(b"")
     code, shown = run(capsys, *imported(folder))
     assert code == 2 and "does not say which model" in shown and "--as-model" in shown
+
+
+# ---- whether they are the questions of the table
+
+
+def rewritten(table: Path, change: Callable[[dict[str, str]], dict[str, str]]) -> None:
+    with table.open(encoding="utf-8", newline="") as file:
+        rows = [change(row) for row in csv.DictReader(file, delimiter="\t")]
+    with table.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, rows[0], delimiter="\t")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+@pytest.mark.parametrize(("name", "said"), [("question", "18 questions are not those"), ("options", "18 questions are not those"),
+                                            ("answer", "right answers are not those")])
+def test_results_of_other_questions_are_refused(name: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The same ids, and other questions, options or right answers than the table at hand has."""
+    folder = vlmevalkit_files(tmp_path / "M", ["embspatial"])
+    tables(tmp_path / "tables", ["embspatial"])
+    other = {"A": "B", "B": "C", "C": "D", "D": "A"}
+    rewritten(tmp_path / "tables" / "EmbSpatialBench.tsv", lambda row: {**row, name: other.get(row[name], "['other', 'than']")})
+    code, shown = run(capsys, *imported(folder))
+    assert code == 1 and said in shown and "EmbSpatialBench.tsv" in shown
+    assert lines()["embspatial", ""]["state"] == "failed"
+
+
+def test_results_that_nothing_could_be_held_against_say_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = lmms_files(tmp_path / "M", ["viewspatial"])
+    assert run(capsys, *imported(folder))[0] == 0
+    (state,) = Manifest.load(root(LMMS_EVAL) / "run_manifest.json").benchmarks.values()
+    assert "data" not in state.settings
+    shown = Path("out/easi_scores.md").read_text(encoding="utf-8")
+    assert "not held against the dataset" in shown
+    evidence = Evidence.load(root(LMMS_EVAL) / "outputs" / "viewspatial")
+    assert evidence is not None and evidence.score.comparable == "note"
+
+
+def test_the_table_that_was_held_against_is_named_by_its_sum(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = vlmevalkit_files(tmp_path / "M", ["mmsi_bench"])
+    tables(tmp_path / "tables", ["mmsi_bench"])
+    assert run(capsys, *imported(folder))[0] == 0
+    md5 = hashlib.md5((tmp_path / "tables" / "MMSIBench_wo_circular.tsv").read_bytes()).hexdigest()
+    (state,) = Manifest.load(root(VLMEVALKIT) / "run_manifest.json").benchmarks.values()
+    assert state.settings["data"] == {"md5": md5}
+    assert f"another content than the benchmark's (MD5 {md5})" in Path("out/easi_scores.md").read_text(encoding="utf-8")
+    assert lines()["mmsi_bench", ""]["comparable"] == "no"      # 22 questions are not the benchmark

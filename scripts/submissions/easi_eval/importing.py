@@ -7,6 +7,7 @@ questions there are. Adopted results have an identity of their own, so that no e
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import re
 import shutil
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from .judging import RULES
 from .model import ModelChoice
 from .plan import Plan
 from .redact import secret_argument
+from .results.comparability import NOTE
 from .results.found import Candidate, Survey, survey
 from .results.scores import State
 from .state import BenchmarkState, Manifest, RunPaths, digest, fingerprint
@@ -30,6 +32,9 @@ from .state import BenchmarkState, Manifest, RunPaths, digest, fingerprint
 if TYPE_CHECKING:
     import pandas as pd
 
+    from .results.outputs import Outputs
+
+UNPROVEN = "its questions and right answers were not held against the dataset, which is not at hand"
 CLASS_UNKNOWN = "not told"
 # How to get a dataset's table, for people; {repo}, {name} and {folder} are filled in.
 GET_TABLE = "huggingface-cli download --repo-type dataset {repo} {name} --local-dir {folder}"
@@ -53,12 +58,16 @@ class Adoption:
 
 @dataclass(frozen=True)
 class Decision:
-    """One benchmark: accepted with its ``evidence``, whose files lie in ``staged``, or rejected for a ``reason``."""
+    """One benchmark: accepted with its ``evidence``, whose files lie in ``staged``, or rejected for a ``reason``.
+
+    ``md5``: of the table that its questions were held against.
+    """
 
     candidate: Candidate
     evidence: Evidence | None
     reason: str = ""
     staged: Path | None = None
+    md5: str = ""
 
     def __str__(self) -> str:
         if self.evidence is None:
@@ -105,10 +114,13 @@ def decide(cfg: RunConfig, backend: Backend, adoption: Adoption, candidate: Cand
     except EasiError as error:
         return Decision(candidate, None, error.message.replace(str(staged), str(adoption.source)))
     score = evidence.score
-    notes = (f"adopted from {adoption.source.name}: made without this program", *candidate.notes, *score.notes)
+    table = _table(bench, cfg.dataset_dir) if backend.name == VLMEVALKIT else None
+    unproven = () if table else (UNPROVEN,)
+    notes = (f"adopted from {adoption.source.name}: made without this program", *candidate.notes, *unproven, *score.notes)
     method = score.method or candidate.method
-    adopted = dataclasses.replace(score, notes=notes, method=method, by_method=score.by_method or ({method: score.reading} if method else {}))
-    return Decision(candidate, dataclasses.replace(evidence, score=adopted, adopted=adoption.source.name), staged=staged)
+    adopted = dataclasses.replace(score, notes=notes, method=method, comparable=NOTE if unproven else score.comparable, by_method=score.by_method or ({method: score.reading} if method else {}))
+    return Decision(candidate, dataclasses.replace(evidence, score=adopted, adopted=adoption.source.name), staged=staged,
+                    md5=_md5(table) if table else "")
 
 
 def _copy(candidate: Candidate, staged: Path) -> None:
@@ -132,6 +144,7 @@ def _prove(cfg: RunConfig, backend: Backend, bench: Benchmark, folder: Path, mar
         raise EasiError(f"{int(rows['item'].duplicated().sum())} questions are there twice")
     if items is not None:
         _compare(bench, rows, items)
+        _hold_against(bench, out, cfg.dataset_dir)
     if source.family == "mcq" and (stale := _stale(rows)):
         raise EasiError(f"question {stale[0]} (of {len(stale)}) is not scored by its answer: VLMEvalKit keeps old scores in *_result.pkl "
                         "when the answers are made anew")
@@ -146,12 +159,36 @@ def _asked(bench: Benchmark, dataset_dir: Path) -> ItemList:
 
     data = bench.source(VLMEVALKIT).data
     assert isinstance(data, TsvData)
-    for name in dict.fromkeys((data.tsv_local or data.tsv, data.tsv)):
-        if (dataset_dir / name).is_file():
-            ids = tsv_items(dataset_dir / name)
-            return ItemList(bench.key, len(ids), ids)
+    if (table := _table(bench, dataset_dir)) is not None:
+        ids = tsv_items(table)
+        return ItemList(bench.key, len(ids), ids)
     get = GET_TABLE.format(repo=data.repo, name=data.tsv, folder=dataset_dir)
     raise EasiError(f"how many questions the dataset has is in {data.tsv}, which is not in {dataset_dir}: {get}")
+
+
+def _table(bench: Benchmark, dataset_dir: Path) -> Path | None:
+    data = bench.source(VLMEVALKIT).data
+    assert isinstance(data, TsvData)
+    places = (dataset_dir / name for name in dict.fromkeys((data.tsv_local or data.tsv, data.tsv)))
+    return next((place for place in places if place.is_file()), None)
+
+
+def _md5(table: Path) -> str:
+    with table.open("rb") as file:
+        return hashlib.file_digest(file, "md5").hexdigest()
+
+
+def _hold_against(bench: Benchmark, out: Outputs, dataset_dir: Path) -> None:
+    """Ids are 0, 1, 2 ... in most tables: only the texts tell whether these are its questions."""
+    from .results.readers import row_cells
+    from .results.table_check import compare
+
+    table = _table(bench, dataset_dir)
+    assert table is not None
+    found = compare(bench.source(VLMEVALKIT).rows, row_cells(bench, out), table)
+    for items, what in ((found.questions, "questions are not those"), (found.truths, "right answers are not those")):
+        if items:
+            raise EasiError(f"{len(items)} {what} of {table.name} (the first: {items[0]}): made from another version of it, or changed since")
 
 
 def _compare(bench: Benchmark, rows: pd.DataFrame, items: ItemList) -> None:
@@ -224,6 +261,8 @@ def _state(adoption: Adoption, decision: Decision) -> BenchmarkState:
     if decision.evidence is None:
         return BenchmarkState(adoption.fingerprint(candidate), state=str(State.FAILED), reason=f"not adopted from {name}: {decision.reason}", settings=settings)
     score = decision.evidence.score
+    if decision.md5:
+        settings = {**settings, "data": {"md5": decision.md5}}
     return BenchmarkState(adoption.fingerprint(candidate), state=str(score.state), settings=settings,
                           evidence={"adopted": name, "rows": score.n, "total": score.total})
 

@@ -87,7 +87,18 @@ def _vlmevalkit_candidate(bench: Benchmark, folder: Path, judge: str = "") -> Ca
         out = find_vlmevalkit_outputs(bench, folder, judge)
     except EasiError as error:
         return Candidate(bench.key, problem=error.message)
-    return Candidate(bench.key, out.files, method=_method(bench, out))
+    left = dict.fromkeys(path.parent for path, _, _ in scored if path.parent != out.scores[0].parent) if out.scores else {}
+    notes = (_taken(_below(out.scores[0].parent, folder), [_below(each, folder) for each in left]),) if left else ()
+    return Candidate(bench.key, out.files, method=_method(bench, out), notes=notes)
+
+
+def _below(place: Path, folder: Path) -> str:
+    return place.name if place == folder or not place.is_relative_to(folder) else place.relative_to(folder).as_posix()
+
+
+def _taken(chosen: str, left: Sequence[str]) -> str:
+    """What is said where one benchmark's results are there several times."""
+    return f"taken from {chosen}; left: {', '.join(left)}"
 
 
 def _method(bench: Benchmark, out: Outputs) -> str:
@@ -213,7 +224,10 @@ def _lmms_candidate(bench: Benchmark, launches: Sequence[_Launch]) -> tuple[_Lau
         samples = tuple(launch.path.with_name(f"{launch.stamp}_samples_{task}.jsonl") for task in source.tasks)
         if lacking := [path.name for path in samples if not path.is_file()]:
             return None, Candidate(bench.key, problem=f"{launch.path.parent} lacks {', '.join(lacking)}: --log_samples writes them")
-        notes = (f"a newer one under --limit was passed over: {limited}",) if limited else ()
+        tasks = {one.task for one in (main, *main.variants.values())}
+        left = [older.path.name for older in launches if older is not launch and not older.limited and tasks & set(older.content.get("results", {}))]
+        notes = (*((f"a newer one under --limit was passed over: {limited}",) if limited else ()),
+                 *((_taken(launch.path.name, left),) if left else ()))
         return launch, Candidate(bench.key, (launch.path, *samples), notes=notes)
     if limited:
         return None, Candidate(bench.key, problem=limited)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -24,7 +25,8 @@ __all__ = [
 def newest_files(paths: Iterable[Path]) -> list[Path]:
     """Files, newest first. A file and links to it count once: as the file, where it lies among ``paths``, else as its link's target.
 
-    Of one age, as when they were copied at once, the names of their folders decide: VLMEvalKit's hold the time of a run.
+    VLMEvalKit's folders hold the time of a run, and it decides: copying a folder loses the times of its files. A file in no such
+    folder is as old as it says; of one age the names decide.
     """
     real: dict[Path, Path] = {}
     for path in paths:
@@ -34,7 +36,17 @@ def newest_files(paths: Iterable[Path]) -> list[Path]:
                 real[target] = path
             else:
                 real.setdefault(target, target)
-    return sorted(real.values(), key=lambda path: (path.stat().st_mtime_ns, path.name, path.parent.name), reverse=True)
+    return sorted(real.values(), key=lambda path: (_made(path), path.stat().st_mtime_ns, path.name, path.parent.name), reverse=True)
+
+
+# ``T20260209-101500`` (its API mode) or ``T20260209_G1a2b3c4d`` (older ones).
+_RUN = re.compile(r"T(\d{8})(?:[-_](\d{6}))?(?:_G[0-9a-zA-Z]+)?")
+
+
+def _made(path: Path) -> str:
+    """When a file was made, to the second as far as that is known."""
+    match = next((match for folder in path.parents if (match := _RUN.fullmatch(folder.name))), None)
+    return match[1] + (match[2] or "") if match else time.strftime("%Y%m%d%H%M%S", time.localtime(path.stat().st_mtime))
 
 
 # A snapshot in somebody's hub cache: where it lies says nothing about the scene.

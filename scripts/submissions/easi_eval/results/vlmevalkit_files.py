@@ -300,6 +300,14 @@ def question_facts(rule: RowRule, row: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def row_cells(bench: Benchmark, out: Outputs) -> dict[str, dict[str, Any]]:
+    """The cells of the per-question file by item and column."""
+    rule, path = bench.source(VLMEVALKIT).rows, out.rows[0]
+    header, cells = _sheet(path) if path.suffix == ".xlsx" else _tsv(path)
+    rows = [dict(zip(header, line, strict=False)) for line in cells]
+    return {_text(row.get(rule.item)): row for row in rows}
+
+
 def read_by_rules(bench: Benchmark, out: Outputs) -> int:
     """How many rows of a judge's file the package read by its rules: it falls back to them without saying so.
 
