@@ -62,7 +62,8 @@ class Story:
             os.kill(launch.process.pid, signum)
             launch.wait(90)
             gone = wait_until(lambda: not launch.alive(), 30)
-        self.steps[name] = Step(launch, self.known(), gone=gone)
+        kept = Results.keep(self.out, self.out / "kept" / name) if signum == signal.SIGINT else None
+        self.steps[name] = Step(launch, self.known(), kept, gone)
 
     def known(self) -> int:
         return sum(len(folder.answers) for folder in run_folders(self.out, self.backend))
@@ -108,6 +109,7 @@ class Story:
 def told(story: Story) -> Story:
     """All the launches, in order."""
     if story.backend == BACKENDS[0]:
+        story.finish("another", "--plain", keys=("viewspatial",))
         story.finish("limited", "--limit", 2)
         story.hit("interrupted", signal.SIGINT)
     story.hit("killed", signal.SIGKILL)
@@ -161,6 +163,15 @@ def test_ctrl_c_ends_everything_and_says_how_to_go_on(stories: dict[str, Story])
     assert "Traceback" not in step.launch.out + step.launch.err
 
 
+def test_ctrl_c_writes_table_and_payload_of_what_is_complete(stories: dict[str, Story]) -> None:
+    before, after = stories["vlmevalkit"].step("another").results, stories["vlmevalkit"].step("interrupted").results
+    assert before is not None and after is not None
+    assert after.line("viewspatial") == before.line("viewspatial") and after.line("viewspatial")["state"] == "complete"
+    assert after.payload["scores"]["viewspatial"] == before.payload["scores"]["viewspatial"] is not None
+    for key in KEYS:
+        assert after.line(key)["state"] == "incomplete" and after.payload["scores"][key] is None
+
+
 def test_nothing_survives_our_own_sigkill(story: Story) -> None:
     step = story.step("killed")
     assert step.launch.code == -signal.SIGKILL, step.launch.said
@@ -204,5 +215,5 @@ def test_plain_adds_a_benchmark_and_gives_the_shared_score(story: Story, runs: R
     assert step.results.score("embspatial") == whole.results.score("embspatial")
     assert step.results.line("embspatial")["state"] == "complete"
     assert {key: score for key, score in step.results.payload["scores"].items() if score is not None} == {
-        key: whole.results.payload["scores"][key] for key in (*KEYS, "embspatial")}
+        key: whole.results.payload["scores"][key] for key in (*KEYS, "embspatial", *(["viewspatial"] if "another" in story.steps else []))}
     assert step.answers == story.step("finished").answers, "the journal belongs to our own workers"

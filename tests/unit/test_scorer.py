@@ -91,6 +91,30 @@ def test_waits_for_the_list_of_questions(tmp_path: Path) -> None:
     assert result(tmp_path, "a") == ["a4", "a0", "a2"]
 
 
+def test_started_by_hand_it_ends_when_the_workers_were_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody writes answering.done then. A worker that is alive may still answer."""
+    monkeypatch.delenv("EASI_TAG", raising=False)
+    journal = prepare(tmp_path, missing=("a0",), keys="a")
+    note = tmp_path / "journal" / "w1.gaveup"
+    note.write_text("exit code 3 after 1 start: no such model\n")
+    program = f"""
+import sys
+from pathlib import Path
+from easi_eval.answering import scorer
+from easi_eval.answering.work import Assignment, Work
+scorer.RESTARTED = 0.5
+work = Work((Assignment("a", "A"), Assignment("b", "B", epoch=1)), launch=1)
+assert not scorer.score_loop(Path({str(tmp_path)!r}), work, lambda *words: None, every=0.05)
+"""
+    with subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.DEVNULL) as scoring:
+        with pytest.raises(subprocess.TimeoutExpired):
+            scoring.wait(3)      # this process has an open journal, and lives
+        journal.phase("done")
+        assert scoring.wait(20) == 0
+    assert error(tmp_path, "a") == "1 of 3 items not answered; exit code 3 after 1 start: no such model"
+    assert error(tmp_path, "b").endswith("exit code 3 after 1 start: no such model")
+
+
 def test_says_what_is_missing_when_answering_is_over(tmp_path: Path) -> None:
     prepare(tmp_path, missing=("a0", "a2"), keys="a")
     (tmp_path / DONE_FILE).touch()

@@ -120,7 +120,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except EasiError as error:
         return _report(error, verbose)
     except KeyboardInterrupt:
-        print(interrupted(argv), file=sys.stderr)
+        with contextlib.suppress(OSError):      # the terminal may be what has gone
+            print(interrupted(argv), file=sys.stderr)
         return ExitCode.INTERRUPTED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)      # or the interpreter complains when it flushes at its end

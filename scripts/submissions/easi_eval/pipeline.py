@@ -7,7 +7,7 @@ import shutil
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import InitVar, dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -31,7 +31,7 @@ from .evaluate import Evaluation, Verdict
 from .evidence import Evidence
 from .execution import launchers
 from .execution.jobs import Job
-from .execution.supervisor import interruptible
+from .execution.supervisor import interruptible, rearm
 from .handin import RESULT_FILES, HandIn, admitted, described, offered
 from .judging import endpoint as judge_endpoint
 from .libraries import (
@@ -273,19 +273,39 @@ class Run:
         """Returns the exit code; everything that is written lies on disk before the summary is printed."""
         if self.plan.todo:
             warning = self._check_judge()
-            with make_display(self.cfg.no_rich, sys.stdout) as display:
-                self._begin(display.on)
-                if warning:
-                    display.on(Notice(warning, "warning"))
-                self._prepare(display.on)
-                if self.plan.todo:
-                    self._evaluate(display.on)
+            try:
+                self._answer(warning)
+            except KeyboardInterrupt:
+                self._keep_complete()
+                raise
         scores = self._collect()
         self.handin.write(scores, self.manifest.revisions)
         self._summarise(scores)
         return self._exit_code(scores)
 
     # ---- steps ----------------------------------------------------------------------------------------------------
+
+    def _answer(self, warning: str) -> None:
+        with make_display(self.cfg.no_rich, sys.stdout) as display:
+            self._begin(display.on)
+            if warning:
+                display.on(Notice(warning, "warning"))
+            self._prepare(display.on)
+            if self.plan.todo:
+                self._evaluate(display.on)
+
+    def _keep_complete(self) -> None:
+        """After an interrupt: write what any other end writes. Another interrupt ends that; each file is whole or the one before."""
+        if not self.plan.paths.manifest.exists():
+            return
+        rearm()
+        scores = self._collect()
+        complete = [row.key for row in scores.rows if row.state is State.COMPLETE]
+        with suppress(OSError):      # the terminal may be what has gone
+            print(f"interrupted; writing table and payload ({len(complete)} of {len(self.cfg.selected)} benchmarks complete)", flush=True)
+        self.handin.write(scores, self.manifest.revisions)
+        with suppress(OSError):
+            self._summarise(scores)
 
     def _check_judge(self) -> str:
         """Ask a judge that may be needed for a word before anything is started; what is to be said if there will be none.

@@ -122,6 +122,11 @@ class Book:
                 kinds.append(made)
         return kinds
 
+    @property
+    def at_work(self) -> list[Header]:
+        """The attempts of this launch that have not said that they are done."""
+        return [begun.header for begun in self._begun.values() if begun.header and begun.phase != "done"]
+
     def settled(self, key: Key) -> bool:
         """Whether the workers of this stage need not ask it: it has an outcome, or waits for a stage with more memory."""
         return key in self._best or (key in self._aside and self._aside[key].stage >= self.stage)

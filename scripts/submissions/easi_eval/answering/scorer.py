@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import socket
 import sys
 import time
 import traceback
@@ -10,6 +12,8 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 from ..errors import EasiError
+from ..execution import supervisor
+from ..execution.keeper import gave_up_reasons
 from ..state import write_json
 from .book import Book
 from .journal import Answer
@@ -17,6 +21,7 @@ from .work import DONE_FILE, OUTPUTS_FOLDER, Assignment, ItemList, Work, item_se
 
 # Of a benchmark's questions up to this share may have failed; they count as wrong. With more of them it is not complete.
 FAILED_ONE_IN = 200
+RESTARTED = 15.0        # seconds within which a worker that died has been started again
 
 # (assignment, outcomes by item id in document order, an empty folder of its own for all files). An outcome may be a failure:
 # the backend's evaluator is not given that question, and the scorer notes it (results/notes.py).
@@ -45,7 +50,8 @@ def score_loop(run_root: Path, work: Work, score: Score, only: Collection[str] |
     ``score`` is called with the outcomes of all questions, few of them failures (``tolerable``), the generators seeded by run seed and benchmark. Its folder
     then becomes ``outputs/.<key>.scored``; if it raises, or ``answering.done`` is there while questions lack an answer,
     ``outputs/.<key>.failed.json`` says so (``error`` one line, ``traceback``, ``unanswered`` whether scoring was not to
-    blame). Results of earlier calls are removed first. A benchmark over which an earlier call's process died comes last, so that the others are scored whatever it
+    blame). Without the program that starts the workers and writes that file, answering is over when a worker was given up and none
+    is alive. Results of earlier calls are removed first. A benchmark over which an earlier call's process died comes last, so that the others are scored whatever it
     does. Returns when every benchmark has one or the other: whether all are scored.
     """
     scored = True
@@ -55,8 +61,10 @@ def score_loop(run_root: Path, work: Work, score: Score, only: Collection[str] |
         _remove(run_root, key)
     book = Book.of(run_root, work)
     open_ones = {key: Open(run_root, assignment) for key, assignment in waiting.items()}
+    abandoned = Abandoned(run_root, book) if by_hand() else None
     while waiting:
-        over = (run_root / DONE_FILE).exists()       # read before the journals: what they hold now is all there will be
+        # Looked at before the journals are read: what they hold then is all there will be.
+        over = (run_root / DONE_FILE).exists() or (abandoned is not None and abandoned.now())
         book.poll()
         candidates = [key for key in waiting if key not in suspects] or list(waiting)
         ready = [key for key in candidates if over or open_ones[key].handled(book)]
@@ -65,6 +73,31 @@ def score_loop(run_root: Path, work: Work, score: Score, only: Collection[str] |
         if not ready:
             time.sleep(every)
     return scored
+
+
+def by_hand() -> bool:
+    """Whether the program that starts workers did not start this process."""
+    return supervisor.TAG not in os.environ
+
+
+class Abandoned:
+    """Whether nobody answers any more, for a scorer that was started by hand: a worker was given up, and for a while none is alive."""
+
+    def __init__(self, run_root: Path, book: Book) -> None:
+        self._root, self._book = run_root, book
+        self._since = 0.0       # when the last one was gone
+
+    def now(self) -> bool:
+        if not gave_up_reasons(self._root) or any(alive(header.host, header.pid) for header in self._book.at_work):
+            self._since = 0.0
+            return False
+        self._since = self._since or time.monotonic()
+        return time.monotonic() - self._since > RESTARTED
+
+
+def alive(host: str, pid: int) -> bool:
+    """Whether a process may still be there; of another machine's nobody can say."""
+    return host != socket.gethostname() or Path(f"/proc/{pid}").exists()
 
 
 class Open:
@@ -119,18 +152,23 @@ def _handle(run_root: Path, work: Work, assignment: Assignment, book: Book, scor
 def _answers(run_root: Path, assignment: Assignment, book: Book) -> dict[str, Answer]:
     """The outcomes in document order; EasiError if one is missing or too many are failures."""
     if not ItemList.path(run_root, assignment.key).exists():
-        raise Unanswered("no question was asked: no worker got as far as reading the data")
+        raise _unanswered(run_root, "no question was asked: no worker got as far as reading the data")
     items = ItemList.load(run_root, assignment.key)
     if not items.fits(assignment):
-        raise Unanswered("no question was asked: the list of questions is one of another run")
+        raise _unanswered(run_root, "no question was asked: the list of questions is one of another run")
     found = {item: book.get((items.key, item)) for item in items.ids}
     missing = sum(answer is None for answer in found.values())
     if missing:
-        raise Unanswered(f"{missing} of {len(found)} items not answered")
+        raise _unanswered(run_root, f"{missing} of {len(found)} items not answered")
     failures = [answer.failure for answer in found.values() if answer and answer.failure]
     if not tolerable(len(failures), len(found)):
         raise EasiError(f"{len(failures)} of {len(found)} items failed: {failures[0]}")
     return {item: answer for item, answer in found.items() if answer}
+
+
+def _unanswered(run_root: Path, text: str) -> Unanswered:
+    """With the reasons why workers were given up, which otherwise the program says that started them."""
+    return Unanswered("; ".join((text, *(gave_up_reasons(run_root) if by_hand() else ()))))
 
 
 def tolerable(failed: int, total: int) -> bool:

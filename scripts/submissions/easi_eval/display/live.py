@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext, suppress
 from types import TracebackType
 from typing import Self, TextIO
 
@@ -41,7 +42,8 @@ class LiveDisplay:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._live.transient = error is None      # after an interrupt, how far it got stays on the screen
-        self._live.stop()
+        with suppress(OSError) if error is not None else nullcontext():      # the terminal may be what has gone
+            self._live.stop()
 
     def on(self, event: Event) -> None:
         with self._lock:

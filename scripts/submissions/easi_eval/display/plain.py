@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import nullcontext, suppress
 from types import TracebackType
 from typing import Protocol, Self, TextIO
 
@@ -41,7 +42,8 @@ class PlainDisplay:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._stream.flush()
+        with suppress(OSError) if error is not None else nullcontext():      # whoever read may be gone
+            self._stream.flush()
 
     def on(self, event: Event) -> None:
         self._view.on(event)

@@ -77,6 +77,11 @@ def interruptible() -> Iterator[None]:
         _interrupts.installed = False
 
 
+def rearm() -> None:
+    """The next signal raises KeyboardInterrupt again: what had to be cleaned up is."""
+    _interrupts.raised = False
+
+
 @contextmanager
 def held() -> Iterator[None]:
     """An interrupt that arrives inside this block is raised when it is left."""
