@@ -91,6 +91,16 @@ def test_the_summary_says_what_failed_why_and_how_to_retry() -> None:
     assert words(command) == retry
 
 
+def test_benchmarks_that_failed_alike_are_told_together() -> None:
+    log = Path("eval_results/eval_m.log")
+    alike = [Trouble(key, f"{key}: 20 of 20 items failed", "ValueError: no video here", log) for key in ("blink", "embspatial")]
+    rows = table(*(missing(key, "", State.FAILED) for key in ("blink", "embspatial", "mmsi_bench")))
+    text = "\n".join(summary(rows, alike, width=140))
+    assert text.count("ValueError") == 1 and f"all 2 benchmarks: ValueError: no video here (log: {log})" in text
+    text = "\n".join(summary(rows, [*alike, Trouble("mmsi_bench", "no result file", "KeyError: 'a'", log)], width=140))
+    assert f"BLINK, EmbSpatial: ValueError: no video here (log: {log})" in text and "MMSI-Bench: no result file" in text
+
+
 def test_options_and_paths_are_not_broken_at_their_hyphens() -> None:
     for padding in range(60):
         lines = summary(FULL, notes=[f"{'x' * padding} give modelName with --submission-configs or read /some-long/path-with/hyphens-in-it"])
