@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from easi_eval.errors import EasiError, ExitCode
 from easi_eval.smoke import hub as smoke_hub
 from easi_eval.smoke.hub import Faults, Hub
 from easi_eval.submission.admission import check_public
+from easi_eval.submission.endpoint import by_hand
 
 LICENSED = "---\nlanguage: en\nlicense: mit\n---\n# model\n"
 
@@ -68,3 +70,13 @@ def test_without_an_answer_there_is_a_warning(hub: Hub) -> None:
 def test_model_names_are_ascii(name: str) -> None:
     with pytest.raises(EasiError, match="not a Hugging Face model id"):
         SubmissionConfig(name, "instruction", "bfloat16")
+
+
+@pytest.mark.parametrize("member, stored, said", [
+    (2**20, False, ("upload", "email")), (101 * 2**20, False, ("email", "more than 100 MiB")), (21 * 10**6, True, ("email", "above 20 MB"))])
+def test_the_web_form_is_named_for_archives_that_it_takes(tmp_path: Path, member: int, stored: bool, said: tuple[str, ...]) -> None:
+    archive = tmp_path / "easi_results.zip"
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED if stored else zipfile.ZIP_DEFLATED) as zipped:
+        zipped.writestr("rows.csv", bytes(member))
+    hint = by_hand(tmp_path / "easi_results.json", archive)
+    assert all(words in hint for words in said) and hint.startswith(said[0])

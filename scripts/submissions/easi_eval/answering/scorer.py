@@ -61,7 +61,7 @@ def score_loop(run_root: Path, work: Work, score: Score, only: Collection[str] |
         _remove(run_root, key)
     book = Book.of(run_root, work)
     open_ones = {key: Open(run_root, assignment) for key, assignment in waiting.items()}
-    abandoned = Abandoned(run_root, book) if by_hand() else None
+    abandoned = Abandoned(run_root, book) if started_by_hand() else None
     while waiting:
         # Looked at before the journals are read: what they hold then is all there will be.
         over = (run_root / DONE_FILE).exists() or (abandoned is not None and abandoned.now())
@@ -75,7 +75,7 @@ def score_loop(run_root: Path, work: Work, score: Score, only: Collection[str] |
     return scored
 
 
-def by_hand() -> bool:
+def started_by_hand() -> bool:
     """Whether the program that starts workers did not start this process."""
     return supervisor.TAG not in os.environ
 
@@ -168,7 +168,7 @@ def _answers(run_root: Path, assignment: Assignment, book: Book) -> dict[str, An
 
 def _unanswered(run_root: Path, text: str) -> Unanswered:
     """With the reasons why workers were given up, which otherwise the program says that started them."""
-    return Unanswered("; ".join((text, *(gave_up_reasons(run_root) if by_hand() else ()))))
+    return Unanswered("; ".join((text, *(gave_up_reasons(run_root) if started_by_hand() else ()))))
 
 
 def tolerable(failed: int, total: int) -> bool:

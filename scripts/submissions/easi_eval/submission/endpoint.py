@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -14,6 +15,8 @@ DEFAULT_URL = "https://easi.lmms-lab.com/api/submit-with-file/"
 VARIABLE = "EASI_SUBMIT_URL"
 LEADERBOARD = "https://easi.lmms-lab.com/"
 LIMIT = 4_500_000       # bytes of the whole request body
+FORM_LIMIT = 20 * 10**6         # bytes of an archive on the web form
+FORM_UNPACKED = 100 * 2**20     # ... and of its members together, once unpacked
 CONTACT = "easi-lmms-lab@outlook.com"
 LOOK_FIRST = f"people review submissions before they are shown: wait, or ask {CONTACT} whether it arrived, before --resubmit"
 _PORTS = {"http": 80, "https": 443}
@@ -55,5 +58,18 @@ def check_token(token: str | None) -> str:
 
 
 def by_hand(results: Path, archive: Path) -> str:
-    """The guide's way for what cannot be sent from here."""
+    """The guide's way for what cannot be sent from here; the web form, too, takes archives up to a size."""
+    if too_large := _over_form_limits(archive):
+        return f"email {results} and {archive} to {CONTACT}: the web form at {LEADERBOARD}submit/ takes no archive {too_large}"
     return f"upload {results} and {archive} at {LEADERBOARD}submit/, or email both to {CONTACT}"
+
+
+def _over_form_limits(archive: Path) -> str:
+    try:
+        with zipfile.ZipFile(archive) as zipped:
+            unpacked = sum(member.file_size for member in zipped.infolist())
+        if archive.stat().st_size > FORM_LIMIT:
+            return f"above {FORM_LIMIT // 10**6} MB"
+    except (OSError, zipfile.BadZipFile):
+        return ""
+    return f"that unpacks to more than {FORM_UNPACKED // 2**20} MiB" if unpacked > FORM_UNPACKED else ""
