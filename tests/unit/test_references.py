@@ -22,9 +22,11 @@ from easi_eval.backends.revision import folder_revision
 from easi_eval.backends.sources import lineage
 from easi_eval.config import RunConfig
 from easi_eval.data.needs import HubSettings
+from easi_eval.display.events import Notice
 from easi_eval.errors import EasiError
 from easi_eval.model import ModelChoice
-from easi_eval.prepare import laid_out
+from easi_eval.prepare import fetch_referred, laid_out
+from easi_eval.smoke import hub
 from easi_eval.state import identity
 
 QWEN = {"model_type": "qwen2_5_vl", "architectures": ["Qwen2_5_VLForConditionalGeneration"]}
@@ -92,6 +94,25 @@ def test_new_weights_in_what_a_checkpoint_refers_to_are_another_identity(tmp_pat
     assert named(made) == before
     checkpoint(other, QWEN, "two")
     assert named(made) != before
+
+
+def test_what_lies_on_the_hub_is_fetched_at_any_depth_and_told_if_it_cannot_be(tmp_path: Path) -> None:
+    served = tmp_path / "served" / "models" / "org"
+    checkpoint(served / "base", {**QWEN, "vision_tower": "org/tower", "audio_tower": "org/absent"})
+    checkpoint(served / "tower", {"model_type": "clip"}, auto_config={"auto_map": {}})
+    local = checkpoint(tmp_path / "between", {"auto_map": {"AutoModel": "org/code--modeling.Model"}, "vision_tower": "org/base"})
+    checkpoint(served / "code")
+    (served / "code" / "modeling.py").write_text("Model = object\n")
+    made = adapter(tmp_path / "a", str(local))
+    said: list[object] = []
+    with hub.start(tmp_path / "served") as running:
+        settings = HubSettings(endpoint=running.endpoint, hf_home=tmp_path / "hf", backoff=0.01)
+        found = fetch_referred([made], [], said.append, settings)
+        assert list(fetch_referred([made], ["org/base"], lambda event: None, settings)) == ["org/code"], "the launch fetches the others itself"
+    assert set(found) == {"org/base", "org/tower", "org/code"} and all(each.revision for each in found.values())
+    assert (found["org/base"].path / "model.bin").read_text() == "weights"
+    assert [path.name for path in found["org/code"].path.iterdir()] == ["modeling.py"], "of code, the code alone"
+    assert [event.text for event in said if isinstance(event, Notice) and "org/absent" in event.text and event.level == "warning"]
 
 
 def test_a_checkpoint_that_refers_to_nothing_has_no_such_field(tmp_path: Path) -> None:
