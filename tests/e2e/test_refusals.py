@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import os
 from pathlib import Path
 
 import pytest
+from easi_eval.smoke import checkpoint
 from program import User, a_closed_port, files_below
 
 pytestmark = [pytest.mark.e2e, pytest.mark.faults]
@@ -55,6 +58,30 @@ def test_a_model_folder_without_a_readable_config_is_refused(user: User, model: 
     launch = user.run("--smoke", "--model", model, "--output-dir", user.root / "out")
     assert launch.code == 2
     assert str(model / "config.json") in launch.err and launch.err.count("error:") == 1 and launch.err.count("\n") == 2
+    assert files_below([user.root / "out"]) == []
+
+
+@pytest.mark.parametrize("backend", ["vlmevalkit", "lmms-eval"])
+@pytest.mark.parametrize("damage", ["cut", "shard"])
+def test_a_damaged_checkpoint_is_refused_before_anything_starts(user: User, backend: str, damage: str) -> None:
+    folder = checkpoint.build(user.root / "Mine")
+    weights = folder / "model.safetensors"
+    size = weights.stat().st_size
+    if damage == "cut":
+        os.truncate(weights, 300_000)
+        told = f"{weights} is cut: 300,000 bytes are there, and its header says {size:,}"
+    else:
+        weights.rename(folder / "model-00001-of-00002.safetensors")
+        (folder / "model.safetensors.index.json").write_text(json.dumps(
+            {"weight_map": {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}}))
+        told = f"{folder / 'model.safetensors.index.json'} names 2 files, and 1 of them is not there: model-00002-of-00002.safetensors"
+    model = ("--model", folder) if backend == "vlmevalkit" else ("--model", "qwen2_5_vl", "--model-args", f"pretrained={folder}")
+    options = ("--smoke", "--backend", backend, *model, "--output-dir", user.root / "out")
+    refused, planned = user.run(*options), user.run(*options, "--dry-run")
+    assert refused.code == 2 and refused.err.splitlines() == [
+        f"error: {told}", "hint: copy or download the checkpoint again, with every file whole"], refused.said
+    assert refused.cost < 10 and not [command for command in refused.commands if "run.py" in command]
+    assert planned.code == 2 and [line for line in planned.out.splitlines() if line.startswith("blocked ")] == [f"blocked  {told}"], planned.said
     assert files_below([user.root / "out"]) == []
 
 

@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 from . import __version__, checks, judging, prepare
 from .answering.book import pending
 from .answering.work import Assignment, Work
-from .backends import make_backend, newer_checkpoints, resolved
+from .backends import damaged, make_backend, newer_checkpoints, resolved
 from .backends.adapters import checkpoints
 from .backends.base import Backend
 from .backends.catalog import locate
@@ -91,6 +91,8 @@ def _considered(cfg: RunConfig, backend: Backend, model: ModelChoice, hub: HubSe
     if not idle:
         with refusals.noted():
             backend.ready(cfg, model)
+        with refusals.noted():
+            damaged.check(model)
         with refusals.noted():
             notes = checks.check_device(cfg, model.needs_gpu, machine, checks.read_torch_build())
         with refusals.noted():

@@ -34,9 +34,9 @@ class Reference:
 
 def references(folder: Path) -> list[Reference]:
     """What the files in ``folder`` refer to directly, each once; what is neither a hub id nor a path is no reference."""
-    found = [Reference(located(str(base), folder)) for base in (_read(folder / ADAPTER).get(BASE),) if base]
+    found = [Reference(located(str(base), folder)) for base in (read_object(folder / ADAPTER).get(BASE),) if base]
     for name in FILES:
-        found += [reference for named in _named(_read(folder / name)) if (reference := _reference(named, folder)) is not None]
+        found += [reference for named in _named(read_object(folder / name)) if (reference := _reference(named, folder)) is not None]
     return list(dict.fromkeys(found))
 
 
@@ -79,7 +79,7 @@ def bare_adapter(folder: Path) -> Adapter | None:
     """None where the folder has a config.json, or no adapter_config.json."""
     if (folder / CONFIG).is_file() or not (folder / ADAPTER).is_file():
         return None
-    base = str(_read(folder / ADAPTER).get(BASE) or "")
+    base = str(read_object(folder / ADAPTER).get(BASE) or "")
     return Adapter(folder, located(base, folder) if base else "")
 
 
@@ -113,7 +113,7 @@ def lay_out(adapter: Adapter, base: Path, target: Path) -> None:
     for path in {path.name: path for path in (*small, *adapter.folder.iterdir()) if path.is_file()}.values():
         (target / path.name).symlink_to(path.resolve())
     (target / ADAPTER).unlink()
-    (target / ADAPTER).write_text(json.dumps({**_read(adapter.folder / ADAPTER), BASE: str(base)}, indent=2), encoding="utf-8")
+    (target / ADAPTER).write_text(json.dumps({**read_object(adapter.folder / ADAPTER), BASE: str(base)}, indent=2), encoding="utf-8")
 
 
 def _named(value: object) -> Iterator[Reference]:
@@ -146,7 +146,7 @@ def _reference(named: Reference, folder: Path) -> Reference | None:
     return Reference(located(named.name, folder), named.code)
 
 
-def _read(path: Path) -> dict[str, object]:
+def read_object(path: Path) -> dict[str, object]:
     """A JSON object; {} where there is none that can be read: whoever loads the checkpoint says so."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
