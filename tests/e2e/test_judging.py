@@ -137,7 +137,7 @@ def test_without_a_judge_the_table_says_what_rules_could_not_read(ruled: Snapsho
         assert bool(entry["why_not_judged"]) == (key in UNREADABLE)
     said = " ".join(ruled.launch.out.split())
     assert "VSI-Bench: exact_matching, 33.33 % of the answers not readable by rules, above 2.50 %; not judged: a rehearsal asks no judge" in said
-    assert ruled.manifest["benchmarks"]["mmsi_bench"]["evidence"]["notes"][-1:] == ["exact_matching, 0.00 % of the answers not readable by rules"]
+    assert "exact_matching, 0.00 % of the answers not readable by rules" in ruled.manifest["benchmarks"]["mmsi_bench"]["evidence"]["notes"]
     assert "exact_matching, 0.00 % of the answers not readable by rules" in ruled.results.payload["remarks"]
     assert not [key for key in ruled.results.payload["scores"] if key.endswith(RULES)]
 
