@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from easi_eval.backends import newer_checkpoints
+from easi_eval import prepare
+from easi_eval.backends import make_backend, newer_checkpoints
 from easi_eval.config import RunConfig
 from easi_eval.data.needs import HubSettings
 from easi_eval.errors import EasiError
@@ -25,7 +26,7 @@ def saved(folder: Path, family: str = "llava", **text: Any) -> Path:
     return folder
 
 
-def notes(tmp_path: Path, model: ModelChoice, repos: tuple[str, ...] = (), **options: Any) -> tuple[str, ...]:
+def notes(tmp_path: Path, model: ModelChoice, repos: tuple[str, ...] = (), /, **options: Any) -> tuple[str, ...]:
     hub = HubSettings(endpoint="http://127.0.0.1:1", hf_home=tmp_path / "hf", offline=True)
     return newer_checkpoints.notes(RunConfig(**{"model": "org/model", "model_args": "pretrained=org/model", **options}), model, repos, hub)
 
@@ -74,10 +75,110 @@ def test_what_has_no_equivalent_is_refused_before_anything_starts(tmp_path: Path
         notes(tmp_path, model, backend=backend)
 
 
-def test_engines_and_lmms_evals_own_command_read_it_themselves(tmp_path: Path) -> None:
-    folder = saved(tmp_path / "tuned")
-    with pytest.raises(EasiError, match="vllm reads its config.json"):
-        notes(tmp_path, choice(folder, engine="vllm"))
-    with pytest.raises(EasiError, match="python -m lmms_eval"):
-        notes(tmp_path, choice(folder), backend="lmms-eval", plain=True)
-    assert notes(tmp_path, choice(folder), backend="vlmevalkit", plain=True)      # goes through our run.py
+# ---- folders that stand for them where nothing of ours is at work -----------------------------------------------------
+
+@pytest.mark.parametrize(("fields", "options", "as_it_is"), [
+    ({}, {}, False),
+    ({}, {"plain": True}, False),      # goes through our run.py
+    ({"engine": "vllm"}, {}, True),
+    ({}, {"backend": "lmms-eval"}, False),
+    ({}, {"backend": "lmms-eval", "plain": True}, True),
+    ({"engine": "sglang"}, {"backend": "lmms-eval"}, True),
+    ({}, {"backend": "lmms-eval", "model": "longvila"}, True),
+])
+def test_who_reads_a_checkpoint_as_it_is(tmp_path: Path, fields: dict[str, Any], options: dict[str, Any], as_it_is: bool) -> None:
+    model = choice(saved(tmp_path / "tuned"), **fields)
+    cfg = RunConfig(**{"model": "org/model", "model_args": "pretrained=org/model", **options})
+    assert newer_checkpoints.read_as_they_are(cfg, model) is as_it_is
+    assert len(notes(tmp_path, model, **options)) == 1, "said, and not refused"
+
+
+def test_a_path_that_lmms_evals_own_launch_cannot_take_is_refused(tmp_path: Path) -> None:
+    place = {"backend": "lmms-eval", "plain": True, "output_dir": tmp_path / "a,b"}
+    with pytest.raises(EasiError, match="laid out anew below .*a,b"):
+        notes(tmp_path, choice(saved(tmp_path / "tuned")), **place)
+    assert notes(tmp_path, choice(tmp_path / "old"), **place) == ()
+
+
+def laid_out(model: ModelChoice, target: Path, snapshots: dict[str, Path] | None = None, backend: str = "lmms-eval") -> ModelChoice:
+    return prepare.laid_out(model, snapshots or {}, make_backend(backend, HubSettings()), target, translated=True)
+
+
+def config(folder: str | Path, name: str = "config.json") -> dict[str, Any]:
+    return json.loads((Path(folder) / name).read_text(encoding="utf-8"))
+
+
+def theta(folder: str | Path) -> float:
+    return config(folder)["text_config"]["rope_theta"]
+
+
+@pytest.mark.parametrize("backend", ["vlmevalkit", "lmms-eval"])
+def test_a_folder_is_laid_out_with_links_and_the_form_of_transformers_4(tmp_path: Path, backend: str) -> None:
+    folder = saved(tmp_path / "Llava-2.5")
+    settings = {"tokenizer_class": "TokenizersBackend", "extra_special_tokens": ["<image>"]}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings), encoding="utf-8")
+    (folder / "model.safetensors").write_bytes(b"weights")
+    (folder / "more").mkdir()
+    before = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    model = choice(folder, arguments={"pretrained": str(folder)} if backend == "lmms-eval" else {})
+    for _ in range(2):      # the second launch finds the first one's
+        found = laid_out(model, tmp_path / "run" / "checkpoint", backend=backend)
+    made = Path(found.path)
+    assert list(found.arguments.values()) == [found.path] * len(model.arguments)
+    assert made == tmp_path / "run" / "checkpoint" / folder.relative_to("/"), "classes look for names in the path"
+    assert (found.name, theta(made)) == ("Llava-2.5", 500000.0)
+    assert config(made, "tokenizer_config.json") == {"tokenizer_class": "PreTrainedTokenizerFast", "additional_special_tokens": ["<image>"]}
+    assert {path.name: path.resolve() for path in made.iterdir() if path.is_symlink()} == {name: folder / name for name in ("model.safetensors", "more")}
+    assert {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()} == before
+    assert prepare.laid_out(model, {}, make_backend(backend, HubSettings()), tmp_path / "other") == model, "not where it is translated as it is read"
+
+
+def test_what_transformers_4_saved_is_used_where_it_lies(tmp_path: Path) -> None:
+    for old in SAMPLES.glob("*.old.json"):
+        folder = tmp_path / old.name
+        folder.mkdir()
+        shutil.copy(old, folder / "config.json")
+        assert laid_out(choice(folder), tmp_path / "run") == choice(folder)
+
+
+def test_a_repository_is_laid_out_from_where_it_was_fetched(tmp_path: Path) -> None:
+    snapshot = saved(tmp_path / "hub" / "models--org--model" / "snapshots" / ("a" * 40))
+    model = ModelChoice("org/model", "org/model", "vllm", "", arguments={"model": "org/model"}, engine="vllm")
+    found = laid_out(model, tmp_path / "run", {"org/model": snapshot})
+    assert found.arguments["model"] == found.path and found.path.endswith(f"models--org--model/snapshots/{'a' * 40}")
+    assert theta(found.path) == 500000.0
+    assert laid_out(model, tmp_path / "run") == model, "nothing was fetched, as nothing is left to answer"
+
+
+@pytest.mark.parametrize("hub", [False, True], ids=["a folder", "of the hub"])
+def test_an_adapter_is_laid_over_its_base_in_the_form_of_transformers_4(tmp_path: Path, hub: bool) -> None:
+    base, adapter = saved(tmp_path / "base"), tmp_path / "adapter"
+    adapter.mkdir()
+    told = "org/base" if hub else str(base)
+    (adapter / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": told}), encoding="utf-8")
+    model = choice(adapter, arguments={"pretrained": str(adapter)}, base=told)
+    found = laid_out(model, tmp_path / "run", {"org/base": base})
+    assert theta(found.path) == theta(config(found.path, "adapter_config.json")["base_model_name_or_path"]) == 500000.0
+
+
+def test_towers_and_parts_and_what_refers_to_them(tmp_path: Path) -> None:
+    tower, untouched = saved(tmp_path / "tower"), tmp_path / "clip"
+    untouched.mkdir()
+    (untouched / "config.json").write_text(json.dumps({"model_type": "clip", "text_tower": str(tmp_path / "whole")}), encoding="utf-8")
+    whole = tmp_path / "whole"
+    saved(whole / "llm")
+    named = {"model_type": "llava_llama", "mm_vision_tower": "org/tower", "other": "org/tower", "parts": [{"video_tower": str(untouched)}]}
+    (whole / "config.json").write_text(json.dumps(named), encoding="utf-8")
+    found = laid_out(choice(whole), tmp_path / "run", {"org/tower": tower})
+    made = config(found.path)
+    assert theta(Path(found.path) / "llm") == theta(made["mm_vision_tower"]) == 500000.0
+    assert made["other"] == "org/tower", "no name of a checkpoint"
+    assert config(made["parts"][0]["video_tower"])["text_tower"] == found.path, "in a circle"
+
+
+def test_a_tower_that_has_no_equivalent_is_refused(tmp_path: Path) -> None:
+    saved(tmp_path / "tower", rope_type="proportional")
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m" / "config.json").write_text(json.dumps({"mm_vision_tower": str(tmp_path / "tower")}), encoding="utf-8")
+    with pytest.raises(EasiError, match="tower was saved by transformers 5.*rope_type is proportional"):
+        laid_out(choice(tmp_path / "m"), tmp_path / "run")

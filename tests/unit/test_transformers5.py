@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from easi_eval.answering import newer_configs
+from easi_eval.backends.newer_checkpoints import shadows
 from easi_eval.errors import EasiError
 from easi_eval.transformers5 import has_output_head, translate
 
@@ -82,6 +83,12 @@ def test_equal_logits_with_the_config_of_transformers_5(family: str, checkpoint:
     assert all(one.equal(other) for one, other in zip(old_turns, new_turns, strict=True))
 
 
+@pytest.mark.parametrize("family", ["qwen3_vl", "internvl", "llava_phi3"])
+def test_equal_logits_where_transformers_itself_reads_the_folder_laid_out_for_it(family: str, checkpoint: Any, tmp_path: Path) -> None:
+    new = newer(checkpoint(family), family, tmp_path / "new")
+    assert logits(shadows([new], {}, tmp_path / "run")[new])[0].equal(logits(checkpoint(family))[0])
+
+
 @pytest.mark.parametrize("family", ["llava", "internvl", "gemma3", "mistral3", "smolvlm"])
 def test_without_the_translation_the_logits_differ(family: str, checkpoint: Any, tmp_path: Path) -> None:
     assert not logits(checkpoint(family))[0].equal(logits(newer(checkpoint(family), family, tmp_path / "new"))[0])
@@ -102,6 +109,13 @@ def test_a_config_of_transformers_4_passes_untouched(family: str) -> None:
     old = sample(family, ".old")
     assert translate(copy.deepcopy(old), output_head=True) == translate(old) and translate(old).config == old
     assert not (translate(old).changed or translate(old).unknown or translate(old).refused)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_what_was_translated_is_not_changed_again(family: str) -> None:
+    once = translate(sample(family), output_head=False)
+    again = translate(once.config, output_head=False)
+    assert once.changed and again.config == once.config and not again.changed
 
 
 def test_a_config_is_not_changed_in_place() -> None:

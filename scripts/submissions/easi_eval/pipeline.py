@@ -368,7 +368,8 @@ class Run:
 
     def _evaluate(self, emit: Emit) -> None:
         plan = self.plan
-        model = prepare.laid_out(plan.model, self.snapshots, self.backend, plan.paths.root / "checkpoint")
+        translated = newer_checkpoints.read_as_they_are(self.cfg, plan.model)
+        model = prepare.laid_out(plan.model, self.snapshots, self.backend, plan.paths.root / "checkpoint", translated)
         Evaluation(self.cfg, self.backend, model, plan.benchmarks, plan.fingerprints, plan.epochs, plan.paths,
                    self.log, emit, self._note, self._note_command, policy=self.policy,
                    scored={todo.bench.key for todo in plan.todo if todo.scored},

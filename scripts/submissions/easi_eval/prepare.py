@@ -10,6 +10,7 @@ from .answering.work import ItemList
 from .backends.adapters import checkpoints
 from .backends.base import Backend
 from .backends.common import weights_need
+from .backends.newer_checkpoints import shadows
 from .backends.references import bare_adapter, base_of, lay_out, references
 from .data.contents import content_of, contents
 from .data.needs import Fetched, HubSettings, Kind, Need, Unreachable
@@ -78,19 +79,25 @@ def fetch_referred(folders: Sequence[Path], have: Collection[str], emit: Emit, h
     return found
 
 
-def laid_out(model: ModelChoice, snapshots: Mapping[str, Path], backend: Backend, target: Path) -> ModelChoice:
-    """The choice as the workers get it: an adapter of a hub id or folder, together with its base, as one folder below ``target``."""
-    for name in checkpoints(model):
-        adapter = bare_adapter(snapshots.get(name, Path(name)))
-        if adapter is None:
-            continue
-        base = model.base or base_of(adapter)
-        lies = snapshots.get(base, Path(base))
-        if not lies.is_dir():      # nothing was fetched, as nothing is left to answer
-            continue
-        folder = target / sanitise(f"{Path(base).name}+{Path(name).name}")
-        lay_out(adapter, lies, folder)
-        model = backend.localise(model, name, folder.absolute())
+def laid_out(model: ModelChoice, snapshots: Mapping[str, Path], backend: Backend, target: Path, translated: bool = False) -> ModelChoice:
+    """The choice as the workers get it: an adapter of a hub id or folder, together with its base, as one folder below ``target``;
+    with ``translated`` also what transformers 5 saved, in the form of transformers 4."""
+    names = checkpoints(model)
+    lies = {name: snapshots.get(name, Path(name)) for name in [*names, *filter(None, [model.base])]}
+    made = shadows([folder.absolute() for folder in lies.values()], snapshots, target.absolute()) if translated else {}
+    for name in names:
+        folder = made.get(lies[name].absolute(), lies[name])
+        adapter = bare_adapter(folder)
+        if adapter is not None:
+            base = model.base or base_of(adapter)
+            base_lies = lies.get(base, snapshots.get(base, Path(base)))
+            base_lies = made.get(base_lies.absolute(), base_lies)
+            if not base_lies.is_dir():      # nothing was fetched, as nothing is left to answer
+                continue
+            folder = target / sanitise(f"{Path(base).name}+{Path(name).name}")
+            lay_out(adapter, base_lies, folder)
+        if folder != lies[name]:
+            model = backend.localise(model, name, folder.absolute())
     return model
 
 

@@ -51,6 +51,9 @@ RENAMED = {
     "vipllava": ("vision_feature_layer", "vision_feature_layers"),
     **dict.fromkeys(("qwen3_vl_moe_text", "qwen3_omni_moe_text", "qwen3_omni_moe_talker_text"), ("num_local_experts", "num_experts")),
 }
+# How transformers 5 names its one fast tokenizer class in tokenizer_config.json, and 4.57 a fast one of no family.
+FAST_TOKENIZERS = frozenset({"TokenizersBackend", "TokenizersBackendFast"})
+FAST_TOKENIZER = "PreTrainedTokenizerFast"
 # Keys of transformers 5 alone that change what is computed.
 NO_EQUIVALENT = ("per_layer_config",)
 HINT = "save it with transformers 4.57 (load it there with the values set by hand), or use a checkpoint in the form of transformers 4"
@@ -101,6 +104,16 @@ def translate(config: Mapping[str, Any], output_head: bool | None = None) -> Tra
     return Translation(made, tuple(found.changed), tuple(found.unknown), tuple(found.refused))
 
 
+def translate_tokenizer(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """``settings``, a tokenizer_config.json, in 4.57's form: 5 writes further special tokens as a list under a new key."""
+    made = dict(settings)
+    if made.get("tokenizer_class") in FAST_TOKENIZERS:
+        made["tokenizer_class"] = FAST_TOKENIZER
+    if isinstance(made.get("extra_special_tokens"), list):
+        made["additional_special_tokens"] = [*(made.get("additional_special_tokens") or ()), *made.pop("extra_special_tokens")]
+    return made
+
+
 def written_by_5(config: Mapping[str, Any]) -> bool:
     """Whether transformers 5 wrote it, by its version or by the key that no other version writes."""
     major = re.match(r"(\d+)\.", str(config.get("transformers_version") or ""))
@@ -149,12 +162,13 @@ def has_output_head(folder: Path) -> bool | None:
     for name in ("model.safetensors.index.json", "pytorch_model.bin.index.json"):
         try:
             return _names_head(json.loads((folder / name).read_text(encoding="utf-8"))["weight_map"])
-        except (OSError, ValueError, KeyError):
+        except (OSError, ValueError, KeyError, TypeError):
             continue
     try:
-        with (folder / "model.safetensors").open("rb") as file:
-            return _names_head(json.loads(file.read(int.from_bytes(file.read(8), "little"))))
-    except (OSError, ValueError, OverflowError):
+        path = folder / "model.safetensors"
+        with path.open("rb") as file:      # of a damaged file, which says any length, no more than is there
+            return _names_head(json.loads(file.read(min(int.from_bytes(file.read(8), "little"), path.stat().st_size))))
+    except (OSError, ValueError):
         return None
 
 

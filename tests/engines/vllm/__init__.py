@@ -2,8 +2,8 @@
 
 Nobody can run the real one without a GPU. What lmms-eval's own ``vllm`` class asks of the package is here: ``LLM``,
 ``SamplingParams``, ``LLM.chat`` on a list of conversations, ``get_metrics``. Every call adds a line of JSON to the file
-``FAKE_ENGINE_LOG``: process, GPUs it was given, size of the batch. A question with ``FAKE_ENGINE_POISON`` in its text
-breaks the batch it is in, as a broken image does.
+``FAKE_ENGINE_LOG``: process, GPUs it was given, size of the batch; at its start also the model. A question
+with ``FAKE_ENGINE_POISON`` in its text breaks the batch it is in, as a broken image does.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class LLM:
 
     def __init__(self, model: str, tensor_parallel_size: int = 1, **options: Any) -> None:
         self.size = tensor_parallel_size
-        self._note("start", 0)
+        self._note("start", 0, model=model)
 
     def chat(self, messages: list[list[dict[str, Any]]], sampling_params: list[SamplingParams], chat_template: str | None = None) -> list[Any]:
         assert len(messages) == len(sampling_params)
@@ -45,9 +45,9 @@ class LLM:
     def get_metrics(self) -> list[Any]:
         return []
 
-    def _note(self, what: str, batch: int) -> None:
+    def _note(self, what: str, batch: int, **more: str) -> None:
         with open(os.environ["FAKE_ENGINE_LOG"], "a", encoding="utf-8") as file:
-            file.write(json.dumps({"what": what, "pid": os.getpid(), "size": self.size, "batch": batch}) + "\n")
+            file.write(json.dumps({"what": what, "pid": os.getpid(), "size": self.size, "batch": batch, **more}) + "\n")
 
 
 def _text(conversation: list[dict[str, Any]]) -> str:

@@ -9,7 +9,13 @@ import functools
 from pathlib import Path
 from typing import Any
 
-from ..transformers5 import has_output_head, translate
+from ..transformers5 import (
+    FAST_TOKENIZER,
+    FAST_TOKENIZERS,
+    has_output_head,
+    translate,
+    translate_tokenizer,
+)
 
 
 def read_newer_configs() -> None:
@@ -38,20 +44,17 @@ def read_newer_configs() -> None:
 
 
 def _read_newer_tokenizers() -> None:
-    """transformers 5 names its one fast class, and writes further special tokens as a list under a new key."""
-    from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
+    from transformers import PreTrainedTokenizerBase
     from transformers.models.auto import tokenization_auto
 
     by_name, make = tokenization_auto.tokenizer_class_from_name, PreTrainedTokenizerBase.__init__
 
     def tokenizer_class_from_name(name: str) -> Any:
-        return PreTrainedTokenizerFast if name in ("TokenizersBackend", "TokenizersBackendFast") else by_name(name)
+        return by_name(FAST_TOKENIZER if name in FAST_TOKENIZERS else name)
 
     @functools.wraps(make)
     def __init__(self: Any, **options: Any) -> None:
-        if isinstance(options.get("extra_special_tokens"), list):
-            options["additional_special_tokens"] = [*(options.get("additional_special_tokens") or ()), *options.pop("extra_special_tokens")]
-        make(self, **options)
+        make(self, **translate_tokenizer(options))
 
     tokenization_auto.tokenizer_class_from_name = tokenizer_class_from_name
     PreTrainedTokenizerBase.__init__ = __init__

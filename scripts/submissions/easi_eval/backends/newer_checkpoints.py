@@ -1,9 +1,11 @@
-"""What the plan says of checkpoints that transformers 5 saved, and what it refuses; see ``easi_eval.transformers5``."""
+"""Checkpoints that transformers 5 saved, see ``easi_eval.transformers5``: what the plan says of them, what it refuses, and folders of
+links that stand for them in processes where ``answering/newer_configs.py`` is not at work."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+import shutil
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,8 +16,18 @@ from ..data.needs import HubSettings
 from ..datasets import fetch_model_file
 from ..errors import EasiError
 from ..model import ModelChoice
-from ..transformers5 import has_output_head, translate
+from ..transformers5 import has_output_head, translate, translate_tokenizer
 from . import common
+from .lmms_eval import OTHER_ENGINES
+from .references import (
+    ADAPTER,
+    CONFIG,
+    FILES,
+    TOKENIZER,
+    pointed,
+    read_object,
+    written_references,
+)
 
 
 def notes(cfg: RunConfig, model: ModelChoice, repos: Iterable[str], hub: HubSettings) -> tuple[str, ...]:
@@ -31,17 +43,65 @@ def notes(cfg: RunConfig, model: ModelChoice, repos: Iterable[str], hub: HubSett
         made = translate(config, head)
         made.check(name)
         if made.changed:
-            _check_process(cfg, model, name)
+            _check_place(cfg, name)
         said += [f"{common.model_name(name)} was {line}" for line in made.said()]
     return tuple(dict.fromkeys(said))
 
 
-def _check_process(cfg: RunConfig, model: ModelChoice, name: str) -> None:
-    """Refuse what reads the config.json in a process of its own, where nothing is translated."""
-    reader = model.engine or ("`python -m lmms_eval`, which --plain starts as it is," if cfg.plain and cfg.backend == LMMS_EVAL else "")
-    if reader:
-        raise EasiError(f"{name} was saved by transformers 5, and {reader} reads its config.json in the form of transformers 4: other numbers without an error",
-                        hint="choose a model type that runs on transformers, without --plain" if model.engine else "leave out --plain")
+def read_as_they_are(cfg: RunConfig, model: ModelChoice) -> bool:
+    """Whether the checkpoint is read in a process of which we change nothing: an engine's, or `python -m lmms_eval`, which --plain starts."""
+    return bool(model.engine) or (cfg.backend == LMMS_EVAL and (cfg.plain or cfg.model in OTHER_ENGINES))
+
+
+def _check_place(cfg: RunConfig, name: str) -> None:
+    place = str(cfg.output_dir.absolute())
+    if cfg.plain and cfg.backend == LMMS_EVAL and "," in place:
+        raise EasiError(f"--plain: {name} was saved by transformers 5 and is laid out anew below {place}, a path that lmms-eval's own launch cannot take",
+                        hint="choose an --output-dir without commas")
+
+
+def shadows(folders: Iterable[Path], snapshots: Mapping[str, Path], target: Path) -> dict[Path, Path]:
+    """Of ``folders``, and all that they refer to, those that transformers 4 has to read in another form, each with a folder that holds
+    that form beside links to all other files. ``snapshots``: where checkpoints of the hub lie.
+
+    Such a folder lies below ``target`` under its whole path: many classes take a name in a path for what the model is. Raises EasiError
+    for what has no equivalent.
+    """
+    shutil.rmtree(target, ignore_errors=True)
+    named: dict[Path, dict[str, Path]] = {}      # what a folder's files refer to, as they write it
+    inside: dict[Path, list[Path]] = {}      # models in parts
+    waiting = list(folders)
+    while waiting:
+        folder = waiting.pop()
+        if folder not in named and folder.is_dir():
+            references = [(written, to) for written, to in written_references(folder) if not to.code]
+            named[folder] = {written: snapshots.get(to.name, Path(to.name)) for written, to in references}
+            inside[folder] = [path.parent for path in folder.glob(f"*/{CONFIG}") if not path.parent.name.startswith((".", "checkpoint-"))]
+            waiting += [*named[folder].values(), *inside[folder]]
+    files = {folder: _translated(folder) for folder in named}
+    needed = {folder for folder, translated in files.items() if translated}
+    while more := {folder for folder in named if folder not in needed and needed.intersection([*named[folder].values(), *inside[folder]])}:
+        needed |= more
+    made = {folder: target / folder.relative_to(folder.anchor) for folder in needed}
+    for folder, place in made.items():
+        place.mkdir(parents=True, exist_ok=True)
+        places = {written: made[to] for written, to in named[folder].items() if to in made}
+        for path in folder.iterdir():
+            config = files[folder].get(path.name) or (read_object(path) if path.name in (ADAPTER, *FILES) else {})
+            if (text := pointed(config, places)) != config or path.name in files[folder]:
+                (place / path.name).write_text(json.dumps(text, indent=2), encoding="utf-8")
+            elif path not in made:
+                (place / path.name).symlink_to(path)
+    return made
+
+
+def _translated(folder: Path) -> dict[str, dict[str, Any]]:
+    """Those of a checkpoint's files, by name, that transformers 4 reads in another form, in that form."""
+    config, tokenizer = read_object(folder / CONFIG), read_object(folder / TOKENIZER)
+    made = translate(config, has_output_head(folder))
+    made.check(folder)
+    forms = {CONFIG: (config, made.config), TOKENIZER: (tokenizer, translate_tokenizer(tokenizer))}
+    return {name: new for name, (old, new) in forms.items() if new != old}
 
 
 def _configs(cfg: RunConfig, model: ModelChoice, repos: Iterable[str], hub: HubSettings) -> list[tuple[str, dict[str, Any], bool | None]]:

@@ -11,9 +11,9 @@ from pathlib import Path
 from ..errors import EasiError
 from .revision import folder_revision
 
-CONFIG, ADAPTER = "config.json", "adapter_config.json"
+CONFIG, ADAPTER, TOKENIZER = "config.json", "adapter_config.json", "tokenizer_config.json"
 BASE = "base_model_name_or_path"
-FILES = (CONFIG, "tokenizer_config.json", "preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json")
+FILES = (CONFIG, TOKENIZER, "preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json")
 # Keys under which a config.json names another checkpoint that its class loads: mm_vision_tower, vision_tower_name, speech_encoder ...
 _TOWER = re.compile(r"(mm_)?(vision|visual|image|video|audio|speech|text|language|llm)_(tower|encoder|model)(_name|_path|_name_or_path)?")
 _HUB_ID = re.compile(r"\w[\w.-]*/[\w.-]+")
@@ -34,10 +34,25 @@ class Reference:
 
 def references(folder: Path) -> list[Reference]:
     """What the files in ``folder`` refer to directly, each once; what is neither a hub id nor a path is no reference."""
-    found = [Reference(located(str(base), folder)) for base in (read_object(folder / ADAPTER).get(BASE),) if base]
+    return list(dict.fromkeys(reference for _, reference in written_references(folder)))
+
+
+def written_references(folder: Path) -> list[tuple[str, Reference]]:
+    """As ``references``, with the name that is written in the file."""
+    found = [(str(base), Reference(located(str(base), folder))) for base in (read_object(folder / ADAPTER).get(BASE),) if base]
     for name in FILES:
-        found += [reference for named in _named(read_object(folder / name)) if (reference := _reference(named, folder)) is not None]
-    return list(dict.fromkeys(found))
+        found += [(named.name, reference) for named in _named(read_object(folder / name)) if (reference := _reference(named, folder)) is not None]
+    return found
+
+
+def pointed(value: object, places: Mapping[str, Path]) -> object:
+    """A config that names the checkpoints which are keys of ``places`` by their folders there."""
+    if isinstance(value, list):
+        return [pointed(inner, places) for inner in value]
+    if not isinstance(value, Mapping):
+        return value
+    return {key: str(places[inner]) if isinstance(inner, str) and inner in places and (key == BASE or _TOWER.fullmatch(key)) else pointed(inner, places)
+            for key, inner in value.items()}
 
 
 def referred_to(folders: Iterable[Path]) -> dict[str, str]:
