@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import functools
-import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from easi_eval.answering.cost import VIDEO_FRAMES, count_parts, expected
 from easi_eval.answering.work import Assignment, Item, ItemList, Work
 from easi_eval.benchmarks import BENCHMARKS, VLMEVALKIT, TsvData
-from easi_eval.errors import EasiError
+from easi_eval.locks import file_lock
 
 from .derived import drop_stale
 
@@ -101,32 +99,16 @@ class Datasets:
         With ``mark``, once one has built it in this launch there is nothing left to make, and the others read together:
         tables of a gigabyte, read by one worker after the other, would leave the GPUs waiting.
         """
-        done = f"{self.launch} {assignment.key} {mark}\n"
-        with (self.run_root / "datasets.lock").open("a+", encoding="utf-8") as file:
-            while not _alone(file, done):
-                fcntl.flock(file, fcntl.LOCK_SH)      # waits for whoever builds, and then not for other readers
-                if mark and _says(file, done):
-                    yield
-                    return
-                fcntl.flock(file, fcntl.LOCK_UN)
-                time.sleep(0.1)                       # others read another dataset: nothing to wait for by name
-            yield
-            if mark:
-                file.write(done)
+        done, built = f"{self.launch} {assignment.key} {mark}\n", self.run_root / "datasets.built"
+        with file_lock(self.run_root / "datasets.lock"):
+            if not (mark and _says(built, done)):
+                yield
+                if mark:
+                    with built.open("a", encoding="utf-8") as file:
+                        file.write(done)
+                return
+        yield
 
 
-def _alone(file: TextIO, done: str) -> bool:
-    """Take the file for this process alone, if nobody has it and it does not say that all is done."""
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError as error:      # Lustre without -o flock
-        raise EasiError(f"{Path(file.name).parent} cannot lock files: {error.strerror}",
-                        hint="give an --output-dir on another file system, or mount this one with locks (Lustre: -o flock)") from error
-    return not _says(file, done)
-
-
-def _says(file: TextIO, line: str) -> bool:
-    file.seek(0)
-    return line in file.readlines()
+def _says(path: Path, line: str) -> bool:
+    return path.exists() and line in path.read_text(encoding="utf-8").splitlines(keepends=True)

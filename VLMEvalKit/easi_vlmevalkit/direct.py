@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import fcntl
 import functools
 import logging
 import os
@@ -25,6 +24,7 @@ from easi_eval.display.plain import PlainDisplay
 from easi_eval.errors import EasiError
 from easi_eval.judging.endpoint import endpoint, model_name, probe
 from easi_eval.judging import BY_RULES, RULES
+from easi_eval.locks import file_lock
 from easi_eval.model import ModelChoice
 from easi_eval.redact import Redactor
 from easi_eval.state import sanitise
@@ -191,8 +191,7 @@ def fetch_data(tasks: Sequence[str]) -> None:
     if not needs:
         return
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".easi.lock").open("w") as lock, PlainDisplay(sys.stdout) as display:      # the ranks of torchrun: one after the other
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with file_lock(folder / ".easi.lock"), PlainDisplay(sys.stdout) as display:      # the ranks of torchrun: one after the other
         fetch(needs, display.on if _first_rank() else lambda event: None)
 
 

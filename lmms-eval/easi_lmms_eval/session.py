@@ -17,6 +17,7 @@ from easi_eval.answering.newer_configs import read_newer_configs
 from easi_eval.answering.work import Work
 from easi_eval.benchmarks import LMMS_EVAL
 from easi_eval.config import unquoted
+from easi_eval.locks import file_lock, lacks_locks
 
 
 def item_id(request: Any) -> str:
@@ -53,6 +54,7 @@ def lmms_eval_main() -> tuple[Any, argparse.Namespace]:
     read_yaml_fast()
     _allow_anonymous()
     _find_offline()
+    _lock_anywhere()
     _take_off_quotes()
     _, args = main.parse_eval_args()
     main.eval_logger.remove()
@@ -141,6 +143,14 @@ def _find_offline() -> None:
         return load(folder, *args, **options)
 
     datasets.load_dataset = load_dataset
+
+
+def _lock_anywhere() -> None:
+    """On a file system without locks the datasets library fails, or waits for a file that a real lock left behind."""
+    from datasets import builder, config
+
+    if lacks_locks(Path(config.HF_DATASETS_CACHE).absolute()):
+        builder.FileLock = file_lock
 
 
 def _hub_answers() -> bool:

@@ -43,6 +43,7 @@ from .libraries import (
     mixed,
     normal,
 )
+from .locks import unlocked
 from .model import ModelChoice
 from .plan import Found, Plan, describe, make_plan, unresolved
 from .redact import Redactor
@@ -104,6 +105,8 @@ def _considered(cfg: RunConfig, backend: Backend, model: ModelChoice, hub: HubSe
         notes = (*notes, *admitted(cfg, hub))
     if not (idle or cfg.smoke or cfg.limit is not None):
         notes = (*notes, *filter(None, [size_forecast(cfg.backend, [bench.key for bench in cfg.selected], LIMIT)]))
+    caches = {} if cfg.smoke else {"HF_HOME": hub.hf_home, "the hub's cache": hub.hub_cache}
+    notes = (*notes, *unlocked({"--output-dir": cfg.output_dir, **caches}))
     return naming, (*notes, *lock_note(REPOSITORY, libraries_of(cfg)), *(offered(cfg, model, places(cfg, backend, model), hub) if cfg.submission else ()))
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import errno
 import fcntl
 import hashlib
 import json
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from .errors import DiskFull, EasiError, is_full
 from .libraries import short
+from .locks import NO_LOCKS
 from .redact import Redactor
 
 if TYPE_CHECKING:
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from .model import ModelChoice
 
 SCHEMA = 1
-_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)     # file systems without POSIX locks
 
 
 # ---- places -------------------------------------------------------------------------------------------------------
@@ -332,7 +331,7 @@ def run_lock(path: Path) -> Iterator[None]:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             owner = _owner(file)
-            if error.errno not in _NO_LOCKS:
+            if error.errno not in NO_LOCKS:
                 raise _locked(path, owner) from error
             if owner_alive(owner):
                 raise _locked(path, owner) from error

@@ -15,6 +15,7 @@ from ..benchmarks import Benchmark
 from ..config import RunConfig, format_model_args, unquoted
 from ..data.needs import HubSettings, Need
 from ..errors import EasiError
+from ..locks import lacks_locks
 from ..execution import launchers
 from ..execution.jobs import Job
 from ..model import ModelChoice
@@ -107,6 +108,10 @@ class LmmsEval:
     def ready(self, cfg: RunConfig, model: ModelChoice) -> None:
         engine = self._engine(cfg)
         _check_engine(cfg, engine)
+        data = Path(os.environ.get("HF_DATASETS_CACHE") or self._own("datasets")).expanduser().absolute()
+        if cfg.plain and lacks_locks(data):
+            raise EasiError(f"--plain: lmms-eval's own launch needs file locks, and the file system of {data} has none",
+                            hint="set HF_DATASETS_CACHE to a folder on another one, or leave out --plain")
         if engine is None and not model.served and cfg.model not in OTHER_ENGINES:
             quantised.check(cfg, model, [str(model.arguments[key]) for key in WEIGHT_KEYS if key in model.arguments], self.hub)
 

@@ -11,9 +11,10 @@ import filelock
 
 from ..display.events import DataProgress, Emit, Notice
 from ..errors import DiskFull, EasiError
+from ..locks import NO_LOCKS, file_lock
 from . import unpack as unpacking
 from .files import Item, bring, tidy
-from .hub import NO_LOCKS, Hub, Listing, Repo, Unreachable, no_locks
+from .hub import Hub, Listing, Repo, Unreachable, no_locks
 from .needs import Fetched, FileRecord, HubSettings, Kind, Need, Size
 from .parallel import Pulse, run_all
 from .planning import (
@@ -236,7 +237,7 @@ def _locked(folder: Path, settings: HubSettings, pulse: Pulse) -> Iterator[None]
     """One run at a time unpacks into a folder; another waits for it."""
     path = settings.records / "locks" / f"{hashlib.sha256(str(folder).encode()).hexdigest()[:32]}.lock"
     path.parent.mkdir(parents=True, exist_ok=True)
-    lock = filelock.FileLock(path)
+    lock = file_lock(path)
     while True:
         try:
             lock.acquire(timeout=1)

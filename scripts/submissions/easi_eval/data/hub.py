@@ -9,13 +9,14 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
 
 import requests
-from huggingface_hub import HfApi, constants, file_download, hf_hub_download
+from huggingface_hub import HfApi, _local_folder, constants, file_download, hf_hub_download
 from huggingface_hub.errors import (
     DisabledRepoError,
     EntryNotFoundError,
@@ -28,10 +29,11 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 from huggingface_hub.hf_api import RepoFile
-from huggingface_hub.utils import disable_progress_bars, logging
+from huggingface_hub.utils import WeakFileLock, disable_progress_bars, logging
 from huggingface_hub.utils._http import http_backoff, reset_sessions
 
 from ..errors import DiskFull, EasiError, is_full
+from ..locks import NO_LOCKS, file_lock, lacks_locks
 from .connection import refuse_unusable
 from .needs import FileRecord, HubSettings, Unreachable
 from .parallel import Pulse
@@ -42,7 +44,6 @@ LONGEST_WAIT = 60.0
 SAID_AGAIN = 60.0           # the same line about a retry is not shown more often, in seconds
 PIECE = 1 << 16
 NOT_WRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EEXIST, errno.EISDIR}
-NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}
 Result = TypeVar("Result")
 
 
@@ -126,6 +127,7 @@ class Hub:
         constants.DOWNLOAD_CHUNK_SIZE = PIECE
         # Its own retries are silent and come on top of ours.
         file_download.http_backoff = functools.partial(http_backoff, max_retries=0)
+        file_download.WeakFileLock = _local_folder.WeakFileLock = _lock
         # It reads HF_HUB_OFFLINE when it is imported; what counts is what was decided since.
         if constants.HF_HUB_OFFLINE != settings.offline:
             constants.HF_HUB_OFFLINE = settings.offline
@@ -388,6 +390,11 @@ class Hub:
         if isinstance(error, (KeyError, TypeError)):
             return self._not_a_hub(repo)
         return error
+
+
+def _lock(lock_file: str | Path, *, timeout: float | None = None) -> AbstractContextManager[object]:
+    """The library's own, except where there are no locks: it gives up there, or waits for a file that a real lock left behind."""
+    return file_lock(lock_file) if lacks_locks(Path(lock_file).absolute().parent) else WeakFileLock(lock_file, timeout=timeout)
 
 
 def no_locks(folder: Path) -> EasiError:

@@ -1,0 +1,27 @@
+"""For tests only: on PYTHONPATH it takes file locks away below the folder that EASI_TEST_NO_LOCKS names.
+
+EASI_TEST_ERRNO: what is answered instead ("ENOSYS" as on Lustre without ``-o flock``, "ENOLCK" as on NFS without its lock daemon).
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+from collections.abc import Callable
+from typing import Any
+
+BELOW = os.environ["EASI_TEST_NO_LOCKS"]
+ERRNO = getattr(errno, os.environ.get("EASI_TEST_ERRNO", "ENOSYS"))
+
+
+def refusing(lock: Callable[..., Any]) -> Callable[..., Any]:
+    def refused(file: Any, *args: Any) -> Any:
+        descriptor = file if isinstance(file, int) else file.fileno()
+        if os.readlink(f"/proc/self/fd/{descriptor}").startswith(BELOW):
+            raise OSError(ERRNO, os.strerror(ERRNO))
+        return lock(file, *args)
+    return refused
+
+
+fcntl.flock, fcntl.lockf = refusing(fcntl.flock), refusing(fcntl.lockf)
