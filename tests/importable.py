@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 from easi_eval.benchmarks import ALL_KEYS, LMMS_EVAL, VLMEVALKIT, by_key
 from easi_eval.results.readers import find_lmms_outputs, find_vlmevalkit_outputs, row_cells
 from easi_eval.results.table_check import ASKED
@@ -63,3 +66,32 @@ def lmms_files(folder: Path, keys: Iterable[str] = ALL_KEYS, stamp: str = STAMP,
     }
     (folder / f"{stamp}_results.json").write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
     return folder
+
+
+def hub_cache(home: Path, files: Path, keys: Iterable[str] = ALL_KEYS, name: str = "1" * 40) -> Path:
+    """The hub's cache with the datasets of these files, as far as an import reads them; the files are given their prompts, which
+    those in ``data/`` lack."""
+    for key in keys:
+        source = by_key(key).source(LMMS_EVAL)
+        folder = home / "hub" / f"datasets--{source.data.repo.replace('/', '--')}"
+        card = folder / "snapshots" / name / "README.md"
+        configs = []
+        for config, task in zip(source.data.configs or ("default",), source.tasks, strict=True):
+            path = files / f"{STAMP}_samples_{task}.jsonl"
+            samples = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+            rows = [{**{name: sample[source.rows.entry].get(name, f"{name} of {sample['doc_id']}") for name in source.data.asked},
+                     **dict.fromkeys(source.data.truth, int(sample["target"]) if key == "embspatial" else sample["target"])} for sample in samples]
+            for sample, row in zip(samples, rows, strict=True):
+                texts = [[value] if isinstance(value, str) else value or [] for value in (row[name] for name in source.data.asked)]
+                sample["input"] = "\n".join(["<image>", *itertools.chain(*texts)])
+            path.write_text("".join(json.dumps(sample, ensure_ascii=False) + "\n" for sample in samples), encoding="utf-8")
+            table = card.parent / config / f"{source.data.split}-00000-of-00001.parquet"
+            table.parent.mkdir(parents=True)
+            pq.write_table(pa.Table.from_pylist(rows), table)
+            configs.append({"config_name": config, "data_files": [{"split": source.data.split, "path": f"{config}/{source.data.split}-*"}]})
+        # Two benchmarks may be configs of one repository.
+        before = json.loads(card.read_text(encoding="utf-8").split("---")[1])["configs"] if card.exists() else []
+        card.write_text(f"---\n{json.dumps({'configs': before + configs})}\n---\n", encoding="utf-8")
+        (folder / "refs").mkdir(exist_ok=True)
+        (folder / "refs" / "main").write_text(name)
+    return home

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ from easi_eval.benchmarks import LMMS_EVAL, by_key
 from easi_eval.results.lmms_files import find_lmms_outputs, read_lmms_rows
 from lmms_stock import launched
 from own_files import KEYS, LMMS_HEADLINES, headline
-from program import Results, run_folder
+from program import Launch, Results, run_folder
 
 pytestmark = [pytest.mark.slow, pytest.mark.e2e]
 
@@ -102,3 +104,25 @@ def test_the_stock_files_of_a_corrected_benchmark_stay_as_they_are(alone: Whole)
     (path,) = alone.folder.output("spar_bench").glob("*/*_results.json")
     assert json.loads(path.read_text(encoding="utf-8"))["results"]["sparbench"]["low,none"] == 0
     assert headline(LMMS_EVAL, "spar_bench", alone.folder.output("spar_bench")) < alone.results.score("spar_bench")
+
+
+def imported(alone: Whole, folder: Path, out: Path) -> Launch:
+    return alone.user.run("--import-results", folder, "--as-model", "org/Tiny", "--output-dir", out, "--dry-run", "--no-rich",
+                          HF_HOME=str(alone.out / "rehearsal" / "huggingface"), CUDA_VISIBLE_DEVICES="")
+
+
+def test_a_stock_folder_is_of_the_questions_in_the_hub_cache(alone: Whole, stock: Path, tmp_path: Path) -> None:
+    done = imported(alone, stock, tmp_path / "out")
+    assert done.out.count("\naccept   ") == 13, done.said
+
+
+def test_a_stock_folder_with_other_right_answers_is_told(alone: Whole, stock: Path, tmp_path: Path) -> None:
+    """Those of the next question that has another, in one question of each task."""
+    folder = Path(shutil.copytree(stock, tmp_path / "stock"))
+    for path in folder.glob("*/*_samples_*.jsonl"):
+        first, *others = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        if other := next((sample["target"] for sample in others if sample["target"] != first["target"]), None):
+            samples = [{**first, "target": other}, *others]
+            path.write_text("".join(json.dumps(sample, ensure_ascii=False) + "\n" for sample in samples), encoding="utf-8")
+    done = imported(alone, folder, tmp_path / "out")
+    assert len(re.findall(r"\nreject   .*right answers are not those", done.out)) == 13, done.said

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from board import Board
 from easi_eval.benchmarks import CORE_KEYS
-from importable import SECRET, lmms_files, tables, vlmevalkit_files
+from importable import SECRET, hub_cache, lmms_files, tables, vlmevalkit_files
 from own_entries import OWN_ENTRIES
 from program import SECRETS, Launch, User, wait_until
 
@@ -39,13 +39,15 @@ def options(folder: Path, *more: object) -> list[object]:
 
 def imported(user: User, folder: Path, *more: object, board: Board | None = None) -> Launch:
     changes = {"EASI_SUBMIT_URL": board.url, "NO_PROXY": "127.0.0.1"} if board else {}
-    return user.run(*options(folder, *more), CUDA_VISIBLE_DEVICES="", **changes)
+    return user.run(*options(folder, *more), CUDA_VISIBLE_DEVICES="", HF_HOME=str(folder.parent / "home"), **changes)
 
 
 @pytest.mark.parametrize("make", [vlmevalkit_files, lmms_files])
 def test_from_a_foreign_folder_to_a_confirmed_row(make: object, user: User, board: Board, tmp_path: Path) -> None:
     folder = make(tmp_path / "theirs")
     tables(tmp_path / "tables")
+    if make is lmms_files:
+        hub_cache(tmp_path / "home", folder)
     shown = imported(user, folder, *DESCRIBED, "--dry-run", board=board)
     assert shown.code == 0, shown.said
     assert shown.out.count("\naccept   ") == 13 and f"POST {board.url}" in shown.out and '"modelName": "org/Tiny"' in shown.out
@@ -55,6 +57,7 @@ def test_from_a_foreign_folder_to_a_confirmed_row(make: object, user: User, boar
     assert sent.code == 0, sent.said
     (entry,) = board.entries
     assert entry.payload["modelName"] == "org/Tiny" and "adopted from theirs" in entry.payload["remarks"]
+    assert "not held against" not in sent.out
     assert entry.archive == (tmp_path / "out" / "easi_results.zip").read_bytes()
     with zipfile.ZipFile(tmp_path / "out" / "easi_results.zip") as archive:
         for name in archive.namelist():

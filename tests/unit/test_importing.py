@@ -13,10 +13,13 @@ import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import openpyxl
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
-from importable import SECRET, lmms_files, tables, vlmevalkit_files
+from importable import SECRET, STAMP, hub_cache, lmms_files, tables, vlmevalkit_files
 
 from easi_eval.benchmarks import ALL_KEYS, LMMS_EVAL, VLMEVALKIT, by_key
 from easi_eval.cli import main, parse
@@ -28,8 +31,11 @@ from easi_eval.state import Manifest
 
 @pytest.fixture(autouse=True)
 def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No .env of the tester's, no token."""
+    """No .env, no token and no cache of the tester's."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
+    for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
+        monkeypatch.delenv(name, raising=False)
     for name in ("HF_TOKEN", "OPENAI_API_KEY"):
         monkeypatch.setenv(name, "")
 
@@ -383,3 +389,87 @@ def test_the_table_that_was_held_against_is_named_by_its_sum(tmp_path: Path, cap
     assert state.settings["data"] == {"md5": md5}
     assert f"another content than the benchmark's (MD5 {md5})" in Path("out/easi_scores.md").read_text(encoding="utf-8")
     assert lines()["mmsi_bench", ""]["comparable"] == "no"      # 22 questions are not the benchmark
+
+
+def edit_samples(folder: Path, task: str, change: Callable[[dict[str, Any]], object]) -> None:
+    path = folder / f"{STAMP}_samples_{task}.jsonl"
+    samples = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    for sample in samples:
+        change(sample)
+    path.write_text("".join(json.dumps(sample, ensure_ascii=False) + "\n" for sample in samples), encoding="utf-8")
+
+
+def test_samples_are_held_against_the_hub_cache(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = lmms_files(tmp_path / "M")
+    hub_cache(tmp_path / "home", folder)
+    code, shown = run(capsys, *imported(folder))
+    assert code == 0, shown
+    states = Manifest.load(root(LMMS_EVAL) / "run_manifest.json").benchmarks
+    assert set(states) == set(ALL_KEYS) and all(state.settings["data"] == {"commit": "1" * 40} for state in states.values())
+    for key in ALL_KEYS:
+        evidence = Evidence.load(root(LMMS_EVAL) / "outputs" / key)
+        assert evidence is not None and evidence.score.comparable == "" and not [note for note in evidence.score.notes if "held" in note]
+
+
+def test_samples_of_other_right_answers_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = lmms_files(tmp_path / "M", ["viewspatial"])
+    hub_cache(tmp_path / "home", folder, ["viewspatial"])
+    edit_samples(folder, "viewspatial", lambda sample: sample["doc_id"] == 3 and sample.update(target="E. nowhere"))
+    assert "1 right answers are not those of oscarqjh/ViewSpatial_lmmseval" in rejected(capsys, folder, "viewspatial")
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_samples_of_other_questions_are_refused(inside: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Told from the prompt, and from what the task repeats of the document."""
+    folder = lmms_files(tmp_path / "M", ["spar_bench"])
+    hub_cache(tmp_path / "home", folder, ["spar_bench"])
+    edit_samples(folder, "sparbench", lambda sample: sample["sparbench_score"].update(question="Which?") if inside else sample.update(input="Which?"))
+    assert "20 questions are not those of jasonzhango/SPAR-Bench" in rejected(capsys, folder, "spar_bench")
+
+
+def test_samples_of_another_number_than_the_hub_cache_has(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = lmms_files(tmp_path / "M", ["embspatial"])
+    (table,) = hub_cache(tmp_path / "home", folder, ["embspatial"]).rglob("*.parquet")
+    pq.write_table(pa.concat_tables([pq.read_table(table)] * 2), table)
+    assert "18 questions of 36: incomplete" in rejected(capsys, folder, "embspatial")
+
+
+def test_samples_of_a_shuffled_dataset_are_accepted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As VSI-Bench's task does it where LMMS_EVAL_SHUFFLE_DOCS is set."""
+    from datasets import Dataset
+
+    folder = lmms_files(tmp_path / "M", ["vsi_bench"])
+    hub_cache(tmp_path / "home", folder, ["vsi_bench"])
+    places = Dataset.from_dict({"row": list(range(24))}).shuffle(seed=42)["row"]
+    edit_samples(folder, "vsibench_multiimage", lambda sample: sample.update(doc_id=list(places).index(sample["doc_id"])))
+    assert run(capsys, *imported(folder))[0] == 0
+    (state,) = Manifest.load(root(LMMS_EVAL) / "run_manifest.json").benchmarks.values()
+    assert state.settings["data"] == {"commit": "1" * 40}
+
+
+def test_another_commit_in_the_hub_cache_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = lmms_files(tmp_path / "M", ["embspatial"])
+    other = lmms_files(tmp_path / "other", ["embspatial"])
+    hub_cache(tmp_path / "home", folder, ["embspatial"])
+    edit_samples(other, "embspatial", lambda sample: sample.update(target=str(3 - int(sample["target"]))))
+    hub_cache(tmp_path / "home", other, ["embspatial"], name="2" * 40)
+    assert run(capsys, *imported(folder))[0] == 0
+    evidence = Evidence.load(root(LMMS_EVAL) / "outputs" / "embspatial")
+    assert evidence is not None and evidence.score.comparable == "note" and any("commit 111111111111" in note for note in evidence.score.notes)
+
+
+def test_samples_without_a_question_say_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = lmms_files(tmp_path / "M", ["embspatial"])
+    hub_cache(tmp_path / "home", folder, ["embspatial"])
+    edit_samples(folder, "embspatial", lambda sample: sample.pop("input"))
+    assert run(capsys, *imported(folder))[0] == 0
+    evidence = Evidence.load(root(LMMS_EVAL) / "outputs" / "embspatial")
+    assert evidence is not None and evidence.score.comparable == "note" and any("no question" in note for note in evidence.score.notes)
+
+
+@pytest.mark.parametrize("lacking", ["README.md", "*.parquet"])
+def test_a_hub_cache_that_lacks_a_part_is_as_none(lacking: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = lmms_files(tmp_path / "M", ["blink"])
+    next(hub_cache(tmp_path / "home", folder, ["blink"]).rglob(lacking)).unlink()
+    assert run(capsys, *imported(folder))[0] == 0
+    assert "not held against the dataset" in Path("out/easi_scores.md").read_text(encoding="utf-8")

@@ -22,6 +22,8 @@ import pytest
 from PIL import Image
 
 from easi_eval.benchmarks import BENCHMARKS, LMMS_EVAL, VLMEVALKIT, Benchmark, HubData, TsvData
+from easi_eval.data import hub_tables
+from easi_eval.data.needs import HubSettings
 from easi_eval.smoke import data, hub, media, media_repos, questions
 from easi_eval.smoke.questions import LETTERS, Question
 
@@ -114,13 +116,18 @@ print(json.dumps(loaded))
 
 
 @pytest.fixture(scope="module")
-def loaded(root: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture(scope="module")
+def loaded(root: Path, home: Path) -> dict[str, Any]:
     """Every configuration that lmms-eval's tasks load, by 'repo|config|split': columns, rows, and how many pictures were decoded."""
     sources = [benchmark.sources[LMMS_EVAL] for benchmark in BENCHMARKS]
     every = [*sources, *(variant for source in sources for variant in source.variants.values())]
     wanted = sorted({(source.data.repo, config) for source in every for config in source.data.configs or ("",)})
     with hub.start(root) as running:
-        env = {**os.environ, "HF_ENDPOINT": running.endpoint, "HF_HOME": str(tmp_path_factory.mktemp("home")),
+        env = {**os.environ, "HF_ENDPOINT": running.endpoint, "HF_HOME": str(home),
                "HF_TOKEN": "placeholder", "HF_HUB_DISABLE_XET": "1", "NO_PROXY": "127.0.0.1"}
         for name in ("HF_HUB_CACHE", "HF_DATASETS_CACHE", "HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE"):
             env.pop(name, None)
@@ -131,6 +138,16 @@ def loaded(root: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, An
 
 def hub_rows(loaded: dict[str, Any], hub_data: HubData) -> list[dict[str, Any]]:
     return [row for config in hub_data.configs or ("",) for row in loaded[f"{hub_data.repo}|{config}|{hub_data.split}"]["rows"]]
+
+
+@by_benchmark
+def test_an_import_reads_the_rows_of_the_datasets_library_from_its_cache(loaded: dict[str, Any], home: Path, benchmark: Benchmark) -> None:
+    source = benchmark.sources[LMMS_EVAL]
+    for wanted in (source.data, *(variant.data for variant in source.variants.values())):
+        (folder,), main = hub_tables.snapshots(wanted, HubSettings(hf_home=home))
+        found = hub_tables.rows_of(wanted, folder)
+        assert folder.name == main and found is not None and [row for rows in found for row in rows] == [
+            {name: row[name] for name in (*wanted.asked, *wanted.truth)} for row in hub_rows(loaded, wanted)]
 
 
 @by_benchmark

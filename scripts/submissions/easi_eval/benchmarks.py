@@ -112,7 +112,7 @@ class HubData:
     """What lmms-eval reads: a dataset repository on the hub, by configuration (none: the default one) and split.
 
     ``cache_dir`` is where videos are unpacked (only if it does not exist) or, when relative, where the datasets cache lands.
-    ``truth``: the columns that a model never sees, with the right answer.
+    ``asked``: the columns whose texts stand in the prompt, in this order. ``truth``: those that a model never sees, with the right answer.
     """
 
     repo: str
@@ -120,6 +120,7 @@ class HubData:
     split: str
     needs_token: bool
     columns: Mapping[str, str]
+    asked: tuple[str, ...]
     truth: tuple[str, ...]
     cache_dir: str = ""
     media_path: tuple[str, ...] = ()

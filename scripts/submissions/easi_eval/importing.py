@@ -1,23 +1,27 @@
 """``--import-results``: finished results that were made without us, proven like our own, copied, and marked as adopted.
 
 Needs no GPU, no weights and no backend: only the files, and for VLMEvalKit the datasets' tables, which say how many
-questions there are. Adopted results have an identity of their own, so that no evaluation of the same model mixes with them.
+questions there are; lmms-eval's say it themselves, and are held against what the hub's cache has. Adopted results have an
+identity of their own, so that no evaluation of the same model mixes with them.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
+import itertools
 import re
 import shutil
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .answering.work import ItemList
 from .backends.base import Backend
-from .benchmarks import ALL_KEYS, LMMS_EVAL, VLMEVALKIT, Benchmark, TsvData, by_key
+from .benchmarks import ALL_KEYS, LMMS_EVAL, VLMEVALKIT, Benchmark, HubData, TsvData, by_key
 from .config import RunConfig
+from .datasets import HubSettings
 from .errors import EasiError
 from .evidence import Evidence, gather
 from .judging import RULES
@@ -33,8 +37,11 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from .results.outputs import Outputs
+    from .results.table_check import Differences
 
 UNPROVEN = "its questions and right answers were not held against the dataset, which is not at hand"
+SILENT = "its right answers are those of the dataset; its files hold no question that could be held against it"
+OTHER_COMMIT = "its questions and right answers are those of commit {commit} of the dataset, which is not main's in the hub's cache"
 CLASS_UNKNOWN = "not told"
 # How to get a dataset's table, for people; {repo}, {name} and {folder} are filled in.
 GET_TABLE = "huggingface-cli download --repo-type dataset {repo} {name} --local-dir {folder}"
@@ -57,17 +64,29 @@ class Adoption:
 
 
 @dataclass(frozen=True)
+class Held:
+    """What a benchmark's results agree with. ``items``: its questions, None where nothing is at hand that tells them.
+
+    ``data``: for the benchmark's settings; ``notes``: what there is to be said of it.
+    """
+
+    items: ItemList | None = None
+    data: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Decision:
     """One benchmark: accepted with its ``evidence``, whose files lie in ``staged``, or rejected for a ``reason``.
 
-    ``md5``: of the table that its questions were held against.
+    ``data``: what its questions were held against, for its settings.
     """
 
     candidate: Candidate
     evidence: Evidence | None
     reason: str = ""
     staged: Path | None = None
-    md5: str = ""
+    data: Mapping[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
         if self.evidence is None:
@@ -103,24 +122,22 @@ def consider(cfg: RunConfig) -> Adoption:
     return Adoption(source, found, plan, tuple(candidate.key for candidate in found.candidates))
 
 
-def decide(cfg: RunConfig, backend: Backend, adoption: Adoption, candidate: Candidate, staged: Path) -> Decision:
+def decide(cfg: RunConfig, backend: Backend, hub: HubSettings, adoption: Adoption, candidate: Candidate, staged: Path) -> Decision:
     """Copy one benchmark's files to the empty folder ``staged`` and prove them there, as a run of ours is proven."""
     if candidate.problem:
         return Decision(candidate, None, candidate.problem)
     bench = by_key(candidate.key)
     try:
         _copy(candidate, staged)
-        evidence = _prove(cfg, backend, bench, staged, adoption.fingerprint(candidate), candidate.method)
+        evidence, held = _prove(cfg, backend, hub, bench, staged, adoption.fingerprint(candidate), candidate.method)
     except EasiError as error:
         return Decision(candidate, None, error.message.replace(str(staged), str(adoption.source)))
     score = evidence.score
-    table = _table(bench, cfg.dataset_dir) if backend.name == VLMEVALKIT else None
-    unproven = () if table else (UNPROVEN,)
-    notes = (f"adopted from {adoption.source.name}: made without this program", *candidate.notes, *unproven, *score.notes)
+    notes = (f"adopted from {adoption.source.name}: made without this program", *candidate.notes, *held.notes, *score.notes)
     method = score.method or candidate.method
-    adopted = dataclasses.replace(score, notes=notes, method=method, comparable=NOTE if unproven else score.comparable, by_method=score.by_method or ({method: score.reading} if method else {}))
-    return Decision(candidate, dataclasses.replace(evidence, score=adopted, adopted=adoption.source.name), staged=staged,
-                    md5=_md5(table) if table else "")
+    adopted = dataclasses.replace(score, notes=notes, method=method, comparable=NOTE if held.notes else score.comparable,
+                                  by_method=score.by_method or ({method: score.reading} if method else {}))
+    return Decision(candidate, dataclasses.replace(evidence, score=adopted, adopted=adoption.source.name), staged=staged, data=held.data)
 
 
 def _copy(candidate: Candidate, staged: Path) -> None:
@@ -133,24 +150,22 @@ def _copy(candidate: Candidate, staged: Path) -> None:
             raise EasiError(f"{path} cannot be read: {error.strerror or error}") from error
 
 
-def _prove(cfg: RunConfig, backend: Backend, bench: Benchmark, folder: Path, mark: str, method: str) -> Evidence:
+def _prove(cfg: RunConfig, backend: Backend, hub: HubSettings, bench: Benchmark, folder: Path, mark: str, method: str) -> tuple[Evidence, Held]:
     from .results.readers import read_by_rules
 
     source = bench.source(backend.name)
-    items = _asked(bench, cfg.dataset_dir) if backend.name == VLMEVALKIT else None
+    asked = _asked(bench, cfg.dataset_dir) if backend.name == VLMEVALKIT else None
     out = backend.outputs(bench, folder)
     rows = backend.rows(bench, out)
     if not rows["item"].is_unique:
         raise EasiError(f"{int(rows['item'].duplicated().sum())} questions are there twice")
-    if items is not None:
-        _compare(bench, rows, items)
-        _hold_against(bench, out, cfg.dataset_dir)
+    held = _against_table(bench, out, rows, asked, cfg.dataset_dir) if asked else _against_cache(bench, out, rows, hub)
     if source.family == "mcq" and (stale := _stale(rows)):
         raise EasiError(f"question {stale[0]} (of {len(stale)}) is not scored by its answer: VLMEvalKit keeps old scores in *_result.pkl "
                         "when the answers are made anew")
     if method not in ("", RULES) and (left := read_by_rules(bench, out)):
         raise EasiError(f"{left} answers were read by rules, though the files carry the judge's name {method}: VLMEvalKit falls back to them silently")
-    return gather(cfg, backend, bench, folder, mark, items, ())
+    return gather(cfg, backend, bench, folder, mark, held.items, ()), held
 
 
 def _asked(bench: Benchmark, dataset_dir: Path) -> ItemList:
@@ -178,20 +193,56 @@ def _md5(table: Path) -> str:
         return hashlib.file_digest(file, "md5").hexdigest()
 
 
-def _hold_against(bench: Benchmark, out: Outputs, dataset_dir: Path) -> None:
+def _against_table(bench: Benchmark, out: Outputs, rows: pd.DataFrame, asked: ItemList, dataset_dir: Path) -> Held:
     """Ids are 0, 1, 2 ... in most tables: only the texts tell whether these are its questions."""
     from .results.readers import row_cells
     from .results.table_check import compare
 
     table = _table(bench, dataset_dir)
     assert table is not None
-    found = compare(bench.source(VLMEVALKIT).rows, row_cells(bench, out), table)
+    _compare(rows, asked)
+    _same(compare(bench.source(VLMEVALKIT).rows, row_cells(bench, out), table), table.name)
+    return Held(asked, {"md5": _md5(table)})
+
+
+def _against_cache(bench: Benchmark, out: Outputs, rows: pd.DataFrame, hub: HubSettings) -> Held:
+    """Where the dataset is in the hub's cache. A question's id is the number of its row."""
+    from .data.hub_tables import rows_of, shuffled, snapshots
+    from .results.readers import lmms_samples
+    from .results.sample_check import Sample, compare
+
+    source = bench.source(LMMS_EVAL, out.task)
+    data = source.data
+    assert isinstance(data, HubData)
+    folders, main = snapshots(data, hub)
+    problems = []
+    for folder, order in itertools.product(folders, (list, shuffled)):
+        try:
+            documents = rows_of(data, folder)
+            if documents is None:
+                continue
+            asked = {f"{task}:{number}": row for task, those in zip(source.tasks, documents, strict=True) for number, row in enumerate(order(those))}
+            items = ItemList(bench.key, len(asked), tuple(asked))
+            _compare(rows, items)
+            found = compare(data, (Sample(item, sample, entry, asked[item], source.rows.target) for item, sample, entry in lmms_samples(bench, out)))
+            _same(found, f"{data.repo} in the hub's cache")
+        except EasiError as error:
+            problems.append(error)
+            continue
+        notes = [SILENT] * bool(found.silent) + [OTHER_COMMIT.format(commit=folder.name[:12])] * (main not in ("", folder.name))
+        return Held(items, {"commit": folder.name}, tuple(notes))
+    if problems:
+        raise problems[0]
+    return Held(notes=(UNPROVEN,))
+
+
+def _same(found: Differences, table: str) -> None:
     for items, what in ((found.questions, "questions are not those"), (found.truths, "right answers are not those")):
         if items:
-            raise EasiError(f"{len(items)} {what} of {table.name} (the first: {items[0]}): made from another version of it, or changed since")
+            raise EasiError(f"{len(items)} {what} of {table} (the first: {items[0]}): made from another version of it, or changed since")
 
 
-def _compare(bench: Benchmark, rows: pd.DataFrame, items: ItemList) -> None:
+def _compare(rows: pd.DataFrame, items: ItemList) -> None:
     there, known = set(rows["item"]), set(items.ids)
     if there == known:
         return
@@ -209,7 +260,7 @@ def _stale(rows: pd.DataFrame) -> list[str]:
 
 # ---- carrying it out ----------------------------------------------------------------------------------------------
 
-def adopt(cfg: RunConfig, backend: Backend, adoption: Adoption, version: str) -> list[Decision]:
+def adopt(cfg: RunConfig, backend: Backend, hub: HubSettings, adoption: Adoption, version: str) -> list[Decision]:
     """Take over what can be proven: ``outputs/<key>`` and the manifest. What was adopted before stays where it is not replaced.
 
     The caller holds the run's lock. ``version``: this program's.
@@ -221,7 +272,7 @@ def adopt(cfg: RunConfig, backend: Backend, adoption: Adoption, version: str) ->
     for candidate in adoption.survey.candidates:
         staged = paths.outputs / f".{candidate.key}.importing"
         shutil.rmtree(staged, ignore_errors=True)
-        decision = decide(cfg, backend, adoption, candidate, staged)
+        decision = decide(cfg, backend, hub, adoption, candidate, staged)
         if decision.evidence is not None:
             _place(decision, paths)
             states[candidate.key] = _state(adoption, decision)
@@ -261,8 +312,8 @@ def _state(adoption: Adoption, decision: Decision) -> BenchmarkState:
     if decision.evidence is None:
         return BenchmarkState(adoption.fingerprint(candidate), state=str(State.FAILED), reason=f"not adopted from {name}: {decision.reason}", settings=settings)
     score = decision.evidence.score
-    if decision.md5:
-        settings = {**settings, "data": {"md5": decision.md5}}
+    if decision.data:
+        settings = {**settings, "data": dict(decision.data)}
     return BenchmarkState(adoption.fingerprint(candidate), state=str(score.state), settings=settings,
                           evidence={"adopted": name, "rows": score.n, "total": score.total})
 

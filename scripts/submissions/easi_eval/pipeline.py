@@ -147,13 +147,13 @@ def _import(asked: RunConfig) -> int:
     if cfg.dry_run:
         with TemporaryDirectory(prefix="easi-import-") as folder:
             trial = importing.elsewhere(adoption, Path(folder))
-            decisions = importing.adopt(cfg, backend, trial, __version__)
+            decisions = importing.adopt(cfg, backend, hub, trial, __version__)
             print(Redactor.from_environ().line(importing.describe(adoption, decisions)))
             if cfg.submit:
                 print(f"\n# submission\n{Run(asked, cfg, backend, hub, trial.plan, naming).describe_request()}")
         return ExitCode.COMPLETE
     with interruptible(), run_lock(adoption.plan.paths.lock):
-        decisions = importing.adopt(cfg, backend, adoption, __version__)
+        decisions = importing.adopt(cfg, backend, hub, adoption, __version__)
         run = Run(asked, cfg, backend, hub, adoption.plan, naming)
         run.manifest = Manifest.load(adoption.plan.paths.manifest) or run.manifest
         run.troubles = [report.Trouble(each.candidate.key, f"not adopted: {each.reason}") for each in decisions if each.evidence is None]

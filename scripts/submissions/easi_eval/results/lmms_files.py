@@ -198,11 +198,17 @@ def _options(sample: Mapping[str, Any], metric: str, where: str) -> int:
     return round(1 / (1 - total))
 
 
-def sample_entries(bench: Benchmark, out: Outputs) -> dict[str, Mapping[str, Any]]:
-    """The object that the task left of each question (the row rule's metric), by item."""
+def lmms_samples(bench: Benchmark, out: Outputs) -> Iterator[tuple[str, dict[str, Any], Mapping[str, Any]]]:
+    """Each question's item and sample, and the object that the task left of it (the row rule's metric)."""
     rule = source_of(bench, out).rows
-    return {f"{_sample_task(path)}:{sample.get(rule.item)}": _entry(sample, rule.entry, where)
-            for path in out.rows for where, sample in _lines(path)}
+    for path in out.rows:
+        for where, sample in _lines(path):
+            yield f"{_sample_task(path)}:{sample.get(rule.item)}", sample, _entry(sample, rule.entry, where)
+
+
+def sample_entries(bench: Benchmark, out: Outputs) -> dict[str, Mapping[str, Any]]:
+    """Those objects by item."""
+    return {item: entry for item, _, entry in lmms_samples(bench, out)}
 
 
 def read_lmms_rows(bench: Benchmark, out: Outputs) -> pd.DataFrame:

@@ -21,10 +21,11 @@ LONGEST_CELL = 32_000        # an xlsx cuts what is longer, at 32,767 characters
 
 @dataclass(frozen=True)
 class Differences:
-    """Items whose question or options, and whose right answer, are not those of the table."""
+    """Items whose question or options, and whose right answer, are not those of the table; ``silent``: whose file has no question."""
 
     questions: tuple[str, ...] = ()
     truths: tuple[str, ...] = ()
+    silent: tuple[str, ...] = ()
 
 
 def compare(rule: RowRule, rows: Mapping[str, Mapping[str, Any]], table: Path) -> Differences:
@@ -51,13 +52,13 @@ def compare(rule: RowRule, rows: Mapping[str, Mapping[str, Any]], table: Path) -
 
 def same(cell: object, written: object) -> bool:
     """Whether a cell of a result file holds what the table has: its way led through pandas and an xlsx."""
-    one, other = _plain(cell), _plain(written)
+    one, other = plain(cell), plain(written)
     if one == other or one[:LONGEST_CELL] == other[:LONGEST_CELL] != "":
         return True
     return bool(one) and _value(one) == _value(other) is not None
 
 
-def _plain(cell: object) -> str:
+def plain(cell: object) -> str:
     """Without white space and control characters, which an xlsx does not keep; what pandas takes for no value is empty."""
     text = "" if cell is None else str(getattr(cell, "text", cell))
     text = re.sub(r"_x[0-9A-Fa-f]{4}_", "", text)
