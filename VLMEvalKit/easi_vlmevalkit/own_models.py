@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from easi_eval.backends.own_models import folder
-from easi_eval.errors import EasiError
+from easi_eval.errors import EasiError, worded
 
 PROJECT = Path(__file__).resolve().parents[1]
 
@@ -47,7 +47,7 @@ def load(name: str) -> type:
     try:
         module = importlib.import_module(f"vlmeval.vlm.{module_name}")
     except Exception as error:       # whatever the user's code raises while it is imported
-        raise EasiError(f"your {where / module_name} does not load: {type(error).__name__}: {error}",
+        raise EasiError(f"your {where / module_name} does not load: {worded(error)}",
                         hint=f"mend it; {where / 'README.md'} has an example") from error
     if not Path(module.__file__ or "").is_relative_to(where):
         raise EasiError(f"vlmeval.vlm.{module_name} is VLMEvalKit's own, not your file", hint="give your file another name")

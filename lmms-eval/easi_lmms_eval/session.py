@@ -17,6 +17,7 @@ from easi_eval.answering.newer_configs import read_newer_configs
 from easi_eval.answering.work import Work
 from easi_eval.benchmarks import LMMS_EVAL
 from easi_eval.config import unquoted
+from easi_eval.errors import worded
 from easi_eval.locks import file_lock, lacks_locks
 
 
@@ -178,7 +179,7 @@ def skip_unreadable() -> dict[str, str]:
 
     def note(name: str, error: Exception) -> None:
         traceback.print_exc()
-        unreadable[name] = " ".join(f"{type(error).__name__}: {error}".split())
+        unreadable[name] = " ".join(worded(error).split())
 
     def get_task_dict(names: list[str], *args: Any, **options: Any) -> dict[Any, Any]:
         found: dict[Any, Any] = {}

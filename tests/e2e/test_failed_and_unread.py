@@ -220,7 +220,9 @@ def test_sets_with_a_failed_member_are_wrong(scored: Scored) -> None:
 
 def test_too_many_failures_are_no_score(scored: Scored) -> None:
     note = json.loads((scored.root / "outputs" / f".{TOO_MANY}.failed.json").read_text())
-    assert note["error"] == f"1 of {len(scored.items(TOO_MANY).ids)} items failed: {REASON}"
+    first = note["error"].partition("(first: ")[2].partition(")")[0]
+    assert first in scored.items(TOO_MANY).ids
+    assert note["error"] == f"1 of {len(scored.items(TOO_MANY).ids)} items failed (first: {first}): {REASON}"
     assert not scored.folder(TOO_MANY).exists()
 
 

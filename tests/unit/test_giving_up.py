@@ -31,6 +31,8 @@ def failed(worker: str, count: int, line: str = "ValueError: no weights", how: s
     ([A, *raised("a", 19), Raised("a", "x", OTHER)], [], False),
     ([A, *raised("a", 20, "ValueError: 1"), Raised("a", "x", OTHER)], ["a"], False),        # its first 20 decide
     ([A, *[Raised("a", str(n), f"ValueError: picture {n}") for n in range(20)]], ["a"], False),
+    ([A, *[Raised("a", str(n), f"AssertionError: no text, at model.py:{n} in forward") for n in range(20)]], ["a"], False),
+    ([A, *raised("a", 19, "AssertionError: no text, at model.py:7 in forward"), Raised("a", "x", VALUE)], [], False),
     ([A, *raised("a", 20, MEMORY)], [], False),
     ([A, *raised("a", 20), Answered("a")], [], False),
     ([A, Answered("b"), *raised("a", 20)], ["a"], False),

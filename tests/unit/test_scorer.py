@@ -127,7 +127,7 @@ def test_says_what_is_missing_when_answering_is_over(tmp_path: Path) -> None:
 def test_too_many_failed_questions_are_no_score(tmp_path: Path) -> None:
     prepare(tmp_path, failed=("a2",))
     score_loop(tmp_path, WORK, save)
-    assert error(tmp_path, "a") == "1 of 3 items failed: OSError: gone"
+    assert error(tmp_path, "a") == "1 of 3 items failed (first: 2): OSError: gone"
     assert note(tmp_path, "a")["unanswered"] is False
     assert result(tmp_path, "b") == ["b4", "b0", "b2"]
 
@@ -169,6 +169,16 @@ def test_a_scorer_that_raises_concerns_its_benchmark_only(tmp_path: Path) -> Non
     assert "raises" in str(note(tmp_path, "a")["traceback"])
     assert note(tmp_path, "a")["unanswered"] is False
     assert (tmp_path / "outputs" / ".b.scored" / "whole").exists()
+
+
+def test_a_scorer_that_raises_without_a_text_is_told_with_its_place(tmp_path: Path) -> None:
+    prepare(tmp_path)
+
+    def raises(assignment: Assignment, answers: Mapping[str, Answer], folder: Path) -> None:
+        raise AssertionError
+
+    score_loop(tmp_path, WORK, raises)
+    assert error(tmp_path, "a") == f"AssertionError: no text, at test_scorer.py:{raises.__code__.co_firstlineno + 1} in raises"
 
 
 def test_results_of_an_earlier_call_do_not_stand(tmp_path: Path) -> None:

@@ -105,6 +105,29 @@ def test_an_item_that_always_raises_fails_alone(tmp_path: Path) -> None:
     assert asked == {"0": 2, "1": 2, "2": 3, "3": 1, "4": 1, "5": 1}, "in the chunk, alone, and once more"
 
 
+def test_an_exception_without_a_text_is_told_with_its_place(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Alone, in a batch, and from a chain; the traceback is dropped before the reason is written."""
+    def forward(item: Item) -> Generation:
+        if item.id == "1":
+            raise NotImplementedError
+        if item.id == "2":
+            {"a": 1}["depth"]
+        if item.id == "3":
+            raise AssertionError      # pytest gives an assert here a text
+        if item.id == "4":
+            raise ValueError(" \n")
+        return Generation(item.id)
+
+    work_loop(tmp_path, WORK, ITEMS, lambda items: [forward(item) for item in items], chunk=3)
+    line = forward.__code__.co_firstlineno
+    told = {"1": ("NotImplementedError: no text", 2), "2": ("KeyError: 'depth'", 4), "3": ("AssertionError: no text", 6), "4": ("ValueError: no text", 8)}
+    assert {item: answer.failure for (key, item), answer in answers(tmp_path).items() if key == "a" and answer.failure} == {
+        item: f"{text}, at test_worker.py:{line + below} in forward" for item, (text, below) in told.items()}
+    said = capfd.readouterr().err
+    for item, (text, below) in told.items():
+        assert f"\n{text}, at test_worker.py:{line + below} in forward\n" in said and f"a {item} raised" in said
+
+
 def test_a_result_that_is_an_exception_concerns_that_item_only(tmp_path: Path) -> None:
     failed: set[str] = set()
 

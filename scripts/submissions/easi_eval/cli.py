@@ -18,7 +18,7 @@ from typing import NoReturn
 from . import __version__
 from .backends.kinds import KINDS
 from .config import RunConfig, SubmissionConfig
-from .errors import DiskFull, EasiError, ExitCode, Refusals, is_full
+from .errors import DiskFull, EasiError, ExitCode, Refusals, is_full, worded
 from .judging import RULES, threshold
 from .nearest import nearest
 
@@ -132,7 +132,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         if is_full(error):
             return _report(_full(error), verbose)
-        bug = EasiError(f"{type(error).__name__}: {error} (a bug in this program)", code=ExitCode.INCOMPLETE,
+        bug = EasiError(f"{worded(error)} (a bug in this program)", code=ExitCode.INCOMPLETE,
                         hint="the same command with --verbose shows where; please report it")
         bug.__cause__ = error
         return _report(bug, verbose)

@@ -17,7 +17,7 @@ from enum import Enum
 from pathlib import Path
 
 from .checks import Machine, TorchBuild, probe_machine, read_torch_build
-from .errors import EasiError
+from .errors import EasiError, worded
 from .libraries import normal, other_than_pinned, pinned
 
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -74,7 +74,7 @@ def judge_imports(modules: Mapping[str, str]) -> list[Finding]:
         try:
             importlib.import_module(module)
         except Exception as error:      # a broken package may raise anything, and saying what is the purpose here
-            findings.append(Finding(Level.MISSING, f"{distribution} cannot be imported: {type(error).__name__}: {_one_line(error)}"))
+            findings.append(Finding(Level.MISSING, f"{distribution} cannot be imported: {_one_line(error)}"))
     return findings or [Finding(Level.FINE, f"imports: {', '.join(modules)}")]
 
 
@@ -117,7 +117,7 @@ def ask_torch() -> TorchView:
         usable = torch.cuda.device_count() if torch.cuda.is_available() else 0
         return TorchView(usable, tuple(torch.cuda.get_device_name(ordinal) for ordinal in range(usable)))
     except (ImportError, OSError, RuntimeError) as error:
-        return TorchView(trouble=f"{type(error).__name__}: {_one_line(error)}")
+        return TorchView(trouble=f"{_one_line(error)}")
 
 
 def examine() -> list[Finding]:
@@ -153,7 +153,7 @@ def main() -> int:
 
 
 def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:200]
+    return " ".join(worded(error).split())[:240]
 
 
 def _dotted(version: tuple[int, int] | None) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import IntEnum
@@ -64,6 +65,21 @@ class DiskFull(EasiError):
     def __init__(self, message: str, kept: str = "what is there is kept") -> None:
         super().__init__(message, f"free some space; {kept}, and the same command goes on where this one stopped",
                          ExitCode.INCOMPLETE)
+
+
+def says_nothing(error: BaseException) -> bool:
+    """Whether the text alone tells nobody what went wrong: ``assert``, ``raise NotImplementedError``, the key of a KeyError."""
+    return not str(error).strip() or isinstance(error, KeyError)
+
+
+def worded(error: BaseException) -> str:
+    """"Type: text"; where the text says nothing with the place, "AssertionError: no text, at model.py:12 in forward"."""
+    text = str(error).strip()
+    place, step = "", error.__traceback__
+    while says_nothing(error) and step is not None:      # to the deepest frame
+        code = step.tb_frame.f_code
+        place, step = f", at {os.path.basename(code.co_filename)}:{step.tb_lineno} in {code.co_name}", step.tb_next
+    return f"{type(error).__name__}: {text or 'no text'}{place}"
 
 
 def is_full(error: BaseException | None) -> bool:

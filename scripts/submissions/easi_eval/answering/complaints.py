@@ -7,6 +7,7 @@ import sys
 import traceback
 from pathlib import Path
 
+from ..errors import says_nothing, worded
 from ..giving_up import like
 from ..redact import Redactor
 
@@ -22,11 +23,12 @@ class Complaints:
         self._redact = Redactor.from_environ().line
 
     def say(self, what: str, error: Exception) -> None:
-        text = "".join(traceback.format_exception(error)).rstrip()
+        last = worded(error) if says_nothing(error) else "".join(traceback.format_exception_only(error)).rstrip()
+        lines = traceback.format_exception(error)
+        text = "".join([*lines[:-1], last] if says_nothing(error) else lines).rstrip()
         if self._first(error, text):
             print(f"{what}:\n{text}", file=sys.stderr)
         else:
-            last = "".join(traceback.format_exception_only(error)).rstrip()
             print(f"{what} (the traceback is above):\n{last}", file=sys.stderr)      # ends as a traceback does: keepers compare last lines
 
     def _first(self, error: Exception, text: str) -> bool:

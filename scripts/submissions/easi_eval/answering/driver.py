@@ -83,9 +83,9 @@ def guarded(options: DriverOptions, role: Callable[[], int]) -> int:
             raise
         return hopeless
     except Exception as error:
-        if options.role != "work" or options.run is None:
+        if options.run is None:
             raise
-        Complaints(options.run, _launch(options.run)).say("this worker ends", error)
+        Complaints(options.run, _launch(options.run)).say("this worker ends" if options.role == "work" else "this process ends", error)
         return 1
     finally:
         gc.freeze()      # the process ends: its last collection would look at a whole backend for a second or two

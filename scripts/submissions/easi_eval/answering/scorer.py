@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
-from ..errors import EasiError
+from ..errors import EasiError, worded
 from ..execution import supervisor
 from ..execution.keeper import gave_up_reasons
 from ..state import write_json
@@ -140,7 +140,7 @@ def _handle(run_root: Path, work: Work, assignment: Assignment, book: Book, scor
         return True
     except Exception as error:           # whatever a backend's scorer raises is this benchmark's failure, not the others'
         trace = traceback.format_exc()
-        message = error.message if isinstance(error, EasiError) else f"{type(error).__name__}: {error}"
+        message = error.message if isinstance(error, EasiError) else worded(error)
         print(f"{key} could not be scored: {message}", file=sys.stderr)
         if not isinstance(error, EasiError):
             print(trace, file=sys.stderr)
@@ -160,9 +160,10 @@ def _answers(run_root: Path, assignment: Assignment, book: Book) -> dict[str, An
     missing = sum(answer is None for answer in found.values())
     if missing:
         raise _unanswered(run_root, f"{missing} of {len(found)} items not answered")
-    failures = [answer.failure for answer in found.values() if answer and answer.failure]
+    failures = {item: answer.failure for item, answer in found.items() if answer and answer.failure}
     if not tolerable(len(failures), len(found)):
-        raise EasiError(f"{len(failures)} of {len(found)} items failed: {failures[0]}")
+        item, failure = next(iter(failures.items()))
+        raise EasiError(f"{len(failures)} of {len(found)} items failed (first: {item}): {failure}")
     return {item: answer for item, answer in found.items() if answer}
 
 

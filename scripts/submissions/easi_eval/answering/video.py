@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from ..errors import EasiError
+from ..errors import EasiError, worded
 
 Parts = tuple[tuple[Image.Image, ...], tuple[int, ...], int, float]     # the fields of Frames
 
@@ -37,7 +37,7 @@ def sample_frames(video: str | os.PathLike[str] | Sequence[Image.Image], count: 
     try:
         return Frames(*_read(path, count))
     except (OSError, RuntimeError, ValueError, IndexError) as error:    # what decord and PyAV raise
-        reason = str(error).strip().splitlines() or [type(error).__name__]
+        reason = str(error).strip().splitlines() or [worded(error)]
         raise EasiError(f"{path} cannot be read as a video: {reason[0]}", hint="fetch the benchmark's videos again") from error
 
 

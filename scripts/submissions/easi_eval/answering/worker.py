@@ -15,7 +15,9 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
+from typing import NamedTuple
 
+from ..errors import worded
 from ..redact import Redactor
 from .book import Book
 from .complaints import Complaints
@@ -102,6 +104,14 @@ def _store(run_root: Path, work: Work) -> Store:
         return LocalStore()
     run = hashlib.sha256(str(run_root.resolve()).encode()).hexdigest()[:12]
     return connect(address).with_prefix(f"easi/{run}/{work.launch}.{work.stage}")
+
+
+class _Raised(NamedTuple):
+    """What a question raised. The ``reason`` is told while the error has its traceback, which holds memory of the device."""
+
+    item: Item
+    error: Exception
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -194,12 +204,11 @@ class _Worker:
             self._prepare(asked, self._queue.upcoming())
         return asked
 
-    def _end(self, lease: Lease, asked: Sequence[Item], raised: Sequence[tuple[Item, Exception]]) -> None:
+    def _end(self, lease: Lease, asked: Sequence[Item], raised: Sequence[_Raised]) -> None:
         """Give back, set aside or fail what raised."""
         again: list[Item] = []
         suspicious = len(raised) == len(asked)      # a batch of which some was answered says nothing against this worker
-        for item, error in raised:
-            reason = self._reason(error)
+        for item, error, reason in raised:
             if suspicious:
                 self._doubt.raised()
             first = lease.tries + 1 < MAX_TRIES
@@ -225,7 +234,7 @@ class _Worker:
             return f"Killed: {MAX_DEATHS} workers died while they answered this"
         return ""
 
-    def _ask(self, items: Sequence[Item], lease: Lease, again: bool = True) -> list[tuple[Item, Exception]]:
+    def _ask(self, items: Sequence[Item], lease: Lease, again: bool = True) -> list[_Raised]:
         """Journal what is answered; returns what raised. A chunk that raises as a whole is asked item by item, and what
         lacked memory once more, alone, when the memory is free."""
         seed_everything(self._seed(items))
@@ -235,26 +244,26 @@ class _Worker:
             self._complaints.say(_raised(items), results)
             _raise_if_broken(results)
             _free_memory([results])
-            return [pair for item in items for pair in self._ask([item], lease)]
+            return [one for item in items for one in self._ask([item], lease)]
         raised = self._take(items, results, lease, time.monotonic() - began)
-        if again and (lacking := [item for item, error in raised if _lacks_memory(error)]):
-            raised = [pair for pair in raised if pair[0] not in lacking]
-            raised += [pair for item in lacking for pair in self._ask([item], lease, again=False)]
+        if again and (lacking := [one.item for one in raised if _lacks_memory(one.error)]):
+            raised = [one for one in raised if one.item not in lacking]
+            raised += [one for item in lacking for one in self._ask([item], lease, again=False)]
         return raised
 
-    def _take(self, items: Sequence[Item], results: Results, lease: Lease, seconds: float) -> list[tuple[Item, Exception]]:
+    def _take(self, items: Sequence[Item], results: Results, lease: Lease, seconds: float) -> list[_Raised]:
         """Journal what was answered in one call; returns what raised. A call that raised did so for all of its questions."""
         each = [results] * len(items) if isinstance(results, Exception) else results
-        raised: list[tuple[Item, Exception]] = []
+        raised: list[_Raised] = []
         for item, result in zip(items, each, strict=True):
             error = self._record(item, result, lease, seconds / len(items))
             if error is not None:
-                raised.append((item, error))
-        for item, error in raised:
+                raised.append(_Raised(item, error, self._reason(error)))
+        for item, error, _ in raised:
             self._complaints.say(_raised([item]), error)
             _raise_if_broken(error)
         if raised:
-            _free_memory([error for _, error in raised])
+            _free_memory([one.error for one in raised])
         return raised
 
     def _results(self, items: Sequence[Item]) -> Results:
@@ -287,8 +296,7 @@ class _Worker:
 
     def _reason(self, error: Exception) -> str:
         """One line "Type: message"; redacted, as it is shown in tables and archived."""
-        text = " ".join(self._redact(str(error)).split())
-        return f"{type(error).__name__}: {text}"[:LONGEST_REASON]
+        return " ".join(self._redact(worded(error)).split())[:LONGEST_REASON]
 
     def _seed(self, items: Sequence[Item]) -> int:
         """Of one question when it is asked alone. A batch is seeded by all of it: engines that sample in batches
