@@ -82,7 +82,7 @@ def test_what_can_be_read_is_answered_and_scored(whole: Whole, broken: tuple[Lau
     assert results.score(key) == whole.results.score(key)
 
 
-@pytest.mark.parametrize(("key", "telling"), [("mindcube_tiny", "mindcube_tiny: "), ("spar_bench", "sparbench: KeyError: 'question'")])
+@pytest.mark.parametrize(("key", "telling"), [("mindcube_tiny", "parquet cannot be read: "), ("spar_bench", "sparbench: KeyError: 'question'")])
 def test_what_cannot_be_read_fails_alone_and_says_why(broken: tuple[Launch, Results], key: str, telling: str) -> None:
     launch, results = broken
     assert results.line(key)["state"] == "failed" and results.line(key)["score"] == ""

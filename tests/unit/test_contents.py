@@ -73,7 +73,7 @@ def begun(tmp_path: Path, fetched: Fetched, manifest: Manifest | None = None) ->
     settings: dict[str, object] = {"task": "BLINK", **({"data": state.settings["data"]} if state and "data" in state.settings else {})}
     plan = make_plan(cfg, MODEL, "1", {"blink": settings}, manifest, {})
     said: list[Event] = []
-    plan, manifest = begin(plan, plan.manifest(manifest, {}, []), {"blink": {fetched.need.repo: fetched}}, said.append, tmp_path / "records")
+    plan, manifest, _ = begin(plan, plan.manifest(manifest, {}, []), {"blink": {fetched.need.repo: fetched}}, said.append, tmp_path / "records")
     ItemList("blink", 1, ("0",)).save(plan.paths.root)
     assert manifest.benchmarks["blink"].fingerprint == plan.todo[0].fingerprint
     return manifest, said, plan.todo[0].epoch
@@ -98,6 +98,17 @@ def test_a_run_made_before_goes_on_with_its_answers(tmp_path: Path) -> None:
     assert epoch == 0 and "data" in unrecorded.benchmarks["blink"].settings      # its repository is what it was
     unknown, _, epoch = begun(tmp_path, table(tmp_path, "A"), old.with_state("blink", evidence={}))
     assert epoch == 0 and "data" not in unknown.benchmarks["blink"].settings
+
+
+def test_a_table_that_cannot_be_read_is_its_own_benchmarks_trouble(tmp_path: Path) -> None:
+    broken = table(tmp_path, "A")
+    broken.path.write_bytes(b"index\tquestion\n0\t\xff\xfe\n")
+    cfg = RunConfig(model="org/m", output_dir=tmp_path / "out", benchmarks=("blink", "site_image"))
+    plan = make_plan(cfg, MODEL, "1", {"blink": {}, "site_image": {}}, None, {})
+    fetched = {"blink": {broken.need.repo: broken}, "site_image": {}}
+    left, _, unreadable = begin(plan, plan.manifest(None, {}, []), fetched, lambda event: None, tmp_path / "records")
+    assert [step.bench.key for step in left.todo] == ["site_image"]
+    assert list(unreadable) == ["blink"] and "cannot be read" in unreadable["blink"].message
 
 
 # ---- what is said of them

@@ -355,9 +355,7 @@ class Run:
         weights = self.backend.weights(self.plan.model) if asks(self.cfg, self.backend, self.plan) else []
         needs = {bench.key: [*self.backend.needs(self.cfg, bench), *weights] for bench in self.plan.benchmarks}
         fetched, failed = prepare.fetch_each(needs, emit, self.hub)
-        for key, error in failed.items():
-            self._note(Verdict(key, None, error.message))
-            emit(BenchmarkScored(key, None, str(State.FAILED), error.message))
+        self._note_unprepared(failed, emit)
         repos = [need.repo for need in weights]
         here = {repo: found.path for each in fetched.values() for repo, found in each.items() if repo in repos}
         if asks(self.cfg, self.backend, self.plan):
@@ -366,8 +364,14 @@ class Run:
             fetched = {key: {**each, **referred} for key, each in fetched.items()}
             self.snapshots = {**here, **{repo: found.path for repo, found in referred.items()}}
         prepare.refuse_changed([*repos, *self.snapshots], fetched, self.plan, self.manifest)
-        self.plan, self.manifest = prepare.begin(self.plan, self.manifest, fetched, emit, self.hub.records)
+        self.plan, self.manifest, unreadable = prepare.begin(self.plan, self.manifest, fetched, emit, self.hub.records)
+        self._note_unprepared(unreadable, emit)
         self.manifest.save(self.plan.paths.manifest)
+
+    def _note_unprepared(self, failed: Mapping[str, EasiError], emit: Emit) -> None:
+        for key, error in failed.items():
+            self._note(Verdict(key, None, error.message))
+            emit(BenchmarkScored(key, None, str(State.FAILED), error.message))
 
     def _evaluate(self, emit: Emit) -> None:
         plan = self.plan

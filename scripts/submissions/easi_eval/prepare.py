@@ -111,11 +111,11 @@ def refuse_changed(weights: Sequence[str], fetched: Met, plan: Plan, manifest: M
                             hint=f"evaluate all of it again with --rerun, or the old one at revision {manifest.revisions[repo]}")
 
 
-def begin(plan: Plan, manifest: Manifest, fetched: Met, emit: Emit, records: Path) -> tuple[Plan, Manifest]:
-    """Plan and manifest with what is there. A benchmark that was begun with other questions or another model starts over: its answers
-    would be of two kinds; one with other right answers alone is scored again.
+def begin(plan: Plan, manifest: Manifest, fetched: Met, emit: Emit, records: Path) -> tuple[Plan, Manifest, dict[str, EasiError]]:
+    """Plan and manifest with what is there, and which benchmarks' tables cannot be read. A benchmark that was begun with other questions
+    or another model starts over: its answers would be of two kinds; one with other right answers alone is scored again.
     """
-    todo = []
+    todo, unreadable = [], dict[str, EasiError]()
     for step in plan.todo:
         key = step.bench.key
         if key not in fetched:
@@ -123,7 +123,11 @@ def begin(plan: Plan, manifest: Manifest, fetched: Met, emit: Emit, records: Pat
         source = step.bench.source(plan.backend, str(step.settings.get("task", "")))
         now = {repo: content_of(found) for repo, found in fetched[key].items()}
         before = made_from(manifest, key)
-        data = contents(source, fetched[key].values(), records)
+        try:
+            data = contents(source, fetched[key].values(), records)
+        except EasiError as error:
+            unreadable[key] = error
+            continue
         recorded = step.settings.get("data")
         change = _change(before, now, fetched[key], recorded, data)
         if change == SCORED_AGAIN:
@@ -143,7 +147,7 @@ def begin(plan: Plan, manifest: Manifest, fetched: Met, emit: Emit, records: Pat
             emit(Notice(f"{step.bench.title}: {content}", "warning"))
         todo.append(step)
     revisions = {repo: found.revision for each in fetched.values() for repo, found in each.items()}
-    return replace(plan, todo=tuple(todo)), replace(manifest, revisions={**manifest.revisions, **revisions})
+    return replace(plan, todo=tuple(todo)), replace(manifest, revisions={**manifest.revisions, **revisions}), unreadable
 
 
 def table_state(path: Path) -> list[int]:
@@ -152,7 +156,8 @@ def table_state(path: Path) -> list[int]:
 
 
 def _table_of(fetched: Iterable[Fetched]) -> dict[str, object]:
-    return {"table": table_state(each.path) for each in fetched if each.need.kind is Kind.FILE}
+    tables = [each.path for each in fetched if each.need.kind is Kind.FILE]
+    return {"table": table_state(tables[0])} if tables else {}
 
 
 def _change(before: Mapping[str, str], now: Mapping[str, str], fetched: Mapping[str, Fetched], recorded: object, data: Mapping[str, str]) -> str:

@@ -9,7 +9,6 @@ import re
 import site
 import sys
 from collections.abc import Container, Iterable, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from ..config import RunConfig
