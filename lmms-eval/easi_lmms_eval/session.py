@@ -148,10 +148,10 @@ def _find_offline() -> None:
 
 def _lock_anywhere() -> None:
     """On a file system without locks the datasets library fails, or waits for a file that a real lock left behind."""
-    from datasets import builder, config
+    from datasets import builder
 
-    if lacks_locks(Path(config.HF_DATASETS_CACHE).absolute()):
-        builder.FileLock = file_lock
+    own = builder.FileLock
+    builder.FileLock = lambda path: file_lock(path) if lacks_locks(Path(path).absolute().parent) else own(path)
 
 
 def _hub_answers() -> bool:

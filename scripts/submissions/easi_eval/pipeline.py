@@ -355,7 +355,7 @@ class Run:
         weights = self.backend.weights(self.plan.model) if asks(self.cfg, self.backend, self.plan) else []
         needs = {bench.key: [*self.backend.needs(self.cfg, bench), *weights] for bench in self.plan.benchmarks}
         fetched, failed = prepare.fetch_each(needs, emit, self.hub)
-        self._note_unprepared(failed, emit)
+        self._note_unprepared({**failed, **prepare.refuse_lacking(self.plan, fetched, self.hub)}, emit)
         repos = [need.repo for need in weights]
         here = {repo: found.path for each in fetched.values() for repo, found in each.items() if repo in repos}
         if asks(self.cfg, self.backend, self.plan):

@@ -51,6 +51,23 @@ def fetch_each(needs: Mapping[str, Sequence[Need]], emit: Emit, hub: HubSettings
         return fetched, failed
 
 
+def refuse_lacking(plan: Plan, fetched: dict[str, dict[str, Fetched]], hub: HubSettings) -> dict[str, EasiError]:
+    """Take those benchmarks out of ``fetched`` of which a cache lacks something, and say what. Raises EasiError if none is left."""
+    from .data.lacking import refuse_lacking
+
+    failed: dict[str, EasiError] = {}
+    for step in plan.todo:
+        if found := fetched.get(step.bench.key):
+            try:
+                refuse_lacking(step.bench.source(plan.backend, str(step.settings.get("task", ""))), list(found.values()), hub)
+            except EasiError as error:
+                failed[step.bench.key] = error
+                del fetched[step.bench.key]
+    if failed and not fetched:
+        raise next(iter(failed.values()))
+    return failed
+
+
 def fetch_referred(folders: Sequence[Path], have: Collection[str], emit: Emit, hub: HubSettings) -> dict[str, Fetched]:
     """What the checkpoints in ``folders`` refer to on the hub, and what that refers to, by repository; without those of ``have``.
 

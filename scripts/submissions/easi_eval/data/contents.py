@@ -5,6 +5,7 @@ A whole table is read once: what was found is kept in the hub's records by the d
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -75,7 +76,8 @@ def _kept(fetched: Fetched, tables: Mapping[str, Path], truth: Sequence[str], re
             _read_parquet(path, truth, seen, right)
     others = [file for file in files if file[0] not in tables]
     found = {"questions": digest([seen.hexdigest(), others]), "truth": right.hexdigest(), **table}
-    write_json(place, found)
+    with contextlib.suppress(OSError):      # a shared cache may be read-only
+        write_json(place, found)
     return found
 
 

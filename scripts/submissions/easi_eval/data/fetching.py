@@ -60,7 +60,7 @@ def fetch(needs: Sequence[Need], emit: Emit, settings: HubSettings) -> list[Fetc
     plan = plan_needs(needs, listings, settings)
     items = distinct(plan)
     if any(listing.source != "hub" for listing in listings.values()):
-        refuse_incomplete(items, settings)
+        refuse_incomplete(plan, settings)
     refuse_full_disk(plan, settings)
     try:
         _get(plan, items, hub, pulse, emit)
@@ -263,10 +263,10 @@ def _fetched(planned: Planned, settings: HubSettings) -> Fetched:
         file = files[0]
         if len(file.digest) != 64:
             file = FileRecord(file.path, file.size, digest_of(need.target, "sha256"))
-        return Fetched(need, listing.commit, need.target, file.size, (file,))
+        return Fetched(need, listing.commit, need.target, file.size, (file,), listed=listing.source != "cache")
     folder = snapshot_folder(settings, listing.repo, listing.commit)
     media = (need.unpack.into or folder) if need.unpack else None
-    return Fetched(need, listing.commit, folder, planned.bytes, files, media)
+    return Fetched(need, listing.commit, folder, planned.bytes, files, media, listed=listing.source != "cache")
 
 
 def _size(need: Need, listing: Listing, problem: str, settings: HubSettings) -> Size:

@@ -10,10 +10,10 @@ from .fetching import list_all
 from .hub import Hub, Repo
 from .needs import HubSettings
 from .parallel import Pulse
+from .planning import WEIGHTS
 from .store import digest_of
 
 CONFIGS = ("config.json", "adapter_config.json")
-WEIGHTS = (".safetensors", ".bin", ".pt", ".pth")
 
 
 @dataclass(frozen=True)

@@ -88,7 +88,8 @@ class Fetched:
     """A need that is met. ``revision`` is the commit ("" where nobody can tell), ``path`` the snapshot folder or the
     file, ``media`` the folder its archives were unpacked into, ``bytes`` the size of ``files``.
 
-    The digest of a FILE need's file is always its sha256.
+    The digest of a FILE need's file is always its sha256. ``listed``: hub or an earlier fetch said which files there are;
+    else they are those of a cache, and some may be lacking.
     """
 
     need: Need
@@ -97,6 +98,7 @@ class Fetched:
     bytes: int
     files: tuple[FileRecord, ...]
     media: Path | None = None
+    listed: bool = True
 
 
 @dataclass(frozen=True)

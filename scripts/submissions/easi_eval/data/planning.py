@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,9 @@ from .hub import Listing, Repo
 from .needs import FileRecord, HubSettings, Kind, Need
 from .store import size_of_file, snapshot_folder
 from .unpack import Archive, Target
+
+
+WEIGHTS = (".safetensors", ".bin", ".pt", ".pth")
 
 
 @dataclass(frozen=True)
@@ -90,10 +94,32 @@ def incomplete(repo: object, settings: HubSettings) -> EasiError:
                      hint=f"unset HF_HUB_OFFLINE, or copy the data to {settings.hf_home}")
 
 
-def refuse_incomplete(items: Sequence[Item], settings: HubSettings) -> None:
-    for item in items:
-        if not item.looks_present():
-            raise incomplete(f"{item.file.path} of {item.repo}", settings)
+def refuse_incomplete(plan: Sequence[Planned], settings: HubSettings) -> None:
+    for planned in plan:
+        for item in planned.items:
+            if not item.looks_present():
+                raise incomplete(f"{item.file.path} of {item.repo}", settings)
+        if planned.listing.source == "cache" and (lacking := _lacking(planned)):
+            raise incomplete(f"{lacking} of {planned.listing.repo}", settings)
+
+
+def _lacking(planned: Planned) -> str:
+    """What a cache, which only tells what lies there, lacks by the names of the rest: a shard, all weights or all archives; "" if nothing."""
+    need, there = planned.need, {item.file.path for item in planned.items}
+    for path in sorted(there):
+        if shard := re.fullmatch(r"(.*-)(\d+)(-of-)(\d+)(\.[^/]*)", path):
+            before, number, of, count, after = shard.groups()
+            first = 1 if after in WEIGHTS else 0
+            names = [f"{before}{index:0{len(number)}}{of}{count}{after}" for index in range(first, first + int(count))]
+            if path in names and (absent := [name for name in names if name not in there]):
+                return absent[0]
+    if need.repo_type == "model" and not (need.allow or need.files) and not any(path.endswith(WEIGHTS) for path in there):
+        return "the weights"
+    if need.unpack is not None and not archive_names(planned):
+        # Who unpacked them may have removed them since.
+        into, inside = need.unpack.into, planned.items[0].place.parents[planned.items[0].file.path.count("/")] / need.unpack.sentinel
+        return "" if (into.exists() if into is not None else inside.is_file()) else "the archives"
+    return ""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,160 @@
+"""What a cache of others lacks of a benchmark, by what is there: the files of its configurations, the media that its table names.
+
+Without a listing of the hub nobody knows which files there should be. Looked at before anything is started; a single picture
+that is nowhere may be the data's own fault, so only a folder of which the table names files and none is there counts.
+"""
+
+from __future__ import annotations
+
+import ast
+import csv
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from fnmatch import fnmatch
+from pathlib import Path, PurePosixPath
+
+from ..benchmarks import HubData, Source
+from ..errors import EasiError
+from .needs import Fetched, HubSettings, Kind
+from .planning import incomplete
+
+# Columns that name media below the folder they are unpacked in; of the last group the first that a table has.
+MEDIA: tuple[tuple[str, ...], ...] = (("dataset", "scene_name"), ("visual",), ("frames_list",), ("ref_images",))
+ONE_OF: tuple[tuple[str, ...], ...] = (("image_path",), ("video_path",), ("video",))
+
+
+def refuse_lacking(source: Source, fetched: Sequence[Fetched], settings: HubSettings) -> None:
+    """Raises EasiError naming the repository and what is not there."""
+    data = [each for each in fetched if each.need.repo_type == "dataset"]
+    if all(each.listed for each in data):
+        return
+    tables = [each.path for each in data if each.need.kind is Kind.FILE]
+    for each in data:
+        if each.need.kind is Kind.SNAPSHOT and isinstance(source.data, HubData):
+            tables += _tables(each, source.data, settings)
+    media = [each for each in data if each.need.kind is Kind.SNAPSHOT]
+    named = _named(tables) if media else {}
+    if not named:
+        return
+    there = _tails(each.media or each.path for each in media)
+    for values in named.values():
+        if absent := _absent(values, there):
+            raise incomplete(f"{absent} of {' and '.join(each.need.repo for each in media)}", settings)
+
+
+def _tables(fetched: Fetched, data: HubData, settings: HubSettings) -> list[Path]:
+    """The Parquet files that are read, found as the datasets library finds them: by what the README says of each configuration."""
+    import yaml
+
+    names = [file.path for file in fetched.files]
+    readme = fetched.path / "README.md"
+    if data.configs and not readme.is_file():
+        raise incomplete(f"README.md of {fetched.need.repo}", settings)
+    head = readme.read_text(encoding="utf-8").split("---\n") if readme.is_file() else []
+    try:
+        said = yaml.safe_load(head[1]) if len(head) > 2 else None
+    except yaml.YAMLError:
+        said = None
+    configs = said.get("configs") if isinstance(said, Mapping) else None
+    found: list[str] = []
+    for config in configs or ():
+        if not data.configs or config.get("config_name") in data.configs:
+            for pattern in _patterns(config.get("data_files"), data.split):
+                matching = [name for name in names if fnmatch(name, pattern)]
+                if not matching:
+                    raise incomplete(f"{pattern} of {fetched.need.repo}", settings)
+                found += matching
+    return [fetched.path / name for name in found or names if name.endswith(".parquet")]
+
+
+def _patterns(data_files: object, split: str) -> Iterator[str]:
+    for entry in data_files if isinstance(data_files, list) else [data_files]:
+        if isinstance(entry, Mapping):
+            if entry.get("split", split) == split:
+                yield from _patterns(entry.get("path"), split)
+        elif isinstance(entry, str):
+            yield entry
+
+
+def _named(tables: Iterable[Path]) -> dict[tuple[str, ...], list[str]]:
+    """What the tables say of media, by the columns that say it."""
+    found: dict[tuple[str, ...], dict[str, None]] = {}
+    for table in tables:
+        for columns, cells in _cells(table):
+            for value in _values(cells):
+                found.setdefault(columns, {})[value] = None
+    return {columns: list(values) for columns, values in found.items()}
+
+
+def _columns(names: Sequence[str]) -> list[tuple[str, ...]]:
+    one = [columns for columns in ONE_OF if columns[0] in names]
+    return [columns for columns in (*MEDIA, *one[:1]) if set(columns) <= set(names)]
+
+
+def _cells(table: Path) -> Iterator[tuple[tuple[str, ...], list[object]]]:
+    try:
+        if table.suffix == ".parquet":
+            import pyarrow.parquet as pq
+
+            with pq.ParquetFile(table) as file:
+                wanted = _columns(file.schema_arrow.names)
+                rows = file.read(columns=sorted({name for columns in wanted for name in columns})).to_pylist() if wanted else []
+            yield from ((columns, [row[name] for name in columns]) for row in rows for columns in wanted)
+        else:
+            csv.field_size_limit(1 << 30)      # images stand in their rows as base64
+            with table.open(encoding="utf-8", newline="") as lines:
+                reader = csv.DictReader(lines, delimiter="\t")
+                wanted = _columns(reader.fieldnames or [])
+                for cells in reader if wanted else ():
+                    yield from ((columns, [cells[name] for name in columns]) for columns in wanted)
+    except (OSError, ValueError, csv.Error) as error:
+        raise EasiError(f"{table} cannot be read: {error}", hint="delete it; it is fetched again") from error
+
+
+def _values(cells: Sequence[object]) -> Iterator[str]:
+    """Paths of several columns are joined; a list, or a list's literal, holds several."""
+    if len(cells) > 1:
+        yield "/".join(map(str, cells))
+        return
+    (cell,) = cells
+    if isinstance(cell, str) and cell.startswith("["):
+        try:
+            cell = ast.literal_eval(cell)
+        except (ValueError, SyntaxError):
+            return
+    if isinstance(cell, str):
+        if cell.strip():
+            yield cell.strip()
+    elif isinstance(cell, list):
+        for inner in cell:
+            yield from _values([inner])
+
+
+def _tails(folders: Iterable[Path]) -> set[str]:
+    """The ends of the paths of all files, with their endings and without."""
+    found: set[str] = set()
+    for root in folders:
+        for folder, _, names in os.walk(root):
+            above = Path(folder).relative_to(root).parts
+            for name in names:
+                for last in (name, PurePosixPath(name).stem):
+                    found.update("/".join((*above[start:], last)) for start in range(len(above) + 1))
+    return found
+
+
+def _absent(values: Sequence[str], there: set[str]) -> str:
+    """A folder of which none of the files is there, with one of them; "" if there is none."""
+    parts = {value: PurePosixPath(value).parts for value in values}
+    shared = len(os.path.commonprefix([each[:-1] for each in parts.values()]))
+    groups: dict[str, list[str]] = {}
+    for value, each in parts.items():
+        groups.setdefault("/".join(each[:shared + 1]) if len(each) > shared + 1 else "", []).append(value)
+    for group, members in groups.items():
+        if not any(_is_there(parts[value], there) for value in members):
+            return f"{group} (for one {members[0]})" if group else members[0]
+    return ""
+
+
+def _is_there(parts: Sequence[str], there: set[str]) -> bool:
+    """The table may name a folder more than the archive has; two last parts must agree."""
+    return any("/".join(parts[start:]) in there for start in range(max(1, len(parts) - 1)))
