@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 from easi_eval import prepare
-from easi_eval.backends import make_backend, newer_checkpoints
+from easi_eval.backends import catalog, make_backend, newer_checkpoints
+from easi_eval.backends.kinds import KINDS
 from easi_eval.config import RunConfig
 from easi_eval.data.needs import HubSettings
 from easi_eval.errors import EasiError
 from easi_eval.model import ModelChoice
+from easi_eval.transformers5 import translate
 
 SAMPLES = Path(__file__).parents[1] / "data" / "transformers5"
 
@@ -182,3 +185,19 @@ def test_a_tower_that_has_no_equivalent_is_refused(tmp_path: Path) -> None:
     (tmp_path / "m" / "config.json").write_text(json.dumps({"mm_vision_tower": str(tmp_path / "tower")}), encoding="utf-8")
     with pytest.raises(EasiError, match="tower was saved by transformers 5.*rope_type is proportional"):
         laid_out(choice(tmp_path / "m"), tmp_path / "run")
+
+
+def test_classes_that_open_config_json_themselves_take_what_both_forms_have_alike() -> None:
+    """All others read it by transformers' configs, or ask only whether it is there; those below take a key that is never translated."""
+    opened = {}
+    for kind in KINDS.values():
+        root = catalog.locate(kind).root
+        for path in root.rglob("*.py"):
+            text = path.read_text(encoding="utf-8")
+            if {"vlm", "models"} & set(path.relative_to(root).parts) and re.search(r"""join\(.*['"]config\.json['"]""", text):
+                opened[path.relative_to(root).as_posix()] = [key for key in ("architectures", "mm_vision_tower") if re.search(rf"""['"]{key}['"]""", text)]
+    assert opened == {"vlm/qwen2_vl/model.py": ["architectures"], "vlm/yi_vl.py": ["mm_vision_tower"], "vlm/video_llm/llama_vid.py": ["mm_vision_tower"]}
+    for sample in SAMPLES.glob("*.json"):
+        config = {**json.loads(sample.read_text(encoding="utf-8")), "mm_vision_tower": "./vit/clip"}
+        made = translate(config).config
+        assert all(made[key] == config[key] for key in ("architectures", "mm_vision_tower"))

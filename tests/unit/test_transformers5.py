@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import json
 import shutil
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from easi_eval.answering import newer_configs
 from easi_eval.backends.newer_checkpoints import shadows
 from easi_eval.errors import EasiError
-from easi_eval.transformers5 import has_output_head, translate
+from easi_eval.transformers5 import BY_LAYER, has_output_head, translate
 
 SAMPLES = Path(__file__).parents[1] / "data" / "transformers5"      # written by transformers 5.24, see refresh.py there
 FAMILIES = sorted(path.name.removesuffix(".old.json") for path in SAMPLES.glob("*.old.json"))
@@ -116,6 +117,37 @@ def test_what_was_translated_is_not_changed_again(family: str) -> None:
     once = translate(sample(family), output_head=False)
     again = translate(once.config, output_head=False)
     assert once.changed and again.config == once.config and not again.changed
+
+
+def test_the_base_reaches_every_class_of_transformers_4() -> None:
+    from transformers import CONFIG_MAPPING
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
+
+    theta, tried = 123456.0, []
+    for kind in CONFIG_MAPPING_NAMES:
+        cls = CONFIG_MAPPING[kind]
+        if not {"rope_theta", "global_rope_theta", "rotary_emb_base"} & inspect.signature(cls.__init__).parameters.keys():
+            continue
+        rope: dict[str, Any] = {"rope_type": "default", "rope_theta": theta}
+        if kind in BY_LAYER:
+            rope = {"full_attention": rope, "sliding_attention": rope}
+        made = translate({"model_type": kind, "rope_parameters": rope})
+        assert not made.refused, kind
+        read = cls(**{name: value for name, value in made.config.items() if name != "model_type"})
+        assert theta in (getattr(read, "rope_theta", None), getattr(read, "global_rope_theta", None)), kind
+        tried.append(kind)
+    assert len(tried) > 80
+
+
+@pytest.mark.parametrize(("kind", "parameters", "read"), [
+    ("gpt_neox", {"rope_type": "default", "rope_theta": 5e5, "partial_rotary_factor": 0.5}, {"rotary_emb_base": 5e5, "rotary_pct": 0.5}),
+    ("chameleon", {"rope_type": "linear", "rope_theta": 5e5, "factor": 4.0}, {"rope_theta": 5e5, "rope_scaling": {"type": "linear", "factor": 4.0}}),
+])
+def test_families_with_names_of_their_own(kind: str, parameters: dict[str, Any], read: dict[str, Any]) -> None:
+    from transformers import CONFIG_MAPPING
+
+    made = CONFIG_MAPPING[kind].from_dict(translate({"model_type": kind, "rope_parameters": parameters}).config)
+    assert {name: getattr(made, name) for name in read} == read
 
 
 def test_a_config_is_not_changed_in_place() -> None:

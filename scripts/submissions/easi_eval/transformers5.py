@@ -44,8 +44,13 @@ MROPE = {
     **dict.fromkeys(("glm4v_text", "glm4v_moe_text"), (8, 12, 12)),
     **dict.fromkeys(("qwen3_vl_text", "qwen3_vl_moe_text", "qwen3_omni_moe_text", "qwen3_omni_moe_talker_text"), (24, 20, 20)),
 }
-# Their configs of 4.57 take a rope_scaling of type, short_factor and long_factor alone.
-THREE_KEYS = frozenset({"phi3", "phi4_multimodal"})
+# Their configs of 4.57 take a rope_scaling of these types, which holds nothing beside ``type`` but these keys.
+BY_TYPE = {
+    **dict.fromkeys(("phi3", "phi4_multimodal"), (("longrope",), ("short_factor", "long_factor"))),
+    **dict.fromkeys(("chameleon", "olmo", "olmo2"), (("linear", "dynamic"), ("factor",))),
+}
+# 4.57 has other names for the base and for the share of a head that turns.
+OTHER_NAMES = dict.fromkeys(("gpt_neox", "gpt_neox_japanese"), {"rope_theta": "rotary_emb_base", "partial_rotary_factor": "rotary_pct"})
 # One value under another name in 4.57, by model_type.
 RENAMED = {
     "vipllava": ("vision_feature_layer", "vision_feature_layers"),
@@ -244,11 +249,12 @@ def _flat(config: Mapping[str, Any], parameters: Mapping[str, Any], kind: str, p
     elif form in ("yarn", "longrope"):
         _ratio(config, scaling, form, made)
     made["rope_scaling"] = {"rope_type": form, **scaling} if scaling or form != "default" else None
-    if kind in THREE_KEYS and form != "default":
-        if form != "longrope" or "attention_factor" in scaling:
-            found.refused.append(f"{place}: {kind} has no {form if form != 'longrope' else 'attention_factor'} there")
-        made["rope_scaling"] = {"type": form, **{key: scaling.get(key) for key in ("short_factor", "long_factor")}}
-    return made
+    if kind in BY_TYPE and form != "default":
+        forms, keys = BY_TYPE[kind]
+        if form not in forms or "attention_factor" in scaling:
+            found.refused.append(f"{place}: {kind} has no {form if form not in forms else 'attention_factor'} there")
+        made["rope_scaling"] = {"type": form, **{key: scaling.get(key) for key in keys}}
+    return {OTHER_NAMES.get(kind, {}).get(key, key): value for key, value in made.items()}
 
 
 def _ratio(config: Mapping[str, Any], scaling: dict[str, Any], form: str, made: dict[str, Any]) -> None:
