@@ -6,6 +6,7 @@ import csv
 import hashlib
 import io
 import json
+import os
 import pickle
 import shutil
 import struct
@@ -363,3 +364,16 @@ def test_it_needs_no_backend(zips: Zips, tmp_path: Path) -> None:
                "from easi_eval.cli import main; code = main(); print([name for name in ('torch', 'vlmeval', 'lmms_eval', 'transformers') if name in sys.modules], code)")
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path, env={"HOME": str(tmp_path), "PATH": ""}, check=False)
     assert ended.stdout.splitlines()[-1] == "[] 0", ended.stdout + ended.stderr
+
+
+def test_a_disk_that_is_full_of_other_things_says_nothing_about_the_archive(zips: Zips, tmp_path: Path) -> None:
+    """A limit on the size of files stands for the disk."""
+    path, scratch = write(tmp_path, zips.members()), tmp_path / "scratch"
+    before = path.read_bytes()
+    scratch.mkdir()
+    ended = subprocess.run(["bash", "-c", 'ulimit -f 1; exec "$@"', "bash", sys.executable, str(PROGRAM), "--verify", str(path)],
+                           capture_output=True, text=True, check=False, env={"HOME": str(tmp_path), "PATH": os.defpath, "TMPDIR": str(scratch)})
+    assert ended.returncode == 1 and ended.stdout == "", ended.stdout + ended.stderr
+    error, hint = ended.stderr.splitlines()
+    assert f"error: the archive could not be unpacked in {scratch}: File too large" in error and "TMPDIR" in hint and "as it was" in hint
+    assert not list(scratch.iterdir()) and path.read_bytes() == before

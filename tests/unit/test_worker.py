@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
 import random
 import signal
 import subprocess
@@ -22,6 +24,7 @@ from easi_eval.answering.doubt import BrokenWorker
 from easi_eval.answering.journal import Answer, Journal, Phase
 from easi_eval.answering.work import Assignment, Item, Work
 from easi_eval.answering.worker import Generation, work_loop
+from easi_eval.errors import DiskFull
 
 WORK = Work((Assignment("a", "A"), Assignment("b", "B", epoch=2)))
 ITEMS = {"a": [Item("a", str(n)) for n in range(6)], "b": [Item("b", str(n)) for n in range(4)]}
@@ -187,6 +190,29 @@ def test_a_broken_device_or_engine_ends_the_worker_and_costs_no_answer(tmp_path:
     with pytest.raises(broken):
         work_loop(tmp_path, WORK, ITEMS, breaks)
     assert len(answers(tmp_path)) == 3
+    work_loop(tmp_path, WORK, ITEMS, echo)
+    assert {answer.failure for answer in answers(tmp_path).values()} == {None}
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
+@pytest.mark.parametrize("chunk", [1, 3])
+def test_a_full_disk_ends_the_worker_and_no_question_fails_of_it(tmp_path: Path, number: int, chunk: int) -> None:
+    """Pictures and frames are written while a prompt is made; a few questions that failed of it would pass as wrong answers."""
+    def full(items: Sequence[Item]) -> list[Generation]:
+        if any(item.key == ("a", "3") for item in items):
+            try:
+                raise OSError(number, os.strerror(number))
+            except OSError:
+                raise RuntimeError("cannot save frame") from None      # some libraries hide what it was
+        return echo(items)
+
+    with pytest.raises(DiskFull, match="a disk took no more while a question was asked") as refused:
+        work_loop(tmp_path, WORK, ITEMS, full, chunk=chunk)
+    assert "what is answered is kept" in refused.value.hint
+    assert {answer.failure for answer in answers(tmp_path).values()} == {None} and len(answers(tmp_path)) == 3
+    book = Book.of(tmp_path, WORK)
+    book.poll()
+    assert not any(book.deaths(item.key) for group in ITEMS.values() for item in group)
     work_loop(tmp_path, WORK, ITEMS, echo)
     assert {answer.failure for answer in answers(tmp_path).values()} == {None}
 

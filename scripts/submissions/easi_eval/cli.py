@@ -362,7 +362,10 @@ def _verify(options: dict[str, object]) -> int:
     try:
         found = verify(path)
     except OSError as error:
-        raise EasiError(f"the archive could not be unpacked: {error.strerror or error}", hint="free some space, or set TMPDIR to another folder") from error
+        import tempfile
+
+        raise EasiError(f"the archive could not be unpacked in {tempfile.gettempdir()}: {error.strerror or error}", code=ExitCode.INCOMPLETE,
+                        hint="free some space, or set TMPDIR to another folder; the archive is as it was") from error
     shown = [*found.lines, *(f"DIFFERENT: {difference}" for difference in found.differences[:MOST_DIFFERENCES])]
     print("\n".join("".join(char if char.isprintable() else "?" for char in line) for line in shown))     # some words are a stranger's
     print(f"\n{len(found.differences)} difference(s) found" if found.differences else "\nevery score follows from the archive's own rows")

@@ -11,6 +11,7 @@ from enum import IntEnum
 
 # A full disk, a quota that is used up, and a limit on the size of files: free some space and go on.
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+LONGEST_CHAIN = 10       # of exceptions that led to one another
 
 
 class ExitCode(IntEnum):
@@ -83,5 +84,9 @@ def worded(error: BaseException) -> str:
 
 
 def is_full(error: BaseException | None) -> bool:
-    """Whether this error says that a disk took no more."""
+    """Whether this error, or one behind it, says that a disk took no more."""
+    for _ in range(LONGEST_CHAIN):
+        if error is None or (isinstance(error, OSError) and error.errno in FULL):
+            break
+        error = error.__cause__ or error.__context__
     return isinstance(error, OSError) and error.errno in FULL

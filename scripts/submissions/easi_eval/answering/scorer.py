@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
-from ..errors import EasiError, worded
+from ..errors import EasiError, is_full, worded
 from ..execution import supervisor
 from ..execution.keeper import gave_up_reasons
 from ..state import write_json
@@ -141,6 +141,8 @@ def _handle(run_root: Path, work: Work, assignment: Assignment, book: Book, scor
     except Exception as error:           # whatever a backend's scorer raises is this benchmark's failure, not the others'
         trace = traceback.format_exc()
         message = error.message if isinstance(error, EasiError) else worded(error)
+        if is_full(error):
+            message = f"a disk took no more while it was scored, its answers are kept: {message}"
         print(f"{key} could not be scored: {message}", file=sys.stderr)
         if not isinstance(error, EasiError):
             print(trace, file=sys.stderr)

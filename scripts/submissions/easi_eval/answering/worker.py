@@ -17,7 +17,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
-from ..errors import worded
+from ..errors import DiskFull, is_full, worded
 from ..redact import Redactor
 from .book import Book
 from .complaints import Complaints
@@ -242,7 +242,7 @@ class _Worker:
         results = self._results(items)
         if isinstance(results, Exception) and len(items) > 1:
             self._complaints.say(_raised(items), results)
-            _raise_if_broken(results)
+            self._raise_if_broken(results, lease)
             _free_memory([results])
             return [one for item in items for one in self._ask([item], lease)]
         raised = self._take(items, results, lease, time.monotonic() - began)
@@ -261,10 +261,18 @@ class _Worker:
                 raised.append(_Raised(item, error, self._reason(error)))
         for item, error, _ in raised:
             self._complaints.say(_raised([item]), error)
-            _raise_if_broken(error)
+            self._raise_if_broken(error, lease)
         if raised:
             _free_memory([one.error for one in raised])
         return raised
+
+    def _raise_if_broken(self, error: Exception, lease: Lease) -> None:
+        """Where only a new process helps, or a disk with room, go on with none."""
+        if is_full(error):      # no fault of the questions: few that failed would count as wrong in a complete benchmark
+            self._journal.returned(lease.items, self._reason(error))
+            raise DiskFull(f"a disk took no more while a question was asked ({worded(error)})", "what is answered is kept") from error
+        if any(kind.__name__ in LASTING for kind in type(error).__mro__):
+            raise error
 
     def _results(self, items: Sequence[Item]) -> Results:
         """What came of the call; what it raised is returned, so that no handler keeps its frames."""
@@ -302,12 +310,6 @@ class _Worker:
         """Of one question when it is asked alone. A batch is seeded by all of it: engines that sample in batches
         must seed each row by ``item_seed`` themselves for answers that do not depend on its company."""
         return item_seed(self._work.seed, items[0].benchmark, "\n".join(item.id for item in items))
-
-
-def _raise_if_broken(error: Exception) -> None:
-    """Where only a new process helps, go on with none."""
-    if any(kind.__name__ in LASTING for kind in type(error).__mro__):
-        raise error
 
 
 def _lacks_memory(error: Exception) -> bool:
