@@ -642,6 +642,22 @@ def test_offline_names_what_is_missing(hub: Hub, settings: HubSettings, tmp_path
     assert "Questions.tsv" in refused([table(tmp_path / "data")], offline).message
 
 
+def test_offline_the_commit_that_workers_will_read_counts(hub: Hub, settings: HubSettings) -> None:
+    offline = replace(settings, offline=True)
+    (first,), _ = get([snapshot()], settings)
+    ref = settings.hub_cache / f"datasets--{REPO.replace('/', '--')}" / "refs" / "main"
+    ref.unlink()
+    assert get([snapshot()], offline)[0] == [first] and ref.read_text() == first.revision, "workers find it by its ref"
+    # Another program asked for one file of a newer commit, which moves the ref.
+    served(hub, "data/test.parquet").write_bytes(b"new")
+    program = f"import huggingface_hub as h; h.hf_hub_download({REPO!r}, 'README.md', repo_type='dataset')"
+    environ = {**os.environ, "HF_HOME": str(settings.hf_home), "HF_ENDPOINT": hub.endpoint}
+    environ.pop("HF_HUB_CACHE", None)
+    subprocess.run([sys.executable, "-c", program], env=environ, check=True, capture_output=True)
+    assert ref.read_text() != first.revision
+    assert f"the archives of {REPO}" in refused([snapshot(unpack=Unpack(sentinel=".done"))], offline).message
+
+
 # -- unpacking --------------------------------------------------------------------------------------------------------
 
 def inside(settings: HubSettings) -> Callable[[], Path]:

@@ -74,7 +74,7 @@ def fetch(needs: Sequence[Need], emit: Emit, settings: HubSettings) -> list[Fetc
         if listing.source == "hub":
             save_listing(settings, listing)
     for planned in plan:
-        if planned.need.kind is Kind.SNAPSHOT and planned.listing.source == "hub":
+        if planned.need.kind is Kind.SNAPSHOT and planned.listing.source != "cache":
             write_ref(settings, planned.listing)
     _unpack(plan, settings, pulse, emit)
     return [_fetched(planned, settings) for planned in plan]

@@ -91,11 +91,13 @@ def local_listing(settings: HubSettings, repo: Repo) -> Listing:
     The commit is "" and there are no files where neither exists.
     """
     path = _listing_path(settings, repo)
-    if path.is_file():
-        data = json.loads(path.read_text(encoding="utf-8"))
-        return Listing(repo, data["commit"], tuple(FileRecord(*row) for row in data["files"]), "record")
     ref = settings.hub_cache / repo.folder / "refs" / repo.revision
     commit = ref.read_text(encoding="utf-8").strip() if ref.is_file() else repo.revision
+    if path.is_file():
+        data = json.loads(path.read_text(encoding="utf-8"))
+        # Another program may have moved the cache to another commit since. Data are read there; of weights workers are told the folder.
+        if repo.kind == "model" or commit in (data["commit"], repo.revision):
+            return Listing(repo, data["commit"], tuple(FileRecord(*row) for row in data["files"]), "record")
     folder = snapshot_folder(settings, repo, commit)
     if not folder.is_dir():
         return Listing(repo, "", (), "cache")
