@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from easi_eval.answering.journal import Answer
 from easi_eval.answering.scorer import score_loop
 from easi_eval.answering.work import Assignment, item_seed, seed_everything
@@ -53,13 +54,13 @@ def score(run_root: Path) -> int:
         own.output_path = str(folder)
         replay = _replay_model(answers, simple)
         models.get_model = lambda name, force_simple=False: replay
-        with watched(assignment.key, answers) as seen, forgiving_aggregation(assignment.limit is not None):
+        with watched(assignment.key, answers) as seen, forgiving_aggregation(assignment.limit is not None), tables_of_any_character(answers):
             main.cli_evaluate_single(own)
         return seen
 
     def score_one(assignment: Assignment, answers: Mapping[str, Answer], folder: Path) -> None:
         seen = evaluate(assignment, answers, folder)
-        add_notes(folder, **seen.notes(), escaped=[item for item, answer in answers.items() if HALF.search(answer.text or "")])
+        add_notes(folder, **seen.notes(), escaped=_halves(answers))
         lost = failed.items(assignment.key, assignment.task, answers, seen.tasks)
         add_failed(folder, lost)
         if lost and assignment.key not in ALL_KEYS:
@@ -79,6 +80,15 @@ def write_any_character() -> None:
     from lmms_eval.loggers import evaluation_tracker
 
     evaluation_tracker.open = functools.partial(open, errors="backslashreplace")
+
+
+def tables_of_any_character(answers: Mapping[str, Answer]) -> contextlib.AbstractContextManager[None]:
+    """pandas' own string type is UTF-8 inside, where half a character is an error; plain objects hold any text. VSI-Bench and SPAR-Bench make tables."""
+    return pd.option_context("future.infer_string", False) if _halves(answers) else contextlib.nullcontext()
+
+
+def _halves(answers: Mapping[str, Answer]) -> list[str]:
+    return [item for item, answer in answers.items() if HALF.search(answer.text or "")]
 
 
 def _score_unwrapped(evaluate: Callable[[Assignment, Mapping[str, Answer], Path], Seen], assignment: Assignment,
