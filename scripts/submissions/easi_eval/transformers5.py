@@ -50,7 +50,7 @@ BY_TYPE = {
     **dict.fromkeys(("chameleon", "olmo", "olmo2"), (("linear", "dynamic"), ("factor",))),
 }
 # 4.57 has other names for the base and for the share of a head that turns.
-OTHER_NAMES = dict.fromkeys(("gpt_neox", "gpt_neox_japanese"), {"rope_theta": "rotary_emb_base", "partial_rotary_factor": "rotary_pct"})
+OTHER_NAMES = {kind: {"rope_theta": "rotary_emb_base", "partial_rotary_factor": "rotary_pct"} for kind in ("gpt_neox", "gpt_neox_japanese")}
 # One value under another name in 4.57, by model_type.
 RENAMED = {
     "vipllava": ("vision_feature_layer", "vision_feature_layers"),
