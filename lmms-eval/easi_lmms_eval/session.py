@@ -17,7 +17,7 @@ from easi_eval.answering.newer_configs import read_newer_configs
 from easi_eval.answering.work import Work
 from easi_eval.benchmarks import LMMS_EVAL
 from easi_eval.config import unquoted
-from easi_eval.errors import worded
+from easi_eval.errors import is_full, worded
 from easi_eval.locks import file_lock, lacks_locks
 
 
@@ -166,6 +166,14 @@ def _hub_answers() -> bool:
     return answer.status_code < 500      # a proxy has its own words for a hub that is gone
 
 
+def why_unreadable(error: BaseException) -> str:
+    """In words. lmms-eval tells that it tried again, the datasets library that it failed; what went wrong is behind both."""
+    full = "a disk took no more while its data were prepared (HF_DATASETS_CACHE chooses another place): " if is_full(error) else ""
+    while type(error).__name__ in ("RetryError", "DatasetGenerationError") and error.__cause__ is not None:
+        error = error.__cause__
+    return f"{full}{worded(error)}"
+
+
 def skip_unreadable() -> dict[str, str]:
     """Let a launch go on without the tasks that cannot be read: stock lmms-eval reads all before the first question, and one ends it.
 
@@ -179,7 +187,7 @@ def skip_unreadable() -> dict[str, str]:
 
     def note(name: str, error: Exception) -> None:
         traceback.print_exc()
-        unreadable[name] = " ".join(worded(error).split())
+        unreadable[name] = " ".join(why_unreadable(error).split())
 
     def get_task_dict(names: list[str], *args: Any, **options: Any) -> dict[Any, Any]:
         found: dict[Any, Any] = {}

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import importlib.util
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
+import tenacity
 import yaml
 from easi_eval.answering.driver import importing
-from easi_lmms_eval.session import read_yaml_fast
+from easi_lmms_eval.session import read_yaml_fast, why_unreadable
 
 
 @pytest.fixture
@@ -69,3 +72,22 @@ def test_the_collector_is_back_after_an_import_that_fails_and_leaves_what_was_im
         assert gc.isenabled() and gc.get_freeze_count() > before
     finally:
         gc.unfreeze()
+
+
+@pytest.mark.parametrize(("number", "said"), [
+    (errno.ENOSPC, "a disk took no more while its data were prepared (HF_DATASETS_CACHE chooses another place): OSError: [Errno 28]"),
+    (errno.EIO, "OSError: [Errno 5]"),
+])
+def test_what_went_wrong_with_the_data_is_told_and_not_that_it_was_tried_again(number: int, said: str) -> None:
+    class DatasetGenerationError(Exception):
+        """As the datasets library raises it, whose import takes seconds."""
+
+    def prepare() -> None:
+        try:
+            raise OSError(number, os.strerror(number))
+        except OSError as error:
+            raise DatasetGenerationError("An error occurred while generating the dataset") from error
+
+    with pytest.raises(tenacity.RetryError) as raised:
+        tenacity.Retrying(stop=tenacity.stop_after_attempt(2))(prepare)
+    assert why_unreadable(raised.value).startswith(said)

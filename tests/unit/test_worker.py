@@ -206,9 +206,8 @@ def test_a_full_disk_ends_the_worker_and_no_question_fails_of_it(tmp_path: Path,
                 raise RuntimeError("cannot save frame") from None      # some libraries hide what it was
         return echo(items)
 
-    with pytest.raises(DiskFull, match="a disk took no more while a question was asked") as refused:
+    with pytest.raises(DiskFull, match="a disk took no more while a question was asked, what is answered is kept"):
         work_loop(tmp_path, WORK, ITEMS, full, chunk=chunk)
-    assert "what is answered is kept" in refused.value.hint
     assert {answer.failure for answer in answers(tmp_path).values()} == {None} and len(answers(tmp_path)) == 3
     book = Book.of(tmp_path, WORK)
     book.poll()

@@ -270,7 +270,7 @@ class _Worker:
         """Where only a new process helps, or a disk with room, go on with none."""
         if is_full(error):      # no fault of the questions: few that failed would count as wrong in a complete benchmark
             self._journal.returned(lease.items, self._reason(error))
-            raise DiskFull(f"a disk took no more while a question was asked ({worded(error)})", "what is answered is kept") from error
+            raise DiskFull(f"a disk took no more while a question was asked, what is answered is kept: {worded(error)}") from error
         if any(kind.__name__ in LASTING for kind in type(error).__mro__):
             raise error
 
