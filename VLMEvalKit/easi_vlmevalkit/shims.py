@@ -7,7 +7,6 @@ import contextlib
 import functools
 import hashlib
 import mimetypes
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -85,12 +84,12 @@ def _is_known(part: Any) -> bool:
     """A text, or a picture or video that is a file here; addresses and pictures in base64 are left to VLMEvalKit."""
     if not (isinstance(part, dict) and isinstance(part.get("value"), str)):
         return False
-    return part.get("type") == "text" or (part.get("type") in ("image", "video") and os.path.isfile(part["value"]))
+    return part.get("type") == "text" or (part.get("type") in ("image", "video") and Path(part["value"]).is_file())
 
 
 def named_by_content(path: str, kind: str) -> str:
     """The file under a name whose ending tells what it holds: ``path`` itself if it has one of this kind, else a link to it."""
-    ending = os.path.splitext(path)[1].lower()
+    ending = Path(path).suffix.lower()
     if (mimetypes.types_map.get(ending) or mimetypes.common_types.get(ending) or "").startswith(kind) or (kind == "video" and ending in _VIDEOS):
         return path
     wanted = _picture_ending(path) if kind == "image" else _video_ending(path)
@@ -98,10 +97,10 @@ def named_by_content(path: str, kind: str) -> str:
         return path      # whoever reads it says why it cannot be read
     from vlmeval.smp import LMUDataRoot
 
-    link = Path(LMUDataRoot(), "files", hashlib.sha256(os.path.abspath(path).encode("utf-8", "surrogateescape")).hexdigest()[:32] + wanted)
+    link = Path(LMUDataRoot(), "files", hashlib.sha256(str(Path(path).absolute()).encode("utf-8", "surrogateescape")).hexdigest()[:32] + wanted)
     link.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.suppress(FileExistsError):      # several workers ask the same question's media
-        link.symlink_to(os.path.abspath(path))
+        link.symlink_to(Path(path).absolute())
     return str(link)
 
 
@@ -116,7 +115,7 @@ def _picture_ending(path: str) -> str:
 
 
 def _video_ending(path: str) -> str:
-    with open(path, "rb") as file:
+    with Path(path).open("rb") as file:
         begin = file.read(12)
     if begin.startswith(b"\x1aE\xdf\xa3"):      # EBML: Matroska and WebM
         return ".webm"

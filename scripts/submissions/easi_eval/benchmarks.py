@@ -327,9 +327,9 @@ def _names() -> dict[str, tuple[str, ...]]:
     """Every name a user may type, with the keys it stands for."""
     names: dict[str, tuple[str, ...]] = {}
     for bench in BENCHMARKS:
-        names |= {name: (bench.key,) for name in (bench.key, *bench.aliases)}
+        names |= dict.fromkeys((bench.key, *bench.aliases), (bench.key,))
     for group in GROUPS:
-        names |= {name: group.members for name in (group.key, *group.aliases)}
+        names |= dict.fromkeys((group.key, *group.aliases), group.members)
     return names
 
 

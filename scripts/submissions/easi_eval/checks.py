@@ -181,7 +181,7 @@ def read_torch_build() -> TorchBuild:
         return found[1] if found else None
 
     cuda = value("cuda")
-    major, minor = (cuda.split(".") + ["0"])[:2] if cuda else ("0", "0")
+    major, minor = [*cuda.split("."), "0"][:2] if cuda else ("0", "0")
     return TorchBuild(value("__version__") or "?", (int(major), int(minor)) if cuda else None, value("hip"))
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import IntEnum
+from pathlib import Path
 
 # A full disk, a quota that is used up, and a limit on the size of files: free some space and go on.
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -79,7 +79,7 @@ def worded(error: BaseException) -> str:
     place, step = "", error.__traceback__
     while says_nothing(error) and step is not None:      # to the deepest frame
         code = step.tb_frame.f_code
-        place, step = f", at {os.path.basename(code.co_filename)}:{step.tb_lineno} in {code.co_name}", step.tb_next
+        place, step = f", at {Path(code.co_filename).name}:{step.tb_lineno} in {code.co_name}", step.tb_next
     return f"{type(error).__name__}: {text or 'no text'}{place}"
 
 

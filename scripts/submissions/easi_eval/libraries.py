@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -29,7 +28,7 @@ def installed(path: tuple[str, ...]) -> Mapping[str, str]:
     found: dict[str, str] = {}
     for folder in path:
         try:
-            names = os.listdir(folder or ".")
+            names = [each.name for each in Path(folder or ".").iterdir()]
         except OSError:      # a zip file, or a folder that is not there
             continue
         here = dict(match.groups() for match in map(_METADATA.fullmatch, sorted(names)) if match)

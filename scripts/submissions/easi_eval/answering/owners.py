@@ -35,7 +35,7 @@ def _host() -> str:
     """This machine since its last boot and, as pids mean nothing outside it, this pid namespace."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text()[:8]
-        return f"{socket.gethostname()}/{boot}/{os.readlink('/proc/self/ns/pid')}"
+        return f"{socket.gethostname()}/{boot}/{Path('/proc/self/ns/pid').readlink()}"
     except OSError:
         return f"{socket.gethostname()}/{uuid.getnode():x}"
 

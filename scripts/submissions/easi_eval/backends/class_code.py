@@ -75,9 +75,10 @@ def trusts_remote_code(classes: Sequence[ClassSource], engine_name: str) -> bool
                     words |= {node.args[0].value: node.args[1]} if isinstance(node.args[0], ast.Constant) else {}
                 if _true(words.get("trust_remote_code")):
                     return True
-            elif isinstance(node, ast.Dict):
-                if any(isinstance(key, ast.Constant) and key.value == "trust_remote_code" and _true(value) for key, value in zip(node.keys, node.values, strict=True)):
-                    return True
+            elif isinstance(node, ast.Dict) and any(
+                    isinstance(key, ast.Constant) and key.value == "trust_remote_code" and _true(value)
+                    for key, value in zip(node.keys, node.values, strict=True)):
+                return True
     return False
 
 

@@ -66,10 +66,10 @@ def _cuts(function: Function) -> bool:
     """Whether it looks for the stop strings in a text, or has the model stop at them."""
     named = _named(function)
     for node in ast.walk(function):
-        if isinstance(node, _LOOPS) and (term := _runs_through(node, named)):
-            if any(isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.func.attr in _FINDS
-                   and call.args and _is(call.args[0], term) for call in ast.walk(node)):
-                return True
+        if isinstance(node, _LOOPS) and (term := _runs_through(node, named)) and any(
+                isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.func.attr in _FINDS
+                and call.args and _is(call.args[0], term) for call in ast.walk(node)):
+            return True
         if isinstance(node, ast.keyword) and (node.arg or "").startswith("stop") and _holds(node.value, named):
             return True
     return False

@@ -121,7 +121,7 @@ def _download(item: Item, hub: Hub, checked: Checked, pulse: Pulse) -> None:
 
 def _place(item: Item, got: Path) -> None:
     _clear(item)
-    os.replace(got, item.place)
+    got.replace(item.place)
     shutil.rmtree(item.partial, ignore_errors=True)
 
 
@@ -176,7 +176,7 @@ def refuse_unwritable(place: Path) -> None:
     """Refuse a place where nothing can be written, by writing there: permissions alone do not tell."""
     folder = existing_parent(place)
     try:
-        os.rmdir(tempfile.mkdtemp(prefix=".easi-", dir=folder))
+        Path(tempfile.mkdtemp(prefix=".easi-", dir=folder)).rmdir()
     except OSError as error:
         if is_full(error):
             return      # it can be written to, but for the space, which is looked at by itself

@@ -129,7 +129,7 @@ class Hub:
         file_download.http_backoff = functools.partial(http_backoff, max_retries=0)
         file_download.WeakFileLock = _local_folder.WeakFileLock = _lock
         # It reads HF_HUB_OFFLINE when it is imported; what counts is what was decided since.
-        if constants.HF_HUB_OFFLINE != settings.offline:
+        if settings.offline != constants.HF_HUB_OFFLINE:
             constants.HF_HUB_OFFLINE = settings.offline
             reset_sessions()
         self.settings = settings

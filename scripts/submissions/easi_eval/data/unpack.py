@@ -118,7 +118,7 @@ def unpack(target: Target, archives: Sequence[Archive], on_bytes: Callable[[int,
                            "the archives and what was unpacked are kept") from error
     if growing:
         folder.mkdir(parents=True, exist_ok=True)
-        os.rename(folder, target.folder)
+        folder.rename(target.folder)
     if done != state or missing:
         _write_marker(target.marker, state)
     if sentinel is not None and not sentinel.is_file():
@@ -187,7 +187,7 @@ def _missing(folder: Path, contents: Contents, done: dict[str, str]) -> list[str
     root, missing = str(folder), []
     for path, (archive, _, size) in contents.wanted.items():
         try:
-            there = os.stat(f"{root}/{path}").st_size == size
+            there = os.stat(f"{root}/{path}").st_size == size      # noqa: PTH116 -- tens of thousands of them
         except OSError:
             there = False
         if not there or done.get(archive.name, archive.digest) != archive.digest:
@@ -232,7 +232,7 @@ def _write(path: Path, source: IO[bytes]) -> Iterator[int]:
         while chunk := source.read(CHUNK):
             out.write(chunk)
             yield len(chunk)
-    os.replace(part, path)
+    part.replace(path)
 
 
 @contextlib.contextmanager

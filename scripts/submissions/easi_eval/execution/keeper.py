@@ -251,7 +251,7 @@ def _give_up(note: Path, outcome: Outcome, starts: int, line: str) -> None:
     try:
         note.parent.mkdir(parents=True, exist_ok=True)
         whole.write_text(reason + "\n", encoding="utf-8", errors="backslashreplace")
-        os.replace(whole, note)
+        whole.replace(note)
     except OSError as error:        # a full disk; a keeper that dies of it would take the other workers along
         _say(f"[{outcome.job.name}] the reason could not be noted in {note}: {error.strerror}")
 

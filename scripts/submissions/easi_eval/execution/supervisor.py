@@ -296,8 +296,7 @@ def capture(argv: Sequence[str], seconds: float = 10.0) -> str | None:
 
 def _carries(pid: int, tag: str) -> bool:
     try:
-        with open(f"/proc/{pid}/environ", "rb") as file:
-            variables = file.read().split(b"\0")
+        variables = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
     except OSError:         # it ended, or it is another user's
         return False
     wanted = f"{TAG}={tag}".encode()

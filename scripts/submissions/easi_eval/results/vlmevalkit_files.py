@@ -169,7 +169,7 @@ def _sheet(path: Path) -> tuple[list[str], list[Sequence[Any]]]:
     """Header and cells of the first sheet. Texts are exactly what was written: nothing becomes NaN, a number or a formula's value."""
     try:
         book = openpyxl.load_workbook(path, read_only=True)
-        cells = [row for row in book.worksheets[0].iter_rows(values_only=True)]
+        cells = list(book.worksheets[0].iter_rows(values_only=True))
         book.close()
     except (OSError, zipfile.BadZipFile, KeyError, ValueError, EOFError, ParseError, IndexError) as error:
         raise EasiError(f"{path} cannot be read: {error}", hint=AGAIN) from error

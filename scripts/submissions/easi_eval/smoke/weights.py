@@ -109,7 +109,7 @@ class Weights:
 
     def _embeddings(self) -> np.ndarray:
         table = np.zeros((self.size, HIDDEN))
-        for row, token in zip(table, self.tokens):
+        for row, token in zip(table, self.tokens, strict=False):      # the table is padded
             row[Axes.end] = 4.0 * token.ends
             row[Axes.speaks] = 4.0 * token.speaks
             row[Axes.letter_now] = 4.0 * (token.next == "letter")
