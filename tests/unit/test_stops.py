@@ -97,7 +97,7 @@ def test_what_is_said_depends_on_class_and_generation_arguments(type_: str, args
 
 def test_a_row_of_such_a_class_is_comparable_with_a_note() -> None:
     score = BenchmarkScore("viewspatial", Reading(1.0), n=5712, total=5712, state=State.COMPLETE)
-    assert compared(score, LMMS_EVAL, "x", {}).comparable == "yes"
-    told = compared(score, LMMS_EVAL, "x", {}, "it cuts")
+    assert compared(score, LMMS_EVAL, "x", {"data": {}}).comparable == "yes"
+    told = compared(score, LMMS_EVAL, "x", {"data": {}}, "it cuts")
     assert told.comparable == "note" and told.notes == ("it cuts",)
-    assert compared(replace(score, cut=3), LMMS_EVAL, "x", {}).comparable == "note"
+    assert compared(replace(score, cut=3), LMMS_EVAL, "x", {"data": {}}).comparable == "note"
