@@ -11,7 +11,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from easi_eval.smoke import checkpoint
 from transformers import (
     AutoTokenizer,
     Idefics3Config,
@@ -36,6 +35,8 @@ from transformers import (
     SmolVLMProcessor,
     SmolVLMVideoProcessor,
 )
+
+from easi_eval.smoke import checkpoint
 
 WIDTH = 32
 IMAGE_TEMPLATE = """\

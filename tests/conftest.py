@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
 from program import Launch, Results, RunFolder, User, run_folder
 
 BACKENDS = ("vlmevalkit", "lmms-eval")

@@ -22,6 +22,7 @@ from pydoc_data.topics import topics
 from typing import Any
 
 import pandas as pd
+
 from easi_eval.backends import make_backend
 from easi_eval.benchmarks import LMMS_EVAL, Benchmark, by_key
 from easi_eval.data.needs import HubSettings

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+
 from easi_eval.benchmarks import ALL_KEYS, LMMS_EVAL, VLMEVALKIT, by_key
 from easi_eval.results.readers import find_lmms_outputs, find_vlmevalkit_outputs, row_cells
 from easi_eval.results.table_check import ASKED
@@ -70,7 +71,8 @@ def lmms_files(folder: Path, keys: Iterable[str] = ALL_KEYS, stamp: str = STAMP,
 
 def hub_cache(home: Path, files: Path, keys: Iterable[str] = ALL_KEYS, name: str = "1" * 40) -> Path:
     """The hub's cache with the datasets of these files, as far as an import reads them; the files are given their prompts, which
-    those in ``data/`` lack."""
+    those in ``data/`` lack.
+    """
     for key in keys:
         source = by_key(key).source(LMMS_EVAL)
         folder = home / "hub" / f"datasets--{source.data.repo.replace('/', '--')}"

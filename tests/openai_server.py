@@ -15,8 +15,9 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
 from typing import Any
 
-from loopback import served
 from PIL import Image
+
+from loopback import served
 
 PATH = "/v1/chat/completions"
 

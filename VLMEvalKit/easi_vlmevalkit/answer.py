@@ -158,7 +158,7 @@ def fit(model: Any, source: Any) -> None:
             model.set_dump_image(source.dump_image)
     elif not getattr(model, "is_api", False):
         match_frames(model, source)
-    elif getattr(model, "backend", None) == "vertex" or getattr(model, "backend", None) == "genai" and source.nframe > 0:
+    elif getattr(model, "backend", None) == "vertex" or (getattr(model, "backend", None) == "genai" and source.nframe > 0):
         model.VIDEO_LLM = False
     elif getattr(model, "backend", None) == "genai":
         model.fps = source.fps

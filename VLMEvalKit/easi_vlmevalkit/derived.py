@@ -22,7 +22,8 @@ from easi_eval.state import read_json, write_json
 @dataclass(frozen=True)
 class Source:
     """What the derived files were made from. ``digest``: SHA-256 of the table, which ``size`` and ``changed`` (ns) save computing
-    again; ``media``: the snapshot of the media repository, whose path holds its commit."""
+    again; ``media``: the snapshot of the media repository, whose path holds its commit.
+    """
 
     digest: str
     size: int

@@ -22,8 +22,8 @@ from easi_eval.config import RunConfig
 from easi_eval.datasets import HubSettings, fetch, vlmevalkit_needs
 from easi_eval.display.plain import PlainDisplay
 from easi_eval.errors import EasiError
-from easi_eval.judging.endpoint import endpoint, model_name, probe
 from easi_eval.judging import BY_RULES, RULES
+from easi_eval.judging.endpoint import endpoint, model_name, probe
 from easi_eval.locks import file_lock
 from easi_eval.model import ModelChoice
 from easi_eval.redact import Redactor
@@ -125,7 +125,7 @@ def _names_files(name: str) -> bool:
 def prepare_environment(asked: Asked) -> None:
     """The variables that VLMEvalKit reads while it is imported, and what it would do silently because of them."""
     os.environ.setdefault(MODELSCOPE, "0")      # its default hub needs a client that it does not even require
-    if folder := os.environ.get("LMUData"):
+    if folder := os.environ.get("LMUData"):      # noqa: SIM112 -- its name in VLMEvalKit
         Path(folder).expanduser().mkdir(parents=True, exist_ok=True)      # a missing one is ignored for ~/LMUData
     root = os.environ.get("MMEVAL_ROOT")
     if root and asked.work_dir:
@@ -185,7 +185,7 @@ def fetch_data(tasks: Sequence[str]) -> None:
     """Get tables and media of EASI's datasets from the hub, compared with its checksums; others are VLMEvalKit's affair."""
     if os.environ[MODELSCOPE].lower() in ("1", "true"):
         return
-    folder = Path(os.environ.get("LMUData") or "~/LMUData").expanduser().absolute()
+    folder = Path(os.environ.get("LMUData") or "~/LMUData").expanduser().absolute()      # noqa: SIM112 -- as above
     wanted = [bench for bench in BENCHMARKS if VLMEVALKIT in bench.sources and bench.source(VLMEVALKIT).task in tasks]
     needs = [need for bench in wanted for need in vlmevalkit_needs(bench, folder)]
     if not needs:

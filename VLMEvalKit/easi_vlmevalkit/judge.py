@@ -24,8 +24,8 @@ from typing import Any
 import requests
 
 from easi_eval.errors import EasiError
-from easi_eval.judging.endpoint import Endpoint, endpoint, is_completion, seconds
 from easi_eval.judging import ANSWERS_FILE, BY_RULES
+from easi_eval.judging.endpoint import Endpoint, endpoint, is_completion, seconds
 from easi_eval.state import sanitise
 
 SCHEMA = 1

@@ -175,9 +175,11 @@ def take_vsi_input(argv: Sequence[str]) -> list[str]:
 
 def model_factory(model: ModelChoice) -> Callable[..., Any]:
     """What builds the model of the plan: VLMEvalKit's entry, one of its classes with a path, the user's own class
-    (``file.Class``), or our generic class."""
-    from vlmeval import api, vlm
+    (``file.Class``), or our generic class.
+    """
     from vlmeval.config import supported_VLM
+
+    from vlmeval import api, vlm
 
     if model.entry:
         return functools.partial(supported_VLM[model.entry], **model.arguments)

@@ -55,7 +55,8 @@ def cure(run: ModuleType, outcomes: Outcomes, resume: bool) -> None:
 
 def import_run() -> ModuleType:
     """Import ``vlmeval.run``, which shares out the GPUs while it is imported, and can neither read the names of GPUs
-    (UUID, MIG) nor an empty grant: the sharing is ours, and its ``int()`` takes names."""
+    (UUID, MIG) nor an empty grant: the sharing is ours, and its ``int()`` takes names.
+    """
     local = int(os.environ.get("LOCAL_WORLD_SIZE") or 1)
     if local > 1 and (visible := gpus.visible_gpus()):
         os.environ[gpus.VARIABLE] = gpus.share(visible, int(os.environ.get("LOCAL_RANK") or 0), local)
@@ -84,7 +85,8 @@ def _number_or_name(text: object) -> object:
 
 def build_dataset(build: Callable[..., Any], name: str, **options: Any) -> Any:
     """``--data`` with a video dataset: run.py hands all its options to the constructor, which refuses them. And
-    ``--limit``: it is forgotten for videos and with ``--mode eval``."""
+    ``--limit``: it is forgotten for videos and with ``--mode eval``.
+    """
     from vlmeval.dataset.video_dataset_config import supported_video_datasets
 
     drop_stale_files(name)
@@ -156,7 +158,7 @@ def offer_own_classes(config: str) -> None:
 # ---- ranks -------------------------------------------------------------------------------------------------------
 
 def use_gloo_without_gpus() -> None:
-    """torchrun on the CPU: run.py asks for NCCL, whatever the machine has."""
+    """Torchrun on the CPU: run.py asks for NCCL, whatever the machine has."""
     import torch
     from torch import distributed
 
@@ -189,7 +191,8 @@ def infer_rank(original: Callable[..., Any], **options: Any) -> Any:
 
 def keep_newer_predictions() -> None:
     """``--reuse`` copies the prediction of the newest T-folder over the current one, also if that is newer, and fails
-    where it is a link to it."""
+    where it is a link to it.
+    """
     from vlmeval.smp import file
 
     original = file.copy_prediction_file

@@ -23,7 +23,8 @@ def prompts_ahead(model: Any, requests: Mapping[str, Any], items: Mapping[str, I
 
 def media_ahead(model: Any, requests: Mapping[str, Any], items: Mapping[str, Item]) -> Ahead[Any]:
     """For lmms-eval's own classes, which read a request's pictures with the function among its arguments
-    (``doc_to_visual`` or ``doc_to_messages``): that function gives what a thread read."""
+    (``doc_to_visual`` or ``doc_to_messages``): that function gives what a thread read.
+    """
     reads: dict[str, Callable[..., Any]] = {}
 
     def read(item: Item) -> Any:

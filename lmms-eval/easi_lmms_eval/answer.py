@@ -21,7 +21,6 @@ from .ahead import media_ahead, prompts_ahead, read_in_turn
 from .costs import costs
 from .session import asked_work, benchmark_of, item_id, lmms_eval_main, skip_unreadable
 
-
 # How the classes of served models begin the text they return when every retry failed, and for what they did not ask because the
 # tokens of --max_tokens are used up (lmms_eval/models/chat/openai.py).
 NO_ANSWER = ("[LMMS_EVAL_REQUEST_FAILED", "[LMMS_EVAL_BUDGET_EXCEEDED")
@@ -138,7 +137,8 @@ def _open_requests(model: Any) -> int:
 
 def _piece(model: Any) -> int:
     """How many questions one call of the model class is given: its batch, by either of its names, or several rounds of the
-    requests it keeps open."""
+    requests it keeps open.
+    """
     batch, several = (max(int(getattr(model, name, 1) or 1) for name in names) for names in (BATCHES, OPEN_REQUESTS))
     return batch if several == 1 or _open_requests(model) > 1 else max(batch, ROUNDS * several)
 

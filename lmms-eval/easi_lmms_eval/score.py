@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+
 from easi_eval.answering.journal import Answer
 from easi_eval.answering.scorer import score_loop
 from easi_eval.answering.work import Assignment, item_seed, seed_everything
@@ -83,7 +84,7 @@ def write_any_character() -> None:
 
 
 def tables_of_any_character(answers: Mapping[str, Answer]) -> contextlib.AbstractContextManager[None]:
-    """pandas' own string type is UTF-8 inside, where half a character is an error; plain objects hold any text. VSI-Bench and SPAR-Bench make tables."""
+    """Pandas' own string type is UTF-8 inside, where half a character is an error; plain objects hold any text. VSI-Bench and SPAR-Bench make tables."""
     return pd.option_context("future.infer_string", False) if _halves(answers) else contextlib.nullcontext()
 
 

@@ -24,7 +24,15 @@ from pathlib import Path
 
 import flash_build
 from index_settings import untied
-from installing import Installer, SetupError, base_pip, installers, read_settings, say, write_without
+from installing import (
+    Installer,
+    SetupError,
+    base_pip,
+    installers,
+    read_settings,
+    say,
+    write_without,
+)
 from recipe import FLASH_ATTN, STAMP, Need, Recipe, Stamp, assess, installed, pins, read_stamp
 
 ROOT = Path(__file__).resolve().parents[2]

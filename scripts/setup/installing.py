@@ -11,7 +11,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from index_settings import IndexSettings, parse_pip_config, pip_environment, settings_from_pip, untied, uv_environment
+from index_settings import (
+    IndexSettings,
+    parse_pip_config,
+    pip_environment,
+    settings_from_pip,
+    untied,
+    uv_environment,
+)
 from recipe import BOOTSTRAP, PROJECTS, Need, Recipe, installed, normal, pins
 
 _CHATTER = re.compile(r"\s*([-+~] |Using |Resolved |Checked |Audited |Built |Building |Downloading |Downloaded |Uninstalled )")
@@ -87,7 +94,7 @@ def run_shown(argv: Sequence[str], environment: Mapping[str, str]) -> int:
 
 
 def read_settings(pip: Sequence[str]) -> IndexSettings:
-    """pip's own configuration as pip itself lists it, the environment's variables included."""
+    """Pip's own configuration as pip itself lists it, the environment's variables included."""
     listing = subprocess.run([*pip, "config", "list"], capture_output=True, text=True, stdin=subprocess.DEVNULL,
                              env={**os.environ, "PIP_DISABLE_PIP_VERSION_CHECK": "1"})
     if listing.returncode != 0:
@@ -121,7 +128,8 @@ def installers(recipe: Recipe, pip: Sequence[str], settings: IndexSettings, need
 
 def find_uv(recipe: Recipe, pip: Sequence[str], with_pip: Mapping[str, str]) -> Path | None:
     """The pinned uv: the one in the environment, else fetched with pip into a folder of its own, which an externally managed
-    Python allows. None if pip cannot get it."""
+    Python allows. None if pip cannot get it.
+    """
     lock = recipe.root / BOOTSTRAP
     wanted = pins(lock.read_text("utf-8"))["uv"]
     own = recipe.venv / "bin" / "uv"

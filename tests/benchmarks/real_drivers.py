@@ -13,6 +13,7 @@ it the stock static split of the same seconds. Ctrl-C ends it with the table of 
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 import shutil
 import signal
@@ -94,7 +95,7 @@ class Measured:
         by_worker: dict[str, list[Told]] = defaultdict(list)
         for answer in sorted(self.told.values(), key=lambda answer: answer.began):
             by_worker[answer.worker].append(answer)
-        gaps = sorted(later.began - sooner.ended for answers in by_worker.values() for sooner, later in zip(answers, answers[1:], strict=False))
+        gaps = sorted(later.began - sooner.ended for answers in by_worker.values() for sooner, later in itertools.pairwise(answers))
         slept = sum(answer.ended - answer.began for answer in self.told.values())
         used = sum(answers[-1].used - answers[0].used for answers in by_worker.values())
         late = max(answers[0].began for answers in by_worker.values()) - self.began

@@ -9,6 +9,7 @@ is started again, as the program does. The score of the answers is compared with
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import random
 import signal
@@ -137,10 +138,8 @@ class Run:
 
 
 def kill(pid: int) -> None:
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
 
 
 def wait_for_work(run: Run, more: int) -> None:

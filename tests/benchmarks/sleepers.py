@@ -9,7 +9,7 @@ from many_questions import MARKER
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))      # the benchmarks are started as programs
 
-import model_classes  # noqa: E402
+import model_classes
 
 LOGIC = f'''
 import json, os, re, time

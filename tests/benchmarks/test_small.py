@@ -9,17 +9,18 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+
 from easi_eval.benchmarks import LMMS_EVAL, VLMEVALKIT, by_key
 from easi_eval.smoke import data
 from easi_eval.smoke.vlmevalkit_layout import TSV_REPO
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-import many_questions  # noqa: E402
-import overhead  # noqa: E402
-import real_drivers  # noqa: E402
-import repeated_work  # noqa: E402
-import stragglers  # noqa: E402
+import many_questions
+import overhead
+import real_drivers
+import repeated_work
+import stragglers
 
 
 def test_stragglers_on_a_clock_of_their_own() -> None:

@@ -11,10 +11,11 @@ import importlib.util
 import os
 import sys
 from importlib.machinery import ModuleSpec
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-os.environ["PATH"] = os.pathsep.join([os.path.dirname(__file__), os.environ.get("PATH", "")])
+os.environ["PATH"] = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PATH", "")])
 
 
 def on_cpu(place: Any) -> Any:

@@ -1,5 +1,7 @@
 """The code that the tests' InternVL-like checkpoint brings along: AutoModel loads it with trust_remote_code."""
 
+from typing import ClassVar
+
 import torch
 from transformers import PretrainedConfig, PreTrainedModel
 
@@ -12,7 +14,7 @@ class TinyInternVL(PreTrainedModel):
     """Says one of four letters, by the mean colour of what it is shown."""
 
     config_class = TinyInternVLConfig
-    _no_split_modules = []
+    _no_split_modules: ClassVar[list[str]] = []
 
     def __init__(self, config):
         super().__init__(config)

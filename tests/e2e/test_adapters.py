@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from PIL import Image
+
 from checkpoints import adapter, qwen2_5_vl
 from easi_eval.answering.generic_vlm import GenericVLM
 from easi_eval.backends.references import bare_adapter, lay_out
-from PIL import Image
 from program import User, run_folder
 
 pytestmark = [pytest.mark.slow, pytest.mark.e2e]

@@ -7,6 +7,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+
 from conftest import Runs
 from easi_eval import verifying
 from easi_eval.benchmarks import ALL_KEYS, by_key

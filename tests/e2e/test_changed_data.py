@@ -10,6 +10,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+
 from conftest import Runs
 from easi_eval.benchmarks import VLMEVALKIT
 from easi_eval.smoke import hub

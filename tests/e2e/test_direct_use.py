@@ -16,9 +16,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import checkpoints
 import pandas as pd
 import pytest
+
+import checkpoints
 from easi_eval.smoke import data, hub
 from judge_server import KEY, judge_server
 from openai_server import openai_server
@@ -101,7 +102,8 @@ def direct(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Direct]:
 
 def change(folder: Path) -> dict[str, str]:
     """Give BLINK and 3DSRBench other answers, all wrong, let one of VSI-Bench's have failed, and lay an older prediction
-    of MindCube into a T-folder."""
+    of MindCube into a T-folder.
+    """
     before = {name: (folder / name).read_text() for name in ("MyModel_BLINK_acc.csv", "MyModel_3DSRBench_results.tsv")}
     for name in ("BLINK", "3DSRBench"):
         path = folder / f"MyModel_{name}.xlsx"

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+
 from conftest import Runs, Whole
 from easi_eval.answering.journal import Answer, Journal
 from easi_eval.answering.scorer import FAILED_ONE_IN

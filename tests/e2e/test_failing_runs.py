@@ -15,10 +15,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
 from conftest import Runs
 from easi_eval.smoke import hub
 from easi_eval.smoke.hub import Faults, Hub
-from program import RESULT_FILES, Launch, Results, RunFolder, User, a_closed_port, marked, run_folder, run_folders, twice
+from program import (
+    RESULT_FILES,
+    Launch,
+    Results,
+    RunFolder,
+    User,
+    a_closed_port,
+    marked,
+    run_folder,
+    run_folders,
+    twice,
+)
 
 pytestmark = [pytest.mark.slow, pytest.mark.e2e, pytest.mark.faults]
 

@@ -12,8 +12,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import checkpoints
 import pytest
+
+import checkpoints
 from easi_eval.backends.vlmevalkit import VLMEvalKit
 from easi_eval.benchmarks import by_key
 from easi_eval.config import RunConfig

@@ -17,6 +17,7 @@ from typing import Any
 
 import openpyxl
 import pytest
+
 from conftest import Runs
 from judge_server import KEY, JudgeServer, judge_server
 from program import Launch, Results, RunFolder, User, a_closed_port, run_folder

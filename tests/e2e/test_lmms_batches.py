@@ -13,13 +13,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import AutoConfig, Qwen2_5_VLForConditionalGeneration
+
 from conftest import Runs, Whole
 from easi_eval.benchmarks import LMMS_EVAL
 from easi_eval.smoke import checkpoint
 from lmms_stock import launched
 from own_files import KEYS
 from program import Results, RunFolder, run_folder
-from transformers import AutoConfig, Qwen2_5_VLForConditionalGeneration
 
 pytestmark = [pytest.mark.slow, pytest.mark.e2e]
 

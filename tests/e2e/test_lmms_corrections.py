@@ -13,6 +13,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+
 from easi_eval.benchmarks import LMMS_EVAL, by_key
 from easi_eval.results import corrections
 from easi_eval.results.lmms_files import find_lmms_outputs, read_lmms_rows, read_lmms_scores

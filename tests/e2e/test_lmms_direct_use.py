@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
 from conftest import Runs
 from easi_eval.smoke import hub
 from program import REPOSITORY, User, a_closed_port

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 
 import pytest
+
 from program import REPOSITORY, User, run_folder, twice
 
 pytestmark = [pytest.mark.slow, pytest.mark.e2e]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from conftest import Runs, Whole
 from easi_eval.benchmarks import LMMS_EVAL, by_key
 from easi_eval.results.lmms_files import find_lmms_outputs, read_lmms_rows

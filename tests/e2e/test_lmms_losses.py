@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+
 from conftest import Runs, Whole
 from easi_eval.answering.work import ItemList
 from easi_eval.backends import make_backend

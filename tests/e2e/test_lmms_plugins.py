@@ -16,9 +16,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
 from conftest import Runs
 from easi_eval.smoke import checkpoint
-from program import REPOSITORY, RunFolder, User, a_closed_port, answered_otherwise, run_folder, wait_until
+from program import (
+    REPOSITORY,
+    RunFolder,
+    User,
+    a_closed_port,
+    answered_otherwise,
+    run_folder,
+    wait_until,
+)
 
 pytestmark = [pytest.mark.slow, pytest.mark.e2e]
 

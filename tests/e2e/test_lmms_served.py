@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
 from easi_eval.benchmarks import LMMS_EVAL
 from openai_server import OpenAIServer, openai_server
 from program import Launch, Results, RunFolder, User, run_folder, twice

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from conftest import Runs, Whole
 from easi_eval.benchmarks import ALL_KEYS
 from easi_eval.results.row_table import rows_from_csv

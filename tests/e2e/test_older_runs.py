@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+
 from program import RunFolder, User, run_folder, run_folders
 
 FIRST = Path(__file__).parents[1] / "data" / "first_identity"

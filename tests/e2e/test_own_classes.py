@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from easi_eval.errors import EasiError
 from easi_eval.smoke import checkpoint
 from easi_vlmevalkit import own_models

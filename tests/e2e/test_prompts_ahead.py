@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
+
 from conftest import Runs
 
 pytestmark = [pytest.mark.slow, pytest.mark.e2e]

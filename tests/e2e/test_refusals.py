@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 import pytest
+
 from easi_eval.smoke import checkpoint
 from program import User, a_closed_port, files_below
 
@@ -90,7 +91,7 @@ def test_a_dry_run_shows_the_commands_and_starts_nothing(user: User, backend: st
     launch = user.run("--smoke", "--dry-run", "--verbose", "--backend", backend, "--nproc", 2, "--output-dir", user.root / "out")
     assert launch.code == 0, launch.said
     commands = [line for line in launch.out.splitlines() if "--easi-run" in line]
-    assert len(commands) == 2 and "--nproc" in commands[0] + commands[1] or "--nproc_per_node" in launch.out or "num_processes" in launch.out
+    assert (len(commands) == 2 and "--nproc" in commands[0] + commands[1]) or "--nproc_per_node" in launch.out or "num_processes" in launch.out
     assert not [command for command in launch.commands if "--easi-run" in command]
     assert files_below([user.root / "out", user.places[0], user.places[2]]) == []
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from openai_server import openai_server
 from program import SECRETS, Results, RunFolder, User, run_folders
 

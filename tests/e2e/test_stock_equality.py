@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+
 from conftest import Runs, Whole
 from easi_eval.benchmarks import VLMEVALKIT, by_key
 from easi_eval.results.readers import find_vlmevalkit_outputs, read_vlmevalkit_rows

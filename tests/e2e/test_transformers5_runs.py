@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+
 from easi_eval.smoke import checkpoint
 from program import REPOSITORY, Launch, RunFolder, User, run_folder
 

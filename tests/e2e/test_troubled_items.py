@@ -6,6 +6,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+
 import troubled
 from program import Launch, RunFolder, User, run_folders
 

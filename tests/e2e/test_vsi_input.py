@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+
 from program import Launch, RunFolder, User, run_folder
 
 pytestmark = [pytest.mark.slow, pytest.mark.e2e]

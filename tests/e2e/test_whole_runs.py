@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+
 from conftest import BACKENDS, Runs, Whole
 from easi_eval.smoke import hub
 from own_files import CORE, KEYS, headline
@@ -38,7 +39,7 @@ def test_everything_is_complete(whole: Whole) -> None:
         asked = whole.folder.items(key)
         assert line["state"] == "complete" and line["reason"] == "" and line["failed"] == "0"
         assert line["n"] == line["total"] == str(len(asked)) and len(asked) >= 10
-        assert list(sorted(whole.folder.texts(key))) == sorted(asked)
+        assert sorted(whole.folder.texts(key)) == sorted(asked)
 
 
 def test_every_score_lies_strictly_between_its_minimum_and_maximum(whole: Whole) -> None:
@@ -208,8 +209,8 @@ def shuffled(rows: list[dict[str, object]], seed: int = 0) -> dict[str, str]:
     chance = random.Random(seed)
     answers = [str(row["answer"]) for row in rows]
     deals = [chance.sample(answers, len(answers)) for _ in range(300)]
-    worst = min(deals, key=lambda deal: sum(guess(answer, str(row["target"])) for answer, row in zip(deal, rows)))
-    return {str(row["item"]): answer for row, answer in zip(rows, worst)}
+    worst = min(deals, key=lambda deal: sum(guess(answer, str(row["target"])) for answer, row in zip(deal, rows, strict=False)))
+    return {str(row["item"]): answer for row, answer in zip(rows, worst, strict=False)}
 
 
 def score_again(whole: Whole, texts: Mapping[str, Mapping[str, str]], root: Path) -> RunFolder:

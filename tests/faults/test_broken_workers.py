@@ -11,6 +11,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+
 from easi_eval.answering.book import Book
 from easi_eval.answering.journal import Answer
 from easi_eval.answering.work import JOURNAL_FOLDER, Assignment, Work

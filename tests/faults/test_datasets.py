@@ -24,6 +24,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from huggingface_hub import constants
+
 from easi_eval.benchmarks import BENCHMARKS, by_key
 from easi_eval.data.hub import PIECE
 from easi_eval.data.needs import FileRecord, Unreachable
@@ -44,7 +46,6 @@ from easi_eval.errors import DiskFull, EasiError, ExitCode, NoRoom
 from easi_eval.prepare import fetch_each
 from easi_eval.smoke import hub as smoke_hub
 from easi_eval.smoke.hub import Faults, Hub, Served
-from huggingface_hub import constants
 
 pytestmark = pytest.mark.timeout(60)
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+
 from easi_eval.backends.common import weights_need
 from easi_eval.benchmarks import by_key
 from easi_eval.data.needs import HubSettings

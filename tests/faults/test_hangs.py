@@ -11,8 +11,9 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from easi_eval.answering.hang import Limits, Silence
+
 from easi_eval.answering.book import Book
+from easi_eval.answering.hang import Limits, Silence
 from easi_eval.answering.journal import Answer, Journal
 from easi_eval.answering.work import JOURNAL_FOLDER, Assignment, Item, Work
 from easi_eval.errors import EasiError

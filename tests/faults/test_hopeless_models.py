@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+
 from easi_eval.benchmarks import VLMEVALKIT, Benchmark
 from easi_eval.config import RunConfig
 from easi_eval.display.events import Event, Notice, Traceback

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from board import Board
 from easi_eval.benchmarks import CORE_KEYS
 from importable import SECRET, hub_cache, lmms_files, tables, vlmevalkit_files
@@ -91,7 +92,7 @@ def test_a_folder_full_of_traps(user: User, tmp_path: Path) -> None:
     assert done.code == 0, done.said
     (run,) = (tmp_path / "out" / "runs" / "vlmevalkit").iterdir()
     assert {path.name for path in (run / "outputs").iterdir()} == set(CORE_KEYS)
-    copied = [path for path in (run / "outputs").rglob("*")]
+    copied = list((run / "outputs").rglob("*"))
     assert not [path for path in copied if path.is_symlink() or path.suffix == ".pkl" or "hostname" in path.name]
     assert not Path("/exploded").exists()
 

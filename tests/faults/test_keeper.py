@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from easi_eval.backends import common
 from easi_eval.execution import guard, keeper, launchers, supervisor
 from easi_eval.execution.jobs import Job

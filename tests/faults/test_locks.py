@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import Timeout
+
 from easi_eval.backends.lmms_eval import LmmsEval
 from easi_eval.config import RunConfig
 from easi_eval.data.needs import HubSettings
@@ -19,7 +21,6 @@ from easi_eval.errors import EasiError
 from easi_eval.locks import SOFT, file_lock, lacks_locks, unlocked
 from easi_eval.model import ModelChoice
 from easi_eval.smoke import hub
-from filelock import Timeout
 from program import REPOSITORY, User
 
 TAKEN_AWAY = REPOSITORY / "tests" / "no_locks"
@@ -32,7 +33,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
     folder.mkdir()
 
     def refusing(file: Any, *args: Any) -> Any:
-        if os.readlink(f"/proc/self/fd/{file if isinstance(file, int) else file.fileno()}").startswith(str(folder)):
+        if str(Path(f"/proc/self/fd/{file if isinstance(file, int) else file.fileno()}").readlink()).startswith(str(folder)):
             raise OSError(request.param, os.strerror(request.param))
         return flock(file, *args)
 

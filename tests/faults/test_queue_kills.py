@@ -15,13 +15,14 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
+from torch.distributed import TCPStore
+
 from easi_eval.answering.book import Book
 from easi_eval.answering.journal import Answer, Journal
 from easi_eval.answering.queue import Queue
 from easi_eval.answering.stores import TorchStore, connect
 from easi_eval.answering.work import JOURNAL_FOLDER, Assignment, Item, Work
 from easi_eval.answering.worker import Generation, work_loop
-from torch.distributed import TCPStore
 
 WORK = Work(tuple(Assignment(key, key) for key in ("a", "b", "c")), seed=5)
 ITEMS = {assignment.key: [Item(assignment.key, str(n), cost=float(n * 7 % 11)) for n in range(70)] for assignment in WORK.benchmarks}

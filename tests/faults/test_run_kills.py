@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
 from conftest import BACKENDS, Runs
 from program import Launch, Results, RunFolder, run_folder, run_folders, twice, wait_until
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from board import LIMIT, PATH, Board, Fault, digest
 from easi_eval.errors import EasiError
 from easi_eval.submission.client import NotTaken, Parcel, Patience, Sent, Unknown, send

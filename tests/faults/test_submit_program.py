@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+
 from board import Board, Fault
 from easi_eval.benchmarks import CORE_KEYS
 from easi_eval.cli import parse

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+
 from easi_eval.errors import EasiError
 from easi_eval.execution import guard, supervisor
 from easi_eval.execution.jobs import Job
@@ -274,7 +275,7 @@ def test_two_jobs_share_a_log_line_by_line(log: Path) -> None:
 
 
 def test_a_log_that_cannot_grow_does_not_stop_the_job() -> None:
-    with open("/dev/full", "wb") as full:
+    with Path("/dev/full").open("wb") as full:
         outcome = supervisor.run_job(shell("job", "seq 1 100000; exit 4"), full.fileno())
     assert outcome.exit_code == 4 and outcome.log_tail[-1] == "100000"
 
@@ -285,7 +286,7 @@ def test_an_interrupt_stops_them_at_the_same_time(log: Path) -> None:
     mark = new_mark()
     stubborn = "trap '' TERM; echo ready; while :; do sleep 1; done"
     began = 0.0
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt):      # noqa: SIM117 -- the order of these blocks is what is tried
         with supervisor.start(shell("answer", stubborn, mark), log, grace=4):
             with supervisor.start(shell("score", stubborn, mark), log, grace=4):
                 wait_until(lambda: log.read_text().count("ready") == 2)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from easi_eval.config import SubmissionConfig
 from easi_eval.data.cards import license_of
 from easi_eval.data.needs import HubSettings

@@ -7,8 +7,10 @@ import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
+
 from easi_eval.answering.ahead import Ahead
 from easi_eval.answering.book import Book
 from easi_eval.answering.journal import Answer
@@ -112,7 +114,7 @@ def test_lmms_evals_own_classes_find_the_next_pictures_read(tmp_path: Path) -> N
     reads: list[tuple[str, str]] = []
 
     class Model:
-        task_dict = {"task": {"test": [f"document {number}" for number in range(12)]}}
+        task_dict: ClassVar[dict[str, object]] = {"task": {"test": [f"document {number}" for number in range(12)]}}
 
     def read(document: str, style: str = "plain") -> list[str]:
         reads.append((document, threading.current_thread().name))

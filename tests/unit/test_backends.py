@@ -10,8 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+
 from easi_eval.backends import catalog, common, make_backend, resolved
-from easi_eval.model import ModelChoice
 from easi_eval.backends.families import FAMILIES, family_settings
 from easi_eval.backends.kinds import KINDS
 from easi_eval.backends.lmms_eval import SERVED_TYPES, LmmsEval
@@ -23,6 +23,7 @@ from easi_eval.benchmarks import by_key
 from easi_eval.config import RunConfig
 from easi_eval.data.needs import HubSettings
 from easi_eval.errors import EasiError
+from easi_eval.model import ModelChoice
 from easi_eval.state import RunPaths, identity
 
 KIT, LMMS = KINDS["vlmevalkit"], KINDS["lmms-eval"]

@@ -9,8 +9,23 @@ from pathlib import Path
 import pytest
 
 from easi_eval.benchmarks import (
-    ALL_KEYS, BACKENDS, BENCHMARKS, CORE_KEYS, GROUPS, LMMS_EVAL, TOML, VLMEVALKIT, Benchmark, HubData, Source, TsvData, by_key,
-    group_by_key, headline_keys, load, parse_keys,
+    ALL_KEYS,
+    BACKENDS,
+    BENCHMARKS,
+    CORE_KEYS,
+    GROUPS,
+    LMMS_EVAL,
+    TOML,
+    VLMEVALKIT,
+    Benchmark,
+    HubData,
+    Source,
+    TsvData,
+    by_key,
+    group_by_key,
+    headline_keys,
+    load,
+    parse_keys,
 )
 from easi_eval.errors import EasiError
 
@@ -31,7 +46,7 @@ def package(name: str) -> Path:
 
 def test_keys_and_order() -> None:
     assert CORE_KEYS == ("vsi_bench", "mmsi_bench", "mindcube_tiny", "viewspatial", "site_image", "site_video", "blink", "3dsrbench", "embspatial")
-    assert ALL_KEYS == (*CORE_KEYS, "mmsi_video_bench", "omnispatial_(manual_cot)", "spar_bench", "vsi_debiased")
+    assert (*CORE_KEYS, "mmsi_video_bench", "omnispatial_(manual_cot)", "spar_bench", "vsi_debiased") == ALL_KEYS
     assert headline_keys() == ("vsi_bench", "mmsi_bench", "mindcube_tiny", "viewspatial", "site", "blink", "3dsrbench", "embspatial")
 
 

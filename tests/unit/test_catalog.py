@@ -8,8 +8,17 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from easi_eval.backends import catalog
-from easi_eval.backends.catalog import Entry, LmmsModel, Package, check_known, locate, read_manifests, read_vlmeval_config
+from easi_eval.backends.catalog import (
+    Entry,
+    LmmsModel,
+    Package,
+    check_known,
+    locate,
+    read_manifests,
+    read_vlmeval_config,
+)
 from easi_eval.backends.kinds import KINDS
 from easi_eval.backends.literals import UNKNOWN, Dotted, Partial, read_module
 from easi_eval.benchmarks import BENCHMARKS

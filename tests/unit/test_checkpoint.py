@@ -32,7 +32,7 @@ OPTION_STYLES: dict[str, Callable[[str, Sequence[str]], str]] = {
 
 
 def _list(form: str, options: Sequence[str], between: str) -> str:
-    return between.join(form.format(letter, option) for letter, option in zip("ABCDEF", options))
+    return between.join(form.format(letter, option) for letter, option in zip("ABCDEF", options, strict=False))
 
 
 def picture(number: int) -> Image.Image:

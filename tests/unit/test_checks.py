@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+
 from easi_eval.checks import (
     Machine,
     TorchBuild,
@@ -138,7 +139,7 @@ def test_flash_attention_that_cannot_run_is_refused_with_the_same_line_on_sdpa(
         check_attention(cfg, has_flash_attn, lambda: imports)
     assert error.value.message == f"attn_implementation=flash_attention_2, but {why}"
     words = shlex.split(error.value.hint)
-    again = parse([word for word in words[words.index("--model"):]])
+    again = parse(list(words[words.index("--model"):]))
     assert again.model_arguments == {**cfg.model_arguments, "attn_implementation": "sdpa"}
     assert replace(again, model_args=cfg.model_args) == cfg
 

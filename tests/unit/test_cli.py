@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from easi_eval import cli
 from easi_eval.benchmarks import ALL_KEYS
 from easi_eval.config import RunConfig, SubmissionConfig

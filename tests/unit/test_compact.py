@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+
 from easi_eval.benchmarks import ALL_KEYS, LMMS_EVAL, VLMEVALKIT, by_key
 from easi_eval.errors import EasiError
 from easi_eval.results.cells import read_cells, write_cells
@@ -31,7 +32,7 @@ def there_and_back(given: list[str]) -> tuple[list[dict[str, Any]], Key]:
 
 def test_repeated_columns_are_stored_once() -> None:
     given = lines(*({"doc_id": n, "filtered_resps": text, "hash": "c" * 64, "all": {"q": f"q{n}", "pred": text, "s": n % 2}, "one": {"q": f"q{n}", "pred": text, "s": n % 2},
-                     "other": {"s": n % 2, "kind": "x"}, "input": f"Q: q{n}"} for n, text in enumerate(("a", "b", "c\n\"é\u2028")))) 
+                     "other": {"s": n % 2, "kind": "x"}, "input": f"Q: q{n}"} for n, text in enumerate(("a", "b", "c\n\"é\u2028"))))
     rows, key = there_and_back(given)
     assert rows[1] == {"doc_id": 1, "filtered_resps": "b", "all": {"q": "q1", "s": 1}, "input": "Q: q1"}
     assert set(key.constant) == {("hash",), ("other", "kind")}

@@ -8,6 +8,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
+
 from easi_eval.benchmarks import ALL_KEYS, CORE_KEYS
 from easi_eval.cli import parse
 from easi_eval.config import RunConfig, SubmissionConfig, format_model_args, parse_model_args

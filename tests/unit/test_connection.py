@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 
 import pytest
+
 from easi_eval.data.connection import refuse_unusable
 from easi_eval.data.needs import HubSettings
 from easi_eval.errors import EasiError

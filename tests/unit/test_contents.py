@@ -9,6 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+
 from easi_eval.answering.work import ItemList
 from easi_eval.backends import make_backend
 from easi_eval.benchmarks import LMMS_EVAL, VLMEVALKIT, by_key

@@ -16,7 +16,12 @@ import pytest
 from easi_eval.benchmarks import BACKENDS, BENCHMARKS, LMMS_EVAL, VLMEVALKIT, TsvData, by_key
 from easi_eval.errors import EasiError
 from easi_eval.results import comparability, corrections, oddities
-from easi_eval.results.lmms_files import find_lmms_outputs, read_lmms_rows, read_lmms_scores, sample_entries
+from easi_eval.results.lmms_files import (
+    find_lmms_outputs,
+    read_lmms_rows,
+    read_lmms_scores,
+    sample_entries,
+)
 from easi_eval.results.lmms_notes import told
 from easi_eval.results.outputs import Outputs
 from easi_eval.results.rows import summarise
@@ -193,7 +198,7 @@ def compared(key: str, backend: str = LMMS_EVAL, model: str = "llava_onevision",
              settings: Mapping[str, object] | None = None) -> BenchmarkScore:
     source = by_key(key).source(backend)
     contents = source.data.contents if isinstance(source.data, TsvData) else ()
-    known = {"md5": content.md5 for content in contents if content.expected}
+    known = next(({"md5": content.md5} for content in contents if content.expected), {})
     line = BenchmarkScore(key, Reading(1.0), n=1, total=source.questions, state=State.COMPLETE, method=method)
     return comparability.compared(line, backend, model, {"data": known, **(settings or {})})
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datasets
 import pytest
+
 from easi_eval.answering.cost import count_parts, expected
 from easi_eval.answering.work import Item, ItemList
 from easi_lmms_eval.costs import shown

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import Qwen2Config, Qwen2ForCausalLM
+
 from checkpoints import BUILDERS, adapter
 from easi_eval.backends import damaged
 from easi_eval.backends.damaged import ENGINE_SETS, damage
@@ -19,7 +21,6 @@ from easi_eval.backends.vlmevalkit import VLMEvalKit
 from easi_eval.config import RunConfig
 from easi_eval.data.needs import HubSettings
 from easi_eval.errors import EasiError
-from transformers import Qwen2Config, Qwen2ForCausalLM
 
 torch.set_num_threads(1)
 LFS = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 123456\n"

@@ -10,10 +10,11 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from easi_eval.errors import EasiError
-from easi_vlmevalkit import direct, stock_loop
 from huggingface_hub import constants
 from huggingface_hub.utils._http import reset_sessions
+
+from easi_eval.errors import EasiError
+from easi_vlmevalkit import direct, stock_loop
 from program import a_closed_port
 
 

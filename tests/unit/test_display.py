@@ -7,14 +7,32 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
+from rich.console import Console
+
 from easi_eval.benchmarks import BENCHMARKS
 from easi_eval.display.choose import make_display
-from easi_eval.display.events import (BenchmarkScored, DataProgress, Event, Notice, PhaseStarted, Progress, RunStarted,
-                                      WorkerPhase)
+from easi_eval.display.events import (
+    BenchmarkScored,
+    DataProgress,
+    Event,
+    Notice,
+    PhaseStarted,
+    Progress,
+    RunStarted,
+    WorkerPhase,
+)
 from easi_eval.display.live import LiveDisplay, draw
 from easi_eval.display.plain import PlainDisplay
-from easi_eval.display.progress import Rate, RunView, Stage, clock_time, duration, per_time, short_duration, size
-from rich.console import Console
+from easi_eval.display.progress import (
+    Rate,
+    RunView,
+    Stage,
+    clock_time,
+    duration,
+    per_time,
+    short_duration,
+    size,
+)
 
 MODEL = "an-organisation/a-rather-long-model-name-8B-Instruct"
 LOG = Path("/home/somebody/projects/a-deep/folder/eval_results/eval_a-rather-long-model-name-8B-Instruct_20251122_021500.log")

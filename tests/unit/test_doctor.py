@@ -7,7 +7,19 @@ from pathlib import Path
 import pytest
 
 from easi_eval.checks import Machine, TorchBuild
-from easi_eval.doctor import PROJECTS, REPOSITORY, SHOWN, Finding, Level, TorchView, judge_gpus, judge_imports, judge_packages, pinned, read_stamp
+from easi_eval.doctor import (
+    PROJECTS,
+    REPOSITORY,
+    SHOWN,
+    Finding,
+    Level,
+    TorchView,
+    judge_gpus,
+    judge_imports,
+    judge_packages,
+    pinned,
+    read_stamp,
+)
 
 EVERYTHING = dict.fromkeys((*PROJECTS, *SHOWN), "1.0")
 BUILD = TorchBuild("2.9.1+cu128", (12, 8))

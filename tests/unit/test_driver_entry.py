@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from easi_eval.answering.driver import DriverOptions, guarded
 from easi_eval.errors import EasiError
 from easi_eval.execution.keeper import CANNOT_WORK

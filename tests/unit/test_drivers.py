@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+
 from easi_eval.answering.loading import spilled
 from easi_eval.answering.work import Assignment, Work
 from easi_eval.answering.worker import Generation

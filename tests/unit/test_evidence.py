@@ -18,7 +18,14 @@ from easi_eval.config import RunConfig
 from easi_eval.data.needs import HubSettings
 from easi_eval.errors import EasiError
 from easi_eval.evidence import Evidence, gather
-from easi_eval.results.notes import NOTES_FILE, FailedItem, ScorerNotes, add_failed, add_notes, notes_file
+from easi_eval.results.notes import (
+    NOTES_FILE,
+    FailedItem,
+    ScorerNotes,
+    add_failed,
+    add_notes,
+    notes_file,
+)
 from easi_eval.results.recompute import recompute
 from easi_eval.results.rows import failed_records, frame
 from easi_eval.results.scores import State

@@ -10,6 +10,7 @@ from pathlib import Path
 import openpyxl
 import pandas as pd
 import pytest
+
 from easi_eval.benchmarks import VLMEVALKIT, by_key
 from easi_eval.judging import RULES, Policy, by_rules, judged, not_judged
 from easi_eval.results import extraction

@@ -9,11 +9,11 @@ import shutil
 from pathlib import Path
 
 import pytest
-from importable import STAMP, lmms_files, vlmevalkit_files
 
 from easi_eval.benchmarks import ALL_KEYS, LMMS_EVAL, VLMEVALKIT, by_key
 from easi_eval.errors import EasiError
 from easi_eval.results.found import Candidate, Survey, survey
+from importable import STAMP, lmms_files, vlmevalkit_files
 
 
 def of(found: Survey, key: str) -> Candidate:

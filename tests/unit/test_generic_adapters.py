@@ -74,8 +74,9 @@ def requests_for(lmms: object, settings: list[dict]) -> list:
 
 def test_lmms_eval_finds_and_runs_the_plugin(model: str) -> None:
     pytest.importorskip("lmms_eval")
-    from easi_lmms_eval.plugin import manifests
     from lmms_eval.models.registry_v2 import ModelRegistryV2
+
+    from easi_lmms_eval.plugin import manifests
 
     registry = ModelRegistryV2()
     for manifest in manifests():

@@ -5,7 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pytest
-from easi_eval.giving_up import Answered, Died, Event, Listed, LoadFailed, Raised, Started, decide, lacked_memory
+
+from easi_eval.giving_up import (
+    Answered,
+    Died,
+    Event,
+    Listed,
+    LoadFailed,
+    Raised,
+    Started,
+    decide,
+    lacked_memory,
+)
 
 VALUE, OTHER, MEMORY = "ValueError: no video", "KeyError: 'x'", "OutOfMemoryError: CUDA out of memory"
 A, B, SMALL = Listed("a", 5130, 5130), Listed("b", 1000, 1000), Listed("s", 7, 7)

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from easi_eval.errors import EasiError
 from easi_eval.execution import gpus
 from easi_eval.execution.gpus import Gpu, parse_listing, share, visible

@@ -19,7 +19,6 @@ import openpyxl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from importable import SECRET, STAMP, hub_cache, lmms_files, tables, vlmevalkit_files
 
 from easi_eval.benchmarks import ALL_KEYS, LMMS_EVAL, VLMEVALKIT, by_key
 from easi_eval.cli import main, parse
@@ -27,6 +26,7 @@ from easi_eval.errors import EasiError
 from easi_eval.evidence import Evidence
 from easi_eval.results.readers import tsv_items
 from easi_eval.state import Manifest
+from importable import SECRET, STAMP, hub_cache, lmms_files, tables, vlmevalkit_files
 
 
 @pytest.fixture(autouse=True)
@@ -150,7 +150,7 @@ def test_what_was_adopted_stays_when_a_later_folder_is_rejected(tmp_path: Path, 
     folder = vlmevalkit_files(tmp_path / "M", ["blink"])
     assert run(capsys, *imported(folder))[0] == 0
     (folder / "M_BLINK_exact_matching_result.xlsx").unlink()
-    code, shown = run(capsys, *imported(folder))
+    _code, shown = run(capsys, *imported(folder))
     assert "not adopted" in shown and lines()["blink", ""]["state"] == "complete"
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from easi_eval.backends import common, make_backend
-from easi_eval.model import ModelChoice
 from easi_eval.benchmarks import by_key
 from easi_eval.config import RunConfig
 from easi_eval.data.needs import HubSettings
+from easi_eval.model import ModelChoice
 from easi_eval.state import RunPaths
 
 MODEL = ModelChoice("org/m", "org/m", "EasiVLM", "a test", arguments={})

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from easi_eval.answering.book import Book, pending
 from easi_eval.answering.journal import Answer, Journal, Phase, decode, encode
 from easi_eval.answering.work import Assignment, Item, ItemList, Work, item_seed
@@ -101,7 +102,7 @@ def test_blocks_that_never_reached_the_disk_cost_what_they_held(tmp_path: Path) 
         last = min(first + 150, len(whole))
         path.write_bytes(whole[:first] + b"\0" * (last - first) + whole[last:])
         kept = {str(number) for number, start in enumerate(starts)
-                if (end := whole.index(b"\n", start)) < first or start > last and end < len(whole)}
+                if (end := whole.index(b"\n", start)) < first or (start > last and end < len(whole))}
         found = read(tmp_path, {"blink": 0})
         assert {item for _, item in found} >= kept and all(each.text == "x" * 30 for each in found.values())
 

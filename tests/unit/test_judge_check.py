@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from easi_eval.backends import make_backend
 from easi_eval.config import RunConfig
 from easi_eval.data.needs import HubSettings

@@ -10,7 +10,16 @@ from typing import Any
 
 import pytest
 import requests
-from easi_vlmevalkit.judge import CONTROL, NO_ANSWER, Judge, JudgeFailed, Letters, Memory, evaluate_settled
+
+from easi_vlmevalkit.judge import (
+    CONTROL,
+    NO_ANSWER,
+    Judge,
+    JudgeFailed,
+    Letters,
+    Memory,
+    evaluate_settled,
+)
 from judge_server import KEY, JudgeServer, judge_server, verdict
 from program import a_closed_port
 

@@ -6,6 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+
 from easi_eval.errors import EasiError
 from easi_eval.judging import endpoint as judge_endpoint
 from easi_eval.judging.endpoint import OFFICIAL, Endpoint, normalise, probe

@@ -15,8 +15,8 @@ from easi_eval.data.needs import HubSettings
 from easi_eval.evidence import Evidence
 from easi_eval.execution.jobs import Job
 from easi_eval.execution.supervisor import Handle, start
-from easi_eval.judging.second_reading import JudgePass
 from easi_eval.judging import RULES, Policy
+from easi_eval.judging.second_reading import JudgePass
 from easi_eval.results.scores import BenchmarkScore, Reading, State
 from easi_eval.state import RunPaths
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+
 from easi_eval.config import RunConfig
 from easi_eval.model import ModelChoice
 from easi_eval.plan import Found, Plan, Todo, make_plan

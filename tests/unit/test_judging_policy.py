@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+
 from easi_eval import judging
 from easi_eval.config import RunConfig
 from easi_eval.errors import EasiError

@@ -6,6 +6,7 @@ import socket
 import sys
 
 import pytest
+
 from easi_eval.backends import common
 from easi_eval.execution import launchers, supervisor
 from easi_eval.execution.jobs import Job, launcher_variables

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from easi_eval.libraries import (
     MOST_NAMED,
     decisive,

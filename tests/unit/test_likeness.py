@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from easi_eval.data.likeness import compare
 from easi_eval.data.needs import HubSettings
 from easi_eval.errors import EasiError

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+
 from easi_eval.backends.lmms_eval import LmmsEval
 from easi_eval.benchmarks import by_key
 from easi_eval.config import RunConfig, format_model_args, parse_model_args

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import tenacity
 import yaml
+
 from easi_eval.answering.driver import importing
 from easi_lmms_eval.session import read_yaml_fast, why_unreadable
 

@@ -6,11 +6,10 @@ import gc
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
-from easi_eval.answering.missing_weights import refusing_missing_weights
-from easi_eval.errors import EasiError
 from safetensors.torch import load_file, save_file
 from transformers import (
     AutoModelForCausalLM,
@@ -23,6 +22,9 @@ from transformers import (
     Qwen2Config,
     Qwen2ForCausalLM,
 )
+
+from easi_eval.answering.missing_weights import refusing_missing_weights
+from easi_eval.errors import EasiError
 
 torch.set_num_threads(1)
 SIZES = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
@@ -166,7 +168,7 @@ def test_a_pooling_layer_and_what_the_class_lets_be_missing_are_no_fault(tmp_pat
     BertModel(BertConfig(vocab_size=32, **SIZES), add_pooling_layer=False).save_pretrained(tmp_path)
 
     class Lenient(Qwen2ForCausalLM):
-        _keys_to_ignore_on_load_missing = [r"q_proj"]
+        _keys_to_ignore_on_load_missing: ClassVar[list[str]] = [r"q_proj"]
 
     folder = drop(qwen(tmp_path / "m"), Q)
     with refusing_missing_weights():

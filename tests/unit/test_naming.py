@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from easi_eval.config import SubmissionConfig
 from easi_eval.data.likeness import Likeness
 from easi_eval.errors import EasiError

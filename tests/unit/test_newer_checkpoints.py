@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from easi_eval import prepare
 from easi_eval.backends import catalog, make_backend, newer_checkpoints
 from easi_eval.backends.kinds import KINDS

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+
 from easi_eval.execution.output import LONGEST_LINE, LineCleaner
 from easi_eval.redact import Redactor
 

@@ -6,6 +6,7 @@ import textwrap
 from pathlib import Path
 
 import pytest
+
 from easi_eval.backends import own_models
 from easi_eval.backends.vlmevalkit import VLMEvalKit
 from easi_eval.config import RunConfig

@@ -7,12 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from easi_eval.model import ModelChoice
+
 from easi_eval.benchmarks import CORE_KEYS
 from easi_eval.config import RunConfig
 from easi_eval.data.needs import Download
 from easi_eval.errors import EasiError
 from easi_eval.execution.jobs import Job
+from easi_eval.model import ModelChoice
 from easi_eval.plan import Found, Plan, describe, make_plan, unresolved
 from easi_eval.state import BenchmarkState, Manifest, fingerprint, identity, identity_fields
 

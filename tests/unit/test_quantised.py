@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+
 from easi_eval.backends.lmms_eval import LmmsEval
 from easi_eval.backends.quantised import METHODS, installed, methods, refuse
 from easi_eval.backends.vlmevalkit import VLMEvalKit

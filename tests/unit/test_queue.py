@@ -11,6 +11,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+
 from easi_eval.answering.book import Book
 from easi_eval.answering.journal import Answer, Journal
 from easi_eval.answering.owners import Owner

@@ -12,11 +12,16 @@ from pathlib import Path
 import openpyxl
 import pytest
 
-from easi_eval.results.outputs import Outputs
 from easi_eval.benchmarks import BACKENDS, BENCHMARKS, LMMS_EVAL, VLMEVALKIT, Benchmark, by_key
 from easi_eval.errors import EasiError
+from easi_eval.results.outputs import Outputs
 from easi_eval.results.readers import (
-    ROW_COLUMNS, find_lmms_outputs, find_vlmevalkit_outputs, read_lmms_rows, read_lmms_scores, read_vlmevalkit_rows,
+    ROW_COLUMNS,
+    find_lmms_outputs,
+    find_vlmevalkit_outputs,
+    read_lmms_rows,
+    read_lmms_scores,
+    read_vlmevalkit_rows,
     read_vlmevalkit_scores,
 )
 from easi_eval.results.recompute import accuracy, pool
@@ -65,7 +70,7 @@ def test_every_score_is_the_one_the_rows_give(bench: Benchmark, backend: str) ->
     assert found.overall is not None and "" not in found.why_missing
     near = {"rel": 0, "abs": 0.006 if bench.key == "mmsi_video_bench" else 1e-4}     # the backends round to 2, 4 and 5 decimals
     for part in bench.source(backend).parts:
-        if not part.types or part.name.startswith("circ_eval") or len(part.types) > 1 and bench.key != "mmsi_video_bench":
+        if not part.types or part.name.startswith("circ_eval") or (len(part.types) > 1 and bench.key != "mmsi_video_bench"):
             continue
         pooled = pool(rows, part.types)
         expected = pooled.caa if bench.group and pooled else accuracy(rows, part.types)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from easi_eval import cli
 from easi_eval.backends.kinds import KINDS
 from easi_eval.benchmarks import BENCHMARKS

@@ -8,7 +8,15 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from easi_eval.benchmarks import BACKENDS, BENCHMARKS, LMMS_EVAL, VLMEVALKIT, Benchmark, Source, by_key
+from easi_eval.benchmarks import (
+    BACKENDS,
+    BENCHMARKS,
+    LMMS_EVAL,
+    VLMEVALKIT,
+    Benchmark,
+    Source,
+    by_key,
+)
 from easi_eval.results.lmms_files import source_of
 from easi_eval.results.outputs import Outputs
 from easi_eval.results.readers import (
@@ -112,7 +120,7 @@ def test_a_sub_score_off_by_one_digit_is_noticed(bench: Benchmark, backend: str,
 ])
 def test_every_sub_score_arrives(key: str, backend: str, parts: int) -> None:
     """13 of MMSI-Video: the task's kinds; planning and prediction are also two of the five totals, so three more are pooled."""
-    source, rows, found = files(by_key(key), backend, "")
+    source, _rows, found = files(by_key(key), backend, "")
     have = [part.name for part in source.parts if found.parts[part.name] is not None]
     assert len(have) == len(source.parts) == parts
     assert all(0 <= (found.parts[name] or 0) <= 100 for name in have if "caa" not in name)
@@ -243,7 +251,7 @@ def test_the_rows_fill_what_the_aggregate_lacks_and_change_nothing_else() -> Non
 
 def test_extra_sub_scores_are_shown_and_not_submitted() -> None:
     bench = by_key("3dsrbench")
-    source, rows, found = files(bench, VLMEVALKIT, "")
+    _source, rows, found = files(bench, VLMEVALKIT, "")
     line = summarise(bench, found, rows, total=len(rows), state=State.COMPLETE)
     sent = build_payload(ScoreTable((line,), "org/model", VLMEVALKIT), VLMEVALKIT)["subScores"]["3dsrbench"]
     assert set(found.parts) - set(sent) == {"height", "location", "orientation", "multi_object", "flip_eval_overall", "flip_circ_eval_overall"}

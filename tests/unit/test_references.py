@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+
 from easi_eval.backends import make_backend
 from easi_eval.backends.adapters import check_adapter, with_references
 from easi_eval.backends.references import (
@@ -15,8 +16,8 @@ from easi_eval.backends.references import (
     bare_adapter,
     lay_out,
     located,
-    referred_to,
     references,
+    referred_to,
 )
 from easi_eval.backends.revision import folder_revision
 from easi_eval.backends.sources import lineage

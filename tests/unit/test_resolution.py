@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
+
 from easi_eval.backends import catalog
 from easi_eval.backends.api_keys import KEYS, OF_GPT4V, missing_keys
 from easi_eval.backends.easi_models import easi_models

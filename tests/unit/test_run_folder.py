@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+
 from easi_eval.backends import make_backend
 from easi_eval.config import RunConfig
 from easi_eval.data.needs import HubSettings

@@ -9,7 +9,13 @@ import pytest
 
 from easi_eval.benchmarks import ALL_KEYS, CORE_KEYS, LMMS_EVAL, VLMEVALKIT, by_key, group_by_key
 from easi_eval.results.readers import (
-    find_lmms_outputs, find_vlmevalkit_outputs, read_lmms_rows, read_lmms_scores, read_vlmevalkit_rows, read_vlmevalkit_scores, summarise,
+    find_lmms_outputs,
+    find_vlmevalkit_outputs,
+    read_lmms_rows,
+    read_lmms_scores,
+    read_vlmevalkit_rows,
+    read_vlmevalkit_scores,
+    summarise,
 )
 from easi_eval.results.rows import frame, pool
 from easi_eval.results.scores import BenchmarkScore, Pool, Reading, ScoreTable, State, combine

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import openpyxl
 import pytest
+
 from easi_eval.redact import Redactor
 from easi_eval.results.scrub import Found, Scrubber
 

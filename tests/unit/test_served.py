@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+
 from easi_lmms_eval.ahead import read_in_turn
 from easi_lmms_eval.answer import _generation, _open_requests, _piece
 from easi_vlmevalkit.answer import API_FAILURE

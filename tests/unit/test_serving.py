@@ -6,12 +6,15 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from easi_eval.answering.serving import DRAW_FOR, MOST_CHUNKS, Choice, Order, Pace
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 
-from draws import KEYS, completed_by, draw, static_split  # noqa: E402
-from simulate import simulate  # noqa: E402
+import itertools
+
+from draws import KEYS, completed_by, draw, static_split
+from simulate import simulate
 
 
 def order(*pools: list[float]) -> Order:
@@ -84,7 +87,7 @@ def test_nobody_waits_at_the_boundary_of_two_benchmarks() -> None:
     schedule = simulate(drawn, workers=4)
     for worker in range(4):
         own = sorted(((end, key) for key, end in schedule.ends.items() if schedule.workers[key] == worker))
-        gaps = [end - drawn.seconds[key] - before for (before, _), (end, key) in zip(own, own[1:], strict=False)]
+        gaps = [end - drawn.seconds[key] - before for (before, _), (end, key) in itertools.pairwise(own)]
         assert max(gaps) < 1e-6, "each begins its next question when it has answered the last"
     firsts = [min(schedule.ends[item.key] - drawn.seconds[item.key] for item in drawn.items[key]) for key in KEYS[:5]]
     lasts = [max(schedule.ends[item.key] for item in drawn.items[key]) for key in KEYS[:5]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import itertools
 import os
 import re
 import subprocess
@@ -21,7 +22,14 @@ sys.path.insert(0, str(SCRIPTS / "setup"))
 
 import flash_build  # noqa: E402
 import recipe as recipes  # noqa: E402
-from index_settings import IndexSettings, parse_pip_config, pip_environment, settings_from_pip, untied, uv_environment  # noqa: E402
+from index_settings import (  # noqa: E402
+    IndexSettings,
+    parse_pip_config,
+    pip_environment,
+    settings_from_pip,
+    untied,
+    uv_environment,
+)
 from recipe import Need, Recipe, Stamp, assess, pins  # noqa: E402
 
 LOCKS = sorted(ROOT.glob("requirements*.lock"))
@@ -288,7 +296,7 @@ def test_the_locks_agree_and_hold_what_the_projects_pin() -> None:
         assert not base & set(pins((ROOT / f"requirements-{extra}.lock").read_text("utf-8")))
     for folder in recipes.PROJECTS.values():
         project = tomllib.loads((ROOT / folder / "pyproject.toml").read_text("utf-8"))["project"]
-        for requirement in [*project["dependencies"], *sum(project.get("optional-dependencies", {}).values(), [])]:
+        for requirement in [*project["dependencies"], *itertools.chain.from_iterable(project.get("optional-dependencies", {}).values())]:
             name, _, version = requirement.partition("==")
             assert recipes.normal(name) in locked, requirement
             assert not version or locked[recipes.normal(name)] == version, requirement

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from transformers import (
+    AutoModelForImageTextToText,
+    PreTrainedModel,
+    Qwen2_5_VLForConditionalGeneration,
+)
+
 from easi_eval.smoke import checkpoint
 from easi_vlmevalkit import shims
-from transformers import AutoModelForImageTextToText, PreTrainedModel, Qwen2_5_VLForConditionalGeneration
 
 without_flash_attn = pytest.mark.skipif(importlib.util.find_spec("flash_attn") is not None, reason="flash-attn is installed here")
 
@@ -75,7 +79,7 @@ def test_a_picture_is_known_by_its_content(name: str, format: str, ending: str, 
         assert made is message, "what was made ready for a message is found by it"
         picture = made[0]["value"]
         assert Path(picture).suffix == ending if ending else picture == str(tmp_path / name)
-        assert (guess_type(picture)[0] or "image/webp").startswith("image/") and os.path.samefile(picture, tmp_path / name)
+        assert (guess_type(picture)[0] or "image/webp").startswith("image/") and Path(picture).samefile(tmp_path / name)
         assert made[1] == {"type": "text", "value": "Yes"}
 
 

@@ -11,9 +11,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from easi_eval.model import ModelChoice
+
 from easi_eval.config import RunConfig
 from easi_eval.errors import EasiError
+from easi_eval.model import ModelChoice
 from easi_eval.state import (
     BenchmarkState,
     Manifest,

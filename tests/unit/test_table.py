@@ -6,7 +6,6 @@ import csv
 import io
 from dataclasses import replace
 
-
 from easi_eval.benchmarks import VLMEVALKIT, by_key
 from easi_eval.results.scores import BenchmarkScore, Pool, Reading, ScoreTable, State
 from easi_eval.results.table import AVERAGE, COLUMNS, csv_text, markdown_text

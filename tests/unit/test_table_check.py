@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from easi_eval.results.table_check import same
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from easi_eval.answering import newer_configs
 from easi_eval.backends.newer_checkpoints import shadows
 from easi_eval.errors import EasiError
@@ -194,7 +195,7 @@ def test_unknown_keys_are_named() -> None:
 
 @pytest.mark.parametrize(("head", "tied"), [(True, False), (False, True), (None, None)])
 def test_the_output_head_is_what_the_checkpoint_holds(head: bool | None, tied: bool | None) -> None:
-    """transformers 5 asks the outer key, and leaves a head that lies in the checkpoint as it is; 4.57 asks the text model's."""
+    """Transformers 5 asks the outer key, and leaves a head that lies in the checkpoint as it is; 4.57 asks the text model's."""
     new = sample("llava")
     new["tie_word_embeddings"] = True
     del new["text_config"]["tie_word_embeddings"]
@@ -210,8 +211,9 @@ def test_whether_a_head_lies_in_the_checkpoint(checkpoint: Any, tmp_path: Path) 
 
 
 def test_tokenizer_files_of_transformers_5(patched: None, tmp_path: Path) -> None:
-    from easi_eval.smoke import checkpoint as rehearsal
     from transformers import AutoTokenizer
+
+    from easi_eval.smoke import checkpoint as rehearsal
 
     rehearsal.build(tmp_path)
     old = AutoTokenizer.from_pretrained(tmp_path)

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import openpyxl
 import pytest
+
 from easi_eval.backends import make_backend
 from easi_eval.benchmarks import LMMS_EVAL, VLMEVALKIT, by_key
 from easi_eval.cli import main

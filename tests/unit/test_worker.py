@@ -19,6 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+
 from easi_eval.answering.book import Book
 from easi_eval.answering.doubt import BrokenWorker
 from easi_eval.answering.journal import Answer, Journal, Phase
@@ -225,7 +226,7 @@ def test_what_lacks_memory_in_a_batch_is_asked_again_alone(tmp_path: Path) -> No
 
     def greedy(items: Sequence[Item]) -> list[Generation]:
         asked.update(item.id for item in items if item.benchmark == "a")
-        if len(items) > 1 or asked[items[0].id] == 2 and items[0].id == "1":
+        if len(items) > 1 or (asked[items[0].id] == 2 and items[0].id == "1"):
             raise OutOfMemoryError("CUDA out of memory")
         return echo(items)
 

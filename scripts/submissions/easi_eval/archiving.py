@@ -20,7 +20,16 @@ from .data.needs import HubSettings
 from .errors import EasiError, ExitCode
 from .evidence import Evidence
 from .redact import Redactor
-from .results.archive import MANIFEST, PAYLOAD, REPRODUCE, Contents, Packed, entries, pack, read_index
+from .results.archive import (
+    MANIFEST,
+    PAYLOAD,
+    REPRODUCE,
+    Contents,
+    Packed,
+    entries,
+    pack,
+    read_index,
+)
 from .results.extraction import REPORT
 from .results.forms import leave_of
 from .results.outputs import Outputs

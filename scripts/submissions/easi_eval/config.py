@@ -170,7 +170,9 @@ class RunConfig:
         self._check_secrets()
         self._check_submit()
         if self.benchmarks:
-            from .benchmarks import parse_keys  # reads the registry, which --help and --version never need
+            from .benchmarks import (
+                parse_keys,  # reads the registry, which --help and --version never need
+            )
 
             keys = parse_keys(",".join(self.benchmarks))
             object.__setattr__(self, "benchmarks", keys)
@@ -389,7 +391,7 @@ def _no_doubles(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 
 def _json_hint(text: str) -> str:
-    if text.strip().endswith(".json") or "{" not in text and Path(text).expanduser().is_file():
+    if text.strip().endswith(".json") or ("{" not in text and Path(text).expanduser().is_file()):
         return f"to name a file write @ before it: --submission-configs @{text.strip()}"
     if comma := re.search(r",\s*[}\]]", text):
         return f"remove the comma before the closing {comma[0][-1]}"

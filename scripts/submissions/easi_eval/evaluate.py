@@ -26,9 +26,9 @@ from .execution import launchers
 from .execution.jobs import Job
 from .execution.keeper import forget_reasons, gave_up_reasons
 from .execution.supervisor import Handle, run_job, start
+from .giving_up import Reason
 from .judging import Policy
 from .judging.second_reading import JudgePass
-from .giving_up import Reason
 from .launches import Launch, Launches, Standing
 from .libraries import mixed
 from .model import ModelChoice

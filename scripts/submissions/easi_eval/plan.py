@@ -192,7 +192,7 @@ def _decide(cfg: RunConfig, bench: Benchmark, mark: str, settings: dict[str, obj
         return Todo(bench, epoch, mark, settings, found.problem, aside=True)
     if found.fingerprint != mark:      # files without the manifest that made them
         return Todo(bench, epoch + 1, mark, settings, "its files were made under other settings", aside=True)
-    done = found.limit is None and found.rows == found.total or cfg.limit is not None and found.limit == cfg.limit
+    done = (found.limit is None and found.rows == found.total) or (cfg.limit is not None and found.limit == cfg.limit)
     if done and found.judging and found.limit == cfg.limit:
         return Todo(bench, epoch, mark, settings, found.judging, scored=True)
     if found.limit is None and found.rows == found.total:

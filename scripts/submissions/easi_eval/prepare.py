@@ -98,7 +98,8 @@ def fetch_referred(folders: Sequence[Path], have: Collection[str], emit: Emit, h
 
 def laid_out(model: ModelChoice, snapshots: Mapping[str, Path], backend: Backend, target: Path, translated: bool = False) -> ModelChoice:
     """The choice as the workers get it: an adapter of a hub id or folder, together with its base, as one folder below ``target``;
-    with ``translated`` also what transformers 5 saved, in the form of transformers 4."""
+    with ``translated`` also what transformers 5 saved, in the form of transformers 4.
+    """
     names = checkpoints(model)
     lies = {name: snapshots.get(name, Path(name)) for name in [*names, *filter(None, [model.base])]}
     made = shadows([folder.absolute() for folder in lies.values()], snapshots, target.absolute()) if translated else {}
@@ -178,7 +179,7 @@ def _table_of(fetched: Iterable[Fetched]) -> dict[str, object]:
 
 
 def _change(before: Mapping[str, str], now: Mapping[str, str], fetched: Mapping[str, Fetched], recorded: object, data: Mapping[str, str]) -> str:
-    """What is no longer as it was when the benchmark was begun: SCORED_AGAIN, STARTS_OVER or "". """
+    """What is no longer as it was when the benchmark was begun: SCORED_AGAIN, STARTS_OVER or ""."""
     changed = [repo for repo, content in now.items() if before.get(repo, content) != content]
     if not isinstance(recorded, Mapping):
         return STARTS_OVER if changed else ""

@@ -45,7 +45,8 @@ def new_folder(cfg: RunConfig, backend_version: str, model: ModelChoice, librari
 
 def run_folder(cfg: RunConfig, backend_version: str, model: ModelChoice, libraries: Mapping[str, str]) -> RunFolder:
     """The folder of the present rule if it is there; else one that an older rule made, or one made without knowing a version,
-    unless what is recorded there says otherwise; else a new one of the present rule."""
+    unless what is recorded there says otherwise; else a new one of the present rule.
+    """
     new = new_folder(cfg, backend_version, model, libraries)
     if new.paths.manifest.exists():
         return new

@@ -67,7 +67,8 @@ HINT = "save it with transformers 4.57 (load it there with the values set by han
 @dataclass(frozen=True)
 class Translation:
     """``config`` as 4.57 reads it, ``changed`` (``text_config.rope_theta=1e6`` ...) what is different, ``unknown`` the keys
-    that 4.57 does not read, ``refused`` what has no equivalent there."""
+    that 4.57 does not read, ``refused`` what has no equivalent there.
+    """
 
     config: dict[str, Any]
     changed: tuple[str, ...] = ()

@@ -29,7 +29,6 @@ from .results.scores import BenchmarkScore, ScoreTable, State, title_of
 from .results.untrusted import REFUSED, read_archive
 from .submission.payload import build_payload
 
-
 # ---- recomputing ----------------------------------------------------------------------------------------------------
 
 @dataclass(frozen=True)

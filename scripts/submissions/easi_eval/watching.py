@@ -11,7 +11,19 @@ from .answering.journal import Answer, Phase, Returned
 from .answering.work import Assignment, ItemList, Work
 from .display.events import Emit, Notice, PhaseStarted, Progress, Traceback, WorkerPhase
 from .execution.keeper import End, ends
-from .giving_up import Answered, Decision, Died, Event, Listed, LoadFailed, Raised, Started, decide, lacked_memory, like
+from .giving_up import (
+    Answered,
+    Decision,
+    Died,
+    Event,
+    Listed,
+    LoadFailed,
+    Raised,
+    Started,
+    decide,
+    lacked_memory,
+    like,
+)
 
 NO_EXCEPTION = ("Hung:", "Killed:", "taken over:")      # reasons of ours that no question raised
 MOST_ERRORS = 10        # different errors of questions are shown at once; the summary and the log have all

@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -46,7 +47,7 @@ class LLM:
         return []
 
     def _note(self, what: str, batch: int, **more: str) -> None:
-        with open(os.environ["FAKE_ENGINE_LOG"], "a", encoding="utf-8") as file:
+        with Path(os.environ["FAKE_ENGINE_LOG"]).open("a", encoding="utf-8") as file:
             file.write(json.dumps({"what": what, "pid": os.getpid(), "size": self.size, "batch": batch, **more}) + "\n")
 
 

@@ -37,7 +37,8 @@ class Ahead(Generic[Made]):
 
     def take(self, item: Item, make_here: Callable[[], Made] | None = None) -> Made:
         """What ``make`` gives for this question; ``make_here``, if it is given, does the same at less cost if nothing is
-        ready. Raises what they raise."""
+        ready. Raises what they raise.
+        """
         future = self._made.pop(item, None)
         if future is not None and future.exception() is None:
             made = future.result()

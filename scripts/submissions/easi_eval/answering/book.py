@@ -85,7 +85,8 @@ class Book:
 
     def poll(self) -> list[Answer | Phase | Returned]:
         """Take in what is new and return what is of this launch (of all, if none was given).
-        Raises EasiError for a damaged line that is not the last of its file."""
+        Raises EasiError for a damaged line that is not the last of its file.
+        """
         news: list[Answer | Phase | Returned] = []
         for line in self._tail.poll():
             self._take(line)

@@ -24,7 +24,8 @@ ASLEEP = 10.0            # seconds between two looks after which the keeper itse
 class Limits:
     """A worker may be silent for ``times`` x the 95th percentile of the benchmark's own times, and for ``floor`` seconds
     in any case; for ``first`` seconds over the first questions of an attempt or of a benchmark, and over one that came back:
-    what was killed as too slow must have the time to prove that it is only slow."""
+    what was killed as too slow must have the time to prove that it is only slow.
+    """
 
     floor: float = 300.0
     first: float = 1800.0

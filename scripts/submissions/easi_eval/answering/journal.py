@@ -263,7 +263,8 @@ class Tail:
 
     def poll(self) -> list[Line]:
         """New complete lines. An unreadable last line is left for later (its writer may be at it or dead);
-        once something follows it, it raises EasiError naming file and line."""
+        once something follows it, it raises EasiError naming file and line.
+        """
         lines: list[Line] = []
         for path in sorted(self._folder.glob(self._names)):
             if path.name.startswith("."):

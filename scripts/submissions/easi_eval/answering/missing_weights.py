@@ -148,4 +148,4 @@ def _alike(one: Sequence[float], other: Sequence[float]) -> bool:
     """Equal but for a change of the number format."""
     pairs = zip(one, other, strict=False)
     return len(one) == len(other) and all(
-        math.isclose(a, b, rel_tol=0.01, abs_tol=1e-6) or math.isnan(a) and math.isnan(b) for a, b in pairs)
+        math.isclose(a, b, rel_tol=0.01, abs_tol=1e-6) or (math.isnan(a) and math.isnan(b)) for a, b in pairs)

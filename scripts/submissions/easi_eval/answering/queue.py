@@ -108,7 +108,8 @@ class Queue:
 
     def next(self) -> Lease | None:
         """The next questions for this worker; None when every question of the launch has an outcome.
-        Waits while others hold questions that may come back. Call ``done`` for each lease first."""
+        Waits while others hold questions that may come back. Call ``done`` for each lease first.
+        """
         pause = 0.01
         while True:
             lease, over = self.step()
@@ -124,7 +125,8 @@ class Queue:
 
     def step(self, planned: bool = True) -> tuple[Lease | None, bool]:
         """``next`` without the waiting: (a lease, False), (None, False) for "ask again", or (None, True) for "all is done".
-        Not ``planned``: only what others gave back."""
+        Not ``planned``: only what others gave back.
+        """
         if len(self._leases) >= self._at_once:
             raise ValueError("a lease is still open")
         lease, over = None, False
@@ -213,7 +215,8 @@ class Queue:
 
     def _take_returned(self, idle: bool) -> Lease | None:
         """A returned chunk that nobody took. Without ``idle`` leave what this worker failed at, and suspects, for later;
-        suspects in any case until nothing else is open here."""
+        suspects in any case until nothing else is open here.
+        """
         for number, entry in self._returns.candidates():
             if entry.avoid == self._peers.me or entry.last:
                 waiting = self._clock() - self._first_seen.setdefault(number, self._clock())

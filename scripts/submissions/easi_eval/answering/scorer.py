@@ -102,7 +102,8 @@ def alive(host: str, pid: int) -> bool:
 
 class Open:
     """What of one benchmark is still to be answered. Looked at four times a second for hours, so a list is read when it is new and
-    no question is looked up again once it has an outcome."""
+    no question is looked up again once it has an outcome.
+    """
 
     def __init__(self, run_root: Path, assignment: Assignment) -> None:
         self._root, self._assignment = run_root, assignment

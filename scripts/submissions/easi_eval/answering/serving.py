@@ -26,7 +26,8 @@ Pool = list[Chunk]             # one benchmark's chunks in serving order
 
 def make_plan(items: Mapping[str, Sequence[Item]], book: Book, chunk: int) -> list[Pool]:
     """A pool of unanswered questions for each benchmark in the given order, the most expensive first, in chunks of
-    ``chunk``; and one more, of the questions that were in flight when workers died repeatedly or hung, each alone."""
+    ``chunk``; and one more, of the questions that were in flight when workers died repeatedly or hung, each alone.
+    """
     pools: list[Pool] = []
     suspects: Pool = []
     first = 0

@@ -236,7 +236,8 @@ class _Worker:
 
     def _ask(self, items: Sequence[Item], lease: Lease, again: bool = True) -> list[_Raised]:
         """Journal what is answered; returns what raised. A chunk that raises as a whole is asked item by item, and what
-        lacked memory once more, alone, when the memory is free."""
+        lacked memory once more, alone, when the memory is free.
+        """
         seed_everything(self._seed(items))
         began = time.monotonic()
         results = self._results(items)
@@ -308,12 +309,13 @@ class _Worker:
 
     def _seed(self, items: Sequence[Item]) -> int:
         """Of one question when it is asked alone. A batch is seeded by all of it: engines that sample in batches
-        must seed each row by ``item_seed`` themselves for answers that do not depend on its company."""
+        must seed each row by ``item_seed`` themselves for answers that do not depend on its company.
+        """
         return item_seed(self._work.seed, items[0].benchmark, "\n".join(item.id for item in items))
 
 
 def _lacks_memory(error: Exception) -> bool:
-    """torch's own type, under whatever name it is imported."""
+    """Torch's own type, under whatever name it is imported."""
     return any(kind.__name__ == "OutOfMemoryError" for kind in type(error).__mro__)
 
 

@@ -15,9 +15,9 @@ from ..benchmarks import Benchmark
 from ..config import RunConfig, format_model_args, unquoted
 from ..data.needs import HubSettings, Need
 from ..errors import EasiError
-from ..locks import lacks_locks
 from ..execution import launchers
 from ..execution.jobs import Job
+from ..locks import lacks_locks
 from ..model import ModelChoice
 from ..nearest import did_you_mean
 from ..results.corrections import corrections_setting
@@ -315,7 +315,8 @@ def _check_names(cfg: RunConfig, takes: Signature) -> None:
 
 def _check_weights(cfg: RunConfig, given: Mapping[str, str], takes: Signature) -> None:
     """Refuse a checkpoint (``given``: the WEIGHT_KEYS among the model arguments) that cannot be meant, and none where the
-    class would load one of its own: the results would be named after another model."""
+    class would load one of its own: the results would be named after another model.
+    """
     for key, value in given.items():      # a name may be anything that the class knows, but a path is there or it is mistyped
         if not value:
             raise EasiError(f"--model-args {key}= is empty", hint="write org/model, or a folder, or leave it out")

@@ -1,5 +1,6 @@
 """Checkpoints that transformers 5 saved, see ``easi_eval.transformers5``: what the plan says of them, what it refuses, and folders of
-links that stand for them in processes where ``answering/newer_configs.py`` is not at work."""
+links that stand for them in processes where ``answering/newer_configs.py`` is not at work.
+"""
 
 from __future__ import annotations
 

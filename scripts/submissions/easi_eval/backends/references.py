@@ -57,7 +57,8 @@ def pointed(value: object, places: Mapping[str, Path]) -> object:
 
 def referred_to(folders: Iterable[Path]) -> dict[str, str]:
     """All that checkpoints in local folders refer to, and what that refers to: by name the digest of a folder, "" for a repository
-    of the hub, whose commit is known once it was fetched."""
+    of the hub, whose commit is known once it was fetched.
+    """
     seen: dict[str, str] = {}
     waiting = list(folders)
     while waiting:
@@ -120,7 +121,8 @@ def base_of(adapter: Adapter) -> str:
 
 def lay_out(adapter: Adapter, base: Path, target: Path) -> None:
     """Make ``target`` a folder that a class loads as one checkpoint: links to the adapter's files, and of its base's to config,
-    processor, tokenizer and code where the adapter has none of that name. adapter_config.json names ``base`` by its path."""
+    processor, tokenizer and code where the adapter has none of that name. adapter_config.json names ``base`` by its path.
+    """
     target.mkdir(parents=True, exist_ok=True)
     for path in target.iterdir():
         path.unlink()

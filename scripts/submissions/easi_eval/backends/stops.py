@@ -98,7 +98,7 @@ def _named(function: Function) -> set[str]:
 
 def _holds(value: ast.expr, names: set[str]) -> bool:
     """Whether an expression is made of one of the names, or of what stands under the key ``until``."""
-    return any(isinstance(node, ast.Name) and node.id in names or isinstance(node, ast.Constant) and node.value == UNTIL for node in ast.walk(value))
+    return any((isinstance(node, ast.Name) and node.id in names) or (isinstance(node, ast.Constant) and node.value == UNTIL) for node in ast.walk(value))
 
 
 def _runs_through(node: ast.AST, names: set[str]) -> str:

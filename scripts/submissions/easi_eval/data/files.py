@@ -144,7 +144,8 @@ def _clear(item: Item) -> None:
 
 def _throw_away(item: Item) -> None:
     """Remove a wrong or dangling file of a snapshot with the blob behind it, or the client would keep it for ever.
-    A partial download that is longer than the whole can only be wrong."""
+    A partial download that is longer than the whole can only be wrong.
+    """
     if item.plain:
         return
     place = item.place

@@ -67,7 +67,8 @@ class Repo:
 @dataclass(frozen=True)
 class Listing:
     """The files of a repo at one commit. ``source`` is "hub", "record" (of an earlier fetch) or "cache" (what lies
-    there, which proves nothing about what is missing)."""
+    there, which proves nothing about what is missing).
+    """
 
     repo: Repo
     commit: str

@@ -145,7 +145,7 @@ def _tails(folders: Iterable[Path]) -> set[str]:
 def _absent(values: Sequence[str], there: set[str]) -> str:
     """A folder of which none of the files is there, with one of them; "" if there is none."""
     parts = {value: PurePosixPath(value).parts for value in values}
-    shared = len(os.path.commonprefix([each[:-1] for each in parts.values()]))
+    shared = len(os.path.commonprefix([each[:-1] for each in parts.values()]))      # noqa: RUF071 -- of lists, part by part
     groups: dict[str, list[str]] = {}
     for value, each in parts.items():
         groups.setdefault("/".join(each[:shared + 1]) if len(each) > shared + 1 else "", []).append(value)

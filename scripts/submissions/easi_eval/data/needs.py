@@ -104,7 +104,8 @@ class Fetched:
 @dataclass(frozen=True)
 class Size:
     """For the plan: bytes of one need, how many are here already, how many of its archives' bytes are to be
-    unpacked, and where it comes from. ``total`` None: not known, ``problem`` says why."""
+    unpacked, and where it comes from. ``total`` None: not known, ``problem`` says why.
+    """
 
     need: Need
     total: int | None

@@ -18,7 +18,6 @@ from .needs import FileRecord, HubSettings, Kind, Need
 from .store import size_of_file, snapshot_folder
 from .unpack import Archive, Target
 
-
 WEIGHTS = (".safetensors", ".bin", ".pt", ".pth")
 
 

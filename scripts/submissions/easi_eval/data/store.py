@@ -45,7 +45,8 @@ def write_atomic(path: Path, text: str) -> None:
 
 class Checked:
     """Files whose content was compared with the hub's digest, remembered by size and time of change, so that
-    tens of gigabytes are read once and not before every run. One line per file: digest, size, mtime in ns."""
+    tens of gigabytes are read once and not before every run. One line per file: digest, size, mtime in ns.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path

@@ -16,7 +16,17 @@ from rich.table import Table
 from rich.text import Text
 
 from .events import BenchmarkScored, Event, Notice, RunStarted, Traceback
-from .progress import PHASES, Row, RunView, Stage, clock_time, per_time, percent, short_duration, size
+from .progress import (
+    PHASES,
+    Row,
+    RunView,
+    Stage,
+    clock_time,
+    per_time,
+    percent,
+    short_duration,
+    size,
+)
 
 WIDE = 100              # columns from which bars and rates are shown
 DOWNLOADS = 3           # shown at a time

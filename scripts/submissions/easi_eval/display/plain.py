@@ -8,7 +8,17 @@ from contextlib import nullcontext, suppress
 from types import TracebackType
 from typing import Protocol, Self, TextIO
 
-from .events import BenchmarkScored, DataProgress, Event, Notice, PhaseStarted, Progress, RunStarted, Traceback, WorkerPhase
+from .events import (
+    BenchmarkScored,
+    DataProgress,
+    Event,
+    Notice,
+    PhaseStarted,
+    Progress,
+    RunStarted,
+    Traceback,
+    WorkerPhase,
+)
 from .progress import RunView, clock_time, duration, per_time, percent, size
 
 EVERY = 10.0            # seconds between two lines of progress; more in long runs, see _due

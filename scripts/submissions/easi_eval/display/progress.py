@@ -8,7 +8,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from .events import BenchmarkScored, DataProgress, Event, PhaseStarted, Progress, RunStarted, WorkerPhase
+from .events import (
+    BenchmarkScored,
+    DataProgress,
+    Event,
+    PhaseStarted,
+    Progress,
+    RunStarted,
+    WorkerPhase,
+)
 
 PHASES = ("prepare", "start", "answer", "score", "collect", "submit")
 WINDOW = 120.0          # seconds that a rate looks back ...

@@ -10,8 +10,8 @@ from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 from ..errors import EasiError
-from . import RULES
 from ..redact import Redactor
+from . import RULES
 
 OFFICIAL = "https://api.openai.com/v1/chat/completions"
 SUFFIX = "/chat/completions"

@@ -17,11 +17,11 @@ from ..benchmarks import GROUPS, Benchmark
 from ..errors import EasiError
 from ..evidence import Evidence
 from ..execution.supervisor import Handle
-from . import Policy
 from ..results import extraction
 from ..results.outputs import JUDGED
 from ..results.report import telling_line
 from ..state import RunPaths, read_json
+from . import Policy
 
 EVERY = 60.0        # seconds between two words on how far a judge is
 MEMBERS = tuple(group.members for group in GROUPS)

@@ -44,7 +44,8 @@ MakeTables = Callable[[Path], Mapping[str, bytes]]
 @dataclass(frozen=True)
 class Stored:
     """One file of the archive. Digests are SHA-256, hexadecimal: ``sha256`` of the member, ``original`` of the file before anything
-    was replaced in it; ``replaced`` says what."""
+    was replaced in it; ``replaced`` says what.
+    """
 
     sha256: str
     original: str = ""
@@ -92,7 +93,8 @@ class Index:
 @dataclass(frozen=True)
 class Contents:
     """What goes in. ``files``: the backend's, by ``<benchmark>/<path>``; ``texts``: ours, by name, where paths and secrets are replaced
-    too; ``leave``: what rung 2 leaves out of each benchmark's files."""
+    too; ``leave``: what rung 2 leaves out of each benchmark's files.
+    """
 
     files: Mapping[str, Path]
     texts: Mapping[str, str]

@@ -30,7 +30,8 @@ _ANSWERED = re.compile(r"\W*([A-Z])\W*")
 
 def warnings(bench: Benchmark, rows: pd.DataFrame, answers: Iterable[Answer]) -> tuple[str, ...]:
     """What is suspicious about the answers of one benchmark, a line each. ``rows``: ROW_COLUMNS; ``answers``: the journal's, none
-    where there is no journal. What is not known of an answer makes nothing suspicious."""
+    where there is no journal. What is not known of an answer makes nothing suspicious.
+    """
     answered = rows[~rows["failed"]]
     if answered.empty:
         return ()

@@ -22,7 +22,8 @@ CORRECTED, STOCK = "corrected", "stock"
 @dataclass(frozen=True)
 class Correction:
     """One entry of the list. ``score`` gives a question's score (0-1) from the object that the backend left of it in its samples
-    file, None for a question that is not concerned."""
+    file, None for a question that is not concerned.
+    """
 
     id: str
     backend: str

@@ -90,7 +90,8 @@ def _aggregate(results: Mapping[str, Mapping[str, object]], source: Source) -> d
 
 def read_lmms_scores(bench: Benchmark, out: Outputs, rows: pd.DataFrame | None = None) -> Reading:
     """Headline and sub-scores, 0-100. ``rows`` saves reading them again: parts without a metric of their own need them,
-    and so does telling a score of 0 from a kind of question nobody asked, which lmms-eval also writes as 0."""
+    and so does telling a score of 0 from a kind of question nobody asked, which lmms-eval also writes as 0.
+    """
     source = source_of(bench, out)
     path = out.scores[0]
     asked = read_lmms_rows(bench, out) if rows is None else rows

@@ -29,7 +29,8 @@ class FailedItem:
 @dataclass(frozen=True)
 class ScorerNotes:
     """``coin_flips``: random letters drawn. Of items: ``flipped``, whose score rests on one; ``unparsed``, whose answer the
-    backend could not read (both None: not watched); ``failed``, which the backend's evaluator was not given."""
+    backend could not read (both None: not watched); ``failed``, which the backend's evaluator was not given.
+    """
 
     coin_flips: int | None = None
     flipped: tuple[str, ...] | None = None

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from .lmms_files import find_lmms_outputs, lmms_samples, lmms_total, read_lmms_rows, read_lmms_scores
+from .lmms_files import (
+    find_lmms_outputs,
+    lmms_samples,
+    lmms_total,
+    read_lmms_rows,
+    read_lmms_scores,
+)
 from .rows import ROW_COLUMNS, summarise
 from .vlmevalkit_files import (
     find_vlmevalkit_outputs,

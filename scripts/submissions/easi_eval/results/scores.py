@@ -114,7 +114,7 @@ def combine(group: Group, rows: Mapping[str, BenchmarkScore]) -> BenchmarkScore:
     overall: float | None = None
     if lacking or not alike:
         reason = f"needs {' and '.join(lacking)}" if lacking else f"not read alike: {', '.join(f'{row.key} by {row.method}' for row in members)}"
-        why = {name: reason for name in ("", *parts)}
+        why = dict.fromkeys(("", *parts), reason)
         whys = whys or [reason]
     else:
         overall = _pooled(members, "")
@@ -123,7 +123,7 @@ def combine(group: Group, rows: Mapping[str, BenchmarkScore]) -> BenchmarkScore:
             if parts[name] is None:
                 why[name] = "no question of this kind was asked"
     state = _worst(row.state for row in members)
-    if not alike or lacking and state is State.MISSING and len(lacking) < len(members):
+    if not alike or (lacking and state is State.MISSING and len(lacking) < len(members)):
         state = State.INCOMPLETE     # one half is there
     return BenchmarkScore(
         key=group.key, reading=Reading(overall, parts, why), n=sum(row.n for row in members), total=_sum(row.total for row in members),

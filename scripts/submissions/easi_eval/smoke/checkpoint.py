@@ -13,7 +13,17 @@ from safetensors.numpy import save_file
 
 from . import vocabulary
 from .vocabulary import MERGES, SPECIAL, Token
-from .weights import FEED_FORWARD, HEADS, HIDDEN, PATCH, THETA, VISION_HEADS, VISION_HIDDEN, Weights, padded
+from .weights import (
+    FEED_FORWARD,
+    HEADS,
+    HIDDEN,
+    PATCH,
+    THETA,
+    VISION_HEADS,
+    VISION_HIDDEN,
+    Weights,
+    padded,
+)
 
 MIN_PIXELS, MAX_PIXELS = 4 * 28 * 28, 16 * 28 * 28
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import re
 import hashlib
 import json
+import re
 import threading
 from dataclasses import dataclass
 from pathlib import Path

@@ -38,7 +38,7 @@ THETA = NEAR_FREQUENCY ** -8
 MATCH_DIMS = (4, 5, 6, 12, 13, 14)
 
 
-CHAIN = tuple(text for chain in REASONING for text in chain[1:]) + (vocabulary.CONCLUSION,)
+CHAIN = (*tuple(text for chain in REASONING for text in chain[1:]), vocabulary.CONCLUSION)
 KINDS = tuple(TRIGGERS)
 MARKERS = OPTION_LETTERS + vocabulary.NO_OPTION
 CONTENT, BITS = 16, 16
@@ -121,7 +121,7 @@ class Weights:
             if token.trigger:
                 row[Axes.trigger][KINDS.index(token.trigger)] = 4.0
             if token.content:
-                whole = token.word or len(token.text) == 1 and token.text.isdigit()
+                whole = token.word or (len(token.text) == 1 and token.text.isdigit())
                 # A word that falls into pieces has many chances to match; each is worth less.
                 row[Axes.text] = 4.0 if whole else 2.8
                 row[Axes.content] = self._signs(CONTENT)

@@ -29,7 +29,16 @@ from urllib3.filepost import encode_multipart_formdata
 from .. import __version__
 from ..errors import EasiError, ExitCode
 from ..redact import Redactor
-from .endpoint import CONTACT, LEADERBOARD, LIMIT, LOOK_FIRST, VARIABLE, by_hand, check_token, host_of
+from .endpoint import (
+    CONTACT,
+    LEADERBOARD,
+    LIMIT,
+    LOOK_FIRST,
+    VARIABLE,
+    by_hand,
+    check_token,
+    host_of,
+)
 from .payload import payload_text, to_send
 
 SHOWN = 200                 # characters of a reply
