@@ -17,6 +17,8 @@ from easi_eval.datasets import fetch, lmms_needs, vlmevalkit_needs
 from easi_eval.errors import EasiError
 from easi_eval.smoke import checkpoint, data, hub
 from easi_eval.smoke.rehearsal import MODEL
+from huggingface_hub import constants
+from huggingface_hub.utils._http import reset_sessions
 from program import User
 
 pytestmark = pytest.mark.timeout(300)
@@ -33,6 +35,14 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[hub.Hub]:
     (shards / "model-00002-of-00002.safetensors").write_bytes(b"2")
     with hub.start(root) as running:
         yield running
+
+
+@pytest.fixture(autouse=True)
+def online_again() -> Iterator[None]:
+    """The client is told to be offline for the whole process."""
+    yield
+    constants.HF_HUB_OFFLINE = False
+    reset_sessions()
 
 
 @pytest.fixture
