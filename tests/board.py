@@ -25,12 +25,32 @@ from typing import Any
 
 PATH = "/api/submit-with-file/"
 LIMIT = 4_500_000
-TEXTS = {"modelName", "modelType", "precision", "revision", "weightType", "baseModel", "backend", "remarks"}
-CHOICES = {
-    "modelType": {"pretrained", "finetuned", "instruction", "rl"}, "precision": {"bfloat16", "float16", "float32", "int8"},
-    "weightType": {"Original", "Delta", "Adapter"}, "backend": {"vlmevalkit", "lmmseval"},
+TEXTS = {
+    "modelName",
+    "modelType",
+    "precision",
+    "revision",
+    "weightType",
+    "baseModel",
+    "backend",
+    "remarks",
 }
-EASI_8 = {"vsi_bench", "mmsi_bench", "mindcube_tiny", "viewspatial", "site", "blink", "3dsrbench", "embspatial"}
+CHOICES = {
+    "modelType": {"pretrained", "finetuned", "instruction", "rl"},
+    "precision": {"bfloat16", "float16", "float32", "int8"},
+    "weightType": {"Original", "Delta", "Adapter"},
+    "backend": {"vlmevalkit", "lmmseval"},
+}
+EASI_8 = {
+    "vsi_bench",
+    "mmsi_bench",
+    "mindcube_tiny",
+    "viewspatial",
+    "site",
+    "blink",
+    "3dsrbench",
+    "embspatial",
+}
 OPTIONAL = {"mmsi_video_bench", "omnispatial_(manual_cot)", "spar_bench", "vsi_debiased"}
 
 
@@ -68,8 +88,8 @@ class Board:
 
     def __init__(self, token: str = "hf_board", duplicates: bool = False) -> None:
         self.token = token
-        self.duplicates = duplicates            # whether it takes one payload twice
-        self.faults: deque[Fault] = deque()     # one for each of the next requests; none: it works
+        self.duplicates = duplicates  # whether it takes one payload twice
+        self.faults: deque[Fault] = deque()  # one for each of the next requests; none: it works
         self.entries: list[Entry] = []
         self.requests: list[tuple[str, str | None, float]] = []
         self.stopping = threading.Event()
@@ -83,7 +103,9 @@ class Board:
         self._server = _Server(("127.0.0.1", 0), Bound)
         self.address = f"http://127.0.0.1:{self._server.server_address[1]}"
         self.url = self.address + PATH
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(0.02,), daemon=True
+        )
         self._thread.start()
 
     def fail(self, *faults: Fault) -> None:
@@ -103,7 +125,9 @@ class Board:
             raise Refusal(413, "too large")
         entry = read_form(content_type, body)
         with self._lock:
-            if not self.duplicates and any(entry.payload == other.payload for other in self.entries):
+            if not self.duplicates and any(
+                entry.payload == other.payload for other in self.entries
+            ):
                 raise Refusal(409, "this submission exists already")
             self.entries.append(entry)
         return entry
@@ -111,7 +135,12 @@ class Board:
     def __enter__(self) -> Board:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self.stopping.set()
         self._server.shutdown()
         self._server.server_close()
@@ -127,7 +156,7 @@ class _Server(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     board: Board
-    wbufsize = -1       # head and body in one piece: in two, each answer waits for an acknowledgement
+    wbufsize = -1  # head and body in one piece: in two, each answer waits for an acknowledgement
 
     def do_POST(self) -> None:
         board = self.board
@@ -143,15 +172,27 @@ class _Handler(BaseHTTPRequestHandler):
         except Refusal as refusal:
             status, reason = refusal.args
             if fault is None:
-                return self._answer(status, json.dumps({"success": False, "error": reason}), {"Content-Type": "application/json"})
+                return self._answer(
+                    status,
+                    json.dumps({"success": False, "error": reason}),
+                    {"Content-Type": "application/json"},
+                )
         if fault is None:
-            return self._answer(200, json.dumps({"success": True, "message": "received"}), {"Content-Type": "application/json"})
+            return self._answer(
+                200,
+                json.dumps({"success": True, "message": "received"}),
+                {"Content-Type": "application/json"},
+            )
         if fault.kind == "hang":
             board.stopping.wait()
         if fault.kind in ("hang", "reset"):
             return self._reset()
         if fault.kind == "torn":
-            self._answer(fault.status, fault.body, {**fault.headers, "Content-Length": str(len(fault.body) + 100)})
+            self._answer(
+                fault.status,
+                fault.body,
+                {**fault.headers, "Content-Length": str(len(fault.body) + 100)},
+            )
             return self._reset()
         if fault.kind == "trickle":
             self._answer(fault.status, fault.body, {**fault.headers, "Content-Length": "1000000"})
@@ -183,7 +224,9 @@ class _Handler(BaseHTTPRequestHandler):
 
 def read_form(content_type: str, body: bytes) -> Entry:
     """The two fields, checked. Raises Refusal."""
-    message = BytesParser(policy=HTTP).parsebytes(b"Content-Type: " + content_type.encode() + b"\r\n\r\n" + body)
+    message = BytesParser(policy=HTTP).parsebytes(
+        b"Content-Type: " + content_type.encode() + b"\r\n\r\n" + body
+    )
     if message.get_content_type() != "multipart/form-data" or not message.is_multipart():
         raise Refusal(400, "not a multipart form")
     fields = {}
@@ -196,7 +239,10 @@ def read_form(content_type: str, body: bytes) -> Entry:
         raise Refusal(400, f"the fields are {list(fields)}")
     if fields["payload"].get_filename() is not None:
         raise Refusal(400, "payload is a file")
-    if fields["zipFile"].get_filename() != "easi_results.zip" or fields["zipFile"].get_content_type() != "application/zip":
+    if (
+        fields["zipFile"].get_filename() != "easi_results.zip"
+        or fields["zipFile"].get_content_type() != "application/zip"
+    ):
         raise Refusal(400, "zipFile is no zip file")
     raw = raw_part(body, content_type, b'name="payload"').decode("utf-8")
     archive = raw_part(body, content_type, b'name="zipFile"')
@@ -207,9 +253,13 @@ def read_form(content_type: str, body: bytes) -> Entry:
 def raw_part(body: bytes, content_type: str, mark: bytes) -> bytes:
     """The bytes of a part as they were sent: the mail parser changes line ends."""
     boundary = b"--" + content_type.partition("boundary=")[2].strip('"').encode()
-    if not boundary[2:] or not body.startswith(boundary + b"\r\n") or not body.endswith(b"\r\n" + boundary + b"--\r\n"):
+    if (
+        not boundary[2:]
+        or not body.startswith(boundary + b"\r\n")
+        or not body.endswith(b"\r\n" + boundary + b"--\r\n")
+    ):
         raise Refusal(400, "the form is not closed by its boundary")
-    for part in body[len(boundary) + 2:].split(b"\r\n" + boundary):
+    for part in body[len(boundary) + 2 :].split(b"\r\n" + boundary):
         head, _, content = part.partition(b"\r\n\r\n")
         if mark in head:
             return content
@@ -236,22 +286,32 @@ def check_payload(text: str) -> dict[str, Any]:
     if set(payload) - TEXTS - {"scores", "subScores"}:
         raise Refusal(400, f"unknown fields in {sorted(payload)}")
     for name in TEXTS & set(payload):
-        if not isinstance(payload[name], str) or (name in CHOICES and payload[name] not in CHOICES[name]):
+        if not isinstance(payload[name], str) or (
+            name in CHOICES and payload[name] not in CHOICES[name]
+        ):
             raise Refusal(400, f"{name} is {payload[name]!r}")
-    if "/" not in payload.get("modelName", "") or not {"modelType", "precision", "backend"} <= set(payload):
+    if "/" not in payload.get("modelName", "") or not {"modelType", "precision", "backend"} <= set(
+        payload
+    ):
         raise Refusal(400, "a required field is missing")
     if payload.get("weightType", "Original") != "Original" and not payload.get("baseModel"):
         raise Refusal(400, "baseModel is missing")
     scores, parts = payload.get("scores", {}), payload.get("subScores", {})
     if EASI_8 - set(scores) or set(scores) - EASI_8 - OPTIONAL or set(parts) - set(scores):
         raise Refusal(400, f"the scores are {sorted(scores)}")
-    check_numbers([*scores.values(), *(value for inner in parts.values() for value in inner.values())])
+    check_numbers(
+        [*scores.values(), *(value for inner in parts.values() for value in inner.values())]
+    )
     return payload
 
 
 def check_numbers(values: Iterable[object]) -> None:
     for value in values:
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, int | float)
+            or not math.isfinite(value)
+        ):
             raise Refusal(400, f"{value!r} is no number")
         if not -100 <= value <= 100 or round(value, 4) != value:
             raise Refusal(400, f"{value!r} is out of range or not rounded")

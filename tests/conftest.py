@@ -21,7 +21,9 @@ def pytest_configure() -> None:
     """What is started in the background or under nohup ignores Ctrl-C, and so would every program that a test interrupts."""
     for signum in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
         if signal.getsignal(signum) is signal.SIG_IGN:
-            signal.signal(signum, signal.default_int_handler if signum == signal.SIGINT else signal.SIG_DFL)
+            signal.signal(
+                signum, signal.default_int_handler if signum == signal.SIGINT else signal.SIG_DFL
+            )
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,9 @@ class Runs:
     def __init__(self, root: Path) -> None:
         self.user = User(root)
         self.out = root / "out"
-        self._launched = functools.cache(self._launch)     # a failed launch is kept too: it would fail again
+        self._launched = functools.cache(
+            self._launch
+        )  # a failed launch is kept too: it would fail again
 
     def alone(self, backend: str) -> Whole:
         """One worker."""
@@ -55,11 +59,23 @@ class Runs:
         launch = self._launched(backend, name, nproc)
         assert launch.code == 0, launch.said
         out = self.user.root / name
-        return Whole(self.user, launch, out, Results(out / "kept" / backend), run_folder(out, backend))
+        return Whole(
+            self.user, launch, out, Results(out / "kept" / backend), run_folder(out, backend)
+        )
 
     def _launch(self, backend: str, name: str, nproc: int) -> Launch:
         out = self.out if name == self.out.name else self.fresh(name)
-        launch = self.user.run("--smoke", "--backend", backend, "--output-dir", out, "--no-rich", "--include-extra", "--nproc", nproc)
+        launch = self.user.run(
+            "--smoke",
+            "--backend",
+            backend,
+            "--output-dir",
+            out,
+            "--no-rich",
+            "--include-extra",
+            "--nproc",
+            nproc,
+        )
         if launch.code == 0:
             Results.keep(out, out / "kept" / backend)
         return launch

@@ -44,7 +44,9 @@ def finish(cfg: RunConfig, keys: Iterable[str] = CORE_KEYS) -> FinishedRun:
     backend = make_backend(cfg.backend, HubSettings())
     wanted = tuple(keys)
     plan = make(dataclasses.replace(cfg, benchmarks=wanted), backend, backend.resolve(cfg), ())
-    manifest = plan.manifest(None, {"easi-eval": "test", "torch": "2"}, [cfg.command()], {"some/data": "c" * 40})
+    manifest = plan.manifest(
+        None, {"easi-eval": "test", "torch": "2"}, [cfg.command()], {"some/data": "c" * 40}
+    )
     scores = {}
     for todo in plan.todo:
         key, folder = todo.bench.key, plan.paths.output(todo.bench.key)
@@ -53,11 +55,21 @@ def finish(cfg: RunConfig, keys: Iterable[str] = CORE_KEYS) -> FinishedRun:
             shutil.copyfile(path, folder / path.name)
         out = backend.outputs(todo.bench, folder)
         rows = backend.rows(todo.bench, out)
-        score = summarise(todo.bench, checked(backend, todo.bench, out, rows), rows, total=len(rows), state=State.COMPLETE)
+        score = summarise(
+            todo.bench,
+            checked(backend, todo.bench, out, rows),
+            rows,
+            total=len(rows),
+            state=State.COMPLETE,
+        )
         scores[key] = backend.told(cfg, todo.bench, out, rows, score, {})
         files = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in out.files}
         Evidence(todo.fingerprint, scores[key], files).save(folder)
-        manifest = manifest.with_state(key, state=str(State.COMPLETE), evidence={"rows": len(rows), "total": len(rows)})
+        manifest = manifest.with_state(
+            key, state=str(State.COMPLETE), evidence={"rows": len(rows), "total": len(rows)}
+        )
     manifest.save(plan.paths.manifest)
-    assert Manifest.load(plan.paths.manifest) is not None and set(scores) == set(map(str, wanted)) == {by_key(key).key for key in wanted}
+    assert Manifest.load(plan.paths.manifest) is not None and set(scores) == set(
+        map(str, wanted)
+    ) == {by_key(key).key for key in wanted}
     return FinishedRun(cfg, plan.paths, scores)

@@ -34,13 +34,35 @@ from easi_eval.results.scores import Reading
 # Questions in each benchmark. 3DSRBench's table of VLMEvalKit has the flipped and the circular rows; lmms-eval's data set has fewer
 # rows, and is taken to have as many.
 ROWS = {
-    "vsi_bench": 5130, "mmsi_bench": 1000, "mindcube_tiny": 1050, "viewspatial": 5712, "site_image": 4260, "site_video": 3808, "blink": 1901,
-    "3dsrbench": 11686, "embspatial": 3640, "mmsi_video_bench": 1106, "omnispatial_(manual_cot)": 1533, "spar_bench": 7207, "vsi_debiased": 2363,
+    "vsi_bench": 5130,
+    "mmsi_bench": 1000,
+    "mindcube_tiny": 1050,
+    "viewspatial": 5712,
+    "site_image": 4260,
+    "site_video": 3808,
+    "blink": 1901,
+    "3dsrbench": 11686,
+    "embspatial": 3640,
+    "mmsi_video_bench": 1106,
+    "omnispatial_(manual_cot)": 1533,
+    "spar_bench": 7207,
+    "vsi_debiased": 2363,
 }
 # Characters of a question with its options, on average.
 QUESTION = {
-    "vsi_bench": 110, "mmsi_bench": 250, "mindcube_tiny": 250, "viewspatial": 160, "site_image": 140, "site_video": 140, "blink": 160,
-    "3dsrbench": 100, "embspatial": 200, "mmsi_video_bench": 300, "omnispatial_(manual_cot)": 160, "spar_bench": 400, "vsi_debiased": 110,
+    "vsi_bench": 110,
+    "mmsi_bench": 250,
+    "mindcube_tiny": 250,
+    "viewspatial": 160,
+    "site_image": 140,
+    "site_video": 140,
+    "blink": 160,
+    "3dsrbench": 100,
+    "embspatial": 200,
+    "mmsi_video_bench": 300,
+    "omnispatial_(manual_cot)": 160,
+    "spar_bench": 400,
+    "vsi_debiased": 110,
 }
 FRAMES = {"mmsi_video_bench": 50, "mindcube_tiny": 4}
 ANSWER, REASONED = 60, {"omnispatial_(manual_cot)": 800}
@@ -89,7 +111,12 @@ def expand(backend: str, outputs: Path, target: Path, key: str, size: Size = Siz
     """Make the files of one benchmark in ``target`` from those that a rehearsal left in ``outputs/<key>``."""
     target.mkdir(parents=True)
     make = _expand_lmms if backend == LMMS_EVAL else _expand_vlmevalkit
-    return make(by_key(key), make_backend(backend, HubSettings()).outputs(by_key(key), outputs / key), target, size)
+    return make(
+        by_key(key),
+        make_backend(backend, HubSettings()).outputs(by_key(key), outputs / key),
+        target,
+        size,
+    )
 
 
 def _drawn(prose: Prose, groups: Sequence[Sequence[Any]], count: int) -> Iterator[tuple[str, Any]]:
@@ -114,8 +141,17 @@ def _expand_lmms(bench: Benchmark, genuine: Outputs, target: Path, size: Size) -
         samples = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
         with (target / path.name).open("w", encoding="utf-8") as file:
             for number, (name, sample) in enumerate(_drawn(prose, _by_question(samples), count)):
-                file.write(json.dumps(_sample(bench.key, prose, size, copy.deepcopy(sample), number, name), ensure_ascii=False) + "\n")
-        whole["n-samples"][path.stem.rpartition("_samples_")[2]] = {"original": count, "effective": count}
+                file.write(
+                    json.dumps(
+                        _sample(bench.key, prose, size, copy.deepcopy(sample), number, name),
+                        ensure_ascii=False,
+                    )
+                    + "\n"
+                )
+        whole["n-samples"][path.stem.rpartition("_samples_")[2]] = {
+            "original": count,
+            "effective": count,
+        }
     scores = target / genuine.scores[0].name
     scores.write_text(json.dumps(whole), encoding="utf-8")
     backend = make_backend(LMMS_EVAL, HubSettings())
@@ -130,15 +166,32 @@ def _expand_lmms(bench: Benchmark, genuine: Outputs, target: Path, size: Size) -
 def _by_question(samples: Sequence[Mapping[str, Any]]) -> list[list[Mapping[str, Any]]]:
     groups: dict[object, list[Mapping[str, Any]]] = defaultdict(list)
     for place, sample in enumerate(samples):
-        qid = next((value["qid"][:8] for value in sample.values() if isinstance(value, dict) and "qid" in value), place)
+        qid = next(
+            (
+                value["qid"][:8]
+                for value in sample.values()
+                if isinstance(value, dict) and "qid" in value
+            ),
+            place,
+        )
         groups[qid].append(sample)
     return list(groups.values())
 
 
-def _sample(key: str, prose: Prose, size: Size, sample: dict[str, Any], number: int, name: str) -> dict[str, Any]:
-    answer, question, scene = prose.around(size.length(key)), prose.text(QUESTION[key]), prose.name("0123456789abcdef", 10)
+def _sample(
+    key: str, prose: Prose, size: Size, sample: dict[str, Any], number: int, name: str
+) -> dict[str, Any]:
+    answer, question, scene = (
+        prose.around(size.length(key)),
+        prose.text(QUESTION[key]),
+        prose.name("0123456789abcdef", 10),
+    )
     old = sample["filtered_resps"]
-    sample |= {"doc_id": number, "filtered_resps": answer, "token_counts": [{"output_tokens": len(answer) // 4}]}
+    sample |= {
+        "doc_id": number,
+        "filtered_resps": answer,
+        "token_counts": [{"output_tokens": len(answer) // 4}],
+    }
     sample["input"] = sample["input"][:60] + question + sample["input"][-60:]
     if "input_media" in sample:
         sample["input_media"] = [f"{scene}/{frame:05d}.jpg" for frame in range(FRAMES.get(key, 1))]
@@ -169,29 +222,56 @@ def _expand_vlmevalkit(bench: Benchmark, genuine: Outputs, target: Path, size: S
     groups: dict[object, list[list[Any]]] = defaultdict(list)
     for place, row in enumerate(rows):
         groups[place if qid is None else row[qid][:8]].append(row)
-    made = [_row(bench.key, prose, size, header, list(row), number, name)
-            for number, (name, row) in enumerate(_drawn(prose, list(groups.values()), size.rows(bench.key)))]
+    made = [
+        _row(bench.key, prose, size, header, list(row), number, name)
+        for number, (name, row) in enumerate(
+            _drawn(prose, list(groups.values()), size.rows(bench.key))
+        )
+    ]
     path = target / genuine.rows[0].name
     # Stock VLMEvalKit writes with the same engine; texts that begin with "=" are none here.
-    pd.DataFrame(made, columns=range(len(header))).to_excel(path, index=False, header=header, sheet_name=title, engine="xlsxwriter")
+    pd.DataFrame(made, columns=range(len(header))).to_excel(
+        path, index=False, header=header, sheet_name=title, engine="xlsxwriter"
+    )
     index, prediction = header.index("index"), header.index("prediction")
     if len(genuine.rows) > 1:
-        lines = (json.dumps({"index": str(row[index]), "prediction": row[prediction]}) for row in made)
-        (target / genuine.rows[1].name).write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+        lines = (
+            json.dumps({"index": str(row[index]), "prediction": row[prediction]}) for row in made
+        )
+        (target / genuine.rows[1].name).write_text(
+            "".join(line + "\n" for line in lines), encoding="utf-8"
+        )
     scores = target / genuine.scores[0].name
     scores.write_bytes(genuine.scores[0].read_bytes())
     out = backend.outputs(bench, target)
     layout = bench.source("vlmevalkit").layout
-    scores.write_text(_filled(scores.read_text(encoding="utf-8"), layout, _numbers(bench, "vlmevalkit", out)), encoding="utf-8")
+    scores.write_text(
+        _filled(scores.read_text(encoding="utf-8"), layout, _numbers(bench, "vlmevalkit", out)),
+        encoding="utf-8",
+    )
     return out
 
 
-def _row(key: str, prose: Prose, size: Size, header: Sequence[str], row: list[Any], number: int, name: str) -> list[Any]:
+def _row(
+    key: str,
+    prose: Prose,
+    size: Size,
+    header: Sequence[str],
+    row: list[Any],
+    number: int,
+    name: str,
+) -> list[Any]:
     scene, asked = prose.name("0123456789abcdef", 10), QUESTION[key]
     media = [f"{SNAPSHOT}/{scene}/{frame:05d}.jpg" for frame in range(FRAMES.get(key, 1))]
     made: dict[str, Any] = {
-        "index": number, "prediction": prose.around(size.length(key)), "question": prose.text(asked * 2 / 3), "id": f"among_group{number:03d}_q{number}",
-        "image_path": str(media) if len(media) > 1 else media[0], "video": f"{scene}.mp4", "video_path": f"{scene}.mp4", "scene_name": scene,
+        "index": number,
+        "prediction": prose.around(size.length(key)),
+        "question": prose.text(asked * 2 / 3),
+        "id": f"among_group{number:03d}_q{number}",
+        "image_path": str(media) if len(media) > 1 else media[0],
+        "video": f"{scene}.mp4",
+        "video_path": f"{scene}.mp4",
+        "scene_name": scene,
     }
     for place, column in enumerate(header):
         value = row[place]
@@ -204,8 +284,16 @@ def _row(key: str, prose: Prose, size: Size, header: Sequence[str], row: list[An
         elif column in _OPTION_COLUMNS:
             row[place] = prose.text(14)
         elif column in ("options", "candidates"):
-            row[place] = str([prose.text(10) for _ in range(max(2, value.count(",") + 1 if value.startswith("[") else 4))]) if value.startswith("[") else \
-                prose.text(40)
+            row[place] = (
+                str(
+                    [
+                        prose.text(10)
+                        for _ in range(max(2, value.count(",") + 1 if value.startswith("[") else 4))
+                    ]
+                )
+                if value.startswith("[")
+                else prose.text(40)
+            )
         elif column in ("user_prompt", "input_prompt"):
             row[place] = value[:50] + prose.text(asked) + value[-60:]
     return row

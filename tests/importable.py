@@ -29,7 +29,9 @@ def vlmevalkit_files(folder: Path, keys: Iterable[str] = ALL_KEYS, model: str = 
         bench = by_key(key)
         for path in find_vlmevalkit_outputs(bench, DATA / VLMEVALKIT).files:
             shutil.copyfile(path, folder / path.name.replace("M_", f"{model}_", 1))
-        (folder / f"{model}_{bench.source(VLMEVALKIT).task}_result.pkl").write_bytes(b"cposix\nsystem\n(S'touch /exploded'\ntR.")
+        (folder / f"{model}_{bench.source(VLMEVALKIT).task}_result.pkl").write_bytes(
+            b"cposix\nsystem\n(S'touch /exploded'\ntR."
+        )
     status = {"argv": ["run.py", "--judge-key", SECRET], "datasets": {}, "model_name": model}
     (folder / "status.json").write_text(json.dumps(status), encoding="utf-8")
     return folder
@@ -42,14 +44,29 @@ def tables(folder: Path, keys: Iterable[str] = ALL_KEYS) -> Path:
         bench = by_key(key)
         data = bench.source(VLMEVALKIT).data
         rows = row_cells(bench, find_vlmevalkit_outputs(bench, DATA / VLMEVALKIT))
-        columns = [name for name in next(iter(rows.values())) if name == "answer" or ASKED.fullmatch(name)]
-        with (folder / (data.tsv_local or data.tsv)).open("w", encoding="utf-8", newline="") as file:
+        columns = [
+            name for name in next(iter(rows.values())) if name == "answer" or ASKED.fullmatch(name)
+        ]
+        with (folder / (data.tsv_local or data.tsv)).open(
+            "w", encoding="utf-8", newline=""
+        ) as file:
             writer = csv.writer(file, delimiter="\t")
-            writer.writerows([["index", *columns], *([item, *(row[name] for name in columns)] for item, row in rows.items())])
+            writer.writerows(
+                [
+                    ["index", *columns],
+                    *([item, *(row[name] for name in columns)] for item, row in rows.items()),
+                ]
+            )
     return folder
 
 
-def lmms_files(folder: Path, keys: Iterable[str] = ALL_KEYS, stamp: str = STAMP, limit: int | None = None, model_args: str = MODEL_ARGS) -> Path:
+def lmms_files(
+    folder: Path,
+    keys: Iterable[str] = ALL_KEYS,
+    stamp: str = STAMP,
+    limit: int | None = None,
+    model_args: str = MODEL_ARGS,
+) -> Path:
     """What one launch of lmms-eval leaves of these benchmarks."""
     folder.mkdir(parents=True, exist_ok=True)
     whole = json.loads((DATA / LMMS_EVAL / f"{STAMP}_results.json").read_text(encoding="utf-8"))
@@ -62,14 +79,20 @@ def lmms_files(folder: Path, keys: Iterable[str] = ALL_KEYS, stamp: str = STAMP,
     content = {
         "results": {task: value for task, value in whole["results"].items() if task in tasks},
         "n-samples": {task: value for task, value in whole["n-samples"].items() if task in tasks},
-        "config": {"model": "qwen2_5_vl", "model_args": model_args, "limit": limit}, "model_source": "qwen2_5_vl",
-        "model_name": "org/Tiny-VLM", "lmms_eval_version": "0.7.3",
+        "config": {"model": "qwen2_5_vl", "model_args": model_args, "limit": limit},
+        "model_source": "qwen2_5_vl",
+        "model_name": "org/Tiny-VLM",
+        "lmms_eval_version": "0.7.3",
     }
-    (folder / f"{stamp}_results.json").write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
+    (folder / f"{stamp}_results.json").write_text(
+        json.dumps(content, ensure_ascii=False), encoding="utf-8"
+    )
     return folder
 
 
-def hub_cache(home: Path, files: Path, keys: Iterable[str] = ALL_KEYS, name: str = "1" * 40) -> Path:
+def hub_cache(
+    home: Path, files: Path, keys: Iterable[str] = ALL_KEYS, name: str = "1" * 40
+) -> Path:
     """The hub's cache with the datasets of these files, as far as an import reads them; the files are given their prompts, which
     those in ``data/`` lack.
     """
@@ -81,19 +104,49 @@ def hub_cache(home: Path, files: Path, keys: Iterable[str] = ALL_KEYS, name: str
         for config, task in zip(source.data.configs or ("default",), source.tasks, strict=True):
             path = files / f"{STAMP}_samples_{task}.jsonl"
             samples = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-            rows = [{**{name: sample[source.rows.entry].get(name, f"{name} of {sample['doc_id']}") for name in source.data.asked},
-                     **dict.fromkeys(source.data.truth, int(sample["target"]) if key == "embspatial" else sample["target"])} for sample in samples]
+            rows = [
+                {
+                    **{
+                        name: sample[source.rows.entry].get(name, f"{name} of {sample['doc_id']}")
+                        for name in source.data.asked
+                    },
+                    **dict.fromkeys(
+                        source.data.truth,
+                        int(sample["target"]) if key == "embspatial" else sample["target"],
+                    ),
+                }
+                for sample in samples
+            ]
             for sample, row in zip(samples, rows, strict=True):
-                texts = [[value] if isinstance(value, str) else value or [] for value in (row[name] for name in source.data.asked)]
+                texts = [
+                    [value] if isinstance(value, str) else value or []
+                    for value in (row[name] for name in source.data.asked)
+                ]
                 sample["input"] = "\n".join(["<image>", *itertools.chain(*texts)])
-            path.write_text("".join(json.dumps(sample, ensure_ascii=False) + "\n" for sample in samples), encoding="utf-8")
+            path.write_text(
+                "".join(json.dumps(sample, ensure_ascii=False) + "\n" for sample in samples),
+                encoding="utf-8",
+            )
             table = card.parent / config / f"{source.data.split}-00000-of-00001.parquet"
             table.parent.mkdir(parents=True)
             pq.write_table(pa.Table.from_pylist(rows), table)
-            configs.append({"config_name": config, "data_files": [{"split": source.data.split, "path": f"{config}/{source.data.split}-*"}]})
+            configs.append(
+                {
+                    "config_name": config,
+                    "data_files": [
+                        {"split": source.data.split, "path": f"{config}/{source.data.split}-*"}
+                    ],
+                }
+            )
         # Two benchmarks may be configs of one repository.
-        before = json.loads(card.read_text(encoding="utf-8").split("---")[1])["configs"] if card.exists() else []
-        card.write_text(f"---\n{json.dumps({'configs': before + configs})}\n---\n", encoding="utf-8")
+        before = (
+            json.loads(card.read_text(encoding="utf-8").split("---")[1])["configs"]
+            if card.exists()
+            else []
+        )
+        card.write_text(
+            f"---\n{json.dumps({'configs': before + configs})}\n---\n", encoding="utf-8"
+        )
         (folder / "refs").mkdir(exist_ok=True)
         (folder / "refs" / "main").write_text(name)
     return home

@@ -17,7 +17,7 @@ from loopback import served
 
 PATH = "/v1/chat/completions"
 KEY = "sk-" + "JudgeServerKey" * 3
-GRADES = "<GRADE>"      # only the prompt of VLMEvalKit's spatial family has it
+GRADES = "<GRADE>"  # only the prompt of VLMEvalKit's spatial family has it
 
 
 @dataclass
@@ -34,7 +34,7 @@ class JudgeServer:
     dies_after: int | None = None
     only_first: int | None = None
     retry_after: str = ""
-    model: str = ""                     # if set, any other is unknown (404)
+    model: str = ""  # if set, any other is unknown (404)
     asked: list[str] = field(default_factory=list)
     models: set[str] = field(default_factory=set)
     url: str = ""
@@ -81,7 +81,11 @@ def judge_server(**behaviour: Any) -> Iterator[JudgeServer]:
                 state.asked.append(prompt)
                 state.models.add(body["model"])
                 count, questions = len(state.asked), len(state.questions)
-            mode = "answers" if state.only_first is not None and count > state.only_first else state.mode
+            mode = (
+                "answers"
+                if state.only_first is not None and count > state.only_first
+                else state.mode
+            )
             if state.refused is not None and prompt not in state.refused:
                 mode = "answers"
             if state.dies_after is not None and questions > state.dies_after:
@@ -92,7 +96,9 @@ def judge_server(**behaviour: Any) -> Iterator[JudgeServer]:
             elif self.headers.get("Authorization") != f"Bearer {KEY}":
                 self._reply(401, {"error": {"message": "Incorrect API key provided"}})
             elif state.model and body["model"] != state.model:
-                self._reply(404, {"error": {"message": f"The model {body['model']} does not exist"}})
+                self._reply(
+                    404, {"error": {"message": f"The model {body['model']} does not exist"}}
+                )
             elif mode.isdigit():
                 self._reply(int(mode), {"error": {"message": f"told to say {mode}"}})
             elif mode == "hang":
@@ -101,7 +107,9 @@ def judge_server(**behaviour: Any) -> Iterator[JudgeServer]:
             elif mode == "garbage":
                 self._send(200, b"<html>not what you asked for</html>")
             else:
-                text = {"empty": None, "chatty": "Let me think about it."}.get(mode, verdict(prompt, mode))
+                text = {"empty": None, "chatty": "Let me think about it."}.get(
+                    mode, verdict(prompt, mode)
+                )
                 self._reply(200, {"choices": [{"message": {"role": "assistant", "content": text}}]})
 
         def _reply(self, status: int, value: object) -> None:
@@ -124,7 +132,7 @@ def judge_server(**behaviour: Any) -> Iterator[JudgeServer]:
         try:
             yield state
         finally:
-            state.released.set()      # before the server waits for its answers to end
+            state.released.set()  # before the server waits for its answers to end
 
 
 if __name__ == "__main__":

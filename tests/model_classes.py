@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-VLMEVALKIT = '''
+VLMEVALKIT = """
 
 from vlmeval.vlm.base import BaseModel
 
@@ -14,9 +14,9 @@ class CLASS(BaseModel):
 
     def generate_inner(self, message, dataset=None):
         return answer_to("\\n".join(part["value"] for part in message if part["type"] == "text"))
-'''
+"""
 
-LMMS_EVAL = '''
+LMMS_EVAL = """
 
 from lmms_eval.api.model import lmms
 from lmms_eval.models.registry_v2 import ModelManifest
@@ -38,7 +38,7 @@ class CLASS(lmms):
 
     def generate_until_multi_round(self, requests):
         raise NotImplementedError
-'''
+"""
 
 
 def install(folder: Path, name: str, logic: str) -> dict[str, str]:
@@ -52,7 +52,9 @@ def install(folder: Path, name: str, logic: str) -> dict[str, str]:
         made.mkdir(parents=True, exist_ok=True)
     cls = name.capitalize()
     (own / f"{name}.py").write_text(logic + VLMEVALKIT.replace("CLASS", cls))
-    (site / f"{name}_model.py").write_text(logic + LMMS_EVAL.replace("CLASS", cls).replace("NAME", name))
+    (site / f"{name}_model.py").write_text(
+        logic + LMMS_EVAL.replace("CLASS", cls).replace("NAME", name)
+    )
     (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}-model\nVersion: 1.0\n")
     (about / "entry_points.txt").write_text(f"[lmms_eval.models]\n{name} = {name}_model:MANIFEST\n")
     return {"EASI_VLM_DIR": str(own), "PYTHONPATH": str(site)}

@@ -61,7 +61,11 @@ def openai_server(**behaviour: Any) -> Iterator[OpenAIServer]:
 
         def do_POST(self) -> None:
             nonlocal open_requests
-            text, letter = seen(json.loads(self.rfile.read(int(self.headers["Content-Length"])))["messages"][-1]["content"])
+            text, letter = seen(
+                json.loads(self.rfile.read(int(self.headers["Content-Length"])))["messages"][-1][
+                    "content"
+                ]
+            )
             with lock:
                 open_requests += 1
                 state.most = max(state.most, open_requests)
@@ -74,7 +78,9 @@ def openai_server(**behaviour: Any) -> Iterator[OpenAIServer]:
             with lock:
                 open_requests -= 1
             message = {"choices": [{"message": {"role": "assistant", "content": letter}}]}
-            data = json.dumps(message if status == 200 else {"error": {"message": f"told to say {status}"}}).encode()
+            data = json.dumps(
+                message if status == 200 else {"error": {"message": f"told to say {status}"}}
+            ).encode()
             self.send_response(status)
             self.send_header("Content-Length", str(len(data)))
             self.end_headers()

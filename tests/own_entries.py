@@ -15,20 +15,40 @@ from pathlib import Path
 OWN_ENTRIES = Path(__file__).resolve()
 if __name__ == "__main__":
     sys.path[0] = str(OWN_ENTRIES.parents[1] / "scripts" / "submissions")
-    sys.argv[0] = f"{sys.path[0]}/run_easi_eval.py"      # what the commands that are shown begin with
+    sys.argv[0] = f"{sys.path[0]}/run_easi_eval.py"  # what the commands that are shown begin with
 
 from easi_eval.benchmarks import BENCHMARKS, LMMS_EVAL, VLMEVALKIT, Source  # noqa: E402
 
 TINY = {
     VLMEVALKIT: {
-        "vsi_bench": 24, "mmsi_bench": 22, "mindcube_tiny": 16, "viewspatial": 20, "site_image": 24,
-        "site_video": 18, "blink": 28, "3dsrbench": 56, "embspatial": 18, "mmsi_video_bench": 26,
-        "omnispatial_(manual_cot)": 20, "spar_bench": 20, "vsi_debiased": 13,
+        "vsi_bench": 24,
+        "mmsi_bench": 22,
+        "mindcube_tiny": 16,
+        "viewspatial": 20,
+        "site_image": 24,
+        "site_video": 18,
+        "blink": 28,
+        "3dsrbench": 56,
+        "embspatial": 18,
+        "mmsi_video_bench": 26,
+        "omnispatial_(manual_cot)": 20,
+        "spar_bench": 20,
+        "vsi_debiased": 13,
     },
     LMMS_EVAL: {
-        "vsi_bench": 24, "mmsi_bench": 22, "mindcube_tiny": 16, "viewspatial": 20, "site_image": 24,
-        "site_video": 18, "blink": 28, "3dsrbench": 24, "embspatial": 18, "mmsi_video_bench": 26,
-        "omnispatial_(manual_cot)": 20, "spar_bench": 20, "vsi_debiased": 13,
+        "vsi_bench": 24,
+        "mmsi_bench": 22,
+        "mindcube_tiny": 16,
+        "viewspatial": 20,
+        "site_image": 24,
+        "site_video": 18,
+        "blink": 28,
+        "3dsrbench": 24,
+        "embspatial": 18,
+        "mmsi_video_bench": 26,
+        "omnispatial_(manual_cot)": 20,
+        "spar_bench": 20,
+        "vsi_debiased": 13,
     },
 }
 
@@ -43,7 +63,9 @@ def use(counts: Mapping[str, Mapping[str, int]] = TINY) -> Iterator[None]:
         kept.append((sources, dict(sources)))
         for backend, by_key in counts.items():
             if bench.key in by_key:
-                sources[backend] = dataclasses.replace(sources[backend], questions=by_key[bench.key])
+                sources[backend] = dataclasses.replace(
+                    sources[backend], questions=by_key[bench.key]
+                )
     try:
         yield
     finally:

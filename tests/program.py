@@ -23,15 +23,36 @@ from typing import Any
 REPOSITORY = Path(__file__).resolve().parents[1]
 PROGRAM = REPOSITORY / "scripts" / "submissions" / "run_easi_eval.py"
 RESULT_FILES = ("easi_scores.csv", "easi_scores.md", "easi_results.json", "easi_results.zip")
-MARK = "EASI_TEST_MARK"        # in the environment of every process of one launch, so that they can be found
+MARK = (
+    "EASI_TEST_MARK"  # in the environment of every process of one launch, so that they can be found
+)
 # What no file, command line or screen may show.
-SECRETS = {"HF_TOKEN": "hf_" + "NeverShowThisToken" * 2, "OPENAI_API_KEY": "sk-" + "NeverShowThisKey" * 3,
-           "SOME_SERVICE_PASSWORD": "never-show-this-password"}
+SECRETS = {
+    "HF_TOKEN": "hf_" + "NeverShowThisToken" * 2,
+    "OPENAI_API_KEY": "sk-" + "NeverShowThisKey" * 3,
+    "SOME_SERVICE_PASSWORD": "never-show-this-password",
+}
 # Of the tester's own environment, what would lead the program to the tester's files, hub or devices.
-_OWN = ("HF_", "HUGGING", "TRANSFORMERS", "XDG_", "LMMS_", "LMU", "VLMEVAL", "MMEVAL", "EASI_", "MPL", "CUDA_", "OMP_", "OPENAI", "COLUMNS")
+_OWN = (
+    "HF_",
+    "HUGGING",
+    "TRANSFORMERS",
+    "XDG_",
+    "LMMS_",
+    "LMU",
+    "VLMEVAL",
+    "MMEVAL",
+    "EASI_",
+    "MPL",
+    "CUDA_",
+    "OMP_",
+    "OPENAI",
+    "COLUMNS",
+)
 
 
 # ---- starting it -------------------------------------------------------------------------------------------------
+
 
 @dataclass(frozen=True)
 class User:
@@ -53,7 +74,14 @@ class User:
         kept = {name: value for name, value in os.environ.items() if not name.startswith(_OWN)}
         home, cache, huggingface = map(str, self.places)
         secrets = SECRETS if self.secrets else {}
-        return {**kept, **secrets, "HOME": home, "XDG_CACHE_HOME": cache, "HF_HOME": huggingface, **changes}
+        return {
+            **kept,
+            **secrets,
+            "HOME": home,
+            "XDG_CACHE_HOME": cache,
+            "HF_HOME": huggingface,
+            **changes,
+        }
 
     @contextmanager
     def start(self, *options: object, **changes: str) -> Iterator[Launch]:
@@ -84,15 +112,23 @@ class Launch:
         self.commands: set[str] = set()
         self.code: int | None = None
         self.seconds = self.cost = 0.0
-        self.output_dir = Path(options[options.index("--output-dir") + 1]) if "--output-dir" in options else None
+        self.output_dir = (
+            Path(options[options.index("--output-dir") + 1]) if "--output-dir" in options else None
+        )
         self._logs = self._known_logs()
         self._folder = user.root / "screens" / self.mark
         self._folder.mkdir(parents=True)
         self._began, self._used = time.monotonic(), _processor_time()
         with self._screen("out").open("wb") as out, self._screen("err").open("wb") as err:
             self.process = subprocess.Popen(
-                [sys.executable, str(user.program), *options], cwd=user.root, env=user.environment(**changes, **{MARK: self.mark}),
-                stdin=subprocess.DEVNULL, stdout=out, stderr=err, start_new_session=True)
+                [sys.executable, str(user.program), *options],
+                cwd=user.root,
+                env=user.environment(**changes, **{MARK: self.mark}),
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+                start_new_session=True,
+            )
         self._over = threading.Event()
         self._watcher = threading.Thread(target=self._watch, daemon=True)
         self._watcher.start()
@@ -108,7 +144,9 @@ class Launch:
     @property
     def said(self) -> str:
         """All that was shown, with the end of the log: what a failing test needs to tell."""
-        logged = "".join(log.read_text(encoding="utf-8", errors="replace")[-4000:] for log in self.logs)
+        logged = "".join(
+            log.read_text(encoding="utf-8", errors="replace")[-4000:] for log in self.logs
+        )
         return f"exit {self.code} after {self.seconds:.0f} s\n{self.out[-6000:]}\n{self.err[-3000:]}\n--- log\n{logged}"
 
     @property
@@ -163,7 +201,15 @@ def marked(mark: str) -> list[tuple[int, str]]:
             continue
         try:
             if f"{MARK}={mark}".encode() in (entry / "environ").read_bytes():
-                found.append((int(entry.name), (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")))
+                found.append(
+                    (
+                        int(entry.name),
+                        (entry / "cmdline")
+                        .read_bytes()
+                        .replace(b"\0", b" ")
+                        .decode(errors="replace"),
+                    )
+                )
         except OSError:
             continue
     return found
@@ -174,7 +220,9 @@ def wait_until(true: Callable[[], object], seconds: float, launch: Launch | None
     began = time.monotonic()
     while not true():
         passed = time.monotonic() - began
-        assert passed < seconds, f"waited {seconds} s in vain" + (f"\n{launch.said}" if launch else "")
+        assert passed < seconds, f"waited {seconds} s in vain" + (
+            f"\n{launch.said}" if launch else ""
+        )
         assert launch is None or launch.process.poll() is None, f"it ended too early\n{launch.said}"
         time.sleep(0.02)
     return time.monotonic() - began
@@ -187,6 +235,7 @@ def a_closed_port() -> int:
 
 
 # ---- what it left ------------------------------------------------------------------------------------------------
+
 
 @dataclass(frozen=True)
 class Results:
@@ -247,7 +296,10 @@ class RunFolder:
         """The journal's records of one kind; of one launch, if it is given. A torn last line is left out."""
         found = []
         for path in sorted((self.root / "journal").glob("*.jsonl")):
-            lines = [json.loads(line.decode("utf-8", "surrogatepass")) for line in path.read_bytes().split(b"\n")[:-1]]
+            lines = [
+                json.loads(line.decode("utf-8", "surrogatepass"))
+                for line in path.read_bytes().split(b"\n")[:-1]
+            ]
             if lines and (launch is None or lines[0]["launch"] == launch):
                 found += [{**line, "file": path.name} for line in lines if line["kind"] == kind]
         return found
@@ -268,12 +320,20 @@ class RunFolder:
 
 
 def run_folders(output_dir: Path, backend: str) -> list[RunFolder]:
-    return [RunFolder(path) for path in sorted((output_dir / "runs" / backend).glob("*")) if path.is_dir()]
+    return [
+        RunFolder(path)
+        for path in sorted((output_dir / "runs" / backend).glob("*"))
+        if path.is_dir()
+    ]
 
 
 def run_folder(output_dir: Path, backend: str, model: str = "easi-smoke__Tiny-VLM") -> RunFolder:
     """The only run of a model on a backend."""
-    (found,) = (folder for folder in run_folders(output_dir, backend) if folder.root.name.rpartition("-")[0] == model)
+    (found,) = (
+        folder
+        for folder in run_folders(output_dir, backend)
+        if folder.root.name.rpartition("-")[0] == model
+    )
     return found
 
 

@@ -104,10 +104,12 @@ def build_prompt(model: Any, dataset: Loaded, item: str) -> Any:
 
 def generate(model: Any, dataset: Loaded, item: str, message: Any) -> Generation:
     """The model's answer to the prompt that ``build_prompt`` made. Raises what the model raises, and for no answer."""
-    fit(model, dataset.source)                  # since the prompt was made one of another benchmark may have been
-    hashed = prompt_hash(message)               # before the model: some classes change the parts they are given
+    fit(model, dataset.source)  # since the prompt was made one of another benchmark may have been
+    hashed = prompt_hash(message)  # before the model: some classes change the parts they are given
     frames = sum(part["type"] == "image" for part in message) if isinstance(message, list) else None
-    answered = model.generate(message=message, dataset=dataset_name(dataset.source, dataset.rows[item]))
+    answered = model.generate(
+        message=message, dataset=dataset_name(dataset.source, dataset.rows[item])
+    )
     _free_cache()
     if answered is None:
         raise ValueError(f"the model gave no answer to {item}")
@@ -135,15 +137,23 @@ def _free_cache() -> None:
 def dataset_name(source: Any, row: int) -> str:
     """The name VLMEvalKit's loop gives the model with this row; joined video datasets name the part it comes from."""
     line = source.data.iloc[row]
-    return line["SUB_DATASET"] if source.MODALITY == "VIDEO" and "SUB_DATASET" in line else source.dataset_name
+    return (
+        line["SUB_DATASET"]
+        if source.MODALITY == "VIDEO" and "SUB_DATASET" in line
+        else source.dataset_name
+    )
 
 
 def _video_prompt(model: Any, source: Any, row: int, name: str) -> Any:
     video_llm = getattr(model, "VIDEO_LLM", False)
-    if getattr(model, "is_api", False) or not _custom_prompt(model, name):       # of videos API classes never make their own
+    if getattr(model, "is_api", False) or not _custom_prompt(
+        model, name
+    ):  # of videos API classes never make their own
         return source.build_prompt(row, video_llm=video_llm)
     if source.nframe == 0:
-        raise ValueError(f"the model makes its own video prompts from a number of frames, {name} has none")
+        raise ValueError(
+            f"the model makes its own video prompts from a number of frames, {name} has none"
+        )
     return model.build_prompt(source.data.iloc[row], dataset=source, video_llm=video_llm)
 
 
@@ -158,7 +168,9 @@ def fit(model: Any, source: Any) -> None:
             model.set_dump_image(source.dump_image)
     elif not getattr(model, "is_api", False):
         match_frames(model, source)
-    elif getattr(model, "backend", None) == "vertex" or (getattr(model, "backend", None) == "genai" and source.nframe > 0):
+    elif getattr(model, "backend", None) == "vertex" or (
+        getattr(model, "backend", None) == "genai" and source.nframe > 0
+    ):
         model.VIDEO_LLM = False
     elif getattr(model, "backend", None) == "genai":
         model.fps = source.fps
@@ -175,7 +187,9 @@ def match_frames(model: Any, source: Any) -> None:
             if wanted > 0:
                 setattr(model, own, wanted)
             elif getattr(model, other, 0) == 0:
-                raise ValueError(f"the model samples video by {own}, {source.dataset_name} does not")
+                raise ValueError(
+                    f"the model samples video by {own}, {source.dataset_name} does not"
+                )
             else:
                 setattr(model, own, None)
 

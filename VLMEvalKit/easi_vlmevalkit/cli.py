@@ -31,7 +31,9 @@ def _role(options: DriverOptions, argv: list[str], rest: list[str]) -> int:
 
         return score(options.run, args)
     if options.model is None:
-        raise EasiError("--easi-run without --easi-model", hint="copy the command from --dry-run as it is")
+        raise EasiError(
+            "--easi-run without --easi-model", hint="copy the command from --dry-run as it is"
+        )
     from .answer import answer
 
     return answer(options.run, options.model, args)
@@ -44,9 +46,16 @@ def parser() -> argparse.ArgumentParser:
     own.add_argument("--model", required=True, help="the name VLMEvalKit's files carry")
     own.add_argument("--judge", default="exact_matching")
     own.add_argument("--limit", type=int)
-    own.add_argument("--vsi-input", choices=("video", "frames"), default="video", help="frames: VSI-Bench's videos as 32 images for every class")
+    own.add_argument(
+        "--vsi-input",
+        choices=("video", "frames"),
+        default="video",
+        help="frames: VSI-Bench's videos as 32 images for every class",
+    )
     own.add_argument("--verbose", action="store_true")
-    own.add_argument("--reuse", action="store_true", help="accepted; answers are always reused from the journal")
+    own.add_argument(
+        "--reuse", action="store_true", help="accepted; answers are always reused from the journal"
+    )
     own.add_argument("--api-nproc", type=int, default=4)
     own.add_argument("--retry", type=int, default=6)
     own.add_argument("--judge-args", default="{}")

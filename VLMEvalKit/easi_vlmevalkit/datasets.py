@@ -15,7 +15,13 @@ from easi_eval.locks import file_lock
 
 from .derived import drop_stale
 
-TEXTS = ("question", "hint", "prompt", "candidates", "options")      # columns of text that is shown, beside the options A, B ...
+TEXTS = (
+    "question",
+    "hint",
+    "prompt",
+    "candidates",
+    "options",
+)  # columns of text that is shown, beside the options A, B ...
 
 
 def drop_stale_files(task: str) -> None:
@@ -50,9 +56,18 @@ class Loaded:
             media = [expected(frames=frames)] * len(data)
         else:
             column = next((name for name in ("image", "image_path") if name in data), None)
-            media = [expected(images=count_parts(cell)) for cell in data[column]] if column else [expected()] * len(data)
-        lengths = [sum(len(cell) for cell in row if isinstance(cell, str)) for row in data[texts].itertuples(index=False)]
-        return tuple(cost + expected(characters=length) for cost, length in zip(media, lengths, strict=True))
+            media = (
+                [expected(images=count_parts(cell)) for cell in data[column]]
+                if column
+                else [expected()] * len(data)
+            )
+        lengths = [
+            sum(len(cell) for cell in row if isinstance(cell, str))
+            for row in data[texts].itertuples(index=False)
+        ]
+        return tuple(
+            cost + expected(characters=length) for cost, length in zip(media, lengths, strict=True)
+        )
 
 
 class Datasets:
@@ -69,7 +84,9 @@ class Datasets:
             with self._lock(assignment):
                 if (known := self._known(assignment)) is None:
                     total, loaded = self._build(assignment)
-                    known = ItemList(assignment.key, total, tuple(loaded.rows), assignment.limit, loaded.costs())
+                    known = ItemList(
+                        assignment.key, total, tuple(loaded.rows), assignment.limit, loaded.costs()
+                    )
                     known.save(self.run_root)
         return known.items()
 

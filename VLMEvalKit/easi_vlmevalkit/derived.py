@@ -43,7 +43,9 @@ class Derived:
         """Whether its source was another one than ``now``. With nothing noted ``before``: whether the table is newer."""
         if before is None:
             return self.table and _older(self.path, now.changed)
-        return (self.table and before.digest != now.digest) or (self.media and before.media != now.media)
+        return (self.table and before.digest != now.digest) or (
+            self.media and before.media != now.media
+        )
 
 
 def drop_stale(data: TsvData, root: Path, hub_cache: Path) -> list[Path]:
@@ -57,7 +59,11 @@ def drop_stale(data: TsvData, root: Path, hub_cache: Path) -> list[Path]:
     note = root / f".{data.dataset}.derived.json"
     before = _noted(note)
     now = _source(table, str(_snapshot(data.media_repo, hub_cache)), before)
-    stale = [made.path for made in _derived(data, root, table) if made.path.exists() and made.stale(now, before)]
+    stale = [
+        made.path
+        for made in _derived(data, root, table)
+        if made.path.exists() and made.stale(now, before)
+    ]
     for path in stale:
         _remove(path)
     if now != before:
@@ -66,17 +72,19 @@ def drop_stale(data: TsvData, root: Path, hub_cache: Path) -> list[Path]:
 
 
 def _derived(data: TsvData, root: Path, table: Path) -> Iterator[Derived]:
-    if data.derived_tsv:      # the table with the media's absolute paths
+    if data.derived_tsv:  # the table with the media's absolute paths
         yield Derived(root / Path(data.derived_tsv).name, table=True, media=True)
     yield Derived(table.with_name(f"{table.stem}_local.tsv"), table=True, media=False)
     # Images that stand in the table, or frames of the videos.
-    yield Derived(root / "images" / data.dataset, table=not data.media_repo, media=bool(data.media_repo))
+    yield Derived(
+        root / "images" / data.dataset, table=not data.media_repo, media=bool(data.media_repo)
+    )
 
 
 def _noted(note: Path) -> Source | None:
     try:
-        return Source(**read_json(note)) if note.exists() else None      # type: ignore[arg-type]
-    except (EasiError, TypeError):      # cut off, or of another version: nothing is known then
+        return Source(**read_json(note)) if note.exists() else None  # type: ignore[arg-type]
+    except (EasiError, TypeError):  # cut off, or of another version: nothing is known then
         return None
 
 
@@ -85,7 +93,9 @@ def _source(table: Path, media: str, before: Source | None) -> Source:
     if before is not None and (before.size, before.changed) == (stat.st_size, stat.st_mtime_ns):
         return Source(before.digest, stat.st_size, stat.st_mtime_ns, media)
     with table.open("rb") as file:
-        return Source(hashlib.file_digest(file, "sha256").hexdigest(), stat.st_size, stat.st_mtime_ns, media)
+        return Source(
+            hashlib.file_digest(file, "sha256").hexdigest(), stat.st_size, stat.st_mtime_ns, media
+        )
 
 
 def _snapshot(repo: str, hub_cache: Path) -> Path | str:
@@ -94,7 +104,11 @@ def _snapshot(repo: str, hub_cache: Path) -> Path | str:
         return ""
     folder = hub_cache / f"datasets--{repo.replace('/', '--')}"
     try:
-        return folder.resolve() / "snapshots" / (folder / "refs" / "main").read_text(encoding="utf-8").strip()
+        return (
+            folder.resolve()
+            / "snapshots"
+            / (folder / "refs" / "main").read_text(encoding="utf-8").strip()
+        )
     except OSError:
         return ""
 

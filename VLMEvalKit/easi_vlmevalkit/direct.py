@@ -40,17 +40,17 @@ class Asked:
 
     data: tuple[str, ...]
     models: tuple[str, ...]
-    config: bool                # models and datasets stand in a file
-    by_name: bool               # the models are names of a registry, not those of a server
+    config: bool  # models and datasets stand in a file
+    by_name: bool  # the models are names of a registry, not those of a server
     work_dir: bool
     judge: str | None
-    judge_at: tuple[str | None, str | None]      # address and key, if they were given
-    judges: bool                # there will be something to judge
+    judge_at: tuple[str | None, str | None]  # address and key, if they were given
+    judges: bool  # there will be something to judge
     help: bool
 
     @classmethod
     def of(cls, argv: Sequence[str]) -> Asked:
-        own = argparse.ArgumentParser(add_help=False, allow_abbrev=False)      # --mode is not --model
+        own = argparse.ArgumentParser(add_help=False, allow_abbrev=False)  # --mode is not --model
         own.add_argument("--data", nargs="+", default=[])
         own.add_argument("--model", nargs="+", default=[])
         own.add_argument(WORK_DIR)
@@ -62,8 +62,17 @@ class Asked:
         own.add_argument("--judge-key")
         own.add_argument("--help", "-h", action="store_true")
         known = own.parse_known_args(argv)[0]
-        return cls(tuple(known.data), tuple(known.model), bool(known.config), not known.base_url, known.work_dir is not None,
-                   known.judge, (known.judge_base_url, known.judge_key), known.mode != "infer", known.help)
+        return cls(
+            tuple(known.data),
+            tuple(known.model),
+            bool(known.config),
+            not known.base_url,
+            known.work_dir is not None,
+            known.judge,
+            (known.judge_base_url, known.judge_key),
+            known.mode != "infer",
+            known.help,
+        )
 
 
 def run_directly(planned: ModelChoice | None, argv: list[str]) -> int:
@@ -76,7 +85,10 @@ def run_directly(planned: ModelChoice | None, argv: list[str]) -> int:
     load_env_files((Path.cwd(), PROJECT, REPOSITORY))
     prepare_environment(asked)
     if not asked.help and not asked.config and not (asked.data and asked.models):
-        raise EasiError("--data and --model are needed", hint="--data BLINK --model Qwen/Qwen2.5-VL-7B-Instruct, for example; --help lists the options")
+        raise EasiError(
+            "--data and --model are needed",
+            hint="--data BLINK --model Qwen/Qwen2.5-VL-7B-Instruct, for example; --help lists the options",
+        )
     models: dict[str, ModelChoice] = {}
     if planned is not None:
         models = {asked.models[0]: planned}
@@ -98,7 +110,9 @@ def _run(asked: Asked, models: Mapping[str, ModelChoice], resume: bool, argv: li
     sys.argv = ["run.py", *argv]
     args = run.parse_args()
     hide_secrets(args)
-    names = {name: name if _names_files(name) else file_name(choice) for name, choice in models.items()}
+    names = {
+        name: name if _names_files(name) else file_name(choice) for name, choice in models.items()
+    }
     for name, choice in models.items():
         shims.register_model(choice, names[name])
     if args.base_url and not args.api_mode:
@@ -110,9 +124,11 @@ def _run(asked: Asked, models: Mapping[str, ModelChoice], resume: bool, argv: li
     shims.watch_loading(args.model or ())
     if asked.judge is not None:
         args.judge = sanitise(asked.judge)
-        if asked.judges and _first_rank():      # the one that scores
+        if asked.judges and _first_rank():  # the one that scores
             judges = judge.attach(Path(os.environ.get("MMEVAL_ROOT") or args.work_dir), asked.judge)
-            run.build_dataset = functools.partial(stock_loop.build_judged_dataset, run.build_dataset, judges)
+            run.build_dataset = functools.partial(
+                stock_loop.build_judged_dataset, run.build_dataset, judges
+            )
     run.run_task(args)
     return outcomes.exit_code(args.model, args.data)
 
@@ -124,9 +140,13 @@ def _names_files(name: str) -> bool:
 
 def prepare_environment(asked: Asked) -> None:
     """The variables that VLMEvalKit reads while it is imported, and what it would do silently because of them."""
-    os.environ.setdefault(MODELSCOPE, "0")      # its default hub needs a client that it does not even require
-    if folder := os.environ.get("LMUData"):      # noqa: SIM112 -- its name in VLMEvalKit
-        Path(folder).expanduser().mkdir(parents=True, exist_ok=True)      # a missing one is ignored for ~/LMUData
+    os.environ.setdefault(
+        MODELSCOPE, "0"
+    )  # its default hub needs a client that it does not even require
+    if folder := os.environ.get("LMUData"):  # noqa: SIM112 -- its name in VLMEvalKit
+        Path(folder).expanduser().mkdir(
+            parents=True, exist_ok=True
+        )  # a missing one is ignored for ~/LMUData
     root = os.environ.get("MMEVAL_ROOT")
     if root and asked.work_dir:
         say(f"MMEVAL_ROOT ({root}) is left alone: {WORK_DIR} was given")
@@ -137,7 +157,9 @@ def prepare_environment(asked: Asked) -> None:
 
 def hide_secrets(args: argparse.Namespace) -> None:
     """The package logs the keys of judges and served models, to a file too, and puts its command line into ``status.json``."""
-    redactor = Redactor.from_environ({**os.environ, "KEY": args.key or "", "JUDGE_KEY": args.judge_key or ""})
+    redactor = Redactor.from_environ(
+        {**os.environ, "KEY": args.key or "", "JUDGE_KEY": args.judge_key or ""}
+    )
 
     class Record(logging.LogRecord):
         def getMessage(self) -> str:
@@ -185,13 +207,20 @@ def fetch_data(tasks: Sequence[str]) -> None:
     """Get tables and media of EASI's datasets from the hub, compared with its checksums; others are VLMEvalKit's affair."""
     if os.environ[MODELSCOPE].lower() in ("1", "true"):
         return
-    folder = Path(os.environ.get("LMUData") or "~/LMUData").expanduser().absolute()      # noqa: SIM112 -- as above
-    wanted = [bench for bench in BENCHMARKS if VLMEVALKIT in bench.sources and bench.source(VLMEVALKIT).task in tasks]
+    folder = Path(os.environ.get("LMUData") or "~/LMUData").expanduser().absolute()  # noqa: SIM112 -- as above
+    wanted = [
+        bench
+        for bench in BENCHMARKS
+        if VLMEVALKIT in bench.sources and bench.source(VLMEVALKIT).task in tasks
+    ]
     needs = [need for bench in wanted for need in vlmevalkit_needs(bench, folder)]
     if not needs:
         return
     folder.mkdir(parents=True, exist_ok=True)
-    with file_lock(folder / ".easi.lock"), PlainDisplay(sys.stdout) as display:      # the ranks of torchrun: one after the other
+    with (
+        file_lock(folder / ".easi.lock"),
+        PlainDisplay(sys.stdout) as display,
+    ):  # the ranks of torchrun: one after the other
         fetch(needs, display.on if _first_rank() else lambda event: None)
 
 
@@ -202,4 +231,3 @@ def _first_rank() -> bool:
 def say(line: str) -> None:
     if _first_rank():
         print(line, flush=True)
-

@@ -36,7 +36,9 @@ def write_predictions(table: pd.DataFrame, answers: Mapping[str, str], path: Pat
         for item, text in answers.items():
             lossless.write(json.dumps({"index": item, "prediction": text}) + "\n")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)      # "truncated to 32767 characters": the jsonl has them
+        warnings.simplefilter(
+            "ignore", UserWarning
+        )  # "truncated to 32767 characters": the jsonl has them
         written = writable(table.assign(prediction=_texts(answers.values(), table.index)))
         written.to_excel(path, index=False, engine="xlsxwriter", engine_kwargs=_AS_TEXT)
 
@@ -71,7 +73,7 @@ def exact_answers(path: Path, answers: Sequence[str]) -> Iterator[None]:
 
 def writable(table: pd.DataFrame) -> pd.DataFrame:
     """The table with characters that no spreadsheet can hold escaped; the very same one if it has none."""
-    for place in range(table.shape[1]):      # by place: ViewSpatial's has two columns of one name
+    for place in range(table.shape[1]):  # by place: ViewSpatial's has two columns of one name
         column = table.iloc[:, place]
         if not any(isinstance(cell, str) and _NO_XML.search(cell) for cell in column):
             continue
@@ -81,7 +83,11 @@ def writable(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _escaped(cell: Any) -> Any:
-    return _NO_XML.sub(lambda found: f"_x{ord(found[0]):04X}_", cell) if isinstance(cell, str) else cell
+    return (
+        _NO_XML.sub(lambda found: f"_x{ord(found[0]):04X}_", cell)
+        if isinstance(cell, str)
+        else cell
+    )
 
 
 def lossy(answers: Mapping[str, str]) -> list[str]:
@@ -95,8 +101,14 @@ def lossy(answers: Mapping[str, str]) -> list[str]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         # An index keeps rows whose answer is empty; the writer and its settings are those of vlmeval.smp.file.dump.
-        pd.DataFrame({"index": range(len(kept)), "prediction": _texts(kept.values())}).to_excel(sheet, index=False, engine="xlsxwriter")
-    changed = {item for (item, text), cell in zip(kept.items(), pd.read_excel(sheet)["prediction"], strict=True) if str(cell) != text}
+        pd.DataFrame({"index": range(len(kept)), "prediction": _texts(kept.values())}).to_excel(
+            sheet, index=False, engine="xlsxwriter"
+        )
+    changed = {
+        item
+        for (item, text), cell in zip(kept.items(), pd.read_excel(sheet)["prediction"], strict=True)
+        if str(cell) != text
+    }
     return [item for item in answers if item in changed or item in unwritable]
 
 

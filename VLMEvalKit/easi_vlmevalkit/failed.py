@@ -27,7 +27,17 @@ def noted(key: str, dataset: Any, answers: Mapping[str, Answer], folder: Path) -
     for item, answer in answers.items():
         if answer.failure is not None:
             facts = question_facts(rule, table.iloc[dataset.rows[item]].to_dict())
-            found.append(FailedItem(item, facts["question_type"], facts["target"], answer.failure, facts["cluster"], facts["variant"], facts["options"]))
+            found.append(
+                FailedItem(
+                    item,
+                    facts["question_type"],
+                    facts["target"],
+                    answer.failure,
+                    facts["cluster"],
+                    facts["variant"],
+                    facts["options"],
+                )
+            )
     add_failed(folder, found)
     sets = {name(one.variant) for one in found if one.variant for name in SETS.values()}
     try:

@@ -31,12 +31,12 @@ from easi_eval.state import sanitise
 SCHEMA = 1
 # What the package takes for "no answer" (api/gpt.py, fail_msg): to the question, not of the judge.
 NO_ANSWER = "Failed to obtain answer via API. "
-OF_THE_QUESTION = (400, 413, 422)       # too long, refused by a filter: the judge itself may be well
+OF_THE_QUESTION = (400, 413, 422)  # too long, refused by a filter: the judge itself may be well
 HOPELESS = (401, 403, 404)
-REFUSALS_IN_A_ROW = 20                  # ... unless it has nothing else to say
+REFUSALS_IN_A_ROW = 20  # ... unless it has nothing else to say
 # Asked to see whether a judge answers at all, while it has answered none of the benchmark's questions. It is sent as they are, with
 # the same parameters: a judge that refuses those refuses this too.
-CONTROL = "Which letter did the answer \"The correct option is B.\" choose: A or B? Reply with the letter alone."
+CONTROL = 'Which letter did the answer "The correct option is B." choose: A or B? Reply with the letter alone.'
 TIMEOUTS = 2
 BUSY_TRIES = 8
 LONGEST_WAIT = 60.0
@@ -69,10 +69,14 @@ class Memory:
         data = path.read_bytes() if path.exists() else b""
         whole = data.rpartition(b"\n")[0] + b"\n" if b"\n" in data else b""
         for line in whole.splitlines():
-            with contextlib.suppress(ValueError, KeyError, TypeError):      # a damaged line costs one question, no more
+            with contextlib.suppress(
+                ValueError, KeyError, TypeError
+            ):  # a damaged line costs one question, no more
                 record = json.loads(line)
                 # Earlier versions kept refusals that may have been the judge's own trouble: those are asked again.
-                if record["schema"] == SCHEMA and (record["said"] != NO_ANSWER or record.get("confirmed") is True):
+                if record["schema"] == SCHEMA and (
+                    record["said"] != NO_ANSWER or record.get("confirmed") is True
+                ):
                     self._known[record["key"]] = str(record["said"])
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = path.open("ab")
@@ -89,7 +93,13 @@ class Memory:
 
     def put(self, key: str, judge: str, said: str) -> None:
         """``said`` NO_ANSWER: a refusal that is known to be the question's."""
-        record = {"schema": SCHEMA, "key": key, "judge": judge, "said": said, **({"confirmed": True} if said == NO_ANSWER else {})}
+        record = {
+            "schema": SCHEMA,
+            "key": key,
+            "judge": judge,
+            "said": said,
+            **({"confirmed": True} if said == NO_ANSWER else {}),
+        }
         line = json.dumps(record).encode() + b"\n"
         with self._lock:
             self._known[key] = said
@@ -107,16 +117,29 @@ class Judge:
 
     fail_msg = NO_ANSWER
 
-    def __init__(self, client: Any, name: str, memory: Memory, tries: int = 6, wait: Callable[[float], object] = time.sleep,
-                 dead: JudgeFailed | None = None) -> None:
-        self._client, self._name, self._memory, self._tries, self._wait = client, name, memory, max(tries, 1), wait
+    def __init__(
+        self,
+        client: Any,
+        name: str,
+        memory: Memory,
+        tries: int = 6,
+        wait: Callable[[float], object] = time.sleep,
+        dead: JudgeFailed | None = None,
+    ) -> None:
+        self._client, self._name, self._memory, self._tries, self._wait = (
+            client,
+            name,
+            memory,
+            max(tries, 1),
+            wait,
+        )
         self._lock = threading.Lock()
         self._asking: dict[str, threading.Lock] = {}
         self._own = threading.local()
-        self._answered = False              # any question, in this process
-        self._control = CONTROL             # a question that it answers
+        self._answered = False  # any question, in this process
+        self._control = CONTROL  # a question that it answers
         self._refused: dict[str, str] = {}  # prompts by key that it refused, and nobody knows why
-        self._streak: list[str] = []        # those of them since its last answer
+        self._streak: list[str] = []  # those of them since its last answer
         self.dead = dead
 
     def working(self) -> bool:
@@ -133,11 +156,11 @@ class Judge:
         turn = turns[prompt] = turns.get(prompt, -1) + 1
         if turn and self._known(Memory.key(self._name, prompt, turn - 1)) == NO_ANSWER:
             turns[prompt] = turn - 1
-            return NO_ANSWER      # refused once, refused again
+            return NO_ANSWER  # refused once, refused again
         key = Memory.key(self._name, prompt, turn)
         with self._lock:
             asking = self._asking.setdefault(key, threading.Lock())
-        with asking:      # two threads may have the same question
+        with asking:  # two threads may have the same question
             said = self._known(key)
             if said is None:
                 try:
@@ -190,7 +213,9 @@ class Judge:
             try:
                 self._ask(self._control)
             except _Refused as refusal:
-                raise self._die(f"{refusal.what} to {len(again)} questions, and to one that is none of them") from refusal
+                raise self._die(
+                    f"{refusal.what} to {len(again)} questions, and to one that is none of them"
+                ) from refusal
             for key in again:
                 self._memory.put(key, self._name, NO_ANSWER)
         answered = len(self._refused) > len(again)
@@ -235,14 +260,16 @@ class Judge:
 
     def _die(self, trouble: str) -> JudgeFailed:
         """All threads stop asking: the pool that they are in would otherwise ask every question that is left."""
-        self.dead = self.dead or JudgeFailed(f"{self._name}: {trouble}", hint="the same command asks what is left")
+        self.dead = self.dead or JudgeFailed(
+            f"{self._name}: {trouble}", hint="the same command asks what is left"
+        )
         return self.dead
 
 
 def _retry_after(reply: Any) -> float:
     try:
         return max(0.0, float(reply.headers.get("Retry-After", "")))
-    except (ValueError, AttributeError):      # a date, or nothing
+    except (ValueError, AttributeError):  # a date, or nothing
         return 0.0
 
 
@@ -263,7 +290,10 @@ def options(args: argparse.Namespace) -> dict[str, object]:
         changed["timeout"] = timeout
     if text := os.environ.get(PARALLEL_VARIABLE, "").strip():
         if not text.isdigit() or int(text) < 1:
-            raise EasiError(f"{PARALLEL_VARIABLE} is {text!r}", hint="write how many questions the judge gets at a time, for example 16")
+            raise EasiError(
+                f"{PARALLEL_VARIABLE} is {text!r}",
+                hint="write how many questions the judge gets at a time, for example 16",
+            )
         changed["nproc"] = int(text)
     return changed
 
@@ -286,7 +316,9 @@ def attach(run_root: Path, judge: str) -> list[Judge]:
     current = threading.local()
     multiple_choice.rd = Letters(current)
     llm_extract.extract_ans_by_llm = _each_question(llm_extract.extract_ans_by_llm, judges, current)
-    multiple_choice.extract_answer_from_item = _each_question(multiple_choice.extract_answer_from_item, judges, current)
+    multiple_choice.extract_answer_from_item = _each_question(
+        multiple_choice.extract_answer_from_item, judges, current
+    )
     return judges
 
 
@@ -296,7 +328,7 @@ def evaluate_settled(judges: Sequence[Judge], prediction: Path, evaluate: Callab
     What was answered comes from memory each time. Raises JudgeFailed.
     """
     result = evaluate()
-    while any([judge.settle() for judge in judges]):      # noqa: C419 -- every one of them, not up to the first
+    while any([judge.settle() for judge in judges]):  # noqa: C419 -- every one of them, not up to the first
         drop_caches(prediction)
         result = evaluate()
     return result
@@ -310,15 +342,32 @@ def drop_caches(prediction: Path) -> None:
             path.unlink()
 
 
-def _build(build: Callable[..., Any], name: str, where: Endpoint, memory: Memory, judges: list[Judge], **kwargs: Any) -> Judge:
+def _build(
+    build: Callable[..., Any],
+    name: str,
+    where: Endpoint,
+    memory: Memory,
+    judges: list[Judge],
+    **kwargs: Any,
+) -> Judge:
     """The package's judge, told where to ask: it would take the address as it is, and some names make it look for other keys."""
     kwargs.update(model=name, key=where.key, api_base=where.url)
     client = build(**kwargs)
-    judges.append(Judge(client, client.model, memory, int(kwargs.get("retry", 6)), dead=next((one.dead for one in judges if one.dead), None)))
+    judges.append(
+        Judge(
+            client,
+            client.model,
+            memory,
+            int(kwargs.get("retry", 6)),
+            dead=next((one.dead for one in judges if one.dead), None),
+        )
+    )
     return judges[-1]
 
 
-def _each_question(extract: Callable[..., Any], judges: Sequence[Judge], current: threading.local) -> Callable[..., Any]:
+def _each_question(
+    extract: Callable[..., Any], judges: Sequence[Judge], current: threading.local
+) -> Callable[..., Any]:
     @functools.wraps(extract)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
         for judge in judges:

@@ -24,13 +24,20 @@ def add_folder() -> list[str]:
     where = folder()
     for file in (where / "__init__.py", PROJECT / "vlmeval" / "__init__.py"):
         if file.is_file():
-            raise EasiError(f"{file} would take the place of the installed vlmeval", hint="remove it; your files need none")
+            raise EasiError(
+                f"{file} would take the place of the installed vlmeval",
+                hint="remove it; your files need none",
+            )
     from vlmeval import vlm
 
     if str(where) not in vlm.__path__:
         vlm.__path__.append(str(where))
-    return [f"{path} is ignored: VLMEvalKit has a vlmeval.vlm.{path.stem} of its own; rename it"
-            for path in sorted(where.glob("*")) if _installed(path.stem, vlm.__path__[0]) and (path.suffix == ".py" or (path / "__init__.py").is_file())]
+    return [
+        f"{path} is ignored: VLMEvalKit has a vlmeval.vlm.{path.stem} of its own; rename it"
+        for path in sorted(where.glob("*"))
+        if _installed(path.stem, vlm.__path__[0])
+        and (path.suffix == ".py" or (path / "__init__.py").is_file())
+    ]
 
 
 def _installed(module: str, root: str) -> bool:
@@ -46,16 +53,26 @@ def load(name: str) -> type:
     where = folder()
     try:
         module = importlib.import_module(f"vlmeval.vlm.{module_name}")
-    except Exception as error:       # whatever the user's code raises while it is imported
-        raise EasiError(f"your {where / module_name} does not load: {worded(error)}",
-                        hint=f"mend it; {where / 'README.md'} has an example") from error
+    except Exception as error:  # whatever the user's code raises while it is imported
+        raise EasiError(
+            f"your {where / module_name} does not load: {worded(error)}",
+            hint=f"mend it; {where / 'README.md'} has an example",
+        ) from error
     if not Path(module.__file__ or "").is_relative_to(where):
-        raise EasiError(f"vlmeval.vlm.{module_name} is VLMEvalKit's own, not your file", hint="give your file another name")
+        raise EasiError(
+            f"vlmeval.vlm.{module_name} is VLMEvalKit's own, not your file",
+            hint="give your file another name",
+        )
     cls = getattr(module, class_name, None)
     if not isinstance(cls, type):
-        raise EasiError(f"{module.__file__} has no class {class_name}", hint="is it spelt as in the file?")
+        raise EasiError(
+            f"{module.__file__} has no class {class_name}", hint="is it spelt as in the file?"
+        )
     if not issubclass(cls, vlm.BaseModel | api.base.BaseAPI):
-        raise EasiError(f"{class_name} in {module.__file__} is no BaseModel", hint=f"from .base import BaseModel; class {class_name}(BaseModel)")
+        raise EasiError(
+            f"{class_name} in {module.__file__} is no BaseModel",
+            hint=f"from .base import BaseModel; class {class_name}(BaseModel)",
+        )
     return cls
 
 
@@ -63,6 +80,10 @@ def factory(name: str, path: str, arguments: Mapping[str, object]) -> Callable[.
     """What builds a model of the class ``file.Class``; ``path`` becomes its ``model_path`` if it takes one."""
     cls = load(name)
     given = dict(arguments)
-    if path and path not in (name, cls.__name__) and "model_path" in inspect.signature(cls).parameters:
+    if (
+        path
+        and path not in (name, cls.__name__)
+        and "model_path" in inspect.signature(cls).parameters
+    ):
         given.setdefault("model_path", path)
     return functools.partial(cls, **given)

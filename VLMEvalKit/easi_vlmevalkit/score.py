@@ -24,7 +24,9 @@ from .datasets import Datasets
 def score(run_root: Path, args: argparse.Namespace) -> int:
     """Score every benchmark from the journal as soon as it is answered. Returns the exit code: 1 if one has no score."""
     work = load_work(run_root, VLMEVALKIT, args.data, args.limit)
-    if isinstance(sys.stdout, io.TextIOWrapper):      # VLMEvalKit prints answers, and an answer may hold what UTF-8 cannot
+    if isinstance(
+        sys.stdout, io.TextIOWrapper
+    ):  # VLMEvalKit prints answers, and an answer may hold what UTF-8 cannot
         sys.stdout.reconfigure(errors="backslashreplace")
     from . import shims
 
@@ -32,11 +34,19 @@ def score(run_root: Path, args: argparse.Namespace) -> int:
         shims.apply()
     judges = judge.attach(run_root, args.judge)
     datasets = Datasets(run_root, work)
-    return 0 if score_loop(run_root, work, functools.partial(score_one, datasets, args, judges)) else 1
+    return (
+        0 if score_loop(run_root, work, functools.partial(score_one, datasets, args, judges)) else 1
+    )
 
 
-def score_one(datasets: Datasets, args: argparse.Namespace, judges: Sequence[judge.Judge], assignment: Assignment, answers: Mapping[str, Answer],
-              folder: Path) -> None:
+def score_one(
+    datasets: Datasets,
+    args: argparse.Namespace,
+    judges: Sequence[judge.Judge],
+    assignment: Assignment,
+    answers: Mapping[str, Answer],
+    folder: Path,
+) -> None:
     """Write VLMEvalKit's prediction file for one dataset, a lossless copy beside it, and run its own evaluation on the exact texts.
 
     Questions that failed have no row there; the notes name them.
@@ -44,13 +54,18 @@ def score_one(datasets: Datasets, args: argparse.Namespace, judges: Sequence[jud
     dataset = datasets.get(assignment)
     source = dataset.source
     texts = {item: text for item in dataset.rows if (text := answers[item].text) is not None}
-    table = source.data.drop(columns="image", errors="ignore").iloc[[dataset.rows[item] for item in texts]]
+    table = source.data.drop(columns="image", errors="ignore").iloc[
+        [dataset.rows[item] for item in texts]
+    ]
     prediction = folder / f"{args.model}_{assignment.task}.xlsx"
     exact.write_predictions(table, texts, prediction)
     add_notes(folder, lossy=exact.lossy(texts))
 
     def evaluate() -> None:
-        with exact.exact_answers(prediction, list(texts.values())), failed.noted(assignment.key, dataset, answers, folder):
+        with (
+            exact.exact_answers(prediction, list(texts.values())),
+            failed.noted(assignment.key, dataset, answers, folder),
+        ):
             source.evaluate(str(prediction), **judge_options(args))
 
     judge.evaluate_settled(judges, prediction, evaluate)

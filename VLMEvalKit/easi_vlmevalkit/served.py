@@ -16,7 +16,9 @@ class ServedModel:
 
     def __init__(self, model: Any) -> None:
         self.model = model
-        self._building = threading.Lock()       # datasets write the images of a prompt to files that prompts share
+        self._building = (
+            threading.Lock()
+        )  # datasets write the images of a prompt to files that prompts share
         self._latest = threading.local()
         if hasattr(model, "generate_inner"):
             self._request, model.generate_inner = model.generate_inner, self._watched
@@ -25,14 +27,18 @@ class ServedModel:
         """The result for one question of the dataset that ``load`` gives; what it raises is its result."""
         from .answer import build_prompt, generate
 
-        self._latest.code = 0                   # classes that send their requests elsewhere are taken at their word
+        self._latest.code = 0  # classes that send their requests elsewhere are taken at their word
         try:
             with self._building:
                 dataset = load()
                 message = build_prompt(self.model, dataset, item)
             answered = generate(self.model, dataset, item, message)
         except Exception as error:
-            return RuntimeError(f"the server answered {self._latest.code}: {error}") if self._latest.code else error
+            return (
+                RuntimeError(f"the server answered {self._latest.code}: {error}")
+                if self._latest.code
+                else error
+            )
         if self._latest.code:
             # The classes give up with whatever text the last response held, and VLMEvalKit scores it.
             return RuntimeError(f"the server answered {self._latest.code}: {answered.text}")

@@ -17,7 +17,15 @@ from easi_eval.model import ModelChoice
 from .own_models import add_folder, factory
 
 # Endings of the picture formats that have several; what has none here is named .png, which readers open by content.
-_PICTURES = {"JPEG": ".jpg", "MPO": ".jpg", "PNG": ".png", "GIF": ".gif", "WEBP": ".webp", "BMP": ".bmp", "TIFF": ".tif"}
+_PICTURES = {
+    "JPEG": ".jpg",
+    "MPO": ".jpg",
+    "PNG": ".png",
+    "GIF": ".gif",
+    "WEBP": ".webp",
+    "BMP": ".bmp",
+    "TIFF": ".tif",
+}
 _VIDEOS = (".mp4", ".mkv", ".webm", ".mov", ".avi", ".flv", ".m4v", ".mpg", ".mpeg", ".wmv", ".ts")
 
 
@@ -84,22 +92,33 @@ def _is_known(part: Any) -> bool:
     """A text, or a picture or video that is a file here; addresses and pictures in base64 are left to VLMEvalKit."""
     if not (isinstance(part, dict) and isinstance(part.get("value"), str)):
         return False
-    return part.get("type") == "text" or (part.get("type") in ("image", "video") and Path(part["value"]).is_file())
+    return part.get("type") == "text" or (
+        part.get("type") in ("image", "video") and Path(part["value"]).is_file()
+    )
 
 
 def named_by_content(path: str, kind: str) -> str:
     """The file under a name whose ending tells what it holds: ``path`` itself if it has one of this kind, else a link to it."""
     ending = Path(path).suffix.lower()
-    if (mimetypes.types_map.get(ending) or mimetypes.common_types.get(ending) or "").startswith(kind) or (kind == "video" and ending in _VIDEOS):
+    if (mimetypes.types_map.get(ending) or mimetypes.common_types.get(ending) or "").startswith(
+        kind
+    ) or (kind == "video" and ending in _VIDEOS):
         return path
     wanted = _picture_ending(path) if kind == "image" else _video_ending(path)
     if not wanted:
-        return path      # whoever reads it says why it cannot be read
+        return path  # whoever reads it says why it cannot be read
     from vlmeval.smp import LMUDataRoot
 
-    link = Path(LMUDataRoot(), "files", hashlib.sha256(str(Path(path).absolute()).encode("utf-8", "surrogateescape")).hexdigest()[:32] + wanted)
+    link = Path(
+        LMUDataRoot(),
+        "files",
+        hashlib.sha256(str(Path(path).absolute()).encode("utf-8", "surrogateescape")).hexdigest()[
+            :32
+        ]
+        + wanted,
+    )
     link.parent.mkdir(parents=True, exist_ok=True)
-    with contextlib.suppress(FileExistsError):      # several workers ask the same question's media
+    with contextlib.suppress(FileExistsError):  # several workers ask the same question's media
         link.symlink_to(Path(path).absolute())
     return str(link)
 
@@ -117,7 +136,7 @@ def _picture_ending(path: str) -> str:
 def _video_ending(path: str) -> str:
     with Path(path).open("rb") as file:
         begin = file.read(12)
-    if begin.startswith(b"\x1aE\xdf\xa3"):      # EBML: Matroska and WebM
+    if begin.startswith(b"\x1aE\xdf\xa3"):  # EBML: Matroska and WebM
         return ".webm"
     if begin.startswith(b"RIFF"):
         return ".avi"
@@ -132,7 +151,7 @@ def replace_missing_flash_attention() -> bool:
     """
     try:
         import flash_attn  # noqa: F401
-    except ImportError:      # also one that was built for another torch
+    except ImportError:  # also one that was built for another torch
         pass
     else:
         return False
@@ -142,12 +161,17 @@ def replace_missing_flash_attention() -> bool:
     said: list[str] = []
 
     # Here and not where models are loaded: Auto classes hand the name on inside a config, and configs bring it themselves.
-    def get_correct_attn_implementation(self: Any, asked: str | None, *args: Any, **options: Any) -> str:
+    def get_correct_attn_implementation(
+        self: Any, asked: str | None, *args: Any, **options: Any
+    ) -> str:
         if asked != "flash_attention_2":
             return choose(self, asked, *args, **options)
         instead = choose(self, None, *args, **options)
-        if not said:      # the parts of a model ask too
-            print(f"{type(self).__name__}: flash-attn cannot be imported; loaded with {instead} instead of flash_attention_2", flush=True)
+        if not said:  # the parts of a model ask too
+            print(
+                f"{type(self).__name__}: flash-attn cannot be imported; loaded with {instead} instead of flash_attention_2",
+                flush=True,
+            )
         said.append(instead)
         return instead
 
@@ -160,7 +184,9 @@ def show_vsi_frames() -> None:
     from vlmeval.dataset.vsibench import VsiBench
 
     build = VsiBench.build_prompt
-    VsiBench.build_prompt = functools.wraps(build)(lambda dataset, line, video_llm=False: build(dataset, line, video_llm=False))
+    VsiBench.build_prompt = functools.wraps(build)(
+        lambda dataset, line, video_llm=False: build(dataset, line, video_llm=False)
+    )
 
 
 def take_vsi_input(argv: Sequence[str]) -> list[str]:
@@ -211,8 +237,10 @@ def watch_loading(names: Sequence[str]) -> None:
 
     for name in names:
         entry = supported_VLM.get(name)
-        if isinstance(entry, functools.partial):      # the loop changes its keywords
-            supported_VLM[name] = functools.partial(build_whole, entry.func, *entry.args, **entry.keywords)
+        if isinstance(entry, functools.partial):  # the loop changes its keywords
+            supported_VLM[name] = functools.partial(
+                build_whole, entry.func, *entry.args, **entry.keywords
+            )
 
 
 def build_whole(build: Callable[..., Any], *args: Any, **options: Any) -> Any:

@@ -31,8 +31,14 @@ from .datasets import drop_stale_files
 from .shims import build_whole
 
 # Reasons to skip a dataset that are no failure; vlmeval/run.py gives them.
-INTENDED = ("mode_infer", "official_submission_only_mmmu_test", "official_submission_only_mmt_bench",
-            "evaluation_not_supported_for_dataset", "external_submission_required", "test_split_without_ground_truth")
+INTENDED = (
+    "mode_infer",
+    "official_submission_only_mmmu_test",
+    "official_submission_only_mmt_bench",
+    "evaluation_not_supported_for_dataset",
+    "external_submission_required",
+    "test_split_without_ground_truth",
+)
 
 
 def cure(run: ModuleType, outcomes: Outcomes, resume: bool) -> None:
@@ -40,10 +46,16 @@ def cure(run: ModuleType, outcomes: Outcomes, resume: bool) -> None:
     from vlmeval import inference_api, inference_video
 
     run.build_dataset = functools.partial(build_dataset, run.build_dataset)
-    run.build_dataset_from_config = functools.partial(build_dataset_from_config, run.build_dataset, run.build_dataset_from_config)
+    run.build_dataset_from_config = functools.partial(
+        build_dataset_from_config, run.build_dataset, run.build_dataset_from_config
+    )
     run.get_judge_kwargs = functools.partial(judge_options, run.get_judge_kwargs)
-    run.build_model_from_config = keeping_world_size(functools.partial(build_whole, run.build_model_from_config))
-    run.infer_data_job_video = functools.partial(infer_videos, run.infer_data_job_video, run.is_prediction_complete)
+    run.build_model_from_config = keeping_world_size(
+        functools.partial(build_whole, run.build_model_from_config)
+    )
+    run.infer_data_job_video = functools.partial(
+        infer_videos, run.infer_data_job_video, run.is_prediction_complete
+    )
     inference_video.infer_data = functools.partial(infer_rank, inference_video.infer_data)
     keep_newer_predictions()
     if not resume:
@@ -59,7 +71,9 @@ def import_run() -> ModuleType:
     """
     local = int(os.environ.get("LOCAL_WORLD_SIZE") or 1)
     if local > 1 and (visible := gpus.visible_gpus()):
-        os.environ[gpus.VARIABLE] = gpus.share(visible, int(os.environ.get("LOCAL_RANK") or 0), local)
+        os.environ[gpus.VARIABLE] = gpus.share(
+            visible, int(os.environ.get("LOCAL_RANK") or 0), local
+        )
     spec = importlib.util.find_spec("vlmeval.run")
     module = importlib.util.module_from_spec(spec)
     module.int = _number_or_name
@@ -83,6 +97,7 @@ def _number_or_name(text: object) -> object:
 
 # ---- datasets and models -----------------------------------------------------------------------------------------
 
+
 def build_dataset(build: Callable[..., Any], name: str, **options: Any) -> Any:
     """``--data`` with a video dataset: run.py hands all its options to the constructor, which refuses them. And
     ``--limit``: it is forgotten for videos and with ``--mode eval``.
@@ -92,26 +107,34 @@ def build_dataset(build: Callable[..., Any], name: str, **options: Any) -> Any:
     drop_stale_files(name)
     source = build(name) if name in supported_video_datasets else build(name, **options)
     if source is not None and options.get("limit"):
-        source.data = source.data.iloc[:options["limit"]]
+        source.data = source.data.iloc[: options["limit"]]
     return source
 
 
-def build_dataset_from_config(build: Callable[..., Any], original: Callable[..., Any], cfg: dict[str, Any], name: str) -> Any:
+def build_dataset_from_config(
+    build: Callable[..., Any], original: Callable[..., Any], cfg: dict[str, Any], name: str
+) -> Any:
     """``--config`` with a class whose constructor takes ``**kwargs``: its ``dataset`` is dropped, and another one is built."""
     given = cfg[name]
     return build(given["dataset"]) if set(given) == {"class", "dataset"} else original(cfg, name)
 
 
-def build_judged_dataset(build: Callable[..., Any], judges: Sequence[judge.Judge], name: str, **options: Any) -> Any:
+def build_judged_dataset(
+    build: Callable[..., Any], judges: Sequence[judge.Judge], name: str, **options: Any
+) -> Any:
     """Score again what a judge refused for a reason that was its own."""
     source = build(name, **options)
     if source is not None:
         evaluate = source.evaluate
-        source.evaluate = lambda eval_file, **kwargs: judge.evaluate_settled(judges, Path(eval_file), lambda: evaluate(eval_file, **kwargs))
+        source.evaluate = lambda eval_file, **kwargs: judge.evaluate_settled(
+            judges, Path(eval_file), lambda: evaluate(eval_file, **kwargs)
+        )
     return source
 
 
-def judge_options(original: Callable[..., dict[str, Any]], dataset: str, kind: str, args: argparse.Namespace) -> dict[str, Any]:
+def judge_options(
+    original: Callable[..., dict[str, Any]], dataset: str, kind: str, args: argparse.Namespace
+) -> dict[str, Any]:
     """No ``--judge``: most of EASI's datasets would be judged by gpt-4o-mini, the others by rules."""
     easis = {bench.source(VLMEVALKIT).task for bench in BENCHMARKS if VLMEVALKIT in bench.sources}
     given = original(dataset, kind, args)
@@ -120,6 +143,7 @@ def judge_options(original: Callable[..., dict[str, Any]], dataset: str, kind: s
 
 def keeping_world_size(original: Callable[..., Any]) -> Callable[..., Any]:
     """``--config`` with a bare model name: WORLD_SIZE stays unset, and then every rank answers every question."""
+
     def build(*args: Any, **options: Any) -> Any:
         before = os.environ.get("WORLD_SIZE")
         try:
@@ -127,6 +151,7 @@ def keeping_world_size(original: Callable[..., Any]) -> Callable[..., Any]:
         finally:
             if before is not None:
                 os.environ["WORLD_SIZE"] = before
+
     return build
 
 
@@ -134,14 +159,17 @@ def name_served_models(run: ModuleType, args: argparse.Namespace) -> None:
     """``--base-url`` with a name like ``org/model``: it stays the server's, but files cannot be named so."""
     if not any("/" in name for name in args.model):
         return
-    served = {name.replace("/", "--"): {**run.build_model_from_base_url(args), "model": name} for name in args.model}
+    served = {
+        name.replace("/", "--"): {**run.build_model_from_base_url(args), "model": name}
+        for name in args.model
+    }
     for name, options in served.items():
         run.supported_VLM[name] = functools.partial(_served, run.LMDeployAPI, options)
     args.model, args.base_url = list(served), None
 
 
 def _served(cls: type, options: Mapping[str, object], **_: object) -> Any:
-    return cls(**options)      # what the loop adds for models in memory would be sent to the server
+    return cls(**options)  # what the loop adds for models in memory would be sent to the server
 
 
 def offer_own_classes(config: str) -> None:
@@ -151,11 +179,16 @@ def offer_own_classes(config: str) -> None:
     models = json.loads(Path(config).read_text(encoding="utf-8")).get("model", {})
     package = dataclasses.replace(catalog.locate(KINDS["vlmevalkit"]), own=own_models.folder())
     for wanted in {given["class"] for given in models.values() if "class" in given}:
-        if not hasattr(vlm, wanted) and not hasattr(api, wanted) and (found := own_classes.find(package, wanted)) is not None:
+        if (
+            not hasattr(vlm, wanted)
+            and not hasattr(api, wanted)
+            and (found := own_classes.find(package, wanted)) is not None
+        ):
             setattr(vlm, wanted, own_models.load(found.cls))
 
 
 # ---- ranks -------------------------------------------------------------------------------------------------------
+
 
 def use_gloo_without_gpus() -> None:
     """Torchrun on the CPU: run.py asks for NCCL, whatever the machine has."""
@@ -165,15 +198,21 @@ def use_gloo_without_gpus() -> None:
     original = distributed.init_process_group
 
     def init_process_group(backend: str | None = None, **options: Any) -> None:
-        original("gloo" if backend == "nccl" and not torch.cuda.is_available() else backend, **options)
+        original(
+            "gloo" if backend == "nccl" and not torch.cuda.is_available() else backend, **options
+        )
 
     distributed.init_process_group = init_process_group
 
 
-def infer_videos(original: Callable[..., Any], complete: Callable[..., bool], model: Any, **options: Any) -> Any:
+def infer_videos(
+    original: Callable[..., Any], complete: Callable[..., bool], model: Any, **options: Any
+) -> Any:
     """Several ranks and videos that are all answered: rank 0 is done with them at once, and the others wait for it."""
     indices = list(options["dataset"].data["index"])
-    done = complete(options["result_file"], dataset_indices=indices, retry_failed=options["retry_failed"])
+    done = complete(
+        options["result_file"], dataset_indices=indices, retry_failed=options["retry_failed"]
+    )
     return model if done else original(model, **options)
 
 
@@ -181,13 +220,16 @@ def infer_rank(original: Callable[..., Any], **options: Any) -> Any:
     """Several ranks and videos of which some failed: a rank whose share is answered leaves no file, and rank 0 reads one of each."""
     model = original(**options)
     mine = Path(options["out_file"])
-    earlier = Path(options["work_dir"], f"{options['model_name']}_{options['dataset'].dataset_name}_PREV.pkl")
+    earlier = Path(
+        options["work_dir"], f"{options['model_name']}_{options['dataset'].dataset_name}_PREV.pkl"
+    )
     if not mine.exists() and earlier.exists():
         shutil.copyfile(earlier, mine)
     return model
 
 
 # ---- files of earlier runs -----------------------------------------------------------------------------------------
+
 
 def keep_newer_predictions() -> None:
     """``--reuse`` copies the prediction of the newest T-folder over the current one, also if that is newer, and fails
@@ -199,7 +241,9 @@ def keep_newer_predictions() -> None:
 
     def copy_prediction_file(src_file: str, dst_file: str) -> bool:
         source, target = Path(src_file), Path(dst_file)
-        if target.exists() and (target.samefile(source) or target.stat().st_mtime >= source.stat().st_mtime):
+        if target.exists() and (
+            target.samefile(source) or target.stat().st_mtime >= source.stat().st_mtime
+        ):
             print(f"{target} is kept: {source} is not newer", flush=True)
             return False
         return original(src_file, dst_file)
@@ -209,10 +253,12 @@ def keep_newer_predictions() -> None:
 
 def starting_fresh(original: Callable[..., Any]) -> Callable[..., Any]:
     """Without ``--reuse`` run.py says that it starts fresh, and goes on with the answers it finds."""
+
     def prepare_reuse_files(**options: Any) -> Any:
         if not options["reuse"]:
             set_aside(Path(options["result_file"]), options["model_name"], options["dataset_name"])
         return original(**options)
+
     return prepare_reuse_files
 
 
@@ -223,7 +269,9 @@ def set_aside(result: Path, model: str, dataset: str) -> None:
     if not result.parent.is_dir():
         return
     ranks = re.compile(rf"\d+_({re.escape(model)}_)?{re.escape(dataset)}\.pkl")
-    found = {Path(path) for path in fetch_aux_files(str(result))} | {path for path in result.parent.iterdir() if ranks.fullmatch(path.name)}
+    found = {Path(path) for path in fetch_aux_files(str(result))} | {
+        path for path in result.parent.iterdir() if ranks.fullmatch(path.name)
+    }
     if not found:
         return
     latest = max(path.lstat().st_mtime for path in found)
@@ -241,7 +289,10 @@ def drop_old_scores(prediction: Path) -> None:
     if not prediction.is_file():
         return
     table = load(str(prediction))
-    answers = [[str(index), str(answer)] for index, answer in zip(table["index"], table["prediction"], strict=True)]
+    answers = [
+        [str(index), str(answer)]
+        for index, answer in zip(table["index"], table["prediction"], strict=True)
+    ]
     now = hashlib.sha256(json.dumps(sorted(answers)).encode("utf-8", "surrogatepass")).hexdigest()
     record = prediction.with_name(f"{prediction.stem}_scored_answers.sha256")
     if record.is_file() and record.read_text(encoding="ascii") == now:
@@ -252,6 +303,7 @@ def drop_old_scores(prediction: Path) -> None:
 
 # ---- the end -------------------------------------------------------------------------------------------------------
 
+
 class Outcomes:
     """What became of each dataset, as run.py itself notes it; its exit code is 0 whatever happened."""
 
@@ -260,15 +312,26 @@ class Outcomes:
         self._folders: dict[str, Path] = {}
 
     def watching(self, original: Callable[..., Any]) -> Callable[..., Any]:
-        def upsert_dataset_status(run_dir: Any, model_name: str, dataset_name: str, **fields: Any) -> Any:
+        def upsert_dataset_status(
+            run_dir: Any, model_name: str, dataset_name: str, **fields: Any
+        ) -> Any:
             self._folders[model_name] = Path(run_dir)
             if fields.get("status") == "eval":
                 from vlmeval.smp import get_pred_file_path
 
-                drop_old_scores(Path(get_pred_file_path(str(run_dir), model_name, dataset_name, use_env_format=True)))
+                drop_old_scores(
+                    Path(
+                        get_pred_file_path(
+                            str(run_dir), model_name, dataset_name, use_env_format=True
+                        )
+                    )
+                )
             elif fields.get("status") == "done":
                 self._ended[model_name, dataset_name] = _reason(fields)
-            return original(run_dir=run_dir, model_name=model_name, dataset_name=dataset_name, **fields)
+            return original(
+                run_dir=run_dir, model_name=model_name, dataset_name=dataset_name, **fields
+            )
+
         return upsert_dataset_status
 
     def exit_code(self, models: str | Sequence[str], datasets: Sequence[str]) -> int:
@@ -278,20 +341,32 @@ class Outcomes:
         names = [models.replace("/", "--")] if isinstance(models, str) else models
         pairs = [(model, dataset) for model in names for dataset in datasets]
         troubles = {pair: self._ended.get(pair, "it was not reached") for pair in pairs}
-        troubles.update({pair: lost for pair, lost in self._unanswered().items() if not troubles.get(pair)})
+        troubles.update(
+            {pair: lost for pair, lost in self._unanswered().items() if not troubles.get(pair)}
+        )
         failed = {pair: reason for pair, reason in troubles.items() if reason}
         for (model, dataset), reason in failed.items():
             print(f"error: {model} on {dataset}: {' '.join(reason.split())}", file=sys.stderr)
         if failed:
-            print(f"hint: {len(failed)} of {len(pairs)} failed; with --reuse the same command goes on where it stopped", file=sys.stderr)
+            print(
+                f"hint: {len(failed)} of {len(pairs)} failed; with --reuse the same command goes on where it stopped",
+                file=sys.stderr,
+            )
         return 1 if failed else 0
 
     def _unanswered(self) -> dict[tuple[str, str], str]:
         """Questions whose answer is VLMEvalKit's text for a failure, which it scores like an answer."""
         from vlmeval.smp import collect_run_benchmark_report
 
-        return {(model, row["benchmark"]): f"{row['infer_failed']} of {row['infer_total']} questions have no answer"
-                for model, folder in self._folders.items() for row in collect_run_benchmark_report(folder) if row.get("infer_failed")}
+        return {
+            (
+                model,
+                row["benchmark"],
+            ): f"{row['infer_failed']} of {row['infer_total']} questions have no answer"
+            for model, folder in self._folders.items()
+            for row in collect_run_benchmark_report(folder)
+            if row.get("infer_failed")
+        }
 
 
 def _reason(fields: dict[str, Any]) -> str:

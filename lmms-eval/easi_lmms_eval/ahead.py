@@ -31,11 +31,15 @@ def media_ahead(model: Any, requests: Mapping[str, Any], items: Mapping[str, Ite
         request = requests[item.id]
         if item.id not in reads:
             raise LookupError("its pictures are read otherwise")
-        return reads[item.id](model.task_dict[request.task_name][request.metadata["split"]][request.doc_id])
+        return reads[item.id](
+            model.task_dict[request.task_name][request.metadata["split"]][request.doc_id]
+        )
 
     ahead: Ahead[Any] = Ahead(read)
     for name, request in requests.items():
-        if (own := _replace_reader(request, functools.partial(_first_from, ahead, items[name]))) is not None:
+        if (
+            own := _replace_reader(request, functools.partial(_first_from, ahead, items[name]))
+        ) is not None:
             reads[name] = own
     return ahead
 
@@ -56,14 +60,16 @@ def _locked(lock: threading.Lock, read: Callable[..., Any]) -> Callable[..., Any
     return locked
 
 
-def _replace_reader(request: Any, wrap: Callable[[Callable[..., Any]], Callable[..., Any]]) -> Callable[..., Any] | None:
+def _replace_reader(
+    request: Any, wrap: Callable[[Callable[..., Any]], Callable[..., Any]]
+) -> Callable[..., Any] | None:
     """Wrap the one function among a request's arguments; returns that function, or None if there is not exactly one."""
     places = [place for place, argument in enumerate(request.arguments) if callable(argument)]
     if len(places) != 1:
         return None
     place = places[0]
     own: Callable[..., Any] = request.arguments[place]
-    request.arguments = (*request.arguments[:place], wrap(own), *request.arguments[place + 1:])
+    request.arguments = (*request.arguments[:place], wrap(own), *request.arguments[place + 1 :])
     return own
 
 

@@ -25,8 +25,11 @@ from .session import asked_work, benchmark_of, item_id, lmms_eval_main, skip_unr
 # tokens of --max_tokens are used up (lmms_eval/models/chat/openai.py).
 NO_ANSWER = ("[LMMS_EVAL_REQUEST_FAILED", "[LMMS_EVAL_BUDGET_EXCEEDED")
 BATCHES = ("batch_size", "batch_size_per_gpu")
-OPEN_REQUESTS = ("num_concurrent", "num_cpus")      # by either name: how many a client keeps open; num_cpus is async_openai's
-ROUNDS = 4      # of open requests in one piece
+OPEN_REQUESTS = (
+    "num_concurrent",
+    "num_cpus",
+)  # by either name: how many a client keeps open; num_cpus is async_openai's
+ROUNDS = 4  # of open requests in one piece
 # The one client that may be called by several threads, with what derives from it. gemini, for one, ends each call by deleting
 # every file that was uploaded, those of other calls too.
 THREADED = "lmms_eval.models.simple.openai"
@@ -64,11 +67,15 @@ def answer(run_root: Path) -> int:
     if unreadable:
         journal.phase("nothing can be read")
         why = "; ".join(f"{task}: {reason}" for task, reason in unreadable.items())
-        raise EasiError(f"lmms-eval can read none of what is asked: {why}", hint="the log has the whole story")
+        raise EasiError(
+            f"lmms-eval can read none of what is asked: {why}", hint="the log has the whole story"
+        )
     raise RuntimeError("lmms-eval ended without asking the model for answers")
 
 
-def _queue_model(cls: type, run_root: Path, work: Work, journal: Journal, unreadable: Mapping[str, str]) -> type:
+def _queue_model(
+    cls: type, run_root: Path, work: Work, journal: Journal, unreadable: Mapping[str, str]
+) -> type:
     """A subclass of the real model class that answers what the queue gives it, but for benchmarks of which a task is ``unreadable``."""
     from easi_eval.answering.loading import made_with, refuse_spilled
     from easi_eval.answering.missing_weights import refusing_missing_weights
@@ -77,10 +84,14 @@ def _queue_model(cls: type, run_root: Path, work: Work, journal: Journal, unread
 
     def generate_until(self: Any, requests: Sequence[Any]) -> list[Any]:
         lost = {benchmark_of(task, work) for task in unreadable}
-        work_left = replace(work, benchmarks=tuple(one for one in work.benchmarks if one.key not in lost))
+        work_left = replace(
+            work, benchmarks=tuple(one for one in work.benchmarks if one.key not in lost)
+        )
         if not work_left.benchmarks:
             raise LookupError("no benchmark is left that can be read")
-        requests = [request for request in requests if benchmark_of(request.task_name, work) not in lost]
+        requests = [
+            request for request in requests if benchmark_of(request.task_name, work) not in lost
+        ]
         by_id = {item_id(request): request for request in requests}
         items = _list_items(run_root, work_left, requests, self.task_dict)
 
@@ -91,24 +102,37 @@ def _queue_model(cls: type, run_root: Path, work: Work, journal: Journal, unread
             ahead = prompts_ahead(self, by_id, of_id)
         elif at_once > 1:
             read_in_turn(by_id.values())
-            self.prefix_aware_queue = False      # it would read each question's media once more, to put one question in order
+            self.prefix_aware_queue = (
+                False  # it would read each question's media once more, to put one question in order
+            )
         elif hasattr(self, "num_cpus"):
-            asyncio.run = asyncio.Runner().run      # one event loop for all pieces: connections of an asynchronous client end with theirs
-        elif piece == 1:      # classes that answer several at once may read with threads of their own
+            asyncio.run = asyncio.Runner().run  # one event loop for all pieces: connections of an asynchronous client end with theirs
+        elif piece == 1:  # classes that answer several at once may read with threads of their own
             ahead = media_ahead(self, by_id, of_id)
 
         def answer_chunk(chunk: Sequence[Item]) -> list[Generation | Exception]:
             batch = [by_id[item.id] for item in chunk]
-            stops = _stops(batch[0])      # before the class takes them out
+            stops = _stops(batch[0])  # before the class takes them out
             decoded.forget()
             outputs = cls.generate_until(self, batch)
             padded = len(batch) > 1 and _equally_long(outputs)
-            made = [_generation(request, output, padded) for request, output in zip(batch, outputs, strict=False)]
+            made = [
+                _generation(request, output, padded)
+                for request, output in zip(batch, outputs, strict=False)
+            ]
             # Our generic class knows more of what it generated than lmms-eval's result has room for, and cuts nothing.
             return list(self.last) if isinstance(self, EasiVLM) else with_cuts(made, decoded, stops)
 
-        work_loop(run_root, work_left, items, answer_chunk, journal=journal, chunk=piece, prepare=ahead.prepare if ahead else None,
-                  at_once=at_once)
+        work_loop(
+            run_root,
+            work_left,
+            items,
+            answer_chunk,
+            journal=journal,
+            chunk=piece,
+            prepare=ahead.prepare if ahead else None,
+            at_once=at_once,
+        )
         if ahead:
             print(ahead.summary(), flush=True)
         raise _Answered
@@ -121,7 +145,11 @@ def _queue_model(cls: type, run_root: Path, work: Work, journal: Journal, unread
         journal.loaded(made_with(self))
         journal.phase("building the questions")
 
-    return type(cls.__name__, (cls,), {"__init__": __init__, "generate_until": generate_until, "__module__": cls.__module__})
+    return type(
+        cls.__name__,
+        (cls,),
+        {"__init__": __init__, "generate_until": generate_until, "__module__": cls.__module__},
+    )
 
 
 def _open_requests(model: Any) -> int:
@@ -130,7 +158,9 @@ def _open_requests(model: Any) -> int:
     Each asks one question, so that what was answered, and paid for, is in the journal when it comes, and none waits for the
     slowest of a batch. A client that fits their number to the server's errors, and one of another make, is asked in pieces.
     """
-    if getattr(model, "adaptive_concurrency", None) is not False or all(base.__module__ != THREADED for base in type(model).__mro__):
+    if getattr(model, "adaptive_concurrency", None) is not False or all(
+        base.__module__ != THREADED for base in type(model).__mro__
+    ):
         return 1
     return min(int(model.num_concurrent), int(model.adaptive_config.max_concurrency))
 
@@ -139,11 +169,16 @@ def _piece(model: Any) -> int:
     """How many questions one call of the model class is given: its batch, by either of its names, or several rounds of the
     requests it keeps open.
     """
-    batch, several = (max(int(getattr(model, name, 1) or 1) for name in names) for names in (BATCHES, OPEN_REQUESTS))
+    batch, several = (
+        max(int(getattr(model, name, 1) or 1) for name in names)
+        for names in (BATCHES, OPEN_REQUESTS)
+    )
     return batch if several == 1 or _open_requests(model) > 1 else max(batch, ROUNDS * several)
 
 
-def _list_items(run_root: Path, work: Work, requests: Sequence[Any], task_dict: Mapping[str, Any]) -> dict[str, list[Item]]:
+def _list_items(
+    run_root: Path, work: Work, requests: Sequence[Any], task_dict: Mapping[str, Any]
+) -> dict[str, list[Item]]:
     """Group requests by benchmark and leave the list of their ids on disk for progress, scoring and completeness."""
     items: dict[str, list[Item]] = {assignment.key: [] for assignment in work.benchmarks}
     rows: dict[str, dict[str, int]] = {key: {} for key in items}
@@ -153,7 +188,13 @@ def _list_items(run_root: Path, work: Work, requests: Sequence[Any], task_dict: 
         rows[key][request.task_name] = len(task_dict[request.task_name][request.metadata["split"]])
     for key, found in items.items():
         limit = next(assignment.limit for assignment in work.benchmarks if assignment.key == key)
-        ItemList(key, sum(rows[key].values()), tuple(item.id for item in found), limit, tuple(item.cost for item in found)).save(run_root)
+        ItemList(
+            key,
+            sum(rows[key].values()),
+            tuple(item.id for item in found),
+            limit,
+            tuple(item.cost for item in found),
+        ).save(run_root)
     return items
 
 
@@ -161,21 +202,35 @@ def _equally_long(outputs: Sequence[Any]) -> bool:
     """Whether all are said to have as many tokens: classes that pad a batch count up to its longest answer."""
     from lmms_eval.api.instance import unwrap_generation_output
 
-    counts = [counted.output_tokens if counted else None for _, counted in map(unwrap_generation_output, outputs)]
+    counts = [
+        counted.output_tokens if counted else None
+        for _, counted in map(unwrap_generation_output, outputs)
+    ]
     return len(set(counts)) == 1
 
 
 def _stops(request: Any) -> Sequence[str]:
     """The stop strings that the task names to the class."""
     until = next((arg for arg in request.args if isinstance(arg, dict)), {}).get("until")
-    return [stop for stop in ([until] if isinstance(until, str) else until or []) if isinstance(stop, str) and stop]
+    return [
+        stop
+        for stop in ([until] if isinstance(until, str) else until or [])
+        if isinstance(stop, str) and stop
+    ]
 
 
-def with_cuts(made: Sequence[Generation | Exception], decoded: Decoded, stops: Sequence[str]) -> list[Generation | Exception]:
+def with_cuts(
+    made: Sequence[Generation | Exception], decoded: Decoded, stops: Sequence[str]
+) -> list[Generation | Exception]:
     """With the stop string at which each answer was seen to be cut."""
-    texts = [one.text if isinstance(one, Generation) and isinstance(one.text, str) else "" for one in made]
-    return [replace(one, cut=cut) if cut and isinstance(one, Generation) else one
-            for one, cut in zip(made, decoded.cuts(texts, stops), strict=True)]
+    texts = [
+        one.text if isinstance(one, Generation) and isinstance(one.text, str) else ""
+        for one in made
+    ]
+    return [
+        replace(one, cut=cut) if cut and isinstance(one, Generation) else one
+        for one, cut in zip(made, decoded.cuts(texts, stops), strict=True)
+    ]
 
 
 def _generation(request: Any, output: Any, padded: bool) -> Generation | Exception:
@@ -186,7 +241,7 @@ def _generation(request: Any, output: Any, padded: bool) -> Generation | Excepti
     from lmms_eval.api.instance import unwrap_generation_output
 
     text, counts = unwrap_generation_output(output)
-    if text is None:      # lmms-eval takes it for an empty answer
+    if text is None:  # lmms-eval takes it for an empty answer
         text = ""
     if isinstance(text, str) and text.startswith(NO_ANSWER):
         return ConnectionError(text)
@@ -198,4 +253,6 @@ def _generation(request: Any, output: Any, padded: bool) -> Generation | Excepti
     if tokens is not None and isinstance(limit, int) and (tokens < limit or not padded):
         # An answer that ends exactly at the limit counts as cut off.
         finish = "length" if tokens >= limit else "stop"
-    return Generation(text, tokens=tokens, finish=finish, prompt=hashlib.sha256(prompt.encode()).hexdigest()[:16])
+    return Generation(
+        text, tokens=tokens, finish=finish, prompt=hashlib.sha256(prompt.encode()).hexdigest()[:16]
+    )

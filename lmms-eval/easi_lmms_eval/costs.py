@@ -19,13 +19,18 @@ def costs(requests: Sequence[Any], task_dict: Mapping[str, Any]) -> list[float]:
         rows = media[task, split]
         prompt = request.args[0] if isinstance(request.args[0], str) else ""
         settings = next((arg for arg in request.args if isinstance(arg, dict)), {})
-        found.append(rows[request.doc_id] + expected(characters=len(prompt), limit=limit_of(settings)))
+        found.append(
+            rows[request.doc_id] + expected(characters=len(prompt), limit=limit_of(settings))
+        )
     return found
 
 
 def shown(dataset: Any) -> list[float]:
     """For each row of a ``datasets.Dataset``: its images; a table without any is taken for one of videos."""
-    counts = [_counts(dataset, name, feature) for name, feature in (getattr(dataset, "features", None) or {}).items()]
+    counts = [
+        _counts(dataset, name, feature)
+        for name, feature in (getattr(dataset, "features", None) or {}).items()
+    ]
     columns = [column for column in counts if column is not None]
     if not columns:
         return [expected(frames=VIDEO_FRAMES)] * len(dataset)
@@ -36,15 +41,23 @@ def _counts(dataset: Any, name: str, feature: Any) -> list[int] | None:
     """How many images each row holds in this column; None if the column holds none."""
     if _is_image(feature):
         return [1] * len(dataset)
-    if not _is_image(feature[0] if isinstance(feature, list) and feature else getattr(feature, "feature", None)):
+    if not _is_image(
+        feature[0] if isinstance(feature, list) and feature else getattr(feature, "feature", None)
+    ):
         return None
     import pyarrow.compute
 
-    lengths = [length or 0 for length in pyarrow.compute.list_value_length(dataset.data.column(name)).to_pylist()]
-    chosen = getattr(dataset, "_indices", None)        # of a table that was filtered or shuffled
+    lengths = [
+        length or 0
+        for length in pyarrow.compute.list_value_length(dataset.data.column(name)).to_pylist()
+    ]
+    chosen = getattr(dataset, "_indices", None)  # of a table that was filtered or shuffled
     return [lengths[row] for row in chosen.column(0).to_pylist()] if chosen is not None else lengths
 
 
 def _is_image(feature: Any) -> bool:
     """The hub's own type, or plain bytes (MMSI-Bench)."""
-    return type(feature).__name__ == "Image" or getattr(feature, "dtype", None) in ("binary", "large_binary")
+    return type(feature).__name__ == "Image" or getattr(feature, "dtype", None) in (
+        "binary",
+        "large_binary",
+    )

@@ -29,7 +29,9 @@ def left_out(answers: Mapping[str, Answer], tasks: dict[str, Any]) -> Iterator[N
     def build_all_requests(self: Any, *args: Any, **options: Any) -> None:
         build(self, *args, **options)
         tasks.update({request.task_name: self for request in self._instances})
-        self._instances = [request for request in self._instances if answers[item_id(request)].failure is None]
+        self._instances = [
+            request for request in self._instances if answers[item_id(request)].failure is None
+        ]
 
     Task.build_all_requests = build_all_requests
     try:
@@ -38,10 +40,16 @@ def left_out(answers: Mapping[str, Answer], tasks: dict[str, Any]) -> Iterator[N
         Task.build_all_requests = build
 
 
-def items(key: str, task_name: str, answers: Mapping[str, Answer], tasks: Mapping[str, Any]) -> list[FailedItem]:
+def items(
+    key: str, task_name: str, answers: Mapping[str, Answer], tasks: Mapping[str, Any]
+) -> list[FailedItem]:
     """What the scorer notes of the failed questions among ``answers``. ``task_name``: what was run; ``tasks``: those that made the requests."""
     luck = random.getstate()
-    found = [_item(key, task_name, item, answer.failure, tasks) for item, answer in answers.items() if answer.failure is not None]
+    found = [
+        _item(key, task_name, item, answer.failure, tasks)
+        for item, answer in answers.items()
+        if answer.failure is not None
+    ]
     random.setstate(luck)
     return found
 
@@ -50,10 +58,22 @@ def _item(key: str, task_name: str, item: str, reason: str, tasks: Mapping[str, 
     name, _, row = item.rpartition(":")
     task = tasks[name]
     doc = dict(task.eval_docs_no_media[int(row)])
-    if key not in ALL_KEYS:      # a task of the user's own, whose rows nobody reads
+    if key not in ALL_KEYS:  # a task of the user's own, whose rows nobody reads
         return FailedItem(item, "", str(task.doc_to_target(doc)), reason)
-    sample = {"doc_id": int(row), "target": task.doc_to_target(doc), "filtered_resps": [""],
-              **task.process_results(copy.copy(doc), [PLACEHOLDER])}
+    sample = {
+        "doc_id": int(row),
+        "target": task.doc_to_target(doc),
+        "filtered_resps": [""],
+        **task.process_results(copy.copy(doc), [PLACEHOLDER]),
+    }
     bench = by_key(key)
     facts = record_of(bench, bench.source(LMMS_EVAL, task_name), name, sample, item)
-    return FailedItem(item, facts["question_type"], facts["target"], reason, facts["cluster"], facts["variant"], facts["options"])
+    return FailedItem(
+        item,
+        facts["question_type"],
+        facts["target"],
+        reason,
+        facts["cluster"],
+        facts["variant"],
+        facts["options"],
+    )

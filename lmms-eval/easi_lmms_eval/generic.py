@@ -46,12 +46,20 @@ class EasiVLM(lmms):
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:
             # lmms-eval's own sharding gathers through the model's accelerator.
             self.accelerator = Accelerator(cpu=device == "cpu")
-            self._rank, self._world_size = self.accelerator.process_index, self.accelerator.num_processes
+            self._rank, self._world_size = (
+                self.accelerator.process_index,
+                self.accelerator.num_processes,
+            )
             device = str(self.accelerator.device)
         pixels = {"min_pixels": min_pixels, "max_pixels": max_pixels}
         self.vlm = GenericVLM(
-            pretrained, device=device, dtype=dtype, attn_implementation=attn_implementation, revision=revision,
-            trust_remote_code=trust_remote_code, num_frames=max_num_frames,
+            pretrained,
+            device=device,
+            dtype=dtype,
+            attn_implementation=attn_implementation,
+            revision=revision,
+            trust_remote_code=trust_remote_code,
+            num_frames=max_num_frames,
             system_prompt=self._resolve_system_prompt(system_prompt),
             **{name: value for name, value in pixels.items() if value is not None},
         )
@@ -76,12 +84,23 @@ class EasiVLM(lmms):
         with tqdm(total=len(requests), disable=self.rank != 0, desc="Model Responding") as bar:
             for batch in batches(requests, self.batch_size):
                 prompts = [self.prompt(requests[number]) for number in batch]
-                found |= zip(batch, self.vlm.generate(prompts, decoding(requests[batch[0]].args[2])), strict=True)
+                found |= zip(
+                    batch,
+                    self.vlm.generate(prompts, decoding(requests[batch[0]].args[2])),
+                    strict=True,
+                )
                 bar.update(len(batch))
         self.last = [found[number] for number in range(len(requests))]
         tokens, seconds = sum(answer.tokens or 0 for answer in self.last), time.monotonic() - began
-        log_metrics(total_elapsed_time=seconds, total_gen_tokens=tokens, avg_speed=tokens / seconds if seconds else 0.0)
-        return [GenerationResult(answer.text, TokenCounts(output_tokens=answer.tokens)) for answer in self.last]
+        log_metrics(
+            total_elapsed_time=seconds,
+            total_gen_tokens=tokens,
+            avg_speed=tokens / seconds if seconds else 0.0,
+        )
+        return [
+            GenerationResult(answer.text, TokenCounts(output_tokens=answer.tokens))
+            for answer in self.last
+        ]
 
     def prompt(self, request: Instance) -> Prompt:
         """One request with its pictures read; another thread may do this while ``generate_until`` answers."""
@@ -117,4 +136,8 @@ def batches(requests: Sequence[Instance], size: int) -> list[list[int]]:
             groups.append((settings, [number]))
         else:
             same.append(number)
-    return [members[start : start + size] for _, members in groups for start in range(0, len(members), size)]
+    return [
+        members[start : start + size]
+        for _, members in groups
+        for start in range(0, len(members), size)
+    ]

@@ -46,7 +46,9 @@ class _Scored:
 
 def _letters(field: str, values: Sequence[Any]) -> Callable[[_Scored, Doc, str, bool], bool]:
     """For a task with the right answer, one of ``values``, under ``field``."""
-    return lambda score, doc, text, _: any(score({**doc, field: value}, text) > 0 for value in values)
+    return lambda score, doc, text, _: any(
+        score({**doc, field: value}, text) > 0 for value in values
+    )
 
 
 def _drawn(score: _Scored, doc: Doc, text: str, drawn: bool) -> bool:
@@ -73,7 +75,9 @@ def _spar(score: _Scored, doc: Doc, text: str, _: bool) -> bool:
     """SPAR-Bench: a number, a list of movements, or what is right for one letter only (an empty answer is for all of them)."""
     if doc["task"] in score.own("NA_QUESTION_TYPES"):
         try:
-            return score.own("process_na")(text, doc["task"]) != -1      # what it takes where it finds no number; it reads no sign
+            return (
+                score.own("process_na")(text, doc["task"]) != -1
+            )  # what it takes where it finds no number; it reads no sign
         except IndexError:
             return False
     if doc["task"] in score.own("SPECIAL_QUESTION_TYPES"):

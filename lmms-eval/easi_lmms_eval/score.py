@@ -29,13 +29,17 @@ from . import failed
 from .session import asked_work, item_id, lmms_eval_main
 from .watching import Seen, watched
 
-HALF = re.compile("[\ud800-\udfff]")      # half of a character, as a server cuts an emoji; UTF-8 cannot hold it
+HALF = re.compile(
+    "[\ud800-\udfff]"
+)  # half of a character, as a server cuts an emoji; UTF-8 cannot hold it
 
 
 def score(run_root: Path) -> int:
     """Score every benchmark from the journal as soon as it is answered. Returns the exit code: 1 if one has no score."""
     work = asked_work(run_root)
-    if isinstance(sys.stdout, io.TextIOWrapper):      # tasks print answers, and an answer may hold what UTF-8 cannot
+    if isinstance(
+        sys.stdout, io.TextIOWrapper
+    ):  # tasks print answers, and an answer may hold what UTF-8 cannot
         sys.stdout.reconfigure(errors="backslashreplace")
     main, args = lmms_eval_main()
     write_any_character()
@@ -44,7 +48,9 @@ def score(run_root: Path) -> int:
     # Building the task index reads some thousand YAML files; one serves all benchmarks.
     main.TaskManager = functools.cache(main.TaskManager)
     manifest = models.get_model_manifest(args.model)
-    simple = manifest.chat_class_path is None or (args.force_simple and manifest.simple_class_path is not None)
+    simple = manifest.chat_class_path is None or (
+        args.force_simple and manifest.simple_class_path is not None
+    )
     # Rows are scored in document order by one thread: SITE draws a random letter for an answer without one.
     args.process_docs_parallel = 1
 
@@ -55,7 +61,11 @@ def score(run_root: Path) -> int:
         own.output_path = str(folder)
         replay = _replay_model(answers, simple)
         models.get_model = lambda name, force_simple=False: replay
-        with watched(assignment.key, answers) as seen, forgiving_aggregation(assignment.limit is not None), tables_of_any_character(answers):
+        with (
+            watched(assignment.key, answers) as seen,
+            forgiving_aggregation(assignment.limit is not None),
+            tables_of_any_character(answers),
+        ):
             main.cli_evaluate_single(own)
         return seen
 
@@ -65,8 +75,13 @@ def score(run_root: Path) -> int:
         lost = failed.items(assignment.key, assignment.task, answers, seen.tasks)
         add_failed(folder, lost)
         if lost and assignment.key not in ALL_KEYS:
-            print(f"{assignment.task}: {len(lost)} of {len(answers)} questions failed and are in none of lmms-eval's numbers ({lost[0].reason})", flush=True)
-        seed_everything(item_seed(work.seed, assignment.key, "scoring"))      # the same letters are drawn
+            print(
+                f"{assignment.task}: {len(lost)} of {len(answers)} questions failed and are in none of lmms-eval's numbers ({lost[0].reason})",
+                flush=True,
+            )
+        seed_everything(
+            item_seed(work.seed, assignment.key, "scoring")
+        )  # the same letters are drawn
         if (would := _score_unwrapped(evaluate, assignment, answers)) is not None:
             add_notes(folder, unwrapped=would)
 
@@ -83,32 +98,50 @@ def write_any_character() -> None:
     evaluation_tracker.open = functools.partial(open, errors="backslashreplace")
 
 
-def tables_of_any_character(answers: Mapping[str, Answer]) -> contextlib.AbstractContextManager[None]:
+def tables_of_any_character(
+    answers: Mapping[str, Answer],
+) -> contextlib.AbstractContextManager[None]:
     """Pandas' own string type is UTF-8 inside, where half a character is an error; plain objects hold any text. VSI-Bench and SPAR-Bench make tables."""
-    return pd.option_context("future.infer_string", False) if _halves(answers) else contextlib.nullcontext()
+    return (
+        pd.option_context("future.infer_string", False)
+        if _halves(answers)
+        else contextlib.nullcontext()
+    )
 
 
 def _halves(answers: Mapping[str, Answer]) -> list[str]:
     return [item for item, answer in answers.items() if HALF.search(answer.text or "")]
 
 
-def _score_unwrapped(evaluate: Callable[[Assignment, Mapping[str, Answer], Path], Seen], assignment: Assignment,
-                     answers: Mapping[str, Answer]) -> float | None:
+def _score_unwrapped(
+    evaluate: Callable[[Assignment, Mapping[str, Answer], Path], Seen],
+    assignment: Assignment,
+    answers: Mapping[str, Answer],
+) -> float | None:
     """What the benchmark would score, 0-100, if ``<answer>`` and ``\\boxed{}`` were taken off; None if no answer has them, and
     for a task of the user's own, whose headline is not known.
 
     A diagnosis: where it fails, the log says so and the score stands without it.
     """
-    if assignment.key not in ALL_KEYS or not any(wrapped(answer.text or "") for answer in answers.values()):
+    if assignment.key not in ALL_KEYS or not any(
+        wrapped(answer.text or "") for answer in answers.values()
+    ):
         return None
     try:
         bench = by_key(assignment.key)
         with tempfile.TemporaryDirectory() as scratch:
-            bare = {item: answer if answer.text is None else replace(answer, text=unwrapped(answer.text)) for item, answer in answers.items()}
+            bare = {
+                item: answer
+                if answer.text is None
+                else replace(answer, text=unwrapped(answer.text))
+                for item, answer in answers.items()
+            }
             seen = evaluate(assignment, bare, Path(scratch))
-            add_failed(Path(scratch), failed.items(assignment.key, assignment.task, answers, seen.tasks))
+            add_failed(
+                Path(scratch), failed.items(assignment.key, assignment.task, answers, seen.tasks)
+            )
             return read_lmms_scores(bench, find_lmms_outputs(bench, Path(scratch))).overall
-    except Exception:      # whatever a task's own code raises
+    except Exception:  # whatever a task's own code raises
         traceback.print_exc()
         return None
 
@@ -124,7 +157,9 @@ def forgiving_aggregation(wanted: bool) -> Iterator[None]:
     calculate = TaskOutput.calculate_aggregate_metric
 
     def forgiving(self: Any, *args: Any, **options: Any) -> None:
-        aggregation = {name: _or_nan(function) for name, function in self.task.aggregation().items()}
+        aggregation = {
+            name: _or_nan(function) for name, function in self.task.aggregation().items()
+        }
         self.task.aggregation = lambda: aggregation
         calculate(self, *args, **options)
 
@@ -141,7 +176,7 @@ def _or_nan(function: Callable[..., Any]) -> Callable[..., Any]:
     def aggregate(*args: Any, **options: Any) -> Any:
         try:
             return function(*args, **options)
-        except Exception:      # whatever a task's own code raises
+        except Exception:  # whatever a task's own code raises
             traceback.print_exc()
             return float("nan")
 
@@ -157,12 +192,19 @@ def _replay_model(answers: Mapping[str, Answer], simple: bool) -> type:
         is_simple = simple
 
         @classmethod
-        def create_from_arg_string(cls, arg_string: str, additional_config: dict | None = None) -> JournaledAnswers:
+        def create_from_arg_string(
+            cls, arg_string: str, additional_config: dict | None = None
+        ) -> JournaledAnswers:
             return cls()
 
         def generate_until(self, requests: Sequence[Any]) -> list[Any]:
             found = [answers[item_id(request)] for request in requests]
-            return [GenerationResult(a.text, TokenCounts(output_tokens=a.tokens) if a.tokens is not None else None) for a in found]
+            return [
+                GenerationResult(
+                    a.text, TokenCounts(output_tokens=a.tokens) if a.tokens is not None else None
+                )
+                for a in found
+            ]
 
         def loglikelihood(self, requests: Sequence[Any]) -> list[Any]:
             raise NotImplementedError("no EASI task asks for likelihoods")

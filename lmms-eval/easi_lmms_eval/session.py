@@ -76,7 +76,9 @@ def read_yaml_fast() -> None:
     class Loader(yaml.CFullLoader):
         def __init__(self, stream: Any) -> None:
             super().__init__(stream)
-            self.name = getattr(stream, "name", "<file>")      # lmms-eval looks for a task's functions beside its file
+            self.name = getattr(
+                stream, "name", "<file>"
+            )  # lmms-eval looks for a task's functions beside its file
 
     full_load = yaml.full_load
 
@@ -138,9 +140,13 @@ def _find_offline() -> None:
         if Path(path).exists() or _hub_answers():
             return load(path, *args, **options)
         try:
-            folder = huggingface_hub.snapshot_download(path, repo_type="dataset", local_files_only=True)
+            folder = huggingface_hub.snapshot_download(
+                path, repo_type="dataset", local_files_only=True
+            )
         except LocalEntryNotFoundError:
-            return load(path, *args, **options)      # prepared by an earlier run, or its error says what is wrong
+            return load(
+                path, *args, **options
+            )  # prepared by an earlier run, or its error says what is wrong
         return load(folder, *args, **options)
 
     datasets.load_dataset = load_dataset
@@ -151,7 +157,9 @@ def _lock_anywhere() -> None:
     from datasets import builder
 
     own = builder.FileLock
-    builder.FileLock = lambda path: file_lock(path) if lacks_locks(Path(path).absolute().parent) else own(path)
+    builder.FileLock = lambda path: (
+        file_lock(path) if lacks_locks(Path(path).absolute().parent) else own(path)
+    )
 
 
 def _hub_answers() -> bool:
@@ -161,15 +169,22 @@ def _hub_answers() -> bool:
 
     try:
         answer = get_session().head(constants.ENDPOINT, timeout=5)
-    except OSError:      # of the connection; also what huggingface_hub raises offline
+    except OSError:  # of the connection; also what huggingface_hub raises offline
         return False
-    return answer.status_code < 500      # a proxy has its own words for a hub that is gone
+    return answer.status_code < 500  # a proxy has its own words for a hub that is gone
 
 
 def why_unreadable(error: BaseException) -> str:
     """In words. lmms-eval tells that it tried again, the datasets library that it failed; what went wrong is behind both."""
-    full = "a disk took no more while its data were prepared (HF_DATASETS_CACHE chooses another place): " if is_full(error) else ""
-    while type(error).__name__ in ("RetryError", "DatasetGenerationError") and error.__cause__ is not None:
+    full = (
+        "a disk took no more while its data were prepared (HF_DATASETS_CACHE chooses another place): "
+        if is_full(error)
+        else ""
+    )
+    while (
+        type(error).__name__ in ("RetryError", "DatasetGenerationError")
+        and error.__cause__ is not None
+    ):
         error = error.__cause__
     return f"{full}{worded(error)}"
 
@@ -194,7 +209,7 @@ def skip_unreadable() -> dict[str, str]:
         for name in names:
             try:
                 found |= load([name], *args, **options)
-            except Exception as error:      # whatever the task's own code raises
+            except Exception as error:  # whatever the task's own code raises
                 note(name, error)
         return found
 

@@ -28,7 +28,9 @@ class Seen:
         """The members of the scorer's notes (``easi_eval/results/notes.py``)."""
         return {"coin_flips": self.draws, "flipped": self.flipped, "unparsed": self.unread}
 
-    def judge(self, key: str, task: Any, item: str, doc: Mapping[str, Any], text: Any, drawn: bool) -> None:
+    def judge(
+        self, key: str, task: Any, item: str, doc: Mapping[str, Any], text: Any, drawn: bool
+    ) -> None:
         """Take in one question: ``doc`` as it was before scoring, ``text`` what the task was given to read."""
         if drawn:
             self.flipped.append(item)
@@ -36,7 +38,7 @@ class Seen:
             return
         try:
             read = readable.read(key, task, doc, text, drawn) if isinstance(text, str) else None
-        except Exception:      # whatever a task's own code raises: the count is lost, the score is not
+        except Exception:  # whatever a task's own code raises: the count is lost, the score is not
             traceback.print_exc()
             read = None
         if read is None:
@@ -64,7 +66,9 @@ def watched(key: str, answers: Mapping[str, Answer]) -> Iterator[Seen]:
         text = requests[0].filtered_resps[options["filter_key"]]
         luck, draws = random.getstate(), seen.draws
         seen.judge(key, options["task"], item_id(requests[0]), asked, text, draws > before)
-        random.setstate(luck)      # the letters that are still to be drawn do not depend on being watched
+        random.setstate(
+            luck
+        )  # the letters that are still to be drawn do not depend on being watched
         seen.draws = draws
         return done
 

@@ -42,28 +42,40 @@ COMPILED = "polygon3"
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="bash scripts/setup.sh", allow_abbrev=False,
+        prog="bash scripts/setup.sh",
+        allow_abbrev=False,
         description="Make the environment ready: the orchestrator and both backends. Run again, it repairs, or takes a second.",
         epilog="Variables: EASI_VENV (where the environment goes, default .venv), EASI_PYTHON (the Python 3.11 to build it with). "
-               "Index, proxy and certificate settings are those of pip (pip config list).")
+        "Index, proxy and certificate settings are those of pip (pip config list).",
+    )
     parser.add_argument("--vllm", action="store_true", help="also install vLLM")
     parser.add_argument("--test", action="store_true", help="also install what the tests need")
-    parser.add_argument("--no-flash-attn", action="store_true", help="do not try to build flash-attn")
-    parser.add_argument("--check", action="store_true", help="install nothing; say what is there, which GPUs are seen and what is missing")
-    parser.add_argument("--quiet", action="store_true", help="say nothing if there is nothing to do")
+    parser.add_argument(
+        "--no-flash-attn", action="store_true", help="do not try to build flash-attn"
+    )
+    parser.add_argument(
+        "--check",
+        action="store_true",
+        help="install nothing; say what is there, which GPUs are seen and what is missing",
+    )
+    parser.add_argument(
+        "--quiet", action="store_true", help="say nothing if there is nothing to do"
+    )
     return parser.parse_args(argv)
 
 
 def main(argv: Sequence[str]) -> int:
     options = parse(argv)
-    venv = Path(os.path.abspath(os.environ.get("EASI_VENV") or ROOT / ".venv"))      # noqa: PTH100 -- not through links
+    venv = Path(os.path.abspath(os.environ.get("EASI_VENV") or ROOT / ".venv"))  # noqa: PTH100 -- not through links
     extras = tuple(name for name in ("test", "vllm") if getattr(options, name))
     try:
         if options.check:
             return check(venv)
         if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
-            raise SetupError(f"the pinned packages are those of Linux on x86-64; this is {platform.system()} on {platform.machine()}",
-                             "use such a machine (a container will do)")
+            raise SetupError(
+                f"the pinned packages are those of Linux on x86-64; this is {platform.system()} on {platform.machine()}",
+                "use such a machine (a container will do)",
+            )
         set_up(Recipe(ROOT, venv, extras), options)
         return 0
     except SetupError as error:
@@ -81,7 +93,11 @@ def check(venv: Path) -> int:
     if stamp is None or not stamp.ready or not os.access(python, os.X_OK):
         state = "is not finished" if venv.is_dir() else "does not exist"
         raise SetupError(f"the environment {venv} {state}", "bash scripts/setup.sh")
-    return subprocess.run([str(python), "-s", "-m", "easi_eval.doctor"], env=untied(os.environ), stdin=subprocess.DEVNULL).returncode
+    return subprocess.run(
+        [str(python), "-s", "-m", "easi_eval.doctor"],
+        env=untied(os.environ),
+        stdin=subprocess.DEVNULL,
+    ).returncode
 
 
 def set_up(recipe: Recipe, options: argparse.Namespace) -> None:
@@ -99,7 +115,9 @@ def set_up(recipe: Recipe, options: argparse.Namespace) -> None:
             return
         say(f"setting up {recipe.venv} with Python {platform.python_version()}: {verdict.why}")
         make(recipe, verdict.need, options, before)
-        say(f"ready: {recipe.venv} in {time.monotonic() - began:.0f} s; use it with: source {shlex.quote(f'{recipe.venv}/bin/activate')}")
+        say(
+            f"ready: {recipe.venv} in {time.monotonic() - began:.0f} s; use it with: source {shlex.quote(f'{recipe.venv}/bin/activate')}"
+        )
 
 
 @contextlib.contextmanager
@@ -107,9 +125,16 @@ def only_one(venv: Path) -> Iterator[None]:
     """One set-up per environment at a time. The lock is inherited by what we start, so it also holds while an orphan still installs."""
     try:
         venv.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(venv.parent / f".{venv.name.lstrip('.')}.setup-lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        descriptor = os.open(
+            venv.parent / f".{venv.name.lstrip('.')}.setup-lock",
+            os.O_RDWR | os.O_CREAT | os.O_CLOEXEC,
+            0o666,
+        )
     except OSError as error:
-        raise SetupError(f"{venv.parent} cannot be written: {error.strerror}", "set EASI_VENV to a folder of yours") from error
+        raise SetupError(
+            f"{venv.parent} cannot be written: {error.strerror}",
+            "set EASI_VENV to a folder of yours",
+        ) from error
     os.set_inheritable(descriptor, True)
     try:
         try:
@@ -123,14 +148,25 @@ def only_one(venv: Path) -> Iterator[None]:
 
 
 def make(recipe: Recipe, need: Need, options: argparse.Namespace, before: Stamp | None) -> None:
-    stamp = Stamp(ready=False, venv=str(recipe.venv), root=str(recipe.root), digest=recipe.digest(), extras=recipe.extras)
+    stamp = Stamp(
+        ready=False,
+        venv=str(recipe.venv),
+        root=str(recipe.root),
+        digest=recipe.digest(),
+        extras=recipe.extras,
+    )
     try:
         recipe.venv.mkdir(parents=True, exist_ok=True)
-        stamp.write(recipe.venv)        # first of all: a set-up killed at any later moment is known for what it is
+        stamp.write(
+            recipe.venv
+        )  # first of all: a set-up killed at any later moment is known for what it is
         if need is Need.REBUILD:
             empty(recipe.venv)
     except OSError as error:
-        raise SetupError(f"{recipe.venv} cannot be written: {error.strerror}", "set EASI_VENV to a folder of yours") from error
+        raise SetupError(
+            f"{recipe.venv} cannot be written: {error.strerror}",
+            "set EASI_VENV to a folder of yours",
+        ) from error
     warn_about_space(recipe, need)
     left_out = compiled_left_out(recipe)
     untouched = fingerprint(recipe.site_packages)
@@ -139,13 +175,20 @@ def make(recipe: Recipe, need: Need, options: argparse.Namespace, before: Stamp 
         settings = read_settings(pip)
         installer = install(recipe, installers(recipe, pip, settings, need), frozenset(left_out))
     except SetupError:
-        if before is not None and before.ready and need is Need.UPDATE and fingerprint(recipe.site_packages) == untouched:
-            before.write(recipe.venv)       # nothing was changed: what was usable still is
+        if (
+            before is not None
+            and before.ready
+            and need is Need.UPDATE
+            and fingerprint(recipe.site_packages) == untouched
+        ):
+            before.write(recipe.venv)  # nothing was changed: what was usable still is
         raise
     shutil.rmtree(recipe.venv / ".bootstrap", ignore_errors=True)
     for package, why in left_out.items():
         say(f"note: {package} was left out: {why}")
-    stamp = replace(stamp, ready=True, left_out=left_out, flash_attn=before.flash_attn if before else "")
+    stamp = replace(
+        stamp, ready=True, left_out=left_out, flash_attn=before.flash_attn if before else ""
+    )
     # Ready before flash-attn is tried: its build may take long, and a run does not need it.
     stamp.write(recipe.venv)
     said = try_flash_attn(recipe, installer, options)
@@ -155,7 +198,9 @@ def make(recipe: Recipe, need: Need, options: argparse.Namespace, before: Stamp 
 
 def fingerprint(site_packages: Path) -> frozenset[tuple[str, int]]:
     """Changes when a package comes, goes or is replaced."""
-    return frozenset((entry.name, entry.stat().st_mtime_ns) for entry in site_packages.glob("*.dist-info"))
+    return frozenset(
+        (entry.name, entry.stat().st_mtime_ns) for entry in site_packages.glob("*.dist-info")
+    )
 
 
 def install(recipe: Recipe, choice: Iterator[Installer], left_out: frozenset[str]) -> Installer:
@@ -184,7 +229,9 @@ def warn_about_space(recipe: Recipe, need: Need) -> None:
     wanted = (12 if "vllm" in recipe.extras else 9) if need is Need.REBUILD else 0
     free = shutil.disk_usage(recipe.venv).free / 2**30
     if free < wanted:
-        say(f"note: {recipe.venv.parent} has {free:.0f} GB free; the environment takes up to {wanted} GB (EASI_VENV puts it elsewhere)")
+        say(
+            f"note: {recipe.venv.parent} has {free:.0f} GB free; the environment takes up to {wanted} GB (EASI_VENV puts it elsewhere)"
+        )
 
 
 def compiled_left_out(recipe: Recipe) -> dict[str, str]:
@@ -208,16 +255,27 @@ def try_flash_attn(recipe: Recipe, installer: Installer, options: argparse.Names
     machine = flash_build.look(recipe.site_packages)
     if reason := flash_build.why_not(machine):
         return absent.format(reason)
-    say(f"building flash-attn for the GPUs here (at most {flash_build.LIMIT_SECONDS // 60} minutes; everything else is ready; "
-        "Ctrl-C leaves it out)")
-    environment = {**installer.environment, **flash_build.build_variables(machine),
-                   "PATH": f"{recipe.venv / 'bin'}{os.pathsep}{os.environ.get('PATH', '')}"}
-    for package in ("ninja", "flash-attn"):     # in this order: the build calls ninja
+    say(
+        f"building flash-attn for the GPUs here (at most {flash_build.LIMIT_SECONDS // 60} minutes; everything else is ready; "
+        "Ctrl-C leaves it out)"
+    )
+    environment = {
+        **installer.environment,
+        **flash_build.build_variables(machine),
+        "PATH": f"{recipe.venv / 'bin'}{os.pathsep}{os.environ.get('PATH', '')}",
+    }
+    for package in ("ninja", "flash-attn"):  # in this order: the build calls ninja
         with tempfile.TemporaryDirectory(prefix="easi-setup-") as folder:
             lock = recipe.root / FLASH_ATTN
             others = frozenset(pins(lock.read_text("utf-8"))) - {package}
-            argv = [*installer.command, "--no-deps", "--require-hashes", "--no-build-isolation",
-                    "-r", str(write_without(lock, others, Path(folder)))]
+            argv = [
+                *installer.command,
+                "--no-deps",
+                "--require-hashes",
+                "--no-build-isolation",
+                "-r",
+                str(write_without(lock, others, Path(folder))),
+            ]
             if reason := flash_build.build(argv, environment, recipe.venv / "flash-attn.log"):
                 return absent.format(reason)
     return f"flash-attn {installed(recipe.site_packages).get('flash-attn', '')} is installed"

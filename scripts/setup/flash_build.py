@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 LIMIT_SECONDS = 45 * 60
-_GIB_PER_JOB = 5        # one compiler of flash-attn's templates was seen to take up to 4 GiB
+_GIB_PER_JOB = 5  # one compiler of flash-attn's templates was seen to take up to 4 GiB
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,9 @@ def why_not(machine: Machine) -> str | None:
     if machine.nvcc is None:
         return "no CUDA compiler (nvcc) here"
     if machine.nvcc[0] != machine.torch_cuda[0] or machine.nvcc < (12, 3):
-        return f"nvcc is of CUDA {_dotted(machine.nvcc)}, torch of CUDA {_dotted(machine.torch_cuda)}"
+        return (
+            f"nvcc is of CUDA {_dotted(machine.nvcc)}, torch of CUDA {_dotted(machine.torch_cuda)}"
+        )
     if machine.compiler is None:
         return "no C++ compiler (g++) here"
     return None
@@ -50,7 +52,9 @@ def build_variables(machine: Machine) -> dict[str, str]:
     jobs = max(1, min(machine.cpus, machine.memory_gib // _GIB_PER_JOB))
     return {
         "FLASH_ATTENTION_FORCE_BUILD": "TRUE",
-        "FLASH_ATTN_CUDA_ARCHS": ";".join(sorted({_architecture(capability) for capability in machine.capabilities})),
+        "FLASH_ATTN_CUDA_ARCHS": ";".join(
+            sorted({_architecture(capability) for capability in machine.capabilities})
+        ),
         "MAX_JOBS": str(jobs),
         "NVCC_THREADS": "1",
     }
@@ -59,7 +63,11 @@ def build_variables(machine: Machine) -> dict[str, str]:
 def look(site_packages: Path) -> Machine:
     """This machine. Asks the driver itself: torch need not be imported."""
     version = site_packages / "torch" / "version.py"
-    found = re.search(r"^cuda[^=]*= *'(\d+)\.(\d+)", version.read_text("utf-8"), re.MULTILINE) if version.is_file() else None
+    found = (
+        re.search(r"^cuda[^=]*= *'(\d+)\.(\d+)", version.read_text("utf-8"), re.MULTILINE)
+        if version.is_file()
+        else None
+    )
     pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return Machine(
         capabilities=_capabilities(),
@@ -71,11 +79,19 @@ def look(site_packages: Path) -> Machine:
     )
 
 
-def build(argv: Sequence[str], environment: Mapping[str, str], log: Path, limit: float = LIMIT_SECONDS) -> str | None:
+def build(
+    argv: Sequence[str], environment: Mapping[str, str], log: Path, limit: float = LIMIT_SECONDS
+) -> str | None:
     """Runs the install and ends its whole process group when it takes too long. One line on failure, None on success."""
     with log.open("wb") as out:
-        process = subprocess.Popen(argv, env=dict(environment), stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT,
-                                   start_new_session=True)
+        process = subprocess.Popen(
+            argv,
+            env=dict(environment),
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
         try:
             code = process.wait(timeout=limit)
         except subprocess.TimeoutExpired:
@@ -98,8 +114,10 @@ def _capabilities() -> tuple[tuple[int, int], ...]:
     found = []
     for ordinal in range(count.value):
         driver.cuDeviceGet(ctypes.byref(device), ordinal)
-        driver.cuDeviceGetAttribute(ctypes.byref(major), 75, device)    # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR
-        driver.cuDeviceGetAttribute(ctypes.byref(minor), 76, device)    # ..._MINOR
+        driver.cuDeviceGetAttribute(
+            ctypes.byref(major), 75, device
+        )  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR
+        driver.cuDeviceGetAttribute(ctypes.byref(minor), 76, device)  # ..._MINOR
         found.append((major.value, minor.value))
     return tuple(found)
 
@@ -109,7 +127,9 @@ def _nvcc_version() -> tuple[int, int] | None:
     places = [shutil.which("nvcc"), *(str(Path(home, "bin", "nvcc")) for home in homes if home)]
     for nvcc in places:
         if nvcc and os.access(nvcc, os.X_OK):
-            said = subprocess.run([nvcc, "--version"], capture_output=True, text=True, stdin=subprocess.DEVNULL).stdout
+            said = subprocess.run(
+                [nvcc, "--version"], capture_output=True, text=True, stdin=subprocess.DEVNULL
+            ).stdout
             if found := re.search(r"release (\d+)\.(\d+)", said):
                 return int(found[1]), int(found[2])
     return None

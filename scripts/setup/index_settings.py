@@ -13,10 +13,31 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-_UV_INDEX_VARIABLES = ("UV_DEFAULT_INDEX", "UV_INDEX", "UV_INDEX_URL", "UV_EXTRA_INDEX_URL", "UV_NO_INDEX")
+_UV_INDEX_VARIABLES = (
+    "UV_DEFAULT_INDEX",
+    "UV_INDEX",
+    "UV_INDEX_URL",
+    "UV_EXTRA_INDEX_URL",
+    "UV_NO_INDEX",
+)
 # What would send packages to another environment or forbid the pinned ones.
-_TIED = frozenset({"PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "CONDA_PREFIX", "CONDA_DEFAULT_ENV", "UV_PYTHON", "UV_SYSTEM_PYTHON",
-                   "UV_PROJECT_ENVIRONMENT", "UV_REQUIRE_HASHES", "UV_CONSTRAINT", "UV_OVERRIDE", "UV_EXCLUDE", "UV_EXCLUDE_NEWER"})
+_TIED = frozenset(
+    {
+        "PYTHONPATH",
+        "PYTHONHOME",
+        "VIRTUAL_ENV",
+        "CONDA_PREFIX",
+        "CONDA_DEFAULT_ENV",
+        "UV_PYTHON",
+        "UV_SYSTEM_PYTHON",
+        "UV_PROJECT_ENVIRONMENT",
+        "UV_REQUIRE_HASHES",
+        "UV_CONSTRAINT",
+        "UV_OVERRIDE",
+        "UV_EXCLUDE",
+        "UV_EXCLUDE_NEWER",
+    }
+)
 _TRUE = frozenset({"1", "true", "yes", "on", "t", "y"})
 
 
@@ -61,7 +82,9 @@ def parse_pip_config(listing: str) -> dict[str, str]:
     return sections["global"] | sections["install"] | sections[":env:"]
 
 
-def settings_from_pip(options: Mapping[str, str], exists: Callable[[str], bool] = os.path.exists) -> IndexSettings:
+def settings_from_pip(
+    options: Mapping[str, str], exists: Callable[[str], bool] = os.path.exists
+) -> IndexSettings:
     """The settings in ``options``; local folders that do not exist are left out, as pip does and uv does not."""
 
     def first(*names: str) -> str | None:
@@ -91,7 +114,9 @@ def uv_environment(settings: IndexSettings, environ: Mapping[str, str]) -> dict[
         "UV_INDEX_STRATEGY": "unsafe-best-match",
         "UV_FIND_LINKS": ",".join(settings.find_links),
         "UV_INSECURE_HOST": " ".join(settings.trusted_hosts),
-        "SSL_CERT_FILE": settings.cert or environ.get("REQUESTS_CA_BUNDLE") or environ.get("CURL_CA_BUNDLE"),
+        "SSL_CERT_FILE": settings.cert
+        or environ.get("REQUESTS_CA_BUNDLE")
+        or environ.get("CURL_CA_BUNDLE"),
         "SSL_CLIENT_CERT": settings.client_cert,
         "UV_HTTP_TIMEOUT": _whole_seconds(settings.timeout),
         "UV_HTTP_RETRIES": settings.retries,
@@ -137,7 +162,11 @@ def pip_environment(settings: IndexSettings) -> dict[str, str]:
 
 def untied(environ: Mapping[str, str]) -> dict[str, str]:
     """``environ`` without pip's variables and without what ties a process to another environment."""
-    return {name: value for name, value in environ.items() if name not in _TIED and not name.startswith("PIP_")}
+    return {
+        name: value
+        for name, value in environ.items()
+        if name not in _TIED and not name.startswith("PIP_")
+    }
 
 
 def _proxy_variables(settings: IndexSettings, environ: Mapping[str, str]) -> dict[str, str | None]:

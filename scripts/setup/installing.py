@@ -21,7 +21,9 @@ from index_settings import (
 )
 from recipe import BOOTSTRAP, PROJECTS, Need, Recipe, installed, normal, pins
 
-_CHATTER = re.compile(r"\s*([-+~] |Using |Resolved |Checked |Audited |Built |Building |Downloading |Downloaded |Uninstalled )")
+_CHATTER = re.compile(
+    r"\s*([-+~] |Using |Resolved |Checked |Audited |Built |Building |Downloading |Downloaded |Uninstalled )"
+)
 _CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+(?=@)")
 
 
@@ -50,18 +52,29 @@ class Installer:
             locks = [write_without(lock, left_out, Path(folder)) for lock in recipe.locks]
             # First the tools that build source distributions: pinned too, so nothing is built with whatever is newest today.
             for part in (locks[:1], locks[1:]):
-                self.run("--no-deps", "--require-hashes", "--no-build-isolation", *self._compile(),
-                         *(argument for lock in part for argument in ("-r", str(lock))))
+                self.run(
+                    "--no-deps",
+                    "--require-hashes",
+                    "--no-build-isolation",
+                    *self._compile(),
+                    *(argument for lock in part for argument in ("-r", str(lock))),
+                )
 
     def install_projects(self, recipe: Recipe) -> None:
         folders = [str(recipe.root / folder) for folder in PROJECTS.values()]
-        self.run("--no-deps", "--no-build-isolation", *(argument for folder in folders for argument in ("-e", folder)))
+        self.run(
+            "--no-deps",
+            "--no-build-isolation",
+            *(argument for folder in folders for argument in ("-e", folder)),
+        )
 
     def run(self, *arguments: str) -> None:
         """Raises SetupError if the command fails."""
         if run_shown([*self.command, *arguments], self.environment) != 0:
-            raise SetupError(f"{self.name} could not install the packages (its reason is above)",
-                             "check the network and pip's settings (pip config list), then run the same command again")
+            raise SetupError(
+                f"{self.name} could not install the packages (its reason is above)",
+                "check the network and pip's settings (pip config list), then run the same command again",
+            )
 
     def _compile(self) -> tuple[str, ...]:
         # Importing a backend from source alone takes three times as long, in every process where Python may not write its caches.
@@ -83,9 +96,19 @@ def write_without(lock: Path, left_out: frozenset[str], folder: Path) -> Path:
 def run_shown(argv: Sequence[str], environment: Mapping[str, str]) -> int:
     """The exit status. On a terminal the command draws its own progress; elsewhere its lines are shown without credentials."""
     if sys.stderr.isatty():
-        return subprocess.run(argv, env=dict(environment), stdin=subprocess.DEVNULL, close_fds=False).returncode
-    process = subprocess.Popen(argv, env=dict(environment), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                               text=True, errors="replace", close_fds=False)
+        return subprocess.run(
+            argv, env=dict(environment), stdin=subprocess.DEVNULL, close_fds=False
+        ).returncode
+    process = subprocess.Popen(
+        argv,
+        env=dict(environment),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        close_fds=False,
+    )
     assert process.stdout is not None
     for line in process.stdout:
         if not _CHATTER.match(line):
@@ -95,15 +118,25 @@ def run_shown(argv: Sequence[str], environment: Mapping[str, str]) -> int:
 
 def read_settings(pip: Sequence[str]) -> IndexSettings:
     """Pip's own configuration as pip itself lists it, the environment's variables included."""
-    listing = subprocess.run([*pip, "config", "list"], capture_output=True, text=True, stdin=subprocess.DEVNULL,
-                             env={**os.environ, "PIP_DISABLE_PIP_VERSION_CHECK": "1"})
+    listing = subprocess.run(
+        [*pip, "config", "list"],
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        env={**os.environ, "PIP_DISABLE_PIP_VERSION_CHECK": "1"},
+    )
     if listing.returncode != 0:
         last = listing.stderr.strip().rpartition("\n")[2]
-        raise SetupError(f"pip cannot read its configuration: {_CREDENTIALS.sub('***', last)}", "pip config debug shows the files")
+        raise SetupError(
+            f"pip cannot read its configuration: {_CREDENTIALS.sub('***', last)}",
+            "pip config debug shows the files",
+        )
     return settings_from_pip(parse_pip_config(listing.stdout))
 
 
-def installers(recipe: Recipe, pip: Sequence[str], settings: IndexSettings, need: Need) -> Iterator[Installer]:
+def installers(
+    recipe: Recipe, pip: Sequence[str], settings: IndexSettings, need: Need
+) -> Iterator[Installer]:
     """What can install into the environment, the best first: uv from its pinned lock line (ten times faster), then pip.
 
     Each makes the environment's folder usable first, where there is none yet. Raises SetupError if nothing can.
@@ -114,14 +147,30 @@ def installers(recipe: Recipe, pip: Sequence[str], settings: IndexSettings, need
     if uv is not None:
         with_uv = {**environment, **uv_environment(settings, environment)}
         install_with_uv = (str(uv), "pip", "install", "--python", str(recipe.python))
-        if need is not Need.REBUILD or run_shown(
-                [str(uv), "venv", "--quiet", "--allow-existing", "--python", sys.executable, str(recipe.venv)], with_uv) == 0:
+        if (
+            need is not Need.REBUILD
+            or run_shown(
+                [
+                    str(uv),
+                    "venv",
+                    "--quiet",
+                    "--allow-existing",
+                    "--python",
+                    sys.executable,
+                    str(recipe.venv),
+                ],
+                with_uv,
+            )
+            == 0
+        ):
             yield Installer("uv", install_with_uv, with_uv)
             if settings.extra_index_urls:
                 # pip only warns of an extra index that does not answer, uv gives up.
                 say("note: once more, without the extra indexes")
                 fewer = replace(settings, extra_index_urls=())
-                yield Installer("uv", install_with_uv, {**environment, **uv_environment(fewer, environment)})
+                yield Installer(
+                    "uv", install_with_uv, {**environment, **uv_environment(fewer, environment)}
+                )
     say("note: uv cannot be used here; going on with pip, which takes longer")
     yield pip_installer(recipe, with_pip)
 
@@ -137,9 +186,23 @@ def find_uv(recipe: Recipe, pip: Sequence[str], with_pip: Mapping[str, str]) -> 
         return own
     target = recipe.venv / ".bootstrap"
     with tempfile.TemporaryDirectory(prefix="easi-setup-") as folder:
-        only_uv = write_without(lock, frozenset(pins(lock.read_text("utf-8"))) - {"uv"}, Path(folder))
-        code = run_shown([*pip, "install", "--quiet", "--no-deps", "--require-hashes", "--target", str(target),
-                          "-r", str(only_uv)], with_pip)
+        only_uv = write_without(
+            lock, frozenset(pins(lock.read_text("utf-8"))) - {"uv"}, Path(folder)
+        )
+        code = run_shown(
+            [
+                *pip,
+                "install",
+                "--quiet",
+                "--no-deps",
+                "--require-hashes",
+                "--target",
+                str(target),
+                "-r",
+                str(only_uv),
+            ],
+            with_pip,
+        )
     uv = target / "bin" / "uv"
     return uv if code == 0 and os.access(uv, os.X_OK) else None
 
@@ -152,23 +215,42 @@ def base_pip(recipe: Recipe) -> tuple[str, ...]:
     helper = recipe.venv / ".bootstrap" / "pip"
     if succeeds([sys.executable, "-m", "venv", str(helper)], environment):
         return (str(helper / "bin" / "python"), "-m", "pip")
-    raise SetupError(f"{sys.executable} has no pip", "apt install python3-pip python3.11-venv (or: python3.11 -m ensurepip), then again")
+    raise SetupError(
+        f"{sys.executable} has no pip",
+        "apt install python3-pip python3.11-venv (or: python3.11 -m ensurepip), then again",
+    )
 
 
 def pip_installer(recipe: Recipe, environment: Mapping[str, str]) -> Installer:
     own = [str(recipe.python), "-s", "-m", "pip"]
-    if not succeeds([*own, "--version"], environment) and not succeeds([sys.executable, "-m", "venv", str(recipe.venv)], environment):
+    if not succeeds([*own, "--version"], environment) and not succeeds(
+        [sys.executable, "-m", "venv", str(recipe.venv)], environment
+    ):
         # Debian keeps ensurepip in a package of its own; without it pip can still work on the environment from outside.
         own = [sys.executable, "-s", "-m", "pip", "--python", str(recipe.python)]
-        if not (succeeds([sys.executable, "-m", "venv", "--without-pip", str(recipe.venv)], environment)
-                and succeeds([*own, "--version"], environment)):
-            raise SetupError(f"{sys.executable} cannot make an environment", "apt install python3.11-venv, then again")
+        if not (
+            succeeds([sys.executable, "-m", "venv", "--without-pip", str(recipe.venv)], environment)
+            and succeeds([*own, "--version"], environment)
+        ):
+            raise SetupError(
+                f"{sys.executable} cannot make an environment",
+                "apt install python3.11-venv, then again",
+            )
     quiet = () if sys.stderr.isatty() else ("--quiet", "--quiet")
     return Installer("pip", (*own, "install", *quiet), environment)
 
 
 def succeeds(argv: Sequence[str], environment: Mapping[str, str]) -> bool:
     try:
-        return subprocess.run(argv, env=dict(environment), stdin=subprocess.DEVNULL, capture_output=True, close_fds=False).returncode == 0
+        return (
+            subprocess.run(
+                argv,
+                env=dict(environment),
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                close_fds=False,
+            ).returncode
+            == 0
+        )
     except OSError:
         return False

@@ -14,7 +14,7 @@ from pathlib import Path
 
 STAMP = "easi-setup.json"
 SCHEMA = 1
-BOOTSTRAP = "requirements-bootstrap.lock"     # uv itself and what building a source distribution needs
+BOOTSTRAP = "requirements-bootstrap.lock"  # uv itself and what building a source distribution needs
 FLASH_ATTN = "requirements-flash-attn.lock"
 PROJECTS = {"easi-eval": ".", "easi-vlmevalkit": "VLMEvalKit", "easi-lmms-eval": "lmms-eval"}
 _PIN = re.compile(r"^([A-Za-z0-9][A-Za-z0-9._-]*)==([^\s;\\]+)", re.MULTILINE)
@@ -58,16 +58,27 @@ class Recipe:
 
     @property
     def locks(self) -> tuple[Path, ...]:
-        names = (BOOTSTRAP, "requirements.lock", *(f"requirements-{extra}.lock" for extra in self.extras))
+        names = (
+            BOOTSTRAP,
+            "requirements.lock",
+            *(f"requirements-{extra}.lock" for extra in self.extras),
+        )
         return tuple(self.root / name for name in names)
 
     def pins(self) -> dict[str, str]:
-        return {name: version for lock in self.locks for name, version in pins(lock.read_text("utf-8")).items()}
+        return {
+            name: version
+            for lock in self.locks
+            for name, version in pins(lock.read_text("utf-8")).items()
+        }
 
     def digest(self) -> str:
         """Changes when a lock or one of the three projects does."""
         total = hashlib.sha256()
-        for path in (*self.locks, *(self.root / folder / "pyproject.toml" for folder in PROJECTS.values())):
+        for path in (
+            *self.locks,
+            *(self.root / folder / "pyproject.toml" for folder in PROJECTS.values()),
+        ):
             total.update(f"{path.relative_to(self.root)}\0".encode() + path.read_bytes() + b"\0")
         return total.hexdigest()
 
@@ -81,8 +92,10 @@ class Stamp:
     root: str
     digest: str
     extras: tuple[str, ...] = ()
-    left_out: Mapping[str, str] = field(default_factory=dict)   # package -> why it was left out on this machine
-    flash_attn: str = ""                                        # what came of it, one line
+    left_out: Mapping[str, str] = field(
+        default_factory=dict
+    )  # package -> why it was left out on this machine
+    flash_attn: str = ""  # what came of it, one line
     schema: int = SCHEMA
 
     def write(self, venv: Path) -> None:
@@ -105,9 +118,9 @@ def read_stamp(venv: Path) -> Stamp | None:
 
 class Need(enum.Enum):
     NOTHING = "nothing"
-    UPDATE = "update"       # install on top of what is there
-    REBUILD = "rebuild"     # empty the folder first
-    REFUSE = "refuse"       # not ours to touch
+    UPDATE = "update"  # install on top of what is there
+    REBUILD = "rebuild"  # empty the folder first
+    REFUSE = "refuse"  # not ours to touch
 
 
 @dataclass(frozen=True)
@@ -118,9 +131,19 @@ class Verdict:
 
 def runs(python: Path) -> bool:
     """Whether that interpreter starts and is a 3.11 (its base may have been removed or upgraded)."""
-    probe = [str(python), "-I", "-c", "import sys, encodings; sys.exit(sys.version_info[:2] != (3, 11))"]
+    probe = [
+        str(python),
+        "-I",
+        "-c",
+        "import sys, encodings; sys.exit(sys.version_info[:2] != (3, 11))",
+    ]
     try:
-        return subprocess.run(probe, stdin=subprocess.DEVNULL, capture_output=True, timeout=60).returncode == 0
+        return (
+            subprocess.run(
+                probe, stdin=subprocess.DEVNULL, capture_output=True, timeout=60
+            ).returncode
+            == 0
+        )
     except (OSError, subprocess.TimeoutExpired):
         return False
 
@@ -154,12 +177,22 @@ def assess(recipe: Recipe, default_venv: Path) -> Verdict:
         return Verdict(Need.UPDATE, "more was asked for than is installed")
     if stamp.digest != recipe.digest():
         return Verdict(Need.UPDATE, "the pinned packages have changed")
-    missing = sorted({*recipe.pins(), *PROJECTS} - {*installed(recipe.site_packages), *stamp.left_out})
+    missing = sorted(
+        {*recipe.pins(), *PROJECTS} - {*installed(recipe.site_packages), *stamp.left_out}
+    )
     if missing:
-        return Verdict(Need.UPDATE, f"missing: {', '.join(missing[:5])}{' …' if len(missing) > 5 else ''}")
+        return Verdict(
+            Need.UPDATE, f"missing: {', '.join(missing[:5])}{' …' if len(missing) > 5 else ''}"
+        )
     there = installed(recipe.site_packages)
-    other = [f"{name} {there[name]} (pinned {pin})" for name, pin in sorted(recipe.pins().items())
-             if name in there and pin not in (there[name], there[name].partition("+")[0])]      # +cu128 is a build of the same version
+    other = [
+        f"{name} {there[name]} (pinned {pin})"
+        for name, pin in sorted(recipe.pins().items())
+        if name in there and pin not in (there[name], there[name].partition("+")[0])
+    ]  # +cu128 is a build of the same version
     if other:
-        return Verdict(Need.UPDATE, f"other than pinned: {', '.join(other[:5])}{' …' if len(other) > 5 else ''}")
+        return Verdict(
+            Need.UPDATE,
+            f"other than pinned: {', '.join(other[:5])}{' …' if len(other) > 5 else ''}",
+        )
     return Verdict(Need.NOTHING)

@@ -52,32 +52,59 @@ def measure(run: Path, size: Size, folder: Path) -> list[int]:
         state["settings"].pop("corrections", None)
     source = verifying.Source.of(manifest)
     name = source.backend.name
-    outputs = timed("expanding", lambda: [expand(name, run / "outputs", folder / key, key, size) for key in ALL_KEYS])
+    outputs = timed(
+        "expanding",
+        lambda: [expand(name, run / "outputs", folder / key, key, size) for key in ALL_KEYS],
+    )
     raw = sum(path.stat().st_size for out in outputs for path in out.files)
-    proofs = timed("reading every row and recomputing", lambda: {key: verifying.prove(source, key, folder / key) for key in ALL_KEYS})
-    assert not [proof.problem for proof in proofs.values() if proof.problem], [proof.problem for proof in proofs.values()]
-    payload = build_payload(ScoreTable(tuple(proof.score for proof in proofs.values() if proof.score), source.model, name), source.backend.payload_name)
-    contents = Contents(entries(outputs), {MANIFEST: json.dumps(manifest, indent=2), PAYLOAD: payload_text(payload), REPRODUCE: "-"},
-                        {key: leave_of(name, by_key(key).source(name)) for key in ALL_KEYS})
+    proofs = timed(
+        "reading every row and recomputing",
+        lambda: {key: verifying.prove(source, key, folder / key) for key in ALL_KEYS},
+    )
+    assert not [proof.problem for proof in proofs.values() if proof.problem], [
+        proof.problem for proof in proofs.values()
+    ]
+    payload = build_payload(
+        ScoreTable(
+            tuple(proof.score for proof in proofs.values() if proof.score), source.model, name
+        ),
+        source.backend.payload_name,
+    )
+    contents = Contents(
+        entries(outputs),
+        {MANIFEST: json.dumps(manifest, indent=2), PAYLOAD: payload_text(payload), REPRODUCE: "-"},
+        {key: leave_of(name, by_key(key).source(name)) for key in ALL_KEYS},
+    )
     sizes: list[int] = []
     room = room_for(payload)
-    packed = timed("scrubbing, reading and packing", lambda: pack(
-        contents, Scrubber(Redactor(), [("home", Path.home())]), lambda where: verifying.tables(source, where),
-        lambda count: (sizes.append(count), room(int(count / size.share)))[1]))
+    packed = timed(
+        "scrubbing, reading and packing",
+        lambda: pack(
+            contents,
+            Scrubber(Redactor(), [("home", Path.home())]),
+            lambda where: verifying.tables(source, where),
+            lambda count: (sizes.append(count), room(int(count / size.share)))[1],
+        ),
+    )
     target = folder / "easi_results.zip"
     target.write_bytes(packed.data)
     verdict = timed("verifying", lambda: verifying.verify(target))
     rows = sum(proof.rows for proof in proofs.values())
-    print(f"  {rows:,} rows, {raw:,} bytes of files; forms: {', '.join(f'{count:,}' for count in sizes)}; form {packed.rung} "
-          f"{'fits' if packed.fits else 'DOES NOT FIT'}; verify: {len(verdict.differences)} differences; "
-          f"peak {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10:,} MB", flush=True)
+    print(
+        f"  {rows:,} rows, {raw:,} bytes of files; forms: {', '.join(f'{count:,}' for count in sizes)}; form {packed.rung} "
+        f"{'fits' if packed.fits else 'DOES NOT FIT'}; verify: {len(verdict.differences)} differences; "
+        f"peak {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10:,} MB",
+        flush=True,
+    )
     for difference in verdict.differences[:5]:
         print(f"  {difference}")
     return sizes
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("runs", nargs="+", type=Path)
     parser.add_argument("--answer", nargs="+", type=int, default=[ANSWER])
     parser.add_argument("--share", type=float, default=1.0)

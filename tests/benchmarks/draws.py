@@ -28,21 +28,28 @@ class Draw:
         return max(self.total / workers, max(self.seconds.values()))
 
 
-def draw(seed: int, count: int = 2000, mean: float = 0.2, sigma: float = 1.0, known: float = 0.5) -> Draw:
+def draw(
+    seed: int, count: int = 2000, mean: float = 0.2, sigma: float = 1.0, known: float = 0.5
+) -> Draw:
     """Lognormal seconds of this mean; ``known`` is the part of the variance of their logarithm that the costs explain."""
     rng = random.Random(f"{seed} {count} {sigma} {known}")
     middle = math.log(mean) - sigma**2 / 2
     items: dict[str, list[Item]] = {key: [] for key in KEYS}
     seconds: dict[tuple[str, str], float] = {}
     for number in range(count):
-        feature, rest = rng.gauss(0, sigma * math.sqrt(known)), rng.gauss(0, sigma * math.sqrt(1 - known))
+        feature, rest = (
+            rng.gauss(0, sigma * math.sqrt(known)),
+            rng.gauss(0, sigma * math.sqrt(1 - known)),
+        )
         item = Item(KEYS[number * len(KEYS) // count], str(number), cost=math.exp(feature))
         items[item.benchmark].append(item)
         seconds[item.key] = math.exp(middle + feature + rest)
     return Draw(items, seconds)
 
 
-def redraw(seed: int, features: Mapping[tuple[str, str], float], mean: float, sigma: float, known: float) -> Draw:
+def redraw(
+    seed: int, features: Mapping[tuple[str, str], float], mean: float, sigma: float, known: float
+) -> Draw:
     """As ``draw`` for given questions, by benchmark and name in document order, whose ``features`` are standard normal."""
     rng = random.Random(f"{seed} {len(features)} {sigma} {known}")
     middle = math.log(mean) - sigma**2 / 2
@@ -50,13 +57,18 @@ def redraw(seed: int, features: Mapping[tuple[str, str], float], mean: float, si
     seconds: dict[tuple[str, str], float] = {}
     for key, feature in features.items():
         items.setdefault(key[0], []).append(Item(*key))
-        seconds[key] = math.exp(middle + sigma * (math.sqrt(known) * feature + math.sqrt(1 - known) * rng.gauss(0, 1)))
+        seconds[key] = math.exp(
+            middle + sigma * (math.sqrt(known) * feature + math.sqrt(1 - known) * rng.gauss(0, 1))
+        )
     return Draw(items, seconds)
 
 
 def static_split(drawn: Draw, workers: int, barriers: bool) -> float:
     """Seconds of the stock split (rank r takes r, r+N, ...), with a meeting of all ranks after each benchmark or only at the end."""
-    loads = [[sum(drawn.seconds[item.key] for item in group[rank::workers]) for rank in range(workers)] for group in drawn.items.values()]
+    loads = [
+        [sum(drawn.seconds[item.key] for item in group[rank::workers]) for rank in range(workers)]
+        for group in drawn.items.values()
+    ]
     if barriers:
         return sum(max(load) for load in loads)
     return max(sum(load) for load in zip(*loads, strict=True))

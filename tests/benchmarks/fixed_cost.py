@@ -38,27 +38,56 @@ class Measured:
 def measure(backend: str, keys: tuple[str, ...], out: Path) -> Measured:
     """The first run, not measured, makes data and model and reads them once."""
     run(backend, keys, out, "--limit", "1")
-    return Measured(backend, len(keys), run(backend, keys, out, "--rerun"), run(backend, keys, out, "--rerun", "--plain"), os.getloadavg()[0])
+    return Measured(
+        backend,
+        len(keys),
+        run(backend, keys, out, "--rerun"),
+        run(backend, keys, out, "--rerun", "--plain"),
+        os.getloadavg()[0],
+    )
 
 
 def run(backend: str, keys: tuple[str, ...], out: Path, *more: str) -> float:
     """Seconds of one run of the program."""
     began = time.monotonic()
-    done = subprocess.run([sys.executable, str(PROGRAM), "--smoke", "--backend", backend, "--benchmarks", ",".join(keys), "--no-rich",
-                           "--output-dir", str(out), *more], capture_output=True, text=True)
+    done = subprocess.run(
+        [
+            sys.executable,
+            str(PROGRAM),
+            "--smoke",
+            "--backend",
+            backend,
+            "--benchmarks",
+            ",".join(keys),
+            "--no-rich",
+            "--output-dir",
+            str(out),
+            *more,
+        ],
+        capture_output=True,
+        text=True,
+    )
     if done.returncode:
         sys.exit(done.stdout[-3000:] + done.stderr[-3000:])
     return time.monotonic() - began
 
 
 def table(rows: list[Measured]) -> str:
-    lines = ["| backend | benchmarks | one launch of ours, s | a stock launch each, s | ratio | load after it |", "|---|---|---|---|---|---|"]
-    lines += [f"| {row.backend} | {row.benchmarks} | {row.ours:.0f} | {row.stock:.0f} | {row.ratio:.2f} | {row.load:.1f} |" for row in rows]
+    lines = [
+        "| backend | benchmarks | one launch of ours, s | a stock launch each, s | ratio | load after it |",
+        "|---|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {row.backend} | {row.benchmarks} | {row.ours:.0f} | {row.stock:.0f} | {row.ratio:.2f} | {row.load:.1f} |"
+        for row in rows
+    ]
     return "\n".join(lines)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--backend", nargs="+", default=["vlmevalkit", "lmms-eval"])
     parser.add_argument("--benchmarks", nargs="+", default=list(ALL_KEYS))
     args = parser.parse_args()

@@ -25,14 +25,28 @@ from easi_eval.benchmarks import CORE_KEYS, LMMS_EVAL, VLMEVALKIT, HubData, TsvD
 from easi_eval.smoke.media import write_tsv
 from easi_eval.smoke.vlmevalkit_layout import TSV_REPO
 
-TYPICAL, MOST = 2000, 18000          # characters of filler at feature 0, and at most: with pictures' filler, a workbook's cell holds 32,767
-PAIRED, ROTATIONS = "3dsrbench", 4   # its rows belong together: as they are and mirrored, in VLMEvalKit's table also rotated
+TYPICAL, MOST = (
+    2000,
+    18000,
+)  # characters of filler at feature 0, and at most: with pictures' filler, a workbook's cell holds 32,767
+PAIRED, ROTATIONS = (
+    "3dsrbench",
+    4,
+)  # its rows belong together: as they are and mirrored, in VLMEvalKit's table also rotated
 MARKER = r"\[q (\S+ \d+)\]"
 # The part of each kind of id that is to be new in a repeated row.
 NUMBERS = {"index": r"^\d+$", "id": r"(?<=_q)\d+|^\d+$", "idx": r"\d+$", "question_id": r"\d+$"}
-PARQUETS = {"vsi_bench": "test.parquet", "mmsi_bench": "MMSI_Bench.parquet", "mindcube_tiny": "tiny/*.parquet", "viewspatial": "data/*.parquet",
-            "site_image": "image_test/*.parquet", "site_video": "video_test/*.parquet", "blink": "*/val-*.parquet",
-            "3dsrbench": "3dsr/*.parquet", "embspatial": "data/*.parquet"}
+PARQUETS = {
+    "vsi_bench": "test.parquet",
+    "mmsi_bench": "MMSI_Bench.parquet",
+    "mindcube_tiny": "tiny/*.parquet",
+    "viewspatial": "data/*.parquet",
+    "site_image": "image_test/*.parquet",
+    "site_video": "video_test/*.parquet",
+    "blink": "*/val-*.parquet",
+    "3dsrbench": "3dsr/*.parquet",
+    "embspatial": "data/*.parquet",
+}
 
 
 def counts(questions: int, keys: Sequence[str] = CORE_KEYS) -> dict[str, int]:
@@ -42,13 +56,20 @@ def counts(questions: int, keys: Sequence[str] = CORE_KEYS) -> dict[str, int]:
         found[PAIRED] = ROTATIONS * round(questions / len(keys) / ROTATIONS)
     others = [key for key in keys if key != PAIRED]
     left = questions - sum(found.values())
-    found |= {key: left * (place + 1) // len(others) - left * place // len(others) for place, key in enumerate(others)}
+    found |= {
+        key: left * (place + 1) // len(others) - left * place // len(others)
+        for place, key in enumerate(others)
+    }
     return {key: found[key] for key in keys}
 
 
 def features(asked: Mapping[str, int]) -> dict[tuple[str, str], float]:
     """A standard normal number for each question, by benchmark and the number in its marker; always the same ones."""
-    return {(key, str(number)): random.Random(f"{key} {number}").gauss(0, 1) for key, count in asked.items() for number in range(count)}
+    return {
+        (key, str(number)): random.Random(f"{key} {number}").gauss(0, 1)
+        for key, count in asked.items()
+        for number in range(count)
+    }
 
 
 def enlarge(datasets: Path, asked: Mapping[str, int], sigma: float) -> None:
@@ -58,7 +79,9 @@ def enlarge(datasets: Path, asked: Mapping[str, int], sigma: float) -> None:
     """
     drawn = features(asked)
     for key, count in asked.items():
-        texts = Texts(key, [drawn[key, str(number)] * sigma / math.sqrt(2) for number in range(count)])
+        texts = Texts(
+            key, [drawn[key, str(number)] * sigma / math.sqrt(2) for number in range(count)]
+        )
         data = by_key(key).source(VLMEVALKIT).data
         assert isinstance(data, TsvData)
         _enlarge_tsv(datasets / TSV_REPO / data.tsv, texts)
@@ -66,7 +89,9 @@ def enlarge(datasets: Path, asked: Mapping[str, int], sigma: float) -> None:
         assert isinstance(data, HubData)
         files = sorted((datasets / data.repo).glob(PARQUETS[key]))
         for place, file in enumerate(files):
-            _enlarge_parquet(file, texts, range(count * place // len(files), count * (place + 1) // len(files)))
+            _enlarge_parquet(
+                file, texts, range(count * place // len(files), count * (place + 1) // len(files))
+            )
 
 
 @dataclass(frozen=True)
@@ -78,8 +103,10 @@ class Texts:
 
     def before(self, number: int, pictures_missing: int) -> str:
         """``pictures_missing``: so many fewer than the benchmark's largest question has."""
-        length = min(TYPICAL * math.exp(self.logs[number]), MOST) + pictures_missing * IMAGE / CHARACTER
-        return f"[q {self.key} {number}] {('and so it goes on ' * (int(length) // 17 + 1))[:int(length)]}\n"
+        length = (
+            min(TYPICAL * math.exp(self.logs[number]), MOST) + pictures_missing * IMAGE / CHARACTER
+        )
+        return f"[q {self.key} {number}] {('and so it goes on ' * (int(length) // 17 + 1))[: int(length)]}\n"
 
 
 @dataclass(frozen=True)
@@ -98,13 +125,20 @@ def _copies(qids: Sequence[str] | None, rows: int, numbers: range) -> list[Copy]
         groups.setdefault(qids[row][:8] if qids else str(row), []).append(row)
     chosen: list[Copy] = []
     taken = 0
-    while fitting := [group for group in groups.values() if len(chosen) + len(group) <= len(numbers)]:
+    while fitting := [
+        group for group in groups.values() if len(chosen) + len(group) <= len(numbers)
+    ]:
         for group in fitting:
             if len(chosen) + len(group) <= len(numbers):
-                chosen += [Copy(row, numbers[len(chosen) + place], taken) for place, row in enumerate(group)]
+                chosen += [
+                    Copy(row, numbers[len(chosen) + place], taken)
+                    for place, row in enumerate(group)
+                ]
                 taken += 1
     if len(chosen) != len(numbers):
-        raise ValueError(f"groups of {sorted({len(group) for group in groups.values()})} rows do not make {len(numbers)}")
+        raise ValueError(
+            f"groups of {sorted({len(group) for group in groups.values()})} rows do not make {len(numbers)}"
+        )
     return chosen
 
 
@@ -121,11 +155,26 @@ def _enlarge_tsv(path: Path, texts: Texts) -> None:
     pictured = next((name for name in ("image", "image_path") if name in rows[0]), None)
     pictures = [count_parts(row[pictured]) if pictured else 0 for row in rows]
     made = []
-    for copy in _copies([row["qid"] for row in rows] if "qid" in rows[0] else None, len(rows), range(len(texts.logs))):
+    for copy in _copies(
+        [row["qid"] for row in rows] if "qid" in rows[0] else None,
+        len(rows),
+        range(len(texts.logs)),
+    ):
         row = rows[copy.row]
         before = texts.before(copy.number, max(pictures) - pictures[copy.row])
-        made.append({**row, **{name: _renamed(name, row[name], copy) for name in (*NUMBERS, "qid") if name in row},
-                     **{name: before + row[name] for name in ("question", "input_prompt") if name in row}})
+        made.append(
+            {
+                **row,
+                **{
+                    name: _renamed(name, row[name], copy)
+                    for name in (*NUMBERS, "qid")
+                    if name in row
+                },
+                **{
+                    name: before + row[name] for name in ("question", "input_prompt") if name in row
+                },
+            }
+        )
     write_tsv(path, made)
 
 
@@ -134,24 +183,40 @@ def _enlarge_parquet(path: Path, texts: Texts, numbers: range) -> None:
     names = table.column_names
     copies = _copies(table["qid"].to_pylist() if "qid" in names else None, len(table), numbers)
     lists = [name for name in names if _holds_pictures(table.schema.field(name).type)]
-    pictures = [sum(map(len, row.values())) for row in table.select(lists).to_pylist()] if lists else [0] * len(table)
+    pictures = (
+        [sum(map(len, row.values())) for row in table.select(lists).to_pylist()]
+        if lists
+        else [0] * len(table)
+    )
     made = table.take([copy.row for copy in copies])
     prompt = {"mindcube_tiny": "input_prompt", "blink": "prompt"}.get(texts.key, "question")
     before = [texts.before(copy.number, max(pictures) - pictures[copy.row]) for copy in copies]
-    changed = {prompt: [front + text for front, text in zip(before, made[prompt].to_pylist(), strict=True)]}
+    changed = {
+        prompt: [front + text for front, text in zip(before, made[prompt].to_pylist(), strict=True)]
+    }
     for name in (*NUMBERS, "qid"):
         if name in names:
-            changed[name] = [_renamed(name, str(old), copy) for old, copy in zip(made[name].to_pylist(), copies, strict=True)]
+            changed[name] = [
+                _renamed(name, str(old), copy)
+                for old, copy in zip(made[name].to_pylist(), copies, strict=True)
+            ]
     for name, values in changed.items():
         kind = table.schema.field(name).type
-        made = made.set_column(names.index(name), table.schema.field(name),
-                               pa.array([int(value) for value in values] if pa.types.is_integer(kind) else values, kind))
+        made = made.set_column(
+            names.index(name),
+            table.schema.field(name),
+            pa.array(
+                [int(value) for value in values] if pa.types.is_integer(kind) else values, kind
+            ),
+        )
     pq.write_table(made.replace_schema_metadata(table.schema.metadata), path)
 
 
 def _holds_pictures(kind: pa.DataType) -> bool:
     """A list of images: the hub's own type, or plain bytes (MMSI-Bench)."""
-    return pa.types.is_list(kind) and (pa.types.is_struct(kind.value_type) or pa.types.is_binary(kind.value_type))
+    return pa.types.is_list(kind) and (
+        pa.types.is_struct(kind.value_type) or pa.types.is_binary(kind.value_type)
+    )
 
 
 def as_json(seconds: Mapping[tuple[str, str], float]) -> str:

@@ -39,8 +39,8 @@ class Measured:
     processes: int
     seconds: float
     whole: float
-    cpu: float                    # processor seconds of the clients over ``whole``
-    answers: int                  # in the journals: more than ``items`` if one was computed twice
+    cpu: float  # processor seconds of the clients over ``whole``
+    answers: int  # in the journals: more than ``items`` if one was computed twice
 
     @property
     def per_second(self) -> float:
@@ -64,11 +64,23 @@ class Told:
 
 
 def questions(count: int) -> dict[str, list[Item]]:
-    return {key: [Item(key, f"question-{number}", cost=1.0 + number % 7) for number in range(place, count, len(KEYS))]
-            for place, key in enumerate(KEYS)}
+    return {
+        key: [
+            Item(key, f"question-{number}", cost=1.0 + number % 7)
+            for number in range(place, count, len(KEYS))
+        ]
+        for place, key in enumerate(KEYS)
+    }
 
 
-def clients(root: Path, address: str, items: int, names: Sequence[str], gate: Barrier, out: multiprocessing.SimpleQueue) -> None:
+def clients(
+    root: Path,
+    address: str,
+    items: int,
+    names: Sequence[str],
+    gate: Barrier,
+    out: multiprocessing.SimpleQueue,
+) -> None:
     """Be one process with a thread per name; puts what it measured."""
     from easi_eval.answering.stores import connect
 
@@ -91,9 +103,16 @@ def clients(root: Path, address: str, items: int, names: Sequence[str], gate: Ba
                 waited = True
                 began.append(time.monotonic())
             last = time.monotonic()
-            return [Generation("The answer is B.", tokens=6, finish="stop", frames=1, prompt="0123456789abcdef") for _ in asked]
+            return [
+                Generation(
+                    "The answer is B.", tokens=6, finish="stop", frames=1, prompt="0123456789abcdef"
+                )
+                for _ in asked
+            ]
 
-        work_loop(root, WORK, of, answer, journal=Journal(root / JOURNAL_FOLDER, name, 0), store=store)
+        work_loop(
+            root, WORK, of, answer, journal=Journal(root / JOURNAL_FOLDER, name, 0), store=store
+        )
         ended.append(last)
 
     threads = [threading.Thread(target=client, args=(name,)) for name in names]
@@ -111,13 +130,20 @@ def measure(items: int, count: int, processes: int) -> Measured:
 
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["torch.distributed", "easi_eval.answering.worker"])
-    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False, timeout=timedelta(seconds=60))
+    store = TCPStore(
+        "127.0.0.1", 0, is_master=True, wait_for_workers=False, timeout=timedelta(seconds=60)
+    )
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         gate, out = context.Barrier(count), context.SimpleQueue()
         names = [f"w{number}" for number in range(count)]
-        running = [context.Process(target=clients, args=(root, f"127.0.0.1:{store.port}", items, names[place::processes], gate, out))
-                   for place in range(processes)]
+        running = [
+            context.Process(
+                target=clients,
+                args=(root, f"127.0.0.1:{store.port}", items, names[place::processes], gate, out),
+            )
+            for place in range(processes)
+        ]
         for process in running:
             process.start()
         told = [out.get() for _ in running]
@@ -126,26 +152,48 @@ def measure(items: int, count: int, processes: int) -> Measured:
         book = Book(root / JOURNAL_FOLDER, WORK.epochs)
         answers = sum(isinstance(news, Answer) for news in book.poll())
         assert len(book.answers) == items, "a question was lost"
-    return Measured(items, count, processes, max(one.last for one in told) - min(one.first for one in told),
-                    max(one.ended for one in told) - min(one.started for one in told), sum(one.cpu for one in told), answers)
+    return Measured(
+        items,
+        count,
+        processes,
+        max(one.last for one in told) - min(one.first for one in told),
+        max(one.ended for one in told) - min(one.started for one in told),
+        sum(one.cpu for one in told),
+        answers,
+    )
 
 
 def table(rows: Sequence[Measured]) -> str:
-    lines = [f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores",
-             "| questions | clients | processes | questions/s | ms per question | whole: questions/s | ms per question | processor, us | answered twice |",
-             "|---|---|---|---|---|---|---|---|---|"]
-    lines += [f"| {row.items} | {row.clients} | {row.processes} | {row.per_second:.0f} | {row.each:.3f} | {row.items / row.whole:.0f} "
-              f"| {1000 * row.whole / row.items:.3f} | {1e6 * row.cpu / row.items:.0f} | {row.answers - row.items} |" for row in rows]
+    lines = [
+        f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores",
+        "| questions | clients | processes | questions/s | ms per question | whole: questions/s | ms per question | processor, us | answered twice |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {row.items} | {row.clients} | {row.processes} | {row.per_second:.0f} | {row.each:.3f} | {row.items / row.whole:.0f} "
+        f"| {1000 * row.whole / row.items:.3f} | {1e6 * row.cpu / row.items:.0f} | {row.answers - row.items} |"
+        for row in rows
+    ]
     return "\n".join(lines)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--items", type=int, nargs="+", default=[1000, 10_000, 100_000])
     parser.add_argument("--clients", type=int, default=64)
     parser.add_argument("--processes", type=int, nargs="+", default=[1, 2])
     args = parser.parse_args()
-    print(table([measure(items, args.clients, processes) for processes in args.processes for items in args.items]))
+    print(
+        table(
+            [
+                measure(items, args.clients, processes)
+                for processes in args.processes
+                for items in args.items
+            ]
+        )
+    )
 
 
 if __name__ == "__main__":

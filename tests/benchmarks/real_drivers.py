@@ -36,7 +36,7 @@ from sleepers import MODELS, install
 PROGRAM = Path(__file__).resolve().parents[2] / "scripts" / "submissions" / "run_easi_eval.py"
 # What would lead the program to the user's own files, hub, secrets or judges.
 _OWN = ("HF_", "HUGGING", "TRANSFORMERS", "LMMS_", "LMU", "VLMEVAL", "MMEVAL", "EASI_", "OPENAI")
-PATIENCE = 60.0          # seconds that an interrupted program has to end
+PATIENCE = 60.0  # seconds that an interrupted program has to end
 
 
 @dataclass(frozen=True)
@@ -88,24 +88,36 @@ class Measured:
     @property
     def complete(self) -> int:
         """Benchmarks complete at 80 % of the time."""
-        return completed_by({key: answer.ended - self.began for key, answer in self.told.items()}, self.draw, 0.8 * self.makespan)
+        return completed_by(
+            {key: answer.ended - self.began for key, answer in self.told.items()},
+            self.draw,
+            0.8 * self.makespan,
+        )
 
     def line(self) -> str:
         """What a person wants to know who wonders about the ratio."""
         by_worker: dict[str, list[Told]] = defaultdict(list)
         for answer in sorted(self.told.values(), key=lambda answer: answer.began):
             by_worker[answer.worker].append(answer)
-        gaps = sorted(later.began - sooner.ended for answers in by_worker.values() for sooner, later in itertools.pairwise(answers))
+        gaps = sorted(
+            later.began - sooner.ended
+            for answers in by_worker.values()
+            for sooner, later in itertools.pairwise(answers)
+        )
         slept = sum(answer.ended - answer.began for answer in self.told.values())
         used = sum(answers[-1].used - answers[0].used for answers in by_worker.values())
         late = max(answers[0].began for answers in by_worker.values()) - self.began
-        early = self.began + self.makespan - min(answers[-1].ended for answers in by_worker.values())
-        return (f"{self.ratio:.3f} ({self.makespan:.1f} s, total / workers {self.draw.total / self.workers:.1f}, longest "
-                f"{max(self.draw.seconds.values()):.1f}), stock split {self.static(False):.3f}, {self.static(True):.3f} with meetings, "
-                f"{self.complete} of {len(self.draw.items)} complete at 80 %; began after {self.began - self.launched:.0f} s, workers within {late:.2f} s, "
-                f"first without work {early:.2f} s before the end; slept {slept / self.draw.total:.4f} of the drawn seconds, between answers "
-                f"{1000 * sum(gaps) / max(len(gaps), 1):.1f} ms (99th of 100: {1000 * gaps[len(gaps) * 99 // 100] if gaps else 0:.0f}), processor time of the workers "
-                f"{used:.1f} s")
+        early = (
+            self.began + self.makespan - min(answers[-1].ended for answers in by_worker.values())
+        )
+        return (
+            f"{self.ratio:.3f} ({self.makespan:.1f} s, total / workers {self.draw.total / self.workers:.1f}, longest "
+            f"{max(self.draw.seconds.values()):.1f}), stock split {self.static(False):.3f}, {self.static(True):.3f} with meetings, "
+            f"{self.complete} of {len(self.draw.items)} complete at 80 %; began after {self.began - self.launched:.0f} s, workers within {late:.2f} s, "
+            f"first without work {early:.2f} s before the end; slept {slept / self.draw.total:.4f} of the drawn seconds, between answers "
+            f"{1000 * sum(gaps) / max(len(gaps), 1):.1f} ms (99th of 100: {1000 * gaps[len(gaps) * 99 // 100] if gaps else 0:.0f}), processor time of the workers "
+            f"{used:.1f} s"
+        )
 
 
 class Bench:
@@ -130,14 +142,22 @@ class Bench:
         (here / "came").mkdir(parents=True)
         (here / "seconds.json").write_text(many_questions.as_json(drawn.seconds))
         launched = time.monotonic()
-        with _programs(self._program(case, here, self.workers * len(cases)) for case in cases) as programs:
+        with _programs(
+            self._program(case, here, self.workers * len(cases)) for case in cases
+        ) as programs:
             codes = [program.wait() for program in programs]
         found = {}
         for case, code in zip(cases, codes, strict=True):
             told = _told(here / case.backend)
-            if code or told.keys() != drawn.seconds.keys() or len({answer.worker for answer in told.values()}) != self.workers:
+            if (
+                code
+                or told.keys() != drawn.seconds.keys()
+                or len({answer.worker for answer in told.values()}) != self.workers
+            ):
                 said = (here / case.backend / "screen.txt").read_text(errors="replace")
-                sys.exit(f"{case}, draw {seed}: exit {code}, {len(told)} of {len(drawn.seconds)} answered\n{said[-4000:]}")
+                sys.exit(
+                    f"{case}, draw {seed}: exit {code}, {len(told)} of {len(drawn.seconds)} answered\n{said[-4000:]}"
+                )
             found[case] = Measured(drawn, self.workers, told, launched)
         shutil.rmtree(here)
         return found
@@ -148,16 +168,46 @@ class Bench:
         home = self.folder / f"home-{case.backend}-{case.sigma:g}"
         mine.mkdir()
         kept = {name: value for name, value in os.environ.items() if not name.startswith(_OWN)}
-        env = {**kept, **install(self.folder / "model"), "HF_ENDPOINT": self._hub(case.sigma).endpoint, "HF_HOME": str(home / "huggingface"),
-               "HF_HUB_DISABLE_XET": "1", "NO_PROXY": "127.0.0.1,localhost", "no_proxy": "127.0.0.1,localhost",
-               "EASI_SLEEPY_SECONDS": str(here / "seconds.json"), "EASI_SLEEPY_TOLD": str(mine), "EASI_SLEEPY_CAME": str(here / "came"),
-               "EASI_SLEEPY_WORKERS": str(together)}
-        command = [sys.executable, str(PROGRAM), "--backend", case.backend, *MODELS[case.backend], "--device", "cpu", "--nproc", str(self.workers),
-                   "--benchmarks", ",".join(self.asked), "--no-rich", "--output-dir", str(mine / "out")]
+        env = {
+            **kept,
+            **install(self.folder / "model"),
+            "HF_ENDPOINT": self._hub(case.sigma).endpoint,
+            "HF_HOME": str(home / "huggingface"),
+            "HF_HUB_DISABLE_XET": "1",
+            "NO_PROXY": "127.0.0.1,localhost",
+            "no_proxy": "127.0.0.1,localhost",
+            "EASI_SLEEPY_SECONDS": str(here / "seconds.json"),
+            "EASI_SLEEPY_TOLD": str(mine),
+            "EASI_SLEEPY_CAME": str(here / "came"),
+            "EASI_SLEEPY_WORKERS": str(together),
+        }
+        command = [
+            sys.executable,
+            str(PROGRAM),
+            "--backend",
+            case.backend,
+            *MODELS[case.backend],
+            "--device",
+            "cpu",
+            "--nproc",
+            str(self.workers),
+            "--benchmarks",
+            ",".join(self.asked),
+            "--no-rich",
+            "--output-dir",
+            str(mine / "out"),
+        ]
         if case.backend == "vlmevalkit":
             command += ["--dataset-dir", str(home / "datasets")]
         with (mine / "screen.txt").open("wb") as screen:
-            return subprocess.Popen(command, env=env, stdin=subprocess.DEVNULL, stdout=screen, stderr=subprocess.STDOUT, start_new_session=True)
+            return subprocess.Popen(
+                command,
+                env=env,
+                stdin=subprocess.DEVNULL,
+                stdout=screen,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
 
     def _hub(self, sigma: float) -> hub.Hub:
         if sigma not in self._hubs:
@@ -169,7 +219,9 @@ class Bench:
 
 
 @contextmanager
-def _programs(starting: Iterator[subprocess.Popen[bytes]]) -> Iterator[list[subprocess.Popen[bytes]]]:
+def _programs(
+    starting: Iterator[subprocess.Popen[bytes]],
+) -> Iterator[list[subprocess.Popen[bytes]]]:
     """Started programs; those that still run when the block is left are interrupted as by Ctrl-C."""
     running: list[subprocess.Popen[bytes]] = []
     try:
@@ -201,18 +253,24 @@ def _told(folder: Path) -> dict[tuple[str, str], Told]:
 
 def table(measured: Mapping[Case, Sequence[Measured]]) -> str:
     """Medians over the draws."""
-    lines = ["| backend | sigma | known | draws | ours | worst draw | stock split | stock split, a meeting per benchmark | complete at 80 %: median | least |",
-             "|---|---|---|---|---|---|---|---|---|---|"]
+    lines = [
+        "| backend | sigma | known | draws | ours | worst draw | stock split | stock split, a meeting per benchmark | complete at 80 %: median | least |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
     for case, draws in measured.items():
         ratios, complete = [one.ratio for one in draws], [one.complete for one in draws]
-        lines.append(f"| {case.backend} | {case.sigma:g} | {case.known:g} | {len(draws)} | {median(ratios):.3f} | {max(ratios):.3f} "
-                     f"| {median([one.static(False) for one in draws]):.3f} | {median([one.static(True) for one in draws]):.3f} "
-                     f"| {median(complete):g} of {len(draws[0].draw.items)} | {min(complete)} |")
+        lines.append(
+            f"| {case.backend} | {case.sigma:g} | {case.known:g} | {len(draws)} | {median(ratios):.3f} | {max(ratios):.3f} "
+            f"| {median([one.static(False) for one in draws]):.3f} | {median([one.static(True) for one in draws]):.3f} "
+            f"| {median(complete):g} of {len(draws[0].draw.items)} | {min(complete)} |"
+        )
     return "\n".join(lines)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--backend", nargs="+", default=list(MODELS), choices=list(MODELS))
     parser.add_argument("--sigma", nargs="+", type=float, default=[1.0, 1.5])
     parser.add_argument("--known", nargs="+", type=float, default=[0.5, 0.0])
@@ -224,7 +282,9 @@ def main() -> None:
     parser.add_argument("--mean", type=float, default=0.2)
     parser.add_argument("--together", action="store_true", help="both backends at once")
     args = parser.parse_args()
-    signal.signal(signal.SIGINT, signal.default_int_handler)      # what is started in the background ignores it otherwise
+    signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # what is started in the background ignores it otherwise
     measured: dict[Case, list[Measured]] = {}
     with tempfile.TemporaryDirectory() as folder:
         asked = many_questions.counts(args.questions, args.benchmarks)

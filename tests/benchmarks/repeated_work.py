@@ -90,10 +90,17 @@ class Run:
         self.end()
         replace(WORK, launch=self.launches).save(self.root)
         self.launches += 1
-        argv = torchrun(self.workers, free_port(), [str(self.root / "rank.py"), str(self.root), *self.options])
+        argv = torchrun(
+            self.workers, free_port(), [str(self.root / "rank.py"), str(self.root), *self.options]
+        )
         with (self.root / "log").open("ab") as log:
-            self.process = subprocess.Popen(argv, env={**os.environ, MARK: self.mark, "OMP_NUM_THREADS": "1"}, start_new_session=True,
-                                            stdout=log, stderr=subprocess.STDOUT)
+            self.process = subprocess.Popen(
+                argv,
+                env={**os.environ, MARK: self.mark, "OMP_NUM_THREADS": "1"},
+                start_new_session=True,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
 
     def end(self) -> None:
         """Kill whatever is left of the last launch."""
@@ -108,7 +115,10 @@ class Run:
         found = []
         for entry in Path("/proc").iterdir():
             try:
-                if entry.name.isdigit() and f"{MARK}={self.mark}".encode() in (entry / "environ").read_bytes():
+                if (
+                    entry.name.isdigit()
+                    and f"{MARK}={self.mark}".encode() in (entry / "environ").read_bytes()
+                ):
                     found.append(int(entry.name))
             except OSError:
                 continue
@@ -123,14 +133,19 @@ class Run:
 
     def worker_pids(self) -> list[int]:
         """Of the workers that have begun their journal in this launch and still live."""
-        pids = [line.record.pid for line in Tail(self.root / JOURNAL_FOLDER).poll()
-                if isinstance(line.record, Header) and line.record.launch == self.launches - 1]
+        pids = [
+            line.record.pid
+            for line in Tail(self.root / JOURNAL_FOLDER).poll()
+            if isinstance(line.record, Header) and line.record.launch == self.launches - 1
+        ]
         return [pid for pid in pids if pid in self.alive()]
 
     def answers(self) -> tuple[dict[tuple[str, str], str | None], int]:
         book = Book(self.root / JOURNAL_FOLDER, WORK.epochs)
         written = Counter(news.key for news in book.poll() if isinstance(news, Answer))
-        return {key: answer.text for key, answer in book.answers.items()}, sum(count - 1 for count in written.values())
+        return {key: answer.text for key, answer in book.answers.items()}, sum(
+            count - 1 for count in written.values()
+        )
 
     def finish(self) -> None:
         while not self.over():
@@ -189,32 +204,57 @@ def measure(kills: int, workers: int, seconds: float, count: int, seed: int = 0)
                 run.start()
         finally:
             run.end()
-        return Measured(done, run.asked(), len(answers), twice, allowed, score(answers), time.monotonic() - began)
+        return Measured(
+            done,
+            run.asked(),
+            len(answers),
+            twice,
+            allowed,
+            score(answers),
+            time.monotonic() - began,
+        )
 
 
 def score(answers: dict[tuple[str, str], str | None]) -> float:
     """Per cent correct by an arbitrary key: any changed answer may change it."""
-    return 100 * sum(text == random.Random(f"{key}").choice("ABCD") for key, text in answers.items()) / len(answers)
+    return (
+        100
+        * sum(text == random.Random(f"{key}").choice("ABCD") for key, text in answers.items())
+        / len(answers)
+    )
 
 
 def table(disturbed: Measured, quiet: Measured) -> str:
     kinds = ", ".join(f"{count} {kind}" for kind, count in disturbed.kills.items())
-    return "\n".join([
-        "| kills | generated / distinct | generated again | in the hands of the killed, at most | journaled twice | score | undisturbed |",
-        "|---|---|---|---|---|---|---|",
-        f"| {sum(disturbed.kills.values())} ({kinds}) | {disturbed.generated / disturbed.distinct:.4f} | {disturbed.generated - disturbed.distinct} "
-        f"| {disturbed.allowed} | {disturbed.journaled_twice} | {disturbed.score:.4f} | {quiet.score:.4f} |",
-        f"{disturbed.seconds:.0f} s against {quiet.seconds:.0f} s undisturbed"])
+    return "\n".join(
+        [
+            "| kills | generated / distinct | generated again | in the hands of the killed, at most | journaled twice | score | undisturbed |",
+            "|---|---|---|---|---|---|---|",
+            f"| {sum(disturbed.kills.values())} ({kinds}) | {disturbed.generated / disturbed.distinct:.4f} | {disturbed.generated - disturbed.distinct} "
+            f"| {disturbed.allowed} | {disturbed.journaled_twice} | {disturbed.score:.4f} | {quiet.score:.4f} |",
+            f"{disturbed.seconds:.0f} s against {quiet.seconds:.0f} s undisturbed",
+        ]
+    )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--workers", type=int, default=4)
     parser.add_argument("--seconds", type=float, default=0.1)
-    parser.add_argument("--count", type=int, default=COUNT, help="questions in each of three benchmarks")
+    parser.add_argument(
+        "--count", type=int, default=COUNT, help="questions in each of three benchmarks"
+    )
     args = parser.parse_args()
-    sys.stdout.write(table(measure(args.kills, args.workers, args.seconds, args.count), measure(0, args.workers, 0.0, args.count)) + "\n")
+    sys.stdout.write(
+        table(
+            measure(args.kills, args.workers, args.seconds, args.count),
+            measure(0, args.workers, 0.0, args.count),
+        )
+        + "\n"
+    )
 
 
 if __name__ == "__main__":

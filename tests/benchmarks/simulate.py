@@ -13,7 +13,7 @@ from easi_eval.answering.journal import Answer, Journal
 from easi_eval.answering.queue import Lease, Queue
 from easi_eval.answering.stores import LocalStore
 
-ASK_AGAIN = 0.05         # seconds until an idle worker asks the queue again
+ASK_AGAIN = 0.05  # seconds until an idle worker asks the queue again
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,17 @@ def simulate(drawn: Draw, workers: int = 8, chunk: int = 1) -> Schedule:
     by: dict[tuple[str, str], int] = {}
     with tempfile.TemporaryDirectory() as folder:
         journals = [Journal(Path(folder), f"w{number}", 0) for number in range(workers)]
-        queues = [Queue(store, journal.worker, drawn.items, Book(Path(folder), epochs, 0, journal.path.name), chunk, clock=clock)
-                  for journal in journals]
+        queues = [
+            Queue(
+                store,
+                journal.worker,
+                drawn.items,
+                Book(Path(folder), epochs, 0, journal.path.name),
+                chunk,
+                clock=clock,
+            )
+            for journal in journals
+        ]
         leases: list[Lease | None] = [None] * workers
         events = [(0.0, number) for number in range(workers)]
         while events:
@@ -60,7 +69,10 @@ def simulate(drawn: Draw, workers: int = 8, chunk: int = 1) -> Schedule:
             lease, over = queue.step()
             leases[number] = lease
             if lease:
-                heapq.heappush(events, (clock.now + sum(drawn.seconds[item.key] for item in lease.items), number))
+                heapq.heappush(
+                    events,
+                    (clock.now + sum(drawn.seconds[item.key] for item in lease.items), number),
+                )
             elif not over:
                 heapq.heappush(events, (clock.now + ASK_AGAIN, number))
         for queue, journal in zip(queues, journals, strict=True):

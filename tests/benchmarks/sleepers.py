@@ -7,7 +7,9 @@ from pathlib import Path
 
 from many_questions import MARKER
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))      # the benchmarks are started as programs
+sys.path.insert(
+    0, str(Path(__file__).resolve().parents[1])
+)  # the benchmarks are started as programs
 
 import model_classes
 
@@ -36,7 +38,10 @@ def answer_to(text):
     return "The answer is A."
 '''
 
-MODELS = {"vlmevalkit": ("--model", "Sleepy"), "lmms-eval": ("--model", "sleepy", "--model-args", "pretrained=nothing")}
+MODELS = {
+    "vlmevalkit": ("--model", "Sleepy"),
+    "lmms-eval": ("--model", "sleepy", "--model-args", "pretrained=nothing"),
+}
 
 
 def install(folder: Path) -> dict[str, str]:

@@ -24,9 +24,14 @@ import stragglers
 
 
 def test_stragglers_on_a_clock_of_their_own() -> None:
-    known, unknown = (stragglers.measure(1.5, known, draws=5, count=900, workers=8) for known in (0.5, 0.0))
+    known, unknown = (
+        stragglers.measure(1.5, known, draws=5, count=900, workers=8) for known in (0.5, 0.0)
+    )
     assert known.ours <= 1.05 and known.complete >= 6
-    assert known.ours <= unknown.ours * 1.02 and unknown.ours < unknown.static < unknown.static_barriers
+    assert (
+        known.ours <= unknown.ours * 1.02
+        and unknown.ours < unknown.static < unknown.static_barriers
+    )
     assert stragglers.table([known, unknown]).count("\n") == 3
 
 
@@ -56,17 +61,30 @@ def test_enlarged_tables_keep_their_form(tmp_path: Path) -> None:
     before = {path: pq.read_schema(path) for path in tmp_path.rglob("*.parquet")}
     many_questions.enlarge(tmp_path / "datasets", asked, sigma=1.5)
     assert sum(asked.values()) == 1000
-    assert all(pq.read_schema(path).equals(schema, check_metadata=True) for path, schema in before.items())
+    assert all(
+        pq.read_schema(path).equals(schema, check_metadata=True) for path, schema in before.items()
+    )
     for key, count in asked.items():
         names = [f"{key} {number}" for number in range(count)]
-        rows = _rows_of_tsv(tmp_path / "datasets" / TSV_REPO / by_key(key).source(VLMEVALKIT).data.tsv)
+        rows = _rows_of_tsv(
+            tmp_path / "datasets" / TSV_REPO / by_key(key).source(VLMEVALKIT).data.tsv
+        )
         assert [re.search(many_questions.MARKER, row["question"])[1] for row in rows] == names
         assert [row["index"] for row in rows] == [str(number) for number in range(count)]
-        assert max(len(cell) for row in rows for column, cell in row.items() if "image" not in column) < 32767, "fits a workbook's cell"
+        assert (
+            max(len(cell) for row in rows for column, cell in row.items() if "image" not in column)
+            < 32767
+        ), "fits a workbook's cell"
         if key == "3dsrbench":
             qids = [row["qid"] for row in rows]
-            assert len(set(qids)) == count and all(qid[:8] + "-flip" + qid[8:] in qids for qid in qids if "-flip" not in qid)
-        files = sorted((tmp_path / "datasets" / by_key(key).source(LMMS_EVAL).data.repo).glob(many_questions.PARQUETS[key]))
+            assert len(set(qids)) == count and all(
+                qid[:8] + "-flip" + qid[8:] in qids for qid in qids if "-flip" not in qid
+            )
+        files = sorted(
+            (tmp_path / "datasets" / by_key(key).source(LMMS_EVAL).data.repo).glob(
+                many_questions.PARQUETS[key]
+            )
+        )
         texts = [str(row) for file in files for row in pq.read_table(file).to_pylist()]
         assert [re.search(many_questions.MARKER, text)[1] for text in texts] == names
 
@@ -77,9 +95,13 @@ def test_the_whole_program_with_a_model_that_sleeps(tmp_path: Path) -> None:
     case = real_drivers.Case("vlmevalkit", 1.0, 0.5)
     with real_drivers.Bench(tmp_path, asked, workers=2, mean=0.02) as bench:
         measured = bench.measure([case], seed=0)[case]
-    assert len(measured.told) == 60 and measured.told.keys() == measured.draw.seconds.keys(), "every question once"
+    assert len(measured.told) == 60 and measured.told.keys() == measured.draw.seconds.keys(), (
+        "every question once"
+    )
     assert len({told.worker for told in measured.told.values()}) == 2, "every worker took part"
-    assert all(told.ended - told.began >= measured.draw.seconds[key] for key, told in measured.told.items()), "each slept its own seconds"
+    assert all(
+        told.ended - told.began >= measured.draw.seconds[key] for key, told in measured.told.items()
+    ), "each slept its own seconds"
     heading, _, row = real_drivers.table({case: [measured]}).splitlines()
     assert row.startswith("| vlmevalkit | 1 | 0.5 | 1 | ") and row.count("|") == heading.count("|")
 

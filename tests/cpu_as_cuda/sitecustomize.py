@@ -27,7 +27,12 @@ def moved(original: Any) -> Any:
     def to(self: Any, *args: Any, **options: Any) -> Any:
         if "device" in options:
             options["device"] = on_cpu(options["device"])
-        return original(self, *(on_cpu(arg) if type(arg).__name__ in ("str", "device") else arg for arg in args), **options)
+        return original(
+            self,
+            *(on_cpu(arg) if type(arg).__name__ in ("str", "device") else arg for arg in args),
+            **options,
+        )
+
     return to
 
 

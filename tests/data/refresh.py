@@ -29,14 +29,18 @@ def vlmevalkit(source: Path, target: Path) -> None:
         out = find_vlmevalkit_outputs(bench, source)
         for path in out.scores:
             shutil.copyfile(path, target / path.name)
-        for path in out.rows[:1]:      # the lossless answers of a run of ours stay behind: these stand for anybody's
+        for path in out.rows[
+            :1
+        ]:  # the lossless answers of a run of ours stay behind: these stand for anybody's
             book = openpyxl.load_workbook(path)
             for row in book.worksheets[0].iter_rows():
                 for cell in row:
                     if isinstance(cell.value, str):
                         cell.value = PATHS.sub("/home/user/hf/hub/datasets--", cell.value)
             book.save(target / path.name)
-    for path in source.rglob("*_subset_acc.csv"):     # the trap: newer than the file it must not be taken for
+    for path in source.rglob(
+        "*_subset_acc.csv"
+    ):  # the trap: newer than the file it must not be taken for
         shutil.copyfile(path, target / path.name)
 
 
@@ -52,12 +56,29 @@ def lmms_eval(source: Path, target: Path) -> None:
                 results[task] = whole["results"][task]
                 counts |= {task: whole["n-samples"][task]} if task in whole["n-samples"] else {}
             counted = one.rows.question_type == "@counted"
-            used = {one.rows.entry, one.rows.chance, *(kind for part in one.parts for kind in part.types if counted)}
-            kept = {"doc_id", "target", "filtered_resps", "resps", "token_counts", "doc_hash", "input_media", *used}
+            used = {
+                one.rows.entry,
+                one.rows.chance,
+                *(kind for part in one.parts for kind in part.types if counted),
+            }
+            kept = {
+                "doc_id",
+                "target",
+                "filtered_resps",
+                "resps",
+                "token_counts",
+                "doc_hash",
+                "input_media",
+                *used,
+            }
             for path in out.rows:
-                with (target / f"{STAMP}_samples_{path.stem.rpartition('_samples_')[2]}.jsonl").open("w", encoding="utf-8") as file:
+                with (
+                    target / f"{STAMP}_samples_{path.stem.rpartition('_samples_')[2]}.jsonl"
+                ).open("w", encoding="utf-8") as file:
                     for line in path.read_text(encoding="utf-8").splitlines():
-                        sample = {name: value for name, value in json.loads(line).items() if name in kept}
+                        sample = {
+                            name: value for name, value in json.loads(line).items() if name in kept
+                        }
                         for entry in sample.values():
                             if isinstance(entry, dict):
                                 entry.pop("query", None)
@@ -67,7 +88,9 @@ def lmms_eval(source: Path, target: Path) -> None:
 
 
 def main() -> None:
-    for name, build, source in zip((VLMEVALKIT, LMMS_EVAL), (vlmevalkit, lmms_eval), sys.argv[1:], strict=True):
+    for name, build, source in zip(
+        (VLMEVALKIT, LMMS_EVAL), (vlmevalkit, lmms_eval), sys.argv[1:], strict=True
+    ):
         target = HERE / name
         shutil.rmtree(target, ignore_errors=True)
         target.mkdir(parents=True)

@@ -24,8 +24,18 @@ class TinyInternVL(PreTrainedModel):
     def _init_weights(self, module):
         pass
 
-    def chat(self, tokenizer, pixel_values, question, generation_config, num_patches_list=None, verbose=False):
-        assert pixel_values.shape[1:] == (3, 448, 448) and sum(num_patches_list) == len(pixel_values)
+    def chat(
+        self,
+        tokenizer,
+        pixel_values,
+        question,
+        generation_config,
+        num_patches_list=None,
+        verbose=False,
+    ):
+        assert pixel_values.shape[1:] == (3, 448, 448) and sum(num_patches_list) == len(
+            pixel_values
+        )
         assert tokenizer(question).input_ids and generation_config["max_new_tokens"] > 0
         scores = self.head(pixel_values.mean(dim=(0, 2, 3)).to(self.head.weight.dtype))
         return "ABCD"[int(scores.argmax())]

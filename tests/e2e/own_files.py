@@ -8,17 +8,23 @@ from pathlib import Path
 
 # lmms-eval 0.7.3: the task's name in its results file, its headline metric, and what brings that to 0-100.
 LMMS_HEADLINES = {
-    "vsi_bench": ("vsibench_multiimage", "vsibench_overall", 100), "mmsi_bench": ("mmsi_bench", "average", 100),
-    "mindcube_tiny": ("mindcube_tiny", "overall_accuracy", 100), "viewspatial": ("viewspatial", "overall_accuracy", 100),
-    "site_image": ("site_bench_image", "chance_adjusted_acc", 1), "site_video": ("site_bench_video_multiimage", "chance_adjusted_acc", 1),
-    "blink": ("blink", "blink_acc", 100), "3dsrbench": ("3dsrbench", "vanilla_accuracy", 100),
-    "embspatial": ("embspatial", "embspatial_acc", 100), "mmsi_video_bench": ("mmsi_video_u50", "overall_accuracy", 1),
-    "omnispatial_(manual_cot)": ("omnispatial_test", "omnispatial", 100), "spar_bench": ("sparbench", "sparbench_score", 1),
+    "vsi_bench": ("vsibench_multiimage", "vsibench_overall", 100),
+    "mmsi_bench": ("mmsi_bench", "average", 100),
+    "mindcube_tiny": ("mindcube_tiny", "overall_accuracy", 100),
+    "viewspatial": ("viewspatial", "overall_accuracy", 100),
+    "site_image": ("site_bench_image", "chance_adjusted_acc", 1),
+    "site_video": ("site_bench_video_multiimage", "chance_adjusted_acc", 1),
+    "blink": ("blink", "blink_acc", 100),
+    "3dsrbench": ("3dsrbench", "vanilla_accuracy", 100),
+    "embspatial": ("embspatial", "embspatial_acc", 100),
+    "mmsi_video_bench": ("mmsi_video_u50", "overall_accuracy", 1),
+    "omnispatial_(manual_cot)": ("omnispatial_test", "omnispatial", 100),
+    "spar_bench": ("sparbench", "sparbench_score", 1),
     "vsi_debiased": ("vsibench_debiased_multiimage", "vsibench_overall", 100),
 }
 KEYS = tuple(LMMS_HEADLINES)
 CORE = KEYS[:9]
-FRACTIONS = ("blink", "3dsrbench", "spar_bench")      # which headlines VLMEvalKit writes as 0-1
+FRACTIONS = ("blink", "3dsrbench", "spar_bench")  # which headlines VLMEvalKit writes as 0-1
 
 
 def headline(backend: str, key: str, folder: Path) -> float:
@@ -35,8 +41,12 @@ def _lmms(key: str, folder: Path) -> float:
 def _vlmevalkit(key: str, folder: Path) -> float:
     if key == "3dsrbench":
         (path,) = folder.glob("*_results.tsv")
-        return 100 * float(next(line for line in _lines(path, "\t") if line["setting"] == "vanilla")["Overall"])
-    (path,) = (path for path in folder.glob("*_acc.csv") if not path.name.endswith("_subset_acc.csv"))
+        return 100 * float(
+            next(line for line in _lines(path, "\t") if line["setting"] == "vanilla")["Overall"]
+        )
+    (path,) = (
+        path for path in folder.glob("*_acc.csv") if not path.name.endswith("_subset_acc.csv")
+    )
     if key == "blink":
         return 100 * float(_lines(path, ",")[0]["Overall"])
     lines = _lines(path, "\t")

@@ -19,7 +19,15 @@ def answers(path: Path) -> list[str]:
     """Of our generic class."""
     model = GenericVLM(path, device="cpu", min_pixels=784, max_pixels=3136)
     picture = Image.new("RGB", (40, 40), "red")
-    asked = [[{"role": "user", "content": [{"type": "image", "image": picture}, {"type": "text", "text": text}]}] for text in ("what?", "where is it?")]
+    asked = [
+        [
+            {
+                "role": "user",
+                "content": [{"type": "image", "image": picture}, {"type": "text", "text": text}],
+            }
+        ]
+        for text in ("what?", "where is it?")
+    ]
     return [made.text for made in model.generate(asked)]
 
 
@@ -35,9 +43,23 @@ def test_a_run_of_an_adapter_is_open_again_when_its_base_has_new_weights(tmp_pat
     base = qwen2_5_vl(tmp_path / "base")
     lora = adapter(base, tmp_path / "lora")
     user, out = User(tmp_path), tmp_path / "out"
-    arguments = ("--smoke", "--no-rich", "--backend", "lmms-eval", "--model", "qwen2_5_vl", "--device", "cpu", "--benchmarks", "embspatial",
-                 "--model-args", f"pretrained={lora},device_map=cpu,min_pixels=784,max_pixels=3136", "--output-dir", out)
-    short = ("--", "--gen_kwargs", "max_new_tokens=8")      # weights that nobody trained end no answer
+    arguments = (
+        "--smoke",
+        "--no-rich",
+        "--backend",
+        "lmms-eval",
+        "--model",
+        "qwen2_5_vl",
+        "--device",
+        "cpu",
+        "--benchmarks",
+        "embspatial",
+        "--model-args",
+        f"pretrained={lora},device_map=cpu,min_pixels=784,max_pixels=3136",
+        "--output-dir",
+        out,
+    )
+    short = ("--", "--gen_kwargs", "max_new_tokens=8")  # weights that nobody trained end no answer
     launch = user.run(*arguments, *short)
     assert launch.code == 0 and f"an adapter of {base}" in launch.out, launch.said
     folder = run_folder(out, "lmms-eval", "lora")

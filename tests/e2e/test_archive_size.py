@@ -27,27 +27,49 @@ pytestmark = [pytest.mark.slow, pytest.mark.e2e]
 SHARE = 0.1
 
 
-def test_a_tenth_of_a_whole_run_fits_into_a_tenth_of_a_request(runs: Runs, backend: str, tmp_path: Path) -> None:
+def test_a_tenth_of_a_whole_run_fits_into_a_tenth_of_a_request(
+    runs: Runs, backend: str, tmp_path: Path
+) -> None:
     whole = runs.alone(backend)
     manifest = json.loads((whole.folder.root / MANIFEST).read_text(encoding="utf-8"))
     for state in manifest["benchmarks"].values():
         state["evidence"].pop("total", None)
-    outputs = [expand(backend, whole.folder.root / "outputs", tmp_path / key, key, Size(SHARE)) for key in ALL_KEYS]
+    outputs = [
+        expand(backend, whole.folder.root / "outputs", tmp_path / key, key, Size(SHARE))
+        for key in ALL_KEYS
+    ]
     source = verifying.Source.of(manifest)
     proofs = {key: verifying.prove(source, key, tmp_path / key) for key in ALL_KEYS}
     assert not [proof.problem for proof in proofs.values() if proof.problem]
-    payload = build_payload(ScoreTable(tuple(proof.score for proof in proofs.values() if proof.score), source.model, backend), source.backend.payload_name)
-    contents = Contents(entries(outputs), {MANIFEST: json.dumps(manifest), PAYLOAD: payload_text(payload)},
-                        {key: leave_of(backend, by_key(key).source(backend)) for key in ALL_KEYS})
+    payload = build_payload(
+        ScoreTable(
+            tuple(proof.score for proof in proofs.values() if proof.score), source.model, backend
+        ),
+        source.backend.payload_name,
+    )
+    contents = Contents(
+        entries(outputs),
+        {MANIFEST: json.dumps(manifest), PAYLOAD: payload_text(payload)},
+        {key: leave_of(backend, by_key(key).source(backend)) for key in ALL_KEYS},
+    )
     room = room_for(payload)
-    packed = pack(contents, Scrubber(Redactor()), lambda folder: verifying.tables(source, folder), lambda size: room(int(size / SHARE)))
+    packed = pack(
+        contents,
+        Scrubber(Redactor()),
+        lambda folder: verifying.tables(source, folder),
+        lambda size: room(int(size / SHARE)),
+    )
     assert packed.fits and packed.rung == 2
     path = tmp_path / "easi_results.zip"
     path.write_bytes(packed.data)
     verdict = verifying.verify(path)
-    assert verdict.differences == [] and sum(proof.rows for proof in proofs.values()) >= SHARE * sum(ROWS.values())
+    assert verdict.differences == [] and sum(
+        proof.rows for proof in proofs.values()
+    ) >= SHARE * sum(ROWS.values())
     with zipfile.ZipFile(path) as zipped:
-        assert not [name for name in zipped.namelist() if str(tmp_path).encode() in zipped.read(name)]
+        assert not [
+            name for name in zipped.namelist() if str(tmp_path).encode() in zipped.read(name)
+        ]
 
 
 def test_the_archive_of_a_rehearsal_is_good(runs: Runs, backend: str, tmp_path: Path) -> None:
@@ -57,7 +79,9 @@ def test_the_archive_of_a_rehearsal_is_good(runs: Runs, backend: str, tmp_path: 
     assert checked.code == 0 and "archive of form 0" in checked.out, checked.said
     with zipfile.ZipFile(whole.folder.root / "easi_results.zip") as zipped:
         names = zipped.namelist()
-        assert {f"rows/{key}.csv" for key in ALL_KEYS} <= set(names) and not [name for name in names if name.endswith((".pkl", "status.json"))]
+        assert {f"rows/{key}.csv" for key in ALL_KEYS} <= set(names) and not [
+            name for name in names if name.endswith((".pkl", "status.json"))
+        ]
         for name in names:
             data = zipped.read(name)
             texts = [data]
@@ -66,4 +90,8 @@ def test_the_archive_of_a_rehearsal_is_good(runs: Runs, backend: str, tmp_path: 
                 with zipfile.ZipFile(tmp_path / "book.xlsx") as book:
                     texts = [book.read(part) for part in book.namelist()]
             for text in texts:
-                assert not [told for told in (str(runs.out), str(whole.user.root), str(Path.home()) + "/") if told.encode() in text], name
+                assert not [
+                    told
+                    for told in (str(runs.out), str(whole.user.root), str(Path.home()) + "/")
+                    if told.encode() in text
+                ], name

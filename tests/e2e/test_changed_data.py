@@ -19,7 +19,7 @@ from program import Launch, Results, RunFolder, User, run_folder
 
 pytestmark = [pytest.mark.slow, pytest.mark.e2e]
 
-PIXELS = "min_pixels=784,max_pixels=3136"      # as the rehearsal runs the same weights
+PIXELS = "min_pixels=784,max_pixels=3136"  # as the rehearsal runs the same weights
 NEXT = {"A": "B", "B": "A", "(A)": "(B)", "(B)": "(A)"}
 KEY_CHANGED = "BLINK: its right answers changed since it was begun; no question is asked again, all are scored again"
 
@@ -37,9 +37,27 @@ class Place:
     def run(self, endpoint: str, *more: object) -> tuple[Launch, Results, RunFolder]:
         lmms = ("qwen2_5_vl", "--model-args", f"pretrained={self.model},device_map=cpu,{PIXELS}")
         choice = (self.model, "--model-args", PIXELS) if self.backend == VLMEVALKIT else lmms
-        launch = self.user.run("--backend", self.backend, "--model", *choice, "--device", "cpu", "--benchmarks", "blink", "--no-rich",
-                               "--judge", "exact_matching", "--dataset-dir", self.user.root / "data", "--output-dir", self.out, *more,
-                               HF_ENDPOINT=endpoint, NO_PROXY="127.0.0.1", HF_HUB_DISABLE_XET="1")
+        launch = self.user.run(
+            "--backend",
+            self.backend,
+            "--model",
+            *choice,
+            "--device",
+            "cpu",
+            "--benchmarks",
+            "blink",
+            "--no-rich",
+            "--judge",
+            "exact_matching",
+            "--dataset-dir",
+            self.user.root / "data",
+            "--output-dir",
+            self.out,
+            *more,
+            HF_ENDPOINT=endpoint,
+            NO_PROXY="127.0.0.1",
+            HF_HUB_DISABLE_XET="1",
+        )
         assert launch.code == 0, launch.said
         return launch, Results(self.out), run_folder(self.out, self.backend, self.model.name)
 
@@ -51,15 +69,25 @@ class Place:
         """Rewrite a column; returns in how many rows it changed."""
         if self.backend == VLMEVALKIT:
             table = pd.read_csv(self.table, sep="\t", dtype=str, keep_default_na=False)
-            before, table[column] = table[column], [change.get(value, value) for value in table[column]]
+            before, table[column] = (
+                table[column],
+                [change.get(value, value) for value in table[column]],
+            )
             table.to_csv(self.table, sep="\t", index=False)
             return int((before != table[column]).sum())
         changed = 0
         for path in sorted((self.served / "datasets/BLINK-Benchmark/BLINK").rglob("*.parquet")):
-            rows = pq.read_table(path)      # its schema says which column holds pictures
+            rows = pq.read_table(path)  # its schema says which column holds pictures
             values = rows[column].to_pylist()
             new = [change.get(value, value) for value in values]
-            pq.write_table(rows.set_column(rows.schema.get_field_index(column), rows.schema.field(column), pa.array(new, rows.schema.field(column).type)), path)
+            pq.write_table(
+                rows.set_column(
+                    rows.schema.get_field_index(column),
+                    rows.schema.field(column),
+                    pa.array(new, rows.schema.field(column).type),
+                ),
+                path,
+            )
             changed += sum(one != other for one, other in zip(values, new, strict=True))
         return changed
 
@@ -71,8 +99,12 @@ def data(folder: RunFolder) -> dict[str, str]:
 @pytest.fixture
 def place(backend: str, runs: Runs, tmp_path: Path) -> Place:
     served = Path(shutil.copytree(runs.served, tmp_path / "served"))
-    model = Path(shutil.copytree(served / "models" / "easi-smoke" / "Tiny-VLM", tmp_path / "Some-VLM"))
-    return Place(backend, served, tmp_path / "out", User(tmp_path / "user", program=OWN_ENTRIES), model)
+    model = Path(
+        shutil.copytree(served / "models" / "easi-smoke" / "Tiny-VLM", tmp_path / "Some-VLM")
+    )
+    return Place(
+        backend, served, tmp_path / "out", User(tmp_path / "user", program=OWN_ENTRIES), model
+    )
 
 
 def test_a_new_key_asks_nothing_again_and_new_questions_do(place: Place) -> None:
@@ -85,19 +117,35 @@ def test_a_new_key_asks_nothing_again_and_new_questions_do(place: Place) -> None
         launch, results, folder = place.run(running.endpoint)
         assert KEY_CHANGED in launch.out and results.line("blink")["state"] == "complete"
         assert len(folder.answers) == 28 == len(folder.texts("blink")), "each was asked once"
-        assert data(folder)["questions"] == begun["questions"] and data(folder)["truth"] != begun["truth"]
-        if place.backend != VLMEVALKIT:      # what is complete is only looked at again where a table of the user's own changed
+        assert (
+            data(folder)["questions"] == begun["questions"]
+            and data(folder)["truth"] != begun["truth"]
+        )
+        if (
+            place.backend != VLMEVALKIT
+        ):  # what is complete is only looked at again where a table of the user's own changed
             return
 
         score, local = results.score("blink"), place.user.root / "data" / place.table.name
         place.change("answer", NEXT)
         shutil.copyfile(place.table, local)
         launch, results, folder = place.run(running.endpoint)
-        assert KEY_CHANGED in launch.out and "importing" not in launch.out, "nothing is left to answer"
+        assert KEY_CHANGED in launch.out and "importing" not in launch.out, (
+            "nothing is left to answer"
+        )
         assert results.score("blink") != score and data(folder) == begun
 
-        place.change("question", {question: f"{question} " for question in pd.read_csv(place.table, sep="\t", dtype=str)["question"]})
+        place.change(
+            "question",
+            {
+                question: f"{question} "
+                for question in pd.read_csv(place.table, sep="\t", dtype=str)["question"]
+            },
+        )
         shutil.copyfile(place.table, local)
         launch, _, folder = place.run(running.endpoint)
-        assert "BLINK: its data or the model changed on the hub since it was begun; it starts over" in launch.out
+        assert (
+            "BLINK: its data or the model changed on the hub since it was begun; it starts over"
+            in launch.out
+        )
         assert len(folder.answers) == 2 * 28 and data(folder)["truth"] == begun["truth"]

@@ -37,9 +37,13 @@ from own_files import KEYS
 pytestmark = [pytest.mark.slow, pytest.mark.e2e]
 
 TIMES = 13
-LARGE = {"mmsi_bench": "RunsenXu/MMSI-Bench", "3dsrbench": "oscarqjh/3DSRBench_lmmseval", "embspatial": "FlagEval/EmbSpatial-Bench"}
-TOO_MANY = "blink"        # one of its few questions fails
-UNREAD = ("???", "")      # no letter, number or movement in them; dealt in turn
+LARGE = {
+    "mmsi_bench": "RunsenXu/MMSI-Bench",
+    "3dsrbench": "oscarqjh/3DSRBench_lmmseval",
+    "embspatial": "FlagEval/EmbSpatial-Bench",
+}
+TOO_MANY = "blink"  # one of its few questions fails
+UNREAD = ("???", "")  # no letter, number or movement in them; dealt in turn
 REASON = "OSError: the picture cannot be read"
 
 
@@ -49,14 +53,18 @@ class Scored:
 
     backend: str
     root: Path
-    failed: Mapping[str, str]              # benchmark -> the item that failed
+    failed: Mapping[str, str]  # benchmark -> the item that failed
 
     def items(self, key: str) -> ItemList:
         return ItemList.load(self.root, key)
 
     def gather(self, key: str) -> Evidence:
-        cfg = RunConfig(model="easi-smoke/Tiny-VLM" if self.backend == VLMEVALKIT else "qwen2_5_vl", backend=self.backend,
-                        model_args="" if self.backend == VLMEVALKIT else "pretrained=easi-smoke/Tiny-VLM", output_dir=self.root)
+        cfg = RunConfig(
+            model="easi-smoke/Tiny-VLM" if self.backend == VLMEVALKIT else "qwen2_5_vl",
+            backend=self.backend,
+            model_args="" if self.backend == VLMEVALKIT else "pretrained=easi-smoke/Tiny-VLM",
+            output_dir=self.root,
+        )
         made = make_backend(self.backend, HubSettings("http://127.0.0.1:1", self.root))
         return gather(cfg, made, by_key(key), self.folder(key), "", self.items(key), [])
 
@@ -69,7 +77,9 @@ class Scored:
 
 
 @pytest.fixture(scope="module", params=[VLMEVALKIT, LMMS_EVAL])
-def scored(request: pytest.FixtureRequest, runs: Runs, tmp_path_factory: pytest.TempPathFactory) -> Scored:
+def scored(
+    request: pytest.FixtureRequest, runs: Runs, tmp_path_factory: pytest.TempPathFactory
+) -> Scored:
     whole = runs.alone(request.param)
     folder = tmp_path_factory.mktemp(f"failed-{request.param}")
     root = folder / "run"
@@ -79,12 +89,20 @@ def scored(request: pytest.FixtureRequest, runs: Runs, tmp_path_factory: pytest.
     (command,) = [each for each in whole.folder.manifest["commands"] if "--easi-role score" in each]
     with hub.start(served) as running:
         command = re.sub(r"HF_ENDPOINT=\S+", f"HF_ENDPOINT={running.endpoint}", command)
-        for old, new in {**changes, shlex.quote(str(whole.folder.root)): shlex.quote(str(root))}.items():
+        for old, new in {
+            **changes,
+            shlex.quote(str(whole.folder.root)): shlex.quote(str(root)),
+        }.items():
             assert old in command
             command = command.replace(old, new)
-        done = subprocess.run(["bash", "-c", command], env=whole.user.environment(HF_HUB_DISABLE_XET="1", NO_PROXY="127.0.0.1"),
-                              cwd=whole.user.root, capture_output=True, text=True)
-    assert done.returncode == 1, done.stdout[-3000:] + done.stderr[-3000:]      # TOO_MANY has no score
+        done = subprocess.run(
+            ["bash", "-c", command],
+            env=whole.user.environment(HF_HUB_DISABLE_XET="1", NO_PROXY="127.0.0.1"),
+            cwd=whole.user.root,
+            capture_output=True,
+            text=True,
+        )
+    assert done.returncode == 1, done.stdout[-3000:] + done.stderr[-3000:]  # TOO_MANY has no score
     return Scored(request.param, root, failed)
 
 
@@ -98,14 +116,18 @@ def enlarged(whole: Whole, served: Path, data: Path) -> dict[str, str]:
             pd.concat([table] * TIMES, ignore_index=True).to_parquet(path, index=False)
     if whole.folder.backend != VLMEVALKIT:
         return {}
-    shutil.copytree(whole.out / "rehearsal" / "datasets", data, ignore=shutil.ignore_patterns("images"))
+    shutil.copytree(
+        whole.out / "rehearsal" / "datasets", data, ignore=shutil.ignore_patterns("images")
+    )
     for key in LARGE:
         path = data / by_key(key).source(VLMEVALKIT).data.tsv
         csv.field_size_limit(1 << 30)
         with path.open(newline="") as file:
             lines = list(csv.DictReader(file, delimiter="\t"))
         with path.open("w", newline="") as file:
-            writer = csv.DictWriter(file, list(lines[0]), delimiter="\t", quoting=csv.QUOTE_ALL, lineterminator="\n")
+            writer = csv.DictWriter(
+                file, list(lines[0]), delimiter="\t", quoting=csv.QUOTE_ALL, lineterminator="\n"
+            )
             writer.writeheader()
             for copy in range(TIMES):
                 for at, line in enumerate(lines):
@@ -116,22 +138,39 @@ def enlarged(whole: Whole, served: Path, data: Path) -> dict[str, str]:
 
 def journal(whole: Whole, root: Path) -> dict[str, str]:
     """Answers to everything: in the large benchmarks one question failed, in TOO_MANY too; elsewhere every other answer is unreadable."""
-    assignments = tuple(Assignment(key, by_key(key).source(whole.folder.backend).task) for key in KEYS)
+    assignments = tuple(
+        Assignment(key, by_key(key).source(whole.folder.backend).task) for key in KEYS
+    )
     Work(assignments, launch=1).save(root)
     made = Journal(root / "journal", "w0", 0, launch=1)
     failed = {}
     for key in KEYS:
         items = item_list(whole, key)
         items.save(root)
-        kinds = {row["item"]: row["question_type"] for row in small_rows(whole, key).to_dict("records")}
+        kinds = {
+            row["item"]: row["question_type"] for row in small_rows(whole, key).to_dict("records")
+        }
         if key in (*LARGE, TOO_MANY):
-            failed[key] = items.ids[4]      # of 3DSRBench a question that others are paired with
+            failed[key] = items.ids[4]  # of 3DSRBench a question that others are paired with
         for at, item in enumerate(items.ids):
             failure = REASON if item == failed.get(key) else None
             readable = key in LARGE or at % 2 == 0
-            like = item if item in kinds else whole.folder.items(key)[at % (len(items.ids) // TIMES)]      # what it is a copy of
+            like = (
+                item if item in kinds else whole.folder.items(key)[at % (len(items.ids) // TIMES)]
+            )  # what it is a copy of
             text = good_answer(key, kinds[like]) if readable else UNREAD[at // 2 % 2]
-            made.answer(Answer(key, item, 0, None if failure else text, 0.1, failure=failure, worker="w0", launch=1))
+            made.answer(
+                Answer(
+                    key,
+                    item,
+                    0,
+                    None if failure else text,
+                    0.1,
+                    failure=failure,
+                    worker="w0",
+                    launch=1,
+                )
+            )
     (root / DONE_FILE).touch()
     return failed
 
@@ -156,24 +195,41 @@ def good_answer(key: str, kind: str) -> str:
         return "move_right:0.3,move_up:0.1,move_forward:0.2,rotate_right:10,rotate_up:5"
     if key.startswith("omnispatial"):
         return "First, the scene.\nAnswer: B"
-    numeric = kind in ("object_abs_distance", "object_counting", "object_size_estimation", "room_size_estimation") or "_prediction_" in kind
+    numeric = (
+        kind
+        in (
+            "object_abs_distance",
+            "object_counting",
+            "object_size_estimation",
+            "room_size_estimation",
+        )
+        or "_prediction_" in kind
+    )
     return "3" if numeric else "B"
 
 
 # ---- failed questions --------------------------------------------------------------------------------------------
 
+
 @pytest.mark.parametrize("key", LARGE)
-def test_a_failed_question_counts_as_wrong_and_the_benchmark_is_complete(scored: Scored, key: str) -> None:
+def test_a_failed_question_counts_as_wrong_and_the_benchmark_is_complete(
+    scored: Scored, key: str
+) -> None:
     score = scored.gather(key).score
     total = len(scored.items(key).ids)
     assert total >= FAILED_ONE_IN
     assert (score.state, score.n, score.total, score.failed) == (State.COMPLETE, total, total, 1)
-    assert score.notes[0] == f"1 of {total} questions failed and count as wrong; the first: {REASON}"
+    assert (
+        score.notes[0] == f"1 of {total} questions failed and count as wrong; the first: {REASON}"
+    )
     rows = scored.rows(key)
     (row,) = rows[rows["failed"]].to_dict("records")
     assert (row["item"], row["score"], row["answer"]) == (scored.failed[key], 0.0, "")
     if key == "mmsi_bench":
-        assert score.reading.overall == pytest.approx(100 * rows["score"].sum() / total) and rows["score"].sum() > 0
+        assert (
+            score.reading.overall == pytest.approx(100 * rows["score"].sum() / total)
+            and rows["score"].sum() > 0
+        )
 
 
 def test_its_row_says_what_the_dataset_says(scored: Scored) -> None:
@@ -193,16 +249,22 @@ def test_no_evaluator_saw_it(scored: Scored) -> None:
         folder, item = scored.folder(key), scored.failed[key]
         if scored.backend == VLMEVALKIT:
             (lossless,) = folder.glob("*.jsonl")
-            assert item not in {json.loads(line)["index"] for line in lossless.read_text().splitlines()}
+            assert item not in {
+                json.loads(line)["index"] for line in lossless.read_text().splitlines()
+            }
         else:
             (samples,) = folder.glob("*/*_samples_*.jsonl")
-            assert int(item.rpartition(":")[2]) not in {json.loads(line)["doc_id"] for line in samples.read_text().splitlines()}
+            assert int(item.rpartition(":")[2]) not in {
+                json.loads(line)["doc_id"] for line in samples.read_text().splitlines()
+            }
 
 
 def test_sets_with_a_failed_member_are_wrong(scored: Scored) -> None:
     """VLMEvalKit's evaluation raises where a question lacks that others are paired with; the numbers come from the rows."""
     if scored.backend != VLMEVALKIT:
-        assert scored.gather("3dsrbench").score.reading.parts["circ_eval_overall"] is None      # its task has no sets
+        assert (
+            scored.gather("3dsrbench").score.reading.parts["circ_eval_overall"] is None
+        )  # its task has no sets
         return
     out = find_vlmevalkit_outputs(by_key("3dsrbench"), scored.folder("3dsrbench"))
     rows = read_vlmevalkit_rows(by_key("3dsrbench"), out)
@@ -211,19 +273,42 @@ def test_sets_with_a_failed_member_are_wrong(scored: Scored) -> None:
     assert rows["variant"].str.startswith(qid).sum() > 1
     assert out.scores == () and len(qid) == 8
     right = rows.assign(score=1.0)
-    for name, group in (("circ_eval_overall", "circular"), ("flip_eval_overall", "flip"), ("flip_circ_eval_overall", "flip_circular")):
+    for name, group in (
+        ("circ_eval_overall", "circular"),
+        ("flip_eval_overall", "flip"),
+        ("flip_circ_eval_overall", "flip_circular"),
+    ):
         assert found.parts[name] == all_right(rows, group)
         one_wrong = right.assign(score=(~rows["failed"]).astype(float))
-        assert all_right(one_wrong, group) == pytest.approx(100 * (1 - 1 / one_wrong["variant"].map(len).groupby(
-            rows["variant"].str.replace("-flip", "") if group == "flip" else rows["variant"].str.slice(0, 8) if group == "flip_circular"
-            else rows["variant"].map(lambda text: text[:13] if "-flip" in text else text[:8])).ngroups))
+        assert all_right(one_wrong, group) == pytest.approx(
+            100
+            * (
+                1
+                - 1
+                / one_wrong["variant"]
+                .map(len)
+                .groupby(
+                    rows["variant"].str.replace("-flip", "")
+                    if group == "flip"
+                    else rows["variant"].str.slice(0, 8)
+                    if group == "flip_circular"
+                    else rows["variant"].map(
+                        lambda text: text[:13] if "-flip" in text else text[:8]
+                    )
+                )
+                .ngroups
+            )
+        )
 
 
 def test_too_many_failures_are_no_score(scored: Scored) -> None:
     note = json.loads((scored.root / "outputs" / f".{TOO_MANY}.failed.json").read_text())
     first = note["error"].partition("(first: ")[2].partition(")")[0]
     assert first in scored.items(TOO_MANY).ids
-    assert note["error"] == f"1 of {len(scored.items(TOO_MANY).ids)} items failed (first: {first}): {REASON}"
+    assert (
+        note["error"]
+        == f"1 of {len(scored.items(TOO_MANY).ids)} items failed (first: {first}): {REASON}"
+    )
     assert not scored.folder(TOO_MANY).exists()
 
 
@@ -237,15 +322,20 @@ def test_a_failure_that_nobody_noted_is_no_score(scored: Scored, tmp_path: Path)
 
 # ---- unreadable answers ------------------------------------------------------------------------------------------
 
+
 @pytest.mark.parametrize("key", [key for key in KEYS if key not in (*LARGE, TOO_MANY)])
 def test_unreadable_answers_are_counted(scored: Scored, key: str) -> None:
     ids = scored.items(key).ids
     score = scored.gather(key).score
     rows = scored.rows(key).set_index("item")
     wanted = set(ids[1::2])
-    if scored.backend == VLMEVALKIT:      # it marks no view change of SPAR-Bench as read or not
+    if scored.backend == VLMEVALKIT:  # it marks no view change of SPAR-Bench as read or not
         wanted -= set(rows.index[rows["question_type"] == "view_change_infer"])
-    assert set(rows.index[rows["answer"].isin(UNREAD)]) >= wanted == {item for item, parsed in rows["parsed"].items() if not parsed}
+    assert (
+        set(rows.index[rows["answer"].isin(UNREAD)])
+        >= wanted
+        == {item for item, parsed in rows["parsed"].items() if not parsed}
+    )
     assert score.unparsed == len(wanted) > 0
     drawn = score.unparsed if scored.backend == LMMS_EVAL and key.startswith("site_") else 0
     assert score.coin_flips == drawn == int(rows["coin_flip"].sum())

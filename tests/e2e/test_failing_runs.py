@@ -36,7 +36,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.e2e, pytest.mark.faults]
 
 KEY = "embspatial"
 TITLE = "EmbSpatial"
-PIXELS = "min_pixels=784,max_pixels=3136"      # as the rehearsal runs the same weights
+PIXELS = "min_pixels=784,max_pixels=3136"  # as the rehearsal runs the same weights
 
 
 @dataclass(frozen=True)
@@ -47,11 +47,25 @@ class Site:
     hub: Hub
     model: Path
     out: Path
-    whole: Path             # the checkpoint as it should be
+    whole: Path  # the checkpoint as it should be
 
     def options(self, *more: object) -> list[object]:
-        return ["--model", self.model, "--model-args", PIXELS, "--device", "cpu", "--benchmarks", KEY, "--dataset-dir", self.user.root / "datasets",
-                "--output-dir", self.out, "--no-rich", *more]
+        return [
+            "--model",
+            self.model,
+            "--model-args",
+            PIXELS,
+            "--device",
+            "cpu",
+            "--benchmarks",
+            KEY,
+            "--dataset-dir",
+            self.user.root / "datasets",
+            "--output-dir",
+            self.out,
+            "--no-rich",
+            *more,
+        ]
 
     def run(self, *more: object) -> Launch:
         return self.run_words(self.options(*more))
@@ -87,16 +101,26 @@ def first(site: Site) -> tuple[Launch, Results]:
     return launch, Results.keep(site.out, site.out / "kept" / "first")
 
 
-def test_two_models_in_one_folder_do_not_mix(runs: Runs, site: Site, first: tuple[Launch, Results]) -> None:
+def test_two_models_in_one_folder_do_not_mix(
+    runs: Runs, site: Site, first: tuple[Launch, Results]
+) -> None:
     rehearsed, (_, results) = runs.alone("vlmevalkit"), first
     assert len(run_folders(site.out, "vlmevalkit")) == 2
-    assert [key for (key, part), line in results.table.items() if line["state"] == "complete" and not part] == [KEY]
+    assert [
+        key
+        for (key, part), line in results.table.items()
+        if line["state"] == "complete" and not part
+    ] == [KEY]
     assert {answer["benchmark"] for answer in site.folder.answers} == {KEY}
     for name in RESULT_FILES:
-        assert (rehearsed.folder.root / name).read_bytes() == (rehearsed.results.folder / name).read_bytes()
+        assert (rehearsed.folder.root / name).read_bytes() == (
+            rehearsed.results.folder / name
+        ).read_bytes()
 
 
-def test_a_hub_that_fails_a_few_times_is_survived(site: Site, first: tuple[Launch, Results]) -> None:
+def test_a_hub_that_fails_a_few_times_is_survived(
+    site: Site, first: tuple[Launch, Results]
+) -> None:
     launch, results = first
     assert [request.status for request in site.hub.served()].count(503) == 3
     assert results.line(KEY)["state"] == "complete" and 0 < results.score(KEY) < 100
@@ -107,7 +131,9 @@ def test_a_hub_that_fails_a_few_times_is_survived(site: Site, first: tuple[Launc
     assert "Traceback" not in launch.out + launch.err
 
 
-def test_a_checkpoint_gives_the_scores_it_gave_in_the_rehearsal(runs: Runs, first: tuple[Launch, Results]) -> None:
+def test_a_checkpoint_gives_the_scores_it_gave_in_the_rehearsal(
+    runs: Runs, first: tuple[Launch, Results]
+) -> None:
     assert first[1].score(KEY) == runs.alone("vlmevalkit").results.score(KEY)
 
 
@@ -131,10 +157,12 @@ def broken(site: Site, first: tuple[Launch, Results]) -> tuple[Launch, Results]:
     return launch, Results.keep(site.out, site.out / "kept" / "broken")
 
 
-def test_workers_that_die_each_time_are_told_with_the_way_to_try_again(broken: tuple[Launch, Results]) -> None:
+def test_workers_that_die_each_time_are_told_with_the_way_to_try_again(
+    broken: tuple[Launch, Results],
+) -> None:
     launch, _ = broken
     assert launch.code == 1, launch.said
-    summary = launch.out[launch.out.index("Not complete:"):]
+    summary = launch.out[launch.out.index("Not complete:") :]
     assert f"{TITLE}: 18 of 18 items not answered" in summary
     assert "SIGKILL after 4 starts" in " ".join(summary.split()), "the telling line"
     assert str(launch.logs[0]) in summary
@@ -142,24 +170,40 @@ def test_workers_that_die_each_time_are_told_with_the_way_to_try_again(broken: t
     assert "Traceback" not in launch.out + launch.err
 
 
-def test_a_model_that_cannot_be_loaded_is_told_with_the_way_to_try_again(runs: Runs, site: Site, tmp_path: Path) -> None:
+def test_a_model_that_cannot_be_loaded_is_told_with_the_way_to_try_again(
+    runs: Runs, site: Site, tmp_path: Path
+) -> None:
     model = shutil.copytree(site.whole, tmp_path / "Broken-VLM")
     config = json.loads((model / "config.json").read_text())
     for part in (config, config.get("text_config", {})):
         if "num_hidden_layers" in part:
             part["num_hidden_layers"] += 1
-            part["layer_types"] = part.get("layer_types", [])[:1] * part["num_hidden_layers"] or None
+            part["layer_types"] = (
+                part.get("layer_types", [])[:1] * part["num_hidden_layers"] or None
+            )
     (model / "config.json").write_text(json.dumps(config))
-    launch = runs.user.run("--smoke", "--model", model, "--device", "cpu", "--benchmarks", KEY, "--output-dir", runs.fresh(tmp_path.name))
+    launch = runs.user.run(
+        "--smoke",
+        "--model",
+        model,
+        "--device",
+        "cpu",
+        "--benchmarks",
+        KEY,
+        "--output-dir",
+        runs.fresh(tmp_path.name),
+    )
     assert launch.code == 1, launch.said
-    summary = launch.out[launch.out.index("Not complete:"):]
+    summary = launch.out[launch.out.index("Not complete:") :]
     assert f"{TITLE}: 18 of 18 items not answered" in summary
-    assert "lacks" in summary[:summary.index("log: ")], "the telling line of the log"
+    assert "lacks" in summary[: summary.index("log: ")], "the telling line of the log"
     assert "after 1 start" in summary, "what cannot be loaded is not tried again and again"
     assert "Try again" in summary and "Traceback" not in launch.out + launch.err
 
 
-def test_a_failed_rerun_leaves_no_older_result_standing(site: Site, first: tuple[Launch, Results], broken: tuple[Launch, Results]) -> None:
+def test_a_failed_rerun_leaves_no_older_result_standing(
+    site: Site, first: tuple[Launch, Results], broken: tuple[Launch, Results]
+) -> None:
     _, results = broken
     assert results.line(KEY)["state"] == "failed" and results.line(KEY)["score"] == ""
     assert results.payload["scores"][KEY] is None
@@ -168,32 +212,42 @@ def test_a_failed_rerun_leaves_no_older_result_standing(site: Site, first: tuple
     for name in RESULT_FILES:
         assert (site.folder.root / name).read_bytes() == (results.folder / name).read_bytes()
     assert site.folder.manifest["benchmarks"][KEY]["state"] == "failed"
-    assert f"{first[1].score(KEY):.2f}" not in (results.folder / "easi_scores.md").read_text(encoding="utf-8")
+    assert f"{first[1].score(KEY):.2f}" not in (results.folder / "easi_scores.md").read_text(
+        encoding="utf-8"
+    )
 
 
 @pytest.fixture(scope="module")
 def repaired(site: Site, broken: tuple[Launch, Results]) -> tuple[Launch, Results]:
     """The command that the failed launch printed."""
     launch, _ = broken
-    printed = launch.out[launch.out.index("Try again"):launch.out.index("Written:")]
+    printed = launch.out[launch.out.index("Try again") : launch.out.index("Written:")]
     words = shlex.split(printed.partition("\n")[2].replace("\\\n", " "))
     again = site.run_words(words[2:])
     return again, Results.keep(site.out, site.out / "kept" / "repaired")
 
 
-def test_the_command_that_is_printed_finishes_the_run(site: Site, first: tuple[Launch, Results], repaired: tuple[Launch, Results]) -> None:
+def test_the_command_that_is_printed_finishes_the_run(
+    site: Site, first: tuple[Launch, Results], repaired: tuple[Launch, Results]
+) -> None:
     launch, results = repaired
     assert launch.code == 0, launch.said
     assert "--rerun" not in launch.options, "what the failed launch did answer is not asked again"
     assert results.line(KEY) == first[1].line(KEY)
-    assert {answer["epoch"] for answer in site.folder.answers} == {0, 1} and twice(site.folder) == []
+    assert {answer["epoch"] for answer in site.folder.answers} == {0, 1} and twice(
+        site.folder
+    ) == []
 
 
-def test_a_rerun_that_cannot_even_begin_leaves_no_older_result_standing(site: Site, repaired: tuple[Launch, Results]) -> None:
+def test_a_rerun_that_cannot_even_begin_leaves_no_older_result_standing(
+    site: Site, repaired: tuple[Launch, Results]
+) -> None:
     """The data is to be fetched anew, and the hub is gone."""
     assert repaired[1].line(KEY)["state"] == "complete"
     options = site.options("--rerun", "--dataset-dir", site.user.root / "elsewhere")
-    launch = site.user.run(*options, HF_ENDPOINT=f"http://127.0.0.1:{a_closed_port()}", NO_PROXY="127.0.0.1")
+    launch = site.user.run(
+        *options, HF_ENDPOINT=f"http://127.0.0.1:{a_closed_port()}", NO_PROXY="127.0.0.1"
+    )
     assert launch.code == 2 and launch.err.count("error:") == 1, launch.said
     now = Results(site.out)
     assert now.line(KEY)["state"] == "incomplete" and now.line(KEY)["score"] == ""

@@ -43,7 +43,13 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, HubS
     data.build(root / "hub")
     with hub.start(root / "hub") as served:
         settings = HubSettings(endpoint=served.endpoint, hf_home=root / "huggingface")
-        fetch(VLMEvalKit(settings).needs(RunConfig(model="any", dataset_dir=root / "datasets"), by_key(BENCHMARK)), lambda event: None, settings)
+        fetch(
+            VLMEvalKit(settings).needs(
+                RunConfig(model="any", dataset_dir=root / "datasets"), by_key(BENCHMARK)
+            ),
+            lambda event: None,
+            settings,
+        )
         yield root, settings
 
 
@@ -63,12 +69,17 @@ def answered(place: tuple[Path, HubSettings], family: str, options: str = "") ->
     return Answered(choice, RunFolder(run), log)
 
 
-@pytest.mark.parametrize(("family", "options", "cls"), [
-    ("qwen2_5_vl", "max_new_tokens=8", "vlmeval.vlm.qwen2_vl.model.Qwen2VLChat"),
-    ("qwen3_vl", "max_new_tokens=8", "vlmeval.vlm.qwen3_vl.model.Qwen3VLChat"),
-    ("internvl", "", "vlmeval.vlm.internvl.internvl_chat.InternVLChat"),
-])
-def test_the_class_of_the_family_answers(place: tuple[Path, HubSettings], family: str, options: str, cls: str) -> None:
+@pytest.mark.parametrize(
+    ("family", "options", "cls"),
+    [
+        ("qwen2_5_vl", "max_new_tokens=8", "vlmeval.vlm.qwen2_vl.model.Qwen2VLChat"),
+        ("qwen3_vl", "max_new_tokens=8", "vlmeval.vlm.qwen3_vl.model.Qwen3VLChat"),
+        ("internvl", "", "vlmeval.vlm.internvl.internvl_chat.InternVLChat"),
+    ],
+)
+def test_the_class_of_the_family_answers(
+    place: tuple[Path, HubSettings], family: str, options: str, cls: str
+) -> None:
     found = answered(place, family, options)
     assert found.choice.cls == cls.rpartition(".")[2]
     assert re.findall(r"the model is a (\S+)", found.log) == [cls], found.log[-3000:]
@@ -77,6 +88,6 @@ def test_the_class_of_the_family_answers(place: tuple[Path, HubSettings], family
     assert all(texts.values()), texts
     assert not [record for record in found.folder.records("answer") if record["failure"]]
     assert {record["frames"] for record in found.folder.answers} == {1}
-    if family.startswith("qwen"):      # what it asks for cannot be had here
+    if family.startswith("qwen"):  # what it asks for cannot be had here
         assert "loaded with sdpa instead of flash_attention_2" in found.log
     assert os.access(CPU_AS_CUDA / "nvidia-smi", os.X_OK)

@@ -28,7 +28,13 @@ def test_media_are_found_in_a_cache_that_is_not_called_hub(tmp_path: Path) -> No
     (repo / "refs" / "main").write_text(commit)
     (repo / "blobs" / "abc").write_text("one")
     (repo / "snapshots" / commit / "a.txt").symlink_to(repo / "blobs" / "abc")
-    done = subprocess.run([sys.executable, "-c", LOOK], capture_output=True, text=True, timeout=300, check=True,
-                          env={**os.environ, "HF_HUB_CACHE": str(repo.parent), "VLMEVALKIT_USE_MODELSCOPE": "0"})
+    done = subprocess.run(
+        [sys.executable, "-c", LOOK],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=True,
+        env={**os.environ, "HF_HUB_CACHE": str(repo.parent), "VLMEVALKIT_USE_MODELSCOPE": "0"},
+    )
     (found,) = [line for line in done.stdout.splitlines() if line.startswith("FOUND ")]
     assert found == f"FOUND None {repo / 'snapshots' / commit}"

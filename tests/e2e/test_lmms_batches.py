@@ -64,20 +64,36 @@ def whole(runs: Runs) -> Whole:
 def sure(runs: Runs, whole: Whole) -> tuple[RunFolder, Results]:
     """All 13 in batches, by two workers."""
     out = runs.fresh("batches-lmms-eval")
-    launch = runs.user.run("--smoke", "--backend", LMMS_EVAL, "--include-extra", "--nproc", 2, "--output-dir", out, "--no-rich",
-                           "--", "--batch_size", BATCH)
+    launch = runs.user.run(
+        "--smoke",
+        "--backend",
+        LMMS_EVAL,
+        "--include-extra",
+        "--nproc",
+        2,
+        "--output-dir",
+        out,
+        "--no-rich",
+        "--",
+        "--batch_size",
+        BATCH,
+    )
     assert launch.code == 0, launch.said
     return run_folder(out, LMMS_EVAL), Results(out)
 
 
 @pytest.mark.parametrize("key", KEYS)
-def test_a_model_that_is_sure_answers_alike_in_batches(whole: Whole, sure: tuple[RunFolder, Results], key: str) -> None:
+def test_a_model_that_is_sure_answers_alike_in_batches(
+    whole: Whole, sure: tuple[RunFolder, Results], key: str
+) -> None:
     folder, results = sure
     assert folder.texts(key) == whole.folder.texts(key)
     assert results.score(key) == whole.results.score(key)
 
 
-def test_the_rehearsals_questions_were_asked_four_at_a_time(sure: tuple[RunFolder, Results]) -> None:
+def test_the_rehearsals_questions_were_asked_four_at_a_time(
+    sure: tuple[RunFolder, Results],
+) -> None:
     folder, _ = sure
     sizes = [len(batch) for batch in batches(folder)]
     assert max(sizes) == BATCH and sizes.count(BATCH) > len(sizes) / 2
@@ -88,8 +104,10 @@ def batches(folder: RunFolder) -> list[list[str]]:
     found = []
     for lease in folder.records("lease"):
         items = [item for _, item in lease["keys"]]
-        found += [items[at:at + lease["step"]] for at in range(0, len(items), lease["step"])]
-    assert sorted(item for batch in found for item in batch) == sorted(answer["item"] for answer in folder.answers)
+        found += [items[at : at + lease["step"]] for at in range(0, len(items), lease["step"])]
+    assert sorted(item for batch in found for item in batch) == sorted(
+        answer["item"] for answer in folder.answers
+    )
     return found
 
 
@@ -101,7 +119,7 @@ class Unsure:
     listed: Mapping[str, str]
     own: Mapping[str, str]
     alone: Mapping[str, str]
-    finished: list[tuple[int, str | None]]      # tokens and how it ended, of each of our answers
+    finished: list[tuple[int, str | None]]  # tokens and how it ended, of each of our answers
 
 
 @pytest.fixture(scope="module")
@@ -109,9 +127,26 @@ def unsure(runs: Runs, whole: Whole, tmp_path_factory: pytest.TempPathFactory) -
     folder = tmp_path_factory.mktemp("unsure")
     out = runs.fresh("unsure-lmms-eval")
     launch = runs.user.run(
-        "--smoke", "--backend", LMMS_EVAL, "--model", "qwen2_5_vl", "--device", "cpu", "--benchmarks", ",".join(FEW), "--output-dir", out, "--no-rich",
-        "--model-args", f"pretrained={random_weights(folder / 'Random-VLM')},device_map=cpu,min_pixels=784,max_pixels=3136",
-        "--", "--batch_size", BATCH, "--gen_kwargs", f"max_new_tokens={LIMIT}")
+        "--smoke",
+        "--backend",
+        LMMS_EVAL,
+        "--model",
+        "qwen2_5_vl",
+        "--device",
+        "cpu",
+        "--benchmarks",
+        ",".join(FEW),
+        "--output-dir",
+        out,
+        "--no-rich",
+        "--model-args",
+        f"pretrained={random_weights(folder / 'Random-VLM')},device_map=cpu,min_pixels=784,max_pixels=3136",
+        "--",
+        "--batch_size",
+        BATCH,
+        "--gen_kwargs",
+        f"max_new_tokens={LIMIT}",
+    )
     assert launch.code == 0, launch.said
     ours = run_folder(out, LMMS_EVAL, "Random-VLM")
     (folder / "asked.py").write_text(PROGRAM, encoding="utf-8")
@@ -120,14 +155,19 @@ def unsure(runs: Runs, whole: Whole, tmp_path_factory: pytest.TempPathFactory) -
     done = launched(runs.user, ours, served, folder, [str(folder / "asked.py")])
     assert (folder / "texts.json").is_file(), done.stdout[-3000:] + done.stderr[-3000:]
     said = json.loads((folder / "texts.json").read_text(encoding="utf-8"))
-    return Unsure({item: text for key in FEW for item, text in ours.texts(key).items()}, **said,
-                  finished=[(answer["tokens"], answer["finish"]) for answer in ours.answers])
+    return Unsure(
+        {item: text for key in FEW for item, text in ours.texts(key).items()},
+        **said,
+        finished=[(answer["tokens"], answer["finish"]) for answer in ours.answers],
+    )
 
 
 def random_weights(folder: Path) -> Path:
     checkpoint.build(folder)
     torch.manual_seed(0)
-    Qwen2_5_VLForConditionalGeneration(AutoConfig.from_pretrained(folder)).to(torch.bfloat16).save_pretrained(folder)
+    Qwen2_5_VLForConditionalGeneration(AutoConfig.from_pretrained(folder)).to(
+        torch.bfloat16
+    ).save_pretrained(folder)
     return folder
 
 

@@ -47,16 +47,96 @@ utils.partial = functools.partial
 json.dump(found | {"repaired": scored()}, sys.stdout)
 """
 
-NUMERIC = ("depth_prediction_oc", "depth_prediction_oo", "distance_prediction_oc", "distance_prediction_oo",
-           "depth_prediction_oc_mv", "depth_prediction_oo_mv", "distance_prediction_oc_mv", "distance_prediction_oo_mv")
-CHOICE = ("obj_spatial_relation_oo", "obj_spatial_relation_oc_mv", "obj_spatial_relation_oo_mv", "spatial_imagination_oc", "spatial_imagination_oo",
-          "spatial_imagination_oc_mv", "spatial_imagination_oo_mv", "position_matching", "camera_motion_infer", "distance_infer_center_oo",
-          "distance_infer_center_oo_mv")
-TARGETS = ("2.3", "4", "0", "0.0", "-1.5", "1e3", ".5", "12", "0.07", "nan", "inf", "", "far", " 3 ", "3 m")
+NUMERIC = (
+    "depth_prediction_oc",
+    "depth_prediction_oo",
+    "distance_prediction_oc",
+    "distance_prediction_oo",
+    "depth_prediction_oc_mv",
+    "depth_prediction_oo_mv",
+    "distance_prediction_oc_mv",
+    "distance_prediction_oo_mv",
+)
+CHOICE = (
+    "obj_spatial_relation_oo",
+    "obj_spatial_relation_oc_mv",
+    "obj_spatial_relation_oo_mv",
+    "spatial_imagination_oc",
+    "spatial_imagination_oo",
+    "spatial_imagination_oc_mv",
+    "spatial_imagination_oo_mv",
+    "position_matching",
+    "camera_motion_infer",
+    "distance_infer_center_oo",
+    "distance_infer_center_oo_mv",
+)
+TARGETS = (
+    "2.3",
+    "4",
+    "0",
+    "0.0",
+    "-1.5",
+    "1e3",
+    ".5",
+    "12",
+    "0.07",
+    "nan",
+    "inf",
+    "",
+    "far",
+    " 3 ",
+    "3 m",
+)
 # ``{}`` is a number near the target.
-ANSWERS = ("{}", "about {}", "{} m", "{}m", "-{}", "{}%", "{} %", "The depth is {} meters.", "{} or 9", "9, then {}", "{}^2", "x^{}", "1,{}", "{},5", "{}.",
-           ".{}", "{}e1", "1e{}", "${}$", "\\boxed{{{}}}", "<answer>{}</answer>", "{}/2", "between {} and {}", "٣", "²", "three", "", " ", "nan", "inf", "-inf",
-           "no idea", "None", "0", "-0", "0.0", "00{}", "7" * 400, "7" * 5000, "0" * 5000 + "{}", "{}\n{}", "１２.５", "^12.5", "^1^2", "1.2.3", "v{}.{}", "A")
+ANSWERS = (
+    "{}",
+    "about {}",
+    "{} m",
+    "{}m",
+    "-{}",
+    "{}%",
+    "{} %",
+    "The depth is {} meters.",
+    "{} or 9",
+    "9, then {}",
+    "{}^2",
+    "x^{}",
+    "1,{}",
+    "{},5",
+    "{}.",
+    ".{}",
+    "{}e1",
+    "1e{}",
+    "${}$",
+    "\\boxed{{{}}}",
+    "<answer>{}</answer>",
+    "{}/2",
+    "between {} and {}",
+    "٣",
+    "²",
+    "three",
+    "",
+    " ",
+    "nan",
+    "inf",
+    "-inf",
+    "no idea",
+    "None",
+    "0",
+    "-0",
+    "0.0",
+    "00{}",
+    "7" * 400,
+    "7" * 5000,
+    "0" * 5000 + "{}",
+    "{}\n{}",
+    "１２.５",
+    "^12.5",
+    "^1^2",
+    "1.2.3",
+    "v{}.{}",
+    "A",
+)
 
 
 @dataclass(frozen=True)
@@ -73,12 +153,27 @@ def questions() -> list[dict[str, str]]:
     for task in NUMERIC:
         for answer in ANSWERS:
             for target in TARGETS:
-                near = f"{abs(numeric(target)) * chance.uniform(0.4, 1.6):.{chance.randrange(4)}f}" if numeric(target) else chance.choice(("0", "0.4", "3"))
-                made.append({"task": task, "answer": target, "prediction": answer.format(near, near, near)})
+                near = (
+                    f"{abs(numeric(target)) * chance.uniform(0.4, 1.6):.{chance.randrange(4)}f}"
+                    if numeric(target)
+                    else chance.choice(("0", "0.4", "3"))
+                )
+                made.append(
+                    {"task": task, "answer": target, "prediction": answer.format(near, near, near)}
+                )
     for task in CHOICE:
-        made += [{"task": task, "answer": chance.choice("ABCD"), "prediction": chance.choice(("A", "b", "C.", "", "the answer"))} for _ in range(chance.randrange(5, 30))]
-    made += [{"task": "view_change_infer", "answer": "move_right:0.5,rotate_left:10", "prediction": text}
-             for text in ("move_right:0.5,rotate_left:10", "move_right:0.4", "move_left:nan", "turn", "")]
+        made += [
+            {
+                "task": task,
+                "answer": chance.choice("ABCD"),
+                "prediction": chance.choice(("A", "b", "C.", "", "the answer")),
+            }
+            for _ in range(chance.randrange(5, 30))
+        ]
+    made += [
+        {"task": "view_change_infer", "answer": "move_right:0.5,rotate_left:10", "prediction": text}
+        for text in ("move_right:0.5,rotate_left:10", "move_right:0.4", "move_left:nan", "turn", "")
+    ]
     chance.shuffle(made)
     return made
 
@@ -88,12 +183,18 @@ def numeric(target: str) -> float:
         value = float(target)
     except ValueError:
         return 0.0
-    return value if abs(value) < 1e6 else 0.0      # not NaN, not infinite
+    return value if abs(value) < 1e6 else 0.0  # not NaN, not infinite
 
 
 @pytest.fixture(scope="module")
 def scored() -> dict[str, Scored]:
-    done = subprocess.run([sys.executable, "-c", PROGRAM], input=json.dumps(questions()), capture_output=True, text=True, timeout=300)
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM],
+        input=json.dumps(questions()),
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     return {name: Scored(**values) for name, values in json.loads(done.stdout).items()}
 
@@ -108,7 +209,9 @@ def test_the_import_is_what_the_package_lacks(scored: Mapping[str, Scored]) -> N
     assert scored["stock"].metrics["low"] == 0 < scored["repaired"].metrics["low"]
 
 
-def test_every_numeric_question_scores_what_the_repaired_package_gives(scored: Mapping[str, Scored]) -> None:
+def test_every_numeric_question_scores_what_the_repaired_package_gives(
+    scored: Mapping[str, Scored],
+) -> None:
     seen = []
     for stock, repaired in zip(scored["stock"].entries, scored["repaired"].entries, strict=True):
         own = corrections.spar_numeric(stock)
@@ -123,33 +226,59 @@ def test_every_numeric_question_scores_what_the_repaired_package_gives(scored: M
 def files(folder: Path, scored: Scored) -> Path:
     """What lmms-eval writes of it."""
     stamp = "20260102_030405"
-    results = {"results": {"sparbench": {f"{name},none": value for name, value in scored.metrics.items()}},
-               "n-samples": {"sparbench": {"original": len(scored.entries), "effective": len(scored.entries)}}}
+    results = {
+        "results": {"sparbench": {f"{name},none": value for name, value in scored.metrics.items()}},
+        "n-samples": {
+            "sparbench": {"original": len(scored.entries), "effective": len(scored.entries)}
+        },
+    }
     (folder / f"{stamp}_results.json").write_text(json.dumps(results), encoding="utf-8")
-    lines = [{"doc_id": number, "target": entry["answer"], "filtered_resps": entry["prediction"], "sparbench_score": entry}
-             for number, entry in enumerate(scored.entries)]
-    (folder / f"{stamp}_samples_sparbench.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    lines = [
+        {
+            "doc_id": number,
+            "target": entry["answer"],
+            "filtered_resps": entry["prediction"],
+            "sparbench_score": entry,
+        }
+        for number, entry in enumerate(scored.entries)
+    ]
+    (folder / f"{stamp}_samples_sparbench.jsonl").write_text(
+        "".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8"
+    )
     return folder
 
 
 def line(folder: Path) -> tuple[BenchmarkScore, pd.DataFrame]:
     out = find_lmms_outputs(SPAR, folder)
     rows = read_lmms_rows(SPAR, out)
-    stock = summarise(SPAR, read_lmms_scores(SPAR, out, rows), rows, total=len(rows), state=State.COMPLETE)
+    stock = summarise(
+        SPAR, read_lmms_scores(SPAR, out, rows), rows, total=len(rows), state=State.COMPLETE
+    )
     return told(SPAR, out, rows, stock, {}, wanted=True), rows
 
 
-def test_every_number_of_the_corrected_line_is_the_repaired_packages(scored: Mapping[str, Scored], tmp_path: Path) -> None:
+def test_every_number_of_the_corrected_line_is_the_repaired_packages(
+    scored: Mapping[str, Scored], tmp_path: Path
+) -> None:
     corrected, _ = line(files(tmp_path, scored["stock"]))
     assert corrected.method == corrections.CORRECTED
-    for name, values in (("corrected", scored["repaired"].metrics), ("stock", scored["stock"].metrics)):
+    for name, values in (
+        ("corrected", scored["repaired"].metrics),
+        ("stock", scored["stock"].metrics),
+    ):
         reading = corrected.by_method[name]
         assert reading.overall == pytest.approx(values["sparbench_score"], abs=1e-9)
         source = SPAR.source(LMMS_EVAL)
-        assert {part.name: reading.parts[part.name] for part in source.parts} == pytest.approx({part.name: 100 * values[part.key] for part in source.parts})
+        assert {part.name: reading.parts[part.name] for part in source.parts} == pytest.approx(
+            {part.name: 100 * values[part.key] for part in source.parts}
+        )
         assert len(source.parts) == 23
 
 
-def test_the_repaired_packages_own_files_are_not_corrected(scored: Mapping[str, Scored], tmp_path: Path) -> None:
+def test_the_repaired_packages_own_files_are_not_corrected(
+    scored: Mapping[str, Scored], tmp_path: Path
+) -> None:
     as_it_is, _ = line(files(tmp_path, scored["repaired"]))
-    assert as_it_is.by_method == {} and as_it_is.reading.overall == pytest.approx(scored["repaired"].metrics["sparbench_score"])
+    assert as_it_is.by_method == {} and as_it_is.reading.overall == pytest.approx(
+        scored["repaired"].metrics["sparbench_score"]
+    )

@@ -39,7 +39,14 @@ class Installed:
     python: Path
 
     def run(self, *argv: str, **changes: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([str(self.python), *argv], cwd=self.project, capture_output=True, text=True, timeout=600, env=self.user.environment(**changes))
+        return subprocess.run(
+            [str(self.python), *argv],
+            cwd=self.project,
+            capture_output=True,
+            text=True,
+            timeout=600,
+            env=self.user.environment(**changes),
+        )
 
 
 @pytest.fixture(scope="module")
@@ -59,10 +66,15 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
 
 def test_it_installs_by_itself_and_shadows_nothing(installed: Installed) -> None:
     """In the project's own folder the real package is imported, and our model type is one of its types."""
-    done = installed.run("-c", "import lmms_eval; from lmms_eval import models; print(lmms_eval.__file__, models.get_model_manifest('easi_vlm').chat_class_path)")
+    done = installed.run(
+        "-c",
+        "import lmms_eval; from lmms_eval import models; print(lmms_eval.__file__, models.get_model_manifest('easi_vlm').chat_class_path)",
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     where, cls = done.stdout.split()
-    assert where.startswith(sysconfig.get_path("purelib")) and cls == "easi_lmms_eval.generic.EasiVLM"
+    assert (
+        where.startswith(sysconfig.get_path("purelib")) and cls == "easi_lmms_eval.generic.EasiVLM"
+    )
 
 
 def test_the_guides_block_runs_as_it_is_written(installed: Installed, runs: Runs) -> None:
@@ -75,8 +87,15 @@ def test_the_guides_block_runs_as_it_is_written(installed: Installed, runs: Runs
     words = block.replace("\\\n", " ").split()
     assert words[:2] == ["accelerate", "launch"]
     with hub.start(runs.served) as running:
-        done = installed.run("-m", "accelerate.commands.launch", *words[2:], HF_ENDPOINT=running.endpoint, HF_HUB_DISABLE_XET="1", NO_PROXY="127.0.0.1",
-                             CUDA_VISIBLE_DEVICES="-1")
+        done = installed.run(
+            "-m",
+            "accelerate.commands.launch",
+            *words[2:],
+            HF_ENDPOINT=running.endpoint,
+            HF_HUB_DISABLE_XET="1",
+            NO_PROXY="127.0.0.1",
+            CUDA_VISIBLE_DEVICES="-1",
+        )
     said = done.stdout[-3000:] + done.stderr[-3000:]
     assert done.returncode == 0, said
     found = list((installed.project / "logs").glob("*/*_results.json"))

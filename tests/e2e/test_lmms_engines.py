@@ -27,8 +27,23 @@ def options(user: User, out: str, *more: object) -> list[object]:
     folder = user.root / "Some-VLM"
     folder.mkdir(exist_ok=True)
     (folder / "config.json").write_text('{"model_type": "qwen2_5_vl"}')
-    return ["--smoke", "--backend", "lmms-eval", "--model", "vllm", "--model-args", f"model={folder},tensor_parallel_size=2",
-            "--device", "cpu", "--benchmarks", ",".join(KEYS), "--no-rich", "--output-dir", user.root / out, *more]
+    return [
+        "--smoke",
+        "--backend",
+        "lmms-eval",
+        "--model",
+        "vllm",
+        "--model-args",
+        f"model={folder},tensor_parallel_size=2",
+        "--device",
+        "cpu",
+        "--benchmarks",
+        ",".join(KEYS),
+        "--no-rich",
+        "--output-dir",
+        user.root / out,
+        *more,
+    ]
 
 
 def engine(user: User, name: str) -> dict[str, str]:
@@ -41,7 +56,10 @@ def notes(user: User, name: str, what: str) -> list[dict[str, int]]:
 
 
 def test_engines_share_the_questions_in_pieces_of_their_batch(user: User) -> None:
-    launch = user.run(*options(user, "shared", "--nproc", 4, "--", "--batch_size", BATCH), **engine(user, "shared"))
+    launch = user.run(
+        *options(user, "shared", "--nproc", 4, "--", "--batch_size", BATCH),
+        **engine(user, "shared"),
+    )
     assert launch.code == 0, launch.said
     started = notes(user, "shared", "start")
     assert len({note["pid"] for note in started}) == len(started) == 2, "4 GPUs, 2 for each engine"
@@ -59,21 +77,32 @@ def test_engines_share_the_questions_in_pieces_of_their_batch(user: User) -> Non
 def test_a_question_that_breaks_its_batch_fails_alone(user: User) -> None:
     (samples,) = (user.root / "shared").rglob("*_samples_mmsi_bench.jsonl")
     question = json.loads(samples.read_text(encoding="utf-8").splitlines()[5])["input"]
-    launch = user.run(*options(user, "poisoned", "--nproc", 2), **engine(user, "poisoned"), FAKE_ENGINE_POISON=question)
+    launch = user.run(
+        *options(user, "poisoned", "--nproc", 2),
+        **engine(user, "poisoned"),
+        FAKE_ENGINE_POISON=question,
+    )
     assert launch.code == 1, launch.said
     folder = run_folder(user.root / "poisoned", "lmms-eval", "Some-VLM")
     broken = [answer for answer in folder.records("answer") if answer["failure"]]
     assert {answer["item"] for answer in broken} == {"mmsi_bench:5"}
     assert "cannot decode the image of one of 1 questions" in broken[0]["failure"]
     assert len(folder.answers) == sum(len(folder.items(key)) for key in KEYS) - 1
-    assert max(note["batch"] for note in notes(user, "poisoned", "chat")) > BATCH, "unless told otherwise an engine gets many at once"
+    assert max(note["batch"] for note in notes(user, "poisoned", "chat")) > BATCH, (
+        "unless told otherwise an engine gets many at once"
+    )
 
 
-@pytest.mark.parametrize(("args", "message", "hint"), [
-    (("--nproc", 3), "no multiple of tensor_parallel_size=2", "--nproc 2"),
-    (("--nproc", 1), "no multiple of tensor_parallel_size=2", "--nproc 2"),
-])
-def test_gpus_that_do_not_divide_are_refused(user: User, args: tuple[object, ...], message: str, hint: str) -> None:
+@pytest.mark.parametrize(
+    ("args", "message", "hint"),
+    [
+        (("--nproc", 3), "no multiple of tensor_parallel_size=2", "--nproc 2"),
+        (("--nproc", 1), "no multiple of tensor_parallel_size=2", "--nproc 2"),
+    ],
+)
+def test_gpus_that_do_not_divide_are_refused(
+    user: User, args: tuple[object, ...], message: str, hint: str
+) -> None:
     launch = user.run(*options(user, "refused", *args), **engine(user, "refused"))
     assert launch.code == 2 and launch.out == ""
     assert message in launch.err and hint in launch.err and launch.err.count("\n") == 2

@@ -33,8 +33,13 @@ pytestmark = [pytest.mark.slow, pytest.mark.e2e]
 
 README = (REPOSITORY / "lmms-eval" / "README.md").read_text(encoding="utf-8")
 # Which fenced block is which file; blocks follow the text that names the file.
-FILES = {"my-vlm/pyproject.toml": "toml", "my-vlm/my_vlm.py": "python", "my-tasks/room_side.yaml": "yaml",
-         "my-tasks/room_side.py": "python", "my-tasks/questions.jsonl": "json"}
+FILES = {
+    "my-vlm/pyproject.toml": "toml",
+    "my-vlm/my_vlm.py": "python",
+    "my-tasks/room_side.yaml": "yaml",
+    "my-tasks/room_side.py": "python",
+    "my-tasks/questions.jsonl": "json",
+}
 
 
 @pytest.fixture(scope="module")
@@ -42,12 +47,29 @@ def user(tmp_path_factory: pytest.TempPathFactory) -> User:
     """Somebody who copied the examples from the README and installed the model type; the checkpoint is the rehearsal's."""
     user = User(tmp_path_factory.mktemp("plugins"))
     for name, language in FILES.items():
-        after = README[README.index(f"`{name}`"):]
+        after = README[README.index(f"`{name}`") :]
         path = user.root / name
         path.parent.mkdir(exist_ok=True)
-        path.write_text(re.search(rf"```{language}\n(.*?)```", after, re.DOTALL)[1], encoding="utf-8")
-    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index",
-                    "--target", str(site(user)), str(user.root / "my-vlm")], check=True, cwd=user.root)
+        path.write_text(
+            re.search(rf"```{language}\n(.*?)```", after, re.DOTALL)[1], encoding="utf-8"
+        )
+    subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--no-deps",
+            "--no-build-isolation",
+            "--no-index",
+            "--target",
+            str(site(user)),
+            str(user.root / "my-vlm"),
+        ],
+        check=True,
+        cwd=user.root,
+    )
     checkpoint.build(user.root / "Tiny-VLM")
     return user
 
@@ -57,18 +79,38 @@ def site(user: User) -> Path:
 
 
 def test_a_model_type_of_ones_own_is_evaluated(user: User) -> None:
-    launch = user.run("--smoke", "--backend", "lmms-eval", "--model", "my_vlm", "--model-args", f"pretrained={user.root / 'Tiny-VLM'}",
-                      "--device", "cpu", "--nproc", 2, "--benchmarks", "mmsi_bench", "--no-rich", "--output-dir", user.root / "out",
-                      PYTHONPATH=str(site(user)))
+    launch = user.run(
+        "--smoke",
+        "--backend",
+        "lmms-eval",
+        "--model",
+        "my_vlm",
+        "--model-args",
+        f"pretrained={user.root / 'Tiny-VLM'}",
+        "--device",
+        "cpu",
+        "--nproc",
+        2,
+        "--benchmarks",
+        "mmsi_bench",
+        "--no-rich",
+        "--output-dir",
+        user.root / "out",
+        PYTHONPATH=str(site(user)),
+    )
     assert launch.code == 0, launch.said
     folder = run_folder(user.root / "out", "lmms-eval", "Tiny-VLM")
     assert folder.manifest["model"]["cls"] == "my_vlm"
     assert set(folder.texts("mmsi_bench")) == set(folder.items("mmsi_bench"))
-    (line,) = [line for line in (user.root / "out" / "easi_scores.csv").read_text().splitlines() if line.startswith("mmsi_bench,,")]
+    (line,) = [
+        line
+        for line in (user.root / "out" / "easi_scores.csv").read_text().splitlines()
+        if line.startswith("mmsi_bench,,")
+    ]
     assert ",complete," in line
 
 
-TIMES = 100        # the README's two questions, so often
+TIMES = 100  # the README's two questions, so often
 
 
 @dataclass(frozen=True)
@@ -87,28 +129,56 @@ def own_task(user: User) -> OwnTask:
     questions = user.root / "my-tasks" / "questions.jsonl"
     questions.write_text(questions.read_text(encoding="utf-8").strip() + "\n", encoding="utf-8")
     questions.write_text(questions.read_text(encoding="utf-8") * TIMES, encoding="utf-8")
-    block = README[README.index("then it is scored:"):]
-    answering, scoring = re.search(r"```bash\n(.*?)```", block, re.DOTALL)[1].replace("\\\n", " ").strip().splitlines()
+    block = README[README.index("then it is scored:") :]
+    answering, scoring = (
+        re.search(r"```bash\n(.*?)```", block, re.DOTALL)[1]
+        .replace("\\\n", " ")
+        .strip()
+        .splitlines()
+    )
     said = run_line(user, answering) + run_line(user, scoring)
-    run, other, unscored = (user.root / "runs" / name for name in ("room_side", "other", "unscored"))
+    run, other, unscored = (
+        user.root / "runs" / name for name in ("room_side", "other", "unscored")
+    )
     for folder, failed in ((other, ["room_side:0"]), (unscored, ["room_side:0", "room_side:1"])):
-        answered_otherwise(RunFolder(run), folder, lambda key, item, text: r"\boxed{right}" if int(item.rpartition(":")[2]) % 2 else "<answer>right</answer>")
+        answered_otherwise(
+            RunFolder(run),
+            folder,
+            lambda key, item, text: (
+                r"\boxed{right}" if int(item.rpartition(":")[2]) % 2 else "<answer>right</answer>"
+            ),
+        )
         for path in (folder / "journal").glob("*.jsonl"):
             lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
             for line in lines:
                 if line["kind"] == "answer" and line["item"] in failed:
                     line |= {"text": None, "failure": "ValueError: no such picture"}
             path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
-    return OwnTask(said, run, run_line(user, scoring.replace("runs/room_side", "runs/other")), other,
-                   run_line(user, scoring.replace("runs/room_side", "runs/unscored"), code=1))
+    return OwnTask(
+        said,
+        run,
+        run_line(user, scoring.replace("runs/room_side", "runs/other")),
+        other,
+        run_line(user, scoring.replace("runs/room_side", "runs/unscored"), code=1),
+    )
 
 
 def run_line(user: User, line: str, code: int = 0) -> str:
     """A line of the README on the CPU, by two workers; what it said."""
-    line = line.replace("--nproc-per-node 8", "--nproc-per-node 2").replace("pretrained=org/model", f"pretrained={user.root / 'Tiny-VLM'} --device cpu")
-    line = line.replace("torchrun", f"{sys.executable} -m torch.distributed.run").replace("python -m easi", f"{sys.executable} -m easi")
-    done = subprocess.run(line.split(), cwd=user.root, capture_output=True, text=True, timeout=600,
-                          env=user.environment(PYTHONPATH=str(site(user)), CUDA_VISIBLE_DEVICES="-1"))
+    line = line.replace("--nproc-per-node 8", "--nproc-per-node 2").replace(
+        "pretrained=org/model", f"pretrained={user.root / 'Tiny-VLM'} --device cpu"
+    )
+    line = line.replace("torchrun", f"{sys.executable} -m torch.distributed.run").replace(
+        "python -m easi", f"{sys.executable} -m easi"
+    )
+    done = subprocess.run(
+        line.split(),
+        cwd=user.root,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        env=user.environment(PYTHONPATH=str(site(user)), CUDA_VISIBLE_DEVICES="-1"),
+    )
     assert done.returncode == code, done.stdout[-3000:] + done.stderr[-3000:]
     return done.stdout + done.stderr
 
@@ -117,41 +187,67 @@ def accuracy(run: Path) -> tuple[float, list[dict[str, object]]]:
     """lmms-eval's own number, and its samples."""
     (results,) = run.rglob("*_results.json")
     (samples,) = run.rglob("*_samples_room_side.jsonl")
-    return (json.loads(results.read_text(encoding="utf-8"))["results"]["room_side"]["accuracy,none"],
-            [json.loads(line) for line in samples.read_text(encoding="utf-8").splitlines()])
+    return (
+        json.loads(results.read_text(encoding="utf-8"))["results"]["room_side"]["accuracy,none"],
+        [json.loads(line) for line in samples.read_text(encoding="utf-8").splitlines()],
+    )
 
 
 def test_a_task_of_ones_own_is_answered_by_our_workers_and_scored(own_task: OwnTask) -> None:
     number, answers = accuracy(own_task.run)
-    assert len(answers) == 2 * TIMES and number == sum(answer["accuracy"] for answer in answers) / (2 * TIMES)
-    assert {path.name.partition(".")[0] for path in (own_task.run / "journal").glob("*.jsonl")} == {"w0", "w1"}
+    assert len(answers) == 2 * TIMES and number == sum(answer["accuracy"] for answer in answers) / (
+        2 * TIMES
+    )
+    assert {path.name.partition(".")[0] for path in (own_task.run / "journal").glob("*.jsonl")} == {
+        "w0",
+        "w1",
+    }
 
 
 def test_wrapped_answers_and_a_failed_one_do_not_cost_it_its_score(own_task: OwnTask) -> None:
     """Its headline is not known, so there is no diagnosis of wrapped answers; what failed is in no number of it, and said."""
     number, answers = accuracy(own_task.other)
     assert len(answers) == 2 * TIMES - 1
-    assert number == pytest.approx((TIMES - 1) / (2 * TIMES - 1)), "every answer says right, and of the 100 questions for which it is one failed"
-    assert f"room_side: 1 of {2 * TIMES} questions failed and are in none of lmms-eval's numbers (ValueError: no such picture)" in own_task.again
-    assert "failed and are in none" not in own_task.said and "Traceback" not in own_task.said + own_task.again
+    assert number == pytest.approx((TIMES - 1) / (2 * TIMES - 1)), (
+        "every answer says right, and of the 100 questions for which it is one failed"
+    )
+    assert (
+        f"room_side: 1 of {2 * TIMES} questions failed and are in none of lmms-eval's numbers (ValueError: no such picture)"
+        in own_task.again
+    )
+    assert (
+        "failed and are in none" not in own_task.said
+        and "Traceback" not in own_task.said + own_task.again
+    )
 
 
 def test_a_task_without_a_score_is_the_exit_code(own_task: OwnTask) -> None:
     """One of 200 questions may fail."""
-    assert re.search(rf"2 of {2 * TIMES} items failed \(first: \S+\): ValueError: no such picture", own_task.unscored)
+    assert re.search(
+        rf"2 of {2 * TIMES} items failed \(first: \S+\): ValueError: no such picture",
+        own_task.unscored,
+    )
 
 
 @contextmanager
 def server(user: User, command: str) -> Iterator[str]:
     """``lmms-eval ui`` or ``lmms-eval serve``, until the block ends. Gives its address."""
     port = a_closed_port()
-    process = subprocess.Popen([sys.executable, "-m", "lmms_eval", command, "--port", str(port)], env=user.environment(BROWSER="true"), cwd=user.root,
-                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "lmms_eval", command, "--port", str(port)],
+        env=user.environment(BROWSER="true"),
+        cwd=user.root,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
     try:
-        wait_until(lambda: answers(f"http://127.0.0.1:{port}/health") or process.poll() is not None, 180)
+        wait_until(
+            lambda: answers(f"http://127.0.0.1:{port}/health") or process.poll() is not None, 180
+        )
         yield f"http://127.0.0.1:{port}"
     finally:
-        os.killpg(process.pid, signal.SIGKILL)      # the viewer's server is a process of its own
+        os.killpg(process.pid, signal.SIGKILL)  # the viewer's server is a process of its own
         process.wait()
 
 
@@ -175,17 +271,30 @@ def test_our_results_open_in_the_log_viewer(user: User, runs: Runs) -> None:
         listed = asked(f"{address}/logs/runs", logs_path=logs)
         assert isinstance(listed, list) and len(listed) == 13
         (run,) = [run for run in listed if run["tasks"] == ["mmsi_bench"]]
-        shown = asked(f"{address}/logs/runs/{run['run_id']}/samples/mmsi_bench", logs_path=logs, limit=100)
+        shown = asked(
+            f"{address}/logs/runs/{run['run_id']}/samples/mmsi_bench", logs_path=logs, limit=100
+        )
     assert isinstance(shown, dict)
     assert shown["total"] == len(whole.folder.items("mmsi_bench"))
     texts = whole.folder.texts("mmsi_bench")
-    assert {f"mmsi_bench:{row['doc_id']}": row["filtered_resps"] for row in shown["samples"]} == {item: text.strip() for item, text in texts.items()}
+    assert {f"mmsi_bench:{row['doc_id']}": row["filtered_resps"] for row in shown["samples"]} == {
+        item: text.strip() for item, text in texts.items()
+    }
 
 
 def test_lmms_evals_own_commands_work(user: User) -> None:
     for command, expected in ((["models"], "qwen2_5_vl"), (["tasks", "list"], "mmsi_bench")):
-        done = subprocess.run([sys.executable, "-m", "lmms_eval", *command], cwd=user.root, capture_output=True, text=True, timeout=300, env=user.environment())
-        assert done.returncode == 0 and expected in done.stdout, done.stdout[-2000:] + done.stderr[-2000:]
+        done = subprocess.run(
+            [sys.executable, "-m", "lmms_eval", *command],
+            cwd=user.root,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            env=user.environment(),
+        )
+        assert done.returncode == 0 and expected in done.stdout, (
+            done.stdout[-2000:] + done.stderr[-2000:]
+        )
     with server(user, "serve") as address:
         told = asked(f"{address}/health")
     assert isinstance(told, dict) and told["status"] == "healthy"

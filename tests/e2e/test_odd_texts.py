@@ -21,7 +21,10 @@ pytestmark = [pytest.mark.slow, pytest.mark.e2e]
 
 # Half a character, NUL, ten megabytes, what a spreadsheet would run, and a carriage return alone: one question of each benchmark each.
 TEXTS = ("B \ud83d", "B\0", "B. " + "word " * 2_000_000, "=cmd|' /C calc'!A0", "B\rC")
-NOTES = {"vlmevalkit": "5 of {} answers are scored as they were given", "lmms-eval": "1 of {} answers hold half a character"}
+NOTES = {
+    "vlmevalkit": "5 of {} answers are scored as they were given",
+    "lmms-eval": "1 of {} answers hold half a character",
+}
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,7 @@ class Odd:
     launch: Launch
     results: Results
     folder: RunFolder
-    journal: Mapping[str, bytes]        # before the launch
+    journal: Mapping[str, bytes]  # before the launch
 
     def changed(self, key: str) -> dict[str, str]:
         return dict(zip(self.folder.items(key), TEXTS, strict=False))
@@ -44,7 +47,11 @@ def odd(request: pytest.FixtureRequest, runs: Runs) -> Odd:
     whole, out = runs.alone(backend), runs.fresh(f"odd-{backend}")
     root = shutil.copytree(whole.folder.root, out / "runs" / backend / whole.folder.root.name)
     shutil.rmtree(root / "outputs")
-    texts = {(key, item): text for key in ALL_KEYS for item, text in zip(whole.folder.items(key), TEXTS, strict=False)}
+    texts = {
+        (key, item): text
+        for key in ALL_KEYS
+        for item, text in zip(whole.folder.items(key), TEXTS, strict=False)
+    }
     for path in (root / "journal").glob("*.jsonl"):
         lines = [json.loads(line) for line in path.read_bytes().splitlines()]
         for line in lines:
@@ -53,7 +60,17 @@ def odd(request: pytest.FixtureRequest, runs: Runs) -> Odd:
         path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
     folder = run_folder(out, backend)
     journal = _journal(folder)
-    launch = runs.user.run("--smoke", "--backend", backend, "--output-dir", out, "--no-rich", "--include-extra", "--nproc", 1)
+    launch = runs.user.run(
+        "--smoke",
+        "--backend",
+        backend,
+        "--output-dir",
+        out,
+        "--no-rich",
+        "--include-extra",
+        "--nproc",
+        1,
+    )
     return Odd(whole, launch, Results(out), folder, journal)
 
 
@@ -64,28 +81,44 @@ def _journal(folder: RunFolder) -> dict[str, bytes]:
 def rows(archive: Path, key: str) -> dict[str, dict[str, Any]]:
     with zipfile.ZipFile(archive) as opened:
         table = rows_from_csv(opened.read(f"rows/{key}.csv"))
-    return {row["item"]: row for row in table.astype(object).where(table.notna(), None).to_dict("records")}
+    return {
+        row["item"]: row
+        for row in table.astype(object).where(table.notna(), None).to_dict("records")
+    }
 
 
 def test_every_benchmark_is_complete_and_the_journal_as_it_was(odd: Odd) -> None:
     assert odd.launch.code == 0, odd.launch.said
-    assert {key: odd.results.line(key)["state"] for key in ALL_KEYS} == dict.fromkeys(ALL_KEYS, "complete")
+    assert {key: odd.results.line(key)["state"] for key in ALL_KEYS} == dict.fromkeys(
+        ALL_KEYS, "complete"
+    )
     assert _journal(odd.folder) == odd.journal
     assert "importing" not in odd.launch.out, "nothing was left to answer"
 
 
 @pytest.mark.parametrize("key", ALL_KEYS)
 def test_the_scores_are_of_the_very_texts_and_the_others_are_unchanged(odd: Odd, key: str) -> None:
-    before, after, changed = rows(odd.whole.results.zip, key), rows(odd.results.zip, key), odd.changed(key)
+    before, after, changed = (
+        rows(odd.whole.results.zip, key),
+        rows(odd.results.zip, key),
+        odd.changed(key),
+    )
     assert list(after) == list(before) and len(changed) == len(TEXTS)
-    assert {item: row for item, row in after.items() if item not in changed} == {item: row for item, row in before.items() if item not in changed}
+    assert {item: row for item, row in after.items() if item not in changed} == {
+        item: row for item, row in before.items() if item not in changed
+    }
     assert {item: after[item]["answer"] for item in changed} == changed
     notes = odd.folder.manifest["benchmarks"][key]["evidence"]["notes"]
-    assert any(note.startswith(NOTES[odd.folder.backend].format(len(after))) for note in notes), notes
+    assert any(note.startswith(NOTES[odd.folder.backend].format(len(after))) for note in notes), (
+        notes
+    )
 
 
 def test_the_archive_gives_the_same_scores_again(odd: Odd) -> None:
     assert odd.results.zip.stat().st_size < 4_500_000
     launch = odd.whole.user.run("--verify", odd.results.zip)
     assert launch.code == 0, launch.said
-    assert launch.out.count("  equal\n") == 12 and "every score follows from the archive's own rows" in launch.out, launch.said
+    assert (
+        launch.out.count("  equal\n") == 12
+        and "every score follows from the archive's own rows" in launch.out
+    ), launch.said

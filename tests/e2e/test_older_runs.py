@@ -29,7 +29,7 @@ def half_answered(out: Path) -> RunFolder:
     [journal] = (folder.root / "journal").iterdir()
     lines = journal.read_text(encoding="utf-8").splitlines(keepends=True)
     answers = [number for number, line in enumerate(lines) if json.loads(line)["kind"] == "answer"]
-    journal.write_text("".join(lines[:answers[ANSWERED - 1] + 1]), encoding="utf-8")
+    journal.write_text("".join(lines[: answers[ANSWERED - 1] + 1]), encoding="utf-8")
     return folder
 
 
@@ -41,14 +41,23 @@ def test_a_half_answered_run_is_finished_and_says_under_which_versions(tmp_path:
     launch = user.run(*ARGUMENTS, "--output-dir", out)
     assert launch.code == 0, launch.said
     assert run_folders(out, "vlmevalkit") == [folder], "no folder of its own"
-    assert len(before) == ANSWERED and before.items() <= folder.texts("embspatial").items(), "no answer was made anew"
+    assert len(before) == ANSWERED and before.items() <= folder.texts("embspatial").items(), (
+        "no answer was made anew"
+    )
     assert len(folder.answers) == 18
     state, manifest = folder.manifest["benchmarks"]["embspatial"], folder.manifest
-    evidence = json.loads((folder.output("embspatial") / "evidence.json").read_text(encoding="utf-8"))
-    assert evidence["score"]["comparable"] == "note"      # for its versions; the rehearsal's questions make it worse
+    evidence = json.loads(
+        (folder.output("embspatial") / "evidence.json").read_text(encoding="utf-8")
+    )
+    assert (
+        evidence["score"]["comparable"] == "note"
+    )  # for its versions; the rehearsal's questions make it worse
     assert (state["state"], state["evidence"]["comparable"]) == ("complete", "no")
     assert any("transformers 4.57.3, 4.57.6" in note for note in state["evidence"]["notes"])
-    assert [started["versions"]["transformers"] for started in manifest["launches"]] == ["4.57.3", "4.57.6"]
+    assert [started["versions"]["transformers"] for started in manifest["launches"]] == [
+        "4.57.3",
+        "4.57.6",
+    ]
     [made] = manifest["launches"][1]["workers"]
     assert (made["transformers"], made["attention"]) == ("4.57.6", "sdpa")
 
@@ -59,6 +68,8 @@ def test_a_half_answered_run_is_finished_and_says_under_which_versions(tmp_path:
     packages = tmp_path / "packages" / "transformers-5.1.0.dist-info"
     packages.mkdir(parents=True)
     plan = user.run(*ARGUMENTS, "--output-dir", out, "--dry-run", PYTHONPATH=str(packages.parent))
-    assert plan.code == 0 and f"folder   {folder.root}\n" not in plan.out and "not run yet" in plan.out, plan.said
+    assert (
+        plan.code == 0 and f"folder   {folder.root}\n" not in plan.out and "not run yet" in plan.out
+    ), plan.said
     assert "other versions than pinned: transformers 5.1.0 (pinned 4.57.6)" in plan.out
     assert "transformers (4.57 there, 5.1 here) differ from run 96cb4113" in plan.out

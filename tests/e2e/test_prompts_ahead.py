@@ -11,7 +11,9 @@ from conftest import Runs
 pytestmark = [pytest.mark.slow, pytest.mark.e2e]
 
 
-def test_most_prompts_are_made_while_the_question_before_is_answered(runs: Runs, backend: str) -> None:
+def test_most_prompts_are_made_while_the_question_before_is_answered(
+    runs: Runs, backend: str
+) -> None:
     whole = runs.alone(backend)
     log = "".join(path.read_text(encoding="utf-8") for path in whole.launch.logs)
     (ready,) = re.findall(r"(\d+) prompts were ready when they were asked for", log)

@@ -30,8 +30,19 @@ from easi_eval.results.scores import Reading
 pytestmark = [pytest.mark.slow, pytest.mark.e2e]
 
 SIZES = {
-    "vsi_bench": 5130, "mmsi_bench": 1000, "mindcube_tiny": 1050, "viewspatial": 5712, "site_image": 4700, "site_video": 3800, "blink": 1901,
-    "3dsrbench": 10_000, "embspatial": 3640, "mmsi_video_bench": 1106, "omnispatial_(manual_cot)": 1533, "spar_bench": 7207, "vsi_debiased": 2363,
+    "vsi_bench": 5130,
+    "mmsi_bench": 1000,
+    "mindcube_tiny": 1050,
+    "viewspatial": 5712,
+    "site_image": 4700,
+    "site_video": 3800,
+    "blink": 1901,
+    "3dsrbench": 10_000,
+    "embspatial": 3640,
+    "mmsi_video_bench": 1106,
+    "omnispatial_(manual_cot)": 1533,
+    "spar_bench": 7207,
+    "vsi_debiased": 2363,
 }
 # Its module fetches its whole repository when it is imported; its score is the mean of the rows.
 NOT_IMPORTABLE = "omnispatial_(manual_cot)"
@@ -161,9 +172,18 @@ Path("20260101_000000_results.json").write_text(json.dumps({"results": results, 
 
 
 def run(script: str, jobs: list[dict[str, object]], folder: Path) -> None:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "LMMS_", "LMU", "VLMEVAL"))}
-    done = subprocess.run([sys.executable, "-c", script, json.dumps(jobs)], cwd=folder, capture_output=True, text=True,
-                          env={**kept, "HF_HOME": str(folder), "LMUData": str(folder), "HF_HUB_OFFLINE": "1"})
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("HF_", "LMMS_", "LMU", "VLMEVAL"))
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", script, json.dumps(jobs)],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        env={**kept, "HF_HOME": str(folder), "LMUData": str(folder), "HF_HUB_OFFLINE": "1"},
+    )
     assert done.returncode == 0, done.stderr[-4000:]
 
 
@@ -172,8 +192,18 @@ def kinds_of(source: Source) -> list[str]:
 
 
 def numeric(kinds: list[str]) -> list[str]:
-    return [kind for kind in kinds if kind in ("object_abs_distance", "object_counting", "object_size_estimation", "room_size_estimation")
-            or "_prediction_" in kind]
+    return [
+        kind
+        for kind in kinds
+        if kind
+        in (
+            "object_abs_distance",
+            "object_counting",
+            "object_size_estimation",
+            "room_size_estimation",
+        )
+        or "_prediction_" in kind
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -182,8 +212,19 @@ def vlmevalkit(tmp_path_factory: pytest.TempPathFactory) -> Path:
     jobs = []
     for key, size in SIZES.items():
         source = by_key(key).source(VLMEVALKIT)
-        jobs.append({"key": key, "size": size, "task": source.task, "cls": source.data.cls, "dataset": source.data.dataset, "kinds": kinds_of(source),
-                     "numeric": numeric(kinds_of(source)), "question_type": source.rows.question_type, "options": source.rows.options})
+        jobs.append(
+            {
+                "key": key,
+                "size": size,
+                "task": source.task,
+                "cls": source.data.cls,
+                "dataset": source.data.dataset,
+                "kinds": kinds_of(source),
+                "numeric": numeric(kinds_of(source)),
+                "question_type": source.rows.question_type,
+                "options": source.rows.options,
+            }
+        )
     run(VLMEVALKIT_SCRIPT, jobs, folder)
     return folder
 
@@ -197,7 +238,15 @@ def lmms_eval(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for source in (main, *main.variants.values()):
             for at, task in enumerate(source.tasks if key != NOT_IMPORTABLE else ()):
                 kinds = lmms_kinds(key, source)
-                jobs.append({"key": key, "size": size // len(source.tasks) + 7 * at, "task": task, "kinds": kinds, "numeric": numeric(kinds)})
+                jobs.append(
+                    {
+                        "key": key,
+                        "size": size // len(source.tasks) + 7 * at,
+                        "task": task,
+                        "kinds": kinds,
+                        "numeric": numeric(kinds),
+                    }
+                )
     run(LMMS_SCRIPT, jobs, folder)
     return folder
 
@@ -205,11 +254,26 @@ def lmms_eval(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def lmms_kinds(key: str, source: Source) -> list[str]:
     """The documents' own names of the question types, where the samples have others."""
     if key == "mmsi_video_bench":
-        return ["(Cross-Video) Memoery Update", "(Cross-Video) Multi-View Integration", "(Motion Understanding) Camera Motion",
-                "(Motion Understanding) Instance Motion", "(Motion Understanding) Interactive Motion", "Planning", "Prediction",
-                *(f"(Spatial Construction) {name}" for name in (
-                    "Camera-Instance Spatial Relationship", "Camera-Scene Spatial Relationship", "Instance-Instance Spatial Relationship",
-                    "Instance-Scene Spatial Relationship", "Instance/Scene Attribute", "Scene-Scene Spatial Relationship"))]
+        return [
+            "(Cross-Video) Memoery Update",
+            "(Cross-Video) Multi-View Integration",
+            "(Motion Understanding) Camera Motion",
+            "(Motion Understanding) Instance Motion",
+            "(Motion Understanding) Interactive Motion",
+            "Planning",
+            "Prediction",
+            *(
+                f"(Spatial Construction) {name}"
+                for name in (
+                    "Camera-Instance Spatial Relationship",
+                    "Camera-Scene Spatial Relationship",
+                    "Instance-Instance Spatial Relationship",
+                    "Instance-Scene Spatial Relationship",
+                    "Instance/Scene Attribute",
+                    "Scene-Scene Spatial Relationship",
+                )
+            ),
+        ]
     return kinds_of(source)
 
 
@@ -232,7 +296,9 @@ def test_vlmevalkit(key: str, vlmevalkit: Path) -> None:
     agrees(bench, bench.source(VLMEVALKIT), rows, read_vlmevalkit_scores(bench, out, rows))
 
 
-@pytest.mark.parametrize("key, task", [*((key, "") for key in SIZES if key != NOT_IMPORTABLE), ("3dsrbench", CIRCULAR)])
+@pytest.mark.parametrize(
+    "key, task", [*((key, "") for key in SIZES if key != NOT_IMPORTABLE), ("3dsrbench", CIRCULAR)]
+)
 def test_lmms_eval(key: str, task: str, lmms_eval: Path) -> None:
     bench = by_key(key)
     out = find_lmms_outputs(bench, lmms_eval, task)

@@ -25,19 +25,33 @@ def test_answers_of_a_server_arrive_and_its_errors_are_no_answers(tmp_path: Path
 
     user = User(tmp_path)
     with openai_server(status=status, seconds=0.2) as server:
-        launch = user.run("--smoke", "--model", ENTRY, "--model-args", "retry=2,wait=0", "--benchmarks", "embspatial", "--judge", "exact_matching",
-                          "--output-dir", tmp_path / "out", "--no-rich", OPENAI_API_BASE=server.url, OPENAI_API_KEY=SECRETS["OPENAI_API_KEY"])
-    assert launch.code == 1, launch.said           # one question of a few dozen is more than may fail
+        launch = user.run(
+            "--smoke",
+            "--model",
+            ENTRY,
+            "--model-args",
+            "retry=2,wait=0",
+            "--benchmarks",
+            "embspatial",
+            "--judge",
+            "exact_matching",
+            "--output-dir",
+            tmp_path / "out",
+            "--no-rich",
+            OPENAI_API_BASE=server.url,
+            OPENAI_API_KEY=SECRETS["OPENAI_API_KEY"],
+        )
+    assert launch.code == 1, launch.said  # one question of a few dozen is more than may fail
     (found,) = run_folders(tmp_path / "out", "vlmevalkit")
     folder = RunFolder(found.root)
     texts, asked = folder.texts("embspatial"), folder.items("embspatial")
     assert len(texts) == len(asked) - 1 >= 10
     assert sorted(texts.values()) == sorted(server.answers.values())
-    assert server.most == 4                        # --api-nproc
+    assert server.most == 4  # --api-nproc
     assert server.asked[first[1]] == 2
     (failed,) = (record for record in folder.records("answer") if record["failure"])
     assert "the server answered 500" in failed["failure"] and not failed["text"]
-    assert server.asked[first[0]] == 2 * 2         # the class tries twice, and so do we
+    assert server.asked[first[0]] == 2 * 2  # the class tries twice, and so do we
     line = Results(tmp_path / "out").line("embspatial")
     assert line["state"] != "complete" and "1" in line["reason"]
     logged = "".join(path.read_text(encoding="utf-8", errors="replace") for path in launch.logs)

@@ -79,16 +79,30 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
 def run(argv: Iterable[str], served: Hub, folder: Path, **env: str) -> str:
     """Run Python in ``folder`` against the hub, with caches of its own; what it prints."""
     (folder / "home").mkdir(exist_ok=True)
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "LMMS_", "LMU", "VLMEVAL"))}
-    kept |= {"HF_ENDPOINT": served.endpoint, "HF_HOME": str(folder / "home"), "HF_TOKEN": "placeholder",
-             "HF_HUB_DISABLE_XET": "1", "NO_PROXY": "127.0.0.1", **env}
-    done = subprocess.run([sys.executable, *argv], cwd=folder, env=kept, capture_output=True, text=True)
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("HF_", "LMMS_", "LMU", "VLMEVAL"))
+    }
+    kept |= {
+        "HF_ENDPOINT": served.endpoint,
+        "HF_HOME": str(folder / "home"),
+        "HF_TOKEN": "placeholder",
+        "HF_HUB_DISABLE_XET": "1",
+        "NO_PROXY": "127.0.0.1",
+        **env,
+    }
+    done = subprocess.run(
+        [sys.executable, *argv], cwd=folder, env=kept, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr[-4000:]
     return done.stdout
 
 
 def printed_counts(out: str) -> dict[str, list[float]]:
-    return json.loads(next(line for line in out.splitlines() if line.startswith("COUNTS "))[len("COUNTS "):])
+    return json.loads(
+        next(line for line in out.splitlines() if line.startswith("COUNTS "))[len("COUNTS ") :]
+    )
 
 
 def share_of_a(asked: Iterable[Question]) -> float:
@@ -100,32 +114,54 @@ def share_of_a(asked: Iterable[Question]) -> float:
 def caa_of_a(asked: Iterable[Question]) -> float:
     """The same for SITE: corrected for chance."""
     chances = [(question.answer == "A", Fraction(1, len(question.options))) for question in asked]
-    return float(100 * sum(hit - chance for hit, chance in chances) / sum(1 - chance for _, chance in chances))
+    return float(
+        100
+        * sum(hit - chance for hit, chance in chances)
+        / sum(1 - chance for _, chance in chances)
+    )
 
 
 EXPECTED = {
-    "mmsi_bench": share_of_a(questions.mmsi(0)), "mindcube_tiny": share_of_a(questions.mindcube(0)),
-    "viewspatial": share_of_a(questions.viewspatial(0)), "blink": share_of_a(questions.blink(0)),
-    "site_image": caa_of_a(questions.site_image(0)), "site_video": caa_of_a(questions.site_video(0)),
-    "embspatial": share_of_a(questions.embspatial(0)), "mmsi_video_bench": share_of_a(questions.mmsi_video(0)),
+    "mmsi_bench": share_of_a(questions.mmsi(0)),
+    "mindcube_tiny": share_of_a(questions.mindcube(0)),
+    "viewspatial": share_of_a(questions.viewspatial(0)),
+    "blink": share_of_a(questions.blink(0)),
+    "site_image": caa_of_a(questions.site_image(0)),
+    "site_video": caa_of_a(questions.site_video(0)),
+    "embspatial": share_of_a(questions.embspatial(0)),
+    "mmsi_video_bench": share_of_a(questions.mmsi_video(0)),
     "omnispatial_(manual_cot)": share_of_a(questions.omnispatial(0)),
 }
 
 
 def test_lmms_eval_runs_every_task(served: Hub, tmp_path: Path) -> None:
     sources = {benchmark.key: benchmark.sources[LMMS_EVAL] for benchmark in BENCHMARKS}
-    names = ",".join(task for source in sources.values() for task in (source.task, *source.variants))
-    options = ["--model", "dummy", "--model_args", "response=A", "--tasks", names, "--batch_size", "1", "--log_samples",
-               "--output_path", str(tmp_path / "out")]
+    names = ",".join(
+        task for source in sources.values() for task in (source.task, *source.variants)
+    )
+    options = [
+        "--model",
+        "dummy",
+        "--model_args",
+        "response=A",
+        "--tasks",
+        names,
+        "--batch_size",
+        "1",
+        "--log_samples",
+        "--output_path",
+        str(tmp_path / "out"),
+    ]
     run(["-m", "lmms_eval", *options], served, tmp_path)
     results = json.loads(next((tmp_path / "out").rglob("*_results.json")).read_text())
     for key, source in sources.items():
         score = results["results"][source.task][f"{source.overall},none"] * source.scale
         assert score == pytest.approx(EXPECTED.get(key, score), abs=0.01)
-        assert score != 0 and score < 100   # SITE is corrected for chance and may be negative
+        assert score != 0 and score < 100  # SITE is corrected for chance and may be negative
     prompts = printed_counts(run(["-c", LMMS_PROMPTS, names], served, tmp_path))
     assert {name: counts[0] for name, counts in prompts.items()} == {
-        name: counts["effective"] for name, counts in results["n-samples"].items()}
+        name: counts["effective"] for name, counts in results["n-samples"].items()
+    }
     assert all(pictures >= rows > 0 for rows, pictures in prompts.values())
 
 
@@ -136,11 +172,23 @@ def test_vlmevalkit_builds_and_scores_every_dataset(served: Hub, tmp_path: Path)
     for path in (served.root / "datasets" / TSV_REPO).glob("*.tsv"):
         shutil.copy(path, tables)
     names = ",".join(source.task for source in sources.values())
-    out = run(["-c", VLMEVALKIT_PROMPTS, names], served, tmp_path, LMUData=str(tables), VLMEVALKIT_USE_MODELSCOPE="0")
+    out = run(
+        ["-c", VLMEVALKIT_PROMPTS, names],
+        served,
+        tmp_path,
+        LMUData=str(tables),
+        VLMEVALKIT_USE_MODELSCOPE="0",
+    )
     counts = printed_counts(out)
     for key, source in sources.items():
         rows, pictures, overall = counts[source.task]
         assert pictures >= rows > 0
-        assert overall * source.scale == pytest.approx(EXPECTED.get(key, overall * source.scale), abs=0.01)
+        assert overall * source.scale == pytest.approx(
+            EXPECTED.get(key, overall * source.scale), abs=0.01
+        )
         assert overall != 0 and overall * source.scale < 100
-    assert not [request.path for request in served.served() if request.path.endswith("videos.zip") and request.sent]
+    assert not [
+        request.path
+        for request in served.served()
+        if request.path.endswith("videos.zip") and request.sent
+    ]

@@ -28,8 +28,27 @@ pytestmark = [pytest.mark.slow, pytest.mark.e2e]
 MODEL = "Tiny-VLM"
 EACH = pytest.mark.parametrize("key", KEYS)
 # Dealt out to every benchmark's questions in this order, so that each kind meets several of them.
-ODD = ("None", "NA", "", "=1+1", "{=A}", "nan", "A\x01", "a\r\nThe answer is B", "\ud800 C", "word " * 7_000 + "D", "007", "3.0", "#N/A", "1e1", " A ", "B.",
-       "http://a.b", "The answer is A", "TRUE")
+ODD = (
+    "None",
+    "NA",
+    "",
+    "=1+1",
+    "{=A}",
+    "nan",
+    "A\x01",
+    "a\r\nThe answer is B",
+    "\ud800 C",
+    "word " * 7_000 + "D",
+    "007",
+    "3.0",
+    "#N/A",
+    "1e1",
+    " A ",
+    "B.",
+    "http://a.b",
+    "The answer is A",
+    "TRUE",
+)
 
 
 @dataclass(frozen=True)
@@ -45,8 +64,22 @@ class Scored:
 
     def rows(self, key: str) -> dict[str, dict[str, object]]:
         """By question: what the score rests on."""
-        table = read_vlmevalkit_rows(by_key(key), find_vlmevalkit_outputs(by_key(key), self.of(key)))
-        kept = table[["item", "question_type", "answer", "extracted", "target", "score", "parsed", "cluster", "options"]].astype(object)
+        table = read_vlmevalkit_rows(
+            by_key(key), find_vlmevalkit_outputs(by_key(key), self.of(key))
+        )
+        kept = table[
+            [
+                "item",
+                "question_type",
+                "answer",
+                "extracted",
+                "target",
+                "score",
+                "parsed",
+                "cluster",
+                "options",
+            ]
+        ].astype(object)
         return {row["item"]: row for row in kept.where(kept.notna(), None).to_dict("records")}
 
     def aggregate(self, key: str) -> bytes:
@@ -55,21 +88,36 @@ class Scored:
 
 def launched(whole: Whole, kind: str, changes: Mapping[str, str]) -> None:
     """Run one of the run's own commands again (``score`` or ``model``: the answering one), changed as said."""
-    (command,) = [each for each in whole.folder.manifest["commands"] if f"--easi-{'role score' if kind == 'score' else 'model'}" in each]
+    (command,) = [
+        each
+        for each in whole.folder.manifest["commands"]
+        if f"--easi-{'role score' if kind == 'score' else 'model'}" in each
+    ]
     (served,) = (whole.out / "rehearsal").glob("hub-*")
     with hub.start(served) as running:
         changed = re.sub(r"HF_ENDPOINT=\S+", f"HF_ENDPOINT={running.endpoint}", command)
         for old, new in changes.items():
             assert old in changed
             changed = changed.replace(old, new)
-        done = subprocess.run(["bash", "-c", changed], env=whole.user.environment(HF_HUB_DISABLE_XET="1", NO_PROXY="127.0.0.1"),
-                              cwd=whole.user.root, capture_output=True, text=True)
+        done = subprocess.run(
+            ["bash", "-c", changed],
+            env=whole.user.environment(HF_HUB_DISABLE_XET="1", NO_PROXY="127.0.0.1"),
+            cwd=whole.user.root,
+            capture_output=True,
+            text=True,
+        )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
 
 
 def stock(whole: Whole, work_dir: Path, mode: str) -> Scored:
     """VLMEvalKit's own program on all 13 datasets: ``vlmeval.run.main()`` behind the listed shims, one process."""
-    launched(whole, "model", {f"--easi-run {shlex.quote(str(whole.folder.root))}": f"--work-dir {shlex.quote(str(work_dir))} --mode {mode}"})
+    launched(
+        whole,
+        "model",
+        {
+            f"--easi-run {shlex.quote(str(whole.folder.root))}": f"--work-dir {shlex.quote(str(work_dir))} --mode {mode}"
+        },
+    )
     return Scored(work_dir / MODEL)
 
 
@@ -80,18 +128,23 @@ def whole(runs: Runs) -> Whole:
 
 # ---- its own loop ------------------------------------------------------------------------------------------------
 
+
 @pytest.fixture(scope="module")
 def own_loop(whole: Whole, tmp_path_factory: pytest.TempPathFactory) -> Scored:
     return stock(whole, tmp_path_factory.mktemp("stock"), "all")
 
 
 @EACH
-def test_its_own_loop_gives_the_same_rows_and_scores(key: str, whole: Whole, own_loop: Scored) -> None:
+def test_its_own_loop_gives_the_same_rows_and_scores(
+    key: str, whole: Whole, own_loop: Scored
+) -> None:
     ours = Scored(whole.folder.output(key))
     assert lossy(ours.folder) == set(), "the rehearsal's model says nothing odd"
     assert ours.rows(key) == own_loop.rows(key)
     assert ours.aggregate(key) == own_loop.aggregate(key)
-    assert whole.results.score(key) == pytest.approx(headline(VLMEVALKIT, key, only(key, own_loop, whole.user.root / "one" / key)), abs=1e-9)
+    assert whole.results.score(key) == pytest.approx(
+        headline(VLMEVALKIT, key, only(key, own_loop, whole.user.root / "one" / key)), abs=1e-9
+    )
 
 
 def only(key: str, scored: Scored, folder: Path) -> Path:
@@ -105,12 +158,26 @@ def only(key: str, scored: Scored, folder: Path) -> Path:
 def test_its_folder_is_imported_with_the_same_scores(whole: Whole, own_loop: Scored) -> None:
     """A genuine folder of VLMEvalKit's, with its status.json, empty run folder and pickles."""
     out = whole.user.root / "imported"
-    done = whole.user.run("--import-results", own_loop.folder, "--as-model", "easi-smoke/Tiny-VLM", "--output-dir", out, "--no-rich",
-                          "--dataset-dir", whole.out / "rehearsal" / "datasets")
+    done = whole.user.run(
+        "--import-results",
+        own_loop.folder,
+        "--as-model",
+        "easi-smoke/Tiny-VLM",
+        "--output-dir",
+        out,
+        "--no-rich",
+        "--dataset-dir",
+        whole.out / "rehearsal" / "datasets",
+    )
     assert done.code == 0, done.said
     adopted = Results(out)
-    assert {key: adopted.score(key) for key in KEYS} == {key: whole.results.score(key) for key in KEYS}
-    assert adopted.payload["scores"] == whole.results.payload["scores"] and "adopted from" in adopted.payload["remarks"]
+    assert {key: adopted.score(key) for key in KEYS} == {
+        key: whole.results.score(key) for key in KEYS
+    }
+    assert (
+        adopted.payload["scores"] == whole.results.payload["scores"]
+        and "adopted from" in adopted.payload["remarks"]
+    )
     with zipfile.ZipFile(adopted.zip) as archive:
         assert not [name for name in archive.namelist() if name.endswith((".pkl", "status.json"))]
 
@@ -124,7 +191,13 @@ ALL_NUMBERS = "vsi_debiased"
 
 def odd_answers(folder: RunFolder) -> dict[str, dict[str, str]]:
     said = {key: NUMBERS if key == ALL_NUMBERS else ODD for key in KEYS}
-    return {key: {item: said[key][(place + shift) % len(said[key])] for place, item in enumerate(folder.items(key))} for shift, key in enumerate(KEYS)}
+    return {
+        key: {
+            item: said[key][(place + shift) % len(said[key])]
+            for place, item in enumerate(folder.items(key))
+        }
+        for shift, key in enumerate(KEYS)
+    }
 
 
 def lossy(folder: Path) -> set[str]:
@@ -150,28 +223,50 @@ def stock_on_odd_answers(whole: Whole, tmp_path_factory: pytest.TempPathFactory)
         name = f"{MODEL}_{by_key(key).source(VLMEVALKIT).task}.xlsx"
         table = pd.read_excel(whole.folder.output(key) / name)
         assert list(table["index"].astype(str)) == list(texts)
-        table["prediction"] = pd.Series([text.replace("\ud800", "?") for text in texts.values()], dtype=object)
+        table["prediction"] = pd.Series(
+            [text.replace("\ud800", "?") for text in texts.values()], dtype=object
+        )
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)      # it says that it cuts the long ones, which is the point
+            warnings.simplefilter(
+                "ignore", UserWarning
+            )  # it says that it cuts the long ones, which is the point
             table.to_excel(work_dir / MODEL / name, index=False, engine="xlsxwriter")
     return stock(whole, work_dir, "eval")
 
 
 @EACH
-def test_odd_answers_are_scored_as_stock_scores_them_but_for_those_listed(key: str, whole: Whole, oddly_answered: Scored, stock_on_odd_answers: Scored) -> None:
+def test_odd_answers_are_scored_as_stock_scores_them_but_for_those_listed(
+    key: str, whole: Whole, oddly_answered: Scored, stock_on_odd_answers: Scored
+) -> None:
     texts = odd_answers(whole.folder)[key]
     listed = lossy(oddly_answered.of(key))
     ours, theirs = oddly_answered.rows(key), stock_on_odd_answers.rows(key)
-    assert {item: row["answer"] for item, row in ours.items()} == texts, "our rows hold the journal's very texts"
-    assert {item: {**row, "answer": ""} for item, row in ours.items() if item not in listed} == \
-           {item: {**row, "answer": ""} for item, row in theirs.items() if item not in listed}
-    expected = {"None", "NA", "", "=1+1", "{=A}", "A\x01", "a\r\nThe answer is B", "\ud800 C", ODD[9], "#N/A"}
+    assert {item: row["answer"] for item, row in ours.items()} == texts, (
+        "our rows hold the journal's very texts"
+    )
+    assert {item: {**row, "answer": ""} for item, row in ours.items() if item not in listed} == {
+        item: {**row, "answer": ""} for item, row in theirs.items() if item not in listed
+    }
+    expected = {
+        "None",
+        "NA",
+        "",
+        "=1+1",
+        "{=A}",
+        "A\x01",
+        "a\r\nThe answer is B",
+        "\ud800 C",
+        ODD[9],
+        "#N/A",
+    }
     if key == ALL_NUMBERS:
         expected = {text for text in NUMBERS if str(float(text)) != text}
     assert {texts[item] for item in listed} == expected & set(texts.values())
 
 
-def test_the_evaluation_got_the_texts_that_xlsx_cannot_hold(whole: Whole, oddly_answered: Scored, stock_on_odd_answers: Scored) -> None:
+def test_the_evaluation_got_the_texts_that_xlsx_cannot_hold(
+    whole: Whole, oddly_answered: Scored, stock_on_odd_answers: Scored
+) -> None:
     """Where it shows in a score: the letter behind the 32,767th character."""
     found = 0
     for key in KEYS:

@@ -41,7 +41,11 @@ def python(name: str, code: str, *arguments: str, **env: str) -> Job:
 
 
 def shell(name: str, code: str, *arguments: str) -> Job:
-    return Job(name, ("/bin/sh", "-c", code, *(arguments or ("sh",))), {"EASI_TEST_ARGUMENTS": " ".join(arguments)})
+    return Job(
+        name,
+        ("/bin/sh", "-c", code, *(arguments or ("sh",))),
+        {"EASI_TEST_ARGUMENTS": " ".join(arguments)},
+    )
 
 
 def marked(mark: str) -> list[int]:
@@ -50,8 +54,11 @@ def marked(mark: str) -> list[int]:
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit() and int(entry.name) != os.getpid():
             try:
-                if mark.encode() in (entry / "cmdline").read_bytes() + (entry / "environ").read_bytes():
-                    found.append(int(entry.name))       # a zombie has neither
+                if (
+                    mark.encode()
+                    in (entry / "cmdline").read_bytes() + (entry / "environ").read_bytes()
+                ):
+                    found.append(int(entry.name))  # a zombie has neither
             except OSError:
                 continue
     return found
@@ -67,16 +74,25 @@ def wait_until(true: Callable[[], object], seconds: float = 30.0) -> float:
 
 
 @contextmanager
-def program(code: str, *arguments: str, ignore: tuple[int, ...] = (), **env: str) -> Iterator[subprocess.Popen[str]]:
+def program(
+    code: str, *arguments: str, ignore: tuple[int, ...] = (), **env: str
+) -> Iterator[subprocess.Popen[str]]:
     """A main program of its own that uses our supervisor, to be interrupted and killed; its output is in ``stdout``."""
+
     def prepare() -> None:
         for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(signum, signal.SIG_IGN if signum in ignore else signal.SIG_DFL)
 
     process = subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(code), *arguments], env={**os.environ, **env}, text=True,
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
-        preexec_fn=prepare)
+        [sys.executable, "-c", textwrap.dedent(code), *arguments],
+        env={**os.environ, **env},
+        text=True,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+        preexec_fn=prepare,
+    )
     try:
         yield process
     finally:

@@ -57,16 +57,37 @@ work_loop(root, work, items, answer, int(sys.argv[3]))
 """
 
 
-def launch(root: Path, code: str, questions: int, *, chunk: int = 1, size: int = 3, work: Work = WORK) -> str:
+def launch(
+    root: Path, code: str, questions: int, *, chunk: int = 1, size: int = 3, work: Work = WORK
+) -> str:
     """Run ``size`` keepers with workers that ``answer`` as ``code`` says, to their end; what they printed."""
     from torch.distributed import TCPStore
 
-    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False, timeout=timedelta(seconds=60))
+    store = TCPStore(
+        "127.0.0.1", 0, is_master=True, wait_for_workers=False, timeout=timedelta(seconds=60)
+    )
     work.save(root)
     (root / "worker.py").write_text(WORKER % code)
-    command = [sys.executable, "-c", KEEPER, str(root), f"127.0.0.1:{store.port}", str(root / "worker.py"), str(root), str(questions), str(chunk)]
-    keepers = [subprocess.Popen(command, env={**os.environ, "RANK": str(rank)}, stdout=(root / f"log{rank}").open("wb"), stderr=subprocess.STDOUT)
-               for rank in range(size)]
+    command = [
+        sys.executable,
+        "-c",
+        KEEPER,
+        str(root),
+        f"127.0.0.1:{store.port}",
+        str(root / "worker.py"),
+        str(root),
+        str(questions),
+        str(chunk),
+    ]
+    keepers = [
+        subprocess.Popen(
+            command,
+            env={**os.environ, "RANK": str(rank)},
+            stdout=(root / f"log{rank}").open("wb"),
+            stderr=subprocess.STDOUT,
+        )
+        for rank in range(size)
+    ]
     try:
         assert [keeper.wait(200) for keeper in keepers] == [0] * size
     finally:
@@ -90,15 +111,21 @@ def asked(root: Path) -> Sequence[tuple[str, str, int, int]]:
 
 
 @pytest.mark.timeout(240)
-def test_a_worker_that_raises_over_everything_is_started_again_and_fails_nothing(tmp_path: Path) -> None:
+def test_a_worker_that_raises_over_everything_is_started_again_and_fails_nothing(
+    tmp_path: Path,
+) -> None:
     """As a device or an engine whose state is lost: it would empty the whole queue in no time."""
-    log = launch(tmp_path, """
+    log = launch(
+        tmp_path,
+        """
 def answer(items):
     if me == "w1" and attempt == 1:
         raise RuntimeError("CUBLAS_STATUS_EXECUTION_FAILED")
     time.sleep(0.4)
     return texts(items)
-""", 60)
+""",
+        60,
+    )
     failures, written = outcomes(tmp_path)
     assert failures == {None: 60} and set(written.values()) == {1}
     assert "others answered" in log and "[w1] ended with exit code 1; starting it again" in log
@@ -107,15 +134,24 @@ def answer(items):
 
 @pytest.mark.timeout(240)
 def test_one_question_that_hangs_in_a_batch_does_not_fail_the_batch(tmp_path: Path) -> None:
-    launch(tmp_path, """
+    launch(
+        tmp_path,
+        """
 def answer(items):
     note(items)
     while any(item.id == "a7" for item in items):
         time.sleep(1)
     return texts(items)
-""", 40, chunk=8, size=2)
+""",
+        40,
+        chunk=8,
+        size=2,
+    )
     failures, written = outcomes(tmp_path)
-    assert failures == {None: 39, "Hung: 2 workers were killed because they gave no answer to this": 1}
+    assert failures == {
+        None: 39,
+        "Hung: 2 workers were killed because they gave no answer to this": 1,
+    }
     assert set(written.values()) == {1} and len(written) == 40
     assert [size for item, _, _, size in asked(tmp_path) if item == "a7"] == [8, 1]
 
@@ -123,13 +159,18 @@ def answer(items):
 @pytest.mark.timeout(240)
 def test_a_worker_without_memory_leaves_the_questions_to_the_others(tmp_path: Path) -> None:
     """Somebody else's process fills its GPU: it must not set the whole run aside for fewer workers."""
-    log = launch(tmp_path, """
+    log = launch(
+        tmp_path,
+        """
 def answer(items):
     if me == "w1":
         raise OutOfMemoryError("CUDA out of memory")
     time.sleep(0.2)
     return texts(items)
-""", 60, work=CROWDED)
+""",
+        60,
+        work=CROWDED,
+    )
     book = Book.of(tmp_path, CROWDED)
     book.poll()
     assert {answer.failure for answer in book.answers.values()} == {None}
@@ -142,7 +183,9 @@ def answer(items):
 def test_a_benchmark_that_raises_everywhere_costs_no_worker(tmp_path: Path) -> None:
     """Its pictures are missing: every question of it fails in every worker, and those before and after it are answered."""
     work = Work((Assignment("a", "A"), Assignment("b", "B"), Assignment("c", "C")))
-    log = launch(tmp_path, """
+    log = launch(
+        tmp_path,
+        """
 def answer(items):
     note(items)
     if items[0].benchmark == "b":
@@ -152,7 +195,14 @@ def answer(items):
         time.sleep(0.05)
     time.sleep(0.1 if items[0].benchmark == "a" else 0)
     return texts(items)
-""", 100, work=work)
+""",
+        100,
+        work=work,
+    )
     failures, written = outcomes(tmp_path, work)
-    assert failures == {None: 200, "FileNotFoundError: no such picture": 100} and set(written.values()) == {1}
-    assert "starting it again" not in log and {attempt for _, _, attempt, _ in asked(tmp_path)} == {1}
+    assert failures == {None: 200, "FileNotFoundError: no such picture": 100} and set(
+        written.values()
+    ) == {1}
+    assert "starting it again" not in log and {attempt for _, _, attempt, _ in asked(tmp_path)} == {
+        1
+    }

@@ -50,7 +50,7 @@ from easi_eval.smoke.hub import Faults, Hub, Served
 pytestmark = pytest.mark.timeout(60)
 
 REPO = "easi/tiny"
-Usage = namedtuple("Usage", "total used free")      # as shutil.disk_usage answers
+Usage = namedtuple("Usage", "total used free")  # as shutil.disk_usage answers
 VIDEOS = {"a/one.mp4": b"1" * 5000, "a/two.mp4": b"2" * 7000, "b/drei.mp4": "ü".encode() * 900}
 
 
@@ -85,11 +85,13 @@ def served(hub: Hub, name: str) -> Path:
 
 
 def snapshot(what: str = "media", **more: object) -> Need:
-    return Need(what=what, repo=REPO, ignore=("videos.zip",), **more)     # type: ignore[arg-type]
+    return Need(what=what, repo=REPO, ignore=("videos.zip",), **more)  # type: ignore[arg-type]
 
 
 def table(folder: Path, **more: object) -> Need:
-    return Need(what="questions", repo=REPO, kind=Kind.FILE, files=("Questions.tsv",), where=folder, **more)  # type: ignore[arg-type]
+    return Need(
+        what="questions", repo=REPO, kind=Kind.FILE, files=("Questions.tsv",), where=folder, **more
+    )  # type: ignore[arg-type]
 
 
 def get(needs: list[Need], settings: HubSettings) -> tuple[list[Fetched], list[Event]]:
@@ -115,7 +117,11 @@ def requests(hub: Hub) -> list[Served]:
 
 def bodies(hub: Hub, name: str) -> list[tuple[int, str]]:
     """(bytes sent, Range) of every body the hub sent for a file."""
-    return [(one.sent, one.range) for one in requests(hub) if one.method == "GET" and one.path.endswith(f"/{name}")]
+    return [
+        (one.sent, one.range)
+        for one in requests(hub)
+        if one.method == "GET" and one.path.endswith(f"/{name}")
+    ]
 
 
 def sha256(path: Path) -> str:
@@ -123,19 +129,32 @@ def sha256(path: Path) -> str:
 
 
 def no_leftovers(folder: Path) -> None:
-    left = [path for path in folder.rglob("*") if "partial" in path.name or path.name.endswith((".part", ".incomplete"))]
+    left = [
+        path
+        for path in folder.rglob("*")
+        if "partial" in path.name or path.name.endswith((".part", ".incomplete"))
+    ]
     assert left == []
 
 
 # -- what is fetched and where it lands -------------------------------------------------------------------------------
 
-def test_a_file_and_a_snapshot_arrive_whole_and_are_described(hub: Hub, settings: HubSettings, tmp_path: Path) -> None:
+
+def test_a_file_and_a_snapshot_arrive_whole_and_are_described(
+    hub: Hub, settings: HubSettings, tmp_path: Path
+) -> None:
     (file, media), events = get([table(tmp_path / "data"), snapshot()], settings)
     original = served(hub, "Questions.tsv")
     assert file.path == tmp_path / "data" / "Questions.tsv" and not file.path.is_symlink()
     assert file.path.read_bytes() == original.read_bytes()
     assert file.files == (FileRecord("Questions.tsv", original.stat().st_size, sha256(original)),)
-    assert [one.path for one in media.files] == ["Questions.tsv", "README.md", "data/test.parquet", "one.zip", "two.zip"]
+    assert [one.path for one in media.files] == [
+        "Questions.tsv",
+        "README.md",
+        "data/test.parquet",
+        "one.zip",
+        "two.zip",
+    ]
     assert all((media.path / one.path).stat().st_size == one.size for one in media.files)
     assert media.revision == file.revision == media.path.name and len(media.revision) == 40
     assert media.path.is_relative_to(settings.hf_home / "hub")
@@ -147,10 +166,19 @@ def test_a_file_and_a_snapshot_arrive_whole_and_are_described(hub: Hub, settings
 
 def test_the_real_client_finds_the_snapshot_offline(hub: Hub, settings: HubSettings) -> None:
     (media,), _ = get([snapshot()], settings)
-    program = f"import huggingface_hub as h; print(h.snapshot_download({REPO!r}, repo_type='dataset'))"
-    environ = {**os.environ, "HF_HOME": str(settings.hf_home), "HF_HUB_OFFLINE": "1", "HF_ENDPOINT": hub.endpoint}
+    program = (
+        f"import huggingface_hub as h; print(h.snapshot_download({REPO!r}, repo_type='dataset'))"
+    )
+    environ = {
+        **os.environ,
+        "HF_HOME": str(settings.hf_home),
+        "HF_HUB_OFFLINE": "1",
+        "HF_ENDPOINT": hub.endpoint,
+    }
     environ.pop("HF_HUB_CACHE", None)
-    done = subprocess.run([sys.executable, "-c", program], env=environ, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environ, capture_output=True, text=True, check=True
+    )
     assert done.stdout.strip() == str(media.path)
 
 
@@ -162,7 +190,9 @@ def test_a_second_fetch_downloads_nothing(hub: Hub, settings: HubSettings, tmp_p
     assert sum(one.sent for one in requests(hub) if "/resolve/" in one.path) == before > 0
 
 
-def test_equal_files_found_elsewhere_are_linked_and_others_are_not(hub: Hub, settings: HubSettings, tmp_path: Path) -> None:
+def test_equal_files_found_elsewhere_are_linked_and_others_are_not(
+    hub: Hub, settings: HubSettings, tmp_path: Path
+) -> None:
     other, same = tmp_path / "other", tmp_path / "LMUData"
     for folder in (other, same):
         folder.mkdir()
@@ -170,13 +200,17 @@ def test_equal_files_found_elsewhere_are_linked_and_others_are_not(hub: Hub, set
     damaged = bytearray((other / "Questions.tsv").read_bytes())
     damaged[1000] ^= 1
     (other / "Questions.tsv").write_bytes(damaged)
-    (file,), _ = get([table(tmp_path / "data", save_as="New.tsv")], replace(settings, search=(other, same)))
+    (file,), _ = get(
+        [table(tmp_path / "data", save_as="New.tsv")], replace(settings, search=(other, same))
+    )
     assert file.path == tmp_path / "data" / "New.tsv"
     assert file.path.resolve() == same / "Questions.tsv"
     assert bodies(hub, "Questions.tsv") == []
 
 
-def test_an_outdated_file_is_replaced_with_what_was_derived_from_it(hub: Hub, settings: HubSettings, tmp_path: Path) -> None:
+def test_an_outdated_file_is_replaced_with_what_was_derived_from_it(
+    hub: Hub, settings: HubSettings, tmp_path: Path
+) -> None:
     folder = tmp_path / "data"
     folder.mkdir()
     (folder / "Questions.tsv").write_bytes(b"old")
@@ -190,8 +224,8 @@ def test_an_outdated_file_is_replaced_with_what_was_derived_from_it(hub: Hub, se
 def test_a_damaged_cache_is_repaired(hub: Hub, settings: HubSettings) -> None:
     (media,), _ = get([snapshot()], settings)
     blob = (media.path / "data" / "test.parquet").resolve()
-    blob.write_bytes(b"x" * blob.stat().st_size)                 # same size, other bytes
-    (media.path / "one.zip").resolve().unlink()                   # a dangling link
+    blob.write_bytes(b"x" * blob.stat().st_size)  # same size, other bytes
+    (media.path / "one.zip").resolve().unlink()  # a dangling link
     get([snapshot()], settings)
     for name in ("data/test.parquet", "one.zip"):
         assert sha256(media.path / name) == sha256(served(hub, name))
@@ -203,14 +237,19 @@ def test_a_new_commit_is_followed(hub: Hub, settings: HubSettings) -> None:
     (new,), _ = get([snapshot()], settings)
     assert new.revision != old.revision
     assert (new.path / "README.md").read_text() == "changed"
-    assert (settings.hub_cache / "datasets--easi--tiny" / "refs" / "main").read_text() == new.revision
+    assert (
+        settings.hub_cache / "datasets--easi--tiny" / "refs" / "main"
+    ).read_text() == new.revision
     assert len(bodies(hub, "test.parquet")) == 1
 
 
 # -- a hub that misbehaves --------------------------------------------------------------------------------------------
 
+
 @pytest.mark.parametrize("status", [503, 429])
-def test_a_busy_hub_is_asked_again(hub: Hub, settings: HubSettings, tmp_path: Path, status: int) -> None:
+def test_a_busy_hub_is_asked_again(
+    hub: Hub, settings: HubSettings, tmp_path: Path, status: int
+) -> None:
     hub.set_faults(Faults(match="/api/", status=status, times=3, retry_after=0))
     (file,), _ = get([table(tmp_path / "data")], settings)
     assert sha256(file.path) == sha256(served(hub, "Questions.tsv"))
@@ -234,7 +273,9 @@ def said(events: list[Event]) -> list[str]:
     return [event.text for event in events if isinstance(event, Notice)]
 
 
-def test_a_hub_out_of_order_is_shown_and_given_up_once(hub: Hub, settings: HubSettings, tmp_path: Path) -> None:
+def test_a_hub_out_of_order_is_shown_and_given_up_once(
+    hub: Hub, settings: HubSettings, tmp_path: Path
+) -> None:
     """Before it has answered anything; also when one benchmark after the other is asked for."""
     hub.set_faults(Faults(status=502, times=-1))
     events: list[Event] = []
@@ -242,7 +283,9 @@ def test_a_hub_out_of_order_is_shown_and_given_up_once(hub: Hub, settings: HubSe
     quick = replace(settings, backoff=0.15)
     with pytest.raises(Unreachable, match="502"):
         fetch_each(needs, events.append, quick)
-    assert said(events) == [f"the hub answers 502; trying again, {n} of 5 ({hub.endpoint})" for n in range(1, 6)]
+    assert said(events) == [
+        f"the hub answers 502; trying again, {n} of 5 ({hub.endpoint})" for n in range(1, 6)
+    ]
     asked = len(requests(hub))
     assert asked == 6
     with pytest.raises(Unreachable, match="502"):
@@ -254,14 +297,18 @@ def test_a_hub_out_of_order_is_shown_and_given_up_once(hub: Hub, settings: HubSe
     assert fetch(needs["blink"], events.append, quick), "and then it is waited for again"
 
 
-def test_a_hub_out_of_order_has_its_time_whatever_the_number_of_tries(hub: Hub, settings: HubSettings, tmp_path: Path) -> None:
+def test_a_hub_out_of_order_has_its_time_whatever_the_number_of_tries(
+    hub: Hub, settings: HubSettings, tmp_path: Path
+) -> None:
     hub.set_faults(Faults(status=504, times=-1))
     quick = replace(settings, backoff=0.05, retries=1000, out_of_order=0.4)
     assert "504" in refused([table(tmp_path / "data")], quick).message
     assert 2 < len(requests(hub)) < 10
 
 
-def test_complete_data_need_no_hub_that_works(hub: Hub, settings: HubSettings, tmp_path: Path) -> None:
+def test_complete_data_need_no_hub_that_works(
+    hub: Hub, settings: HubSettings, tmp_path: Path
+) -> None:
     first, _ = get([table(tmp_path / "data")], settings)
     hub.set_faults(Faults(status=500, times=-1))
     again, events = get([table(tmp_path / "data")], replace(settings, backoff=0.01))
@@ -269,17 +316,23 @@ def test_complete_data_need_no_hub_that_works(hub: Hub, settings: HubSettings, t
     assert "going on with the data on disk" in said(events)[-1]
 
 
-def test_once_it_has_answered_only_time_without_news_ends_a_download(hub: Hub, settings: HubSettings, tmp_path: Path) -> None:
+def test_once_it_has_answered_only_time_without_news_ends_a_download(
+    hub: Hub, settings: HubSettings, tmp_path: Path
+) -> None:
     hub.set_faults(Faults(match="/resolve/", status=503, times=8))
     (file,), events = get([table(tmp_path / "data")], replace(settings, retries=1, backoff=0.01))
     assert sha256(file.path) == sha256(served(hub, "Questions.tsv"))
-    assert any("the hub answers 503; trying again in" in line and REPO in line for line in said(events))
+    assert any(
+        "the hub answers 503; trying again in" in line and REPO in line for line in said(events)
+    )
     hub.set_faults(Faults(match="/resolve/", status=503, times=-1))
     need = snapshot(files=("data/test.parquet",))
     assert "503" in refused([need], replace(settings, backoff=0.05, stall=0.5)).message
 
 
-def test_the_time_without_news_is_counted_anew_with_every_byte(hub: Hub, settings: HubSettings, tmp_path: Path) -> None:
+def test_the_time_without_news_is_counted_anew_with_every_byte(
+    hub: Hub, settings: HubSettings, tmp_path: Path
+) -> None:
     """Forty interruptions together last far longer than ``stall``."""
     hub.set_faults(Faults(match="Questions.tsv", drop_after=PIECE + 100))
     (file,), _ = get([table(tmp_path / "data")], replace(settings, backoff=0.05, stall=1.0))
@@ -287,17 +340,22 @@ def test_the_time_without_news_is_counted_anew_with_every_byte(hub: Hub, setting
     assert len(bodies(hub, "Questions.tsv")) * 0.05 > 1.0
 
 
-def test_a_body_that_pauses_is_resumed_where_it_was(hub: Hub, settings: HubSettings, tmp_path: Path,
-                                                    monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_body_that_pauses_is_resumed_where_it_was(
+    hub: Hub, settings: HubSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 1)
     size = served(hub, "Questions.tsv").stat().st_size
-    hub.set_faults(Faults(match="Questions.tsv", drop_after=2 * PIECE + 100, drop_times=1, pause=30))
+    hub.set_faults(
+        Faults(match="Questions.tsv", drop_after=2 * PIECE + 100, drop_times=1, pause=30)
+    )
     (file,), _ = get([table(tmp_path / "data")], settings)
     assert sha256(file.path) == sha256(served(hub, "Questions.tsv"))
     assert (size - 2 * PIECE, f"bytes={2 * PIECE}-") in bodies(hub, "Questions.tsv")
 
 
-def test_dropped_connections_are_continued_where_they_broke(hub: Hub, settings: HubSettings, tmp_path: Path) -> None:
+def test_dropped_connections_are_continued_where_they_broke(
+    hub: Hub, settings: HubSettings, tmp_path: Path
+) -> None:
     size = served(hub, "Questions.tsv").stat().st_size
     hub.set_faults(Faults(match="Questions.tsv", drop_after=700_000, drop_times=4))
     (file,), _ = get([table(tmp_path / "data")], replace(settings, retries=2))
@@ -308,7 +366,9 @@ def test_dropped_connections_are_continued_where_they_broke(hub: Hub, settings: 
     no_leftovers(tmp_path)
 
 
-def test_a_download_that_was_given_up_is_continued_by_the_next_run(hub: Hub, settings: HubSettings) -> None:
+def test_a_download_that_was_given_up_is_continued_by_the_next_run(
+    hub: Hub, settings: HubSettings
+) -> None:
     size = served(hub, "data/test.parquet").stat().st_size
     hub.set_faults(Faults(match="test.parquet", drop_after=2 * PIECE + 1000, drop_times=1))
     need = snapshot(files=("data/test.parquet",))
@@ -325,10 +385,14 @@ def test_a_download_that_was_given_up_is_continued_by_the_next_run(hub: Hub, set
     assert [path.stat().st_size for path in hub_blobs.iterdir()] == [2 * PIECE]
     (fetched,), _ = get([need], settings)
     assert bodies(hub, "test.parquet")[-1] == (size - 2 * PIECE, f"bytes={2 * PIECE}-")
-    assert sha256(fetched.path / "data" / "test.parquet") == sha256(served(hub, "data/test.parquet"))
+    assert sha256(fetched.path / "data" / "test.parquet") == sha256(
+        served(hub, "data/test.parquet")
+    )
 
 
-def test_bytes_that_are_not_the_hubs_are_never_left_in_place(hub: Hub, settings: HubSettings, tmp_path: Path) -> None:
+def test_bytes_that_are_not_the_hubs_are_never_left_in_place(
+    hub: Hub, settings: HubSettings, tmp_path: Path
+) -> None:
     """The partial file of an earlier run holds other bytes: the checksum notices, the file is fetched anew."""
     original = served(hub, "data/test.parquet")
     blobs = settings.hub_cache / "datasets--easi--tiny" / "blobs"
@@ -338,15 +402,24 @@ def test_bytes_that_are_not_the_hubs_are_never_left_in_place(hub: Hub, settings:
     assert sha256(fetched.path / "data" / "test.parquet") == sha256(original)
 
 
-@pytest.mark.parametrize(("faults", "token", "words"), [
-    (Faults(missing=frozenset({REPO})), None, ("no dataset", REPO, "private")),
-    (Faults(token="hf_right"), "hf_wrong", ("does not accept the token",)),
-    (Faults(token="hf_right"), None, ("no dataset", "private")),
-    (Faults(match="/api/", status=403, times=-1), "hf_right", ("no access",)),
-    (Faults(match="/api/", status=418, times=-1), None, ("418",)),
-])
-def test_refusals_are_said_at_once(hub: Hub, settings: HubSettings, tmp_path: Path, faults: Faults, token: str | None,
-                                   words: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(
+    ("faults", "token", "words"),
+    [
+        (Faults(missing=frozenset({REPO})), None, ("no dataset", REPO, "private")),
+        (Faults(token="hf_right"), "hf_wrong", ("does not accept the token",)),
+        (Faults(token="hf_right"), None, ("no dataset", "private")),
+        (Faults(match="/api/", status=403, times=-1), "hf_right", ("no access",)),
+        (Faults(match="/api/", status=418, times=-1), None, ("418",)),
+    ],
+)
+def test_refusals_are_said_at_once(
+    hub: Hub,
+    settings: HubSettings,
+    tmp_path: Path,
+    faults: Faults,
+    token: str | None,
+    words: tuple[str, ...],
+) -> None:
     hub.set_faults(faults)
     error = refused([table(tmp_path / "data")], replace(settings, token=token))
     assert all(word in error.message for word in words)
@@ -361,7 +434,9 @@ def test_the_right_token_is_sent(hub: Hub, settings: HubSettings, tmp_path: Path
     assert file.path.is_file()
 
 
-def test_a_revision_or_file_that_is_not_there_is_named(hub: Hub, settings: HubSettings, tmp_path: Path) -> None:
+def test_a_revision_or_file_that_is_not_there_is_named(
+    hub: Hub, settings: HubSettings, tmp_path: Path
+) -> None:
     assert "'v9'" in refused([snapshot(revision="v9")], settings).message
     assert "Gone.tsv" in refused([replace(table(tmp_path), files=("Gone.tsv",))], settings).message
 
@@ -385,32 +460,46 @@ def test_a_gated_repo_says_where_its_terms_are(settings: HubSettings, tmp_path: 
     assert "gated" in error.message and f"{endpoint}/datasets/{REPO}" in error.hint
 
 
-def test_files_that_are_refused_although_the_repo_is_listed(hub: Hub, settings: HubSettings, tmp_path: Path) -> None:
+def test_files_that_are_refused_although_the_repo_is_listed(
+    hub: Hub, settings: HubSettings, tmp_path: Path
+) -> None:
     """As the real hub does for gated data: everybody may list it."""
     hub.set_faults(Faults(match="/resolve/", status=403, times=-1))
     assert "no access" in refused([table(tmp_path)], settings).message
 
 
-def test_too_small_a_disk_is_noticed_before_the_first_byte(hub: Hub, settings: HubSettings, tmp_path: Path,
-                                                           monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_small_a_disk_is_noticed_before_the_first_byte(
+    hub: Hub, settings: HubSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10**6, 10**6 - 1000, 1000))
     error = refused([table(tmp_path / "data")], settings)
     assert "are free" in error.message and "--dataset-dir" in error.hint
     assert not [one for one in requests(hub) if "/resolve/" in one.path]
 
 
-def test_a_set_that_does_not_fit_is_refused_as_a_whole(hub: Hub, settings: HubSettings, tmp_path: Path,
-                                                       monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_set_that_does_not_fit_is_refused_as_a_whole(
+    hub: Hub, settings: HubSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Each benchmark alone would fit: none of them is fetched. Weights and unpacked archives count."""
     model = hub.root / "models" / "easi" / "model"
     model.mkdir(parents=True)
     (model / "model.safetensors").write_bytes(os.urandom(2_000_000))
     weights = Need("model", "easi/model", repo_type="model")
-    needs = {"blink": [table(tmp_path / "data"), weights], "mmsi": [snapshot(files=("data/test.parquet", "one.zip"), unpack=Unpack(sentinel=".done")), weights]}
-    table_bytes, zipped = (served(hub, name).stat().st_size for name in ("Questions.tsv", "one.zip"))
+    needs = {
+        "blink": [table(tmp_path / "data"), weights],
+        "mmsi": [
+            snapshot(files=("data/test.parquet", "one.zip"), unpack=Unpack(sentinel=".done")),
+            weights,
+        ],
+    }
+    table_bytes, zipped = (
+        served(hub, name).stat().st_size for name in ("Questions.tsv", "one.zip")
+    )
     whole = table_bytes + 2_000_000 + 1_000_000 + 2 * zipped
     for free, fits in ((whole - 1, False), (whole, True)):
-        monkeypatch.setattr(shutil, "disk_usage", lambda path, free=free: Usage(10**9, 10**9 - free, free))
+        monkeypatch.setattr(
+            shutil, "disk_usage", lambda path, free=free: Usage(10**9, 10**9 - free, free)
+        )
         if fits:
             _, failed = fetch_each(needs, lambda event: None, settings)
             assert failed == {}
@@ -420,12 +509,16 @@ def test_a_set_that_does_not_fit_is_refused_as_a_whole(hub: Hub, settings: HubSe
             assert not [one for one in requests(hub) if "/resolve/" in one.path]
 
 
-def test_the_disk_is_judged_by_what_is_still_to_be_unpacked(hub: Hub, settings: HubSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_disk_is_judged_by_what_is_still_to_be_unpacked(
+    hub: Hub, settings: HubSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Archives that are there, unpacked or not, in whole or in part."""
     target = settings.hf_home / "videos"
     need = snapshot(files=("one.zip", "two.zip"), unpack=Unpack(into=target))
     get([replace(need, unpack=None)], settings)
-    usage = lambda free: monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10**9, 10**9 - free, free))    # noqa: E731
+    usage = lambda free: monkeypatch.setattr(
+        shutil, "disk_usage", lambda path: Usage(10**9, 10**9 - free, free)
+    )  # noqa: E731
     total = sum(map(len, VIDEOS.values()))
     usage(total - 1)
     assert "are missing" in refused([need], settings).message
@@ -449,19 +542,27 @@ def largest_file(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def test_a_disk_that_fills_while_downloading_says_what_is_kept_and_missing(hub: Hub, settings: HubSettings, tmp_path: Path) -> None:
+def test_a_disk_that_fills_while_downloading_says_what_is_kept_and_missing(
+    hub: Hub, settings: HubSettings, tmp_path: Path
+) -> None:
     needs = {"blink": [snapshot(files=("data/test.parquet",))], "mmsi": [table(tmp_path / "data")]}
     with largest_file(6 * PIECE), pytest.raises(DiskFull) as caught:
         fetch_each(needs, lambda event: None, settings)
     assert caught.value.code == ExitCode.INCOMPLETE
-    assert "of data are to be fetched" in caught.value.message and "are free" in caught.value.message
+    assert (
+        "of data are to be fetched" in caught.value.message and "are free" in caught.value.message
+    )
     assert "what was downloaded is kept" in caught.value.hint
     get([need for each in needs.values() for need in each], settings)
-    assert any(asked for name in ("test.parquet", "Questions.tsv") for _, asked in bodies(hub, name)), "it was kept"
+    assert any(
+        asked for name in ("test.parquet", "Questions.tsv") for _, asked in bodies(hub, name)
+    ), "it was kept"
 
 
 @pytest.mark.parametrize("whole", [True, False])
-def test_a_disk_that_fills_while_unpacking_says_what_is_kept_and_missing(hub: Hub, settings: HubSettings, whole: bool) -> None:
+def test_a_disk_that_fills_while_unpacking_says_what_is_kept_and_missing(
+    hub: Hub, settings: HubSettings, whole: bool
+) -> None:
     zip_file(served(hub, "one.zip"), {"small.bin": b"1" * 1000, "large.bin": b"2" * 200_000})
     unpack = Unpack(into=settings.hf_home / "videos") if whole else Unpack(sentinel=".done")
     need = snapshot(files=("one.zip",), unpack=unpack)
@@ -478,14 +579,18 @@ def test_a_disk_that_fills_while_unpacking_says_what_is_kept_and_missing(hub: Hu
     assert not list(settings.hf_home.rglob("*.easi-part"))
 
 
-def test_too_small_a_disk_for_the_media_leaves_no_folder(hub: Hub, settings: HubSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_small_a_disk_for_the_media_leaves_no_folder(
+    hub: Hub, settings: HubSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     get([snapshot()], settings)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10**6, 10**6 - 1000, 1000))
     error = refused([snapshot(unpack=Unpack(into=settings.hf_home / "videos"))], settings)
     assert "HF_HOME" in error.hint and not (settings.hf_home / "videos").exists()
 
 
-def test_killed_at_any_time_the_next_run_completes(hub: Hub, settings: HubSettings, tmp_path: Path) -> None:
+def test_killed_at_any_time_the_next_run_completes(
+    hub: Hub, settings: HubSettings, tmp_path: Path
+) -> None:
     """SIGKILL while downloading, later while unpacking; nothing that looks complete is ever incomplete."""
     files = {f"{n % 7}/{n}.jpg": bytes([n % 256]) * 3000 for n in range(3000)}
     zip_file(served(hub, "one.zip"), files)
@@ -493,10 +598,17 @@ def test_killed_at_any_time_the_next_run_completes(hub: Hub, settings: HubSettin
     program = (
         "import sys; from pathlib import Path; from easi_eval.datasets import *; home = Path(sys.argv[2])\n"
         f"need = Need('media', {REPO!r}, ignore=('videos.zip',), unpack=Unpack(into=home / 'videos'))\n"
-        "fetch([need], print, HubSettings(endpoint=sys.argv[1], hf_home=home))")
+        "fetch([need], print, HubSettings(endpoint=sys.argv[1], hf_home=home))"
+    )
     partial = settings.hf_home / ".videos.easi-partial"
-    for begun in (lambda: list(settings.hub_cache.rglob("*.incomplete")), lambda: partial.exists() and len(list(partial.rglob("*"))) > 300):
-        run = subprocess.Popen([sys.executable, "-c", program, hub.endpoint, str(settings.hf_home)], stdout=subprocess.DEVNULL)
+    for begun in (
+        lambda: list(settings.hub_cache.rglob("*.incomplete")),
+        lambda: partial.exists() and len(list(partial.rglob("*"))) > 300,
+    ):
+        run = subprocess.Popen(
+            [sys.executable, "-c", program, hub.endpoint, str(settings.hf_home)],
+            stdout=subprocess.DEVNULL,
+        )
         while not begun() and run.poll() is None:
             time.sleep(0.002)
         run.kill()
@@ -521,7 +633,11 @@ def test_an_unreachable_hub_is_said_once_and_soon(tmp_path: Path) -> None:
     settings = HubSettings(endpoint=closed_port(), hf_home=tmp_path)
     events: list[Event] = []
     with pytest.raises(EasiError) as caught:
-        fetch([Need(what=f"need {n}", repo=f"easi/number{n}") for n in range(8)], events.append, settings)
+        fetch(
+            [Need(what=f"need {n}", repo=f"easi/number{n}") for n in range(8)],
+            events.append,
+            settings,
+        )
     assert time.monotonic() - began < 15
     assert "cannot be reached" in caught.value.message and "HF_HUB_OFFLINE" in caught.value.hint
     assert events == []
@@ -530,11 +646,15 @@ def test_an_unreachable_hub_is_said_once_and_soon(tmp_path: Path) -> None:
 def test_a_silent_hub_is_unreachable_too(hub: Hub, settings: HubSettings, tmp_path: Path) -> None:
     hub.set_faults(Faults(hang=60))
     began = time.monotonic()
-    assert "cannot be reached" in refused([table(tmp_path)], replace(settings, patience=1.5)).message
+    assert (
+        "cannot be reached" in refused([table(tmp_path)], replace(settings, patience=1.5)).message
+    )
     assert time.monotonic() - began < 5
 
 
-def test_something_that_is_no_hub_is_recognised(hub: Hub, settings: HubSettings, tmp_path: Path) -> None:
+def test_something_that_is_no_hub_is_recognised(
+    hub: Hub, settings: HubSettings, tmp_path: Path
+) -> None:
     with smoke_hub.start(tmp_path / "served" / "datasets") as other:
         error = refused([table(tmp_path)], replace(settings, endpoint=f"{other.endpoint}/portal"))
     assert "no dataset" in error.message
@@ -543,6 +663,7 @@ def test_something_that_is_no_hub_is_recognised(hub: Hub, settings: HubSettings,
 @contextmanager
 def answering(status: int, body: bytes = b"<html>please log in</html>") -> Iterator[str]:
     """Something that is no hub and answers everything alike; also as a proxy."""
+
     class Portal(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.send_response(status)
@@ -563,27 +684,44 @@ def answering(status: int, body: bytes = b"<html>please log in</html>") -> Itera
         server.shutdown()
 
 
-@pytest.mark.parametrize(("status", "words"), [(200, "does not answer like"), (511, "does not answer like"), (407, "name and a password")])
-def test_what_stands_between_us_and_the_hub_is_named_at_once(settings: HubSettings, tmp_path: Path, status: int, words: str) -> None:
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [(200, "does not answer like"), (511, "does not answer like"), (407, "name and a password")],
+)
+def test_what_stands_between_us_and_the_hub_is_named_at_once(
+    settings: HubSettings, tmp_path: Path, status: int, words: str
+) -> None:
     with answering(status) as portal:
         error = refused([table(tmp_path)], replace(settings, endpoint=portal))
-    assert words in error.message and isinstance(error, Unreachable), "with complete data on disk it is no obstacle"
+    assert words in error.message and isinstance(error, Unreachable), (
+        "with complete data on disk it is no obstacle"
+    )
     assert "again" not in error.hint
 
 
-def test_a_proxy_that_wants_a_password_is_not_asked_again(settings: HubSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_proxy_that_wants_a_password_is_not_asked_again(
+    settings: HubSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with answering(407) as proxy:
         monkeypatch.setenv("https_proxy", proxy)
-        error = refused([table(tmp_path)], replace(settings, endpoint="https://huggingface.co", backoff=60.0))
+        error = refused(
+            [table(tmp_path)], replace(settings, endpoint="https://huggingface.co", backoff=60.0)
+        )
     assert "name and a password" in error.message and "HTTPS_PROXY" in error.hint
 
 
-def test_http_where_https_is_written_is_told(hub: Hub, settings: HubSettings, tmp_path: Path) -> None:
-    error = refused([table(tmp_path)], replace(settings, endpoint=hub.endpoint.replace("http:", "https:")))
+def test_http_where_https_is_written_is_told(
+    hub: Hub, settings: HubSettings, tmp_path: Path
+) -> None:
+    error = refused(
+        [table(tmp_path)], replace(settings, endpoint=hub.endpoint.replace("http:", "https:"))
+    )
     assert "does not speak https" in error.message and "http://" in error.hint
 
 
-def test_a_place_that_takes_no_files_is_named_before_the_first_byte(hub: Hub, settings: HubSettings, tmp_path: Path) -> None:
+def test_a_place_that_takes_no_files_is_named_before_the_first_byte(
+    hub: Hub, settings: HubSettings, tmp_path: Path
+) -> None:
     (tmp_path / "file").write_text("")
     for place in (tmp_path / "file", Path("/proc/nowhere")):
         error = refused([table(place)], settings)
@@ -598,8 +736,18 @@ def test_a_place_that_takes_no_files_is_named_before_the_first_byte(hub: Hub, se
     assert not [one for one in requests(hub) if one.method == "GET" and "/resolve/" in one.path]
 
 
-@pytest.mark.parametrize("error", [NotImplementedError("FileSystem does not appear to support flock; use SoftFileLock instead"), OSError(errno.ENOLCK, "No locks")])
-def test_a_file_system_without_locks_is_named(hub: Hub, settings: HubSettings, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+@pytest.mark.parametrize(
+    "error",
+    [
+        NotImplementedError(
+            "FileSystem does not appear to support flock; use SoftFileLock instead"
+        ),
+        OSError(errno.ENOLCK, "No locks"),
+    ],
+)
+def test_a_file_system_without_locks_is_named(
+    hub: Hub, settings: HubSettings, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
     def flock(*args: object) -> None:
         raise error
 
@@ -610,7 +758,10 @@ def test_a_file_system_without_locks_is_named(hub: Hub, settings: HubSettings, m
 
 # -- without a network ------------------------------------------------------------------------------------------------
 
-def test_everything_present_works_offline_and_with_the_hub_gone(hub: Hub, settings: HubSettings, tmp_path: Path) -> None:
+
+def test_everything_present_works_offline_and_with_the_hub_gone(
+    hub: Hub, settings: HubSettings, tmp_path: Path
+) -> None:
     needs = [table(tmp_path / "data"), snapshot(unpack=Unpack(into=tmp_path / "videos"))]
     first, _ = get(needs, settings)
     asked = len(requests(hub))
@@ -623,7 +774,9 @@ def test_everything_present_works_offline_and_with_the_hub_gone(hub: Hub, settin
     assert len([event for event in events if isinstance(event, Notice)]) == 1
 
 
-def test_a_cache_made_by_others_works_offline(hub: Hub, settings: HubSettings, tmp_path: Path) -> None:
+def test_a_cache_made_by_others_works_offline(
+    hub: Hub, settings: HubSettings, tmp_path: Path
+) -> None:
     program = f"import huggingface_hub as h; h.snapshot_download({REPO!r}, repo_type='dataset')"
     environ = {**os.environ, "HF_HOME": str(settings.hf_home), "HF_ENDPOINT": hub.endpoint}
     environ.pop("HF_HUB_CACHE", None)
@@ -648,7 +801,9 @@ def test_offline_the_commit_that_workers_will_read_counts(hub: Hub, settings: Hu
     (first,), _ = get([snapshot()], settings)
     ref = settings.hub_cache / f"datasets--{REPO.replace('/', '--')}" / "refs" / "main"
     ref.unlink()
-    assert get([snapshot()], offline)[0] == [first] and ref.read_text() == first.revision, "workers find it by its ref"
+    assert get([snapshot()], offline)[0] == [first] and ref.read_text() == first.revision, (
+        "workers find it by its ref"
+    )
     # Another program asked for one file of a newer commit, which moves the ref.
     served(hub, "data/test.parquet").write_bytes(b"new")
     program = f"import huggingface_hub as h; h.hf_hub_download({REPO!r}, 'README.md', repo_type='dataset')"
@@ -656,30 +811,38 @@ def test_offline_the_commit_that_workers_will_read_counts(hub: Hub, settings: Hu
     environ.pop("HF_HUB_CACHE", None)
     subprocess.run([sys.executable, "-c", program], env=environ, check=True, capture_output=True)
     assert ref.read_text() != first.revision
-    assert f"the archives of {REPO}" in refused([snapshot(unpack=Unpack(sentinel=".done"))], offline).message
+    assert (
+        f"the archives of {REPO}"
+        in refused([snapshot(unpack=Unpack(sentinel=".done"))], offline).message
+    )
 
 
 # -- unpacking --------------------------------------------------------------------------------------------------------
+
 
 def inside(settings: HubSettings) -> Callable[[], Path]:
     need = snapshot(unpack=Unpack(sentinel=".tiny_extracted"))
     return lambda: get([need], settings)[0][0].path
 
 
-def test_zips_are_unpacked_inside_the_snapshot_and_repaired(hub: Hub, settings: HubSettings) -> None:
+def test_zips_are_unpacked_inside_the_snapshot_and_repaired(
+    hub: Hub, settings: HubSettings
+) -> None:
     run = inside(settings)
     folder = run()
     assert {name: (folder / name).read_bytes() for name in VIDEOS} == VIDEOS
     assert (folder / ".tiny_extracted").read_text() == "done"
     assert not (folder / "raw.mp4").exists()
-    (folder / "a" / "one.mp4").write_bytes(b"cut")           # as a copy that was broken off leaves it
+    (folder / "a" / "one.mp4").write_bytes(b"cut")  # as a copy that was broken off leaves it
     (folder / "b" / "drei.mp4").unlink()
     run()
     assert {name: (folder / name).read_bytes() for name in VIDEOS} == VIDEOS
     no_leftovers(folder)
 
 
-def test_a_half_unpacked_snapshot_without_sentinel_is_finished(hub: Hub, settings: HubSettings) -> None:
+def test_a_half_unpacked_snapshot_without_sentinel_is_finished(
+    hub: Hub, settings: HubSettings
+) -> None:
     (media,), _ = get([snapshot()], settings)
     (media.path / "a").mkdir()
     (media.path / "a" / "one.mp4").write_bytes(VIDEOS["a/one.mp4"][:100])
@@ -693,12 +856,16 @@ def test_videos_appear_as_a_whole_folder(hub: Hub, settings: HubSettings, tmp_pa
     target = settings.hf_home / "videos"
     (fetched,), events = get([snapshot(unpack=Unpack(into=target))], settings)
     assert fetched.media == target
-    assert {path.relative_to(target).as_posix(): path.read_bytes() for path in target.rglob("*.mp4")} == VIDEOS
+    assert {
+        path.relative_to(target).as_posix(): path.read_bytes() for path in target.rglob("*.mp4")
+    } == VIDEOS
     assert DataProgress("media, unpacking", 13800, 13800) in events
     assert (settings.hf_home / ".videos.easi.json").is_file()
 
 
-def test_a_folder_left_half_full_by_another_program_is_repaired(hub: Hub, settings: HubSettings) -> None:
+def test_a_folder_left_half_full_by_another_program_is_repaired(
+    hub: Hub, settings: HubSettings
+) -> None:
     target = settings.hf_home / "videos"
     (target / "a").mkdir(parents=True)
     (target / "a" / "one.mp4").write_bytes(VIDEOS["a/one.mp4"][:10])
@@ -708,7 +875,9 @@ def test_a_folder_left_half_full_by_another_program_is_repaired(hub: Hub, settin
     assert (target / "a" / "own.txt").read_text() == "the user's own"
 
 
-def test_a_changed_archive_is_unpacked_anew_even_where_sizes_agree(hub: Hub, settings: HubSettings) -> None:
+def test_a_changed_archive_is_unpacked_anew_even_where_sizes_agree(
+    hub: Hub, settings: HubSettings
+) -> None:
     target = settings.hf_home / "videos"
     need = snapshot(unpack=Unpack(into=target))
     get([need], settings)
@@ -717,16 +886,26 @@ def test_a_changed_archive_is_unpacked_anew_even_where_sizes_agree(hub: Hub, set
     assert (target / "a" / "one.mp4").read_bytes() == b"9" * 5000
 
 
-def test_tars_in_parts_are_joined_where_there_is_no_zip(hub: Hub, settings: HubSettings, tmp_path: Path) -> None:
+def test_tars_in_parts_are_joined_where_there_is_no_zip(
+    hub: Hub, settings: HubSettings, tmp_path: Path
+) -> None:
     whole = io.BytesIO()
     with tarfile.open(fileobj=whole, mode="w") as tar:
         for name, data in VIDEOS.items():
             info = tarfile.TarInfo(name)
             info.size = len(data)
             tar.addfile(info, io.BytesIO(data))
-    for part, at in (("frames.tar.part_aa", slice(0, 9000)), ("frames.tar.part_ab", slice(9000, None))):
+    for part, at in (
+        ("frames.tar.part_aa", slice(0, 9000)),
+        ("frames.tar.part_ab", slice(9000, None)),
+    ):
         served(hub, part).write_bytes(whole.getvalue()[at])
-    need = Need(what="frames", repo=REPO, allow=("frames.tar*",), unpack=Unpack(into=settings.hf_home / "frames"))
+    need = Need(
+        what="frames",
+        repo=REPO,
+        allow=("frames.tar*",),
+        unpack=Unpack(into=settings.hf_home / "frames"),
+    )
     get([need], settings)
     (settings.hf_home / "frames" / "b" / "drei.mp4").unlink()
     get([need], settings)
@@ -734,18 +913,26 @@ def test_tars_in_parts_are_joined_where_there_is_no_zip(hub: Hub, settings: HubS
 
 
 @pytest.mark.parametrize("into", [True, False])
-def test_an_archive_that_would_write_elsewhere_is_refused(hub: Hub, settings: HubSettings, into: bool) -> None:
+def test_an_archive_that_would_write_elsewhere_is_refused(
+    hub: Hub, settings: HubSettings, into: bool
+) -> None:
     zip_file(served(hub, "one.zip"), {"good.mp4": b"good", "../../evil.mp4": b"evil"})
     unpack = Unpack(into=settings.hf_home / "videos") if into else Unpack(sentinel=".done")
     error = refused([snapshot(unpack=unpack)], settings)
     assert "../../evil.mp4" in error.message
-    assert list(settings.hf_home.rglob("*.mp4")) == [] and list(settings.hf_home.rglob(".done")) == []
+    assert (
+        list(settings.hf_home.rglob("*.mp4")) == [] and list(settings.hf_home.rglob(".done")) == []
+    )
     assert not (settings.hf_home / "videos").exists()
 
 
-def test_a_damaged_archive_leaves_no_folder_that_looks_complete(hub: Hub, settings: HubSettings) -> None:
+def test_a_damaged_archive_leaves_no_folder_that_looks_complete(
+    hub: Hub, settings: HubSettings
+) -> None:
     data = bytearray(served(hub, "two.zip").read_bytes())
-    data[len("a/two.mp4") + 30 + 500] ^= 0xFF                 # a byte of the first member: its CRC no longer agrees
+    data[len("a/two.mp4") + 30 + 500] ^= (
+        0xFF  # a byte of the first member: its CRC no longer agrees
+    )
     served(hub, "two.zip").write_bytes(data)
     error = refused([snapshot(unpack=Unpack(into=settings.hf_home / "videos"))], settings)
     assert "two.zip" in error.message
@@ -761,12 +948,21 @@ def test_needs_of_two_benchmarks_for_one_repo_are_met_once(hub: Hub, settings: H
 
 # -- the plan ---------------------------------------------------------------------------------------------------------
 
-def test_sizes_are_told_without_downloading(hub: Hub, settings: HubSettings, tmp_path: Path) -> None:
-    needs = [table(tmp_path / "data"), snapshot(unpack=Unpack(into=settings.hf_home / "videos")),
-             Need(what="lost", repo="easi/lost")]
+
+def test_sizes_are_told_without_downloading(
+    hub: Hub, settings: HubSettings, tmp_path: Path
+) -> None:
+    needs = [
+        table(tmp_path / "data"),
+        snapshot(unpack=Unpack(into=settings.hf_home / "videos")),
+        Need(what="lost", repo="easi/lost"),
+    ]
     file, media, lost = size_of(needs, settings)
     assert (file.total, file.present) == (served(hub, "Questions.tsv").stat().st_size, 0)
-    assert media.to_unpack == served(hub, "one.zip").stat().st_size + served(hub, "two.zip").stat().st_size
+    assert (
+        media.to_unpack
+        == served(hub, "one.zip").stat().st_size + served(hub, "two.zip").stat().st_size
+    )
     assert lost.total is None and "easi/lost" in lost.problem
     assert not settings.hf_home.exists() and not (tmp_path / "data").exists()
     get(needs[:2], settings)
@@ -782,7 +978,9 @@ def test_sizes_without_a_hub_are_unknown_not_an_error(tmp_path: Path) -> None:
 def test_every_benchmark_has_needs_on_both_backends(tmp_path: Path) -> None:
     for bench in BENCHMARKS:
         questions, *media = vlmevalkit_needs(bench, tmp_path / "datasets")
-        assert questions.target.parent == tmp_path / "datasets" and questions.target.suffix == ".tsv"
+        assert (
+            questions.target.parent == tmp_path / "datasets" and questions.target.suffix == ".tsv"
+        )
         assert all(need.unpack and need.unpack.sentinel for need in media)
         assert len(lmms_needs(bench, tmp_path)) == 1
     (vsi,) = lmms_needs(by_key("vsi_bench"), tmp_path)
@@ -791,13 +989,19 @@ def test_every_benchmark_has_needs_on_both_backends(tmp_path: Path) -> None:
     assert omni.unpack is None
 
 
-def test_a_models_config_comes_from_the_hub_or_from_the_cache(hub: Hub, settings: HubSettings) -> None:
+def test_a_models_config_comes_from_the_hub_or_from_the_cache(
+    hub: Hub, settings: HubSettings
+) -> None:
     folder = hub.root / "models" / "easi" / "model"
     folder.mkdir(parents=True)
     (folder / "config.json").write_text('{"model_type": "x"}')
     path = fetch_model_file(settings, "easi/model", "config.json")
     assert path.read_text() == '{"model_type": "x"}'
-    for name, file in (("easi/gone", "config.json"), ("easi/model", "other.json"), ("no name at all/x", "config.json")):
+    for name, file in (
+        ("easi/gone", "config.json"),
+        ("easi/model", "other.json"),
+        ("no name at all/x", "config.json"),
+    ):
         with pytest.raises(EasiError):
             fetch_model_file(settings, name, file)
     ref = settings.hub_cache / "models--easi--model" / "refs" / "main"
@@ -812,9 +1016,18 @@ def test_a_models_config_comes_from_the_hub_or_from_the_cache(hub: Hub, settings
 
 def test_settings_are_read_when_asked_for(tmp_path: Path) -> None:
     (tmp_path / "token").write_text("hf_stored\n")
-    env = {"HF_HOME": str(tmp_path), "HF_ENDPOINT": "http://mirror/", "HF_HUB_OFFLINE": "on", "LMUData": "/lmu"}
+    env = {
+        "HF_HOME": str(tmp_path),
+        "HF_ENDPOINT": "http://mirror/",
+        "HF_HUB_OFFLINE": "on",
+        "LMUData": "/lmu",
+    }
     settings = HubSettings.from_env(env)
-    assert (settings.endpoint, settings.offline, settings.token) == ("http://mirror", True, "hf_stored")
+    assert (settings.endpoint, settings.offline, settings.token) == (
+        "http://mirror",
+        True,
+        "hf_stored",
+    )
     assert settings.hub_cache == tmp_path / "hub" and settings.search[0] == Path("/lmu")
     settings = HubSettings.from_env(env | {"HF_TOKEN": "hf_env", "HF_HUB_CACHE": "/cache"})
     assert settings.token == "hf_env" and settings.hub_cache == Path("/cache")

@@ -28,7 +28,11 @@ os.execvp("unshare", ["unshare", "-m", "bash", "-c", script, "bash", {disk!r}, {
 
 
 def test_pictures_that_cannot_be_written_end_the_run_and_fail_no_question(tmp_path: Path) -> None:
-    if subprocess.run(["unshare", "-m", "mount", "-t", "tmpfs", "tmpfs", str(tmp_path)], capture_output=True, check=False).returncode:
+    if subprocess.run(
+        ["unshare", "-m", "mount", "-t", "tmpfs", "tmpfs", str(tmp_path)],
+        capture_output=True,
+        check=False,
+    ).returncode:
         pytest.skip("this user may not mount a small disk")
     home, tables = tmp_path / "huggingface", tmp_path / "datasets"
     data.build(tmp_path / "served", seed=1)
@@ -38,13 +42,33 @@ def test_pictures_that_cannot_be_written_end_the_run_and_fail_no_question(tmp_pa
         fetch(needs, lambda event: None, HubSettings(endpoint=served.endpoint, hf_home=home))
     shutil.copytree(tables, tmp_path / "copy")
     start = tmp_path / "start.py"
-    start.write_text(SMALL_DISK.format(disk=str(tables), tables=str(tmp_path / "copy"), program=str(PROGRAM)))
-    options = ["--model", MODEL, "--model-args", "min_pixels=784,max_pixels=3136", "--device", "cpu", "--benchmarks", "blink", "--dataset-dir", tables,
-               "--output-dir", tmp_path / "out", "--no-rich"]
+    start.write_text(
+        SMALL_DISK.format(disk=str(tables), tables=str(tmp_path / "copy"), program=str(PROGRAM))
+    )
+    options = [
+        "--model",
+        MODEL,
+        "--model-args",
+        "min_pixels=784,max_pixels=3136",
+        "--device",
+        "cpu",
+        "--benchmarks",
+        "blink",
+        "--dataset-dir",
+        tables,
+        "--output-dir",
+        tmp_path / "out",
+        "--no-rich",
+    ]
     user = User(tmp_path)
     full = replace(user, program=start).run(*options, HF_HUB_OFFLINE="1")
-    journals = "".join(path.read_text(encoding="utf-8") for path in (tmp_path / "out").glob("runs/*/*/journal/*.jsonl"))
-    assert full.code == 1 and "a disk took no more while" in full.out and "kept" in full.out, full.said
+    journals = "".join(
+        path.read_text(encoding="utf-8")
+        for path in (tmp_path / "out").glob("runs/*/*/journal/*.jsonl")
+    )
+    assert full.code == 1 and "a disk took no more while" in full.out and "kept" in full.out, (
+        full.said
+    )
     assert '"failure":"' not in journals and "Traceback" not in full.out + full.err
     freed = user.run(*options, HF_HUB_OFFLINE="1")
     assert freed.code == 0 and "complete BLINK" in freed.out, freed.said

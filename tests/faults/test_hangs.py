@@ -53,16 +53,32 @@ WORK = Work((Assignment("a", "A"),))
 
 
 @pytest.mark.timeout(240)
-def test_a_question_that_hangs_costs_two_workers_a_restart_and_nobody_an_answer(tmp_path: Path) -> None:
+def test_a_question_that_hangs_costs_two_workers_a_restart_and_nobody_an_answer(
+    tmp_path: Path,
+) -> None:
     from torch.distributed import TCPStore
 
-    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False, timeout=timedelta(seconds=60))
+    store = TCPStore(
+        "127.0.0.1", 0, is_master=True, wait_for_workers=False, timeout=timedelta(seconds=60)
+    )
     WORK.save(tmp_path)
     (tmp_path / "worker.py").write_text(WORKER)
     keepers = [
-        subprocess.Popen([sys.executable, "-c", KEEPER, str(tmp_path), f"127.0.0.1:{store.port}", str(tmp_path / "worker.py")],
-                         env={**os.environ, "RANK": str(rank)}, stdout=(tmp_path / f"log{rank}").open("wb"), stderr=subprocess.STDOUT)
-        for rank in range(2)]
+        subprocess.Popen(
+            [
+                sys.executable,
+                "-c",
+                KEEPER,
+                str(tmp_path),
+                f"127.0.0.1:{store.port}",
+                str(tmp_path / "worker.py"),
+            ],
+            env={**os.environ, "RANK": str(rank)},
+            stdout=(tmp_path / f"log{rank}").open("wb"),
+            stderr=subprocess.STDOUT,
+        )
+        for rank in range(2)
+    ]
     try:
         assert [keeper.wait(200) for keeper in keepers] == [0, 0]
     finally:
@@ -73,9 +89,13 @@ def test_a_question_that_hangs_costs_two_workers_a_restart_and_nobody_an_answer(
     written = Counter(news.key for news in book.poll() if isinstance(news, Answer))
     assert set(written.values()) == {1} and len(written) == 60
     assert {key: answer.failure for key, answer in book.answers.items() if answer.failure} == {
-        ("a", "7"): "Hung: 2 workers were killed because they gave no answer to this"}
+        ("a", "7"): "Hung: 2 workers were killed because they gave no answer to this"
+    }
     asked = [line.split() for line in (tmp_path / "asked").read_text().splitlines()]
-    assert Counter(item for item, *_ in asked) == {**{str(number): 1 for number in range(60)}, "7": 2}
+    assert Counter(item for item, *_ in asked) == {
+        **{str(number): 1 for number in range(60)},
+        "7": 2,
+    }
     assert len({pid for item, _, pid in asked if item == "7"}) == 2
     logs = "".join((tmp_path / f"log{rank}").read_text() for rank in range(2))
     assert logs.count("no answer to a 7 for") == 2
@@ -110,14 +130,18 @@ def test_how_long_a_worker_may_be_silent(tmp_path: Path) -> None:
     (tmp_path / JOURNAL_FOLDER).mkdir()
     silence = Silence(tmp_path, "w0", 1, Limits(floor=20, first=100, times=10), clock)
     with attempt(tmp_path) as journal, Journal(tmp_path / JOURNAL_FOLDER, "w10", 1) as other:
-        assert not watch(silence, clock, 1000) and silence.pid == os.getpid(), "it has nothing in hand: it may wait for others as long as it likes"
+        assert not watch(silence, clock, 1000) and silence.pid == os.getpid(), (
+            "it has nothing in hand: it may wait for others as long as it likes"
+        )
         journal.leased([Item("a", str(number)) for number in range(8)], 1, now=False)
         for number, (wait, seconds) in enumerate([(99, 5), (99, 5), (99, 5), (49, 5)]):
             assert not watch(silence, clock, 2)
-            assert not watch(silence, clock, wait)           # the first ones may take long; then ten times the usual
+            assert not watch(
+                silence, clock, wait
+            )  # the first ones may take long; then ten times the usual
             journal.answer(Answer("a", str(number), 0, "x", seconds))
         assert not watch(silence, clock, 2)
-        other.leased([Item("a", "9")])                       # another worker's life says nothing of this one's
+        other.leased([Item("a", "9")])  # another worker's life says nothing of this one's
         assert not watch(silence, clock, 49)
         assert watch(silence, clock, 1) == "no answer to a 4 for 51 s (longest wait: 50 s)"
         silence.note()

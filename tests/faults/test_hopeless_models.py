@@ -87,20 +87,51 @@ class Toy:
         self.worker, self.questions = folder / "worker.py", questions
         self.worker.write_text(WORKER % code)
 
-    def answer_job(self, cfg: RunConfig, model: ModelChoice, todo: Sequence[Benchmark], paths: RunPaths, port: int) -> Job:
-        return Job("answer", (sys.executable, "-c", KEEPER, str(paths.root), str(self.worker), str(paths.root), str(self.questions),
-                              *(bench.key for bench in todo)))
+    def answer_job(
+        self,
+        cfg: RunConfig,
+        model: ModelChoice,
+        todo: Sequence[Benchmark],
+        paths: RunPaths,
+        port: int,
+    ) -> Job:
+        return Job(
+            "answer",
+            (
+                sys.executable,
+                "-c",
+                KEEPER,
+                str(paths.root),
+                str(self.worker),
+                str(paths.root),
+                str(self.questions),
+                *(bench.key for bench in todo),
+            ),
+        )
 
-    def score_job(self, cfg: RunConfig, model: ModelChoice, todo: Sequence[Benchmark], paths: RunPaths, judge: str = "") -> Job:
-        return Job("score", (sys.executable, "-c", SCORER, str(paths.root), *(bench.key for bench in todo)))
+    def score_job(
+        self,
+        cfg: RunConfig,
+        model: ModelChoice,
+        todo: Sequence[Benchmark],
+        paths: RunPaths,
+        judge: str = "",
+    ) -> Job:
+        return Job(
+            "score", (sys.executable, "-c", SCORER, str(paths.root), *(bench.key for bench in todo))
+        )
 
 
 class Outcome:
     """What a run came to: verdicts without evidence are failures; ``noted`` counts loads and questions asked per benchmark."""
 
-    def __init__(self, verdicts: dict[str, Verdict], events: list[Event], root: Path, log: Path) -> None:
+    def __init__(
+        self, verdicts: dict[str, Verdict], events: list[Event], root: Path, log: Path
+    ) -> None:
         self.verdicts = verdicts
-        self.warnings = [event.text for event in events if isinstance(event, Notice) and event.level == "warning"]
+        self.warnings = [
+            event.text for event in events if isinstance(event, Notice) and event.level == "warning"
+        ]
         self.traces = [event.text for event in events if isinstance(event, Traceback)]
         self.noted = Counter((root / "noted").read_text().split())
         self.log = log.read_text()
@@ -109,62 +140,118 @@ class Outcome:
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Outcome]:
-    def carry_out(code: str, keys: Sequence[str] = KEYS, questions: int = 40, verbose: bool = False) -> Outcome:
-        monkeypatch.setattr(Evaluation, "_accept", lambda self, bench, folder: Verdict(bench.key, None, "scored"))
+    def carry_out(
+        code: str, keys: Sequence[str] = KEYS, questions: int = 40, verbose: bool = False
+    ) -> Outcome:
+        monkeypatch.setattr(
+            Evaluation, "_accept", lambda self, bench, folder: Verdict(bench.key, None, "scored")
+        )
         cfg = RunConfig(model="m", benchmarks=tuple(keys), output_dir=tmp_path, verbose=verbose)
         paths, events = RunPaths.of(tmp_path, VLMEVALKIT, "m", "i" * 64), []
-        verdicts = Evaluation(cfg, Toy(tmp_path, code, questions), ModelChoice("m", "m", "M", ""), cfg.selected, dict.fromkeys(keys, "f"),
-                              dict.fromkeys(keys, 0), paths, tmp_path / "log", events.append, lambda verdict: None, lambda command: None).run()
+        verdicts = Evaluation(
+            cfg,
+            Toy(tmp_path, code, questions),
+            ModelChoice("m", "m", "M", ""),
+            cfg.selected,
+            dict.fromkeys(keys, "f"),
+            dict.fromkeys(keys, 0),
+            paths,
+            tmp_path / "log",
+            events.append,
+            lambda verdict: None,
+            lambda command: None,
+        ).run()
         return Outcome(verdicts, events, paths.root, tmp_path / "log")
 
     return carry_out
 
 
 @pytest.mark.timeout(240)
-def test_a_model_that_always_raises_is_given_up_after_two_benchmarks(run: Callable[..., Outcome]) -> None:
-    found = run('def answer(items): raise ValueError("no pictures please")', questions=400, verbose=True)
+def test_a_model_that_always_raises_is_given_up_after_two_benchmarks(
+    run: Callable[..., Outcome],
+) -> None:
+    found = run(
+        'def answer(items): raise ValueError("no pictures please")', questions=400, verbose=True
+    )
     assert found.noted["load"] == 1
     first, second, *others = (found.noted[key] for key in KEYS)
-    assert 20 <= first < 200 and 20 <= second < 200 and others == [0, 0], "each would be asked 800 times"
+    assert 20 <= first < 200 and 20 <= second < 200 and others == [0, 0], (
+        "each would be asked 800 times"
+    )
     for key in KEYS[:2]:
-        assert found.verdicts[key].reason == "set aside: its first 20 questions raised ValueError, none was answered"
-    assert {verdict.line for verdict in found.verdicts.values()} == {"ValueError: no pictures please"}
+        assert (
+            found.verdicts[key].reason
+            == "set aside: its first 20 questions raised ValueError, none was answered"
+        )
+    assert {verdict.line for verdict in found.verdicts.values()} == {
+        "ValueError: no pictures please"
+    }
     assert f"{KEYS[0]} 0 raised ValueError: no pictures please" in found.warnings
     assert sum("0 raised" in text for text in found.warnings) == 1
     assert found.log.count("Traceback (most recent call last)") == 1
-    assert len(found.traces) == 1 and "no pictures please" in found.traces[0] and "\n" in found.traces[0]
+    assert (
+        len(found.traces) == 1
+        and "no pictures please" in found.traces[0]
+        and "\n" in found.traces[0]
+    )
 
 
 @pytest.mark.timeout(240)
 def test_a_model_that_lacks_videos_loses_only_those(run: Callable[..., Outcome]) -> None:
-    found = run("""
+    found = run(
+        """
 def answer(items):
     if items[0].benchmark in ("mindcube_tiny", "viewspatial"):
         raise NotImplementedError("no video")
     return [Generation("A") for _ in items]
-""", questions=200)
-    assert found.noted["load"] == 2, "who is alone, answered before and then raises ten times is started again once"
-    assert {key for key, verdict in found.verdicts.items() if verdict.reason == "scored"} == {"mmsi_bench", "embspatial"}
-    assert {found.verdicts[key].line for key in ("mindcube_tiny", "viewspatial")} == {"NotImplementedError: no video"}
+""",
+        questions=200,
+    )
+    assert found.noted["load"] == 2, (
+        "who is alone, answered before and then raises ten times is started again once"
+    )
+    assert {key for key, verdict in found.verdicts.items() if verdict.reason == "scored"} == {
+        "mmsi_bench",
+        "embspatial",
+    }
+    assert {found.verdicts[key].line for key in ("mindcube_tiny", "viewspatial")} == {
+        "NotImplementedError: no video"
+    }
     assert found.noted["mmsi_bench"] == found.noted["embspatial"] == 200
 
 
 @pytest.mark.timeout(240)
-def test_a_model_that_kills_itself_at_every_question_is_given_up(run: Callable[..., Outcome]) -> None:
+def test_a_model_that_kills_itself_at_every_question_is_given_up(
+    run: Callable[..., Outcome],
+) -> None:
     found = run("def answer(items): os.kill(os.getpid(), signal.SIGSEGV)")
-    assert found.noted["load"] <= 7, "3 deaths over each of two benchmarks; 4 loads for each benchmark and for all would be 20"
+    assert found.noted["load"] <= 7, (
+        "3 deaths over each of two benchmarks; 4 loads for each benchmark and for all would be 20"
+    )
     assert sum(found.noted[key] > 0 for key in KEYS) == 2
-    assert "set aside: 3 workers died over it, none of its questions was answered" in {verdict.reason for verdict in found.verdicts.values()}
-    assert {verdict.line for verdict in found.verdicts.values()} == {"SIGSEGV: Fatal Python error: Segmentation fault"}
-    assert any(text.startswith("w0 died (SIGSEGV), restart 2 of 3: Fatal Python error") for text in found.warnings)
+    assert "set aside: 3 workers died over it, none of its questions was answered" in {
+        verdict.reason for verdict in found.verdicts.values()
+    }
+    assert {verdict.line for verdict in found.verdicts.values()} == {
+        "SIGSEGV: Fatal Python error: Segmentation fault"
+    }
+    assert any(
+        text.startswith("w0 died (SIGSEGV), restart 2 of 3: Fatal Python error")
+        for text in found.warnings
+    )
 
 
 @pytest.mark.timeout(240)
 def test_a_model_that_cannot_be_loaded_is_loaded_twice(run: Callable[..., Outcome]) -> None:
     found = run('def load(): raise KeyError("no such weights")\ndef answer(items): pass')
     assert found.noted == Counter(load=2)
-    assert {verdict.line for verdict in found.verdicts.values()} == {"exit code 1 after 2 starts: KeyError: 'no such weights'"}
-    assert any(text.startswith("w0 died (exit code 1), restart 1 of 3: KeyError") for text in found.warnings)
+    assert {verdict.line for verdict in found.verdicts.values()} == {
+        "exit code 1 after 2 starts: KeyError: 'no such weights'"
+    }
+    assert any(
+        text.startswith("w0 died (exit code 1), restart 1 of 3: KeyError")
+        for text in found.warnings
+    )
     assert found.log.count("Traceback (most recent call last)") == 1
 
 

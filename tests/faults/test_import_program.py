@@ -34,40 +34,70 @@ def user(tmp_path: Path) -> User:
 
 
 def options(folder: Path, *more: object) -> list[object]:
-    return ["--import-results", folder, "--as-model", "org/Tiny", "--output-dir", folder.parent / "out",
-            "--dataset-dir", folder.parent / "tables", "--no-rich", *more]
+    return [
+        "--import-results",
+        folder,
+        "--as-model",
+        "org/Tiny",
+        "--output-dir",
+        folder.parent / "out",
+        "--dataset-dir",
+        folder.parent / "tables",
+        "--no-rich",
+        *more,
+    ]
 
 
 def imported(user: User, folder: Path, *more: object, board: Board | None = None) -> Launch:
     changes = {"EASI_SUBMIT_URL": board.url, "NO_PROXY": "127.0.0.1"} if board else {}
-    return user.run(*options(folder, *more), CUDA_VISIBLE_DEVICES="", HF_HOME=str(folder.parent / "home"), **changes)
+    return user.run(
+        *options(folder, *more),
+        CUDA_VISIBLE_DEVICES="",
+        HF_HOME=str(folder.parent / "home"),
+        **changes,
+    )
 
 
 @pytest.mark.parametrize("make", [vlmevalkit_files, lmms_files])
-def test_from_a_foreign_folder_to_a_confirmed_row(make: object, user: User, board: Board, tmp_path: Path) -> None:
+def test_from_a_foreign_folder_to_a_confirmed_row(
+    make: object, user: User, board: Board, tmp_path: Path
+) -> None:
     folder = make(tmp_path / "theirs")
     tables(tmp_path / "tables")
     if make is lmms_files:
         hub_cache(tmp_path / "home", folder)
     shown = imported(user, folder, *DESCRIBED, "--dry-run", board=board)
     assert shown.code == 0, shown.said
-    assert shown.out.count("\naccept   ") == 13 and f"POST {board.url}" in shown.out and '"modelName": "org/Tiny"' in shown.out
+    assert (
+        shown.out.count("\naccept   ") == 13
+        and f"POST {board.url}" in shown.out
+        and '"modelName": "org/Tiny"' in shown.out
+    )
     assert not board.requests and not (tmp_path / "out").exists()
 
     sent = imported(user, folder, *DESCRIBED, board=board)
     assert sent.code == 0, sent.said
     (entry,) = board.entries
-    assert entry.payload["modelName"] == "org/Tiny" and "adopted from theirs" in entry.payload["remarks"]
+    assert (
+        entry.payload["modelName"] == "org/Tiny"
+        and "adopted from theirs" in entry.payload["remarks"]
+    )
     assert "not held against" not in sent.out
     assert entry.archive == (tmp_path / "out" / "easi_results.zip").read_bytes()
     with zipfile.ZipFile(tmp_path / "out" / "easi_results.zip") as archive:
         for name in archive.namelist():
-            assert SECRET.encode() not in archive.read(name) and not name.endswith((".pkl", "status.json")), name
+            assert SECRET.encode() not in archive.read(name) and not name.endswith(
+                (".pkl", "status.json")
+            ), name
     again = imported(user, folder, *DESCRIBED, board=board)
-    assert again.code == 0 and "already submitted" in again.out and len(board.requests) == 1, again.said
+    assert again.code == 0 and "already submitted" in again.out and len(board.requests) == 1, (
+        again.said
+    )
 
 
-def test_with_a_benchmark_rejected_nothing_is_sent(user: User, board: Board, tmp_path: Path) -> None:
+def test_with_a_benchmark_rejected_nothing_is_sent(
+    user: User, board: Board, tmp_path: Path
+) -> None:
     folder = vlmevalkit_files(tmp_path / "theirs")
     tables(tmp_path / "tables")
     (folder / "M_BLINK_acc.csv").write_text("cut")
@@ -93,7 +123,11 @@ def test_a_folder_full_of_traps(user: User, tmp_path: Path) -> None:
     (run,) = (tmp_path / "out" / "runs" / "vlmevalkit").iterdir()
     assert {path.name for path in (run / "outputs").iterdir()} == set(CORE_KEYS)
     copied = list((run / "outputs").rglob("*"))
-    assert not [path for path in copied if path.is_symlink() or path.suffix == ".pkl" or "hostname" in path.name]
+    assert not [
+        path
+        for path in copied
+        if path.is_symlink() or path.suffix == ".pkl" or "hostname" in path.name
+    ]
     assert not Path("/exploded").exists()
 
 
@@ -109,14 +143,23 @@ def test_ended_half_way_and_done_again(signum: int, user: User, tmp_path: Path) 
     whole = imported(user, folder)
     assert whole.code == 0, whole.said
     assert not list(outputs.glob("*/outputs/.*"))
-    fresh = imported(User(tmp_path / "other", program=OWN_ENTRIES), shutil.copytree(folder, tmp_path / "apart" / "theirs"), "--dataset-dir", tmp_path / "tables")
+    fresh = imported(
+        User(tmp_path / "other", program=OWN_ENTRIES),
+        shutil.copytree(folder, tmp_path / "apart" / "theirs"),
+        "--dataset-dir",
+        tmp_path / "tables",
+    )
     assert fresh.code == 0
     for name in ("easi_scores.csv", "easi_results.json"):
-        assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "apart" / "out" / name).read_bytes()
+        assert (tmp_path / "out" / name).read_bytes() == (
+            tmp_path / "apart" / "out" / name
+        ).read_bytes()
 
 
 @pytest.mark.parametrize("content", [None, "file", "empty", "garbage"])
-def test_what_is_no_folder_of_results_ends_in_two_lines(content: str | None, user: User, tmp_path: Path) -> None:
+def test_what_is_no_folder_of_results_ends_in_two_lines(
+    content: str | None, user: User, tmp_path: Path
+) -> None:
     place = tmp_path / "theirs"
     if content == "file":
         place.write_text("x")
@@ -127,5 +170,7 @@ def test_what_is_no_folder_of_results_ends_in_two_lines(content: str | None, use
         (place / "notes.txt").write_text("?")
         (place / "M_BLINK_result.pkl").write_bytes(b"\x80")
     refused = imported(user, place)
-    assert refused.code == 2 and refused.err.startswith("error: ") and refused.err.count("\n") == 2, refused.said
+    assert (
+        refused.code == 2 and refused.err.startswith("error: ") and refused.err.count("\n") == 2
+    ), refused.said
     assert "hint: " in refused.err and not (tmp_path / "out" / "runs").exists()

@@ -81,6 +81,7 @@ def _starts(root: Path) -> list[str]:
 
 # --- one keeper ------------------------------------------------------------------------------------------------------
 
+
 def test_a_worker_that_is_done_is_not_started_again(root: Path) -> None:
     _note(root).write_text("from an earlier launch")
     assert _keep(root, "exit 0") == 0
@@ -96,16 +97,23 @@ def test_a_worker_that_keeps_crashing_is_given_up_with_a_reason(root: Path) -> N
 def test_a_crash_is_told_by_its_name_not_by_the_stacks_below(root: Path) -> None:
     stacks = "echo 'ValueError: an older one'; echo 'Fatal Python error: Aborted'; for n in $(seq 60); do echo '  File x'; done; echo Extension modules: a.error, b"
     assert _keep(root, stacks + "; kill -6 $$", restarts=1) == 0
-    assert [end.said for end in keeper.ends(root)] == ["w0 died (SIGABRT), restart 1 of 1: Fatal Python error: Aborted",
-                                                      "w0 died (SIGABRT), given up: Fatal Python error: Aborted"]
+    assert [end.said for end in keeper.ends(root)] == [
+        "w0 died (SIGABRT), restart 1 of 1: Fatal Python error: Aborted",
+        "w0 died (SIGABRT), given up: Fatal Python error: Aborted",
+    ]
 
 
 def test_a_worker_that_cannot_work_is_not_started_again(root: Path) -> None:
     assert _keep(root, "echo no such model >&2; exit 3") == 0
-    assert _starts(root) == ["1 w0 none"] and _note(root).read_text() == "exit code 3 after 1 start: no such model\n"
+    assert (
+        _starts(root) == ["1 w0 none"]
+        and _note(root).read_text() == "exit code 3 after 1 start: no such model\n"
+    )
 
 
-def test_a_reason_that_cannot_be_noted_does_not_end_the_keeper(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_reason_that_cannot_be_noted_does_not_end_the_keeper(
+    root: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     """As on a full disk: torchrun would end all ranks with it."""
     assert _keep(root, f"rm -r {root}/journal; echo > {root}/journal; echo no space; exit 3") == 0
     said = capfd.readouterr().out
@@ -134,8 +142,16 @@ def test_a_hung_worker_is_killed_although_that_cannot_be_noted(root: Path) -> No
 
 
 def test_of_a_worker_that_says_its_error_the_note_keeps_that_line(root: Path) -> None:
-    assert _keep(root, "echo loading; echo 'run.py: error: no such option'; echo 'hint: leave it out'; exit 3") == 0
-    assert keeper.gave_up_reasons(root) == ["exit code 3 after 1 start: run.py: error: no such option"]
+    assert (
+        _keep(
+            root,
+            "echo loading; echo 'run.py: error: no such option'; echo 'hint: leave it out'; exit 3",
+        )
+        == 0
+    )
+    assert keeper.gave_up_reasons(root) == [
+        "exit code 3 after 1 start: run.py: error: no such option"
+    ]
 
 
 def test_reasons_are_told_once_in_the_order_of_the_workers(root: Path) -> None:
@@ -159,15 +175,19 @@ def test_crashes_far_apart_do_not_add_up_but_do_not_go_on_for_ever(root: Path) -
 
 def test_a_worker_that_cannot_be_started_is_given_up(root: Path) -> None:
     assert keeper.keep(["/no/such/python"], root, pause=0.01, restarts=1) == 0
-    assert _note(root).read_text() == \
-        "exit code 127 after 2 starts: cannot start /no/such/python: No such file or directory\n"
+    assert (
+        _note(root).read_text()
+        == "exit code 127 after 2 starts: cannot start /no/such/python: No such file or directory\n"
+    )
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGKILL])
 def test_a_worker_ends_with_its_keeper(root: Path, signum: signal.Signals) -> None:
     mark = new_mark()
     rank = _rank(root, WORKER, str(root), mark)
-    with program("import os, sys; os.execv(sys.executable, [sys.executable, *sys.argv[1:]])", *rank) as process:
+    with program(
+        "import os, sys; os.execv(sys.executable, [sys.executable, *sys.argv[1:]])", *rank
+    ) as process:
         wait_until((root / "w0.1").exists)
         process.send_signal(signum)
         assert process.wait(20) == (keeper.STOPPED if signum == signal.SIGTERM else -signal.SIGKILL)
@@ -177,7 +197,9 @@ def test_a_worker_ends_with_its_keeper(root: Path, signum: signal.Signals) -> No
 def test_a_keeper_ends_with_its_launcher(root: Path) -> None:
     """Also in the pause before a restart, and when nothing tells it but its parent's absence."""
     mark = new_mark()
-    rank = _rank(root, "import os, sys; open(sys.argv[1] + '/w0.1', 'w'); sys.exit(1)", str(root), mark)
+    rank = _rank(
+        root, "import os, sys; open(sys.argv[1] + '/w0.1', 'w'); sys.exit(1)", str(root), mark
+    )
     Path(rank[0]).write_text(RANK.replace("pause=0.05", "pause=600"))
     launcher = "import subprocess, sys; subprocess.call([sys.executable, *sys.argv[1:]], start_new_session=True)"
     with program(launcher, *rank) as process:
@@ -189,6 +211,7 @@ def test_a_keeper_ends_with_its_launcher(root: Path) -> None:
 
 # --- under the launchers ---------------------------------------------------------------------------------------------
 
+
 def _pids(path: Path) -> tuple[int, int]:
     worker, its_guard = path.read_text().split()
     return int(worker), int(its_guard)
@@ -196,7 +219,9 @@ def _pids(path: Path) -> tuple[int, int]:
 
 def test_a_killed_worker_is_started_again_and_the_other_left_alone(root: Path) -> None:
     mark, log = new_mark(), root / "run.log"
-    job = Job("answer", launchers.torchrun(2, launchers.free_port(), _rank(root, WORKER, str(root), mark)))
+    job = Job(
+        "answer", launchers.torchrun(2, launchers.free_port(), _rank(root, WORKER, str(root), mark))
+    )
     with supervisor.start(job, log, grace=40) as handle:
         wait_until(lambda: (root / "w0.1").exists() and (root / "w1.1").exists(), 60)
         others = {pid for pid in marked(mark) if pid not in _pids(root / "w1.1")}
@@ -208,16 +233,23 @@ def test_a_killed_worker_is_started_again_and_the_other_left_alone(root: Path) -
     assert handle.outcome().exit_code == 0 and marked(mark) == []
     text = log.read_text()
     assert "[answer] [w1] ended with SIGKILL; starting it again in 0.05 s\n" in text
-    assert text.count("[answer] [w0] w0 finished\n") == text.count("[answer] [w1] w1 finished\n") == 1
+    assert (
+        text.count("[answer] [w0] w0 finished\n") == text.count("[answer] [w1] w1 finished\n") == 1
+    )
 
 
 def test_a_worker_given_up_leaves_the_others_working(root: Path) -> None:
-    worker = WORKER.replace("import os, sys, time", "import os, sys, time\nif os.environ['EASI_WORKER'] == 'w0': sys.exit(3)")
+    worker = WORKER.replace(
+        "import os, sys, time",
+        "import os, sys, time\nif os.environ['EASI_WORKER'] == 'w0': sys.exit(3)",
+    )
     mark, log = new_mark(), root / "run.log"
-    job = Job("answer", launchers.torchrun(2, launchers.free_port(), _rank(root, worker, str(root), mark)))
+    job = Job(
+        "answer", launchers.torchrun(2, launchers.free_port(), _rank(root, worker, str(root), mark))
+    )
     with supervisor.start(job, log, grace=40) as handle:
         wait_until(lambda: _note(root).exists() and (root / "w1.1").exists(), 60)
-        time.sleep(1)                   # the launcher looks at its ranks ten times a second
+        time.sleep(1)  # the launcher looks at its ranks ten times a second
         assert _pids(root / "w1.1")[0] in marked(mark)
         (root / "finish").touch()
         wait_until(lambda: handle.poll() is not None)
@@ -237,18 +269,30 @@ MAIN = """
 """
 
 
-@pytest.mark.parametrize("victim", ["main SIGKILL", "main SIGTERM", "main SIGINT", "guard", "torchrun", "keeper"])
+@pytest.mark.parametrize(
+    "victim", ["main SIGKILL", "main SIGTERM", "main SIGINT", "guard", "torchrun", "keeper"]
+)
 def test_whatever_is_killed_nothing_is_left(root: Path, victim: str) -> None:
     mark = new_mark()
     with program(MAIN, str(root / "run.log"), *_rank(root, WORKER, str(root), mark)) as main:
         wait_until(lambda: (root / "w0.1").exists() and (root / "w1.1").exists(), 60)
-        outer_guard = next(pid for pid, parent in guard.process_table().items() if parent == main.pid)
-        torchrun = next(pid for pid, parent in guard.process_table().items() if parent == outer_guard)
+        outer_guard = next(
+            pid for pid, parent in guard.process_table().items() if parent == main.pid
+        )
+        torchrun = next(
+            pid for pid, parent in guard.process_table().items() if parent == outer_guard
+        )
         keepers = [pid for pid, parent in guard.process_table().items() if parent == torchrun]
-        assert len(keepers) == 2 and len(marked(mark)) == 9      # main, guard, torchrun, 2 x (keeper, guard, worker)
+        assert (
+            len(keepers) == 2 and len(marked(mark)) == 9
+        )  # main, guard, torchrun, 2 x (keeper, guard, worker)
         kind, _, name = victim.partition(" ")
-        os.kill({"main": main.pid, "guard": outer_guard, "torchrun": torchrun, "keeper": keepers[0]}[kind],
-                signal.Signals[name] if name else signal.SIGKILL)
+        os.kill(
+            {"main": main.pid, "guard": outer_guard, "torchrun": torchrun, "keeper": keepers[0]}[
+                kind
+            ],
+            signal.Signals[name] if name else signal.SIGKILL,
+        )
         code = main.wait(40)
         if victim == "main SIGKILL":
             wait_until(lambda: marked(mark) == [], 10)
@@ -259,13 +303,24 @@ def test_whatever_is_killed_nothing_is_left(root: Path, victim: str) -> None:
 
 @pytest.mark.parametrize(("users", "threads"), [("1", "1"), ("", "8")])
 @pytest.mark.parametrize("launch", [launchers.torchrun, launchers.accelerate])
-def test_workers_meet_in_the_launchers_store(root: Path, launch: object, users: str, threads: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_workers_meet_in_the_launchers_store(
+    root: Path, launch: object, users: str, threads: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """In a shell with the ranks of another job; each worker gets the number of threads that the user, or the run, set."""
     assert callable(launch)
-    for name, value in {"RANK": "3", "WORLD_SIZE": "8", "LOCAL_RANK": "3", "MASTER_PORT": "9", "PET_NNODES": "2", "OMP_NUM_THREADS": users}.items():
+    for name, value in {
+        "RANK": "3",
+        "WORLD_SIZE": "8",
+        "LOCAL_RANK": "3",
+        "MASTER_PORT": "9",
+        "PET_NNODES": "2",
+        "OMP_NUM_THREADS": users,
+    }.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(64)))
-    job = Job("answer", launch(2, launchers.free_port(), _rank(root, STORE_WORKER)), common.threads(2))
+    job = Job(
+        "answer", launch(2, launchers.free_port(), _rank(root, STORE_WORKER)), common.threads(2)
+    )
     outcome = supervisor.run_job(job, root / "run.log", grace=40)
     assert outcome.exit_code == 0, outcome.log_tail
     for worker in ("w0", "w1"):
@@ -281,11 +336,17 @@ def test_accelerate_starts_one_process_without_a_store(root: Path) -> None:
 def test_accelerate_does_not_read_the_users_configuration(root: Path) -> None:
     config = root / "accelerate" / "default_config.yaml"
     config.parent.mkdir()
-    config.write_text("compute_environment: LOCAL_MACHINE\ndistributed_type: DEEPSPEED\nmixed_precision: fp16\n"
-                      "num_machines: 4\nnum_processes: 32\nmachine_rank: 3\nmain_process_ip: 10.0.0.1\n"
-                      "main_process_port: 1\ndeepspeed_config: {zero_stage: 3}\n")
-    (root / "show.py").write_text("import os; print(os.environ['WORLD_SIZE'], os.environ['MASTER_ADDR'],"
-                                  "os.environ['ACCELERATE_MIXED_PRECISION'], os.environ.get('ACCELERATE_USE_DEEPSPEED'))")
+    config.write_text(
+        "compute_environment: LOCAL_MACHINE\ndistributed_type: DEEPSPEED\nmixed_precision: fp16\n"
+        "num_machines: 4\nnum_processes: 32\nmachine_rank: 3\nmain_process_ip: 10.0.0.1\n"
+        "main_process_port: 1\ndeepspeed_config: {zero_stage: 3}\n"
+    )
+    (root / "show.py").write_text(
+        "import os; print(os.environ['WORLD_SIZE'], os.environ['MASTER_ADDR'],"
+        "os.environ['ACCELERATE_MIXED_PRECISION'], os.environ.get('ACCELERATE_USE_DEEPSPEED'))"
+    )
     command = launchers.accelerate(2, launchers.free_port(), [str(root / "show.py")])
-    outcome = supervisor.run_job(Job("answer", command, {"HF_HOME": str(root)}), root / "run.log", grace=40)
+    outcome = supervisor.run_job(
+        Job("answer", command, {"HF_HOME": str(root)}), root / "run.log", grace=40
+    )
     assert outcome.log_tail.count("2 127.0.0.1 no None") == 2, outcome.log_tail

@@ -52,7 +52,11 @@ def home(tmp_path: Path) -> Path:
 
 
 def needs(key: str, backend: str, home: Path, task: str = "") -> list[Need]:
-    return vlmevalkit_needs(by_key(key), home.parent / "datasets") if backend == VLMEVALKIT else lmms_needs(by_key(key), home, task)
+    return (
+        vlmevalkit_needs(by_key(key), home.parent / "datasets")
+        if backend == VLMEVALKIT
+        else lmms_needs(by_key(key), home, task)
+    )
 
 
 def as_others_would(wanted: list[Need], served: hub.Hub, home: Path) -> HubSettings:
@@ -68,52 +72,115 @@ def remove(home: Path, name: str) -> None:
     found.unlink()
 
 
-CASES = [(bench.key, backend, source.task) for bench in BENCHMARKS for backend, each in bench.sources.items() for source in (each, *each.variants.values())]
+CASES = [
+    (bench.key, backend, source.task)
+    for bench in BENCHMARKS
+    for backend, each in bench.sources.items()
+    for source in (each, *each.variants.values())
+]
 
 
 @pytest.mark.parametrize(("key", "backend", "task"), CASES)
-def test_a_whole_cache_is_never_refused(served: hub.Hub, home: Path, key: str, backend: str, task: str) -> None:
+def test_a_whole_cache_is_never_refused(
+    served: hub.Hub, home: Path, key: str, backend: str, task: str
+) -> None:
     wanted = needs(key, backend, home, task)
     offline = as_others_would(wanted, served, home)
-    refuse_lacking(by_key(key).source(backend, task), fetch(wanted, lambda event: None, offline), offline)
-    for archive in home.glob("hub/*/snapshots/*/*.zip"):      # many remove them once they are unpacked
+    refuse_lacking(
+        by_key(key).source(backend, task), fetch(wanted, lambda event: None, offline), offline
+    )
+    for archive in home.glob("hub/*/snapshots/*/*.zip"):  # many remove them once they are unpacked
         archive.unlink()
     if any(need.unpack and need.unpack.into for need in wanted):
-        refuse_lacking(by_key(key).source(backend, task), fetch(wanted, lambda event: None, offline), offline)
+        refuse_lacking(
+            by_key(key).source(backend, task), fetch(wanted, lambda event: None, offline), offline
+        )
 
 
-@pytest.mark.parametrize(("key", "backend", "gone", "said"), [
-    ("vsi_bench", VLMEVALKIT, "scannet.zip", "scannet (for one scannet/scene0011_00) of nyu-visionx/VSI-Bench"),
-    ("vsi_bench", LMMS_EVAL, "scannetpp.zip", "scannetpp (for one scannetpp/09c1414f1b) of nyu-visionx/VSI-Bench"),
-    ("vsi_bench", LMMS_EVAL, "test.parquet", "test.parquet of nyu-visionx/VSI-Bench"),
-    ("vsi_bench", LMMS_EVAL, "README.md", "README.md of nyu-visionx/VSI-Bench"),
-    ("site_image", VLMEVALKIT, "VStar.zip", "VStar (for one VStar/images/0000_0.png) of franky-veteran/SITE-Bench"),
-    ("site_video", LMMS_EVAL, "MVBench.zip", "MVBench (for one MVBench/clip_0001.mp4) of franky-veteran/SITE-Bench"),
-    ("mmsi_video_bench", LMMS_EVAL, "frames.zip", "0000_0 (for one 0000_0/0000.jpg) of oscarqjh/MMSI-Video-Bench_lmmseval"),
-    ("blink", LMMS_EVAL, "Counting/val-00000-of-00001.parquet", "Counting/val-* of BLINK-Benchmark/BLINK"),
-])
-def test_what_is_not_there_is_named(served: hub.Hub, home: Path, key: str, backend: str, gone: str, said: str) -> None:
+@pytest.mark.parametrize(
+    ("key", "backend", "gone", "said"),
+    [
+        (
+            "vsi_bench",
+            VLMEVALKIT,
+            "scannet.zip",
+            "scannet (for one scannet/scene0011_00) of nyu-visionx/VSI-Bench",
+        ),
+        (
+            "vsi_bench",
+            LMMS_EVAL,
+            "scannetpp.zip",
+            "scannetpp (for one scannetpp/09c1414f1b) of nyu-visionx/VSI-Bench",
+        ),
+        ("vsi_bench", LMMS_EVAL, "test.parquet", "test.parquet of nyu-visionx/VSI-Bench"),
+        ("vsi_bench", LMMS_EVAL, "README.md", "README.md of nyu-visionx/VSI-Bench"),
+        (
+            "site_image",
+            VLMEVALKIT,
+            "VStar.zip",
+            "VStar (for one VStar/images/0000_0.png) of franky-veteran/SITE-Bench",
+        ),
+        (
+            "site_video",
+            LMMS_EVAL,
+            "MVBench.zip",
+            "MVBench (for one MVBench/clip_0001.mp4) of franky-veteran/SITE-Bench",
+        ),
+        (
+            "mmsi_video_bench",
+            LMMS_EVAL,
+            "frames.zip",
+            "0000_0 (for one 0000_0/0000.jpg) of oscarqjh/MMSI-Video-Bench_lmmseval",
+        ),
+        (
+            "blink",
+            LMMS_EVAL,
+            "Counting/val-00000-of-00001.parquet",
+            "Counting/val-* of BLINK-Benchmark/BLINK",
+        ),
+    ],
+)
+def test_what_is_not_there_is_named(
+    served: hub.Hub, home: Path, key: str, backend: str, gone: str, said: str
+) -> None:
     wanted = needs(key, backend, home)
     offline = as_others_would(wanted, served, home)
     remove(home, gone)
     with pytest.raises(EasiError) as refused:
-        refuse_lacking(by_key(key).source(backend), fetch(wanted, lambda event: None, offline), offline)
+        refuse_lacking(
+            by_key(key).source(backend), fetch(wanted, lambda event: None, offline), offline
+        )
     assert said in refused.value.message and str(home) in refused.value.hint
 
 
 def test_a_benchmark_that_reads_nothing_of_it_goes_on(served: hub.Hub, home: Path) -> None:
     wanted = needs("site_image", LMMS_EVAL, home)
     offline = as_others_would(wanted, served, home)
-    remove(home, "MVBench.zip")      # videos
-    refuse_lacking(by_key("site_image").source(LMMS_EVAL), fetch(wanted, lambda event: None, offline), offline)
+    remove(home, "MVBench.zip")  # videos
+    refuse_lacking(
+        by_key("site_image").source(LMMS_EVAL), fetch(wanted, lambda event: None, offline), offline
+    )
 
 
-@pytest.mark.parametrize(("model", "gone", "said"), [
-    ("easi-smoke/Sharded", "model-00001-of-00002.safetensors", "model-00001-of-00002.safetensors of easi-smoke/Sharded"),
-    ("easi-smoke/Sharded", "model-00002-of-00002.safetensors", "model-00002-of-00002.safetensors of easi-smoke/Sharded"),
-    (MODEL, "model.safetensors", f"the weights of {MODEL}"),
-])
-def test_weights_that_are_not_there_are_named(served: hub.Hub, home: Path, model: str, gone: str, said: str) -> None:
+@pytest.mark.parametrize(
+    ("model", "gone", "said"),
+    [
+        (
+            "easi-smoke/Sharded",
+            "model-00001-of-00002.safetensors",
+            "model-00001-of-00002.safetensors of easi-smoke/Sharded",
+        ),
+        (
+            "easi-smoke/Sharded",
+            "model-00002-of-00002.safetensors",
+            "model-00002-of-00002.safetensors of easi-smoke/Sharded",
+        ),
+        (MODEL, "model.safetensors", f"the weights of {MODEL}"),
+    ],
+)
+def test_weights_that_are_not_there_are_named(
+    served: hub.Hub, home: Path, model: str, gone: str, said: str
+) -> None:
     offline = as_others_would([weights_need(model)], served, home)
     fetch([weights_need(model)], lambda event: None, offline)
     remove(home, gone)
@@ -123,15 +190,41 @@ def test_weights_that_are_not_there_are_named(served: hub.Hub, home: Path, model
 
 @pytest.mark.slow
 @pytest.mark.e2e
-@pytest.mark.parametrize(("recorded", "said"), [(True, "scannet.zip of nyu-visionx/VSI-Bench"), (False, "scannet (for one scannet/scene0011_00)")])
-def test_one_benchmark_fails_in_preparation_and_the_rest_is_done(served: hub.Hub, home: Path, recorded: bool, said: str) -> None:
-    wanted = [weights_need(MODEL), *needs("vsi_bench", VLMEVALKIT, home), *needs("embspatial", VLMEVALKIT, home)]
+@pytest.mark.parametrize(
+    ("recorded", "said"),
+    [
+        (True, "scannet.zip of nyu-visionx/VSI-Bench"),
+        (False, "scannet (for one scannet/scene0011_00)"),
+    ],
+)
+def test_one_benchmark_fails_in_preparation_and_the_rest_is_done(
+    served: hub.Hub, home: Path, recorded: bool, said: str
+) -> None:
+    wanted = [
+        weights_need(MODEL),
+        *needs("vsi_bench", VLMEVALKIT, home),
+        *needs("embspatial", VLMEVALKIT, home),
+    ]
     if recorded:
         fetch(wanted, lambda event: None, HubSettings(endpoint=served.endpoint, hf_home=home))
     else:
         as_others_would(wanted, served, home)
     remove(home, "scannet.zip")
-    done = User(home.parent).run("--model", MODEL, "--model-args", "min_pixels=784,max_pixels=3136", "--device", "cpu", "--benchmarks", "vsi_bench,embspatial",
-                                 "--dataset-dir", home.parent / "datasets", "--output-dir", home.parent / "out", "--no-rich", HF_HUB_OFFLINE="1")
+    done = User(home.parent).run(
+        "--model",
+        MODEL,
+        "--model-args",
+        "min_pixels=784,max_pixels=3136",
+        "--device",
+        "cpu",
+        "--benchmarks",
+        "vsi_bench,embspatial",
+        "--dataset-dir",
+        home.parent / "datasets",
+        "--output-dir",
+        home.parent / "out",
+        "--no-rich",
+        HF_HUB_OFFLINE="1",
+    )
     assert done.code == 1 and "complete EmbSpatial" in done.out, done.said
     assert said in done.out and done.out.index(said) < done.out.index("complete EmbSpatial")

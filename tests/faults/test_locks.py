@@ -33,7 +33,9 @@ def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
     folder.mkdir()
 
     def refusing(file: Any, *args: Any) -> Any:
-        if str(Path(f"/proc/self/fd/{file if isinstance(file, int) else file.fileno()}").readlink()).startswith(str(folder)):
+        if str(
+            Path(f"/proc/self/fd/{file if isinstance(file, int) else file.fileno()}").readlink()
+        ).startswith(str(folder)):
             raise OSError(request.param, os.strerror(request.param))
         return flock(file, *args)
 
@@ -43,7 +45,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_a_file_stands_for_the_lock_and_goes_with_it(place: Path, tmp_path: Path) -> None:
     path = place / "x.lock"
-    path.touch()      # left by a real lock, on another machine
+    path.touch()  # left by a real lock, on another machine
     with file_lock(path), pytest.raises(Timeout):
         file_lock(path).acquire(timeout=0.3)
     assert not Path(f"{path}{SOFT}").exists()
@@ -60,15 +62,25 @@ def test_what_a_killed_process_left_is_taken_over(place: Path) -> None:
 
 
 @pytest.mark.timeout(60)
-def test_data_are_fetched_and_unpacked_although_real_locks_left_files(place: Path, tmp_path: Path) -> None:
+def test_data_are_fetched_and_unpacked_although_real_locks_left_files(
+    place: Path, tmp_path: Path
+) -> None:
     from test_datasets import zip_file
 
     served = tmp_path / "served" / "datasets" / "easi" / "tiny"
     served.mkdir(parents=True)
     (served / "Questions.tsv").write_text("index\n1\n")
     zip_file(served / "videos.zip", {"a.mp4": b"1" * 5000})
-    needs = [Need(what="questions", repo="easi/tiny", kind=Kind.FILE, files=("Questions.tsv",), where=place / "data"),
-             Need(what="media", repo="easi/tiny", unpack=Unpack(into=place / "hf" / "videos"))]
+    needs = [
+        Need(
+            what="questions",
+            repo="easi/tiny",
+            kind=Kind.FILE,
+            files=("Questions.tsv",),
+            where=place / "data",
+        ),
+        Need(what="media", repo="easi/tiny", unpack=Unpack(into=place / "hf" / "videos")),
+    ]
     with hub.start(tmp_path / "served") as running:
         first = HubSettings(endpoint=running.endpoint, hf_home=tmp_path / "first", backoff=0.05)
         fetch([needs[1]], lambda event: None, first)
@@ -76,24 +88,46 @@ def test_data_are_fetched_and_unpacked_although_real_locks_left_files(place: Pat
         for name in left:
             (place / "hf" / name).parent.mkdir(parents=True, exist_ok=True)
             (place / "hf" / name).touch()
-        fetch(needs, lambda event: None, HubSettings(endpoint=running.endpoint, hf_home=place / "hf", backoff=0.05))
+        fetch(
+            needs,
+            lambda event: None,
+            HubSettings(endpoint=running.endpoint, hf_home=place / "hf", backoff=0.05),
+        )
     assert left and (place / "hf" / "videos" / "a.mp4").read_bytes() == b"1" * 5000
     assert not list(place.rglob(f"*{SOFT}"))
 
 
 def test_it_is_said_once_per_place(place: Path, tmp_path: Path) -> None:
     assert unlocked({"--output-dir": tmp_path / "out", "HF_HOME": tmp_path / "hf"}) == []
-    (said,) = unlocked({"--output-dir": place / "out", "HF_HOME": place / "hf", "the hub's cache": place / "hf" / "hub"})
-    assert f"--output-dir {place}/out and HF_HOME {place}/hf has no file locks" in said and "hub's cache" not in said
+    (said,) = unlocked(
+        {
+            "--output-dir": place / "out",
+            "HF_HOME": place / "hf",
+            "the hub's cache": place / "hf" / "hub",
+        }
+    )
+    assert (
+        f"--output-dir {place}/out and HF_HOME {place}/hf has no file locks" in said
+        and "hub's cache" not in said
+    )
 
 
 def test_lmms_evals_own_launch_is_refused(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("HF_DATASETS_CACHE", raising=False)
     model = ModelChoice("m", "a/b", "qwen2_5_vl", "", served=True)
     backend = LmmsEval(HubSettings(hf_home=place / "hf"))
-    backend.ready(RunConfig(model="qwen2_5_vl", backend="lmms-eval", model_args="pretrained=a/b"), model)
-    with pytest.raises(EasiError, match=f"the file system of {place}/hf/datasets has none") as refused:
-        backend.ready(RunConfig(model="qwen2_5_vl", backend="lmms-eval", model_args="pretrained=a/b", plain=True), model)
+    backend.ready(
+        RunConfig(model="qwen2_5_vl", backend="lmms-eval", model_args="pretrained=a/b"), model
+    )
+    with pytest.raises(
+        EasiError, match=f"the file system of {place}/hf/datasets has none"
+    ) as refused:
+        backend.ready(
+            RunConfig(
+                model="qwen2_5_vl", backend="lmms-eval", model_args="pretrained=a/b", plain=True
+            ),
+            model,
+        )
     assert "HF_DATASETS_CACHE" in refused.value.hint
 
 
@@ -102,7 +136,20 @@ def test_lmms_evals_own_launch_is_refused(place: Path, monkeypatch: pytest.Monke
 @pytest.mark.parametrize(("backend", "answer"), [("vlmevalkit", "ENOSYS"), ("lmms-eval", "ENOLCK")])
 def test_a_run_is_complete_without_any_locks(tmp_path: Path, backend: str, answer: str) -> None:
     user = User(tmp_path)
-    done = user.run("--smoke", "--backend", backend, "--benchmarks", "embspatial", "--nproc", 2, "--no-rich", "--output-dir", tmp_path / "out",
-                    PYTHONPATH=str(TAKEN_AWAY), EASI_TEST_NO_LOCKS=str(tmp_path), EASI_TEST_ERRNO=answer)
+    done = user.run(
+        "--smoke",
+        "--backend",
+        backend,
+        "--benchmarks",
+        "embspatial",
+        "--nproc",
+        2,
+        "--no-rich",
+        "--output-dir",
+        tmp_path / "out",
+        PYTHONPATH=str(TAKEN_AWAY),
+        EASI_TEST_NO_LOCKS=str(tmp_path),
+        EASI_TEST_ERRNO=answer,
+    )
     assert done.code == 0 and "complete EmbSpatial" in done.out, done.said
     assert f"--output-dir {tmp_path}/out" in done.out and "has no file locks" in done.out

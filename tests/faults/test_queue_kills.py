@@ -25,7 +25,10 @@ from easi_eval.answering.work import JOURNAL_FOLDER, Assignment, Item, Work
 from easi_eval.answering.worker import Generation, work_loop
 
 WORK = Work(tuple(Assignment(key, key) for key in ("a", "b", "c")), seed=5)
-ITEMS = {assignment.key: [Item(assignment.key, str(n), cost=float(n * 7 % 11)) for n in range(70)] for assignment in WORK.benchmarks}
+ITEMS = {
+    assignment.key: [Item(assignment.key, str(n), cost=float(n * 7 % 11)) for n in range(70)]
+    for assignment in WORK.benchmarks
+}
 KEYS = {item.key for group in ITEMS.values() for item in group}
 
 
@@ -40,19 +43,27 @@ def work(root: Path, work: Work, address: str, worker: str, attempt: int, chunk:
     def answer(items: Sequence[Item]) -> list[Generation]:
         for item in items:
             os.write(notes, f"{item.benchmark} {item.id} {len(items)}\n".encode())
-            if (root / "held").exists() and (root / "held").read_text() == f"{item.benchmark} {item.id}":
+            if (root / "held").exists() and (
+                root / "held"
+            ).read_text() == f"{item.benchmark} {item.id}":
                 (root / "holder").write_text(worker)
                 while (root / "held").exists():
                     time.sleep(0.01)
         time.sleep(0.02 * len(items))
-        return [Generation(f"{item.id} {random.random() if len(items) == 1 else ''}") for item in items]
+        return [
+            Generation(f"{item.id} {random.random() if len(items) == 1 else ''}") for item in items
+        ]
 
     work_loop(root, work, ITEMS, answer, chunk)
 
 
 def host_store() -> TorchStore:
     """Serve a store from this process, as a launcher does; it ends with it."""
-    return TorchStore(TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False, timeout=timedelta(seconds=60)))
+    return TorchStore(
+        TCPStore(
+            "127.0.0.1", 0, is_master=True, wait_for_workers=False, timeout=timedelta(seconds=60)
+        )
+    )
 
 
 class Launch:
@@ -67,8 +78,18 @@ class Launch:
         self.workers = [self._start(number) for number in range(size)]
 
     def _start(self, number: int) -> BaseProcess:
-        process = self._spawn.Process(target=work, daemon=True, args=(
-            self._root, self._work, self._store.address, f"w{number}", self._attempts[number], self._chunk))
+        process = self._spawn.Process(
+            target=work,
+            daemon=True,
+            args=(
+                self._root,
+                self._work,
+                self._store.address,
+                f"w{number}",
+                self._attempts[number],
+                self._chunk,
+            ),
+        )
         process.start()
         self._attempts[number] += 1
         return process
@@ -101,11 +122,17 @@ def answers(root: Path) -> dict[tuple[str, str], Answer]:
 
 
 def asked(root: Path) -> Counter[tuple[str, str]]:
-    return Counter((line.split()[0], line.split()[1]) for line in (root / "asked").read_text().splitlines())
+    return Counter(
+        (line.split()[0], line.split()[1]) for line in (root / "asked").read_text().splitlines()
+    )
 
 
 def journalled(root: Path) -> Counter[tuple[str, str]]:
-    return Counter(news.key for news in Book(root / JOURNAL_FOLDER, WORK.epochs).poll() if isinstance(news, Answer))
+    return Counter(
+        news.key
+        for news in Book(root / JOURNAL_FOLDER, WORK.epochs).poll()
+        if isinstance(news, Answer)
+    )
 
 
 def wait_for(launch: Launch, root: Path, count: int) -> None:
@@ -148,7 +175,9 @@ def test_random_kills_of_workers_and_of_everything(tmp_path: Path, seed: int) ->
     launch = Launch(undisturbed, WORK, 1)
     while launch.watch():
         time.sleep(0.02)
-    assert {key: answer.text for key, answer in answers(undisturbed).items()} == {key: answer.text for key, answer in found.items()}
+    assert {key: answer.text for key, answer in answers(undisturbed).items()} == {
+        key: answer.text for key, answer in found.items()
+    }
     assert answers(tmp_path) == found, "the same files give the same answers"
 
 
@@ -199,7 +228,7 @@ def test_a_stopped_worker_that_comes_back_changes_nothing(tmp_path: Path) -> Non
         os.kill(launch.workers[stopped].pid or 0, signal.SIGSTOP)
         (tmp_path / "held").unlink()
         done, since = 0, time.monotonic()
-        while time.monotonic() < since + 3:      # until the other has had nothing to do for a while
+        while time.monotonic() < since + 3:  # until the other has had nothing to do for a while
             if len(answers(tmp_path)) > done:
                 done, since = len(answers(tmp_path)), time.monotonic()
             time.sleep(0.1)
@@ -216,12 +245,21 @@ def test_a_stopped_worker_that_comes_back_changes_nothing(tmp_path: Path) -> Non
 @pytest.mark.timeout(300)
 def test_a_hundred_thousand_questions_over_a_tcp_store(tmp_path: Path) -> None:
     """The plan is larger than one value of the store may be before it is packed; every worker gets the same."""
-    many = {"a": [Item("a", f"question-{number}", cost=float(number % 97)) for number in range(100_000)]}
+    many = {
+        "a": [Item("a", f"question-{number}", cost=float(number % 97)) for number in range(100_000)]
+    }
     host = host_store()
     queues = []
     for name in ("w0", "w1"):
         journal = Journal(tmp_path, name, 0)
-        queues.append(Queue(connect(host.address), name, many, Book(tmp_path, {"a": 0}, launch=0, skip=journal.path.name)))
+        queues.append(
+            Queue(
+                connect(host.address),
+                name,
+                many,
+                Book(tmp_path, {"a": 0}, launch=0, skip=journal.path.name),
+            )
+        )
     first, second = (queue.next() for queue in queues)
     assert first is not None and second is not None
     assert [item.cost for item in (*first.items, *second.items)] == [96.0, 96.0]

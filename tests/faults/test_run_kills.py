@@ -15,9 +15,12 @@ from program import Launch, Results, RunFolder, run_folder, run_folders, twice, 
 
 pytestmark = [pytest.mark.slow, pytest.mark.e2e, pytest.mark.faults]
 
-KEYS = ("vsi_bench", "blink")      # 52 questions, and those about videos take long enough to be hit in the middle
-STARTING = 240                     # seconds to the first answer, on a machine that is busy with other things
-MORE = 4                           # answers of a launch before it is hit
+KEYS = (
+    "vsi_bench",
+    "blink",
+)  # 52 questions, and those about videos take long enough to be hit in the middle
+STARTING = 240  # seconds to the first answer, on a machine that is busy with other things
+MORE = 4  # answers of a launch before it is hit
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,7 @@ class Step:
     launch: Launch
     answers: int
     results: Results | None = None
-    gone: float = 0.0               # seconds until no process of it was left
+    gone: float = 0.0  # seconds until no process of it was left
 
 
 @dataclass
@@ -48,7 +51,17 @@ class Story:
         return run_folder(self.out, self.backend)
 
     def options(self, *more: object, keys: tuple[str, ...] = KEYS) -> list[object]:
-        return ["--smoke", "--backend", self.backend, "--output-dir", self.out, "--no-rich", "--benchmarks", ",".join(keys), *more]
+        return [
+            "--smoke",
+            "--backend",
+            self.backend,
+            "--output-dir",
+            self.out,
+            "--no-rich",
+            "--benchmarks",
+            ",".join(keys),
+            *more,
+        ]
 
     def finish(self, name: str, *more: object, keys: tuple[str, ...] = KEYS) -> None:
         launch = self.runs.user.run(*self.options(*more, keys=keys))
@@ -91,7 +104,9 @@ class Story:
             wait_until(both_answered, STARTING, launch)
             for pid in held:
                 os.kill(pid, signal.SIGCONT)
-            (victim,) = (header["pid"] for header in self.of_launch("header") if header["worker"] == "w1")
+            (victim,) = (
+                header["pid"] for header in self.of_launch("header") if header["worker"] == "w1"
+            )
             os.kill(victim, signal.SIGKILL)
             launch.wait(400)
         kept = Results.keep(self.out, self.out / "kept" / name) if launch.code == 0 else None
@@ -122,11 +137,13 @@ def told(story: Story) -> Story:
 @pytest.fixture(scope="module")
 def stories(runs: Runs) -> dict[str, Story]:
     """Each made when it is first asked for; one that broke off is told once and fails all its tests."""
+
     class Made(dict[str, Story]):
         def __missing__(self, backend: str) -> Story:
             assert runs.served.is_dir()
             self[backend] = Story(runs, backend, runs.fresh(f"kills-{backend}"), {})
             return told(self[backend])
+
     return Made()
 
 
@@ -153,7 +170,7 @@ def test_a_limited_run_is_marked_partial_everywhere(stories: dict[str, Story]) -
 def test_answers_of_a_limited_run_are_used_by_the_whole_one(stories: dict[str, Story]) -> None:
     story = stories["vlmevalkit"]
     for key in KEYS:
-        story.folder.texts(key)         # fails if one was generated twice
+        story.folder.texts(key)  # fails if one was generated twice
     assert story.step("interrupted").answers >= story.step("limited").answers + MORE
 
 
@@ -166,10 +183,20 @@ def test_ctrl_c_ends_everything_and_says_how_to_go_on(stories: dict[str, Story])
 
 
 def test_ctrl_c_writes_table_and_payload_of_what_is_complete(stories: dict[str, Story]) -> None:
-    before, after = stories["vlmevalkit"].step("another").results, stories["vlmevalkit"].step("interrupted").results
+    before, after = (
+        stories["vlmevalkit"].step("another").results,
+        stories["vlmevalkit"].step("interrupted").results,
+    )
     assert before is not None and after is not None
-    assert after.line("viewspatial") == before.line("viewspatial") and after.line("viewspatial")["state"] == "complete"
-    assert after.payload["scores"]["viewspatial"] == before.payload["scores"]["viewspatial"] is not None
+    assert (
+        after.line("viewspatial") == before.line("viewspatial")
+        and after.line("viewspatial")["state"] == "complete"
+    )
+    assert (
+        after.payload["scores"]["viewspatial"]
+        == before.payload["scores"]["viewspatial"]
+        is not None
+    )
     for key in KEYS:
         assert after.line(key)["state"] == "incomplete" and after.payload["scores"][key] is None
 
@@ -188,19 +215,28 @@ def test_a_killed_run_is_finished_by_the_same_command(story: Story, runs: Runs) 
         assert step.results.line(key)["state"] == "complete"
         assert step.results.score(key) == whole.results.score(key)
         assert story.folder.texts(key) == whole.folder.texts(key)
-    assert not list((story.folder.root / "outputs").glob(".*.sc*")) and not list((story.folder.root / "outputs").glob(".*.failed.json"))
+    assert not list((story.folder.root / "outputs").glob(".*.sc*")) and not list(
+        (story.folder.root / "outputs").glob(".*.failed.json")
+    )
 
 
 def test_no_journaled_answer_is_generated_twice(story: Story) -> None:
     assert twice(story.folder) == []
-    assert sum(answer["benchmark"] in KEYS for answer in story.folder.answers) == sum(len(story.folder.items(key)) for key in KEYS)
-    assert story.step("finished").answers - story.step("killed").answers > 10, "much was left to do when it was killed"
+    assert sum(answer["benchmark"] in KEYS for answer in story.folder.answers) == sum(
+        len(story.folder.items(key)) for key in KEYS
+    )
+    assert story.step("finished").answers - story.step("killed").answers > 10, (
+        "much was left to do when it was killed"
+    )
 
 
 def test_a_killed_worker_is_replaced_and_the_other_goes_on(story: Story) -> None:
     number = max(header["launch"] for header in story.folder.records("header"))
     headers = story.folder.records("header", number)
-    pids = {worker: [header["pid"] for header in headers if header["worker"] == worker] for worker in ("w0", "w1")}
+    pids = {
+        worker: [header["pid"] for header in headers if header["worker"] == worker]
+        for worker in ("w0", "w1")
+    }
     assert len(pids["w0"]) == 1, "the other worker was left alone"
     assert len(pids["w1"]) == len(set(pids["w1"])) == 2, "the killed one was started again"
     assert "SIGKILL" in story.step("finished").launch.logs[0].read_text(encoding="utf-8")
@@ -216,6 +252,10 @@ def test_plain_adds_a_benchmark_and_gives_the_shared_score(story: Story, runs: R
         assert step.results.line(key) == before.line(key)
     assert step.results.score("embspatial") == whole.results.score("embspatial")
     assert step.results.line("embspatial")["state"] == "complete"
-    assert {key: score for key, score in step.results.payload["scores"].items() if score is not None} == {
-        key: whole.results.payload["scores"][key] for key in (*KEYS, "embspatial", *(["viewspatial"] if "another" in story.steps else []))}
+    assert {
+        key: score for key, score in step.results.payload["scores"].items() if score is not None
+    } == {
+        key: whole.results.payload["scores"][key]
+        for key in (*KEYS, "embspatial", *(["viewspatial"] if "another" in story.steps else []))
+    }
     assert step.answers == story.step("finished").answers, "the journal belongs to our own workers"

@@ -25,15 +25,26 @@ def log(tmp_path: Path) -> Path:
 
 # --- how a job ended -------------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize(("code", "expected"), [
-    ("exit 0", 0), ("exit 7", 7), ("kill -9 $$", -signal.SIGKILL), ("kill -TERM $$", -signal.SIGTERM),
-    ("kill -SEGV $$", -signal.SIGSEGV), ("kill -KILL 0", -signal.SIGKILL)])
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        ("exit 0", 0),
+        ("exit 7", 7),
+        ("kill -9 $$", -signal.SIGKILL),
+        ("kill -TERM $$", -signal.SIGTERM),
+        ("kill -SEGV $$", -signal.SIGSEGV),
+        ("kill -KILL 0", -signal.SIGKILL),
+    ],
+)
 def test_exit_code_is_the_jobs_own(log: Path, code: str, expected: int) -> None:
     assert supervisor.run_job(shell("job", code), log).exit_code == expected
 
 
 def test_output_reaches_log_and_tail_with_the_jobs_name(log: Path) -> None:
-    outcome = supervisor.run_job(shell("answer", "echo one; echo two >&2; printf unfinished; exit 1"), log)
+    outcome = supervisor.run_job(
+        shell("answer", "echo one; echo two >&2; printf unfinished; exit 1"), log
+    )
     assert outcome.log_tail == ("one", "two", "unfinished")
     assert log.read_text() == "[answer] one\n[answer] two\n[answer] unfinished\n"
 
@@ -46,10 +57,14 @@ def test_tail_is_the_end_of_a_long_output(log: Path) -> None:
 
 def test_a_program_that_does_not_exist_says_so(log: Path) -> None:
     outcome = supervisor.run_job(Job("job", ("no-such-program",)), log)
-    assert outcome.exit_code == 127 and outcome.log_tail == ("cannot start no-such-program: No such file or directory",)
+    assert outcome.exit_code == 127 and outcome.log_tail == (
+        "cannot start no-such-program: No such file or directory",
+    )
 
 
-def test_a_folder_or_log_that_cannot_be_used_is_an_error_for_people(log: Path, tmp_path: Path) -> None:
+def test_a_folder_or_log_that_cannot_be_used_is_an_error_for_people(
+    log: Path, tmp_path: Path
+) -> None:
     with pytest.raises(EasiError, match="cannot start job"):
         supervisor.run_job(Job("job", ("true",), cwd=tmp_path / "missing"), log)
     (tmp_path / "file").write_text("")
@@ -57,11 +72,16 @@ def test_a_folder_or_log_that_cannot_be_used_is_an_error_for_people(log: Path, t
         supervisor.run_job(Job("job", ("true",)), tmp_path / "file" / "run.log")
 
 
-def test_environment_is_ours_with_the_jobs_changes(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_environment_is_ours_with_the_jobs_changes(
+    log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("EASI_TEST_KEPT", "kept")
     monkeypatch.setenv("EASI_TEST_GONE", "gone")
-    job = Job("job", ("/bin/sh", "-c", 'echo "$EASI_TEST_KEPT,${EASI_TEST_GONE-unset},$EASI_TEST_NEW"'),
-              {"EASI_TEST_GONE": "", "EASI_TEST_NEW": "new"})
+    job = Job(
+        "job",
+        ("/bin/sh", "-c", 'echo "$EASI_TEST_KEPT,${EASI_TEST_GONE-unset},$EASI_TEST_NEW"'),
+        {"EASI_TEST_GONE": "", "EASI_TEST_NEW": "new"},
+    )
     assert supervisor.run_job(job, log).log_tail == ("kept,unset,new",)
 
 
@@ -80,43 +100,63 @@ def test_signals_have_their_default_meaning_in_the_job(log: Path) -> None:
         print("blocked", sorted(signal.pthread_sigmask(signal.SIG_BLOCK, ())))
     """
     tail = supervisor.run_job(python("job", code), log).log_tail
-    assert tail == ("SIGINT True", "SIGTERM True", "SIGHUP True", "SIGQUIT True", "SIGCHLD True", "blocked []")
+    assert tail == (
+        "SIGINT True",
+        "SIGTERM True",
+        "SIGHUP True",
+        "SIGQUIT True",
+        "SIGCHLD True",
+        "blocked []",
+    )
 
 
 # --- nothing is left -------------------------------------------------------------------------------------------------
+
 
 @pytest.mark.parametrize("ending", ["sys.exit(0)", "os.kill(os.getpid(), 9)"])
 def test_a_runaway_grandchild_ends_with_its_job(log: Path, ending: str) -> None:
     mark = new_mark()
     began = time.monotonic()
-    supervisor.run_job(python("job", f"daemon(sys.argv[1]); daemon(sys.argv[1]); {ending}", mark), log)
+    supervisor.run_job(
+        python("job", f"daemon(sys.argv[1]); daemon(sys.argv[1]); {ending}", mark), log
+    )
     assert marked(mark) == []
-    assert time.monotonic() - began < guard.LEFTOVER_GRACE, "asked with SIGTERM, they had no reason to wait for SIGKILL"
+    assert time.monotonic() - began < guard.LEFTOVER_GRACE, (
+        "asked with SIGTERM, they had no reason to wait for SIGKILL"
+    )
 
 
 def test_a_runaway_grandchild_that_ignores_sigterm_ends_too(log: Path) -> None:
     mark = new_mark()
-    supervisor.run_job(python("job", "daemon(sys.argv[1], ignore_term=True); time.sleep(0.5)", mark), log)
+    supervisor.run_job(
+        python("job", "daemon(sys.argv[1], ignore_term=True); time.sleep(0.5)", mark), log
+    )
     assert marked(mark) == []
 
 
 def test_a_hanging_job_is_stopped(log: Path) -> None:
     mark = new_mark()
     began = time.monotonic()
-    outcome = supervisor.run_job(shell("job", "sleep 1000; :", mark), log, stop=lambda: bool(marked(mark)), grace=30)
+    outcome = supervisor.run_job(
+        shell("job", "sleep 1000; :", mark), log, stop=lambda: bool(marked(mark)), grace=30
+    )
     assert outcome.exit_code is None and marked(mark) == []
     assert time.monotonic() - began < 10, "the grace is only for those that need it"
 
 
 def test_a_job_that_ignores_sigterm_is_killed_after_the_grace(log: Path) -> None:
     mark = new_mark()
-    job = python("job", """
+    job = python(
+        "job",
+        """
         import signal
         signal.signal(signal.SIGTERM, lambda *_: print("no", flush=True))
         daemon(sys.argv[1], ignore_term=True)
         print("ready", flush=True)
         while True: time.sleep(1)
-    """, mark)
+    """,
+        mark,
+    )
     handle = supervisor.start(job, log, grace=1.5)
     wait_until(lambda: log.read_text() == "[job] ready\n")
     began = time.monotonic()
@@ -127,14 +167,17 @@ def test_a_job_that_ignores_sigterm_is_killed_after_the_grace(log: Path) -> None
 
 
 def test_a_job_gets_its_grace_to_tidy_up(log: Path) -> None:
-    job = python("job", """
+    job = python(
+        "job",
+        """
         import signal
         def leave(*_):
             time.sleep(1); print("tidy", flush=True); sys.exit(0)
         signal.signal(signal.SIGTERM, leave)
         print("ready", flush=True)
         while True: time.sleep(1)
-    """)
+    """,
+    )
     with supervisor.start(job, log, grace=20) as handle:
         wait_until(lambda: log.read_text() == "[job] ready\n")
     assert handle.outcome().log_tail == ("ready", "tidy")
@@ -152,7 +195,9 @@ def test_a_stopped_job_can_be_ended(log: Path) -> None:
 def test_a_request_lost_between_fork_and_exec_is_made_again(log: Path) -> None:
     """A forked child still has its parent's handler, which swallows SIGTERM; the program it becomes has not heard it."""
     mark = new_mark()
-    job = python("job", """
+    job = python(
+        "job",
+        """
         import signal
         signal.signal(signal.SIGTERM, lambda *_: None)
         print("ready", flush=True)
@@ -161,7 +206,9 @@ def test_a_request_lost_between_fork_and_exec_is_made_again(log: Path) -> None:
             while time.monotonic() < until: time.sleep(0.1)
             os.execv("/bin/sleep", ["sleep", "1000"])
         os.wait()
-    """, mark)
+    """,
+        mark,
+    )
     handle = supervisor.start(job, log, grace=60)
     wait_until(lambda: log.read_text() == "[job] ready\n")
     began = time.monotonic()
@@ -171,14 +218,21 @@ def test_a_request_lost_between_fork_and_exec_is_made_again(log: Path) -> None:
 
 def test_a_killed_guard_leaves_nothing(log: Path) -> None:
     mark = new_mark()
-    handle = supervisor.start(python("job", """
+    handle = supervisor.start(
+        python(
+            "job",
+            """
         import subprocess
         for _ in range(2): subprocess.Popen(["/bin/sh", "-c", "sleep 1000; :", sys.argv[1]], start_new_session=True)
         print("ready", flush=True)
         time.sleep(1000)
-    """, mark), log)
+    """,
+            mark,
+        ),
+        log,
+    )
     wait_until(lambda: log.read_text() == "[job] ready\n")
-    assert len(marked(mark)) >= 4       # guard, Python, two shells, and what these run
+    assert len(marked(mark)) >= 4  # guard, Python, two shells, and what these run
     os.kill(handle.pid, signal.SIGKILL)
     wait_until(lambda: handle.poll() is not None)
     assert handle.outcome().exit_code == -signal.SIGKILL and marked(mark) == []
@@ -186,7 +240,7 @@ def test_a_killed_guard_leaves_nothing(log: Path) -> None:
 
 def test_a_hanging_guard_is_worked_around(log: Path) -> None:
     mark = new_mark()
-    one_second = -guard.KILL_PATIENCE - 4       # what is left of the supervisor's own patience
+    one_second = -guard.KILL_PATIENCE - 4  # what is left of the supervisor's own patience
     handle = supervisor.start(shell("job", "sleep 1000; :", mark), log, grace=one_second)
     wait_until(lambda: len(marked(mark)) >= 2)
     keep_stopped = threading.Thread(target=_keep_stopped, args=(handle.pid,))
@@ -232,15 +286,19 @@ def test_a_job_inside_a_job_ends_with_the_outer_one(log: Path) -> None:
 
 # --- the output ------------------------------------------------------------------------------------------------------
 
+
 def test_secrets_never_reach_the_log(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SOME_SERVICE_TOKEN", "correct-horse-battery")
-    job = python("job", """
+    job = python(
+        "job",
+        """
         print(dict(os.environ), flush=True)
         for half in ("correct-horse", "-battery and hf_", "abcdefghijklmnopqrstuvwxyz012345", "6789\\n"):
             sys.stdout.write(half); sys.stdout.flush(); time.sleep(0.1)
         sys.stdout.write("\\r 1% correct-horse-battery"); sys.stdout.flush()
         os.kill(os.getpid(), 9)
-    """)
+    """,
+    )
     outcome = supervisor.run_job(job, log)
     for text in (log.read_text(), "\n".join(outcome.log_tail)):
         assert "horse" not in text and "abcdefgh" not in text
@@ -261,15 +319,24 @@ def test_a_progress_bar_leaves_few_lines_and_its_last_state(log: Path) -> None:
 
 
 def test_raw_bytes_are_written_readably(log: Path) -> None:
-    outcome = supervisor.run_job(python("job", r"os.write(1, b'\xff\x00\x1b[31mred\x1b[0m \xe4\xbd\xa0\r\n')"), log)
+    outcome = supervisor.run_job(
+        python("job", r"os.write(1, b'\xff\x00\x1b[31mred\x1b[0m \xe4\xbd\xa0\r\n')"), log
+    )
     assert outcome.log_tail == ("\\xff\\x00red 你",)
 
 
 def test_two_jobs_share_a_log_line_by_line(log: Path) -> None:
     code = "i=0; while [ $i -lt 2000 ]; do echo $0 $i $0; i=$((i+1)); done"
-    with supervisor.start(shell("one", code, "aaaa"), log) as one, supervisor.start(shell("two", code, "bbbb"), log) as two:
+    with (
+        supervisor.start(shell("one", code, "aaaa"), log) as one,
+        supervisor.start(shell("two", code, "bbbb"), log) as two,
+    ):
         wait_until(lambda: one.poll() is not None and two.poll() is not None)
-    expected = {f"[{name}] {word} {n} {word}" for name, word in (("one", "aaaa"), ("two", "bbbb")) for n in range(2000)}
+    expected = {
+        f"[{name}] {word} {n} {word}"
+        for name, word in (("one", "aaaa"), ("two", "bbbb"))
+        for n in range(2000)
+    }
     lines = log.read_text().splitlines()
     assert len(lines) == 4000 and set(lines) == expected
 
@@ -282,11 +349,12 @@ def test_a_log_that_cannot_grow_does_not_stop_the_job() -> None:
 
 # --- side by side ----------------------------------------------------------------------------------------------------
 
+
 def test_an_interrupt_stops_them_at_the_same_time(log: Path) -> None:
     mark = new_mark()
     stubborn = "trap '' TERM; echo ready; while :; do sleep 1; done"
     began = 0.0
-    with pytest.raises(KeyboardInterrupt):      # noqa: SIM117 -- the order of these blocks is what is tried
+    with pytest.raises(KeyboardInterrupt):  # noqa: SIM117 -- the order of these blocks is what is tried
         with supervisor.start(shell("answer", stubborn, mark), log, grace=4):
             with supervisor.start(shell("score", stubborn, mark), log, grace=4):
                 wait_until(lambda: log.read_text().count("ready") == 2)
@@ -364,7 +432,7 @@ def test_a_second_interrupt_does_not_skip_the_cleaning_up(log: Path) -> None:
     with program(MAIN, mark, "stubborn", "1000", str(log)) as main:
         wait_until(lambda: _ready(log))
         began = time.monotonic()
-        while time.monotonic() - began < 2.5:       # the cleaning up takes the grace, 3 s
+        while time.monotonic() - began < 2.5:  # the cleaning up takes the grace, 3 s
             main.send_signal(signal.SIGINT)
             main.send_signal(signal.SIGTERM)
             time.sleep(0.05)
@@ -412,7 +480,7 @@ def test_stopping_us_kills_nothing(log: Path) -> None:
     mark = new_mark()
     with program(MAIN, mark, "polite", "6", str(log)) as main:
         wait_until(lambda: _ready(log))
-        time.sleep(0.5)      # a daemon's first child may still be ending
+        time.sleep(0.5)  # a daemon's first child may still be ending
         before = set(marked(mark))
         main.send_signal(signal.SIGSTOP)
         time.sleep(3)
@@ -424,7 +492,9 @@ def test_stopping_us_kills_nothing(log: Path) -> None:
 
 def test_a_signal_we_were_started_to_ignore_stays_ignored(log: Path) -> None:
     mark = new_mark()
-    with program(MAIN, mark, "polite", "2", str(log), ignore=(signal.SIGHUP, signal.SIGINT)) as main:
+    with program(
+        MAIN, mark, "polite", "2", str(log), ignore=(signal.SIGHUP, signal.SIGINT)
+    ) as main:
         wait_until(lambda: _ready(log))
         main.send_signal(signal.SIGHUP)
         main.send_signal(signal.SIGINT)

@@ -31,8 +31,14 @@ def hub(tmp_path: Path) -> Iterator[Hub]:
 
 
 def ask(hub: Hub, name: str, base: str = "", **changes: object) -> str:
-    given = SubmissionConfig(name, "instruction", "bfloat16", weightType="Adapter" if base else "Original", baseModel=base)
-    settings = HubSettings(endpoint=hub.endpoint, token="hf_mine", backoff=0.01, **changes)      # type: ignore[arg-type]
+    given = SubmissionConfig(
+        name,
+        "instruction",
+        "bfloat16",
+        weightType="Adapter" if base else "Original",
+        baseModel=base,
+    )
+    settings = HubSettings(endpoint=hub.endpoint, token="hf_mine", backoff=0.01, **changes)  # type: ignore[arg-type]
     return check_public(given, lambda name: license_of(name, settings))
 
 
@@ -40,13 +46,16 @@ def test_a_public_model_with_a_license_will_do(hub: Hub) -> None:
     assert ask(hub, "org/licensed") == "" == ask(hub, "org/licensed", "org/base")
 
 
-@pytest.mark.parametrize(("name", "base", "words"), [
-    ("org/absent", "", "modelName org/absent is not on the hub, or it is private"),
-    ("org/bare", "", "modelName org/bare names no license"),
-    ("org/licensed", "org/absent", "baseModel org/absent is not on the hub"),
-    ("org/licensed", "org/bare", "baseModel org/bare names no license"),
-    ("org/licensed", "Qwen3", "baseModel is 'Qwen3', not a Hugging Face model id"),
-])
+@pytest.mark.parametrize(
+    ("name", "base", "words"),
+    [
+        ("org/absent", "", "modelName org/absent is not on the hub, or it is private"),
+        ("org/bare", "", "modelName org/bare names no license"),
+        ("org/licensed", "org/absent", "baseModel org/absent is not on the hub"),
+        ("org/licensed", "org/bare", "baseModel org/bare names no license"),
+        ("org/licensed", "Qwen3", "baseModel is 'Qwen3', not a Hugging Face model id"),
+    ],
+)
 def test_what_the_hub_denies_is_refused(hub: Hub, name: str, base: str, words: str) -> None:
     with pytest.raises(EasiError, match=words) as caught:
         ask(hub, name, base)
@@ -73,11 +82,21 @@ def test_model_names_are_ascii(name: str) -> None:
         SubmissionConfig(name, "instruction", "bfloat16")
 
 
-@pytest.mark.parametrize("member, stored, said", [
-    (2**20, False, ("upload", "email")), (101 * 2**20, False, ("email", "more than 100 MiB")), (21 * 10**6, True, ("email", "above 20 MB"))])
-def test_the_web_form_is_named_for_archives_that_it_takes(tmp_path: Path, member: int, stored: bool, said: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(
+    "member, stored, said",
+    [
+        (2**20, False, ("upload", "email")),
+        (101 * 2**20, False, ("email", "more than 100 MiB")),
+        (21 * 10**6, True, ("email", "above 20 MB")),
+    ],
+)
+def test_the_web_form_is_named_for_archives_that_it_takes(
+    tmp_path: Path, member: int, stored: bool, said: tuple[str, ...]
+) -> None:
     archive = tmp_path / "easi_results.zip"
-    with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED if stored else zipfile.ZIP_DEFLATED) as zipped:
+    with zipfile.ZipFile(
+        archive, "w", zipfile.ZIP_STORED if stored else zipfile.ZIP_DEFLATED
+    ) as zipped:
         zipped.writestr("rows.csv", bytes(member))
     hint = by_hand(tmp_path / "easi_results.json", archive)
     assert all(words in hint for words in said) and hint.startswith(said[0])

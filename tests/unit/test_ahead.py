@@ -21,7 +21,9 @@ WORK = Work((Assignment("a", "A"), Assignment("b", "B")))
 ITEMS = {key: [Item(key, str(number)) for number in range(12)] for key in ("a", "b")}
 
 
-def run(root: Path, make, *, ahead: bool, chunk: int = 1) -> tuple[dict[tuple[str, str], str], Ahead]:
+def run(
+    root: Path, make, *, ahead: bool, chunk: int = 1
+) -> tuple[dict[tuple[str, str], str], Ahead]:
     """All questions, whose answers hold the prompt and a random number; with ``ahead`` or with prompts made on the spot."""
     source = Ahead(make)
 
@@ -33,7 +35,9 @@ def run(root: Path, make, *, ahead: bool, chunk: int = 1) -> tuple[dict[tuple[st
     work_loop(root, WORK, ITEMS, answer, chunk, prepare=source.prepare if ahead else None)
     book = Book(root / JOURNAL_FOLDER, WORK.epochs)
     assert sum(isinstance(news, Answer) for news in book.poll()) == 24
-    return {key: answer.text or answer.failure or "" for key, answer in book.answers.items()}, source
+    return {
+        key: answer.text or answer.failure or "" for key, answer in book.answers.items()
+    }, source
 
 
 def quiet(item: Item) -> str:
@@ -80,7 +84,9 @@ def test_what_cannot_be_read_fails_in_its_own_turn(tmp_path: Path) -> None:
 
     answers, _ = run(tmp_path, broken, ahead=True)
     assert {key: text for key, text in answers.items() if "frame" in text} == {
-        ("a", "5"): "OSError: no such frame", ("b", "5"): "OSError: no such frame"}
+        ("a", "5"): "OSError: no such frame",
+        ("b", "5"): "OSError: no such frame",
+    }
 
 
 def test_little_is_kept_and_what_others_got_is_dropped() -> None:
@@ -101,7 +107,14 @@ class Request:
 
     def __init__(self, number: int, read) -> None:
         self.task_name, self.doc_id, self.metadata = "task", number, {"split": "test"}
-        self.arguments: tuple = (f"question {number}", {"max_new_tokens": 8}, read, number, "task", "test")
+        self.arguments: tuple = (
+            f"question {number}",
+            {"max_new_tokens": 8},
+            read,
+            number,
+            "task",
+            "test",
+        )
 
     @property
     def args(self) -> tuple:
@@ -114,7 +127,9 @@ def test_lmms_evals_own_classes_find_the_next_pictures_read(tmp_path: Path) -> N
     reads: list[tuple[str, str]] = []
 
     class Model:
-        task_dict: ClassVar[dict[str, object]] = {"task": {"test": [f"document {number}" for number in range(12)]}}
+        task_dict: ClassVar[dict[str, object]] = {
+            "task": {"test": [f"document {number}" for number in range(12)]}
+        }
 
     def read(document: str, style: str = "plain") -> list[str]:
         reads.append((document, threading.current_thread().name))
@@ -137,6 +152,7 @@ def test_lmms_evals_own_classes_find_the_next_pictures_read(tmp_path: Path) -> N
     book.poll()
     assert {name: answer.text for (_, name), answer in book.answers.items()} == {
         f"task:{number}": f"pictures of document {number}, plain; ['pictures of document {number}, plain']; ['pictures of document {number}, again']"
-        for number in range(12)}
+        for number in range(12)
+    }
     assert source.used == 11
     assert sum(name != threading.main_thread().name for _, name in reads) == 11

@@ -49,8 +49,17 @@ class Made:
         manifest = Manifest.load(self.run.paths.manifest)
         assert manifest is not None
         table = ScoreTable(tuple(self.run.scores.values()), manifest.modelName, self.backend)
-        scrubber = archiving.Places(self.run.cfg, HubSettings(), str(manifest.model["path"])).scrubber()
-        return archiving.make(self.run.paths, list(self.run.scores), backend, scrubber, build_payload(table, backend.payload_name), fits)
+        scrubber = archiving.Places(
+            self.run.cfg, HubSettings(), str(manifest.model["path"])
+        ).scrubber()
+        return archiving.make(
+            self.run.paths,
+            list(self.run.scores),
+            backend,
+            scrubber,
+            build_payload(table, backend.payload_name),
+            fits,
+        )
 
     def form(self, rung: int) -> Packed:
         """The archive in one form: the sizes before it are said not to fit."""
@@ -65,7 +74,13 @@ def config(backend: str, folder: Path) -> RunConfig:
     model.mkdir()
     (model / "config.json").write_text('{"model_type": "qwen2_5_vl"}', encoding="utf-8")
     if backend == LMMS_EVAL:
-        return RunConfig(backend=backend, model="qwen2_5_vl", model_args=f"pretrained={model}", output_dir=folder / "out", device="cpu")
+        return RunConfig(
+            backend=backend,
+            model="qwen2_5_vl",
+            model_args=f"pretrained={model}",
+            output_dir=folder / "out",
+            device="cpu",
+        )
     return RunConfig(model=str(model), output_dir=folder / "out", device="cpu")
 
 
@@ -83,8 +98,16 @@ def members(packed: Packed) -> dict[str, bytes]:
 
 def test_the_first_form_has_the_files_as_they_are(made: Made) -> None:
     found = members(made.form(0))
-    assert {"archive.json", "run_manifest.json", "REPRODUCE.md", "CHANGES.md", "easi_results.json"} <= set(found)
-    assert {name for name in found if name.startswith("rows/")} == {f"rows/{key}.csv" for key in ALL_KEYS}
+    assert {
+        "archive.json",
+        "run_manifest.json",
+        "REPRODUCE.md",
+        "CHANGES.md",
+        "easi_results.json",
+    } <= set(found)
+    assert {name for name in found if name.startswith("rows/")} == {
+        f"rows/{key}.csv" for key in ALL_KEYS
+    }
     index = read_index(made.form(0).data)
     assert index.rung == 0 and set(index.files) == set(found) - {"archive.json"}
     unchanged = 0
@@ -96,9 +119,16 @@ def test_the_first_form_has_the_files_as_they_are(made: Made) -> None:
             assert stored.original == digest
             if not stored.replaced:
                 unchanged += 1
-                assert stored.sha256 == digest and found[f"{key}/{name}"] == (made.run.paths.output(key) / name).read_bytes()
+                assert (
+                    stored.sha256 == digest
+                    and found[f"{key}/{name}"] == (made.run.paths.output(key) / name).read_bytes()
+                )
     assert unchanged >= 20
-    assert set(json.loads(found["easi_results.json"])["scores"]) >= {"vsi_bench", "site", "spar_bench"}
+    assert set(json.loads(found["easi_results.json"])["scores"]) >= {
+        "vsi_bench",
+        "site",
+        "spar_bench",
+    }
 
 
 @pytest.mark.parametrize("rung", [0, 1, 2])
@@ -109,9 +139,13 @@ def test_every_form_gives_the_questions_back(made: Made, rung: int, tmp_path: Pa
     unfold(members(packed), index, tmp_path)
     backend = make_backend(made.backend, HubSettings())
     for key in ALL_KEYS:
-        genuine = backend.rows(by_key(key), backend.outputs(by_key(key), made.run.paths.output(key)))
+        genuine = backend.rows(
+            by_key(key), backend.outputs(by_key(key), made.run.paths.output(key))
+        )
         restored = backend.rows(by_key(key), backend.outputs(by_key(key), tmp_path / key))
-        columns = [name for name in genuine.columns if name != "cluster"]     # there may be paths of the machine in it
+        columns = [
+            name for name in genuine.columns if name != "cluster"
+        ]  # there may be paths of the machine in it
         assert restored[columns].equals(genuine[columns]), key
         assert index.tables[key] == (len(genuine), hashlib.sha256(rows_csv(restored)).hexdigest())
 
@@ -125,10 +159,18 @@ def test_smaller_forms_are_read_with_pandas(made: Made, rung: int, tmp_path: Pat
             table = pd.read_excel(path)
             assert len(table) and {"index", "prediction"} <= set(table.columns)
             genuine = pd.read_excel(made.run.paths.output(name.split("/")[0]) / path.name)
-            assert list(table.columns) == list(genuine.columns) and list(table["index"]) == list(genuine["index"])
-            left = json.loads(members(made.form(rung))["archive.json"])["files"][name]["form"].get("left_out", [])
+            assert list(table.columns) == list(genuine.columns) and list(table["index"]) == list(
+                genuine["index"]
+            )
+            left = json.loads(members(made.form(rung))["archive.json"])["files"][name]["form"].get(
+                "left_out", []
+            )
             assert bool(left) == (rung == 2)
-            assert all(table[column].isna().all() == (column in left) for column in ("question",) if column in genuine)
+            assert all(
+                table[column].isna().all() == (column in left)
+                for column in ("question",)
+                if column in genuine
+            )
         elif "_samples_" in name:
             table = pd.read_json(path, lines=True)
             assert "doc_id" in table.columns and "filtered_resps" in table.columns
@@ -183,8 +225,14 @@ scores = {{key: Evidence.load(paths.output(key)).score for key in ('site_image',
 print(sha256(Made(FinishedRun(cfg, paths, scores), {made.backend!r}).pack().data).hexdigest())
 """
     here = hashlib.sha256(made.form(0).data).hexdigest()
-    other = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd="/",
-                           env={**os.environ, "TZ": "Asia/Tokyo", "PYTHONHASHSEED": "1"})
+    other = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd="/",
+        env={**os.environ, "TZ": "Asia/Tokyo", "PYTHONHASHSEED": "1"},
+    )
     assert other.stdout.strip() == here
 
 
@@ -196,13 +244,25 @@ def test_no_path_secret_link_or_pickle(made: Made, tmp_path: Path) -> None:
             texts = [data]
             if name.endswith(".xlsx"):
                 with zipfile.ZipFile(io.BytesIO(data)) as book:
-                    texts = [book.read(part) for part in book.namelist() if "worksheets" in part or "haredStrings" in part]
+                    texts = [
+                        book.read(part)
+                        for part in book.namelist()
+                        if "worksheets" in part or "haredStrings" in part
+                    ]
             for text in texts:
-                for told in (str(made.run.cfg.output_dir), str(made.run.root), str(Path.home()) + "/", "/home/user/"):
+                for told in (
+                    str(made.run.cfg.output_dir),
+                    str(made.run.root),
+                    str(Path.home()) + "/",
+                    "/home/user/",
+                ):
                     assert told.encode() not in text, (name, told)
         assert not [name for name in found if name.endswith((".pkl", "status.json"))]
         with zipfile.ZipFile(io.BytesIO(made.form(rung).data)) as zipped:
-            assert {(info.external_attr >> 16, info.date_time, info.create_system) for info in zipped.infolist()} == {(0o644, (1980, 1, 1, 0, 0, 0), 3)}
+            assert {
+                (info.external_attr >> 16, info.date_time, info.create_system)
+                for info in zipped.infolist()
+            } == {(0o644, (1980, 1, 1, 0, 0, 0), 3)}
 
 
 def test_planted_secrets_go_and_are_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -211,16 +271,28 @@ def test_planted_secrets_go_and_are_listed(tmp_path: Path, monkeypatch: pytest.M
     folder = run.paths.output("embspatial")
     results = next(folder.glob("*_results.json"))
     value = json.loads(results.read_text(encoding="utf-8"))
-    value["config"] = {"env": {"HF_TOKEN": TOKEN, "OTHER": TOKEN[::-1]}, "cache": f"{tmp_path}/cache/x", "out": str(run.root), "dots": "../x/y"}
+    value["config"] = {
+        "env": {"HF_TOKEN": TOKEN, "OTHER": TOKEN[::-1]},
+        "cache": f"{tmp_path}/cache/x",
+        "out": str(run.root),
+        "dots": "../x/y",
+    }
     results.write_text(json.dumps(value), encoding="utf-8")
     evidence = json.loads((folder / "evidence.json").read_text(encoding="utf-8"))
     evidence["files"][results.name] = hashlib.sha256(results.read_bytes()).hexdigest()
     (folder / "evidence.json").write_text(json.dumps(evidence), encoding="utf-8")
     found = members(Made(run, LMMS_EVAL).pack())
     cleared = json.loads(found[f"embspatial/{results.name}"])
-    assert TOKEN not in str(cleared) and TOKEN[::-1] not in str(cleared) and str(tmp_path) not in str(cleared)
+    assert (
+        TOKEN not in str(cleared)
+        and TOKEN[::-1] not in str(cleared)
+        and str(tmp_path) not in str(cleared)
+    )
     assert cleared["results"] == value["results"] and cleared["config"]["dots"] == "../x/y"
-    assert f"`embspatial/{results.name}`: 2 absolute paths replaced, 2 secrets replaced" in found["CHANGES.md"].decode()
+    assert (
+        f"`embspatial/{results.name}`: 2 absolute paths replaced, 2 secrets replaced"
+        in found["CHANGES.md"].decode()
+    )
     stored = Index.from_json(json.loads(found["archive.json"])).files[f"embspatial/{results.name}"]
     assert stored.original == evidence["files"][results.name] and stored.sha256 != stored.original
 
@@ -230,17 +302,20 @@ def test_one_whose_inputs_did_not_change_is_kept(made: Made) -> None:
     kept = made.run.root / "easi_results.zip"
     kept.write_bytes(first.data)
     with zipfile.ZipFile(io.BytesIO(first.data)) as zipped:
-        marked = archive({name: zipped.read(name) for name in reversed(zipped.namelist())} | {"mark": b"made before"})
+        marked = archive(
+            {name: zipped.read(name) for name in reversed(zipped.namelist())}
+            | {"mark": b"made before"}
+        )
     kept.write_bytes(marked)
-    assert made.pack().data == marked                       # not made again
+    assert made.pack().data == marked  # not made again
     kept.write_bytes(marked[:-40])
-    assert made.pack().data == first.data                   # damaged: made again
+    assert made.pack().data == first.data  # damaged: made again
     kept.write_bytes(marked)
     manifest = Manifest.load(made.run.paths.manifest)
     assert manifest is not None
     manifest.with_state("blink", reason="another").save(made.run.paths.manifest)
     try:
-        assert made.pack().data != marked                   # its inputs changed
+        assert made.pack().data != marked  # its inputs changed
     finally:
         manifest.save(made.run.paths.manifest)
         kept.unlink()
@@ -249,9 +324,19 @@ def test_one_whose_inputs_did_not_change_is_kept(made: Made) -> None:
 def test_how_to_repeat_it(made: Made) -> None:
     text = members(made.form(0))["REPRODUCE.md"].decode()
     command = text.partition("```bash\n")[2].partition("\n```")[0]
-    assert command.startswith("python scripts/submissions/run_easi_eval.py --model ") and "--include-extra" in command
+    assert (
+        command.startswith("python scripts/submissions/run_easi_eval.py --model ")
+        and "--include-extra" in command
+    )
     assert "--output-dir" not in command and "--benchmarks" not in command
-    for said in ("Model class:", "Arguments:", "GPUs:", "- torch 2", f"- some/data: {'c' * 40}", "| BLINK |"):
+    for said in (
+        "Model class:",
+        "Arguments:",
+        "GPUs:",
+        "- torch 2",
+        f"- some/data: {'c' * 40}",
+        "| BLINK |",
+    ):
         assert said in text
 
 
@@ -278,9 +363,16 @@ def test_pickles_stay_out_and_two_files_of_one_name_are_refused(tmp_path: Path) 
         scores.append(tmp_path / folder / "scores.csv")
         scores[-1].write_text(folder, encoding="utf-8")
     (tmp_path / "M_result.pkl").write_bytes(b"")
-    assert set(entries([Outputs("blink", tmp_path, (scores[0],), (scores[1], tmp_path / "M_result.pkl"))])) == {"blink/a/scores.csv", "blink/b/scores.csv"}
+    assert set(
+        entries([Outputs("blink", tmp_path, (scores[0],), (scores[1], tmp_path / "M_result.pkl"))])
+    ) == {"blink/a/scores.csv", "blink/b/scores.csv"}
     with pytest.raises(EasiError, match="blink/scores.csv"):
-        entries([Outputs("blink", tmp_path / "a", (scores[0],), ()), Outputs("blink", tmp_path / "b", (scores[1],), ())])
+        entries(
+            [
+                Outputs("blink", tmp_path / "a", (scores[0],), ()),
+                Outputs("blink", tmp_path / "b", (scores[1],), ()),
+            ]
+        )
 
 
 def test_the_tables_are_those_of_the_run(made: Made) -> None:

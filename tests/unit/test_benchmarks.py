@@ -45,9 +45,34 @@ def package(name: str) -> Path:
 
 
 def test_keys_and_order() -> None:
-    assert CORE_KEYS == ("vsi_bench", "mmsi_bench", "mindcube_tiny", "viewspatial", "site_image", "site_video", "blink", "3dsrbench", "embspatial")
-    assert (*CORE_KEYS, "mmsi_video_bench", "omnispatial_(manual_cot)", "spar_bench", "vsi_debiased") == ALL_KEYS
-    assert headline_keys() == ("vsi_bench", "mmsi_bench", "mindcube_tiny", "viewspatial", "site", "blink", "3dsrbench", "embspatial")
+    assert CORE_KEYS == (
+        "vsi_bench",
+        "mmsi_bench",
+        "mindcube_tiny",
+        "viewspatial",
+        "site_image",
+        "site_video",
+        "blink",
+        "3dsrbench",
+        "embspatial",
+    )
+    assert (
+        *CORE_KEYS,
+        "mmsi_video_bench",
+        "omnispatial_(manual_cot)",
+        "spar_bench",
+        "vsi_debiased",
+    ) == ALL_KEYS
+    assert headline_keys() == (
+        "vsi_bench",
+        "mmsi_bench",
+        "mindcube_tiny",
+        "viewspatial",
+        "site",
+        "blink",
+        "3dsrbench",
+        "embspatial",
+    )
 
 
 @pytest.mark.parametrize("bench", BENCHMARKS, ids=lambda bench: bench.key)
@@ -63,12 +88,16 @@ def test_both_backends_have_the_same_sub_scores_unless_said_why(bench: Benchmark
 
 def test_names_are_used_once() -> None:
     for backend in BACKENDS:
-        tasks = [task for bench in BENCHMARKS for source in (bench.source(backend), *bench.source(backend).variants.values())
-                 for task in dict.fromkeys((source.task, *source.subtasks))]
+        tasks = [
+            task
+            for bench in BENCHMARKS
+            for source in (bench.source(backend), *bench.source(backend).variants.values())
+            for task in dict.fromkeys((source.task, *source.subtasks))
+        ]
         assert len(tasks) == len(set(tasks))
     tsvs = [bench.source(VLMEVALKIT).data for bench in BENCHMARKS]
     sums = [content.md5 for data in tsvs if isinstance(data, TsvData) for content in data.contents]
-    assert len(set(sums)) == len(sums) == len(BENCHMARKS) + 1      # BLINK has two
+    assert len(set(sums)) == len(sums) == len(BENCHMARKS) + 1  # BLINK has two
 
 
 def test_site_is_pooled_from_its_two_halves() -> None:
@@ -76,28 +105,33 @@ def test_site_is_pooled_from_its_two_halves() -> None:
     assert site.members == ("site_image", "site_video") and len(site.parts) == 6
     for key in site.members:
         for source in by_key(key).sources.values():
-            assert {part.name: part.types for part in source.parts} == {part.name: part.types for part in site.parts}
+            assert {part.name: part.types for part in source.parts} == {
+                part.name: part.types for part in site.parts
+            }
             assert source.rows.options or source.rows.chance
     assert [group.key for group in GROUPS] == ["site"]
 
 
-@pytest.mark.parametrize("typed, keys", [
-    (None, CORE_KEYS),
-    ("blink", ("blink",)),
-    (" BLINK , vsi_bench,", ("vsi_bench", "blink")),
-    ("blink vsi_bench", ("vsi_bench", "blink")),
-    ("sitebench", ("site_image", "site_video")),
-    ("Site,blink,site_image", ("site_image", "site_video", "blink")),
-    ("omnispatial", ("omnispatial_(manual_cot)",)),
-    ("omnispatial_(manual_cot)", ("omnispatial_(manual_cot)",)),
-])
+@pytest.mark.parametrize(
+    "typed, keys",
+    [
+        (None, CORE_KEYS),
+        ("blink", ("blink",)),
+        (" BLINK , vsi_bench,", ("vsi_bench", "blink")),
+        ("blink vsi_bench", ("vsi_bench", "blink")),
+        ("sitebench", ("site_image", "site_video")),
+        ("Site,blink,site_image", ("site_image", "site_video", "blink")),
+        ("omnispatial", ("omnispatial_(manual_cot)",)),
+        ("omnispatial_(manual_cot)", ("omnispatial_(manual_cot)",)),
+    ],
+)
 def test_parse_keys(typed: str | None, keys: tuple[str, ...]) -> None:
     assert parse_keys(typed) == keys
 
 
 def test_parse_keys_with_extras() -> None:
     assert parse_keys(None, include_extra=True) == ALL_KEYS
-    assert parse_keys("blink", include_extra=True) == ("blink", *ALL_KEYS[len(CORE_KEYS):])
+    assert parse_keys("blink", include_extra=True) == ("blink", *ALL_KEYS[len(CORE_KEYS) :])
 
 
 @pytest.mark.parametrize("typed", ["", " , ,", "\t"])
@@ -112,20 +146,47 @@ def test_an_unknown_name_is_refused_with_the_nearest() -> None:
     assert "vsi_bench?" in caught.value.hint
 
 
-@pytest.mark.parametrize("old, new, said", [
-    ("schema = 1", "schema = 2", "top level: schema is 2, not 1"),
-    ("schema = 1\n", "", "top level: missing key schema"),
-    ("tsv_repo =", "tsv_repos =", "top level: unknown key tsv_repos"),
-    ('title = "VSI-Bench"', 'titel = "VSI-Bench"', "vsi_bench: unknown key titel, did you mean title"),
-    ('title = "VSI-Bench"\n', "", "vsi_bench: missing key title"),
-    ('overall = "vsibench_overall"\n', "", "vsi_bench.lmms-eval: missing key overall"),
-    ('contents = [{ md5 = "34544fd83241391d83eff087a1be7d83", expected = true }]\n', "", "vsi_bench.vlmevalkit.data: missing key contents"),
-    ('contents = [{ md5 = "34544fd83241391d83eff087a1be7d83", expected = true }]', "contents = []", "one of contents has to be expected"),
-    ('layout = "wide_last_row"', 'layout = "tall"', "spar_bench.vlmevalkit: layout is 'tall'"),
-    ('msr_accuracy = { key = "MSR_accuracy"', 'msr_accuracy = { kee = "MSR_accuracy"', "parts.msr_accuracy: unknown key kee"),
-    ('msr_accuracy = { key = "MSR_accuracy", types = ["MSR"] }', "msr_accuracy = {}", "needs key or types"),
-    ('"site_image", "site_video"]', '"site_image", "site_vid"]', "site: unknown member site_vid"),
-])
+@pytest.mark.parametrize(
+    "old, new, said",
+    [
+        ("schema = 1", "schema = 2", "top level: schema is 2, not 1"),
+        ("schema = 1\n", "", "top level: missing key schema"),
+        ("tsv_repo =", "tsv_repos =", "top level: unknown key tsv_repos"),
+        (
+            'title = "VSI-Bench"',
+            'titel = "VSI-Bench"',
+            "vsi_bench: unknown key titel, did you mean title",
+        ),
+        ('title = "VSI-Bench"\n', "", "vsi_bench: missing key title"),
+        ('overall = "vsibench_overall"\n', "", "vsi_bench.lmms-eval: missing key overall"),
+        (
+            'contents = [{ md5 = "34544fd83241391d83eff087a1be7d83", expected = true }]\n',
+            "",
+            "vsi_bench.vlmevalkit.data: missing key contents",
+        ),
+        (
+            'contents = [{ md5 = "34544fd83241391d83eff087a1be7d83", expected = true }]',
+            "contents = []",
+            "one of contents has to be expected",
+        ),
+        ('layout = "wide_last_row"', 'layout = "tall"', "spar_bench.vlmevalkit: layout is 'tall'"),
+        (
+            'msr_accuracy = { key = "MSR_accuracy"',
+            'msr_accuracy = { kee = "MSR_accuracy"',
+            "parts.msr_accuracy: unknown key kee",
+        ),
+        (
+            'msr_accuracy = { key = "MSR_accuracy", types = ["MSR"] }',
+            "msr_accuracy = {}",
+            "needs key or types",
+        ),
+        (
+            '"site_image", "site_video"]',
+            '"site_image", "site_vid"]',
+            "site: unknown member site_vid",
+        ),
+    ],
+)
 def test_loading_refuses_by_name(old: str, new: str, said: str) -> None:
     assert old in TEXT
     with pytest.raises(EasiError) as caught:
@@ -152,9 +213,15 @@ def test_vlmevalkit_facts_are_those_of_the_package(bench: Benchmark) -> None:
         assert pattern in text
     if data.frames:
         config = (root / "dataset" / "video_dataset_config.py").read_text(encoding="utf-8")
-        written = f"'{source.task}': partial({data.cls}, dataset='{data.dataset}', nframe={data.frames})"
-        built = f"({data.dataset.partition('-')[0].lower()}_subsets, {data.cls})"     # VSI: every subset times every variant
-        assert written in config or (built in config and f'("{data.frames}frame", dict(nframe={data.frames}))' in config and f"'{data.dataset}'" in text)
+        written = (
+            f"'{source.task}': partial({data.cls}, dataset='{data.dataset}', nframe={data.frames})"
+        )
+        built = f"({data.dataset.partition('-')[0].lower()}_subsets, {data.cls})"  # VSI: every subset times every variant
+        assert written in config or (
+            built in config
+            and f'("{data.frames}frame", dict(nframe={data.frames}))' in config
+            and f"'{data.dataset}'" in text
+        )
 
 
 def yaml_of(root: Path, task: str) -> str:
@@ -163,11 +230,19 @@ def yaml_of(root: Path, task: str) -> str:
         text = path.read_text(encoding="utf-8")
         if re.search(rf'^(task|group): ["\']?{re.escape(task)}["\']?\s*$', text, re.MULTILINE):
             include = re.search(r"^include: (\S+)", text, re.MULTILINE)
-            return text + "\n" + ((path.parent / include[1]).read_text(encoding="utf-8") if include else "")
+            return (
+                text
+                + "\n"
+                + ((path.parent / include[1]).read_text(encoding="utf-8") if include else "")
+            )
     raise AssertionError(f"no task {task}")
 
 
-LMMS_SOURCES = [source for bench in BENCHMARKS for source in (bench.source(LMMS_EVAL), *bench.source(LMMS_EVAL).variants.values())]
+LMMS_SOURCES = [
+    source
+    for bench in BENCHMARKS
+    for source in (bench.source(LMMS_EVAL), *bench.source(LMMS_EVAL).variants.values())
+]
 
 
 @pytest.mark.parametrize("source", LMMS_SOURCES, ids=lambda source: source.task)
@@ -181,9 +256,19 @@ def test_lmms_eval_facts_are_those_of_the_package(source: Source) -> None:
         assert re.search(rf"^test_split: {data.split}\s*$", text, re.MULTILINE)
         assert bool(re.search(r"^\s+token: True", text, re.MULTILINE)) == data.needs_token
         if data.configs:
-            assert re.search(rf'^dataset_name: "?{re.escape(data.configs[place])}"?\s*$', text, re.MULTILINE)
-        limits = re.findall(r"^  max_new_tokens: (\d+)", text, re.MULTILINE)     # deeper ones belong to single models
+            assert re.search(
+                rf'^dataset_name: "?{re.escape(data.configs[place])}"?\s*$', text, re.MULTILINE
+            )
+        limits = re.findall(
+            r"^  max_new_tokens: (\d+)", text, re.MULTILINE
+        )  # deeper ones belong to single models
         assert limits == ([] if source.max_new_tokens is None else [str(source.max_new_tokens)])
-        keys = {part.key for part in source.parts if part.key and "|" not in part.key} | {source.overall}
-        missing = [key for key in keys if not re.search(rf'- metric: ["\']?{re.escape(key)}["\']?\s*$', text, re.MULTILINE)]
+        keys = {part.key for part in source.parts if part.key and "|" not in part.key} | {
+            source.overall
+        }
+        missing = [
+            key
+            for key in keys
+            if not re.search(rf'- metric: ["\']?{re.escape(key)}["\']?\s*$', text, re.MULTILINE)
+        ]
         assert missing == []

@@ -34,33 +34,48 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 # ---- the reader of literals -----------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize(("text", "value"), [
-    ("x = 1280 * 28 * 28", 1280 * 784),
-    ("x = 2**14 - -1", 16385),
-    ("x = {'a': 1, **{'b': 2}} | dict(c=3)", {"a": 1, "b": 2, "c": 3}),
-    ("A = 'o'\nx = f'{A}/m-{7}b'", "o/m-7b"),
-    ("x = [*(1, 2), 3]\nx += [4]\nx.extend([5])", [1, 2, 3, 4, 5]),
-    ("x = {}\nfor n in ['a', 'b']:\n    x[n] = n * 2", {"a": "aa", "b": "bb"}),
-    ("x = {}\nfor n, s in {'a': 1}.items():\n    x.update({n: s})", {"a": 1}),
-    ("x = {f'{a}{b}': b for a in 'pq' for b in (1, 2) if b > 1 or True}", {"p1": 1, "p2": 2, "q1": 1, "q2": 2}),
-    ("def f(names, ends=('x', 'y')):\n    out = {}\n    for n in names:\n        for e in ends:\n            out[n + e] = 1\n    return out\nx = f(['a'])",
-     {"ax": 1, "ay": 1}),
-    ("class A:\n    D = {'p': 1}\n    @classmethod\n    def names(cls):\n        return list(cls.D)\n"
-     "class B(A):\n    D = {'q': 1}\nx = A.names() + B.names()", ["p", "q"]),
-    ("try:\n    import nothing\n    x = 1\nexcept ImportError:\n    x = 2", 1),
-    ("if somewhere.flag:\n    x = {'a': 1}\nelse:\n    y = 2", {"a": 1}),
-    ("x = (1, 'a', None, True)[1:][0]", UNKNOWN),      # slices are not read
-    ("import os\nx = os.environ.get('HOME', 'b')", UNKNOWN),
-    ("x = open('/etc/passwd').read()", UNKNOWN),
-    ("x = [1].append", UNKNOWN),
-    ("x = 'a' + 1", UNKNOWN),
-    ("x = {}['a']", UNKNOWN),
-    ("def f(n):\n    return f(n)\nx = f(1)", UNKNOWN),
-    ("x = lambda: 1", UNKNOWN),
-    ("x = a.b.C", Dotted("a.b.C")),
-    ("from functools import partial\nx = partial(vlm.C, p='a', **{'q': 1}, r=torch.float16)", Partial("vlm.C", {"p": "a", "q": 1, "r": Dotted("torch.float16")})),
-    ("x = partial(partial(vlm.C, p=1, q=1), q=2)", Partial("vlm.C", {"p": 1, "q": 2})),
-])
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("x = 1280 * 28 * 28", 1280 * 784),
+        ("x = 2**14 - -1", 16385),
+        ("x = {'a': 1, **{'b': 2}} | dict(c=3)", {"a": 1, "b": 2, "c": 3}),
+        ("A = 'o'\nx = f'{A}/m-{7}b'", "o/m-7b"),
+        ("x = [*(1, 2), 3]\nx += [4]\nx.extend([5])", [1, 2, 3, 4, 5]),
+        ("x = {}\nfor n in ['a', 'b']:\n    x[n] = n * 2", {"a": "aa", "b": "bb"}),
+        ("x = {}\nfor n, s in {'a': 1}.items():\n    x.update({n: s})", {"a": 1}),
+        (
+            "x = {f'{a}{b}': b for a in 'pq' for b in (1, 2) if b > 1 or True}",
+            {"p1": 1, "p2": 2, "q1": 1, "q2": 2},
+        ),
+        (
+            "def f(names, ends=('x', 'y')):\n    out = {}\n    for n in names:\n        for e in ends:\n            out[n + e] = 1\n    return out\nx = f(['a'])",
+            {"ax": 1, "ay": 1},
+        ),
+        (
+            "class A:\n    D = {'p': 1}\n    @classmethod\n    def names(cls):\n        return list(cls.D)\n"
+            "class B(A):\n    D = {'q': 1}\nx = A.names() + B.names()",
+            ["p", "q"],
+        ),
+        ("try:\n    import nothing\n    x = 1\nexcept ImportError:\n    x = 2", 1),
+        ("if somewhere.flag:\n    x = {'a': 1}\nelse:\n    y = 2", {"a": 1}),
+        ("x = (1, 'a', None, True)[1:][0]", UNKNOWN),  # slices are not read
+        ("import os\nx = os.environ.get('HOME', 'b')", UNKNOWN),
+        ("x = open('/etc/passwd').read()", UNKNOWN),
+        ("x = [1].append", UNKNOWN),
+        ("x = 'a' + 1", UNKNOWN),
+        ("x = {}['a']", UNKNOWN),
+        ("def f(n):\n    return f(n)\nx = f(1)", UNKNOWN),
+        ("x = lambda: 1", UNKNOWN),
+        ("x = a.b.C", Dotted("a.b.C")),
+        (
+            "from functools import partial\nx = partial(vlm.C, p='a', **{'q': 1}, r=torch.float16)",
+            Partial("vlm.C", {"p": "a", "q": 1, "r": Dotted("torch.float16")}),
+        ),
+        ("x = partial(partial(vlm.C, p=1, q=1), q=2)", Partial("vlm.C", {"p": 1, "q": 2})),
+    ],
+)
 def test_literals(text: str, value: object) -> None:
     assert read_module(ast.parse(text))["x"] == value
 
@@ -90,7 +105,11 @@ supported_VLM["Computed"] = make()
 
 def checkout(root: Path, kind: str, files: dict[str, str]) -> Package:
     package = KINDS[kind].package
-    for name, text in {"pyproject.toml": 'version = "9.9"\n', f"{package}/__init__.py": "", **files}.items():
+    for name, text in {
+        "pyproject.toml": 'version = "9.9"\n',
+        f"{package}/__init__.py": "",
+        **files,
+    }.items():
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
@@ -101,7 +120,12 @@ def test_registry_entries_of_a_fork(tmp_path: Path) -> None:
     package = checkout(tmp_path, "vlmevalkit", {"vlmeval/config.py": CONFIG})
     entries = catalog.vlmeval_entries(package)
     assert list(entries.values()) == [
-        Entry("Plain-7B", "Chat", {"model_path": "org/Plain-7B", "min_pixels": 3136, "root": None, "sizes": [1, 2]}, "org/Plain-7B"),
+        Entry(
+            "Plain-7B",
+            "Chat",
+            {"model_path": "org/Plain-7B", "min_pixels": 3136, "root": None, "sizes": [1, 2]},
+            "org/Plain-7B",
+        ),
         Entry("Typed", "Chat", {}, None, ("model_path", "dtype")),
         Entry("Asks", "GPT4V", {"model": "gpt", "temperature": 0}, api=True),
         Entry("Asks-Again", "GPT4V", {"model": "gpt", "temperature": 0}, api=True),
@@ -109,7 +133,7 @@ def test_registry_entries_of_a_fork(tmp_path: Path) -> None:
         Entry("Loop-2B", "Chat", {"model_path": "org/Loop-2B"}, "org/Loop-2B", ("nested",)),
         Entry("Computed", ""),
     ]
-    assert catalog.vlmeval_entries(package) == entries      # the second time from the cache
+    assert catalog.vlmeval_entries(package) == entries  # the second time from the cache
 
 
 @pytest.mark.parametrize("text", ["x = 1", "supported_VLM = {}", "supported_VLM = {", None])
@@ -159,7 +183,9 @@ def test_a_damaged_cache_is_read_again(tmp_path: Path, damage: str) -> None:
     assert catalog.vlmeval_entries(package) == entries
 
 
-def test_a_cache_that_cannot_be_written_costs_nothing_but_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cache_that_cannot_be_written_costs_nothing_but_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     package = checkout(tmp_path, "vlmevalkit", {"vlmeval/config.py": CONFIG})
@@ -168,13 +194,23 @@ def test_a_cache_that_cannot_be_written_costs_nothing_but_time(tmp_path: Path, m
 
 # ---- lmms-eval ------------------------------------------------------------------------------------------------------
 
+
 def test_model_types_of_a_fork(tmp_path: Path) -> None:
-    package = checkout(tmp_path, "lmms-eval", {"lmms_eval/models/__init__.py": (
-        'AVAILABLE_SIMPLE_MODELS = {"llava": "Llava", "both": "Both"}\n'
-        'AVAILABLE_CHAT_TEMPLATE_MODELS: dict = {"both": "BothChat", "far": "somewhere.else_.Far"}\n'
-        'MODEL_ALIASES = {"both": ("twin",)}\n')})
+    package = checkout(
+        tmp_path,
+        "lmms-eval",
+        {
+            "lmms_eval/models/__init__.py": (
+                'AVAILABLE_SIMPLE_MODELS = {"llava": "Llava", "both": "Both"}\n'
+                'AVAILABLE_CHAT_TEMPLATE_MODELS: dict = {"both": "BothChat", "far": "somewhere.else_.Far"}\n'
+                'MODEL_ALIASES = {"both": ("twin",)}\n'
+            )
+        },
+    )
     found = catalog.lmms_models(package).models
-    both = LmmsModel("both", "both", "lmms_eval.models.simple.both.Both", "lmms_eval.models.chat.both.BothChat")
+    both = LmmsModel(
+        "both", "both", "lmms_eval.models.simple.both.Both", "lmms_eval.models.chat.both.BothChat"
+    )
     assert found["both"] == both
     assert found["twin"] == LmmsModel("twin", "both", both.simple, both.chat)
     assert both.cls == both.chat
@@ -184,24 +220,35 @@ def test_model_types_of_a_fork(tmp_path: Path) -> None:
 
 def test_manifests_of_a_plug_in(tmp_path: Path) -> None:
     path = tmp_path / "plugin.py"
-    path.write_text('from lmms_eval.models.registry_v2 import ModelManifest\nimport x\n'
-                    'def manifests():\n'
-                    '    return [ModelManifest("a", chat_class_path="p.A", aliases=("b",)),\n'
-                    '            x.ModelManifest(model_id="c", simple_class_path="p.C"), ModelManifest(model_id=compute())]\n')
-    assert read_manifests(path) == [LmmsModel("a", "a", "", "p.A"), LmmsModel("b", "a", "", "p.A"), LmmsModel("c", "c", "p.C")]
+    path.write_text(
+        "from lmms_eval.models.registry_v2 import ModelManifest\nimport x\n"
+        "def manifests():\n"
+        '    return [ModelManifest("a", chat_class_path="p.A", aliases=("b",)),\n'
+        '            x.ModelManifest(model_id="c", simple_class_path="p.C"), ModelManifest(model_id=compute())]\n'
+    )
+    assert read_manifests(path) == [
+        LmmsModel("a", "a", "", "p.A"),
+        LmmsModel("b", "a", "", "p.A"),
+        LmmsModel("c", "c", "p.C"),
+    ]
 
 
 def test_task_names_of_a_fork(tmp_path: Path) -> None:
-    package = checkout(tmp_path, "lmms-eval", {
-        "lmms_eval/tasks/a/a.yaml": 'task: "one"   # said so\ntag: [t1, t2]\ndoc_to_text: !function utils.f\n',
-        "lmms_eval/tasks/a/b.yaml": '\ufeff"task": two\ngroup:\n  - g1\n  - g2\nother:\n  task: inner\n',
-        "lmms_eval/tasks/c.yaml": "group: three\ntask:\n- one\n- elsewhere\n",
-        "lmms_eval/tasks/_template": "task: never\n",
-    })
+    package = checkout(
+        tmp_path,
+        "lmms-eval",
+        {
+            "lmms_eval/tasks/a/a.yaml": 'task: "one"   # said so\ntag: [t1, t2]\ndoc_to_text: !function utils.f\n',
+            "lmms_eval/tasks/a/b.yaml": '\ufeff"task": two\ngroup:\n  - g1\n  - g2\nother:\n  task: inner\n',
+            "lmms_eval/tasks/c.yaml": "group: three\ntask:\n- one\n- elsewhere\n",
+            "lmms_eval/tasks/_template": "task: never\n",
+        },
+    )
     assert catalog.lmms_tasks(package) == {"one", "t1", "t2", "two", "g1", "g2", "three"}
 
 
 # ---- the installed backends -----------------------------------------------------------------------------------------
+
 
 def test_the_installed_registry_of_vlmevalkit() -> None:
     entries = catalog.vlmeval_entries(locate(KIT))
@@ -234,10 +281,12 @@ def test_every_task_of_our_registry_exists_in_the_installed_backends() -> None:
 
 
 def test_reading_names_imports_no_backend() -> None:
-    code = ("import sys\nfrom easi_eval.backends import catalog\nfrom easi_eval.backends.kinds import KINDS\n"
-            "kit, lmms = (catalog.locate(kind) for kind in KINDS.values())\n"
-            "catalog.vlmeval_entries(kit), catalog.vlmeval_datasets(kit), catalog.lmms_models(lmms), catalog.lmms_tasks(lmms)\n"
-            "print({'torch', 'pandas', 'yaml', 'vlmeval', 'lmms_eval'} & set(sys.modules))")
+    code = (
+        "import sys\nfrom easi_eval.backends import catalog\nfrom easi_eval.backends.kinds import KINDS\n"
+        "kit, lmms = (catalog.locate(kind) for kind in KINDS.values())\n"
+        "catalog.vlmeval_entries(kit), catalog.vlmeval_datasets(kit), catalog.lmms_models(lmms), catalog.lmms_tasks(lmms)\n"
+        "print({'torch', 'pandas', 'yaml', 'vlmeval', 'lmms_eval'} & set(sys.modules))"
+    )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout == "set()\n"
 

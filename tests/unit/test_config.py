@@ -14,42 +14,55 @@ from easi_eval.cli import parse
 from easi_eval.config import RunConfig, SubmissionConfig, format_model_args, parse_model_args
 from easi_eval.errors import EasiError
 
-META = {"modelName": "Qwen/Qwen2.5-VL-7B-Instruct", "modelType": "instruction", "precision": "bfloat16"}
+META = {
+    "modelName": "Qwen/Qwen2.5-VL-7B-Instruct",
+    "modelType": "instruction",
+    "precision": "bfloat16",
+}
 SUBMISSION = SubmissionConfig(**META)
 
 
 # ---- model arguments ------------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize(("text", "expected"), [
-    ("", {}),
-    ("pretrained=Qwen/Qwen3-VL-8B-Instruct,attn_implementation=flash_attention_2",
-     {"pretrained": "Qwen/Qwen3-VL-8B-Instruct", "attn_implementation": "flash_attention_2"}),
-    ('a=b,c={"x":1,"y":2}', {"a": "b", "c": '{"x":1,"y":2}'}),
-    ("a=[1,2,(3,4)],b=1", {"a": "[1,2,(3,4)]", "b": "1"}),
-    ('a="x,y",b=\'p,q\'', {"a": '"x,y"', "b": "'p,q'"}),
-    ('a={"s":"}, not yet",  "t":[1,2]},b=1', {"a": '{"s":"}, not yet",  "t":[1,2]}', "b": "1"}),
-    (r'a={"s":"say \"a, b\""},b=1', {"a": r'{"s":"say \"a, b\""}', "b": "1"}),
-    ("url=http://h:1/v1?x=1&y=2", {"url": "http://h:1/v1?x=1&y=2"}),
-    ("prompt=You're the model,b=1", {"prompt": "You're the model", "b": "1"}),
-    (" a = 1 , b= 2 ,", {"a": "1", "b": "2"}),
-    ("a=", {"a": ""}),
-    ("pfad=/Модели/模型 1", {"pfad": "/Модели/模型 1"}),
-])
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", {}),
+        (
+            "pretrained=Qwen/Qwen3-VL-8B-Instruct,attn_implementation=flash_attention_2",
+            {"pretrained": "Qwen/Qwen3-VL-8B-Instruct", "attn_implementation": "flash_attention_2"},
+        ),
+        ('a=b,c={"x":1,"y":2}', {"a": "b", "c": '{"x":1,"y":2}'}),
+        ("a=[1,2,(3,4)],b=1", {"a": "[1,2,(3,4)]", "b": "1"}),
+        ("a=\"x,y\",b='p,q'", {"a": '"x,y"', "b": "'p,q'"}),
+        ('a={"s":"}, not yet",  "t":[1,2]},b=1', {"a": '{"s":"}, not yet",  "t":[1,2]}', "b": "1"}),
+        (r'a={"s":"say \"a, b\""},b=1', {"a": r'{"s":"say \"a, b\""}', "b": "1"}),
+        ("url=http://h:1/v1?x=1&y=2", {"url": "http://h:1/v1?x=1&y=2"}),
+        ("prompt=You're the model,b=1", {"prompt": "You're the model", "b": "1"}),
+        (" a = 1 , b= 2 ,", {"a": "1", "b": "2"}),
+        ("a=", {"a": ""}),
+        ("pfad=/Модели/模型 1", {"pfad": "/Модели/模型 1"}),
+    ],
+)
 def test_model_args(text: str, expected: dict[str, str]) -> None:
     assert parse_model_args(text) == expected
     assert parse_model_args(format_model_args(expected)) == expected
 
 
-@pytest.mark.parametrize(("text", "says"), [
-    ("Qwen/Qwen3-VL-8B-Instruct", "has no '='"),
-    ("pretrained=x,flash", "'flash' has no '='"),
-    ("=x", "no name"),
-    ("a=1,=2", "no name"),
-    ("a=1,a=2", "a is given twice"),
-    ('a={"x":1,b=2', "} missing"),
-    ("a=[1,2,b=3", "] missing"),
-    ('a="x,b=2', '" missing'),
-])
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("Qwen/Qwen3-VL-8B-Instruct", "has no '='"),
+        ("pretrained=x,flash", "'flash' has no '='"),
+        ("=x", "no name"),
+        ("a=1,=2", "no name"),
+        ("a=1,a=2", "a is given twice"),
+        ('a={"x":1,b=2', "} missing"),
+        ("a=[1,2,b=3", "] missing"),
+        ('a="x,b=2', '" missing'),
+    ],
+)
 def test_malformed_model_args(text: str, says: str) -> None:
     with pytest.raises(EasiError) as error:
         parse_model_args(text)
@@ -59,32 +72,74 @@ def test_malformed_model_args(text: str, says: str) -> None:
 
 # ---- RunConfig ------------------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize(("options", "what", "hint"), [
-    ({}, "--model is missing", "--model Qwen/"),
-    ({"model": " "}, "--model is missing", ""),
-    ({"backend": "lmms-eval"}, "--model is missing", "--model-args pretrained="),
-    ({"model": "m", "backend": "lmms_eval"}, "--backend is 'lmms_eval'", "did you mean lmms-eval?"),
-    ({"model": "m", "backend": "nothing"}, "--backend is 'nothing'", "use one of vlmevalkit, lmms-eval"),
-    ({"model": "qwen3_vl", "backend": "lmms-eval"}, "needs --model-args", "pretrained="),
-    ({"model": "qwen3_vl", "backend": "lmms-eval", "model_args": "x"}, "has no '='", ""),
-    ({"model": "m", "nproc": 0}, "--nproc is 0", "use 1 or more"),
-    ({"model": "m", "nproc": -2}, "--nproc is -2", "use 1 or more"),
-    ({"model": "m", "limit": 0}, "--limit is 0", "use 1 or more"),
-    ({"model": "m", "model_args": "a=1", "backend": "lmms-eval", "no_accelerate": True, "nproc": 8}, "--no-accelerate with --nproc 8", "leave out"),
-    ({"model": "m", "judge": ""}, "--judge is empty", ""),
-    ({"model": "m", "device": "gpu"}, "--device is 'gpu'", "cuda, cpu, mps"),
-    ({"model": "m", "device": "cuda:1"}, "--device is 'cuda:1'", "CUDA_VISIBLE_DEVICES"),
-    ({"model": "m", "benchmarks": ("vsibench2",)}, "unknown benchmark vsibench2", "vsi_bench"),
-    ({"model": "m", "benchmarks": ("",)}, "names no benchmark", ""),
-    ({"model": "m", "submit": True}, "needs --submission-configs", "modelName"),
-    ({"model": "m", "resubmit": True}, "--resubmit without --submit", "add --submit"),
-    ({"model": "m", "submit": True, "submission": SUBMISSION, "limit": 3}, "--submit with --limit", "leave out"),
-    ({"model": "m", "submit": True, "submission": SUBMISSION, "smoke": True}, "--submit with --smoke", "leave out"),
-    ({"smoke": True, "model_args": "a=1"}, "--model-args without --model", ""),
-    ({"model": "m", "model_args": 'a=1,x={"my_api_key": "hidden"}'}, "--model-args hold a secret (my_api_key)", "OPENAI_API_KEY"),
-    ({"model": "m", "model_args": "password=hidden"}, "--model-args hold a secret (password)", "environment"),
-    ({"model": "m", "backend_args": ("--hf_hub_log_args", "token=hidden")}, "the arguments after -- hold a secret (token)", "HF_TOKEN"),
-])
+
+@pytest.mark.parametrize(
+    ("options", "what", "hint"),
+    [
+        ({}, "--model is missing", "--model Qwen/"),
+        ({"model": " "}, "--model is missing", ""),
+        ({"backend": "lmms-eval"}, "--model is missing", "--model-args pretrained="),
+        (
+            {"model": "m", "backend": "lmms_eval"},
+            "--backend is 'lmms_eval'",
+            "did you mean lmms-eval?",
+        ),
+        (
+            {"model": "m", "backend": "nothing"},
+            "--backend is 'nothing'",
+            "use one of vlmevalkit, lmms-eval",
+        ),
+        ({"model": "qwen3_vl", "backend": "lmms-eval"}, "needs --model-args", "pretrained="),
+        ({"model": "qwen3_vl", "backend": "lmms-eval", "model_args": "x"}, "has no '='", ""),
+        ({"model": "m", "nproc": 0}, "--nproc is 0", "use 1 or more"),
+        ({"model": "m", "nproc": -2}, "--nproc is -2", "use 1 or more"),
+        ({"model": "m", "limit": 0}, "--limit is 0", "use 1 or more"),
+        (
+            {
+                "model": "m",
+                "model_args": "a=1",
+                "backend": "lmms-eval",
+                "no_accelerate": True,
+                "nproc": 8,
+            },
+            "--no-accelerate with --nproc 8",
+            "leave out",
+        ),
+        ({"model": "m", "judge": ""}, "--judge is empty", ""),
+        ({"model": "m", "device": "gpu"}, "--device is 'gpu'", "cuda, cpu, mps"),
+        ({"model": "m", "device": "cuda:1"}, "--device is 'cuda:1'", "CUDA_VISIBLE_DEVICES"),
+        ({"model": "m", "benchmarks": ("vsibench2",)}, "unknown benchmark vsibench2", "vsi_bench"),
+        ({"model": "m", "benchmarks": ("",)}, "names no benchmark", ""),
+        ({"model": "m", "submit": True}, "needs --submission-configs", "modelName"),
+        ({"model": "m", "resubmit": True}, "--resubmit without --submit", "add --submit"),
+        (
+            {"model": "m", "submit": True, "submission": SUBMISSION, "limit": 3},
+            "--submit with --limit",
+            "leave out",
+        ),
+        (
+            {"model": "m", "submit": True, "submission": SUBMISSION, "smoke": True},
+            "--submit with --smoke",
+            "leave out",
+        ),
+        ({"smoke": True, "model_args": "a=1"}, "--model-args without --model", ""),
+        (
+            {"model": "m", "model_args": 'a=1,x={"my_api_key": "hidden"}'},
+            "--model-args hold a secret (my_api_key)",
+            "OPENAI_API_KEY",
+        ),
+        (
+            {"model": "m", "model_args": "password=hidden"},
+            "--model-args hold a secret (password)",
+            "environment",
+        ),
+        (
+            {"model": "m", "backend_args": ("--hf_hub_log_args", "token=hidden")},
+            "the arguments after -- hold a secret (token)",
+            "HF_TOKEN",
+        ),
+    ],
+)
 def test_refused(options: dict[str, object], what: str, hint: str) -> None:
     with pytest.raises(EasiError) as error:
         RunConfig(**options)
@@ -101,14 +156,20 @@ def test_smoke_brings_its_own_model_on_both_backends() -> None:
         RunConfig(smoke=True, backend="lmms-eval", model="qwen3_vl")
 
 
-@pytest.mark.parametrize(("options", "keys"), [
-    ({}, CORE_KEYS),
-    ({"include_extra": True}, ALL_KEYS),
-    ({"benchmarks": ("blink", "vsi_bench")}, ("vsi_bench", "blink")),
-    ({"benchmarks": ("SITE, ", "BLINK")}, ("site_image", "site_video", "blink")),
-    ({"benchmarks": ("blink", "omnispatial_(manual_cot)")}, ("blink", "omnispatial_(manual_cot)")),
-    ({"benchmarks": ("blink",), "include_extra": True}, ("blink",)),
-])
+@pytest.mark.parametrize(
+    ("options", "keys"),
+    [
+        ({}, CORE_KEYS),
+        ({"include_extra": True}, ALL_KEYS),
+        ({"benchmarks": ("blink", "vsi_bench")}, ("vsi_bench", "blink")),
+        ({"benchmarks": ("SITE, ", "BLINK")}, ("site_image", "site_video", "blink")),
+        (
+            {"benchmarks": ("blink", "omnispatial_(manual_cot)")},
+            ("blink", "omnispatial_(manual_cot)"),
+        ),
+        ({"benchmarks": ("blink",), "include_extra": True}, ("blink",)),
+    ],
+)
 def test_selected_is_in_registry_order(options: dict[str, object], keys: tuple[str, ...]) -> None:
     assert tuple(bench.key for bench in RunConfig(model="m", **options).selected) == keys
 
@@ -119,83 +180,153 @@ def test_retrying_some_of_the_extras_does_not_bring_the_others_back() -> None:
     assert parse(retry.to_argv()) == retry
 
 
-@pytest.mark.parametrize(("options", "said"), [
-    ({}, ()),
-    ({"judge": "exact_matching", "dataset_dir": Path("d")}, ()),
-    ({"backend": "lmms-eval", "model_args": "a=b", "smoke": True, "dataset_dir": Path("d")}, ()),      # the rehearsal's own folder
-    ({"no_accelerate": True}, ("--no-accelerate has no effect with --backend vlmevalkit",)),
-    ({"backend": "lmms-eval", "model_args": "a=b", "judge": "x", "dataset_dir": Path("d")},
-     ("--judge has no effect with --backend lmms-eval", "--dataset-dir has no effect with --backend lmms-eval")),
-])
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({}, ()),
+        ({"judge": "exact_matching", "dataset_dir": Path("d")}, ()),
+        (
+            {"backend": "lmms-eval", "model_args": "a=b", "smoke": True, "dataset_dir": Path("d")},
+            (),
+        ),  # the rehearsal's own folder
+        ({"no_accelerate": True}, ("--no-accelerate has no effect with --backend vlmevalkit",)),
+        (
+            {"backend": "lmms-eval", "model_args": "a=b", "judge": "x", "dataset_dir": Path("d")},
+            (
+                "--judge has no effect with --backend lmms-eval",
+                "--dataset-dir has no effect with --backend lmms-eval",
+            ),
+        ),
+    ],
+)
 def test_options_without_effect_are_said(options: dict[str, object], said: tuple[str, ...]) -> None:
     assert RunConfig(model="m", **options).ignored == said
 
 
 EVERYTHING = RunConfig(
-    model="qwen3_vl", backend="lmms-eval", model_args='pretrained=a b/c,x={"p":"it\'s, ok"}', benchmarks=("blink", "site_image"),
-    judge="gpt-4o-1120", extraction_threshold=0.1, output_dir=Path("out put"), dataset_dir=Path("/data"), submit=True, resubmit=True,
-    submission=SubmissionConfig(**META, baseModel="Qwen3", remarks='né "quoted", $HOME'), rerun=True, no_accelerate=True, verbose=True,
-    no_rich=True, dry_run=True, plain=True, device="cpu", trust_remote_code=True, model_name_differs=True, no_corrections=True, vsi_input="frames", backend_path=Path("../fork"),
-    backend_args=("--batch_size", "4", "--", "--gen_kwargs", "a=b c"))
+    model="qwen3_vl",
+    backend="lmms-eval",
+    model_args='pretrained=a b/c,x={"p":"it\'s, ok"}',
+    benchmarks=("blink", "site_image"),
+    judge="gpt-4o-1120",
+    extraction_threshold=0.1,
+    output_dir=Path("out put"),
+    dataset_dir=Path("/data"),
+    submit=True,
+    resubmit=True,
+    submission=SubmissionConfig(**META, baseModel="Qwen3", remarks='né "quoted", $HOME'),
+    rerun=True,
+    no_accelerate=True,
+    verbose=True,
+    no_rich=True,
+    dry_run=True,
+    plain=True,
+    device="cpu",
+    trust_remote_code=True,
+    model_name_differs=True,
+    no_corrections=True,
+    vsi_input="frames",
+    backend_path=Path("../fork"),
+    backend_args=("--batch_size", "4", "--", "--gen_kwargs", "a=b c"),
+)
 
 
-@pytest.mark.parametrize("cfg", [
-    RunConfig(model="Qwen/Qwen2.5-VL-7B-Instruct"),
-    RunConfig(smoke=True),
-    RunConfig(smoke=True, backend="lmms-eval", limit=2, include_extra=True),
-    RunConfig(model="-odd", judge="--odd"),
-    RunConfig(model="m", submission=SUBMISSION),
-    RunConfig(model="m", include_extra=True),
-    RunConfig(model="m", output_dir=Path()),
-    EVERYTHING,
-    replace(EVERYTHING, benchmarks=("blink",), no_accelerate=False, nproc=8),
-    replace(EVERYTHING, submit=False, resubmit=False, smoke=True, limit=7),
-    RunConfig(model="m", extraction_threshold=1e-05),
-    RunConfig(import_results=Path("their results"), as_model="org/Tiny", benchmarks=("blink",), submission=SUBMISSION, submit=True),
-], ids=lambda cfg: " ".join(cfg.to_argv())[:40])
+@pytest.mark.parametrize(
+    "cfg",
+    [
+        RunConfig(model="Qwen/Qwen2.5-VL-7B-Instruct"),
+        RunConfig(smoke=True),
+        RunConfig(smoke=True, backend="lmms-eval", limit=2, include_extra=True),
+        RunConfig(model="-odd", judge="--odd"),
+        RunConfig(model="m", submission=SUBMISSION),
+        RunConfig(model="m", include_extra=True),
+        RunConfig(model="m", output_dir=Path()),
+        EVERYTHING,
+        replace(EVERYTHING, benchmarks=("blink",), no_accelerate=False, nproc=8),
+        replace(EVERYTHING, submit=False, resubmit=False, smoke=True, limit=7),
+        RunConfig(model="m", extraction_threshold=1e-05),
+        RunConfig(
+            import_results=Path("their results"),
+            as_model="org/Tiny",
+            benchmarks=("blink",),
+            submission=SUBMISSION,
+            submit=True,
+        ),
+    ],
+    ids=lambda cfg: " ".join(cfg.to_argv())[:40],
+)
 def test_to_argv_parses_back(cfg: RunConfig) -> None:
     assert parse(cfg.to_argv()) == cfg
-    assert parse(shlex.split(cfg.command())[1:] if cfg.command().startswith("easi-eval") else shlex.split(cfg.command())[2:]) == cfg
+    assert (
+        parse(
+            shlex.split(cfg.command())[1:]
+            if cfg.command().startswith("easi-eval")
+            else shlex.split(cfg.command())[2:]
+        )
+        == cfg
+    )
 
 
 def test_every_field_is_covered_by_the_round_trip() -> None:
     """A field added to RunConfig must be given an option and stand in EVERYTHING above."""
     plain = RunConfig(smoke=True)
-    same = {field.name for field in fields(RunConfig) if getattr(EVERYTHING, field.name) == getattr(plain, field.name)}
-    assert same == {"include_extra", "limit", "nproc", "import_results", "as_model"}     # refused beside others there; covered by the other cases
+    same = {
+        field.name
+        for field in fields(RunConfig)
+        if getattr(EVERYTHING, field.name) == getattr(plain, field.name)
+    }
+    assert same == {
+        "include_extra",
+        "limit",
+        "nproc",
+        "import_results",
+        "as_model",
+    }  # refused beside others there; covered by the other cases
 
 
 # ---- SubmissionConfig -------------------------------------------------------------------------------------------------
 
+
 def test_the_guides_own_example() -> None:
-    text = json.dumps({**META, "revision": "main", "weightType": "Original", "baseModel": "", "remarks": "Submitted via script"})
+    text = json.dumps(
+        {
+            **META,
+            "revision": "main",
+            "weightType": "Original",
+            "baseModel": "",
+            "remarks": "Submitted via script",
+        }
+    )
     config = SubmissionConfig.from_json(text)
     assert config == SubmissionConfig(**META, remarks="Submitted via script")
     assert SubmissionConfig.from_json(config.to_json()) == config
 
 
-@pytest.mark.parametrize(("changes", "what", "hint"), [
-    ({"modelName": "Qwen2.5"}, "modelName is 'Qwen2.5'", "org/model"),
-    ({"modelName": "a/b/c"}, "modelName", "org/model"),
-    ({"modelName": "/b"}, "modelName", "org/model"),
-    ({"modelName": "a/b c"}, "modelName", "org/model"),
-    ({"modelName": ""}, "modelName", "org/model"),
-    ({"modelType": "instruct"}, "modelType is 'instruct'", "instruction"),
-    ({"modelType": "RL"}, "modelType is 'RL'", "did you mean rl?"),
-    ({"modelType": "x"}, "modelType is 'x'", "pretrained, finetuned, instruction, rl"),
-    ({"precision": "bf16"}, "precision is 'bf16'", "float16"),
-    ({"precision": "int4"}, "precision is 'int4'", "int8"),
-    ({"weightType": "original"}, "weightType is 'original'", "did you mean Original?"),
-    ({"weightType": "Delta"}, "baseModel is missing", "org/model"),
-    ({"weightType": "Adapter", "baseModel": " "}, "baseModel is missing", "org/model"),
-    ({"revision": ""}, "revision is empty", "main"),
-    ({"remarks": 3}, "remarks is 3, not a text", "quotes"),
-    ({"remarks": "x" * 4001}, "remarks has 4,001 characters", "4,000"),
-    ({"remarks": "a\ud800"}, "remarks holds half a character", "UTF-8"),
-    ({"baseModel": None}, "baseModel is null, not a text", "quotes"),
-    ({"model_name": "a/b"}, "unknown field 'model_name'", "did you mean modelName?"),
-    ({"zzz": ""}, "unknown field 'zzz'", "the fields are modelName"),
-])
+@pytest.mark.parametrize(
+    ("changes", "what", "hint"),
+    [
+        ({"modelName": "Qwen2.5"}, "modelName is 'Qwen2.5'", "org/model"),
+        ({"modelName": "a/b/c"}, "modelName", "org/model"),
+        ({"modelName": "/b"}, "modelName", "org/model"),
+        ({"modelName": "a/b c"}, "modelName", "org/model"),
+        ({"modelName": ""}, "modelName", "org/model"),
+        ({"modelType": "instruct"}, "modelType is 'instruct'", "instruction"),
+        ({"modelType": "RL"}, "modelType is 'RL'", "did you mean rl?"),
+        ({"modelType": "x"}, "modelType is 'x'", "pretrained, finetuned, instruction, rl"),
+        ({"precision": "bf16"}, "precision is 'bf16'", "float16"),
+        ({"precision": "int4"}, "precision is 'int4'", "int8"),
+        ({"weightType": "original"}, "weightType is 'original'", "did you mean Original?"),
+        ({"weightType": "Delta"}, "baseModel is missing", "org/model"),
+        ({"weightType": "Adapter", "baseModel": " "}, "baseModel is missing", "org/model"),
+        ({"revision": ""}, "revision is empty", "main"),
+        ({"remarks": 3}, "remarks is 3, not a text", "quotes"),
+        ({"remarks": "x" * 4001}, "remarks has 4,001 characters", "4,000"),
+        ({"remarks": "a\ud800"}, "remarks holds half a character", "UTF-8"),
+        ({"baseModel": None}, "baseModel is null, not a text", "quotes"),
+        ({"model_name": "a/b"}, "unknown field 'model_name'", "did you mean modelName?"),
+        ({"zzz": ""}, "unknown field 'zzz'", "the fields are modelName"),
+    ],
+)
 def test_submission_field_rules(changes: dict[str, object], what: str, hint: str) -> None:
     with pytest.raises(EasiError) as error:
         SubmissionConfig.from_json(json.dumps({**META, **changes}))
@@ -206,10 +337,21 @@ def test_submission_field_rules(changes: dict[str, object], what: str, hint: str
 def test_metadata_may_stand_in_a_file(tmp_path: Path) -> None:
     path = tmp_path / "meta é.json"
     path.write_text("\ufeff" + json.dumps(META), encoding="utf-8")
-    assert SubmissionConfig.from_option(f"@{path}") == SubmissionConfig.from_option(json.dumps(META)) == SubmissionConfig(**META)
-    assert parse(["--model", "m", "--submission-configs", f"@{path}"]).submission == SubmissionConfig(**META)
+    assert (
+        SubmissionConfig.from_option(f"@{path}")
+        == SubmissionConfig.from_option(json.dumps(META))
+        == SubmissionConfig(**META)
+    )
+    assert parse(
+        ["--model", "m", "--submission-configs", f"@{path}"]
+    ).submission == SubmissionConfig(**META)
     path.write_text("{}", encoding="utf-8")
-    for value, what in ((f"@{path}", "missing"), (f"@{tmp_path}", "cannot be read"), (f"@{tmp_path}/gone", "cannot be read"), ("@", "cannot be read")):
+    for value, what in (
+        (f"@{path}", "missing"),
+        (f"@{tmp_path}", "cannot be read"),
+        (f"@{tmp_path}/gone", "cannot be read"),
+        ("@", "cannot be read"),
+    ):
         with pytest.raises(EasiError, match=what):
             SubmissionConfig.from_option(value)
     path.write_bytes(b"\xff\xfe")
@@ -225,14 +367,17 @@ def test_a_meant_difference_needs_metadata() -> None:
         RunConfig(model="m", model_name_differs=True)
 
 
-@pytest.mark.parametrize(("text", "what"), [
-    ("{modelName: x}", "is not JSON"),
-    ("", "is not JSON"),
-    ('["a"]', "is not a JSON object"),
-    ("{}", "modelName and modelType and precision missing"),
-    ('{"modelName": "a/b", "precision": "int8"}', "modelType missing"),
-    ('{"modelName": "a/b", "modelName": "c/d"}', "modelName is given twice"),
-])
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("{modelName: x}", "is not JSON"),
+        ("", "is not JSON"),
+        ('["a"]', "is not a JSON object"),
+        ("{}", "modelName and modelType and precision missing"),
+        ('{"modelName": "a/b", "precision": "int8"}', "modelType missing"),
+        ('{"modelName": "a/b", "modelName": "c/d"}', "modelName is given twice"),
+    ],
+)
 def test_submission_json(text: str, what: str) -> None:
     with pytest.raises(EasiError, match="--submission-configs") as error:
         SubmissionConfig.from_json(text)

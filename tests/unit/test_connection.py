@@ -13,22 +13,30 @@ from easi_eval.errors import EasiError
 ENDPOINT = "https://huggingface.co"
 
 
-@pytest.mark.parametrize(("token", "endpoint", "environ", "words"), [
-    ("hf_\u4f60\u7684token", ENDPOINT, {}, "HF_TOKEN"),
-    ("hf_a\nb", ENDPOINT, {}, "HF_TOKEN"),
-    ("hf_a b", ENDPOINT, {}, "HF_TOKEN"),
-    ("'hf_ab'", ENDPOINT, {}, "quotation marks"),
-    (None, "hf-mirror.com", {}, "HF_ENDPOINT"),
-    (None, "localhost:8080", {}, "HF_ENDPOINT"),
-    (None, "ftp://hf-mirror.com", {}, "HF_ENDPOINT"),
-    (None, "https://", {}, "HF_ENDPOINT"),
-    (None, "https://mirror:port", {}, "HF_ENDPOINT"),
-    (None, "https://mirror:99999", {}, "HF_ENDPOINT"),
-    (None, "https://mir ror", {}, "HF_ENDPOINT"),
-    (None, ENDPOINT, {"ALL_PROXY": "socks5h://127.0.0.1:9"}, "ALL_PROXY is a SOCKS proxy, for which the package PySocks"),
-    (None, ENDPOINT, {"https_proxy": "socks5://127.0.0.1:9"}, "https_proxy is a SOCKS proxy"),
-    (None, ENDPOINT, {"HTTPS_PROXY": "http://host:port"}, "HTTPS_PROXY is no address"),
-])
+@pytest.mark.parametrize(
+    ("token", "endpoint", "environ", "words"),
+    [
+        ("hf_\u4f60\u7684token", ENDPOINT, {}, "HF_TOKEN"),
+        ("hf_a\nb", ENDPOINT, {}, "HF_TOKEN"),
+        ("hf_a b", ENDPOINT, {}, "HF_TOKEN"),
+        ("'hf_ab'", ENDPOINT, {}, "quotation marks"),
+        (None, "hf-mirror.com", {}, "HF_ENDPOINT"),
+        (None, "localhost:8080", {}, "HF_ENDPOINT"),
+        (None, "ftp://hf-mirror.com", {}, "HF_ENDPOINT"),
+        (None, "https://", {}, "HF_ENDPOINT"),
+        (None, "https://mirror:port", {}, "HF_ENDPOINT"),
+        (None, "https://mirror:99999", {}, "HF_ENDPOINT"),
+        (None, "https://mir ror", {}, "HF_ENDPOINT"),
+        (
+            None,
+            ENDPOINT,
+            {"ALL_PROXY": "socks5h://127.0.0.1:9"},
+            "ALL_PROXY is a SOCKS proxy, for which the package PySocks",
+        ),
+        (None, ENDPOINT, {"https_proxy": "socks5://127.0.0.1:9"}, "https_proxy is a SOCKS proxy"),
+        (None, ENDPOINT, {"HTTPS_PROXY": "http://host:port"}, "HTTPS_PROXY is no address"),
+    ],
+)
 def test_refused(token: str | None, endpoint: str, environ: dict[str, str], words: str) -> None:
     with pytest.raises(EasiError) as caught:
         refuse_unusable(HubSettings(endpoint=endpoint, token=token), environ)
@@ -37,17 +45,20 @@ def test_refused(token: str | None, endpoint: str, environ: dict[str, str], word
     assert "again" not in caught.value.hint.replace("anew", ""), "trying again never helps"
 
 
-@pytest.mark.parametrize(("token", "endpoint", "environ"), [
-    ("hf_abc", ENDPOINT, {}),
-    ("eyJhbGciOi.J9-_~+/=", ENDPOINT, {}),
-    (None, "http://127.0.0.1:8080/hub", {}),
-    (None, "https://[::1]:8080", {}),
-    (None, "http://user:password@mirror", {}),
-    (None, ENDPOINT, {"HTTPS_PROXY": "proxy:3128", "ALL_PROXY": "socks5://127.0.0.1:9"}),
-    (None, ENDPOINT, {"https_proxy": "http://user:pass@proxy:3128/"}),
-    (None, ENDPOINT, {"http_proxy": "socks5://127.0.0.1:9"}),
-    (None, ENDPOINT, {"ALL_PROXY": ""}),
-])
+@pytest.mark.parametrize(
+    ("token", "endpoint", "environ"),
+    [
+        ("hf_abc", ENDPOINT, {}),
+        ("eyJhbGciOi.J9-_~+/=", ENDPOINT, {}),
+        (None, "http://127.0.0.1:8080/hub", {}),
+        (None, "https://[::1]:8080", {}),
+        (None, "http://user:password@mirror", {}),
+        (None, ENDPOINT, {"HTTPS_PROXY": "proxy:3128", "ALL_PROXY": "socks5://127.0.0.1:9"}),
+        (None, ENDPOINT, {"https_proxy": "http://user:pass@proxy:3128/"}),
+        (None, ENDPOINT, {"http_proxy": "socks5://127.0.0.1:9"}),
+        (None, ENDPOINT, {"ALL_PROXY": ""}),
+    ],
+)
 def test_not_refused(token: str | None, endpoint: str, environ: dict[str, str]) -> None:
     refuse_unusable(HubSettings(endpoint=endpoint, token=token), environ)
 

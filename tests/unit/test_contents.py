@@ -33,28 +33,64 @@ HEADER = "index\timage\tquestion\tA\tB\tanswer\tcategory"
 
 def table(folder: Path, *answers: str, question: str = "Which?") -> Fetched:
     path = folder / "BLINK.tsv"
-    path.write_text("\n".join([HEADER, *(f"{number}\tcGljdHVyZQ==\t{question}\tx\ty\t{answer}\tk" for number, answer in enumerate(answers))]) + "\n")
+    path.write_text(
+        "\n".join(
+            [
+                HEADER,
+                *(
+                    f"{number}\tcGljdHVyZQ==\t{question}\tx\ty\t{answer}\tk"
+                    for number, answer in enumerate(answers)
+                ),
+            ]
+        )
+        + "\n"
+    )
     need = Need("q", "some/tables", Kind.FILE, files=("BLINK.tsv",), where=folder)
-    return Fetched(need, "c", path, 1, (FileRecord("BLINK.tsv", 1, hashlib.sha256(path.read_bytes()).hexdigest()),))
+    return Fetched(
+        need,
+        "c",
+        path,
+        1,
+        (FileRecord("BLINK.tsv", 1, hashlib.sha256(path.read_bytes()).hexdigest()),),
+    )
 
 
-def parquet(folder: Path, answer: str, question: str = "Which?", name: str = "test.parquet") -> Fetched:
-    pq.write_table(pa.table({"image": [b"picture"], "question": [question], "answer": [answer]}), folder / name)
+def parquet(
+    folder: Path, answer: str, question: str = "Which?", name: str = "test.parquet"
+) -> Fetched:
+    pq.write_table(
+        pa.table({"image": [b"picture"], "question": [question], "answer": [answer]}), folder / name
+    )
     need = Need("q", "some/repo")
-    files = (FileRecord(name, 1, hashlib.sha256((folder / name).read_bytes()).hexdigest()), FileRecord("README.md", 1, answer))
+    files = (
+        FileRecord(name, 1, hashlib.sha256((folder / name).read_bytes()).hexdigest()),
+        FileRecord("README.md", 1, answer),
+    )
     return Fetched(need, "c", folder, 1, files)
 
 
 @pytest.mark.parametrize(("backend", "make"), [(VLMEVALKIT, table), (LMMS_EVAL, parquet)])
-def test_questions_and_right_answers_are_told_apart(backend: str, make: object, tmp_path: Path) -> None:
+def test_questions_and_right_answers_are_told_apart(
+    backend: str, make: object, tmp_path: Path
+) -> None:
     source = BLINK.source(backend)
-    first, other_answer, other_question = (contents(source, [make(tmp_path, answer, question=question)], tmp_path / "records")
-                                           for answer, question in (("A", "Which?"), ("B", "Which?"), ("A", "Who?")))
-    assert first["questions"] == other_answer["questions"] and first["truth"] != other_answer["truth"]
-    assert first["questions"] != other_question["questions"] and first["truth"] == other_question["truth"]
+    first, other_answer, other_question = (
+        contents(source, [make(tmp_path, answer, question=question)], tmp_path / "records")
+        for answer, question in (("A", "Which?"), ("B", "Which?"), ("A", "Who?"))
+    )
+    assert (
+        first["questions"] == other_answer["questions"] and first["truth"] != other_answer["truth"]
+    )
+    assert (
+        first["questions"] != other_question["questions"]
+        and first["truth"] == other_question["truth"]
+    )
     again = make(tmp_path, "A", question="Which?")
     kept = sorted((tmp_path / "records").rglob("*.json"))
-    assert contents(source, [again], tmp_path / "records") == first and sorted((tmp_path / "records").rglob("*.json")) == kept
+    assert (
+        contents(source, [again], tmp_path / "records") == first
+        and sorted((tmp_path / "records").rglob("*.json")) == kept
+    )
 
 
 def test_a_picture_is_part_of_the_question(tmp_path: Path) -> None:
@@ -62,19 +98,32 @@ def test_a_picture_is_part_of_the_question(tmp_path: Path) -> None:
     first = contents(source, [whole], tmp_path / "records")
     text = whole.path.read_text().replace("cGljdHVyZQ==", "b3RoZXI=")
     whole.path.write_text(text)
-    changed = dataclasses.replace(whole, files=(FileRecord("BLINK.tsv", 1, hashlib.sha256(text.encode()).hexdigest()),))
+    changed = dataclasses.replace(
+        whole, files=(FileRecord("BLINK.tsv", 1, hashlib.sha256(text.encode()).hexdigest()),)
+    )
     assert contents(source, [changed], tmp_path / "records")["questions"] != first["questions"]
     media = Fetched(Need("m", "some/media"), "c", tmp_path, 1, (FileRecord("a.zip", 1, "d"),))
     assert contents(source, [whole, media], tmp_path / "records")["questions"] != first["questions"]
 
 
-def begun(tmp_path: Path, fetched: Fetched, manifest: Manifest | None = None) -> tuple[Manifest, list[Event], int]:
+def begun(
+    tmp_path: Path, fetched: Fetched, manifest: Manifest | None = None
+) -> tuple[Manifest, list[Event], int]:
     cfg = RunConfig(model="org/m", output_dir=tmp_path / "out", benchmarks=("blink",))
     state = manifest.benchmarks["blink"] if manifest else None
-    settings: dict[str, object] = {"task": "BLINK", **({"data": state.settings["data"]} if state and "data" in state.settings else {})}
+    settings: dict[str, object] = {
+        "task": "BLINK",
+        **({"data": state.settings["data"]} if state and "data" in state.settings else {}),
+    }
     plan = make_plan(cfg, MODEL, "1", {"blink": settings}, manifest, {})
     said: list[Event] = []
-    plan, manifest, _ = begin(plan, plan.manifest(manifest, {}, []), {"blink": {fetched.need.repo: fetched}}, said.append, tmp_path / "records")
+    plan, manifest, _ = begin(
+        plan,
+        plan.manifest(manifest, {}, []),
+        {"blink": {fetched.need.repo: fetched}},
+        said.append,
+        tmp_path / "records",
+    )
     ItemList("blink", 1, ("0",)).save(plan.paths.root)
     assert manifest.benchmarks["blink"].fingerprint == plan.todo[0].fingerprint
     return manifest, said, plan.todo[0].epoch
@@ -84,19 +133,31 @@ def test_another_key_is_scored_again_and_other_questions_start_over(tmp_path: Pa
     first, _, epoch = begun(tmp_path, table(tmp_path, "A"))
     assert epoch == 0
     same, said, epoch = begun(tmp_path, table(tmp_path, "A"), first)
-    assert epoch == 0 and same.benchmarks["blink"].fingerprint == first.benchmarks["blink"].fingerprint
+    assert (
+        epoch == 0 and same.benchmarks["blink"].fingerprint == first.benchmarks["blink"].fingerprint
+    )
     again, said, epoch = begun(tmp_path, table(tmp_path, "B"), same)
-    assert epoch == 0 and any("all are scored again" in event.text for event in said if isinstance(event, Notice))
+    assert epoch == 0 and any(
+        "all are scored again" in event.text for event in said if isinstance(event, Notice)
+    )
     assert again.benchmarks["blink"].fingerprint != same.benchmarks["blink"].fingerprint
     _, said, epoch = begun(tmp_path, table(tmp_path, "B", question="Who?"), again)
-    assert epoch == 1 and any("it starts over" in event.text for event in said if isinstance(event, Notice))
+    assert epoch == 1 and any(
+        "it starts over" in event.text for event in said if isinstance(event, Notice)
+    )
 
 
 def test_a_run_made_before_goes_on_with_its_answers(tmp_path: Path) -> None:
     first, _, _ = begun(tmp_path, table(tmp_path, "A"))
-    old = first.with_state("blink", settings={"task": "BLINK"}, fingerprint=fingerprint(first.identity, {"task": "BLINK"}))
+    old = first.with_state(
+        "blink",
+        settings={"task": "BLINK"},
+        fingerprint=fingerprint(first.identity, {"task": "BLINK"}),
+    )
     unrecorded, _, epoch = begun(tmp_path, table(tmp_path, "A"), old)
-    assert epoch == 0 and "data" in unrecorded.benchmarks["blink"].settings      # its repository is what it was
+    assert (
+        epoch == 0 and "data" in unrecorded.benchmarks["blink"].settings
+    )  # its repository is what it was
     unknown, _, epoch = begun(tmp_path, table(tmp_path, "A"), old.with_state("blink", evidence={}))
     assert epoch == 0 and "data" not in unknown.benchmarks["blink"].settings
 
@@ -107,7 +168,9 @@ def test_a_table_that_cannot_be_read_is_its_own_benchmarks_trouble(tmp_path: Pat
     cfg = RunConfig(model="org/m", output_dir=tmp_path / "out", benchmarks=("blink", "site_image"))
     plan = make_plan(cfg, MODEL, "1", {"blink": {}, "site_image": {}}, None, {})
     fetched = {"blink": {broken.need.repo: broken}, "site_image": {}}
-    left, _, unreadable = begin(plan, plan.manifest(None, {}, []), fetched, lambda event: None, tmp_path / "records")
+    left, _, unreadable = begin(
+        plan, plan.manifest(None, {}, []), fetched, lambda event: None, tmp_path / "records"
+    )
     assert [step.bench.key for step in left.todo] == ["site_image"]
     assert list(unreadable) == ["blink"] and "cannot be read" in unreadable["blink"].message
 
@@ -115,35 +178,70 @@ def test_a_table_that_cannot_be_read_is_its_own_benchmarks_trouble(tmp_path: Pat
 # ---- what is said of them
 
 
-@pytest.mark.parametrize(("total", "data", "verdict", "told"), [
-    (1000, {"md5": "548c5f33f1a12948d5355d5f600749e4"}, "yes", ""),
-    (999, {"md5": "548c5f33f1a12948d5355d5f600749e4"}, "no", "999 questions, it has 1000"),
-    (1000, {"md5": "0" * 32}, "note", "MD5 " + "0" * 32),
-    (1000, None, "yes", "not recorded"),
-])
+@pytest.mark.parametrize(
+    ("total", "data", "verdict", "told"),
+    [
+        (1000, {"md5": "548c5f33f1a12948d5355d5f600749e4"}, "yes", ""),
+        (999, {"md5": "548c5f33f1a12948d5355d5f600749e4"}, "no", "999 questions, it has 1000"),
+        (1000, {"md5": "0" * 32}, "note", "MD5 " + "0" * 32),
+        (1000, None, "yes", "not recorded"),
+    ],
+)
 def test_count_and_content_decide(total: int, data: object, verdict: str, told: str) -> None:
     line = BenchmarkScore("mmsi_bench", Reading(1.0), n=total, total=total, state=State.COMPLETE)
-    found = comparability.compared(line, VLMEVALKIT, "InternVLChat", {"task": "MMSIBench_wo_circular"} | ({"data": data} if data else {}))
-    assert found.comparable == verdict and told in " ".join(found.notes) and bool(told) == bool(found.notes)
-    assert comparability.compared(line, VLMEVALKIT, "InternVLChat", {}, rehearsal=True).comparable == "no"
+    found = comparability.compared(
+        line,
+        VLMEVALKIT,
+        "InternVLChat",
+        {"task": "MMSIBench_wo_circular"} | ({"data": data} if data else {}),
+    )
+    assert (
+        found.comparable == verdict
+        and told in " ".join(found.notes)
+        and bool(told) == bool(found.notes)
+    )
+    assert (
+        comparability.compared(line, VLMEVALKIT, "InternVLChat", {}, rehearsal=True).comparable
+        == "no"
+    )
 
 
 def test_blinks_old_key_is_told_by_name_and_benchmarks_without_rows_are_never_yes() -> None:
     def told(key: str, md5: str, backend: str = VLMEVALKIT) -> BenchmarkScore:
-        line = BenchmarkScore(key, Reading(1.0), n=1, total=by_key(key).source(backend).questions, state=State.COMPLETE)
+        line = BenchmarkScore(
+            key,
+            Reading(1.0),
+            n=1,
+            total=by_key(key).source(backend).questions,
+            state=State.COMPLETE,
+        )
         return comparability.compared(line, backend, "internvl3", {"data": {"md5": md5}})
 
-    old, new = (told("blink", md5) for md5 in ("3b6649b6a662184ea046908e5506260e", "d5e8af148b10ac69f535ff7b23f3f989"))
+    old, new = (
+        told("blink", md5)
+        for md5 in ("3b6649b6a662184ea046908e5506260e", "d5e8af148b10ac69f535ff7b23f3f989")
+    )
     assert "its data are the old key" in old.notes[0] and old.comparable == "note"
-    assert new.comparable == "note" and not any("its data" in note for note in new.notes)      # older rows have the old key
-    assert {told(key, "", backend).comparable for key in ("mmsi_video_bench", "vsi_debiased") for backend in (VLMEVALKIT, LMMS_EVAL)} == {"note"}
+    assert new.comparable == "note" and not any(
+        "its data" in note for note in new.notes
+    )  # older rows have the old key
+    assert {
+        told(key, "", backend).comparable
+        for key in ("mmsi_video_bench", "vsi_debiased")
+        for backend in (VLMEVALKIT, LMMS_EVAL)
+    } == {"note"}
 
 
 def test_a_finished_benchmark_is_looked_at_again_when_its_table_was_changed(tmp_path: Path) -> None:
     """Only its file's size and time are looked at: a finished run asks nobody. Its answers stay, in the same epoch."""
     (tmp_path / "Tiny").mkdir()
     (tmp_path / "Tiny" / "config.json").write_text('{"model_type": "qwen2_5_vl"}')
-    cfg = RunConfig(model=str(tmp_path / "Tiny"), output_dir=tmp_path / "out", dataset_dir=tmp_path, benchmarks=("blink",))
+    cfg = RunConfig(
+        model=str(tmp_path / "Tiny"),
+        output_dir=tmp_path / "out",
+        dataset_dir=tmp_path,
+        benchmarks=("blink",),
+    )
     run, path = finish(cfg, ["blink"]), table(tmp_path, "A").path
     backend = make_backend(VLMEVALKIT, HubSettings())
     manifest = Manifest.load(run.paths.manifest)
@@ -151,7 +249,9 @@ def test_a_finished_benchmark_is_looked_at_again_when_its_table_was_changed(tmp_
     state = manifest.benchmarks["blink"]
 
     def planned(recorded: list[int]) -> Plan:
-        manifest.with_state("blink", evidence={**state.evidence, "table": recorded}).save(run.paths.manifest)
+        manifest.with_state("blink", evidence={**state.evidence, "table": recorded}).save(
+            run.paths.manifest
+        )
         return make(cfg, backend, backend.resolve(cfg), ())
 
     assert not planned(table_state(path)).todo

@@ -9,20 +9,23 @@ from easi_eval.answering.cuts import cuts
 BLANK = ["\n\n"]
 
 
-@pytest.mark.parametrize(("answer", "decoded", "cut"), [
-    ("First.", ["First.\n\nAnswer: B"], "\n\n"),
-    ("First.", [" First. \n\nAnswer: B<|im_end|>"], "\n\n"),
-    ("First.", ["<s> First.\n\nAnswer: B</s>"], "\n\n"),
-    ("", ["\n\nAnswer: B"], "\n\n"),
-    ("First.", ["First."], ""),
-    ("First.", ["First.<|im_end|>\n\nuser: and now"], ""),        # the turn was over
-    ("B", ["B."], ""),                                            # no word is lost
-    ("B", ["so the answer is B"], ""),                            # the end was kept
-    ("B", [], ""),                                                # nothing was seen
-    ("", ["B"], ""),
-    ("one", ["one two"], " "),                                    # at something that nobody named
-    ("First.", ["First.", "First.\n\nAnswer: B"], ""),            # decoded as it is, too
-])
+@pytest.mark.parametrize(
+    ("answer", "decoded", "cut"),
+    [
+        ("First.", ["First.\n\nAnswer: B"], "\n\n"),
+        ("First.", [" First. \n\nAnswer: B<|im_end|>"], "\n\n"),
+        ("First.", ["<s> First.\n\nAnswer: B</s>"], "\n\n"),
+        ("", ["\n\nAnswer: B"], "\n\n"),
+        ("First.", ["First."], ""),
+        ("First.", ["First.<|im_end|>\n\nuser: and now"], ""),  # the turn was over
+        ("B", ["B."], ""),  # no word is lost
+        ("B", ["so the answer is B"], ""),  # the end was kept
+        ("B", [], ""),  # nothing was seen
+        ("", ["B"], ""),
+        ("one", ["one two"], " "),  # at something that nobody named
+        ("First.", ["First.", "First.\n\nAnswer: B"], ""),  # decoded as it is, too
+    ],
+)
 def test_where_an_answer_was_cut(answer: str, decoded: list[str], cut: str) -> None:
     assert cuts([answer], decoded, BLANK) == [cut]
 

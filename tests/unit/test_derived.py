@@ -51,14 +51,20 @@ def test_a_changed_table_drops_all_that_came_from_it(data: TsvData, tmp_path: Pa
     table = written(tmp_path / data.tsv, "one", 100)
     assert drop_stale(data, tmp_path, tmp_path / "hub") == []
     made = derive(data, tmp_path)
-    assert drop_stale(data, tmp_path, tmp_path / "hub") == [] and all(path.exists() for path in made)
-    written(table, "two", 150)      # older than what was derived from the first one: linked from elsewhere
+    assert drop_stale(data, tmp_path, tmp_path / "hub") == [] and all(
+        path.exists() for path in made
+    )
+    written(
+        table, "two", 150
+    )  # older than what was derived from the first one: linked from elsewhere
     dropped = of_the_table(data, made)
     assert drop_stale(data, tmp_path, tmp_path / "hub") == dropped and len(dropped) == 2
-    assert [path for path in made if path.exists()] == made[len(dropped):]
+    assert [path for path in made if path.exists()] == made[len(dropped) :]
     assert sorted(path.name for path in tmp_path.rglob("*") if "stale" in path.name) == []
     made = derive(data, tmp_path)
-    assert drop_stale(data, tmp_path, tmp_path / "hub") == [] and all(path.exists() for path in made)
+    assert drop_stale(data, tmp_path, tmp_path / "hub") == [] and all(
+        path.exists() for path in made
+    )
 
 
 def test_the_same_content_written_again_drops_nothing(data: TsvData, tmp_path: Path) -> None:
@@ -66,7 +72,9 @@ def test_the_same_content_written_again_drops_nothing(data: TsvData, tmp_path: P
     drop_stale(data, tmp_path, tmp_path / "hub")
     made = derive(data, tmp_path)
     written(table, "one", 300)
-    assert drop_stale(data, tmp_path, tmp_path / "hub") == [] and all(path.exists() for path in made)
+    assert drop_stale(data, tmp_path, tmp_path / "hub") == [] and all(
+        path.exists() for path in made
+    )
 
 
 def test_other_media_or_another_place_of_them_drop_it_too(tmp_path: Path) -> None:
@@ -77,13 +85,17 @@ def test_other_media_or_another_place_of_them_drop_it_too(tmp_path: Path) -> Non
     made = derive(data, tmp_path)
     assert drop_stale(data, tmp_path, tmp_path / "hub") == []
     snapshot(tmp_path / "hub", data, "b" * 40)
-    assert drop_stale(data, tmp_path, tmp_path / "hub") == [made[0], made[2]] and made[1].exists(), "not the table without images"
+    assert (
+        drop_stale(data, tmp_path, tmp_path / "hub") == [made[0], made[2]] and made[1].exists()
+    ), "not the table without images"
     made = derive(data, tmp_path)
     snapshot(tmp_path / "moved", data, "b" * 40)
     assert drop_stale(data, tmp_path, tmp_path / "moved") == [made[0], made[2]]
 
 
-def test_without_a_note_only_what_is_older_than_the_table_goes(data: TsvData, tmp_path: Path) -> None:
+def test_without_a_note_only_what_is_older_than_the_table_goes(
+    data: TsvData, tmp_path: Path
+) -> None:
     written(tmp_path / data.tsv, "one", 100)
     made = derive(data, tmp_path, at=200)
     assert drop_stale(data, tmp_path, tmp_path / "hub") == []
@@ -99,7 +111,9 @@ def test_a_damaged_note_says_nothing(note: str, tmp_path: Path) -> None:
     written(tmp_path / f".{data.dataset}.derived.json", note, 1)
     assert drop_stale(data, tmp_path, tmp_path / "hub") == []
     made = derive(data, tmp_path, at=400)
-    assert drop_stale(data, tmp_path, tmp_path / "hub") == [] and all(path.exists() for path in made)
+    assert drop_stale(data, tmp_path, tmp_path / "hub") == [] and all(
+        path.exists() for path in made
+    )
 
 
 def test_other_datasets_files_stay(tmp_path: Path) -> None:
@@ -116,4 +130,6 @@ def test_other_datasets_files_stay(tmp_path: Path) -> None:
 def test_a_table_that_is_not_there_is_none_of_our_business(tmp_path: Path) -> None:
     data = data_of("mmsi_bench")
     made = derive(data, tmp_path)
-    assert drop_stale(data, tmp_path, tmp_path / "hub") == [] and all(path.exists() for path in made)
+    assert drop_stale(data, tmp_path, tmp_path / "hub") == [] and all(
+        path.exists() for path in made
+    )

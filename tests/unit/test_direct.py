@@ -20,7 +20,13 @@ from program import a_closed_port
 
 @pytest.fixture(autouse=True)
 def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    for name in ("OPENAI_API_KEY", "OPENAI_API_BASE", "MMEVAL_ROOT", "RANK", "VLMEVALKIT_USE_MODELSCOPE"):
+    for name in (
+        "OPENAI_API_KEY",
+        "OPENAI_API_BASE",
+        "MMEVAL_ROOT",
+        "RANK",
+        "VLMEVALKIT_USE_MODELSCOPE",
+    ):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("LMUData", str(tmp_path / "LMU"))
@@ -63,15 +69,33 @@ def test_data_that_cannot_be_had_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
         run("--data", "BLINK", "--model", "GPT4o_20241120", "--judge", "exact_matching")
 
 
-@pytest.mark.parametrize(("data", "judge", "expected"), [
-    ("VSI-Bench_32frame", None, "exact_matching"), ("MMVet", None, "gpt-4-turbo"), ("BLINK", "gpt-4o-1120", "gpt-4o-1120")])
-def test_rules_score_easis_datasets_unless_a_judge_is_named(data: str, judge: str | None, expected: str) -> None:
-    found = stock_loop.judge_options(lambda name, kind, args: {"model": judge or "gpt-4-turbo", "nproc": 4}, data, "MCQ", Namespace(judge=judge))
+@pytest.mark.parametrize(
+    ("data", "judge", "expected"),
+    [
+        ("VSI-Bench_32frame", None, "exact_matching"),
+        ("MMVet", None, "gpt-4-turbo"),
+        ("BLINK", "gpt-4o-1120", "gpt-4o-1120"),
+    ],
+)
+def test_rules_score_easis_datasets_unless_a_judge_is_named(
+    data: str, judge: str | None, expected: str
+) -> None:
+    found = stock_loop.judge_options(
+        lambda name, kind, args: {"model": judge or "gpt-4-turbo", "nproc": 4},
+        data,
+        "MCQ",
+        Namespace(judge=judge),
+    )
     assert found == {"model": expected, "nproc": 4}
 
 
 @pytest.mark.parametrize(("options", "left"), [([], True), (["--work-dir", "w"], False)])
-def test_mmeval_root_holds_where_no_work_dir_is_given(options: list[str], left: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_mmeval_root_holds_where_no_work_dir_is_given(
+    options: list[str],
+    left: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     monkeypatch.setenv("MMEVAL_ROOT", "/somewhere")
     direct.prepare_environment(direct.Asked.of(["--data", "BLINK", "--model", "m", *options]))
     assert ("MMEVAL_ROOT" in os.environ) == left
@@ -85,40 +109,67 @@ def test_without_data_or_model_nothing_starts(argv: list[str]) -> None:
 
 
 @pytest.mark.parametrize(("complete", "answered"), [(True, []), (False, ["VSI-Bench"])])
-def test_videos_that_are_all_answered_are_left_alone_by_every_rank(complete: bool, answered: list[str]) -> None:
+def test_videos_that_are_all_answered_are_left_alone_by_every_rank(
+    complete: bool, answered: list[str]
+) -> None:
     asked: list[str] = []
     source = SimpleNamespace(dataset_name="VSI-Bench", data={"index": [1, 2]})
-    stock_loop.infer_videos(lambda model, **options: asked.append(options["dataset"].dataset_name), lambda path, dataset_indices, retry_failed: complete,
-                            "m", dataset=source, result_file="f.xlsx", retry_failed=True)
+    stock_loop.infer_videos(
+        lambda model, **options: asked.append(options["dataset"].dataset_name),
+        lambda path, dataset_indices, retry_failed: complete,
+        "m",
+        dataset=source,
+        result_file="f.xlsx",
+        retry_failed=True,
+    )
     assert asked == answered
 
 
-def test_a_model_built_from_a_config_leaves_the_number_of_ranks_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_built_from_a_config_leaves_the_number_of_ranks_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
-    built = stock_loop.keeping_world_size(lambda cfg, name: os.environ.pop("WORLD_SIZE") and f"{name} of {cfg}")
+    built = stock_loop.keeping_world_size(
+        lambda cfg, name: os.environ.pop("WORLD_SIZE") and f"{name} of {cfg}"
+    )
     assert built("c", "m") == "m of c" and os.environ["WORLD_SIZE"] == "2"
 
 
-@pytest.mark.parametrize(("given", "built"), [
-    ({"class": "SiteBenchImage", "dataset": "SiteBenchImage"}, "by name: SiteBenchImage"),
-    ({"class": "VideoMME", "dataset": "Video-MME", "nframe": 16}, "as before"),
-    ({}, "as before"),
-])
+@pytest.mark.parametrize(
+    ("given", "built"),
+    [
+        ({"class": "SiteBenchImage", "dataset": "SiteBenchImage"}, "by name: SiteBenchImage"),
+        ({"class": "VideoMME", "dataset": "Video-MME", "nframe": 16}, "as before"),
+        ({}, "as before"),
+    ],
+)
 def test_a_dataset_of_a_config_is_the_one_it_names(given: dict[str, object], built: str) -> None:
-    assert stock_loop.build_dataset_from_config(lambda name: f"by name: {name}", lambda cfg, name: "as before", {"D": given}, "D") == built
+    assert (
+        stock_loop.build_dataset_from_config(
+            lambda name: f"by name: {name}", lambda cfg, name: "as before", {"D": given}, "D"
+        )
+        == built
+    )
 
 
-@pytest.mark.parametrize(("text", "read"), [("0", 0), ("GPU-8a1f", "GPU-8a1f"), ("MIG-GPU-1/2/3", "MIG-GPU-1/2/3")])
+@pytest.mark.parametrize(
+    ("text", "read"), [("0", 0), ("GPU-8a1f", "GPU-8a1f"), ("MIG-GPU-1/2/3", "MIG-GPU-1/2/3")]
+)
 def test_a_gpu_may_have_a_name(text: str, read: object) -> None:
     assert stock_loop._number_or_name(text) == read
 
 
-@pytest.mark.parametrize(("fields", "reason"), [
-    ({"metrics_source": {"Overall": 1.0}}, ""),
-    ({"skip_reason": "mode_infer"}, ""),
-    ({"skip_reason": "Incomplete infer result"}, "Incomplete infer result"),
-    ({"error_message": "boom"}, "boom"),
-    ({"error_message": ""}, "an exception without a message"),
-])
-def test_only_a_score_or_an_intended_omission_is_no_failure(fields: dict[str, object], reason: str) -> None:
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"metrics_source": {"Overall": 1.0}}, ""),
+        ({"skip_reason": "mode_infer"}, ""),
+        ({"skip_reason": "Incomplete infer result"}, "Incomplete infer result"),
+        ({"error_message": "boom"}, "boom"),
+        ({"error_message": ""}, "an exception without a message"),
+    ],
+)
+def test_only_a_score_or_an_intended_omission_is_no_failure(
+    fields: dict[str, object], reason: str
+) -> None:
     assert stock_loop._reason(fields) == reason

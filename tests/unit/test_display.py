@@ -35,9 +35,19 @@ from easi_eval.display.progress import (
 )
 
 MODEL = "an-organisation/a-rather-long-model-name-8B-Instruct"
-LOG = Path("/home/somebody/projects/a-deep/folder/eval_results/eval_a-rather-long-model-name-8B-Instruct_20251122_021500.log")
-STARTED = RunStarted(MODEL, "vlmevalkit", "Qwen2VLChat", tuple((bench.key, bench.title) for bench in BENCHMARKS),
-                     (("blink", "already complete"),), Path("eval_results/runs/x"), LOG, ("a note about [brackets]",))
+LOG = Path(
+    "/home/somebody/projects/a-deep/folder/eval_results/eval_a-rather-long-model-name-8B-Instruct_20251122_021500.log"
+)
+STARTED = RunStarted(
+    MODEL,
+    "vlmevalkit",
+    "Qwen2VLChat",
+    tuple((bench.key, bench.title) for bench in BENCHMARKS),
+    (("blink", "already complete"),),
+    Path("eval_results/runs/x"),
+    LOG,
+    ("a note about [brackets]",),
+)
 
 
 class Clock:
@@ -52,7 +62,9 @@ def middle_of_a_run(clock: Clock) -> Iterable[Event]:
     """Every state at once, with the widest numbers that occur."""
     yield STARTED
     yield PhaseStarted("prepare")
-    yield DataProgress("an-organisation/a-data-set-with-a-long-name/videos.zip", 3_600_000_000, 94_000_000_000)
+    yield DataProgress(
+        "an-organisation/a-data-set-with-a-long-name/videos.zip", 3_600_000_000, 94_000_000_000
+    )
     yield PhaseStarted("start", "8 workers")
     for number in range(8):
         yield WorkerPhase(f"w{number}", "answering" if number else "loading the model")
@@ -80,7 +92,9 @@ def view_of(events: Callable[[Clock], Iterable[Event]]) -> RunView:
 
 
 def drawn(view: RunView, width: int, height: int = 50) -> list[str]:
-    console = Console(width=width, height=height, record=True, file=io.StringIO(), force_terminal=True)
+    console = Console(
+        width=width, height=height, record=True, file=io.StringIO(), force_terminal=True
+    )
     console.print(draw(view, width, height))
     return [line.rstrip() for line in console.export_text().splitlines()]
 
@@ -96,10 +110,25 @@ def test_nothing_is_cut(width: int) -> None:
     assert MODEL in text
     assert str(LOG) in "".join(lines).replace(" ", "")
     row = next(line for line in lines if "VSI-Bench" in line).split()
-    assert row[:3] == ["✓", "VSI-Bench", "complete"] and row[-3:] == ["10000/10000", "9999", "43.21"]
-    states = [bench.title + "|" + next(line for line in lines if bench.title in line).split(bench.title)[1].split()[0]
-              for bench in BENCHMARKS]
-    assert {state.split("|")[1] for state in states} == {"complete", "failed", "scoring", "answering", "waiting", "skipped"}
+    assert row[:3] == ["✓", "VSI-Bench", "complete"] and row[-3:] == [
+        "10000/10000",
+        "9999",
+        "43.21",
+    ]
+    states = [
+        bench.title
+        + "|"
+        + next(line for line in lines if bench.title in line).split(bench.title)[1].split()[0]
+        for bench in BENCHMARKS
+    ]
+    assert {state.split("|")[1] for state in states} == {
+        "complete",
+        "failed",
+        "scoring",
+        "answering",
+        "waiting",
+        "skipped",
+    }
     answering = next(line for line in lines if " answering " in line and "9000/10000" in line)
     assert "1234" in answering
     assert "58d" in answering.replace(" ", "") or "59d" in answering.replace(" ", "")
@@ -127,7 +156,12 @@ def test_before_anything_is_known() -> None:
 
 def test_downloads_are_shown_while_they_last() -> None:
     view = RunView(Clock())
-    for event in (STARTED, PhaseStarted("prepare"), DataProgress("a.zip", 5, None), DataProgress("b.zip", 1_500_000, 3_000_000)):
+    for event in (
+        STARTED,
+        PhaseStarted("prepare"),
+        DataProgress("a.zip", 5, None),
+        DataProgress("b.zip", 1_500_000, 3_000_000),
+    ):
         view.on(event)
     assert any("b.zip  1.5 MB of 3.0 MB (50 %)" in line for line in drawn(view, 80))
     view.on(DataProgress("b.zip", 3_000_000, 3_000_000))
@@ -143,8 +177,12 @@ def test_live_display_leaves_notes_failures_and_a_clean_terminal() -> None:
             display.on(event)
         display.on(Notice("the hub is slow", "warning"))
     text = stream.getvalue()
-    for line in ("a note about [brackets]", "skipped BLINK: already complete", "failed MMSI-Bench: KeyError: 'answer'",
-                 "warning: the hub is slow"):
+    for line in (
+        "a note about [brackets]",
+        "skipped BLINK: already complete",
+        "failed MMSI-Bench: KeyError: 'answer'",
+        "warning: the hub is slow",
+    ):
         assert line in text
     assert text.count("\x1b[?25l") == text.count("\x1b[?25h") == 1, "the cursor is back"
 
@@ -178,16 +216,28 @@ def plain(events: Callable[[Clock], Iterable[Event]], encoding: str = "utf-8") -
 
 def test_plain_says_the_same() -> None:
     text = "\n".join(plain(middle_of_a_run))
-    for part in (MODEL, str(LOG), "skipped BLINK: already complete", "a note about [brackets]", "fetching an-organisation",
-                 "3.6 GB of 94.0 GB, 3 %", "starting: 8 workers", "w0: loading the model", "w1: answering",
-                 "answered VSI-Bench: 10000/10000 (100 %), 9999 failed", "complete VSI-Bench 43.21",
-                 "failed MMSI-Bench: KeyError: 'answer'", "9000/10000 (90 %), 1234 failed"):
+    for part in (
+        MODEL,
+        str(LOG),
+        "skipped BLINK: already complete",
+        "a note about [brackets]",
+        "fetching an-organisation",
+        "3.6 GB of 94.0 GB, 3 %",
+        "starting: 8 workers",
+        "w0: loading the model",
+        "w1: answering",
+        "answered VSI-Bench: 10000/10000 (100 %), 9999 failed",
+        "complete VSI-Bench 43.21",
+        "failed MMSI-Bench: KeyError: 'answer'",
+        "9000/10000 (90 %), 1234 failed",
+    ):
         assert part in text, part
     assert not any(ord(char) < 32 or char == "\x1b" for char in text.replace("\n", ""))
 
 
 def test_plain_is_quiet() -> None:
     """An hour with an answer every tenth of a second and eight workers: a page, not a book."""
+
     def hour(clock: Clock) -> Iterable[Event]:
         yield STARTED
         for phase in ("importing the backend", "loading the model", "answering"):
@@ -203,8 +253,9 @@ def test_plain_is_quiet() -> None:
     assert 60 < len(progress) < 240
     assert "36000/36000 (100 %)" in progress[-1]
     assert sum("loading the model" in line for line in lines) == 1
-    assert "10.0/s, 30 min left" in next(line for line in progress if "(50 %)" in line) or \
-        "10/s, 30 min left" in next(line for line in progress if "(50 %)" in line)
+    assert "10.0/s, 30 min left" in next(
+        line for line in progress if "(50 %)" in line
+    ) or "10/s, 30 min left" in next(line for line in progress if "(50 %)" in line)
 
 
 def test_plain_does_not_flood_when_all_is_quick() -> None:
@@ -221,15 +272,29 @@ def test_plain_does_not_flood_when_all_is_quick() -> None:
 
 def test_plain_tells_of_restarted_workers() -> None:
     def restart(clock: Clock) -> Iterable[Event]:
-        for phase in ("loading the model", "answering", "gone", "loading the model", "answering", "gone"):
+        for phase in (
+            "loading the model",
+            "answering",
+            "gone",
+            "loading the model",
+            "answering",
+            "gone",
+        ):
             yield WorkerPhase("w0", phase)
 
     assert [line.split("] ")[1] for line in plain(restart)] == [
-        "w0: loading the model", "w0: answering", "w0: gone", "w0 again: loading the model", "w0: gone"]
+        "w0: loading the model",
+        "w0: answering",
+        "w0: gone",
+        "w0 again: loading the model",
+        "w0: gone",
+    ]
 
 
 def test_plain_survives_a_poor_encoding() -> None:
-    assert plain(lambda clock: [Notice("ünï\ncode 😀")], "ascii") == ["[0:00:00] \\xfcn\\xef code \\U0001f600"]
+    assert plain(lambda clock: [Notice("ünï\ncode 😀")], "ascii") == [
+        "[0:00:00] \\xfcn\\xef code \\U0001f600"
+    ]
 
 
 def test_a_pipe_gets_the_plain_display() -> None:
@@ -256,12 +321,38 @@ def test_the_eta_knows_that_videos_take_longer() -> None:
     view.on(Progress("videos", 0, 20, 0, 0, cost_left=20 * 20.0))
     for done in range(1, 41):
         now[0] += 0.5
-        view.on(Progress("images", done, 40, 0, done, spent=float(done), spent_now=float(done), cost=2.0 * done, cost_left=2.0 * (40 - done)))
+        view.on(
+            Progress(
+                "images",
+                done,
+                40,
+                0,
+                done,
+                spent=float(done),
+                spent_now=float(done),
+                cost=2.0 * done,
+                cost_left=2.0 * (40 - done),
+            )
+        )
     assert view.all_rate == pytest.approx(2.0)
-    assert view.all_eta == pytest.approx(100.0), "200 s of work for two; by numbers alone it would be 10 s"
+    assert view.all_eta == pytest.approx(100.0), (
+        "200 s of work for two; by numbers alone it would be 10 s"
+    )
     for done in range(1, 11):
         now[0] += 10
-        view.on(Progress("videos", done, 20, 0, done, spent=20.0 * done, spent_now=20.0 * done, cost=20.0 * done, cost_left=20.0 * (20 - done)))
+        view.on(
+            Progress(
+                "videos",
+                done,
+                20,
+                0,
+                done,
+                spent=20.0 * done,
+                spent_now=20.0 * done,
+                cost=20.0 * done,
+                cost_left=20.0 * (20 - done),
+            )
+        )
     assert view.all_eta == pytest.approx(100.0), "20 s each, as measured"
 
 
@@ -269,13 +360,28 @@ def test_the_first_answers_do_not_promise_an_early_end() -> None:
     """Eight workers, a minute a question: the first eight answers come within a second, a minute after they were asked."""
     clock = Clock()
     view = RunView(clock)
-    for event in (PhaseStarted("start", "8 workers"), *(WorkerPhase(f"w{number}", "answering") for number in range(8))):
+    for event in (
+        PhaseStarted("start", "8 workers"),
+        *(WorkerPhase(f"w{number}", "answering") for number in range(8)),
+    ):
         view.on(event)
     clock.now += 60
     view.on(PhaseStarted("answer"))
     for done in range(1, 9):
         clock.now += 0.1
-        view.on(Progress("videos", done, 808, 0, done, spent=60.0 * done, spent_now=60.0 * done, cost=5.0 * done, cost_left=5.0 * (808 - done)))
+        view.on(
+            Progress(
+                "videos",
+                done,
+                808,
+                0,
+                done,
+                spent=60.0 * done,
+                spent_now=60.0 * done,
+                cost=5.0 * done,
+                cost_left=5.0 * (808 - done),
+            )
+        )
     assert view.all_rate == pytest.approx(8 / 60.8) and view.all_eta == pytest.approx(100 * 60.8)
     row = view.row("videos")
     assert view.rate_of(row) == pytest.approx(8 / 60.8)
@@ -294,7 +400,11 @@ def test_workers_that_are_started_again_have_a_rate_of_their_own() -> None:
     view.on(WorkerPhase("w0", "answering"))
     clock.now += 20
     view.on(Progress("a", 20, 40, 0, 20))
-    assert view.phase == "answer" and view.all_rate == pytest.approx(0.5) and view.all_eta == pytest.approx(40)
+    assert (
+        view.phase == "answer"
+        and view.all_rate == pytest.approx(0.5)
+        and view.all_eta == pytest.approx(40)
+    )
 
 
 def test_eta_of_a_resumed_benchmark_counts_this_run_only() -> None:
@@ -312,14 +422,37 @@ def test_eta_of_a_resumed_benchmark_counts_this_run_only() -> None:
     assert view.stage(row) == Stage.UNFINISHED and view.eta_of(row) is None
 
 
-@pytest.mark.parametrize(("seconds", "long", "short"), [
-    (0, "0 s", "0 s"), (89, "89 s", "89 s"), (91, "2 min", "2 min"), (3599, "1 h 00 min", "1h00m"),
-    (3900, "1 h 05 min", "1h05m"), (86399, "1 d 0 h", "1d00h"), (200000, "2 d 7 h", "2d07h")])
+@pytest.mark.parametrize(
+    ("seconds", "long", "short"),
+    [
+        (0, "0 s", "0 s"),
+        (89, "89 s", "89 s"),
+        (91, "2 min", "2 min"),
+        (3599, "1 h 00 min", "1h00m"),
+        (3900, "1 h 05 min", "1h05m"),
+        (86399, "1 d 0 h", "1d00h"),
+        (200000, "2 d 7 h", "2d07h"),
+    ],
+)
 def test_durations(seconds: float, long: str, short: str) -> None:
     assert (duration(seconds), short_duration(seconds)) == (long, short)
 
 
 def test_other_numbers() -> None:
-    assert [per_time(rate) for rate in (None, 0.0, 123.4, 3.14, 0.5, 0.01, 0.0001)] == ["", "", "123/s", "3.1/s", "30/min", "36/h", "0.4/h"]
-    assert [size(count) for count in (0, 999, 1000, 94_000_000_000, 123_456_789)] == ["0 B", "999 B", "1.0 kB", "94.0 GB", "123 MB"]
+    assert [per_time(rate) for rate in (None, 0.0, 123.4, 3.14, 0.5, 0.01, 0.0001)] == [
+        "",
+        "",
+        "123/s",
+        "3.1/s",
+        "30/min",
+        "36/h",
+        "0.4/h",
+    ]
+    assert [size(count) for count in (0, 999, 1000, 94_000_000_000, 123_456_789)] == [
+        "0 B",
+        "999 B",
+        "1.0 kB",
+        "94.0 GB",
+        "123 MB",
+    ]
     assert clock_time(3 * 3600 + 62.9) == "3:01:02"

@@ -18,7 +18,9 @@ def _fails(error: BaseException) -> int:
 
 
 @pytest.mark.parametrize(("role", "code"), [("work", CANNOT_WORK), ("score", 2), ("keep", 2)])
-def test_an_error_for_people_is_two_lines(role: str, code: int, capfd: pytest.CaptureFixture[str]) -> None:
+def test_an_error_for_people_is_two_lines(
+    role: str, code: int, capfd: pytest.CaptureFixture[str]
+) -> None:
     options = DriverOptions(Path("run"), role)
     assert guarded(options, lambda: _fails(EasiError("no weights", hint="fetch them"))) == code
     assert capfd.readouterr().err == "error: no weights\nhint: fetch them\n"
@@ -34,23 +36,38 @@ def test_other_ends_stay_what_they_are() -> None:
 
 
 @pytest.mark.parametrize("role", ["work", "score"])
-def test_what_ends_a_process_without_a_text_is_told_with_its_place(role: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_what_ends_a_process_without_a_text_is_told_with_its_place(
+    role: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     def load() -> int:
         raise AssertionError
 
     assert guarded(DriverOptions(tmp_path, role), load) == 1
     *trace, last = capfd.readouterr().err.splitlines()
-    assert last == telling_line([*trace, last]) == f"AssertionError: no text, at test_driver_entry.py:{load.__code__.co_firstlineno + 1} in load"
+    assert (
+        last
+        == telling_line([*trace, last])
+        == f"AssertionError: no text, at test_driver_entry.py:{load.__code__.co_firstlineno + 1} in load"
+    )
     assert any("Traceback" in line for line in trace)
 
 
-@pytest.mark.parametrize(("argv", "said"), [
-    ([], "error: the following arguments are required: --data, --model"),
-    (["--data", "BLINK", "--model", "m", "--no-such-option"], "error: unrecognized arguments: --no-such-option"),
-    (["--data", "BLINK", "--model", "m"], "error: --easi-run without --easi-model"),
-])
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        ([], "error: the following arguments are required: --data, --model"),
+        (
+            ["--data", "BLINK", "--model", "m", "--no-such-option"],
+            "error: unrecognized arguments: --no-such-option",
+        ),
+        (["--data", "BLINK", "--model", "m"], "error: --easi-run without --easi-model"),
+    ],
+)
 def test_a_vlmevalkit_worker_with_a_wrong_command_line_cannot_work(
-    argv: list[str], said: str, tmp_path: Path, capfd: pytest.CaptureFixture[str],
+    argv: list[str],
+    said: str,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     assert cli.main([*argv, "--easi-run", str(tmp_path), "--easi-role", "work"]) == CANNOT_WORK
     assert said in capfd.readouterr().err

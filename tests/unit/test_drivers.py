@@ -23,21 +23,32 @@ def placed(**places: object) -> SimpleNamespace:
     return SimpleNamespace(hf_device_map=places)
 
 
-@pytest.mark.parametrize(("model", "expected"), [
-    (placed(a=0, b=1), []),
-    (placed(a=0, b="cpu"), ["cpu"]),
-    (placed(a=torch.device("cuda:0"), b=torch.device("cpu")), ["cpu"]),
-    (SimpleNamespace(model=placed(a=0, b="disk", c="cpu")), ["cpu", "disk"]),
-    (SimpleNamespace(_model=placed(a=0), vlm=SimpleNamespace(model=placed(a="disk"))), ["disk"]),
-    (SimpleNamespace(model=SimpleNamespace(hf_device_map=None)), []),
-    (object(), []),
-])
+@pytest.mark.parametrize(
+    ("model", "expected"),
+    [
+        (placed(a=0, b=1), []),
+        (placed(a=0, b="cpu"), ["cpu"]),
+        (placed(a=torch.device("cuda:0"), b=torch.device("cpu")), ["cpu"]),
+        (SimpleNamespace(model=placed(a=0, b="disk", c="cpu")), ["cpu", "disk"]),
+        (
+            SimpleNamespace(_model=placed(a=0), vlm=SimpleNamespace(model=placed(a="disk"))),
+            ["disk"],
+        ),
+        (SimpleNamespace(model=SimpleNamespace(hf_device_map=None)), []),
+        (object(), []),
+    ],
+)
 def test_weights_outside_the_accelerators_are_found(model: object, expected: list[str]) -> None:
     assert spilled(model) == expected
 
 
 def dataset(prompt: object) -> SimpleNamespace:
-    source = SimpleNamespace(dataset_name="BLINK", MODALITY="IMAGE", data=SimpleNamespace(iloc=[{"index": "q"}]), build_prompt=lambda line: prompt)
+    source = SimpleNamespace(
+        dataset_name="BLINK",
+        MODALITY="IMAGE",
+        data=SimpleNamespace(iloc=[{"index": "q"}]),
+        build_prompt=lambda line: prompt,
+    )
     return SimpleNamespace(source=source, rows={"7": 0})
 
 
@@ -52,10 +63,13 @@ def ask(model: SimpleNamespace, dataset: SimpleNamespace) -> Generation:
 PROMPT = [{"type": "image", "value": "a.png"}, {"type": "text", "value": "Which?"}]
 
 
-@pytest.mark.parametrize(("prompt", "answer", "reason"), [
-    (None, "A", "BLINK made no prompt of 7"),
-    (PROMPT, None, "the model gave no answer to 7"),
-])
+@pytest.mark.parametrize(
+    ("prompt", "answer", "reason"),
+    [
+        (None, "A", "BLINK made no prompt of 7"),
+        (PROMPT, None, "the model gave no answer to 7"),
+    ],
+)
 def test_nothing_is_no_prompt_and_no_answer(prompt: object, answer: object, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         ask(model(lambda: answer), dataset(prompt))
@@ -68,46 +82,72 @@ def test_an_answer_is_kept_as_text(answer: object, text: str) -> None:
 
 # ---- prompts as in vlmeval/inference.py and vlmeval/inference_video.py -----------------------------------------------
 
+
 def video(nframe: int = 32, fps: float = -1, **line: str) -> SimpleNamespace:
-    source = SimpleNamespace(dataset_name="VSI-Bench_32frame", MODALITY="VIDEO", nframe=nframe, fps=fps, data=SimpleNamespace(iloc=[{"index": "q", **line}]),
-                             build_prompt=lambda row, video_llm: [{"type": "text", "value": f"row {row}, video {video_llm}"}])
+    source = SimpleNamespace(
+        dataset_name="VSI-Bench_32frame",
+        MODALITY="VIDEO",
+        nframe=nframe,
+        fps=fps,
+        data=SimpleNamespace(iloc=[{"index": "q", **line}]),
+        build_prompt=lambda row, video_llm: [
+            {"type": "text", "value": f"row {row}, video {video_llm}"}
+        ],
+    )
     return SimpleNamespace(source=source, rows={"7": 0})
 
 
 def own_prompts(asked: list[str], **attributes: object) -> SimpleNamespace:
     """A model that makes its own prompts, and notes for which dataset it was asked."""
+
     def use_custom_prompt(name: str) -> bool:
         asked.append(name)
         return True
 
-    return SimpleNamespace(use_custom_prompt=use_custom_prompt, build_prompt=lambda line, dataset, **options: [("own", dataset, options)], **attributes)
+    return SimpleNamespace(
+        use_custom_prompt=use_custom_prompt,
+        build_prompt=lambda line, dataset, **options: [("own", dataset, options)],
+        **attributes,
+    )
 
 
 def test_a_models_own_prompt_gives_way_to_a_dataset_that_insists() -> None:
     asked: list[str] = []
     insisting = dataset(PROMPT)
-    assert build_prompt(own_prompts(asked), insisting, "7") == [("own", "BLINK", {})] and asked == ["BLINK"]
+    assert build_prompt(own_prompts(asked), insisting, "7") == [("own", "BLINK", {})] and asked == [
+        "BLINK"
+    ]
     insisting.source.force_use_dataset_prompt = True
     assert build_prompt(own_prompts(asked), insisting, "7") == PROMPT
 
 
 def test_a_models_own_video_prompt_gets_the_dataset_itself() -> None:
     whole = video()
-    assert build_prompt(own_prompts([], VIDEO_LLM=True), whole, "7") == [("own", whole.source, {"video_llm": True})]
+    assert build_prompt(own_prompts([], VIDEO_LLM=True), whole, "7") == [
+        ("own", whole.source, {"video_llm": True})
+    ]
     with pytest.raises(ValueError, match="number of frames"):
         build_prompt(own_prompts([]), video(nframe=0, fps=1.0), "7")
 
 
 def test_served_classes_never_make_their_own_video_prompts() -> None:
     asked: list[str] = []
-    assert build_prompt(own_prompts(asked, is_api=True, VIDEO_LLM=True), video(), "7") == [{"type": "text", "value": "row 0, video True"}]
+    assert build_prompt(own_prompts(asked, is_api=True, VIDEO_LLM=True), video(), "7") == [
+        {"type": "text", "value": "row 0, video True"}
+    ]
     assert asked == []
 
 
-@pytest.mark.parametrize(("backend", "nframe", "shown"), [("vertex", 32, False), ("genai", 32, False), ("genai", 0, True), ("other", 32, True)])
+@pytest.mark.parametrize(
+    ("backend", "nframe", "shown"),
+    [("vertex", 32, False), ("genai", 32, False), ("genai", 0, True), ("other", 32, True)],
+)
 def test_gemini_takes_a_video_file_only_by_rate(backend: str, nframe: int, shown: bool) -> None:
     gemini = SimpleNamespace(is_api=True, VIDEO_LLM=True, backend=backend)
-    assert build_prompt(gemini, video(nframe=nframe, fps=2.0 if nframe == 0 else -1), "7")[0]["value"] == f"row 0, video {shown}"
+    assert (
+        build_prompt(gemini, video(nframe=nframe, fps=2.0 if nframe == 0 else -1), "7")[0]["value"]
+        == f"row 0, video {shown}"
+    )
     assert getattr(gemini, "fps", None) == (2.0 if shown and backend == "genai" else None)
 
 
@@ -118,13 +158,18 @@ def test_a_row_of_a_joined_dataset_has_the_name_of_its_part() -> None:
     assert names == ["Part_32frame"]
 
 
-@pytest.mark.parametrize(("own", "offered", "after"), [
-    ((128, 2), (32, -1), (32, None)),         # Qwen2VLChat and the like: the dataset's number, no rate
-    ((8, 1), (32, -1), (32, None)),           # LLaVA_OneVision_HF
-    ((64, 2), (0, 1.0), (None, 1.0)),
-    ((None, 2), (32, -1), (None, None)),
-])
-def test_a_models_frames_are_set_to_the_datasets(own: tuple[object, object], offered: tuple[int, float], after: tuple[object, object]) -> None:
+@pytest.mark.parametrize(
+    ("own", "offered", "after"),
+    [
+        ((128, 2), (32, -1), (32, None)),  # Qwen2VLChat and the like: the dataset's number, no rate
+        ((8, 1), (32, -1), (32, None)),  # LLaVA_OneVision_HF
+        ((64, 2), (0, 1.0), (None, 1.0)),
+        ((None, 2), (32, -1), (None, None)),
+    ],
+)
+def test_a_models_frames_are_set_to_the_datasets(
+    own: tuple[object, object], offered: tuple[int, float], after: tuple[object, object]
+) -> None:
     chat = SimpleNamespace(nframe=own[0], fps=own[1])
     match_frames(chat, SimpleNamespace(dataset_name="V", nframe=offered[0], fps=offered[1]))
     assert (chat.nframe, chat.fps) == after
@@ -132,7 +177,9 @@ def test_a_models_frames_are_set_to_the_datasets(own: tuple[object, object], off
 
 def test_a_sampling_that_the_dataset_does_not_offer_is_an_error() -> None:
     with pytest.raises(ValueError, match="by nframe, V does not"):
-        match_frames(SimpleNamespace(nframe=16), SimpleNamespace(dataset_name="V", nframe=0, fps=1.0))
+        match_frames(
+            SimpleNamespace(nframe=16), SimpleNamespace(dataset_name="V", nframe=0, fps=1.0)
+        )
 
 
 def test_a_prompt_made_before_another_benchmarks_is_answered_with_its_own_frames() -> None:

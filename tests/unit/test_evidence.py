@@ -31,8 +31,11 @@ from easi_eval.results.rows import failed_records, frame
 from easi_eval.results.scores import State
 
 DATA = Path(__file__).parents[1] / "data"
-EACH = pytest.mark.parametrize("bench, backend", [(bench, backend) for bench in BENCHMARKS for backend in BACKENDS],
-                               ids=lambda value: getattr(value, "key", value))
+EACH = pytest.mark.parametrize(
+    "bench, backend",
+    [(bench, backend) for bench in BENCHMARKS for backend in BACKENDS],
+    ids=lambda value: getattr(value, "key", value),
+)
 
 
 class Folder:
@@ -49,21 +52,43 @@ class Folder:
 
     def gather(self) -> Evidence:
         lmms = self.backend.name == LMMS_EVAL
-        cfg = RunConfig(model="qwen2_5_vl" if lmms else "org/model", backend=self.backend.name, model_args="pretrained=org/model" if lmms else "")
-        return gather(cfg, self.backend, self.bench, self.folder, "mark", ItemList(self.bench.key, len(self.items), self.items), [])
+        cfg = RunConfig(
+            model="qwen2_5_vl" if lmms else "org/model",
+            backend=self.backend.name,
+            model_args="pretrained=org/model" if lmms else "",
+        )
+        return gather(
+            cfg,
+            self.backend,
+            self.bench,
+            self.folder,
+            "mark",
+            ItemList(self.bench.key, len(self.items), self.items),
+            [],
+        )
 
 
 @EACH
 def test_what_the_backends_left_is_accepted(bench: Benchmark, backend: str, tmp_path: Path) -> None:
     made = Folder(bench, backend, tmp_path)
     score = made.gather().score
-    assert (score.state, score.failed, score.n, score.total) == (State.COMPLETE, 0, len(made.items), len(made.items))
-    if bench.key != "spar_bench":      # corrected on lmms-eval
-        assert score.reading.overall == made.backend.read(bench, made.out, made.backend.rows(bench, made.out)).overall
+    assert (score.state, score.failed, score.n, score.total) == (
+        State.COMPLETE,
+        0,
+        len(made.items),
+        len(made.items),
+    )
+    if bench.key != "spar_bench":  # corrected on lmms-eval
+        assert (
+            score.reading.overall
+            == made.backend.read(bench, made.out, made.backend.rows(bench, made.out)).overall
+        )
 
 
 @EACH
-def test_a_changed_headline_is_refused_with_both_numbers(bench: Benchmark, backend: str, tmp_path: Path) -> None:
+def test_a_changed_headline_is_refused_with_both_numbers(
+    bench: Benchmark, backend: str, tmp_path: Path
+) -> None:
     made = Folder(bench, backend, tmp_path)
     before = made.backend.read(bench, made.out, made.backend.rows(bench, made.out)).overall or 0.0
     path, source = made.out.scores[0], bench.source(backend)
@@ -73,12 +98,17 @@ def test_a_changed_headline_is_refused_with_both_numbers(bench: Benchmark, backe
         path.write_text(json.dumps(content))
     else:
         text = path.read_text()
-        own = max(re.findall(r"-?\d+\.\d+(?:e-?\d+)?", text), key=lambda number: (abs(float(number) * source.scale - before) < 1e-3, len(number)))
+        own = max(
+            re.findall(r"-?\d+\.\d+(?:e-?\d+)?", text),
+            key=lambda number: (abs(float(number) * source.scale - before) < 1e-3, len(number)),
+        )
         path.write_text(text.replace(own, repr(float(own) + 1 / source.scale)))
     with pytest.raises(EasiError) as refused:
         made.gather()
     said = re.search(r"the score is (-?[\d.]+), its rows give (-?[\d.]+)", refused.value.message)
-    assert said and [float(number) for number in said.groups()] == pytest.approx([before + 1, before], abs=0.006)
+    assert said and [float(number) for number in said.groups()] == pytest.approx(
+        [before + 1, before], abs=0.006
+    )
 
 
 @pytest.mark.parametrize("key", ["vsi_bench", "mmsi_bench", "site_image", "spar_bench"])
@@ -89,11 +119,18 @@ def test_a_score_that_is_not_that_of_its_answer_is_refused(key: str, tmp_path: P
     sheet = book.worksheets[0]
     header = [cell.value for cell in sheet[1]]
     hit, extracted = header.index("hit") + 1, header.index("pred_extracted") + 1
-    row = next(number for number in range(2, sheet.max_row + 1) if sheet.cell(number, hit).value == 1 and sheet.cell(number, extracted).value in list("ABCD"))
+    row = next(
+        number
+        for number in range(2, sheet.max_row + 1)
+        if sheet.cell(number, hit).value == 1
+        and sheet.cell(number, extracted).value in list("ABCD")
+    )
     sheet.cell(row, extracted).value = "Z"
     book.save(path)
     item = sheet.cell(row, header.index("index") + 1).value
-    with pytest.raises(EasiError, match=rf"question {item} is scored 1, what was read from its answer gives 0"):
+    with pytest.raises(
+        EasiError, match=rf"question {item} is scored 1, what was read from its answer gives 0"
+    ):
         made.gather()
 
 
@@ -107,7 +144,12 @@ def changed_sample(path: Path, change: Callable[[dict], None]) -> None:
 def test_a_changed_row_is_refused(key: str, tmp_path: Path) -> None:
     made = Folder(by_key(key), LMMS_EVAL, tmp_path)
     rule = made.bench.source(LMMS_EVAL).rows
-    changed_sample(made.out.rows[0], lambda line: line[rule.entry].update({rule.score[0]: 1 - float(line[rule.entry][rule.score[0]])}))
+    changed_sample(
+        made.out.rows[0],
+        lambda line: line[rule.entry].update(
+            {rule.score[0]: 1 - float(line[rule.entry][rule.score[0]])}
+        ),
+    )
     with pytest.raises(EasiError, match="the score is .*, its rows give"):
         made.gather()
 
@@ -125,7 +167,9 @@ def test_notes_are_added_to_and_read_back(tmp_path: Path) -> None:
     assert "failed" not in json.loads((tmp_path / NOTES_FILE).read_text())
     add_failed(tmp_path, [ITEM])
     assert json.loads((tmp_path / NOTES_FILE).read_text())["lossy"] == [1]
-    assert ScorerNotes.of(tmp_path / "model" / "rows.jsonl", tmp_path) == ScorerNotes(2, ("a",), ("a", "b"), (ITEM,))
+    assert ScorerNotes.of(tmp_path / "model" / "rows.jsonl", tmp_path) == ScorerNotes(
+        2, ("a",), ("a", "b"), (ITEM,)
+    )
 
 
 def test_notes_above_the_folder_are_not_its_own(tmp_path: Path) -> None:
@@ -136,7 +180,9 @@ def test_notes_above_the_folder_are_not_its_own(tmp_path: Path) -> None:
     assert notes_file(inside / "rows.xlsx", tmp_path) == tmp_path / NOTES_FILE
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"failed": [{"item": "7"}]}', '{"failed": [7]}', '{"unparsed": 3}'])
+@pytest.mark.parametrize(
+    "text", ["{", "[]", '{"failed": [{"item": "7"}]}', '{"failed": [7]}', '{"unparsed": 3}']
+)
 def test_damaged_notes_are_an_error_that_names_them(text: str, tmp_path: Path) -> None:
     (tmp_path / NOTES_FILE).write_text(text)
     with pytest.raises(EasiError, match="scorer_notes.json is damaged"):
@@ -144,14 +190,23 @@ def test_damaged_notes_are_an_error_that_names_them(text: str, tmp_path: Path) -
 
 
 @EACH
-def test_a_failed_question_is_a_row_that_lowers_the_score(bench: Benchmark, backend: str, tmp_path: Path) -> None:
+def test_a_failed_question_is_a_row_that_lowers_the_score(
+    bench: Benchmark, backend: str, tmp_path: Path
+) -> None:
     """In the full denominator: as if the question had been answered wrongly."""
     made = Folder(bench, backend, tmp_path)
     rows = made.backend.rows(bench, made.out)
     right = rows[rows["score"] > 0].iloc[0]
     wrong = rows.assign(score=rows["score"].where(rows["item"] != right["item"], 0.0))
-    one = FailedItem(right["item"], right["question_type"], right["target"], "gone", right["cluster"], right["variant"],
-                     None if not bench.group else int(right["options"]))
+    one = FailedItem(
+        right["item"],
+        right["question_type"],
+        right["target"],
+        "gone",
+        right["cluster"],
+        right["variant"],
+        None if not bench.group else int(right["options"]),
+    )
     kept = rows[rows["item"] != right["item"]].to_dict("records")
     with_failed = frame([*kept, *failed_records(bench.key, [one])])
     source = bench.source(backend)
@@ -162,7 +217,9 @@ def test_a_failed_question_is_a_row_that_lowers_the_score(bench: Benchmark, back
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_more_failures_than_half_a_percent_are_refused_whatever_the_notes_say(backend: str, tmp_path: Path) -> None:
+def test_more_failures_than_half_a_percent_are_refused_whatever_the_notes_say(
+    backend: str, tmp_path: Path
+) -> None:
     made = Folder(by_key("mindcube_tiny"), backend, tmp_path)
     prefix = "" if backend == VLMEVALKIT else "mindcube_tiny:"
     add_failed(tmp_path, [FailedItem(f"{prefix}900", "around", "A", "gone")])
@@ -170,9 +227,14 @@ def test_more_failures_than_half_a_percent_are_refused_whatever_the_notes_say(ba
     if backend == LMMS_EVAL:
         path = made.out.scores[0]
         content = json.loads(path.read_text())
-        content["n-samples"]["mindcube_tiny"] = {"original": len(made.items), "effective": len(made.items)}
+        content["n-samples"]["mindcube_tiny"] = {
+            "original": len(made.items),
+            "effective": len(made.items),
+        }
         path.write_text(json.dumps(content))
-    with pytest.raises(EasiError, match=f"1 of {len(made.items)} questions of MindCube-Tiny failed"):
+    with pytest.raises(
+        EasiError, match=f"1 of {len(made.items)} questions of MindCube-Tiny failed"
+    ):
         made.gather()
 
 
@@ -185,5 +247,7 @@ def test_what_our_scorer_watched_tells_what_the_files_do_not(tmp_path: Path) -> 
     score = made.gather().score
     assert score.unparsed == score.coin_flips == 3
     assert made.folder / NOTES_FILE in made.backend.outputs(made.bench, tmp_path).files
-    rows = made.backend.rows(made.bench, made.backend.outputs(made.bench, tmp_path)).set_index("item")
+    rows = made.backend.rows(made.bench, made.backend.outputs(made.bench, tmp_path)).set_index(
+        "item"
+    )
     assert set(rows.index[rows["coin_flip"]]) == set(rows.index[~rows["parsed"]]) == set(drawn)

@@ -28,14 +28,35 @@ CHOICE = ModelChoice("org/m", "org/m", "EasiVLM", "a test says so")
 DATA = Path(__file__).parents[1] / "data" / "vlmevalkit"
 
 ODD = {
-    "missing": "None", "short": "NA", "empty": "", "formula": "=1+1", "array": "{=1}", "control": "A\x01B", "return": "a\r\nb",
-    "long": "x" * 40_000, "surrogate": "\ud800A", "noncharacter": "A\uffff", "error": "#N/A",
+    "missing": "None",
+    "short": "NA",
+    "empty": "",
+    "formula": "=1+1",
+    "array": "{=1}",
+    "control": "A\x01B",
+    "return": "a\r\nb",
+    "long": "x" * 40_000,
+    "surrogate": "\ud800A",
+    "noncharacter": "A\uffff",
+    "error": "#N/A",
 }
-PLAIN = {"letter": "A", "nan": "nan", "zeros": "007", "number": "3.0", "spaces": "  B  ", "lines": "a\nb", "link": "http://a.b", "escape": "_x0041_", "tab": "a\tb"}
+PLAIN = {
+    "letter": "A",
+    "nan": "nan",
+    "zeros": "007",
+    "number": "3.0",
+    "spaces": "  B  ",
+    "lines": "a\nb",
+    "link": "http://a.b",
+    "escape": "_x0041_",
+    "tab": "a\tb",
+}
 
 
 def prediction_file(answers: dict[str, str], folder: Path) -> Path:
-    table = pd.DataFrame({"index": list(answers), "question": ["q"] * len(answers), "answer": ["1"] * len(answers)})
+    table = pd.DataFrame(
+        {"index": list(answers), "question": ["q"] * len(answers), "answer": ["1"] * len(answers)}
+    )
     write_predictions(table, answers, folder / "M_D.xlsx")
     return folder / "M_D.xlsx"
 
@@ -45,10 +66,18 @@ def test_whoever_reads_the_file_inside_gets_the_texts(tmp_path: Path) -> None:
     path = prediction_file(answers, tmp_path)
     with exact_answers(path, list(answers.values())):
         table = pd.read_excel(str(path))
-        table["prediction"] = [str(cell) for cell in table["prediction"]]      # as every evaluation does
-        assert list(table.sort_values(by="question", kind="stable")["prediction"]) == list(answers.values())
-        assert list(table["answer"]) == [1] * len(answers), "all else is what VLMEvalKit itself would read"
-    assert "None" not in set(map(str, pd.read_excel(path)["prediction"])), "and outside nothing is changed"
+        table["prediction"] = [
+            str(cell) for cell in table["prediction"]
+        ]  # as every evaluation does
+        assert list(table.sort_values(by="question", kind="stable")["prediction"]) == list(
+            answers.values()
+        )
+        assert list(table["answer"]) == [1] * len(answers), (
+            "all else is what VLMEvalKit itself would read"
+        )
+    assert "None" not in set(map(str, pd.read_excel(path)["prediction"])), (
+        "and outside nothing is changed"
+    )
 
 
 def test_only_that_very_file_is_replaced(tmp_path: Path) -> None:
@@ -65,7 +94,10 @@ def test_another_number_of_answers_than_rows_is_an_error(tmp_path: Path) -> None
         pd.read_excel(path)
 
 
-@pytest.mark.parametrize("column", [["007", "3"], ["3", "3.5"], ["3", ""], ["True", "False"], ["1e3", "12345678901234567890"]])
+@pytest.mark.parametrize(
+    "column",
+    [["007", "3"], ["3", "3.5"], ["3", ""], ["True", "False"], ["1e3", "12345678901234567890"]],
+)
 def test_a_column_of_nothing_but_numbers_stays_text(column: list[str], tmp_path: Path) -> None:
     answers = dict(zip("ab", column, strict=True))
     path = prediction_file(answers, tmp_path)
@@ -75,7 +107,12 @@ def test_a_column_of_nothing_but_numbers_stays_text(column: list[str], tmp_path:
 
 def test_the_lossless_copy_holds_every_text(tmp_path: Path) -> None:
     answers = {**ODD, **PLAIN}
-    lines = prediction_file(answers, tmp_path).with_suffix(".jsonl").read_text(encoding="utf-8").splitlines()
+    lines = (
+        prediction_file(answers, tmp_path)
+        .with_suffix(".jsonl")
+        .read_text(encoding="utf-8")
+        .splitlines()
+    )
     assert {line["index"]: line["prediction"] for line in map(json.loads, lines)} == answers
 
 
@@ -85,15 +122,23 @@ def test_the_xlsx_is_as_good_as_it_can_be(tmp_path: Path) -> None:
     cells = {row[0]: row[3] for row in sheet.iter_rows(min_row=2, values_only=True)}
     assert {item: cells[item] for item in PLAIN} == PLAIN
     assert cells["formula"] == "=1+1" and cells["missing"] == "None" and cells["empty"] is None
-    assert cells["control"] == "A_x0001_B" and cells["surrogate"] == "_xD800_A" and cells["long"] == "x" * 32_767
+    assert (
+        cells["control"] == "A_x0001_B"
+        and cells["surrogate"] == "_xD800_A"
+        and cells["long"] == "x" * 32_767
+    )
 
 
 def test_tables_of_the_evaluation_are_written_whatever_they_hold(tmp_path: Path) -> None:
     path = prediction_file({"0": "A"}, tmp_path)
-    table = pd.DataFrame([["\x01", 1, "\ud800", None]], columns=["p", "hit", "p", "empty"], dtype=object)
+    table = pd.DataFrame(
+        [["\x01", 1, "\ud800", None]], columns=["p", "hit", "p", "empty"], dtype=object
+    )
     with exact_answers(path, ["\ud800"]):
         table.to_excel(tmp_path / "detail.xlsx", index=False, engine="openpyxl")
-    cells = list(openpyxl.load_workbook(tmp_path / "detail.xlsx").active.iter_rows(values_only=True))
+    cells = list(
+        openpyxl.load_workbook(tmp_path / "detail.xlsx").active.iter_rows(values_only=True)
+    )
     assert cells == [("p", "hit", "p", "empty"), ("_x0001_", 1, "_xD800_", None)]
 
 
@@ -121,7 +166,9 @@ def with_answers(folder: Path, change: dict[str, str] | None = None) -> Outputs:
         shutil.copyfile(path, folder / path.name)
     rows = read_vlmevalkit_rows(bench, find_vlmevalkit_outputs(bench, folder))
     answers = {**dict(zip(rows["item"], rows["answer"], strict=True)), **(change or {})}
-    lines = [json.dumps({"index": item, "prediction": text}) + "\n" for item, text in answers.items()]
+    lines = [
+        json.dumps({"index": item, "prediction": text}) + "\n" for item, text in answers.items()
+    ]
     (folder / "M_EmbSpatialBench.jsonl").write_text("".join(lines), encoding="utf-8")
     return find_vlmevalkit_outputs(bench, folder)
 
@@ -137,10 +184,16 @@ def test_the_rows_have_the_exact_answer(text: str, tmp_path: Path) -> None:
 
 def test_the_lossless_file_belongs_to_what_the_score_comes_from(tmp_path: Path) -> None:
     assert [path.name for path in with_answers(tmp_path).files] == [
-        "M_EmbSpatialBench_extract_matching_acc.csv", "M_EmbSpatialBench_extract_matching.xlsx", "M_EmbSpatialBench.jsonl"]
+        "M_EmbSpatialBench_extract_matching_acc.csv",
+        "M_EmbSpatialBench_extract_matching.xlsx",
+        "M_EmbSpatialBench.jsonl",
+    ]
 
 
-@pytest.mark.parametrize("damage", [lambda text: text[:-20], lambda text: text.partition("\n")[2], lambda text: "[1]\n" + text])
+@pytest.mark.parametrize(
+    "damage",
+    [lambda text: text[:-20], lambda text: text.partition("\n")[2], lambda text: "[1]\n" + text],
+)
 def test_a_damaged_lossless_file_is_an_error_that_names_it(damage: object, tmp_path: Path) -> None:
     out = with_answers(tmp_path)
     path = tmp_path / "M_EmbSpatialBench.jsonl"
@@ -153,9 +206,15 @@ def test_how_many_an_xlsx_would_have_changed_stands_beside_the_score(tmp_path: P
     bench, backend = by_key("embspatial"), make_backend("vlmevalkit", HubSettings())
     out = with_answers(tmp_path)
     rows = backend.rows(bench, out)
-    plain = BenchmarkScore(bench.key, Reading(50.0), n=len(rows), total=len(rows), state=State.COMPLETE)
+    plain = BenchmarkScore(
+        bench.key, Reading(50.0), n=len(rows), total=len(rows), state=State.COMPLETE
+    )
     cfg = RunConfig(model="m")
-    assert backend.told(cfg, bench, out, rows, plain, {"lossy": []}) == backend.told(cfg, bench, out, rows, plain, {}) == plain
+    assert (
+        backend.told(cfg, bench, out, rows, plain, {"lossy": []})
+        == backend.told(cfg, bench, out, rows, plain, {})
+        == plain
+    )
     (note,) = backend.told(cfg, bench, out, rows, plain, {"lossy": ["3", "7"]}).notes
     assert note.startswith(f"2 of {len(rows)} answers are scored as they were given")
 
@@ -164,20 +223,47 @@ def test_answers_that_are_right_without_a_letter_are_told(tmp_path: Path) -> Non
     bench, backend = by_key("embspatial"), make_backend("vlmevalkit", HubSettings())
     out = with_answers(tmp_path)
     rows = backend.rows(bench, out)
-    plain = BenchmarkScore(bench.key, Reading(50.0), n=len(rows), total=len(rows), state=State.COMPLETE)
-    assert backend.told(RunConfig(model="m"), bench, out, rows.assign(parsed=False, score=0.0), plain, {}) == plain
+    plain = BenchmarkScore(
+        bench.key, Reading(50.0), n=len(rows), total=len(rows), state=State.COMPLETE
+    )
+    assert (
+        backend.told(
+            RunConfig(model="m"), bench, out, rows.assign(parsed=False, score=0.0), plain, {}
+        )
+        == plain
+    )
     rows = rows.assign(parsed=[False, *[True] * (len(rows) - 1)], score=1.0)
     (note,) = backend.told(RunConfig(model="m"), bench, out, rows, plain, {}).notes
     assert note.startswith("1 answers without a letter count as correct")
 
 
 def test_answers_about_a_change_of_view_that_say_nothing_are_told() -> None:
-    rows = frame({"benchmark": "spar_bench", "item": str(number), "question_type": kind, "answer": answer, "extracted": None, "target": "move_up:0.3",
-                  "score": score, "parsed": parsed, "cluster": "", "options": None, "coin_flip": False}
-                 for number, (kind, answer, score, parsed) in enumerate([
-                     ("view_change_infer", "2", 0.4, False), ("view_change_infer", "", 0.2, False), ("view_change_infer", "move_up:0.3", 1.0, True),
-                     ("position_matching", "x", 0.0, False)]))
-    assert standing_still(rows).startswith("2 answers about a change of view name no movement: VLMEvalKit scores them as standing still (0.30 on average)")
+    rows = frame(
+        {
+            "benchmark": "spar_bench",
+            "item": str(number),
+            "question_type": kind,
+            "answer": answer,
+            "extracted": None,
+            "target": "move_up:0.3",
+            "score": score,
+            "parsed": parsed,
+            "cluster": "",
+            "options": None,
+            "coin_flip": False,
+        }
+        for number, (kind, answer, score, parsed) in enumerate(
+            [
+                ("view_change_infer", "2", 0.4, False),
+                ("view_change_infer", "", 0.2, False),
+                ("view_change_infer", "move_up:0.3", 1.0, True),
+                ("position_matching", "x", 0.0, False),
+            ]
+        )
+    )
+    assert standing_still(rows).startswith(
+        "2 answers about a change of view name no movement: VLMEvalKit scores them as standing still (0.30 on average)"
+    )
     assert standing_still(rows[2:]) == ""
 
 
@@ -185,5 +271,11 @@ def test_other_file_formats_of_the_users_do_not_reach_a_run() -> None:
     bench, backend = by_key("embspatial"), make_backend("vlmevalkit", HubSettings())
     cfg = RunConfig(model="m")
     paths = RunPaths(Path("run"))
-    for job in (backend.score_job(cfg, CHOICE, [bench], paths), backend.plain_job(cfg, CHOICE, bench, Path("out"), 1), backend.answer_job(cfg, CHOICE, [bench], paths, 1)):
-        assert job.env["PRED_FORMAT"] == job.env["EVAL_FORMAT"] == "" and "-u EVAL_FORMAT" in str(job)
+    for job in (
+        backend.score_job(cfg, CHOICE, [bench], paths),
+        backend.plain_job(cfg, CHOICE, bench, Path("out"), 1),
+        backend.answer_job(cfg, CHOICE, [bench], paths, 1),
+    ):
+        assert job.env["PRED_FORMAT"] == job.env["EVAL_FORMAT"] == "" and "-u EVAL_FORMAT" in str(
+            job
+        )

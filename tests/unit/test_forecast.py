@@ -24,6 +24,11 @@ def test_it_gives_what_was_measured(backend: str, measured: int) -> None:
 
 
 def test_the_line() -> None:
-    assert "up to about 140 characters on average (OmniSpatial's of 800)" in forecast(VLMEVALKIT, ALL_KEYS, LIMIT)
+    assert "up to about 140 characters on average (OmniSpatial's of 800)" in forecast(
+        VLMEVALKIT, ALL_KEYS, LIMIT
+    )
     assert "OmniSpatial" not in forecast(VLMEVALKIT, CORE_KEYS, LIMIT)
-    assert forecast(VLMEVALKIT, ["omnispatial_(manual_cot)"], LIMIT) == "" and forecast(VLMEVALKIT, ALL_KEYS, 1000) == ""
+    assert (
+        forecast(VLMEVALKIT, ["omnispatial_(manual_cot)"], LIMIT) == ""
+        and forecast(VLMEVALKIT, ALL_KEYS, 1000) == ""
+    )

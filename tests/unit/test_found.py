@@ -35,7 +35,9 @@ def test_a_flat_folder_of_this_version(tmp_path: Path) -> None:
     found = survey(vlmevalkit_files(tmp_path / "M"))
     assert (found.backend, found.model) == (VLMEVALKIT, "M")
     assert [candidate.key for candidate in found.candidates] == list(ALL_KEYS)
-    assert all(len(candidate.files) == 2 and not candidate.problem for candidate in found.candidates)
+    assert all(
+        len(candidate.files) == 2 and not candidate.problem for candidate in found.candidates
+    )
     assert of(found, "blink").method == of(found, "vsi_bench").method == "exact_matching"
 
 
@@ -60,7 +62,9 @@ def test_score_and_rows_of_one_benchmark_are_of_one_run(tmp_path: Path) -> None:
 def test_runs_that_were_copied_at_once_are_told_apart_by_their_names(tmp_path: Path) -> None:
     for name in ("T20260103-000000", "T20260101-000000", "T20260102-000000"):
         aged(vlmevalkit_files(tmp_path / "M" / name, ["blink"]), 1000)
-    assert {path.parent.name for path in of(survey(tmp_path), "blink").files} == {"T20260103-000000"}
+    assert {path.parent.name for path in of(survey(tmp_path), "blink").files} == {
+        "T20260103-000000"
+    }
 
 
 def test_links_of_older_versions_are_resolved_and_count_once(tmp_path: Path) -> None:
@@ -74,7 +78,9 @@ def test_links_of_older_versions_are_resolved_and_count_once(tmp_path: Path) -> 
 def test_loops_and_dangling_links_are_passed_over(tmp_path: Path) -> None:
     folder = vlmevalkit_files(tmp_path / "M", ["blink"])
     (folder / "again").symlink_to(folder)
-    (folder / "X_EmbSpatialBench_extract_matching_acc.csv").symlink_to("X_EmbSpatialBench_extract_matching_acc.csv")
+    (folder / "X_EmbSpatialBench_extract_matching_acc.csv").symlink_to(
+        "X_EmbSpatialBench_extract_matching_acc.csv"
+    )
     (folder / "Y_EmbSpatialBench_extract_matching_acc.csv").symlink_to("gone.csv")
     found = survey(folder)
     assert [candidate.key for candidate in found.candidates] == ["blink"] and found.model == "M"
@@ -83,7 +89,9 @@ def test_loops_and_dangling_links_are_passed_over(tmp_path: Path) -> None:
 def judged(folder: Path, task: str, judge: str, seconds: int) -> None:
     """What a judge leaves beside the rules' files."""
     for path in sorted(folder.glob(f"M_{task}_extract_matching*")):
-        copy = shutil.copyfile(path, path.with_name(path.name.replace("extract_matching", f"llm_{judge}")))
+        copy = shutil.copyfile(
+            path, path.with_name(path.name.replace("extract_matching", f"llm_{judge}"))
+        )
         os.utime(copy, (seconds, seconds))
 
 
@@ -91,7 +99,9 @@ def test_the_newest_reading_counts_with_its_own_rows(tmp_path: Path) -> None:
     folder = aged(vlmevalkit_files(tmp_path, ["embspatial"]), 1000)
     judged(folder, "EmbSpatialBench", "gpt-4o-1120", 2000)
     found = of(survey(folder), "embspatial")
-    assert found.method == "gpt-4o-1120" and all("llm_gpt-4o-1120" in path.name for path in found.files)
+    assert found.method == "gpt-4o-1120" and all(
+        "llm_gpt-4o-1120" in path.name for path in found.files
+    )
 
 
 def test_the_halves_of_site_are_taken_as_read_alike(tmp_path: Path) -> None:
@@ -102,7 +112,10 @@ def test_the_halves_of_site_are_taken_as_read_alike(tmp_path: Path) -> None:
     for path in folder.glob("M_SiteBenchImage_extract*"):
         path.unlink()
     found = survey(folder)
-    assert "read differently" in of(found, "site_image").problem and "read differently" in of(found, "site_video").problem
+    assert (
+        "read differently" in of(found, "site_image").problem
+        and "read differently" in of(found, "site_video").problem
+    )
 
 
 def test_answered_is_not_scored(tmp_path: Path) -> None:
@@ -123,7 +136,12 @@ def test_two_models_are_refused_and_named(tmp_path: Path) -> None:
 
 def test_one_launch_of_all(tmp_path: Path) -> None:
     found = survey(lmms_files(tmp_path))
-    assert (found.backend, found.model, found.cls, found.version) == (LMMS_EVAL, "org/Tiny-VLM", "qwen2_5_vl", "0.7.3")
+    assert (found.backend, found.model, found.cls, found.version) == (
+        LMMS_EVAL,
+        "org/Tiny-VLM",
+        "qwen2_5_vl",
+        "0.7.3",
+    )
     assert found.arguments == {"pretrained": "org/Tiny-VLM", "max_pixels": "3136"}
     assert [candidate.key for candidate in found.candidates] == list(ALL_KEYS)
     assert len(of(found, "blink").files) == 15
@@ -142,7 +160,10 @@ def test_what_a_limit_left_never_counts(tmp_path: Path) -> None:
     assert "--limit 8" in of(survey(tmp_path), "embspatial").problem
     lmms_files(tmp_path, ["embspatial"], "20251231_000000")
     taken = of(survey(tmp_path), "embspatial")
-    assert all(path.name.startswith("20251231") for path in taken.files) and "--limit 8" in taken.notes[0]
+    assert (
+        all(path.name.startswith("20251231") for path in taken.files)
+        and "--limit 8" in taken.notes[0]
+    )
 
 
 def test_a_damaged_newer_file_is_no_reason_to_take_an_older_one(tmp_path: Path) -> None:
@@ -161,14 +182,20 @@ def test_lost_samples_are_named(tmp_path: Path) -> None:
 def test_settings_do_not_mix(tmp_path: Path) -> None:
     lmms_files(tmp_path / "a", ["blink"])
     lmms_files(tmp_path / "b", ["embspatial"], model_args="pretrained=org/Tiny-VLM,max_pixels=99")
-    with pytest.raises(EasiError, match=re.escape("one model under several settings (blink; embspatial)")):
+    with pytest.raises(
+        EasiError, match=re.escape("one model under several settings (blink; embspatial)")
+    ):
         survey(tmp_path)
     assert survey(tmp_path, ["blink"]).arguments["max_pixels"] == "3136"
 
 
 def test_what_changes_no_answer_may_differ(tmp_path: Path) -> None:
     lmms_files(tmp_path / "a", ["blink"])
-    lmms_files(tmp_path / "b", ["embspatial"], model_args="max_pixels=3136,pretrained=org/Tiny-VLM,device_map=cuda:1")
+    lmms_files(
+        tmp_path / "b",
+        ["embspatial"],
+        model_args="max_pixels=3136,pretrained=org/Tiny-VLM,device_map=cuda:1",
+    )
     assert len(survey(tmp_path).candidates) == 2
 
 
@@ -208,11 +235,15 @@ def test_the_younger_folder_counts_whatever_the_files_times(tmp_path: Path) -> N
             os.utime(path, (1_700_000_000 + number, 1_700_000_000 + number))
     (candidate,) = survey(tmp_path / "M", ["blink"]).candidates
     assert {path.parent.name for path in candidate.files} == {"T20260209-101500"}
-    assert candidate.notes == ("taken from T20260209-101500; left: T20260209-091500, T20260208_G1a2b3c4d",)
+    assert candidate.notes == (
+        "taken from T20260209-101500; left: T20260209-091500, T20260208_G1a2b3c4d",
+    )
 
 
 def test_lmms_eval_names_the_launch_that_was_taken_too(tmp_path: Path) -> None:
     for stamp in ("20260209_101500", "20260208_101500"):
         lmms_files(tmp_path / "M", ["viewspatial"], stamp=stamp)
     (candidate,) = survey(tmp_path / "M", ["viewspatial"]).candidates
-    assert candidate.notes == ("taken from 20260209_101500_results.json; left: 20260208_101500_results.json",)
+    assert candidate.notes == (
+        "taken from 20260209_101500_results.json; left: 20260208_101500_results.json",
+    )

@@ -35,10 +35,17 @@ def test_vlmevalkit_message_is_answered(vlmevalkit_model: object, tmp_path: Path
     paths = [tmp_path / f"{seed}.png" for seed in range(2)]
     for seed, path in enumerate(paths):
         picture(seed).save(path)
-    message = [*({"type": "image", "value": str(path)} for path in paths), {"type": "text", "value": QUESTION}]
+    message = [
+        *({"type": "image", "value": str(path)} for path in paths),
+        {"type": "text", "value": QUESTION},
+    ]
     text = vlmevalkit_model.generate(message, dataset="MMSIBench_wo_circular")
     assert text in "ABCD"
-    assert (vlmevalkit_model.last.text, vlmevalkit_model.last.finish, vlmevalkit_model.last.frames) == (text, "stop", 2)
+    assert (
+        vlmevalkit_model.last.text,
+        vlmevalkit_model.last.finish,
+        vlmevalkit_model.last.frames,
+    ) == (text, "stop", 2)
 
 
 def test_vlmevalkit_defaults(model: str) -> None:
@@ -53,10 +60,17 @@ def test_vlmevalkit_defaults(model: str) -> None:
 
 def test_vlmevalkit_roles_become_messages() -> None:
     generic = pytest.importorskip("easi_vlmevalkit.generic")
-    parts = [{"type": "text", "value": "Be brief.", "role": "system"}, {"type": "image", "value": "a.png"}, {"type": "text", "value": "Where?"}]
+    parts = [
+        {"type": "text", "value": "Be brief.", "role": "system"},
+        {"type": "image", "value": "a.png"},
+        {"type": "text", "value": "Where?"},
+    ]
     assert generic.conversation(parts) == [
         {"role": "system", "content": [{"type": "text", "text": "Be brief."}]},
-        {"role": "user", "content": [{"type": "image", "image": "a.png"}, {"type": "text", "text": "Where?"}]},
+        {
+            "role": "user",
+            "content": [{"type": "image", "image": "a.png"}, {"type": "text", "text": "Where?"}],
+        },
     ]
 
 
@@ -64,12 +78,27 @@ def requests_for(lmms: object, settings: list[dict]) -> list:
     from lmms_eval.api.instance import Instance
 
     def to_messages(doc: dict) -> list[dict]:
-        return [{"role": "user", "content": [{"type": "image", "url": picture(doc["seed"])}, {"type": "text", "text": doc["text"]}]}]
+        return [
+            {
+                "role": "user",
+                "content": [
+                    {"type": "image", "url": picture(doc["seed"])},
+                    {"type": "text", "text": doc["text"]},
+                ],
+            }
+        ]
 
     docs = [{"seed": number, "text": REASONING} for number in range(len(settings))]
     lmms.task_dict = {"task": {"test": docs}}
-    return [Instance(request_type="generate_until", arguments=("", to_messages, each, number, "task", "test"), idx=0,
-                     metadata={"task": "task", "doc_id": number, "repeats": 1}) for number, each in enumerate(settings)]
+    return [
+        Instance(
+            request_type="generate_until",
+            arguments=("", to_messages, each, number, "task", "test"),
+            idx=0,
+            metadata={"task": "task", "doc_id": number, "repeats": 1},
+        )
+        for number, each in enumerate(settings)
+    ]
 
 
 def test_lmms_eval_finds_and_runs_the_plugin(model: str) -> None:
@@ -82,12 +111,21 @@ def test_lmms_eval_finds_and_runs_the_plugin(model: str) -> None:
     for manifest in manifests():
         registry.register_manifest(manifest)
     lmms = registry.get_model_class("easi_vlm").create_from_arg_string(
-        f"pretrained={model},min_pixels=784,max_pixels=3136", {"batch_size": "2", "max_batch_size": None, "device": "cpu"})
+        f"pretrained={model},min_pixels=784,max_pixels=3136",
+        {"batch_size": "2", "max_batch_size": None, "device": "cpu"},
+    )
     # Two groups of settings, interleaved: answers come back in the order of the requests.
-    settings = [{"max_new_tokens": 64, "temperature": 0} if number % 2 else {"max_new_tokens": 2, "until": ["\n"]} for number in range(5)]
+    settings = [
+        {"max_new_tokens": 64, "temperature": 0}
+        if number % 2
+        else {"max_new_tokens": 2, "until": ["\n"]}
+        for number in range(5)
+    ]
     results = lmms.generate_until(requests_for(lmms, settings))
     assert [each.text for each in results] == [each.text for each in lmms.last]
-    assert [each.token_counts.output_tokens for each in results] == [each.tokens for each in lmms.last]
+    assert [each.token_counts.output_tokens for each in results] == [
+        each.tokens for each in lmms.last
+    ]
     assert [each.finish for each in lmms.last] == ["length", "stop", "length", "stop", "length"]
     assert all("\nAnswer: " in lmms.last[number].text for number in (1, 3))
     assert lmms.generate_until([]) == []
@@ -103,5 +141,13 @@ def test_lmms_eval_settings_and_their_defaults() -> None:
     generic = pytest.importorskip("easi_lmms_eval.generic")
     plain = generic.decoding({"until": ["\n\n"]})
     assert (plain.max_new_tokens, plain.temperature, plain.num_beams) == (128, 0.0, 1)
-    given = generic.decoding({"max_new_tokens": 7, "temperature": 0.3, "top_p": 0.9, "top_k": 5, "num_beams": None})
-    assert (given.max_new_tokens, given.temperature, given.top_p, given.top_k, given.num_beams) == (7, 0.3, 0.9, 5, 1)
+    given = generic.decoding(
+        {"max_new_tokens": 7, "temperature": 0.3, "top_p": 0.9, "top_k": 5, "num_beams": None}
+    )
+    assert (given.max_new_tokens, given.temperature, given.top_p, given.top_k, given.num_beams) == (
+        7,
+        0.3,
+        0.9,
+        5,
+        1,
+    )

@@ -23,25 +23,30 @@ GPU 1: NVIDIA A100-SXM4 (80 GB) (UUID: GPU-22222222-aaaa-bbbb-cccc-000000000000)
 """
 
 
-@pytest.mark.parametrize(("setting", "expected"), [
-    (None, ("0", "1", "2", "3")),
-    ("", ()),
-    ("-1", ()),
-    ("NoDevFiles", ()),
-    ("2", ("2",)),
-    ("3,1", ("3", "1")),
-    (" 1 , 2 ", ("1", "2")),
-    ("0,9,1", ("0",)),                              # CUDA stops at the first entry that names no device
-    ("0,-1,1", ("0",)),
-    ("1,1", ()),
-    ("GPU-bbbbbbbb-0000,0", ("GPU-bbbbbbbb-0000", "0")),
-    ("GPU-bb", ("GPU-bb",)),                        # a beginning that is enough to tell
-    ("GPU-", ()),
-    ("GPU-eeee", ()),
-    ("0,GPU-aaaa", ()),                             # the same device twice
-    ("nonsense", ()),
-])
-def test_visible_devices_are_read_as_cuda_reads_them(setting: str | None, expected: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(
+    ("setting", "expected"),
+    [
+        (None, ("0", "1", "2", "3")),
+        ("", ()),
+        ("-1", ()),
+        ("NoDevFiles", ()),
+        ("2", ("2",)),
+        ("3,1", ("3", "1")),
+        (" 1 , 2 ", ("1", "2")),
+        ("0,9,1", ("0",)),  # CUDA stops at the first entry that names no device
+        ("0,-1,1", ("0",)),
+        ("1,1", ()),
+        ("GPU-bbbbbbbb-0000,0", ("GPU-bbbbbbbb-0000", "0")),
+        ("GPU-bb", ("GPU-bb",)),  # a beginning that is enough to tell
+        ("GPU-", ()),
+        ("GPU-eeee", ()),
+        ("0,GPU-aaaa", ()),  # the same device twice
+        ("nonsense", ()),
+    ],
+)
+def test_visible_devices_are_read_as_cuda_reads_them(
+    setting: str | None, expected: tuple[str, ...]
+) -> None:
     assert visible(setting, FOUR) == expected
 
 
@@ -49,19 +54,27 @@ def test_mig_instances_are_devices_by_name() -> None:
     assert visible(None, MIG) == ("MIG-1111", "MIG-1222", "GPU-bbbb")
     assert visible("MIG-1222,MIG-1111", MIG) == ("MIG-1222", "MIG-1111")
     assert visible("MIG-1", MIG) == ()
-    assert visible("MIG-GPU-aaaa/1/0,MIG-GPU-aaaa/2/0", MIG) == ("MIG-GPU-aaaa/1/0", "MIG-GPU-aaaa/2/0")
+    assert visible("MIG-GPU-aaaa/1/0,MIG-GPU-aaaa/2/0", MIG) == (
+        "MIG-GPU-aaaa/1/0",
+        "MIG-GPU-aaaa/2/0",
+    )
     assert visible("MIG-GPU-cccc/1/0", MIG) == ()
 
 
-@pytest.mark.parametrize(("gpus", "nproc", "expected"), [
-    (("0", "1", "2", "3"), 4, ["0", "1", "2", "3"]),
-    (("4", "6"), 1, ["4,6"]),
-    (("0", "1", "2", "3", "4", "5", "6", "7"), 2, ["0,1,2,3", "4,5,6,7"]),
-    (("0", "1", "2", "3", "4", "5", "6", "7"), 3, ["0,1", "2,3", "4,5"]),
-    (("MIG-1111", "GPU-bbbb"), 2, ["MIG-1111", "GPU-bbbb"]),
-    ((), 3, ["", "", ""]),
-])
-def test_shares_are_consecutive_equal_and_disjoint(gpus: tuple[str, ...], nproc: int, expected: list[str]) -> None:
+@pytest.mark.parametrize(
+    ("gpus", "nproc", "expected"),
+    [
+        (("0", "1", "2", "3"), 4, ["0", "1", "2", "3"]),
+        (("4", "6"), 1, ["4,6"]),
+        (("0", "1", "2", "3", "4", "5", "6", "7"), 2, ["0,1,2,3", "4,5,6,7"]),
+        (("0", "1", "2", "3", "4", "5", "6", "7"), 3, ["0,1", "2,3", "4,5"]),
+        (("MIG-1111", "GPU-bbbb"), 2, ["MIG-1111", "GPU-bbbb"]),
+        ((), 3, ["", "", ""]),
+    ],
+)
+def test_shares_are_consecutive_equal_and_disjoint(
+    gpus: tuple[str, ...], nproc: int, expected: list[str]
+) -> None:
     assert [share(gpus, rank, nproc) for rank in range(nproc)] == expected
 
 
@@ -74,8 +87,17 @@ def test_more_processes_than_gpus_is_refused() -> None:
 def test_the_listing_of_nvidia_smi_is_understood() -> None:
     assert parse_listing(LISTING) == (
         Gpu("GPU-11111111-aaaa-bbbb-cccc-000000000000", "NVIDIA H200"),
-        Gpu("GPU-22222222-aaaa-bbbb-cccc-000000000000", "NVIDIA A100-SXM4 (80 GB)", None, True,
-            ("MIG-33333333-aaaa-bbbb-cccc-000000000000", "MIG-44444444-aaaa-bbbb-cccc-000000000000")))
+        Gpu(
+            "GPU-22222222-aaaa-bbbb-cccc-000000000000",
+            "NVIDIA A100-SXM4 (80 GB)",
+            None,
+            True,
+            (
+                "MIG-33333333-aaaa-bbbb-cccc-000000000000",
+                "MIG-44444444-aaaa-bbbb-cccc-000000000000",
+            ),
+        ),
+    )
     assert parse_listing("No devices found.\n") == ()
 
 
@@ -105,34 +127,54 @@ CUDA = "int cuInit(unsigned f) { return 0; } int cuDeviceGetCount(int *n) { *n =
 
 def _ask(folder: Path, library: str, source: str, expression: str, **env: str) -> object:
     (folder / "source.c").write_text(source)
-    subprocess.run(["cc", "-shared", "-fPIC", "-o", str(folder / library), str(folder / "source.c")], check=True)
+    subprocess.run(
+        ["cc", "-shared", "-fPIC", "-o", str(folder / library), str(folder / "source.c")],
+        check=True,
+    )
     code = f"from easi_eval.execution.gpus import *; print(repr({expression}))"
     environ = {**os.environ, "LD_LIBRARY_PATH": str(folder), "PATH": "", **env}
-    answer = subprocess.run([sys.executable, "-c", code], env=environ, check=True, text=True, stdout=subprocess.PIPE)
+    answer = subprocess.run(
+        [sys.executable, "-c", code], env=environ, check=True, text=True, stdout=subprocess.PIPE
+    )
     return eval(answer.stdout, {"Gpu": Gpu})
 
 
 @pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")
 def test_gpus_are_read_through_the_drivers_interface(tmp_path: Path) -> None:
     assert _ask(tmp_path, "libnvidia-ml.so.1", NVML, "installed_gpus()") == (
-        Gpu("GPU-0", "Stand-in", 141 << 30), Gpu("GPU-1", "Stand-in", 141 << 30, True, ("MIG-2", "MIG-3")))
-    assert _ask(tmp_path, "libnvidia-ml.so.1", NVML, "visible_gpus()", CUDA_VISIBLE_DEVICES="1,0") == ("1", "0")
+        Gpu("GPU-0", "Stand-in", 141 << 30),
+        Gpu("GPU-1", "Stand-in", 141 << 30, True, ("MIG-2", "MIG-3")),
+    )
+    assert _ask(
+        tmp_path, "libnvidia-ml.so.1", NVML, "visible_gpus()", CUDA_VISIBLE_DEVICES="1,0"
+    ) == ("1", "0")
 
 
 @pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")
 def test_gpus_are_counted_by_cuda_where_there_is_nothing_else(tmp_path: Path) -> None:
     assert _ask(tmp_path, "libcuda.so.1", CUDA, "visible_gpus({})") == ("0", "1")
-    assert _ask(tmp_path, "libcuda.so.1", CUDA, "visible_gpus()", CUDA_VISIBLE_DEVICES="6, 4,99") == ("6", "4")
+    assert _ask(
+        tmp_path, "libcuda.so.1", CUDA, "visible_gpus()", CUDA_VISIBLE_DEVICES="6, 4,99"
+    ) == ("6", "4")
 
 
 @pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")
 def test_the_check_before_the_start_counts_mig_instances_as_workers_do(tmp_path: Path) -> None:
     """CUDA shows a process one MIG instance, whatever it is given."""
-    cuda = CUDA.replace("*n = 2", "*n = 1") + " int cuDriverGetVersion(int *n) { *n = 12080; return 0; }"
+    cuda = (
+        CUDA.replace("*n = 2", "*n = 1")
+        + " int cuDriverGetVersion(int *n) { *n = 12080; return 0; }"
+    )
     (tmp_path / "cuda.c").write_text(cuda)
-    subprocess.run(["cc", "-shared", "-fPIC", "-o", str(tmp_path / "libcuda.so.1"), str(tmp_path / "cuda.c")], check=True)
+    subprocess.run(
+        ["cc", "-shared", "-fPIC", "-o", str(tmp_path / "libcuda.so.1"), str(tmp_path / "cuda.c")],
+        check=True,
+    )
     asked = "(lambda found: (found.visible, found.shared))(__import__('easi_eval.checks', fromlist=['checks']).probe_machine())"
-    assert _ask(tmp_path, "libnvidia-ml.so.1", NVML, asked, CUDA_VISIBLE_DEVICES="MIG-2,MIG-3") == (1, 2)
+    assert _ask(tmp_path, "libnvidia-ml.so.1", NVML, asked, CUDA_VISIBLE_DEVICES="MIG-2,MIG-3") == (
+        1,
+        2,
+    )
     assert _ask(tmp_path, "libnvidia-ml.so.1", NVML, asked, CUDA_VISIBLE_DEVICES="MIG-3") == (1, 1)
     assert _ask(tmp_path, "libnvidia-ml.so.1", NVML, asked, CUDA_VISIBLE_DEVICES="1") == (1, 1)
 

@@ -26,7 +26,7 @@ from easi_eval.smoke.hub import Faults, Hub
 
 DATA = "org/data"
 MODEL = "easi-smoke/Tiny-VLM"
-BIG = bytes(range(256)) * 4096   # 1 MiB, and no two neighbouring pieces alike
+BIG = bytes(range(256)) * 4096  # 1 MiB, and no two neighbouring pieces alike
 
 
 @pytest.fixture
@@ -52,18 +52,38 @@ def served(root: Path) -> Iterator[Hub]:
 
 
 def fetch(running: Hub, tmp_path: Path, name: str = "big.zip", **options: object) -> Path:
-    return Path(hf_hub_download(DATA, name, repo_type="dataset", endpoint=running.endpoint, cache_dir=tmp_path / "cache", **options))
+    return Path(
+        hf_hub_download(
+            DATA,
+            name,
+            repo_type="dataset",
+            endpoint=running.endpoint,
+            cache_dir=tmp_path / "cache",
+            **options,
+        )
+    )
 
 
 def test_describes_repositories(served: Hub) -> None:
     api = HfApi(endpoint=served.endpoint, token="hf_placeholder")
     info = api.dataset_info(DATA, files_metadata=True)
     assert [(file.rfilename, file.size) for file in info.siblings] == [
-        ("README.md", 7), ("big.zip", len(BIG)), ("sub/der/b é.tsv", 5)]
+        ("README.md", 7),
+        ("big.zip", len(BIG)),
+        ("sub/der/b é.tsv", 5),
+    ]
     assert api.model_info(MODEL).sha != info.sha
     assert api.repo_info(DATA, repo_type="dataset", revision=info.sha).sha == info.sha
-    assert [entry.path for entry in api.list_repo_tree(DATA, repo_type="dataset")] == ["README.md", "big.zip", "sub"]
-    assert api.list_repo_files(DATA, repo_type="dataset") == ["README.md", "big.zip", "sub/der/b é.tsv"]
+    assert [entry.path for entry in api.list_repo_tree(DATA, repo_type="dataset")] == [
+        "README.md",
+        "big.zip",
+        "sub",
+    ]
+    assert api.list_repo_files(DATA, repo_type="dataset") == [
+        "README.md",
+        "big.zip",
+        "sub/der/b é.tsv",
+    ]
     found = api.get_paths_info(DATA, ["big.zip", "sub", "absent"], repo_type="dataset")
     assert [entry.path for entry in found] == ["big.zip", "sub"]
     assert found[0].lfs.size == len(BIG)
@@ -72,10 +92,17 @@ def test_describes_repositories(served: Hub) -> None:
 
 
 def test_a_snapshot_is_the_folder(served: Hub, root: Path, tmp_path: Path) -> None:
-    got = Path(snapshot_download(DATA, repo_type="dataset", endpoint=served.endpoint, cache_dir=tmp_path / "cache"))
+    got = Path(
+        snapshot_download(
+            DATA, repo_type="dataset", endpoint=served.endpoint, cache_dir=tmp_path / "cache"
+        )
+    )
     names = sorted(path.relative_to(got).as_posix() for path in got.rglob("*") if path.is_file())
     assert names == ["README.md", "big.zip", "sub/der/b é.tsv"]
-    assert all((got / name).read_bytes() == (root / "datasets" / DATA / name).read_bytes() for name in names)
+    assert all(
+        (got / name).read_bytes() == (root / "datasets" / DATA / name).read_bytes()
+        for name in names
+    )
 
 
 def test_what_is_in_the_cache_is_not_sent_again(served: Hub, tmp_path: Path) -> None:
@@ -102,7 +129,7 @@ def test_what_is_not_there(served: Hub, tmp_path: Path) -> None:
     with pytest.raises(RepositoryNotFoundError):
         HfApi(endpoint=served.endpoint).dataset_info("org/absent")
     with pytest.raises(RepositoryNotFoundError):
-        HfApi(endpoint=served.endpoint).dataset_info(MODEL)   # a model is no dataset
+        HfApi(endpoint=served.endpoint).dataset_info(MODEL)  # a model is no dataset
 
 
 def test_a_missing_repository_is_missing_until_told_otherwise(served: Hub, tmp_path: Path) -> None:
@@ -122,11 +149,13 @@ def test_an_error_status_so_many_times(served: Hub, status: int) -> None:
             api.dataset_info(DATA)
         assert refused.value.response.status_code == status
         assert refused.value.response.headers["Retry-After"] == "7"
-        assert api.model_info(MODEL).id == MODEL   # does not match
+        assert api.model_info(MODEL).id == MODEL  # does not match
     assert api.dataset_info(DATA).id == DATA
 
 
-def test_a_dropped_connection_fails_the_download_and_the_next_one_resumes(served: Hub, root: Path, tmp_path: Path) -> None:
+def test_a_dropped_connection_fails_the_download_and_the_next_one_resumes(
+    served: Hub, root: Path, tmp_path: Path
+) -> None:
     content = BIG * 12
     (root / "datasets" / DATA / "big.zip").write_bytes(content)
     served.set_faults(Faults(drop_after=len(content) - 1000, drop_times=1, match="big.zip"))
@@ -139,10 +168,16 @@ def test_a_dropped_connection_fails_the_download_and_the_next_one_resumes(served
     assert start > 0 and second.status == 206 and second.sent == len(content) - start
 
 
-@pytest.mark.parametrize(("asked", "status", "body"), [
-    ("bytes=0-", 206, BIG), ("bytes=10-19", 206, BIG[10:20]), (f"bytes={len(BIG) - 1}-", 206, BIG[-1:]),
-    (f"bytes={len(BIG)}-", 416, b""), ("lines=1-2", 200, BIG),
-])
+@pytest.mark.parametrize(
+    ("asked", "status", "body"),
+    [
+        ("bytes=0-", 206, BIG),
+        ("bytes=10-19", 206, BIG[10:20]),
+        (f"bytes={len(BIG) - 1}-", 206, BIG[-1:]),
+        (f"bytes={len(BIG)}-", 416, b""),
+        ("lines=1-2", 200, BIG),
+    ],
+)
 def test_ranges(served: Hub, asked: str, status: int, body: bytes) -> None:
     url = f"{served.endpoint}/datasets/{DATA}/resolve/main/big.zip"
     answer = requests.get(url, headers={"Range": asked, "Accept-Encoding": "identity"}, timeout=10)
@@ -173,13 +208,21 @@ def test_a_hanging_hub_can_be_stopped(root: Path) -> None:
         requests.get(running.endpoint, timeout=1)
 
 
-@pytest.mark.parametrize("path", [
-    "/datasets/org/data/resolve/main/../../../../secret.txt", "/datasets/org/data/resolve/main/..%2F..%2F..%2F..%2Fsecret.txt",
-    "/api/datasets/../datasets", "/api/models/..%2F..%2Fdatasets/org", "/datasets/../x/resolve/main/secret.txt",
-])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/datasets/org/data/resolve/main/../../../../secret.txt",
+        "/datasets/org/data/resolve/main/..%2F..%2F..%2F..%2Fsecret.txt",
+        "/api/datasets/../datasets",
+        "/api/models/..%2F..%2Fdatasets/org",
+        "/datasets/../x/resolve/main/secret.txt",
+    ],
+)
 def test_a_path_cannot_leave_the_repository(served: Hub, root: Path, path: str) -> None:
     (root / "secret.txt").write_text("secret")
-    plain = http.client.HTTPConnection(served.endpoint.removeprefix("http://"), timeout=10)   # sends the path as it is
+    plain = http.client.HTTPConnection(
+        served.endpoint.removeprefix("http://"), timeout=10
+    )  # sends the path as it is
     plain.request("GET", path)
     answer = plain.getresponse()
     assert answer.status == 404 and b"secret" not in answer.read().replace(b"secret.txt", b"")
@@ -189,9 +232,16 @@ def test_a_path_cannot_leave_the_repository(served: Hub, root: Path, path: str) 
 def test_clients_find_it_through_the_environment(served: Hub, tmp_path: Path) -> None:
     """As the backends do: HF_ENDPOINT and HF_HOME are read when the client is imported."""
     script = "import json, huggingface_hub as h; print(json.dumps(h.snapshot_download('easi-smoke/Tiny-VLM')))"
-    env = {**os.environ, "HF_ENDPOINT": served.endpoint, "HF_HOME": str(tmp_path / "home"), "NO_PROXY": "127.0.0.1"}
+    env = {
+        **os.environ,
+        "HF_ENDPOINT": served.endpoint,
+        "HF_HOME": str(tmp_path / "home"),
+        "NO_PROXY": "127.0.0.1",
+    }
     env.pop("HF_HUB_CACHE", None)
-    out = subprocess.run([sys.executable, "-c", script], env=env, capture_output=True, text=True, check=True).stdout
+    out = subprocess.run(
+        [sys.executable, "-c", script], env=env, capture_output=True, text=True, check=True
+    ).stdout
     folder = Path(json.loads(out))
     assert folder.is_relative_to(tmp_path / "home")
     assert (folder / "model.safetensors").read_bytes() == b"weights"

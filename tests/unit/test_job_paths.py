@@ -17,43 +17,73 @@ MODEL = ModelChoice("org/m", "org/m", "EasiVLM", "a test", arguments={})
 
 
 @pytest.mark.parametrize("backend", ["vlmevalkit", "lmms-eval"])
-def test_a_relative_output_folder_is_found_from_where_the_job_starts(backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_relative_output_folder_is_found_from_where_the_job_starts(
+    backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     made = make_backend(backend, HubSettings(hf_home=tmp_path / "hf"))
     cfg = RunConfig(model="m", model_args="pretrained=org/m", backend=backend)
     paths = RunPaths.of(cfg.output_dir, backend, "org/m", "0" * 64)
     assert not paths.root.is_absolute()
     bench = by_key("blink")
-    for job in (made.answer_job(cfg, MODEL, [bench], paths, 1), made.score_job(cfg, MODEL, [bench], paths),
-                made.plain_job(cfg, MODEL, bench, paths.outputs / ".blink.plain", 1)):
+    for job in (
+        made.answer_job(cfg, MODEL, [bench], paths, 1),
+        made.score_job(cfg, MODEL, [bench], paths),
+        made.plain_job(cfg, MODEL, bench, paths.outputs / ".blink.plain", 1),
+    ):
         named = [Path(word) for word in job.argv if "eval_results" in word]
         assert named
-        assert {(job.cwd or tmp_path) / path for path in named} <= {tmp_path / path for path in (
-            paths.root, paths.outputs, paths.outputs / ".blink.plain")}
+        assert {(job.cwd or tmp_path) / path for path in named} <= {
+            tmp_path / path for path in (paths.root, paths.outputs, paths.outputs / ".blink.plain")
+        }
 
 
-def test_paths_among_the_backends_arguments_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    made = make_backend("lmms-eval", HubSettings(hf_home=tmp_path / "hf"))
-    cfg = RunConfig(model="m", model_args="pretrained=org/m", backend="lmms-eval", backend_args=("--include_path", "tasks", "--batch_size", "2"))
-    argv = made.score_job(cfg, MODEL, [by_key("blink")], RunPaths.of(cfg.output_dir, "lmms-eval", "org/m", "0" * 64)).argv
-    assert argv[argv.index("--include_path") + 1] == str(tmp_path / "tasks")
-    assert argv[argv.index("--include_path") + 2:][:2] == ("--batch_size", "2")
-
-
-@pytest.mark.parametrize(("words", "expected"), [
-    (["--at", "a/b", "--at=c", "--other", "a/b", "d"], ["--at", "{here}/a/b", "--at={here}/c", "--other", "a/b", "d"]),
-    (["--at", "/a", "x=--at", "y", "--at"], ["--at", "/a", "x=--at", "y", "--at"]),
-    ([], []),
-])
-def test_only_the_values_of_path_options_are_made_absolute(
-    words: list[str], expected: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+def test_paths_among_the_backends_arguments_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert common.absolute_paths(words, {"--at"}) == [word.format(here=tmp_path) for word in expected]
+    made = make_backend("lmms-eval", HubSettings(hf_home=tmp_path / "hf"))
+    cfg = RunConfig(
+        model="m",
+        model_args="pretrained=org/m",
+        backend="lmms-eval",
+        backend_args=("--include_path", "tasks", "--batch_size", "2"),
+    )
+    argv = made.score_job(
+        cfg, MODEL, [by_key("blink")], RunPaths.of(cfg.output_dir, "lmms-eval", "org/m", "0" * 64)
+    ).argv
+    assert argv[argv.index("--include_path") + 1] == str(tmp_path / "tasks")
+    assert argv[argv.index("--include_path") + 2 :][:2] == ("--batch_size", "2")
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (
+            ["--at", "a/b", "--at=c", "--other", "a/b", "d"],
+            ["--at", "{here}/a/b", "--at={here}/c", "--other", "a/b", "d"],
+        ),
+        (["--at", "/a", "x=--at", "y", "--at"], ["--at", "/a", "x=--at", "y", "--at"]),
+        ([], []),
+    ],
+)
+def test_only_the_values_of_path_options_are_made_absolute(
+    words: list[str],
+    expected: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert common.absolute_paths(words, {"--at"}) == [
+        word.format(here=tmp_path) for word in expected
+    ]
 
 
 def test_the_hubs_folders_are_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     hub = HubSettings.from_env({"HF_HOME": "cache/hf", "HF_HUB_CACHE": "hub", "LMUData": "lmu"})
-    assert (hub.hf_home, hub.cache, hub.search[0]) == (tmp_path / "cache" / "hf", tmp_path / "hub", tmp_path / "lmu")
+    assert (hub.hf_home, hub.cache, hub.search[0]) == (
+        tmp_path / "cache" / "hf",
+        tmp_path / "hub",
+        tmp_path / "lmu",
+    )

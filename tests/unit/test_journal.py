@@ -17,13 +17,37 @@ from easi_eval.answering.journal import Answer, Journal, Phase, decode, encode
 from easi_eval.answering.work import Assignment, Item, ItemList, Work, item_seed
 from easi_eval.errors import EasiError
 
-NASTY = ["", "plain", "tab\tnewline\nreturn\r\n", "nul \x00 bell \x07 del \x7f", "\u2028\u2029\x85", "\ud800", "\udfff\ud800",
-         "\ud83d\ude00", "😀 ünï 空间", "=1+1", '{"kind":"answer"}\n{"', "\\ud800 \\n \\", "\ufeff\ufffe", "x" * 1_500_000]
+NASTY = [
+    "",
+    "plain",
+    "tab\tnewline\nreturn\r\n",
+    "nul \x00 bell \x07 del \x7f",
+    "\u2028\u2029\x85",
+    "\ud800",
+    "\udfff\ud800",
+    "\ud83d\ude00",
+    "😀 ünï 空间",
+    "=1+1",
+    '{"kind":"answer"}\n{"',
+    "\\ud800 \\n \\",
+    "\ufeff\ufffe",
+    "x" * 1_500_000,
+]
 
 
-def answer(item: str, text: str | None = "A", *, failure: str | None = None, fence: int = 1, launch: int = 0,
-           epoch: int = 0, benchmark: str = "blink") -> Answer:
-    return Answer(benchmark, item, epoch, text, 0.5, failure=failure, worker="w0", fence=fence, launch=launch)
+def answer(
+    item: str,
+    text: str | None = "A",
+    *,
+    failure: str | None = None,
+    fence: int = 1,
+    launch: int = 0,
+    epoch: int = 0,
+    benchmark: str = "blink",
+) -> Answer:
+    return Answer(
+        benchmark, item, epoch, text, 0.5, failure=failure, worker="w0", fence=fence, launch=launch
+    )
 
 
 def write(folder: Path, name: str, *answers: Answer, launch: int = 0) -> Path:
@@ -34,7 +58,9 @@ def write(folder: Path, name: str, *answers: Answer, launch: int = 0) -> Path:
     return journal.path.rename(folder / name)
 
 
-def read(folder: Path, epochs: dict[str, int], launch: int | None = None) -> dict[tuple[str, str], Answer]:
+def read(
+    folder: Path, epochs: dict[str, int], launch: int | None = None
+) -> dict[tuple[str, str], Answer]:
     book = Book(folder, epochs, launch)
     book.poll()
     return book.answers
@@ -42,14 +68,18 @@ def read(folder: Path, epochs: dict[str, int], launch: int | None = None) -> dic
 
 @pytest.mark.parametrize("text", NASTY, ids=lambda text: ascii(text[:12]))
 def test_exact_strings_come_back(tmp_path: Path, text: str) -> None:
-    given = Answer("blink", text[:50], 3, text, 1.25, 7, "length", 32, "0123456789abcdef", None, "w3", 9, 2)
+    given = Answer(
+        "blink", text[:50], 3, text, 1.25, 7, "length", 32, "0123456789abcdef", None, "w3", 9, 2
+    )
     with Journal(tmp_path, "w3", 1) as journal:
         journal.answer(given)
     assert read(tmp_path, {"blink": 3}) == {("blink", text[:50]): given}
 
 
 def test_every_field_is_written(tmp_path: Path) -> None:
-    given = Answer("b", "i", 1, None, 0.1, 2, "stop", 3, "f" * 16, "ValueError: no", "w1", 4, 5, "\n\n")
+    given = Answer(
+        "b", "i", 1, None, 0.1, 2, "stop", 3, "f" * 16, "ValueError: no", "w1", 4, 5, "\n\n"
+    )
     assert decode(encode(given)[:-1]) == given
     assert all(getattr(given, field.name) != field.default for field in dataclasses.fields(Answer))
 
@@ -63,7 +93,9 @@ def test_an_answer_has_a_text_or_a_failure() -> None:
 
 def test_cut_at_every_byte(tmp_path: Path) -> None:
     """Whatever was whole before the cut is read, nothing else, and nothing raises."""
-    path = write(tmp_path, "w0.jsonl", answer("1", "ä\x00\ud800"), answer("2", "B"), answer("3", "C"))
+    path = write(
+        tmp_path, "w0.jsonl", answer("1", "ä\x00\ud800"), answer("2", "B"), answer("3", "C")
+    )
     whole = path.read_bytes()
     for size in range(len(whole) + 1):
         path.write_bytes(whole[:size])
@@ -74,8 +106,13 @@ def test_cut_at_every_byte(tmp_path: Path) -> None:
 def test_damage_elsewhere_is_named(tmp_path: Path) -> None:
     path = write(tmp_path, "w0.jsonl", answer("1"), answer("2"), answer("3"))
     lines = path.read_bytes().split(b"\n")
-    for line, damage in ((1, b'{"kind":"answer","bench'), (0, b"\0" * 40), (2, b'{"kind":"answer"}'), (0, lines[1])):
-        path.write_bytes(b"\n".join([*lines[:line], damage, *lines[line + 1:]]))
+    for line, damage in (
+        (1, b'{"kind":"answer","bench'),
+        (0, b"\0" * 40),
+        (2, b'{"kind":"answer"}'),
+        (0, lines[1]),
+    ):
+        path.write_bytes(b"\n".join([*lines[:line], damage, *lines[line + 1 :]]))
         with pytest.raises(EasiError, match=rf"w0\.jsonl is damaged in line {line + 1}"):
             read(tmp_path, {"blink": 0})
 
@@ -97,14 +134,23 @@ def test_blocks_that_never_reached_the_disk_cost_what_they_held(tmp_path: Path) 
     path = write(tmp_path, "w0.jsonl", *(answer(str(number), "x" * 30) for number in range(6)))
     whole = path.read_bytes()
     header = whole.index(b"\n") + 1
-    starts = [header + at for at in range(len(whole) - header) if whole[header + at - 1:header + at] == b"\n"]
+    starts = [
+        header + at
+        for at in range(len(whole) - header)
+        if whole[header + at - 1 : header + at] == b"\n"
+    ]
     for first in range(header, len(whole), 7):
         last = min(first + 150, len(whole))
         path.write_bytes(whole[:first] + b"\0" * (last - first) + whole[last:])
-        kept = {str(number) for number, start in enumerate(starts)
-                if (end := whole.index(b"\n", start)) < first or (start > last and end < len(whole))}
+        kept = {
+            str(number)
+            for number, start in enumerate(starts)
+            if (end := whole.index(b"\n", start)) < first or (start > last and end < len(whole))
+        }
         found = read(tmp_path, {"blink": 0})
-        assert {item for _, item in found} >= kept and all(each.text == "x" * 30 for each in found.values())
+        assert {item for _, item in found} >= kept and all(
+            each.text == "x" * 30 for each in found.values()
+        )
 
 
 def test_files_of_others_in_the_folder(tmp_path: Path) -> None:
@@ -126,9 +172,14 @@ def test_another_version_is_refused(tmp_path: Path) -> None:
 
 
 def test_duplicates_have_one_winner(tmp_path: Path) -> None:
-    records = [answer("1", None, failure="A: early", fence=1), answer("1", "late", fence=5), answer("1", "stale", fence=3),
-               answer("1", "stale too", fence=3), answer("1", "old epoch", epoch=7, fence=0),
-               answer("1", None, failure="B: last", fence=9)]
+    records = [
+        answer("1", None, failure="A: early", fence=1),
+        answer("1", "late", fence=5),
+        answer("1", "stale", fence=3),
+        answer("1", "stale too", fence=3),
+        answer("1", "old epoch", epoch=7, fence=0),
+        answer("1", None, failure="B: last", fence=9),
+    ]
     for seed in range(30):
         folder = tmp_path / str(seed)
         shuffled = random.Random(seed).sample(records, len(records))
@@ -139,7 +190,12 @@ def test_duplicates_have_one_winner(tmp_path: Path) -> None:
 
 
 def test_failures_of_an_earlier_launch_are_asked_again(tmp_path: Path) -> None:
-    write(tmp_path, "a.jsonl", answer("1", None, failure="A: first", launch=0), answer("2", "kept", launch=0))
+    write(
+        tmp_path,
+        "a.jsonl",
+        answer("1", None, failure="A: first", launch=0),
+        answer("2", "kept", launch=0),
+    )
     assert set(read(tmp_path, {"blink": 0}, launch=1)) == {("blink", "2")}
     write(tmp_path, "b.jsonl", answer("1", None, failure="B: second", launch=1), launch=1)
     assert read(tmp_path, {"blink": 0}, launch=1)["blink", "1"].failure == "B: second"
@@ -168,7 +224,9 @@ def test_each_record_is_news_once(tmp_path: Path) -> None:
     with Journal(tmp_path, "w0", 0) as one, Journal(tmp_path, "w1", 2) as two:
         one.phase("loading the model")
         news = book.poll()
-        assert [(n.worker, n.attempt, n.phase) for n in news if isinstance(n, Phase)] == [("w0", 0, "loading the model")]
+        assert [(n.worker, n.attempt, n.phase) for n in news if isinstance(n, Phase)] == [
+            ("w0", 0, "loading the model")
+        ]
         two.answer(answer("1"))
         one.answer(answer("2"))
         os.write(os.open(two.path, os.O_WRONLY | os.O_APPEND), encode(answer("3"))[:20])
@@ -188,7 +246,13 @@ def test_news_are_of_this_launch(tmp_path: Path) -> None:
 
 def test_counts(tmp_path: Path) -> None:
     write(tmp_path, "a.jsonl", answer("1"), answer("gone"))
-    write(tmp_path, "b.jsonl", answer("2", None, failure="A: b", launch=1), answer("3", launch=1), launch=1)
+    write(
+        tmp_path,
+        "b.jsonl",
+        answer("2", None, failure="A: b", launch=1),
+        answer("3", launch=1),
+        launch=1,
+    )
     book = Book(tmp_path, {"blink": 0}, launch=1)
     book.poll()
     count = book.count(ItemList("blink", 9, ("1", "2", "3", "4")))
@@ -202,8 +266,13 @@ def test_pending(tmp_path: Path) -> None:
     assert pending(tmp_path, work), "nobody knows yet which questions there are"
     ItemList("blink", 5, ("1", "2"), limit=2).save(tmp_path)
     assert not pending(tmp_path, work)
-    assert pending(tmp_path, dataclasses.replace(work, benchmarks=(Assignment("blink", "BLINK", limit=3),)))
-    assert pending(tmp_path, dataclasses.replace(work, benchmarks=(Assignment("blink", "BLINK", epoch=1, limit=2),)))
+    assert pending(
+        tmp_path, dataclasses.replace(work, benchmarks=(Assignment("blink", "BLINK", limit=3),))
+    )
+    assert pending(
+        tmp_path,
+        dataclasses.replace(work, benchmarks=(Assignment("blink", "BLINK", epoch=1, limit=2),)),
+    )
 
 
 def test_full_disk_is_said_and_leaves_whole_lines(tmp_path: Path) -> None:
@@ -223,7 +292,9 @@ except EasiError as error:
     print(error.message)
 journal.answer(Answer("blink", "3", 0, "short", 0.1))
 """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
     assert "could not be written" in done.stdout
     assert {item for _, item in read(tmp_path, {"blink": 0})} == {"1", "3"}
 
@@ -238,7 +309,9 @@ for number in itertools.count():
     journal.answer(Answer("blink", str(number), 0, "x" * 5000, 0.1))
     print(number, flush=True)
 """
-    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, text=True
+    ) as process:
         assert process.stdout is not None
         seen = [int(process.stdout.readline()) for _ in range(200)]
         process.send_signal(signal.SIGKILL)
@@ -247,7 +320,12 @@ for number in itertools.count():
 
 
 def test_work_and_items_round_trip(tmp_path: Path) -> None:
-    work = Work((Assignment("blink", "BLINK", 2, 5), Assignment("omnispatial_(manual_cot)", "x")), {"blink": "f00"}, 7, 3)
+    work = Work(
+        (Assignment("blink", "BLINK", 2, 5), Assignment("omnispatial_(manual_cot)", "x")),
+        {"blink": "f00"},
+        7,
+        3,
+    )
     work.save(tmp_path)
     assert Work.load(tmp_path) == work
     items = ItemList("omnispatial_(manual_cot)", 3, ("ü", "\ud800", "a/b"))
@@ -261,6 +339,11 @@ def test_work_and_items_round_trip(tmp_path: Path) -> None:
 
 
 def test_item_seeds_depend_on_all_three() -> None:
-    seeds = {item_seed(run, benchmark, item) for run in range(3) for benchmark in "ab" for item in ("1", "2", "12")}
+    seeds = {
+        item_seed(run, benchmark, item)
+        for run in range(3)
+        for benchmark in "ab"
+        for item in ("1", "2", "12")
+    }
     assert len(seeds) == 18 and all(0 <= seed < 2**31 for seed in seeds)
     assert item_seed(0, "blink", "1") == item_seed(0, "blink", "1")

@@ -14,12 +14,25 @@ from judge_server import KEY, judge_server
 from program import a_closed_port
 
 
-@pytest.mark.parametrize("base, url", [
-    ("", OFFICIAL), ("OFFICIAL", OFFICIAL), ("https://api.openai.com/v1", OFFICIAL), ("https://api.openai.com/v1/", OFFICIAL), ("https://api.openai.com", OFFICIAL),
-    (OFFICIAL, OFFICIAL), (OFFICIAL + "/", OFFICIAL), (" http://h:8000/v1 ", "http://h:8000/v1/chat/completions"),
-    ("http://h:8000", "http://h:8000/v1/chat/completions"), ("https://h/proxy/openai", "https://h/proxy/openai/chat/completions"),
-    ("https://h/openai/deployments/d/chat/completions?api-version=1", "https://h/openai/deployments/d/chat/completions?api-version=1"),
-])
+@pytest.mark.parametrize(
+    "base, url",
+    [
+        ("", OFFICIAL),
+        ("OFFICIAL", OFFICIAL),
+        ("https://api.openai.com/v1", OFFICIAL),
+        ("https://api.openai.com/v1/", OFFICIAL),
+        ("https://api.openai.com", OFFICIAL),
+        (OFFICIAL, OFFICIAL),
+        (OFFICIAL + "/", OFFICIAL),
+        (" http://h:8000/v1 ", "http://h:8000/v1/chat/completions"),
+        ("http://h:8000", "http://h:8000/v1/chat/completions"),
+        ("https://h/proxy/openai", "https://h/proxy/openai/chat/completions"),
+        (
+            "https://h/openai/deployments/d/chat/completions?api-version=1",
+            "https://h/openai/deployments/d/chat/completions?api-version=1",
+        ),
+    ],
+)
 def test_both_spellings_of_the_address(base: str, url: str) -> None:
     assert normalise(base) == url
 
@@ -33,7 +46,9 @@ def test_what_is_no_address_is_refused(base: str) -> None:
 def test_a_key_is_needed_and_the_address_is_shown_without_secrets() -> None:
     with pytest.raises(EasiError, match="OPENAI_API_KEY"):
         judge_endpoint.endpoint({})
-    where = judge_endpoint.endpoint({"OPENAI_API_KEY": "k", "OPENAI_API_BASE": "https://user:word@h:1/v1?secret=2"})
+    where = judge_endpoint.endpoint(
+        {"OPENAI_API_KEY": "k", "OPENAI_API_BASE": "https://user:word@h:1/v1?secret=2"}
+    )
     assert where.shown == "https://h:1/v1/chat/completions" and "user:word@" in where.url
 
 
@@ -59,6 +74,7 @@ def test_the_names_are_those_of_the_installed_package(tmp_path: Path) -> None:
 
 # ---- the probe ------------------------------------------------------------------------------------------------------
 
+
 def test_a_judge_that_answers_is_asked_once() -> None:
     with judge_server(model="m") as server:
         probe(Endpoint(normalise(server.base), KEY), "m")
@@ -71,25 +87,37 @@ def test_a_silent_or_busy_one_will_do(mode: str) -> None:
         probe(Endpoint(server.url, KEY), "m")
 
 
-@pytest.mark.parametrize("mode, key, model, what, names", [
-    ("answers", "sk-wrong", "m", "refuses OPENAI_API_KEY (HTTP 401)", "OPENAI_API_KEY"),
-    ("answers", KEY, "unknown", "answers HTTP 404", "--judge"),
-    ("500", KEY, "m", "answers HTTP 500: ", "OPENAI_API_BASE"),
-    ("garbage", KEY, "m", "with no chat completion", "OPENAI_API_BASE"),
-    ("hang", KEY, "m", "does not answer within 1 s", "OPENAI_API_BASE"),
-])
-def test_what_cannot_be_used_is_told_in_one_line(mode: str, key: str, model: str, what: str, names: str) -> None:
+@pytest.mark.parametrize(
+    "mode, key, model, what, names",
+    [
+        ("answers", "sk-wrong", "m", "refuses OPENAI_API_KEY (HTTP 401)", "OPENAI_API_KEY"),
+        ("answers", KEY, "unknown", "answers HTTP 404", "--judge"),
+        ("500", KEY, "m", "answers HTTP 500: ", "OPENAI_API_BASE"),
+        ("garbage", KEY, "m", "with no chat completion", "OPENAI_API_BASE"),
+        ("hang", KEY, "m", "does not answer within 1 s", "OPENAI_API_BASE"),
+    ],
+)
+def test_what_cannot_be_used_is_told_in_one_line(
+    mode: str, key: str, model: str, what: str, names: str
+) -> None:
     with judge_server(mode=mode, model="m") as server, pytest.raises(EasiError) as error:
         probe(Endpoint(server.url, key), model, timeout=1)
     told = error.value
     assert what in told.message and "\n" not in told.message + told.hint
     assert names in told.hint and "--judge exact_matching" in told.hint
-    assert key not in told.message + told.hint and f"the judge {model} at http://127.0.0.1:" in told.message
+    assert (
+        key not in told.message + told.hint
+        and f"the judge {model} at http://127.0.0.1:" in told.message
+    )
 
 
-@pytest.mark.parametrize("base, what", [
-    (f"http://127.0.0.1:{a_closed_port()}/v1", "connection refused"), ("http://judge.invalid/v1", "cannot be reached"),
-])
+@pytest.mark.parametrize(
+    "base, what",
+    [
+        (f"http://127.0.0.1:{a_closed_port()}/v1", "connection refused"),
+        ("http://judge.invalid/v1", "cannot be reached"),
+    ],
+)
 def test_what_is_not_there(base: str, what: str) -> None:
     with pytest.raises(EasiError, match=what) as error:
         probe(Endpoint(normalise(base), KEY), "m", timeout=5)

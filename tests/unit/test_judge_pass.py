@@ -25,7 +25,13 @@ NOTHING = "import sys; print('ValueError: no way'); sys.exit(1)"
 
 
 def evidence(key: str, unparsed: int) -> Evidence:
-    return Evidence("f" * 64, BenchmarkScore(key, Reading(50.0), n=100, total=100, state=State.COMPLETE, unparsed=unparsed), {})
+    return Evidence(
+        "f" * 64,
+        BenchmarkScore(
+            key, Reading(50.0), n=100, total=100, state=State.COMPLETE, unparsed=unparsed
+        ),
+        {},
+    )
 
 
 @dataclass
@@ -45,13 +51,23 @@ class Board:
         for key in self.keys:
             self.paths.output(key).mkdir(parents=True)
         self.made = JudgePass(
-            self.policy, make_backend("vlmevalkit", HubSettings()), [by_key(key) for key in self.keys], self.paths, self.rules, self.start,
-            gather=lambda bench, folder: evidence(bench.key, 0), give=lambda bench, found, line: self.given.append((bench.key, found, line)),
-            say=lambda text: None)
+            self.policy,
+            make_backend("vlmevalkit", HubSettings()),
+            [by_key(key) for key in self.keys],
+            self.paths,
+            self.rules,
+            self.start,
+            gather=lambda bench, folder: evidence(bench.key, 0),
+            give=lambda bench, found, line: self.given.append((bench.key, found, line)),
+            say=lambda text: None,
+        )
 
     def start(self, some: Sequence[Benchmark]) -> Handle:
         self.started.append(tuple(bench.key for bench in some))
-        return start(Job("judge", (sys.executable, "-c", self.program, str(self.paths.outputs))), self.root / "log")
+        return start(
+            Job("judge", (sys.executable, "-c", self.program, str(self.paths.outputs))),
+            self.root / "log",
+        )
 
     def run(self, over: Collection[str]) -> None:
         while self.made.tick(over):
@@ -83,7 +99,11 @@ def test_a_scorer_that_leaves_nothing_leaves_the_score_by_rules(tmp_path: Path) 
     board.run({"blink"})
     [(key, found, line)] = board.given
     assert (key, line) == ("blink", "ValueError: no way")
-    assert (found.score.state, found.score.method, found.score.reading.overall) == (State.INCOMPLETE, RULES, 50.0)
+    assert (found.score.state, found.score.method, found.score.reading.overall) == (
+        State.INCOMPLETE,
+        RULES,
+        50.0,
+    )
     assert found.score.reason == f"judging by {J} failed: the scorer ended without a result"
     assert Evidence.load(board.paths.output("blink")) == found, "on disk before anybody is told"
     board.run({"blink"})
@@ -91,12 +111,22 @@ def test_a_scorer_that_leaves_nothing_leaves_the_score_by_rules(tmp_path: Path) 
 
 
 def test_why_it_failed_is_what_the_scorer_wrote(tmp_path: Path) -> None:
-    board = Board(tmp_path, ("blink",), Policy(J), program=(
-        "import json, pathlib, sys; pathlib.Path(sys.argv[1], '.blink.failed.json').write_text(json.dumps({'error': 'm: HTTP 401'}))"))
+    board = Board(
+        tmp_path,
+        ("blink",),
+        Policy(J),
+        program=(
+            "import json, pathlib, sys; pathlib.Path(sys.argv[1], '.blink.failed.json').write_text(json.dumps({'error': 'm: HTTP 401'}))"
+        ),
+    )
     board.rules["blink"] = evidence("blink", 50)
-    (board.paths.outputs / ".blink.failed.json").write_text(json.dumps({"error": "of an older launch"}))
+    (board.paths.outputs / ".blink.failed.json").write_text(
+        json.dumps({"error": "of an older launch"})
+    )
     board.run({"blink"})
-    assert [found.score.reason for _, found, _ in board.given] == [f"judging by {J} failed: m: HTTP 401"]
+    assert [found.score.reason for _, found, _ in board.given] == [
+        f"judging by {J} failed: m: HTTP 401"
+    ]
 
 
 def test_what_rules_could_read_is_left_alone(tmp_path: Path) -> None:

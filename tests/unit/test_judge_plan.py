@@ -13,7 +13,9 @@ from easi_eval.plan import Found, Plan, Todo, make_plan
 from easi_eval.state import BenchmarkState, Manifest, fingerprint, identity, identity_fields
 
 MODEL = ModelChoice("org/m", "org/m", "Chat", "it is registered")
-CFG = RunConfig(model="org/m", benchmarks=("site_image", "site_video", "blink"), output_dir=Path("out"))
+CFG = RunConfig(
+    model="org/m", benchmarks=("site_image", "site_video", "blink"), output_dir=Path("out")
+)
 OPEN = "to be judged by gpt-4o-1120"
 
 
@@ -22,27 +24,51 @@ def mark(key: str) -> str:
 
 
 def whole(key: str, **changes: object) -> Found:
-    return Found(**{"fingerprint": mark(key), "rows": 19, "total": 19, "judgeable": True, **changes})
+    return Found(
+        **{"fingerprint": mark(key), "rows": 19, "total": 19, "judgeable": True, **changes}
+    )
 
 
 def plan(cfg: RunConfig = CFG, **found: Found) -> Plan:
-    states = {bench.key: BenchmarkState(mark(bench.key), 3, "complete", settings={"task": bench.key}) for bench in CFG.selected}
-    manifest = Manifest(identity("vlmevalkit", "1", MODEL, CFG), identity_fields("vlmevalkit", "1", MODEL, CFG), "org/m", benchmarks=states)
+    states = {
+        bench.key: BenchmarkState(mark(bench.key), 3, "complete", settings={"task": bench.key})
+        for bench in CFG.selected
+    }
+    manifest = Manifest(
+        identity("vlmevalkit", "1", MODEL, CFG),
+        identity_fields("vlmevalkit", "1", MODEL, CFG),
+        "org/m",
+        benchmarks=states,
+    )
     files = {key: whole(key) for key in states} | found
-    return make_plan(cfg, MODEL, "1", {bench.key: {"task": bench.key} for bench in cfg.selected}, manifest, {key: file for key, file in files.items() if file})
+    return make_plan(
+        cfg,
+        MODEL,
+        "1",
+        {bench.key: {"task": bench.key} for bench in cfg.selected},
+        manifest,
+        {key: file for key, file in files.items() if file},
+    )
 
 
 def test_what_is_open_is_only_judged() -> None:
     made = plan(blink=whole("blink", judging=OPEN))
-    assert [(todo.bench.key, todo.epoch, todo.scored, todo.aside, todo.reason) for todo in made.todo] == [("blink", 3, True, False, OPEN)]
+    assert [
+        (todo.bench.key, todo.epoch, todo.scored, todo.aside, todo.reason) for todo in made.todo
+    ] == [("blink", 3, True, False, OPEN)]
     assert [key for key, _ in made.skipped] == ["site_image", "site_video"]
 
 
 @pytest.mark.parametrize("key", ["site_image", "site_video"])
 def test_with_one_half_open_the_other_is_read_alike(key: str) -> None:
     made = plan(**{key: whole(key, judging=OPEN)})
-    assert [(todo.bench.key, todo.scored) for todo in made.todo] == [("site_image", True), ("site_video", True)]
-    assert {todo.bench.key: todo.fingerprint for todo in made.todo} == {half: mark(half) for half in ("site_image", "site_video")}
+    assert [(todo.bench.key, todo.scored) for todo in made.todo] == [
+        ("site_image", True),
+        ("site_video", True),
+    ]
+    assert {todo.bench.key: todo.fingerprint for todo in made.todo} == {
+        half: mark(half) for half in ("site_image", "site_video")
+    }
     assert [key for key, _ in made.skipped] == ["blink"]
 
 
@@ -51,14 +77,25 @@ def test_a_half_that_is_to_be_answered_takes_the_other_along() -> None:
         return todo.bench.key, todo.scored, todo.reason
 
     made = plan(site_video=Found(problem="gone"))
-    assert [shown(todo) for todo in made.todo] == [("site_image", True, "is read as its other half is"), ("site_video", False, "gone")]
+    assert [shown(todo) for todo in made.todo] == [
+        ("site_image", True, "is read as its other half is"),
+        ("site_video", False, "gone"),
+    ]
 
 
 def test_halves_that_were_read_by_different_means_are_read_alike_again() -> None:
-    apart = {"site_image": whole("site_image", method="gpt-4o-1120"), "site_video": whole("site_video", method="exact_matching")}
-    assert [(todo.bench.key, todo.scored) for todo in plan(**apart).todo] == [("site_image", True), ("site_video", True)]
+    apart = {
+        "site_image": whole("site_image", method="gpt-4o-1120"),
+        "site_video": whole("site_video", method="exact_matching"),
+    }
+    assert [(todo.bench.key, todo.scored) for todo in plan(**apart).todo] == [
+        ("site_image", True),
+        ("site_video", True),
+    ]
     assert plan(**{key: replace(each, judgeable=False) for key, each in apart.items()}).todo == ()
-    assert plan(**{key: replace(each, method="gpt-4o-1120") for key, each in apart.items()}).todo == ()
+    assert (
+        plan(**{key: replace(each, method="gpt-4o-1120") for key, each in apart.items()}).todo == ()
+    )
 
 
 def test_without_a_judge_or_alone_it_does_not() -> None:
@@ -66,8 +103,12 @@ def test_without_a_judge_or_alone_it_does_not() -> None:
     assert [todo.bench.key for todo in plan(**both, blink=Found(problem="gone")).todo] == ["blink"]
     made = plan(site_image=whole("site_image", judgeable=False), site_video=Found(problem="gone"))
     assert [todo.bench.key for todo in made.todo] == ["site_video"]
-    alone = plan(replace(CFG, benchmarks=("site_video",)), site_video=whole("site_video", judging=OPEN))
-    assert [todo.bench.key for todo in alone.todo] == ["site_video"], "what was not asked for is left alone; the table says that they differ"
+    alone = plan(
+        replace(CFG, benchmarks=("site_video",)), site_video=whole("site_video", judging=OPEN)
+    )
+    assert [todo.bench.key for todo in alone.todo] == ["site_video"], (
+        "what was not asked for is left alone; the table says that they differ"
+    )
 
 
 def test_what_was_left_by_a_limit_is_judged_under_that_limit_only() -> None:
@@ -75,8 +116,13 @@ def test_what_was_left_by_a_limit_is_judged_under_that_limit_only() -> None:
     cfg = replace(CFG, benchmarks=("blink",))
     assert [todo.scored for todo in plan(replace(cfg, limit=4), blink=limited).todo] == [True]
     assert [todo.scored for todo in plan(cfg, blink=limited).todo] == [False]
-    assert plan(replace(cfg, limit=4), blink=whole("blink", judging=OPEN)).todo == (), "a judge would have to read more than was asked for"
+    assert plan(replace(cfg, limit=4), blink=whole("blink", judging=OPEN)).todo == (), (
+        "a judge would have to read more than was asked for"
+    )
 
 
 def test_rerun_starts_over() -> None:
-    assert {todo.scored for todo in plan(replace(CFG, rerun=True), blink=whole("blink", judging=OPEN)).todo} == {False}
+    assert {
+        todo.scored
+        for todo in plan(replace(CFG, rerun=True), blink=whole("blink", judging=OPEN)).todo
+    } == {False}

@@ -61,25 +61,73 @@ class Toy:
     def __init__(self, deadly: Sequence[str], phase: str = "building the questions") -> None:
         self.deadly, self.phase, self.launches = ",".join(deadly), phase, []
 
-    def answer_job(self, cfg: RunConfig, model: ModelChoice, todo: Sequence[Benchmark], paths: RunPaths, port: int) -> Job:
+    def answer_job(
+        self,
+        cfg: RunConfig,
+        model: ModelChoice,
+        todo: Sequence[Benchmark],
+        paths: RunPaths,
+        port: int,
+    ) -> Job:
         self.launches.append([bench.key for bench in todo])
-        return Job("answer", (sys.executable, "-c", WORKER, str(paths.root), self.deadly, self.phase, *self.launches[-1]))
+        return Job(
+            "answer",
+            (
+                sys.executable,
+                "-c",
+                WORKER,
+                str(paths.root),
+                self.deadly,
+                self.phase,
+                *self.launches[-1],
+            ),
+        )
 
-    def score_job(self, cfg: RunConfig, model: ModelChoice, todo: Sequence[Benchmark], paths: RunPaths, judge: str = "") -> Job:
-        return Job("score", (sys.executable, "-c", SCORER, str(paths.root), *(bench.key for bench in todo)))
+    def score_job(
+        self,
+        cfg: RunConfig,
+        model: ModelChoice,
+        todo: Sequence[Benchmark],
+        paths: RunPaths,
+        judge: str = "",
+    ) -> Job:
+        return Job(
+            "score", (sys.executable, "-c", SCORER, str(paths.root), *(bench.key for bench in todo))
+        )
 
     def outputs(self, bench: Benchmark, folder: Path, judge: str = "") -> Outputs:
         return Outputs(bench.key, folder, (folder / "rows.json",), (folder / "rows.json",))
 
     def rows(self, bench: Benchmark, out: Outputs) -> pd.DataFrame:
-        return frame({"benchmark": bench.key, "item": item, "question_type": "", "answer": "A", "extracted": "A", "target": "A", "score": 1.0,
-                      "parsed": True, "cluster": "", "options": None, "coin_flip": False} for item in json.loads(out.rows[0].read_text()))
+        return frame(
+            {
+                "benchmark": bench.key,
+                "item": item,
+                "question_type": "",
+                "answer": "A",
+                "extracted": "A",
+                "target": "A",
+                "score": 1.0,
+                "parsed": True,
+                "cluster": "",
+                "options": None,
+                "coin_flip": False,
+            }
+            for item in json.loads(out.rows[0].read_text())
+        )
 
     def read(self, bench: Benchmark, out: Outputs, rows: pd.DataFrame) -> Reading:
         return Reading(100.0)
 
-    def told(self, cfg: RunConfig, bench: Benchmark, out: Outputs, rows: pd.DataFrame, score: BenchmarkScore,
-             scorer_notes: Mapping[str, Any]) -> BenchmarkScore:
+    def told(
+        self,
+        cfg: RunConfig,
+        bench: Benchmark,
+        out: Outputs,
+        rows: pd.DataFrame,
+        score: BenchmarkScore,
+        scorer_notes: Mapping[str, Any],
+    ) -> BenchmarkScore:
         return score
 
 
@@ -91,8 +139,19 @@ def run(tmp_path: Path) -> Iterator[Any]:
     def carry_out(toy: Toy, keys: Sequence[str] = KEYS) -> tuple[dict[str, Verdict], list[str]]:
         cfg = RunConfig(model="m", benchmarks=tuple(keys), output_dir=tmp_path)
         paths, events = RunPaths.of(tmp_path, VLMEVALKIT, "m", "i" * 64), []
-        verdicts = Evaluation(cfg, toy, ModelChoice("m", "m", "M", ""), cfg.selected, dict.fromkeys(keys, "f"), dict.fromkeys(keys, 0), paths,
-                              tmp_path / "log", events.append, lambda verdict: None, lambda command: None).run()
+        verdicts = Evaluation(
+            cfg,
+            toy,
+            ModelChoice("m", "m", "M", ""),
+            cfg.selected,
+            dict.fromkeys(keys, "f"),
+            dict.fromkeys(keys, 0),
+            paths,
+            tmp_path / "log",
+            events.append,
+            lambda verdict: None,
+            lambda command: None,
+        ).run()
         return verdicts, [event.text for event in events if isinstance(event, Notice)]
 
     return carry_out
@@ -115,7 +174,9 @@ def test_a_benchmark_that_ends_every_launch_takes_no_other_with_it(run: Any) -> 
     assert toy.launches == [list(KEYS), *([key] for key in KEYS)], "each of them alone, and once"
     assert verdicts["mindcube_tiny"].line == "exit code 1 after 4 starts: mindcube_tiny"
     assert "no worker got as far as reading the data" in verdicts["mindcube_tiny"].reason
-    assert [text.rpartition("now ")[2] for text in said] == [f"{by_key(key).title} in a launch of its own" for key in KEYS]
+    assert [text.rpartition("now ")[2] for text in said] == [
+        f"{by_key(key).title} in a launch of its own" for key in KEYS
+    ]
 
 
 def test_two_of_them_are_told_apart(run: Any) -> None:

@@ -12,8 +12,13 @@ from easi_eval.data.needs import HubSettings
 from easi_eval.errors import EasiError
 from easi_eval.smoke import hub
 
-FILES = {"config.json": b'{"model_type": "x"}', "model-00001.safetensors": bytes(range(256)) * 100, "model-00002.safetensors": b"more",
-         "tokenizer.json": b"{}", "README.md": b"# read me"}
+FILES = {
+    "config.json": b'{"model_type": "x"}',
+    "model-00001.safetensors": bytes(range(256)) * 100,
+    "model-00002.safetensors": b"more",
+    "tokenizer.json": b"{}",
+    "README.md": b"# read me",
+}
 
 
 @pytest.fixture
@@ -23,7 +28,9 @@ def settings(tmp_path: Path) -> Iterator[HubSettings]:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
     with hub.start(tmp_path / "hub") as running:
-        yield HubSettings(endpoint=running.endpoint, hf_home=tmp_path / "home", retries=1, backoff=0.01)
+        yield HubSettings(
+            endpoint=running.endpoint, hf_home=tmp_path / "home", retries=1, backoff=0.01
+        )
 
 
 @pytest.fixture
@@ -38,18 +45,36 @@ def folder(tmp_path: Path) -> Path:
 def test_a_copy_is_the_same(folder: Path, settings: HubSettings) -> None:
     found = compare(folder, "org/Model", "main", settings)
     assert found.differs == () and len(found.commit) == 40
-    (folder / "README.md").write_text("mine")      # neither config nor weights
+    (folder / "README.md").write_text("mine")  # neither config nor weights
     assert compare(folder, "org/Model", found.commit, settings) == found
 
 
-@pytest.mark.parametrize("change, differs", [
-    (lambda folder: (folder / "config.json").write_bytes(b'{"model_type": "y"}'), ("config.json",)),
-    (lambda folder: (folder / "model-00001.safetensors").write_bytes(bytes(25600)), ("model-00001.safetensors",)),
-    (lambda folder: (folder / "model-00002.safetensors").unlink(), ("model-00002.safetensors",)),
-    (lambda folder: (folder / "adapter_config.json").write_bytes(b"{}"), ("adapter_config.json",)),
-], ids=["config", "weights of one size", "a part is missing", "an adapter"])
-def test_other_weights_are_others(change: object, differs: tuple[str, ...], folder: Path, settings: HubSettings) -> None:
-    change(folder)      # type: ignore[operator]
+@pytest.mark.parametrize(
+    "change, differs",
+    [
+        (
+            lambda folder: (folder / "config.json").write_bytes(b'{"model_type": "y"}'),
+            ("config.json",),
+        ),
+        (
+            lambda folder: (folder / "model-00001.safetensors").write_bytes(bytes(25600)),
+            ("model-00001.safetensors",),
+        ),
+        (
+            lambda folder: (folder / "model-00002.safetensors").unlink(),
+            ("model-00002.safetensors",),
+        ),
+        (
+            lambda folder: (folder / "adapter_config.json").write_bytes(b"{}"),
+            ("adapter_config.json",),
+        ),
+    ],
+    ids=["config", "weights of one size", "a part is missing", "an adapter"],
+)
+def test_other_weights_are_others(
+    change: object, differs: tuple[str, ...], folder: Path, settings: HubSettings
+) -> None:
+    change(folder)  # type: ignore[operator]
     assert compare(folder, "org/Model", "main", settings).differs == differs
 
 

@@ -30,8 +30,14 @@ def fast(monkeypatch: pytest.MonkeyPatch) -> Any:
 @pytest.fixture
 def tagged(monkeypatch: pytest.MonkeyPatch) -> None:
     """lmms-eval's tag, as what it is called with: the file's name and the text."""
-    monkeypatch.setattr(yaml.FullLoader, "yaml_constructors", dict(yaml.FullLoader.yaml_constructors))
-    yaml.add_constructor("!function", lambda loader, node: (loader.name, loader.construct_scalar(node)), yaml.FullLoader)
+    monkeypatch.setattr(
+        yaml.FullLoader, "yaml_constructors", dict(yaml.FullLoader.yaml_constructors)
+    )
+    yaml.add_constructor(
+        "!function",
+        lambda loader, node: (loader.name, loader.construct_scalar(node)),
+        yaml.FullLoader,
+    )
 
 
 @pytest.mark.slow
@@ -64,7 +70,9 @@ def test_a_file_that_cannot_be_read_is_refused_in_the_same_words(fast: Any, tmp_
     assert yaml.full_load("a: 1") == {"a": 1}
 
 
-def test_the_collector_is_back_after_an_import_that_fails_and_leaves_what_was_imported_alone() -> None:
+def test_the_collector_is_back_after_an_import_that_fails_and_leaves_what_was_imported_alone() -> (
+    None
+):
     before = gc.get_freeze_count()
     try:
         with pytest.raises(ImportError), importing():
@@ -75,11 +83,19 @@ def test_the_collector_is_back_after_an_import_that_fails_and_leaves_what_was_im
         gc.unfreeze()
 
 
-@pytest.mark.parametrize(("number", "said"), [
-    (errno.ENOSPC, "a disk took no more while its data were prepared (HF_DATASETS_CACHE chooses another place): OSError: [Errno 28]"),
-    (errno.EIO, "OSError: [Errno 5]"),
-])
-def test_what_went_wrong_with_the_data_is_told_and_not_that_it_was_tried_again(number: int, said: str) -> None:
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [
+        (
+            errno.ENOSPC,
+            "a disk took no more while its data were prepared (HF_DATASETS_CACHE chooses another place): OSError: [Errno 28]",
+        ),
+        (errno.EIO, "OSError: [Errno 5]"),
+    ],
+)
+def test_what_went_wrong_with_the_data_is_told_and_not_that_it_was_tried_again(
+    number: int, said: str
+) -> None:
     class DatasetGenerationError(Exception):
         """As the datasets library raises it, whose import takes seconds."""
 
@@ -87,7 +103,9 @@ def test_what_went_wrong_with_the_data_is_told_and_not_that_it_was_tried_again(n
         try:
             raise OSError(number, os.strerror(number))
         except OSError as error:
-            raise DatasetGenerationError("An error occurred while generating the dataset") from error
+            raise DatasetGenerationError(
+                "An error occurred while generating the dataset"
+            ) from error
 
     with pytest.raises(tenacity.RetryError) as raised:
         tenacity.Retrying(stop=tenacity.stop_after_attempt(2))(prepare)

@@ -27,7 +27,12 @@ from easi_eval.answering.missing_weights import refusing_missing_weights
 from easi_eval.errors import EasiError
 
 torch.set_num_threads(1)
-SIZES = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
+SIZES = {
+    "hidden_size": 16,
+    "intermediate_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+}
 Q = "model.layers.0.self_attn.q_proj.weight"
 Q_BIAS = "model.layers.0.self_attn.q_proj.bias"
 
@@ -43,13 +48,22 @@ def clip(folder: Path) -> Path:
     return folder
 
 
-def change(folder: Path, change: Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]]) -> None:
+def change(
+    folder: Path, change: Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]]
+) -> None:
     path = folder / "model.safetensors"
-    save_file({name: weight.clone() for name, weight in change(load_file(path)).items()}, path, metadata={"format": "pt"})
+    save_file(
+        {name: weight.clone() for name, weight in change(load_file(path)).items()},
+        path,
+        metadata={"format": "pt"},
+    )
 
 
 def drop(folder: Path, *names: str) -> Path:
-    change(folder, lambda weights: {name: weight for name, weight in weights.items() if name not in names})
+    change(
+        folder,
+        lambda weights: {name: weight for name, weight in weights.items() if name not in names},
+    )
     return folder
 
 
@@ -68,7 +82,9 @@ def test_a_whole_checkpoint_and_a_tied_one_load_and_nothing_stays_patched(tmp_pa
         assert ("lm_head.weight" in load_file(folder / "model.safetensors")) is not tied
         with refusing_missing_weights():
             model = AutoModelForCausalLM.from_pretrained(folder)
-            both = Qwen2ForCausalLM.from_pretrained(pretrained_model_name_or_path=folder, output_loading_info=True)
+            both = Qwen2ForCausalLM.from_pretrained(
+                pretrained_model_name_or_path=folder, output_loading_info=True
+            )
         assert model.lm_head.weight.shape == (32, 16)
         assert isinstance(both, tuple) and not both[1]["missing_keys"]
     assert PreTrainedModel.__dict__["from_pretrained"] is before
@@ -76,16 +92,28 @@ def test_a_whole_checkpoint_and_a_tied_one_load_and_nothing_stays_patched(tmp_pa
 
 def test_names_with_another_prefix_are_refused_and_three_are_named(tmp_path: Path) -> None:
     folder = qwen(tmp_path / "m")
-    change(folder, lambda weights: {f"module.{name}" if "layers" in name else name: weight for name, weight in weights.items()})
+    change(
+        folder,
+        lambda weights: {
+            f"module.{name}" if "layers" in name else name: weight
+            for name, weight in weights.items()
+        },
+    )
     message = refused(lambda: AutoModelForCausalLM.from_pretrained(folder))
-    assert message.startswith(f"{folder} lacks 24 of its model's weights: model.layers.0.input_layernorm.weight, ")
+    assert message.startswith(
+        f"{folder} lacks 24 of its model's weights: model.layers.0.input_layernorm.weight, "
+    )
     assert message.count("model.layers") == 3 and message.endswith(", ...")
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_one_missing_weight_is_refused_whatever_the_class_does_to_the_model_afterwards(tmp_path: Path, dtype: torch.dtype) -> None:
+def test_one_missing_weight_is_refused_whatever_the_class_does_to_the_model_afterwards(
+    tmp_path: Path, dtype: torch.dtype
+) -> None:
     folder = drop(qwen(tmp_path / "m"), Q)
-    assert refused(lambda: AutoModelForCausalLM.from_pretrained(folder).to(dtype).eval()).endswith(f"lacks 1 of its model's weights: {Q}")
+    assert refused(lambda: AutoModelForCausalLM.from_pretrained(folder).to(dtype).eval()).endswith(
+        f"lacks 1 of its model's weights: {Q}"
+    )
 
     def part() -> object:
         return AutoModelForCausalLM.from_pretrained(folder).model.layers[0].to(dtype)
@@ -101,7 +129,9 @@ def test_a_missing_norm_or_bias_is_refused_though_its_values_are_all_equal(tmp_p
 def test_weights_of_another_shape_that_are_ignored_are_missing(tmp_path: Path) -> None:
     folder = qwen(tmp_path / "m")
     change(folder, lambda weights: {**weights, Q: torch.zeros(16, 8)})
-    assert refused(lambda: AutoModelForCausalLM.from_pretrained(folder, ignore_mismatched_sizes=True)).endswith(Q)
+    assert refused(
+        lambda: AutoModelForCausalLM.from_pretrained(folder, ignore_mismatched_sizes=True)
+    ).endswith(Q)
 
 
 def test_what_is_loaded_afterwards_is_no_fault_whichever_way(tmp_path: Path) -> None:
@@ -149,7 +179,9 @@ class Pair(PreTrainedModel):
         self.tower = CLIPVisionModel.from_pretrained(folder)
 
 
-def test_a_vision_tower_from_another_folder_is_no_fault_unless_it_is_incomplete(tmp_path: Path) -> None:
+def test_a_vision_tower_from_another_folder_is_no_fault_unless_it_is_incomplete(
+    tmp_path: Path,
+) -> None:
     tower, folder = clip(tmp_path / "tower"), tmp_path / "pair"
     Pair(PretrainedConfig()).save_pretrained(folder)
 
@@ -161,7 +193,10 @@ def test_a_vision_tower_from_another_folder_is_no_fault_unless_it_is_incomplete(
     with refusing_missing_weights():
         load()
     drop(tower, "vision_model.encoder.layers.0.mlp.fc1.weight")
-    assert refused(load) == f"{tower} lacks 1 of its model's weights: vision_model.encoder.layers.0.mlp.fc1.weight"
+    assert (
+        refused(load)
+        == f"{tower} lacks 1 of its model's weights: vision_model.encoder.layers.0.mlp.fc1.weight"
+    )
 
 
 def test_a_pooling_layer_and_what_the_class_lets_be_missing_are_no_fault(tmp_path: Path) -> None:
@@ -180,7 +215,9 @@ def test_an_adapter_that_lacks_weights_is_refused_on_both_ways_of_loading(tmp_pa
     from peft import LoraConfig, PeftModel, get_peft_model
 
     base, adapter = qwen(tmp_path / "base"), tmp_path / "adapter"
-    get_peft_model(Qwen2ForCausalLM.from_pretrained(base), LoraConfig(target_modules=["q_proj", "v_proj"], r=2)).save_pretrained(adapter)
+    get_peft_model(
+        Qwen2ForCausalLM.from_pretrained(base), LoraConfig(target_modules=["q_proj", "v_proj"], r=2)
+    ).save_pretrained(adapter)
     file = adapter / "adapter_model.safetensors"
     whole = load_file(file)
 
@@ -190,9 +227,15 @@ def test_an_adapter_that_lacks_weights_is_refused_on_both_ways_of_loading(tmp_pa
     def by_transformers() -> object:
         return Qwen2ForCausalLM.from_pretrained(adapter)
 
-    assert json.loads((adapter / "adapter_config.json").read_text())["base_model_name_or_path"] == str(base)
+    assert json.loads((adapter / "adapter_config.json").read_text())[
+        "base_model_name_or_path"
+    ] == str(base)
     with refusing_missing_weights():
         assert by_peft() is not None and by_transformers() is not None
-    save_file({name: weight for name, weight in whole.items() if "layers.0" in name}, file, metadata={"format": "pt"})
+    save_file(
+        {name: weight for name, weight in whole.items() if "layers.0" in name},
+        file,
+        metadata={"format": "pt"},
+    )
     for load in (by_peft, by_transformers):
         assert "an adapter lacks 4 of its model's weights" in refused(load)

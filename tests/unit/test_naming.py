@@ -30,18 +30,41 @@ def evaluated(model: ModelChoice = HUB, revisions: dict[str, str] | None = None)
     return Evaluated.of(model, {"org/Model": COMMIT} if revisions is None else revisions)
 
 
-@pytest.mark.parametrize("model, meta, differs", [
-    (HUB, META, ""),
-    (HUB, replace(META, modelName="ORG/model"), ""),
-    (HUB, replace(META, modelName="org/Other"), "modelName is org/Other, and org/Model was evaluated"),
-    (HUB, replace(META, revision=COMMIT), ""),
-    (HUB, replace(META, revision=COMMIT[:8]), ""),
-    (HUB, replace(META, revision="f" * 40), f"revision is {'f' * 40}, and main (commit {COMMIT}) was evaluated"),
-    (HUB, replace(META, revision="v2"), f"revision is v2, and main (commit {COMMIT}) was evaluated"),
-    (replace(HUB, revision="v2"), replace(META, revision="v2"), ""),
-    (replace(HUB, revision="v2"), META, f"revision is main, and v2 (commit {COMMIT}) was evaluated"),
-    (replace(HUB, revision="a" * 40), META, f"revision is main, and {'a' * 40} (commit {COMMIT}) was evaluated"),
-])
+@pytest.mark.parametrize(
+    "model, meta, differs",
+    [
+        (HUB, META, ""),
+        (HUB, replace(META, modelName="ORG/model"), ""),
+        (
+            HUB,
+            replace(META, modelName="org/Other"),
+            "modelName is org/Other, and org/Model was evaluated",
+        ),
+        (HUB, replace(META, revision=COMMIT), ""),
+        (HUB, replace(META, revision=COMMIT[:8]), ""),
+        (
+            HUB,
+            replace(META, revision="f" * 40),
+            f"revision is {'f' * 40}, and main (commit {COMMIT}) was evaluated",
+        ),
+        (
+            HUB,
+            replace(META, revision="v2"),
+            f"revision is v2, and main (commit {COMMIT}) was evaluated",
+        ),
+        (replace(HUB, revision="v2"), replace(META, revision="v2"), ""),
+        (
+            replace(HUB, revision="v2"),
+            META,
+            f"revision is main, and v2 (commit {COMMIT}) was evaluated",
+        ),
+        (
+            replace(HUB, revision="a" * 40),
+            META,
+            f"revision is main, and {'a' * 40} (commit {COMMIT}) was evaluated",
+        ),
+    ],
+)
 def test_a_checkpoint_of_the_hub(model: ModelChoice, meta: SubmissionConfig, differs: str) -> None:
     found = judge(meta, evaluated(model))
     assert "; ".join(found.differs) == differs
@@ -57,7 +80,7 @@ def test_a_checkpoint_of_the_hub(model: ModelChoice, meta: SubmissionConfig, dif
 
 def test_main_is_stored_with_its_commit() -> None:
     assert remarks(judge(META, evaluated())) == (f"revision main is commit {COMMIT}",)
-    assert remarks(judge(META, evaluated(revisions={}))) == ()          # not fetched yet
+    assert remarks(judge(META, evaluated(revisions={}))) == ()  # not fetched yet
     assert remarks(judge(replace(META, revision=COMMIT), evaluated())) == ()
 
 
@@ -65,7 +88,9 @@ def test_a_snapshot_of_a_cache_is_known_by_its_place(tmp_path: Path) -> None:
     folder = tmp_path / "models--org--Model" / "snapshots" / COMMIT
     folder.mkdir(parents=True)
     local = replace(HUB, path=str(folder), revision="digest")
-    assert judge(META, evaluated(local)).differs == (f"revision is main, and {COMMIT} was evaluated",)
+    assert judge(META, evaluated(local)).differs == (
+        f"revision is main, and {COMMIT} was evaluated",
+    )
     assert judge(replace(META, revision=COMMIT), evaluated(local)).differs == ()
     (tmp_path / "models--org--Model" / "refs").mkdir()
     (tmp_path / "models--org--Model" / "refs" / "main").write_text(COMMIT)
@@ -83,7 +108,11 @@ def test_a_folder_is_compared_with_what_is_named(tmp_path: Path) -> None:
 
     found = judge(META, local, same)
     assert asked == [(tmp_path / "mine", "org/Model", "main")] and found.differs == ()
-    assert "d1g3st" in remarks(found)[0] and COMMIT in remarks(found)[0] and str(tmp_path) not in remarks(found)[0]
+    assert (
+        "d1g3st" in remarks(found)[0]
+        and COMMIT in remarks(found)[0]
+        and str(tmp_path) not in remarks(found)[0]
+    )
     other = judge(META, local, lambda *_: Likeness(COMMIT, ("model.safetensors",)))
     assert "model.safetensors differ" in other.differs[0]
 
@@ -102,12 +131,22 @@ def test_a_served_model() -> None:
     assert "weights were not seen" in judge(META, served).remarks[0]
 
 
-@pytest.mark.parametrize("config, arguments, precision", [
-    ({"torch_dtype": "bfloat16"}, {}, "bfloat16"), ({"dtype": "float16"}, {}, "float16"), ({"text_config": {"dtype": "float32"}}, {}, "float32"),
-    ({"torch_dtype": "bfloat16", "quantization_config": {"bits": 4}}, {}, ""), ({"quantization_config": {"load_in_8bit": True}}, {}, "int8"),
-    ({"torch_dtype": "bfloat16"}, {"torch_dtype": "float16"}, "float16"), ({}, {}, ""), (None, {}, ""),
-])
-def test_precision_is_inferred(config: dict[str, Any] | None, arguments: dict[str, object], precision: str) -> None:
+@pytest.mark.parametrize(
+    "config, arguments, precision",
+    [
+        ({"torch_dtype": "bfloat16"}, {}, "bfloat16"),
+        ({"dtype": "float16"}, {}, "float16"),
+        ({"text_config": {"dtype": "float32"}}, {}, "float32"),
+        ({"torch_dtype": "bfloat16", "quantization_config": {"bits": 4}}, {}, ""),
+        ({"quantization_config": {"load_in_8bit": True}}, {}, "int8"),
+        ({"torch_dtype": "bfloat16"}, {"torch_dtype": "float16"}, "float16"),
+        ({}, {}, ""),
+        (None, {}, ""),
+    ],
+)
+def test_precision_is_inferred(
+    config: dict[str, Any] | None, arguments: dict[str, object], precision: str
+) -> None:
     model = replace(HUB, arguments=arguments)
     assert precision_of(model, config) == precision
     said = offers(model, config, None, None)

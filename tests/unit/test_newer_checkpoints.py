@@ -30,9 +30,16 @@ def saved(folder: Path, family: str = "llava", **text: Any) -> Path:
     return folder
 
 
-def notes(tmp_path: Path, model: ModelChoice, repos: tuple[str, ...] = (), /, **options: Any) -> tuple[str, ...]:
+def notes(
+    tmp_path: Path, model: ModelChoice, repos: tuple[str, ...] = (), /, **options: Any
+) -> tuple[str, ...]:
     hub = HubSettings(endpoint="http://127.0.0.1:1", hf_home=tmp_path / "hf", offline=True)
-    return newer_checkpoints.notes(RunConfig(**{"model": "org/model", "model_args": "pretrained=org/model", **options}), model, repos, hub)
+    return newer_checkpoints.notes(
+        RunConfig(**{"model": "org/model", "model_args": "pretrained=org/model", **options}),
+        model,
+        repos,
+        hub,
+    )
 
 
 def choice(folder: Path, **fields: Any) -> ModelChoice:
@@ -41,7 +48,9 @@ def choice(folder: Path, **fields: Any) -> ModelChoice:
 
 def test_a_folder_of_transformers_5_is_said_in_one_line(tmp_path: Path) -> None:
     (line,) = notes(tmp_path, choice(saved(tmp_path / "tuned")))
-    assert line.startswith("tuned was saved by transformers 5, read as: text_config.rope_theta=500000.0, ")
+    assert line.startswith(
+        "tuned was saved by transformers 5, read as: text_config.rope_theta=500000.0, "
+    )
     assert "'rope_type':'llama3'" in line
 
 
@@ -60,20 +69,24 @@ def test_a_repository_is_read_in_the_hubs_cache(tmp_path: Path) -> None:
     model = ModelChoice("org/model", "org/model", "EasiVLM", "")
     (line,) = notes(tmp_path, model, ("org/model",))
     assert line.startswith("org/model was saved by transformers 5")
-    assert notes(tmp_path, model, ("org/other",)) == ()      # cannot be read now: left to the worker
+    assert notes(tmp_path, model, ("org/other",)) == ()  # cannot be read now: left to the worker
 
 
 def test_the_base_of_an_adapter_is_read(tmp_path: Path) -> None:
     base = saved(tmp_path / "base")
     adapter = tmp_path / "adapter"
     adapter.mkdir()
-    (adapter / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": str(base)}), encoding="utf-8")
+    (adapter / "adapter_config.json").write_text(
+        json.dumps({"base_model_name_or_path": str(base)}), encoding="utf-8"
+    )
     (line,) = notes(tmp_path, choice(adapter))
     assert line.startswith("base was saved by transformers 5")
 
 
 @pytest.mark.parametrize("backend", ["vlmevalkit", "lmms-eval"])
-def test_what_has_no_equivalent_is_refused_before_anything_starts(tmp_path: Path, backend: str) -> None:
+def test_what_has_no_equivalent_is_refused_before_anything_starts(
+    tmp_path: Path, backend: str
+) -> None:
     model = choice(saved(tmp_path / "tuned", rope_type="proportional"))
     with pytest.raises(EasiError, match="rope_type is proportional"):
         notes(tmp_path, model, backend=backend)
@@ -81,16 +94,22 @@ def test_what_has_no_equivalent_is_refused_before_anything_starts(tmp_path: Path
 
 # ---- folders that stand for them where nothing of ours is at work -----------------------------------------------------
 
-@pytest.mark.parametrize(("fields", "options", "as_it_is"), [
-    ({}, {}, False),
-    ({}, {"plain": True}, False),      # goes through our run.py
-    ({"engine": "vllm"}, {}, True),
-    ({}, {"backend": "lmms-eval"}, False),
-    ({}, {"backend": "lmms-eval", "plain": True}, True),
-    ({"engine": "sglang"}, {"backend": "lmms-eval"}, True),
-    ({}, {"backend": "lmms-eval", "model": "longvila"}, True),
-])
-def test_who_reads_a_checkpoint_as_it_is(tmp_path: Path, fields: dict[str, Any], options: dict[str, Any], as_it_is: bool) -> None:
+
+@pytest.mark.parametrize(
+    ("fields", "options", "as_it_is"),
+    [
+        ({}, {}, False),
+        ({}, {"plain": True}, False),  # goes through our run.py
+        ({"engine": "vllm"}, {}, True),
+        ({}, {"backend": "lmms-eval"}, False),
+        ({}, {"backend": "lmms-eval", "plain": True}, True),
+        ({"engine": "sglang"}, {"backend": "lmms-eval"}, True),
+        ({}, {"backend": "lmms-eval", "model": "longvila"}, True),
+    ],
+)
+def test_who_reads_a_checkpoint_as_it_is(
+    tmp_path: Path, fields: dict[str, Any], options: dict[str, Any], as_it_is: bool
+) -> None:
     model = choice(saved(tmp_path / "tuned"), **fields)
     cfg = RunConfig(**{"model": "org/model", "model_args": "pretrained=org/model", **options})
     assert newer_checkpoints.read_as_they_are(cfg, model) is as_it_is
@@ -104,8 +123,15 @@ def test_a_path_that_lmms_evals_own_launch_cannot_take_is_refused(tmp_path: Path
     assert notes(tmp_path, choice(tmp_path / "old"), **place) == ()
 
 
-def laid_out(model: ModelChoice, target: Path, snapshots: dict[str, Path] | None = None, backend: str = "lmms-eval") -> ModelChoice:
-    return prepare.laid_out(model, snapshots or {}, make_backend(backend, HubSettings()), target, translated=True)
+def laid_out(
+    model: ModelChoice,
+    target: Path,
+    snapshots: dict[str, Path] | None = None,
+    backend: str = "lmms-eval",
+) -> ModelChoice:
+    return prepare.laid_out(
+        model, snapshots or {}, make_backend(backend, HubSettings()), target, translated=True
+    )
 
 
 def config(folder: str | Path, name: str = "config.json") -> dict[str, Any]:
@@ -117,7 +143,9 @@ def theta(folder: str | Path) -> float:
 
 
 @pytest.mark.parametrize("backend", ["vlmevalkit", "lmms-eval"])
-def test_a_folder_is_laid_out_with_links_and_the_form_of_transformers_4(tmp_path: Path, backend: str) -> None:
+def test_a_folder_is_laid_out_with_links_and_the_form_of_transformers_4(
+    tmp_path: Path, backend: str
+) -> None:
     folder = saved(tmp_path / "Llava-2.5")
     settings = {"tokenizer_class": "TokenizersBackend", "extra_special_tokens": ["<image>"]}
     (folder / "tokenizer_config.json").write_text(json.dumps(settings), encoding="utf-8")
@@ -125,16 +153,26 @@ def test_a_folder_is_laid_out_with_links_and_the_form_of_transformers_4(tmp_path
     (folder / "more").mkdir()
     before = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
     model = choice(folder, arguments={"pretrained": str(folder)} if backend == "lmms-eval" else {})
-    for _ in range(2):      # the second launch finds the first one's
+    for _ in range(2):  # the second launch finds the first one's
         found = laid_out(model, tmp_path / "run" / "checkpoint", backend=backend)
     made = Path(found.path)
     assert list(found.arguments.values()) == [found.path] * len(model.arguments)
-    assert made == tmp_path / "run" / "checkpoint" / folder.relative_to("/"), "classes look for names in the path"
+    assert made == tmp_path / "run" / "checkpoint" / folder.relative_to("/"), (
+        "classes look for names in the path"
+    )
     assert (found.name, theta(made)) == ("Llava-2.5", 500000.0)
-    assert config(made, "tokenizer_config.json") == {"tokenizer_class": "PreTrainedTokenizerFast", "additional_special_tokens": ["<image>"]}
-    assert {path.name: path.resolve() for path in made.iterdir() if path.is_symlink()} == {name: folder / name for name in ("model.safetensors", "more")}
+    assert config(made, "tokenizer_config.json") == {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "additional_special_tokens": ["<image>"],
+    }
+    assert {path.name: path.resolve() for path in made.iterdir() if path.is_symlink()} == {
+        name: folder / name for name in ("model.safetensors", "more")
+    }
     assert {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()} == before
-    assert prepare.laid_out(model, {}, make_backend(backend, HubSettings()), tmp_path / "other") == model, "not where it is translated as it is read"
+    assert (
+        prepare.laid_out(model, {}, make_backend(backend, HubSettings()), tmp_path / "other")
+        == model
+    ), "not where it is translated as it is read"
 
 
 def test_what_transformers_4_saved_is_used_where_it_lies(tmp_path: Path) -> None:
@@ -147,31 +185,52 @@ def test_what_transformers_4_saved_is_used_where_it_lies(tmp_path: Path) -> None
 
 def test_a_repository_is_laid_out_from_where_it_was_fetched(tmp_path: Path) -> None:
     snapshot = saved(tmp_path / "hub" / "models--org--model" / "snapshots" / ("a" * 40))
-    model = ModelChoice("org/model", "org/model", "vllm", "", arguments={"model": "org/model"}, engine="vllm")
+    model = ModelChoice(
+        "org/model", "org/model", "vllm", "", arguments={"model": "org/model"}, engine="vllm"
+    )
     found = laid_out(model, tmp_path / "run", {"org/model": snapshot})
-    assert found.arguments["model"] == found.path and found.path.endswith(f"models--org--model/snapshots/{'a' * 40}")
+    assert found.arguments["model"] == found.path and found.path.endswith(
+        f"models--org--model/snapshots/{'a' * 40}"
+    )
     assert theta(found.path) == 500000.0
-    assert laid_out(model, tmp_path / "run") == model, "nothing was fetched, as nothing is left to answer"
+    assert laid_out(model, tmp_path / "run") == model, (
+        "nothing was fetched, as nothing is left to answer"
+    )
 
 
 @pytest.mark.parametrize("hub", [False, True], ids=["a folder", "of the hub"])
-def test_an_adapter_is_laid_over_its_base_in_the_form_of_transformers_4(tmp_path: Path, hub: bool) -> None:
+def test_an_adapter_is_laid_over_its_base_in_the_form_of_transformers_4(
+    tmp_path: Path, hub: bool
+) -> None:
     base, adapter = saved(tmp_path / "base"), tmp_path / "adapter"
     adapter.mkdir()
     told = "org/base" if hub else str(base)
-    (adapter / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": told}), encoding="utf-8")
+    (adapter / "adapter_config.json").write_text(
+        json.dumps({"base_model_name_or_path": told}), encoding="utf-8"
+    )
     model = choice(adapter, arguments={"pretrained": str(adapter)}, base=told)
     found = laid_out(model, tmp_path / "run", {"org/base": base})
-    assert theta(found.path) == theta(config(found.path, "adapter_config.json")["base_model_name_or_path"]) == 500000.0
+    assert (
+        theta(found.path)
+        == theta(config(found.path, "adapter_config.json")["base_model_name_or_path"])
+        == 500000.0
+    )
 
 
 def test_towers_and_parts_and_what_refers_to_them(tmp_path: Path) -> None:
     tower, untouched = saved(tmp_path / "tower"), tmp_path / "clip"
     untouched.mkdir()
-    (untouched / "config.json").write_text(json.dumps({"model_type": "clip", "text_tower": str(tmp_path / "whole")}), encoding="utf-8")
+    (untouched / "config.json").write_text(
+        json.dumps({"model_type": "clip", "text_tower": str(tmp_path / "whole")}), encoding="utf-8"
+    )
     whole = tmp_path / "whole"
     saved(whole / "llm")
-    named = {"model_type": "llava_llama", "mm_vision_tower": "org/tower", "other": "org/tower", "parts": [{"video_tower": str(untouched)}]}
+    named = {
+        "model_type": "llava_llama",
+        "mm_vision_tower": "org/tower",
+        "other": "org/tower",
+        "parts": [{"video_tower": str(untouched)}],
+    }
     (whole / "config.json").write_text(json.dumps(named), encoding="utf-8")
     found = laid_out(choice(whole), tmp_path / "run", {"org/tower": tower})
     made = config(found.path)
@@ -183,8 +242,12 @@ def test_towers_and_parts_and_what_refers_to_them(tmp_path: Path) -> None:
 def test_a_tower_that_has_no_equivalent_is_refused(tmp_path: Path) -> None:
     saved(tmp_path / "tower", rope_type="proportional")
     (tmp_path / "m").mkdir()
-    (tmp_path / "m" / "config.json").write_text(json.dumps({"mm_vision_tower": str(tmp_path / "tower")}), encoding="utf-8")
-    with pytest.raises(EasiError, match="tower was saved by transformers 5.*rope_type is proportional"):
+    (tmp_path / "m" / "config.json").write_text(
+        json.dumps({"mm_vision_tower": str(tmp_path / "tower")}), encoding="utf-8"
+    )
+    with pytest.raises(
+        EasiError, match="tower was saved by transformers 5.*rope_type is proportional"
+    ):
         laid_out(choice(tmp_path / "m"), tmp_path / "run")
 
 
@@ -195,9 +258,19 @@ def test_classes_that_open_config_json_themselves_take_what_both_forms_have_alik
         root = catalog.locate(kind).root
         for path in root.rglob("*.py"):
             text = path.read_text(encoding="utf-8")
-            if {"vlm", "models"} & set(path.relative_to(root).parts) and re.search(r"""join\(.*['"]config\.json['"]""", text):
-                opened[path.relative_to(root).as_posix()] = [key for key in ("architectures", "mm_vision_tower") if re.search(rf"""['"]{key}['"]""", text)]
-    assert opened == {"vlm/qwen2_vl/model.py": ["architectures"], "vlm/yi_vl.py": ["mm_vision_tower"], "vlm/video_llm/llama_vid.py": ["mm_vision_tower"]}
+            if {"vlm", "models"} & set(path.relative_to(root).parts) and re.search(
+                r"""join\(.*['"]config\.json['"]""", text
+            ):
+                opened[path.relative_to(root).as_posix()] = [
+                    key
+                    for key in ("architectures", "mm_vision_tower")
+                    if re.search(rf"""['"]{key}['"]""", text)
+                ]
+    assert opened == {
+        "vlm/qwen2_vl/model.py": ["architectures"],
+        "vlm/yi_vl.py": ["mm_vision_tower"],
+        "vlm/video_llm/llama_vid.py": ["mm_vision_tower"],
+    }
     for sample in SAMPLES.glob("*.json"):
         config = {**json.loads(sample.read_text(encoding="utf-8")), "mm_vision_tower": "./vit/clip"}
         made = translate(config).config

@@ -47,7 +47,9 @@ def write(own: Path, name: str, text: str) -> Path:
 
 
 def resolve(own: Path, model: str, **options: object) -> ModelChoice:
-    return VLMEvalKit(HubSettings(hf_home=own.parent / "hf", offline=True), own).resolve(RunConfig(model=model, **options))
+    return VLMEvalKit(HubSettings(hf_home=own.parent / "hf", offline=True), own).resolve(
+        RunConfig(model=model, **options)
+    )
 
 
 def refusal(own: Path, model: str, **options: object) -> EasiError:
@@ -60,17 +62,32 @@ def refusal(own: Path, model: str, **options: object) -> EasiError:
 def test_by_class_file_or_both(own: Path, wanted: str) -> None:
     path = write(own, "my_file.py", MINE)
     model = resolve(own, wanted)
-    assert (model.cls, model.name, model.path, model.entry, model.arguments) == ("my_file.MyVLM", "org/mine", "org/mine", "", {})
+    assert (model.cls, model.name, model.path, model.entry, model.arguments) == (
+        "my_file.MyVLM",
+        "org/mine",
+        "org/mine",
+        "",
+        {},
+    )
     assert model.why == f"a class of your own, in {path}"
-    assert any(note.startswith("sampling: temperature=0.3 (defaults of my_file.MyVLM)") for note in model.notes)
+    assert any(
+        note.startswith("sampling: temperature=0.3 (defaults of my_file.MyVLM)")
+        for note in model.notes
+    )
     assert (model.needs_gpu, resolve(own, wanted, device="cpu").needs_gpu) == (True, False)
-    assert resolve(own, wanted, device="cpu").cls == "my_file.MyVLM"      # the generic class never takes its place
+    assert (
+        resolve(own, wanted, device="cpu").cls == "my_file.MyVLM"
+    )  # the generic class never takes its place
 
 
 def test_the_checkpoint_is_the_users_or_the_classs_own(own: Path) -> None:
     write(own, "a.py", MINE)
     model = resolve(own, "MyVLM", model_args="model_path=you/yours,temperature=1")
-    assert (model.path, model.name, model.arguments) == ("you/yours", "you/yours", {"model_path": "you/yours", "temperature": 1})
+    assert (model.path, model.name, model.arguments) == (
+        "you/yours",
+        "you/yours",
+        {"model_path": "you/yours", "temperature": 1},
+    )
     kit = VLMEvalKit(HubSettings(hf_home=own.parent))
     assert [need.repo for need in kit.weights(model)] == ["you/yours"]
     here = kit.localise(resolve(own, "MyVLM"), "org/mine", own)
@@ -78,25 +95,37 @@ def test_the_checkpoint_is_the_users_or_the_classs_own(own: Path) -> None:
 
 
 def test_a_class_without_a_checkpoint(own: Path) -> None:
-    write(own, "b.py", "from .base import BaseModel\nclass Rule(BaseModel):\n    def __init__(self):\n        pass\n")
+    write(
+        own,
+        "b.py",
+        "from .base import BaseModel\nclass Rule(BaseModel):\n    def __init__(self):\n        pass\n",
+    )
     model = resolve(own, "Rule")
     assert (model.name, model.path, model.arguments, model.revision) == ("Rule", "b.Rule", {}, "")
     assert VLMEvalKit(HubSettings(hf_home=own.parent)).weights(model) == []
-    write(own, "c.py", "from .base import BaseModel\nclass Needs(BaseModel):\n    def __init__(self, model_path):\n        pass\n")
+    write(
+        own,
+        "c.py",
+        "from .base import BaseModel\nclass Needs(BaseModel):\n    def __init__(self, model_path):\n        pass\n",
+    )
     error = refusal(own, "Needs")
     assert "needs a model_path" in error.message and "--model-args model_path=" in error.hint
     assert "takes no such argument" in refusal(own, "Rule", model_args="size=1").message
 
 
 def test_what_derives_from_a_class_of_vlmevalkit(own: Path) -> None:
-    write(own, "d.py", """
+    write(
+        own,
+        "d.py",
+        """
         from vlmeval.vlm.qwen2_vl import Qwen2VLChat
         from .base import BaseModel
         class Mixin:
             pass
         class Mine(Mixin, Qwen2VLChat):
             VIDEO_LLM = True
-    """)
+    """,
+    )
     model = resolve(own, "d", model_args="model_path=org/m")
     assert model.cls == "d.Mine"
     assert any("Mine asks for flash_attention_2" in note for note in model.notes)
@@ -114,11 +143,19 @@ def package(own: Path) -> own_models.Package:
 
 
 def test_a_file_with_several_classes(own: Path) -> None:
-    write(own, "e.py", "from .base import BaseModel\nclass One(BaseModel):\n    pass\nclass Two(BaseModel):\n    pass\n")
+    write(
+        own,
+        "e.py",
+        "from .base import BaseModel\nclass One(BaseModel):\n    pass\nclass Two(BaseModel):\n    pass\n",
+    )
     error = refusal(own, "e")
     assert "may mean 2 classes" in error.message and error.hint == "name one: e.One, e.Two"
     assert resolve(own, "Two").cls == "e.Two"
-    write(own, "f.py", "from .base import BaseModel\nclass Root(BaseModel):\n    pass\nclass Leaf(Root):\n    pass\n")
+    write(
+        own,
+        "f.py",
+        "from .base import BaseModel\nclass Root(BaseModel):\n    pass\nclass Leaf(Root):\n    pass\n",
+    )
     assert resolve(own, "f").cls == "f.Leaf"
     assert resolve(own, "f.Root").cls == "f.Root"
     write(own, "g.py", "from .base import BaseModel\nclass Two(BaseModel):\n    pass\n")
@@ -127,26 +164,36 @@ def test_a_file_with_several_classes(own: Path) -> None:
 
 def test_a_folder_as_a_fork_has_it(own: Path) -> None:
     write(own, "deep/__init__.py", "from .model import Deep\n")
-    write(own, "deep/model.py", "from ..base import BaseModel\nclass Deep(BaseModel):\n    def __init__(self, model_path='o/deep'):\n        pass\n")
+    write(
+        own,
+        "deep/model.py",
+        "from ..base import BaseModel\nclass Deep(BaseModel):\n    def __init__(self, model_path='o/deep'):\n        pass\n",
+    )
     assert (resolve(own, "deep").cls, resolve(own, "Deep").path) == ("deep.Deep", "o/deep")
 
 
-@pytest.mark.parametrize(("text", "what"), [
-    ("class A:\n    pass\n", "has no class that derives from VLMEvalKit's BaseModel"),
-    ("def broken(:\n", "cannot be read"),
-])
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("class A:\n    pass\n", "has no class that derives from VLMEvalKit's BaseModel"),
+        ("def broken(:\n", "cannot be read"),
+    ],
+)
 def test_a_file_that_is_no_model_is_refused(own: Path, text: str, what: str) -> None:
     write(own, "bad.py", text)
     assert what in refusal(own, "bad").message
     write(own, "good.py", MINE)
-    assert resolve(own, "MyVLM").cls == "good.MyVLM"      # the other file is no obstacle
+    assert resolve(own, "MyVLM").cls == "good.MyVLM"  # the other file is no obstacle
 
 
 def test_a_file_that_python_would_never_load_is_refused(own: Path) -> None:
     write(own, "smolvlm.py", MINE)
     for wanted in ("smolvlm", "smolvlm.MyVLM"):
         error = refusal(own, wanted)
-        assert "VLMEvalKit has a module smolvlm of its own" in error.message and error.hint == "give the file another name"
+        assert (
+            "VLMEvalKit has a module smolvlm of its own" in error.message
+            and error.hint == "give the file another name"
+        )
 
 
 def test_a_name_of_the_registry_goes_first(own: Path) -> None:
@@ -155,7 +202,9 @@ def test_a_name_of_the_registry_goes_first(own: Path) -> None:
     assert resolve(own, "h").cls == "h.SmolVLM2"
 
 
-def test_a_checkpoints_folder_goes_before_a_file_of_that_name(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_checkpoints_folder_goes_before_a_file_of_that_name(
+    own: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write(own, "mine.py", MINE)
     (own.parent / "mine").mkdir()
     monkeypatch.chdir(own.parent)
@@ -188,13 +237,27 @@ def test_the_files_content_is_part_of_the_identity(own: Path) -> None:
 
 
 def test_a_class_that_asks_a_server(own: Path) -> None:
-    write(own, "k.py", "from ..api.base import BaseAPI\nclass Remote(BaseAPI):\n    def __init__(self, model='m', **kwargs):\n        super().__init__(**kwargs)\n")
+    write(
+        own,
+        "k.py",
+        "from ..api.base import BaseAPI\nclass Remote(BaseAPI):\n    def __init__(self, model='m', **kwargs):\n        super().__init__(**kwargs)\n",
+    )
     model = resolve(own, "Remote")
-    assert (model.cls, model.served, model.needs_gpu, model.name) == ("k.Remote", True, False, "Remote")
+    assert (model.cls, model.served, model.needs_gpu, model.name) == (
+        "k.Remote",
+        True,
+        False,
+        "Remote",
+    )
 
 
 def test_the_folder_may_lie_elsewhere(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(own, "l.py", MINE)
     assert own_models.folder({}).parts[-3:] == ("VLMEvalKit", "vlmeval", "vlm")
     monkeypatch.setenv(own_models.VARIABLE, str(own))
-    assert VLMEvalKit(HubSettings(hf_home=own.parent, offline=True)).resolve(RunConfig(model="MyVLM")).cls == "l.MyVLM"
+    assert (
+        VLMEvalKit(HubSettings(hf_home=own.parent, offline=True))
+        .resolve(RunConfig(model="MyVLM"))
+        .cls
+        == "l.MyVLM"
+    )

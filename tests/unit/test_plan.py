@@ -25,47 +25,140 @@ WHOLE = Found(MARK, 19, 19)
 
 
 def known(**changes: object) -> Manifest:
-    state = BenchmarkState(**{"fingerprint": MARK, "epoch": 3, "state": "complete", "settings": SETTINGS, **changes})
-    return Manifest(identity("vlmevalkit", "1", MODEL, CFG), identity_fields("vlmevalkit", "1", MODEL, CFG), "org/m", benchmarks={"blink": state})
+    state = BenchmarkState(
+        **{"fingerprint": MARK, "epoch": 3, "state": "complete", "settings": SETTINGS, **changes}
+    )
+    return Manifest(
+        identity("vlmevalkit", "1", MODEL, CFG),
+        identity_fields("vlmevalkit", "1", MODEL, CFG),
+        "org/m",
+        benchmarks={"blink": state},
+    )
 
 
-def plan(cfg: RunConfig = CFG, manifest: Manifest | None = None, found: Found | None = None, settings: Mapping[str, object] = SETTINGS,
-         **others: object) -> Plan:
-    return make_plan(cfg, MODEL, "1", {bench.key: settings for bench in cfg.selected}, manifest, {"blink": found} if found else {}, **others)
+def plan(
+    cfg: RunConfig = CFG,
+    manifest: Manifest | None = None,
+    found: Found | None = None,
+    settings: Mapping[str, object] = SETTINGS,
+    **others: object,
+) -> Plan:
+    return make_plan(
+        cfg,
+        MODEL,
+        "1",
+        {bench.key: settings for bench in cfg.selected},
+        manifest,
+        {"blink": found} if found else {},
+        **others,
+    )
 
 
-@pytest.mark.parametrize(("options", "found", "reason"), [
-    ({}, WHOLE, "complete, 19 questions"),
-    ({"limit": 2}, WHOLE, "complete, 19 questions"),
-    ({"limit": 2}, Found(MARK, 2, 19, limit=2), "its first 2 questions are done (partial: --limit)"),
-    ({"nproc": 8, "verbose": True, "plain": True}, WHOLE, "complete, 19 questions"),
-])
+@pytest.mark.parametrize(
+    ("options", "found", "reason"),
+    [
+        ({}, WHOLE, "complete, 19 questions"),
+        ({"limit": 2}, WHOLE, "complete, 19 questions"),
+        (
+            {"limit": 2},
+            Found(MARK, 2, 19, limit=2),
+            "its first 2 questions are done (partial: --limit)",
+        ),
+        ({"nproc": 8, "verbose": True, "plain": True}, WHOLE, "complete, 19 questions"),
+    ],
+)
 def test_skipped(options: dict[str, object], found: Found, reason: str) -> None:
     made = plan(replace(CFG, **options), known(), found)
     assert (made.todo, made.skipped) == ((), (("blink", reason),))
 
 
-@pytest.mark.parametrize(("options", "manifest", "found", "epoch", "aside", "reason"), [
-    ({}, None, None, 0, False, "not run yet"),
-    ({}, known(epoch=0, state=""), None, 0, False, "not finished"),
-    ({}, known(state="failed", reason="2 of 19 items failed: OutOfMemoryError"), None, 3, False, "2 of 19 items failed: OutOfMemoryError"),
-    ({}, known(), Found(problem="acc.csv has no rows"), 3, True, "acc.csv has no rows"),
-    ({}, known(), Found(MARK, 2, 19, limit=2), 3, True, "holds 2 of 19 questions (--limit 2)"),
-    ({}, known(), Found(MARK, 19, 19, limit=99), 3, True, "holds 19 of 19 questions (--limit 99)"),     # a limit is never complete
-    ({}, known(), Found(MARK, 17, 19), 3, True, "holds 17 of 19 questions"),
-    ({"limit": 5}, known(), Found(MARK, 2, 19, limit=2), 3, True, "holds 2 of 19 questions (--limit 2) (partial: only the first 5)"),
-    ({"limit": 5}, None, None, 0, False, "not run yet (partial: only the first 5)"),
-    ({}, known(), Found(MARK, 19, None), 3, True, "holds 19 questions"),                   # how many there are is not known
-    ({}, known(fingerprint="x" * 64, settings={**SETTINGS, "task": "BLINK_circular"}), WHOLE, 4, True, "made under other settings (task)"),
-    # another judge scores the same answers again
-    ({}, known(fingerprint="x" * 64, settings={**SETTINGS, "judge": "gpt-4o"}), WHOLE, 3, True, "scored under other settings (judge)"),
-    ({}, known(fingerprint="x" * 64, settings={"judge": "gpt-4o"}), None, 4, False, "made under other settings (judge, task)"),
-    ({}, known(), replace(WHOLE, fingerprint="x" * 64), 4, True, "its files were made under other settings"),
-    ({"rerun": True}, known(), WHOLE, 4, True, "--rerun"),
-    ({"rerun": True}, known(), None, 4, False, "--rerun"),
-    ({"rerun": True}, None, None, 0, False, "--rerun"),
-])
-def test_to_do(options: dict[str, object], manifest: Manifest | None, found: Found | None, epoch: int, aside: bool, reason: str) -> None:
+@pytest.mark.parametrize(
+    ("options", "manifest", "found", "epoch", "aside", "reason"),
+    [
+        ({}, None, None, 0, False, "not run yet"),
+        ({}, known(epoch=0, state=""), None, 0, False, "not finished"),
+        (
+            {},
+            known(state="failed", reason="2 of 19 items failed: OutOfMemoryError"),
+            None,
+            3,
+            False,
+            "2 of 19 items failed: OutOfMemoryError",
+        ),
+        ({}, known(), Found(problem="acc.csv has no rows"), 3, True, "acc.csv has no rows"),
+        ({}, known(), Found(MARK, 2, 19, limit=2), 3, True, "holds 2 of 19 questions (--limit 2)"),
+        (
+            {},
+            known(),
+            Found(MARK, 19, 19, limit=99),
+            3,
+            True,
+            "holds 19 of 19 questions (--limit 99)",
+        ),  # a limit is never complete
+        ({}, known(), Found(MARK, 17, 19), 3, True, "holds 17 of 19 questions"),
+        (
+            {"limit": 5},
+            known(),
+            Found(MARK, 2, 19, limit=2),
+            3,
+            True,
+            "holds 2 of 19 questions (--limit 2) (partial: only the first 5)",
+        ),
+        ({"limit": 5}, None, None, 0, False, "not run yet (partial: only the first 5)"),
+        (
+            {},
+            known(),
+            Found(MARK, 19, None),
+            3,
+            True,
+            "holds 19 questions",
+        ),  # how many there are is not known
+        (
+            {},
+            known(fingerprint="x" * 64, settings={**SETTINGS, "task": "BLINK_circular"}),
+            WHOLE,
+            4,
+            True,
+            "made under other settings (task)",
+        ),
+        # another judge scores the same answers again
+        (
+            {},
+            known(fingerprint="x" * 64, settings={**SETTINGS, "judge": "gpt-4o"}),
+            WHOLE,
+            3,
+            True,
+            "scored under other settings (judge)",
+        ),
+        (
+            {},
+            known(fingerprint="x" * 64, settings={"judge": "gpt-4o"}),
+            None,
+            4,
+            False,
+            "made under other settings (judge, task)",
+        ),
+        (
+            {},
+            known(),
+            replace(WHOLE, fingerprint="x" * 64),
+            4,
+            True,
+            "its files were made under other settings",
+        ),
+        ({"rerun": True}, known(), WHOLE, 4, True, "--rerun"),
+        ({"rerun": True}, known(), None, 4, False, "--rerun"),
+        ({"rerun": True}, None, None, 0, False, "--rerun"),
+    ],
+)
+def test_to_do(
+    options: dict[str, object],
+    manifest: Manifest | None,
+    found: Found | None,
+    epoch: int,
+    aside: bool,
+    reason: str,
+) -> None:
     made = plan(replace(CFG, **options), manifest, found)
     assert made.skipped == ()
     [todo] = made.todo
@@ -82,7 +175,9 @@ def test_a_failed_rerun_does_not_let_the_older_result_stand() -> None:
 
 def test_order_is_the_registrys_and_every_selected_benchmark_is_decided() -> None:
     made = plan(replace(CFG, benchmarks=()), None, WHOLE)
-    assert tuple(bench.key for bench in made.benchmarks) == tuple(key for key in CORE_KEYS if key != "blink")
+    assert tuple(bench.key for bench in made.benchmarks) == tuple(
+        key for key in CORE_KEYS if key != "blink"
+    )
     assert [key for key, _ in made.skipped] == ["blink"]
     assert list(made.fingerprints) == list(made.epochs) == [bench.key for bench in made.benchmarks]
 
@@ -95,9 +190,15 @@ def test_the_folder_is_the_identitys() -> None:
 
 
 def test_the_manifest_keeps_what_other_runs_found() -> None:
-    before = replace(known(), benchmarks={**known().benchmarks, "vsi_bench": BenchmarkState("v", 1, "complete")},
-                     commands=["easi-eval a"], revisions={"a/b": "1"})
-    after = plan(manifest=before, notes=["a note"]).manifest(before, {"easi": "2"}, ["easi-eval a", "easi-eval b"], {"c/d": "2"})
+    before = replace(
+        known(),
+        benchmarks={**known().benchmarks, "vsi_bench": BenchmarkState("v", 1, "complete")},
+        commands=["easi-eval a"],
+        revisions={"a/b": "1"},
+    )
+    after = plan(manifest=before, notes=["a note"]).manifest(
+        before, {"easi": "2"}, ["easi-eval a", "easi-eval b"], {"c/d": "2"}
+    )
     assert after.benchmarks["vsi_bench"] == before.benchmarks["vsi_bench"]
     assert after.benchmarks["blink"] == BenchmarkState(MARK, 3, settings=SETTINGS)
     assert (after.modelName, after.model["cls"], after.versions) == ("org/m", "Chat", {"easi": "2"})
@@ -110,28 +211,67 @@ def test_the_manifest_keeps_what_other_runs_found() -> None:
 
 def test_what_is_known_of_the_data_stays_with_the_answers_made_from_it() -> None:
     before = known(evidence={"revision": "abc"})
-    assert plan(manifest=before).manifest(before, {}, []).benchmarks["blink"].evidence == {"revision": "abc"}
-    assert plan(replace(CFG, rerun=True), before).manifest(before, {}, []).benchmarks["blink"].evidence == {}
+    assert plan(manifest=before).manifest(before, {}, []).benchmarks["blink"].evidence == {
+        "revision": "abc"
+    }
+    assert (
+        plan(replace(CFG, rerun=True), before).manifest(before, {}, []).benchmarks["blink"].evidence
+        == {}
+    )
 
 
 def test_what_the_backend_ignores_and_the_models_notes_are_said() -> None:
-    made = make_plan(replace(CFG, no_accelerate=True), replace(MODEL, notes=("frames as images",)), "1", {"blink": SETTINGS}, None, {}, notes=["n"])
-    assert made.notes == ("--no-accelerate has no effect with --backend vlmevalkit", "frames as images", "n")
+    made = make_plan(
+        replace(CFG, no_accelerate=True),
+        replace(MODEL, notes=("frames as images",)),
+        "1",
+        {"blink": SETTINGS},
+        None,
+        {},
+        notes=["n"],
+    )
+    assert made.notes == (
+        "--no-accelerate has no effect with --backend vlmevalkit",
+        "frames as images",
+        "n",
+    )
 
 
 def test_a_new_identity_names_the_settings_that_differ_from_its_nearest() -> None:
-    far = replace(known(), identity="a" * 64, fields=identity_fields("vlmevalkit", "0", MODEL, replace(CFG, trust_remote_code=True, device="cpu")))
-    near = replace(known(), identity="b" * 64, fields=identity_fields("vlmevalkit", "1", MODEL, replace(CFG, model_args="max_pixels=1")))
+    far = replace(
+        known(),
+        identity="a" * 64,
+        fields=identity_fields(
+            "vlmevalkit", "0", MODEL, replace(CFG, trust_remote_code=True, device="cpu")
+        ),
+    )
+    near = replace(
+        known(),
+        identity="b" * 64,
+        fields=identity_fields("vlmevalkit", "1", MODEL, replace(CFG, model_args="max_pixels=1")),
+    )
     [note] = plan(others=(far, near)).notes
-    assert note == "new settings for this model: --model-args max_pixels differ from run bbbbbbbb, whose results stay as they are"
-    assert plan(manifest=known(), others=(far, near)).notes == ()      # said when it was new
+    assert (
+        note
+        == "new settings for this model: --model-args max_pixels differ from run bbbbbbbb, whose results stay as they are"
+    )
+    assert plan(manifest=known(), others=(far, near)).notes == ()  # said when it was new
 
 
 def test_the_text_says_what_why_and_how() -> None:
     cfg = replace(CFG, benchmarks=("blink", "embspatial"), limit=3, nproc=2)
-    job = Job("answer", ("python", "run.py", "--model", "a b"), {"CUDA_VISIBLE_DEVICES": "0", "RANK": ""})
-    download = Download({"embspatial": "1.0 MB", "model": "2.0 GB"}, "2.0 GB to download", ("org/m: no answer",))
-    made = replace(plan(cfg, None, WHOLE, notes=["a note"]), jobs=(job,), download=download, blocked=(EasiError("no GPU", hint="add one"),))
+    job = Job(
+        "answer", ("python", "run.py", "--model", "a b"), {"CUDA_VISIBLE_DEVICES": "0", "RANK": ""}
+    )
+    download = Download(
+        {"embspatial": "1.0 MB", "model": "2.0 GB"}, "2.0 GB to download", ("org/m: no answer",)
+    )
+    made = replace(
+        plan(cfg, None, WHOLE, notes=["a note"]),
+        jobs=(job,),
+        download=download,
+        blocked=(EasiError("no GPU", hint="add one"),),
+    )
     told = [
         "model    org/m",
         "weights  org/m",
@@ -152,6 +292,14 @@ def test_the_text_says_what_why_and_how() -> None:
 
 
 def test_a_plan_without_its_model_lists_what_was_asked_for() -> None:
-    told = describe(replace(unresolved(replace(CFG, benchmarks=("blink", "embspatial"))), blocked=(EasiError("no such model"),))).splitlines()
-    assert [line for line in told if line.startswith("run ")] == ["run      blink: 1,901 questions; state unknown", "run      embspatial: 3,640 questions; state unknown"]
+    told = describe(
+        replace(
+            unresolved(replace(CFG, benchmarks=("blink", "embspatial"))),
+            blocked=(EasiError("no such model"),),
+        )
+    ).splitlines()
+    assert [line for line in told if line.startswith("run ")] == [
+        "run      blink: 1,901 questions; state unknown",
+        "run      embspatial: 3,640 questions; state unknown",
+    ]
     assert told[-1] == "blocked  no such model"

@@ -26,14 +26,26 @@ REMOTE = Owner("another machine", 1, 1)
 
 
 def items(a: int, b: int = 0) -> dict[str, list[Item]]:
-    return {"a": [Item("a", str(n), cost=n % 5) for n in range(a)], "b": [Item("b", str(n)) for n in range(b)]}
+    return {
+        "a": [Item("a", str(n), cost=n % 5) for n in range(a)],
+        "b": [Item("b", str(n)) for n in range(b)],
+    }
 
 
 class Worker:
     """What the worker loop does with a queue, one step at a time."""
 
-    def __init__(self, root: Path, store: LocalStore, name: str, of: dict[str, list[Item]], *, chunk: int = 1,
-                 owner: Owner | None = None, **timing: float) -> None:
+    def __init__(
+        self,
+        root: Path,
+        store: LocalStore,
+        name: str,
+        of: dict[str, list[Item]],
+        *,
+        chunk: int = 1,
+        owner: Owner | None = None,
+        **timing: float,
+    ) -> None:
         self.journal = Journal(root, name, 0)
         self.book = Book(root, EPOCHS, launch=0, skip=self.journal.path.name)
         self.queue = Queue(store, name, of, self.book, chunk, owner=owner, **timing)
@@ -46,7 +58,9 @@ class Worker:
 
     def write(self, lease: Lease, *wanted: Item) -> None:
         for item in wanted or lease.items:
-            self.journal.answer(Answer(item.benchmark, item.id, 0, self.journal.worker, 0.0, fence=lease.fence))
+            self.journal.answer(
+                Answer(item.benchmark, item.id, 0, self.journal.worker, 0.0, fence=lease.fence)
+            )
 
     def work(self, pause: float = 0.0) -> list[Lease]:
         leases = []
@@ -67,7 +81,11 @@ def ids(lease: Lease | None) -> list[str]:
 def dead() -> Owner:
     """A process that lived on this machine and is gone."""
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
-        owner = Owner(Owner.this().host, process.pid, int(Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[19]))
+        owner = Owner(
+            Owner.this().host,
+            process.pid,
+            int(Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[19]),
+        )
         assert owner.alive_here()
     return owner
 
@@ -80,7 +98,11 @@ def generated(root: Path) -> Counter[tuple[str, str]]:
 
 def test_plan_serves_benchmarks_in_order_and_long_questions_first(tmp_path: Path) -> None:
     plan = make_plan(items(7, 3), Book(tmp_path, EPOCHS), 2)
-    assert plan == [[(4, 3), (2, 1), (6, 0), (5,)], [(7, 8), (9,)], []]     # costs 4 3 2 1 1 0 0, ties in document order
+    assert plan == [
+        [(4, 3), (2, 1), (6, 0), (5,)],
+        [(7, 8), (9,)],
+        [],
+    ]  # costs 4 3 2 1 1 0 0, ties in document order
 
 
 def test_plan_leaves_out_what_is_answered(tmp_path: Path) -> None:
@@ -92,7 +114,11 @@ def test_plan_leaves_out_what_is_answered(tmp_path: Path) -> None:
     book = Book(tmp_path, EPOCHS, launch=0)
     book.poll()
     assert make_plan(items(6), book, 1) == [[(4,), (2,), (5,)], [], []]
-    assert make_plan(items(6), Book(tmp_path, EPOCHS, launch=1), 1) == [[(4,), (3,), (2,), (1,), (0,), (5,)], [], []]
+    assert make_plan(items(6), Book(tmp_path, EPOCHS, launch=1), 1) == [
+        [(4,), (3,), (2,), (1,), (0,), (5,)],
+        [],
+        [],
+    ]
 
 
 def test_plan_keeps_suspects_for_the_end(tmp_path: Path) -> None:
@@ -107,7 +133,12 @@ def test_plan_keeps_suspects_for_the_end(tmp_path: Path) -> None:
 @pytest.mark.parametrize("chunk", [1, 3, 64])
 def test_every_question_is_answered_once(tmp_path: Path, chunk: int) -> None:
     of, store = items(150, 50), LocalStore()
-    threads = [threading.Thread(target=lambda n=n: Worker(tmp_path, store, f"w{n}", of, chunk=chunk).work()) for n in range(8)]
+    threads = [
+        threading.Thread(
+            target=lambda n=n: Worker(tmp_path, store, f"w{n}", of, chunk=chunk).work()
+        )
+        for n in range(8)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -118,7 +149,10 @@ def test_every_question_is_answered_once(tmp_path: Path, chunk: int) -> None:
 def test_borrowing_across_the_boundary(tmp_path: Path) -> None:
     """A worker that finds the first benchmark empty goes on although the other still holds questions of it."""
     store, of = LocalStore(), items(2, 2)
-    slow, fast = Worker(tmp_path, store, "slow", of, chunk=2), Worker(tmp_path, store, "fast", of, chunk=2)
+    slow, fast = (
+        Worker(tmp_path, store, "slow", of, chunk=2),
+        Worker(tmp_path, store, "fast", of, chunk=2),
+    )
     assert ids(slow.take()) == ["a1", "a0"]
     assert ids(fast.take()) == ["b0", "b1"]
 
@@ -146,35 +180,43 @@ def test_a_reused_pid_is_another_process(tmp_path: Path) -> None:
 def test_a_zombie_is_dead() -> None:
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
         stat = Path(f"/proc/{process.pid}/stat")
-        owner = Owner(Owner.this().host, process.pid, int(stat.read_text().rpartition(")")[2].split()[19]))
+        owner = Owner(
+            Owner.this().host, process.pid, int(stat.read_text().rpartition(")")[2].split()[19])
+        )
         process.kill()
         while ") Z" not in stat.read_text():
             time.sleep(0.01)
         assert owner.alive_here() is False
 
 
-def test_a_silent_worker_of_another_machine_loses_its_lease_and_its_late_answer(tmp_path: Path) -> None:
+def test_a_silent_worker_of_another_machine_loses_its_lease_and_its_late_answer(
+    tmp_path: Path,
+) -> None:
     store, of = LocalStore(), items(1)
     far = Worker(tmp_path, store, "far", of, owner=REMOTE)
     lease = far.take()
     heir = Worker(tmp_path, store, "heir", of, silent_after=0.3)
     assert [ids(taken) for taken in heir.work()] == [["a0"]]
-    far.write(lease)                       # it was only asleep
+    far.write(lease)  # it was only asleep
     far.queue.done(lease)
     assert far.queue.next() is None
     book = Book(tmp_path, EPOCHS)
     book.poll()
-    assert book.answers["a", "0"].text == "far", "the earlier lease wins, whichever was written first"
+    assert book.answers["a", "0"].text == "far", (
+        "the earlier lease wins, whichever was written first"
+    )
 
 
-def test_a_worker_of_another_machine_that_gives_signs_of_life_keeps_its_lease(tmp_path: Path) -> None:
+def test_a_worker_of_another_machine_that_gives_signs_of_life_keeps_its_lease(
+    tmp_path: Path,
+) -> None:
     store, of = LocalStore(), items(1)
     far = Worker(tmp_path, store, "far", of, owner=REMOTE)
     lease = far.take()
     near = Worker(tmp_path, store, "near", of, silent_after=0.4)
     thread = threading.Thread(target=near.work)
     thread.start()
-    for beat in range(12):                 # 1.2 s, three times the limit
+    for beat in range(12):  # 1.2 s, three times the limit
         store.set("beat/0", f"beat {beat}")
         time.sleep(0.1)
     assert thread.is_alive()
@@ -220,7 +262,7 @@ def test_the_reader_at_the_end_may_die(tmp_path: Path) -> None:
     store, of = LocalStore(), items(2)
     Worker(tmp_path, store, "gone", of, owner=dead())
     store.create("reader/0/0", "0")
-    store.add("next/0", 1)                 # a question that only the journals know to be missing
+    store.add("next/0", 1)  # a question that only the journals know to be missing
     assert len(Worker(tmp_path, store, "heir", of).work()) == 2
 
 
@@ -286,7 +328,9 @@ def test_threads_that_fail_and_vanish_at_random(tmp_path: Path, seed: int) -> No
         worker = Worker(tmp_path, store, name, of, chunk=4)
         while lease := worker.take():
             with lock:
-                bad = [item for item in lease.items if int(item.id) % 7 == 0 and item not in returned]
+                bad = [
+                    item for item in lease.items if int(item.id) % 7 == 0 and item not in returned
+                ]
                 returned.update(bad)
             if good := [item for item in lease.items if item not in bad]:
                 worker.write(lease, *good)
@@ -310,7 +354,10 @@ def test_what_a_worker_gave_back_before_it_died_is_given_out_once(tmp_path: Path
     gone.journal.returned(lease.items, "Oops: once")
     gone.queue.give_back(lease, lease.items)
     gone.queue.done(lease)
-    heir, other = Worker(tmp_path, store, "heir", of, look_every=0.0), Worker(tmp_path, store, "other", of)
+    heir, other = (
+        Worker(tmp_path, store, "heir", of, look_every=0.0),
+        Worker(tmp_path, store, "other", of),
+    )
     while ids(lease := heir.take()) != ["a2"]:
         heir.write(lease)
         heir.queue.done(lease)
@@ -321,4 +368,8 @@ def test_what_a_worker_gave_back_before_it_died_is_given_out_once(tmp_path: Path
         other.queue.done(taken)
     heir.write(lease)
     heir.queue.done(lease)
-    assert heir.queue.next() is None and other.queue.next() is None and set(generated(tmp_path).values()) == {1}
+    assert (
+        heir.queue.next() is None
+        and other.queue.next() is None
+        and set(generated(tmp_path).values()) == {1}
+    )

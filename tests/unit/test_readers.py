@@ -28,11 +28,16 @@ from easi_eval.results.recompute import accuracy, pool
 from easi_eval.results.scores import Reading
 
 DATA = Path(__file__).parents[1] / "data"
-FIND: dict[str, Callable[..., Outputs]] = {VLMEVALKIT: find_vlmevalkit_outputs, LMMS_EVAL: find_lmms_outputs}
+FIND: dict[str, Callable[..., Outputs]] = {
+    VLMEVALKIT: find_vlmevalkit_outputs,
+    LMMS_EVAL: find_lmms_outputs,
+}
 ROWS = {VLMEVALKIT: read_vlmevalkit_rows, LMMS_EVAL: read_lmms_rows}
 SCORES = {VLMEVALKIT: read_vlmevalkit_scores, LMMS_EVAL: read_lmms_scores}
 PAIRS = [(bench, backend) for bench in BENCHMARKS for backend in BACKENDS]
-EACH = pytest.mark.parametrize("bench, backend", PAIRS, ids=lambda value: getattr(value, "key", value))
+EACH = pytest.mark.parametrize(
+    "bench, backend", PAIRS, ids=lambda value: getattr(value, "key", value)
+)
 
 
 def copy_of(bench: Benchmark, backend: str, folder: Path) -> Outputs:
@@ -68,9 +73,16 @@ def test_every_score_is_the_one_the_rows_give(bench: Benchmark, backend: str) ->
     rows = ROWS[backend](bench, out)
     found = read(bench, backend, out)
     assert found.overall is not None and "" not in found.why_missing
-    near = {"rel": 0, "abs": 0.006 if bench.key == "mmsi_video_bench" else 1e-4}     # the backends round to 2, 4 and 5 decimals
+    near = {
+        "rel": 0,
+        "abs": 0.006 if bench.key == "mmsi_video_bench" else 1e-4,
+    }  # the backends round to 2, 4 and 5 decimals
     for part in bench.source(backend).parts:
-        if not part.types or part.name.startswith("circ_eval") or (len(part.types) > 1 and bench.key != "mmsi_video_bench"):
+        if (
+            not part.types
+            or part.name.startswith("circ_eval")
+            or (len(part.types) > 1 and bench.key != "mmsi_video_bench")
+        ):
             continue
         pooled = pool(rows, part.types)
         expected = pooled.caa if bench.group and pooled else accuracy(rows, part.types)
@@ -78,7 +90,11 @@ def test_every_score_is_the_one_the_rows_give(bench: Benchmark, backend: str) ->
     if bench.group:
         whole = pool(rows)
         assert whole is not None and found.overall == pytest.approx(whole.caa, **near)
-    elif bench.key not in ("vsi_bench", "vsi_debiased", "spar_bench"):     # means over kinds of questions, see below
+    elif bench.key not in (
+        "vsi_bench",
+        "vsi_debiased",
+        "spar_bench",
+    ):  # means over kinds of questions, see below
         assert found.overall == pytest.approx(100 * rows["score"].mean(), **near)
 
 
@@ -88,23 +104,38 @@ def test_vsi_headline_is_the_mean_of_its_eight_kinds(key: str, backend: str) -> 
     bench = by_key(key)
     found = read(bench, backend, FIND[backend](bench, DATA / backend))
     assert len(found.parts) == 8
-    assert found.overall == pytest.approx(math.fsum(value for value in found.parts.values() if value is not None) / 8, abs=1e-4)
+    assert found.overall == pytest.approx(
+        math.fsum(value for value in found.parts.values() if value is not None) / 8, abs=1e-4
+    )
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_spar_headline_is_the_mean_of_its_twenty_tasks(backend: str) -> None:
     bench = by_key("spar_bench")
     found = read(bench, backend, FIND[backend](bench, DATA / backend))
-    tasks = [value for name, value in found.parts.items() if name not in ("low", "middle", "high") and value is not None]
+    tasks = [
+        value
+        for name, value in found.parts.items()
+        if name not in ("low", "middle", "high") and value is not None
+    ]
     assert len(tasks) == 20
     assert found.overall == pytest.approx(math.fsum(tasks) / 20, abs=1e-4)
 
 
 def test_both_backends_agree_on_the_same_answers() -> None:
     """The fixtures are one model's answers to the same questions."""
-    for key in ("mmsi_bench", "mindcube_tiny", "viewspatial", "site_image", "site_video", "embspatial"):
+    for key in (
+        "mmsi_bench",
+        "mindcube_tiny",
+        "viewspatial",
+        "site_image",
+        "site_video",
+        "embspatial",
+    ):
         bench = by_key(key)
-        scores = [read(bench, backend, FIND[backend](bench, DATA / backend)) for backend in BACKENDS]
+        scores = [
+            read(bench, backend, FIND[backend](bench, DATA / backend)) for backend in BACKENDS
+        ]
         assert scores[0].overall == pytest.approx(scores[1].overall, abs=1e-3)
         assert scores[0].parts.keys() == scores[1].parts.keys()
 
@@ -123,7 +154,10 @@ def test_the_circular_task_gets_its_categories_from_the_rows() -> None:
     assert results["height_higher_accuracy,none"] == []
     found = read_lmms_scores(bench, out)
     rows = read_lmms_rows(bench, out)
-    assert found.parts["height_higher"] == 100 * rows[rows["question_type"] == "height_higher"]["score"].mean()
+    assert (
+        found.parts["height_higher"]
+        == 100 * rows[rows["question_type"] == "height_higher"]["score"].mean()
+    )
     assert found.parts["circ_eval_overall"] == 100 * results["circular_accuracy,none"]
     assert found.parts["circ_eval_height_higher"] is None and rows["cluster"].nunique() < len(rows)
 
@@ -132,7 +166,9 @@ def test_the_circular_task_gets_its_categories_from_the_rows() -> None:
 
 
 @EACH
-def test_a_file_cut_off_anywhere_is_an_error_that_names_it(bench: Benchmark, backend: str, tmp_path: Path) -> None:
+def test_a_file_cut_off_anywhere_is_an_error_that_names_it(
+    bench: Benchmark, backend: str, tmp_path: Path
+) -> None:
     out = copy_of(bench, backend, tmp_path)
     for path in out.files:
         whole = path.read_bytes()
@@ -157,14 +193,18 @@ def test_a_lacking_row_is_noticed(bench: Benchmark, backend: str, tmp_path: Path
 
 
 @EACH
-def test_nothing_there_is_an_error_that_names_the_folder(bench: Benchmark, backend: str, tmp_path: Path) -> None:
+def test_nothing_there_is_an_error_that_names_the_folder(
+    bench: Benchmark, backend: str, tmp_path: Path
+) -> None:
     for folder in (tmp_path, tmp_path / "absent"):
         with pytest.raises(EasiError, match=str(folder)):
             FIND[backend](bench, folder)
 
 
 @EACH
-def test_scores_without_their_rows_do_not_count(bench: Benchmark, backend: str, tmp_path: Path) -> None:
+def test_scores_without_their_rows_do_not_count(
+    bench: Benchmark, backend: str, tmp_path: Path
+) -> None:
     out = copy_of(bench, backend, tmp_path)
     out.rows[0].unlink()
     with pytest.raises(EasiError):
@@ -188,7 +228,9 @@ def test_the_table_of_subsets_is_never_taken_for_the_scores(tmp_path: Path) -> N
 def test_one_dataset_is_never_taken_for_another() -> None:
     for bench in BENCHMARKS:
         out = find_vlmevalkit_outputs(bench, DATA / VLMEVALKIT)
-        assert all(path.name.startswith(f"M_{bench.source(VLMEVALKIT).task}_") for path in out.files)
+        assert all(
+            path.name.startswith(f"M_{bench.source(VLMEVALKIT).task}_") for path in out.files
+        )
 
 
 def test_the_newest_of_several_runs_counts_with_its_own_rows(tmp_path: Path) -> None:
@@ -248,7 +290,10 @@ def test_the_judge_chooses_the_files(tmp_path: Path) -> None:
 def test_blink_rows_of_another_judge_do_not_count(tmp_path: Path) -> None:
     bench = by_key("blink")
     copy_of(bench, VLMEVALKIT, tmp_path)
-    assert find_vlmevalkit_outputs(bench, tmp_path, "exact_matching").rows[0].name == "M_BLINK_exact_matching_result.xlsx"
+    assert (
+        find_vlmevalkit_outputs(bench, tmp_path, "exact_matching").rows[0].name
+        == "M_BLINK_exact_matching_result.xlsx"
+    )
     with pytest.raises(EasiError, match="per-question"):
         find_vlmevalkit_outputs(bench, tmp_path, "gpt-4o-1120")
 
@@ -271,7 +316,10 @@ def change_cells(path: Path, changes: dict[str, object], row: int = 2) -> None:
     book.save(path)
 
 
-@pytest.mark.parametrize("answer", ["NA", "nan", "None", "#N/A", "TRUE", "007", "1e5", " A ", "=1+1", "Ω≥3 «ok»", "a\nb\tc"])
+@pytest.mark.parametrize(
+    "answer",
+    ["NA", "nan", "None", "#N/A", "TRUE", "007", "1e5", " A ", "=1+1", "Ω≥3 «ok»", "a\nb\tc"],
+)
 def test_texts_come_back_exactly(answer: str, tmp_path: Path) -> None:
     bench = by_key("embspatial")
     out = copy_of(bench, VLMEVALKIT, tmp_path)
@@ -279,23 +327,111 @@ def test_texts_come_back_exactly(answer: str, tmp_path: Path) -> None:
     assert read_vlmevalkit_rows(bench, out)["answer"][0] == answer
 
 
-@pytest.mark.parametrize("key, row, parsed, extracted", [
-    ("embspatial", {"pred_extracted": False, "hit": 0}, False, None),
-    ("embspatial", {"pred_extracted": "B", "hit": 0}, True, "B"),
-    ("embspatial", {"pred_extracted": "B", "judge_grade": "C", "hit": 0}, False, "B"),
-    ("embspatial", {"pred_extracted": "B", "judge_grade": "B", "hit": 0}, True, "B"),
-    ("vsi_bench", {"task_type": "NA", "pred_extracted": None, "hit": None, "MRA:.5:.95:.05": 0}, False, None),
-    ("vsi_bench", {"task_type": "NA", "pred_extracted": 0, "hit": None, "MRA:.5:.95:.05": 0.3}, True, "0"),
-    ("spar_bench", {"task_type": "SPECIAL", "prediction": "move_right:0.3, rotate_up:10", "pred_extracted": None, "hit": None, "MRA:.5:.95:.05": None, "vci_metric": 0.4}, True, None),
-    ("spar_bench", {"task_type": "SPECIAL", "prediction": "2", "pred_extracted": None, "hit": None, "MRA:.5:.95:.05": None, "vci_metric": 0.4}, False, None),
-    ("spar_bench", {"task_type": "SPECIAL", "prediction": "", "pred_extracted": None, "hit": None, "MRA:.5:.95:.05": None, "vci_metric": 0.4}, False, None),
-    ("spar_bench", {"task_type": "SPECIAL", "prediction": "move_right: far", "pred_extracted": None, "hit": None, "MRA:.5:.95:.05": None, "vci_metric": 0.4}, False, None),
-    ("spar_bench", {"task_type": "SPECIAL", "prediction": "jump_up:1", "pred_extracted": None, "hit": None, "MRA:.5:.95:.05": None, "vci_metric": 0.4}, False, None),
-    ("blink", {"log": "Match Log: Failed in Prefetch, no GPT-based answer matching under `exact_matching` policy.", "hit": 0}, False, None),
-    ("blink", {"log": "Match Log: A. ", "hit": 1}, True, None),
-    ("3dsrbench", {"log": "Match Log: Failed to predict, thus randomly generate one. . ", "hit": 1}, False, None),
-])
-def test_what_counts_as_unparsed(key: str, row: dict[str, object], parsed: bool, extracted: str | None, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "key, row, parsed, extracted",
+    [
+        ("embspatial", {"pred_extracted": False, "hit": 0}, False, None),
+        ("embspatial", {"pred_extracted": "B", "hit": 0}, True, "B"),
+        ("embspatial", {"pred_extracted": "B", "judge_grade": "C", "hit": 0}, False, "B"),
+        ("embspatial", {"pred_extracted": "B", "judge_grade": "B", "hit": 0}, True, "B"),
+        (
+            "vsi_bench",
+            {"task_type": "NA", "pred_extracted": None, "hit": None, "MRA:.5:.95:.05": 0},
+            False,
+            None,
+        ),
+        (
+            "vsi_bench",
+            {"task_type": "NA", "pred_extracted": 0, "hit": None, "MRA:.5:.95:.05": 0.3},
+            True,
+            "0",
+        ),
+        (
+            "spar_bench",
+            {
+                "task_type": "SPECIAL",
+                "prediction": "move_right:0.3, rotate_up:10",
+                "pred_extracted": None,
+                "hit": None,
+                "MRA:.5:.95:.05": None,
+                "vci_metric": 0.4,
+            },
+            True,
+            None,
+        ),
+        (
+            "spar_bench",
+            {
+                "task_type": "SPECIAL",
+                "prediction": "2",
+                "pred_extracted": None,
+                "hit": None,
+                "MRA:.5:.95:.05": None,
+                "vci_metric": 0.4,
+            },
+            False,
+            None,
+        ),
+        (
+            "spar_bench",
+            {
+                "task_type": "SPECIAL",
+                "prediction": "",
+                "pred_extracted": None,
+                "hit": None,
+                "MRA:.5:.95:.05": None,
+                "vci_metric": 0.4,
+            },
+            False,
+            None,
+        ),
+        (
+            "spar_bench",
+            {
+                "task_type": "SPECIAL",
+                "prediction": "move_right: far",
+                "pred_extracted": None,
+                "hit": None,
+                "MRA:.5:.95:.05": None,
+                "vci_metric": 0.4,
+            },
+            False,
+            None,
+        ),
+        (
+            "spar_bench",
+            {
+                "task_type": "SPECIAL",
+                "prediction": "jump_up:1",
+                "pred_extracted": None,
+                "hit": None,
+                "MRA:.5:.95:.05": None,
+                "vci_metric": 0.4,
+            },
+            False,
+            None,
+        ),
+        (
+            "blink",
+            {
+                "log": "Match Log: Failed in Prefetch, no GPT-based answer matching under `exact_matching` policy.",
+                "hit": 0,
+            },
+            False,
+            None,
+        ),
+        ("blink", {"log": "Match Log: A. ", "hit": 1}, True, None),
+        (
+            "3dsrbench",
+            {"log": "Match Log: Failed to predict, thus randomly generate one. . ", "hit": 1},
+            False,
+            None,
+        ),
+    ],
+)
+def test_what_counts_as_unparsed(
+    key: str, row: dict[str, object], parsed: bool, extracted: str | None, tmp_path: Path
+) -> None:
     bench = by_key(key)
     out = copy_of(bench, VLMEVALKIT, tmp_path)
     change_cells(out.rows[0], row)
@@ -303,7 +439,11 @@ def test_what_counts_as_unparsed(key: str, row: dict[str, object], parsed: bool,
     assert rows["parsed"][0] == parsed
     assert rows["extracted"][0] == extracted
     assert rows["coin_flip"][0] == ("Failed to predict" in str(row.get("log", "")))
-    numbers = [row.get(name) for name in ("hit", "MRA:.5:.95:.05", "vci_metric") if row.get(name) is not None]
+    numbers = [
+        row.get(name)
+        for name in ("hit", "MRA:.5:.95:.05", "vci_metric")
+        if row.get(name) is not None
+    ]
     assert rows["score"][0] == numbers[0]
 
 
@@ -377,7 +517,9 @@ def test_zero_is_a_score_unless_nobody_asked(tmp_path: Path) -> None:
     out.scores[0].write_text(json.dumps(whole), encoding="utf-8")
     found = read(bench, LMMS_EVAL, out)
     assert found.parts["mp3d_accuracy"] == 0.0
-    assert found.parts["scannet_accuracy"] is None and "asked" in found.why_missing["scannet_accuracy"]
+    assert (
+        found.parts["scannet_accuracy"] is None and "asked" in found.why_missing["scannet_accuracy"]
+    )
 
 
 def test_samples_written_twice_are_noticed(tmp_path: Path) -> None:
@@ -404,7 +546,9 @@ def test_the_models_own_text_is_kept_where_it_was_changed_before_scoring(tmp_pat
     sample = json.loads(lines[0])
     sample |= {"resps": [["<think>\u2028Ω</think>A"]], "filtered_resps": "A"}
     sample["average"] |= {"score": 0, "note": "cannot find answer"}
-    out.rows[0].write_text(json.dumps(sample, ensure_ascii=False) + "\n" + "".join(lines[1:]), encoding="utf-8")
+    out.rows[0].write_text(
+        json.dumps(sample, ensure_ascii=False) + "\n" + "".join(lines[1:]), encoding="utf-8"
+    )
     rows = read_lmms_rows(bench, out)
     assert rows["answer"][0] == "<think>\u2028Ω</think>A"
     assert not rows["parsed"][0] and rows["parsed"][1]
@@ -412,4 +556,6 @@ def test_the_models_own_text_is_kept_where_it_was_changed_before_scoring(tmp_pat
 
 def test_lmms_site_coin_flips_are_unknown_not_zero() -> None:
     bench = by_key("site_image")
-    assert read_lmms_rows(bench, find_lmms_outputs(bench, DATA / LMMS_EVAL))["coin_flip"].isna().all()
+    assert (
+        read_lmms_rows(bench, find_lmms_outputs(bench, DATA / LMMS_EVAL))["coin_flip"].isna().all()
+    )

@@ -83,8 +83,21 @@ python scripts/submissions/run_easi_eval.py \\
   --judge exact_matching
 """
 GUIDE_OPTIONS = {
-    "--model", "--backend", "--model-args", "--nproc", "--benchmarks", "--include-extra", "--judge", "--output-dir", "--dataset-dir",
-    "--submit", "--submission-configs", "--rerun", "--no-accelerate", "--verbose", "--no-rich",
+    "--model",
+    "--backend",
+    "--model-args",
+    "--nproc",
+    "--benchmarks",
+    "--include-extra",
+    "--judge",
+    "--output-dir",
+    "--dataset-dir",
+    "--submit",
+    "--submission-configs",
+    "--rerun",
+    "--no-accelerate",
+    "--verbose",
+    "--no-rich",
 }
 
 
@@ -108,8 +121,14 @@ def section(title: str) -> str:
 def tables(markdown: str) -> list[list[list[str]]]:
     """Every table as rows of cells, headings first, without the line below them."""
     found = re.findall(r"(?:^\|.*\n)+", markdown, re.MULTILINE)
-    return [[[cell.strip() for cell in line.strip().strip("|").split("|")] for line in block.splitlines() if not re.match(r"\|[-:|]+\|$", line)]
-            for block in found]
+    return [
+        [
+            [cell.strip() for cell in line.strip().strip("|").split("|")]
+            for line in block.splitlines()
+            if not re.match(r"\|[-:|]+\|$", line)
+        ]
+        for block in found
+    ]
 
 
 def one_table(markdown: str, first: str) -> list[list[str]]:
@@ -133,7 +152,7 @@ def commands(shell: str) -> Iterator[list[str]]:
         pending += line + "\n"
         try:
             words = shlex.split(pending, comments=True)
-        except ValueError:      # a quote is still open
+        except ValueError:  # a quote is still open
             continue
         pending = ""
         if words:
@@ -148,9 +167,14 @@ def launches(shell: str) -> list[list[str]]:
 
 # ---- options, exit codes, variables ---------------------------------------------------------------------------------
 
+
 def test_the_options_are_those_of_the_parser() -> None:
     told = [option for row in one_table(section("Options"), "option") for option in quoted(row[0])]
-    shown = [name for name, action in cli.build_parser()._option_string_actions.items() if action.help != argparse.SUPPRESS]
+    shown = [
+        name
+        for name, action in cli.build_parser()._option_string_actions.items()
+        if action.help != argparse.SUPPRESS
+    ]
     assert sorted(told) == sorted([*shown, "--"])
 
 
@@ -168,7 +192,10 @@ def test_the_exit_codes_are_the_programs() -> None:
 
 def test_every_variable_of_the_example_is_explained() -> None:
     example = text(".env.example")
-    names = {*re.findall(r"^#? ?([A-Za-z_]+)=", example, re.MULTILINE), *re.findall(r"\b[A-Z]{2,}(?:_[A-Z]+)+\b", example)}
+    names = {
+        *re.findall(r"^#? ?([A-Za-z_]+)=", example, re.MULTILINE),
+        *re.findall(r"\b[A-Z]{2,}(?:_[A-Z]+)+\b", example),
+    }
     assert {"HF_TOKEN", "LMUData", "EASI_STORE", "TRANSFORMERS_OFFLINE"} <= names
     assert names <= set(quoted(section("Environment variables")))
 
@@ -181,16 +208,29 @@ def test_the_submission_fields_are_those_that_are_read() -> None:
 
 # ---- benchmarks, score table, places --------------------------------------------------------------------------------
 
+
 def test_the_benchmarks_are_those_of_the_registry() -> None:
     rows = one_table(section("Evaluate a model"), "key")
     assert [[quoted(row[0])[0], *row[1:]] for row in rows] == [
-        [bench.key, bench.title, "EASI-8" if bench.core else "optional", *(bench.source(name).task for name in KINDS)] for bench in BENCHMARKS]
+        [
+            bench.key,
+            bench.title,
+            "EASI-8" if bench.core else "optional",
+            *(bench.source(name).task for name in KINDS),
+        ]
+        for bench in BENCHMARKS
+    ]
 
 
 def test_the_columns_and_states_are_those_of_the_score_table() -> None:
     rows = one_table(section("What comes out"), "column")
-    assert tuple(name for row in rows for name in quoted(row[0])) == (*table.COLUMNS, *table.EXTRA_COLUMNS)
-    assert [quoted(row[0])[0] for row in one_table(section("What comes out"), "state")] == [str(state) for state in State]
+    assert tuple(name for row in rows for name in quoted(row[0])) == (
+        *table.COLUMNS,
+        *table.EXTRA_COLUMNS,
+    )
+    assert [quoted(row[0])[0] for row in one_table(section("What comes out"), "state")] == [
+        str(state) for state in State
+    ]
 
 
 def test_the_places_of_a_run_are_those_it_uses() -> None:
@@ -220,12 +260,18 @@ def test_every_path_of_the_layout_exists() -> None:
     paths = layout()
     assert "scripts/submissions/easi_eval/pipeline.py" in paths
     for path in paths:
-        assert (REPOSITORY / path).is_dir() if path.endswith("/") else (REPOSITORY / path).is_file(), path
+        assert (
+            (REPOSITORY / path).is_dir() if path.endswith("/") else (REPOSITORY / path).is_file()
+        ), path
 
 
 def test_nothing_at_the_top_of_the_package_is_left_out_of_the_layout() -> None:
     package = "scripts/submissions/easi_eval/"
-    there = {f"{package}{path.name}{'/' if path.is_dir() else ''}" for path in (REPOSITORY / package).iterdir() if not path.name.startswith(("_", "."))}
+    there = {
+        f"{package}{path.name}{'/' if path.is_dir() else ''}"
+        for path in (REPOSITORY / package).iterdir()
+        if not path.name.startswith(("_", "."))
+    }
     assert there <= set(layout())
 
 
@@ -237,28 +283,42 @@ def test_links_lead_somewhere(name: str) -> None:
             assert (REPOSITORY / name).parent.joinpath(path).exists(), target
         if anchor:
             headings = re.findall(r"^#+ (.*)$", text(name), re.MULTILINE)
-            assert anchor in {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}, target
+            assert anchor in {
+                re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings
+            }, target
 
 
-@pytest.mark.parametrize(("name", "folder"), [("VLMEvalKit/README.md", "VLMEvalKit"), ("lmms-eval/README.md", "lmms-eval")])
+@pytest.mark.parametrize(
+    ("name", "folder"),
+    [("VLMEvalKit/README.md", "VLMEvalKit"), ("lmms-eval/README.md", "lmms-eval")],
+)
 def test_the_files_of_a_backends_project_exist(name: str, folder: str) -> None:
     (files,) = fenced_files(name)
     assert files and all((REPOSITORY / folder / file).is_file() for file in files)
 
 
 def fenced_files(name: str) -> list[list[str]]:
-    return [[quoted(row[0])[0] for row in rows if quoted(row[0])] for rows in tables(text(name)) if rows[0][0] == ""]
+    return [
+        [quoted(row[0])[0] for row in rows if quoted(row[0])]
+        for rows in tables(text(name))
+        if rows[0][0] == ""
+    ]
 
 
 # ---- what people are told to type -----------------------------------------------------------------------------------
 
+
 def told() -> list[list[str]]:
-    return [argv for name in READMES for block in fenced(text(name), "bash") for argv in launches(block)]
+    return [
+        argv for name in READMES for block in fenced(text(name), "bash") for argv in launches(block)
+    ]
 
 
 @pytest.mark.parametrize("argv", [*told(), *launches(GUIDE)], ids=" ".join)
 def test_a_launch_that_people_are_told_is_understood(argv: list[str]) -> None:
-    if vars(options := cli.build_parser().parse_known_args(argv)[0]).keys() == {"verify"}:      # runs nothing, so it has no RunConfig
+    if vars(options := cli.build_parser().parse_known_args(argv)[0]).keys() == {
+        "verify"
+    }:  # runs nothing, so it has no RunConfig
         assert argv == ["--verify", options.verify]
         return
     cfg = cli.parse(argv)
@@ -272,7 +332,12 @@ def test_launches_are_found() -> None:
 
 @pytest.mark.parametrize("name", READMES)
 def test_scripts_that_people_are_told_to_run_exist(name: str) -> None:
-    scripts = {words[1] for block in fenced(text(name), "bash") for words in commands(block) if words[0] == "bash"}
+    scripts = {
+        words[1]
+        for block in fenced(text(name), "bash")
+        for words in commands(block)
+        if words[0] == "bash"
+    }
     assert all((REPOSITORY / script).is_file() for script in scripts)
 
 
@@ -283,14 +348,27 @@ def test_the_set_up_knows_the_options_it_is_said_to_have(option: str) -> None:
 
 
 # In the messages of the troubleshooting: what stands for a value, and what the system or torch adds to a message of ours.
-VALUES = re.compile(r"\.\.\.|\b\d+\b|^polygon3\b|\brich,|attn_implementation|flash_attn\b|CUDA out of memory|No space left on device")
+VALUES = re.compile(
+    r"\.\.\.|\b\d+\b|^polygon3\b|\brich,|attn_implementation|flash_attn\b|CUDA out of memory|No space left on device"
+)
 
 
 def test_the_messages_in_the_troubleshooting_are_the_programs_own() -> None:
-    sources = "\n".join(path.read_text(encoding="utf-8") for folder in ("scripts", "VLMEvalKit", "lmms-eval")
-                        for path in sorted((REPOSITORY / folder).rglob("*.py")) + sorted((REPOSITORY / folder).rglob("*.sh")))
-    sources = re.sub(r'"\s*\n\s*f?"', "", sources)        # texts that a line break of the source cuts in two
-    messages = [message for rows in tables(section("Troubleshooting")) for row in rows[1:] for message in quoted(row[0])]
+    sources = "\n".join(
+        path.read_text(encoding="utf-8")
+        for folder in ("scripts", "VLMEvalKit", "lmms-eval")
+        for path in sorted((REPOSITORY / folder).rglob("*.py"))
+        + sorted((REPOSITORY / folder).rglob("*.sh"))
+    )
+    sources = re.sub(
+        r'"\s*\n\s*f?"', "", sources
+    )  # texts that a line break of the source cuts in two
+    messages = [
+        message
+        for rows in tables(section("Troubleshooting"))
+        for row in rows[1:]
+        for message in quoted(row[0])
+    ]
     assert len(messages) > 20
     for message in messages:
         for piece in filter(None, (piece.strip(" :=,") for piece in VALUES.split(message))):

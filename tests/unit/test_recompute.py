@@ -42,8 +42,12 @@ from easi_eval.results.scores import Reading, ScoreTable, State
 from easi_eval.submission.payload import build_payload
 
 DATA = Path(__file__).parents[1] / "data"
-TASKS = [(bench, backend, "") for bench in BENCHMARKS for backend in BACKENDS] + [(by_key("3dsrbench"), LMMS_EVAL, "3dsrbench_circular")]
-EACH = pytest.mark.parametrize("bench, backend, task", TASKS, ids=lambda value: getattr(value, "key", value))
+TASKS = [(bench, backend, "") for bench in BENCHMARKS for backend in BACKENDS] + [
+    (by_key("3dsrbench"), LMMS_EVAL, "3dsrbench_circular")
+]
+EACH = pytest.mark.parametrize(
+    "bench, backend, task", TASKS, ids=lambda value: getattr(value, "key", value)
+)
 
 
 def files(bench: Benchmark, backend: str, task: str) -> tuple[Source, pd.DataFrame, Reading]:
@@ -57,24 +61,44 @@ def files(bench: Benchmark, backend: str, task: str) -> tuple[Source, pd.DataFra
     return source_of(bench, out), rows, read_lmms_scores(bench, out, rows)
 
 
-def table(*questions: tuple[str, float], options: int = 4, variants: tuple[str, ...] = ()) -> pd.DataFrame:
+def table(
+    *questions: tuple[str, float], options: int = 4, variants: tuple[str, ...] = ()
+) -> pd.DataFrame:
     """Rows of (question type, score)."""
-    return frame({"benchmark": "x", "item": str(at), "question_type": kind, "answer": "", "extracted": None, "target": "", "score": score,
-                  "parsed": True, "cluster": "", "options": options, "coin_flip": False, "variant": variants[at] if variants else ""}
-                 for at, (kind, score) in enumerate(questions))
+    return frame(
+        {
+            "benchmark": "x",
+            "item": str(at),
+            "question_type": kind,
+            "answer": "",
+            "extracted": None,
+            "target": "",
+            "score": score,
+            "parsed": True,
+            "cluster": "",
+            "options": options,
+            "coin_flip": False,
+            "variant": variants[at] if variants else "",
+        }
+        for at, (kind, score) in enumerate(questions)
+    )
 
 
 # ---- agreement with the backends' own numbers
 
 
 @EACH
-def test_the_rows_give_every_number_of_the_backend(bench: Benchmark, backend: str, task: str) -> None:
+def test_the_rows_give_every_number_of_the_backend(
+    bench: Benchmark, backend: str, task: str
+) -> None:
     source, rows, found = files(bench, backend, task)
     own = recompute(bench, source, rows)
     assert disagreement(source, own, found) == ""
     assert own.overall == pytest.approx(found.overall, abs=tolerance(source, source.scale))
     assert own.parts.keys() == found.parts.keys()
-    assert {name for name, value in own.parts.items() if value is None} == {name for name, value in found.parts.items() if value is None}
+    assert {name for name, value in own.parts.items() if value is None} == {
+        name for name, value in found.parts.items() if value is None
+    }
     assert wrong_scores(rows) == []
 
 
@@ -85,7 +109,9 @@ def test_the_archived_rows_give_the_same(bench: Benchmark, backend: str, task: s
 
 
 @EACH
-def test_one_row_less_or_one_score_changed_is_noticed(bench: Benchmark, backend: str, task: str) -> None:
+def test_one_row_less_or_one_score_changed_is_noticed(
+    bench: Benchmark, backend: str, task: str
+) -> None:
     source, rows, found = files(bench, backend, task)
     assert found.overall is not None
     wrong = rows.copy()
@@ -110,14 +136,28 @@ def test_a_sub_score_off_by_one_digit_is_noticed(bench: Benchmark, backend: str,
         assert disagreement(source, own, changed).startswith(f"{part.name} is "), part.name
 
 
-@pytest.mark.parametrize("key, backend, parts", [
-    ("vsi_bench", LMMS_EVAL, 8), ("mmsi_bench", LMMS_EVAL, 11), ("mindcube_tiny", LMMS_EVAL, 3), ("viewspatial", LMMS_EVAL, 5),
-    ("site_image", LMMS_EVAL, 6), ("site_video", LMMS_EVAL, 6), ("blink", LMMS_EVAL, 14), ("3dsrbench", LMMS_EVAL, 12 + 4),
-    ("embspatial", LMMS_EVAL, 3), ("mmsi_video_bench", LMMS_EVAL, 13 + 3), ("omnispatial_(manual_cot)", LMMS_EVAL, 10),
-    ("spar_bench", LMMS_EVAL, 23), ("vsi_debiased", LMMS_EVAL, 8),
-    # overall, 12 categories, 4 main ones; circular: overall and 12; flip; flip and circular
-    ("3dsrbench", VLMEVALKIT, 1 + 12 + 4 + 13 + 2), ("mmsi_video_bench", VLMEVALKIT, 13 + 3), ("spar_bench", VLMEVALKIT, 23),
-])
+@pytest.mark.parametrize(
+    "key, backend, parts",
+    [
+        ("vsi_bench", LMMS_EVAL, 8),
+        ("mmsi_bench", LMMS_EVAL, 11),
+        ("mindcube_tiny", LMMS_EVAL, 3),
+        ("viewspatial", LMMS_EVAL, 5),
+        ("site_image", LMMS_EVAL, 6),
+        ("site_video", LMMS_EVAL, 6),
+        ("blink", LMMS_EVAL, 14),
+        ("3dsrbench", LMMS_EVAL, 12 + 4),
+        ("embspatial", LMMS_EVAL, 3),
+        ("mmsi_video_bench", LMMS_EVAL, 13 + 3),
+        ("omnispatial_(manual_cot)", LMMS_EVAL, 10),
+        ("spar_bench", LMMS_EVAL, 23),
+        ("vsi_debiased", LMMS_EVAL, 8),
+        # overall, 12 categories, 4 main ones; circular: overall and 12; flip; flip and circular
+        ("3dsrbench", VLMEVALKIT, 1 + 12 + 4 + 13 + 2),
+        ("mmsi_video_bench", VLMEVALKIT, 13 + 3),
+        ("spar_bench", VLMEVALKIT, 23),
+    ],
+)
 def test_every_sub_score_arrives(key: str, backend: str, parts: int) -> None:
     """13 of MMSI-Video: the task's kinds; planning and prediction are also two of the five totals, so three more are pooled."""
     source, _rows, found = files(by_key(key), backend, "")
@@ -129,27 +169,67 @@ def test_every_sub_score_arrives(key: str, backend: str, parts: int) -> None:
 def test_the_circular_task_has_flips_and_main_categories() -> None:
     _, _, found = files(by_key("3dsrbench"), LMMS_EVAL, "3dsrbench_circular")
     have = {name for name, value in found.parts.items() if value is not None}
-    assert have >= {"circ_eval_overall", "flip_eval_overall", "flip_circ_eval_overall", "height", "location", "orientation", "multi_object"}
+    assert have >= {
+        "circ_eval_overall",
+        "flip_eval_overall",
+        "flip_circ_eval_overall",
+        "height",
+        "location",
+        "orientation",
+        "multi_object",
+    }
     assert len(have) == 12 + 4 + 3
 
 
 # ---- the formulas, by hand
 
 
-@pytest.mark.parametrize("text, letter", [("B", "B"), ("(c)", "C"), ("A. left", "A"), ("D: up", "D"), ("b)", "B"), (" A ", "A"),
-                                          ("left", None), ("", None), ("12", None), ("Above", None)])
+@pytest.mark.parametrize(
+    "text, letter",
+    [
+        ("B", "B"),
+        ("(c)", "C"),
+        ("A. left", "A"),
+        ("D: up", "D"),
+        ("b)", "B"),
+        (" A ", "A"),
+        ("left", None),
+        ("", None),
+        ("12", None),
+        ("Above", None),
+    ],
+)
 def test_letter_of(text: str, letter: str | None) -> None:
     assert letter_of(text) == letter
 
 
-@pytest.mark.parametrize("rule, extracted, target, score", [
-    ("letter", "B", "B", 1.0), ("letter", "b", "(B) left", 1.0), ("letter", "A", "B", 0.0), ("letter", None, "B", 0.0), ("letter", "A", "left", None),
-    ("letter", "F", "F", 1.0), ("letter", None, "G", None), ("letter", "G", "G", None), ("letter", "G", "B", 0.0),
-    ("number", "4", "4", 1.0), ("number", "3.0", "4", 0.6), ("number", "2", "4", 0.1), ("number", "1.9", "4", 0.0), ("number", None, "4", 0.0),
-    ("number", "0.1", "0", 0.9), ("number", "a few", "4", 0.0), ("number", "4", "many", None), ("number", "1", "nan", 0.0),
-    ("", "B", "B", None),
-])
-def test_score_of_one_question(rule: str, extracted: str | None, target: str, score: float | None) -> None:
+@pytest.mark.parametrize(
+    "rule, extracted, target, score",
+    [
+        ("letter", "B", "B", 1.0),
+        ("letter", "b", "(B) left", 1.0),
+        ("letter", "A", "B", 0.0),
+        ("letter", None, "B", 0.0),
+        ("letter", "A", "left", None),
+        ("letter", "F", "F", 1.0),
+        ("letter", None, "G", None),
+        ("letter", "G", "G", None),
+        ("letter", "G", "B", 0.0),
+        ("number", "4", "4", 1.0),
+        ("number", "3.0", "4", 0.6),
+        ("number", "2", "4", 0.1),
+        ("number", "1.9", "4", 0.0),
+        ("number", None, "4", 0.0),
+        ("number", "0.1", "0", 0.9),
+        ("number", "a few", "4", 0.0),
+        ("number", "4", "many", None),
+        ("number", "1", "nan", 0.0),
+        ("", "B", "B", None),
+    ],
+)
+def test_score_of_one_question(
+    rule: str, extracted: str | None, target: str, score: float | None
+) -> None:
     """MRA, https://arxiv.org/abs/2412.14171: of 0.50, 0.55, ..., 0.95 the share with |p - t| / t <= 1 - theta."""
     found = score_of(rule, extracted, target)
     assert found is None if score is None else found == pytest.approx(score)
@@ -161,28 +241,41 @@ def test_a_score_that_does_not_follow_from_what_was_extracted() -> None:
     for kind in ("letter", "number"):
         at = changed.index[(changed["rule"] == kind) & (changed["score"] < 1)][0]
         changed.loc[at, "score"] = 1.0
-    assert len(wrong_scores(changed)) == 2 and all(found[1] == 1.0 > found[2] for found in wrong_scores(changed))
+    assert len(wrong_scores(changed)) == 2 and all(
+        found[1] == 1.0 > found[2] for found in wrong_scores(changed)
+    )
 
 
 def source_with(recompute_as: str, **parts: tuple[str, ...]) -> Source:
     source = by_key("vsi_bench").source(VLMEVALKIT)
-    made = tuple(dataclasses.replace(source.parts[0], name=name, key="", types=types) for name, types in parts.items())
+    made = tuple(
+        dataclasses.replace(source.parts[0], name=name, key="", types=types)
+        for name, types in parts.items()
+    )
     return dataclasses.replace(source, recompute=recompute_as, parts=made)
 
 
 QUESTIONS: tuple[tuple[str, float], ...] = (("a", 1), ("a", 1), ("a", 1), ("b", 0), ("c", 0.5))
 
 
-@pytest.mark.parametrize("how, overall, both", [
-    ("mean", 70, 75), ("type_mean", 50, 50), ("part_mean", 50, 50),
-    ("caa", 100 * (3.5 - 5 / 4) / (5 * 3 / 4), 100 * (3 - 4 / 4) / (4 * 3 / 4)),
-])
+@pytest.mark.parametrize(
+    "how, overall, both",
+    [
+        ("mean", 70, 75),
+        ("type_mean", 50, 50),
+        ("part_mean", 50, 50),
+        ("caa", 100 * (3.5 - 5 / 4) / (5 * 3 / 4), 100 * (3 - 4 / 4) / (4 * 3 / 4)),
+    ],
+)
 def test_the_four_ways_to_aggregate(how: str, overall: float, both: float) -> None:
     source = source_with(how, both=("a", "b"), third=("c",), none=("z",))
     found = recompute(by_key("vsi_bench"), source, table(*QUESTIONS))
     assert found.overall == pytest.approx(overall)
     assert found.parts["both"] == pytest.approx(both)
-    assert found.parts["none"] is None and found.why_missing["none"] == "no question of this kind was asked"
+    assert (
+        found.parts["none"] is None
+        and found.why_missing["none"] == "no question of this kind was asked"
+    )
 
 
 def test_vsi_counts_the_three_directions_once() -> None:
@@ -193,24 +286,45 @@ def test_vsi_counts_the_three_directions_once() -> None:
     assert recompute(bench, source, rows).overall == pytest.approx(100 / 8)
     one_gone = rows[rows["question_type"] != "object_rel_direction_easy"]
     left = recompute(bench, source, one_gone)
-    assert left.overall == pytest.approx(100 * 2 / 9) and left.parts["object_rel_direction_accuracy"] is None
+    assert (
+        left.overall == pytest.approx(100 * 2 / 9)
+        and left.parts["object_rel_direction_accuracy"] is None
+    )
 
 
-QIDS = ("AAAAAAAA", "AAAAAAAA-1", "AAAAAAAA-flip", "AAAAAAAA-flip-1", "BBBBBBBB", "BBBBBBBB-1", "BBBBBBBB-flip", "BBBBBBBB-flip-1")
+QIDS = (
+    "AAAAAAAA",
+    "AAAAAAAA-1",
+    "AAAAAAAA-flip",
+    "AAAAAAAA-flip-1",
+    "BBBBBBBB",
+    "BBBBBBBB-1",
+    "BBBBBBBB-flip",
+    "BBBBBBBB-flip-1",
+)
 
 
-@pytest.mark.parametrize("wrong, circular, flip, both, circular_of_b", [
-    ((), 100, 100, 100, 100),
-    ((1,), 75, 75, 50, 100),
-    ((1, 3), 50, 75, 50, 100),
-    ((0, 1), 75, 50, 50, 100),
-    ((4, 7), 50, 50, 50, 0),
-    (range(8), 0, 0, 0, 0),
-])
-def test_sets_are_right_only_as_a_whole(wrong: tuple[int, ...], circular: float, flip: float, both: float, circular_of_b: float) -> None:
+@pytest.mark.parametrize(
+    "wrong, circular, flip, both, circular_of_b",
+    [
+        ((), 100, 100, 100, 100),
+        ((1,), 75, 75, 50, 100),
+        ((1, 3), 50, 75, 50, 100),
+        ((0, 1), 75, 50, 50, 100),
+        ((4, 7), 50, 50, 50, 0),
+        (range(8), 0, 0, 0, 0),
+    ],
+)
+def test_sets_are_right_only_as_a_whole(
+    wrong: tuple[int, ...], circular: float, flip: float, both: float, circular_of_b: float
+) -> None:
     kinds = ["a"] * 4 + ["b"] * 4
     rows = table(*((kind, float(at not in wrong)) for at, kind in enumerate(kinds)), variants=QIDS)
-    assert all_right(rows, "circular") == circular and all_right(rows, "flip") == flip and all_right(rows, "flip_circular") == both
+    assert (
+        all_right(rows, "circular") == circular
+        and all_right(rows, "flip") == flip
+        and all_right(rows, "flip_circular") == both
+    )
     assert all_right(rows, "circular", ["b"]) == circular_of_b
     assert all_right(rows, "circular", ["z"]) is None
 
@@ -218,8 +332,12 @@ def test_sets_are_right_only_as_a_whole(wrong: tuple[int, ...], circular: float,
 def test_an_empty_table_has_no_score() -> None:
     bench = by_key("3dsrbench")
     for how in ("mean", "type_mean", "part_mean", "caa"):
-        found = recompute(bench, dataclasses.replace(bench.source(VLMEVALKIT), recompute=how), frame([]))
-        assert found.overall is None and set(found.parts.values()) == {None} and found.why_missing[""]
+        found = recompute(
+            bench, dataclasses.replace(bench.source(VLMEVALKIT), recompute=how), frame([])
+        )
+        assert (
+            found.overall is None and set(found.parts.values()) == {None} and found.why_missing[""]
+        )
 
 
 # ---- agreement and filling
@@ -234,16 +352,40 @@ def test_what_a_backend_rounds_is_allowed_for() -> None:
 
 def test_only_numbers_that_both_have_are_compared() -> None:
     source = by_key("mindcube_tiny").source(LMMS_EVAL)
-    own = Reading(50.0, {"among_accuracy": 50.0, "around_accuracy": None, "rotation_accuracy": 1.0}, {"around_accuracy": "why"})
-    assert disagreement(source, own, Reading(50.0, {"among_accuracy": None, "around_accuracy": None, "rotation_accuracy": 1.0})) == ""
-    assert disagreement(source, own, Reading(50.0, {"around_accuracy": 3.0})) == "around_accuracy is 3.000000, its rows give none"
-    said = disagreement(source, own, Reading(51.0, {"among_accuracy": 51.0, "around_accuracy": 1.0, "rotation_accuracy": 2.0}))
-    assert said.startswith("the score is 51.000000, its rows give 50.000000; among_accuracy is ") and said.endswith("(and 1 more)")
+    own = Reading(
+        50.0,
+        {"among_accuracy": 50.0, "around_accuracy": None, "rotation_accuracy": 1.0},
+        {"around_accuracy": "why"},
+    )
+    assert (
+        disagreement(
+            source,
+            own,
+            Reading(
+                50.0, {"among_accuracy": None, "around_accuracy": None, "rotation_accuracy": 1.0}
+            ),
+        )
+        == ""
+    )
+    assert (
+        disagreement(source, own, Reading(50.0, {"around_accuracy": 3.0}))
+        == "around_accuracy is 3.000000, its rows give none"
+    )
+    said = disagreement(
+        source,
+        own,
+        Reading(51.0, {"among_accuracy": 51.0, "around_accuracy": 1.0, "rotation_accuracy": 2.0}),
+    )
+    assert said.startswith(
+        "the score is 51.000000, its rows give 50.000000; among_accuracy is "
+    ) and said.endswith("(and 1 more)")
 
 
 def test_the_rows_fill_what_the_aggregate_lacks_and_change_nothing_else() -> None:
     found = Reading(50.0, {"a": None, "b": 2.0, "c": None}, {"a": "no number", "c": "not asked"})
-    assert filled(found, Reading(49.0, {"a": 1.0, "b": 3.0, "c": None})) == Reading(50.0, {"a": 1.0, "b": 2.0, "c": None}, {"c": "not asked"})
+    assert filled(found, Reading(49.0, {"a": 1.0, "b": 3.0, "c": None})) == Reading(
+        50.0, {"a": 1.0, "b": 2.0, "c": None}, {"c": "not asked"}
+    )
 
 
 # ---- what the leaderboard has no name for
@@ -253,6 +395,15 @@ def test_extra_sub_scores_are_shown_and_not_submitted() -> None:
     bench = by_key("3dsrbench")
     _source, rows, found = files(bench, VLMEVALKIT, "")
     line = summarise(bench, found, rows, total=len(rows), state=State.COMPLETE)
-    sent = build_payload(ScoreTable((line,), "org/model", VLMEVALKIT), VLMEVALKIT)["subScores"]["3dsrbench"]
-    assert set(found.parts) - set(sent) == {"height", "location", "orientation", "multi_object", "flip_eval_overall", "flip_circ_eval_overall"}
+    sent = build_payload(ScoreTable((line,), "org/model", VLMEVALKIT), VLMEVALKIT)["subScores"][
+        "3dsrbench"
+    ]
+    assert set(found.parts) - set(sent) == {
+        "height",
+        "location",
+        "orientation",
+        "multi_object",
+        "flip_eval_overall",
+        "flip_circ_eval_overall",
+    }
     assert sent["circ_eval_overall"] == round(found.parts["circ_eval_overall"] or 0, 4)

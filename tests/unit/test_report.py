@@ -13,10 +13,22 @@ from easi_eval.results.report import Trouble, command_lines, summary, table_line
 from easi_eval.results.scores import BenchmarkScore, Pool, Reading, ScoreTable, State, missing
 
 
-def line(key: str, score: float = 50.0, failed: int = 0, unparsed: int | None = 3, flips: int | None = 0) -> BenchmarkScore:
+def line(
+    key: str, score: float = 50.0, failed: int = 0, unparsed: int | None = 3, flips: int | None = 0
+) -> BenchmarkScore:
     pools = {"": Pool(score, 100.0)} if by_key(key).group else {}
-    return BenchmarkScore(key, Reading(score), n=5130, total=5130, state=State.COMPLETE, unparsed=unparsed, failed=failed, truncated=0,
-                          coin_flips=flips, pools=pools)
+    return BenchmarkScore(
+        key,
+        Reading(score),
+        n=5130,
+        total=5130,
+        state=State.COMPLETE,
+        unparsed=unparsed,
+        failed=failed,
+        truncated=0,
+        coin_flips=flips,
+        pools=pools,
+    )
 
 
 def table(*rows: BenchmarkScore) -> ScoreTable:
@@ -25,7 +37,9 @@ def table(*rows: BenchmarkScore) -> ScoreTable:
 
 def words(command: str) -> list[str]:
     """What a shell makes of a command that somebody pastes."""
-    done = subprocess.run(["sh", "-c", f"printf '%s\\0' {command}"], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        ["sh", "-c", f"printf '%s\\0' {command}"], capture_output=True, text=True, check=True
+    )
     return done.stdout.split("\0")[:-1]
 
 
@@ -36,12 +50,21 @@ FULL = table(*(line(key, failed=1, flips=12) for key in ALL_KEYS))
 def test_no_line_of_the_table_is_wider_than_asked(width: int) -> None:
     lines = table_lines(FULL, width)
     assert max(map(len, lines)) <= width
-    assert len(lines) == 1 + 1 + 14 + 1 + 1     # head, rule, 12 benchmarks of which SITE has two halves, rule, average
+    assert (
+        len(lines) == 1 + 1 + 14 + 1 + 1
+    )  # head, rule, 12 benchmarks of which SITE has two halves, rule, average
 
 
 def test_what_stands_beside_older_rows_fits_too_and_shared_notes_are_said_once() -> None:
     said = ("against older rows: letters are now found inside sentences",)
-    rows = [replace(line(key, failed=1, flips=12), comparable="note", notes=said if key in ("blink", "vsi_bench") else ()) for key in ALL_KEYS]
+    rows = [
+        replace(
+            line(key, failed=1, flips=12),
+            comparable="note",
+            notes=said if key in ("blink", "vsi_bench") else (),
+        )
+        for key in ALL_KEYS
+    ]
     lines = summary(table(*rows), width=80)
     assert max(map(len, lines)) <= 80
     assert "comp" in table_lines(table(*rows), 80)[0].split()
@@ -57,7 +80,12 @@ def test_columns_without_a_count_are_left_out() -> None:
 
 
 def test_unknown_is_not_zero_and_missing_is_not_a_score() -> None:
-    lines = table_lines(table(line("blink", unparsed=None), missing("embspatial", "not run"), line("vsi_bench", 0.0)), 80)
+    lines = table_lines(
+        table(
+            line("blink", unparsed=None), missing("embspatial", "not run"), line("vsi_bench", 0.0)
+        ),
+        80,
+    )
     assert lines[2].split() == ["VSI-Bench", "0.00", "5130", "3", "complete"]
     assert lines[3].split() == ["BLINK", "50.00", "5130", "?", "complete"]
     assert lines[4].split() == ["EmbSpatial", "-", "missing"]
@@ -65,45 +93,106 @@ def test_unknown_is_not_zero_and_missing_is_not_a_score() -> None:
 
 
 def test_a_partial_benchmark_says_how_much_of_it_there_is() -> None:
-    row = BenchmarkScore("blink", Reading(10.0), n=8, total=1901, state=State.PARTIAL, unparsed=0, truncated=0, coin_flips=0)
+    row = BenchmarkScore(
+        "blink",
+        Reading(10.0),
+        n=8,
+        total=1901,
+        state=State.PARTIAL,
+        unparsed=0,
+        truncated=0,
+        coin_flips=0,
+    )
     assert table_lines(table(row), 80)[2].split() == ["BLINK", "10.00", "8/1901", "0", "partial"]
 
 
 def test_the_average_is_there_when_all_eight_are() -> None:
-    assert table_lines(table(*(line(key) for key in CORE_KEYS)), 80)[-1].split() == ["EASI-8", "average", "50.00"]
-    assert not any("needs all" in text for text in summary(table(*(line(key) for key in CORE_KEYS))))
+    assert table_lines(table(*(line(key) for key in CORE_KEYS)), 80)[-1].split() == [
+        "EASI-8",
+        "average",
+        "50.00",
+    ]
+    assert not any(
+        "needs all" in text for text in summary(table(*(line(key) for key in CORE_KEYS)))
+    )
 
 
 def test_the_summary_says_what_failed_why_and_how_to_retry() -> None:
-    retry = ["python", "scripts/submissions/run_easi_eval.py", "--model", "org/model", "--submission-configs", '{"a": "b c"}', "--benchmarks", "embspatial"]
+    retry = [
+        "python",
+        "scripts/submissions/run_easi_eval.py",
+        "--model",
+        "org/model",
+        "--submission-configs",
+        '{"a": "b c"}',
+        "--benchmarks",
+        "embspatial",
+    ]
     rows = table(line("blink"), missing("embspatial", "no result file", State.FAILED))
     lines = summary(
-        rows, [Trouble("embspatial", "scoring stopped early " * 6, "ValueError: bad letter " + "x" * 30, Path("eval_results/eval_m.log")), Trouble("", "disk full")],
-        width=80, retry=retry, files=[Path("eval_results/easi_results.json")], notes=["12 coin flips"],
+        rows,
+        [
+            Trouble(
+                "embspatial",
+                "scoring stopped early " * 6,
+                "ValueError: bad letter " + "x" * 30,
+                Path("eval_results/eval_m.log"),
+            ),
+            Trouble("", "disk full"),
+        ],
+        width=80,
+        retry=retry,
+        files=[Path("eval_results/easi_results.json")],
+        notes=["12 coin flips"],
     )
     text = "\n".join(lines)
     assert max(map(len, lines)) <= 80
-    for said in ("EmbSpatial: scoring stopped early", "ValueError: bad letter", "log: eval_results/eval_m.log", "  disk full", "12 coin flips",
-                 "needs all of EASI-8", "eval_results/easi_results.json"):
+    for said in (
+        "EmbSpatial: scoring stopped early",
+        "ValueError: bad letter",
+        "log: eval_results/eval_m.log",
+        "  disk full",
+        "12 coin flips",
+        "needs all of EASI-8",
+        "eval_results/easi_results.json",
+    ):
         assert said in text
     start = lines.index("Try again what is not complete:") + 1
-    command = "\n".join(lines[start: lines.index("", start)])
+    command = "\n".join(lines[start : lines.index("", start)])
     assert words(command) == retry
 
 
 def test_benchmarks_that_failed_alike_are_told_together() -> None:
     log = Path("eval_results/eval_m.log")
-    alike = [Trouble(key, f"{key}: 20 of 20 items failed", "ValueError: no video here", log) for key in ("blink", "embspatial")]
+    alike = [
+        Trouble(key, f"{key}: 20 of 20 items failed", "ValueError: no video here", log)
+        for key in ("blink", "embspatial")
+    ]
     rows = table(*(missing(key, "", State.FAILED) for key in ("blink", "embspatial", "mmsi_bench")))
     text = "\n".join(summary(rows, alike, width=140))
-    assert text.count("ValueError") == 1 and f"all 2 benchmarks: ValueError: no video here (log: {log})" in text
-    text = "\n".join(summary(rows, [*alike, Trouble("mmsi_bench", "no result file", "KeyError: 'a'", log)], width=140))
-    assert f"BLINK, EmbSpatial: ValueError: no video here (log: {log})" in text and "MMSI-Bench: no result file" in text
+    assert (
+        text.count("ValueError") == 1
+        and f"all 2 benchmarks: ValueError: no video here (log: {log})" in text
+    )
+    text = "\n".join(
+        summary(
+            rows, [*alike, Trouble("mmsi_bench", "no result file", "KeyError: 'a'", log)], width=140
+        )
+    )
+    assert (
+        f"BLINK, EmbSpatial: ValueError: no video here (log: {log})" in text
+        and "MMSI-Bench: no result file" in text
+    )
 
 
 def test_options_and_paths_are_not_broken_at_their_hyphens() -> None:
     for padding in range(60):
-        lines = summary(FULL, notes=[f"{'x' * padding} give modelName with --submission-configs or read /some-long/path-with/hyphens-in-it"])
+        lines = summary(
+            FULL,
+            notes=[
+                f"{'x' * padding} give modelName with --submission-configs or read /some-long/path-with/hyphens-in-it"
+            ],
+        )
         assert sum("--submission-configs" in line for line in lines) == 1
         assert sum("/some-long/path-with/hyphens-in-it" in line for line in lines) == 1
         assert max(map(len, lines)) <= 80
@@ -111,21 +200,53 @@ def test_options_and_paths_are_not_broken_at_their_hyphens() -> None:
 
 @pytest.mark.parametrize("width", [20, 40, 80])
 def test_a_command_stays_one_command_at_any_width(width: int) -> None:
-    argv = ["easi-eval", "--model", "/a very long/path to/" + "m" * 60, "--model-args", "a=1,b='2'", "--rerun"]
+    argv = [
+        "easi-eval",
+        "--model",
+        "/a very long/path to/" + "m" * 60,
+        "--model-args",
+        "a=1,b='2'",
+        "--rerun",
+    ]
     lines = command_lines(argv, width)
     assert words("\n".join(lines)) == argv
     assert all(len(text) <= width or len(text.split("'")) > 1 for text in lines)
     assert all(text.endswith(" \\") for text in lines[:-1]) and not lines[-1].endswith("\\")
 
 
-@pytest.mark.parametrize("log, line", [
-    (["loading", "Traceback (most recent call last):", '  File "x.py", line 3', "torch.OutOfMemoryError: CUDA out of memory.", "done"],
-     "torch.OutOfMemoryError: CUDA out of memory."),
-    (["Error during evaluation: 'object_rel_direction_hard_accuracy'", "bye"], "Error during evaluation: 'object_rel_direction_hard_accuracy'"),
-    (["KeyError: 'x'", "torch.distributed.elastic.multiprocessing.errors.ChildFailedError:", "  exitcode  : 1 (pid: 7)", "  error_file: <N/A>"], "KeyError: 'x'"),
-    (["Model M x Dataset D combination failed: no disk, skipping this combination."], "Model M x Dataset D combination failed: no disk, skipping this combination."),
-    (["all fine", "", "last words  ", ""], "last words"),
-    ([], ""),
-])
+@pytest.mark.parametrize(
+    "log, line",
+    [
+        (
+            [
+                "loading",
+                "Traceback (most recent call last):",
+                '  File "x.py", line 3',
+                "torch.OutOfMemoryError: CUDA out of memory.",
+                "done",
+            ],
+            "torch.OutOfMemoryError: CUDA out of memory.",
+        ),
+        (
+            ["Error during evaluation: 'object_rel_direction_hard_accuracy'", "bye"],
+            "Error during evaluation: 'object_rel_direction_hard_accuracy'",
+        ),
+        (
+            [
+                "KeyError: 'x'",
+                "torch.distributed.elastic.multiprocessing.errors.ChildFailedError:",
+                "  exitcode  : 1 (pid: 7)",
+                "  error_file: <N/A>",
+            ],
+            "KeyError: 'x'",
+        ),
+        (
+            ["Model M x Dataset D combination failed: no disk, skipping this combination."],
+            "Model M x Dataset D combination failed: no disk, skipping this combination.",
+        ),
+        (["all fine", "", "last words  ", ""], "last words"),
+        ([], ""),
+    ],
+)
 def test_the_telling_line_of_a_log(log: list[str], line: str) -> None:
     assert telling_line(log) == line

@@ -29,6 +29,7 @@ HERE = {"transformers": "4.57.6", "torch": "2.9.1", "vllm": "0.11.0"}
 
 # ---- runs of the first rule -----------------------------------------------------------------------------------------
 
+
 @pytest.fixture
 def out(tmp_path: Path) -> Path:
     """An output folder with a complete run of embspatial, made by the program when identities had no library versions."""
@@ -53,10 +54,16 @@ def change(out: Path, **changes: object) -> None:
 
 def test_a_complete_run_of_the_first_rule_stays_complete(out: Path) -> None:
     plan = planned(out)
-    assert (plan.paths.root.name, plan.todo, plan.skipped) == (NAME, (), (("embspatial", "complete, 18 questions"),))
+    assert (plan.paths.root.name, plan.todo, plan.skipped) == (
+        NAME,
+        (),
+        (("embspatial", "complete, 18 questions"),),
+    )
     assert plan.identity == json.loads(manifest_of(out).read_text())["identity"]
     assert plan.supplement == {"transformers": "4.57", "attention": {}}
-    assert not any("did not" in note or "does not say" in note or "differ" in note for note in plan.notes), plan.notes
+    assert not any(
+        "did not" in note or "does not say" in note or "differ" in note for note in plan.notes
+    ), plan.notes
 
 
 def test_a_half_answered_one_goes_on_under_its_epoch_and_fingerprint(out: Path) -> None:
@@ -66,9 +73,17 @@ def test_a_half_answered_one_goes_on_under_its_epoch_and_fingerprint(out: Path) 
     plan = planned(out)
     [todo] = plan.todo
     assert plan.paths.root.name == NAME
-    assert (todo.fingerprint, todo.epoch, todo.aside, todo.reason) == (before["fingerprint"], 0, False, "not finished")
+    assert (todo.fingerprint, todo.epoch, todo.aside, todo.reason) == (
+        before["fingerprint"],
+        0,
+        False,
+        "not finished",
+    )
     after = plan.manifest(Manifest.load(manifest_of(out)), {}, [])
-    assert (after.fields, after.supplement) == (json.loads(manifest_of(out).read_text())["fields"], plan.supplement)
+    assert (after.fields, after.supplement) == (
+        json.loads(manifest_of(out).read_text())["fields"],
+        plan.supplement,
+    )
 
 
 def test_one_of_another_transformers_is_left_alone_and_the_field_is_named(out: Path) -> None:
@@ -76,7 +91,8 @@ def test_one_of_another_transformers_is_left_alone_and_the_field_is_named(out: P
     plan = planned(out)
     assert plan.paths.root.name != NAME and len(plan.todo) == 1
     assert [note for note in plan.notes if "transformers" in note] == [
-        "new settings for this model: transformers (5.1 there, 4.57 here) differ from run 96cb4113, whose results stay as they are"]
+        "new settings for this model: transformers (5.1 there, 4.57 here) differ from run 96cb4113, whose results stay as they are"
+    ]
 
 
 def test_one_of_another_patch_version_goes_on_and_says_so(out: Path) -> None:
@@ -95,50 +111,86 @@ def test_a_version_that_was_not_recorded_is_unknown_and_noted(out: Path) -> None
 
 # ---- the present rule -----------------------------------------------------------------------------------------------
 
-def folder(out: Path, libraries: Mapping[str, str] = HERE, model: ModelChoice = MODEL, cfg: RunConfig = CFG) -> RunFolder:
+
+def folder(
+    out: Path, libraries: Mapping[str, str] = HERE, model: ModelChoice = MODEL, cfg: RunConfig = CFG
+) -> RunFolder:
     return run_folder(replace(cfg, output_dir=out), "1", model, libraries)
 
 
-def begin(out: Path, libraries: Mapping[str, str] = HERE, model: ModelChoice = MODEL, cfg: RunConfig = CFG) -> RunFolder:
+def begin(
+    out: Path, libraries: Mapping[str, str] = HERE, model: ModelChoice = MODEL, cfg: RunConfig = CFG
+) -> RunFolder:
     made = new_folder(replace(cfg, output_dir=out), "1", model, libraries)
     Manifest(made.identity, made.fields, model.name).save(made.paths.manifest)
     return made
 
 
-@pytest.mark.parametrize(("libraries", "model", "same"), [
-    ({"transformers": "4.57.3", "torch": "2.8.0"}, MODEL, True),      # a patch version asks nothing again
-    ({"transformers": "5.0.0"}, MODEL, False),
-    ({"transformers": "4.58.0"}, MODEL, False),
-    ({**HERE, "vllm": "0.12.0"}, MODEL, True),                         # an engine that does not run the model
-    ({**HERE, "vllm": "0.11.2"}, replace(MODEL, engine="vllm"), False),       # a model on an engine is another one than on transformers
-    (HERE, replace(MODEL, refers_to={"org/base": "abc"}), False),
-    (HERE, replace(MODEL, arguments={"x": 1, "attn_implementation": "eager"}), False),
-])
-def test_what_goes_on_in_a_folder(tmp_path: Path, libraries: dict[str, str], model: ModelChoice, same: bool) -> None:
+@pytest.mark.parametrize(
+    ("libraries", "model", "same"),
+    [
+        (
+            {"transformers": "4.57.3", "torch": "2.8.0"},
+            MODEL,
+            True,
+        ),  # a patch version asks nothing again
+        ({"transformers": "5.0.0"}, MODEL, False),
+        ({"transformers": "4.58.0"}, MODEL, False),
+        ({**HERE, "vllm": "0.12.0"}, MODEL, True),  # an engine that does not run the model
+        (
+            {**HERE, "vllm": "0.11.2"},
+            replace(MODEL, engine="vllm"),
+            False,
+        ),  # a model on an engine is another one than on transformers
+        (HERE, replace(MODEL, refers_to={"org/base": "abc"}), False),
+        (HERE, replace(MODEL, arguments={"x": 1, "attn_implementation": "eager"}), False),
+    ],
+)
+def test_what_goes_on_in_a_folder(
+    tmp_path: Path, libraries: dict[str, str], model: ModelChoice, same: bool
+) -> None:
     fields = identity_fields("vlmevalkit", "1", MODEL, CFG, HERE)
     assert (identity_fields("vlmevalkit", "1", model, CFG, libraries) == fields) is same
     first = begin(tmp_path)
     assert (first.identity == new_folder(CFG, "1", model, libraries).identity) is same
 
 
-def test_an_engines_minor_version_counts_and_an_unknown_one_differs_from_nothing(tmp_path: Path) -> None:
+def test_an_engines_minor_version_counts_and_an_unknown_one_differs_from_nothing(
+    tmp_path: Path,
+) -> None:
     model = replace(MODEL, engine="vllm")
     first = begin(tmp_path, model=model)
     assert first.fields["engine"] == {"vllm": "0.11"}
     assert folder(tmp_path, {**HERE, "vllm": "0.11.9"}, model).paths == first.paths
     assert folder(tmp_path, {**HERE, "vllm": "0.12.0"}, model).paths != first.paths
-    elsewhere = folder(tmp_path, {"transformers": "4.57.0"}, model)      # a machine without the engine, where what is there is sent
+    elsewhere = folder(
+        tmp_path, {"transformers": "4.57.0"}, model
+    )  # a machine without the engine, where what is there is sent
     assert (elsewhere.identity, elsewhere.fields) == (first.identity, first.fields)
 
 
 def test_where_a_server_is_and_how_it_is_called_is_no_part_of_an_identity(tmp_path: Path) -> None:
     def served(text: str) -> dict[str, object]:
         cfg = RunConfig(model="openai", backend="lmms-eval", model_args=text)
-        return identity_fields("lmms-eval", "1", ModelChoice("m", "m", "openai", "", arguments=dict(cfg.model_arguments), served=True), cfg, HERE)
+        return identity_fields(
+            "lmms-eval",
+            "1",
+            ModelChoice("m", "m", "openai", "", arguments=dict(cfg.model_arguments), served=True),
+            cfg,
+            HERE,
+        )
 
-    one = served("model_version=m,base_url=http://a/v1,timeout=10,num_concurrent=2,max_size_in_mb=20")
-    assert one == served("model_version=m,base_url=http://b/v1,timeout=99,num_concurrent=64,max_size_in_mb=20")
-    assert one != served("model_version=m,base_url=http://a/v1,max_size_in_mb=5") != served("model_version=n,base_url=http://a/v1,max_size_in_mb=5")
+    one = served(
+        "model_version=m,base_url=http://a/v1,timeout=10,num_concurrent=2,max_size_in_mb=20"
+    )
+    assert one == served(
+        "model_version=m,base_url=http://b/v1,timeout=99,num_concurrent=64,max_size_in_mb=20"
+    )
+    assert (
+        one
+        != served("model_version=m,base_url=http://a/v1,max_size_in_mb=5")
+        != served("model_version=n,base_url=http://a/v1,max_size_in_mb=5")
+    )
     assert "transformers" not in one
 
 
@@ -151,9 +203,15 @@ def test_a_base_that_changed_under_the_first_rules_folder_is_another_run(tmp_pat
     fields = first_identity_fields("vlmevalkit", "1", MODEL, cfg)
     paths = RunPaths.of(tmp_path, "vlmevalkit", "org/m", digest(fields))
     adapter = replace(MODEL, refers_to={"/base": "abc"})
-    Manifest(digest(fields), fields, "org/m", versions={"transformers": "4.57.6"}).save(paths.manifest)
+    Manifest(digest(fields), fields, "org/m", versions={"transformers": "4.57.6"}).save(
+        paths.manifest
+    )
     going_on = folder(tmp_path, model=adapter)
-    assert going_on.paths == paths != old.paths and any("refers to" in note for note in going_on.notes)
-    Manifest(digest(fields), fields, "org/m", supplement=going_on.supplement_of(fields)).save(paths.manifest)
+    assert going_on.paths == paths != old.paths and any(
+        "refers to" in note for note in going_on.notes
+    )
+    Manifest(digest(fields), fields, "org/m", supplement=going_on.supplement_of(fields)).save(
+        paths.manifest
+    )
     assert folder(tmp_path, model=adapter).paths == paths
     assert folder(tmp_path, model=replace(MODEL, refers_to={"/base": "abd"})).paths != paths

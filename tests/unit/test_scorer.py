@@ -21,7 +21,9 @@ from easi_eval.answering.work import DONE_FILE, Assignment, ItemList, Work
 WORK = Work((Assignment("a", "A"), Assignment("b", "B", epoch=1)), launch=1)
 
 
-def prepare(root: Path, *, failed: tuple[str, ...] = (), missing: tuple[str, ...] = (), keys: str = "ab") -> Journal:
+def prepare(
+    root: Path, *, failed: tuple[str, ...] = (), missing: tuple[str, ...] = (), keys: str = "ab"
+) -> Journal:
     journal = Journal(root / "journal", "w0", 0, launch=1)
     for assignment in WORK.benchmarks:
         if assignment.key not in keys:
@@ -36,7 +38,18 @@ def prepare(root: Path, *, failed: tuple[str, ...] = (), missing: tuple[str, ...
 
 def write(journal: Journal, assignment: Assignment, item: str, failure: str | None = None) -> None:
     text = None if failure else f"{assignment.key}{item}"
-    journal.answer(Answer(assignment.key, item, assignment.epoch, text, 0.1, failure=failure, worker="w0", launch=1))
+    journal.answer(
+        Answer(
+            assignment.key,
+            item,
+            assignment.epoch,
+            text,
+            0.1,
+            failure=failure,
+            worker="w0",
+            launch=1,
+        )
+    )
 
 
 def save(assignment: Assignment, answers: Mapping[str, Answer], folder: Path) -> None:
@@ -62,12 +75,17 @@ def test_scores_in_document_order(tmp_path: Path) -> None:
     score_loop(tmp_path, WORK, save)
     assert result(tmp_path, "a") == ["a4", "a0", "a2"]
     assert result(tmp_path, "b") == ["b4", "b0", "b2"]
-    assert sorted(path.name for path in (tmp_path / "outputs").iterdir()) == [".a.scored", ".b.scored"]
+    assert sorted(path.name for path in (tmp_path / "outputs").iterdir()) == [
+        ".a.scored",
+        ".b.scored",
+    ]
 
 
 def test_scores_while_the_next_benchmark_is_answered(tmp_path: Path) -> None:
     journal = prepare(tmp_path, missing=("b2",))
-    thread = threading.Thread(target=score_loop, args=(tmp_path, WORK, save), kwargs={"every": 0.01})
+    thread = threading.Thread(
+        target=score_loop, args=(tmp_path, WORK, save), kwargs={"every": 0.01}
+    )
     thread.start()
     while not (tmp_path / "outputs" / ".a.scored").exists():
         time.sleep(0.01)
@@ -81,7 +99,9 @@ def test_waits_for_the_list_of_questions(tmp_path: Path) -> None:
     """A list that another --limit left behind is not taken for this run's."""
     prepare(tmp_path)
     ItemList("a", 5, ("4",), limit=1).save(tmp_path)
-    thread = threading.Thread(target=score_loop, args=(tmp_path, WORK, save), kwargs={"every": 0.01})
+    thread = threading.Thread(
+        target=score_loop, args=(tmp_path, WORK, save), kwargs={"every": 0.01}
+    )
     thread.start()
     while not (tmp_path / "outputs" / ".b.scored").exists():
         time.sleep(0.01)
@@ -91,7 +111,9 @@ def test_waits_for_the_list_of_questions(tmp_path: Path) -> None:
     assert result(tmp_path, "a") == ["a4", "a0", "a2"]
 
 
-def test_started_by_hand_it_ends_when_the_workers_were_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_started_by_hand_it_ends_when_the_workers_were_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Nobody writes answering.done then. A worker that is alive may still answer."""
     monkeypatch.delenv("EASI_TAG", raising=False)
     journal = prepare(tmp_path, missing=("a0",), keys="a")
@@ -108,10 +130,13 @@ assert not scorer.score_loop(Path({str(tmp_path)!r}), work, lambda *words: None,
 """
     with subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.DEVNULL) as scoring:
         with pytest.raises(subprocess.TimeoutExpired):
-            scoring.wait(3)      # this process has an open journal, and lives
+            scoring.wait(3)  # this process has an open journal, and lives
         journal.phase("done")
         assert scoring.wait(20) == 0
-    assert error(tmp_path, "a") == "1 of 3 items not answered; exit code 3 after 1 start: no such model"
+    assert (
+        error(tmp_path, "a")
+        == "1 of 3 items not answered; exit code 3 after 1 start: no such model"
+    )
     assert error(tmp_path, "b").endswith("exit code 3 after 1 start: no such model")
 
 
@@ -132,9 +157,20 @@ def test_too_many_failed_questions_are_no_score(tmp_path: Path) -> None:
     assert result(tmp_path, "b") == ["b4", "b0", "b2"]
 
 
-@pytest.mark.parametrize("failed, total, complete", [
-    (0, 1, True), (1, 199, False), (1, 200, True), (2, 399, False), (2, 400, True), (5, 1000, True), (6, 1000, False), (26, 5130, False), (25, 5130, True),
-])
+@pytest.mark.parametrize(
+    "failed, total, complete",
+    [
+        (0, 1, True),
+        (1, 199, False),
+        (1, 200, True),
+        (2, 399, False),
+        (2, 400, True),
+        (5, 1000, True),
+        (6, 1000, False),
+        (26, 5130, False),
+        (25, 5130, True),
+    ],
+)
 def test_half_a_percent_may_have_failed(failed: int, total: int, complete: bool) -> None:
     assert tolerable(failed, total) is complete
 
@@ -149,7 +185,9 @@ def test_few_failed_questions_are_given_to_the_scorer_as_failures(tmp_path: Path
     given: dict[str, Answer] = {}
     score_loop(tmp_path, work, lambda assignment, answers, folder: given.update(answers))
     assert tuple(given) == ids
-    assert {item: answer.failure for item, answer in given.items() if answer.failure} == {"7": "OSError: gone"}
+    assert {item: answer.failure for item, answer in given.items() if answer.failure} == {
+        "7": "OSError: gone"
+    }
     assert given["7"].text is None and (tmp_path / "outputs" / ".a.scored").is_dir()
 
 
@@ -178,7 +216,10 @@ def test_a_scorer_that_raises_without_a_text_is_told_with_its_place(tmp_path: Pa
         raise AssertionError
 
     score_loop(tmp_path, WORK, raises)
-    assert error(tmp_path, "a") == f"AssertionError: no text, at test_scorer.py:{raises.__code__.co_firstlineno + 1} in raises"
+    assert (
+        error(tmp_path, "a")
+        == f"AssertionError: no text, at test_scorer.py:{raises.__code__.co_firstlineno + 1} in raises"
+    )
 
 
 def test_results_of_an_earlier_call_do_not_stand(tmp_path: Path) -> None:
@@ -213,7 +254,10 @@ def score(assignment, answers, folder):
 score_loop(Path({str(tmp_path)!r}), Work((Assignment("a", "A"), Assignment("b", "B", epoch=1)), launch=1), score)
 """
     for scored in (False, True):
-        assert subprocess.run([sys.executable, "-c", program], check=False).returncode == -signal.SIGKILL
+        assert (
+            subprocess.run([sys.executable, "-c", program], check=False).returncode
+            == -signal.SIGKILL
+        )
         assert (tmp_path / "outputs" / ".b.scored").exists() is scored
 
 

@@ -12,21 +12,41 @@ from easi_eval.redact import Redactor
 from easi_eval.results.scrub import Found, Scrubber
 
 SECRET = "very-secret-value"
-SCRUBBER = Scrubber(Redactor([SECRET]), [("output-dir", Path("/tmp/run out")), ("home", Path("/home/u")), ("hf-home", Path("/home/u/.cache/hf"))])
+SCRUBBER = Scrubber(
+    Redactor([SECRET]),
+    [
+        ("output-dir", Path("/tmp/run out")),
+        ("home", Path("/home/u")),
+        ("hf-home", Path("/home/u/.cache/hf")),
+    ],
+)
 
 
-@pytest.mark.parametrize("text, cleared", [
-    ("['/data/hub/datasets--org--d/snapshots/0a1b/x/1.png', '/x/y/z.png']", "['datasets--org--d/snapshots/0a1b/x/1.png', '[path]/y/z.png']"),
-    ("HF_HOME=/home/u/.cache/hf/x HOME=/home/u", "HF_HOME=[hf-home]/x HOME=[home]"),
-    ("/tmp/run out/runs/x.json", "[output-dir]/runs/x.json"),
-    ("/home/u2/a/b", "[path]/b"), ("/home/u2", "[path]"), ("/data/a/b/c", "[path]/b/c"), ("in /home/u.", "in [home]."), ("/home/u.old/x/y/z", "[path]/y/z"),
-    ("file:///home/u/x", "file://[home]/x"),
-    ("key:/a/b/c --o=/scratch/me/out", "key:[path]/b/c --o=[path]/me/out"),
-    (r'"error": "Traceback\n/opt/x/lib/y.py, line 3"', r'"error": "Traceback\n[path]/lib/y.py, line 3"'),
-    (r"C:\\Users\\me\\x.png", "[path]/me/x.png"),
-    (f"token {SECRET}.", "token [redacted]."),
-    ("hf_" + "a" * 30, "[redacted]"),
-])
+@pytest.mark.parametrize(
+    "text, cleared",
+    [
+        (
+            "['/data/hub/datasets--org--d/snapshots/0a1b/x/1.png', '/x/y/z.png']",
+            "['datasets--org--d/snapshots/0a1b/x/1.png', '[path]/y/z.png']",
+        ),
+        ("HF_HOME=/home/u/.cache/hf/x HOME=/home/u", "HF_HOME=[hf-home]/x HOME=[home]"),
+        ("/tmp/run out/runs/x.json", "[output-dir]/runs/x.json"),
+        ("/home/u2/a/b", "[path]/b"),
+        ("/home/u2", "[path]"),
+        ("/data/a/b/c", "[path]/b/c"),
+        ("in /home/u.", "in [home]."),
+        ("/home/u.old/x/y/z", "[path]/y/z"),
+        ("file:///home/u/x", "file://[home]/x"),
+        ("key:/a/b/c --o=/scratch/me/out", "key:[path]/b/c --o=[path]/me/out"),
+        (
+            r'"error": "Traceback\n/opt/x/lib/y.py, line 3"',
+            r'"error": "Traceback\n[path]/lib/y.py, line 3"',
+        ),
+        (r"C:\\Users\\me\\x.png", "[path]/me/x.png"),
+        (f"token {SECRET}.", "token [redacted]."),
+        ("hf_" + "a" * 30, "[redacted]"),
+    ],
+)
 def test_they_are_replaced(text: str, cleared: str) -> None:
     found = Found()
     assert SCRUBBER.text(text, found) == cleared
@@ -34,10 +54,24 @@ def test_they_are_replaced(text: str, cleared: str) -> None:
     assert SCRUBBER.text(cleared) == cleared
 
 
-@pytest.mark.parametrize("text", [
-    "and/or, 1/2/3, km/h, w/o", "https://a.b/c/d?e=/f", "x/y/z.jpg", "../a/b", "~/a/b", "./a/b", "<answer>/a</answer>", "{HF_HOME}/a/b", "/ a / b", "a /b", "",
-    "the ratio is 3/4 / 5/6", "I/O and TCP/IP/UDP",
-])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "and/or, 1/2/3, km/h, w/o",
+        "https://a.b/c/d?e=/f",
+        "x/y/z.jpg",
+        "../a/b",
+        "~/a/b",
+        "./a/b",
+        "<answer>/a</answer>",
+        "{HF_HOME}/a/b",
+        "/ a / b",
+        "a /b",
+        "",
+        "the ratio is 3/4 / 5/6",
+        "I/O and TCP/IP/UDP",
+    ],
+)
 def test_other_slashes_stay(text: str) -> None:
     found = Found()
     assert SCRUBBER.text(text, found) == text and not found.paths + found.secrets
@@ -52,7 +86,12 @@ def test_a_file_without_any_keeps_its_bytes() -> None:
 
 def test_a_workbook_keeps_its_cells_and_changes_the_same_way_each_time() -> None:
     book = openpyxl.Workbook()
-    rows = [["index", "path", "prediction"], [1, "['/home/u/a & b.png']", "1 < 2 & /b/c/d"], [2, "x/y", f"  {SECRET}\n"], [3.5, None, True]]
+    rows = [
+        ["index", "path", "prediction"],
+        [1, "['/home/u/a & b.png']", "1 < 2 & /b/c/d"],
+        [2, "x/y", f"  {SECRET}\n"],
+        [3.5, None, True],
+    ]
     for row in rows:
         book.active.append(row)
     made = io.BytesIO()
@@ -60,7 +99,15 @@ def test_a_workbook_keeps_its_cells_and_changes_the_same_way_each_time() -> None
     data = made.getvalue()
     cleared, found = SCRUBBER.file("x.xlsx", data)
     assert (found.paths, found.secrets) == (2, 1) and SCRUBBER.file("x.xlsx", data)[0] == cleared
-    read = [list(row) for row in openpyxl.load_workbook(io.BytesIO(cleared)).active.iter_rows(values_only=True)]
-    assert read == [rows[0], [1, "['[home]/a & b.png']", "1 < 2 & [path]/c/d"], [2, "x/y", "  [redacted]\n"], [3.5, None, True]]
+    read = [
+        list(row)
+        for row in openpyxl.load_workbook(io.BytesIO(cleared)).active.iter_rows(values_only=True)
+    ]
+    assert read == [
+        rows[0],
+        [1, "['[home]/a & b.png']", "1 < 2 & [path]/c/d"],
+        [2, "x/y", "  [redacted]\n"],
+        [3.5, None, True],
+    ]
     plain, nothing = SCRUBBER.file("x.xlsx", cleared)
     assert plain == cleared and nothing == Found()

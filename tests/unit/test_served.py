@@ -24,7 +24,9 @@ class Api:
     def __init__(self, respond: Any) -> None:
         self.respond = respond
 
-    def generate_inner(self, message: list[dict[str, str]], **options: object) -> tuple[int, str, str]:
+    def generate_inner(
+        self, message: list[dict[str, str]], **options: object
+    ) -> tuple[int, str, str]:
         return self.respond(message[0]["value"])
 
     def generate(self, message: list[dict[str, str]], dataset: str) -> str:
@@ -37,8 +39,12 @@ class Api:
 
 def dataset(count: int) -> SimpleNamespace:
     rows = [{"index": str(number)} for number in range(count)]
-    source = SimpleNamespace(dataset_name="BLINK", MODALITY="IMAGE", data=SimpleNamespace(iloc=rows),
-                             build_prompt=lambda line: [{"type": "text", "value": line["index"]}])
+    source = SimpleNamespace(
+        dataset_name="BLINK",
+        MODALITY="IMAGE",
+        data=SimpleNamespace(iloc=rows),
+        build_prompt=lambda line: [{"type": "text", "value": line["index"]}],
+    )
     return SimpleNamespace(source=source, rows={str(number): number for number in range(count)})
 
 
@@ -53,19 +59,32 @@ def test_questions_are_open_at_the_same_time() -> None:
     together = threading.Barrier(4, timeout=20)
 
     def respond(question: str) -> tuple[int, str, str]:
-        together.wait()      # fails unless four are asked at once
+        together.wait()  # fails unless four are asked at once
         return 0, f"answer {question}", ""
 
-    assert [each.text for each in ask(Api(respond), 4)] == ["answer 0", "answer 1", "answer 2", "answer 3"]
+    assert [each.text for each in ask(Api(respond), 4)] == [
+        "answer 0",
+        "answer 1",
+        "answer 2",
+        "answer 3",
+    ]
 
 
-@pytest.mark.parametrize(("response", "reason"), [
-    ((500, "Internal error", ""), "the server answered 500: Internal error"),      # VLMEvalKit would score this text
-    ((500, "", ""), API_FAILURE),
-    ((0, "", ""), API_FAILURE),
-    ((-1, f"{API_FAILURE}. ", ""), API_FAILURE),
-])
-def test_a_failed_request_is_no_answer_and_is_its_own_items(response: tuple[int, str, str], reason: str) -> None:
+@pytest.mark.parametrize(
+    ("response", "reason"),
+    [
+        (
+            (500, "Internal error", ""),
+            "the server answered 500: Internal error",
+        ),  # VLMEvalKit would score this text
+        ((500, "", ""), API_FAILURE),
+        ((0, "", ""), API_FAILURE),
+        ((-1, f"{API_FAILURE}. ", ""), API_FAILURE),
+    ],
+)
+def test_a_failed_request_is_no_answer_and_is_its_own_items(
+    response: tuple[int, str, str], reason: str
+) -> None:
     good, bad = ask(Api(lambda question: response if question == "1" else (0, "A", "")), 2)
     assert good.text == "A"
     assert isinstance(bad, RuntimeError) and reason in str(bad)
@@ -87,20 +106,39 @@ def test_a_later_try_that_succeeds_is_an_answer() -> None:
     assert found.text == "C"
 
 
-@pytest.mark.parametrize(("own", "piece"), [
-    ({}, 1), ({"batch_size": "4"}, 4), ({"batch_size_per_gpu": 8, "batch_size": None}, 8), ({"num_concurrent": 1, "batch_size": 1}, 1),
-    ({"num_concurrent": 32, "batch_size": 1}, 128), ({"num_concurrent": 32, "adaptive_concurrency": False}, 128),
-    ({"num_cpus": 6, "adaptive_concurrency": False}, 24)])
-def test_a_class_of_lmms_eval_gets_its_batch_or_several_rounds_of_its_open_requests(own: dict[str, object], piece: int) -> None:
-    model = SimpleNamespace(**own)      # the last three as cosmos_wm, gemini and async_openai
+@pytest.mark.parametrize(
+    ("own", "piece"),
+    [
+        ({}, 1),
+        ({"batch_size": "4"}, 4),
+        ({"batch_size_per_gpu": 8, "batch_size": None}, 8),
+        ({"num_concurrent": 1, "batch_size": 1}, 1),
+        ({"num_concurrent": 32, "batch_size": 1}, 128),
+        ({"num_concurrent": 32, "adaptive_concurrency": False}, 128),
+        ({"num_cpus": 6, "adaptive_concurrency": False}, 24),
+    ],
+)
+def test_a_class_of_lmms_eval_gets_its_batch_or_several_rounds_of_its_open_requests(
+    own: dict[str, object], piece: int
+) -> None:
+    model = SimpleNamespace(**own)  # the last three as cosmos_wm, gemini and async_openai
     assert (_piece(model), _open_requests(model)) == (piece, 1)
 
 
-@pytest.mark.parametrize(("said", "answers"), [
-    ("[LMMS_EVAL_REQUEST_FAILED after 5 retries] 500", False), ("[LMMS_EVAL_BUDGET_EXCEEDED]", False), ("[B]", True), ("", True)])
+@pytest.mark.parametrize(
+    ("said", "answers"),
+    [
+        ("[LMMS_EVAL_REQUEST_FAILED after 5 retries] 500", False),
+        ("[LMMS_EVAL_BUDGET_EXCEEDED]", False),
+        ("[B]", True),
+        ("", True),
+    ],
+)
 def test_what_lmms_evals_clients_say_instead_of_an_answer_is_none(said: str, answers: bool) -> None:
     found = _generation(SimpleNamespace(args=("question", {})), said, padded=False)
-    assert found.text == said if answers else isinstance(found, ConnectionError) and str(found) == said
+    assert (
+        found.text == said if answers else isinstance(found, ConnectionError) and str(found) == said
+    )
 
 
 class Client(SimpleNamespace):
@@ -109,10 +147,19 @@ class Client(SimpleNamespace):
     __module__ = "lmms_eval.models.simple.openai"
 
 
-@pytest.mark.parametrize(("several", "adaptive", "piece", "at_once"), [(32, False, 1, 32), (256, False, 1, 128), (1, False, 1, 1), (32, True, 128, 1)])
-def test_its_client_of_openai_servers_is_asked_by_as_many_threads_as_it_keeps_requests_open(several: int, adaptive: bool, piece: int, at_once: int) -> None:
+@pytest.mark.parametrize(
+    ("several", "adaptive", "piece", "at_once"),
+    [(32, False, 1, 32), (256, False, 1, 128), (1, False, 1, 1), (32, True, 128, 1)],
+)
+def test_its_client_of_openai_servers_is_asked_by_as_many_threads_as_it_keeps_requests_open(
+    several: int, adaptive: bool, piece: int, at_once: int
+) -> None:
     own = type("OpenAICompatible", (Client,), {"__module__": "lmms_eval.models.chat.openai"})
-    model = own(num_concurrent=several, adaptive_concurrency=adaptive, adaptive_config=SimpleNamespace(max_concurrency=128))
+    model = own(
+        num_concurrent=several,
+        adaptive_concurrency=adaptive,
+        adaptive_config=SimpleNamespace(max_concurrency=128),
+    )
     assert (_piece(model), _open_requests(model)) == (piece, at_once)
 
 
@@ -131,5 +178,7 @@ def test_media_are_read_by_one_thread_at_a_time() -> None:
     requests = [SimpleNamespace(arguments=("context", read, {}, doc)) for doc in range(6)]
     read_in_turn(requests)
     with ThreadPoolExecutor(6) as pool:
-        assert list(pool.map(lambda request: request.arguments[1](request.arguments[3]), requests)) == [0, 2, 4, 6, 8, 10]
+        assert list(
+            pool.map(lambda request: request.arguments[1](request.arguments[3]), requests)
+        ) == [0, 2, 4, 6, 8, 10]
     assert most == 1

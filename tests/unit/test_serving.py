@@ -48,7 +48,9 @@ def test_quick_questions_are_drawn_by_the_second_and_few_towards_the_end() -> No
 def test_a_long_question_of_a_later_benchmark_is_begun_in_time() -> None:
     of = order([1.0] * 400, [40.0, 1.0], [])
     assert of.choose([0, 0, 0], [1.0, 1.0], 1).pool == 0, "alone there is nobody to wait for"
-    assert of.choose([0, 0, 0], [1.0, 1.0], 2) == Choice(1, 1), "40 s of the 220 s that are left for each"
+    assert of.choose([0, 0, 0], [1.0, 1.0], 2) == Choice(1, 1), (
+        "40 s of the 220 s that are left for each"
+    )
     assert of.choose([0, 0, 0], [1.0, 0.1], 2).pool == 0, "4 s by the measured times"
     assert of.choose([0, 1, 0], [1.0, 1.0], 2).pool == 0
 
@@ -78,7 +80,11 @@ def test_a_run_ends_as_early_as_it_can(seed: int) -> None:
     """The queue's own decisions, eight workers, heavy-tailed times of which the costs explain half."""
     drawn = draw(seed, count=900, sigma=1.0)
     schedule = simulate(drawn)
-    assert schedule.makespan / drawn.bound(8) < 1.05 < static_split(drawn, 8, barriers=True) / drawn.bound(8)
+    assert (
+        schedule.makespan / drawn.bound(8)
+        < 1.05
+        < static_split(drawn, 8, barriers=True) / drawn.bound(8)
+    )
     assert completed_by(schedule.ends, drawn, 0.8 * schedule.makespan) >= 6
 
 
@@ -86,12 +92,21 @@ def test_nobody_waits_at_the_boundary_of_two_benchmarks() -> None:
     drawn = draw(1, count=450)
     schedule = simulate(drawn, workers=4)
     for worker in range(4):
-        own = sorted(((end, key) for key, end in schedule.ends.items() if schedule.workers[key] == worker))
-        gaps = [end - drawn.seconds[key] - before for (before, _), (end, key) in itertools.pairwise(own)]
+        own = sorted(
+            ((end, key) for key, end in schedule.ends.items() if schedule.workers[key] == worker)
+        )
+        gaps = [
+            end - drawn.seconds[key] - before for (before, _), (end, key) in itertools.pairwise(own)
+        ]
         assert max(gaps) < 1e-6, "each begins its next question when it has answered the last"
-    firsts = [min(schedule.ends[item.key] - drawn.seconds[item.key] for item in drawn.items[key]) for key in KEYS[:5]]
+    firsts = [
+        min(schedule.ends[item.key] - drawn.seconds[item.key] for item in drawn.items[key])
+        for key in KEYS[:5]
+    ]
     lasts = [max(schedule.ends[item.key] for item in drawn.items[key]) for key in KEYS[:5]]
-    assert all(second < last for second, last in zip(firsts[1:], lasts, strict=False)), "the next one begins before the last answer"
+    assert all(second < last for second, last in zip(firsts[1:], lasts, strict=False)), (
+        "the next one begins before the last answer"
+    )
 
 
 def test_batches_stay_whole() -> None:

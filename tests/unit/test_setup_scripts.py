@@ -36,8 +36,14 @@ LOCKS = sorted(ROOT.glob("requirements*.lock"))
 
 
 def bash(script: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(["/bin/bash", str(script), *arguments], env=environment, capture_output=True, text=True,
-                          stdin=subprocess.DEVNULL, timeout=60)
+    return subprocess.run(
+        ["/bin/bash", str(script), *arguments],
+        env=environment,
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        timeout=60,
+    )
 
 
 def program(path: Path, text: str) -> Path:
@@ -71,63 +77,109 @@ def test_pip_config_is_read_with_pips_precedence() -> None:
 def test_settings_reach_uv() -> None:
     variables = uv_environment(settings_from_pip(parse_pip_config(LISTING)), {})
     assert variables == {
-        "UV_INDEX_STRATEGY": "unsafe-best-match", "UV_INDEX_URL": "https://install.example/simple",
-        "UV_EXTRA_INDEX_URL": "https://env.example/simple", "UV_INSECURE_HOST": "a.example b.example",
-        "SSL_CERT_FILE": "/etc/ssl/company.pem", "UV_HTTP_TIMEOUT": "180"}
+        "UV_INDEX_STRATEGY": "unsafe-best-match",
+        "UV_INDEX_URL": "https://install.example/simple",
+        "UV_EXTRA_INDEX_URL": "https://env.example/simple",
+        "UV_INSECURE_HOST": "a.example b.example",
+        "SSL_CERT_FILE": "/etc/ssl/company.pem",
+        "UV_HTTP_TIMEOUT": "180",
+    }
 
 
-@pytest.mark.parametrize(("option", "value", "variable", "expected"), [
-    ("proxy", "http://proxy:3128", "HTTPS_PROXY", "http://proxy:3128"),
-    ("no-index", "true", "UV_NO_INDEX", "1"),
-    ("no-index", "false", "UV_NO_INDEX", None),
-    ("timeout", "15.5", "UV_HTTP_TIMEOUT", "16"),
-    ("timeout", "soon", "UV_HTTP_TIMEOUT", None),
-    ("no-cache-dir", "1", "UV_NO_CACHE", "1"),
-    ("client-cert", "/c.pem", "SSL_CLIENT_CERT", "/c.pem"),
-    ("keyring-provider", "subprocess", "UV_KEYRING_PROVIDER", "subprocess"),
-    ("find-links", "/wheels https://links.example/x", "UV_FIND_LINKS", "/wheels,https://links.example/x"),
-])
-def test_one_option_reaches_uv(option: str, value: str, variable: str, expected: str | None) -> None:
+@pytest.mark.parametrize(
+    ("option", "value", "variable", "expected"),
+    [
+        ("proxy", "http://proxy:3128", "HTTPS_PROXY", "http://proxy:3128"),
+        ("no-index", "true", "UV_NO_INDEX", "1"),
+        ("no-index", "false", "UV_NO_INDEX", None),
+        ("timeout", "15.5", "UV_HTTP_TIMEOUT", "16"),
+        ("timeout", "soon", "UV_HTTP_TIMEOUT", None),
+        ("no-cache-dir", "1", "UV_NO_CACHE", "1"),
+        ("client-cert", "/c.pem", "SSL_CLIENT_CERT", "/c.pem"),
+        ("keyring-provider", "subprocess", "UV_KEYRING_PROVIDER", "subprocess"),
+        (
+            "find-links",
+            "/wheels https://links.example/x",
+            "UV_FIND_LINKS",
+            "/wheels,https://links.example/x",
+        ),
+    ],
+)
+def test_one_option_reaches_uv(
+    option: str, value: str, variable: str, expected: str | None
+) -> None:
     settings = settings_from_pip({option: value}, exists=lambda path: True)
     assert uv_environment(settings, {}).get(variable) == expected
 
 
 def test_what_the_user_set_for_uv_stays() -> None:
-    settings = IndexSettings(index_url="https://pip.example/simple", extra_index_urls=("https://more.example",), cert="/pip.pem")
+    settings = IndexSettings(
+        index_url="https://pip.example/simple",
+        extra_index_urls=("https://more.example",),
+        cert="/pip.pem",
+    )
     own = {"UV_DEFAULT_INDEX": "https://uv.example/simple", "SSL_CERT_FILE": "/own.pem"}
     assert uv_environment(settings, own) == {"UV_INDEX_STRATEGY": "unsafe-best-match"}
 
 
 def test_a_certificate_for_requests_serves_uv_too() -> None:
-    assert uv_environment(IndexSettings(), {"REQUESTS_CA_BUNDLE": "/company.pem"})["SSL_CERT_FILE"] == "/company.pem"
+    assert (
+        uv_environment(IndexSettings(), {"REQUESTS_CA_BUNDLE": "/company.pem"})["SSL_CERT_FILE"]
+        == "/company.pem"
+    )
 
 
 def test_local_folders_that_do_not_exist_are_left_out(tmp_path: Path) -> None:
     (tmp_path / "with space").mkdir()
     there = (tmp_path / "with space").as_uri()
-    settings = settings_from_pip({"extra-index-url": f"{there} file:///does/not/exist https://far.example/simple",
-                                  "find-links": f"/does/not/exist {tmp_path}"})
+    settings = settings_from_pip(
+        {
+            "extra-index-url": f"{there} file:///does/not/exist https://far.example/simple",
+            "find-links": f"/does/not/exist {tmp_path}",
+        }
+    )
     assert settings.extra_index_urls == (there, "https://far.example/simple")
     assert settings.find_links == (str(tmp_path),)
 
 
 def test_pip_keeps_only_what_leads_to_packages() -> None:
-    environ = {"PIP_USER": "1", "PIP_TARGET": "/elsewhere", "PIP_REQUIRE_VIRTUALENV": "1", "PYTHONPATH": "/mine", "CONDA_PREFIX": "/conda",
-               "VIRTUAL_ENV": "/other", "PATH": "/bin"}
+    environ = {
+        "PIP_USER": "1",
+        "PIP_TARGET": "/elsewhere",
+        "PIP_REQUIRE_VIRTUALENV": "1",
+        "PYTHONPATH": "/mine",
+        "CONDA_PREFIX": "/conda",
+        "VIRTUAL_ENV": "/other",
+        "PATH": "/bin",
+    }
     assert untied(environ) == {"PATH": "/bin"}
     settings = settings_from_pip(parse_pip_config(LISTING))
     given = pip_environment(settings)
-    assert given["PIP_INDEX_URL"] == "https://install.example/simple" and given["PIP_CONFIG_FILE"] == os.devnull
+    assert (
+        given["PIP_INDEX_URL"] == "https://install.example/simple"
+        and given["PIP_CONFIG_FILE"] == os.devnull
+    )
     assert not {"PIP_USER", "PIP_TARGET", "PIP_CONSTRAINT"} & set(given)
 
 
 def test_a_real_pip_configuration_file_is_understood(tmp_path: Path) -> None:
     """Through pip itself: how it spells its listing is its own affair."""
-    (tmp_path / "pip.conf").write_text("[global]\nindex-url = https://me:pa'ss@mirror.example/simple\nextra-index-url =\n"
-                                       "    https://one.example/simple\n    https://two.example/simple\n[install]\ntimeout = 7\n")
-    environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "PIP_CONFIG_FILE": str(tmp_path / "pip.conf"),
-                   "PIP_TRUSTED_HOST": "mirror.example"}
-    listed = subprocess.run([sys.executable, "-m", "pip", "config", "list"], env=environment, capture_output=True, text=True)
+    (tmp_path / "pip.conf").write_text(
+        "[global]\nindex-url = https://me:pa'ss@mirror.example/simple\nextra-index-url =\n"
+        "    https://one.example/simple\n    https://two.example/simple\n[install]\ntimeout = 7\n"
+    )
+    environment = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(tmp_path),
+        "PIP_CONFIG_FILE": str(tmp_path / "pip.conf"),
+        "PIP_TRUSTED_HOST": "mirror.example",
+    }
+    listed = subprocess.run(
+        [sys.executable, "-m", "pip", "config", "list"],
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
     if listed.returncode:
         pytest.skip("this environment has no pip")
     settings = settings_from_pip(parse_pip_config(listed.stdout))
@@ -137,6 +189,7 @@ def test_a_real_pip_configuration_file_is_understood(tmp_path: Path) -> None:
 
 
 # ---- the state of an environment ------------------------------------------------------------------------------------
+
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
@@ -189,7 +242,10 @@ def test_another_version_than_the_locks_is_an_update(ready: Recipe) -> None:
     assert needed(ready) is Need.NOTHING
     there.rename(there.with_name("some_package-3.0.dist-info"))
     verdict = assess(ready, ready.venv)
-    assert (verdict.need, verdict.why) == (Need.UPDATE, "other than pinned: some-package 3.0 (pinned 2.0)")
+    assert (verdict.need, verdict.why) == (
+        Need.UPDATE,
+        "other than pinned: some-package 3.0 (pinned 2.0)",
+    )
 
 
 def test_a_package_left_out_on_this_machine_is_not_missing(ready: Recipe) -> None:
@@ -218,7 +274,7 @@ def test_what_makes_a_rebuild(ready: Recipe) -> None:
 def test_a_folder_that_is_no_environment_is_never_emptied(checkout: Path, tmp_path: Path) -> None:
     home = tmp_path / "home"
     home.mkdir()
-    assert needed(Recipe(checkout, home)) is Need.REBUILD      # empty: free to use
+    assert needed(Recipe(checkout, home)) is Need.REBUILD  # empty: free to use
     (home / "thesis.tex").touch()
     assert needed(Recipe(checkout, home)) is Need.REFUSE
     assert needed(Recipe(checkout, home / "thesis.tex")) is Need.REFUSE
@@ -226,20 +282,29 @@ def test_a_folder_that_is_no_environment_is_never_emptied(checkout: Path, tmp_pa
 
 # ---- flash-attn -----------------------------------------------------------------------------------------------------
 
-SERVER = flash_build.Machine(capabilities=((9, 0), (9, 0)), nvcc=(12, 8), compiler="/usr/bin/g++", torch_cuda=(12, 8),
-                            cpus=64, memory_gib=200)
+SERVER = flash_build.Machine(
+    capabilities=((9, 0), (9, 0)),
+    nvcc=(12, 8),
+    compiler="/usr/bin/g++",
+    torch_cuda=(12, 8),
+    cpus=64,
+    memory_gib=200,
+)
 
 
-@pytest.mark.parametrize(("machine", "reason"), [
-    (SERVER, None),
-    (replace(SERVER, nvcc=(12, 6)), None),
-    (replace(SERVER, capabilities=()), "no CUDA GPU"),
-    (replace(SERVER, capabilities=((7, 0),)), "8.0"),
-    (replace(SERVER, nvcc=None), "nvcc"),
-    (replace(SERVER, nvcc=(13, 0)), "nvcc is of CUDA 13.0, torch of CUDA 12.8"),
-    (replace(SERVER, torch_cuda=None), "without CUDA"),
-    (replace(SERVER, compiler=None), "g++"),
-])
+@pytest.mark.parametrize(
+    ("machine", "reason"),
+    [
+        (SERVER, None),
+        (replace(SERVER, nvcc=(12, 6)), None),
+        (replace(SERVER, capabilities=()), "no CUDA GPU"),
+        (replace(SERVER, capabilities=((7, 0),)), "8.0"),
+        (replace(SERVER, nvcc=None), "nvcc"),
+        (replace(SERVER, nvcc=(13, 0)), "nvcc is of CUDA 13.0, torch of CUDA 12.8"),
+        (replace(SERVER, torch_cuda=None), "without CUDA"),
+        (replace(SERVER, compiler=None), "g++"),
+    ],
+)
 def test_where_flash_attn_is_tried(machine: flash_build.Machine, reason: str | None) -> None:
     said = flash_build.why_not(machine)
     assert said is None if reason is None else reason in (said or "")
@@ -274,29 +339,51 @@ def alive(pid: int) -> bool:
 
 # ---- the locks and projects -----------------------------------------------------------------------------------------
 
+
 @pytest.mark.parametrize("lock", LOCKS, ids=lambda lock: lock.name)
 def test_every_line_of_a_lock_is_pinned_and_hashed_and_names_no_host(lock: Path) -> None:
     text = lock.read_text("utf-8")
-    assert "://" not in text and "--index" not in text and "--find-links" not in text and " @ " not in text
-    entries = [entry for entry in re.split(r"(?m)^(?=[A-Za-z0-9])", text) if not entry.startswith("#")]
+    assert (
+        "://" not in text
+        and "--index" not in text
+        and "--find-links" not in text
+        and " @ " not in text
+    )
+    entries = [
+        entry for entry in re.split(r"(?m)^(?=[A-Za-z0-9])", text) if not entry.startswith("#")
+    ]
     assert entries
     for entry in entries:
-        assert re.match(r"^[a-z0-9][a-z0-9.\-]*==\S+ \\\n(    --hash=sha256:[0-9a-f]{64}( \\)?\n)+$", entry), entry
+        assert re.match(
+            r"^[a-z0-9][a-z0-9.\-]*==\S+ \\\n(    --hash=sha256:[0-9a-f]{64}( \\)?\n)+$", entry
+        ), entry
 
 
 def test_the_locks_agree_and_hold_what_the_projects_pin() -> None:
-    assert {lock.name for lock in LOCKS} == {"requirements.lock", "requirements-bootstrap.lock", "requirements-test.lock",
-                                             "requirements-vllm.lock", "requirements-flash-attn.lock"}
+    assert {lock.name for lock in LOCKS} == {
+        "requirements.lock",
+        "requirements-bootstrap.lock",
+        "requirements-test.lock",
+        "requirements-vllm.lock",
+        "requirements-flash-attn.lock",
+    }
     locked: dict[str, str] = {}
     for lock in LOCKS:
         for name, version in pins(lock.read_text("utf-8")).items():
             assert locked.setdefault(name, version) == version, f"{name} in {lock.name}"
-    base = {name for lock in ("requirements.lock", "requirements-bootstrap.lock") for name in pins((ROOT / lock).read_text("utf-8"))}
+    base = {
+        name
+        for lock in ("requirements.lock", "requirements-bootstrap.lock")
+        for name in pins((ROOT / lock).read_text("utf-8"))
+    }
     for extra in ("test", "vllm"):
         assert not base & set(pins((ROOT / f"requirements-{extra}.lock").read_text("utf-8")))
     for folder in recipes.PROJECTS.values():
         project = tomllib.loads((ROOT / folder / "pyproject.toml").read_text("utf-8"))["project"]
-        for requirement in [*project["dependencies"], *itertools.chain.from_iterable(project.get("optional-dependencies", {}).values())]:
+        for requirement in [
+            *project["dependencies"],
+            *itertools.chain.from_iterable(project.get("optional-dependencies", {}).values()),
+        ]:
             name, _, version = requirement.partition("==")
             assert recipes.normal(name) in locked, requirement
             assert not version or locked[recipes.normal(name)] == version, requirement
@@ -305,7 +392,10 @@ def test_the_locks_agree_and_hold_what_the_projects_pin() -> None:
 def test_the_projects_list_every_package_and_shadow_no_backend() -> None:
     main = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
     source = ROOT / main["tool"]["setuptools"]["package-dir"][""]
-    there = {".".join(file.parent.relative_to(source).parts) for file in (source / "easi_eval").rglob("__init__.py")}
+    there = {
+        ".".join(file.parent.relative_to(source).parts)
+        for file in (source / "easi_eval").rglob("__init__.py")
+    }
     assert set(main["tool"]["setuptools"]["packages"]) == there
     for folder, package in {"VLMEvalKit": "easi_vlmevalkit", "lmms-eval": "easi_lmms_eval"}.items():
         project = tomllib.loads((ROOT / folder / "pyproject.toml").read_text("utf-8"))
@@ -314,14 +404,20 @@ def test_the_projects_list_every_package_and_shadow_no_backend() -> None:
 
 # ---- variables ------------------------------------------------------------------------------------------------------
 
+
 def variables_read(source: str) -> Iterator[str]:
     """Names read as ``environ.get("X")``, ``environ["X"]``, ``os.getenv("X")``, whatever the mapping is called (environ, env)."""
     for node in ast.walk(ast.parse(source)):
         match node:
-            case ast.Call(func=ast.Attribute(attr="get" | "pop", value=mapping), args=[ast.Constant(value=str(name)), *_]):
+            case ast.Call(
+                func=ast.Attribute(attr="get" | "pop", value=mapping),
+                args=[ast.Constant(value=str(name)), *_],
+            ):
                 if ast.unparse(mapping).rpartition(".")[2] in ("environ", "env"):
                     yield name
-            case ast.Call(func=ast.Attribute(attr="getenv"), args=[ast.Constant(value=str(name)), *_]):
+            case ast.Call(
+                func=ast.Attribute(attr="getenv"), args=[ast.Constant(value=str(name)), *_]
+            ):
                 yield name
             case ast.Subscript(value=mapping, slice=ast.Constant(value=str(name))):
                 if ast.unparse(mapping).rpartition(".")[2] == "environ":
@@ -330,40 +426,59 @@ def variables_read(source: str) -> Iterator[str]:
 
 def test_every_variable_we_read_is_in_the_example() -> None:
     folders = (SCRIPTS / "submissions", ROOT / "VLMEvalKit", ROOT / "lmms-eval")
-    read = {name for folder in folders for file in folder.rglob("*.py") for name in variables_read(file.read_text("utf-8"))}
+    read = {
+        name
+        for folder in folders
+        for file in folder.rglob("*.py")
+        for name in variables_read(file.read_text("utf-8"))
+    }
     read |= {"EASI_VENV", "EASI_PYTHON", "CUDA_HOME", "CUDA_PATH"}
-    assert {"HF_TOKEN", "EASI_STORE"} <= read       # the search finds something
+    assert {"HF_TOKEN", "EASI_STORE"} <= read  # the search finds something
     known = set(re.findall(r"[A-Za-z_][A-Za-z0-9_]+", (ROOT / ".env.example").read_text("utf-8")))
     assert read - known == set()
 
 
 # ---- the shell scripts ----------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize("script", [*sorted(SCRIPTS.glob("*.sh")), ROOT / ".ci" / "run"], ids=lambda path: path.name)
+
+@pytest.mark.parametrize(
+    "script", [*sorted(SCRIPTS.glob("*.sh")), ROOT / ".ci" / "run"], ids=lambda path: path.name
+)
 def test_scripts_parse(script: Path) -> None:
     subprocess.run(["/bin/bash", "-n", str(script)], check=True)
 
 
 def test_another_python_gets_one_line_on_how_to_get_3_11(tmp_path: Path) -> None:
     wrong = program(tmp_path / "python3.13", "#!/bin/sh\nexit 1\n")
-    refused = bash(SCRIPTS / "setup.sh", PATH="/usr/bin:/bin", HOME=str(tmp_path), EASI_PYTHON=str(wrong))
+    refused = bash(
+        SCRIPTS / "setup.sh", PATH="/usr/bin:/bin", HOME=str(tmp_path), EASI_PYTHON=str(wrong)
+    )
     assert refused.returncode == 2 and refused.stdout == ""
-    assert refused.stderr == f"error: EASI_PYTHON={wrong} is not a working Python 3.11\n" + HOW + "\n"
+    assert (
+        refused.stderr == f"error: EASI_PYTHON={wrong} is not a working Python 3.11\n" + HOW + "\n"
+    )
 
 
-HOW = ("hint: apt install python3.11 (or: conda create -n py311 python=3.11; or: uv python install 3.11), then "
-       "EASI_PYTHON=/path/to/python3.11 bash scripts/setup.sh")
+HOW = (
+    "hint: apt install python3.11 (or: conda create -n py311 python=3.11; or: uv python install 3.11), then "
+    "EASI_PYTHON=/path/to/python3.11 bash scripts/setup.sh"
+)
 
 
 def find_python(tmp_path: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     """find_python311 of env.sh, with the usual places looked up in an empty folder."""
-    looked = re.sub(r"/(usr|opt)/\S*python3\.11", "/nowhere/python3.11", (SCRIPTS / "env.sh").read_text())
+    looked = re.sub(
+        r"/(usr|opt)/\S*python3\.11", "/nowhere/python3.11", (SCRIPTS / "env.sh").read_text()
+    )
     script = program(tmp_path / "scripts" / "find.sh", looked + "\nfind_python311\n")
     return bash(script, HOME=str(tmp_path), **environment)
 
 
 def test_none_on_the_path_names_the_one_that_is(tmp_path: Path) -> None:
-    program(tmp_path / "bin" / "python3", '#!/bin/sh\ncase "$*" in *platform*) echo "python3 here is 3.13.1";; *) exit 1;; esac\n')
+    program(
+        tmp_path / "bin" / "python3",
+        '#!/bin/sh\ncase "$*" in *platform*) echo "python3 here is 3.13.1";; *) exit 1;; esac\n',
+    )
     found = find_python(tmp_path, PATH=f"{tmp_path / 'bin'}:{tools(tmp_path)}")
     assert found.returncode == 1
     assert found.stderr == f"error: Python 3.11 is needed; python3 here is 3.13.1\n{HOW}\n"
@@ -373,9 +488,13 @@ def test_a_python_outside_the_active_conda_is_preferred(tmp_path: Path) -> None:
     conda = program(tmp_path / "conda" / "bin" / "python3.11", "#!/bin/sh\nexit 0\n")
     own = program(tmp_path / "own" / "python3.11", "#!/bin/sh\nexit 0\n")
     path = f"{conda.parent}:{own.parent}:{tools(tmp_path)}"
-    assert find_python(tmp_path, PATH=path, CONDA_PREFIX=str(tmp_path / "conda")).stdout.strip() == str(own)
+    assert find_python(
+        tmp_path, PATH=path, CONDA_PREFIX=str(tmp_path / "conda")
+    ).stdout.strip() == str(own)
     own.unlink()
-    assert find_python(tmp_path, PATH=path, CONDA_PREFIX=str(tmp_path / "conda")).stdout.strip() == str(conda)
+    assert find_python(
+        tmp_path, PATH=path, CONDA_PREFIX=str(tmp_path / "conda")
+    ).stdout.strip() == str(conda)
 
 
 def tools(tmp_path: Path) -> Path:
@@ -394,7 +513,10 @@ def toy_repository(tmp_path: Path, program_text: str) -> Path:
         program(tmp_path / "scripts" / name, (SCRIPTS / name).read_text())
     program(tmp_path / "scripts" / "setup.sh", 'echo "setup $*" >>"$EASI_VENV/calls"\n')
     program(tmp_path / "scripts" / "submissions" / "run_easi_eval.py", "")
-    program(tmp_path / ".venv" / "bin" / "python", f'#!/bin/sh\necho "$*" | sed "s#{tmp_path}/##" >>"$EASI_VENV/calls"\n{program_text}\n')
+    program(
+        tmp_path / ".venv" / "bin" / "python",
+        f'#!/bin/sh\necho "$*" | sed "s#{tmp_path}/##" >>"$EASI_VENV/calls"\n{program_text}\n',
+    )
     return tmp_path
 
 
@@ -407,13 +529,27 @@ SMOKE = "scripts/submissions/run_easi_eval.py --smoke"
 
 def test_smoke_rehearses_both_backends_with_its_arguments(tmp_path: Path) -> None:
     root = toy_repository(tmp_path, "exit 0")
-    assert bash(root / "scripts" / "smoke.sh", "--output-dir", "a b", PATH="/usr/bin:/bin").returncode == 0
-    assert called(root) == ["setup --quiet", f"{SMOKE} --output-dir a b", f"{SMOKE} --backend lmms-eval --output-dir a b"]
+    assert (
+        bash(root / "scripts" / "smoke.sh", "--output-dir", "a b", PATH="/usr/bin:/bin").returncode
+        == 0
+    )
+    assert called(root) == [
+        "setup --quiet",
+        f"{SMOKE} --output-dir a b",
+        f"{SMOKE} --backend lmms-eval --output-dir a b",
+    ]
 
 
-@pytest.mark.parametrize(("first", "second", "code", "runs"), [(0, 1, 1, 2), (1, 0, 1, 2), (3, 1, 3, 2), (2, 0, 2, 1), (130, 0, 130, 1)])
-def test_smoke_ends_with_the_first_code_that_is_not_zero(tmp_path: Path, first: int, second: int, code: int, runs: int) -> None:
-    root = toy_repository(tmp_path, f'case "$*" in *lmms-eval*) exit {second};; *) exit {first};; esac')
+@pytest.mark.parametrize(
+    ("first", "second", "code", "runs"),
+    [(0, 1, 1, 2), (1, 0, 1, 2), (3, 1, 3, 2), (2, 0, 2, 1), (130, 0, 130, 1)],
+)
+def test_smoke_ends_with_the_first_code_that_is_not_zero(
+    tmp_path: Path, first: int, second: int, code: int, runs: int
+) -> None:
+    root = toy_repository(
+        tmp_path, f'case "$*" in *lmms-eval*) exit {second};; *) exit {first};; esac'
+    )
     assert bash(root / "scripts" / "smoke.sh", PATH="/usr/bin:/bin").returncode == code
     assert len(called(root)) == 1 + runs
 
@@ -426,37 +562,74 @@ def test_smoke_with_a_backend_named_runs_that_one(tmp_path: Path) -> None:
 
 def test_tests_pass_their_arguments_on(tmp_path: Path) -> None:
     root = toy_repository(tmp_path, "exit 5")
-    assert bash(root / "scripts" / "test.sh", "--fast", "-k", "one or two", PATH="/usr/bin:/bin").returncode == 5
+    assert (
+        bash(
+            root / "scripts" / "test.sh", "--fast", "-k", "one or two", PATH="/usr/bin:/bin"
+        ).returncode
+        == 5
+    )
     assert called(root) == ["setup --quiet --test", "-m pytest -m not slow -k one or two"]
 
 
-@pytest.mark.parametrize("closing", ["=== 2 failed, 31 passed, 1 skipped in 75.10s (0:01:15) ===", "==== 58 passed in 14.32s ====",
-                                     "12 passed, 3 deselected in 0.31s", "=== no tests ran in 0.01s ==="])
-def test_continuous_integration_ends_with_pytests_line_and_its_code(tmp_path: Path, closing: str) -> None:
+@pytest.mark.parametrize(
+    "closing",
+    [
+        "=== 2 failed, 31 passed, 1 skipped in 75.10s (0:01:15) ===",
+        "==== 58 passed in 14.32s ====",
+        "12 passed, 3 deselected in 0.31s",
+        "=== no tests ran in 0.01s ===",
+    ],
+)
+def test_continuous_integration_ends_with_pytests_line_and_its_code(
+    tmp_path: Path, closing: str
+) -> None:
     run = program(tmp_path / ".ci" / "run", (ROOT / ".ci" / "run").read_text())
-    program(tmp_path / "scripts" / "test.sh", f"cat; echo ci is $CI; echo '{closing}'; echo 'something after'; exit 4\n")
+    program(
+        tmp_path / "scripts" / "test.sh",
+        f"cat; echo ci is $CI; echo '{closing}'; echo 'something after'; exit 4\n",
+    )
     ended = bash(run, PATH="/usr/bin:/bin")
     assert ended.returncode == 4
     assert ended.stdout.splitlines() == ["ci is true", closing, "something after", closing]
 
 
 def test_check_without_an_environment_says_how_to_make_one(tmp_path: Path) -> None:
-    refused = bash(SCRIPTS / "setup.sh", "--check", PATH=os.environ["PATH"], HOME=str(tmp_path), EASI_PYTHON=sys.executable,
-                   EASI_VENV=str(tmp_path / "none"))
+    refused = bash(
+        SCRIPTS / "setup.sh",
+        "--check",
+        PATH=os.environ["PATH"],
+        HOME=str(tmp_path),
+        EASI_PYTHON=sys.executable,
+        EASI_VENV=str(tmp_path / "none"),
+    )
     assert refused.returncode == 2
-    assert refused.stderr == f"error: the environment {tmp_path / 'none'} does not exist\nhint: bash scripts/setup.sh\n"
+    assert (
+        refused.stderr
+        == f"error: the environment {tmp_path / 'none'} does not exist\nhint: bash scripts/setup.sh\n"
+    )
     assert not (tmp_path / "none").exists()
 
 
 def test_setup_refuses_a_folder_of_the_user(tmp_path: Path) -> None:
     (tmp_path / "documents").mkdir()
     (tmp_path / "documents" / "thesis.tex").touch()
-    refused = bash(SCRIPTS / "setup.sh", PATH=os.environ["PATH"], HOME=str(tmp_path), EASI_PYTHON=sys.executable,
-                   EASI_VENV=str(tmp_path / "documents"))
+    refused = bash(
+        SCRIPTS / "setup.sh",
+        PATH=os.environ["PATH"],
+        HOME=str(tmp_path),
+        EASI_PYTHON=sys.executable,
+        EASI_VENV=str(tmp_path / "documents"),
+    )
     assert refused.returncode == 2 and "no Python environment" in refused.stderr
     assert [entry.name for entry in (tmp_path / "documents").iterdir()] == ["thesis.tex"]
 
 
 def test_an_unknown_option_of_setup_is_an_error(tmp_path: Path) -> None:
-    refused = bash(SCRIPTS / "setup.sh", "--vlm", PATH=os.environ["PATH"], HOME=str(tmp_path), EASI_PYTHON=sys.executable)
+    refused = bash(
+        SCRIPTS / "setup.sh",
+        "--vlm",
+        PATH=os.environ["PATH"],
+        HOME=str(tmp_path),
+        EASI_PYTHON=sys.executable,
+    )
     assert refused.returncode == 2 and "--vlm" in refused.stderr

@@ -17,7 +17,9 @@ from transformers import (
 from easi_eval.smoke import checkpoint
 from easi_vlmevalkit import shims
 
-without_flash_attn = pytest.mark.skipif(importlib.util.find_spec("flash_attn") is not None, reason="flash-attn is installed here")
+without_flash_attn = pytest.mark.skipif(
+    importlib.util.find_spec("flash_attn") is not None, reason="flash-attn is installed here"
+)
 
 
 @pytest.fixture
@@ -28,19 +30,31 @@ def restored() -> Iterator[None]:
 
 
 @without_flash_attn
-@pytest.mark.parametrize("cls", [Qwen2_5_VLForConditionalGeneration, AutoModelForImageTextToText])      # as Qwen2VLChat and Qwen3VLChat load
-def test_a_class_that_asks_for_flash_attention_runs_without_it(cls: type, tmp_path: Path, restored: None, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    "cls", [Qwen2_5_VLForConditionalGeneration, AutoModelForImageTextToText]
+)  # as Qwen2VLChat and Qwen3VLChat load
+def test_a_class_that_asks_for_flash_attention_runs_without_it(
+    cls: type, tmp_path: Path, restored: None, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder = checkpoint.build(tmp_path / "tiny")
-    with pytest.raises(ImportError, match="flash"):      # the trap
+    with pytest.raises(ImportError, match="flash"):  # the trap
         cls.from_pretrained(folder, attn_implementation="flash_attention_2")
     assert shims.replace_missing_flash_attention()
-    model = cls.from_pretrained(folder, attn_implementation="flash_attention_2", torch_dtype=torch.float32)
-    assert model.config._attn_implementation == model.model.visual.config._attn_implementation == "sdpa"
+    model = cls.from_pretrained(
+        folder, attn_implementation="flash_attention_2", torch_dtype=torch.float32
+    )
+    assert (
+        model.config._attn_implementation
+        == model.model.visual.config._attn_implementation
+        == "sdpa"
+    )
     assert capsys.readouterr().out.count("sdpa instead of flash_attention_2") == 1
 
 
 @without_flash_attn
-def test_what_asks_for_something_else_gets_it(tmp_path: Path, restored: None, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_asks_for_something_else_gets_it(
+    tmp_path: Path, restored: None, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder = checkpoint.build(tmp_path / "tiny")
     assert shims.replace_missing_flash_attention()
     model = Qwen2_5_VLForConditionalGeneration.from_pretrained(folder, attn_implementation="eager")
@@ -61,10 +75,22 @@ def media_types(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shims.take_media_types_from_content()
 
 
-@pytest.mark.parametrize(("name", "format", "ending"), [
-    ("0000_0", "PNG", ".png"), ("0000_1.5", "JPEG", ".jpg"), ("view?id=3&type=.mp4", "WEBP", ".webp"), ("A.PNG", "PNG", ""),
-    ("a.jpg", "PNG", ""), ("b.WebP", "WEBP", ""), ("c.mp4", "JPEG", ".jpg"), ("d.bin", "GIF", ".gif")])
-def test_a_picture_is_known_by_its_content(name: str, format: str, ending: str, tmp_path: Path, media_types: None) -> None:
+@pytest.mark.parametrize(
+    ("name", "format", "ending"),
+    [
+        ("0000_0", "PNG", ".png"),
+        ("0000_1.5", "JPEG", ".jpg"),
+        ("view?id=3&type=.mp4", "WEBP", ".webp"),
+        ("A.PNG", "PNG", ""),
+        ("a.jpg", "PNG", ""),
+        ("b.WebP", "WEBP", ""),
+        ("c.mp4", "JPEG", ".jpg"),
+        ("d.bin", "GIF", ".gif"),
+    ],
+)
+def test_a_picture_is_known_by_its_content(
+    name: str, format: str, ending: str, tmp_path: Path, media_types: None
+) -> None:
     from mimetypes import guess_type
 
     from PIL import Image
@@ -74,18 +100,32 @@ def test_a_picture_is_known_by_its_content(name: str, format: str, ending: str, 
     Image.new("RGB", (4, 3), "red").save(tmp_path / name, format=format)
     (tmp_path / "Yes").write_text("a file that a text happens to name")
     for base in (BaseModel, BaseAPI):
-        message = [{"type": "image", "value": str(tmp_path / name)}, {"type": "text", "value": "Yes"}]
-        made = base.preproc_content(object.__new__(type("Model", (base,), {"generate_inner": None})), message)
+        message = [
+            {"type": "image", "value": str(tmp_path / name)},
+            {"type": "text", "value": "Yes"},
+        ]
+        made = base.preproc_content(
+            object.__new__(type("Model", (base,), {"generate_inner": None})), message
+        )
         assert made is message, "what was made ready for a message is found by it"
         picture = made[0]["value"]
         assert Path(picture).suffix == ending if ending else picture == str(tmp_path / name)
-        assert (guess_type(picture)[0] or "image/webp").startswith("image/") and Path(picture).samefile(tmp_path / name)
+        assert (guess_type(picture)[0] or "image/webp").startswith("image/") and Path(
+            picture
+        ).samefile(tmp_path / name)
         assert made[1] == {"type": "text", "value": "Yes"}
 
 
-def test_a_video_without_an_ending_is_given_one_and_others_stay(tmp_path: Path, media_types: None) -> None:
+def test_a_video_without_an_ending_is_given_one_and_others_stay(
+    tmp_path: Path, media_types: None
+) -> None:
     (tmp_path / "clip").write_bytes(b"\0\0\0\x18ftypisom")
     (tmp_path / "clip.MKV").write_bytes(b"\x1aE\xdf\xa3")
     (tmp_path / "other").write_bytes(b"\x1aE\xdf\xa3")
-    assert [Path(shims.named_by_content(str(tmp_path / name), "video")).suffix for name in ("clip", "clip.MKV", "other")] == [".mp4", ".MKV", ".webm"]
-    assert shims.named_by_content(str(tmp_path / "clip"), "video") == shims.named_by_content(str(tmp_path / "clip"), "video")
+    assert [
+        Path(shims.named_by_content(str(tmp_path / name), "video")).suffix
+        for name in ("clip", "clip.MKV", "other")
+    ] == [".mp4", ".MKV", ".webm"]
+    assert shims.named_by_content(str(tmp_path / "clip"), "video") == shims.named_by_content(
+        str(tmp_path / "clip"), "video"
+    )

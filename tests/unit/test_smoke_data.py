@@ -28,11 +28,19 @@ from easi_eval.smoke import data, hub, media, media_repos, questions
 from easi_eval.smoke.questions import LETTERS, Question
 
 ASKED: dict[str, Callable[[int], list[Question]]] = {
-    "vsi_bench": questions.vsi, "mmsi_bench": questions.mmsi, "mindcube_tiny": questions.mindcube,
-    "viewspatial": questions.viewspatial, "site_image": questions.site_image, "site_video": questions.site_video,
-    "blink": questions.blink, "3dsrbench": questions.three_d, "embspatial": questions.embspatial,
-    "mmsi_video_bench": questions.mmsi_video, "omnispatial_(manual_cot)": questions.omnispatial,
-    "spar_bench": questions.spar, "vsi_debiased": questions.vsi_debiased,
+    "vsi_bench": questions.vsi,
+    "mmsi_bench": questions.mmsi,
+    "mindcube_tiny": questions.mindcube,
+    "viewspatial": questions.viewspatial,
+    "site_image": questions.site_image,
+    "site_video": questions.site_video,
+    "blink": questions.blink,
+    "3dsrbench": questions.three_d,
+    "embspatial": questions.embspatial,
+    "mmsi_video_bench": questions.mmsi_video,
+    "omnispatial_(manual_cot)": questions.omnispatial,
+    "spar_bench": questions.spar,
+    "vsi_debiased": questions.vsi_debiased,
 }
 by_benchmark = pytest.mark.parametrize("benchmark", BENCHMARKS, ids=lambda benchmark: benchmark.key)
 
@@ -46,7 +54,10 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def digests(folder: Path) -> dict[str, str]:
     files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+    return {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in files
+    }
 
 
 def test_a_seed_gives_the_same_bytes_and_another_seed_others(root: Path, tmp_path: Path) -> None:
@@ -82,14 +93,28 @@ def media_paths(rows: pd.DataFrame) -> Iterator[str]:
     for column in ("image_path", "ref_images", "video_path", "video"):
         for value in rows.get(column, ()):
             paths = ast.literal_eval(value) if value.startswith("[") else [value]
-            yield from (path for item in paths for path in ([item] if isinstance(item, str) else item))
+            yield from (
+                path for item in paths for path in ([item] if isinstance(item, str) else item)
+            )
 
 
-@pytest.mark.parametrize("benchmark", [b for b in BENCHMARKS if b.sources[VLMEVALKIT].data.media_repo], ids=lambda b: b.key)
+@pytest.mark.parametrize(
+    "benchmark",
+    [b for b in BENCHMARKS if b.sources[VLMEVALKIT].data.media_repo],
+    ids=lambda b: b.key,
+)
 def test_every_path_in_the_table_is_in_the_zips(root: Path, benchmark: Benchmark) -> None:
     tsv: TsvData = benchmark.sources[VLMEVALKIT].data
-    zips = [path for path in (root / "datasets" / tsv.media_repo).glob("*.zip") if path.name not in tsv.media_ignore]
-    inside = {name.removeprefix("OmniSpatial-test/") for path in zips for name in zipfile.ZipFile(path).namelist()}
+    zips = [
+        path
+        for path in (root / "datasets" / tsv.media_repo).glob("*.zip")
+        if path.name not in tsv.media_ignore
+    ]
+    inside = {
+        name.removeprefix("OmniSpatial-test/")
+        for path in zips
+        for name in zipfile.ZipFile(path).namelist()
+    }
     paths = {path for path in media_paths(table(root, benchmark)) if not path.startswith("videos/")}
     assert paths and paths <= inside
 
@@ -125,33 +150,62 @@ def loaded(root: Path, home: Path) -> dict[str, Any]:
     """Every configuration that lmms-eval's tasks load, by 'repo|config|split': columns, rows, and how many pictures were decoded."""
     sources = [benchmark.sources[LMMS_EVAL] for benchmark in BENCHMARKS]
     every = [*sources, *(variant for source in sources for variant in source.variants.values())]
-    wanted = sorted({(source.data.repo, config) for source in every for config in source.data.configs or ("",)})
+    wanted = sorted(
+        {(source.data.repo, config) for source in every for config in source.data.configs or ("",)}
+    )
     with hub.start(root) as running:
-        env = {**os.environ, "HF_ENDPOINT": running.endpoint, "HF_HOME": str(home),
-               "HF_TOKEN": "placeholder", "HF_HUB_DISABLE_XET": "1", "NO_PROXY": "127.0.0.1"}
+        env = {
+            **os.environ,
+            "HF_ENDPOINT": running.endpoint,
+            "HF_HOME": str(home),
+            "HF_TOKEN": "placeholder",
+            "HF_HUB_DISABLE_XET": "1",
+            "NO_PROXY": "127.0.0.1",
+        }
         for name in ("HF_HUB_CACHE", "HF_DATASETS_CACHE", "HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE"):
             env.pop(name, None)
-        done = subprocess.run([sys.executable, "-c", LOAD], input=json.dumps(wanted), env=env, capture_output=True, text=True)
+        done = subprocess.run(
+            [sys.executable, "-c", LOAD],
+            input=json.dumps(wanted),
+            env=env,
+            capture_output=True,
+            text=True,
+        )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
 
 def hub_rows(loaded: dict[str, Any], hub_data: HubData) -> list[dict[str, Any]]:
-    return [row for config in hub_data.configs or ("",) for row in loaded[f"{hub_data.repo}|{config}|{hub_data.split}"]["rows"]]
+    return [
+        row
+        for config in hub_data.configs or ("",)
+        for row in loaded[f"{hub_data.repo}|{config}|{hub_data.split}"]["rows"]
+    ]
 
 
 @by_benchmark
-def test_an_import_reads_the_rows_of_the_datasets_library_from_its_cache(loaded: dict[str, Any], home: Path, benchmark: Benchmark) -> None:
+def test_an_import_reads_the_rows_of_the_datasets_library_from_its_cache(
+    loaded: dict[str, Any], home: Path, benchmark: Benchmark
+) -> None:
     source = benchmark.sources[LMMS_EVAL]
     for wanted in (source.data, *(variant.data for variant in source.variants.values())):
         (folder,), main = hub_tables.snapshots(wanted, HubSettings(hf_home=home))
         found = hub_tables.rows_of(wanted, folder)
-        assert folder.name == main and found is not None and [row for rows in found for row in rows] == [
-            {name: row[name] for name in (*wanted.asked, *wanted.truth)} for row in hub_rows(loaded, wanted)]
+        assert (
+            folder.name == main
+            and found is not None
+            and [row for rows in found for row in rows]
+            == [
+                {name: row[name] for name in (*wanted.asked, *wanted.truth)}
+                for row in hub_rows(loaded, wanted)
+            ]
+        )
 
 
 @by_benchmark
-def test_the_datasets_library_reads_what_the_registry_names(loaded: dict[str, Any], benchmark: Benchmark) -> None:
+def test_the_datasets_library_reads_what_the_registry_names(
+    loaded: dict[str, Any], benchmark: Benchmark
+) -> None:
     source = benchmark.sources[LMMS_EVAL]
     for config in source.data.configs or ("",):
         part = loaded[f"{source.data.repo}|{config}|{source.data.split}"]
@@ -163,7 +217,9 @@ def test_the_datasets_library_reads_what_the_registry_names(loaded: dict[str, An
 
 def right_option(row: dict[str, Any]) -> str:
     """The letter (or open answer) from whichever column the dataset keeps it in, and however it writes it."""
-    answer = next(row[name] for name in ("ground_truth", "gt_answer", "gt", "answer") if name in row)
+    answer = next(
+        row[name] for name in ("ground_truth", "gt_answer", "gt", "answer") if name in row
+    )
     if isinstance(answer, int):
         return LETTERS[answer]
     letter = re.fullmatch(r"\(?([A-F])\)?(\. .*)?", answer)
@@ -171,9 +227,13 @@ def right_option(row: dict[str, Any]) -> str:
 
 
 @by_benchmark
-def test_both_backends_ask_the_same(root: Path, loaded: dict[str, Any], benchmark: Benchmark) -> None:
+def test_both_backends_ask_the_same(
+    root: Path, loaded: dict[str, Any], benchmark: Benchmark
+) -> None:
     source = benchmark.sources[LMMS_EVAL]
-    source = next(iter(source.variants.values()), source)   # the variant of 3DSRBench has the rows that VLMEvalKit has
+    source = next(
+        iter(source.variants.values()), source
+    )  # the variant of 3DSRBench has the rows that VLMEvalKit has
     theirs, ours = hub_rows(loaded, source.data), table(root, benchmark)
     asked = ASKED[benchmark.key](0)
     assert len(theirs) == len(ours) == len(asked)
@@ -204,13 +264,21 @@ def test_3dsrbench_has_every_rotation_of_each_question_and_of_its_mirror_image()
     assert len(groups) == 12
     for qid, group in groups.items():
         count = len(group[0].options)
-        ends = {end + turn for end in ("", "-flip") for turn in ("", *(f"-{n}" for n in range(1, count)))}
+        ends = {
+            end + turn
+            for end in ("", "-flip")
+            for turn in ("", *(f"-{n}" for n in range(1, count)))
+        }
         assert {row.extra["qid"] for row in group} == {qid + end for end in ends}
         for flip in ("", "-flip"):
             turned = [row for row in group if ("-flip" in row.extra["qid"]) == bool(flip)]
-            assert len({row.options for row in turned}) == len({row.answer for row in turned}) == count
+            assert (
+                len({row.options for row in turned}) == len({row.answer for row in turned}) == count
+            )
             assert len({row.options[LETTERS.index(row.answer)] for row in turned}) == 1
-    straight, mirrored = (np.asarray(Image.open(io.BytesIO(media_repos.three_d_picture(rows[i])))) for i in (0, 2))
+    straight, mirrored = (
+        np.asarray(Image.open(io.BytesIO(media_repos.three_d_picture(rows[i])))) for i in (0, 2)
+    )
     assert (straight[:, ::-1] == mirrored).all() and (straight != mirrored).any()
 
 
@@ -228,8 +296,14 @@ def test_mmsi_video_has_a_placeholder_for_every_segment_and_reference_image() ->
 
 
 def test_site_has_placeholders_for_pictures_only_where_all_have_one() -> None:
-    placed = [" ".join((question.text, *question.options)).count("<image>") for question in questions.site_image(0)]
-    assert all(count in (0, len(question.views)) for count, question in zip(placed, questions.site_image(0), strict=True))
+    placed = [
+        " ".join((question.text, *question.options)).count("<image>")
+        for question in questions.site_image(0)
+    ]
+    assert all(
+        count in (0, len(question.views))
+        for count, question in zip(placed, questions.site_image(0), strict=True)
+    )
     assert any(placed)
 
 
@@ -240,8 +314,12 @@ def test_videos_decode_with_the_decoder_that_the_backends_use(root: Path, tmp_pa
     for repo in ("nyu-visionx/VSI-Bench", "franky-veteran/SITE-Bench"):
         for path in (root / "datasets" / repo).glob("*.zip"):
             zipfile.ZipFile(path).extractall(tmp_path / repo)
-        decoded += [decord.VideoReader(str(path)) for path in sorted((tmp_path / repo).rglob("*.mp4"))]
-    assert Counter(len(video) for video in decoded) == Counter([*media_repos.VIDEO_FRAMES, *media_repos.VIDEO_FRAMES[:5]])
+        decoded += [
+            decord.VideoReader(str(path)) for path in sorted((tmp_path / repo).rglob("*.mp4"))
+        ]
+    assert Counter(len(video) for video in decoded) == Counter(
+        [*media_repos.VIDEO_FRAMES, *media_repos.VIDEO_FRAMES[:5]]
+    )
     first, last = (decoded[0][number].asnumpy().astype(int) for number in (0, len(decoded[0]) - 1))
     assert first.shape == (48, 64, 3) and abs(first - last).max() > 50
     assert len({int(video[0].asnumpy().mean()) for video in decoded}) > 6

@@ -34,37 +34,79 @@ from easi_eval.state import (
 )
 
 CFG = RunConfig(model="m", model_args="max_pixels=100,x=1")
-MODEL = ModelChoice("org/m", "org/m", "Chat", "registered", revision="abc", arguments={"min_pixels": 1, "flags": [1, 2]})
+MODEL = ModelChoice(
+    "org/m",
+    "org/m",
+    "Chat",
+    "registered",
+    revision="abc",
+    arguments={"min_pixels": 1, "flags": [1, 2]},
+)
 
 
-def of(cfg: RunConfig = CFG, model: ModelChoice = MODEL, backend: str = "vlmevalkit", version: str = "1") -> str:
+def of(
+    cfg: RunConfig = CFG,
+    model: ModelChoice = MODEL,
+    backend: str = "vlmevalkit",
+    version: str = "1",
+) -> str:
     return identity(backend, version, model, cfg)
 
 
 # ---- identity -------------------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize("changes", [
-    {"nproc": 8}, {"no_accelerate": True}, {"verbose": True}, {"no_rich": True}, {"plain": True}, {"limit": 3}, {"output_dir": Path("/x")},
-    {"dataset_dir": Path("/x")}, {"rerun": True}, {"dry_run": True}, {"benchmarks": ("blink",)}, {"include_extra": True},
-    {"backend_args": ("--reuse", "--api-nproc", "8")},
-    {"device": "cuda"}, {"judge": "gpt-4o-1120"}, {"model_args": "x=1, max_pixels=100,"},
-], ids=str)
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"nproc": 8},
+        {"no_accelerate": True},
+        {"verbose": True},
+        {"no_rich": True},
+        {"plain": True},
+        {"limit": 3},
+        {"output_dir": Path("/x")},
+        {"dataset_dir": Path("/x")},
+        {"rerun": True},
+        {"dry_run": True},
+        {"benchmarks": ("blink",)},
+        {"include_extra": True},
+        {"backend_args": ("--reuse", "--api-nproc", "8")},
+        {"device": "cuda"},
+        {"judge": "gpt-4o-1120"},
+        {"model_args": "x=1, max_pixels=100,"},
+    ],
+    ids=str,
+)
 def test_what_changes_no_answer_keeps_the_identity(changes: dict[str, object]) -> None:
     assert of(replace(CFG, **changes)) == of()
 
 
-@pytest.mark.parametrize("changes", [
-    {"model_args": "max_pixels=200,x=1"}, {"device": "cpu"}, {"trust_remote_code": True},
-    {"backend_args": ("--x",)}, {"smoke": True},
-], ids=str)
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"model_args": "max_pixels=200,x=1"},
+        {"device": "cpu"},
+        {"trust_remote_code": True},
+        {"backend_args": ("--x",)},
+        {"smoke": True},
+    ],
+    ids=str,
+)
 def test_what_changes_answers_changes_the_identity(changes: dict[str, object]) -> None:
     assert of(replace(CFG, **changes)) != of()
 
 
-@pytest.mark.parametrize("model", [
-    replace(MODEL, path="org/n"), replace(MODEL, revision="abd"), replace(MODEL, cls="Other"),
-    replace(MODEL, arguments={"min_pixels": 2, "flags": [1, 2]}), replace(MODEL, arguments={}),
-])
+@pytest.mark.parametrize(
+    "model",
+    [
+        replace(MODEL, path="org/n"),
+        replace(MODEL, revision="abd"),
+        replace(MODEL, cls="Other"),
+        replace(MODEL, arguments={"min_pixels": 2, "flags": [1, 2]}),
+        replace(MODEL, arguments={}),
+    ],
+)
 def test_another_model_is_another_identity(model: ModelChoice) -> None:
     assert of(model=model) != of()
 
@@ -74,14 +116,28 @@ def test_the_backend_and_its_version_change_the_identity() -> None:
 
 
 def test_why_a_model_was_chosen_and_key_order_do_not_matter() -> None:
-    other = replace(MODEL, why="another sentence", notes=("n",), arguments=dict(reversed(MODEL.arguments.items())))
+    other = replace(
+        MODEL,
+        why="another sentence",
+        notes=("n",),
+        arguments=dict(reversed(MODEL.arguments.items())),
+    )
     assert of(model=other) == of()
     assert len(of()) == 64
 
 
 def test_fingerprints_follow_identity_and_settings() -> None:
     assert fingerprint("a", {"task": "x", "n": 1}) == fingerprint("a", {"n": 1, "task": "x"})
-    assert len({fingerprint("a", {"task": "x"}), fingerprint("b", {"task": "x"}), fingerprint("a", {"task": "y"})}) == 3
+    assert (
+        len(
+            {
+                fingerprint("a", {"task": "x"}),
+                fingerprint("b", {"task": "x"}),
+                fingerprint("a", {"task": "y"}),
+            }
+        )
+        == 3
+    )
 
 
 def test_what_is_not_json_is_refused_in_an_identity() -> None:
@@ -89,28 +145,49 @@ def test_what_is_not_json_is_refused_in_an_identity() -> None:
         of(model=replace(MODEL, arguments={"f": object()}))
 
 
-@pytest.mark.parametrize(("cfg", "model", "names"), [
-    (CFG, MODEL, []),
-    (replace(CFG, model_args="max_pixels=200,y=1"), MODEL, ["--model-args max_pixels", "--model-args x", "--model-args y"]),
-    (replace(CFG, trust_remote_code=True, device="cpu"), MODEL, ["--device", "--trust-remote-code"]),
-    (CFG, replace(MODEL, revision="new", arguments={"min_pixels": 1, "flags": (1, 2)}), ["revision"]),
-])
+@pytest.mark.parametrize(
+    ("cfg", "model", "names"),
+    [
+        (CFG, MODEL, []),
+        (
+            replace(CFG, model_args="max_pixels=200,y=1"),
+            MODEL,
+            ["--model-args max_pixels", "--model-args x", "--model-args y"],
+        ),
+        (
+            replace(CFG, trust_remote_code=True, device="cpu"),
+            MODEL,
+            ["--device", "--trust-remote-code"],
+        ),
+        (
+            CFG,
+            replace(MODEL, revision="new", arguments={"min_pixels": 1, "flags": (1, 2)}),
+            ["revision"],
+        ),
+    ],
+)
 def test_differing_settings_are_named(cfg: RunConfig, model: ModelChoice, names: list[str]) -> None:
-    old = json.loads(json.dumps(identity_fields("vlmevalkit", "1", MODEL, CFG)))      # as read from a manifest
+    old = json.loads(
+        json.dumps(identity_fields("vlmevalkit", "1", MODEL, CFG))
+    )  # as read from a manifest
     assert differing_fields(old, identity_fields("vlmevalkit", "1", model, cfg)) == names
 
 
 # ---- places ---------------------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize(("name", "folder"), [
-    ("Qwen/Qwen2.5-VL-7B-Instruct", "Qwen__Qwen2.5-VL-7B-Instruct"),
-    ("/a b/模型/", "a_b__模型"),
-    ("../../etc", "__..__etc"),
-    ("..", "model"),
-    ("", "model"),
-    ("a\n\0b:c*", "a_b_c_"),
-    ("x" * 300, "x" * 100),
-])
+
+@pytest.mark.parametrize(
+    ("name", "folder"),
+    [
+        ("Qwen/Qwen2.5-VL-7B-Instruct", "Qwen__Qwen2.5-VL-7B-Instruct"),
+        ("/a b/模型/", "a_b__模型"),
+        ("../../etc", "__..__etc"),
+        ("..", "model"),
+        ("", "model"),
+        ("a\n\0b:c*", "a_b_c_"),
+        ("x" * 300, "x" * 100),
+    ],
+)
 def test_folder_names(name: str, folder: str) -> None:
     assert sanitise(name) == folder
 
@@ -128,7 +205,12 @@ def test_paths_of_a_run() -> None:
 
 # ---- files ----------------------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize("value", [{"a": [1, 2.5, None, "ü 模 \x00 \u2028"]}, {"lone": "\ud800x"}, [], "x" * 100_000], ids=range(4))
+
+@pytest.mark.parametrize(
+    "value",
+    [{"a": [1, 2.5, None, "ü 模 \x00 \u2028"]}, {"lone": "\ud800x"}, [], "x" * 100_000],
+    ids=range(4),
+)
 def test_json_survives(tmp_path: Path, value: object) -> None:
     path = tmp_path / "new" / "a.json"
     write_json(path, value)
@@ -149,15 +231,17 @@ def test_a_file_that_cannot_be_written_leaves_the_old_one(tmp_path: Path) -> Non
     folder = tmp_path / "folder"
     folder.mkdir()
     with pytest.raises(EasiError, match="folder cannot be written"):
-        write_atomic(folder, "y")      # os.replace refuses; the temporary file must be gone
+        write_atomic(folder, "y")  # os.replace refuses; the temporary file must be gone
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]
 
 
 def test_a_kill_at_any_instant_leaves_one_whole_version(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
-    code = ("import sys; from pathlib import Path; from easi_eval.state import write_json\n"
-            "print('go', flush=True); n = 0\n"
-            f"while True: write_json(Path({str(path)!r}), dict(n=n, pad='x' * 200_000)); n += 1")
+    code = (
+        "import sys; from pathlib import Path; from easi_eval.state import write_json\n"
+        "print('go', flush=True); n = 0\n"
+        f"while True: write_json(Path({str(path)!r}), dict(n=n, pad='x' * 200_000)); n += 1"
+    )
     for _ in range(3):
         with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as writer:
             writer.stdout.readline()
@@ -167,7 +251,15 @@ def test_a_kill_at_any_instant_leaves_one_whole_version(tmp_path: Path) -> None:
         assert len(read_json(path)["pad"]) == 200_000
 
 
-@pytest.mark.parametrize(("content", "says"), [(None, "cannot be read"), (b'{"a": 1', "is damaged"), (b"", "is damaged"), (b"\xff\xfe", "is damaged")])
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (None, "cannot be read"),
+        (b'{"a": 1', "is damaged"),
+        (b"", "is damaged"),
+        (b"\xff\xfe", "is damaged"),
+    ],
+)
 def test_damaged_json_is_named(tmp_path: Path, content: bytes | None, says: str) -> None:
     path = tmp_path / "a.json"
     if content is not None:
@@ -179,9 +271,19 @@ def test_damaged_json_is_named(tmp_path: Path, content: bytes | None, says: str)
 
 # ---- manifest -------------------------------------------------------------------------------------------------------
 
-MANIFEST = Manifest(identity=of(), fields=identity_fields("vlmevalkit", "1", MODEL, CFG), modelName="org/m", model={"cls": "Chat"},
-                    versions={"easi": "0"}, commands=["easi-eval --model m"], revisions={"a/b": "main"}, notes=["n"],
-                    benchmarks={"blink": BenchmarkState("f" * 64, 2, "complete", "", {"task": "BLINK"}, {"rows": 19})})
+MANIFEST = Manifest(
+    identity=of(),
+    fields=identity_fields("vlmevalkit", "1", MODEL, CFG),
+    modelName="org/m",
+    model={"cls": "Chat"},
+    versions={"easi": "0"},
+    commands=["easi-eval --model m"],
+    revisions={"a/b": "main"},
+    notes=["n"],
+    benchmarks={
+        "blink": BenchmarkState("f" * 64, 2, "complete", "", {"task": "BLINK"}, {"rows": 19})
+    },
+)
 
 
 def test_manifest_round_trip(tmp_path: Path) -> None:
@@ -191,24 +293,38 @@ def test_manifest_round_trip(tmp_path: Path) -> None:
     assert Manifest.load(path) == MANIFEST
 
 
-def test_no_secret_of_the_environment_is_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_secret_of_the_environment_is_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("SERVER_PASSWORD", "never-show-this")
-    replace(MANIFEST, commands=["run --x never-show-this"], notes=["never-show-this"]).save(tmp_path / "m.json")
+    replace(MANIFEST, commands=["run --x never-show-this"], notes=["never-show-this"]).save(
+        tmp_path / "m.json"
+    )
     assert "never-show-this" not in (tmp_path / "m.json").read_text()
     assert Manifest.load(tmp_path / "m.json").commands == ["run --x [redacted]"]
 
 
 def test_a_changed_state_leaves_the_others() -> None:
     changed = MANIFEST.with_state("blink", state="failed", reason="because")
-    assert changed.benchmarks["blink"] == replace(MANIFEST.benchmarks["blink"], state="failed", reason="because")
+    assert changed.benchmarks["blink"] == replace(
+        MANIFEST.benchmarks["blink"], state="failed", reason="because"
+    )
     assert MANIFEST.benchmarks["blink"].state == "complete"
 
 
-@pytest.mark.parametrize(("change", "says"), [
-    ({"schema": 99}, "has schema 99"), ({"schema": None}, "has schema None"), ({"benchmarks": None}, "is damaged"),
-    ({"surprise": 1}, "is damaged"), ({"benchmarks": {"blink": {"epoch": 1}}}, "is damaged"),
-])
-def test_manifests_of_other_making_are_refused(tmp_path: Path, change: dict[str, object], says: str) -> None:
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"schema": 99}, "has schema 99"),
+        ({"schema": None}, "has schema None"),
+        ({"benchmarks": None}, "is damaged"),
+        ({"surprise": 1}, "is damaged"),
+        ({"benchmarks": {"blink": {"epoch": 1}}}, "is damaged"),
+    ],
+)
+def test_manifests_of_other_making_are_refused(
+    tmp_path: Path, change: dict[str, object], says: str
+) -> None:
     path = tmp_path / "run_manifest.json"
     MANIFEST.save(path)
     path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
@@ -248,7 +364,12 @@ with run_lock(Path(sys.argv[1])):
 
 
 def hold(path: Path) -> subprocess.Popen[str]:
-    holder = subprocess.Popen([sys.executable, "-c", HOLD, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     assert holder.stdout.readline() == "held\n"
     return holder
 
@@ -256,7 +377,10 @@ def hold(path: Path) -> subprocess.Popen[str]:
 def test_a_second_run_is_refused_and_told_the_pid(tmp_path: Path) -> None:
     path = tmp_path / "run" / "run.lock"
     with hold(path) as holder:
-        with pytest.raises(EasiError, match=f"in use by process {holder.pid} on ") as error, run_lock(path):
+        with (
+            pytest.raises(EasiError, match=f"in use by process {holder.pid} on ") as error,
+            run_lock(path),
+        ):
             pytest.fail("two runs hold one lock")
         assert str(path.parent) in error.value.message
         holder.stdin.write("\n")
@@ -285,7 +409,10 @@ def test_a_lock_survives_the_exception_of_its_holder(tmp_path: Path) -> None:
 
 def test_a_place_that_takes_no_lock_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(EasiError, match="cannot be written"), run_lock(tmp_path / "file" / "run.lock"):
+    with (
+        pytest.raises(EasiError, match="cannot be written"),
+        run_lock(tmp_path / "file" / "run.lock"),
+    ):
         pytest.fail("locked")
 
 
@@ -296,13 +423,18 @@ def test_process_start_tells_processes_apart() -> None:
     assert process_start(gone.pid) == ""
 
 
-@pytest.mark.parametrize(("changes", "alive"), [
-    ({}, True),
-    ({"started": "1"}, False),                      # a later process with the same pid
-    ({"pid": 2**22 + 1, "started": ""}, False),     # no such process
-    ({"host": "elsewhere", "pid": 2**22 + 1}, True),
-])
-def test_where_no_lock_exists_the_written_owner_decides(changes: dict[str, object], alive: bool) -> None:
+@pytest.mark.parametrize(
+    ("changes", "alive"),
+    [
+        ({}, True),
+        ({"started": "1"}, False),  # a later process with the same pid
+        ({"pid": 2**22 + 1, "started": ""}, False),  # no such process
+        ({"host": "elsewhere", "pid": 2**22 + 1}, True),
+    ],
+)
+def test_where_no_lock_exists_the_written_owner_decides(
+    changes: dict[str, object], alive: bool
+) -> None:
     me = {"pid": os.getpid(), "host": socket.gethostname(), "started": process_start(os.getpid())}
     assert owner_alive({**me, **changes}) is alive
     assert not owner_alive({})

@@ -20,15 +20,39 @@ from easi_eval.results.scores import BenchmarkScore, Reading, State
 
 PACKAGE = catalog.locate(KINDS[LMMS_EVAL])
 # Read by hand in lmms-eval 0.7.3. llava, slime, tinyllava, ross and many others read `until` and never use it; cambrian is not registered.
-CUT_THERE = {"aero_realtime_vllm", "audio_flamingo_3", "cosmos_wm", "glm4v", "kimi_audio", "llama4_scout", "qwen2_audio", "qwen2_vl", "qwen_vl", "whisper"}
-DROP_IT = {"gemma3", "gemma4", "llava_onevision1_5", "penguinvl", "qwen2_5_vl", "qwen3_5", "qwen3_vl", "video_salmonn_2"}
+CUT_THERE = {
+    "aero_realtime_vllm",
+    "audio_flamingo_3",
+    "cosmos_wm",
+    "glm4v",
+    "kimi_audio",
+    "llama4_scout",
+    "qwen2_audio",
+    "qwen2_vl",
+    "qwen_vl",
+    "whisper",
+}
+DROP_IT = {
+    "gemma3",
+    "gemma4",
+    "llava_onevision1_5",
+    "penguinvl",
+    "qwen2_5_vl",
+    "qwen3_5",
+    "qwen3_vl",
+    "video_salmonn_2",
+}
 
 
 def source(code: str, tmp_path: Path) -> list[ClassSource]:
     path = tmp_path / "own.py"
     path.write_text(textwrap.dedent(code))
     tree = catalog.parsed(path)
-    return [ClassSource("own", path, next(node for node in tree.body if getattr(node, "name", "") == "M"), tree)]
+    return [
+        ClassSource(
+            "own", path, next(node for node in tree.body if getattr(node, "name", "") == "M"), tree
+        )
+    ]
 
 
 def test_the_installed_classes_that_cut_are_those_that_a_reader_finds() -> None:
@@ -41,19 +65,32 @@ def test_the_installed_classes_that_cut_are_those_that_a_reader_finds() -> None:
     assert (cut, drop) == (CUT_THERE, DROP_IT)
 
 
-@pytest.mark.parametrize(("body", "cuts", "dropped"), [
-    ("for term in until: text = text.split(term)[0]", True, set()),
-    ("for term in until:\n            if term in text: text = text[:text.index(term)]", True, set()),
-    ("text = self.trim(text, kwargs.get('until'))", True, set()),
-    ("text = tail(text, until)", True, set()),
-    ("stops = [one for one in until if one != '\\n']\n        for one in stops: text = text.partition(one)[0]", True, {"\n"}),
-    ("text = self.model.generate(text, stop_strings=until)", True, set()),
-    ("# for term in until: text = text.split(term)[0]", False, set()),
-    ("for word in text.split(','): text = text.replace(word, '')", False, set()),
-    ("until = [until]", False, set()),
-])
+@pytest.mark.parametrize(
+    ("body", "cuts", "dropped"),
+    [
+        ("for term in until: text = text.split(term)[0]", True, set()),
+        (
+            "for term in until:\n            if term in text: text = text[:text.index(term)]",
+            True,
+            set(),
+        ),
+        ("text = self.trim(text, kwargs.get('until'))", True, set()),
+        ("text = tail(text, until)", True, set()),
+        (
+            "stops = [one for one in until if one != '\\n']\n        for one in stops: text = text.partition(one)[0]",
+            True,
+            {"\n"},
+        ),
+        ("text = self.model.generate(text, stop_strings=until)", True, set()),
+        ("# for term in until: text = text.split(term)[0]", False, set()),
+        ("for word in text.split(','): text = text.replace(word, '')", False, set()),
+        ("until = [until]", False, set()),
+    ],
+)
 def test_what_cuts(body: str, cuts: bool, dropped: set[str], tmp_path: Path) -> None:
-    found = stops.cutting(source(f"""
+    found = stops.cutting(
+        source(
+            f"""
         def tail(text, until):
             for stop in until or ():
                 text = text.split(stop)[0]
@@ -68,29 +105,50 @@ def test_what_cuts(body: str, cuts: bool, dropped: set[str], tmp_path: Path) -> 
             def trim(self, text, until):
                 positions = [text.find(stop) for stop in until]
                 return text[:min(positions)]
-    """, tmp_path))
+    """,
+            tmp_path,
+        )
+    )
     assert (found is not None) == cuts and (set(found.dropped) if found else set()) == dropped
 
 
 def resolved(tmp_path: Path, model: str, *backend_args: str):
-    cfg = RunConfig(backend=LMMS_EVAL, model=model, model_args="pretrained=org/m", backend_args=backend_args)
+    cfg = RunConfig(
+        backend=LMMS_EVAL, model=model, model_args="pretrained=org/m", backend_args=backend_args
+    )
     return LmmsEval(HubSettings(tmp_path)).resolve(cfg)
 
 
 def test_the_plan_names_class_stop_string_and_remedy(tmp_path: Path) -> None:
     model = resolved(tmp_path, "qwen2_vl")
     assert model.cuts in model.notes
-    assert all(word in model.cuts for word in ("qwen2_vl (Qwen2_VL)", "the first blank line", "-- --gen_kwargs until=__none__"))
+    assert all(
+        word in model.cuts
+        for word in (
+            "qwen2_vl (Qwen2_VL)",
+            "the first blank line",
+            "-- --gen_kwargs until=__none__",
+        )
+    )
 
 
-@pytest.mark.parametrize(("type_", "args", "cuts"), [
-    ("qwen2_vl", ("--gen_kwargs", "max_new_tokens=8,until=__none__"), ""),
-    ("qwen2_vl", ("--gen_kwargs=until=END",), "cuts every answer at the first 'END', as --gen_kwargs until says"),
-    ("qwen2_vl", ("--gen_kwargs", "max_new_tokens=8"), "the first blank line"),
-    ("qwen2_5_vl", (), ""),
-    ("llava", (), ""),
-])
-def test_what_is_said_depends_on_class_and_generation_arguments(type_: str, args: tuple[str, ...], cuts: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("type_", "args", "cuts"),
+    [
+        ("qwen2_vl", ("--gen_kwargs", "max_new_tokens=8,until=__none__"), ""),
+        (
+            "qwen2_vl",
+            ("--gen_kwargs=until=END",),
+            "cuts every answer at the first 'END', as --gen_kwargs until says",
+        ),
+        ("qwen2_vl", ("--gen_kwargs", "max_new_tokens=8"), "the first blank line"),
+        ("qwen2_5_vl", (), ""),
+        ("llava", (), ""),
+    ],
+)
+def test_what_is_said_depends_on_class_and_generation_arguments(
+    type_: str, args: tuple[str, ...], cuts: str, tmp_path: Path
+) -> None:
     found = resolved(tmp_path, type_, *args).cuts
     assert (cuts in found) if cuts else not found
 

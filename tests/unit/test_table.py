@@ -12,12 +12,29 @@ from easi_eval.results.table import AVERAGE, COLUMNS, csv_text, markdown_text
 
 
 def line(key: str, score: float = 100 / 3) -> BenchmarkScore:
-    parts: dict[str, float | None] = {part.name: score / 2 for part in by_key(key).source(VLMEVALKIT).parts}
+    parts: dict[str, float | None] = {
+        part.name: score / 2 for part in by_key(key).source(VLMEVALKIT).parts
+    }
     gone = next(iter(parts))
     parts[gone] = None
-    pools = {"": Pool(score, 100.0), **{name: Pool(score / 2, 100.0) for name in parts if name != gone}} if by_key(key).group else {}
-    return BenchmarkScore(key, Reading(score, parts, {gone: "no question | of this kind,\nreally"}), n=10, total=12, state=State.COMPLETE,
-                          reason="", unparsed=1, failed=2, truncated=None, coin_flips=0, pools=pools)
+    pools = (
+        {"": Pool(score, 100.0), **{name: Pool(score / 2, 100.0) for name in parts if name != gone}}
+        if by_key(key).group
+        else {}
+    )
+    return BenchmarkScore(
+        key,
+        Reading(score, parts, {gone: "no question | of this kind,\nreally"}),
+        n=10,
+        total=12,
+        state=State.COMPLETE,
+        reason="",
+        unparsed=1,
+        failed=2,
+        truncated=None,
+        coin_flips=0,
+        pools=pools,
+    )
 
 
 def table(*keys: str) -> ScoreTable:
@@ -32,27 +49,60 @@ def test_columns_and_digits() -> None:
     lines = parsed(csv_text(table("blink")))
     assert tuple(lines[0])[: len(COLUMNS)] == COLUMNS
     assert lines[0] | {"score": ""} == {
-        "benchmark": "blink", "part": "", "score": "", "n": "10", "unparsed": "1", "failed": "2", "truncated": "", "coin_flips": "0",
-        "method": "", "comparable": "",
-        "state": "complete", "reason": "", "total": "12", "points": "", "weight": ""}
+        "benchmark": "blink",
+        "part": "",
+        "score": "",
+        "n": "10",
+        "unparsed": "1",
+        "failed": "2",
+        "truncated": "",
+        "coin_flips": "0",
+        "method": "",
+        "comparable": "",
+        "state": "complete",
+        "reason": "",
+        "total": "12",
+        "points": "",
+        "weight": "",
+    }
     assert float(lines[0]["score"]) == 100 / 3
-    assert [one["part"] for one in lines[1:-1]] == [part.name for part in by_key("blink").source(VLMEVALKIT).parts]
+    assert [one["part"] for one in lines[1:-1]] == [
+        part.name for part in by_key("blink").source(VLMEVALKIT).parts
+    ]
     assert lines[1]["score"] == "" and lines[1]["reason"]
-    assert lines[-1]["benchmark"] == AVERAGE and lines[-1]["score"] == "" and "vsi_bench" in lines[-1]["reason"]
+    assert (
+        lines[-1]["benchmark"] == AVERAGE
+        and lines[-1]["score"] == ""
+        and "vsi_bench" in lines[-1]["reason"]
+    )
 
 
 def test_a_headline_by_another_method_has_a_line_of_its_own() -> None:
-    row = replace(line("spar_bench", 30.0), method="corrected", by_method={"corrected": Reading(30.0), "stock": Reading(20.5)},
-                  comparable="note", notes=("spar-partial: why",))
+    row = replace(
+        line("spar_bench", 30.0),
+        method="corrected",
+        by_method={"corrected": Reading(30.0), "stock": Reading(20.5)},
+        comparable="note",
+        notes=("spar-partial: why",),
+    )
     made = ScoreTable((row,), "org/m", VLMEVALKIT, "id")
     lines = parsed(csv_text(made))
-    assert [(one["part"], one["score"], one["method"]) for one in lines[:2]] == [("", "30.0", "corrected"), ("[stock]", "20.5", "stock")]
+    assert [(one["part"], one["score"], one["method"]) for one in lines[:2]] == [
+        ("", "30.0", "corrected"),
+        ("[stock]", "20.5", "stock"),
+    ]
     assert lines[0]["comparable"] == "note"
-    assert "|  | [stock] | 20.50 |" in markdown_text(made) and "- SPAR-Bench: spar-partial: why" in markdown_text(made)
+    assert "|  | [stock] | 20.50 |" in markdown_text(
+        made
+    ) and "- SPAR-Bench: spar-partial: why" in markdown_text(made)
 
 
 def test_site_is_one_benchmark_with_two_parts() -> None:
-    lines = [one for one in parsed(csv_text(table("site_image", "site_video"))) if one["benchmark"] == "site"]
+    lines = [
+        one
+        for one in parsed(csv_text(table("site_image", "site_video")))
+        if one["benchmark"] == "site"
+    ]
     heads = [(one["part"], one["n"]) for one in lines if one["n"]]
     assert heads == [("", "20"), ("site_image", "10"), ("site_video", "10")]
     assert len(lines) == 3 * (1 + 6)

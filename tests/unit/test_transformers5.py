@@ -16,7 +16,9 @@ from easi_eval.backends.newer_checkpoints import shadows
 from easi_eval.errors import EasiError
 from easi_eval.transformers5 import BY_LAYER, has_output_head, translate
 
-SAMPLES = Path(__file__).parents[1] / "data" / "transformers5"      # written by transformers 5.24, see refresh.py there
+SAMPLES = (
+    Path(__file__).parents[1] / "data" / "transformers5"
+)  # written by transformers 5.24, see refresh.py there
 FAMILIES = sorted(path.name.removesuffix(".old.json") for path in SAMPLES.glob("*.old.json"))
 
 
@@ -29,9 +31,15 @@ def logits(folder: Path) -> Any:
     import torch
     from transformers import AutoModelForImageTextToText
 
-    model, report = AutoModelForImageTextToText.from_pretrained(folder, dtype="float32", attn_implementation="eager", output_loading_info=True)
+    model, report = AutoModelForImageTextToText.from_pretrained(
+        folder, dtype="float32", attn_implementation="eager", output_loading_info=True
+    )
     assert not report["missing_keys"], report
-    turns = [value.double() for name, value in model.named_buffers() if "inv_freq" in name and ("visual" in name or "vision" in name)]
+    turns = [
+        value.double()
+        for name, value in model.named_buffers()
+        if "inv_freq" in name and ("visual" in name or "vision" in name)
+    ]
     with torch.no_grad():
         return model.eval()(input_ids=torch.arange(7, 63)[None]).logits, turns
 
@@ -42,8 +50,12 @@ def patched(monkeypatch: pytest.MonkeyPatch) -> None:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
     from transformers.models.auto import tokenization_auto
 
-    for place, name in ((PretrainedConfig, "_dict_from_json_file"), (PreTrainedTokenizerBase, "__init__"), (tokenization_auto, "tokenizer_class_from_name")):
-        monkeypatch.setattr(place, name, place.__dict__[name])      # put back when the test is over
+    for place, name in (
+        (PretrainedConfig, "_dict_from_json_file"),
+        (PreTrainedTokenizerBase, "__init__"),
+        (tokenization_auto, "tokenizer_class_from_name"),
+    ):
+        monkeypatch.setattr(place, name, place.__dict__[name])  # put back when the test is over
     newer_configs.read_newer_configs()
 
 
@@ -78,7 +90,9 @@ def newer(folder: Path, family: str, to: Path) -> Path:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_equal_logits_with_the_config_of_transformers_5(family: str, checkpoint: Any, patched: None, tmp_path: Path) -> None:
+def test_equal_logits_with_the_config_of_transformers_5(
+    family: str, checkpoint: Any, patched: None, tmp_path: Path
+) -> None:
     old, old_turns = logits(checkpoint(family))
     new, new_turns = logits(newer(checkpoint(family), family, tmp_path / "new"))
     assert old.equal(new)
@@ -86,14 +100,20 @@ def test_equal_logits_with_the_config_of_transformers_5(family: str, checkpoint:
 
 
 @pytest.mark.parametrize("family", ["qwen3_vl", "internvl", "llava_phi3"])
-def test_equal_logits_where_transformers_itself_reads_the_folder_laid_out_for_it(family: str, checkpoint: Any, tmp_path: Path) -> None:
+def test_equal_logits_where_transformers_itself_reads_the_folder_laid_out_for_it(
+    family: str, checkpoint: Any, tmp_path: Path
+) -> None:
     new = newer(checkpoint(family), family, tmp_path / "new")
     assert logits(shadows([new], {}, tmp_path / "run")[new])[0].equal(logits(checkpoint(family))[0])
 
 
 @pytest.mark.parametrize("family", ["llava", "internvl", "gemma3", "mistral3", "smolvlm"])
-def test_without_the_translation_the_logits_differ(family: str, checkpoint: Any, tmp_path: Path) -> None:
-    assert not logits(checkpoint(family))[0].equal(logits(newer(checkpoint(family), family, tmp_path / "new"))[0])
+def test_without_the_translation_the_logits_differ(
+    family: str, checkpoint: Any, tmp_path: Path
+) -> None:
+    assert not logits(checkpoint(family))[0].equal(
+        logits(newer(checkpoint(family), family, tmp_path / "new"))[0]
+    )
 
 
 def test_the_users_file_stays_as_it_is(checkpoint: Any, patched: None, tmp_path: Path) -> None:
@@ -109,7 +129,10 @@ def test_the_users_file_stays_as_it_is(checkpoint: Any, patched: None, tmp_path:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_config_of_transformers_4_passes_untouched(family: str) -> None:
     old = sample(family, ".old")
-    assert translate(copy.deepcopy(old), output_head=True) == translate(old) and translate(old).config == old
+    assert (
+        translate(copy.deepcopy(old), output_head=True) == translate(old)
+        and translate(old).config == old
+    )
     assert not (translate(old).changed or translate(old).unknown or translate(old).refused)
 
 
@@ -127,7 +150,10 @@ def test_the_base_reaches_every_class_of_transformers_4() -> None:
     theta, tried = 123456.0, []
     for kind in CONFIG_MAPPING_NAMES:
         cls = CONFIG_MAPPING[kind]
-        if not {"rope_theta", "global_rope_theta", "rotary_emb_base"} & inspect.signature(cls.__init__).parameters.keys():
+        if (
+            not {"rope_theta", "global_rope_theta", "rotary_emb_base"}
+            & inspect.signature(cls.__init__).parameters.keys()
+        ):
             continue
         rope: dict[str, Any] = {"rope_type": "default", "rope_theta": theta}
         if kind in BY_LAYER:
@@ -135,19 +161,37 @@ def test_the_base_reaches_every_class_of_transformers_4() -> None:
         made = translate({"model_type": kind, "rope_parameters": rope})
         assert not made.refused, kind
         read = cls(**{name: value for name, value in made.config.items() if name != "model_type"})
-        assert theta in (getattr(read, "rope_theta", None), getattr(read, "global_rope_theta", None)), kind
+        assert theta in (
+            getattr(read, "rope_theta", None),
+            getattr(read, "global_rope_theta", None),
+        ), kind
         tried.append(kind)
     assert len(tried) > 80
 
 
-@pytest.mark.parametrize(("kind", "parameters", "read"), [
-    ("gpt_neox", {"rope_type": "default", "rope_theta": 5e5, "partial_rotary_factor": 0.5}, {"rotary_emb_base": 5e5, "rotary_pct": 0.5}),
-    ("chameleon", {"rope_type": "linear", "rope_theta": 5e5, "factor": 4.0}, {"rope_theta": 5e5, "rope_scaling": {"type": "linear", "factor": 4.0}}),
-])
-def test_families_with_names_of_their_own(kind: str, parameters: dict[str, Any], read: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    ("kind", "parameters", "read"),
+    [
+        (
+            "gpt_neox",
+            {"rope_type": "default", "rope_theta": 5e5, "partial_rotary_factor": 0.5},
+            {"rotary_emb_base": 5e5, "rotary_pct": 0.5},
+        ),
+        (
+            "chameleon",
+            {"rope_type": "linear", "rope_theta": 5e5, "factor": 4.0},
+            {"rope_theta": 5e5, "rope_scaling": {"type": "linear", "factor": 4.0}},
+        ),
+    ],
+)
+def test_families_with_names_of_their_own(
+    kind: str, parameters: dict[str, Any], read: dict[str, Any]
+) -> None:
     from transformers import CONFIG_MAPPING
 
-    made = CONFIG_MAPPING[kind].from_dict(translate({"model_type": kind, "rope_parameters": parameters}).config)
+    made = CONFIG_MAPPING[kind].from_dict(
+        translate({"model_type": kind, "rope_parameters": parameters}).config
+    )
     assert {name: getattr(made, name) for name in read} == read
 
 
@@ -158,11 +202,24 @@ def test_a_config_is_not_changed_in_place() -> None:
     assert new == before
 
 
-@pytest.mark.parametrize(("family", "key", "value", "word"), [
-    ("llava", "rope_type", "proportional", "text_config.rope_parameters.rope_type is proportional"),
-    ("llava", "low_beta", 3.0, "text_config.rope_parameters.low_beta"),
-    ("gemma3", "sliding_attention", {"rope_type": "linear", "factor": 2.0, "rope_theta": 10000.0}, "sliding_attention"),
-])
+@pytest.mark.parametrize(
+    ("family", "key", "value", "word"),
+    [
+        (
+            "llava",
+            "rope_type",
+            "proportional",
+            "text_config.rope_parameters.rope_type is proportional",
+        ),
+        ("llava", "low_beta", 3.0, "text_config.rope_parameters.low_beta"),
+        (
+            "gemma3",
+            "sliding_attention",
+            {"rope_type": "linear", "factor": 2.0, "rope_theta": 10000.0},
+            "sliding_attention",
+        ),
+    ],
+)
 def test_what_has_no_equivalent_is_refused(family: str, key: str, value: object, word: str) -> None:
     new = sample(family)
     new["text_config"]["rope_parameters"][key] = value
@@ -175,13 +232,19 @@ def test_other_bases_of_vision_encoders_and_settings_of_single_layers_are_refuse
     new = sample("qwen2_5_vl")
     new["vision_config"]["rope_parameters"]["rope_theta"] = 5000.0
     new["text_config"]["per_layer_config"] = {"0": {"head_dim": 8}}
-    assert translate(new).refused == ("text_config.per_layer_config", "vision_config.rope_parameters.rope_theta is 5000.0, 10000.0 there")
+    assert translate(new).refused == (
+        "text_config.per_layer_config",
+        "vision_config.rope_parameters.rope_theta is 5000.0, 10000.0 there",
+    )
 
 
 def test_layers_that_differ_need_a_class_that_tells_them_apart() -> None:
     new = sample("llava")
     same = {"rope_type": "default", "rope_theta": 5e5}
-    new["text_config"]["rope_parameters"] = {"full_attention": same, "sliding_attention": dict(same)}
+    new["text_config"]["rope_parameters"] = {
+        "full_attention": same,
+        "sliding_attention": dict(same),
+    }
     assert translate(new).config["text_config"]["rope_theta"] == 5e5
     new["text_config"]["rope_parameters"]["sliding_attention"]["rope_theta"] = 1e4
     assert translate(new).refused
@@ -226,4 +289,6 @@ def test_tokenizer_files_of_transformers_5(patched: None, tmp_path: Path) -> Non
     new = AutoTokenizer.from_pretrained(tmp_path)
     text = "<|im_start|>user\nWhich one? <|image_pad|><|im_end|>"
     assert new(text).input_ids == old(text).input_ids
-    assert new.decode(new(text).input_ids, skip_special_tokens=True) == old.decode(old(text).input_ids, skip_special_tokens=True)
+    assert new.decode(new(text).input_ids, skip_special_tokens=True) == old.decode(
+        old(text).input_ids, skip_special_tokens=True
+    )

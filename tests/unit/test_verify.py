@@ -76,12 +76,18 @@ def honest(found: dict[str, bytes]) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("rung", [0, 1, 2])
-def test_an_untouched_archive_is_good(zips: Zips, rung: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_untouched_archive_is_good(
+    zips: Zips, rung: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     found = zips.members(rung)
     path = write(tmp_path, found, json.loads(found["easi_results.json"]))
     assert main(["--verify", str(path)]) == 0
     said = capsys.readouterr().out
-    assert f"archive of form {rung}" in said and "every score follows" in said and "DIFFERENT" not in said
+    assert (
+        f"archive of form {rung}" in said
+        and "every score follows" in said
+        and "DIFFERENT" not in said
+    )
     for title in ("VSI-Bench", "SITE", "BLINK"):
         assert f"\n{title} " in said
     assert {each.name for each in tmp_path.iterdir()} == {"easi_results.zip", "easi_results.json"}
@@ -98,39 +104,60 @@ def test_a_judged_benchmark_has_both_scores(tmp_path: Path) -> None:
         if path.suffix == ".xlsx":
             title, (header, *cells) = read_cells(path)
             grades = ["A" if row[header.index("hit")] else "B" for row in cells]
-            target.write_bytes(write_cells(title, [[*header, "judge_grade"], *([*row, grade] for row, grade in zip(cells, grades, strict=True))]))
+            target.write_bytes(
+                write_cells(
+                    title,
+                    [
+                        [*header, "judge_grade"],
+                        *([*row, grade] for row, grade in zip(cells, grades, strict=True)),
+                    ],
+                )
+            )
     backend, bench = make_backend(VLMEVALKIT, HubSettings()), by_key("embspatial")
     out = backend.outputs(bench, folder / JUDGED, "J")
     rows = backend.rows(bench, out)
-    second = summarise(bench, checked(backend, bench, out, rows), rows, total=len(rows), state=State.COMPLETE)
+    second = summarise(
+        bench, checked(backend, bench, out, rows), rows, total=len(rows), state=State.COMPLETE
+    )
     before = Evidence.load(folder)
     assert before is not None
     run.scores["embspatial"] = judged(before.score, second, "J")
-    more = {f"{JUDGED}/{path.name}": hashlib.sha256(path.read_bytes()).hexdigest() for path in out.files}
+    more = {
+        f"{JUDGED}/{path.name}": hashlib.sha256(path.read_bytes()).hexdigest() for path in out.files
+    }
     replace(before, score=run.scores["embspatial"], files={**before.files, **more}).save(folder)
     manifest = Manifest.load(run.paths.manifest)
     assert manifest is not None
-    manifest.with_state("embspatial", evidence={"total": len(rows), "method": "J"}).save(run.paths.manifest)
+    manifest.with_state("embspatial", evidence={"total": len(rows), "method": "J"}).save(
+        run.paths.manifest
+    )
     made = Made(run, VLMEVALKIT)
     for rung in range(3):
         found = members(made.form(rung))
         payload = json.loads(found["easi_results.json"])
-        assert {"embspatial", "embspatial_J", "embspatial_exact_matching"} <= payload["scores"].keys()
+        assert {"embspatial", "embspatial_J", "embspatial_exact_matching"} <= payload[
+            "scores"
+        ].keys()
         assert len([name for name in found if name.startswith("embspatial/judged/")]) == 2
         assert verify(write(tmp_path, found)).differences == []
         payload["scores"]["embspatial_exact_matching"] += 1
-        (difference,) = verify(write(tmp_path, honest(found | {"easi_results.json": json.dumps(payload).encode()}))).differences
+        (difference,) = verify(
+            write(tmp_path, honest(found | {"easi_results.json": json.dumps(payload).encode()}))
+        ).differences
         assert "embspatial_exact_matching" in difference
 
 
 # ---- payloads -------------------------------------------------------------------------------------------------------
+
 
 def changed_digit(payload: dict) -> None:
     payload["scores"]["blink"] += 0.0001
 
 
 def changed_part(payload: dict) -> None:
-    name = next(name for name, value in payload["subScores"]["vsi_bench"].items() if value is not None)
+    name = next(
+        name for name, value in payload["subScores"]["vsi_bench"].items() if value is not None
+    )
     payload["subScores"]["vsi_bench"][name] += 1
 
 
@@ -150,9 +177,21 @@ def other_backend(payload: dict) -> None:
     payload["backend"] = "another"
 
 
-@pytest.mark.parametrize("change, inside", [(changed_digit, False), (changed_digit, True), (changed_part, False), (dropped_score, False),
-                                            (added_score, False), (text_for_number, False), (other_backend, False)])
-def test_a_changed_payload_is_found(zips: Zips, change: Callable[[dict], None], inside: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "change, inside",
+    [
+        (changed_digit, False),
+        (changed_digit, True),
+        (changed_part, False),
+        (dropped_score, False),
+        (added_score, False),
+        (text_for_number, False),
+        (other_backend, False),
+    ],
+)
+def test_a_changed_payload_is_found(
+    zips: Zips, change: Callable[[dict], None], inside: bool, tmp_path: Path
+) -> None:
     found = zips.members()
     payload = json.loads(found["easi_results.json"])
     change(payload)
@@ -166,8 +205,13 @@ def test_a_changed_payload_is_found(zips: Zips, change: Callable[[dict], None], 
 
 # ---- questions ------------------------------------------------------------------------------------------------------
 
+
 def rows_file(found: dict[str, bytes], key: str = "blink") -> str:
-    return sorted(name for name in found if name.startswith(f"{key}/") and (name.endswith(".xlsx") or "_samples_" in name))[-1]
+    return sorted(
+        name
+        for name in found
+        if name.startswith(f"{key}/") and (name.endswith(".xlsx") or "_samples_" in name)
+    )[-1]
 
 
 def edited(data: bytes, name: str, tmp_path: Path, change: Callable[[list], None]) -> bytes:
@@ -209,8 +253,13 @@ def better(rows: list) -> None:
             row["blink_acc"]["is_correct"] = True
 
 
-@pytest.mark.parametrize("change, index_too", [(drop, False), (drop, True), (double, True), (another_run, True), (better, True)])
-def test_changed_questions_are_found(zips: Zips, change: Callable[[list], None], index_too: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "change, index_too",
+    [(drop, False), (drop, True), (double, True), (another_run, True), (better, True)],
+)
+def test_changed_questions_are_found(
+    zips: Zips, change: Callable[[list], None], index_too: bool, tmp_path: Path
+) -> None:
     found = zips.members()
     name = rows_file(found)
     found[name] = edited(found[name], name, tmp_path, change)
@@ -223,21 +272,34 @@ def test_changed_questions_are_found(zips: Zips, change: Callable[[list], None],
 def test_a_dropped_row_of_the_table_is_found(zips: Zips, tmp_path: Path) -> None:
     found = zips.members()
     found["rows/blink.csv"] = b"\n".join(found["rows/blink.csv"].split(b"\n")[:-2]) + b"\n"
-    assert any("rows/blink.csv is not what its files give" in line for line in verify(write(tmp_path, honest(found))).differences)
+    assert any(
+        "rows/blink.csv is not what its files give" in line
+        for line in verify(write(tmp_path, honest(found))).differences
+    )
 
 
 def test_files_of_a_benchmark_taken_away_are_found(zips: Zips, tmp_path: Path) -> None:
-    found = {name: data for name, data in zips.members().items() if not name.startswith(("blink/", "rows/blink"))}
+    found = {
+        name: data
+        for name, data in zips.members().items()
+        if not name.startswith(("blink/", "rows/blink"))
+    }
     index = json.loads(found["archive.json"])
     index["files"] = {name: stored for name, stored in index["files"].items() if name in found}
-    said = "\n".join(verify(write(tmp_path, found | {"archive.json": json.dumps(index).encode()})).differences)
+    said = "\n".join(
+        verify(write(tmp_path, found | {"archive.json": json.dumps(index).encode()})).differences
+    )
     assert "BLINK: the manifest calls it complete" in said and "blink is" in said
 
 
 def test_an_aggregate_that_flatters_is_found(zips: Zips, tmp_path: Path) -> None:
     """The score file and the payload agree; the rows do not."""
     found = zips.members()
-    name = next(name for name in found if name.startswith("blink/") and name.endswith(("_acc.csv", "_results.json")))
+    name = next(
+        name
+        for name in found
+        if name.startswith("blink/") and name.endswith(("_acc.csv", "_results.json"))
+    )
     text = found[name].decode()
     if name.endswith(".csv"):
         header, line = list(csv.reader(io.StringIO(text)))
@@ -252,18 +314,25 @@ def test_an_aggregate_that_flatters_is_found(zips: Zips, tmp_path: Path) -> None
     payload = json.loads(found["easi_results.json"])
     payload["scores"]["blink"] = 90.0
     found["easi_results.json"] = json.dumps(payload).encode()
-    assert any("its rows give" in line for line in verify(write(tmp_path, honest(found))).differences)
+    assert any(
+        "its rows give" in line for line in verify(write(tmp_path, honest(found))).differences
+    )
 
 
-def test_unlisted_and_missing_members_are_found(zips: Zips, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_unlisted_and_missing_members_are_found(
+    zips: Zips, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     found = zips.members()
     assert main(["--verify", str(write(tmp_path, found | {"extra.txt": b"x"}))]) == 1
     assert "DIFFERENT: extra.txt is not listed in archive.json" in capsys.readouterr().out
     lacking = {name: data for name, data in found.items() if name != "REPRODUCE.md"}
-    assert verify(write(tmp_path, lacking)).differences == ["REPRODUCE.md is listed in archive.json and not there"]
+    assert verify(write(tmp_path, lacking)).differences == [
+        "REPRODUCE.md is listed in archive.json and not there"
+    ]
 
 
 # ---- strangers ------------------------------------------------------------------------------------------------------
+
 
 class Bomb:
     def __reduce__(self) -> tuple[object, tuple[str]]:
@@ -272,7 +341,11 @@ class Bomb:
 
 def test_nothing_is_unpickled(zips: Zips, tmp_path: Path) -> None:
     found = zips.members()
-    path = write(tmp_path, found | {"blink/M_BLINK_result.pkl": pickle.dumps(Bomb()), "payload.pkl": pickle.dumps(Bomb())})
+    path = write(
+        tmp_path,
+        found
+        | {"blink/M_BLINK_result.pkl": pickle.dumps(Bomb()), "payload.pkl": pickle.dumps(Bomb())},
+    )
     assert any(".pkl is not listed" in line for line in verify(path).differences)
     assert not Path("/tmp/easi-pwned").exists()
 
@@ -291,15 +364,30 @@ def link(name: str) -> zipfile.ZipInfo:
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")
-@pytest.mark.parametrize("entries, said", [
-    ([("../../x", b"")], "leads elsewhere"), ([("/etc/x", b"")], "leads elsewhere"), ([("a/./x", b"")], "leads elsewhere"),
-    ([("a\\..\\x", b"")], "leads elsewhere"), ([("C:x", b"")], "leads elsewhere"), ([("a//b", b"")], "leads elsewhere"),
-    ([(link("x"), b"/etc/passwd")], "no plain file"), ([("folder/", b"")], "leads elsewhere"),
-    ([("x", b"1"), ("x", b"2")], "twice"), ([("x", b"1"), ("X", b"2")], "twice"),
-    ([("bomb", bytes(40 << 20))], "would unpack to"), ([(f"f{number}", b"") for number in range(2_001)], "2,001 files"),
-], ids=lambda value: value if isinstance(value, str) else "")
-def test_hostile_archives_are_refused(entries: list[tuple[zipfile.ZipInfo | str, bytes]], said: str, tmp_path: Path,
-                                      capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    "entries, said",
+    [
+        ([("../../x", b"")], "leads elsewhere"),
+        ([("/etc/x", b"")], "leads elsewhere"),
+        ([("a/./x", b"")], "leads elsewhere"),
+        ([("a\\..\\x", b"")], "leads elsewhere"),
+        ([("C:x", b"")], "leads elsewhere"),
+        ([("a//b", b"")], "leads elsewhere"),
+        ([(link("x"), b"/etc/passwd")], "no plain file"),
+        ([("folder/", b"")], "leads elsewhere"),
+        ([("x", b"1"), ("x", b"2")], "twice"),
+        ([("x", b"1"), ("X", b"2")], "twice"),
+        ([("bomb", bytes(40 << 20))], "would unpack to"),
+        ([(f"f{number}", b"") for number in range(2_001)], "2,001 files"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_hostile_archives_are_refused(
+    entries: list[tuple[zipfile.ZipInfo | str, bytes]],
+    said: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     path = zipped(tmp_path / "easi_results.zip", *entries)
     assert main(["--verify", str(path)]) == 2
     lines = capsys.readouterr().err.splitlines()
@@ -312,7 +400,7 @@ def test_a_member_that_lies_about_its_size_is_refused(tmp_path: Path) -> None:
     data = bytearray(path.read_bytes())
     for mark, place in ((b"PK\x03\x04", 22), (b"PK\x01\x02", 24)):
         at = data.index(mark) + place
-        data[at:at + 4] = struct.pack("<I", 10)
+        data[at : at + 4] = struct.pack("<I", 10)
     path.write_bytes(data)
     with pytest.raises(EasiError):
         read_archive(path)
@@ -328,7 +416,11 @@ def workbook(**parts: bytes) -> bytes:
     return made.getvalue()
 
 
-@pytest.mark.parametrize("part", [bytes(40 << 20), b'<?xml version="1.0"?><!DOCTYPE x [<!ENTITY a "aaaa">]><x>&a;</x>'], ids=["bomb", "entities"])
+@pytest.mark.parametrize(
+    "part",
+    [bytes(40 << 20), b'<?xml version="1.0"?><!DOCTYPE x [<!ENTITY a "aaaa">]><x>&a;</x>'],
+    ids=["bomb", "entities"],
+)
 def test_a_hostile_workbook_is_refused(part: bytes, tmp_path: Path) -> None:
     with pytest.raises(EasiError, match="workbook"):
         read_archive(write(tmp_path, {"blink/x.xlsx": workbook(hostile=part)}))
@@ -343,16 +435,33 @@ def test_what_is_no_zip_is_refused(content: bytes, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["archive.json", "run_manifest.json", "easi_results.json"])
-@pytest.mark.parametrize("content", [None, b"", b"[]", b"{}", b'{"schema": 99}', b"[" * 100_000, b'{"schema": 1, "files": {"a": 1}, "rung": "x"}'])
-def test_damaged_members_of_ours_are_refused_or_told(zips: Zips, name: str, content: bytes | None, tmp_path: Path) -> None:
-    found = {other: data for other, data in zips.members().items() if other != name} | ({} if content is None else {name: content})
+@pytest.mark.parametrize(
+    "content",
+    [
+        None,
+        b"",
+        b"[]",
+        b"{}",
+        b'{"schema": 99}',
+        b"[" * 100_000,
+        b'{"schema": 1, "files": {"a": 1}, "rung": "x"}',
+    ],
+)
+def test_damaged_members_of_ours_are_refused_or_told(
+    zips: Zips, name: str, content: bytes | None, tmp_path: Path
+) -> None:
+    found = {other: data for other, data in zips.members().items() if other != name} | (
+        {} if content is None else {name: content}
+    )
     try:
         assert verify(write(tmp_path, found)).differences
     except EasiError as error:
         assert error.hint
 
 
-def test_other_options_and_missing_files_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_other_options_and_missing_files_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["--verify", str(tmp_path / "gone.zip")]) == 2
     assert main(["--verify", str(tmp_path), "--model", "x"]) == 2
     assert "--verify with --model" in capsys.readouterr().err
@@ -361,20 +470,49 @@ def test_other_options_and_missing_files_are_refused(tmp_path: Path, capsys: pyt
 def test_it_needs_no_backend(zips: Zips, tmp_path: Path) -> None:
     """Neither torch nor a backend is imported, and no home with caches is needed."""
     path = write(tmp_path, zips.members(2))
-    program = (f"import sys; sys.argv = ['x', '--verify', {str(path)!r}]; sys.path.insert(0, {str(PROGRAM.parent)!r})\n"
-               "from easi_eval.cli import main; code = main(); print([name for name in ('torch', 'vlmeval', 'lmms_eval', 'transformers') if name in sys.modules], code)")
-    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path, env={"HOME": str(tmp_path), "PATH": ""}, check=False)
+    program = (
+        f"import sys; sys.argv = ['x', '--verify', {str(path)!r}]; sys.path.insert(0, {str(PROGRAM.parent)!r})\n"
+        "from easi_eval.cli import main; code = main(); print([name for name in ('torch', 'vlmeval', 'lmms_eval', 'transformers') if name in sys.modules], code)"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={"HOME": str(tmp_path), "PATH": ""},
+        check=False,
+    )
     assert ended.stdout.splitlines()[-1] == "[] 0", ended.stdout + ended.stderr
 
 
-def test_a_disk_that_is_full_of_other_things_says_nothing_about_the_archive(zips: Zips, tmp_path: Path) -> None:
+def test_a_disk_that_is_full_of_other_things_says_nothing_about_the_archive(
+    zips: Zips, tmp_path: Path
+) -> None:
     """A limit on the size of files stands for the disk."""
     path, scratch = write(tmp_path, zips.members()), tmp_path / "scratch"
     before = path.read_bytes()
     scratch.mkdir()
-    ended = subprocess.run(["bash", "-c", 'ulimit -f 1; exec "$@"', "bash", sys.executable, str(PROGRAM), "--verify", str(path)],
-                           capture_output=True, text=True, check=False, env={"HOME": str(tmp_path), "PATH": os.defpath, "TMPDIR": str(scratch)})
+    ended = subprocess.run(
+        [
+            "bash",
+            "-c",
+            'ulimit -f 1; exec "$@"',
+            "bash",
+            sys.executable,
+            str(PROGRAM),
+            "--verify",
+            str(path),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"HOME": str(tmp_path), "PATH": os.defpath, "TMPDIR": str(scratch)},
+    )
     assert ended.returncode == 1 and ended.stdout == "", ended.stdout + ended.stderr
     error, hint = ended.stderr.splitlines()
-    assert f"error: the archive could not be unpacked in {scratch}: File too large" in error and "TMPDIR" in hint and "as it was" in hint
+    assert (
+        f"error: the archive could not be unpacked in {scratch}: File too large" in error
+        and "TMPDIR" in hint
+        and "as it was" in hint
+    )
     assert not list(scratch.iterdir()) and path.read_bytes() == before

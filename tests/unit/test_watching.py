@@ -23,10 +23,15 @@ def raised(text: str) -> Exception:
 def test_verbose_shows_each_traceback_once(tmp_path: Path, verbose: bool) -> None:
     shown: list[Event] = []
     watch = Watch(tmp_path, Work((Assignment("blink", "BLINK"),), launch=2), shown.append, verbose)
-    for worker in range(2):      # each of them is another process with the same trouble
+    for worker in range(2):  # each of them is another process with the same trouble
         for item in range(3):
-            Complaints(tmp_path, launch=2).say(f"w{worker}: blink {item}", raised(f"item {item} has no picture"))
+            Complaints(tmp_path, launch=2).say(
+                f"w{worker}: blink {item}", raised(f"item {item} has no picture")
+            )
             watch.tick()
     traces = [event.text for event in shown if isinstance(event, Traceback)]
     assert len(traces) == (1 if verbose else 0)
-    assert all("raise ValueError(text)" in text and text.endswith("ValueError: item 0 has no picture") for text in traces)
+    assert all(
+        "raise ValueError(text)" in text and text.endswith("ValueError: item 0 has no picture")
+        for text in traces
+    )

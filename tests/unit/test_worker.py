@@ -38,7 +38,12 @@ def alone(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def echo(items: Sequence[Item]) -> list[Generation]:
-    return [Generation(f"{item.benchmark}:{item.id}", tokens=3, finish="stop", frames=1, prompt="f" * 16) for item in items]
+    return [
+        Generation(
+            f"{item.benchmark}:{item.id}", tokens=3, finish="stop", frames=1, prompt="f" * 16
+        )
+        for item in items
+    ]
 
 
 def answers(root: Path, launch: int | None = None) -> dict[tuple[str, str], Answer]:
@@ -48,17 +53,31 @@ def answers(root: Path, launch: int | None = None) -> dict[tuple[str, str], Answ
 
 
 def phases(root: Path) -> list[str]:
-    return [news.phase for news in Book(root / "journal", WORK.epochs).poll() if isinstance(news, Phase)]
+    return [
+        news.phase for news in Book(root / "journal", WORK.epochs).poll() if isinstance(news, Phase)
+    ]
 
 
-def test_everything_is_answered_and_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_everything_is_answered_and_recorded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("EASI_WORKER", "w5")
     monkeypatch.setenv("EASI_ATTEMPT", "2")
     work_loop(tmp_path, WORK, ITEMS, echo, chunk=4)
     found = answers(tmp_path)
-    assert {key: answer.text for key, answer in found.items()} == {i.key: f"{i.benchmark}:{i.id}" for g in ITEMS.values() for i in g}
+    assert {key: answer.text for key, answer in found.items()} == {
+        i.key: f"{i.benchmark}:{i.id}" for g in ITEMS.values() for i in g
+    }
     one = found["b", "3"]
-    assert (one.epoch, one.tokens, one.finish, one.frames, one.prompt, one.worker, one.fence) == (2, 3, "stop", 1, "f" * 16, "w5", 1)
+    assert (one.epoch, one.tokens, one.finish, one.frames, one.prompt, one.worker, one.fence) == (
+        2,
+        3,
+        "stop",
+        1,
+        "f" * 16,
+        "w5",
+        1,
+    )
     assert phases(tmp_path) == ["answering", "done"]
     assert [path.name[:5] for path in (tmp_path / "journal").iterdir()] == ["w5.2."]
 
@@ -106,30 +125,49 @@ def test_an_item_that_always_raises_fails_alone(tmp_path: Path) -> None:
     assert found["a", "2"].failure == "ValueError: unreadable image"
     assert found["a", "2"].text is None
     assert sum(answer.failure is None for answer in found.values()) == 9
-    assert asked == {"0": 2, "1": 2, "2": 3, "3": 1, "4": 1, "5": 1}, "in the chunk, alone, and once more"
+    assert asked == {"0": 2, "1": 2, "2": 3, "3": 1, "4": 1, "5": 1}, (
+        "in the chunk, alone, and once more"
+    )
 
 
-def test_an_exception_without_a_text_is_told_with_its_place(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_an_exception_without_a_text_is_told_with_its_place(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     """Alone, in a batch, and from a chain; the traceback is dropped before the reason is written."""
+
     def forward(item: Item) -> Generation:
         if item.id == "1":
             raise NotImplementedError
         if item.id == "2":
             {"a": 1}["depth"]
         if item.id == "3":
-            raise AssertionError      # pytest gives an assert here a text
+            raise AssertionError  # pytest gives an assert here a text
         if item.id == "4":
             raise ValueError(" \n")
         return Generation(item.id)
 
     work_loop(tmp_path, WORK, ITEMS, lambda items: [forward(item) for item in items], chunk=3)
     line = forward.__code__.co_firstlineno
-    told = {"1": ("NotImplementedError: no text", 2), "2": ("KeyError: 'depth'", 4), "3": ("AssertionError: no text", 6), "4": ("ValueError: no text", 8)}
-    assert {item: answer.failure for (key, item), answer in answers(tmp_path).items() if key == "a" and answer.failure} == {
-        item: f"{text}, at test_worker.py:{line + below} in forward" for item, (text, below) in told.items()}
+    told = {
+        "1": ("NotImplementedError: no text", 2),
+        "2": ("KeyError: 'depth'", 4),
+        "3": ("AssertionError: no text", 6),
+        "4": ("ValueError: no text", 8),
+    }
+    assert {
+        item: answer.failure
+        for (key, item), answer in answers(tmp_path).items()
+        if key == "a" and answer.failure
+    } == {
+        item: f"{text}, at test_worker.py:{line + below} in forward"
+        for item, (text, below) in told.items()
+    }
     said = capfd.readouterr().err
     for item, (text, below) in told.items():
-        assert f"\n{text}, at test_worker.py:{line + below} in forward\n" in said and f"a {item} raised" in said
+        assert (
+            f"\n{text}, at test_worker.py:{line + below} in forward\n" in said
+            and f"a {item} raised" in said
+        )
 
 
 def test_a_result_that_is_an_exception_concerns_that_item_only(tmp_path: Path) -> None:
@@ -145,12 +183,21 @@ def test_a_result_that_is_an_exception_concerns_that_item_only(tmp_path: Path) -
     assert failed == {"1", "3"}
 
 
-@pytest.mark.parametrize(("results", "reason"), [
-    (lambda items: [Generation(None)] * len(items), "TypeError: the model answered NoneType, not text"),
-    (lambda items: ["text"] * len(items), "TypeError: the model answered str, not text"),
-    (lambda items: [], "RuntimeError: 1 questions were asked and 0 answered"),
-    (lambda items: [Generation("x")] * (len(items) + 1), "RuntimeError: 1 questions were asked and 2 answered"),
-])
+@pytest.mark.parametrize(
+    ("results", "reason"),
+    [
+        (
+            lambda items: [Generation(None)] * len(items),
+            "TypeError: the model answered NoneType, not text",
+        ),
+        (lambda items: ["text"] * len(items), "TypeError: the model answered str, not text"),
+        (lambda items: [], "RuntimeError: 1 questions were asked and 0 answered"),
+        (
+            lambda items: [Generation("x")] * (len(items) + 1),
+            "RuntimeError: 1 questions were asked and 2 answered",
+        ),
+    ],
+)
 def test_a_model_that_breaks_its_contract(tmp_path: Path, results, reason: str) -> None:
     work_loop(tmp_path, WORK, ITEMS, results, chunk=1)
     assert {answer.failure for answer in answers(tmp_path).values()} == {reason}
@@ -175,13 +222,19 @@ def test_secrets_do_not_reach_the_reason(tmp_path: Path, monkeypatch: pytest.Mon
 
     work_loop(tmp_path, WORK, ITEMS, leak)
     reason = answers(tmp_path)["a", "0"].failure
-    assert reason is not None and "horse" not in reason and reason.startswith("PermissionError: key ")
+    assert (
+        reason is not None and "horse" not in reason and reason.startswith("PermissionError: key ")
+    )
     assert b"horse" not in b"".join(path.read_bytes() for path in (tmp_path / "journal").iterdir())
 
 
 @pytest.mark.parametrize("name", ["AcceleratorError", "EngineDeadError"])
-def test_a_broken_device_or_engine_ends_the_worker_and_costs_no_answer(tmp_path: Path, name: str) -> None:
-    broken = type(name, (RuntimeError,), {})      # torch's and vLLM's types: every later call in this process fails
+def test_a_broken_device_or_engine_ends_the_worker_and_costs_no_answer(
+    tmp_path: Path, name: str
+) -> None:
+    broken = type(
+        name, (RuntimeError,), {}
+    )  # torch's and vLLM's types: every later call in this process fails
 
     def breaks(items: Sequence[Item]) -> list[Generation]:
         if items[0].key == ("a", "3"):
@@ -197,19 +250,26 @@ def test_a_broken_device_or_engine_ends_the_worker_and_costs_no_answer(tmp_path:
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
 @pytest.mark.parametrize("chunk", [1, 3])
-def test_a_full_disk_ends_the_worker_and_no_question_fails_of_it(tmp_path: Path, number: int, chunk: int) -> None:
+def test_a_full_disk_ends_the_worker_and_no_question_fails_of_it(
+    tmp_path: Path, number: int, chunk: int
+) -> None:
     """Pictures and frames are written while a prompt is made; a few questions that failed of it would pass as wrong answers."""
+
     def full(items: Sequence[Item]) -> list[Generation]:
         if any(item.key == ("a", "3") for item in items):
             try:
                 raise OSError(number, os.strerror(number))
             except OSError:
-                raise RuntimeError("cannot save frame") from None      # some libraries hide what it was
+                raise RuntimeError("cannot save frame") from None  # some libraries hide what it was
         return echo(items)
 
-    with pytest.raises(DiskFull, match="a disk took no more while a question was asked, what is answered is kept"):
+    with pytest.raises(
+        DiskFull, match="a disk took no more while a question was asked, what is answered is kept"
+    ):
         work_loop(tmp_path, WORK, ITEMS, full, chunk=chunk)
-    assert {answer.failure for answer in answers(tmp_path).values()} == {None} and len(answers(tmp_path)) == 3
+    assert {answer.failure for answer in answers(tmp_path).values()} == {None} and len(
+        answers(tmp_path)
+    ) == 3
     book = Book.of(tmp_path, WORK)
     book.poll()
     assert not any(book.deaths(item.key) for group in ITEMS.values() for item in group)
@@ -232,7 +292,9 @@ def test_what_lacks_memory_in_a_batch_is_asked_again_alone(tmp_path: Path) -> No
 
     work_loop(tmp_path, WORK, ITEMS, greedy, chunk=3)
     assert {answer.failure for answer in answers(tmp_path).values()} == {None}
-    assert asked == {"0": 2, "1": 3, "2": 2, "3": 2, "4": 2, "5": 2}, "with the others, alone, and once more when the memory was free"
+    assert asked == {"0": 2, "1": 3, "2": 2, "3": 2, "4": 2, "5": 2}, (
+        "with the others, alone, and once more when the memory was free"
+    )
 
 
 @pytest.mark.parametrize("chunk", [1, 3])
@@ -255,7 +317,10 @@ def test_what_a_failed_call_held_is_free_before_the_next_one(tmp_path: Path, chu
         return echo(items)
 
     work_loop(tmp_path, WORK, ITEMS, greedy, chunk=chunk)
-    assert len(alive) >= 18 and {answer.failure for answer in answers(tmp_path).values()} == {None, "OutOfMemoryError: CUDA out of memory"}
+    assert len(alive) >= 18 and {answer.failure for answer in answers(tmp_path).values()} == {
+        None,
+        "OutOfMemoryError: CUDA out of memory",
+    }
 
 
 def test_what_lacks_memory_waits_for_a_stage_with_fewer_workers(tmp_path: Path) -> None:
@@ -266,11 +331,16 @@ def test_what_lacks_memory_waits_for_a_stage_with_fewer_workers(tmp_path: Path) 
 
     crowded = replace(WORK, final=False)
     work_loop(tmp_path, crowded, ITEMS, greedy)
-    assert answers(tmp_path).keys() == {item.key for group in ITEMS.values() for item in group} - {("a", "2"), ("b", "0")}
+    assert answers(tmp_path).keys() == {item.key for group in ITEMS.values() for item in group} - {
+        ("a", "2"),
+        ("b", "0"),
+    }
     book = Book.of(tmp_path, crowded)
     book.poll()
     assert all(book.settled(item.key) for group in ITEMS.values() for item in group)
-    assert book.aside == dict.fromkeys((("a", "2"), ("b", "0")), "OutOfMemoryError: CUDA out of memory")
+    assert book.aside == dict.fromkeys(
+        (("a", "2"), ("b", "0")), "OutOfMemoryError: CUDA out of memory"
+    )
 
     asked: list[Item] = []
 
@@ -283,7 +353,10 @@ def test_what_lacks_memory_waits_for_a_stage_with_fewer_workers(tmp_path: Path) 
     assert not book.aside and not book.settled(("a", "2"))
     work_loop(tmp_path, final, ITEMS, enough_for_one)
     found = answers(tmp_path, launch=0)
-    assert found["a", "2"].text == "a:2" and found["b", "0"].failure == "OutOfMemoryError: CUDA out of memory"
+    assert (
+        found["a", "2"].text == "a:2"
+        and found["b", "0"].failure == "OutOfMemoryError: CUDA out of memory"
+    )
     assert {item.key for item in asked} == {("a", "2"), ("b", "0")}, "nothing else is asked again"
 
 
@@ -300,7 +373,10 @@ def test_a_question_over_which_two_workers_hung_is_failed_unasked(tmp_path: Path
         return echo(items)
 
     work_loop(tmp_path, WORK, ITEMS, note)
-    assert answers(tmp_path)["a", "4"].failure == "Hung: 2 workers were killed because they gave no answer to this"
+    assert (
+        answers(tmp_path)["a", "4"].failure
+        == "Hung: 2 workers were killed because they gave no answer to this"
+    )
     assert len(asked) == 9 and Item("a", "4") not in asked
 
 
@@ -330,9 +406,14 @@ def test_several_at_once_wait_for_none_of_them(tmp_path: Path) -> None:
 
     work_loop(tmp_path, WORK, ITEMS, slow_first, at_once=3)
     found = answers(tmp_path)
-    assert {key: answer.failure for key, answer in found.items() if answer.failure} == dict.fromkeys((("a", "3"), ("b", "3")), "ConnectionError: refused")
+    assert {
+        key: answer.failure for key, answer in found.items() if answer.failure
+    } == dict.fromkeys((("a", "3"), ("b", "3")), "ConnectionError: refused")
     assert len(found) == 10 and together == {frozenset("a"), frozenset("b")} and most == 3
-    assert sum(isinstance(news, Answer) for news in Book(tmp_path / "journal", WORK.epochs).poll()) == 10
+    assert (
+        sum(isinstance(news, Answer) for news in Book(tmp_path / "journal", WORK.epochs).poll())
+        == 10
+    )
     assert found["b", "0"].seconds > found["b", "1"].seconds > 0.015
 
 
@@ -346,7 +427,7 @@ def test_what_raised_is_asked_once_more_as_many_at_once(tmp_path: Path) -> None:
             known.add(item.id)
             raise ConnectionError("refused")
         if item.benchmark == "a":
-            together.wait()      # fails unless three are asked at once
+            together.wait()  # fails unless three are asked at once
         return echo(items)
 
     work_loop(tmp_path, WORK, ITEMS, away_at_first, at_once=3)
@@ -364,12 +445,16 @@ def test_a_client_that_is_refused_throws_no_answer_away(tmp_path: Path) -> None:
             time.sleep(0.5)
         return echo(items)
 
-    work_loop(tmp_path, WORK, many, overloaded, at_once=2, journal=Journal(tmp_path / "journal", "w0", 1))
+    work_loop(
+        tmp_path, WORK, many, overloaded, at_once=2, journal=Journal(tmp_path / "journal", "w0", 1)
+    )
     assert [answer.failure for answer in answers(tmp_path).values()].count(None) == 7
 
 
 @pytest.mark.parametrize(("attempt", "asked_of_b"), [(1, 10), (2, 24)])
-def test_alone_a_worker_that_answers_nothing_any_more_is_started_anew_once(tmp_path: Path, attempt: int, asked_of_b: int) -> None:
+def test_alone_a_worker_that_answers_nothing_any_more_is_started_anew_once(
+    tmp_path: Path, attempt: int, asked_of_b: int
+) -> None:
     """Ten in a row raised after some were answered: another process may do better; if it does not, the questions are at fault."""
     many = {"a": ITEMS["a"], "b": [Item("b", str(number)) for number in range(12)]}
     asked: Counter[str] = Counter()
@@ -382,8 +467,14 @@ def test_alone_a_worker_that_answers_nothing_any_more_is_started_anew_once(tmp_p
 
     with contextlib.ExitStack() as stack:
         if attempt == 1:
-            stack.enter_context(pytest.raises(BrokenWorker, match="10 questions in a row raised, after 6 were answered"))
-        work_loop(tmp_path, WORK, many, dead_after_a, journal=Journal(tmp_path / "journal", "w0", attempt))
+            stack.enter_context(
+                pytest.raises(
+                    BrokenWorker, match="10 questions in a row raised, after 6 were answered"
+                )
+            )
+        work_loop(
+            tmp_path, WORK, many, dead_after_a, journal=Journal(tmp_path / "journal", "w0", attempt)
+        )
     assert asked == {"a": 6, "b": asked_of_b}
 
 
@@ -391,10 +482,20 @@ def test_a_batch_of_which_some_was_answered_says_nothing_against_the_worker(tmp_
     many = {"a": ITEMS["a"], "b": [Item("b", str(number)) for number in range(16)]}
 
     def unreadable(items: Sequence[Item]) -> list[Generation | Exception]:
-        return [OSError("no such picture") if item.benchmark == "b" and int(item.id) >= 4 else Generation("x") for item in items]
+        return [
+            OSError("no such picture")
+            if item.benchmark == "b" and int(item.id) >= 4
+            else Generation("x")
+            for item in items
+        ]
 
-    work_loop(tmp_path, WORK, many, unreadable, chunk=16, journal=Journal(tmp_path / "journal", "w0", 1))
-    assert Counter(answer.failure for answer in answers(tmp_path).values()) == {None: 10, "OSError: no such picture": 12}
+    work_loop(
+        tmp_path, WORK, many, unreadable, chunk=16, journal=Journal(tmp_path / "journal", "w0", 1)
+    )
+    assert Counter(answer.failure for answer in answers(tmp_path).values()) == {
+        None: 10,
+        "OSError: no such picture": 12,
+    }
 
 
 def test_sampling_depends_on_the_question_alone(tmp_path: Path) -> None:
@@ -402,10 +503,15 @@ def test_sampling_depends_on_the_question_alone(tmp_path: Path) -> None:
         return [Generation(repr(random.random())) for _ in items]
 
     work_loop(tmp_path / "one", WORK, ITEMS, sample)
-    expensive_first = {key: [replace(item, cost=float(item.id)) for item in group] for key, group in ITEMS.items()}
+    expensive_first = {
+        key: [replace(item, cost=float(item.id)) for item in group] for key, group in ITEMS.items()
+    }
     work_loop(tmp_path / "two", WORK, expensive_first, sample)
     work_loop(tmp_path / "three", replace(WORK, seed=1), ITEMS, sample)
-    one, two, three = ({key: answer.text for key, answer in answers(tmp_path / name).items()} for name in ("one", "two", "three"))
+    one, two, three = (
+        {key: answer.text for key, answer in answers(tmp_path / name).items()}
+        for name in ("one", "two", "three")
+    )
     assert one == two and len(set(one.values())) == 10
     assert not set(one.values()) & set(three.values())
 
@@ -426,7 +532,9 @@ def test_an_item_that_kills_its_worker_is_given_up_and_the_rest_is_answered(tmp_
         items = {{"a": [Item("a", str(n)) for n in range(6)]}}
         work_loop(Path({str(tmp_path)!r}), Work((Assignment("a", "A"),)), items, answer, chunk=3)
     """)
-    codes = [subprocess.run([sys.executable, "-c", program], check=False).returncode for _ in range(4)]
+    codes = [
+        subprocess.run([sys.executable, "-c", program], check=False).returncode for _ in range(4)
+    ]
     assert codes == [-signal.SIGKILL] * 3 + [0]
     found = answers(tmp_path)
     assert found["a", "1"].failure == "Killed: 3 workers died while they answered this"

@@ -51,45 +51,90 @@ class Places:
 
     def named(self) -> list[tuple[str, Path]]:
         """The word for each; of two words for one folder the first counts."""
-        folders = [("output-dir", self.cfg.output_dir.absolute()), ("dataset-dir", self.cfg.dataset_dir.absolute()),
-                   ("hf-home", self.hub.hf_home), ("hf-cache", self.hub.hub_cache), ("repository", REPOSITORY),
-                   ("python", Path(sys.prefix)), ("home", Path.home()), ("here", Path.cwd())]
+        folders = [
+            ("output-dir", self.cfg.output_dir.absolute()),
+            ("dataset-dir", self.cfg.dataset_dir.absolute()),
+            ("hf-home", self.hub.hf_home),
+            ("hf-cache", self.hub.hub_cache),
+            ("repository", REPOSITORY),
+            ("python", Path(sys.prefix)),
+            ("home", Path.home()),
+            ("here", Path.cwd()),
+        ]
         if Path(self.model).is_absolute():
             folders.insert(0, ("model", Path(self.model)))
-        for name, folder in (("backend", self.cfg.backend_path), ("imported", self.cfg.import_results)):
+        for name, folder in (
+            ("backend", self.cfg.backend_path),
+            ("imported", self.cfg.import_results),
+        ):
             if folder is not None:
                 folders.insert(0, (name, folder.expanduser().absolute()))
-        return [*folders, *((name, folder.resolve()) for name, folder in folders if folder.resolve() != folder)]
-
+        return [
+            *folders,
+            *((name, folder.resolve()) for name, folder in folders if folder.resolve() != folder),
+        ]
 
     def scrubber(self) -> Scrubber:
         """Takes these, other absolute paths and secrets out of what leaves this machine."""
         return Scrubber(Redactor.from_environ(os.environ), self.named())
 
 
-def make(paths: RunPaths, keys: Sequence[str], backend: Backend, scrubber: Scrubber, payload: Mapping[str, Any], fits: Callable[[int], bool]) -> Packed:
+def make(
+    paths: RunPaths,
+    keys: Sequence[str],
+    backend: Backend,
+    scrubber: Scrubber,
+    payload: Mapping[str, Any],
+    fits: Callable[[int], bool],
+) -> Packed:
     """The archive of the run in ``paths`` with the accepted files of ``keys``; ``fits`` is given its size."""
     manifest = Manifest.load(paths.manifest)
     if manifest is None:
         raise EasiError(f"{paths.manifest} is gone", hint="run the same command again")
-    found = {key: evidence for key in keys if (evidence := Evidence.load(paths.output(key))) is not None}
+    found = {
+        key: evidence for key in keys if (evidence := Evidence.load(paths.output(key))) is not None
+    }
     value = read_json(paths.manifest)
-    texts = {MANIFEST: paths.manifest.read_text(encoding="utf-8"), PAYLOAD: payload_text(payload),
-             REPRODUCE: reproduce(manifest, {key: evidence.adopted for key, evidence in found.items() if evidence.adopted})}
+    texts = {
+        MANIFEST: paths.manifest.read_text(encoding="utf-8"),
+        PAYLOAD: payload_text(payload),
+        REPRODUCE: reproduce(
+            manifest, {key: evidence.adopted for key, evidence in found.items() if evidence.adopted}
+        ),
+    }
     if (report := paths.root / REPORT).is_file():
         texts[REPORT] = report.read_text(encoding="utf-8")
-    inputs = digest({"program": __version__, "texts": texts, "files": {key: dict(evidence.files) for key, evidence in found.items()}})
+    inputs = digest(
+        {
+            "program": __version__,
+            "texts": texts,
+            "files": {key: dict(evidence.files) for key, evidence in found.items()},
+        }
+    )
     old = paths.root / "easi_results.zip"
     if (known := _known(old, inputs, fits)) is not None:
         return known
-    outputs = [Outputs(key, paths.output(key), (), tuple(paths.output(key) / name for name in evidence.files)) for key, evidence in found.items()]
+    outputs = [
+        Outputs(
+            key, paths.output(key), (), tuple(paths.output(key) / name for name in evidence.files)
+        )
+        for key, evidence in found.items()
+    ]
     leave = {key: leave_of(backend.name, by_key(key).source(backend.name)) for key in found}
     source = verifying.Source.of(value)
     try:
-        return pack(Contents(entries(outputs), texts, leave, inputs), scrubber, lambda folder: verifying.tables(source, folder), fits)
+        return pack(
+            Contents(entries(outputs), texts, leave, inputs),
+            scrubber,
+            lambda folder: verifying.tables(source, folder),
+            fits,
+        )
     except OSError as error:
-        raise EasiError(f"the archive could not be made: {error.strerror or error}", code=ExitCode.INCOMPLETE,
-                        hint=f"free some space in {tempfile.gettempdir()}, or set TMPDIR to another folder; then the same command makes it") from error
+        raise EasiError(
+            f"the archive could not be made: {error.strerror or error}",
+            code=ExitCode.INCOMPLETE,
+            hint=f"free some space in {tempfile.gettempdir()}, or set TMPDIR to another folder; then the same command makes it",
+        ) from error
 
 
 def _known(path: Path, inputs: str, fits: Callable[[int], bool]) -> Packed | None:

@@ -197,7 +197,9 @@ class Group:
 
 
 def _refuse(where: str, problem: str) -> EasiError:
-    return EasiError(f"benchmarks.toml, {where}: {problem}", hint="every key is documented in benchmarks.py")
+    return EasiError(
+        f"benchmarks.toml, {where}: {problem}", hint="every key is documented in benchmarks.py"
+    )
 
 
 def _make(cls: type, table: Mapping[str, Any], where: str) -> Any:
@@ -206,27 +208,42 @@ def _make(cls: type, table: Mapping[str, Any], where: str) -> Any:
     for name in table:
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)
-            raise _refuse(where, f"unknown key {name}" + (f", did you mean {near[0]}?" if near else ""))
+            raise _refuse(
+                where, f"unknown key {name}" + (f", did you mean {near[0]}?" if near else "")
+            )
     for name, entry in known.items():
         if name not in table and entry.default is MISSING and entry.default_factory is MISSING:
             raise _refuse(where, f"missing key {name}")
-    return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in table.items()})
+    return cls(
+        **{
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in table.items()
+        }
+    )
 
 
 def _parts(table: Mapping[str, Mapping[str, Any]], scale: float, where: str) -> tuple[Part, ...]:
-    parts = tuple(_make(Part, {"scale": scale, **entry, "name": name}, f"{where}.{name}") for name, entry in table.items())
+    parts = tuple(
+        _make(Part, {"scale": scale, **entry, "name": name}, f"{where}.{name}")
+        for name, entry in table.items()
+    )
     for part in parts:
         if not part.key and not part.types:
             raise _refuse(f"{where}.{part.name}", "missing key: it needs key or types")
         if part.group not in GROUPINGS:
-            raise _refuse(f"{where}.{part.name}", f"group is {part.group!r}, not one of {', '.join(GROUPINGS[1:])}")
+            raise _refuse(
+                f"{where}.{part.name}",
+                f"group is {part.group!r}, not one of {', '.join(GROUPINGS[1:])}",
+            )
     return parts
 
 
 def _tsv_data(table: Mapping[str, Any], where: str) -> TsvData:
     values = dict(table)
     if "contents" in values:
-        values["contents"] = [_make(Content, content, f"{where}.contents") for content in values["contents"]]
+        values["contents"] = [
+            _make(Content, content, f"{where}.contents") for content in values["contents"]
+        ]
         if sum(content.expected for content in values["contents"]) != 1:
             raise _refuse(where, "one of contents has to be expected")
     data: TsvData = _make(TsvData, values, where)
@@ -246,13 +263,16 @@ def _source(backend: str, table: Mapping[str, Any], tsv_repo: str, where: str) -
     values["rows"] = _make(RowRule, values["rows"], f"{where}.rows")
     values["parts"] = _parts(values.get("parts", {}), values["scale"], f"{where}.parts")
     values["variants"] = {
-        name: _source(backend, variant, tsv_repo, f"{where}.variants.{name}") for name, variant in values.get("variants", {}).items()
+        name: _source(backend, variant, tsv_repo, f"{where}.variants.{name}")
+        for name, variant in values.get("variants", {}).items()
     }
     source: Source = _make(Source, values, where)
     if backend == VLMEVALKIT and source.layout not in LAYOUTS:
         raise _refuse(where, f"layout is {source.layout!r}, not one of {', '.join(LAYOUTS)}")
     if source.recompute not in RECOMPUTES:
-        raise _refuse(where, f"recompute is {source.recompute!r}, not one of {', '.join(RECOMPUTES)}")
+        raise _refuse(
+            where, f"recompute is {source.recompute!r}, not one of {', '.join(RECOMPUTES)}"
+        )
     if source.rows.unparsed_when not in UNPARSED_RULES:
         raise _refuse(f"{where}.rows", f"unparsed_when is {source.rows.unparsed_when!r}")
     if bool(source.rows.unparsed_when) == bool(source.rows.unparsed_why):
@@ -265,7 +285,9 @@ def _benchmark(key: str, table: Mapping[str, Any], group: str, tsv_repo: str) ->
     for backend in BACKENDS:
         if backend not in table:
             raise _refuse(key, f"missing key {backend}")
-    values["sources"] = {name: _source(name, table[name], tsv_repo, f"{key}.{name}") for name in BACKENDS}
+    values["sources"] = {
+        name: _source(name, table[name], tsv_repo, f"{key}.{name}") for name in BACKENDS
+    }
     return _make(Benchmark, {"aliases": (), **values, "key": key, "group": group}, key)
 
 
@@ -279,14 +301,26 @@ def load(text: str) -> tuple[tuple[Benchmark, ...], tuple[Group, ...]]:
     if tables["schema"] != SCHEMA:
         raise _refuse("top level", f"schema is {tables['schema']}, not {SCHEMA}")
     groups = tuple(
-        _make(Group, {"aliases": (), **table, "key": key, "parts": _parts(table.get("parts", {}), 100, f"{key}.parts")}, key)
+        _make(
+            Group,
+            {
+                "aliases": (),
+                **table,
+                "key": key,
+                "parts": _parts(table.get("parts", {}), 100, f"{key}.parts"),
+            },
+            key,
+        )
         for key, table in tables["group"].items()
     )
     member_of = {member: group.key for group in groups for member in group.members}
     for member in member_of:
         if member not in tables["benchmark"]:
             raise _refuse(member_of[member], f"unknown member {member}")
-    benchmarks = tuple(_benchmark(key, table, member_of.get(key, ""), tables["tsv_repo"]) for key, table in tables["benchmark"].items())
+    benchmarks = tuple(
+        _benchmark(key, table, member_of.get(key, ""), tables["tsv_repo"])
+        for key, table in tables["benchmark"].items()
+    )
     return benchmarks, groups
 
 
@@ -337,10 +371,19 @@ def _unknown(typed: Sequence[str]) -> EasiError:
     """All that is mistyped at once, each with the nearest name."""
     known = "known: " + ", ".join((*ALL_KEYS, *(group.key for group in GROUPS)))
     if "all" in typed:
-        return EasiError("there is no benchmark all", hint="leave out --benchmarks for EASI-8, and add --include-extra for all 13")
-    near = [found[0] for name in typed if (found := difflib.get_close_matches(name, _names(), n=1, cutoff=0.5))]
+        return EasiError(
+            "there is no benchmark all",
+            hint="leave out --benchmarks for EASI-8, and add --include-extra for all 13",
+        )
+    near = [
+        found[0]
+        for name in typed
+        if (found := difflib.get_close_matches(name, _names(), n=1, cutoff=0.5))
+    ]
     hint = f"did you mean {','.join(near)}? " if near else ""
-    return EasiError(f"unknown benchmark{'s' if len(typed) > 1 else ''} {', '.join(typed)}", hint=hint + known)
+    return EasiError(
+        f"unknown benchmark{'s' if len(typed) > 1 else ''} {', '.join(typed)}", hint=hint + known
+    )
 
 
 def parse_keys(text: str | None, include_extra: bool = False) -> tuple[str, ...]:
@@ -353,7 +396,9 @@ def parse_keys(text: str | None, include_extra: bool = False) -> tuple[str, ...]
         names = _names()
         typed = text.replace(",", " ").lower().split()
         if not typed:
-            raise EasiError("--benchmarks names no benchmark", hint="leave it out to run all EASI-8 benchmarks")
+            raise EasiError(
+                "--benchmarks names no benchmark", hint="leave it out to run all EASI-8 benchmarks"
+            )
         if unknown := [name for name in typed if name not in names]:
             raise _unknown(unknown)
         for name in typed:

@@ -19,31 +19,55 @@ from .errors import EasiError, Refusals
 from .execution.supervisor import capture
 from .submission.endpoint import check_token, endpoint
 
-NEEDED = ("rich", "pandas", "openpyxl", "huggingface_hub", "requests", "dotenv", "torch", "accelerate")
+NEEDED = (
+    "rich",
+    "pandas",
+    "openpyxl",
+    "huggingface_hub",
+    "requests",
+    "dotenv",
+    "torch",
+    "accelerate",
+)
 SETUP = "run: bash scripts/setup.sh"
 
 # Results of cuInit that deserve a sentence of their own (cuda.h, CUresult).
 CUDA_ERRORS = {
-    1: "invalid value", 2: "out of memory", 3: "not initialised", 34: "stub library", 46: "device unavailable",
-    100: "no device", 101: "invalid device", 227: "cannot be used", 802: "system not yet initialised (is the fabric manager running?)",
+    1: "invalid value",
+    2: "out of memory",
+    3: "not initialised",
+    34: "stub library",
+    46: "device unavailable",
+    100: "no device",
+    101: "invalid device",
+    227: "cannot be used",
+    802: "system not yet initialised (is the fabric manager running?)",
     803: "driver and its library are of different versions (reboot, or reload the driver)",
-    804: "forward compatibility is not possible on this hardware", 999: "unknown error (often a driver that needs a reboot)",
+    804: "forward compatibility is not possible on this hardware",
+    999: "unknown error (often a driver that needs a reboot)",
 }
 NO_DEVICE = 100
 
 
 # ---- packages, folders, token -------------------------------------------------------------------------------------
 
+
 def check_dependencies(repository: Path) -> None:
     """Refuse an interpreter that lacks what every run needs."""
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if missing:
         ready = (repository / ".venv" / "bin" / "python").exists()
-        raise EasiError(f"this Python lacks {', '.join(missing)}",
-                        hint="source .venv/bin/activate (if that does not help, run: bash scripts/setup.sh)" if ready else SETUP)
+        raise EasiError(
+            f"this Python lacks {', '.join(missing)}",
+            hint="source .venv/bin/activate (if that does not help, run: bash scripts/setup.sh)"
+            if ready
+            else SETUP,
+        )
 
 
-def check_setup(cfg: RunConfig, refusals: Refusals, environ: Mapping[str, str] = os.environ) -> None:
+def check_setup(
+    cfg: RunConfig, refusals: Refusals, environ: Mapping[str, str] = os.environ
+) -> None:
     """Refuse what the machine alone shows, whatever the model turns out to be."""
     with refusals.noted():
         locate(cfg.kind, cfg.backend_path)
@@ -56,7 +80,7 @@ def check_setup(cfg: RunConfig, refusals: Refusals, environ: Mapping[str, str] =
             refuse_unusable(HubSettings.from_env(environ), environ)
         if cfg.kind.takes_dataset_dir and not cfg.import_results:
             with refusals.noted():
-                _existing(cfg.dataset_dir, "--dataset-dir")     # a complete one may be read-only
+                _existing(cfg.dataset_dir, "--dataset-dir")  # a complete one may be read-only
     if cfg.submit:
         with refusals.noted():
             endpoint(environ)
@@ -68,7 +92,9 @@ def check_output_dir(folder: Path) -> None:
     """Refuse a folder that could not be written to, without making it."""
     there = _existing(folder, "--output-dir")
     if not os.access(there, os.W_OK | os.X_OK):
-        raise EasiError(f"--output-dir {folder}: {there} is not writable", hint="give another --output-dir")
+        raise EasiError(
+            f"--output-dir {folder}: {there} is not writable", hint="give another --output-dir"
+        )
 
 
 def _existing(folder: Path, option: str) -> Path:
@@ -77,7 +103,9 @@ def _existing(folder: Path, option: str) -> Path:
     while not there.exists() and not there.is_symlink():
         there = there.parent
     if not there.is_dir():
-        raise EasiError(f"{option} {folder}: {there} is not a folder", hint=f"give another {option}")
+        raise EasiError(
+            f"{option} {folder}: {there} is not a folder", hint=f"give another {option}"
+        )
     return there
 
 
@@ -91,7 +119,11 @@ def check_attention(cfg: RunConfig, has_flash_attn: bool, imports: Callable[[], 
 
     ``imports`` is asked only where all else is well.
     """
-    asked = {key for key, value in cfg.model_arguments.items() if value.strip("\"'") == "flash_attention_2"}
+    asked = {
+        key
+        for key, value in cfg.model_arguments.items()
+        if value.strip("\"'") == "flash_attention_2"
+    }
     if not asked:
         return
     if not has_flash_attn:
@@ -102,9 +134,13 @@ def check_attention(cfg: RunConfig, has_flash_attn: bool, imports: Callable[[], 
         why = "flash_attn does not import (was it built for another torch?)"
     else:
         return
-    arguments = {key: "sdpa" if key in asked else value for key, value in cfg.model_arguments.items()}
-    raise EasiError(f"{min(asked)}=flash_attention_2, but {why}",
-                    hint=replace(cfg, model_args=format_model_args(arguments)).command())
+    arguments = {
+        key: "sdpa" if key in asked else value for key, value in cfg.model_arguments.items()
+    }
+    raise EasiError(
+        f"{min(asked)}=flash_attention_2, but {why}",
+        hint=replace(cfg, model_args=format_model_args(arguments)).command(),
+    )
 
 
 def machine_line(nproc: int) -> str:
@@ -122,6 +158,7 @@ def machine_line(nproc: int) -> str:
 
 # ---- GPUs ---------------------------------------------------------------------------------------------------------
 
+
 @dataclass(frozen=True)
 class Machine:
     """What the NVIDIA driver says, without torch. ``present`` counts boards, ``visible`` what CUDA shows this process.
@@ -131,9 +168,9 @@ class Machine:
 
     present: int = 0
     visible: int = 0
-    driver_cuda: tuple[int, int] | None = None      # the newest CUDA the driver speaks
-    trouble: str = ""                               # why ``visible`` GPUs cannot be counted or used
-    mask: str | None = None                         # CUDA_VISIBLE_DEVICES
+    driver_cuda: tuple[int, int] | None = None  # the newest CUDA the driver speaks
+    trouble: str = ""  # why ``visible`` GPUs cannot be counted or used
+    mask: str | None = None  # CUDA_VISIBLE_DEVICES
     shared: int = 0
 
 
@@ -154,18 +191,36 @@ def probe_machine(environ: Mapping[str, str] = os.environ) -> Machine:
     try:
         cuda = ctypes.CDLL("libcuda.so.1")
     except OSError:
-        return Machine(present, trouble="the driver's library libcuda.so.1 is not here" if present else "", mask=mask)
+        return Machine(
+            present,
+            trouble="the driver's library libcuda.so.1 is not here" if present else "",
+            mask=mask,
+        )
     number = ctypes.c_int()
-    spoken = (number.value // 1000, number.value % 1000 // 10) if cuda.cuDriverGetVersion(ctypes.byref(number)) == 0 else None
+    spoken = (
+        (number.value // 1000, number.value % 1000 // 10)
+        if cuda.cuDriverGetVersion(ctypes.byref(number)) == 0
+        else None
+    )
     result = cuda.cuInit(0)
     if result == 0:
         result = cuda.cuDeviceGetCount(ctypes.byref(number))
     if result == 0:
         from .execution.gpus import visible_gpus
 
-        return Machine(max(present, number.value), number.value, spoken, mask=mask, shared=len(visible_gpus(environ)))
-    hidden = result == NO_DEVICE      # none there, or all masked: not a fault
-    trouble = "" if hidden else f"the driver answers {result}: {CUDA_ERRORS.get(result, 'see CUresult in cuda.h')}"
+        return Machine(
+            max(present, number.value),
+            number.value,
+            spoken,
+            mask=mask,
+            shared=len(visible_gpus(environ)),
+        )
+    hidden = result == NO_DEVICE  # none there, or all masked: not a fault
+    trouble = (
+        ""
+        if hidden
+        else f"the driver answers {result}: {CUDA_ERRORS.get(result, 'see CUresult in cuda.h')}"
+    )
     return Machine(present, 0, spoken, trouble, mask)
 
 
@@ -182,10 +237,14 @@ def read_torch_build() -> TorchBuild:
 
     cuda = value("cuda")
     major, minor = [*cuda.split("."), "0"][:2] if cuda else ("0", "0")
-    return TorchBuild(value("__version__") or "?", (int(major), int(minor)) if cuda else None, value("hip"))
+    return TorchBuild(
+        value("__version__") or "?", (int(major), int(minor)) if cuda else None, value("hip")
+    )
 
 
-def check_device(cfg: RunConfig, needs_gpu: bool, machine: Machine, build: TorchBuild) -> tuple[str, ...]:
+def check_device(
+    cfg: RunConfig, needs_gpu: bool, machine: Machine, build: TorchBuild
+) -> tuple[str, ...]:
     """Refuse a run that its device cannot carry; otherwise lines worth saying. ``needs_gpu``: ModelChoice's.
 
     Pure. ``--smoke`` with its own model may run on the CPU without being asked to.
@@ -201,19 +260,27 @@ def check_device(cfg: RunConfig, needs_gpu: bool, machine: Machine, build: Torch
     if machine.trouble:
         raise EasiError(f"{seen}: {machine.trouble}", hint=f"repair the driver; {cpu}")
     if build.cuda is None:
-        raise EasiError(f"{seen}: it is built without CUDA", hint=f"rm -rf .venv and {SETUP}; {cpu}")
+        raise EasiError(
+            f"{seen}: it is built without CUDA", hint=f"rm -rf .venv and {SETUP}; {cpu}"
+        )
     most = machine.shared or machine.visible
     if cfg.nproc > most:
-        raise EasiError(f"--nproc {cfg.nproc} is more than the {most} visible GPU(s)",
-                        hint=f"use --nproc {most}, or make more visible with CUDA_VISIBLE_DEVICES")
+        raise EasiError(
+            f"--nproc {cfg.nproc} is more than the {most} visible GPU(s)",
+            hint=f"use --nproc {most}, or make more visible with CUDA_VISIBLE_DEVICES",
+        )
     if machine.driver_cuda is None:
         return ()
     spoken, built = (f"{major}.{minor}" for major, minor in (machine.driver_cuda, build.cuda))
     if machine.driver_cuda[0] < build.cuda[0]:
-        raise EasiError(f"{seen}: it is built for CUDA {built}, and the driver speaks up to {spoken}",
-                        hint=f"install a newer NVIDIA driver; {cpu}")
-    if machine.driver_cuda < build.cuda:      # one major version is compatible within itself
-        return (f"the driver speaks CUDA {spoken} and torch is built for {built}: this works, but kernels compiled at run time may not",)
+        raise EasiError(
+            f"{seen}: it is built for CUDA {built}, and the driver speaks up to {spoken}",
+            hint=f"install a newer NVIDIA driver; {cpu}",
+        )
+    if machine.driver_cuda < build.cuda:  # one major version is compatible within itself
+        return (
+            f"the driver speaks CUDA {spoken} and torch is built for {built}: this works, but kernels compiled at run time may not",
+        )
     return ()
 
 
@@ -221,5 +288,11 @@ def _without_gpus(cfg: RunConfig, machine: Machine) -> tuple[str, ...]:
     if cfg.smoke and cfg.device is None:
         return ()
     masked = f" (CUDA_VISIBLE_DEVICES is {machine.mask!r})" if machine.mask is not None else ""
-    what = "--device cuda, but no GPU is visible" if cfg.device else "no GPU is visible, and the CPU must be asked for"
-    raise EasiError(what + masked, hint=f"on the CPU (slow): {replace(cfg, device='cpu').command()}")
+    what = (
+        "--device cuda, but no GPU is visible"
+        if cfg.device
+        else "no GPU is visible, and the CPU must be asked for"
+    )
+    raise EasiError(
+        what + masked, hint=f"on the CPU (slow): {replace(cfg, device='cpu').command()}"
+    )

@@ -46,58 +46,160 @@ class _Parser(argparse.ArgumentParser):
 def build_parser() -> argparse.ArgumentParser:
     """Every option. Defaults live in RunConfig: what was not given is absent from the result."""
     parser = _Parser(
-        prog="run_easi_eval.py", usage="%(prog)s --model MODEL [options] [-- BACKEND ARGUMENTS]",
+        prog="run_easi_eval.py",
+        usage="%(prog)s --model MODEL [options] [-- BACKEND ARGUMENTS]",
         description="Evaluate a vision-language model on the EASI spatial-intelligence benchmarks, and submit the result.",
-        epilog=EXIT_CODES, formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False, argument_default=argparse.SUPPRESS)
+        epilog=EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+        argument_default=argparse.SUPPRESS,
+    )
     what = parser.add_argument_group("what to evaluate")
-    what.add_argument("--model", help="vlmevalkit: Hugging Face model id, folder or registry name; lmms-eval: model type (qwen3_vl)")
+    what.add_argument(
+        "--model",
+        help="vlmevalkit: Hugging Face model id, folder or registry name; lmms-eval: model type (qwen3_vl)",
+    )
     what.add_argument("--backend", help="vlmevalkit (default) or lmms-eval")
-    what.add_argument("--model-args", metavar="K=V,K=V", help="model arguments (required for lmms-eval: pretrained=org/model,...)")
-    what.add_argument("--benchmarks", metavar="KEYS", help="comma-separated (default: all EASI-8); sitebench or site means both SITE halves")
+    what.add_argument(
+        "--model-args",
+        metavar="K=V,K=V",
+        help="model arguments (required for lmms-eval: pretrained=org/model,...)",
+    )
+    what.add_argument(
+        "--benchmarks",
+        metavar="KEYS",
+        help="comma-separated (default: all EASI-8); sitebench or site means both SITE halves",
+    )
     what.add_argument("--include-extra", action="store_true", help="also the 4 optional benchmarks")
-    what.add_argument("--judge", help="judge model for all answers (vlmevalkit only), or exact_matching: rules alone, no API")
+    what.add_argument(
+        "--judge",
+        help="judge model for all answers (vlmevalkit only), or exact_matching: rules alone, no API",
+    )
     # Scripts written for EASI's earlier submission script pass these two.
     what.add_argument("--judge-model", dest="judge", help=argparse.SUPPRESS)
-    what.add_argument("--no-judge", dest="judge", action="store_const", const=RULES, help=argparse.SUPPRESS)
-    what.add_argument("--extraction-threshold", type=threshold, metavar="RATE",
-                      help="without --judge: a benchmark with more unreadable answers is judged, where a judge is configured (default: 2.5%%)")
-    what.add_argument("--vsi-input", metavar="FORM", help="vlmevalkit, classes with native video: video (default) or frames: VSI-Bench as 32 images")
-    what.add_argument("--limit", type=int, metavar="N", help="only the first N questions of each benchmark: partial, never submitted")
-    what.add_argument("--smoke", action="store_true", help="offline rehearsal on tiny data, with a tiny model unless --model is given")
+    what.add_argument(
+        "--no-judge", dest="judge", action="store_const", const=RULES, help=argparse.SUPPRESS
+    )
+    what.add_argument(
+        "--extraction-threshold",
+        type=threshold,
+        metavar="RATE",
+        help="without --judge: a benchmark with more unreadable answers is judged, where a judge is configured (default: 2.5%%)",
+    )
+    what.add_argument(
+        "--vsi-input",
+        metavar="FORM",
+        help="vlmevalkit, classes with native video: video (default) or frames: VSI-Bench as 32 images",
+    )
+    what.add_argument(
+        "--limit",
+        type=int,
+        metavar="N",
+        help="only the first N questions of each benchmark: partial, never submitted",
+    )
+    what.add_argument(
+        "--smoke",
+        action="store_true",
+        help="offline rehearsal on tiny data, with a tiny model unless --model is given",
+    )
 
     how = parser.add_argument_group("how to run it")
-    how.add_argument("--nproc", type=int, metavar="N", help="processes that share the questions, one per GPU (default: 1)")
+    how.add_argument(
+        "--nproc",
+        type=int,
+        metavar="N",
+        help="processes that share the questions, one per GPU (default: 1)",
+    )
     how.add_argument("--device", help="cuda, cpu or mps (default: cuda; the CPU must be asked for)")
-    how.add_argument("--rerun", action="store_true", help="evaluate again, whatever is already complete")
-    how.add_argument("--no-accelerate", action="store_true", help="lmms-eval: plain Python, one process (useful after out-of-memory)")
-    how.add_argument("--plain", action="store_true", help="the backend's own launch, benchmark by benchmark: same numbers, no work sharing")
-    how.add_argument("--no-corrections", action="store_true", help="lmms-eval: SPAR-Bench's stock score, numeric questions 0, is the headline")
-    how.add_argument("--trust-remote-code", action="store_true", help="let the checkpoint's own code run")
-    how.add_argument("--backend-path", metavar="DIR", help="a checkout or fork of the backend, instead of the installed package")
+    how.add_argument(
+        "--rerun", action="store_true", help="evaluate again, whatever is already complete"
+    )
+    how.add_argument(
+        "--no-accelerate",
+        action="store_true",
+        help="lmms-eval: plain Python, one process (useful after out-of-memory)",
+    )
+    how.add_argument(
+        "--plain",
+        action="store_true",
+        help="the backend's own launch, benchmark by benchmark: same numbers, no work sharing",
+    )
+    how.add_argument(
+        "--no-corrections",
+        action="store_true",
+        help="lmms-eval: SPAR-Bench's stock score, numeric questions 0, is the headline",
+    )
+    how.add_argument(
+        "--trust-remote-code", action="store_true", help="let the checkpoint's own code run"
+    )
+    how.add_argument(
+        "--backend-path",
+        metavar="DIR",
+        help="a checkout or fork of the backend, instead of the installed package",
+    )
 
     where = parser.add_argument_group("where things go")
     where.add_argument("--output-dir", metavar="DIR", help="default: ./eval_results")
     where.add_argument("--dataset-dir", metavar="DIR", help="vlmevalkit only; default: ./datasets")
 
     send = parser.add_argument_group("submission")
-    send.add_argument("--submit", action="store_true", help="send the results to the leaderboard (HF_TOKEN in the environment or .env, or a login)")
-    send.add_argument("--resubmit", action="store_true", help="with --submit: send although the board may have this run already")
-    send.add_argument("--submission-configs", metavar="JSON", help="JSON or @FILE: modelName, modelType, precision, revision, weightType, baseModel, remarks")
+    send.add_argument(
+        "--submit",
+        action="store_true",
+        help="send the results to the leaderboard (HF_TOKEN in the environment or .env, or a login)",
+    )
+    send.add_argument(
+        "--resubmit",
+        action="store_true",
+        help="with --submit: send although the board may have this run already",
+    )
+    send.add_argument(
+        "--submission-configs",
+        metavar="JSON",
+        help="JSON or @FILE: modelName, modelType, precision, revision, weightType, baseModel, remarks",
+    )
 
     adopt = parser.add_argument_group("results made without this program")
-    adopt.add_argument("--import-results", metavar="DIR", help="take over a finished folder of VLMEvalKit or lmms-eval: proven, copied, submittable")
-    adopt.add_argument("--as-model", metavar="ID", help="with --import-results: whose results they are, org/model (default: as their files say)")
+    adopt.add_argument(
+        "--import-results",
+        metavar="DIR",
+        help="take over a finished folder of VLMEvalKit or lmms-eval: proven, copied, submittable",
+    )
+    adopt.add_argument(
+        "--as-model",
+        metavar="ID",
+        help="with --import-results: whose results they are, org/model (default: as their files say)",
+    )
 
-    send.add_argument("--verify", metavar="ZIP", help="recompute every score of an easi_results.zip, and compare it with the payload; no model needed")
-    send.add_argument("--model-name-differs", action="store_true", help="modelName or revision is not what was evaluated; noted in the remarks")
+    send.add_argument(
+        "--verify",
+        metavar="ZIP",
+        help="recompute every score of an easi_results.zip, and compare it with the payload; no model needed",
+    )
+    send.add_argument(
+        "--model-name-differs",
+        action="store_true",
+        help="modelName or revision is not what was evaluated; noted in the remarks",
+    )
 
     say = parser.add_argument_group("what is said")
-    say.add_argument("--dry-run", action="store_true", help="print the plan and its commands; start nothing")
-    say.add_argument("--list", action="store_true", help="the benchmarks and their names in both backends")
-    say.add_argument("--version", action="store_true", help="versions of this program and of the backends")
-    say.add_argument("--verbose", action="store_true", help="the backend's verbose output in the log, tracebacks on the screen")
-    say.add_argument("--no-rich", action="store_true", help="plain lines instead of the live view (CI, pipes)")
+    say.add_argument(
+        "--dry-run", action="store_true", help="print the plan and its commands; start nothing"
+    )
+    say.add_argument(
+        "--list", action="store_true", help="the benchmarks and their names in both backends"
+    )
+    say.add_argument(
+        "--version", action="store_true", help="versions of this program and of the backends"
+    )
+    say.add_argument(
+        "--verbose",
+        action="store_true",
+        help="the backend's verbose output in the log, tracebacks on the screen",
+    )
+    say.add_argument(
+        "--no-rich", action="store_true", help="plain lines instead of the live view (CI, pipes)"
+    )
     return parser
 
 
@@ -110,30 +212,45 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the program and return its exit code; nothing but --help leaves it through SystemExit."""
     argv = list(sys.argv[1:] if argv is None else argv)
     verbose = "--verbose" in argv
-    if isinstance(sys.stdout, io.TextIOWrapper):      # names that the terminal cannot show are no reason to end
+    if isinstance(
+        sys.stdout, io.TextIOWrapper
+    ):  # names that the terminal cannot show are no reason to end
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         with sigterm_as_interrupt():
             code = int(_main(argv))
-            sys.stdout.flush()      # else a reader that has gone is only noticed after our last word
+            sys.stdout.flush()  # else a reader that has gone is only noticed after our last word
             return code
     except EasiError as error:
         return _report(error, verbose)
     except KeyboardInterrupt:
-        with contextlib.suppress(OSError):      # the terminal may be what has gone
+        with contextlib.suppress(OSError):  # the terminal may be what has gone
             print(interrupted(argv), file=sys.stderr)
         return ExitCode.INTERRUPTED
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)      # or the interpreter complains when it flushes at its end
-        if any(option in argv for option in SHOWS_ONLY):      # as in "--dry-run | head": whoever read has seen enough
+        os.dup2(
+            os.open(os.devnull, os.O_WRONLY), 1
+        )  # or the interpreter complains when it flushes at its end
+        if any(
+            option in argv for option in SHOWS_ONLY
+        ):  # as in "--dry-run | head": whoever read has seen enough
             return ExitCode.COMPLETE
-        return _report(EasiError("nobody reads this output any more", hint="the same command goes on; send its output to a file",
-                                 code=ExitCode.INCOMPLETE), verbose)
+        return _report(
+            EasiError(
+                "nobody reads this output any more",
+                hint="the same command goes on; send its output to a file",
+                code=ExitCode.INCOMPLETE,
+            ),
+            verbose,
+        )
     except Exception as error:
         if is_full(error):
             return _report(_full(error), verbose)
-        bug = EasiError(f"{worded(error)} (a bug in this program)", code=ExitCode.INCOMPLETE,
-                        hint="the same command with --verbose shows where; please report it")
+        bug = EasiError(
+            f"{worded(error)} (a bug in this program)",
+            code=ExitCode.INCOMPLETE,
+            hint="the same command with --verbose shows where; please report it",
+        )
         bug.__cause__ = error
         return _report(bug, verbose)
 
@@ -143,15 +260,18 @@ def _full(error: BaseException) -> DiskFull:
     import tempfile
 
     place = getattr(error, "filename", None)
-    full = DiskFull(f"the disk took no more: {error}" if place else
-                    f"the disk took no more: {error} (in {tempfile.gettempdir()}, the output folder or a cache)")
+    full = DiskFull(
+        f"the disk took no more: {error}"
+        if place
+        else f"the disk took no more: {error} (in {tempfile.gettempdir()}, the output folder or a cache)"
+    )
     full.__cause__ = error
     return full
 
 
 def interrupted(argv: Sequence[str]) -> str:
     """How to go on. ``--rerun`` means "start over" every time it is given."""
-    ours = argv[:argv.index("--")] if "--" in argv else argv
+    ours = argv[: argv.index("--")] if "--" in argv else argv
     which = "the same command without --rerun" if "--rerun" in ours else "the same command"
     return f"interrupted: {which} goes on where this one stopped"
 
@@ -188,20 +308,32 @@ def _read(argv: Sequence[str]) -> dict[str, object]:
     known, unknown = parser.parse_known_args(argv[:cut])
     if unknown:
         raise _unknown(unknown, argv[:cut], parser)
-    for option in ("--model", "--model-args", "--benchmarks"):      # of others the last one counts, so that scripts may add theirs
+    for option in (
+        "--model",
+        "--model-args",
+        "--benchmarks",
+    ):  # of others the last one counts, so that scripts may add theirs
         if len(given := _values(option, argv[:cut])) > 1 and len(set(given)) > 1:
-            raise EasiError(f"{option} is given {len(given)} times", hint="start the program once for each model" if option == "--model" else
-                            f"write one, with commas: {option} {','.join(given)}")
-    return {**vars(known), "backend_args": tuple(argv[cut + 1:])}
+            raise EasiError(
+                f"{option} is given {len(given)} times",
+                hint="start the program once for each model"
+                if option == "--model"
+                else f"write one, with commas: {option} {','.join(given)}",
+            )
+    return {**vars(known), "backend_args": tuple(argv[cut + 1 :])}
 
 
 def _config(options: dict[str, object]) -> RunConfig:
-    given = {name: value for name, value in options.items() if name not in ("list", "version", "verify")}
+    given = {
+        name: value for name, value in options.items() if name not in ("list", "version", "verify")
+    }
     for name in ("output_dir", "dataset_dir", "backend_path", "import_results"):
         if name in given:
             if not given[name].strip():
                 raise EasiError(f"--{name.replace('_', '-')} is empty", hint="name a folder")
-            given[name] = Path(given[name]).expanduser()     # the shell leaves the ~ of --output-dir=~/x alone
+            given[name] = Path(
+                given[name]
+            ).expanduser()  # the shell leaves the ~ of --output-dir=~/x alone
     if "submission_configs" in given:
         given["submission"] = SubmissionConfig.from_option(str(given.pop("submission_configs")))
     if "benchmarks" in given:
@@ -216,23 +348,33 @@ def _values(option: str, argv: Sequence[str]) -> list[str]:
     return following + [word.partition("=")[2] for word in argv if word.startswith(f"{option}=")]
 
 
-def _unknown(words: Sequence[str], argv: Sequence[str], parser: argparse.ArgumentParser) -> EasiError:
+def _unknown(
+    words: Sequence[str], argv: Sequence[str], parser: argparse.ArgumentParser
+) -> EasiError:
     options = [word for word in words if word.startswith("-")]
     if not options:
         return _unexpected(words, argv)
     names = list(dict.fromkeys(word.partition("=")[0] for word in options))
     hints = dict.fromkeys(_option_hint(name, parser) for name in names)
-    return EasiError(f"unknown option{'s' if len(names) > 1 else ''} {', '.join(names)}", hint="; ".join(hints))
+    return EasiError(
+        f"unknown option{'s' if len(names) > 1 else ''} {', '.join(names)}", hint="; ".join(hints)
+    )
 
 
 def _unexpected(words: Sequence[str], argv: Sequence[str]) -> EasiError:
     for option in ("--benchmarks", "--model-args"):
         if option in argv[:-1]:
-            listed = argv[argv.index(option) + 1:]
+            listed = argv[argv.index(option) + 1 :]
             listed = list(itertools.takewhile(lambda word: not word.startswith("-"), listed))
             if len(listed) > 1 and set(words) == set(listed[1:]):
-                return EasiError(f"{option} takes one word", hint=f"write commas instead of spaces: {option} {','.join(word.strip(',') for word in listed)}")
-    return EasiError(f"unexpected argument {words[0]!r}", hint="values with spaces need quotes; arguments for the backend go after a bare --")
+                return EasiError(
+                    f"{option} takes one word",
+                    hint=f"write commas instead of spaces: {option} {','.join(word.strip(',') for word in listed)}",
+                )
+    return EasiError(
+        f"unexpected argument {words[0]!r}",
+        hint="values with spaces need quotes; arguments for the backend go after a bare --",
+    )
 
 
 def _option_hint(name: str, parser: argparse.ArgumentParser) -> str:
@@ -240,16 +382,27 @@ def _option_hint(name: str, parser: argparse.ArgumentParser) -> str:
         return f"{name}: benchmarks are chosen with --benchmarks"
     if backends := _knowing(name):
         return f"arguments for the backend go after a bare --: ... -- {name} (of {' and '.join(backends)})"
-    options = [option.lstrip("-") for action in parser._actions for option in action.option_strings if action.help != argparse.SUPPRESS]
+    options = [
+        option.lstrip("-")
+        for action in parser._actions
+        for option in action.option_strings
+        if action.help != argparse.SUPPRESS
+    ]
     found = nearest(name.lstrip("-"), options, n=1)
-    return f"did you mean --{found[0]}?" if found else "--help lists the options; arguments for the backend go after a bare --"
+    return (
+        f"did you mean --{found[0]}?"
+        if found
+        else "--help lists the options; arguments for the backend go after a bare --"
+    )
 
 
 def _knowing(name: str) -> list[str]:
     """The backends whose own command line has this option."""
     found = []
     for kind in KINDS:
-        with contextlib.suppress(EasiError, ImportError):      # a backend that is not installed knows nothing
+        with contextlib.suppress(
+            EasiError, ImportError
+        ):  # a backend that is not installed knows nothing
             from .backends import make_backend
             from .data.needs import HubSettings
 
@@ -265,15 +418,19 @@ def _refuse_unreadable(words: Iterable[str]) -> None:
             word.encode("utf-8")
         except UnicodeEncodeError as error:
             shown = word.encode("utf-8", "backslashreplace").decode()
-            raise EasiError(f"{shown}: bytes that the locale's encoding ({sys.getfilesystemencoding()}) does not know",
-                            hint="set LC_ALL=C.UTF-8, or give the file or folder another name") from error
+            raise EasiError(
+                f"{shown}: bytes that the locale's encoding ({sys.getfilesystemencoding()}) does not know",
+                hint="set LC_ALL=C.UTF-8, or give the file or folder another name",
+            ) from error
 
 
 def _here() -> Path:
     try:
         here = Path.cwd()
     except OSError as error:
-        raise EasiError(f"the current folder is gone: {error.strerror}", hint="cd to one that exists") from error
+        raise EasiError(
+            f"the current folder is gone: {error.strerror}", hint="cd to one that exists"
+        ) from error
     _refuse_unreadable([str(here)])
     return here
 
@@ -292,21 +449,31 @@ def load_env_files(folders: Sequence[Path]) -> None:
         try:
             text = file.read_bytes().decode("utf-8-sig")
         except UnicodeDecodeError as error:
-            line = file.read_bytes()[:error.start].count(b"\n") + 1
-            raise EasiError(f"{file}, line {line}, is not UTF-8", hint="save the file in UTF-8") from error
+            line = file.read_bytes()[: error.start].count(b"\n") + 1
+            raise EasiError(
+                f"{file}, line {line}, is not UTF-8", hint="save the file in UTF-8"
+            ) from error
         except OSError as error:
-            raise EasiError(f"{file} cannot be read: {error.strerror or error}", hint="it holds lines like HF_TOKEN=..., in UTF-8") from error
+            raise EasiError(
+                f"{file} cannot be read: {error.strerror or error}",
+                hint="it holds lines like HF_TOKEN=..., in UTF-8",
+            ) from error
         for binding in parse_stream(io.StringIO(text)):
             if binding.error:
-                said = binding.original.string      # with the empty lines above it
-                lines_above = said[:len(said) - len(said.lstrip())].count("\n")
-                raise EasiError(f"{file}, line {binding.original.line + lines_above}, is no NAME=value", hint="mend that line, or put # before it; "
-                                "a value with quotes inside it needs other quotes around it")
+                said = binding.original.string  # with the empty lines above it
+                lines_above = said[: len(said) - len(said.lstrip())].count("\n")
+                raise EasiError(
+                    f"{file}, line {binding.original.line + lines_above}, is no NAME=value",
+                    hint="mend that line, or put # before it; "
+                    "a value with quotes inside it needs other quotes around it",
+                )
         try:
             load_dotenv(stream=io.StringIO(text), override=False)
         except UnicodeEncodeError as error:
-            raise EasiError(f"{file} holds letters that the locale's encoding ({sys.getfilesystemencoding()}) does not know",
-                            hint="set LC_ALL=C.UTF-8") from error
+            raise EasiError(
+                f"{file} holds letters that the locale's encoding ({sys.getfilesystemencoding()}) does not know",
+                hint="set LC_ALL=C.UTF-8",
+            ) from error
 
 
 def _report(error: EasiError, verbose: bool) -> int:
@@ -321,6 +488,7 @@ def _report(error: EasiError, verbose: bool) -> int:
 @contextlib.contextmanager
 def sigterm_as_interrupt() -> Iterator[None]:
     """SIGTERM raises KeyboardInterrupt inside: the Ctrl-C path is the one that cleans up."""
+
     def interrupt(signum: int, frame: FrameType | None) -> NoReturn:
         raise KeyboardInterrupt
 
@@ -345,10 +513,21 @@ def _print_version() -> int:
 
 def _verify(options: dict[str, object]) -> int:
     """The check of an archive: a table, then what differs. Exit code 1 on a difference."""
-    others = [name for name in options if name not in ("verify", "verbose", "no_rich", "backend_args") or (name == "backend_args" and options[name])]
+    others = [
+        name
+        for name in options
+        if name not in ("verify", "verbose", "no_rich", "backend_args")
+        or (name == "backend_args" and options[name])
+    ]
     if others:
-        name = "what stands after --" if others[0] == "backend_args" else f"--{others[0].replace('_', '-')}"
-        raise EasiError(f"--verify with {name}", hint="--verify checks one archive and takes no other option")
+        name = (
+            "what stands after --"
+            if others[0] == "backend_args"
+            else f"--{others[0].replace('_', '-')}"
+        )
+        raise EasiError(
+            f"--verify with {name}", hint="--verify checks one archive and takes no other option"
+        )
     path = Path(str(options["verify"])).expanduser()
     if not path.is_file():
         raise EasiError(f"--verify: {path} is not a file", hint="name an easi_results.zip")
@@ -364,11 +543,23 @@ def _verify(options: dict[str, object]) -> int:
     except OSError as error:
         import tempfile
 
-        raise EasiError(f"the archive could not be unpacked in {tempfile.gettempdir()}: {error.strerror or error}", code=ExitCode.INCOMPLETE,
-                        hint="free some space, or set TMPDIR to another folder; the archive is as it was") from error
-    shown = [*found.lines, *(f"DIFFERENT: {difference}" for difference in found.differences[:MOST_DIFFERENCES])]
-    print("\n".join("".join(char if char.isprintable() else "?" for char in line) for line in shown))     # some words are a stranger's
-    print(f"\n{len(found.differences)} difference(s) found" if found.differences else "\nevery score follows from the archive's own rows")
+        raise EasiError(
+            f"the archive could not be unpacked in {tempfile.gettempdir()}: {error.strerror or error}",
+            code=ExitCode.INCOMPLETE,
+            hint="free some space, or set TMPDIR to another folder; the archive is as it was",
+        ) from error
+    shown = [
+        *found.lines,
+        *(f"DIFFERENT: {difference}" for difference in found.differences[:MOST_DIFFERENCES]),
+    ]
+    print(
+        "\n".join("".join(char if char.isprintable() else "?" for char in line) for line in shown)
+    )  # some words are a stranger's
+    print(
+        f"\n{len(found.differences)} difference(s) found"
+        if found.differences
+        else "\nevery score follows from the archive's own rows"
+    )
     return ExitCode.INCOMPLETE if found.differences else ExitCode.COMPLETE
 
 
@@ -382,5 +573,7 @@ def _print_benchmarks() -> int:
         lines.append((bench.key, bench.title, "EASI-8" if bench.core else "optional", *tasks))
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for line in lines:
-        print("  ".join(word.ljust(width) for word, width in zip(line, widths, strict=True)).rstrip())
+        print(
+            "  ".join(word.ljust(width) for word, width in zip(line, widths, strict=True)).rstrip()
+        )
     return ExitCode.COMPLETE

@@ -13,8 +13,20 @@ from .benchmarks import LMMS_EVAL, VLMEVALKIT, Benchmark, HubData, TsvData
 from .data.needs import Fetched, FileRecord, HubSettings, Kind, Need, Size, Unpack
 from .display.events import Emit
 
-__all__ = ["Fetched", "FileRecord", "HubSettings", "Kind", "Need", "Size", "Unpack",
-           "fetch", "fetch_model_file", "lmms_needs", "size_of", "vlmevalkit_needs"]
+__all__ = [
+    "Fetched",
+    "FileRecord",
+    "HubSettings",
+    "Kind",
+    "Need",
+    "Size",
+    "Unpack",
+    "fetch",
+    "fetch_model_file",
+    "lmms_needs",
+    "size_of",
+    "vlmevalkit_needs",
+]
 
 
 def fetch(needs: Sequence[Need], emit: Emit, settings: HubSettings | None = None) -> list[Fetched]:
@@ -58,11 +70,27 @@ def vlmevalkit_needs(bench: Benchmark, dataset_dir: Path) -> list[Need]:
     name = data.tsv_local or data.tsv
     # A TSV above 1 GB is rewritten by the package as <name>_local.tsv; it must not outlive the TSV it came from.
     derived.append(f"{Path(name).stem}_local.tsv")
-    needs = [Need(what=f"{bench.title} questions", repo=data.repo, kind=Kind.FILE, files=(data.tsv,),
-                  where=dataset_dir, save_as=data.tsv_local, derived=tuple(derived))]
+    needs = [
+        Need(
+            what=f"{bench.title} questions",
+            repo=data.repo,
+            kind=Kind.FILE,
+            files=(data.tsv,),
+            where=dataset_dir,
+            save_as=data.tsv_local,
+            derived=tuple(derived),
+        )
+    ]
     if data.media_repo:
-        needs.append(Need(what=f"{bench.title} media", repo=data.media_repo, allow=data.media_allow,
-                          ignore=data.media_ignore, unpack=Unpack(sentinel=data.media_sentinel)))
+        needs.append(
+            Need(
+                what=f"{bench.title} media",
+                repo=data.media_repo,
+                allow=data.media_allow,
+                ignore=data.media_ignore,
+                unpack=Unpack(sentinel=data.media_sentinel),
+            )
+        )
     return needs
 
 

@@ -22,16 +22,36 @@ from .libraries import normal, other_than_pinned, pinned
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 PROJECTS = ("easi-eval", "easi-vlmevalkit", "easi-lmms-eval")
-SHOWN = ("easi-eval", "ms-vlmeval", "lmms-eval", "torch", "transformers", "accelerate", "datasets", "huggingface-hub", "decord")
+SHOWN = (
+    "easi-eval",
+    "ms-vlmeval",
+    "lmms-eval",
+    "torch",
+    "transformers",
+    "accelerate",
+    "datasets",
+    "huggingface-hub",
+    "decord",
+)
 # Distribution -> what a run imports from it. Those with libraries of their own fail at import where the system lacks one.
-IMPORTED = {"torch": "torch", "decord": "decord", "opencv-python-headless": "cv2", "av": "av", "pillow": "PIL.Image",
-            "pandas": "pandas", "openpyxl": "openpyxl", "accelerate": "accelerate", "python-dotenv": "dotenv", "rich": "rich"}
+IMPORTED = {
+    "torch": "torch",
+    "decord": "decord",
+    "opencv-python-headless": "cv2",
+    "av": "av",
+    "pillow": "PIL.Image",
+    "pandas": "pandas",
+    "openpyxl": "openpyxl",
+    "accelerate": "accelerate",
+    "python-dotenv": "dotenv",
+    "rich": "rich",
+}
 
 
 class Level(Enum):
     FINE = "ok"
-    NOTE = "note"           # a run can start, but this deserves a look
-    MISSING = "missing"     # a run cannot start
+    NOTE = "note"  # a run can start, but this deserves a look
+    MISSING = "missing"  # a run cannot start
 
 
 @dataclass(frozen=True)
@@ -50,19 +70,33 @@ class TorchView:
 
 
 def installed_versions() -> dict[str, str]:
-    return {normal(found.metadata["Name"]): found.version for found in importlib.metadata.distributions() if found.metadata["Name"]}
+    return {
+        normal(found.metadata["Name"]): found.version
+        for found in importlib.metadata.distributions()
+        if found.metadata["Name"]
+    }
 
 
-def judge_packages(pins: Mapping[str, str], versions: Mapping[str, str], left_out: Iterable[str]) -> list[Finding]:
+def judge_packages(
+    pins: Mapping[str, str], versions: Mapping[str, str], left_out: Iterable[str]
+) -> list[Finding]:
     """One line of versions, then one for what is missing and one for what differs from the lock. Pure."""
-    findings = [Finding(Level.FINE, ", ".join(f"{name} {versions[name]}" for name in SHOWN if name in versions))]
+    findings = [
+        Finding(
+            Level.FINE, ", ".join(f"{name} {versions[name]}" for name in SHOWN if name in versions)
+        )
+    ]
     missing = sorted({*PROJECTS, *SHOWN, *pins} - set(versions) - set(left_out))
     if missing:
         findings.append(Finding(Level.MISSING, f"not installed: {', '.join(missing)}"))
     if differing := other_than_pinned(pins, versions):
         findings.append(Finding(Level.NOTE, f"other than pinned: {', '.join(differing)}"))
     for name in ("vllm", "flash-attn"):
-        there = f"{name} {versions[name]}" if name in versions else f"{name} is not installed (optional)"
+        there = (
+            f"{name} {versions[name]}"
+            if name in versions
+            else f"{name} is not installed (optional)"
+        )
         findings.append(Finding(Level.FINE, there))
     return findings
 
@@ -73,8 +107,12 @@ def judge_imports(modules: Mapping[str, str]) -> list[Finding]:
     for distribution, module in modules.items():
         try:
             importlib.import_module(module)
-        except Exception as error:      # a broken package may raise anything, and saying what is the purpose here
-            findings.append(Finding(Level.MISSING, f"{distribution} cannot be imported: {_one_line(error)}"))
+        except (
+            Exception
+        ) as error:  # a broken package may raise anything, and saying what is the purpose here
+            findings.append(
+                Finding(Level.MISSING, f"{distribution} cannot be imported: {_one_line(error)}")
+            )
     return findings or [Finding(Level.FINE, f"imports: {', '.join(modules)}")]
 
 
@@ -82,7 +120,9 @@ def judge_gpus(machine: Machine, build: TorchBuild | None, view: TorchView) -> l
     """The driver's GPUs against torch's. Pure. GPUs that torch cannot use are missing; no GPU at all is a note (``--device cpu``)."""
     if build is None:
         return [Finding(Level.MISSING, "torch is not installed")]
-    target = f"CUDA {_dotted(build.cuda)}" if build.cuda else "ROCm" if build.hip else "the CPU only"
+    target = (
+        f"CUDA {_dotted(build.cuda)}" if build.cuda else "ROCm" if build.hip else "the CPU only"
+    )
     built = f"torch {build.version} is built for {target}"
     if view.trouble:
         return [Finding(Level.MISSING, f"{built} and does not start: {view.trouble}")]
@@ -90,23 +130,54 @@ def judge_gpus(machine: Machine, build: TorchBuild | None, view: TorchView) -> l
     spoken = f", speaks up to CUDA {_dotted(machine.driver_cuda)}" if machine.driver_cuda else ""
     masked = f" (CUDA_VISIBLE_DEVICES={machine.mask})" if machine.mask is not None else ""
     if not machine.present and not machine.visible and not machine.driver_cuda:
-        findings.append(Finding(Level.NOTE, "no NVIDIA driver: models run with --device cpu only; --smoke works"))
+        findings.append(
+            Finding(
+                Level.NOTE, "no NVIDIA driver: models run with --device cpu only; --smoke works"
+            )
+        )
         return findings
-    findings.append(Finding(Level.FINE, f"the driver has {machine.present} GPU(s), shows {machine.visible}{masked}{spoken}"))
+    findings.append(
+        Finding(
+            Level.FINE,
+            f"the driver has {machine.present} GPU(s), shows {machine.visible}{masked}{spoken}",
+        )
+    )
     if machine.trouble and machine.present:
         findings.append(Finding(Level.MISSING, f"the GPUs cannot be used: {machine.trouble}"))
     elif machine.driver_cuda and build.cuda and machine.driver_cuda[0] < build.cuda[0]:
-        findings.append(Finding(Level.MISSING, f"the driver is older than torch's CUDA build ({_dotted(machine.driver_cuda)} < "
-                                               f"{_dotted(build.cuda)}): install a newer NVIDIA driver"))
+        findings.append(
+            Finding(
+                Level.MISSING,
+                f"the driver is older than torch's CUDA build ({_dotted(machine.driver_cuda)} < "
+                f"{_dotted(build.cuda)}): install a newer NVIDIA driver",
+            )
+        )
     elif machine.driver_cuda and build.cuda and machine.driver_cuda < build.cuda:
-        findings.append(Finding(Level.NOTE, f"the driver is older than torch's CUDA build ({_dotted(machine.driver_cuda)} < "
-                                            f"{_dotted(build.cuda)}): this works, but kernels compiled at run time may not"))
+        findings.append(
+            Finding(
+                Level.NOTE,
+                f"the driver is older than torch's CUDA build ({_dotted(machine.driver_cuda)} < "
+                f"{_dotted(build.cuda)}): this works, but kernels compiled at run time may not",
+            )
+        )
     if view.usable < machine.visible:
-        findings.append(Finding(Level.MISSING, f"torch can use {view.usable} of the {machine.visible} visible GPU(s)"))
+        findings.append(
+            Finding(
+                Level.MISSING,
+                f"torch can use {view.usable} of the {machine.visible} visible GPU(s)",
+            )
+        )
     elif machine.visible:
-        findings.append(Finding(Level.FINE, f"torch can use {view.usable}: {', '.join(view.names)}"))
+        findings.append(
+            Finding(Level.FINE, f"torch can use {view.usable}: {', '.join(view.names)}")
+        )
     else:
-        findings.append(Finding(Level.NOTE, f"no GPU is visible{masked}: models run with --device cpu only; --smoke works"))
+        findings.append(
+            Finding(
+                Level.NOTE,
+                f"no GPU is visible{masked}: models run with --device cpu only; --smoke works",
+            )
+        )
     return findings
 
 
@@ -114,8 +185,11 @@ def ask_torch() -> TorchView:
     """Imports torch, a matter of seconds."""
     try:
         import torch
+
         usable = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        return TorchView(usable, tuple(torch.cuda.get_device_name(ordinal) for ordinal in range(usable)))
+        return TorchView(
+            usable, tuple(torch.cuda.get_device_name(ordinal) for ordinal in range(usable))
+        )
     except (ImportError, OSError, RuntimeError) as error:
         return TorchView(trouble=f"{_one_line(error)}")
 
@@ -124,7 +198,10 @@ def examine() -> list[Finding]:
     stamp = read_stamp(Path(sys.prefix))
     findings = [Finding(Level.FINE, f"Python {platform.python_version()} in {sys.prefix}")]
     findings += judge_packages(pinned(REPOSITORY), installed_versions(), stamp.get("left_out", {}))
-    findings += [Finding(Level.NOTE, f"{name} was left out: {why}") for name, why in stamp.get("left_out", {}).items()]
+    findings += [
+        Finding(Level.NOTE, f"{name} was left out: {why}")
+        for name, why in stamp.get("left_out", {}).items()
+    ]
     findings += judge_imports(IMPORTED)
     try:
         build = read_torch_build()

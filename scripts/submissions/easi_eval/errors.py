@@ -11,17 +11,17 @@ from pathlib import Path
 
 # A full disk, a quota that is used up, and a limit on the size of files: free some space and go on.
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-LONGEST_CHAIN = 10       # of exceptions that led to one another
+LONGEST_CHAIN = 10  # of exceptions that led to one another
 
 
 class ExitCode(IntEnum):
     """What the program's exit status says; the README documents the same five."""
 
-    COMPLETE = 0        # every requested benchmark is complete, or ``--limit`` was done as asked
-    INCOMPLETE = 1      # at least one requested benchmark is not
-    REFUSED = 2         # nothing was started
-    NOT_SENT = 3        # complete, but the submission did not go through
-    INTERRUPTED = 130   # Ctrl-C or SIGTERM
+    COMPLETE = 0  # every requested benchmark is complete, or ``--limit`` was done as asked
+    INCOMPLETE = 1  # at least one requested benchmark is not
+    REFUSED = 2  # nothing was started
+    NOT_SENT = 3  # complete, but the submission did not go through
+    INTERRUPTED = 130  # Ctrl-C or SIGTERM
 
 
 class EasiError(Exception):
@@ -64,8 +64,11 @@ class DiskFull(EasiError):
     """A disk took no more. What lies on it is whole and stays, and the same command goes on from there."""
 
     def __init__(self, message: str, kept: str = "what is there is kept") -> None:
-        super().__init__(message, f"free some space; {kept}, and the same command goes on where this one stopped",
-                         ExitCode.INCOMPLETE)
+        super().__init__(
+            message,
+            f"free some space; {kept}, and the same command goes on where this one stopped",
+            ExitCode.INCOMPLETE,
+        )
 
 
 def says_nothing(error: BaseException) -> bool:
@@ -74,12 +77,15 @@ def says_nothing(error: BaseException) -> bool:
 
 
 def worded(error: BaseException) -> str:
-    """"Type: text"; where the text says nothing with the place, "AssertionError: no text, at model.py:12 in forward"."""
+    """ "Type: text"; where the text says nothing with the place, "AssertionError: no text, at model.py:12 in forward"."""
     text = str(error).strip()
     place, step = "", error.__traceback__
-    while says_nothing(error) and step is not None:      # to the deepest frame
+    while says_nothing(error) and step is not None:  # to the deepest frame
         code = step.tb_frame.f_code
-        place, step = f", at {Path(code.co_filename).name}:{step.tb_lineno} in {code.co_name}", step.tb_next
+        place, step = (
+            f", at {Path(code.co_filename).name}:{step.tb_lineno} in {code.co_name}",
+            step.tb_next,
+        )
     return f"{type(error).__name__}: {text or 'no text'}{place}"
 
 

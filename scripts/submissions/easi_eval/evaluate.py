@@ -41,7 +41,13 @@ from .watching import Watch
 
 TICK = 0.2
 SCORER_STARTS = 2
-HALF_MADE = ("scoring", "scored", "failed.json", "plain", "old")      # what a launch may leave beside a benchmark's folder
+HALF_MADE = (
+    "scoring",
+    "scored",
+    "failed.json",
+    "plain",
+    "old",
+)  # what a launch may leave beside a benchmark's folder
 
 
 @dataclass(frozen=True)
@@ -71,19 +77,27 @@ class Evaluation:
     on_command: Callable[[str], None]
     verdicts: dict[str, Verdict] = field(default_factory=dict)
     policy: Policy = field(default_factory=lambda: Policy(reads=False))
-    scored: Collection[str] = ()        # of ``todo``: those whose accepted result by rules stands and which are only to be judged
+    scored: Collection[
+        str
+    ] = ()  # of ``todo``: those whose accepted result by rules stands and which are only to be judged
     on_loaded: Callable[[Sequence[Mapping[str, str]]], None] = lambda made_with: None
-    made_before: Mapping[str, str] = field(default_factory=dict)      # what answers come from whose workers did not say
-    rules: dict[str, Evidence] = field(default_factory=dict)      # as by rules, before anything was said of judging
-    counted: set[str] = field(default_factory=set)      # whose number of questions was looked at
+    made_before: Mapping[str, str] = field(
+        default_factory=dict
+    )  # what answers come from whose workers did not say
+    rules: dict[str, Evidence] = field(
+        default_factory=dict
+    )  # as by rules, before anything was said of judging
+    counted: set[str] = field(default_factory=set)  # whose number of questions was looked at
     launched: Sequence[Benchmark] = ()  # what the last launch was for
-    whys: dict[str, str] = field(default_factory=dict)      # by benchmark: why the workers of its last launch were given up
+    whys: dict[str, str] = field(
+        default_factory=dict
+    )  # by benchmark: why the workers of its last launch were given up
     work: Work = field(init=False)
     watch: Watch = field(init=False)
     launches: Launches = field(init=False)
-    set_aside: set[str] = field(default_factory=set)      # benchmarks that are not asked any more
-    ended: Reason | None = None                           # why no more is asked at all
-    stopped: list[Handle] = field(default_factory=list)   # launches that were told to end for that
+    set_aside: set[str] = field(default_factory=set)  # benchmarks that are not asked any more
+    ended: Reason | None = None  # why no more is asked at all
+    stopped: list[Handle] = field(default_factory=list)  # launches that were told to end for that
 
     def run(self) -> dict[str, Verdict]:
         """Carry it out; every benchmark of ``todo`` has a verdict afterwards. Processes of ours are gone on any exit."""
@@ -96,10 +110,18 @@ class Evaluation:
                 self._give(self._accept(bench, self.paths.output(bench.key)))
         with ExitStack() as stack:
             judges = JudgePass(
-                self.policy, self.backend, self.todo, self.paths, self.rules, start=lambda some: stack.enter_context(self._judge(some)),
+                self.policy,
+                self.backend,
+                self.todo,
+                self.paths,
+                self.rules,
+                start=lambda some: stack.enter_context(self._judge(some)),
                 gather=lambda bench, folder: self._gather(bench, folder, self.policy.judge),
-                give=lambda bench, evidence, line: self._give(Verdict(bench.key, evidence, line=line)),
-                say=lambda text: self.emit(Notice(text)))
+                give=lambda bench, evidence, line: self._give(
+                    Verdict(bench.key, evidence, line=line)
+                ),
+                say=lambda text: self.emit(Notice(text)),
+            )
             if self.cfg.plain:
                 self._run_plain()
             elif len(self.verdicts) < len(self.todo):
@@ -112,9 +134,20 @@ class Evaluation:
     def _prepare_work(self) -> Work:
         """Write ``work.json`` and clear what an interrupted launch left half-made. Answers in the journal stay."""
         assignments = tuple(
-            Assignment(bench.key, bench.source(self.backend.name).task, self.epochs[bench.key], self.cfg.limit) for bench in self.todo
+            Assignment(
+                bench.key,
+                bench.source(self.backend.name).task,
+                self.epochs[bench.key],
+                self.cfg.limit,
+            )
+            for bench in self.todo
         )
-        work = Work(assignments, dict(self.fingerprints), launch=self._next_launch(), final=self.cfg.nproc == 1 or self.model.served)
+        work = Work(
+            assignments,
+            dict(self.fingerprints),
+            launch=self._next_launch(),
+            final=self.cfg.nproc == 1 or self.model.served,
+        )
         for told in (DONE_FILE, SET_ASIDE_FILE):
             (self.paths.root / told).unlink(missing_ok=True)
         forget_reasons(self.paths.root)
@@ -130,7 +163,7 @@ class Evaluation:
     def _next_launch(self) -> int:
         try:
             return Work.load(self.paths.root).launch + 1
-        except EasiError:      # the first, or a damaged file: any number that no earlier launch had
+        except EasiError:  # the first, or a damaged file: any number that no earlier launch had
             return int(time.time())
 
     # ---- our workers ----------------------------------------------------------------------------------------------
@@ -152,7 +185,7 @@ class Evaluation:
                 judges.tick(self.verdicts)
                 self._give_up(answering)
                 if not over and (answering is None or answering.poll() is not None):
-                    self.watch.tick()      # what the workers wrote last
+                    self.watch.tick()  # what the workers wrote last
                     self._give_up(answering)
                     job = self._answers_wanted()
                     over = job is None
@@ -174,10 +207,15 @@ class Evaluation:
                     elif over:
                         break
                 time.sleep(TICK)
-            tail = [*(answering.outcome().log_tail if answering else ()), *scoring.outcome().log_tail]
+            tail = [
+                *(answering.outcome().log_tail if answering else ()),
+                *scoring.outcome().log_tail,
+            ]
         for bench in self.todo:
             if bench.key not in self.verdicts:
-                self._give(Verdict(bench.key, None, "scoring ended without a result", telling_line(tail)))
+                self._give(
+                    Verdict(bench.key, None, "scoring ended without a result", telling_line(tail))
+                )
 
     def _say_counts(self) -> None:
         """Say of each benchmark, once its questions are listed, whether they are as many as it has."""
@@ -185,9 +223,17 @@ class Evaluation:
             if bench.key in self.counted or not ItemList.path(self.paths.root, bench.key).exists():
                 continue
             self.counted.add(bench.key)
-            source, total = bench.source(self.backend.name), ItemList.load(self.paths.root, bench.key).total
+            source, total = (
+                bench.source(self.backend.name),
+                ItemList.load(self.paths.root, bench.key).total,
+            )
             if other_count(source, total):
-                self.emit(Notice(f"{bench.title}: {of_count(source, total)}; its score cannot be submitted", "warning"))
+                self.emit(
+                    Notice(
+                        f"{bench.title}: {of_count(source, total)}; its score cannot be submitted",
+                        "warning",
+                    )
+                )
 
     def _score(self) -> Handle:
         """Start the process that scores what has no verdict yet."""
@@ -197,12 +243,18 @@ class Evaluation:
     def _judge(self, some: Sequence[Benchmark]) -> Handle:
         """Start the process that scores these once more, with the judge."""
         self.emit(Notice(f"{self.policy.judge} judges {', '.join(bench.title for bench in some)}"))
-        return self._start(self.backend.score_job(self.cfg, self.model, some, self.paths, self.policy.judge))
+        return self._start(
+            self.backend.score_job(self.cfg, self.model, some, self.paths, self.policy.judge)
+        )
 
     def _give_up(self, answering: Handle | None) -> None:
         """Tell the workers what is not to be asked any more, and end them where nothing else is left or nothing more can be hoped for."""
         decision = self.watch.decide()
-        new = {key: reason for key, reason in decision.aside.items() if key not in self.set_aside and key not in self.verdicts}
+        new = {
+            key: reason
+            for key, reason in decision.aside.items()
+            if key not in self.set_aside and key not in self.verdicts
+        }
         if new:
             self.set_aside.update(new)
             SetAside(self.paths.root, self.work.launch).save(self.set_aside)
@@ -212,7 +264,10 @@ class Evaluation:
             self.ended = decision.end
             self.emit(Notice(f"{self.ended.text}: {self.ended.error}", "warning"))
             self.whys.update(dict.fromkeys((bench.key for bench in self.todo), self.ended.error))
-        nothing_left = bool(self.set_aside or self.ended) and not self.watch.unanswered() - self.set_aside - self.ended_for
+        nothing_left = (
+            bool(self.set_aside or self.ended)
+            and not self.watch.unanswered() - self.set_aside - self.ended_for
+        )
         if nothing_left and answering and answering not in self.stopped:
             self.stopped.append(answering)
             answering.ask_to_stop()
@@ -226,10 +281,18 @@ class Evaluation:
         """The next launch of workers, if there is to be one."""
         unanswered = self.watch.unanswered() - self.set_aside - self.ended_for
         left = [bench for bench in self.todo if bench.key in unanswered]
-        if reasons := gave_up_reasons(self.paths.root):      # the last launch's; the next one has its own
-            self.whys.update({bench.key: "; ".join(reasons) for bench in self.launched if bench in left})
-        lacked_memory = bool(left) and (self.watch.lacked_memory or not self.watch.unanswered(settled=True) & unanswered)
-        launch = self.launches.next(Standing(left, self.watch.answered, lacked_memory, self.watch.blames_a_benchmark))
+        if reasons := gave_up_reasons(
+            self.paths.root
+        ):  # the last launch's; the next one has its own
+            self.whys.update(
+                {bench.key: "; ".join(reasons) for bench in self.launched if bench in left}
+            )
+        lacked_memory = bool(left) and (
+            self.watch.lacked_memory or not self.watch.unanswered(settled=True) & unanswered
+        )
+        launch = self.launches.next(
+            Standing(left, self.watch.answered, lacked_memory, self.watch.blames_a_benchmark)
+        )
         return self._launch(launch) if launch else None
 
     def _launch(self, launch: Launch) -> Job:
@@ -241,8 +304,16 @@ class Evaluation:
         self.launched = launch.benchmarks
         forget_reasons(self.paths.root)
         self.watch.started(launch.workers)
-        self.emit(PhaseStarted("start", f"{launch.workers} worker{'s' if launch.workers > 1 else ''}"))
-        return self.backend.answer_job(replace(self.cfg, nproc=launch.workers), self.model, launch.benchmarks, self.paths, launchers.free_port())
+        self.emit(
+            PhaseStarted("start", f"{launch.workers} worker{'s' if launch.workers > 1 else ''}")
+        )
+        return self.backend.answer_job(
+            replace(self.cfg, nproc=launch.workers),
+            self.model,
+            launch.benchmarks,
+            self.paths,
+            launchers.free_port(),
+        )
 
     def _start(self, job: Job) -> Handle:
         self._before(job)
@@ -257,14 +328,21 @@ class Evaluation:
         for bench in self.todo:
             if bench.key in self.verdicts:
                 continue
-            scored, failed = self.paths.outputs / f".{bench.key}.scored", self.paths.outputs / f".{bench.key}.failed.json"
+            scored, failed = (
+                self.paths.outputs / f".{bench.key}.scored",
+                self.paths.outputs / f".{bench.key}.failed.json",
+            )
             if scored.is_dir():
-                self.watch.tick()      # its last answers
+                self.watch.tick()  # its last answers
                 self._give(self._accept(bench, scored))
             elif failed.is_file():
                 note = read_json(failed)
                 told = note if isinstance(note, dict) else {}
-                line = self._why_unanswered(bench.key, answering) if told.get("unanswered") and answering else ""
+                line = (
+                    self._why_unanswered(bench.key, answering)
+                    if told.get("unanswered") and answering
+                    else ""
+                )
                 self._give(Verdict(bench.key, None, str(told.get("error", "scoring failed")), line))
 
     def _why_unanswered(self, key: str, answering: Handle) -> str:
@@ -282,7 +360,11 @@ class Evaluation:
             self._before(job)
             outcome = run_job(job, self.log)
             verdict = self._accept(bench, folder)
-            self._give(verdict if verdict.evidence else replace(verdict, line=telling_line(outcome.log_tail)))
+            self._give(
+                verdict
+                if verdict.evidence
+                else replace(verdict, line=telling_line(outcome.log_tail))
+            )
 
     # ---- verdicts -------------------------------------------------------------------------------------------------
 
@@ -305,10 +387,13 @@ class Evaluation:
     def _read(self, bench: Benchmark, folder: Path) -> Evidence:
         """What lies in ``folder``, with method, rate and what is still to be done. Raises EasiError where it is not complete."""
         judge = self.policy.judge
-        if self.cfg.plain and judge:      # the launch itself was told to ask the judge
+        if self.cfg.plain and judge:  # the launch itself was told to ask the judge
             try:
                 found = self._gather(bench, folder, judge)
-                plain, score = replace(found.score, unparsed=None), judging.judged_alone(found.score, judge)
+                plain, score = (
+                    replace(found.score, unparsed=None),
+                    judging.judged_alone(found.score, judge),
+                )
             except EasiError as error:
                 found = self._gather(bench, folder)
                 plain, score = found.score, judging.not_judged(found.score, judge, error.message)
@@ -323,19 +408,38 @@ class Evaluation:
     def _gather(self, bench: Benchmark, folder: Path, judge: str = "") -> Evidence:
         items = None if self.cfg.plain else ItemList.load(self.paths.root, bench.key)
         book = self.watch.book
-        answers = [answer for item in items.ids if (answer := book.get((bench.key, item)))] if items else []
-        found = gather(self.cfg, self.backend, bench, folder, self.fingerprints[bench.key], items, answers, judge)
-        differing = mixed([made or self.made_before for made in book.made_with(answer.key for answer in answers)])
+        answers = (
+            [answer for item in items.ids if (answer := book.get((bench.key, item)))]
+            if items
+            else []
+        )
+        found = gather(
+            self.cfg,
+            self.backend,
+            bench,
+            folder,
+            self.fingerprints[bench.key],
+            items,
+            answers,
+            judge,
+        )
+        differing = mixed(
+            [made or self.made_before for made in book.made_with(answer.key for answer in answers)]
+        )
         if not differing:
             return found
         note = f"its answers were made under several versions: {'; '.join(differing)}"
-        return replace(found, score=replace(found.score, notes=(*found.score.notes, note), comparable=NOTE))
+        return replace(
+            found, score=replace(found.score, notes=(*found.score.notes, note), comparable=NOTE)
+        )
 
     def _give(self, verdict: Verdict) -> None:
         self.verdicts[verdict.key] = verdict
         self.on_verdict(verdict)
         if verdict.evidence is not None:
             score = verdict.evidence.score
-            self.emit(BenchmarkScored(verdict.key, score.reading.overall, str(score.state), score.reason))
+            self.emit(
+                BenchmarkScored(verdict.key, score.reading.overall, str(score.state), score.reason)
+            )
         else:
             self.emit(BenchmarkScored(verdict.key, None, "failed", verdict.reason))

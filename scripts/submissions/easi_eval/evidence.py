@@ -59,16 +59,30 @@ class Evidence:
         if not isinstance(data, dict) or data.get("schema") != SCHEMA:
             return None
         score = data["score"]
-        found = cls(data["fingerprint"], BenchmarkScore(**{
-            **score,
-            "reading": Reading(**score["reading"]),
-            "state": State(score["state"]),
-            "pools": {name: Pool(**pool) for name, pool in score["pools"].items()},
-            "by_method": {name: Reading(**each) for name, each in score["by_method"].items()},
-            "notes": tuple(score["notes"]),
-            "warnings": tuple(score.get("warnings", ())),
-        }), data["files"], data["limit"], data.get("adopted", ""))
-        return found if found.files == _digests(folder, [folder / name for name in found.files]) else None
+        found = cls(
+            data["fingerprint"],
+            BenchmarkScore(
+                **{
+                    **score,
+                    "reading": Reading(**score["reading"]),
+                    "state": State(score["state"]),
+                    "pools": {name: Pool(**pool) for name, pool in score["pools"].items()},
+                    "by_method": {
+                        name: Reading(**each) for name, each in score["by_method"].items()
+                    },
+                    "notes": tuple(score["notes"]),
+                    "warnings": tuple(score.get("warnings", ())),
+                }
+            ),
+            data["files"],
+            data["limit"],
+            data.get("adopted", ""),
+        )
+        return (
+            found
+            if found.files == _digests(folder, [folder / name for name in found.files])
+            else None
+        )
 
 
 def gather(
@@ -97,9 +111,15 @@ def gather(
     rows = backend.rows(bench, out)
     reading = checked(backend, bench, out, rows)
     if reading.overall is None and cfg.limit is None:
-        raise EasiError(f"{bench.title} has no score: {reading.why_missing.get('', 'not in the aggregate')}", hint="the log says why")
+        raise EasiError(
+            f"{bench.title} has no score: {reading.why_missing.get('', 'not in the aggregate')}",
+            hint="the log says why",
+        )
     if items is not None and sorted(rows["item"]) != sorted(items.ids):
-        raise EasiError(f"{bench.title} has rows for {len(rows)} questions, which are not the {len(items.ids)} that were asked", hint=AGAIN)
+        raise EasiError(
+            f"{bench.title} has rows for {len(rows)} questions, which are not the {len(items.ids)} that were asked",
+            hint=AGAIN,
+        )
     total = items.total if items is not None else backend.total(cfg, bench, out)
     if cfg.limit is None and len(rows) != total:
         raise EasiError(f"{bench.title} has {len(rows)} questions of {total}", hint=AGAIN)
@@ -111,9 +131,14 @@ def gather(
     cut = Counter(answer.cut for answer in answers if answer.cut)
     scorer_notes = _scorer_notes(folder)
     notes = (*_failures(scorer_notes, len(rows)), *_cuts(cut, len(rows)))
-    if reading.overall is None:      # under --limit: VSI-Bench on lmms-eval cannot be aggregated without all kinds of its questions
+    if (
+        reading.overall is None
+    ):  # under --limit: VSI-Bench on lmms-eval cannot be aggregated without all kinds of its questions
         reading = recompute(bench, bench.source(backend.name, out.task), rows)
-        notes = (*notes, "the backend gives no score for so few questions; this one is the mean over the kinds that were asked")
+        notes = (
+            *notes,
+            "the backend gives no score for so few questions; this one is the mean over the kinds that were asked",
+        )
     score = summarise(
         bench,
         reading,
@@ -125,7 +150,11 @@ def gather(
         coin_flips=scorer_notes.get("coin_flips"),
         notes=notes,
     )
-    score = replace(backend.told(cfg, bench, out, rows, score, scorer_notes), cut=cut.total(), warnings=warnings(bench, rows, answers))
+    score = replace(
+        backend.told(cfg, bench, out, rows, score, scorer_notes),
+        cut=cut.total(),
+        warnings=warnings(bench, rows, answers),
+    )
     return Evidence(fingerprint, score, _digests(folder, out.files), cfg.limit)
 
 
@@ -137,7 +166,10 @@ def checked(backend: Backend, bench: Benchmark, out: Outputs, rows: pd.DataFrame
     wrong = wrong_scores(rows)
     if wrong:
         item, score, own = wrong[0]
-        raise EasiError(f"{bench.title}: question {item} is scored {score:g}, what was read from its answer gives {own:g}", hint=DIFFERS)
+        raise EasiError(
+            f"{bench.title}: question {item} is scored {score:g}, what was read from its answer gives {own:g}",
+            hint=DIFFERS,
+        )
     answered = rows[~rows["failed"]]
     own = recompute(bench, source, answered)
     found = backend.read(bench, out, answered) if out.scores else own
@@ -151,7 +183,9 @@ def _failures(scorer_notes: Mapping[str, Any], total: int) -> tuple[str, ...]:
     failed = scorer_notes.get("failed") or ()
     if not failed:
         return ()
-    return (f"{len(failed)} of {total} questions failed and count as wrong; the first: {' '.join(str(failed[0]['reason']).split())}",)
+    return (
+        f"{len(failed)} of {total} questions failed and count as wrong; the first: {' '.join(str(failed[0]['reason']).split())}",
+    )
 
 
 def _cuts(cut: Mapping[str, int], total: int) -> tuple[str, ...]:
@@ -159,7 +193,9 @@ def _cuts(cut: Mapping[str, int], total: int) -> tuple[str, ...]:
     if not cut:
         return ()
     where = shown(next(iter(cut))) if len(cut) == 1 else "various places"
-    return (f"{sum(cut.values())} of {total} answers were cut by the model class at {where}: what the model wrote after it is lost",)
+    return (
+        f"{sum(cut.values())} of {total} answers were cut by the model class at {where}: what the model wrote after it is lost",
+    )
 
 
 def _scorer_notes(folder: Path) -> dict[str, Any]:

@@ -12,13 +12,15 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-FIRST = 20              # questions, or all of a smaller benchmark
+FIRST = 20  # questions, or all of a smaller benchmark
 DEATHS = 3
 LOADS = 2
-FAILED_ONE_IN = 200     # a benchmark is complete with so few failures; what is left of it then need not be answered
+FAILED_ONE_IN = 200  # a benchmark is complete with so few failures; what is left of it then need not be answered
 
 _TYPE = re.compile(r"(?:\w+\.)*(\w+)(?::|$)")
-_MEMORY = re.compile(r"OutOfMemoryError|MemoryError|out of memory|can't allocate memory", re.IGNORECASE)
+_MEMORY = re.compile(
+    r"OutOfMemoryError|MemoryError|out of memory|can't allocate memory", re.IGNORECASE
+)
 _VARIES = re.compile(r"0x[0-9a-fA-F]+|\d+")
 
 
@@ -95,7 +97,9 @@ def decide(events: Sequence[Event]) -> Decision:
     """What is to be given up after all ``events`` of this run."""
     answered = {event.benchmark for event in events if isinstance(event, Answered)}
     aside: dict[str, tuple[str, Reason]] = {}
-    for listed in {event.benchmark: event for event in events if isinstance(event, Listed)}.values():
+    for listed in {
+        event.benchmark: event for event in events if isinstance(event, Listed)
+    }.values():
         if listed.benchmark in answered or listed.left * FAILED_ONE_IN <= listed.questions:
             continue
         if failed := _raised(listed, events) or _died(listed, events):
@@ -106,14 +110,18 @@ def decide(events: Sequence[Event]) -> Decision:
         for kind, reason in aside.values():
             if alike[kind] > 1:
                 names = ", ".join(key for key, (its, _) in aside.items() if its == kind)
-                end = Reason(f"not asked: {names} failed alike, and nothing was answered", reason.error)
+                end = Reason(
+                    f"not asked: {names} failed alike, and nothing was answered", reason.error
+                )
     return Decision({key: reason for key, (_, reason) in aside.items()}, end)
 
 
 def lacked_memory(events: Sequence[Event]) -> bool:
     """Whether every worker of the last launch failed to load the model for want of memory."""
     workers, failed = _loads(events)
-    return 0 < workers <= len(failed) and all(lacks_memory(end.line) for ends in failed.values() for end in ends)
+    return 0 < workers <= len(failed) and all(
+        lacks_memory(end.line) for ends in failed.values() for end in ends
+    )
 
 
 def lacks_memory(error: str) -> bool:
@@ -128,23 +136,37 @@ def like(error: str) -> str:
 def _raised(listed: Listed, events: Sequence[Event]) -> tuple[str, Reason] | None:
     raised: dict[str, str] = {}
     for event in events:
-        if isinstance(event, Raised) and event.benchmark == listed.benchmark and not lacks_memory(event.error):
+        if (
+            isinstance(event, Raised)
+            and event.benchmark == listed.benchmark
+            and not lacks_memory(event.error)
+        ):
             raised.setdefault(event.item, event.error)
     first = list(raised.values())[:FIRST]
     kinds = {_type(error) for error in first}
     if not first or len(first) < min(FIRST, listed.questions) or len(kinds) > 1:
         return None
     (kind,) = kinds
-    return kind, Reason(f"set aside: its first {len(first)} questions raised {kind}, none was answered", first[0])
+    return kind, Reason(
+        f"set aside: its first {len(first)} questions raised {kind}, none was answered", first[0]
+    )
 
 
 def _died(listed: Listed, events: Sequence[Event]) -> tuple[str, Reason] | None:
-    deaths = [event for event in events if isinstance(event, Died) and event.benchmark == listed.benchmark and not lacks_memory(event.line)]
+    deaths = [
+        event
+        for event in events
+        if isinstance(event, Died)
+        and event.benchmark == listed.benchmark
+        and not lacks_memory(event.line)
+    ]
     if len(deaths) < DEATHS:
         return None
     last = deaths[-1]
     return _type(last.line) if last.how.startswith("exit code") else last.how, Reason(
-        f"set aside: {len(deaths)} workers died over it, none of its questions was answered", f"{last.how}: {last.line}")
+        f"set aside: {len(deaths)} workers died over it, none of its questions was answered",
+        f"{last.how}: {last.line}",
+    )
 
 
 def _cannot_load(events: Sequence[Event]) -> Reason | None:
@@ -153,7 +175,11 @@ def _cannot_load(events: Sequence[Event]) -> Reason | None:
         return None
     errors: set[str] = set()
     for ends in failed.values():
-        told = Counter(like(end.line) for end in ends if end.how.startswith("exit code") and not lacks_memory(end.line))
+        told = Counter(
+            like(end.line)
+            for end in ends
+            if end.how.startswith("exit code") and not lacks_memory(end.line)
+        )
         error, count = told.most_common(1)[0] if told else ("", 0)
         if count < LOADS:
             return None

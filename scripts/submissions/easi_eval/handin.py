@@ -30,10 +30,12 @@ if TYPE_CHECKING:
 PAYLOAD, ARCHIVE = "easi_results.json", "easi_results.zip"
 RESULT_FILES = ("easi_scores.csv", "easi_scores.md", PAYLOAD, ARCHIVE, extraction.REPORT)
 REAL_DATA = "run these again on the benchmark's own data: unset HF_ENDPOINT, or move the tables in --dataset-dir away"
-Revisions = Mapping[str, str]       # commit by repository, as the manifest has it
+Revisions = Mapping[str, str]  # commit by repository, as the manifest has it
 
 
-def described(cfg: RunConfig, model: ModelChoice, paths: RunPaths, hub: HubSettings) -> naming_of.Naming:
+def described(
+    cfg: RunConfig, model: ModelChoice, paths: RunPaths, hub: HubSettings
+) -> naming_of.Naming:
     """Hold the metadata against what is evaluated. Raises EasiError where they name something else and that is not meant."""
     if cfg.submission is None or cfg.smoke:
         return naming_of.Naming()
@@ -45,12 +47,16 @@ def described(cfg: RunConfig, model: ModelChoice, paths: RunPaths, hub: HubSetti
         return compared_with(folder, repo, revision, hub)
 
     before = Manifest.load(paths.manifest)
-    found = naming_of.judge(cfg.submission, naming_of.Evaluated.of(model, before.revisions if before else {}), compare)
+    found = naming_of.judge(
+        cfg.submission, naming_of.Evaluated.of(model, before.revisions if before else {}), compare
+    )
     naming_of.check(found, cfg.model_name_differs)
     return found
 
 
-def admitted(cfg: RunConfig, hub: HubSettings, code: ExitCode = ExitCode.REFUSED) -> tuple[str, ...]:
+def admitted(
+    cfg: RunConfig, hub: HubSettings, code: ExitCode = ExitCode.REFUSED
+) -> tuple[str, ...]:
     """Ask the hub what the leaderboard will ask it. Raises EasiError where the answer is no; a note where there is none."""
     if not cfg.submit or cfg.submission is None:
         return ()
@@ -63,7 +69,9 @@ def admitted(cfg: RunConfig, hub: HubSettings, code: ExitCode = ExitCode.REFUSED
     return tuple(filter(None, [check_public(cfg.submission, license_of, code)]))
 
 
-def offered(cfg: RunConfig, model: ModelChoice, paths: RunPaths, hub: HubSettings) -> tuple[str, ...]:
+def offered(
+    cfg: RunConfig, model: ModelChoice, paths: RunPaths, hub: HubSettings
+) -> tuple[str, ...]:
     """What the checkpoint's own files say about the metadata; nothing where they are not on disk yet, or agree."""
     folder = Path(model.path)
     if cfg.smoke or model.served:
@@ -72,10 +80,14 @@ def offered(cfg: RunConfig, model: ModelChoice, paths: RunPaths, hub: HubSetting
         before = Manifest.load(paths.manifest)
         repo = hub.hub_cache / f"models--{model.path.replace('/', '--')}"
         ref = repo / "refs" / (model.revision or naming_of.MAIN)
-        commit = (before.revisions.get(model.path) if before else None) or (ref.read_text(encoding="utf-8").strip() if ref.is_file() else "")
+        commit = (before.revisions.get(model.path) if before else None) or (
+            ref.read_text(encoding="utf-8").strip() if ref.is_file() else ""
+        )
         folder = repo / "snapshots" / (commit or "none")
     read = naming_of.read_config
-    return naming_of.offers(model, read(folder, "config.json"), read(folder, "adapter_config.json"), cfg.submission)
+    return naming_of.offers(
+        model, read(folder, "config.json"), read(folder, "adapter_config.json"), cfg.submission
+    )
 
 
 @dataclass
@@ -99,7 +111,10 @@ class HandIn:
     def write(self, scores: ScoreTable, revisions: Revisions) -> None:
         """The archive comes last: what may fail in making it (a full disk) costs no score."""
         root = self.paths.root
-        write_json(root / extraction.REPORT, extraction.report((row.key, self.paths.output(row.key)) for row in scores.rows))
+        write_json(
+            root / extraction.REPORT,
+            extraction.report((row.key, self.paths.output(row.key)) for row in scores.rows),
+        )
         self.payload = self._payload(scores, revisions)
         write_atomic(root / "easi_scores.csv", table.csv_text(scores))
         write_atomic(root / "easi_scores.md", table.markdown_text(scores))
@@ -117,7 +132,9 @@ class HandIn:
             said.append(f"before you submit, give {', '.join(fields)} with --submission-configs")
             said += offered(self.cfg, self.model, self.paths, self.hub)
         if not self.fits:
-            said.append(f"the archive has {len(self.archive):,} bytes, more than one request takes: {by_hand(*self._handed())}")
+            said.append(
+                f"the archive has {len(self.archive):,} bytes, more than one request takes: {by_hand(*self._handed())}"
+            )
         return said
 
     def submit(self, scores: ScoreTable, revisions: Revisions, otherwise: ExitCode) -> None:
@@ -126,22 +143,41 @@ class HandIn:
 
         if open_ones := submission.lacking(scores, [bench.key for bench in self.cfg.selected]):
             fill = replace(self.asked, benchmarks=open_ones, include_extra=False, rerun=False)
-            hint = "import their results too, under the same name" if self.cfg.import_results else fill.command()
-            raise EasiError(f"nothing was sent: not complete: {', '.join(open_ones)}", hint=hint, code=otherwise)
+            hint = (
+                "import their results too, under the same name"
+                if self.cfg.import_results
+                else fill.command()
+            )
+            raise EasiError(
+                f"nothing was sent: not complete: {', '.join(open_ones)}", hint=hint, code=otherwise
+            )
         if other := self._other_counts(scores):
             raise EasiError(f"nothing was sent: {'; '.join(other)}", hint=REAL_DATA, code=otherwise)
         naming_of.check(self._named(revisions), self.cfg.model_name_differs, otherwise)
         needed = dict.fromkeys((*CORE_KEYS, *(bench.key for bench in self.cfg.selected)))
         if unproven := [key for key in needed if key not in read_index(self.archive).tables]:
             again = replace(self.asked, benchmarks=tuple(unproven), include_extra=False, rerun=True)
-            raise EasiError(f"nothing was sent: the archive does not prove the scores of {', '.join(unproven)}", hint=again.command(), code=otherwise)
+            raise EasiError(
+                f"nothing was sent: the archive does not prove the scores of {', '.join(unproven)}",
+                hint=again.command(),
+                code=otherwise,
+            )
+
         def admit() -> None:
             for line in admitted(self.cfg, self.hub, otherwise):
                 print(f"{line}; sending all the same")
 
-        submission.submit(self.paths.root, self._parcel(self.payload, self.archive), self.hub.token, self.cfg.resubmit, admit=admit)
+        submission.submit(
+            self.paths.root,
+            self._parcel(self.payload, self.archive),
+            self.hub.token,
+            self.cfg.resubmit,
+            admit=admit,
+        )
 
-    def describe_request(self, scores: ScoreTable, revisions: Revisions, unfinished: Sequence[str]) -> str:
+    def describe_request(
+        self, scores: ScoreTable, revisions: Revisions, unfinished: Sequence[str]
+    ) -> str:
         """What ``--submit`` would send, as ``--dry-run`` prints it; writes nothing."""
         lacking = submission.lacking(scores, [bench.key for bench in self.cfg.selected])
         if open_ones := dict.fromkeys((*unfinished, *lacking)):
@@ -149,25 +185,45 @@ class HandIn:
         if other := self._other_counts(scores):
             return f"nothing would be sent: {'; '.join(other)}"
         made = self._payload(scores, revisions)
-        return submission.describe(self.paths.root, self._parcel(made, self._archive(scores, made)), self.cfg.resubmit)
+        return submission.describe(
+            self.paths.root, self._parcel(made, self._archive(scores, made)), self.cfg.resubmit
+        )
 
     def _other_counts(self, scores: ScoreTable) -> list[str]:
         """Of what would be sent, the benchmarks that were not asked as they are."""
         rows = [row for row in scores.rows if row.state is State.COMPLETE]
-        return [f"{row.key} is {data_check.of_count(source, row.total)}" for row in rows
-                if data_check.other_count(source := by_key(row.key).source(self.backend.name), row.total)]
+        return [
+            f"{row.key} is {data_check.of_count(source, row.total)}"
+            for row in rows
+            if data_check.other_count(
+                source := by_key(row.key).source(self.backend.name), row.total
+            )
+        ]
 
     def _copy(self, names: Iterable[str]) -> None:
         for name in names:
             write_atomic(self.cfg.output_dir / name, (self.paths.root / name).read_bytes())
 
     def _payload(self, scores: ScoreTable, revisions: Revisions) -> dict[str, Any]:
-        return payload.build_payload(scores, self.backend.payload_name, self.cfg.submission, naming_of.remarks(self._named(revisions)), self._scrubber().text)
+        return payload.build_payload(
+            scores,
+            self.backend.payload_name,
+            self.cfg.submission,
+            naming_of.remarks(self._named(revisions)),
+            self._scrubber().text,
+        )
 
     def _archive(self, scores: ScoreTable, made: Mapping[str, Any]) -> bytes:
         from . import archiving
 
-        packed = archiving.make(self.paths, [row.key for row in scores.rows], self.backend, self._scrubber(), made, fits=room_for(made))
+        packed = archiving.make(
+            self.paths,
+            [row.key for row in scores.rows],
+            self.backend,
+            self._scrubber(),
+            made,
+            fits=room_for(made),
+        )
         self.fits = packed.fits
         return packed.data
 
@@ -181,7 +237,11 @@ class HandIn:
         if self.cfg.submission is None or self.cfg.smoke:
             return naming_of.Naming()
         evaluated = naming_of.Evaluated.of(self.model, revisions)
-        return self.naming if evaluated.folder is not None else naming_of.judge(self.cfg.submission, evaluated)
+        return (
+            self.naming
+            if evaluated.folder is not None
+            else naming_of.judge(self.cfg.submission, evaluated)
+        )
 
     def _handed(self) -> tuple[Path, Path]:
         return self.cfg.output_dir.absolute() / PAYLOAD, self.cfg.output_dir.absolute() / ARCHIVE

@@ -60,7 +60,10 @@ class Adoption:
         return fingerprint(self.plan.identity, self.settings(candidate))
 
     def settings(self, candidate: Candidate) -> dict[str, object]:
-        return {"task": by_key(candidate.key).source(self.survey.backend).task, **({"judge": candidate.method} if candidate.method else {})}
+        return {
+            "task": by_key(candidate.key).source(self.survey.backend).task,
+            **({"judge": candidate.method} if candidate.method else {}),
+        }
 
 
 @dataclass(frozen=True)
@@ -103,17 +106,38 @@ def consider(cfg: RunConfig) -> Adoption:
     asked = tuple(bench.key for bench in cfg.selected) if cfg.benchmarks else None
     found = survey(source, asked or ALL_KEYS, cfg.judge or "")
     if cfg.backend == LMMS_EVAL != found.backend:
-        raise EasiError(f"{source} holds results of VLMEvalKit", hint="leave out --backend: the files say it")
+        raise EasiError(
+            f"{source} holds results of VLMEvalKit", hint="leave out --backend: the files say it"
+        )
     if asked:
         there = {candidate.key for candidate in found.candidates}
-        lacking = tuple(Candidate(key, problem="no results of it are there") for key in asked if key not in there)
+        lacking = tuple(
+            Candidate(key, problem="no results of it are there")
+            for key in asked
+            if key not in there
+        )
         found = dataclasses.replace(found, candidates=(*found.candidates, *lacking))
     name = cfg.as_model or found.model
     if not name:
-        raise EasiError(f"{source} does not say which model its results are of", hint="say it: --as-model org/model")
+        raise EasiError(
+            f"{source} does not say which model its results are of",
+            hint="say it: --as-model org/model",
+        )
     # A secret in a launch's arguments is no setting.
-    arguments = {key: value for key, value in found.arguments.items() if not secret_argument([f"{key}={value}"])}
-    model = ModelChoice(name, name, found.cls or CLASS_UNKNOWN, "results made without this program", arguments=dict(arguments), needs_gpu=False, served=True)
+    arguments = {
+        key: value
+        for key, value in found.arguments.items()
+        if not secret_argument([f"{key}={value}"])
+    }
+    model = ModelChoice(
+        name,
+        name,
+        found.cls or CLASS_UNKNOWN,
+        "results made without this program",
+        arguments=dict(arguments),
+        needs_gpu=False,
+        served=True,
+    )
     fields: dict[str, object] = {"backend": found.backend, "model": name, "imported": True}
     identity = digest(fields)
     shown = {**fields, "backend version": found.version or "not told", "--device": "not told"}
@@ -122,22 +146,46 @@ def consider(cfg: RunConfig) -> Adoption:
     return Adoption(source, found, plan, tuple(candidate.key for candidate in found.candidates))
 
 
-def decide(cfg: RunConfig, backend: Backend, hub: HubSettings, adoption: Adoption, candidate: Candidate, staged: Path) -> Decision:
+def decide(
+    cfg: RunConfig,
+    backend: Backend,
+    hub: HubSettings,
+    adoption: Adoption,
+    candidate: Candidate,
+    staged: Path,
+) -> Decision:
     """Copy one benchmark's files to the empty folder ``staged`` and prove them there, as a run of ours is proven."""
     if candidate.problem:
         return Decision(candidate, None, candidate.problem)
     bench = by_key(candidate.key)
     try:
         _copy(candidate, staged)
-        evidence, held = _prove(cfg, backend, hub, bench, staged, adoption.fingerprint(candidate), candidate.method)
+        evidence, held = _prove(
+            cfg, backend, hub, bench, staged, adoption.fingerprint(candidate), candidate.method
+        )
     except EasiError as error:
         return Decision(candidate, None, error.message.replace(str(staged), str(adoption.source)))
     score = evidence.score
-    notes = (f"adopted from {adoption.source.name}: made without this program", *candidate.notes, *held.notes, *score.notes)
+    notes = (
+        f"adopted from {adoption.source.name}: made without this program",
+        *candidate.notes,
+        *held.notes,
+        *score.notes,
+    )
     method = score.method or candidate.method
-    adopted = dataclasses.replace(score, notes=notes, method=method, comparable=NOTE if held.notes else score.comparable,
-                                  by_method=score.by_method or ({method: score.reading} if method else {}))
-    return Decision(candidate, dataclasses.replace(evidence, score=adopted, adopted=adoption.source.name), staged=staged, data=held.data)
+    adopted = dataclasses.replace(
+        score,
+        notes=notes,
+        method=method,
+        comparable=NOTE if held.notes else score.comparable,
+        by_method=score.by_method or ({method: score.reading} if method else {}),
+    )
+    return Decision(
+        candidate,
+        dataclasses.replace(evidence, score=adopted, adopted=adoption.source.name),
+        staged=staged,
+        data=held.data,
+    )
 
 
 def _copy(candidate: Candidate, staged: Path) -> None:
@@ -150,7 +198,15 @@ def _copy(candidate: Candidate, staged: Path) -> None:
             raise EasiError(f"{path} cannot be read: {error.strerror or error}") from error
 
 
-def _prove(cfg: RunConfig, backend: Backend, hub: HubSettings, bench: Benchmark, folder: Path, mark: str, method: str) -> tuple[Evidence, Held]:
+def _prove(
+    cfg: RunConfig,
+    backend: Backend,
+    hub: HubSettings,
+    bench: Benchmark,
+    folder: Path,
+    mark: str,
+    method: str,
+) -> tuple[Evidence, Held]:
     from .results.readers import read_by_rules
 
     source = bench.source(backend.name)
@@ -159,12 +215,20 @@ def _prove(cfg: RunConfig, backend: Backend, hub: HubSettings, bench: Benchmark,
     rows = backend.rows(bench, out)
     if not rows["item"].is_unique:
         raise EasiError(f"{int(rows['item'].duplicated().sum())} questions are there twice")
-    held = _against_table(bench, out, rows, asked, cfg.dataset_dir) if asked else _against_cache(bench, out, rows, hub)
+    held = (
+        _against_table(bench, out, rows, asked, cfg.dataset_dir)
+        if asked
+        else _against_cache(bench, out, rows, hub)
+    )
     if source.family == "mcq" and (stale := _stale(rows)):
-        raise EasiError(f"question {stale[0]} (of {len(stale)}) is not scored by its answer: VLMEvalKit keeps old scores in *_result.pkl "
-                        "when the answers are made anew")
+        raise EasiError(
+            f"question {stale[0]} (of {len(stale)}) is not scored by its answer: VLMEvalKit keeps old scores in *_result.pkl "
+            "when the answers are made anew"
+        )
     if method not in ("", RULES) and (left := read_by_rules(bench, out)):
-        raise EasiError(f"{left} answers were read by rules, though the files carry the judge's name {method}: VLMEvalKit falls back to them silently")
+        raise EasiError(
+            f"{left} answers were read by rules, though the files carry the judge's name {method}: VLMEvalKit falls back to them silently"
+        )
     return gather(cfg, backend, bench, folder, mark, held.items, ()), held
 
 
@@ -178,7 +242,9 @@ def _asked(bench: Benchmark, dataset_dir: Path) -> ItemList:
         ids = tsv_items(table)
         return ItemList(bench.key, len(ids), ids)
     get = GET_TABLE.format(repo=data.repo, name=data.tsv, folder=dataset_dir)
-    raise EasiError(f"how many questions the dataset has is in {data.tsv}, which is not in {dataset_dir}: {get}")
+    raise EasiError(
+        f"how many questions the dataset has is in {data.tsv}, which is not in {dataset_dir}: {get}"
+    )
 
 
 def _table(bench: Benchmark, dataset_dir: Path) -> Path | None:
@@ -193,7 +259,9 @@ def _md5(table: Path) -> str:
         return hashlib.file_digest(file, "md5").hexdigest()
 
 
-def _against_table(bench: Benchmark, out: Outputs, rows: pd.DataFrame, asked: ItemList, dataset_dir: Path) -> Held:
+def _against_table(
+    bench: Benchmark, out: Outputs, rows: pd.DataFrame, asked: ItemList, dataset_dir: Path
+) -> Held:
     """Ids are 0, 1, 2 ... in most tables: only the texts tell whether these are its questions."""
     from .results.readers import row_cells
     from .results.table_check import compare
@@ -221,15 +289,27 @@ def _against_cache(bench: Benchmark, out: Outputs, rows: pd.DataFrame, hub: HubS
             documents = rows_of(data, folder)
             if documents is None:
                 continue
-            asked = {f"{task}:{number}": row for task, those in zip(source.tasks, documents, strict=True) for number, row in enumerate(order(those))}
+            asked = {
+                f"{task}:{number}": row
+                for task, those in zip(source.tasks, documents, strict=True)
+                for number, row in enumerate(order(those))
+            }
             items = ItemList(bench.key, len(asked), tuple(asked))
             _compare(rows, items)
-            found = compare(data, (Sample(item, sample, entry, asked[item], source.rows.target) for item, sample, entry in lmms_samples(bench, out)))
+            found = compare(
+                data,
+                (
+                    Sample(item, sample, entry, asked[item], source.rows.target)
+                    for item, sample, entry in lmms_samples(bench, out)
+                ),
+            )
             _same(found, f"{data.repo} in the hub's cache")
         except EasiError as error:
             problems.append(error)
             continue
-        notes = [SILENT] * bool(found.silent) + [OTHER_COMMIT.format(commit=folder.name[:12])] * (main not in ("", folder.name))
+        notes = [SILENT] * bool(found.silent) + [OTHER_COMMIT.format(commit=folder.name[:12])] * (
+            main not in ("", folder.name)
+        )
         return Held(items, {"commit": folder.name}, tuple(notes))
     if problems:
         raise problems[0]
@@ -237,9 +317,14 @@ def _against_cache(bench: Benchmark, out: Outputs, rows: pd.DataFrame, hub: HubS
 
 
 def _same(found: Differences, table: str) -> None:
-    for items, what in ((found.questions, "questions are not those"), (found.truths, "right answers are not those")):
+    for items, what in (
+        (found.questions, "questions are not those"),
+        (found.truths, "right answers are not those"),
+    ):
         if items:
-            raise EasiError(f"{len(items)} {what} of {table} (the first: {items[0]}): made from another version of it, or changed since")
+            raise EasiError(
+                f"{len(items)} {what} of {table} (the first: {items[0]}): made from another version of it, or changed since"
+            )
 
 
 def _compare(rows: pd.DataFrame, items: ItemList) -> None:
@@ -247,20 +332,33 @@ def _compare(rows: pd.DataFrame, items: ItemList) -> None:
     if there == known:
         return
     if there < known:
-        raise EasiError(f"{len(there)} questions of {len(known)}: incomplete, or made under --limit")
-    raise EasiError(f"{len(there)} questions, {len(there - known)} of which the dataset's {len(known)} do not have: made from another version of it")
+        raise EasiError(
+            f"{len(there)} questions of {len(known)}: incomplete, or made under --limit"
+        )
+    raise EasiError(
+        f"{len(there)} questions, {len(there - known)} of which the dataset's {len(known)} do not have: made from another version of it"
+    )
 
 
 def _stale(rows: pd.DataFrame) -> list[str]:
     """Questions whose answer is one bare letter and whose score says the opposite of it."""
-    return [item for item, answer, target, score in zip(*(rows[name] for name in ("item", "answer", "target", "score")), strict=True)
-            if re.fullmatch(r"[A-D]", answer.strip()) and re.fullmatch(r"[A-D]", target.strip())
-            and (answer.strip() == target.strip()) != (score == 1)]
+    return [
+        item
+        for item, answer, target, score in zip(
+            *(rows[name] for name in ("item", "answer", "target", "score")), strict=True
+        )
+        if re.fullmatch(r"[A-D]", answer.strip())
+        and re.fullmatch(r"[A-D]", target.strip())
+        and (answer.strip() == target.strip()) != (score == 1)
+    ]
 
 
 # ---- carrying it out ----------------------------------------------------------------------------------------------
 
-def adopt(cfg: RunConfig, backend: Backend, hub: HubSettings, adoption: Adoption, version: str) -> list[Decision]:
+
+def adopt(
+    cfg: RunConfig, backend: Backend, hub: HubSettings, adoption: Adoption, version: str
+) -> list[Decision]:
     """Take over what can be proven: ``outputs/<key>`` and the manifest. What was adopted before stays where it is not replaced.
 
     The caller holds the run's lock. ``version``: this program's.
@@ -298,7 +396,10 @@ def _place(decision: Decision, paths: RunPaths) -> None:
     """Let the staged files replace ``outputs/<key>`` in one step."""
     assert decision.evidence is not None and decision.staged is not None
     decision.evidence.save(decision.staged)
-    final, old = paths.output(decision.candidate.key), paths.outputs / f".{decision.candidate.key}.old"
+    final, old = (
+        paths.output(decision.candidate.key),
+        paths.outputs / f".{decision.candidate.key}.old",
+    )
     shutil.rmtree(old, ignore_errors=True)
     if final.exists():
         final.rename(old)
@@ -310,25 +411,51 @@ def _state(adoption: Adoption, decision: Decision) -> BenchmarkState:
     candidate, name = decision.candidate, adoption.source.name
     settings = adoption.settings(candidate)
     if decision.evidence is None:
-        return BenchmarkState(adoption.fingerprint(candidate), state=str(State.FAILED), reason=f"not adopted from {name}: {decision.reason}", settings=settings)
+        return BenchmarkState(
+            adoption.fingerprint(candidate),
+            state=str(State.FAILED),
+            reason=f"not adopted from {name}: {decision.reason}",
+            settings=settings,
+        )
     score = decision.evidence.score
     if decision.data:
         settings = {**settings, "data": dict(decision.data)}
-    return BenchmarkState(adoption.fingerprint(candidate), state=str(score.state), settings=settings,
-                          evidence={"adopted": name, "rows": score.n, "total": score.total})
+    return BenchmarkState(
+        adoption.fingerprint(candidate),
+        state=str(score.state),
+        settings=settings,
+        evidence={"adopted": name, "rows": score.n, "total": score.total},
+    )
 
 
-def _manifest(cfg: RunConfig, adoption: Adoption, states: dict[str, BenchmarkState], before: Manifest | None, version: str) -> Manifest:
+def _manifest(
+    cfg: RunConfig,
+    adoption: Adoption,
+    states: dict[str, BenchmarkState],
+    before: Manifest | None,
+    version: str,
+) -> Manifest:
     plan = adoption.plan
     versions = {"easi-eval": version, cfg.kind.distribution: adoption.survey.version or "not told"}
-    return Manifest(plan.identity, plan.fields, modelName=plan.model.name, model=dataclasses.asdict(plan.model), versions=versions,
-                    commands=list(dict.fromkeys([*(before.commands if before else []), cfg.command()])), benchmarks=states,
-                    notes=["adopted results: made without this program, proven from their per-question files"])
+    return Manifest(
+        plan.identity,
+        plan.fields,
+        modelName=plan.model.name,
+        model=dataclasses.asdict(plan.model),
+        versions=versions,
+        commands=list(dict.fromkeys([*(before.commands if before else []), cfg.command()])),
+        benchmarks=states,
+        notes=["adopted results: made without this program, proven from their per-question files"],
+    )
 
 
 def describe(adoption: Adoption, decisions: list[Decision]) -> str:
     """For people, as ``--dry-run`` prints it."""
     plan = adoption.plan
-    lines = [f"model    {plan.model.name}", f"backend  {plan.backend} {plan.fields['backend version']}", f"from     {adoption.source}",
-             f"folder   {plan.paths.root}"]
+    lines = [
+        f"model    {plan.model.name}",
+        f"backend  {plan.backend} {plan.fields['backend version']}",
+        f"from     {adoption.source}",
+        f"folder   {plan.paths.root}",
+    ]
     return "\n".join([*lines, *map(str, decisions)])

@@ -18,10 +18,12 @@ from .benchmarks import Benchmark
 class Standing:
     """Where the answers stand when no worker runs."""
 
-    left: Sequence[Benchmark]           # those with a question that has no outcome
-    answered: int                       # questions with an outcome, of all benchmarks
-    lacked_memory: bool = False         # all that is left waits for more of it
-    blames_a_benchmark: bool = False    # what a worker last said it was at can go wrong because of a benchmark
+    left: Sequence[Benchmark]  # those with a question that has no outcome
+    answered: int  # questions with an outcome, of all benchmarks
+    lacked_memory: bool = False  # all that is left waits for more of it
+    blames_a_benchmark: bool = (
+        False  # what a worker last said it was at can go wrong because of a benchmark
+    )
 
 
 @dataclass(frozen=True)
@@ -40,8 +42,10 @@ class Launches:
 
     workers: int
     _stage: int = 0
-    _answered: int | None = None                # when the workers were last started
-    _alone: list[Benchmark] | None = field(default=None)      # those still to be tried alone, once it came to that
+    _answered: int | None = None  # when the workers were last started
+    _alone: list[Benchmark] | None = field(
+        default=None
+    )  # those still to be tried alone, once it came to that
 
     def next(self, standing: Standing) -> Launch | None:
         """The next launch, or None if nothing is left or nothing more can be hoped for."""
@@ -53,20 +57,39 @@ class Launches:
         if before is None:
             return Launch(standing.left, self.workers, self._stage)
         if standing.answered > before and self._alone is None:
-            return Launch(standing.left, self.workers, self._stage, "the workers ended before all was answered; starting them again")
+            return Launch(
+                standing.left,
+                self.workers,
+                self._stage,
+                "the workers ended before all was answered; starting them again",
+            )
         bench = self._next_alone(standing)
         if bench is None:
             return None
-        return Launch([bench], self.workers, self._stage, f"the workers ended before all was answered; now {bench.title} in a launch of its own")
+        return Launch(
+            [bench],
+            self.workers,
+            self._stage,
+            f"the workers ended before all was answered; now {bench.title} in a launch of its own",
+        )
 
     def _with_more_memory(self, standing: Standing) -> Launch:
         self.workers, self._stage = self.workers // 2, self._stage + 1
         titles = ", ".join(bench.title for bench in standing.left)
-        return Launch(standing.left, self.workers, self._stage, f"some questions of {titles} lacked memory; asked again by fewer workers")
+        return Launch(
+            standing.left,
+            self.workers,
+            self._stage,
+            f"some questions of {titles} lacked memory; asked again by fewer workers",
+        )
 
     def _next_alone(self, standing: Standing) -> Benchmark | None:
-        if self._alone is None:      # the last launch had all that is left
-            self._alone = list(standing.left) if len(standing.left) > 1 and standing.blames_a_benchmark else []
+        if self._alone is None:  # the last launch had all that is left
+            self._alone = (
+                list(standing.left)
+                if len(standing.left) > 1 and standing.blames_a_benchmark
+                else []
+            )
         while self._alone:
             bench = self._alone.pop(0)
             if bench in standing.left:

@@ -11,7 +11,7 @@ from pathlib import Path
 ENGINES = ("vllm", "sglang", "lmdeploy")
 DECISIVE = ("transformers", "torch", "flash-attn", "peft", *ENGINES)
 ALWAYS_RECORDED = ("torch", "transformers", "accelerate", "datasets", "huggingface_hub", "decord")
-RECORDED = (*DECISIVE, "tokenizers")      # where they are installed
+RECORDED = (*DECISIVE, "tokenizers")  # where they are installed
 MOST_NAMED = 6
 _PIN = re.compile(r"^([A-Za-z0-9][A-Za-z0-9._-]*)==([^\s;\\]+)", re.MULTILINE)
 _METADATA = re.compile(r"(.+?)-(\d[^-]*)(?:-.*)?\.(?:dist|egg)-info")
@@ -22,14 +22,14 @@ def normal(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-@functools.cache      # asked for several times in a run
+@functools.cache  # asked for several times in a run
 def installed(path: tuple[str, ...]) -> Mapping[str, str]:
     """Normalised name -> version of every distribution on ``path``; the first folder that has one wins, as in an import."""
     found: dict[str, str] = {}
     for folder in path:
         try:
             names = [each.name for each in Path(folder or ".").iterdir()]
-        except OSError:      # a zip file, or a folder that is not there
+        except OSError:  # a zip file, or a folder that is not there
             continue
         here = dict(match.groups() for match in map(_METADATA.fullmatch, sorted(names)) if match)
         found = {**{normal(name): version for name, version in here.items()}, **found}
@@ -44,13 +44,20 @@ def short(version: str) -> str:
 
 def pinned(repository: Path, locks: str = "requirements.lock") -> dict[str, str]:
     """Normalised name -> version in the committed locks that fit the pattern; empty outside a checkout."""
-    return {normal(name): version for lock in sorted(repository.glob(locks)) for name, version in _PIN.findall(lock.read_text("utf-8"))}
+    return {
+        normal(name): version
+        for lock in sorted(repository.glob(locks))
+        for name, version in _PIN.findall(lock.read_text("utf-8"))
+    }
 
 
 def other_than_pinned(pins: Mapping[str, str], versions: Mapping[str, str]) -> list[str]:
     """``transformers 5.0.0 (pinned 4.57.6)`` for each package that is installed in another version."""
-    return [f"{name} {versions[name]} (pinned {pins[name]})" for name in sorted(pins.keys() & versions.keys())
-            if pins[name] not in (versions[name], versions[name].partition("+")[0])]      # +cu128 is a build of the same version
+    return [
+        f"{name} {versions[name]} (pinned {pins[name]})"
+        for name in sorted(pins.keys() & versions.keys())
+        if pins[name] not in (versions[name], versions[name].partition("+")[0])
+    ]  # +cu128 is a build of the same version
 
 
 def lock_note(repository: Path, versions: Mapping[str, str]) -> tuple[str, ...]:
@@ -60,16 +67,26 @@ def lock_note(repository: Path, versions: Mapping[str, str]) -> tuple[str, ...]:
     differing.sort(key=lambda said: said.split()[0] not in DECISIVE)
     more = len(differing) - MOST_NAMED
     rest = f" and {more} more (bash scripts/setup.sh --check names them)" if more > 0 else ""
-    return (f"other versions than pinned: {', '.join(differing[:MOST_NAMED])}{rest}",) if differing else ()
+    return (
+        (f"other versions than pinned: {', '.join(differing[:MOST_NAMED])}{rest}",)
+        if differing
+        else ()
+    )
 
 
 def decisive(versions: Mapping[str, str]) -> dict[str, str]:
     """Those of ``versions`` that can change an answer; what is not known is left out."""
-    return {name: version for name, version in versions.items() if name in DECISIVE and version[:1].isdigit()}
+    return {
+        name: version
+        for name, version in versions.items()
+        if name in DECISIVE and version[:1].isdigit()
+    }
 
 
 def mixed(makings: Sequence[Mapping[str, str]]) -> list[str]:
     """``transformers 4.57.3, 4.57.6`` for each name of which ``makings`` know several values; unknown differs from nothing."""
     names = dict.fromkeys(name for making in makings for name in making)
-    values = {name: sorted({making[name] for making in makings if making.get(name)}) for name in names}
+    values = {
+        name: sorted({making[name] for making in makings if making.get(name)}) for name in names
+    }
     return [f"{name} {', '.join(known)}" for name, known in values.items() if len(known) > 1]

@@ -37,15 +37,28 @@ def file_lock(path: str | Path) -> BaseFileLock:
     """
     from filelock import FileLock, SoftFileLock
 
-    return SoftFileLock(f"{path}{SOFT}") if lacks_locks(Path(path).absolute().parent) else FileLock(path)
+    return (
+        SoftFileLock(f"{path}{SOFT}")
+        if lacks_locks(Path(path).absolute().parent)
+        else FileLock(path)
+    )
 
 
 def unlocked(places: Mapping[str, Path]) -> list[str]:
     """What to say of the ``places``, by what they are, whose file systems have no locks; one inside another is not named."""
-    without = {what: folder.absolute() for what, folder in places.items() if lacks_locks(folder.absolute())}
-    named = [f"{what} {folder}" for what, folder in without.items() if without.keys().isdisjoint(
-        other for other, above in places.items() if above.absolute() in folder.parents)]
+    without = {
+        what: folder.absolute() for what, folder in places.items() if lacks_locks(folder.absolute())
+    }
+    named = [
+        f"{what} {folder}"
+        for what, folder in without.items()
+        if without.keys().isdisjoint(
+            other for other, above in places.items() if above.absolute() in folder.parents
+        )
+    ]
     if not named:
         return []
-    return [f"the file system of {' and '.join(named)} has no file locks: other files stand for them, which one machine's processes heed; "
-            "use these folders from one machine at a time"]
+    return [
+        f"the file system of {' and '.join(named)} has no file locks: other files stand for them, which one machine's processes heed; "
+        "use these folders from one machine at a time"
+    ]

@@ -11,7 +11,9 @@ def nearest(word: str, names: Iterable[str], n: int = 3, cutoff: float = 0.6) ->
     plain: dict[str, str] = {}
     for name in names:
         plain.setdefault(_plain(name), name)
-    return [plain[found] for found in difflib.get_close_matches(_plain(word), plain, n=n, cutoff=cutoff)]
+    return [
+        plain[found] for found in difflib.get_close_matches(_plain(word), plain, n=n, cutoff=cutoff)
+    ]
 
 
 def did_you_mean(word: str, names: Iterable[str], otherwise: str, n: int = 3) -> str:

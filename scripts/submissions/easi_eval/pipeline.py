@@ -74,7 +74,7 @@ def run(asked: RunConfig, refusals: Refusals) -> int:
         stack.enter_context(interruptible())
         hub = users_hub
         if cfg.smoke:
-            if asked.model:      # it comes from where it really is; only the data are the rehearsal's
+            if asked.model:  # it comes from where it really is; only the data are the rehearsal's
                 for found in fetch(backend.weights(model), _said, users_hub):
                     model = backend.localise(model, found.need.repo, found.path)
             hub = stack.enter_context(rehearsal_hub(cfg))
@@ -83,8 +83,14 @@ def run(asked: RunConfig, refusals: Refusals) -> int:
         return Run(asked, cfg, backend, hub, make(cfg, backend, model, notes), naming).carry_out()
 
 
-def _considered(cfg: RunConfig, backend: Backend, model: ModelChoice, hub: HubSettings, machine: checks.Machine,
-                refusals: Refusals) -> tuple[Naming, tuple[str, ...]]:
+def _considered(
+    cfg: RunConfig,
+    backend: Backend,
+    model: ModelChoice,
+    hub: HubSettings,
+    machine: checks.Machine,
+    refusals: Refusals,
+) -> tuple[Naming, tuple[str, ...]]:
     """What the metadata name, and the notes of the plan, once nothing refuses this model on this machine."""
     notes: tuple[str, ...] = ()
     # What is answered is scored and sent on any machine, also one without the GPUs.
@@ -97,20 +103,41 @@ def _considered(cfg: RunConfig, backend: Backend, model: ModelChoice, hub: HubSe
         with refusals.noted():
             notes = checks.check_device(cfg, model.needs_gpu, machine, checks.read_torch_build())
         with refusals.noted():
-            notes = (*notes, *newer_checkpoints.notes(cfg, model, [need.repo for need in backend.weights(model)], hub))
+            notes = (
+                *notes,
+                *newer_checkpoints.notes(
+                    cfg, model, [need.repo for need in backend.weights(model)], hub
+                ),
+            )
     naming = Naming()
     with refusals.noted():
         naming = described(cfg, model, places(cfg, backend, model), hub)
     with refusals.noted():
         notes = (*notes, *admitted(cfg, hub))
     if not (idle or cfg.smoke or cfg.limit is not None):
-        notes = (*notes, *filter(None, [size_forecast(cfg.backend, [bench.key for bench in cfg.selected], LIMIT)]))
+        notes = (
+            *notes,
+            *filter(
+                None, [size_forecast(cfg.backend, [bench.key for bench in cfg.selected], LIMIT)]
+            ),
+        )
     caches = {} if cfg.smoke else {"HF_HOME": hub.hf_home, "the hub's cache": hub.hub_cache}
     notes = (*notes, *unlocked({"--output-dir": cfg.output_dir, **caches}))
-    return naming, (*notes, *lock_note(REPOSITORY, libraries_of(cfg)), *(offered(cfg, model, places(cfg, backend, model), hub) if cfg.submission else ()))
+    return naming, (
+        *notes,
+        *lock_note(REPOSITORY, libraries_of(cfg)),
+        *(offered(cfg, model, places(cfg, backend, model), hub) if cfg.submission else ()),
+    )
 
 
-def _show(asked: RunConfig, cfg: RunConfig, backend: Backend, users_hub: HubSettings, machine: checks.Machine, refusals: Refusals) -> int:
+def _show(
+    asked: RunConfig,
+    cfg: RunConfig,
+    backend: Backend,
+    users_hub: HubSettings,
+    machine: checks.Machine,
+    refusals: Refusals,
+) -> int:
     """The whole plan, with all that would refuse the run; starts nothing."""
     plan, naming = unresolved(cfg), Naming()
     with refusals.noted():
@@ -120,15 +147,23 @@ def _show(asked: RunConfig, cfg: RunConfig, backend: Backend, users_hub: HubSett
         plan = make(cfg, backend, model, notes)
         plan = replace(plan, jobs=tuple(_jobs(cfg, backend, plan)))
     if not cfg.smoke and plan.todo:
-        silent = any(isinstance(refusal, Unreachable) for refusal in refusals.found)      # it is not asked again, nor said twice
+        silent = any(
+            isinstance(refusal, Unreachable) for refusal in refusals.found
+        )  # it is not asked again, nor said twice
         with refusals.noted():
-            download = _download(cfg, backend, plan, replace(users_hub, offline=users_hub.offline or silent))
-            plan = replace(plan, download=replace(download, problems=() if silent else download.problems))
+            download = _download(
+                cfg, backend, plan, replace(users_hub, offline=users_hub.offline or silent)
+            )
+            plan = replace(
+                plan, download=replace(download, problems=() if silent else download.problems)
+            )
     plan = replace(plan, blocked=tuple(refusals.found))
     print(Redactor.from_environ().line(describe(plan, cfg.verbose)))
     if cfg.submit and plan.identity:
         with refusals.noted():
-            print(f"\n# submission\n{Run(asked, cfg, backend, users_hub, plan, naming).describe_request()}")
+            print(
+                f"\n# submission\n{Run(asked, cfg, backend, users_hub, plan, naming).describe_request()}"
+            )
     return ExitCode.REFUSED if refusals.found else ExitCode.COMPLETE
 
 
@@ -150,13 +185,19 @@ def _import(asked: RunConfig) -> int:
             decisions = importing.adopt(cfg, backend, hub, trial, __version__)
             print(Redactor.from_environ().line(importing.describe(adoption, decisions)))
             if cfg.submit:
-                print(f"\n# submission\n{Run(asked, cfg, backend, hub, trial.plan, naming).describe_request()}")
+                print(
+                    f"\n# submission\n{Run(asked, cfg, backend, hub, trial.plan, naming).describe_request()}"
+                )
         return ExitCode.COMPLETE
     with interruptible(), run_lock(adoption.plan.paths.lock):
         decisions = importing.adopt(cfg, backend, hub, adoption, __version__)
         run = Run(asked, cfg, backend, hub, adoption.plan, naming)
         run.manifest = Manifest.load(adoption.plan.paths.manifest) or run.manifest
-        run.troubles = [report.Trouble(each.candidate.key, f"not adopted: {each.reason}") for each in decisions if each.evidence is None]
+        run.troubles = [
+            report.Trouble(each.candidate.key, f"not adopted: {each.reason}")
+            for each in decisions
+            if each.evidence is None
+        ]
         return run.carry_out()
 
 
@@ -183,15 +224,32 @@ def make(cfg: RunConfig, backend: Backend, model: ModelChoice, notes: Sequence[s
     """Read what is on disk and decide."""
     folder = folder_of(cfg, backend, model)
     paths, manifest = folder.paths, Manifest.load(folder.paths.manifest)
-    settings = {bench.key: {**backend.settings(cfg, bench), **_data_of(manifest, bench.key)} for bench in cfg.selected}
+    settings = {
+        bench.key: {**backend.settings(cfg, bench), **_data_of(manifest, bench.key)}
+        for bench in cfg.selected
+    }
     policy = judging.policy(cfg, os.environ)
-    found = {bench.key: _found(Evidence.load(paths.output(bench.key)), paths.output(bench.key), policy) for bench in cfg.selected}
+    found = {
+        bench.key: _found(Evidence.load(paths.output(bench.key)), paths.output(bench.key), policy)
+        for bench in cfg.selected
+    }
     for bench in () if cfg.smoke or cfg.plain else cfg.selected:
-        if found[bench.key] is not None and _table_changed(backend.needs(cfg, bench), manifest, bench.key):
+        if found[bench.key] is not None and _table_changed(
+            backend.needs(cfg, bench), manifest, bench.key
+        ):
             found[bench.key] = Found(problem="its table was changed since it was scored")
     changed = _changed_since(manifest, libraries_of(cfg)) if manifest else ()
-    return make_plan(cfg, model, backend.version(cfg), settings, manifest, {key: f for key, f in found.items() if f is not None},
-                     other_runs(paths, model.name), (*notes, *judging.said(policy), *changed), folder)
+    return make_plan(
+        cfg,
+        model,
+        backend.version(cfg),
+        settings,
+        manifest,
+        {key: f for key, f in found.items() if f is not None},
+        other_runs(paths, model.name),
+        (*notes, *judging.said(policy), *changed),
+        folder,
+    )
 
 
 def _data_of(manifest: Manifest | None, key: str) -> dict[str, object]:
@@ -211,23 +269,44 @@ def _table_changed(needs: Sequence[Need], manifest: Manifest | None, key: str) -
 def _changed_since(manifest: Manifest, libraries: Mapping[str, str]) -> tuple[str, ...]:
     """That the run was begun with another patch version: its answers are kept, and a benchmark of both kinds says so."""
     differing = mixed([decisive(manifest.versions), decisive(libraries)])
-    return (f"since the last start of this run other versions were installed ({'; '.join(differing)}); its answers are kept",) if differing else ()
+    return (
+        (
+            f"since the last start of this run other versions were installed ({'; '.join(differing)}); its answers are kept",
+        )
+        if differing
+        else ()
+    )
 
 
 def asks(cfg: RunConfig, backend: Backend, plan: Plan) -> bool:
     """Whether the model has anything left to answer."""
     if cfg.plain or not plan.todo:
         return bool(plan.todo)
-    return pending(plan.paths.root, Work(tuple(
-        Assignment(bench.key, bench.source(backend.name).task, plan.epochs[bench.key], cfg.limit) for bench in plan.benchmarks)))
+    return pending(
+        plan.paths.root,
+        Work(
+            tuple(
+                Assignment(
+                    bench.key, bench.source(backend.name).task, plan.epochs[bench.key], cfg.limit
+                )
+                for bench in plan.benchmarks
+            )
+        ),
+    )
 
 
 def _found(evidence: Evidence | None, folder: Path, policy: judging.Policy) -> Found | None:
     if evidence is None:
         return Found(problem="its files are not what was scored") if folder.exists() else None
-    return Found(evidence.fingerprint, evidence.score.n, evidence.score.total, limit=evidence.limit,
-                 judging=judging.reopened(policy, evidence.score), judgeable=bool(policy.judge),
-                 method=evidence.score.method)
+    return Found(
+        evidence.fingerprint,
+        evidence.score.n,
+        evidence.score.total,
+        limit=evidence.limit,
+        judging=judging.reopened(policy, evidence.score),
+        judgeable=bool(policy.judge),
+        method=evidence.score.method,
+    )
 
 
 def _jobs(cfg: RunConfig, backend: Backend, plan: Plan) -> list[Job]:
@@ -236,11 +315,23 @@ def _jobs(cfg: RunConfig, backend: Backend, plan: Plan) -> list[Job]:
         return []
     port = launchers.free_port()
     if cfg.plain:
-        return [backend.plain_job(cfg, plan.model, bench, plan.paths.outputs / f".{bench.key}.plain", port) for bench in plan.benchmarks]
+        return [
+            backend.plain_job(
+                cfg, plan.model, bench, plan.paths.outputs / f".{bench.key}.plain", port
+            )
+            for bench in plan.benchmarks
+        ]
     policy = judging.policy(cfg, os.environ)
-    judge = [backend.score_job(cfg, plan.model, plan.benchmarks, plan.paths, policy.judge)] if policy.always else []
-    return [backend.answer_job(cfg, plan.model, plan.benchmarks, plan.paths, port),
-            backend.score_job(cfg, plan.model, plan.benchmarks, plan.paths), *judge]
+    judge = (
+        [backend.score_job(cfg, plan.model, plan.benchmarks, plan.paths, policy.judge)]
+        if policy.always
+        else []
+    )
+    return [
+        backend.answer_job(cfg, plan.model, plan.benchmarks, plan.paths, port),
+        backend.score_job(cfg, plan.model, plan.benchmarks, plan.paths),
+        *judge,
+    ]
 
 
 def _download(cfg: RunConfig, backend: Backend, plan: Plan, hub: HubSettings) -> Download:
@@ -250,7 +341,10 @@ def _download(cfg: RunConfig, backend: Backend, plan: Plan, hub: HubSettings) ->
     wanted = {bench.key: backend.needs(cfg, bench) for bench in plan.benchmarks}
     if plan.identity and asks(cfg, backend, plan) and (weights := backend.weights(plan.model)):
         wanted["model"] = weights
-    sizes = {size.need: size for size in size_of([need for each in wanted.values() for need in each], hub)}
+    sizes = {
+        size.need: size
+        for size in size_of([need for each in wanted.values() for need in each], hub)
+    }
     return forecast({name: [sizes[need] for need in each] for name, each in wanted.items()})
 
 
@@ -263,16 +357,24 @@ class Run:
     backend: Backend
     hub: HubSettings
     plan: Plan
-    naming: InitVar[Naming]      # what the metadata of a submission name, as found at the start
+    naming: InitVar[Naming]  # what the metadata of a submission name, as found at the start
     troubles: list[report.Trouble] = field(default_factory=list)
-    snapshots: dict[str, Path] = field(default_factory=dict)      # where the checkpoints of the hub lie, once fetched
+    snapshots: dict[str, Path] = field(
+        default_factory=dict
+    )  # where the checkpoints of the hub lie, once fetched
 
     def __post_init__(self, naming: Naming) -> None:
-        self.handin = HandIn(self.asked, self.cfg, self.backend, self.hub, self.plan.model, self.plan.paths, naming)
+        self.handin = HandIn(
+            self.asked, self.cfg, self.backend, self.hub, self.plan.model, self.plan.paths, naming
+        )
         self.policy = judging.policy(self.cfg, os.environ)
         stamp = time.strftime("%Y%m%d_%H%M%S")
-        self.log = (self.cfg.output_dir / f"eval_{sanitise(self.plan.model.name)}_{stamp}.log").absolute()
-        self.manifest = self.plan.manifest(Manifest.load(self.plan.paths.manifest), self._versions(), [self.asked.command()])
+        self.log = (
+            self.cfg.output_dir / f"eval_{sanitise(self.plan.model.name)}_{stamp}.log"
+        ).absolute()
+        self.manifest = self.plan.manifest(
+            Manifest.load(self.plan.paths.manifest), self._versions(), [self.asked.command()]
+        )
 
     def carry_out(self) -> int:
         """Returns the exit code; everything that is written lies on disk before the summary is printed."""
@@ -306,8 +408,11 @@ class Run:
         rearm()
         scores = self._collect()
         complete = [row.key for row in scores.rows if row.state is State.COMPLETE]
-        with suppress(OSError):      # the terminal may be what has gone
-            print(f"interrupted; writing table and payload ({len(complete)} of {len(self.cfg.selected)} benchmarks complete)", flush=True)
+        with suppress(OSError):  # the terminal may be what has gone
+            print(
+                f"interrupted; writing table and payload ({len(complete)} of {len(self.cfg.selected)} benchmarks complete)",
+                flush=True,
+            )
         self.handin.write(scores, self.manifest.revisions)
         with suppress(OSError):
             self._summarise(scores)
@@ -319,9 +424,15 @@ class Run:
         """
         if not self.policy.judge:
             return ""
-        seconds = min(judge_endpoint.PROBE_SECONDS, judge_endpoint.seconds() or judge_endpoint.PROBE_SECONDS)
+        seconds = min(
+            judge_endpoint.PROBE_SECONDS, judge_endpoint.seconds() or judge_endpoint.PROBE_SECONDS
+        )
         try:
-            judge_endpoint.probe(judge_endpoint.endpoint(), self.backend.judge_model(self.cfg, self.policy.judge), seconds)
+            judge_endpoint.probe(
+                judge_endpoint.endpoint(),
+                self.backend.judge_model(self.cfg, self.policy.judge),
+                seconds,
+            )
         except EasiError as error:
             if judging.insisted(self.cfg, os.environ):
                 raise
@@ -338,33 +449,69 @@ class Run:
                 aside = plan.paths.aside(todo.bench.key, todo.epoch)
                 shutil.rmtree(aside, ignore_errors=True)
                 plan.paths.output(todo.bench.key).rename(aside)
-        self.manifest = replace(self.manifest, machines=list(dict.fromkeys([*self.manifest.machines, checks.machine_line(self.cfg.nproc)])))
+        self.manifest = replace(
+            self.manifest,
+            machines=list(
+                dict.fromkeys([*self.manifest.machines, checks.machine_line(self.cfg.nproc)])
+            ),
+        )
         known = Manifest.load(plan.paths.manifest)
-        before = self.manifest.launches or ([{"versions": known.versions}] if known else [])      # of a run that kept no launches
-        launch = {"started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "versions": self.manifest.versions}
+        before = self.manifest.launches or (
+            [{"versions": known.versions}] if known else []
+        )  # of a run that kept no launches
+        launch = {
+            "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "versions": self.manifest.versions,
+        }
         self.manifest = replace(self.manifest, launches=[*before, launch])
         self.manifest.save(plan.paths.manifest)
         if any(todo.aside for todo in plan.todo):
-            self.handin.write(self._collect(), self.manifest.revisions)      # from here on, however this run ends, no older result stands for it
-        emit(RunStarted(plan.model.name, plan.backend, plan.model.cls, tuple((b.key, b.title) for b in self.cfg.selected),
-                        plan.skipped, plan.paths.root, self.log, (f"{plan.model.cls}: {plan.model.why}", *plan.notes, *self._forecast())))
+            self.handin.write(
+                self._collect(), self.manifest.revisions
+            )  # from here on, however this run ends, no older result stands for it
+        emit(
+            RunStarted(
+                plan.model.name,
+                plan.backend,
+                plan.model.cls,
+                tuple((b.key, b.title) for b in self.cfg.selected),
+                plan.skipped,
+                plan.paths.root,
+                self.log,
+                (f"{plan.model.cls}: {plan.model.why}", *plan.notes, *self._forecast()),
+            )
+        )
 
     def _prepare(self, emit: Emit) -> None:
         """Get data and weights, and see what their change means for what is there."""
         emit(PhaseStarted("prepare", self.hub.endpoint))
-        weights = self.backend.weights(self.plan.model) if asks(self.cfg, self.backend, self.plan) else []
-        needs = {bench.key: [*self.backend.needs(self.cfg, bench), *weights] for bench in self.plan.benchmarks}
+        weights = (
+            self.backend.weights(self.plan.model) if asks(self.cfg, self.backend, self.plan) else []
+        )
+        needs = {
+            bench.key: [*self.backend.needs(self.cfg, bench), *weights]
+            for bench in self.plan.benchmarks
+        }
         fetched, failed = prepare.fetch_each(needs, emit, self.hub)
-        self._note_unprepared({**failed, **prepare.refuse_lacking(self.plan, fetched, self.hub)}, emit)
+        self._note_unprepared(
+            {**failed, **prepare.refuse_lacking(self.plan, fetched, self.hub)}, emit
+        )
         repos = [need.repo for need in weights]
-        here = {repo: found.path for each in fetched.values() for repo, found in each.items() if repo in repos}
+        here = {
+            repo: found.path
+            for each in fetched.values()
+            for repo, found in each.items()
+            if repo in repos
+        }
         if asks(self.cfg, self.backend, self.plan):
             local = [here.get(name, Path(name)) for name in checkpoints(self.plan.model)]
             referred = prepare.fetch_referred(local, repos, emit, self.hub)
             fetched = {key: {**each, **referred} for key, each in fetched.items()}
             self.snapshots = {**here, **{repo: found.path for repo, found in referred.items()}}
         prepare.refuse_changed([*repos, *self.snapshots], fetched, self.plan, self.manifest)
-        self.plan, self.manifest, unreadable = prepare.begin(self.plan, self.manifest, fetched, emit, self.hub.records)
+        self.plan, self.manifest, unreadable = prepare.begin(
+            self.plan, self.manifest, fetched, emit, self.hub.records
+        )
         self._note_unprepared(unreadable, emit)
         self.manifest.save(self.plan.paths.manifest)
 
@@ -376,20 +523,40 @@ class Run:
     def _evaluate(self, emit: Emit) -> None:
         plan = self.plan
         translated = newer_checkpoints.read_as_they_are(self.cfg, plan.model)
-        model = prepare.laid_out(plan.model, self.snapshots, self.backend, plan.paths.root / "checkpoint", translated)
-        Evaluation(self.cfg, self.backend, model, plan.benchmarks, plan.fingerprints, plan.epochs, plan.paths,
-                   self.log, emit, self._note, self._note_command, policy=self.policy,
-                   scored={todo.bench.key for todo in plan.todo if todo.scored},
-                   made_before=decisive(self.manifest.launches[0]["versions"]), on_loaded=self._note_loaded).run()
+        model = prepare.laid_out(
+            plan.model, self.snapshots, self.backend, plan.paths.root / "checkpoint", translated
+        )
+        Evaluation(
+            self.cfg,
+            self.backend,
+            model,
+            plan.benchmarks,
+            plan.fingerprints,
+            plan.epochs,
+            plan.paths,
+            self.log,
+            emit,
+            self._note,
+            self._note_command,
+            policy=self.policy,
+            scored={todo.bench.key for todo in plan.todo if todo.scored},
+            made_before=decisive(self.manifest.launches[0]["versions"]),
+            on_loaded=self._note_loaded,
+        ).run()
 
     def _note_loaded(self, made_with: Sequence[Mapping[str, str]]) -> None:
         """Keep what the workers of this launch said that they answer with."""
         *before, last = self.manifest.launches
-        self.manifest = replace(self.manifest, launches=[*before, {**last, "workers": [dict(made) for made in made_with]}])
+        self.manifest = replace(
+            self.manifest,
+            launches=[*before, {**last, "workers": [dict(made) for made in made_with]}],
+        )
         self.manifest.save(self.plan.paths.manifest)
 
     def _note_command(self, command: str) -> None:
-        self.manifest = replace(self.manifest, commands=list(dict.fromkeys([*self.manifest.commands, command])))
+        self.manifest = replace(
+            self.manifest, commands=list(dict.fromkeys([*self.manifest.commands, command]))
+        )
         self.manifest.save(self.plan.paths.manifest)
 
     def _note(self, verdict: Verdict) -> None:
@@ -397,16 +564,38 @@ class Run:
         self.troubles = [trouble for trouble in self.troubles if trouble.key != verdict.key]
         if verdict.evidence is None:
             changes: dict[str, object] = {"state": str(State.FAILED), "reason": verdict.reason}
-            self.troubles.append(report.Trouble(verdict.key, verdict.reason, verdict.line, self.log))
+            self.troubles.append(
+                report.Trouble(verdict.key, verdict.reason, verdict.line, self.log)
+            )
         else:
             score = verdict.evidence.score
-            evidence = {**self.manifest.benchmarks[verdict.key].evidence, "rows": score.n, "total": score.total}
-            told = compared(score, self.backend.name, self.plan.model.cls, self.manifest.benchmarks[verdict.key].settings, self.plan.model.cuts, self.cfg.smoke)
-            evidence |= {"comparable": told.comparable, "notes": list(told.notes), "warnings": list(told.warnings)}
-            evidence |= {"method": score.method, "scores": {name: read.overall for name, read in score.by_method.items()}}
+            evidence = {
+                **self.manifest.benchmarks[verdict.key].evidence,
+                "rows": score.n,
+                "total": score.total,
+            }
+            told = compared(
+                score,
+                self.backend.name,
+                self.plan.model.cls,
+                self.manifest.benchmarks[verdict.key].settings,
+                self.plan.model.cuts,
+                self.cfg.smoke,
+            )
+            evidence |= {
+                "comparable": told.comparable,
+                "notes": list(told.notes),
+                "warnings": list(told.warnings),
+            }
+            evidence |= {
+                "method": score.method,
+                "scores": {name: read.overall for name, read in score.by_method.items()},
+            }
             changes = {"state": str(score.state), "reason": score.reason, "evidence": evidence}
             if score.state is State.INCOMPLETE:
-                self.troubles.append(report.Trouble(verdict.key, score.reason, verdict.line, self.log))
+                self.troubles.append(
+                    report.Trouble(verdict.key, score.reason, verdict.line, self.log)
+                )
         self.manifest = self.manifest.with_state(verdict.key, **changes)
         self.manifest.save(self.plan.paths.manifest)
 
@@ -421,41 +610,85 @@ class Run:
             return None
         evidence = Evidence.load(self.plan.paths.output(key))
         if evidence is not None and evidence.fingerprint == state.fingerprint:
-            return compared(evidence.score, self.backend.name, self.plan.model.cls, state.settings, self.plan.model.cuts, self.cfg.smoke)
-        return missing(key, state.reason or "not finished", State.FAILED if state.reason else State.INCOMPLETE)
+            return compared(
+                evidence.score,
+                self.backend.name,
+                self.plan.model.cls,
+                state.settings,
+                self.plan.model.cuts,
+                self.cfg.smoke,
+            )
+        return missing(
+            key, state.reason or "not finished", State.FAILED if state.reason else State.INCOMPLETE
+        )
 
     def _summarise(self, scores: ScoreTable) -> None:
         width = min(shutil.get_terminal_size((80, 24)).columns, 140)
         failed = tuple(trouble.key for trouble in self.troubles)
-        again = bool(failed) and not self.cfg.import_results      # importing the same files again changes nothing
-        retry = replace(self.asked, benchmarks=failed, include_extra=False, rerun=False).command_words() if again else ()
-        notes = [*(f"skipped {key}: {reason}" for key, reason in self.plan.skipped), *self.handin.notes()]
-        files = [self.cfg.output_dir / name for name in RESULT_FILES] + ([self.log] if self.plan.todo else [])
-        lines = report.summary(scores, self.troubles, width=width, retry=retry, files=files, notes=notes)
+        again = (
+            bool(failed) and not self.cfg.import_results
+        )  # importing the same files again changes nothing
+        retry = (
+            replace(self.asked, benchmarks=failed, include_extra=False, rerun=False).command_words()
+            if again
+            else ()
+        )
+        notes = [
+            *(f"skipped {key}: {reason}" for key, reason in self.plan.skipped),
+            *self.handin.notes(),
+        ]
+        files = [self.cfg.output_dir / name for name in RESULT_FILES] + (
+            [self.log] if self.plan.todo else []
+        )
+        lines = report.summary(
+            scores, self.troubles, width=width, retry=retry, files=files, notes=notes
+        )
         print("\n".join(map(Redactor.from_environ().line, lines)))
 
     def _exit_code(self, scores: ScoreTable) -> ExitCode:
-        wanted = (State.COMPLETE, State.PARTIAL) if self.cfg.limit is not None else (State.COMPLETE,)
+        wanted = (
+            (State.COMPLETE, State.PARTIAL) if self.cfg.limit is not None else (State.COMPLETE,)
+        )
         rows = {row.key: row.state for row in (*scores.rows, *scores.headlines)}
         asked = {bench.key for bench in self.cfg.selected}
         groups = {group.key for group in GROUPS if asked.issuperset(group.members)}
         finished = all(rows.get(key) in wanted for key in (*asked, *groups))
         if self.cfg.submit:
-            self.handin.submit(scores, self.manifest.revisions, ExitCode.NOT_SENT if finished else ExitCode.INCOMPLETE)
+            self.handin.submit(
+                scores,
+                self.manifest.revisions,
+                ExitCode.NOT_SENT if finished else ExitCode.INCOMPLETE,
+            )
         return ExitCode.COMPLETE if finished else ExitCode.INCOMPLETE
 
     def describe_request(self) -> str:
         """What ``--submit`` would send."""
-        return self.handin.describe_request(self._collect(), self.manifest.revisions, [bench.key for bench in self.plan.benchmarks])
+        return self.handin.describe_request(
+            self._collect(), self.manifest.revisions, [bench.key for bench in self.plan.benchmarks]
+        )
 
     def _forecast(self) -> list[str]:
         """Said before hours are spent: what ``--submit`` will find lacking at the end even if all goes well."""
         asked = {bench.key for bench in self.cfg.selected}
-        never = [key for key in self._collect().lacking() if key not in asked] if self.cfg.submit else []
-        return [f"--submit will send nothing at the end: that needs {', '.join(never)} too"] if never else []
+        never = (
+            [key for key in self._collect().lacking() if key not in asked]
+            if self.cfg.submit
+            else []
+        )
+        return (
+            [f"--submit will send nothing at the end: that needs {', '.join(never)} too"]
+            if never
+            else []
+        )
 
     def _versions(self) -> dict[str, str]:
         here = libraries_of(self.cfg)
-        others = {name: here[name] for name in RECORDED if name in here and name not in ALWAYS_RECORDED}
-        return {"easi-eval": __version__, self.cfg.kind.distribution: self.backend.version(self.cfg),
-                **{name: here.get(normal(name), "not installed") for name in ALWAYS_RECORDED}, **others}
+        others = {
+            name: here[name] for name in RECORDED if name in here and name not in ALWAYS_RECORDED
+        }
+        return {
+            "easi-eval": __version__,
+            self.cfg.kind.distribution: self.backend.version(self.cfg),
+            **{name: here.get(normal(name), "not installed") for name in ALWAYS_RECORDED},
+            **others,
+        }

@@ -23,7 +23,9 @@ from .state import (
 )
 
 # Settings that change how answers are scored and not what is answered: the journal stays good.
-SCORING_ONLY = frozenset({"judge", "judge model", "extraction threshold", "corrections", "data truth", "data md5"})
+SCORING_ONLY = frozenset(
+    {"judge", "judge model", "extraction threshold", "corrections", "data truth", "data md5"}
+)
 
 
 @dataclass(frozen=True)
@@ -74,12 +76,12 @@ class Plan:
     fields: dict[str, object]
     paths: RunPaths
     todo: tuple[Todo, ...]
-    skipped: tuple[tuple[str, str], ...]      # (key, reason)
+    skipped: tuple[tuple[str, str], ...]  # (key, reason)
     notes: tuple[str, ...] = ()
     jobs: tuple[Job, ...] = ()
     download: Download | None = None
     blocked: tuple[EasiError, ...] = ()
-    supplement: dict[str, object] = field(default_factory=dict)      # see ``Manifest``
+    supplement: dict[str, object] = field(default_factory=dict)  # see ``Manifest``
 
     @property
     def benchmarks(self) -> tuple[Benchmark, ...]:
@@ -93,15 +95,30 @@ class Plan:
     def epochs(self) -> dict[str, int]:
         return {todo.bench.key: todo.epoch for todo in self.todo}
 
-    def manifest(self, before: Manifest | None, versions: Mapping[str, str], commands: Sequence[str],
-                 revisions: Mapping[str, str] | None = None) -> Manifest:
+    def manifest(
+        self,
+        before: Manifest | None,
+        versions: Mapping[str, str],
+        commands: Sequence[str],
+        revisions: Mapping[str, str] | None = None,
+    ) -> Manifest:
         """What to write before anything starts: ``todo`` is open under its new epoch, all else stays as ``before`` says."""
         known = before or Manifest(self.identity, self.fields)
-        fresh = {todo.bench.key: _opened(todo, known.benchmarks.get(todo.bench.key)) for todo in self.todo}
+        fresh = {
+            todo.bench.key: _opened(todo, known.benchmarks.get(todo.bench.key))
+            for todo in self.todo
+        }
         return dataclasses.replace(
-            known, modelName=self.model.name, model=dataclasses.asdict(self.model), versions=dict(versions),
-            commands=list(dict.fromkeys([*known.commands, *commands])), revisions={**known.revisions, **(revisions or {})},
-            benchmarks={**known.benchmarks, **fresh}, notes=list(self.notes), supplement={**self.supplement, **known.supplement})
+            known,
+            modelName=self.model.name,
+            model=dataclasses.asdict(self.model),
+            versions=dict(versions),
+            commands=list(dict.fromkeys([*known.commands, *commands])),
+            revisions={**known.revisions, **(revisions or {})},
+            benchmarks={**known.benchmarks, **fresh},
+            notes=list(self.notes),
+            supplement={**self.supplement, **known.supplement},
+        )
 
 
 def _opened(todo: Todo, before: BenchmarkState | None) -> BenchmarkState:
@@ -110,9 +127,17 @@ def _opened(todo: Todo, before: BenchmarkState | None) -> BenchmarkState:
     return BenchmarkState(todo.fingerprint, todo.epoch, settings=todo.settings, evidence=evidence)
 
 
-def make_plan(cfg: RunConfig, model: ModelChoice, backend_version: str, settings: Mapping[str, Mapping[str, object]],
-              manifest: Manifest | None, found: Mapping[str, Found], others: Sequence[Manifest] = (), notes: Sequence[str] = (),
-              folder: RunFolder | None = None) -> Plan:
+def make_plan(
+    cfg: RunConfig,
+    model: ModelChoice,
+    backend_version: str,
+    settings: Mapping[str, Mapping[str, object]],
+    manifest: Manifest | None,
+    found: Mapping[str, Found],
+    others: Sequence[Manifest] = (),
+    notes: Sequence[str] = (),
+    folder: RunFolder | None = None,
+) -> Plan:
     """Decide about every selected benchmark.
 
     ``settings``: each one's ``Backend.settings``; ``manifest``: this identity's; ``others``: those of the same model under other
@@ -133,38 +158,62 @@ def make_plan(cfg: RunConfig, model: ModelChoice, backend_version: str, settings
             todo.append(dataclasses.replace(step, reason=step.reason + partial))
     todo, skipped = _read_alike(todo, skipped, settings, manifest, found)
     new = [] if manifest else _differences(folder.current, others)
-    return Plan(model, cfg.backend, name, folder.fields, folder.paths, tuple(todo), tuple(skipped),
-                (*cfg.ignored, *model.notes, *notes, *folder.notes, *new), supplement=folder.supplement_of(folder.fields))
+    return Plan(
+        model,
+        cfg.backend,
+        name,
+        folder.fields,
+        folder.paths,
+        tuple(todo),
+        tuple(skipped),
+        (*cfg.ignored, *model.notes, *notes, *folder.notes, *new),
+        supplement=folder.supplement_of(folder.fields),
+    )
 
 
 def unresolved(cfg: RunConfig) -> Plan:
     """What can be planned of a run whose model cannot be told: ``--dry-run`` shows it with what is in the way."""
     todo = tuple(Todo(bench, 0, "", {}, "state unknown") for bench in cfg.selected)
-    model = ModelChoice(f"{cfg.model}: it could not be looked at, for the reason below", cfg.model, "", "")
+    model = ModelChoice(
+        f"{cfg.model}: it could not be looked at, for the reason below", cfg.model, "", ""
+    )
     return Plan(model, cfg.backend, "", {}, RunPaths(cfg.output_dir), todo, (), cfg.ignored)
 
 
 def describe(plan: Plan, verbose: bool = False) -> str:
     """The plan for people, as ``--dry-run`` prints it; the commands only with ``verbose``, each on a line of its own, ready to paste."""
     arguments = ", ".join(f"{name}={value!r}" for name, value in plan.model.arguments.items())
-    lines = [f"model    {plan.model.name}" + (f" (revision {plan.model.revision})" if plan.model.revision else "")]
+    lines = [
+        f"model    {plan.model.name}"
+        + (f" (revision {plan.model.revision})" if plan.model.revision else "")
+    ]
     if plan.identity:
-        lines += [f"weights  {plan.model.path}",
-                  f"class    {plan.model.cls}({arguments}): {plan.model.why}",
-                  f"backend  {plan.backend} {plan.fields['backend version']}, device {plan.fields['--device']}",
-                  f"folder   {plan.paths.root}"]
+        lines += [
+            f"weights  {plan.model.path}",
+            f"class    {plan.model.cls}({arguments}): {plan.model.why}",
+            f"backend  {plan.backend} {plan.fields['backend version']}, device {plan.fields['--device']}",
+            f"folder   {plan.paths.root}",
+        ]
     lines += [f"note     {note}" for note in plan.notes]
     lines += [f"skip     {key}: {reason}" for key, reason in plan.skipped]
     sizes = plan.download.lines if plan.download else {}
-    lines += [f"run      {todo.bench.key}: {'; '.join(filter(None, [_questions(todo.bench, plan.backend), sizes.get(todo.bench.key, ''), todo.reason]))}"
-              for todo in plan.todo]
+    lines += [
+        f"run      {todo.bench.key}: {'; '.join(filter(None, [_questions(todo.bench, plan.backend), sizes.get(todo.bench.key, ''), todo.reason]))}"
+        for todo in plan.todo
+    ]
     if plan.download:
         lines += [f"data     {name}: {said}" for name, said in sizes.items() if name == "model"]
-        lines += [f"data     in all: {plan.download.total}", *(f"data     {problem}" for problem in plan.download.problems)]
+        lines += [
+            f"data     in all: {plan.download.total}",
+            *(f"data     {problem}" for problem in plan.download.problems),
+        ]
     if verbose:
         lines += [f"\n# {job.name}\n{job}" for job in plan.jobs]
     for refusal in plan.blocked:
-        lines += [f"blocked  {refusal.message}", *([f"         {refusal.hint}"] if refusal.hint else [])]
+        lines += [
+            f"blocked  {refusal.message}",
+            *([f"         {refusal.hint}"] if refusal.hint else []),
+        ]
     return "\n".join(lines)
 
 
@@ -173,26 +222,47 @@ def _questions(bench: Benchmark, backend: str) -> str:
     return f"{count:,} questions" if count else ""
 
 
-def _decide(cfg: RunConfig, bench: Benchmark, mark: str, settings: dict[str, object], state: BenchmarkState | None,
-            found: Found | None) -> Todo | str:
+def _decide(
+    cfg: RunConfig,
+    bench: Benchmark,
+    mark: str,
+    settings: dict[str, object],
+    state: BenchmarkState | None,
+    found: Found | None,
+) -> Todo | str:
     """A Todo, or the reason to skip it."""
     epoch = state.epoch if state else 0
     changed = state is not None and state.fingerprint != mark
     if cfg.rerun:
         # Without a state nothing was answered that a new epoch would have to outlaw.
-        return Todo(bench, epoch + 1 if state else 0, mark, settings, "--rerun", aside=found is not None)
+        return Todo(
+            bench, epoch + 1 if state else 0, mark, settings, "--rerun", aside=found is not None
+        )
     if changed:
         names = differing_fields(state.settings, settings)
         made = "scored" if names and SCORING_ONLY.issuperset(names) else "made"
         epoch += made == "made"
-        return Todo(bench, epoch, mark, settings, f"{made} under other settings ({', '.join(names) or 'the run'})", aside=found is not None)
+        return Todo(
+            bench,
+            epoch,
+            mark,
+            settings,
+            f"{made} under other settings ({', '.join(names) or 'the run'})",
+            aside=found is not None,
+        )
     if found is None:
-        return Todo(bench, epoch, mark, settings, state.reason or "not finished" if state else "not run yet")
+        return Todo(
+            bench, epoch, mark, settings, state.reason or "not finished" if state else "not run yet"
+        )
     if found.problem:
         return Todo(bench, epoch, mark, settings, found.problem, aside=True)
-    if found.fingerprint != mark:      # files without the manifest that made them
-        return Todo(bench, epoch + 1, mark, settings, "its files were made under other settings", aside=True)
-    done = (found.limit is None and found.rows == found.total) or (cfg.limit is not None and found.limit == cfg.limit)
+    if found.fingerprint != mark:  # files without the manifest that made them
+        return Todo(
+            bench, epoch + 1, mark, settings, "its files were made under other settings", aside=True
+        )
+    done = (found.limit is None and found.rows == found.total) or (
+        cfg.limit is not None and found.limit == cfg.limit
+    )
     if done and found.judging and found.limit == cfg.limit:
         return Todo(bench, epoch, mark, settings, found.judging, scored=True)
     if found.limit is None and found.rows == found.total:
@@ -204,19 +274,40 @@ def _decide(cfg: RunConfig, bench: Benchmark, mark: str, settings: dict[str, obj
     return Todo(bench, epoch, mark, settings, f"holds {found.rows}{of} questions{how}", aside=True)
 
 
-def _read_alike(todo: Sequence[Todo], skipped: Sequence[tuple[str, str]], settings: Mapping[str, Mapping[str, object]],
-                manifest: Manifest | None, found: Mapping[str, Found]) -> tuple[list[Todo], list[tuple[str, str]]]:
+def _read_alike(
+    todo: Sequence[Todo],
+    skipped: Sequence[tuple[str, str]],
+    settings: Mapping[str, Mapping[str, object]],
+    manifest: Manifest | None,
+    found: Mapping[str, Found],
+) -> tuple[list[Todo], list[tuple[str, str]]]:
     """Members of a group are judged alike: with one to do, or one judged and one not, what a judge may have to read is to do as well."""
     doing = {step.bench.key for step in todo}
-    partners = {key for group in GROUPS if doing.intersection(group.members) or _apart(group, found) for key in group.members} - doing
+    partners = {
+        key
+        for group in GROUPS
+        if doing.intersection(group.members) or _apart(group, found)
+        for key in group.members
+    } - doing
     more = []
     for key, _ in skipped:
         state = manifest.benchmarks.get(key) if manifest else None
         if key in partners and state is not None and found[key].judgeable:
-            more.append(Todo(by_key(key), state.epoch, state.fingerprint, dict(settings[key]), "is read as its other half is", scored=True))
+            more.append(
+                Todo(
+                    by_key(key),
+                    state.epoch,
+                    state.fingerprint,
+                    dict(settings[key]),
+                    "is read as its other half is",
+                    scored=True,
+                )
+            )
     kept = {step.bench.key for step in more}
     order = {key: place for place, key in enumerate(settings)}
-    return sorted([*todo, *more], key=lambda step: order[step.bench.key]), [each for each in skipped if each[0] not in kept]
+    return sorted([*todo, *more], key=lambda step: order[step.bench.key]), [
+        each for each in skipped if each[0] not in kept
+    ]
 
 
 def _apart(group: Group, found: Mapping[str, Found]) -> bool:
@@ -230,5 +321,10 @@ def _differences(fields: Mapping[str, object], others: Sequence[Manifest]) -> li
         return []
     names, nearest = min(different, key=lambda pair: (len(pair[0]), pair[1].identity))
     before = known_fields(nearest)
-    told = [f"{name} ({before[name]} there, {fields[name]} here)" if name == "transformers" else name for name in names]
-    return [f"new settings for this model: {', '.join(told)} differ from run {nearest.identity[:8]}, whose results stay as they are"]
+    told = [
+        f"{name} ({before[name]} there, {fields[name]} here)" if name == "transformers" else name
+        for name in names
+    ]
+    return [
+        f"new settings for this model: {', '.join(told)} differ from run {nearest.identity[:8]}, whose results stay as they are"
+    ]

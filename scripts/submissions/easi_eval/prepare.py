@@ -23,18 +23,26 @@ from .results.data_check import of_content
 from .state import Manifest, fingerprint, sanitise
 
 SCORED_AGAIN, STARTS_OVER = "scored again", "starts over"
-Met = Mapping[str, Mapping[str, Fetched]]      # by benchmark, by repository
+Met = Mapping[str, Mapping[str, Fetched]]  # by benchmark, by repository
 
 
-def fetch_each(needs: Mapping[str, Sequence[Need]], emit: Emit, hub: HubSettings) -> tuple[dict[str, dict[str, Fetched]], dict[str, EasiError]]:
+def fetch_each(
+    needs: Mapping[str, Sequence[Need]], emit: Emit, hub: HubSettings
+) -> tuple[dict[str, dict[str, Fetched]], dict[str, EasiError]]:
     """What each benchmark reads, by repository, and why some cannot be had; one whose data are missing fails alone.
 
     Raises EasiError if none can be had, or the hub cannot be reached.
     """
     try:
-        found = {f.need: f for f in fetch([need for each in needs.values() for need in each], emit, hub)}
+        found = {
+            f.need: f for f in fetch([need for each in needs.values() for need in each], emit, hub)
+        }
         return {key: {need.repo: found[need] for need in each} for key, each in needs.items()}, {}
-    except (Unreachable, NoRoom, DiskFull):      # of all of them; one by one they would fill the disk, or wait anew
+    except (
+        Unreachable,
+        NoRoom,
+        DiskFull,
+    ):  # of all of them; one by one they would fill the disk, or wait anew
         raise
     except EasiError as error:
         fetched: dict[str, dict[str, Fetched]] = {}
@@ -51,7 +59,9 @@ def fetch_each(needs: Mapping[str, Sequence[Need]], emit: Emit, hub: HubSettings
         return fetched, failed
 
 
-def refuse_lacking(plan: Plan, fetched: dict[str, dict[str, Fetched]], hub: HubSettings) -> dict[str, EasiError]:
+def refuse_lacking(
+    plan: Plan, fetched: dict[str, dict[str, Fetched]], hub: HubSettings
+) -> dict[str, EasiError]:
     """Take those benchmarks out of ``fetched`` of which a cache lacks something, and say what. Raises EasiError if none is left."""
     from .data.lacking import refuse_lacking
 
@@ -59,7 +69,11 @@ def refuse_lacking(plan: Plan, fetched: dict[str, dict[str, Fetched]], hub: HubS
     for step in plan.todo:
         if found := fetched.get(step.bench.key):
             try:
-                refuse_lacking(step.bench.source(plan.backend, str(step.settings.get("task", ""))), list(found.values()), hub)
+                refuse_lacking(
+                    step.bench.source(plan.backend, str(step.settings.get("task", ""))),
+                    list(found.values()),
+                    hub,
+                )
             except EasiError as error:
                 failed[step.bench.key] = error
                 del fetched[step.bench.key]
@@ -68,7 +82,9 @@ def refuse_lacking(plan: Plan, fetched: dict[str, dict[str, Fetched]], hub: HubS
     return failed
 
 
-def fetch_referred(folders: Sequence[Path], have: Collection[str], emit: Emit, hub: HubSettings) -> dict[str, Fetched]:
+def fetch_referred(
+    folders: Sequence[Path], have: Collection[str], emit: Emit, hub: HubSettings
+) -> dict[str, Fetched]:
     """What the checkpoints in ``folders`` refer to on the hub, and what that refers to, by repository; without those of ``have``.
 
     What cannot be had is told and left out: whether the model's class needs it shows when it is loaded.
@@ -92,17 +108,32 @@ def fetch_referred(folders: Sequence[Path], have: Collection[str], emit: Emit, h
             except (NoRoom, DiskFull):
                 raise
             except EasiError as error:
-                emit(Notice(f"the checkpoint refers to {reference.name}, which cannot be fetched: {error.message}", "warning"))
+                emit(
+                    Notice(
+                        f"the checkpoint refers to {reference.name}, which cannot be fetched: {error.message}",
+                        "warning",
+                    )
+                )
     return found
 
 
-def laid_out(model: ModelChoice, snapshots: Mapping[str, Path], backend: Backend, target: Path, translated: bool = False) -> ModelChoice:
+def laid_out(
+    model: ModelChoice,
+    snapshots: Mapping[str, Path],
+    backend: Backend,
+    target: Path,
+    translated: bool = False,
+) -> ModelChoice:
     """The choice as the workers get it: an adapter of a hub id or folder, together with its base, as one folder below ``target``;
     with ``translated`` also what transformers 5 saved, in the form of transformers 4.
     """
     names = checkpoints(model)
     lies = {name: snapshots.get(name, Path(name)) for name in [*names, *filter(None, [model.base])]}
-    made = shadows([folder.absolute() for folder in lies.values()], snapshots, target.absolute()) if translated else {}
+    made = (
+        shadows([folder.absolute() for folder in lies.values()], snapshots, target.absolute())
+        if translated
+        else {}
+    )
     for name in names:
         folder = made.get(lies[name].absolute(), lies[name])
         adapter = bare_adapter(folder)
@@ -110,7 +141,7 @@ def laid_out(model: ModelChoice, snapshots: Mapping[str, Path], backend: Backend
             base = model.base or base_of(adapter)
             base_lies = lies.get(base, snapshots.get(base, Path(base)))
             base_lies = made.get(base_lies.absolute(), base_lies)
-            if not base_lies.is_dir():      # nothing was fetched, as nothing is left to answer
+            if not base_lies.is_dir():  # nothing was fetched, as nothing is left to answer
                 continue
             folder = target / sanitise(f"{Path(base).name}+{Path(name).name}")
             lay_out(adapter, base_lies, folder)
@@ -121,15 +152,26 @@ def laid_out(model: ModelChoice, snapshots: Mapping[str, Path], backend: Backend
 
 def refuse_changed(weights: Sequence[str], fetched: Met, plan: Plan, manifest: Manifest) -> None:
     """Refuse to put results of two versions of one checkpoint into one table."""
-    now = {repo: content_of(found) for each in fetched.values() for repo, found in each.items() if repo in weights}
+    now = {
+        repo: content_of(found)
+        for each in fetched.values()
+        for repo, found in each.items()
+        if repo in weights
+    }
     for repo, content in now.items():
-        old = [key for key, _ in plan.skipped if made_from(manifest, key).get(repo, content) != content]
+        old = [
+            key for key, _ in plan.skipped if made_from(manifest, key).get(repo, content) != content
+        ]
         if old:
-            raise EasiError(f"{repo} changed on the hub since {', '.join(old)} were evaluated",
-                            hint=f"evaluate all of it again with --rerun, or the old one at revision {manifest.revisions[repo]}")
+            raise EasiError(
+                f"{repo} changed on the hub since {', '.join(old)} were evaluated",
+                hint=f"evaluate all of it again with --rerun, or the old one at revision {manifest.revisions[repo]}",
+            )
 
 
-def begin(plan: Plan, manifest: Manifest, fetched: Met, emit: Emit, records: Path) -> tuple[Plan, Manifest, dict[str, EasiError]]:
+def begin(
+    plan: Plan, manifest: Manifest, fetched: Met, emit: Emit, records: Path
+) -> tuple[Plan, Manifest, dict[str, EasiError]]:
     """Plan and manifest with what is there, and which benchmarks' tables cannot be read. A benchmark that was begun with other questions
     or another model starts over: its answers would be of two kinds; one with other right answers alone is scored again.
     """
@@ -149,23 +191,45 @@ def begin(plan: Plan, manifest: Manifest, fetched: Met, emit: Emit, records: Pat
         recorded = step.settings.get("data")
         change = _change(before, now, fetched[key], recorded, data)
         if change == SCORED_AGAIN:
-            emit(Notice(f"{step.bench.title}: its right answers changed since it was begun; no question is asked again, all are scored again"))
+            emit(
+                Notice(
+                    f"{step.bench.title}: its right answers changed since it was begun; no question is asked again, all are scored again"
+                )
+            )
             step = replace(step, scored=False)
         elif change:
-            emit(Notice(f"{step.bench.title}: its data or the model changed on the hub since it was begun; it starts over", "warning"))
+            emit(
+                Notice(
+                    f"{step.bench.title}: its data or the model changed on the hub since it was begun; it starts over",
+                    "warning",
+                )
+            )
             step = replace(step, epoch=step.epoch + 1, scored=False)
             ItemList.path(plan.paths.root, key).unlink(missing_ok=True)
         begun = ItemList.path(plan.paths.root, key).exists()
-        if recorded is not None or before or not begun:      # else nobody knows what the answers that are there were made from
+        if (
+            recorded is not None or before or not begun
+        ):  # else nobody knows what the answers that are there were made from
             settings = {**step.settings, "data": data}
-            step = replace(step, settings=settings, fingerprint=fingerprint(plan.identity, settings))
-        manifest = manifest.with_state(key, epoch=step.epoch, fingerprint=step.fingerprint, settings=step.settings,
-                                       evidence={"data": {**before, **now}, **_table_of(fetched[key].values())})
+            step = replace(
+                step, settings=settings, fingerprint=fingerprint(plan.identity, settings)
+            )
+        manifest = manifest.with_state(
+            key,
+            epoch=step.epoch,
+            fingerprint=step.fingerprint,
+            settings=step.settings,
+            evidence={"data": {**before, **now}, **_table_of(fetched[key].values())},
+        )
         if content := of_content(source, step.settings.get("data")):
             emit(Notice(f"{step.bench.title}: {content}", "warning"))
         todo.append(step)
     revisions = {repo: found.revision for each in fetched.values() for repo, found in each.items()}
-    return replace(plan, todo=tuple(todo)), replace(manifest, revisions={**manifest.revisions, **revisions}), unreadable
+    return (
+        replace(plan, todo=tuple(todo)),
+        replace(manifest, revisions={**manifest.revisions, **revisions}),
+        unreadable,
+    )
 
 
 def table_state(path: Path) -> list[int]:
@@ -178,12 +242,20 @@ def _table_of(fetched: Iterable[Fetched]) -> dict[str, object]:
     return {"table": table_state(tables[0])} if tables else {}
 
 
-def _change(before: Mapping[str, str], now: Mapping[str, str], fetched: Mapping[str, Fetched], recorded: object, data: Mapping[str, str]) -> str:
+def _change(
+    before: Mapping[str, str],
+    now: Mapping[str, str],
+    fetched: Mapping[str, Fetched],
+    recorded: object,
+    data: Mapping[str, str],
+) -> str:
     """What is no longer as it was when the benchmark was begun: SCORED_AGAIN, STARTS_OVER or ""."""
     changed = [repo for repo, content in now.items() if before.get(repo, content) != content]
     if not isinstance(recorded, Mapping):
         return STARTS_OVER if changed else ""
-    if recorded.get("questions") != data["questions"] or any(fetched[repo].need.repo_type == "model" for repo in changed):
+    if recorded.get("questions") != data["questions"] or any(
+        fetched[repo].need.repo_type == "model" for repo in changed
+    ):
         return STARTS_OVER
     return SCORED_AGAIN if recorded.get("truth") != data["truth"] else ""
 

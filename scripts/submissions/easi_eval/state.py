@@ -31,6 +31,7 @@ SCHEMA = 1
 
 # ---- places -------------------------------------------------------------------------------------------------------
 
+
 @dataclass(frozen=True)
 class RunPaths:
     """Where everything of one (backend, model identity) lies. Making one touches no file."""
@@ -82,6 +83,7 @@ def sanitise(name: str) -> str:
 
 # ---- files --------------------------------------------------------------------------------------------------------
 
+
 def write_atomic(path: Path, content: str | bytes) -> None:
     """Write the whole file or nothing: a kill at any instant leaves the old file or the new one. Makes the folder.
 
@@ -100,11 +102,16 @@ def write_atomic(path: Path, content: str | bytes) -> None:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
         if isinstance(error, OSError) and is_full(error):
-            raise DiskFull(f"{path} cannot be written: {error.strerror}; it has {len(data):,} bytes, "
-                           f"{_free(path):,} are free", "what was written before is kept") from error
+            raise DiskFull(
+                f"{path} cannot be written: {error.strerror}; it has {len(data):,} bytes, "
+                f"{_free(path):,} are free",
+                "what was written before is kept",
+            ) from error
         if isinstance(error, OSError):
-            raise EasiError(f"{path} cannot be written: {error.strerror or error}",
-                            hint="free some space, or give another --output-dir") from error
+            raise EasiError(
+                f"{path} cannot be written: {error.strerror or error}",
+                hint="free some space, or give another --output-dir",
+            ) from error
         raise
 
 
@@ -120,7 +127,7 @@ def write_json(path: Path, value: object) -> None:
     text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     try:
         data = text.encode("utf-8")
-    except UnicodeEncodeError:      # lone surrogates have no UTF-8; \\u escapes keep them exactly
+    except UnicodeEncodeError:  # lone surrogates have no UTF-8; \\u escapes keep them exactly
         data = (json.dumps(value, indent=2, allow_nan=False) + "\n").encode("ascii")
     write_atomic(path, data)
 
@@ -130,9 +137,14 @@ def read_json(path: Path) -> object:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise EasiError(f"{path} cannot be read: {error.strerror or error}", hint="is this the output folder of a run?") from error
+        raise EasiError(
+            f"{path} cannot be read: {error.strerror or error}",
+            hint="is this the output folder of a run?",
+        ) from error
     except ValueError as error:
-        raise EasiError(f"{path} is damaged: {error}", hint="move it away and start again") from error
+        raise EasiError(
+            f"{path} is damaged: {error}", hint="move it away and start again"
+        ) from error
 
 
 # ---- what a run is ------------------------------------------------------------------------------------------------
@@ -142,16 +154,52 @@ IDENTITY_VERSION = 2
 # Fields that may not be known: absent is unknown, and unknown differs from nothing.
 MAY_BE_UNKNOWN = frozenset({"identity version", "refers to", "transformers", "engine", "attention"})
 # Arguments that ask for a way to compute attention.
-ATTENTION = ("attn_implementation", "_attn_implementation", "use_flash_attention_2", "use_flash_attn")
+ATTENTION = (
+    "attn_implementation",
+    "_attn_implementation",
+    "use_flash_attention_2",
+    "use_flash_attn",
+)
 # Arguments of a served model's class that say where the server is, how long to wait for it and how much to ask at once.
-CONNECTION = frozenset({
-    "api_base", "base_url", "api_url", "url", "model_url", "httpx_trust_env", "timeout", "request_timeout", "wait", "retry", "max_retries",
-    "retry_backoff_s", "num_concurrent", "max_concurrent", "num_cpus", "batch_size", "adaptive_concurrency", "adaptive_min_concurrency",
-    "adaptive_max_concurrency", "adaptive_target_latency_s", "adaptive_increase_step", "adaptive_decrease_factor",
-    "adaptive_failure_threshold", "prefix_aware_queue", "prefix_hash_chars", "verbose"})
+CONNECTION = frozenset(
+    {
+        "api_base",
+        "base_url",
+        "api_url",
+        "url",
+        "model_url",
+        "httpx_trust_env",
+        "timeout",
+        "request_timeout",
+        "wait",
+        "retry",
+        "max_retries",
+        "retry_backoff_s",
+        "num_concurrent",
+        "max_concurrent",
+        "num_cpus",
+        "batch_size",
+        "adaptive_concurrency",
+        "adaptive_min_concurrency",
+        "adaptive_max_concurrency",
+        "adaptive_target_latency_s",
+        "adaptive_increase_step",
+        "adaptive_decrease_factor",
+        "adaptive_failure_threshold",
+        "prefix_aware_queue",
+        "prefix_hash_chars",
+        "verbose",
+    }
+)
 
 
-def identity_fields(backend: str, version: str, model: ModelChoice, cfg: RunConfig, libraries: Mapping[str, str] = {}) -> dict[str, object]:
+def identity_fields(
+    backend: str,
+    version: str,
+    model: ModelChoice,
+    cfg: RunConfig,
+    libraries: Mapping[str, str] = {},
+) -> dict[str, object]:
     """Everything that changes the answers, in clear.
 
     ``libraries``: installed versions by name; only major and minor of those that answer count. A served model is answered by
@@ -160,23 +208,34 @@ def identity_fields(backend: str, version: str, model: ModelChoice, cfg: RunConf
     What changes scores alone (the judge, corrections) belongs to a benchmark's settings; what only changes speed, place or display
     (``--nproc``, ``--no-accelerate``, ``--plain``, ``--limit``, folders ...) is in neither.
     """
-    fields = first_identity_fields(backend, version, model, cfg) | {"identity version": IDENTITY_VERSION}
+    fields = first_identity_fields(backend, version, model, cfg) | {
+        "identity version": IDENTITY_VERSION
+    }
     fields["backend arguments"] = cfg.kind.answer_arguments(cfg.backend_args)
     if model.refers_to:
         fields["refers to"] = model.refers_to
     if model.served:
         for name in ("class arguments", "--model-args"):
-            fields[name] = {key: value for key, value in fields[name].items() if key not in CONNECTION}
+            fields[name] = {
+                key: value for key, value in fields[name].items() if key not in CONNECTION
+            }
         return fields
-    transformers, engine = short(libraries.get("transformers", "")), short(libraries.get(model.engine, ""))
+    transformers, engine = (
+        short(libraries.get("transformers", "")),
+        short(libraries.get(model.engine, "")),
+    )
     if transformers:
         fields["transformers"] = transformers
     if engine:
         fields["engine"] = {model.engine: engine}
-    return fields | {"attention": {name: model.arguments[name] for name in ATTENTION if name in model.arguments}}
+    return fields | {
+        "attention": {name: model.arguments[name] for name in ATTENTION if name in model.arguments}
+    }
 
 
-def first_identity_fields(backend: str, version: str, model: ModelChoice, cfg: RunConfig) -> dict[str, object]:
+def first_identity_fields(
+    backend: str, version: str, model: ModelChoice, cfg: RunConfig
+) -> dict[str, object]:
     """The fields by the first rule, which had no version."""
     return {
         "backend": backend,
@@ -188,7 +247,9 @@ def first_identity_fields(backend: str, version: str, model: ModelChoice, cfg: R
         "class file": model.source,
         "class arguments": model.arguments,
         # as the backend understood them: `models/m/` and `./models/m` are one folder
-        "--model-args": {name: model.arguments.get(name, value) for name, value in cfg.model_arguments.items()},
+        "--model-args": {
+            name: model.arguments.get(name, value) for name, value in cfg.model_arguments.items()
+        },
         "--device": cfg.device_kind,
         "--trust-remote-code": cfg.trust_remote_code,
         "backend arguments": list(cfg.backend_args),
@@ -196,7 +257,13 @@ def first_identity_fields(backend: str, version: str, model: ModelChoice, cfg: R
     }
 
 
-def identity(backend: str, version: str, model: ModelChoice, cfg: RunConfig, libraries: Mapping[str, str] = {}) -> str:
+def identity(
+    backend: str,
+    version: str,
+    model: ModelChoice,
+    cfg: RunConfig,
+    libraries: Mapping[str, str] = {},
+) -> str:
     """64 hex digits of ``identity_fields``; the first eight name the run's folder."""
     return digest(identity_fields(backend, version, model, cfg, libraries))
 
@@ -208,7 +275,9 @@ def fingerprint(identity: str, settings: Mapping[str, object]) -> str:
 
 def digest(value: object) -> str:
     """SHA-256 of the value as canonical JSON: key order does not matter, and what is not JSON raises TypeError."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    text = json.dumps(
+        value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False
+    )
     return hashlib.sha256(text.encode("ascii")).hexdigest()
 
 
@@ -226,16 +295,21 @@ def differing_fields(old: Mapping[str, object], new: Mapping[str, object]) -> li
 
 def known_differences(old: Mapping[str, object], new: Mapping[str, object]) -> list[str]:
     """As ``differing_fields``, without what one of the two does not know."""
-    unknown = {name for name in MAY_BE_UNKNOWN if name not in old or name not in new} | {"identity version"}
-    return differing_fields({name: value for name, value in old.items() if name not in unknown},
-                            {name: value for name, value in new.items() if name not in unknown})
+    unknown = {name for name in MAY_BE_UNKNOWN if name not in old or name not in new} | {
+        "identity version"
+    }
+    return differing_fields(
+        {name: value for name, value in old.items() if name not in unknown},
+        {name: value for name, value in new.items() if name not in unknown},
+    )
 
 
 def _plain(value: object) -> object:
-    return json.loads(json.dumps(value))      # tuples and lists are one thing on disk
+    return json.loads(json.dumps(value))  # tuples and lists are one thing on disk
 
 
 # ---- the manifest -------------------------------------------------------------------------------------------------
+
 
 @dataclass(frozen=True)
 class BenchmarkState:
@@ -258,17 +332,25 @@ class Manifest:
     """``run_manifest.json``: how the run's numbers were made, for people, for resume and for the archive."""
 
     identity: str
-    fields: dict[str, object]                   # ``identity_fields``: names the setting that differs
+    fields: dict[str, object]  # ``identity_fields``: names the setting that differs
     modelName: str = ""
-    model: dict[str, object] = field(default_factory=dict)      # the ModelChoice
-    versions: dict[str, str] = field(default_factory=dict)      # of this program, the backend, torch ...
-    commands: list[str] = field(default_factory=list)           # ours and those of the jobs, without secrets
-    revisions: dict[str, str] = field(default_factory=dict)     # commit of each repository, of data and model
+    model: dict[str, object] = field(default_factory=dict)  # the ModelChoice
+    versions: dict[str, str] = field(
+        default_factory=dict
+    )  # of this program, the backend, torch ...
+    commands: list[str] = field(default_factory=list)  # ours and those of the jobs, without secrets
+    revisions: dict[str, str] = field(
+        default_factory=dict
+    )  # commit of each repository, of data and model
     benchmarks: dict[str, BenchmarkState] = field(default_factory=dict)
-    machines: list[str] = field(default_factory=list)           # what it was run on: GPUs and processes
+    machines: list[str] = field(default_factory=list)  # what it was run on: GPUs and processes
     notes: list[str] = field(default_factory=list)
-    supplement: dict[str, object] = field(default_factory=dict)      # identity fields of a newer rule than that of ``fields``
-    launches: list[dict[str, object]] = field(default_factory=list)  # versions and attention of each start of workers, oldest first
+    supplement: dict[str, object] = field(
+        default_factory=dict
+    )  # identity fields of a newer rule than that of ``fields``
+    launches: list[dict[str, object]] = field(
+        default_factory=list
+    )  # versions and attention of each start of workers, oldest first
     schema: int = SCHEMA
 
     def save(self, path: Path) -> None:
@@ -283,27 +365,49 @@ class Manifest:
         value = read_json(path)
         schema = value.get("schema") if isinstance(value, dict) else None
         if schema != SCHEMA:
-            raise EasiError(f"{path} has schema {schema}, and this version reads {SCHEMA}",
-                            hint="use another --output-dir, or the version of this program that wrote it")
+            raise EasiError(
+                f"{path} has schema {schema}, and this version reads {SCHEMA}",
+                hint="use another --output-dir, or the version of this program that wrote it",
+            )
         try:
-            states = {key: BenchmarkState(**state) for key, state in value.pop("benchmarks").items()}
+            states = {
+                key: BenchmarkState(**state) for key, state in value.pop("benchmarks").items()
+            }
             return cls(**value, benchmarks=states)
         except (TypeError, KeyError, AttributeError) as error:
-            raise EasiError(f"{path} is damaged: {error}", hint="move it away and start again") from error
+            raise EasiError(
+                f"{path} is damaged: {error}", hint="move it away and start again"
+            ) from error
 
     def with_state(self, key: str, **changes: object) -> Manifest:
         """A copy in which this benchmark's state is changed; it must be known already."""
-        return dataclasses.replace(self, benchmarks={**self.benchmarks, key: dataclasses.replace(self.benchmarks[key], **changes)})
+        return dataclasses.replace(
+            self,
+            benchmarks={
+                **self.benchmarks,
+                key: dataclasses.replace(self.benchmarks[key], **changes),
+            },
+        )
 
 
 def other_runs(paths: RunPaths, model_name: str) -> list[Manifest]:
     """The manifests of the same backend and model beside ``paths``, under other identities; damaged ones are left out."""
     found = []
-    for file in sorted(paths.root.parent.glob(f"{glob_escape(sanitise(model_name))}-????????/{paths.manifest.name}")):
-        with contextlib.suppress(EasiError):      # another run's damaged manifest is no reason to refuse this one
+    for file in sorted(
+        paths.root.parent.glob(
+            f"{glob_escape(sanitise(model_name))}-????????/{paths.manifest.name}"
+        )
+    ):
+        with contextlib.suppress(
+            EasiError
+        ):  # another run's damaged manifest is no reason to refuse this one
             manifest = Manifest.load(file) if file.parent != paths.root else None
             # What was adopted (--import-results) was made under settings that nobody told us.
-            if manifest is not None and manifest.modelName == model_name and not manifest.fields.get("imported"):
+            if (
+                manifest is not None
+                and manifest.modelName == model_name
+                and not manifest.fields.get("imported")
+            ):
                 found.append(manifest)
     return found
 
@@ -313,6 +417,7 @@ def glob_escape(name: str) -> str:
 
 
 # ---- the lock -----------------------------------------------------------------------------------------------------
+
 
 @contextlib.contextmanager
 def run_lock(path: Path) -> Iterator[None]:
@@ -325,7 +430,9 @@ def run_lock(path: Path) -> Iterator[None]:
         path.parent.mkdir(parents=True, exist_ok=True)
         opened = path.open("a+", encoding="utf-8")
     except OSError as error:
-        raise EasiError(f"{path} cannot be written: {error.strerror}", hint="give another --output-dir") from error
+        raise EasiError(
+            f"{path} cannot be written: {error.strerror}", hint="give another --output-dir"
+        ) from error
     with opened as file:
         try:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -337,12 +444,21 @@ def run_lock(path: Path) -> Iterator[None]:
                 raise _locked(path, owner) from error
         file.seek(0)
         file.truncate()
-        json.dump({"pid": os.getpid(), "host": socket.gethostname(), "started": process_start(os.getpid())}, file)
+        json.dump(
+            {
+                "pid": os.getpid(),
+                "host": socket.gethostname(),
+                "started": process_start(os.getpid()),
+            },
+            file,
+        )
         file.flush()
         try:
             yield
         finally:
-            file.truncate(0)      # the file stays: unlinking it would let two runs lock two files of one name
+            file.truncate(
+                0
+            )  # the file stays: unlinking it would let two runs lock two files of one name
 
 
 def process_start(pid: int) -> str:
@@ -358,7 +474,7 @@ def _owner(file: TextIO) -> dict[str, object]:
     file.seek(0)
     try:
         owner = json.loads(file.read())
-    except ValueError:      # being written at this moment, or left empty by a run that ended
+    except ValueError:  # being written at this moment, or left empty by a run that ended
         return {}
     return owner if isinstance(owner, dict) else {}
 
@@ -368,10 +484,13 @@ def owner_alive(owner: Mapping[str, object]) -> bool:
     if not owner:
         return False
     if owner.get("host") != socket.gethostname():
-        return True     # cannot be seen from here
+        return True  # cannot be seen from here
     return process_start(int(owner["pid"])) == owner.get("started") != ""
 
 
 def _locked(path: Path, owner: Mapping[str, object]) -> EasiError:
     who = f"process {owner['pid']} on {owner['host']}" if owner else "another process"
-    return EasiError(f"{path.parent} is in use by {who}", hint="wait for it or end it, or give another --output-dir")
+    return EasiError(
+        f"{path.parent} is in use by {who}",
+        hint="wait for it or end it, or give another --output-dir",
+    )

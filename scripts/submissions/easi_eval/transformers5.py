@@ -21,11 +21,29 @@ from .errors import EasiError
 ROPE = "rope_parameters"
 # What 4.57 computes, under these names and with these meanings.
 ROPE_TYPES = frozenset({"default", "linear", "dynamic", "yarn", "longrope", "llama3"})
-ROPE_KEYS = frozenset({
-    "rope_theta", "rope_type", "type", "partial_rotary_factor", "factor", "original_max_position_embeddings", "attention_factor",
-    "beta_fast", "beta_slow", "short_factor", "long_factor", "low_freq_factor", "high_freq_factor", "mscale", "mscale_all_dim",
-    "truncate", "mrope_section", "mrope_interleaved", "interleaved",
-})
+ROPE_KEYS = frozenset(
+    {
+        "rope_theta",
+        "rope_type",
+        "type",
+        "partial_rotary_factor",
+        "factor",
+        "original_max_position_embeddings",
+        "attention_factor",
+        "beta_fast",
+        "beta_slow",
+        "short_factor",
+        "long_factor",
+        "low_freq_factor",
+        "high_freq_factor",
+        "mscale",
+        "mscale_all_dim",
+        "truncate",
+        "mrope_section",
+        "mrope_interleaved",
+        "interleaved",
+    }
+)
 # The vision encoders of 4.57 have this base written into their code; pixtral's reads it from its config.
 VISION_THETA = 10000.0
 THETA_FROM_CONFIG = frozenset({"pixtral"})
@@ -40,9 +58,15 @@ BY_LAYER = {
 FULL, SLIDING = "full_attention", "sliding_attention"
 # What transformers 5 takes where mrope_section is not written; 4.57 needs it written.
 MROPE = {
-    **dict.fromkeys(("qwen2_vl_text", "qwen2_5_vl_text", "qwen2_5_omni_text", "qwen2_5_omni_talker"), (16, 24, 24)),
+    **dict.fromkeys(
+        ("qwen2_vl_text", "qwen2_5_vl_text", "qwen2_5_omni_text", "qwen2_5_omni_talker"),
+        (16, 24, 24),
+    ),
     **dict.fromkeys(("glm4v_text", "glm4v_moe_text"), (8, 12, 12)),
-    **dict.fromkeys(("qwen3_vl_text", "qwen3_vl_moe_text", "qwen3_omni_moe_text", "qwen3_omni_moe_talker_text"), (24, 20, 20)),
+    **dict.fromkeys(
+        ("qwen3_vl_text", "qwen3_vl_moe_text", "qwen3_omni_moe_text", "qwen3_omni_moe_talker_text"),
+        (24, 20, 20),
+    ),
 }
 # Their configs of 4.57 take a rope_scaling of these types, which holds nothing beside ``type`` but these keys.
 BY_TYPE = {
@@ -50,11 +74,17 @@ BY_TYPE = {
     **dict.fromkeys(("chameleon", "olmo", "olmo2"), (("linear", "dynamic"), ("factor",))),
 }
 # 4.57 has other names for the base and for the share of a head that turns.
-OTHER_NAMES = {kind: {"rope_theta": "rotary_emb_base", "partial_rotary_factor": "rotary_pct"} for kind in ("gpt_neox", "gpt_neox_japanese")}
+OTHER_NAMES = {
+    kind: {"rope_theta": "rotary_emb_base", "partial_rotary_factor": "rotary_pct"}
+    for kind in ("gpt_neox", "gpt_neox_japanese")
+}
 # One value under another name in 4.57, by model_type.
 RENAMED = {
     "vipllava": ("vision_feature_layer", "vision_feature_layers"),
-    **dict.fromkeys(("qwen3_vl_moe_text", "qwen3_omni_moe_text", "qwen3_omni_moe_talker_text"), ("num_local_experts", "num_experts")),
+    **dict.fromkeys(
+        ("qwen3_vl_moe_text", "qwen3_omni_moe_text", "qwen3_omni_moe_talker_text"),
+        ("num_local_experts", "num_experts"),
+    ),
 }
 # How transformers 5 names its one fast tokenizer class in tokenizer_config.json, and 4.57 a fast one of no family.
 FAST_TOKENIZERS = frozenset({"TokenizersBackend", "TokenizersBackendFast"})
@@ -78,12 +108,21 @@ class Translation:
     def check(self, name: object) -> None:
         """Raise EasiError where something that changes the computation cannot be said to 4.57."""
         if self.refused:
-            raise EasiError(f"{name} was saved by transformers 5, and the installed 4.57 would compute something else: {'; '.join(self.refused)}", hint=HINT)
+            raise EasiError(
+                f"{name} was saved by transformers 5, and the installed 4.57 would compute something else: {'; '.join(self.refused)}",
+                hint=HINT,
+            )
 
     def said(self) -> list[str]:
         """Lines for plan and manifest."""
-        changed = f"saved by transformers 5, read as: {', '.join(self.changed)}" if self.changed else ""
-        unknown = f"saved by transformers 5; keys that the installed transformers does not read: {', '.join(self.unknown)}" if self.unknown else ""
+        changed = (
+            f"saved by transformers 5, read as: {', '.join(self.changed)}" if self.changed else ""
+        )
+        unknown = (
+            f"saved by transformers 5; keys that the installed transformers does not read: {', '.join(self.unknown)}"
+            if self.unknown
+            else ""
+        )
         return [line for line in (changed, unknown) if line]
 
 
@@ -105,7 +144,7 @@ def translate(config: Mapping[str, Any], output_head: bool | None = None) -> Tra
     kind = str(config.get("model_type", ""))
     made = _part(config, "", kind, found)
     _tie(made, output_head, found)
-    if not config.get("auto_map"):      # its own code may read anything
+    if not config.get("auto_map"):  # its own code may read anything
         _list_unknown(config, "", kind, found)
     return Translation(made, tuple(found.changed), tuple(found.unknown), tuple(found.refused))
 
@@ -116,7 +155,10 @@ def translate_tokenizer(settings: Mapping[str, Any]) -> dict[str, Any]:
     if made.get("tokenizer_class") in FAST_TOKENIZERS:
         made["tokenizer_class"] = FAST_TOKENIZER
     if isinstance(made.get("extra_special_tokens"), list):
-        made["additional_special_tokens"] = [*(made.get("additional_special_tokens") or ()), *made.pop("extra_special_tokens")]
+        made["additional_special_tokens"] = [
+            *(made.get("additional_special_tokens") or ()),
+            *made.pop("extra_special_tokens"),
+        ]
     return made
 
 
@@ -127,21 +169,31 @@ def written_by_5(config: Mapping[str, Any]) -> bool:
 
 
 def _has_rope(config: Mapping[str, Any]) -> bool:
-    return isinstance(config.get(ROPE), Mapping) or any(_has_rope(value) for value in config.values() if isinstance(value, Mapping))
+    return isinstance(config.get(ROPE), Mapping) or any(
+        _has_rope(value) for value in config.values() if isinstance(value, Mapping)
+    )
 
 
 def _part(config: Mapping[str, Any], where: str, above: str, found: _Found) -> dict[str, Any]:
     """One config, with those in it. ``above``: the model_type of the whole where it names none itself."""
     kind = str(config.get("model_type") or above)
-    made = {key: _part(value, f"{where}{key}.", f"{kind}_{key.removesuffix('_config')}", found) if isinstance(value, Mapping) and key != ROPE
-            else value for key, value in config.items()}
+    made = {
+        key: _part(value, f"{where}{key}.", f"{kind}_{key.removesuffix('_config')}", found)
+        if isinstance(value, Mapping) and key != ROPE
+        else value
+        for key, value in config.items()
+    }
     for key in NO_EQUIVALENT:
         if config.get(key):
             found.refused.append(f"{where}{key}")
     if isinstance(config.get(ROPE), Mapping):
         del made[ROPE]
         # Read by transformers 5 as well, and then before rope_parameters.
-        parameters = config["rope_scaling"] if isinstance(config.get("rope_scaling"), Mapping) else config[ROPE]
+        parameters = (
+            config["rope_scaling"]
+            if isinstance(config.get("rope_scaling"), Mapping)
+            else config[ROPE]
+        )
         _set(made, _rope(config, parameters, kind, where, found), where, found)
     if kind in RENAMED and RENAMED[kind][0] in made and RENAMED[kind][1] not in made:
         _set(made, {RENAMED[kind][1]: made[RENAMED[kind][0]]}, where, found)
@@ -167,13 +219,21 @@ def has_output_head(folder: Path) -> bool | None:
     """Whether the weights in ``folder`` hold an output head beside the embeddings; None where their names cannot be read."""
     for name in ("model.safetensors.index.json", "pytorch_model.bin.index.json"):
         try:
-            return _names_head(json.loads((folder / name).read_text(encoding="utf-8"))["weight_map"])
+            return _names_head(
+                json.loads((folder / name).read_text(encoding="utf-8"))["weight_map"]
+            )
         except (OSError, ValueError, KeyError, TypeError):
             continue
     try:
         path = folder / "model.safetensors"
-        with path.open("rb") as file:      # of a damaged file, which says any length, no more than is there
-            return _names_head(json.loads(file.read(min(int.from_bytes(file.read(8), "little"), path.stat().st_size))))
+        with path.open(
+            "rb"
+        ) as file:  # of a damaged file, which says any length, no more than is there
+            return _names_head(
+                json.loads(
+                    file.read(min(int.from_bytes(file.read(8), "little"), path.stat().st_size))
+                )
+            )
     except (OSError, ValueError):
         return None
 
@@ -190,7 +250,9 @@ def _set(made: dict[str, Any], values: Mapping[str, Any], where: str, found: _Fo
                 found.changed.append(f"{where}{key}={value}".replace(" ", ""))
 
 
-def _rope(config: Mapping[str, Any], parameters: Mapping[str, Any], kind: str, where: str, found: _Found) -> dict[str, Any]:
+def _rope(
+    config: Mapping[str, Any], parameters: Mapping[str, Any], kind: str, where: str, found: _Found
+) -> dict[str, Any]:
     """4.57's keys for one ``rope_parameters``; what they cannot say goes into ``found.refused``."""
     place = f"{where}{ROPE}"
     layers = config.get("layer_types")
@@ -213,7 +275,10 @@ def _rope(config: Mapping[str, Any], parameters: Mapping[str, Any], kind: str, w
         found.refused.append(f"{place}.{FULL} of rope_type {full.get('rope_type')}")
     if not sliding:
         return made
-    if set(sliding) - {"rope_theta", "rope_type", "type"} or sliding.get("rope_type", "default") != "default":
+    if (
+        set(sliding) - {"rope_theta", "rope_type", "type"}
+        or sliding.get("rope_type", "default") != "default"
+    ):
         found.refused.append(f"{place}.{SLIDING}: {dict(sliding)}")
     elif local and "rope_theta" in sliding:
         made[local] = sliding["rope_theta"]
@@ -222,14 +287,16 @@ def _rope(config: Mapping[str, Any], parameters: Mapping[str, Any], kind: str, w
     return made
 
 
-def _flat(config: Mapping[str, Any], parameters: Mapping[str, Any], kind: str, place: str, found: _Found) -> dict[str, Any]:
+def _flat(
+    config: Mapping[str, Any], parameters: Mapping[str, Any], kind: str, place: str, found: _Found
+) -> dict[str, Any]:
     known = dict(parameters)
     form = str(known.pop("rope_type", None) or known.get("type") or "default")
     known.pop("type", None)
     form = {"mrope": "default", "su": "longrope"}.get(form, form)
     theta = known.pop("rope_theta", config.get("rope_theta"))
     partial = known.pop("partial_rotary_factor", config.get("partial_rotary_factor"))
-    if form == "axial":      # of vision encoders
+    if form == "axial":  # of vision encoders
         if theta not in (None, VISION_THETA) and kind not in THETA_FROM_CONFIG:
             found.refused.append(f"{place}.rope_theta is {theta}, {VISION_THETA} there")
         return {"rope_theta": theta} if kind in THETA_FROM_CONFIG and theta is not None else {}
@@ -237,7 +304,11 @@ def _flat(config: Mapping[str, Any], parameters: Mapping[str, Any], kind: str, p
         found.refused.append(f"{place}.rope_type is {form}")
         return {}
     words = known_words(kind)
-    foreign = sorted(key for key, value in known.items() if value is not None and key not in ROPE_KEYS and words and key not in words)
+    foreign = sorted(
+        key
+        for key, value in known.items()
+        if value is not None and key not in ROPE_KEYS and words and key not in words
+    )
     found.refused += [f"{place}.{key}" for key in foreign]
     made = {} if theta is None else {"rope_theta": theta}
     if partial is not None:
@@ -246,25 +317,37 @@ def _flat(config: Mapping[str, Any], parameters: Mapping[str, Any], kind: str, p
     if kind in MROPE:
         scaling.setdefault("mrope_section", list(MROPE[kind]))
     if form == "default":
-        scaling = {key: value for key, value in scaling.items() if key not in ("factor", "original_max_position_embeddings")}
+        scaling = {
+            key: value
+            for key, value in scaling.items()
+            if key not in ("factor", "original_max_position_embeddings")
+        }
     elif form in ("yarn", "longrope"):
         _ratio(config, scaling, form, made)
     made["rope_scaling"] = {"rope_type": form, **scaling} if scaling or form != "default" else None
     if kind in BY_TYPE and form != "default":
         forms, keys = BY_TYPE[kind]
         if form not in forms or "attention_factor" in scaling:
-            found.refused.append(f"{place}: {kind} has no {form if form not in forms else 'attention_factor'} there")
+            found.refused.append(
+                f"{place}: {kind} has no {form if form not in forms else 'attention_factor'} there"
+            )
         made["rope_scaling"] = {"type": form, **{key: scaling.get(key) for key in keys}}
     return {OTHER_NAMES.get(kind, {}).get(key, key): value for key, value in made.items()}
 
 
-def _ratio(config: Mapping[str, Any], scaling: dict[str, Any], form: str, made: dict[str, Any]) -> None:
+def _ratio(
+    config: Mapping[str, Any], scaling: dict[str, Any], form: str, made: dict[str, Any]
+) -> None:
     """The factor and the first length of the text, where the two versions look for them in different places.
 
     4.57's longrope takes the first length from the config and, with one there, the ratio of both lengths as factor.
     """
     longest = config.get("max_position_embeddings")
-    first = config.get("original_max_position_embeddings") or scaling.get("original_max_position_embeddings") or longest
+    first = (
+        config.get("original_max_position_embeddings")
+        or scaling.get("original_max_position_embeddings")
+        or longest
+    )
     if not longest or not first:
         return
     ratio = longest / first
@@ -274,7 +357,9 @@ def _ratio(config: Mapping[str, Any], scaling: dict[str, Any], form: str, made: 
         return
     made["original_max_position_embeddings"] = first
     if scaling.get("attention_factor") is None and factor != ratio:
-        scaling["attention_factor"] = 1.0 if factor <= 1.0 else math.sqrt(1 + math.log(factor) / math.log(first))
+        scaling["attention_factor"] = (
+            1.0 if factor <= 1.0 else math.sqrt(1 + math.log(factor) / math.log(first))
+        )
 
 
 def _list_unknown(config: Mapping[str, Any], where: str, above: str, found: _Found) -> None:
@@ -302,7 +387,10 @@ def known_words(kind: str) -> frozenset[str]:
     if auto is None or not kind:
         return frozenset()
     name = kind.replace("-", "_")
-    special = re.search(rf'\("{re.escape(kind)}", "(\w+)"\)', auto.read_text(encoding="utf-8").partition("SPECIAL_MODEL_TYPE_TO_MODULE_NAME")[2])
+    special = re.search(
+        rf'\("{re.escape(kind)}", "(\w+)"\)',
+        auto.read_text(encoding="utf-8").partition("SPECIAL_MODEL_TYPE_TO_MODULE_NAME")[2],
+    )
     folders = [special[1]] if special else []
     while name:
         folders.append(name)
@@ -311,10 +399,16 @@ def known_words(kind: str) -> frozenset[str]:
     folder = next((models / each for each in folders if (models / each).is_dir()), None)
     if folder is None:
         return frozenset()
-    return _words(folder) | _words(models.parent / "configuration_utils.py") | _words(models.parent / "modeling_rope_utils.py")
+    return (
+        _words(folder)
+        | _words(models.parent / "configuration_utils.py")
+        | _words(models.parent / "modeling_rope_utils.py")
+    )
 
 
 @functools.cache
 def _words(place: Path) -> frozenset[str]:
     files = place.glob("*.py") if place.is_dir() else [place]
-    return frozenset(word for file in files for word in re.findall(r"\w+", file.read_text(encoding="utf-8")))
+    return frozenset(
+        word for file in files for word in re.findall(r"\w+", file.read_text(encoding="utf-8"))
+    )

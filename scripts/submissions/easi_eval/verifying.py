@@ -31,6 +31,7 @@ from .submission.payload import build_payload
 
 # ---- recomputing ----------------------------------------------------------------------------------------------------
 
+
 @dataclass(frozen=True)
 class Source:
     """The run that an archive is of, as its manifest says."""
@@ -48,8 +49,15 @@ class Source:
             unknown = [key for key in states if key not in ALL_KEYS]
             if name not in KINDS or unknown:
                 raise ValueError(f"unknown {', '.join(unknown) or f'backend {name!r}'}")
-            stock = any((state.get("settings") or {}).get("corrections") == [] for state in states.values())
-            cfg = RunConfig(model="verified", model_args="verified=verified", backend=name, no_corrections=stock and KINDS[name].takes_no_corrections)
+            stock = any(
+                (state.get("settings") or {}).get("corrections") == [] for state in states.values()
+            )
+            cfg = RunConfig(
+                model="verified",
+                model_args="verified=verified",
+                backend=name,
+                no_corrections=stock and KINDS[name].takes_no_corrections,
+            )
             return cls(make_backend(name, HubSettings()), cfg, str(manifest["modelName"]), states)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise EasiError(f"{MANIFEST} is damaged: {error!r}", hint=REFUSED) from error
@@ -71,10 +79,16 @@ def prove(source: Source, key: str, folder: Path) -> Proof:
     try:
         proof.score = _score(source, key, folder, "", proof)
         judge = str((source.states.get(key, {}).get("evidence") or {}).get("method") or "")
-        if (folder / JUDGED).is_dir():      # the table is the one of the score that counts
-            proof.score = judging.judged(proof.score, _score(source, key, folder / JUDGED, judge, proof), judge)
+        if (folder / JUDGED).is_dir():  # the table is the one of the score that counts
+            proof.score = judging.judged(
+                proof.score, _score(source, key, folder / JUDGED, judge, proof), judge
+            )
     except (EasiError, ValueError, KeyError, TypeError, RecursionError, AssertionError) as error:
-        said = error.message.replace(f"{folder}/", "") if isinstance(error, EasiError) else f"its files cannot be read ({error!r})"
+        said = (
+            error.message.replace(f"{folder}/", "")
+            if isinstance(error, EasiError)
+            else f"its files cannot be read ({error!r})"
+        )
         proof.problem = said if said.startswith(title_of(key)) else f"{title_of(key)}: {said}"
     return proof
 
@@ -89,7 +103,13 @@ def _score(source: Source, key: str, folder: Path, judge: str, proof: Proof) -> 
     rows = backend.rows(bench, out)
     proof.table, proof.rows = rows_csv(rows), len(rows)
     reading = checked(backend, bench, out, rows)
-    score = summarise(bench, reading, rows, total=(state.get("evidence") or {}).get("total"), state=State(state.get("state") or State.INCOMPLETE))
+    score = summarise(
+        bench,
+        reading,
+        rows,
+        total=(state.get("evidence") or {}).get("total"),
+        state=State(state.get("state") or State.INCOMPLETE),
+    )
     return backend.told(source.cfg, bench, out, rows, score, {})
 
 
@@ -100,6 +120,7 @@ def tables(source: Source, folder: Path) -> dict[str, bytes]:
 
 
 # ---- comparing ------------------------------------------------------------------------------------------------------
+
 
 @dataclass
 class Verdict:
@@ -126,10 +147,15 @@ def verify(path: Path) -> Verdict:
         proofs = {key: prove(source, key, folder / key) for key in keys}
     for key, proof in proofs.items():
         verdict.differences += _about_rows(key, proof, source, index, members)
-    verdict.differences += [f"{title_of(key)}: the manifest calls it complete, and the archive has none of its files"
-                            for key, state in source.states.items() if state.get("state") == State.COMPLETE and key not in proofs]
+    verdict.differences += [
+        f"{title_of(key)}: the manifest calls it complete, and the archive has none of its files"
+        for key, state in source.states.items()
+        if state.get("state") == State.COMPLETE and key not in proofs
+    ]
     scores = [proof.score for proof in proofs.values() if proof.score is not None]
-    own = build_payload(ScoreTable(tuple(scores), source.model, source.backend.name), source.backend.payload_name)
+    own = build_payload(
+        ScoreTable(tuple(scores), source.model, source.backend.name), source.backend.payload_name
+    )
     beside = path.with_name(PAYLOAD)
     given = [(f"{PAYLOAD} in the archive", inside)]
     if beside.is_file():
@@ -154,7 +180,10 @@ def _beside(path: Path) -> Any:
     try:
         value = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
-        raise EasiError(f"{path} cannot be read: {error}", hint="it is the payload that belongs to the archive; move it away to check the archive alone") from error
+        raise EasiError(
+            f"{path} cannot be read: {error}",
+            hint="it is the payload that belongs to the archive; move it away to check the archive alone",
+        ) from error
     if not isinstance(value, dict):
         raise EasiError(f"{path} holds no object", hint="it is not a payload")
     return value
@@ -165,11 +194,16 @@ def _tampered(members: Mapping[str, bytes], index: Index) -> list[str]:
     known = {*index.files, INDEX}
     found = [f"{name} is not listed in {INDEX}" for name in sorted(set(members) - known)]
     found += [f"{name} is listed in {INDEX} and not there" for name in sorted(known - set(members))]
-    return found + [f"{name} was changed after the archive was made" for name, stored in sorted(index.files.items())
-                    if name in members and hashlib.sha256(members[name]).hexdigest() != stored.sha256]
+    return found + [
+        f"{name} was changed after the archive was made"
+        for name, stored in sorted(index.files.items())
+        if name in members and hashlib.sha256(members[name]).hexdigest() != stored.sha256
+    ]
 
 
-def _about_rows(key: str, proof: Proof, source: Source, index: Index, members: Mapping[str, bytes]) -> list[str]:
+def _about_rows(
+    key: str, proof: Proof, source: Source, index: Index, members: Mapping[str, bytes]
+) -> list[str]:
     """What is wrong with one benchmark's questions."""
     if proof.problem:
         return [proof.problem]
@@ -177,18 +211,28 @@ def _about_rows(key: str, proof: Proof, source: Source, index: Index, members: M
     count, digest = index.tables.get(key, (None, ""))
     total = (source.states.get(key, {}).get("evidence") or {}).get("total")
     state = source.states.get(key, {}).get("state")
-    if proof.rows != count or (state == State.COMPLETE and total is not None and proof.rows != total):
-        said.append(f"{title}: its files have {proof.rows} questions, {count if proof.rows != count else total} are due")
+    if proof.rows != count or (
+        state == State.COMPLETE and total is not None and proof.rows != total
+    ):
+        said.append(
+            f"{title}: its files have {proof.rows} questions, {count if proof.rows != count else total} are due"
+        )
     elif hashlib.sha256(proof.table).hexdigest() != digest:
-        said.append(f"{title}: its questions are not those of this run (the table's digest differs)")
+        said.append(
+            f"{title}: its questions are not those of this run (the table's digest differs)"
+        )
     table = members.get(f"{TABLES}/{key}.csv")
     if table is not None and table != proof.table:
-        said.append(f"{title}: {TABLES}/{key}.csv is not what its files give{_first_difference(table, proof.table)}")
+        said.append(
+            f"{title}: {TABLES}/{key}.csv is not what its files give{_first_difference(table, proof.table)}"
+        )
     return said
 
 
 def _first_difference(one: bytes, other: bytes) -> str:
-    for number, (left, right) in enumerate(zip(one.split(b"\n"), other.split(b"\n"), strict=False), start=1):
+    for number, (left, right) in enumerate(
+        zip(one.split(b"\n"), other.split(b"\n"), strict=False), start=1
+    ):
         if left != right:
             return f" (first in line {number})"
     return ""
@@ -197,9 +241,15 @@ def _first_difference(one: bytes, other: bytes) -> str:
 def _numbers(payload: Any) -> dict[tuple[str, str], Any]:
     """Every score by (benchmark, part); the headline's part is empty. What is no object has none."""
     scores, parts = (payload.get(name) for name in ("scores", "subScores"))
-    found = {(str(key), ""): value for key, value in scores.items()} if isinstance(scores, dict) else {}
+    found = (
+        {(str(key), ""): value for key, value in scores.items()} if isinstance(scores, dict) else {}
+    )
     for key, inner in parts.items() if isinstance(parts, dict) else ():
-        found |= {(str(key), str(name)): value for name, value in inner.items()} if isinstance(inner, dict) else {(str(key), "?"): inner}
+        found |= (
+            {(str(key), str(name)): value for name, value in inner.items()}
+            if isinstance(inner, dict)
+            else {(str(key), "?"): inner}
+        )
     return {place: value for place, value in found.items() if value is not None}
 
 
@@ -217,11 +267,15 @@ def _compare(where: str, given: Any, own: Mapping[str, Any]) -> list[str]:
         elif isinstance(value, bool) or not isinstance(value, (int, float)) or value != wanted:
             said.append(f"{where}: {name} is {value!r}, recomputed {wanted:.4f}")
     if given.get("backend") != own["backend"]:
-        said.append(f"{where}: backend is {given.get('backend')!r}, the archive is of {own['backend']}")
+        said.append(
+            f"{where}: backend is {given.get('backend')!r}, the archive is of {own['backend']}"
+        )
     return said
 
 
-def _table(given: Any, own: Mapping[str, Any], proofs: Mapping[str, Proof], index: Index) -> list[str]:
+def _table(
+    given: Any, own: Mapping[str, Any], proofs: Mapping[str, Proof], index: Index
+) -> list[str]:
     members = {group.key: group.members for group in GROUPS}
     theirs, ours = _numbers(given), _numbers(own)
     lines = [("benchmark", "questions", "recomputed", "payload", "")]
@@ -229,12 +283,40 @@ def _table(given: Any, own: Mapping[str, Any], proofs: Mapping[str, Proof], inde
         parts = [proofs[member] for member in members.get(key, (key,)) if member in proofs]
         value, wanted = theirs.get((key, "")), ours.get((key, ""))
         good = value == wanted and not any(part.problem for part in parts)
-        lines.append((title_of(key), str(sum(part.rows for part in parts)), _said(wanted), _said(value), "equal" if good else "DIFFERENT"))
+        lines.append(
+            (
+                title_of(key),
+                str(sum(part.rows for part in parts)),
+                _said(wanted),
+                _said(value),
+                "equal" if good else "DIFFERENT",
+            )
+        )
     widths = [max(len(line[place]) for line in lines) for place in range(len(lines[0]))]
-    return [f"archive of form {index.rung}", "",
-            *("  ".join((line[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(line[1:4], widths[1:4], strict=True)), line[4])).rstrip()
-              for line in lines)]
+    return [
+        f"archive of form {index.rung}",
+        "",
+        *(
+            "  ".join(
+                (
+                    line[0].ljust(widths[0]),
+                    *(
+                        cell.rjust(width)
+                        for cell, width in zip(line[1:4], widths[1:4], strict=True)
+                    ),
+                    line[4],
+                )
+            ).rstrip()
+            for line in lines
+        ),
+    ]
 
 
 def _said(value: Any) -> str:
-    return "-" if value is None else f"{value:.4f}" if isinstance(value, (int, float)) and not isinstance(value, bool) else repr(value)[:12]
+    return (
+        "-"
+        if value is None
+        else f"{value:.4f}"
+        if isinstance(value, (int, float)) and not isinstance(value, bool)
+        else repr(value)[:12]
+    )

@@ -25,9 +25,14 @@ from .giving_up import (
     like,
 )
 
-NO_EXCEPTION = ("Hung:", "Killed:", "taken over:")      # reasons of ours that no question raised
-MOST_ERRORS = 10        # different errors of questions are shown at once; the summary and the log have all
-BY_BENCHMARKS = ("building the questions", "answering")      # a worker that ended while it said so was ended by a benchmark, not by the model
+NO_EXCEPTION = ("Hung:", "Killed:", "taken over:")  # reasons of ours that no question raised
+MOST_ERRORS = (
+    10  # different errors of questions are shown at once; the summary and the log have all
+)
+BY_BENCHMARKS = (
+    "building the questions",
+    "answering",
+)  # a worker that ended while it said so was ended by a benchmark, not by the model
 
 
 class Watch:
@@ -39,16 +44,18 @@ class Watch:
     def __init__(self, run_root: Path, work: Work, emit: Emit, verbose: bool = False) -> None:
         self._root, self._work, self._emit = run_root, work, emit
         self.book = Book.of(run_root, work)
-        self._items: dict[str, tuple[int, ItemList]] = {}      # with the file's time of change
+        self._items: dict[str, tuple[int, ItemList]] = {}  # with the file's time of change
         self._counts: dict[str, Count] = {}
-        self._phases: dict[str, str] = {}      # the last of each worker of this run
+        self._phases: dict[str, str] = {}  # the last of each worker of this run
         self._began = time.time()
         self._answering = False
-        self._events: list[Event] = []         # of this run, as far as they may lead to giving something up
-        self._told: set[str] = set()           # benchmarks with an answer of this run
-        self._shown: set[str] = set()          # errors of questions
-        self._ends: list[End] = []             # of this launch's workers
-        self._traces: set[str] | None = set() if verbose else None      # tracebacks that were shown
+        self._events: list[
+            Event
+        ] = []  # of this run, as far as they may lead to giving something up
+        self._told: set[str] = set()  # benchmarks with an answer of this run
+        self._shown: set[str] = set()  # errors of questions
+        self._ends: list[End] = []  # of this launch's workers
+        self._traces: set[str] | None = set() if verbose else None  # tracebacks that were shown
 
     @property
     def answered(self) -> int:
@@ -78,15 +85,21 @@ class Watch:
         """The benchmarks with a question that has no outcome; with ``settled``, that is still to be asked in this stage."""
         known = self.book.settled if settled else self.book.__contains__
         lists = {key: items for key, (_, items) in self._items.items()}
-        return {a.key for a in self._work.benchmarks if a.key not in lists or not all(known((a.key, item)) for item in lists[a.key].ids)}
+        return {
+            a.key
+            for a in self._work.benchmarks
+            if a.key not in lists or not all(known((a.key, item)) for item in lists[a.key].ids)
+        }
 
     def tick(self) -> None:
         """Take in what is new, and say so."""
-        ended = ends(self._root)        # before the journals, which then hold all that those workers wrote
+        ended = ends(
+            self._root
+        )  # before the journals, which then hold all that those workers wrote
         changed = set()
         for record in self.book.poll():
             if isinstance(record, Phase):
-                if record.at >= self._began:      # the journals also hold those of earlier runs
+                if record.at >= self._began:  # the journals also hold those of earlier runs
                     self._phases[record.worker] = record.phase
                 self._emit(WorkerPhase(record.worker, record.phase))
                 continue
@@ -119,7 +132,11 @@ class Watch:
                 self._told.add(record.benchmark)
                 self._events.append(Answered(record.benchmark))
             return
-        keys, error = ([record.key], record.failure or "") if isinstance(record, Answer) else (record.keys, record.reason)
+        keys, error = (
+            ([record.key], record.failure or "")
+            if isinstance(record, Answer)
+            else (record.keys, record.reason)
+        )
         if error.startswith(NO_EXCEPTION):
             return
         for benchmark, item in keys:
@@ -150,7 +167,9 @@ class Watch:
         if changed == self._items.get(assignment.key, (0,))[0]:
             return False
         items = ItemList.load(self._root, assignment.key)
-        if not items.fits(assignment):      # another --limit left it; the first worker writes the right one
+        if not items.fits(
+            assignment
+        ):  # another --limit left it; the first worker writes the right one
             return False
         if assignment.key not in self._items:
             left = sum((items.key, item) not in self.book for item in items.ids)
@@ -164,4 +183,16 @@ class Watch:
         count = self.book.count(self._items[key][1])
         if count != self._counts.get(key):
             self._counts[key] = count
-            self._emit(Progress(key, count.done, count.total, count.failed, count.now, count.spent, count.spent_now, count.cost, count.cost_left))
+            self._emit(
+                Progress(
+                    key,
+                    count.done,
+                    count.total,
+                    count.failed,
+                    count.now,
+                    count.spent,
+                    count.spent_now,
+                    count.cost,
+                    count.cost_left,
+                )
+            )

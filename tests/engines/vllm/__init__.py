@@ -34,21 +34,34 @@ class LLM:
         self.size = tensor_parallel_size
         self._note("start", 0, model=model)
 
-    def chat(self, messages: list[list[dict[str, Any]]], sampling_params: list[SamplingParams], chat_template: str | None = None) -> list[Any]:
+    def chat(
+        self,
+        messages: list[list[dict[str, Any]]],
+        sampling_params: list[SamplingParams],
+        chat_template: str | None = None,
+    ) -> list[Any]:
         assert len(messages) == len(sampling_params)
         questions = [_text(conversation) for conversation in messages]
         self._note("chat", len(messages))
         poison = os.environ.get("FAKE_ENGINE_POISON")
         if poison and any(poison in question for question in questions):
             raise ValueError(f"cannot decode the image of one of {len(questions)} questions")
-        return [SimpleNamespace(outputs=[SimpleNamespace(text=_letter(question))]) for question in questions]
+        return [
+            SimpleNamespace(outputs=[SimpleNamespace(text=_letter(question))])
+            for question in questions
+        ]
 
     def get_metrics(self) -> list[Any]:
         return []
 
     def _note(self, what: str, batch: int, **more: str) -> None:
         with Path(os.environ["FAKE_ENGINE_LOG"]).open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"what": what, "pid": os.getpid(), "size": self.size, "batch": batch, **more}) + "\n")
+            file.write(
+                json.dumps(
+                    {"what": what, "pid": os.getpid(), "size": self.size, "batch": batch, **more}
+                )
+                + "\n"
+            )
 
 
 def _text(conversation: list[dict[str, Any]]) -> str:

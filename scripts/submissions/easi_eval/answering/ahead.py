@@ -26,14 +26,16 @@ class Ahead(Generic[Made]):
         self._thread = ThreadPoolExecutor(1, "easi-ahead")
         self._upcoming: Sequence[Item] = ()
         self._made: dict[Item, Future[Made]] = {}
-        self._draws: dict[str, bool] = {}          # benchmark -> whether making its prompts drew random numbers
+        self._draws: dict[
+            str, bool
+        ] = {}  # benchmark -> whether making its prompts drew random numbers
         self.used = 0
 
     def prepare(self, asked: Sequence[Item], upcoming: Sequence[Item]) -> None:
         """``asked`` are about to be taken, ``upcoming`` probably after them; those are begun when the first is taken."""
         self._upcoming = upcoming
         for item in [item for item in self._made if item not in asked and item not in upcoming]:
-            self._made.pop(item).cancel()          # somebody else got it
+            self._made.pop(item).cancel()  # somebody else got it
 
     def take(self, item: Item, make_here: Callable[[], Made] | None = None) -> Made:
         """What ``make`` gives for this question; ``make_here``, if it is given, does the same at less cost if nothing is
@@ -47,7 +49,11 @@ class Ahead(Generic[Made]):
             wait(self._made.values())
             made = self._watched(item, make_here or (lambda: self._make(item)))
         if not self._draws.get(item.benchmark, True):
-            new = [other for other in self._upcoming if other.benchmark == item.benchmark and other not in self._made]
+            new = [
+                other
+                for other in self._upcoming
+                if other.benchmark == item.benchmark and other not in self._made
+            ]
             self._made |= {other: self._thread.submit(self._make, other) for other in new}
         self._upcoming = ()
         return made
@@ -55,12 +61,16 @@ class Ahead(Generic[Made]):
     def summary(self) -> str:
         """For the log."""
         drew = [benchmark for benchmark, draws in self._draws.items() if draws]
-        return f"{self.used} prompts were ready when they were asked for" + (f"; those of {', '.join(drew)} draw random numbers" if drew else "")
+        return f"{self.used} prompts were ready when they were asked for" + (
+            f"; those of {', '.join(drew)} draw random numbers" if drew else ""
+        )
 
     def _watched(self, item: Item, make: Callable[[], Made]) -> Made:
         before = _generators()
         made = make()
-        self._draws[item.benchmark] = self._draws.get(item.benchmark, False) or _generators() != before
+        self._draws[item.benchmark] = (
+            self._draws.get(item.benchmark, False) or _generators() != before
+        )
         return made
 
 
@@ -68,7 +78,12 @@ def _generators() -> tuple[object, ...]:
     """The state of every generator that ``seed_everything`` seeds and that a prompt might draw from."""
     states: list[object] = [random.getstate()]
     if (numpy := sys.modules.get("numpy")) is not None:
-        states.append([part.tobytes() if hasattr(part, "tobytes") else part for part in numpy.random.get_state()])
+        states.append(
+            [
+                part.tobytes() if hasattr(part, "tobytes") else part
+                for part in numpy.random.get_state()
+            ]
+        )
     if (torch := sys.modules.get("torch")) is not None:
         states.append(torch.default_generator.get_state().numpy().tobytes())
     return tuple(states)

@@ -10,7 +10,7 @@ from pathlib import Path
 from .journal import Answer, Aside, Header, Hung, Leased, Line, Loaded, Phase, Returned, Tail
 from .work import JOURNAL_FOLDER, ItemList, Key, Work
 
-SOLO_DEATHS = 2          # a question in hand in so many deaths is asked last and alone
+SOLO_DEATHS = 2  # a question in hand in so many deaths is asked last and alone
 
 
 @dataclass(frozen=True)
@@ -67,17 +67,24 @@ class Book:
     file, whose unfinished questions tell of no death.
     """
 
-    def __init__(self, folder: Path, epochs: Mapping[str, int], launch: int | None = None, skip: str = "", stage: int = 0) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        epochs: Mapping[str, int],
+        launch: int | None = None,
+        skip: str = "",
+        stage: int = 0,
+    ) -> None:
         self.stage = stage
         self._tail = Tail(folder)
         self._epochs, self._launch, self._skip = dict(epochs), launch, skip
         self._best: dict[Key, tuple[tuple[object, ...], Answer]] = {}
-        self._begun: dict[str, Begun] = {}            # by file of this launch
+        self._begun: dict[str, Begun] = {}  # by file of this launch
         self._hung: Counter[Key] = Counter()
-        self._aside: dict[Key, Aside] = {}            # the one of the latest stage
+        self._aside: dict[Key, Aside] = {}  # the one of the latest stage
         self._deaths: Counter[Key] | None = None
-        self.phases: dict[str, Phase] = {}            # worker -> the latest
-        self._made_with: dict[str, Mapping[str, str]] = {}      # by file
+        self.phases: dict[str, Phase] = {}  # worker -> the latest
+        self._made_with: dict[str, Mapping[str, str]] = {}  # by file
 
     @classmethod
     def of(cls, run_root: Path, work: Work, skip: str = "") -> Book:
@@ -90,7 +97,9 @@ class Book:
         news: list[Answer | Phase | Returned] = []
         for line in self._tail.poll():
             self._take(line)
-            if isinstance(line.record, Answer | Phase | Returned) and (self._launch is None or line.file in self._begun):
+            if isinstance(line.record, Answer | Phase | Returned) and (
+                self._launch is None or line.file in self._begun
+            ):
                 news.append(line.record)
         return news
 
@@ -126,7 +135,9 @@ class Book:
     @property
     def at_work(self) -> list[Header]:
         """The attempts of this launch that have not said that they are done."""
-        return [begun.header for begun in self._begun.values() if begun.header and begun.phase != "done"]
+        return [
+            begun.header for begun in self._begun.values() if begun.header and begun.phase != "done"
+        ]
 
     def settled(self, key: Key) -> bool:
         """Whether the workers of this stage need not ask it: it has an outcome, or waits for a stage with more memory."""
@@ -135,7 +146,11 @@ class Book:
     @property
     def aside(self) -> dict[Key, str]:
         """Questions that no worker of this stage had the memory for, and what was raised."""
-        return {key: aside.reason for key, aside in self._aside.items() if key not in self._best and aside.stage >= self.stage}
+        return {
+            key: aside.reason
+            for key, aside in self._aside.items()
+            if key not in self._best and aside.stage >= self.stage
+        }
 
     @property
     def answers(self) -> dict[Key, Answer]:
@@ -144,12 +159,18 @@ class Book:
     def deaths(self, key: Key) -> int:
         """How many other attempts of this launch are at this question, or died over it."""
         if self._deaths is None:
-            self._deaths = Counter(at for file, begun in self._begun.items() if file != self._skip for at in begun.at)
+            self._deaths = Counter(
+                at for file, begun in self._begun.items() if file != self._skip for at in begun.at
+            )
         return self._deaths[key]
 
     def attempt(self, worker: str, began: float) -> Begun | None:
         """What the attempt of a worker that began at ``began`` wrote, if it got so far as to write anything."""
-        own = [begun for begun in self._begun.values() if begun.header and begun.header.worker == worker and begun.header.at >= began]
+        own = [
+            begun
+            for begun in self._begun.values()
+            if begun.header and begun.header.worker == worker and begun.header.at >= began
+        ]
         return min(own, key=lambda begun: begun.header.at if begun.header else 0.0) if own else None
 
     def suspect(self, key: Key) -> bool:
@@ -161,13 +182,22 @@ class Book:
         return self._hung[key]
 
     def count(self, items: ItemList) -> Count:
-        outcomes = [(cost, self.get((items.key, item))) for item, cost in zip(items.ids, items.expected(), strict=True)]
+        outcomes = [
+            (cost, self.get((items.key, item)))
+            for item, cost in zip(items.ids, items.expected(), strict=True)
+        ]
         found = [answer for _, answer in outcomes if answer]
         told = [(cost, answer) for cost, answer in outcomes if answer and answer.failure is None]
         return Count(
-            done=len(found), total=len(items.ids), failed=len(found) - len(told), now=sum(answer.launch == self._launch for answer in found),
-            spent=sum(answer.seconds for _, answer in told), spent_now=sum(answer.seconds for _, answer in told if answer.launch == self._launch),
-            cost=sum(cost for cost, _ in told), cost_left=sum(cost for cost, answer in outcomes if not answer))
+            done=len(found),
+            total=len(items.ids),
+            failed=len(found) - len(told),
+            now=sum(answer.launch == self._launch for answer in found),
+            spent=sum(answer.seconds for _, answer in told),
+            spent_now=sum(answer.seconds for _, answer in told if answer.launch == self._launch),
+            cost=sum(cost for cost, _ in told),
+            cost_left=sum(cost for cost, answer in outcomes if not answer),
+        )
 
     def _take(self, line: Line) -> None:
         record = line.record
@@ -216,7 +246,13 @@ class Book:
             return
         # A success beats a failure. Then the earliest lease, so that a worker that lost its lease and
         # answered nevertheless changes nothing; of failures the latest launch has the telling reason.
-        rank = (failed, -answer.launch if failed else answer.launch, answer.fence, line.file, line.number)
+        rank = (
+            failed,
+            -answer.launch if failed else answer.launch,
+            answer.fence,
+            line.file,
+            line.number,
+        )
         known = self._best.get(answer.key)
         if known is None or rank < known[0]:
             self._best[answer.key] = rank, answer

@@ -11,10 +11,12 @@ IMAGE, FRAME, CHARACTER = 1000.0, 350.0, 0.25
 WRITING = 150.0
 # Answers rarely use their limit: a letter of 16, a chain of thought of 1024.
 USED, MOST_WRITTEN = 0.25, 256.0
-VIDEO_FRAMES = 32        # where nobody says how many are taken
+VIDEO_FRAMES = 32  # where nobody says how many are taken
 
 
-def expected(images: float = 0, frames: float = 0, characters: float = 0, limit: float = 0) -> float:
+def expected(
+    images: float = 0, frames: float = 0, characters: float = 0, limit: float = 0
+) -> float:
     """In thousands of tokens read; ``limit`` is the most tokens that may be generated (0: not known here)."""
     read = images * IMAGE + frames * FRAME + characters * CHARACTER
     return round((read + WRITING * min(USED * limit, MOST_WRITTEN)) / 1000 + 0.1, 3)

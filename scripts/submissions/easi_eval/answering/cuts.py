@@ -8,7 +8,9 @@ from collections.abc import Sequence
 from typing import Any
 
 # What ends a model's turn, and may stand in a decoded text: nothing after it was meant.
-_MARK = r"(?:<\|[^|<>]*\|>|</?s>|<end_of_\w+>|<(?:eos|bos|pad)>|\[UNUSED_TOKEN_\d+\]|\|ENDOFTEXT\||###)"
+_MARK = (
+    r"(?:<\|[^|<>]*\|>|</?s>|<end_of_\w+>|<(?:eos|bos|pad)>|\[UNUSED_TOKEN_\d+\]|\|ENDOFTEXT\||###)"
+)
 _LEADING = re.compile(rf"(?:\s|{_MARK})*")
 _END = re.compile(_MARK)
 _NEXT = re.compile(r"\s+|\S{1,12}")
@@ -27,7 +29,11 @@ class Decoded:
             decoded = decode(tokenizer, *args, **options)
             if threading.get_ident() == thread:
                 # transformers 5 decodes batches so, too
-                self._texts += [decoded] if isinstance(decoded, str) else [text for text in decoded if isinstance(text, str)]
+                self._texts += (
+                    [decoded]
+                    if isinstance(decoded, str)
+                    else [text for text in decoded if isinstance(text, str)]
+                )
             return decoded
 
         PreTrainedTokenizerBase.decode = watched
@@ -46,12 +52,21 @@ def cuts(answers: Sequence[str], decoded: Sequence[str], stops: Sequence[str] = 
 
     An answer was cut if more words of the same text were decoded, and it was not decoded as it is.
     """
-    texts = [_END.split(text[_LEADING.match(text).end():] if _starts_with_mark(text) else text, maxsplit=1)[0] for text in decoded]
+    texts = [
+        _END.split(
+            text[_LEADING.match(text).end() :] if _starts_with_mark(text) else text, maxsplit=1
+        )[0]
+        for text in decoded
+    ]
     whole = {text.strip() for text in texts}
     found = []
     for answer in answers:
         kept = answer.strip()
-        longer = [] if kept in whole and kept else [text for text in texts if _goes_on(kept, text, stops)]
+        longer = (
+            []
+            if kept in whole and kept
+            else [text for text in texts if _goes_on(kept, text, stops)]
+        )
         found.append(_stop(kept, max(longer, key=len), stops) if longer else "")
     return found
 
@@ -63,12 +78,17 @@ def _starts_with_mark(text: str) -> bool:
 def _goes_on(kept: str, text: str, stops: Sequence[str]) -> bool:
     """Whether ``text`` begins with the answer ``kept`` and has words after it; of nothing, whether it begins with a stop string."""
     if not kept:
-        return any(text.strip(" ").startswith(stop) for stop in stops) and re.search(r"\w", text) is not None
+        return (
+            any(text.strip(" ").startswith(stop) for stop in stops)
+            and re.search(r"\w", text) is not None
+        )
     start = text.lstrip()
-    return start.startswith(kept) and re.search(r"\w", start[len(kept):]) is not None
+    return start.startswith(kept) and re.search(r"\w", start[len(kept) :]) is not None
 
 
 def _stop(kept: str, text: str, stops: Sequence[str]) -> str:
-    rest = text.lstrip()[len(kept):] if kept else text
-    known = next((stop for stop in stops if rest.lstrip(" ").startswith(stop) or rest.startswith(stop)), "")
+    rest = text.lstrip()[len(kept) :] if kept else text
+    known = next(
+        (stop for stop in stops if rest.lstrip(" ").startswith(stop) or rest.startswith(stop)), ""
+    )
     return known or (_NEXT.match(rest) or [""])[0]

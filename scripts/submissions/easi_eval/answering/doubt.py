@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from .book import Book
 from .work import Item
 
-ENOUGH = 3            # questions in a row that raised here make a worker doubt itself
-MOST = 64             # ... or so many, after it turned out again and again that the questions were at fault
-ENOUGH_ALONE = 10     # ... and where nobody can judge them, start itself anew once
+ENOUGH = 3  # questions in a row that raised here make a worker doubt itself
+MOST = 64  # ... or so many, after it turned out again and again that the questions were at fault
+ENOUGH_ALONE = 10  # ... and where nobody can judge them, start itself anew once
 
 
 class BrokenWorker(RuntimeError):
@@ -61,11 +61,15 @@ class Doubt:
         for item in self._given_back:
             found = self._book.get(item.key)
             if found is not None and found.failure is None:
-                raise BrokenWorker(f"{self.streak} questions in a row raised here, and others answered {item.benchmark} {item.id} of them")
+                raise BrokenWorker(
+                    f"{self.streak} questions in a row raised here, and others answered {item.benchmark} {item.id} of them"
+                )
         if any(self._book.settled(item.key) for item in self._given_back):
             self.not_here()
 
     def judge_alone(self, attempt: int) -> None:
         """Without others: raises BrokenWorker if the first attempt answered before, and many questions raised since."""
         if self._answers and attempt == 1 and self.streak >= ENOUGH_ALONE:
-            raise BrokenWorker(f"{self.streak} questions in a row raised, after {self._answers} were answered")
+            raise BrokenWorker(
+                f"{self.streak} questions in a row raised, after {self._answers} were answered"
+            )

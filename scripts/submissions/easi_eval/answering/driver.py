@@ -70,7 +70,7 @@ def guarded(options: DriverOptions, role: Callable[[], int]) -> int:
     """
     hopeless = CANNOT_WORK if options.role == "work" else ARGPARSE_REFUSED
     if options.role == "work":
-        faulthandler.enable()      # the log says where a crash of native code struck
+        faulthandler.enable()  # the log says where a crash of native code struck
     try:
         return role()
     except EasiError as error:
@@ -85,10 +85,12 @@ def guarded(options: DriverOptions, role: Callable[[], int]) -> int:
     except Exception as error:
         if options.run is None:
             raise
-        Complaints(options.run, _launch(options.run)).say("this worker ends" if options.role == "work" else "this process ends", error)
+        Complaints(options.run, _launch(options.run)).say(
+            "this worker ends" if options.role == "work" else "this process ends", error
+        )
         return 1
     finally:
-        gc.freeze()      # the process ends: its last collection would look at a whole backend for a second or two
+        gc.freeze()  # the process ends: its last collection would look at a whole backend for a second or two
 
 
 def _launch(run_root: Path) -> int:
@@ -124,7 +126,11 @@ def keep_worker(command: Sequence[str], options: DriverOptions, argv: Sequence[s
 
 def model_option(model: ModelChoice) -> list[str]:
     """``--easi-model`` with what a driver needs to load the model; why it was chosen stays out."""
-    fields = {name: value for name, value in asdict(replace(model, why="", notes=())).items() if value not in ("", (), {})}
+    fields = {
+        name: value
+        for name, value in asdict(replace(model, why="", notes=())).items()
+        if value not in ("", (), {})
+    }
     return ["--easi-model", json.dumps(fields, ensure_ascii=False)]
 
 
@@ -132,7 +138,10 @@ def _model(text: str) -> ModelChoice:
     try:
         return ModelChoice(**{"why": "", **json.loads(text)})
     except (ValueError, TypeError) as error:
-        raise EasiError(f"--easi-model cannot be read ({error})", hint="copy the command from --dry-run as it is") from error
+        raise EasiError(
+            f"--easi-model cannot be read ({error})",
+            hint="copy the command from --dry-run as it is",
+        ) from error
 
 
 def load_work(run_root: Path, backend: str, tasks: Sequence[str], limit: int | None) -> Work:
@@ -143,7 +152,12 @@ def load_work(run_root: Path, backend: str, tasks: Sequence[str], limit: int | N
     """
     if (run_root / WORK_FILE).exists():
         work = Work.load(run_root)
-        return replace(work, benchmarks=tuple(assignment for assignment in work.benchmarks if assignment.task in tasks))
+        return replace(
+            work,
+            benchmarks=tuple(
+                assignment for assignment in work.benchmarks if assignment.task in tasks
+            ),
+        )
     keys = {bench.source(backend).task: bench.key for bench in BENCHMARKS}
     work = Work(tuple(Assignment(keys.get(task, task), task, limit=limit) for task in tasks))
     run_root.mkdir(parents=True, exist_ok=True)

@@ -46,10 +46,18 @@ class Decoding:
 
     def arguments(self) -> dict[str, object]:
         """Keyword arguments of ``generate``. Greedy also unsets what a checkpoint's generation config may sample with."""
-        chosen: dict[str, object] = {"max_new_tokens": self.max_new_tokens, "num_beams": self.num_beams, "do_sample": self.samples}
+        chosen: dict[str, object] = {
+            "max_new_tokens": self.max_new_tokens,
+            "num_beams": self.num_beams,
+            "do_sample": self.samples,
+        }
         if self.samples:
             chosen["temperature"] = self.temperature
-            chosen |= {name: getattr(self, name) for name in ("top_p", "top_k") if getattr(self, name) is not None}
+            chosen |= {
+                name: getattr(self, name)
+                for name in ("top_p", "top_k")
+                if getattr(self, name) is not None
+            }
         else:
             chosen |= {"temperature": None, "top_p": None, "top_k": None}
         if self.repetition_penalty is not None:
@@ -99,16 +107,25 @@ class GenericVLM:
         self.path = str(path)
         self.num_frames = num_frames
         self.system_prompt = system_prompt
-        where = {"revision": revision, "trust_remote_code": trust_remote_code} if revision else {"trust_remote_code": trust_remote_code}
+        where = (
+            {"revision": revision, "trust_remote_code": trust_remote_code}
+            if revision
+            else {"trust_remote_code": trust_remote_code}
+        )
         check_loadable(self.path, where)
         self.processor = load_processor(self.path, where, processor_options)
         self.tokenizer = self.processor.tokenizer
         self.model = load_model(self.path, where, device, dtype, attn_implementation)
         self.device = next(self.model.parameters()).device
-        self._takes_videos = getattr(self.processor, "video_processor", None) is not None and "video" in _template(self.processor)
+        self._takes_videos = getattr(
+            self.processor, "video_processor", None
+        ) is not None and "video" in _template(self.processor)
 
     def generate(
-        self, conversations: Sequence[Conversation | Prompt], decoding: Decoding = Decoding(), seeds: Sequence[int] | None = None
+        self,
+        conversations: Sequence[Conversation | Prompt],
+        decoding: Decoding = Decoding(),
+        seeds: Sequence[int] | None = None,
     ) -> list[Generation]:
         """Answer each conversation, or what ``prompt`` made of one; the answers come in the same order.
 
@@ -117,11 +134,17 @@ class GenericVLM:
         own, from its own seed in ``seeds`` or else one made of torch's current seed and the prompt: neighbours and
         order do not matter, and torch's generators are left as they were.
         """
-        prompts = [asked if isinstance(asked, Prompt) else self.prompt(asked) for asked in conversations]
+        prompts = [
+            asked if isinstance(asked, Prompt) else self.prompt(asked) for asked in conversations
+        ]
         if not decoding.samples:
             answers: dict[int, Generation] = {}
             for group in _alike(prompts):
-                answers |= zip(group, self._answer([prompts[number] for number in group], decoding), strict=True)
+                answers |= zip(
+                    group,
+                    self._answer([prompts[number] for number in group], decoding),
+                    strict=True,
+                )
             return [answers[number] for number in range(len(prompts))]
         if seeds is None:
             seeds = [(torch.initial_seed() + int(prompt.digest, 16)) % 2**31 for prompt in prompts]
@@ -138,11 +161,15 @@ class GenericVLM:
         videos: list[Frames] = []
         messages = []
         if self.system_prompt and not any(message["role"] == "system" for message in conversation):
-            messages.append({"role": "system", "content": [{"type": "text", "text": self.system_prompt}]})
+            messages.append(
+                {"role": "system", "content": [{"type": "text", "text": self.system_prompt}]}
+            )
         for message in conversation:
             parts: list[dict[str, object]] = []
             content = message["content"]
-            for part in [{"type": "text", "text": content}] if isinstance(content, str) else content:
+            for part in (
+                [{"type": "text", "text": content}] if isinstance(content, str) else content
+            ):
                 match part["type"]:
                     case "text":
                         parts.append({"type": "text", "text": part["text"]})
@@ -158,17 +185,23 @@ class GenericVLM:
                             images += video.images
                             parts += [{"type": "image"} for _ in video.images]
                     case other:
-                        raise EasiError(f"a question holds {other!r}, which the generic model class cannot show",
-                                        hint="it knows text, image and video")
+                        raise EasiError(
+                            f"a question holds {other!r}, which the generic model class cannot show",
+                            hint="it knows text, image and video",
+                        )
             messages.append({"role": message["role"], "content": parts})
-        text = self.processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        text = self.processor.apply_chat_template(
+            messages, tokenize=False, add_generation_prompt=True
+        )
         return Prompt(text, tuple(images), tuple(videos))
 
     def _answer(self, prompts: Sequence[Prompt], decoding: Decoding) -> list[Generation]:
         began = time.monotonic()
         inputs = self.encode(prompts).to(self.device, dtype=self.model.dtype)
         with torch.inference_mode():
-            produced = self.model.generate(**inputs, **decoding.arguments(), pad_token_id=self.tokenizer.pad_token_id)
+            produced = self.model.generate(
+                **inputs, **decoding.arguments(), pad_token_id=self.tokenizer.pad_token_id
+            )
         seconds = (time.monotonic() - began) / len(prompts)
         given = inputs["input_ids"]
         length = given.shape[1]
@@ -178,8 +211,19 @@ class GenericVLM:
         answers = []
         for prompt, row in zip(prompts, produced.tolist(), strict=True):
             tokens, finish = _cut(row, self._end_ids())
-            text = self.tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-            answers.append(Generation(text, tokens=len(tokens), finish=finish, frames=prompt.frames, prompt=prompt.digest, seconds=seconds))
+            text = self.tokenizer.decode(
+                tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False
+            )
+            answers.append(
+                Generation(
+                    text,
+                    tokens=len(tokens),
+                    finish=finish,
+                    frames=prompt.frames,
+                    prompt=prompt.digest,
+                    seconds=seconds,
+                )
+            )
         return answers
 
     def encode(self, prompts: Sequence[Prompt]) -> BatchFeature:
@@ -187,18 +231,25 @@ class GenericVLM:
 
         Media are nested per prompt, which is the form every processor understands.
         """
-        arguments: dict[str, Any] = {"text": [prompt.text for prompt in prompts], "return_tensors": "pt"}
+        arguments: dict[str, Any] = {
+            "text": [prompt.text for prompt in prompts],
+            "return_tensors": "pt",
+        }
         if len(prompts) > 1:
             arguments |= {"padding": True, "padding_side": "left"}
         if prompts[0].images:
             arguments["images"] = [list(prompt.images) for prompt in prompts]
         if prompts[0].videos:
-            arguments["videos"] = [[list(video.images) for video in prompt.videos] for prompt in prompts]
-            arguments["video_metadata"] = [[_metadata(video) for video in prompt.videos] for prompt in prompts]
+            arguments["videos"] = [
+                [list(video.images) for video in prompt.videos] for prompt in prompts
+            ]
+            arguments["video_metadata"] = [
+                [_metadata(video) for video in prompt.videos] for prompt in prompts
+            ]
             arguments["do_sample_frames"] = False
         beginning = self.tokenizer.bos_token
         if beginning is not None and prompts[0].text.startswith(beginning):
-            arguments["add_special_tokens"] = False        # the template wrote it already
+            arguments["add_special_tokens"] = False  # the template wrote it already
         return BatchFeature(data=dict(self.processor(**arguments)))
 
     def _end_ids(self) -> set[int]:
@@ -221,8 +272,14 @@ def _open(image: Image.Image | str | os.PathLike[str]) -> Image.Image:
 
 def _metadata(video: Frames) -> VideoMetadata:
     known = inspect.signature(VideoMetadata).parameters
-    values = {"total_num_frames": video.total, "fps": video.fps, "frames_indices": list(video.indices),
-              "duration": video.total / video.fps, "width": video.images[0].width, "height": video.images[0].height}
+    values = {
+        "total_num_frames": video.total,
+        "fps": video.fps,
+        "frames_indices": list(video.indices),
+        "duration": video.total / video.fps,
+        "width": video.images[0].width,
+        "height": video.images[0].height,
+    }
     return VideoMetadata(**{name: value for name, value in values.items() if name in known})
 
 

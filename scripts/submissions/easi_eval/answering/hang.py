@@ -14,10 +14,10 @@ from .journal import Answer, Aside, Header, Journal, Leased, Line, Record, Retur
 from .work import JOURNAL_FOLDER, Key
 
 VARIABLE = "EASI_HANG_SECONDS"
-SETTLED = 3              # answers of an attempt after which what it compiles and warms up is behind it
-REMEMBERED = 500         # answers of a benchmark that its usual time is taken from
+SETTLED = 3  # answers of an attempt after which what it compiles and warms up is behind it
+REMEMBERED = 500  # answers of a benchmark that its usual time is taken from
 LOOK_EVERY = 1.0
-ASLEEP = 10.0            # seconds between two looks after which the keeper itself did not run (its machine slept, its job was suspended)
+ASLEEP = 10.0  # seconds between two looks after which the keeper itself did not run (its machine slept, its job was suspended)
 
 
 @dataclass(frozen=True)
@@ -40,25 +40,35 @@ class Limits:
         try:
             floor = float(text)
         except ValueError as error:
-            raise EasiError(f"{VARIABLE} is {text!r}", hint="a number of seconds; 0 never takes a worker for hung") from error
+            raise EasiError(
+                f"{VARIABLE} is {text!r}",
+                hint="a number of seconds; 0 never takes a worker for hung",
+            ) from error
         return cls(floor, 6 * floor) if floor > 0 else None
 
 
 class Silence:
     """Watches one attempt of one worker; made before the attempt starts. ``clock`` gives seconds."""
 
-    def __init__(self, run_root: Path, worker: str, attempt: int, limits: Limits, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        run_root: Path,
+        worker: str,
+        attempt: int,
+        limits: Limits,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._folder, self._worker, self._attempt = run_root / JOURNAL_FOLDER, worker, attempt
         self._limits, self._clock = limits, clock
         self._tail = Tail(self._folder, f"{worker}.*.jsonl")
         self._times: dict[str, deque[float]] = {}
-        self._own = ""                             # this attempt's file ...
-        self._header: Header | None = None         # ... and its beginning
+        self._own = ""  # this attempt's file ...
+        self._header: Header | None = None  # ... and its beginning
         self._answers = 0
         self._begun = Begun()
-        self._back: set[Key] = set()               # questions that came back from another worker
+        self._back: set[Key] = set()  # questions that came back from another worker
         self._watching = False
-        self._read()                               # of earlier attempts and launches
+        self._read()  # of earlier attempts and launches
         self._watching = True
         self._news = self._looked = clock()
 
@@ -72,7 +82,7 @@ class Silence:
         now = self._clock()
         if now - self._looked < LOOK_EVERY:
             return ""
-        if now - self._looked > ASLEEP:        # nor did the worker, or it waited for the same file system
+        if now - self._looked > ASLEEP:  # nor did the worker, or it waited for the same file system
             self._news += now - self._looked
         self._looked = now
         if self._read():
@@ -95,8 +105,14 @@ class Silence:
         if not step:
             return None
         times = sorted(self._times.get(step[0][0], ()))
-        usual = self._limits.times * times[int(0.95 * (len(times) - 1))] * len(step) if times else 0.0
-        patient = self._answers < SETTLED or len(times) < SETTLED or any(key in self._back for key in step)
+        usual = (
+            self._limits.times * times[int(0.95 * (len(times) - 1))] * len(step) if times else 0.0
+        )
+        patient = (
+            self._answers < SETTLED
+            or len(times) < SETTLED
+            or any(key in self._back for key in step)
+        )
         return max(usual, self._limits.first if patient else self._limits.floor)
 
     def _read(self) -> bool:
@@ -112,7 +128,9 @@ class Silence:
         for line in lines:
             record = line.record
             if isinstance(record, Answer) and record.failure is None:
-                self._times.setdefault(record.benchmark, deque(maxlen=REMEMBERED)).append(record.seconds)
+                self._times.setdefault(record.benchmark, deque(maxlen=REMEMBERED)).append(
+                    record.seconds
+                )
             if isinstance(record, Header) and self._watching and record.attempt == self._attempt:
                 self._own, self._header = line.file, record
             if line.file == self._own:

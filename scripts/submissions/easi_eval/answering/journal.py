@@ -48,7 +48,9 @@ class Answer:
 
     def __post_init__(self) -> None:
         if (self.text is None) == (self.failure is None):
-            raise ValueError(f"{self.benchmark}/{self.item}: an answer has either a text or a failure")
+            raise ValueError(
+                f"{self.benchmark}/{self.item}: an answer has either a text or a failure"
+            )
 
     @property
     def key(self) -> Key:
@@ -81,7 +83,11 @@ class Leased:
 
     def steps(self) -> list[list[Key]]:
         size = self.step or len(self.keys)
-        return [list(self.keys[at:at + size]) for at in range(0, len(self.keys), size)] if self.keys else []
+        return (
+            [list(self.keys[at : at + size]) for at in range(0, len(self.keys), size)]
+            if self.keys
+            else []
+        )
 
 
 @dataclass(frozen=True)
@@ -130,12 +136,21 @@ class Loaded:
 
 Record = Header | Answer | Phase | Loaded | Leased | Returned | Aside | Hung
 _KINDS: dict[str, type] = {
-    "header": Header, "answer": Answer, "phase": Phase, "loaded": Loaded, "lease": Leased, "return": Returned, "aside": Aside, "hung": Hung,
+    "header": Header,
+    "answer": Answer,
+    "phase": Phase,
+    "loaded": Loaded,
+    "lease": Leased,
+    "return": Returned,
+    "aside": Aside,
+    "hung": Hung,
 }
 _DECODER = json.JSONDecoder()
 _NAMES = {kind: name for name, kind in _KINDS.items()}
 _FIELDS = {kind: tuple(field.name for field in fields(kind)) for kind in _NAMES}
-_USUAL = tuple(name for name in _FIELDS[Answer] if name != "cut")      # only an answer that was cut says so
+_USUAL = tuple(
+    name for name in _FIELDS[Answer] if name != "cut"
+)  # only an answer that was cut says so
 _ANSWER = itemgetter(*_USUAL)
 
 
@@ -159,7 +174,9 @@ class Journal:
     def loaded(self, made_with: Mapping[str, str]) -> None:
         self._write(Loaded(dict(made_with)))
 
-    def leased(self, items: Iterable[Item], step: int = 0, now: bool = True, back: bool = False) -> None:
+    def leased(
+        self, items: Iterable[Item], step: int = 0, now: bool = True, back: bool = False
+    ) -> None:
         self._write(Leased(tuple(item.key for item in items), step, now, back))
 
     def returned(self, items: Iterable[Item], reason: str) -> None:
@@ -183,19 +200,26 @@ class Journal:
     def __enter__(self) -> Journal:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self.close()
 
     def _write(self, record: Record) -> None:
         line = encode(record)
         try:
             rest = memoryview(line)
-            while rest:                      # a full disk takes a part of the line and refuses the rest
-                rest = rest[os.write(self._file, rest):]
+            while rest:  # a full disk takes a part of the line and refuses the rest
+                rest = rest[os.write(self._file, rest) :]
         except OSError as error:
             os.ftruncate(self._file, self._size)
-            raise EasiError(f"the answer could not be written to {self.path}: {error.strerror}",
-                            hint="make room there and start the same command again; what is in the journal is kept") from error
+            raise EasiError(
+                f"the answer could not be written to {self.path}: {error.strerror}",
+                hint="make room there and start the same command again; what is in the journal is kept",
+            ) from error
         self._size += len(line)
 
 
@@ -206,7 +230,10 @@ def encode(record: Record) -> bytes:
         data.pop("cut", None)
     if isinstance(record, Header):
         data["schema"] = SCHEMA
-    return json.dumps(data, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass") + b"\n"
+    return (
+        json.dumps(data, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
+        + b"\n"
+    )
 
 
 def decode(line: bytes) -> Record:
@@ -247,7 +274,7 @@ class Line:
 
     record: Record
     file: str
-    number: int                   # 1 is the header
+    number: int  # 1 is the header
 
 
 class Tail:
@@ -259,7 +286,7 @@ class Tail:
 
     def __init__(self, folder: Path, names: str = "*.jsonl") -> None:
         self._folder, self._names = folder, names
-        self._places: dict[str, tuple[int, int]] = {}      # file -> (bytes, lines) read so far
+        self._places: dict[str, tuple[int, int]] = {}  # file -> (bytes, lines) read so far
 
     def poll(self) -> list[Line]:
         """New complete lines. An unreadable last line is left for later (its writer may be at it or dead);
@@ -291,8 +318,10 @@ class Tail:
             except ValueError as error:
                 if place == len(pieces) - 1:
                     break
-                raise EasiError(f"{path} is damaged in line {number + 1}: {error}",
-                                hint="remove that line to keep the other answers, or use --rerun") from error
+                raise EasiError(
+                    f"{path} is damaged in line {number + 1}: {error}",
+                    hint="remove that line to keep the other answers, or use --rerun",
+                ) from error
             number += 1
             offset += len(piece) + 1
             lines.append(Line(record, path.name, number))

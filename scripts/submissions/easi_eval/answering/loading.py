@@ -20,12 +20,15 @@ HOLDERS = ("model", "_model", "vlm", "language_model", "llm")
 
 def check_loadable(path: str, where: Mapping[str, object]) -> None:
     """Refuse what is no image-text-to-text checkpoint before anything large is read."""
-    unreadable = EasiError(f"{path} has no readable config.json", hint="give a hub id or a folder with a complete checkpoint")
+    unreadable = EasiError(
+        f"{path} has no readable config.json",
+        hint="give a hub id or a folder with a complete checkpoint",
+    )
     try:
         plain, _ = PretrainedConfig.get_config_dict(path, **where)
     except OSError as error:
         raise unreadable from error
-    if not plain:                                          # what transformers gives for a folder without one
+    if not plain:  # what transformers gives for a folder without one
         raise unreadable
     kind = plain.get("model_type", "unknown")
     brings_code = "AutoModelForImageTextToText" in plain.get("auto_map", {})
@@ -34,13 +37,19 @@ def check_loadable(path: str, where: Mapping[str, object]) -> None:
     try:
         config = AutoConfig.for_model(kind)
     except ValueError as error:
-        if brings_code:      # of a type that transformers knows by itself, its code is not needed
-            raise EasiError(f"{path} brings its own Python code", hint="read it, then add --trust-remote-code") from error
-        raise EasiError(f"{path} is of type {kind!r}, which the installed transformers does not know",
-                        hint="choose the backend's own class for it with --model-args") from error
+        if brings_code:  # of a type that transformers knows by itself, its code is not needed
+            raise EasiError(
+                f"{path} brings its own Python code", hint="read it, then add --trust-remote-code"
+            ) from error
+        raise EasiError(
+            f"{path} is of type {kind!r}, which the installed transformers does not know",
+            hint="choose the backend's own class for it with --model-args",
+        ) from error
     if type(config) not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
-        raise EasiError(f"{path} is of type {kind!r}, which transformers does not load as a model of images and text",
-                        hint="choose the backend's own class for it with --model-args")
+        raise EasiError(
+            f"{path} is of type {kind!r}, which transformers does not load as a model of images and text",
+            hint="choose the backend's own class for it with --model-args",
+        )
 
 
 def load_processor(path: str, where: Mapping[str, object], options: Mapping[str, object]) -> Any:
@@ -48,14 +57,23 @@ def load_processor(path: str, where: Mapping[str, object], options: Mapping[str,
     try:
         processor = AutoProcessor.from_pretrained(path, **where, **options)
     except (OSError, ValueError) as error:
-        raise EasiError(f"the processor of {path} does not load: {error}", hint="the checkpoint needs its preprocessor and tokenizer files") from error
+        raise EasiError(
+            f"the processor of {path} does not load: {error}",
+            hint="the checkpoint needs its preprocessor and tokenizer files",
+        ) from error
     tokenizer = getattr(processor, "tokenizer", None)
     if tokenizer is None or getattr(processor, "image_processor", None) is None:
-        raise EasiError(f"{path} has no image processor", hint="the generic class needs a processor for images and text")
+        raise EasiError(
+            f"{path} has no image processor",
+            hint="the generic class needs a processor for images and text",
+        )
     if not getattr(processor, "chat_template", None):
         # Older checkpoints keep it with the tokenizer; one that never mentions images would drop them silently.
         if "image" not in str(getattr(tokenizer, "chat_template", None) or ""):
-            raise EasiError(f"{path} has no chat template for images", hint="choose the backend's own class for it with --model-args")
+            raise EasiError(
+                f"{path} has no chat template for images",
+                hint="choose the backend's own class for it with --model-args",
+            )
         processor.chat_template = tokenizer.chat_template
     tokenizer.padding_side = "left"
     if tokenizer.pad_token_id is None:
@@ -63,7 +81,9 @@ def load_processor(path: str, where: Mapping[str, object], options: Mapping[str,
     return processor
 
 
-def load_model(path: str, where: Mapping[str, object], device: str | None, dtype: str, attention: str | None) -> Any:
+def load_model(
+    path: str, where: Mapping[str, object], device: str | None, dtype: str, attention: str | None
+) -> Any:
     """The model, whole and on accelerators (or on the CPU as a whole); see ``GenericVLM`` for ``device`` and ``dtype``."""
     accelerator = torch.accelerator.current_accelerator(check_available=True)
     if device is None and accelerator is not None and torch.accelerator.device_count() > 1:
@@ -73,7 +93,7 @@ def load_model(path: str, where: Mapping[str, object], device: str | None, dtype
     arguments: dict[str, object] = {"dtype": dtype, "device_map": target, **where}
     on_cpu = target == {"": "cpu"}
     if on_cpu and dtype == "auto":
-        arguments["dtype"] = "float32"                     # half precision is slow or missing on CPUs
+        arguments["dtype"] = "float32"  # half precision is slow or missing on CPUs
     if attention is not None:
         arguments["attn_implementation"] = attention
     with refusing_missing_weights():
@@ -90,8 +110,10 @@ def refuse_spilled(model: Any) -> None:
     """
     places = spilled(model)
     if places and torch.accelerator.is_available():
-        raise EasiError(f"the model does not fit on the visible accelerators: parts of it went to {' and '.join(places)}",
-                        hint="use fewer processes (--nproc), so that each sees more GPUs, or a smaller dtype")
+        raise EasiError(
+            f"the model does not fit on the visible accelerators: parts of it went to {' and '.join(places)}",
+            hint="use fewer processes (--nproc), so that each sees more GPUs, or a smaller dtype",
+        )
 
 
 def spilled(model: Any) -> list[str]:
@@ -108,8 +130,15 @@ def made_with(model: Any) -> dict[str, str]:
 
 def attention_used(model: Any) -> str:
     """How a model of transformers computes attention, ``sdpa`` or, where its parts differ, all of them; "" where it does not say."""
-    configs = [config for part in _parts(model) if (config := getattr(part, "config", None)) is not None]
-    inner = [part for config in configs for name in PARTS_OF_CONFIGS if (part := getattr(config, name, None)) is not None]
+    configs = [
+        config for part in _parts(model) if (config := getattr(part, "config", None)) is not None
+    ]
+    inner = [
+        part
+        for config in configs
+        for name in PARTS_OF_CONFIGS
+        if (part := getattr(config, name, None)) is not None
+    ]
     used = {getattr(config, "_attn_implementation", None) for config in (*configs, *inner)}
     return "+".join(sorted(str(name) for name in used if name))
 
@@ -117,7 +146,16 @@ def attention_used(model: Any) -> str:
 def _parts(model: Any) -> list[Any]:
     """The object and what it holds under the names that both backends' classes keep their models by."""
     inner = [found for name in HOLDERS if (found := getattr(model, name, None)) is not None]
-    return [model, *inner, *(found for part in inner for name in HOLDERS if (found := getattr(part, name, None)) is not None)]
+    return [
+        model,
+        *inner,
+        *(
+            found
+            for part in inner
+            for name in HOLDERS
+            if (found := getattr(part, name, None)) is not None
+        ),
+    ]
 
 
 def _places(part: Any) -> set[str]:

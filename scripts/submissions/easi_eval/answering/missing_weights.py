@@ -17,8 +17,8 @@ from transformers import PreTrainedModel
 
 from ..errors import EasiError
 
-NAMED = 3           # missing weights that are named
-SAMPLE = 64         # values of a weight that tell whether it was written since
+NAMED = 3  # missing weights that are named
+SAMPLE = 64  # values of a weight that tell whether it was written since
 # Encoders of text and images have a pooling layer that a generating model does not use, and whose weights many checkpoints lack.
 UNUSED = "pooler"
 
@@ -31,7 +31,7 @@ class _Missing:
     model: weakref.ref[torch.nn.Module]
     name: str
     weight: weakref.ref[torch.Tensor]
-    version: int                            # counts writes in place
+    version: int  # counts writes in place
     sample: tuple[float, ...]
 
     def is_missing(self) -> bool:
@@ -55,13 +55,13 @@ def refusing_missing_weights() -> Iterator[None]:
     weight that was loaded, or may be missing by the model's own rules, is no fault. Buffers do not count.
     """
     missing: list[_Missing] = []
-    loaded = WeakIdKeyDictionary()          # weights that came from a file
+    loaded = WeakIdKeyDictionary()  # weights that came from a file
     own = PreTrainedModel.__dict__["from_pretrained"]
 
     def from_pretrained(cls: type, *args: Any, **options: Any) -> Any:
         wants_report = options.pop("output_loading_info", False)
         model, report = own.__func__(cls, *args, output_loading_info=True, **options)
-        if report is not None:              # None: from another framework's files
+        if report is not None:  # None: from another framework's files
             # Of another shape than the model's: ignore_mismatched_sizes; each comes with its shapes in transformers 5.
             other = (key if isinstance(key, str) else key[0] for key in report["mismatched_keys"])
             where = args[0] if args else options.get("pretrained_model_name_or_path")
@@ -75,10 +75,13 @@ def refusing_missing_weights() -> Iterator[None]:
     finally:
         PreTrainedModel.from_pretrained = own
     if missing:
-        gc.collect()                        # models that were loaded for a part of them
+        gc.collect()  # models that were loaded for a part of them
     still = [weight for weight in missing if weight.is_missing()]
     if still:
-        _refuse(still[0].checkpoint, {weight.name for weight in still if weight.checkpoint == still[0].checkpoint})
+        _refuse(
+            still[0].checkpoint,
+            {weight.name for weight in still if weight.checkpoint == still[0].checkpoint},
+        )
     if of_adapters:
         _refuse("an adapter", set(of_adapters))
 
@@ -93,10 +96,12 @@ def _watching_adapters() -> Iterator[list[str]]:
     import peft.peft_model
     import peft.utils
 
-    places = (peft.peft_model, peft.utils)      # what PEFT and transformers call
+    places = (peft.peft_model, peft.utils)  # what PEFT and transformers call
     load: Callable[..., Any] = peft.utils.set_peft_model_state_dict
 
-    def set_peft_model_state_dict(model: Any, weights: Any, adapter_name: str = "default", **options: Any) -> Any:
+    def set_peft_model_state_dict(
+        model: Any, weights: Any, adapter_name: str = "default", **options: Any
+    ) -> Any:
         result = load(model, weights, adapter_name, **options)
         absent = result.missing_keys if result is not None else ()
         missing.extend(key for key in absent if "lora_" in key and f".{adapter_name}" in key)
@@ -111,14 +116,23 @@ def _watching_adapters() -> Iterator[list[str]]:
             place.set_peft_model_state_dict = load
 
 
-def _found(checkpoint: str, model: torch.nn.Module, absent: set[str], loaded: WeakIdKeyDictionary) -> list[_Missing]:
+def _found(
+    checkpoint: str, model: torch.nn.Module, absent: set[str], loaded: WeakIdKeyDictionary
+) -> list[_Missing]:
     """Which weights of ``model`` are missing; notes those that are not in ``loaded``."""
     weights = _weights(model)
     for name, weight in weights.items():
         if name not in absent:
             loaded[weight] = True
     return [
-        _Missing(checkpoint, weakref.ref(model), name, weakref.ref(weight), weight._version, _sample(weight))
+        _Missing(
+            checkpoint,
+            weakref.ref(model),
+            name,
+            weakref.ref(weight),
+            weight._version,
+            _sample(weight),
+        )
         for name, weight in weights.items()
         if name in absent and weight not in loaded and UNUSED not in name.split(".")
     ]
@@ -126,9 +140,11 @@ def _found(checkpoint: str, model: torch.nn.Module, absent: set[str], loaded: We
 
 def _refuse(checkpoint: str, names: set[str]) -> None:
     named = ", ".join(sorted(names)[:NAMED]) + (", ..." if len(names) > NAMED else "")
-    raise EasiError(f"{checkpoint} lacks {len(names)} of its model's weights: {named}",
-                    hint="they would be random numbers: download the checkpoint again, save it from the model class "
-                         "that it is loaded with, or merge an adapter into its base first")
+    raise EasiError(
+        f"{checkpoint} lacks {len(names)} of its model's weights: {named}",
+        hint="they would be random numbers: download the checkpoint again, save it from the model class "
+        "that it is loaded with, or merge an adapter into its base first",
+    )
 
 
 def _weights(model: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
@@ -148,4 +164,6 @@ def _alike(one: Sequence[float], other: Sequence[float]) -> bool:
     """Equal but for a change of the number format."""
     pairs = zip(one, other, strict=False)
     return len(one) == len(other) and all(
-        math.isclose(a, b, rel_tol=0.01, abs_tol=1e-6) or (math.isnan(a) and math.isnan(b)) for a, b in pairs)
+        math.isclose(a, b, rel_tol=0.01, abs_tol=1e-6) or (math.isnan(a) and math.isnan(b))
+        for a, b in pairs
+    )

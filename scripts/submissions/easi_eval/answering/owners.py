@@ -16,7 +16,7 @@ class Owner:
 
     host: str
     pid: int
-    started: int              # clock ticks after boot; a reused pid has another
+    started: int  # clock ticks after boot; a reused pid has another
 
     @classmethod
     def this(cls) -> Owner:

@@ -11,8 +11,8 @@ from dataclasses import asdict
 from .owners import Owner
 from .stores import Store
 
-BEAT_EVERY = 5.0         # seconds between two signs of life
-SILENT_AFTER = 90.0      # seconds without one until a worker of another machine counts as dead
+BEAT_EVERY = 5.0  # seconds between two signs of life
+SILENT_AFTER = 90.0  # seconds without one until a worker of another machine counts as dead
 
 
 class Peers:
@@ -24,15 +24,27 @@ class Peers:
 
     BUSY = "busy"
 
-    def __init__(self, store: Store, worker: str, owner: Owner, told: str, silent_after: float, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        worker: str,
+        owner: Owner,
+        told: str,
+        silent_after: float,
+        clock: Callable[[], float],
+    ) -> None:
         self._store, self._worker, self._owner, self._clock = store, worker, owner, clock
         self._silent_after = silent_after
         self.me = -1
         self.held = ""
-        self.living: dict[int, Owner] = {}             # not buried, this one not among them
-        self.known = 0                                 # owner numbers below are in living, in _nameless or done with
-        self._nameless: list[int] = []                 # counted, but not yet written down (or dead before they could)
-        self._beats: dict[int, tuple[str | None, float]] = {}     # other machines: last sign of life, when first seen
+        self.living: dict[int, Owner] = {}  # not buried, this one not among them
+        self.known = 0  # owner numbers below are in living, in _nameless or done with
+        self._nameless: list[
+            int
+        ] = []  # counted, but not yet written down (or dead before they could)
+        self._beats: dict[
+            int, tuple[str | None, float]
+        ] = {}  # other machines: last sign of life, when first seen
         self.register(told)
         self._closed = threading.Event()
         threading.Thread(target=self._beat, name="easi-queue-beat", daemon=True).start()
@@ -43,7 +55,9 @@ class Peers:
         self.say(self.BUSY)
         self.tell(told)
         self._store.set(f"beat/{self.me}", "0")
-        self._store.set(f"owner/{self.me}", json.dumps({**asdict(self._owner), "worker": self._worker}))
+        self._store.set(
+            f"owner/{self.me}", json.dumps({**asdict(self._owner), "worker": self._worker})
+        )
 
     def close(self) -> None:
         self._closed.set()
@@ -69,7 +83,11 @@ class Peers:
 
     def hear(self) -> list[str]:
         """What the living others told."""
-        return [text for text in self._store.get_all([f"told/{number}" for number in self.living]) if text]
+        return [
+            text
+            for text in self._store.get_all([f"told/{number}" for number in self.living])
+            if text
+        ]
 
     def dead(self) -> list[int]:
         """Learn of new workers; those found dead, whom nobody may have buried yet. They are ``living`` until ``forget``."""
@@ -77,14 +95,18 @@ class Peers:
         self._nameless += range(self.known, count)
         self.known = count
         asked, self._nameless = self._nameless, []
-        for number, text in zip(asked, self._store.get_all([f"owner/{number}" for number in asked]), strict=True):
-            if text is None:               # it is only registering and will look for work after we did
+        for number, text in zip(
+            asked, self._store.get_all([f"owner/{number}" for number in asked]), strict=True
+        ):
+            if text is None:  # it is only registering and will look for work after we did
                 self._nameless.append(number)
             elif number != self.me:
                 data = json.loads(text)
                 self.living[number] = Owner(data["host"], data["pid"], data["started"])
         here = {owner: owner.alive_here() for owner in set(self.living.values())}
-        return [number for number, owner in self.living.items() if not self._lives(number, here[owner])]
+        return [
+            number for number, owner in self.living.items() if not self._lives(number, here[owner])
+        ]
 
     def forget(self, number: int) -> None:
         del self.living[number]
@@ -124,6 +146,6 @@ class Peers:
             count += 1
             try:
                 self._store.set(f"beat/{self.me}", str(count))
-            except RuntimeError as error:        # the store is gone; the worker's next step says so
+            except RuntimeError as error:  # the store is gone; the worker's next step says so
                 print(f"no sign of life could be sent: {error}", file=sys.stderr)
                 return

@@ -31,11 +31,13 @@ from .serving import Choice, Chunk, Order, Pace, in_chunks, make_plan
 from .stores import Store
 from .work import Item
 
-LOOK_EVERY = 2.0         # seconds between two looks of a worker at the others; more if there are many to look
-LOOKS = 4                # looks per second of all workers together
-PATIENCE = 5.0           # seconds that an idle worker leaves what it failed at to the others
-COUNTED_FOR = 0.2        # seconds that a worker relies on what it knows of the counters
-_PIECE = 4 << 20         # TCPStore refuses values above 8 MiB
+LOOK_EVERY = (
+    2.0  # seconds between two looks of a worker at the others; more if there are many to look
+)
+LOOKS = 4  # looks per second of all workers together
+PATIENCE = 5.0  # seconds that an idle worker leaves what it failed at to the others
+COUNTED_FOR = 0.2  # seconds that a worker relies on what it knows of the counters
+_PIECE = 4 << 20  # TCPStore refuses values above 8 MiB
 
 
 @dataclass(frozen=True)
@@ -65,10 +67,22 @@ class Queue:
     ``ahead`` it holds one chunk more than it answers, so that ``upcoming`` can be prepared. Up to ``at_once`` leases may be open.
     """
 
-    def __init__(self, store: Store, worker: str, items: Mapping[str, Sequence[Item]], book: Book, chunk: int = 1,
-                 owner: Owner | None = None, before_idle: Callable[[], None] = lambda: None, ahead: bool = False, at_once: int = 1,
-                 look_every: float = LOOK_EVERY, silent_after: float = SILENT_AFTER, patience: float = PATIENCE,
-                 clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        store: Store,
+        worker: str,
+        items: Mapping[str, Sequence[Item]],
+        book: Book,
+        chunk: int = 1,
+        owner: Owner | None = None,
+        before_idle: Callable[[], None] = lambda: None,
+        ahead: bool = False,
+        at_once: int = 1,
+        look_every: float = LOOK_EVERY,
+        silent_after: float = SILENT_AFTER,
+        patience: float = PATIENCE,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         if chunk < 1:
             raise ValueError("a chunk holds at least one item")
         self._store, self._book, self._chunk, self._clock = store, book, chunk, clock
@@ -78,30 +92,43 @@ class Queue:
         self._before_idle, self._ahead, self._at_once = before_idle, ahead, at_once
         self._look_every, self._patience = look_every, patience
         self._leases: list[Lease] = []
-        self._begun: dict[Chunk, float] = {}           # of each open lease: when
-        self._stock: deque[Chunk] = deque()            # drawn from the plan, not yet leased
-        self._fresh: list[tuple[Item, ...]] = []       # drawn since the last lease
+        self._begun: dict[Chunk, float] = {}  # of each open lease: when
+        self._stock: deque[Chunk] = deque()  # drawn from the plan, not yet leased
+        self._fresh: list[tuple[Item, ...]] = []  # drawn since the last lease
         self._lost: list[Item] = []
-        self._given_back: set[int] = set()             # places that are no longer this worker's
+        self._given_back: set[int] = set()  # places that are no longer this worker's
         self._pace = self._remembered()
         self._looked = clock()
-        self._first_seen: dict[int, float] = {}        # returned chunk this worker should avoid -> when
-        self._digest = hashlib.sha256("\0".join(item.id for item in self._items).encode("utf-8", "surrogatepass")).hexdigest()
+        self._first_seen: dict[int, float] = {}  # returned chunk this worker should avoid -> when
+        self._digest = hashlib.sha256(
+            "\0".join(item.id for item in self._items).encode("utf-8", "surrogatepass")
+        ).hexdigest()
         self._round, self._exhausted = -1, False
         self._order = Order([], [])
-        self._drawn: list[int] = []                    # of each pool, as last seen ...
-        self._counted = -COUNTED_FOR                   # ... at this time
+        self._drawn: list[int] = []  # of each pool, as last seen ...
+        self._counted = -COUNTED_FOR  # ... at this time
         self._returns = Returns(store)
-        self._peers = Peers(store, worker, owner or Owner.this(), json.dumps(self._pace.own), silent_after, clock)
+        self._peers = Peers(
+            store, worker, owner or Owner.this(), json.dumps(self._pace.own), silent_after, clock
+        )
         self._join()
 
     def _remembered(self) -> Pace:
         """What the journals tell of earlier launches."""
         pace = Pace(len(self._groups))
         for key, group in self._groups.items() if len(self._book) else ():
-            known = [(item, answer) for item in group if (answer := self._book.get(item.key)) and answer.failure is None]
+            known = [
+                (item, answer)
+                for item in group
+                if (answer := self._book.get(item.key)) and answer.failure is None
+            ]
             if known:
-                pace.remember(self._number[key], sum(answer.seconds for _, answer in known), sum(item.cost for item, _ in known), len(known))
+                pace.remember(
+                    self._number[key],
+                    sum(answer.seconds for _, answer in known),
+                    sum(item.cost for item, _ in known),
+                    len(known),
+                )
         return pace
 
     # what a worker calls
@@ -136,7 +163,9 @@ class Queue:
         elif not planned:
             lease = self._take_returned(idle=False)
         if lease is None and planned:
-            lease = self._take_planned() or (self._take_returned(idle=True) if self._leases else None)
+            lease = self._take_planned() or (
+                self._take_returned(idle=True) if self._leases else None
+            )
         if lease is None and not self._leases:
             if planned:
                 lease, over = self._take_last()
@@ -153,17 +182,26 @@ class Queue:
 
     def done(self, lease: Lease) -> None:
         """Everything of ``lease`` has been journalled or given back."""
-        self._leases.remove(lease)         # the store learns it when something else is drawn, or when there is nothing
+        self._leases.remove(
+            lease
+        )  # the store learns it when something else is drawn, or when there is nothing
         seconds = (self._clock() - self._begun.pop(lease.places)) / self._at_once
-        self._pace.add(self._number[lease.items[0].benchmark], seconds, sum(item.cost for item in lease.items), len(lease.items))
+        self._pace.add(
+            self._number[lease.items[0].benchmark],
+            seconds,
+            sum(item.cost for item in lease.items),
+            len(lease.items),
+        )
 
     def give_back(self, lease: Lease, items: Sequence[Item]) -> None:
         """These raised here; they will be tried once more, each alone, by another worker if there is one."""
         for place, item in zip(lease.places, lease.items, strict=True):
             if item in items:
-                self._returns.put(Return((place,), lease.fence + 1, lease.tries + 1, avoid=self._peers.me))
+                self._returns.put(
+                    Return((place,), lease.fence + 1, lease.tries + 1, avoid=self._peers.me)
+                )
                 self._given_back.add(place)
-        self._say_held()       # whoever buries this worker must not give them out once more
+        self._say_held()  # whoever buries this worker must not give them out once more
 
     def close(self) -> None:
         self._peers.close()
@@ -187,7 +225,7 @@ class Queue:
         while (choice := self._choice()) is not None:
             number = self._store.add(self._counter(choice.pool), choice.several) - choice.several
             self._drawn[choice.pool] = number + choice.several
-            if chunks := self._order.plan[choice.pool][number:number + choice.several]:
+            if chunks := self._order.plan[choice.pool][number : number + choice.several]:
                 self._stock.extend(chunks)
                 self._fresh += [self._of(chunk) for chunk in chunks]
                 self._say_held()
@@ -197,13 +235,18 @@ class Queue:
     def _choice(self) -> Choice | None:
         now = self._clock()
         if now - self._counted > COUNTED_FOR:
-            counts = self._store.get_all([self._counter(pool) for pool in range(len(self._order.plan))])
+            counts = self._store.get_all(
+                [self._counter(pool) for pool in range(len(self._order.plan))]
+            )
             self._drawn, self._counted = [int(count or 0) for count in counts], now
         return self._order.choose(self._drawn, self._pace.scales(), len(self._peers.living) + 1)
 
     def _plenty(self) -> bool:
         """Whether to take one more ahead leaves enough for everybody else."""
-        left = sum(max(len(pool) - count, 0) for pool, count in zip(self._order.plan, self._drawn, strict=True))
+        left = sum(
+            max(len(pool) - count, 0)
+            for pool, count in zip(self._order.plan, self._drawn, strict=True)
+        )
         return not self._peers.living or left > 4 * (len(self._peers.living) + 1)
 
     def _counter(self, pool: int) -> str:
@@ -220,9 +263,17 @@ class Queue:
         for number, entry in self._returns.candidates():
             if entry.avoid == self._peers.me or entry.last:
                 waiting = self._clock() - self._first_seen.setdefault(number, self._clock())
-                if not idle or (entry.last and self._leases) or (entry.avoid == self._peers.me and self._peers.living and waiting < self._patience):
+                if (
+                    not idle
+                    or (entry.last and self._leases)
+                    or (
+                        entry.avoid == self._peers.me
+                        and self._peers.living
+                        and waiting < self._patience
+                    )
+                ):
                     continue
-            self._peers.say_busy()         # before it can be seen as taken
+            self._peers.say_busy()  # before it can be seen as taken
             if not self._returns.take(number, self._peers.me):
                 continue
             self._book.poll()
@@ -253,7 +304,12 @@ class Queue:
         waiting = self._returns.left()
         self._rest()
         self._look()
-        if self._peers.anybody_busy() or waiting or self._returns.left() or self._returns.count() != returned:
+        if (
+            self._peers.anybody_busy()
+            or waiting
+            or self._returns.left()
+            or self._returns.count() != returned
+        ):
             return None, False
         if not self._peers.elected(f"reader/{self._round}"):
             return None, False
@@ -278,7 +334,15 @@ class Queue:
         return self._book.settled(self._items[place].key)
 
     def _lease(self, places: Chunk, fence: int, tries: int = 0, returned: bool = False) -> Lease:
-        lease = Lease(self._of(places), fence, tries, tuple(places), tuple(self._fresh), returned, tuple(self._lost))
+        lease = Lease(
+            self._of(places),
+            fence,
+            tries,
+            tuple(places),
+            tuple(self._fresh),
+            returned,
+            tuple(self._lost),
+        )
         self._fresh, self._lost = [], []
         self._given_back.difference_update(places)
         self._leases.append(lease)
@@ -290,8 +354,11 @@ class Queue:
 
     def _say_held(self) -> None:
         """Tell the others what to take over if this worker dies. What is answered of it they will see in the journal."""
-        held = [[lease.fence, lease.tries, left] for lease in self._leases
-                if (left := [place for place in lease.places if place not in self._given_back])]
+        held = [
+            [lease.fence, lease.tries, left]
+            for lease in self._leases
+            if (left := [place for place in lease.places if place not in self._given_back])
+        ]
         held += [[self._fence, 0, places] for places in self._stock]
         self._peers.say(json.dumps(held) if held else Peers.BUSY)
 
@@ -317,9 +384,14 @@ class Queue:
             return False
         name, pieces, digest = json.loads(head)
         if digest != self._digest:
-            raise EasiError("this worker sees other questions than the one that made the plan",
-                            hint="the data changed while the run started; start the same command again")
-        text = "".join(piece or "" for piece in self._store.get_all([f"plan/{name}/{place}" for place in range(pieces)]))
+            raise EasiError(
+                "this worker sees other questions than the one that made the plan",
+                hint="the data changed while the run started; start the same command again",
+            )
+        text = "".join(
+            piece or ""
+            for piece in self._store.get_all([f"plan/{name}/{place}" for place in range(pieces)])
+        )
         size, *pools = json.loads(zlib.decompress(base64.b64decode(text)))
         plan = [in_chunks(pool, size) for pool in pools[:-1]] + [in_chunks(pools[-1], 1)]
         self._order = Order(plan, [item.cost for item in self._items])
@@ -333,12 +405,16 @@ class Queue:
         name = uuid.uuid4().hex
         plan = make_plan(self._groups, self._book, self._chunk)
         flat = [self._chunk, *([place for chunk in pool for place in chunk] for pool in plan)]
-        text = base64.b64encode(zlib.compress(json.dumps(flat, separators=(",", ":")).encode(), 1)).decode()
-        pieces = [text[at:at + _PIECE] for at in range(0, len(text), _PIECE)]
+        text = base64.b64encode(
+            zlib.compress(json.dumps(flat, separators=(",", ":")).encode(), 1)
+        ).decode()
+        pieces = [text[at : at + _PIECE] for at in range(0, len(text), _PIECE)]
         for place, piece in enumerate(pieces):
             self._store.set(f"plan/{name}/{place}", piece)
         for pool in range(len(plan)):
-            self._store.add(f"next/{number}/{pool}", 0)          # several counters are read at once if all are there
+            self._store.add(
+                f"next/{number}/{pool}", 0
+            )  # several counters are read at once if all are there
         self._store.create(f"plan/{number}", json.dumps([name, len(pieces), self._digest]))
         self._enter(number)
 
@@ -350,12 +426,12 @@ class Queue:
         if self._peers.buried:
             held = [self._of(chunk) for chunk in self._stock]
             self._lost += [item for items in held if items not in self._fresh for item in items]
-            self._stock.clear()            # what we held was given away, what we had not begun too
+            self._stock.clear()  # what we held was given away, what we had not begun too
             self._fresh = []
             self._peers.say("")
             self._peers.register(json.dumps(self._pace.own))
         for number in self._peers.dead():
-            self._bury(number)             # or see that somebody did
+            self._bury(number)  # or see that somebody did
             self._peers.forget(number)
         self._peers.tell(json.dumps(self._pace.own))
         self._pace.hear(json.loads(text) for text in self._peers.hear())
@@ -370,7 +446,7 @@ class Queue:
         for fence, tries, places in json.loads(held):
             left = [place for place in places if not self._settled(place)]
             alone = [place for place in left if self._book.suspect(self._items[place].key)]
-            for place in alone:       # one over which a worker hung is tried again at once, one that killed twice at the very end
+            for place in alone:  # one over which a worker hung is tried again at once, one that killed twice at the very end
                 deadly = self._book.deaths(self._items[place].key) >= SOLO_DEATHS
                 self._returns.put(Return((place,), fence + 1, tries, last=deadly))
             if calm := tuple(place for place in left if place not in alone):

@@ -25,8 +25,8 @@ class Returns:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._open: dict[int, Return] = {}           # given back by somebody, not known to be taken
-        self._unread: list[int] = []                 # counted, but not yet written down
+        self._open: dict[int, Return] = {}  # given back by somebody, not known to be taken
+        self._unread: list[int] = []  # counted, but not yet written down
         self._counted = 0
 
     def put(self, entry: Return) -> None:

@@ -21,7 +21,7 @@ from .work import DONE_FILE, OUTPUTS_FOLDER, Assignment, ItemList, Work, item_se
 
 # Of a benchmark's questions up to this share may have failed; they count as wrong. With more of them it is not complete.
 FAILED_ONE_IN = 200
-RESTARTED = 15.0        # seconds within which a worker that died has been started again
+RESTARTED = 15.0  # seconds within which a worker that died has been started again
 
 # (assignment, outcomes by item id in document order, an empty folder of its own for all files). An outcome may be a failure:
 # the backend's evaluator is not given that question, and the scorer notes it (results/notes.py).
@@ -44,7 +44,13 @@ def failed_file(run_root: Path, key: str) -> Path:
     return run_root / OUTPUTS_FOLDER / f".{key}.failed.json"
 
 
-def score_loop(run_root: Path, work: Work, score: Score, only: Collection[str] | None = None, every: float = 0.25) -> bool:
+def score_loop(
+    run_root: Path,
+    work: Work,
+    score: Score,
+    only: Collection[str] | None = None,
+    every: float = 0.25,
+) -> bool:
     """Handle every benchmark of ``work`` (or those in ``only``) once, in serving order as they become ready.
 
     ``score`` is called with the outcomes of all questions, few of them failures (``tolerable``), the generators seeded by run seed and benchmark. Its folder
@@ -55,7 +61,11 @@ def score_loop(run_root: Path, work: Work, score: Score, only: Collection[str] |
     does. Returns when every benchmark has one or the other: whether all are scored.
     """
     scored = True
-    waiting = {assignment.key: assignment for assignment in work.benchmarks if only is None or assignment.key in only}
+    waiting = {
+        assignment.key: assignment
+        for assignment in work.benchmarks
+        if only is None or assignment.key in only
+    }
     suspects = {key for key in waiting if scoring_folder(run_root, key).exists()}
     for key in waiting:
         _remove(run_root, key)
@@ -85,10 +95,12 @@ class Abandoned:
 
     def __init__(self, run_root: Path, book: Book) -> None:
         self._root, self._book = run_root, book
-        self._since = 0.0       # when the last one was gone
+        self._since = 0.0  # when the last one was gone
 
     def now(self) -> bool:
-        if not gave_up_reasons(self._root) or any(alive(header.host, header.pid) for header in self._book.at_work):
+        if not gave_up_reasons(self._root) or any(
+            alive(header.host, header.pid) for header in self._book.at_work
+        ):
             self._since = 0.0
             return False
         self._since = self._since or time.monotonic()
@@ -117,7 +129,11 @@ class Open:
             found = self._path.stat()
         except FileNotFoundError:
             return False
-        if (found.st_mtime_ns, found.st_ino, found.st_size) != self._read:      # each writing makes another file
+        if (
+            found.st_mtime_ns,
+            found.st_ino,
+            found.st_size,
+        ) != self._read:  # each writing makes another file
             self._read = found.st_mtime_ns, found.st_ino, found.st_size
             items = ItemList.load(self._root, self._assignment.key)
             self._left = list(reversed(items.ids)) if items.fits(self._assignment) else None
@@ -139,7 +155,9 @@ def _handle(run_root: Path, work: Work, assignment: Assignment, book: Book, scor
         score(assignment, answers, folder)
         folder.rename(scored_folder(run_root, key))
         return True
-    except Exception as error:           # whatever a backend's scorer raises is this benchmark's failure, not the others'
+    except (
+        Exception
+    ) as error:  # whatever a backend's scorer raises is this benchmark's failure, not the others'
         trace = traceback.format_exc()
         message = error.message if isinstance(error, EasiError) else worded(error)
         if is_full(error):
@@ -147,18 +165,28 @@ def _handle(run_root: Path, work: Work, assignment: Assignment, book: Book, scor
         print(f"{key} could not be scored: {message}", file=sys.stderr)
         if not isinstance(error, EasiError):
             print(trace, file=sys.stderr)
-        write_json(failed_file(run_root, key), {"error": " ".join(message.split()), "traceback": trace,
-                                           "unanswered": isinstance(error, Unanswered)})
+        write_json(
+            failed_file(run_root, key),
+            {
+                "error": " ".join(message.split()),
+                "traceback": trace,
+                "unanswered": isinstance(error, Unanswered),
+            },
+        )
         return False
 
 
 def _answers(run_root: Path, assignment: Assignment, book: Book) -> dict[str, Answer]:
     """The outcomes in document order; EasiError if one is missing or too many are failures."""
     if not ItemList.path(run_root, assignment.key).exists():
-        raise _unanswered(run_root, "no question was asked: no worker got as far as reading the data")
+        raise _unanswered(
+            run_root, "no question was asked: no worker got as far as reading the data"
+        )
     items = ItemList.load(run_root, assignment.key)
     if not items.fits(assignment):
-        raise _unanswered(run_root, "no question was asked: the list of questions is one of another run")
+        raise _unanswered(
+            run_root, "no question was asked: the list of questions is one of another run"
+        )
     found = {item: book.get((items.key, item)) for item in items.ids}
     missing = sum(answer is None for answer in found.values())
     if missing:

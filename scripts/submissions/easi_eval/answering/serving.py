@@ -14,14 +14,14 @@ from dataclasses import dataclass
 from .book import Book
 from .work import Item
 
-DRAW_FOR = 0.25          # seconds of work drawn at once where questions are quicker than that
-MOST_CHUNKS = 64         # ... but never more chunks
-SHARE = 4                # ... and at most this part of what is left for each worker
-EARLY = 6.0              # a question that may take 1/EARLY of what is left for each worker is begun now
-FEW = 5.0                # questions' worth of cost that the measured times of one benchmark must outweigh
+DRAW_FOR = 0.25  # seconds of work drawn at once where questions are quicker than that
+MOST_CHUNKS = 64  # ... but never more chunks
+SHARE = 4  # ... and at most this part of what is left for each worker
+EARLY = 6.0  # a question that may take 1/EARLY of what is left for each worker is begun now
+FEW = 5.0  # questions' worth of cost that the measured times of one benchmark must outweigh
 
-Chunk = tuple[int, ...]        # places in the list of all items
-Pool = list[Chunk]             # one benchmark's chunks in serving order
+Chunk = tuple[int, ...]  # places in the list of all items
+Pool = list[Chunk]  # one benchmark's chunks in serving order
 
 
 def make_plan(items: Mapping[str, Sequence[Item]], book: Book, chunk: int) -> list[Pool]:
@@ -32,7 +32,11 @@ def make_plan(items: Mapping[str, Sequence[Item]], book: Book, chunk: int) -> li
     suspects: Pool = []
     first = 0
     for group in items.values():
-        left = [(-item.cost, place) for place, item in enumerate(group, first) if not book.settled(item.key)]
+        left = [
+            (-item.cost, place)
+            for place, item in enumerate(group, first)
+            if not book.settled(item.key)
+        ]
         first += len(group)
         calm: list[int] = []
         for _, place in sorted(left):
@@ -45,10 +49,10 @@ def make_plan(items: Mapping[str, Sequence[Item]], book: Book, chunk: int) -> li
 
 
 def in_chunks(places: Sequence[int], size: int) -> Pool:
-    return [tuple(places[at:at + size]) for at in range(0, len(places), size)]
+    return [tuple(places[at : at + size]) for at in range(0, len(places), size)]
 
 
-Sums = list[list[float]]       # for each benchmark: seconds, cost, questions
+Sums = list[list[float]]  # for each benchmark: seconds, cost, questions
 
 
 class Pace:
@@ -77,7 +81,10 @@ class Pace:
 
         A benchmark with few answers leans on what all of them together took.
         """
-        rows = [[sum(part) for part in zip(*parts, strict=True)] for parts in zip(self._earlier, self.own, self._others, strict=True)]
+        rows = [
+            [sum(part) for part in zip(*parts, strict=True)]
+            for parts in zip(self._earlier, self.own, self._others, strict=True)
+        ]
         seconds, cost, questions = (sum(part) for part in zip(*rows, strict=True))
         if seconds <= 0 or cost <= 0:
             return None
@@ -108,7 +115,7 @@ class Order:
     def __init__(self, plan: Sequence[Pool], costs: Sequence[float]) -> None:
         self.plan = plan
         self._costs = [[sum([costs[place] for place in chunk]) for chunk in pool] for pool in plan]
-        self._left: list[list[float]] = []                # of each pool, by how many chunks were drawn
+        self._left: list[list[float]] = []  # of each pool, by how many chunks were drawn
         for pool in self._costs:
             left = [0.0]
             for cost in reversed(pool):
@@ -118,7 +125,9 @@ class Order:
     def over(self, drawn: Sequence[int]) -> bool:
         return all(count >= len(pool) for count, pool in zip(drawn, self.plan, strict=True))
 
-    def choose(self, drawn: Sequence[int], scales: Sequence[float] | None, workers: int) -> Choice | None:
+    def choose(
+        self, drawn: Sequence[int], scales: Sequence[float] | None, workers: int
+    ) -> Choice | None:
         """What a worker takes next if ``drawn`` chunks of each pool are gone; None if all are.
 
         The pool of suspects has no benchmark's scale and is served, one by one, when the others are empty.
@@ -127,7 +136,9 @@ class Order:
         open_pools = [place for place, pool in enumerate(self.plan) if drawn[place] < len(pool)]
         if not open_pools:
             return None
-        share = sum(self._left[place][drawn[place]] * rates[place] for place in open_pools) / workers
+        share = (
+            sum(self._left[place][drawn[place]] * rates[place] for place in open_pools) / workers
+        )
         heads = {place: self._costs[place][drawn[place]] * rates[place] for place in open_pools}
         pool = open_pools[0]
         if pool == len(self.plan) - 1 or scales is None:
@@ -141,7 +152,7 @@ class Order:
         """How many chunks to draw at once: one, unless they are so quick that asking for each would cost."""
         most = min(DRAW_FOR, share / SHARE)
         expected, several = 0.0, 0
-        for cost in self._costs[pool][at:at + MOST_CHUNKS]:
+        for cost in self._costs[pool][at : at + MOST_CHUNKS]:
             expected += cost * rate
             if expected > most:
                 break

@@ -85,7 +85,11 @@ class TorchStore:
 
     def get(self, key: str) -> str | None:
         # get() alone would block until the key appears
-        return self._store.get(self._name(key)).decode() if self._store.check([self._name(key)]) else None
+        return (
+            self._store.get(self._name(key)).decode()
+            if self._store.check([self._name(key)])
+            else None
+        )
 
     def get_all(self, keys: Sequence[str]) -> list[str | None]:
         if not keys:
@@ -107,7 +111,16 @@ def connect(address: str, timeout: float = 60.0) -> TorchStore:
 
     host, _, port = address.rpartition(":")
     try:
-        return TorchStore(TCPStore(host.strip("[]"), int(port), is_master=False, wait_for_workers=False,
-                                   timeout=timedelta(seconds=timeout)))
+        return TorchStore(
+            TCPStore(
+                host.strip("[]"),
+                int(port),
+                is_master=False,
+                wait_for_workers=False,
+                timeout=timedelta(seconds=timeout),
+            )
+        )
     except (DistError, ValueError, RuntimeError) as error:
-        raise EasiError(f"no work queue at {address}", hint="the launcher ended; start the same command again") from error
+        raise EasiError(
+            f"no work queue at {address}", hint="the launcher ended; start the same command again"
+        ) from error

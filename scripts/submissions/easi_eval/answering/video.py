@@ -12,7 +12,7 @@ from PIL import Image
 
 from ..errors import EasiError, worded
 
-Parts = tuple[tuple[Image.Image, ...], tuple[int, ...], int, float]     # the fields of Frames
+Parts = tuple[tuple[Image.Image, ...], tuple[int, ...], int, float]  # the fields of Frames
 
 
 @dataclass(frozen=True)
@@ -31,14 +31,22 @@ def sample_frames(video: str | os.PathLike[str] | Sequence[Image.Image], count: 
     Raises EasiError naming a file without a readable frame.
     """
     if not isinstance(video, (str, os.PathLike)):
-        images = tuple(frame.convert("RGB") if isinstance(frame, Image.Image) else Image.fromarray(np.asarray(frame)) for frame in video)
+        images = tuple(
+            frame.convert("RGB")
+            if isinstance(frame, Image.Image)
+            else Image.fromarray(np.asarray(frame))
+            for frame in video
+        )
         return Frames(images, tuple(range(len(images))), len(images), 2.0)
     path = os.fspath(video).removeprefix("file://")
     try:
         return Frames(*_read(path, count))
-    except (OSError, RuntimeError, ValueError, IndexError) as error:    # what decord and PyAV raise
+    except (OSError, RuntimeError, ValueError, IndexError) as error:  # what decord and PyAV raise
         reason = str(error).strip().splitlines() or [worded(error)]
-        raise EasiError(f"{path} cannot be read as a video: {reason[0]}", hint="fetch the benchmark's videos again") from error
+        raise EasiError(
+            f"{path} cannot be read as a video: {reason[0]}",
+            hint="fetch the benchmark's videos again",
+        ) from error
 
 
 def spread(total: int, count: int) -> tuple[int, ...]:
@@ -49,7 +57,7 @@ def spread(total: int, count: int) -> tuple[int, ...]:
 
 
 def _read(path: str, count: int) -> Parts:
-    if importlib.util.find_spec("decord") is None:         # it has no wheels for some platforms
+    if importlib.util.find_spec("decord") is None:  # it has no wheels for some platforms
         return _read_with_av(path, count)
     return _read_with_decord(path, count)
 
@@ -60,7 +68,12 @@ def _read_with_decord(path: str, count: int) -> Parts:
     reader = decord.VideoReader(path, num_threads=1)
     indices = spread(len(reader), count)
     frames = reader.get_batch(list(indices)).asnumpy()
-    return tuple(Image.fromarray(frame) for frame in frames), indices, len(reader), float(reader.get_avg_fps()) or 1.0
+    return (
+        tuple(Image.fromarray(frame) for frame in frames),
+        indices,
+        len(reader),
+        float(reader.get_avg_fps()) or 1.0,
+    )
 
 
 def _read_with_av(path: str, count: int) -> Parts:
@@ -73,5 +86,7 @@ def _read_with_av(path: str, count: int) -> Parts:
         fps = float(stream.average_rate or 1)
     wanted = set(spread(total, count))
     with av.open(path) as container:
-        frames = {n: frame.to_image() for n, frame in enumerate(container.decode(video=0)) if n in wanted}
+        frames = {
+            n: frame.to_image() for n, frame in enumerate(container.decode(video=0)) if n in wanted
+        }
     return tuple(frames[n] for n in sorted(frames)), tuple(sorted(frames)), total, fps

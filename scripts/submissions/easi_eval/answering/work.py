@@ -19,10 +19,10 @@ WORK_FILE = "work.json"
 ITEMS_FOLDER = "items"
 JOURNAL_FOLDER = "journal"
 OUTPUTS_FOLDER = "outputs"
-DONE_FILE = "answering.done"      # the pipeline writes it when no worker is left
-SET_ASIDE_FILE = "answering.aside.json"      # ... and this when benchmarks are not to be asked any more
+DONE_FILE = "answering.done"  # the pipeline writes it when no worker is left
+SET_ASIDE_FILE = "answering.aside.json"  # ... and this when benchmarks are not to be asked any more
 
-Key = tuple[str, str]             # (benchmark, item id): what the journal and the queue know a question by
+Key = tuple[str, str]  # (benchmark, item id): what the journal and the queue know a question by
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Assignment:
     """One benchmark of this run. Answers of another ``epoch`` are ignored (``--rerun`` makes a new one)."""
 
     key: str
-    task: str                     # the backend's own name
+    task: str  # the backend's own name
     epoch: int = 0
     limit: int | None = None
 
@@ -102,9 +102,15 @@ class ItemList:
     def __post_init__(self) -> None:
         if len(set(self.ids)) != len(self.ids):
             twice = next(item for item in self.ids if self.ids.count(item) > 1)
-            raise EasiError(f"{self.key} has two questions with the id {twice!r}", hint="the data is damaged; fetch it again")
+            raise EasiError(
+                f"{self.key} has two questions with the id {twice!r}",
+                hint="the data is damaged; fetch it again",
+            )
         if len(self.ids) > self.total:
-            raise EasiError(f"{self.key} lists {len(self.ids)} questions of {self.total}", hint="the data is damaged; fetch it again")
+            raise EasiError(
+                f"{self.key} lists {len(self.ids)} questions of {self.total}",
+                hint="the data is damaged; fetch it again",
+            )
 
     def fits(self, assignment: Assignment) -> bool:
         """Whether this is the list of ``assignment`` and not one that another ``--limit`` left behind."""
@@ -115,7 +121,9 @@ class ItemList:
         return self.costs if len(self.costs) == len(self.ids) else (1.0,) * len(self.ids)
 
     def items(self) -> list[Item]:
-        return [Item(self.key, item, cost) for item, cost in zip(self.ids, self.expected(), strict=True)]
+        return [
+            Item(self.key, item, cost) for item, cost in zip(self.ids, self.expected(), strict=True)
+        ]
 
     @staticmethod
     def path(run_root: Path, key: str) -> Path:
@@ -131,7 +139,13 @@ class ItemList:
         """Raises EasiError if the file is missing, damaged or of another version."""
         data = _load(cls.path(run_root, key))
         try:
-            return cls(key=data["key"], total=data["total"], ids=tuple(data["ids"]), limit=data["limit"], costs=tuple(data.get("costs", ())))
+            return cls(
+                key=data["key"],
+                total=data["total"],
+                ids=tuple(data["ids"]),
+                limit=data["limit"],
+                costs=tuple(data.get("costs", ())),
+            )
         except (KeyError, TypeError) as error:
             raise _damaged(cls.path(run_root, key), str(error)) from error
 
@@ -182,9 +196,15 @@ def seed_everything(seed: int) -> None:
 def _load(path: Path) -> dict[str, object]:
     data = read_json(path)
     if not isinstance(data, dict) or data.get("schema") != SCHEMA:
-        raise _damaged(path, f"schema {data.get('schema') if isinstance(data, dict) else None!r} is not {SCHEMA}")
+        raise _damaged(
+            path,
+            f"schema {data.get('schema') if isinstance(data, dict) else None!r} is not {SCHEMA}",
+        )
     return data
 
 
 def _damaged(path: Path, what: str) -> EasiError:
-    return EasiError(f"{path} cannot be used: {what}", hint="remove it and start the run again; answers are kept in the journal")
+    return EasiError(
+        f"{path} cannot be used: {what}",
+        hint="remove it and start the run again; answers are kept in the journal",
+    )

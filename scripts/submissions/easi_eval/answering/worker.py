@@ -29,16 +29,20 @@ from .work import JOURNAL_FOLDER, Assignment, Item, SetAside, Work, item_seed, s
 
 __all__ = ["AnswerItems", "Generation", "open_journal", "work_loop"]
 
-MAX_TRIES = 2            # an item that raises so often is recorded as failed
-MAX_DEATHS = 3           # ... and one during which so many workers died
-MAX_HANGS = 2            # ... and one over which so many were silent until they were killed
+MAX_TRIES = 2  # an item that raises so often is recorded as failed
+MAX_DEATHS = 3  # ... and one during which so many workers died
+MAX_HANGS = 2  # ... and one over which so many were silent until they were killed
 LONGEST_REASON = 500
-COLLECT_FOR = 1.0        # seconds between two looks of a worker with several calls open at whether there is more to ask
-ASK_AGAIN = 0.2          # seconds between two looks of a worker that waits for what others make of its questions
+COLLECT_FOR = 1.0  # seconds between two looks of a worker with several calls open at whether there is more to ask
+ASK_AGAIN = (
+    0.2  # seconds between two looks of a worker that waits for what others make of its questions
+)
 
 # What every later call of a process raises as well: torch's for the device (illegal access, assert, lost GPU; out of memory is another
 # type and is survived), vLLM's for an engine whose own process has died.
-LASTING = frozenset({"AcceleratorError", "EngineDeadError", "MQEngineDeadError", "AsyncEngineDeadError"})
+LASTING = frozenset(
+    {"AcceleratorError", "EngineDeadError", "MQEngineDeadError", "AsyncEngineDeadError"}
+)
 
 
 @dataclass(frozen=True)
@@ -57,19 +61,32 @@ class Generation:
 # One result per item, in order. An exception in place of a result concerns that item alone;
 # one that is raised concerns all of them, and they are then asked one by one.
 AnswerItems = Callable[[Sequence[Item]], Sequence[Generation | Exception]]
-Results = Sequence[Generation | Exception] | Exception      # of one call, or what it raised
+Results = Sequence[Generation | Exception] | Exception  # of one call, or what it raised
 # Told which questions are about to be asked and which probably after them; returns at once.
 Prepare = Callable[[Sequence[Item], Sequence[Item]], None]
 
 
 def open_journal(run_root: Path, work: Work) -> Journal:
     """This attempt's journal, named by EASI_WORKER (default w0) and EASI_ATTEMPT (default 0)."""
-    return Journal(run_root / JOURNAL_FOLDER, os.environ.get("EASI_WORKER") or "w0",
-                   int(os.environ.get("EASI_ATTEMPT") or 0), work.launch)
+    return Journal(
+        run_root / JOURNAL_FOLDER,
+        os.environ.get("EASI_WORKER") or "w0",
+        int(os.environ.get("EASI_ATTEMPT") or 0),
+        work.launch,
+    )
 
 
-def work_loop(run_root: Path, work: Work, items: Mapping[str, Sequence[Item]], answer: AnswerItems, chunk: int = 1,
-              journal: Journal | None = None, store: Store | None = None, prepare: Prepare | None = None, at_once: int = 1) -> None:
+def work_loop(
+    run_root: Path,
+    work: Work,
+    items: Mapping[str, Sequence[Item]],
+    answer: AnswerItems,
+    chunk: int = 1,
+    journal: Journal | None = None,
+    store: Store | None = None,
+    prepare: Prepare | None = None,
+    at_once: int = 1,
+) -> None:
     """Answer questions until every one of ``items`` has an outcome in the journals of ``run_root``.
 
     ``items`` are in document order and the same for all workers; benchmarks are served in the order of ``work``.
@@ -86,9 +103,19 @@ def work_loop(run_root: Path, work: Work, items: Mapping[str, Sequence[Item]], a
         book.poll()
         served = {assignment.key: tuple(items[assignment.key]) for assignment in work.benchmarks}
         if any(not book.settled(item.key) for group in served.values() for item in group):
-            faulthandler.register(signal.SIGUSR1, all_threads=True)      # its keeper asks, before it kills a silent worker
-            queue = Queue(store or _store(run_root, work), journal.worker, served, book, chunk, before_idle=journal.sync,
-                          ahead=prepare is not None, at_once=at_once)
+            faulthandler.register(
+                signal.SIGUSR1, all_threads=True
+            )  # its keeper asks, before it kills a silent worker
+            queue = Queue(
+                store or _store(run_root, work),
+                journal.worker,
+                served,
+                book,
+                chunk,
+                before_idle=journal.sync,
+                ahead=prepare is not None,
+                at_once=at_once,
+            )
             journal.phase("answering")
             worker = _Worker(run_root, work, journal, queue, book, answer, prepare)
             try:
@@ -124,10 +151,26 @@ class _Call:
 
 
 class _Worker:
-    def __init__(self, run_root: Path, work: Work, journal: Journal, queue: Queue, book: Book, answer: AnswerItems,
-                 prepare: Prepare | None = None) -> None:
-        self._assignments: dict[str, Assignment] = {assignment.key: assignment for assignment in work.benchmarks}
-        self._work, self._journal, self._queue, self._book, self._answer = work, journal, queue, book, answer
+    def __init__(
+        self,
+        run_root: Path,
+        work: Work,
+        journal: Journal,
+        queue: Queue,
+        book: Book,
+        answer: AnswerItems,
+        prepare: Prepare | None = None,
+    ) -> None:
+        self._assignments: dict[str, Assignment] = {
+            assignment.key: assignment for assignment in work.benchmarks
+        }
+        self._work, self._journal, self._queue, self._book, self._answer = (
+            work,
+            journal,
+            queue,
+            book,
+            answer,
+        )
         self._prepare, self._set_aside = prepare, SetAside(run_root, work.launch)
         self._doubt = Doubt(book)
         self._complaints = Complaints(run_root, work.launch)
@@ -147,10 +190,15 @@ class _Worker:
                 lease, over = self._queue.step() if len(open_calls) < threads else (None, False)
                 if over:
                     return
-                while lease and any(call.lease.items[0].benchmark != lease.items[0].benchmark for call in open_calls.values()):
-                    self._collect(open_calls)      # models are set up for a benchmark
+                while lease and any(
+                    call.lease.items[0].benchmark != lease.items[0].benchmark
+                    for call in open_calls.values()
+                ):
+                    self._collect(open_calls)  # models are set up for a benchmark
                 if lease and (asked := self._begin(lease)):
-                    open_calls[pool.submit(self._results, asked)] = _Call(lease, asked, time.monotonic())
+                    open_calls[pool.submit(self._results, asked)] = _Call(
+                        lease, asked, time.monotonic()
+                    )
                 elif lease:
                     self._queue.done(lease)
                 elif open_calls:
@@ -167,7 +215,11 @@ class _Worker:
         done, _ = wait(calls, COLLECT_FOR, FIRST_COMPLETED)
         for future in done:
             call = calls.pop(future)
-            self._end(call.lease, call.asked, self._take(call.asked, future.result(), call.lease, time.monotonic() - call.began))
+            self._end(
+                call.lease,
+                call.asked,
+                self._take(call.asked, future.result(), call.lease, time.monotonic() - call.began),
+            )
             self._queue.done(call.lease)
 
     def _next(self) -> Lease | None:
@@ -192,12 +244,16 @@ class _Worker:
             self._journal.returned(lease.lost, "taken over: this worker was taken for dead")
         back = lease.returned or any(self._book.hangs(item.key) for item in lease.items)
         for size, steps in groupby(lease.drawn, len):
-            self._journal.leased([item for step in steps for item in step], size, lease.returned, back)
+            self._journal.leased(
+                [item for step in steps for item in step], size, lease.returned, back
+            )
         deadly = {item: reason for item in lease.items if (reason := self._deadly(item))}
         for item, reason in deadly.items():
             self._fail(item, lease, reason)
         left_out = self._set_aside.keys
-        if aside := [item for item in lease.items if item.benchmark in left_out and item not in deadly]:
+        if aside := [
+            item for item in lease.items if item.benchmark in left_out and item not in deadly
+        ]:
             self._journal.aside(aside, "its benchmark was set aside", self._work.stage)
         asked = [item for item in lease.items if item not in deadly and item not in aside]
         if asked and self._prepare is not None:
@@ -207,13 +263,19 @@ class _Worker:
     def _end(self, lease: Lease, asked: Sequence[Item], raised: Sequence[_Raised]) -> None:
         """Give back, set aside or fail what raised."""
         again: list[Item] = []
-        suspicious = len(raised) == len(asked)      # a batch of which some was answered says nothing against this worker
+        suspicious = len(raised) == len(
+            asked
+        )  # a batch of which some was answered says nothing against this worker
         for item, error, reason in raised:
             if suspicious:
                 self._doubt.raised()
             first = lease.tries + 1 < MAX_TRIES
             # where much lacks memory it may be this GPU's own trouble, and another has enough
-            if _lacks_memory(error) and not self._work.final and not (first and self._doubt.streak > ENOUGH):
+            if (
+                _lacks_memory(error)
+                and not self._work.final
+                and not (first and self._doubt.streak > ENOUGH)
+            ):
                 self._journal.aside([item], reason, self._work.stage)
             elif first:
                 self._journal.returned([item], reason)
@@ -252,7 +314,9 @@ class _Worker:
             raised += [one for item in lacking for one in self._ask([item], lease, again=False)]
         return raised
 
-    def _take(self, items: Sequence[Item], results: Results, lease: Lease, seconds: float) -> list[_Raised]:
+    def _take(
+        self, items: Sequence[Item], results: Results, lease: Lease, seconds: float
+    ) -> list[_Raised]:
         """Journal what was answered in one call; returns what raised. A call that raised did so for all of its questions."""
         each = [results] * len(items) if isinstance(results, Exception) else results
         raised: list[_Raised] = []
@@ -269,9 +333,13 @@ class _Worker:
 
     def _raise_if_broken(self, error: Exception, lease: Lease) -> None:
         """Where only a new process helps, or a disk with room, go on with none."""
-        if is_full(error):      # no fault of the questions: few that failed would count as wrong in a complete benchmark
+        if is_full(
+            error
+        ):  # no fault of the questions: few that failed would count as wrong in a complete benchmark
             self._journal.returned(lease.items, self._reason(error))
-            raise DiskFull(f"a disk took no more while a question was asked, what is answered is kept: {worded(error)}") from error
+            raise DiskFull(
+                f"a disk took no more while a question was asked, what is answered is kept: {worded(error)}"
+            ) from error
         if any(kind.__name__ in LASTING for kind in type(error).__mro__):
             raise error
 
@@ -285,23 +353,50 @@ class _Worker:
             return RuntimeError(f"{len(items)} questions were asked and {len(results)} answered")
         return results
 
-    def _record(self, item: Item, result: Generation | Exception, lease: Lease, share: float) -> Exception | None:
+    def _record(
+        self, item: Item, result: Generation | Exception, lease: Lease, share: float
+    ) -> Exception | None:
         if isinstance(result, Exception):
             return result
         if not isinstance(result, Generation) or not isinstance(result.text, str):
-            return TypeError(f"the model answered {type(getattr(result, 'text', result)).__name__}, not text")
+            return TypeError(
+                f"the model answered {type(getattr(result, 'text', result)).__name__}, not text"
+            )
         self._doubt.answered()
         seconds = share if result.seconds is None else result.seconds
-        self._journal.answer(Answer(
-            item.benchmark, item.id, self._assignments[item.benchmark].epoch, result.text, round(seconds, 4),
-            result.tokens, result.finish, result.frames, result.prompt,
-            worker=self._journal.worker, fence=lease.fence, launch=self._work.launch, cut=result.cut))
+        self._journal.answer(
+            Answer(
+                item.benchmark,
+                item.id,
+                self._assignments[item.benchmark].epoch,
+                result.text,
+                round(seconds, 4),
+                result.tokens,
+                result.finish,
+                result.frames,
+                result.prompt,
+                worker=self._journal.worker,
+                fence=lease.fence,
+                launch=self._work.launch,
+                cut=result.cut,
+            )
+        )
         return None
 
     def _fail(self, item: Item, lease: Lease, reason: str) -> None:
-        self._journal.answer(Answer(
-            item.benchmark, item.id, self._assignments[item.benchmark].epoch, None, 0.0, failure=reason,
-            worker=self._journal.worker, fence=lease.fence, launch=self._work.launch))
+        self._journal.answer(
+            Answer(
+                item.benchmark,
+                item.id,
+                self._assignments[item.benchmark].epoch,
+                None,
+                0.0,
+                failure=reason,
+                worker=self._journal.worker,
+                fence=lease.fence,
+                launch=self._work.launch,
+            )
+        )
 
     def _reason(self, error: Exception) -> str:
         """One line "Type: message"; redacted, as it is shown in tables and archived."""

@@ -20,7 +20,10 @@ def make_backend(name: str, hub: HubSettings) -> Backend:
     from .lmms_eval import LmmsEval
     from .vlmevalkit import VLMEvalKit
 
-    makers: dict[str, Callable[[HubSettings], Backend]] = {VLMEvalKit.name: VLMEvalKit, LmmsEval.name: LmmsEval}
+    makers: dict[str, Callable[[HubSettings], Backend]] = {
+        VLMEvalKit.name: VLMEvalKit,
+        LmmsEval.name: LmmsEval,
+    }
     return makers[name](hub)
 
 
@@ -30,7 +33,11 @@ def resolved(cfg: RunConfig, backend: Backend, hub: HubSettings) -> ModelChoice:
         backend.check(cfg)
         return backend.resolve(cfg)
     except EasiError as error:
-        others = [make_backend(name, hub) for name in KINDS if name != backend.name] if not backend.offers(cfg.model) else []
+        others = (
+            [make_backend(name, hub) for name in KINDS if name != backend.name]
+            if not backend.offers(cfg.model)
+            else []
+        )
         hint = next((said for other in others if (said := other.offers(cfg.model))), "")
         if not hint:
             raise

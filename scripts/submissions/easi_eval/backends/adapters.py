@@ -18,7 +18,11 @@ from .sources import ClassSource
 def checkpoints(model: ModelChoice) -> list[str]:
     """The folders and hub ids that the model's class is given."""
     given = (model.path, *(model.arguments.get(key) for key in CHECKPOINT_KEYS))
-    return [name for name in dict.fromkeys(map(str, filter(None, given))) if Path(name).is_dir() or is_hub_id(name)]
+    return [
+        name
+        for name in dict.fromkeys(map(str, filter(None, given)))
+        if Path(name).is_dir() or is_hub_id(name)
+    ]
 
 
 def with_references(model: ModelChoice, cache: Path) -> ModelChoice:
@@ -29,9 +33,13 @@ def with_references(model: ModelChoice, cache: Path) -> ModelChoice:
     if model.served:
         return model
     names = checkpoints(model)
-    model = replace(model, refers_to=referred_to(Path(name) for name in names if Path(name).is_dir()))
+    model = replace(
+        model, refers_to=referred_to(Path(name) for name in names if Path(name).is_dir())
+    )
     revision = str(model.arguments.get("revision", "")) or "main"
-    adapter = next(filter(None, (bare_adapter(snapshot(name, cache, revision)) for name in names)), None)
+    adapter = next(
+        filter(None, (bare_adapter(snapshot(name, cache, revision)) for name in names)), None
+    )
     if adapter is None:
         return model
     base = base_of(adapter)
@@ -51,16 +59,28 @@ def check_adapter(model: ModelChoice, classes: Sequence[ClassSource]) -> None:
         return
     if model.engine:
         raise refuse_adapter(model, f"{model.engine} does not lay it over its base")
-    ours = any(source.module.startswith("easi_") for source in classes)      # the generic class, which loads by another module of ours
+    ours = any(
+        source.module.startswith("easi_") for source in classes
+    )  # the generic class, which loads by another module of ours
     if classes and not ours and not class_code.loads_pretrained(classes):
-        raise refuse_adapter(model, f"{model.cls} loads its weights by other means than from_pretrained")
+        raise refuse_adapter(
+            model, f"{model.cls} loads its weights by other means than from_pretrained"
+        )
     if importlib.util.find_spec("peft") is None:
-        raise EasiError(f"{model.name} is an adapter, and peft is not installed", hint="run: bash scripts/setup.sh")
+        raise EasiError(
+            f"{model.name} is an adapter, and peft is not installed",
+            hint="run: bash scripts/setup.sh",
+        )
 
 
 def refuse_adapter(model: ModelChoice, why: str) -> EasiError:
     """For a class that cannot lay an adapter over its base: the reason, and how to merge the two."""
-    merge = ("from peft import PeftModel; from transformers import AutoModelForImageTextToText as M, AutoProcessor as P; "
-             f"PeftModel.from_pretrained(M.from_pretrained('{model.base}', dtype='auto'), '{model.path}').merge_and_unload().save_pretrained('merged'); "
-             f"P.from_pretrained('{model.base}').save_pretrained('merged')")
-    return EasiError(f"{model.name} is an adapter of {model.base}, and {why}", hint=f'merge it first: python -c "{merge}", then give the folder merged')
+    merge = (
+        "from peft import PeftModel; from transformers import AutoModelForImageTextToText as M, AutoProcessor as P; "
+        f"PeftModel.from_pretrained(M.from_pretrained('{model.base}', dtype='auto'), '{model.path}').merge_and_unload().save_pretrained('merged'); "
+        f"P.from_pretrained('{model.base}').save_pretrained('merged')"
+    )
+    return EasiError(
+        f"{model.name} is an adapter of {model.base}, and {why}",
+        hint=f'merge it first: python -c "{merge}", then give the folder merged',
+    )

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 KEYS: Mapping[str, tuple[str, ...]] = {
     "ARM_thinker": ("LMDEPLOY_API_KEY", "LMDEPLOY_API_BASE"),
-    "BedrockAPI": (),                       # AWS's own chain: a profile, a role, variables
+    "BedrockAPI": (),  # AWS's own chain: a profile, a role, variables
     "BlueLM_API": ("BLUELM_API_KEY",),
     "CWWrapper": ("CW_API_KEY", "CW_API_BASE"),
     "DoubaoVL": ("DOUBAO_VL_KEY",),
@@ -37,21 +37,41 @@ KEYS: Mapping[str, tuple[str, ...]] = {
 }
 # GPT4V asks several services, told apart by a word in the model's name; the first that fits.
 OF_GPT4V = (
-    ("step", "STEPAI_API_KEY"), ("yi-vision", "YI_API_KEY"), ("internvl2-pro", "InternVL2_PRO_KEY"), ("abab", "MiniMax_API_KEY"),
-    ("moonshot", "MOONSHOT_API_KEY"), ("grok", "XAI_API_KEY"), ("ernie", "BAIDU_API_KEY"),
+    ("step", "STEPAI_API_KEY"),
+    ("yi-vision", "YI_API_KEY"),
+    ("internvl2-pro", "InternVL2_PRO_KEY"),
+    ("abab", "MiniMax_API_KEY"),
+    ("moonshot", "MOONSHOT_API_KEY"),
+    ("grok", "XAI_API_KEY"),
+    ("ernie", "BAIDU_API_KEY"),
 )
 
 
-def missing_keys(cls: str, arguments: Mapping[str, object], environ: Mapping[str, str] = os.environ) -> list[str]:
+def missing_keys(
+    cls: str, arguments: Mapping[str, object], environ: Mapping[str, str] = os.environ
+) -> list[str]:
     """The variables that a class of ``vlmeval.api`` needs with these arguments and that are not set.
 
     A base that the arguments give (``api_base``) needs no variable.
     """
-    given = {name for name, value in (("API_BASE", arguments.get("api_base")), ("CLOUD_PROJECT", arguments.get("project_id"))) if value}
-    return [name for name in _needed(cls, arguments, environ) if not environ.get(name) and not any(name.endswith(end) for end in given)]
+    given = {
+        name
+        for name, value in (
+            ("API_BASE", arguments.get("api_base")),
+            ("CLOUD_PROJECT", arguments.get("project_id")),
+        )
+        if value
+    }
+    return [
+        name
+        for name in _needed(cls, arguments, environ)
+        if not environ.get(name) and not any(name.endswith(end) for end in given)
+    ]
 
 
-def _needed(cls: str, arguments: Mapping[str, object], environ: Mapping[str, str]) -> tuple[str, ...]:
+def _needed(
+    cls: str, arguments: Mapping[str, object], environ: Mapping[str, str]
+) -> tuple[str, ...]:
     if any(arguments.get(name) for name in ("key", "api_key", "secret_key")):
         return ()
     model = str(arguments.get("model", ""))
@@ -62,7 +82,9 @@ def _needed(cls: str, arguments: Mapping[str, object], environ: Mapping[str, str
             return ("GOOGLE_API_KEY",)
         return (next((key for word, key in OF_GPT4V if word in model), "OPENAI_API_KEY"),)
     if cls == "Claude3V":
-        official = environ.get("ANTHROPIC_BACKEND") == "official" or arguments.get("backend") == "official"
+        official = (
+            environ.get("ANTHROPIC_BACKEND") == "official" or arguments.get("backend") == "official"
+        )
         return ("ANTHROPIC_API_KEY",) if official else ("ALLES",)
     if cls == "Gemini":
         backend = environ.get("GOOGLE_API_BACKEND") or arguments.get("backend", "genai")

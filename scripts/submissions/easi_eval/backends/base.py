@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 class Backend(Protocol):
     """One evaluation backend. No method imports the backend itself; only ``resolve`` may ask the hub."""
 
-    name: str                    # as given to ``--backend``
-    payload_name: str            # as written into the payload
-    package: str                 # import name of the real package
+    name: str  # as given to ``--backend``
+    payload_name: str  # as written into the payload
+    package: str  # import name of the real package
 
     def version(self, cfg: RunConfig) -> str: ...
 
@@ -62,11 +62,25 @@ class Backend(Protocol):
         """The same choice with the weights of ``repo`` in the folder ``path``."""
         ...
 
-    def answer_job(self, cfg: RunConfig, model: ModelChoice, todo: Sequence[Benchmark], paths: RunPaths, port: int) -> Job:
+    def answer_job(
+        self,
+        cfg: RunConfig,
+        model: ModelChoice,
+        todo: Sequence[Benchmark],
+        paths: RunPaths,
+        port: int,
+    ) -> Job:
         """The one launch whose workers answer all items of ``todo`` into the journal; ``port`` is free for its launcher."""
         ...
 
-    def score_job(self, cfg: RunConfig, model: ModelChoice, todo: Sequence[Benchmark], paths: RunPaths, judge: str = ...) -> Job:
+    def score_job(
+        self,
+        cfg: RunConfig,
+        model: ModelChoice,
+        todo: Sequence[Benchmark],
+        paths: RunPaths,
+        judge: str = ...,
+    ) -> Job:
         """The one process that scores each benchmark of ``todo`` from the journal as soon as it is answered.
 
         By rules, unless ``judge`` is a model; one is named to a backend only whose ``Kind`` takes a judge.
@@ -77,7 +91,9 @@ class Backend(Protocol):
         """The model that the endpoint is asked for under a judge's name."""
         ...
 
-    def plain_job(self, cfg: RunConfig, model: ModelChoice, bench: Benchmark, folder: Path, port: int) -> Job:
+    def plain_job(
+        self, cfg: RunConfig, model: ModelChoice, bench: Benchmark, folder: Path, port: int
+    ) -> Job:
         """The backend's own launch of one benchmark into ``folder``, untouched (``--plain``)."""
         ...
 
@@ -93,8 +109,15 @@ class Backend(Protocol):
         """Headline and sub-scores, 0-100, from the aggregate files; ``rows`` are those of ``rows()``."""
         ...
 
-    def told(self, cfg: RunConfig, bench: Benchmark, out: Outputs, rows: pd.DataFrame, score: BenchmarkScore,
-             scorer_notes: Mapping[str, Any]) -> BenchmarkScore:
+    def told(
+        self,
+        cfg: RunConfig,
+        bench: Benchmark,
+        out: Outputs,
+        rows: pd.DataFrame,
+        score: BenchmarkScore,
+        scorer_notes: Mapping[str, Any],
+    ) -> BenchmarkScore:
         """``score`` with what has to stand beside it: corrections with both values, counted oddities. ``scorer_notes``: our scorer's."""
         ...
 

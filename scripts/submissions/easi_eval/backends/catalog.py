@@ -75,14 +75,16 @@ class Package:
     """
 
     kind: Kind
-    root: Path          # the folder that holds __init__.py
+    root: Path  # the folder that holds __init__.py
     checkout: bool
     own: Path | None = None
 
     @property
     def version(self) -> str:
         """The declared version; a checkout's is followed by ``+`` and a digest of its sources."""
-        return f"{_declared(self)}+{content_digest(self.root)}" if self.checkout else _declared(self)
+        return (
+            f"{_declared(self)}+{content_digest(self.root)}" if self.checkout else _declared(self)
+        )
 
 
 def locate(kind: Kind, backend_path: Path | None = None) -> Package:
@@ -91,14 +93,22 @@ def locate(kind: Kind, backend_path: Path | None = None) -> Package:
     Raises EasiError if it is not there.
     """
     if backend_path is not None:
-        for root in (backend_path / kind.package, backend_path / "src" / kind.package, backend_path):
+        for root in (
+            backend_path / kind.package,
+            backend_path / "src" / kind.package,
+            backend_path,
+        ):
             if root.name == kind.package and (root / "__init__.py").is_file():
                 return Package(kind, root.resolve(), checkout=True)
-        raise EasiError(f"--backend-path {backend_path} holds no {kind.package} package",
-                        hint=f"give the folder that contains {kind.package}/__init__.py")
+        raise EasiError(
+            f"--backend-path {backend_path} holds no {kind.package} package",
+            hint=f"give the folder that contains {kind.package}/__init__.py",
+        )
     spec = importlib.util.find_spec(kind.package)
-    if spec is None or spec.origin is None:      # None origin: an empty namespace folder of that name
-        raise EasiError(f"the backend {kind.name} is not installed", hint="run: bash scripts/setup.sh")
+    if spec is None or spec.origin is None:  # None origin: an empty namespace folder of that name
+        raise EasiError(
+            f"the backend {kind.name} is not installed", hint="run: bash scripts/setup.sh"
+        )
     root = Path(spec.origin).resolve().parent
     return Package(kind, root, checkout=not {"site-packages", "dist-packages"} & set(root.parts))
 
@@ -111,15 +121,23 @@ def _declared(package: Package) -> str:
             return version(package.kind.distribution)
         except PackageNotFoundError:
             return "0"
-    for file in (package.root.parent / "pyproject.toml", package.root.parent / "setup.py", package.root / "__init__.py"):
+    for file in (
+        package.root.parent / "pyproject.toml",
+        package.root.parent / "setup.py",
+        package.root / "__init__.py",
+    ):
         if file.is_file():
-            found = re.search(r"""^\s*(?:__version__|version)\s*=\s*["']([^"']+)["']""", file.read_text(encoding="utf-8"), re.MULTILINE)
+            found = re.search(
+                r"""^\s*(?:__version__|version)\s*=\s*["']([^"']+)["']""",
+                file.read_text(encoding="utf-8"),
+                re.MULTILINE,
+            )
             if found:
                 return found[1]
     return "0"
 
 
-@functools.cache      # half a second for a big checkout, and asked for several times in a run
+@functools.cache  # half a second for a big checkout, and asked for several times in a run
 def content_digest(root: Path) -> str:
     """12 hex digits over the names and contents of all sources of a package."""
     total = hashlib.sha256()
@@ -131,9 +149,14 @@ def content_digest(root: Path) -> str:
 
 # ---- VLMEvalKit -----------------------------------------------------------------------------------------------------
 
+
 def vlmeval_entries(package: Package) -> dict[str, Entry]:
     """The registry ``supported_VLM`` of ``config.py``, by name and in its order."""
-    raw = _cached(package, "models", lambda: [asdict(entry) for entry in read_vlmeval_config(package.root / "config.py")])
+    raw = _cached(
+        package,
+        "models",
+        lambda: [asdict(entry) for entry in read_vlmeval_config(package.root / "config.py")],
+    )
     return {entry["name"]: Entry(**{**entry, "unread": tuple(entry["unread"])}) for entry in raw}
 
 
@@ -147,7 +170,11 @@ def read_vlmeval_config(path: Path) -> list[Entry]:
 
 def vlmeval_datasets(package: Package) -> frozenset[str]:
     """Every name that ``build_dataset`` takes: the classes' own and the video variants."""
-    return frozenset(_cached(package, "datasets", lambda: sorted(_read_vlmeval_datasets(package.root / "dataset"))))
+    return frozenset(
+        _cached(
+            package, "datasets", lambda: sorted(_read_vlmeval_datasets(package.root / "dataset"))
+        )
+    )
 
 
 def _entry(name: str, value: object) -> Entry:
@@ -157,32 +184,58 @@ def _entry(name: str, value: object) -> Entry:
     for key, argument in value.kwargs.items():
         try:
             kwargs[key] = json.loads(json.dumps(argument, allow_nan=False))
-        except (TypeError, ValueError):      # not literal, or holding something that is not
+        except (TypeError, ValueError):  # not literal, or holding something that is not
             unread.append(key)
     path = kwargs.get("model_path")
     module, _, cls = value.func.rpartition(".")
-    return Entry(name, cls, kwargs, path if isinstance(path, str) else None, tuple(unread), module.rpartition(".")[2] == "api")
+    return Entry(
+        name,
+        cls,
+        kwargs,
+        path if isinstance(path, str) else None,
+        tuple(unread),
+        module.rpartition(".")[2] == "api",
+    )
 
 
 def _read_vlmeval_datasets(folder: Path) -> set[str]:
     classes: Scope = {}
     last = (folder / "__init__.py", folder / "video_dataset_config.py")
     for path in _walk(folder, (".py",)):
-        if path in last or not re.search(r"DATASET_|supported_datasets", path.read_text(encoding="utf-8", errors="replace")):
+        if path in last or not re.search(
+            r"DATASET_|supported_datasets", path.read_text(encoding="utf-8", errors="replace")
+        ):
             continue
-        with contextlib.suppress(EasiError):      # one file of a fork that does not parse costs its own names only
+        with contextlib.suppress(
+            EasiError
+        ):  # one file of a fork that does not parse costs its own names only
             found = _module(path, classes)
-            classes.update({name: value for name, value in found.maps[0].items() if isinstance(value, Class)})
+            classes.update(
+                {name: value for name, value in found.maps[0].items() if isinstance(value, Class)}
+            )
     own = _module(last[0], classes).get("SUPPORTED_DATASETS")
     videos = _module(last[1], classes).get("supported_video_datasets") if last[1].is_file() else {}
-    return {name for names in (own, videos) if isinstance(names, Iterable) for name in names if isinstance(name, str)}
+    return {
+        name
+        for names in (own, videos)
+        if isinstance(names, Iterable)
+        for name in names
+        if isinstance(name, str)
+    }
 
 
 # ---- lmms-eval ------------------------------------------------------------------------------------------------------
 
+
 def lmms_models(package: Package) -> LmmsModels:
     """What ``--model`` may name: lmms-eval's own types and aliases, and those of installed plug-ins (which win)."""
-    raw = _cached(package, "models", lambda: [asdict(model) for model in _read_lmms_models(package.root / "models" / "__init__.py")])
+    raw = _cached(
+        package,
+        "models",
+        lambda: [
+            asdict(model) for model in _read_lmms_models(package.root / "models" / "__init__.py")
+        ],
+    )
     models = {model["name"]: LmmsModel(**model) for model in raw}
     plugins, unread = _plugins()
     return LmmsModels(models | plugins, unread)
@@ -190,26 +243,45 @@ def lmms_models(package: Package) -> LmmsModels:
 
 def lmms_tasks(package: Package) -> frozenset[str]:
     """Every task, group and tag that ``--tasks`` may name."""
-    return frozenset(_cached(package, "tasks", lambda: sorted(_read_lmms_tasks(package.root / "tasks"))))
+    return frozenset(
+        _cached(package, "tasks", lambda: sorted(_read_lmms_tasks(package.root / "tasks")))
+    )
 
 
 def _read_lmms_models(path: Path) -> list[LmmsModel]:
     module = _module(path, {})
-    simple, chat = (_classes(module.get(name), kind) for name, kind in (
-        ("AVAILABLE_SIMPLE_MODELS", "simple"), ("AVAILABLE_CHAT_TEMPLATE_MODELS", "chat")))
+    simple, chat = (
+        _classes(module.get(name), kind)
+        for name, kind in (
+            ("AVAILABLE_SIMPLE_MODELS", "simple"),
+            ("AVAILABLE_CHAT_TEMPLATE_MODELS", "chat"),
+        )
+    )
     if not simple and not chat:
-        raise EasiError(f"{path} lists no models", hint="is this an lmms-eval checkout of version 0.5 or newer?")
+        raise EasiError(
+            f"{path} lists no models", hint="is this an lmms-eval checkout of version 0.5 or newer?"
+        )
     aliases = module.get("MODEL_ALIASES")
-    return [model for model_id in sorted({*simple, *chat})
-            for model in _named(model_id, simple.get(model_id, ""), chat.get(model_id, ""),
-                                aliases.get(model_id, ()) if isinstance(aliases, dict) else ())]
+    return [
+        model
+        for model_id in sorted({*simple, *chat})
+        for model in _named(
+            model_id,
+            simple.get(model_id, ""),
+            chat.get(model_id, ""),
+            aliases.get(model_id, ()) if isinstance(aliases, dict) else (),
+        )
+    ]
 
 
 def _classes(table: object, kind: str) -> dict[str, str]:
     if not isinstance(table, dict):
         return {}
-    return {model: name if "." in name else f"lmms_eval.models.{kind}.{model}.{name}"
-            for model, name in table.items() if isinstance(model, str) and isinstance(name, str)}
+    return {
+        model: name if "." in name else f"lmms_eval.models.{kind}.{model}.{name}"
+        for model, name in table.items()
+        if isinstance(model, str) and isinstance(name, str)
+    }
 
 
 def _named(model_id: str, simple: str, chat: str, aliases: Iterable[str]) -> list[LmmsModel]:
@@ -221,7 +293,11 @@ def _plugins() -> tuple[dict[str, LmmsModel], tuple[str, ...]]:
     from importlib.metadata import entry_points
 
     found: dict[str, LmmsModel] = {}
-    unread = [f"LMMS_EVAL_PLUGINS={os.environ['LMMS_EVAL_PLUGINS']}"] if os.environ.get("LMMS_EVAL_PLUGINS") else []
+    unread = (
+        [f"LMMS_EVAL_PLUGINS={os.environ['LMMS_EVAL_PLUGINS']}"]
+        if os.environ.get("LMMS_EVAL_PLUGINS")
+        else []
+    )
     for point in entry_points(group=PLUGIN_GROUP):
         path = module_file(point.module)
         models = read_manifests(path) if path else []
@@ -235,13 +311,36 @@ def read_manifests(path: Path) -> list[LmmsModel]:
     """The models of every literal ``ModelManifest(...)`` call in a file."""
     models = []
     for node in ast.walk(parsed(path)):
-        if isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] == "ModelManifest":
-            names = [*("model_id", "simple_class_path", "chat_class_path", "aliases")[:len(node.args)], *(word.arg for word in node.keywords)]
-            values = dict(zip(names, (evaluate(value, {}) for value in (*node.args, *(word.value for word in node.keywords))), strict=True))
+        if (
+            isinstance(node, ast.Call)
+            and ast.unparse(node.func).rpartition(".")[2] == "ModelManifest"
+        ):
+            names = [
+                *("model_id", "simple_class_path", "chat_class_path", "aliases")[: len(node.args)],
+                *(word.arg for word in node.keywords),
+            ]
+            values = dict(
+                zip(
+                    names,
+                    (
+                        evaluate(value, {})
+                        for value in (*node.args, *(word.value for word in node.keywords))
+                    ),
+                    strict=True,
+                )
+            )
             if isinstance(values.get("model_id"), str):
-                simple, chat = (value if isinstance(value := values.get(name), str) else "" for name in ("simple_class_path", "chat_class_path"))
+                simple, chat = (
+                    value if isinstance(value := values.get(name), str) else ""
+                    for name in ("simple_class_path", "chat_class_path")
+                )
                 aliases = values.get("aliases")
-                models += _named(values["model_id"], simple, chat, aliases if isinstance(aliases, tuple | list) else ())
+                models += _named(
+                    values["model_id"],
+                    simple,
+                    chat,
+                    aliases if isinstance(aliases, tuple | list) else (),
+                )
     return models
 
 
@@ -260,29 +359,41 @@ def module_file(name: str) -> Path | None:
     return None
 
 
-_TASK_LINE = re.compile(r"^[\"']?(task|group|tag)[\"']?[ \t]*:[ \t]*(.*(?:\n[ \t]*-[ \t].*)*)", re.MULTILINE)
+_TASK_LINE = re.compile(
+    r"^[\"']?(task|group|tag)[\"']?[ \t]*:[ \t]*(.*(?:\n[ \t]*-[ \t].*)*)", re.MULTILINE
+)
 
 
 def _read_lmms_tasks(folder: Path) -> set[str]:
     """Names by the top-level ``task``, ``group`` and ``tag`` lines: the files' ``!function`` tags keep YAML readers out."""
     names: set[str] = set()
     for path in _walk(folder, (".yaml",)):
-        for kind, value in _TASK_LINE.findall(path.read_text(encoding="utf-8-sig", errors="replace")):
+        for kind, value in _TASK_LINE.findall(
+            path.read_text(encoding="utf-8-sig", errors="replace")
+        ):
             scalar = value.partition("\n")[0].partition(" #")[0].strip()
             if scalar and not scalar.startswith("["):
                 names.add(scalar.strip("\"'"))
-            elif kind != "task":      # a task that is a list is a group's, and names tasks of other files
-                names.update(re.findall(r"[\w.-]+", re.sub(r"^[ \t]*-[ \t]", " ", value, flags=re.MULTILINE)))
+            elif (
+                kind != "task"
+            ):  # a task that is a list is a group's, and names tasks of other files
+                names.update(
+                    re.findall(r"[\w.-]+", re.sub(r"^[ \t]*-[ \t]", " ", value, flags=re.MULTILINE))
+                )
     return names
 
 
 # ---- both -----------------------------------------------------------------------------------------------------------
 
+
 def check_known(option: str, name: str, names: Iterable[str], otherwise: str) -> None:
     """Refuse a name that the backend does not have, with the nearest that it has."""
     names = list(names)
     if name not in names:
-        raise EasiError(f"{option} {name}: no such name in this backend", hint=did_you_mean(name, names, otherwise))
+        raise EasiError(
+            f"{option} {name}: no such name in this backend",
+            hint=did_you_mean(name, names, otherwise),
+        )
 
 
 def _walk(root: Path, endings: tuple[str, ...]) -> Iterator[Path]:
@@ -295,10 +406,15 @@ def _walk(root: Path, endings: tuple[str, ...]) -> Iterator[Path]:
 def parsed(path: Path) -> ast.Module:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")      # about the backend's own string escapes: nothing the user can act on
+            warnings.simplefilter(
+                "ignore"
+            )  # about the backend's own string escapes: nothing the user can act on
             return ast.parse(path.read_text(encoding="utf-8"))
     except (OSError, SyntaxError, ValueError) as error:
-        raise EasiError(f"{path} cannot be read: {error}", hint="is the backend whole? bash scripts/setup.sh installs it") from error
+        raise EasiError(
+            f"{path} cannot be read: {error}",
+            hint="is the backend whole? bash scripts/setup.sh installs it",
+        ) from error
 
 
 def _module(path: Path, scope: Scope) -> ChainMap[str, object]:
@@ -308,17 +424,28 @@ def _module(path: Path, scope: Scope) -> ChainMap[str, object]:
 
 def _cached(package: Package, what: str, read: Callable[[], list]) -> list:
     """``read()`` as JSON values, kept in the user's cache for this very version of the package."""
-    stamps = [path.stat().st_mtime_ns for path in (package.root / "__init__.py", package.root / "config.py", package.root / "models" / "__init__.py",
-                                                   package.root / "tasks", package.root / "dataset") if path.exists()]
+    stamps = [
+        path.stat().st_mtime_ns
+        for path in (
+            package.root / "__init__.py",
+            package.root / "config.py",
+            package.root / "models" / "__init__.py",
+            package.root / "tasks",
+            package.root / "dataset",
+        )
+        if path.exists()
+    ]
     key = digest([CACHE_SCHEMA, __version__, str(package.root), package.version, stamps])
     path = cache_folder() / f"{package.kind.name}-{what}-{key[:16]}.json"
-    with contextlib.suppress(OSError, ValueError):      # no cache, or a damaged one: read again
+    with contextlib.suppress(OSError, ValueError):  # no cache, or a damaged one: read again
         kept = json.loads(path.read_text(encoding="utf-8"))
         if isinstance(kept, list):
             return kept
     with _without_gc():
         value = json.loads(json.dumps(read()))
-    with contextlib.suppress(EasiError):      # a home that cannot be written to costs half a second, not the run
+    with contextlib.suppress(
+        EasiError
+    ):  # a home that cannot be written to costs half a second, not the run
         write_json(path, value)
     return value
 

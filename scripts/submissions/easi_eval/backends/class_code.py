@@ -10,11 +10,26 @@ from .signatures import is_plain, signature
 from .sources import ClassSource
 
 # The settings that decide how tokens are chosen, by the names that the classes of VLMEvalKit give them.
-SAMPLING = ("do_sample", "temperature", "top_p", "top_k", "num_beams", "repetition_penalty", "presence_penalty",
-            "max_new_tokens", "max_tokens", "max_completion_tokens")
+SAMPLING = (
+    "do_sample",
+    "temperature",
+    "top_p",
+    "top_k",
+    "num_beams",
+    "repetition_penalty",
+    "presence_penalty",
+    "max_new_tokens",
+    "max_tokens",
+    "max_completion_tokens",
+)
 ENGINES = {"use_vllm": "vllm", "use_lmdeploy": "lmdeploy"}
 # Calls that only an engine's way of answering makes; the settings and the trust written into them hold for that way alone.
-ENGINE_CALLS = {"LLM": "vllm", "SamplingParams": "vllm", "pipeline": "lmdeploy", "GenerationConfig": "lmdeploy"}
+ENGINE_CALLS = {
+    "LLM": "vllm",
+    "SamplingParams": "vllm",
+    "pipeline": "lmdeploy",
+    "GenerationConfig": "lmdeploy",
+}
 # Classes whose ``from_pretrained`` loads no weights of the model.
 NO_MODELS = ("Tokenizer", "TokenizerFast", "Processor", "Config", "FeatureExtractor")
 ANSWERING = ("generate", "chat")
@@ -24,7 +39,13 @@ def attribute(classes: Sequence[ClassSource], name: str) -> object:
     """A literal attribute of the class or of the nearest base that has it, else None."""
     for source in classes:
         for node in source.node.body:
-            targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) and node.value else []
+            targets = (
+                node.targets
+                if isinstance(node, ast.Assign)
+                else [node.target]
+                if isinstance(node, ast.AnnAssign) and node.value
+                else []
+            )
             if any(isinstance(target, ast.Name) and target.id == name for target in targets):
                 value = evaluate(node.value, {})
                 return value if is_plain(value) else None
@@ -37,17 +58,29 @@ def engine(classes: Sequence[ClassSource], arguments: Mapping[str, object]) -> t
     ("", "") where it runs on transformers.
     """
     for package in ENGINES.values():
-        if any(_always_imports(source.init, package) for source in classes[:1] if source.init is not None):
+        if any(
+            _always_imports(source.init, package)
+            for source in classes[:1]
+            if source.init is not None
+        ):
             return package, ""
     effective = {**signature(classes).defaults, **arguments}
-    return next(((package, name) for name, package in ENGINES.items() if effective.get(name) is True), ("", ""))
+    return next(
+        ((package, name) for name, package in ENGINES.items() if effective.get(name) is True),
+        ("", ""),
+    )
 
 
 def _always_imports(init: ast.FunctionDef, package: str) -> bool:
     for statement in init.body:
-        if isinstance(statement, ast.ImportFrom) and (statement.module or "").split(".")[0] == package:
+        if (
+            isinstance(statement, ast.ImportFrom)
+            and (statement.module or "").split(".")[0] == package
+        ):
             return True
-        if isinstance(statement, ast.Import) and any(alias.name.split(".")[0] == package for alias in statement.names):
+        if isinstance(statement, ast.Import) and any(
+            alias.name.split(".")[0] == package for alias in statement.names
+        ):
             return True
     return False
 
@@ -59,10 +92,17 @@ def hard_coded(classes: Sequence[ClassSource], engine_name: str) -> dict[str, ob
         name = _called(call)
         if ENGINE_CALLS.get(name) == engine_name if engine_name else name in ANSWERING:
             for word in call.keywords:
-                if word.arg in SAMPLING and isinstance(word.value, ast.Constant) and word.value.value is not None:
+                if (
+                    word.arg in SAMPLING
+                    and isinstance(word.value, ast.Constant)
+                    and word.value.value is not None
+                ):
                     found.setdefault(word.arg, []).append(word.value.value)
     unique = {name: list(dict.fromkeys(values)) for name, values in found.items()}
-    return {name: values[0] if len(values) == 1 else "/".join(map(str, values)) for name, values in unique.items()}
+    return {
+        name: values[0] if len(values) == 1 else "/".join(map(str, values))
+        for name, values in unique.items()
+    }
 
 
 def trusts_remote_code(classes: Sequence[ClassSource], engine_name: str) -> bool:
@@ -72,25 +112,40 @@ def trusts_remote_code(classes: Sequence[ClassSource], engine_name: str) -> bool
             if isinstance(node, ast.Call) and (_called(node) != "LLM" or engine_name == "vllm"):
                 words = {word.arg: word.value for word in node.keywords}
                 if _called(node) in ("setdefault", "pop", "get") and len(node.args) == 2:
-                    words |= {node.args[0].value: node.args[1]} if isinstance(node.args[0], ast.Constant) else {}
+                    words |= (
+                        {node.args[0].value: node.args[1]}
+                        if isinstance(node.args[0], ast.Constant)
+                        else {}
+                    )
                 if _true(words.get("trust_remote_code")):
                     return True
             elif isinstance(node, ast.Dict) and any(
-                    isinstance(key, ast.Constant) and key.value == "trust_remote_code" and _true(value)
-                    for key, value in zip(node.keys, node.values, strict=True)):
+                isinstance(key, ast.Constant) and key.value == "trust_remote_code" and _true(value)
+                for key, value in zip(node.keys, node.values, strict=True)
+            ):
                 return True
     return False
 
 
 def loads_pretrained(classes: Sequence[ClassSource]) -> bool:
     """Whether the class loads a model by ``from_pretrained``, which lays an adapter over its base, and not only its processor."""
-    return any(isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "from_pretrained"
-               and not ast.unparse(node.func.value).endswith(NO_MODELS) for source in classes for node in _code(source))
+    return any(
+        isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr == "from_pretrained"
+        and not ast.unparse(node.func.value).endswith(NO_MODELS)
+        for source in classes
+        for node in _code(source)
+    )
 
 
 def asks_flash_attention(classes: Sequence[ClassSource]) -> bool:
     """Whether ``flash_attention_2`` is written into the class."""
-    return any(isinstance(node, ast.Constant) and node.value == "flash_attention_2" for source in classes for node in _code(source))
+    return any(
+        isinstance(node, ast.Constant) and node.value == "flash_attention_2"
+        for source in classes
+        for node in _code(source)
+    )
 
 
 def _code(source: ClassSource) -> Iterator[ast.AST]:
@@ -109,7 +164,13 @@ def _calls(classes: Sequence[ClassSource]) -> Iterator[ast.Call]:
 
 def _called(call: ast.Call) -> str:
     function = call.func
-    return function.attr if isinstance(function, ast.Attribute) else function.id if isinstance(function, ast.Name) else ""
+    return (
+        function.attr
+        if isinstance(function, ast.Attribute)
+        else function.id
+        if isinstance(function, ast.Name)
+        else ""
+    )
 
 
 def _true(node: ast.expr | None) -> bool:

@@ -25,7 +25,16 @@ NO_GPU = {"CUDA_VISIBLE_DEVICES": "-1"}
 OLD_CACHES = ("TRANSFORMERS_CACHE", "PYTORCH_TRANSFORMERS_CACHE", "PYTORCH_PRETRAINED_BERT_CACHE")
 # Which arguments of a model class name the checkpoint.
 CHECKPOINT_KEYS = ("pretrained", "model", "model_id", "model_id_name", "model_path", "path")
-OTHER_FORMATS = ("*.gguf", "*.h5", "*.msgpack", "*.onnx", "*.pth", "original/*", "onnx/*", "openvino/*")
+OTHER_FORMATS = (
+    "*.gguf",
+    "*.h5",
+    "*.msgpack",
+    "*.onnx",
+    "*.pth",
+    "original/*",
+    "onnx/*",
+    "openvino/*",
+)
 
 
 def environment(hub: HubSettings, package: Package) -> dict[str, str]:
@@ -44,7 +53,9 @@ def environment(hub: HubSettings, package: Package) -> dict[str, str]:
     if hub.offline:
         env["HF_HUB_OFFLINE"] = "1"
     if package.checkout:
-        env["PYTHONPATH"] = os.pathsep.join(filter(None, [str(package.root.parent), os.environ.get("PYTHONPATH")]))
+        env["PYTHONPATH"] = os.pathsep.join(
+            filter(None, [str(package.root.parent), os.environ.get("PYTHONPATH")])
+        )
     return env
 
 
@@ -89,13 +100,23 @@ def literal(text: str) -> object:
 
 def check_number(name: str, value: str, default: object, whose: str) -> None:
     """Refuse a text where the class's own default is a number; ``batch_size=auto`` and the like stay the backend's."""
-    if isinstance(default, int | float) and not isinstance(default, bool) and not name.startswith("batch_size") and isinstance(literal(value), str):
-        raise EasiError(f"--model-args {name}={value} is not a number", hint=f"{whose} has {name}={default} by default")
+    if (
+        isinstance(default, int | float)
+        and not isinstance(default, bool)
+        and not name.startswith("batch_size")
+        and isinstance(literal(value), str)
+    ):
+        raise EasiError(
+            f"--model-args {name}={value} is not a number",
+            hint=f"{whose} has {name}={default} by default",
+        )
 
 
 def is_missing_path(model: str) -> bool:
     """Whether this can only be a path, and nothing is there."""
-    return (model.startswith(("/", "./", "../", "~")) or model in (".", "..")) and not Path(model).expanduser().exists()
+    return (model.startswith(("/", "./", "../", "~")) or model in (".", "..")) and not Path(
+        model
+    ).expanduser().exists()
 
 
 WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".gguf")
@@ -110,18 +131,31 @@ def check_folder(folder: Path) -> None:
     sharded = "zero_to_fp32.py" in names or any(name.startswith("global_step") for name in names)
     loadable = [name for name in names if name.endswith(WEIGHTS)]
     if sharded and not loadable:
-        raise EasiError(f"{folder} holds a DeepSpeed (ZeRO) training checkpoint, not a model",
-                        hint=f"put its weights together first: cd {folder} && python zero_to_fp32.py . merged, copy config.json and the tokenizer's files beside "
-                             "them, and evaluate that folder")
-    if not loadable and any(name.endswith(".distcp") or (folder / name / ".metadata").is_file() for name in names):
-        raise EasiError(f"{folder} holds a sharded (FSDP) training checkpoint, not a model", hint="merge it first: accelerate merge-weights SHARDS OUTPUT")
+        raise EasiError(
+            f"{folder} holds a DeepSpeed (ZeRO) training checkpoint, not a model",
+            hint=f"put its weights together first: cd {folder} && python zero_to_fp32.py . merged, copy config.json and the tokenizer's files beside "
+            "them, and evaluate that folder",
+        )
+    if not loadable and any(
+        name.endswith(".distcp") or (folder / name / ".metadata").is_file() for name in names
+    ):
+        raise EasiError(
+            f"{folder} holds a sharded (FSDP) training checkpoint, not a model",
+            hint="merge it first: accelerate merge-weights SHARDS OUTPUT",
+        )
     if "config.json" in names:
         return
     if parts:
         newest = max(parts, key=lambda name: int(name.rpartition("-")[2]))
-        raise EasiError(f"{folder} holds the checkpoints of a training run, not a model", hint=f"name one of them: {folder / newest}")
+        raise EasiError(
+            f"{folder} holds the checkpoints of a training run, not a model",
+            hint=f"name one of them: {folder / newest}",
+        )
     if loadable and all(name.endswith(".gguf") for name in loadable):
-        raise EasiError(f"{folder} holds GGUF files, which neither backend loads", hint="give the checkpoint in the format of transformers, or serve it")
+        raise EasiError(
+            f"{folder} holds GGUF files, which neither backend loads",
+            hint="give the checkpoint in the format of transformers, or serve it",
+        )
 
 
 def folder_hint(model: str) -> str:
@@ -151,7 +185,9 @@ def absolute_paths(args: Sequence[str], options: Container[str]) -> list[str]:
         if equals and option in options:
             made.append(f"{option}={Path(value).expanduser().absolute()}")
         else:
-            made.append(str(Path(word).expanduser().absolute()) if made and made[-1] in options else word)
+            made.append(
+                str(Path(word).expanduser().absolute()) if made and made[-1] in options else word
+            )
     return made
 
 
@@ -163,7 +199,9 @@ def model_name(model: str) -> str:
 
 def weights_need(repo: str, revision: str = "") -> Need:
     """A checkpoint of the hub, once and not also in the formats of other frameworks."""
-    return Need(f"model {repo}", repo, revision=revision or "main", repo_type="model", ignore=OTHER_FORMATS)
+    return Need(
+        f"model {repo}", repo, revision=revision or "main", repo_type="model", ignore=OTHER_FORMATS
+    )
 
 
 def revision(paths: Iterable[str], asked: str = "") -> str:
@@ -172,7 +210,10 @@ def revision(paths: Iterable[str], asked: str = "") -> str:
 
 
 def is_hub_id(model: str) -> bool:
-    return re.fullmatch(r"\w[\w.-]*/[\w.-]+", model) is not None and not Path(model).expanduser().is_dir()
+    return (
+        re.fullmatch(r"\w[\w.-]*/[\w.-]+", model) is not None
+        and not Path(model).expanduser().is_dir()
+    )
 
 
 def model_config(model: str, hub: HubSettings, revision: str = "") -> dict[str, object] | None:
@@ -199,16 +240,24 @@ def model_config(model: str, hub: HubSettings, revision: str = "") -> dict[str, 
     else:
         check_folder(folder)
     adapter = references.bare_adapter(folder)
-    return _config(folder / references.CONFIG) if adapter is None else _base_config(model, adapter, hub)
+    return (
+        _config(folder / references.CONFIG)
+        if adapter is None
+        else _base_config(model, adapter, hub)
+    )
 
 
-def _base_config(model: str, adapter: references.Adapter, hub: HubSettings) -> dict[str, object] | None:
+def _base_config(
+    model: str, adapter: references.Adapter, hub: HubSettings
+) -> dict[str, object] | None:
     """The config.json that an adapter without one is used with: its base's."""
     base = references.base_of(adapter)
     try:
         return model_config(base, hub)
     except EasiError as error:
-        raise EasiError(f"{model_name(model)} is an adapter of {base}: {error.message}", hint=error.hint) from error
+        raise EasiError(
+            f"{model_name(model)} is an adapter of {base}: {error.message}", hint=error.hint
+        ) from error
 
 
 def _config(path: Path) -> dict[str, object]:
@@ -219,4 +268,7 @@ def _config(path: Path) -> dict[str, object]:
             return value
     except (OSError, ValueError) as error:
         wrong = error
-    raise EasiError(f"{path} cannot be read ({wrong})", hint="a model folder holds a config.json; is it complete?")
+    raise EasiError(
+        f"{path} cannot be read ({wrong})",
+        hint="a model folder holds a config.json; is it complete?",
+    )

@@ -17,45 +17,63 @@ from .common import WEIGHTS
 from .references import ADAPTER, CONFIG, read_object, references
 
 # In the order in which transformers takes the first that is there. An engine prefers an index to a file of the same kind.
-SETS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+SETS = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
 ENGINE_SETS = (SETS[1], SETS[0], SETS[3], SETS[2])
 ADAPTER_SETS = ("adapter_model.safetensors", "adapter_model.bin")
 # Arguments that choose other files, and a file that one class (BAGEL) takes before all of these.
 CHOOSING = frozenset({"variant", "subfolder", "use_safetensors", "gguf_file", "load_format"})
 OTHER_FIRST = "ema.safetensors"
 LFS = b"version https://git-lfs"
-ZIP = b"PK\x03\x04"         # torch.save's; its older format has no sizes to hold a file against
-PREFIX = 8                  # a safetensors file: the header's length in little endian, the header in JSON, the weights
-LONGEST_HEADER = 100_000_000      # safetensors reads no longer one
+ZIP = b"PK\x03\x04"  # torch.save's; its older format has no sizes to hold a file against
+PREFIX = (
+    8  # a safetensors file: the header's length in little endian, the header in JSON, the weights
+)
+LONGEST_HEADER = 100_000_000  # safetensors reads no longer one
 NAMED = 3
 
 
 def check(model: ModelChoice) -> None:
     """Refuse (EasiError) a model whose local weights, an adapter's base's or a tower's among them, are damaged."""
-    if model.served or model.source or CHOOSING & model.arguments.keys():      # a class of the user's own may load what it likes
+    if (
+        model.served or model.source or CHOOSING & model.arguments.keys()
+    ):  # a class of the user's own may load what it likes
         return
     for folder in _folders(Path(name) for name in checkpoints(model)):
         wrong = damage(folder, ENGINE_SETS if model.engine else SETS)
         if wrong:
             more = f"; {len(wrong) - 1} more of its files are damaged" if len(wrong) > 1 else ""
             lfs = "run `git lfs pull` in its folder, or " if "Git LFS" in wrong[0] else ""
-            raise EasiError(f"{wrong[0]}{more}", hint=f"{lfs}copy or download the checkpoint again, with every file whole")
+            raise EasiError(
+                f"{wrong[0]}{more}",
+                hint=f"{lfs}copy or download the checkpoint again, with every file whole",
+            )
 
 
 def damage(folder: Path, sets: Iterable[str] = SETS) -> list[str]:
     """What is wrong with the weights that would be loaded from ``folder``, a line for each file; none where nothing is, or there are none."""
     if (folder / OTHER_FIRST).exists():
         return []
-    if (folder / ADAPTER).is_file():      # transformers and peft load this and the base, whatever else is there
+    if (
+        folder / ADAPTER
+    ).is_file():  # transformers and peft load this and the base, whatever else is there
         sets = ADAPTER_SETS
-    elif (explicit := read_object(folder / CONFIG).get("transformers_weights")) and isinstance(explicit, str):
+    elif (explicit := read_object(folder / CONFIG).get("transformers_weights")) and isinstance(
+        explicit, str
+    ):
         sets = (explicit,)
     names = list(sets)
     chosen = next((folder / name for name in names if (folder / name).is_file()), None)
     if chosen is None:
         links = [folder / name for name in names if (folder / name).is_symlink()]
         parts = [] if links or _holds_weights(folder) else _parts(folder)
-        return [f"{path} {_missing(path)}" for path in links[:1]] + [line for part in parts for line in damage(part, sets)]
+        return [f"{path} {_missing(path)}" for path in links[:1]] + [
+            line for part in parts for line in damage(part, sets)
+        ]
     if not chosen.name.endswith(".index.json"):
         return [f"{chosen} {wrong}" for wrong in [_damage(chosen)] if wrong]
     shards = _shards(chosen)
@@ -63,24 +81,34 @@ def damage(folder: Path, sets: Iterable[str] = SETS) -> list[str]:
         return [f"{chosen} cannot be read as a list of the checkpoint's files"]
     absent = [shard for shard in shards if not shard.is_file()]
     if absent:
-        named = ", ".join(shard.name for shard in absent[:NAMED]) + (", ..." if len(absent) > NAMED else "")
+        named = ", ".join(shard.name for shard in absent[:NAMED]) + (
+            ", ..." if len(absent) > NAMED else ""
+        )
         are = "is" if len(absent) == 1 else "are"
-        return [f"{chosen} names {len(shards)} files, and {len(absent)} of them {are} not there: {named}"]
+        return [
+            f"{chosen} names {len(shards)} files, and {len(absent)} of them {are} not there: {named}"
+        ]
     return [f"{shard} {wrong}" for shard in shards if (wrong := _damage(shard))]
 
 
 def _folders(named: Iterable[Path]) -> Iterator[Path]:
     """The folders among ``named``, and those that they refer to for weights."""
     queue = [path for path in named if path.is_dir()]
-    for folder in queue:      # grows
+    for folder in queue:  # grows
         yield folder
         found = (reference.folder for reference in references(folder) if not reference.code)
-        queue += [path for path in found if path is not None and path.is_dir() and path not in queue]
+        queue += [
+            path for path in found if path is not None and path.is_dir() and path not in queue
+        ]
 
 
 def _parts(folder: Path) -> list[Path]:
     """The models of a checkpoint that has no weights of its own beside them."""
-    return [path for path in sorted(folder.iterdir()) if (path / CONFIG).is_file() and not path.name.startswith("checkpoint-")]
+    return [
+        path
+        for path in sorted(folder.iterdir())
+        if (path / CONFIG).is_file() and not path.name.startswith("checkpoint-")
+    ]
 
 
 def _holds_weights(folder: Path) -> bool:
@@ -112,10 +140,12 @@ def _damage(path: Path) -> str:
             if path.suffix == ".safetensors":
                 file.seek(0)
                 length = int.from_bytes(file.read(PREFIX), "little")
-                return _of_header(size, length, file.read(length) if length <= min(size, LONGEST_HEADER) else b"")
+                return _of_header(
+                    size, length, file.read(length) if length <= min(size, LONGEST_HEADER) else b""
+                )
         if start.startswith(ZIP) and not zipfile.is_zipfile(path):
             return f"is cut: {size:,} bytes are there, and the list of contents at its end is not"
-    except OSError:      # the digest of the folder says so
+    except OSError:  # the digest of the folder says so
         return ""
     return ""
 
@@ -129,7 +159,10 @@ def _of_header(size: int, length: int, header: bytes) -> str:
         return f"is cut: {size:,} bytes are there, and its header alone has {length:,}"
     try:
         entries = json.loads(header)
-        end = max((entry["data_offsets"][1] for name, entry in entries.items() if name != "__metadata__"), default=0)
+        end = max(
+            (entry["data_offsets"][1] for name, entry in entries.items() if name != "__metadata__"),
+            default=0,
+        )
         whole = PREFIX + length + int(end)
     except (ValueError, TypeError, KeyError, IndexError, AttributeError):
         return unreadable

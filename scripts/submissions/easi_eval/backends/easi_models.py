@@ -26,9 +26,13 @@ class EasiModel:
 
 @functools.cache
 def easi_models() -> tuple[EasiModel, ...]:
-    return tuple(EasiModel(**row) for row in tomllib.loads(TABLE.read_text(encoding="utf-8"))["model"])
+    return tuple(
+        EasiModel(**row) for row in tomllib.loads(TABLE.read_text(encoding="utf-8"))["model"]
+    )
 
 
 def easi_model(wanted: str) -> EasiModel | None:
     """The row for a name of EASI's list, or for the hub id of a model that the registry lacks."""
-    return next((model for model in easi_models() if wanted in (model.name, model.path) and wanted), None)
+    return next(
+        (model for model in easi_models() if wanted in (model.name, model.path) and wanted), None
+    )

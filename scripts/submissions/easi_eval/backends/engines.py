@@ -7,5 +7,8 @@ INSTALLED_BY = {"vllm": "bash scripts/setup.sh --vllm installs it"}
 
 def how_to_get(package: str) -> str:
     """The hint for an engine that is not installed. Only vLLM is locked together with torch and transformers as they are pinned here."""
-    return INSTALLED_BY.get(package, f"installed here, {package} would replace pinned packages: serve the model with {package} from an environment "
-                                     "of its own and evaluate that server, or choose a class that runs on transformers")
+    return INSTALLED_BY.get(
+        package,
+        f"installed here, {package} would replace pinned packages: serve the model with {package} from an environment "
+        "of its own and evaluate that server, or choose a class that runs on transformers",
+    )

@@ -14,7 +14,7 @@ from .catalog import Entry
 ENGINES = ("use_vllm", "use_lmdeploy")
 # Words in a name that stand for settings of their own: a model without the word does not take them.
 VARIANTS = ("thinking", "mpo", "chat-v1")
-ALIKE = 0.6         # difflib's own bound for a close match
+ALIKE = 0.6  # difflib's own bound for a close match
 
 
 @dataclass(frozen=True)
@@ -66,18 +66,30 @@ def family_settings(family: Family, name: str, entries: Iterable[Entry]) -> Sett
     A name like none of them takes the arguments that most entries share. Entries for another engine come last, and
     so do special forms of a model (their name is not the checkpoint's) and variants that ``name`` does not mention.
     """
-    fitting = [entry for entry in entries if entry.cls == family.cls and not entry.unread and re.search(family.names, _checkpoint(entry), re.IGNORECASE)]
+    fitting = [
+        entry
+        for entry in entries
+        if entry.cls == family.cls
+        and not entry.unread
+        and re.search(family.names, _checkpoint(entry), re.IGNORECASE)
+    ]
     if not fitting:
         return None
     fitting = [entry for entry in fitting if not _engines(entry)] or fitting
     fitting = [entry for entry in fitting if _variants(entry.name) == _variants(name)] or fitting
-    fitting = [entry for entry in fitting if entry.name.lower() == _checkpoint(entry).lower()] or fitting
+    fitting = [
+        entry for entry in fitting if entry.name.lower() == _checkpoint(entry).lower()
+    ] or fitting
     nearest = _nearest(fitting, name)
     if _likeness(nearest, name) < ALIKE:
         usual = Counter(map(_text, fitting)).most_common(1)[0][0]
         nearest = _nearest([entry for entry in fitting if _text(entry) == usual], name)
     dropped = _engines(nearest)
-    return Settings(nearest.name, {key: value for key, value in _arguments(nearest).items() if key not in dropped}, dropped)
+    return Settings(
+        nearest.name,
+        {key: value for key, value in _arguments(nearest).items() if key not in dropped},
+        dropped,
+    )
 
 
 def _checkpoint(entry: Entry) -> str:

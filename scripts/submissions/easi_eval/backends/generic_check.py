@@ -15,7 +15,9 @@ MODELING = "transformers.models.auto.modeling_auto"
 NAMES = "MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES"
 
 
-def refuse_unloadable(name: str, config: Mapping[str, object], trusted: bool, otherwise: str) -> None:
+def refuse_unloadable(
+    name: str, config: Mapping[str, object], trusted: bool, otherwise: str
+) -> None:
     """Raise EasiError for a checkpoint of this config.json that needs code of its own, or that shows no images.
 
     ``trusted``: --trust-remote-code was given; ``otherwise``: what to do where that would not help. An empty config says nothing.
@@ -27,13 +29,24 @@ def refuse_unloadable(name: str, config: Mapping[str, object], trusted: bool, ot
     remote = remote if isinstance(remote, Mapping) else {}
     if AUTO_CLASS in remote:
         if not trusted:
-            raise EasiError(f"{name} brings its own Python code (model_type {kind}), which would run on this machine",
-                            hint="read it, then add --trust-remote-code")
+            raise EasiError(
+                f"{name} brings its own Python code (model_type {kind}), which would run on this machine",
+                hint="read it, then add --trust-remote-code",
+            )
         return
     if remote:
-        classes = ", ".join(sorted(word for word in remote if word.startswith("AutoModel"))) or "other parts"
-        raise EasiError(f"{name} brings its own Python code (model_type {kind}) for {classes}, and the generic class loads {AUTO_CLASS}", hint=otherwise)
-    raise EasiError(f"{name} is of model_type {kind}, which the installed transformers does not load as a model of images and text", hint=otherwise)
+        classes = (
+            ", ".join(sorted(word for word in remote if word.startswith("AutoModel")))
+            or "other parts"
+        )
+        raise EasiError(
+            f"{name} brings its own Python code (model_type {kind}) for {classes}, and the generic class loads {AUTO_CLASS}",
+            hint=otherwise,
+        )
+    raise EasiError(
+        f"{name} is of model_type {kind}, which the installed transformers does not load as a model of images and text",
+        hint=otherwise,
+    )
 
 
 @functools.cache
@@ -41,7 +54,9 @@ def native_types() -> frozenset[str]:
     """The model types that the installed transformers loads as models of images and text, read from its source."""
     path = module_file(MODELING)
     for node in parsed(path).body if path is not None else ():
-        if isinstance(node, ast.Assign) and any(isinstance(target, ast.Name) and target.id == NAMES for target in node.targets):
+        if isinstance(node, ast.Assign) and any(
+            isinstance(target, ast.Name) and target.id == NAMES for target in node.targets
+        ):
             table = evaluate(node.value, {})
             return frozenset(table) if isinstance(table, dict) else frozenset()
     raise EasiError(f"the installed transformers has no {NAMES}", hint="run: bash scripts/setup.sh")

@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 class Kind:
     """``package`` is imported, ``distribution`` is installed; ``folder`` is the backend's project in this repository."""
 
-    name: str                   # as given to ``--backend``
+    name: str  # as given to ``--backend``
     package: str
     distribution: str
     folder: str
-    needs_model_args: bool      # the guide: "Required for lmms-eval"
-    takes_judge: bool           # the guide: "ignored for lmms-eval"
+    needs_model_args: bool  # the guide: "Required for lmms-eval"
+    takes_judge: bool  # the guide: "ignored for lmms-eval"
     takes_no_accelerate: bool
     takes_dataset_dir: bool
     takes_vsi_input: bool
@@ -33,19 +33,56 @@ class Kind:
             if option not in self.same_answers:
                 kept.append(word)
             elif not equals:
-                del rest[:self.same_answers[option]]
+                del rest[: self.same_answers[option]]
         return kept
 
 
 KINDS: Mapping[str, Kind] = {
     kind.name: kind
     for kind in (
-        Kind("vlmevalkit", "vlmeval", "ms-vlmeval", "VLMEvalKit", needs_model_args=False, takes_judge=True,
-             takes_no_accelerate=False, takes_dataset_dir=True, takes_vsi_input=True, takes_no_corrections=False,
-             same_answers={"--verbose": 0, "--reuse": 0, "--api-nproc": 1, "--judge-timeout": 1, "--judge-api-nproc": 1, "--judge-retry": 1}),
-        Kind("lmms-eval", "lmms_eval", "lmms-eval", "lmms-eval", needs_model_args=True, takes_judge=False,
-             takes_no_accelerate=True, takes_dataset_dir=False, takes_vsi_input=False, takes_no_corrections=True,
-             same_answers={"--verbosity": 1, "--log_samples": 0, "--log_samples_suffix": 1, "--write_out": 0, "-w": 0, "--show_config": 0,
-                           "--timezone": 1, "--process_docs_parallel": 1, "--process-docs-parallel": 1, "--check_integrity": 0}),
+        Kind(
+            "vlmevalkit",
+            "vlmeval",
+            "ms-vlmeval",
+            "VLMEvalKit",
+            needs_model_args=False,
+            takes_judge=True,
+            takes_no_accelerate=False,
+            takes_dataset_dir=True,
+            takes_vsi_input=True,
+            takes_no_corrections=False,
+            same_answers={
+                "--verbose": 0,
+                "--reuse": 0,
+                "--api-nproc": 1,
+                "--judge-timeout": 1,
+                "--judge-api-nproc": 1,
+                "--judge-retry": 1,
+            },
+        ),
+        Kind(
+            "lmms-eval",
+            "lmms_eval",
+            "lmms-eval",
+            "lmms-eval",
+            needs_model_args=True,
+            takes_judge=False,
+            takes_no_accelerate=True,
+            takes_dataset_dir=False,
+            takes_vsi_input=False,
+            takes_no_corrections=True,
+            same_answers={
+                "--verbosity": 1,
+                "--log_samples": 0,
+                "--log_samples_suffix": 1,
+                "--write_out": 0,
+                "-w": 0,
+                "--show_config": 0,
+                "--timezone": 1,
+                "--process_docs_parallel": 1,
+                "--process-docs-parallel": 1,
+                "--check_integrity": 0,
+            },
+        ),
     )
 }

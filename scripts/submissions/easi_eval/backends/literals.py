@@ -74,17 +74,66 @@ class _Return(Exception):
 
 
 _BINARY: Mapping[type, Callable[[object, object], object]] = {
-    ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv, ast.FloorDiv: operator.floordiv,
-    ast.Mod: operator.mod, ast.Pow: operator.pow, ast.BitOr: operator.or_,
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+    ast.FloorDiv: operator.floordiv,
+    ast.Mod: operator.mod,
+    ast.Pow: operator.pow,
+    ast.BitOr: operator.or_,
 }
-_UNARY: Mapping[type, Callable[[object], object]] = {ast.USub: operator.neg, ast.UAdd: operator.pos, ast.Not: operator.not_}
+_UNARY: Mapping[type, Callable[[object], object]] = {
+    ast.USub: operator.neg,
+    ast.UAdd: operator.pos,
+    ast.Not: operator.not_,
+}
 _BUILDERS: Mapping[str, Callable[..., object]] = {
-    "dict": dict, "list": list, "tuple": tuple, "set": set, "sorted": sorted, "range": range, "str": str, "int": int, "float": float,
-    "len": len, "zip": zip, "enumerate": enumerate, "OrderedDict": dict,
+    "dict": dict,
+    "list": list,
+    "tuple": tuple,
+    "set": set,
+    "sorted": sorted,
+    "range": range,
+    "str": str,
+    "int": int,
+    "float": float,
+    "len": len,
+    "zip": zip,
+    "enumerate": enumerate,
+    "OrderedDict": dict,
 }
-_METHODS = ("update", "copy", "items", "keys", "values", "get", "extend", "append", "insert", "add", "pop", "format", "lower", "upper", "replace",
-            "split", "join", "strip", "startswith", "endswith")
-_WRONG = (TypeError, ValueError, KeyError, IndexError, AttributeError, ZeroDivisionError, OverflowError)
+_METHODS = (
+    "update",
+    "copy",
+    "items",
+    "keys",
+    "values",
+    "get",
+    "extend",
+    "append",
+    "insert",
+    "add",
+    "pop",
+    "format",
+    "lower",
+    "upper",
+    "replace",
+    "split",
+    "join",
+    "strip",
+    "startswith",
+    "endswith",
+)
+_WRONG = (
+    TypeError,
+    ValueError,
+    KeyError,
+    IndexError,
+    AttributeError,
+    ZeroDivisionError,
+    OverflowError,
+)
 
 
 def read_module(tree: ast.Module, scope: Scope | None = None) -> ChainMap[str, object]:
@@ -95,6 +144,7 @@ def read_module(tree: ast.Module, scope: Scope | None = None) -> ChainMap[str, o
 
 
 # ---- statements -----------------------------------------------------------------------------------------------------
+
 
 def _run(body: Iterable[ast.stmt], scope: Scope, inside: bool) -> None:
     """``inside`` a function an undecidable branch makes the result UNKNOWN; in a module both ways are read."""
@@ -128,7 +178,9 @@ def _run(body: Iterable[ast.stmt], scope: Scope, inside: bool) -> None:
             case ast.FunctionDef(name=name):
                 scope[name] = Function(statement, scope)
             case ast.ClassDef(name=name, bases=bases):
-                made = Class(name, tuple(ast.unparse(base).rpartition(".")[2] for base in bases), scope)
+                made = Class(
+                    name, tuple(ast.unparse(base).rpartition(".")[2] for base in bases), scope
+                )
                 _run(statement.body, ChainMap(made.members, scope), inside=False)
                 scope[name] = made
             case ast.Return(value=node):
@@ -156,6 +208,7 @@ def _iterate(value: object) -> Iterable[object]:
 
 
 # ---- expressions ----------------------------------------------------------------------------------------------------
+
 
 def evaluate(node: ast.expr, scope: Scope) -> object:
     """The expression's value, or UNKNOWN."""
@@ -189,12 +242,18 @@ def evaluate(node: ast.expr, scope: Scope) -> object:
         case ast.FormattedValue(value=inner, format_spec=None):
             value = evaluate(inner, scope)
             return str(value) if isinstance(value, str | int | float) else UNKNOWN
-        case ast.ListComp(elt=elt, generators=generators) | ast.GeneratorExp(elt=elt, generators=generators):
+        case (
+            ast.ListComp(elt=elt, generators=generators)
+            | ast.GeneratorExp(elt=elt, generators=generators)
+        ):
             return [evaluate(elt, inner) for inner in _comprehend(generators, scope)]
         case ast.SetComp(elt=elt, generators=generators):
             return _attempt(set, [evaluate(elt, inner) for inner in _comprehend(generators, scope)])
         case ast.DictComp(key=key, value=value, generators=generators):
-            pairs = [(evaluate(key, inner), evaluate(value, inner)) for inner in _comprehend(generators, scope)]
+            pairs = [
+                (evaluate(key, inner), evaluate(value, inner))
+                for inner in _comprehend(generators, scope)
+            ]
             return _attempt(dict, [pair for pair in pairs if pair[0] is not UNKNOWN])
         case ast.Call():
             return _call(node, scope)
@@ -254,7 +313,7 @@ def _call(node: ast.Call, scope: Scope) -> object:
         if name == "partial" and args:
             return _partial(args[0], kwargs)
         if name in ("deepcopy", "copy") and len(args) == 1:
-            return args[0]      # nothing here is changed in place afterwards
+            return args[0]  # nothing here is changed in place afterwards
         if function.text in _BUILDERS:
             return _attempt(_BUILDERS[function.text], *args, **kwargs)
     return UNKNOWN
@@ -275,7 +334,9 @@ def _invoke(function: Function, args: list[object], kwargs: dict[str, object]) -
     spec = function.node.args
     names = [arg.arg for arg in spec.args]
     defaults = [evaluate(node, function.scope) for node in spec.defaults]
-    inner: Scope = ChainMap(dict(zip(names[len(names) - len(defaults):], defaults, strict=True)), function.scope)
+    inner: Scope = ChainMap(
+        dict(zip(names[len(names) - len(defaults) :], defaults, strict=True)), function.scope
+    )
     inner.update(zip(names, args, strict=False))
     inner.update(kwargs)
     try:

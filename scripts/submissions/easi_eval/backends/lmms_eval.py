@@ -43,28 +43,69 @@ WEIGHT_KEYS = (*ADAPTER_KEYS, *BASE_KEYS)
 NAME_KEYS = ("model", "model_version", "model_name", "engine")
 # The types whose class holds the client of an API, or answers without a model, and loads no weights (lmms-eval 0.7.3;
 # srt_api is not among them: it starts a server of its own on our GPUs).
-SERVED_TYPES = frozenset({
-    "async_openai", "batch_gpt4", "claude", "gemini", "generation_api", "gpt4o_audio", "gpt4v", "litellm", "openai", "qwen_vl_api", "reka",
-    "dummy", "from_log",
-})
+SERVED_TYPES = frozenset(
+    {
+        "async_openai",
+        "batch_gpt4",
+        "claude",
+        "gemini",
+        "generation_api",
+        "gpt4o_audio",
+        "gpt4v",
+        "litellm",
+        "openai",
+        "qwen_vl_api",
+        "reka",
+        "dummy",
+        "from_log",
+    }
+)
 PATH_OPTIONS = ("--include_path",)
 # Options of lmms-eval's command line that this program sets itself, and its own for the same.
-OURS = {"model": "--model", "model_args": "--model-args", "tasks": "--benchmarks", "output_path": "--output-dir", "limit": "--limit",
-        "device": "--device", "config": "this program's own options: a file would replace them"}
+OURS = {
+    "model": "--model",
+    "model_args": "--model-args",
+    "tasks": "--benchmarks",
+    "output_path": "--output-dir",
+    "limit": "--limit",
+    "device": "--device",
+    "config": "this program's own options: a file would replace them",
+}
 # Those that would leave a benchmark without its score, whoever launches it.
-NEVER = {"predict_only": "every benchmark is scored", "repeats": "each question is answered once", "offset": "every question of a benchmark is asked",
-         "tui": "this program has its own display"}
+NEVER = {
+    "predict_only": "every benchmark is scored",
+    "repeats": "each question is answered once",
+    "offset": "every question of a benchmark is asked",
+    "tui": "this program has its own display",
+}
 # Those that lmms-eval's own launch obeys, and workers that share the questions do not.
 OWN_LAUNCH = "only lmms-eval's own launch does it, which --plain runs"
 WITHOUT_EFFECT = {
-    "use_cache": "answers are kept in the run's journal and are never asked twice", "hf_hub_log_args": OWN_LAUNCH,
-    **dict.fromkeys(("wandb_args", "wandb_log_samples", "swanlab_args", "swanlab_log_samples", "power_analysis", "effect_size", "alpha", "power",
-                     "correlation", "std_a", "std_b"), OWN_LAUNCH),
+    "use_cache": "answers are kept in the run's journal and are never asked twice",
+    "hf_hub_log_args": OWN_LAUNCH,
+    **dict.fromkeys(
+        (
+            "wandb_args",
+            "wandb_log_samples",
+            "swanlab_args",
+            "swanlab_log_samples",
+            "power_analysis",
+            "effect_size",
+            "alpha",
+            "power",
+            "correlation",
+            "std_a",
+            "std_b",
+        ),
+        OWN_LAUNCH,
+    ),
 }
 # Types that run an engine with batching of its own, and the package each needs. One engine is one worker.
 ENGINES = {"vllm": "vllm", "vllm_generate": "vllm", "sglang": "sglang"}
 # Others that answer with an engine, or with a server that they start.
-OTHER_ENGINES = frozenset({"aero_realtime_vllm", "llava_sglang", "longvila", "srt_api", "whisper_vllm"})
+OTHER_ENGINES = frozenset(
+    {"aero_realtime_vllm", "llava_sglang", "longvila", "srt_api", "whisper_vllm"}
+)
 # Questions an engine is given at once unless the user says so: enough to keep it busy, few enough for the frames of
 # as many videos to fit into memory. lmms-eval's own default is one, which leaves the engine idle.
 ENGINE_BATCH = 64
@@ -85,10 +126,14 @@ class LmmsEval:
 
     def check(self, cfg: RunConfig) -> None:
         known = catalog.lmms_models(catalog.locate(KIND, cfg.backend_path))
-        if not known.unread:      # else the name may be one of a plug-in that tells its names only when it is imported
+        if (
+            not known.unread
+        ):  # else the name may be one of a plug-in that tells its names only when it is imported
             if cfg.model not in known.models and (common.is_hub_id(cfg.model) or "/" in cfg.model):
-                raise EasiError(f"--model {cfg.model}: lmms-eval wants a model type here, not a checkpoint",
-                                hint=f"--model TYPE --model-args pretrained={cfg.model}, for example --model qwen2_5_vl; `lmms-eval models` lists the types")
+                raise EasiError(
+                    f"--model {cfg.model}: lmms-eval wants a model type here, not a checkpoint",
+                    hint=f"--model TYPE --model-args pretrained={cfg.model}, for example --model qwen2_5_vl; `lmms-eval models` lists the types",
+                )
             catalog.check_known("--model", cfg.model, known.models, "`lmms-eval models` lists them")
         self._check_words(cfg)
 
@@ -103,17 +148,33 @@ class LmmsEval:
     def _check_words(self, cfg: RunConfig) -> None:
         """Refuse what stands after ``--`` and would fail, or do nothing, once everything is started."""
         if cfg.backend_args:
-            parsers.check_words(cfg.backend_args, _parser(cfg.backend_path), OURS, NEVER if cfg.plain else {**NEVER, **WITHOUT_EFFECT})
+            parsers.check_words(
+                cfg.backend_args,
+                _parser(cfg.backend_path),
+                OURS,
+                NEVER if cfg.plain else {**NEVER, **WITHOUT_EFFECT},
+            )
 
     def ready(self, cfg: RunConfig, model: ModelChoice) -> None:
         engine = self._engine(cfg)
         _check_engine(cfg, engine)
-        data = Path(os.environ.get("HF_DATASETS_CACHE") or self._own("datasets")).expanduser().absolute()
+        data = (
+            Path(os.environ.get("HF_DATASETS_CACHE") or self._own("datasets"))
+            .expanduser()
+            .absolute()
+        )
         if cfg.plain and lacks_locks(data):
-            raise EasiError(f"--plain: lmms-eval's own launch needs file locks, and the file system of {data} has none",
-                            hint="set HF_DATASETS_CACHE to a folder on another one, or leave out --plain")
+            raise EasiError(
+                f"--plain: lmms-eval's own launch needs file locks, and the file system of {data} has none",
+                hint="set HF_DATASETS_CACHE to a folder on another one, or leave out --plain",
+            )
         if engine is None and not model.served and cfg.model not in OTHER_ENGINES:
-            quantised.check(cfg, model, [str(model.arguments[key]) for key in WEIGHT_KEYS if key in model.arguments], self.hub)
+            quantised.check(
+                cfg,
+                model,
+                [str(model.arguments[key]) for key in WEIGHT_KEYS if key in model.arguments],
+                self.hub,
+            )
 
     def _engine(self, cfg: RunConfig) -> str | None:
         """The package of the engine that the model type runs, if it runs one."""
@@ -128,30 +189,62 @@ class LmmsEval:
         takes = signature(classes)
         if "base_url" in arguments or (known is not None and known.model_id in SERVED_TYPES):
             name = next((arguments[key] for key in NAME_KEYS if key in arguments), cfg.model)
-            notes = (f"--nproc {cfg.nproc} has no effect: a served model has one client, with its own concurrency",) if cfg.nproc > 1 else ()
+            notes = (
+                (
+                    f"--nproc {cfg.nproc} has no effect: a served model has one client, with its own concurrency",
+                )
+                if cfg.nproc > 1
+                else ()
+            )
             _check_names(cfg, takes)
-            return ModelChoice(name, name, cfg.model, why, notes=notes, arguments=dict(arguments), needs_gpu=False, served=True)
+            return ModelChoice(
+                name,
+                name,
+                cfg.model,
+                why,
+                notes=notes,
+                arguments=dict(arguments),
+                needs_gpu=False,
+                served=True,
+            )
         keys = [key for key in WEIGHT_KEYS if key in arguments]
         arguments |= {key: unquoted(arguments[key]) for key in keys}
         _check_weights(cfg, {key: arguments[key] for key in keys}, takes)
         _check_names(cfg, takes)
         arguments |= {key: common.model_path(arguments[key]) for key in keys}
         if cfg.plain and (commas := next((key for key in keys if "," in arguments[key]), "")):
-            raise EasiError(f"--plain: lmms-eval's own launch cannot take a path with commas ({commas}=)", hint="leave out --plain, or give a link to the folder")
+            raise EasiError(
+                f"--plain: lmms-eval's own launch cannot take a path with commas ({commas}=)",
+                hint="leave out --plain, or give a link to the folder",
+            )
         checkpoint = arguments[keys[0]] if keys else cfg.model
         arguments, notes = _supported(cfg, arguments, takes.names)
         cuts = _cuts(cfg, classes)
-        model = ModelChoice(common.model_name(checkpoint), checkpoint, cfg.model, why, notes=(*notes, *filter(None, [cuts])), arguments=dict(arguments), cuts=cuts,
-                           revision=common.revision([arguments[key] for key in keys], arguments.get("revision", "")),
-                           needs_gpu=cfg.device != "cpu", engine=self._engine(cfg) or "")
-        if any(key in arguments for key in ADAPTER_KEYS):      # the class is told the base
+        model = ModelChoice(
+            common.model_name(checkpoint),
+            checkpoint,
+            cfg.model,
+            why,
+            notes=(*notes, *filter(None, [cuts])),
+            arguments=dict(arguments),
+            cuts=cuts,
+            revision=common.revision(
+                [arguments[key] for key in keys], arguments.get("revision", "")
+            ),
+            needs_gpu=cfg.device != "cpu",
+            engine=self._engine(cfg) or "",
+        )
+        if any(key in arguments for key in ADAPTER_KEYS):  # the class is told the base
             return replace(model, refers_to={})
         model = adapters.with_references(model, self.hub.hub_cache)
         adapters.check_adapter(model, classes)
         return model
 
     def settings(self, cfg: RunConfig, bench: Benchmark) -> dict[str, object]:
-        return {"task": bench.source(self.name).task, **corrections_setting(bench, self.name, not cfg.no_corrections)}
+        return {
+            "task": bench.source(self.name).task,
+            **corrections_setting(bench, self.name, not cfg.no_corrections),
+        }
 
     def needs(self, cfg: RunConfig, bench: Benchmark) -> list[Need]:
         from ..datasets import lmms_needs
@@ -161,35 +254,99 @@ class LmmsEval:
     def weights(self, model: ModelChoice) -> list[Need]:
         if model.served:
             return []
-        revisions = {key: str(model.arguments.get("revision", "")) if key in BASE_KEYS else "" for key in WEIGHT_KEYS}
+        revisions = {
+            key: str(model.arguments.get("revision", "")) if key in BASE_KEYS else ""
+            for key in WEIGHT_KEYS
+        }
         named = {key: str(model.arguments[key]) for key in WEIGHT_KEYS if key in model.arguments}
         base = [common.weights_need(model.base)] if common.is_hub_id(model.base) else []
-        return [*(common.weights_need(repo, revisions[key]) for key, repo in named.items() if common.is_hub_id(repo)), *base]
+        return [
+            *(
+                common.weights_need(repo, revisions[key])
+                for key, repo in named.items()
+                if common.is_hub_id(repo)
+            ),
+            *base,
+        ]
 
     def localise(self, model: ModelChoice, repo: str, path: Path) -> ModelChoice:
-        arguments = {key: str(path) if value == repo and key in WEIGHT_KEYS else value for key, value in model.arguments.items()}
-        return replace(adapters.with_base(model, repo, path), path=str(path) if model.path == repo else model.path, arguments=arguments)
+        arguments = {
+            key: str(path) if value == repo and key in WEIGHT_KEYS else value
+            for key, value in model.arguments.items()
+        }
+        return replace(
+            adapters.with_base(model, repo, path),
+            path=str(path) if model.path == repo else model.path,
+            arguments=arguments,
+        )
 
-    def answer_job(self, cfg: RunConfig, model: ModelChoice, todo: Sequence[Benchmark], paths: RunPaths, port: int) -> Job:
-        argv = ["-m", "easi_lmms_eval", *self._options(cfg, model, todo, paths.outputs), "--easi-run", str(paths.root.absolute())]
-        return Job("answer", self._launched(cfg, model, port, argv), env={**self._environment(cfg), **common.answering(cfg, self.workers(cfg, model))}, cwd=self._cwd())
+    def answer_job(
+        self,
+        cfg: RunConfig,
+        model: ModelChoice,
+        todo: Sequence[Benchmark],
+        paths: RunPaths,
+        port: int,
+    ) -> Job:
+        argv = [
+            "-m",
+            "easi_lmms_eval",
+            *self._options(cfg, model, todo, paths.outputs),
+            "--easi-run",
+            str(paths.root.absolute()),
+        ]
+        return Job(
+            "answer",
+            self._launched(cfg, model, port, argv),
+            env={**self._environment(cfg), **common.answering(cfg, self.workers(cfg, model))},
+            cwd=self._cwd(),
+        )
 
     def judge_model(self, cfg: RunConfig, judge: str) -> str:
-        return judge      # it has none: see Kind.takes_judge
+        return judge  # it has none: see Kind.takes_judge
 
-    def score_job(self, cfg: RunConfig, model: ModelChoice, todo: Sequence[Benchmark], paths: RunPaths, judge: str = "") -> Job:
-        argv = ["-m", "easi_lmms_eval", *self._options(cfg, model, todo, paths.outputs), "--easi-run", str(paths.root.absolute()), "--easi-role", "score"]
-        return Job("score", launchers.plain(argv), env={**self._environment(cfg), **common.NO_GPU}, cwd=self._cwd())
+    def score_job(
+        self,
+        cfg: RunConfig,
+        model: ModelChoice,
+        todo: Sequence[Benchmark],
+        paths: RunPaths,
+        judge: str = "",
+    ) -> Job:
+        argv = [
+            "-m",
+            "easi_lmms_eval",
+            *self._options(cfg, model, todo, paths.outputs),
+            "--easi-run",
+            str(paths.root.absolute()),
+            "--easi-role",
+            "score",
+        ]
+        return Job(
+            "score",
+            launchers.plain(argv),
+            env={**self._environment(cfg), **common.NO_GPU},
+            cwd=self._cwd(),
+        )
 
-    def plain_job(self, cfg: RunConfig, model: ModelChoice, bench: Benchmark, folder: Path, port: int) -> Job:
+    def plain_job(
+        self, cfg: RunConfig, model: ModelChoice, bench: Benchmark, folder: Path, port: int
+    ) -> Job:
         argv = ["-m", "lmms_eval", *self._options(cfg, model, [bench], folder)]
-        return Job(f"plain {bench.key}", self._launched(cfg, model, port, argv), env={**self._environment(cfg), **common.threads(self.workers(cfg, model))}, cwd=self._cwd())
+        return Job(
+            f"plain {bench.key}",
+            self._launched(cfg, model, port, argv),
+            env={**self._environment(cfg), **common.threads(self.workers(cfg, model))},
+            cwd=self._cwd(),
+        )
 
-    def _launched(self, cfg: RunConfig, model: ModelChoice, port: int, argv: list[str]) -> tuple[str, ...]:
+    def _launched(
+        self, cfg: RunConfig, model: ModelChoice, port: int, argv: list[str]
+    ) -> tuple[str, ...]:
         workers = self.workers(cfg, model)
         if cfg.no_accelerate or (not model.needs_gpu and workers == 1):
             return launchers.plain(argv)
-        if not model.needs_gpu:      # accelerate starts a single process where there is no GPU
+        if not model.needs_gpu:  # accelerate starts a single process where there is no GPU
             return launchers.torchrun(workers, port, argv)
         return launchers.accelerate(workers, port, argv)
 
@@ -200,20 +357,40 @@ class LmmsEval:
         # What lacked memory is asked again by fewer workers: in the end by one engine, whatever its size.
         return max(1, cfg.nproc // _tensor_parallel(cfg)) if self._engine(cfg) else cfg.nproc
 
-    def _options(self, cfg: RunConfig, model: ModelChoice, todo: Sequence[Benchmark], folder: Path) -> list[str]:
+    def _options(
+        self, cfg: RunConfig, model: ModelChoice, todo: Sequence[Benchmark], folder: Path
+    ) -> list[str]:
         limit = ["--limit", str(cfg.limit)] if cfg.limit else []
         other = common.other_device(cfg)
         device = ["--device", other] if other else []
         verbose = ["--verbosity", "DEBUG"] if cfg.verbose else []
-        return ["--model", cfg.model, "--model_args", format_model_args({k: str(v) for k, v in model.arguments.items()}),
-                "--tasks", ",".join(bench.source(self.name).task for bench in todo), "--batch_size", str(ENGINE_BATCH if self._engine(cfg) else 1), "--log_samples",
-                "--output_path", str(folder.absolute()), *limit, *device, *verbose, *common.absolute_paths(cfg.backend_args, PATH_OPTIONS)]
+        return [
+            "--model",
+            cfg.model,
+            "--model_args",
+            format_model_args({k: str(v) for k, v in model.arguments.items()}),
+            "--tasks",
+            ",".join(bench.source(self.name).task for bench in todo),
+            "--batch_size",
+            str(ENGINE_BATCH if self._engine(cfg) else 1),
+            "--log_samples",
+            "--output_path",
+            str(folder.absolute()),
+            *limit,
+            *device,
+            *verbose,
+            *common.absolute_paths(cfg.backend_args, PATH_OPTIONS),
+        ]
 
     def _environment(self, cfg: RunConfig) -> dict[str, str]:
         env = common.environment(self.hub, catalog.locate(KIND, cfg.backend_path))
         data = self._own("datasets")
         # The datasets library locks and writes what it prepares; a cache of somebody else may only be read.
-        return env if data.parent == self.hub.hf_home or os.environ.get("HF_DATASETS_CACHE") else {**env, "HF_DATASETS_CACHE": str(data)}
+        return (
+            env
+            if data.parent == self.hub.hf_home or os.environ.get("HF_DATASETS_CACHE")
+            else {**env, "HF_DATASETS_CACHE": str(data)}
+        )
 
     def _cwd(self) -> Path:
         """Two tasks keep their data cache in the current directory; all runs share one beside the other caches."""
@@ -240,8 +417,15 @@ class LmmsEval:
 
         return read_lmms_scores(bench, out, rows)
 
-    def told(self, cfg: RunConfig, bench: Benchmark, out: Outputs, rows: pd.DataFrame, score: BenchmarkScore,
-             scorer_notes: Mapping[str, Any]) -> BenchmarkScore:
+    def told(
+        self,
+        cfg: RunConfig,
+        bench: Benchmark,
+        out: Outputs,
+        rows: pd.DataFrame,
+        score: BenchmarkScore,
+        scorer_notes: Mapping[str, Any],
+    ) -> BenchmarkScore:
         from ..results.lmms_notes import told
 
         return told(bench, out, rows, score, scorer_notes, wanted=not cfg.no_corrections)
@@ -254,14 +438,19 @@ class LmmsEval:
 
 def _parser(backend_path: Path | None = None) -> argparse.ArgumentParser:
     """lmms-eval's own command line."""
-    return parsers.read_parser(catalog.locate(KIND, backend_path).root / "__main__.py", "parse_eval_args", "lmms-eval")
+    return parsers.read_parser(
+        catalog.locate(KIND, backend_path).root / "__main__.py", "parse_eval_args", "lmms-eval"
+    )
 
 
 def _tensor_parallel(cfg: RunConfig) -> int:
     """GPUs of one engine."""
     given = cfg.model_arguments.get("tensor_parallel_size", "1")
     if not given.isdecimal() or int(given) < 1:
-        raise EasiError(f"--model-args tensor_parallel_size is {given}", hint="it is the number of GPUs that share one engine: 1 or more")
+        raise EasiError(
+            f"--model-args tensor_parallel_size is {given}",
+            hint="it is the number of GPUs that share one engine: 1 or more",
+        )
     return int(given)
 
 
@@ -270,14 +459,21 @@ def _check_engine(cfg: RunConfig, package: str | None) -> None:
     if package is None:
         return
     if find_spec(package) is None:
-        raise EasiError(f"lmms-eval's type {cfg.model} needs {package}, which is not installed", hint=how_to_get(package))
+        raise EasiError(
+            f"lmms-eval's type {cfg.model} needs {package}, which is not installed",
+            hint=how_to_get(package),
+        )
     if cfg.model_arguments.get("data_parallel_size", "1") != "1":
-        raise EasiError("--model-args data_parallel_size is not for this program: it starts an engine for every share of the GPUs",
-                        hint="leave it out; --nproc is the number of GPUs, tensor_parallel_size that of one engine")
+        raise EasiError(
+            "--model-args data_parallel_size is not for this program: it starts an engine for every share of the GPUs",
+            hint="leave it out; --nproc is the number of GPUs, tensor_parallel_size that of one engine",
+        )
     size = _tensor_parallel(cfg)
     if cfg.nproc % size:
-        raise EasiError(f"--nproc {cfg.nproc} is no multiple of tensor_parallel_size={size}",
-                        hint=f"--nproc counts GPUs: --nproc {max(size, cfg.nproc - cfg.nproc % size)} runs {max(1, cfg.nproc // size)} engine(s) of {size}")
+        raise EasiError(
+            f"--nproc {cfg.nproc} is no multiple of tensor_parallel_size={size}",
+            hint=f"--nproc counts GPUs: --nproc {max(size, cfg.nproc - cfg.nproc % size)} runs {max(1, cfg.nproc // size)} engine(s) of {size}",
+        )
 
 
 def _class(cfg: RunConfig, known: catalog.LmmsModel) -> str:
@@ -290,7 +486,11 @@ def _cuts(cfg: RunConfig, classes: Sequence[ClassSource]) -> str:
     cutting = stops.cutting(classes)
     asked = _generation_argument(cfg, stops.UNTIL)
     found = cutting.stops([stops.INHERITED if asked is None else asked]) if cutting else ()
-    return stops.said(cfg.model, classes[0].name, found, asked is not None) if found and found != (stops.NEVER,) else ""
+    return (
+        stops.said(cfg.model, classes[0].name, found, asked is not None)
+        if found and found != (stops.NEVER,)
+        else ""
+    )
 
 
 def _generation_argument(cfg: RunConfig, name: str) -> str | None:
@@ -299,7 +499,9 @@ def _generation_argument(cfg: RunConfig, name: str) -> str | None:
     for word, following in zip_longest(cfg.backend_args, cfg.backend_args[1:], fillvalue=""):
         option, given, value = word.partition("=")
         if option == "--gen_kwargs":
-            found = dict(part.partition("=")[::2] for part in (value if given else following).split(","))
+            found = dict(
+                part.partition("=")[::2] for part in (value if given else following).split(",")
+            )
     return found.get(name)
 
 
@@ -309,55 +511,94 @@ def _check_names(cfg: RunConfig, takes: Signature) -> None:
         common.check_number(name, value, takes.defaults.get(name), f"lmms-eval's type {cfg.model}")
     for name in cfg.model_arguments if not takes.open else ():
         if name not in takes.names:
-            raise EasiError(f"lmms-eval's type {cfg.model} takes no {name}=",
-                            hint=did_you_mean(name, takes.names, f"it takes {', '.join(sorted(takes.names))}"))
+            raise EasiError(
+                f"lmms-eval's type {cfg.model} takes no {name}=",
+                hint=did_you_mean(name, takes.names, f"it takes {', '.join(sorted(takes.names))}"),
+            )
 
 
 def _check_weights(cfg: RunConfig, given: Mapping[str, str], takes: Signature) -> None:
     """Refuse a checkpoint (``given``: the WEIGHT_KEYS among the model arguments) that cannot be meant, and none where the
     class would load one of its own: the results would be named after another model.
     """
-    for key, value in given.items():      # a name may be anything that the class knows, but a path is there or it is mistyped
+    for (
+        key,
+        value,
+    ) in (
+        given.items()
+    ):  # a name may be anything that the class knows, but a path is there or it is mistyped
         if not value:
-            raise EasiError(f"--model-args {key}= is empty", hint="write org/model, or a folder, or leave it out")
+            raise EasiError(
+                f"--model-args {key}= is empty",
+                hint="write org/model, or a folder, or leave it out",
+            )
         if common.is_missing_path(value):
             raise _no_folder(cfg, key, value)
         common.check_folder(Path(value).expanduser())
         if value.endswith("/") and not Path(value).expanduser().exists():
-            raise EasiError(f"--model-args {key}={value} is no folder and no hub id", hint="write org/model, or a folder that is there")
+            raise EasiError(
+                f"--model-args {key}={value} is no folder and no hub id",
+                hint="write org/model, or a folder that is there",
+            )
     taken = [key for key in BASE_KEYS if key in takes.names]
     bases = [key for key in BASE_KEYS if key in given]
     if not taken or takes.names.intersection(bases):
         return
     if bases:
-        raise EasiError(f"lmms-eval's type {cfg.model} takes {taken[0]}=, not {bases[0]}=", hint=f"write --model-args {taken[0]}={given[bases[0]]}")
+        raise EasiError(
+            f"lmms-eval's type {cfg.model} takes {taken[0]}=, not {bases[0]}=",
+            hint=f"write --model-args {taken[0]}={given[bases[0]]}",
+        )
     default = takes.defaults.get(taken[0], "org/model")
     if default is not None:
-        raise EasiError("--model-args names no checkpoint", hint=f"write {taken[0]}={default or 'org/model'}")
+        raise EasiError(
+            "--model-args names no checkpoint", hint=f"write {taken[0]}={default or 'org/model'}"
+        )
 
 
 def _no_folder(cfg: RunConfig, key: str, value: str) -> EasiError:
     """A path that is not there; one with commas was cut at the first of them."""
     uncut = cfg.model_args.partition(f"{key}=")[2]
     cuts = [at for at, char in enumerate(uncut) if char == ","] + [len(uncut)]
-    if whole := next((uncut[:at] for at in cuts if Path(uncut[:at]).expanduser().is_dir() and uncut[:at] != value), ""):
-        return EasiError(f"--model-args {key}={value} is no folder: commas part the arguments", hint=f"put the path in quotes: {key}='{whole}'")
-    return EasiError(f"--model-args {key}={value}: there is no such folder", hint=common.folder_hint(value))
+    if whole := next(
+        (
+            uncut[:at]
+            for at in cuts
+            if Path(uncut[:at]).expanduser().is_dir() and uncut[:at] != value
+        ),
+        "",
+    ):
+        return EasiError(
+            f"--model-args {key}={value} is no folder: commas part the arguments",
+            hint=f"put the path in quotes: {key}='{whole}'",
+        )
+    return EasiError(
+        f"--model-args {key}={value}: there is no such folder", hint=common.folder_hint(value)
+    )
 
 
-def _supported(cfg: RunConfig, arguments: dict[str, str], taken: frozenset[str]) -> tuple[dict[str, str], tuple[str, ...]]:
+def _supported(
+    cfg: RunConfig, arguments: dict[str, str], taken: frozenset[str]
+) -> tuple[dict[str, str], tuple[str, ...]]:
     """The arguments with what our own options add for a class that takes the parameters ``taken`` (empty: not known).
 
     Also notes on what has no effect. Refuses a revision that the class would drop without a word.
     """
     if "revision" in arguments and taken and "revision" not in taken:
-        raise EasiError(f"lmms-eval's type {cfg.model} takes no revision", hint="download that revision and give its folder")
+        raise EasiError(
+            f"lmms-eval's type {cfg.model} takes no revision",
+            hint="download that revision and give its folder",
+        )
     own: dict[str, str] = {}
     notes: tuple[str, ...] = ()
-    if cfg.device == "cpu" and "device_map" in taken:      # its default places weights, and then inputs, on a GPU
+    if (
+        cfg.device == "cpu" and "device_map" in taken
+    ):  # its default places weights, and then inputs, on a GPU
         own["device_map"] = "cpu"
     if cfg.trust_remote_code and "trust_remote_code" in taken:
         own["trust_remote_code"] = "True"
     elif cfg.trust_remote_code:
-        notes = (f"--trust-remote-code has no effect: lmms-eval's type {cfg.model} does not take it",)
+        notes = (
+            f"--trust-remote-code has no effect: lmms-eval's type {cfg.model} does not take it",
+        )
     return {**own, **arguments}, notes

@@ -31,7 +31,9 @@ from .references import (
 )
 
 
-def notes(cfg: RunConfig, model: ModelChoice, repos: Iterable[str], hub: HubSettings) -> tuple[str, ...]:
+def notes(
+    cfg: RunConfig, model: ModelChoice, repos: Iterable[str], hub: HubSettings
+) -> tuple[str, ...]:
     """Lines for plan and manifest on the model's folders and on ``repos`` of the hub, with what adapters among them lie over.
 
     Raises EasiError for what the installed transformers would compute differently. A config.json that cannot be had now
@@ -51,17 +53,23 @@ def notes(cfg: RunConfig, model: ModelChoice, repos: Iterable[str], hub: HubSett
 
 def read_as_they_are(cfg: RunConfig, model: ModelChoice) -> bool:
     """Whether the checkpoint is read in a process of which we change nothing: an engine's, or `python -m lmms_eval`, which --plain starts."""
-    return bool(model.engine) or (cfg.backend == LMMS_EVAL and (cfg.plain or cfg.model in OTHER_ENGINES))
+    return bool(model.engine) or (
+        cfg.backend == LMMS_EVAL and (cfg.plain or cfg.model in OTHER_ENGINES)
+    )
 
 
 def _check_place(cfg: RunConfig, name: str) -> None:
     place = str(cfg.output_dir.absolute())
     if cfg.plain and cfg.backend == LMMS_EVAL and "," in place:
-        raise EasiError(f"--plain: {name} was saved by transformers 5 and is laid out anew below {place}, a path that lmms-eval's own launch cannot take",
-                        hint="choose an --output-dir without commas")
+        raise EasiError(
+            f"--plain: {name} was saved by transformers 5 and is laid out anew below {place}, a path that lmms-eval's own launch cannot take",
+            hint="choose an --output-dir without commas",
+        )
 
 
-def shadows(folders: Iterable[Path], snapshots: Mapping[str, Path], target: Path) -> dict[Path, Path]:
+def shadows(
+    folders: Iterable[Path], snapshots: Mapping[str, Path], target: Path
+) -> dict[Path, Path]:
     """Of ``folders``, and all that they refer to, those that transformers 4 has to read in another form, each with a folder that holds
     that form beside links to all other files. ``snapshots``: where checkpoints of the hub lie.
 
@@ -69,26 +77,40 @@ def shadows(folders: Iterable[Path], snapshots: Mapping[str, Path], target: Path
     for what has no equivalent.
     """
     shutil.rmtree(target, ignore_errors=True)
-    named: dict[Path, dict[str, Path]] = {}      # what a folder's files refer to, as they write it
-    inside: dict[Path, list[Path]] = {}      # models in parts
+    named: dict[Path, dict[str, Path]] = {}  # what a folder's files refer to, as they write it
+    inside: dict[Path, list[Path]] = {}  # models in parts
     waiting = list(folders)
     while waiting:
         folder = waiting.pop()
         if folder not in named and folder.is_dir():
-            references = [(written, to) for written, to in written_references(folder) if not to.code]
-            named[folder] = {written: snapshots.get(to.name, Path(to.name)) for written, to in references}
-            inside[folder] = [path.parent for path in folder.glob(f"*/{CONFIG}") if not path.parent.name.startswith((".", "checkpoint-"))]
+            references = [
+                (written, to) for written, to in written_references(folder) if not to.code
+            ]
+            named[folder] = {
+                written: snapshots.get(to.name, Path(to.name)) for written, to in references
+            }
+            inside[folder] = [
+                path.parent
+                for path in folder.glob(f"*/{CONFIG}")
+                if not path.parent.name.startswith((".", "checkpoint-"))
+            ]
             waiting += [*named[folder].values(), *inside[folder]]
     files = {folder: _translated(folder) for folder in named}
     needed = {folder for folder, translated in files.items() if translated}
-    while more := {folder for folder in named if folder not in needed and needed.intersection([*named[folder].values(), *inside[folder]])}:
+    while more := {
+        folder
+        for folder in named
+        if folder not in needed and needed.intersection([*named[folder].values(), *inside[folder]])
+    }:
         needed |= more
     made = {folder: target / folder.relative_to(folder.anchor) for folder in needed}
     for folder, place in made.items():
         place.mkdir(parents=True, exist_ok=True)
         places = {written: made[to] for written, to in named[folder].items() if to in made}
         for path in folder.iterdir():
-            config = files[folder].get(path.name) or (read_object(path) if path.name in (ADAPTER, *FILES) else {})
+            config = files[folder].get(path.name) or (
+                read_object(path) if path.name in (ADAPTER, *FILES) else {}
+            )
             if (text := pointed(config, places)) != config or path.name in files[folder]:
                 (place / path.name).write_text(json.dumps(text, indent=2), encoding="utf-8")
             elif path not in made:
@@ -105,16 +127,32 @@ def _translated(folder: Path) -> dict[str, dict[str, Any]]:
     return {name: new for name, (old, new) in forms.items() if new != old}
 
 
-def _configs(cfg: RunConfig, model: ModelChoice, repos: Iterable[str], hub: HubSettings) -> list[tuple[str, dict[str, Any], bool | None]]:
+def _configs(
+    cfg: RunConfig, model: ModelChoice, repos: Iterable[str], hub: HubSettings
+) -> list[tuple[str, dict[str, Any], bool | None]]:
     """Name, config.json and ``has_output_head`` of each checkpoint that the model reads."""
-    folders = [value for value in (model.path, *model.arguments.values()) if isinstance(value, str) and Path(value).is_dir()]
-    queue = list(dict.fromkeys([*folders, *([] if cfg.smoke else repos)]))      # the rehearsal's hub is not up yet
+    folders = [
+        value
+        for value in (model.path, *model.arguments.values())
+        if isinstance(value, str) and Path(value).is_dir()
+    ]
+    queue = list(
+        dict.fromkeys([*folders, *([] if cfg.smoke else repos)])
+    )  # the rehearsal's hub is not up yet
     found = []
-    for name in queue:      # grows by the bases of adapters
+    for name in queue:  # grows by the bases of adapters
         if config := _read(name, "config.json", model.revision, hub):
             found.append((name, config, has_output_head(Path(name))))
-        base = (_read(name, "adapter_config.json", "", hub) or {}).get("base_model_name_or_path") if Path(name).is_dir() else None
-        if isinstance(base, str) and base not in queue and (Path(base).is_dir() or common.is_hub_id(base)):
+        base = (
+            (_read(name, "adapter_config.json", "", hub) or {}).get("base_model_name_or_path")
+            if Path(name).is_dir()
+            else None
+        )
+        if (
+            isinstance(base, str)
+            and base not in queue
+            and (Path(base).is_dir() or common.is_hub_id(base))
+        ):
             queue.append(base)
     return found
 

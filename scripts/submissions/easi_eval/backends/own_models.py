@@ -15,13 +15,17 @@ from .catalog import Package, parsed
 from .common import REPOSITORY
 from .sources import ClassSource, lineage, source_file
 
-VARIABLE = "EASI_VLM_DIR"           # another folder instead
+VARIABLE = "EASI_VLM_DIR"  # another folder instead
 ROOT_CLASSES = ("BaseModel", "BaseAPI")
 
 
 def folder(environ: Mapping[str, str] = os.environ) -> Path:
     """Where the user's files lie."""
-    return Path(environ.get(VARIABLE) or REPOSITORY / "VLMEvalKit" / "vlmeval" / "vlm").expanduser().absolute()
+    return (
+        Path(environ.get(VARIABLE) or REPOSITORY / "VLMEvalKit" / "vlmeval" / "vlm")
+        .expanduser()
+        .absolute()
+    )
 
 
 @dataclass(frozen=True)
@@ -64,13 +68,17 @@ def find(package: Package, wanted: str) -> OwnClass | None:
     if stem in modules:
         fitting = _last(_classes(package, stem, modules[stem]))
         if not fitting:
-            raise EasiError(f"{modules[stem]} has no class that derives from VLMEvalKit's BaseModel",
-                            hint="write `from .base import BaseModel` and `class MyModel(BaseModel)`; VLMEvalKit/vlmeval/vlm/README.md has an example")
+            raise EasiError(
+                f"{modules[stem]} has no class that derives from VLMEvalKit's BaseModel",
+                hint="write `from .base import BaseModel` and `class MyModel(BaseModel)`; VLMEvalKit/vlmeval/vlm/README.md has an example",
+            )
     else:
         fitting = _named(package, modules, wanted)
     if len(fitting) > 1:
-        raise EasiError(f"--model {wanted} may mean {len(fitting)} classes of {package.own}",
-                        hint=f"name one: {', '.join(found.cls for found in fitting)}")
+        raise EasiError(
+            f"--model {wanted} may mean {len(fitting)} classes of {package.own}",
+            hint=f"name one: {', '.join(found.cls for found in fitting)}",
+        )
     return fitting[0] if fitting else None
 
 
@@ -78,10 +86,16 @@ def _named(package: Package, modules: dict[str, Path], wanted: str) -> list[OwnC
     """The classes that ``file.Class`` or ``Class`` means."""
     stem, _, name = wanted.rpartition(".")
     if stem:
-        return [found for found in _classes(package, stem, modules[stem]) if found.name == name] if stem in modules else []
+        return (
+            [found for found in _classes(package, stem, modules[stem]) if found.name == name]
+            if stem in modules
+            else []
+        )
     fitting = []
     for stem, path in modules.items():
-        with contextlib.suppress(EasiError):      # another file that does not parse is no reason to refuse this one
+        with contextlib.suppress(
+            EasiError
+        ):  # another file that does not parse is no reason to refuse this one
             if name in _names(parsed(path), path):
                 fitting += [found for found in _classes(package, stem, path) if found.name == name]
     return fitting
@@ -113,17 +127,30 @@ def _classes(package: Package, stem: str, path: Path) -> list[OwnClass]:
     """The model classes of a file. Raises EasiError for one that does not parse or would never be loaded."""
     module = f"{package.kind.package}.vlm.{stem}"
     if source_file(package, module) != path:
-        raise EasiError(f"{path} would never be loaded: VLMEvalKit has a module {stem} of its own", hint="give the file another name")
-    lineages = {name: tuple(lineage(package, f"{module}.{name}")) for name in _names(parsed(path), path)}
-    return [OwnClass(stem, name, path, sources) for name, sources in lineages.items()
-            if name not in ROOT_CLASSES and any(source.name in ROOT_CLASSES for source in sources)]
+        raise EasiError(
+            f"{path} would never be loaded: VLMEvalKit has a module {stem} of its own",
+            hint="give the file another name",
+        )
+    lineages = {
+        name: tuple(lineage(package, f"{module}.{name}")) for name in _names(parsed(path), path)
+    }
+    return [
+        OwnClass(stem, name, path, sources)
+        for name, sources in lineages.items()
+        if name not in ROOT_CLASSES and any(source.name in ROOT_CLASSES for source in sources)
+    ]
 
 
 def _names(tree: ast.Module, path: Path) -> list[str]:
     """The classes that a file defines; a folder's may stand in its other files."""
     here = [node.name for node in tree.body if isinstance(node, ast.ClassDef)]
     if path.name == "__init__.py":
-        here += [alias.asname or alias.name for node in tree.body if isinstance(node, ast.ImportFrom) and node.level == 1 for alias in node.names]
+        here += [
+            alias.asname or alias.name
+            for node in tree.body
+            if isinstance(node, ast.ImportFrom) and node.level == 1
+            for alias in node.names
+        ]
     return here
 
 
@@ -145,5 +172,9 @@ def _neighbours(node: ast.AST) -> list[str]:
         module = (node.module or "").removeprefix("vlmeval.vlm").lstrip(".")
         return [module.split(".")[0]] if module else [alias.name for alias in node.names]
     if isinstance(node, ast.Import):
-        return [alias.name.removeprefix("vlmeval.vlm.").split(".")[0] for alias in node.names if alias.name.startswith("vlmeval.vlm.")]
+        return [
+            alias.name.removeprefix("vlmeval.vlm.").split(".")[0]
+            for alias in node.names
+            if alias.name.startswith("vlmeval.vlm.")
+        ]
     return []

@@ -18,7 +18,10 @@ TYPES = {"int": int, "float": float, "str": str}
 
 class _Replica(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        raise EasiError(f"after --: {message.removeprefix('argument ')}", hint=f"these words go to {self.prog}'s own command line")
+        raise EasiError(
+            f"after --: {message.removeprefix('argument ')}",
+            hint=f"these words go to {self.prog}'s own command line",
+        )
 
 
 def read_parser(path: Path, function: str, backend: str) -> argparse.ArgumentParser:
@@ -36,7 +39,11 @@ def read_parser(path: Path, function: str, backend: str) -> argparse.ArgumentPar
 
 
 def _add(replica: argparse.ArgumentParser, call: ast.Call) -> None:
-    names = [word.value for word in call.args if isinstance(word, ast.Constant) and isinstance(word.value, str)]
+    names = [
+        word.value
+        for word in call.args
+        if isinstance(word, ast.Constant) and isinstance(word.value, str)
+    ]
     if not names or not names[0].startswith("-"):
         return
     options: dict[str, Any] = {}
@@ -52,7 +59,12 @@ def options_of(parser: argparse.ArgumentParser) -> list[str]:
     return [name for action in parser._actions for name in action.option_strings]
 
 
-def check_words(words: Sequence[str], parser: argparse.ArgumentParser, ours: Mapping[str, str], without_effect: Mapping[str, str]) -> dict[str, object]:
+def check_words(
+    words: Sequence[str],
+    parser: argparse.ArgumentParser,
+    ours: Mapping[str, str],
+    without_effect: Mapping[str, str],
+) -> dict[str, object]:
     """What ``words`` set, by the parser's names.
 
     ``ours``: options (``dest``) that this program sets itself, with its own option to use instead; ``without_effect``: those that
@@ -61,19 +73,31 @@ def check_words(words: Sequence[str], parser: argparse.ArgumentParser, ours: Map
     found, unknown = parser.parse_known_args(list(words))
     given = vars(found)
     if unknown:
-        near = [f"{word} (did you mean {match[0]}?)" if (match := nearest(word.partition("=")[0], options_of(parser), n=1)) else word
-                for word in unknown]
-        raise EasiError(f"after --: {parser.prog} knows no {', '.join(near)}", hint=f"what stands after a bare -- goes to {parser.prog}'s own command line")
+        near = [
+            f"{word} (did you mean {match[0]}?)"
+            if (match := nearest(word.partition("=")[0], options_of(parser), n=1))
+            else word
+            for word in unknown
+        ]
+        raise EasiError(
+            f"after --: {parser.prog} knows no {', '.join(near)}",
+            hint=f"what stands after a bare -- goes to {parser.prog}'s own command line",
+        )
     for name in given:
         word = next((word for word in words if _names(parser, word) == name), f"--{name}")
         if name in ours:
             raise EasiError(f"after --: {word} is set by this program", hint=f"use {ours[name]}")
         if name in without_effect:
-            raise EasiError(f"after --: {word} has no effect here: {without_effect[name]}", hint=f"leave out {word}")
+            raise EasiError(
+                f"after --: {word} has no effect here: {without_effect[name]}",
+                hint=f"leave out {word}",
+            )
     return given
 
 
 def _names(parser: argparse.ArgumentParser, word: str) -> str | None:
     """The ``dest`` of the option that a word names."""
     option = word.partition("=")[0]
-    return next((action.dest for action in parser._actions if option in action.option_strings), None)
+    return next(
+        (action.dest for action in parser._actions if option in action.option_strings), None
+    )

@@ -49,7 +49,12 @@ METHODS: Mapping[str, Method] = {
     "vptq": Method((("vptq",),)),
 }
 # Import names of packages whose name is another one.
-MODULES = {"autoawq": "awq", "amd-quark": "quark", "flute-kernel": "flute", "fbgemm-gpu-genai": "fbgemm_gpu"}
+MODULES = {
+    "autoawq": "awq",
+    "amd-quark": "quark",
+    "flute-kernel": "flute",
+    "fbgemm-gpu-genai": "fbgemm_gpu",
+}
 # The release that the locks of this environment go with.
 RELEASES = {"compressed-tensors": "compressed-tensors==0.13.0"}
 
@@ -65,16 +70,18 @@ def installed(package: str) -> bool:
 def check(cfg: RunConfig, model: ModelChoice, paths: Iterable[str], hub: HubSettings) -> None:
     """Refuse (EasiError) quantised checkpoints that transformers cannot load here. Not for engines: they have kernels of their own."""
     for path in paths:
-        if cfg.smoke and common.is_hub_id(path):      # the rehearsal's hub is not up yet
+        if cfg.smoke and common.is_hub_id(path):  # the rehearsal's hub is not up yet
             continue
         try:
             config = common.model_config(path, hub, str(model.arguments.get("revision", "")))
-        except EasiError:      # preparation says why
+        except EasiError:  # preparation says why
             continue
         refuse(common.model_name(path), config or {}, cfg.device in ("cpu", "mps"), installed)
 
 
-def refuse(name: str, config: Mapping[str, object], without_gpu: bool, has: Callable[[str], bool]) -> None:
+def refuse(
+    name: str, config: Mapping[str, object], without_gpu: bool, has: Callable[[str], bool]
+) -> None:
     """Pure: as ``check``, of this config.json."""
     otherwise = "give the checkpoint that it was quantised from"
     for kind in methods(config):
@@ -82,10 +89,15 @@ def refuse(name: str, config: Mapping[str, object], without_gpu: bool, has: Call
         lacking = [names[0] for names in method.packages if not any(map(has, names))]
         if lacking:
             packages = " ".join(RELEASES.get(package, package) for package in lacking)
-            raise EasiError(f"{name} is quantised with {kind}, which needs {' and '.join(lacking)}, and that is not installed",
-                            hint=f"{otherwise}; or: python -m pip install --no-deps {packages} (leaves the pinned packages as they are)")
+            raise EasiError(
+                f"{name} is quantised with {kind}, which needs {' and '.join(lacking)}, and that is not installed",
+                hint=f"{otherwise}; or: python -m pip install --no-deps {packages} (leaves the pinned packages as they are)",
+            )
         if method.gpu and without_gpu:
-            raise EasiError(f"{name} is quantised with {kind}, which transformers loads on a GPU only", hint=f"{otherwise}, or use a GPU")
+            raise EasiError(
+                f"{name} is quantised with {kind}, which transformers loads on a GPU only",
+                hint=f"{otherwise}, or use a GPU",
+            )
 
 
 def methods(config: Mapping[str, object]) -> Iterator[str]:
@@ -97,8 +109,10 @@ def methods(config: Mapping[str, object]) -> Iterator[str]:
 
 
 def _method(settings: Mapping[str, object]) -> str:
-    """"" where transformers loads the weights as they are: bitsandbytes that is told to leave them alone."""
+    """ "" where transformers loads the weights as they are: bitsandbytes that is told to leave them alone."""
     kind = str(settings.get("quant_method") or "")
-    if settings.get("load_in_4bit") or settings.get("load_in_8bit"):      # whatever the method is called
+    if settings.get("load_in_4bit") or settings.get(
+        "load_in_8bit"
+    ):  # whatever the method is called
         return "bitsandbytes"
     return "" if kind == "bitsandbytes" else kind

@@ -13,9 +13,17 @@ from .revision import folder_revision
 
 CONFIG, ADAPTER, TOKENIZER = "config.json", "adapter_config.json", "tokenizer_config.json"
 BASE = "base_model_name_or_path"
-FILES = (CONFIG, TOKENIZER, "preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json")
+FILES = (
+    CONFIG,
+    TOKENIZER,
+    "preprocessor_config.json",
+    "processor_config.json",
+    "video_preprocessor_config.json",
+)
 # Keys under which a config.json names another checkpoint that its class loads: mm_vision_tower, vision_tower_name, speech_encoder ...
-_TOWER = re.compile(r"(mm_)?(vision|visual|image|video|audio|speech|text|language|llm)_(tower|encoder|model)(_name|_path|_name_or_path)?")
+_TOWER = re.compile(
+    r"(mm_)?(vision|visual|image|video|audio|speech|text|language|llm)_(tower|encoder|model)(_name|_path|_name_or_path)?"
+)
 _HUB_ID = re.compile(r"\w[\w.-]*/[\w.-]+")
 NOT_THERE = "not there"
 
@@ -39,9 +47,17 @@ def references(folder: Path) -> list[Reference]:
 
 def written_references(folder: Path) -> list[tuple[str, Reference]]:
     """As ``references``, with the name that is written in the file."""
-    found = [(str(base), Reference(located(str(base), folder))) for base in (read_object(folder / ADAPTER).get(BASE),) if base]
+    found = [
+        (str(base), Reference(located(str(base), folder)))
+        for base in (read_object(folder / ADAPTER).get(BASE),)
+        if base
+    ]
     for name in FILES:
-        found += [(named.name, reference) for named in _named(read_object(folder / name)) if (reference := _reference(named, folder)) is not None]
+        found += [
+            (named.name, reference)
+            for named in _named(read_object(folder / name))
+            if (reference := _reference(named, folder)) is not None
+        ]
     return found
 
 
@@ -51,8 +67,12 @@ def pointed(value: object, places: Mapping[str, Path]) -> object:
         return [pointed(inner, places) for inner in value]
     if not isinstance(value, Mapping):
         return value
-    return {key: str(places[inner]) if isinstance(inner, str) and inner in places and (key == BASE or _TOWER.fullmatch(key)) else pointed(inner, places)
-            for key, inner in value.items()}
+    return {
+        key: str(places[inner])
+        if isinstance(inner, str) and inner in places and (key == BASE or _TOWER.fullmatch(key))
+        else pointed(inner, places)
+        for key, inner in value.items()
+    }
 
 
 def referred_to(folders: Iterable[Path]) -> dict[str, str]:
@@ -105,17 +125,26 @@ def snapshot(name: str, cache: Path, revision: str) -> Path:
         return Path(name)
     repo = cache / f"models--{name.replace('/', '--')}"
     ref = repo / "refs" / revision
-    return repo / "snapshots" / (ref.read_text(encoding="utf-8").strip() if ref.is_file() else revision)
+    return (
+        repo
+        / "snapshots"
+        / (ref.read_text(encoding="utf-8").strip() if ref.is_file() else revision)
+    )
 
 
 def base_of(adapter: Adapter) -> str:
     """What an adapter is laid over. Raises EasiError where it does not say, or the folder is not there."""
     where = adapter.folder / ADAPTER
     if not adapter.base:
-        raise EasiError(f"{adapter.folder} holds an adapter, and its {ADAPTER} names no base", hint=f"write the base's hub id or folder into {BASE} of {where}")
+        raise EasiError(
+            f"{adapter.folder} holds an adapter, and its {ADAPTER} names no base",
+            hint=f"write the base's hub id or folder into {BASE} of {where}",
+        )
     if Path(adapter.base).is_absolute() and not Path(adapter.base).is_dir():
-        raise EasiError(f"{adapter.folder} holds an adapter of {adapter.base}, and that folder is not there",
-                        hint=f"write the base's hub id or folder into {BASE} of {where}")
+        raise EasiError(
+            f"{adapter.folder} holds an adapter of {adapter.base}, and that folder is not there",
+            hint=f"write the base's hub id or folder into {BASE} of {where}",
+        )
     return adapter.base
 
 
@@ -126,11 +155,21 @@ def lay_out(adapter: Adapter, base: Path, target: Path) -> None:
     target.mkdir(parents=True, exist_ok=True)
     for path in target.iterdir():
         path.unlink()
-    small = [path for path in base.iterdir() if path.suffix in (".json", ".txt", ".model", ".py", ".jinja") and ".index." not in path.name]
-    for path in {path.name: path for path in (*small, *adapter.folder.iterdir()) if path.is_file()}.values():
+    small = [
+        path
+        for path in base.iterdir()
+        if path.suffix in (".json", ".txt", ".model", ".py", ".jinja")
+        and ".index." not in path.name
+    ]
+    for path in {
+        path.name: path for path in (*small, *adapter.folder.iterdir()) if path.is_file()
+    }.values():
         (target / path.name).symlink_to(path.resolve())
     (target / ADAPTER).unlink()
-    (target / ADAPTER).write_text(json.dumps({**read_object(adapter.folder / ADAPTER), BASE: str(base)}, indent=2), encoding="utf-8")
+    (target / ADAPTER).write_text(
+        json.dumps({**read_object(adapter.folder / ADAPTER), BASE: str(base)}, indent=2),
+        encoding="utf-8",
+    )
 
 
 def _named(value: object) -> Iterator[Reference]:
@@ -150,7 +189,13 @@ def _named(value: object) -> Iterator[Reference]:
 
 def _code(auto_map: object) -> Iterator[Reference]:
     """The repositories in ``repo--module.Class``; a tokenizer has a list of two classes."""
-    values = auto_map.values() if isinstance(auto_map, Mapping) else auto_map if isinstance(auto_map, list) else (auto_map,)
+    values = (
+        auto_map.values()
+        if isinstance(auto_map, Mapping)
+        else auto_map
+        if isinstance(auto_map, list)
+        else (auto_map,)
+    )
     for value in values:
         for word in value if isinstance(value, list) else (value,):
             if isinstance(word, str) and "--" in word:
@@ -159,7 +204,7 @@ def _code(auto_map: object) -> Iterator[Reference]:
 
 def _reference(named: Reference, folder: Path) -> Reference | None:
     if not (_HUB_ID.fullmatch(named.name) or named.name.startswith(("/", ".", "~"))):
-        return None      # a name that only the class knows
+        return None  # a name that only the class knows
     return Reference(located(named.name, folder), named.code)
 
 

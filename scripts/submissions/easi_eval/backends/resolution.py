@@ -37,7 +37,10 @@ class Asked:
     @property
     def arguments(self) -> dict[str, object]:
         """``--model-args`` as values; a revision stays the text that it is."""
-        return {key: value if key == "revision" else common.literal(value) for key, value in self.cfg.model_arguments.items()}
+        return {
+            key: value if key == "revision" else common.literal(value)
+            for key, value in self.cfg.model_arguments.items()
+        }
 
     @property
     def revision(self) -> str:
@@ -56,7 +59,7 @@ def choose(asked: Asked) -> ModelChoice:
     own = _own(asked) if entry is None and known is None else None
     if entry is not None and entry.api:
         return of_entry(entry, asked.arguments, why)
-    if own is not None:      # no hub id and no checkpoint's folder has such a name
+    if own is not None:  # no hub id and no checkpoint's folder has such a name
         return own
     if cfg.device == "cpu":
         return _on_cpu(asked, entry or _meant(known, asked))
@@ -69,7 +72,11 @@ def choose(asked: Asked) -> ModelChoice:
     if family in FAMILIES:
         return _of_family(str(family), asked)
     _refuse_unknown(asked, family)
-    return _generic(asked, config, f"no class of VLMEvalKit is known for model_type {family} (that of an entry: {AN_ENTRYS})")
+    return _generic(
+        asked,
+        config,
+        f"no class of VLMEvalKit is known for model_type {family} (that of an entry: {AN_ENTRYS})",
+    )
 
 
 def _entry(asked: Asked) -> tuple[catalog.Entry | None, str]:
@@ -81,12 +88,21 @@ def _entry(asked: Asked) -> tuple[catalog.Entry | None, str]:
     if not using:
         return None, ""
     last = wanted.rsplit("/", 1)[-1]
-    named = [using[last]] if last in using else [entry for name, entry in using.items() if name.lower() == last.lower()]
+    named = (
+        [using[last]]
+        if last in using
+        else [entry for name, entry in using.items() if name.lower() == last.lower()]
+    )
     if len(using) > 1 and len(named) != 1:
-        raise EasiError(f"VLMEvalKit has {len(using)} entries for {wanted}", hint=f"name one: {', '.join(using)}")
+        raise EasiError(
+            f"VLMEvalKit has {len(using)} entries for {wanted}",
+            hint=f"name one: {', '.join(using)}",
+        )
     chosen = named[0] if named else next(iter(using.values()))
     others = [name for name in using if name != chosen.name]
-    return chosen, "VLMEvalKit's entry for this hub id" + (f" (others: {', '.join(others)})" if others else "")
+    return chosen, "VLMEvalKit's entry for this hub id" + (
+        f" (others: {', '.join(others)})" if others else ""
+    )
 
 
 def of_entry(entry: catalog.Entry, arguments: Mapping[str, object], why: str) -> ModelChoice:
@@ -95,13 +111,27 @@ def of_entry(entry: catalog.Entry, arguments: Mapping[str, object], why: str) ->
     path = str(arguments.get("model_path") or entry.model_path or entry.name)
     if "model_path" in arguments:
         if common.is_missing_path(path):
-            raise EasiError(f"--model-args model_path={path}: there is no such folder", hint=common.folder_hint(path))
+            raise EasiError(
+                f"--model-args model_path={path}: there is no such folder",
+                hint=common.folder_hint(path),
+            )
         if not common.is_hub_id(path) and not Path(path).expanduser().exists():
-            raise EasiError(f"--model-args model_path={path} is no folder and no hub id", hint="write org/model, or a folder that is there")
+            raise EasiError(
+                f"--model-args model_path={path} is no folder and no hub id",
+                hint="write org/model, or a folder that is there",
+            )
         common.check_folder(Path(path).expanduser())
         arguments = {**arguments, "model_path": common.model_path(path)}
-    return ModelChoice(common.model_name(path), common.model_path(path), entry.cls, why, entry=entry.name,
-                       arguments={**own, **arguments}, needs_gpu=not entry.api, served=entry.api)
+    return ModelChoice(
+        common.model_name(path),
+        common.model_path(path),
+        entry.cls,
+        why,
+        entry=entry.name,
+        arguments={**own, **arguments},
+        needs_gpu=not entry.api,
+        served=entry.api,
+    )
 
 
 def _listed(asked: Asked) -> EasiModel | None:
@@ -115,21 +145,36 @@ def _of_easi(known: EasiModel, asked: Asked) -> ModelChoice:
     """A model of EASI's list under its name there: an entry of another name, or one like the entry of its family."""
     entry = asked.entries.get(known.entry or known.like)
     if entry is None:
-        raise EasiError(f"{known.name} is run as VLMEvalKit's entry {known.entry or known.like}, and this VLMEvalKit has none",
-                        hint="give the hub id or a folder of the checkpoint as --model")
+        raise EasiError(
+            f"{known.name} is run as VLMEvalKit's entry {known.entry or known.like}, and this VLMEvalKit has none",
+            hint="give the hub id or a folder of the checkpoint as --model",
+        )
     notes = (known.note,) if known.note else ()
     if known.entry:
-        return replace(of_entry(entry, asked.arguments, f"EASI's name for VLMEvalKit's entry {entry.name}"), notes=notes)
+        return replace(
+            of_entry(entry, asked.arguments, f"EASI's name for VLMEvalKit's entry {entry.name}"),
+            notes=notes,
+        )
     _no_model_path(asked)
     settings = {key: value for key, value in entry.kwargs.items() if key != "model_path"}
-    return ModelChoice(known.path, known.path, entry.cls, f"of EASI's list; this VLMEvalKit has no entry for it, the settings of {entry.name} are taken",
-                       arguments={**settings, **asked.arguments}, notes=notes)
+    return ModelChoice(
+        known.path,
+        known.path,
+        entry.cls,
+        f"of EASI's list; this VLMEvalKit has no entry for it, the settings of {entry.name} are taken",
+        arguments={**settings, **asked.arguments},
+        notes=notes,
+    )
 
 
 def _meant(known: EasiModel | None, asked: Asked) -> catalog.Entry | None:
     """The entry behind a name of EASI's list, with the checkpoint that the name means."""
     entry = asked.entries.get(known.entry or known.like) if known is not None else None
-    return replace(entry, model_path=known.path) if entry is not None and known is not None and known.path else entry
+    return (
+        replace(entry, model_path=known.path)
+        if entry is not None and known is not None and known.path
+        else entry
+    )
 
 
 def _of_family(model_type: str, asked: Asked) -> ModelChoice:
@@ -137,18 +182,32 @@ def _of_family(model_type: str, asked: Asked) -> ModelChoice:
     _no_model_path(asked)
     model, arguments = asked.cfg.model, asked.arguments
     family, name = FAMILIES[model_type], common.model_name(model)
-    adapter = bare_adapter(snapshot(common.model_path(model), asked.hub.hub_cache, asked.revision or "main"))
-    like = common.model_name(adapter.base) if adapter else name      # an adapter's own name tells no settings
+    adapter = bare_adapter(
+        snapshot(common.model_path(model), asked.hub.hub_cache, asked.revision or "main")
+    )
+    like = (
+        common.model_name(adapter.base) if adapter else name
+    )  # an adapter's own name tells no settings
     found = family_settings(family, like.rpartition("/")[2], asked.entries.values())
     lacking = [key for key in family.required if key not in arguments]
     if found is None and lacking:
-        raise EasiError(f"VLMEvalKit has no entry with settings for {name} (model_type {model_type}, class {family.cls})",
-                        hint=f"give them yourself: --model-args {','.join(f'{key}=...' for key in lacking)}")
+        raise EasiError(
+            f"VLMEvalKit has no entry with settings for {name} (model_type {model_type}, class {family.cls})",
+            hint=f"give them yourself: --model-args {','.join(f'{key}=...' for key in lacking)}",
+        )
     whose = "its base's" if adapter else "its"
     why = f"{whose} config.json says model_type {model_type}"
     if found is not None:
-        why += f"; settings of VLMEvalKit's entry {found.source}" + "".join(f", without its {key}" for key in found.dropped)
-    return ModelChoice(name, common.model_path(model), family.cls, why, arguments={**(found.arguments if found else {}), **arguments})
+        why += f"; settings of VLMEvalKit's entry {found.source}" + "".join(
+            f", without its {key}" for key in found.dropped
+        )
+    return ModelChoice(
+        name,
+        common.model_path(model),
+        family.cls,
+        why,
+        arguments={**(found.arguments if found else {}), **arguments},
+    )
 
 
 def _own(asked: Asked) -> ModelChoice | None:
@@ -161,54 +220,103 @@ def _own(asked: Asked) -> ModelChoice | None:
     takes = signature(found.sources)
     path = asked.arguments.get("model_path", takes.defaults.get("model_path"))
     if not path and "model_path" in takes.required:
-        raise EasiError(f"{found.name} in {found.path} needs a model_path", hint="name the checkpoint: --model-args model_path=org/model (or a folder)")
-    where = {"model_path": common.model_path(str(path))} if path and "model_path" in asked.arguments else {}
-    return ModelChoice(common.model_name(str(path)) if path else found.name, common.model_path(str(path)) if path else found.cls, found.cls,
-                       f"a class of your own, in {found.path}", arguments={**asked.arguments, **where}, source=found.digest(asked.package.own),
-                       needs_gpu=asked.cfg.device != "cpu" and not found.served, served=found.served)
+        raise EasiError(
+            f"{found.name} in {found.path} needs a model_path",
+            hint="name the checkpoint: --model-args model_path=org/model (or a folder)",
+        )
+    where = (
+        {"model_path": common.model_path(str(path))}
+        if path and "model_path" in asked.arguments
+        else {}
+    )
+    return ModelChoice(
+        common.model_name(str(path)) if path else found.name,
+        common.model_path(str(path)) if path else found.cls,
+        found.cls,
+        f"a class of your own, in {found.path}",
+        arguments={**asked.arguments, **where},
+        source=found.digest(asked.package.own),
+        needs_gpu=asked.cfg.device != "cpu" and not found.served,
+        served=found.served,
+    )
 
 
 def _on_cpu(asked: Asked, entry: catalog.Entry | None) -> ModelChoice:
     """The generic class in place of whatever would run on a GPU, which is said."""
     if entry is not None and entry.model_path is None:
-        raise EasiError(f"VLMEvalKit's {entry.name} names no checkpoint that the generic class could load, and {CPU}", hint="give the checkpoint as --model")
+        raise EasiError(
+            f"VLMEvalKit's {entry.name} names no checkpoint that the generic class could load, and {CPU}",
+            hint="give the checkpoint as --model",
+        )
     if entry is not None and entry.model_path is not None:
         asked = replace(asked, cfg=replace(asked.cfg, model=entry.model_path))
     else:
         _refuse_unknown(asked, None)
     # The rehearsal's own model is on a hub that is not up yet.
-    config = None if asked.cfg.smoke and common.is_hub_id(asked.cfg.model) else common.model_config(asked.cfg.model, asked.hub, asked.revision)
+    config = (
+        None
+        if asked.cfg.smoke and common.is_hub_id(asked.cfg.model)
+        else common.model_config(asked.cfg.model, asked.hub, asked.revision)
+    )
     model = _generic(asked, config, CPU)
-    return model if entry is None else replace(model, notes=(f"not as VLMEvalKit's entry {entry.name} ({entry.cls}): no number to compare with",))
+    return (
+        model
+        if entry is None
+        else replace(
+            model,
+            notes=(
+                f"not as VLMEvalKit's entry {entry.name} ({entry.cls}): no number to compare with",
+            ),
+        )
+    )
 
 
 def _generic(asked: Asked, config: Mapping[str, object] | None, why: str) -> ModelChoice:
     cfg = asked.cfg
     _no_model_path(asked)
     family = FAMILIES.get(str((config or {}).get("model_type")))
-    refuse_unloadable(common.model_name(cfg.model), config or {}, cfg.trust_remote_code,
-                      f"leave out --device cpu: on a GPU VLMEvalKit's {family.cls} runs it" if family else OWN_CLASS)
+    refuse_unloadable(
+        common.model_name(cfg.model),
+        config or {},
+        cfg.trust_remote_code,
+        f"leave out --device cpu: on a GPU VLMEvalKit's {family.cls} runs it"
+        if family
+        else OWN_CLASS,
+    )
     device = common.other_device(cfg)
     own: dict[str, object] = {"device": device} if device else {}
     if cfg.trust_remote_code:
         own["trust_remote_code"] = True
-    return ModelChoice(common.model_name(cfg.model), common.model_path(cfg.model), GENERIC, why,
-                       arguments={**own, **asked.arguments}, needs_gpu=cfg.device != "cpu")
+    return ModelChoice(
+        common.model_name(cfg.model),
+        common.model_path(cfg.model),
+        GENERIC,
+        why,
+        arguments={**own, **asked.arguments},
+        needs_gpu=cfg.device != "cpu",
+    )
 
 
 def _no_model_path(asked: Asked) -> None:
     if "model_path" in asked.arguments:
-        raise EasiError("--model-args model_path names another checkpoint than --model", hint="give the checkpoint as --model")
+        raise EasiError(
+            "--model-args model_path names another checkpoint than --model",
+            hint="give the checkpoint as --model",
+        )
 
 
 def _refuse_unknown(asked: Asked, family: object) -> None:
     model = asked.cfg.model
     if common.is_missing_path(model):
         raise EasiError(f"--model {model}: there is no such folder", hint=common.folder_hint(model))
-    if family is None and not common.is_hub_id(model) and not Path(model).expanduser().is_dir():      # a path may be mistyped, too
+    if (
+        family is None and not common.is_hub_id(model) and not Path(model).expanduser().is_dir()
+    ):  # a path may be mistyped, too
         known = [*asked.entries, *own_models.names(asked.package)]
-        raise EasiError(f"--model {model} is no name of VLMEvalKit's registry, no class of your own, no folder and no hub id",
-                        hint=did_you_mean(model, known, "write org/model, or a folder"))
+        raise EasiError(
+            f"--model {model} is no name of VLMEvalKit's registry, no class of your own, no folder and no hub id",
+            hint=did_you_mean(model, known, "write org/model, or a folder"),
+        )
 
 
 def class_sources(package: catalog.Package, model: ModelChoice) -> list[ClassSource]:
@@ -217,4 +325,6 @@ def class_sources(package: catalog.Package, model: ModelChoice) -> list[ClassSou
         return lineage(package, f"easi_vlmevalkit.generic.{GENERIC}")
     if "." in model.cls:
         return lineage(package, f"{package.kind.package}.vlm.{model.cls}")
-    return lineage(package, f"{package.kind.package}.{'api' if model.served else 'vlm'}.{model.cls}")
+    return lineage(
+        package, f"{package.kind.package}.{'api' if model.served else 'vlm'}.{model.cls}"
+    )

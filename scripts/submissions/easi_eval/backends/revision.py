@@ -10,10 +10,10 @@ from ..errors import EasiError
 
 # What a model is made of: weights, tokenizer, processor, its own code and chat template.
 ENDINGS = (".safetensors", ".bin", ".pt", ".pth", ".json", ".txt", ".model", ".py", ".jinja")
-WHOLE = 1 << 20         # files up to this size are read whole
+WHOLE = 1 << 20  # files up to this size are read whole
 BLOCK = 64 << 10
-BLOCKS = 8              # of larger files, evenly spread from the first to the last
-PREFIX = 8              # a safetensors file begins with the length of its header
+BLOCKS = 8  # of larger files, evenly spread from the first to the last
+PREFIX = 8  # a safetensors file begins with the length of its header
 
 
 def folder_revision(folder: Path) -> str:
@@ -27,11 +27,16 @@ def folder_revision(folder: Path) -> str:
     for path in _files(folder):
         try:
             size = path.stat().st_size
-            total.update(f"{path.relative_to(folder).as_posix()}\0{size}\0".encode(errors="surrogateescape"))
+            total.update(
+                f"{path.relative_to(folder).as_posix()}\0{size}\0".encode(errors="surrogateescape")
+            )
             for piece in _pieces(path, size):
                 total.update(piece)
         except OSError as error:
-            raise EasiError(f"{path} cannot be read: {error.strerror or error}", hint="every file of the model's folder is needed") from error
+            raise EasiError(
+                f"{path} cannot be read: {error.strerror or error}",
+                hint="every file of the model's folder is needed",
+            ) from error
     return total.hexdigest()[:16]
 
 
@@ -50,7 +55,7 @@ def _pieces(path: Path, size: int) -> Iterator[bytes]:
         if size <= WHOLE:
             yield file.read()
             return
-        if path.suffix == ".safetensors":      # names, shapes and types of its tensors
+        if path.suffix == ".safetensors":  # names, shapes and types of its tensors
             prefix = file.read(PREFIX)
             yield prefix + file.read(min(int.from_bytes(prefix, "little"), size // 2))
         for number in range(BLOCKS):

@@ -35,10 +35,17 @@ def signature(classes: Sequence[ClassSource]) -> Signature:
         found, needed = _arguments(init)
         required |= needed - names
         defaults = {**found, **_of_kwargs(init), **defaults}
-        names |= {arg.arg for arg in (*init.args.posonlyargs, *init.args.args, *init.args.kwonlyargs)} - {"self"}
+        names |= {
+            arg.arg for arg in (*init.args.posonlyargs, *init.args.args, *init.args.kwonlyargs)
+        } - {"self"}
         if not _hands_on(init):
             closed = init.args.kwarg is None or _asserts_nothing_left(init)
-            return Signature(frozenset(names | _popped(init) if closed else names), frozenset(required), defaults, not closed)
+            return Signature(
+                frozenset(names | _popped(init) if closed else names),
+                frozenset(required),
+                defaults,
+                not closed,
+            )
     return Signature(frozenset(names), frozenset(required), defaults, open=not classes)
 
 
@@ -46,8 +53,14 @@ def _arguments(init: ast.FunctionDef) -> tuple[dict[str, object], set[str]]:
     """The literal defaults of a function, and the names that have no default at all."""
     spec = init.args
     by_place = [*spec.posonlyargs, *spec.args]
-    pairs = [*zip(by_place[len(by_place) - len(spec.defaults):], spec.defaults, strict=True),
-             *((arg, node) for arg, node in zip(spec.kwonlyargs, spec.kw_defaults, strict=True) if node is not None)]
+    pairs = [
+        *zip(by_place[len(by_place) - len(spec.defaults) :], spec.defaults, strict=True),
+        *(
+            (arg, node)
+            for arg, node in zip(spec.kwonlyargs, spec.kw_defaults, strict=True)
+            if node is not None
+        ),
+    ]
     given = {arg.arg for arg, _ in pairs}
     needed = {arg.arg for arg in (*by_place, *spec.kwonlyargs)} - given - {"self"}
     return {arg.arg: value for arg, node in pairs if is_plain(value := evaluate(node, {}))}, needed
@@ -60,32 +73,52 @@ def _of_kwargs(init: ast.FunctionDef) -> dict[str, object]:
     name = init.args.kwarg.arg
     found: dict[str, object] = {}
     tables: dict[str, dict[str, object]] = {}
-    passed: dict[str, object] = {}      # what generates; a plain get may only size something
+    passed: dict[str, object] = {}  # what generates; a plain get may only size something
     for node in ast.walk(init):
         match node:
             case ast.Assign(targets=[ast.Name(id=target)], value=ast.Dict() | ast.Call() as value):
                 table = evaluate(value, {})
                 if isinstance(table, dict):
                     tables[target] = table
-            case ast.Call(func=ast.Attribute(value=ast.Name(id=holder), attr="get" | "pop"), args=[ast.Constant(value=str(key)), default]) if holder == name:
+            case ast.Call(
+                func=ast.Attribute(value=ast.Name(id=holder), attr="get" | "pop"),
+                args=[ast.Constant(value=str(key)), default],
+            ) if holder == name:
                 found[key] = evaluate(default, {})
-            case ast.Call(func=ast.Attribute(value=ast.Name(id=holder), attr="update"), args=[ast.Name(id=given)]) if given == name:
+            case ast.Call(
+                func=ast.Attribute(value=ast.Name(id=holder), attr="update"),
+                args=[ast.Name(id=given)],
+            ) if given == name:
                 passed |= tables.get(holder, {})
     return {key: value for key, value in (found | passed).items() if is_plain(value)}
 
 
 def _popped(init: ast.FunctionDef) -> set[str]:
     """The names that are taken out of ``**kwargs``."""
-    return {str(call.args[0].value) for call in ast.walk(init) if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute)
-            and call.func.attr == "pop" and init.args.kwarg is not None and ast.unparse(call.func.value) == init.args.kwarg.arg
-            and call.args and isinstance(call.args[0], ast.Constant)}
+    return {
+        str(call.args[0].value)
+        for call in ast.walk(init)
+        if isinstance(call, ast.Call)
+        and isinstance(call.func, ast.Attribute)
+        and call.func.attr == "pop"
+        and init.args.kwarg is not None
+        and ast.unparse(call.func.value) == init.args.kwarg.arg
+        and call.args
+        and isinstance(call.args[0], ast.Constant)
+    }
 
 
 def _asserts_nothing_left(init: ast.FunctionDef) -> bool:
     if init.args.kwarg is None:
         return False
-    nothing = (f"{init.args.kwarg.arg} == {{}}", f"not {init.args.kwarg.arg}", f"len({init.args.kwarg.arg}) == 0")
-    return any(isinstance(line, ast.Assert) and ast.unparse(line.test) in nothing for line in init.body)
+    nothing = (
+        f"{init.args.kwarg.arg} == {{}}",
+        f"not {init.args.kwarg.arg}",
+        f"len({init.args.kwarg.arg}) == 0",
+    )
+    return any(
+        isinstance(line, ast.Assert) and ast.unparse(line.test) in nothing for line in init.body
+    )
 
 
 def is_plain(value: object) -> bool:
@@ -97,5 +130,13 @@ def _hands_on(init: ast.FunctionDef) -> bool:
     """Whether ``super().__init__(..., **kwargs)`` is called with the function's own ``**kwargs``."""
     if init.args.kwarg is None:
         return False
-    calls = (node for node in ast.walk(init) if isinstance(node, ast.Call) and ast.unparse(node.func) == "super().__init__")
-    return any(word.arg is None and ast.unparse(word.value) == init.args.kwarg.arg for call in calls for word in call.keywords)
+    calls = (
+        node
+        for node in ast.walk(init)
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "super().__init__"
+    )
+    return any(
+        word.arg is None and ast.unparse(word.value) == init.args.kwarg.arg
+        for call in calls
+        for word in call.keywords
+    )

@@ -25,7 +25,14 @@ class ClassSource:
 
     @property
     def init(self) -> ast.FunctionDef | None:
-        return next((node for node in self.node.body if isinstance(node, ast.FunctionDef) and node.name == "__init__"), None)
+        return next(
+            (
+                node
+                for node in self.node.body
+                if isinstance(node, ast.FunctionDef) and node.name == "__init__"
+            ),
+            None,
+        )
 
 
 def lineage(package: Package, class_path: str) -> list[ClassSource]:
@@ -33,7 +40,10 @@ def lineage(package: Package, class_path: str) -> list[ClassSource]:
 
     As for Python, a base that several share comes after all of them. Files of the user's own (``Package.own``) stand beside those of the package's ``vlm``, which win, as for Python.
     """
-    found = {(source.module, source.name): source for source in reversed(list(_lineage(package, class_path, ())))}
+    found = {
+        (source.module, source.name): source
+        for source in reversed(list(_lineage(package, class_path, ())))
+    }
     return list(reversed(found.values()))
 
 
@@ -44,8 +54,10 @@ def _lineage(package: Package, class_path: str, below: tuple[str, ...]) -> Itera
     if path is None:
         return
     tree = parsed(path)
-    cls = next((node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == name), None)
-    if cls is None:      # a package that only passes the class on
+    cls = next(
+        (node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == name), None
+    )
+    if cls is None:  # a package that only passes the class on
         origins = [_origin(tree, name, module, path)]
     else:
         yield ClassSource(module, path, cls, tree)
@@ -63,11 +75,19 @@ def source_file(package: Package, module: str) -> Path | None:
     bases = [package.root.joinpath(*rest)]
     if package.own is not None and len(rest) > 1 and rest[0] == "vlm":
         bases.append(package.own.joinpath(*rest[1:]))
-    return next((path for base in bases for path in (base / "__init__.py", base.with_name(f"{base.name}.py")) if path.is_file()), None)
+    return next(
+        (
+            path
+            for base in bases
+            for path in (base / "__init__.py", base.with_name(f"{base.name}.py"))
+            if path.is_file()
+        ),
+        None,
+    )
 
 
 def _base(tree: ast.Module, base: ast.expr, module: str, path: Path) -> str:
-    if isinstance(base, ast.Attribute):      # vlm.BaseModel: where vlm is from, then its BaseModel
+    if isinstance(base, ast.Attribute):  # vlm.BaseModel: where vlm is from, then its BaseModel
         return f"{_base(tree, base.value, module, path)}.{base.attr}"
     return _origin(tree, base.id, module, path) if isinstance(base, ast.Name) else ""
 
@@ -78,8 +98,10 @@ def _origin(tree: ast.Module, name: str, module: str, path: Path) -> str:
         if isinstance(node, ast.ImportFrom):
             for alias in node.names:
                 if (alias.asname or alias.name) == name:
-                    parents = module.split(".") if path.name == "__init__.py" else module.split(".")[:-1]
-                    above = parents[:len(parents) - node.level + 1] if node.level else []
+                    parents = (
+                        module.split(".") if path.name == "__init__.py" else module.split(".")[:-1]
+                    )
+                    above = parents[: len(parents) - node.level + 1] if node.level else []
                     return ".".join([*above, *filter(None, [node.module]), alias.name])
         elif isinstance(node, ast.Import):
             for alias in node.names:

@@ -59,18 +59,39 @@ def _reached(classes: Sequence[ClassSource], method: str) -> Iterator[Function]:
 
 
 def _method(classes: Sequence[ClassSource], name: str) -> tuple[ClassSource, Function] | None:
-    return next(((source, node) for source in classes for node in source.node.body if isinstance(node, Function) and node.name == name), None)
+    return next(
+        (
+            (source, node)
+            for source in classes
+            for node in source.node.body
+            if isinstance(node, Function) and node.name == name
+        ),
+        None,
+    )
 
 
 def _cuts(function: Function) -> bool:
     """Whether it looks for the stop strings in a text, or has the model stop at them."""
     named = _named(function)
     for node in ast.walk(function):
-        if isinstance(node, _LOOPS) and (term := _runs_through(node, named)) and any(
-                isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.func.attr in _FINDS
-                and call.args and _is(call.args[0], term) for call in ast.walk(node)):
+        if (
+            isinstance(node, _LOOPS)
+            and (term := _runs_through(node, named))
+            and any(
+                isinstance(call, ast.Call)
+                and isinstance(call.func, ast.Attribute)
+                and call.func.attr in _FINDS
+                and call.args
+                and _is(call.args[0], term)
+                for call in ast.walk(node)
+            )
+        ):
             return True
-        if isinstance(node, ast.keyword) and (node.arg or "").startswith("stop") and _holds(node.value, named):
+        if (
+            isinstance(node, ast.keyword)
+            and (node.arg or "").startswith("stop")
+            and _holds(node.value, named)
+        ):
             return True
     return False
 
@@ -81,8 +102,16 @@ def _dropped(function: Function) -> Iterator[str]:
     for node in ast.walk(function):
         if isinstance(node, ast.ListComp) and (term := _runs_through(node, named)):
             for test in node.generators[0].ifs:
-                if isinstance(test, ast.Compare) and isinstance(test.ops[0], ast.NotEq) and _is(test.left, term):
-                    yield from (each.value for each in test.comparators if isinstance(each, ast.Constant) and isinstance(each.value, str))
+                if (
+                    isinstance(test, ast.Compare)
+                    and isinstance(test.ops[0], ast.NotEq)
+                    and _is(test.left, term)
+                ):
+                    yield from (
+                        each.value
+                        for each in test.comparators
+                        if isinstance(each, ast.Constant) and isinstance(each.value, str)
+                    )
 
 
 def _named(function: Function) -> set[str]:
@@ -90,7 +119,13 @@ def _named(function: Function) -> set[str]:
     names = {UNTIL}
     assignments = [node for node in ast.walk(function) if isinstance(node, ast.Assign)]
     while True:
-        made = {target.id for node in assignments if _holds(node.value, names) for target in node.targets if isinstance(target, ast.Name)}
+        made = {
+            target.id
+            for node in assignments
+            if _holds(node.value, names)
+            for target in node.targets
+            if isinstance(target, ast.Name)
+        }
         if made <= names:
             return names
         names |= made
@@ -98,12 +133,16 @@ def _named(function: Function) -> set[str]:
 
 def _holds(value: ast.expr, names: set[str]) -> bool:
     """Whether an expression is made of one of the names, or of what stands under the key ``until``."""
-    return any((isinstance(node, ast.Name) and node.id in names) or (isinstance(node, ast.Constant) and node.value == UNTIL) for node in ast.walk(value))
+    return any(
+        (isinstance(node, ast.Name) and node.id in names)
+        or (isinstance(node, ast.Constant) and node.value == UNTIL)
+        for node in ast.walk(value)
+    )
 
 
 def _runs_through(node: ast.AST, names: set[str]) -> str:
     """The variable of a loop over one of the names; "" for another loop."""
-    loop = node if isinstance(node, ast.For) else node.generators[0]      # type: ignore[attr-defined]
+    loop = node if isinstance(node, ast.For) else node.generators[0]  # type: ignore[attr-defined]
     return loop.target.id if isinstance(loop.target, ast.Name) and _holds(loop.iter, names) else ""
 
 
@@ -113,9 +152,12 @@ def _is(node: ast.expr, name: str) -> bool:
 
 # ---- what is said ------------------------------------------------------------------------------------------------------
 
+
 def shown(stop: str) -> str:
     """A stop string for people."""
-    return {INHERITED: "the first blank line", "\n": "the first line break"}.get(stop, f"the first {stop!r}")
+    return {INHERITED: "the first blank line", "\n": "the first line break"}.get(
+        stop, f"the first {stop!r}"
+    )
 
 
 def said(model_type: str, cls: str, stops: Sequence[str], asked: bool) -> str:
@@ -123,6 +165,8 @@ def said(model_type: str, cls: str, stops: Sequence[str], asked: bool) -> str:
     where = " or ".join(map(shown, stops))
     if asked:
         return f"{model_type} ({cls}) cuts every answer at {where}, as --gen_kwargs until says"
-    return (f"{model_type} ({cls}) cuts every answer at {where}, which lmms-eval's tasks take for a stop string where they name none; "
-            f"what a model writes after it, such as the answer after its reasoning, is lost: "
-            f"'-- --gen_kwargs until={NEVER}' keeps whole answers, as a run of its own")
+    return (
+        f"{model_type} ({cls}) cuts every answer at {where}, which lmms-eval's tasks take for a stop string where they name none; "
+        f"what a model writes after it, such as the answer after its reasoning, is lost: "
+        f"'-- --gen_kwargs until={NEVER}' keeps whole answers, as a run of its own"
+    )

@@ -36,9 +36,19 @@ FILE_FORMATS = ("PRED_FORMAT", "EVAL_FORMAT")
 RUN_PY = common.REPOSITORY / KIND.folder / "run.py"
 DRIVER = common.REPOSITORY / KIND.folder / "easi_vlmevalkit" / "cli.py"
 # Options of VLMEvalKit's command line that this program sets itself, and its own for the same.
-OURS = {"data": "--benchmarks", "model": "--model", "config": "--model and --benchmarks", "work_dir": "--output-dir", "mode": "--model, a whole run",
-        "limit": "--limit", "judge": "--judge", "nproc": "--nproc", "vsi_input": "--vsi-input", "judge_base_url": "OPENAI_API_BASE in the environment",
-        "judge_key": "OPENAI_API_KEY in the environment"}
+OURS = {
+    "data": "--benchmarks",
+    "model": "--model",
+    "config": "--model and --benchmarks",
+    "work_dir": "--output-dir",
+    "mode": "--model, a whole run",
+    "limit": "--limit",
+    "judge": "--judge",
+    "nproc": "--nproc",
+    "vsi_input": "--vsi-input",
+    "judge_base_url": "OPENAI_API_BASE in the environment",
+    "judge_key": "OPENAI_API_KEY in the environment",
+}
 OWN_LOOP = "it belongs to VLMEvalKit's own loop, which --plain runs"
 
 
@@ -59,11 +69,16 @@ class VLMEvalKit:
     def check(self, cfg: RunConfig) -> None:
         catalog.locate(KIND, cfg.backend_path)
         if not RUN_PY.is_file():
-            raise EasiError(f"{RUN_PY} is not there", hint="run this program from its repository, installed by scripts/setup.sh")
+            raise EasiError(
+                f"{RUN_PY} is not there",
+                hint="run this program from its repository, installed by scripts/setup.sh",
+            )
         judging.check(cfg, os.environ)
         if os.environ.get("SPLIT_THINK"):
-            raise EasiError("SPLIT_THINK is set: VLMEvalKit's own loop would cut answers with it, ours would not",
-                            hint="unset SPLIT_THINK")
+            raise EasiError(
+                "SPLIT_THINK is set: VLMEvalKit's own loop would cut answers with it, ours would not",
+                hint="unset SPLIT_THINK",
+            )
         self._check_words(cfg)
 
     def offers(self, name: str) -> str:
@@ -79,8 +94,14 @@ class VLMEvalKit:
         if not cfg.backend_args:
             return
         known = _parser(cfg.backend_path)
-        used = {action.dest for action in parsers.read_parser(DRIVER, "parser", "VLMEvalKit")._actions}
-        unused = {} if cfg.plain else {action.dest: OWN_LOOP for action in known._actions if action.dest not in used}
+        used = {
+            action.dest for action in parsers.read_parser(DRIVER, "parser", "VLMEvalKit")._actions
+        }
+        unused = (
+            {}
+            if cfg.plain
+            else {action.dest: OWN_LOOP for action in known._actions if action.dest not in used}
+        )
         parsers.check_words(cfg.backend_args, known, OURS, unused)
 
     def resolve(self, cfg: RunConfig) -> ModelChoice:
@@ -93,20 +114,30 @@ class VLMEvalKit:
         engine = "" if model.served else class_code.engine(classes, model.arguments)[0]
         model = adapters.with_references(replace(model, engine=engine), self.hub.hub_cache)
         adapters.check_adapter(model, classes)
-        return replace(model, revision=common.revision([model.path], str(model.arguments.get("revision", ""))), notes=(*model.notes, *said))
+        return replace(
+            model,
+            revision=common.revision([model.path], str(model.arguments.get("revision", ""))),
+            notes=(*model.notes, *said),
+        )
 
     def ready(self, cfg: RunConfig, model: ModelChoice) -> None:
         classes = class_sources(self._located(cfg), model)
         class_checks.check_ready(cfg, model, classes)
         # A class of the user's own may load what it likes.
-        if classes and not (model.served or model.source or class_code.engine(classes, model.arguments)[0]):
+        if classes and not (
+            model.served or model.source or class_code.engine(classes, model.arguments)[0]
+        ):
             quantised.check(cfg, model, [model.path], self.hub)
 
     def _located(self, cfg: RunConfig) -> catalog.Package:
         return replace(catalog.locate(KIND, cfg.backend_path), own=self.own_folder)
 
     def settings(self, cfg: RunConfig, bench: Benchmark) -> dict[str, object]:
-        frames = {"--vsi-input": "frames"} if cfg.vsi_input == "frames" and bench.key in class_checks.VSI else {}
+        frames = (
+            {"--vsi-input": "frames"}
+            if cfg.vsi_input == "frames" and bench.key in class_checks.VSI
+            else {}
+        )
         return {"task": bench.source(self.name).task, **judging.settings(cfg, os.environ), **frames}
 
     def needs(self, cfg: RunConfig, bench: Benchmark) -> list[Need]:
@@ -118,7 +149,14 @@ class VLMEvalKit:
         if model.served:
             return []
         base = [common.weights_need(model.base)] if common.is_hub_id(model.base) else []
-        return [*([common.weights_need(model.path, model.revision)] if common.is_hub_id(model.path) else []), *base]
+        return [
+            *(
+                [common.weights_need(model.path, model.revision)]
+                if common.is_hub_id(model.path)
+                else []
+            ),
+            *base,
+        ]
 
     def localise(self, model: ModelChoice, repo: str, path: Path) -> ModelChoice:
         model = adapters.with_base(model, repo, path)
@@ -127,26 +165,91 @@ class VLMEvalKit:
         inside = {"model_path": str(path)} if model.entry or model.source else {}
         return replace(model, path=str(path), arguments={**model.arguments, **inside})
 
-    def answer_job(self, cfg: RunConfig, model: ModelChoice, todo: Sequence[Benchmark], paths: RunPaths, port: int) -> Job:
-        argv = [*self._command(cfg, model, todo), "--easi-run", str(paths.root), *model_option(model)]
-        launched = launchers.torchrun(cfg.nproc, port, argv) if cfg.nproc > 1 else launchers.plain(argv)
-        return Job("answer", launched, env={**self._environment(cfg), **common.answering(cfg, cfg.nproc)})
+    def answer_job(
+        self,
+        cfg: RunConfig,
+        model: ModelChoice,
+        todo: Sequence[Benchmark],
+        paths: RunPaths,
+        port: int,
+    ) -> Job:
+        argv = [
+            *self._command(cfg, model, todo),
+            "--easi-run",
+            str(paths.root),
+            *model_option(model),
+        ]
+        launched = (
+            launchers.torchrun(cfg.nproc, port, argv) if cfg.nproc > 1 else launchers.plain(argv)
+        )
+        return Job(
+            "answer", launched, env={**self._environment(cfg), **common.answering(cfg, cfg.nproc)}
+        )
 
-    def score_job(self, cfg: RunConfig, model: ModelChoice, todo: Sequence[Benchmark], paths: RunPaths, judge: str = judging.RULES) -> Job:
-        argv = [*self._command(cfg, model, todo, judge), "--easi-run", str(paths.root), "--easi-role", "score"]
-        return Job("score" if judge == judging.RULES else "judge", launchers.plain(argv), env={**self._environment(cfg), **common.NO_GPU})
+    def score_job(
+        self,
+        cfg: RunConfig,
+        model: ModelChoice,
+        todo: Sequence[Benchmark],
+        paths: RunPaths,
+        judge: str = judging.RULES,
+    ) -> Job:
+        argv = [
+            *self._command(cfg, model, todo, judge),
+            "--easi-run",
+            str(paths.root),
+            "--easi-role",
+            "score",
+        ]
+        return Job(
+            "score" if judge == judging.RULES else "judge",
+            launchers.plain(argv),
+            env={**self._environment(cfg), **common.NO_GPU},
+        )
 
-    def plain_job(self, cfg: RunConfig, model: ModelChoice, bench: Benchmark, folder: Path, port: int) -> Job:
-        argv = [*self._command(cfg, model, [bench], cfg.judge or judging.RULES), "--work-dir", str(folder), "--mode", "all", *model_option(model)]
-        launched = launchers.torchrun(cfg.nproc, port, argv) if cfg.nproc > 1 else launchers.plain(argv)
-        return Job(f"plain {bench.key}", launched, env={**self._environment(cfg), **common.threads(cfg.nproc)})
+    def plain_job(
+        self, cfg: RunConfig, model: ModelChoice, bench: Benchmark, folder: Path, port: int
+    ) -> Job:
+        argv = [
+            *self._command(cfg, model, [bench], cfg.judge or judging.RULES),
+            "--work-dir",
+            str(folder),
+            "--mode",
+            "all",
+            *model_option(model),
+        ]
+        launched = (
+            launchers.torchrun(cfg.nproc, port, argv) if cfg.nproc > 1 else launchers.plain(argv)
+        )
+        return Job(
+            f"plain {bench.key}",
+            launched,
+            env={**self._environment(cfg), **common.threads(cfg.nproc)},
+        )
 
-    def _command(self, cfg: RunConfig, model: ModelChoice, todo: Sequence[Benchmark], judge: str = judging.RULES) -> list[str]:
+    def _command(
+        self,
+        cfg: RunConfig,
+        model: ModelChoice,
+        todo: Sequence[Benchmark],
+        judge: str = judging.RULES,
+    ) -> list[str]:
         limit = ["--limit", str(cfg.limit)] if cfg.limit else []
         verbose = ["--verbose"] if cfg.verbose else []
         frames = ["--vsi-input", "frames"] if cfg.vsi_input == "frames" else []
-        return [str(RUN_PY), "--data", *(bench.source(self.name).task for bench in todo), "--model", file_name(model),
-                "--judge", judge, *limit, *verbose, *frames, *cfg.backend_args]
+        return [
+            str(RUN_PY),
+            "--data",
+            *(bench.source(self.name).task for bench in todo),
+            "--model",
+            file_name(model),
+            "--judge",
+            judge,
+            *limit,
+            *verbose,
+            *frames,
+            *cfg.backend_args,
+        ]
 
     def _environment(self, cfg: RunConfig) -> dict[str, str]:
         package = catalog.locate(KIND, cfg.backend_path)
@@ -166,7 +269,10 @@ class VLMEvalKit:
 
         found = find_vlmevalkit_outputs(bench, folder, sanitise(judge) if judge else "")
         if judge not in ("", *judging.BY_RULES) and (count := read_by_rules(bench, found)):
-            raise EasiError(f"VLMEvalKit read {count} answers of {bench.title} by rules instead of asking {judge}", hint="the log says why")
+            raise EasiError(
+                f"VLMEvalKit read {count} answers of {bench.title} by rules instead of asking {judge}",
+                hint="the log says why",
+            )
         return found
 
     def rows(self, bench: Benchmark, out: Outputs) -> pd.DataFrame:
@@ -179,13 +285,29 @@ class VLMEvalKit:
 
         return read_vlmevalkit_scores(bench, out, rows)
 
-    def told(self, cfg: RunConfig, bench: Benchmark, out: Outputs, rows: pd.DataFrame, score: BenchmarkScore,
-             scorer_notes: Mapping[str, Any]) -> BenchmarkScore:
+    def told(
+        self,
+        cfg: RunConfig,
+        bench: Benchmark,
+        out: Outputs,
+        rows: pd.DataFrame,
+        score: BenchmarkScore,
+        scorer_notes: Mapping[str, Any],
+    ) -> BenchmarkScore:
         from ..results.oddities import right_without_letter, standing_still
 
         changed = len(scorer_notes.get("lossy") or ())
         lossy = f"{changed} of {len(rows)} answers are scored as they were given; VLMEvalKit's own xlsx would have changed them (empty, None, cut off ...)"
-        return replace(score, notes=(*score.notes, *filter(None, [lossy if changed else "", right_without_letter(rows), standing_still(rows)])))
+        return replace(
+            score,
+            notes=(
+                *score.notes,
+                *filter(
+                    None,
+                    [lossy if changed else "", right_without_letter(rows), standing_still(rows)],
+                ),
+            ),
+        )
 
     def total(self, cfg: RunConfig, bench: Benchmark, out: Outputs) -> int:
         from ..results.readers import tsv_rows
@@ -196,7 +318,9 @@ class VLMEvalKit:
 
 def _parser(backend_path: Path | None = None) -> argparse.ArgumentParser:
     """VLMEvalKit's own command line."""
-    return parsers.read_parser(catalog.locate(KIND, backend_path).root / "run.py", "parse_args", "VLMEvalKit")
+    return parsers.read_parser(
+        catalog.locate(KIND, backend_path).root / "run.py", "parse_args", "VLMEvalKit"
+    )
 
 
 def file_name(model: ModelChoice) -> str:

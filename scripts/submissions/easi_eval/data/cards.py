@@ -18,7 +18,10 @@ def license_of(name: str, settings: HubSettings) -> str | None:
     if settings.offline:
         raise EasiError("HF_HUB_OFFLINE is set", hint="unset HF_HUB_OFFLINE")
     pulse = Pulse()
-    hub = Hub(replace(settings, token=None, retries=1, stall=min(settings.stall, settings.out_of_order)), pulse)
+    hub = Hub(
+        replace(settings, token=None, retries=1, stall=min(settings.stall, settings.out_of_order)),
+        pulse,
+    )
     found: list[str | None] = []
     run_all([lambda: found.append(hub.license(name))], 1, pulse, hub.watch)
     return found[0]

@@ -25,11 +25,15 @@ def refuse_unusable(settings: HubSettings, environ: Mapping[str, str] = os.envir
 def refuse_bad_token(token: str) -> None:
     """Raises EasiError, which does not show it, for what no header can hold."""
     if not token.isascii() or not token.isprintable() or " " in token:
-        raise EasiError("HF_TOKEN is no token: it has spaces, control characters or letters outside ASCII",
-                        hint="copy it anew from https://huggingface.co/settings/tokens; "
-                             "without HF_TOKEN the stored login counts")
+        raise EasiError(
+            "HF_TOKEN is no token: it has spaces, control characters or letters outside ASCII",
+            hint="copy it anew from https://huggingface.co/settings/tokens; "
+            "without HF_TOKEN the stored login counts",
+        )
     if token[0] in "\"'" or token[-1] in "\"'":
-        raise EasiError("HF_TOKEN is no token: it has quotation marks around it", hint="write it without them")
+        raise EasiError(
+            "HF_TOKEN is no token: it has quotation marks around it", hint="write it without them"
+        )
 
 
 def refuse_bad_address(endpoint: str) -> None:
@@ -37,14 +41,18 @@ def refuse_bad_address(endpoint: str) -> None:
         parts = urlsplit(endpoint)
         wrong = "" if parts.port != 0 else "it has port 0"
     except ValueError as error:
-        raise EasiError(f"HF_ENDPOINT is no address: {error}", hint=f"for example {DEFAULT_ENDPOINT}") from error
+        raise EasiError(
+            f"HF_ENDPOINT is no address: {error}", hint=f"for example {DEFAULT_ENDPOINT}"
+        ) from error
     if parts.scheme not in ("http", "https") or not parts.hostname:
         # "host:8080" reads as scheme and path
         wrong = "it does not begin with https:// or http://"
     elif any(char.isspace() for char in endpoint):
         wrong = "it has spaces"
     if wrong:
-        raise EasiError(f"HF_ENDPOINT is {endpoint!r}: {wrong}", hint=f"for example {DEFAULT_ENDPOINT}")
+        raise EasiError(
+            f"HF_ENDPOINT is {endpoint!r}: {wrong}", hint=f"for example {DEFAULT_ENDPOINT}"
+        )
 
 
 def refuse_bad_proxy(url: str, environ: Mapping[str, str] = os.environ) -> None:
@@ -58,10 +66,14 @@ def refuse_bad_proxy(url: str, environ: Mapping[str, str] = os.environ) -> None:
     except ValueError:
         address = False
     if not address:
-        raise EasiError(f"{name} is no address of a proxy", hint="write http://host:port, or unset it")
+        raise EasiError(
+            f"{name} is no address of a proxy", hint="write http://host:port, or unset it"
+        )
     if parts.scheme in SOCKS and importlib.util.find_spec("socks") is None:
-        raise EasiError(f"{name} is a SOCKS proxy, for which the package PySocks is not installed",
-                        hint=f"python -m pip install 'requests[socks]', or unset {name}, or name an HTTP proxy")
+        raise EasiError(
+            f"{name} is a SOCKS proxy, for which the package PySocks is not installed",
+            hint=f"python -m pip install 'requests[socks]', or unset {name}, or name an HTTP proxy",
+        )
 
 
 def _proxy(url: str, environ: Mapping[str, str]) -> tuple[str, str]:

@@ -17,7 +17,7 @@ from ..errors import EasiError
 from ..state import digest, read_json, write_json
 from .needs import Fetched, Kind
 
-FOLDER = "contents"      # below the hub's records
+FOLDER = "contents"  # below the hub's records
 NO_DATA = ("README.md", ".gitattributes")
 RECORD, UNIT = b"\x1e", b"\x1f"
 
@@ -28,7 +28,9 @@ class Hash(Protocol):
 
 def content_of(fetched: Fetched) -> str:
     """A digest of what a repository holds for us; a commit to its README alone does not change it."""
-    return digest(sorted([file.path, file.digest] for file in fetched.files if file.path not in NO_DATA))
+    return digest(
+        sorted([file.path, file.digest] for file in fetched.files if file.path not in NO_DATA)
+    )
 
 
 def contents(source: Source, fetched: Iterable[Fetched], records: Path) -> dict[str, str]:
@@ -55,13 +57,23 @@ def _tables(fetched: Fetched) -> dict[str, Path]:
     """The tables among the files, by their path in the repository."""
     if fetched.need.kind is Kind.FILE:
         return {file.path: fetched.path for file in fetched.files}
-    return {file.path: fetched.path / file.path for file in fetched.files if file.path.endswith(".parquet")}
+    return {
+        file.path: fetched.path / file.path
+        for file in fetched.files
+        if file.path.endswith(".parquet")
+    }
 
 
-def _kept(fetched: Fetched, tables: Mapping[str, Path], truth: Sequence[str], records: Path) -> dict[str, str]:
+def _kept(
+    fetched: Fetched, tables: Mapping[str, Path], truth: Sequence[str], records: Path
+) -> dict[str, str]:
     # Where nobody said what a file should be, its size and time tell whether it is the one that was read.
     states = {name: [path.stat().st_size, path.stat().st_mtime_ns] for name, path in tables.items()}
-    files = sorted([file.path, file.digest or states.get(file.path)] for file in fetched.files if file.path not in NO_DATA)
+    files = sorted(
+        [file.path, file.digest or states.get(file.path)]
+        for file in fetched.files
+        if file.path not in NO_DATA
+    )
     place = records / FOLDER / f"{digest([files, list(truth)])}.json"
     if place.exists():
         kept = read_json(place)
@@ -76,14 +88,14 @@ def _kept(fetched: Fetched, tables: Mapping[str, Path], truth: Sequence[str], re
             _read_parquet(path, truth, seen, right)
     others = [file for file in files if file[0] not in tables]
     found = {"questions": digest([seen.hexdigest(), others]), "truth": right.hexdigest(), **table}
-    with contextlib.suppress(OSError):      # a shared cache may be read-only
+    with contextlib.suppress(OSError):  # a shared cache may be read-only
         write_json(place, found)
     return found
 
 
 def _read_tsv(path: Path, truth: Sequence[str], seen: Hash, right: Hash) -> str:
     """Feeds the cells of each row to the one or the other; the MD5 sum of the file."""
-    csv.field_size_limit(1 << 30)      # images stand in their rows as base64
+    csv.field_size_limit(1 << 30)  # images stand in their rows as base64
     try:
         with path.open("rb") as file:
             md5 = hashlib.file_digest(file, "md5").hexdigest()
@@ -97,7 +109,9 @@ def _read_tsv(path: Path, truth: Sequence[str], seen: Hash, right: Hash) -> str:
                     (right if is_truth else seen).update(cell.encode() + UNIT)
                 seen.update(RECORD)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise EasiError(f"{path} cannot be read: {error}", hint="delete it; it is fetched again") from error
+        raise EasiError(
+            f"{path} cannot be read: {error}", hint="delete it; it is fetched again"
+        ) from error
     return md5
 
 
@@ -127,12 +141,19 @@ def _read_parquet(path: Path, truth: Sequence[str], seen: Hash, right: Hash) -> 
     try:
         with pq.ParquetFile(path) as file:
             names = file.schema_arrow.names
-            for to, columns in ((seen, [name for name in names if name not in truth]), (right, [name for name in names if name in truth])):
+            for to, columns in (
+                (seen, [name for name in names if name not in truth]),
+                (right, [name for name in names if name in truth]),
+            ):
                 if not columns:
                     continue
                 for batch in file.iter_batches(batch_size=256, columns=columns):
                     bare = batch.replace_schema_metadata(None)
-                    with pa.ipc.new_stream(pa.PythonFile(_Feed(to), mode="w"), bare.schema) as stream:
+                    with pa.ipc.new_stream(
+                        pa.PythonFile(_Feed(to), mode="w"), bare.schema
+                    ) as stream:
                         stream.write_batch(bare)
     except (OSError, pa.ArrowException) as error:
-        raise EasiError(f"{path} cannot be read: {error}", hint="delete it; it is fetched again") from error
+        raise EasiError(
+            f"{path} cannot be read: {error}", hint="delete it; it is fetched again"
+        ) from error

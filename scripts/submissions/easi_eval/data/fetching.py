@@ -39,6 +39,7 @@ CHECKED = "checked.txt"
 
 def fetch(needs: Sequence[Need], emit: Emit, settings: HubSettings) -> list[Fetched]:
     """See ``easi_eval.datasets.fetch``."""
+
     def say(line: str) -> None:
         emit(Notice(line, "warning"))
 
@@ -54,9 +55,13 @@ def fetch(needs: Sequence[Need], emit: Emit, settings: HubSettings) -> list[Fetc
             listings = {repo: local_listing(settings, repo) for repo in repos}
             if not all_here(needs, listings, settings):
                 raise
-            pulse = Pulse()                 # the old one has told the askers to stop
+            pulse = Pulse()  # the old one has told the askers to stop
             hub = Hub(settings, pulse, say)
-            emit(Notice(f"{error.message}; going on with the data on disk, which is complete", "warning"))
+            emit(
+                Notice(
+                    f"{error.message}; going on with the data on disk, which is complete", "warning"
+                )
+            )
     plan = plan_needs(needs, listings, settings)
     items = distinct(plan)
     if any(listing.source != "hub" for listing in listings.values()):
@@ -92,7 +97,10 @@ def size_of(needs: Sequence[Need], settings: HubSettings) -> list[Size]:
                 problems[repo] = answer.message
             else:
                 listings[repo] = answer
-    return [_size(need, listings[repo_of(need)], problems.get(repo_of(need), ""), settings) for need in needs]
+    return [
+        _size(need, listings[repo_of(need)], problems.get(repo_of(need), ""), settings)
+        for need in needs
+    ]
 
 
 def model_file(settings: HubSettings, model: str, name: str, revision: str = "") -> Path:
@@ -124,7 +132,14 @@ def _ask_for_file(settings: HubSettings, repo: Repo, name: str) -> Path:
 def _cached(settings: HubSettings, repo: Repo, name: str) -> Path | None:
     """A file as other hub clients left it in the cache."""
     ref = settings.hub_cache / repo.folder / "refs" / repo.revision
-    path = snapshot_folder(settings, repo, ref.read_text(encoding="utf-8").strip() if ref.is_file() else repo.revision) / name
+    path = (
+        snapshot_folder(
+            settings,
+            repo,
+            ref.read_text(encoding="utf-8").strip() if ref.is_file() else repo.revision,
+        )
+        / name
+    )
     return path if path.is_file() else None
 
 
@@ -139,7 +154,9 @@ def list_all(repos: Sequence[Repo], hub: Hub, pulse: Pulse) -> dict[Repo, Listin
     return answers
 
 
-def _ask_each(repos: Sequence[Repo], settings: HubSettings, pulse: Pulse) -> dict[Repo, Listing | EasiError]:
+def _ask_each(
+    repos: Sequence[Repo], settings: HubSettings, pulse: Pulse
+) -> dict[Repo, Listing | EasiError]:
     """Like ``list_all``, with the error in place of what could not be listed."""
     answers: dict[Repo, Listing | EasiError] = {}
     try:
@@ -156,16 +173,26 @@ def _ask_each(repos: Sequence[Repo], settings: HubSettings, pulse: Pulse) -> dic
             answers[repo] = error
 
     try:
-        run_all([lambda repo=repo: ask(repo) for repo in repos],    # type: ignore[misc]
-                hub.settings.workers, pulse, hub.watch)
+        run_all(
+            [lambda repo=repo: ask(repo) for repo in repos],  # type: ignore[misc]
+            hub.settings.workers,
+            pulse,
+            hub.watch,
+        )
     except EasiError as error:
         return {repo: answers.get(repo, error) for repo in repos}
     return answers
 
 
-def _get(plan: Sequence[Planned], items: Sequence[Item], hub: Hub, pulse: Pulse, emit: Emit) -> None:
-    hub.answered = hub.answered or hub.settings.offline or any(p.listing.source != "hub" for p in plan)
-    books = {item.repo: Checked(hub.settings.records / item.repo.folder / CHECKED) for item in items}
+def _get(
+    plan: Sequence[Planned], items: Sequence[Item], hub: Hub, pulse: Pulse, emit: Emit
+) -> None:
+    hub.answered = (
+        hub.answered or hub.settings.offline or any(p.listing.source != "hub" for p in plan)
+    )
+    books = {
+        item.repo: Checked(hub.settings.records / item.repo.folder / CHECKED) for item in items
+    }
     shown: dict[str, int] = {}
     last = -1
 
@@ -186,7 +213,12 @@ def _get(plan: Sequence[Planned], items: Sequence[Item], hub: Hub, pulse: Pulse,
         return lambda: bring(item, hub, books[item.repo], pulse)
 
     # Big files first: the last one to finish should not be the longest.
-    run_all([task(item) for item in sorted(items, key=lambda item: -item.file.size)], hub.settings.workers, pulse, tick)
+    run_all(
+        [task(item) for item in sorted(items, key=lambda item: -item.file.size)],
+        hub.settings.workers,
+        pulse,
+        tick,
+    )
     tidy(items)
 
 
@@ -201,9 +233,16 @@ def _unpack(plan: Sequence[Planned], settings: HubSettings, pulse: Pulse, emit: 
             # lmms-eval makes no folder where there is nothing to unpack; VLMEvalKit writes its sentinel.
             if archives or not target.whole:
                 what = f"{planned.need.what}, unpacking"
-                tasks.setdefault((target.folder, target.sentinel), _unpack_task(
-                    target, archives, lambda done, total, what=what: progress.__setitem__(what, (done, total)),
-                    settings, pulse))
+                tasks.setdefault(
+                    (target.folder, target.sentinel),
+                    _unpack_task(
+                        target,
+                        archives,
+                        lambda done, total, what=what: progress.__setitem__(what, (done, total)),
+                        settings,
+                        pulse,
+                    ),
+                )
 
     def tick() -> None:
         for what, (done, total) in list(progress.items()):
@@ -211,31 +250,41 @@ def _unpack(plan: Sequence[Planned], settings: HubSettings, pulse: Pulse, emit: 
                 shown[what] = (done, total)
                 emit(DataProgress(what, done, total))
         if pulse.silence() > settings.stall:
-            raise EasiError(f"unpacking has not moved for {settings.stall:.0f} s", hint="is the disk all right?")
+            raise EasiError(
+                f"unpacking has not moved for {settings.stall:.0f} s", hint="is the disk all right?"
+            )
 
     run_all(list(tasks.values()), settings.workers, pulse, tick)
 
 
-def _unpack_task(target: Target, archives: Sequence[Archive], show: Callable[[int, int], None],
-                 settings: HubSettings, pulse: Pulse) -> Callable[[], None]:
+def _unpack_task(
+    target: Target,
+    archives: Sequence[Archive],
+    show: Callable[[int, int], None],
+    settings: HubSettings,
+    pulse: Pulse,
+) -> Callable[[], None]:
     def on_bytes(done: int, total: int) -> None:
         show(done, total)
         pulse.beat()
 
     def work() -> None:
         if unpacking.is_unpacked(target, archives):
-            with contextlib.suppress(OSError):          # a shared cache may be read-only, and is complete
+            with contextlib.suppress(OSError):  # a shared cache may be read-only, and is complete
                 unpacking.mark(target, archives)
             return
         with _locked(target.folder, settings, pulse):
             unpacking.unpack(target, archives, on_bytes)
+
     return work
 
 
 @contextlib.contextmanager
 def _locked(folder: Path, settings: HubSettings, pulse: Pulse) -> Iterator[None]:
     """One run at a time unpacks into a folder; another waits for it."""
-    path = settings.records / "locks" / f"{hashlib.sha256(str(folder).encode()).hexdigest()[:32]}.lock"
+    path = (
+        settings.records / "locks" / f"{hashlib.sha256(str(folder).encode()).hexdigest()[:32]}.lock"
+    )
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = file_lock(path)
     while True:
@@ -263,23 +312,36 @@ def _fetched(planned: Planned, settings: HubSettings) -> Fetched:
         file = files[0]
         if len(file.digest) != 64:
             file = FileRecord(file.path, file.size, digest_of(need.target, "sha256"))
-        return Fetched(need, listing.commit, need.target, file.size, (file,), listed=listing.source != "cache")
+        return Fetched(
+            need, listing.commit, need.target, file.size, (file,), listed=listing.source != "cache"
+        )
     folder = snapshot_folder(settings, listing.repo, listing.commit)
     media = (need.unpack.into or folder) if need.unpack else None
-    return Fetched(need, listing.commit, folder, planned.bytes, files, media, listed=listing.source != "cache")
+    return Fetched(
+        need, listing.commit, folder, planned.bytes, files, media, listed=listing.source != "cache"
+    )
 
 
 def _size(need: Need, listing: Listing, problem: str, settings: HubSettings) -> Size:
-    source = {"hub": settings.endpoint, "record": "the last fetch", "cache": "the cache"}[listing.source]
+    source = {"hub": settings.endpoint, "record": "the last fetch", "cache": "the cache"}[
+        listing.source
+    ]
     try:
         planned = plan_needs([need], {listing.repo: listing}, settings)[0]
     except EasiError as error:
         return Size(need, None, 0, 0, source, problem or error.message)
-    present = sum(item.file.size for item in planned.items if item.file.size >= 0 and item.looks_present())
+    present = sum(
+        item.file.size for item in planned.items if item.file.size >= 0 and item.looks_present()
+    )
     to_unpack = 0
     if need.unpack is not None:
-        target, names = target_of(planned, settings), {part for _, parts in archive_names(planned) for part in parts}
-        if not target.folder.exists() or (target.sentinel and not (target.folder / target.sentinel).is_file()):
+        target, names = (
+            target_of(planned, settings),
+            {part for _, parts in archive_names(planned) for part in parts},
+        )
+        if not target.folder.exists() or (
+            target.sentinel and not (target.folder / target.sentinel).is_file()
+        ):
             to_unpack = sum(item.file.size for item in planned.items if item.file.path in names)
     # Without the hub a total is what an earlier fetch noted; a bare cache proves nothing about the rest.
     total = None if listing.source == "cache" else planned.bytes

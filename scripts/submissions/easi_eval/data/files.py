@@ -43,17 +43,27 @@ class Item:
         """Where a broken-off download waits to be continued: a file of the hub client's, or a folder of ours."""
         if self.plain:
             return self.place.parent / PARTIAL / self.file.digest
-        return self.place.parents[self.file.path.count("/") + 2] / "blobs" / f"{self.file.digest}.incomplete"
+        return (
+            self.place.parents[self.file.path.count("/") + 2]
+            / "blobs"
+            / f"{self.file.digest}.incomplete"
+        )
 
     def partial_bytes(self) -> int:
         if self.plain:
             # os.walk passes over what another thread removes meanwhile
-            return sum(size_of_file(Path(folder, name)) or 0 for folder, _, names in os.walk(self.partial) for name in names)
+            return sum(
+                size_of_file(Path(folder, name)) or 0
+                for folder, _, names in os.walk(self.partial)
+                for name in names
+            )
         return size_of_file(self.partial) or 0
 
     def bytes_now(self) -> int:
         """For progress bars; asks the disk only while a download runs."""
-        return max(self.done, min(self.partial_bytes(), self.file.size)) if self.active else self.done
+        return (
+            max(self.done, min(self.partial_bytes(), self.file.size)) if self.active else self.done
+        )
 
     def looks_present(self) -> bool:
         """By size alone, here or where it could be linked from."""
@@ -62,6 +72,7 @@ class Item:
 
 def bring(item: Item, hub: Hub, checked: Checked, pulse: Pulse) -> None:
     """Make ``item.place`` the file the hub describes. Raises EasiError; never leaves a wrong file there."""
+
     def on_bytes(count: int) -> None:
         item.done = min(item.done + count, item.file.size)
         pulse.beat()
@@ -74,7 +85,9 @@ def bring(item: Item, hub: Hub, checked: Checked, pulse: Pulse) -> None:
     pulse.beat()
 
 
-def _is_right(path: Path, file: FileRecord, checked: Checked, on_bytes: Callable[[int], None]) -> bool:
+def _is_right(
+    path: Path, file: FileRecord, checked: Checked, on_bytes: Callable[[int], None]
+) -> bool:
     if size_of_file(path) != file.size:
         return False
     if file.digest and (path, file.digest) not in checked:
@@ -101,13 +114,22 @@ def _download(item: Item, hub: Hub, checked: Checked, pulse: Pulse) -> None:
         _throw_away(item)
         item.active = True
         try:
-            got = Path(hub.download(item.repo, item.commit, item.file.path, item.partial_bytes,
-                                    local_dir=str(item.partial) if item.plain else None))
+            got = Path(
+                hub.download(
+                    item.repo,
+                    item.commit,
+                    item.file.path,
+                    item.partial_bytes,
+                    local_dir=str(item.partial) if item.plain else None,
+                )
+            )
         finally:
             item.active = False
         item.done = item.file.size
         if got.stat().st_size == item.file.size and (
-                not item.file.digest or digest_of(got, item.file.digest, lambda n: pulse.beat()) == item.file.digest):
+            not item.file.digest
+            or digest_of(got, item.file.digest, lambda n: pulse.beat()) == item.file.digest
+        ):
             if item.plain:
                 _place(item, got)
             checked.add(item.place, item.file.digest)
@@ -115,8 +137,10 @@ def _download(item: Item, hub: Hub, checked: Checked, pulse: Pulse) -> None:
         if item.plain:
             shutil.rmtree(item.partial, ignore_errors=True)
     _throw_away(item)
-    raise EasiError(f"{item.file.path} of {item.repo} arrives damaged: its checksum is not the hub's",
-                    hint="a proxy or a mirror (HF_ENDPOINT) may change it; run again, or try another one")
+    raise EasiError(
+        f"{item.file.path} of {item.repo} arrives damaged: its checksum is not the hub's",
+        hint="a proxy or a mirror (HF_ENDPOINT) may change it; run again, or try another one",
+    )
 
 
 def _place(item: Item, got: Path) -> None:
@@ -128,7 +152,7 @@ def _place(item: Item, got: Path) -> None:
 def tidy(items: Iterable[Item]) -> None:
     """Remove the empty folders of partial downloads, once no thread is about to use one."""
     for folder in {item.partial.parent for item in items if item.plain}:
-        with contextlib.suppress(OSError):      # never made, or it keeps a download that was broken off
+        with contextlib.suppress(OSError):  # never made, or it keeps a download that was broken off
             folder.rmdir()
 
 
@@ -180,10 +204,12 @@ def refuse_unwritable(place: Path) -> None:
         Path(tempfile.mkdtemp(prefix=".easi-", dir=folder)).rmdir()
     except OSError as error:
         if is_full(error):
-            return      # it can be written to, but for the space, which is looked at by itself
+            return  # it can be written to, but for the space, which is looked at by itself
         why = "it is a file" if folder.is_file() else error.strerror or str(error)
-        raise EasiError(f"nothing can be written to {folder}: {why}",
-                        hint="HF_HOME and --dataset-dir choose other places") from error
+        raise EasiError(
+            f"nothing can be written to {folder}: {why}",
+            hint="HF_HOME and --dataset-dir choose other places",
+        ) from error
 
 
 def free_bytes(path: Path) -> int:

@@ -39,11 +39,19 @@ from .needs import FileRecord, HubSettings, Unreachable
 from .parallel import Pulse
 
 TOO_MANY = 429
-IN_BETWEEN = (407, 511)     # the words of a proxy, and of a network's login page
+IN_BETWEEN = (407, 511)  # the words of a proxy, and of a network's login page
 LONGEST_WAIT = 60.0
-SAID_AGAIN = 60.0           # the same line about a retry is not shown more often, in seconds
+SAID_AGAIN = 60.0  # the same line about a retry is not shown more often, in seconds
 PIECE = 1 << 16
-NOT_WRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EEXIST, errno.EISDIR}
+NOT_WRITABLE = {
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.ENOENT,
+    errno.ENOTDIR,
+    errno.EEXIST,
+    errno.EISDIR,
+}
 Result = TypeVar("Result")
 
 
@@ -119,7 +127,9 @@ class Hub:
     retry, by ``tell`` in the thread that reports.
     """
 
-    def __init__(self, settings: HubSettings, pulse: Pulse, say: Callable[[str], None] = on_stderr) -> None:
+    def __init__(
+        self, settings: HubSettings, pulse: Pulse, say: Callable[[str], None] = on_stderr
+    ) -> None:
         refuse_unusable(settings)
         # Retries and progress are ours to show; the library would write over the live view.
         logging.set_verbosity_error()
@@ -146,8 +156,15 @@ class Hub:
     def list(self, repo: Repo) -> Listing:
         return self._persist(lambda: self._list(repo), repo, lambda: 0)
 
-    def download(self, repo: Repo, commit: str, path: str, progress: Callable[[], int], *,
-                 local_dir: str | None = None) -> str:
+    def download(
+        self,
+        repo: Repo,
+        commit: str,
+        path: str,
+        progress: Callable[[], int],
+        *,
+        local_dir: str | None = None,
+    ) -> str:
         """Download one file into the hub cache, or below ``local_dir``; interrupted ones are continued.
 
         ``progress`` tells how many bytes are there: retries count only while it stands still.
@@ -157,8 +174,16 @@ class Hub:
 
         def get() -> str:
             return hf_hub_download(
-                repo.name, path, repo_type=repo.kind, revision=commit, cache_dir=cache,
-                local_dir=local_dir, token=self.settings.token or False, endpoint=self.settings.endpoint)
+                repo.name,
+                path,
+                repo_type=repo.kind,
+                revision=commit,
+                cache_dir=cache,
+                local_dir=local_dir,
+                token=self.settings.token or False,
+                endpoint=self.settings.endpoint,
+            )
+
         return self._persist(get, repo, progress)
 
     def unreachable(self, cause: object = None) -> Unreachable:
@@ -167,7 +192,8 @@ class Hub:
         return Unreachable(
             f"the hub at {self.settings.endpoint} cannot be reached{said}",
             hint="check the network, HF_ENDPOINT and the proxy variables; where all data is present already, "
-                 "HF_HUB_OFFLINE=1 works without a network")
+            "HF_HUB_OFFLINE=1 works without a network",
+        )
 
     def watch(self) -> None:
         """Called by the thread that reports while others work: shows the retries, and ends a silence that is too long."""
@@ -177,8 +203,10 @@ class Hub:
             raise self.unreachable()
         if silence > self.settings.stall:
             why = f" ({self.trouble})" if self.trouble else ""
-            raise EasiError(f"nothing has moved for {silence:.0f} s while fetching from {self.settings.endpoint}{why}",
-                            hint="run it again, it continues where it was")
+            raise EasiError(
+                f"nothing has moved for {silence:.0f} s while fetching from {self.settings.endpoint}{why}",
+                hint="run it again, it continues where it was",
+            )
 
     def tell(self) -> None:
         """Show the lines about retries that worker threads have left."""
@@ -196,7 +224,11 @@ class Hub:
     def _patience(self) -> float:
         """How long it may be silent; one that was given up before is not waited for again."""
         known = self.settings.endpoint in given_up
-        return min(self.settings.patience, self.settings.patience_again) if known else self.settings.patience
+        return (
+            min(self.settings.patience, self.settings.patience_again)
+            if known
+            else self.settings.patience
+        )
 
     def commit(self, repo: Repo) -> str:
         """The commit the revision stands for now."""
@@ -208,7 +240,9 @@ class Hub:
 
     def _license(self, name: str) -> str | None:
         try:
-            info = self._api.model_info(name, expand=["cardData", "tags"], timeout=min(10.0, self._patience))
+            info = self._api.model_info(
+                name, expand=["cardData", "tags"], timeout=min(10.0, self._patience)
+            )
         except GatedRepoError:
             raise
         except RepositoryNotFoundError:
@@ -222,17 +256,29 @@ class Hub:
         # The commit first and alone: a small answer tells soon whether the hub lives.
         commit = self._commit(repo)
         files = []
-        for entry in self._api.list_repo_tree(repo.name, recursive=True, revision=commit, repo_type=repo.kind):
+        for entry in self._api.list_repo_tree(
+            repo.name, recursive=True, revision=commit, repo_type=repo.kind
+        ):
             self.pulse.beat()
             if isinstance(entry, RepoFile):
                 large = entry.lfs is not None
-                files.append(FileRecord(entry.path, entry.lfs.size if large else entry.size,
-                                        entry.lfs.sha256 if large else entry.blob_id))
+                files.append(
+                    FileRecord(
+                        entry.path,
+                        entry.lfs.size if large else entry.size,
+                        entry.lfs.sha256 if large else entry.blob_id,
+                    )
+                )
         return Listing(repo, commit, tuple(sorted(files, key=lambda file: file.path)))
 
     def _commit(self, repo: Repo) -> str:
-        info = self._api.repo_info(repo.name, repo_type=repo.kind, revision=repo.revision, expand=["sha"],
-                                   timeout=min(10.0, self._patience))
+        info = self._api.repo_info(
+            repo.name,
+            repo_type=repo.kind,
+            revision=repo.revision,
+            expand=["sha"],
+            timeout=min(10.0, self._patience),
+        )
         if not info.sha:
             raise self._not_a_hub(repo)
         self._heard()
@@ -246,13 +292,15 @@ class Hub:
             given_up.discard(self.settings.endpoint)
         self.pulse.beat()
 
-    def _persist(self, action: Callable[[], Result], repo: Repo, progress: Callable[[], int]) -> Result:
+    def _persist(
+        self, action: Callable[[], Result], repo: Repo, progress: Callable[[], int]
+    ) -> Result:
         """Call ``action`` until it succeeds, waiting longer each time; ``_allowed`` says when to give up."""
         failures, reached = None, progress()
         while True:
             try:
                 return action()
-            except Exception as error:          # sorted out by type below; a bug of ours is raised as it is
+            except Exception as error:  # sorted out by type below; a bug of ours is raised as it is
                 cause = _cause(error)
                 status = _status(cause)
                 if status is not None:
@@ -295,18 +343,27 @@ class Hub:
         wait = float(after) if after.isdigit() else first * 2 ** min(count - 1, 10)
         return min(wait, LONGEST_WAIT)
 
-    def _note_retry(self, error: BaseException, count: int, retries: float, wait: float, repo: Repo) -> None:
+    def _note_retry(
+        self, error: BaseException, count: int, retries: float, wait: float, repo: Repo
+    ) -> None:
         status = _status(error)
-        self.trouble = f"the hub answers {status}" if status is not None else \
-            f"the connection to the hub broke: {_innermost(error)}"
+        self.trouble = (
+            f"the hub answers {status}"
+            if status is not None
+            else f"the connection to the hub broke: {_innermost(error)}"
+        )
         if self.answered:
             self._lines.put(f"{self.trouble}; trying again in {wait:.0f} s ({repo})")
         elif status is not None:
-            self._lines.put(f"{self.trouble}; trying again, {count} of {retries:.0f} ({self.settings.endpoint})")
+            self._lines.put(
+                f"{self.trouble}; trying again, {count} of {retries:.0f} ({self.settings.endpoint})"
+            )
 
     def _not_a_hub(self, repo: Repo) -> EasiError:
-        return self._no_answer(f"{self.settings.endpoint} does not answer like a Hugging Face hub (asked for {repo})",
-                               "check HF_ENDPOINT; a login page of the network or a proxy may be in between")
+        return self._no_answer(
+            f"{self.settings.endpoint} does not answer like a Hugging Face hub (asked for {repo})",
+            "check HF_ENDPOINT; a login page of the network or a proxy may be in between",
+        )
 
     def _no_answer(self, message: str, hint: str) -> EasiError:
         """Unreachable, as far as it has never answered: then data on disk will do, and it is not waited for again."""
@@ -316,8 +373,10 @@ class Hub:
         return Unreachable(message, hint)
 
     def _proxy_login(self) -> EasiError:
-        return self._no_answer("the proxy wants a name and a password (HTTP 407)",
-                               "write them into the variable: HTTPS_PROXY=http://name:password@host:port")
+        return self._no_answer(
+            "the proxy wants a name and a password (HTTP 407)",
+            "write them into the variable: HTTPS_PROXY=http://name:password@host:port",
+        )
 
     def _explain(self, error: BaseException, repo: Repo) -> BaseException:
         """The error as the user can act on it; an error that is none of the hub's comes back unchanged."""
@@ -328,66 +387,113 @@ class Hub:
             case EasiError():
                 return error
             case OfflineModeIsEnabled():
-                return EasiError(f"{repo} is not complete on disk and HF_HUB_OFFLINE is set", hint="unset HF_HUB_OFFLINE")
+                return EasiError(
+                    f"{repo} is not complete on disk and HF_HUB_OFFLINE is set",
+                    hint="unset HF_HUB_OFFLINE",
+                )
             case GatedRepoError():
-                return EasiError(f"{repo} is gated and this login has no access to it",
-                                 hint=f"accept its terms on {page}, then set HF_TOKEN to a token of that account")
+                return EasiError(
+                    f"{repo} is gated and this login has no access to it",
+                    hint=f"accept its terms on {page}, then set HF_TOKEN to a token of that account",
+                )
             case DisabledRepoError():
                 return EasiError(f"{repo} has been disabled by the hub", hint=f"see {page}")
             case RevisionNotFoundError():
-                return EasiError(f"{repo.name} has no revision {repo.revision!r}", hint=f"see {page}")
+                return EasiError(
+                    f"{repo.name} has no revision {repo.revision!r}", hint=f"see {page}"
+                )
             case LocalEntryNotFoundError():
-                return EasiError(f"{repo}: a file is neither on disk nor to be had from {here}", hint="run it again")
+                return EasiError(
+                    f"{repo}: a file is neither on disk nor to be had from {here}",
+                    hint="run it again",
+                )
             case EntryNotFoundError():
                 return EasiError(f"{repo} has not the file that is needed", hint=f"see {page}")
             case HFValidationError():
-                return EasiError(f"{repo.name!r} is not the name of a repo", hint="repos are called owner/name")
+                return EasiError(
+                    f"{repo.name!r} is not the name of a repo", hint="repos are called owner/name"
+                )
             case requests.exceptions.SSLError():
                 if "WRONG_VERSION_NUMBER" in str(error):
-                    return self._no_answer(f"{here} does not speak https", "is it http:// in HF_ENDPOINT, or another port?")
-                return self._no_answer(f"no safe connection to {here}: {_innermost(error)}",
-                                       "certificates of your own network go into REQUESTS_CA_BUNDLE=/path/to/bundle.pem")
+                    return self._no_answer(
+                        f"{here} does not speak https",
+                        "is it http:// in HF_ENDPOINT, or another port?",
+                    )
+                return self._no_answer(
+                    f"no safe connection to {here}: {_innermost(error)}",
+                    "certificates of your own network go into REQUESTS_CA_BUNDLE=/path/to/bundle.pem",
+                )
             case requests.exceptions.ProxyError():
                 if "407" in _innermost(error):
                     return self._proxy_login()
-                return self._no_answer(f"the proxy does not let us through to {here}: {_innermost(error)}",
-                                       "check HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY")
+                return self._no_answer(
+                    f"the proxy does not let us through to {here}: {_innermost(error)}",
+                    "check HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY",
+                )
             case requests.exceptions.JSONDecodeError() | FileMetadataError():
                 return self._not_a_hub(repo)
-            case (requests.exceptions.InvalidURL() | requests.exceptions.InvalidSchema()
-                  | requests.exceptions.MissingSchema() | requests.exceptions.InvalidHeader()):
-                return EasiError(f"{here} cannot be asked: {error}",
-                                 hint="check HF_ENDPOINT, HTTPS_PROXY, HTTP_PROXY and ALL_PROXY")
+            case (
+                requests.exceptions.InvalidURL()
+                | requests.exceptions.InvalidSchema()
+                | requests.exceptions.MissingSchema()
+                | requests.exceptions.InvalidHeader()
+            ):
+                return EasiError(
+                    f"{here} cannot be asked: {error}",
+                    hint="check HF_ENDPOINT, HTTPS_PROXY, HTTP_PROXY and ALL_PROXY",
+                )
         if status == 407:
             return self._proxy_login()
         if status == 511:
             return self._not_a_hub(repo)
         if status == 401 and token:
-            return EasiError(f"the hub at {here} does not accept the token (asked for {repo})",
-                             hint="replace HF_TOKEN or the stored login; public data needs neither")
+            return EasiError(
+                f"the hub at {here} does not accept the token (asked for {repo})",
+                hint="replace HF_TOKEN or the stored login; public data needs neither",
+            )
         if status in (401, 404):
-            return EasiError(f"there is no {repo.kind} {repo} at {urlsplit(here).netloc}, or it is private",
-                             hint="check the name and HF_ENDPOINT" + ("" if token else "; for private data set HF_TOKEN"))
+            return EasiError(
+                f"there is no {repo.kind} {repo} at {urlsplit(here).netloc}, or it is private",
+                hint="check the name and HF_ENDPOINT"
+                + ("" if token else "; for private data set HF_TOKEN"),
+            )
         if status == 403:
-            return EasiError(f"this login has no access to {repo}", hint=f"see {page} and the rights of HF_TOKEN")
+            return EasiError(
+                f"this login has no access to {repo}", hint=f"see {page} and the rights of HF_TOKEN"
+            )
         if _busy(status):
-            return self._no_answer(f"the hub at {here} keeps answering HTTP {status} (asked for {repo})",
-                                   "try again later: what was downloaded is kept and continued")
+            return self._no_answer(
+                f"the hub at {here} keeps answering HTTP {status} (asked for {repo})",
+                "try again later: what was downloaded is kept and continued",
+            )
         if status is not None:
             return EasiError(f"the hub at {here} refuses {repo}: HTTP {status}", hint=f"see {page}")
         if _lost(error) and not self.answered:
             return self.unreachable(error)
-        if isinstance(error, NotImplementedError) or (isinstance(error, OSError) and error.errno in NO_LOCKS):
+        if isinstance(error, NotImplementedError) or (
+            isinstance(error, OSError) and error.errno in NO_LOCKS
+        ):
             return no_locks(self.settings.hf_home)
         if _lost(error) or isinstance(error, (RuntimeError, requests.RequestException)):
-            return EasiError(f"the download from {repo} keeps breaking off: {_innermost(error)}",
-                             hint="run it again, it continues where it was; HF_HUB_DISABLE_XET=1 avoids one kind of storage")
+            return EasiError(
+                f"the download from {repo} keeps breaking off: {_innermost(error)}",
+                hint="run it again, it continues where it was; HF_HUB_DISABLE_XET=1 avoids one kind of storage",
+            )
         if is_full(error):
-            return DiskFull(f"the disk took no more while {repo} was fetched ({error})", "what was downloaded is kept")
+            return DiskFull(
+                f"the disk took no more while {repo} was fetched ({error})",
+                "what was downloaded is kept",
+            )
         if isinstance(error, OSError) and error.errno in NOT_WRITABLE:
-            return EasiError(f"cannot write {repo} to disk: {error}", hint="HF_HOME and --dataset-dir choose other places")
+            return EasiError(
+                f"cannot write {repo} to disk: {error}",
+                hint="HF_HOME and --dataset-dir choose other places",
+            )
         if isinstance(error, OSError):
-            return EasiError(f"{repo} could not be fetched: {error}", hint="run it again, it continues where it was")
+            return EasiError(
+                f"{repo} could not be fetched: {error}",
+                hint="run it again, it continues where it was",
+            )
         if isinstance(error, (KeyError, TypeError)):
             return self._not_a_hub(repo)
         return error
@@ -395,12 +501,18 @@ class Hub:
 
 def _lock(lock_file: str | Path, *, timeout: float | None = None) -> AbstractContextManager[object]:
     """The library's own, except where there are no locks: it gives up there, or waits for a file that a real lock left behind."""
-    return file_lock(lock_file) if lacks_locks(Path(lock_file).absolute().parent) else WeakFileLock(lock_file, timeout=timeout)
+    return (
+        file_lock(lock_file)
+        if lacks_locks(Path(lock_file).absolute().parent)
+        else WeakFileLock(lock_file, timeout=timeout)
+    )
 
 
 def no_locks(folder: Path) -> EasiError:
-    return EasiError(f"the file system of {folder} has no file locks",
-                     hint="put HF_HOME on one that has them (Lustre: mounted with -o flock)")
+    return EasiError(
+        f"the file system of {folder} has no file locks",
+        hint="put HF_HOME on one that has them (Lustre: mounted with -o flock)",
+    )
 
 
 def _cause(error: BaseException) -> BaseException:
@@ -411,22 +523,38 @@ def _cause(error: BaseException) -> BaseException:
 
 
 def _status(error: BaseException) -> int | None:
-    response = getattr(error, "response", None) if isinstance(error, requests.RequestException) else None
+    response = (
+        getattr(error, "response", None) if isinstance(error, requests.RequestException) else None
+    )
     return None if response is None else response.status_code
 
 
 def _busy(status: int | None) -> bool:
     """The server cannot answer now, which may pass."""
-    return status in (408, TOO_MANY) or (status is not None and status >= 500 and status not in (501, 505, 511))
+    return status in (408, TOO_MANY) or (
+        status is not None and status >= 500 and status not in (501, 505, 511)
+    )
 
 
 def _lost(error: BaseException) -> bool:
     """The connection failed, not the request."""
-    return isinstance(error, (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError))
+    return isinstance(
+        error,
+        (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError),
+    )
 
 
 def _transient(error: BaseException) -> bool:
-    if isinstance(error, (EasiError, OfflineModeIsEnabled, requests.exceptions.SSLError, FileMetadataError, NotImplementedError)):
+    if isinstance(
+        error,
+        (
+            EasiError,
+            OfflineModeIsEnabled,
+            requests.exceptions.SSLError,
+            FileMetadataError,
+            NotImplementedError,
+        ),
+    ):
         return False
     if isinstance(error, requests.exceptions.ProxyError) and "407" in _innermost(error):
         return False
@@ -437,7 +565,10 @@ def _transient(error: BaseException) -> bool:
         return True
     # Size mismatches arrive as a bare OSError, failures of the Xet and hf_transfer clients as RuntimeError.
     return isinstance(error, RuntimeError) or (
-        isinstance(error, OSError) and error.errno is None and not isinstance(error, requests.RequestException))
+        isinstance(error, OSError)
+        and error.errno is None
+        and not isinstance(error, requests.RequestException)
+    )
 
 
 def _innermost(error: object) -> str:
@@ -445,8 +576,11 @@ def _innermost(error: object) -> str:
     text, seen = error, 0
     while isinstance(text, BaseException) and seen < 10:
         reason = getattr(text, "reason", None)
-        inner = reason if isinstance(reason, BaseException) else next(
-            (arg for arg in text.args if isinstance(arg, BaseException)), None)
+        inner = (
+            reason
+            if isinstance(reason, BaseException)
+            else next((arg for arg in text.args if isinstance(arg, BaseException)), None)
+        )
         if inner is None:
             break
         text, seen = inner, seen + 1

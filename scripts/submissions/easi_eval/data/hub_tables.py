@@ -19,7 +19,9 @@ def snapshots(data: HubData, settings: HubSettings) -> tuple[list[Path], str]:
     folder = settings.hub_cache / Repo("dataset", data.repo, "main").folder
     ref = folder / "refs" / "main"
     main = ref.read_text(encoding="utf-8").strip() if ref.is_file() else ""
-    return sorted((folder / "snapshots").glob("*"), key=lambda each: (each.name != main, each.name)), main
+    return sorted(
+        (folder / "snapshots").glob("*"), key=lambda each: (each.name != main, each.name)
+    ), main
 
 
 def rows_of(data: HubData, folder: Path) -> list[list[dict[str, Any]]] | None:
@@ -27,7 +29,10 @@ def rows_of(data: HubData, folder: Path) -> list[list[dict[str, Any]]] | None:
     tables = [_tables(folder, config, data.split) for config in data.configs or ("",)]
     columns = {*data.asked, *data.truth}
     rows = [[row for path in paths for row in _read(path, columns)] for paths in tables]
-    whole = all(each and not columns.isdisjoint(each[0]) and any(name in each[0] for name in data.truth) for each in rows)
+    whole = all(
+        each and not columns.isdisjoint(each[0]) and any(name in each[0] for name in data.truth)
+        for each in rows
+    )
     return rows if whole else None
 
 
@@ -41,12 +46,20 @@ def shuffled(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def _tables(folder: Path, config: str, split: str) -> list[Path]:
     """The tables of a split; none where the card does not name them, or some are not there."""
     try:
-        found = [sorted(folder.glob(pattern), key=str) for pattern in _patterns(folder, config, split)]
-    except Exception:      # no card, or one that says it in another way: its author may write what he likes
+        found = [
+            sorted(folder.glob(pattern), key=str) for pattern in _patterns(folder, config, split)
+        ]
+    except (
+        Exception
+    ):  # no card, or one that says it in another way: its author may write what he likes
         return []
     for paths in found:
         parts = {int(match[1]) for path in paths if (match := PART_OF.search(path.name))}
-        if not paths or any(path.suffix != ".parquet" for path in paths) or (parts and parts != {len(paths)}):
+        if (
+            not paths
+            or any(path.suffix != ".parquet" for path in paths)
+            or (parts and parts != {len(paths)})
+        ):
             return []
     return [path for paths in found for path in paths]
 
@@ -57,7 +70,9 @@ def _patterns(folder: Path, config: str, split: str) -> list[str]:
 
     configs = (metadata_load(folder / "README.md") or {})["configs"]
     named = [each for each in configs if each["config_name"] == (config or "default")]
-    named = named or [each for each in configs if not config and (each.get("default") or len(configs) == 1)]
+    named = named or [
+        each for each in configs if not config and (each.get("default") or len(configs) == 1)
+    ]
     (path,) = [each["path"] for each in named[0]["data_files"] if each["split"] == split]
     return [path] if isinstance(path, str) else list(path)
 
@@ -71,5 +86,7 @@ def _read(path: Path, columns: set[str]) -> list[dict[str, Any]]:
             names = [name for name in file.schema_arrow.names if name in columns]
             rows: list[dict[str, Any]] = file.read(names).to_pylist()
     except (OSError, pa.ArrowException) as error:
-        raise EasiError(f"{path} cannot be read: {error}", hint="delete it; it is fetched again") from error
+        raise EasiError(
+            f"{path} cannot be read: {error}", hint="delete it; it is fetched again"
+        ) from error
     return rows

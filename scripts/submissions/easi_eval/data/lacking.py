@@ -19,7 +19,12 @@ from .needs import Fetched, HubSettings, Kind
 from .planning import incomplete
 
 # Columns that name media below the folder they are unpacked in; of the last group the first that a table has.
-MEDIA: tuple[tuple[str, ...], ...] = (("dataset", "scene_name"), ("visual",), ("frames_list",), ("ref_images",))
+MEDIA: tuple[tuple[str, ...], ...] = (
+    ("dataset", "scene_name"),
+    ("visual",),
+    ("frames_list",),
+    ("ref_images",),
+)
 ONE_OF: tuple[tuple[str, ...], ...] = (("image_path",), ("video_path",), ("video",))
 
 
@@ -39,7 +44,9 @@ def refuse_lacking(source: Source, fetched: Sequence[Fetched], settings: HubSett
     there = _tails(each.media or each.path for each in media)
     for values in named.values():
         if absent := _absent(values, there):
-            raise incomplete(f"{absent} of {' and '.join(each.need.repo for each in media)}", settings)
+            raise incomplete(
+                f"{absent} of {' and '.join(each.need.repo for each in media)}", settings
+            )
 
 
 def _tables(fetched: Fetched, data: HubData, settings: HubSettings) -> list[Path]:
@@ -98,17 +105,27 @@ def _cells(table: Path) -> Iterator[tuple[tuple[str, ...], list[object]]]:
 
             with pq.ParquetFile(table) as file:
                 wanted = _columns(file.schema_arrow.names)
-                rows = file.read(columns=sorted({name for columns in wanted for name in columns})).to_pylist() if wanted else []
-            yield from ((columns, [row[name] for name in columns]) for row in rows for columns in wanted)
+                rows = (
+                    file.read(
+                        columns=sorted({name for columns in wanted for name in columns})
+                    ).to_pylist()
+                    if wanted
+                    else []
+                )
+            yield from (
+                (columns, [row[name] for name in columns]) for row in rows for columns in wanted
+            )
         else:
-            csv.field_size_limit(1 << 30)      # images stand in their rows as base64
+            csv.field_size_limit(1 << 30)  # images stand in their rows as base64
             with table.open(encoding="utf-8", newline="") as lines:
                 reader = csv.DictReader(lines, delimiter="\t")
                 wanted = _columns(reader.fieldnames or [])
                 for cells in reader if wanted else ():
                     yield from ((columns, [cells[name] for name in columns]) for columns in wanted)
     except (OSError, ValueError, csv.Error) as error:
-        raise EasiError(f"{table} cannot be read: {error}", hint="delete it; it is fetched again") from error
+        raise EasiError(
+            f"{table} cannot be read: {error}", hint="delete it; it is fetched again"
+        ) from error
 
 
 def _values(cells: Sequence[object]) -> Iterator[str]:
@@ -138,17 +155,21 @@ def _tails(folders: Iterable[Path]) -> set[str]:
             above = Path(folder).relative_to(root).parts
             for name in names:
                 for last in (name, PurePosixPath(name).stem):
-                    found.update("/".join((*above[start:], last)) for start in range(len(above) + 1))
+                    found.update(
+                        "/".join((*above[start:], last)) for start in range(len(above) + 1)
+                    )
     return found
 
 
 def _absent(values: Sequence[str], there: set[str]) -> str:
     """A folder of which none of the files is there, with one of them; "" if there is none."""
     parts = {value: PurePosixPath(value).parts for value in values}
-    shared = len(os.path.commonprefix([each[:-1] for each in parts.values()]))      # noqa: RUF071 -- of lists, part by part
+    shared = len(os.path.commonprefix([each[:-1] for each in parts.values()]))  # noqa: RUF071 -- of lists, part by part
     groups: dict[str, list[str]] = {}
     for value, each in parts.items():
-        groups.setdefault("/".join(each[:shared + 1]) if len(each) > shared + 1 else "", []).append(value)
+        groups.setdefault(
+            "/".join(each[: shared + 1]) if len(each) > shared + 1 else "", []
+        ).append(value)
     for group, members in groups.items():
         if not any(_is_there(parts[value], there) for value in members):
             return f"{group} (for one {members[0]})" if group else members[0]

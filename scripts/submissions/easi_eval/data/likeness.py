@@ -40,7 +40,10 @@ def compare(folder: Path, name: str, revision: str, settings: HubSettings) -> Li
     differs = set(wanted ^ set(ours))
     for path in wanted & set(ours):
         file = theirs[path]
-        if ours[path].stat().st_size != file.size or digest_of(ours[path], file.digest) != file.digest:
+        if (
+            ours[path].stat().st_size != file.size
+            or digest_of(ours[path], file.digest) != file.digest
+        ):
             differs.add(path)
     return Likeness(listing.commit, tuple(sorted(differs)))
 

@@ -14,7 +14,7 @@ from ..errors import EasiError
 
 DEFAULT_ENDPOINT = "https://huggingface.co"
 HF_HOME = Path("~/.cache/huggingface").expanduser()
-TRUE_WORDS = {"1", "ON", "YES", "TRUE"}          # what huggingface_hub takes for true
+TRUE_WORDS = {"1", "ON", "YES", "TRUE"}  # what huggingface_hub takes for true
 
 
 class Unreachable(EasiError):
@@ -22,8 +22,8 @@ class Unreachable(EasiError):
 
 
 class Kind(Enum):
-    SNAPSHOT = "snapshot"    # files of a repo, into the hub cache, in the cache's own layout
-    FILE = "file"            # one file, as itself in a folder
+    SNAPSHOT = "snapshot"  # files of a repo, into the hub cache, in the cache's own layout
+    FILE = "file"  # one file, as itself in a folder
 
 
 @dataclass(frozen=True)
@@ -62,8 +62,12 @@ class Need:
     unpack: Unpack | None = None
 
     def __post_init__(self) -> None:
-        if self.kind is Kind.FILE and (len(self.files) != 1 or self.where is None or self.unpack is not None):
-            raise ValueError(f"{self.what}: a FILE need has one file and a folder, and unpacks nothing")
+        if self.kind is Kind.FILE and (
+            len(self.files) != 1 or self.where is None or self.unpack is not None
+        ):
+            raise ValueError(
+                f"{self.what}: a FILE need has one file and a folder, and unpacks nothing"
+            )
         if self.kind is Kind.SNAPSHOT and (self.where is not None or self.save_as or self.derived):
             raise ValueError(f"{self.what}: a SNAPSHOT need lives in the hub cache")
 
@@ -170,8 +174,13 @@ class HubSettings:
             cache=_path(cache) if cache else None,
             token=_token(env, hf_home),
             # The hub's client knows two names for it, the datasets library a third, which would keep data that we fetched from workers.
-            offline=any(said.upper() in TRUE_WORDS for said in (env.get("HF_HUB_OFFLINE") or env.get("TRANSFORMERS_OFFLINE") or "",
-                                                                env.get("HF_DATASETS_OFFLINE") or "")),
+            offline=any(
+                said.upper() in TRUE_WORDS
+                for said in (
+                    env.get("HF_HUB_OFFLINE") or env.get("TRANSFORMERS_OFFLINE") or "",
+                    env.get("HF_DATASETS_OFFLINE") or "",
+                )
+            ),
             search=tuple(dict.fromkeys(lmu)),
         )
 
@@ -186,6 +195,6 @@ def _token(env: Mapping[str, str], hf_home: Path) -> str | None:
     stored = _path(env.get("HF_TOKEN_PATH") or str(hf_home / "token"))
     token = env.get("HF_TOKEN") or env.get("HUGGING_FACE_HUB_TOKEN")
     if not token:
-        with contextlib.suppress(OSError):      # none, or that of somebody else in a shared HF_HOME
+        with contextlib.suppress(OSError):  # none, or that of somebody else in a shared HF_HOME
             token = stored.read_text(encoding="utf-8", errors="replace")
     return (token or "").strip() or None

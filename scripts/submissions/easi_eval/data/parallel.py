@@ -35,8 +35,13 @@ class Pulse:
             raise Stopped
 
 
-def run_all(tasks: Sequence[Callable[[], None]], workers: int, pulse: Pulse, tick: Callable[[], None],
-            interval: float = 0.2) -> None:
+def run_all(
+    tasks: Sequence[Callable[[], None]],
+    workers: int,
+    pulse: Pulse,
+    tick: Callable[[], None],
+    interval: float = 0.2,
+) -> None:
     """Run every task; ``tick`` is called in this thread about every ``interval`` seconds and once at the end.
 
     Raises the first error of a task or of ``tick``. The threads are daemons: a download that hangs in a library
@@ -55,7 +60,7 @@ def run_all(tasks: Sequence[Callable[[], None]], workers: int, pulse: Pulse, tic
                 return
             try:
                 task()
-            except BaseException as error:      # handed to the caller, who raises it
+            except BaseException as error:  # handed to the caller, who raises it
                 ended.put(error)
             else:
                 ended.put(None)

@@ -38,14 +38,18 @@ def repo_of(need: Need) -> Repo:
     return Repo(need.repo_type, need.repo, need.revision)
 
 
-def plan_needs(needs: Sequence[Need], listings: Mapping[Repo, Listing], settings: HubSettings) -> list[Planned]:
+def plan_needs(
+    needs: Sequence[Need], listings: Mapping[Repo, Listing], settings: HubSettings
+) -> list[Planned]:
     """Needs that share a file share its Item."""
     items: dict[Path, Item] = {}
     plan = []
     for need in needs:
         listing = listings[repo_of(need)]
         mine = [_item(need, listing, file, settings) for file in _select(need, listing, settings)]
-        plan.append(Planned(need, listing, tuple(items.setdefault(item.place, item) for item in mine)))
+        plan.append(
+            Planned(need, listing, tuple(items.setdefault(item.place, item) for item in mine))
+        )
     return plan
 
 
@@ -57,12 +61,19 @@ def _select(need: Need, listing: Listing, settings: HubSettings) -> list[FileRec
         return [FileRecord(need.files[0], -1 if size is None else size, "")]
     if listing.source == "cache" and not listing.files:
         raise incomplete(need.repo, settings)
-    wanted = need.files or tuple(filter_repo_objects(
-        by_path, allow_patterns=list(need.allow) or None, ignore_patterns=list(need.ignore) or None))
+    wanted = need.files or tuple(
+        filter_repo_objects(
+            by_path,
+            allow_patterns=list(need.allow) or None,
+            ignore_patterns=list(need.ignore) or None,
+        )
+    )
     absent = [path for path in wanted if path not in by_path]
     if absent or not wanted:
-        raise EasiError(f"{need.repo} has no {absent[0] if absent else 'file like ' + ', '.join(need.allow)}",
-                        hint=f"needed for {need.what}; check HF_ENDPOINT, or the repo was rearranged")
+        raise EasiError(
+            f"{need.repo} has no {absent[0] if absent else 'file like ' + ', '.join(need.allow)}",
+            hint=f"needed for {need.what}; check HF_ENDPOINT, or the repo was rearranged",
+        )
     return [by_path[path] for path in wanted]
 
 
@@ -73,15 +84,24 @@ def _item(need: Need, listing: Listing, file: FileRecord, settings: HubSettings)
         return Item(repo, commit, file, snapshot, plain=False)
     names = dict.fromkeys((need.target.name, Path(file.path).name))
     found = [folder / name for folder in settings.search for name in names] + [snapshot]
-    return Item(repo, commit, file, need.target, plain=True, elsewhere=tuple(found) if file.digest else (),
-                derived=tuple(need.target.parent / name for name in need.derived))
+    return Item(
+        repo,
+        commit,
+        file,
+        need.target,
+        plain=True,
+        elsewhere=tuple(found) if file.digest else (),
+        derived=tuple(need.target.parent / name for name in need.derived),
+    )
 
 
 def distinct(plan: Sequence[Planned]) -> list[Item]:
     return list({item.place: item for planned in plan for item in planned.items}.values())
 
 
-def all_here(needs: Sequence[Need], listings: Mapping[Repo, Listing], settings: HubSettings) -> bool:
+def all_here(
+    needs: Sequence[Need], listings: Mapping[Repo, Listing], settings: HubSettings
+) -> bool:
     """Complete by the record of an earlier fetch; a cache without one proves nothing."""
     if any(listing.source != "record" for listing in listings.values()):
         return False
@@ -89,8 +109,10 @@ def all_here(needs: Sequence[Need], listings: Mapping[Repo, Listing], settings: 
 
 
 def incomplete(repo: object, settings: HubSettings) -> EasiError:
-    return EasiError(f"{repo} is not complete on disk and HF_HUB_OFFLINE is set",
-                     hint=f"unset HF_HUB_OFFLINE, or copy the data to {settings.hf_home}")
+    return EasiError(
+        f"{repo} is not complete on disk and HF_HUB_OFFLINE is set",
+        hint=f"unset HF_HUB_OFFLINE, or copy the data to {settings.hf_home}",
+    )
 
 
 def refuse_incomplete(plan: Sequence[Planned], settings: HubSettings) -> None:
@@ -109,14 +131,25 @@ def _lacking(planned: Planned) -> str:
         if shard := re.fullmatch(r"(.*-)(\d+)(-of-)(\d+)(\.[^/]*)", path):
             before, number, of, count, after = shard.groups()
             first = 1 if after in WEIGHTS else 0
-            names = [f"{before}{index:0{len(number)}}{of}{count}{after}" for index in range(first, first + int(count))]
+            names = [
+                f"{before}{index:0{len(number)}}{of}{count}{after}"
+                for index in range(first, first + int(count))
+            ]
             if path in names and (absent := [name for name in names if name not in there]):
                 return absent[0]
-    if need.repo_type == "model" and not (need.allow or need.files) and not any(path.endswith(WEIGHTS) for path in there):
+    if (
+        need.repo_type == "model"
+        and not (need.allow or need.files)
+        and not any(path.endswith(WEIGHTS) for path in there)
+    ):
         return "the weights"
     if need.unpack is not None and not archive_names(planned):
         # Who unpacked them may have removed them since.
-        into, inside = need.unpack.into, planned.items[0].place.parents[planned.items[0].file.path.count("/")] / need.unpack.sentinel
+        into, inside = (
+            need.unpack.into,
+            planned.items[0].place.parents[planned.items[0].file.path.count("/")]
+            / need.unpack.sentinel,
+        )
         return "" if (into.exists() if into is not None else inside.is_file()) else "the archives"
     return ""
 
@@ -130,17 +163,23 @@ class Room:
     free: int
 
     def __str__(self) -> str:
-        return (f"{gigabytes(self.needed)} of data are to be fetched to {self.place}, {gigabytes(self.free)} are free "
-                f"({gigabytes(max(0, self.needed - self.free))} are missing)")
+        return (
+            f"{gigabytes(self.needed)} of data are to be fetched to {self.place}, {gigabytes(self.free)} are free "
+            f"({gigabytes(max(0, self.needed - self.free))} are missing)"
+        )
 
 
 def refuse_full_disk(plan: Sequence[Planned], settings: HubSettings) -> None:
     """Before the first byte: all of it must fit, and every place must take files."""
-    for place in sorted({existing_parent(item.place.parent) for item in distinct(plan) if not item.looks_present()}):
+    for place in sorted(
+        {existing_parent(item.place.parent) for item in distinct(plan) if not item.looks_present()}
+    ):
         refuse_unwritable(place)
     if short := [room for room in rooms(plan, settings) if room.needed > room.free]:
-        raise NoRoom("; ".join(map(str, short)),
-                     hint="free some space, choose bigger disks with HF_HOME and --dataset-dir, or fewer --benchmarks")
+        raise NoRoom(
+            "; ".join(map(str, short)),
+            hint="free some space, choose bigger disks with HF_HOME and --dataset-dir, or fewer --benchmarks",
+        )
 
 
 def rooms(plan: Sequence[Planned], settings: HubSettings) -> list[Room]:
@@ -159,8 +198,12 @@ def rooms(plan: Sequence[Planned], settings: HubSettings) -> list[Room]:
     for item in distinct(plan):
         if not item.looks_present():
             add(item.place, max(0, item.file.size - item.partial_bytes()))
-    targets = {(target.folder, target.sentinel): (target, planned) for planned in plan if planned.need.unpack
-               for target in [target_of(planned, settings)]}
+    targets = {
+        (target.folder, target.sentinel): (target, planned)
+        for planned in plan
+        if planned.need.unpack
+        for target in [target_of(planned, settings)]
+    }
     for target, planned in targets.values():
         add(target.folder, _to_unpack(target, planned, settings))
     return [Room(place, count, free_bytes(place)) for place, count in needed.values()]
@@ -170,11 +213,15 @@ def _to_unpack(target: Target, planned: Planned, settings: HubSettings) -> int:
     names = {part for _, parts in archive_names(planned) for part in parts}
     archives = [item for item in planned.items if item.file.path in names]
     if all(item.place.is_file() and item.looks_present() for item in archives):
-        if target.folder.exists() and target.sentinel and (target.folder / target.sentinel).is_file():
+        if (
+            target.folder.exists()
+            and target.sentinel
+            and (target.folder / target.sentinel).is_file()
+        ):
             return 0
         try:
             return unpacking.bytes_missing(target, archives_of(planned, settings))
-        except EasiError:       # damaged: it is fetched anew
+        except EasiError:  # damaged: it is fetched anew
             pass
     return sum(item.file.size for item in archives)
 
@@ -193,15 +240,29 @@ def target_of(planned: Planned, settings: HubSettings) -> Target:
     assert unpack is not None
     if unpack.into is None:
         folder = snapshot_folder(settings, listing.repo, listing.commit)
-        marker = settings.records / listing.repo.folder / f"unpacked-{listing.commit}{unpack.sentinel}.json"
-        return Target(folder, marker, whole=False, sentinel=unpack.sentinel,
-                      reserved=frozenset(file.path for file in listing.files))
-    folder = Path(os.path.realpath(unpack.into))        # a link to a bigger disk stays a link
+        marker = (
+            settings.records
+            / listing.repo.folder
+            / f"unpacked-{listing.commit}{unpack.sentinel}.json"
+        )
+        return Target(
+            folder,
+            marker,
+            whole=False,
+            sentinel=unpack.sentinel,
+            reserved=frozenset(file.path for file in listing.files),
+        )
+    folder = Path(os.path.realpath(unpack.into))  # a link to a bigger disk stays a link
     return Target(folder, folder.with_name(f".{folder.name}.easi.json"), whole=True)
 
 
 def archives_of(planned: Planned, settings: HubSettings) -> list[Archive]:
     by_path = {item.file.path: item for item in planned.items}
-    return [Archive(name, tuple(by_path[part].place for part in parts),
-                    " ".join(by_path[part].file.digest or str(by_path[part].file.size) for part in parts))
-            for name, parts in archive_names(planned)]
+    return [
+        Archive(
+            name,
+            tuple(by_path[part].place for part in parts),
+            " ".join(by_path[part].file.digest or str(by_path[part].file.size) for part in parts),
+        )
+        for name, parts in archive_names(planned)
+    ]

@@ -64,7 +64,9 @@ class Checked:
             if line in self._known:
                 return
             self._known.add(line)
-            with contextlib.suppress(OSError):      # a shared cache may be read-only: then we check again next time
+            with contextlib.suppress(
+                OSError
+            ):  # a shared cache may be read-only: then we check again next time
                 self._path.parent.mkdir(parents=True, exist_ok=True)
                 with self._path.open("a", encoding="utf-8") as file:
                     file.write(line + "\n")
@@ -82,7 +84,7 @@ def snapshot_folder(settings: HubSettings, repo: Repo, commit: str) -> Path:
 def save_listing(settings: HubSettings, listing: Listing) -> None:
     """Kept for offline runs: it tells what complete means."""
     data = {"commit": listing.commit, "files": [[f.path, f.size, f.digest] for f in listing.files]}
-    with contextlib.suppress(OSError):              # a shared cache may be read-only
+    with contextlib.suppress(OSError):  # a shared cache may be read-only
         write_atomic(_listing_path(settings, listing.repo), json.dumps(data))
 
 
@@ -98,14 +100,18 @@ def local_listing(settings: HubSettings, repo: Repo) -> Listing:
         data = json.loads(path.read_text(encoding="utf-8"))
         # Another program may have moved the cache to another commit since. Data are read there; of weights workers are told the folder.
         if repo.kind == "model" or commit in (data["commit"], repo.revision):
-            return Listing(repo, data["commit"], tuple(FileRecord(*row) for row in data["files"]), "record")
+            return Listing(
+                repo, data["commit"], tuple(FileRecord(*row) for row in data["files"]), "record"
+            )
     folder = snapshot_folder(settings, repo, commit)
     if not folder.is_dir():
         return Listing(repo, "", (), "cache")
     files = []
     for path in sorted(folder.rglob("*")):
         size = size_of_file(path)
-        if path.is_symlink() and size is not None:      # unpacked media are plain files, the repo's own are links
+        if (
+            path.is_symlink() and size is not None
+        ):  # unpacked media are plain files, the repo's own are links
             name = path.resolve().name
             digest = name if len(name) in (40, 64) and set(name) <= set("0123456789abcdef") else ""
             files.append(FileRecord(path.relative_to(folder).as_posix(), size, digest))

@@ -78,7 +78,9 @@ def media_archives(files: Sequence[str]) -> list[tuple[str, tuple[str, ...]]]:
     return [(f"{base}.tar", tuple(parts)) for base, parts in sorted(groups.items())]
 
 
-def unpack(target: Target, archives: Sequence[Archive], on_bytes: Callable[[int, int], None]) -> None:
+def unpack(
+    target: Target, archives: Sequence[Archive], on_bytes: Callable[[int, int], None]
+) -> None:
     """Bring ``target`` to the state where every file of ``archives`` is there with its size.
 
     Files that are there already are kept; after a change of an archive its files are written anew. A crash at any
@@ -97,14 +99,19 @@ def unpack(target: Target, archives: Sequence[Archive], on_bytes: Callable[[int,
     if missing:
         need = sum(contents.wanted[path][2] for path in missing)
         if need > free_bytes(folder):
-            raise NoRoom(f"unpacking into {target.folder} needs {gigabytes(need)}, "
-                         f"{gigabytes(free_bytes(folder))} are free",
-                         hint="free some space, or set HF_HOME to a bigger disk")
+            raise NoRoom(
+                f"unpacking into {target.folder} needs {gigabytes(need)}, "
+                f"{gigabytes(free_bytes(folder))} are free",
+                hint="free some space, or set HF_HOME to a bigger disk",
+            )
         if sentinel is not None:
             sentinel.unlink(missing_ok=True)
         # Until an archive that changed is through, none of its files may pass for new after a crash.
         changed = {name for name, digest in state.items() if done.get(name, digest) != digest}
-        _write_marker(target.marker, {name: "" if name in changed else digest for name, digest in state.items()})
+        _write_marker(
+            target.marker,
+            {name: "" if name in changed else digest for name, digest in state.items()},
+        )
         folder.mkdir(parents=True, exist_ok=True)
         try:
             _extract(folder, contents, missing, on_bytes, total=need)
@@ -113,9 +120,11 @@ def unpack(target: Target, archives: Sequence[Archive], on_bytes: Callable[[int,
                 raise
             (folder / PART).unlink(missing_ok=True)
             left = sum(contents.wanted[path][2] for path in _missing(folder, contents, {}))
-            raise DiskFull(f"the disk of {target.folder} took no more while archives were unpacked: {gigabytes(left)} "
-                           f"are still to come, {gigabytes(free_bytes(folder))} are free ({error.strerror})",
-                           "the archives and what was unpacked are kept") from error
+            raise DiskFull(
+                f"the disk of {target.folder} took no more while archives were unpacked: {gigabytes(left)} "
+                f"are still to come, {gigabytes(free_bytes(folder))} are free ({error.strerror})",
+                "the archives and what was unpacked are kept",
+            ) from error
     if growing:
         folder.mkdir(parents=True, exist_ok=True)
         folder.rename(target.folder)
@@ -128,8 +137,12 @@ def unpack(target: Target, archives: Sequence[Archive], on_bytes: Callable[[int,
 def bytes_missing(target: Target, archives: Sequence[Archive]) -> int:
     """What unpacking would still write."""
     contents = list_contents(archives, last_wins=not target.whole, reserved=target.reserved)
-    folder = _growing_folder(target) if target.whole and not target.folder.exists() else target.folder
-    return sum(contents.wanted[path][2] for path in _missing(folder, contents, _read_marker(target.marker)))
+    folder = (
+        _growing_folder(target) if target.whole and not target.folder.exists() else target.folder
+    )
+    return sum(
+        contents.wanted[path][2] for path in _missing(folder, contents, _read_marker(target.marker))
+    )
 
 
 def _growing_folder(target: Target) -> Path:
@@ -138,7 +151,9 @@ def _growing_folder(target: Target) -> Path:
 
 def is_unpacked(target: Target, archives: Sequence[Archive]) -> bool:
     """Whether every file is there with its size, and the sentinel; reads only."""
-    if not target.folder.exists() or (target.sentinel and not (target.folder / target.sentinel).is_file()):
+    if not target.folder.exists() or (
+        target.sentinel and not (target.folder / target.sentinel).is_file()
+    ):
         return False
     contents = list_contents(archives, last_wins=not target.whole, reserved=target.reserved)
     return not _missing(target.folder, contents, _read_marker(target.marker))
@@ -151,7 +166,9 @@ def mark(target: Target, archives: Sequence[Archive]) -> None:
         _write_marker(target.marker, state)
 
 
-def list_contents(archives: Sequence[Archive], last_wins: bool, reserved: frozenset[str] = frozenset()) -> Contents:
+def list_contents(
+    archives: Sequence[Archive], last_wins: bool, reserved: frozenset[str] = frozenset()
+) -> Contents:
     """The files of all archives; of two with one path the last wins as in VLMEvalKit, or the first as in lmms-eval."""
     contents = Contents()
     for archive in archives:
@@ -166,7 +183,9 @@ def _members(archive: Archive) -> Iterator[tuple[str, int]]:
     with _damage(archive):
         if archive.is_zip:
             with zipfile.ZipFile(archive.parts[0]) as file:
-                yield from [(info.filename, info.file_size) for info in file.infolist() if not info.is_dir()]
+                yield from [
+                    (info.filename, info.file_size) for info in file.infolist() if not info.is_dir()
+                ]
         else:
             with _open_tar(archive) as tar:
                 yield from [(info.name, info.size) for info in tar if info.isfile()]
@@ -176,8 +195,10 @@ def _inside(archive: Archive, member: str) -> str:
     """The member's path below the folder; refuses names that lead out of it."""
     path = posixpath.normpath(member).lstrip("/")
     if path.split("/")[0] == ".." or path in ("", ".") or "\0" in path:
-        raise EasiError(f"{archive.name} holds the unsafe path {member!r}; nothing of it was unpacked",
-                        hint="report it to the owner of the data set")
+        raise EasiError(
+            f"{archive.name} holds the unsafe path {member!r}; nothing of it was unpacked",
+            hint="report it to the owner of the data set",
+        )
     return path
 
 
@@ -187,7 +208,7 @@ def _missing(folder: Path, contents: Contents, done: dict[str, str]) -> list[str
     root, missing = str(folder), []
     for path, (archive, _, size) in contents.wanted.items():
         try:
-            there = os.stat(f"{root}/{path}").st_size == size      # noqa: PTH116 -- tens of thousands of them
+            there = os.stat(f"{root}/{path}").st_size == size  # noqa: PTH116 -- tens of thousands of them
         except OSError:
             there = False
         if not there or done.get(archive.name, archive.digest) != archive.digest:
@@ -195,8 +216,13 @@ def _missing(folder: Path, contents: Contents, done: dict[str, str]) -> list[str
     return missing
 
 
-def _extract(folder: Path, contents: Contents, missing: Sequence[str], on_bytes: Callable[[int, int], None],
-             total: int) -> None:
+def _extract(
+    folder: Path,
+    contents: Contents,
+    missing: Sequence[str],
+    on_bytes: Callable[[int, int], None],
+    total: int,
+) -> None:
     by_archive: dict[Archive, dict[str, str]] = {}
     for path in missing:
         archive, member, _ = contents.wanted[path]
@@ -240,9 +266,17 @@ def _damage(archive: Archive) -> Iterator[None]:
     """Say which archive is damaged; the remedy is to fetch it anew."""
     try:
         yield
-    except (zipfile.BadZipFile, tarfile.TarError, EOFError, NotImplementedError, RuntimeError) as error:
-        raise EasiError(f"{archive.name} is damaged: {error}",
-                        hint=f"delete {archive.parts[0].resolve()} and run again") from error
+    except (
+        zipfile.BadZipFile,
+        tarfile.TarError,
+        EOFError,
+        NotImplementedError,
+        RuntimeError,
+    ) as error:
+        raise EasiError(
+            f"{archive.name} is damaged: {error}",
+            hint=f"delete {archive.parts[0].resolve()} and run again",
+        ) from error
 
 
 class _Joined(io.RawIOBase):
@@ -266,10 +300,12 @@ class _Joined(io.RawIOBase):
         return self._at
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        self._at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._ends[-1]}[whence]
+        self._at = (
+            offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._ends[-1]}[whence]
+        )
         return self._at
 
-    def readinto(self, buffer: memoryview) -> int:      # type: ignore[override]
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
         index = next((i for i, end in enumerate(self._ends) if self._at < end), None)
         if index is None:
             return 0
@@ -279,7 +315,7 @@ class _Joined(io.RawIOBase):
         file = self._open[1]
         file.seek(self._at - (self._ends[index - 1] if index else 0))
         data = file.read(len(buffer))
-        buffer[:len(data)] = data
+        buffer[: len(data)] = data
         self._at += len(data)
         return len(data)
 
@@ -295,7 +331,10 @@ class _Joined(io.RawIOBase):
 
 @contextlib.contextmanager
 def _open_tar(archive: Archive) -> Iterator[tarfile.TarFile]:
-    with io.BufferedReader(_Joined(archive.parts), CHUNK) as joined, tarfile.open(fileobj=joined, mode="r:*") as tar:
+    with (
+        io.BufferedReader(_Joined(archive.parts), CHUNK) as joined,
+        tarfile.open(fileobj=joined, mode="r:*") as tar,
+    ):
         yield tar
 
 

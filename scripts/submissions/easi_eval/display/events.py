@@ -91,5 +91,14 @@ class Traceback:
     text: str
 
 
-Event = RunStarted | PhaseStarted | DataProgress | WorkerPhase | Progress | BenchmarkScored | Notice | Traceback
+Event = (
+    RunStarted
+    | PhaseStarted
+    | DataProgress
+    | WorkerPhase
+    | Progress
+    | BenchmarkScored
+    | Notice
+    | Traceback
+)
 Emit = Callable[[Event], None]

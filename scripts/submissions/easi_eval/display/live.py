@@ -28,31 +28,57 @@ from .progress import (
     size,
 )
 
-WIDE = 100              # columns from which bars and rates are shown
-DOWNLOADS = 3           # shown at a time
+WIDE = 100  # columns from which bars and rates are shown
+DOWNLOADS = 3  # shown at a time
 STYLES = {
-    "complete": ("✓", "green"), "partial": ("✓", "yellow"), "incomplete": ("!", "yellow"), "failed": ("✗", "bold red"),
-    "missing": ("✗", "bold red"), Stage.SKIPPED: ("✓", "dim"), Stage.WAITING: ("·", "dim"), Stage.ANSWERING: ("▸", "cyan"),
-    Stage.SCORING: ("▸", "magenta"), Stage.UNFINISHED: ("!", "yellow"),
+    "complete": ("✓", "green"),
+    "partial": ("✓", "yellow"),
+    "incomplete": ("!", "yellow"),
+    "failed": ("✗", "bold red"),
+    "missing": ("✗", "bold red"),
+    Stage.SKIPPED: ("✓", "dim"),
+    Stage.WAITING: ("·", "dim"),
+    Stage.ANSWERING: ("▸", "cyan"),
+    Stage.SCORING: ("▸", "magenta"),
+    Stage.UNFINISHED: ("!", "yellow"),
 }
 
 
 class LiveDisplay:
     """Draws on a terminal until it is left. What the user should read again is printed above and stays."""
 
-    def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic, console: Console | None = None) -> None:
+    def __init__(
+        self,
+        stream: TextIO,
+        clock: Callable[[], float] = time.monotonic,
+        console: Console | None = None,
+    ) -> None:
         self._view = RunView(clock)
-        self._lock = threading.Lock()             # rich draws from a thread of its own
+        self._lock = threading.Lock()  # rich draws from a thread of its own
         self._console = console or Console(file=stream, highlight=False)
-        self._live = Live(View(self._view, self._lock), console=self._console, refresh_per_second=4, transient=True)
+        self._live = Live(
+            View(self._view, self._lock),
+            console=self._console,
+            refresh_per_second=4,
+            transient=True,
+        )
 
     def __enter__(self) -> Self:
         self._live.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._live.transient = error is None      # after an interrupt, how far it got stays on the screen
-        with suppress(OSError) if error is not None else nullcontext():      # the terminal may be what has gone
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._live.transient = (
+            error is None
+        )  # after an interrupt, how far it got stays on the screen
+        with (
+            suppress(OSError) if error is not None else nullcontext()
+        ):  # the terminal may be what has gone
             self._live.stop()
 
     def on(self, event: Event) -> None:
@@ -107,7 +133,9 @@ def _head(view: RunView, width: int) -> list[Text]:
     if run:
         title.append(f"  {run.model}", style="bold cyan")
         about = f"{run.backend}, {run.model_class}"
-        title.append("  " if len(title) + len(about) + 2 <= width else "\n      ").append(about, style="dim")
+        title.append("  " if len(title) + len(about) + 2 <= width else "\n      ").append(
+            about, style="dim"
+        )
     steps = Text()
     for name in PHASES:
         if name == "submit" and name not in view.phases_seen:
@@ -147,7 +175,9 @@ def _table(view: RunView, width: int, room: int) -> Table:
             table.add_row(*_cells(view, row, wide))
     if folded:
         for stage_rows, mark, style, word in _folded(view, rows):
-            table.add_row(Text(mark, style), Text(f"{len(stage_rows)} more", style), Text(word, style))
+            table.add_row(
+                Text(mark, style), Text(f"{len(stage_rows)} more", style), Text(word, style)
+            )
     done, total, failed = view.totals
     if total and len(rows) > 1:
         cells: list[RenderableType] = ["", Text("all", "bold"), Text(percent(done, total), "bold")]
@@ -157,7 +187,10 @@ def _table(view: RunView, width: int, room: int) -> Table:
         if wide:
             cells.append(per_time(view.all_rate))
         rest = view.all_eta
-        table.add_row(*cells, "" if rest is None else f"{'>' if view.uncounted else '~'} {short_duration(rest)}")
+        table.add_row(
+            *cells,
+            "" if rest is None else f"{'>' if view.uncounted else '~'} {short_duration(rest)}",
+        )
     return table
 
 
@@ -165,13 +198,28 @@ def _cells(view: RunView, row: Row, wide: bool) -> list[RenderableType]:
     stage = view.stage(row)
     mark, style = STYLES.get(stage, ("?", ""))
     eta = view.eta_of(row)
-    cells: list[RenderableType] = [Text(mark, style), Text(row.title, "dim" if style == "dim" else ""), Text(stage, style)]
+    cells: list[RenderableType] = [
+        Text(mark, style),
+        Text(row.title, "dim" if style == "dim" else ""),
+        Text(stage, style),
+    ]
     if wide:
-        cells.append(ProgressBar(total=row.total, completed=row.done, complete_style="cyan") if row.total else "")
-    cells += ["" if row.total is None else f"{row.done}/{row.total}", Text(str(row.failed) if row.failed else "", "red")]
+        cells.append(
+            ProgressBar(total=row.total, completed=row.done, complete_style="cyan")
+            if row.total
+            else ""
+        )
+    cells += [
+        "" if row.total is None else f"{row.done}/{row.total}",
+        Text(str(row.failed) if row.failed else "", "red"),
+    ]
     if wide:
         cells.append(per_time(view.rate_of(row)))
-    return [*cells, "" if eta is None else short_duration(eta), "" if row.score is None else Text(f"{row.score:.2f}", "bold")]
+    return [
+        *cells,
+        "" if eta is None else short_duration(eta),
+        "" if row.score is None else Text(f"{row.score:.2f}", "bold"),
+    ]
 
 
 def _folded(view: RunView, rows: list[Row]) -> Iterator[tuple[list[Row], str, str, str]]:
@@ -190,7 +238,11 @@ def _foot(view: RunView) -> list[Text]:
     fetching = list(view.data.values())
     for data in fetching[:DOWNLOADS]:
         of = f" of {size(data.total)} ({percent(data.done, data.total)})" if data.total else ""
-        lines.append(Text.assemble(("fetching ", "dim"), f"{data.what}  {size(data.done)}{of}", overflow="fold"))
+        lines.append(
+            Text.assemble(
+                ("fetching ", "dim"), f"{data.what}  {size(data.done)}{of}", overflow="fold"
+            )
+        )
     if len(fetching) > DOWNLOADS:
         lines.append(Text(f"         and {len(fetching) - DOWNLOADS} more", "dim"))
     if view.workers:

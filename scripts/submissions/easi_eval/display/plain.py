@@ -21,10 +21,16 @@ from .events import (
 )
 from .progress import RunView, clock_time, duration, per_time, percent, size
 
-EVERY = 10.0            # seconds between two lines of progress; more in long runs, see _due
-SOONEST = 2.0           # ... unless a tenth is passed, but never sooner than this
-SAID = {"prepare": "preparing the data", "start": "starting", "answer": "answering", "score": "scoring the rest",
-        "collect": "collecting results", "submit": "submitting"}
+EVERY = 10.0  # seconds between two lines of progress; more in long runs, see _due
+SOONEST = 2.0  # ... unless a tenth is passed, but never sooner than this
+SAID = {
+    "prepare": "preparing the data",
+    "start": "starting",
+    "answer": "answering",
+    "score": "scoring the rest",
+    "collect": "collecting results",
+    "submit": "submitting",
+}
 
 
 class Display(Protocol):
@@ -34,7 +40,12 @@ class Display(Protocol):
 
     def __enter__(self) -> Self: ...
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None: ...
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
 
 
 class PlainDisplay:
@@ -43,7 +54,7 @@ class PlainDisplay:
     def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
         self._stream, self._clock = stream, clock
         self._view = RunView(clock)
-        self._last = -EVERY                       # when the last line of progress was written
+        self._last = -EVERY  # when the last line of progress was written
         self._tenths: dict[str, int] = {}
         self._phases: set[str] = set()
         self._visited: dict[str, set[str]] = {}
@@ -51,8 +62,13 @@ class PlainDisplay:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        with suppress(OSError) if error is not None else nullcontext():      # whoever read may be gone
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        with suppress(OSError) if error is not None else nullcontext():  # whoever read may be gone
             self._stream.flush()
 
     def on(self, event: Event) -> None:
@@ -99,7 +115,7 @@ class PlainDisplay:
         if phase in visited and phase != "answering":
             self._line(f"{worker} again: {phase}")
             visited.clear()
-        elif phase not in self._phases or phase.startswith("g"):       # gone, gave up
+        elif phase not in self._phases or phase.startswith("g"):  # gone, gave up
             self._line(f"{worker}: {phase}")
         visited.add(phase)
         self._phases.add(phase)

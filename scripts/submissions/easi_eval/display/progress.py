@@ -19,8 +19,8 @@ from .events import (
 )
 
 PHASES = ("prepare", "start", "answer", "score", "collect", "submit")
-WINDOW = 120.0          # seconds that a rate looks back ...
-FEWEST = 10             # ... and further if fewer answers came in them
+WINDOW = 120.0  # seconds that a rate looks back ...
+FEWEST = 10  # ... and further if fewer answers came in them
 
 
 class Stage(StrEnum):
@@ -29,7 +29,7 @@ class Stage(StrEnum):
     WAITING = "waiting"
     ANSWERING = "answering"
     SCORING = "scoring"
-    UNFINISHED = "unfinished"     # answering is over and questions are left
+    UNFINISHED = "unfinished"  # answering is over and questions are left
     SKIPPED = "skipped"
 
 
@@ -41,7 +41,11 @@ class Rate:
 
     def add(self, now: float, count: float) -> None:
         self._samples.append((now, count))
-        while len(self._samples) > 2 and self._samples[1][0] < now - WINDOW and count - self._samples[1][1] >= FEWEST:
+        while (
+            len(self._samples) > 2
+            and self._samples[1][0] < now - WINDOW
+            and count - self._samples[1][1] >= FEWEST
+        ):
             self._samples.popleft()
 
     def at(self, now: float) -> float | None:
@@ -61,10 +65,10 @@ class Row:
     total: int | None = None
     failed: int = 0
     now: int = 0
-    state: str = ""               # from its score or its skip; "" before
+    state: str = ""  # from its score or its skip; "" before
     score: float | None = None
     reason: str = ""
-    rate: Rate | None = None      # from its first answer of this run on
+    rate: Rate | None = None  # from its first answer of this run on
     counted: Progress | None = None
 
     @property
@@ -83,11 +87,11 @@ class RunView:
         self.phases_seen: list[str] = []
         self.rows: dict[str, Row] = {}
         self.workers: dict[str, str] = {}
-        self.data: dict[str, DataProgress] = {}        # what is being fetched now
+        self.data: dict[str, DataProgress] = {}  # what is being fetched now
         self.rate = Rate(self.began)
-        self.effort = Rate(self.began)                 # of all workers together: seconds of answering per second
+        self.effort = Rate(self.began)  # of all workers together: seconds of answering per second
         self._last_news = self.began
-        self._asked: float | None = None               # when the first worker of this launch began to answer
+        self._asked: float | None = None  # when the first worker of this launch began to answer
 
     def on(self, event: Event) -> None:
         now = self._clock()
@@ -96,7 +100,12 @@ class RunView:
                 self.started = event
                 skipped = dict(event.skipped)
                 for key, title in event.benchmarks:
-                    self.rows[key] = Row(key, title, state=Stage.SKIPPED if key in skipped else "", reason=skipped.get(key, ""))
+                    self.rows[key] = Row(
+                        key,
+                        title,
+                        state=Stage.SKIPPED if key in skipped else "",
+                        reason=skipped.get(key, ""),
+                    )
             case PhaseStarted(phase, detail):
                 self.phase, self.detail = phase, detail
                 if phase not in self.phases_seen:
@@ -117,11 +126,15 @@ class RunView:
                     self._asked = now
             case Progress(key, done, total, failed, answered_now):
                 row = self.row(key)
-                if self.phase == "start" and answered_now > row.now:       # workers that were started once more answer
+                if (
+                    self.phase == "start" and answered_now > row.now
+                ):  # workers that were started once more answer
                     self.phase, self.detail = "answer", ""
                     self._begin(now)
                 row.counted = event
-                if row.rate is None and answered_now:       # it begins: since the last news of any benchmark, not since its own
+                if (
+                    row.rate is None and answered_now
+                ):  # it begins: since the last news of any benchmark, not since its own
                     row.rate = Rate(self._last_news, 0)
                 row.done, row.total, row.failed, row.now = done, total, failed, answered_now
                 if row.rate:
@@ -160,7 +173,9 @@ class RunView:
         return self._clock() - self.began
 
     def rate_of(self, row: Row) -> float | None:
-        return row.rate.at(self._clock()) if row.rate and self.stage(row) == Stage.ANSWERING else None
+        return (
+            row.rate.at(self._clock()) if row.rate and self.stage(row) == Stage.ANSWERING else None
+        )
 
     def eta_of(self, row: Row) -> float | None:
         """Seconds until the last question of this benchmark, at its own recent rate."""
@@ -171,7 +186,11 @@ class RunView:
     def totals(self) -> tuple[int, int, int]:
         """Done, total and failed over all benchmarks whose questions are known."""
         known = [row for row in self.rows.values() if row.total is not None]
-        return sum(r.done for r in known), sum(r.total or 0 for r in known), sum(r.failed for r in known)
+        return (
+            sum(r.done for r in known),
+            sum(r.total or 0 for r in known),
+            sum(r.failed for r in known),
+        )
 
     @property
     def all_rate(self) -> float | None:
@@ -200,8 +219,16 @@ class RunView:
         if not spent or not cost:
             return None
         usual = spent / cost
-        return sum(row.counted.cost_left * (row.counted.spent / row.counted.cost if row.counted.done >= FEWEST and row.counted.cost else usual)
-                   for row in self.rows.values() if row.counted and row.left)
+        return sum(
+            row.counted.cost_left
+            * (
+                row.counted.spent / row.counted.cost
+                if row.counted.done >= FEWEST and row.counted.cost
+                else usual
+            )
+            for row in self.rows.values()
+            if row.counted and row.left
+        )
 
     @property
     def uncounted(self) -> bool:
@@ -216,7 +243,11 @@ class RunView:
         for phase, count in counts.most_common():
             names = [worker for worker, its in sorted(self.workers.items()) if its == phase]
             shown = ", ".join(names[:4]) + (", ..." if count > 4 else "")
-            parts.append(f"{count} {phase}" if phase in ("answering", "done") and len(self.workers) > 1 else f"{phase} ({shown})")
+            parts.append(
+                f"{count} {phase}"
+                if phase in ("answering", "done") and len(self.workers) > 1
+                else f"{phase} ({shown})"
+            )
         return "; ".join(parts)
 
 

@@ -20,7 +20,7 @@ class Gpu:
 
     uuid: str
     name: str = ""
-    memory: int | None = None       # bytes
+    memory: int | None = None  # bytes
     mig: bool = False
     slices: tuple[str, ...] = ()
 
@@ -59,7 +59,7 @@ def _device(token: str, machine: Sequence[Gpu]) -> str | None:
     if token.isdecimal():
         number = int(token)
         return machine[number].uuid if number < len(machine) else None
-    if token.startswith("MIG-GPU-"):        # the older form MIG-GPU-<uuid>/<instance>/<instance>
+    if token.startswith("MIG-GPU-"):  # the older form MIG-GPU-<uuid>/<instance>/<instance>
         return token if any(token[4:].startswith(gpu.uuid) for gpu in machine) else None
     if not token.startswith(("GPU-", "MIG-")):
         return None
@@ -78,10 +78,12 @@ def share(gpus: Sequence[str], rank: int, nproc: int) -> str:
     if not gpus:
         return ""
     if nproc > len(gpus):
-        raise EasiError(f"{nproc} processes for {len(gpus)} visible GPU{'s' if len(gpus) > 1 else ''}",
-                        hint=f"use --nproc {len(gpus)}, or show more in {VARIABLE}")
+        raise EasiError(
+            f"{nproc} processes for {len(gpus)} visible GPU{'s' if len(gpus) > 1 else ''}",
+            hint=f"use --nproc {len(gpus)}, or show more in {VARIABLE}",
+        )
     each = len(gpus) // nproc
-    return ",".join(gpus[rank * each:(rank + 1) * each])
+    return ",".join(gpus[rank * each : (rank + 1) * each])
 
 
 def installed_gpus() -> tuple[Gpu, ...]:
@@ -107,7 +109,11 @@ def parse_listing(text: str) -> tuple[Gpu, ...]:
 
 
 class _Memory(ctypes.Structure):
-    _fields_ = [("total", ctypes.c_ulonglong), ("free", ctypes.c_ulonglong), ("used", ctypes.c_ulonglong)]
+    _fields_ = [
+        ("total", ctypes.c_ulonglong),
+        ("free", ctypes.c_ulonglong),
+        ("used", ctypes.c_ulonglong),
+    ]
 
 
 def _from_nvml(library: ctypes.CDLL) -> tuple[Gpu, ...]:
@@ -137,7 +143,7 @@ def _counted(setting: str | None) -> tuple[str, ...]:
     if library.cuInit(0) != 0 or library.cuDeviceGetCount(ctypes.byref(count)) != 0:
         return ()
     named = range(count.value) if setting is None else setting.split(",")
-    return tuple(str(token).strip() for token in named)[:count.value]
+    return tuple(str(token).strip() for token in named)[: count.value]
 
 
 def _one(library: ctypes.CDLL, number: int) -> Gpu | None:
@@ -150,7 +156,10 @@ def _one(library: ctypes.CDLL, number: int) -> Gpu | None:
     memory = _Memory()
     known = library.nvmlDeviceGetMemoryInfo(device, ctypes.byref(memory)) == 0
     now, later = ctypes.c_uint(), ctypes.c_uint()
-    mig = library.nvmlDeviceGetMigMode(device, ctypes.byref(now), ctypes.byref(later)) == 0 and now.value == 1
+    mig = (
+        library.nvmlDeviceGetMigMode(device, ctypes.byref(now), ctypes.byref(later)) == 0
+        and now.value == 1
+    )
     slices: list[str] = []
     most = ctypes.c_uint()
     if mig and library.nvmlDeviceGetMaxMigDeviceCount(device, ctypes.byref(most)) == 0:
@@ -158,7 +167,13 @@ def _one(library: ctypes.CDLL, number: int) -> Gpu | None:
             part = ctypes.c_void_p()
             if library.nvmlDeviceGetMigDeviceHandleByIndex(device, place, ctypes.byref(part)) == 0:
                 slices.append(_text(library.nvmlDeviceGetUUID, part))
-    return Gpu(uuid, _text(library.nvmlDeviceGetName, device), memory.total if known else None, mig, tuple(filter(None, slices)))
+    return Gpu(
+        uuid,
+        _text(library.nvmlDeviceGetName, device),
+        memory.total if known else None,
+        mig,
+        tuple(filter(None, slices)),
+    )
 
 
 def _text(call: Callable[..., int], device: ctypes.c_void_p) -> str:

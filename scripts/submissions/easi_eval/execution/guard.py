@@ -28,7 +28,9 @@ import time
 from collections.abc import Sequence
 
 LEFTOVER_GRACE = 5.0
-KILL_PATIENCE = 10.0        # how long a killed process may take to go (a stuck driver call) before we stop waiting
+KILL_PATIENCE = (
+    10.0  # how long a killed process may take to go (a stuck driver call) before we stop waiting
+)
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
@@ -46,15 +48,17 @@ def prctl(option: int, value: int) -> None:
 def process_table() -> dict[int, int]:
     """Living processes (zombies left out) and their parents, by process id."""
     parents: dict[int, int] = {}
-    for name in os.listdir("/proc"):      # noqa: PTH208 -- twice a second, hundreds of them
+    for name in os.listdir("/proc"):  # noqa: PTH208 -- twice a second, hundreds of them
         if not name.isdigit():
             continue
         try:
-            with open(f"/proc/{name}/stat", "rb") as file:      # noqa: PTH123 -- as above
+            with open(f"/proc/{name}/stat", "rb") as file:  # noqa: PTH123 -- as above
                 stat = file.read()
         except OSError:
-            continue                                        # it ended while we looked
-        state, parent = stat[stat.rindex(b")") + 2:].split(None, 2)[:2]   # the name in brackets may hold anything
+            continue  # it ended while we looked
+        state, parent = stat[stat.rindex(b")") + 2 :].split(None, 2)[
+            :2
+        ]  # the name in brackets may hold anything
         if state not in (b"Z", b"X"):
             parents[int(name)] = int(parent)
     return parents
@@ -74,7 +78,7 @@ def descendants(root: int) -> list[int]:
 def command_line(pid: int) -> bytes:
     """What a process runs, as /proc has it; empty if it is gone."""
     try:
-        with open(f"/proc/{pid}/cmdline", "rb") as file:      # noqa: PTH123 -- a guard starts without pathlib
+        with open(f"/proc/{pid}/cmdline", "rb") as file:  # noqa: PTH123 -- a guard starts without pathlib
             return file.read()
     except OSError:
         return b""
@@ -96,13 +100,15 @@ class Guard:
         self.grace = grace
         self.orphan_grace = orphan_grace
         self.child = 0
-        self.status: int | None = None      # the child's wait status
-        self.alone = False                  # no child of any kind is left, hence no descendant either
-        self.told = False                   # SIGTERM arrived
+        self.status: int | None = None  # the child's wait status
+        self.alone = False  # no child of any kind is left, hence no descendant either
+        self.told = False  # SIGTERM arrived
         self.orphaned = False
-        self.hurried = False                # the deadline already allows for our process being gone
+        self.hurried = False  # the deadline already allows for our process being gone
         self.deadline: float | None = None  # of the stop that is under way
-        self.asked: dict[int, bytes] = {}   # processes that got SIGTERM, and what they were running then
+        self.asked: dict[
+            int, bytes
+        ] = {}  # processes that got SIGTERM, and what they were running then
 
     def run(self, argv: Sequence[str]) -> int:
         """Start the job, see it to its end, leave nothing behind; its wait status."""
@@ -113,7 +119,7 @@ class Guard:
             os.set_blocking(end, False)
         signal.set_wakeup_fd(wake_end, warn_on_full_buffer=False)
         signal.signal(signal.SIGTERM, self._on_term)
-        signal.signal(signal.SIGCHLD, lambda *_: None)      # only there to wake the loop
+        signal.signal(signal.SIGCHLD, lambda *_: None)  # only there to wake the loop
         for signum in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGPIPE):
             signal.signal(signum, signal.SIG_IGN)
         self.child = self._spawn(argv)
@@ -134,17 +140,26 @@ class Guard:
             return child
         try:
             signal.set_wakeup_fd(-1)
-            for signum in (signal.SIGTERM, signal.SIGCHLD, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT,
-                           signal.SIGPIPE, signal.SIGXFSZ):
+            for signum in (
+                signal.SIGTERM,
+                signal.SIGCHLD,
+                signal.SIGINT,
+                signal.SIGHUP,
+                signal.SIGQUIT,
+                signal.SIGPIPE,
+                signal.SIGXFSZ,
+            ):
                 signal.signal(signum, signal.SIG_DFL)
             signal.pthread_sigmask(signal.SIG_SETMASK, ())
             prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-            if os.getppid() != guard:       # it died before we could ask to die with it
+            if os.getppid() != guard:  # it died before we could ask to die with it
                 os._exit(_CANNOT_START)
-            os.setpgid(0, 0)                # a job that signals its own group must not hit the guard
+            os.setpgid(0, 0)  # a job that signals its own group must not hit the guard
             os.execvpe(argv[0], list(argv), os.environ)
         except OSError as error:
-            os.write(2, f"cannot start {argv[0]}: {error.strerror}\n".encode(errors="backslashreplace"))
+            os.write(
+                2, f"cannot start {argv[0]}: {error.strerror}\n".encode(errors="backslashreplace")
+            )
         finally:
             os._exit(_CANNOT_START)
 
@@ -154,7 +169,9 @@ class Guard:
         if self.wake in ready:
             os.read(self.wake, 4096)
         # the parent is looked at as well: a forked child of ours may hold the other end of the pipe open
-        if (self.lifeline in ready and not os.read(self.lifeline, 4096)) or os.getppid() != self.parent:
+        if (
+            self.lifeline in ready and not os.read(self.lifeline, 4096)
+        ) or os.getppid() != self.parent:
             self.orphaned = True
 
     def _finished(self) -> bool:
@@ -179,7 +196,7 @@ class Guard:
                 # a process that has become another program since may have lost the request between fork and exec
                 program = command_line(pid)
                 if self.asked.get(pid) != program and send(pid, signal.SIGTERM):
-                    send(pid, signal.SIGCONT)       # a stopped process cannot act on the request
+                    send(pid, signal.SIGCONT)  # a stopped process cannot act on the request
                     self.asked[pid] = program
             return False
         for pid in living:

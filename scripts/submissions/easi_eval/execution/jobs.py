@@ -12,14 +12,33 @@ from pathlib import Path
 # What launchers (torchrun, accelerate, MPI, srun, the operators of clusters) tell their processes about ranks, and with what
 # they configure them. torch, accelerate, transformers, deepspeed, vllm and model classes of both backends act on it. By exact
 # name or clear prefix: LOCAL_LLM, for one, is a user's setting that VLMEvalKit reads.
-_LAUNCHER = re.compile("|".join((
-    "(LOCAL_|GROUP_|ROLE_|NODE_|CROSS_|SMDATAPARALLEL_LOCAL_)?RANK", "(LOCAL_|GROUP_|ROLE_)?WORLD_SIZE", "ROLE_NAME",
-    "LOCAL_SIZE", "CROSS_SIZE", "NNODES", "NPROC", "NPROC_PER_NODE", "MASTER_(ADDR|PORT)", "FORK_LAUNCHED",
-    "(TORCH_)?NCCL_ASYNC_ERROR_HANDLING", r"TORCH_(\w+_)?RDZV(_\w+)?", r"(TORCHELASTIC|TORCH_ELASTIC|TORCHX|PET)_\w+",
-    r"(ACCELERATE|FSDP|DEEPSPEED|MEGATRON_LM|PARALLELISM_CONFIG|VLLM_DP)_\w+",
-    r"(PMI|PMI2|PMIX|OMPI|PALS|JSM_NAMESPACE|MV2_COMM_WORLD)_\w+", r"MPI_\w*(RANK|SIZE)\w*", r"MPI_LOCAL\w+",
-    r"HOROVOD_(\w+_)?(RANK|SIZE)", "SLURM_(PROCID|LOCALID|NODEID|GTIDS|TASK_PID|NPROCS|NTASKS|NNODES|JOB_NUM_NODES)",
-    "SLURM_(NTASKS|TASKS)_PER_NODE", r"SLURM_(STEP|SRUN|LAUNCH)_\w+")))
+_LAUNCHER = re.compile(
+    "|".join(
+        (
+            "(LOCAL_|GROUP_|ROLE_|NODE_|CROSS_|SMDATAPARALLEL_LOCAL_)?RANK",
+            "(LOCAL_|GROUP_|ROLE_)?WORLD_SIZE",
+            "ROLE_NAME",
+            "LOCAL_SIZE",
+            "CROSS_SIZE",
+            "NNODES",
+            "NPROC",
+            "NPROC_PER_NODE",
+            "MASTER_(ADDR|PORT)",
+            "FORK_LAUNCHED",
+            "(TORCH_)?NCCL_ASYNC_ERROR_HANDLING",
+            r"TORCH_(\w+_)?RDZV(_\w+)?",
+            r"(TORCHELASTIC|TORCH_ELASTIC|TORCHX|PET)_\w+",
+            r"(ACCELERATE|FSDP|DEEPSPEED|MEGATRON_LM|PARALLELISM_CONFIG|VLLM_DP)_\w+",
+            r"(PMI|PMI2|PMIX|OMPI|PALS|JSM_NAMESPACE|MV2_COMM_WORLD)_\w+",
+            r"MPI_\w*(RANK|SIZE)\w*",
+            r"MPI_LOCAL\w+",
+            r"HOROVOD_(\w+_)?(RANK|SIZE)",
+            "SLURM_(PROCID|LOCALID|NODEID|GTIDS|TASK_PID|NPROCS|NTASKS|NNODES|JOB_NUM_NODES)",
+            "SLURM_(NTASKS|TASKS)_PER_NODE",
+            r"SLURM_(STEP|SRUN|LAUNCH)_\w+",
+        )
+    )
+)
 
 
 def launcher_variables(environ: Mapping[str, str]) -> list[str]:
@@ -31,10 +50,12 @@ def launcher_variables(environ: Mapping[str, str]) -> list[str]:
 class Job:
     """One command line. Secrets never stand here: children inherit them from our own environment."""
 
-    name: str                                   # for people: "answer", "score", "plain blink"
+    name: str  # for people: "answer", "score", "plain blink"
     argv: tuple[str, ...]
-    env: Mapping[str, str] = field(default_factory=dict)    # only what differs from ours; "" removes the variable
-    cwd: Path | None = None         # made if it is not there
+    env: Mapping[str, str] = field(
+        default_factory=dict
+    )  # only what differs from ours; "" removes the variable
+    cwd: Path | None = None  # made if it is not there
 
     def __str__(self) -> str:
         words = ["env"]
@@ -52,6 +73,6 @@ class Outcome:
     """How a job ended. ``exit_code`` proves nothing: both backends exit 0 on failure."""
 
     job: Job
-    exit_code: int | None      # None: we ended it
+    exit_code: int | None  # None: we ended it
     seconds: float
-    log_tail: tuple[str, ...] = ()     # the last lines of its output, redacted
+    log_tail: tuple[str, ...] = ()  # the last lines of its output, redacted

@@ -22,15 +22,15 @@ from .jobs import Job, Outcome
 from .output import telling_line
 
 DONE = 0
-CANNOT_WORK = 3             # the worker's exit code for "starting me again is of no use"
+CANNOT_WORK = 3  # the worker's exit code for "starting me again is of no use"
 STOPPED = 128 + signal.SIGTERM
 JOURNAL, NOTE = "journal", ".gaveup"
-ENDS = ".ends"              # of the file with a line for each abnormal end of a worker
+ENDS = ".ends"  # of the file with a line for each abnormal end of a worker
 FATAL = "Fatal Python error: "
-LONGEST_LINE = 500          # characters of it are shown
-LAST_LINES = 40             # of an attempt's output may tell why it ended
-HOPELESS = 10               # starts altogether, however long each of them lasted
-SHOW_FOR = 3.0              # seconds that a hung worker has to show what its threads are at
+LONGEST_LINE = 500  # characters of it are shown
+LAST_LINES = 40  # of an attempt's output may tell why it ended
+HOPELESS = 10  # starts altogether, however long each of them lasted
+SHOW_FOR = 3.0  # seconds that a hung worker has to show what its threads are at
 
 
 class Watcher(Protocol):
@@ -55,7 +55,7 @@ class End:
     """
 
     worker: str
-    began: float            # Unix time
+    began: float  # Unix time
     how: str
     line: str
     restart: int | None
@@ -64,7 +64,13 @@ class End:
     @property
     def said(self) -> str:
         """For people: ``w0 died (SIGSEGV), restart 2 of 3: <line>``."""
-        then = "given up" if self.restart is None else f"restart {self.restart} of {self.restarts}" if self.restart else "started again"
+        then = (
+            "given up"
+            if self.restart is None
+            else f"restart {self.restart} of {self.restarts}"
+            if self.restart
+            else "started again"
+        )
         return f"{self.worker} died ({self.how}), {then}: {self.line}"
 
 
@@ -75,15 +81,18 @@ class Place:
     rank: int = 0
     local_rank: int = 0
     local_size: int = 1
-    store: str = ""         # host:port of the launcher's own TCPStore, open to clients as long as the launcher lives
+    store: str = ""  # host:port of the launcher's own TCPStore, open to clients as long as the launcher lives
 
     @classmethod
     def read(cls, environ: Mapping[str, str]) -> Place:
         """Only torch's elastic agent (torchrun; accelerate with several processes) hosts a store and says so."""
         elastic = environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
         return cls(
-            int(environ.get("RANK", 0)), int(environ.get("LOCAL_RANK", 0)), int(environ.get("LOCAL_WORLD_SIZE", 1)),
-            f"{environ['MASTER_ADDR']}:{environ['MASTER_PORT']}" if elastic else "")
+            int(environ.get("RANK", 0)),
+            int(environ.get("LOCAL_RANK", 0)),
+            int(environ.get("LOCAL_WORLD_SIZE", 1)),
+            f"{environ['MASTER_ADDR']}:{environ['MASTER_PORT']}" if elastic else "",
+        )
 
 
 def worker_env(extra: Mapping[str, str], place: Place, visible: Sequence[str]) -> dict[str, str]:
@@ -98,9 +107,17 @@ def worker_env(extra: Mapping[str, str], place: Place, visible: Sequence[str]) -
     return {**changes, **extra}
 
 
-def keep(argv: Sequence[str], run_root: Path, env: Mapping[str, str] | None = None, *, restarts: int = 3,
-         pause: float = 1.0, settled: float = 900.0, grace: float = 20.0,
-         watcher: Callable[[str, int], Watcher] | None = None) -> int:
+def keep(
+    argv: Sequence[str],
+    run_root: Path,
+    env: Mapping[str, str] | None = None,
+    *,
+    restarts: int = 3,
+    pause: float = 1.0,
+    settled: float = 900.0,
+    grace: float = 20.0,
+    watcher: Callable[[str, int], Watcher] | None = None,
+) -> int:
     """Run one worker to its end and return 0, also if it had to be given up; 143 if we were told to stop.
 
     ``argv`` is the worker's whole command line. It is started again after an abnormal exit (not 0, not
@@ -130,15 +147,31 @@ def keep(argv: Sequence[str], run_root: Path, env: Mapping[str, str] | None = No
                     return STOPPED
                 if outcome.exit_code == DONE:
                     return 0
-                failures = 0 if watched.killed else 1 if outcome.seconds >= settled else failures + 1
-                hopeless = outcome.exit_code == CANNOT_WORK or failures > restarts or starts >= HOPELESS
+                failures = (
+                    0 if watched.killed else 1 if outcome.seconds >= settled else failures + 1
+                )
+                hopeless = (
+                    outcome.exit_code == CANNOT_WORK or failures > restarts or starts >= HOPELESS
+                )
                 line = _line(outcome)
-                _note_end(ends, End(worker, began, describe(outcome.exit_code), line, None if hopeless else failures, restarts))
+                _note_end(
+                    ends,
+                    End(
+                        worker,
+                        began,
+                        describe(outcome.exit_code),
+                        line,
+                        None if hopeless else failures,
+                        restarts,
+                    ),
+                )
                 if hopeless:
                     _give_up(note, outcome, starts, line)
                     return 0
                 wait = pause * 2 ** max(failures - 1, 0)
-                _say(f"[{worker}] ended with {describe(outcome.exit_code)}; starting it again in {wait:g} s")
+                _say(
+                    f"[{worker}] ended with {describe(outcome.exit_code)}; starting it again in {wait:g} s"
+                )
                 if not _pause(wait, launcher):
                     return STOPPED
     except KeyboardInterrupt:
@@ -147,14 +180,18 @@ def keep(argv: Sequence[str], run_root: Path, env: Mapping[str, str] | None = No
 
 def gave_up_reasons(run_root: Path) -> list[str]:
     """Why workers of the last launch were given up, each reason once, the lowest worker's first."""
-    notes = sorted((run_root / JOURNAL).glob(f"w*{NOTE}"), key=lambda path: (len(path.name), path.name))
+    notes = sorted(
+        (run_root / JOURNAL).glob(f"w*{NOTE}"), key=lambda path: (len(path.name), path.name)
+    )
     return list(dict.fromkeys(path.read_text(encoding="utf-8").strip() for path in notes))
 
 
 def ends(run_root: Path) -> list[End]:
     """The abnormal ends of this launch's workers, worker by worker; what is being written is left for the next look."""
     found: list[End] = []
-    for path in sorted((run_root / JOURNAL).glob(f"w*{ENDS}"), key=lambda path: (len(path.name), path.name)):
+    for path in sorted(
+        (run_root / JOURNAL).glob(f"w*{ENDS}"), key=lambda path: (len(path.name), path.name)
+    ):
         with contextlib.suppress(OSError, ValueError, TypeError):
             whole, _, _ = path.read_text(encoding="utf-8").rpartition("\n")
             found += [End(**json.loads(line)) for line in whole.splitlines()]
@@ -185,7 +222,7 @@ class _Hangs:
 
     def __init__(self, worker: str, watcher: Watcher | None) -> None:
         self._worker, self._watcher = worker, watcher
-        self._until: float | None = None        # when a worker that was asked for its stacks is killed
+        self._until: float | None = None  # when a worker that was asked for its stacks is killed
         self.killed = False
 
     def tick(self, below: int) -> None:
@@ -198,10 +235,10 @@ class _Hangs:
                 self._until = time.monotonic() + SHOW_FOR
         elif time.monotonic() > self._until:
             self._until = None
-            if self._watcher.hung():            # else it came back
+            if self._watcher.hung():  # else it came back
                 try:
                     self._watcher.note()
-                except (OSError, EasiError) as error:        # as in _give_up
+                except (OSError, EasiError) as error:  # as in _give_up
                     _say(f"[{self._worker}] that it hung could not be noted: {error}")
                 self.killed = self._signal(below, signal.SIGKILL)
 
@@ -231,8 +268,14 @@ def _pause(seconds: float, launcher: int) -> bool:
 
 
 def _line(outcome: Outcome) -> str:
-    fatal = [line for line in outcome.log_tail if line.startswith(FATAL)]      # above the stacks of all threads
-    line = fatal[-1] if fatal and (outcome.exit_code or 0) < 0 else telling_line(outcome.log_tail[-LAST_LINES:])
+    fatal = [
+        line for line in outcome.log_tail if line.startswith(FATAL)
+    ]  # above the stacks of all threads
+    line = (
+        fatal[-1]
+        if fatal and (outcome.exit_code or 0) < 0
+        else telling_line(outcome.log_tail[-LAST_LINES:])
+    )
     return line[:LONGEST_LINE] or "it printed nothing"
 
 
@@ -245,14 +288,18 @@ def _note_end(path: Path, end: End) -> None:
 
 
 def _give_up(note: Path, outcome: Outcome, starts: int, line: str) -> None:
-    reason = f"{describe(outcome.exit_code)} after {starts} start{'s' if starts > 1 else ''}: {line}"
+    reason = (
+        f"{describe(outcome.exit_code)} after {starts} start{'s' if starts > 1 else ''}: {line}"
+    )
     _say(f"[{outcome.job.name}] given up: {reason}")
     whole = note.with_name(f".{note.name}.{os.getpid()}")
     try:
         note.parent.mkdir(parents=True, exist_ok=True)
         whole.write_text(reason + "\n", encoding="utf-8", errors="backslashreplace")
         whole.replace(note)
-    except OSError as error:        # a full disk; a keeper that dies of it would take the other workers along
+    except (
+        OSError
+    ) as error:  # a full disk; a keeper that dies of it would take the other workers along
         _say(f"[{outcome.job.name}] the reason could not be noted in {note}: {error.strerror}")
 
 

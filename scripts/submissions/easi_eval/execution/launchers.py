@@ -22,8 +22,17 @@ def plain(argv: Sequence[str]) -> tuple[str, ...]:
 
 def torchrun(nproc: int, port: int, argv: Sequence[str]) -> tuple[str, ...]:
     """``nproc`` ranks on this machine; the launcher's store listens on ``port``."""
-    return (sys.executable, "-m", "torch.distributed.run", "--nnodes=1", f"--nproc-per-node={nproc}",
-            "--max-restarts=0", "--master-addr=127.0.0.1", f"--master-port={port}", *argv)
+    return (
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nnodes=1",
+        f"--nproc-per-node={nproc}",
+        "--max-restarts=0",
+        "--master-addr=127.0.0.1",
+        f"--master-port={port}",
+        *argv,
+    )
 
 
 def accelerate(nproc: int, port: int, argv: Sequence[str]) -> tuple[str, ...]:
@@ -33,9 +42,21 @@ def accelerate(nproc: int, port: int, argv: Sequence[str]) -> tuple[str, ...]:
     it starts the program directly, without a store.
     """
     several = ("--multi_gpu",) if nproc > 1 else ()
-    return (sys.executable, "-m", "accelerate.commands.launch", f"--config_file={ACCELERATE_CONFIG}", *several,
-            f"--num_processes={nproc}", "--num_machines=1", "--mixed_precision=no", "--dynamo_backend=no",
-            "--gpu_ids=all", "--main_process_ip=127.0.0.1", f"--main_process_port={port}", *argv)
+    return (
+        sys.executable,
+        "-m",
+        "accelerate.commands.launch",
+        f"--config_file={ACCELERATE_CONFIG}",
+        *several,
+        f"--num_processes={nproc}",
+        "--num_machines=1",
+        "--mixed_precision=no",
+        "--dynamo_backend=no",
+        "--gpu_ids=all",
+        "--main_process_ip=127.0.0.1",
+        f"--main_process_port={port}",
+        *argv,
+    )
 
 
 def free_port() -> int:

@@ -27,10 +27,12 @@ from . import guard
 from .jobs import Job, Outcome, launcher_variables
 from .output import LineCleaner
 
-TAG = "EASI_TAG"            # in the environment of every process of a job; "outer:inner" for a job inside a job
+TAG = (
+    "EASI_TAG"  # in the environment of every process of a job; "outer:inner" for a job inside a job
+)
 TAIL_LINES = 200
 SWEEP_PATIENCE = 10.0
-CLEAN_SWEEPS = 3            # a process has no readable environment while it becomes another program (exec)
+CLEAN_SWEEPS = 3  # a process has no readable environment while it becomes another program (exec)
 
 
 class _Interrupts:
@@ -108,7 +110,9 @@ class Handle:
 
     _running: ClassVar[set[Handle]] = set()
 
-    def __init__(self, job: Job, log: Path | int, grace: float, orphan_grace: float, redactor: Redactor) -> None:
+    def __init__(
+        self, job: Job, log: Path | int, grace: float, orphan_grace: float, redactor: Redactor
+    ) -> None:
         """EasiError if the job's program, its folder or its log cannot be opened."""
         self.job = job
         self.grace = grace
@@ -123,19 +127,38 @@ class Handle:
         self._began = time.monotonic()
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-I", "-S", guard.__file__, str(guard_end), str(os.getpid()),
-                 str(grace), str(orphan_grace), "--", *job.argv],
-                env=environment, cwd=job.cwd, start_new_session=True, pass_fds=(guard_end,),
-                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+                [
+                    sys.executable,
+                    "-I",
+                    "-S",
+                    guard.__file__,
+                    str(guard_end),
+                    str(os.getpid()),
+                    str(grace),
+                    str(orphan_grace),
+                    "--",
+                    *job.argv,
+                ],
+                env=environment,
+                cwd=job.cwd,
+                start_new_session=True,
+                pass_fds=(guard_end,),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+            )
         except OSError as error:
             os.close(self._lifeline)
             os.close(self._log)
-            raise EasiError(f"cannot start {job.name}: {error}", hint="see the command with --dry-run") from error
+            raise EasiError(
+                f"cannot start {job.name}: {error}", hint="see the command with --dry-run"
+            ) from error
         finally:
             os.close(guard_end)
-        self.pid = self._process.pid        # of the guard, which leads the job's session
+        self.pid = self._process.pid  # of the guard, which leads the job's session
         self._reader = threading.Thread(
-            target=self._read, args=(LineCleaner(redactor),), name=f"log of {job.name}", daemon=True)
+            target=self._read, args=(LineCleaner(redactor),), name=f"log of {job.name}", daemon=True
+        )
         self._reader.start()
         self._running.add(self)
 
@@ -166,7 +189,7 @@ class Handle:
             self.ask_to_stop()
             try:
                 self._process.wait(self.grace + guard.KILL_PATIENCE + 5)
-            except subprocess.TimeoutExpired:       # the guard itself hangs
+            except subprocess.TimeoutExpired:  # the guard itself hangs
                 for pid in (*guard.descendants(self.pid), self.pid):
                     guard.send(pid, signal.SIGKILL)
                 self._process.wait()
@@ -180,8 +203,12 @@ class Handle:
     def __enter__(self) -> Handle:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
-                 trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         if isinstance(error, KeyboardInterrupt):
             for handle in self._running:
                 handle.ask_to_stop()
@@ -204,7 +231,7 @@ class Handle:
     def _read(self, cleaner: LineCleaner) -> None:
         assert self._process.stdout is not None
         source = self._process.stdout.fileno()
-        poller = select.poll()      # select() itself fails on descriptors above 1023
+        poller = select.poll()  # select() itself fails on descriptors above 1023
         poller.register(source, select.POLLIN)
         while True:
             ready = poller.poll(1000)
@@ -223,15 +250,21 @@ class Handle:
             data = f"[{self.job.name}] {line}\n".encode(errors="backslashreplace")
             try:
                 while data:
-                    data = data[os.write(self._log, data):]
+                    data = data[os.write(self._log, data) :]
             except OSError:
                 # A full disk or a closed terminal must not stop the reading: the job would hang on a full pipe. The
                 # tail still has the line, and whoever needs the disk for results says that it is full.
                 continue
 
 
-def start(job: Job, log: Path | int, *, grace: float = 45.0, orphan_grace: float = 5.0,
-          redactor: Redactor | None = None) -> Handle:
+def start(
+    job: Job,
+    log: Path | int,
+    *,
+    grace: float = 45.0,
+    orphan_grace: float = 5.0,
+    redactor: Redactor | None = None,
+) -> Handle:
     """Start ``job``; its output goes line by line to ``log``, a file appended to or an open file descriptor.
 
     ``grace`` is what its processes get between SIGTERM and SIGKILL when it is stopped (torchrun needs over 30 s in the
@@ -249,9 +282,15 @@ def start(job: Job, log: Path | int, *, grace: float = 45.0, orphan_grace: float
     return handle
 
 
-def run_job(job: Job, log: Path | int, on_tick: Callable[[], None] = lambda: None,
-            stop: Callable[[], bool] = lambda: False, grace: float = 45.0, redactor: Redactor | None = None,
-            tick: float = 0.2) -> Outcome:
+def run_job(
+    job: Job,
+    log: Path | int,
+    on_tick: Callable[[], None] = lambda: None,
+    stop: Callable[[], bool] = lambda: False,
+    grace: float = 45.0,
+    redactor: Redactor | None = None,
+    tick: float = 0.2,
+) -> Outcome:
     """Run ``job`` to its end; no process of it outlives this call.
 
     ``on_tick`` is called every ``tick`` seconds; as soon as ``stop()`` is true the job is ended. KeyboardInterrupt
@@ -287,8 +326,17 @@ def sweep(tag: str, patience: float = SWEEP_PATIENCE) -> list[int]:
 def capture(argv: Sequence[str], seconds: float = 10.0) -> str | None:
     """What a short program that we only ask something prints; None if it is missing, fails or takes too long."""
     try:
-        done = subprocess.run(argv, env=_inherited(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-                              timeout=seconds, check=True, text=True, errors="backslashreplace")
+        done = subprocess.run(
+            argv,
+            env=_inherited(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            timeout=seconds,
+            check=True,
+            text=True,
+            errors="backslashreplace",
+        )
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout
@@ -297,7 +345,7 @@ def capture(argv: Sequence[str], seconds: float = 10.0) -> str | None:
 def _carries(pid: int, tag: str) -> bool:
     try:
         variables = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-    except OSError:         # it ended, or it is another user's
+    except OSError:  # it ended, or it is another user's
         return False
     wanted = f"{TAG}={tag}".encode()
     return any(variable == wanted or variable.startswith(wanted + b":") for variable in variables)
@@ -312,7 +360,9 @@ def _inherited() -> dict[str, str]:
 def _environment(changes: Mapping[str, str]) -> dict[str, str]:
     """Ours with the job's changes ("" removes), a new tag, and Python's output not held back by the pipe."""
     environment = {"PYTHONUNBUFFERED": "1", **_inherited(), **changes}
-    environment = {name: value for name, value in environment.items() if value != "" or name not in changes}
+    environment = {
+        name: value for name, value in environment.items() if value != "" or name not in changes
+    }
     outer = os.environ.get(TAG)
     own = secrets.token_hex(8)
     environment[TAG] = f"{outer}:{own}" if outer else own
@@ -326,4 +376,6 @@ def _open_log(log: Path | int) -> int:
         log.parent.mkdir(parents=True, exist_ok=True)
         return os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
     except OSError as error:
-        raise EasiError(f"cannot write the log {log}: {error.strerror}", hint="choose another --output-dir") from error
+        raise EasiError(
+            f"cannot write the log {log}: {error.strerror}", hint="choose another --output-dir"
+        ) from error

@@ -23,7 +23,7 @@ from ..results.report import telling_line
 from ..state import RunPaths, read_json
 from . import Policy
 
-EVERY = 60.0        # seconds between two words on how far a judge is
+EVERY = 60.0  # seconds between two words on how far a judge is
 MEMBERS = tuple(group.members for group in GROUPS)
 
 
@@ -86,17 +86,25 @@ class JudgePass:
         if time.monotonic() - self._said < EVERY:
             return
         self._said = time.monotonic()
-        self.say(f"{self.policy.judge} has judged {self._count() - self._kept:,} answers of {', '.join(bench.title for bench in self._under.values())} so far")
+        self.say(
+            f"{self.policy.judge} has judged {self._count() - self._kept:,} answers of {', '.join(bench.title for bench in self._under.values())} so far"
+        )
 
     def _ready(self, over: Collection[str]) -> list[Benchmark]:
         awaited = {bench.key for bench in self.todo}.difference(over)
-        settled = [found.score for key, found in self.rules.items() if key in over and awaited.isdisjoint(alike(key))]
+        settled = [
+            found.score
+            for key, found in self.rules.items()
+            if key in over and awaited.isdisjoint(alike(key))
+        ]
         wanted = set(judging.to_judge(self.policy, settled, MEMBERS)) - self._tried
         return [bench for bench in self.todo if bench.key in wanted]
 
     def _places(self, key: str) -> tuple[Path, Path, Path]:
         """Where a scorer leaves one benchmark: under way, done, or why not (see ``answering/scorer.py``)."""
-        return tuple(self.paths.outputs / f".{key}.{kind}" for kind in ("scoring", "scored", "failed.json"))      # type: ignore[return-value]
+        return tuple(
+            self.paths.outputs / f".{key}.{kind}" for kind in ("scoring", "scored", "failed.json")
+        )  # type: ignore[return-value]
 
     def _clear(self, key: str) -> None:
         scoring, scored, failed = self._places(key)
@@ -120,23 +128,53 @@ class JudgePass:
         first, judge, final = self.rules[bench.key], self.policy.judge, self.paths.output(bench.key)
         try:
             second = self.gather(bench, folder)
-            rows = [self.backend.rows(bench, out) for out in (self.backend.outputs(bench, final), self.backend.outputs(bench, folder, judge))]
+            rows = [
+                self.backend.rows(bench, out)
+                for out in (
+                    self.backend.outputs(bench, final),
+                    self.backend.outputs(bench, folder, judge),
+                )
+            ]
             change = extraction.moved(bench, bench.source(self.backend.name), *rows)
         except EasiError as error:
             return self._fail(bench, error.message)
         shutil.rmtree(final / JUDGED, ignore_errors=True)
         folder.rename(final / JUDGED)
         score = judging.judged(first.score, second.score, judge)
-        self._keep(bench, replace(first, score=score, files={**first.files, **{f"{JUDGED}/{name}": sha for name, sha in second.files.items()}}), change)
+        self._keep(
+            bench,
+            replace(
+                first,
+                score=score,
+                files={
+                    **first.files,
+                    **{f"{JUDGED}/{name}": sha for name, sha in second.files.items()},
+                },
+            ),
+            change,
+        )
 
     def _fail(self, bench: Benchmark, why: str, line: str = "") -> None:
         """The result by rules stays, open until a judge has read it."""
         first = self.rules[bench.key]
-        self._keep(bench, replace(first, score=judging.not_judged(first.score, self.policy.judge, why)), line=line)
+        self._keep(
+            bench,
+            replace(first, score=judging.not_judged(first.score, self.policy.judge, why)),
+            line=line,
+        )
 
-    def _keep(self, bench: Benchmark, evidence: Evidence, change: extraction.Moved | None = None, line: str = "") -> None:
+    def _keep(
+        self,
+        bench: Benchmark,
+        evidence: Evidence,
+        change: extraction.Moved | None = None,
+        line: str = "",
+    ) -> None:
         final = self.paths.output(bench.key)
-        extraction.save_entry(final, extraction.entry(self.policy, self.rules[bench.key].score, evidence.score, change))
+        extraction.save_entry(
+            final,
+            extraction.entry(self.policy, self.rules[bench.key].score, evidence.score, change),
+        )
         evidence.save(final)
         self.give(bench, evidence, line)
 

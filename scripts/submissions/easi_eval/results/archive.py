@@ -31,8 +31,14 @@ from .outputs import Outputs
 from .scrub import EPOCH, Scrubber
 
 SCHEMA = 1
-INDEX, CHANGES, MANIFEST, PAYLOAD, REPRODUCE = "archive.json", "CHANGES.md", "run_manifest.json", "easi_results.json", "REPRODUCE.md"
-TABLES = "rows"         # folder of the per-question tables
+INDEX, CHANGES, MANIFEST, PAYLOAD, REPRODUCE = (
+    "archive.json",
+    "CHANGES.md",
+    "run_manifest.json",
+    "easi_results.json",
+    "REPRODUCE.md",
+)
+TABLES = "rows"  # folder of the per-question tables
 RUNGS = 3
 PICKLES = (".pkl", ".pickle")
 DAMAGED = "it was changed, or it is not an archive of this program"
@@ -54,11 +60,18 @@ class Stored:
 
     def to_json(self) -> dict[str, Any]:
         said = {"sha256": self.sha256, "original": self.original, "replaced": self.replaced}
-        return {name: value for name, value in said.items() if value} | ({"form": self.form.to_json()} if self.form.name else {})
+        return {name: value for name, value in said.items() if value} | (
+            {"form": self.form.to_json()} if self.form.name else {}
+        )
 
     @classmethod
     def from_json(cls, value: Any) -> Stored:
-        return cls(str(value["sha256"]), str(value.get("original", "")), str(value.get("replaced", "")), Form.from_json(value.get("form", {})))
+        return cls(
+            str(value["sha256"]),
+            str(value.get("original", "")),
+            str(value.get("replaced", "")),
+            Form.from_json(value.get("form", {})),
+        )
 
 
 @dataclass(frozen=True)
@@ -74,18 +87,35 @@ class Index:
     inputs: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        return {"schema": SCHEMA, "rung": self.rung, "inputs": self.inputs,
-                "tables": {key: {"rows": rows, "sha256": digest} for key, (rows, digest) in sorted(self.tables.items())},
-                "files": {name: stored.to_json() for name, stored in sorted(self.files.items())}}
+        return {
+            "schema": SCHEMA,
+            "rung": self.rung,
+            "inputs": self.inputs,
+            "tables": {
+                key: {"rows": rows, "sha256": digest}
+                for key, (rows, digest) in sorted(self.tables.items())
+            },
+            "files": {name: stored.to_json() for name, stored in sorted(self.files.items())},
+        }
 
     @classmethod
     def from_json(cls, value: Any) -> Index:
         """Raises EasiError for what ``to_json`` does not make."""
         try:
             if value["schema"] != SCHEMA:
-                raise EasiError(f"the archive has schema {value['schema']}, and this version reads {SCHEMA}", hint="use the version that made it")
-            return cls(int(value["rung"]), {str(name): Stored.from_json(one) for name, one in value["files"].items()},
-                       {str(key): (int(one["rows"]), str(one["sha256"])) for key, one in value["tables"].items()}, str(value.get("inputs", "")))
+                raise EasiError(
+                    f"the archive has schema {value['schema']}, and this version reads {SCHEMA}",
+                    hint="use the version that made it",
+                )
+            return cls(
+                int(value["rung"]),
+                {str(name): Stored.from_json(one) for name, one in value["files"].items()},
+                {
+                    str(key): (int(one["rows"]), str(one["sha256"]))
+                    for key, one in value["tables"].items()
+                },
+                str(value.get("inputs", "")),
+            )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise EasiError(f"{INDEX} is damaged: {error!r}", hint=DAMAGED) from error
 
@@ -116,33 +146,59 @@ def entries(outputs: Iterable[Outputs]) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for out in outputs:
         for path in out.files:
-            inside = path.relative_to(out.folder).as_posix() if path.is_relative_to(out.folder) else path.name
+            inside = (
+                path.relative_to(out.folder).as_posix()
+                if path.is_relative_to(out.folder)
+                else path.name
+            )
             name = f"{out.benchmark}/{inside}"
             if path.suffix in PICKLES:
                 continue
             if found.setdefault(name, path) != path:
-                raise EasiError(f"{path} and {found[name]} would both be {name} in the archive", hint="remove the one that is not a result")
+                raise EasiError(
+                    f"{path} and {found[name]} would both be {name} in the archive",
+                    hint="remove the one that is not a result",
+                )
     return found
 
 
-def pack(contents: Contents, scrubber: Scrubber, tables: MakeTables, fits: Callable[[int], bool]) -> Packed:
+def pack(
+    contents: Contents, scrubber: Scrubber, tables: MakeTables, fits: Callable[[int], bool]
+) -> Packed:
     """The first rung that fits; ``fits`` is given a number of bytes. Raises EasiError for links and missing files."""
-    with tempfile.TemporaryDirectory(prefix="easi-archive-") as name, contextlib.ExitStack() as stack:
+    with (
+        tempfile.TemporaryDirectory(prefix="easi-archive-") as name,
+        contextlib.ExitStack() as stack,
+    ):
         stack.callback(forms.forget)
         plain = Path(name) / "plain"
-        stored = {file: _scrubbed(path, plain / file, scrubber) for file, path in sorted(contents.files.items())}
+        stored = {
+            file: _scrubbed(path, plain / file, scrubber)
+            for file, path in sorted(contents.files.items())
+        }
         made = dict(tables(plain))
-        texts = {file: scrubber.lines(text.encode("utf-8", errors="backslashreplace")) for file, text in contents.texts.items()}
+        texts = {
+            file: scrubber.lines(text.encode("utf-8", errors="backslashreplace"))
+            for file, text in contents.texts.items()
+        }
         sums = {key: (table.count(b"\n") - 1, _digest(table)) for key, table in made.items()}
         kept: Packed | None = None
         for rung in range(RUNGS):
-            as_they_are: frozenset[str] = frozenset()       # benchmarks that this rung would not give back
+            as_they_are: frozenset[str] = (
+                frozenset()
+            )  # benchmarks that this rung would not give back
             while True:
                 folded = _folded(plain, stored, rung, contents.leave, as_they_are)
-                beside = {key: table for key, table in made.items() if rung == 0 or key in as_they_are}
+                beside = {
+                    key: table for key, table in made.items() if rung == 0 or key in as_they_are
+                }
                 data = _zip(folded, beside, texts, sums, rung, contents.inputs)
                 fit = fits(len(data))
-                wrong = _not_restored(data, made, tables, Path(name)) - as_they_are if fit and rung else frozenset()
+                wrong = (
+                    _not_restored(data, made, tables, Path(name)) - as_they_are
+                    if fit and rung
+                    else frozenset()
+                )
                 if not wrong:
                     break
                 as_they_are |= wrong
@@ -175,7 +231,10 @@ def unfold(members: Mapping[str, bytes], index: Index, folder: Path) -> None:
 def _scrubbed(path: Path, target: Path, scrubber: Scrubber) -> Stored:
     """Put the file there without paths and secrets."""
     if path.is_symlink() or not path.is_file():
-        raise EasiError(f"{path} is {'a link' if path.is_symlink() else 'not a file'}", hint="run this benchmark again with --rerun")
+        raise EasiError(
+            f"{path} is {'a link' if path.is_symlink() else 'not a file'}",
+            hint="run this benchmark again with --rerun",
+        )
     data = path.read_bytes()
     cleared, found = scrubber.file(path.name, data)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -183,27 +242,54 @@ def _scrubbed(path: Path, target: Path, scrubber: Scrubber) -> Stored:
     return Stored(_digest(cleared), _digest(data), str(found))
 
 
-def _folded(plain: Path, stored: Mapping[str, Stored], rung: int, leave: Mapping[str, Leave],
-            as_they_are: frozenset[str]) -> dict[str, tuple[bytes, Stored]]:
+def _folded(
+    plain: Path,
+    stored: Mapping[str, Stored],
+    rung: int,
+    leave: Mapping[str, Leave],
+    as_they_are: frozenset[str],
+) -> dict[str, tuple[bytes, Stored]]:
     """The members of one rung, with what is known of them."""
     members: dict[str, tuple[bytes, Stored]] = {}
     for name, one in stored.items():
         bench, data = name.partition("/")[0], (plain / name).read_bytes()
         form = Form()
         if rung and bench not in as_they_are:
-            data, form = forms.fold(name, data, lambda other: (plain / other).read_bytes(), stored,
-                                    leave.get(bench, Leave()) if rung > 1 else Leave())
+            data, form = forms.fold(
+                name,
+                data,
+                lambda other: (plain / other).read_bytes(),
+                stored,
+                leave.get(bench, Leave()) if rung > 1 else Leave(),
+            )
         members[name] = (data, Stored(_digest(data), one.original, one.replaced, form))
     return members
 
 
-def _zip(folded: Mapping[str, tuple[bytes, Stored]], tables: Mapping[str, bytes], texts: Mapping[str, bytes],
-         sums: Mapping[str, tuple[int, str]], rung: int, inputs: str) -> bytes:
-    members = {name: data for name, (data, _) in folded.items()} | {f"{TABLES}/{key}.csv": table for key, table in tables.items()} | texts
+def _zip(
+    folded: Mapping[str, tuple[bytes, Stored]],
+    tables: Mapping[str, bytes],
+    texts: Mapping[str, bytes],
+    sums: Mapping[str, tuple[int, str]],
+    rung: int,
+    inputs: str,
+) -> bytes:
+    members = (
+        {name: data for name, (data, _) in folded.items()}
+        | {f"{TABLES}/{key}.csv": table for key, table in tables.items()}
+        | texts
+    )
     known = {name: stored for name, (_, stored) in folded.items()}
     members[CHANGES] = _changes(rung, known, sums).encode("utf-8")
-    index = Index(rung, {name: known.get(name) or Stored(_digest(data)) for name, data in members.items()}, sums, inputs)
-    members[INDEX] = (json.dumps(index.to_json(), indent=1, ensure_ascii=False) + "\n").encode("utf-8")
+    index = Index(
+        rung,
+        {name: known.get(name) or Stored(_digest(data)) for name, data in members.items()},
+        sums,
+        inputs,
+    )
+    members[INDEX] = (json.dumps(index.to_json(), indent=1, ensure_ascii=False) + "\n").encode(
+        "utf-8"
+    )
     return archive(members)
 
 
@@ -219,9 +305,14 @@ def archive(members: Mapping[str, bytes]) -> bytes:
     return buffer.getvalue()
 
 
-def _not_restored(data: bytes, tables: Mapping[str, bytes], make: MakeTables, scratch: Path) -> frozenset[str]:
+def _not_restored(
+    data: bytes, tables: Mapping[str, bytes], make: MakeTables, scratch: Path
+) -> frozenset[str]:
     """The benchmarks whose table the archive would not give back."""
-    with tempfile.TemporaryDirectory(dir=scratch) as name, zipfile.ZipFile(io.BytesIO(data)) as zipped:
+    with (
+        tempfile.TemporaryDirectory(dir=scratch) as name,
+        zipfile.ZipFile(io.BytesIO(data)) as zipped,
+    ):
         members = {file: zipped.read(file) for file in zipped.namelist()}
         unfold(members, read_index(data), Path(name))
         again = make(Path(name))
@@ -229,19 +320,32 @@ def _not_restored(data: bytes, tables: Mapping[str, bytes], make: MakeTables, sc
 
 
 def _changes(rung: int, files: Mapping[str, Stored], sums: Mapping[str, tuple[int, str]]) -> str:
-    forms_said = ("the backend's files as they are, and the per-question tables in rows/",
-                  "repeated columns stored once; nothing is lost",
-                  "repeated columns stored once; columns that only repeat the dataset are left out (run_manifest.json has its revision)")
-    lines = ["# What was changed in the backend's files", "", f"Form {rung}: {forms_said[rung]}.", "",
-             "Absolute paths of the machine and secrets are replaced by words in brackets. Aggregates are never changed otherwise.",
-             "`easi-eval --verify easi_results.zip` restores the per-question tables and recomputes every score.", ""]
+    forms_said = (
+        "the backend's files as they are, and the per-question tables in rows/",
+        "repeated columns stored once; nothing is lost",
+        "repeated columns stored once; columns that only repeat the dataset are left out (run_manifest.json has its revision)",
+    )
+    lines = [
+        "# What was changed in the backend's files",
+        "",
+        f"Form {rung}: {forms_said[rung]}.",
+        "",
+        "Absolute paths of the machine and secrets are replaced by words in brackets. Aggregates are never changed otherwise.",
+        "`easi-eval --verify easi_results.zip` restores the per-question tables and recomputes every score.",
+        "",
+    ]
     for name, stored in files.items():
         said = [text for text in (stored.replaced, stored.form.said()) if text]
         if said:
             lines.append(f"- `{name}`: {'; '.join(said)}")
     if not any(stored.replaced or stored.form.name for stored in files.values()):
         lines.append("No file was changed.")
-    lines += ["", "Per-question tables (rows, SHA-256 of the CSV):", "", *(f"- `{key}`: {rows}, {digest}" for key, (rows, digest) in sorted(sums.items()))]
+    lines += [
+        "",
+        "Per-question tables (rows, SHA-256 of the CSV):",
+        "",
+        *(f"- `{key}`: {rows}, {digest}" for key, (rows, digest) in sorted(sums.items())),
+    ]
     return "\n".join(lines) + "\n"
 
 

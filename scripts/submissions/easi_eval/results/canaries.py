@@ -37,7 +37,11 @@ def warnings(bench: Benchmark, rows: pd.DataFrame, answers: Iterable[Answer]) ->
         return ()
     texts = dict(zip(answered["item"], answered["answer"], strict=True))
     told = {answer.item: answer for answer in answers if answer.item in texts}
-    found = (_lost(texts, told), _short(texts, told) if bench.reasons else "", _one_letter(answered))
+    found = (
+        _lost(texts, told),
+        _short(texts, told) if bench.reasons else "",
+        _one_letter(answered),
+    )
     return tuple(filter(None, found))
 
 
@@ -46,27 +50,42 @@ def _lost(texts: dict[str, str], told: dict[str, Answer]) -> str:
     empty = {item for item, text in texts.items() if not text.strip()}
     if len(cut | empty) <= LOST_SHARE * len(texts):
         return ""
-    counts = [f"{len(cut)} ended at the token limit" if cut else "", f"{len(empty)} are empty" if empty else ""]
+    counts = [
+        f"{len(cut)} ended at the token limit" if cut else "",
+        f"{len(empty)} are empty" if empty else "",
+    ]
     return f"of {len(texts)} answers {' and '.join(filter(None, counts))}: is the token limit (max_new_tokens, max_tokens) or the chat template right?"
 
 
 def _short(texts: dict[str, str], told: dict[str, Answer]) -> str:
     """Where a class does not count tokens, no answer has more of them than bytes."""
-    most = [count if item in told and (count := told[item].tokens) is not None else len(text.strip().encode("utf-8", "surrogatepass"))
-            for item, text in texts.items()]
+    most = [
+        count
+        if item in told and (count := told[item].tokens) is not None
+        else len(text.strip().encode("utf-8", "surrogatepass"))
+        for item, text in texts.items()
+    ]
     if sum(most) >= REASONING_TOKENS * len(most):
         return ""
     return f"its prompt asks to reason, and the answers have fewer than {REASONING_TOKENS} tokens on average: is thinking on, and the token limit right?"
 
 
 def _one_letter(answered: pd.DataFrame) -> str:
-    pairs = [(_letter(extracted) or _match(_ANSWERED, answer), _match(_LETTER, target.strip()))
-             for extracted, answer, target in zip(answered["extracted"], answered["answer"], answered["target"], strict=True)]
+    pairs = [
+        (_letter(extracted) or _match(_ANSWERED, answer), _match(_LETTER, target.strip()))
+        for extracted, answer, target in zip(
+            answered["extracted"], answered["answer"], answered["target"], strict=True
+        )
+    ]
     asked = [(given, key) for given, key in pairs if given or key]
     if len(asked) < ONE_LETTER_QUESTIONS:
         return ""
     letter, count = Counter(given for given, _ in asked).most_common(1)[0]
-    if not letter or count <= ONE_LETTER_SHARE * len(asked) or sum(key == letter for _, key in asked) >= KEY_SHARE * len(asked):
+    if (
+        not letter
+        or count <= ONE_LETTER_SHARE * len(asked)
+        or sum(key == letter for _, key in asked) >= KEY_SHARE * len(asked)
+    ):
         return ""
     return f"{count} of {len(asked)} questions with options were answered {letter}: does the model see the pictures and the question?"
 

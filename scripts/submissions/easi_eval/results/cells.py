@@ -14,25 +14,24 @@ import openpyxl
 
 from ..errors import EasiError
 
-Cells = list[list[Any]]     # rows of None, bool, int, float and str; the first one is the header
+Cells = list[list[Any]]  # rows of None, bool, int, float and str; the first one is the header
 
 _PARTS = {
-    "[Content_Types].xml":
-        '<Types xmlns="http://schemas.openxmlformats.org/package/2006/content-types">'
-        '<Default Extension="rels" ContentType="application/vnd.openxmlformats-package.relationships+xml"/>'
-        '<Default Extension="xml" ContentType="application/xml"/>'
-        '<Override PartName="/xl/workbook.xml" ContentType="application/vnd.openxmlformats-officedocument.spreadsheetml.sheet.main+xml"/>'
-        '<Override PartName="/xl/worksheets/sheet1.xml" ContentType="application/vnd.openxmlformats-officedocument.spreadsheetml.worksheet+xml"/></Types>',
-    "_rels/.rels":
-        '<Relationships xmlns="http://schemas.openxmlformats.org/package/2006/relationships"><Relationship Id="r1" '
-        'Type="http://schemas.openxmlformats.org/officeDocument/2006/relationships/officeDocument" Target="xl/workbook.xml"/></Relationships>',
-    "xl/_rels/workbook.xml.rels":
-        '<Relationships xmlns="http://schemas.openxmlformats.org/package/2006/relationships"><Relationship Id="r1" '
-        'Type="http://schemas.openxmlformats.org/officeDocument/2006/relationships/worksheet" Target="worksheets/sheet1.xml"/></Relationships>',
+    "[Content_Types].xml": '<Types xmlns="http://schemas.openxmlformats.org/package/2006/content-types">'
+    '<Default Extension="rels" ContentType="application/vnd.openxmlformats-package.relationships+xml"/>'
+    '<Default Extension="xml" ContentType="application/xml"/>'
+    '<Override PartName="/xl/workbook.xml" ContentType="application/vnd.openxmlformats-officedocument.spreadsheetml.sheet.main+xml"/>'
+    '<Override PartName="/xl/worksheets/sheet1.xml" ContentType="application/vnd.openxmlformats-officedocument.spreadsheetml.worksheet+xml"/></Types>',
+    "_rels/.rels": '<Relationships xmlns="http://schemas.openxmlformats.org/package/2006/relationships"><Relationship Id="r1" '
+    'Type="http://schemas.openxmlformats.org/officeDocument/2006/relationships/officeDocument" Target="xl/workbook.xml"/></Relationships>',
+    "xl/_rels/workbook.xml.rels": '<Relationships xmlns="http://schemas.openxmlformats.org/package/2006/relationships"><Relationship Id="r1" '
+    'Type="http://schemas.openxmlformats.org/officeDocument/2006/relationships/worksheet" Target="worksheets/sheet1.xml"/></Relationships>',
 }
-_WORKBOOK = ('<workbook xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main" '
-             'xmlns:r="http://schemas.openxmlformats.org/officeDocument/2006/relationships">'
-             '<sheets><sheet name="{}" sheetId="1" r:id="r1"/></sheets></workbook>')
+_WORKBOOK = (
+    '<workbook xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main" '
+    'xmlns:r="http://schemas.openxmlformats.org/officeDocument/2006/relationships">'
+    '<sheets><sheet name="{}" sheetId="1" r:id="r1"/></sheets></workbook>'
+)
 _SHEET = '<worksheet xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main"><sheetData>{}</sheetData></worksheet>'
 DECLARATION = '<?xml version="1.0" encoding="UTF-8" standalone="yes"?>\n'
 EPOCH = (1980, 1, 1, 0, 0, 0)
@@ -46,7 +45,15 @@ def read_cells(path: Path) -> tuple[str, Cells]:
         rows = [[_plain(cell) for cell in row] for row in sheet.iter_rows(values_only=True)]
         title = sheet.title
         book.close()
-    except (OSError, zipfile.BadZipFile, KeyError, ValueError, EOFError, ParseError, IndexError) as error:
+    except (
+        OSError,
+        zipfile.BadZipFile,
+        KeyError,
+        ValueError,
+        EOFError,
+        ParseError,
+        IndexError,
+    ) as error:
         raise EasiError(f"{path} cannot be read: {error}", hint="is it a workbook?") from error
     return title, rows
 
@@ -55,7 +62,11 @@ def write_cells(title: str, rows: Sequence[Sequence[Any]]) -> bytes:
     """A workbook of one sheet. Its parts are stored, not deflated: the archive around it deflates them in one piece, which is smaller."""
     made = io.BytesIO()
     sheet = "".join("<row>" + "".join(map(_cell, row)) + "</row>" for row in rows)
-    parts = {**_PARTS, "xl/workbook.xml": _WORKBOOK.format(escape(title, {'"': "&quot;"})), "xl/worksheets/sheet1.xml": _SHEET.format(sheet)}
+    parts = {
+        **_PARTS,
+        "xl/workbook.xml": _WORKBOOK.format(escape(title, {'"': "&quot;"})),
+        "xl/worksheets/sheet1.xml": _SHEET.format(sheet),
+    }
     with zipfile.ZipFile(made, "w", zipfile.ZIP_STORED) as book:
         for name, text in parts.items():
             book.writestr(zipfile.ZipInfo(name, EPOCH), DECLARATION + text)
@@ -64,12 +75,16 @@ def write_cells(title: str, rows: Sequence[Sequence[Any]]) -> bytes:
 
 def _plain(cell: Any) -> Any:
     """An array formula as the text that was taken for one; a date as its text."""
-    return cell if cell is None or isinstance(cell, (bool, int, float, str)) else str(getattr(cell, "text", cell))
+    return (
+        cell
+        if cell is None or isinstance(cell, (bool, int, float, str))
+        else str(getattr(cell, "text", cell))
+    )
 
 
 def _cell(value: Any) -> str:
     if value is None:
-        return "<c/>"       # cells carry no place, so that none may be left out
+        return "<c/>"  # cells carry no place, so that none may be left out
     if isinstance(value, bool):
         return f'<c t="b"><v>{int(value)}</v></c>'
     if isinstance(value, (int, float)):

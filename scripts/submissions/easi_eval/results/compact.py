@@ -17,11 +17,15 @@ from typing import Any
 
 from ..errors import EasiError
 
-Path = tuple[str, ...]                      # (member,) or (member, member of it)
-Column = list[str | None]                   # JSON by sample; None where the sample does not have it
-ALWAYS = (("doc_id",), ("target",), ("filtered_resps",))     # for who reads the file without its key, also where they never vary
-LARGEST = 1 << 30                           # characters of one file; SPAR-Bench at full size has a ninth of it
-MOST_NAMES = 200                            # a column with more values than this names no other
+Path = tuple[str, ...]  # (member,) or (member, member of it)
+Column = list[str | None]  # JSON by sample; None where the sample does not have it
+ALWAYS = (
+    ("doc_id",),
+    ("target",),
+    ("filtered_resps",),
+)  # for who reads the file without its key, also where they never vary
+LARGEST = 1 << 30  # characters of one file; SPAR-Bench at full size has a ninth of it
+MOST_NAMES = 200  # a column with more values than this names no other
 
 
 @dataclass(frozen=True)
@@ -43,7 +47,10 @@ class Key:
             "order": [list(path) for path in self.order],
             "constant": [[list(path), json.loads(value)] for path, value in self.constant.items()],
             "same": [[list(path), list(other)] for path, other in self.same.items()],
-            "named": [[list(path), list(by), name, list(base)] for path, (by, name, base) in self.named.items()],
+            "named": [
+                [list(path), list(by), name, list(base)]
+                for path, (by, name, base) in self.named.items()
+            ],
             "left_out": [list(path) for path in self.left_out],
         }
 
@@ -55,14 +62,22 @@ class Key:
                 tuple(_path(path) for path in value["order"]),
                 {_path(path): dumps(one) for path, one in value["constant"]},
                 {_path(path): _path(other) for path, other in value["same"]},
-                {_path(path): (_path(by), str(name), _path(base)) for path, by, name, base in value["named"]},
+                {
+                    _path(path): (_path(by), str(name), _path(base))
+                    for path, by, name, base in value["named"]
+                },
                 tuple(_path(path) for path in value["left_out"]),
             )
         except (KeyError, TypeError, ValueError) as error:
-            raise EasiError(f"the archive's key to a samples file is damaged: {error!r}", hint="it was changed, or cut off") from error
+            raise EasiError(
+                f"the archive's key to a samples file is damaged: {error!r}",
+                hint="it was changed, or cut off",
+            ) from error
 
 
-def compact(lines: Sequence[str], leave_out: Callable[[Path], bool] = lambda path: False) -> tuple[list[str], Key] | None:
+def compact(
+    lines: Sequence[str], leave_out: Callable[[Path], bool] = lambda path: False
+) -> tuple[list[str], Key] | None:
     """The compact lines and their key; None where the samples are not of a form that comes back exactly.
 
     Exactly: ``restore`` gives these very lines, but for the columns that ``leave_out`` names.
@@ -71,15 +86,28 @@ def compact(lines: Sequence[str], leave_out: Callable[[Path], bool] = lambda pat
         parsed = [_leaves(json.loads(line)) for line in lines]
     except ValueError:
         return None
-    gone = [path for path in dict.fromkeys(path for sample in parsed for path in sample) if leave_out(path)]
-    samples = [{path: value for path, value in sample.items() if path not in gone} for sample in parsed] if gone else parsed
+    gone = [
+        path
+        for path in dict.fromkeys(path for sample in parsed for path in sample)
+        if leave_out(path)
+    ]
+    samples = (
+        [{path: value for path, value in sample.items() if path not in gone} for sample in parsed]
+        if gone
+        else parsed
+    )
     order = _order(samples)
     if order is None:
         return None
     columns: dict[Path, Column] = {path: [sample.get(path) for sample in samples] for path in order}
     constant, same, named = _repeated(columns)
-    kept = [path for path in order if path not in constant and path not in same and path not in named]
-    made = [_text({path: columns[path][place] for path in kept}, kept, ",", ":") for place in range(len(lines))]
+    kept = [
+        path for path in order if path not in constant and path not in same and path not in named
+    ]
+    made = [
+        _text({path: columns[path][place] for path in kept}, kept, ",", ":")
+        for place in range(len(lines))
+    ]
     key = Key(tuple(order), constant, same, named, tuple(gone))
     expected = lines if not gone else [_text(sample, order) for sample in samples]
     return (made, key) if restore(made, key) == expected else None
@@ -95,13 +123,23 @@ def restore(lines: Iterable[str], key: Key, largest: int = LARGEST) -> list[str]
             sample |= key.constant
             # An equal column is one of those above: chains are never made.
             sample |= {path: sample.get(other) for path, other in key.same.items()}
-            sample |= {path: sample[base] for path, (by, name, base) in key.named.items() if sample.get(by) == dumps(name)}
+            sample |= {
+                path: sample[base]
+                for path, (by, name, base) in key.named.items()
+                if sample.get(by) == dumps(name)
+            }
             restored.append(_text(sample, key.order))
         except (ValueError, KeyError, AttributeError, RecursionError) as error:
-            raise EasiError(f"compact samples, line {number}: {error!r}", hint="the archive was changed, or cut off") from error
+            raise EasiError(
+                f"compact samples, line {number}: {error!r}",
+                hint="the archive was changed, or cut off",
+            ) from error
         size += len(restored[-1])
-        if size > largest:      # a key may come from a stranger, and repeat what it likes
-            raise EasiError(f"compact samples would come to more than {largest:,} characters", hint="the archive was changed")
+        if size > largest:  # a key may come from a stranger, and repeat what it likes
+            raise EasiError(
+                f"compact samples would come to more than {largest:,} characters",
+                hint="the archive was changed",
+            )
     return restored
 
 
@@ -118,7 +156,9 @@ def _leaves(sample: Mapping[str, Any]) -> dict[Path, str]:
     return found
 
 
-def _text(sample: Mapping[Path, str | None], order: Sequence[Path], comma: str = ", ", colon: str = ": ") -> str:
+def _text(
+    sample: Mapping[Path, str | None], order: Sequence[Path], comma: str = ", ", colon: str = ": "
+) -> str:
     """The sample's JSON from that of its leaves; members of one object stand together, where the first of them has its place."""
     members: dict[str, str | list[str]] = {}
     for path in order:
@@ -128,9 +168,15 @@ def _text(sample: Mapping[Path, str | None], order: Sequence[Path], comma: str =
         if len(path) == 1:
             members[path[0]] = value
         else:
-            members.setdefault(path[0], []).append(f"{_name(path[1])}{colon}{value}")      # type: ignore[union-attr]
-    return "{" + comma.join(f"{_name(name)}{colon}{value if isinstance(value, str) else '{' + comma.join(value) + '}'}"
-                            for name, value in members.items()) + "}"
+            members.setdefault(path[0], []).append(f"{_name(path[1])}{colon}{value}")  # type: ignore[union-attr]
+    return (
+        "{"
+        + comma.join(
+            f"{_name(name)}{colon}{value if isinstance(value, str) else '{' + comma.join(value) + '}'}"
+            for name, value in members.items()
+        )
+        + "}"
+    )
 
 
 def _order(samples: Sequence[Mapping[Path, str]]) -> list[Path] | None:
@@ -139,14 +185,16 @@ def _order(samples: Sequence[Mapping[Path, str]]) -> list[Path] | None:
     sequences = {tuple(sample) for sample in samples}
     for sequence in sorted(sequences, key=lambda one: (-len(one), one)):
         for place, path in enumerate(sequence):
-            sorter.add(path, *sequence[max(0, place - 1):place])
+            sorter.add(path, *sequence[max(0, place - 1) : place])
     try:
         return list(sorter.static_order())
     except CycleError:
         return None
 
 
-def _repeated(columns: Mapping[Path, Column]) -> tuple[dict[Path, str], dict[Path, Path], dict[Path, tuple[Path, str, Path]]]:
+def _repeated(
+    columns: Mapping[Path, Column],
+) -> tuple[dict[Path, str], dict[Path, Path], dict[Path, tuple[Path, str, Path]]]:
     """The columns that need not be stored, by the reason."""
     constant: dict[Path, str] = {}
     same: dict[Path, Path] = {}
@@ -160,8 +208,18 @@ def _repeated(columns: Mapping[Path, Column]) -> tuple[dict[Path, str], dict[Pat
             same[path] = other
         elif None in column:
             sparse[path] = column
-    names = _naming({path: column for path, column in columns.items() if path not in constant and path not in same and path not in sparse})
-    named = {path: how for path, column in sparse.items() if (how := _named(path, column, columns, names, sparse)) is not None}
+    names = _naming(
+        {
+            path: column
+            for path, column in columns.items()
+            if path not in constant and path not in same and path not in sparse
+        }
+    )
+    named = {
+        path: how
+        for path, column in sparse.items()
+        if (how := _named(path, column, columns, names, sparse)) is not None
+    }
     # What equals a column that is told by name is told after it, so it is told by name itself.
     for path, other in list(same.items()):
         if other in named:
@@ -180,8 +238,13 @@ def _naming(dense: Mapping[Path, Column]) -> dict[Path, dict[str, int]]:
     return found
 
 
-def _named(path: Path, column: Column, columns: Mapping[Path, Column], names: Mapping[Path, Mapping[str, int]],
-           sparse: Mapping[Path, Column]) -> tuple[Path, str, Path] | None:
+def _named(
+    path: Path,
+    column: Column,
+    columns: Mapping[Path, Column],
+    names: Mapping[Path, Mapping[str, int]],
+    sparse: Mapping[Path, Column],
+) -> tuple[Path, str, Path] | None:
     """The column that names ``path`` where it is there, the name, and the column it equals there."""
     there = [place for place, value in enumerate(column) if value is not None]
     for name in dict.fromkeys((path[0], path[-1])):
@@ -196,7 +259,11 @@ def _named(path: Path, column: Column, columns: Mapping[Path, Column], names: Ma
 
 
 def _path(value: Any) -> Path:
-    if not isinstance(value, list) or not 1 <= len(value) <= 2 or not all(isinstance(part, str) for part in value):
+    if (
+        not isinstance(value, list)
+        or not 1 <= len(value) <= 2
+        or not all(isinstance(part, str) for part in value)
+    ):
         raise ValueError(f"{value!r} is no column")
     return tuple(value)
 

@@ -15,7 +15,7 @@ from .scores import BenchmarkScore
 
 SCHEMA = 1
 YES, NOTE, NO = "yes", "note", "no"
-VERDICTS = (YES, NOTE, NO)                  # from good to bad
+VERDICTS = (YES, NOTE, NO)  # from good to bad
 
 
 @dataclass(frozen=True)
@@ -36,13 +36,24 @@ class Rule:
     unless: Mapping[str, object] = field(default_factory=dict)
     unread: float | None = None
 
-    def fits(self, score: BenchmarkScore, backend: str, model: str, settings: Mapping[str, object]) -> bool:
-        if backend != self.backend or model in self.excepted or any(settings.get(name) == value for name, value in self.unless.items()):
+    def fits(
+        self, score: BenchmarkScore, backend: str, model: str, settings: Mapping[str, object]
+    ) -> bool:
+        if (
+            backend != self.backend
+            or model in self.excepted
+            or any(settings.get(name) == value for name, value in self.unless.items())
+        ):
             return False
-        if self.unread is not None and (score.unparsed is None or score.unparsed <= self.unread * score.n):
+        if self.unread is not None and (
+            score.unparsed is None or score.unparsed <= self.unread * score.n
+        ):
             return False
-        return ((not self.benchmarks or score.key in self.benchmarks) and (not self.models or model in self.models)
-                and (not self.method or score.method in self.method))
+        return (
+            (not self.benchmarks or score.key in self.benchmarks)
+            and (not self.models or model in self.models)
+            and (not self.method or score.method in self.method)
+        )
 
 
 def load(text: str) -> tuple[Rule, ...]:
@@ -54,7 +65,10 @@ def load(text: str) -> tuple[Rule, ...]:
 
 
 def _rule(table: Mapping[str, Any]) -> Rule:
-    values = {"excepted" if name == "except" else name: tuple(value) if isinstance(value, list) else value for name, value in table.items()}
+    values = {
+        "excepted" if name == "except" else name: tuple(value) if isinstance(value, list) else value
+        for name, value in table.items()
+    }
     name = values.get("id", "?")
     unknown = values.keys() - {known.name for known in fields(Rule)}
     if unknown:
@@ -62,7 +76,11 @@ def _rule(table: Mapping[str, Any]) -> Rule:
     if lacking := {"id", "backend", "verdict", "why"} - values.keys():
         raise _refuse(f"{name}: missing key {', '.join(sorted(lacking))}")
     rule = Rule(**values)
-    for what, given, known in (("backend", [rule.backend], BACKENDS), ("verdict", [rule.verdict], VERDICTS), ("benchmark", rule.benchmarks, ALL_KEYS)):
+    for what, given, known in (
+        ("backend", [rule.backend], BACKENDS),
+        ("verdict", [rule.verdict], VERDICTS),
+        ("benchmark", rule.benchmarks, ALL_KEYS),
+    ):
         if wrong := [value for value in given if value not in known]:
             raise _refuse(f"{name}: {what} {wrong[0]!r} is not one of {', '.join(known)}")
     return rule
@@ -76,8 +94,14 @@ TOML = Path(__file__).parents[1] / "comparability.toml"
 RULES = load(TOML.read_text(encoding="utf-8"))
 
 
-def compared(score: BenchmarkScore, backend: str, model: str, settings: Mapping[str, object], cuts: str = "",
-             rehearsal: bool = False) -> BenchmarkScore:
+def compared(
+    score: BenchmarkScore,
+    backend: str,
+    model: str,
+    settings: Mapping[str, object],
+    cuts: str = "",
+    rehearsal: bool = False,
+) -> BenchmarkScore:
     """The line with its verdict; ``model`` is the model type (lmms-eval) or class (VLMEvalKit), ``settings`` are the benchmark's.
 
     ``cuts``: where the class cuts answers, for people. That is told, and so is that answers were seen to be cut.
@@ -90,20 +114,35 @@ def compared(score: BenchmarkScore, backend: str, model: str, settings: Mapping[
         return score
     fitting = [rule for rule in RULES if rule.fits(score, backend, model, settings)]
     of_data = _of_data(score, backend, settings, rehearsal)
-    verdicts = (score.comparable or YES, *(rule.verdict for rule in fitting), *(verdict for verdict, _ in of_data),
-                NOTE if cuts or score.cut else YES)
+    verdicts = (
+        score.comparable or YES,
+        *(rule.verdict for rule in fitting),
+        *(verdict for verdict, _ in of_data),
+        NOTE if cuts or score.cut else YES,
+    )
     verdict = max(verdicts, key=VERDICTS.index)
     head = {NOTE: "against older rows", NO: "not comparable with older rows"}
     notes = tuple(f"{head[rule.verdict]}: {rule.why}" for rule in fitting if rule.verdict != YES)
-    return replace(score, comparable=verdict, notes=(*score.notes, *(note for _, note in of_data), *notes, *filter(None, [cuts])))
+    return replace(
+        score,
+        comparable=verdict,
+        notes=(*score.notes, *(note for _, note in of_data), *notes, *filter(None, [cuts])),
+    )
 
 
-def _of_data(score: BenchmarkScore, backend: str, settings: Mapping[str, object], rehearsal: bool) -> list[tuple[str, str]]:
+def _of_data(
+    score: BenchmarkScore, backend: str, settings: Mapping[str, object], rehearsal: bool
+) -> list[tuple[str, str]]:
     """Verdicts with what is to be said, from the data that were asked."""
     if rehearsal:
         return [(NO, data_check.REHEARSED)]
     source = by_key(score.key).source(backend, str(settings.get("task", "")))
-    count, content = data_check.of_count(source, score.total), data_check.of_content(source, settings.get("data"))
+    count, content = (
+        data_check.of_count(source, score.total),
+        data_check.of_content(source, settings.get("data")),
+    )
     found = [(NO if data_check.other_count(source, score.total) else NOTE, count)] if count else []
     # What was not recorded may well be right.
-    return found + ([(YES if content == data_check.UNRECORDED else NOTE, content)] if content else [])
+    return found + (
+        [(YES if content == data_check.UNRECORDED else NOTE, content)] if content else []
+    )

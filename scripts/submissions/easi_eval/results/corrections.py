@@ -35,8 +35,19 @@ class Correction:
 # ---- SPAR-Bench on lmms-eval ------------------------------------------------------------------------------------------
 
 # Task types whose answer is the last number of the text (lmms_eval/tasks/sparbench/utils.py, process_na).
-_LAST_NUMBER = ("depth_prediction_oc_mv", "depth_prediction_oo_mv", "distance_prediction_oc_mv", "distance_prediction_oo_mv")
-_NUMERIC = (*_LAST_NUMBER, "depth_prediction_oc", "depth_prediction_oo", "distance_prediction_oc", "distance_prediction_oo")
+_LAST_NUMBER = (
+    "depth_prediction_oc_mv",
+    "depth_prediction_oo_mv",
+    "distance_prediction_oc_mv",
+    "distance_prediction_oo_mv",
+)
+_NUMERIC = (
+    *_LAST_NUMBER,
+    "depth_prediction_oc",
+    "depth_prediction_oo",
+    "distance_prediction_oc",
+    "distance_prediction_oo",
+)
 _NUMBER = re.compile(r"(?<!\^)\d+(?:\.\d+)?")
 _POINTS = 10
 _STEP = (0.95 - 0.5) / (_POINTS - 1)
@@ -60,18 +71,27 @@ def spar_numeric(entry: Mapping[str, Any]) -> float | None:
         return None
     try:
         # All of them, as there: one that is too long for an int costs the whole answer.
-        numbers = [float(number) if "." in number else int(number) for number in _NUMBER.findall(str(entry.get("prediction", "")))]
+        numbers = [
+            float(number) if "." in number else int(number)
+            for number in _NUMBER.findall(str(entry.get("prediction", "")))
+        ]
         if not numbers and task in _LAST_NUMBER:
             numbers = [-1]
-        return mean_relative_accuracy(float(numbers[-1 if task in _LAST_NUMBER else 0]), float(entry["answer"]))
+        return mean_relative_accuracy(
+            float(numbers[-1 if task in _LAST_NUMBER else 0]), float(entry["answer"])
+        )
     except (IndexError, OverflowError, TypeError, ValueError):
         return 0.0
 
 
 CORRECTIONS = (
-    Correction("spar-partial", LMMS_EVAL, "spar_bench",
-               "lmms-eval 0.7.3 lacks an import in its SPAR-Bench task (functools.partial), so that every numeric question scores 0 whatever is answered",
-               spar_numeric),
+    Correction(
+        "spar-partial",
+        LMMS_EVAL,
+        "spar_bench",
+        "lmms-eval 0.7.3 lacks an import in its SPAR-Bench task (functools.partial), so that every numeric question scores 0 whatever is answered",
+        spar_numeric,
+    ),
 )
 
 
@@ -80,26 +100,43 @@ def applying(backend: str, key: str) -> tuple[Correction, ...]:
     return tuple(one for one in CORRECTIONS if (one.backend, one.benchmark) == (backend, key))
 
 
-def corrected_rows(correction: Correction, entries: Mapping[str, Mapping[str, Any]], rows: pd.DataFrame) -> pd.DataFrame | None:
+def corrected_rows(
+    correction: Correction, entries: Mapping[str, Mapping[str, Any]], rows: pd.DataFrame
+) -> pd.DataFrame | None:
     """``rows`` with the corrected scores; None if that changes nothing (a backend that has been repaired).
 
     ``entries``: the backend's object of each question, by item. A question without one (it failed) keeps its score.
     """
-    scores = {item: score for item, entry in entries.items() if (score := correction.score(entry)) is not None}
+    scores = {
+        item: score
+        for item, entry in entries.items()
+        if (score := correction.score(entry)) is not None
+    }
     changed = rows.copy()
-    changed["score"] = [scores.get(item, score) for item, score in zip(rows["item"], rows["score"], strict=True)]
+    changed["score"] = [
+        scores.get(item, score) for item, score in zip(rows["item"], rows["score"], strict=True)
+    ]
     return None if changed["score"].equals(rows["score"]) else changed
 
 
-def with_correction(score: BenchmarkScore, correction: Correction, corrected: Reading, *, wanted: bool) -> BenchmarkScore:
+def with_correction(
+    score: BenchmarkScore, correction: Correction, corrected: Reading, *, wanted: bool
+) -> BenchmarkScore:
     """The line with both values; the corrected one is the headline where it is ``wanted`` (not under ``--no-corrections``)."""
     stock = score.reading
     method = CORRECTED if wanted else STOCK
     values = f"corrected {_number(corrected)}, stock {_number(stock)}"
-    headline = "the corrected value counts" if wanted else "the stock value counts (--no-corrections)"
+    headline = (
+        "the corrected value counts" if wanted else "the stock value counts (--no-corrections)"
+    )
     note = f"{correction.id}: {correction.reason}; {values}: {headline}"
-    return replace(score, reading=corrected if wanted else stock, method=method, by_method={CORRECTED: corrected, STOCK: stock},
-                   notes=(*score.notes, note))
+    return replace(
+        score,
+        reading=corrected if wanted else stock,
+        method=method,
+        by_method={CORRECTED: corrected, STOCK: stock},
+        notes=(*score.notes, note),
+    )
 
 
 def _number(reading: Reading) -> str:

@@ -23,7 +23,9 @@ def of_count(source: Source, total: int | None) -> str:
     """What is to be said of the number of questions; "" if it is the benchmark's."""
     if source.questions is None:
         return COUNT_UNKNOWN
-    return COUNT.format(total=total, questions=source.questions) if other_count(source, total) else ""
+    return (
+        COUNT.format(total=total, questions=source.questions) if other_count(source, total) else ""
+    )
 
 
 def of_content(source: Source, recorded: object) -> str:

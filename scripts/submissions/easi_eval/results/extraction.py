@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 REPORT = "extraction_report.json"
-ENTRY = "extraction.json"       # one benchmark's part, in its folder
+ENTRY = "extraction.json"  # one benchmark's part, in its folder
 
 
 @dataclass(frozen=True)
@@ -39,21 +39,46 @@ def moved(bench: Benchmark, source: Source, rules: pd.DataFrame, judged: pd.Data
     from .recompute import recompute
 
     after = judged.set_index("item")["score"].reindex(rules["item"]).to_numpy()
-    rows = tuple((str(item), float(before), float(now)) for item, before, now in zip(rules["item"], rules["score"], after, strict=True) if before != now)
-    mixed = rules.assign(score=rules["score"].where(rules["parsed"].fillna(True).astype(bool).to_numpy(), after))
-    return Moved(sum(now > before for _, before, now in rows), sum(now < before for _, before, now in rows), rows,
-                 recompute(bench, source, mixed).overall)
+    rows = tuple(
+        (str(item), float(before), float(now))
+        for item, before, now in zip(rules["item"], rules["score"], after, strict=True)
+        if before != now
+    )
+    mixed = rules.assign(
+        score=rules["score"].where(rules["parsed"].fillna(True).astype(bool).to_numpy(), after)
+    )
+    return Moved(
+        sum(now > before for _, before, now in rows),
+        sum(now < before for _, before, now in rows),
+        rows,
+        recompute(bench, source, mixed).overall,
+    )
 
 
-def entry(policy: Policy, rules: BenchmarkScore, score: BenchmarkScore, change: Moved | None = None) -> dict[str, Any]:
+def entry(
+    policy: Policy, rules: BenchmarkScore, score: BenchmarkScore, change: Moved | None = None
+) -> dict[str, Any]:
     """What the report says of one benchmark. ``rules``: its plain score by rules; ``score``: the one that counts. Scores are 0-100."""
     share = rate(rules)
     return {
-        "total": rules.n - rules.failed, "failed": rules.unparsed, "rate": share, "threshold": None if policy.named else policy.threshold, "method": score.method,
-        "scores": {name: reading.overall for name, reading in score.by_method.items()}, "state": str(score.state), "reason": score.reason,
+        "total": rules.n - rules.failed,
+        "failed": rules.unparsed,
+        "rate": share,
+        "threshold": None if policy.named else policy.threshold,
+        "method": score.method,
+        "scores": {name: reading.overall for name, reading in score.by_method.items()},
+        "state": str(score.state),
+        "reason": score.reason,
         "why_not_judged": policy.why_none if policy.wants(share) and not policy.judge else "",
-        "moved": None if change is None else {
-            "up": change.up, "down": change.down, "rows": [dict(zip(("item", "before", "after"), row, strict=True)) for row in change.rows]},
+        "moved": None
+        if change is None
+        else {
+            "up": change.up,
+            "down": change.down,
+            "rows": [
+                dict(zip(("item", "before", "after"), row, strict=True)) for row in change.rows
+            ],
+        },
         "diagnosis": None if change is None else {"only_unread_judged": change.only_unread},
     }
 
@@ -69,7 +94,9 @@ def report(folders: Iterable[tuple[str, Path]]) -> dict[str, Any]:
         if (folder / ENTRY).is_file():
             try:
                 value = read_json(folder / ENTRY)
-            except EasiError:      # it explains a number and proves none: damage to it costs the explanation
+            except (
+                EasiError
+            ):  # it explains a number and proves none: damage to it costs the explanation
                 continue
             if isinstance(value, dict) and value.pop("schema", None) == SCHEMA:
                 found[key] = value

@@ -6,7 +6,9 @@ from collections.abc import Iterable
 
 from ..benchmarks import LMMS_EVAL, VLMEVALKIT, by_key
 
-REASONED = {"omnispatial_(manual_cot)": 800}        # characters of an answer where the prompt asks for the reasoning
+REASONED = {
+    "omnispatial_(manual_cot)": 800
+}  # characters of an answer where the prompt asks for the reasoning
 # Measured with tests/benchmarks/archive_size.py on the smallest form: bytes of a question without its answer, and bytes that a
 # character of an answer adds (text as hard to compress as words drawn one by one).
 PER_QUESTION = {VLMEVALKIT: 20.5, LMMS_EVAL: 16.0}

@@ -17,16 +17,35 @@ from .cells import Cells, read_cells, write_cells
 from .compact import Key
 
 SAMPLES, WORKBOOK, REST = "samples", "workbook", "rest"
-SAID = {SAMPLES: "columns that repeat others are stored once", WORKBOOK: "rewritten plainly, cell for cell",
-        REST: "only the texts that the workbook beside it does not hold exactly"}
+SAID = {
+    SAMPLES: "columns that repeat others are stored once",
+    WORKBOOK: "rewritten plainly, cell for cell",
+    REST: "only the texts that the workbook beside it does not hold exactly",
+}
 DAMAGED = "the archive was changed, or cut off"
 # Members of lmms-eval's samples that are the dataset's (lmms_eval/evaluator.py); in a metric's object the task says.
 PROMPTS = ("input", "input_media")
 DATASET_MEMBERS = ("question", "query", "options")
 # Columns that VLMEvalKit's classes add to a table from the dataset's own.
-MORE_COLUMNS = ("question", "hint", "input_prompt", "image", "image_path", "video", "video_path", "options", "candidates", "A", "B", "C", "D", "E", "F")
+MORE_COLUMNS = (
+    "question",
+    "hint",
+    "input_prompt",
+    "image",
+    "image_path",
+    "video",
+    "video_path",
+    "options",
+    "candidates",
+    "A",
+    "B",
+    "C",
+    "D",
+    "E",
+    "F",
+)
 
-Other = Callable[[str], bytes]      # another file of the archive, by name
+Other = Callable[[str], bytes]  # another file of the archive, by name
 
 
 @dataclass(frozen=True)
@@ -47,20 +66,37 @@ class Form:
     left_out: tuple[str, ...] = ()
 
     def said(self) -> str:
-        return SAID.get(self.name, "") + (f"; left out: {', '.join(self.left_out)}" if self.left_out else "")
+        return SAID.get(self.name, "") + (
+            f"; left out: {', '.join(self.left_out)}" if self.left_out else ""
+        )
 
     def to_json(self) -> dict[str, Any]:
-        value = {"name": self.name, "beside": self.beside, "left_out": list(self.left_out), "key": self.key.to_json() if self.key else None}
+        value = {
+            "name": self.name,
+            "beside": self.beside,
+            "left_out": list(self.left_out),
+            "key": self.key.to_json() if self.key else None,
+        }
         return {name: each for name, each in value.items() if each}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Form:
         """Raises EasiError for a form that this version does not know."""
         name = str(value.get("name", ""))
-        if name not in ("", *SAID) or (name == SAMPLES) != ("key" in value) or (name == REST) != ("beside" in value):
-            raise EasiError(f"the archive has a file in a form {name!r} that is not known", hint=DAMAGED)
-        return cls(name, Key.from_json(value["key"]) if "key" in value else None, str(value.get("beside", "")),
-                   tuple(map(str, value.get("left_out", ()))))
+        if (
+            name not in ("", *SAID)
+            or (name == SAMPLES) != ("key" in value)
+            or (name == REST) != ("beside" in value)
+        ):
+            raise EasiError(
+                f"the archive has a file in a form {name!r} that is not known", hint=DAMAGED
+            )
+        return cls(
+            name,
+            Key.from_json(value["key"]) if "key" in value else None,
+            str(value.get("beside", "")),
+            tuple(map(str, value.get("left_out", ()))),
+        )
 
 
 def leave_of(backend: str, source: Source) -> Leave:
@@ -68,16 +104,25 @@ def leave_of(backend: str, source: Source) -> Leave:
     rule = source.rows
     needed = {value for each in fields(rule) for value in _texts(getattr(rule, each.name))}
     if backend == VLMEVALKIT:
-        columns = {*source.data.columns, *getattr(source.data, "columns_optional", ()), *MORE_COLUMNS}
+        columns = {
+            *source.data.columns,
+            *getattr(source.data, "columns_optional", ()),
+            *MORE_COLUMNS,
+        }
         return Leave(frozenset(columns - needed))
-    return Leave(frozenset({*PROMPTS, *DATASET_MEMBERS} - needed), rule.cluster if rule.cluster in PROMPTS else "")
+    return Leave(
+        frozenset({*PROMPTS, *DATASET_MEMBERS} - needed),
+        rule.cluster if rule.cluster in PROMPTS else "",
+    )
 
 
 def _texts(value: object) -> tuple[str, ...]:
     return (value,) if isinstance(value, str) else value if isinstance(value, tuple) else ()
 
 
-def fold(name: str, data: bytes, other: Other, names: Collection[str], leave: Leave) -> tuple[bytes, Form]:
+def fold(
+    name: str, data: bytes, other: Other, names: Collection[str], leave: Leave
+) -> tuple[bytes, Form]:
     """The file in its smallest form without the columns ``leave`` names; as it is where that is not smaller or does not come back.
 
     ``names``: all files of the archive.
@@ -95,7 +140,9 @@ def unfold(data: bytes, form: Form, other: Other) -> bytes:
     """The file as the readers know it. Raises EasiError for what ``fold`` does not make."""
     if form.name == SAMPLES:
         assert form.key is not None
-        return "".join(line + "\n" for line in compact.restore(_lines(data), form.key)).encode("utf-8")
+        return "".join(line + "\n" for line in compact.restore(_lines(data), form.key)).encode(
+            "utf-8"
+        )
     if form.name == REST:
         return _unfold_answers(data, other(form.beside))
     return data
@@ -115,17 +162,23 @@ def _fold_samples(data: bytes, leave: Leave) -> tuple[bytes, Form]:
     try:
         lines = data.decode("utf-8").split("\n")
         if lines.pop():
-            return data, Form()      # cut off, or of another form
+            return data, Form()  # cut off, or of another form
         if leave.first_only:
             lines = [_first_only(line, leave.first_only) for line in lines]
     except ValueError:
         return data, Form()
-    made = compact.compact(lines, lambda path: path[-1] in leave.columns or path[0] in leave.columns)
+    made = compact.compact(
+        lines, lambda path: path[-1] in leave.columns or path[0] in leave.columns
+    )
     if made is None:
         return data, Form()
     rows, key = made
-    gone = sorted({path[-1] for path in key.left_out}) + ([f"{leave.first_only} but for its first"] if leave.first_only else [])
-    return "".join(row + "\n" for row in rows).encode("utf-8"), Form(SAMPLES, key, left_out=tuple(gone))
+    gone = sorted({path[-1] for path in key.left_out}) + (
+        [f"{leave.first_only} but for its first"] if leave.first_only else []
+    )
+    return "".join(row + "\n" for row in rows).encode("utf-8"), Form(
+        SAMPLES, key, left_out=tuple(gone)
+    )
 
 
 def _first_only(line: str, name: str) -> str:
@@ -157,8 +210,14 @@ def _fold_workbook(data: bytes, leave: Leave) -> tuple[bytes, Form]:
     title, rows = _cells(data)
     header = rows[0] if rows else []
     gone = [place for place, name in enumerate(header) if name in leave.columns]
-    kept = [[None if place in gone else cell for place, cell in enumerate(row)] for row in rows[1:]] if gone else rows[1:]
-    return write_cells(title, [header, *kept]), Form(WORKBOOK, left_out=tuple(str(header[place]) for place in gone))
+    kept = (
+        [[None if place in gone else cell for place, cell in enumerate(row)] for row in rows[1:]]
+        if gone
+        else rows[1:]
+    )
+    return write_cells(title, [header, *kept]), Form(
+        WORKBOOK, left_out=tuple(str(header[place]) for place in gone)
+    )
 
 
 # ---- exact answers beside a workbook
@@ -167,7 +226,13 @@ def _fold_workbook(data: bytes, leave: Leave) -> tuple[bytes, Form]:
 def _workbook_beside(name: str, names: Collection[str]) -> str:
     """The per-question workbook of an answers file: the one whose name begins like it."""
     stem = name.removesuffix(".jsonl")
-    found = [other for other in sorted(names) if other.startswith(f"{stem}_") and other.endswith(".xlsx") and other.count("/") == name.count("/")]
+    found = [
+        other
+        for other in sorted(names)
+        if other.startswith(f"{stem}_")
+        and other.endswith(".xlsx")
+        and other.count("/") == name.count("/")
+    ]
     return found[0] if len(found) == 1 else ""
 
 
@@ -202,8 +267,13 @@ def _fold_answers(data: bytes, beside: str, other: Other) -> tuple[bytes, Form]:
 
 def _unfold_answers(data: bytes, workbook: bytes) -> bytes:
     try:
-        rest = {str(each["index"]): str(each["prediction"]) for each in map(json.loads, data.decode("utf-8").splitlines())}
+        rest = {
+            str(each["index"]): str(each["prediction"])
+            for each in map(json.loads, data.decode("utf-8").splitlines())
+        }
     except (ValueError, KeyError, TypeError) as error:
         raise EasiError(f"a file of answers is damaged: {error!r}", hint=DAMAGED) from error
     answers = {**_answer_cells(workbook), **rest}
-    return "".join(json.dumps({"index": item, "prediction": text}) + "\n" for item, text in answers.items()).encode("utf-8")
+    return "".join(
+        json.dumps({"index": item, "prediction": text}) + "\n" for item, text in answers.items()
+    ).encode("utf-8")

@@ -23,7 +23,17 @@ from .vlmevalkit_files import find_vlmevalkit_outputs, score_files
 # How lmms-eval begins the names of a launch's files: when it was started.
 _STAMP = re.compile(r"(?P<stamp>\d{8}_\d{6})_results\.json")
 # Model arguments that change no answer.
-_HOW = frozenset({"device", "device_map", "batch_size", "num_processes", "tensor_parallel_size", "gpu_memory_utilization", "base_url"})
+_HOW = frozenset(
+    {
+        "device",
+        "device_map",
+        "batch_size",
+        "num_processes",
+        "tensor_parallel_size",
+        "gpu_memory_utilization",
+        "base_url",
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -52,28 +62,49 @@ class Survey:
 def survey(folder: Path, keys: Sequence[str] = ALL_KEYS, judge: str = "") -> Survey:
     """Look for the benchmarks ``keys``; with ``judge`` only what was read by it (or by rules: exact_matching) counts. Raises EasiError for a folder with results of no backend, of both, or of several models."""
     if not folder.is_dir():
-        raise EasiError(f"{folder} is {'not a folder' if folder.exists() else 'not there'}", hint="name the folder that holds the results")
-    found = [one for one in (_vlmevalkit(folder, keys, judge), _lmms(folder, keys)) if one is not None]
+        raise EasiError(
+            f"{folder} is {'not a folder' if folder.exists() else 'not there'}",
+            hint="name the folder that holds the results",
+        )
+    found = [
+        one for one in (_vlmevalkit(folder, keys, judge), _lmms(folder, keys)) if one is not None
+    ]
     if not found:
-        raise EasiError(f"{folder} holds no results of VLMEvalKit or lmms-eval for any EASI benchmark",
-                        hint="name the folder their files are in: *_acc.csv with *.xlsx, or *_results.json with *_samples_*.jsonl")
+        raise EasiError(
+            f"{folder} holds no results of VLMEvalKit or lmms-eval for any EASI benchmark",
+            hint="name the folder their files are in: *_acc.csv with *.xlsx, or *_results.json with *_samples_*.jsonl",
+        )
     if len(found) > 1:
-        raise EasiError(f"{folder} holds results of both backends", hint="name the folder of one of them")
+        raise EasiError(
+            f"{folder} holds results of both backends", hint="name the folder of one of them"
+        )
     return found[0]
 
 
 # ---- VLMEvalKit
 
+
 def _vlmevalkit(folder: Path, keys: Iterable[str], judge: str) -> Survey | None:
-    candidates = {key: found for key in keys if (found := _vlmevalkit_candidate(by_key(key), folder, judge)) is not None}
+    candidates = {
+        key: found
+        for key in keys
+        if (found := _vlmevalkit_candidate(by_key(key), folder, judge)) is not None
+    }
     if not candidates:
         return None
     models = sorted({name for key in candidates for _, name, _ in score_files(by_key(key), folder)})
     if len(models) > 1:
-        raise EasiError(f"{folder} holds results of several models: {', '.join(models)}", hint="name the folder of one of them")
+        raise EasiError(
+            f"{folder} holds results of several models: {', '.join(models)}",
+            hint="name the folder of one of them",
+        )
     for group in GROUPS:
-        candidates |= _alike([candidates[key] for key in group.members if key in candidates], folder)
-    return Survey(VLMEVALKIT, models[0].replace("-->", "/") if models else "", tuple(candidates.values()))
+        candidates |= _alike(
+            [candidates[key] for key in group.members if key in candidates], folder
+        )
+    return Survey(
+        VLMEVALKIT, models[0].replace("-->", "/") if models else "", tuple(candidates.values())
+    )
 
 
 def _vlmevalkit_candidate(bench: Benchmark, folder: Path, judge: str = "") -> Candidate | None:
@@ -81,19 +112,41 @@ def _vlmevalkit_candidate(bench: Benchmark, folder: Path, judge: str = "") -> Ca
     scored = score_files(bench, folder)
     if not scored:
         task = re.escape(bench.source(VLMEVALKIT).task)
-        answered = [path for path in folder.rglob(f"*_{bench.source(VLMEVALKIT).task}*") if re.fullmatch(rf".+_{task}\.(xlsx|tsv|json)", path.name) and path.is_file()]
-        return Candidate(bench.key, problem="answered, but not scored: run VLMEvalKit on it with --mode eval") if answered else None
+        answered = [
+            path
+            for path in folder.rglob(f"*_{bench.source(VLMEVALKIT).task}*")
+            if re.fullmatch(rf".+_{task}\.(xlsx|tsv|json)", path.name) and path.is_file()
+        ]
+        return (
+            Candidate(
+                bench.key, problem="answered, but not scored: run VLMEvalKit on it with --mode eval"
+            )
+            if answered
+            else None
+        )
     try:
         out = find_vlmevalkit_outputs(bench, folder, judge)
     except EasiError as error:
         return Candidate(bench.key, problem=error.message)
-    left = dict.fromkeys(path.parent for path, _, _ in scored if path.parent != out.scores[0].parent) if out.scores else {}
-    notes = (_taken(_below(out.scores[0].parent, folder), [_below(each, folder) for each in left]),) if left else ()
+    left = (
+        dict.fromkeys(path.parent for path, _, _ in scored if path.parent != out.scores[0].parent)
+        if out.scores
+        else {}
+    )
+    notes = (
+        (_taken(_below(out.scores[0].parent, folder), [_below(each, folder) for each in left]),)
+        if left
+        else ()
+    )
     return Candidate(bench.key, out.files, method=_method(bench, out), notes=notes)
 
 
 def _below(place: Path, folder: Path) -> str:
-    return place.name if place == folder or not place.is_relative_to(folder) else place.relative_to(folder).as_posix()
+    return (
+        place.name
+        if place == folder or not place.is_relative_to(folder)
+        else place.relative_to(folder).as_posix()
+    )
 
 
 def _taken(chosen: str, left: Sequence[str]) -> str:
@@ -110,7 +163,11 @@ def _method(bench: Benchmark, out: Outputs) -> str:
     if (own := pattern.fullmatch(out.rows[0].name)) is not None:
         named = {own[1]}
     tag = tags[0] if tags else named.pop() if len(named) == 1 else ""
-    return "exact_matching" if tag in ("extract_matching", "exact_matching") else tag.removeprefix("llm_")
+    return (
+        "exact_matching"
+        if tag in ("extract_matching", "exact_matching")
+        else tag.removeprefix("llm_")
+    )
 
 
 def _alike(halves: Sequence[Candidate], folder: Path) -> dict[str, Candidate]:
@@ -119,7 +176,9 @@ def _alike(halves: Sequence[Candidate], folder: Path) -> dict[str, Candidate]:
         return {half.key: half for half in halves}
     methods = dict.fromkeys(half.method for half in halves)
     for method in methods:
-        again = {half.key: _vlmevalkit_candidate(by_key(half.key), folder, method) for half in halves}
+        again = {
+            half.key: _vlmevalkit_candidate(by_key(half.key), folder, method) for half in halves
+        }
         if all(half is not None and not half.problem for half in again.values()):
             return {key: half for key, half in again.items() if half is not None}
     problem = f"its halves are read differently: {', '.join(f'{half.key} by {half.method}' for half in halves)}"
@@ -127,6 +186,7 @@ def _alike(halves: Sequence[Candidate], folder: Path) -> dict[str, Candidate]:
 
 
 # ---- lmms-eval
+
 
 @dataclass(frozen=True)
 class _Launch:
@@ -154,25 +214,47 @@ class _Launch:
     def arguments(self) -> dict[str, str]:
         """Those that change answers."""
         given = self.config.get("model_args")
-        pairs = given.items() if isinstance(given, dict) else (part.partition("=")[::2] for part in str(given or "").split(","))
-        return {str(name).strip(): str(value) for name, value in pairs if str(name).strip() and str(name).strip() not in _HOW}
+        pairs = (
+            given.items()
+            if isinstance(given, dict)
+            else (part.partition("=")[::2] for part in str(given or "").split(","))
+        )
+        return {
+            str(name).strip(): str(value)
+            for name, value in pairs
+            if str(name).strip() and str(name).strip() not in _HOW
+        }
 
     @property
     def settings(self) -> tuple[object, ...]:
         """What two launches of one evaluation have in common."""
-        return self.model, self.content.get("model_source") or self.config.get("model"), tuple(sorted(self.arguments.items())), str(self.config.get("gen_kwargs") or "")
+        return (
+            self.model,
+            self.content.get("model_source") or self.config.get("model"),
+            tuple(sorted(self.arguments.items())),
+            str(self.config.get("gen_kwargs") or ""),
+        )
 
 
 def _launches(folder: Path) -> Iterator[_Launch]:
     """Newest first, by the time in the name: copying a folder loses the times of its files."""
-    named = [(match["stamp"], path) for path in newest_files(folder.rglob("*_results.json")) if (match := _STAMP.fullmatch(path.name))]
+    named = [
+        (match["stamp"], path)
+        for path in newest_files(folder.rglob("*_results.json"))
+        if (match := _STAMP.fullmatch(path.name))
+    ]
     for stamp, path in sorted(named, key=lambda one: one[0], reverse=True):
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
             if not isinstance(content["results"], dict):
                 raise TypeError("its results are no object")
         except (OSError, ValueError, KeyError, TypeError) as error:
-            yield _Launch(path, stamp, {}, f"{path.name} is damaged ({error}), and nobody knows what it was about: move it away")
+            yield _Launch(
+                path,
+                stamp,
+                {},
+                f"{path.name} is damaged ({error}), and nobody knows what it was about: move it away",
+            )
         else:
             yield _Launch(path, stamp, content)
 
@@ -190,9 +272,17 @@ def _lmms(folder: Path, keys: Iterable[str]) -> Survey | None:
     first = next(iter(used.values()), None)
     candidates = tuple(candidate for _, candidate in chosen.values())
     if first is None:
-        return Survey(LMMS_EVAL, next((launch.model for launch in launches if launch.model), ""), candidates)
-    return Survey(LMMS_EVAL, first.model, candidates, cls=str(first.config.get("model") or ""), arguments=first.arguments,
-                  version=str(first.content.get("lmms_eval_version") or ""))
+        return Survey(
+            LMMS_EVAL, next((launch.model for launch in launches if launch.model), ""), candidates
+        )
+    return Survey(
+        LMMS_EVAL,
+        first.model,
+        candidates,
+        cls=str(first.config.get("model") or ""),
+        arguments=first.arguments,
+        version=str(first.content.get("lmms_eval_version") or ""),
+    )
 
 
 def _refuse_mixed(folder: Path, used: Mapping[str, _Launch]) -> None:
@@ -202,32 +292,63 @@ def _refuse_mixed(folder: Path, used: Mapping[str, _Launch]) -> None:
         by.setdefault(launch.settings, []).append(key)
     if len(by) > 1:
         models = sorted({launch.model for launch in used.values()})
-        what = f"several models: {', '.join(models)}" if len(models) > 1 else "one model under several settings"
+        what = (
+            f"several models: {', '.join(models)}"
+            if len(models) > 1
+            else "one model under several settings"
+        )
         groups = "; ".join(",".join(keys) for keys in by.values())
-        raise EasiError(f"{folder} holds results of {what} ({groups})", hint="name the folder of one of them, or some of its benchmarks with --benchmarks")
+        raise EasiError(
+            f"{folder} holds results of {what} ({groups})",
+            hint="name the folder of one of them, or some of its benchmarks with --benchmarks",
+        )
 
 
-def _lmms_candidate(bench: Benchmark, launches: Sequence[_Launch]) -> tuple[_Launch | None, Candidate] | None:
+def _lmms_candidate(
+    bench: Benchmark, launches: Sequence[_Launch]
+) -> tuple[_Launch | None, Candidate] | None:
     """The newest launch that ran the benchmark whole; None if none was about it. One under ``--limit`` counts for nothing."""
     main = bench.source(LMMS_EVAL)
     damaged, limited = "", ""
     for launch in launches:
         damaged = damaged or launch.problem
-        source = next((one for one in (main, *main.variants.values()) if one.task in launch.content.get("results", {})), None)
+        source = next(
+            (
+                one
+                for one in (main, *main.variants.values())
+                if one.task in launch.content.get("results", {})
+            ),
+            None,
+        )
         if source is None:
             continue
         if launch.limited:
-            limited = limited or f"{launch.path.name} was made under --limit {launch.config.get('limit')}"
+            limited = (
+                limited or f"{launch.path.name} was made under --limit {launch.config.get('limit')}"
+            )
             continue
-        if damaged:      # it is newer, and might be what should count
+        if damaged:  # it is newer, and might be what should count
             return None, Candidate(bench.key, problem=damaged)
-        samples = tuple(launch.path.with_name(f"{launch.stamp}_samples_{task}.jsonl") for task in source.tasks)
+        samples = tuple(
+            launch.path.with_name(f"{launch.stamp}_samples_{task}.jsonl") for task in source.tasks
+        )
         if lacking := [path.name for path in samples if not path.is_file()]:
-            return None, Candidate(bench.key, problem=f"{launch.path.parent} lacks {', '.join(lacking)}: --log_samples writes them")
+            return None, Candidate(
+                bench.key,
+                problem=f"{launch.path.parent} lacks {', '.join(lacking)}: --log_samples writes them",
+            )
         tasks = {one.task for one in (main, *main.variants.values())}
-        left = [older.path.name for older in launches if older is not launch and not older.limited and tasks & set(older.content.get("results", {}))]
-        notes = (*((f"a newer one under --limit was passed over: {limited}",) if limited else ()),
-                 *((_taken(launch.path.name, left),) if left else ()))
+        left = [
+            older.path.name
+            for older in launches
+            if older is not launch
+            and not older.limited
+            and tasks & set(older.content.get("results", {}))
+        ]
+        notes = (
+            *((f"a newer one under --limit was passed over: {limited}",) if limited else ()),
+            *((_taken(launch.path.name, left),) if left else ()),
+        )
         return launch, Candidate(bench.key, (launch.path, *samples), notes=notes)
     if limited:
         return None, Candidate(bench.key, problem=limited)

@@ -49,11 +49,17 @@ def find_lmms_outputs(bench: Benchmark, folder: Path, task: str = "") -> Outputs
         samples = tuple(path.with_name(f"{stamp}_samples_{name}.jsonl") for name in source.tasks)
         lacking = [sample.name for sample in samples if not sample.is_file()]
         if lacking:
-            raise EasiError(f"{path.parent} lacks {', '.join(lacking)}", hint="lmms-eval only warns when it cannot save samples; see the log")
+            raise EasiError(
+                f"{path.parent} lacks {', '.join(lacking)}",
+                hint="lmms-eval only warns when it cannot save samples; see the log",
+            )
         notes = notes_file(samples[0], folder)
         return Outputs(bench.key, folder, (path,), samples, (notes,) if notes else (), source.task)
     names = " or ".join(source.task for source in sources)
-    raise EasiError(f"{folder} holds no results of {bench.title} (task {names})", hint="scoring did not finish; see the log")
+    raise EasiError(
+        f"{folder} holds no results of {bench.title} (task {names})",
+        hint="scoring did not finish; see the log",
+    )
 
 
 def _sample_task(path: Path) -> str:
@@ -77,13 +83,17 @@ def _value(raw: object) -> float | None:
     return float(raw)
 
 
-def _aggregate(results: Mapping[str, Mapping[str, object]], source: Source) -> dict[str, float | None]:
+def _aggregate(
+    results: Mapping[str, Mapping[str, object]], source: Source
+) -> dict[str, float | None]:
     """Every metric of the task in its own scale, by name; those of subtasks as ``subtask|metric``."""
     found: dict[str, float | None] = {}
     for task in (source.task, *source.subtasks):
         for name, raw in results.get(task, {}).items():
             metric = name.removesuffix(",none")
-            if metric != name and not metric.endswith(("_stderr", "_stderr_clt", "_stderr_clustered")):
+            if metric != name and not metric.endswith(
+                ("_stderr", "_stderr_clt", "_stderr_clustered")
+            ):
                 found[metric if task == source.task else f"{task}|{metric}"] = _value(raw)
     return found
 
@@ -133,21 +143,28 @@ def _first_text(value: Any) -> str:
 
 def _entry(sample: Mapping[str, Any], metric: str, where: str) -> Mapping[str, Any]:
     entry = sample.get(metric)
-    if isinstance(entry, str):     # objects that JSON does not know are written as text
+    if isinstance(entry, str):  # objects that JSON does not know are written as text
         try:
             entry = json.loads(entry)
         except ValueError as error:
             raise EasiError(f"{where}: {metric} is no JSON", hint=AGAIN) from error
     if not isinstance(entry, dict):
-        raise EasiError(f"{where} has no {metric}", hint="it is not the samples file this task writes")
+        raise EasiError(
+            f"{where} has no {metric}", hint="it is not the samples file this task writes"
+        )
     return entry
 
 
-def record_of(bench: Benchmark, source: Source, task: str, sample: Mapping[str, Any], where: str) -> dict[str, Any]:
+def record_of(
+    bench: Benchmark, source: Source, task: str, sample: Mapping[str, Any], where: str
+) -> dict[str, Any]:
     """One question's row from its sample; ``where`` names it in errors."""
     rule = source.rows
     entry = _entry(sample, rule.entry, where)
-    score = next((value for name in rule.score if (value := entry.get(name)) is not None and value == value), None)
+    score = next(
+        (value for name in rule.score if (value := entry.get(name)) is not None and value == value),
+        None,
+    )
     if not isinstance(score, (bool, int, float)):
         raise EasiError(f"{where}: {rule.entry} has no {' or '.join(rule.score)}", hint=AGAIN)
     doc = sample.get(rule.item)
@@ -156,7 +173,9 @@ def record_of(bench: Benchmark, source: Source, task: str, sample: Mapping[str, 
         "benchmark": bench.key,
         "item": f"{task}:{doc}",
         "question_type": _question_type(source, task, sample, entry, where),
-        "answer": _first_text(sample["resps"] if "resps" in sample else sample.get("filtered_resps")),
+        "answer": _first_text(
+            sample["resps"] if "resps" in sample else sample.get("filtered_resps")
+        ),
         "extracted": str(entry[rule.extracted]) if entry.get(rule.extracted) else None,
         "target": str(entry.get(rule.target, "")) if rule.target else str(sample.get("target", "")),
         "score": float(score),
@@ -171,13 +190,22 @@ def record_of(bench: Benchmark, source: Source, task: str, sample: Mapping[str, 
     }
 
 
-def _question_type(source: Source, task: str, sample: Mapping[str, Any], entry: Mapping[str, Any], where: str) -> str:
+def _question_type(
+    source: Source, task: str, sample: Mapping[str, Any], entry: Mapping[str, Any], where: str
+) -> str:
     name = source.rows.question_type
     if name == "@task":
         return task
     if name == "@counted":
         kinds = {kind for part in source.parts for kind in part.types}
-        return next((kind for kind in sorted(kinds) if kind in sample and _entry(sample, kind, where).get("total")), "")
+        return next(
+            (
+                kind
+                for kind in sorted(kinds)
+                if kind in sample and _entry(sample, kind, where).get("total")
+            ),
+            "",
+        )
     return str(entry.get(name, ""))
 
 
@@ -199,12 +227,18 @@ def _options(sample: Mapping[str, Any], metric: str, where: str) -> int:
     return round(1 / (1 - total))
 
 
-def lmms_samples(bench: Benchmark, out: Outputs) -> Iterator[tuple[str, dict[str, Any], Mapping[str, Any]]]:
+def lmms_samples(
+    bench: Benchmark, out: Outputs
+) -> Iterator[tuple[str, dict[str, Any], Mapping[str, Any]]]:
     """Each question's item and sample, and the object that the task left of it (the row rule's metric)."""
     rule = source_of(bench, out).rows
     for path in out.rows:
         for where, sample in _lines(path):
-            yield f"{_sample_task(path)}:{sample.get(rule.item)}", sample, _entry(sample, rule.entry, where)
+            yield (
+                f"{_sample_task(path)}:{sample.get(rule.item)}",
+                sample,
+                _entry(sample, rule.entry, where),
+            )
 
 
 def sample_entries(bench: Benchmark, out: Outputs) -> dict[str, Mapping[str, Any]]:
@@ -221,17 +255,29 @@ def read_lmms_rows(bench: Benchmark, out: Outputs) -> pd.DataFrame:
     records: list[dict[str, Any]] = []
     for path in out.rows:
         task = _sample_task(path)
-        numbered = sorted(((sample.get(source.rows.item), where, sample) for where, sample in _lines(path)), key=lambda one: (str(type(one[0])), one[0]))
+        numbered = sorted(
+            ((sample.get(source.rows.item), where, sample) for where, sample in _lines(path)),
+            key=lambda one: (str(type(one[0])), one[0]),
+        )
         if len({doc for doc, _, _ in numbered}) != len(numbered):
-            raise EasiError(f"{path} has the same question twice", hint="two runs wrote into it; run this benchmark again with --rerun")
+            raise EasiError(
+                f"{path} has the same question twice",
+                hint="two runs wrote into it; run this benchmark again with --rerun",
+            )
         expected = counts.get(task, {}).get("effective")
         if expected is not None and expected != len(numbered) + failed[task]:
-            raise EasiError(f"{path} has {len(numbered)} samples, the results say {expected - failed[task]}", hint=AGAIN)
+            raise EasiError(
+                f"{path} has {len(numbered)} samples, the results say {expected - failed[task]}",
+                hint=AGAIN,
+            )
         records += [record_of(bench, source, task, sample, where) for _, where, sample in numbered]
     if not records:
         raise EasiError(f"{out.rows[0]} has no samples", hint=AGAIN)
-    for name, items, holds in (("parsed", notes.unparsed, False), ("coin_flip", notes.flipped, True)):
-        if items is not None:      # our scorer watched, and the files do not say
+    for name, items, holds in (
+        ("parsed", notes.unparsed, False),
+        ("coin_flip", notes.flipped, True),
+    ):
+        if items is not None:  # our scorer watched, and the files do not say
             named = set(items)
             for record in records:
                 record[name] = holds == (record["item"] in named)

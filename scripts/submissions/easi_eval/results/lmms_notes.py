@@ -17,8 +17,15 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def told(bench: Benchmark, out: Outputs, rows: pd.DataFrame, score: BenchmarkScore, scorer_notes: Mapping[str, Any], *,
-         wanted: bool) -> BenchmarkScore:
+def told(
+    bench: Benchmark,
+    out: Outputs,
+    rows: pd.DataFrame,
+    score: BenchmarkScore,
+    scorer_notes: Mapping[str, Any],
+    *,
+    wanted: bool,
+) -> BenchmarkScore:
     """``score`` with its corrections and notes.
 
     ``scorer_notes`` are those of our scorer (empty under ``--plain``); ``wanted``: corrected values are the headline.
@@ -33,9 +40,14 @@ def told(bench: Benchmark, out: Outputs, rows: pd.DataFrame, score: BenchmarkSco
     unwrapped = scorer_notes.get("unwrapped")
     halves = len(scorer_notes.get("escaped") or ())
     lines = (
-        f"{halves} of {len(rows)} answers hold half a character; they are scored as they are, and escaped (\\udXXX) in lmms-eval's file" if halves else "",
+        f"{halves} of {len(rows)} answers hold half a character; they are scored as they are, and escaped (\\udXXX) in lmms-eval's file"
+        if halves
+        else "",
         odd(entries.values()) if odd else "",
         oddities.drawn_letters(score.coin_flips),
-        oddities.wrapped_note(sum(oddities.wrapped(answer) for answer in rows["answer"] if isinstance(answer, str)), unwrapped if isinstance(unwrapped, (int, float)) else None),
+        oddities.wrapped_note(
+            sum(oddities.wrapped(answer) for answer in rows["answer"] if isinstance(answer, str)),
+            unwrapped if isinstance(unwrapped, (int, float)) else None,
+        ),
     )
     return replace(score, notes=(*score.notes, *filter(None, lines)))

@@ -48,10 +48,20 @@ class ScorerNotes:
         """EasiError if the file is damaged; members that other programs keep there are passed over."""
         found = _members(path)
         try:
-            flipped, unparsed = (None if found.get(name) is None else tuple(map(str, found[name])) for name in ("flipped", "unparsed"))
-            return cls(found.get("coin_flips"), flipped, unparsed, tuple(FailedItem(**item) for item in found.get("failed", ())))
+            flipped, unparsed = (
+                None if found.get(name) is None else tuple(map(str, found[name]))
+                for name in ("flipped", "unparsed")
+            )
+            return cls(
+                found.get("coin_flips"),
+                flipped,
+                unparsed,
+                tuple(FailedItem(**item) for item in found.get("failed", ())),
+            )
         except TypeError as error:
-            raise EasiError(f"{path} is damaged: {error}", hint="run this benchmark again with --rerun") from error
+            raise EasiError(
+                f"{path} is damaged: {error}", hint="run this benchmark again with --rerun"
+            ) from error
 
 
 def notes_file(rows: Path, folder: Path) -> Path | None:
@@ -80,5 +90,7 @@ def add_failed(folder: Path, items: Iterable[FailedItem]) -> None:
 def _members(path: Path) -> Mapping[str, Any]:
     found = read_json(path)
     if not isinstance(found, dict):
-        raise EasiError(f"{path} is damaged: it holds no object", hint="run this benchmark again with --rerun")
+        raise EasiError(
+            f"{path} is damaged: it holds no object", hint="run this benchmark again with --rerun"
+        )
     return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-JUDGED = "judged"      # folder below a benchmark's own: what was left by scoring the same answers with a judge
+JUDGED = "judged"  # folder below a benchmark's own: what was left by scoring the same answers with a judge
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,18 @@ from .vlmevalkit_files import (
 )
 
 __all__ = [
-    "ROW_COLUMNS", "find_lmms_outputs", "find_vlmevalkit_outputs", "lmms_samples", "lmms_total", "read_by_rules", "read_lmms_rows", "read_lmms_scores",
-    "read_vlmevalkit_rows", "read_vlmevalkit_scores", "row_cells", "summarise", "tsv_items", "tsv_rows",
+    "ROW_COLUMNS",
+    "find_lmms_outputs",
+    "find_vlmevalkit_outputs",
+    "lmms_samples",
+    "lmms_total",
+    "read_by_rules",
+    "read_lmms_rows",
+    "read_lmms_scores",
+    "read_vlmevalkit_rows",
+    "read_vlmevalkit_scores",
+    "row_cells",
+    "summarise",
+    "tsv_items",
+    "tsv_rows",
 ]

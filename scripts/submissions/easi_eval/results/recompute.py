@@ -54,13 +54,17 @@ def score_of(rule: str, extracted: str | None, target: str) -> float | None:
     match rule:
         case "letter":
             wanted = letter_of(target)
-            return None if wanted is None or wanted not in KNOWN_LETTERS else float(extracted is not None and extracted.strip().upper() == wanted)
+            return (
+                None
+                if wanted is None or wanted not in KNOWN_LETTERS
+                else float(extracted is not None and extracted.strip().upper() == wanted)
+            )
         case "number":
             try:
                 right = float(target)
             except ValueError:
                 return None
-            if right != right or extracted is None:      # NaN: the backend gives 0 whatever is answered
+            if right != right or extracted is None:  # NaN: the backend gives 0 whatever is answered
                 return 0.0
             try:
                 return mean_relative_accuracy(float(extracted), right)
@@ -73,7 +77,10 @@ def score_of(rule: str, extracted: str | None, target: str) -> float | None:
 def wrong_scores(rows: pd.DataFrame) -> list[tuple[str, float, float]]:
     """(item, score in the rows, score it should have) of every question whose score does not follow from what was extracted."""
     found = []
-    for item, rule, extracted, target, score, failed in zip(*(rows[name] for name in ("item", "rule", "extracted", "target", "score", "failed")), strict=True):
+    for item, rule, extracted, target, score, failed in zip(
+        *(rows[name] for name in ("item", "rule", "extracted", "target", "score", "failed")),
+        strict=True,
+    ):
         own = 0.0 if failed else score_of(rule, extracted, target)
         if own is not None and abs(own - score) > EXACT:
             found.append((item, float(score), own))
@@ -100,7 +107,10 @@ def accuracy(rows: pd.DataFrame, types: Iterable[str] = ()) -> float | None:
 
 def type_means(rows: pd.DataFrame) -> dict[str, float]:
     """Mean score of each question type, 0-100."""
-    return {str(kind): 100 * float(mean) for kind, mean in rows.groupby("question_type", sort=False)["score"].mean().items()}
+    return {
+        str(kind): 100 * float(mean)
+        for kind, mean in rows.groupby("question_type", sort=False)["score"].mean().items()
+    }
 
 
 # Which set a variant of 3DSRBench belongs to. qids: XXXXXXXX, XXXXXXXX-n, XXXXXXXX-flip, XXXXXXXX-flip-n (n: options turned round).
@@ -152,7 +162,9 @@ def recompute(bench: Benchmark, source: Source, rows: pd.DataFrame) -> Reading:
     return Reading(overall, parts, why)
 
 
-def part_score(source: Source, part: Part, rows: pd.DataFrame, means: Mapping[str, float] | None = None) -> float | None:
+def part_score(
+    source: Source, part: Part, rows: pd.DataFrame, means: Mapping[str, float] | None = None
+) -> float | None:
     """One part, 0-100; None if none of its questions was asked, or not all the types its mean is over. ``means``: ``type_means``."""
     if part.group:
         return all_right(rows, part.group, part.types)
@@ -171,7 +183,9 @@ def part_score(source: Source, part: Part, rows: pd.DataFrame, means: Mapping[st
 
 def _why(part: Part, means: Mapping[str, float]) -> str:
     asked = [kind for kind in part.types if kind in means]
-    return f"it is the mean over questions of every kind: {', '.join(part.types)}" if asked else NOBODY
+    return (
+        f"it is the mean over questions of every kind: {', '.join(part.types)}" if asked else NOBODY
+    )
 
 
 def _overall(source: Source, rows: pd.DataFrame, means: Mapping[str, float]) -> float | None:
@@ -199,7 +213,7 @@ def _units(part: Part, means: Mapping[str, float]) -> list[float]:
 
 def tolerance(source: Source, scale: float) -> float:
     """How far a backend's number may be from ours, 0-100: 1e-6, and half a unit of the last decimal it writes."""
-    return EXACT + (0.0 if source.decimals is None else 0.5 * 10.0 ** -source.decimals * scale)
+    return EXACT + (0.0 if source.decimals is None else 0.5 * 10.0**-source.decimals * scale)
 
 
 def disagreement(source: Source, own: Reading, found: Reading) -> str:
@@ -208,16 +222,35 @@ def disagreement(source: Source, own: Reading, found: Reading) -> str:
     Compared are the headline and every part that both have.
     """
     scales = {"": source.scale, **{part.name: part.scale for part in source.parts}}
-    values = {"": (found.overall, own.overall), **{name: (value, own.parts.get(name)) for name, value in found.parts.items()}}
-    off = [f"{name or 'the score'} is {theirs:.6f}, its rows give {ours:.6f}" for name, (theirs, ours) in values.items()
-           if theirs is not None and ours is not None and not abs(theirs - ours) <= tolerance(source, scales[name])]
-    lacking = [f"{name or 'the score'} is {theirs:.6f}, its rows give none" for name, (theirs, ours) in values.items()
-               if theirs is not None and ours is None]
-    return "; ".join((off + lacking)[:3]) + (f" (and {len(off + lacking) - 3} more)" if len(off + lacking) > 3 else "")
+    values = {
+        "": (found.overall, own.overall),
+        **{name: (value, own.parts.get(name)) for name, value in found.parts.items()},
+    }
+    off = [
+        f"{name or 'the score'} is {theirs:.6f}, its rows give {ours:.6f}"
+        for name, (theirs, ours) in values.items()
+        if theirs is not None
+        and ours is not None
+        and not abs(theirs - ours) <= tolerance(source, scales[name])
+    ]
+    lacking = [
+        f"{name or 'the score'} is {theirs:.6f}, its rows give none"
+        for name, (theirs, ours) in values.items()
+        if theirs is not None and ours is None
+    ]
+    return "; ".join((off + lacking)[:3]) + (
+        f" (and {len(off + lacking) - 3} more)" if len(off + lacking) > 3 else ""
+    )
 
 
 def filled(found: Reading, own: Reading) -> Reading:
     """``found`` with what only the rows tell; its own numbers stay."""
-    parts = {name: own.parts.get(name) if value is None else value for name, value in found.parts.items()}
-    why = {name: reason for name, reason in found.why_missing.items() if not name or parts.get(name) is None}
+    parts = {
+        name: own.parts.get(name) if value is None else value for name, value in found.parts.items()
+    }
+    why = {
+        name: reason
+        for name, reason in found.why_missing.items()
+        if not name or parts.get(name) is None
+    }
     return Reading(found.overall, parts, why)

@@ -39,8 +39,14 @@ def command_lines(argv: Sequence[str], width: int) -> list[str]:
 
 def _wrap(text: str, width: int, indent: str = "  ", hanging: str = "    ") -> list[str]:
     # Options and paths have hyphens, and are to be copied whole.
-    lines = textwrap.wrap(" ".join(text.split()), max(width, 20), initial_indent=indent, subsequent_indent=hanging,
-                          break_on_hyphens=False, break_long_words=False)
+    lines = textwrap.wrap(
+        " ".join(text.split()),
+        max(width, 20),
+        initial_indent=indent,
+        subsequent_indent=hanging,
+        break_on_hyphens=False,
+        break_long_words=False,
+    )
     return lines or [indent.rstrip()]
 
 
@@ -54,7 +60,14 @@ def _cells(score: BenchmarkScore, title: str) -> tuple[str, ...]:
     ran = score.n > 0
     n = str(score.n) if score.total in (None, score.n) else f"{score.n}/{score.total}"
     counts = (score.unparsed, score.failed, score.truncated, score.coin_flips)
-    return (title, number, n if ran else "", *(_count(value, ran) for value in counts), score.comparable, str(score.state))
+    return (
+        title,
+        number,
+        n if ran else "",
+        *(_count(value, ran) for value in counts),
+        score.comparable,
+        str(score.state),
+    )
 
 
 HEAD = ("benchmark", "score", "n", "unparsed", "failed", "cut off", "flips", "comp", "state")
@@ -72,9 +85,25 @@ def table_lines(table: ScoreTable, width: int = 80) -> list[str]:
         halves = (table.row(key) for key in members.get(score.key, ()))
         rows += [_cells(half, "  " + half.key.partition("_")[2]) for half in halves if half]
     average = table.easi8_average
-    rows.append(("EASI-8 average", "-" if average is None else f"{average:.2f}", "", "", "", "", "", "", "" if average is not None else str(State.MISSING)))
+    rows.append(
+        (
+            "EASI-8 average",
+            "-" if average is None else f"{average:.2f}",
+            "",
+            "",
+            "",
+            "",
+            "",
+            "",
+            "" if average is not None else str(State.MISSING),
+        )
+    )
     optional = ("failed", "cut off", "flips", "comp")
-    shown = [place for place, name in enumerate(HEAD) if name not in optional or any(row[place] not in ("", "0", UNKNOWN) for row in rows)]
+    shown = [
+        place
+        for place, name in enumerate(HEAD)
+        if name not in optional or any(row[place] not in ("", "0", UNKNOWN) for row in rows)
+    ]
     cells = [[row[place] for place in shown] for row in (HEAD, *rows)]
     widths = [max(len(row[place]) for row in cells) for place in range(len(shown))]
     widths[0] = max(8, min(widths[0], width - sum(widths[1:]) - 2 * (len(widths) - 1)))
@@ -98,24 +127,35 @@ def beside(table: ScoreTable) -> list[str]:
 
 def above(table: ScoreTable) -> list[str]:
     """What is suspicious about the answers behind the numbers, a line per thing."""
-    return [f"warning: {title_of(row.key)}: {warning}" for row in table.rows for warning in row.warnings]
+    return [
+        f"warning: {title_of(row.key)}: {warning}" for row in table.rows for warning in row.warnings
+    ]
 
 
 def _troubles(troubles: Sequence[Trouble], width: int) -> list[str]:
     """Why what is not complete; benchmarks with the same telling line (failing that, the same reason) are told together."""
     alike: dict[tuple[str, Path | None], list[Trouble]] = {}
     for trouble in troubles:
-        alike.setdefault((trouble.line or trouble.reason, trouble.log) if trouble.key else ("", None), []).append(trouble)
+        alike.setdefault(
+            (trouble.line or trouble.reason, trouble.log) if trouble.key else ("", None), []
+        ).append(trouble)
     lines: list[str] = []
     for (said, log), group in alike.items():
         if len(group) > 1 and said:
-            names = f"all {len(group)} benchmarks" if len(group) == len(troubles) else ", ".join(title_of(trouble.key) for trouble in group)
+            names = (
+                f"all {len(group)} benchmarks"
+                if len(group) == len(troubles)
+                else ", ".join(title_of(trouble.key) for trouble in group)
+            )
             lines += _wrap(f"{names}: {said}" + (f" (log: {log})" if log else ""), width)
             reasons = dict.fromkeys(trouble.reason for trouble in group if trouble.reason != said)
             lines += _wrap("; ".join(reasons), width, "    ", "    ") if reasons else []
             continue
         for trouble in group:
-            lines += _wrap(f"{title_of(trouble.key)}: {trouble.reason}" if trouble.key else trouble.reason, width)
+            lines += _wrap(
+                f"{title_of(trouble.key)}: {trouble.reason}" if trouble.key else trouble.reason,
+                width,
+            )
             lines += _wrap(trouble.line, width, "    ", "    ") if trouble.line else []
             lines += [f"    log: {trouble.log}"] if trouble.log else []
     return lines
@@ -139,7 +179,9 @@ def summary(
         lines += [*(part for warning in suspicious for part in _wrap(warning, width, "", "  ")), ""]
     lines += table_lines(table, width)
     if table.easi8_average is None and (lacking := table.lacking()):
-        lines += _wrap(f"The average needs all of EASI-8; not complete: {', '.join(lacking)}", width, "", "")
+        lines += _wrap(
+            f"The average needs all of EASI-8; not complete: {', '.join(lacking)}", width, "", ""
+        )
     for note in (*beside(table), *notes):
         lines += _wrap(note, width, "", "  ")
     if troubles:

@@ -12,33 +12,80 @@ from .scores import State, title_of
 
 PROGRAM = ("python", "scripts/submissions/run_easi_eval.py")
 # What says where things lie, what is shown or sent, and what was left to do; the numbers do not depend on it.
-DROPPED = {"--output-dir": 1, "--dataset-dir": 1, "--submission-configs": 1, "--benchmarks": 1, "--limit": 1, "--submit": 0, "--resubmit": 0,
-           "--model-name-differs": 0, "--include-extra": 0, "--rerun": 0, "--dry-run": 0, "--verbose": 0, "--no-rich": 0}
+DROPPED = {
+    "--output-dir": 1,
+    "--dataset-dir": 1,
+    "--submission-configs": 1,
+    "--benchmarks": 1,
+    "--limit": 1,
+    "--submit": 0,
+    "--resubmit": 0,
+    "--model-name-differs": 0,
+    "--include-extra": 0,
+    "--rerun": 0,
+    "--dry-run": 0,
+    "--verbose": 0,
+    "--no-rich": 0,
+}
 
 
 def reproduce(manifest: Manifest, adopted: Mapping[str, str] | None = None) -> str:
     """The text. ``adopted``: where results were imported from, by benchmark."""
     model = manifest.model
-    lines = ["# How these results were made", "", f"- Model: {manifest.modelName}", f"- Loaded from: {model.get('path') or 'unknown'}"]
+    lines = [
+        "# How these results were made",
+        "",
+        f"- Model: {manifest.modelName}",
+        f"- Loaded from: {model.get('path') or 'unknown'}",
+    ]
     commit = manifest.revisions.get(str(model.get("path")))
     asked = str(model.get("revision") or "")
     lines.append(f"- Revision: {_revision(asked, commit)}")
-    lines += [f"- Model class: {model.get('cls') or 'unknown'}" + (f" ({model['why']})" if model.get("why") else ""),
-              f"- Arguments: `{json.dumps(model.get('arguments') or {}, ensure_ascii=False, sort_keys=True)}`",
-              f"- Backend: {manifest.fields.get('backend')} {manifest.fields.get('backend version')}",
-              f"- GPUs: {'; '.join(manifest.machines) or 'not recorded'}"]
-    lines += ["", "## Versions", "", *(f"- {name} {version}" for name, version in manifest.versions.items())]
-    lines += ["", "## Commits of the data and of the model", "", *([f"- {repo}: {revision}" for repo, revision in sorted(manifest.revisions.items())] or ["- not recorded"])]
-    lines += ["", "## Benchmarks", "", "| benchmark | task | how answers were read | state |", "|---|---|---|---|"]
+    lines += [
+        f"- Model class: {model.get('cls') or 'unknown'}"
+        + (f" ({model['why']})" if model.get("why") else ""),
+        f"- Arguments: `{json.dumps(model.get('arguments') or {}, ensure_ascii=False, sort_keys=True)}`",
+        f"- Backend: {manifest.fields.get('backend')} {manifest.fields.get('backend version')}",
+        f"- GPUs: {'; '.join(manifest.machines) or 'not recorded'}",
+    ]
+    lines += [
+        "",
+        "## Versions",
+        "",
+        *(f"- {name} {version}" for name, version in manifest.versions.items()),
+    ]
+    lines += [
+        "",
+        "## Commits of the data and of the model",
+        "",
+        *(
+            [f"- {repo}: {revision}" for repo, revision in sorted(manifest.revisions.items())]
+            or ["- not recorded"]
+        ),
+    ]
+    lines += [
+        "",
+        "## Benchmarks",
+        "",
+        "| benchmark | task | how answers were read | state |",
+        "|---|---|---|---|",
+    ]
     for key in (key for key in ALL_KEYS if key in manifest.benchmarks):
         state = manifest.benchmarks[key]
-        lines.append(f"| {title_of(key)} | {state.settings.get('task', '')} | {_method(state)} | {state.state or 'open'} |")
+        lines.append(
+            f"| {title_of(key)} | {state.settings.get('task', '')} | {_method(state)} | {state.state or 'open'} |"
+        )
     for key, folder in (adopted or {}).items():
-        lines.append(f"\n{title_of(key)} was made without this program and taken over from {folder}.")
+        lines.append(
+            f"\n{title_of(key)} was made without this program and taken over from {folder}."
+        )
     command = command_of(manifest)
     if command:
         lines += ["", "## The command", "", "```bash", command, "```"]
-    lines += ["", "Every command that was run is in `run_manifest.json`. `easi-eval --verify easi_results.zip` recomputes the scores from this archive."]
+    lines += [
+        "",
+        "Every command that was run is in `run_manifest.json`. `easi-eval --verify easi_results.zip` recomputes the scores from this archive.",
+    ]
     return "\n".join(lines) + "\n"
 
 
@@ -70,7 +117,7 @@ def _ours(command: str) -> list[str] | None:
         return None
     for place, word in enumerate(words[:2]):
         if word.endswith("run_easi_eval.py") or word.rpartition("/")[2] == "easi-eval":
-            return words[place + 1:]
+            return words[place + 1 :]
     return None
 
 
@@ -89,7 +136,11 @@ def _without(words: Sequence[str]) -> list[str]:
 
 
 def _benchmarks(manifest: Manifest) -> list[str]:
-    done = tuple(key for key in ALL_KEYS if key in manifest.benchmarks and manifest.benchmarks[key].state == State.COMPLETE)
+    done = tuple(
+        key
+        for key in ALL_KEYS
+        if key in manifest.benchmarks and manifest.benchmarks[key].state == State.COMPLETE
+    )
     if not done or done == CORE_KEYS:
         return []
     return ["--include-extra"] if done == ALL_KEYS else ["--benchmarks", ",".join(done)]

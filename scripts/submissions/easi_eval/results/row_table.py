@@ -30,14 +30,39 @@ from ..errors import EasiError
 # variant        which form of its question this is (3DSRBench's qid: XXXXXXXX, -n, -flip, -flip-n); "" elsewhere
 # rule           how the score follows from extracted and target: "letter", "number", or "" where it does not (see recompute.py)
 # failed         whether no model answer came about: score 0, nothing for the backend's evaluator to read
-ROW_COLUMNS = ("benchmark", "item", "question_type", "answer", "extracted", "target", "score", "parsed", "cluster", "options", "coin_flip",
-               "variant", "rule", "failed")
+ROW_COLUMNS = (
+    "benchmark",
+    "item",
+    "question_type",
+    "answer",
+    "extracted",
+    "target",
+    "score",
+    "parsed",
+    "cluster",
+    "options",
+    "coin_flip",
+    "variant",
+    "rule",
+    "failed",
+)
 
 # Texts stay Python objects: pandas' own string type would refuse lone surrogates and turn None into NaN.
 _TYPES = {
-    "benchmark": object, "item": object, "question_type": object, "answer": object, "extracted": object, "target": object,
-    "score": "float64", "parsed": "boolean", "cluster": object, "options": "Int64", "coin_flip": "boolean",
-    "variant": object, "rule": object, "failed": "bool",
+    "benchmark": object,
+    "item": object,
+    "question_type": object,
+    "answer": object,
+    "extracted": object,
+    "target": object,
+    "score": "float64",
+    "parsed": "boolean",
+    "cluster": object,
+    "options": "Int64",
+    "coin_flip": "boolean",
+    "variant": object,
+    "rule": object,
+    "failed": "bool",
 }
 # What a record need not say.
 _DEFAULTS = {"variant": "", "rule": "", "failed": False}
@@ -56,7 +81,9 @@ _FLAGS = ("parsed", "coin_flip", "failed")
 def frame(records: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
     """A table with ROW_COLUMNS from one mapping per question; ``variant``, ``rule`` and ``failed`` may be left out."""
     listed = [{**_DEFAULTS, **record} for record in records]
-    return pd.DataFrame({name: pd.Series([r[name] for r in listed], dtype=_TYPES[name]) for name in ROW_COLUMNS})
+    return pd.DataFrame(
+        {name: pd.Series([r[name] for r in listed], dtype=_TYPES[name]) for name in ROW_COLUMNS}
+    )
 
 
 def rows_csv(rows: pd.DataFrame) -> bytes:
@@ -75,7 +102,9 @@ def rows_from_csv(data: bytes) -> pd.DataFrame:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
         raise EasiError(f"the per-question table is not UTF-8: {error}", hint=AGAIN) from error
-    limit = csv.field_size_limit(1 << 30)      # an answer may be longer than what csv allows a cell by itself
+    limit = csv.field_size_limit(
+        1 << 30
+    )  # an answer may be longer than what csv allows a cell by itself
     try:
         lines = list(csv.reader(io.StringIO(text, newline=""), strict=True))
     except csv.Error as error:
@@ -87,11 +116,18 @@ def rows_from_csv(data: bytes) -> pd.DataFrame:
     records = []
     for number, line in enumerate(lines[1:], start=2):
         if len(line) != len(ROW_COLUMNS):
-            raise EasiError(f"the per-question table, line {number}: {len(line)} cells under {len(ROW_COLUMNS)} headings", hint=AGAIN)
+            raise EasiError(
+                f"the per-question table, line {number}: {len(line)} cells under {len(ROW_COLUMNS)} headings",
+                hint=AGAIN,
+            )
         try:
-            records.append({name: _value(name, cell) for name, cell in zip(ROW_COLUMNS, line, strict=True)})
+            records.append(
+                {name: _value(name, cell) for name, cell in zip(ROW_COLUMNS, line, strict=True)}
+            )
         except ValueError as error:
-            raise EasiError(f"the per-question table, line {number}: {error}", hint=AGAIN) from error
+            raise EasiError(
+                f"the per-question table, line {number}: {error}", hint=AGAIN
+            ) from error
     return frame(records)
 
 

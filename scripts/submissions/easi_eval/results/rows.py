@@ -17,7 +17,16 @@ from .row_table import ROW_COLUMNS, frame, rows_csv, rows_from_csv
 from .scores import BenchmarkScore, Pool, Reading, State
 
 __all__ = [
-    "ROW_COLUMNS", "cluster_of", "count_types", "failed_records", "frame", "newest_files", "pool", "reading", "rows_csv", "rows_from_csv",
+    "ROW_COLUMNS",
+    "cluster_of",
+    "count_types",
+    "failed_records",
+    "frame",
+    "newest_files",
+    "pool",
+    "reading",
+    "rows_csv",
+    "rows_from_csv",
     "summarise",
 ]
 
@@ -36,7 +45,11 @@ def newest_files(paths: Iterable[Path]) -> list[Path]:
                 real[target] = path
             else:
                 real.setdefault(target, target)
-    return sorted(real.values(), key=lambda path: (_made(path), path.stat().st_mtime_ns, path.name, path.parent.name), reverse=True)
+    return sorted(
+        real.values(),
+        key=lambda path: (_made(path), path.stat().st_mtime_ns, path.name, path.parent.name),
+        reverse=True,
+    )
 
 
 # ``T20260209-101500`` (its API mode) or ``T20260209_G1a2b3c4d`` (older ones).
@@ -46,7 +59,11 @@ _RUN = re.compile(r"T(\d{8})(?:[-_](\d{6}))?(?:_G[0-9a-zA-Z]+)?")
 def _made(path: Path) -> str:
     """When a file was made, to the second as far as that is known."""
     match = next((match for folder in path.parents if (match := _RUN.fullmatch(folder.name))), None)
-    return match[1] + (match[2] or "") if match else time.strftime("%Y%m%d%H%M%S", time.localtime(path.stat().st_mtime))
+    return (
+        match[1] + (match[2] or "")
+        if match
+        else time.strftime("%Y%m%d%H%M%S", time.localtime(path.stat().st_mtime))
+    )
 
 
 # A snapshot in somebody's hub cache: where it lies says nothing about the scene.
@@ -61,10 +78,24 @@ def cluster_of(text: str, chars: int = 0) -> str:
 
 def failed_records(benchmark: str, items: Iterable[FailedItem]) -> list[dict[str, object]]:
     """The rows of questions that failed: no answer, score 0, nothing that could be read or not."""
-    return [{
-        "benchmark": benchmark, "item": one.item, "question_type": one.question_type, "answer": "", "extracted": None, "target": one.target,
-        "score": 0.0, "parsed": None, "cluster": one.cluster, "options": one.options, "coin_flip": False, "variant": one.variant, "failed": True,
-    } for one in items]
+    return [
+        {
+            "benchmark": benchmark,
+            "item": one.item,
+            "question_type": one.question_type,
+            "answer": "",
+            "extracted": None,
+            "target": one.target,
+            "score": 0.0,
+            "parsed": None,
+            "cluster": one.cluster,
+            "options": one.options,
+            "coin_flip": False,
+            "variant": one.variant,
+            "failed": True,
+        }
+        for one in items
+    ]
 
 
 def count_types(rows: pd.DataFrame, types: Iterable[str]) -> int:
@@ -73,7 +104,9 @@ def count_types(rows: pd.DataFrame, types: Iterable[str]) -> int:
     return int(rows["question_type"].isin(wanted).sum()) if wanted else len(rows)
 
 
-def reading(source: Source, found: Mapping[str, float | None], rows: pd.DataFrame | None, where: str) -> Reading:
+def reading(
+    source: Source, found: Mapping[str, float | None], rows: pd.DataFrame | None, where: str
+) -> Reading:
     """Headline and parts of one source from its aggregate (``found``: number by key, None for one that is no number).
 
     With ``rows``, parts without a key are computed from them, a zero for questions nobody asked becomes missing, and a
@@ -95,7 +128,13 @@ def reading(source: Source, found: Mapping[str, float | None], rows: pd.DataFram
     return Reading(None if overall is None else overall * source.scale, parts, why)
 
 
-def _part(source: Source, part: Part, found: Mapping[str, float | None], rows: pd.DataFrame | None, where: str) -> tuple[float | None, str]:
+def _part(
+    source: Source,
+    part: Part,
+    found: Mapping[str, float | None],
+    rows: pd.DataFrame | None,
+    where: str,
+) -> tuple[float | None, str]:
     if not part.key:
         value = None if rows is None else part_score(source, part, rows)
         return value, NOBODY
@@ -108,8 +147,10 @@ def _part(source: Source, part: Part, found: Mapping[str, float | None], rows: p
     if part.key in found:
         return None, f"{where} has no number under {part.key}"
     if rows is not None and all(count_types(rows, [kind]) for kind in part.types):
-        raise EasiError(f"{where} has no number for {part.key}, but {asked} such questions were scored",
-                        hint="the file is cut off or damaged: run this benchmark again with --rerun")
+        raise EasiError(
+            f"{where} has no number for {part.key}, but {asked} such questions were scored",
+            hint="the file is cut off or damaged: run this benchmark again with --rerun",
+        )
     if asked:
         return None, f"the backend needs questions of every kind: {', '.join(part.types)}"
     return None, f"{where} has no number for {part.key}"
@@ -137,11 +178,22 @@ def summarise(
     unparsed = None if answered["parsed"].isna().any() else int((~answered["parsed"]).sum())
     pools: dict[str, Pool] = {}
     if bench.group and len(rows):
-        source = next(iter(bench.sources.values()))    # members of a group have the same parts on every backend
+        source = next(
+            iter(bench.sources.values())
+        )  # members of a group have the same parts on every backend
         wanted = {"": (), **{part.name: part.types for part in source.parts}}
         pools = {name: made for name, types in wanted.items() if (made := pool(rows, types))}
     return BenchmarkScore(
-        key=bench.key, reading=found, n=len(rows), total=total, state=state, reason=reason, unparsed=unparsed,
-        failed=len(rows) - len(answered), notes=notes,
-        truncated=truncated, coin_flips=_known_sum(rows["coin_flip"]) if coin_flips is None else coin_flips, pools=pools,
+        key=bench.key,
+        reading=found,
+        n=len(rows),
+        total=total,
+        state=state,
+        reason=reason,
+        unparsed=unparsed,
+        failed=len(rows) - len(answered),
+        notes=notes,
+        truncated=truncated,
+        coin_flips=_known_sum(rows["coin_flip"]) if coin_flips is None else coin_flips,
+        pools=pools,
     )

@@ -10,7 +10,7 @@ from typing import Any
 from ..benchmarks import HubData
 from .table_check import Differences, plain, same
 
-PLACEHOLDER = re.compile(r"<(?:image|video)>")      # a task moves and multiplies them
+PLACEHOLDER = re.compile(r"<(?:image|video)>")  # a task moves and multiplies them
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,9 @@ class Sample:
     @property
     def documents(self) -> list[Mapping[str, Any]]:
         """Where columns of the dataset may stand under their own names."""
-        return [place for place in (self.entry, self.sample.get("doc")) if isinstance(place, Mapping)]
+        return [
+            place for place in (self.entry, self.sample.get("doc")) if isinstance(place, Mapping)
+        ]
 
 
 def compare(data: HubData, samples: Iterable[Sample]) -> Differences:
@@ -35,7 +37,10 @@ def compare(data: HubData, samples: Iterable[Sample]) -> Differences:
         verdicts = _questions(data, each)
         if not all(verdicts):
             questions.append(each.item)
-        elif not all(any(_right(told, each.row[name]) for name in data.truth if name in each.row) for told in _truths(data, each)):
+        elif not all(
+            any(_right(told, each.row[name]) for name in data.truth if name in each.row)
+            for told in _truths(data, each)
+        ):
             truths.append(each.item)
         elif not verdicts:
             silent.append(each.item)
@@ -45,10 +50,17 @@ def compare(data: HubData, samples: Iterable[Sample]) -> Differences:
 def _questions(data: HubData, each: Sample) -> list[bool]:
     """Whether each place that tells of the question tells of this one."""
     asked = {name: _texts(each.row[name]) for name in data.asked if name in each.row}
-    found = [asked[name] == _texts(place[name]) for place in each.documents for name in asked if name in place]
+    found = [
+        asked[name] == _texts(place[name])
+        for place in each.documents
+        for name in asked
+        if name in place
+    ]
     prompt = each.sample.get("input")
     if isinstance(prompt, str) and prompt:
-        found.append(_in_order([text for texts in asked.values() for text in texts], *_texts(prompt)))
+        found.append(
+            _in_order([text for texts in asked.values() for text in texts], *_texts(prompt))
+        )
     return found
 
 
@@ -60,7 +72,11 @@ def _truths(data: HubData, each: Sample) -> list[Any]:
 
 def _right(told: object, written: object) -> bool:
     """A task writes a right answer as it is, without its brackets, or as the letter of its number."""
-    letter = chr(ord("A") + written) if isinstance(written, int) and 0 <= written < 26 else plain(written).strip("()")
+    letter = (
+        chr(ord("A") + written)
+        if isinstance(written, int) and 0 <= written < 26
+        else plain(written).strip("()")
+    )
     return same(told, written) or plain(told) == letter != ""
 
 

@@ -21,10 +21,10 @@ class State(StrEnum):
     """How far a benchmark got. Only COMPLETE counts for the average and may be submitted."""
 
     COMPLETE = "complete"
-    PARTIAL = "partial"          # done as asked under --limit, which is never the benchmark
-    INCOMPLETE = "incomplete"    # some items are not answered
+    PARTIAL = "partial"  # done as asked under --limit, which is never the benchmark
+    INCOMPLETE = "incomplete"  # some items are not answered
     FAILED = "failed"
-    MISSING = "missing"          # nothing of it is there
+    MISSING = "missing"  # nothing of it is there
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,9 @@ class BenchmarkScore:
 
 def missing(key: str, reason: str, state: State = State.MISSING) -> BenchmarkScore:
     """The line of a benchmark that has no numbers."""
-    return BenchmarkScore(key, Reading(None, {}, {"": reason}), n=0, total=None, state=state, reason=reason)
+    return BenchmarkScore(
+        key, Reading(None, {}, {"": reason}), n=0, total=None, state=state, reason=reason
+    )
 
 
 def _sum(counts: Iterable[int | None]) -> int | None:
@@ -113,7 +115,11 @@ def combine(group: Group, rows: Mapping[str, BenchmarkScore]) -> BenchmarkScore:
     why: dict[str, str] = {}
     overall: float | None = None
     if lacking or not alike:
-        reason = f"needs {' and '.join(lacking)}" if lacking else f"not read alike: {', '.join(f'{row.key} by {row.method}' for row in members)}"
+        reason = (
+            f"needs {' and '.join(lacking)}"
+            if lacking
+            else f"not read alike: {', '.join(f'{row.key} by {row.method}' for row in members)}"
+        )
         why = dict.fromkeys(("", *parts), reason)
         whys = whys or [reason]
     else:
@@ -124,24 +130,42 @@ def combine(group: Group, rows: Mapping[str, BenchmarkScore]) -> BenchmarkScore:
                 why[name] = "no question of this kind was asked"
     state = _worst(row.state for row in members)
     if not alike or (lacking and state is State.MISSING and len(lacking) < len(members)):
-        state = State.INCOMPLETE     # one half is there
+        state = State.INCOMPLETE  # one half is there
     return BenchmarkScore(
-        key=group.key, reading=Reading(overall, parts, why), n=sum(row.n for row in members), total=_sum(row.total for row in members),
-        state=state, reason="; ".join(whys), unparsed=_sum(row.unparsed for row in members), failed=sum(row.failed for row in members),
-        truncated=_sum(row.truncated for row in members), coin_flips=_sum(row.coin_flips for row in members),
-        method=members[0].method if alike else "", by_method={} if lacking or not alike else _by_method(members, list(parts)),
+        key=group.key,
+        reading=Reading(overall, parts, why),
+        n=sum(row.n for row in members),
+        total=_sum(row.total for row in members),
+        state=state,
+        reason="; ".join(whys),
+        unparsed=_sum(row.unparsed for row in members),
+        failed=sum(row.failed for row in members),
+        truncated=_sum(row.truncated for row in members),
+        coin_flips=_sum(row.coin_flips for row in members),
+        method=members[0].method if alike else "",
+        by_method={} if lacking or not alike else _by_method(members, list(parts)),
         comparable=max((row.comparable for row in members), key=("", "yes", "note", "no").index),
-        notes=() if lacking or alike else (reason,),      # each member is complete, and nothing else would say it
+        notes=()
+        if lacking or alike
+        else (reason,),  # each member is complete, and nothing else would say it
     )
 
 
 def _by_method(members: Iterable[BenchmarkScore], names: Iterable[str]) -> dict[str, Reading]:
     """The pooled reading by each method that all members were read with."""
     rows = list(members)
-    common = [method for method in rows[0].by_method if all(method in row.by_method for row in rows)]
+    common = [
+        method for method in rows[0].by_method if all(method in row.by_method for row in rows)
+    ]
     found = {}
     for method in common:
-        read = [replace(row, pools={name: _pool_by(row, method, name, pool) for name, pool in row.pools.items()}) for row in rows]
+        read = [
+            replace(
+                row,
+                pools={name: _pool_by(row, method, name, pool) for name, pool in row.pools.items()},
+            )
+            for row in rows
+        ]
         found[method] = Reading(_pooled(read, ""), {name: _pooled(read, name) for name in names})
     return found
 
@@ -150,7 +174,11 @@ def _pool_by(row: BenchmarkScore, method: str, name: str, pool: Pool) -> Pool:
     """The pool behind a chance-adjusted score: how much the questions weigh is the same whoever reads the answers."""
     read = row.by_method[method]
     value = read.parts.get(name) if name else read.overall
-    return pool if value is None or method == row.method else Pool(value * pool.weight / 100, pool.weight)
+    return (
+        pool
+        if value is None or method == row.method
+        else Pool(value * pool.weight / 100, pool.weight)
+    )
 
 
 def _pooled(members: Iterable[BenchmarkScore], name: str) -> float | None:
@@ -179,7 +207,10 @@ class ScoreTable:
         """One line per leaderboard key: the members of a group are replaced by the group."""
         by = {row.key: row for row in self.rows}
         groups = {group.key for group in GROUPS}
-        return tuple(combine(group_by_key(key), by) if key in groups else by[key] for key in headline_keys(by))
+        return tuple(
+            combine(group_by_key(key), by) if key in groups else by[key]
+            for key in headline_keys(by)
+        )
 
     @property
     def easi8_average(self) -> float | None:
@@ -187,7 +218,9 @@ class ScoreTable:
         done = {row.key for row in self.rows if row.state is State.COMPLETE}
         if not done.issuperset(CORE_KEYS):
             return None
-        eight = [row.reading.overall for row in self.headlines if row.key in headline_keys(CORE_KEYS)]
+        eight = [
+            row.reading.overall for row in self.headlines if row.key in headline_keys(CORE_KEYS)
+        ]
         values = [value for value in eight if value is not None]
         return sum(values) / len(values) if len(values) == len(eight) else None
 
@@ -195,7 +228,12 @@ class ScoreTable:
         """Those of ``keys`` that are not complete; of a group whose complete members do not fit together, the members."""
         done = {row.key for row in self.rows if row.state is State.COMPLETE}
         complete = {row.key for row in self.headlines if row.state is State.COMPLETE}
-        apart = {key for group in GROUPS if group.key not in complete and done.issuperset(group.members) for key in group.members}
+        apart = {
+            key
+            for group in GROUPS
+            if group.key not in complete and done.issuperset(group.members)
+            for key in group.members
+        }
         return tuple(key for key in keys if key not in done - apart)
 
 

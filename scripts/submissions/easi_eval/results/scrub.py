@@ -13,14 +13,16 @@ from xml.sax.saxutils import escape
 from ..redact import Redactor
 
 # A hub cache: what lies before the repository's own folder says where somebody keeps it, and nothing else.
-_HUB = re.compile(r"(?<![\w/])(?:[A-Za-z]:)?/(?:[^\s'\"<>|,;\\]+/)?(?=(?:datasets|models|spaces)--[\w.-]+/)")
+_HUB = re.compile(
+    r"(?<![\w/])(?:[A-Za-z]:)?/(?:[^\s'\"<>|,;\\]+/)?(?=(?:datasets|models|spaces)--[\w.-]+/)"
+)
 # Two parts at least, not inside a word, an address or a relative path: "and/or", "https://a/b" and "x/y/z" are none.
 # In JSON a line break before a path is the two characters of its escape.
 _BEFORE = r"(?:(?<![\w./<~}\])%&+-])|(?<=\\[nrt])|(?<=file://))"
 _ABSOLUTE = re.compile(_BEFORE + r"/(?:[\w.@%+=,~-]+/)+[\w.@%+=,~-]*[\w@%+=~-]")
 _DRIVE = re.compile(r"(?<![\w])[A-Za-z]:(?:\\\\?[\w.@%+=,~ -]+){2,}")
 _XML = (".xml", ".rels")
-EPOCH = (1980, 1, 1, 0, 0, 0)     # the earliest time a zip can hold
+EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time a zip can hold
 
 
 @dataclass
@@ -31,7 +33,11 @@ class Found:
     secrets: int = 0
 
     def __str__(self) -> str:
-        said = [f"{count} {name}{'' if count == 1 else 's'} replaced" for count, name in ((self.paths, "absolute path"), (self.secrets, "secret")) if count]
+        said = [
+            f"{count} {name}{'' if count == 1 else 's'} replaced"
+            for count, name in ((self.paths, "absolute path"), (self.secrets, "secret"))
+            if count
+        ]
         return ", ".join(said)
 
 
@@ -44,9 +50,17 @@ class Scrubber:
 
     def __init__(self, redactor: Redactor, places: Iterable[tuple[str, Path]] = ()) -> None:
         self._redactor = redactor
-        known = {str(path).rstrip("/"): word for word, path in reversed([*places]) if len(PurePosixPath(path).parts) > 1}
+        known = {
+            str(path).rstrip("/"): word
+            for word, path in reversed([*places])
+            if len(PurePosixPath(path).parts) > 1
+        }
         self._known = {name: known[name] for name in sorted(known, key=len, reverse=True)}
-        self._places = re.compile("(?:" + "|".join(map(re.escape, self._known)) + r")(?![\w-]|\.\w)") if known else None
+        self._places = (
+            re.compile("(?:" + "|".join(map(re.escape, self._known)) + r")(?![\w-]|\.\w)")
+            if known
+            else None
+        )
 
     def text(self, text: str, found: Found | None = None) -> str:
         """The text without them; ``found`` counts."""
@@ -75,7 +89,9 @@ class Scrubber:
         """A text file, line by line; what is no UTF-8 is kept byte for byte."""
         found = Found() if found is None else found
         text = data.decode("utf-8", errors="surrogateescape")
-        return "".join(self.text(line, found) for line in text.splitlines(keepends=True)).encode("utf-8", errors="surrogateescape")
+        return "".join(self.text(line, found) for line in text.splitlines(keepends=True)).encode(
+            "utf-8", errors="surrogateescape"
+        )
 
     def file(self, name: str, data: bytes) -> tuple[bytes, Found]:
         """The file as it may leave: the very bytes it had where there was nothing to replace."""
@@ -91,8 +107,11 @@ class Scrubber:
                 part = book.read(info)
                 if info.filename.endswith(_XML):
                     # Names of parts (Target="/xl/styles.xml", ContentType's /xl/...) are absolute inside the workbook.
-                    inside = info.filename.startswith("xl/sharedStrings") or info.filename.startswith("xl/worksheets/sheet") or \
-                        info.filename.startswith("docProps/")
+                    inside = (
+                        info.filename.startswith("xl/sharedStrings")
+                        or info.filename.startswith("xl/worksheets/sheet")
+                        or info.filename.startswith("docProps/")
+                    )
                     part = self._xml(part, found) if inside else part
                 entry = zipfile.ZipInfo(info.filename, EPOCH)
                 target.writestr(entry, part, zipfile.ZIP_DEFLATED, compresslevel=9)
@@ -101,11 +120,19 @@ class Scrubber:
     def _xml(self, part: bytes, found: Found) -> bytes:
         text = part.decode("utf-8", errors="surrogateescape")
         pieces = re.split(r"(<[^>]*>)", text)
-        pieces[::2] = [piece if not piece else self._xml_text(piece, found) for piece in pieces[::2]]
+        pieces[::2] = [
+            piece if not piece else self._xml_text(piece, found) for piece in pieces[::2]
+        ]
         return "".join(pieces).encode("utf-8", errors="surrogateescape")
 
     def _xml_text(self, piece: str, found: Found) -> str:
-        plain = piece.replace("&quot;", '"').replace("&apos;", "'").replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")
+        plain = (
+            piece.replace("&quot;", '"')
+            .replace("&apos;", "'")
+            .replace("&lt;", "<")
+            .replace("&gt;", ">")
+            .replace("&amp;", "&")
+        )
         cleared = self.text(plain, found)
         return piece if cleared == plain else escape(cleared)
 

@@ -10,7 +10,20 @@ from ..benchmarks import GROUPS
 from .report import above, beside
 from .scores import BenchmarkScore, ScoreTable, State, title_of
 
-COLUMNS = ("benchmark", "part", "score", "n", "unparsed", "failed", "truncated", "coin_flips", "method", "comparable", "state", "reason")
+COLUMNS = (
+    "benchmark",
+    "part",
+    "score",
+    "n",
+    "unparsed",
+    "failed",
+    "truncated",
+    "coin_flips",
+    "method",
+    "comparable",
+    "state",
+    "reason",
+)
 # After the columns for people, what checking them needs: the dataset's size, and what SITE is pooled from.
 EXTRA_COLUMNS = ("total", "points", "weight")
 AVERAGE = "easi8_average"
@@ -24,11 +37,21 @@ def _record(name: str, part: str, score: BenchmarkScore) -> dict[str, str]:
     """The headline line of a benchmark, a group or one of its members."""
     pool = score.pools.get("")
     return {
-        "benchmark": name, "part": part, "score": _cell(score.reading.overall), "n": _cell(score.n), "unparsed": _cell(score.unparsed),
-        "failed": _cell(score.failed), "truncated": _cell(score.truncated), "coin_flips": _cell(score.coin_flips),
-        "method": score.method, "comparable": score.comparable,
-        "state": str(score.state), "reason": score.reason or score.reading.why_missing.get("", ""), "total": _cell(score.total),
-        "points": _cell(pool.points if pool else None), "weight": _cell(pool.weight if pool else None),
+        "benchmark": name,
+        "part": part,
+        "score": _cell(score.reading.overall),
+        "n": _cell(score.n),
+        "unparsed": _cell(score.unparsed),
+        "failed": _cell(score.failed),
+        "truncated": _cell(score.truncated),
+        "coin_flips": _cell(score.coin_flips),
+        "method": score.method,
+        "comparable": score.comparable,
+        "state": str(score.state),
+        "reason": score.reason or score.reading.why_missing.get("", ""),
+        "total": _cell(score.total),
+        "points": _cell(pool.points if pool else None),
+        "weight": _cell(pool.weight if pool else None),
     }
 
 
@@ -36,16 +59,26 @@ def _method_records(name: str, prefix: str, score: BenchmarkScore) -> Iterator[d
     """The headline by the methods that did not make it: ``[stock]``."""
     for method, reading in score.by_method.items():
         if method != score.method:
-            yield {**dict.fromkeys((*COLUMNS, *EXTRA_COLUMNS), ""), "benchmark": name, "part": f"{prefix}[{method}]",
-                   "score": _cell(reading.overall), "method": method, "reason": reading.why_missing.get("", "")}
+            yield {
+                **dict.fromkeys((*COLUMNS, *EXTRA_COLUMNS), ""),
+                "benchmark": name,
+                "part": f"{prefix}[{method}]",
+                "score": _cell(reading.overall),
+                "method": method,
+                "reason": reading.why_missing.get("", ""),
+            }
 
 
 def _part_records(name: str, prefix: str, score: BenchmarkScore) -> Iterator[dict[str, str]]:
     for part, value in score.reading.parts.items():
         pool = score.pools.get(part)
         yield {
-            **dict.fromkeys((*COLUMNS, *EXTRA_COLUMNS), ""), "benchmark": name, "part": prefix + part, "score": _cell(value),
-            "reason": score.reading.why_missing.get(part, ""), "points": _cell(pool.points if pool else None),
+            **dict.fromkeys((*COLUMNS, *EXTRA_COLUMNS), ""),
+            "benchmark": name,
+            "part": prefix + part,
+            "score": _cell(value),
+            "reason": score.reading.why_missing.get(part, ""),
+            "points": _cell(pool.points if pool else None),
             "weight": _cell(pool.weight if pool else None),
         }
 
@@ -55,18 +88,30 @@ def records(table: ScoreTable) -> list[dict[str, str]]:
     members = {group.key: group.members for group in GROUPS}
     lines: list[dict[str, str]] = []
     for score in table.headlines:
-        lines += [_record(score.key, "", score), *_method_records(score.key, "", score), *_part_records(score.key, "", score)]
+        lines += [
+            _record(score.key, "", score),
+            *_method_records(score.key, "", score),
+            *_part_records(score.key, "", score),
+        ]
         for key in members.get(score.key, ()):
             half = table.row(key)
             if half:
-                lines += [_record(score.key, key, half), *_method_records(score.key, f"{key}/", half), *_part_records(score.key, f"{key}/", half)]
+                lines += [
+                    _record(score.key, key, half),
+                    *_method_records(score.key, f"{key}/", half),
+                    *_part_records(score.key, f"{key}/", half),
+                ]
     average = table.easi8_average
     lacking = table.lacking()
-    lines.append({
-        **dict.fromkeys((*COLUMNS, *EXTRA_COLUMNS), ""), "benchmark": AVERAGE, "score": _cell(average),
-        "state": str(State.MISSING if average is None else State.COMPLETE),
-        "reason": f"needs {', '.join(lacking)}" if lacking else "",
-    })
+    lines.append(
+        {
+            **dict.fromkeys((*COLUMNS, *EXTRA_COLUMNS), ""),
+            "benchmark": AVERAGE,
+            "score": _cell(average),
+            "state": str(State.MISSING if average is None else State.COMPLETE),
+            "reason": f"needs {', '.join(lacking)}" if lacking else "",
+        }
+    )
     return lines
 
 
@@ -83,8 +128,12 @@ def markdown_text(table: ScoreTable) -> str:
     """``easi_scores.md``: scores with two decimals, parts indented below their benchmark; what is suspicious about them stands above."""
     suspicious = above(table)
     lines = [
-        f"# EASI scores: {_plain(table.model)}", "", f"Backend: {table.backend}. Scores are 0-100; SITE is chance-adjusted and may be negative.", "",
-        *(f"- {_plain(warning)}" for warning in suspicious), *([""] if suspicious else []),
+        f"# EASI scores: {_plain(table.model)}",
+        "",
+        f"Backend: {table.backend}. Scores are 0-100; SITE is chance-adjusted and may be negative.",
+        "",
+        *(f"- {_plain(warning)}" for warning in suspicious),
+        *([""] if suspicious else []),
         "| benchmark | part | score | n | unparsed | failed | truncated | coin flips | method | comparable | state | reason |",
         "|---|---|---:|---:|---:|---:|---:|---:|---|---|---|---|",
     ]

@@ -15,8 +15,25 @@ from ..errors import EasiError
 
 ASKED = re.compile(r"question|input_prompt|options|candidates|[A-Z]")
 # What pandas reads as no value.
-NOTHING = frozenset({"", "#n/a", "#na", "<na>", "n/a", "na", "nan", "null", "none", "-nan", "1.#ind", "1.#qnan", "-1.#ind", "-1.#qnan"})
-LONGEST_CELL = 32_000        # an xlsx cuts what is longer, at 32,767 characters
+NOTHING = frozenset(
+    {
+        "",
+        "#n/a",
+        "#na",
+        "<na>",
+        "n/a",
+        "na",
+        "nan",
+        "null",
+        "none",
+        "-nan",
+        "1.#ind",
+        "1.#qnan",
+        "-1.#ind",
+        "-1.#qnan",
+    }
+)
+LONGEST_CELL = 32_000  # an xlsx cuts what is longer, at 32,767 characters
 
 
 @dataclass(frozen=True)
@@ -31,7 +48,7 @@ class Differences:
 def compare(rule: RowRule, rows: Mapping[str, Mapping[str, Any]], table: Path) -> Differences:
     """``rows``: the cells of a per-question file by item. Columns that one of the two lacks are not looked at."""
     questions, truths = [], []
-    csv.field_size_limit(1 << 30)      # images stand in their rows as base64
+    csv.field_size_limit(1 << 30)  # images stand in their rows as base64
     try:
         with table.open(encoding="utf-8", newline="") as file:
             for line in csv.DictReader(file, delimiter="\t"):
@@ -43,10 +60,16 @@ def compare(rule: RowRule, rows: Mapping[str, Mapping[str, Any]], table: Path) -
                 asked = [name for name in line if name and ASKED.fullmatch(name) and name in row]
                 if any(not same(row[name], line[name]) for name in asked):
                     questions.append(item)
-                elif rule.target in line and rule.target in row and not same(row[rule.target], line[rule.target]):
+                elif (
+                    rule.target in line
+                    and rule.target in row
+                    and not same(row[rule.target], line[rule.target])
+                ):
                     truths.append(item)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise EasiError(f"{table} cannot be read: {error}", hint="delete it; it is fetched again") from error
+        raise EasiError(
+            f"{table} cannot be read: {error}", hint="delete it; it is fetched again"
+        ) from error
     return Differences(tuple(questions), tuple(truths))
 
 

@@ -13,9 +13,9 @@ from ..errors import EasiError
 REFUSED = "it is not a results archive, or somebody tampered with it; nothing of it was opened"
 MOST_FILES = 2_000
 MOST_PACKED = 512 << 20
-MOST_BYTES = 1 << 30            # unpacked; the largest archive of a whole run has a quarter of it
-MOST_RATIO = 1_000              # of one member; deflate itself cannot do more than 1,032
-MOST_XML = 512 << 20            # of one workbook, unpacked
+MOST_BYTES = 1 << 30  # unpacked; the largest archive of a whole run has a quarter of it
+MOST_RATIO = 1_000  # of one member; deflate itself cannot do more than 1,032
+MOST_XML = 512 << 20  # of one workbook, unpacked
 NAME = re.compile(r"[^/\\\x00-\x1f:]+(?:/[^/\\\x00-\x1f:]+)*")
 
 
@@ -27,8 +27,17 @@ def read_archive(path: Path) -> dict[str, bytes]:
         with zipfile.ZipFile(path) as zipped:
             _check_members(path, zipped.infolist())
             return {info.filename: _read(path, zipped, info) for info in zipped.infolist()}
-    except (OSError, zipfile.BadZipFile, NotImplementedError, RuntimeError, ValueError, EOFError) as error:
-        raise EasiError(f"{path} cannot be read: {error}", hint="is it a zip file, and whole?") from error
+    except (
+        OSError,
+        zipfile.BadZipFile,
+        NotImplementedError,
+        RuntimeError,
+        ValueError,
+        EOFError,
+    ) as error:
+        raise EasiError(
+            f"{path} cannot be read: {error}", hint="is it a zip file, and whole?"
+        ) from error
 
 
 def _check_members(path: Path, infos: list[zipfile.ZipInfo]) -> None:
@@ -48,10 +57,16 @@ def _check_members(path: Path, infos: list[zipfile.ZipInfo]) -> None:
         mode = info.external_attr >> 16
         if info.is_dir() or (stat.S_IFMT(mode) not in (0, stat.S_IFREG)):
             raise _refused(path, f"{name!r} is no plain file")
-        if info.flag_bits & 0x1 or info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        if info.flag_bits & 0x1 or info.compress_type not in (
+            zipfile.ZIP_STORED,
+            zipfile.ZIP_DEFLATED,
+        ):
             raise _refused(path, f"{name!r} is encrypted or packed in an unusual way")
         if info.file_size > MOST_RATIO * max(info.compress_size, 1_000):
-            raise _refused(path, f"{name!r} would unpack to {info.file_size:,} bytes from {info.compress_size:,}")
+            raise _refused(
+                path,
+                f"{name!r} would unpack to {info.file_size:,} bytes from {info.compress_size:,}",
+            )
 
 
 def _read(path: Path, zipped: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
@@ -73,10 +88,16 @@ def _check_workbook(path: Path, name: str, data: bytes) -> None:
             raise _refused(path, f"the workbook {name!r} is too large")
         for info in infos:
             if info.file_size > MOST_RATIO * max(info.compress_size, 1_000):
-                raise _refused(path, f"the workbook {name!r} would unpack to {info.file_size:,} bytes")
+                raise _refused(
+                    path, f"the workbook {name!r} would unpack to {info.file_size:,} bytes"
+                )
             with book.open(info) as part:
                 xml = part.read(info.file_size + 1)
-            if len(xml) != info.file_size or b"<!DOCTYPE" in xml[:4096] or b"<!ENTITY" in xml[:4096]:
+            if (
+                len(xml) != info.file_size
+                or b"<!DOCTYPE" in xml[:4096]
+                or b"<!ENTITY" in xml[:4096]
+            ):
                 raise _refused(path, f"the workbook {name!r} is not one that a backend writes")
 
 

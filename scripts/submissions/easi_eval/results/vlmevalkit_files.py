@@ -34,7 +34,7 @@ DEFAULT_OPTIONS = 4
 # Written by the package into the log column of BLINK and 3DSRBench (utils/multiple_choice.py).
 NOT_MATCHED = "Failed in Prefetch"
 RANDOM_LETTER = "Failed to predict, thus randomly generate one"
-LOG_PREFIX = "Match Log: "      # both are wrapped by it (eval_vanilla)
+LOG_PREFIX = "Match Log: "  # both are wrapped by it (eval_vanilla)
 
 
 def _patterns(source: Source) -> tuple[re.Pattern[str], str]:
@@ -44,7 +44,9 @@ def _patterns(source: Source) -> tuple[re.Pattern[str], str]:
         return re.compile(rf"(?P<model>.+)_{name}_results\.tsv"), r"{model}_{task}_result\.xlsx"
     if source.family == "mcq":
         # The score file has no judge tag, the row file has.
-        return re.compile(rf"(?P<model>.+)_{name}_acc\.csv"), r"{model}_{task}_.+_result\.(xlsx|tsv)"
+        return re.compile(
+            rf"(?P<model>.+)_{name}_acc\.csv"
+        ), r"{model}_{task}_.+_result\.(xlsx|tsv)"
     # MMSI-Video also writes *_subset_acc.csv, after the main file.
     tag = r"(?P<tag>extract_matching|llm_.+)(?<!_subset)"
     return re.compile(rf"(?P<model>.+)_{name}_{tag}_acc\.csv"), r"{model}_{task}_{tag}\.xlsx"
@@ -54,8 +56,13 @@ def score_files(bench: Benchmark, folder: Path) -> list[tuple[Path, str, str]]:
     """Every score file of one benchmark below ``folder``, newest first, with the model's and the judge's name in it ("" if it has none)."""
     source = bench.source(VLMEVALKIT)
     pattern = _patterns(source)[0]
-    matches = [(path, pattern.fullmatch(path.name)) for path in newest_files(sorted(folder.rglob(f"*{source.task}*")))]
-    return [(path, match["model"], match.groupdict().get("tag", "")) for path, match in matches if match]
+    matches = [
+        (path, pattern.fullmatch(path.name))
+        for path in newest_files(sorted(folder.rglob(f"*{source.task}*")))
+    ]
+    return [
+        (path, match["model"], match.groupdict().get("tag", "")) for path, match in matches if match
+    ]
 
 
 def find_vlmevalkit_outputs(bench: Benchmark, folder: Path, judge: str = "") -> Outputs:
@@ -68,35 +75,72 @@ def find_vlmevalkit_outputs(bench: Benchmark, folder: Path, judge: str = "") -> 
     """
     source = bench.source(VLMEVALKIT)
     pattern, template = _patterns(source)
-    want = {"": "", "exact_matching": "extract_matching", "extract_matching": "extract_matching"}.get(judge, f"llm_{judge}")
-    below = sorted(path for path in folder.rglob(f"*{source.task}*") if JUDGED not in path.relative_to(folder).parts) if folder.is_dir() else []
+    want = {
+        "": "",
+        "exact_matching": "extract_matching",
+        "extract_matching": "extract_matching",
+    }.get(judge, f"llm_{judge}")
+    below = (
+        sorted(
+            path
+            for path in folder.rglob(f"*{source.task}*")
+            if JUDGED not in path.relative_to(folder).parts
+        )
+        if folder.is_dir()
+        else []
+    )
     for path in newest_files(below):
         match = pattern.fullmatch(path.name)
         found = match.groupdict() if match else {}
         if not match or (want and found.get("tag", want) != want):
             continue
-        names = {"task": re.escape(source.task), **{name: re.escape(text) for name, text in found.items()}}
+        names = {
+            "task": re.escape(source.task),
+            **{name: re.escape(text) for name, text in found.items()},
+        }
         rows = re.compile(template.format(**names))
-        beside = [other for other in newest_files(below) if rows.fullmatch(other.name) and other.parent == path.parent]
+        beside = [
+            other
+            for other in newest_files(below)
+            if rows.fullmatch(other.name) and other.parent == path.parent
+        ]
         if judge and "tag" not in found and source.layout != "settings":
-            beside = [other for other in beside if f"_{JUDGE_FILES.get(judge, judge)}_result." in other.name]
+            beside = [
+                other
+                for other in beside
+                if f"_{JUDGE_FILES.get(judge, judge)}_result." in other.name
+            ]
         if not beside:
-            raise EasiError(f"{path} has no per-question file beside it", hint="scoring stopped early; see the log")
+            raise EasiError(
+                f"{path} has no per-question file beside it",
+                hint="scoring stopped early; see the log",
+            )
         lossless = path.with_name(f"{found['model']}_{source.task}.jsonl")
-        return _outputs(bench, folder, (path,), (beside[0], lossless) if lossless.is_file() else (beside[0],))
+        return _outputs(
+            bench, folder, (path,), (beside[0], lossless) if lossless.is_file() else (beside[0],)
+        )
     if source.layout == "settings":
         for path in newest_files(below):
-            match = re.fullmatch(template.format(model="(?P<model>.+)", task=re.escape(source.task)), path.name)
+            match = re.fullmatch(
+                template.format(model="(?P<model>.+)", task=re.escape(source.task)), path.name
+            )
             lossless = path.with_name(f"{match['model']}_{source.task}.jsonl") if match else path
             if match and lossless.is_file() and ScorerNotes.of(path, folder).failed:
                 return _outputs(bench, folder, (), (path, lossless))
     what = f"{bench.title} scored by {judge}" if judge else bench.title
-    raise EasiError(f"{folder} holds no scores of {what} (no file named {pattern.pattern})", hint="scoring did not finish; see the log")
+    raise EasiError(
+        f"{folder} holds no scores of {what} (no file named {pattern.pattern})",
+        hint="scoring did not finish; see the log",
+    )
 
 
-def _outputs(bench: Benchmark, folder: Path, scores: tuple[Path, ...], rows: tuple[Path, ...]) -> Outputs:
+def _outputs(
+    bench: Benchmark, folder: Path, scores: tuple[Path, ...], rows: tuple[Path, ...]
+) -> Outputs:
     notes = notes_file(rows[0], folder)
-    return Outputs(bench.key, folder, scores, rows, (notes,) if notes else (), bench.source(VLMEVALKIT).task)
+    return Outputs(
+        bench.key, folder, scores, rows, (notes,) if notes else (), bench.source(VLMEVALKIT).task
+    )
 
 
 # ---- aggregates
@@ -110,14 +154,18 @@ def _table(path: Path, delimiter: str) -> tuple[list[str], list[list[str]]]:
     except (OSError, UnicodeDecodeError) as error:
         raise EasiError(f"{path} cannot be read: {error}", hint=AGAIN) from error
     if not text.endswith("\n"):
-        raise EasiError(f"{path} {'is empty' if not text else 'ends in the middle of a line'}", hint=AGAIN)
+        raise EasiError(
+            f"{path} {'is empty' if not text else 'ends in the middle of a line'}", hint=AGAIN
+        )
     lines = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))
     header, rows = lines[0], lines[1:]
     if not rows:
         raise EasiError(f"{path} has no rows", hint="scoring stopped early; see the log")
     for number, row in enumerate(rows, start=2):
         if len(row) != len(header):
-            raise EasiError(f"{path}, line {number}: {len(row)} cells under {len(header)} headings", hint=AGAIN)
+            raise EasiError(
+                f"{path}, line {number}: {len(row)} cells under {len(header)} headings", hint=AGAIN
+            )
     return header, rows
 
 
@@ -146,16 +194,25 @@ def _aggregate(path: Path, layout: str) -> dict[str, float | None]:
         lacking = [name for name in SETTINGS if name not in by]
         if lacking:
             raise EasiError(f"{path} has no row {', '.join(lacking)}", hint=AGAIN)
-        return {f"{setting}|{name}": _number(text, f"{path}, {setting}")
-                for setting, row in by.items() for name, text in zip(header[1:], row[1:], strict=True)}
+        return {
+            f"{setting}|{name}": _number(text, f"{path}, {setting}")
+            for setting, row in by.items()
+            for name, text in zip(header[1:], row[1:], strict=True)
+        }
     wanted = 2 if layout == "wide_last_row" else 1
     if len(rows) != wanted:
         raise EasiError(f"{path} has {len(rows)} rows of numbers, not {wanted}", hint=AGAIN)
     labels = ("split",) if layout == "comma" else ()
-    return {name: _number(text, f"{path}, {name}") for name, text in zip(header, rows[-1], strict=True) if name not in labels}
+    return {
+        name: _number(text, f"{path}, {name}")
+        for name, text in zip(header, rows[-1], strict=True)
+        if name not in labels
+    }
 
 
-def read_vlmevalkit_scores(bench: Benchmark, out: Outputs, rows: pd.DataFrame | None = None) -> Reading:
+def read_vlmevalkit_scores(
+    bench: Benchmark, out: Outputs, rows: pd.DataFrame | None = None
+) -> Reading:
     """Headline and sub-scores, 0-100. With ``rows`` a number that is lacking for questions that were scored is an error."""
     source = bench.source(VLMEVALKIT)
     path = out.scores[0]
@@ -171,11 +228,21 @@ def _sheet(path: Path) -> tuple[list[str], list[Sequence[Any]]]:
         book = openpyxl.load_workbook(path, read_only=True)
         cells = list(book.worksheets[0].iter_rows(values_only=True))
         book.close()
-    except (OSError, zipfile.BadZipFile, KeyError, ValueError, EOFError, ParseError, IndexError) as error:
+    except (
+        OSError,
+        zipfile.BadZipFile,
+        KeyError,
+        ValueError,
+        EOFError,
+        ParseError,
+        IndexError,
+    ) as error:
         raise EasiError(f"{path} cannot be read: {error}", hint=AGAIN) from error
     if not cells:
         raise EasiError(f"{path} is empty", hint=AGAIN)
-    return [str(name) for name in cells[0]], [row for row in cells[1:] if any(cell is not None for cell in row)]
+    return [str(name) for name in cells[0]], [
+        row for row in cells[1:] if any(cell is not None for cell in row)
+    ]
 
 
 def _tsv(path: Path) -> tuple[list[str], list[Sequence[Any]]]:
@@ -213,10 +280,10 @@ def _parsed(rule: RowRule, row: Mapping[str, Any], answer: str) -> bool:
         return not _log(row).startswith((NOT_MATCHED, RANDOM_LETTER))
     if "judge_grade" in row and row["judge_grade"] is not None:
         return row["judge_grade"] != "C"
-    if row.get("task_type") == "SPECIAL":     # SPAR's view changes: parsed while scoring, never marked
+    if row.get("task_type") == "SPECIAL":  # SPAR's view changes: parsed while scoring, never marked
         return names_movement(answer)
     cell = row.get(rule.unparsed)
-    return cell is not None and cell is not False    # a numeric answer may be 0, which is no failure
+    return cell is not None and cell is not False  # a numeric answer may be 0, which is no failure
 
 
 # How a score column follows from what was extracted; a judge's verdict does not follow from its extraction.
@@ -261,7 +328,10 @@ def read_vlmevalkit_rows(bench: Benchmark, out: Outputs) -> pd.DataFrame:
     needed = {rule.item, rule.question_type, rule.target, rule.unparsed, "prediction"} - set(header)
     if needed or not set(header) & set(rule.score):
         lacking = ", ".join(sorted(needed)) or " or ".join(rule.score)
-        raise EasiError(f"{path} has no column {lacking}", hint="it is not the per-question file this benchmark writes")
+        raise EasiError(
+            f"{path} has no column {lacking}",
+            hint="it is not the per-question file this benchmark writes",
+        )
     if not cells:
         raise EasiError(f"{path} has no rows", hint=AGAIN)
     exact = _exact_answers(out)
@@ -269,23 +339,27 @@ def read_vlmevalkit_rows(bench: Benchmark, out: Outputs) -> pd.DataFrame:
     for number, line in enumerate(cells, start=2):
         row: dict[str, Any] = {}
         for name, cell in zip(header, line, strict=False):
-            row.setdefault(name, cell)     # ViewSpatial's file has question_type twice
+            row.setdefault(name, cell)  # ViewSpatial's file has question_type twice
         extracted = row.get(rule.extracted) if rule.extracted else None
         item = _text(row[rule.item])
         if exact is not None and item not in exact:
-            raise EasiError(f"{out.rows[1]} has no answer to question {item} of {path.name}", hint=AGAIN)
+            raise EasiError(
+                f"{out.rows[1]} has no answer to question {item} of {path.name}", hint=AGAIN
+            )
         answer = _text(row["prediction"]) if exact is None else exact[item]
-        records.append({
-            "benchmark": bench.key,
-            "item": item,
-            **question_facts(rule, row),
-            "answer": answer,
-            "extracted": None if extracted is None or extracted is False else _text(extracted),
-            "score": _score(rule, row, f"{path}, row {number}"),
-            "parsed": _parsed(rule, row, answer),
-            "coin_flip": _log(row).startswith(RANDOM_LETTER),
-            "rule": _rule(rule, row),
-        })
+        records.append(
+            {
+                "benchmark": bench.key,
+                "item": item,
+                **question_facts(rule, row),
+                "answer": answer,
+                "extracted": None if extracted is None or extracted is False else _text(extracted),
+                "score": _score(rule, row, f"{path}, row {number}"),
+                "parsed": _parsed(rule, row, answer),
+                "coin_flip": _log(row).startswith(RANDOM_LETTER),
+                "rule": _rule(rule, row),
+            }
+        )
     return frame([*records, *failed_records(bench.key, ScorerNotes.of(path, out.folder).failed)])
 
 
@@ -318,7 +392,9 @@ def read_by_rules(bench: Benchmark, out: Outputs) -> int:
     rows = [dict(zip(header, line, strict=False)) for line in cells]
     if rule.unparsed_when == "log":
         return sum(_log(row).startswith(NOT_MATCHED) for row in rows)
-    return sum(_text(row.get("judge_grade")) == "" for row in rows if row.get("task_type") != "SPECIAL")
+    return sum(
+        _text(row.get("judge_grade")) == "" for row in rows if row.get("task_type") != "SPECIAL"
+    )
 
 
 def tsv_rows(path: Path) -> int:
@@ -328,13 +404,15 @@ def tsv_rows(path: Path) -> int:
 
 def tsv_items(path: Path) -> tuple[str, ...]:
     """The questions of a dataset's TSV, as our rows name them; a row without its image is none, as for the package itself."""
-    csv.field_size_limit(1 << 30)      # images stand in their rows as base64
+    csv.field_size_limit(1 << 30)  # images stand in their rows as base64
     try:
         with path.open(encoding="utf-8", newline="") as file:
             rows = csv.DictReader(file, delimiter="\t")
             return tuple(_index(row.get("index") or "") for row in rows if row.get("image") != "")
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise EasiError(f"{path} cannot be read: {error}", hint="delete it; it is fetched again") from error
+        raise EasiError(
+            f"{path} cannot be read: {error}", hint="delete it; it is fetched again"
+        ) from error
 
 
 def _index(text: str) -> str:

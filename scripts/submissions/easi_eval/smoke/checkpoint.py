@@ -62,10 +62,14 @@ def build(folder: Path, seed: int = 0) -> Path:
     weights = Weights(seed, known).tensors()
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     for name, content in _configs(len(known)).items():
-        _write(folder / name, json.dumps(content, indent=2, ensure_ascii=False, sort_keys=True) + "\n")
+        _write(
+            folder / name, json.dumps(content, indent=2, ensure_ascii=False, sort_keys=True) + "\n"
+        )
     _write(folder / "tokenizer.json", json.dumps(_tokenizer(known), ensure_ascii=False) + "\n")
     _write(folder / "vocab.json", json.dumps(_shown_vocabulary(known), ensure_ascii=False) + "\n")
-    _write(folder / "merges.txt", "#version: 0.2\n" + "".join(f"{a} {b}\n" for a, b in _shown_merges()))
+    _write(
+        folder / "merges.txt", "#version: 0.2\n" + "".join(f"{a} {b}\n" for a, b in _shown_merges())
+    )
     _write(folder / "chat_template.jinja", CHAT_TEMPLATE)
     return folder
 
@@ -83,46 +87,107 @@ def _configs(words: int) -> dict[str, dict[str, object]]:
     ids = _special_ids(words)
     end, pad = ids["<|im_end|>"], ids["<|endoftext|>"]
     config = {
-        "architectures": ["Qwen2_5_VLForConditionalGeneration"], "model_type": "qwen2_5_vl", "torch_dtype": "float32",
-        "hidden_size": HIDDEN, "intermediate_size": FEED_FORWARD, "num_hidden_layers": 2,
-        "num_attention_heads": HEADS, "num_key_value_heads": HEADS, "vocab_size": padded(words + len(SPECIAL)),
-        "hidden_act": "silu", "rms_norm_eps": 1e-6, "max_position_embeddings": 32768, "rope_theta": THETA,
-        "rope_scaling": {"type": "mrope", "mrope_section": [2, 3, 3]}, "tie_word_embeddings": False,
-        "attention_dropout": 0.0, "initializer_range": 0.02, "use_cache": True, "use_sliding_window": False,
-        "sliding_window": 32768, "max_window_layers": 2, "bos_token_id": pad, "eos_token_id": end, "pad_token_id": pad,
-        "vision_start_token_id": ids["<|vision_start|>"], "vision_end_token_id": ids["<|vision_end|>"],
-        "vision_token_id": ids["<|vision_pad|>"], "image_token_id": ids["<|image_pad|>"],
+        "architectures": ["Qwen2_5_VLForConditionalGeneration"],
+        "model_type": "qwen2_5_vl",
+        "torch_dtype": "float32",
+        "hidden_size": HIDDEN,
+        "intermediate_size": FEED_FORWARD,
+        "num_hidden_layers": 2,
+        "num_attention_heads": HEADS,
+        "num_key_value_heads": HEADS,
+        "vocab_size": padded(words + len(SPECIAL)),
+        "hidden_act": "silu",
+        "rms_norm_eps": 1e-6,
+        "max_position_embeddings": 32768,
+        "rope_theta": THETA,
+        "rope_scaling": {"type": "mrope", "mrope_section": [2, 3, 3]},
+        "tie_word_embeddings": False,
+        "attention_dropout": 0.0,
+        "initializer_range": 0.02,
+        "use_cache": True,
+        "use_sliding_window": False,
+        "sliding_window": 32768,
+        "max_window_layers": 2,
+        "bos_token_id": pad,
+        "eos_token_id": end,
+        "pad_token_id": pad,
+        "vision_start_token_id": ids["<|vision_start|>"],
+        "vision_end_token_id": ids["<|vision_end|>"],
+        "vision_token_id": ids["<|vision_pad|>"],
+        "image_token_id": ids["<|image_pad|>"],
         "video_token_id": ids["<|video_pad|>"],
         "vision_config": {
-            "model_type": "qwen2_5_vl", "depth": 1, "hidden_size": VISION_HIDDEN, "intermediate_size": VISION_HIDDEN,
-            "num_heads": VISION_HEADS, "out_hidden_size": HIDDEN, "patch_size": PATCH, "spatial_patch_size": PATCH,
-            "spatial_merge_size": 2, "temporal_patch_size": 2, "in_chans": 3, "window_size": 112, "hidden_act": "silu",
-            "fullatt_block_indexes": [0], "tokens_per_second": 2,
+            "model_type": "qwen2_5_vl",
+            "depth": 1,
+            "hidden_size": VISION_HIDDEN,
+            "intermediate_size": VISION_HIDDEN,
+            "num_heads": VISION_HEADS,
+            "out_hidden_size": HIDDEN,
+            "patch_size": PATCH,
+            "spatial_patch_size": PATCH,
+            "spatial_merge_size": 2,
+            "temporal_patch_size": 2,
+            "in_chans": 3,
+            "window_size": 112,
+            "hidden_act": "silu",
+            "fullatt_block_indexes": [0],
+            "tokens_per_second": 2,
         },
     }
     pictures = {
-        "min_pixels": MIN_PIXELS, "max_pixels": MAX_PIXELS, "patch_size": PATCH, "temporal_patch_size": 2, "merge_size": 2,
-        "image_mean": [0.48145466, 0.4578275, 0.40821073], "image_std": [0.26862954, 0.26130258, 0.27577711],
+        "min_pixels": MIN_PIXELS,
+        "max_pixels": MAX_PIXELS,
+        "patch_size": PATCH,
+        "temporal_patch_size": 2,
+        "merge_size": 2,
+        "image_mean": [0.48145466, 0.4578275, 0.40821073],
+        "image_std": [0.26862954, 0.26130258, 0.27577711],
         "processor_class": "Qwen2_5_VLProcessor",
     }
-    special = {"eos_token": "<|im_end|>", "pad_token": "<|endoftext|>", "additional_special_tokens": list(SPECIAL[1:])}
+    special = {
+        "eos_token": "<|im_end|>",
+        "pad_token": "<|endoftext|>",
+        "additional_special_tokens": list(SPECIAL[1:]),
+    }
     return {
         "config.json": config,
-        "generation_config.json": {"bos_token_id": pad, "eos_token_id": [end, pad], "pad_token_id": pad, "do_sample": False},
-        "preprocessor_config.json": pictures | {"image_processor_type": "Qwen2VLImageProcessorFast"},
-        "video_preprocessor_config.json": pictures | {"video_processor_type": "Qwen2VLVideoProcessor"},
+        "generation_config.json": {
+            "bos_token_id": pad,
+            "eos_token_id": [end, pad],
+            "pad_token_id": pad,
+            "do_sample": False,
+        },
+        "preprocessor_config.json": pictures
+        | {"image_processor_type": "Qwen2VLImageProcessorFast"},
+        "video_preprocessor_config.json": pictures
+        | {"video_processor_type": "Qwen2VLVideoProcessor"},
         "special_tokens_map.json": special,
-        "tokenizer_config.json": special | {
-            "tokenizer_class": "Qwen2Tokenizer", "processor_class": "Qwen2_5_VLProcessor", "model_max_length": 32768,
-            "add_prefix_space": False, "clean_up_tokenization_spaces": False, "errors": "replace", "split_special_tokens": False,
-            "bos_token": None, "unk_token": None, "chat_template": CHAT_TEMPLATE,
+        "tokenizer_config.json": special
+        | {
+            "tokenizer_class": "Qwen2Tokenizer",
+            "processor_class": "Qwen2_5_VLProcessor",
+            "model_max_length": 32768,
+            "add_prefix_space": False,
+            "clean_up_tokenization_spaces": False,
+            "errors": "replace",
+            "split_special_tokens": False,
+            "bos_token": None,
+            "unk_token": None,
+            "chat_template": CHAT_TEMPLATE,
             "added_tokens_decoder": {str(number): _added(text) for text, number in ids.items()},
         },
     }
 
 
 def _added(text: str) -> dict[str, object]:
-    return {"content": text, "lstrip": False, "normalized": False, "rstrip": False, "single_word": False, "special": True}
+    return {
+        "content": text,
+        "lstrip": False,
+        "normalized": False,
+        "rstrip": False,
+        "single_word": False,
+        "special": True,
+    }
 
 
 def _shown_vocabulary(known: list[Token]) -> dict[str, int]:
@@ -137,15 +202,39 @@ def _shown_merges() -> list[tuple[str, str]]:
 
 def _tokenizer(known: list[Token]) -> dict[str, object]:
     """The content of tokenizer.json (format 1.0 of the tokenizers library)."""
-    byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, "use_regex": False}
-    split = {"type": "Split", "pattern": {"Regex": vocabulary.SPLIT_PATTERN}, "behavior": "Isolated", "invert": False}
+    byte_level = {
+        "type": "ByteLevel",
+        "add_prefix_space": False,
+        "trim_offsets": False,
+        "use_regex": False,
+    }
+    split = {
+        "type": "Split",
+        "pattern": {"Regex": vocabulary.SPLIT_PATTERN},
+        "behavior": "Isolated",
+        "invert": False,
+    }
     return {
-        "version": "1.0", "truncation": None, "padding": None,
-        "added_tokens": [{"id": number, **_added(text)} for text, number in _special_ids(len(known)).items()],
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": [
+            {"id": number, **_added(text)} for text, number in _special_ids(len(known)).items()
+        ],
         "normalizer": {"type": "NFC"},
         "pre_tokenizer": {"type": "Sequence", "pretokenizers": [split, byte_level]},
-        "post_processor": byte_level, "decoder": byte_level,
-        "model": {"type": "BPE", "dropout": None, "unk_token": None, "continuing_subword_prefix": "",
-                  "end_of_word_suffix": "", "fuse_unk": False, "byte_fallback": False, "ignore_merges": True,
-                  "vocab": _shown_vocabulary(known), "merges": [list(pair) for pair in _shown_merges()]},
+        "post_processor": byte_level,
+        "decoder": byte_level,
+        "model": {
+            "type": "BPE",
+            "dropout": None,
+            "unk_token": None,
+            "continuing_subword_prefix": "",
+            "end_of_word_suffix": "",
+            "fuse_unk": False,
+            "byte_fallback": False,
+            "ignore_merges": True,
+            "vocab": _shown_vocabulary(known),
+            "merges": [list(pair) for pair in _shown_merges()],
+        },
     }

@@ -22,7 +22,9 @@ from . import hub_files
 
 _KINDS = ("datasets", "models")
 _RESOLVE = re.compile(r"^/(?:(datasets)/)?([^/]+/[^/]+)/resolve/([^/]+)/(.+)$")
-_API = re.compile(r"^/api/(datasets|models)/([^/]+/[^/]+)(?:/(revision|tree|paths-info|refs)(?:/([^/]+)(?:/(.*))?)?)?$")
+_API = re.compile(
+    r"^/api/(datasets|models)/([^/]+/[^/]+)(?:/(revision|tree|paths-info|refs)(?:/([^/]+)(?:/(.*))?)?)?$"
+)
 _RANGE = re.compile(r"^bytes=(\d+)-(\d*)$")
 _CHUNK = 1 << 16
 
@@ -75,7 +77,9 @@ class Hub:
         self._stopping = threading.Event()
         self._server = _Server(("127.0.0.1", port), self)
         self.endpoint = f"http://127.0.0.1:{self._server.server_address[1]}"
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), name="smoke-hub", daemon=True)
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(0.05,), name="smoke-hub", daemon=True
+        )
         self._thread.start()
 
     def set_faults(self, faults: Faults) -> None:
@@ -98,7 +102,12 @@ class Hub:
     def __enter__(self) -> Hub:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self.stop()
 
     # What the request handlers need.
@@ -151,7 +160,7 @@ def start(root: Path, port: int = 0) -> Hub:
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
-    block_on_close = False   # a client that keeps its connection open must not delay stop()
+    block_on_close = False  # a client that keeps its connection open must not delay stop()
     request_queue_size = 128
 
     def __init__(self, address: tuple[str, int], hub: Hub) -> None:
@@ -197,9 +206,14 @@ class _Handler(BaseHTTPRequestHandler):
             hub.wait(faults.hang)
         try:
             if faults.status and hub.use_status():
-                after = {} if faults.retry_after is None else {"Retry-After": str(faults.retry_after)}
+                after = (
+                    {} if faults.retry_after is None else {"Retry-After": str(faults.retry_after)}
+                )
                 self._send(faults.status, b"", after)
-            elif faults.token is not None and self.headers.get("Authorization") != f"Bearer {faults.token}":
+            elif (
+                faults.token is not None
+                and self.headers.get("Authorization") != f"Bearer {faults.token}"
+            ):
                 self._unauthorized()
             else:
                 self._route(path, parse_qs(url.query), faults)
@@ -220,7 +234,9 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self._refuse(404, "", "Sorry, we can't find the page you are looking for.")
 
-    def _repo(self, kind: str, name: str, revision: str | None, faults: Faults) -> hub_files.Repo | None:
+    def _repo(
+        self, kind: str, name: str, revision: str | None, faults: Faults
+    ) -> hub_files.Repo | None:
         """The repository at that revision, or None after the refusal was sent."""
         repo = None if name in faults.missing else self.server.hub.repo(kind, name)
         if repo is None:
@@ -242,22 +258,40 @@ class _Handler(BaseHTTPRequestHandler):
             self._refuse(401, "", "Invalid username or password.")
             return
         access = {"displayName": "smoke", "role": "read"}
-        self._json({"type": "user", "id": "0", "name": "smoke", "fullname": "smoke", "orgs": [],
-                    "auth": {"type": "access_token", "accessToken": access}})
+        self._json(
+            {
+                "type": "user",
+                "id": "0",
+                "name": "smoke",
+                "fullname": "smoke",
+                "orgs": [],
+                "auth": {"type": "access_token", "accessToken": access},
+            }
+        )
 
-    def _api(self, kind: str, name: str, repo: hub_files.Repo, what: str | None, rest: str,
-             query: dict[str, list[str]]) -> None:
+    def _api(
+        self,
+        kind: str,
+        name: str,
+        repo: hub_files.Repo,
+        what: str | None,
+        rest: str,
+        query: dict[str, list[str]],
+    ) -> None:
         head = {"X-Repo-Commit": repo.commit}
         if what == "tree":
             recursive = query.get("recursive", ["false"])[0].lower() in ("true", "1")
             entries = repo.tree(rest.strip("/"), recursive)
             if entries is None:
-                self._refuse(404, "EntryNotFound", f"{rest} does not exist on \"main\"")
+                self._refuse(404, "EntryNotFound", f'{rest} does not exist on "main"')
             else:
                 self._json(entries, head)
         elif what == "paths-info":
             wanted = parse_qs(self._body.decode()).get("paths", [])
-            self._json([entry for path in wanted if (entry := repo.entry(path.strip("/"))) is not None], head)
+            self._json(
+                [entry for path in wanted if (entry := repo.entry(path.strip("/"))) is not None],
+                head,
+            )
         elif what == "refs":
             main = {"name": "main", "ref": "refs/heads/main", "targetCommit": repo.commit}
             self._json({"branches": [main], "converts": [], "tags": []})
@@ -291,16 +325,31 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(status, _slices(file.path, first, last), head, last - first + 1, limit)
 
     def _json(self, value: object, head: dict[str, str] | None = None) -> None:
-        self._send(200, hub_files.to_json(value), (head or {}) | {"Content-Type": "application/json; charset=utf-8"})
+        self._send(
+            200,
+            hub_files.to_json(value),
+            (head or {}) | {"Content-Type": "application/json; charset=utf-8"},
+        )
 
-    def _refuse(self, status: int, code: str, message: str, head: dict[str, str] | None = None) -> None:
-        head = (head or {}) | {"X-Error-Message": message, "Content-Type": "application/json; charset=utf-8"}
+    def _refuse(
+        self, status: int, code: str, message: str, head: dict[str, str] | None = None
+    ) -> None:
+        head = (head or {}) | {
+            "X-Error-Message": message,
+            "Content-Type": "application/json; charset=utf-8",
+        }
         if code:
             head["X-Error-Code"] = code
         self._send(status, hub_files.to_json({"error": message}), head)
 
-    def _send(self, status: int, body: bytes | Iterator[bytes], head: dict[str, str], length: int | None = None,
-              limit: int | None = None) -> None:
+    def _send(
+        self,
+        status: int,
+        body: bytes | Iterator[bytes],
+        head: dict[str, str],
+        length: int | None = None,
+        limit: int | None = None,
+    ) -> None:
         """Send an answer of ``length`` bytes; after ``limit`` of them the connection is dropped instead."""
         parts = iter((body,)) if isinstance(body, bytes) else body
         total = len(body) if isinstance(body, bytes) else length or 0
@@ -313,7 +362,7 @@ class _Handler(BaseHTTPRequestHandler):
             if self.command != "HEAD":
                 for part in parts:
                     if limit is not None and sent + len(part) >= limit:
-                        self.wfile.write(part[:limit - sent])
+                        self.wfile.write(part[: limit - sent])
                         sent = limit
                         self.server.hub.wait(self._pause)
                         raise _Dropped

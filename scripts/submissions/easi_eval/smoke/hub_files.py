@@ -35,14 +35,26 @@ class Repo:
         """The hub's description of one file or folder; None where there is neither."""
         file = self.files.get(path)
         if file is not None:
-            described: dict[str, object] = {"type": "file", "oid": file.etag[:40], "size": file.size, "path": path}
+            described: dict[str, object] = {
+                "type": "file",
+                "oid": file.etag[:40],
+                "size": file.size,
+                "path": path,
+            }
             if file.lfs:
                 described["lfs"] = {"oid": file.etag, "size": file.size, "pointerSize": 130}
             return described
-        inside = [name + other.etag for name, other in self.files.items() if name.startswith(f"{path}/")]
+        inside = [
+            name + other.etag for name, other in self.files.items() if name.startswith(f"{path}/")
+        ]
         if not inside:
             return None
-        return {"type": "directory", "oid": hashlib.sha1("".join(inside).encode()).hexdigest(), "size": 0, "path": path}
+        return {
+            "type": "directory",
+            "oid": hashlib.sha1("".join(inside).encode()).hexdigest(),
+            "size": 0,
+            "path": path,
+        }
 
     def tree(self, folder: str, recursive: bool) -> list[dict[str, object]] | None:
         """The entries below a folder ('' is the root), sorted by path; None where there is no such folder."""
@@ -50,7 +62,7 @@ class Repo:
         paths: set[str] = set()
         for name in self.files:
             if name.startswith(prefix):
-                steps = name[len(prefix):].split("/")
+                steps = name[len(prefix) :].split("/")
                 depth = len(steps) if recursive else 1
                 paths.update(prefix + "/".join(steps[:end]) for end in range(1, depth + 1))
         if not paths and folder:
@@ -68,12 +80,25 @@ class Repo:
                     sibling["lfs"] = {"sha256": file.etag, "size": file.size, "pointerSize": 130}
             siblings.append(sibling)
         described: dict[str, object] = {
-            "_id": self.commit[:24], "id": name, "author": name.split("/")[0], "sha": self.commit,
-            "lastModified": _TIME, "createdAt": _TIME, "private": False, "gated": False, "disabled": False,
-            "downloads": 0, "likes": 0, "tags": [], "siblings": siblings,
+            "_id": self.commit[:24],
+            "id": name,
+            "author": name.split("/")[0],
+            "sha": self.commit,
+            "lastModified": _TIME,
+            "createdAt": _TIME,
+            "private": False,
+            "gated": False,
+            "disabled": False,
+            "downloads": 0,
+            "likes": 0,
+            "tags": [],
+            "siblings": siblings,
         }
         card = self.files.get("README.md")
-        if found := re.match(r"---\n(?:.*\n)*?license: *(\S+)\n", card.path.read_text(encoding="utf-8") if card else ""):
+        if found := re.match(
+            r"---\n(?:.*\n)*?license: *(\S+)\n",
+            card.path.read_text(encoding="utf-8") if card else "",
+        ):
             described["cardData"] = {"license": found[1]}
         if kind == "models":
             described["modelId"] = name

@@ -22,25 +22,41 @@ from PIL import Image, ImageDraw, ImageOps
 FRAME_RATE = 6
 _SIZES = ((64, 48), (56, 56), (84, 56), (56, 84))
 _VIDEO_SIZE = (64, 48)
-_ZIP_TIME = (2024, 1, 1, 0, 0, 0)   # a zip stores times; a fixed one keeps its bytes the same
+_ZIP_TIME = (2024, 1, 1, 0, 0, 0)  # a zip stores times; a fixed one keeps its bytes the same
 
 
-def _scene(key: str, size: tuple[int, int]) -> tuple[Image.Image, list[tuple[str, tuple[int, int, int], int, int, int]]]:
+def _scene(
+    key: str, size: tuple[int, int]
+) -> tuple[Image.Image, list[tuple[str, tuple[int, int, int], int, int, int]]]:
     """A room in two plain colours, and the shapes standing in it: kind, colour, x, y and size."""
     rng = random.Random(key)
     width, height = size
     wall = tuple(rng.randrange(256) for _ in range(3))
     floor = tuple(rng.randrange(256) for _ in range(3))
     image = Image.new("RGB", size, wall)
-    ImageDraw.Draw(image).rectangle((0, rng.randrange(height // 3, height), width, height), fill=floor)
+    ImageDraw.Draw(image).rectangle(
+        (0, rng.randrange(height // 3, height), width, height), fill=floor
+    )
     shapes = []
     for _ in range(rng.randrange(2, 5)):
         colour = (rng.randrange(256), rng.randrange(256), rng.randrange(256))
-        shapes.append((rng.choice(("box", "ball")), colour, rng.randrange(width), rng.randrange(height), rng.randrange(8, 24)))
+        shapes.append(
+            (
+                rng.choice(("box", "ball")),
+                colour,
+                rng.randrange(width),
+                rng.randrange(height),
+                rng.randrange(8, 24),
+            )
+        )
     return image, shapes
 
 
-def _draw(image: Image.Image, shapes: Iterable[tuple[str, tuple[int, int, int], int, int, int]], shift: int) -> Image.Image:
+def _draw(
+    image: Image.Image,
+    shapes: Iterable[tuple[str, tuple[int, int, int], int, int, int]],
+    shift: int,
+) -> Image.Image:
     image = image.copy()
     draw = ImageDraw.Draw(image)
     for kind, colour, x, y, size in shapes:
@@ -78,7 +94,9 @@ def video(key: str, count: int) -> bytes:
         stream.width, stream.height = _VIDEO_SIZE
         stream.pix_fmt = "yuv420p"
         for image in frames(key, count):
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.asarray(image), format="rgb24")))
+            container.mux(
+                stream.encode(av.VideoFrame.from_ndarray(np.asarray(image), format="rgb24"))
+            )
         container.mux(stream.encode())
     return out.getvalue()
 
@@ -138,10 +156,16 @@ def _feature(kind: pa.DataType) -> Any:
     return {"dtype": str(kind), "_type": "Value"}
 
 
-def write_parquet(path: Path, columns: Mapping[str, pa.DataType], rows: Sequence[Mapping[str, Any]]) -> None:
+def write_parquet(
+    path: Path, columns: Mapping[str, pa.DataType], rows: Sequence[Mapping[str, Any]]
+) -> None:
     """A parquet file that the datasets library reads with its image columns decoded."""
-    features = json.dumps({"info": {"features": {name: _feature(kind) for name, kind in columns.items()}}})
+    features = json.dumps(
+        {"info": {"features": {name: _feature(kind) for name, kind in columns.items()}}}
+    )
     schema = pa.schema(list(columns.items()), metadata={"huggingface": features})
-    table = pa.Table.from_pylist([{name: row.get(name) for name in columns} for row in rows], schema=schema)
+    table = pa.Table.from_pylist(
+        [{name: row.get(name) for name in columns} for row in rows], schema=schema
+    )
     path.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(table, path)

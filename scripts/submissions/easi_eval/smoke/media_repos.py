@@ -8,13 +8,19 @@ from pathlib import Path
 from . import media, questions
 from .questions import Question
 
-VIDEO_FRAMES = (40, 12, 33, 24, 18, 36)   # fewer and more than the 32 that are looked at
+VIDEO_FRAMES = (40, 12, 33, 24, 18, 36)  # fewer and more than the 32 that are looked at
 
 
 # VSI-Bench: videos by dataset and scene.
 
-_VSI_VIDEOS = (("arkitscenes", "41069025"), ("arkitscenes", "42446540"), ("scannet", "scene0011_00"),
-               ("scannet", "scene0568_01"), ("scannetpp", "09c1414f1b"), ("scannetpp", "f3d64c30f8"))
+_VSI_VIDEOS = (
+    ("arkitscenes", "41069025"),
+    ("arkitscenes", "42446540"),
+    ("scannet", "scene0011_00"),
+    ("scannet", "scene0568_01"),
+    ("scannetpp", "09c1414f1b"),
+    ("scannetpp", "f3d64c30f8"),
+)
 
 
 def vsi_video(question: Question) -> tuple[str, str]:
@@ -34,12 +40,20 @@ def write_vsi_media(repo: Path, seed: int) -> None:
 
 # SITE: pictures and videos by the dataset they came from, one zip each.
 
-_SITE_VIDEOS = (("MVBench", "clip_0001"), ("MLVU", "3_ego/ego_17"), ("VSI-Bench", "scannet/scene0050_00"),
-                ("ego_exo4d", "cooking_03/cam01"), ("MVBench", "clip_0002"))
+_SITE_VIDEOS = (
+    ("MVBench", "clip_0001"),
+    ("MLVU", "3_ego/ego_17"),
+    ("VSI-Bench", "scannet/scene0050_00"),
+    ("ego_exo4d", "cooking_03/cam01"),
+    ("MVBench", "clip_0002"),
+)
 
 
 def site_pictures(question: Question) -> list[str]:
-    return [f"{question.group}/images/{question.scene:04}_{view}.png" for view in range(len(question.views))]
+    return [
+        f"{question.group}/images/{question.scene:04}_{view}.png"
+        for view in range(len(question.views))
+    ]
 
 
 def site_video(question: Question) -> str:
@@ -60,6 +74,7 @@ def write_site_media(repo: Path, seed: int) -> None:
 
 # MindCube.
 
+
 def mindcube_id(question: Question) -> str:
     """The part before the first underscore is the category; 'aroundnew' counts as 'around'."""
     return f"{question.group}_group{question.scene:03}_q{question.index}_1_1"
@@ -76,12 +91,15 @@ def mindcube_text(question: Question) -> str:
 
 def mindcube_prompt(question: Question) -> str:
     pictures = "\n".join("<image>" for _ in question.views)
-    return (f"{pictures}\n[Task]\nThe pictures show one scene from several viewpoints. Work out how the things are arranged and "
-            f"answer the question.\n\n[Answer Instruction]\nGive the option's letter only, for example \"A\".\n\n"
-            f"[Question]\n{mindcube_text(question)}")
+    return (
+        f"{pictures}\n[Task]\nThe pictures show one scene from several viewpoints. Work out how the things are arranged and "
+        f'answer the question.\n\n[Answer Instruction]\nGive the option\'s letter only, for example "A".\n\n'
+        f"[Question]\n{mindcube_text(question)}"
+    )
 
 
 # OmniSpatial.
+
 
 def omnispatial_path(question: Question) -> str:
     return f"OmniSpatial-test/{question.group}/{question.scene}.png"
@@ -89,20 +107,27 @@ def omnispatial_path(question: Question) -> str:
 
 # SPAR-Bench: its questions contain their options.
 
+
 def spar_text(question: Question) -> str:
     if not question.options:
         return question.text
     last = question.lettered("{0}", ", ")
-    return (f"{question.text}\nSelect the right option from the choices provided.\n\n{question.lettered('{0}. {1}', chr(10))}\n\n"
-            f"Your answer can only include one of the options {last}.")
+    return (
+        f"{question.text}\nSelect the right option from the choices provided.\n\n{question.lettered('{0}. {1}', chr(10))}\n\n"
+        f"Your answer can only include one of the options {last}."
+    )
 
 
 def spar_types(question: Question) -> dict[str, str]:
     kind = "select" if question.options else "sentence" if "," in question.answer else "fill"
-    return {"img_type": "single_view" if len(question.views) == 1 else "multi_view", "format_type": kind}
+    return {
+        "img_type": "single_view" if len(question.views) == 1 else "multi_view",
+        "format_type": kind,
+    }
 
 
 # 3DSRBench.
+
 
 def three_d_picture(question: Question) -> bytes:
     return media.picture(question.views[0], mirrored=bool(question.extra["mirrored"]))
@@ -128,7 +153,10 @@ def mmsi_video_prompts(question: Question) -> dict[str, str]:
 def mmsi_video_frames(question: Question) -> list[list[str]]:
     """The frames of each segment, by their path below ``frames/``."""
     counts = [int(count) for count in question.extra["frames"].split(",")]
-    return [[f"{question.scene:04}_{segment}/{frame:04}.jpg" for frame in range(count)] for segment, count in enumerate(counts)]
+    return [
+        [f"{question.scene:04}_{segment}/{frame:04}.jpg" for frame in range(count)]
+        for segment, count in enumerate(counts)
+    ]
 
 
 def mmsi_video_references(question: Question) -> list[str]:
@@ -147,7 +175,10 @@ def write_mmsi_video_media(repo: Path, asked: Sequence[Question], seed: int) -> 
     for question in {question.scene: question for question in asked}.values():
         for segment, paths in enumerate(mmsi_video_frames(question)):
             drawn = media.frames(f"{seed}/mmsi_video/{question.scene}/{segment}", len(paths))
-            frames |= {f"frames/{path}": media.jpeg(image) for path, image in zip(paths, drawn, strict=True)}
+            frames |= {
+                f"frames/{path}": media.jpeg(image)
+                for path, image in zip(paths, drawn, strict=True)
+            }
         for path, view in zip(mmsi_video_references(question), question.views, strict=True):
             references[f"ref_images/{path}"] = media.picture(view)
     media.write_zip(repo / "frames.zip", frames)

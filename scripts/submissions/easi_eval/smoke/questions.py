@@ -38,7 +38,9 @@ class Question:
 
     def lettered(self, pattern: str, between: str) -> str:
         """The options in one text; the pattern has ``{0}`` for the letter and ``{1}`` for the option."""
-        return between.join(pattern.format(*pair) for pair in zip(LETTERS, self.options, strict=False))
+        return between.join(
+            pattern.format(*pair) for pair in zip(LETTERS, self.options, strict=False)
+        )
 
 
 class Dealer:
@@ -49,14 +51,26 @@ class Dealer:
         self._random = random.Random(self.key)
         self._bags: dict[int, list[str]] = {}
 
-    def ask(self, index: int, form: Form, scene: int, extra: Mapping[str, str] | None = None) -> Question:
+    def ask(
+        self, index: int, form: Form, scene: int, extra: Mapping[str, str] | None = None
+    ) -> Question:
         """One question of that form about that scene; it has as many pictures as the form says."""
         things = dict(zip("abcd", self._random.sample(forms.THINGS, 4), strict=True))
         options = [option.format(**things) for option in form.options]
         self._random.shuffle(options)
         answer = self._letter(len(options)) if options else self._open(form)
         views = tuple(f"{self.key}/{scene}/{view}" for view in range(form.pictures))
-        return Question(index, form.kind, form.group, form.text.format(**things), tuple(options), answer, scene, views, extra or {})
+        return Question(
+            index,
+            form.kind,
+            form.group,
+            form.text.format(**things),
+            tuple(options),
+            answer,
+            scene,
+            views,
+            extra or {},
+        )
 
     def _letter(self, count: int) -> str:
         """From a bag that holds each letter once and is filled again when it is empty."""
@@ -67,12 +81,17 @@ class Dealer:
 
     def _open(self, form: Form) -> str:
         if form.moves:
-            return ",".join(f"{name}:{self._random.uniform(low, high):.{digits}f}" for name, low, high, digits in form.moves)
+            return ",".join(
+                f"{name}:{self._random.uniform(low, high):.{digits}f}"
+                for name, low, high, digits in form.moves
+            )
         low, high, digits = form.number
         return f"{self._random.uniform(low, high):.{digits}f}"
 
 
-def _about_pictures(seed: int, benchmark: str, asked: Iterable[Form], per_scene: int = 2) -> list[Question]:
+def _about_pictures(
+    seed: int, benchmark: str, asked: Iterable[Form], per_scene: int = 2
+) -> list[Question]:
     """Questions in the order of the forms; so many neighbours look at the same scene."""
     dealer = Dealer(seed, benchmark)
     return [dealer.ask(index, form, index // per_scene) for index, form in enumerate(asked)]
@@ -81,7 +100,10 @@ def _about_pictures(seed: int, benchmark: str, asked: Iterable[Form], per_scene:
 def _about_videos(seed: int, benchmark: str, asked: Iterable[Form], videos: int) -> list[Question]:
     """Questions in the order of the forms, about ``videos`` videos in turn."""
     dealer = Dealer(seed, benchmark)
-    return [dealer.ask(index, replace(form, pictures=0), index % videos) for index, form in enumerate(asked)]
+    return [
+        dealer.ask(index, replace(form, pictures=0), index % videos)
+        for index, form in enumerate(asked)
+    ]
 
 
 def _each(asked: Sequence[Form], times: int) -> list[Form]:
@@ -96,7 +118,11 @@ def vsi(seed: int) -> list[Question]:
 
 def vsi_debiased(seed: int) -> list[Question]:
     """The part of VSI-Bench that remains after debiasing: every kind is still there."""
-    return [question for question in vsi(seed) if question.index < len(forms.VSI) or question.index % 5 == 1]
+    return [
+        question
+        for question in vsi(seed)
+        if question.index < len(forms.VSI) or question.index % 5 == 1
+    ]
 
 
 def mmsi(seed: int) -> list[Question]:
@@ -127,8 +153,13 @@ def blink(seed: int) -> list[Question]:
 def embspatial(seed: int) -> list[Question]:
     """A question's extra: ``source``, the dataset its picture is from."""
     dealer = Dealer(seed, "embspatial")
-    asked = [(source, form) for source in ("mp3d", "ai2thor", "scannet") for form in forms.EMBSPATIAL]
-    return [dealer.ask(index, form, index // 2, {"source": source}) for index, (source, form) in enumerate(asked)]
+    asked = [
+        (source, form) for source in ("mp3d", "ai2thor", "scannet") for form in forms.EMBSPATIAL
+    ]
+    return [
+        dealer.ask(index, form, index // 2, {"source": source})
+        for index, (source, form) in enumerate(asked)
+    ]
 
 
 def omnispatial(seed: int) -> list[Question]:
@@ -151,7 +182,10 @@ def mmsi_video(seed: int) -> list[Question]:
     for index, form in enumerate(_each(forms.MMSI_VIDEO, 2)):
         scene = index // 2
         frames = several[scene % 2] if form.group == "Cross-Video" else one[scene % 4]
-        extra = {"frames": frames, **forms.MMSI_VIDEO_SUBSETS[index % len(forms.MMSI_VIDEO_SUBSETS)]}
+        extra = {
+            "frames": frames,
+            **forms.MMSI_VIDEO_SUBSETS[index % len(forms.MMSI_VIDEO_SUBSETS)],
+        }
         questions.append(dealer.ask(index, form, scene, extra))
     return questions
 
@@ -166,12 +200,19 @@ def three_d(seed: int) -> list[Question]:
     for number, form in enumerate(forms.THREE_D):
         asked = dealer.ask(number, form, number)
         truth = asked.options[LETTERS.index(asked.answer)]
-        qid = random.Random(f"{dealer.key}/{number}").choices("ABCDEFGHJKLMNPQRSTUVWXYZ23456789", k=8)
+        qid = random.Random(f"{dealer.key}/{number}").choices(
+            "ABCDEFGHJKLMNPQRSTUVWXYZ23456789", k=8
+        )
         for flip in ("", "-flip"):
             right = form.mirror.get(truth, truth) if flip else truth
             for turn in range(len(asked.options)):
                 options = asked.options[turn:] + asked.options[:turn]
-                extra = {"qid": "".join(qid) + flip + (f"-{turn}" if turn else ""), "mirrored": "yes" if flip else ""}
+                extra = {
+                    "qid": "".join(qid) + flip + (f"-{turn}" if turn else ""),
+                    "mirrored": "yes" if flip else "",
+                }
                 answer = LETTERS[options.index(right)]
-                rows.append(replace(asked, index=len(rows), options=options, answer=answer, extra=extra))
+                rows.append(
+                    replace(asked, index=len(rows), options=options, answer=answer, extra=extra)
+                )
     return rows

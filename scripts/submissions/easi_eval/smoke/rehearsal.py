@@ -25,15 +25,30 @@ SEED = 20260801
 
 # What would lead a client to the user's caches, or to a hub that is not ours.
 _USERS_OWN = (
-    "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_DATASETS_CACHE", "HF_MODULES_CACHE", "HF_ASSETS_CACHE", "HF_XET_CACHE",
-    "TRANSFORMERS_CACHE", "LMMS_EVAL_DATASETS_CACHE", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE",
-    "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_TOKEN_PATH", "MMEVAL_ROOT", "LMUData",
+    "HF_HUB_CACHE",
+    "HUGGINGFACE_HUB_CACHE",
+    "HF_DATASETS_CACHE",
+    "HF_MODULES_CACHE",
+    "HF_ASSETS_CACHE",
+    "HF_XET_CACHE",
+    "TRANSFORMERS_CACHE",
+    "LMMS_EVAL_DATASETS_CACHE",
+    "HF_HUB_OFFLINE",
+    "TRANSFORMERS_OFFLINE",
+    "HF_DATASETS_OFFLINE",
+    "HF_TOKEN",
+    "HUGGING_FACE_HUB_TOKEN",
+    "HF_TOKEN_PATH",
+    "MMEVAL_ROOT",
+    "LMUData",
 )
 
 
 def rehearse(cfg: RunConfig, gpus: int) -> RunConfig:
     """The options of the rehearsal: its own folders, its own model unless one was named, the CPU where there is no GPU."""
-    output_dir = OUTPUT_DIR if cfg.output_dir == RunConfig(smoke=True).output_dir else cfg.output_dir
+    output_dir = (
+        OUTPUT_DIR if cfg.output_dir == RunConfig(smoke=True).output_dir else cfg.output_dir
+    )
     cfg = replace(cfg, output_dir=output_dir, dataset_dir=_home(output_dir) / "datasets")
     if cfg.model:
         return cfg if gpus else replace(cfg, device=cfg.device or "cpu")
@@ -44,7 +59,9 @@ def rehearse(cfg: RunConfig, gpus: int) -> RunConfig:
 
 def planned_hub(cfg: RunConfig) -> HubSettings:
     """What ``rehearsal_hub`` would serve, for a plan that starts nothing; its port is not known yet."""
-    return HubSettings(endpoint="http://127.0.0.1:PORT", hf_home=_home(cfg.output_dir) / "huggingface")
+    return HubSettings(
+        endpoint="http://127.0.0.1:PORT", hf_home=_home(cfg.output_dir) / "huggingface"
+    )
 
 
 @contextmanager
@@ -59,7 +76,7 @@ def rehearsal_hub(cfg: RunConfig) -> Iterator[HubSettings]:
         for name in ("NO_PROXY", "no_proxy"):
             os.environ[name] = ",".join(filter(None, ["127.0.0.1,localhost", before.get(name)]))
         os.environ["HF_HUB_DISABLE_XET"] = "1"
-        if cfg.plain:      # lmms-eval's own launch insists on some token for public data
+        if cfg.plain:  # lmms-eval's own launch insists on some token for public data
             os.environ["HF_TOKEN"] = "hf_rehearsal"
         try:
             yield replace(planned_hub(cfg), endpoint=served.endpoint)
@@ -77,7 +94,9 @@ def _build(home: Path) -> Path:
     from . import checkpoint, data
 
     sources = sorted(Path(__file__).parent.glob("*.py"))
-    stamp = hashlib.sha256(__version__.encode() + b"".join(path.read_bytes() for path in sources)).hexdigest()[:12]
+    stamp = hashlib.sha256(
+        __version__.encode() + b"".join(path.read_bytes() for path in sources)
+    ).hexdigest()[:12]
     root = home / f"hub-{stamp}"
     if not root.exists():
         part = home / f".hub-{os.getpid()}"

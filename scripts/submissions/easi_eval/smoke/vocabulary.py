@@ -12,14 +12,32 @@ from itertools import product
 
 OPTION_LETTERS = "ABCDEF"
 # Words that end the list of options in the benchmarks' prompts: what follows them belongs to no option.
-CLOSING_WORDS = ("Answer", "Please", "Give", "Reply", "Enclose", "Respond", "Select", "Only", "Note", "Return")
+CLOSING_WORDS = (
+    "Answer",
+    "Please",
+    "Give",
+    "Reply",
+    "Enclose",
+    "Respond",
+    "Select",
+    "Only",
+    "Note",
+    "Return",
+)
 NO_OPTION = "-"
 
 # Kinds of question a prompt can announce, and the words that announce them. A prompt with none is multiple choice.
 TRIGGERS: dict[str, tuple[str, ...]] = {
-    "numeric": ("phrase", "float"),                 # VSI-Bench and SPAR-Bench, both backends
-    "reasoning": ("formatted",),                    # OmniSpatial asks for a last line "formatted exactly as"
-    "movement": ("_right", "_left", "_up", "_down", "_forward", "_backward"),  # SPAR-Bench, view_change_infer
+    "numeric": ("phrase", "float"),  # VSI-Bench and SPAR-Bench, both backends
+    "reasoning": ("formatted",),  # OmniSpatial asks for a last line "formatted exactly as"
+    "movement": (
+        "_right",
+        "_left",
+        "_up",
+        "_down",
+        "_forward",
+        "_backward",
+    ),  # SPAR-Bench, view_change_infer
     "centimeters": ("centimeters", "centimetre", "centimetres", "cm"),
     "meters": ("meters", "meter", "metres"),
     "square": ("square", "area"),
@@ -28,27 +46,75 @@ TRIGGERS: dict[str, tuple[str, ...]] = {
 
 # What may be said to a numeric question, with the unit it suits best.
 NUMBERS: tuple[tuple[str, str], ...] = (
-    ("2", "count"), ("3", "count"), ("4", "count"), ("5", "count"), ("6", "count"),
-    ("0.8", "meters"), ("1.2", "meters"), ("1.5", "meters"), ("1.9", "meters"), ("2.4", "meters"), ("2.9", "meters"), ("3.5", "meters"),
-    ("45", "centimeters"), ("70", "centimeters"), ("110", "centimeters"), ("160", "centimeters"), ("200", "centimeters"),
-    ("9.5", "square"), ("14.2", "square"), ("21", "square"), ("28.6", "square"), ("40", "square"),
+    ("2", "count"),
+    ("3", "count"),
+    ("4", "count"),
+    ("5", "count"),
+    ("6", "count"),
+    ("0.8", "meters"),
+    ("1.2", "meters"),
+    ("1.5", "meters"),
+    ("1.9", "meters"),
+    ("2.4", "meters"),
+    ("2.9", "meters"),
+    ("3.5", "meters"),
+    ("45", "centimeters"),
+    ("70", "centimeters"),
+    ("110", "centimeters"),
+    ("160", "centimeters"),
+    ("200", "centimeters"),
+    ("9.5", "square"),
+    ("14.2", "square"),
+    ("21", "square"),
+    ("28.6", "square"),
+    ("40", "square"),
 )
-MOVES = ("move_right:0.4", "move_left:0.7", "move_forward:1.2", "move_backward:0.3",
-         "move_up:0.2", "move_down:0.5", "move_right:1.5", "move_left:1.1")
-TURNS = (",rotate_right:15", ",rotate_left:30", ",rotate_up:5", ",rotate_down:10",
-         ",rotate_right:60", ",rotate_left:10", ",rotate_up:20", ",rotate_down:2")
+MOVES = (
+    "move_right:0.4",
+    "move_left:0.7",
+    "move_forward:1.2",
+    "move_backward:0.3",
+    "move_up:0.2",
+    "move_down:0.5",
+    "move_right:1.5",
+    "move_left:1.1",
+)
+TURNS = (
+    ",rotate_right:15",
+    ",rotate_left:30",
+    ",rotate_up:5",
+    ",rotate_down:10",
+    ",rotate_right:60",
+    ",rotate_left:10",
+    ",rotate_up:20",
+    ",rotate_down:2",
+)
 
 # Lines of reasoning, each a chain of tokens of its own; all end in the line the prompt asks for.
 REASONING: tuple[tuple[str, ...], ...] = (
     ("The nearest object decides", " which side is meant."),
-    ("First,", " the scene is read from the viewer", " and the objects are placed", " on a map.",
-     " Then the view is turned", " and compared with every option."),
+    (
+        "First,",
+        " the scene is read from the viewer",
+        " and the objects are placed",
+        " on a map.",
+        " Then the view is turned",
+        " and compared with every option.",
+    ),
     ("Both objects", " rest on the floor,", " one of them further back."),
 )
 CONCLUSION = "\nAnswer: "
 
-SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|vision_pad|>",
-           "<|image_pad|>", "<|video_pad|>")
+SPECIAL = (
+    "<|endoftext|>",
+    "<|im_start|>",
+    "<|im_end|>",
+    "<|vision_start|>",
+    "<|vision_end|>",
+    "<|vision_pad|>",
+    "<|image_pad|>",
+    "<|video_pad|>",
+)
 
 # Words every prompt of a benchmark shares, and words that say nothing about an answer: present, but without content.
 _SILENT = """
@@ -113,7 +179,9 @@ def tokens() -> list[Token]:
         found.setdefault(token.text, token)
 
     says = {number for number, _ in NUMBERS} | set(OPTION_LETTERS)
-    telling_bytes = set(string.ascii_letters.encode()) | set(string.digits.encode()) | set(range(0x80, 0x100))
+    telling_bytes = (
+        set(string.ascii_letters.encode()) | set(string.digits.encode()) | set(range(0x80, 0x100))
+    )
     for value in range(256):
         text = bytes([value])
         add(Token(text, content=value in telling_bytes, ends=text.decode("latin-1") in says))
@@ -154,7 +222,10 @@ def _forms(word: str) -> tuple[str, ...]:
 
 
 def _merges() -> list[tuple[str, str]]:
-    return [*product(string.ascii_lowercase, repeat=2), *((" ", letter) for letter in string.ascii_lowercase)]
+    return [
+        *product(string.ascii_lowercase, repeat=2),
+        *((" ", letter) for letter in string.ascii_lowercase),
+    ]
 
 
 MERGES = _merges()

@@ -28,13 +28,13 @@ from .vocabulary import MOVES, NUMBERS, OPTION_LETTERS, REASONING, SPECIAL, TRIG
 
 HIDDEN, HEADS, HEAD_DIM, FEED_FORWARD = 160, 10, 16, 64
 VISION_HIDDEN, VISION_HEADS, PATCH, MERGED = 32, 2, 14, 4
-RADIUS = 40.0                     # length of every embedding: makes RMSNorm a constant factor
+RADIUS = 40.0  # length of every embedding: makes RMSNorm a constant factor
 RMS = RADIUS / math.sqrt(HIDDEN)
 
 # Rotary frequencies are THETA ** (-i / 8) for pair i of a head. Pair NEAR turns 0.03 rad per token, enough to prefer the
 # closest option marker; the pairs from STILL on do not turn within any prompt and carry everything positionless.
 NEAR, NEAR_FREQUENCY, STILL = 1, 0.03, 7
-THETA = NEAR_FREQUENCY ** -8
+THETA = NEAR_FREQUENCY**-8
 MATCH_DIMS = (4, 5, 6, 12, 13, 14)
 
 
@@ -49,29 +49,31 @@ WORD_HEADS = (4, 5, 6, 8, 9)
 class Axes:
     """Which coordinates of the residual stream hold what. Only the first block is written by the embedding."""
 
-    slack = slice(0, 1)               # fills every embedding up to RADIUS; nearly constant, so also the constant one
-    end = slice(1, 2)                 # the answer is complete
-    speaks = slice(2, 3)              # this token was generated
-    letter_now = slice(3, 4)          # the answer's letter is due
-    turn_now = slice(4, 5)            # the second half of a movement is due
-    text = slice(5, 6)                # a piece of text that carries content
-    image = slice(6, 7)               # an image patch
+    slack = slice(
+        0, 1
+    )  # fills every embedding up to RADIUS; nearly constant, so also the constant one
+    end = slice(1, 2)  # the answer is complete
+    speaks = slice(2, 3)  # this token was generated
+    letter_now = slice(3, 4)  # the answer's letter is due
+    turn_now = slice(4, 5)  # the second half of a movement is due
+    text = slice(5, 6)  # a piece of text that carries content
+    image = slice(6, 7)  # an image patch
     content = slice(7, 23)
-    levels = slice(23, 28)            # how strongly each of the word-choosing heads wants this word
-    marker = slice(28, 35)            # one per option letter, the last for words that close the list
-    trigger = slice(35, 42)           # one per kind
+    levels = slice(23, 28)  # how strongly each of the word-choosing heads wants this word
+    marker = slice(28, 35)  # one per option letter, the last for words that close the list
+    trigger = slice(35, 42)  # one per kind
     successor = slice(42, 42 + len(CHAIN))
     # layer 1, attention
-    announced = slice(56, 63)         # share of each kind among the triggers of the prompt
-    seen = slice(63, 79)              # what was seen in the images
-    read = slice(79, 95)              # what was read in the text
-    behind = slice(95, 102)           # the option marker this position stands behind
-    option = slice(95, 101)           # ... if it is an option's
+    announced = slice(56, 63)  # share of each kind among the triggers of the prompt
+    seen = slice(63, 79)  # what was seen in the images
+    read = slice(79, 95)  # what was read in the text
+    behind = slice(95, 102)  # the option marker this position stands behind
+    option = slice(95, 101)  # ... if it is an option's
     # layer 1, feed-forward
-    kind = slice(102, 109)            # 0 or 1 per kind
-    bits = slice(109, 125)            # -1 or 1
+    kind = slice(102, 109)  # 0 or 1 per kind
+    bits = slice(109, 125)  # -1 or 1
     # layer 2, attention
-    vote = slice(125, 131)            # share of each option letter
+    vote = slice(125, 131)  # share of each option letter
 
 
 class Weights:
@@ -80,7 +82,9 @@ class Weights:
     def __init__(self, seed: int, known: Sequence[Token]) -> None:
         self.random = random.Random(f"easi smoke checkpoint {seed}")
         self.tokens = known
-        self.ids = {token.text.decode("utf-8", "surrogateescape"): n for n, token in enumerate(known)}
+        self.ids = {
+            token.text.decode("utf-8", "surrogateescape"): n for n, token in enumerate(known)
+        }
         self.size = padded(len(known) + len(SPECIAL))
 
     def tensors(self) -> dict[str, np.ndarray]:
@@ -94,10 +98,14 @@ class Weights:
     # -- randomness: python's generator, whose streams do not change between releases
 
     def _signs(self, *shape: int) -> np.ndarray:
-        return np.array([self.random.choice((-1.0, 1.0)) for _ in range(math.prod(shape))]).reshape(shape)
+        return np.array([self.random.choice((-1.0, 1.0)) for _ in range(math.prod(shape))]).reshape(
+            shape
+        )
 
     def _gauss(self, *shape: int) -> np.ndarray:
-        return np.array([self.random.gauss(0.0, 1.0) for _ in range(math.prod(shape))]).reshape(shape)
+        return np.array([self.random.gauss(0.0, 1.0) for _ in range(math.prod(shape))]).reshape(
+            shape
+        )
 
     def _rotation(self, size: int) -> np.ndarray:
         """A random signed permutation: mixes coordinates and keeps +-1 entries +-1."""
@@ -109,7 +117,7 @@ class Weights:
 
     def _embeddings(self) -> np.ndarray:
         table = np.zeros((self.size, HIDDEN))
-        for row, token in zip(table, self.tokens, strict=False):      # the table is padded
+        for row, token in zip(table, self.tokens, strict=False):  # the table is padded
             row[Axes.end] = 4.0 * token.ends
             row[Axes.speaks] = 4.0 * token.speaks
             row[Axes.letter_now] = 4.0 * (token.next == "letter")
@@ -125,7 +133,9 @@ class Weights:
                 # A word that falls into pieces has many chances to match; each is worth less.
                 row[Axes.text] = 4.0 if whole else 2.8
                 row[Axes.content] = self._signs(CONTENT)
-                row[Axes.levels] = [self.random.randint(0, 15 if whole else 7) / 2 for _ in WORD_HEADS]
+                row[Axes.levels] = [
+                    self.random.randint(0, 15 if whole else 7) / 2 for _ in WORD_HEADS
+                ]
         table[:, 0] = np.sqrt(RADIUS**2 - (table[:, 1:] ** 2).sum(axis=1))
         return table
 
@@ -134,7 +144,7 @@ class Weights:
     def _vision(self) -> dict[str, np.ndarray]:
         size, merged = VISION_HIDDEN, VISION_HIDDEN * MERGED
         ramps = merged // 2
-        constant = 6.0                                   # in the last coordinate; dominates the norm of a patch
+        constant = 6.0  # in the last coordinate; dominates the norm of a patch
         proj_bias = np.zeros(size)
         proj_bias[-1] = constant
         rms = constant / math.sqrt(size)
@@ -156,21 +166,36 @@ class Weights:
         block = "visual.blocks.0."
         return {
             "visual.patch_embed.proj.weight": self._patch_filters(),
-            f"{block}norm1.weight": np.ones(size), f"{block}norm2.weight": np.ones(size),
-            f"{block}attn.qkv.weight": np.zeros((3 * size, size)), f"{block}attn.qkv.bias": np.zeros(3 * size),
-            f"{block}attn.proj.weight": np.zeros((size, size)), f"{block}attn.proj.bias": proj_bias,
-            **{f"{block}mlp.{part}_proj.{what}": np.zeros((size, size) if what == "weight" else size)
-               for part in ("gate", "up", "down") for what in ("weight", "bias")},
+            f"{block}norm1.weight": np.ones(size),
+            f"{block}norm2.weight": np.ones(size),
+            f"{block}attn.qkv.weight": np.zeros((3 * size, size)),
+            f"{block}attn.qkv.bias": np.zeros(3 * size),
+            f"{block}attn.proj.weight": np.zeros((size, size)),
+            f"{block}attn.proj.bias": proj_bias,
+            **{
+                f"{block}mlp.{part}_proj.{what}": np.zeros(
+                    (size, size) if what == "weight" else size
+                )
+                for part in ("gate", "up", "down")
+                for what in ("weight", "bias")
+            },
             "visual.merger.ln_q.weight": np.ones(size),
-            "visual.merger.mlp.0.weight": first, "visual.merger.mlp.0.bias": first_bias,
-            "visual.merger.mlp.2.weight": second, "visual.merger.mlp.2.bias": second_bias,
+            "visual.merger.mlp.0.weight": first,
+            "visual.merger.mlp.0.bias": first_bias,
+            "visual.merger.mlp.2.weight": second,
+            "visual.merger.mlp.2.bias": second_bias,
         }
 
     def _patch_filters(self) -> np.ndarray:
         """(VISION_HIDDEN, 3, 2, PATCH, PATCH): per colour its mean, gradients and change in time; then mixtures."""
         line = np.linspace(-1.0, 1.0, PATCH)
         flat, ramp = np.ones(PATCH), line * 1.7
-        shapes = [np.outer(flat, flat), np.outer(flat, ramp), np.outer(ramp, flat), np.outer(ramp, ramp)]
+        shapes = [
+            np.outer(flat, flat),
+            np.outer(flat, ramp),
+            np.outer(ramp, flat),
+            np.outer(ramp, ramp),
+        ]
         steady, change = np.array([0.5, 0.5]), np.array([0.5, -0.5])
         filters = []
         for colour in range(3):
@@ -184,10 +209,17 @@ class Weights:
 
     # -- language layers
 
-    def _layer(self, number: int, attention: Attention, feed_forward: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    def _layer(
+        self, number: int, attention: Attention, feed_forward: dict[str, np.ndarray]
+    ) -> dict[str, np.ndarray]:
         prefix = f"model.layers.{number}."
-        norms = {f"{prefix}{name}.weight": np.ones(HIDDEN) for name in ("input_layernorm", "post_attention_layernorm")}
-        return norms | {f"{prefix}{name}": value for name, value in (attention.tensors() | feed_forward).items()}
+        norms = {
+            f"{prefix}{name}.weight": np.ones(HIDDEN)
+            for name in ("input_layernorm", "post_attention_layernorm")
+        }
+        return norms | {
+            f"{prefix}{name}": value for name, value in (attention.tensors() | feed_forward).items()
+        }
 
     def _look(self) -> Attention:
         """Layer 1. Scores below are what softmax sees; 40 and more between two positions decides outright."""
@@ -199,12 +231,18 @@ class Weights:
             heads.ask(head)
             heads.key(head, STILL, Axes.image, 10.0)
             if head > 1:
-                heads.key(head, STILL, Axes.content, 10.0 * self._gauss(CONTENT) / math.sqrt(CONTENT))
-            heads.carry(head, Axes.content, Axes.seen, self._rotation(CONTENT) * (2.0 if head == 1 else 0.7))
+                heads.key(
+                    head, STILL, Axes.content, 10.0 * self._gauss(CONTENT) / math.sqrt(CONTENT)
+                )
+            heads.carry(
+                head, Axes.content, Axes.seen, self._rotation(CONTENT) * (2.0 if head == 1 else 0.7)
+            )
         for level, head in enumerate(WORD_HEADS):
             heads.ask(head)
             heads.key(head, STILL, Axes.text, 10.0)
-            heads.key(head, STILL, slice(Axes.levels.start + level, Axes.levels.start + level + 1), 16.0)
+            heads.key(
+                head, STILL, slice(Axes.levels.start + level, Axes.levels.start + level + 1), 16.0
+            )
             heads.carry(head, Axes.content, Axes.read, self._rotation(CONTENT) * 1.6)
         heads.ask(7)
         heads.key(7, STILL, Axes.marker, 260.0 / 4)
@@ -231,7 +269,11 @@ class Weights:
 
     def _feed_forward(self) -> dict[str, np.ndarray]:
         """Turns shares into 0 or 1 and mixtures into -1 or 1: silu(z) - silu(z - 8) is a ramp from 0 to 8."""
-        gate, up, down = np.zeros((FEED_FORWARD, HIDDEN)), np.zeros((FEED_FORWARD, HIDDEN)), np.zeros((HIDDEN, FEED_FORWARD))
+        gate, up, down = (
+            np.zeros((FEED_FORWARD, HIDDEN)),
+            np.zeros((FEED_FORWARD, HIDDEN)),
+            np.zeros((HIDDEN, FEED_FORWARD)),
+        )
         up[:, Axes.slack] = RMS / RADIUS
         unit = 0
         for number in range(len(KINDS)):
@@ -241,15 +283,25 @@ class Weights:
         found = [*range(Axes.seen.start, Axes.seen.stop), *range(Axes.read.start, Axes.read.stop)]
         for number in range(BITS):
             direction = self._gauss(len(found)) / math.sqrt(len(found))
-            self._ramp(gate, unit, dict(zip(found, direction, strict=True)), threshold=0.0, gain=80.0)
+            self._ramp(
+                gate, unit, dict(zip(found, direction, strict=True)), threshold=0.0, gain=80.0
+            )
             down[Axes.bits.start + number, unit : unit + 2] = 2 / 8, -2 / 8
             unit += 2
-        gate[unit, Axes.slack] = RMS * 10.0 / RADIUS       # silu(10) is 10: the constant that centres the bits
+        gate[unit, Axes.slack] = (
+            RMS * 10.0 / RADIUS
+        )  # silu(10) is 10: the constant that centres the bits
         down[Axes.bits, unit] = -1 / 10
-        return {"mlp.gate_proj.weight": gate, "mlp.up_proj.weight": up, "mlp.down_proj.weight": down}
+        return {
+            "mlp.gate_proj.weight": gate,
+            "mlp.up_proj.weight": up,
+            "mlp.down_proj.weight": down,
+        }
 
     @staticmethod
-    def _ramp(gate: np.ndarray, unit: int, direction: dict[int, float], threshold: float, gain: float) -> None:
+    def _ramp(
+        gate: np.ndarray, unit: int, direction: dict[int, float], threshold: float, gain: float
+    ) -> None:
         for coordinate, value in direction.items():
             gate[unit : unit + 2, coordinate] = RMS * gain * value
         gate[unit, Axes.slack] = -RMS * gain * threshold / RADIUS
@@ -261,7 +313,7 @@ class Weights:
         """Logits: everything starts at -30, what suits the question is lifted to about 0, what must follow to 30."""
         head = np.zeros((self.size, HIDDEN))
         head[:, Axes.slack] = -30.0 / RADIUS
-        end, = (n for n, text in enumerate(SPECIAL) if text == "<|im_end|>")
+        (end,) = (n for n, text in enumerate(SPECIAL) if text == "<|im_end|>")
         head[len(self.tokens) + end, Axes.end] = 60.0 / 4.0
         kind = {name: Axes.kind.start + n for n, name in enumerate(KINDS)}
         for n, letter in enumerate(OPTION_LETTERS):
@@ -281,7 +333,7 @@ class Weights:
             row[kind["numeric"]] = 30.0
             row[kind[unit]] = 20.0
             if unit == "meters":
-                row[kind["square"]] = -20.0            # "square meters" announces both
+                row[kind["square"]] = -20.0  # "square meters" announces both
             self._prefer(row, [number for number, suits in NUMBERS if suits == unit].index(text))
         for n, text in enumerate(chain[0] for chain in REASONING):
             row = head[self.ids[text]]
@@ -337,9 +389,11 @@ class Attention:
 
 
 def _no_feed_forward() -> dict[str, np.ndarray]:
-    return {"mlp.gate_proj.weight": np.zeros((FEED_FORWARD, HIDDEN)),
-            "mlp.up_proj.weight": np.zeros((FEED_FORWARD, HIDDEN)),
-            "mlp.down_proj.weight": np.zeros((HIDDEN, FEED_FORWARD))}
+    return {
+        "mlp.gate_proj.weight": np.zeros((FEED_FORWARD, HIDDEN)),
+        "mlp.up_proj.weight": np.zeros((FEED_FORWARD, HIDDEN)),
+        "mlp.down_proj.weight": np.zeros((HIDDEN, FEED_FORWARD)),
+    }
 
 
 def padded(size: int) -> int:

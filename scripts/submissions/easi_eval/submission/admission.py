@@ -11,27 +11,42 @@ from ..errors import EasiError, ExitCode
 if TYPE_CHECKING:
     from ..config import SubmissionConfig
 
-License = Callable[[str], "str | None"]     # of a model; "": none, None: no such model; raises EasiError without an answer
+License = Callable[
+    [str], "str | None"
+]  # of a model; "": none, None: no such model; raises EasiError without an answer
 
 
-def check_public(given: SubmissionConfig, license_of: License, code: ExitCode = ExitCode.REFUSED) -> str:
+def check_public(
+    given: SubmissionConfig, license_of: License, code: ExitCode = ExitCode.REFUSED
+) -> str:
     """Refuse what the hub says that the leaderboard will refuse; returns what is to be said where the hub gave no answer."""
     named = [("modelName", given.modelName)]
     if given.weightType != "Original":
         named.append(("baseModel", given.baseModel.strip()))
     for field, name in named:
         if not re.fullmatch(r"[\w.-]+/[\w.-]+", name, re.ASCII):
-            raise EasiError(f"--submission-configs: {field} is {name!r}, not a Hugging Face model id",
-                            hint="the leaderboard looks it up: write org/model", code=code)
+            raise EasiError(
+                f"--submission-configs: {field} is {name!r}, not a Hugging Face model id",
+                hint="the leaderboard looks it up: write org/model",
+                code=code,
+            )
         try:
             license = license_of(name)
         except EasiError as error:
-            return (f"nobody could be asked whether {' and '.join(each for _, each in named)} can be seen by everybody and "
-                    f"has a license, as the leaderboard demands ({error.message})")
+            return (
+                f"nobody could be asked whether {' and '.join(each for _, each in named)} can be seen by everybody and "
+                f"has a license, as the leaderboard demands ({error.message})"
+            )
         if license is None:
-            raise EasiError(f"{field} {name} is not on the hub, or it is private: the leaderboard takes what everybody can see",
-                            hint=f"make it public, or correct {field}", code=code)
+            raise EasiError(
+                f"{field} {name} is not on the hub, or it is private: the leaderboard takes what everybody can see",
+                hint=f"make it public, or correct {field}",
+                code=code,
+            )
         if not license:
-            raise EasiError(f"the card of {field} {name} names no license, which the leaderboard asks for",
-                            hint="add a line like license: apache-2.0 to the head of its README.md on the hub", code=code)
+            raise EasiError(
+                f"the card of {field} {name} names no license, which the leaderboard asks for",
+                hint="add a line like license: apache-2.0 to the head of its README.md on the hub",
+                code=code,
+            )
     return ""

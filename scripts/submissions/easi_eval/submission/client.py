@@ -41,8 +41,8 @@ from .endpoint import (
 )
 from .payload import payload_text, to_send
 
-SHOWN = 200                 # characters of a reply
-REPLY_LIMIT = 1 << 16       # bytes of a reply that are read
+SHOWN = 200  # characters of a reply
+REPLY_LIMIT = 1 << 16  # bytes of a reply that are read
 # To a POST these two mean "done, look there" as often as "not here".
 _DONE_ELSEWHERE = (302, 303)
 
@@ -58,7 +58,11 @@ class Unknown(EasiError):
     """Nobody here can know whether the board has taken it."""
 
     def __init__(self, message: str) -> None:
-        super().__init__(f"{message}; whether the board has recorded the submission is unknown", LOOK_FIRST, ExitCode.NOT_SENT)
+        super().__init__(
+            f"{message}; whether the board has recorded the submission is unknown",
+            LOOK_FIRST,
+            ExitCode.NOT_SENT,
+        )
 
 
 class _Later(NotTaken):
@@ -75,7 +79,7 @@ class Patience:
 
     connect: float = 30.0
     answer: float = 120.0
-    waits: tuple[float, ...] = (5.0, 10.0, 20.0, 40.0)      # before the second try, the third ...
+    waits: tuple[float, ...] = (5.0, 10.0, 20.0, 40.0)  # before the second try, the third ...
     longest: float = 300.0
 
 
@@ -106,10 +110,15 @@ class Parcel:
     def __post_init__(self) -> None:
         self.text = payload_text(to_send(self.payload))
         # The same contents make the same bytes, so that a dry run shows the request itself.
-        boundary = hashlib.sha256(self.payload_digest.encode() + self.archive_digest.encode()).hexdigest()[:32]
+        boundary = hashlib.sha256(
+            self.payload_digest.encode() + self.archive_digest.encode()
+        ).hexdigest()[:32]
         self.body, self.content_type = _form(self.text, self.paths[1].name, self.archive, boundary)
         if len(self.body) > LIMIT:
-            raise NotTaken(f"the submission has {len(self.body):,} bytes, and the board takes {LIMIT:,}", hint=by_hand(*self.paths))
+            raise NotTaken(
+                f"the submission has {len(self.body):,} bytes, and the board takes {LIMIT:,}",
+                hint=by_hand(*self.paths),
+            )
 
     @property
     def host(self) -> str:
@@ -125,18 +134,28 @@ class Parcel:
 
     def headers(self) -> dict[str, str]:
         """All that we set, but for the token and the length."""
-        return {"Content-Type": self.content_type, "Accept": "application/json", "User-Agent": f"easi-eval/{__version__}"}
+        return {
+            "Content-Type": self.content_type,
+            "Accept": "application/json",
+            "User-Agent": f"easi-eval/{__version__}",
+        }
 
     def describe(self) -> str:
         """The request for people; the token's place is marked."""
-        headers = {"Authorization": "Bearer [your token]", **self.headers(), "Content-Length": str(len(self.body))}
-        return "\n".join((
-            f"POST {self.url}",
-            *(f"{name}: {value}" for name, value in headers.items()),
-            "",
-            f"zipFile: {self.paths[1].name}, application/zip, {len(self.archive)} bytes, sha256 {self.archive_digest}",
-            f"payload: {self.text.rstrip()}",
-        ))
+        headers = {
+            "Authorization": "Bearer [your token]",
+            **self.headers(),
+            "Content-Length": str(len(self.body)),
+        }
+        return "\n".join(
+            (
+                f"POST {self.url}",
+                *(f"{name}: {value}" for name, value in headers.items()),
+                "",
+                f"zipFile: {self.paths[1].name}, application/zip, {len(self.archive)} bytes, sha256 {self.archive_digest}",
+                f"payload: {self.text.rstrip()}",
+            )
+        )
 
 
 def room_for(payload: Mapping[str, Any]) -> Callable[[int], bool]:
@@ -147,10 +166,17 @@ def room_for(payload: Mapping[str, Any]) -> Callable[[int], bool]:
 
 def _form(text: str, name: str, archive: bytes, boundary: str) -> tuple[bytes, str]:
     """Body and content type of the request."""
-    return encode_multipart_formdata([("payload", text), ("zipFile", (name, archive, "application/zip"))], boundary)
+    return encode_multipart_formdata(
+        [("payload", text), ("zipFile", (name, archive, "application/zip"))], boundary
+    )
 
 
-def send(parcel: Parcel, token: str | None, patience: Patience = Patience(), say: Callable[[str], None] = print) -> Sent:
+def send(
+    parcel: Parcel,
+    token: str | None,
+    patience: Patience = Patience(),
+    say: Callable[[str], None] = print,
+) -> Sent:
     """Send it, at most once. Raises NotTaken or Unknown; ``say`` is told about each further try.
 
     Whatever leaves this function, KeyboardInterrupt too: ``parcel.in_doubt`` is then true if the board may have it.
@@ -161,8 +187,11 @@ def send(parcel: Parcel, token: str | None, patience: Patience = Patience(), say
             return _try(parcel, token, patience)
         except _Later as later:
             if later.after is not None and later.after > patience.longest:
-                raise NotTaken(later.message, hint=f"nothing was recorded; the board asks for {later.after:.0f} s of patience "
-                                                    f"({math.ceil(later.after / 60)} minutes)") from later
+                raise NotTaken(
+                    later.message,
+                    hint=f"nothing was recorded; the board asks for {later.after:.0f} s of patience "
+                    f"({math.ceil(later.after / 60)} minutes)",
+                ) from later
             pause = pause if later.after is None else later.after
             say(f"{later.message}; nothing was recorded, trying again in {pause:.0f} s")
             time.sleep(pause)
@@ -173,15 +202,23 @@ def _try(parcel: Parcel, token: str, patience: Patience) -> Sent:
     redactor = Redactor([token])
     parcel.in_doubt = False
     try:
-        with requests.Session() as session, session.post(
-            parcel.url, data=_Body(parcel), headers=parcel.headers(), auth=_Bearer(token),
-            timeout=(patience.connect, patience.answer), allow_redirects=False, stream=True,
-        ) as reply:
+        with (
+            requests.Session() as session,
+            session.post(
+                parcel.url,
+                data=_Body(parcel),
+                headers=parcel.headers(),
+                auth=_Bearer(token),
+                timeout=(patience.connect, patience.answer),
+                allow_redirects=False,
+                stream=True,
+            ) as reply,
+        ):
             return _judge(parcel.host, reply, _text(reply, patience.answer), redactor)
     except EasiError as error:
         parcel.in_doubt = isinstance(error, Unknown)
         raise
-    except (OSError, HTTPError, ValueError) as error:       # requests' own exceptions are OSErrors
+    except (OSError, HTTPError, ValueError) as error:  # requests' own exceptions are OSErrors
         raise _lost(parcel, error, redactor) from error
 
 
@@ -212,7 +249,7 @@ def _text(reply: requests.Response, patience: float) -> str:
     """What arrives of the reply within bounds; a status stands whether or not its text is whole."""
     deadline, arrived = time.monotonic() + patience, bytearray()
     try:
-        for byte in reply.iter_content(1):      # larger pieces would wait for each piece to be full
+        for byte in reply.iter_content(1):  # larger pieces would wait for each piece to be full
             arrived += byte
             if len(arrived) >= REPLY_LIMIT or time.monotonic() > deadline:
                 break
@@ -232,26 +269,38 @@ def _judge(host: str, reply: requests.Response, text: str, redactor: Redactor) -
         after = _seconds(reply.headers.get("Retry-After", ""))
         if status == 429 and after is None:
             after = _said_seconds(said)
-            if after is None:       # another try would count, and be refused
-                raise NotTaken(message, hint="nothing was recorded; the board takes five tries of a user in two hours (120 minutes), "
-                                             "refused ones too: wait, then the same command")
+            if after is None:  # another try would count, and be refused
+                raise NotTaken(
+                    message,
+                    hint="nothing was recorded; the board takes five tries of a user in two hours (120 minutes), "
+                    "refused ones too: wait, then the same command",
+                )
         raise _Later(message, after)
     if 200 <= status < 300:
         if answer is None or "success" not in answer:
-            raise Unknown(f"{message} (this is not the answer that the board is documented to give)")
+            raise Unknown(
+                f"{message} (this is not the answer that the board is documented to give)"
+            )
         if not answer["success"]:
-            raise NotTaken(message, hint="correct what it says, then send again with the same command")
+            raise NotTaken(
+                message, hint="correct what it says, then send again with the same command"
+            )
         return Sent(host, said)
     if 300 <= status < 400:
         message = f"{host} answered HTTP {status}, a redirect to {shown(reply.headers.get('Location', 'nowhere'), redactor)}, which is not followed"
     if status >= 500 or status in _DONE_ELSEWHERE:
         raise Unknown(message)
-    raise NotTaken(message, hint=_HINTS.get(status, "correct what it says, then send again with the same command"))
+    raise NotTaken(
+        message,
+        hint=_HINTS.get(status, "correct what it says, then send again with the same command"),
+    )
 
 
 _HINTS = {
     **dict.fromkeys((401, 403), "is the token valid? https://huggingface.co/settings/tokens"),
-    **dict.fromkeys((300, 301, 304, 305, 307, 308), f"if that is the board's new address, set {VARIABLE} to it"),
+    **dict.fromkeys(
+        (300, 301, 304, 305, 307, 308), f"if that is the board's new address, set {VARIABLE} to it"
+    ),
     404: f"is {VARIABLE} right?",
     409: f"it may be under review, which is not shown: ask {CONTACT}",
     413: f"upload both files at {LEADERBOARD}submit/",
@@ -268,7 +317,10 @@ def _lost(parcel: Parcel, error: Exception, redactor: Redactor) -> EasiError:
         return Unknown(f"{parcel.host} was sent the submission and gave no answer ({why})")
     message = f"{parcel.host} cannot be reached ({why})"
     if isinstance(root, ssl.SSLCertVerificationError):
-        return NotTaken(message, hint="nothing was sent; certificates of your own network go into REQUESTS_CA_BUNDLE=/path/to/bundle.pem")
+        return NotTaken(
+            message,
+            hint="nothing was sent; certificates of your own network go into REQUESTS_CA_BUNDLE=/path/to/bundle.pem",
+        )
     if isinstance(error, (requests.ConnectionError, requests.Timeout)):
         return _Later(message)
     return NotTaken(message, hint=f"nothing was sent; check {VARIABLE} and the proxy settings")
@@ -285,7 +337,9 @@ def _json(text: str) -> dict[str, Any] | None:
 def shown(text: str, redactor: Redactor) -> str:
     """The beginning of what a stranger wrote, fit for a terminal: one line, no control characters, no secrets."""
     printable = "".join(char if char.isprintable() else " " for char in text)
-    return redactor.line(re.sub(r" +", " ", printable)).strip()[:SHOWN]     # cut last: half a secret is not recognised
+    return redactor.line(re.sub(r" +", " ", printable)).strip()[
+        :SHOWN
+    ]  # cut last: half a secret is not recognised
 
 
 def _said_seconds(text: str) -> float | None:
@@ -302,4 +356,9 @@ def _seconds(text: str) -> float | None:
         until = parsedate_to_datetime(text)
     except ValueError:
         return None
-    return max(0.0, ((until if until.tzinfo else until.replace(tzinfo=UTC)) - datetime.now(UTC)).total_seconds())
+    return max(
+        0.0,
+        (
+            (until if until.tzinfo else until.replace(tzinfo=UTC)) - datetime.now(UTC)
+        ).total_seconds(),
+    )

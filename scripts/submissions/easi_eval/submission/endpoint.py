@@ -14,9 +14,9 @@ from ..errors import EasiError
 DEFAULT_URL = "https://easi.lmms-lab.com/api/submit-with-file/"
 VARIABLE = "EASI_SUBMIT_URL"
 LEADERBOARD = "https://easi.lmms-lab.com/"
-LIMIT = 4_500_000       # bytes of the whole request body
-FORM_LIMIT = 20 * 10**6         # bytes of an archive on the web form
-FORM_UNPACKED = 100 * 2**20     # ... and of its members together, once unpacked
+LIMIT = 4_500_000  # bytes of the whole request body
+FORM_LIMIT = 20 * 10**6  # bytes of an archive on the web form
+FORM_UNPACKED = 100 * 2**20  # ... and of its members together, once unpacked
 CONTACT = "easi-lmms-lab@outlook.com"
 LOOK_FIRST = f"people review submissions before they are shown: wait, or ask {CONTACT} whether it arrived, before --resubmit"
 _PORTS = {"http": 80, "https": 443}
@@ -35,9 +35,15 @@ def endpoint(environ: Mapping[str, str] = os.environ) -> str:
     if parts.scheme not in _PORTS or not parts.hostname or port == 0:
         raise EasiError(f"{VARIABLE} is no http(s) address", hint=example)
     if parts.username is not None:
-        raise EasiError(f"{VARIABLE} holds a user name or password", hint="leave them out: the board knows you by the token")
+        raise EasiError(
+            f"{VARIABLE} holds a user name or password",
+            hint="leave them out: the board knows you by the token",
+        )
     if parts.scheme == "http" and parts.hostname not in _THIS_MACHINE:
-        raise EasiError(f"{VARIABLE} is http, and everybody on the way to {parts.hostname} could read the token", hint="use https")
+        raise EasiError(
+            f"{VARIABLE} is http, and everybody on the way to {parts.hostname} could read the token",
+            hint="use https",
+        )
     refuse_bad_proxy(url, environ)
     return url
 
@@ -51,8 +57,10 @@ def host_of(url: str) -> str:
 def check_token(token: str | None) -> str:
     """The token, if it can stand in a header. Raises EasiError, which does not show it."""
     if not token:
-        raise EasiError("--submit needs HF_TOKEN",
-                        hint="export HF_TOKEN=hf_..., write that line into .env, or log in with: hf auth login")
+        raise EasiError(
+            "--submit needs HF_TOKEN",
+            hint="export HF_TOKEN=hf_..., write that line into .env, or log in with: hf auth login",
+        )
     refuse_bad_token(token)
     return token
 
@@ -72,4 +80,8 @@ def _over_form_limits(archive: Path) -> str:
             return f"above {FORM_LIMIT // 10**6} MB"
     except (OSError, zipfile.BadZipFile):
         return ""
-    return f"that unpacks to more than {FORM_UNPACKED // 2**20} MiB" if unpacked > FORM_UNPACKED else ""
+    return (
+        f"that unpacks to more than {FORM_UNPACKED // 2**20} MiB"
+        if unpacked > FORM_UNPACKED
+        else ""
+    )

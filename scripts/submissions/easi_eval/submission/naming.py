@@ -21,10 +21,16 @@ _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _SNAPSHOT = re.compile(r"models--([\w.-]+?)--([\w.-]+)/snapshots/([0-9a-f]{40})/?$")
 _COMMIT = re.compile(r"[0-9a-f]{7,40}")
 # The field's values by what a config.json says; 4 bits and the rest have no value in the leaderboard.
-PRECISIONS = {"bfloat16": "bfloat16", "float16": "float16", "half": "float16", "float32": "float32", "float": "float32"}
+PRECISIONS = {
+    "bfloat16": "bfloat16",
+    "float16": "float16",
+    "half": "float16",
+    "float32": "float32",
+    "float": "float32",
+}
 ADAPTERS = ("peft", "delta")
 
-Compare = Callable[[Path, str, str], "Likeness"]      # folder, repository, revision; raises EasiError
+Compare = Callable[[Path, str, str], "Likeness"]  # folder, repository, revision; raises EasiError
 
 
 @dataclass(frozen=True)
@@ -48,9 +54,14 @@ class Evaluated:
         folder = Path(model.path)
         if not folder.is_absolute() and _HUB_ID.fullmatch(model.path):
             asked = model.revision or MAIN
-            return cls(model.path, asked, revisions.get(model.path) or (asked if len(asked) == 40 and _COMMIT.fullmatch(asked) else ""))
+            return cls(
+                model.path,
+                asked,
+                revisions.get(model.path)
+                or (asked if len(asked) == 40 and _COMMIT.fullmatch(asked) else ""),
+            )
         cached = _SNAPSHOT.search(model.path)
-        if cached:      # a checkpoint of the hub, named by its place in the cache
+        if cached:  # a checkpoint of the hub, named by its place in the cache
             main = folder.parent.parent / "refs" / MAIN
             at_main = main.is_file() and main.read_text(encoding="utf-8").strip() == cached[3]
             return cls(f"{cached[1]}/{cached[2]}", MAIN if at_main else cached[3], cached[3])
@@ -68,16 +79,28 @@ class Naming:
 def judge(given: SubmissionConfig, evaluated: Evaluated, compare: Compare | None = None) -> Naming:
     """Hold the metadata against what was evaluated. A local folder is compared by ``compare`` (None: not compared here)."""
     if evaluated.served:
-        same = given.modelName.casefold().endswith(evaluated.served.casefold().rpartition("/")[2]) and given.revision == MAIN
+        same = (
+            given.modelName.casefold().endswith(evaluated.served.casefold().rpartition("/")[2])
+            and given.revision == MAIN
+        )
         line = f"{given.modelName} at {given.revision} is named, and what a server calls {evaluated.served} was evaluated"
-        return Naming(() if same else (line,), (f"answered by a server that calls the model {evaluated.served}; its weights were not seen",))
+        return Naming(
+            () if same else (line,),
+            (
+                f"answered by a server that calls the model {evaluated.served}; its weights were not seen",
+            ),
+        )
     if evaluated.folder is not None:
         return _folder(given, evaluated, compare)
     differs = []
     if given.modelName.casefold() != evaluated.repo.casefold():
         differs.append(f"modelName is {given.modelName}, and {evaluated.repo} was evaluated")
     if not _same_revision(given.revision, evaluated):
-        at = f"{evaluated.asked} (commit {evaluated.commit})" if evaluated.commit and evaluated.commit != evaluated.asked else evaluated.asked
+        at = (
+            f"{evaluated.asked} (commit {evaluated.commit})"
+            if evaluated.commit and evaluated.commit != evaluated.asked
+            else evaluated.asked
+        )
         differs.append(f"revision is {given.revision}, and {at} was evaluated")
     commit = f"revision {given.revision} is commit {evaluated.commit}"
     known = evaluated.commit and given.revision != evaluated.commit and not differs
@@ -87,49 +110,83 @@ def judge(given: SubmissionConfig, evaluated: Evaluated, compare: Compare | None
 def _same_revision(given: str, evaluated: Evaluated) -> bool:
     if given == evaluated.asked:
         return True
-    return bool(evaluated.commit and _COMMIT.fullmatch(given) and evaluated.commit.startswith(given))
+    return bool(
+        evaluated.commit and _COMMIT.fullmatch(given) and evaluated.commit.startswith(given)
+    )
 
 
 def _folder(given: SubmissionConfig, evaluated: Evaluated, compare: Compare | None) -> Naming:
     assert evaluated.folder is not None
-    what = f"the folder {evaluated.folder.name} (digest of its config and weights: {evaluated.digest})"
+    what = (
+        f"the folder {evaluated.folder.name} (digest of its config and weights: {evaluated.digest})"
+    )
     if compare is None:
         return Naming(remarks=(f"evaluated from {what}",))
     try:
         found = compare(evaluated.folder, given.modelName, given.revision)
     except EasiError as error:
-        return Naming((f"{given.modelName} cannot be compared with {what}, which was evaluated: {error.message}",), (f"evaluated from {what}",))
+        return Naming(
+            (
+                f"{given.modelName} cannot be compared with {what}, which was evaluated: {error.message}",
+            ),
+            (f"evaluated from {what}",),
+        )
     if found.differs:
         names = ", ".join(found.differs[:3]) + (" ..." if len(found.differs) > 3 else "")
-        return Naming((f"{given.modelName} at {given.revision} is not {what}, which was evaluated: {names} differ",), (f"evaluated from {what}",))
-    return Naming(remarks=(f"evaluated from {what}, equal to {given.modelName} at commit {found.commit}",))
+        return Naming(
+            (
+                f"{given.modelName} at {given.revision} is not {what}, which was evaluated: {names} differ",
+            ),
+            (f"evaluated from {what}",),
+        )
+    return Naming(
+        remarks=(f"evaluated from {what}, equal to {given.modelName} at commit {found.commit}",)
+    )
 
 
 def check(naming: Naming, differs_is_meant: bool, code: ExitCode = ExitCode.REFUSED) -> None:
     """Refuse metadata that name another model, unless that is meant."""
     if naming.differs and not differs_is_meant:
-        raise EasiError(f"--submission-configs: {'; '.join(naming.differs)}",
-                        hint="correct modelName and revision, or add --model-name-differs, which is noted in the remarks", code=code)
+        raise EasiError(
+            f"--submission-configs: {'; '.join(naming.differs)}",
+            hint="correct modelName and revision, or add --model-name-differs, which is noted in the remarks",
+            code=code,
+        )
 
 
 def remarks(naming: Naming) -> tuple[str, ...]:
     """The lines for the payload's remarks."""
-    return (*(f"the submitter says that this is meant: {line}" for line in naming.differs), *naming.remarks)
+    return (
+        *(f"the submitter says that this is meant: {line}" for line in naming.differs),
+        *naming.remarks,
+    )
 
 
 # ---- what can be offered ----------------------------------------------------------------------------------------------
 
-def offers(model: ModelChoice, config: Mapping[str, Any] | None, adapter: Mapping[str, Any] | None, given: SubmissionConfig | None) -> tuple[str, ...]:
+
+def offers(
+    model: ModelChoice,
+    config: Mapping[str, Any] | None,
+    adapter: Mapping[str, Any] | None,
+    given: SubmissionConfig | None,
+) -> tuple[str, ...]:
     """What the checkpoint's files say about fields of the metadata, a line each: to be given or checked by the user, never set."""
     lines = []
     precision = precision_of(model, config)
     if precision and (given is None or given.precision != precision):
         said = "" if given is None else f", and --submission-configs says {given.precision}"
-        lines.append(f"for --submission-configs: precision is {precision} by the checkpoint's config.json{said}")
+        lines.append(
+            f"for --submission-configs: precision is {precision} by the checkpoint's config.json{said}"
+        )
     base = adapter_base(model, adapter)
-    if base is not None and (given is None or given.weightType == "Original" or not given.baseModel):
+    if base is not None and (
+        given is None or given.weightType == "Original" or not given.baseModel
+    ):
         named = f', "baseModel": "{base}"' if base else ""
-        lines.append(f'for --submission-configs: an adapter was evaluated: "weightType": "Adapter"{named}')
+        lines.append(
+            f'for --submission-configs: an adapter was evaluated: "weightType": "Adapter"{named}'
+        )
     return tuple(lines)
 
 
@@ -141,7 +198,11 @@ def precision_of(model: ModelChoice, config: Mapping[str, Any] | None) -> str:
             return PRECISIONS[asked]
     if any(str(model.arguments.get(name, "")).lower() == "true" for name in ("load_in_8bit",)):
         return "int8"
-    for part in (config or {}, (config or {}).get("text_config") or {}, (config or {}).get("llm_config") or {}):
+    for part in (
+        config or {},
+        (config or {}).get("text_config") or {},
+        (config or {}).get("llm_config") or {},
+    ):
         quantised = part.get("quantization_config")
         if isinstance(quantised, Mapping):
             return "int8" if quantised.get("load_in_8bit") or quantised.get("bits") == 8 else ""

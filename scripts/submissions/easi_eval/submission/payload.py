@@ -17,15 +17,20 @@ if TYPE_CHECKING:
 # Fields a submission cannot do without and that no run can know.
 REQUIRED = ("modelName", "modelType", "precision")
 DECIMALS = 4
-LONGEST_NOTES = 6_000       # characters that are added to a user's remarks
+LONGEST_NOTES = 6_000  # characters that are added to a user's remarks
 
 
 def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, DECIMALS) + 0.0     # + 0.0: never -0.0
+    return None if value is None else round(value, DECIMALS) + 0.0  # + 0.0: never -0.0
 
 
-def build_payload(table: ScoreTable, backend: str, metadata: SubmissionConfig | None = None, said: Sequence[str] = (),
-                  clean: Callable[[str], str] = str) -> dict[str, Any]:
+def build_payload(
+    table: ScoreTable,
+    backend: str,
+    metadata: SubmissionConfig | None = None,
+    said: Sequence[str] = (),
+    clean: Callable[[str], str] = str,
+) -> dict[str, Any]:
     """The payload as written to the file; ``backend`` is the leaderboard's spelling (``vlmevalkit``, ``lmmseval``).
 
     ``modelName`` is the checkpoint unless ``metadata`` names it; other metadata that was not given is left out. Scores are
@@ -42,11 +47,24 @@ def build_payload(table: ScoreTable, backend: str, metadata: SubmissionConfig | 
     for key, row in by.items():
         complete = row.state is State.COMPLETE
         scores[key] = _rounded(row.reading.overall) if complete else None
-        if row.method not in ("", RULES) and RULES in row.by_method:      # a judged benchmark has both scores, under keys of their own
-            scores |= {f"{key}_{method}": _rounded(read.overall) if complete else None for method, read in row.by_method.items()}
-        parts[key] = {name: _rounded(value) if complete else None for name, value in row.reading.parts.items()
-                      if name not in not_submitted(key)}
-    return {**described, "backend": backend, "scores": scores, "subScores": {key: values for key, values in parts.items() if values}}
+        if (
+            row.method not in ("", RULES) and RULES in row.by_method
+        ):  # a judged benchmark has both scores, under keys of their own
+            scores |= {
+                f"{key}_{method}": _rounded(read.overall) if complete else None
+                for method, read in row.by_method.items()
+            }
+        parts[key] = {
+            name: _rounded(value) if complete else None
+            for name, value in row.reading.parts.items()
+            if name not in not_submitted(key)
+        }
+    return {
+        **described,
+        "backend": backend,
+        "scores": scores,
+        "subScores": {key: values for key, values in parts.items() if values},
+    }
 
 
 def score_notes(table: ScoreTable) -> list[str]:

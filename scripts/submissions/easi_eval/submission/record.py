@@ -14,10 +14,10 @@ SCHEMA = 1
 
 
 class Fate(StrEnum):
-    SENDING = "sending"         # written before the first byte; found by a later launch, it means that one was killed
-    CONFIRMED = "confirmed"     # the board said so
-    UNKNOWN = "unknown"         # the board may have it
-    REFUSED = "refused"         # the board has not taken it, or was never reached
+    SENDING = "sending"  # written before the first byte; found by a later launch, it means that one was killed
+    CONFIRMED = "confirmed"  # the board said so
+    UNKNOWN = "unknown"  # the board may have it
+    REFUSED = "refused"  # the board has not taken it, or was never reached
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,11 @@ class Record:
         if not path.exists():
             return cls()
         value = read_json(path)
-        if not isinstance(value, dict) or value.get("schema") != SCHEMA or not isinstance(value.get("submissions"), list):
+        if (
+            not isinstance(value, dict)
+            or value.get("schema") != SCHEMA
+            or not isinstance(value.get("submissions"), list)
+        ):
             raise ValueError(f"it is not of schema {SCHEMA}")
         try:
             return cls(tuple(Submission(**entry) for entry in value["submissions"]))
@@ -56,14 +60,21 @@ class Record:
             raise ValueError(str(error)) from error
 
     def save(self, path: Path) -> None:
-        write_json(path, {"schema": SCHEMA, "submissions": [asdict(entry) for entry in self.submissions]})
+        write_json(
+            path, {"schema": SCHEMA, "submissions": [asdict(entry) for entry in self.submissions]}
+        )
 
     def begin(self, host: str, payload: str, archive: str) -> Record:
         return Record((*self.submissions, Submission(host, payload, archive, Fate.SENDING, _now())))
 
     def end(self, state: Fate, said: str) -> Record:
         """The last one has come to an end."""
-        return Record((*self.submissions[:-1], replace(self.submissions[-1], state=state, ended=_now(), said=said)))
+        return Record(
+            (
+                *self.submissions[:-1],
+                replace(self.submissions[-1], state=state, ended=_now(), said=said),
+            )
+        )
 
     def in_the_way(self, host: str, payload: str) -> Submission | None:
         """The submission that speaks against sending this payload to this board: one in doubt, or the same, confirmed.
@@ -71,10 +82,21 @@ class Record:
         A later confirmed one ends the doubt. A confirmed one with another payload is no obstacle: scores were added or the
         description was corrected.
         """
-        mattering = [entry for entry in self.submissions if entry.host == host and entry.state is not Fate.REFUSED]
+        mattering = [
+            entry
+            for entry in self.submissions
+            if entry.host == host and entry.state is not Fate.REFUSED
+        ]
         if mattering and mattering[-1].state is not Fate.CONFIRMED:
             return mattering[-1]
-        return next((entry for entry in reversed(mattering) if entry.state is Fate.CONFIRMED and entry.payload == payload), None)
+        return next(
+            (
+                entry
+                for entry in reversed(mattering)
+                if entry.state is Fate.CONFIRMED and entry.payload == payload
+            ),
+            None,
+        )
 
 
 def _now() -> str:
