@@ -17,7 +17,7 @@ if __name__ == "__main__":
     sys.path[0] = str(OWN_ENTRIES.parents[1] / "scripts" / "submissions")
     sys.argv[0] = f"{sys.path[0]}/run_easi_eval.py"  # what the commands that are shown begin with
 
-from easi_eval.benchmarks import BENCHMARKS, LMMS_EVAL, VLMEVALKIT, Source  # noqa: E402
+from easi_eval.benchmarks import BENCHMARKS, LMMS_EVAL, VLMEVALKIT, Source
 
 TINY = {
     VLMEVALKIT: {

@@ -328,7 +328,7 @@ def evaluate_settled(judges: Sequence[Judge], prediction: Path, evaluate: Callab
     What was answered comes from memory each time. Raises JudgeFailed.
     """
     result = evaluate()
-    while any([judge.settle() for judge in judges]):  # noqa: C419 -- every one of them, not up to the first
+    while any([judge.settle() for judge in judges]):
         drop_caches(prediction)
         result = evaluate()
     return result

@@ -66,7 +66,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 
 def main(argv: Sequence[str]) -> int:
     options = parse(argv)
-    venv = Path(os.path.abspath(os.environ.get("EASI_VENV") or ROOT / ".venv"))  # noqa: PTH100 -- not through links
+    venv = Path(os.path.abspath(os.environ.get("EASI_VENV") or ROOT / ".venv"))
     extras = tuple(name for name in ("test", "vllm") if getattr(options, name))
     try:
         if options.check:

@@ -7,10 +7,10 @@ import sys
 
 
 def start():
-    if sys.version_info < (3, 11):  # noqa: UP036 -- this is the check
+    if sys.version_info < (3, 11):
         sys.stderr.write(
             "error: this is Python %d.%d, and 3.11 or newer is needed\n" % sys.version_info[:2]
-        )  # noqa: UP031
+        )
         sys.stderr.write("hint: run: bash scripts/setup.sh && source .venv/bin/activate\n")
         return 2
     try:
@@ -18,7 +18,7 @@ def start():
     except ImportError as error:
         if error.name != "easi_eval":
             raise
-        sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # noqa: PTH100, PTH120
+        sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
         from easi_eval.cli import main
 
     return main()

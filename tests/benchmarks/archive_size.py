@@ -23,16 +23,16 @@ from typing import TypeVar
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
-from easi_eval import verifying  # noqa: E402
-from easi_eval.benchmarks import ALL_KEYS, by_key  # noqa: E402
-from easi_eval.redact import Redactor  # noqa: E402
-from easi_eval.results.archive import MANIFEST, PAYLOAD, REPRODUCE, Contents, entries, pack  # noqa: E402
-from easi_eval.results.forms import leave_of  # noqa: E402
-from easi_eval.results.scores import ScoreTable  # noqa: E402
-from easi_eval.results.scrub import Scrubber  # noqa: E402
-from easi_eval.submission.client import room_for  # noqa: E402
-from easi_eval.submission.payload import build_payload, payload_text  # noqa: E402
-from full_size import ANSWER, Size, expand  # noqa: E402
+from easi_eval import verifying
+from easi_eval.benchmarks import ALL_KEYS, by_key
+from easi_eval.redact import Redactor
+from easi_eval.results.archive import MANIFEST, PAYLOAD, REPRODUCE, Contents, entries, pack
+from easi_eval.results.forms import leave_of
+from easi_eval.results.scores import ScoreTable
+from easi_eval.results.scrub import Scrubber
+from easi_eval.submission.client import room_for
+from easi_eval.submission.payload import build_payload, payload_text
+from full_size import ANSWER, Size, expand
 
 Made = TypeVar("Made")
 

@@ -518,7 +518,7 @@ def test_the_disk_is_judged_by_what_is_still_to_be_unpacked(
     get([replace(need, unpack=None)], settings)
     usage = lambda free: monkeypatch.setattr(
         shutil, "disk_usage", lambda path: Usage(10**9, 10**9 - free, free)
-    )  # noqa: E731
+    )
     total = sum(map(len, VIDEOS.values()))
     usage(total - 1)
     assert "are missing" in refused([need], settings).message

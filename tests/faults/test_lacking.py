@@ -8,6 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from huggingface_hub import constants
+from huggingface_hub.utils._http import reset_sessions
 
 from easi_eval.backends.common import weights_need
 from easi_eval.benchmarks import BENCHMARKS, LMMS_EVAL, VLMEVALKIT, by_key
@@ -17,8 +19,6 @@ from easi_eval.datasets import fetch, lmms_needs, vlmevalkit_needs
 from easi_eval.errors import EasiError
 from easi_eval.smoke import checkpoint, data, hub
 from easi_eval.smoke.rehearsal import MODEL
-from huggingface_hub import constants
-from huggingface_hub.utils._http import reset_sessions
 from program import User
 
 pytestmark = pytest.mark.timeout(300)

@@ -18,7 +18,7 @@ ERRNO = getattr(errno, os.environ.get("EASI_TEST_ERRNO", "ENOSYS"))
 def refusing(lock: Callable[..., Any]) -> Callable[..., Any]:
     def refused(file: Any, *args: Any) -> Any:
         descriptor = file if isinstance(file, int) else file.fileno()
-        if os.readlink(f"/proc/self/fd/{descriptor}").startswith(BELOW):  # noqa: PTH115 -- in every process, before anything else is imported
+        if os.readlink(f"/proc/self/fd/{descriptor}").startswith(BELOW):
             raise OSError(ERRNO, os.strerror(ERRNO))
         return lock(file, *args)
 

@@ -20,9 +20,9 @@ ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = ROOT / "scripts"
 sys.path.insert(0, str(SCRIPTS / "setup"))
 
-import flash_build  # noqa: E402
-import recipe as recipes  # noqa: E402
-from index_settings import (  # noqa: E402
+import flash_build
+import recipe as recipes
+from index_settings import (
     IndexSettings,
     parse_pip_config,
     pip_environment,
@@ -30,7 +30,7 @@ from index_settings import (  # noqa: E402
     untied,
     uv_environment,
 )
-from recipe import Need, Recipe, Stamp, assess, pins  # noqa: E402
+from recipe import Need, Recipe, Stamp, assess, pins
 
 LOCKS = sorted(ROOT.glob("requirements*.lock"))
 

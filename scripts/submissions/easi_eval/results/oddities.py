@@ -65,7 +65,7 @@ def right_without_letter(rows: pd.DataFrame) -> str:
     """About answers (ROW_COLUMNS, by VLMEvalKit's rules) that are right because neither they nor the target have a letter it reads."""
     count = int(
         ((rows["rule"] == "letter") & (rows["parsed"] == False) & (rows["score"] > 0)).sum()
-    )  # noqa: E712 (unknown is None)
+    )
     return (
         f"{count} answers without a letter count as correct: VLMEvalKit's rules read no letter above F, in targets neither"
         if count
@@ -104,7 +104,7 @@ def standing_still(rows: pd.DataFrame) -> str:
     """About answers (ROW_COLUMNS, by VLMEvalKit) to a change of view that name no movement, and score all the same."""
     said_nothing = rows[
         (rows["question_type"] == "view_change_infer") & ~rows["failed"] & (rows["parsed"] == False)
-    ]  # noqa: E712 (unknown is None)
+    ]
     if said_nothing.empty:
         return ""
     return (
