@@ -38,6 +38,31 @@ def test_a_relative_output_folder_is_found_from_where_the_job_starts(
         }
 
 
+@pytest.mark.parametrize("backend", ["vlmevalkit", "lmms-eval"])
+def test_where_the_cache_may_only_be_read_remote_code_is_copied_elsewhere(
+    backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "mine"))
+    monkeypatch.delenv("HF_MODULES_CACHE", raising=False)
+    cfg = RunConfig(model="m", model_args="pretrained=org/m", backend=backend)
+    bench, paths = by_key("blink"), RunPaths(tmp_path / "run")
+
+    def places(hf_home: Path) -> set[str | None]:
+        made = make_backend(backend, HubSettings(hf_home=hf_home))
+        jobs = (
+            made.answer_job(cfg, MODEL, [bench], paths, 1),
+            made.score_job(cfg, MODEL, [bench], paths),
+            made.plain_job(cfg, MODEL, bench, paths.outputs, 1),
+        )
+        return {job.env.get("HF_MODULES_CACHE") for job in jobs}
+
+    foreign = Path("/proc/self/hf")  # nobody writes there
+    assert places(tmp_path / "hf") == {None}
+    assert places(foreign) == {str(tmp_path / "mine/easi-eval/modules")}
+    monkeypatch.setenv("HF_MODULES_CACHE", "/elsewhere")
+    assert places(foreign) == {None}
+
+
 def test_paths_among_the_backends_arguments_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

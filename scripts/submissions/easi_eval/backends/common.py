@@ -16,7 +16,7 @@ from ..data.needs import HubSettings, Need, Unreachable
 from ..errors import EasiError
 from ..nearest import nearest
 from . import references
-from .catalog import Package
+from .catalog import Package, cache_folder
 from .revision import folder_revision
 
 REPOSITORY = Path(__file__).resolve().parents[4]
@@ -47,6 +47,7 @@ def environment(hub: HubSettings, package: Package) -> dict[str, str]:
         "HF_ENDPOINT": hub.endpoint,
         "HF_HOME": str(hub.hf_home),
         **dict.fromkeys(OLD_CACHES, ""),
+        **written_cache(hub, "HF_MODULES_CACHE", "modules"),  # transformers' copies of remote code
     }
     if hub.cache is not None:
         env["HF_HUB_CACHE"] = str(hub.cache)
@@ -57,6 +58,24 @@ def environment(hub: HubSettings, package: Package) -> dict[str, str]:
             filter(None, [str(package.root.parent), os.environ.get("PYTHONPATH")])
         )
     return env
+
+
+def written_folder(hub: HubSettings, name: str) -> Path:
+    """For what is written: in ``HF_HOME`` where that is possible, else in the user's own cache."""
+    shared = hub.hf_home / name
+    there = next(folder for folder in (shared, *shared.parents) if folder.exists())
+    return shared if os.access(there, os.W_OK | os.X_OK) else cache_folder() / name
+
+
+def written_cache(hub: HubSettings, variable: str, name: str) -> dict[str, str]:
+    """``variable`` for a library whose cache ``HF_HOME/name`` can only be read.
+
+    None where that can be written, or the user set the variable.
+    """
+    folder = written_folder(hub, name)
+    return (
+        {} if folder.parent == hub.hf_home or os.environ.get(variable) else {variable: str(folder)}
+    )
 
 
 def search_path(package: Package) -> tuple[str, ...]:

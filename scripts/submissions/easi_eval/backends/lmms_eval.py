@@ -159,7 +159,7 @@ class LmmsEval:
         engine = self._engine(cfg)
         _check_engine(cfg, engine)
         data = (
-            Path(os.environ.get("HF_DATASETS_CACHE") or self._own("datasets"))
+            Path(os.environ.get("HF_DATASETS_CACHE") or common.written_folder(self.hub, "datasets"))
             .expanduser()
             .absolute()
         )
@@ -383,24 +383,15 @@ class LmmsEval:
         ]
 
     def _environment(self, cfg: RunConfig) -> dict[str, str]:
-        env = common.environment(self.hub, catalog.locate(KIND, cfg.backend_path))
-        data = self._own("datasets")
-        # The datasets library locks and writes what it prepares; a cache of somebody else may only be read.
-        return (
-            env
-            if data.parent == self.hub.hf_home or os.environ.get("HF_DATASETS_CACHE")
-            else {**env, "HF_DATASETS_CACHE": str(data)}
-        )
+        return {
+            **common.environment(self.hub, catalog.locate(KIND, cfg.backend_path)),
+            # The datasets library locks and writes what it prepares.
+            **common.written_cache(self.hub, "HF_DATASETS_CACHE", "datasets"),
+        }
 
     def _cwd(self) -> Path:
         """Two tasks keep their data cache in the current directory; all runs share one beside the other caches."""
-        return self._own("lmms-eval-cwd")
-
-    def _own(self, name: str) -> Path:
-        """A folder for what is written there: in ``HF_HOME`` where that is possible, else in the user's own cache."""
-        shared = self.hub.hf_home / name
-        there = next(folder for folder in (shared, *shared.parents) if folder.exists())
-        return shared if os.access(there, os.W_OK | os.X_OK) else catalog.cache_folder() / name
+        return common.written_folder(self.hub, "lmms-eval-cwd")
 
     def outputs(self, bench: Benchmark, folder: Path, judge: str = "") -> Outputs:
         from ..results.readers import find_lmms_outputs
