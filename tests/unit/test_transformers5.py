@@ -14,7 +14,7 @@ import pytest
 from easi_eval.answering import newer_configs
 from easi_eval.backends.newer_checkpoints import shadows
 from easi_eval.errors import EasiError
-from easi_eval.transformers5 import BY_LAYER, has_output_head, translate
+from easi_eval.transformers5 import BY_LAYER, ROPE, has_output_head, translate
 
 SAMPLES = (
     Path(__file__).parents[1] / "data" / "transformers5"
@@ -248,6 +248,28 @@ def test_layers_that_differ_need_a_class_that_tells_them_apart() -> None:
     assert translate(new).config["text_config"]["rope_theta"] == 5e5
     new["text_config"]["rope_parameters"]["sliding_attention"]["rope_theta"] = 1e4
     assert translate(new).refused
+
+
+def test_code_of_the_checkpoints_own_finds_rope_parameters_beside_the_old_keys() -> None:
+    own = {"auto_map": {"AutoModel": "modeling.Model"}, "model_type": "mine"}
+    rope = {"rope_type": "default", "rope_theta": 5e5}
+    for config in (
+        {**own, "transformers_version": "5.1.0", "text_config": {"rope_parameters": rope}},
+        {**own, "text_config": {"rope_parameters": rope}},
+    ):
+        made = translate(config)
+        assert made.config["text_config"] == {
+            "rope_parameters": rope,
+            "rope_theta": 5e5,
+            "rope_scaling": None,
+        }
+        assert translate(made.config).changed == ()
+    # What its code wrote itself stays, and what it alone understands is no reason to refuse.
+    for theirs in ({"rope_type": "mine", "base": 3}, {"a": {"rope_theta": 1}, "b": {"base": 2}}):
+        config = {**own, "transformers_version": "5.1.0", "rope_theta": 7.0, ROPE: theirs}
+        assert translate(config).config == config and not translate(config).refused
+    config = {**own, "transformers_version": "4.57.1", "rope_theta": 7.0, ROPE: rope}
+    assert translate(config, output_head=True).config == config
 
 
 def test_unknown_keys_are_named() -> None:

@@ -128,6 +128,7 @@ class Translation:
 
 @dataclass
 class _Found:
+    own_code: bool = False  # a checkpoint's own code may read rope_parameters, in a form of its own
     changed: list[str] = field(default_factory=list)
     unknown: list[str] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
@@ -140,11 +141,11 @@ def translate(config: Mapping[str, Any], output_head: bool | None = None) -> Tra
     """
     if not written_by_5(config):
         return Translation(dict(config))
-    found = _Found()
+    found = _Found(own_code=bool(config.get("auto_map")))
     kind = str(config.get("model_type", ""))
     made = _part(config, "", kind, found)
     _tie(made, output_head, found)
-    if not config.get("auto_map"):  # its own code may read anything
+    if not found.own_code:  # it may read anything
         _list_unknown(config, "", kind, found)
     return Translation(made, tuple(found.changed), tuple(found.unknown), tuple(found.refused))
 
@@ -163,9 +164,14 @@ def translate_tokenizer(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def written_by_5(config: Mapping[str, Any]) -> bool:
-    """Whether transformers 5 wrote it, by its version or by the key that no other version writes."""
+    """Whether transformers 5 wrote it, by its version or by the key that no other version writes.
+
+    A checkpoint's own code (``auto_map``) may have written that key with any version.
+    """
     major = re.match(r"(\d+)\.", str(config.get("transformers_version") or ""))
-    return (major is not None and int(major[1]) >= 5) or _has_rope(config)
+    if major is not None and (int(major[1]) >= 5 or config.get("auto_map")):
+        return int(major[1]) >= 5
+    return _has_rope(config)
 
 
 def _has_rope(config: Mapping[str, Any]) -> bool:
@@ -187,14 +193,20 @@ def _part(config: Mapping[str, Any], where: str, above: str, found: _Found) -> d
         if config.get(key):
             found.refused.append(f"{where}{key}")
     if isinstance(config.get(ROPE), Mapping):
-        del made[ROPE]
         # Read by transformers 5 as well, and then before rope_parameters.
         parameters = (
             config["rope_scaling"]
             if isinstance(config.get("rope_scaling"), Mapping)
             else config[ROPE]
         )
-        _set(made, _rope(config, parameters, kind, where, found), where, found)
+        if found.own_code:
+            own = _Found()
+            values = _rope(config, parameters, kind, where, own)
+            lacking = {key: value for key, value in values.items() if made.get(key) is None}
+            _set(made, {} if own.refused else lacking, where, found)
+        else:
+            del made[ROPE]
+            _set(made, _rope(config, parameters, kind, where, found), where, found)
     if kind in RENAMED and RENAMED[kind][0] in made and RENAMED[kind][1] not in made:
         _set(made, {RENAMED[kind][1]: made[RENAMED[kind][0]]}, where, found)
     return made
