@@ -92,6 +92,20 @@ def test_what_has_no_equivalent_is_refused_before_anything_starts(
         notes(tmp_path, model, backend=backend)
 
 
+@pytest.mark.parametrize(("version", "translated"), [("4.58.0", True), ("5.1.0.dev0", False)])
+def test_transformers_5_needs_nothing_translated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str, translated: bool
+) -> None:
+    (tmp_path / "site" / f"transformers-{version}.dist-info").mkdir(parents=True)
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    plain = choice(saved(tmp_path / "tuned"))
+    cfg = RunConfig(model="a/b", model_args="pretrained=a/b", backend="lmms-eval", plain=True)
+    assert bool(notes(tmp_path, plain)) is translated
+    assert newer_checkpoints.read_as_they_are(cfg, plain) is translated
+    if not translated:
+        assert notes(tmp_path, choice(saved(tmp_path / "odd", rope_type="proportional"))) == ()
+
+
 # ---- folders that stand for them where nothing of ours is at work -----------------------------------------------------
 
 

@@ -116,6 +116,15 @@ def test_without_the_translation_the_logits_differ(
     )
 
 
+def test_transformers_5_itself_reads_them_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    import transformers
+
+    before = transformers.PretrainedConfig.__dict__["_dict_from_json_file"]
+    monkeypatch.setattr(transformers, "__version__", "5.1.0")
+    newer_configs.read_newer_configs()
+    assert transformers.PretrainedConfig.__dict__["_dict_from_json_file"] is before
+
+
 def test_the_users_file_stays_as_it_is(checkpoint: Any, patched: None, tmp_path: Path) -> None:
     from transformers import AutoConfig
 

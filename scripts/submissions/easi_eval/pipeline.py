@@ -18,8 +18,7 @@ from .answering.work import Assignment, Work
 from .backends import damaged, make_backend, newer_checkpoints, resolved
 from .backends.adapters import checkpoints
 from .backends.base import Backend
-from .backends.catalog import locate
-from .backends.common import REPOSITORY, search_path
+from .backends.common import REPOSITORY, libraries_of
 from .benchmarks import ALL_KEYS, GROUPS
 from .config import RunConfig
 from .data.needs import Download, HubSettings, Kind, Need, Unreachable
@@ -38,7 +37,6 @@ from .libraries import (
     ALWAYS_RECORDED,
     RECORDED,
     decisive,
-    installed,
     lock_note,
     mixed,
     normal,
@@ -204,11 +202,6 @@ def _import(asked: RunConfig) -> int:
 def _said(event: object) -> None:
     if isinstance(event, Notice):
         print(event.text)
-
-
-def libraries_of(cfg: RunConfig) -> Mapping[str, str]:
-    """Installed versions by name, as the backend's processes find them."""
-    return installed(search_path(locate(cfg.kind, cfg.backend_path)))
 
 
 def folder_of(cfg: RunConfig, backend: Backend, model: ModelChoice) -> RunFolder:

@@ -163,15 +163,19 @@ def translate_tokenizer(settings: Mapping[str, Any]) -> dict[str, Any]:
     return made
 
 
+def of_5(version: str) -> bool:
+    """Whether this version of transformers, or a later one, needs nothing translated."""
+    major = re.match(r"(\d+)\.", version)
+    return major is not None and int(major[1]) >= 5
+
+
 def written_by_5(config: Mapping[str, Any]) -> bool:
     """Whether transformers 5 wrote it, by its version or by the key that no other version writes.
 
     A checkpoint's own code (``auto_map``) may have written that key with any version.
     """
-    major = re.match(r"(\d+)\.", str(config.get("transformers_version") or ""))
-    if major is not None and (int(major[1]) >= 5 or config.get("auto_map")):
-        return int(major[1]) >= 5
-    return _has_rope(config)
+    version = str(config.get("transformers_version") or "")
+    return of_5(version) or (not (version and config.get("auto_map")) and _has_rope(config))
 
 
 def _has_rope(config: Mapping[str, Any]) -> bool:

@@ -13,6 +13,7 @@ from ..transformers5 import (
     FAST_TOKENIZER,
     FAST_TOKENIZERS,
     has_output_head,
+    of_5,
     translate,
     translate_tokenizer,
 )
@@ -21,9 +22,12 @@ from ..transformers5 import (
 def read_newer_configs() -> None:
     """Translate each config.json as it is read, and the names that only transformers 5 knows in tokenizer files.
 
-    Raises EasiError, where a model is loaded, for what transformers 4.57 cannot be told.
+    Raises EasiError, where a model is loaded, for what transformers 4.57 cannot be told. Does nothing where 5 is installed.
     """
-    from transformers import PretrainedConfig
+    from transformers import PretrainedConfig, __version__
+
+    if of_5(__version__):
+        return
 
     read = PretrainedConfig._dict_from_json_file.__func__
     if getattr(read, "translates", False):

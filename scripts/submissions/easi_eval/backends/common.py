@@ -8,15 +8,16 @@ import os
 import re
 import site
 import sys
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from ..config import RunConfig
 from ..data.needs import HubSettings, Need, Unreachable
 from ..errors import EasiError
+from ..libraries import installed
 from ..nearest import nearest
 from . import references
-from .catalog import Package, cache_folder
+from .catalog import Package, cache_folder, locate
 from .revision import folder_revision
 
 REPOSITORY = Path(__file__).resolve().parents[4]
@@ -82,6 +83,11 @@ def search_path(package: Package) -> tuple[str, ...]:
     """Where a backend's processes look for packages: a checkout first, then as this process, but never among the user's own packages."""
     first = [str(package.root.parent)] if package.checkout else []
     return (*first, *(folder for folder in sys.path if folder != site.getusersitepackages()))
+
+
+def libraries_of(cfg: RunConfig) -> Mapping[str, str]:
+    """Installed versions by name, as the backend's processes find them."""
+    return installed(search_path(locate(cfg.kind, cfg.backend_path)))
 
 
 def other_device(cfg: RunConfig) -> str | None:

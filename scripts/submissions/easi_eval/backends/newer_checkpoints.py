@@ -17,7 +17,7 @@ from ..data.needs import HubSettings
 from ..datasets import fetch_model_file
 from ..errors import EasiError
 from ..model import ModelChoice
-from ..transformers5 import has_output_head, translate, translate_tokenizer
+from ..transformers5 import has_output_head, of_5, translate, translate_tokenizer
 from . import common
 from .lmms_eval import OTHER_ENGINES
 from .references import (
@@ -39,7 +39,7 @@ def notes(
     Raises EasiError for what the installed transformers would compute differently. A config.json that cannot be had now
     is left to the worker, which translates or refuses it as it reads it.
     """
-    if model.served:
+    if model.served or not _to_be_translated(cfg):
         return ()
     said: list[str] = []
     for name, config, head in _configs(cfg, model, repos, hub):
@@ -52,10 +52,18 @@ def notes(
 
 
 def read_as_they_are(cfg: RunConfig, model: ModelChoice) -> bool:
-    """Whether the checkpoint is read in a process of which we change nothing: an engine's, or `python -m lmms_eval`, which --plain starts."""
-    return bool(model.engine) or (
+    """Whether transformers 4 reads the checkpoint in a process of which we change nothing: an engine's, or `python -m lmms_eval`, which
+    --plain starts.
+    """
+    changed_nothing = bool(model.engine) or (
         cfg.backend == LMMS_EVAL and (cfg.plain or cfg.model in OTHER_ENGINES)
     )
+    return changed_nothing and _to_be_translated(cfg)
+
+
+def _to_be_translated(cfg: RunConfig) -> bool:
+    """Whether the backend's processes find transformers 4."""
+    return not of_5(common.libraries_of(cfg).get("transformers", ""))
 
 
 def _check_place(cfg: RunConfig, name: str) -> None:
