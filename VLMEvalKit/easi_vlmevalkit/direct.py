@@ -143,7 +143,7 @@ def prepare_environment(asked: Asked) -> None:
     os.environ.setdefault(
         MODELSCOPE, "0"
     )  # its default hub needs a client that it does not even require
-    if folder := os.environ.get("LMUData"):
+    if folder := os.environ.get("LMUData"):  # noqa: SIM112 -- its name in VLMEvalKit
         Path(folder).expanduser().mkdir(
             parents=True, exist_ok=True
         )  # a missing one is ignored for ~/LMUData
@@ -207,7 +207,8 @@ def fetch_data(tasks: Sequence[str]) -> None:
     """Get tables and media of EASI's datasets from the hub, compared with its checksums; others are VLMEvalKit's affair."""
     if os.environ[MODELSCOPE].lower() in ("1", "true"):
         return
-    folder = Path(os.environ.get("LMUData") or "~/LMUData").expanduser().absolute()
+    folder = os.environ.get("LMUData") or "~/LMUData"  # noqa: SIM112 -- as above
+    folder = Path(folder).expanduser().absolute()
     wanted = [
         bench
         for bench in BENCHMARKS

@@ -328,7 +328,7 @@ def evaluate_settled(judges: Sequence[Judge], prediction: Path, evaluate: Callab
     What was answered comes from memory each time. Raises JudgeFailed.
     """
     result = evaluate()
-    while any([judge.settle() for judge in judges]):
+    while any([judge.settle() for judge in judges]):  # noqa: C419 -- all, not up to the first
         drop_caches(prediction)
         result = evaluate()
     return result

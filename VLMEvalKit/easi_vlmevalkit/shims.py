@@ -150,7 +150,7 @@ def replace_missing_flash_attention() -> bool:
     was needed.
     """
     try:
-        import flash_attn
+        import flash_attn  # noqa: F401
     except ImportError:  # also one that was built for another torch
         pass
     else:

@@ -66,7 +66,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 
 def main(argv: Sequence[str]) -> int:
     options = parse(argv)
-    venv = Path(os.path.abspath(os.environ.get("EASI_VENV") or ROOT / ".venv"))
+    # Links stay: the environment is found by the name it was given.
+    venv = Path(os.path.abspath(os.environ.get("EASI_VENV") or ROOT / ".venv"))  # noqa: PTH100
     extras = tuple(name for name in ("test", "vllm") if getattr(options, name))
     try:
         if options.check:

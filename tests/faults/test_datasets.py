@@ -516,9 +516,10 @@ def test_the_disk_is_judged_by_what_is_still_to_be_unpacked(
     target = settings.hf_home / "videos"
     need = snapshot(files=("one.zip", "two.zip"), unpack=Unpack(into=target))
     get([replace(need, unpack=None)], settings)
-    usage = lambda free: monkeypatch.setattr(
-        shutil, "disk_usage", lambda path: Usage(10**9, 10**9 - free, free)
-    )
+
+    def usage(free: int) -> None:
+        monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10**9, 10**9 - free, free))
+
     total = sum(map(len, VIDEOS.values()))
     usage(total - 1)
     assert "are missing" in refused([need], settings).message

@@ -246,7 +246,7 @@ def test_a_model_that_cannot_be_loaded_is_loaded_twice(run: Callable[..., Outcom
     found = run('def load(): raise KeyError("no such weights")\ndef answer(items): pass')
     assert found.noted == Counter(load=2)
     assert {verdict.line for verdict in found.verdicts.values()} == {
-        "exit code 1 after 2 starts: KeyError: 'no such weights'"
+        "exit code 1 after 2 starts: KeyError: 'no such weights', at worker.py:16 in load"
     }
     assert any(
         text.startswith("w0 died (exit code 1), restart 1 of 3: KeyError")
@@ -256,8 +256,11 @@ def test_a_model_that_cannot_be_loaded_is_loaded_twice(run: Callable[..., Outcom
 
 
 @pytest.mark.timeout(240)
-def test_what_an_earlier_run_answered_does_not_count(run: Callable[..., Outcome]) -> None:
+def test_a_run_with_earlier_answers_leaves_out_what_fails_and_goes_on(
+    run: Callable[..., Outcome],
+) -> None:
     run("def answer(items): return [Generation('A') for _ in items]", keys=KEYS[:1], questions=200)
     found = run('def answer(items): raise ValueError("broken now")', questions=200)
-    assert found.verdicts[KEYS[0]].reason == "scored" and found.noted[KEYS[3]] == 0
-    assert found.verdicts[KEYS[1]].reason.startswith("set aside")
+    assert found.verdicts[KEYS[0]].reason == "scored"
+    for key in KEYS[1:]:
+        assert found.verdicts[key].reason.startswith("set aside") and 0 < found.noted[key] < 200

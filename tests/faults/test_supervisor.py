@@ -354,7 +354,7 @@ def test_an_interrupt_stops_them_at_the_same_time(log: Path) -> None:
     mark = new_mark()
     stubborn = "trap '' TERM; echo ready; while :; do sleep 1; done"
     began = 0.0
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt):  # noqa: SIM117 -- one block inside the other
         with supervisor.start(shell("answer", stubborn, mark), log, grace=4):
             with supervisor.start(shell("score", stubborn, mark), log, grace=4):
                 wait_until(lambda: log.read_text().count("ready") == 2)

@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 FIRST = 20  # questions, or all of a smaller benchmark
 DEATHS = 3
 LOADS = 2
-FAILED_ONE_IN = 200  # a benchmark is complete with so few failures; what is left of it then need not be answered
 
 _TYPE = re.compile(r"(?:\w+\.)*(\w+)(?::|$)")
 _MEMORY = re.compile(
@@ -33,7 +32,7 @@ class Started:
 
 @dataclass(frozen=True)
 class Listed:
-    """A benchmark's questions are known, and how many of them had no outcome yet."""
+    """A benchmark's questions are known, and how many of them had no answer when it began."""
 
     benchmark: str
     questions: int
@@ -95,12 +94,13 @@ class Decision:
 
 def decide(events: Sequence[Event]) -> Decision:
     """What is to be given up after all ``events`` of this run."""
+    lists = {event.benchmark: event for event in events if isinstance(event, Listed)}
+    # Answers of earlier launches count: such a model can answer.
     answered = {event.benchmark for event in events if isinstance(event, Answered)}
+    answered |= {key for key, event in lists.items() if event.left < event.questions}
     aside: dict[str, tuple[str, Reason]] = {}
-    for listed in {
-        event.benchmark: event for event in events if isinstance(event, Listed)
-    }.values():
-        if listed.benchmark in answered or listed.left * FAILED_ONE_IN <= listed.questions:
+    for listed in lists.values():
+        if listed.benchmark in answered:
             continue
         if failed := _raised(listed, events) or _died(listed, events):
             aside[listed.benchmark] = failed

@@ -478,9 +478,8 @@ class Run:
     def _prepare(self, emit: Emit) -> None:
         """Get data and weights, and see what their change means for what is there."""
         emit(PhaseStarted("prepare", self.hub.endpoint))
-        weights = (
-            self.backend.weights(self.plan.model) if asks(self.cfg, self.backend, self.plan) else []
-        )
+        asking = asks(self.cfg, self.backend, self.plan)
+        weights = self.backend.weights(self.plan.model) if asking else []
         needs = {
             bench.key: [*self.backend.needs(self.cfg, bench), *weights]
             for bench in self.plan.benchmarks
@@ -496,7 +495,7 @@ class Run:
             for repo, found in each.items()
             if repo in repos
         }
-        if asks(self.cfg, self.backend, self.plan):
+        if asking:
             local = [here.get(name, Path(name)) for name in checkpoints(self.plan.model)]
             referred = prepare.fetch_referred(local, repos, emit, self.hub)
             fetched = {key: {**each, **referred} for key, each in fetched.items()}

@@ -172,7 +172,8 @@ class Watch:
         ):  # another --limit left it; the first worker writes the right one
             return False
         if assignment.key not in self._items:
-            left = sum((items.key, item) not in self.book for item in items.ids)
+            found = (self.book.get((items.key, item)) for item in items.ids)
+            left = sum(answer is None or answer.failure is not None for answer in found)
             self._events.append(Listed(items.key, len(items.ids), left))
         self._items[assignment.key] = changed, items
         return True

@@ -213,7 +213,8 @@ class _Worker:
     def _collect(self, calls: dict[Future[Results], _Call]) -> None:
         """Journal what has come, after waiting for one call, but not for ever: others may have news."""
         done, _ = wait(calls, COLLECT_FOR, FIRST_COMPLETED)
-        for future in done:
+        # Answers first: what another call raised may end this worker.
+        for future in sorted(done, key=lambda each: isinstance(each.result(), Exception)):
             call = calls.pop(future)
             self._end(
                 call.lease,

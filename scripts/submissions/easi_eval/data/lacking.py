@@ -164,7 +164,8 @@ def _tails(folders: Iterable[Path]) -> set[str]:
 def _absent(values: Sequence[str], there: set[str]) -> str:
     """A folder of which none of the files is there, with one of them; "" if there is none."""
     parts = {value: PurePosixPath(value).parts for value in values}
-    shared = len(os.path.commonprefix([each[:-1] for each in parts.values()]))
+    # Of lists it compares part by part.
+    shared = len(os.path.commonprefix([each[:-1] for each in parts.values()]))  # noqa: RUF071
     groups: dict[str, list[str]] = {}
     for value, each in parts.items():
         groups.setdefault(

@@ -183,7 +183,11 @@ def gave_up_reasons(run_root: Path) -> list[str]:
     notes = sorted(
         (run_root / JOURNAL).glob(f"w*{NOTE}"), key=lambda path: (len(path.name), path.name)
     )
-    return list(dict.fromkeys(path.read_text(encoding="utf-8").strip() for path in notes))
+    reasons = []
+    for path in notes:
+        with contextlib.suppress(FileNotFoundError):  # its keeper has started anew
+            reasons.append(path.read_text(encoding="utf-8").strip())
+    return list(dict.fromkeys(reasons))
 
 
 def ends(run_root: Path) -> list[End]:

@@ -63,9 +63,7 @@ def drawn_letters(flips: int | None) -> str:
 
 def right_without_letter(rows: pd.DataFrame) -> str:
     """About answers (ROW_COLUMNS, by VLMEvalKit's rules) that are right because neither they nor the target have a letter it reads."""
-    count = int(
-        ((rows["rule"] == "letter") & (rows["parsed"] == False) & (rows["score"] > 0)).sum()
-    )
+    count = int(((rows["rule"] == "letter") & rows["parsed"].eq(False) & (rows["score"] > 0)).sum())
     return (
         f"{count} answers without a letter count as correct: VLMEvalKit's rules read no letter above F, in targets neither"
         if count
@@ -103,7 +101,7 @@ def _is_number(text: str) -> bool:
 def standing_still(rows: pd.DataFrame) -> str:
     """About answers (ROW_COLUMNS, by VLMEvalKit) to a change of view that name no movement, and score all the same."""
     said_nothing = rows[
-        (rows["question_type"] == "view_change_infer") & ~rows["failed"] & (rows["parsed"] == False)
+        (rows["question_type"] == "view_change_infer") & ~rows["failed"] & rows["parsed"].eq(False)
     ]
     if said_nothing.empty:
         return ""
