@@ -17,6 +17,7 @@ from easi_eval.config import RunConfig
 from easi_eval.data.needs import HubSettings
 from easi_eval.errors import EasiError
 from easi_eval.model import ModelChoice
+from easi_eval.smoke import hub
 from easi_eval.transformers5 import translate
 
 SAMPLES = Path(__file__).parents[1] / "data" / "transformers5"
@@ -33,12 +34,12 @@ def saved(folder: Path, family: str = "llava", **text: Any) -> Path:
 def notes(
     tmp_path: Path, model: ModelChoice, repos: tuple[str, ...] = (), /, **options: Any
 ) -> tuple[str, ...]:
-    hub = HubSettings(endpoint="http://127.0.0.1:1", hf_home=tmp_path / "hf", offline=True)
+    settings = HubSettings(endpoint="http://127.0.0.1:1", hf_home=tmp_path / "hf", offline=True)
     return newer_checkpoints.notes(
         RunConfig(**{"model": "org/model", "model_args": "pretrained=org/model", **options}),
         model,
-        repos,
-        hub,
+        dict.fromkeys(repos, "main"),
+        settings,
     )
 
 
@@ -81,6 +82,42 @@ def test_the_base_of_an_adapter_is_read(tmp_path: Path) -> None:
     )
     (line,) = notes(tmp_path, choice(adapter))
     assert line.startswith("base was saved by transformers 5")
+
+
+@pytest.mark.parametrize("backend", ["vlmevalkit", "lmms-eval"])
+def test_the_base_of_a_folders_adapter_and_its_tower_are_asked_of_the_hub(
+    tmp_path: Path, backend: str
+) -> None:
+    """At the revisions that will be fetched: the folder's digest is none of the hub's."""
+    base = saved(tmp_path / "served" / "models" / "org" / "base")
+    named = {**config(base), "model_type": "qwen2_5_vl", "vision_tower": "org/tower"}
+    (base / "config.json").write_text(json.dumps(named), encoding="utf-8")
+    saved(tmp_path / "served" / "models" / "org" / "tower")
+    adapter = tmp_path / "adapter"
+    adapter.mkdir()
+    (adapter / "adapter_config.json").write_text(
+        json.dumps({"base_model_name_or_path": "org/base"}), encoding="utf-8"
+    )
+    (adapter / "adapter_model.bin").write_text("weights", encoding="utf-8")
+    cfg = RunConfig(
+        backend=backend,
+        **(
+            {"model": str(adapter)}
+            if backend == "vlmevalkit"
+            else {"model": "qwen2_5_vl", "model_args": f"pretrained={adapter}"}
+        ),
+    )
+    with hub.start(tmp_path / "served") as running:
+        settings = HubSettings(endpoint=running.endpoint, hf_home=tmp_path / "hf", backoff=0.01)
+        kit = make_backend(backend, settings)
+        model = kit.resolve(cfg)
+        assert model.revision
+        repos = {need.repo: need.revision for need in kit.weights(model)}
+        lines = newer_checkpoints.notes(cfg, model, repos, settings)
+    assert {line.partition(" was saved by transformers 5")[0] for line in lines} == {
+        "org/base",
+        "org/tower",
+    }
 
 
 @pytest.mark.parametrize("backend", ["vlmevalkit", "lmms-eval"])

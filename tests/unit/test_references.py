@@ -173,6 +173,19 @@ def test_what_lies_on_the_hub_is_fetched_at_any_depth_and_told_if_it_cannot_be(
     ]
 
 
+def test_a_repository_of_code_and_weights_is_fetched_whole(tmp_path: Path) -> None:
+    both = checkpoint(tmp_path / "served" / "models" / "org" / "both")
+    (both / "modeling.py").write_text("Model = object\n")
+    code = {"auto_map": {"AutoModel": "org/both--modeling.Model"}}
+    weights = {"vision_tower": "org/both"}
+    with hub.start(tmp_path / "served") as running:
+        for name, config in (("a", {**code, **weights}), ("b", {**weights, **code})):
+            settings = HubSettings(endpoint=running.endpoint, hf_home=tmp_path / f"hf-{name}")
+            made = checkpoint(tmp_path / name, config)
+            found = fetch_referred([made], [], lambda event: None, settings)["org/both"]
+            assert (found.path / "model.bin").is_file() and (found.path / "modeling.py").is_file()
+
+
 def test_a_checkpoint_that_refers_to_nothing_has_no_such_field(tmp_path: Path) -> None:
     model = ModelChoice("m", str(checkpoint(tmp_path / "m", QWEN)), "qwen2_5_vl", "")
     assert with_references(model, tmp_path) == model

@@ -104,7 +104,7 @@ def _considered(
             notes = (
                 *notes,
                 *newer_checkpoints.notes(
-                    cfg, model, [need.repo for need in backend.weights(model)], hub
+                    cfg, model, {need.repo: need.revision for need in backend.weights(model)}, hub
                 ),
             )
     naming = Naming()

@@ -11,7 +11,7 @@ from .backends.adapters import checkpoints
 from .backends.base import Backend
 from .backends.common import weights_need
 from .backends.newer_checkpoints import shadows
-from .backends.references import bare_adapter, base_of, lay_out, references
+from .backends.references import Reference, bare_adapter, base_of, lay_out, reached
 from .data.contents import content_of, contents
 from .data.needs import Fetched, HubSettings, Kind, Need, Unreachable
 from .datasets import fetch
@@ -90,30 +90,28 @@ def fetch_referred(
     What cannot be had is told and left out: whether the model's class needs it shows when it is loaded.
     """
     found: dict[str, Fetched] = {}
-    waiting, seen = list(folders), set(have)
-    while waiting:
-        for reference in references(waiting.pop()):
-            if reference.name in seen:
-                continue
-            seen.add(reference.name)
-            if reference.folder is not None:
-                waiting += [reference.folder] if reference.folder.is_dir() else []
-                continue
-            need = weights_need(reference.name)
-            if reference.code:
-                need = replace(need, what=f"code {reference.name}", allow=("*.py",))
-            try:
-                (found[reference.name],) = fetch([need], emit, hub)
-                waiting.append(found[reference.name].path)
-            except (NoRoom, DiskFull):
-                raise
-            except EasiError as error:
-                emit(
-                    Notice(
-                        f"the checkpoint refers to {reference.name}, which cannot be fetched: {error.message}",
-                        "warning",
-                    )
+
+    def lies(reference: Reference) -> Path | None:
+        return found[reference.name].path if reference.name in found else reference.folder
+
+    for reference in reached(folders, lies):
+        name = reference.name
+        if reference.folder is not None or name in have or (reference.code and name in found):
+            continue
+        need = weights_need(name)
+        if reference.code:
+            need = replace(need, what=f"code {name}", allow=("*.py",))
+        try:
+            (found[name],) = fetch([need], emit, hub)
+        except (NoRoom, DiskFull):
+            raise
+        except EasiError as error:
+            emit(
+                Notice(
+                    f"the checkpoint refers to {name}, which cannot be fetched: {error.message}",
+                    "warning",
                 )
+            )
     return found
 
 

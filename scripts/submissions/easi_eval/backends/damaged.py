@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import json
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 from ..errors import EasiError
 from ..model import ModelChoice
 from .adapters import checkpoints
 from .common import WEIGHTS
-from .references import ADAPTER, CONFIG, read_object, references
+from .references import ADAPTER, CONFIG, reached, read_object
 
 # In the order in which transformers takes the first that is there. An engine prefers an index to a file of the same kind.
 SETS = (
@@ -91,15 +91,12 @@ def damage(folder: Path, sets: Iterable[str] = SETS) -> list[str]:
     return [f"{shard} {wrong}" for shard in shards if (wrong := _damage(shard))]
 
 
-def _folders(named: Iterable[Path]) -> Iterator[Path]:
+def _folders(named: Iterable[Path]) -> list[Path]:
     """The folders among ``named``, and those that they refer to for weights."""
-    queue = [path for path in named if path.is_dir()]
-    for folder in queue:  # grows
-        yield folder
-        found = (reference.folder for reference in references(folder) if not reference.code)
-        queue += [
-            path for path in found if path is not None and path.is_dir() and path not in queue
-        ]
+    folders = [path for path in named if path.is_dir()]
+    found = reached(folders, lambda reference: None if reference.code else reference.folder)
+    weights = [reference.folder for reference in found if not reference.code]
+    return list(dict.fromkeys([*folders, *(path for path in weights if path and path.is_dir())]))
 
 
 def _parts(folder: Path) -> list[Path]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,15 +27,16 @@ from .references import (
     FILES,
     TOKENIZER,
     pointed,
+    reached,
     read_object,
     written_references,
 )
 
 
 def notes(
-    cfg: RunConfig, model: ModelChoice, repos: Iterable[str], hub: HubSettings
+    cfg: RunConfig, model: ModelChoice, repos: Mapping[str, str], hub: HubSettings
 ) -> tuple[str, ...]:
-    """Lines for plan and manifest on the model's folders and on ``repos`` of the hub, with what adapters among them lie over.
+    """Lines for plan and manifest on the model's folders, on ``repos`` of the hub (each with its revision) and on what these refer to.
 
     Raises EasiError for what the installed transformers would compute differently. A config.json that cannot be had now
     is left to the worker, which translates or refuses it as it reads it.
@@ -136,7 +138,7 @@ def _translated(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def _configs(
-    cfg: RunConfig, model: ModelChoice, repos: Iterable[str], hub: HubSettings
+    cfg: RunConfig, model: ModelChoice, repos: Mapping[str, str], hub: HubSettings
 ) -> list[tuple[str, dict[str, Any], bool | None]]:
     """Name, config.json and ``has_output_head`` of each checkpoint that the model reads."""
     folders = [
@@ -144,39 +146,24 @@ def _configs(
         for value in (model.path, *model.arguments.values())
         if isinstance(value, str) and Path(value).is_dir()
     ]
-    queue = list(
-        dict.fromkeys([*folders, *([] if cfg.smoke else repos)])
-    )  # the rehearsal's hub is not up yet
-    found = []
-    for name in queue:  # grows by the bases of adapters
-        if config := _read(name, "config.json", model.revision, hub):
-            found.append((name, config, has_output_head(Path(name))))
-        base = (
-            (_read(name, "adapter_config.json", "", hub) or {}).get("base_model_name_or_path")
-            if Path(name).is_dir()
-            else None
-        )
-        if (
-            isinstance(base, str)
-            and base not in queue
-            and (Path(base).is_dir() or common.is_hub_id(base))
-        ):
-            queue.append(base)
-    return found
+    asked = {} if cfg.smoke else repos  # the rehearsal's hub is not up yet
+    lies = {name: _place(name, asked.get(name, ""), hub) for name in (*folders, *asked)}
+    known = [folder for folder in lies.values() if folder is not None]
+    for reference in reached(known, lambda reference: lies.get(reference.name)):
+        if not reference.code and reference.name not in lies:
+            lies[reference.name] = _place(reference.name, "", hub)
+    return [
+        (name, config, has_output_head(folder))
+        for name, folder in lies.items()
+        if folder is not None and (config := read_object(folder / CONFIG))
+    ]
 
 
-def _read(name: str, file: str, revision: str, hub: HubSettings) -> dict[str, Any] | None:
-    """A file of a folder or of the hub (its cache first), where it can be read now."""
-    try:
-        path = Path(name) / file if Path(name).is_dir() else _of_hub(name, file, revision, hub)
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (EasiError, OSError, ValueError):
-        return None
-    return value if isinstance(value, dict) else None
-
-
-def _of_hub(name: str, file: str, revision: str, hub: HubSettings) -> Path:
-    try:
-        return fetch_model_file(replace(hub, offline=True), name, file, revision)
-    except EasiError:
-        return fetch_model_file(hub, name, file, revision)
+def _place(name: str, revision: str, hub: HubSettings) -> Path | None:
+    """A folder, or the one of the hub's cache (asked first) with a repository's config.json; None where it cannot be had now."""
+    if Path(name).is_dir():
+        return Path(name)
+    for settings in (replace(hub, offline=True), hub) if common.is_hub_id(name) else ():
+        with suppress(EasiError, OSError):
+            return fetch_model_file(settings, name, CONFIG, revision).parent
+    return None

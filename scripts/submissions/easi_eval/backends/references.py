@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -75,23 +75,34 @@ def pointed(value: object, places: Mapping[str, Path]) -> object:
     }
 
 
-def referred_to(folders: Iterable[Path]) -> dict[str, str]:
-    """All that checkpoints in local folders refer to, and what that refers to: by name the digest of a folder, "" for a repository
-    of the hub, whose commit is known once it was fetched.
+def reached(
+    folders: Iterable[Path],
+    lies: Callable[[Reference], Path | None] = lambda reference: reference.folder,
+) -> Iterator[Reference]:
+    """All that checkpoints in local folders refer to, and what that refers to, each once.
+
+    ``lies`` is asked where a reference lies after it was given out, which may have fetched it; None: it is not followed.
     """
-    seen: dict[str, str] = {}
+    seen: set[Reference] = set()
     waiting = list(folders)
     while waiting:
         for reference in references(waiting.pop()):
-            if reference.name in seen:
-                continue
-            folder = reference.folder
-            if folder is not None and folder.is_dir():
-                seen[reference.name] = folder_revision(folder)
-                waiting.append(folder)
-            else:
-                seen[reference.name] = "" if folder is None else NOT_THERE
-    return seen
+            if reference not in seen:
+                seen.add(reference)
+                yield reference
+                folder = lies(reference)
+                waiting += [folder] if folder is not None and folder.is_dir() else []
+
+
+def referred_to(folders: Iterable[Path]) -> dict[str, str]:
+    """What ``reached`` finds: by name the digest of a folder, "" for a repository of the hub, whose commit is known once it was fetched."""
+    return {reference.name: _digest(reference.folder) for reference in reached(folders)}
+
+
+def _digest(folder: Path | None) -> str:
+    if folder is None:
+        return ""
+    return folder_revision(folder) if folder.is_dir() else NOT_THERE
 
 
 def located(name: str, folder: Path) -> str:
