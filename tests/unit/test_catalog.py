@@ -23,6 +23,7 @@ from easi_eval.backends.kinds import KINDS
 from easi_eval.backends.literals import UNKNOWN, Dotted, Partial, read_module
 from easi_eval.benchmarks import BENCHMARKS
 from easi_eval.errors import EasiError
+from easi_eval.state import cache_folder
 
 KIT, LMMS = KINDS["vlmevalkit"], KINDS["lmms-eval"]
 
@@ -178,7 +179,7 @@ def test_installed_packages_are_found_with_their_versions() -> None:
 def test_a_damaged_cache_is_read_again(tmp_path: Path, damage: str) -> None:
     package = checkout(tmp_path, "vlmevalkit", {"vlmeval/config.py": CONFIG})
     entries = catalog.vlmeval_entries(package)
-    [file] = catalog.cache_folder().iterdir()
+    [file] = cache_folder().iterdir()
     file.write_text(damage)
     assert catalog.vlmeval_entries(package) == entries
 

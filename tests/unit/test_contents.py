@@ -107,12 +107,22 @@ def test_a_picture_is_part_of_the_question(tmp_path: Path) -> None:
 
 
 def begun(
-    tmp_path: Path, fetched: Fetched, manifest: Manifest | None = None
+    tmp_path: Path,
+    fetched: Fetched,
+    manifest: Manifest | None = None,
+    *more: Fetched,
+    backend: str = VLMEVALKIT,
 ) -> tuple[Manifest, list[Event], int]:
-    cfg = RunConfig(model="org/m", output_dir=tmp_path / "out", benchmarks=("blink",))
+    cfg = RunConfig(
+        model="org/m",
+        model_args="pretrained=org/m" if backend == LMMS_EVAL else "",
+        backend=backend,
+        output_dir=tmp_path / "out",
+        benchmarks=("blink",),
+    )
     state = manifest.benchmarks["blink"] if manifest else None
     settings: dict[str, object] = {
-        "task": "BLINK",
+        "task": BLINK.source(backend).task,
         **({"data": state.settings["data"]} if state and "data" in state.settings else {}),
     }
     plan = make_plan(cfg, MODEL, "1", {"blink": settings}, manifest, {})
@@ -120,7 +130,7 @@ def begun(
     plan, manifest, _ = begin(
         plan,
         plan.manifest(manifest, {}, []),
-        {"blink": {fetched.need.repo: fetched}},
+        {"blink": {each.need.repo: each for each in (fetched, *more)}},
         said.append,
         tmp_path / "records",
     )
@@ -173,6 +183,144 @@ def test_a_table_that_cannot_be_read_is_its_own_benchmarks_trouble(tmp_path: Pat
     )
     assert [step.bench.key for step in left.todo] == ["site_image"]
     assert list(unreadable) == ["blink"] and "cannot be read" in unreadable["blink"].message
+
+
+# ---- what changed, by files: only what both sides know, and only what a model sees
+
+
+def model(commit: str = "c", listed: bool = True, **files: str) -> Fetched:
+    """``files``: digests by name, with "__" for the dot."""
+    need = Need("model", "org/m", repo_type="model")
+    records = tuple(
+        FileRecord(name.replace("__", "."), 1, said) for name, said in sorted(files.items())
+    )
+    return Fetched(need, commit, Path("/nowhere"), 1, records, listed=listed)
+
+
+WEIGHTS = {"config__json": "1", "model__safetensors": "2"}
+
+
+def test_a_cache_that_nobody_could_write_to_costs_no_benchmark(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    (tmp_path / "file").touch()
+    source, whole = BLINK.source(VLMEVALKIT), table(tmp_path, "A")
+    first = contents(source, [whole], tmp_path / "file" / "records")
+    (kept,) = (tmp_path / "cache").rglob("*.json")
+    written = kept.stat().st_mtime_ns
+    assert contents(source, [whole], tmp_path / "file" / "records") == first
+    assert kept.stat().st_mtime_ns == written
+    kept.write_text("{")  # damaged: read again, and mended
+    assert contents(source, [whole], tmp_path / "file" / "records") == first
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    assert contents(source, [whole], tmp_path / "file" / "records") == first
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "starts_over"),
+    [
+        (model(listed=False, **WEIGHTS), model(**WEIGHTS, LICENSE="3", vocab__json="4"), False),
+        (model(**WEIGHTS, vocab__json="4"), model(listed=False, **WEIGHTS), False),
+        (model(**WEIGHTS), model("d", **WEIGHTS, LICENSE="3", teaser__png="4"), False),
+        (model(**WEIGHTS), model("d", **WEIGHTS, chat_template__jinja="3"), True),
+        (model(**WEIGHTS), model("d", config__json="1", model__safetensors="9"), True),
+        (
+            model(**WEIGHTS),
+            model("d", listed=False, config__json="1", model__safetensors="9"),
+            True,
+        ),
+    ],
+)
+def test_of_a_model_what_both_sides_know_is_compared(
+    tmp_path: Path, before: Fetched, now: Fetched, starts_over: bool
+) -> None:
+    first, _, _ = begun(tmp_path, table(tmp_path, "A"), None, before)
+    second, _, epoch = begun(tmp_path, table(tmp_path, "A"), first, now)
+    assert epoch == starts_over
+    _, _, epoch = begun(tmp_path, table(tmp_path, "A"), second, now)
+    assert epoch == starts_over  # once
+
+
+def test_a_whole_listing_is_remembered_over_a_bare_cache(tmp_path: Path) -> None:
+    first, _, _ = begun(tmp_path, table(tmp_path, "A"), None, model(**WEIGHTS, vocab__json="4"))
+    offline, _, _ = begun(tmp_path, table(tmp_path, "A"), first, model(listed=False, **WEIGHTS))
+    _, _, epoch = begun(tmp_path, table(tmp_path, "A"), offline, model(**WEIGHTS, vocab__json="5"))
+    assert epoch == 1
+
+
+def test_runs_made_before_files_were_recorded_go_on(tmp_path: Path) -> None:
+    first, _, _ = begun(tmp_path, table(tmp_path, "A"), None, model(**WEIGHTS, LICENSE="3"))
+    evidence = {"data": first.benchmarks["blink"].evidence["data"]}
+    old = first.with_state("blink", evidence=evidence)
+    for now, epoch in (
+        (model(**WEIGHTS, LICENSE="3"), 0),  # the digest that was recorded
+        (model(listed=False, **WEIGHTS), 0),  # the same commit
+        (model("d", config__json="1", model__safetensors="9"), 1),
+    ):
+        assert begun(tmp_path, table(tmp_path, "A"), old, now)[2] == epoch
+
+
+def with_files(found: Fetched, **digests: str) -> Fetched:
+    more = tuple(FileRecord(path.replace("__", "/"), 1, said) for path, said in digests.items())
+    return dataclasses.replace(found, files=(*found.files, *more))
+
+
+def test_the_pictures_of_a_card_restart_nothing_and_media_do(tmp_path: Path) -> None:
+    first, _, _ = begun(tmp_path, parquet(tmp_path, "A"), backend=LMMS_EVAL)
+    card = with_files(parquet(tmp_path, "A"), **{"assets/teaser.png": "t", "LICENSE": "l"})
+    second, said, epoch = begun(tmp_path, card, first, backend=LMMS_EVAL)
+    assert epoch == 0 and not any("starts over" in str(event) for event in said)
+    media = with_files(card, **{"frames.zip": "z"})
+    assert begun(tmp_path, media, second, backend=LMMS_EVAL)[2] == 1
+
+
+def cached(tmp_path: Path, answer: str, question: str = "Which?") -> Fetched:
+    """A snapshot as the hub's client lays it out, its table a link to a blob; an older blob stays."""
+    root = tmp_path / "datasets--some--repo"
+    folder = root / "snapshots" / f"{answer}{question}"
+    folder.mkdir(parents=True, exist_ok=True)
+    (root / "blobs").mkdir(exist_ok=True)
+    found = parquet(folder, answer, question)
+    digest = found.files[0].digest
+    (folder / "test.parquet").rename(root / "blobs" / digest)
+    (folder / "test.parquet").symlink_to(root / "blobs" / digest)
+    return dataclasses.replace(found, revision=folder.name)
+
+
+def test_parquet_tables_are_read_only_where_their_files_differ(tmp_path: Path) -> None:
+    whole = cached(tmp_path, "A")
+    content = (tmp_path / "datasets--some--repo" / "blobs" / whole.files[0].digest).read_bytes()
+    whole.path.joinpath("test.parquet").resolve().write_bytes(b"no table at all")
+    first, _, _ = begun(tmp_path, whole, backend=LMMS_EVAL)  # nobody read it
+    assert begun(tmp_path, whole, first, backend=LMMS_EVAL)[2] == 0
+    whole.path.joinpath("test.parquet").resolve().write_bytes(content)
+    again, said, epoch = begun(tmp_path, cached(tmp_path, "B"), first, backend=LMMS_EVAL)
+    assert epoch == 0 and any("all are scored again" in str(event) for event in said)
+    assert again.benchmarks["blink"].fingerprint != first.benchmarks["blink"].fingerprint
+    assert begun(tmp_path, cached(tmp_path, "B", "Who?"), again, backend=LMMS_EVAL)[2] == 1
+    whole.path.joinpath("test.parquet").resolve().unlink()  # nobody can tell any more
+    assert begun(tmp_path, cached(tmp_path, "B"), first, backend=LMMS_EVAL)[2] == 1
+
+
+def test_runs_that_recorded_values_of_parquet_tables_go_on(tmp_path: Path) -> None:
+    whole = parquet(tmp_path, "A")
+    values = contents(BLINK.source(LMMS_EVAL), [whole], tmp_path / "records")
+    first, _, _ = begun(tmp_path, whole, backend=LMMS_EVAL)
+    settings = {"task": BLINK.source(LMMS_EVAL).task, "data": values}
+    old = first.with_state(
+        "blink",
+        settings=settings,
+        fingerprint=fingerprint(first.identity, settings),
+        evidence={"data": first.benchmarks["blink"].evidence["data"]},
+    )
+    same, _, epoch = begun(tmp_path, parquet(tmp_path, "A"), old, backend=LMMS_EVAL)
+    assert (
+        epoch == 0 and same.benchmarks["blink"].fingerprint == old.benchmarks["blink"].fingerprint
+    )
+    other = dataclasses.replace(parquet(tmp_path, "B"), revision="d")
+    _, said, epoch = begun(tmp_path, other, old, backend=LMMS_EVAL)
+    assert epoch == 0 and any("all are scored again" in str(event) for event in said)
 
 
 # ---- what is said of them

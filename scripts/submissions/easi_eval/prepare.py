@@ -12,7 +12,8 @@ from .backends.base import Backend
 from .backends.common import weights_need
 from .backends.newer_checkpoints import shadows
 from .backends.references import Reference, bare_adapter, base_of, lay_out, reached
-from .data.contents import content_of, contents
+from .benchmarks import Source, TsvData
+from .data.contents import content_of, contents, differing, known_of, only_truth_differs
 from .data.needs import Fetched, HubSettings, Kind, Need, Unreachable
 from .datasets import fetch
 from .display.events import Emit, Notice
@@ -20,7 +21,7 @@ from .errors import DiskFull, EasiError, NoRoom
 from .model import ModelChoice
 from .plan import Plan
 from .results.data_check import of_content
-from .state import Manifest, fingerprint, sanitise
+from .state import Manifest, digest, fingerprint, sanitise
 
 SCORED_AGAIN, STARTS_OVER = "scored again", "starts over"
 Met = Mapping[str, Mapping[str, Fetched]]  # by benchmark, by repository
@@ -151,15 +152,10 @@ def laid_out(
 def refuse_changed(weights: Sequence[str], fetched: Met, plan: Plan, manifest: Manifest) -> None:
     """Refuse to put results of two versions of one checkpoint into one table."""
     now = {
-        repo: content_of(found)
-        for each in fetched.values()
-        for repo, found in each.items()
-        if repo in weights
+        repo: found for each in fetched.values() for repo, found in each.items() if repo in weights
     }
-    for repo, content in now.items():
-        old = [
-            key for key, _ in plan.skipped if made_from(manifest, key).get(repo, content) != content
-        ]
+    for repo, found in now.items():
+        old = [key for key, _ in plan.skipped if _changed(manifest, key, {repo: found})]
         if old:
             raise EasiError(
                 f"{repo} changed on the hub since {', '.join(old)} were evaluated",
@@ -173,21 +169,19 @@ def begin(
     """Plan and manifest with what is there, and which benchmarks' tables cannot be read. A benchmark that was begun with other questions
     or another model starts over: its answers would be of two kinds; one with other right answers alone is scored again.
     """
-    todo, unreadable = [], dict[str, EasiError]()
+    todo, unreadable, earlier = [], dict[str, EasiError](), manifest
     for step in plan.todo:
         key = step.bench.key
         if key not in fetched:
             continue
         source = step.bench.source(plan.backend, str(step.settings.get("task", "")))
-        now = {repo: content_of(found) for repo, found in fetched[key].items()}
-        before = made_from(manifest, key)
+        before = made_from(earlier, key)
+        recorded = step.settings.get("data")
         try:
-            data = contents(source, fetched[key].values(), records)
+            change, data = _change(source, earlier, key, fetched[key], recorded, records, emit)
         except EasiError as error:
             unreadable[key] = error
             continue
-        recorded = step.settings.get("data")
-        change = _change(before, now, fetched[key], recorded, data)
         if change == SCORED_AGAIN:
             emit(
                 Notice(
@@ -217,7 +211,10 @@ def begin(
             epoch=step.epoch,
             fingerprint=step.fingerprint,
             settings=step.settings,
-            evidence={"data": {**before, **now}, **_table_of(fetched[key].values())},
+            evidence={
+                **_made_from(earlier, key, fetched[key]),
+                **_table_of(fetched[key].values()),
+            },
         )
         if content := of_content(source, step.settings.get("data")):
             emit(Notice(f"{step.bench.title}: {content}", "warning"))
@@ -241,23 +238,109 @@ def _table_of(fetched: Iterable[Fetched]) -> dict[str, object]:
 
 
 def _change(
-    before: Mapping[str, str],
-    now: Mapping[str, str],
+    source: Source,
+    manifest: Manifest,
+    key: str,
     fetched: Mapping[str, Fetched],
     recorded: object,
-    data: Mapping[str, str],
-) -> str:
-    """What is no longer as it was when the benchmark was begun: SCORED_AGAIN, STARTS_OVER or ""."""
-    changed = [repo for repo, content in now.items() if before.get(repo, content) != content]
+    records: Path,
+    emit: Emit,
+) -> tuple[str, Mapping[str, object]]:
+    """What is no longer as it was when the benchmark was begun (SCORED_AGAIN, STARTS_OVER or ""), and what is to be recorded of its data.
+
+    Files come first: values are only compared where files are others than before.
+    """
+
+    def say(line: str) -> None:
+        emit(Notice(line))
+
+    before, files = made_from(manifest, key), _files(manifest, key)
+    changed = _changed(manifest, key, fetched)
+    other_model = any(fetched[repo].need.repo_type == "model" for repo in changed)
+    open_ones = [
+        repo
+        for repo, found in fetched.items()
+        if found.need.repo_type == "dataset" and (repo in changed or repo not in before)
+    ]
+    if isinstance(recorded, Mapping) and not open_ones:
+        return STARTS_OVER if other_model else "", recorded
+    by_value = isinstance(source.data, TsvData) or (
+        isinstance(recorded, Mapping)
+        and "questions" in recorded
+        and not files.keys() >= set(open_ones)  # begun by a version that read every table
+    )
+    data: Mapping[str, object]
+    if by_value:
+        data = contents(source, fetched.values(), records, say)
+    else:
+        data = {
+            "files": digest(
+                sorted(
+                    [repo, known_of(found)["files"]]
+                    for repo, found in fetched.items()
+                    if found.need.repo_type == "dataset"
+                )
+            )
+        }
     if not isinstance(recorded, Mapping):
-        return STARTS_OVER if changed else ""
-    if recorded.get("questions") != data["questions"] or any(
-        fetched[repo].need.repo_type == "model" for repo in changed
-    ):
-        return STARTS_OVER
-    return SCORED_AGAIN if recorded.get("truth") != data["truth"] else ""
+        return STARTS_OVER if changed else "", data
+    if other_model:
+        return STARTS_OVER, data
+    if recorded == data:
+        return "", data
+    if by_value:
+        # Where the table alone changed, media need not be the same to the byte of their card.
+        tables = all(fetched[repo].need.kind is Kind.FILE for repo in open_ones)
+        what = "table" if tables and "table" in recorded else "questions"
+        if recorded.get(what) != data[what]:
+            return STARTS_OVER, data
+        return SCORED_AGAIN if recorded.get("truth") != data["truth"] else "", data
+    same = all(
+        repo in files and only_truth_differs(source, files[repo], fetched[repo], say)
+        for repo in open_ones
+    )
+    return SCORED_AGAIN if same else STARTS_OVER, data
 
 
 def made_from(manifest: Manifest, key: str) -> dict[str, str]:
     """What a benchmark's answers were made from, by repository, as ``content_of`` gives it."""
     return manifest.benchmarks[key].evidence.get("data", {})
+
+
+def _files(manifest: Manifest, key: str) -> dict[str, dict[str, object]]:
+    """The same as ``known_of`` gives it; older manifests do not hold it."""
+    return manifest.benchmarks[key].evidence.get("files", {})
+
+
+def _changed(manifest: Manifest, key: str, fetched: Mapping[str, Fetched]) -> list[str]:
+    """The repositories that hold something else than what the benchmark was begun with."""
+    before, files = made_from(manifest, key), _files(manifest, key)
+
+    def same(repo: str, found: Fetched) -> bool:
+        if before.get(repo, content := content_of(found)) == content:
+            return True
+        if repo in files:
+            return not differing(files[repo], known_of(found))
+        # Its commit is the same; that it is of this benchmark's data shows where no other one was begun with other data since.
+        others = {made_from(manifest, other).get(repo) for other in manifest.benchmarks} - {None}
+        return manifest.revisions.get(repo) == found.revision != "" and len(others) == 1
+
+    return [repo for repo, found in fetched.items() if not same(repo, found)]
+
+
+def _made_from(manifest: Manifest, key: str, fetched: Mapping[str, Fetched]) -> dict[str, object]:
+    """Both, for the manifest; what a whole listing told is not replaced by what a bare cache can tell of the same."""
+    before, files = made_from(manifest, key), _files(manifest, key)
+    changed = _changed(manifest, key, fetched)
+    new = {
+        repo: found
+        for repo, found in fetched.items()
+        if repo not in before
+        or repo in changed
+        or found.listed
+        or not files.get(repo, {"listed": True})["listed"]
+    }
+    return {
+        "data": {**before, **{repo: content_of(found) for repo, found in new.items()}},
+        "files": {**files, **{repo: known_of(found) for repo, found in new.items()}},
+    }

@@ -81,6 +81,12 @@ def sanitise(name: str) -> str:
     return re.sub(r"[^\w.+-]+", "_", words).lstrip(".")[-100:] or "model"
 
 
+def cache_folder() -> Path:
+    """The user's own folder for what can be made again."""
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    return (Path(base) if Path(base).is_absolute() else Path.home() / ".cache") / "easi-eval"
+
+
 # ---- files --------------------------------------------------------------------------------------------------------
 
 

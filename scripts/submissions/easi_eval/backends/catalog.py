@@ -20,7 +20,7 @@ from pathlib import Path
 from .. import __version__
 from ..errors import EasiError
 from ..nearest import did_you_mean
-from ..state import digest, write_json
+from ..state import cache_folder, digest, write_json
 from .kinds import Kind
 from .literals import Class, Partial, Scope, evaluate, read_module
 
@@ -448,11 +448,6 @@ def _cached(package: Package, what: str, read: Callable[[], list]) -> list:
     ):  # a home that cannot be written to costs half a second, not the run
         write_json(path, value)
     return value
-
-
-def cache_folder() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(base) if Path(base).is_absolute() else Path.home() / ".cache") / "easi-eval"
 
 
 @contextlib.contextmanager

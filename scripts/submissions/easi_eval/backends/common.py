@@ -16,8 +16,9 @@ from ..data.needs import HubSettings, Need, Unreachable
 from ..errors import EasiError
 from ..libraries import installed
 from ..nearest import nearest
+from ..state import cache_folder
 from . import references
-from .catalog import Package, cache_folder, locate
+from .catalog import Package, locate
 from .revision import folder_revision
 
 REPOSITORY = Path(__file__).resolve().parents[4]

@@ -6,10 +6,9 @@ import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
+from ..data.needs import MODEL_FILES
 from ..errors import EasiError
 
-# What a model is made of: weights, tokenizer, processor, its own code and chat template.
-ENDINGS = (".safetensors", ".bin", ".pt", ".pth", ".json", ".txt", ".model", ".py", ".jinja")
 WHOLE = 1 << 20  # files up to this size are read whole
 BLOCK = 64 << 10
 BLOCKS = 8  # of larger files, evenly spread from the first to the last
@@ -44,7 +43,7 @@ def _files(folder: Path) -> Iterator[Path]:
     for path in sorted(folder.iterdir()):
         if path.name.startswith("."):
             continue
-        if path.is_file() and path.suffix in ENDINGS:
+        if path.is_file() and path.suffix in MODEL_FILES:
             yield path
         elif (path / "config.json").is_file() and not path.name.startswith("checkpoint-"):
             yield from _files(path)

@@ -1,6 +1,7 @@
 """What the fetched data of a benchmark hold: a digest of what a model sees, one of the right answers, and the table's MD5 sum.
 
-A whole table is read once: what was found is kept in the hub's records by the digests of its files.
+A whole table is read once: what was found is kept in the hub's records, or the user's own, by the
+digests of its files. Parquet tables are read only where their files are no longer those of before.
 """
 
 from __future__ import annotations
@@ -8,17 +9,24 @@ from __future__ import annotations
 import contextlib
 import csv
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
-from ..benchmarks import Source, TsvData
+from ..benchmarks import HubData, Source, TsvData
 from ..errors import EasiError
-from ..state import digest, read_json, write_json
-from .needs import Fetched, Kind
+from ..state import cache_folder, digest, read_json, write_json
+from .needs import MODEL_FILES, Fetched, Kind
 
 FOLDER = "contents"  # below the hub's records
 NO_DATA = ("README.md", ".gitattributes")
+# Papers of a repository, and the pictures of its card: no question and no weight is in them.
+PAPERS = re.compile(r"(readme|licen[cs]e|notice|citation|changelog|\.git)[^/]*", re.I)
+CARD = re.compile(
+    r"((assets?|figures?|figs?|docs?|\.github)/(.*/)?)?[^/]+\.(png|jpe?g|gif|svg|webp|pdf)", re.I
+)
+LARGE = 500_000_000  # bytes of tables whose reading is announced
 RECORD, UNIT = b"\x1e", b"\x1f"
 
 
@@ -27,14 +35,83 @@ class Hash(Protocol):
 
 
 def content_of(fetched: Fetched) -> str:
-    """A digest of what a repository holds for us; a commit to its README alone does not change it."""
+    """A digest of what a repository holds for us; a commit to its README alone does not change it.
+
+    Manifests hold it since before ``known_of``; where it is equal, nothing changed.
+    """
     return digest(
         sorted([file.path, file.digest] for file in fetched.files if file.path not in NO_DATA)
     )
 
 
-def contents(source: Source, fetched: Iterable[Fetched], records: Path) -> dict[str, str]:
-    """``questions`` and ``truth``, and the ``md5`` of a TSV. Raises EasiError for a table that cannot be read."""
+def known_of(fetched: Fetched) -> dict[str, object]:
+    """The digests by path of the files that matter, for a manifest; ``listed``: there are no others."""
+    return {
+        "listed": fetched.listed,
+        "files": {
+            file.path: file.digest
+            for file in fetched.files
+            if _matters(file.path, fetched.need.repo_type)
+        },
+    }
+
+
+def _matters(path: str, kind: str) -> bool:
+    if PAPERS.fullmatch(path.rpartition("/")[2]):
+        return False
+    return path.endswith(MODEL_FILES) if kind == "model" else not CARD.fullmatch(path)
+
+
+def differing(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Paths of two ``known_of`` that are not the same file, as far as both sides can tell.
+
+    A cache that nobody listed may lack files, and does not know the digest of each.
+    """
+    old, new = before["files"], now["files"]
+    if before["listed"] and now["listed"]:
+        return sorted(path for path in old.keys() | new.keys() if old.get(path) != new.get(path))
+    both = old.keys() & new.keys()
+    if not both:
+        return sorted(old.keys() | new.keys())
+    return sorted(path for path in both if old[path] and new[path] and old[path] != new[path])
+
+
+def only_truth_differs(
+    source: Source, before: Mapping[str, Any], fetched: Fetched, say: Callable[[str], None]
+) -> bool:
+    """Whether the tables of before, where the hub's cache still holds them, have the same questions as those now."""
+    if not isinstance(source.data, HubData) or fetched.need.kind is not Kind.SNAPSHOT:
+        return False
+    now = known_of(fetched)
+    paths = differing(before, now)
+    tables = [
+        (fetched.path.parents[1] / "blobs" / before["files"].get(path, "-"), fetched.path / path)
+        for path in paths
+        if path.endswith(".parquet")
+    ]
+    if len(tables) < len(paths) or not all(old.is_file() and new.is_file() for old, new in tables):
+        return False
+    _announce(fetched, [new for _, new in tables], say)
+    return all(_same_questions(old, new, source.data.truth) for old, new in tables)
+
+
+def _announce(fetched: Fetched, tables: Iterable[Path], say: Callable[[str], None]) -> None:
+    if (size := sum(path.stat().st_size for path in tables)) >= LARGE:
+        say(
+            f"reading the tables of {fetched.need.repo} to see what they hold ({size / 1e9:.1f} GB)"
+        )
+
+
+def contents(
+    source: Source,
+    fetched: Iterable[Fetched],
+    records: Path,
+    say: Callable[[str], None] = lambda line: None,
+) -> dict[str, str]:
+    """``questions`` and ``truth``, and of a TSV its ``md5`` and, as ``table``, its own questions without media.
+
+    Raises EasiError for a table that cannot be read.
+    """
     seen: list[str] = []
     truths: list[str] = []
     found: dict[str, str] = {}
@@ -46,8 +123,10 @@ def contents(source: Source, fetched: Iterable[Fetched], records: Path) -> dict[
             seen.append(content_of(each))
             continue
         columns = (source.rows.target,) if isinstance(source.data, TsvData) else source.data.truth
-        table = _kept(each, tables, columns, records)
+        table = _kept(each, tables, columns, records, say)
         seen.append(table.pop("questions"))
+        if each.need.kind is Kind.FILE:
+            found["table"] = seen[-1]
         truths.append(table.pop("truth"))
         found |= table
     return {"questions": digest(sorted(seen)), "truth": digest(sorted(truths)), **found}
@@ -65,7 +144,11 @@ def _tables(fetched: Fetched) -> dict[str, Path]:
 
 
 def _kept(
-    fetched: Fetched, tables: Mapping[str, Path], truth: Sequence[str], records: Path
+    fetched: Fetched,
+    tables: Mapping[str, Path],
+    truth: Sequence[str],
+    records: Path,
+    say: Callable[[str], None],
 ) -> dict[str, str]:
     # Where nobody said what a file should be, its size and time tell whether it is the one that was read.
     states = {name: [path.stat().st_size, path.stat().st_mtime_ns] for name, path in tables.items()}
@@ -74,22 +157,28 @@ def _kept(
         for file in fetched.files
         if file.path not in NO_DATA
     )
-    place = records / FOLDER / f"{digest([files, list(truth)])}.json"
-    if place.exists():
-        kept = read_json(place)
-        if isinstance(kept, dict):
-            return kept
+    name = f"{digest([files, list(truth)])}.json"
+    # A shared cache may be read-only: then the user's own keeps it.
+    places = [folder / FOLDER / name for folder in (records, cache_folder())]
+    for place in places:
+        with contextlib.suppress(EasiError):  # not there, or damaged: the table is read again
+            kept = read_json(place)
+            if isinstance(kept, dict):
+                return kept
+    _announce(fetched, tables.values(), say)
     seen, right, table = hashlib.sha256(), hashlib.sha256(), {}
-    for name, path in sorted(tables.items()):
+    for inside, path in sorted(tables.items()):
         if fetched.need.kind is Kind.FILE:
             table["md5"] = _read_tsv(path, truth, seen, right)
         else:
-            seen.update(name.encode() + RECORD)
+            seen.update(inside.encode() + RECORD)
             _read_parquet(path, truth, seen, right)
     others = [file for file in files if file[0] not in tables]
     found = {"questions": digest([seen.hexdigest(), others]), "truth": right.hexdigest(), **table}
-    with contextlib.suppress(OSError):  # a shared cache may be read-only
-        write_json(place, found)
+    for place in places:
+        with contextlib.suppress(EasiError):  # nothing is lost but time at the next start
+            write_json(place, found)
+            break
     return found
 
 
@@ -156,4 +245,25 @@ def _read_parquet(path: Path, truth: Sequence[str], seen: Hash, right: Hash) -> 
     except (OSError, pa.ArrowException) as error:
         raise EasiError(
             f"{path} cannot be read: {error}", hint="delete it; it is fetched again"
+        ) from error
+
+
+def _same_questions(old: Path, new: Path, truth: Sequence[str]) -> bool:
+    """Value by value; how a file is cut into groups, encoded and compressed does not count."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(old) as before, pq.ParquetFile(new) as now:
+            names, others = (
+                [name for name in file.schema_arrow.names if name not in truth]
+                for file in (before, now)
+            )
+            return names == others and all(
+                before.read([name]).column(0).equals(now.read([name]).column(0)) for name in names
+            )
+    except (OSError, pa.ArrowException) as error:
+        raise EasiError(
+            f"{new} cannot be compared with what it was: {error}",
+            hint="delete it; it is fetched again",
         ) from error

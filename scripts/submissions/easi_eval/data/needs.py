@@ -14,6 +14,8 @@ from ..errors import EasiError
 
 DEFAULT_ENDPOINT = "https://huggingface.co"
 HF_HOME = Path("~/.cache/huggingface").expanduser()
+# What a model is made of: weights, tokenizer, processor, its own code and chat template.
+MODEL_FILES = (".safetensors", ".bin", ".pt", ".pth", ".json", ".txt", ".model", ".py", ".jinja")
 TRUE_WORDS = {"1", "ON", "YES", "TRUE"}  # what huggingface_hub takes for true
 
 
