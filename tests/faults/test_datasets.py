@@ -818,6 +818,35 @@ def test_offline_the_commit_that_workers_will_read_counts(hub: Hub, settings: Hu
     )
 
 
+def test_only_the_hub_moves_what_others_set(hub: Hub, settings: HubSettings) -> None:
+    folder = hub.root / "models" / REPO
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text("{}")
+    (folder / "model.safetensors").write_bytes(b"1")
+    need = Need(what="model", repo=REPO, repo_type="model")
+    offline = replace(settings, offline=True)
+    (first,), _ = get([need], settings)
+    refs = settings.hub_cache / f"models--{REPO.replace('/', '--')}" / "refs"
+    (refs / "main").write_text("0" * 40)  # by another program, for a newer commit
+    assert get([need], offline)[0] == [first]
+    assert (refs / "main").read_text() == "0" * 40
+    get([need], settings)
+    assert (refs / "main").read_text() == first.revision
+    shutil.rmtree(refs)
+    refs.touch()  # nothing can be written below it
+    assert get([need], offline)[0] == get([need], settings)[0] == [first]
+
+
+def test_another_commit_than_the_hubs_is_not_read_unsaid(hub: Hub, settings: HubSettings) -> None:
+    (first,), _ = get([snapshot()], settings)
+    ref = settings.hub_cache / f"datasets--{REPO.replace('/', '--')}" / "refs" / "main"
+    ref.write_text("0" * 40)
+    part = ref.with_name(f".main.{os.getpid()}.{threading.get_ident()}.part")
+    part.mkdir()  # nothing can be written there
+    error = refused([snapshot()], settings)
+    assert first.revision in error.message and "HF_HUB_OFFLINE" in error.hint
+
+
 # -- unpacking --------------------------------------------------------------------------------------------------------
 
 

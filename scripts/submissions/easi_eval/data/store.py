@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import quote
 
+from ..errors import EasiError
 from .hub import Listing, Repo
 from .needs import FileRecord, HubSettings
 
@@ -119,11 +120,25 @@ def local_listing(settings: HubSettings, repo: Repo) -> Listing:
 
 
 def write_ref(settings: HubSettings, listing: Listing) -> None:
-    """Make the commit the cache's ``revision``; VLMEvalKit and offline clients find the snapshot by it."""
-    if listing.repo.revision != listing.commit:
-        ref = settings.hub_cache / listing.repo.folder / "refs" / listing.repo.revision
-        if not (ref.is_file() and ref.read_text(encoding="utf-8") == listing.commit):
-            write_atomic(ref, listing.commit)
+    """Make the commit the cache's ``revision``; VLMEvalKit and offline clients find the snapshot by it.
+
+    Only the hub's word moves what others have set. Raises EasiError where another commit would be read instead.
+    """
+    if listing.repo.revision == listing.commit:
+        return
+    ref = settings.hub_cache / listing.repo.folder / "refs" / listing.repo.revision
+    there = ref.read_text(encoding="utf-8").strip() if ref.is_file() else ""
+    if there == listing.commit or (there and listing.source != "hub"):
+        return
+    try:
+        write_atomic(ref, listing.commit)
+    except OSError as error:
+        # Weights are found by their folder; of a shared cache that is read-only, what is there is read.
+        if there and listing.repo.kind == "dataset":
+            raise EasiError(
+                f"{ref} names {there}, the hub {listing.commit}, and it cannot be written: {error.strerror}",
+                hint="HF_HUB_OFFLINE=1 reads what is there; HF_HOME chooses another place",
+            ) from error
 
 
 def _listing_path(settings: HubSettings, repo: Repo) -> Path:
