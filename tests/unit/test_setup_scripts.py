@@ -442,7 +442,9 @@ def test_every_variable_we_read_is_in_the_example() -> None:
 
 
 @pytest.mark.parametrize(
-    "script", [*sorted(SCRIPTS.glob("*.sh")), ROOT / ".ci" / "run"], ids=lambda path: path.name
+    "script",
+    [*sorted(SCRIPTS.glob("*.sh")), ROOT / "tests" / "ci_packages.sh", ROOT / ".ci" / "run"],
+    ids=lambda path: path.name,
 )
 def test_scripts_parse(script: Path) -> None:
     subprocess.run(["/bin/bash", "-n", str(script)], check=True)

@@ -1,0 +1,15 @@
+#!/usr/bin/env bash
+# Installs the Debian packages that some tests need (a browser, Slurm); no test needs one yet. Root, or sudo without a password.
+set -euo pipefail
+
+packages=()
+
+if [ "${#packages[@]}" -eq 0 ]; then
+    exit 0
+fi
+as_root=()
+if [ "$(id -u)" -ne 0 ]; then
+    as_root=(sudo -n)
+fi
+"${as_root[@]}" apt-get update -qq
+"${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${packages[@]}"
