@@ -1,4 +1,4 @@
-"""Which display a run gets."""
+"""Selection of the display that a run uses."""
 
 from __future__ import annotations
 
@@ -10,7 +10,11 @@ from .plain import Display, PlainDisplay
 
 
 def make_display(no_rich: bool, stream: TextIO) -> Display:
-    """The live view on a terminal that can draw it; otherwise, and with ``no_rich``, plain lines."""
+    """Return the live view if ``stream`` is a terminal that can draw it, else plain lines.
+
+    The live view needs a terminal with UTF-8 output and a ``TERM`` that is set and not "dumb".
+    ``no_rich`` (option ``--no-rich``) always selects plain lines.
+    """
     able = (
         stream.isatty()
         and os.environ.get("TERM", "") not in ("", "dumb")

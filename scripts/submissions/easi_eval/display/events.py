@@ -1,4 +1,7 @@
-"""What happened in a run, as data. The run emits these to one callable; a display decides how they look."""
+"""Events of a run, as data.
+
+The run passes each event to one callable (``Emit``). A display decides how the event is shown.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,15 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class RunStarted:
-    """The plan stands and work begins. ``benchmarks`` are (key, title) in table order; ``skipped`` keys with reasons."""
+    """The plan is made and work begins.
+
+    Attributes:
+        model: Name of the model.
+        benchmarks: (key, title) of each benchmark, in the order of the table.
+        skipped: (key, reason) of each benchmark that is not run.
+        folder: The folder of the results.
+        notes: Lines to show to the user.
+    """
 
     model: str
     backend: str
@@ -23,7 +34,12 @@ class RunStarted:
 
 @dataclass(frozen=True)
 class PhaseStarted:
-    """``phase`` is one of prepare, start, answer, score, collect, submit; ``detail`` is for people."""
+    """A phase of the run begins.
+
+    Attributes:
+        phase: One of prepare, start, answer, score, collect, submit.
+        detail: Text for the user.
+    """
 
     phase: str
     detail: str = ""
@@ -31,7 +47,15 @@ class PhaseStarted:
 
 @dataclass(frozen=True)
 class DataProgress:
-    """Bytes of one piece of benchmark data. ``total`` None: not known. Sent again with done == total at its end."""
+    """Progress in bytes of one piece of benchmark data.
+
+    The last event of a piece has ``done == total``.
+
+    Attributes:
+        what: What is fetched.
+        done: Bytes fetched so far.
+        total: All bytes, or None if the size is not known.
+    """
 
     what: str
     done: int
@@ -40,7 +64,12 @@ class DataProgress:
 
 @dataclass(frozen=True)
 class WorkerPhase:
-    """What one worker is doing before and between answers ("importing", "loading the model", "answering", "gone")."""
+    """A worker changed to another phase.
+
+    Attributes:
+        worker: Name of the worker.
+        phase: For example "importing", "loading the model", "answering", "gone".
+    """
 
     worker: str
     phase: str
@@ -48,11 +77,18 @@ class WorkerPhase:
 
 @dataclass(frozen=True)
 class Progress:
-    """Exact counts from the journal; ``answered_now`` in this run.
+    """Progress of one benchmark, counted from the journal.
 
-    ``spent`` are the seconds of all its answers, ``spent_now`` of those of this run, summed over the workers; ``cost``
-    is what those of ``spent`` were expected to take and ``cost_left`` what the unanswered are, in a unit of its own
-    (0: nothing is known).
+    Times are summed over the workers. ``cost`` and ``cost_left`` are expected times in an arbitrary
+    unit that all benchmarks share; 0 means unknown.
+
+    Attributes:
+        done: Questions with an outcome, failed ones included.
+        answered_now: Questions with an outcome of this launch.
+        spent: Seconds spent on all answers, failed questions left out.
+        spent_now: The part of ``spent`` that belongs to this launch.
+        cost: Expected time of the questions that ``spent`` covers.
+        cost_left: Expected time of the questions without an outcome.
     """
 
     benchmark: str
@@ -68,7 +104,13 @@ class Progress:
 
 @dataclass(frozen=True)
 class BenchmarkScored:
-    """One benchmark reached the table. ``score`` 0-100 or None with a ``reason``."""
+    """One benchmark has its final row in the table.
+
+    Attributes:
+        score: 0-100, or None if there is no score.
+        state: State of the result, for example "complete" or "failed".
+        reason: Why the score is missing or incomplete.
+    """
 
     benchmark: str
     score: float | None
@@ -78,7 +120,11 @@ class BenchmarkScored:
 
 @dataclass(frozen=True)
 class Notice:
-    """One line the user should see once; ``level`` is "info" or "warning"."""
+    """One line to show to the user once.
+
+    Attributes:
+        level: "info" or "warning".
+    """
 
     text: str
     level: str = "info"
@@ -86,7 +132,7 @@ class Notice:
 
 @dataclass(frozen=True)
 class Traceback:
-    """Where something was raised, for ``--verbose``; several lines, shown as they are."""
+    """The traceback of an error, for ``--verbose``; several lines, shown unchanged."""
 
     text: str
 

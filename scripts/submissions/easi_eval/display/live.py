@@ -1,4 +1,4 @@
-"""The live view: phases, one row per benchmark, workers, data, and where the log is."""
+"""The live view: phases, one row per benchmark, workers, downloads, and the path of the log."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ from .progress import (
     size,
 )
 
-WIDE = 100  # columns from which bars and rates are shown
-DOWNLOADS = 3  # shown at a time
+WIDE = 100  # terminal columns from which bars and rates are shown
+DOWNLOADS = 3  # downloads shown at a time
 STYLES = {
     "complete": ("✓", "green"),
     "partial": ("✓", "yellow"),
@@ -45,7 +45,10 @@ STYLES = {
 
 
 class LiveDisplay:
-    """Draws on a terminal until it is left. What the user should read again is printed above and stays."""
+    """Redraws the view on a terminal until the context is left.
+
+    Lines that the user may want to read later are printed above the view and stay (``lasting``).
+    """
 
     def __init__(
         self,
@@ -54,7 +57,7 @@ class LiveDisplay:
         console: Console | None = None,
     ) -> None:
         self._view = RunView(clock)
-        self._lock = threading.Lock()  # rich draws from a thread of its own
+        self._lock = threading.Lock()  # rich draws in another thread
         self._console = console or Console(file=stream, highlight=False)
         self._live = Live(
             View(self._view, self._lock),
@@ -73,15 +76,14 @@ class LiveDisplay:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._live.transient = (
-            error is None
-        )  # after an interrupt, how far it got stays on the screen
-        with (
-            suppress(OSError) if error is not None else nullcontext()
-        ):  # the terminal may be what has gone
+        # After an error or an interrupt the last state stays on the screen.
+        self._live.transient = error is None
+        # The error may be that the terminal is gone; that must not hide the error itself.
+        with suppress(OSError) if error is not None else nullcontext():
             self._live.stop()
 
     def on(self, event: Event) -> None:
+        """Update the view and print the lasting lines of the event above it."""
         with self._lock:
             self._view.on(event)
         for line in lasting(event, self._view):
@@ -106,7 +108,11 @@ def lasting(event: Event, view: RunView) -> Iterator[Text]:
 
 
 class View:
-    """What rich draws: fits the width, and the height by folding finished and waiting benchmarks into one line each."""
+    """The renderable that rich draws; fits the size of the terminal.
+
+    Where the height is too small, benchmarks that are not in progress are folded into one line per
+    state.
+    """
 
     def __init__(self, view: RunView, lock: threading.Lock) -> None:
         self._view, self._lock = view, lock
@@ -117,7 +123,7 @@ class View:
 
 
 def draw(view: RunView, width: int, height: int) -> RenderableType:
-    """The whole view as one renderable for a terminal of that size."""
+    """The whole view as one renderable for a terminal of ``width`` x ``height`` characters."""
     above = _head(view, width)
     below = _foot(view)
     room = height - 4 - sum(_lines(part, width) for part in [*above, *below])
@@ -223,7 +229,7 @@ def _cells(view: RunView, row: Row, wide: bool) -> list[RenderableType]:
 
 
 def _folded(view: RunView, rows: list[Row]) -> Iterator[tuple[list[Row], str, str, str]]:
-    """Rows that are not shown one by one because the terminal is too low, by stage."""
+    """Rows that have no room of their own, by stage: (rows, mark, style, stage)."""
     by_stage: dict[str, list[Row]] = {}
     for row in rows:
         if (stage := view.stage(row)) not in (Stage.ANSWERING, Stage.SCORING):
@@ -253,4 +259,5 @@ def _foot(view: RunView) -> list[Text]:
 
 
 def _lines(text: Text, width: int) -> int:
+    """Number of terminal lines that a text takes at this width."""
     return sum(-(-max(len(line), 1) // width) for line in text.plain.split("\n"))

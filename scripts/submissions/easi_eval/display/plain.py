@@ -1,4 +1,4 @@
-"""One line per event of note: for pipes, CI logs and --no-rich."""
+"""A display that prints one line per notable event: for pipes, CI logs and ``--no-rich``."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from .events import (
 )
 from .progress import RunView, clock_time, duration, per_time, percent, size
 
-EVERY = 10.0  # seconds between two lines of progress; more in long runs, see _due
-SOONEST = 2.0  # ... unless a tenth is passed, but never sooner than this
+EVERY = 10.0  # seconds between two lines of progress; longer in long runs, see _due
+SOONEST = 2.0  # shortest interval, used when a tenth of the work was passed
 SAID = {
     "prepare": "preparing the data",
     "start": "starting",
@@ -34,9 +34,14 @@ SAID = {
 
 
 class Display(Protocol):
-    """Shows events; its end restores the terminal, however the run ended."""
+    """Shows the events of a run.
 
-    def on(self, event: Event) -> None: ...
+    On exit it restores the terminal, also when the run ended with an error.
+    """
+
+    def on(self, event: Event) -> None:
+        """Take in one event and show it."""
+        ...
 
     def __enter__(self) -> Self: ...
 
@@ -49,7 +54,7 @@ class Display(Protocol):
 
 
 class PlainDisplay:
-    """Writes to ``stream``, line by line, each with the time since the start."""
+    """Writes one line per event to ``stream``, each with the time since the start."""
 
     def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
         self._stream, self._clock = stream, clock
@@ -68,10 +73,12 @@ class PlainDisplay:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        with suppress(OSError) if error is not None else nullcontext():  # whoever read may be gone
+        # After an error the reader of the pipe may be gone; that must not hide the error itself.
+        with suppress(OSError) if error is not None else nullcontext():
             self._stream.flush()
 
     def on(self, event: Event) -> None:
+        """Write what the event is worth in a log; progress is thinned out (see ``_due``)."""
         self._view.on(event)
         match event:
             case RunStarted():
@@ -110,12 +117,15 @@ class PlainDisplay:
             self._line(f"fetching {event.what}: {size(event.done)}{of}")
 
     def _worker(self, worker: str, phase: str) -> None:
-        """The first worker of all to reach a phase stands for them; one that comes back to a phase was restarted."""
+        """Print a phase when the first worker reaches it, and every restart or end of a worker.
+
+        A worker that returns to a phase it has passed was restarted.
+        """
         visited = self._visited.setdefault(worker, set())
         if phase in visited and phase != "answering":
             self._line(f"{worker} again: {phase}")
             visited.clear()
-        elif phase not in self._phases or phase.startswith("g"):  # gone, gave up
+        elif phase not in self._phases or phase.startswith("g"):  # "gone", "gave up"
             self._line(f"{worker}: {phase}")
         visited.add(phase)
         self._phases.add(phase)
@@ -147,7 +157,11 @@ class PlainDisplay:
         self._line(f"{event.state} {self._view.title(event.benchmark)}{score}{reason}")
 
     def _due(self, what: str, done: int, total: int | None) -> bool:
-        """Every 10 s, in a run of more than ten minutes every 60th of its time so far; sooner when a tenth is passed."""
+        """Whether to print a line of progress now.
+
+        The interval is 10 s, or a 60th of the elapsed time in runs of more than ten minutes. A
+        passed tenth of the work is printed earlier, but at least 2 s after the last line.
+        """
         waited = self._clock() - self._last
         tenth = 10 * done // total if total else 0
         passed = tenth > self._tenths.get(what, 0)

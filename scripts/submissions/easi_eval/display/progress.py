@@ -1,4 +1,7 @@
-"""What a display knows about the run: events in, numbers and words out. Nothing here touches a terminal."""
+"""State of the run for a display: takes in events, gives numbers and texts.
+
+Nothing here writes to a terminal.
+"""
 
 from __future__ import annotations
 
@@ -19,12 +22,12 @@ from .events import (
 )
 
 PHASES = ("prepare", "start", "answer", "score", "collect", "submit")
-WINDOW = 120.0  # seconds that a rate looks back ...
-FEWEST = 10  # ... and further if fewer answers came in them
+WINDOW = 120.0  # seconds that a rate looks back
+FEWEST = 10  # answers that a rate needs; the window grows until it has them
 
 
 class Stage(StrEnum):
-    """Where a benchmark is, as shown. Once scored, the state of its score takes over."""
+    """State of a benchmark as shown, until its result has a state of its own."""
 
     WAITING = "waiting"
     ANSWERING = "answering"
@@ -34,12 +37,16 @@ class Stage(StrEnum):
 
 
 class Rate:
-    """Answers (or something else that grows) per second over the recent past, from counts with the time they were seen."""
+    """Growth per second of a counter over the recent past, from timed samples."""
 
     def __init__(self, began: float, count: float = 0) -> None:
         self._samples: deque[tuple[float, float]] = deque([(began, count)])
 
     def add(self, now: float, count: float) -> None:
+        """Add a sample and drop those outside the window.
+
+        The window is ``WINDOW`` seconds, and longer if fewer than ``FEWEST`` were counted in it.
+        """
         self._samples.append((now, count))
         while (
             len(self._samples) > 2
@@ -49,7 +56,10 @@ class Rate:
             self._samples.popleft()
 
     def at(self, now: float) -> float | None:
-        """None until something was counted. Falls while nothing comes."""
+        """The rate at ``now``, or None until something was counted.
+
+        It falls while the counter does not grow.
+        """
         began, first = self._samples[0]
         answers = self._samples[-1][1] - first
         return answers / (now - began) if answers > 0 and now > began else None
@@ -57,7 +67,15 @@ class Rate:
 
 @dataclass
 class Row:
-    """One benchmark. ``total`` None: its questions are not known yet."""
+    """One benchmark in the table.
+
+    Attributes:
+        total: Number of questions, or None if they are not known yet.
+        now: Questions with an outcome of this launch.
+        state: State of its result, or "skipped"; "" before.
+        rate: Outcomes per second, from the first outcome of this launch on.
+        counted: The latest progress event.
+    """
 
     key: str
     title: str
@@ -65,19 +83,24 @@ class Row:
     total: int | None = None
     failed: int = 0
     now: int = 0
-    state: str = ""  # from its score or its skip; "" before
+    state: str = ""
     score: float | None = None
     reason: str = ""
-    rate: Rate | None = None  # from its first answer of this run on
+    rate: Rate | None = None
     counted: Progress | None = None
 
     @property
     def left(self) -> int:
+        """Questions without an outcome; 0 if the benchmark is over or its questions are unknown."""
         return 0 if self.state or self.total is None else self.total - self.done
 
 
 class RunView:
-    """The run as far as events have told. ``clock`` gives seconds."""
+    """The state of the run, from the events so far.
+
+    Args:
+        clock: Returns the time in seconds; only differences are used.
+    """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -89,11 +112,13 @@ class RunView:
         self.workers: dict[str, str] = {}
         self.data: dict[str, DataProgress] = {}  # what is being fetched now
         self.rate = Rate(self.began)
-        self.effort = Rate(self.began)  # of all workers together: seconds of answering per second
+        # Seconds of answering per second, of all workers together.
+        self.effort = Rate(self.began)
         self._last_news = self.began
         self._asked: float | None = None  # when the first worker of this launch began to answer
 
     def on(self, event: Event) -> None:
+        """Take in one event."""
         now = self._clock()
         match event:
             case RunStarted():
@@ -126,15 +151,14 @@ class RunView:
                     self._asked = now
             case Progress(key, done, total, failed, answered_now):
                 row = self.row(key)
-                if (
-                    self.phase == "start" and answered_now > row.now
-                ):  # workers that were started once more answer
+                # No event "answer" comes after a restart of the workers; their first answer shows it.
+                if self.phase == "start" and answered_now > row.now:
                     self.phase, self.detail = "answer", ""
                     self._begin(now)
                 row.counted = event
-                if (
-                    row.rate is None and answered_now
-                ):  # it begins: since the last news of any benchmark, not since its own
+                # Workers come to this benchmark from another one, so its first answer is timed from
+                # the last news of any benchmark.
+                if row.rate is None and answered_now:
                     row.rate = Rate(self._last_news, 0)
                 row.done, row.total, row.failed, row.now = done, total, failed, answered_now
                 if row.rate:
@@ -147,19 +171,25 @@ class RunView:
                 row.score, row.state, row.reason = score, state, reason
 
     def _begin(self, now: float) -> None:
-        """Rates count from when the first question was asked: the first answer took its time too."""
+        """Restart the rates from the time when a worker began to answer.
+
+        The phase "answer" starts later than that, and the first answer takes time too.
+        """
         since = now if self._asked is None else self._asked
         self.rate = Rate(since, sum(row.now for row in self.rows.values()))
         self.effort = Rate(since, self._spent())
         self._last_news = since
 
     def row(self, key: str) -> Row:
+        """The row of a benchmark, made if no event named it before."""
         return self.rows.setdefault(key, Row(key, key))
 
     def title(self, key: str) -> str:
+        """The title of a benchmark, or its key if the title is unknown."""
         return self.rows[key].title if key in self.rows else key
 
     def stage(self, row: Row) -> str:
+        """The state of a benchmark as shown: that of its result, else a ``Stage``."""
         if row.state:
             return row.state
         if row.total is not None and row.done >= row.total:
@@ -170,15 +200,17 @@ class RunView:
 
     @property
     def elapsed(self) -> float:
+        """Seconds since the start of the run."""
         return self._clock() - self.began
 
     def rate_of(self, row: Row) -> float | None:
+        """Outcomes per second of a benchmark; None unless it is being answered."""
         return (
             row.rate.at(self._clock()) if row.rate and self.stage(row) == Stage.ANSWERING else None
         )
 
     def eta_of(self, row: Row) -> float | None:
-        """Seconds until the last question of this benchmark, at its own recent rate."""
+        """Seconds until a benchmark is answered at its recent rate; None if unknown."""
         rate = self.rate_of(row)
         return row.left / rate if rate else None
 
@@ -194,13 +226,16 @@ class RunView:
 
     @property
     def all_rate(self) -> float | None:
+        """Outcomes per second of all benchmarks; None outside the phase "answer"."""
         return self.rate.at(self._clock()) if self.phase == "answer" else None
 
     @property
     def all_eta(self) -> float | None:
-        """Seconds for what is left of all benchmarks: what it should take by the times measured so far, at the effort of late.
+        """Seconds until all benchmarks are answered; None if unknown.
 
-        Where no times are known: by numbers of questions, at the recent rate of all.
+        The estimated work of what is left divided by the recent effort (seconds of answering per
+        second, of all workers together). Without measured times: the number of questions left
+        divided by the recent rate.
         """
         rate = self.all_rate
         left = sum(row.left for row in self.rows.values())
@@ -210,10 +245,15 @@ class RunView:
         return work / effort if work and effort else left / rate
 
     def _spent(self) -> float:
+        """Seconds spent on answers of this launch, summed over benchmarks and workers."""
         return sum(row.counted.spent_now for row in self.rows.values() if row.counted)
 
     def _work_left(self) -> float | None:
-        """Seconds of one worker for all that is left; a benchmark with few answers takes what all took for what was expected of them."""
+        """Seconds that one worker would take for everything left; None if unknown.
+
+        The expected cost of each benchmark is scaled by its own measured time per cost. A benchmark
+        with fewer than ``FEWEST`` outcomes uses the scale of all benchmarks together.
+        """
         known = [row.counted for row in self.rows.values() if row.counted]
         spent, cost = sum(one.spent for one in known), sum(one.cost for one in known)
         if not spent or not cost:
@@ -232,12 +272,12 @@ class RunView:
 
     @property
     def uncounted(self) -> bool:
-        """Whether some benchmark's questions are not known yet: then what is left is more than what is counted."""
+        """Whether the questions of some benchmark are unknown, so that totals are too low."""
         return any(row.total is None and not row.state for row in self.rows.values())
 
     @property
     def worker_summary(self) -> str:
-        """How many workers are in each phase; those that are not answering by name."""
+        """How many workers are in each phase; those that do not answer are named."""
         counts = Counter(self.workers.values())
         parts: list[str] = []
         for phase, count in counts.most_common():
@@ -252,7 +292,7 @@ class RunView:
 
 
 def duration(seconds: float) -> str:
-    """Two units at most: 8 s, 12 min, 1 h 05 min, 2 d 3 h."""
+    """Format seconds with two units at most: 8 s, 12 min, 1 h 05 min, 2 d 3 h."""
     whole = max(round(seconds), 0)
     if whole < 90:
         return f"{whole} s"
@@ -265,7 +305,7 @@ def duration(seconds: float) -> str:
 
 
 def short_duration(seconds: float) -> str:
-    """At most six characters: 8 s, 12 min, 1h05m, 2d03h."""
+    """Format seconds in at most six characters: 8 s, 12 min, 1h05m, 2d03h."""
     minutes = round(max(seconds, 0) / 60)
     if minutes < 60:
         return duration(seconds)
@@ -275,13 +315,13 @@ def short_duration(seconds: float) -> str:
 
 
 def clock_time(seconds: float) -> str:
-    """0:03:12"""
+    """Format seconds as hours, minutes and seconds: 0:03:12."""
     whole = int(seconds)
     return f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"
 
 
 def per_time(rate: float | None) -> str:
-    """In the unit that gives a number of one or more: 3.1/s, 24/min, 7/h."""
+    """Format a rate per second in the unit that gives at least one: 3.1/s, 24/min, 7/h."""
     if not rate:
         return ""
     for factor, unit in ((1, "s"), (60, "min"), (3600, "h")):
@@ -292,7 +332,7 @@ def per_time(rate: float | None) -> str:
 
 
 def size(count: float) -> str:
-    """Bytes in decimal units, as downloads are counted."""
+    """Format bytes in decimal units, as downloads are counted."""
     for unit in ("B", "kB", "MB", "GB"):
         if count < 1000 or unit == "GB":
             return f"{count:.0f} {unit}" if count >= 100 or unit == "B" else f"{count:.1f} {unit}"
@@ -301,5 +341,5 @@ def size(count: float) -> str:
 
 
 def percent(done: int, total: int) -> str:
-    """Rounded down: 100 % is said of nothing that is not whole."""
+    """Format a share in percent, rounded down: only a complete count shows 100 %."""
     return f"{100 * done // total} %" if total else ""
