@@ -1,0 +1,1 @@
+"""Answering: workers ask a model the questions, journal each outcome, and have them scored."""
