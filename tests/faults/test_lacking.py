@@ -153,6 +153,23 @@ def test_what_is_not_there_is_named(
     assert said in refused.value.message and str(home) in refused.value.hint
 
 
+@pytest.mark.parametrize("inside", ["", "a"])
+def test_media_behind_links_are_there(served: hub.Hub, home: Path, inside: str) -> None:
+    """As on clusters: the folders of the media lie on another disk, two of them as one, and a link leads back."""
+    wanted = needs("vsi_bench", LMMS_EVAL, home)
+    offline = as_others_would(wanted, served, home)
+    fetch(wanted, lambda event: None, offline)
+    shared, media = home.parent / "shared" / inside, wanted[0].unpack.into
+    shutil.rmtree(offline.records)
+    for folder in [path for path in media.iterdir() if path.is_dir()]:
+        shutil.copytree(folder, shared, dirs_exist_ok=True)
+        shutil.rmtree(folder)
+        folder.symlink_to(shared)
+    (shared / "back").symlink_to(media)
+    source = by_key("vsi_bench").source(LMMS_EVAL)
+    refuse_lacking(source, fetch(wanted, lambda event: None, offline), offline)
+
+
 def test_a_benchmark_that_reads_nothing_of_it_goes_on(served: hub.Hub, home: Path) -> None:
     wanted = needs("site_image", LMMS_EVAL, home)
     offline = as_others_would(wanted, served, home)

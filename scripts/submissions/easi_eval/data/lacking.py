@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 import csv
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 
@@ -41,7 +41,8 @@ def refuse_lacking(source: Source, fetched: Sequence[Fetched], settings: HubSett
     named = _named(tables) if media else {}
     if not named:
         return
-    there = _tails(each.media or each.path for each in media)
+    wanted = {_tail(value) for values in named.values() for value in values}
+    there = _there((each.media or each.path for each in media), wanted)
     for values in named.values():
         if absent := _absent(values, there):
             raise incomplete(
@@ -147,21 +148,33 @@ def _values(cells: Sequence[object]) -> Iterator[str]:
             yield from _values([inner])
 
 
-def _tails(folders: Iterable[Path]) -> set[str]:
-    """The ends of the paths of all files, with their endings and without."""
+def _tail(value: str) -> str:
+    """The table may name a folder more than the archive has; two last parts must agree."""
+    return "/".join(PurePosixPath(value).parts[-2:])
+
+
+def _there(folders: Iterable[Path], wanted: Collection[str]) -> set[str]:
+    """Those of ``wanted`` that a file's path ends with, with its ending or without.
+
+    Links to folders are followed, as the backends follow them: media may lie on another disk.
+    """
     found: set[str] = set()
+    seen: set[tuple[int, int, str]] = set()
     for root in folders:
-        for folder, _, names in os.walk(root):
-            above = Path(folder).relative_to(root).parts
-            for name in names:
-                for last in (name, PurePosixPath(name).stem):
-                    found.update(
-                        "/".join((*above[start:], last)) for start in range(len(above) + 1)
-                    )
+        for folder, below, names in os.walk(root, followlinks=True):
+            name, stat = folder.rpartition("/")[2], Path(folder).stat()
+            mark = (stat.st_dev, stat.st_ino, name)
+            if mark in seen:  # only its own name and what is in it tell
+                below.clear()
+                continue
+            seen.add(mark)
+            for file in names:
+                for last in (file, file.rpartition(".")[0] or file):
+                    found.update(tail for tail in (last, f"{name}/{last}") if tail in wanted)
     return found
 
 
-def _absent(values: Sequence[str], there: set[str]) -> str:
+def _absent(values: Sequence[str], there: Collection[str]) -> str:
     """A folder of which none of the files is there, with one of them; "" if there is none."""
     parts = {value: PurePosixPath(value).parts for value in values}
     # Of lists it compares part by part.
@@ -172,11 +185,6 @@ def _absent(values: Sequence[str], there: set[str]) -> str:
             "/".join(each[: shared + 1]) if len(each) > shared + 1 else "", []
         ).append(value)
     for group, members in groups.items():
-        if not any(_is_there(parts[value], there) for value in members):
+        if not any(_tail(value) in there for value in members):
             return f"{group} (for one {members[0]})" if group else members[0]
     return ""
-
-
-def _is_there(parts: Sequence[str], there: set[str]) -> bool:
-    """The table may name a folder more than the archive has; two last parts must agree."""
-    return any("/".join(parts[start:]) in there for start in range(max(1, len(parts) - 1)))
