@@ -1,3 +1,3 @@
-"""EASI: one command from a vision-language model to a row on the spatial-intelligence leaderboard."""
+"""EASI: evaluate a vision-language model and submit the result to the spatial leaderboard."""
 
 __version__ = "0.1.0"

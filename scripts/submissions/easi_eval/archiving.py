@@ -1,4 +1,7 @@
-"""What goes into the archive of a run, and making it; one whose inputs did not change is not made again."""
+"""Collect the content of a run's archive and build ``easi_results.zip``.
+
+An archive whose inputs have not changed since the last time is reused.
+"""
 
 from __future__ import annotations
 
@@ -43,14 +46,17 @@ REPOSITORY = Path(__file__).resolve().parents[3]
 
 @dataclass(frozen=True)
 class Places:
-    """Folders of this machine whose names stay here."""
+    """Folders of this machine that the archive shows under a neutral name instead of their path."""
 
     cfg: RunConfig
     hub: HubSettings
     model: str
 
     def named(self) -> list[tuple[str, Path]]:
-        """The word for each; of two words for one folder the first counts."""
+        """Return (name, folder) pairs; where two names fit one folder, the first one is used.
+
+        Each folder is also listed with its symbolic links resolved.
+        """
         folders = [
             ("output-dir", self.cfg.output_dir.absolute()),
             ("dataset-dir", self.cfg.dataset_dir.absolute()),
@@ -75,7 +81,7 @@ class Places:
         ]
 
     def scrubber(self) -> Scrubber:
-        """Takes these, other absolute paths and secrets out of what leaves this machine."""
+        """Return a scrubber that removes these folders, other absolute paths and secrets."""
         return Scrubber(Redactor.from_environ(os.environ), self.named())
 
 
@@ -87,7 +93,19 @@ def make(
     payload: Mapping[str, Any],
     fits: Callable[[int], bool],
 ) -> Packed:
-    """The archive of the run in ``paths`` with the accepted files of ``keys``; ``fits`` is given its size."""
+    """Build the archive of one run, or return the existing one if its inputs are the same.
+
+    Args:
+        paths: Folder of the run.
+        keys: Benchmarks to include; one without accepted files is left out.
+        backend: The backend that produced the files.
+        scrubber: Removes local paths and secrets from the archived files.
+        payload: Content of ``easi_results.json``.
+        fits: Whether an archive of that many bytes fits into one request.
+
+    Raises:
+        EasiError: The manifest is missing, or the archive cannot be written (no space left).
+    """
     manifest = Manifest.load(paths.manifest)
     if manifest is None:
         raise EasiError(f"{paths.manifest} is gone", hint="run the same command again")
@@ -133,12 +151,13 @@ def make(
         raise EasiError(
             f"the archive could not be made: {error.strerror or error}",
             code=ExitCode.INCOMPLETE,
-            hint=f"free some space in {tempfile.gettempdir()}, or set TMPDIR to another folder; then the same command makes it",
+            hint=f"free some space in {tempfile.gettempdir()}, or set TMPDIR to another folder; "
+            "then the same command makes it",
         ) from error
 
 
 def _known(path: Path, inputs: str, fits: Callable[[int], bool]) -> Packed | None:
-    """The archive that was made from the same inputs before, if it is whole."""
+    """Return the archive made earlier from the same inputs, or None if it is missing or damaged."""
     if not path.is_file():
         return None
     data = path.read_bytes()
@@ -149,5 +168,5 @@ def _known(path: Path, inputs: str, fits: Callable[[int], bool]) -> Packed | Non
     except (EasiError, zipfile.BadZipFile, zipfile.error, EOFError, ValueError):
         return None
     same = whole and index.inputs == inputs
-    # One that did not fit is made anew only if it now would, which its size alone decides.
+    # The file does not record whether it fits into a request; its size decides that.
     return Packed(data, index.rung, fits(len(data))) if same else None

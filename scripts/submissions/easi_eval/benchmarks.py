@@ -1,6 +1,7 @@
-"""The benchmarks as data: what each is called, where its numbers are, what its rows look like, for both backends.
+"""The registry of benchmarks: names, data, score columns and row formats for both backends.
 
-Everything is read from ``benchmarks.toml``; a new benchmark is one entry there. Stdlib only, so that ``--help`` stays fast.
+Everything is read from ``benchmarks.toml``; a new benchmark is one new entry there. The module
+imports only the standard library and small modules of this package, so ``--help`` stays fast.
 """
 
 from __future__ import annotations
@@ -26,12 +27,16 @@ GROUPINGS = ("", "flip", "circular", "flip_circular")
 
 @dataclass(frozen=True)
 class Part:
-    """One sub-score.
+    """One sub-score of a benchmark.
 
-    ``key`` names the number in the backend's aggregate; without it the part is recomputed from the rows whose question type
-    is in ``types``. ``types`` are the question types it is about (empty: all); ``scale`` brings the number to 0-100.
-    ``group``: it counts sets of questions instead (see ``results/recompute.py``). ``extra``: the leaderboard has no such
-    name; shown and archived, not submitted.
+    Attributes:
+        name: The leaderboard's name for it.
+        key: Name of the number in the backend's aggregate file. Without it the sub-score is
+            recomputed from the rows whose question type is in ``types``.
+        types: Question types it covers; empty means all.
+        scale: Factor that converts the backend's number to 0-100.
+        group: Count sets of questions instead of single ones (see ``results/recompute.py``).
+        extra: The leaderboard has no such sub-score: it is shown and archived, not submitted.
     """
 
     name: str
@@ -44,14 +49,29 @@ class Part:
 
 @dataclass(frozen=True)
 class RowRule:
-    """Where one question's facts stand in the per-question file (columns for VLMEvalKit, sample keys for lmms-eval).
+    """Where each fact about a question is found in the backend's per-question file.
 
-    ``score``: the first of these that has a value is the row's score, 0-1. ``entry``: the lmms-eval metric whose object holds
-    them. ``target``: the right answer (lmms-eval: in ``entry``; empty takes the sample's own). ``question_type`` may be ``@task`` (name of the subtask) or ``@counted`` (the metric whose object counts this row).
-    ``options``/``chance``: column with the list of options, or metric whose ``total`` is 1 - 1/n.
-    ``variant``: which form of its question a row is (3DSRBench's qid). ``cluster``: what questions of one scene or image share, cut to ``cluster_chars``; empty if the file does not tell.
-    ``unparsed_when``: how ``unparsed`` marks an answer the backend could not read (``not_extracted``: False, or empty for a
-    number; ``log``: the log column says so; ``present``; ``empty``); without a rule ``unparsed_why`` says why there is none.
+    Names are columns of the table for VLMEvalKit and keys of a sample for lmms-eval.
+
+    Attributes:
+        item: The question's id.
+        question_type: Its type; ``@task`` takes the subtask's name and ``@counted`` the metric
+            whose entry counts this row.
+        score: Candidate names; the first one with a value is the row's score, 0-1.
+        entry: lmms-eval: the metric whose object holds the score and the other facts.
+        target: The correct answer (lmms-eval: a key of ``entry``; empty takes the sample's own
+            target).
+        extracted: What the backend extracted from the answer.
+        options: VLMEvalKit: the column with the list of options.
+        chance: lmms-eval: the metric whose ``total`` is 1 - 1/n for n options.
+        cluster: What questions about one scene or image have in common; empty if the file lacks it.
+        cluster_chars: Number of leading characters of ``cluster`` that count; 0 means all.
+        variant: Which variant of its question a row is (3DSRBench's qid).
+        unparsed: The column or key that shows whether the backend could read the answer.
+        unparsed_when: How ``unparsed`` marks an answer that could not be read. ``not_extracted``:
+            it is False, or empty for a number; ``log``: the log column says so; ``present``: it has
+            a value; ``empty``: it has none.
+        unparsed_why: Without ``unparsed_when``: why unreadable answers cannot be recognised.
     """
 
     item: str
@@ -72,7 +92,13 @@ class RowRule:
 
 @dataclass(frozen=True)
 class Content:
-    """One known content of a benchmark's table, by the MD5 sum of the file. ``expected``: it is the benchmark; ``name``: for people."""
+    """One known version of a benchmark's table, identified by the MD5 sum of the file.
+
+    Attributes:
+        md5: Hexadecimal MD5 sum.
+        name: Name of this version in messages.
+        expected: This version is the benchmark; exactly one of a table's contents is.
+    """
 
     md5: str
     name: str = ""
@@ -81,11 +107,28 @@ class Content:
 
 @dataclass(frozen=True)
 class TsvData:
-    """What VLMEvalKit reads: a TSV of the leaderboard's data repository and, for some, a media repository on the hub.
+    """The data that VLMEvalKit reads: a TSV and, for some benchmarks, a media repository.
 
-    ``dataset``/``frames``/``cls``/``module`` say how the package builds it. ``tsv_local`` is the name the package moves the TSV to.
-    All ``*.zip`` at the root of the media snapshot are unpacked in it; ``media_sentinel`` there says that this was done.
-    ``contents``: the known contents of the TSV, one of them the expected one.
+    Attributes:
+        dataset: Name of the dataset in the package.
+        cls: Dataset class of the package.
+        module: File of the package that defines ``cls``.
+        modality: ``IMAGE`` or ``VIDEO``.
+        tsv: File name of the table in ``repo``.
+        contents: Known versions of the table, exactly one of them expected.
+        columns: Columns of the table.
+        repo: Hub repository of the table.
+        columns_optional: Columns that only some versions have.
+        tsv_local: Name that the package gives the downloaded table, if it renames it.
+        frames: Frames that are sampled from a video; 0 for images.
+        media_repo: Hub repository of the media; empty if the table contains them.
+        media_sentinel: File in the media snapshot that is written after all ``*.zip`` archives at
+            its root were unpacked.
+        media_allow: Glob patterns of the media files to download; empty means all.
+        media_ignore: Glob patterns of media files to leave out.
+        derived_tsv: A table that the package derives from ``tsv``; it is deleted when ``tsv``
+            changes.
+        frame_cache: Where the package stores the extracted frames.
     """
 
     dataset: str
@@ -109,10 +152,19 @@ class TsvData:
 
 @dataclass(frozen=True)
 class HubData:
-    """What lmms-eval reads: a dataset repository on the hub, by configuration (none: the default one) and split.
+    """The data that lmms-eval reads: a dataset repository on the hub.
 
-    ``cache_dir`` is where videos are unpacked (only if it does not exist) or, when relative, where the datasets cache lands.
-    ``asked``: the columns whose texts stand in the prompt, in this order. ``truth``: those that a model never sees, with the right answer.
+    Attributes:
+        repo: Hub repository.
+        configs: Configurations to load; empty means the default one.
+        split: Split to load.
+        needs_token: The repository can only be read with a token.
+        columns: Columns and their types.
+        asked: Columns whose text is part of the prompt, in prompt order.
+        truth: Columns with the correct answer, which the model never sees.
+        cache_dir: Folder that videos are unpacked into unless it exists; a relative one is where
+            the ``datasets`` library puts its cache.
+        media_path: Patterns of the media paths that the task opens.
     """
 
     repo: str
@@ -128,14 +180,26 @@ class HubData:
 
 @dataclass(frozen=True)
 class Source:
-    """One benchmark as one backend knows it.
+    """One benchmark as one backend implements it.
 
-    ``task``: the name given to the backend. ``overall``: key of the headline score, ``scale`` brings it to 0-100.
-    ``family``/``layout`` (VLMEvalKit): which file names and which table shape. ``subtasks`` (lmms-eval): the tasks of a group.
-    ``recompute``: how the score follows from the rows (``results/recompute.py``); ``decimals``: what the backend rounds its own
-    numbers to, in their own scale, None if it does not. ``absent``: sub-scores this task does not have, with the reason. ``random_fallback``: an answer that cannot be read is
-    replaced by a random letter. ``max_new_tokens``: the task's own limit, None if the model class decides.
-    ``questions``: how many the benchmark has, None if that is not known.
+    Attributes:
+        task: Name given to the backend.
+        overall: Key of the headline score in the aggregate file.
+        scale: Factor that converts the headline score to 0-100.
+        recompute: How the score follows from the rows (see ``results/recompute.py``).
+        parts: Sub-scores.
+        rows: Format of the per-question file.
+        data: The data it reads.
+        decimals: Digits to which the backend rounds its own numbers, on their own scale; None if it
+            does not round.
+        questions: Number of questions of the benchmark; None if unknown.
+        family: VLMEvalKit: which naming scheme the result files follow.
+        layout: VLMEvalKit: shape of the aggregate table.
+        subtasks: lmms-eval: the tasks of a group.
+        absent: Sub-scores that this task does not produce, with the reason.
+        random_fallback: The backend replaces an unreadable answer by a random letter.
+        max_new_tokens: The task's own token limit; None if the model class decides.
+        variants: Other tasks of the same backend that run this benchmark, by name.
     """
 
     task: str
@@ -157,13 +221,24 @@ class Source:
 
     @property
     def tasks(self) -> tuple[str, ...]:
-        """Tasks that leave rows: the subtasks of a group, else the task itself."""
+        """Tasks that write rows: the subtasks of a group, otherwise the task itself."""
         return self.subtasks or (self.task,)
 
 
 @dataclass(frozen=True)
 class Benchmark:
-    """One registry entry. ``group`` is the key of the benchmark it is one half of, or empty; ``reasons``: its prompt asks to reason."""
+    """One entry of the registry.
+
+    Attributes:
+        key: Name on the command line and in the files of a run.
+        title: Name in messages and tables.
+        core: It is one of the EASI-8 benchmarks.
+        media: Kind of media, for example ``video``.
+        group: Key of the group that it is one half of; empty for none.
+        aliases: Further names on the command line.
+        sources: Its definition for each backend.
+        reasons: Its prompt asks the model to reason before it answers.
+    """
 
     key: str
     title: str
@@ -175,7 +250,11 @@ class Benchmark:
     reasons: bool = False
 
     def source(self, backend: str, task: str = "") -> Source:
-        """The entry for one backend, or the variant of it that runs ``task``."""
+        """Return the definition for one backend, or its variant that runs ``task``.
+
+        Raises:
+            EasiError: The backend has no such task for this benchmark.
+        """
         source = self.sources[backend]
         if not task or task == source.task:
             return source
@@ -187,7 +266,10 @@ class Benchmark:
 
 @dataclass(frozen=True)
 class Group:
-    """One benchmark for the leaderboard that the backends run as several. Parts are pooled from the rows of all members."""
+    """A benchmark of the leaderboard that the backends run as several.
+
+    Its score and sub-scores are computed from the rows of all members together.
+    """
 
     key: str
     title: str
@@ -203,7 +285,10 @@ def _refuse(where: str, problem: str) -> EasiError:
 
 
 def _make(cls: type, table: Mapping[str, Any], where: str) -> Any:
-    """An instance of a dataclass from a table; unknown and missing keys are refused by name, lists become tuples."""
+    """Build a dataclass instance from a TOML table; lists become tuples.
+
+    Unknown and missing keys raise an EasiError that names them.
+    """
     known = {f.name: f for f in fields(cls)}
     for name in table:
         if name not in known:
@@ -251,7 +336,7 @@ def _tsv_data(table: Mapping[str, Any], where: str) -> TsvData:
 
 
 def _source(backend: str, table: Mapping[str, Any], tsv_repo: str, where: str) -> Source:
-    """One source; its variants are sources of the same backend."""
+    """Read one source; its variants are sources of the same backend."""
     values = dict(table)
     for name in ("rows", "data", "task", "scale"):
         if name not in values:
@@ -292,7 +377,11 @@ def _benchmark(key: str, table: Mapping[str, Any], group: str, tsv_repo: str) ->
 
 
 def load(text: str) -> tuple[tuple[Benchmark, ...], tuple[Group, ...]]:
-    """The registry from the text of ``benchmarks.toml``. Raises EasiError naming what is unknown or missing."""
+    """Read the registry from the text of ``benchmarks.toml``.
+
+    Raises:
+        EasiError: A key is unknown or missing, or a value is not allowed.
+    """
     tables = tomllib.loads(text)
     known = ("schema", "tsv_repo", "benchmark", "group")
     for name in (*tables, *known):
@@ -333,32 +422,39 @@ _GROUP_BY_KEY = {group.key: group for group in GROUPS}
 
 
 def by_key(key: str) -> Benchmark:
-    """The entry of one exact key. Raises EasiError naming the nearest."""
+    """Return the benchmark with this exact key.
+
+    Raises:
+        EasiError: There is none; the hint names the nearest key.
+    """
     if key not in _BY_KEY:
         raise _unknown([key])
     return _BY_KEY[key]
 
 
 def group_by_key(key: str) -> Group:
-    """The group of one exact key (``site``)."""
+    """Return the group with this exact key (``site``)."""
     return _GROUP_BY_KEY[key]
 
 
 def not_submitted(key: str) -> frozenset[str]:
-    """Sub-scores of a benchmark or group that the leaderboard has no name for."""
+    """Return the sub-scores of a benchmark or group that the leaderboard has no name for."""
     sources = by_key(key).sources.values() if key in _BY_KEY else ()
     return frozenset(part.name for source in sources for part in source.parts if part.extra)
 
 
 def headline_keys(keys: Iterable[str] = CORE_KEYS) -> tuple[str, ...]:
-    """The leaderboard's own keys for some benchmarks, in registry order: the members of a group become the group, once."""
+    """Return the leaderboard's keys for the given benchmarks, in registry order.
+
+    The members of a group are replaced by the group's key, once.
+    """
     wanted = set(keys)
     names = (bench.group or bench.key for bench in BENCHMARKS if bench.key in wanted)
     return tuple(dict.fromkeys(names))
 
 
 def _names() -> dict[str, tuple[str, ...]]:
-    """Every name a user may type, with the keys it stands for."""
+    """Map every name a user may type to the keys it stands for."""
     names: dict[str, tuple[str, ...]] = {}
     for bench in BENCHMARKS:
         names |= dict.fromkeys((bench.key, *bench.aliases), (bench.key,))
@@ -368,7 +464,7 @@ def _names() -> dict[str, tuple[str, ...]]:
 
 
 def _unknown(typed: Sequence[str]) -> EasiError:
-    """All that is mistyped at once, each with the nearest name."""
+    """Build the error for all unknown names at once, with the nearest known ones."""
     known = "known: " + ", ".join((*ALL_KEYS, *(group.key for group in GROUPS)))
     if "all" in typed:
         return EasiError(
@@ -387,9 +483,14 @@ def _unknown(typed: Sequence[str]) -> EasiError:
 
 
 def parse_keys(text: str | None, include_extra: bool = False) -> tuple[str, ...]:
-    """The keys a comma or space separated list names, in registry order; None stands for the core benchmarks.
+    """Return the keys named by a comma or space separated list, in registry order.
 
-    Raises EasiError for an unknown name (the nearest is named) and for a list that names nothing.
+    Args:
+        text: The list; None stands for the core benchmarks.
+        include_extra: Add the benchmarks outside EASI-8.
+
+    Raises:
+        EasiError: A name is unknown, or the list names nothing.
     """
     wanted: set[str] = set(CORE_KEYS) if text is None else set()
     if text is not None:

@@ -1,4 +1,7 @@
-"""What can be refused before any work starts, from this machine: packages, folders, GPUs. Nothing here imports torch."""
+"""Checks of this machine before a run starts: packages, folders, GPUs.
+
+Nothing here imports torch, because that takes seconds.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,7 @@ NEEDED = (
 )
 SETUP = "run: bash scripts/setup.sh"
 
-# Results of cuInit that deserve a sentence of their own (cuda.h, CUresult).
+# Frequent error codes of cuInit in words (``CUresult`` in cuda.h).
 CUDA_ERRORS = {
     1: "invalid value",
     2: "out of memory",
@@ -49,11 +52,11 @@ CUDA_ERRORS = {
 NO_DEVICE = 100
 
 
-# ---- packages, folders, token -------------------------------------------------------------------------------------
+# ---- packages, folders, token --------------------------------------------------------------------
 
 
 def check_dependencies(repository: Path) -> None:
-    """Refuse an interpreter that lacks what every run needs."""
+    """Raise EasiError if this Python lacks a package that every run needs."""
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if missing:
         ready = (repository / ".venv" / "bin" / "python").exists()
@@ -68,7 +71,10 @@ def check_dependencies(repository: Path) -> None:
 def check_setup(
     cfg: RunConfig, refusals: Refusals, environ: Mapping[str, str] = os.environ
 ) -> None:
-    """Refuse what the machine alone shows, whatever the model turns out to be."""
+    """Check everything that depends on the machine and the options, but not on the model.
+
+    The failed checks raise EasiError, or are collected in ``refusals`` in a dry run.
+    """
     with refusals.noted():
         locate(cfg.kind, cfg.backend_path)
     with refusals.noted():
@@ -80,7 +86,8 @@ def check_setup(
             refuse_unusable(HubSettings.from_env(environ), environ)
         if cfg.kind.takes_dataset_dir and not cfg.import_results:
             with refusals.noted():
-                _existing(cfg.dataset_dir, "--dataset-dir")  # a complete one may be read-only
+                # Only existence is checked: a complete dataset folder may be read-only.
+                _existing(cfg.dataset_dir, "--dataset-dir")
     if cfg.submit:
         with refusals.noted():
             endpoint(environ)
@@ -89,7 +96,7 @@ def check_setup(
 
 
 def check_output_dir(folder: Path) -> None:
-    """Refuse a folder that could not be written to, without making it."""
+    """Raise EasiError if the folder cannot be written to. Does not create it."""
     there = _existing(folder, "--output-dir")
     if not os.access(there, os.W_OK | os.X_OK):
         raise EasiError(
@@ -98,7 +105,7 @@ def check_output_dir(folder: Path) -> None:
 
 
 def _existing(folder: Path, option: str) -> Path:
-    """What is there of ``folder``, itself or the nearest above it. Refuses what is no folder."""
+    """Return the folder or its nearest existing parent; EasiError if that is not a folder."""
     there = folder.absolute()
     while not there.exists() and not there.is_symlink():
         there = there.parent
@@ -110,14 +117,21 @@ def _existing(folder: Path, option: str) -> Path:
 
 
 def flash_attn_imports() -> bool:
-    """Whether flash_attn can be imported: one built for another torch is there and fails. Takes seconds, in a process of its own."""
+    """Whether flash_attn can be imported.
+
+    A build for another torch version is installed and still fails to import. The test takes seconds
+    and runs in a separate process.
+    """
     return capture([sys.executable, "-c", "import flash_attn"], seconds=120) is not None
 
 
 def check_attention(cfg: RunConfig, has_flash_attn: bool, imports: Callable[[], bool]) -> None:
-    """Refuse flash_attention_2 where the package is not there or does not import, or on the CPU, where it cannot run.
+    """Raise EasiError if flash_attention_2 is requested and cannot be used.
 
-    ``imports`` is asked only where all else is well.
+    Args:
+        cfg: The run; its model arguments may name an attention implementation.
+        has_flash_attn: The package is installed.
+        imports: Slow test whether it can be imported; called only if everything else is fine.
     """
     asked = {
         key
@@ -144,7 +158,10 @@ def check_attention(cfg: RunConfig, has_flash_attn: bool, imports: Callable[[], 
 
 
 def machine_line(nproc: int) -> str:
-    """What a run is made on, for who repeats it: GPUs by name, processes, Python. Nothing that tells whose machine it is."""
+    """Describe the hardware in one line, for people who want to repeat the run.
+
+    It names GPU models, processes and the Python version, and nothing that identifies the machine.
+    """
     from collections import Counter
 
     from .execution.gpus import installed_gpus
@@ -153,24 +170,34 @@ def machine_line(nproc: int) -> str:
     said = ", ".join(f"{count} x {name}" for name, count in sorted(gpus.items())) or "no GPU"
     mask = os.environ.get("CUDA_VISIBLE_DEVICES")
     seen = f" (CUDA_VISIBLE_DEVICES={mask})" if gpus and mask is not None else ""
-    return f"{said}{seen}, {nproc} process{'' if nproc == 1 else 'es'}, Python {'.'.join(map(str, sys.version_info[:3]))}"
+    return (
+        f"{said}{seen}, {nproc} process{'' if nproc == 1 else 'es'}, "
+        f"Python {'.'.join(map(str, sys.version_info[:3]))}"
+    )
 
 
-# ---- GPUs ---------------------------------------------------------------------------------------------------------
+# ---- GPUs ----------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Machine:
-    """What the NVIDIA driver says, without torch. ``present`` counts boards, ``visible`` what CUDA shows this process.
+    """What the NVIDIA driver reports, without torch.
 
-    ``shared`` counts what workers are given: also the MIG instances, of which CUDA shows each process only one.
+    Attributes:
+        present: Number of boards in the machine.
+        visible: Number of devices that CUDA shows this process.
+        driver_cuda: The newest CUDA version that the driver supports.
+        trouble: Why ``visible`` devices cannot be counted or used.
+        mask: Value of CUDA_VISIBLE_DEVICES.
+        shared: Number of devices that workers can be given. It includes all MIG instances, of which
+            CUDA shows only one to each process.
     """
 
     present: int = 0
     visible: int = 0
-    driver_cuda: tuple[int, int] | None = None  # the newest CUDA the driver speaks
-    trouble: str = ""  # why ``visible`` GPUs cannot be counted or used
-    mask: str | None = None  # CUDA_VISIBLE_DEVICES
+    driver_cuda: tuple[int, int] | None = None
+    trouble: str = ""
+    mask: str | None = None
     shared: int = 0
 
 
@@ -184,7 +211,10 @@ class TorchBuild:
 
 
 def probe_machine(environ: Mapping[str, str] = os.environ) -> Machine:
-    """Ask the driver through libcuda. Respects CUDA_VISIBLE_DEVICES, makes no context and takes no GPU memory."""
+    """Query the driver through libcuda.
+
+    Respects CUDA_VISIBLE_DEVICES, creates no CUDA context and uses no GPU memory.
+    """
     boards = Path("/proc/driver/nvidia/gpus")
     present = len(list(boards.iterdir())) if boards.is_dir() else 0
     mask = environ.get("CUDA_VISIBLE_DEVICES")
@@ -215,7 +245,8 @@ def probe_machine(environ: Mapping[str, str] = os.environ) -> Machine:
             mask=mask,
             shared=len(visible_gpus(environ)),
         )
-    hidden = result == NO_DEVICE  # none there, or all masked: not a fault
+    # No device, or all of them masked by CUDA_VISIBLE_DEVICES: not a fault of the driver.
+    hidden = result == NO_DEVICE
     trouble = (
         ""
         if hidden
@@ -225,7 +256,11 @@ def probe_machine(environ: Mapping[str, str] = os.environ) -> Machine:
 
 
 def read_torch_build() -> TorchBuild:
-    """Read torch/version.py as text: importing torch takes seconds."""
+    """Read the build from ``torch/version.py`` as text, because importing torch takes seconds.
+
+    Raises:
+        EasiError: torch is not installed.
+    """
     spec = importlib.util.find_spec("torch")
     if spec is None or spec.origin is None:
         raise EasiError("torch is not installed", hint=SETUP)
@@ -245,9 +280,18 @@ def read_torch_build() -> TorchBuild:
 def check_device(
     cfg: RunConfig, needs_gpu: bool, machine: Machine, build: TorchBuild
 ) -> tuple[str, ...]:
-    """Refuse a run that its device cannot carry; otherwise lines worth saying. ``needs_gpu``: ModelChoice's.
+    """Check that the requested device can run the model, and return notes for the user.
 
-    Pure. ``--smoke`` with its own model may run on the CPU without being asked to.
+    ``--smoke`` with its own model may run on the CPU without ``--device cpu``. A pure function.
+
+    Args:
+        cfg: The run.
+        needs_gpu: ``ModelChoice.needs_gpu``.
+        machine: What the driver reports.
+        build: What torch was built for.
+
+    Raises:
+        EasiError: The device, the driver or the number of GPUs does not suffice.
     """
     if cfg.device in ("cpu", "mps") or not needs_gpu:
         return ()
@@ -256,7 +300,10 @@ def check_device(
     if machine.visible == 0 and not (machine.present and machine.trouble):
         return _without_gpus(cfg, machine)
     cpu = f"to run on the CPU: {replace(cfg, device='cpu').command()}"
-    seen = f"{max(machine.present, machine.visible)} GPU(s) are here, but torch {build.version} cannot use them"
+    seen = (
+        f"{max(machine.present, machine.visible)} GPU(s) are here, "
+        f"but torch {build.version} cannot use them"
+    )
     if machine.trouble:
         raise EasiError(f"{seen}: {machine.trouble}", hint=f"repair the driver; {cpu}")
     if build.cuda is None:
@@ -277,9 +324,11 @@ def check_device(
             f"{seen}: it is built for CUDA {built}, and the driver speaks up to {spoken}",
             hint=f"install a newer NVIDIA driver; {cpu}",
         )
-    if machine.driver_cuda < build.cuda:  # one major version is compatible within itself
+    # CUDA's minor-version compatibility: within one major version an older driver works.
+    if machine.driver_cuda < build.cuda:
         return (
-            f"the driver speaks CUDA {spoken} and torch is built for {built}: this works, but kernels compiled at run time may not",
+            f"the driver speaks CUDA {spoken} and torch is built for {built}: this works, "
+            "but kernels compiled at run time may not",
         )
     return ()
 

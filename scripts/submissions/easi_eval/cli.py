@@ -1,4 +1,7 @@
-"""The command line: options to RunConfig, errors to two lines and an exit code. Its imports stay small, so --help is instant."""
+"""The command line: parses options into a RunConfig and turns errors into exit codes.
+
+Heavy modules are imported inside functions, so ``--help`` is instant.
+"""
 
 from __future__ import annotations
 
@@ -37,18 +40,23 @@ EXIT_CODES = """exit codes:
 
 
 class _Parser(argparse.ArgumentParser):
-    """argparse whose errors are ours: one line what, one line what to do."""
+    """An argparse parser that raises EasiError (message and hint) instead of exiting."""
 
     def error(self, message: str) -> NoReturn:
+        """Raise argparse's message as an EasiError."""
         raise EasiError(message.removeprefix("argument "), hint="--help lists the options")
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Every option. Defaults live in RunConfig: what was not given is absent from the result."""
+    """Build the parser with all options.
+
+    Defaults live in RunConfig: options that were not given are absent from the result.
+    """
     parser = _Parser(
         prog="run_easi_eval.py",
         usage="%(prog)s --model MODEL [options] [-- BACKEND ARGUMENTS]",
-        description="Evaluate a vision-language model on the EASI spatial-intelligence benchmarks, and submit the result.",
+        description="Evaluate a vision-language model on the EASI spatial-intelligence benchmarks, "
+        "and submit the result.",
         epilog=EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -57,7 +65,8 @@ def build_parser() -> argparse.ArgumentParser:
     what = parser.add_argument_group("what to evaluate")
     what.add_argument(
         "--model",
-        help="vlmevalkit: Hugging Face model id, folder or registry name; lmms-eval: model type (qwen3_vl)",
+        help="vlmevalkit: Hugging Face model id, folder or registry name; lmms-eval: "
+        "model type (qwen3_vl)",
     )
     what.add_argument("--backend", help="vlmevalkit (default) or lmms-eval")
     what.add_argument(
@@ -73,7 +82,8 @@ def build_parser() -> argparse.ArgumentParser:
     what.add_argument("--include-extra", action="store_true", help="also the 4 optional benchmarks")
     what.add_argument(
         "--judge",
-        help="judge model for all answers (vlmevalkit only), or exact_matching: rules alone, no API",
+        help="judge model for all answers (vlmevalkit only), or exact_matching: rules alone, "
+        "no API",
     )
     # Scripts written for EASI's earlier submission script pass these two.
     what.add_argument("--judge-model", dest="judge", help=argparse.SUPPRESS)
@@ -84,12 +94,14 @@ def build_parser() -> argparse.ArgumentParser:
         "--extraction-threshold",
         type=threshold,
         metavar="RATE",
-        help="without --judge: a benchmark with more unreadable answers is judged, where a judge is configured (default: 2.5%%)",
+        help="without --judge: a benchmark with more unreadable answers is judged, "
+        "where a judge is configured (default: 2.5%%)",
     )
     what.add_argument(
         "--vsi-input",
         metavar="FORM",
-        help="vlmevalkit, classes with native video: video (default) or frames: VSI-Bench as 32 images",
+        help="vlmevalkit, classes with native video: video (default) or frames: "
+        "VSI-Bench as 32 images",
     )
     what.add_argument(
         "--limit",
@@ -146,7 +158,8 @@ def build_parser() -> argparse.ArgumentParser:
     send.add_argument(
         "--submit",
         action="store_true",
-        help="send the results to the leaderboard (HF_TOKEN in the environment or .env, or a login)",
+        help="send the results to the leaderboard (HF_TOKEN in the environment or .env, "
+        "or a login)",
     )
     send.add_argument(
         "--resubmit",
@@ -156,7 +169,8 @@ def build_parser() -> argparse.ArgumentParser:
     send.add_argument(
         "--submission-configs",
         metavar="JSON",
-        help="JSON or @FILE: modelName, modelType, precision, revision, weightType, baseModel, remarks",
+        help="JSON or @FILE: modelName, modelType, precision, revision, weightType, baseModel, "
+        "remarks",
     )
 
     adopt = parser.add_argument_group("results made without this program")
@@ -168,13 +182,15 @@ def build_parser() -> argparse.ArgumentParser:
     adopt.add_argument(
         "--as-model",
         metavar="ID",
-        help="with --import-results: whose results they are, org/model (default: as their files say)",
+        help="with --import-results: whose results they are, org/model (default: "
+        "as their files say)",
     )
 
     send.add_argument(
         "--verify",
         metavar="ZIP",
-        help="recompute every score of an easi_results.zip, and compare it with the payload; no model needed",
+        help="recompute every score of an easi_results.zip, and compare it with the payload; "
+        "no model needed",
     )
     send.add_argument(
         "--model-name-differs",
@@ -204,36 +220,39 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def parse(argv: Sequence[str]) -> RunConfig:
-    """Arguments (without the program's name) to a config. Raises EasiError for everything that argv alone can show."""
+    """Parse arguments (without the program's name) into a RunConfig.
+
+    Raises:
+        EasiError: For every mistake that the arguments alone reveal.
+    """
     return _config(_read(argv))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the program and return its exit code; nothing but --help leaves it through SystemExit."""
+    """Run the program and return its exit code; only ``--help`` exits through SystemExit."""
     argv = list(sys.argv[1:] if argv is None else argv)
     verbose = "--verbose" in argv
-    if isinstance(
-        sys.stdout, io.TextIOWrapper
-    ):  # names that the terminal cannot show are no reason to end
+    # A name that the terminal cannot display must not end the run.
+    if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         with sigterm_as_interrupt():
             code = int(_main(argv))
-            sys.stdout.flush()  # else a reader that has gone is only noticed after our last word
+            # Flush here, so that a closed pipe raises BrokenPipeError inside this try block.
+            sys.stdout.flush()
             return code
     except EasiError as error:
         return _report(error, verbose)
     except KeyboardInterrupt:
-        with contextlib.suppress(OSError):  # the terminal may be what has gone
+        # The interruption may come from a closed terminal, which can no longer be written to.
+        with contextlib.suppress(OSError):
             print(interrupted(argv), file=sys.stderr)
         return ExitCode.INTERRUPTED
     except BrokenPipeError:
-        os.dup2(
-            os.open(os.devnull, os.O_WRONLY), 1
-        )  # or the interpreter complains when it flushes at its end
-        if any(
-            option in argv for option in SHOWS_ONLY
-        ):  # as in "--dry-run | head": whoever read has seen enough
+        # The interpreter flushes stdout at exit and would report the closed pipe again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        # For example ``--dry-run | head``: a reader may stop early, which is not an error.
+        if any(option in argv for option in SHOWS_ONLY):
             return ExitCode.COMPLETE
         return _report(
             EasiError(
@@ -256,21 +275,25 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _full(error: BaseException) -> DiskFull:
-    """Wherever it was that a disk took no more."""
+    """Build the error for a full disk, wherever it occurred."""
     import tempfile
 
     place = getattr(error, "filename", None)
     full = DiskFull(
         f"the disk took no more: {error}"
         if place
-        else f"the disk took no more: {error} (in {tempfile.gettempdir()}, the output folder or a cache)"
+        else f"the disk took no more: {error} (in {tempfile.gettempdir()}, "
+        "the output folder or a cache)"
     )
     full.__cause__ = error
     return full
 
 
 def interrupted(argv: Sequence[str]) -> str:
-    """How to go on. ``--rerun`` means "start over" every time it is given."""
+    """Say how to continue after an interruption.
+
+    ``--rerun`` starts over every time it is given, so the message tells to leave it out.
+    """
     ours = argv[: argv.index("--")] if "--" in argv else argv
     which = "the same command without --rerun" if "--rerun" in ours else "the same command"
     return f"interrupted: {which} goes on where this one stopped"
@@ -301,18 +324,19 @@ def _main(argv: list[str]) -> int:
 
 
 def _read(argv: Sequence[str]) -> dict[str, object]:
-    """The options given, by RunConfig's names where those exist."""
+    """Return the options that were given, by RunConfig's names where those exist.
+
+    Raises:
+        EasiError: An option is unknown, or one that may occur once has two values.
+    """
     argv = list(argv)
     cut = argv.index("--") if "--" in argv else len(argv)
     parser = build_parser()
     known, unknown = parser.parse_known_args(argv[:cut])
     if unknown:
         raise _unknown(unknown, argv[:cut], parser)
-    for option in (
-        "--model",
-        "--model-args",
-        "--benchmarks",
-    ):  # of others the last one counts, so that scripts may add theirs
+    # Of all other options the last one counts, so that scripts can append theirs.
+    for option in ("--model", "--model-args", "--benchmarks"):
         if len(given := _values(option, argv[:cut])) > 1 and len(set(given)) > 1:
             raise EasiError(
                 f"{option} is given {len(given)} times",
@@ -331,9 +355,8 @@ def _config(options: dict[str, object]) -> RunConfig:
         if name in given:
             if not given[name].strip():
                 raise EasiError(f"--{name.replace('_', '-')} is empty", hint="name a folder")
-            given[name] = Path(
-                given[name]
-            ).expanduser()  # the shell leaves the ~ of --output-dir=~/x alone
+            # The shell does not expand the ~ in --output-dir=~/x.
+            given[name] = Path(given[name]).expanduser()
     if "submission_configs" in given:
         given["submission"] = SubmissionConfig.from_option(str(given.pop("submission_configs")))
     if "benchmarks" in given:
@@ -369,7 +392,8 @@ def _unexpected(words: Sequence[str], argv: Sequence[str]) -> EasiError:
             if len(listed) > 1 and set(words) == set(listed[1:]):
                 return EasiError(
                     f"{option} takes one word",
-                    hint=f"write commas instead of spaces: {option} {','.join(word.strip(',') for word in listed)}",
+                    hint=f"write commas instead of spaces: {option} "
+                    f"{','.join(word.strip(',') for word in listed)}",
                 )
     return EasiError(
         f"unexpected argument {words[0]!r}",
@@ -381,7 +405,10 @@ def _option_hint(name: str, parser: argparse.ArgumentParser) -> str:
     if name in ("--tasks", "--task", "--data", "--dataset", "--datasets"):
         return f"{name}: benchmarks are chosen with --benchmarks"
     if backends := _knowing(name):
-        return f"arguments for the backend go after a bare --: ... -- {name} (of {' and '.join(backends)})"
+        return (
+            "arguments for the backend go after a bare --: "
+            f"... -- {name} (of {' and '.join(backends)})"
+        )
     options = [
         option.lstrip("-")
         for action in parser._actions
@@ -397,12 +424,11 @@ def _option_hint(name: str, parser: argparse.ArgumentParser) -> str:
 
 
 def _knowing(name: str) -> list[str]:
-    """The backends whose own command line has this option."""
+    """Return the backends whose own command line has this option."""
     found = []
     for kind in KINDS:
-        with contextlib.suppress(
-            EasiError, ImportError
-        ):  # a backend that is not installed knows nothing
+        # A backend that is not installed cannot be asked.
+        with contextlib.suppress(EasiError, ImportError):
             from .backends import make_backend
             from .data.needs import HubSettings
 
@@ -412,14 +438,18 @@ def _knowing(name: str) -> list[str]:
 
 
 def _refuse_unreadable(words: Iterable[str]) -> None:
-    """Refuse names whose bytes the locale cannot read: they can be neither shown nor written to a file."""
+    """Raise EasiError for words with bytes that the locale cannot decode.
+
+    Such names can be neither shown nor written to a file.
+    """
     for word in words:
         try:
             word.encode("utf-8")
         except UnicodeEncodeError as error:
             shown = word.encode("utf-8", "backslashreplace").decode()
             raise EasiError(
-                f"{shown}: bytes that the locale's encoding ({sys.getfilesystemencoding()}) does not know",
+                f"{shown}: bytes that the locale's encoding "
+                f"({sys.getfilesystemencoding()}) does not know",
                 hint="set LC_ALL=C.UTF-8, or give the file or folder another name",
             ) from error
 
@@ -436,9 +466,13 @@ def _here() -> Path:
 
 
 def load_env_files(folders: Sequence[Path]) -> None:
-    """Put what ``.env`` of these folders says into the environment; what is set already, or by an earlier folder, wins.
+    """Load the ``.env`` files of these folders into the environment.
 
-    Raises EasiError naming file and line (never its text, which may be a secret) for what is no ``NAME=value``.
+    Variables that are set already, or by an earlier folder, keep their value.
+
+    Raises:
+        EasiError: A file is unreadable or a line is not ``NAME=value``. The message names file and
+            line but never quotes the line, which may contain a secret.
     """
     from dotenv import load_dotenv
     from dotenv.parser import parse_stream
@@ -460,7 +494,8 @@ def load_env_files(folders: Sequence[Path]) -> None:
             ) from error
         for binding in parse_stream(io.StringIO(text)):
             if binding.error:
-                said = binding.original.string  # with the empty lines above it
+                # The parser's text of a binding includes the empty lines above it.
+                said = binding.original.string
                 lines_above = said[: len(said) - len(said.lstrip())].count("\n")
                 raise EasiError(
                     f"{file}, line {binding.original.line + lines_above}, is no NAME=value",
@@ -471,7 +506,8 @@ def load_env_files(folders: Sequence[Path]) -> None:
             load_dotenv(stream=io.StringIO(text), override=False)
         except UnicodeEncodeError as error:
             raise EasiError(
-                f"{file} holds letters that the locale's encoding ({sys.getfilesystemencoding()}) does not know",
+                f"{file} holds letters that the locale's encoding "
+                f"({sys.getfilesystemencoding()}) does not know",
                 hint="set LC_ALL=C.UTF-8",
             ) from error
 
@@ -487,7 +523,7 @@ def _report(error: EasiError, verbose: bool) -> int:
 
 @contextlib.contextmanager
 def sigterm_as_interrupt() -> Iterator[None]:
-    """SIGTERM raises KeyboardInterrupt inside: the Ctrl-C path is the one that cleans up."""
+    """Raise KeyboardInterrupt on SIGTERM inside the block, so both share one clean-up path."""
 
     def interrupt(signum: int, frame: FrameType | None) -> NoReturn:
         raise KeyboardInterrupt
@@ -512,7 +548,7 @@ def _print_version() -> int:
 
 
 def _verify(options: dict[str, object]) -> int:
-    """The check of an archive: a table, then what differs. Exit code 1 on a difference."""
+    """Check an archive: print a table, then the differences. Exit code 1 on a difference."""
     others = [
         name
         for name in options
@@ -544,7 +580,8 @@ def _verify(options: dict[str, object]) -> int:
         import tempfile
 
         raise EasiError(
-            f"the archive could not be unpacked in {tempfile.gettempdir()}: {error.strerror or error}",
+            f"the archive could not be unpacked in {tempfile.gettempdir()}: "
+            f"{error.strerror or error}",
             code=ExitCode.INCOMPLETE,
             hint="free some space, or set TMPDIR to another folder; the archive is as it was",
         ) from error
@@ -552,9 +589,10 @@ def _verify(options: dict[str, object]) -> int:
         *found.lines,
         *(f"DIFFERENT: {difference}" for difference in found.differences[:MOST_DIFFERENCES]),
     ]
+    # Some words come from the archive, whose author is unknown: no control characters.
     print(
         "\n".join("".join(char if char.isprintable() else "?" for char in line) for line in shown)
-    )  # some words are a stranger's
+    )
     print(
         f"\n{len(found.differences)} difference(s) found"
         if found.differences
@@ -564,7 +602,7 @@ def _verify(options: dict[str, object]) -> int:
 
 
 def _print_benchmarks() -> int:
-    """One line per benchmark, in the registry's order."""
+    """Print one line per benchmark, in registry order."""
     from .benchmarks import BENCHMARKS
 
     lines = [("key", "title", "part of", *KINDS)]

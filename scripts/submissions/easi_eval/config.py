@@ -1,4 +1,7 @@
-"""The options of a run and of a submission: checked once, frozen, and printable as the command line that makes them."""
+"""The options of a run and of a submission.
+
+Both are validated once, immutable, and can be printed as the command line that produces them.
+"""
 
 from __future__ import annotations
 
@@ -26,14 +29,18 @@ PRECISIONS = ("bfloat16", "float16", "float32", "int8")
 WEIGHT_TYPES = ("Original", "Delta", "Adapter")
 REQUIRED_FIELDS = ("modelName", "modelType", "precision")
 DEVICES = ("cuda", "cpu", "mps")
-LONGEST_REMARKS = 4_000  # characters that a user may write; the notes of the scores come on top
-LARGEST_METADATA = 1 << 20
+# Characters of the user's own remarks; the notes about the scores are added to them.
+LONGEST_REMARKS = 4_000
+LARGEST_METADATA = 1 << 20  # bytes of the file after @
 VSI_INPUTS = ("video", "frames")
 
 
 @dataclass(frozen=True)
 class SubmissionConfig:
-    """The guide's ``--submission-configs`` fields, by their names there. Raises EasiError where its field rules are broken."""
+    """The fields of ``--submission-configs``, under the names of the leaderboard's guide.
+
+    Raises EasiError if a value breaks the guide's rules for its field.
+    """
 
     modelName: str
     modelType: str
@@ -53,12 +60,14 @@ class SubmissionConfig:
                 )
             if re.search("[\ud800-\udfff]", value):
                 raise EasiError(
-                    f"--submission-configs: {field.name} holds half a character ({json.dumps(value)})",
+                    f"--submission-configs: {field.name} holds half a character "
+                    f"({json.dumps(value)})",
                     hint="write it in UTF-8",
                 )
         if not re.fullmatch(r"[\w.-]+/[\w.-]+", self.modelName, re.ASCII):
             raise EasiError(
-                f"--submission-configs: modelName is {self.modelName!r}, not a Hugging Face model id",
+                f"--submission-configs: modelName is {self.modelName!r}, "
+                "not a Hugging Face model id",
                 hint="write org/model, for example Qwen/Qwen2.5-VL-7B-Instruct",
             )
         _one_of("modelType", self.modelType, MODEL_TYPES)
@@ -75,13 +84,18 @@ class SubmissionConfig:
             )
         if self.weightType != "Original" and not self.baseModel.strip():
             raise EasiError(
-                f"--submission-configs: baseModel is missing, and weightType {self.weightType} needs it",
+                "--submission-configs: baseModel is missing, "
+                f"and weightType {self.weightType} needs it",
                 hint="name the model that the weights are added to, as org/model",
             )
 
     @classmethod
     def from_option(cls, value: str) -> SubmissionConfig:
-        """Read the option's value: JSON, or ``@`` and the name of a file that holds it. Raises EasiError as ``from_json`` does."""
+        """Read the option's value: JSON, or ``@`` and the name of a JSON file.
+
+        Raises:
+            EasiError: The file cannot be read, or for the reasons of ``from_json``.
+        """
         if not value.startswith("@"):
             return cls.from_json(value)
         path = Path(value[1:]).expanduser()
@@ -94,13 +108,18 @@ class SubmissionConfig:
             return cls.from_json(path.read_text(encoding="utf-8-sig"))
         except (OSError, UnicodeDecodeError) as error:
             raise EasiError(
-                f"--submission-configs: {path} cannot be read: {getattr(error, 'strerror', None) or error}",
+                f"--submission-configs: {path} cannot be read: "
+                f"{getattr(error, 'strerror', None) or error}",
                 hint="write @ and the path of a JSON file in UTF-8",
             ) from error
 
     @classmethod
     def from_json(cls, text: str) -> SubmissionConfig:
-        """Read the metadata. Raises EasiError for bad JSON and for unknown, doubled and missing fields."""
+        """Read the metadata from a JSON object.
+
+        Raises:
+            EasiError: The text is not a JSON object, or a field is unknown, repeated or missing.
+        """
         names = [field.name for field in fields(cls)]
         try:
             given = json.loads(text, object_pairs_hook=_no_doubles)
@@ -122,22 +141,32 @@ class SubmissionConfig:
         if missing:
             raise EasiError(
                 f"--submission-configs: {' and '.join(missing)} missing",
-                hint=f"modelType is one of {', '.join(MODEL_TYPES)}; precision one of {', '.join(PRECISIONS)}",
+                hint=f"modelType is one of {', '.join(MODEL_TYPES)}; "
+                f"precision one of {', '.join(PRECISIONS)}",
             )
         return cls(**given)
 
     def to_json(self) -> str:
+        """Return all fields as one line of JSON, which ``from_json`` reads back."""
         return json.dumps(asdict(self), ensure_ascii=False)
 
 
 @dataclass(frozen=True)
 class RunConfig:
-    """One run, as asked for. Raises EasiError for values and combinations that can be refused without looking at the machine.
+    """One run as requested on the command line.
 
-    ``benchmarks`` are registry keys in registry order; empty means the EASI-8 keys, plus the four others with
-    ``include_extra``. A non-empty one is the whole selection (``include_extra`` is then False), so that
-    ``replace(cfg, benchmarks=failed)`` retries these and no others.
-    ``model`` may be empty under ``smoke``, which brings its own.
+    Raises EasiError for values and combinations that are wrong whatever machine they run on.
+
+    Attributes:
+        model: May be empty under ``smoke``, which has its own model.
+        benchmarks: Registry keys in registry order. Empty means the EASI-8 keys, plus the others
+            with ``include_extra``. A non-empty tuple is the whole selection (``include_extra`` is
+            then False), so ``replace(cfg, benchmarks=failed)`` retries these and no others.
+        vsi_input: ``video`` or ``frames``; None leaves it to the backend's default for the model
+            class.
+        extraction_threshold: Share of unreadable answers of one benchmark, 0-1.
+        model_name_differs: modelName and revision may differ from what was evaluated.
+        device: None means the GPUs if there are any.
     """
 
     model: str = ""
@@ -147,14 +176,14 @@ class RunConfig:
     benchmarks: tuple[str, ...] = ()
     include_extra: bool = False
     judge: str | None = None
-    vsi_input: str | None = None  # None: what the backend gives the model's class
-    extraction_threshold: float = DEFAULT_THRESHOLD  # 0-1, of the answers of one benchmark
+    vsi_input: str | None = None
+    extraction_threshold: float = DEFAULT_THRESHOLD
     output_dir: Path = Path("eval_results")
     dataset_dir: Path = Path("datasets")
     submit: bool = False
     resubmit: bool = False
     submission: SubmissionConfig | None = None
-    model_name_differs: bool = False  # modelName and revision need not be what was evaluated
+    model_name_differs: bool = False
     rerun: bool = False
     no_accelerate: bool = False
     verbose: bool = False
@@ -165,7 +194,7 @@ class RunConfig:
     as_model: str = ""
     limit: int | None = None
     plain: bool = False
-    device: str | None = None  # None: the GPUs if there are any
+    device: str | None = None
     trust_remote_code: bool = False
     no_corrections: bool = False
     backend_path: Path | None = None
@@ -182,7 +211,8 @@ class RunConfig:
                 raise EasiError(f"{name} is {value}", hint="use 1 or more")
         if self.no_accelerate and self.nproc > 1 and kind.takes_no_accelerate:
             raise EasiError(
-                f"--no-accelerate with --nproc {self.nproc}: it is one process, which sees all visible GPUs",
+                f"--no-accelerate with --nproc {self.nproc}: it is one process, "
+                "which sees all visible GPUs",
                 hint="leave out --nproc, or --no-accelerate",
             )
         if self.judge is not None and not self.judge.strip():
@@ -198,7 +228,8 @@ class RunConfig:
             and kind.takes_judge
         ):
             raise EasiError(
-                f"--extraction-threshold with --judge {self.judge}: it decides only where no judge is named",
+                f"--extraction-threshold with --judge {self.judge}: "
+                "it decides only where no judge is named",
                 hint="leave out one of them",
             )
         if self.vsi_input is not None and self.vsi_input not in VSI_INPUTS:
@@ -215,16 +246,15 @@ class RunConfig:
         self._check_secrets()
         self._check_submit()
         if self.benchmarks:
-            from .benchmarks import (
-                parse_keys,  # reads the registry, which --help and --version never need
-            )
+            # The import reads the registry, which --help and --version never need.
+            from .benchmarks import parse_keys
 
             keys = parse_keys(",".join(self.benchmarks))
             object.__setattr__(self, "benchmarks", keys)
             object.__setattr__(self, "include_extra", False)
 
     def _check_import(self) -> None:
-        """Importing evaluates nothing: what says how to evaluate has no place beside it."""
+        """Refuse options that say how to evaluate: an import evaluates nothing."""
         if self.import_results is None:
             if self.as_model:
                 raise EasiError(
@@ -250,7 +280,8 @@ class RunConfig:
                 else f"leave out {name}"
             )
             raise EasiError(
-                f"--import-results with {name}: it takes over finished results and evaluates nothing",
+                f"--import-results with {name}: it takes over finished "
+                "results and evaluates nothing",
                 hint=otherwise,
             )
 
@@ -269,7 +300,7 @@ class RunConfig:
         parse_model_args(self.model_args)
 
     def _check_secrets(self) -> None:
-        """Arguments are recorded, shown and shared with the results: nothing secret may be among them."""
+        """Refuse secrets in arguments, which are recorded, shown and shared with the results."""
         arguments = [f"{name}={value}" for name, value in self.model_arguments.items()]
         for where, words in (
             ("--model-args", arguments),
@@ -277,8 +308,10 @@ class RunConfig:
         ):
             if name := secret_argument(words):
                 raise EasiError(
-                    f"{where} hold a secret ({name}), and commands are recorded and shared with the results",
-                    hint="leave it out, and set HF_TOKEN or OPENAI_API_KEY in the environment or in .env instead",
+                    f"{where} hold a secret ({name}), and commands are "
+                    "recorded and shared with the results",
+                    hint="leave it out, and set HF_TOKEN or OPENAI_API_KEY in "
+                    "the environment or in .env instead",
                 )
 
     def _check_submit(self) -> None:
@@ -302,12 +335,17 @@ class RunConfig:
         if self.submission is None:
             raise EasiError(
                 "--submit needs --submission-configs",
-                hint="""for example '{"modelName": "org/model", "modelType": "instruction", "precision": "bfloat16"}'""",
+                hint="""for example '{"modelName": "org/model", "modelType":"""
+                """ "instruction", "precision": "bfloat16"}'""",
             )
 
     @property
     def kind(self) -> Kind:
-        """The backend's constants. Raises EasiError for a backend that does not exist."""
+        """The backend's constants.
+
+        Raises:
+            EasiError: There is no such backend.
+        """
         if self.backend not in KINDS:
             raise EasiError(
                 f"--backend is {self.backend!r}",
@@ -327,15 +365,17 @@ class RunConfig:
 
     @property
     def model_arguments(self) -> dict[str, str]:
+        """``model_args`` as a dictionary; see ``parse_model_args``."""
         return parse_model_args(self.model_args)
 
     @property
     def device_kind(self) -> str:
+        """The device, ``cuda`` if none was given."""
         return self.device or "cuda"
 
     @property
     def ignored(self) -> tuple[str, ...]:
-        """Options that were given and that this backend does not use, one line each, to be said once."""
+        """One line for each option that was given and has no effect with this backend."""
         kind, default = self.kind, RunConfig(smoke=True)
         given = (
             ("--judge", kind.takes_judge, self.judge is not None),
@@ -350,9 +390,10 @@ class RunConfig:
             (
                 "--dataset-dir",
                 kind.takes_dataset_dir,
+                # --smoke has a dataset folder of its own.
                 self.dataset_dir != default.dataset_dir and not self.smoke,
             ),
-        )  # --smoke has its own
+        )
         return tuple(
             f"{name} has no effect with --backend {kind.name}"
             for name, takes, is_given in given
@@ -360,7 +401,7 @@ class RunConfig:
         )
 
     def to_argv(self) -> list[str]:
-        """Arguments that parse back to an equal config; what is at its default is left out."""
+        """Return arguments that parse back to an equal config, without those at their default."""
         default = RunConfig(smoke=True)
         argv: list[str] = []
         for field in fields(self):
@@ -375,7 +416,7 @@ class RunConfig:
                 argv.append(_option(field.name))
             else:
                 text = ",".join(value) if field.name == "benchmarks" else str(value)
-                # "--model -x" would read as two options
+                # argparse would read "--model -x" as two options.
                 argv += (
                     [f"{_option(field.name)}={text}"]
                     if text.startswith("-")
@@ -384,22 +425,28 @@ class RunConfig:
         return argv + (["--", *self.backend_args] if self.backend_args else [])
 
     def command_words(self) -> list[str]:
-        """The whole command line, for the shell that this program was started from."""
+        """Return the whole command line, for the shell that this program was started from."""
         return [*_program(), *self.to_argv()]
 
     def command(self) -> str:
-        """The same, ready to paste."""
+        """Return the command line as one string, quoted for the shell."""
         return shlex.join(self.command_words())
 
 
 def parse_model_args(text: str) -> dict[str, str]:
-    """``a=b,c={"x":1,"y":2}`` as {"a": "b", "c": '{"x":1,"y":2}'}: values stay the texts they are.
+    """Parse ``a=b,c={"x":1,"y":2}`` into {"a": "b", "c": '{"x":1,"y":2}'}; values stay text.
 
-    Commas inside braces, brackets, parentheses and quotes belong to the value, as do further ``=``; a trailing comma is
-    no error (lmms-eval's own parser takes it too). Raises EasiError for a part without ``=``, an empty or doubled key and
-    a bracket or quote that is never closed.
+    Commas inside braces, brackets, parentheses and quotes belong to the value, as do further ``=``.
+    A trailing comma is allowed, as in lmms-eval's own parser.
+
+    Raises:
+        EasiError: A part has no ``=``, a key is empty or repeated, or a bracket or quote is not
+            closed.
     """
-    hint = "write key=value,key=value, for example pretrained=Qwen/Qwen3-VL-8B-Instruct,attn_implementation=sdpa"
+    hint = (
+        "write key=value,key=value, for example "
+        "pretrained=Qwen/Qwen3-VL-8B-Instruct,attn_implementation=sdpa"
+    )
     arguments: dict[str, str] = {}
     for part in _split_commas(text):
         if not part.strip():
@@ -417,12 +464,12 @@ def parse_model_args(text: str) -> dict[str, str]:
 
 
 def format_model_args(arguments: Mapping[str, str]) -> str:
-    """The inverse of ``parse_model_args``; a value that commas would part is put in quotes."""
+    """Invert ``parse_model_args``; a value that contains a separating comma is quoted."""
     return ",".join(f"{key}={_quoted(value)}" for key, value in arguments.items())
 
 
 def unquoted(value: str) -> str:
-    """A value without the quotes around it: a path with commas is written in quotes."""
+    """Return a value without surrounding quotes, which a path with commas needs."""
     return value[1:-1] if len(value) > 1 and value[0] in "\"'" and value[-1] == value[0] else value
 
 
@@ -430,21 +477,23 @@ def _quoted(value: str) -> str:
     try:
         if len(_split_commas(value)) < 2:
             return value
-    except EasiError:  # a quote or bracket that is never closed is a letter like others in a path
+    except EasiError:
+        # In a path, a quote or bracket that is never closed is an ordinary character.
         pass
     quote = '"' if "'" in value else "'"
     return f"{quote}{value}{quote}"
 
 
 def _split_commas(text: str) -> list[str]:
-    """Cut at the commas that stand outside brackets and quotes."""
+    """Split at the commas outside brackets and quotes."""
     closing = {"{": "}", "[": "]", "(": ")"}
     parts, start, awaited, quote, before = [], 0, [], "", "="
     for at, char in enumerate(text):
         if quote:
             if char == quote and text[at - 1] != "\\":
                 quote = ""
-        elif char in "\"'" and before in "=,:{[(":  # elsewhere it is an apostrophe
+        # Only a quote at the beginning of a value opens a quotation; elsewhere it is an apostrophe.
+        elif char in "\"'" and before in "=,:{[(":
             quote = char
         elif char in closing:
             awaited.append(closing[char])
@@ -458,20 +507,26 @@ def _split_commas(text: str) -> list[str]:
     if quote or awaited:
         raise EasiError(
             f"--model-args: {quote or awaited[-1]} missing at the end of {text[start:]!r}",
-            hint="close it, and put the whole value in single quotes so that the shell leaves it alone",
+            hint="close it, and put the whole value in single quotes "
+            "so that the shell leaves it alone",
         )
     return [*parts, text[start:]]
 
 
-# Keys of --model-args whose value may be copied from the hub's page of a model.
+# Keys of --model-args whose value may be the URL of a model's page on the hub.
 _CHECKPOINTS = ("pretrained", "model_path", "peft")
 _PAGE = re.compile(
-    r"https?://(?:www\.)?(?:huggingface\.co|hf\.co|hf-mirror\.com)/([\w.-]+/[\w.-]+?)(?:/(?:tree|blob|resolve)/([^/?#]+))?/?(?:[?#].*)?$"
+    r"https?://(?:www\.)?(?:huggingface\.co|hf\.co|hf-mirror\.com)/([\w.-]+/[\w.-]+?)"
+    r"(?:/(?:tree|blob|resolve)/([^/?#]+))?/?(?:[?#].*)?$"
 )
 
 
 def _without_address(model: str) -> str:
-    """The id in the address of a model's page on the hub; anything else as it is. Raises EasiError for a page of one revision."""
+    """Return the model id from the URL of its page on the hub; other texts are unchanged.
+
+    Raises:
+        EasiError: The page is that of one revision, which belongs into ``--model-args``.
+    """
     found = _PAGE.match(model.strip())
     if found is None:
         return model
@@ -509,7 +564,10 @@ def _json_hint(text: str) -> str:
         return f"to name a file write @ before it: --submission-configs @{text.strip()}"
     if comma := re.search(r",\s*[}\]]", text):
         return f"remove the comma before the closing {comma[0][-1]}"
-    return """put it in single quotes: '{"modelName": "org/model", "modelType": "instruction", "precision": "bfloat16"}'"""
+    return (
+        """put it in single quotes: '{"modelName": "org/model", "modelType":"""
+        """ "instruction", "precision": "bfloat16"}'"""
+    )
 
 
 def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:

@@ -1,7 +1,8 @@
-"""Benchmark data, fetched and unpacked before any worker starts; ``fetch`` is the way in.
+"""Download and unpack benchmark data before any worker starts; ``fetch`` is the entry point.
 
-Everything is compared with what the hub says about it, and is there whole or not at all. huggingface_hub is loaded
-only when ``fetch`` or ``size_of`` is called: a plan names its needs within milliseconds.
+Every file is compared with what the hub reports about it; a file is either complete or absent.
+huggingface_hub is loaded only when ``fetch`` or ``size_of`` is called, so a plan can list its needs
+within milliseconds.
 """
 
 from __future__ import annotations
@@ -30,11 +31,14 @@ __all__ = [
 
 
 def fetch(needs: Sequence[Need], emit: Emit, settings: HubSettings | None = None) -> list[Fetched]:
-    """Meet every need, in the order given; raises EasiError if one cannot be met.
+    """Fetch every need, in the order given; an interrupted download is continued next time.
 
-    Emits DataProgress per need (bytes there and checked; ``what`` + ", unpacking" for its archives), a Notice for
-    what is worth knowing. Interrupted, it continues next time where it was. Without an answer from the hub it goes
-    on with what is on disk if that is complete, and else says so once.
+    Emits DataProgress for each need (bytes present and verified; while archives are unpacked,
+    ``what`` ends in ", unpacking") and a Notice for other remarks. If the hub does not answer,
+    complete data on disk is used; otherwise one error says what is missing.
+
+    Raises:
+        EasiError: A need cannot be met.
     """
     from .data.fetching import fetch as run
 
@@ -42,9 +46,10 @@ def fetch(needs: Sequence[Need], emit: Emit, settings: HubSettings | None = None
 
 
 def size_of(needs: Sequence[Need], settings: HubSettings | None = None) -> list[Size]:
-    """What fetching would download and what is here already, in the order given; downloads and writes nothing.
+    """Return what fetching would download and what is present, in the order given.
 
-    A hub that cannot be asked is no error: the size is not known, and why.
+    Downloads and writes nothing. If the hub does not answer, the size is unknown and the result
+    says why; this is not an error.
     """
     from .data.fetching import size_of as run
 
@@ -52,10 +57,21 @@ def size_of(needs: Sequence[Need], settings: HubSettings | None = None) -> list[
 
 
 def fetch_model_file(settings: HubSettings, model: str, name: str, revision: str = "") -> Path:
-    """One small file (``config.json``) of a model at ``revision`` ("": main), in the hub cache; its folder is named by the commit.
+    """Return one small file (``config.json``) of a model, from the hub or its cache.
 
-    Offline, or where the hub cannot be reached, the cached one. Raises EasiError where there is none, or the hub
-    refuses the model.
+    Offline, or if the hub cannot be reached, the cached file is used.
+
+    Args:
+        settings: Hub and cache.
+        model: Model id.
+        name: File name in the repository.
+        revision: Revision of the model; empty means main.
+
+    Returns:
+        Its path in the hub cache. The name of its folder is the commit.
+
+    Raises:
+        EasiError: There is no cached file either, or the hub denies access to the model.
     """
     from .data.fetching import model_file
 
@@ -63,12 +79,17 @@ def fetch_model_file(settings: HubSettings, model: str, name: str, revision: str
 
 
 def vlmevalkit_needs(bench: Benchmark, dataset_dir: Path) -> list[Need]:
-    """The TSV, into ``dataset_dir`` (the LMUData of the run), and the media snapshot unpacked in the hub cache."""
+    """Return the needs of a benchmark on VLMEvalKit: its TSV and its media.
+
+    The TSV is stored in ``dataset_dir``, which is LMUData in the run; the media snapshot is
+    unpacked in the hub cache.
+    """
     data = bench.source(VLMEVALKIT).data
     assert isinstance(data, TsvData)
     derived = [Path(data.derived_tsv).name] if data.derived_tsv else []
     name = data.tsv_local or data.tsv
-    # A TSV above 1 GB is rewritten by the package as <name>_local.tsv; it must not outlive the TSV it came from.
+    # The package rewrites a TSV above 1 GB as <name>_local.tsv, which is invalid once the TSV
+    # changes.
     derived.append(f"{Path(name).stem}_local.tsv")
     needs = [
         Need(
@@ -95,7 +116,10 @@ def vlmevalkit_needs(bench: Benchmark, dataset_dir: Path) -> list[Need]:
 
 
 def lmms_needs(bench: Benchmark, hf_home: Path, task: str = "") -> list[Need]:
-    """The task's repo in the hub cache; where its videos are read from a folder below ``hf_home``, that folder."""
+    """Return the need of a benchmark on lmms-eval: the task's repository in the hub cache.
+
+    If the task reads videos from a folder below ``hf_home``, they are unpacked there.
+    """
     data = bench.source(LMMS_EVAL, task).data
     assert isinstance(data, HubData)
     media = data.cache_dir.startswith("{HF_HOME}/")

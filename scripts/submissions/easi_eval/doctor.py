@@ -1,6 +1,6 @@
-"""``bash scripts/setup.sh --check``: what is installed, which GPUs the driver and torch see, what is missing.
+"""The report of ``bash scripts/setup.sh --check``: packages, GPUs, and what is missing.
 
-Looks, never changes anything. Exit status 1 if a run could not start.
+It only looks and changes nothing. Exit status 1 if a run could not start.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ SHOWN = (
     "huggingface-hub",
     "decord",
 )
-# Distribution -> what a run imports from it. Those with libraries of their own fail at import where the system lacks one.
+# Distribution -> module that a run imports from it. Those that use shared libraries of the system
+# fail at import if one is missing.
 IMPORTED = {
     "torch": "torch",
     "decord": "decord",
@@ -49,20 +50,24 @@ IMPORTED = {
 
 
 class Level(Enum):
+    """How serious a finding is: a NOTE deserves a look, MISSING prevents a run."""
+
     FINE = "ok"
-    NOTE = "note"  # a run can start, but this deserves a look
-    MISSING = "missing"  # a run cannot start
+    NOTE = "note"
+    MISSING = "missing"
 
 
 @dataclass(frozen=True)
 class Finding:
+    """One line of the report."""
+
     level: Level
     text: str
 
 
 @dataclass(frozen=True)
 class TorchView:
-    """What torch itself says after asking it; ``trouble`` is why it could not be asked."""
+    """What torch itself reports; ``trouble`` says why it could not be imported or queried."""
 
     usable: int = 0
     names: tuple[str, ...] = ()
@@ -70,6 +75,7 @@ class TorchView:
 
 
 def installed_versions() -> dict[str, str]:
+    """Return the version of every installed distribution, by normalised name."""
     return {
         normal(found.metadata["Name"]): found.version
         for found in importlib.metadata.distributions()
@@ -80,7 +86,16 @@ def installed_versions() -> dict[str, str]:
 def judge_packages(
     pins: Mapping[str, str], versions: Mapping[str, str], left_out: Iterable[str]
 ) -> list[Finding]:
-    """One line of versions, then one for what is missing and one for what differs from the lock. Pure."""
+    """Compare the installed versions with the locks.
+
+    Returns one finding with the main versions, one for missing packages, one for versions that
+    differ from the lock, and one for each optional package. A pure function.
+
+    Args:
+        pins: Pinned version by normalised name.
+        versions: Installed version by normalised name.
+        left_out: Packages that the set-up left out on purpose.
+    """
     findings = [
         Finding(
             Level.FINE, ", ".join(f"{name} {versions[name]}" for name in SHOWN if name in versions)
@@ -102,14 +117,13 @@ def judge_packages(
 
 
 def judge_imports(modules: Mapping[str, str]) -> list[Finding]:
-    """Import what a run imports; a shared library the system lacks shows only now."""
+    """Import what a run imports, because a missing system library only shows then."""
     findings = []
     for distribution, module in modules.items():
         try:
             importlib.import_module(module)
-        except (
-            Exception
-        ) as error:  # a broken package may raise anything, and saying what is the purpose here
+        # A broken package may raise anything, and the report has to name it.
+        except Exception as error:
             findings.append(
                 Finding(Level.MISSING, f"{distribution} cannot be imported: {_one_line(error)}")
             )
@@ -117,7 +131,15 @@ def judge_imports(modules: Mapping[str, str]) -> list[Finding]:
 
 
 def judge_gpus(machine: Machine, build: TorchBuild | None, view: TorchView) -> list[Finding]:
-    """The driver's GPUs against torch's. Pure. GPUs that torch cannot use are missing; no GPU at all is a note (``--device cpu``)."""
+    """Compare the driver's GPUs with those that torch can use. A pure function.
+
+    GPUs that torch cannot use are MISSING; no GPU at all is a NOTE, because ``--device cpu`` works.
+
+    Args:
+        machine: What the driver reports.
+        build: What torch was built for; None if it is not installed.
+        view: What torch itself reports.
+    """
     if build is None:
         return [Finding(Level.MISSING, "torch is not installed")]
     target = (
@@ -182,7 +204,7 @@ def judge_gpus(machine: Machine, build: TorchBuild | None, view: TorchView) -> l
 
 
 def ask_torch() -> TorchView:
-    """Imports torch, a matter of seconds."""
+    """Import torch, which takes seconds, and list the GPUs that it can use."""
     try:
         import torch
 
@@ -195,6 +217,7 @@ def ask_torch() -> TorchView:
 
 
 def examine() -> list[Finding]:
+    """Examine this environment and return all findings."""
     stamp = read_stamp(Path(sys.prefix))
     findings = [Finding(Level.FINE, f"Python {platform.python_version()} in {sys.prefix}")]
     findings += judge_packages(pinned(REPOSITORY), installed_versions(), stamp.get("left_out", {}))
@@ -211,7 +234,7 @@ def examine() -> list[Finding]:
 
 
 def read_stamp(prefix: Path) -> dict[str, dict[str, str]]:
-    """What the set-up wrote about the environment; empty if another tool made it."""
+    """Return what the set-up recorded in the environment; empty if another tool created it."""
     try:
         return json.loads((prefix / "easi-setup.json").read_text("utf-8"))
     except (OSError, ValueError):
@@ -219,6 +242,7 @@ def read_stamp(prefix: Path) -> dict[str, dict[str, str]]:
 
 
 def main() -> int:
+    """Print the report and return the exit status."""
     findings = examine()
     for finding in findings:
         print(f"{finding.level.value:8}{finding.text}")

@@ -1,4 +1,4 @@
-"""The only exception shown to people, and the exit codes of the program."""
+"""The exceptions that are shown to users, and the exit codes of the program."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from pathlib import Path
 
-# A full disk, a quota that is used up, and a limit on the size of files: free some space and go on.
+# A full disk, an exhausted quota, a limit on file size: the remedy is the same, to free some space.
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-LONGEST_CHAIN = 10  # of exceptions that led to one another
+LONGEST_CHAIN = 10  # causes of an exception that are followed
 
 
 class ExitCode(IntEnum):
-    """What the program's exit status says; the README documents the same five."""
+    """The program's exit status; the README documents the same five."""
 
     COMPLETE = 0  # every requested benchmark is complete, or ``--limit`` was done as asked
     INCOMPLETE = 1  # at least one requested benchmark is not
@@ -25,9 +25,14 @@ class ExitCode(IntEnum):
 
 
 class EasiError(Exception):
-    """Something the user can act on: one line that says what is wrong and one that says what to do.
+    """An error the user can act on: one line with the problem and one with the remedy.
 
-    Anything else that escapes is a bug in this program.
+    Any other exception that reaches the top is a bug in this program.
+
+    Attributes:
+        message: What is wrong.
+        hint: What to do about it.
+        code: Exit code of the program.
     """
 
     def __init__(self, message: str, hint: str = "", code: ExitCode = ExitCode.REFUSED) -> None:
@@ -39,14 +44,21 @@ class EasiError(Exception):
 
 @dataclass
 class Refusals:
-    """What refuses a run. A run ends at the first; a dry run goes on (``collect``), so that one look shows all of them."""
+    """Collects the reasons that prevent a run.
+
+    A run ends at the first one. With ``collect``, as in a dry run, all of them are collected so
+    that they can be shown together.
+    """
 
     collect: bool = False
     found: list[EasiError] = field(default_factory=list)
 
     @contextlib.contextmanager
     def noted(self) -> Iterator[None]:
-        """Keep an EasiError raised inside instead of letting it out, where refusals are collected; one that was met before once."""
+        """Record an EasiError raised inside the block if refusals are collected, else re-raise it.
+
+        An error with a message that was recorded before is not recorded again.
+        """
         try:
             yield
         except EasiError as error:
@@ -57,11 +69,14 @@ class Refusals:
 
 
 class NoRoom(EasiError):
-    """What is to come does not fit on a disk, which is known before it is written."""
+    """The data to be written does not fit on the disk; raised before anything is written."""
 
 
 class DiskFull(EasiError):
-    """A disk took no more. What lies on it is whole and stays, and the same command goes on from there."""
+    """A write failed because the disk is full.
+
+    Files written before are complete and stay, and the same command continues from there.
+    """
 
     def __init__(self, message: str, kept: str = "what is there is kept") -> None:
         super().__init__(
@@ -72,15 +87,24 @@ class DiskFull(EasiError):
 
 
 def says_nothing(error: BaseException) -> bool:
-    """Whether the text alone tells nobody what went wrong: ``assert``, ``raise NotImplementedError``, the key of a KeyError."""
+    """Whether an exception's text alone does not explain it.
+
+    That is so for a bare ``assert``, for ``raise NotImplementedError`` and for the key of a
+    KeyError.
+    """
     return not str(error).strip() or isinstance(error, KeyError)
 
 
 def worded(error: BaseException) -> str:
-    """ "Type: text"; where the text says nothing with the place, "AssertionError: no text, at model.py:12 in forward"."""
+    """Return the exception as "Type: text".
+
+    If the text explains nothing, the place is added: "AssertionError: no text, at model.py:12 in
+    forward".
+    """
     text = str(error).strip()
     place, step = "", error.__traceback__
-    while says_nothing(error) and step is not None:  # to the deepest frame
+    # The deepest frame is where it was raised.
+    while says_nothing(error) and step is not None:
         code = step.tb_frame.f_code
         place, step = (
             f", at {Path(code.co_filename).name}:{step.tb_lineno} in {code.co_name}",
@@ -90,7 +114,7 @@ def worded(error: BaseException) -> str:
 
 
 def is_full(error: BaseException | None) -> bool:
-    """Whether this error, or one behind it, says that a disk took no more."""
+    """Whether this exception, or one in its chain of causes, says that a disk is full."""
     for _ in range(LONGEST_CHAIN):
         if error is None or (isinstance(error, OSError) and error.errno in FULL):
             break
