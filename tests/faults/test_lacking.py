@@ -205,6 +205,56 @@ def test_weights_that_are_not_there_are_named(
         fetch([weights_need(model)], lambda event: None, offline)
 
 
+INDEX = '{"weight_map": {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}}'
+SAFE = {"config.json": "{}", "model.safetensors.index.json": INDEX}
+SHARDS = dict.fromkeys(
+    ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"), "w"
+)
+ONE_BIN = {"pytorch_model-00001-of-00003.bin": "left over"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "files", "said"),
+    [
+        ("model", SAFE | SHARDS | ONE_BIN, ""),
+        ("model", {"config.json": "{}", "model.safetensors": "w"} | ONE_BIN, ""),
+        ("model", SAFE | SHARDS | {"checkpoint-5/model.safetensors.index.json": INDEX}, ""),
+        ("model", SAFE | dict(list(SHARDS.items())[:1]), "model-00002-of-00002.safetensors of"),
+        ("model", {"config.json": "{}"} | ONE_BIN, "pytorch_model-00002-of-00003.bin of"),
+        (
+            "model",
+            {"llm/config.json": "{}", "llm/model.safetensors.index.json": INDEX},
+            "llm/model-00001-of-00002.safetensors of",
+        ),
+        ("dataset", {f"test-0000{n}-of-00002.parquet": "w" for n in (0, 1)}, ""),
+        ("dataset", {f"test-0000{n}-of-00002.parquet": "w" for n in (1, 2)}, ""),
+        ("dataset", {"test-00001-of-00002.parquet": "w"}, "-of-00002.parquet of"),
+        ("dataset", {"test-00002-of-00002.parquet": "w"}, "test-00001-of-00002.parquet of"),
+    ],
+)
+def test_shards_are_judged_in_the_set_that_is_loaded(
+    home: Path, kind: str, files: dict[str, str], said: str
+) -> None:
+    folder = home / "hub" / f"{kind}s--some--repo" / "snapshots" / ("1" * 40)
+    (home / "blobs").mkdir(parents=True)
+    for name, text in files.items():
+        path, blob = folder / name, home / "blobs" / name.replace("/", "_")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        blob.write_text(text)
+        path.symlink_to(blob)
+    ref = home / "hub" / f"{kind}s--some--repo" / "refs" / "main"
+    ref.parent.mkdir()
+    ref.write_text("1" * 40)
+    need = weights_need("some/repo") if kind == "model" else Need("data", "some/repo")
+    offline = HubSettings(hf_home=home, offline=True)
+    if said:
+        with pytest.raises(EasiError) as refused:
+            fetch([need], lambda event: None, offline)
+        assert said in refused.value.message
+    else:
+        fetch([need], lambda event: None, offline)
+
+
 @pytest.mark.slow
 @pytest.mark.e2e
 @pytest.mark.parametrize(

@@ -10,24 +10,15 @@ import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 
+from ..data.weights import ADAPTER_SETS, ENGINE_SETS, INDEX, OTHER_FIRST, SETS, shards
 from ..errors import EasiError
 from ..model import ModelChoice
 from .adapters import checkpoints
 from .common import WEIGHTS
 from .references import ADAPTER, CONFIG, reached, read_object
 
-# In the order in which transformers takes the first that is there. An engine prefers an index to a file of the same kind.
-SETS = (
-    "model.safetensors",
-    "model.safetensors.index.json",
-    "pytorch_model.bin",
-    "pytorch_model.bin.index.json",
-)
-ENGINE_SETS = (SETS[1], SETS[0], SETS[3], SETS[2])
-ADAPTER_SETS = ("adapter_model.safetensors", "adapter_model.bin")
-# Arguments that choose other files, and a file that one class (BAGEL) takes before all of these.
+# Arguments that choose other files.
 CHOOSING = frozenset({"variant", "subfolder", "use_safetensors", "gguf_file", "load_format"})
-OTHER_FIRST = "ema.safetensors"
 LFS = b"version https://git-lfs"
 ZIP = b"PK\x03\x04"  # torch.save's; its older format has no sizes to hold a file against
 PREFIX = (
@@ -74,21 +65,22 @@ def damage(folder: Path, sets: Iterable[str] = SETS) -> list[str]:
         return [f"{path} {_missing(path)}" for path in links[:1]] + [
             line for part in parts for line in damage(part, sets)
         ]
-    if not chosen.name.endswith(".index.json"):
+    if not chosen.name.endswith(INDEX):
         return [f"{chosen} {wrong}" for wrong in [_damage(chosen)] if wrong]
-    shards = _shards(chosen)
-    if shards is None:
+    named_shards = shards(chosen)
+    if named_shards is None:
         return [f"{chosen} cannot be read as a list of the checkpoint's files"]
-    absent = [shard for shard in shards if not shard.is_file()]
+    parts = [folder / name for name in named_shards]
+    absent = [shard for shard in parts if not shard.is_file()]
     if absent:
         named = ", ".join(shard.name for shard in absent[:NAMED]) + (
             ", ..." if len(absent) > NAMED else ""
         )
         are = "is" if len(absent) == 1 else "are"
         return [
-            f"{chosen} names {len(shards)} files, and {len(absent)} of them {are} not there: {named}"
+            f"{chosen} names {len(parts)} files, and {len(absent)} of them {are} not there: {named}"
         ]
-    return [f"{shard} {wrong}" for shard in shards if (wrong := _damage(shard))]
+    return [f"{shard} {wrong}" for shard in parts if (wrong := _damage(shard))]
 
 
 def _folders(named: Iterable[Path]) -> list[Path]:
@@ -110,14 +102,6 @@ def _parts(folder: Path) -> list[Path]:
 
 def _holds_weights(folder: Path) -> bool:
     return any(path.suffix in WEIGHTS for path in folder.iterdir())
-
-
-def _shards(index: Path) -> list[Path] | None:
-    """Each file that an index names, once; None for what is no index."""
-    names = read_object(index).get("weight_map")
-    if not isinstance(names, dict) or not all(isinstance(name, str) for name in names.values()):
-        return None
-    return [index.parent / name for name in sorted(set(names.values()))]
 
 
 def _missing(path: Path) -> str:

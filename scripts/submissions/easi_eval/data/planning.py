@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from .hub import Listing, Repo
 from .needs import FileRecord, HubSettings, Kind, Need
 from .store import size_of_file, snapshot_folder
 from .unpack import Archive, Target
+from .weights import INDEX, chosen, judged, shards
 
 WEIGHTS = (".safetensors", ".bin", ".pt", ".pth")
 
@@ -126,23 +127,14 @@ def refuse_incomplete(plan: Sequence[Planned], settings: HubSettings) -> None:
 
 def _lacking(planned: Planned) -> str:
     """What a cache, which only tells what lies there, lacks by the names of the rest: a shard, all weights or all archives; "" if nothing."""
-    need, there = planned.need, {item.file.path for item in planned.items}
-    for path in sorted(there):
-        if shard := re.fullmatch(r"(.*-)(\d+)(-of-)(\d+)(\.[^/]*)", path):
-            before, number, of, count, after = shard.groups()
-            first = 1 if after in WEIGHTS else 0
-            names = [
-                f"{before}{index:0{len(number)}}{of}{count}{after}"
-                for index in range(first, first + int(count))
-            ]
-            if path in names and (absent := [name for name in names if name not in there]):
-                return absent[0]
-    if (
-        need.repo_type == "model"
-        and not (need.allow or need.files)
-        and not any(path.endswith(WEIGHTS) for path in there)
-    ):
-        return "the weights"
+    need, there = planned.need, {item.file.path: item.place for item in planned.items}
+    if need.repo_type == "model":
+        if absent := _lacking_weights(there):
+            return absent
+        if not (need.allow or need.files) and not any(path.endswith(WEIGHTS) for path in there):
+            return "the weights"
+    elif absent := _lacking_shard(there, (0, 1)):
+        return absent
     if need.unpack is not None and not archive_names(planned):
         # Who unpacked them may have removed them since.
         into, inside = (
@@ -152,6 +144,48 @@ def _lacking(planned: Planned) -> str:
         )
         return "" if (into.exists() if into is not None else inside.is_file()) else "the archives"
     return ""
+
+
+def _lacking_weights(there: Mapping[str, Path]) -> str:
+    """A shard that is lacking of those that would be loaded; others may lie beside them and be incomplete."""
+    for folder, names in judged(_by_folder(there), WEIGHTS).items():
+        index = chosen(names)
+        if index.endswith(INDEX):
+            absent = [name for name in shards(there[folder + index]) or () if name not in names]
+            if absent:
+                return folder + absent[0]
+        elif not index and (absent := _lacking_shard([folder + name for name in names], (1, 0))):
+            return absent
+    return ""
+
+
+def _lacking_shard(there: Collection[str], firsts: Sequence[int]) -> str:
+    """One by the numbers in the names of the others, which count from one of ``firsts``."""
+    for path in sorted(there):
+        if shard := re.fullmatch(r"(.*-)(\d+)(-of-)(\d+)(\.[^/]*)", path):
+            before, number, of, count, after = shard.groups()
+            counted = [
+                [
+                    f"{before}{index:0{len(number)}}{of}{count}{after}"
+                    for index in range(first, first + int(count))
+                ]
+                for first in firsts
+            ]
+            lacking = [
+                [name for name in names if name not in there] for names in counted if path in names
+            ]
+            if lacking and all(lacking):
+                return min(lacking, key=len)[0]
+    return ""
+
+
+def _by_folder(paths: Iterable[str]) -> dict[str, set[str]]:
+    """The names of the files in each folder, which is "" or ends with a slash."""
+    folders: dict[str, set[str]] = {}
+    for path in paths:
+        folder, slash, name = path.rpartition("/")
+        folders.setdefault(folder + slash, set()).add(name)
+    return folders
 
 
 @dataclass(frozen=True)
