@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from easi_eval.backends import make_backend
+from easi_eval.backends import make_backend, newer_checkpoints
 from easi_eval.backends.adapters import check_adapter, with_references
 from easi_eval.backends.references import (
     NOT_THERE,
@@ -188,7 +189,7 @@ def test_a_repository_of_code_and_weights_is_fetched_whole(tmp_path: Path) -> No
 
 def test_a_checkpoint_that_refers_to_nothing_has_no_such_field(tmp_path: Path) -> None:
     model = ModelChoice("m", str(checkpoint(tmp_path / "m", QWEN)), "qwen2_5_vl", "")
-    assert with_references(model, tmp_path) == model
+    assert with_references(model, HubSettings(hf_home=tmp_path)) == model
 
 
 # ---- adapters -------------------------------------------------------------------------------------------------------
@@ -264,6 +265,62 @@ def test_an_adapters_class_is_chosen_by_its_base(tmp_path: Path) -> None:
         f"an adapter of {base}" in note and '"weightType": "Adapter"' in note
         for note in model.notes
     )
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[tuple[hub.Hub, HubSettings]]:
+    """A hub with an adapter and its base, and an empty cache."""
+    org = tmp_path / "served" / "models" / "org"
+    adapter(org / "mine", "org/Qwen2.5-VL-7B-Instruct")
+    checkpoint(org / "Qwen2.5-VL-7B-Instruct", QWEN)
+    with hub.start(tmp_path / "served") as running:
+        yield running, HubSettings(endpoint=running.endpoint, hf_home=tmp_path / "hf", backoff=0.01)
+
+
+OF_THE_HUB = {
+    "vlmevalkit": RunConfig(model="org/mine"),
+    "lmms-eval": RunConfig(
+        model="qwen2_5_vl", model_args="pretrained=org/mine", backend="lmms-eval"
+    ),
+}
+
+
+@pytest.mark.parametrize("backend", OF_THE_HUB)
+def test_an_adapter_of_the_hub_is_seen_before_it_was_ever_fetched(
+    served: tuple[hub.Hub, HubSettings], backend: str
+) -> None:
+    kit = make_backend(backend, served[1])
+    model = kit.resolve(OF_THE_HUB[backend])
+    assert model.base == "org/Qwen2.5-VL-7B-Instruct"
+    assert [need.repo for need in kit.weights(model)] == ["org/mine", model.base]
+    if backend == "vlmevalkit":
+        assert model.why.endswith("settings of VLMEvalKit's entry Qwen2.5-VL-7B-Instruct")
+
+
+def test_it_is_refused_for_an_engine_and_the_hub_is_asked_once(
+    served: tuple[hub.Hub, HubSettings],
+) -> None:
+    running, settings = served
+    kit = make_backend("lmms-eval", settings)
+    with pytest.raises(EasiError, match="vllm does not lay it over its base"):
+        kit.resolve(RunConfig(model="vllm", model_args="model=org/mine", backend="lmms-eval"))
+    model = kit.resolve(OF_THE_HUB["lmms-eval"])
+    asked = len(running.served())
+    kit.ready(OF_THE_HUB["lmms-eval"], model)
+    repos = {need.repo: need.revision for need in kit.weights(model)}
+    newer_checkpoints.notes(OF_THE_HUB["lmms-eval"], model, repos, settings)
+    assert len(running.served()) == asked
+
+
+def test_a_hub_that_cannot_be_asked_is_no_error_on_lmms_eval(tmp_path: Path) -> None:
+    for settings in (
+        HubSettings(hf_home=tmp_path, offline=True),
+        HubSettings(endpoint="http://127.0.0.1:1", hf_home=tmp_path, patience=0.1, backoff=0.01),
+    ):
+        kit = make_backend("lmms-eval", settings)
+        model = kit.resolve(OF_THE_HUB["lmms-eval"])
+        kit.ready(OF_THE_HUB["lmms-eval"], model)
+        assert (model.path, model.base) == ("org/mine", "")
 
 
 @pytest.mark.parametrize(

@@ -116,7 +116,7 @@ def resolved(tmp_path: Path, model: str, *backend_args: str):
     cfg = RunConfig(
         backend=LMMS_EVAL, model=model, model_args="pretrained=org/m", backend_args=backend_args
     )
-    return LmmsEval(HubSettings(tmp_path)).resolve(cfg)
+    return LmmsEval(HubSettings(hf_home=tmp_path, offline=True)).resolve(cfg)
 
 
 def test_the_plan_names_class_stop_string_and_remedy(tmp_path: Path) -> None:

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from ..data.needs import HubSettings
 from ..errors import EasiError
 from ..model import ModelChoice
 from . import class_code
-from .common import CHECKPOINT_KEYS, is_hub_id
-from .references import bare_adapter, base_of, referred_to, snapshot
+from .common import CHECKPOINT_KEYS, files_of, is_hub_id
+from .references import bare_adapter, base_of, referred_to
 from .sources import ClassSource
 
 
@@ -25,10 +26,10 @@ def checkpoints(model: ModelChoice) -> list[str]:
     ]
 
 
-def with_references(model: ModelChoice, cache: Path) -> ModelChoice:
+def with_references(model: ModelChoice, hub: HubSettings) -> ModelChoice:
     """The choice with what its local checkpoints refer to; an adapter that is laid over a base is told.
 
-    ``cache``: the hub's, where an adapter of the hub has left its small files. Raises EasiError for an adapter whose base cannot be told.
+    ``hub``: its cache, where an adapter of the hub has left its small files. Raises EasiError for an adapter whose base cannot be told.
     """
     if model.served:
         return model
@@ -36,10 +37,9 @@ def with_references(model: ModelChoice, cache: Path) -> ModelChoice:
     model = replace(
         model, refers_to=referred_to(Path(name) for name in names if Path(name).is_dir())
     )
-    revision = str(model.arguments.get("revision", "")) or "main"
-    adapter = next(
-        filter(None, (bare_adapter(snapshot(name, cache, revision)) for name in names)), None
-    )
+    revision = str(model.arguments.get("revision", ""))
+    folders = filter(None, (files_of(name, hub, revision) for name in names))
+    adapter = next(filter(None, map(bare_adapter, folders)), None)
     if adapter is None:
         return model
     base = base_of(adapter)

@@ -9,6 +9,8 @@ import re
 import site
 import sys
 from collections.abc import Container, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from ..config import RunConfig
@@ -240,6 +242,18 @@ def is_hub_id(model: str) -> bool:
         re.fullmatch(r"\w[\w.-]*/[\w.-]+", model) is not None
         and not Path(model).expanduser().is_dir()
     )
+
+
+def files_of(model: str, hub: HubSettings, revision: str = "") -> Path | None:
+    """A checkpoint's folder, or that of the hub's cache with its config.json or adapter_config.json; None where neither is at hand."""
+    if Path(model).is_dir():
+        return Path(model)
+    from ..datasets import fetch_model_file
+
+    for name in (references.CONFIG, references.ADAPTER) if is_hub_id(model) else ():
+        with suppress(EasiError):
+            return fetch_model_file(replace(hub, offline=True), model, name, revision).parent
+    return None
 
 
 def model_config(model: str, hub: HubSettings, revision: str = "") -> dict[str, object] | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from importlib.util import find_spec
 from itertools import zip_longest
@@ -173,7 +174,7 @@ class LmmsEval:
                 cfg,
                 model,
                 [str(model.arguments[key]) for key in WEIGHT_KEYS if key in model.arguments],
-                self.hub,
+                replace(self.hub, offline=True),  # ``resolve`` has asked it
             )
 
     def _engine(self, cfg: RunConfig) -> str | None:
@@ -217,6 +218,9 @@ class LmmsEval:
                 f"--plain: lmms-eval's own launch cannot take a path with commas ({commas}=)",
                 hint="leave out --plain, or give a link to the folder",
             )
+        for key in keys if not cfg.smoke else ():  # the rehearsal's hub is not up yet
+            with suppress(EasiError):  # preparation says why
+                common.model_config(arguments[key], self.hub, arguments.get("revision", ""))
         checkpoint = arguments[keys[0]] if keys else cfg.model
         arguments, notes = _supported(cfg, arguments, takes.names)
         cuts = _cuts(cfg, classes)
@@ -236,7 +240,7 @@ class LmmsEval:
         )
         if any(key in arguments for key in ADAPTER_KEYS):  # the class is told the base
             return replace(model, refers_to={})
-        model = adapters.with_references(model, self.hub.hub_cache)
+        model = adapters.with_references(model, self.hub)
         adapters.check_adapter(model, classes)
         return model
 

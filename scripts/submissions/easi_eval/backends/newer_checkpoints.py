@@ -8,7 +8,6 @@ import json
 import shutil
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -160,10 +159,8 @@ def _configs(
 
 
 def _place(name: str, revision: str, hub: HubSettings) -> Path | None:
-    """A folder, or the one of the hub's cache (asked first) with a repository's config.json; None where it cannot be had now."""
-    if Path(name).is_dir():
-        return Path(name)
-    for settings in (replace(hub, offline=True), hub) if common.is_hub_id(name) else ():
+    """``common.files_of``, after the hub was asked for what is not at hand; None for what cannot be had now."""
+    if (found := common.files_of(name, hub, revision)) is None and common.is_hub_id(name):
         with suppress(EasiError, OSError):
-            return fetch_model_file(settings, name, CONFIG, revision).parent
-    return None
+            return fetch_model_file(hub, name, CONFIG, revision).parent
+    return found

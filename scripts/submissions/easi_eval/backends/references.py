@@ -130,19 +130,6 @@ def bare_adapter(folder: Path) -> Adapter | None:
     return Adapter(folder, located(base, folder) if base else "")
 
 
-def snapshot(name: str, cache: Path, revision: str) -> Path:
-    """A checkpoint's folder; that of a hub id in the cache, which need not be there."""
-    if Path(name).is_dir():
-        return Path(name)
-    repo = cache / f"models--{name.replace('/', '--')}"
-    ref = repo / "refs" / revision
-    return (
-        repo
-        / "snapshots"
-        / (ref.read_text(encoding="utf-8").strip() if ref.is_file() else revision)
-    )
-
-
 def base_of(adapter: Adapter) -> str:
     """What an adapter is laid over. Raises EasiError where it does not say, or the folder is not there."""
     where = adapter.folder / ADAPTER

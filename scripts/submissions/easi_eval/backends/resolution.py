@@ -15,7 +15,7 @@ from . import catalog, common, own_models
 from .easi_models import EasiModel, easi_model
 from .families import FAMILIES, family_settings
 from .generic_check import refuse_unloadable
-from .references import bare_adapter, snapshot
+from .references import bare_adapter
 from .signatures import signature
 from .sources import ClassSource, lineage
 
@@ -182,9 +182,8 @@ def _of_family(model_type: str, asked: Asked) -> ModelChoice:
     _no_model_path(asked)
     model, arguments = asked.cfg.model, asked.arguments
     family, name = FAMILIES[model_type], common.model_name(model)
-    adapter = bare_adapter(
-        snapshot(common.model_path(model), asked.hub.hub_cache, asked.revision or "main")
-    )
+    files = common.files_of(common.model_path(model), asked.hub, asked.revision)
+    adapter = bare_adapter(files) if files is not None else None
     like = (
         common.model_name(adapter.base) if adapter else name
     )  # an adapter's own name tells no settings

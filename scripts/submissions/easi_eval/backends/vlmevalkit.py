@@ -112,7 +112,7 @@ class VLMEvalKit:
         class_checks.check(cfg, model, classes)
         said = class_checks.notes(cfg, model, classes, generic=model.cls == GENERIC)
         engine = "" if model.served else class_code.engine(classes, model.arguments)[0]
-        model = adapters.with_references(replace(model, engine=engine), self.hub.hub_cache)
+        model = adapters.with_references(replace(model, engine=engine), self.hub)
         adapters.check_adapter(model, classes)
         return replace(
             model,

@@ -35,6 +35,9 @@ from .store import Checked, digest_of, local_listing, save_listing, snapshot_fol
 from .unpack import Archive, Target
 
 CHECKED = "checked.txt"
+# What the hub said was a revision's commit when this process asked for single files of it, by cache. They lie in that commit's
+# snapshot; the cache's own note of the revision is written only when everything of it is there.
+_commits: dict[tuple[Path, Repo], str] = {}
 
 
 def fetch(needs: Sequence[Need], emit: Emit, settings: HubSettings) -> list[Fetched]:
@@ -123,23 +126,21 @@ def _ask_for_file(settings: HubSettings, repo: Repo, name: str) -> Path:
     hub, found = Hub(settings, pulse), []
 
     def ask() -> None:
-        found.append(Path(hub.download(repo, hub.commit(repo), name, lambda: 0)))
+        commit = hub.commit(repo)
+        found.append(Path(hub.download(repo, commit, name, lambda: 0)))
+        _commits[settings.hub_cache, repo] = commit
 
     run_all([ask], 1, pulse, hub.watch)
     return found[0]
 
 
 def _cached(settings: HubSettings, repo: Repo, name: str) -> Path | None:
-    """A file as other hub clients left it in the cache."""
+    """A file of the commit that the hub told this process, else as other hub clients left it in the cache."""
     ref = settings.hub_cache / repo.folder / "refs" / repo.revision
-    path = (
-        snapshot_folder(
-            settings,
-            repo,
-            ref.read_text(encoding="utf-8").strip() if ref.is_file() else repo.revision,
-        )
-        / name
+    commit = _commits.get((settings.hub_cache, repo)) or (
+        ref.read_text(encoding="utf-8").strip() if ref.is_file() else repo.revision
     )
+    path = snapshot_folder(settings, repo, commit) / name
     return path if path.is_file() else None
 
 
