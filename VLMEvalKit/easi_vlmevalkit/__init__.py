@@ -1,1 +1,4 @@
-"""EASI's side of the VLMEvalKit backend: launcher, driver and generic model class. Importing it does not load vlmeval."""
+"""EASI's side of the VLMEvalKit backend: worker, scorer and generic model class.
+
+Importing this package does not import vlmeval.
+"""

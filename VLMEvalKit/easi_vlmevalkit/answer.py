@@ -1,4 +1,8 @@
-"""A worker over the installed ``vlmeval``: its datasets, prompts and model classes; ours is which item is answered next."""
+"""Worker over the installed ``vlmeval``.
+
+Datasets, prompts and model classes are VLMEvalKit's. EASI's queue decides which item a worker
+answers next.
+"""
 
 from __future__ import annotations
 
@@ -20,12 +24,21 @@ from easi_eval.model import ModelChoice
 from .datasets import Datasets, Loaded
 from .served import ServedModel
 
-# What VLMEvalKit's API classes return when every retry failed; it is no answer.
+# VLMEvalKit's API classes return this text when every retry failed. It is not an answer.
 API_FAILURE = "Failed to obtain answer via API"
 
 
 def answer(run_root: Path, model_choice: ModelChoice, args: argparse.Namespace) -> int:
-    """Be a worker: load the model once, answer items until none is left. Returns the exit code."""
+    """Load the model once, then answer items until none is left.
+
+    Args:
+        run_root: Folder of the run.
+        model_choice: The model to load.
+        args: Options as parsed by ``cli.parser``.
+
+    Returns:
+        The exit code.
+    """
     work = load_work(run_root, VLMEVALKIT, args.data, args.limit)
     journal = open_journal(run_root, work)
     journal.phase("importing VLMEvalKit")
@@ -75,7 +88,7 @@ def answer(run_root: Path, model_choice: ModelChoice, args: argparse.Namespace) 
 
 
 def ready_prompt(model: Any, dataset: Loaded, item: str) -> Any:
-    """The prompt of one row; our own class also reads its pictures now."""
+    """Build the prompt of one row; the generic class ``EasiVLM`` also loads its images now."""
     message = build_prompt(model, dataset, item)
     if isinstance(message, list) and hasattr(model, "make_ready"):
         model.make_ready(message)
@@ -83,10 +96,16 @@ def ready_prompt(model: Any, dataset: Loaded, item: str) -> Any:
 
 
 def build_prompt(model: Any, dataset: Loaded, item: str) -> Any:
-    """What VLMEvalKit's own loop would show the model for one row: its list of parts, or a text.
+    """Build the prompt that VLMEvalKit's own loop would give the model for one row.
 
-    Sets the model to the dataset (``fit``): prompts of one benchmark must not be built while the model answers another.
-    Raises ValueError if there is none.
+    Calls ``fit``, which changes the model. Prompts of one benchmark must therefore not be built
+    while the model answers another.
+
+    Returns:
+        A list of parts ``{"type", "value"}``, or a plain text.
+
+    Raises:
+        ValueError: The dataset made no prompt, or the model cannot sample its videos.
     """
     row, source = dataset.rows[item], dataset.source
     fit(model, source)
@@ -103,9 +122,18 @@ def build_prompt(model: Any, dataset: Loaded, item: str) -> Any:
 
 
 def generate(model: Any, dataset: Loaded, item: str, message: Any) -> Generation:
-    """The model's answer to the prompt that ``build_prompt`` made. Raises what the model raises, and for no answer."""
-    fit(model, dataset.source)  # since the prompt was made one of another benchmark may have been
-    hashed = prompt_hash(message)  # before the model: some classes change the parts they are given
+    """Answer one prompt made by ``build_prompt``.
+
+    Exceptions of the model pass through.
+
+    Raises:
+        ValueError: The model returned None.
+        RuntimeError: The answer holds ``API_FAILURE``.
+    """
+    # A prompt of another benchmark may have been built since, which set the model up for that one.
+    fit(model, dataset.source)
+    # Before the model runs: some classes change the parts they are given.
+    hashed = prompt_hash(message)
     frames = sum(part["type"] == "image" for part in message) if isinstance(message, list) else None
     answered = model.generate(
         message=message, dataset=dataset_name(dataset.source, dataset.rows[item])
@@ -127,7 +155,10 @@ def generate(model: Any, dataset: Loaded, item: str, message: Any) -> Generation
 
 
 def _free_cache() -> None:
-    """As VLMEvalKit's own loop does after every answer; models at the edge of the memory rely on it."""
+    """Free cached GPU memory after an answer, as VLMEvalKit's own loop does.
+
+    Models that barely fit into memory rely on it.
+    """
     import torch
 
     if torch.cuda.is_available():
@@ -135,7 +166,10 @@ def _free_cache() -> None:
 
 
 def dataset_name(source: Any, row: int) -> str:
-    """The name VLMEvalKit's loop gives the model with this row; joined video datasets name the part it comes from."""
+    """Return the dataset name that VLMEvalKit's loop passes to the model for this row.
+
+    In a concatenated video dataset it is the name of the part that the row comes from.
+    """
     line = source.data.iloc[row]
     return (
         line["SUB_DATASET"]
@@ -146,9 +180,8 @@ def dataset_name(source: Any, row: int) -> str:
 
 def _video_prompt(model: Any, source: Any, row: int, name: str) -> Any:
     video_llm = getattr(model, "VIDEO_LLM", False)
-    if getattr(model, "is_api", False) or not _custom_prompt(
-        model, name
-    ):  # of videos API classes never make their own
+    # API classes never build prompts of videos themselves.
+    if getattr(model, "is_api", False) or not _custom_prompt(model, name):
         return source.build_prompt(row, video_llm=video_llm)
     if source.nframe == 0:
         raise ValueError(
@@ -162,12 +195,16 @@ def _custom_prompt(model: Any, name: str) -> bool:
 
 
 def fit(model: Any, source: Any) -> None:
-    """Set a model to the dataset as VLMEvalKit's loop does: where it puts images, how it samples videos."""
+    """Set the model up for a dataset as VLMEvalKit's loop does.
+
+    For images it sets where the model writes image files, for videos how the model samples them.
+    """
     if source.MODALITY != "VIDEO":
         if hasattr(model, "set_dump_image"):
             model.set_dump_image(source.dump_image)
     elif not getattr(model, "is_api", False):
         match_frames(model, source)
+    # The API classes with a ``backend`` are Gemini's.
     elif getattr(model, "backend", None) == "vertex" or (
         getattr(model, "backend", None) == "genai" and source.nframe > 0
     ):
@@ -177,9 +214,12 @@ def fit(model: Any, source: Any) -> None:
 
 
 def match_frames(model: Any, source: Any) -> None:
-    """Set a video model's frame count or rate to the dataset's, as VLMEvalKit does before every video item.
+    """Set a video model's frame count or rate to the dataset's.
 
-    ValueError for a model that samples in a way the dataset does not offer.
+    VLMEvalKit does the same before every video item.
+
+    Raises:
+        ValueError: The model samples in a way that the dataset does not offer.
     """
     for own, other in (("nframe", "fps"), ("fps", "nframe")):
         if (getattr(model, own, None) or 0) > 0:
@@ -195,7 +235,7 @@ def match_frames(model: Any, source: Any) -> None:
 
 
 def prompt_hash(message: Any) -> str:
-    """First 16 hex digits of the SHA-256 of the text parts of a message."""
+    """Return the first 16 hex digits of the SHA-256 of a message's text parts."""
     parts = message if isinstance(message, list) else [{"type": "text", "value": str(message)}]
     text = "\n".join(str(part["value"]) for part in parts if part["type"] == "text")
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""The command line of ``VLMEvalKit/run.py``."""
+"""Command line of ``VLMEvalKit/run.py``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,14 @@ RUN_PY = Path(__file__).resolve().parents[1] / "run.py"
 
 
 def main(argv: list[str]) -> int:
-    """Be keeper, worker or scorer of a run of ours, or VLMEvalKit itself. Returns the exit code."""
+    """Run one role of an EASI run, or VLMEvalKit's own command line.
+
+    ``--easi-run`` selects an EASI run and ``--easi-role`` its role (keeper, worker or scorer).
+    Without ``--easi-run`` the arguments go to VLMEvalKit.
+
+    Returns:
+        The exit code.
+    """
     options, rest = split_options(argv)
     if options.run is None:
         from .direct import run_directly
@@ -40,7 +47,7 @@ def _role(options: DriverOptions, argv: list[str], rest: list[str]) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The options of VLMEvalKit's own command line that a run of ours uses, under VLMEvalKit's names."""
+    """Build the parser for the options of an EASI run, named as in VLMEvalKit's own parser."""
     own = argparse.ArgumentParser(prog="run.py", allow_abbrev=False)
     own.add_argument("--data", nargs="+", required=True)
     own.add_argument("--model", required=True, help="the name VLMEvalKit's files carry")

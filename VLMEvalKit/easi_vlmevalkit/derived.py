@@ -1,8 +1,9 @@
-"""What VLMEvalKit derives from a dataset's table and media, and keeps for ever: thrown away when its source changed.
+"""Removes files that VLMEvalKit derived from an earlier version of a dataset.
 
-It decodes a table's images to ``images/<dataset>/``, cuts videos to frames there, writes a ``_local.tsv`` without images
-and tables with absolute paths; of these only one is ever renewed. Stale ones would show a model the images of another
-version of the question. Beside the table a small file notes which source they came from.
+VLMEvalKit decodes a table's images to ``images/<dataset>/``, extracts video frames there, and
+writes a ``_local.tsv`` without images and tables with absolute paths. It renews only one of these
+when the source changes. Stale files would show a model the images of another version of the
+question. A small JSON file beside the table records the source that the derived files came from.
 """
 
 from __future__ import annotations
@@ -21,8 +22,14 @@ from easi_eval.state import read_json, write_json
 
 @dataclass(frozen=True)
 class Source:
-    """What the derived files were made from. ``digest``: SHA-256 of the table, which ``size`` and ``changed`` (ns) save computing
-    again; ``media``: the snapshot of the media repository, whose path holds its commit.
+    """The version of table and media that derived files were made from.
+
+    Attributes:
+        digest: SHA-256 of the table.
+        size: Size of the table in bytes.
+        changed: Modification time of the table in ns. With the same size and time the digest is
+            not computed again.
+        media: Snapshot folder of the media repository, whose path holds the commit; "" if none.
     """
 
     digest: str
@@ -33,14 +40,18 @@ class Source:
 
 @dataclass(frozen=True)
 class Derived:
-    """A file or folder that VLMEvalKit makes, and whether from the ``table``, the ``media`` or both."""
+    """A file or folder that VLMEvalKit makes from the table, from the media or from both."""
 
     path: Path
     table: bool
     media: bool
 
     def stale(self, now: Source, before: Source | None) -> bool:
-        """Whether its source was another one than ``now``. With nothing noted ``before``: whether the table is newer."""
+        """Return whether it was made from another source than ``now``.
+
+        If no source is recorded (``before``), a file made from the table is stale when older than
+        the table.
+        """
         if before is None:
             return self.table and _older(self.path, now.changed)
         return (self.table and before.digest != now.digest) or (
@@ -49,9 +60,17 @@ class Derived:
 
 
 def drop_stale(data: TsvData, root: Path, hub_cache: Path) -> list[Path]:
-    """Remove from ``root`` (the folder LMUData) what was derived from another table or other media than those there now.
+    """Remove derived files whose table or media have changed since.
 
-    ``hub_cache``: the folder of hub snapshots. Returns what was removed. One process at a time, please.
+    Must not run in two processes at once for the same dataset.
+
+    Args:
+        data: The dataset's table and media.
+        root: VLMEvalKit's data folder (``LMUData``).
+        hub_cache: The folder of hub snapshots.
+
+    Returns:
+        The paths that were removed.
     """
     table = root / (data.tsv_local or data.tsv)
     if not table.is_file():
@@ -84,7 +103,7 @@ def _derived(data: TsvData, root: Path, table: Path) -> Iterator[Derived]:
 def _noted(note: Path) -> Source | None:
     try:
         return Source(**read_json(note)) if note.exists() else None  # type: ignore[arg-type]
-    except (EasiError, TypeError):  # cut off, or of another version: nothing is known then
+    except (EasiError, TypeError):  # truncated, or written by another version of this program
         return None
 
 
@@ -99,7 +118,7 @@ def _source(table: Path, media: str, before: Source | None) -> Source:
 
 
 def _snapshot(repo: str, hub_cache: Path) -> Path | str:
-    """Where the hub's client keeps the newest snapshot of a dataset repository; "" if there is none."""
+    """Return the newest snapshot of a dataset repository in the hub's cache; "" without one."""
     if not repo:
         return ""
     folder = hub_cache / f"datasets--{repo.replace('/', '--')}"
@@ -114,13 +133,16 @@ def _snapshot(repo: str, hub_cache: Path) -> Path | str:
 
 
 def _older(path: Path, than: int) -> bool:
-    """Whether a file, or any file below a folder, was written before ``than`` (ns)."""
+    """Return whether a file, or any file below a folder, was written before ``than`` (ns)."""
     files = path.rglob("*") if path.is_dir() else [path]
     return any(file.is_file() and file.stat().st_mtime_ns < than for file in files)
 
 
 def _remove(path: Path) -> None:
-    """Gone under its name at once, whatever happens while the rest is removed."""
+    """Rename a path, then delete it.
+
+    A process killed meanwhile leaves no partial folder under the name.
+    """
     aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.stale")
     path.rename(aside)
     if aside.is_dir():

@@ -1,4 +1,7 @@
-"""VLMEvalKit's own command line: its loop, with our model resolution and data, and its traps closed."""
+"""VLMEvalKit's own command line, with EASI's model resolution and data.
+
+The loop is ``vlmeval.run`` with the fixes of ``stock_loop``.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +39,7 @@ MODELSCOPE = "VLMEVALKIT_USE_MODELSCOPE"
 
 @dataclass(frozen=True)
 class Asked:
-    """What of VLMEvalKit's command line concerns us before the package is loaded."""
+    """The options of VLMEvalKit's command line that matter before the package is imported."""
 
     data: tuple[str, ...]
     models: tuple[str, ...]
@@ -50,6 +53,7 @@ class Asked:
 
     @classmethod
     def of(cls, argv: Sequence[str]) -> Asked:
+        """Read the options from ``argv``; unknown ones are left to VLMEvalKit."""
         own = argparse.ArgumentParser(add_help=False, allow_abbrev=False)  # --mode is not --model
         own.add_argument("--data", nargs="+", default=[])
         own.add_argument("--model", nargs="+", default=[])
@@ -76,10 +80,18 @@ class Asked:
 
 
 def run_directly(planned: ModelChoice | None, argv: list[str]) -> int:
-    """Carry out VLMEvalKit's own command line ``argv`` and return the exit code: 1 if any dataset failed.
+    """Run VLMEvalKit's own command line.
 
-    ``planned`` is a model that a plan of ours resolved; its files are named as ``--model`` says. Raises EasiError for
-    what can be known to fail before anything is loaded.
+    Args:
+        planned: A model that a plan of EASI has resolved; its files are named as ``--model`` says.
+            None: the models are resolved here.
+        argv: The command line.
+
+    Returns:
+        The exit code: 1 if any dataset failed.
+
+    Raises:
+        EasiError: The run would fail for a reason that is known before anything is loaded.
     """
     asked = Asked.of(argv)
     load_env_files((Path.cwd(), PROJECT, REPOSITORY))
@@ -87,7 +99,8 @@ def run_directly(planned: ModelChoice | None, argv: list[str]) -> int:
     if not asked.help and not asked.config and not (asked.data and asked.models):
         raise EasiError(
             "--data and --model are needed",
-            hint="--data BLINK --model Qwen/Qwen2.5-VL-7B-Instruct, for example; --help lists the options",
+            hint="--data BLINK --model Qwen/Qwen2.5-VL-7B-Instruct, for example; "
+            "--help lists the options",
         )
     models: dict[str, ModelChoice] = {}
     if planned is not None:
@@ -124,7 +137,7 @@ def _run(asked: Asked, models: Mapping[str, ModelChoice], resume: bool, argv: li
     shims.watch_loading(args.model or ())
     if asked.judge is not None:
         args.judge = sanitise(asked.judge)
-        if asked.judges and _first_rank():  # the one that scores
+        if asked.judges and _first_rank():  # only rank 0 scores
             judges = judge.attach(Path(os.environ.get("MMEVAL_ROOT") or args.work_dir), asked.judge)
             run.build_dataset = functools.partial(
                 stock_loop.build_judged_dataset, run.build_dataset, judges
@@ -134,19 +147,17 @@ def _run(asked: Asked, models: Mapping[str, ModelChoice], resume: bool, argv: li
 
 
 def _names_files(name: str) -> bool:
-    """Whether files can be named so; a hub id and a folder's path have slashes."""
+    """Return whether files can carry this name; hub ids and folder paths hold slashes."""
     return re.fullmatch(r"[\w.-]+", name) is not None and not Path(name).is_dir()
 
 
 def prepare_environment(asked: Asked) -> None:
-    """The variables that VLMEvalKit reads while it is imported, and what it would do silently because of them."""
-    os.environ.setdefault(
-        MODELSCOPE, "0"
-    )  # its default hub needs a client that it does not even require
+    """Set the variables that VLMEvalKit reads at import, and report what they change silently."""
+    # VLMEvalKit's default hub, ModelScope, needs a client that it does not require.
+    os.environ.setdefault(MODELSCOPE, "0")
+    # VLMEvalKit uses ~/LMUData instead of a folder that does not exist.
     if folder := os.environ.get("LMUData"):  # noqa: SIM112 -- its name in VLMEvalKit
-        Path(folder).expanduser().mkdir(
-            parents=True, exist_ok=True
-        )  # a missing one is ignored for ~/LMUData
+        Path(folder).expanduser().mkdir(parents=True, exist_ok=True)
     root = os.environ.get("MMEVAL_ROOT")
     if root and asked.work_dir:
         say(f"MMEVAL_ROOT ({root}) is left alone: {WORK_DIR} was given")
@@ -156,7 +167,11 @@ def prepare_environment(asked: Asked) -> None:
 
 
 def hide_secrets(args: argparse.Namespace) -> None:
-    """The package logs the keys of judges and served models, to a file too, and puts its command line into ``status.json``."""
+    """Remove keys from log records and from ``sys.argv``.
+
+    VLMEvalKit logs the keys of judges and served models, also to a file, and writes its command
+    line into ``status.json``.
+    """
     redactor = Redactor.from_environ(
         {**os.environ, "KEY": args.key or "", "JUDGE_KEY": args.judge_key or ""}
     )
@@ -170,7 +185,10 @@ def hide_secrets(args: argparse.Namespace) -> None:
 
 
 def check_judge(asked: Asked) -> None:
-    """Refuse a judge that cannot be asked: the package would score by rules instead, without a word in its files."""
+    """Raise EasiError for a judge that cannot be asked.
+
+    VLMEvalKit would score by rules instead, and its files would not say so.
+    """
     if not asked.judges:
         return
     if asked.judge is None:
@@ -185,7 +203,11 @@ def check_judge(asked: Asked) -> None:
 
 
 def resolve_models(asked: Asked) -> dict[str, ModelChoice]:
-    """Which class runs each model that is no name of VLMEvalKit's own registry, found as ``run_easi_eval.py`` does."""
+    """Resolve the models that are not in VLMEvalKit's own registry, as ``run_easi_eval.py`` does.
+
+    Returns:
+        The choice by name; empty for served models (``--base-url``).
+    """
     if not asked.by_name:
         return {}
     entries = catalog.vlmeval_entries(catalog.locate(KINDS[VLMEVALKIT]))
@@ -204,7 +226,10 @@ def resolve_models(asked: Asked) -> dict[str, ModelChoice]:
 
 
 def fetch_data(tasks: Sequence[str]) -> None:
-    """Get tables and media of EASI's datasets from the hub, compared with its checksums; others are VLMEvalKit's affair."""
+    """Fetch EASI's datasets among ``tasks`` from the hub and check them against its checksums.
+
+    Other datasets are left to VLMEvalKit, and all of them if ModelScope is chosen.
+    """
     if os.environ[MODELSCOPE].lower() in ("1", "true"):
         return
     folder = os.environ.get("LMUData") or "~/LMUData"  # noqa: SIM112 -- as above
@@ -218,10 +243,8 @@ def fetch_data(tasks: Sequence[str]) -> None:
     if not needs:
         return
     folder.mkdir(parents=True, exist_ok=True)
-    with (
-        file_lock(folder / ".easi.lock"),
-        PlainDisplay(sys.stdout) as display,
-    ):  # the ranks of torchrun: one after the other
+    # The ranks of torchrun fetch one after the other.
+    with file_lock(folder / ".easi.lock"), PlainDisplay(sys.stdout) as display:
         fetch(needs, display.on if _first_rank() else lambda event: None)
 
 
@@ -230,5 +253,6 @@ def _first_rank() -> bool:
 
 
 def say(line: str) -> None:
+    """Print a line on rank 0 only."""
     if _first_rank():
         print(line, flush=True)

@@ -1,9 +1,15 @@
-"""Answers as they are, although VLMEvalKit keeps them in xlsx files.
+"""Keeps answer texts exact although VLMEvalKit stores them in xlsx files.
 
-A cell cannot hold every text: what is empty or reads ``None`` or ``NA`` comes back as a missing value, a column of
-nothing but numbers as numbers, ``=1+1`` as 0, and what is longer than 32,767 characters cut off; control characters
-are escaped by one writer and refused by the other, and lone surrogates stop both. So beside the xlsx lies a lossless
-``.jsonl``, and the evaluation in this process is given the texts themselves.
+A cell cannot hold every text:
+
+- An empty text, ``None`` and ``NA`` come back as missing values.
+- A column of numbers only comes back as numbers, and ``=1+1`` as 0.
+- Texts longer than 32,767 characters are truncated.
+- Control characters are escaped by one of the xlsx writers and rejected by the other; lone
+  surrogates stop both.
+
+Therefore a lossless ``.jsonl`` is written beside the xlsx, and the evaluation in this process
+gets the original texts.
 """
 
 from __future__ import annotations
@@ -20,35 +26,41 @@ from typing import Any
 
 import pandas as pd
 
-# What XML 1.0 cannot hold; in a spreadsheet such a character is written as _xHHHH_ (ECMA-376 part 1, 22.9.2.19, ST_Xstring).
+# Characters that XML 1.0 cannot hold. A spreadsheet stores such a character as _xHHHH_
+# (ECMA-376 part 1, 22.9.2.19, ST_Xstring).
 _NO_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
-# Texts stay texts in the sheet: nothing is a formula or a link because of how it begins.
+# Without these options xlsxwriter makes formulas or links of texts that look like them.
 _AS_TEXT = {"options": {"strings_to_formulas": False, "strings_to_urls": False}}
 
 
 def write_predictions(table: pd.DataFrame, answers: Mapping[str, str], path: Path) -> None:
-    """VLMEvalKit's prediction file ``path``, as good as an xlsx can be, and a lossless ``.jsonl`` beside it.
+    """Write VLMEvalKit's prediction file ``path`` and a lossless ``.jsonl`` beside it.
 
-    ``answers``: the text by item id, in the order of the rows of ``table``; its column ``prediction`` is made from them.
+    Args:
+        table: The dataset's rows without a column ``prediction``, which is made from ``answers``.
+        answers: Answer text by item id, in the order of the rows of ``table``.
+        path: The xlsx file. Each line of the ``.jsonl`` has ``index`` and ``prediction``.
     """
     with path.with_suffix(".jsonl").open("w", encoding="utf-8") as lossless:
         for item, text in answers.items():
             lossless.write(json.dumps({"index": item, "prediction": text}) + "\n")
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore", UserWarning
-        )  # "truncated to 32767 characters": the jsonl has them
+        # The warning is "truncated to 32767 characters"; the jsonl has the whole texts.
+        warnings.simplefilter("ignore", UserWarning)
         written = writable(table.assign(prediction=_texts(answers.values(), table.index)))
         written.to_excel(path, index=False, engine="xlsxwriter", engine_kwargs=_AS_TEXT)
 
 
 @contextlib.contextmanager
 def exact_answers(path: Path, answers: Sequence[str]) -> Iterator[None]:
-    """Inside, whoever reads the prediction file ``path`` gets these texts, and tables that xlsx cannot hold are written all the same.
+    """Make every reader of the prediction file ``path`` in this process get the exact texts.
 
-    All of VLMEvalKit's names for its ``load`` end in ``pandas.read_excel``, and so do its writers in
-    ``DataFrame.to_excel``: replacing these two reaches every module, however it imported them.
+    Inside the context, tables with characters that xlsx cannot hold are written with these
+    characters escaped.
+
+    All of VLMEvalKit's names for its ``load`` end in ``pandas.read_excel``, and its writers in
+    ``DataFrame.to_excel``. Replacing these two reaches every module, however it imported them.
     """
     read, write = pd.read_excel, pd.DataFrame.to_excel
 
@@ -61,7 +73,8 @@ def exact_answers(path: Path, answers: Sequence[str]) -> Iterator[None]:
     def to_excel(table: pd.DataFrame, *args: Any, **options: Any) -> None:
         write(writable(table), *args, **options)
 
-    # pandas' own string type is UTF-8 inside, where a lone surrogate is an error; plain objects hold any text.
+    # The string type of pandas is UTF-8 inside and fails on a lone surrogate; plain objects hold
+    # any text.
     plain = any(_SURROGATE.search(text) for text in answers)
     with pd.option_context("future.infer_string", False) if plain else contextlib.nullcontext():
         pd.read_excel, pd.DataFrame.to_excel = read_excel, to_excel
@@ -72,7 +85,10 @@ def exact_answers(path: Path, answers: Sequence[str]) -> Iterator[None]:
 
 
 def writable(table: pd.DataFrame) -> pd.DataFrame:
-    """The table with characters that no spreadsheet can hold escaped; the very same one if it has none."""
+    """Return the table with characters that xlsx cannot hold escaped.
+
+    Returns the same object if there are none.
+    """
     for place in range(table.shape[1]):  # by place: ViewSpatial's has two columns of one name
         column = table.iloc[:, place]
         if not any(isinstance(cell, str) and _NO_XML.search(cell) for cell in column):
@@ -91,16 +107,18 @@ def _escaped(cell: Any) -> Any:
 
 
 def lossy(answers: Mapping[str, str]) -> list[str]:
-    """The items whose answers VLMEvalKit's own loop would not score as they are: its xlsx gives its evaluation other texts.
+    """Return the items whose answers VLMEvalKit's own loop would score from a changed text.
 
-    Texts with lone surrogates among them: no file is written at all then.
+    The answers are written to an xlsx and read back as VLMEvalKit does. Texts with lone surrogates
+    are always included, because VLMEvalKit can write no file at all with them.
     """
     unwritable = [item for item, text in answers.items() if _SURROGATE.search(text)]
     kept = {item: text for item, text in answers.items() if item not in set(unwritable)}
     sheet = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
-        # An index keeps rows whose answer is empty; the writer and its settings are those of vlmeval.smp.file.dump.
+        # The index keeps rows whose answer is empty. Writer and settings are those of
+        # vlmeval.smp.file.dump.
         pd.DataFrame({"index": range(len(kept)), "prediction": _texts(kept.values())}).to_excel(
             sheet, index=False, engine="xlsxwriter"
         )
@@ -113,5 +131,5 @@ def lossy(answers: Mapping[str, str]) -> list[str]:
 
 
 def _texts(cells: Any, index: Any = None) -> pd.Series:
-    """Texts as plain objects: pandas would make its own type of them, or numbers."""
+    """Return a series of plain objects; pandas would convert them to its string type or numbers."""
     return pd.Series(list(cells), index=index, dtype=object)

@@ -1,4 +1,4 @@
-"""Questions that failed: VLMEvalKit's evaluation is not given them, and what their rows say comes from the dataset's table."""
+"""Keeps failed questions out of VLMEvalKit's evaluation and records them in the scorer's notes."""
 
 from __future__ import annotations
 
@@ -16,10 +16,17 @@ from easi_eval.results.vlmevalkit_files import question_facts
 
 @contextlib.contextmanager
 def noted(key: str, dataset: Any, answers: Mapping[str, Answer], folder: Path) -> Iterator[None]:
-    """Note the failed questions of benchmark ``key`` in ``folder``; inside, the evaluation runs without them.
+    """Record the failed questions of a benchmark, then run the evaluation inside the context.
 
-    ``dataset``: our ``Loaded``. 3DSRBench's evaluation raises when a question lacks that it pairs others with, after it has
-    written the rows: then there are rows and no scores, which is what the results are read as.
+    3DSRBench's evaluation raises KeyError when a question is missing from a set of paired ones. It
+    has written its rows by then but no scores; the results are read from such rows. That KeyError
+    is suppressed.
+
+    Args:
+        key: The benchmark.
+        dataset: ``datasets.Loaded``; its table says the type and the right answer of each question.
+        answers: Outcomes by item id.
+        folder: Where the scorer's notes are written.
     """
     rule = by_key(key).source(VLMEVALKIT).rows
     table = dataset.source.data

@@ -1,4 +1,4 @@
-"""VLMEvalKit model class for any checkpoint that transformers loads as a model of images and text."""
+"""VLMEvalKit model class for any image-text checkpoint that transformers can load."""
 
 from __future__ import annotations
 
@@ -10,13 +10,17 @@ from vlmeval.vlm.base import BaseModel
 from easi_eval.answering.generic_vlm import Decoding, GenericVLM, Prompt
 from easi_eval.answering.worker import Generation
 
-MOST_READY = 3  # prompts with their pictures: of the current question and the next
+MOST_READY = 3  # prompts kept with their images: that of the current question and the next ones
 
 
 class EasiVLM(BaseModel):
-    """Greedy unless ``temperature`` is above 0. Videos arrive as VLMEvalKit's own frames, between their texts.
+    """Generic vision-language model over transformers.
 
-    ``last`` is what the latest call generated: tokens, why it ended, frames shown.
+    Decoding is greedy unless ``temperature`` is above 0. Videos arrive as the frames that
+    VLMEvalKit extracts, in order with the text parts.
+
+    Attributes:
+        last: What the latest call generated, with token count, finish reason and frames.
     """
 
     INTERLEAVE = True
@@ -61,21 +65,24 @@ class EasiVLM(BaseModel):
         )
         self.verbose = verbose
         self.last: Generation | None = None
-        self._ready: dict[
-            int, tuple[object, Prompt]
-        ] = {}  # by the message's id; the message is kept, so that it stays its own
+        # By the message's id. The message is kept too, so that its id is not used again.
+        self._ready: dict[int, tuple[object, Prompt]] = {}
 
     def make_ready(self, message: list[dict[str, Any]]) -> None:
-        """Read the pictures of a message that ``generate`` will be given; another thread may do this while it answers."""
+        """Load the images of a message that ``generate`` will be given later.
+
+        Another thread may call this while ``generate`` runs.
+        """
         self._ready[id(message)] = (
             message,
             self.vlm.prompt(conversation(self.preproc_content(message))),
         )
-        while len(self._ready) > MOST_READY:  # made ready, and then asked elsewhere
+        # Drop the oldest: prompts that were made ready, but whose question another worker got.
+        while len(self._ready) > MOST_READY:
             del self._ready[next(iter(self._ready))]
 
     def generate_inner(self, message: Sequence[dict[str, Any]], dataset: str | None = None) -> str:
-        """``message`` is VLMEvalKit's list of ``{"type", "value"}`` parts, each with an optional ``role``."""
+        """Answer a message: VLMEvalKit's list of ``{"type", "value"}`` parts, ``role`` optional."""
         self.last = None
         _, prompt = self._ready.pop(id(message), (None, None))
         (self.last,) = self.vlm.generate([prompt or conversation(message)], self.decoding)
@@ -85,7 +92,10 @@ class EasiVLM(BaseModel):
 
 
 def conversation(message: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Turn VLMEvalKit's parts into messages: neighbours of one role (default ``user``) form one message."""
+    """Convert VLMEvalKit's parts to chat messages.
+
+    Adjacent parts of one role (default ``user``) form one message.
+    """
     messages: list[dict[str, Any]] = []
     for part in message:
         role = part.get("role", "user")

@@ -1,9 +1,12 @@
-"""The client side of a judge: VLMEvalKit's own judging, its model asked through a memory that nothing is paid for twice.
+"""Client side of a judge: VLMEvalKit's own judging, with the judge's replies in a cache.
 
-The package builds its judge anew for every dataset, falls back to rules without a word in its files when the judge cannot be
-asked, puts random letters or "invalid" where it dies half-way, and keeps what it said by the question's index alone. Here the
-judge is asked through ``Judge``: answers are kept by what was asked, and one that cannot be asked ends the scoring. A refusal is kept
-only when it is known to be the question's: the judge answered others around it.
+VLMEvalKit builds its judge anew for every dataset. When the judge cannot be asked, it falls back
+to rules without saying so in its files. When the judge fails half-way, it puts random letters or
+"invalid" in its place. It caches replies by the question's index alone.
+
+Here the judge is asked through ``Judge``. Replies are cached by the whole request, so none is paid
+for twice, and a judge that cannot be asked ends the scoring. A refusal is cached only when it is
+known to be due to the question: the judge answered other questions around it.
 """
 
 from __future__ import annotations
@@ -29,37 +32,43 @@ from easi_eval.judging.endpoint import Endpoint, endpoint, is_completion, second
 from easi_eval.state import sanitise
 
 SCHEMA = 1
-# What the package takes for "no answer" (api/gpt.py, fail_msg): to the question, not of the judge.
+# VLMEvalKit's text for a missing answer (fail_msg in api/gpt.py). Here it means that the judge
+# refused this question, not that the judge failed.
 NO_ANSWER = "Failed to obtain answer via API. "
-OF_THE_QUESTION = (400, 413, 422)  # too long, refused by a filter: the judge itself may be well
-HOPELESS = (401, 403, 404)
-REFUSALS_IN_A_ROW = 20  # ... unless it has nothing else to say
-# Asked to see whether a judge answers at all, while it has answered none of the benchmark's questions. It is sent as they are, with
-# the same parameters: a judge that refuses those refuses this too.
-CONTROL = 'Which letter did the answer "The correct option is B." choose: A or B? Reply with the letter alone.'
-TIMEOUTS = 2
-BUSY_TRIES = 8
-LONGEST_WAIT = 60.0
+# HTTP statuses that may be due to the question: too long, or refused by a filter.
+OF_THE_QUESTION = (400, 413, 422)
+HOPELESS = (401, 403, 404)  # HTTP statuses that no retry changes
+REFUSALS_IN_A_ROW = 20  # after so many without an answer the judge itself has failed
+# Shows whether a judge answers at all while it has answered none of the benchmark's questions. It
+# is sent with the same parameters as these: a judge that refuses the parameters refuses it too.
+CONTROL = (
+    'Which letter did the answer "The correct option is B." choose: A or B? '
+    "Reply with the letter alone."
+)
+TIMEOUTS = 2  # timeouts of one question after which the judge has failed
+BUSY_TRIES = 8  # requests repeated after HTTP 429, beyond the ordinary tries
+LONGEST_WAIT = 60.0  # seconds between two requests
 PARALLEL_VARIABLE = "EASI_JUDGE_NPROC"
-# What scoring remembers by a question's index alone.
+# Endings of the files in which VLMEvalKit's scoring caches results by a question's index alone.
 CACHES = ("_result.pkl", "_judge.pkl")
 
 
 class JudgeFailed(EasiError):
-    """The judge cannot be asked any more. What it said until then is kept."""
+    """The judge cannot be asked any more. Its earlier replies are kept."""
 
 
 class _Refused(Exception):
-    """The judge answered a request without an answer to the question."""
+    """The judge processed a request but did not answer the question."""
 
     def __init__(self, code: int) -> None:
         self.what = f"HTTP {code}" if code else "empty answers"
 
 
 class Memory:
-    """What judges said, by the digest of what they were asked: one line each in an append-only file.
+    """Cache of the judge's replies in an append-only file, one JSON line per reply.
 
-    One process writes it at a time. A line that a kill cut off is taken out when the file is opened.
+    Only one process may write it at a time. Opening the file removes a last line that a kill cut
+    off.
     """
 
     def __init__(self, path: Path) -> None:
@@ -69,11 +78,10 @@ class Memory:
         data = path.read_bytes() if path.exists() else b""
         whole = data.rpartition(b"\n")[0] + b"\n" if b"\n" in data else b""
         for line in whole.splitlines():
-            with contextlib.suppress(
-                ValueError, KeyError, TypeError
-            ):  # a damaged line costs one question, no more
+            # A damaged line costs no more than asking its question again.
+            with contextlib.suppress(ValueError, KeyError, TypeError):
                 record = json.loads(line)
-                # Earlier versions kept refusals that may have been the judge's own trouble: those are asked again.
+                # Earlier versions cached refusals that may have been due to the judge: ask again.
                 if record["schema"] == SCHEMA and (
                     record["said"] != NO_ANSWER or record.get("confirmed") is True
                 ):
@@ -85,14 +93,24 @@ class Memory:
 
     @staticmethod
     def key(judge: str, prompt: str, turn: int) -> str:
-        """The prompt holds question, options and answer; ``turn``: the how-manieth time this question asks it."""
+        """Return the cache key of a request.
+
+        Args:
+            judge: Name of the judge.
+            prompt: The whole prompt, which holds question, options and answer.
+            turn: How often the same question has sent this prompt before.
+        """
         return hashlib.sha256(json.dumps([judge, prompt, turn]).encode()).hexdigest()
 
     def get(self, key: str) -> str | None:
+        """Return the cached reply, or None."""
         return self._known.get(key)
 
     def put(self, key: str, judge: str, said: str) -> None:
-        """``said`` NO_ANSWER: a refusal that is known to be the question's."""
+        """Cache a reply and write it to disk.
+
+        ``said`` may be NO_ANSWER only for a refusal that is known to be due to the question.
+        """
         record = {
             "schema": SCHEMA,
             "key": key,
@@ -109,10 +127,15 @@ class Memory:
 
 
 class Judge:
-    """Stands where the package's judge stood. ``client``: that judge; only its ``generate_inner`` is used.
+    """Replaces VLMEvalKit's judge object.
 
-    ``tries``: requests for one question that the judge does not answer; ``wait``: sleeps so many seconds; ``dead``: how it failed
-    when it was asked about another benchmark.
+    Args:
+        client: VLMEvalKit's judge; only its ``generate_inner`` is used.
+        name: Name of the judge, part of the cache key.
+        memory: The cache.
+        tries: Requests for one question before the judge has failed.
+        wait: Sleeps for the given number of seconds.
+        dead: How the judge failed in another benchmark; None if it did not.
     """
 
     fail_msg = NO_ANSWER
@@ -136,31 +159,44 @@ class Judge:
         self._lock = threading.Lock()
         self._asking: dict[str, threading.Lock] = {}
         self._own = threading.local()
-        self._answered = False  # any question, in this process
-        self._control = CONTROL  # a question that it answers
-        self._refused: dict[str, str] = {}  # prompts by key that it refused, and nobody knows why
-        self._streak: list[str] = []  # those of them since its last answer
+        self._answered = False  # whether it answered any question in this process
+        self._control = CONTROL  # a question that it is known or expected to answer
+        self._refused: dict[str, str] = {}  # by key: prompts refused for a reason still unknown
+        self._streak: list[str] = []  # keys refused since its last answer
         self.dead = dead
 
     def working(self) -> bool:
-        """The program asked before it started; a judge that dies ends the scoring instead of turning it into one by rules."""
+        """Return True, so that VLMEvalKit does not fall back to rules.
+
+        The judge is probed before the run starts. One that fails later ends the scoring.
+        """
         return True
 
     def new_question(self) -> None:
-        """From here on this thread asks for another question."""
+        """Tell that this thread's next prompts belong to another question."""
         self._own.turns = {}
 
     def generate(self, prompt: str, **_: object) -> str:
-        """What the judge says, from memory if it was asked before. The package asks again, with the same words, for what it cannot read."""
+        """Return the judge's reply, from the cache if this was asked before.
+
+        VLMEvalKit sends the same prompt again when it cannot parse the reply. Each repetition has
+        its own entry in the cache.
+
+        Returns:
+            The reply, or NO_ANSWER if the judge refused the question.
+
+        Raises:
+            JudgeFailed: The judge cannot be asked any more.
+        """
         turns = self._own.__dict__.setdefault("turns", {})
         turn = turns[prompt] = turns.get(prompt, -1) + 1
         if turn and self._known(Memory.key(self._name, prompt, turn - 1)) == NO_ANSWER:
             turns[prompt] = turn - 1
-            return NO_ANSWER  # refused once, refused again
+            return NO_ANSWER  # a refused prompt is not sent again
         key = Memory.key(self._name, prompt, turn)
         with self._lock:
             asking = self._asking.setdefault(key, threading.Lock())
-        with asking:  # two threads may have the same question
+        with asking:  # two threads may ask the same at the same time
             said = self._known(key)
             if said is None:
                 try:
@@ -177,7 +213,7 @@ class Judge:
         return NO_ANSWER if key in self._refused else self._memory.get(key)
 
     def _keep(self, key: str, prompt: str, said: str) -> None:
-        """Keep an answer, and the refusal between it and an earlier one."""
+        """Cache a reply, and a single refusal between it and an earlier reply."""
         with self._lock:
             alone = self._streak.pop() if self._answered and len(self._streak) == 1 else None
             self._streak.clear()
@@ -189,7 +225,11 @@ class Judge:
             self._memory.put(alone, self._name, NO_ANSWER)
 
     def _refuse(self, key: str, prompt: str, refusal: _Refused) -> None:
-        """Take the question as unanswered for now. Raises JudgeFailed where nothing else comes any more."""
+        """Note a refusal whose reason is unknown.
+
+        Raises:
+            JudgeFailed: It is one of REFUSALS_IN_A_ROW refusals without a reply between them.
+        """
         with self._lock:
             self._refused[key] = prompt
             self._streak.append(key)
@@ -198,10 +238,18 @@ class Judge:
         raise self._die(f"{refusal.what} to {REFUSALS_IN_A_ROW} questions in a row")
 
     def settle(self) -> bool:
-        """Ask again what it refused for a reason that is not known: with others in a row, or first or last of all.
+        """Ask again what the judge refused for an unknown reason.
 
-        Refused once more, while another question is answered, it is the question's, and kept. Returns whether any was answered now:
-        what was scored without it is to be scored again. Raises JudgeFailed if the judge answers nothing.
+        These are refusals in a row, and those before the first or after the last reply. If the
+        judge refuses a question once more but answers another one, the refusal is due to the
+        question and is cached.
+
+        Returns:
+            Whether any question was answered now. What was scored without that answer must be
+            scored again.
+
+        Raises:
+            JudgeFailed: The judge answers nothing.
         """
         again = {}
         for key, prompt in self._refused.items():
@@ -223,7 +271,12 @@ class Judge:
         return answered
 
     def _ask(self, prompt: str) -> str:
-        """What the judge says now. Raises _Refused, or JudgeFailed if it cannot be asked."""
+        """Send a prompt, with retries, and return the reply.
+
+        Raises:
+            _Refused: The judge did not answer the question.
+            JudgeFailed: The judge cannot be asked.
+        """
         message = [{"type": "text", "value": prompt}]
         waits = timeouts = busy = 0
         trouble = ""
@@ -259,7 +312,10 @@ class Judge:
         raise self._die(trouble)
 
     def _die(self, trouble: str) -> JudgeFailed:
-        """All threads stop asking: the pool that they are in would otherwise ask every question that is left."""
+        """Record and return the failure, so that all threads stop asking.
+
+        VLMEvalKit's thread pool would otherwise ask every remaining question.
+        """
         self.dead = self.dead or JudgeFailed(
             f"{self._name}: {trouble}", hint="the same command asks what is left"
         )
@@ -269,22 +325,32 @@ class Judge:
 def _retry_after(reply: Any) -> float:
     try:
         return max(0.0, float(reply.headers.get("Retry-After", "")))
-    except (ValueError, AttributeError):  # a date, or nothing
+    except (ValueError, AttributeError):  # a date instead of seconds, or no such header
         return 0.0
 
 
 class Letters:
-    """Stands where the package's ``random`` stood: the letter for an answer nobody can read depends on the question alone."""
+    """Replaces VLMEvalKit's ``random``, which draws a letter for an answer that cannot be parsed.
+
+    The letter depends on the question and its answer alone, not on the order of the questions.
+    """
 
     def __init__(self, current: threading.local) -> None:
         self._current = current
 
     def choice(self, options: Sequence[str]) -> str:
+        """Draw one of ``options``, seeded with this thread's current question and answer."""
         return random.Random(getattr(self._current, "question", "")).choice(options)
 
 
 def options(args: argparse.Namespace) -> dict[str, object]:
-    """What a judge changes in the keyword arguments of a dataset's evaluation: the name goes into file names."""
+    """Return the keyword arguments of a dataset's evaluation that depend on the judge.
+
+    The judge's name becomes part of file names, so it is made safe for them.
+
+    Raises:
+        EasiError: EASI_JUDGE_NPROC is no positive integer, or EASI_JUDGE_TIMEOUT no number.
+    """
     changed: dict[str, object] = {"model": sanitise(args.judge)}
     if (timeout := seconds()) is not None:
         changed["timeout"] = timeout
@@ -299,9 +365,15 @@ def options(args: argparse.Namespace) -> dict[str, object]:
 
 
 def attach(run_root: Path, judge: str) -> list[Judge]:
-    """Let VLMEvalKit's scorers ask their judge through ``Judge``, in this process. Nothing to do for rules.
+    """Make VLMEvalKit's scorers in this process ask their judge through ``Judge``.
 
-    Returns the judges that will have been asked; it grows. Raises EasiError if there is no key.
+    Does nothing for the judges that stand for rules.
+
+    Returns:
+        The judges that were built so far; the list grows while datasets are scored.
+
+    Raises:
+        EasiError: There is no key, or no usable address.
     """
     if judge in BY_RULES:
         return []
@@ -323,19 +395,22 @@ def attach(run_root: Path, judge: str) -> list[Judge]:
 
 
 def evaluate_settled(judges: Sequence[Judge], prediction: Path, evaluate: Callable[[], Any]) -> Any:
-    """``evaluate`` the prediction file until no question waits for the reason why a judge refused it.
+    """Call ``evaluate`` until no refusal of the judge is left whose reason is unknown.
 
-    What was answered comes from memory each time. Raises JudgeFailed.
+    Each call gets earlier replies from the cache.
+
+    Raises:
+        JudgeFailed: The judge cannot be asked any more.
     """
     result = evaluate()
-    while any([judge.settle() for judge in judges]):  # noqa: C419 -- all, not up to the first
+    while any([judge.settle() for judge in judges]):  # noqa: C419 -- settle all of them
         drop_caches(prediction)
         result = evaluate()
     return result
 
 
 def drop_caches(prediction: Path) -> None:
-    """Remove what VLMEvalKit's scoring remembers by a question's index alone."""
+    """Remove the files in which VLMEvalKit's scoring caches results by a question's index alone."""
     for path in prediction.parent.iterdir():
         if path.name.startswith(f"{prediction.stem}_") and path.name.endswith(CACHES):
             print(f"{path} is removed: it was made from other answers", flush=True)
@@ -350,7 +425,10 @@ def _build(
     judges: list[Judge],
     **kwargs: Any,
 ) -> Judge:
-    """The package's judge, told where to ask: it would take the address as it is, and some names make it look for other keys."""
+    """Build VLMEvalKit's judge with our address and key.
+
+    VLMEvalKit would use the address unchanged, and some names make it look for other keys.
+    """
     kwargs.update(model=name, key=where.key, api_base=where.url)
     client = build(**kwargs)
     judges.append(

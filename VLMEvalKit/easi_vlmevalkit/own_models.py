@@ -1,4 +1,7 @@
-"""Loads the user's own model classes from ``VLMEvalKit/vlmeval/vlm/`` as modules of ``vlmeval.vlm``."""
+"""Loads the user's own model classes as modules of ``vlmeval.vlm``.
+
+They lie in ``VLMEvalKit/vlmeval/vlm/`` unless the environment names another folder.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +19,15 @@ PROJECT = Path(__file__).resolve().parents[1]
 
 
 def add_folder() -> list[str]:
-    """Append the user's folder to ``vlmeval.vlm``'s path: last, so that an installed module is never replaced.
+    """Append the user's folder to the search path of ``vlmeval.vlm``.
 
-    Returns a line for each file that is ignored because of that. EasiError for an ``__init__.py`` that would make the
-    folder a package of its own.
+    It comes last, so that a user's file never replaces a module of the package.
+
+    Returns:
+        One message for each file that is ignored because the package has a module of that name.
+
+    Raises:
+        EasiError: An ``__init__.py`` would make the folder a package that hides the installed one.
     """
     where = folder()
     for file in (where / "__init__.py", PROJECT / "vlmeval" / "__init__.py"):
@@ -45,7 +53,12 @@ def _installed(module: str, root: str) -> bool:
 
 
 def load(name: str) -> type:
-    """The class ``file.Class`` of a file of the user's. EasiError for what it lacks to be a model class."""
+    """Return the class ``file.Class`` from one of the user's files.
+
+    Raises:
+        EasiError: The file cannot be imported, has no such class, or the class is not a model class
+            of VLMEvalKit.
+    """
     from vlmeval import api, vlm
 
     module_name, _, class_name = name.rpartition(".")
@@ -77,7 +90,10 @@ def load(name: str) -> type:
 
 
 def factory(name: str, path: str, arguments: Mapping[str, object]) -> Callable[..., Any]:
-    """What builds a model of the class ``file.Class``; ``path`` becomes its ``model_path`` if it takes one."""
+    """Return a callable that builds a model of the user's class ``file.Class``.
+
+    ``path`` becomes its ``model_path`` if the constructor takes one.
+    """
     cls = load(name)
     given = dict(arguments)
     if (

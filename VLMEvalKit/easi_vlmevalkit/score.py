@@ -1,4 +1,7 @@
-"""The scorer over the installed ``vlmeval``: answers from the journal, its own prediction files and evaluation."""
+"""Scorer over the installed ``vlmeval``.
+
+It writes VLMEvalKit's prediction files from the journal and runs VLMEvalKit's own evaluation.
+"""
 
 from __future__ import annotations
 
@@ -22,11 +25,18 @@ from .datasets import Datasets
 
 
 def score(run_root: Path, args: argparse.Namespace) -> int:
-    """Score every benchmark from the journal as soon as it is answered. Returns the exit code: 1 if one has no score."""
+    """Score every benchmark from the journal as soon as all its questions have an outcome.
+
+    Args:
+        run_root: Folder of the run.
+        args: Options as parsed by ``cli.parser``.
+
+    Returns:
+        The exit code: 1 if any benchmark has no score.
+    """
     work = load_work(run_root, VLMEVALKIT, args.data, args.limit)
-    if isinstance(
-        sys.stdout, io.TextIOWrapper
-    ):  # VLMEvalKit prints answers, and an answer may hold what UTF-8 cannot
+    # VLMEvalKit prints answers, and an answer may hold characters that UTF-8 cannot encode.
+    if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
     from . import shims
 
@@ -47,9 +57,10 @@ def score_one(
     answers: Mapping[str, Answer],
     folder: Path,
 ) -> None:
-    """Write VLMEvalKit's prediction file for one dataset, a lossless copy beside it, and run its own evaluation on the exact texts.
+    """Run VLMEvalKit's own evaluation of one dataset on the exact answer texts.
 
-    Questions that failed have no row there; the notes name them.
+    Writes VLMEvalKit's prediction file and a lossless copy into ``folder``. Failed questions have
+    no row in them; the scorer's notes list them.
     """
     dataset = datasets.get(assignment)
     source = dataset.source
@@ -72,7 +83,7 @@ def score_one(
 
 
 def judge_options(args: argparse.Namespace) -> dict[str, object]:
-    """The keyword arguments VLMEvalKit's run.py passes to a dataset's evaluation."""
+    """Return the keyword arguments that VLMEvalKit's run.py passes to a dataset's evaluation."""
     return {
         "nproc": args.api_nproc,
         "verbose": args.verbose,

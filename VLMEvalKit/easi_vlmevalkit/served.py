@@ -1,4 +1,4 @@
-"""Models behind a server: several questions at once, and a failed request is never an answer."""
+"""Asks models behind a server: several questions at once, and a failed request is no answer."""
 
 from __future__ import annotations
 
@@ -12,22 +12,31 @@ from .datasets import Loaded
 
 
 class ServedModel:
-    """One of VLMEvalKit's API classes, asked by several threads at a time, as its own loop asks it."""
+    """One of VLMEvalKit's API classes, called by several threads, as in VLMEvalKit's own loop."""
 
     def __init__(self, model: Any) -> None:
         self.model = model
-        self._building = (
-            threading.Lock()
-        )  # datasets write the images of a prompt to files that prompts share
+        # Datasets write the images of a prompt to files that several prompts share.
+        self._building = threading.Lock()
         self._latest = threading.local()
         if hasattr(model, "generate_inner"):
             self._request, model.generate_inner = model.generate_inner, self._watched
 
     def answer(self, load: Callable[[], Loaded], item: str) -> Generation | Exception:
-        """The result for one question of the dataset that ``load`` gives; what it raises is its result."""
+        """Ask one question.
+
+        Args:
+            load: Returns the dataset; called under a lock.
+            item: Item id in that dataset.
+
+        Returns:
+            The answer. An exception of the dataset or model is returned, not raised, and a failed
+            request is a RuntimeError.
+        """
         from .answer import build_prompt, generate
 
-        self._latest.code = 0  # classes that send their requests elsewhere are taken at their word
+        # No code: the answer of a class that sends its requests without ``generate_inner`` counts.
+        self._latest.code = 0
         try:
             with self._building:
                 dataset = load()
@@ -40,12 +49,15 @@ class ServedModel:
                 else error
             )
         if self._latest.code:
-            # The classes give up with whatever text the last response held, and VLMEvalKit scores it.
+            # The classes return the text of the last response, which VLMEvalKit would score.
             return RuntimeError(f"the server answered {self._latest.code}: {answered.text}")
         return answered
 
     def _watched(self, *args: Any, **options: Any) -> Any:
-        """``generate_inner`` of the class, which returns (0 or an error code, text, log); the code of the latest is kept."""
+        """Call the class's ``generate_inner`` and keep the code of this thread's latest request.
+
+        ``generate_inner`` returns (0 or an error code, text, log).
+        """
         self._latest.code = "nothing"
         try:
             result = self._request(*args, **options)

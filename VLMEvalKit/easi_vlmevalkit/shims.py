@@ -1,4 +1,8 @@
-"""The closed list of places where VLMEvalKit needs a nudge. Each says which behaviour it cures."""
+"""Patches of VLMEvalKit that its processes share, and the construction of models.
+
+Each patch says which behaviour it fixes. Patches of VLMEvalKit's own command line are in
+``stock_loop``.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +20,8 @@ from easi_eval.model import ModelChoice
 
 from .own_models import add_folder, factory
 
-# Endings of the picture formats that have several; what has none here is named .png, which readers open by content.
+# Extensions by Pillow's format name. Other formats are named .png: readers recognise a picture by
+# its content.
 _PICTURES = {
     "JPEG": ".jpg",
     "MPO": ".jpg",
@@ -30,7 +35,7 @@ _VIDEOS = (".mp4", ".mkv", ".webm", ".mov", ".avi", ".flv", ".m4v", ".mpg", ".mp
 
 
 def apply() -> None:
-    """What every process over VLMEvalKit needs, whatever its part in a run."""
+    """Apply the patches that every process over VLMEvalKit needs, whatever its role."""
     read_newer_configs()
     accept_tables()
     use_the_hub_cache()
@@ -43,8 +48,9 @@ def apply() -> None:
 def accept_tables() -> None:
     """Make every dataset accept the table it finds on disk.
 
-    A table whose md5 differs from the one written into the package would be downloaded again over ours, from an
-    address that ignores HF_ENDPOINT. Ours was compared with the hub's own checksum when it was fetched.
+    VLMEvalKit downloads a table again if its md5 differs from the one in the package, from an
+    address that ignores HF_ENDPOINT. Our tables were checked against the hub's own checksum when
+    they were fetched.
     """
     from vlmeval import dataset
 
@@ -54,7 +60,10 @@ def accept_tables() -> None:
 
 
 def use_the_hub_cache() -> None:
-    """Look for media where huggingface_hub keeps them: VLMEvalKit adds ``hub`` to a cache folder with any other name."""
+    """Make VLMEvalKit look for media where huggingface_hub keeps them.
+
+    VLMEvalKit appends ``hub`` to a cache folder of any other name.
+    """
     from huggingface_hub import constants
     from vlmeval.smp import file
 
@@ -62,11 +71,12 @@ def use_the_hub_cache() -> None:
 
 
 def take_media_types_from_content() -> None:
-    """Ask questions whose picture or video has no file-name ending, or the wrong one (some of SITE's), in every class.
+    """Fix questions whose image or video file has no extension, or a wrong one (some of SITE's).
 
-    A dataset says of each part of a prompt what it is, and ``preproc_content`` guesses it once more from the name: an
-    ending that it does not know stops the question, and so does a text that happens to name a file. API classes and some
-    others (Claude, Gemma, Kimi, Llama 4) guess again later, so such a file is also given a name that tells its type.
+    A dataset states the type of each prompt part, but ``preproc_content`` guesses it again from the
+    name. An unknown extension stops the question, and so does a text that happens to name a file.
+    API classes and some others (Claude, Gemma, Kimi, Llama 4) guess once more later. The file is
+    therefore also linked under a name with the right extension.
     """
     from vlmeval.api.base import BaseAPI
     from vlmeval.vlm.base import BaseModel
@@ -89,7 +99,10 @@ def _trusting(guess: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _is_known(part: Any) -> bool:
-    """A text, or a picture or video that is a file here; addresses and pictures in base64 are left to VLMEvalKit."""
+    """Return whether a part is a text, or an image or video that is a local file.
+
+    URLs and base64 images are left to VLMEvalKit.
+    """
     if not (isinstance(part, dict) and isinstance(part.get("value"), str)):
         return False
     return part.get("type") == "text" or (
@@ -98,7 +111,16 @@ def _is_known(part: Any) -> bool:
 
 
 def named_by_content(path: str, kind: str) -> str:
-    """The file under a name whose ending tells what it holds: ``path`` itself if it has one of this kind, else a link to it."""
+    """Return a path to the file whose extension fits its content.
+
+    Args:
+        path: The file.
+        kind: ``image`` or ``video``.
+
+    Returns:
+        ``path`` itself if its extension is one of this kind or its content is not recognised, else
+        a symbolic link to it in VLMEvalKit's data folder.
+    """
     ending = Path(path).suffix.lower()
     if (mimetypes.types_map.get(ending) or mimetypes.common_types.get(ending) or "").startswith(
         kind
@@ -106,7 +128,7 @@ def named_by_content(path: str, kind: str) -> str:
         return path
     wanted = _picture_ending(path) if kind == "image" else _video_ending(path)
     if not wanted:
-        return path  # whoever reads it says why it cannot be read
+        return path  # the class that reads it reports why it cannot
     from vlmeval.smp import LMUDataRoot
 
     link = Path(
@@ -118,7 +140,7 @@ def named_by_content(path: str, kind: str) -> str:
         + wanted,
     )
     link.parent.mkdir(parents=True, exist_ok=True)
-    with contextlib.suppress(FileExistsError):  # several workers ask the same question's media
+    with contextlib.suppress(FileExistsError):  # another worker may have made the same link
         link.symlink_to(Path(path).absolute())
     return str(link)
 
@@ -144,14 +166,17 @@ def _video_ending(path: str) -> str:
 
 
 def replace_missing_flash_attention() -> bool:
-    """Load with ``sdpa`` what asks for ``flash_attention_2`` where flash-attn cannot be imported.
+    """Use ``sdpa`` for models that ask for ``flash_attention_2`` where flash-attn is missing.
 
-    About twenty of VLMEvalKit's classes, all of Qwen's among them, write that name into their own code. True if it
-    was needed.
+    It is missing if it cannot be imported. About twenty of VLMEvalKit's classes, all of Qwen's
+    among them, have that name in their code.
+
+    Returns:
+        Whether the patch was needed.
     """
     try:
         import flash_attn  # noqa: F401
-    except ImportError:  # also one that was built for another torch
+    except ImportError:  # also raised by a flash-attn that was built for another torch
         pass
     else:
         return False
@@ -160,16 +185,18 @@ def replace_missing_flash_attention() -> bool:
     choose = PreTrainedModel.get_correct_attn_implementation
     said: list[str] = []
 
-    # Here and not where models are loaded: Auto classes hand the name on inside a config, and configs bring it themselves.
+    # Patched here and not in the loading functions: Auto classes pass the name on inside a config,
+    # and a config may bring it itself.
     def get_correct_attn_implementation(
         self: Any, asked: str | None, *args: Any, **options: Any
     ) -> str:
         if asked != "flash_attention_2":
             return choose(self, asked, *args, **options)
         instead = choose(self, None, *args, **options)
-        if not said:  # the parts of a model ask too
+        if not said:  # once: the submodels of a model ask too
             print(
-                f"{type(self).__name__}: flash-attn cannot be imported; loaded with {instead} instead of flash_attention_2",
+                f"{type(self).__name__}: flash-attn cannot be imported; "
+                f"loaded with {instead} instead of flash_attention_2",
                 flush=True,
             )
         said.append(instead)
@@ -180,7 +207,10 @@ def replace_missing_flash_attention() -> bool:
 
 
 def show_vsi_frames() -> None:
-    """Give VSI-Bench's videos as the dataset's frames to classes that would take the video too (``--vsi-input frames``)."""
+    """Give VSI-Bench's videos as extracted frames to every class (``--vsi-input frames``).
+
+    Classes that take videos would otherwise get the video file.
+    """
     from vlmeval.dataset.vsibench import VsiBench
 
     build = VsiBench.build_prompt
@@ -190,7 +220,11 @@ def show_vsi_frames() -> None:
 
 
 def take_vsi_input(argv: Sequence[str]) -> list[str]:
-    """Obey ``--vsi-input`` among the arguments of VLMEvalKit's own command line, which does not know it; the others."""
+    """Apply ``--vsi-input``, which VLMEvalKit's own parser does not know.
+
+    Returns:
+        The other arguments.
+    """
     own = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     own.add_argument("--vsi-input", choices=("video", "frames"), default="video")
     known, others = own.parse_known_args(list(argv))
@@ -200,8 +234,10 @@ def take_vsi_input(argv: Sequence[str]) -> list[str]:
 
 
 def model_factory(model: ModelChoice) -> Callable[..., Any]:
-    """What builds the model of the plan: VLMEvalKit's entry, one of its classes with a path, the user's own class
-    (``file.Class``), or our generic class.
+    """Return a callable that builds the planned model.
+
+    The model is an entry of VLMEvalKit's registry, one of its classes with a checkpoint path, the
+    user's own class (``file.Class``), or our generic class ``EasiVLM``.
     """
     from vlmeval.config import supported_VLM
 
@@ -220,31 +256,42 @@ def model_factory(model: ModelChoice) -> Callable[..., Any]:
 
 
 def register_model(model: ModelChoice, name: str) -> None:
-    """Put the model of the plan into VLMEvalKit's registry, so that its own loop finds it by ``name``."""
+    """Add the planned model to VLMEvalKit's registry, where its own loop finds it by ``name``."""
     from vlmeval.config import supported_VLM
 
     supported_VLM[name] = functools.partial(_build, model_factory(model))
 
 
 def _build(factory: Callable[..., Any], use_vllm: bool = False, **options: Any) -> Any:
-    """The loop hands ``use_vllm`` to whatever has Qwen2.5-VL in its name, also to classes that know no such argument."""
+    """Call ``factory`` without ``use_vllm`` unless it is set.
+
+    The loop passes ``use_vllm`` to every model with Qwen2.5-VL (or Qwen2-VL, Llama-4) in its name,
+    also to classes that do not take it.
+    """
     return factory(**options, **({"use_vllm": True} if use_vllm else {}))
 
 
 def watch_loading(names: Sequence[str]) -> None:
-    """Let VLMEvalKit's own loop refuse models some of whose weights are in no file, as our workers do."""
+    """Make VLMEvalKit's own loop refuse models with missing weights, as our workers do.
+
+    A weight is missing if it is in no file of the checkpoint.
+    """
     from vlmeval.config import supported_VLM
 
     for name in names:
         entry = supported_VLM.get(name)
-        if isinstance(entry, functools.partial):  # the loop changes its keywords
+        if isinstance(entry, functools.partial):  # stays one: the loop changes its keywords
             supported_VLM[name] = functools.partial(
                 build_whole, entry.func, *entry.args, **entry.keywords
             )
 
 
 def build_whole(build: Callable[..., Any], *args: Any, **options: Any) -> Any:
-    """What ``build`` makes of the arguments; EasiError for a model some of whose weights are in no file."""
+    """Return what ``build`` makes of the arguments.
+
+    Raises:
+        EasiError: Some of the model's weights are in no file of the checkpoint.
+    """
     from easi_eval.answering.missing_weights import refusing_missing_weights
 
     with refusing_missing_weights():

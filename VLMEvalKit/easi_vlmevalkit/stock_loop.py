@@ -1,4 +1,4 @@
-"""``vlmeval.run`` with its traps closed, each in one function here that says which behaviour it cures."""
+"""Fixes for ``vlmeval.run``; each function says which behaviour it fixes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from . import judge, own_models
 from .datasets import drop_stale_files
 from .shims import build_whole
 
-# Reasons to skip a dataset that are no failure; vlmeval/run.py gives them.
+# Reasons of vlmeval/run.py to skip a dataset that are no failure.
 INTENDED = (
     "mode_infer",
     "official_submission_only_mmmu_test",
@@ -42,7 +42,13 @@ INTENDED = (
 
 
 def cure(run: ModuleType, outcomes: Outcomes, resume: bool) -> None:
-    """Close the traps in an imported ``vlmeval.run``. ``resume``: go on with what lies there, whatever ``--reuse`` says."""
+    """Apply all fixes to an imported ``vlmeval.run``.
+
+    Args:
+        run: The module.
+        outcomes: Receives how each dataset ended.
+        resume: Continue with the files of an earlier run, whatever ``--reuse`` says.
+    """
     from vlmeval import inference_api, inference_video
 
     run.build_dataset = functools.partial(build_dataset, run.build_dataset)
@@ -66,8 +72,11 @@ def cure(run: ModuleType, outcomes: Outcomes, resume: bool) -> None:
 
 
 def import_run() -> ModuleType:
-    """Import ``vlmeval.run``, which shares out the GPUs while it is imported, and can neither read the names of GPUs
-    (UUID, MIG) nor an empty grant: the sharing is ours, and its ``int()`` takes names.
+    """Import ``vlmeval.run`` with the GPUs already shared out.
+
+    The module assigns GPUs to local ranks while it is imported, but it reads neither GPU names
+    (UUID, MIG) nor an empty list. So the GPUs are shared out here, LOCAL_WORLD_SIZE is hidden
+    during the import, and the module's ``int()`` accepts names.
     """
     local = int(os.environ.get("LOCAL_WORLD_SIZE") or 1)
     if local > 1 and (visible := gpus.visible_gpus()):
@@ -95,12 +104,14 @@ def _number_or_name(text: object) -> object:
         return text
 
 
-# ---- datasets and models -----------------------------------------------------------------------------------------
+# ---- datasets and models ---------------------------------------------------------------------
 
 
 def build_dataset(build: Callable[..., Any], name: str, **options: Any) -> Any:
-    """``--data`` with a video dataset: run.py hands all its options to the constructor, which refuses them. And
-    ``--limit``: it is forgotten for videos and with ``--mode eval``.
+    """Build a dataset of ``--data`` and apply ``--limit``.
+
+    run.py passes all its options to the constructor of a video dataset, which rejects them. It
+    ignores ``--limit`` for videos and with ``--mode eval``.
     """
     from vlmeval.dataset.video_dataset_config import supported_video_datasets
 
@@ -114,7 +125,10 @@ def build_dataset(build: Callable[..., Any], name: str, **options: Any) -> Any:
 def build_dataset_from_config(
     build: Callable[..., Any], original: Callable[..., Any], cfg: dict[str, Any], name: str
 ) -> Any:
-    """``--config`` with a class whose constructor takes ``**kwargs``: its ``dataset`` is dropped, and another one is built."""
+    """Build a dataset of ``--config`` that is given as ``class`` and ``dataset`` only.
+
+    If the constructor takes ``**kwargs``, run.py drops ``dataset`` and builds another dataset.
+    """
     given = cfg[name]
     return build(given["dataset"]) if set(given) == {"class", "dataset"} else original(cfg, name)
 
@@ -122,7 +136,7 @@ def build_dataset_from_config(
 def build_judged_dataset(
     build: Callable[..., Any], judges: Sequence[judge.Judge], name: str, **options: Any
 ) -> Any:
-    """Score again what a judge refused for a reason that was its own."""
+    """Build a dataset whose evaluation is repeated until the judge's refusals are explained."""
     source = build(name, **options)
     if source is not None:
         evaluate = source.evaluate
@@ -135,14 +149,20 @@ def build_judged_dataset(
 def judge_options(
     original: Callable[..., dict[str, Any]], dataset: str, kind: str, args: argparse.Namespace
 ) -> dict[str, Any]:
-    """No ``--judge``: most of EASI's datasets would be judged by gpt-4o-mini, the others by rules."""
+    """Score EASI's datasets by rules if there is no ``--judge``.
+
+    run.py would let gpt-4o-mini judge most of them and score the others by rules.
+    """
     easis = {bench.source(VLMEVALKIT).task for bench in BENCHMARKS if VLMEVALKIT in bench.sources}
     given = original(dataset, kind, args)
     return {**given, "model": RULES} if args.judge is None and dataset in easis else given
 
 
 def keeping_world_size(original: Callable[..., Any]) -> Callable[..., Any]:
-    """``--config`` with a bare model name: WORLD_SIZE stays unset, and then every rank answers every question."""
+    """Restore WORLD_SIZE after a model of ``--config`` is built.
+
+    For a bare model name run.py leaves it unset, and every rank then answers every question.
+    """
 
     def build(*args: Any, **options: Any) -> Any:
         before = os.environ.get("WORLD_SIZE")
@@ -156,7 +176,10 @@ def keeping_world_size(original: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def name_served_models(run: ModuleType, args: argparse.Namespace) -> None:
-    """``--base-url`` with a name like ``org/model``: it stays the server's, but files cannot be named so."""
+    """Rename served models (``--base-url``) like ``org/model`` to a name that files can carry.
+
+    Requests to the server keep the original name.
+    """
     if not any("/" in name for name in args.model):
         return
     served = {
@@ -169,11 +192,11 @@ def name_served_models(run: ModuleType, args: argparse.Namespace) -> None:
 
 
 def _served(cls: type, options: Mapping[str, object], **_: object) -> Any:
-    return cls(**options)  # what the loop adds for models in memory would be sent to the server
+    return cls(**options)  # without the loop's options for local models: they would be sent on
 
 
 def offer_own_classes(config: str) -> None:
-    """Let the ``class`` of a model in ``--config`` be one of the user's own."""
+    """Make the user's own classes known as the ``class`` of a model in ``--config``."""
     from vlmeval import api, vlm
 
     models = json.loads(Path(config).read_text(encoding="utf-8")).get("model", {})
@@ -187,11 +210,14 @@ def offer_own_classes(config: str) -> None:
             setattr(vlm, wanted, own_models.load(found.cls))
 
 
-# ---- ranks -------------------------------------------------------------------------------------------------------
+# ---- ranks -----------------------------------------------------------------------------------
 
 
 def use_gloo_without_gpus() -> None:
-    """Torchrun on the CPU: run.py asks for NCCL, whatever the machine has."""
+    """Use gloo instead of NCCL on a machine without GPUs.
+
+    run.py always asks for NCCL under torchrun.
+    """
     import torch
     from torch import distributed
 
@@ -208,7 +234,10 @@ def use_gloo_without_gpus() -> None:
 def infer_videos(
     original: Callable[..., Any], complete: Callable[..., bool], model: Any, **options: Any
 ) -> Any:
-    """Several ranks and videos that are all answered: rank 0 is done with them at once, and the others wait for it."""
+    """Return the model at once on every rank if all videos are answered.
+
+    run.py returns at once on rank 0 only, and the other ranks wait for it.
+    """
     indices = list(options["dataset"].data["index"])
     done = complete(
         options["result_file"], dataset_indices=indices, retry_failed=options["retry_failed"]
@@ -217,7 +246,10 @@ def infer_videos(
 
 
 def infer_rank(original: Callable[..., Any], **options: Any) -> Any:
-    """Several ranks and videos of which some failed: a rank whose share is answered leaves no file, and rank 0 reads one of each."""
+    """Write the result file of a rank whose share of videos is already answered.
+
+    When only some videos failed, such a rank writes none, but rank 0 reads one per rank.
+    """
     model = original(**options)
     mine = Path(options["out_file"])
     earlier = Path(
@@ -228,12 +260,14 @@ def infer_rank(original: Callable[..., Any], **options: Any) -> Any:
     return model
 
 
-# ---- files of earlier runs -----------------------------------------------------------------------------------------
+# ---- files of earlier runs -------------------------------------------------------------------
 
 
 def keep_newer_predictions() -> None:
-    """``--reuse`` copies the prediction of the newest T-folder over the current one, also if that is newer, and fails
-    where it is a link to it.
+    """Keep a prediction that is newer than the one that ``--reuse`` would copy over it.
+
+    ``--reuse`` copies the prediction of the newest T-folder over the current one even if the
+    current one is newer, and fails if one is a link to the other.
     """
     from vlmeval.smp import file
 
@@ -252,7 +286,10 @@ def keep_newer_predictions() -> None:
 
 
 def starting_fresh(original: Callable[..., Any]) -> Callable[..., Any]:
-    """Without ``--reuse`` run.py says that it starts fresh, and goes on with the answers it finds."""
+    """Set earlier answers aside if ``--reuse`` is not given.
+
+    run.py says that it starts fresh, but continues with the answers it finds.
+    """
 
     def prepare_reuse_files(**options: Any) -> Any:
         if not options["reuse"]:
@@ -263,7 +300,7 @@ def starting_fresh(original: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def set_aside(result: Path, model: str, dataset: str) -> None:
-    """Move what an earlier run left of one dataset into a T-folder, where ``--reuse`` would find it."""
+    """Move an earlier run's files of one dataset into a T-folder, where ``--reuse`` finds them."""
     from vlmeval.smp.file import fetch_aux_files
 
     if not result.parent.is_dir():
@@ -283,7 +320,11 @@ def set_aside(result: Path, model: str, dataset: str) -> None:
 
 
 def drop_old_scores(prediction: Path) -> None:
-    """BLINK, 3DSRBench and others keep scores by a question's index alone, and give them to new answers too."""
+    """Remove cached scores if the answers have changed since.
+
+    BLINK, 3DSRBench and others cache scores by a question's index alone and apply them to new
+    answers. A digest of the scored answers is kept beside the prediction file.
+    """
     from vlmeval.smp import load
 
     if not prediction.is_file():
@@ -301,17 +342,22 @@ def drop_old_scores(prediction: Path) -> None:
     write_atomic(record, now)
 
 
-# ---- the end -------------------------------------------------------------------------------------------------------
+# ---- the end ---------------------------------------------------------------------------------
 
 
 class Outcomes:
-    """What became of each dataset, as run.py itself notes it; its exit code is 0 whatever happened."""
+    """How each dataset ended, as run.py itself reports it; run.py's exit code is always 0."""
 
     def __init__(self) -> None:
         self._ended: dict[tuple[str, str], str] = {}
         self._folders: dict[str, Path] = {}
 
     def watching(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        """Wrap run.py's ``upsert_dataset_status`` to record each dataset's end.
+
+        Before a dataset is scored, cached scores of other answers are removed.
+        """
+
         def upsert_dataset_status(
             run_dir: Any, model_name: str, dataset_name: str, **fields: Any
         ) -> Any:
@@ -335,7 +381,10 @@ class Outcomes:
         return upsert_dataset_status
 
     def exit_code(self, models: str | Sequence[str], datasets: Sequence[str]) -> int:
-        """1 if a dataset has no score, or questions without an answer; both are told. Other ranks than 0 know nothing."""
+        """Return 1 if any dataset has no score or has unanswered questions, and print these.
+
+        Ranks other than 0 have no outcomes and return 0.
+        """
         if int(os.environ.get("RANK") or 0) != 0:
             return 0
         names = [models.replace("/", "--")] if isinstance(models, str) else models
@@ -349,13 +398,17 @@ class Outcomes:
             print(f"error: {model} on {dataset}: {' '.join(reason.split())}", file=sys.stderr)
         if failed:
             print(
-                f"hint: {len(failed)} of {len(pairs)} failed; with --reuse the same command goes on where it stopped",
+                f"hint: {len(failed)} of {len(pairs)} failed; "
+                "with --reuse the same command goes on where it stopped",
                 file=sys.stderr,
             )
         return 1 if failed else 0
 
     def _unanswered(self) -> dict[tuple[str, str], str]:
-        """Questions whose answer is VLMEvalKit's text for a failure, which it scores like an answer."""
+        """Return the datasets with unanswered questions.
+
+        VLMEvalKit scores its text for a failed request like an answer.
+        """
         from vlmeval.smp import collect_run_benchmark_report
 
         return {
