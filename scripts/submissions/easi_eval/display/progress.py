@@ -151,7 +151,8 @@ class RunView:
                     self._asked = now
             case Progress(key, done, total, failed, answered_now):
                 row = self.row(key)
-                # No event "answer" comes after a restart of the workers; their first answer shows it.
+                # No event "answer" comes after a restart of the workers: their first answer
+                # begins the phase.
                 if self.phase == "start" and answered_now > row.now:
                     self.phase, self.detail = "answer", ""
                     self._begin(now)
