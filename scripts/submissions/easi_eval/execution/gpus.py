@@ -1,4 +1,7 @@
-"""Which GPUs this process may use, and how its workers share them. Knows nothing of torch."""
+"""GPUs that this process may use, and their distribution over its workers.
+
+Does not import torch.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,13 @@ VARIABLE = "CUDA_VISIBLE_DEVICES"
 
 @dataclass(frozen=True)
 class Gpu:
-    """One physical GPU. ``slices`` are the UUIDs of its MIG instances; with MIG on, only those can be used."""
+    """One physical GPU.
+
+    Attributes:
+        memory: Bytes, or None if unknown.
+        mig: Whether MIG is on; then only the MIG instances can be used.
+        slices: UUIDs of its MIG instances.
+    """
 
     uuid: str
     name: str = ""
@@ -26,18 +35,25 @@ class Gpu:
 
 
 def visible_gpus(environ: Mapping[str, str] | None = None) -> tuple[str, ...]:
-    """The devices this environment grants, as CUDA_VISIBLE_DEVICES would name them one by one; () without any."""
+    """The devices that this environment grants, one CUDA_VISIBLE_DEVICES entry each.
+
+    Empty without a GPU. ``environ`` defaults to the environment of this process.
+    """
     setting = (os.environ if environ is None else environ).get(VARIABLE)
     machine = installed_gpus()
     return visible(setting, machine) if machine else _counted(setting)
 
 
 def visible(setting: str | None, machine: Sequence[Gpu]) -> tuple[str, ...]:
-    """CUDA's own reading of CUDA_VISIBLE_DEVICES (None: unset) on this machine.
+    """The devices that a value of CUDA_VISIBLE_DEVICES selects, read as CUDA reads it.
 
-    Numbers and (shortened) UUIDs; the list ends at the first entry that names no device, and a device named twice
-    invalidates it all. Unset means every device: by number, or by UUID where MIG is on, because a MIG instance has
-    no number.
+    Entries are numbers or (shortened) UUIDs. The list ends at the first entry that names no device.
+    A device named twice invalidates the whole list.
+
+    Args:
+        setting: The value; None if the variable is not set. Then every device is selected: by
+            number, or by UUID where MIG is on, because a MIG instance has no number.
+        machine: The GPUs of the machine.
     """
     if setting is None:
         if not any(gpu.mig for gpu in machine):
@@ -55,7 +71,7 @@ def visible(setting: str | None, machine: Sequence[Gpu]) -> tuple[str, ...]:
 
 
 def _device(token: str, machine: Sequence[Gpu]) -> str | None:
-    """The UUID that one entry of CUDA_VISIBLE_DEVICES means; None if it means no device of this machine."""
+    """The UUID that one entry of CUDA_VISIBLE_DEVICES names, or None if it names no device."""
     if token.isdecimal():
         number = int(token)
         return machine[number].uuid if number < len(machine) else None
@@ -68,10 +84,13 @@ def _device(token: str, machine: Sequence[Gpu]) -> str | None:
 
 
 def share(gpus: Sequence[str], rank: int, nproc: int) -> str:
-    """The CUDA_VISIBLE_DEVICES of local rank ``rank`` of ``nproc``: as many consecutive devices for each.
+    """The CUDA_VISIBLE_DEVICES of local rank ``rank`` of ``nproc``; "" without a GPU.
 
-    What does not divide evenly stays unused, so that no worker has less memory than another. "" without any GPU.
-    EasiError if there are fewer devices than processes.
+    Each rank gets the same number of consecutive devices. A remainder stays unused, so that all
+    workers have the same memory.
+
+    Raises:
+        EasiError: There are fewer devices than processes.
     """
     if not 0 <= rank < nproc:
         raise ValueError(f"rank {rank} of {nproc}")
@@ -87,7 +106,10 @@ def share(gpus: Sequence[str], rank: int, nproc: int) -> str:
 
 
 def installed_gpus() -> tuple[Gpu, ...]:
-    """The machine's GPUs, whatever the environment grants: from the driver's NVML, else from nvidia-smi."""
+    """The GPUs of the machine, independent of CUDA_VISIBLE_DEVICES.
+
+    Read from the driver's NVML, else from ``nvidia-smi -L``, which does not tell the memory.
+    """
     try:
         library = ctypes.CDLL("libnvidia-ml.so.1")
     except OSError:
@@ -97,7 +119,10 @@ def installed_gpus() -> tuple[Gpu, ...]:
 
 
 def parse_listing(text: str) -> tuple[Gpu, ...]:
-    """The GPUs in the output of ``nvidia-smi -L``; an indented line is a MIG instance of the GPU above it."""
+    """The GPUs in the output of ``nvidia-smi -L``.
+
+    An indented line is a MIG instance of the GPU above it.
+    """
     gpus: list[Gpu] = []
     for line in text.splitlines():
         if match := re.match(r"GPU \d+: (.*) \(UUID: (GPU-[^)]+)\)", line):
@@ -117,7 +142,11 @@ class _Memory(ctypes.Structure):
 
 
 def _from_nvml(library: ctypes.CDLL) -> tuple[Gpu, ...]:
-    """Every call returns 0 if it worked; a GPU that answers none of them (fallen off the bus) is left out."""
+    """The GPUs as NVML lists them.
+
+    NVML calls return 0 on success. A GPU that does not answer (for example because it has fallen
+    off the bus) is left out.
+    """
     if library.nvmlInit_v2() != 0:
         return ()
     try:
@@ -131,9 +160,10 @@ def _from_nvml(library: ctypes.CDLL) -> tuple[Gpu, ...]:
 
 
 def _counted(setting: str | None) -> tuple[str, ...]:
-    """Where neither NVML nor nvidia-smi is installed (a container with the compute libraries only): ask CUDA itself.
+    """The visible devices as CUDA counts them, for systems without NVML and nvidia-smi.
 
-    It counts what our own environment grants, so only as many entries of ``setting`` can be good.
+    Such systems are containers with the compute libraries only. CUDA counts what
+    CUDA_VISIBLE_DEVICES of this process grants, so only that many entries of ``setting`` are valid.
     """
     try:
         library = ctypes.CDLL("libcuda.so.1")
@@ -147,6 +177,7 @@ def _counted(setting: str | None) -> tuple[str, ...]:
 
 
 def _one(library: ctypes.CDLL, number: int) -> Gpu | None:
+    """GPU number ``number`` with its MIG instances, or None if it does not answer."""
     device = ctypes.c_void_p()
     if library.nvmlDeviceGetHandleByIndex_v2(number, ctypes.byref(device)) != 0:
         return None

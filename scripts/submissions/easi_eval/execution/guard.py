@@ -1,18 +1,21 @@
-"""Stands between us and one job, so that no process of the job can outlive us or the job.
+"""A process between the supervisor and one job; ensures that no process of the job is left over.
 
-Started by the supervisor as ``python -I -S guard.py LIFELINE PARENT GRACE ORPHAN_GRACE -- ARGV...`` in a session of
-its own: standard library only, few imports, because every job pays for its start.
+The supervisor starts it as ``python -I -S guard.py LIFELINE PARENT GRACE ORPHAN_GRACE -- ARGV...``
+in a new session. It uses the standard library only and imports little, because every job pays for
+its start.
 
-It is the subreaper of everything below it: a daemonised grandchild becomes its child instead of init's, so the whole
-tree can be walked through /proc. It ends the tree, SIGTERM first and SIGKILL after a grace,
+The guard is the subreaper of all processes below it: a daemonised grandchild becomes its child
+instead of init's, so the whole tree can be found through /proc. It ends the tree with SIGTERM, and
+after a grace period with SIGKILL:
 
-* on SIGTERM (the supervisor wants the job to stop): after GRACE seconds,
-* when our process is gone, seen by end of file on the LIFELINE pipe or by a changed parent: after ORPHAN_GRACE,
-* when the job itself has ended and left processes behind: after ``LEFTOVER_GRACE``.
+* on SIGTERM (the supervisor stops the job): after GRACE seconds,
+* when the supervisor's process is gone, seen by end of file on the LIFELINE pipe or by a changed
+  parent: after ORPHAN_GRACE seconds,
+* when the job has ended and left processes behind: after ``LEFTOVER_GRACE`` seconds.
 
-A supervisor that is merely stopped (SIGSTOP) keeps the pipe open, and nothing happens. The guard ends as the job did:
-with its exit code, or by its signal. If the guard is killed, the job's first process dies with it (PDEATHSIG), and the
-supervisor sweeps up the rest.
+A supervisor that is only stopped (SIGSTOP) keeps the pipe open, so nothing happens. The guard ends
+as the job did: with its exit code, or by its signal. If the guard is killed, the kernel kills the
+job's first process (PDEATHSIG) and the supervisor kills the rest (``supervisor.sweep``).
 """
 
 from __future__ import annotations
@@ -28,9 +31,8 @@ import time
 from collections.abc import Sequence
 
 LEFTOVER_GRACE = 5.0
-KILL_PATIENCE = (
-    10.0  # how long a killed process may take to go (a stuck driver call) before we stop waiting
-)
+# Seconds to wait for the end of killed processes; one in a stuck driver call may never end.
+KILL_PATIENCE = 10.0
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
@@ -38,7 +40,11 @@ _CANNOT_START = 127
 
 
 def prctl(option: int, value: int) -> None:
-    """Linux's prctl with one argument; OSError if the kernel refuses."""
+    """Call Linux's prctl with one argument.
+
+    Raises:
+        OSError: The kernel refused.
+    """
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(option, ctypes.c_ulong(value), 0, 0, 0) != 0:
         number = ctypes.get_errno()
@@ -46,7 +52,7 @@ def prctl(option: int, value: int) -> None:
 
 
 def process_table() -> dict[int, int]:
-    """Living processes (zombies left out) and their parents, by process id."""
+    """Parent process id of each living process, by process id; zombies are left out."""
     parents: dict[int, int] = {}
     for name in os.listdir("/proc"):  # noqa: PTH208 -- a guard starts without pathlib
         if not name.isdigit():
@@ -56,9 +62,8 @@ def process_table() -> dict[int, int]:
                 stat = file.read()
         except OSError:
             continue  # it ended while we looked
-        state, parent = stat[stat.rindex(b")") + 2 :].split(None, 2)[
-            :2
-        ]  # the name in brackets may hold anything
+        # The name in brackets may hold any character, so the fields are counted from its end.
+        state, parent = stat[stat.rindex(b")") + 2 :].split(None, 2)[:2]
         if state not in (b"Z", b"X"):
             parents[int(name)] = int(parent)
     return parents
@@ -76,7 +81,7 @@ def descendants(root: int) -> list[int]:
 
 
 def command_line(pid: int) -> bytes:
-    """What a process runs, as /proc has it; empty if it is gone."""
+    """The command line of a process from /proc; empty if the process is gone."""
     try:
         with open(f"/proc/{pid}/cmdline", "rb") as file:  # noqa: PTH123 -- as above
             return file.read()
@@ -85,7 +90,7 @@ def command_line(pid: int) -> bytes:
 
 
 def send(pid: int, signum: int) -> bool:
-    """Signal one process; False if it is gone or not ours to signal."""
+    """Send a signal to one process; False if it is gone or may not be signalled."""
     try:
         os.kill(pid, signum)
     except (ProcessLookupError, PermissionError):
@@ -94,6 +99,15 @@ def send(pid: int, signum: int) -> bool:
 
 
 class Guard:
+    """The guard of one job.
+
+    Args:
+        lifeline: Read end of a pipe whose write end the supervisor's process holds.
+        parent: Process id of the supervisor's process.
+        grace: Seconds between SIGTERM and SIGKILL when the supervisor stops the job.
+        orphan_grace: The same when the supervisor's process is gone.
+    """
+
     def __init__(self, lifeline: int, parent: int, grace: float, orphan_grace: float) -> None:
         self.lifeline = lifeline
         self.parent = parent
@@ -101,17 +115,15 @@ class Guard:
         self.orphan_grace = orphan_grace
         self.child = 0
         self.status: int | None = None  # the child's wait status
-        self.alone = False  # no child of any kind is left, hence no descendant either
+        self.alone = False  # no child is left, and as subreaper therefore no descendant
         self.told = False  # SIGTERM arrived
-        self.orphaned = False
-        self.hurried = False  # the deadline already allows for our process being gone
-        self.deadline: float | None = None  # of the stop that is under way
-        self.asked: dict[
-            int, bytes
-        ] = {}  # processes that got SIGTERM, and what they were running then
+        self.orphaned = False  # the supervisor's process is gone
+        self.hurried = False  # the deadline is already shortened to orphan_grace
+        self.deadline: float | None = None  # when SIGKILL follows; None: not stopping
+        self.asked: dict[int, bytes] = {}  # process that got SIGTERM -> its command line then
 
     def run(self, argv: Sequence[str]) -> int:
-        """Start the job, see it to its end, leave nothing behind; its wait status."""
+        """Start the job, wait for its end, end what is left of it, and return its wait status."""
         os.set_inheritable(self.lifeline, False)
         prctl(_PR_SET_CHILD_SUBREAPER, 1)
         self.wake, wake_end = os.pipe()
@@ -119,7 +131,7 @@ class Guard:
             os.set_blocking(end, False)
         signal.set_wakeup_fd(wake_end, warn_on_full_buffer=False)
         signal.signal(signal.SIGTERM, self._on_term)
-        signal.signal(signal.SIGCHLD, lambda *_: None)  # only there to wake the loop
+        signal.signal(signal.SIGCHLD, lambda *_: None)  # only wakes the loop
         for signum in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGPIPE):
             signal.signal(signum, signal.SIG_IGN)
         self.child = self._spawn(argv)
@@ -131,8 +143,10 @@ class Guard:
         self.told = True
 
     def _spawn(self, argv: Sequence[str]) -> int:
+        """Fork and execute the job; returns its process id."""
         guard = os.getpid()
-        # held back until our handlers are gone in the child, where they would swallow a request to stop
+        # SIGTERM is blocked until the child has reset the handlers: the guard's handler would
+        # swallow a SIGTERM that arrives between fork and reset.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         child = os.fork()
         if child:
@@ -152,7 +166,7 @@ class Guard:
                 signal.signal(signum, signal.SIG_DFL)
             signal.pthread_sigmask(signal.SIG_SETMASK, ())
             prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-            if os.getppid() != guard:  # it died before we could ask to die with it
+            if os.getppid() != guard:  # the guard died before PDEATHSIG was set
                 os._exit(_CANNOT_START)
             os.setpgid(0, 0)  # a job that signals its own group must not hit the guard
             os.execvpe(argv[0], list(argv), os.environ)
@@ -164,18 +178,19 @@ class Guard:
             os._exit(_CANNOT_START)
 
     def _wait(self, seconds: float) -> None:
+        """Wait for a signal or the end of the parent, at most ``seconds``."""
         watched = [self.wake] if self.orphaned else [self.wake, self.lifeline]
         ready = select.select(watched, (), (), seconds)[0]
         if self.wake in ready:
             os.read(self.wake, 4096)
-        # the parent is looked at as well: a forked child of ours may hold the other end of the pipe open
+        # Check the parent too: a forked child of the supervisor's process may hold the pipe open.
         if (
             self.lifeline in ready and not os.read(self.lifeline, 4096)
         ) or os.getppid() != self.parent:
             self.orphaned = True
 
     def _finished(self) -> bool:
-        """One round: reap, decide whether to stop, carry on with stopping. True if nothing is left to do."""
+        """One round: reap children, decide whether to stop, signal; True if nothing is left."""
         self._reap()
         if self.alone:
             return True
@@ -193,7 +208,8 @@ class Guard:
         living = descendants(os.getpid())
         if now < self.deadline:
             for pid in living:
-                # a process that has become another program since may have lost the request between fork and exec
+                # A process that executed another program since may have lost the signal between
+                # fork and exec, so it gets a new one.
                 program = command_line(pid)
                 if self.asked.get(pid) != program and send(pid, signal.SIGTERM):
                     send(pid, signal.SIGCONT)  # a stopped process cannot act on the request
@@ -204,6 +220,7 @@ class Guard:
         return now > self.deadline + KILL_PATIENCE
 
     def _reap(self) -> None:
+        """Collect the children that have ended."""
         while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
@@ -218,7 +235,11 @@ class Guard:
 
 
 def end_like(status: int) -> int:
-    """The exit code of a wait status; a death by signal is repeated on ourselves, so that our parent sees it."""
+    """The exit code for a wait status.
+
+    If the job died by a signal, the guard sends that signal to itself, so that its parent sees the
+    same end.
+    """
     if not os.WIFSIGNALED(status):
         return os.WEXITSTATUS(status)
     signum = os.WTERMSIG(status)
@@ -230,6 +251,7 @@ def end_like(status: int) -> int:
 
 
 def main(arguments: Sequence[str]) -> int:
+    """Run the guard with the arguments of its command line; returns the exit code."""
     lifeline, parent, grace, orphan_grace, dashes, *argv = arguments
     if dashes != "--" or not argv:
         raise SystemExit("guard.py LIFELINE PARENT GRACE ORPHAN_GRACE -- ARGV...")

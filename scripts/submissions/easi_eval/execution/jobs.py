@@ -1,4 +1,7 @@
-"""A process to run, and how it ended: plain data, printed by ``--dry-run`` and executed by the supervisor."""
+"""A process to run, and how it ended, as plain data.
+
+``--dry-run`` prints jobs; the supervisor executes them.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +12,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-# What launchers (torchrun, accelerate, MPI, srun, the operators of clusters) tell their processes about ranks, and with what
-# they configure them. torch, accelerate, transformers, deepspeed, vllm and model classes of both backends act on it. By exact
-# name or clear prefix: LOCAL_LLM, for one, is a user's setting that VLMEvalKit reads.
+# Variables by which launchers (torchrun, accelerate, MPI, srun, the operators of clusters) tell
+# processes their rank and configure them. torch, accelerate, transformers, deepspeed, vllm and
+# model classes of both backends act on them. Patterns are exact names or unambiguous prefixes,
+# because similar names are user settings: VLMEvalKit reads LOCAL_LLM.
 _LAUNCHER = re.compile(
     "|".join(
         (
@@ -42,20 +46,31 @@ _LAUNCHER = re.compile(
 
 
 def launcher_variables(environ: Mapping[str, str]) -> list[str]:
-    """Names of the variables that a launcher left in ``environ``: to a process that we start they would be another job's."""
+    """Names of the variables in ``environ`` that a launcher has set.
+
+    They describe a rank of the launcher's job. A process that this program starts is no such rank.
+    """
     return [name for name in environ if _LAUNCHER.fullmatch(name)]
 
 
 @dataclass(frozen=True)
 class Job:
-    """One command line. Secrets never stand here: children inherit them from our own environment."""
+    """One command line.
 
-    name: str  # for people: "answer", "score", "plain blink"
+    It holds no secrets, because it is printed: children inherit secrets from the environment of
+    this process.
+
+    Attributes:
+        name: Name for logs and messages: "answer", "score", "plain blink".
+        env: Differences from the environment of this process; "" removes a variable.
+        cwd: Working directory, or None for that of this process. The caller creates it before the
+            start; the printed command contains a ``mkdir``.
+    """
+
+    name: str
     argv: tuple[str, ...]
-    env: Mapping[str, str] = field(
-        default_factory=dict
-    )  # only what differs from ours; "" removes the variable
-    cwd: Path | None = None  # made if it is not there
+    env: Mapping[str, str] = field(default_factory=dict)
+    cwd: Path | None = None
 
     def __str__(self) -> str:
         words = ["env"]
@@ -70,9 +85,15 @@ class Job:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a job ended. ``exit_code`` proves nothing: both backends exit 0 on failure."""
+    """How a job ended.
+
+    Attributes:
+        exit_code: Negative: the signal. None: this program ended the job. 0 does not prove success,
+            because both backends exit with 0 after failures.
+        log_tail: The last lines of the output, redacted.
+    """
 
     job: Job
-    exit_code: int | None  # None: we ended it
+    exit_code: int | None
     seconds: float
-    log_tail: tuple[str, ...] = ()  # the last lines of its output, redacted
+    log_tail: tuple[str, ...] = ()

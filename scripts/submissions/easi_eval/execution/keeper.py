@@ -1,7 +1,8 @@
-"""What every rank of a launcher runs: a thin process that starts one worker, watches it and starts it again.
+"""The process that every rank of a launcher runs: it starts one worker, watches and restarts it.
 
-torchrun and accelerate end all ranks when one of them dies. A keeper holds no model and does not die, so a worker that
-is killed costs its items in flight and leaves the others alone. Standard library only: N of them start at once.
+torchrun and accelerate end all ranks when one rank dies. A keeper loads no model and survives its
+worker, so a killed worker loses only the questions it was answering and the other ranks continue.
+It uses the standard library only, because N keepers start at the same time.
 """
 
 from __future__ import annotations
@@ -22,36 +23,41 @@ from .jobs import Job, Outcome
 from .output import telling_line
 
 DONE = 0
-CANNOT_WORK = 3  # the worker's exit code for "starting me again is of no use"
+CANNOT_WORK = 3  # exit code of a worker whose restart would fail in the same way
 STOPPED = 128 + signal.SIGTERM
 JOURNAL, NOTE = "journal", ".gaveup"
-ENDS = ".ends"  # of the file with a line for each abnormal end of a worker
+ENDS = ".ends"  # suffix of the file with a line for each abnormal end of a worker
 FATAL = "Fatal Python error: "
-LONGEST_LINE = 500  # characters of it are shown
-LAST_LINES = 40  # of an attempt's output may tell why it ended
-HOPELESS = 10  # starts altogether, however long each of them lasted
-SHOW_FOR = 3.0  # seconds that a hung worker has to show what its threads are at
+LONGEST_LINE = 500  # characters of an output line that are shown
+LAST_LINES = 40  # last lines of an attempt's output that are searched for the error
+HOPELESS = 10  # starts of one worker in total, whatever their duration
+SHOW_FOR = 3.0  # seconds for a hung worker to write the stacks of its threads
 
 
 class Watcher(Protocol):
-    """Tells whether one attempt of a worker hangs."""
+    """Detects whether one attempt of a worker hangs."""
 
     @property
     def pid(self) -> int | None:
-        """Of the worker, if it is known."""
+        """Process id of the worker, or None if it is unknown."""
 
     def hung(self) -> str:
-        """Why it is taken for hung, or ""; called several times a second."""
+        """The reason why the worker is considered hung, or ""; called several times a second."""
 
     def note(self) -> None:
-        """Called before it is killed for that."""
+        """Record the hang; called before the worker is killed for it."""
 
 
 @dataclass(frozen=True)
 class End:
-    """How one attempt of a worker ended: ``how`` as ``describe`` says it, and the telling ``line`` of its output.
+    """How one attempt of a worker ended.
 
-    ``restart``: which one of ``restarts`` in a row comes next, None if the worker is given up, 0 if the count starts anew.
+    Attributes:
+        began: Unix time.
+        how: The exit code as ``describe`` formats it.
+        line: The line of the output that names the error.
+        restart: Number of the restart that follows, of ``restarts`` in a row. None: the worker is
+            given up. 0: the count starts again.
     """
 
     worker: str
@@ -63,7 +69,7 @@ class End:
 
     @property
     def said(self) -> str:
-        """For people: ``w0 died (SIGSEGV), restart 2 of 3: <line>``."""
+        """Text for the user: ``w0 died (SIGSEGV), restart 2 of 3: <line>``."""
         then = (
             "given up"
             if self.restart is None
@@ -76,16 +82,24 @@ class End:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a launcher put this process. Without a launcher: the only rank, and no store."""
+    """The position of this process in its launcher; without a launcher the only rank.
+
+    Attributes:
+        store: host:port of the launcher's TCPStore, which accepts clients while the launcher runs;
+            "" without one.
+    """
 
     rank: int = 0
     local_rank: int = 0
     local_size: int = 1
-    store: str = ""  # host:port of the launcher's own TCPStore, open to clients as long as the launcher lives
+    store: str = ""
 
     @classmethod
     def read(cls, environ: Mapping[str, str]) -> Place:
-        """Only torch's elastic agent (torchrun; accelerate with several processes) hosts a store and says so."""
+        """Read the position from the environment of a rank.
+
+        Only torch's elastic agent (torchrun; accelerate with several processes) hosts a TCPStore.
+        """
         elastic = environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
         return cls(
             int(environ.get("RANK", 0)),
@@ -96,10 +110,11 @@ class Place:
 
 
 def worker_env(extra: Mapping[str, str], place: Place, visible: Sequence[str]) -> dict[str, str]:
-    """What a worker's environment differs in from its keeper's. ``extra`` wins.
+    """The differences of a worker's environment from its keeper's.
 
-    To the backends each worker is a single stock process with its share of ``visible`` GPUs: the supervisor removes every
-    trace of the launcher. OMP_NUM_THREADS comes from the run, through either launcher.
+    For the backends each worker is a single stock process that sees its share of the ``visible``
+    GPUs. The supervisor removes all variables of the launcher. OMP_NUM_THREADS is set by the run,
+    under either launcher. ``extra`` overrides the rest.
     """
     changes = {"EASI_WORKER": f"w{place.rank}", "EASI_STORE": place.store}
     if len(visible) >= place.local_size:
@@ -118,14 +133,25 @@ def keep(
     grace: float = 20.0,
     watcher: Callable[[str, int], Watcher] | None = None,
 ) -> int:
-    """Run one worker to its end and return 0, also if it had to be given up; 143 if we were told to stop.
+    """Run one worker to its end, restarting it after abnormal exits.
 
-    ``argv`` is the worker's whole command line. It is started again after an abnormal exit (not 0, not
-    ``CANNOT_WORK``), at most ``restarts`` times in a row after a pause that doubles from ``pause`` seconds; an attempt
-    that lasted ``settled`` seconds starts the count anew. A worker given up leaves the reason in
-    ``<run_root>/journal/<worker>.gaveup``; each abnormal end is a line of ``<worker>.ends`` there. It ends when this process or its launcher does. What the ``watcher`` of an
-    attempt (made from the worker's name and the attempt's number) takes for hung shows its stacks in the log and is
-    killed and started again; that is no fault of the worker's.
+    A worker that the ``watcher`` considers hung writes the stacks of its threads to the log, is
+    killed and restarted; a hang does not count as a failure. The worker ends when this process or
+    its launcher ends. Each abnormal end is appended to ``<run_root>/journal/<worker>.ends``. If the
+    worker is given up, the reason is written to ``<worker>.gaveup`` there.
+
+    Args:
+        argv: The worker's whole command line.
+        run_root: Folder of the run.
+        env: Changes to the worker's environment.
+        restarts: Restarts in a row after abnormal exits (not 0, not ``CANNOT_WORK``).
+        pause: Seconds before the first restart; doubles with each further one in a row.
+        settled: If an attempt lasted this many seconds, its failure counts as the first in a row.
+        grace: Seconds between SIGTERM and SIGKILL when the worker is stopped.
+        watcher: Makes the watcher of an attempt from the worker's name and the attempt's number.
+
+    Returns:
+        0, also if the worker was given up; 143 if this process was told to stop.
     """
     place = Place.read(os.environ)
     worker = f"w{place.rank}"
@@ -170,7 +196,8 @@ def keep(
                     return 0
                 wait = pause * 2 ** max(failures - 1, 0)
                 _say(
-                    f"[{worker}] ended with {describe(outcome.exit_code)}; starting it again in {wait:g} s"
+                    f"[{worker}] ended with {describe(outcome.exit_code)}; "
+                    f"starting it again in {wait:g} s"
                 )
                 if not _pause(wait, launcher):
                     return STOPPED
@@ -179,19 +206,22 @@ def keep(
 
 
 def gave_up_reasons(run_root: Path) -> list[str]:
-    """Why workers of the last launch were given up, each reason once, the lowest worker's first."""
+    """Why workers of the last launch were given up: each reason once, lowest worker first."""
     notes = sorted(
         (run_root / JOURNAL).glob(f"w*{NOTE}"), key=lambda path: (len(path.name), path.name)
     )
     reasons = []
     for path in notes:
-        with contextlib.suppress(FileNotFoundError):  # its keeper has started anew
+        with contextlib.suppress(FileNotFoundError):  # a new keeper removed it
             reasons.append(path.read_text(encoding="utf-8").strip())
     return list(dict.fromkeys(reasons))
 
 
 def ends(run_root: Path) -> list[End]:
-    """The abnormal ends of this launch's workers, worker by worker; what is being written is left for the next look."""
+    """The abnormal ends of this launch's workers, worker by worker.
+
+    A line that is still being written is left for the next call.
+    """
     found: list[End] = []
     for path in sorted(
         (run_root / JOURNAL).glob(f"w*{ENDS}"), key=lambda path: (len(path.name), path.name)
@@ -203,14 +233,14 @@ def ends(run_root: Path) -> list[End]:
 
 
 def forget_reasons(run_root: Path) -> None:
-    """For a new launch, which may have fewer workers than the last."""
+    """Remove the notes of the last launch, which may have had more workers than the next."""
     for kind in (NOTE, ENDS):
         for note in (run_root / JOURNAL).glob(f"w*{kind}"):
             note.unlink(missing_ok=True)
 
 
 def describe(code: int | None) -> str:
-    """An exit code for people: "exit code 1", "SIGKILL"."""
+    """Format an exit code for the user: "exit code 1", "SIGKILL"."""
     if code is None:
         return "our request"
     if code < 0:
@@ -222,15 +252,18 @@ def describe(code: int | None) -> str:
 
 
 class _Hangs:
-    """Ends an attempt that hangs: stacks into the log first (the worker shows them on SIGUSR1), then SIGKILL."""
+    """Ends an attempt that hangs.
+
+    SIGUSR1 makes the worker write the stacks of its threads to the log; SIGKILL follows.
+    """
 
     def __init__(self, worker: str, watcher: Watcher | None) -> None:
         self._worker, self._watcher = worker, watcher
-        self._until: float | None = None  # when a worker that was asked for its stacks is killed
+        self._until: float | None = None  # when the worker is killed; None: not hung
         self.killed = False
 
     def tick(self, below: int) -> None:
-        """``below``: the process under which the worker runs."""
+        """Check the worker; ``below`` is the process under which it runs."""
         if self._watcher is None or self.killed:
             return
         if self._until is None:
@@ -239,20 +272,21 @@ class _Hangs:
                 self._until = time.monotonic() + SHOW_FOR
         elif time.monotonic() > self._until:
             self._until = None
-            if self._watcher.hung():  # else it came back
+            if self._watcher.hung():  # else it has continued meanwhile
                 try:
                     self._watcher.note()
-                except (OSError, EasiError) as error:  # as in _give_up
+                except (OSError, EasiError) as error:  # a full disk must not end the keeper
                     _say(f"[{self._worker}] that it hung could not be noted: {error}")
                 self.killed = self._signal(below, signal.SIGKILL)
 
     def _signal(self, below: int, signum: signal.Signals) -> bool:
+        """Signal the worker; False if its process id is unknown or not below ``below``."""
         pid = self._watcher.pid if self._watcher else None
         return pid is not None and pid in guard.descendants(below) and guard.send(pid, signum)
 
 
 def _watch(job: Job, launcher: int, grace: float, hangs: _Hangs) -> Outcome | None:
-    """Run one attempt; None if the launcher has gone and the worker with it."""
+    """Run one attempt; None if the launcher ended, which ends the worker too."""
     with supervisor.start(job, 1, grace=grace, orphan_grace=2.0) as handle:
         while handle.wait(0.2) is None:
             if os.getppid() != launcher:
@@ -262,7 +296,7 @@ def _watch(job: Job, launcher: int, grace: float, hangs: _Hangs) -> Outcome | No
 
 
 def _pause(seconds: float, launcher: int) -> bool:
-    """Wait; False as soon as the launcher has gone."""
+    """Wait; False as soon as the launcher has ended."""
     until = time.monotonic() + seconds
     while (left := until - time.monotonic()) > 0:
         if os.getppid() != launcher:
@@ -272,9 +306,9 @@ def _pause(seconds: float, launcher: int) -> bool:
 
 
 def _line(outcome: Outcome) -> str:
-    fatal = [
-        line for line in outcome.log_tail if line.startswith(FATAL)
-    ]  # above the stacks of all threads
+    """The line of an attempt's output that names the error."""
+    # Python prints this line above the stacks of all threads, so it may be far from the end.
+    fatal = [line for line in outcome.log_tail if line.startswith(FATAL)]
     line = (
         fatal[-1]
         if fatal and (outcome.exit_code or 0) < 0
@@ -284,7 +318,10 @@ def _line(outcome: Outcome) -> str:
 
 
 def _note_end(path: Path, end: End) -> None:
-    """For the program that waits for the workers; without it, a full disk costs only what it would have said."""
+    """Append the end to the file that the pipeline reads.
+
+    A full disk only costs the message, so it is ignored.
+    """
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("a", encoding="utf-8") as file:
@@ -292,6 +329,7 @@ def _note_end(path: Path, end: End) -> None:
 
 
 def _give_up(note: Path, outcome: Outcome, starts: int, line: str) -> None:
+    """Print why the worker is given up, and write it to ``note``."""
     reason = (
         f"{describe(outcome.exit_code)} after {starts} start{'s' if starts > 1 else ''}: {line}"
     )
@@ -301,13 +339,12 @@ def _give_up(note: Path, outcome: Outcome, starts: int, line: str) -> None:
         note.parent.mkdir(parents=True, exist_ok=True)
         whole.write_text(reason + "\n", encoding="utf-8", errors="backslashreplace")
         whole.replace(note)
-    except (
-        OSError
-    ) as error:  # a full disk; a keeper that dies of it would take the other workers along
+    # A full disk. A keeper that ends with an error makes the launcher end all other ranks.
+    except OSError as error:
         _say(f"[{outcome.job.name}] the reason could not be noted in {note}: {error.strerror}")
 
 
 def _say(text: str) -> None:
-    """To the launcher's output, line by line like the worker's own; nobody may be left to read it."""
+    """Write a line to the launcher's output; ignored if the reader is gone."""
     with contextlib.suppress(OSError):
         os.write(1, f"{text}\n".encode(errors="backslashreplace"))

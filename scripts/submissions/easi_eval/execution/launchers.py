@@ -1,6 +1,7 @@
-"""Command lines that start N ranks of one Python program. Pure, but for ``free_port``.
+"""Command lines that start N ranks of one Python program.
 
-``argv`` is what would follow ``python``: a script or ``-m module``, then its arguments.
+All functions are pure, except ``free_port``. ``argv`` is what follows ``python``: a script, or
+``-m`` and a module, then its arguments.
 """
 
 from __future__ import annotations
@@ -10,18 +11,19 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-# Stands in for the file that `accelerate config` leaves in a user's home: without it accelerate would mix that file
-# (another number of machines, deepspeed, mixed precision) into the flags given here.
+# Replaces the file that `accelerate config` writes to the user's home directory. Otherwise
+# accelerate mixes that file (another number of machines, deepspeed, mixed precision) into the flags
+# given here.
 ACCELERATE_CONFIG = Path(__file__).with_name("accelerate.yaml")
 
 
 def plain(argv: Sequence[str]) -> tuple[str, ...]:
-    """One process, no launcher."""
+    """Command line of one process without a launcher."""
     return (sys.executable, *argv)
 
 
 def torchrun(nproc: int, port: int, argv: Sequence[str]) -> tuple[str, ...]:
-    """``nproc`` ranks on this machine; the launcher's store listens on ``port``."""
+    """Command line of ``nproc`` ranks on this machine; the TCPStore listens on ``port``."""
     return (
         sys.executable,
         "-m",
@@ -36,10 +38,11 @@ def torchrun(nproc: int, port: int, argv: Sequence[str]) -> tuple[str, ...]:
 
 
 def accelerate(nproc: int, port: int, argv: Sequence[str]) -> tuple[str, ...]:
-    """The same through accelerate, with the guide's flags, independent of the user's accelerate configuration.
+    """Command line of ``nproc`` ranks through accelerate, with the flags of the EASI guide.
 
-    ``--multi_gpu`` makes it start N processes whatever it sees of the GPUs, on a CPU machine too; with one process
-    it starts the program directly, without a store.
+    The accelerate configuration of the user has no effect. ``--multi_gpu`` makes accelerate start N
+    processes for any number of visible GPUs, also on a machine without one. With one process
+    accelerate starts the program directly, without a TCPStore.
     """
     several = ("--multi_gpu",) if nproc > 1 else ()
     return (
@@ -60,7 +63,7 @@ def accelerate(nproc: int, port: int, argv: Sequence[str]) -> tuple[str, ...]:
 
 
 def free_port() -> int:
-    """A TCP port nobody listens on now. Another program may take it before it is used."""
+    """A TCP port that is free now; another program may take it before it is used."""
     with socket.socket() as probe:
         probe.bind(("", 0))
         return probe.getsockname()[1]

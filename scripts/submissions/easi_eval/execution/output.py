@@ -1,4 +1,7 @@
-"""From a program's raw output to log lines: pure, so that a clock can be given."""
+"""Conversion of a program's raw output to log lines.
+
+Pure: the caller passes the time.
+"""
 
 from __future__ import annotations
 
@@ -9,25 +12,31 @@ from collections.abc import Sequence
 from ..redact import Redactor
 
 UPDATE_EVERY = 10.0  # seconds between two logged states of one progress bar
-LONGEST_LINE = 64 * 1024  # bytes; a line is cut there (both backends can print a base64 image)
-_MARGIN = 4096  # characters given up at a cut, so that no half of a secret stays behind
+LONGEST_LINE = 64 * 1024  # bytes; longer lines are cut (both backends can print a base64 image)
+_MARGIN = 4096  # characters dropped before a cut, so that no half of a secret remains
 
 _ESCAPE = re.compile(rb"\x1b(?:\[[0-9;?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
 _CURSOR = re.compile(rb"\x1b\[\d*[AF]")
 _UNPRINTABLE = {code: f"\\x{code:02x}" for code in (*range(9), *range(10, 32), 127)}
 
-# A line that names an error ("CUDA out of memory" comes as torch.OutOfMemoryError) ...
+# A line that names an error. "CUDA out of memory" comes as torch.OutOfMemoryError.
 TELLING = re.compile(
-    r"\b\w*(Error|Exception)\b|\berror:|out of memory|combination failed|\bKilled\b|Segmentation fault|Fatal Python error"
+    r"\b\w*(Error|Exception)\b|\berror:|out of memory|combination failed|\bKilled\b"
+    r"|Segmentation fault|Fatal Python error"
 )
-# ... but not what launchers and loggers print around it.
+# Lines that launchers and loggers print around an error; they match TELLING but say nothing.
 NOISE = re.compile(
-    r"ChildFailedError|error_file|exitcode|torch/distributed/elastic|traceback :|_stderr|^\s*File \"|Traceback \(most recent"
+    r"ChildFailedError|error_file|exitcode|torch/distributed/elastic|traceback :|_stderr"
+    r"|^\s*File \"|Traceback \(most recent"
 )
 
 
 def telling_line(lines: Sequence[str]) -> str:
-    """The last line that says what went wrong; failing that the last one that says anything."""
+    """The last line that names an error, else the last line with text, else "".
+
+    Args:
+        lines: Output of a process, oldest first.
+    """
     said = [line.strip() for line in lines if line.strip()]
     for line in reversed(said):
         if TELLING.search(line) and not NOISE.search(line):
@@ -36,10 +45,11 @@ def telling_line(lines: Sequence[str]) -> str:
 
 
 class LineCleaner:
-    """Cuts one stream into redacted lines and thins out progress bars.
+    r"""Splits one output stream into redacted lines and thins out progress bars.
 
-    Text ended by a carriage return is one state of a progress bar: at most one per ``every`` seconds is kept, and the
-    last one is not lost. Terminal escapes are dropped, other control characters written as ``\\x00``.
+    Text that ends with a carriage return is one state of a progress bar. At most one state per
+    ``every`` seconds is kept; the last state is always kept. Terminal escapes are removed, other
+    control characters are written as ``\x00``.
     """
 
     def __init__(self, redactor: Redactor, every: float = UPDATE_EVERY) -> None:
@@ -49,12 +59,15 @@ class LineCleaner:
         self._cutting = False  # the rest of an overlong line is being skipped
         self._update: str | None = None  # the newest state not yet logged
         self._updated = -math.inf  # when a state was last logged
-        self._returned = False  # what comes next overwrites a line
-        self._several = False  # bars are being drawn one below the other
+        self._returned = False  # the last piece ended with a carriage return
+        self._several = False  # several bars are drawn one below the other
         self._blank = True  # the last line was empty
 
     def feed(self, data: bytes, now: float) -> list[str]:
-        """Lines complete with ``data``; empty ``data`` lets a waiting progress state through when its time has come."""
+        """Take in ``data`` and return the lines that are complete.
+
+        Empty ``data`` returns a waiting state of a progress bar if its interval has passed.
+        """
         lines: list[str] = []
         self._buffer += data
         start = 0
@@ -68,13 +81,16 @@ class LineCleaner:
             if not self._cutting:
                 self._take(self._buffer[:LONGEST_LINE], True, now, lines, cut=True)
                 self._cutting = True
-            # a carriage return at the very end is not yet known to end anything
+            # Keep a final carriage return: a line feed may follow.
             self._buffer = b"\r" if self._buffer.endswith(b"\r") else b""
         self._let_through(now, lines)
         return lines
 
     def close(self, now: float) -> list[str]:
-        """What is left at the end of the stream: an unfinished line, or the last state of a progress bar."""
+        """Return what is left at the end of the stream.
+
+        That is an unfinished line, or the last state of a progress bar.
+        """
         lines: list[str] = []
         if self._buffer.rstrip(b"\r"):
             self._take(self._buffer.rstrip(b"\r"), True, now, lines)
@@ -87,6 +103,15 @@ class LineCleaner:
     def _take(
         self, raw: bytes, ended: bool, now: float, lines: list[str], cut: bool = False
     ) -> None:
+        """Turn one piece of the stream into a line or into a state of a progress bar.
+
+        Args:
+            raw: The piece without its line ending.
+            ended: True after a line feed, False after a carriage return.
+            now: Time in seconds.
+            lines: Receives the finished lines.
+            cut: The line is longer than ``LONGEST_LINE`` and its rest will be skipped.
+        """
         if self._cutting:
             self._cutting = False
             return
@@ -107,12 +132,11 @@ class LineCleaner:
             return
         if self._update is not None and not text:  # the line break after a finished bar
             text = self._update
-        elif (
-            self._update is not None and not self._returned
-        ):  # no newer state of it, so this was its last
+        # This line does not overwrite the waiting state, so that state was the last of its bar.
+        elif self._update is not None and not self._returned:
             lines.append(self._update)
         self._update = None
-        if text or not self._blank:  # redrawn bars leave many empty lines
+        if text or not self._blank:  # redrawn bars leave many empty lines; keep one
             lines.append(text)
         self._blank = not text
 

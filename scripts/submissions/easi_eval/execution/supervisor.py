@@ -1,7 +1,7 @@
-"""The one place that starts and ends processes.
+"""The only module that starts and ends processes.
 
-A job runs under a guard (``guard.py``) in a session of its own; its output is redacted while it is written to the log.
-No process of a job outlives it, nor this process, whatever happens to either.
+A job runs under a guard (``guard.py``) in a new session. Its output is redacted while it is written
+to the log. No process of a job outlives the job or this process, whatever ends them.
 """
 
 from __future__ import annotations
@@ -27,16 +27,20 @@ from . import guard
 from .jobs import Job, Outcome, launcher_variables
 from .output import LineCleaner
 
-TAG = (
-    "EASI_TAG"  # in the environment of every process of a job; "outer:inner" for a job inside a job
-)
+# Variable in the environment of every process of a job; "outer:inner" for a job inside a job.
+TAG = "EASI_TAG"
 TAIL_LINES = 200
 SWEEP_PATIENCE = 10.0
-CLEAN_SWEEPS = 3  # a process has no readable environment while it becomes another program (exec)
+# Sweeps in a row that must find nothing: during an exec the environment of a process is not
+# readable.
+CLEAN_SWEEPS = 3
 
 
 class _Interrupts:
-    """Turns the first SIGINT, SIGTERM or SIGHUP into one KeyboardInterrupt, never in the middle of ``held()``."""
+    """Signal handler that raises one KeyboardInterrupt for SIGINT, SIGTERM or SIGHUP.
+
+    It does not raise inside ``held()``; there it is deferred.
+    """
 
     def __init__(self) -> None:
         self.installed = False
@@ -57,10 +61,11 @@ _interrupts = _Interrupts()
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Ctrl-C, SIGTERM and SIGHUP raise KeyboardInterrupt once; what follows is ignored until this block is left.
+    """Make Ctrl-C, SIGTERM and SIGHUP raise KeyboardInterrupt once; later ones are ignored.
 
-    So a second Ctrl-C cannot skip the cleaning up. Signals we were started to ignore (nohup, a shell's background job)
-    stay ignored. Inside another such block, and outside the main thread, this does nothing.
+    So a second Ctrl-C cannot interrupt the cleanup. The handlers are restored when the block is
+    left. Signals that were ignored at the start (nohup, background jobs of a shell) stay ignored.
+    The block has no effect inside another one and outside the main thread.
     """
     if _interrupts.installed or threading.current_thread() is not threading.main_thread():
         yield
@@ -80,13 +85,13 @@ def interruptible() -> Iterator[None]:
 
 
 def rearm() -> None:
-    """The next signal raises KeyboardInterrupt again: what had to be cleaned up is."""
+    """Let the next signal raise KeyboardInterrupt again; call it when the cleanup is done."""
     _interrupts.raised = False
 
 
 @contextmanager
 def held() -> Iterator[None]:
-    """An interrupt that arrives inside this block is raised when it is left."""
+    """Defer an interrupt that arrives inside this block to its end."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -102,10 +107,11 @@ def held() -> Iterator[None]:
 
 
 class Handle:
-    """A running or ended job; made by ``start``. As a context manager it ends the job when the block is left.
+    """A running or ended job; made by ``start``.
 
-    When an interrupt leaves the block, all other jobs are asked to stop at the same time, so that their graces do not
-    add up. Not for use from several threads at once.
+    As a context manager it ends the job when the block is left. If an interrupt leaves the block,
+    all other jobs are asked to stop at the same time, so that their grace periods do not add up.
+    Not thread-safe.
     """
 
     _running: ClassVar[set[Handle]] = set()
@@ -113,7 +119,12 @@ class Handle:
     def __init__(
         self, job: Job, log: Path | int, grace: float, orphan_grace: float, redactor: Redactor
     ) -> None:
-        """EasiError if the job's program, its folder or its log cannot be opened."""
+        """Start the job; see ``start`` for the arguments.
+
+        Raises:
+            EasiError: The process cannot be started (for example because its working directory is
+                missing), or the log cannot be opened.
+        """
         self.job = job
         self.grace = grace
         self._tail: deque[str] = deque(maxlen=TAIL_LINES)
@@ -163,13 +174,13 @@ class Handle:
         self._running.add(self)
 
     def poll(self) -> int | None:
-        """The exit code (negative: the signal) once the job has ended and nothing of it is left; None before."""
+        """The exit code once no process of the job is left, else None; negative: the signal."""
         if not self._over and self._process.poll() is not None:
             self._finish()
         return self._process.returncode if self._over else None
 
     def wait(self, seconds: float | None = None) -> int | None:
-        """As ``poll``, after waiting for the end, at most ``seconds``."""
+        """Wait for the end of the job, at most ``seconds``; returns what ``poll`` returns."""
         try:
             self._process.wait(seconds)
         except subprocess.TimeoutExpired:
@@ -177,14 +188,17 @@ class Handle:
         return self.poll()
 
     def ask_to_stop(self) -> None:
-        """Let the guard begin to end the job; returns at once. ``poll`` says when it is over."""
+        """Make the guard begin to end the job, and return at once; see ``poll`` for the end."""
         if self._process.poll() is None:
             self._stopped = True
             self._process.terminate()
             self._process.send_signal(signal.SIGCONT)
 
     def stop(self) -> None:
-        """End the job and everything it started; returns when nothing of it is left. No interrupt cuts this short."""
+        """End the job and everything it started; returns when nothing of it is left.
+
+        An interrupt does not cut this short.
+        """
         with held():
             self.ask_to_stop()
             try:
@@ -196,7 +210,7 @@ class Handle:
             self.poll()
 
     def outcome(self) -> Outcome:
-        """How the job ended; waits for the end."""
+        """Wait for the end of the job and return how it ended."""
         code = self.wait()
         return Outcome(self.job, None if self._stopped else code, self._seconds, tuple(self._tail))
 
@@ -215,12 +229,13 @@ class Handle:
         self.stop()
 
     def _finish(self) -> None:
-        """The guard is gone: make sure that nothing else is left, and that the whole output is in the log."""
+        """After the end of the guard: kill leftovers and wait until all output is in the log."""
         with held():
             self._over = True
             self._running.discard(self)
             sweep(self._tag)
-            # Whoever still holds the pipe belongs to the job too. Bounded: we may not be able to kill it.
+            # A process that still holds the pipe belongs to the job too. The wait is bounded,
+            # because it may be impossible to kill.
             deadline = time.monotonic() + SWEEP_PATIENCE
             while self._reader.is_alive() and time.monotonic() < deadline:
                 self._reader.join(0.2)
@@ -229,6 +244,7 @@ class Handle:
             self._seconds = time.monotonic() - self._began
 
     def _read(self, cleaner: LineCleaner) -> None:
+        """Copy the output of the job to the log, in a thread, until the pipe is closed."""
         assert self._process.stdout is not None
         source = self._process.stdout.fileno()
         poller = select.poll()  # select() itself fails on descriptors above 1023
@@ -246,14 +262,15 @@ class Handle:
     def _write(self, lines: Sequence[str]) -> None:
         self._tail.extend(lines)
         for line in lines:
-            # one write per line: two jobs append to one file
+            # One write per line, because several jobs append to one file.
             data = f"[{self.job.name}] {line}\n".encode(errors="backslashreplace")
             try:
                 while data:
                     data = data[os.write(self._log, data) :]
             except OSError:
-                # A full disk or a closed terminal must not stop the reading: the job would hang on a full pipe. The
-                # tail still has the line, and whoever needs the disk for results says that it is full.
+                # A full disk or a closed terminal must not stop the reading: the job would hang on
+                # a full pipe. The tail keeps the line, and the code that writes results reports a
+                # full disk.
                 continue
 
 
@@ -265,10 +282,18 @@ def start(
     orphan_grace: float = 5.0,
     redactor: Redactor | None = None,
 ) -> Handle:
-    """Start ``job``; its output goes line by line to ``log``, a file appended to or an open file descriptor.
+    """Start ``job``; its output goes line by line to ``log``.
 
-    ``grace`` is what its processes get between SIGTERM and SIGKILL when it is stopped (torchrun needs over 30 s in the
-    worst case), ``orphan_grace`` the same when this process dies. Raises EasiError if it cannot be started.
+    Args:
+        job: The job to start.
+        log: A file to append to, or an open file descriptor.
+        grace: Seconds between SIGTERM and SIGKILL when the job is stopped. torchrun needs over 30 s
+            in the worst case.
+        orphan_grace: The same when this process dies.
+        redactor: Removes secrets from the output; default: the secrets of the environment.
+
+    Raises:
+        EasiError: The job cannot be started or the log cannot be opened.
     """
     with interruptible():
         handle: Handle | None = None
@@ -293,8 +318,17 @@ def run_job(
 ) -> Outcome:
     """Run ``job`` to its end; no process of it outlives this call.
 
-    ``on_tick`` is called every ``tick`` seconds; as soon as ``stop()`` is true the job is ended. KeyboardInterrupt
-    (Ctrl-C, SIGTERM, SIGHUP) is raised when everything has been ended.
+    Args:
+        job: The job to run.
+        log: As for ``start``.
+        on_tick: Called every ``tick`` seconds.
+        stop: The job is ended as soon as this returns True.
+        grace: As for ``start``.
+        redactor: As for ``start``.
+        tick: Seconds between two calls of ``on_tick`` and ``stop``.
+
+    Raises:
+        KeyboardInterrupt: After Ctrl-C, SIGTERM or SIGHUP, when the job has been ended.
     """
     with interruptible(), start(job, log, grace=grace, redactor=redactor) as handle:
         while handle.wait(tick) is None:
@@ -305,10 +339,11 @@ def run_job(
 
 
 def sweep(tag: str, patience: float = SWEEP_PATIENCE) -> list[int]:
-    """Kill every process whose environment carries ``tag``, until none is found; returns those killed.
+    """Kill every process whose environment contains ``tag``; returns their process ids.
 
-    The second net, for the case that the guard itself was killed. A process that overwrote its own environment is not
-    found; one that cannot be killed is left after ``patience`` seconds.
+    Repeats until none is found. Needed if the guard itself was killed. It does not find a process
+    that overwrote its own environment. A process that cannot be killed is left after ``patience``
+    seconds.
     """
     killed: list[int] = []
     deadline = time.monotonic() + patience
@@ -324,7 +359,12 @@ def sweep(tag: str, patience: float = SWEEP_PATIENCE) -> list[int]:
 
 
 def capture(argv: Sequence[str], seconds: float = 10.0) -> str | None:
-    """What a short program that we only ask something prints; None if it is missing, fails or takes too long."""
+    """The output of a short program; None if it is missing, fails or takes too long.
+
+    Args:
+        argv: The command line.
+        seconds: Time limit.
+    """
     try:
         done = subprocess.run(
             argv,
@@ -343,6 +383,7 @@ def capture(argv: Sequence[str], seconds: float = 10.0) -> str | None:
 
 
 def _carries(pid: int, tag: str) -> bool:
+    """Whether a process belongs to the job with this tag, or to a job started inside it."""
     try:
         variables = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
     except OSError:  # it ended, or it is another user's
@@ -352,13 +393,19 @@ def _carries(pid: int, tag: str) -> bool:
 
 
 def _inherited() -> dict[str, str]:
-    """Our environment without what a launcher left in it: no process that we start is a rank of somebody else's job."""
+    """The environment of this process without the variables of a launcher.
+
+    No process that this program starts is a rank of the launcher's job.
+    """
     foreign = set(launcher_variables(os.environ))
     return {name: value for name, value in os.environ.items() if name not in foreign}
 
 
 def _environment(changes: Mapping[str, str]) -> dict[str, str]:
-    """Ours with the job's changes ("" removes), a new tag, and Python's output not held back by the pipe."""
+    """The environment of a job: inherited variables, its changes ("" removes) and a new tag.
+
+    PYTHONUNBUFFERED is set, so that Python does not hold back output in the pipe.
+    """
     environment = {"PYTHONUNBUFFERED": "1", **_inherited(), **changes}
     environment = {
         name: value for name, value in environment.items() if value != "" or name not in changes
