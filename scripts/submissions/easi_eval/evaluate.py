@@ -1,7 +1,7 @@
-"""Carries out a plan: one launch that answers, one process that scores; accepts what they leave, benchmark by benchmark.
+"""Carry out a plan: one launch answers all questions, one process scores, results are accepted.
 
-Exit codes of the jobs decide nothing: a benchmark is accepted when its files can be read, hold every row of the
-dataset and a headline score.
+Exit codes of the processes do not decide. A benchmark is accepted if its files can be read and hold
+every row of the dataset and a headline score.
 """
 
 from __future__ import annotations
@@ -41,18 +41,20 @@ from .watching import Watch
 
 TICK = 0.2
 SCORER_STARTS = 2
-HALF_MADE = (
-    "scoring",
-    "scored",
-    "failed.json",
-    "plain",
-    "old",
-)  # what a launch may leave beside a benchmark's folder
+# Suffixes of what an interrupted launch may leave beside a benchmark's folder.
+HALF_MADE = ("scoring", "scored", "failed.json", "plain", "old")
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What became of one benchmark: ``evidence`` if it was accepted, else ``reason`` and the log's telling ``line``."""
+    """The result for one benchmark.
+
+    Attributes:
+        key: The benchmark.
+        evidence: Its numbers and file digests if it was accepted, else None.
+        reason: Why it was not accepted.
+        line: The most informative line of the log, for a benchmark that was not accepted.
+    """
 
     key: str
     evidence: Evidence | None
@@ -62,7 +64,34 @@ class Verdict:
 
 @dataclass
 class Evaluation:
-    """One launch of one plan: what it needs, and the verdicts so far."""
+    """The execution of one plan: its inputs and the verdicts so far.
+
+    Attributes:
+        cfg: The run.
+        backend: The backend that answers and scores.
+        model: The model to evaluate.
+        todo: Benchmarks to run.
+        fingerprints: Fingerprint of each benchmark's settings.
+        epochs: Epoch of each benchmark; answers of an earlier epoch do not count.
+        paths: Folders of the run.
+        log: Log file of all processes.
+        emit: Receives events for the display.
+        on_verdict: Called with each verdict.
+        on_command: Called with each command line before it is started.
+        verdicts: The verdicts so far, by benchmark.
+        policy: Whether and when a judge model reads the answers.
+        scored: Benchmarks of ``todo`` whose score by rules was accepted before; only the judge is
+            missing.
+        on_loaded: Called with the library versions that workers report after loading the model.
+        made_before: Library versions to assume for answers of workers that reported none.
+        rules: Evidence of each benchmark as scored by rules, before any judging.
+        counted: Benchmarks whose number of questions has been compared with the expected one.
+        launched: Benchmarks of the last launch.
+        whys: Why the workers of the last launch were given up, by benchmark.
+        set_aside: Benchmarks whose remaining questions are no longer asked.
+        ended: Why the run was ended early, or None.
+        stopped: Launches that were told to stop because no question is left to ask.
+    """
 
     cfg: RunConfig
     backend: Backend
@@ -77,30 +106,25 @@ class Evaluation:
     on_command: Callable[[str], None]
     verdicts: dict[str, Verdict] = field(default_factory=dict)
     policy: Policy = field(default_factory=lambda: Policy(reads=False))
-    scored: Collection[
-        str
-    ] = ()  # of ``todo``: those whose accepted result by rules stands and which are only to be judged
+    scored: Collection[str] = ()
     on_loaded: Callable[[Sequence[Mapping[str, str]]], None] = lambda made_with: None
-    made_before: Mapping[str, str] = field(
-        default_factory=dict
-    )  # what answers come from whose workers did not say
-    rules: dict[str, Evidence] = field(
-        default_factory=dict
-    )  # as by rules, before anything was said of judging
-    counted: set[str] = field(default_factory=set)  # whose number of questions was looked at
-    launched: Sequence[Benchmark] = ()  # what the last launch was for
-    whys: dict[str, str] = field(
-        default_factory=dict
-    )  # by benchmark: why the workers of its last launch were given up
+    made_before: Mapping[str, str] = field(default_factory=dict)
+    rules: dict[str, Evidence] = field(default_factory=dict)
+    counted: set[str] = field(default_factory=set)
+    launched: Sequence[Benchmark] = ()
+    whys: dict[str, str] = field(default_factory=dict)
     work: Work = field(init=False)
     watch: Watch = field(init=False)
     launches: Launches = field(init=False)
-    set_aside: set[str] = field(default_factory=set)  # benchmarks that are not asked any more
-    ended: Reason | None = None  # why no more is asked at all
-    stopped: list[Handle] = field(default_factory=list)  # launches that were told to end for that
+    set_aside: set[str] = field(default_factory=set)
+    ended: Reason | None = None
+    stopped: list[Handle] = field(default_factory=list)
 
     def run(self) -> dict[str, Verdict]:
-        """Carry it out; every benchmark of ``todo`` has a verdict afterwards. Processes of ours are gone on any exit."""
+        """Run the plan; afterwards every benchmark of ``todo`` has a verdict.
+
+        All started processes have ended on any exit, also after an exception.
+        """
         self.work = self._prepare_work()
         self.watch = Watch(self.paths.root, self.work, self.emit, self.cfg.verbose)
         self.launches = Launches(self.cfg.nproc)
@@ -132,7 +156,10 @@ class Evaluation:
         return self.verdicts
 
     def _prepare_work(self) -> Work:
-        """Write ``work.json`` and clear what an interrupted launch left half-made. Answers in the journal stay."""
+        """Write ``work.json`` and delete partial files of an interrupted launch.
+
+        Answers in the journal are kept.
+        """
         assignments = tuple(
             Assignment(
                 bench.key,
@@ -163,10 +190,11 @@ class Evaluation:
     def _next_launch(self) -> int:
         try:
             return Work.load(self.paths.root).launch + 1
-        except EasiError:  # the first, or a damaged file: any number that no earlier launch had
+        except EasiError:
+            # No or a damaged work.json: the time is a number that no earlier launch has used.
             return int(time.time())
 
-    # ---- our workers ----------------------------------------------------------------------------------------------
+    # ---- our workers -----------------------------------------------------------------------------
 
     def _run_shared(self, judges: JudgePass) -> None:
         with ExitStack() as stack:
@@ -185,7 +213,8 @@ class Evaluation:
                 judges.tick(self.verdicts)
                 self._give_up(answering)
                 if not over and (answering is None or answering.poll() is not None):
-                    self.watch.tick()  # what the workers wrote last
+                    # The workers may have written more between the tick above and their end.
+                    self.watch.tick()
                     self._give_up(answering)
                     job = self._answers_wanted()
                     over = job is None
@@ -200,7 +229,8 @@ class Evaluation:
                 if len(self.verdicts) == len(self.todo) and (over or scored):
                     break
                 if scored:
-                    # A scorer that dies costs no answer: the workers go on, and it has another chance when they are done.
+                    # A crashed scorer loses no answers: it is started again while the workers go
+                    # on, and has one more start once they are done.
                     if scorers < SCORER_STARTS + over:
                         scoring = stack.enter_context(self._score())
                         scorers += 1
@@ -218,7 +248,7 @@ class Evaluation:
                 )
 
     def _say_counts(self) -> None:
-        """Say of each benchmark, once its questions are listed, whether they are as many as it has."""
+        """Warn about a benchmark whose list of questions does not have the expected length."""
         for bench in () if self.cfg.smoke else self.todo:
             if bench.key in self.counted or not ItemList.path(self.paths.root, bench.key).exists():
                 continue
@@ -236,19 +266,19 @@ class Evaluation:
                 )
 
     def _score(self) -> Handle:
-        """Start the process that scores what has no verdict yet."""
+        """Start the process that scores the benchmarks without a verdict."""
         left = [bench for bench in self.todo if bench.key not in self.verdicts]
         return self._start(self.backend.score_job(self.cfg, self.model, left, self.paths))
 
     def _judge(self, some: Sequence[Benchmark]) -> Handle:
-        """Start the process that scores these once more, with the judge."""
+        """Start the process that scores these benchmarks again, with the judge."""
         self.emit(Notice(f"{self.policy.judge} judges {', '.join(bench.title for bench in some)}"))
         return self._start(
             self.backend.score_job(self.cfg, self.model, some, self.paths, self.policy.judge)
         )
 
     def _give_up(self, answering: Handle | None) -> None:
-        """Tell the workers what is not to be asked any more, and end them where nothing else is left or nothing more can be hoped for."""
+        """Tell the workers which benchmarks to drop, and stop them if nothing is left to ask."""
         decision = self.watch.decide()
         new = {
             key: reason
@@ -274,16 +304,15 @@ class Evaluation:
 
     @property
     def ended_for(self) -> set[str]:
-        """What is not asked because the run was given up."""
+        """Benchmarks that are no longer asked because the run was ended early."""
         return {bench.key for bench in self.todo} if self.ended else set()
 
     def _answers_wanted(self) -> Job | None:
-        """The next launch of workers, if there is to be one."""
+        """Return the next launch of workers, or None if there is none."""
         unanswered = self.watch.unanswered() - self.set_aside - self.ended_for
         left = [bench for bench in self.todo if bench.key in unanswered]
-        if reasons := gave_up_reasons(
-            self.paths.root
-        ):  # the last launch's; the next one has its own
+        # Read now: the next launch deletes these notes of the last one.
+        if reasons := gave_up_reasons(self.paths.root):
             self.whys.update(
                 {bench.key: "; ".join(reasons) for bench in self.launched if bench in left}
             )
@@ -333,7 +362,8 @@ class Evaluation:
                 self.paths.outputs / f".{bench.key}.failed.json",
             )
             if scored.is_dir():
-                self.watch.tick()  # its last answers
+                # The last answers of the benchmark may not have been read yet.
+                self.watch.tick()
                 self._give(self._accept(bench, scored))
             elif failed.is_file():
                 note = read_json(failed)
@@ -346,10 +376,10 @@ class Evaluation:
                 self._give(Verdict(bench.key, None, str(told.get("error", "scoring failed")), line))
 
     def _why_unanswered(self, key: str, answering: Handle) -> str:
-        """What a keeper noted when it gave its worker up, else the telling line of the log."""
+        """Return why a worker was given up, else the most informative line of the log."""
         return self.whys.get(key) or telling_line(answering.outcome().log_tail)
 
-    # ---- the backend's own launch ---------------------------------------------------------------------------------
+    # ---- the backend's own launch ----------------------------------------------------------------
 
     def _run_plain(self) -> None:
         self.emit(PhaseStarted("answer", "the backend's own launch, benchmark by benchmark"))
@@ -366,10 +396,13 @@ class Evaluation:
                 else replace(verdict, line=telling_line(outcome.log_tail))
             )
 
-    # ---- verdicts -------------------------------------------------------------------------------------------------
+    # ---- verdicts --------------------------------------------------------------------------------
 
     def _accept(self, bench: Benchmark, folder: Path) -> Verdict:
-        """Prove what lies in ``folder`` complete, then let it replace ``outputs/<key>`` (if it is not there already) in one step."""
+        """Check that ``folder`` is complete, then move it to ``outputs/<key>`` in one step.
+
+        A folder that is already in place stays there.
+        """
         try:
             evidence = self._read(bench, folder)
         except EasiError as error:
@@ -385,9 +418,13 @@ class Evaluation:
         return Verdict(bench.key, evidence)
 
     def _read(self, bench: Benchmark, folder: Path) -> Evidence:
-        """What lies in ``folder``, with method, rate and what is still to be done. Raises EasiError where it is not complete."""
+        """Read the results in ``folder``, with scoring method and rate of unreadable answers.
+
+        Raises EasiError if they are not complete.
+        """
         judge = self.policy.judge
-        if self.cfg.plain and judge:  # the launch itself was told to ask the judge
+        # In a plain launch the backend itself asks the judge and may fall back to rules.
+        if self.cfg.plain and judge:
             try:
                 found = self._gather(bench, folder, judge)
                 plain, score = (

@@ -1,4 +1,7 @@
-"""The proof that a benchmark is complete: its numbers, and digests of the files they came from, beside those files."""
+"""The evidence that a benchmark is complete: its numbers and the digests of its files.
+
+It is stored as ``evidence.json`` beside those files.
+"""
 
 from __future__ import annotations
 
@@ -29,14 +32,23 @@ if TYPE_CHECKING:
 SCHEMA = 2
 EVIDENCE_FILE = "evidence.json"
 AGAIN = "run the same command again"
-DIFFERS = "the backend's files contradict each other: run this benchmark again with --rerun; if that does not help, report it"
+DIFFERS = (
+    "the backend's files contradict each other: run this benchmark again with --rerun; "
+    "if that does not help, report it"
+)
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What ``outputs/<key>/`` was accepted on. ``files``: path below that folder -> SHA-256, hexadecimal.
+    """What ``outputs/<key>/`` was accepted on.
 
-    ``limit``: the ``--limit`` it was made under; ``adopted``: the folder that it was imported from, if we did not make it.
+    Attributes:
+        fingerprint: Fingerprint of the settings it was made under.
+        score: Its numbers.
+        files: SHA-256 (hexadecimal) by path relative to the folder.
+        limit: Value of ``--limit``; None for all questions.
+        adopted: Name of the folder it was imported from; empty for results of this program.
+        schema: Version of the file format.
     """
 
     fingerprint: str
@@ -47,11 +59,17 @@ class Evidence:
     schema: int = SCHEMA
 
     def save(self, folder: Path) -> None:
+        """Write ``evidence.json`` into ``folder``."""
         write_json(folder / EVIDENCE_FILE, asdict(self))
 
     @classmethod
     def load(cls, folder: Path) -> Evidence | None:
-        """None if there is none, it is of another version, or a file is no longer what it was."""
+        """Load ``evidence.json`` from ``folder``.
+
+        Returns:
+            None if there is none, if it has another schema, or if one of the files has changed
+            since.
+        """
         path = folder / EVIDENCE_FILE
         if not path.exists():
             return None
@@ -95,13 +113,27 @@ def gather(
     answers: Iterable[Answer],
     judge: str = "",
 ) -> Evidence:
-    """Read what a scorer left in ``folder`` and prove it complete: the very questions asked, and all the dataset has.
+    """Read a scorer's output in ``folder`` and check that it is complete.
 
-    Its numbers are those of the backend, and have to be the ones that the rows give; with failed questions, those that the
-    rows give with a score of 0 for each.
-    ``items`` None: the backend's own launch, which leaves no list of questions. With ``judge`` only what was made with it
-    counts: a backend may have fallen back to rules without a word. Raises EasiError that says what is
-    missing (a file, a number, or rows) or which two numbers differ.
+    The rows must be exactly the questions that were asked, and all of the dataset without
+    ``--limit``. The backend's numbers must equal those recomputed from the rows. If questions
+    failed, the recomputed numbers are used, with a score of 0 for each failed question.
+
+    Args:
+        cfg: The run.
+        backend: The backend that wrote the files.
+        bench: The benchmark.
+        folder: Folder with the files.
+        fingerprint: Fingerprint of the benchmark's settings.
+        items: The questions that were asked; None for ``--plain``, where the backend leaves no
+            list.
+        answers: The journal's answers.
+        judge: Accept only files made with this judge, because a backend may silently fall back to
+            rules.
+
+    Raises:
+        EasiError: A file, a number or rows are missing, or two numbers differ; the message names
+            them.
     """
     from .results.canaries import warnings
     from .results.recompute import recompute
@@ -117,7 +149,8 @@ def gather(
         )
     if items is not None and sorted(rows["item"]) != sorted(items.ids):
         raise EasiError(
-            f"{bench.title} has rows for {len(rows)} questions, which are not the {len(items.ids)} that were asked",
+            f"{bench.title} has rows for {len(rows)} questions, "
+            f"which are not the {len(items.ids)} that were asked",
             hint=AGAIN,
         )
     total = items.total if items is not None else backend.total(cfg, bench, out)
@@ -131,13 +164,13 @@ def gather(
     cut = Counter(answer.cut for answer in answers if answer.cut)
     scorer_notes = _scorer_notes(folder)
     notes = (*_failures(scorer_notes, len(rows)), *_cuts(cut, len(rows)))
-    if (
-        reading.overall is None
-    ):  # under --limit: VSI-Bench on lmms-eval cannot be aggregated without all kinds of its questions
+    # Under --limit: lmms-eval cannot aggregate VSI-Bench unless every question type was asked.
+    if reading.overall is None:
         reading = recompute(bench, bench.source(backend.name, out.task), rows)
         notes = (
             *notes,
-            "the backend gives no score for so few questions; this one is the mean over the kinds that were asked",
+            "the backend gives no score for so few questions; "
+            "this one is the mean over the kinds that were asked",
         )
     score = summarise(
         bench,
@@ -159,7 +192,13 @@ def gather(
 
 
 def checked(backend: Backend, bench: Benchmark, out: Outputs, rows: pd.DataFrame) -> Reading:
-    """The backend's reading of the answered questions, proven by the rows; recomputed where some failed."""
+    """Return the backend's scores of the answered questions, verified against the rows.
+
+    If some questions failed, the scores are recomputed from all rows instead.
+
+    Raises:
+        EasiError: A score does not follow from the rows.
+    """
     from .results.recompute import disagreement, filled, recompute, wrong_scores
 
     source = bench.source(backend.name, out.task)
@@ -167,7 +206,8 @@ def checked(backend: Backend, bench: Benchmark, out: Outputs, rows: pd.DataFrame
     if wrong:
         item, score, own = wrong[0]
         raise EasiError(
-            f"{bench.title}: question {item} is scored {score:g}, what was read from its answer gives {own:g}",
+            f"{bench.title}: question {item} is scored {score:g}, "
+            f"what was read from its answer gives {own:g}",
             hint=DIFFERS,
         )
     answered = rows[~rows["failed"]]
@@ -184,29 +224,34 @@ def _failures(scorer_notes: Mapping[str, Any], total: int) -> tuple[str, ...]:
     if not failed:
         return ()
     return (
-        f"{len(failed)} of {total} questions failed and count as wrong; the first: {' '.join(str(failed[0]['reason']).split())}",
+        f"{len(failed)} of {total} questions failed and count as wrong; the first: "
+        f"{' '.join(str(failed[0]['reason']).split())}",
     )
 
 
 def _cuts(cut: Mapping[str, int], total: int) -> tuple[str, ...]:
-    """``cut``: answers by the stop string at which they were cut."""
+    """Return the note on truncated answers; ``cut`` counts them by the stop string."""
     if not cut:
         return ()
     where = shown(next(iter(cut))) if len(cut) == 1 else "various places"
     return (
-        f"{sum(cut.values())} of {total} answers were cut by the model class at {where}: what the model wrote after it is lost",
+        f"{sum(cut.values())} of {total} answers were cut by the model class at {where}: "
+        "what the model wrote after it is lost",
     )
 
 
 def _scorer_notes(folder: Path) -> dict[str, Any]:
-    """What our scorer saw and its files do not say (``coin_flips``: random letters drawn); nothing under ``--plain``."""
+    """Return what the scorer recorded beside the backend's files; empty under ``--plain``.
+
+    An example is ``coin_flips``, the number of random letters drawn for unreadable answers.
+    """
     path = folder / NOTES_FILE
     notes = read_json(path) if path.exists() else {}
     return notes if isinstance(notes, dict) else {}
 
 
 def _digests(folder: Path, files: Iterable[Path]) -> dict[str, str]:
-    """SHA-256 of each file; a file that is gone has the digest ""."""
+    """Return the SHA-256 of each file; empty for a missing one."""
     found = {}
     for path in files:
         name = path.relative_to(folder).as_posix()
@@ -220,6 +265,9 @@ def _digests(folder: Path, files: Iterable[Path]) -> dict[str, str]:
 
 @functools.cache
 def _digest(path: Path, *identity: int) -> str:
-    """Of a file that is what it was: one run looks at the same files up to four times, hundreds of megabytes of them."""
+    """Return the SHA-256 of a file, cached by its inode, size and time of change.
+
+    One run checks the same files up to four times, hundreds of megabytes of them.
+    """
     with path.open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()

@@ -1,8 +1,11 @@
-"""When a model that cannot run is given up. Pure: told what happened in this run, it decides what is left out.
+"""Decide when to stop asking a model that does not work. Pure: the input is the run's events.
 
-A benchmark is set aside when its first questions all raised the same type of exception, or when several workers died over it,
-and none of its questions was answered. The run ends when two benchmarks failed alike and no question of any was answered, or
-when each worker failed to load the model twice with the same exception. Lack of memory is no reason: fewer workers are tried.
+A benchmark is set aside if none of its questions was answered and either its first questions all
+raised the same type of exception or several workers died over it.
+
+The run ends if two benchmarks failed in the same way and no question of any benchmark was answered,
+or if every worker failed twice to load the model with the same exception. A lack of memory is never
+a reason: fewer workers are tried instead.
 """
 
 from __future__ import annotations
@@ -12,9 +15,9 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-FIRST = 20  # questions, or all of a smaller benchmark
-DEATHS = 3
-LOADS = 2
+FIRST = 20  # questions that all have to raise the same type; all of a smaller benchmark
+DEATHS = 3  # of workers over one benchmark
+LOADS = 2  # failed loads of each worker
 
 _TYPE = re.compile(r"(?:\w+\.)*(\w+)(?::|$)")
 _MEMORY = re.compile(
@@ -25,14 +28,20 @@ _VARIES = re.compile(r"0x[0-9a-fA-F]+|\d+")
 
 @dataclass(frozen=True)
 class Started:
-    """A launch of so many workers begins."""
+    """A launch with this number of workers begins."""
 
     workers: int
 
 
 @dataclass(frozen=True)
 class Listed:
-    """A benchmark's questions are known, and how many of them had no answer when it began."""
+    """The questions of a benchmark are known.
+
+    Attributes:
+        benchmark: Its key.
+        questions: Number of questions.
+        left: Number of questions without an answer at that time.
+    """
 
     benchmark: str
     questions: int
@@ -48,7 +57,7 @@ class Answered:
 
 @dataclass(frozen=True)
 class Raised:
-    """A question raised ``error`` ("Type: message")."""
+    """A question raised an exception; ``error`` is "Type: message"."""
 
     benchmark: str
     item: str
@@ -57,7 +66,13 @@ class Raised:
 
 @dataclass(frozen=True)
 class Died:
-    """A worker died while it had a question of the benchmark in hand: ``how`` ("SIGSEGV"), and its last telling line."""
+    """A worker died while it was answering a question of the benchmark.
+
+    Attributes:
+        benchmark: Its key.
+        how: The signal or exit code, for example ``SIGSEGV``.
+        line: The most informative of its last lines of output.
+    """
 
     benchmark: str
     how: str
@@ -66,7 +81,7 @@ class Died:
 
 @dataclass(frozen=True)
 class LoadFailed:
-    """A worker ended before it could ask anything, for a reason that no benchmark can have."""
+    """A worker ended before it asked anything, for a reason unrelated to a benchmark."""
 
     worker: str
     how: str
@@ -78,7 +93,7 @@ Event = Started | Listed | Answered | Raised | Died | LoadFailed
 
 @dataclass(frozen=True)
 class Reason:
-    """Why something was given up: in words, and the ``error`` as the worker told it."""
+    """Why something was given up: ``text`` in words, ``error`` as the worker reported it."""
 
     text: str
     error: str
@@ -86,16 +101,21 @@ class Reason:
 
 @dataclass(frozen=True)
 class Decision:
-    """``aside``: the benchmarks that are not asked any more; ``end``: why no more is asked at all. Nothing of both: continue."""
+    """What to stop; the default continues everything.
+
+    Attributes:
+        aside: Benchmarks whose questions are no longer asked, with the reason.
+        end: Why the whole run ends, or None.
+    """
 
     aside: dict[str, Reason] = field(default_factory=dict)
     end: Reason | None = None
 
 
 def decide(events: Sequence[Event]) -> Decision:
-    """What is to be given up after all ``events`` of this run."""
+    """Return what to give up after all ``events`` of this run."""
     lists = {event.benchmark: event for event in events if isinstance(event, Listed)}
-    # Answers of earlier launches count: such a model can answer.
+    # Answers of earlier launches count: they show that the model can answer.
     answered = {event.benchmark for event in events if isinstance(event, Answered)}
     answered |= {key for key, event in lists.items() if event.left < event.questions}
     aside: dict[str, tuple[str, Reason]] = {}
@@ -117,7 +137,7 @@ def decide(events: Sequence[Event]) -> Decision:
 
 
 def lacked_memory(events: Sequence[Event]) -> bool:
-    """Whether every worker of the last launch failed to load the model for want of memory."""
+    """Whether every worker of the last launch failed to load the model for lack of memory."""
     workers, failed = _loads(events)
     return 0 < workers <= len(failed) and all(
         lacks_memory(end.line) for ends in failed.values() for end in ends
@@ -125,11 +145,12 @@ def lacked_memory(events: Sequence[Event]) -> bool:
 
 
 def lacks_memory(error: str) -> bool:
+    """Whether an error message reports a lack of memory."""
     return bool(_MEMORY.search(error))
 
 
 def like(error: str) -> str:
-    """What equal errors have in common: numbers and addresses may differ."""
+    """Return the message with numbers and addresses masked, to compare similar errors."""
     return _VARIES.sub("#", error)
 
 
@@ -191,7 +212,7 @@ def _cannot_load(events: Sequence[Event]) -> Reason | None:
 
 
 def _loads(events: Sequence[Event]) -> tuple[int, dict[str, list[LoadFailed]]]:
-    """The last launch: how many workers it has, and which of them failed to load how."""
+    """Return the number of workers of the last launch and their failed loads, by worker."""
     workers, failed = 0, dict[str, list[LoadFailed]]()
     for event in events:
         if isinstance(event, Started):

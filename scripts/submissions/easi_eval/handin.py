@@ -1,4 +1,4 @@
-"""What a run hands in: table, payload and archive on disk, what its metadata may say, and sending it."""
+"""The files a run hands in (table, payload, archive), the check of its metadata, and submission."""
 
 from __future__ import annotations
 
@@ -29,19 +29,27 @@ if TYPE_CHECKING:
 
 PAYLOAD, ARCHIVE = "easi_results.json", "easi_results.zip"
 RESULT_FILES = ("easi_scores.csv", "easi_scores.md", PAYLOAD, ARCHIVE, extraction.REPORT)
-REAL_DATA = "run these again on the benchmark's own data: unset HF_ENDPOINT, or move the tables in --dataset-dir away"
-Revisions = Mapping[str, str]  # commit by repository, as the manifest has it
+REAL_DATA = (
+    "run these again on the benchmark's own data: unset HF_ENDPOINT, "
+    "or move the tables in --dataset-dir away"
+)
+Revisions = Mapping[str, str]  # commit by repository, as in the manifest
 
 
 def described(
     cfg: RunConfig, model: ModelChoice, paths: RunPaths, hub: HubSettings
 ) -> naming_of.Naming:
-    """Hold the metadata against what is evaluated. Raises EasiError where they name something else and that is not meant."""
+    """Compare the submission's metadata with the model that is evaluated.
+
+    Raises:
+        EasiError: They name another model or revision, and ``--model-name-differs`` is not given.
+    """
     if cfg.submission is None or cfg.smoke:
         return naming_of.Naming()
 
     def compare(folder: Path, repo: str, revision: str) -> Likeness:
-        from .data.likeness import compare as compared_with  # loads the hub's client
+        # Imported here because it loads the hub's client.
+        from .data.likeness import compare as compared_with
 
         print(f"comparing the files of {folder} with {repo} on the hub")
         return compared_with(folder, repo, revision, hub)
@@ -57,12 +65,25 @@ def described(
 def admitted(
     cfg: RunConfig, hub: HubSettings, code: ExitCode = ExitCode.REFUSED
 ) -> tuple[str, ...]:
-    """Ask the hub what the leaderboard will ask it. Raises EasiError where the answer is no; a note where there is none."""
+    """Check on the hub what the leaderboard will check there.
+
+    Args:
+        cfg: The run; nothing is checked without ``--submit``.
+        hub: The hub to ask.
+        code: Exit code of the error.
+
+    Returns:
+        A note if the hub does not answer.
+
+    Raises:
+        EasiError: The leaderboard would reject the model.
+    """
     if not cfg.submit or cfg.submission is None:
         return ()
 
     def license_of(name: str) -> str | None:
-        from .data import cards  # loads the hub's client
+        # Imported here because it loads the hub's client.
+        from .data import cards
 
         return cards.license_of(name, hub)
 
@@ -72,7 +93,10 @@ def admitted(
 def offered(
     cfg: RunConfig, model: ModelChoice, paths: RunPaths, hub: HubSettings
 ) -> tuple[str, ...]:
-    """What the checkpoint's own files say about the metadata; nothing where they are not on disk yet, or agree."""
+    """Return what the checkpoint's own files say about the metadata fields.
+
+    Empty if the files are not on disk yet, or if they agree with the metadata.
+    """
     folder = Path(model.path)
     if cfg.smoke or model.served:
         return ()
@@ -92,9 +116,19 @@ def offered(
 
 @dataclass
 class HandIn:
-    """The files of one run, below it and at the top of the output folder. ``naming``: what the metadata name, as found at the start.
+    """The result files of one run, in its folder and at the top of the output folder.
 
-    After ``write``: the payload and the archive as they lie on disk; ``fits`` says whether the archive may be sent.
+    Attributes:
+        asked: The run as the user requested it, for commands in hints.
+        cfg: The run as it is carried out.
+        backend: The backend.
+        hub: The hub and its cache.
+        model: The evaluated model.
+        paths: Folders of the run.
+        naming: Which model the metadata name, as found at the start.
+        payload: Content of ``easi_results.json``, set by ``write``.
+        archive: Content of ``easi_results.zip``, set by ``write``.
+        fits: Whether the archive fits into one request, set by ``write``.
     """
 
     asked: RunConfig
@@ -109,7 +143,10 @@ class HandIn:
     fits: bool = True
 
     def write(self, scores: ScoreTable, revisions: Revisions) -> None:
-        """The archive comes last: what may fail in making it (a full disk) costs no score."""
+        """Write all files.
+
+        The archive comes last, because a failure (a full disk) then loses no score.
+        """
         root = self.paths.root
         write_json(
             root / extraction.REPORT,
@@ -125,7 +162,7 @@ class HandIn:
         self._copy([ARCHIVE])
 
     def notes(self) -> list[str]:
-        """What the summary says of it, once written."""
+        """Return the lines that the summary shows about the files, once they are written."""
         said = []
         fields = payload.fields_to_fill(self.payload)
         if fields and not self.cfg.smoke:
@@ -133,12 +170,22 @@ class HandIn:
             said += offered(self.cfg, self.model, self.paths, self.hub)
         if not self.fits:
             said.append(
-                f"the archive has {len(self.archive):,} bytes, more than one request takes: {by_hand(*self._handed())}"
+                f"the archive has {len(self.archive):,} bytes, more than one request takes: "
+                f"{by_hand(*self._handed())}"
             )
         return said
 
     def submit(self, scores: ScoreTable, revisions: Revisions, otherwise: ExitCode) -> None:
-        """Returns only if the board has it; every other end is an EasiError, with the code ``otherwise`` where scores lack."""
+        """Send the results; returns only if the leaderboard accepted them.
+
+        Args:
+            scores: The scores of the run.
+            revisions: Commit of each repository.
+            otherwise: Exit code if the results are not complete enough to be sent.
+
+        Raises:
+            EasiError: The results were not sent or not accepted.
+        """
         from .results.archive import read_index
 
         if open_ones := submission.lacking(scores, [bench.key for bench in self.cfg.selected]):
@@ -178,7 +225,7 @@ class HandIn:
     def describe_request(
         self, scores: ScoreTable, revisions: Revisions, unfinished: Sequence[str]
     ) -> str:
-        """What ``--submit`` would send, as ``--dry-run`` prints it; writes nothing."""
+        """Describe what ``--submit`` would send, for ``--dry-run``; writes nothing."""
         lacking = submission.lacking(scores, [bench.key for bench in self.cfg.selected])
         if open_ones := dict.fromkeys((*unfinished, *lacking)):
             return f"POST {endpoint()}, once these are complete: {', '.join(open_ones)}"
@@ -190,7 +237,7 @@ class HandIn:
         )
 
     def _other_counts(self, scores: ScoreTable) -> list[str]:
-        """Of what would be sent, the benchmarks that were not asked as they are."""
+        """Name the benchmarks to be sent whose number of questions is not the expected one."""
         rows = [row for row in scores.rows if row.state is State.COMPLETE]
         return [
             f"{row.key} is {data_check.of_count(source, row.total)}"
@@ -233,7 +280,10 @@ class HandIn:
         return archiving.Places(self.cfg, self.hub, self.model.path).scrubber()
 
     def _named(self, revisions: Revisions) -> naming_of.Naming:
-        """What the metadata name, with the commit that is known by now; a folder was compared at the start."""
+        """Compare the metadata again, with the commit that is known by now.
+
+        A local folder was compared at the start, which is not repeated.
+        """
         if self.cfg.submission is None or self.cfg.smoke:
             return naming_of.Naming()
         evaluated = naming_of.Evaluated.of(self.model, revisions)

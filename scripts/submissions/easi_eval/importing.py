@@ -1,8 +1,11 @@
-"""``--import-results``: finished results that were made without us, proven like our own, copied, and marked as adopted.
+"""``--import-results``: take over finished results that another program run produced.
 
-Needs no GPU, no weights and no backend: only the files, and for VLMEvalKit the datasets' tables, which say how many
-questions there are; lmms-eval's say it themselves, and are held against what the hub's cache has. Adopted results have an
-identity of their own, so that no evaluation of the same model mixes with them.
+They are checked like results of this program, copied, and marked as adopted. This needs no GPU, no
+weights and no backend, only the files. For VLMEvalKit it also needs the datasets' tables, which
+hold the number of questions; lmms-eval's files hold it themselves and are compared with the hub's
+cache.
+
+Adopted results have an identity of their own, so no evaluation of the same model mixes with them.
 """
 
 from __future__ import annotations
@@ -40,8 +43,14 @@ if TYPE_CHECKING:
     from .results.table_check import Differences
 
 UNPROVEN = "its questions and right answers were not held against the dataset, which is not at hand"
-SILENT = "its right answers are those of the dataset; its files hold no question that could be held against it"
-OTHER_COMMIT = "its questions and right answers are those of commit {commit} of the dataset, which is not main's in the hub's cache"
+SILENT = (
+    "its right answers are those of the dataset; its files hold "
+    "no question that could be held against it"
+)
+OTHER_COMMIT = (
+    "its questions and right answers are those of commit {commit} of the dataset, "
+    "which is not main's in the hub's cache"
+)
 CLASS_UNKNOWN = "not told"
 # How to get a dataset's table, for people; {repo}, {name} and {folder} are filled in.
 GET_TABLE = "huggingface-cli download --repo-type dataset {repo} {name} --local-dir {folder}"
@@ -49,7 +58,14 @@ GET_TABLE = "huggingface-cli download --repo-type dataset {repo} {name} --local-
 
 @dataclass(frozen=True)
 class Adoption:
-    """What an import would do, decided without writing anything. ``plan`` has nothing to run; ``survey`` says what was found."""
+    """What an import would do, decided without writing anything.
+
+    Attributes:
+        source: The folder with the results.
+        survey: What was found in it.
+        plan: A plan with nothing to run; it has the identity and the folders.
+        keys: The benchmarks in it.
+    """
 
     source: Path
     survey: Survey
@@ -57,9 +73,11 @@ class Adoption:
     keys: tuple[str, ...]
 
     def fingerprint(self, candidate: Candidate) -> str:
+        """Return the fingerprint of one benchmark's adopted results."""
         return fingerprint(self.plan.identity, self.settings(candidate))
 
     def settings(self, candidate: Candidate) -> dict[str, object]:
+        """Return the settings of one benchmark: its task, and the judge if one was used."""
         return {
             "task": by_key(candidate.key).source(self.survey.backend).task,
             **({"judge": candidate.method} if candidate.method else {}),
@@ -68,9 +86,12 @@ class Adoption:
 
 @dataclass(frozen=True)
 class Held:
-    """What a benchmark's results agree with. ``items``: its questions, None where nothing is at hand that tells them.
+    """The dataset that a benchmark's results agree with.
 
-    ``data``: for the benchmark's settings; ``notes``: what there is to be said of it.
+    Attributes:
+        items: Its questions; None if no copy of the dataset is available.
+        data: The version of the dataset, for the benchmark's settings.
+        notes: Remarks to show beside the score.
     """
 
     items: ItemList | None = None
@@ -80,9 +101,14 @@ class Held:
 
 @dataclass(frozen=True)
 class Decision:
-    """One benchmark: accepted with its ``evidence``, whose files lie in ``staged``, or rejected for a ``reason``.
+    """The result for one benchmark.
 
-    ``data``: what its questions were held against, for its settings.
+    Attributes:
+        candidate: Its files as found.
+        evidence: The evidence if it was accepted, else None.
+        reason: Why it was rejected.
+        staged: Folder with the copied files.
+        data: The version of the dataset that it was compared with, for its settings.
     """
 
     candidate: Candidate
@@ -96,11 +122,18 @@ class Decision:
             return f"reject   {self.candidate.key}: {self.reason}"
         score = self.evidence.score
         method = f", {score.method}" if score.method else ""
-        return f"accept   {self.candidate.key}: {score.n} questions, score {score.reading.overall:.2f}{method}"
+        return (
+            f"accept   {self.candidate.key}: {score.n} questions, "
+            f"score {score.reading.overall:.2f}{method}"
+        )
 
 
 def consider(cfg: RunConfig) -> Adoption:
-    """Look at ``cfg.import_results``. Raises EasiError for a folder that cannot be taken as a whole."""
+    """Examine ``cfg.import_results`` and plan the import.
+
+    Raises:
+        EasiError: The folder as a whole cannot be imported.
+    """
     assert cfg.import_results is not None
     source = cfg.import_results.expanduser().resolve()
     asked = tuple(bench.key for bench in cfg.selected) if cfg.benchmarks else None
@@ -123,7 +156,7 @@ def consider(cfg: RunConfig) -> Adoption:
             f"{source} does not say which model its results are of",
             hint="say it: --as-model org/model",
         )
-    # A secret in a launch's arguments is no setting.
+    # The manifest is shared with the results: arguments with secrets are left out.
     arguments = {
         key: value
         for key, value in found.arguments.items()
@@ -154,7 +187,10 @@ def decide(
     candidate: Candidate,
     staged: Path,
 ) -> Decision:
-    """Copy one benchmark's files to the empty folder ``staged`` and prove them there, as a run of ours is proven."""
+    """Copy one benchmark's files to the empty folder ``staged`` and check them there.
+
+    The checks are those of a run of this program.
+    """
     if candidate.problem:
         return Decision(candidate, None, candidate.problem)
     bench = by_key(candidate.key)
@@ -189,7 +225,7 @@ def decide(
 
 
 def _copy(candidate: Candidate, staged: Path) -> None:
-    """Whole regular files, never links."""
+    """Copy the content of the files, never a link."""
     staged.mkdir(parents=True)
     for path in candidate.files:
         try:
@@ -222,18 +258,20 @@ def _prove(
     )
     if source.family == "mcq" and (stale := _stale(rows)):
         raise EasiError(
-            f"question {stale[0]} (of {len(stale)}) is not scored by its answer: VLMEvalKit keeps old scores in *_result.pkl "
+            f"question {stale[0]} (of {len(stale)}) is not scored by its answer: "
+            "VLMEvalKit keeps old scores in *_result.pkl "
             "when the answers are made anew"
         )
     if method not in ("", RULES) and (left := read_by_rules(bench, out)):
         raise EasiError(
-            f"{left} answers were read by rules, though the files carry the judge's name {method}: VLMEvalKit falls back to them silently"
+            f"{left} answers were read by rules, though the files carry the judge's name {method}: "
+            "VLMEvalKit falls back to them silently"
         )
     return gather(cfg, backend, bench, folder, mark, held.items, ()), held
 
 
 def _asked(bench: Benchmark, dataset_dir: Path) -> ItemList:
-    """The dataset's questions, from its table."""
+    """Return the dataset's questions, read from its table."""
     from .results.readers import tsv_items
 
     data = bench.source(VLMEVALKIT).data
@@ -262,7 +300,10 @@ def _md5(table: Path) -> str:
 def _against_table(
     bench: Benchmark, out: Outputs, rows: pd.DataFrame, asked: ItemList, dataset_dir: Path
 ) -> Held:
-    """Ids are 0, 1, 2 ... in most tables: only the texts tell whether these are its questions."""
+    """Compare the results with the dataset's table.
+
+    The ids are 0, 1, 2 ... in most tables, so the texts of the questions are compared as well.
+    """
     from .results.readers import row_cells
     from .results.table_check import compare
 
@@ -274,7 +315,10 @@ def _against_table(
 
 
 def _against_cache(bench: Benchmark, out: Outputs, rows: pd.DataFrame, hub: HubSettings) -> Held:
-    """Where the dataset is in the hub's cache. A question's id is the number of its row."""
+    """Compare the results with the dataset in the hub's cache, if it is there.
+
+    A question's id is the number of its row in the dataset, which some tasks shuffle.
+    """
     from .data.hub_tables import rows_of, shuffled, snapshots
     from .results.readers import lmms_samples
     from .results.sample_check import Sample, compare
@@ -323,7 +367,8 @@ def _same(found: Differences, table: str) -> None:
     ):
         if items:
             raise EasiError(
-                f"{len(items)} {what} of {table} (the first: {items[0]}): made from another version of it, or changed since"
+                f"{len(items)} {what} of {table} (the first: {items[0]}): "
+                "made from another version of it, or changed since"
             )
 
 
@@ -336,12 +381,13 @@ def _compare(rows: pd.DataFrame, items: ItemList) -> None:
             f"{len(there)} questions of {len(known)}: incomplete, or made under --limit"
         )
     raise EasiError(
-        f"{len(there)} questions, {len(there - known)} of which the dataset's {len(known)} do not have: made from another version of it"
+        f"{len(there)} questions, {len(there - known)} of which the dataset's {len(known)} do not "
+        "have: made from another version of it"
     )
 
 
 def _stale(rows: pd.DataFrame) -> list[str]:
-    """Questions whose answer is one bare letter and whose score says the opposite of it."""
+    """Return questions whose answer is one bare letter and whose score contradicts it."""
     return [
         item
         for item, answer, target, score in zip(
@@ -353,15 +399,23 @@ def _stale(rows: pd.DataFrame) -> list[str]:
     ]
 
 
-# ---- carrying it out ----------------------------------------------------------------------------------------------
+# ---- carrying it out -----------------------------------------------------------------------------
 
 
 def adopt(
     cfg: RunConfig, backend: Backend, hub: HubSettings, adoption: Adoption, version: str
 ) -> list[Decision]:
-    """Take over what can be proven: ``outputs/<key>`` and the manifest. What was adopted before stays where it is not replaced.
+    """Take over every benchmark that passes the checks, into ``outputs/<key>`` and the manifest.
 
-    The caller holds the run's lock. ``version``: this program's.
+    Benchmarks that were adopted before and are not replaced are kept. The caller holds the run's
+    lock.
+
+    Args:
+        cfg: The import.
+        backend: The backend that wrote the files.
+        hub: The hub's cache.
+        adoption: The planned import.
+        version: Version of this program.
     """
     paths = adoption.plan.paths
     before = Manifest.load(paths.manifest)
@@ -384,7 +438,10 @@ def adopt(
 
 
 def elsewhere(adoption: Adoption, folder: Path) -> Adoption:
-    """The same import into a copy, in ``folder``, of what its run holds already: to see what it comes to, and leave no trace."""
+    """Return the same import into a copy of its run folder, below ``folder``.
+
+    A dry run uses it to show the outcome without changing the real folder.
+    """
     root = adoption.plan.paths.root
     copy = RunPaths(folder / root.name)
     if root.is_dir():
@@ -393,7 +450,7 @@ def elsewhere(adoption: Adoption, folder: Path) -> Adoption:
 
 
 def _place(decision: Decision, paths: RunPaths) -> None:
-    """Let the staged files replace ``outputs/<key>`` in one step."""
+    """Replace ``outputs/<key>`` by the staged files in one step."""
     assert decision.evidence is not None and decision.staged is not None
     decision.evidence.save(decision.staged)
     final, old = (
@@ -450,7 +507,7 @@ def _manifest(
 
 
 def describe(adoption: Adoption, decisions: list[Decision]) -> str:
-    """For people, as ``--dry-run`` prints it."""
+    """Describe the import for users, as ``--dry-run`` prints it."""
     plan = adoption.plan
     lines = [
         f"model    {plan.model.name}",

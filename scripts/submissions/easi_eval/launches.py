@@ -1,9 +1,12 @@
-"""What each launch of workers is for. Pure: told how the last one ended, it decides on the next.
+"""Decide what each launch of workers is for. Pure: the input is how the last launch ended.
 
-All that is unanswered is launched together, so that the model is loaded once, as long as that brings something. On the
-backends one benchmark that cannot even be read may end a launch for all: then each gets a launch of its own, once. What
-keeps the model from being loaded does so in every launch, and is not tried again. Questions for which the memory did not
-suffice are asked again by half as many workers, each of which then has twice the GPUs, down to one that has all.
+All unanswered questions go into one launch, so the model is loaded once, as long as each launch
+answers something. One benchmark that cannot be read may end such a launch for all of them; then
+each benchmark gets one launch of its own. A failure to load the model occurs in every launch, and
+no such retry is made.
+
+Questions that ran out of memory are asked again by half as many workers, each of which then has
+twice the GPUs, down to one worker with all of them.
 """
 
 from __future__ import annotations
@@ -16,19 +19,31 @@ from .benchmarks import Benchmark
 
 @dataclass(frozen=True)
 class Standing:
-    """Where the answers stand when no worker runs."""
+    """The state of the answers when no worker runs.
 
-    left: Sequence[Benchmark]  # those with a question that has no outcome
-    answered: int  # questions with an outcome, of all benchmarks
-    lacked_memory: bool = False  # all that is left waits for more of it
-    blames_a_benchmark: bool = (
-        False  # what a worker last said it was at can go wrong because of a benchmark
-    )
+    Attributes:
+        left: Benchmarks with unanswered questions.
+        answered: Number of questions with an outcome, of all benchmarks.
+        lacked_memory: All unanswered questions need more memory.
+        blames_a_benchmark: The last phase that a worker reported can fail because of a benchmark.
+    """
+
+    left: Sequence[Benchmark]
+    answered: int
+    lacked_memory: bool = False
+    blames_a_benchmark: bool = False
 
 
 @dataclass(frozen=True)
 class Launch:
-    """One launch: ``stage`` counts how often the number of workers was halved, ``said`` is a word for people on why it is made."""
+    """One launch of workers.
+
+    Attributes:
+        benchmarks: Benchmarks to ask.
+        workers: Number of workers.
+        stage: How often the number of workers has been halved.
+        said: Message for the user on why it is made; may be empty.
+    """
 
     benchmarks: Sequence[Benchmark]
     workers: int
@@ -38,17 +53,20 @@ class Launch:
 
 @dataclass
 class Launches:
-    """The decisions for one run, in order; ``workers`` is what the next launch has."""
+    """The sequence of decisions for one run.
+
+    Attributes:
+        workers: Number of workers of the next launch.
+    """
 
     workers: int
     _stage: int = 0
-    _answered: int | None = None  # when the workers were last started
-    _alone: list[Benchmark] | None = field(
-        default=None
-    )  # those still to be tried alone, once it came to that
+    _answered: int | None = None  # ``Standing.answered`` at the last start; None before the first
+    # Benchmarks that still get a launch of their own; None as long as all are launched together.
+    _alone: list[Benchmark] | None = field(default=None)
 
     def next(self, standing: Standing) -> Launch | None:
-        """The next launch, or None if nothing is left or nothing more can be hoped for."""
+        """Return the next launch, or None if nothing is left or another one would not help."""
         if not standing.left:
             return None
         if standing.lacked_memory and self.workers > 1:
@@ -84,7 +102,8 @@ class Launches:
         )
 
     def _next_alone(self, standing: Standing) -> Benchmark | None:
-        if self._alone is None:  # the last launch had all that is left
+        # The last launch had all unanswered benchmarks together.
+        if self._alone is None:
             self._alone = (
                 list(standing.left)
                 if len(standing.left) > 1 and standing.blames_a_benchmark

@@ -1,4 +1,4 @@
-"""Which model a run evaluates: what every room may know of it."""
+"""The evaluated model, as all modules know it."""
 
 from __future__ import annotations
 
@@ -7,19 +7,28 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class ModelChoice:
-    """Which model class runs which weights, and why. Part of the plan, the manifest and the identity.
+    """Which model class runs which weights, and why. Part of plan, manifest and identity.
 
-    ``name`` names the checkpoint for people and in ``modelName`` (``org/model`` or a folder's name);
-    ``path`` is what is loaded (hub id or local folder); ``cls`` the class that loads it, ``entry`` the
-    backend's own registered name for class and arguments together, if one is used;
-    ``arguments`` are the keyword arguments that change answers, as plain JSON values;
-    ``source`` is a digest of the user's own class file, where one is used;
-    ``cuts`` says where the class cuts answers, as far as its code tells ("": nowhere); it stands beside every score.
-    ``revision`` is the one asked of the hub, or a digest of what lies in the local folder; ``served``: a server holds
-    the weights. ``needs_gpu`` is False for those and with ``--device cpu``. ``engine`` is the package of an engine that runs the
-    model in the worker's process instead of transformers. ``refers_to``: what else the checkpoint's files name, an adapter's base
-    or a vision tower, by repository or folder, with a digest of a folder (a repository's commit is in the manifest); see
-    ``backends/references.py``. ``base``: the folder or hub id that an adapter without a config.json of its own is laid over.
+    Attributes:
+        name: Name of the checkpoint for users and for ``modelName``: ``org/model`` or a folder's
+            name.
+        path: What is loaded: a hub id or a local folder.
+        cls: The class that loads it.
+        why: Why this class was chosen.
+        entry: The backend's registered name for class and arguments together, if one is used.
+        revision: Revision requested from the hub, or a digest of the local folder.
+        arguments: Keyword arguments that change answers, as plain JSON values.
+        notes: Remarks for the user.
+        needs_gpu: False for served models and with ``--device cpu``.
+        served: The weights are on a server.
+        source: Digest of the user's own class file, if one is used.
+        engine: Package of the engine that runs the model in the worker's process, if it is not
+            transformers.
+        refers_to: Other checkpoints that its files refer to (an adapter's base, a vision tower), by
+            repository or folder, with the digest of a folder. A repository's commit is in the
+            manifest. See ``backends/references.py``.
+        cuts: Where the class truncates answers, as far as its code shows; shown beside every score.
+        base: Folder or hub id of the model under an adapter that has no ``config.json`` of its own.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Names close to a mistyped one, for hints."""
+"""Find names similar to a mistyped one, for hints."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 
 def nearest(word: str, names: Iterable[str], n: int = 3, cutoff: float = 0.6) -> list[str]:
-    """Up to ``n`` of ``names``, best first, compared without regard to case and ``-``/``_``/``.``."""
+    """Return up to ``n`` similar names, best first; case and ``-``/``_``/``.`` do not matter."""
     plain: dict[str, str] = {}
     for name in names:
         plain.setdefault(_plain(name), name)
@@ -17,7 +17,7 @@ def nearest(word: str, names: Iterable[str], n: int = 3, cutoff: float = 0.6) ->
 
 
 def did_you_mean(word: str, names: Iterable[str], otherwise: str, n: int = 3) -> str:
-    """A hint: the nearest names, or ``otherwise`` if none is near."""
+    """Return a hint with the nearest names, or ``otherwise`` if none is similar."""
     found = nearest(word, names, n=n)
     return f"did you mean {' or '.join(found)}?" if found else otherwise
 
