@@ -47,12 +47,24 @@ def _add(replica: argparse.ArgumentParser, call: ast.Call) -> None:
     if not names or not names[0].startswith("-"):
         return
     options: dict[str, Any] = {}
+    computed: set[str] = set()
     for keyword in call.keywords:
         if keyword.arg == "type":
             options["type"] = TYPES.get(ast.unparse(keyword.value), str)
         elif keyword.arg in ("action", "nargs", "choices", "dest", "const"):
-            options[keyword.arg] = ast.literal_eval(keyword.value)
+            try:
+                options[keyword.arg] = _value(keyword.value)
+            except (ValueError, TypeError):  # its own parser knows
+                computed.add(keyword.arg)
+    if computed & {"action", "nargs"}:  # any number of words may follow
+        options["nargs"] = "*"
     replica.add_argument(*names, **options)
+
+
+def _value(node: ast.expr) -> Any:
+    """What is written in the call, a name of argparse's own (``REMAINDER`` ...) among it. Raises ValueError or TypeError for all else."""
+    own = getattr(argparse, ast.unparse(node).rpartition(".")[2], None)
+    return ast.literal_eval(node) if own is None else own
 
 
 def options_of(parser: argparse.ArgumentParser) -> list[str]:
