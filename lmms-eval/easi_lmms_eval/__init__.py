@@ -1,1 +1,4 @@
-"""EASI's side of the lmms-eval backend: driver, plug-in models. Importing it does not load lmms_eval."""
+"""EASI's side of the lmms-eval backend: worker, scorer and a model class.
+
+Importing this package does not import lmms_eval.
+"""

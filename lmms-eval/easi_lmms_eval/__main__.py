@@ -1,4 +1,7 @@
-"""``python -m easi_lmms_eval``: lmms-eval's own command line; with ``--easi-run`` its items come from the shared queue."""
+"""lmms-eval's own command line, run by ``python -m easi_lmms_eval``.
+
+With ``--easi-run`` its items come from the shared queue.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,14 @@ from easi_eval.answering.newer_configs import read_newer_configs
 
 
 def main(argv: list[str]) -> int:
+    """Run one role of an EASI run, or lmms-eval's own command line.
+
+    ``--easi-run`` selects an EASI run and ``--easi-role`` its role (keeper, worker or scorer).
+    Without ``--easi-run`` the arguments go to lmms-eval.
+
+    Returns:
+        The exit code.
+    """
     options, rest = split_options(argv)
     # lmms-eval reads its options from sys.argv.
     sys.argv = ["lmms-eval", *rest]

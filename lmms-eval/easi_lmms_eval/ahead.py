@@ -1,4 +1,4 @@
-"""Lets a model class find the next request's pictures ready: they are read while it answers the current one."""
+"""Reads the next request's images and videos while a model class answers the current one."""
 
 from __future__ import annotations
 
@@ -14,7 +14,13 @@ from .session import item_id
 
 
 def prompts_ahead(model: Any, requests: Mapping[str, Any], items: Mapping[str, Item]) -> Ahead[Any]:
-    """For our own class: its ``prompt`` gives what a thread made, videos decoded."""
+    """Make our own class's prompts ahead, videos decoded, by replacing its ``prompt``.
+
+    Args:
+        model: An ``EasiVLM``.
+        requests: lmms-eval's requests by item id.
+        items: The queue's items by item id.
+    """
     make = model.prompt
     ahead: Ahead[Any] = Ahead(lambda item: make(requests[item.id]))
     model.prompt = lambda request: ahead.take(items[item_id(request)])
@@ -22,8 +28,16 @@ def prompts_ahead(model: Any, requests: Mapping[str, Any], items: Mapping[str, I
 
 
 def media_ahead(model: Any, requests: Mapping[str, Any], items: Mapping[str, Item]) -> Ahead[Any]:
-    """For lmms-eval's own classes, which read a request's pictures with the function among its arguments
-    (``doc_to_visual`` or ``doc_to_messages``): that function gives what a thread read.
+    """Read media ahead for lmms-eval's own classes.
+
+    Such a class reads a request's media with the function among the request's arguments
+    (``doc_to_visual`` or ``doc_to_messages``). That function is replaced by one that returns what a
+    thread has read.
+
+    Args:
+        model: A model class of lmms-eval.
+        requests: lmms-eval's requests by item id.
+        items: The queue's items by item id.
     """
     reads: dict[str, Callable[..., Any]] = {}
 
@@ -45,7 +59,10 @@ def media_ahead(model: Any, requests: Mapping[str, Any], items: Mapping[str, Ite
 
 
 def read_in_turn(requests: Iterable[Any]) -> None:
-    """For classes that are asked by several threads: tasks unpack and decode in code that was written for one."""
+    """Let one thread at a time read a request's media, for classes that several threads ask.
+
+    The tasks' code that unpacks and decodes media is not written for several threads.
+    """
     lock = threading.Lock()
     for request in requests:
         _replace_reader(request, functools.partial(_locked, lock))
@@ -63,7 +80,11 @@ def _locked(lock: threading.Lock, read: Callable[..., Any]) -> Callable[..., Any
 def _replace_reader(
     request: Any, wrap: Callable[[Callable[..., Any]], Callable[..., Any]]
 ) -> Callable[..., Any] | None:
-    """Wrap the one function among a request's arguments; returns that function, or None if there is not exactly one."""
+    """Wrap the only function among a request's arguments.
+
+    Returns:
+        That function, or None if there is not exactly one.
+    """
     places = [place for place, argument in enumerate(request.arguments) if callable(argument)]
     if len(places) != 1:
         return None
@@ -74,7 +95,10 @@ def _replace_reader(
 
 
 def _first_from(ahead: Ahead[Any], item: Item, read: Callable[..., Any]) -> Callable[..., Any]:
-    """``read`` that gives what is ready, but only once and only for the plain call: a class may change what it gets."""
+    """Wrap ``read`` so that its first plain call returns what was read ahead.
+
+    Later calls, and calls with other arguments, read again: a class may change what it was given.
+    """
     given = False
 
     def first(*args: Any, **options: Any) -> Any:

@@ -1,4 +1,8 @@
-"""A worker over unmodified lmms-eval: a subclass of the real model class takes its requests from the queue in pieces."""
+"""Worker over unmodified lmms-eval.
+
+lmms-eval loads a subclass of the real model class, which takes its requests from EASI's queue in
+chunks.
+"""
 
 from __future__ import annotations
 
@@ -21,33 +25,46 @@ from .ahead import media_ahead, prompts_ahead, read_in_turn
 from .costs import costs
 from .session import asked_work, benchmark_of, item_id, lmms_eval_main, skip_unreadable
 
-# How the classes of served models begin the text they return when every retry failed, and for what they did not ask because the
-# tokens of --max_tokens are used up (lmms_eval/models/chat/openai.py).
+# Beginnings of the texts that classes of served models return when every retry failed, and for
+# questions that they did not send because the tokens of --max_tokens are used up
+# (lmms_eval/models/chat/openai.py).
 NO_ANSWER = ("[LMMS_EVAL_REQUEST_FAILED", "[LMMS_EVAL_BUDGET_EXCEEDED")
 BATCHES = ("batch_size", "batch_size_per_gpu")
-OPEN_REQUESTS = (
-    "num_concurrent",
-    "num_cpus",
-)  # by either name: how many a client keeps open; num_cpus is async_openai's
-ROUNDS = 4  # of open requests in one piece
-# The one client that may be called by several threads, with what derives from it. gemini, for one, ends each call by deleting
-# every file that was uploaded, those of other calls too.
+# How many requests a client keeps open, by either of its names; num_cpus is async_openai's.
+OPEN_REQUESTS = ("num_concurrent", "num_cpus")
+ROUNDS = 4  # chunk size of such a client, in multiples of its open requests
+# The one client that several threads may call, also through its subclasses. Others may not: gemini,
+# for one, ends each call by deleting every uploaded file, those of other calls too.
 THREADED = "lmms_eval.models.simple.openai"
 
 
 class _Answered(BaseException):
-    """Leaves lmms-eval once the queue is empty; not an Exception, so that no handler of lmms-eval keeps it."""
+    """Leaves lmms-eval once the queue is empty.
+
+    It is not an Exception, so that no handler of lmms-eval catches it.
+    """
 
 
 def answer(run_root: Path) -> int:
-    """Be a worker: load the model once, answer items until none is left. Returns the exit code."""
+    """Load the model once, then answer items until none is left.
+
+    Args:
+        run_root: Folder of the run.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        EasiError: lmms-eval can read none of the benchmarks.
+    """
     work = asked_work(run_root)
     journal = open_journal(run_root, work)
     journal.phase("importing lmms-eval")
     main, args = lmms_eval_main()
     from lmms_eval import models
 
-    # The journal is the record; lmms-eval's own files are written by the scorer, from all workers' answers.
+    # Nothing is written by lmms-eval here: the scorer writes its files from all workers' answers in
+    # the journal.
     real_get_model = models.get_model
     unreadable = skip_unreadable()
 
@@ -76,7 +93,10 @@ def answer(run_root: Path) -> int:
 def _queue_model(
     cls: type, run_root: Path, work: Work, journal: Journal, unreadable: Mapping[str, str]
 ) -> type:
-    """A subclass of the real model class that answers what the queue gives it, but for benchmarks of which a task is ``unreadable``."""
+    """Return a subclass of the model class that answers what the queue gives it.
+
+    Benchmarks with a task in ``unreadable`` are left out.
+    """
     from easi_eval.answering.loading import made_with, refuse_spilled
     from easi_eval.answering.missing_weights import refusing_missing_weights
 
@@ -102,17 +122,19 @@ def _queue_model(
             ahead = prompts_ahead(self, by_id, of_id)
         elif at_once > 1:
             read_in_turn(by_id.values())
-            self.prefix_aware_queue = (
-                False  # it would read each question's media once more, to put one question in order
-            )
+            # It would read each question's media once more to order the questions, but gets one at
+            # a time.
+            self.prefix_aware_queue = False
         elif hasattr(self, "num_cpus"):
-            asyncio.run = asyncio.Runner().run  # one event loop for all pieces: connections of an asynchronous client end with theirs
+            # One event loop for all chunks: an asynchronous client's connections end with their
+            # loop.
+            asyncio.run = asyncio.Runner().run
         elif piece == 1:  # classes that answer several at once may read with threads of their own
             ahead = media_ahead(self, by_id, of_id)
 
         def answer_chunk(chunk: Sequence[Item]) -> list[Generation | Exception]:
             batch = [by_id[item.id] for item in chunk]
-            stops = _stops(batch[0])  # before the class takes them out
+            stops = _stops(batch[0])  # before the call: the class takes them out of the request
             decoded.forget()
             outputs = cls.generate_until(self, batch)
             padded = len(batch) > 1 and _equally_long(outputs)
@@ -120,7 +142,8 @@ def _queue_model(
                 _generation(request, output, padded)
                 for request, output in zip(batch, outputs, strict=False)
             ]
-            # Our generic class knows more of what it generated than lmms-eval's result has room for, and cuts nothing.
+            # Our generic class records more than lmms-eval's result can hold, and it cuts no
+            # answer.
             return list(self.last) if isinstance(self, EasiVLM) else with_cuts(made, decoded, stops)
 
         work_loop(
@@ -153,10 +176,12 @@ def _queue_model(
 
 
 def _open_requests(model: Any) -> int:
-    """How many threads ask a client of a server at the same time: as many as it would keep requests open by itself.
+    """Return how many threads call a client of a server at once.
 
-    Each asks one question, so that what was answered, and paid for, is in the journal when it comes, and none waits for the
-    slowest of a batch. A client that fits their number to the server's errors, and one of another make, is asked in pieces.
+    It is as many as the client would keep requests open by itself. Each thread asks one question. A
+    paid answer is thus in the journal as soon as it arrives, and no question waits for the slowest
+    one of a batch. A client that adapts the number to the server's errors, and any client that is
+    not thread-safe, gets 1 and is asked in chunks.
     """
     if getattr(model, "adaptive_concurrency", None) is not False or all(
         base.__module__ != THREADED for base in type(model).__mro__
@@ -166,8 +191,9 @@ def _open_requests(model: Any) -> int:
 
 
 def _piece(model: Any) -> int:
-    """How many questions one call of the model class is given: its batch, by either of its names, or several rounds of the
-    requests it keeps open.
+    """Return how many questions one call of the model class is given.
+
+    It is the class's batch size, or several rounds of the requests that it keeps open.
     """
     batch, several = (
         max(int(getattr(model, name, 1) or 1) for name in names)
@@ -179,7 +205,10 @@ def _piece(model: Any) -> int:
 def _list_items(
     run_root: Path, work: Work, requests: Sequence[Any], task_dict: Mapping[str, Any]
 ) -> dict[str, list[Item]]:
-    """Group requests by benchmark and leave the list of their ids on disk for progress, scoring and completeness."""
+    """Group requests by benchmark and save the list of item ids in the run's folder.
+
+    Progress, scoring and the check for completeness read that list.
+    """
     items: dict[str, list[Item]] = {assignment.key: [] for assignment in work.benchmarks}
     rows: dict[str, dict[str, int]] = {key: {} for key in items}
     for request, cost in zip(requests, costs(requests, task_dict), strict=True):
@@ -199,7 +228,10 @@ def _list_items(
 
 
 def _equally_long(outputs: Sequence[Any]) -> bool:
-    """Whether all are said to have as many tokens: classes that pad a batch count up to its longest answer."""
+    """Return whether all outputs report the same number of tokens.
+
+    Classes that pad a batch report the length of its longest answer for each.
+    """
     from lmms_eval.api.instance import unwrap_generation_output
 
     counts = [
@@ -210,7 +242,7 @@ def _equally_long(outputs: Sequence[Any]) -> bool:
 
 
 def _stops(request: Any) -> Sequence[str]:
-    """The stop strings that the task names to the class."""
+    """Return the stop strings that the task gives to the class."""
     until = next((arg for arg in request.args if isinstance(arg, dict)), {}).get("until")
     return [
         stop
@@ -222,7 +254,13 @@ def _stops(request: Any) -> Sequence[str]:
 def with_cuts(
     made: Sequence[Generation | Exception], decoded: Decoded, stops: Sequence[str]
 ) -> list[Generation | Exception]:
-    """With the stop string at which each answer was seen to be cut."""
+    """Add to each answer the stop string at which it was cut, if the decoded text shows one.
+
+    Args:
+        made: Answers in the order of the requests.
+        decoded: The texts that tokenizers decoded during the call.
+        stops: The task's stop strings.
+    """
     texts = [
         one.text if isinstance(one, Generation) and isinstance(one.text, str) else ""
         for one in made
@@ -234,9 +272,16 @@ def with_cuts(
 
 
 def _generation(request: Any, output: Any, padded: bool) -> Generation | Exception:
-    """What the class returned for one request; an exception where it says that the server never answered, or was not asked.
+    """Return the class's output for one request as our own type.
 
-    ``padded``: its tokens may be those of the longest answer of its batch, so that not even their number tells that it was cut off.
+    Args:
+        request: lmms-eval's request.
+        output: What the class returned for it.
+        padded: Whether the token count may be that of the longest answer of the batch. If so, a
+            count at the limit does not show that this answer was cut off.
+
+    Returns:
+        A ConnectionError if the server never answered or was not asked.
     """
     from lmms_eval.api.instance import unwrap_generation_output
 

@@ -1,4 +1,7 @@
-"""What lmms-eval's requests are expected to take, from their prompts, their limits and their datasets' columns. No image is decoded for it."""
+"""Expected cost of lmms-eval's requests.
+
+It is computed from prompts, generation limits and the datasets' columns, without decoding images.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,10 @@ from easi_eval.answering.cost import VIDEO_FRAMES, expected, limit_of
 
 
 def costs(requests: Sequence[Any], task_dict: Mapping[str, Any]) -> list[float]:
-    """In the order of ``requests``; see ``easi_eval.answering.cost`` for the unit."""
+    """Return the expected cost of each request, in the order of ``requests``.
+
+    The unit is that of ``easi_eval.answering.cost.expected``: thousands of tokens read.
+    """
     media: dict[tuple[str, str], list[float]] = {}
     found = []
     for request in requests:
@@ -26,7 +32,10 @@ def costs(requests: Sequence[Any], task_dict: Mapping[str, Any]) -> list[float]:
 
 
 def shown(dataset: Any) -> list[float]:
-    """For each row of a ``datasets.Dataset``: its images; a table without any is taken for one of videos."""
+    """Return the media's part of the cost for each row of a ``datasets.Dataset``.
+
+    A table without images is taken for one of videos.
+    """
     counts = [
         _counts(dataset, name, feature)
         for name, feature in (getattr(dataset, "features", None) or {}).items()
@@ -38,7 +47,7 @@ def shown(dataset: Any) -> list[float]:
 
 
 def _counts(dataset: Any, name: str, feature: Any) -> list[int] | None:
-    """How many images each row holds in this column; None if the column holds none."""
+    """Return how many images each row holds in this column; None if the column holds none."""
     if _is_image(feature):
         return [1] * len(dataset)
     if not _is_image(
@@ -51,12 +60,12 @@ def _counts(dataset: Any, name: str, feature: Any) -> list[int] | None:
         length or 0
         for length in pyarrow.compute.list_value_length(dataset.data.column(name)).to_pylist()
     ]
-    chosen = getattr(dataset, "_indices", None)  # of a table that was filtered or shuffled
+    chosen = getattr(dataset, "_indices", None)  # set if the table was filtered or shuffled
     return [lengths[row] for row in chosen.column(0).to_pylist()] if chosen is not None else lengths
 
 
 def _is_image(feature: Any) -> bool:
-    """The hub's own type, or plain bytes (MMSI-Bench)."""
+    """Return whether a column's type is the hub's ``Image`` or plain bytes (MMSI-Bench)."""
     return type(feature).__name__ == "Image" or getattr(feature, "dtype", None) in (
         "binary",
         "large_binary",

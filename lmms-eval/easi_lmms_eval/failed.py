@@ -1,4 +1,4 @@
-"""Questions that failed: lmms-eval's evaluator is not given them, and what their rows say comes from the task itself."""
+"""Keeps failed questions out of lmms-eval's evaluator and describes them for the scorer's notes."""
 
 from __future__ import annotations
 
@@ -15,13 +15,19 @@ from easi_eval.results.notes import FailedItem
 
 from .session import item_id
 
-# Something to score, so that the task tells the question's kind and right answer; the score it gives is thrown away.
+# A dummy answer: scoring it makes the task give the question's kind and right answer. The score is
+# thrown away.
 PLACEHOLDER = "A"
 
 
 @contextlib.contextmanager
 def left_out(answers: Mapping[str, Answer], tasks: dict[str, Any]) -> Iterator[None]:
-    """Inside, no request is made for a question that failed (lmms-eval passes over a row without any). Fills ``tasks`` by name."""
+    """Make no requests for failed questions inside the context; lmms-eval skips rows without any.
+
+    Args:
+        answers: Outcomes by item id.
+        tasks: Filled with the tasks that made requests, by name.
+    """
     from lmms_eval.api.task import Task
 
     build = Task.build_all_requests
@@ -43,7 +49,14 @@ def left_out(answers: Mapping[str, Answer], tasks: dict[str, Any]) -> Iterator[N
 def items(
     key: str, task_name: str, answers: Mapping[str, Answer], tasks: Mapping[str, Any]
 ) -> list[FailedItem]:
-    """What the scorer notes of the failed questions among ``answers``. ``task_name``: what was run; ``tasks``: those that made the requests."""
+    """Return what the scorer notes of the failed questions among ``answers``.
+
+    Args:
+        key: The benchmark.
+        task_name: The task or group that was run.
+        answers: Outcomes by item id.
+        tasks: The tasks that made the requests, by name.
+    """
     luck = random.getstate()
     found = [
         _item(key, task_name, item, answer.failure, tasks)
@@ -58,7 +71,7 @@ def _item(key: str, task_name: str, item: str, reason: str, tasks: Mapping[str, 
     name, _, row = item.rpartition(":")
     task = tasks[name]
     doc = dict(task.eval_docs_no_media[int(row)])
-    if key not in ALL_KEYS:  # a task of the user's own, whose rows nobody reads
+    if key not in ALL_KEYS:  # a task of the user's own: its rows are not read
         return FailedItem(item, "", str(task.doc_to_target(doc)), reason)
     sample = {
         "doc_id": int(row),

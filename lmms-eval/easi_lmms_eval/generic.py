@@ -1,4 +1,4 @@
-"""lmms-eval model class (``--model easi_vlm``) for any checkpoint transformers loads as a model of images and text."""
+"""lmms-eval model class ``easi_vlm`` for any image-text checkpoint that transformers can load."""
 
 from __future__ import annotations
 
@@ -19,10 +19,14 @@ from easi_eval.answering.worker import Generation
 
 
 class EasiVLM(lmms):
-    """Takes ``pretrained=`` and the options below through ``--model_args``; unknown ones are refused.
+    """Generic vision-language model over transformers (``--model easi_vlm``).
 
-    Generation settings are the task's, as with lmms-eval's own Qwen classes: greedy and 128 new tokens where the task
-    says nothing. ``last`` holds what the latest ``generate_until`` generated, in the order of its requests.
+    ``--model_args`` takes ``pretrained=`` and the options below; others are rejected. The task sets
+    the generation settings, as with lmms-eval's own Qwen classes: greedy and 128 new tokens where
+    it says nothing.
+
+    Attributes:
+        last: What the latest ``generate_until`` generated, in the order of its requests.
     """
 
     is_simple = False
@@ -68,17 +72,21 @@ class EasiVLM(lmms):
 
     @property
     def device(self) -> Any:
+        """Device of the model's inputs."""
         return self.vlm.device
 
     @property
     def model(self) -> Any:
+        """The transformers model."""
         return self.vlm.model
 
     @property
     def tokenizer(self) -> Any:
+        """The model's tokenizer."""
         return self.vlm.tokenizer
 
     def generate_until(self, requests: Sequence[Instance]) -> list[GenerationResult]:
+        """Answer requests in batches and log lmms-eval's throughput metrics."""
         found: dict[int, Generation] = {}
         began = time.monotonic()
         with tqdm(total=len(requests), disable=self.rank != 0, desc="Model Responding") as bar:
@@ -103,20 +111,28 @@ class EasiVLM(lmms):
         ]
 
     def prompt(self, request: Instance) -> Prompt:
-        """One request with its pictures read; another thread may do this while ``generate_until`` answers."""
+        """Return the prompt of one request with its media loaded.
+
+        Another thread may call this while ``generate_until`` runs.
+        """
         _, doc_to_messages, _, doc_id, task, split = request.args
         messages = ChatMessages(messages=doc_to_messages(self.task_dict[task][split][doc_id]))
         return self.vlm.prompt(messages.to_hf_messages())
 
     def loglikelihood(self, requests: Sequence[Instance]) -> list[tuple[float, bool]]:
+        """Not supported: no EASI task needs likelihoods."""
         raise NotImplementedError("easi_vlm generates; no EASI task asks for likelihoods")
 
     def generate_until_multi_round(self, requests: Sequence[Instance]) -> list[str]:
+        """Not supported: no EASI task has several rounds."""
         raise NotImplementedError("easi_vlm answers in one round; no EASI task has several")
 
 
 def decoding(settings: Mapping[str, Any]) -> Decoding:
-    """The settings lmms-eval's Qwen classes honour; ``until`` and the rest they ignore, and so does this."""
+    """Return the generation settings that lmms-eval's Qwen classes honour.
+
+    Like these classes, it ignores ``until`` and other settings.
+    """
     return Decoding(
         max_new_tokens=settings.get("max_new_tokens", 128),
         temperature=settings.get("temperature") or 0.0,
@@ -127,7 +143,15 @@ def decoding(settings: Mapping[str, Any]) -> Decoding:
 
 
 def batches(requests: Sequence[Instance], size: int) -> list[list[int]]:
-    """Positions of requests that may be answered together: equal generation settings, ``size`` at most."""
+    """Group requests that may be answered together.
+
+    Args:
+        requests: The requests, with equal generation settings within a batch.
+        size: The most requests of a batch.
+
+    Returns:
+        For each batch the positions of its requests.
+    """
     groups: list[tuple[Mapping[str, Any], list[int]]] = []
     for number, request in enumerate(requests):
         settings = request.args[2]

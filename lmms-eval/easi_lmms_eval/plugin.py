@@ -1,4 +1,7 @@
-"""The models this package adds to lmms-eval, found by it through the entry point group ``lmms_eval.models``."""
+"""Models that this package adds to lmms-eval.
+
+lmms-eval finds them through the entry point group ``lmms_eval.models``.
+"""
 
 from __future__ import annotations
 
@@ -6,5 +9,5 @@ from lmms_eval.models.registry_v2 import ModelManifest
 
 
 def manifests() -> list[ModelManifest]:
-    """Names only: a model's module is imported when it is asked for."""
+    """Return the names of the models; a model's module is imported when the model is asked for."""
     return [ModelManifest(model_id="easi_vlm", chat_class_path="easi_lmms_eval.generic.EasiVLM")]

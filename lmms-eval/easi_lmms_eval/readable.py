@@ -1,7 +1,8 @@
-"""Whether a task of lmms-eval could read an answer. It rarely says so, but its own code can be asked.
+"""Finds out whether a task of lmms-eval could parse an answer.
 
-A multiple-choice answer was read if it would be right for one of the letters: the task scores it once for each. None of this
-changes a score; the answers that were not read are counted beside it.
+A task rarely says so, but its own code can be called. A multiple-choice answer was parsed if it
+would be right for one of the letters, so the task scores it once with each letter as the right
+answer. This changes no score; unparsed answers are counted beside it.
 """
 
 from __future__ import annotations
@@ -17,9 +18,17 @@ Doc = Mapping[str, Any]
 
 
 def read(key: str, task: Any, doc: Doc, text: str, drawn: bool) -> bool | None:
-    """Whether ``task`` of benchmark ``key`` found an answer in ``text``; None where nobody can tell, or the samples file says it.
+    """Return whether the task found an answer in a text.
 
-    ``doc``: the question's row, not changed; ``drawn``: whether a random letter was drawn when it was scored.
+    Args:
+        key: The benchmark.
+        task: The task that scored it.
+        doc: The question's row, which is not changed.
+        text: The answer.
+        drawn: Whether a random letter was drawn when the answer was scored.
+
+    Returns:
+        None if this cannot be told, or if the samples file says it.
     """
     ask = _ASKED.get(key)
     if ask is None:
@@ -29,35 +38,35 @@ def read(key: str, task: Any, doc: Doc, text: str, drawn: bool) -> bool | None:
 
 
 class _Scored:
-    """The task's scoring of one answer, as often as one likes."""
+    """Scores an answer with the task's own code."""
 
     def __init__(self, key: str, task: Any) -> None:
         self._task, self._rule = task, by_key(key).source(LMMS_EVAL).rows
 
     def __call__(self, doc: Doc, text: str) -> float:
-        """The score, 0-1, of ``text`` for this row."""
+        """Return the score of ``text`` for this row, 0-1."""
         entry = self._task.process_results(dict(doc), [text])[self._rule.entry]
         return float(next(entry[name] for name in self._rule.score if name in entry))
 
     def own(self, name: str) -> Callable[..., Any]:
-        """A function of the task's module."""
+        """Return a function of the task's module."""
         return self._task.config.process_results.__globals__[name]
 
 
 def _letters(field: str, values: Sequence[Any]) -> Callable[[_Scored, Doc, str, bool], bool]:
-    """For a task with the right answer, one of ``values``, under ``field``."""
+    """Return the check for a task with the right answer, one of ``values``, under ``field``."""
     return lambda score, doc, text, _: any(
         score({**doc, field: value}, text) > 0 for value in values
     )
 
 
 def _drawn(score: _Scored, doc: Doc, text: str, drawn: bool) -> bool:
-    """SITE's task draws a letter for an answer that holds none (parse_multi_choice_response)."""
+    """SITE: the task draws a letter for an answer without one (parse_multi_choice_response)."""
     return not drawn
 
 
 def _vsi(score: _Scored, doc: Doc, text: str, _: bool) -> bool:
-    """VSI-Bench: the first word is a letter of the options, or there is a number (extract_number)."""
+    """VSI-Bench: the first word is a letter of the options, or there is a number."""
     if doc["question_type"] in score.own("NA_QUESTION_TYPES"):
         return score.own("extract_number")(text) is not None
     letters = string.ascii_uppercase[: len(doc.get("options") or ()) or 4]
@@ -65,19 +74,25 @@ def _vsi(score: _Scored, doc: Doc, text: str, _: bool) -> bool:
 
 
 def _omnispatial(score: _Scored, doc: Doc, text: str, _: bool) -> bool:
-    """OmniSpatial takes the last "Answer: X" and, without any, A: then one put before the answer would be the last."""
+    """OmniSpatial: the task takes the last "Answer: X", and A if there is none.
+
+    An answer that scores as A may have none. Then an "Answer: B" put before it becomes the last.
+    """
     if not score({**doc, "gt": "A"}, text):
         return True
     return not score({**doc, "gt": "B"}, f"Answer: B\n{text}")
 
 
 def _spar(score: _Scored, doc: Doc, text: str, _: bool) -> bool:
-    """SPAR-Bench: a number, a list of movements, or what is right for one letter only (an empty answer is for all of them)."""
+    """SPAR-Bench: a number, a list of movements, or a text that is right for one letter only.
+
+    An empty answer is right for all letters.
+    """
     if doc["task"] in score.own("NA_QUESTION_TYPES"):
         try:
-            return (
-                score.own("process_na")(text, doc["task"]) != -1
-            )  # what it takes where it finds no number; it reads no sign
+            # -1 is the task's value where it finds no number; it parses no sign, so no answer gives
+            # it.
+            return score.own("process_na")(text, doc["task"]) != -1
         except IndexError:
             return False
     if doc["task"] in score.own("SPECIAL_QUESTION_TYPES"):
@@ -91,7 +106,7 @@ def _spar(score: _Scored, doc: Doc, text: str, _: bool) -> bool:
     return sum(score({**doc, "answer": letter}, text) > 0 for letter in "ABCD") == 1
 
 
-# BLINK and MMSI-Bench say it themselves.
+# BLINK and MMSI-Bench are missing: their samples files say what was not parsed.
 _ASKED: Mapping[str, Callable[[_Scored, Doc, str, bool], bool]] = {
     "vsi_bench": _vsi,
     "vsi_debiased": _vsi,
@@ -109,7 +124,7 @@ _ASKED: Mapping[str, Callable[[_Scored, Doc, str, bool], bool]] = {
 
 @contextlib.contextmanager
 def _quiet(task: Any) -> Iterator[None]:
-    """The task's module logs what it scores; asked again, it need not."""
+    """Disable the log of the task's module, which logs everything it scores."""
     from loguru import logger
 
     module = task.config.process_results.__globals__["__name__"]

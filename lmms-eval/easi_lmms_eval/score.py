@@ -1,4 +1,7 @@
-"""The scorer over unmodified lmms-eval: a model that repeats what the journal holds, scored by lmms-eval itself."""
+"""Scorer over unmodified lmms-eval.
+
+lmms-eval evaluates a model that returns the journal's answers.
+"""
 
 from __future__ import annotations
 
@@ -29,17 +32,23 @@ from . import failed
 from .session import asked_work, item_id, lmms_eval_main
 from .watching import Seen, watched
 
-HALF = re.compile(
-    "[\ud800-\udfff]"
-)  # half of a character, as a server cuts an emoji; UTF-8 cannot hold it
+# A lone surrogate: half of a character, as a server leaves of an emoji that it cuts. UTF-8 cannot
+# hold it.
+HALF = re.compile("[\ud800-\udfff]")
 
 
 def score(run_root: Path) -> int:
-    """Score every benchmark from the journal as soon as it is answered. Returns the exit code: 1 if one has no score."""
+    """Score every benchmark from the journal as soon as all its questions have an outcome.
+
+    Args:
+        run_root: Folder of the run.
+
+    Returns:
+        The exit code: 1 if any benchmark has no score.
+    """
     work = asked_work(run_root)
-    if isinstance(
-        sys.stdout, io.TextIOWrapper
-    ):  # tasks print answers, and an answer may hold what UTF-8 cannot
+    # Tasks print answers, and an answer may hold characters that UTF-8 cannot encode.
+    if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
     main, args = lmms_eval_main()
     write_any_character()
@@ -51,11 +60,12 @@ def score(run_root: Path) -> int:
     simple = manifest.chat_class_path is None or (
         args.force_simple and manifest.simple_class_path is not None
     )
-    # Rows are scored in document order by one thread: SITE draws a random letter for an answer without one.
+    # One thread, so that rows are scored in document order: SITE draws a random letter for an
+    # answer without one.
     args.process_docs_parallel = 1
 
     def evaluate(assignment: Assignment, answers: Mapping[str, Answer], folder: Path) -> Seen:
-        """lmms-eval's own scoring of these answers into ``folder``; returns what was seen of it."""
+        """Run lmms-eval's own scoring into ``folder`` and return what was observed."""
         own = copy.copy(args)
         own.tasks = assignment.task
         own.output_path = str(folder)
@@ -76,12 +86,12 @@ def score(run_root: Path) -> int:
         add_failed(folder, lost)
         if lost and assignment.key not in ALL_KEYS:
             print(
-                f"{assignment.task}: {len(lost)} of {len(answers)} questions failed and are in none of lmms-eval's numbers ({lost[0].reason})",
+                f"{assignment.task}: {len(lost)} of {len(answers)} questions failed "
+                f"and are in none of lmms-eval's numbers ({lost[0].reason})",
                 flush=True,
             )
-        seed_everything(
-            item_seed(work.seed, assignment.key, "scoring")
-        )  # the same letters are drawn
+        # The same random letters must be drawn as in the scoring above.
+        seed_everything(item_seed(work.seed, assignment.key, "scoring"))
         if (would := _score_unwrapped(evaluate, assignment, answers)) is not None:
             add_notes(folder, unwrapped=would)
 
@@ -89,9 +99,10 @@ def score(run_root: Path) -> int:
 
 
 def write_any_character() -> None:
-    """Let an answer with half a character into lmms-eval's samples file, as the escape that JSON has for it.
+    """Write lone surrogates into lmms-eval's samples file as JSON escapes.
 
-    Stock lmms-eval loses that file, and with it the benchmark: it writes UTF-8 and no escapes. It scores the exact text.
+    Stock lmms-eval writes UTF-8 without escapes; it would lose that file, and with it the
+    benchmark. The task still scores the exact text.
     """
     from lmms_eval.loggers import evaluation_tracker
 
@@ -101,7 +112,11 @@ def write_any_character() -> None:
 def tables_of_any_character(
     answers: Mapping[str, Answer],
 ) -> contextlib.AbstractContextManager[None]:
-    """Pandas' own string type is UTF-8 inside, where half a character is an error; plain objects hold any text. VSI-Bench and SPAR-Bench make tables."""
+    """Return a context in which pandas keeps texts as plain objects, if an answer needs it.
+
+    The string type of pandas is UTF-8 inside and fails on a lone surrogate. VSI-Bench and
+    SPAR-Bench put answers into tables.
+    """
     return (
         pd.option_context("future.infer_string", False)
         if _halves(answers)
@@ -118,10 +133,13 @@ def _score_unwrapped(
     assignment: Assignment,
     answers: Mapping[str, Answer],
 ) -> float | None:
-    """What the benchmark would score, 0-100, if ``<answer>`` and ``\\boxed{}`` were taken off; None if no answer has them, and
-    for a task of the user's own, whose headline is not known.
+    r"""Return the score, 0-100, with ``<answer>`` tags and ``\boxed{}`` removed from the answers.
 
-    A diagnosis: where it fails, the log says so and the score stands without it.
+    This is a diagnosis: if it fails, the log says so and the benchmark's score stands without it.
+
+    Returns:
+        None if no answer has such a wrapping, and for a task of the user's own, whose headline
+        score is not known.
     """
     if assignment.key not in ALL_KEYS or not any(
         wrapped(answer.text or "") for answer in answers.values()
@@ -148,9 +166,11 @@ def _score_unwrapped(
 
 @contextlib.contextmanager
 def forgiving_aggregation(wanted: bool) -> Iterator[None]:
-    """Under ``--limit`` a metric that fails on so few questions is NaN and costs nothing else: VSI-Bench needs all its directions.
+    """Make a metric NaN that fails on the few questions of ``--limit``.
 
-    Stock lmms-eval would lose every file of the benchmark; without a limit it still does, and the benchmark fails.
+    VSI-Bench, for example, needs questions of all its directions. Stock lmms-eval would lose every
+    file of the benchmark. Without a limit (``wanted`` is false) it still does, and the benchmark
+    fails.
     """
     from lmms_eval.evaluator_utils import TaskOutput
 
@@ -184,7 +204,7 @@ def _or_nan(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _replay_model(answers: Mapping[str, Answer], simple: bool) -> type:
-    """A model class that gives back what the journal holds, so that lmms-eval scores and writes it."""
+    """Return a model class that answers from the journal, so that lmms-eval scores the answers."""
     from lmms_eval.api.instance import GenerationResult, TokenCounts
     from lmms_eval.api.model import lmms
 

@@ -1,7 +1,7 @@
-"""What both roles over unmodified lmms-eval share: what is asked, its own main module, and how an item is called.
+"""What worker and scorer over unmodified lmms-eval share: arguments, main module, item ids.
 
-Both run lmms-eval's own ``cli_evaluate_single``: its tasks, prompts, filters, metrics and files. The only thing
-replaced is the object that answers requests.
+Both run lmms-eval's own ``cli_evaluate_single`` with its tasks, prompts, filters, metrics and
+files. Only the object that answers requests is replaced.
 """
 
 from __future__ import annotations
@@ -22,12 +22,18 @@ from easi_eval.locks import file_lock, lacks_locks
 
 
 def item_id(request: Any) -> str:
-    """``task:row``; rows are numbered in document order by every process alike."""
+    """Return ``task:row``; every process numbers rows alike, in document order."""
     return f"{request.task_name}:{request.doc_id}"
 
 
 def benchmark_of(task_name: str, work: Work) -> str:
-    """The benchmark a request belongs to: a group's subtasks (``blink_counting``) begin with the group's name."""
+    """Return the key of the benchmark that a request's task belongs to.
+
+    The subtasks of a group (``blink_counting``) begin with the group's name.
+
+    Raises:
+        KeyError: The task was not asked for.
+    """
     by_task = {assignment.task: assignment.key for assignment in work.benchmarks}
     if task_name in by_task:
         return by_task[task_name]
@@ -38,7 +44,10 @@ def benchmark_of(task_name: str, work: Work) -> str:
 
 
 def asked_work(run_root: Path) -> Work:
-    """What is to be run, read before lmms-eval, whose import takes half a minute."""
+    """Return what is to be run, from ``--tasks`` and ``--limit`` in ``sys.argv``.
+
+    It is read before lmms-eval is imported, which takes half a minute.
+    """
     options = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     options.add_argument("--tasks", default="")
     options.add_argument("--limit", type=int)
@@ -47,7 +56,13 @@ def asked_work(run_root: Path) -> Work:
 
 
 def lmms_eval_main() -> tuple[Any, argparse.Namespace]:
-    """lmms-eval's main module and its options from ``sys.argv``, with its logger on stdout as it sets it up itself."""
+    """Import lmms-eval with our fixes.
+
+    Its logger writes to stdout, as lmms-eval sets it up itself.
+
+    Returns:
+        Its main module, and its options from ``sys.argv``.
+    """
     with importing():
         from lmms_eval import __main__ as main
 
@@ -64,9 +79,10 @@ def lmms_eval_main() -> tuple[Any, argparse.Namespace]:
 
 
 def read_yaml_fast() -> None:
-    """Read YAML with libyaml: lmms-eval's index of its tasks is made of some 1,800 files, three seconds in PyYAML's own parser.
+    """Read YAML with libyaml.
 
-    What libyaml cannot read is left to that parser, and so are its errors.
+    lmms-eval's index of tasks is built from some 1,800 files, which takes PyYAML's own parser three
+    seconds. A file that libyaml cannot read is left to that parser, and so are its errors.
     """
     import yaml
 
@@ -76,14 +92,13 @@ def read_yaml_fast() -> None:
     class Loader(yaml.CFullLoader):
         def __init__(self, stream: Any) -> None:
             super().__init__(stream)
-            self.name = getattr(
-                stream, "name", "<file>"
-            )  # lmms-eval looks for a task's functions beside its file
+            # lmms-eval looks for a task's functions beside its file.
+            self.name = getattr(stream, "name", "<file>")
 
     full_load = yaml.full_load
 
     def load(stream: Any) -> Any:
-        # lmms-eval registers its tags with FullLoader, anew for each file.
+        # Copied for every file: lmms-eval registers its tags with FullLoader anew for each one.
         Loader.yaml_constructors = yaml.FullLoader.yaml_constructors
         try:
             return yaml.load(stream, Loader)
@@ -96,7 +111,10 @@ def read_yaml_fast() -> None:
 
 
 def _take_off_quotes() -> None:
-    """A path with commas stands in quotes among the model arguments, and lmms-eval leaves them around it."""
+    """Remove the quotes around a model argument with commas, which lmms-eval leaves in place.
+
+    A path with commas must be quoted among the model arguments.
+    """
     from lmms_eval import utils
 
     value_of = utils.handle_arg_string
@@ -108,7 +126,10 @@ def _take_off_quotes() -> None:
 
 
 def _allow_anonymous() -> None:
-    """Some tasks of public data insist on a token (``token: True``); without one they are read as anybody may."""
+    """Read public data anonymously if there is no token.
+
+    Some tasks of public data insist on one (``token: True``).
+    """
     import datasets
     import huggingface_hub
 
@@ -125,10 +146,10 @@ def _allow_anonymous() -> None:
 
 
 def _find_offline() -> None:
-    """Without a hub (offline, or it went away) data that lies in the hub's cache is read from its folder there.
+    """Read datasets from the hub's cache when the hub does not answer.
 
-    datasets 5 asks the hub for a data set's files unless it has prepared them before, and of a hub that does not answer it asks
-    each of them for half a minute.
+    datasets 5 asks the hub for the files of a data set that it has not prepared before. If the hub
+    does not answer, it waits half a minute for each file.
     """
     import datasets
     import huggingface_hub
@@ -144,16 +165,18 @@ def _find_offline() -> None:
                 path, repo_type="dataset", local_files_only=True
             )
         except LocalEntryNotFoundError:
-            return load(
-                path, *args, **options
-            )  # prepared by an earlier run, or its error says what is wrong
+            # Prepared by an earlier run; if not, its error says what is wrong.
+            return load(path, *args, **options)
         return load(folder, *args, **options)
 
     datasets.load_dataset = load_dataset
 
 
 def _lock_anywhere() -> None:
-    """On a file system without locks the datasets library fails, or waits for a file that a real lock left behind."""
+    """Use ``easi_eval.locks`` on a file system without locks.
+
+    There the datasets library fails, or waits for the lock file that a real lock left behind.
+    """
     from datasets import builder
 
     own = builder.FileLock
@@ -163,21 +186,26 @@ def _lock_anywhere() -> None:
 
 
 def _hub_answers() -> bool:
-    """One question, at most five seconds."""
+    """Return whether the hub answers one request within five seconds."""
     from huggingface_hub import constants
     from huggingface_hub.utils import get_session
 
     try:
         answer = get_session().head(constants.ENDPOINT, timeout=5)
-    except OSError:  # of the connection; also what huggingface_hub raises offline
+    except OSError:  # a connection error; huggingface_hub also raises one in offline mode
         return False
-    return answer.status_code < 500  # a proxy has its own words for a hub that is gone
+    return answer.status_code < 500  # a proxy answers 5xx for a hub that it cannot reach
 
 
 def why_unreadable(error: BaseException) -> str:
-    """In words. lmms-eval tells that it tried again, the datasets library that it failed; what went wrong is behind both."""
+    """Return in words why a task's data cannot be read.
+
+    lmms-eval's error says only that it retried, and the datasets library's that it failed; the
+    reason is in the cause of both.
+    """
     full = (
-        "a disk took no more while its data were prepared (HF_DATASETS_CACHE chooses another place): "
+        "a disk took no more while its data were prepared "
+        "(HF_DATASETS_CACHE chooses another place): "
         if is_full(error)
         else ""
     )
@@ -190,9 +218,13 @@ def why_unreadable(error: BaseException) -> str:
 
 
 def skip_unreadable() -> dict[str, str]:
-    """Let a launch go on without the tasks that cannot be read: stock lmms-eval reads all before the first question, and one ends it.
+    """Let a launch go on without the tasks that cannot be read.
 
-    Returns what will hold the reason by task name: a task (or group) whose data cannot be loaded, or whose questions cannot be built.
+    Stock lmms-eval loads all tasks before the first question, and one failure ends the launch.
+
+    Returns:
+        A mapping that will hold the reason by task (or group) name, for a task whose data cannot be
+        loaded or whose questions cannot be built.
     """
     from lmms_eval import evaluator
     from lmms_eval.api.task import Task

@@ -1,4 +1,7 @@
-"""What lmms-eval's scoring does not write down, seen while it scores: letters drawn by lot, and answers it could not read."""
+"""Observes lmms-eval's scoring for what its files do not say.
+
+This is which letters were drawn at random, and which answers could not be parsed.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,15 @@ from .session import item_id
 
 @dataclass
 class Seen:
-    """Of one benchmark: items in document order. ``unread`` None: its task leaves open what it could read, or says it itself."""
+    """What was observed of one benchmark; items are in document order.
+
+    Attributes:
+        draws: How many random letters were drawn.
+        flipped: Items whose score rests on a random letter.
+        unread: Items whose answer could not be parsed. None if the task does not show it, or if its
+            own files say it.
+        tasks: The tasks that made requests, by name.
+    """
 
     draws: int = 0
     flipped: list[str] = field(default_factory=list)
@@ -25,20 +36,29 @@ class Seen:
     tasks: dict[str, Any] = field(default_factory=dict)
 
     def notes(self) -> dict[str, object]:
-        """The members of the scorer's notes (``easi_eval/results/notes.py``)."""
+        """Return the members of the scorer's notes (``easi_eval/results/notes.py``)."""
         return {"coin_flips": self.draws, "flipped": self.flipped, "unparsed": self.unread}
 
     def judge(
         self, key: str, task: Any, item: str, doc: Mapping[str, Any], text: Any, drawn: bool
     ) -> None:
-        """Take in one question: ``doc`` as it was before scoring, ``text`` what the task was given to read."""
+        """Record one scored question.
+
+        Args:
+            key: The benchmark.
+            task: The task that scored it.
+            item: The item's id.
+            doc: The question's row as it was before scoring.
+            text: What the task was given to parse.
+            drawn: Whether a random letter was drawn for it.
+        """
         if drawn:
             self.flipped.append(item)
         if self.unread is None:
             return
         try:
             read = readable.read(key, task, doc, text, drawn) if isinstance(text, str) else None
-        except Exception:  # whatever a task's own code raises: the count is lost, the score is not
+        except Exception:  # from the task's own code: the count is lost, the score is not
             traceback.print_exc()
             read = None
         if read is None:
@@ -49,7 +69,10 @@ class Seen:
 
 @contextlib.contextmanager
 def watched(key: str, answers: Mapping[str, Answer]) -> Iterator[Seen]:
-    """Inside, lmms-eval scores benchmark ``key`` without the questions that failed, and what it does is seen."""
+    """Observe lmms-eval's scoring of a benchmark inside the context.
+
+    Failed questions are left out of the scoring.
+    """
     from lmms_eval import evaluator
 
     seen = Seen()
@@ -66,9 +89,8 @@ def watched(key: str, answers: Mapping[str, Answer]) -> Iterator[Seen]:
         text = requests[0].filtered_resps[options["filter_key"]]
         luck, draws = random.getstate(), seen.draws
         seen.judge(key, options["task"], item_id(requests[0]), asked, text, draws > before)
-        random.setstate(
-            luck
-        )  # the letters that are still to be drawn do not depend on being watched
+        # The letters still to be drawn must not depend on this observation.
+        random.setstate(luck)
         seen.draws = draws
         return done
 
