@@ -1,0 +1,1 @@
+"""Results: reading the backends' files, checking and recomputing scores, and writing the tables."""

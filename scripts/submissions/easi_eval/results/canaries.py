@@ -1,6 +1,8 @@
-"""Signs that a run went wrong although every number is right: said above the table, and nothing is refused for them.
+"""Warnings about answers that look wrong although the scores follow correctly from them.
 
-Each is of a kind that has stood unnoticed for weeks: thinking switched off, a token limit of 30, a broken chat template.
+The warnings are printed above the score table; no result is rejected because of them. They cover
+mistakes that are easy to overlook for weeks: thinking switched off, a token limit of 30, a broken
+chat template.
 """
 
 from __future__ import annotations
@@ -16,21 +18,31 @@ from ..benchmarks import Benchmark
 if TYPE_CHECKING:
     import pandas as pd
 
-# Answers that ended at the token limit, or hold nothing: a model that is set up well has next to none of them.
+# Share of answers that ended at the token limit or are empty. A correctly configured model has
+# almost none of them.
 LOST_SHARE = 0.02
-# Tokens on average where the prompt asks to reason: fewer hold a letter and no reasoning.
+# Average number of tokens where the prompt asks for reasoning. Shorter answers have room for a
+# letter only.
 REASONING_TOKENS = 3
-# Questions that were given the same letter. Below so many questions chance alone makes it ...
+# Share of questions answered with the same letter, and the number of questions below which this may
+# be chance.
 ONE_LETTER_SHARE, ONE_LETTER_QUESTIONS = 0.90, 20
-# ... and where the key itself has this letter for so many of them, it may well be right.
+# If that letter is the right answer for this share of the questions, there is nothing to warn
+# about.
 KEY_SHARE = 0.75
 _LETTER = re.compile(r"\(?([A-Z])\)?")
 _ANSWERED = re.compile(r"\W*([A-Z])\W*")
 
 
 def warnings(bench: Benchmark, rows: pd.DataFrame, answers: Iterable[Answer]) -> tuple[str, ...]:
-    """What is suspicious about the answers of one benchmark, a line each. ``rows``: ROW_COLUMNS; ``answers``: the journal's, none
-    where there is no journal. What is not known of an answer makes nothing suspicious.
+    """Return the warnings about the answers to one benchmark, one line each.
+
+    An unknown fact about an answer, for example a missing finish reason, never causes a warning.
+
+    Args:
+        bench: The benchmark; ``bench.reasons`` says whether its prompt asks for reasoning.
+        rows: The per-question table, with ROW_COLUMNS.
+        answers: The answers from the journal; empty if the run has no journal.
     """
     answered = rows[~rows["failed"]]
     if answered.empty:
@@ -54,11 +66,18 @@ def _lost(texts: dict[str, str], told: dict[str, Answer]) -> str:
         f"{len(cut)} ended at the token limit" if cut else "",
         f"{len(empty)} are empty" if empty else "",
     ]
-    return f"of {len(texts)} answers {' and '.join(filter(None, counts))}: is the token limit (max_new_tokens, max_tokens) or the chat template right?"
+    return (
+        f"of {len(texts)} answers {' and '.join(filter(None, counts))}: "
+        "is the token limit (max_new_tokens, max_tokens) or the chat template right?"
+    )
 
 
 def _short(texts: dict[str, str], told: dict[str, Answer]) -> str:
-    """Where a class does not count tokens, no answer has more of them than bytes."""
+    """Warn if the average answer is too short to hold any reasoning.
+
+    Where the model class does not count tokens, the number of bytes stands in for it: a text never
+    has more tokens than bytes.
+    """
     most = [
         count
         if item in told and (count := told[item].tokens) is not None
@@ -67,10 +86,14 @@ def _short(texts: dict[str, str], told: dict[str, Answer]) -> str:
     ]
     if sum(most) >= REASONING_TOKENS * len(most):
         return ""
-    return f"its prompt asks to reason, and the answers have fewer than {REASONING_TOKENS} tokens on average: is thinking on, and the token limit right?"
+    return (
+        f"its prompt asks to reason, and the answers have fewer than {REASONING_TOKENS} tokens on "
+        "average: is thinking on, and the token limit right?"
+    )
 
 
 def _one_letter(answered: pd.DataFrame) -> str:
+    """Warn if nearly all multiple-choice questions have the same answer letter."""
     pairs = [
         (_letter(extracted) or _match(_ANSWERED, answer), _match(_LETTER, target.strip()))
         for extracted, answer, target in zip(
@@ -87,7 +110,10 @@ def _one_letter(answered: pd.DataFrame) -> str:
         or sum(key == letter for _, key in asked) >= KEY_SHARE * len(asked)
     ):
         return ""
-    return f"{count} of {len(asked)} questions with options were answered {letter}: does the model see the pictures and the question?"
+    return (
+        f"{count} of {len(asked)} questions with options were answered {letter}: "
+        "does the model see the pictures and the question?"
+    )
 
 
 def _letter(extracted: str | None) -> str:

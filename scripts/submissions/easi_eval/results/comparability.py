@@ -1,4 +1,7 @@
-"""Whether a row may stand beside the leaderboard's older ones, from the rules in ``comparability.toml``. Stdlib only."""
+"""Decide whether a score can be compared with older rows of the leaderboard.
+
+The rules are in ``comparability.toml``. This module uses the standard library only.
+"""
 
 from __future__ import annotations
 
@@ -15,14 +18,26 @@ from .scores import BenchmarkScore
 
 SCHEMA = 1
 YES, NOTE, NO = "yes", "note", "no"
-VERDICTS = (YES, NOTE, NO)  # from good to bad
+VERDICTS = (YES, NOTE, NO)  # from best to worst
 
 
 @dataclass(frozen=True)
 class Rule:
-    """One reason. Empty ``benchmarks``, ``models`` and ``method`` fit everything; ``excepted`` models never fit.
+    """One rule of ``comparability.toml``: a reason why a score is, or is not, comparable.
 
-    ``unless``: benchmark settings that make it untrue. ``unread``: it is true where more than this share of answers was not read.
+    Empty ``benchmarks``, ``models`` and ``method`` match everything.
+
+    Attributes:
+        id: Name of the rule.
+        backend: The backend it applies to.
+        verdict: ``yes``, ``note`` or ``no``.
+        why: The reason, shown to users.
+        benchmarks: Keys of the benchmarks it applies to.
+        models: Model types (lmms-eval) or classes (VLMEvalKit) it applies to.
+        excepted: Models it never applies to (``except`` in the file).
+        method: Extraction methods it applies to (``exact_matching`` or a judge).
+        unless: Benchmark settings; the rule does not apply if any of them has the given value.
+        unread: The rule applies only if more than this share of answers (0-1) could not be read.
     """
 
     id: str
@@ -39,6 +54,7 @@ class Rule:
     def fits(
         self, score: BenchmarkScore, backend: str, model: str, settings: Mapping[str, object]
     ) -> bool:
+        """Return whether the rule applies to this score."""
         if (
             backend != self.backend
             or model in self.excepted
@@ -57,7 +73,11 @@ class Rule:
 
 
 def load(text: str) -> tuple[Rule, ...]:
-    """The rules. Raises EasiError naming what is unknown, missing or misspelt."""
+    """Parse the rules from the text of ``comparability.toml``.
+
+    Raises:
+        EasiError: A key or value is unknown or a key is missing; the message names it.
+    """
     tables = tomllib.loads(text)
     if tables.get("schema") != SCHEMA:
         raise _refuse(f"schema is {tables.get('schema')}, not {SCHEMA}")
@@ -102,13 +122,19 @@ def compared(
     cuts: str = "",
     rehearsal: bool = False,
 ) -> BenchmarkScore:
-    """The line with its verdict; ``model`` is the model type (lmms-eval) or class (VLMEvalKit), ``settings`` are the benchmark's.
+    """Return ``score`` with a verdict on its comparability and the notes that explain it.
 
-    ``cuts``: where the class cuts answers, for people. That is told, and so is that answers were seen to be cut.
+    The verdict is the worst of the rules that apply, the check of the data, and the verdict that
+    ``score`` already has. It is at least ``note`` if the model class cuts answers off. A line
+    without a score is returned unchanged.
 
-    A line without a score gets none.
-
-    What is not plainly comparable is a note too. A verdict that the line has already is never made better.
+    Args:
+        score: The line of the score table.
+        backend: The backend that made it.
+        model: The model type (lmms-eval) or model class (VLMEvalKit).
+        settings: The benchmark's settings from the manifest.
+        cuts: A note for users if the model class cuts answers off at stop strings, else "".
+        rehearsal: Whether the questions are the made-up ones of ``--smoke``.
     """
     if score.reading.overall is None:
         return score
@@ -133,7 +159,7 @@ def compared(
 def _of_data(
     score: BenchmarkScore, backend: str, settings: Mapping[str, object], rehearsal: bool
 ) -> list[tuple[str, str]]:
-    """Verdicts with what is to be said, from the data that were asked."""
+    """Return verdicts and notes that follow from the number of questions and the data."""
     if rehearsal:
         return [(NO, data_check.REHEARSED)]
     source = by_key(score.key).source(backend, str(settings.get("task", "")))
@@ -142,7 +168,7 @@ def _of_data(
         data_check.of_content(source, settings.get("data")),
     )
     found = [(NO if data_check.other_count(source, score.total) else NOTE, count)] if count else []
-    # What was not recorded may well be right.
+    # Data that were not recorded may well be the right ones, so they do not lower the verdict.
     return found + (
         [(YES if content == data_check.UNRECORDED else NOTE, content)] if content else []
     )

@@ -1,6 +1,7 @@
-"""The closed list of numbers that are not what the stock backend gives: what is corrected, why, and both values.
+"""The complete list of scores that this program corrects: what is corrected, why, and both values.
 
-Everything else that is odd about a backend is told beside its number (``oddities.py``) and left as it is.
+All other peculiarities of a backend are reported beside its number and left unchanged
+(``oddities.py``).
 """
 
 from __future__ import annotations
@@ -21,8 +22,15 @@ CORRECTED, STOCK = "corrected", "stock"
 
 @dataclass(frozen=True)
 class Correction:
-    """One entry of the list. ``score`` gives a question's score (0-1) from the object that the backend left of it in its samples
-    file, None for a question that is not concerned.
+    """One correction.
+
+    Attributes:
+        id: Name of the correction.
+        backend: The backend whose scores it corrects.
+        benchmark: Key of the benchmark.
+        reason: Why the stock score is wrong, shown to users.
+        score: Computes a question's score (0-1) from the object that the backend wrote for it into
+            its samples file; None if the correction does not apply to the question.
     """
 
     id: str
@@ -32,9 +40,10 @@ class Correction:
     score: Callable[[Mapping[str, Any]], float | None]
 
 
-# ---- SPAR-Bench on lmms-eval ------------------------------------------------------------------------------------------
+# ---- SPAR-Bench on lmms-eval
 
-# Task types whose answer is the last number of the text (lmms_eval/tasks/sparbench/utils.py, process_na).
+# Question types whose answer is the last number of the text (lmms_eval/tasks/sparbench/utils.py,
+# process_na).
 _LAST_NUMBER = (
     "depth_prediction_oc_mv",
     "depth_prediction_oo_mv",
@@ -51,26 +60,34 @@ _NUMERIC = (
 _NUMBER = re.compile(r"(?<!\^)\d+(?:\.\d+)?")
 _POINTS = 10
 _STEP = (0.95 - 0.5) / (_POINTS - 1)
-# theta of the mean relative accuracy: 0.50, 0.55, ..., 0.95, made as numpy's linspace makes them
+# The values of theta for the mean relative accuracy: 0.50, 0.55, ..., 0.95. They are computed as
+# numpy.linspace does, so that rounding errors are the same.
 _THETAS = (*(at * _STEP + 0.5 for at in range(_POINTS - 1)), 0.95)
 
 
 def mean_relative_accuracy(predicted: float, target: float) -> float:
-    """The share of theta = 0.50, 0.55, ..., 0.95 for which |predicted - target| / |target| <= 1 - theta.
+    """Return the mean relative accuracy of a number, 0-1.
 
-    Source: VSI-Bench, https://arxiv.org/abs/2412.14171; for a target of 0 the backends compare the difference itself.
+    It is the share of theta = 0.50, 0.55, ..., 0.95 for which |predicted - target| / |target| <= 1
+    - theta (VSI-Bench, https://arxiv.org/abs/2412.14171). For a target of 0 the backends compare
+    the absolute difference instead.
     """
     error = abs(predicted - target) if target == 0.0 else abs((predicted - target) / target)
     return sum(error <= 1 - theta for theta in _THETAS) / _POINTS
 
 
 def spar_numeric(entry: Mapping[str, Any]) -> float | None:
-    """What SPAR's own expression for a numeric question comes to once ``functools.partial`` is imported; 0 where it raises."""
+    """Return the score (0-1) of a numeric SPAR-Bench question, None for other questions.
+
+    This is the value of SPAR-Bench's own expression once ``functools.partial`` is imported. Where
+    that expression raises, the score is 0.
+    """
     task = entry.get("task")
     if task not in _NUMERIC:
         return None
     try:
-        # All of them, as there: one that is too long for an int costs the whole answer.
+        # Convert all numbers, as the backend does: one with too many digits for int() makes the
+        # whole answer score 0.
         numbers = [
             float(number) if "." in number else int(number)
             for number in _NUMBER.findall(str(entry.get("prediction", "")))
@@ -89,23 +106,30 @@ CORRECTIONS = (
         "spar-partial",
         LMMS_EVAL,
         "spar_bench",
-        "lmms-eval 0.7.3 lacks an import in its SPAR-Bench task (functools.partial), so that every numeric question scores 0 whatever is answered",
+        "lmms-eval 0.7.3 lacks an import in its SPAR-Bench task (functools.partial), "
+        "so that every numeric question scores 0 whatever is answered",
         spar_numeric,
     ),
 )
 
 
 def applying(backend: str, key: str) -> tuple[Correction, ...]:
-    """The corrections of one benchmark on one backend."""
+    """Return the corrections for one benchmark on one backend."""
     return tuple(one for one in CORRECTIONS if (one.backend, one.benchmark) == (backend, key))
 
 
 def corrected_rows(
     correction: Correction, entries: Mapping[str, Mapping[str, Any]], rows: pd.DataFrame
 ) -> pd.DataFrame | None:
-    """``rows`` with the corrected scores; None if that changes nothing (a backend that has been repaired).
+    """Return ``rows`` with corrected scores, or None if no score changes.
 
-    ``entries``: the backend's object of each question, by item. A question without one (it failed) keeps its score.
+    No score changes if the installed backend has been repaired.
+
+    Args:
+        correction: The correction to apply.
+        entries: The backend's object for each question, by item. A question without one failed and
+            keeps its score.
+        rows: The per-question table, with ROW_COLUMNS.
     """
     scores = {
         item: score
@@ -122,7 +146,11 @@ def corrected_rows(
 def with_correction(
     score: BenchmarkScore, correction: Correction, corrected: Reading, *, wanted: bool
 ) -> BenchmarkScore:
-    """The line with both values; the corrected one is the headline where it is ``wanted`` (not under ``--no-corrections``)."""
+    """Return ``score`` with both the corrected and the stock value and a note about them.
+
+    The corrected value is the headline if ``wanted``; under ``--no-corrections`` the stock value
+    is.
+    """
     stock = score.reading
     method = CORRECTED if wanted else STOCK
     values = f"corrected {_number(corrected)}, stock {_number(stock)}"
@@ -144,6 +172,9 @@ def _number(reading: Reading) -> str:
 
 
 def corrections_setting(bench: Benchmark, backend: str, wanted: bool) -> dict[str, object]:
-    """What belongs to a benchmark's settings: the ids of the corrections in force; nothing for a benchmark without any."""
+    """Return the entry for a benchmark's settings: the ids of the corrections in force.
+
+    A benchmark without corrections has no such entry.
+    """
     known = applying(backend, bench.key)
     return {"corrections": [one.id for one in known] if wanted else []} if known else {}

@@ -1,4 +1,4 @@
-"""Whether what was asked is the benchmark: the number of its questions and the content of its data, held against its entry."""
+"""Check the number of questions and the content of the data against the benchmark registry."""
 
 from __future__ import annotations
 
@@ -15,12 +15,15 @@ REHEARSED = "made-up questions of the rehearsal"
 
 
 def other_count(source: Source, total: int | None) -> bool:
-    """Whether so many questions are not the benchmark. A number that is not known is no reason."""
+    """Return whether ``total`` differs from the benchmark's number of questions.
+
+    False if either number is unknown.
+    """
     return total is not None and source.questions is not None and total != source.questions
 
 
 def of_count(source: Source, total: int | None) -> str:
-    """What is to be said of the number of questions; "" if it is the benchmark's."""
+    """Return a note about the number of questions, "" if it is the benchmark's."""
     if source.questions is None:
         return COUNT_UNKNOWN
     return (
@@ -29,9 +32,14 @@ def of_count(source: Source, total: int | None) -> str:
 
 
 def of_content(source: Source, recorded: object) -> str:
-    """What is to be said of the content; "" if it is the expected one, or the entry knows none to compare with.
+    """Return a note about the content of the data.
 
-    ``recorded``: what a benchmark's settings have under ``data``.
+    The note is "" if the content is the expected one, or if the registry has nothing to compare it
+    with.
+
+    Args:
+        source: The benchmark as the backend knows it.
+        recorded: The value of ``data`` in the benchmark's settings.
     """
     if not isinstance(recorded, Mapping):
         return UNRECORDED

@@ -1,4 +1,7 @@
-"""``extraction_report.json``: how much of each benchmark the rules could not read, and what a judge made of it."""
+"""``extraction_report.json``: how many answers the rules could not read, and what a judge changed.
+
+Each benchmark's part is kept in its own folder as ``extraction.json``.
+"""
 
 from __future__ import annotations
 
@@ -18,14 +21,19 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 REPORT = "extraction_report.json"
-ENTRY = "extraction.json"  # one benchmark's part, in its folder
+ENTRY = "extraction.json"  # one benchmark's part, in that benchmark's folder
 
 
 @dataclass(frozen=True)
 class Moved:
-    """Questions whose score a judge changed. ``rows``: (item, score by rules, judged score), 0-1.
+    """The questions whose score a judge changed.
 
-    ``only_unread``: the headline, 0-100, if the judge had read only what the rules could not: a diagnosis, never a score.
+    Attributes:
+        up: Number of scores that rose.
+        down: Number of scores that fell.
+        rows: One (item, score by rules, judged score) per changed question; scores are 0-1.
+        only_unread: The headline (0-100) if the judge had read only those answers that the rules
+            could not read. It is for diagnosis and is never used as a score.
     """
 
     up: int
@@ -35,7 +43,10 @@ class Moved:
 
 
 def moved(bench: Benchmark, source: Source, rules: pd.DataFrame, judged: pd.DataFrame) -> Moved:
-    """Compare two tables with ROW_COLUMNS of the same questions."""
+    """Compare the scores by rules with the judged scores of the same questions.
+
+    Both tables have ROW_COLUMNS.
+    """
     from .recompute import recompute
 
     after = judged.set_index("item")["score"].reindex(rules["item"]).to_numpy()
@@ -58,7 +69,14 @@ def moved(bench: Benchmark, source: Source, rules: pd.DataFrame, judged: pd.Data
 def entry(
     policy: Policy, rules: BenchmarkScore, score: BenchmarkScore, change: Moved | None = None
 ) -> dict[str, Any]:
-    """What the report says of one benchmark. ``rules``: its plain score by rules; ``score``: the one that counts. Scores are 0-100."""
+    """Return one benchmark's part of the report; scores are 0-100, ``rate`` is 0-1.
+
+    Args:
+        policy: Who judges, and above which share of unreadable answers.
+        rules: The score by rules, before any judging.
+        score: The score that counts.
+        change: What the judge changed; None if no judge read the answers.
+    """
     share = rate(rules)
     return {
         "total": rules.n - rules.failed,
@@ -84,19 +102,23 @@ def entry(
 
 
 def save_entry(folder: Path, found: dict[str, Any]) -> None:
+    """Write one benchmark's part of the report into its folder."""
     write_json(folder / ENTRY, {"schema": SCHEMA, **found})
 
 
 def report(folders: Iterable[tuple[str, Path]]) -> dict[str, Any]:
-    """The report of all benchmarks that have an entry in their folder."""
+    """Combine the parts of all benchmarks that have one into the whole report.
+
+    Args:
+        folders: The key and folder of each benchmark.
+    """
     found: dict[str, Any] = {}
     for key, folder in folders:
         if (folder / ENTRY).is_file():
             try:
                 value = read_json(folder / ENTRY)
-            except (
-                EasiError
-            ):  # it explains a number and proves none: damage to it costs the explanation
+            except EasiError:
+                # The entry only explains a score. A damaged one is left out; the score stays valid.
                 continue
             if isinstance(value, dict) and value.pop("schema", None) == SCHEMA:
                 found[key] = value

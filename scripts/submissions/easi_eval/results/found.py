@@ -1,8 +1,12 @@
-"""What lies in a folder of results that were made without us: whose they are, and each benchmark's files.
+"""Survey a folder with results that were made without this program (``--import-results``).
 
-VLMEvalKit leaves them flat (this version), in ``T<date>-<time>/`` (its API mode) or in ``T<date>_G<commit>/`` with links beside
-them (older ones); lmms-eval leaves ``<stamp>_results.json`` with its samples, one pair of them per launch. Nothing here is
-imported or unpickled, and no link is followed but to a regular file.
+It finds out which backend and model the results belong to, and the files of each benchmark.
+
+Folder layouts: VLMEvalKit writes its files flat (this version), into ``T<date>-<time>/`` (its API
+mode), or into ``T<date>_G<commit>/`` with links beside that folder (older versions). lmms-eval
+writes ``<stamp>_results.json`` and the samples files, one set per launch.
+
+Nothing in the folder is imported or unpickled, and links are followed only to regular files.
 """
 
 from __future__ import annotations
@@ -20,9 +24,9 @@ from .outputs import Outputs
 from .rows import newest_files
 from .vlmevalkit_files import find_vlmevalkit_outputs, score_files
 
-# How lmms-eval begins the names of a launch's files: when it was started.
+# The name of a results file of lmms-eval starts with the time of the launch.
 _STAMP = re.compile(r"(?P<stamp>\d{8}_\d{6})_results\.json")
-# Model arguments that change no answer.
+# Model arguments that do not affect answers.
 _HOW = frozenset(
     {
         "device",
@@ -38,7 +42,16 @@ _HOW = frozenset(
 
 @dataclass(frozen=True)
 class Candidate:
-    """One benchmark's files, all of one run. ``problem``: why they cannot be taken. ``method``: how answers were read ("": no choice)."""
+    """The files of one benchmark, all from the same run.
+
+    Attributes:
+        key: Key of the benchmark.
+        files: The files.
+        problem: Why they cannot be imported; "" if they can.
+        method: How answers were read (``exact_matching`` or a judge); "" on a backend without a
+            choice.
+        notes: Remarks for users, for example which other results were left out.
+    """
 
     key: str
     files: tuple[Path, ...] = ()
@@ -49,7 +62,16 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Survey:
-    """What a folder holds. ``model``: the checkpoint as its files name it; ``cls`` the class that ran it, "" where they do not say."""
+    """What a folder holds.
+
+    Attributes:
+        backend: The backend that wrote the files.
+        model: The checkpoint as the files name it.
+        candidates: One entry per benchmark found.
+        cls: The model class or type that ran it; "" if the files do not say.
+        arguments: Model arguments that affect answers.
+        version: Version of lmms-eval; "" if unknown.
+    """
 
     backend: str
     model: str
@@ -60,7 +82,17 @@ class Survey:
 
 
 def survey(folder: Path, keys: Sequence[str] = ALL_KEYS, judge: str = "") -> Survey:
-    """Look for the benchmarks ``keys``; with ``judge`` only what was read by it (or by rules: exact_matching) counts. Raises EasiError for a folder with results of no backend, of both, or of several models."""
+    """Survey ``folder`` for results of the benchmarks ``keys``.
+
+    Args:
+        folder: The folder with the results.
+        keys: The benchmarks to look for.
+        judge: If given, only VLMEvalKit results read by this judge, or by rules
+            (``exact_matching``), are considered.
+
+    Raises:
+        EasiError: The folder holds no results, or results of both backends or of several models.
+    """
     if not folder.is_dir():
         raise EasiError(
             f"{folder} is {'not a folder' if folder.exists() else 'not there'}",
@@ -72,7 +104,8 @@ def survey(folder: Path, keys: Sequence[str] = ALL_KEYS, judge: str = "") -> Sur
     if not found:
         raise EasiError(
             f"{folder} holds no results of VLMEvalKit or lmms-eval for any EASI benchmark",
-            hint="name the folder their files are in: *_acc.csv with *.xlsx, or *_results.json with *_samples_*.jsonl",
+            hint="name the folder their files are in: *_acc.csv with *.xlsx, "
+            "or *_results.json with *_samples_*.jsonl",
         )
     if len(found) > 1:
         raise EasiError(
@@ -108,7 +141,7 @@ def _vlmevalkit(folder: Path, keys: Iterable[str], judge: str) -> Survey | None:
 
 
 def _vlmevalkit_candidate(bench: Benchmark, folder: Path, judge: str = "") -> Candidate | None:
-    """None if nothing in the folder is about this benchmark."""
+    """Return the files of one benchmark, or None if the folder has nothing about it."""
     scored = score_files(bench, folder)
     if not scored:
         task = re.escape(bench.source(VLMEVALKIT).task)
@@ -150,12 +183,16 @@ def _below(place: Path, folder: Path) -> str:
 
 
 def _taken(chosen: str, left: Sequence[str]) -> str:
-    """What is said where one benchmark's results are there several times."""
+    """Return the note for a benchmark that has several results in the folder."""
     return f"taken from {chosen}; left: {', '.join(left)}"
 
 
 def _method(bench: Benchmark, out: Outputs) -> str:
-    """Whose reading of the answers it is, as the files are named. 3DSRBench's result files are not, but its cache is; "" if several are there."""
+    """Return the extraction method, as the names of the files tell it.
+
+    The names of 3DSRBench's result files do not tell it, but the names of its cache files
+    (``*_result.pkl``) do. Returns "" if the caches of several methods are there.
+    """
     tags = [tag for path, _, tag in score_files(bench, out.folder) if path in out.scores and tag]
     beside = [out.rows[0].name, *(path.name for path in out.rows[0].parent.glob("*_result.pkl"))]
     pattern = re.compile(rf".+_{re.escape(bench.source(VLMEVALKIT).task)}_(.+)_result\.\w+")
@@ -171,7 +208,11 @@ def _method(bench: Benchmark, out: Outputs) -> str:
 
 
 def _alike(halves: Sequence[Candidate], folder: Path) -> dict[str, Candidate]:
-    """Members of a group, all read by one method: the newest that all of them have. Else none of them can be taken."""
+    """Return the members of a group, all read by the same method.
+
+    If their newest results differ in method, the first of these methods that all members have
+    results of is used. If there is none, every member is marked with a problem.
+    """
     if len({half.method for half in halves}) < 2 or any(half.problem for half in halves):
         return {half.key: half for half in halves}
     methods = dict.fromkeys(half.method for half in halves)
@@ -181,7 +222,10 @@ def _alike(halves: Sequence[Candidate], folder: Path) -> dict[str, Candidate]:
         }
         if all(half is not None and not half.problem for half in again.values()):
             return {key: half for key, half in again.items() if half is not None}
-    problem = f"its halves are read differently: {', '.join(f'{half.key} by {half.method}' for half in halves)}"
+    problem = (
+        "its halves are read differently: "
+        f"{', '.join(f'{half.key} by {half.method}' for half in halves)}"
+    )
     return {half.key: Candidate(half.key, problem=problem) for half in halves}
 
 
@@ -190,7 +234,7 @@ def _alike(halves: Sequence[Candidate], folder: Path) -> dict[str, Candidate]:
 
 @dataclass(frozen=True)
 class _Launch:
-    """One results file of lmms-eval; ``problem`` if it cannot be read."""
+    """One results file of lmms-eval; ``problem`` says why it cannot be read."""
 
     path: Path
     stamp: str
@@ -212,7 +256,7 @@ class _Launch:
 
     @property
     def arguments(self) -> dict[str, str]:
-        """Those that change answers."""
+        """The model arguments that affect answers."""
         given = self.config.get("model_args")
         pairs = (
             given.items()
@@ -227,7 +271,7 @@ class _Launch:
 
     @property
     def settings(self) -> tuple[object, ...]:
-        """What two launches of one evaluation have in common."""
+        """What is equal in all launches that belong to one evaluation."""
         return (
             self.model,
             self.content.get("model_source") or self.config.get("model"),
@@ -237,7 +281,11 @@ class _Launch:
 
 
 def _launches(folder: Path) -> Iterator[_Launch]:
-    """Newest first, by the time in the name: copying a folder loses the times of its files."""
+    """Yield all launches, newest first.
+
+    They are ordered by the time in the file name, since copying a folder may lose modification
+    times.
+    """
     named = [
         (match["stamp"], path)
         for path in newest_files(folder.rglob("*_results.json"))
@@ -253,7 +301,8 @@ def _launches(folder: Path) -> Iterator[_Launch]:
                 path,
                 stamp,
                 {},
-                f"{path.name} is damaged ({error}), and nobody knows what it was about: move it away",
+                f"{path.name} is damaged ({error}), and nobody knows what it was about: "
+                "move it away",
             )
         else:
             yield _Launch(path, stamp, content)
@@ -286,7 +335,7 @@ def _lmms(folder: Path, keys: Iterable[str]) -> Survey | None:
 
 
 def _refuse_mixed(folder: Path, used: Mapping[str, _Launch]) -> None:
-    """Results of one model under one set of arguments, or none."""
+    """Raise EasiError unless all results are of one model with one set of arguments."""
     by: dict[tuple[object, ...], list[str]] = {}
     for key, launch in used.items():
         by.setdefault(launch.settings, []).append(key)
@@ -307,7 +356,10 @@ def _refuse_mixed(folder: Path, used: Mapping[str, _Launch]) -> None:
 def _lmms_candidate(
     bench: Benchmark, launches: Sequence[_Launch]
 ) -> tuple[_Launch | None, Candidate] | None:
-    """The newest launch that ran the benchmark whole; None if none was about it. One under ``--limit`` counts for nothing."""
+    """Return the newest launch that ran the whole benchmark, and its files.
+
+    Launches under ``--limit`` are never used. Returns None if no launch ran the benchmark.
+    """
     main = bench.source(LMMS_EVAL)
     damaged, limited = "", ""
     for launch in launches:
@@ -327,7 +379,7 @@ def _lmms_candidate(
                 limited or f"{launch.path.name} was made under --limit {launch.config.get('limit')}"
             )
             continue
-        if damaged:  # it is newer, and might be what should count
+        if damaged:  # the damaged file is newer and may be the one to import
             return None, Candidate(bench.key, problem=damaged)
         samples = tuple(
             launch.path.with_name(f"{launch.stamp}_samples_{task}.jsonl") for task in source.tasks
@@ -335,7 +387,8 @@ def _lmms_candidate(
         if lacking := [path.name for path in samples if not path.is_file()]:
             return None, Candidate(
                 bench.key,
-                problem=f"{launch.path.parent} lacks {', '.join(lacking)}: --log_samples writes them",
+                problem=f"{launch.path.parent} lacks {', '.join(lacking)}: "
+                "--log_samples writes them",
             )
         tasks = {one.task for one in (main, *main.variants.values())}
         left = [

@@ -1,4 +1,7 @@
-"""lmms-eval's result files (0.7.3): ``<stamp>_results.json`` and ``<stamp>_samples_<task>.jsonl``."""
+"""Read the result files of lmms-eval 0.7.3.
+
+A launch writes ``<stamp>_results.json`` and one ``<stamp>_samples_<task>.jsonl`` per task.
+"""
 
 from __future__ import annotations
 
@@ -33,10 +36,18 @@ def _json(path: Path) -> dict[str, Any]:
 
 
 def find_lmms_outputs(bench: Benchmark, folder: Path, task: str = "") -> Outputs:
-    """The newest results file below ``folder`` that has this benchmark, and its samples files, one per subtask.
+    """Return the newest results file of this benchmark and its samples files.
 
-    ``task`` asks for one variant; empty takes whichever is newest. Raises EasiError naming what is not there; a damaged
-    newest file is an error and never makes an older one count.
+    There is one samples file per subtask. If the newest file is damaged, that is an error; an older
+    file is never used in its place.
+
+    Args:
+        bench: The benchmark.
+        folder: The folder to search.
+        task: The task of one variant of the benchmark; "" accepts any variant.
+
+    Raises:
+        EasiError: A file is missing or damaged; the message names it.
     """
     main = bench.source(LMMS_EVAL)
     sources = [bench.source(LMMS_EVAL, task)] if task else [main, *main.variants.values()]
@@ -67,7 +78,7 @@ def _sample_task(path: Path) -> str:
 
 
 def source_of(bench: Benchmark, out: Outputs) -> Source:
-    """The source or variant whose files these are."""
+    """Return the benchmark's source, or the variant of it, that wrote these files."""
     main = bench.source(LMMS_EVAL)
     task = _sample_task(out.rows[0])
     return main if task in main.tasks else bench.source(LMMS_EVAL, task)
@@ -77,7 +88,10 @@ def source_of(bench: Benchmark, out: Outputs) -> Source:
 
 
 def _value(raw: object) -> float | None:
-    """A score; None for what lmms-eval writes where it has none: ``[]``, ``"N/A"``, NaN."""
+    """Return a score as a float.
+
+    None for the values that lmms-eval writes where it has no score: ``[]``, ``"N/A"`` and NaN.
+    """
     if isinstance(raw, bool) or not isinstance(raw, (int, float)) or not math.isfinite(raw):
         return None
     return float(raw)
@@ -86,7 +100,10 @@ def _value(raw: object) -> float | None:
 def _aggregate(
     results: Mapping[str, Mapping[str, object]], source: Source
 ) -> dict[str, float | None]:
-    """Every metric of the task in its own scale, by name; those of subtasks as ``subtask|metric``."""
+    """Return every metric of the task by name, in the metric's own scale.
+
+    Metrics of subtasks are named ``subtask|metric``.
+    """
     found: dict[str, float | None] = {}
     for task in (source.task, *source.subtasks):
         for name, raw in results.get(task, {}).items():
@@ -99,8 +116,14 @@ def _aggregate(
 
 
 def read_lmms_scores(bench: Benchmark, out: Outputs, rows: pd.DataFrame | None = None) -> Reading:
-    """Headline and sub-scores, 0-100. ``rows`` saves reading them again: parts without a metric of their own need them,
-    and so does telling a score of 0 from a kind of question nobody asked, which lmms-eval also writes as 0.
+    """Read the headline and the sub-scores, 0-100.
+
+    Args:
+        bench: The benchmark.
+        out: Its files.
+        rows: The per-question table, if it has been read already. The table is needed for parts
+            that have no metric of their own, and to tell a score of 0 from a question type that was
+            not asked, which lmms-eval also writes as 0.
     """
     source = source_of(bench, out)
     path = out.scores[0]
@@ -112,7 +135,10 @@ def read_lmms_scores(bench: Benchmark, out: Outputs, rows: pd.DataFrame | None =
 
 
 def lmms_total(bench: Benchmark, out: Outputs) -> int:
-    """How many rows the dataset has, whatever ``--limit`` left of them: ``n-samples`` of the results file."""
+    """Return the number of rows in the dataset, regardless of ``--limit``.
+
+    It is ``n-samples`` in the results file.
+    """
     path = out.scores[0]
     counts = _json(path).get("n-samples", {})
     try:
@@ -122,7 +148,10 @@ def lmms_total(bench: Benchmark, out: Outputs) -> int:
 
 
 def _lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Place and content of each sample; EasiError at the first line that is not one."""
+    """Yield the place (for error messages) and the content of each sample.
+
+    Raises EasiError at the first damaged line.
+    """
     try:
         with path.open(encoding="utf-8", newline="\n") as file:
             for number, line in enumerate(file, start=1):
@@ -135,7 +164,7 @@ def _lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _first_text(value: Any) -> str:
-    """The one answer of a sample, however deep lmms-eval nests it."""
+    """Return the answer of a sample, which lmms-eval puts into nested lists."""
     while isinstance(value, list):
         value = value[0] if value else ""
     return "" if value is None else str(value)
@@ -143,7 +172,7 @@ def _first_text(value: Any) -> str:
 
 def _entry(sample: Mapping[str, Any], metric: str, where: str) -> Mapping[str, Any]:
     entry = sample.get(metric)
-    if isinstance(entry, str):  # objects that JSON does not know are written as text
+    if isinstance(entry, str):  # lmms-eval writes objects that JSON cannot represent as text
         try:
             entry = json.loads(entry)
         except ValueError as error:
@@ -158,7 +187,10 @@ def _entry(sample: Mapping[str, Any], metric: str, where: str) -> Mapping[str, A
 def record_of(
     bench: Benchmark, source: Source, task: str, sample: Mapping[str, Any], where: str
 ) -> dict[str, Any]:
-    """One question's row from its sample; ``where`` names it in errors."""
+    """Return one question's row of the per-question table, made from its sample.
+
+    ``where`` names the sample in error messages.
+    """
     rule = source.rows
     entry = _entry(sample, rule.entry, where)
     score = next(
@@ -182,8 +214,9 @@ def record_of(
         "parsed": _parsed(rule.unparsed_when, rule.unparsed, entry),
         "cluster": cluster_of(cluster, rule.cluster_chars),
         "options": _options(sample, rule.chance, where) if rule.chance else None,
-        # The letter drawn for an answer SITE's task cannot read leaves no trace in the samples, and doing its parsing over
-        # again here would be a second parser: unknown unless the scorer counts the draws.
+        # SITE's task draws a random letter for an answer that it cannot read. The samples do not
+        # show that, and repeating the task's parsing here would be a second parser that may differ.
+        # So the value is unknown unless our scorer recorded the draws.
         "coin_flip": None if source.random_fallback else False,
         "variant": str(entry.get(rule.variant, "")) if rule.variant else "",
         "rule": "letter" if rule.extracted else "",
@@ -220,7 +253,7 @@ def _parsed(when: str, name: str, entry: Mapping[str, Any]) -> bool | None:
 
 
 def _options(sample: Mapping[str, Any], metric: str, where: str) -> int:
-    """Number of options n from the metric's ``total`` = 1 - 1/n."""
+    """Return the number of options n, from the metric's ``total`` = 1 - 1/n."""
     total = _entry(sample, metric, where).get("total")
     if not isinstance(total, (int, float)) or not 0 <= total < 1:
         raise EasiError(f"{where}: {metric} has no total between 0 and 1", hint=AGAIN)
@@ -230,7 +263,10 @@ def _options(sample: Mapping[str, Any], metric: str, where: str) -> int:
 def lmms_samples(
     bench: Benchmark, out: Outputs
 ) -> Iterator[tuple[str, dict[str, Any], Mapping[str, Any]]]:
-    """Each question's item and sample, and the object that the task left of it (the row rule's metric)."""
+    """Yield the item, the sample and the task's own object of each question.
+
+    That object is the metric that the benchmark's row rule names (``rows.entry``).
+    """
     rule = source_of(bench, out).rows
     for path in out.rows:
         for where, sample in _lines(path):
@@ -242,12 +278,16 @@ def lmms_samples(
 
 
 def sample_entries(bench: Benchmark, out: Outputs) -> dict[str, Mapping[str, Any]]:
-    """Those objects by item."""
+    """Return the task's own object of each question by item (see ``lmms_samples``)."""
     return {item: entry for item, _, entry in lmms_samples(bench, out)}
 
 
 def read_lmms_rows(bench: Benchmark, out: Outputs) -> pd.DataFrame:
-    """ROW_COLUMNS, one row per question, by task and doc_id; EasiError if a sample is damaged, lacking or there twice."""
+    """Return the per-question table with ROW_COLUMNS, sorted by task and doc_id.
+
+    Raises:
+        EasiError: A sample is damaged, missing or duplicated.
+    """
     source = source_of(bench, out)
     counts = _json(out.scores[0]).get("n-samples", {})
     notes = ScorerNotes.of(out.rows[0], out.folder)
@@ -277,7 +317,7 @@ def read_lmms_rows(bench: Benchmark, out: Outputs) -> pd.DataFrame:
         ("parsed", notes.unparsed, False),
         ("coin_flip", notes.flipped, True),
     ):
-        if items is not None:  # our scorer watched, and the files do not say
+        if items is not None:  # our scorer recorded this; the backend's files do not have it
             named = set(items)
             for record in records:
                 record[name] = holds == (record["item"] in named)

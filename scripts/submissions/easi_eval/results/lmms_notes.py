@@ -1,4 +1,7 @@
-"""What has to stand beside an lmms-eval number: the closed list of corrections, the oddities that are counted, the unwrapped answers."""
+"""Add corrections and notes to a score of lmms-eval.
+
+The notes cover corrected scores, counted peculiarities of a task, and answers wrapped in tags.
+"""
 
 from __future__ import annotations
 
@@ -26,9 +29,15 @@ def told(
     *,
     wanted: bool,
 ) -> BenchmarkScore:
-    """``score`` with its corrections and notes.
+    """Return ``score`` with its corrections and notes.
 
-    ``scorer_notes`` are those of our scorer (empty under ``--plain``); ``wanted``: corrected values are the headline.
+    Args:
+        bench: The benchmark.
+        out: Its files.
+        rows: The per-question table, with ROW_COLUMNS.
+        score: The score so far.
+        scorer_notes: The notes of our scorer; empty under ``--plain``.
+        wanted: Whether corrected values are the headline.
     """
     known, odd = corrections.applying(LMMS_EVAL, bench.key), oddities.counted(LMMS_EVAL, bench.key)
     entries = sample_entries(bench, out) if known or odd else {}
@@ -40,7 +49,10 @@ def told(
     unwrapped = scorer_notes.get("unwrapped")
     halves = len(scorer_notes.get("escaped") or ())
     lines = (
-        f"{halves} of {len(rows)} answers hold half a character; they are scored as they are, and escaped (\\udXXX) in lmms-eval's file"
+        (
+            f"{halves} of {len(rows)} answers hold half a character; they are scored as they are, "
+            "and escaped (\\udXXX) in lmms-eval's file"
+        )
         if halves
         else "",
         odd(entries.values()) if odd else "",

@@ -1,4 +1,4 @@
-"""What a scorer of ours saw and the backend's files do not say: ``scorer_notes.json`` beside them."""
+"""``scorer_notes.json``: facts from our scorer that the backend's own files do not contain."""
 
 from __future__ import annotations
 
@@ -15,7 +15,11 @@ NOTES_FILE = "scorer_notes.json"
 
 @dataclass(frozen=True)
 class FailedItem:
-    """A question that no answer came about for: what its row in the per-question table says (see ``row_table.py``), and why."""
+    """A question for which no answer was produced.
+
+    The fields are those of its row in the per-question table (``row_table.py``); ``reason`` says
+    why it failed.
+    """
 
     item: str
     question_type: str
@@ -28,8 +32,13 @@ class FailedItem:
 
 @dataclass(frozen=True)
 class ScorerNotes:
-    """``coin_flips``: random letters drawn. Of items: ``flipped``, whose score rests on one; ``unparsed``, whose answer the
-    backend could not read (both None: not watched); ``failed``, which the backend's evaluator was not given.
+    """The contents of ``scorer_notes.json``.
+
+    Attributes:
+        coin_flips: Number of random letters that were drawn; None if this was not recorded.
+        flipped: Items whose score rests on a random letter; None if this was not recorded.
+        unparsed: Items whose answer the backend could not read; None if this was not recorded.
+        failed: Questions that were not given to the backend's evaluator.
     """
 
     coin_flips: int | None = None
@@ -39,13 +48,20 @@ class ScorerNotes:
 
     @classmethod
     def of(cls, rows: Path, folder: Path) -> ScorerNotes:
-        """Those about the per-question file ``rows``: beside it, or above it up to ``folder``; empty if there are none."""
+        """Load the notes for the per-question file ``rows``; empty if there are none.
+
+        They are searched for beside the file and in its parent folders up to ``folder``.
+        """
         path = notes_file(rows, folder)
         return cls() if path is None else cls.load(path)
 
     @classmethod
     def load(cls, path: Path) -> ScorerNotes:
-        """EasiError if the file is damaged; members that other programs keep there are passed over."""
+        """Load the notes from a file; members unknown to this program are ignored.
+
+        Raises:
+            EasiError: The file is damaged.
+        """
         found = _members(path)
         try:
             flipped, unparsed = (
@@ -65,7 +81,7 @@ class ScorerNotes:
 
 
 def notes_file(rows: Path, folder: Path) -> Path | None:
-    """Where the notes about the per-question file ``rows`` are; None if there are none."""
+    """Return the notes file for the per-question file ``rows``, None if there is none."""
     for place in rows.parents:
         if (place / NOTES_FILE).is_file():
             return place / NOTES_FILE
@@ -75,13 +91,13 @@ def notes_file(rows: Path, folder: Path) -> Path | None:
 
 
 def add_notes(folder: Path, **members: Any) -> None:
-    """Put members into the folder's notes; what is there under other names stays."""
+    """Write ``members`` into the folder's notes; other members stay as they are."""
     path = folder / NOTES_FILE
     write_json(path, {**(_members(path) if path.exists() else {}), **members})
 
 
 def add_failed(folder: Path, items: Iterable[FailedItem]) -> None:
-    """Note the questions that failed, if there are any."""
+    """Add the questions that failed to the folder's notes, if there are any."""
     listed = [asdict(item) for item in items]
     if listed:
         add_notes(folder, failed=listed)

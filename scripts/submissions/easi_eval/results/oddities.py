@@ -1,4 +1,7 @@
-"""What is odd about a backend's scoring: counted and told beside the number, never changed (that is ``corrections.py``)."""
+"""Peculiarities of a backend's scoring: they are counted and reported beside the score.
+
+Scores are never changed here; ``corrections.py`` does that.
+"""
 
 from __future__ import annotations
 
@@ -11,19 +14,25 @@ from ..benchmarks import LMMS_EVAL
 if TYPE_CHECKING:
     import pandas as pd
 
-# lmms-eval's object of one question: the row rule's metric in its samples file.
+# lmms-eval's object of one question: the metric in the samples file that the row rule names.
 Entry = Mapping[str, Any]
 
-# lmms_eval/tasks/omnispatial/utils.py reads its answers so, and takes A where it finds none.
+# The pattern of lmms_eval/tasks/omnispatial/utils.py, which assumes A where it finds no match.
 _OMNISPATIAL_ANSWER = re.compile(r"Answer\s*:\s*([A-D])\b", re.IGNORECASE)
 _WRAPPED = re.compile(r"<answer>.*?</answer>|\\boxed\s*\{", re.DOTALL)
 
 
 def _spar_empty(entries: Iterable[Entry]) -> str:
-    """SPAR's multiple choice takes any text that is part of the right letter, the empty one too (its ``exact_match``)."""
+    """Report empty answers that SPAR-Bench's multiple choice counts as correct.
+
+    Its ``exact_match`` accepts any text that is part of the right letter, so also the empty text.
+    """
     empty = sum("accuracy" in entry and entry.get("prediction") == "" for entry in entries)
     return (
-        f"{empty} empty answers to multiple-choice questions count as correct, as in every version of lmms-eval"
+        (
+            f"{empty} empty answers to multiple-choice questions count as correct, "
+            "as in every version of lmms-eval"
+        )
         if empty
         else ""
     )
@@ -48,12 +57,19 @@ _COUNTED: Mapping[tuple[str, str], Callable[[Iterable[Entry]], str]] = {
 
 
 def counted(backend: str, key: str) -> Callable[[Iterable[Entry]], str] | None:
-    """What counts this benchmark's oddity: a line about it, "" if no question shows it. None for a benchmark without one."""
+    """Return the function that counts this benchmark's peculiarity, None if it has none.
+
+    The function takes the backend's objects of all questions and returns a note, "" if no question
+    is affected.
+    """
     return _COUNTED.get((backend, key))
 
 
 def drawn_letters(flips: int | None) -> str:
-    """About answers that hold no letter, for which SITE's task on lmms-eval draws one."""
+    """Return a note about random letters.
+
+    SITE's task on lmms-eval draws one for each answer without a letter.
+    """
     return (
         f"{flips} answers without a letter got a random one, drawn from a fixed seed"
         if flips
@@ -62,16 +78,26 @@ def drawn_letters(flips: int | None) -> str:
 
 
 def right_without_letter(rows: pd.DataFrame) -> str:
-    """About answers (ROW_COLUMNS, by VLMEvalKit's rules) that are right because neither they nor the target have a letter it reads."""
+    """Return a note about answers without a letter that VLMEvalKit's rules count as correct.
+
+    This happens where the rules find a letter neither in the answer nor in the target.
+
+    Args:
+        rows: The per-question table (ROW_COLUMNS) of a result that was read by rules.
+    """
     count = int(((rows["rule"] == "letter") & rows["parsed"].eq(False) & (rows["score"] > 0)).sum())
     return (
-        f"{count} answers without a letter count as correct: VLMEvalKit's rules read no letter above F, in targets neither"
+        (
+            f"{count} answers without a letter count as correct: "
+            "VLMEvalKit's rules read no letter above F, in targets neither"
+        )
         if count
         else ""
     )
 
 
-# What VLMEvalKit's SPAR-Bench reads of an answer about a change of view: "move_right:0.3,rotate_up:10" (dataset/sparbench.py).
+# The movements that VLMEvalKit's SPAR-Bench reads from an answer about a change of view, such as
+# "move_right:0.3,rotate_up:10" (dataset/sparbench.py).
 _MOVEMENTS = frozenset(
     f"{kind}_{way}"
     for kind, ways in {
@@ -83,7 +109,10 @@ _MOVEMENTS = frozenset(
 
 
 def names_movement(answer: str) -> bool:
-    """Whether an answer about a change of view names a movement and its number; what names none is scored as standing still."""
+    """Return whether an answer about a change of view names a movement with a number.
+
+    VLMEvalKit scores an answer that names none as if it said that the camera stands still.
+    """
     return any(
         name.strip() in _MOVEMENTS and _is_number(value)
         for name, _, value in (part.partition(":") for part in answer.split(","))
@@ -99,30 +128,36 @@ def _is_number(text: str) -> bool:
 
 
 def standing_still(rows: pd.DataFrame) -> str:
-    """About answers (ROW_COLUMNS, by VLMEvalKit) to a change of view that name no movement, and score all the same."""
+    """Return a note about answers to a change of view that name no movement but get a score.
+
+    Args:
+        rows: The per-question table (ROW_COLUMNS) of a VLMEvalKit result.
+    """
     said_nothing = rows[
         (rows["question_type"] == "view_change_infer") & ~rows["failed"] & rows["parsed"].eq(False)
     ]
     if said_nothing.empty:
         return ""
     return (
-        f"{len(said_nothing)} answers about a change of view name no movement: VLMEvalKit scores them as standing still "
+        f"{len(said_nothing)} answers about a change of view name no movement: "
+        "VLMEvalKit scores them as standing still "
         f"({said_nothing['score'].mean():.2f} on average); they count as not read"
     )
 
 
-# ---- answers inside <answer> or \boxed ---------------------------------------------------------------------------------
+# ---- answers inside <answer> or \boxed
 
 
 def wrapped(answer: str) -> bool:
-    """Whether the answer holds ``<answer>...</answer>`` or ``\\boxed{``."""
+    r"""Return whether the answer contains ``<answer>...</answer>`` or ``\boxed{``."""
     return _WRAPPED.search(answer) is not None
 
 
 def unwrapped(answer: str) -> str:
-    """What stands in the first ``<answer>...</answer>``, else in the first ``\\boxed{...}`` (braces balanced); else the answer itself.
+    r"""Return the text in the first ``<answer>...</answer>``, else in the first ``\boxed{...}``.
 
-    lmms-eval did so for its Qwen classes until March 2026 (``d8fcb9c3``).
+    Braces inside ``\boxed`` are balanced. An answer with neither is returned unchanged. lmms-eval
+    did this for its Qwen classes until March 2026 (``d8fcb9c3``).
     """
     tagged = re.search(r"<answer>(.*?)</answer>", answer, re.DOTALL)
     if tagged:
@@ -139,7 +174,13 @@ def unwrapped(answer: str) -> str:
 
 
 def wrapped_note(count: int, score: float | None) -> str:
-    """``score``: what the benchmark would have scored with these answers unwrapped, 0-100; None where nobody scored them so."""
+    r"""Return a note about answers in ``<answer>`` or ``\boxed{}``, "" if there are none.
+
+    Args:
+        count: Number of such answers.
+        score: The benchmark's score (0-100) with these answers unwrapped; None if it was not
+            computed.
+    """
     if not count:
         return ""
     would = (
@@ -147,4 +188,7 @@ def wrapped_note(count: int, score: float | None) -> str:
         if score is not None
         else ""
     )
-    return f"{count} answers hold <answer>...</answer> or \\boxed{{}}, which this release scores as they are{would}"
+    return (
+        f"{count} answers hold <answer>...</answer> or \\boxed{{}}, "
+        f"which this release scores as they are{would}"
+    )

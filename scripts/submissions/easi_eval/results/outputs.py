@@ -1,19 +1,28 @@
-"""The files a benchmark's scores come from."""
+"""The files that a benchmark's scores come from."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
 
-JUDGED = "judged"  # folder below a benchmark's own: what was left by scoring the same answers with a judge
+# Subfolder of a benchmark's folder with the files of scoring the same answers with a judge.
+JUDGED = "judged"
 
 
 @dataclass(frozen=True)
 class Outputs:
-    """Every file the scores of one benchmark come from, found once and used by scoring, resume and archive.
+    """All files that the scores of one benchmark come from.
 
-    ``scores`` is empty where the backend has none because of a failed question. ``notes``: our scorer's, where it left any.
-    ``task``: the backend's name of what was run, where a benchmark has several.
+    They are located once and then used for scoring, resuming and archiving.
+
+    Attributes:
+        benchmark: Key of the benchmark.
+        folder: The folder that was searched.
+        scores: Files with aggregated scores; empty if the backend wrote none because a question
+            failed.
+        rows: Per-question files.
+        notes: Notes of our scorer (``notes.py``), if it wrote any.
+        task: The backend's name of the task that was run; a benchmark may have several.
     """
 
     benchmark: str
@@ -25,4 +34,5 @@ class Outputs:
 
     @property
     def files(self) -> tuple[Path, ...]:
+        """All of these files."""
         return (*self.scores, *self.rows, *self.notes)

@@ -1,4 +1,8 @@
-"""The readers of both backends' result files. Pure: a file in, a table or scores out, EasiError naming what is wrong with it."""
+"""Readers for the result files of both backends.
+
+They are pure functions: they read files, return tables or scores, and raise EasiError for a file
+that is missing or damaged.
+"""
 
 from __future__ import annotations
 

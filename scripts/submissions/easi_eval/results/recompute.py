@@ -1,19 +1,29 @@
-"""Every score from the per-question rows alone, by our own few lines: what a backend's aggregate has to agree with.
+"""Recompute every score from the per-question table alone, to check the backend's own numbers.
 
-How a source aggregates is data (``recompute`` in ``benchmarks.toml``), where nothing else is said over questions:
+How a source combines the scores of its questions is its ``recompute`` value in ``benchmarks.toml``:
 
-``mean``       the mean score of the questions; a part's, of those of its types (both backends' multiple-choice benchmarks)
-``type_mean``  the unweighted mean over the question types of their mean scores; a part's, over its types (SPAR-Bench:
-               https://arxiv.org/abs/2503.22976; BLINK in lmms-eval, whose group is the mean of its subtasks)
-``part_mean``  a part's as in ``type_mean``, and the headline is the unweighted mean over the parts (VSI-Bench, whose relative
-               direction is one of eight and the mean of three difficulties: https://arxiv.org/abs/2412.14171)
-``caa``        sum(score - 1/n) / sum(1 - 1/n), n = number of options (SITE: https://arxiv.org/abs/2505.05456)
+``mean``
+    The mean score of the questions; for a part, of the questions of its types. Used by the
+    multiple-choice benchmarks of both backends.
+``type_mean``
+    The unweighted mean over the question types of their mean scores; for a part, over its types.
+    Used by SPAR-Bench (https://arxiv.org/abs/2503.22976) and by BLINK in lmms-eval, where the
+    group's score is the mean of its subtasks.
+``part_mean``
+    A part's score is as in ``type_mean``; the headline is the unweighted mean over the parts. Used
+    by VSI-Bench, which has eight parts; the part for relative direction is itself the mean of three
+    difficulties (https://arxiv.org/abs/2412.14171).
+``caa``
+    sum(score - 1/n) / sum(1 - 1/n), n = number of options. Used by SITE
+    (https://arxiv.org/abs/2505.05456).
 
-A question's own score is recomputed too where the rows hold what the backend took from the answer: by rules in VLMEvalKit's
-benchmarks but BLINK, 3DSRBench and SPAR-Bench's view changes, and in BLINK on lmms-eval. Elsewhere the row's score is taken.
+The score of a single question is recomputed too where the table holds what the backend extracted
+from the answer: in VLMEvalKit's results that were read by rules, except for BLINK, 3DSRBench and
+the view changes of SPAR-Bench, and in BLINK on lmms-eval. Elsewhere the score in the table is used.
 
-A part with a ``group`` counts sets of questions that are right only if all their members are (3DSRBench's CircularEval and
-FlipEval: https://arxiv.org/abs/2412.07825). A failed question is a row with score 0 like any other, so that its set is wrong.
+A part with a ``group`` counts sets of questions; a set is right only if all its members are
+(CircularEval and FlipEval of 3DSRBench, https://arxiv.org/abs/2412.07825). A failed question is a
+row with score 0 like any other, so its set is wrong.
 """
 
 from __future__ import annotations
@@ -27,12 +37,13 @@ from ..benchmarks import Benchmark, Part, Source
 from .corrections import mean_relative_accuracy
 from .scores import Pool, Reading
 
-# Agreement with a backend's own number, on the 0-100 scale.
+# Largest difference from a backend's own number, on the 0-100 scale.
 EXACT = 1e-6
 
 NOBODY = "no question of this kind was asked"
-# VLMEvalKit reads a target by the rules it reads answers by, and they know no others (spatial_bench/matching_func.py, can_match_option):
-# where the target is G, an answer without a letter is right and <answer>G</answer> wrong.
+# The letters that VLMEvalKit's rules recognise (spatial_bench/matching_func.py, can_match_option).
+# It applies the same rules to targets: where the target is G, an answer without a letter counts as
+# right and <answer>G</answer> as wrong.
 KNOWN_LETTERS = "ABCDEF"
 
 
@@ -40,16 +51,26 @@ KNOWN_LETTERS = "ABCDEF"
 
 
 def letter_of(text: str) -> str | None:
-    """The option letter a target stands for (``B``, ``(B)``, ``B. left``), upper case; None if it is no option."""
+    """Return the option letter of a target (``B``, ``(B)``, ``B. left``) in upper case.
+
+    None if the target is not an option.
+    """
     found = re.match(r"\(?([A-Za-z])(?:\)|[.:,]|$)", text.strip())
     return found[1].upper() if found else None
 
 
 def score_of(rule: str, extracted: str | None, target: str) -> float | None:
-    """A question's score, 0-1, from what the backend took from the answer (None: nothing) and the target.
+    """Return the score (0-1) of a question from the extracted answer and the target.
 
-    ``letter``: 1 for the target's letter (VSI-Bench and all multiple choice). ``number``: the mean relative accuracy. None
-    where the rule is "" or the target cannot be read (by the backend: ``KNOWN_LETTERS``), so that there is nothing to say.
+    Args:
+        rule: ``letter``: 1 if the extracted letter is the target's (VSI-Bench and all multiple
+            choice). ``number``: the mean relative accuracy. "": there is no rule.
+        extracted: What the backend extracted from the answer; None if nothing.
+        target: The right answer.
+
+    Returns:
+        The score; None if there is no rule or the target cannot be read. For a letter this includes
+        targets that the backend's own rules cannot read (see ``KNOWN_LETTERS``).
     """
     match rule:
         case "letter":
@@ -64,7 +85,8 @@ def score_of(rule: str, extracted: str | None, target: str) -> float | None:
                 right = float(target)
             except ValueError:
                 return None
-            if right != right or extracted is None:  # NaN: the backend gives 0 whatever is answered
+            # For a target of NaN the backend gives 0 to every answer.
+            if right != right or extracted is None:
                 return 0.0
             try:
                 return mean_relative_accuracy(float(extracted), right)
@@ -75,7 +97,10 @@ def score_of(rule: str, extracted: str | None, target: str) -> float | None:
 
 
 def wrong_scores(rows: pd.DataFrame) -> list[tuple[str, float, float]]:
-    """(item, score in the rows, score it should have) of every question whose score does not follow from what was extracted."""
+    """Return the questions whose score does not follow from what was extracted.
+
+    Each entry is (item, score in the table, score that it should have).
+    """
     found = []
     for item, rule, extracted, target, score, failed in zip(
         *(rows[name] for name in ("item", "rule", "extracted", "target", "score", "failed")),
@@ -91,7 +116,10 @@ def wrong_scores(rows: pd.DataFrame) -> list[tuple[str, float, float]]:
 
 
 def pool(rows: pd.DataFrame, types: Iterable[str] = ()) -> Pool | None:
-    """What the chance-adjusted accuracy of these questions is made of; None if there is none."""
+    """Return the sums behind the chance-adjusted accuracy of the questions of these types.
+
+    None if there are no such questions; no types means all questions.
+    """
     picked = _of(rows, types)
     if not len(picked):
         return None
@@ -100,20 +128,24 @@ def pool(rows: pd.DataFrame, types: Iterable[str] = ()) -> Pool | None:
 
 
 def accuracy(rows: pd.DataFrame, types: Iterable[str] = ()) -> float | None:
-    """Mean score of the questions of these types (none named: of all), 0-100; None if there is none."""
+    """Return the mean score (0-100) of the questions of these types; no types means all questions.
+
+    None if there are no such questions.
+    """
     picked = _of(rows, types)
     return 100 * float(picked["score"].mean()) if len(picked) else None
 
 
 def type_means(rows: pd.DataFrame) -> dict[str, float]:
-    """Mean score of each question type, 0-100."""
+    """Return the mean score of each question type, 0-100."""
     return {
         str(kind): 100 * float(mean)
         for kind, mean in rows.groupby("question_type", sort=False)["score"].mean().items()
     }
 
 
-# Which set a variant of 3DSRBench belongs to. qids: XXXXXXXX, XXXXXXXX-n, XXXXXXXX-flip, XXXXXXXX-flip-n (n: options turned round).
+# The set that a variant of a 3DSRBench question belongs to, by its qid: XXXXXXXX, XXXXXXXX-n,
+# XXXXXXXX-flip or XXXXXXXX-flip-n (n: the options are rotated).
 SETS: Mapping[str, Callable[[str], str]] = {
     "flip": lambda qid: qid.replace("-flip", ""),
     "circular": lambda qid: qid[:13] if "-flip" in qid else qid[:8],
@@ -122,9 +154,16 @@ SETS: Mapping[str, Callable[[str], str]] = {
 
 
 def all_right(rows: pd.DataFrame, group: str, types: Iterable[str] = ()) -> float | None:
-    """Share of the sets all of whose members are right, 0-100; a set counts for the type of the member it is named after.
+    """Return the share of sets, 0-100, all of whose members are right.
 
-    None if there is no set. A member that is half right counts as half, as in both backends' products; scores here are 0 or 1.
+    A set has the type of the member that it is named after. Returns None if there is no set.
+    Members' scores are multiplied, as in both backends, so that a half-right member would count as
+    half; the scores here are 0 or 1.
+
+    Args:
+        rows: The per-question table, with ROW_COLUMNS.
+        group: How sets are formed, a key of ``SETS``.
+        types: The question types to count; none means all.
     """
     names = rows["variant"].map(SETS[group])
     product = rows["score"].groupby(names.to_numpy(), sort=False).prod()
@@ -145,7 +184,13 @@ def _of(rows: pd.DataFrame, types: Iterable[str]) -> pd.DataFrame:
 
 
 def recompute(bench: Benchmark, source: Source, rows: pd.DataFrame) -> Reading:
-    """Headline and every part of ``source`` (of ``bench``, by either backend), 0-100, from the rows (ROW_COLUMNS) and nothing else."""
+    """Return the headline and every part of a benchmark, 0-100, from its per-question table alone.
+
+    Args:
+        bench: The benchmark.
+        source: Its entry for one backend.
+        rows: The per-question table, with ROW_COLUMNS.
+    """
     parts: dict[str, float | None] = {}
     why: dict[str, str] = {}
     means = type_means(rows)
@@ -165,7 +210,11 @@ def recompute(bench: Benchmark, source: Source, rows: pd.DataFrame) -> Reading:
 def part_score(
     source: Source, part: Part, rows: pd.DataFrame, means: Mapping[str, float] | None = None
 ) -> float | None:
-    """One part, 0-100; None if none of its questions was asked, or not all the types its mean is over. ``means``: ``type_means``."""
+    """Return the score of one part, 0-100.
+
+    None if none of its questions was asked, or if its mean is over types that were not all asked.
+    ``means`` is the result of ``type_means(rows)``, if the caller has it already.
+    """
     if part.group:
         return all_right(rows, part.group, part.types)
     match source.recompute:
@@ -203,7 +252,11 @@ def _overall(source: Source, rows: pd.DataFrame, means: Mapping[str, float]) -> 
 
 
 def _units(part: Part, means: Mapping[str, float]) -> list[float]:
-    """What a part brings to ``part_mean``: its one score or, without one of its types, each of the others (VLMEvalKit's way)."""
+    """Return the values that a part contributes to ``part_mean``.
+
+    This is its one score or, if questions of some of its types are missing, the mean of each
+    remaining type, as VLMEvalKit does it.
+    """
     found = [means[kind] for kind in part.types if kind in means]
     return [sum(found) / len(found)] if found and len(found) == len(part.types) else found
 
@@ -212,14 +265,18 @@ def _units(part: Part, means: Mapping[str, float]) -> list[float]:
 
 
 def tolerance(source: Source, scale: float) -> float:
-    """How far a backend's number may be from ours, 0-100: 1e-6, and half a unit of the last decimal it writes."""
+    """Return the accepted difference between a backend's number and ours, on the 0-100 scale.
+
+    It is 1e-6 plus half a unit of the last decimal that the backend writes.
+    """
     return EXACT + (0.0 if source.decimals is None else 0.5 * 10.0**-source.decimals * scale)
 
 
 def disagreement(source: Source, own: Reading, found: Reading) -> str:
-    """What the backend's aggregate (``found``) says otherwise than the rows (``own``), one clause with both numbers; "" if nothing.
+    """Return how the backend's scores (``found``) differ from the recomputed ones (``own``).
 
-    Compared are the headline and every part that both have.
+    The text has one clause with both numbers per difference; it is "" if there is none. The
+    headline and every part that the backend has a number for are compared.
     """
     scales = {"": source.scale, **{part.name: part.scale for part in source.parts}}
     values = {
@@ -244,7 +301,7 @@ def disagreement(source: Source, own: Reading, found: Reading) -> str:
 
 
 def filled(found: Reading, own: Reading) -> Reading:
-    """``found`` with what only the rows tell; its own numbers stay."""
+    """Return ``found`` with missing parts filled in from ``own``; existing numbers stay."""
     parts = {
         name: own.parts.get(name) if value is None else value for name, value in found.parts.items()
     }

@@ -1,4 +1,7 @@
-"""What is said at the end of a run: the table, what failed and why, the command that tries again. Plain lines of one width."""
+"""The text printed at the end of a run: score table, failures with reasons, and the retry command.
+
+The text is a list of plain lines that fit a given width.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,14 @@ UNKNOWN = "?"
 
 @dataclass(frozen=True)
 class Trouble:
-    """Why a benchmark (or, with an empty key, the run) is not complete, for people. ``line``: the telling line of ``log``."""
+    """Why a benchmark, or the whole run (empty ``key``), is not complete; shown to users.
+
+    Attributes:
+        key: Key of the benchmark; "" for the run.
+        reason: The reason in words.
+        line: The line of ``log`` that shows the error.
+        log: The log file.
+    """
 
     key: str
     reason: str
@@ -26,7 +36,10 @@ class Trouble:
 
 
 def command_lines(argv: Sequence[str], width: int) -> list[str]:
-    """A command ready to paste, broken between words with backslashes; a word longer than the width keeps a line of its own."""
+    """Return a command ready to paste, broken between words with backslashes.
+
+    A word longer than ``width`` gets a line of its own.
+    """
     lines: list[str] = []
     line = "  "
     for word in (shlex.quote(word) for word in argv):
@@ -38,7 +51,7 @@ def command_lines(argv: Sequence[str], width: int) -> list[str]:
 
 
 def _wrap(text: str, width: int, indent: str = "  ", hanging: str = "    ") -> list[str]:
-    # Options and paths have hyphens, and are to be copied whole.
+    # Command-line options and paths contain hyphens; keep them whole, so that they can be copied.
     lines = textwrap.wrap(
         " ".join(text.split()),
         max(width, 20),
@@ -55,7 +68,10 @@ def _count(value: int | None, asked: bool) -> str:
 
 
 def _cells(score: BenchmarkScore, title: str) -> tuple[str, ...]:
-    """One line of the table. Counts of what never ran are left empty; ``?`` is a count that the files do not give."""
+    """Return one row of the table.
+
+    Counts of a benchmark that did not run are empty; ``?`` is a count that the files do not give.
+    """
     number = "-" if score.reading.overall is None else f"{score.reading.overall:.2f}"
     ran = score.n > 0
     n = str(score.n) if score.total in (None, score.n) else f"{score.n}/{score.total}"
@@ -74,9 +90,10 @@ HEAD = ("benchmark", "score", "n", "unparsed", "failed", "cut off", "flips", "co
 
 
 def table_lines(table: ScoreTable, width: int = 80) -> list[str]:
-    """The headline table, SITE's halves below SITE. Columns without a single count above zero are left out.
+    """Return the score table as lines, with SITE's halves below SITE.
 
-    ``comp``: whether the line may stand beside older ones of the leaderboard; left out if nobody asked.
+    Optional columns without a count above zero are left out. ``comp`` tells whether the score may
+    be compared with older rows of the leaderboard; it is left out if that was not determined.
     """
     members = {group.key: group.members for group in GROUPS}
     rows: list[tuple[str, ...]] = []
@@ -117,7 +134,10 @@ def table_lines(table: ScoreTable, width: int = 80) -> list[str]:
 
 
 def beside(table: ScoreTable) -> list[str]:
-    """What has to be said beside the numbers, a line per thing; one that several benchmarks share is said once."""
+    """Return the notes to show below the table, one line each.
+
+    A note that several benchmarks share is printed once, with all their titles.
+    """
     whose: dict[str, list[str]] = {}
     for row in (*table.rows, *(row for row in table.headlines if row not in table.rows)):
         for note in row.notes:
@@ -126,14 +146,17 @@ def beside(table: ScoreTable) -> list[str]:
 
 
 def above(table: ScoreTable) -> list[str]:
-    """What is suspicious about the answers behind the numbers, a line per thing."""
+    """Return the warnings to show above the table, one line each (see ``canaries.py``)."""
     return [
         f"warning: {title_of(row.key)}: {warning}" for row in table.rows for warning in row.warnings
     ]
 
 
 def _troubles(troubles: Sequence[Trouble], width: int) -> list[str]:
-    """Why what is not complete; benchmarks with the same telling line (failing that, the same reason) are told together."""
+    """Return the lines that say why benchmarks are not complete.
+
+    Benchmarks with the same error line (or, without one, the same reason) are reported together.
+    """
     alike: dict[tuple[str, Path | None], list[Trouble]] = {}
     for trouble in troubles:
         alike.setdefault(
@@ -170,9 +193,17 @@ def summary(
     files: Sequence[Path] = (),
     notes: Sequence[str] = (),
 ) -> list[str]:
-    """The whole end of a run as lines of at most ``width`` (80 or more; paths and unbreakable words apart).
+    """Return the whole text as lines of at most ``width`` characters.
 
-    ``retry``: the argv that runs again what is not complete; ``files``: what was written; ``notes``: remarks below the table.
+    Paths and unbreakable words may be longer than that.
+
+    Args:
+        table: The scores.
+        troubles: What is not complete, and why.
+        width: Width of the terminal, 80 or more.
+        retry: The command (argv) that runs again what is not complete.
+        files: The files that were written.
+        notes: Remarks below the table.
     """
     lines = [f"{table.model} on {table.backend}", ""]
     if suspicious := above(table):

@@ -1,4 +1,4 @@
-"""``REPRODUCE.md``: how the numbers of an archive were made, and the one command that makes them again."""
+"""``REPRODUCE.md``: how an archive's scores were made, and the command that makes them again."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from ..state import BenchmarkState, Manifest
 from .scores import State, title_of
 
 PROGRAM = ("python", "scripts/submissions/run_easi_eval.py")
-# What says where things lie, what is shown or sent, and what was left to do; the numbers do not depend on it.
+# Options that do not affect scores, each with its number of values: where files are, what is shown
+# or submitted, and which part of the work to do.
 DROPPED = {
     "--output-dir": 1,
     "--dataset-dir": 1,
@@ -30,7 +31,12 @@ DROPPED = {
 
 
 def reproduce(manifest: Manifest, adopted: Mapping[str, str] | None = None) -> str:
-    """The text. ``adopted``: where results were imported from, by benchmark."""
+    """Return the text of ``REPRODUCE.md``.
+
+    Args:
+        manifest: The manifest of the run.
+        adopted: The folder that a benchmark's results were imported from, by key.
+    """
     model = manifest.model
     lines = [
         "# How these results were made",
@@ -44,7 +50,10 @@ def reproduce(manifest: Manifest, adopted: Mapping[str, str] | None = None) -> s
     lines += [
         f"- Model class: {model.get('cls') or 'unknown'}"
         + (f" ({model['why']})" if model.get("why") else ""),
-        f"- Arguments: `{json.dumps(model.get('arguments') or {}, ensure_ascii=False, sort_keys=True)}`",
+        (
+            "- Arguments: "
+            f"`{json.dumps(model.get('arguments') or {}, ensure_ascii=False, sort_keys=True)}`"
+        ),
         f"- Backend: {manifest.fields.get('backend')} {manifest.fields.get('backend version')}",
         f"- GPUs: {'; '.join(manifest.machines) or 'not recorded'}",
     ]
@@ -73,7 +82,8 @@ def reproduce(manifest: Manifest, adopted: Mapping[str, str] | None = None) -> s
     for key in (key for key in ALL_KEYS if key in manifest.benchmarks):
         state = manifest.benchmarks[key]
         lines.append(
-            f"| {title_of(key)} | {state.settings.get('task', '')} | {_method(state)} | {state.state or 'open'} |"
+            f"| {title_of(key)} | {state.settings.get('task', '')} | {_method(state)} | "
+            f"{state.state or 'open'} |"
         )
     for key, folder in (adopted or {}).items():
         lines.append(
@@ -84,7 +94,10 @@ def reproduce(manifest: Manifest, adopted: Mapping[str, str] | None = None) -> s
         lines += ["", "## The command", "", "```bash", command, "```"]
     lines += [
         "",
-        "Every command that was run is in `run_manifest.json`. `easi-eval --verify easi_results.zip` recomputes the scores from this archive.",
+        (
+            "Every command that was run is in `run_manifest.json`. `easi-eval --verify "
+            "easi_results.zip` recomputes the scores from this archive."
+        ),
     ]
     return "\n".join(lines) + "\n"
 
@@ -100,7 +113,11 @@ def _method(state: BenchmarkState) -> str:
 
 
 def command_of(manifest: Manifest) -> str:
-    """The launch of this program that makes all complete benchmarks of the run again; "" if none is recorded."""
+    """Return the command that makes all complete benchmarks of the run again.
+
+    It is the latest recorded launch of this program without the options in ``DROPPED``; "" if no
+    launch is recorded.
+    """
     ours = [words for command in manifest.commands if (words := _ours(command)) is not None]
     if not ours:
         return ""
@@ -110,7 +127,7 @@ def command_of(manifest: Manifest) -> str:
 
 
 def _ours(command: str) -> list[str] | None:
-    """The arguments of a command line of this program."""
+    """Return the arguments of a command line of this program, None for another program."""
     try:
         words = shlex.split(command)
     except ValueError:

@@ -1,7 +1,8 @@
-"""The shape of the per-question table, and the table as a file: CSV of one line per question, read back without loss.
+r"""The per-question table: its columns, and the table as a CSV file that is read back without loss.
 
-Cells are those of a COPY text of PostgreSQL (https://www.postgresql.org/docs/current/sql-copy.html): ``\\N`` is a missing
-value, and in texts a backslash is doubled and control characters, line separators and lone surrogates are escaped.
+Cells follow the text format of PostgreSQL's COPY
+(https://www.postgresql.org/docs/current/sql-copy.html): ``\N`` is a missing value; in texts a
+backslash is doubled, and control characters, line separators and lone surrogates are escaped.
 """
 
 from __future__ import annotations
@@ -18,18 +19,19 @@ from ..errors import EasiError
 
 # benchmark      registry key
 # item           as in the answer journal: VLMEvalKit's index; lmms-eval's "task:doc_id"
-# question_type  what sub-scores group by
+# question_type  the question's category, by which sub-scores are grouped
 # answer         the model's text, exactly
-# extracted      what the backend took from it; None where its files do not say
+# extracted      what the backend took from the answer; None where its files do not say
 # target         the right answer, as text
 # score          0-1
 # parsed         whether the backend could read the answer; missing where its files do not say
-# cluster        what questions of one scene or image share; "" where the files do not tell
+# cluster        the scene or image, shared by all questions about it; "" where the files do not say
 # options        number of options (SITE)
 # coin_flip      whether the score rests on a random letter; missing where the files do not say
-# variant        which form of its question this is (3DSRBench's qid: XXXXXXXX, -n, -flip, -flip-n); "" elsewhere
-# rule           how the score follows from extracted and target: "letter", "number", or "" where it does not (see recompute.py)
-# failed         whether no model answer came about: score 0, nothing for the backend's evaluator to read
+# variant        the form of the question: 3DSRBench's qid (XXXXXXXX, -n, -flip, -flip-n); else ""
+# rule           how the score follows from extracted and target: "letter" or "number"; "" where it
+#                does not (see recompute.py)
+# failed         whether the model gave no answer: score 0, not given to the backend's evaluator
 ROW_COLUMNS = (
     "benchmark",
     "item",
@@ -47,7 +49,8 @@ ROW_COLUMNS = (
     "failed",
 )
 
-# Texts stay Python objects: pandas' own string type would refuse lone surrogates and turn None into NaN.
+# Texts stay Python objects: the string type of pandas rejects lone surrogates and turns None into
+# NaN.
 _TYPES = {
     "benchmark": object,
     "item": object,
@@ -64,7 +67,7 @@ _TYPES = {
     "rule": object,
     "failed": "bool",
 }
-# What a record need not say.
+# Defaults for columns that a record may leave out.
 _DEFAULTS = {"variant": "", "rule": "", "failed": False}
 
 MISSING = "\\N"
@@ -79,7 +82,10 @@ _FLAGS = ("parsed", "coin_flip", "failed")
 
 
 def frame(records: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
-    """A table with ROW_COLUMNS from one mapping per question; ``variant``, ``rule`` and ``failed`` may be left out."""
+    """Return a table with ROW_COLUMNS, made from one mapping per question.
+
+    A mapping may leave out ``variant``, ``rule`` and ``failed``.
+    """
     listed = [{**_DEFAULTS, **record} for record in records]
     return pd.DataFrame(
         {name: pd.Series([r[name] for r in listed], dtype=_TYPES[name]) for name in ROW_COLUMNS}
@@ -87,7 +93,10 @@ def frame(records: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
 
 
 def rows_csv(rows: pd.DataFrame) -> bytes:
-    """UTF-8, ``\\n`` line ends, ROW_COLUMNS as header; ``score`` with all its digits, flags as ``true`` and ``false``."""
+    r"""Return the table as CSV in UTF-8 with ``\n`` line ends and ROW_COLUMNS as header.
+
+    ``score`` is written with all its digits, flags as ``true`` and ``false``.
+    """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(ROW_COLUMNS)
@@ -97,14 +106,17 @@ def rows_csv(rows: pd.DataFrame) -> bytes:
 
 
 def rows_from_csv(data: bytes) -> pd.DataFrame:
-    """The table ``rows_csv`` was given. EasiError naming the line for anything that it does not write."""
+    """Return the table that ``rows_csv`` wrote.
+
+    Raises:
+        EasiError: The text is not what ``rows_csv`` writes; the message names the line.
+    """
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
         raise EasiError(f"the per-question table is not UTF-8: {error}", hint=AGAIN) from error
-    limit = csv.field_size_limit(
-        1 << 30
-    )  # an answer may be longer than what csv allows a cell by itself
+    # An answer may be longer than the default limit of the csv module for one cell.
+    limit = csv.field_size_limit(1 << 30)
     try:
         lines = list(csv.reader(io.StringIO(text, newline=""), strict=True))
     except csv.Error as error:
@@ -117,7 +129,8 @@ def rows_from_csv(data: bytes) -> pd.DataFrame:
     for number, line in enumerate(lines[1:], start=2):
         if len(line) != len(ROW_COLUMNS):
             raise EasiError(
-                f"the per-question table, line {number}: {len(line)} cells under {len(ROW_COLUMNS)} headings",
+                f"the per-question table, line {number}: {len(line)} cells under "
+                f"{len(ROW_COLUMNS)} headings",
                 hint=AGAIN,
             )
         try:

@@ -1,4 +1,4 @@
-"""Per-question rows as one table shape for both backends, and what is computed from them."""
+"""Helpers that bring the rows of both backends into one table, and summarise the table."""
 
 from __future__ import annotations
 
@@ -32,10 +32,14 @@ __all__ = [
 
 
 def newest_files(paths: Iterable[Path]) -> list[Path]:
-    """Files, newest first. A file and links to it count once: as the file, where it lies among ``paths``, else as its link's target.
+    """Return the files among ``paths``, newest first.
 
-    VLMEvalKit's folders hold the time of a run, and it decides: copying a folder loses the times of its files. A file in no such
-    folder is as old as it says; of one age the names decide.
+    A file and the links to it count once: as the file itself if it is among ``paths``, else as the
+    target of the link.
+
+    The age of a file is the time in the name of VLMEvalKit's run folder, because copying a folder
+    may lose modification times. A file outside such a folder is as old as its modification time.
+    Files of the same age are ordered by name.
     """
     real: dict[Path, Path] = {}
     for path in paths:
@@ -52,12 +56,13 @@ def newest_files(paths: Iterable[Path]) -> list[Path]:
     )
 
 
-# ``T20260209-101500`` (its API mode) or ``T20260209_G1a2b3c4d`` (older ones).
+# VLMEvalKit's run folders: ``T20260209-101500`` (API mode) or ``T20260209_G1a2b3c4d`` (older
+# versions).
 _RUN = re.compile(r"T(\d{8})(?:[-_](\d{6}))?(?:_G[0-9a-zA-Z]+)?")
 
 
 def _made(path: Path) -> str:
-    """When a file was made, to the second as far as that is known."""
+    """Return when a file was made, as digits from year to second (or to the day)."""
     match = next((match for folder in path.parents if (match := _RUN.fullmatch(folder.name))), None)
     return (
         match[1] + (match[2] or "")
@@ -66,18 +71,23 @@ def _made(path: Path) -> str:
     )
 
 
-# A snapshot in somebody's hub cache: where it lies says nothing about the scene.
+# The path of a snapshot in a hub cache. It differs between machines and does not identify the
+# scene.
 _SNAPSHOT = re.compile(r"[^'\"\s]*/snapshots/[0-9a-f]+/")
 
 
 def cluster_of(text: str, chars: int = 0) -> str:
-    """The cluster column from what the file says: without this machine's paths, cut to ``chars`` if that is not 0."""
+    """Return the value of the cluster column, made from the text in a result file.
+
+    Paths into a hub cache are removed. If ``chars`` is not 0, the text is cut to so many
+    characters.
+    """
     text = _SNAPSHOT.sub("", text)
     return text[:chars] if chars else text
 
 
 def failed_records(benchmark: str, items: Iterable[FailedItem]) -> list[dict[str, object]]:
-    """The rows of questions that failed: no answer, score 0, nothing that could be read or not."""
+    """Return the records of failed questions: no answer, score 0, readability unknown."""
     return [
         {
             "benchmark": benchmark,
@@ -99,7 +109,7 @@ def failed_records(benchmark: str, items: Iterable[FailedItem]) -> list[dict[str
 
 
 def count_types(rows: pd.DataFrame, types: Iterable[str]) -> int:
-    """How many questions are of one of these types; all of them if none is named."""
+    """Return the number of questions of these types; no types means all questions."""
     wanted = tuple(types)
     return int(rows["question_type"].isin(wanted).sum()) if wanted else len(rows)
 
@@ -107,10 +117,21 @@ def count_types(rows: pd.DataFrame, types: Iterable[str]) -> int:
 def reading(
     source: Source, found: Mapping[str, float | None], rows: pd.DataFrame | None, where: str
 ) -> Reading:
-    """Headline and parts of one source from its aggregate (``found``: number by key, None for one that is no number).
+    """Return headline and parts of one source, 0-100, from the backend's aggregate.
 
-    With ``rows``, parts without a key are computed from them, a zero for questions nobody asked becomes missing, and a
-    number that should be there and is not is damage: EasiError naming ``where``.
+    With ``rows``, parts without a key are computed from the table, and a part whose questions were
+    not asked becomes missing, even if the backend wrote 0 for it.
+
+    Args:
+        source: The benchmark as the backend knows it.
+        found: The backend's number for each key, in the backend's own scale; None for a value that
+            is not a number.
+        rows: The per-question table, with ROW_COLUMNS.
+        where: The file, for error messages.
+
+    Raises:
+        EasiError: The backend gives no number for a part although questions of all its types were
+            scored.
     """
     parts: dict[str, float | None] = {}
     why: dict[str, str] = {}
@@ -157,7 +178,7 @@ def _part(
 
 
 def _known_sum(column: pd.Series) -> int | None:
-    """Number of True values; None if any is unknown."""
+    """Return the number of True values, None if any value is unknown."""
     return None if column.isna().any() else int(column.sum())
 
 
@@ -173,14 +194,16 @@ def summarise(
     truncated: int | None = None,
     coin_flips: int | None = None,
 ) -> BenchmarkScore:
-    """One line of the table. ``coin_flips`` is what the scorer counted, where the rows do not tell."""
+    """Return the benchmark's line of the score table.
+
+    ``coin_flips`` is the number that the scorer counted, for results whose rows do not tell it.
+    """
     answered = rows[~rows["failed"]]
     unparsed = None if answered["parsed"].isna().any() else int((~answered["parsed"]).sum())
     pools: dict[str, Pool] = {}
     if bench.group and len(rows):
-        source = next(
-            iter(bench.sources.values())
-        )  # members of a group have the same parts on every backend
+        # Any source will do: members of a group have the same parts on every backend.
+        source = next(iter(bench.sources.values()))
         wanted = {"": (), **{part.name: part.types for part in source.parts}}
         pools = {name: made for name, types in wanted.items() if (made := pool(rows, types))}
     return BenchmarkScore(

@@ -1,4 +1,7 @@
-"""Whether a samples file of lmms-eval is about the questions of a dataset: prompt, options and right answers."""
+"""Check that a samples file of lmms-eval is about the questions of a given dataset.
+
+Prompts, options and right answers are compared.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +13,21 @@ from typing import Any
 from ..benchmarks import HubData
 from .table_check import Differences, plain, same
 
-PLACEHOLDER = re.compile(r"<(?:image|video)>")  # a task moves and multiplies them
+# Tasks move and repeat placeholders, so they are ignored in comparisons.
+PLACEHOLDER = re.compile(r"<(?:image|video)>")
 
 
 @dataclass(frozen=True)
 class Sample:
-    """``row``: of the dataset. ``entry``: the object that the task left; ``judged``: its member with the right answer, if it has one."""
+    """One sample, with the row of the dataset that it should be about.
+
+    Attributes:
+        item: The item's name.
+        sample: The sample as lmms-eval wrote it.
+        entry: The task's own object in it.
+        row: The row of the dataset.
+        judged: The member of ``entry`` that holds the right answer, if there is one.
+    """
 
     item: str
     sample: Mapping[str, Any]
@@ -25,13 +37,14 @@ class Sample:
 
     @property
     def documents(self) -> list[Mapping[str, Any]]:
-        """Where columns of the dataset may stand under their own names."""
+        """The places where columns of the dataset may occur under their own names."""
         return [
             place for place in (self.entry, self.sample.get("doc")) if isinstance(place, Mapping)
         ]
 
 
 def compare(data: HubData, samples: Iterable[Sample]) -> Differences:
+    """Return the items whose question or right answer differs from the dataset's row."""
     questions, truths, silent = [], [], []
     for each in samples:
         verdicts = _questions(data, each)
@@ -48,7 +61,7 @@ def compare(data: HubData, samples: Iterable[Sample]) -> Differences:
 
 
 def _questions(data: HubData, each: Sample) -> list[bool]:
-    """Whether each place that tells of the question tells of this one."""
+    """Return, for each place in the sample that shows the question, whether it is the right one."""
     asked = {name: _texts(each.row[name]) for name in data.asked if name in each.row}
     found = [
         asked[name] == _texts(place[name])
@@ -71,7 +84,10 @@ def _truths(data: HubData, each: Sample) -> list[Any]:
 
 
 def _right(told: object, written: object) -> bool:
-    """A task writes a right answer as it is, without its brackets, or as the letter of its number."""
+    """Return whether ``told`` is the right answer that the dataset has as ``written``.
+
+    A task writes it unchanged, without its brackets, or as the letter for its number.
+    """
     letter = (
         chr(ord("A") + written)
         if isinstance(written, int) and 0 <= written < 26
@@ -81,13 +97,14 @@ def _right(told: object, written: object) -> bool:
 
 
 def _texts(value: object) -> list[str]:
-    """Without white space and placeholders."""
+    """Return all texts in ``value``, without white space and placeholders."""
     if isinstance(value, list | tuple):
         return [text for each in value for text in _texts(each)]
     return [] if value is None else [plain(PLACEHOLDER.sub("", str(value)))]
 
 
 def _in_order(texts: Sequence[str], prompt: str) -> bool:
+    """Return whether all texts occur in the prompt, in this order and without overlap."""
     place = 0
     for text in texts:
         found = prompt.find(text, place)

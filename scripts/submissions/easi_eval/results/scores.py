@@ -1,4 +1,7 @@
-"""Scores as plain data, 0-100: what was read for each benchmark, and what the whole table says. No files, no pandas."""
+"""Scores as plain data, 0-100: the reading of each benchmark, and the score table of a run.
+
+This module does not use files or pandas.
+"""
 
 from __future__ import annotations
 
@@ -18,20 +21,23 @@ from ..benchmarks import (
 
 
 class State(StrEnum):
-    """How far a benchmark got. Only COMPLETE counts for the average and may be submitted."""
+    """The state of a benchmark. Only COMPLETE counts for the average and may be submitted."""
 
     COMPLETE = "complete"
-    PARTIAL = "partial"  # done as asked under --limit, which is never the benchmark
+    PARTIAL = "partial"  # finished under --limit, so only part of the benchmark
     INCOMPLETE = "incomplete"  # some items are not answered
     FAILED = "failed"
-    MISSING = "missing"  # nothing of it is there
+    MISSING = "missing"  # there are no results
 
 
 @dataclass(frozen=True)
 class Reading:
-    """Headline and sub-scores of one benchmark, 0-100 (CAA may be negative). None: not produced, see ``why_missing``.
+    """Headline and sub-scores of one benchmark, 0-100; a chance-adjusted accuracy may be negative.
 
-    ``why_missing`` has the reason by sub-score, under ``""`` for the headline. Zero is a score.
+    Attributes:
+        overall: The headline; None if there is none.
+        parts: Sub-scores by name; None for one that was not produced.
+        why_missing: Why a value is None, by sub-score; "" is the key for the headline.
     """
 
     overall: float | None
@@ -41,9 +47,14 @@ class Reading:
 
 @dataclass(frozen=True)
 class Pool:
-    """What a chance-adjusted accuracy is made of: sum(score - 1/n) and sum(1 - 1/n), n = number of options.
+    """The sums behind a chance-adjusted accuracy (CAA) of a set of questions.
 
-    Source: SITE, https://arxiv.org/abs/2505.05456; pools of several sets of questions are pooled by adding.
+    CAA = points / weight (SITE, https://arxiv.org/abs/2505.05456). Sets of questions are pooled by
+    adding their sums.
+
+    Attributes:
+        points: sum(score - 1/n), n = number of options.
+        weight: sum(1 - 1/n).
     """
 
     points: float
@@ -54,20 +65,36 @@ class Pool:
 
     @property
     def caa(self) -> float | None:
-        """0-100; None if every question has one option."""
+        """The chance-adjusted accuracy, 0-100; None if every question has only one option."""
         return 100 * self.points / self.weight if self.weight else None
 
 
 @dataclass(frozen=True)
 class BenchmarkScore:
-    """One benchmark's line of the table. Counts are None where they cannot be known; ``total`` is what the dataset has.
+    """One benchmark's line of the score table. Counts are None where they cannot be known.
 
-    ``pools`` (members of a group only): by sub-score name, ``""`` for all questions; what the group's score is pooled from.
-    ``method``: how the answers were read where there is a choice (``exact_matching``, or the judge's name), else "";
-    ``by_method``: the reading by every method that was tried, ``reading`` among them. ``notes``: what has to be said beside
-    the number in table, manifest and remarks, a line each; ``cut``: answers of which the model class was seen to keep the beginning
-    only; ``warnings``: what is suspicious about its answers, to be said above the numbers (``canaries.py``). ``comparable``: whether the line may stand beside older rows of the
-    leaderboard (``yes``, ``note``, ``no``; see ``comparability.py``), "" if nobody asked.
+    Attributes:
+        key: Key of the benchmark.
+        reading: The scores.
+        n: Number of questions in the result.
+        total: Number of questions in the dataset.
+        state: How far the benchmark got.
+        reason: Why it is not complete.
+        unparsed: Number of answers that the backend could not read.
+        failed: Number of questions without an answer.
+        truncated: Number of answers that ended at the token limit.
+        coin_flips: Number of answers that were replaced by a random letter.
+        pools: Only for members of a group: what the group's score is pooled from, by sub-score; ""
+            is the key for all questions.
+        method: How answers were read where there is a choice (``exact_matching`` or the judge's
+            name), or which value counts where there is a correction (``corrected``, ``stock``);
+            else "".
+        by_method: The reading by every method that was tried, including ``reading``.
+        notes: Remarks to show with the score in the table, the manifest and the submission.
+        comparable: Whether the score may be compared with older rows of the leaderboard (``yes``,
+            ``note`` or ``no``, see ``comparability.py``); "" if that was not determined.
+        cut: Number of answers of which the model class kept only the beginning.
+        warnings: Warnings about the answers, shown above the table (``canaries.py``).
     """
 
     key: str
@@ -90,7 +117,7 @@ class BenchmarkScore:
 
 
 def missing(key: str, reason: str, state: State = State.MISSING) -> BenchmarkScore:
-    """The line of a benchmark that has no numbers."""
+    """Return the line of a benchmark without scores."""
     return BenchmarkScore(
         key, Reading(None, {}, {"": reason}), n=0, total=None, state=state, reason=reason
     )
@@ -106,7 +133,10 @@ def _worst(states: Iterable[State]) -> State:
 
 
 def combine(group: Group, rows: Mapping[str, BenchmarkScore]) -> BenchmarkScore:
-    """The line of a group, pooled from the rows of all its members; without a score until every member has one."""
+    """Return the line of a group, pooled from the lines of all its members.
+
+    It has no score until every member has one and all are read by the same method.
+    """
     members = [rows.get(key) or missing(key, "not run") for key in group.members]
     lacking = [row.key for row in members if "" not in row.pools]
     alike = len({row.method for row in members if row.pools}) < 2
@@ -130,7 +160,7 @@ def combine(group: Group, rows: Mapping[str, BenchmarkScore]) -> BenchmarkScore:
                 why[name] = "no question of this kind was asked"
     state = _worst(row.state for row in members)
     if not alike or (lacking and state is State.MISSING and len(lacking) < len(members)):
-        state = State.INCOMPLETE  # one half is there
+        state = State.INCOMPLETE  # some members have results
     return BenchmarkScore(
         key=group.key,
         reading=Reading(overall, parts, why),
@@ -145,14 +175,14 @@ def combine(group: Group, rows: Mapping[str, BenchmarkScore]) -> BenchmarkScore:
         method=members[0].method if alike else "",
         by_method={} if lacking or not alike else _by_method(members, list(parts)),
         comparable=max((row.comparable for row in members), key=("", "yes", "note", "no").index),
-        notes=()
-        if lacking or alike
-        else (reason,),  # each member is complete, and nothing else would say it
+        # If the members differ in method, each may be complete, and only this note says what is
+        # wrong.
+        notes=() if lacking or alike else (reason,),
     )
 
 
 def _by_method(members: Iterable[BenchmarkScore], names: Iterable[str]) -> dict[str, Reading]:
-    """The pooled reading by each method that all members were read with."""
+    """Return the pooled reading for each method that all members were read by."""
     rows = list(members)
     common = [
         method for method in rows[0].by_method if all(method in row.by_method for row in rows)
@@ -171,7 +201,10 @@ def _by_method(members: Iterable[BenchmarkScore], names: Iterable[str]) -> dict[
 
 
 def _pool_by(row: BenchmarkScore, method: str, name: str, pool: Pool) -> Pool:
-    """The pool behind a chance-adjusted score: how much the questions weigh is the same whoever reads the answers."""
+    """Return the pool that belongs to the reading by another method.
+
+    The weight of the questions does not depend on the method, so points follow from the score.
+    """
     read = row.by_method[method]
     value = read.parts.get(name) if name else read.overall
     return (
@@ -188,7 +221,10 @@ def _pooled(members: Iterable[BenchmarkScore], name: str) -> float | None:
 
 @dataclass(frozen=True)
 class ScoreTable:
-    """All benchmarks of one model on one backend under one ``identity``, in registry order."""
+    """The scores of all benchmarks of one model on one backend, in registry order.
+
+    ``identity`` identifies the model and the settings that affect answers.
+    """
 
     rows: tuple[BenchmarkScore, ...]
     model: str
@@ -200,11 +236,12 @@ class ScoreTable:
         object.__setattr__(self, "rows", tuple(sorted(self.rows, key=lambda row: order[row.key])))
 
     def row(self, key: str) -> BenchmarkScore | None:
+        """Return the line of one benchmark, None if it is not in the table."""
         return next((row for row in self.rows if row.key == key), None)
 
     @property
     def headlines(self) -> tuple[BenchmarkScore, ...]:
-        """One line per leaderboard key: the members of a group are replaced by the group."""
+        """One line per leaderboard key: a group takes the place of its members."""
         by = {row.key: row for row in self.rows}
         groups = {group.key for group in GROUPS}
         return tuple(
@@ -214,7 +251,10 @@ class ScoreTable:
 
     @property
     def easi8_average(self) -> float | None:
-        """Mean of the eight headline scores (SITE counts once); None unless all nine core benchmarks are complete."""
+        """The mean of the eight headline scores, in which SITE counts once.
+
+        None unless all nine core benchmarks are complete.
+        """
         done = {row.key for row in self.rows if row.state is State.COMPLETE}
         if not done.issuperset(CORE_KEYS):
             return None
@@ -225,7 +265,10 @@ class ScoreTable:
         return sum(values) / len(values) if len(values) == len(eight) else None
 
     def lacking(self, keys: Iterable[str] = CORE_KEYS) -> tuple[str, ...]:
-        """Those of ``keys`` that are not complete; of a group whose complete members do not fit together, the members."""
+        """Return those of ``keys`` that are not complete.
+
+        If all members of a group are complete but cannot be combined, they count as not complete.
+        """
         done = {row.key for row in self.rows if row.state is State.COMPLETE}
         complete = {row.key for row in self.headlines if row.state is State.COMPLETE}
         apart = {
@@ -238,6 +281,6 @@ class ScoreTable:
 
 
 def title_of(key: str) -> str:
-    """For people; of a benchmark or a group."""
+    """Return the title of a benchmark or a group, for users."""
     groups = {group.key: group.title for group in GROUPS}
     return groups.get(key) or by_key(key).title

@@ -1,4 +1,7 @@
-"""Takes absolute paths and secrets out of the files that leave this machine, and says how many of each there were."""
+"""Remove absolute paths and secrets from files before they leave this machine.
+
+The number of replacements in each file is reported.
+"""
 
 from __future__ import annotations
 
@@ -12,22 +15,24 @@ from xml.sax.saxutils import escape
 
 from ..redact import Redactor
 
-# A hub cache: what lies before the repository's own folder says where somebody keeps it, and nothing else.
+# The part of a path before a repository's folder in a hub cache. It only tells where the cache is,
+# so it is removed.
 _HUB = re.compile(
     r"(?<![\w/])(?:[A-Za-z]:)?/(?:[^\s'\"<>|,;\\]+/)?(?=(?:datasets|models|spaces)--[\w.-]+/)"
 )
-# Two parts at least, not inside a word, an address or a relative path: "and/or", "https://a/b" and "x/y/z" are none.
-# In JSON a line break before a path is the two characters of its escape.
+# An absolute path has at least two parts and does not start inside a word, an address or a relative
+# path: "and/or", "https://a/b" and "x/y/z" do not match. In JSON a line break before a path is the
+# two characters of its escape.
 _BEFORE = r"(?:(?<![\w./<~}\])%&+-])|(?<=\\[nrt])|(?<=file://))"
 _ABSOLUTE = re.compile(_BEFORE + r"/(?:[\w.@%+=,~-]+/)+[\w.@%+=,~-]*[\w@%+=~-]")
 _DRIVE = re.compile(r"(?<![\w])[A-Za-z]:(?:\\\\?[\w.@%+=,~ -]+){2,}")
 _XML = (".xml", ".rels")
-EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time a zip can hold
+EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip file can store
 
 
 @dataclass
 class Found:
-    """What was replaced in one file."""
+    """The number of replacements in one file."""
 
     paths: int = 0
     secrets: int = 0
@@ -42,10 +47,15 @@ class Found:
 
 
 class Scrubber:
-    """``places``: folders of this machine and the words that stand for them (``[output-dir]``); the longest path wins.
+    """Replaces absolute paths and secrets in texts and files.
 
-    Below a known folder the rest of a path stays; of any other absolute path one or two parts. Links of the web, relative
-    paths and words with slashes stay as they are.
+    Paths below a known folder keep their remaining part. Of other absolute paths the last one or
+    two parts are kept. Web addresses, relative paths and words with slashes are not changed.
+
+    Args:
+        redactor: Replaces secrets.
+        places: Known folders of this machine, each with the word that replaces it (``output-dir``
+            becomes ``[output-dir]``); the longest matching path is used.
     """
 
     def __init__(self, redactor: Redactor, places: Iterable[tuple[str, Path]] = ()) -> None:
@@ -63,7 +73,7 @@ class Scrubber:
         )
 
     def text(self, text: str, found: Found | None = None) -> str:
-        """The text without them; ``found`` counts."""
+        """Return the text without paths and secrets; replacements are counted in ``found``."""
         found = Found() if found is None else found
         if "/" in text or ":\\" in text:
             text = self._paths(text, found)
@@ -86,7 +96,7 @@ class Scrubber:
         return text
 
     def lines(self, data: bytes, found: Found | None = None) -> bytes:
-        """A text file, line by line; what is no UTF-8 is kept byte for byte."""
+        """Return a text file, scrubbed line by line; bytes that are not UTF-8 are kept."""
         found = Found() if found is None else found
         text = data.decode("utf-8", errors="surrogateescape")
         return "".join(self.text(line, found) for line in text.splitlines(keepends=True)).encode(
@@ -94,19 +104,23 @@ class Scrubber:
         )
 
     def file(self, name: str, data: bytes) -> tuple[bytes, Found]:
-        """The file as it may leave: the very bytes it had where there was nothing to replace."""
+        """Return the scrubbed file and the counts; the same bytes if nothing was replaced."""
         found = Found()
         cleared = self._workbook(data, found) if name.endswith(".xlsx") else self.lines(data, found)
         return (cleared, found) if found.paths or found.secrets else (data, found)
 
     def _workbook(self, data: bytes, found: Found) -> bytes:
-        """The texts of a workbook's parts; its other parts, its order and its formats stay."""
+        """Return an xlsx file with its texts scrubbed.
+
+        Other parts, their order and the formatting do not change.
+        """
         made = io.BytesIO()
         with zipfile.ZipFile(io.BytesIO(data)) as book, zipfile.ZipFile(made, "w") as target:
             for info in book.infolist():
                 part = book.read(info)
                 if info.filename.endswith(_XML):
-                    # Names of parts (Target="/xl/styles.xml", ContentType's /xl/...) are absolute inside the workbook.
+                    # Other parts refer to each other by absolute names (Target="/xl/styles.xml"),
+                    # which are not paths of this machine.
                     inside = (
                         info.filename.startswith("xl/sharedStrings")
                         or info.filename.startswith("xl/worksheets/sheet")
@@ -138,7 +152,7 @@ class Scrubber:
 
 
 def _last_parts(match: re.Match[str]) -> str:
-    """Enough to tell one file from another, and nobody's name."""
+    """Return the end of a path: enough to tell files apart, without a user's name."""
     parts = [part for part in re.split(r"[/\\\\]+", match[0]) if part]
     if parts[0] in ("home", "Users"):
         parts = parts[2:]

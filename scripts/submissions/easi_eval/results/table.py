@@ -1,4 +1,8 @@
-"""The score table as files: ``easi_scores.csv``, read back to add later runs to it, and ``easi_scores.md`` for people."""
+"""The score table as files: ``easi_scores.csv`` and ``easi_scores.md``.
+
+The CSV file has all digits of the scores and the values needed to check them. The Markdown file is
+for people.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +28,8 @@ COLUMNS = (
     "state",
     "reason",
 )
-# After the columns for people, what checking them needs: the dataset's size, and what SITE is pooled from.
+# Further columns, for checking the scores: the size of the dataset, and the sums that SITE is
+# pooled from.
 EXTRA_COLUMNS = ("total", "points", "weight")
 AVERAGE = "easi8_average"
 
@@ -34,7 +39,7 @@ def _cell(value: object) -> str:
 
 
 def _record(name: str, part: str, score: BenchmarkScore) -> dict[str, str]:
-    """The headline line of a benchmark, a group or one of its members."""
+    """Return the headline row of a benchmark, a group or a member of a group."""
     pool = score.pools.get("")
     return {
         "benchmark": name,
@@ -56,7 +61,7 @@ def _record(name: str, part: str, score: BenchmarkScore) -> dict[str, str]:
 
 
 def _method_records(name: str, prefix: str, score: BenchmarkScore) -> Iterator[dict[str, str]]:
-    """The headline by the methods that did not make it: ``[stock]``."""
+    """Yield the headline by each method that is not the one that counts, as part ``[method]``."""
     for method, reading in score.by_method.items():
         if method != score.method:
             yield {
@@ -84,7 +89,10 @@ def _part_records(name: str, prefix: str, score: BenchmarkScore) -> Iterator[dic
 
 
 def records(table: ScoreTable) -> list[dict[str, str]]:
-    """Every line of the table as text cells: each benchmark, its parts, SITE's halves below SITE, the average at the end."""
+    """Return every row of the table as text cells.
+
+    These are each benchmark and its parts, SITE's halves below SITE, and the average at the end.
+    """
     members = {group.key: group.members for group in GROUPS}
     lines: list[dict[str, str]] = []
     for score in table.headlines:
@@ -116,7 +124,7 @@ def records(table: ScoreTable) -> list[dict[str, str]]:
 
 
 def csv_text(table: ScoreTable) -> str:
-    """``easi_scores.csv``: all digits of every score."""
+    """Return ``easi_scores.csv``; scores have all their digits."""
     text = io.StringIO()
     writer = csv.DictWriter(text, (*COLUMNS, *EXTRA_COLUMNS), lineterminator="\n")
     writer.writeheader()
@@ -125,7 +133,10 @@ def csv_text(table: ScoreTable) -> str:
 
 
 def markdown_text(table: ScoreTable) -> str:
-    """``easi_scores.md``: scores with two decimals, parts indented below their benchmark; what is suspicious about them stands above."""
+    """Return ``easi_scores.md``: warnings, the table with two decimals, and notes.
+
+    Parts are listed below their benchmark.
+    """
     suspicious = above(table)
     lines = [
         f"# EASI scores: {_plain(table.model)}",
@@ -134,7 +145,10 @@ def markdown_text(table: ScoreTable) -> str:
         "",
         *(f"- {_plain(warning)}" for warning in suspicious),
         *([""] if suspicious else []),
-        "| benchmark | part | score | n | unparsed | failed | truncated | coin flips | method | comparable | state | reason |",
+        (
+            "| benchmark | part | score | n | unparsed | failed | truncated | coin flips | method "
+            "| comparable | state | reason |"
+        ),
         "|---|---|---:|---:|---:|---:|---:|---:|---|---|---|---|",
     ]
     for record in records(table):
@@ -149,5 +163,5 @@ def markdown_text(table: ScoreTable) -> str:
 
 
 def _plain(text: str) -> str:
-    """One line that breaks no markdown table."""
+    """Return the text as one line that is safe in a Markdown table."""
     return " ".join(text.split()).replace("|", "\\|")

@@ -1,4 +1,7 @@
-"""Whether a per-question file of VLMEvalKit is about the questions of a dataset's table: text, options and right answers."""
+"""Check that a per-question file of VLMEvalKit is about the questions of a dataset's table.
+
+Question texts, options and right answers are compared.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from ..benchmarks import RowRule
 from ..errors import EasiError
 
 ASKED = re.compile(r"question|input_prompt|options|candidates|[A-Z]")
-# What pandas reads as no value.
+# Texts that pandas reads as a missing value, in lower case.
 NOTHING = frozenset(
     {
         "",
@@ -33,12 +36,18 @@ NOTHING = frozenset(
         "-1.#qnan",
     }
 )
-LONGEST_CELL = 32_000  # an xlsx cuts what is longer, at 32,767 characters
+LONGEST_CELL = 32_000  # an xlsx file cuts longer texts at 32,767 characters
 
 
 @dataclass(frozen=True)
 class Differences:
-    """Items whose question or options, and whose right answer, are not those of the table; ``silent``: whose file has no question."""
+    """Items that do not agree with the dataset.
+
+    Attributes:
+        questions: Items whose question or options differ.
+        truths: Items whose right answer differs.
+        silent: Items for which the file has no question to compare.
+    """
 
     questions: tuple[str, ...] = ()
     truths: tuple[str, ...] = ()
@@ -46,7 +55,18 @@ class Differences:
 
 
 def compare(rule: RowRule, rows: Mapping[str, Mapping[str, Any]], table: Path) -> Differences:
-    """``rows``: the cells of a per-question file by item. Columns that one of the two lacks are not looked at."""
+    """Return the items that differ from the dataset's TSV.
+
+    Columns that are missing from either side are not compared.
+
+    Args:
+        rule: Where the facts of a question are in the per-question file.
+        rows: The cells of the per-question file, by item and column.
+        table: The dataset's TSV.
+
+    Raises:
+        EasiError: The TSV cannot be read.
+    """
     questions, truths = [], []
     csv.field_size_limit(1 << 30)  # images stand in their rows as base64
     try:
@@ -74,7 +94,10 @@ def compare(rule: RowRule, rows: Mapping[str, Mapping[str, Any]], table: Path) -
 
 
 def same(cell: object, written: object) -> bool:
-    """Whether a cell of a result file holds what the table has: its way led through pandas and an xlsx."""
+    """Return whether a cell of a result file holds the value that the table has.
+
+    Values change on their way through pandas and an xlsx file; such changes are ignored.
+    """
     one, other = plain(cell), plain(written)
     if one == other or one[:LONGEST_CELL] == other[:LONGEST_CELL] != "":
         return True
@@ -82,7 +105,11 @@ def same(cell: object, written: object) -> bool:
 
 
 def plain(cell: object) -> str:
-    """Without white space and control characters, which an xlsx does not keep; what pandas takes for no value is empty."""
+    """Return the text of a cell in a comparable form.
+
+    White space and control characters are removed, since an xlsx file does not keep them. Texts
+    that pandas reads as missing become "".
+    """
     text = "" if cell is None else str(getattr(cell, "text", cell))
     text = re.sub(r"_x[0-9A-Fa-f]{4}_", "", text)
     text = "".join(char for char in text if char.isprintable() and not char.isspace())
@@ -90,7 +117,7 @@ def plain(cell: object) -> str:
 
 
 def _value(text: str) -> object:
-    """A number or a list as what it is; other texts are what they are."""
+    """Return a number, flag or list in a comparable form, None for any other text."""
     try:
         return float(text)
     except ValueError:

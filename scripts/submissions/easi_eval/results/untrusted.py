@@ -1,4 +1,7 @@
-"""Opening an archive that comes from a stranger: what no archive of ours is like is refused before anything in it is parsed."""
+"""Open a results archive from an untrusted source.
+
+Anything that this program would not put into an archive is rejected before its contents are parsed.
+"""
 
 from __future__ import annotations
 
@@ -13,14 +16,19 @@ from ..errors import EasiError
 REFUSED = "it is not a results archive, or somebody tampered with it; nothing of it was opened"
 MOST_FILES = 2_000
 MOST_PACKED = 512 << 20
-MOST_BYTES = 1 << 30  # unpacked; the largest archive of a whole run has a quarter of it
-MOST_RATIO = 1_000  # of one member; deflate itself cannot do more than 1,032
+MOST_BYTES = 1 << 30  # unpacked; the largest archive of a full run has a quarter of this size
+MOST_RATIO = 1_000  # compression ratio of one member; deflate cannot exceed 1,032
 MOST_XML = 512 << 20  # of one workbook, unpacked
 NAME = re.compile(r"[^/\\\x00-\x1f:]+(?:/[^/\\\x00-\x1f:]+)*")
 
 
 def read_archive(path: Path) -> dict[str, bytes]:
-    """Every member by name. Raises EasiError for what no archive of ours is like."""
+    """Return the contents of every member by name.
+
+    Raises:
+        EasiError: The file is not a zip file, or it exceeds the limits of this module, or a member
+            has an unsafe name, is not a plain file, or does not have the size that it declares.
+    """
     try:
         if path.stat().st_size > MOST_PACKED:
             raise _refused(path, f"it has {path.stat().st_size:,} bytes")
@@ -70,7 +78,7 @@ def _check_members(path: Path, infos: list[zipfile.ZipInfo]) -> None:
 
 
 def _read(path: Path, zipped: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
-    """One member, never more than it says that it has; a workbook is looked into before anything parses it."""
+    """Return one member; never read more than its declared size. Workbooks are checked, too."""
     with zipped.open(info) as file:
         data = file.read(info.file_size + 1)
     if len(data) != info.file_size:
@@ -81,7 +89,10 @@ def _read(path: Path, zipped: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
 
 
 def _check_workbook(path: Path, name: str, data: bytes) -> None:
-    """A workbook is a zip of XML: the same bounds, and no definitions of entities."""
+    """Check an xlsx file, which is a zip of XML: the size limits, and no entity definitions.
+
+    Entity definitions could expand to huge texts when the XML is parsed.
+    """
     with zipfile.ZipFile(io.BytesIO(data)) as book:
         infos = book.infolist()
         if len(infos) > MOST_FILES or sum(info.file_size for info in infos) > MOST_XML:

@@ -1,4 +1,7 @@
-"""VLMEvalKit's result files (ms-vlmeval 0.0.20): found by exact name, read into one shape."""
+"""Read the result files of VLMEvalKit (ms-vlmeval 0.0.20).
+
+Files are found by their exact names.
+"""
 
 from __future__ import annotations
 
@@ -27,23 +30,29 @@ from .scores import Reading
 
 AGAIN = "the file is cut off or damaged: run this benchmark again with --rerun"
 SETTINGS = ("vanilla", "flip_eval", "circ_eval", "flip_circ_eval")
-# Judges whose name the package shortens in file names (image_mcq.py, evaluate_heuristic).
+# Judges whose names the package shortens in file names (image_mcq.py, evaluate_heuristic).
 JUDGE_FILES = {"chatgpt-0125": "openai", "gpt-4-0125": "gpt4"}
-# What the package itself assumes when it cannot count the options (spatial_bench/cal_scores.py, _ensure_options_count_row).
+# The number that the package assumes if it cannot count the options (spatial_bench/cal_scores.py,
+# _ensure_options_count_row).
 DEFAULT_OPTIONS = 4
 # Written by the package into the log column of BLINK and 3DSRBench (utils/multiple_choice.py).
 NOT_MATCHED = "Failed in Prefetch"
 RANDOM_LETTER = "Failed to predict, thus randomly generate one"
-LOG_PREFIX = "Match Log: "  # both are wrapped by it (eval_vanilla)
+LOG_PREFIX = "Match Log: "  # precedes both of them (eval_vanilla)
 
 
 def _patterns(source: Source) -> tuple[re.Pattern[str], str]:
-    """A pattern for the score file (groups ``model`` and, if the name has one, ``tag``) and a template for the row files."""
+    """Return a pattern for the score file and a template for the names of the per-question files.
+
+    The pattern has a group ``model`` and, if the name contains it, a group ``tag`` for the
+    extraction method. The template is filled with these groups and ``task`` to get a regular
+    expression.
+    """
     name = re.escape(source.task)
     if source.layout == "settings":
         return re.compile(rf"(?P<model>.+)_{name}_results\.tsv"), r"{model}_{task}_result\.xlsx"
     if source.family == "mcq":
-        # The score file has no judge tag, the row file has.
+        # The per-question file has the judge's name in its name, the score file does not.
         return re.compile(
             rf"(?P<model>.+)_{name}_acc\.csv"
         ), r"{model}_{task}_.+_result\.(xlsx|tsv)"
@@ -53,7 +62,11 @@ def _patterns(source: Source) -> tuple[re.Pattern[str], str]:
 
 
 def score_files(bench: Benchmark, folder: Path) -> list[tuple[Path, str, str]]:
-    """Every score file of one benchmark below ``folder``, newest first, with the model's and the judge's name in it ("" if it has none)."""
+    """Return every score file of one benchmark below ``folder``, newest first.
+
+    Each entry is the path, the model's name and the tag of the extraction method ("" if the name
+    has none).
+    """
     source = bench.source(VLMEVALKIT)
     pattern = _patterns(source)[0]
     matches = [
@@ -66,12 +79,20 @@ def score_files(bench: Benchmark, folder: Path) -> list[tuple[Path, str, str]]:
 
 
 def find_vlmevalkit_outputs(bench: Benchmark, folder: Path, judge: str = "") -> Outputs:
-    """The newest score file of one benchmark anywhere below ``folder``, and beside it the row file and, in a run of ours, the exact answers.
+    """Return the newest score file of one benchmark and the files that belong to it.
 
-    ``judge``: ``extract_matching``, ``exact_matching`` or a judge model's name; empty takes whichever is newest. What a judge
-    of ours left in a folder of its own below (``JUDGED``) is not looked at.
-    3DSRBench has no score file if a question failed that others are paired with: then there are only the rows.
-    Raises EasiError naming what is not there.
+    These are the per-question file beside it and, in our own runs, the exact answers. Files in a
+    ``JUDGED`` folder below are ignored. VLMEvalKit writes no score file for 3DSRBench if a question
+    failed that is part of a set; then there is only the per-question file.
+
+    Args:
+        bench: The benchmark.
+        folder: The folder to search, including its subfolders.
+        judge: ``extract_matching``, ``exact_matching`` or the name of a judge model; "" accepts
+            any.
+
+    Raises:
+        EasiError: A file is missing; the message names it.
     """
     source = bench.source(VLMEVALKIT)
     pattern, template = _patterns(source)
@@ -147,7 +168,10 @@ def _outputs(
 
 
 def _table(path: Path, delimiter: str) -> tuple[list[str], list[list[str]]]:
-    """Header and rows of a delimited file, as text; EasiError if it is cut off or uneven."""
+    """Return header and rows of a delimited file as text.
+
+    Raises EasiError if the file is cut off or its rows differ in length.
+    """
     try:
         with path.open(encoding="utf-8", newline="") as file:
             text = file.read()
@@ -170,7 +194,10 @@ def _table(path: Path, delimiter: str) -> tuple[list[str], list[list[str]]]:
 
 
 def _number(text: str, where: str) -> float | None:
-    """A finite number; None for an empty cell and NaN; EasiError for anything else."""
+    """Return a finite number, or None for an empty cell or NaN.
+
+    Raises EasiError for anything else.
+    """
     if text.strip().lower() in ("", "nan"):
         return None
     try:
@@ -183,7 +210,10 @@ def _number(text: str, where: str) -> float | None:
 
 
 def _aggregate(path: Path, layout: str) -> dict[str, float | None]:
-    """Every number of a score file, in the file's own scale, by key; see the layouts in the registry."""
+    """Return every number of a score file by key, in the file's own scale.
+
+    ``layout`` is one of ``benchmarks.LAYOUTS``.
+    """
     header, rows = _table(path, "," if layout == "comma" else "\t")
     if layout == "key_value":
         if header != ["metric", "value"]:
@@ -213,7 +243,11 @@ def _aggregate(path: Path, layout: str) -> dict[str, float | None]:
 def read_vlmevalkit_scores(
     bench: Benchmark, out: Outputs, rows: pd.DataFrame | None = None
 ) -> Reading:
-    """Headline and sub-scores, 0-100. With ``rows`` a number that is lacking for questions that were scored is an error."""
+    """Read the headline and the sub-scores, 0-100.
+
+    With ``rows``, a missing number for questions that were scored is an error (see
+    ``rows.reading``).
+    """
     source = bench.source(VLMEVALKIT)
     path = out.scores[0]
     return reading(source, _aggregate(path, source.layout), rows, str(path))
@@ -223,7 +257,10 @@ def read_vlmevalkit_scores(
 
 
 def _sheet(path: Path) -> tuple[list[str], list[Sequence[Any]]]:
-    """Header and cells of the first sheet. Texts are exactly what was written: nothing becomes NaN, a number or a formula's value."""
+    """Return header and cells of the first sheet of an xlsx file.
+
+    Texts are returned exactly as written: none becomes NaN, a number or the value of a formula.
+    """
     try:
         book = openpyxl.load_workbook(path, read_only=True)
         cells = list(book.worksheets[0].iter_rows(values_only=True))
@@ -246,7 +283,10 @@ def _sheet(path: Path) -> tuple[list[str], list[Sequence[Any]]]:
 
 
 def _tsv(path: Path) -> tuple[list[str], list[Sequence[Any]]]:
-    """The same for PRED_FORMAT=tsv, where every field is quoted and may hold line breaks."""
+    """Return header and cells of a TSV file (PRED_FORMAT=tsv), like ``_sheet``.
+
+    Every field is quoted and may contain line breaks.
+    """
     try:
         with path.open(encoding="utf-8", newline="") as file:
             lines = list(csv.reader(file, delimiter="\t", strict=True))
@@ -258,7 +298,10 @@ def _tsv(path: Path) -> tuple[list[str], list[Sequence[Any]]]:
 
 
 def _text(cell: Any) -> str:
-    """A cell as text; an empty cell is an empty text, an array formula the text that was taken for one."""
+    """Return a cell as text: "" for an empty cell, the formula's text for an array formula.
+
+    An answer may have been taken for an array formula when the file was written.
+    """
     return "" if cell is None else str(getattr(cell, "text", cell))
 
 
@@ -275,18 +318,22 @@ def _log(row: Mapping[str, Any]) -> str:
 
 
 def _parsed(rule: RowRule, row: Mapping[str, Any], answer: str) -> bool:
-    """Whether the backend could read the answer, by the rule its files allow."""
+    """Return whether the backend could read the answer, as far as its files show."""
     if rule.unparsed_when == "log":
         return not _log(row).startswith((NOT_MATCHED, RANDOM_LETTER))
     if "judge_grade" in row and row["judge_grade"] is not None:
         return row["judge_grade"] != "C"
-    if row.get("task_type") == "SPECIAL":  # SPAR's view changes: parsed while scoring, never marked
+    # SPAR-Bench's view changes are parsed while they are scored, and the files do not show the
+    # outcome.
+    if row.get("task_type") == "SPECIAL":
         return names_movement(answer)
     cell = row.get(rule.unparsed)
-    return cell is not None and cell is not False  # a numeric answer may be 0, which is no failure
+    # A numeric answer may be 0, so truthiness would not do.
+    return cell is not None and cell is not False
 
 
-# How a score column follows from what was extracted; a judge's verdict does not follow from its extraction.
+# How the value in a score column follows from the extracted answer. A judge's verdict does not
+# follow from it.
 RULES = {"hit": "letter", "MRA:.5:.95:.05": "number"}
 
 
@@ -306,7 +353,7 @@ def _score(rule: RowRule, row: Mapping[str, Any], where: str) -> float:
 
 
 def _exact_answers(out: Outputs) -> dict[str, str] | None:
-    """The answers by item from the lossless file of a run of ours; None where there is none."""
+    """Return the answers by item from the JSONL file of our own run, None if there is none."""
     if len(out.rows) == 1:
         return None
     path = out.rows[1]
@@ -318,9 +365,13 @@ def _exact_answers(out: Outputs) -> dict[str, str] | None:
 
 
 def read_vlmevalkit_rows(bench: Benchmark, out: Outputs) -> pd.DataFrame:
-    """ROW_COLUMNS, one row per question, in the file's order; EasiError if columns, scores or rows are lacking.
+    """Return the per-question table with ROW_COLUMNS, in the order of the file.
 
-    Answers come from the lossless file where there is one: a cell of an xlsx does not hold every text.
+    Answers come from the JSONL file of our own run if there is one, because a cell of an xlsx file
+    cannot hold every text.
+
+    Raises:
+        EasiError: Columns, scores or rows are missing, or a file is damaged.
     """
     rule = bench.source(VLMEVALKIT).rows
     path = out.rows[0]
@@ -364,7 +415,10 @@ def read_vlmevalkit_rows(bench: Benchmark, out: Outputs) -> pd.DataFrame:
 
 
 def question_facts(rule: RowRule, row: Mapping[str, Any]) -> dict[str, Any]:
-    """What the per-question table says of a question whatever was answered, from its row in the dataset or in a result file."""
+    """Return the columns of the per-question table that do not depend on the answer.
+
+    ``row`` is the question's row in the dataset or in a result file.
+    """
     return {
         "question_type": _text(row[rule.question_type]),
         "target": _text(row[rule.target]),
@@ -375,7 +429,7 @@ def question_facts(rule: RowRule, row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def row_cells(bench: Benchmark, out: Outputs) -> dict[str, dict[str, Any]]:
-    """The cells of the per-question file by item and column."""
+    """Return the cells of the per-question file, by item and column."""
     rule, path = bench.source(VLMEVALKIT).rows, out.rows[0]
     header, cells = _sheet(path) if path.suffix == ".xlsx" else _tsv(path)
     rows = [dict(zip(header, line, strict=False)) for line in cells]
@@ -383,9 +437,10 @@ def row_cells(bench: Benchmark, out: Outputs) -> dict[str, dict[str, Any]]:
 
 
 def read_by_rules(bench: Benchmark, out: Outputs) -> int:
-    """How many rows of a judge's file the package read by its rules: it falls back to them without saying so.
+    """Return how many rows of a judge's file were in fact read by rules.
 
-    That happens to all rows or, where kinds of questions have judges of their own (VSI-Bench), to all of one kind.
+    The package falls back to its rules without a message: for all rows, or for all rows of one
+    question type where types have separate judges (VSI-Bench).
     """
     rule, path = bench.source(VLMEVALKIT).rows, out.rows[0]
     header, cells = _sheet(path) if path.suffix == ".xlsx" else _tsv(path)
@@ -398,12 +453,15 @@ def read_by_rules(bench: Benchmark, out: Outputs) -> int:
 
 
 def tsv_rows(path: Path) -> int:
-    """How many questions a dataset's TSV holds."""
+    """Return the number of questions in a dataset's TSV."""
     return len(tsv_items(path))
 
 
 def tsv_items(path: Path) -> tuple[str, ...]:
-    """The questions of a dataset's TSV, as our rows name them; a row without its image is none, as for the package itself."""
+    """Return the items of a dataset's TSV, named as in our tables.
+
+    A row without its image is left out, as the package does.
+    """
     csv.field_size_limit(1 << 30)  # images stand in their rows as base64
     try:
         with path.open(encoding="utf-8", newline="") as file:
@@ -416,5 +474,5 @@ def tsv_items(path: Path) -> tuple[str, ...]:
 
 
 def _index(text: str) -> str:
-    """An index as it stands in result files: pandas makes a number of it where it can."""
+    """Return an index as it appears in result files, where pandas has parsed it as a number."""
     return str(int(text)) if text.isdecimal() else text
