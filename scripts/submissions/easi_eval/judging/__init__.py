@@ -1,7 +1,9 @@
-"""How answers are read: by the backend's rules or by a judge model. The policy, pure; ``second_reading.py`` carries it out.
+"""Decide whether answers are read by the backend's rules or by a judge model.
 
-The original program of the leaderboard scored by rules and judged again, as a whole, what it could not read more than 2.5 %
-of. Only VLMEvalKit has judges.
+This module only decides; ``second_reading.py`` runs the judge. Only VLMEvalKit has judges.
+
+By default a benchmark is scored by rules and judged again, as a whole, if the rules could not read
+more than 2.5 % of its answers. The original program of the leaderboard did the same.
 """
 
 from __future__ import annotations
@@ -18,23 +20,28 @@ if TYPE_CHECKING:
     from ..results.scores import BenchmarkScore
 
 RULES = "exact_matching"
-BY_RULES = (RULES, "extract_matching")  # VLMEvalKit's two names for them
+BY_RULES = (RULES, "extract_matching")  # VLMEvalKit has two names for its rules
 DEFAULT_JUDGE = "gpt-4o-1120"
 DEFAULT_THRESHOLD = 0.025
-VARIABLE = "EASI_JUDGE"  # another judge than the default one, for when none is named
-# Judges of VLMEvalKit that it does not ask through OPENAI_API_BASE (dataset/utils/judge_util.py, build_judge).
+VARIABLE = "EASI_JUDGE"  # environment variable that replaces the default judge
+# Judges for which VLMEvalKit does not use OPENAI_API_BASE (dataset/utils/judge_util.py,
+# build_judge).
 ELSEWHERE = ("qwen-7b", "qwen-72b", "deepseek", "llama31-8b")
-ANSWERS_FILE = "judge_answers.jsonl"  # in a run's folder: what judges said, a line each
+ANSWERS_FILE = "judge_answers.jsonl"  # in a run's folder: the judges' answers, one per line
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 @dataclass(frozen=True)
 class Policy:
-    """Who reads the answers. ``judge``: the model to ask ("": nobody); ``always``: whatever the rate of unreadable answers.
+    """Who reads the answers.
 
-    ``threshold``: 0-1; a benchmark with a higher rate is judged. ``reads``: False on a backend without a choice, where
-    nothing is said about methods. ``named``: the user said who, and the rate decides nothing. ``why_none``: why no judge is
-    asked, for people.
+    Attributes:
+        judge: The judge model; "" if no judge is asked.
+        always: Judge every benchmark, whatever its share of unreadable answers.
+        threshold: Share of unreadable answers (0-1) above which a benchmark is judged.
+        reads: False on a backend without a choice; then no method is reported.
+        named: The user chose the method, so the share of unreadable answers does not matter.
+        why_none: Why no judge is asked, for users.
     """
 
     judge: str = ""
@@ -45,18 +52,25 @@ class Policy:
     why_none: str = ""
 
     def wants(self, rate: float | None) -> bool:
-        """Whether a benchmark of this rate is to be judged, if anybody can."""
+        """Return whether a benchmark with this share of unreadable answers is to be judged.
+
+        Whether a judge is available is not considered.
+        """
         return self.always or (not self.named and rate is not None and rate > self.threshold)
 
 
 def threshold(text: str) -> float:
-    """``--extraction-threshold``: a fraction (0.025) or, with the sign, a percentage (2.5%). Raises EasiError."""
+    """Parse ``--extraction-threshold``: a fraction (0.025) or a percentage (2.5%).
+
+    Raises:
+        EasiError: The value is not a number, or not between 0 and 1.
+    """
     number, sign, rest = text.strip().partition("%")
     try:
         value = float(number) / (100 if sign else 1)
     except ValueError:
         value = -1.0
-    if rest or not 0 <= value <= 1:  # also what is no number at all
+    if rest or not 0 <= value <= 1:  # -1 for a text that is not a number
         raise EasiError(
             f"--extraction-threshold is {text!r}",
             hint="write a fraction of the answers, 0.025, or 2.5%",
@@ -65,7 +79,11 @@ def threshold(text: str) -> float:
 
 
 def policy(cfg: RunConfig, environ: Mapping[str, str]) -> Policy:
-    """What the options and the environment ask for. A key alone makes a judge: its address has a default."""
+    """Return the policy that the options and the environment ask for.
+
+    A key in OPENAI_API_KEY is enough to enable the default judge, because its address has a
+    default.
+    """
     if not cfg.kind.takes_judge:
         return Policy(reads=False)
     if cfg.judge in BY_RULES:
@@ -89,23 +107,30 @@ def policy(cfg: RunConfig, environ: Mapping[str, str]) -> Policy:
 
 
 def check(cfg: RunConfig, environ: Mapping[str, str]) -> None:
-    """Refuse (EasiError) a judge that could not be asked, or not under its name."""
+    """Check the judge's settings before a run.
+
+    Raises:
+        EasiError: The judge cannot be asked, or VLMEvalKit would ask another model than the one
+            named.
+    """
     if cfg.judge in BY_RULES:
         return
     if cfg.judge and not environ.get("OPENAI_API_KEY"):
         raise EasiError(
-            f"--judge {cfg.judge} needs OPENAI_API_KEY; without it VLMEvalKit would silently score by rules",
-            hint=f"set OPENAI_API_KEY and OPENAI_API_BASE in the environment or in .env, or use --judge {RULES}",
+            f"--judge {cfg.judge} needs OPENAI_API_KEY; without it VLMEvalKit would silently "
+            "score by rules",
+            hint="set OPENAI_API_KEY and OPENAI_API_BASE in the environment or in .env, "
+            f"or use --judge {RULES}",
         )
     judge = policy(cfg, environ).judge
     if judge in ELSEWHERE:
         raise EasiError(
-            f"the judge {judge} is a name of VLMEvalKit for a service that OPENAI_API_BASE does not lead to",
+            f"the judge {judge} is a name of VLMEvalKit for a service that OPENAI_API_BASE does "
+            "not lead to",
             hint="name the model as your endpoint calls it",
         )
-    if judge and (
-        other := environ.get("LOCAL_LLM")
-    ):  # the files would carry one judge's name and another's verdicts
+    # With LOCAL_LLM, files named after one judge would hold the verdicts of another.
+    if judge and (other := environ.get("LOCAL_LLM")):
         raise EasiError(
             f"LOCAL_LLM is set: VLMEvalKit would ask {other} and call it {judge}",
             hint=f"unset LOCAL_LLM, and use --judge {other}",
@@ -113,9 +138,10 @@ def check(cfg: RunConfig, environ: Mapping[str, str]) -> None:
 
 
 def insisted(cfg: RunConfig, environ: Mapping[str, str]) -> bool:
-    """Whether a judge was set on purpose, so that one that cannot be asked is a reason not to start.
+    """Return whether a judge was configured on purpose, so that an unreachable one stops the run.
 
-    A key alone may be there for other things; then rules will do, and it is said.
+    OPENAI_API_KEY alone may be set for other programs. In that case answers are read by rules, and
+    the run reports this.
     """
     return bool(
         cfg.judge or environ.get("OPENAI_API_BASE", "").strip() or environ.get(VARIABLE, "").strip()
@@ -123,7 +149,10 @@ def insisted(cfg: RunConfig, environ: Mapping[str, str]) -> bool:
 
 
 def settings(cfg: RunConfig, environ: Mapping[str, str]) -> dict[str, object]:
-    """The part of a benchmark's settings that says how its answers are read; changing it costs no answer."""
+    """Return the part of a benchmark's settings that says how answers are read.
+
+    Changing it does not require new answers.
+    """
     if cfg.judge:
         return {"judge": RULES if cfg.judge in BY_RULES else cfg.judge}
     return {
@@ -133,13 +162,13 @@ def settings(cfg: RunConfig, environ: Mapping[str, str]) -> dict[str, object]:
     }
 
 
-# ---- what is judged -----------------------------------------------------------------------------------------------
+# ---- what is judged
 
 
 def rate(score: BenchmarkScore) -> float | None:
-    """Share of the answers that the rules could not read, 0-1, of a score by rules; None where the files do not say.
+    """Return the share (0-1) of answers that the rules could not read, for a score by rules.
 
-    A question that failed has no answer.
+    Failed questions have no answer and are not counted. None if the files do not tell.
     """
     answers = score.n - score.failed
     return score.unparsed / answers if answers and score.unparsed is not None else None
@@ -148,11 +177,16 @@ def rate(score: BenchmarkScore) -> float | None:
 def to_judge(
     policy: Policy, scores: Iterable[BenchmarkScore], groups: Sequence[Sequence[str]]
 ) -> tuple[str, ...]:
-    """Which of these benchmarks, scored by rules, are judged. The members of one of ``groups`` are judged alike.
+    """Return the keys of those benchmarks, all scored by rules, that are to be judged.
 
-    One half of SITE above the threshold is enough for both: its own number would not be trusted by rules, and two kinds of
-    reading do not pool into one. It also never takes back a judgement when the other half is scored later, as the pooled
-    rate would.
+    All members of a group are judged if one of them is above the threshold: readings by different
+    methods cannot be pooled. The pooled share is not used, because scoring the second half of SITE
+    later could then take back the decision for the first.
+
+    Args:
+        policy: Who reads the answers.
+        scores: Scores by rules.
+        groups: The keys of the members of each group.
     """
     if not policy.judge:
         return ()
@@ -165,10 +199,10 @@ def to_judge(
 
 
 def reopened(policy: Policy, score: BenchmarkScore) -> str:
-    """Why an accepted benchmark is to be read again by a judge; "" if it is not."""
+    """Return why a finished benchmark is to be judged after all, "" if it is not."""
     from ..results.scores import State
 
-    # One half of SITE may be open for the other's sake alone.
+    # One half of SITE may be INCOMPLETE only because the other half is above the threshold.
     if (
         policy.judge
         and score.method == RULES
@@ -178,23 +212,29 @@ def reopened(policy: Policy, score: BenchmarkScore) -> str:
     return ""
 
 
-# ---- what is said -------------------------------------------------------------------------------------------------
+# ---- notes and states
 
 
 def said(policy: Policy) -> tuple[str, ...]:
-    """What a plan says of judging beforehand."""
+    """Return the lines about judging for the plan that is shown before a run."""
     if not policy.judge:
         return ()
     which = (
         "all benchmarks are"
         if policy.always
-        else f"benchmarks with more than {percent(policy.threshold)} of answers that rules cannot read are"
+        else (
+            f"benchmarks with more than {percent(policy.threshold)} of answers that rules cannot "
+            "read are"
+        )
     )
     return (f"{which} judged by {policy.judge}",)
 
 
 def percent(rate: float) -> str:
-    """Two digits after the point, never rounded across a threshold to 0 or 100."""
+    """Return a share (0-1) as a percentage with two decimals.
+
+    Shares that would be rounded to 0 are shown as ``<0.01 %``.
+    """
     shown = f"{100 * rate:.2f}"
     return "<0.01 %" if rate and shown == "0.00" else f"{shown} %"
 
@@ -209,7 +249,10 @@ def _unread(score: BenchmarkScore) -> str:
 
 
 def by_rules(policy: Policy, score: BenchmarkScore) -> BenchmarkScore:
-    """A score by rules with method, rate and what is still to be done about it: until a judge that is to read it has, it is not complete."""
+    """Return a score by rules with its method and a note about unreadable answers.
+
+    If a judge is still to read the benchmark, its state is INCOMPLETE.
+    """
     from ..results.scores import State
 
     if not policy.reads:
@@ -226,7 +269,13 @@ def by_rules(policy: Policy, score: BenchmarkScore) -> BenchmarkScore:
 
 
 def judged(rules: BenchmarkScore, second: BenchmarkScore, judge: str) -> BenchmarkScore:
-    """The judged score with both readings. ``rules`` is the plain score by rules, ``second`` what the judge's files say."""
+    """Return the judged score with both readings.
+
+    Args:
+        rules: The score by rules, as it was before any note about judging.
+        second: The score from the judge's files.
+        judge: Name of the judge.
+    """
     first = "none" if rules.reading.overall is None else f"{rules.reading.overall:.2f}"
     note = f"judged by {judge}, {_unread(rules)} ({first} by {RULES})"
     return replace(
@@ -238,7 +287,7 @@ def judged(rules: BenchmarkScore, second: BenchmarkScore, judge: str) -> Benchma
 
 
 def judged_alone(score: BenchmarkScore, judge: str) -> BenchmarkScore:
-    """A judged score of a launch that scored nothing by rules."""
+    """Return a judged score of a launch that scored nothing by rules."""
     return replace(
         score,
         method=judge,
@@ -248,7 +297,10 @@ def judged_alone(score: BenchmarkScore, judge: str) -> BenchmarkScore:
 
 
 def not_judged(rules: BenchmarkScore, judge: str, why: str) -> BenchmarkScore:
-    """A score by rules that a judge should have read and did not: shown, and open until it is."""
+    """Return a score by rules whose judging failed.
+
+    The score is shown, but its state is INCOMPLETE until a judge has read the answers.
+    """
     from ..results.scores import State
 
     reason = f"judging by {judge} failed: {why}"

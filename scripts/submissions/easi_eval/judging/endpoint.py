@@ -1,4 +1,4 @@
-"""Where a judge is asked, and whether it answers there: one question before any GPU is used."""
+"""Find the judge's address and check that it answers, before any GPU is used."""
 
 from __future__ import annotations
 
@@ -22,25 +22,33 @@ NO_JUDGE = f"or use --judge {RULES}, which asks nobody"
 
 @dataclass(frozen=True)
 class Endpoint:
-    """``url``: the full address that is POSTed to; ``key``: never to be shown."""
+    """Where and how a judge is asked.
+
+    Attributes:
+        url: The full address for POST requests.
+        key: The API key; it must never be shown.
+    """
 
     url: str
     key: str
 
     @property
     def shown(self) -> str:
-        """For people: without user, password and query."""
+        """The address for users, without user name, password and query."""
         parts = urlsplit(self.url)
         return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
 def normalise(base: str) -> str:
-    """The full ``.../chat/completions`` of OPENAI_API_BASE, which may also be the base that other clients take.
+    """Return the full ``.../chat/completions`` address for OPENAI_API_BASE.
 
-    Raises EasiError for what is no http(s) address.
+    The value may be that address or the base URL that other clients use.
+
+    Raises:
+        EasiError: The value is not an http(s) address.
     """
     base = base.strip()
-    if base in ("", "OFFICIAL"):  # the package's own word for it
+    if base in ("", "OFFICIAL"):  # VLMEvalKit's name for OpenAI's own address
         return OFFICIAL
     parts = urlsplit(base)
     if parts.scheme not in ("http", "https") or not parts.hostname:
@@ -55,18 +63,27 @@ def normalise(base: str) -> str:
 
 
 def endpoint(environ: Mapping[str, str] = os.environ) -> Endpoint:
-    """Raises EasiError if there is no key, or no usable address."""
+    """Return the judge's endpoint from the environment.
+
+    Raises:
+        EasiError: There is no key, or no usable address.
+    """
     key = environ.get("OPENAI_API_KEY", "").strip()
     if not key:
         raise EasiError(
             "a judge needs OPENAI_API_KEY; without it VLMEvalKit would silently score by rules",
-            hint=f"set OPENAI_API_KEY and OPENAI_API_BASE in the environment or in .env, {NO_JUDGE}",
+            hint="set OPENAI_API_KEY and OPENAI_API_BASE in the environment or in .env, "
+            f"{NO_JUDGE}",
         )
     return Endpoint(normalise(environ.get("OPENAI_API_BASE", "")), key)
 
 
 def seconds(environ: Mapping[str, str] = os.environ) -> float | None:
-    """How long one question to a judge may take; None if nobody said."""
+    """Return the time limit for one question to a judge in seconds, None if it is not set.
+
+    Raises:
+        EasiError: The variable is not a positive number.
+    """
     text = environ.get(TIMEOUT_VARIABLE, "").strip()
     try:
         value = float(text) if text else None
@@ -80,15 +97,16 @@ def seconds(environ: Mapping[str, str] = os.environ) -> float | None:
 
 
 def model_name(package: Path, judge: str) -> str:
-    """The model that a judge's name stands for in the package at ``package``, read without importing it.
+    """Return the model that a judge's name stands for in the VLMEvalKit at ``package``.
 
-    The names are the literal dictionary ``model_map`` of ``dataset/utils/judge_util.py``; others are passed on as they are.
+    The names are the dictionary ``model_map`` in ``dataset/utils/judge_util.py``, which is read
+    without importing the package. A name that is not there is returned unchanged.
     """
     try:
         tree = ast.parse(
             (package / "dataset" / "utils" / "judge_util.py").read_text(encoding="utf-8")
         )
-    except (OSError, SyntaxError, ValueError):  # a fork that has it elsewhere
+    except (OSError, SyntaxError, ValueError):  # a fork may have the dictionary elsewhere
         return judge
     for node in ast.walk(tree):
         if isinstance(node, ast.Assign) and any(
@@ -102,7 +120,13 @@ def model_name(package: Path, judge: str) -> str:
 
 
 def probe(where: Endpoint, model: str, timeout: float = PROBE_SECONDS) -> None:
-    """Ask the judge for a word. Raises EasiError that says what to set if it cannot be used; a busy one (429) can."""
+    """Send the judge one short question.
+
+    A judge that is only busy (HTTP 429 with quota left) passes.
+
+    Raises:
+        EasiError: The judge cannot be used; the hint says what to set.
+    """
     import requests
 
     name = f"the judge {model} at {where.shown}"
@@ -138,7 +162,7 @@ def probe(where: Endpoint, model: str, timeout: float = PROBE_SECONDS) -> None:
 
 
 def is_completion(reply: object) -> bool:
-    """Whether a reply (of requests) holds a message, be its text empty."""
+    """Return whether a reply (of requests) holds a message, possibly with an empty text."""
     try:
         return isinstance(reply.json()["choices"][0]["message"], dict)  # type: ignore[attr-defined]
     except (ValueError, KeyError, IndexError, TypeError):
@@ -146,7 +170,7 @@ def is_completion(reply: object) -> bool:
 
 
 def _reason(error: BaseException) -> str:
-    """The innermost cause in a few words."""
+    """Return the cause of a connection error in a few words."""
     text = str(error)
     for told in (
         "Connection refused",

@@ -1,6 +1,7 @@
-"""The second reading: what was scored by rules is scored again by the backend with a judge, while others are still answered.
+"""Score benchmarks again with a judge, while other benchmarks are still being answered.
 
-The result by rules is accepted and on disk before a judge is asked, and stays beside the judged one.
+The result by rules is accepted and on disk before a judge is asked, and it is kept beside the
+judged result.
 """
 
 from __future__ import annotations
@@ -23,18 +24,29 @@ from ..results.report import telling_line
 from ..state import RunPaths, read_json
 from . import Policy
 
-EVERY = 60.0  # seconds between two words on how far a judge is
+EVERY = 60.0  # seconds between two progress messages
 MEMBERS = tuple(group.members for group in GROUPS)
 
 
 @dataclass
 class JudgePass:
-    """Judges the benchmarks of ``todo`` that the policy wants judged, as soon as all of their group were scored by rules.
+    """Judges the benchmarks of ``todo`` that the policy selects.
 
-    ``rules``: what was accepted by rules, by key, before anything was said of judging; it grows meanwhile. ``start`` begins one
-    process that scores some of them with the judge, ``gather`` proves complete what it left in a folder, ``give`` is told the
-    new evidence of one, with the log's telling line where judging failed; ``say`` hears now and then how far it is. One process at
-    a time: it alone writes the judges' memory.
+    A benchmark is judged as soon as all members of its group are scored by rules. Only one judging
+    process runs at a time, because it alone may write the file of judges' answers.
+
+    Attributes:
+        policy: Who judges, and which benchmarks.
+        backend: The backend.
+        todo: The benchmarks of this run.
+        paths: The folders of this run.
+        rules: Accepted results by rules, by key, without notes about judging; it grows during the
+            run.
+        start: Starts a process that scores the given benchmarks with the judge.
+        gather: Checks the files of a judged benchmark in a folder and returns the evidence.
+        give: Called with a benchmark's new evidence and, if judging failed, the line of the log
+            that shows the error.
+        say: Called with progress messages.
     """
 
     policy: Policy
@@ -53,7 +65,14 @@ class JudgePass:
     _kept: int = 0
 
     def tick(self, over: Collection[str]) -> bool:
-        """Go on; ``over``: the keys that have a verdict. False if there is nothing to do now."""
+        """Collect finished results and start the next process if one is due.
+
+        Args:
+            over: Keys of the benchmarks that have been decided (scored or failed).
+
+        Returns:
+            False if there is nothing to do at present.
+        """
         if self._process is not None:
             self._collect()
             if self._process.poll() is None:
@@ -75,7 +94,7 @@ class JudgePass:
         return bool(ready)
 
     def _count(self) -> int:
-        """How many answers the judges' memory holds."""
+        """Return the number of judges' answers on file."""
         path = self.paths.root / judging.ANSWERS_FILE
         if not path.is_file():
             return 0
@@ -87,7 +106,8 @@ class JudgePass:
             return
         self._said = time.monotonic()
         self.say(
-            f"{self.policy.judge} has judged {self._count() - self._kept:,} answers of {', '.join(bench.title for bench in self._under.values())} so far"
+            f"{self.policy.judge} has judged {self._count() - self._kept:,} answers of "
+            f"{', '.join(bench.title for bench in self._under.values())} so far"
         )
 
     def _ready(self, over: Collection[str]) -> list[Benchmark]:
@@ -101,7 +121,10 @@ class JudgePass:
         return [bench for bench in self.todo if bench.key in wanted]
 
     def _places(self, key: str) -> tuple[Path, Path, Path]:
-        """Where a scorer leaves one benchmark: under way, done, or why not (see ``answering/scorer.py``)."""
+        """Return where the scorer puts a benchmark's files: in progress, finished, and failed.
+
+        See ``answering/scorer.py``.
+        """
         return tuple(
             self.paths.outputs / f".{key}.{kind}" for kind in ("scoring", "scored", "failed.json")
         )  # type: ignore[return-value]
@@ -124,7 +147,7 @@ class JudgePass:
                 self._fail(bench, str(note.get("error", "")) if isinstance(note, dict) else "")
 
     def _accept(self, bench: Benchmark, folder: Path) -> None:
-        """Put what the judge's scorer left beside what is by rules; the judged score takes its place."""
+        """Move the judged files beside those by rules and make the judged score the headline."""
         first, judge, final = self.rules[bench.key], self.policy.judge, self.paths.output(bench.key)
         try:
             second = self.gather(bench, folder)
@@ -155,7 +178,7 @@ class JudgePass:
         )
 
     def _fail(self, bench: Benchmark, why: str, line: str = "") -> None:
-        """The result by rules stays, open until a judge has read it."""
+        """Keep the score by rules and mark the benchmark INCOMPLETE until a judge has read it."""
         first = self.rules[bench.key]
         self._keep(
             bench,
@@ -180,5 +203,5 @@ class JudgePass:
 
 
 def alike(key: str) -> tuple[str, ...]:
-    """The benchmarks that are judged if this one is."""
+    """Return the benchmarks that are judged together with this one."""
     return next((members for members in MEMBERS if key in members), (key,))
