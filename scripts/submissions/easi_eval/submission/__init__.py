@@ -1,0 +1,1 @@
+"""Submission: checks, the leaderboard's payload, the HTTP request, the record of submissions."""

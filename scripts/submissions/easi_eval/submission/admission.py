@@ -1,4 +1,4 @@
-"""What the leaderboard asks of a model before it takes a submission: everybody can see it, and its card has a license."""
+"""Check what the leaderboard demands of a model: it is public, and its card names a license."""
 
 from __future__ import annotations
 
@@ -11,15 +11,27 @@ from ..errors import EasiError, ExitCode
 if TYPE_CHECKING:
     from ..config import SubmissionConfig
 
-License = Callable[
-    [str], "str | None"
-]  # of a model; "": none, None: no such model; raises EasiError without an answer
+# Returns a model's license: "" if its card names none, None if there is no such model. Raises
+# EasiError if the hub does not answer.
+License = Callable[[str], "str | None"]
 
 
 def check_public(
     given: SubmissionConfig, license_of: License, code: ExitCode = ExitCode.REFUSED
 ) -> str:
-    """Refuse what the hub says that the leaderboard will refuse; returns what is to be said where the hub gave no answer."""
+    """Check that the submitted model and its base model are public and have a license.
+
+    Args:
+        given: The submission's metadata.
+        license_of: Looks up a model's license on the hub.
+        code: The exit code of a refusal.
+
+    Returns:
+        A warning if the hub could not be asked, else "".
+
+    Raises:
+        EasiError: The leaderboard would reject the model.
+    """
     named = [("modelName", given.modelName)]
     if given.weightType != "Original":
         named.append(("baseModel", given.baseModel.strip()))
@@ -34,12 +46,14 @@ def check_public(
             license = license_of(name)
         except EasiError as error:
             return (
-                f"nobody could be asked whether {' and '.join(each for _, each in named)} can be seen by everybody and "
+                f"nobody could be asked whether {' and '.join(each for _, each in named)} can "
+                "be seen by everybody and "
                 f"has a license, as the leaderboard demands ({error.message})"
             )
         if license is None:
             raise EasiError(
-                f"{field} {name} is not on the hub, or it is private: the leaderboard takes what everybody can see",
+                f"{field} {name} is not on the hub, or it is private: "
+                "the leaderboard takes what everybody can see",
                 hint=f"make it public, or correct {field}",
                 code=code,
             )

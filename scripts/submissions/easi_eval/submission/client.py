@@ -1,8 +1,9 @@
-"""One submission over HTTP: the request, the tries, and what each end of a try proves.
+"""Send one submission over HTTP: the request, repeated attempts, and what each outcome proves.
 
-A try is repeated only where the board cannot have taken it: nothing of the body was sent (no route, refused, no name, TLS), or
-it answered 429 or 503. Once the body is on its way only the board's own answer ends the doubt: a lost connection, a
-time-out or any other 5xx may come after it has recorded everything.
+An attempt is repeated only if the leaderboard cannot have recorded the submission: nothing of the
+body was sent (no route, connection refused, name not resolved, TLS error), or it answered 429 or
+503. Once the body is being sent, only the leaderboard's own answer is conclusive: a lost
+connection, a time-out or any other 5xx may follow after it has recorded everything.
 """
 
 from __future__ import annotations
@@ -41,21 +42,21 @@ from .endpoint import (
 )
 from .payload import payload_text, to_send
 
-SHOWN = 200  # characters of a reply
-REPLY_LIMIT = 1 << 16  # bytes of a reply that are read
-# To a POST these two mean "done, look there" as often as "not here".
+SHOWN = 200  # characters of a reply that are shown
+REPLY_LIMIT = 1 << 16  # bytes; the rest of a reply is not read
+# In answer to a POST these two may mean "done, see there" as well as "not here".
 _DONE_ELSEWHERE = (302, 303)
 
 
 class NotTaken(EasiError):
-    """The board has not taken it: it may be sent again."""
+    """The leaderboard has not recorded the submission; it may be sent again."""
 
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message, hint, ExitCode.NOT_SENT)
 
 
 class Unknown(EasiError):
-    """Nobody here can know whether the board has taken it."""
+    """It is unknown whether the leaderboard has recorded the submission."""
 
     def __init__(self, message: str) -> None:
         super().__init__(
@@ -66,7 +67,10 @@ class Unknown(EasiError):
 
 
 class _Later(NotTaken):
-    """Not taken, and worth another try; ``after``: seconds the board asked us to wait."""
+    """Not recorded, and worth another attempt.
+
+    ``after`` is the time in seconds that the leaderboard asks to wait, None if it does not say.
+    """
 
     def __init__(self, message: str, after: float | None = None) -> None:
         super().__init__(message, "nothing was recorded; try again later with the same command")
@@ -75,7 +79,15 @@ class _Later(NotTaken):
 
 @dataclass(frozen=True)
 class Patience:
-    """In seconds. ``answer`` bounds every silence after the request; a board that asks for more than ``longest`` is not waited for."""
+    """Time limits of sending, in seconds.
+
+    Attributes:
+        connect: To connect.
+        answer: For each wait for data after the request was sent, and for reading the whole answer.
+        waits: Pauses before the second attempt, the third, and so on.
+        longest: The longest pause that the leaderboard may ask for; if it asks for more, sending
+            ends.
+    """
 
     connect: float = 30.0
     answer: float = 120.0
@@ -85,7 +97,7 @@ class Patience:
 
 @dataclass(frozen=True)
 class Sent:
-    """The board confirmed it, with these words."""
+    """The leaderboard confirmed the submission; ``said`` is its message."""
 
     host: str
     said: str
@@ -93,9 +105,20 @@ class Sent:
 
 @dataclass
 class Parcel:
-    """The request, made once. ``in_doubt``: some of its body has left, and no answer has said what became of it.
+    """The request, built once.
 
-    Raises NotTaken if it is larger than the board takes; ``paths``: the two files, for the way by hand.
+    Attributes:
+        url: The address.
+        payload: The payload as in ``easi_results.json``.
+        archive: The bytes of the archive.
+        paths: The files of payload and archive, for instructions to upload them by hand.
+        text: The payload as sent.
+        body: The body of the request.
+        content_type: Its content type.
+        in_doubt: Whether part of the body has been sent and no answer tells what became of it.
+
+    Raises:
+        NotTaken: The request is larger than the leaderboard accepts.
     """
 
     url: str
@@ -109,7 +132,8 @@ class Parcel:
 
     def __post_init__(self) -> None:
         self.text = payload_text(to_send(self.payload))
-        # The same contents make the same bytes, so that a dry run shows the request itself.
+        # A boundary made from the contents makes the request reproducible, so that a dry run
+        # describes the very request that would be sent.
         boundary = hashlib.sha256(
             self.payload_digest.encode() + self.archive_digest.encode()
         ).hexdigest()[:32]
@@ -122,18 +146,21 @@ class Parcel:
 
     @property
     def host(self) -> str:
+        """Host and port of the leaderboard."""
         return host_of(self.url)
 
     @property
     def payload_digest(self) -> str:
+        """The SHA-256 digest of the payload as sent, in hexadecimal."""
         return hashlib.sha256(self.text.encode()).hexdigest()
 
     @property
     def archive_digest(self) -> str:
+        """The SHA-256 digest of the archive, in hexadecimal."""
         return hashlib.sha256(self.archive).hexdigest()
 
     def headers(self) -> dict[str, str]:
-        """All that we set, but for the token and the length."""
+        """Return all headers that this program sets, except the token and the length."""
         return {
             "Content-Type": self.content_type,
             "Accept": "application/json",
@@ -141,7 +168,7 @@ class Parcel:
         }
 
     def describe(self) -> str:
-        """The request for people; the token's place is marked."""
+        """Return the request as text for users, with a placeholder for the token."""
         headers = {
             "Authorization": "Bearer [your token]",
             **self.headers(),
@@ -152,20 +179,27 @@ class Parcel:
                 f"POST {self.url}",
                 *(f"{name}: {value}" for name, value in headers.items()),
                 "",
-                f"zipFile: {self.paths[1].name}, application/zip, {len(self.archive)} bytes, sha256 {self.archive_digest}",
+                (
+                    f"zipFile: {self.paths[1].name}, application/zip, {len(self.archive)} bytes, "
+                    f"sha256 {self.archive_digest}"
+                ),
                 f"payload: {self.text.rstrip()}",
             )
         )
 
 
 def room_for(payload: Mapping[str, Any]) -> Callable[[int], bool]:
-    """Whether an archive of so many bytes fits into one request with this payload."""
+    """Return a function that tells whether an archive of a given size fits into one request.
+
+    Args:
+        payload: The payload that is sent with the archive.
+    """
     empty, _ = _form(payload_text(to_send(payload)), "easi_results.zip", b"", "0" * 32)
     return lambda size: len(empty) + size <= LIMIT
 
 
 def _form(text: str, name: str, archive: bytes, boundary: str) -> tuple[bytes, str]:
-    """Body and content type of the request."""
+    """Return the body and the content type of the request."""
     return encode_multipart_formdata(
         [("payload", text), ("zipFile", (name, archive, "application/zip"))], boundary
     )
@@ -177,9 +211,21 @@ def send(
     patience: Patience = Patience(),
     say: Callable[[str], None] = print,
 ) -> Sent:
-    """Send it, at most once. Raises NotTaken or Unknown; ``say`` is told about each further try.
+    """Send the submission; it is recorded at most once.
 
-    Whatever leaves this function, KeyboardInterrupt too: ``parcel.in_doubt`` is then true if the board may have it.
+    After any exception, including KeyboardInterrupt, ``parcel.in_doubt`` tells whether the
+    leaderboard may have recorded it.
+
+    Args:
+        parcel: The request.
+        token: The Hugging Face token.
+        patience: Time limits.
+        say: Called with a message before each further attempt.
+
+    Raises:
+        NotTaken: The leaderboard has not recorded it.
+        Unknown: It is unknown whether the leaderboard has recorded it.
+        EasiError: The token is missing or cannot be used in a header.
     """
     token = check_token(token)
     for pause in patience.waits:
@@ -189,7 +235,8 @@ def send(
             if later.after is not None and later.after > patience.longest:
                 raise NotTaken(
                     later.message,
-                    hint=f"nothing was recorded; the board asks for {later.after:.0f} s of patience "
+                    hint=f"nothing was recorded; the board asks for {later.after:.0f} s of "
+                    "patience "
                     f"({math.ceil(later.after / 60)} minutes)",
                 ) from later
             pause = pause if later.after is None else later.after
@@ -223,7 +270,10 @@ def _try(parcel: Parcel, token: str, patience: Patience) -> Sent:
 
 
 class _Body(io.BytesIO):
-    """Notes when it is first read, which is after the connection stands and the headers are out."""
+    """The body of the request; notes when it is first read.
+
+    It is first read after the connection is established and the headers are sent.
+    """
 
     def __init__(self, parcel: Parcel) -> None:
         super().__init__(parcel.body)
@@ -235,7 +285,10 @@ class _Body(io.BytesIO):
 
 
 class _Bearer(AuthBase):
-    """As an auth object, because a plain header would give way to a ``.netrc`` entry for the host."""
+    """Sets the token as an auth object.
+
+    A plain header would be overridden by an entry for the host in ``.netrc``.
+    """
 
     def __init__(self, token: str) -> None:
         self._token = token
@@ -246,10 +299,15 @@ class _Bearer(AuthBase):
 
 
 def _text(reply: requests.Response, patience: float) -> str:
-    """What arrives of the reply within bounds; a status stands whether or not its text is whole."""
+    """Return the text of the reply, up to a size and a time limit.
+
+    A reply that is cut off is returned as far as it arrived, because its status is valid all the
+    same.
+    """
     deadline, arrived = time.monotonic() + patience, bytearray()
     try:
-        for byte in reply.iter_content(1):  # larger pieces would wait for each piece to be full
+        # Read single bytes: with larger pieces iter_content would wait until each piece is full.
+        for byte in reply.iter_content(1):
             arrived += byte
             if len(arrived) >= REPLY_LIMIT or time.monotonic() > deadline:
                 break
@@ -259,7 +317,7 @@ def _text(reply: requests.Response, patience: float) -> str:
 
 
 def _judge(host: str, reply: requests.Response, text: str, redactor: Redactor) -> Sent:
-    """What a reply proves."""
+    """Return Sent for a reply that confirms the submission, else raise what the reply proves."""
     status = reply.status_code
     answer = _json(text)
     words = answer.get("error") or answer.get("message") if answer else None
@@ -269,10 +327,11 @@ def _judge(host: str, reply: requests.Response, text: str, redactor: Redactor) -
         after = _seconds(reply.headers.get("Retry-After", ""))
         if status == 429 and after is None:
             after = _said_seconds(said)
-            if after is None:  # another try would count, and be refused
+            if after is None:  # another attempt would be refused, and would count against the limit
                 raise NotTaken(
                     message,
-                    hint="nothing was recorded; the board takes five tries of a user in two hours (120 minutes), "
+                    hint="nothing was recorded; the board takes five tries of a user in two hours "
+                    "(120 minutes), "
                     "refused ones too: wait, then the same command",
                 )
         raise _Later(message, after)
@@ -287,7 +346,10 @@ def _judge(host: str, reply: requests.Response, text: str, redactor: Redactor) -
             )
         return Sent(host, said)
     if 300 <= status < 400:
-        message = f"{host} answered HTTP {status}, a redirect to {shown(reply.headers.get('Location', 'nowhere'), redactor)}, which is not followed"
+        message = (
+            f"{host} answered HTTP {status}, a redirect to "
+            f"{shown(reply.headers.get('Location', 'nowhere'), redactor)}, which is not followed"
+        )
     if status >= 500 or status in _DONE_ELSEWHERE:
         raise Unknown(message)
     raise NotTaken(
@@ -308,7 +370,7 @@ _HINTS = {
 
 
 def _lost(parcel: Parcel, error: Exception, redactor: Redactor) -> EasiError:
-    """What a try without an answer proves."""
+    """Return the error for an attempt that ended without an answer."""
     root: BaseException = error
     while root.__cause__ or root.__context__:
         root = root.__cause__ or root.__context__ or root
@@ -319,7 +381,8 @@ def _lost(parcel: Parcel, error: Exception, redactor: Redactor) -> EasiError:
     if isinstance(root, ssl.SSLCertVerificationError):
         return NotTaken(
             message,
-            hint="nothing was sent; certificates of your own network go into REQUESTS_CA_BUNDLE=/path/to/bundle.pem",
+            hint="nothing was sent; certificates of your own network go into "
+            "REQUESTS_CA_BUNDLE=/path/to/bundle.pem",
         )
     if isinstance(error, (requests.ConnectionError, requests.Timeout)):
         return _Later(message)
@@ -335,21 +398,23 @@ def _json(text: str) -> dict[str, Any] | None:
 
 
 def shown(text: str, redactor: Redactor) -> str:
-    """The beginning of what a stranger wrote, fit for a terminal: one line, no control characters, no secrets."""
+    """Return the beginning of a text from an untrusted source, made safe for a terminal.
+
+    It is one line without control characters and secrets.
+    """
     printable = "".join(char if char.isprintable() else " " for char in text)
-    return redactor.line(re.sub(r" +", " ", printable)).strip()[
-        :SHOWN
-    ]  # cut last: half a secret is not recognised
+    # Redact before cutting the text: the redactor does not recognise half of a secret.
+    return redactor.line(re.sub(r" +", " ", printable)).strip()[:SHOWN]
 
 
 def _said_seconds(text: str) -> float | None:
-    """The time to wait as a reply's words have it ("try again in 42 minutes")."""
+    """Return the time to wait that a reply's text names ("try again in 42 minutes"), in seconds."""
     found = re.search(r"(\d{1,6})\s*(second|minute|hour|s|min|m|h)s?\b", text)
     return float(found[1]) * {"s": 1, "m": 60, "h": 3600}[found[2][0]] if found else None
 
 
 def _seconds(text: str) -> float | None:
-    """Retry-After as seconds: a number or a date. None if it is neither."""
+    """Return the value of a Retry-After header (a number or a date) in seconds, else None."""
     if re.fullmatch(r"\d{1,9}", text.strip()):
         return float(text)
     try:

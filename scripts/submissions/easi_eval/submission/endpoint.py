@@ -1,4 +1,7 @@
-"""Where a submission goes and what may be sent there: facts of the leaderboard, checked before any work. Quick to import."""
+"""Where submissions go and what may be sent there; checked before any work.
+
+The constants are facts about the leaderboard. This module is quick to import.
+"""
 
 from __future__ import annotations
 
@@ -15,16 +18,23 @@ DEFAULT_URL = "https://easi.lmms-lab.com/api/submit-with-file/"
 VARIABLE = "EASI_SUBMIT_URL"
 LEADERBOARD = "https://easi.lmms-lab.com/"
 LIMIT = 4_500_000  # bytes of the whole request body
-FORM_LIMIT = 20 * 10**6  # bytes of an archive on the web form
-FORM_UNPACKED = 100 * 2**20  # ... and of its members together, once unpacked
+FORM_LIMIT = 20 * 10**6  # bytes of an archive that is uploaded on the web form
+FORM_UNPACKED = 100 * 2**20  # bytes of all its members, unpacked
 CONTACT = "easi-lmms-lab@outlook.com"
-LOOK_FIRST = f"people review submissions before they are shown: wait, or ask {CONTACT} whether it arrived, before --resubmit"
+LOOK_FIRST = (
+    f"people review submissions before they are shown: wait, or ask {CONTACT} whether it arrived, "
+    "before --resubmit"
+)
 _PORTS = {"http": 80, "https": 443}
 _THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
 
 
 def endpoint(environ: Mapping[str, str] = os.environ) -> str:
-    """The address to POST to. Raises EasiError for one that is no address or would carry the token in the clear."""
+    """Return the address for POST requests.
+
+    Raises:
+        EasiError: EASI_SUBMIT_URL is not a valid address, or would send the token unencrypted.
+    """
     url = environ.get("EASI_SUBMIT_URL", "").strip() or DEFAULT_URL
     example = f"for example {DEFAULT_URL}, which is used when it is not set"
     try:
@@ -41,7 +51,8 @@ def endpoint(environ: Mapping[str, str] = os.environ) -> str:
         )
     if parts.scheme == "http" and parts.hostname not in _THIS_MACHINE:
         raise EasiError(
-            f"{VARIABLE} is http, and everybody on the way to {parts.hostname} could read the token",
+            f"{VARIABLE} is http, and everybody on the way to {parts.hostname} could read the "
+            "token",
             hint="use https",
         )
     refuse_bad_proxy(url, environ)
@@ -49,13 +60,18 @@ def endpoint(environ: Mapping[str, str] = os.environ) -> str:
 
 
 def host_of(url: str) -> str:
-    """Host and port, one spelling for each: what the record calls a board."""
+    """Return host and port, always spelt the same way; the record identifies leaderboards by it."""
     parts = urlsplit(url)
     return f"{parts.hostname}:{parts.port or _PORTS[parts.scheme]}"
 
 
 def check_token(token: str | None) -> str:
-    """The token, if it can stand in a header. Raises EasiError, which does not show it."""
+    """Return the token.
+
+    Raises:
+        EasiError: There is no token, or it cannot be used in a header. The message does not show
+            it.
+    """
     if not token:
         raise EasiError(
             "--submit needs HF_TOKEN",
@@ -66,9 +82,15 @@ def check_token(token: str | None) -> str:
 
 
 def by_hand(results: Path, archive: Path) -> str:
-    """The guide's way for what cannot be sent from here; the web form, too, takes archives up to a size."""
+    """Return instructions for submitting by hand what cannot be sent from here.
+
+    The web form has a size limit, too; above it, the files have to be emailed.
+    """
     if too_large := _over_form_limits(archive):
-        return f"email {results} and {archive} to {CONTACT}: the web form at {LEADERBOARD}submit/ takes no archive {too_large}"
+        return (
+            f"email {results} and {archive} to {CONTACT}: "
+            f"the web form at {LEADERBOARD}submit/ takes no archive {too_large}"
+        )
     return f"upload {results} and {archive} at {LEADERBOARD}submit/, or email both to {CONTACT}"
 
 

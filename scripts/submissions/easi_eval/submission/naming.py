@@ -1,4 +1,4 @@
-"""Whether ``modelName`` and ``revision`` name what was evaluated, and what can be offered for the other fields."""
+"""Check that ``modelName`` and ``revision`` name the evaluated model; suggest other metadata."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ MAIN = "main"
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _SNAPSHOT = re.compile(r"models--([\w.-]+?)--([\w.-]+)/snapshots/([0-9a-f]{40})/?$")
 _COMMIT = re.compile(r"[0-9a-f]{7,40}")
-# The field's values by what a config.json says; 4 bits and the rest have no value in the leaderboard.
+# The leaderboard's values of the field, by the dtype in config.json. The leaderboard has no value
+# for other types, for example 4 bits.
 PRECISIONS = {
     "bfloat16": "bfloat16",
     "float16": "float16",
@@ -35,8 +36,15 @@ Compare = Callable[[Path, str, str], "Likeness"]  # folder, repository, revision
 
 @dataclass(frozen=True)
 class Evaluated:
-    """What was evaluated. ``repo`` is its hub id ("": it was no checkpoint of the hub), ``asked`` the revision that was asked for,
-    ``commit`` what that stood for ("": not known yet); ``folder`` where it lay and ``digest`` what lay there; ``served``: behind a server.
+    """The model that was evaluated.
+
+    Attributes:
+        repo: Its id on the hub; "" if it was not a checkpoint of the hub.
+        asked: The revision that was asked for.
+        commit: The commit of that revision; "" if not known yet.
+        folder: The local folder with the checkpoint, if it is not from the hub.
+        digest: A digest of the config and weights in that folder.
+        served: The name that a server has for the model, if it was evaluated through a server.
     """
 
     repo: str = ""
@@ -48,7 +56,7 @@ class Evaluated:
 
     @classmethod
     def of(cls, model: ModelChoice, revisions: Mapping[str, str]) -> Evaluated:
-        """From the choice, and the commits that the manifest has."""
+        """Return the evaluated model, from the user's choice and the commits in the manifest."""
         if model.served:
             return cls(served=model.path)
         folder = Path(model.path)
@@ -61,7 +69,7 @@ class Evaluated:
                 or (asked if len(asked) == 40 and _COMMIT.fullmatch(asked) else ""),
             )
         cached = _SNAPSHOT.search(model.path)
-        if cached:  # a checkpoint of the hub, named by its place in the cache
+        if cached:  # a checkpoint of the hub, given by its path in the cache
             main = folder.parent.parent / "refs" / MAIN
             at_main = main.is_file() and main.read_text(encoding="utf-8").strip() == cached[3]
             return cls(f"{cached[1]}/{cached[2]}", MAIN if at_main else cached[3], cached[3])
@@ -70,24 +78,41 @@ class Evaluated:
 
 @dataclass(frozen=True)
 class Naming:
-    """``differs``: where the metadata name something else than was evaluated, a line each. ``remarks``: what is worth a remark."""
+    """The outcome of the check.
+
+    Attributes:
+        differs: How the metadata differ from the evaluated model, one line each.
+        remarks: Lines for the submission's remarks.
+    """
 
     differs: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
 
 
 def judge(given: SubmissionConfig, evaluated: Evaluated, compare: Compare | None = None) -> Naming:
-    """Hold the metadata against what was evaluated. A local folder is compared by ``compare`` (None: not compared here)."""
+    """Compare the metadata with the evaluated model.
+
+    Args:
+        given: The submission's metadata.
+        evaluated: The evaluated model.
+        compare: Compares a local folder with a repository of the hub; None to skip this.
+    """
     if evaluated.served:
         same = (
             given.modelName.casefold().endswith(evaluated.served.casefold().rpartition("/")[2])
             and given.revision == MAIN
         )
-        line = f"{given.modelName} at {given.revision} is named, and what a server calls {evaluated.served} was evaluated"
+        line = (
+            f"{given.modelName} at {given.revision} is named, "
+            f"and what a server calls {evaluated.served} was evaluated"
+        )
         return Naming(
             () if same else (line,),
             (
-                f"answered by a server that calls the model {evaluated.served}; its weights were not seen",
+                (
+                    f"answered by a server that calls the model {evaluated.served}; "
+                    "its weights were not seen"
+                ),
             ),
         )
     if evaluated.folder is not None:
@@ -127,7 +152,10 @@ def _folder(given: SubmissionConfig, evaluated: Evaluated, compare: Compare | No
     except EasiError as error:
         return Naming(
             (
-                f"{given.modelName} cannot be compared with {what}, which was evaluated: {error.message}",
+                (
+                    f"{given.modelName} cannot be compared with {what}, which was evaluated: "
+                    f"{error.message}"
+                ),
             ),
             (f"evaluated from {what}",),
         )
@@ -135,7 +163,10 @@ def _folder(given: SubmissionConfig, evaluated: Evaluated, compare: Compare | No
         names = ", ".join(found.differs[:3]) + (" ..." if len(found.differs) > 3 else "")
         return Naming(
             (
-                f"{given.modelName} at {given.revision} is not {what}, which was evaluated: {names} differ",
+                (
+                    f"{given.modelName} at {given.revision} is not {what}, which was evaluated: "
+                    f"{names} differ"
+                ),
             ),
             (f"evaluated from {what}",),
         )
@@ -145,24 +176,25 @@ def _folder(given: SubmissionConfig, evaluated: Evaluated, compare: Compare | No
 
 
 def check(naming: Naming, differs_is_meant: bool, code: ExitCode = ExitCode.REFUSED) -> None:
-    """Refuse metadata that name another model, unless that is meant."""
+    """Raise EasiError if the metadata name another model, unless ``differs_is_meant``."""
     if naming.differs and not differs_is_meant:
         raise EasiError(
             f"--submission-configs: {'; '.join(naming.differs)}",
-            hint="correct modelName and revision, or add --model-name-differs, which is noted in the remarks",
+            hint="correct modelName and revision, or add --model-name-differs, "
+            "which is noted in the remarks",
             code=code,
         )
 
 
 def remarks(naming: Naming) -> tuple[str, ...]:
-    """The lines for the payload's remarks."""
+    """Return the lines for the payload's remarks."""
     return (
         *(f"the submitter says that this is meant: {line}" for line in naming.differs),
         *naming.remarks,
     )
 
 
-# ---- what can be offered ----------------------------------------------------------------------------------------------
+# ---- suggestions
 
 
 def offers(
@@ -171,13 +203,17 @@ def offers(
     adapter: Mapping[str, Any] | None,
     given: SubmissionConfig | None,
 ) -> tuple[str, ...]:
-    """What the checkpoint's files say about fields of the metadata, a line each: to be given or checked by the user, never set."""
+    """Return suggestions for the metadata from the checkpoint's files, one line each.
+
+    The user decides about them; no field is set automatically.
+    """
     lines = []
     precision = precision_of(model, config)
     if precision and (given is None or given.precision != precision):
         said = "" if given is None else f", and --submission-configs says {given.precision}"
         lines.append(
-            f"for --submission-configs: precision is {precision} by the checkpoint's config.json{said}"
+            f"for --submission-configs: precision is {precision} by the checkpoint's "
+            f"config.json{said}"
         )
     base = adapter_base(model, adapter)
     if base is not None and (
@@ -191,7 +227,10 @@ def offers(
 
 
 def precision_of(model: ModelChoice, config: Mapping[str, Any] | None) -> str:
-    """The precision by arguments of the model class, else by config.json; "" where neither says one that the leaderboard knows."""
+    """Return the precision, from the arguments of the model class, else from config.json.
+
+    "" if neither has a value that the leaderboard knows.
+    """
     for name in ("torch_dtype", "dtype"):
         asked = str(model.arguments.get(name, "")).removeprefix("torch.")
         if asked in PRECISIONS:
@@ -214,7 +253,10 @@ def precision_of(model: ModelChoice, config: Mapping[str, Any] | None) -> str:
 
 
 def adapter_base(model: ModelChoice, adapter: Mapping[str, Any] | None) -> str | None:
-    """The base of an adapter, "" if it is not told; None where none was evaluated."""
+    """Return the base model of an adapter, "" if it is not known.
+
+    None if no adapter was evaluated.
+    """
     said = str((adapter or {}).get("base_model_name_or_path") or "")
     if any(model.arguments.get(name) for name in ADAPTERS):
         base = str(model.arguments.get("pretrained") or said)
@@ -223,7 +265,7 @@ def adapter_base(model: ModelChoice, adapter: Mapping[str, Any] | None) -> str |
 
 
 def read_config(folder: Path, name: str) -> Mapping[str, Any] | None:
-    """A JSON object of the model's folder; None if there is none that can be read."""
+    """Return a JSON object from a file in the model's folder, None if it cannot be read."""
     try:
         value = json.loads((folder / name).read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -14,14 +14,14 @@ from ..results.scores import ScoreTable, State, title_of
 if TYPE_CHECKING:
     from ..config import SubmissionConfig
 
-# Fields a submission cannot do without and that no run can know.
+# Fields that a submission needs and that cannot be derived from a run.
 REQUIRED = ("modelName", "modelType", "precision")
 DECIMALS = 4
-LONGEST_NOTES = 6_000  # characters that are added to a user's remarks
+LONGEST_NOTES = 6_000  # characters of notes that are added to the user's remarks
 
 
 def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, DECIMALS) + 0.0  # + 0.0: never -0.0
+    return None if value is None else round(value, DECIMALS) + 0.0  # + 0.0 turns -0.0 into 0.0
 
 
 def build_payload(
@@ -31,12 +31,19 @@ def build_payload(
     said: Sequence[str] = (),
     clean: Callable[[str], str] = str,
 ) -> dict[str, Any]:
-    """The payload as written to the file; ``backend`` is the leaderboard's spelling (``vlmevalkit``, ``lmmseval``).
+    """Return the payload as it is written to the file.
 
-    ``modelName`` is the checkpoint unless ``metadata`` names it; other metadata that was not given is left out. Scores are
-    0-100 with 4 decimals; one that is not complete, also under ``--limit``, is null. ``site`` stands for its two halves.
-    ``remarks`` are the user's, then ``said`` (lines about the model), then what has to be said beside the scores; ``clean`` takes out
-    of them what is nobody's business.
+    Scores are 0-100 with 4 decimals. The score of a benchmark that is not complete is null, also
+    under ``--limit``. ``site`` stands for its two halves. The remarks are the user's, then
+    ``said``, then the notes about scores.
+
+    Args:
+        table: The scores.
+        backend: The leaderboard's name of the backend (``vlmevalkit``, ``lmmseval``).
+        metadata: The submission's metadata; without it ``modelName`` is the checkpoint and other
+            fields are left out.
+        said: Lines about the model for the remarks.
+        clean: Applied to the remarks to remove private paths and secrets.
     """
     described: dict[str, Any] = {"modelName": table.model} if metadata is None else asdict(metadata)
     if remarks := with_notes(described.get("remarks", ""), [*said, *score_notes(table)]):
@@ -47,9 +54,8 @@ def build_payload(
     for key, row in by.items():
         complete = row.state is State.COMPLETE
         scores[key] = _rounded(row.reading.overall) if complete else None
-        if (
-            row.method not in ("", RULES) and RULES in row.by_method
-        ):  # a judged benchmark has both scores, under keys of their own
+        # A judged benchmark also has its scores by rules and by the judge under separate keys.
+        if row.method not in ("", RULES) and RULES in row.by_method:
             scores |= {
                 f"{key}_{method}": _rounded(read.overall) if complete else None
                 for method, read in row.by_method.items()
@@ -68,7 +74,10 @@ def build_payload(
 
 
 def score_notes(table: ScoreTable) -> list[str]:
-    """The notes of all rows that count, each once, with the benchmarks that it is about."""
+    """Return the notes of all complete benchmarks.
+
+    Each note appears once, with the titles of the benchmarks that it is about.
+    """
     about: dict[str, list[str]] = {}
     for row in table.rows:
         for note in row.notes if row.state is State.COMPLETE else ():
@@ -77,7 +86,7 @@ def score_notes(table: ScoreTable) -> list[str]:
 
 
 def with_notes(remarks: str, notes: Sequence[str]) -> str:
-    """The user's remarks, whole, and the notes as far as there is room for them, a line each."""
+    """Return the user's remarks in full, followed by as many notes as there is room for."""
     lines = [remarks.rstrip()] if remarks.strip() else []
     room = LONGEST_NOTES
     for place, note in enumerate(notes):
@@ -90,7 +99,7 @@ def with_notes(remarks: str, notes: Sequence[str]) -> str:
 
 
 def to_send(payload: Mapping[str, Any]) -> dict[str, Any]:
-    """The payload without the keys that have no value (empty texts have none); objects left empty by that go too."""
+    """Return the payload without null values, empty texts and empty objects."""
     kept: dict[str, Any] = {}
     for name, value in payload.items():
         if isinstance(value, Mapping):
@@ -101,12 +110,19 @@ def to_send(payload: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def payload_text(payload: Mapping[str, Any]) -> str:
-    """JSON with sorted keys. Raises ValueError for NaN and infinity, which JSON does not have."""
+    """Return the payload as JSON with sorted keys.
+
+    Raises:
+        ValueError: A value is NaN or infinite, which JSON cannot represent.
+    """
     return json.dumps(payload, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def fields_to_fill(payload: Mapping[str, Any]) -> tuple[str, ...]:
-    """Required fields that are lacking; ``modelName`` counts as lacking unless it is ``org/model``."""
+    """Return the required fields that are missing.
+
+    ``modelName`` counts as missing if it is not of the form ``org/model``.
+    """
     lacking = [name for name in REQUIRED if not payload.get(name)]
     if "modelName" not in lacking and "/" not in str(payload["modelName"]):
         lacking.insert(0, "modelName")

@@ -1,4 +1,7 @@
-"""``easi_submission.json``: what was sent from a run and what became of it. It decides whether more may be sent."""
+"""``easi_submission.json``: the submissions sent from a run, and their outcomes.
+
+The record decides whether another submission may be sent.
+"""
 
 from __future__ import annotations
 
@@ -14,15 +17,28 @@ SCHEMA = 1
 
 
 class Fate(StrEnum):
-    SENDING = "sending"  # written before the first byte; found by a later launch, it means that one was killed
-    CONFIRMED = "confirmed"  # the board said so
-    UNKNOWN = "unknown"  # the board may have it
-    REFUSED = "refused"  # the board has not taken it, or was never reached
+    """The state of a submission."""
+
+    # Written before the first byte is sent. If a later launch finds it, sending was interrupted.
+    SENDING = "sending"
+    CONFIRMED = "confirmed"  # the leaderboard has confirmed it
+    UNKNOWN = "unknown"  # the leaderboard may have recorded it
+    REFUSED = "refused"  # the leaderboard has not recorded it, or was not reached
 
 
 @dataclass(frozen=True)
 class Submission:
-    """One sending. ``payload`` and ``archive`` are SHA-256 of what was sent; times are UTC, ISO 8601; ``said`` is for people."""
+    """One submission.
+
+    Attributes:
+        host: Host and port of the leaderboard.
+        payload: SHA-256 of the payload as sent.
+        archive: SHA-256 of the archive.
+        state: Its state.
+        began: Start time, UTC in ISO 8601.
+        ended: End time; "" while it is being sent.
+        said: The leaderboard's message or the error, for users.
+    """
 
     host: str
     payload: str
@@ -38,13 +54,18 @@ class Submission:
 
 @dataclass(frozen=True)
 class Record:
-    """Every sending from one run, oldest first."""
+    """All submissions of one run, oldest first."""
 
     submissions: tuple[Submission, ...] = ()
 
     @classmethod
     def load(cls, path: Path) -> Record:
-        """Empty if there is no file. Raises EasiError or ValueError if it cannot be understood."""
+        """Load the record; it is empty if there is no file.
+
+        Raises:
+            EasiError: The file cannot be read.
+            ValueError: The file is not a valid record.
+        """
         if not path.exists():
             return cls()
         value = read_json(path)
@@ -60,15 +81,17 @@ class Record:
             raise ValueError(str(error)) from error
 
     def save(self, path: Path) -> None:
+        """Write the record to ``path``."""
         write_json(
             path, {"schema": SCHEMA, "submissions": [asdict(entry) for entry in self.submissions]}
         )
 
     def begin(self, host: str, payload: str, archive: str) -> Record:
+        """Return the record with a new submission that is being sent."""
         return Record((*self.submissions, Submission(host, payload, archive, Fate.SENDING, _now())))
 
     def end(self, state: Fate, said: str) -> Record:
-        """The last one has come to an end."""
+        """Return the record with the outcome of the latest submission."""
         return Record(
             (
                 *self.submissions[:-1],
@@ -77,10 +100,11 @@ class Record:
         )
 
     def in_the_way(self, host: str, payload: str) -> Submission | None:
-        """The submission that speaks against sending this payload to this board: one in doubt, or the same, confirmed.
+        """Return the submission that forbids sending this payload to this leaderboard, if any.
 
-        A later confirmed one ends the doubt. A confirmed one with another payload is no obstacle: scores were added or the
-        description was corrected.
+        Only submissions to ``host`` that were not refused are considered. If the latest of them is
+        not confirmed, it is returned, else a confirmed one with the same payload. Confirmed ones
+        with another payload are no obstacle: scores were added or the metadata were corrected.
         """
         mattering = [
             entry

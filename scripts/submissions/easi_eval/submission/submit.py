@@ -1,4 +1,4 @@
-"""One submission of one run, at most once: the record, the sending, and the record again."""
+"""Submit a run at most once: check the record, send, and record the outcome."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ from .record import FILE, Fate, Record, Submission
 
 
 def lacking(scores: ScoreTable, selected: Iterable[str]) -> tuple[str, ...]:
-    """What must be complete before this may be sent: EASI-8 always, and whatever else was asked for."""
+    """Return the benchmarks that are still to be completed before a submission.
+
+    EASI-8 is always required, and so is every selected benchmark.
+    """
     return scores.lacking(dict.fromkeys((*CORE_KEYS, *selected)))
 
 
@@ -28,9 +31,22 @@ def submit(
     say: Callable[[str], None] = print,
     admit: Callable[[], None] = lambda: None,
 ) -> None:
-    """Send ``parcel`` for the run in ``folder`` unless the record there says that the board has it. Returns if the board does.
+    """Send ``parcel`` for the run in ``folder``, unless its record shows that it was sent before.
 
-    ``admit`` is called before anything is noted or sent, and may refuse. The caller holds the run's lock. Raises EasiError (exit code 3) whenever it is not certain that the board has it.
+    Returns normally only if the leaderboard has confirmed the submission, now or earlier. The
+    caller holds the run's lock.
+
+    Args:
+        folder: The folder of the run.
+        parcel: The request.
+        token: The Hugging Face token.
+        resubmit: Send even if the record forbids it.
+        patience: Time limits.
+        say: Called with messages for users.
+        admit: Called before anything is recorded or sent; may raise EasiError.
+
+    Raises:
+        EasiError: It is not certain that the leaderboard has recorded the submission.
     """
     path = folder / FILE
     if absent := set(headline_keys(CORE_KEYS)) - set(to_send(parcel.payload).get("scores", {})):
@@ -77,7 +93,8 @@ def submit(
         )
         if parcel.in_doubt:
             say(
-                f"ended while sending; whether the board has recorded the submission is unknown: {LOOK_FIRST}"
+                "ended while sending; whether the board has recorded the submission is unknown: "
+                f"{LOOK_FIRST}"
             )
         raise
     _close(record, Fate.CONFIRMED, sent.said, path, say)
@@ -85,7 +102,11 @@ def submit(
 
 
 def describe(folder: Path, parcel: Parcel, resubmit: bool = False) -> str:
-    """What ``submit`` would do, for people. Raises EasiError as it does for a damaged record."""
+    """Return what ``submit`` would do, for users.
+
+    Raises:
+        EasiError: The record is damaged.
+    """
     before = _load(folder / FILE, resubmit, print).in_the_way(parcel.host, parcel.payload_digest)
     return (
         parcel.describe()
@@ -109,13 +130,18 @@ def _obstacle(before: Submission, parcel: Parcel) -> str:
 
 
 def _load(path: Path, resubmit: bool, say: Callable[[str], None]) -> Record:
-    """A record that cannot be read may hold anything, also a confirmed submission."""
+    """Return the record of a run.
+
+    A damaged record is an error, because it may have held a confirmed submission; with ``resubmit``
+    it is replaced by an empty one.
+    """
     try:
         return Record.load(path)
     except (EasiError, ValueError) as error:
         if not resubmit:
             raise EasiError(
-                f"nothing was sent: {path} is damaged, so nobody knows what was sent before ({error})",
+                f"nothing was sent: {path} is damaged, so nobody knows what was sent before "
+                f"({error})",
                 LOOK_FIRST,
                 ExitCode.NOT_SENT,
             ) from error
@@ -124,10 +150,15 @@ def _load(path: Path, resubmit: bool, say: Callable[[str], None]) -> Record:
 
 
 def _close(record: Record, state: Fate, said: str, path: Path, say: Callable[[str], None]) -> None:
-    """Note how it ended. A disk that will not take it must not hide that; the note of the beginning is then the safe one."""
+    """Record the outcome of the submission.
+
+    If the record cannot be written, that is only reported, so that the outcome itself is not
+    hidden. The file then still has the state SENDING, which blocks a second submission.
+    """
     try:
         record.end(state, said).save(path)
     except EasiError as error:
         say(
-            f"{error.message}; it still says that a submission is under way, which in fact is {state}"
+            f"{error.message}; it still says that a submission is under way, "
+            f"which in fact is {state}"
         )
