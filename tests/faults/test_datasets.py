@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import io
 import os
@@ -737,24 +736,11 @@ def test_a_place_that_takes_no_files_is_named_before_the_first_byte(
     assert not [one for one in requests(hub) if one.method == "GET" and "/resolve/" in one.path]
 
 
-@pytest.mark.parametrize(
-    "error",
-    [
-        NotImplementedError(
-            "FileSystem does not appear to support flock; use SoftFileLock instead"
-        ),
-        OSError(errno.ENOLCK, "No locks"),
-    ],
-)
-def test_a_file_system_without_locks_is_named(
-    hub: Hub, settings: HubSettings, monkeypatch: pytest.MonkeyPatch, error: Exception
-) -> None:
-    def flock(*args: object) -> None:
-        raise error
-
-    monkeypatch.setattr("filelock._unix.UnixFileLock._acquire", flock)
+def test_a_lock_that_cannot_be_had_is_named(hub: Hub, settings: HubSettings) -> None:
+    settings.records.mkdir(parents=True)
+    (settings.records / "locks").touch()  # nothing can be made below it
     said = refused([snapshot(unpack=Unpack(into=settings.hf_home / "videos"))], settings)
-    assert "has no file locks" in said.message and "again" not in said.hint
+    assert "cannot be locked" in said.message and "HF_HOME" in said.hint
 
 
 # -- without a network ------------------------------------------------------------------------------------------------

@@ -62,6 +62,46 @@ def test_what_a_killed_process_left_is_taken_over(place: Path) -> None:
 
 
 @pytest.mark.timeout(60)
+def test_a_dead_holder_is_taken_over_where_files_cannot_be_exchanged(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As NFS and some FUSE file systems refuse it; filelock waits there for a process that is gone."""
+    monkeypatch.setattr("filelock._soft.exchange_names", lambda *names: False)
+    path = place / "x.lock"
+    code = "import os, sys; from filelock import SoftFileLock; lock = SoftFileLock(sys.argv[1]); lock.acquire(); os.kill(os.getpid(), 9)"
+    subprocess.run([sys.executable, "-c", code, f"{path}{SOFT}"], check=False)
+    assert Path(f"{path}{SOFT}").exists()
+    with file_lock(path, quiet=0.2):
+        assert int(Path(f"{path}{SOFT}").read_text().split()[0]) == os.getpid()
+
+
+@pytest.mark.timeout(60)
+def test_a_holder_on_another_machine_is_named_and_given_up(
+    place: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = place / "x.lock"
+    Path(f"{path}{SOFT}").write_text("4711\nnode7\n")
+    with pytest.raises(EasiError, match="process 4711 on node7") as refused:
+        file_lock(path, patience=1, quiet=0.2).acquire()
+    assert f"{path}{SOFT}" in refused.value.message
+    assert refused.value.hint == "delete it if no run uses it"
+    (said,) = capfd.readouterr().err.splitlines()
+    assert said == f"waiting for {path}{SOFT}, which is held by process 4711 on node7"
+
+
+@pytest.mark.timeout(60)
+def test_a_holder_that_lives_is_waited_for(place: Path) -> None:
+    path = place / "x.lock"
+    code = "import sys, time; from filelock import SoftFileLock\nwith SoftFileLock(sys.argv[1]): print(flush=True); time.sleep(3)"
+    with subprocess.Popen(
+        [sys.executable, "-c", code, f"{path}{SOFT}"], stdout=subprocess.PIPE
+    ) as holder:
+        assert holder.stdout is not None and holder.stdout.readline()
+        with file_lock(path, patience=0.5, quiet=0.2):
+            assert holder.wait(timeout=20) == 0
+
+
+@pytest.mark.timeout(60)
 def test_data_are_fetched_and_unpacked_although_real_locks_left_files(
     place: Path, tmp_path: Path
 ) -> None:

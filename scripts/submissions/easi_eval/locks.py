@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import functools
+import hashlib
+import math
+import os
+import socket
+import sys
 import tempfile
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from .errors import EasiError
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
 
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 SOFT = ".soft"
+QUIET = 5.0  # seconds for which a lock is waited for without a word
+SAID_AGAIN = 60.0
+PATIENCE = 600.0  # for a holder that cannot be seen from here
+# How filelock marks the host of a process in a container; a process of the machine itself has the kernel's first namespace.
+NAMESPACE, FIRST_NAMESPACE = "?pidns-", 0xEFFFFFFC
 
 
 @functools.cache
@@ -30,18 +45,152 @@ def lacks_locks(folder: Path) -> bool:
     return False
 
 
-def file_lock(path: str | Path) -> BaseFileLock:
+def file_lock(path: str | Path, patience: float = PATIENCE, quiet: float = QUIET) -> BaseFileLock:
     """Held by one process at a time, in a ``with`` block; others wait. What a process left that was killed is taken over.
 
-    Without locks a file stands for it while it is held. Its name is another: a real lock leaves its file behind, which would count as held.
+    Without locks a file stands for it while it is held. Its name is another: a real lock leaves its file behind, which would
+    count as held. Who waits for it without a timeout does so as ``Waiting`` says.
     """
-    from filelock import FileLock, SoftFileLock
+    from filelock import FileLock
 
-    return (
-        SoftFileLock(f"{path}{SOFT}")
-        if lacks_locks(Path(path).absolute().parent)
-        else FileLock(path)
-    )
+    if not lacks_locks(Path(path).absolute().parent):
+        return FileLock(path)
+    lock = _soft_lock()(f"{path}{SOFT}")
+    lock.patience, lock.quiet = patience, quiet
+    return lock
+
+
+@functools.cache
+def _soft_lock() -> type[Any]:
+    from filelock import SoftFileLock, Timeout
+
+    class Told(SoftFileLock):
+        """Without a timeout it says whom it waits for, and does not wait for ever for what may be nobody."""
+
+        patience, quiet = PATIENCE, QUIET
+
+        def acquire(self, timeout: float | None = None, *args: Any, **options: Any) -> Any:
+            if timeout is not None and timeout >= 0:
+                return super().acquire(timeout, *args, **options)
+            waiting = Waiting(self, on_stderr, self.patience, self.quiet)
+            while True:
+                try:
+                    return super().acquire(min(1.0, self.quiet), *args, **options)
+                except Timeout:
+                    waiting.heed()
+
+    return Told
+
+
+def on_stderr(line: str) -> None:
+    """Print the line."""
+    print(line, file=sys.stderr, flush=True)
+
+
+class Waiting:
+    """What is done while a lock is waited for, if it is a file that stands for one; a real lock ends with its process.
+
+    After ``quiet`` seconds the holder is named, and taken over where it is a process of this machine that is gone. One that
+    cannot be seen from here is given up after ``patience``; one that lives is waited for.
+    """
+
+    def __init__(
+        self,
+        lock: BaseFileLock,
+        say: Callable[[str], None],
+        patience: float = PATIENCE,
+        quiet: float = QUIET,
+    ) -> None:
+        self.path = Path(lock.lock_file)
+        self.soft = self.path.name.endswith(SOFT)
+        self.say, self.patience, self.quiet = say, patience, quiet
+        self.began = time.monotonic()
+        self.told = -math.inf
+
+    def heed(self) -> None:
+        """To be called every second or so. Raises EasiError when it is given up."""
+        now = time.monotonic()
+        if not self.soft or now - self.began < self.quiet:
+            return
+        if (holder := _holder(self.path)) is None:
+            return  # just released
+        if holder.gone():
+            _evict(self.path)
+            return
+        if not holder.here() and now - self.began >= self.patience:
+            raise EasiError(
+                f"{self.path} has been held for {self.patience / 60:.0f} minutes by {holder}, which cannot be seen from here",
+                hint="delete it if no run uses it",
+            )
+        if now - self.told >= SAID_AGAIN:
+            self.told = now
+            self.say(f"waiting for {self.path}, which is held by {holder}")
+
+
+@dataclass(frozen=True)
+class _Holder:
+    """Who a file that stands for a lock says it is held by; 0 and "" where it does not say."""
+
+    pid: int = 0
+    host: str = ""
+    start: str = ""  # as ``process_start`` tells it
+
+    def __str__(self) -> str:
+        return f"process {self.pid} on {self.host}" if self.pid else "a process that left no name"
+
+    def here(self) -> bool:
+        """Whether it is a process that would be seen from here; one of another container on this machine would not."""
+        name, _, space = self.host.partition(NAMESPACE)
+        if not self.pid or name != socket.gethostname():
+            return False
+        try:
+            own = Path("/proc/self/ns/pid").stat().st_ino
+        except OSError:
+            return not space
+        return own == (int(space, 16) if space else FIRST_NAMESPACE)
+
+    def gone(self) -> bool:
+        if not self.here():
+            return False
+        start = process_start(self.pid)
+        return not start or bool(self.start and start != self.start)
+
+
+def _holder(path: Path) -> _Holder | None:
+    """None where there is no such file. filelock writes process, host and, in its lower half, the start of the process."""
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        start = str(int(lines[2]) % 2**64) if len(lines) > 2 else ""
+        return _Holder(int(lines[0]), lines[1], start)
+    except OSError:
+        return None
+    except (ValueError, IndexError):
+        return _Holder()
+
+
+def _evict(path: Path) -> None:
+    """Remove what a dead process left, where the file system cannot exchange two files, which is filelock's way to do so.
+
+    Only processes of this machine see that it is dead, and they do it one after the other.
+    """
+    mark = hashlib.sha256(str(path.absolute()).encode()).hexdigest()[:32]
+    with (Path(tempfile.gettempdir()) / f"easi-{os.getuid()}-{mark}.lock").open("a") as guard:
+        with contextlib.suppress(OSError):
+            fcntl.flock(guard, fcntl.LOCK_EX)
+        if (holder := _holder(path)) is not None and holder.gone():
+            with contextlib.suppress(
+                OSError
+            ):  # somebody else's: it is named, and asked to be deleted
+                path.unlink()
+
+
+def process_start(pid: int) -> str:
+    """The kernel's start time of a process, which tells it from a later one with the same pid; "" if it is gone."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+    return stat.rpartition(")")[2].split()[19]
 
 
 def unlocked(places: Mapping[str, Path]) -> list[str]:

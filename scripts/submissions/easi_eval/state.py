@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from .errors import DiskFull, EasiError, is_full
 from .libraries import short
-from .locks import NO_LOCKS
+from .locks import NO_LOCKS, process_start
 from .redact import Redactor
 
 if TYPE_CHECKING:
@@ -465,15 +465,6 @@ def run_lock(path: Path) -> Iterator[None]:
             file.truncate(
                 0
             )  # the file stays: unlinking it would let two runs lock two files of one name
-
-
-def process_start(pid: int) -> str:
-    """The kernel's start time of a process, which tells it from a later one with the same pid; "" if it is gone."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
-    return stat.rpartition(")")[2].split()[19]
 
 
 def _owner(file: TextIO) -> dict[str, object]:

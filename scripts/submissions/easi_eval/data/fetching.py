@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import queue
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -11,10 +12,10 @@ import filelock
 
 from ..display.events import DataProgress, Emit, Notice
 from ..errors import DiskFull, EasiError
-from ..locks import NO_LOCKS, file_lock
+from ..locks import Waiting, file_lock
 from . import unpack as unpacking
 from .files import Item, bring, tidy
-from .hub import Hub, Listing, Repo, Unreachable, no_locks
+from .hub import Hub, Listing, Repo, Unreachable
 from .needs import Fetched, FileRecord, HubSettings, Kind, Need, Size
 from .parallel import Pulse, run_all
 from .planning import (
@@ -227,6 +228,7 @@ def _unpack(plan: Sequence[Planned], settings: HubSettings, pulse: Pulse, emit: 
     progress: dict[str, tuple[int, int]] = {}
     shown: dict[str, tuple[int, int]] = {}
     tasks: dict[tuple[Path, str], Callable[[], None]] = {}
+    lines: queue.SimpleQueue[str] = queue.SimpleQueue()  # said by those who unpack
     for planned in plan:
         if planned.need.unpack is not None:
             target = target_of(planned, settings)
@@ -242,10 +244,13 @@ def _unpack(plan: Sequence[Planned], settings: HubSettings, pulse: Pulse, emit: 
                         lambda done, total, what=what: progress.__setitem__(what, (done, total)),
                         settings,
                         pulse,
+                        lines.put,
                     ),
                 )
 
     def tick() -> None:
+        while not lines.empty():
+            emit(Notice(lines.get()))
         for what, (done, total) in list(progress.items()):
             if shown.get(what) != (done, total):
                 shown[what] = (done, total)
@@ -264,6 +269,7 @@ def _unpack_task(
     show: Callable[[int, int], None],
     settings: HubSettings,
     pulse: Pulse,
+    say: Callable[[str], None],
 ) -> Callable[[], None]:
     def on_bytes(done: int, total: int) -> None:
         show(done, total)
@@ -274,32 +280,36 @@ def _unpack_task(
             with contextlib.suppress(OSError):  # a shared cache may be read-only, and is complete
                 unpacking.mark(target, archives)
             return
-        with _locked(target.folder, settings, pulse):
+        with _locked(target.folder, settings, pulse, say):
             unpacking.unpack(target, archives, on_bytes)
 
     return work
 
 
 @contextlib.contextmanager
-def _locked(folder: Path, settings: HubSettings, pulse: Pulse) -> Iterator[None]:
+def _locked(
+    folder: Path, settings: HubSettings, pulse: Pulse, say: Callable[[str], None]
+) -> Iterator[None]:
     """One run at a time unpacks into a folder; another waits for it."""
     path = (
         settings.records / "locks" / f"{hashlib.sha256(str(folder).encode()).hexdigest()[:32]}.lock"
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock = file_lock(path)
-    while True:
-        try:
-            lock.acquire(timeout=1)
-            break
-        except filelock.Timeout:
-            pulse.beat()
-        except NotImplementedError as error:
-            raise no_locks(settings.hf_home) from error
-        except OSError as error:
-            if error.errno in NO_LOCKS:
-                raise no_locks(settings.hf_home) from error
-            raise
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = file_lock(path)
+        waiting = Waiting(lock, say)
+        while True:
+            try:
+                lock.acquire(timeout=1)
+                break
+            except filelock.Timeout:
+                pulse.beat()
+                waiting.heed()
+    except OSError as error:
+        raise EasiError(
+            f"{path} cannot be locked: {error.strerror or error}",
+            hint="HF_HOME chooses another place",
+        ) from error
     try:
         yield
     finally:

@@ -33,7 +33,7 @@ from huggingface_hub.utils import WeakFileLock, disable_progress_bars, logging
 from huggingface_hub.utils._http import http_backoff, reset_sessions
 
 from ..errors import DiskFull, EasiError, is_full
-from ..locks import NO_LOCKS, file_lock, lacks_locks
+from ..locks import file_lock, lacks_locks
 from .connection import refuse_unusable
 from .needs import FileRecord, HubSettings, Unreachable
 from .parallel import Pulse
@@ -470,10 +470,6 @@ class Hub:
             return EasiError(f"the hub at {here} refuses {repo}: HTTP {status}", hint=f"see {page}")
         if _lost(error) and not self.answered:
             return self.unreachable(error)
-        if isinstance(error, NotImplementedError) or (
-            isinstance(error, OSError) and error.errno in NO_LOCKS
-        ):
-            return no_locks(self.settings.hf_home)
         if _lost(error) or isinstance(error, (RuntimeError, requests.RequestException)):
             return EasiError(
                 f"the download from {repo} keeps breaking off: {_innermost(error)}",
@@ -505,13 +501,6 @@ def _lock(lock_file: str | Path, *, timeout: float | None = None) -> AbstractCon
         file_lock(lock_file)
         if lacks_locks(Path(lock_file).absolute().parent)
         else WeakFileLock(lock_file, timeout=timeout)
-    )
-
-
-def no_locks(folder: Path) -> EasiError:
-    return EasiError(
-        f"the file system of {folder} has no file locks",
-        hint="put HF_HOME on one that has them (Lustre: mounted with -o flock)",
     )
 
 
