@@ -1,7 +1,7 @@
-"""``bash scripts/setup.sh``: one environment with the orchestrator and both backends, from the committed locks.
+"""Builds one environment with the orchestrator and both backends (``bash scripts/setup.sh``).
 
-Runs under a bare Python 3.11 (standard library only). It starts processes itself: the module that owns them in easi_eval is
-not installed yet.
+It installs from the committed locks. It runs under a bare Python 3.11 with the standard library
+only, so it starts processes itself: the module of easi_eval that manages them is not installed yet.
 """
 
 from __future__ import annotations
@@ -36,16 +36,20 @@ from installing import (
 from recipe import FLASH_ATTN, STAMP, Need, Recipe, Stamp, assess, installed, pins, read_stamp
 
 ROOT = Path(__file__).resolve().parents[2]
-# The one pinned package without a wheel that must be compiled. None of the 13 benchmarks imports it (VLMEvalKit's OCR scoring does).
+# The only pinned package without a wheel that must be compiled. None of the 13 benchmarks imports
+# it; VLMEvalKit's OCR scoring does.
 COMPILED = "polygon3"
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """Parse the command line."""
     parser = argparse.ArgumentParser(
         prog="bash scripts/setup.sh",
         allow_abbrev=False,
-        description="Make the environment ready: the orchestrator and both backends. Run again, it repairs, or takes a second.",
-        epilog="Variables: EASI_VENV (where the environment goes, default .venv), EASI_PYTHON (the Python 3.11 to build it with). "
+        description="Make the environment ready: the orchestrator and both backends. "
+        "Run again, it repairs, or takes a second.",
+        epilog="Variables: EASI_VENV (where the environment goes, default .venv), "
+        "EASI_PYTHON (the Python 3.11 to build it with). "
         "Index, proxy and certificate settings are those of pip (pip config list).",
     )
     parser.add_argument("--vllm", action="store_true", help="also install vLLM")
@@ -65,8 +69,14 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def main(argv: Sequence[str]) -> int:
+    """Carry out the command line; errors are printed as two lines.
+
+    Returns:
+        The exit code: 2 if the set-up failed, 130 if it was interrupted, with ``--check`` that of
+        ``easi_eval.doctor``.
+    """
     options = parse(argv)
-    # Links stay: the environment is found by the name it was given.
+    # Symbolic links are not resolved: the environment is found by the name it was given.
     venv = Path(os.path.abspath(os.environ.get("EASI_VENV") or ROOT / ".venv"))  # noqa: PTH100
     extras = tuple(name for name in ("test", "vllm") if getattr(options, name))
     try:
@@ -74,7 +84,8 @@ def main(argv: Sequence[str]) -> int:
             return check(venv)
         if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
             raise SetupError(
-                f"the pinned packages are those of Linux on x86-64; this is {platform.system()} on {platform.machine()}",
+                "the pinned packages are those of Linux on x86-64; "
+                f"this is {platform.system()} on {platform.machine()}",
                 "use such a machine (a container will do)",
             )
         set_up(Recipe(ROOT, venv, extras), options)
@@ -88,7 +99,11 @@ def main(argv: Sequence[str]) -> int:
 
 
 def check(venv: Path) -> int:
-    """easi_eval.doctor in the environment; its exit status."""
+    """Run ``easi_eval.doctor`` in the environment and return its exit status.
+
+    Raises:
+        SetupError: The environment does not exist or its set-up did not finish.
+    """
     python = venv / "bin" / "python"
     stamp = read_stamp(venv)
     if stamp is None or not stamp.ready or not os.access(python, os.X_OK):
@@ -102,6 +117,13 @@ def check(venv: Path) -> int:
 
 
 def set_up(recipe: Recipe, options: argparse.Namespace) -> None:
+    """Bring the environment up to date, if it is not.
+
+    Extras of an earlier set-up are kept.
+
+    Raises:
+        SetupError: The folder must not be touched, or the set-up failed.
+    """
     with only_one(recipe.venv):
         began = time.monotonic()
         before = read_stamp(recipe.venv)
@@ -117,13 +139,18 @@ def set_up(recipe: Recipe, options: argparse.Namespace) -> None:
         say(f"setting up {recipe.venv} with Python {platform.python_version()}: {verdict.why}")
         make(recipe, verdict.need, options, before)
         say(
-            f"ready: {recipe.venv} in {time.monotonic() - began:.0f} s; use it with: source {shlex.quote(f'{recipe.venv}/bin/activate')}"
+            f"ready: {recipe.venv} in {time.monotonic() - began:.0f} s; "
+            f"use it with: source {shlex.quote(f'{recipe.venv}/bin/activate')}"
         )
 
 
 @contextlib.contextmanager
 def only_one(venv: Path) -> Iterator[None]:
-    """One set-up per environment at a time. The lock is inherited by what we start, so it also holds while an orphan still installs."""
+    """Allow one set-up per environment at a time; another one waits.
+
+    Child processes inherit the lock. It is thus still held if this process is killed while its
+    installer goes on.
+    """
     try:
         venv.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(
@@ -149,6 +176,14 @@ def only_one(venv: Path) -> Iterator[None]:
 
 
 def make(recipe: Recipe, need: Need, options: argparse.Namespace, before: Stamp | None) -> None:
+    """Install into the environment and record the result in its stamp.
+
+    The stamp says "not ready" from before the first change until the packages are installed. If an
+    update fails before it has changed anything, the earlier stamp is restored.
+
+    Raises:
+        SetupError: The folder cannot be written, or no installer works.
+    """
     stamp = Stamp(
         ready=False,
         venv=str(recipe.venv),
@@ -158,9 +193,8 @@ def make(recipe: Recipe, need: Need, options: argparse.Namespace, before: Stamp 
     )
     try:
         recipe.venv.mkdir(parents=True, exist_ok=True)
-        stamp.write(
-            recipe.venv
-        )  # first of all: a set-up killed at any later moment is known for what it is
+        # First of all, so that a set-up killed at any later moment is recognised as unfinished.
+        stamp.write(recipe.venv)
         if need is Need.REBUILD:
             empty(recipe.venv)
     except OSError as error:
@@ -182,7 +216,7 @@ def make(recipe: Recipe, need: Need, options: argparse.Namespace, before: Stamp 
             and need is Need.UPDATE
             and fingerprint(recipe.site_packages) == untouched
         ):
-            before.write(recipe.venv)  # nothing was changed: what was usable still is
+            before.write(recipe.venv)  # nothing was changed: the environment is as usable as before
         raise
     shutil.rmtree(recipe.venv / ".bootstrap", ignore_errors=True)
     for package, why in left_out.items():
@@ -198,14 +232,21 @@ def make(recipe: Recipe, need: Need, options: argparse.Namespace, before: Stamp 
 
 
 def fingerprint(site_packages: Path) -> frozenset[tuple[str, int]]:
-    """Changes when a package comes, goes or is replaced."""
+    """Return names and times of the installed packages' metadata.
+
+    It changes when a package is added, removed or replaced.
+    """
     return frozenset(
         (entry.name, entry.stat().st_mtime_ns) for entry in site_packages.glob("*.dist-info")
     )
 
 
 def install(recipe: Recipe, choice: Iterator[Installer], left_out: frozenset[str]) -> Installer:
-    """The first installer that gets everything in. Raises the last one's SetupError if none does."""
+    """Return the first installer that installs all packages.
+
+    Raises:
+        SetupError: None does; the error is that of the last one.
+    """
     failed: SetupError | None = None
     for installer in choice:
         try:
@@ -218,7 +259,10 @@ def install(recipe: Recipe, choice: Iterator[Installer], left_out: frozenset[str
 
 
 def empty(venv: Path) -> None:
-    """Removes what is in it but the stamp; the folder itself stays, it may be a link to a larger disk."""
+    """Remove everything in the environment's folder but the stamp.
+
+    The folder itself stays: it may be a link to a larger disk.
+    """
     for entry in venv.iterdir():
         if entry.is_dir() and not entry.is_symlink():
             shutil.rmtree(entry)
@@ -227,15 +271,18 @@ def empty(venv: Path) -> None:
 
 
 def warn_about_space(recipe: Recipe, need: Need) -> None:
+    """Print a note if a new environment may not fit on the disk."""
     wanted = (12 if "vllm" in recipe.extras else 9) if need is Need.REBUILD else 0
     free = shutil.disk_usage(recipe.venv).free / 2**30
     if free < wanted:
         say(
-            f"note: {recipe.venv.parent} has {free:.0f} GB free; the environment takes up to {wanted} GB (EASI_VENV puts it elsewhere)"
+            f"note: {recipe.venv.parent} has {free:.0f} GB free; "
+            f"the environment takes up to {wanted} GB (EASI_VENV puts it elsewhere)"
         )
 
 
 def compiled_left_out(recipe: Recipe) -> dict[str, str]:
+    """Return ``COMPILED`` with the reason if it cannot be compiled here, else an empty mapping."""
     if COMPILED in installed(recipe.site_packages):
         return {}
     headers = Path(sysconfig.get_path("include"), "Python.h")
@@ -247,7 +294,11 @@ def compiled_left_out(recipe: Recipe) -> dict[str, str]:
 
 
 def try_flash_attn(recipe: Recipe, installer: Installer, options: argparse.Namespace) -> str:
-    """Builds it if that can work. One line on what came of it, in every case."""
+    """Build flash-attn if this can work here.
+
+    Returns:
+        One line on the outcome, in every case.
+    """
     absent = "note: flash-attn is not installed: {}. Use attn_implementation=sdpa"
     if version := installed(recipe.site_packages).get("flash-attn"):
         return f"flash-attn {version} is installed"
@@ -257,7 +308,8 @@ def try_flash_attn(recipe: Recipe, installer: Installer, options: argparse.Names
     if reason := flash_build.why_not(machine):
         return absent.format(reason)
     say(
-        f"building flash-attn for the GPUs here (at most {flash_build.LIMIT_SECONDS // 60} minutes; everything else is ready; "
+        "building flash-attn for the GPUs here "
+        f"(at most {flash_build.LIMIT_SECONDS // 60} minutes; everything else is ready; "
         "Ctrl-C leaves it out)"
     )
     environment = {

@@ -1,4 +1,7 @@
-"""flash-attn is built where it can be: it has no wheel for this torch, and compiling needs nvcc and a GPU to compile for."""
+"""Builds flash-attn where this is possible.
+
+It has no wheel for the pinned torch, and compiling it needs nvcc and a GPU to compile for.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,16 @@ _GIB_PER_JOB = 5  # one compiler of flash-attn's templates was seen to take up t
 
 @dataclass(frozen=True)
 class Machine:
-    """What decides whether flash-attn can be built. ``nvcc`` and ``torch_cuda`` are (major, minor) or None."""
+    """What decides whether flash-attn can be built here.
+
+    Attributes:
+        capabilities: Compute capability of each GPU as (major, minor).
+        nvcc: CUDA version of the compiler as (major, minor); None if there is none.
+        compiler: Path of the C++ compiler.
+        torch_cuda: CUDA version of the installed torch; None if it is built without CUDA.
+        cpus: CPU cores that this process may use.
+        memory_gib: Physical memory.
+    """
 
     capabilities: tuple[tuple[int, int], ...]
     nvcc: tuple[int, int] | None
@@ -29,7 +41,7 @@ class Machine:
 
 
 def why_not(machine: Machine) -> str | None:
-    """One line, or None if it can be built."""
+    """Return one line on why flash-attn cannot be built, or None if it can."""
     if not machine.capabilities:
         return "no CUDA GPU here"
     if min(machine.capabilities) < (8, 0):
@@ -48,7 +60,11 @@ def why_not(machine: Machine) -> str | None:
 
 
 def build_variables(machine: Machine) -> dict[str, str]:
-    """Compile for the GPUs here only, from the pinned source (by default its set-up fetches an unpinned binary)."""
+    """Return the environment variables of the build.
+
+    It compiles the pinned source for the GPUs of this machine only. By default, flash-attn's set-up
+    would download an unpinned binary.
+    """
     jobs = max(1, min(machine.cpus, machine.memory_gib // _GIB_PER_JOB))
     return {
         "FLASH_ATTENTION_FORCE_BUILD": "TRUE",
@@ -61,7 +77,7 @@ def build_variables(machine: Machine) -> dict[str, str]:
 
 
 def look(site_packages: Path) -> Machine:
-    """This machine. Asks the driver itself: torch need not be imported."""
+    """Describe this machine; GPUs are found through the CUDA driver, without importing torch."""
     version = site_packages / "torch" / "version.py"
     found = (
         re.search(r"^cuda[^=]*= *'(\d+)\.(\d+)", version.read_text("utf-8"), re.MULTILINE)
@@ -82,7 +98,17 @@ def look(site_packages: Path) -> Machine:
 def build(
     argv: Sequence[str], environment: Mapping[str, str], log: Path, limit: float = LIMIT_SECONDS
 ) -> str | None:
-    """Runs the install and ends its whole process group when it takes too long. One line on failure, None on success."""
+    """Run the install command; end its whole process group if it takes too long.
+
+    Args:
+        argv: The command.
+        environment: All its environment variables.
+        log: File for its output.
+        limit: The most seconds that it may take.
+
+    Returns:
+        None on success, else one line on the failure.
+    """
     with log.open("wb") as out:
         process = subprocess.Popen(
             argv,
@@ -114,10 +140,9 @@ def _capabilities() -> tuple[tuple[int, int], ...]:
     found = []
     for ordinal in range(count.value):
         driver.cuDeviceGet(ctypes.byref(device), ordinal)
-        driver.cuDeviceGetAttribute(
-            ctypes.byref(major), 75, device
-        )  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR
-        driver.cuDeviceGetAttribute(ctypes.byref(minor), 76, device)  # ..._MINOR
+        # 75 and 76: CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and ..._MINOR.
+        driver.cuDeviceGetAttribute(ctypes.byref(major), 75, device)
+        driver.cuDeviceGetAttribute(ctypes.byref(minor), 76, device)
         found.append((major.value, minor.value))
     return tuple(found)
 

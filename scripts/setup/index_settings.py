@@ -1,7 +1,8 @@
-"""Where packages come from: read from pip's own configuration, handed on to uv and to pip. Pure functions, standard library only.
+"""Reads from pip's configuration where packages come from, and passes it on to uv and pip.
 
-uv reads none of pip's configuration, so a machine that reaches its packages through a mirror, a proxy or a private certificate
-would fail with uv where pip works.
+uv reads none of pip's configuration. On a machine that reaches its packages through a mirror, a
+proxy or a private certificate, uv would fail where pip works. Pure functions, standard library
+only.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ _UV_INDEX_VARIABLES = (
     "UV_EXTRA_INDEX_URL",
     "UV_NO_INDEX",
 )
-# What would send packages to another environment or forbid the pinned ones.
+# Variables that would send packages to another environment or forbid the pinned versions.
 _TIED = frozenset(
     {
         "PYTHONPATH",
@@ -43,9 +44,10 @@ _TRUE = frozenset({"1", "true", "yes", "on", "t", "y"})
 
 @dataclass(frozen=True)
 class IndexSettings:
-    """The part of pip's configuration that decides whether and from where packages can be fetched.
+    """The part of pip's configuration that decides whether and from where packages are fetched.
 
-    URLs may hold credentials: never print one, hand them on in the environment (a command line can be read by everybody).
+    URLs may hold credentials. Never print one, and pass them on in the environment: other users can
+    read a command line.
     """
 
     index_url: str | None = None
@@ -63,10 +65,11 @@ class IndexSettings:
 
 
 def parse_pip_config(listing: str) -> dict[str, str]:
-    """Option name -> value as ``pip install`` sees it, from the output of ``pip config list``.
+    """Parse the output of ``pip config list`` into option values as ``pip install`` sees them.
 
-    A line reads ``section.option='value'`` (the value is a Python literal). ``[install]`` wins over ``[global]``, and an
-    environment variable, listed under ``:env:``, over both. Lines of other sections and lines in no known form are left out.
+    A line reads ``section.option='value'``, and the value is a Python literal. ``[install]`` wins
+    over ``[global]``, and an environment variable (listed under ``:env:``) over both. Other
+    sections and unknown forms are skipped.
     """
     sections: dict[str, dict[str, str]] = {"global": {}, "install": {}, ":env:": {}}
     for line in listing.splitlines():
@@ -85,7 +88,10 @@ def parse_pip_config(listing: str) -> dict[str, str]:
 def settings_from_pip(
     options: Mapping[str, str], exists: Callable[[str], bool] = os.path.exists
 ) -> IndexSettings:
-    """The settings in ``options``; local folders that do not exist are left out, as pip does and uv does not."""
+    """Convert pip's options to settings.
+
+    Local folders that do not exist are left out, as pip does and uv does not.
+    """
 
     def first(*names: str) -> str | None:
         return next((options[name] for name in names if options.get(name)), None)
@@ -107,10 +113,14 @@ def settings_from_pip(
 
 
 def uv_environment(settings: IndexSettings, environ: Mapping[str, str]) -> dict[str, str]:
-    """The variables to add to ``environ`` so that uv fetches as pip would. What the user set for uv itself stays his."""
+    """Return the variables to add to ``environ`` so that uv fetches as pip would.
+
+    Variables that the user has set for uv itself are kept.
+    """
     wanted: dict[str, str | None] = {
-        # pip takes the best match over all indexes; uv by default only looks at the first that knows the name, which
-        # fails when a mirror holds other versions. With every hash pinned, the place a file comes from is no risk.
+        # pip takes the best match over all indexes. By default, uv only looks at the first index
+        # that has the name, which fails if a mirror holds other versions. Every hash is pinned, so
+        # it does not matter which index a file comes from.
         "UV_INDEX_STRATEGY": "unsafe-best-match",
         "UV_FIND_LINKS": ",".join(settings.find_links),
         "UV_INSECURE_HOST": " ".join(settings.trusted_hosts),
@@ -134,10 +144,11 @@ def uv_environment(settings: IndexSettings, environ: Mapping[str, str]) -> dict[
 
 
 def pip_environment(settings: IndexSettings) -> dict[str, str]:
-    """The only pip variables of an install into our environment.
+    """Return the only pip variables of an install into our environment.
 
-    The user's files are switched off once they have been read: ``user``, ``target``, ``prefix``, ``constraint`` or
-    ``require-virtualenv`` there would send packages elsewhere or refuse the pinned ones.
+    pip's configuration files are read before and then disabled: their ``user``, ``target``,
+    ``prefix``, ``constraint`` or ``require-virtualenv`` would send packages elsewhere or refuse the
+    pinned versions.
     """
     wanted: dict[str, str | None] = {
         "PIP_CONFIG_FILE": os.devnull,
@@ -161,7 +172,7 @@ def pip_environment(settings: IndexSettings) -> dict[str, str]:
 
 
 def untied(environ: Mapping[str, str]) -> dict[str, str]:
-    """``environ`` without pip's variables and without what ties a process to another environment."""
+    """Return ``environ`` without pip's variables and those that name another environment."""
     return {
         name: value
         for name, value in environ.items()

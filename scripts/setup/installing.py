@@ -1,4 +1,4 @@
-"""uv and pip: finding one that works here, and running it on the environment with pip's own settings."""
+"""Finds a uv or pip that works here and runs it on the environment with pip's own settings."""
 
 from __future__ import annotations
 
@@ -22,13 +22,14 @@ from index_settings import (
 from recipe import BOOTSTRAP, PROJECTS, Need, Recipe, installed, normal, pins
 
 _CHATTER = re.compile(
-    r"\s*([-+~] |Using |Resolved |Checked |Audited |Built |Building |Downloading |Downloaded |Uninstalled )"
+    r"\s*([-+~] |Using |Resolved |Checked |Audited |Built |Building "
+    r"|Downloading |Downloaded |Uninstalled )"
 )
 _CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+(?=@)")
 
 
 class SetupError(Exception):
-    """What went wrong and what to do, one line each."""
+    """A failed set-up: what went wrong and what to do, one line each."""
 
     def __init__(self, message: str, hint: str) -> None:
         super().__init__(message)
@@ -36,21 +37,30 @@ class SetupError(Exception):
 
 
 def say(text: str) -> None:
+    """Print a line at once."""
     print(text, flush=True)
 
 
 @dataclass(frozen=True)
 class Installer:
-    """Runs uv or pip on the environment. ``command`` ends where the arguments of ``install`` begin."""
+    """uv or pip, run on the environment.
+
+    Attributes:
+        name: ``uv`` or ``pip``.
+        command: The command up to where the arguments of ``install`` begin.
+        environment: All its environment variables.
+    """
 
     name: str
     command: tuple[str, ...]
     environment: Mapping[str, str]
 
     def install_locks(self, recipe: Recipe, left_out: frozenset[str]) -> None:
+        """Install the packages of the recipe's locks, except those left out."""
         with tempfile.TemporaryDirectory(prefix="easi-setup-") as folder:
             locks = [write_without(lock, left_out, Path(folder)) for lock in recipe.locks]
-            # First the tools that build source distributions: pinned too, so nothing is built with whatever is newest today.
+            # First the tools that build source distributions. They are pinned too, so that no build
+            # uses the newest version of the day.
             for part in (locks[:1], locks[1:]):
                 self.run(
                     "--no-deps",
@@ -61,6 +71,7 @@ class Installer:
                 )
 
     def install_projects(self, recipe: Recipe) -> None:
+        """Install the three projects of this repository as editable packages."""
         folders = [str(recipe.root / folder) for folder in PROJECTS.values()]
         self.run(
             "--no-deps",
@@ -69,20 +80,26 @@ class Installer:
         )
 
     def run(self, *arguments: str) -> None:
-        """Raises SetupError if the command fails."""
+        """Run ``install`` with these arguments.
+
+        Raises:
+            SetupError: The command failed.
+        """
         if run_shown([*self.command, *arguments], self.environment) != 0:
             raise SetupError(
                 f"{self.name} could not install the packages (its reason is above)",
-                "check the network and pip's settings (pip config list), then run the same command again",
+                "check the network and pip's settings (pip config list), "
+                "then run the same command again",
             )
 
     def _compile(self) -> tuple[str, ...]:
-        # Importing a backend from source alone takes three times as long, in every process where Python may not write its caches.
+        # Without compiled files the import of a backend takes three times as long, in every process
+        # if Python may not write its caches.
         return ("--compile-bytecode",) if self.name == "uv" else ()
 
 
 def write_without(lock: Path, left_out: frozenset[str], folder: Path) -> Path:
-    """``lock`` itself, or a copy in ``folder`` without the packages left out."""
+    """Return ``lock`` itself, or a copy in ``folder`` without the packages left out."""
     text = lock.read_text("utf-8")
     entries = re.split(r"(?m)^(?=[A-Za-z0-9])", text)
     kept = [entry for entry in entries if normal(entry.partition("==")[0]) not in left_out]
@@ -94,7 +111,10 @@ def write_without(lock: Path, left_out: frozenset[str], folder: Path) -> Path:
 
 
 def run_shown(argv: Sequence[str], environment: Mapping[str, str]) -> int:
-    """The exit status. On a terminal the command draws its own progress; elsewhere its lines are shown without credentials."""
+    """Run a command and return its exit status.
+
+    On a terminal it shows its own progress; otherwise its lines are printed without credentials.
+    """
     if sys.stderr.isatty():
         return subprocess.run(
             argv, env=dict(environment), stdin=subprocess.DEVNULL, close_fds=False
@@ -117,7 +137,11 @@ def run_shown(argv: Sequence[str], environment: Mapping[str, str]) -> int:
 
 
 def read_settings(pip: Sequence[str]) -> IndexSettings:
-    """Pip's own configuration as pip itself lists it, the environment's variables included."""
+    """Read pip's configuration as pip itself lists it, environment variables included.
+
+    Raises:
+        SetupError: pip cannot read its configuration.
+    """
     listing = subprocess.run(
         [*pip, "config", "list"],
         capture_output=True,
@@ -137,9 +161,13 @@ def read_settings(pip: Sequence[str]) -> IndexSettings:
 def installers(
     recipe: Recipe, pip: Sequence[str], settings: IndexSettings, need: Need
 ) -> Iterator[Installer]:
-    """What can install into the environment, the best first: uv from its pinned lock line (ten times faster), then pip.
+    """Yield what can install into the environment, the best first.
 
-    Each makes the environment's folder usable first, where there is none yet. Raises SetupError if nothing can.
+    These are uv, as pinned in the lock (ten times faster), and then pip. Each one creates the
+    environment first if there is none.
+
+    Raises:
+        SetupError: Nothing can install.
     """
     environment = untied(os.environ)
     with_pip = {**environment, **pip_environment(settings)}
@@ -176,8 +204,10 @@ def installers(
 
 
 def find_uv(recipe: Recipe, pip: Sequence[str], with_pip: Mapping[str, str]) -> Path | None:
-    """The pinned uv: the one in the environment, else fetched with pip into a folder of its own, which an externally managed
-    Python allows. None if pip cannot get it.
+    """Return the pinned uv, or None if pip cannot fetch it.
+
+    It is the one in the environment, else one that pip installs into a folder of its own. An
+    externally managed Python allows that.
     """
     lock = recipe.root / BOOTSTRAP
     wanted = pins(lock.read_text("utf-8"))["uv"]
@@ -208,7 +238,13 @@ def find_uv(recipe: Recipe, pip: Sequence[str], with_pip: Mapping[str, str]) -> 
 
 
 def base_pip(recipe: Recipe) -> tuple[str, ...]:
-    """A pip to start with: this Python's own, else the one its ensurepip brings along."""
+    """Return the command of a pip to start with.
+
+    It is this Python's own pip, else the one that its ensurepip provides.
+
+    Raises:
+        SetupError: There is neither.
+    """
     environment = untied(os.environ)
     if succeeds([sys.executable, "-s", "-m", "pip", "--version"], environment):
         return (sys.executable, "-s", "-m", "pip")
@@ -222,11 +258,17 @@ def base_pip(recipe: Recipe) -> tuple[str, ...]:
 
 
 def pip_installer(recipe: Recipe, environment: Mapping[str, str]) -> Installer:
+    """Return pip as the installer; create the environment first if it has no pip.
+
+    Raises:
+        SetupError: This Python cannot create an environment.
+    """
     own = [str(recipe.python), "-s", "-m", "pip"]
     if not succeeds([*own, "--version"], environment) and not succeeds(
         [sys.executable, "-m", "venv", str(recipe.venv)], environment
     ):
-        # Debian keeps ensurepip in a package of its own; without it pip can still work on the environment from outside.
+        # Debian keeps ensurepip in a package of its own. Without it, pip can still work on the
+        # environment from outside.
         own = [sys.executable, "-s", "-m", "pip", "--python", str(recipe.python)]
         if not (
             succeeds([sys.executable, "-m", "venv", "--without-pip", str(recipe.venv)], environment)
@@ -241,6 +283,7 @@ def pip_installer(recipe: Recipe, environment: Mapping[str, str]) -> Installer:
 
 
 def succeeds(argv: Sequence[str], environment: Mapping[str, str]) -> bool:
+    """Return whether a command can be started and exits with 0."""
     try:
         return (
             subprocess.run(

@@ -1,4 +1,7 @@
-"""What belongs into the environment, and how far an existing one is from it. Reads files, changes nothing; standard library only."""
+"""What belongs into the environment, and how far an existing one differs from it.
+
+It reads files and changes none but the stamp. Standard library only.
+"""
 
 from __future__ import annotations
 
@@ -14,24 +17,27 @@ from pathlib import Path
 
 STAMP = "easi-setup.json"
 SCHEMA = 1
-BOOTSTRAP = "requirements-bootstrap.lock"  # uv itself and what building a source distribution needs
+BOOTSTRAP = "requirements-bootstrap.lock"  # uv itself, and what builds source distributions
 FLASH_ATTN = "requirements-flash-attn.lock"
 PROJECTS = {"easi-eval": ".", "easi-vlmevalkit": "VLMEvalKit", "easi-lmms-eval": "lmms-eval"}
 _PIN = re.compile(r"^([A-Za-z0-9][A-Za-z0-9._-]*)==([^\s;\\]+)", re.MULTILINE)
 
 
 def normal(name: str) -> str:
-    """A distribution's name as indexes compare it."""
+    """Return a distribution's name in the normalised form by which indexes compare it."""
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def pins(lock_text: str) -> dict[str, str]:
-    """Normalised name -> version of every ``name==version`` line of a lock."""
+    """Return the version by normalised name for every ``name==version`` line of a lock."""
     return {normal(name): version for name, version in _PIN.findall(lock_text)}
 
 
 def installed(site_packages: Path) -> dict[str, str]:
-    """Normalised name -> version of what has finished metadata there. A folder without RECORD was cut off while being written."""
+    """Return the version by normalised name of every package whose installation finished.
+
+    A metadata folder without RECORD is from an installation that was cut off.
+    """
     found = {}
     for folder in site_packages.glob("*.dist-info"):
         name, _, version = folder.name.removesuffix(".dist-info").rpartition("-")
@@ -42,7 +48,13 @@ def installed(site_packages: Path) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Recipe:
-    """``extras`` are names of further locks (``requirements-<extra>.lock``)."""
+    """What an environment is to hold.
+
+    Attributes:
+        root: The repository.
+        venv: The environment's folder.
+        extras: Names of further locks (``requirements-<extra>.lock``).
+    """
 
     root: Path
     venv: Path
@@ -50,14 +62,17 @@ class Recipe:
 
     @property
     def python(self) -> Path:
+        """The environment's interpreter."""
         return self.venv / "bin" / "python"
 
     @property
     def site_packages(self) -> Path:
+        """The environment's folder of packages."""
         return self.venv / "lib" / "python3.11" / "site-packages"
 
     @property
     def locks(self) -> tuple[Path, ...]:
+        """The lock files, in the order of installation."""
         names = (
             BOOTSTRAP,
             "requirements.lock",
@@ -66,6 +81,7 @@ class Recipe:
         return tuple(self.root / name for name in names)
 
     def pins(self) -> dict[str, str]:
+        """Return the pinned version by normalised name over all locks."""
         return {
             name: version
             for lock in self.locks
@@ -73,7 +89,7 @@ class Recipe:
         }
 
     def digest(self) -> str:
-        """Changes when a lock or one of the three projects does."""
+        """Return a digest that changes when a lock or a project's ``pyproject.toml`` does."""
         total = hashlib.sha256()
         for path in (
             *self.locks,
@@ -85,20 +101,30 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Stamp:
-    """What the last set-up left in the environment; ``ready`` is false from its first write to its last step."""
+    """What the last set-up left in the environment.
+
+    Attributes:
+        ready: False from the first write of a set-up until all packages are installed.
+        venv: The environment's folder.
+        root: The repository that it was made for.
+        digest: ``Recipe.digest`` of that set-up.
+        extras: Its extras.
+        left_out: Packages that were left out on this machine, with the reason.
+        flash_attn: One line on the outcome of the flash-attn build.
+        schema: Version of this format.
+    """
 
     ready: bool
     venv: str
     root: str
     digest: str
     extras: tuple[str, ...] = ()
-    left_out: Mapping[str, str] = field(
-        default_factory=dict
-    )  # package -> why it was left out on this machine
-    flash_attn: str = ""  # what came of it, one line
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    flash_attn: str = ""
     schema: int = SCHEMA
 
     def write(self, venv: Path) -> None:
+        """Write the stamp atomically."""
         target = venv / STAMP
         temporary = target.with_name(f"{STAMP}.{os.getpid()}.part")
         temporary.write_text(json.dumps(asdict(self), indent=1, sort_keys=True) + "\n", "utf-8")
@@ -106,7 +132,7 @@ class Stamp:
 
 
 def read_stamp(venv: Path) -> Stamp | None:
-    """None if there is none or it is not of this schema."""
+    """Return the environment's stamp; None if there is none or if it is not of this schema."""
     try:
         content = json.loads((venv / STAMP).read_text("utf-8"))
         if content.get("schema") != SCHEMA:
@@ -117,6 +143,8 @@ def read_stamp(venv: Path) -> Stamp | None:
 
 
 class Need(enum.Enum):
+    """What must be done to an environment."""
+
     NOTHING = "nothing"
     UPDATE = "update"  # install on top of what is there
     REBUILD = "rebuild"  # empty the folder first
@@ -125,12 +153,17 @@ class Need(enum.Enum):
 
 @dataclass(frozen=True)
 class Verdict:
+    """What must be done to an environment, and the reason in words."""
+
     need: Need
     why: str = ""
 
 
 def runs(python: Path) -> bool:
-    """Whether that interpreter starts and is a 3.11 (its base may have been removed or upgraded)."""
+    """Return whether that interpreter starts and is a Python 3.11.
+
+    Its base installation may have been removed or upgraded.
+    """
     probe = [
         str(python),
         "-I",
@@ -149,7 +182,11 @@ def runs(python: Path) -> bool:
 
 
 def assess(recipe: Recipe, default_venv: Path) -> Verdict:
-    """What must be done to ``recipe.venv``. A folder elsewhere that is neither an environment nor ours is refused, not emptied."""
+    """Decide what must be done to ``recipe.venv``.
+
+    Only ``default_venv`` may be emptied whatever it holds. Another folder that is neither an
+    environment nor made by this script is refused.
+    """
     venv = recipe.venv
     if venv.exists() and not venv.is_dir():
         return Verdict(Need.REFUSE, f"{venv} is not a folder")

@@ -1,7 +1,8 @@
-"""For maintainers: writes the locks anew from the three pyproject files. ``.venv/bin/python scripts/setup/relock.py``
+"""Writes the locks anew from the three pyproject files, for maintainers.
 
-Everything is resolved together once, so that any choice of extras fits the base; each lock then holds only what the ones
-before it do not. Hashes are those of the files that fit Linux on x86-64; no lock names where its files come from.
+Run ``.venv/bin/python scripts/setup/relock.py``. All packages are resolved together once, so that
+any choice of extras fits the base. Each lock then holds only what the ones before it do not. The
+hashes are those of the files for Linux on x86-64. No lock names the index that its files come from.
 """
 
 from __future__ import annotations
@@ -20,10 +21,14 @@ ROOT = Path(__file__).resolve().parents[2]
 PROJECTS = ("pyproject.toml", "VLMEvalKit/pyproject.toml", "lmms-eval/pyproject.toml")
 BUILD_TOOLS = ("pip", "setuptools", "wheel", "uv")
 FLASH_ATTN = ("flash-attn==2.8.3", "ninja")  # no dependencies of its own that the base lacks
-HEADER = "# {title}. Written by scripts/setup/relock.py; installed by scripts/setup.sh with --require-hashes.\n"
+HEADER = (
+    "# {title}. Written by scripts/setup/relock.py; "
+    "installed by scripts/setup.sh with --require-hashes.\n"
+)
 
 
 def main() -> int:
+    """Resolve the packages and write all locks."""
     listing = subprocess.run(
         [sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=True
     ).stdout
@@ -68,6 +73,14 @@ def compile_lock(
     environment: dict[str, str],
     names: Sequence[str] = (),
 ) -> str:
+    """Return the output of ``uv pip compile``.
+
+    Args:
+        sources: Files to resolve; ``-`` stands for ``names``.
+        more: Further options.
+        environment: All environment variables of uv.
+        names: Requirements passed on standard input.
+    """
     argv = [
         str(Path(sys.executable).with_name("uv")),
         "pip",
@@ -97,16 +110,18 @@ def compile_lock(
 
 
 def entries(lock: str) -> dict[str, str]:
-    """``name==version`` -> the whole entry with its hashes."""
+    """Return the entries of a lock, each with its hashes, by ``name==version``."""
     found = (entry for entry in re.split(r"(?m)^(?=[A-Za-z0-9])", lock) if entry.strip())
     return {entry.split(maxsplit=1)[0]: entry for entry in found}
 
 
 def without(some: dict[str, str], others: dict[str, str]) -> dict[str, str]:
+    """Return the entries of ``some`` that are not in ``others``."""
     return {pin: entry for pin, entry in some.items() if pin not in others}
 
 
 def write(name: str, title: str, content: dict[str, str]) -> None:
+    """Write a lock with its header, entries sorted."""
     (ROOT / name).write_text(
         HEADER.format(title=title) + "".join(content[pin] for pin in sorted(content)), "utf-8"
     )
