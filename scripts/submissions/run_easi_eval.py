@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
 """EASI evaluation and submission. `--help` lists the options; `easi-eval` is the same program."""
 
-# Nothing newer than Python 3.0 in this file: an old interpreter must get as far as the line that says what to do.
+# No syntax newer than Python 3.0 in this file: an old interpreter must be able to print which
+# version is needed.
 import os
 import sys
 
 
 def start():
+    """Check the Python version and run the program; return its exit code."""
     if sys.version_info < (3, 11):
         sys.stderr.write(
             "error: this is Python %d.%d, and 3.11 or newer is needed\n" % sys.version_info[:2]

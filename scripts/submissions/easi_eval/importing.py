@@ -1,4 +1,4 @@
-"""``--import-results``: take over finished results that another program run produced.
+"""``--import-results``: take over finished results that were made without this program.
 
 They are checked like results of this program, copied, and marked as adopted. This needs no GPU, no
 weights and no backend, only the files. For VLMEvalKit it also needs the datasets' tables, which

@@ -1,4 +1,7 @@
-"""What will be run, what is skipped and why. Pure: everything it decides from is handed in, so that it can be printed and tested."""
+"""Decide what will be run and what is skipped, and why.
+
+Pure: everything it needs is passed in, so a plan can be printed and tested.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,7 @@ from .state import (
     known_differences,
 )
 
-# Settings that change how answers are scored and not what is answered: the journal stays good.
+# Settings that change the scoring but not the answers: the journal's answers stay valid.
 SCORING_ONLY = frozenset(
     {"judge", "judge model", "extraction threshold", "corrections", "data truth", "data md5"}
 )
@@ -32,9 +35,15 @@ SCORING_ONLY = frozenset(
 class Found:
     """What a benchmark's accepted files prove, read from disk before the plan is made.
 
-    ``rows`` were scored of the ``total`` that the dataset has, under ``fingerprint`` and ``--limit limit`` (which a backend
-    may take per subtask); ``problem``: why they prove nothing. ``judging``: why a judge is still to read what is by rules;
-    ``judgeable``: whether there is a judge to do so; ``method``: who has read them.
+    Attributes:
+        fingerprint: Fingerprint of the settings they were made under.
+        rows: Number of scored questions.
+        total: Number of questions of the dataset; None if unknown.
+        limit: Value of ``--limit``; a backend may apply it per subtask.
+        problem: Why the files prove nothing; empty if they do.
+        judging: Why a judge still has to read answers that were scored by rules.
+        judgeable: A judge is configured for that.
+        method: How the answers were read.
     """
 
     fingerprint: str = ""
@@ -49,9 +58,16 @@ class Found:
 
 @dataclass(frozen=True)
 class Todo:
-    """One benchmark to run. ``aside``: what lies in its output folder is of older making and must be moved away first.
+    """One benchmark to run.
 
-    ``scored``: its accepted score by rules stands, and only judging is left.
+    Attributes:
+        bench: The benchmark.
+        epoch: Answers of an earlier epoch do not count.
+        fingerprint: Fingerprint of the settings.
+        settings: The settings.
+        reason: Why it has to run.
+        aside: Its output folder holds older files, which must be moved away first.
+        scored: Its score by rules was accepted before; only the judge is missing.
     """
 
     bench: Benchmark
@@ -65,9 +81,21 @@ class Todo:
 
 @dataclass(frozen=True)
 class Plan:
-    """The decided run; ``notes`` are to be said once.
+    """The decided run.
 
-    ``jobs``, ``download`` and ``blocked`` (what refuses the run) are added by the pipeline, to be shown by ``--dry-run``.
+    Attributes:
+        model: The model to evaluate.
+        backend: Name of the backend.
+        identity: Digest of ``fields``.
+        fields: Everything that changes the answers; see ``state.identity_fields``.
+        paths: Folders of the run.
+        todo: Benchmarks to run.
+        skipped: Benchmarks that are not run, as (key, reason).
+        notes: Messages to show once.
+        jobs: The processes to start, added by the pipeline for ``--dry-run``.
+        download: The data to download, added by the pipeline.
+        blocked: Errors that prevent the run, added by the pipeline.
+        supplement: See ``state.Manifest``.
     """
 
     model: ModelChoice
@@ -76,23 +104,26 @@ class Plan:
     fields: dict[str, object]
     paths: RunPaths
     todo: tuple[Todo, ...]
-    skipped: tuple[tuple[str, str], ...]  # (key, reason)
+    skipped: tuple[tuple[str, str], ...]
     notes: tuple[str, ...] = ()
     jobs: tuple[Job, ...] = ()
     download: Download | None = None
     blocked: tuple[EasiError, ...] = ()
-    supplement: dict[str, object] = field(default_factory=dict)  # see ``Manifest``
+    supplement: dict[str, object] = field(default_factory=dict)
 
     @property
     def benchmarks(self) -> tuple[Benchmark, ...]:
+        """The benchmarks to run."""
         return tuple(todo.bench for todo in self.todo)
 
     @property
     def fingerprints(self) -> dict[str, str]:
+        """Fingerprint of each benchmark to run, by key."""
         return {todo.bench.key: todo.fingerprint for todo in self.todo}
 
     @property
     def epochs(self) -> dict[str, int]:
+        """Epoch of each benchmark to run, by key."""
         return {todo.bench.key: todo.epoch for todo in self.todo}
 
     def manifest(
@@ -102,7 +133,17 @@ class Plan:
         commands: Sequence[str],
         revisions: Mapping[str, str] | None = None,
     ) -> Manifest:
-        """What to write before anything starts: ``todo`` is open under its new epoch, all else stays as ``before`` says."""
+        """Return the manifest to write before anything starts.
+
+        The benchmarks to run are open under their new epoch; everything else stays as in
+        ``before``.
+
+        Args:
+            before: The manifest on disk, if there is one.
+            versions: Versions of this program, the backend and libraries.
+            commands: Command lines to add.
+            revisions: Commit of each repository, added to the known ones.
+        """
         known = before or Manifest(self.identity, self.fields)
         fresh = {
             todo.bench.key: _opened(todo, known.benchmarks.get(todo.bench.key))
@@ -122,7 +163,10 @@ class Plan:
 
 
 def _opened(todo: Todo, before: BenchmarkState | None) -> BenchmarkState:
-    """A benchmark that is about to run; what is known of the data its answers were made from stays with those answers."""
+    """Return the state of a benchmark that is about to run.
+
+    The evidence about the data is kept as long as the answers made from that data count.
+    """
     evidence = before.evidence if before and before.epoch == todo.epoch else {}
     return BenchmarkState(todo.fingerprint, todo.epoch, settings=todo.settings, evidence=evidence)
 
@@ -140,9 +184,16 @@ def make_plan(
 ) -> Plan:
     """Decide about every selected benchmark.
 
-    ``settings``: each one's ``Backend.settings``; ``manifest``: this identity's; ``others``: those of the same model under other
-    identities; ``found``: what lies in the output folders (a key without files is absent); ``notes``: to be said besides ours;
-    ``folder``: where the run lies, if not where the present rule puts it.
+    Args:
+        cfg: The run.
+        model: The model to evaluate.
+        backend_version: Version of the backend.
+        settings: ``Backend.settings`` of each benchmark, by key.
+        manifest: Manifest of this identity, if there is one.
+        found: What lies in the output folders; benchmarks without files are absent.
+        others: Manifests of the same model under other identities.
+        notes: Messages to show besides those of the plan.
+        folder: Folder of the run, if it is not the one that the present rule gives.
     """
     folder = folder or new_folder(cfg, backend_version, model, {})
     name = folder.identity
@@ -172,7 +223,10 @@ def make_plan(
 
 
 def unresolved(cfg: RunConfig) -> Plan:
-    """What can be planned of a run whose model cannot be told: ``--dry-run`` shows it with what is in the way."""
+    """Return a plan for a run whose model cannot be determined.
+
+    ``--dry-run`` shows it together with the errors.
+    """
     todo = tuple(Todo(bench, 0, "", {}, "state unknown") for bench in cfg.selected)
     model = ModelChoice(
         f"{cfg.model}: it could not be looked at, for the reason below", cfg.model, "", ""
@@ -181,7 +235,10 @@ def unresolved(cfg: RunConfig) -> Plan:
 
 
 def describe(plan: Plan, verbose: bool = False) -> str:
-    """The plan for people, as ``--dry-run`` prints it; the commands only with ``verbose``, each on a line of its own, ready to paste."""
+    """Describe the plan for users, as ``--dry-run`` prints it.
+
+    With ``verbose`` it includes the commands, each on a line of its own, ready to paste.
+    """
     arguments = ", ".join(f"{name}={value!r}" for name, value in plan.model.arguments.items())
     lines = [
         f"model    {plan.model.name}"
@@ -191,14 +248,27 @@ def describe(plan: Plan, verbose: bool = False) -> str:
         lines += [
             f"weights  {plan.model.path}",
             f"class    {plan.model.cls}({arguments}): {plan.model.why}",
-            f"backend  {plan.backend} {plan.fields['backend version']}, device {plan.fields['--device']}",
+            f"backend  {plan.backend} {plan.fields['backend version']}, "
+            f"device {plan.fields['--device']}",
             f"folder   {plan.paths.root}",
         ]
     lines += [f"note     {note}" for note in plan.notes]
     lines += [f"skip     {key}: {reason}" for key, reason in plan.skipped]
     sizes = plan.download.lines if plan.download else {}
     lines += [
-        f"run      {todo.bench.key}: {'; '.join(filter(None, [_questions(todo.bench, plan.backend), sizes.get(todo.bench.key, ''), todo.reason]))}"
+        f"run      {todo.bench.key}: "
+        f"""{
+            "; ".join(
+                filter(
+                    None,
+                    [
+                        _questions(todo.bench, plan.backend),
+                        sizes.get(todo.bench.key, ""),
+                        todo.reason,
+                    ],
+                )
+            )
+        }"""
         for todo in plan.todo
     ]
     if plan.download:
@@ -230,11 +300,11 @@ def _decide(
     state: BenchmarkState | None,
     found: Found | None,
 ) -> Todo | str:
-    """A Todo, or the reason to skip it."""
+    """Return a Todo, or the reason to skip the benchmark."""
     epoch = state.epoch if state else 0
     changed = state is not None and state.fingerprint != mark
     if cfg.rerun:
-        # Without a state nothing was answered that a new epoch would have to outlaw.
+        # Without a state there are no older answers that a new epoch would have to invalidate.
         return Todo(
             bench, epoch + 1 if state else 0, mark, settings, "--rerun", aside=found is not None
         )
@@ -256,7 +326,8 @@ def _decide(
         )
     if found.problem:
         return Todo(bench, epoch, mark, settings, found.problem, aside=True)
-    if found.fingerprint != mark:  # files without the manifest that made them
+    # The files exist, but the manifest that they were made with does not.
+    if found.fingerprint != mark:
         return Todo(
             bench, epoch + 1, mark, settings, "its files were made under other settings", aside=True
         )
@@ -281,7 +352,11 @@ def _read_alike(
     manifest: Manifest | None,
     found: Mapping[str, Found],
 ) -> tuple[list[Todo], list[tuple[str, str]]]:
-    """Members of a group are judged alike: with one to do, or one judged and one not, what a judge may have to read is to do as well."""
+    """Have the members of a group read by the same method.
+
+    If one member has to run, or one was judged and another was not, then the finished members that
+    a judge could read are added to the benchmarks to run.
+    """
     doing = {step.bench.key for step in todo}
     partners = {
         key
@@ -311,11 +386,12 @@ def _read_alike(
 
 
 def _apart(group: Group, found: Mapping[str, Found]) -> bool:
+    """Whether members of the group were read by different methods."""
     return len({found[key].method for key in group.members if key in found}) > 1
 
 
 def _differences(fields: Mapping[str, object], others: Sequence[Manifest]) -> list[str]:
-    """What sets a new identity apart from the one most like it."""
+    """Say in which settings a new identity differs from the most similar known one."""
     different = [(known_differences(known_fields(other), fields), other) for other in others]
     if not different:
         return []
@@ -326,5 +402,6 @@ def _differences(fields: Mapping[str, object], others: Sequence[Manifest]) -> li
         for name in names
     ]
     return [
-        f"new settings for this model: {', '.join(told)} differ from run {nearest.identity[:8]}, whose results stay as they are"
+        f"new settings for this model: {', '.join(told)} differ from run {nearest.identity[:8]}, "
+        "whose results stay as they are"
     ]

@@ -1,4 +1,4 @@
-"""Keeps secrets out of everything we write: both backends print tokens and whole environments."""
+"""Remove secrets from all output: both backends print tokens and whole environments."""
 
 from __future__ import annotations
 
@@ -10,26 +10,25 @@ from typing import Any
 from urllib.parse import quote
 
 REDACTED = "[redacted]"
-SHORTEST_SECRET = (
-    8  # shorter values ("EMPTY", "none") are placeholders, and replacing them would garble the log
-)
+# Shorter values ("EMPTY", "none") are placeholders, and replacing them would garble the log.
+SHORTEST_SECRET = 8
 
 _SECRET_NAME = re.compile(
     r"(?:TOKEN|KEY|KEY_ID|SECRET|PASSWORD|PASSWD|CREDENTIALS?)S?$", re.IGNORECASE
 )
-# Narrower: model arguments have names like max_new_tokens and cache_keys, and values that only fill a place.
+# Narrower than _SECRET_NAME, because model arguments have names like max_new_tokens and cache_keys.
 _SECRET_ARGUMENT = re.compile(
     r"(?:token|api[-_]?key|(?:^|[-_])key|secret|password|passwd)$", re.IGNORECASE
 )
+# Values of such arguments that are no secret.
 _PLACEHOLDER = re.compile(
     r"(?:none|null|true|false|empty|dummy|-?\d{0,7}|<.*>|\[[A-Z_]+\])?$", re.IGNORECASE
 )
 _ASSIGNMENT = re.compile(r"([\w-]*\w)\s*=\s*([^,;\s]*)")
-_MEMBER = re.compile(
-    r"[\"']([\w-]+)[\"']\s*:\s*[\"']([^\"']*)"
-)  # of a JSON object or a Python dictionary
+# A member of a JSON object or a Python dictionary.
+_MEMBER = re.compile(r"[\"']([\w-]+)[\"']\s*:\s*[\"']([^\"']*)")
 
-# What looks like a secret whoever it belongs to. Each pattern's group 1, where it has one, is kept.
+# Text that looks like a secret. Group 1 of a pattern, where it has one, is kept.
 _PATTERNS = tuple(
     re.compile(pattern)
     for pattern in (
@@ -46,7 +45,8 @@ _PATTERNS = tuple(
 )
 
 
-# Without one of these, in small letters, none of the patterns can match; looking for them is ten times as fast.
+# Without one of these (in lower case) no pattern can match, and looking for them is ten times as
+# fast.
 _HINTS = (
     "hf_",
     "sk-",
@@ -68,9 +68,10 @@ _HINTS = (
 
 
 class Redactor:
-    """Replaces known secrets and whatever looks like one by ``[redacted]``.
+    """Replace known secrets, and text that looks like a secret, by ``[redacted]``.
 
-    ``secrets`` are literal values; each is also found percent-encoded, and a value of several lines line by line.
+    ``secrets`` are literal values. Each is also replaced in its percent-encoded form, and a value
+    of several lines is replaced line by line.
     """
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
@@ -79,18 +80,21 @@ class Redactor:
             for part in secret.splitlines():
                 if len(part.strip()) >= SHORTEST_SECRET:
                     literal |= {part.strip(), quote(part.strip(), safe="")}
-        # longest first: a secret that begins with another must not leave its rest behind
+        # Longest first: a secret may begin with another one, and its rest must not remain.
         ordered = sorted(literal, key=lambda text: (-len(text), text))
         self._literal = re.compile("|".join(map(re.escape, ordered))) if ordered else None
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str] | None = None) -> Redactor:
-        """Every value whose variable is named like a secret (``*TOKEN``, ``*KEY``, ``*SECRET``, ``*PASSWORD`` …)."""
+        """Use every variable named like a secret (``*TOKEN``, ``*KEY``, ``*PASSWORD`` ...)."""
         environ = os.environ if environ is None else environ
         return cls(value for name, value in environ.items() if _SECRET_NAME.search(name))
 
     def line(self, text: str) -> str:
-        """``text`` without its secrets. A secret cut in two by a line break is not recognised."""
+        """Return ``text`` without its secrets.
+
+        A secret that is split by a line break is not recognised.
+        """
         if self._literal:
             text = self._literal.sub(REDACTED, text)
         small = text.lower()
@@ -101,7 +105,7 @@ class Redactor:
         return text
 
     def within(self, value: Any) -> Any:
-        """The same JSON value with ``line`` applied to every text in it; names stay."""
+        """Return a JSON value with ``line`` applied to every text in it, except for names."""
         if isinstance(value, str):
             return self.line(value)
         if isinstance(value, Mapping):
@@ -112,10 +116,11 @@ class Redactor:
 
 
 def secret_argument(words: Sequence[str]) -> str:
-    """The name under which these words of a command line hand over a secret; "" if they do not.
+    """Return the name under which command line words pass a secret; empty if they do not.
 
-    Found are ``--api-key VALUE``, ``--api-key=VALUE``, ``a=b,token=VALUE``, such a name in JSON at any depth, and
-    whatever looks like a secret by itself. Values that only fill a place (``EMPTY``, ``True``, ``<pad>``, short numbers) are none.
+    It recognises ``--api-key VALUE``, ``--api-key=VALUE``, ``a=b,token=VALUE``, such a name in JSON
+    at any depth, and values that look like a secret. Placeholders (``EMPTY``, ``True``, ``<pad>``,
+    short numbers) are not secrets.
     """
     for word, following in pairwise([*words, ""]):
         named = (

@@ -1,4 +1,7 @@
-"""Which folder a run belongs to: the one of its identity, or an older one that holds the same run as far as it knows."""
+"""Find the folder of a run: that of its identity, or an older one that holds the same run.
+
+An older folder was named by an earlier rule, or without knowing a version that is known now.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,15 @@ from .state import (
 
 @dataclass(frozen=True)
 class RunFolder:
-    """``identity`` and ``fields`` are by the rule under which the folder was made, ``current`` by the present one."""
+    """The folder of a run.
+
+    Attributes:
+        identity: Identity by the rule under which the folder was made.
+        fields: Identity fields by that rule.
+        paths: The folder.
+        current: Identity fields by the present rule.
+        notes: Messages for the user.
+    """
 
     identity: str
     fields: dict[str, object]
@@ -32,7 +43,7 @@ class RunFolder:
     notes: tuple[str, ...] = ()
 
     def supplement_of(self, fields: Mapping[str, object]) -> dict[str, object]:
-        """What the present rule knows of the run and ``fields``, of another rule, do not."""
+        """Return the fields that only the present rule has, given ``fields`` of another rule."""
         return {
             name: value
             for name, value in self.current.items()
@@ -43,7 +54,7 @@ class RunFolder:
 def new_folder(
     cfg: RunConfig, backend_version: str, model: ModelChoice, libraries: Mapping[str, str]
 ) -> RunFolder:
-    """The folder by the present rule, whatever lies on disk."""
+    """Return the folder by the present rule, whatever is on disk."""
     fields = identity_fields(cfg.backend, backend_version, model, cfg, libraries)
     name = digest(fields)
     return RunFolder(
@@ -54,8 +65,17 @@ def new_folder(
 def run_folder(
     cfg: RunConfig, backend_version: str, model: ModelChoice, libraries: Mapping[str, str]
 ) -> RunFolder:
-    """The folder of the present rule if it is there; else one that an older rule made, or one made without knowing a version,
-    unless what is recorded there says otherwise; else a new one of the present rule.
+    """Return the folder in which a run continues, or a new one.
+
+    In this order: the folder by the present rule, if it exists; an older one whose recorded
+    settings do not contradict this run (named by the first rule, or without a version that was
+    unknown then); a new folder by the present rule.
+
+    Args:
+        cfg: The run.
+        backend_version: Version of the backend.
+        model: The model to evaluate.
+        libraries: Installed version by name.
     """
     new = new_folder(cfg, backend_version, model, libraries)
     if new.paths.manifest.exists():
@@ -63,7 +83,8 @@ def run_folder(
     first = digest(first_identity_fields(cfg.backend, backend_version, model, cfg))
     for manifest in other_runs(new.paths, model.name):
         known = known_fields(manifest)
-        if manifest.identity == first:  # proves that what both rules know is the same
+        # The first rule's digest is equal: all fields that both rules know are the same.
+        if manifest.identity == first:
             differs = known_differences(
                 {name: known[name] for name in MAY_BE_UNKNOWN & known.keys()},
                 new.supplement_of(manifest.fields),
@@ -81,7 +102,10 @@ def run_folder(
 
 
 def known_fields(manifest: Manifest) -> dict[str, object]:
-    """The identity's fields in clear, with what is recorded beside them of a run that an older rule named."""
+    """Return a manifest's identity fields, completed by what else it records.
+
+    A manifest of an older rule records the version of transformers outside the identity.
+    """
     recorded: dict[str, object] = {}
     served = bool(manifest.model.get("served"))
     if not served and (version := short(str(manifest.versions.get("transformers", "")))):
@@ -90,6 +114,7 @@ def known_fields(manifest: Manifest) -> dict[str, object]:
 
 
 def _unknown(manifest: Manifest, new: RunFolder) -> tuple[str, ...]:
+    """Say which fields an older run does not record; they are taken as unchanged."""
     known = known_fields(manifest)
     lacking = [
         name
@@ -99,5 +124,6 @@ def _unknown(manifest: Manifest, new: RunFolder) -> tuple[str, ...]:
     if not lacking:
         return ()
     return (
-        f"run {manifest.identity[:8]} does not say under which {' and '.join(lacking)} it was begun: taken as unchanged",
+        f"run {manifest.identity[:8]} does not say under which {' and '.join(lacking)} it was "
+        "begun: taken as unchanged",
     )

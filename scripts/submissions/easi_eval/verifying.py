@@ -1,7 +1,8 @@
-"""``--verify easi_results.zip``: every score recomputed from the archive alone and compared with the payload. Needs no model, no data, no hub.
+"""``--verify easi_results.zip``: recompute every score from the archive and compare the payload.
 
-An archive comes from a stranger: nothing in it is executed or unpickled, nothing is written outside a temporary folder, and
-what is larger or of other form than an archive of ours ever is, is refused before it is unpacked.
+This needs no model, no data and no hub. The archive may come from anybody: nothing in it is
+executed or unpickled and nothing is written outside a temporary folder. Archives that are larger
+than this program's can be, or of another form, are refused before they are unpacked.
 """
 
 from __future__ import annotations
@@ -29,12 +30,12 @@ from .results.scores import BenchmarkScore, ScoreTable, State, title_of
 from .results.untrusted import REFUSED, read_archive
 from .submission.payload import build_payload
 
-# ---- recomputing ----------------------------------------------------------------------------------------------------
+# ---- recomputing ---------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Source:
-    """The run that an archive is of, as its manifest says."""
+    """The run that an archive belongs to, as described by its manifest."""
 
     backend: Backend
     cfg: RunConfig
@@ -43,7 +44,11 @@ class Source:
 
     @classmethod
     def of(cls, manifest: Any) -> Source:
-        """From the value of ``run_manifest.json``. Raises EasiError if it is none."""
+        """Read the content of ``run_manifest.json``.
+
+        Raises:
+            EasiError: It is not a manifest.
+        """
         try:
             name, states = str(manifest["fields"]["backend"]), dict(manifest["benchmarks"])
             unknown = [key for key in states if key not in ALL_KEYS]
@@ -65,7 +70,14 @@ class Source:
 
 @dataclass
 class Proof:
-    """What an archive proves of one benchmark: its table's CSV and its score, or why not."""
+    """What an archive proves about one benchmark.
+
+    Attributes:
+        table: The per-question table as CSV.
+        rows: Number of its rows.
+        score: The recomputed score, or None.
+        problem: Why there is none.
+    """
 
     table: bytes = b""
     rows: int = 0
@@ -74,12 +86,16 @@ class Proof:
 
 
 def prove(source: Source, key: str, folder: Path) -> Proof:
-    """Read one benchmark's files in ``folder`` and recompute its score; what is wrong is in the proof."""
+    """Recompute one benchmark's score from its files in ``folder``.
+
+    Raises nothing for bad files: the problem is recorded in the result.
+    """
     proof = Proof()
     try:
         proof.score = _score(source, key, folder, "", proof)
         judge = str((source.states.get(key, {}).get("evidence") or {}).get("method") or "")
-        if (folder / JUDGED).is_dir():  # the table is the one of the score that counts
+        # With a judge, its score counts: computing it last stores its table in the proof.
+        if (folder / JUDGED).is_dir():
             proof.score = judging.judged(
                 proof.score, _score(source, key, folder / JUDGED, judge, proof), judge
             )
@@ -94,7 +110,10 @@ def prove(source: Source, key: str, folder: Path) -> Proof:
 
 
 def _score(source: Source, key: str, folder: Path, judge: str, proof: Proof) -> BenchmarkScore:
-    """The score of the files in one folder, as ``evidence.gather`` made it, with its questions in ``proof``."""
+    """Compute the score of the files in one folder, as ``evidence.gather`` does.
+
+    The table of its questions is stored in ``proof``.
+    """
     from .results.row_table import rows_csv
     from .results.rows import summarise
 
@@ -114,24 +133,36 @@ def _score(source: Source, key: str, folder: Path, judge: str, proof: Proof) -> 
 
 
 def tables(source: Source, folder: Path) -> dict[str, bytes]:
-    """The per-question tables of the benchmarks whose files lie in ``folder``; one whose score they do not prove is left out."""
+    """Return the per-question table of each benchmark in ``folder``, by key.
+
+    Benchmarks whose files do not prove their score are left out.
+    """
     proofs = {key: prove(source, key, folder / key) for key in ALL_KEYS if (folder / key).is_dir()}
     return {key: proof.table for key, proof in proofs.items() if not proof.problem}
 
 
-# ---- comparing ------------------------------------------------------------------------------------------------------
+# ---- comparing -----------------------------------------------------------------------------------
 
 
 @dataclass
 class Verdict:
-    """``lines`` are the table for people, ``differences`` what is wrong, a line each."""
+    """The result of a verification.
+
+    Attributes:
+        lines: The table for users.
+        differences: One line per problem.
+    """
 
     lines: list[str] = field(default_factory=list)
     differences: list[str] = field(default_factory=list)
 
 
 def verify(path: Path) -> Verdict:
-    """Check an archive, and the ``easi_results.json`` beside it if there is one. Raises EasiError for what cannot be checked at all."""
+    """Verify an archive, and the ``easi_results.json`` beside it if there is one.
+
+    Raises:
+        EasiError: The archive cannot be verified at all.
+    """
     members = read_archive(path)
     index = Index.from_json(_json(members, INDEX))
     source = Source.of(_json(members, MANIFEST))
@@ -182,7 +213,8 @@ def _beside(path: Path) -> Any:
     except (OSError, ValueError, RecursionError) as error:
         raise EasiError(
             f"{path} cannot be read: {error}",
-            hint="it is the payload that belongs to the archive; move it away to check the archive alone",
+            hint="it is the payload that belongs to the archive; "
+            "move it away to check the archive alone",
         ) from error
     if not isinstance(value, dict):
         raise EasiError(f"{path} holds no object", hint="it is not a payload")
@@ -190,7 +222,7 @@ def _beside(path: Path) -> Any:
 
 
 def _tampered(members: Mapping[str, bytes], index: Index) -> list[str]:
-    """Members that are not what the index says."""
+    """Return members that do not match the index of the archive."""
     known = {*index.files, INDEX}
     found = [f"{name} is not listed in {INDEX}" for name in sorted(set(members) - known)]
     found += [f"{name} is listed in {INDEX} and not there" for name in sorted(known - set(members))]
@@ -204,7 +236,7 @@ def _tampered(members: Mapping[str, bytes], index: Index) -> list[str]:
 def _about_rows(
     key: str, proof: Proof, source: Source, index: Index, members: Mapping[str, bytes]
 ) -> list[str]:
-    """What is wrong with one benchmark's questions."""
+    """Return the problems with one benchmark's questions."""
     if proof.problem:
         return [proof.problem]
     title, said = title_of(key), []
@@ -215,7 +247,8 @@ def _about_rows(
         state == State.COMPLETE and total is not None and proof.rows != total
     ):
         said.append(
-            f"{title}: its files have {proof.rows} questions, {count if proof.rows != count else total} are due"
+            f"{title}: its files have {proof.rows} questions, "
+            f"{count if proof.rows != count else total} are due"
         )
     elif hashlib.sha256(proof.table).hexdigest() != digest:
         said.append(
@@ -224,7 +257,8 @@ def _about_rows(
     table = members.get(f"{TABLES}/{key}.csv")
     if table is not None and table != proof.table:
         said.append(
-            f"{title}: {TABLES}/{key}.csv is not what its files give{_first_difference(table, proof.table)}"
+            f"{title}: {TABLES}/{key}.csv is not what its files "
+            f"give{_first_difference(table, proof.table)}"
         )
     return said
 
@@ -239,7 +273,10 @@ def _first_difference(one: bytes, other: bytes) -> str:
 
 
 def _numbers(payload: Any) -> dict[tuple[str, str], Any]:
-    """Every score by (benchmark, part); the headline's part is empty. What is no object has none."""
+    """Return every score by (benchmark, part); the headline's part is the empty string.
+
+    Malformed content gives no scores.
+    """
     scores, parts = (payload.get(name) for name in ("scores", "subScores"))
     found = (
         {(str(key), ""): value for key, value in scores.items()} if isinstance(scores, dict) else {}
@@ -254,7 +291,10 @@ def _numbers(payload: Any) -> dict[tuple[str, str], Any]:
 
 
 def _compare(where: str, given: Any, own: Mapping[str, Any]) -> list[str]:
-    """What a payload says otherwise than the archive's questions do; scores are compared as they are sent, with four decimals."""
+    """Return the differences between a payload and the recomputed one.
+
+    Scores are compared as they are sent, rounded to four decimals.
+    """
     theirs, ours = _numbers(given), _numbers(own)
     said = []
     for place in dict.fromkeys((*ours, *theirs)):

@@ -1,4 +1,4 @@
-"""Follows a run's journals while workers answer: progress as events, and how far each benchmark is."""
+"""Follow a run's journals while workers answer: emit progress and collect events."""
 
 from __future__ import annotations
 
@@ -25,64 +25,64 @@ from .giving_up import (
     like,
 )
 
-NO_EXCEPTION = ("Hung:", "Killed:", "taken over:")  # reasons of ours that no question raised
-MOST_ERRORS = (
-    10  # different errors of questions are shown at once; the summary and the log have all
-)
-BY_BENCHMARKS = (
-    "building the questions",
-    "answering",
-)  # a worker that ended while it said so was ended by a benchmark, not by the model
+# Prefixes of reasons that this program records itself; the question raised no exception.
+NO_EXCEPTION = ("Hung:", "Killed:", "taken over:")
+# Different errors of questions that are shown at once; the summary and the log have all.
+MOST_ERRORS = 10
+# If a worker ends in one of these phases, the cause is a benchmark, not loading the model.
+BY_BENCHMARKS = ("building the questions", "answering")
 
 
 class Watch:
-    """Turns what the journals say into events. A benchmark is counted again only when something of it is new.
+    """Turns new records of the journals into events for the display and for ``giving_up``.
 
-    It alone reads the journals: 50,000 answers are a second's work. What they say as of the last ``tick`` is its ``book``.
+    Only this class reads the journals, because 50,000 answers take a second. ``book`` is their
+    state as of the last ``tick``. A benchmark is counted again only if it has new records.
     """
 
     def __init__(self, run_root: Path, work: Work, emit: Emit, verbose: bool = False) -> None:
         self._root, self._work, self._emit = run_root, work, emit
         self.book = Book.of(run_root, work)
-        self._items: dict[str, tuple[int, ItemList]] = {}  # with the file's time of change
+        self._items: dict[str, tuple[int, ItemList]] = {}  # with the file's modification time
         self._counts: dict[str, Count] = {}
-        self._phases: dict[str, str] = {}  # the last of each worker of this run
+        self._phases: dict[str, str] = {}  # the last phase of each worker of this run
         self._began = time.time()
         self._answering = False
-        self._events: list[
-            Event
-        ] = []  # of this run, as far as they may lead to giving something up
-        self._told: set[str] = set()  # benchmarks with an answer of this run
-        self._shown: set[str] = set()  # errors of questions
+        self._events: list[Event] = []  # input of ``giving_up``
+        self._told: set[str] = set()  # benchmarks with an answer in this run
+        self._shown: set[str] = set()  # errors that were shown, masked by ``like``
         self._ends: list[End] = []  # of this launch's workers
         self._traces: set[str] | None = set() if verbose else None  # tracebacks that were shown
 
     @property
     def answered(self) -> int:
-        """Questions with an outcome, in this launch or before."""
+        """Number of questions with an outcome, in this launch or before."""
         return sum(count.done for count in self._counts.values())
 
     @property
     def blames_a_benchmark(self) -> bool:
-        """Whether what a worker last said it was at can go wrong because of a benchmark."""
+        """Whether the last phase of some worker can fail because of a benchmark."""
         return any(phase in BY_BENCHMARKS for phase in self._phases.values())
 
     @property
     def lacked_memory(self) -> bool:
-        """Whether no worker of the last launch had the memory to load the model."""
+        """Whether every worker of the last launch lacked the memory to load the model."""
         return lacked_memory(self._events)
 
     def started(self, workers: int) -> None:
-        """A launch of so many workers begins."""
+        """Record that a launch with this number of workers begins."""
         self._ends = []
         self._events.append(Started(workers))
 
     def decide(self) -> Decision:
-        """What is to be given up after what has happened so far."""
+        """Return what to give up after the events so far."""
         return decide(self._events)
 
     def unanswered(self, settled: bool = False) -> set[str]:
-        """The benchmarks with a question that has no outcome; with ``settled``, that is still to be asked in this stage."""
+        """Return the benchmarks with a question that has no outcome.
+
+        With ``settled``, questions that wait for a launch with more memory do not count.
+        """
         known = self.book.settled if settled else self.book.__contains__
         lists = {key: items for key, (_, items) in self._items.items()}
         return {
@@ -92,14 +92,14 @@ class Watch:
         }
 
     def tick(self) -> None:
-        """Take in what is new, and say so."""
-        ended = ends(
-            self._root
-        )  # before the journals, which then hold all that those workers wrote
+        """Read new records and emit events for them."""
+        # Read before the journals, which then hold everything that these workers wrote.
+        ended = ends(self._root)
         changed = set()
         for record in self.book.poll():
             if isinstance(record, Phase):
-                if record.at >= self._began:  # the journals also hold those of earlier runs
+                # The journals also hold the phases of earlier runs.
+                if record.at >= self._began:
                     self._phases[record.worker] = record.phase
                 self._emit(WorkerPhase(record.worker, record.phase))
                 continue
@@ -126,7 +126,7 @@ class Watch:
                 self._emit(Traceback(text.rstrip()))
 
     def _note(self, record: Answer | Returned) -> None:
-        """Of an outcome of this launch, what may lead to giving something up; the first error of its kind is shown."""
+        """Record an outcome that may lead to giving up, and show the first error of each kind."""
         if isinstance(record, Answer) and record.failure is None:
             if record.benchmark not in self._told:
                 self._told.add(record.benchmark)
@@ -147,7 +147,7 @@ class Watch:
                 self._emit(Notice(f"{benchmark} {item} raised {error}", "warning"))
 
     def _note_ends(self, found: list[End]) -> None:
-        """Show how workers ended, and what they ended over."""
+        """Show how workers ended, and record what they were doing at that time."""
         for end in (end for end in found if end not in self._ends):
             self._ends.append(end)
             self._emit(Notice(end.said, "warning"))
@@ -158,7 +158,7 @@ class Watch:
                 self._events.append(LoadFailed(end.worker, end.how, end.line))
 
     def _listed(self, assignment: Assignment) -> bool:
-        """Read the benchmark's list of questions if it is new; False if nothing changed."""
+        """Read the benchmark's list of questions if it has changed; False if it has not."""
         path = ItemList.path(self._root, assignment.key)
         try:
             changed = path.stat().st_mtime_ns
@@ -167,9 +167,8 @@ class Watch:
         if changed == self._items.get(assignment.key, (0,))[0]:
             return False
         items = ItemList.load(self._root, assignment.key)
-        if not items.fits(
-            assignment
-        ):  # another --limit left it; the first worker writes the right one
+        # A list made under another --limit; the first worker replaces it.
+        if not items.fits(assignment):
             return False
         if assignment.key not in self._items:
             found = (self.book.get((items.key, item)) for item in items.ids)
