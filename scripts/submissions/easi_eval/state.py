@@ -1,4 +1,4 @@
-"""What is known about a run on disk: where it lies, what it is (identity, fingerprints), its manifest, its lock."""
+"""What is known about a run on disk: its folder, identity, fingerprints, manifest and lock."""
 
 from __future__ import annotations
 
@@ -29,71 +29,87 @@ if TYPE_CHECKING:
 SCHEMA = 1
 
 
-# ---- places -------------------------------------------------------------------------------------------------------
+# ---- places --------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class RunPaths:
-    """Where everything of one (backend, model identity) lies. Making one touches no file."""
+    """The files of one run, below the folder of its backend and model identity.
+
+    Creating an instance touches no file.
+    """
 
     root: Path
 
     @classmethod
     def of(cls, output_dir: Path, backend: str, model_name: str, identity: str) -> RunPaths:
+        """Return the paths of a run; the folder is named by model and start of the identity."""
         return cls(output_dir / "runs" / backend / f"{sanitise(model_name)}-{identity[:8]}")
 
     @property
     def work(self) -> Path:
+        """The benchmarks and settings that the workers read."""
         return self.root / "work.json"
 
     @property
     def journal(self) -> Path:
+        """Folder of the workers' journals, which hold the answers."""
         return self.root / "journal"
 
     @property
     def items(self) -> Path:
+        """Folder of each benchmark's list of questions."""
         return self.root / "items"
 
     @property
     def outputs(self) -> Path:
+        """Folder of the backend's output, with one subfolder per benchmark."""
         return self.root / "outputs"
 
     @property
     def manifest(self) -> Path:
+        """The manifest; see ``Manifest``."""
         return self.root / "run_manifest.json"
 
     @property
     def lock(self) -> Path:
+        """The lock file; see ``run_lock``."""
         return self.root / "run.lock"
 
     def output(self, key: str) -> Path:
-        """The folder of one benchmark's own output."""
+        """The output folder of one benchmark."""
         return self.outputs / key
 
     def aside(self, key: str, epoch: int) -> Path:
-        """Where what an earlier epoch left in ``output(key)`` is moved before that benchmark runs again."""
+        """The folder that ``output(key)`` of an earlier epoch is moved to before a new run."""
         return self.outputs / f".before-{key}.{epoch}"
 
 
 def sanitise(name: str) -> str:
-    """A model's name as one folder name: ``org/model`` gives ``org__model``; never empty, hidden or over 100 characters."""
+    """Return a model's name as one folder name: ``org/model`` becomes ``org__model``.
+
+    The result is never empty, hidden or longer than 100 characters.
+    """
     words = name.strip().strip("/").replace("/", "__")
     return re.sub(r"[^\w.+-]+", "_", words).lstrip(".")[-100:] or "model"
 
 
 def cache_folder() -> Path:
-    """The user's own folder for what can be made again."""
+    """Return the user's cache folder of this program; its content can be made again."""
     base = os.environ.get("XDG_CACHE_HOME", "")
     return (Path(base) if Path(base).is_absolute() else Path.home() / ".cache") / "easi-eval"
 
 
-# ---- files --------------------------------------------------------------------------------------------------------
+# ---- files ---------------------------------------------------------------------------------------
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:
-    """Write the whole file or nothing: a kill at any instant leaves the old file or the new one. Makes the folder.
+    """Write the whole file or nothing, and create its folder.
 
-    Raises EasiError when the disk will not take it (full, read-only).
+    If the process is killed, the file has either its old or its new content.
+
+    Raises:
+        EasiError: The disk is full (DiskFull) or cannot be written to.
     """
     data = content if isinstance(content, bytes) else content.encode("utf-8")
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.tmp")
@@ -129,17 +145,27 @@ def _free(path: Path) -> int:
 
 
 def write_json(path: Path, value: object) -> None:
-    """``write_atomic`` of readable JSON. NaN and infinities are bugs and raise ValueError."""
+    """Write readable JSON with ``write_atomic``.
+
+    Raises:
+        EasiError: The file cannot be written.
+        ValueError: The value contains NaN or an infinity.
+    """
     text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     try:
         data = text.encode("utf-8")
-    except UnicodeEncodeError:  # lone surrogates have no UTF-8; \\u escapes keep them exactly
+    except UnicodeEncodeError:
+        # Lone surrogates have no UTF-8; escapes keep them exactly.
         data = (json.dumps(value, indent=2, allow_nan=False) + "\n").encode("ascii")
     write_atomic(path, data)
 
 
 def read_json(path: Path) -> object:
-    """Raises EasiError naming the file if it is missing, cut off or not JSON."""
+    """Read a JSON file.
+
+    Raises:
+        EasiError: The file is missing, truncated or not JSON; the message names it.
+    """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -153,20 +179,22 @@ def read_json(path: Path) -> object:
         ) from error
 
 
-# ---- what a run is ------------------------------------------------------------------------------------------------
+# ---- what a run is -------------------------------------------------------------------------------
 
-# The rule by which ``identity_fields`` are chosen. Runs of an older one go on in their folders: see ``run_folder.py``.
+# Version of the rule that chooses ``identity_fields``. Runs of an older rule continue in their
+# folders; see ``run_folder.py``.
 IDENTITY_VERSION = 2
-# Fields that may not be known: absent is unknown, and unknown differs from nothing.
+# Fields that may be unknown. An absent field is unknown, and unknown fields never differ.
 MAY_BE_UNKNOWN = frozenset({"identity version", "refers to", "transformers", "engine", "attention"})
-# Arguments that ask for a way to compute attention.
+# Arguments that select the attention implementation.
 ATTENTION = (
     "attn_implementation",
     "_attn_implementation",
     "use_flash_attention_2",
     "use_flash_attn",
 )
-# Arguments of a served model's class that say where the server is, how long to wait for it and how much to ask at once.
+# Arguments of a served model's class that concern the connection: address, time-outs, concurrency.
+# They do not change answers.
 CONNECTION = frozenset(
     {
         "api_base",
@@ -206,13 +234,23 @@ def identity_fields(
     cfg: RunConfig,
     libraries: Mapping[str, str] = {},
 ) -> dict[str, object]:
-    """Everything that changes the answers, in clear.
+    """Return everything that changes the answers, by readable names.
 
-    ``libraries``: installed versions by name; only major and minor of those that answer count. A served model is answered by
-    its server: ``engine`` is then the server's kind and version where those are known, and its image encoding and sampling
-    are what ``class arguments`` ask for; where it is and how it is called (``CONNECTION``) is no part of it.
-    What changes scores alone (the judge, corrections) belongs to a benchmark's settings; what only changes speed, place or display
-    (``--nproc``, ``--no-accelerate``, ``--plain``, ``--limit``, folders ...) is in neither.
+    Settings that only change scores (judge, corrections) belong to a benchmark's settings. Those
+    that only change speed, place or display (``--nproc``, ``--no-accelerate``, ``--plain``,
+    ``--limit``, folders) belong to neither.
+
+    For a served model, address and connection (``CONNECTION``) are left out, and so are the
+    libraries of this machine, because the server computes the answers. Image encoding and sampling
+    are part of the ``class arguments``.
+
+    Args:
+        backend: Name of the backend.
+        version: Version of the backend.
+        model: The model to evaluate.
+        cfg: The run.
+        libraries: Installed version by name. Of transformers and the model's engine, major and
+            minor version are included.
     """
     fields = first_identity_fields(backend, version, model, cfg) | {
         "identity version": IDENTITY_VERSION
@@ -242,7 +280,7 @@ def identity_fields(
 def first_identity_fields(
     backend: str, version: str, model: ModelChoice, cfg: RunConfig
 ) -> dict[str, object]:
-    """The fields by the first rule, which had no version."""
+    """Return the identity fields by the first rule, which had no version number."""
     return {
         "backend": backend,
         "backend version": version,
@@ -252,7 +290,7 @@ def first_identity_fields(
         "registry entry": model.entry,
         "class file": model.source,
         "class arguments": model.arguments,
-        # as the backend understood them: `models/m/` and `./models/m` are one folder
+        # As the backend understood them: `models/m/` and `./models/m` are the same folder.
         "--model-args": {
             name: model.arguments.get(name, value) for name, value in cfg.model_arguments.items()
         },
@@ -270,17 +308,22 @@ def identity(
     cfg: RunConfig,
     libraries: Mapping[str, str] = {},
 ) -> str:
-    """64 hex digits of ``identity_fields``; the first eight name the run's folder."""
+    """Return the digest of ``identity_fields``, 64 hex digits; 8 of them name the folder."""
     return digest(identity_fields(backend, version, model, cfg, libraries))
 
 
 def fingerprint(identity: str, settings: Mapping[str, object]) -> str:
-    """64 hex digits for one benchmark of a run: its identity and the benchmark's own settings."""
+    """Return a digest (64 hex digits) of a run's identity and one benchmark's settings."""
     return digest({"identity": identity, "settings": dict(settings)})
 
 
 def digest(value: object) -> str:
-    """SHA-256 of the value as canonical JSON: key order does not matter, and what is not JSON raises TypeError."""
+    """Return the SHA-256 of a value as canonical JSON, independent of the order of keys.
+
+    Raises:
+        TypeError: The value cannot be written as JSON.
+        ValueError: It contains NaN or an infinity.
+    """
     text = json.dumps(
         value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False
     )
@@ -288,7 +331,10 @@ def digest(value: object) -> str:
 
 
 def differing_fields(old: Mapping[str, object], new: Mapping[str, object]) -> list[str]:
-    """The top-level names whose values differ; nested mappings are named down to the key (``--model-args max_pixels``)."""
+    """Return the names whose values differ.
+
+    In nested mappings the key is named as well (``--model-args max_pixels``).
+    """
     names = []
     for name in sorted({*old, *new}):
         before, after = old.get(name), new.get(name)
@@ -300,7 +346,7 @@ def differing_fields(old: Mapping[str, object], new: Mapping[str, object]) -> li
 
 
 def known_differences(old: Mapping[str, object], new: Mapping[str, object]) -> list[str]:
-    """As ``differing_fields``, without what one of the two does not know."""
+    """Return ``differing_fields`` without fields that are unknown on one side."""
     unknown = {name for name in MAY_BE_UNKNOWN if name not in old or name not in new} | {
         "identity version"
     }
@@ -311,18 +357,24 @@ def known_differences(old: Mapping[str, object], new: Mapping[str, object]) -> l
 
 
 def _plain(value: object) -> object:
-    return json.loads(json.dumps(value))  # tuples and lists are one thing on disk
+    # Tuples become lists on disk, so both sides are compared after one round trip.
+    return json.loads(json.dumps(value))
 
 
-# ---- the manifest -------------------------------------------------------------------------------------------------
+# ---- the manifest --------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class BenchmarkState:
-    """What is known of one benchmark. ``state`` is a value of ``results.scores.State``, or "" before it was scored.
+    """What is known of one benchmark.
 
-    ``settings`` in clear belong to ``fingerprint``; ``evidence`` is what proved the state (files, rows, total);
-    ``reason`` says why it is not complete. Answers of an epoch below ``epoch`` do not count.
+    Attributes:
+        fingerprint: Digest of the run's identity and ``settings``.
+        epoch: Answers of an earlier epoch do not count.
+        state: A value of ``results.scores.State``; empty before it was scored.
+        reason: Why it is not complete.
+        settings: The benchmark's own settings, by readable names.
+        evidence: What proved the state (files, rows, total).
     """
 
     fingerprint: str
@@ -335,37 +387,51 @@ class BenchmarkState:
 
 @dataclass(frozen=True)
 class Manifest:
-    """``run_manifest.json``: how the run's numbers were made, for people, for resume and for the archive."""
+    """``run_manifest.json``: how the numbers of a run were made.
+
+    It serves users, the continuation of a run, and the archive.
+
+    Attributes:
+        identity: Digest of ``fields``.
+        fields: Everything that changes the answers; see ``identity_fields``.
+        modelName: Name of the model.
+        model: The ModelChoice.
+        versions: Versions of this program, the backend, torch and other libraries.
+        commands: Command lines of this program and its processes, without secrets.
+        revisions: Commit of each repository, of data and model.
+        benchmarks: State of each benchmark.
+        machines: Hardware it ran on: GPUs and number of processes.
+        notes: Messages for the user.
+        supplement: Identity fields of a newer rule than that of ``fields``.
+        launches: Library versions and attention of each start of workers, oldest first.
+        schema: Version of the file format.
+    """
 
     identity: str
-    fields: dict[str, object]  # ``identity_fields``: names the setting that differs
+    fields: dict[str, object]
     modelName: str = ""
-    model: dict[str, object] = field(default_factory=dict)  # the ModelChoice
-    versions: dict[str, str] = field(
-        default_factory=dict
-    )  # of this program, the backend, torch ...
-    commands: list[str] = field(default_factory=list)  # ours and those of the jobs, without secrets
-    revisions: dict[str, str] = field(
-        default_factory=dict
-    )  # commit of each repository, of data and model
+    model: dict[str, object] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+    commands: list[str] = field(default_factory=list)
+    revisions: dict[str, str] = field(default_factory=dict)
     benchmarks: dict[str, BenchmarkState] = field(default_factory=dict)
-    machines: list[str] = field(default_factory=list)  # what it was run on: GPUs and processes
+    machines: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    supplement: dict[str, object] = field(
-        default_factory=dict
-    )  # identity fields of a newer rule than that of ``fields``
-    launches: list[dict[str, object]] = field(
-        default_factory=list
-    )  # versions and attention of each start of workers, oldest first
+    supplement: dict[str, object] = field(default_factory=dict)
+    launches: list[dict[str, object]] = field(default_factory=list)
     schema: int = SCHEMA
 
     def save(self, path: Path) -> None:
-        """Without secrets: the file is part of the archive."""
+        """Write the file without secrets, because it is part of the archive."""
         write_json(path, Redactor.from_environ().within(dataclasses.asdict(self)))
 
     @classmethod
     def load(cls, path: Path) -> Manifest | None:
-        """None if there is none. Raises EasiError if it is damaged or of another schema."""
+        """Load the file; None if there is none.
+
+        Raises:
+            EasiError: The file is damaged or has another schema.
+        """
         if not path.exists():
             return None
         value = read_json(path)
@@ -386,7 +452,7 @@ class Manifest:
             ) from error
 
     def with_state(self, key: str, **changes: object) -> Manifest:
-        """A copy in which this benchmark's state is changed; it must be known already."""
+        """Return a copy with changes to the state of one known benchmark."""
         return dataclasses.replace(
             self,
             benchmarks={
@@ -397,18 +463,20 @@ class Manifest:
 
 
 def other_runs(paths: RunPaths, model_name: str) -> list[Manifest]:
-    """The manifests of the same backend and model beside ``paths``, under other identities; damaged ones are left out."""
+    """Return the manifests of the same backend and model under other identities.
+
+    Damaged manifests and adopted results are left out.
+    """
     found = []
     for file in sorted(
         paths.root.parent.glob(
             f"{glob_escape(sanitise(model_name))}-????????/{paths.manifest.name}"
         )
     ):
-        with contextlib.suppress(
-            EasiError
-        ):  # another run's damaged manifest is no reason to refuse this one
+        # A damaged manifest of another run must not prevent this one.
+        with contextlib.suppress(EasiError):
             manifest = Manifest.load(file) if file.parent != paths.root else None
-            # What was adopted (--import-results) was made under settings that nobody told us.
+            # The settings of adopted results (--import-results) are unknown.
             if (
                 manifest is not None
                 and manifest.modelName == model_name
@@ -419,18 +487,24 @@ def other_runs(paths: RunPaths, model_name: str) -> list[Manifest]:
 
 
 def glob_escape(name: str) -> str:
+    """Escape the wildcards of ``glob`` in a name."""
     return re.sub(r"([*?\[])", r"[\1]", name)
 
 
-# ---- the lock -----------------------------------------------------------------------------------------------------
+# ---- the lock ------------------------------------------------------------------------------------
 
 
 @contextlib.contextmanager
 def run_lock(path: Path) -> Iterator[None]:
-    """Hold the run: a second one on the same root raises EasiError naming this process.
+    """Hold the lock of a run while the block is active.
 
-    A POSIX lock, because it ends with this very process however that ends, and is not inherited by forked guards; where the
-    file system has none, the owner written in the file decides, and a dead owner's file is taken over.
+    It is a POSIX lock, because the kernel releases it when the process ends, however that ends, and
+    because forked guards do not inherit it. On a file system without locks the owner recorded in
+    the file decides, and the file of a dead owner is taken over.
+
+    Raises:
+        EasiError: Another process holds the lock, which the message names, or the lock file cannot
+            be written.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -462,26 +536,30 @@ def run_lock(path: Path) -> Iterator[None]:
         try:
             yield
         finally:
-            file.truncate(
-                0
-            )  # the file stays: unlinking it would let two runs lock two files of one name
+            # The file is not deleted: otherwise one run could hold the deleted file while another
+            # one creates and locks a new file of the same name.
+            file.truncate(0)
 
 
 def _owner(file: TextIO) -> dict[str, object]:
     file.seek(0)
     try:
         owner = json.loads(file.read())
-    except ValueError:  # being written at this moment, or left empty by a run that ended
+    except ValueError:
+        # It is being written at this moment, or a run that ended left it empty.
         return {}
     return owner if isinstance(owner, dict) else {}
 
 
 def owner_alive(owner: Mapping[str, object]) -> bool:
-    """Whether the process that wrote itself into a lock file may still run. One on another host counts as alive."""
+    """Whether the process recorded in a lock file may still run.
+
+    One on another host cannot be checked and counts as alive.
+    """
     if not owner:
         return False
     if owner.get("host") != socket.gethostname():
-        return True  # cannot be seen from here
+        return True
     return process_start(int(owner["pid"])) == owner.get("started") != ""
 
 
