@@ -1,4 +1,7 @@
-"""Makes the next question's prompt (pictures read, videos decoded) in a thread while the model answers the current one."""
+"""Preparation of the next prompts in a thread while the model answers the current question.
+
+Preparing a prompt means reading pictures and decoding videos.
+"""
 
 from __future__ import annotations
 
@@ -14,11 +17,20 @@ Made = TypeVar("Made")
 
 
 class Ahead(Generic[Made]):
-    """``make`` is called for one question at a time, never for two at once; what two leases need is the most that is kept.
+    """Prepares prompts ahead of time; at most those of two leases are kept.
 
-    Answers must not depend on it. So the thread works only on questions of the benchmark that is being answered (models
-    are set up for a benchmark), only once a question of it was made here without drawing a random number (generators
-    belong to the question being answered), and what raises there is made again here, where that is the question's own.
+    ``make`` runs for one question at a time, never for two at once. Answers must not depend on
+    whether a prompt was prepared ahead. Therefore the thread
+
+    * works only on questions of the benchmark that is being answered, because a backend sets up the
+      model per benchmark,
+    * starts only after one prompt of that benchmark was made in the calling thread without drawing
+      random numbers, because the generators are seeded for the question being answered,
+    * discards an exception; the prompt is made again in the calling thread, where the exception
+      counts for the question itself.
+
+    Attributes:
+        used: Prompts that were ready when they were needed.
     """
 
     def __init__(self, make: Callable[[Item], Made]) -> None:
@@ -26,20 +38,30 @@ class Ahead(Generic[Made]):
         self._thread = ThreadPoolExecutor(1, "easi-ahead")
         self._upcoming: Sequence[Item] = ()
         self._made: dict[Item, Future[Made]] = {}
-        self._draws: dict[
-            str, bool
-        ] = {}  # benchmark -> whether making its prompts drew random numbers
+        # benchmark -> whether making its prompts drew random numbers
+        self._draws: dict[str, bool] = {}
         self.used = 0
 
     def prepare(self, asked: Sequence[Item], upcoming: Sequence[Item]) -> None:
-        """``asked`` are about to be taken, ``upcoming`` probably after them; those are begun when the first is taken."""
+        """Announce the next questions.
+
+        Args:
+            asked: Questions that ``take`` is about to be called for.
+            upcoming: Questions that will probably follow. Their prompts are started by the next
+                ``take``.
+        """
         self._upcoming = upcoming
         for item in [item for item in self._made if item not in asked and item not in upcoming]:
-            self._made.pop(item).cancel()  # somebody else got it
+            self._made.pop(item).cancel()  # another worker got the question
 
     def take(self, item: Item, make_here: Callable[[], Made] | None = None) -> Made:
-        """What ``make`` gives for this question; ``make_here``, if it is given, does the same at less cost if nothing is
-        ready. Raises what they raise.
+        """Return the prompt of a question, prepared or made now.
+
+        Exceptions of ``make`` and ``make_here`` for this question are raised here.
+
+        Args:
+            item: The question.
+            make_here: Replaces ``make`` if no prompt is ready; gives the same result at less cost.
         """
         future = self._made.pop(item, None)
         if future is not None and future.exception() is None:
@@ -59,13 +81,14 @@ class Ahead(Generic[Made]):
         return made
 
     def summary(self) -> str:
-        """For the log."""
+        """One line for the log."""
         drew = [benchmark for benchmark, draws in self._draws.items() if draws]
         return f"{self.used} prompts were ready when they were asked for" + (
             f"; those of {', '.join(drew)} draw random numbers" if drew else ""
         )
 
     def _watched(self, item: Item, make: Callable[[], Made]) -> Made:
+        """Make a prompt and record whether that drew random numbers."""
         before = _generators()
         made = make()
         self._draws[item.benchmark] = (
@@ -75,7 +98,7 @@ class Ahead(Generic[Made]):
 
 
 def _generators() -> tuple[object, ...]:
-    """The state of every generator that ``seed_everything`` seeds and that a prompt might draw from."""
+    """The states of the generators that ``seed_everything`` seeds and a prompt could use."""
     states: list[object] = [random.getstate()]
     if (numpy := sys.modules.get("numpy")) is not None:
         states.append(

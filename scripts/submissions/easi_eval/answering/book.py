@@ -1,4 +1,8 @@
-"""The merged state of a run's journals: which questions have an outcome, which workers died over what, how far each benchmark is."""
+"""The merged state of a run's journals.
+
+It tells which questions have an outcome, over which questions workers died, and how far each
+benchmark is.
+"""
 
 from __future__ import annotations
 
@@ -10,15 +14,20 @@ from pathlib import Path
 from .journal import Answer, Aside, Header, Hung, Leased, Line, Loaded, Phase, Returned, Tail
 from .work import JOURNAL_FOLDER, ItemList, Key, Work
 
-SOLO_DEATHS = 2  # a question in hand in so many deaths is asked last and alone
+SOLO_DEATHS = 2  # after so many deaths over a question it is asked last and alone
 
 
 @dataclass(frozen=True)
 class Count:
-    """How far one benchmark is. ``done`` includes the ``failed`` ones; ``now`` are the answers of this launch.
+    """How far one benchmark is.
 
-    ``spent`` and ``cost`` are seconds and expected times of what was answered, ``spent_now`` those seconds in this
-    launch; ``cost_left`` is expected of what has no outcome.
+    Attributes:
+        done: Questions with an outcome, failed ones included.
+        now: Outcomes of this launch.
+        spent: Seconds that the answers took; failed questions are left out.
+        spent_now: The part of ``spent`` that belongs to this launch.
+        cost: Expected time of the questions in ``spent``, in the unit of ``Item.cost``.
+        cost_left: Expected time of the questions without an outcome.
     """
 
     done: int
@@ -32,7 +41,10 @@ class Count:
 
 
 class Begun:
-    """What the worker of one file has in hand: steps of its leases, the one it is at first."""
+    """The questions that one attempt of a worker holds, in the steps in which it answers them.
+
+    A step is the group of questions that are answered in one call.
+    """
 
     def __init__(self) -> None:
         self._steps: deque[list[Key]] = deque()
@@ -41,16 +53,21 @@ class Begun:
 
     @property
     def at(self) -> Sequence[Key]:
+        """The questions of the current step; empty if the worker holds none."""
         return self._steps[0] if self._steps else ()
 
     def lease(self, record: Leased) -> None:
+        """Add the questions of a lease, before the others if the worker begins with them."""
         if record.now:
             self._steps.extendleft(reversed(record.steps()))
         else:
             self._steps.extend(record.steps())
 
     def end(self, key: Key) -> None:
-        """It was answered or returned; nearly always it is of the first step."""
+        """Remove a question that was answered or returned.
+
+        It is nearly always in the first step, so the search is short.
+        """
         for step in self._steps:
             if key in step:
                 step.remove(key)
@@ -60,11 +77,18 @@ class Begun:
 
 
 class Book:
-    """The merged state of all journals of a run, brought up to date by ``poll``.
+    """The merged state of all journals of a run; ``poll`` brings it up to date.
 
-    ``launch`` None: failures count whenever they happened; otherwise only those of that launch. What lacked memory
-    before ``stage`` of the launch, which may be raised, is to be asked again. ``skip`` is the name of the caller's own
-    file, whose unfinished questions tell of no death.
+    Args:
+        folder: Folder of the journals.
+        epochs: The epoch of each benchmark; answers of another epoch are ignored.
+        launch: Number of the launch whose failures count; None: failures of all launches count.
+        skip: Name of the caller's own file. Its unfinished questions are not counted as deaths.
+        stage: Stage of the launch (``Work.stage``). Questions that lacked memory in an earlier
+            stage are asked again. The attribute may be raised later.
+
+    Attributes:
+        phases: The latest phase of each worker.
     """
 
     def __init__(
@@ -78,8 +102,8 @@ class Book:
         self.stage = stage
         self._tail = Tail(folder)
         self._epochs, self._launch, self._skip = dict(epochs), launch, skip
-        self._best: dict[Key, tuple[tuple[object, ...], Answer]] = {}
-        self._begun: dict[str, Begun] = {}  # by file of this launch
+        self._best: dict[Key, tuple[tuple[object, ...], Answer]] = {}  # rank and answer
+        self._begun: dict[str, Begun] = {}  # by file, of this launch only
         self._hung: Counter[Key] = Counter()
         self._aside: dict[Key, Aside] = {}  # the one of the latest stage
         self._deaths: Counter[Key] | None = None
@@ -88,11 +112,17 @@ class Book:
 
     @classmethod
     def of(cls, run_root: Path, work: Work, skip: str = "") -> Book:
+        """The book of a run at the launch, stage and epochs of ``work``."""
         return cls(run_root / JOURNAL_FOLDER, work.epochs, work.launch, skip, work.stage)
 
     def poll(self) -> list[Answer | Phase | Returned]:
-        """Take in what is new and return what is of this launch (of all, if none was given).
-        Raises EasiError for a damaged line that is not the last of its file.
+        """Read what was appended to the journals.
+
+        Returns:
+            The new records of this launch, or of all launches if none was given.
+
+        Raises:
+            EasiError: A line other than the last one of its file is damaged.
         """
         news: list[Answer | Phase | Returned] = []
         for line in self._tail.poll():
@@ -111,11 +141,15 @@ class Book:
         return key in self._best
 
     def get(self, key: Key) -> Answer | None:
+        """The outcome of a question, or None."""
         found = self._best.get(key)
         return found[1] if found else None
 
     def made_with(self, keys: Iterable[Key]) -> list[Mapping[str, str] | None]:
-        """What the outcomes of these questions come from, each kind once; None: of workers that did not say."""
+        """What the outcomes of these questions were made with, each distinct value once.
+
+        None stands for workers that did not record it.
+        """
         files = dict.fromkeys(self._best[key][0][3] for key in keys if key in self._best)
         kinds: list[Mapping[str, str] | None] = []
         for made in (self._made_with.get(str(file)) for file in files):
@@ -125,7 +159,7 @@ class Book:
 
     @property
     def loaded(self) -> list[Mapping[str, str]]:
-        """What the workers of this launch said that they answer with, each kind once."""
+        """What the workers of this launch answer with, each distinct value once."""
         kinds: list[Mapping[str, str]] = []
         for file, made in self._made_with.items():
             if file in self._begun and made not in kinds:
@@ -134,18 +168,21 @@ class Book:
 
     @property
     def at_work(self) -> list[Header]:
-        """The attempts of this launch that have not said that they are done."""
+        """The attempts of this launch that did not record that they are done."""
         return [
             begun.header for begun in self._begun.values() if begun.header and begun.phase != "done"
         ]
 
     def settled(self, key: Key) -> bool:
-        """Whether the workers of this stage need not ask it: it has an outcome, or waits for a stage with more memory."""
+        """Whether the workers of this stage need not ask a question.
+
+        It has an outcome, or it waits for a stage with more memory per worker.
+        """
         return key in self._best or (key in self._aside and self._aside[key].stage >= self.stage)
 
     @property
     def aside(self) -> dict[Key, str]:
-        """Questions that no worker of this stage had the memory for, and what was raised."""
+        """Questions that lack memory in this stage, with the error of the worker that tried."""
         return {
             key: aside.reason
             for key, aside in self._aside.items()
@@ -154,10 +191,11 @@ class Book:
 
     @property
     def answers(self) -> dict[Key, Answer]:
+        """The outcomes of all questions."""
         return {key: answer for key, (_, answer) in self._best.items()}
 
     def deaths(self, key: Key) -> int:
-        """How many other attempts of this launch are at this question, or died over it."""
+        """How many other attempts of this launch are at this question or died over it."""
         if self._deaths is None:
             self._deaths = Counter(
                 at for file, begun in self._begun.items() if file != self._skip for at in begun.at
@@ -165,7 +203,12 @@ class Book:
         return self._deaths[key]
 
     def attempt(self, worker: str, began: float) -> Begun | None:
-        """What the attempt of a worker that began at ``began`` wrote, if it got so far as to write anything."""
+        """The questions of a worker's attempt; None if it has not written a journal.
+
+        Args:
+            worker: Name of the worker.
+            began: Unix time at which the attempt was started.
+        """
         own = [
             begun
             for begun in self._begun.values()
@@ -174,14 +217,18 @@ class Book:
         return min(own, key=lambda begun: begun.header.at if begun.header else 0.0) if own else None
 
     def suspect(self, key: Key) -> bool:
-        """Whether it is to be asked alone: so many died with it in hand, or one was silent, that it may be the cause."""
+        """Whether a question is to be asked last and alone, because it may kill workers.
+
+        That is so after ``SOLO_DEATHS`` deaths over it, or one hang.
+        """
         return self._hung[key] > 0 or self.deaths(key) >= SOLO_DEATHS
 
     def hangs(self, key: Key) -> int:
-        """How many attempts of this launch were killed because they were silent over this question."""
+        """How many attempts of this launch were killed because they hung at this question."""
         return self._hung[key]
 
     def count(self, items: ItemList) -> Count:
+        """How far the benchmark with these questions is."""
         outcomes = [
             (cost, self.get((items.key, item)))
             for item, cost in zip(items.ids, items.expected(), strict=True)
@@ -200,6 +247,7 @@ class Book:
         )
 
     def _take(self, line: Line) -> None:
+        """Take in one line of a journal."""
         record = line.record
         self._deaths = None
         begun = self._begun.get(line.file)
@@ -223,7 +271,7 @@ class Book:
             self._follow(begun, record)
 
     def _follow(self, begun: Begun, record: Leased | Returned | Aside | Hung) -> None:
-        """What one of this launch's workers did beside answering."""
+        """Update what a worker of this launch holds, after a record that is no answer."""
         match record:
             case Leased():
                 begun.lease(record)
@@ -239,13 +287,15 @@ class Book:
                         self._aside[key] = record
 
     def _keep(self, answer: Answer, line: Line) -> None:
+        """Keep an answer if it is better than the known one."""
         failed = answer.failure is not None
         if answer.epoch != self._epochs.get(answer.benchmark):
             return
         if failed and self._launch is not None and answer.launch != self._launch:
             return
-        # A success beats a failure. Then the earliest lease, so that a worker that lost its lease and
-        # answered nevertheless changes nothing; of failures the latest launch has the telling reason.
+        # A success beats a failure. Of two successes the earlier lease wins, so that an answer of a
+        # worker that had lost its lease changes nothing. Of two failures the later launch wins: its
+        # reason is the current one.
         rank = (
             failed,
             -answer.launch if failed else answer.launch,
@@ -259,7 +309,10 @@ class Book:
 
 
 def pending(run_root: Path, work: Work) -> bool:
-    """Whether any question of ``work`` has no outcome. The saved lists of questions decide; a missing one is pending."""
+    """Whether a question of ``work`` has no outcome, according to the saved lists of questions.
+
+    A benchmark whose list is missing, or belongs to another ``--limit``, counts as pending.
+    """
     book = Book.of(run_root, work)
     book.poll()
     for assignment in work.benchmarks:

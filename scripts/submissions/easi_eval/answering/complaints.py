@@ -1,4 +1,7 @@
-"""Tracebacks, each once: a model that raises at every question would fill the log of all workers with the same lines."""
+"""Error output of workers that shows each distinct traceback once.
+
+A model that raises at every question would otherwise fill the log with equal tracebacks.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +14,20 @@ from ..errors import says_nothing, worded
 from ..giving_up import like
 from ..redact import Redactor
 
-ERRORS_FOLDER = (
-    "errors"  # of a run: a file for each distinct error of its last launch, with the traceback
-)
+# Folder in that of the run, with one file per distinct error of its last launch: the traceback.
+ERRORS_FOLDER = "errors"
 
 
 class Complaints:
-    """Says what was raised: with its traceback where no process of this ``launch`` said the like before, else by its message."""
+    """Prints errors to stderr: a traceback for the first of its kind, else the message.
+
+    Errors are of one kind if type, place and message are equal; numbers in the message may differ.
+    All processes of a launch share the record of known errors, a folder with one file per error.
+
+    Args:
+        run_root: Folder of the run.
+        launch: Number of the launch; 0: not started by a run, so errors are counted per process.
+    """
 
     def __init__(self, run_root: Path, launch: int) -> None:
         self._folder, self._launch = run_root / ERRORS_FOLDER, launch
@@ -25,6 +35,7 @@ class Complaints:
         self._redact = Redactor.from_environ().line
 
     def say(self, what: str, error: Exception) -> None:
+        """Print an error; ``what`` says what raised it."""
         last = (
             worded(error)
             if says_nothing(error)
@@ -35,21 +46,24 @@ class Complaints:
         if self._first(error, text):
             print(f"{what}:\n{text}", file=sys.stderr)
         else:
-            print(
-                f"{what} (the traceback is above):\n{last}", file=sys.stderr
-            )  # ends as a traceback does: keepers compare last lines
+            # Same last line as the full traceback, because keepers take the reason from that line.
+            print(f"{what} (the traceback is above):\n{last}", file=sys.stderr)
 
     def _first(self, error: Exception, text: str) -> bool:
+        """Whether no process of this launch printed an error of this kind before."""
         places = [
             f"{frame.filename}:{frame.lineno}"
             for frame in traceback.extract_tb(error.__traceback__)[-1:]
         ]
         same = "\n".join([type(error).__name__, like(str(error)), *places])
-        name = f"{self._launch}.{hashlib.sha256(same.encode('utf-8', 'surrogatepass')).hexdigest()[:16]}.txt"
+        name = (
+            f"{self._launch}."
+            f"{hashlib.sha256(same.encode('utf-8', 'surrogatepass')).hexdigest()[:16]}.txt"
+        )
         if name in self._seen:
             return False
         self._seen.add(name)
-        if not self._launch:  # used without our program, nobody tells one launch from the next
+        if not self._launch:  # without a run, launches cannot be told apart
             return True
         try:
             self._folder.mkdir(parents=True, exist_ok=True)

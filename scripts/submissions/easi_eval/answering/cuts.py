@@ -1,4 +1,7 @@
-"""Answers of which a model class kept the beginning only: what the tokenizer decoded is held against what the class returned."""
+"""Detection of answers of which a model class kept only the beginning.
+
+The text that the tokenizer decoded is compared with the text that the class returned.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ import threading
 from collections.abc import Sequence
 from typing import Any
 
-# What ends a model's turn, and may stand in a decoded text: nothing after it was meant.
+# Marks that end a model's turn and can occur in a decoded text; text after them is no answer.
 _MARK = (
     r"(?:<\|[^|<>]*\|>|</?s>|<end_of_\w+>|<(?:eos|bos|pad)>|\[UNUSED_TOKEN_\d+\]|\|ENDOFTEXT\||###)"
 )
@@ -17,7 +20,10 @@ _NEXT = re.compile(r"\s+|\S{1,12}")
 
 
 class Decoded:
-    """Notes the texts that tokenizers decode in this thread, in this process from now on."""
+    """Records the texts that tokenizers decode in the thread that creates it.
+
+    It replaces ``decode`` of transformers' tokenizers for the rest of the process.
+    """
 
     def __init__(self) -> None:
         from transformers import PreTrainedTokenizerBase
@@ -28,7 +34,7 @@ class Decoded:
         def watched(tokenizer: Any, *args: Any, **options: Any) -> Any:
             decoded = decode(tokenizer, *args, **options)
             if threading.get_ident() == thread:
-                # transformers 5 decodes batches so, too
+                # transformers 5 decodes batches with this method too and returns a list.
                 self._texts += (
                     [decoded]
                     if isinstance(decoded, str)
@@ -39,18 +45,26 @@ class Decoded:
         PreTrainedTokenizerBase.decode = watched
 
     def forget(self) -> None:
-        """The model is asked something new."""
+        """Clear the record, before the model is asked something new."""
         self._texts.clear()
 
     def cuts(self, answers: Sequence[str], stops: Sequence[str] = ()) -> list[str]:
-        """As the function of that name, of what was decoded since the last ``forget``."""
+        """Call the function ``cuts`` with the texts decoded since the last ``forget``."""
         return cuts(answers, self._texts, stops)
 
 
 def cuts(answers: Sequence[str], decoded: Sequence[str], stops: Sequence[str] = ()) -> list[str]:
-    """The stop string at which each answer was cut: one of ``stops``, else what came next; "" where nothing was seen to be lost.
+    """The stop string at which each answer was cut, or "" where no loss was seen.
 
-    An answer was cut if more words of the same text were decoded, and it was not decoded as it is.
+    An answer was cut if a decoded text continues it with more words, and no decoded text equals it.
+
+    Args:
+        answers: What the model class returned.
+        decoded: What tokenizers decoded meanwhile.
+        stops: The known stop strings.
+
+    Returns:
+        For each answer one of ``stops``, else the text that follows it, at most 12 characters.
     """
     texts = [
         _END.split(
@@ -76,7 +90,10 @@ def _starts_with_mark(text: str) -> bool:
 
 
 def _goes_on(kept: str, text: str, stops: Sequence[str]) -> bool:
-    """Whether ``text`` begins with the answer ``kept`` and has words after it; of nothing, whether it begins with a stop string."""
+    """Whether ``text`` continues the answer ``kept`` with more words.
+
+    An empty answer is continued by a text that begins with a stop string and contains words.
+    """
     if not kept:
         return (
             any(text.strip(" ").startswith(stop) for stop in stops)
@@ -87,6 +104,7 @@ def _goes_on(kept: str, text: str, stops: Sequence[str]) -> bool:
 
 
 def _stop(kept: str, text: str, stops: Sequence[str]) -> str:
+    """The stop string with which the rest of ``text`` after ``kept`` begins."""
     rest = text.lstrip()[len(kept) :] if kept else text
     known = next(
         (stop for stop in stops if rest.lstrip(" ").startswith(stop) or rest.startswith(stop)), ""

@@ -1,8 +1,8 @@
-"""What both backends' drivers share: our own options among the backend's, the roles, what is to be run.
+"""Common part of both backends' drivers: options, roles and the work to do.
 
-A driver is one command line in three roles. Under a launcher (and without one) every rank is a *keeper*,
-which holds no model and starts one *worker*; the worker answers items; one *score* process turns the
-journal into the backend's own result files.
+A driver is one command line with three roles. Each rank of a launcher (or the only process without
+one) is a *keeper*, which loads no model and starts one *worker*. The worker answers questions. One
+*score* process turns the journal into the backend's result files.
 """
 
 from __future__ import annotations
@@ -31,9 +31,12 @@ ARGPARSE_REFUSED = 2
 
 @dataclass(frozen=True)
 class DriverOptions:
-    """Our options on a driver's command line; ``run`` None means that the backend is used directly.
+    """The options of this program on a driver's command line.
 
-    ``model`` is the plan's choice, in full: the command alone says what it loads.
+    Attributes:
+        run: Folder of the run; None: the backend is used directly.
+        role: One of ``ROLES``.
+        model: The model choice of the plan, complete, so that the command alone says what it loads.
     """
 
     run: Path | None = None
@@ -42,7 +45,16 @@ class DriverOptions:
 
 
 def split_options(argv: Sequence[str]) -> tuple[DriverOptions, list[str]]:
-    """Take ``--easi-run DIR``, ``--easi-role ROLE`` and ``--easi-model JSON`` out of ``argv``; the rest is the backend's."""
+    """Take this program's options out of a driver's command line.
+
+    The options are ``--easi-run DIR``, ``--easi-role ROLE`` and ``--easi-model JSON``.
+
+    Returns:
+        The options, and the remaining words, which belong to the backend.
+
+    Raises:
+        EasiError: The role or the model cannot be read.
+    """
     run: Path | None = None
     role = "keep"
     model: ModelChoice | None = None
@@ -63,14 +75,14 @@ def split_options(argv: Sequence[str]) -> tuple[DriverOptions, list[str]]:
 
 
 def guarded(options: DriverOptions, role: Callable[[], int]) -> int:
-    """Carry out a role and return its exit code; an error for people is two lines.
+    """Run a role and return its exit code; an EasiError is printed as two lines.
 
-    What a worker is told in such words, and a command line that its backend refuses, is the same at the next start: it
-    returns ``CANNOT_WORK`` and its keeper does not start it again.
+    An EasiError in a worker, or a command line that its backend refuses, would come again after a
+    restart. The exit code is then ``CANNOT_WORK``, and the keeper does not restart the worker.
     """
     hopeless = CANNOT_WORK if options.role == "work" else ARGPARSE_REFUSED
     if options.role == "work":
-        faulthandler.enable()  # the log says where a crash of native code struck
+        faulthandler.enable()  # print the stacks when native code crashes
     try:
         return role()
     except EasiError as error:
@@ -90,10 +102,13 @@ def guarded(options: DriverOptions, role: Callable[[], int]) -> int:
         )
         return 1
     finally:
-        gc.freeze()  # the process ends: its last collection would look at a whole backend for a second or two
+        # The collection at the end of the process would visit the whole backend for a second or
+        # two.
+        gc.freeze()
 
 
 def _launch(run_root: Path) -> int:
+    """Number of the run's launch; 0 if the work file cannot be read."""
     try:
         return Work.load(run_root).launch
     except EasiError:
@@ -102,11 +117,11 @@ def _launch(run_root: Path) -> int:
 
 @contextlib.contextmanager
 def importing() -> Iterator[None]:
-    """Import a backend without the garbage collector, and keep it out of what was imported.
+    """Import a backend without garbage collection, and exclude it from later collections.
 
-    A backend is some million objects that live as long as the process. Each full collection looks at all of them: a third
-    of an import's time, and a quarter of a second whenever a backend calls ``gc.collect`` (lmms-eval does twice per scored
-    task).
+    A backend is about a million objects that live as long as the process. Each full collection
+    visits all of them: a third of the import time, and a quarter of a second for each
+    ``gc.collect`` of a backend (lmms-eval makes two per scored task).
     """
     gc.disable()
     try:
@@ -117,7 +132,7 @@ def importing() -> Iterator[None]:
 
 
 def keep_worker(command: Sequence[str], options: DriverOptions, argv: Sequence[str]) -> int:
-    """Be this rank's keeper: run the same command line ``argv`` as a worker. Returns the keeper's exit code."""
+    """Run as keeper of this rank, with the same command line as worker; returns the exit code."""
     assert options.run is not None
     root, limits = options.run, Limits.read(os.environ)
     watcher = (lambda worker, attempt: Silence(root, worker, attempt, limits)) if limits else None
@@ -125,7 +140,7 @@ def keep_worker(command: Sequence[str], options: DriverOptions, argv: Sequence[s
 
 
 def model_option(model: ModelChoice) -> list[str]:
-    """``--easi-model`` with what a driver needs to load the model; why it was chosen stays out."""
+    """``--easi-model`` with the fields that a driver needs to load the model."""
     fields = {
         name: value
         for name, value in asdict(replace(model, why="", notes=())).items()
@@ -135,6 +150,7 @@ def model_option(model: ModelChoice) -> list[str]:
 
 
 def _model(text: str) -> ModelChoice:
+    """The model choice from the JSON text of ``--easi-model``."""
     try:
         return ModelChoice(**{"why": "", **json.loads(text)})
     except (ValueError, TypeError) as error:
@@ -145,10 +161,17 @@ def _model(text: str) -> ModelChoice:
 
 
 def load_work(run_root: Path, backend: str, tasks: Sequence[str], limit: int | None) -> Work:
-    """The part of the run that this command line asks for: an answered benchmark is not asked again, but still scored.
+    """The part of the run's work that a command line asks for.
 
-    Without ``work.json`` (the command was pasted, not started by a run) all of ``tasks`` are asked, under a launch of
-    their own; a task that is no benchmark of the registry goes by its own name.
+    An answered benchmark is included: it is not asked again, but scored. Without ``work.json`` (the
+    command was pasted, not started by a run) all of ``tasks`` are asked and the file is written; a
+    task that is not in the registry of benchmarks is used as its own key.
+
+    Args:
+        run_root: Folder of the run.
+        backend: Name of the backend.
+        tasks: The backend's names of the benchmarks.
+        limit: Questions per benchmark (``--limit``), used without ``work.json``.
     """
     if (run_root / WORK_FILE).exists():
         work = Work.load(run_root)

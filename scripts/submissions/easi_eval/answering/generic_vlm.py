@@ -1,8 +1,12 @@
-"""One class that answers with any checkpoint ``AutoModelForImageTextToText`` loads.
+"""A model class for every checkpoint that ``AutoModelForImageTextToText`` loads.
 
-A conversation is a list of messages ``{"role": ..., "content": [part, ...]}``; a part is ``{"type": "text", "text": str}``,
-``{"type": "image", "image": PIL image or path}`` or ``{"type": "video", "video": path or sequence of frames}``.
-Media stay where they stand between the texts.
+A conversation is a list of messages ``{"role": ..., "content": [part, ...]}``. A part is one of
+
+* ``{"type": "text", "text": str}``
+* ``{"type": "image", "image": PIL image or path}``
+* ``{"type": "video", "video": path or sequence of frames}``
+
+Media keep their place between the texts.
 """
 
 from __future__ import annotations
@@ -31,7 +35,11 @@ Conversation = Sequence[Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class Decoding:
-    """How tokens are chosen. Temperature 0 is greedy; everything left None is the checkpoint's own setting."""
+    """How tokens are chosen; None means the checkpoint's own setting.
+
+    Attributes:
+        temperature: 0 selects greedy decoding.
+    """
 
     max_new_tokens: int = 128
     temperature: float = 0.0
@@ -42,10 +50,14 @@ class Decoding:
 
     @property
     def samples(self) -> bool:
+        """Whether tokens are sampled."""
         return self.temperature > 0
 
     def arguments(self) -> dict[str, object]:
-        """Keyword arguments of ``generate``. Greedy also unsets what a checkpoint's generation config may sample with."""
+        """Keyword arguments for ``generate``.
+
+        Greedy decoding also unsets the sampling parameters of the checkpoint's generation config.
+        """
         chosen: dict[str, object] = {
             "max_new_tokens": self.max_new_tokens,
             "num_beams": self.num_beams,
@@ -67,7 +79,7 @@ class Decoding:
 
 @dataclass(frozen=True)
 class Prompt:
-    """A conversation made ready: the rendered text and the media it refers to, in order of appearance."""
+    """A rendered conversation: its text and its media in the order in which they appear."""
 
     text: str
     images: tuple[Image.Image, ...]
@@ -75,21 +87,35 @@ class Prompt:
 
     @property
     def frames(self) -> int:
+        """Number of images and video frames."""
         return len(self.images) + sum(len(video.images) for video in self.videos)
 
     @property
     def digest(self) -> str:
+        """The first 16 hex digits of the SHA-256 of the text."""
         return hashlib.sha256(self.text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 class GenericVLM:
     """A loaded model and its processor.
 
-    ``device`` None takes the accelerator torch sees, or the CPU where there is none. On one device the whole model is
-    put there; several visible accelerators share the layers. Weights never end up on the CPU or the disk of a
-    machine whose accelerators are too small: that is refused. ``dtype`` "auto" is the checkpoint's own, float32 on a CPU.
-    ``num_frames`` are taken from a video given as a path. Other keyword arguments (``min_pixels``, ``max_pixels`` ...)
-    go to the processor. Raises EasiError for checkpoints that cannot work here.
+    On one device the whole model is put there; several visible accelerators share the layers. A
+    model that does not fit on the accelerators is refused instead of being moved to CPU or disk in
+    part.
+
+    Args:
+        path: Hub id or folder of the checkpoint.
+        device: None: the accelerator that torch finds, or the CPU where there is none.
+        dtype: "auto" is the checkpoint's own, and float32 on a CPU.
+        trust_remote_code: Allow code that the checkpoint brings.
+        attn_implementation: Attention of transformers; None: its default.
+        revision: Revision of a hub id.
+        num_frames: Frames taken from a video that is given as a path.
+        system_prompt: Added to conversations without a system message.
+        **processor_options: Options of the processor (``min_pixels``, ``max_pixels`` ...).
+
+    Raises:
+        EasiError: The checkpoint cannot be used here.
     """
 
     def __init__(
@@ -127,12 +153,22 @@ class GenericVLM:
         decoding: Decoding = Decoding(),
         seeds: Sequence[int] | None = None,
     ) -> list[Generation]:
-        """Answer each conversation, or what ``prompt`` made of one; the answers come in the same order.
+        """Answer each conversation.
 
-        ``tokens`` counts generated tokens including the final end token; ``finish`` is "stop" if the model ended its
-        answer itself and "length" if it ran into the limit. With a temperature each conversation is answered on its
-        own, from its own seed in ``seeds`` or else one made of torch's current seed and the prompt: neighbours and
-        order do not matter, and torch's generators are left as they were.
+        With a temperature each conversation is answered on its own, from its own seed, so the
+        answer does not depend on the other conversations or their order. The state of torch's
+        generators does not change.
+
+        Args:
+            conversations: Conversations, or results of ``prompt``.
+            decoding: How tokens are chosen.
+            seeds: One seed per conversation, for sampling; default: derived from torch's seed and
+                the prompt.
+
+        Returns:
+            One generation per conversation, in the same order. ``tokens`` counts the generated
+            tokens with the final end token. ``finish`` is "stop" if the model ended its answer and
+            "length" if it reached the limit.
         """
         prompts = [
             asked if isinstance(asked, Prompt) else self.prompt(asked) for asked in conversations
@@ -156,7 +192,13 @@ class GenericVLM:
         return sampled
 
     def prompt(self, conversation: Conversation) -> Prompt:
-        """Render one conversation with the checkpoint's own template; videos become images where it knows no videos."""
+        """Render one conversation with the checkpoint's chat template.
+
+        Videos become images if the checkpoint does not support videos.
+
+        Raises:
+            EasiError: A part has an unknown type, or a video cannot be read.
+        """
         images: list[Image.Image] = []
         videos: list[Frames] = []
         messages = []
@@ -186,7 +228,8 @@ class GenericVLM:
                             parts += [{"type": "image"} for _ in video.images]
                     case other:
                         raise EasiError(
-                            f"a question holds {other!r}, which the generic model class cannot show",
+                            f"a question holds {other!r}, "
+                            "which the generic model class cannot show",
                             hint="it knows text, image and video",
                         )
             messages.append({"role": message["role"], "content": parts})
@@ -196,6 +239,7 @@ class GenericVLM:
         return Prompt(text, tuple(images), tuple(videos))
 
     def _answer(self, prompts: Sequence[Prompt], decoding: Decoding) -> list[Generation]:
+        """Answer prompts in one batch; ``_alike`` gives the groups that can share one."""
         began = time.monotonic()
         inputs = self.encode(prompts).to(self.device, dtype=self.model.dtype)
         with torch.inference_mode():
@@ -205,7 +249,8 @@ class GenericVLM:
         seconds = (time.monotonic() - began) / len(prompts)
         given = inputs["input_ids"]
         length = given.shape[1]
-        # Most classes return prompt and answer, encoder-decoders and some of remote code the answer alone.
+        # Most classes return prompt and answer; encoder-decoder models and some remote code return
+        # the answer alone.
         if produced.shape[1] >= length and torch.equal(produced[:, :length], given):
             produced = produced[:, length:]
         answers = []
@@ -227,9 +272,10 @@ class GenericVLM:
         return answers
 
     def encode(self, prompts: Sequence[Prompt]) -> BatchFeature:
-        """The model's inputs, padded on the left, still on the CPU. The prompts must be alike in having media.
+        """The model's inputs on the CPU, padded on the left.
 
-        Media are nested per prompt, which is the form every processor understands.
+        All prompts must have images or none, and videos or none. Media are nested per prompt, the
+        form that every processor accepts.
         """
         arguments: dict[str, Any] = {
             "text": [prompt.text for prompt in prompts],
@@ -249,7 +295,7 @@ class GenericVLM:
             arguments["do_sample_frames"] = False
         beginning = self.tokenizer.bos_token
         if beginning is not None and prompts[0].text.startswith(beginning):
-            arguments["add_special_tokens"] = False  # the template wrote it already
+            arguments["add_special_tokens"] = False  # the template has already added the token
         return BatchFeature(data=dict(self.processor(**arguments)))
 
     def _end_ids(self) -> set[int]:
@@ -259,6 +305,7 @@ class GenericVLM:
 
 
 def _template(processor: Any) -> str:
+    """The chat template, or all of them in one text."""
     template = processor.chat_template
     return " ".join(template.values()) if isinstance(template, dict) else str(template)
 
@@ -271,6 +318,7 @@ def _open(image: Image.Image | str | os.PathLike[str]) -> Image.Image:
 
 
 def _metadata(video: Frames) -> VideoMetadata:
+    """The metadata of a video, as far as the installed transformers has fields for it."""
     known = inspect.signature(VideoMetadata).parameters
     values = {
         "total_num_frames": video.total,
@@ -284,7 +332,7 @@ def _metadata(video: Frames) -> VideoMetadata:
 
 
 def _alike(prompts: Sequence[Prompt]) -> list[list[int]]:
-    """Positions of prompts that can share a batch: all or none with images, all or none with videos."""
+    """Indices of prompts that can share a batch: all or none with images, likewise videos."""
     groups: dict[tuple[bool, bool], list[int]] = {}
     for number, prompt in enumerate(prompts):
         groups.setdefault((bool(prompt.images), bool(prompt.videos)), []).append(number)
@@ -292,7 +340,10 @@ def _alike(prompts: Sequence[Prompt]) -> list[list[int]]:
 
 
 def _cut(row: Sequence[int], ends: set[int]) -> tuple[list[int], str]:
-    """Tokens up to and including the first end token (the rest is padding) and the reason why they end."""
+    """Tokens up to the first end token, and why they end: "stop" or "length".
+
+    Tokens after the end token are padding.
+    """
     for place, token in enumerate(row):
         if token in ends:
             return list(row[: place + 1]), "stop"

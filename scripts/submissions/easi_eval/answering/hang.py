@@ -1,4 +1,7 @@
-"""Whether a worker has been silent for too long over what it has in hand; judged from its journal, by its keeper."""
+"""Detection of hung workers.
+
+A worker's keeper decides from the worker's journal whether it has been silent for too long.
+"""
 
 from __future__ import annotations
 
@@ -14,17 +17,24 @@ from .journal import Answer, Aside, Header, Journal, Leased, Line, Record, Retur
 from .work import JOURNAL_FOLDER, Key
 
 VARIABLE = "EASI_HANG_SECONDS"
-SETTLED = 3  # answers of an attempt after which what it compiles and warms up is behind it
-REMEMBERED = 500  # answers of a benchmark that its usual time is taken from
-LOOK_EVERY = 1.0
-ASLEEP = 10.0  # seconds between two looks after which the keeper itself did not run (its machine slept, its job was suspended)
+SETTLED = 3  # answers of an attempt after which compilation and warm-up are over
+REMEMBERED = 500  # last answers of a benchmark from which its usual time is taken
+LOOK_EVERY = 1.0  # seconds between two reads of the journal
+# A longer gap between two looks, in seconds, means that the keeper itself did not run: the machine
+# slept or the job was suspended.
+ASLEEP = 10.0
 
 
 @dataclass(frozen=True)
 class Limits:
-    """A worker may be silent for ``times`` x the 95th percentile of the benchmark's own times, and for ``floor`` seconds
-    in any case; for ``first`` seconds over the first questions of an attempt or of a benchmark, and over one that came back:
-    what was killed as too slow must have the time to prove that it is only slow.
+    """How long a worker may be silent over the questions it holds.
+
+    Attributes:
+        floor: Seconds that are always allowed.
+        first: Seconds allowed at the first questions of an attempt or a benchmark, and at a
+            question that came back from another worker: a question that was killed as too slow must
+            get enough time to finish.
+        times: Allowed multiple of the 95th percentile of the benchmark's own times.
     """
 
     floor: float = 300.0
@@ -33,7 +43,14 @@ class Limits:
 
     @classmethod
     def read(cls, environ: Mapping[str, str]) -> Limits | None:
-        """``EASI_HANG_SECONDS=FLOOR`` sets the floor, and six times that for the first; 0: nothing is a hang."""
+        """Read ``EASI_HANG_SECONDS``: the floor; ``first`` is six times as long.
+
+        Returns:
+            The limits; the default ones if the variable is unset, None (no detection) if it is 0.
+
+        Raises:
+            EasiError: The value is not a number.
+        """
         text = environ.get(VARIABLE, "")
         if not text:
             return cls()
@@ -48,7 +65,17 @@ class Limits:
 
 
 class Silence:
-    """Watches one attempt of one worker; made before the attempt starts. ``clock`` gives seconds."""
+    """Watches one attempt of one worker; implements ``keeper.Watcher``.
+
+    Create it before the attempt starts.
+
+    Args:
+        run_root: Folder of the run.
+        worker: Name of the worker.
+        attempt: Number of the attempt.
+        limits: How long the worker may be silent.
+        clock: Returns the time in seconds; only differences are used.
+    """
 
     def __init__(
         self,
@@ -62,27 +89,28 @@ class Silence:
         self._limits, self._clock = limits, clock
         self._tail = Tail(self._folder, f"{worker}.*.jsonl")
         self._times: dict[str, deque[float]] = {}
-        self._own = ""  # this attempt's file ...
-        self._header: Header | None = None  # ... and its beginning
+        self._own = ""  # name of this attempt's file
+        self._header: Header | None = None  # its first line
         self._answers = 0
         self._begun = Begun()
         self._back: set[Key] = set()  # questions that came back from another worker
         self._watching = False
-        self._read()  # of earlier attempts and launches
+        self._read()  # journals of earlier attempts and launches
         self._watching = True
         self._news = self._looked = clock()
 
     @property
     def pid(self) -> int | None:
-        """Of the worker, once it has begun its journal."""
+        """Process id of the worker, or None before it has begun its journal."""
         return self._header.pid if self._header else None
 
     def hung(self) -> str:
-        """Why the worker is taken for hung, or ""."""
+        """The reason why the worker is considered hung, or ""."""
         now = self._clock()
         if now - self._looked < LOOK_EVERY:
             return ""
-        if now - self._looked > ASLEEP:  # nor did the worker, or it waited for the same file system
+        # In such a gap the worker did not run either, or waited for the same file system.
+        if now - self._looked > ASLEEP:
             self._news += now - self._looked
         self._looked = now
         if self._read():
@@ -91,16 +119,19 @@ class Silence:
         if limit is None or now - self._news <= limit:
             return ""
         benchmark, item = self._begun.at[0]
-        return f"no answer to {benchmark} {item} for {now - self._news:.0f} s (longest wait: {limit:.0f} s)"
+        return (
+            f"no answer to {benchmark} {item} for {now - self._news:.0f} s "
+            f"(longest wait: {limit:.0f} s)"
+        )
 
     def note(self) -> None:
-        """Put on record what the worker has in hand, before it is killed for it."""
+        """Record in the journal which questions the worker holds, before it is killed."""
         assert self._header is not None
         with Journal(self._folder, self._worker, self._attempt, self._header.launch) as journal:
             journal.hung(self._begun.at, self._clock() - self._news)
 
     def _limit(self) -> float | None:
-        """Seconds of silence that are still allowed; None while it has nothing in hand."""
+        """Seconds of silence that are allowed now; None while the worker holds no question."""
         step = self._begun.at
         if not step:
             return None
@@ -116,14 +147,17 @@ class Silence:
         return max(usual, self._limits.first if patient else self._limits.floor)
 
     def _read(self) -> bool:
-        """Whether this attempt has written something. A damaged journal is the worker's to complain about."""
+        """Read the worker's journals; whether this attempt has written something.
+
+        A damaged journal is ignored here, because the worker itself reports it.
+        """
         try:
             return self._take(self._tail.poll())
         except EasiError:
             return False
 
     def _take(self, lines: list[Line]) -> bool:
-        """Whether anything of it is this attempt's."""
+        """Take in lines; whether any was written by this attempt."""
         own = False
         for line in lines:
             record = line.record

@@ -1,7 +1,8 @@
-"""The append-only record of answers: what each worker was given, what it answered, and what failed.
+"""The append-only record of what each worker was given, what it answered, and what failed.
 
-One file per attempt of one worker, one JSON line per record, each handed to the system at once: a kill costs at most
-the line being written. The files of all attempts together are the truth about a run; nothing else is needed to resume.
+Each attempt of a worker writes one file with one JSON line per record. Every line is passed to the
+system at once, so a kill loses at most the line that is being written. The files of all attempts
+together are the state of a run; nothing else is needed to resume it.
 """
 
 from __future__ import annotations
@@ -23,12 +24,20 @@ from .work import SCHEMA, Item, Key
 
 @dataclass(frozen=True)
 class Answer:
-    """The outcome of one question: ``text`` or, if it was given up, ``failure`` ("Type: message"); never both.
+    """The outcome of one question: either ``text`` or ``failure`` is set.
 
-    ``seconds`` is its share of the time its call took, ``tokens`` the generated ones, ``finish`` "stop" or "length",
-    ``frames`` the images or video frames the model saw, ``prompt`` the first 16 hex digits of the prompt's SHA-256.
-    ``cut`` is the stop string at which the model class was seen to cut off the rest of what the model wrote ("": nothing was seen).
-    ``fence`` grows each time the question is leased anew within one ``launch``.
+    Attributes:
+        epoch: Epoch of the benchmark (``Assignment.epoch``).
+        seconds: The question's share of the time of the call that answered it.
+        tokens: Generated tokens.
+        finish: "stop" or "length".
+        frames: Images and video frames that the model saw.
+        prompt: The first 16 hex digits of the prompt's SHA-256.
+        failure: "Type: message" of a question that was given up.
+        fence: Grows with each new lease of the question within one launch.
+        launch: Number of the launch.
+        cut: The stop string at which the model class cut off the rest of the model's text; "" if no
+            cut was seen.
     """
 
     benchmark: str
@@ -54,12 +63,18 @@ class Answer:
 
     @property
     def key(self) -> Key:
+        """The question: benchmark and item id."""
         return self.benchmark, self.item
 
 
 @dataclass(frozen=True)
 class Phase:
-    """What a worker said it is doing ("loading the model", "answering", "done"). ``at``: Unix time."""
+    """What a worker does now.
+
+    Attributes:
+        phase: For example "loading the model", "answering", "done".
+        at: Unix time.
+    """
 
     worker: str
     attempt: int
@@ -69,11 +84,16 @@ class Phase:
 
 @dataclass(frozen=True)
 class Leased:
-    """These questions are a worker's to answer, in this order and ``step`` at a time (0: all at once).
+    """Questions that were leased to a worker.
 
-    It begins with them ``now``, or when it is through with what it has. The first step of a file that was neither
-    answered nor returned is what its worker is at, or was when it died. ``back``: another worker gave them back, died over them
-    or was killed over them.
+    The first step of a file that was neither answered nor returned is what its worker is at, or was
+    at when it died.
+
+    Attributes:
+        keys: The questions, in the order in which they are answered.
+        step: Questions that are answered at a time; 0: all of them.
+        now: Whether the worker begins with them, or answers what it already holds first.
+        back: Whether another worker gave them back, died over them or was killed over them.
     """
 
     keys: tuple[Key, ...]
@@ -82,6 +102,7 @@ class Leased:
     back: bool = False
 
     def steps(self) -> list[list[Key]]:
+        """The questions in groups of ``step``."""
         size = self.step or len(self.keys)
         return (
             [list(self.keys[at : at + size]) for at in range(0, len(self.keys), size)]
@@ -92,7 +113,11 @@ class Leased:
 
 @dataclass(frozen=True)
 class Returned:
-    """A worker could not answer these questions and gave them back to be tried elsewhere; ``reason`` as in a failure."""
+    """Questions that a worker could not answer and gave back to be tried elsewhere.
+
+    Attributes:
+        reason: "Type: message", as in a failure.
+    """
 
     keys: tuple[Key, ...]
     reason: str
@@ -100,7 +125,14 @@ class Returned:
 
 @dataclass(frozen=True)
 class Aside:
-    """A worker had not enough memory for these questions; they wait for a stage with fewer workers (``Work.stage``)."""
+    """Questions for which a worker lacked memory.
+
+    They wait for a stage with fewer workers.
+
+    Attributes:
+        reason: "Type: message", as in a failure.
+        stage: The stage that lacked memory (``Work.stage``).
+    """
 
     keys: tuple[Key, ...]
     reason: str
@@ -109,7 +141,7 @@ class Aside:
 
 @dataclass(frozen=True)
 class Hung:
-    """A worker was killed because it had these questions in hand for ``seconds`` without an answer."""
+    """The questions of a worker that was killed after ``seconds`` without an answer."""
 
     keys: tuple[Key, ...]
     seconds: float = 0.0
@@ -117,7 +149,7 @@ class Hung:
 
 @dataclass(frozen=True)
 class Header:
-    """The first line of a file."""
+    """The first line of a file; ``at`` is Unix time."""
 
     worker: str
     attempt: int
@@ -129,7 +161,11 @@ class Header:
 
 @dataclass(frozen=True)
 class Loaded:
-    """What the answers of this file come from: versions of the libraries, and under ``attention`` how that is really computed."""
+    """What the answers of this file were made with.
+
+    Attributes:
+        made_with: Versions of libraries by name, and the attention in use under "attention".
+    """
 
     made_with: Mapping[str, str]
 
@@ -148,14 +184,13 @@ _KINDS: dict[str, type] = {
 _DECODER = json.JSONDecoder()
 _NAMES = {kind: name for name, kind in _KINDS.items()}
 _FIELDS = {kind: tuple(field.name for field in fields(kind)) for kind in _NAMES}
-_USUAL = tuple(
-    name for name in _FIELDS[Answer] if name != "cut"
-)  # only an answer that was cut says so
+# Fields of an answer that was not cut; "cut" is written only if it is set.
+_USUAL = tuple(name for name in _FIELDS[Answer] if name != "cut")
 _ANSWER = itemgetter(*_USUAL)
 
 
 class Journal:
-    """The writer of one worker's attempt. Not shared between processes; each attempt makes a file of its own."""
+    """Writer of the file of one attempt of a worker; not shared between processes."""
 
     def __init__(self, folder: Path, worker: str, attempt: int, launch: int = 0) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -166,33 +201,41 @@ class Journal:
         self._write(Header(worker, attempt, launch, socket.gethostname(), os.getpid(), time.time()))
 
     def answer(self, answer: Answer) -> None:
+        """Record the outcome of a question."""
         self._write(answer)
 
     def phase(self, text: str) -> None:
+        """Record that the worker begins another phase."""
         self._write(Phase(self.worker, self.attempt, text, time.time()))
 
     def loaded(self, made_with: Mapping[str, str]) -> None:
+        """Record what the answers are made with."""
         self._write(Loaded(dict(made_with)))
 
     def leased(
         self, items: Iterable[Item], step: int = 0, now: bool = True, back: bool = False
     ) -> None:
+        """Record questions that were leased to this worker; see ``Leased``."""
         self._write(Leased(tuple(item.key for item in items), step, now, back))
 
     def returned(self, items: Iterable[Item], reason: str) -> None:
+        """Record questions that this worker gives back."""
         self._write(Returned(tuple(item.key for item in items), reason))
 
     def aside(self, items: Iterable[Item], reason: str, stage: int) -> None:
+        """Record questions that lacked memory."""
         self._write(Aside(tuple(item.key for item in items), reason, stage))
 
     def hung(self, keys: Iterable[Key], seconds: float) -> None:
+        """Record questions over which the worker was silent, before it is killed."""
         self._write(Hung(tuple(keys), seconds))
 
     def sync(self) -> None:
-        """Make what was written visible to other machines that share the folder."""
+        """Write everything to the disk, which makes it visible to other machines too."""
         os.fsync(self._file)
 
     def close(self) -> None:
+        """Close the file; may be called again."""
         if self._file >= 0:
             os.close(self._file)
             self._file = -1
@@ -215,16 +258,22 @@ class Journal:
             while rest:  # a full disk takes a part of the line and refuses the rest
                 rest = rest[os.write(self._file, rest) :]
         except OSError as error:
+            # Remove the part that was written: a half line would damage the file.
             os.ftruncate(self._file, self._size)
             raise EasiError(
                 f"the answer could not be written to {self.path}: {error.strerror}",
-                hint="make room there and start the same command again; what is in the journal is kept",
+                hint="make room there and start the same command again; "
+                "what is in the journal is kept",
             ) from error
         self._size += len(line)
 
 
 def encode(record: Record) -> bytes:
-    """One line. Strings keep every code point, lone surrogates too (JSON's own escapes would join neighbouring ones)."""
+    """One line of JSON in UTF-8.
+
+    Lone surrogates are kept as they are: JSON's escapes would join two neighbouring ones into one
+    character.
+    """
     data = {"kind": _NAMES[type(record)], **vars(record)}
     if isinstance(record, Answer) and not record.cut:
         data.pop("cut", None)
@@ -237,7 +286,11 @@ def encode(record: Record) -> bytes:
 
 
 def decode(line: bytes) -> Record:
-    """The inverse of :func:`encode`. Raises ValueError for a line that is none; unknown fields are ignored."""
+    """The inverse of ``encode``; unknown fields are ignored.
+
+    Raises:
+        ValueError: The line is no record, or of another version.
+    """
     text = line.decode("utf-8", "surrogatepass")
     data, end = _DECODER.raw_decode(text)
     if end != len(text) or not isinstance(data, dict) or data.get("kind") not in _KINDS:
@@ -256,7 +309,10 @@ def decode(line: bytes) -> Record:
 
 
 def _answer(data: Mapping[str, object]) -> Answer:
-    """As the constructor, in a third of its time: nearly all lines are answers, and each worker reads all of them."""
+    """Construct an answer in a third of the constructor's time.
+
+    Nearly all lines are answers, and each worker reads the answers of all workers.
+    """
     try:
         values = _ANSWER(data)
     except KeyError as error:
@@ -270,7 +326,12 @@ def _answer(data: Mapping[str, object]) -> Answer:
 
 @dataclass(frozen=True)
 class Line:
-    """A record and where it stands."""
+    """A record and its place.
+
+    Attributes:
+        file: Name of the file.
+        number: Line number; 1 is the header.
+    """
 
     record: Record
     file: str
@@ -278,10 +339,15 @@ class Line:
 
 
 class Tail:
-    """Reads what was appended to the journals (``names``, a pattern) since the last call, file by file in the order of their names.
+    """Reads what was appended to journals since the last call, file by file in order of names.
 
-    Hidden files are none (some systems leave such companions when a folder is copied). A line with a NUL byte is left out, as
-    JSON has none: where a machine lost its power or a file server died, blocks that never reached the disk are read as zeros.
+    Hidden files are ignored, because some systems leave such companions when a folder is copied.
+    Lines with a NUL byte, which JSON does not contain, are skipped: after a loss of power or of the
+    file server, blocks that never reached the disk are read as zeros.
+
+    Args:
+        folder: Folder of the journals.
+        names: Pattern of the file names.
     """
 
     def __init__(self, folder: Path, names: str = "*.jsonl") -> None:
@@ -289,8 +355,14 @@ class Tail:
         self._places: dict[str, tuple[int, int]] = {}  # file -> (bytes, lines) read so far
 
     def poll(self) -> list[Line]:
-        """New complete lines. An unreadable last line is left for later (its writer may be at it or dead);
-        once something follows it, it raises EasiError naming file and line.
+        """New complete lines.
+
+        An unreadable last line of a file is left for a later call: its writer may still be writing
+        it, or be dead.
+
+        Raises:
+            EasiError: An unreadable line is followed by another one; the message names file and
+                line.
         """
         lines: list[Line] = []
         for path in sorted(self._folder.glob(self._names)):

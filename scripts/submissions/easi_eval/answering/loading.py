@@ -1,4 +1,4 @@
-"""Load a checkpoint's processor and model, or say in one line why it cannot work here."""
+"""Loading of a checkpoint's processor and model, with checks that it can be used here."""
 
 from __future__ import annotations
 
@@ -19,7 +19,15 @@ HOLDERS = ("model", "_model", "vlm", "language_model", "llm")
 
 
 def check_loadable(path: str, where: Mapping[str, object]) -> None:
-    """Refuse what is no image-text-to-text checkpoint before anything large is read."""
+    """Check that a checkpoint is an image-text-to-text model, before its weights are read.
+
+    Args:
+        path: Hub id or folder.
+        where: ``revision`` and ``trust_remote_code`` for transformers.
+
+    Raises:
+        EasiError: transformers cannot load it as a model of images and text.
+    """
     unreadable = EasiError(
         f"{path} has no readable config.json",
         hint="give a hub id or a folder with a complete checkpoint",
@@ -37,7 +45,8 @@ def check_loadable(path: str, where: Mapping[str, object]) -> None:
     try:
         config = AutoConfig.for_model(kind)
     except ValueError as error:
-        if brings_code:  # of a type that transformers knows by itself, its code is not needed
+        # For a type that transformers knows, the checkpoint's own code is not needed.
+        if brings_code:
             raise EasiError(
                 f"{path} brings its own Python code", hint="read it, then add --trust-remote-code"
             ) from error
@@ -47,13 +56,23 @@ def check_loadable(path: str, where: Mapping[str, object]) -> None:
         ) from error
     if type(config) not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
         raise EasiError(
-            f"{path} is of type {kind!r}, which transformers does not load as a model of images and text",
+            f"{path} is of type {kind!r}, "
+            "which transformers does not load as a model of images and text",
             hint="choose the backend's own class for it with --model-args",
         )
 
 
 def load_processor(path: str, where: Mapping[str, object], options: Mapping[str, object]) -> Any:
-    """A processor for images and text with a chat template that shows images, set to pad on the left."""
+    """Load a processor for images and text, with a chat template and padding on the left.
+
+    Args:
+        path: Hub id or folder.
+        where: ``revision`` and ``trust_remote_code`` for transformers.
+        options: Options of the processor.
+
+    Raises:
+        EasiError: The processor does not load, or has no image processor or template for images.
+    """
     try:
         processor = AutoProcessor.from_pretrained(path, **where, **options)
     except (OSError, ValueError) as error:
@@ -68,7 +87,8 @@ def load_processor(path: str, where: Mapping[str, object], options: Mapping[str,
             hint="the generic class needs a processor for images and text",
         )
     if not getattr(processor, "chat_template", None):
-        # Older checkpoints keep it with the tokenizer; one that never mentions images would drop them silently.
+        # Older checkpoints keep the template with the tokenizer. A template that never mentions
+        # images would drop them silently.
         if "image" not in str(getattr(tokenizer, "chat_template", None) or ""):
             raise EasiError(
                 f"{path} has no chat template for images",
@@ -84,7 +104,13 @@ def load_processor(path: str, where: Mapping[str, object], options: Mapping[str,
 def load_model(
     path: str, where: Mapping[str, object], device: str | None, dtype: str, attention: str | None
 ) -> Any:
-    """The model, whole and on accelerators (or on the CPU as a whole); see ``GenericVLM`` for ``device`` and ``dtype``."""
+    """Load the whole model onto accelerators, or onto the CPU.
+
+    See ``GenericVLM`` for ``device`` and ``dtype``.
+
+    Raises:
+        EasiError: Weights are missing, or do not fit on the accelerators.
+    """
     accelerator = torch.accelerator.current_accelerator(check_available=True)
     if device is None and accelerator is not None and torch.accelerator.device_count() > 1:
         target: str | dict[str, str] = "auto"
@@ -104,32 +130,45 @@ def load_model(
 
 
 def refuse_spilled(model: Any) -> None:
-    """Refuse a model, or a backend's object around one, with weights outside the accelerators: it would take days.
+    """Refuse a model with weights outside the accelerators, where a run would take days.
 
-    Where no accelerator is visible the CPU is what was asked for.
+    On a machine without a visible accelerator nothing is refused: there the CPU is intended.
+
+    Args:
+        model: A model, or a backend's object around one.
+
+    Raises:
+        EasiError: Parts of the model are on the CPU or on disk.
     """
     places = spilled(model)
     if places and torch.accelerator.is_available():
         raise EasiError(
-            f"the model does not fit on the visible accelerators: parts of it went to {' and '.join(places)}",
+            "the model does not fit on the visible accelerators: "
+            f"parts of it went to {' and '.join(places)}",
             hint="use fewer processes (--nproc), so that each sees more GPUs, or a smaller dtype",
         )
 
 
 def spilled(model: Any) -> list[str]:
-    """Where, of "cpu" and "disk", parts of the model were put when it was spread over devices."""
+    """Which of "cpu" and "disk" hold parts of a model that was spread over devices."""
     return sorted({place for part in _parts(model) for place in _places(part)} & {"cpu", "disk"})
 
 
 def made_with(model: Any) -> dict[str, str]:
-    """What a worker's answers come from, for its journal: versions of the libraries that decide them, and the attention in use."""
+    """Versions of the libraries that decide answers, and the attention in use.
+
+    Workers write this to their journal (``Loaded``).
+    """
     found = decisive(installed(tuple(sys.path)))
     used = attention_used(model)
     return {**found, "attention": used} if used else found
 
 
 def attention_used(model: Any) -> str:
-    """How a model of transformers computes attention, ``sdpa`` or, where its parts differ, all of them; "" where it does not say."""
+    """The attention implementation of a transformers model, for example ``sdpa``.
+
+    If its parts differ, all names joined with "+"; "" if the model does not tell.
+    """
     configs = [
         config for part in _parts(model) if (config := getattr(part, "config", None)) is not None
     ]
@@ -144,7 +183,7 @@ def attention_used(model: Any) -> str:
 
 
 def _parts(model: Any) -> list[Any]:
-    """The object and what it holds under the names that both backends' classes keep their models by."""
+    """The object and the models it holds under the attribute names of both backends."""
     inner = [found for name in HOLDERS if (found := getattr(model, name, None)) is not None]
     return [
         model,
@@ -159,5 +198,6 @@ def _parts(model: Any) -> list[Any]:
 
 
 def _places(part: Any) -> set[str]:
+    """The devices in a model's device map; empty without a map."""
     placed = getattr(part, "hf_device_map", None)
     return {str(place) for place in placed.values()} if isinstance(placed, Mapping) else set()

@@ -1,4 +1,7 @@
-"""Refuse a model some of whose weights were in no file: transformers fills them with random numbers and goes on."""
+"""Refusal of models with weights that were in no file of the checkpoint.
+
+transformers fills such weights with random numbers and continues.
+"""
 
 from __future__ import annotations
 
@@ -17,21 +20,27 @@ from transformers import PreTrainedModel
 
 from ..errors import EasiError
 
-NAMED = 3  # missing weights that are named
-SAMPLE = 64  # values of a weight that tell whether it was written since
-# Encoders of text and images have a pooling layer that a generating model does not use, and whose weights many checkpoints lack.
+NAMED = 3  # missing weights named in the message
+SAMPLE = 64  # values of a weight that are compared
+# Encoders of text and images have a pooling layer that a generating model does not use. Many
+# checkpoints lack its weights.
 UNUSED = "pooler"
 
 
 @dataclass(frozen=True)
 class _Missing:
-    """A weight that was in none of a checkpoint's files, as transformers left it."""
+    """A weight that was in none of a checkpoint's files, as transformers left it.
+
+    Attributes:
+        version: torch's counter of writes in place.
+        sample: The first values, to detect whether the weight was written since.
+    """
 
     checkpoint: str
     model: weakref.ref[torch.nn.Module]
     name: str
     weight: weakref.ref[torch.Tensor]
-    version: int  # counts writes in place
+    version: int
     sample: tuple[float, ...]
 
     def is_missing(self) -> bool:
@@ -43,16 +52,21 @@ class _Missing:
         alike = _alike(_sample(weight), self.sample)
         if weight is old:
             return alike and weight._version == self.version
-        # Moved to another device, or replaced by one that was loaded. Equal zeros or ones do not tell which.
+        # It was moved to another device, or replaced by a loaded one. If all values are equal
+        # (zeros or ones) the comparison cannot tell which; then it is not refused.
         return alike and len(set(self.sample)) > 1
 
 
 @contextlib.contextmanager
 def refusing_missing_weights() -> Iterator[None]:
-    """Raise EasiError at the end if a transformers model that was loaded meanwhile has weights that were in no file.
+    """Check the transformers models that are loaded inside the block for missing weights.
 
-    Put it around a constructor. Judged at its end: what was loaded from elsewhere by then, was dropped, is tied to a
-    weight that was loaded, or may be missing by the model's own rules, is no fault. Buffers do not count.
+    Put it around a constructor. The check is made at the end of the block. A weight is not missing
+    if it was loaded from elsewhere by then, was dropped, is tied to a loaded weight, or may be
+    missing by the model's own rules. Buffers are not checked.
+
+    Raises:
+        EasiError: A model, or a LoRA adapter, has weights that were in no file.
     """
     missing: list[_Missing] = []
     loaded = WeakIdKeyDictionary()  # weights that came from a file
@@ -62,7 +76,8 @@ def refusing_missing_weights() -> Iterator[None]:
         wants_report = options.pop("output_loading_info", False)
         model, report = own.__func__(cls, *args, output_loading_info=True, **options)
         if report is not None:  # None: from another framework's files
-            # Of another shape than the model's: ignore_mismatched_sizes; each comes with its shapes in transformers 5.
+            # Weights of another shape than the model's (ignore_mismatched_sizes) are missing too.
+            # In transformers 5 each entry is a tuple with the shapes.
             other = (key if isinstance(key, str) else key[0] for key in report["mismatched_keys"])
             where = args[0] if args else options.get("pretrained_model_name_or_path")
             missing.extend(_found(str(where), model, {*report["missing_keys"], *other}, loaded))
@@ -75,7 +90,7 @@ def refusing_missing_weights() -> Iterator[None]:
     finally:
         PreTrainedModel.from_pretrained = own
     if missing:
-        gc.collect()  # models that were loaded for a part of them
+        gc.collect()  # drop models of which only a part is used
     still = [weight for weight in missing if weight.is_missing()]
     if still:
         _refuse(
@@ -88,7 +103,7 @@ def refusing_missing_weights() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _watching_adapters() -> Iterator[list[str]]:
-    """The weights of LoRA adapters that are loaded meanwhile and were not in the adapter's file."""
+    """Collect the LoRA weights that are not in the file of an adapter loaded inside the block."""
     missing: list[str] = []
     if importlib.util.find_spec("peft") is None:
         yield missing
@@ -119,7 +134,14 @@ def _watching_adapters() -> Iterator[list[str]]:
 def _found(
     checkpoint: str, model: torch.nn.Module, absent: set[str], loaded: WeakIdKeyDictionary
 ) -> list[_Missing]:
-    """Which weights of ``model`` are missing; notes those that are not in ``loaded``."""
+    """The missing weights of ``model``; adds the other ones to ``loaded``.
+
+    Args:
+        checkpoint: Name of the checkpoint, for messages.
+        model: The loaded model.
+        absent: Names of weights that transformers reports as missing.
+        loaded: Weights that came from a file.
+    """
     weights = _weights(model)
     for name, weight in weights.items():
         if name not in absent:
@@ -142,18 +164,21 @@ def _refuse(checkpoint: str, names: set[str]) -> None:
     named = ", ".join(sorted(names)[:NAMED]) + (", ..." if len(names) > NAMED else "")
     raise EasiError(
         f"{checkpoint} lacks {len(names)} of its model's weights: {named}",
-        hint="they would be random numbers: download the checkpoint again, save it from the model class "
-        "that it is loaded with, or merge an adapter into its base first",
+        hint="they would be random numbers: download the checkpoint again, save it from the "
+        "model class that it is loaded with, or merge an adapter into its base first",
     )
 
 
 def _weights(model: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
-    """The model's parameters by each of their names; tied ones have several."""
+    """The model's parameters by name; a tied parameter has several names."""
     return dict(model.named_parameters(remove_duplicate=False))
 
 
 def _sample(weight: torch.Tensor) -> tuple[float, ...]:
-    """Some of the values; none where they are not in memory (on "meta") or are packed in a way of their own."""
+    """The first values of a weight.
+
+    Empty if they are not in memory (device "meta") or are packed in a special format.
+    """
     try:
         return tuple(weight.detach().flatten()[:SAMPLE].to("cpu", torch.float32).tolist())
     except RuntimeError:
@@ -161,7 +186,7 @@ def _sample(weight: torch.Tensor) -> tuple[float, ...]:
 
 
 def _alike(one: Sequence[float], other: Sequence[float]) -> bool:
-    """Equal but for a change of the number format."""
+    """Whether the values are equal apart from a change of the number format."""
     pairs = zip(one, other, strict=False)
     return len(one) == len(other) and all(
         math.isclose(a, b, rel_tol=0.01, abs_tol=1e-6) or (math.isnan(a) and math.isnan(b))

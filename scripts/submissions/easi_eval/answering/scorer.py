@@ -1,4 +1,7 @@
-"""Scores each benchmark as soon as its last question has an outcome, while the next one is being answered."""
+"""The score process: it scores each benchmark as soon as all its questions have an outcome.
+
+Meanwhile the workers answer the next benchmark.
+"""
 
 from __future__ import annotations
 
@@ -19,28 +22,33 @@ from .book import Book
 from .journal import Answer
 from .work import DONE_FILE, OUTPUTS_FOLDER, Assignment, ItemList, Work, item_seed, seed_everything
 
-# Of a benchmark's questions up to this share may have failed; they count as wrong. With more of them it is not complete.
+# Up to one in this many questions of a benchmark may fail; they count as wrong. With more failures
+# the benchmark is not complete.
 FAILED_ONE_IN = 200
-RESTARTED = 15.0  # seconds within which a worker that died has been started again
+RESTARTED = 15.0  # seconds within which a keeper restarts a worker that died
 
-# (assignment, outcomes by item id in document order, an empty folder of its own for all files). An outcome may be a failure:
-# the backend's evaluator is not given that question, and the scorer notes it (results/notes.py).
+# Arguments: the assignment, the outcomes by item id in document order, and an empty folder for all
+# files. An outcome may be a failure: the backend's evaluator does not get that question, and the
+# scorer notes it (results/notes.py).
 Score = Callable[[Assignment, Mapping[str, Answer], Path], None]
 
 
 class Unanswered(EasiError):
-    """There is nothing to score yet: what went wrong did so while answering."""
+    """A benchmark cannot be scored because questions lack an answer."""
 
 
 def scoring_folder(run_root: Path, key: str) -> Path:
+    """Folder for the files of a benchmark while it is scored."""
     return run_root / OUTPUTS_FOLDER / f".{key}.scoring"
 
 
 def scored_folder(run_root: Path, key: str) -> Path:
+    """Folder with the files of a benchmark that was scored."""
     return run_root / OUTPUTS_FOLDER / f".{key}.scored"
 
 
 def failed_file(run_root: Path, key: str) -> Path:
+    """File that says why a benchmark could not be scored."""
     return run_root / OUTPUTS_FOLDER / f".{key}.failed.json"
 
 
@@ -51,14 +59,30 @@ def score_loop(
     only: Collection[str] | None = None,
     every: float = 0.25,
 ) -> bool:
-    """Handle every benchmark of ``work`` (or those in ``only``) once, in serving order as they become ready.
+    """Score every benchmark of ``work`` once, in serving order as they become ready.
 
-    ``score`` is called with the outcomes of all questions, few of them failures (``tolerable``), the generators seeded by run seed and benchmark. Its folder
-    then becomes ``outputs/.<key>.scored``; if it raises, or ``answering.done`` is there while questions lack an answer,
-    ``outputs/.<key>.failed.json`` says so (``error`` one line, ``traceback``, ``unanswered`` whether scoring was not to
-    blame). Without the program that starts the workers and writes that file, answering is over when a worker was given up and none
-    is alive. Results of earlier calls are removed first. A benchmark over which an earlier call's process died comes last, so that the others are scored whatever it
-    does. Returns when every benchmark has one or the other: whether all are scored.
+    ``score`` is called with the outcomes of all questions, of which few are failures
+    (``tolerable``). The random number generators are seeded by run seed and benchmark. Then its
+    folder is renamed to ``outputs/.<key>.scored``. If ``score`` raises, or answering is over while
+    questions lack an answer, ``outputs/.<key>.failed.json`` is written with ``error`` (one line),
+    ``traceback`` and ``unanswered`` (whether answers are missing, so that scoring is not the
+    cause).
+
+    Answering is over when the file ``answering.done`` exists. If no run started this process, that
+    file is not written; then answering is over when a worker was given up and none is alive.
+
+    Results of earlier calls are removed first. A benchmark whose scoring folder was left by an
+    earlier call comes last: that call may have died over it, and the others are scored first.
+
+    Args:
+        run_root: Folder of the run.
+        work: The work of this launch.
+        score: Scores one benchmark.
+        only: Keys of the benchmarks to score; None: all.
+        every: Seconds between two looks at the journals.
+
+    Returns:
+        Whether all benchmarks were scored.
     """
     scored = True
     waiting = {
@@ -73,7 +97,7 @@ def score_loop(
     open_ones = {key: Open(run_root, assignment) for key, assignment in waiting.items()}
     abandoned = Abandoned(run_root, book) if started_by_hand() else None
     while waiting:
-        # Looked at before the journals are read: what they hold then is all there will be.
+        # Check this before reading the journals: if it is True, they are complete.
         over = (run_root / DONE_FILE).exists() or (abandoned is not None and abandoned.now())
         book.poll()
         candidates = [key for key in waiting if key not in suspects] or list(waiting)
@@ -86,18 +110,22 @@ def score_loop(
 
 
 def started_by_hand() -> bool:
-    """Whether the program that starts workers did not start this process."""
+    """Whether this process was started without a run."""
     return supervisor.TAG not in os.environ
 
 
 class Abandoned:
-    """Whether nobody answers any more, for a scorer that was started by hand: a worker was given up, and for a while none is alive."""
+    """Whether answering has ended without a run that would say so.
+
+    That is the case if a worker was given up and none has been alive for ``RESTARTED`` seconds.
+    """
 
     def __init__(self, run_root: Path, book: Book) -> None:
         self._root, self._book = run_root, book
-        self._since = 0.0  # when the last one was gone
+        self._since = 0.0  # when the last worker ended; 0: one is alive
 
     def now(self) -> bool:
+        """Check the workers; True if answering has ended."""
         if not gave_up_reasons(self._root) or any(
             alive(header.host, header.pid) for header in self._book.at_work
         ):
@@ -108,13 +136,15 @@ class Abandoned:
 
 
 def alive(host: str, pid: int) -> bool:
-    """Whether a process may still be there; of another machine's nobody can say."""
+    """Whether a process may still exist; True for another machine, which cannot be checked."""
     return host != socket.gethostname() or Path(f"/proc/{pid}").exists()
 
 
 class Open:
-    """What of one benchmark is still to be answered. Looked at four times a second for hours, so a list is read when it is new and
-    no question is looked up again once it has an outcome.
+    """The questions of one benchmark that have no outcome yet.
+
+    It is checked four times a second for hours. Therefore the list of questions is read only when
+    it changed, and a question with an outcome is not looked up again.
     """
 
     def __init__(self, run_root: Path, assignment: Assignment) -> None:
@@ -129,11 +159,12 @@ class Open:
             found = self._path.stat()
         except FileNotFoundError:
             return False
+        # Each write of the list replaces the file, so the inode changes too.
         if (
             found.st_mtime_ns,
             found.st_ino,
             found.st_size,
-        ) != self._read:  # each writing makes another file
+        ) != self._read:
             self._read = found.st_mtime_ns, found.st_ino, found.st_size
             items = ItemList.load(self._root, self._assignment.key)
             self._left = list(reversed(items.ids)) if items.fits(self._assignment) else None
@@ -145,7 +176,7 @@ class Open:
 
 
 def _handle(run_root: Path, work: Work, assignment: Assignment, book: Book, score: Score) -> bool:
-    """Whether it could be scored."""
+    """Score one benchmark; False if that failed, which is then recorded in its file."""
     key = assignment.key
     folder = scoring_folder(run_root, key)
     try:
@@ -155,9 +186,8 @@ def _handle(run_root: Path, work: Work, assignment: Assignment, book: Book, scor
         score(assignment, answers, folder)
         folder.rename(scored_folder(run_root, key))
         return True
-    except (
-        Exception
-    ) as error:  # whatever a backend's scorer raises is this benchmark's failure, not the others'
+    # Any exception of a backend's scorer fails this benchmark only; the others are still scored.
+    except Exception as error:
         trace = traceback.format_exc()
         message = error.message if isinstance(error, EasiError) else worded(error)
         if is_full(error):
@@ -177,7 +207,12 @@ def _handle(run_root: Path, work: Work, assignment: Assignment, book: Book, scor
 
 
 def _answers(run_root: Path, assignment: Assignment, book: Book) -> dict[str, Answer]:
-    """The outcomes in document order; EasiError if one is missing or too many are failures."""
+    """The outcomes of a benchmark in document order.
+
+    Raises:
+        Unanswered: Questions lack an outcome.
+        EasiError: Too many questions failed.
+    """
     if not ItemList.path(run_root, assignment.key).exists():
         raise _unanswered(
             run_root, "no question was asked: no worker got as far as reading the data"
@@ -199,16 +234,23 @@ def _answers(run_root: Path, assignment: Assignment, book: Book) -> dict[str, An
 
 
 def _unanswered(run_root: Path, text: str) -> Unanswered:
-    """With the reasons why workers were given up, which otherwise the program says that started them."""
+    """The error for missing answers; without a run it includes why workers were given up.
+
+    With a run, the run reports these reasons itself.
+    """
     return Unanswered("; ".join((text, *(gave_up_reasons(run_root) if started_by_hand() else ()))))
 
 
 def tolerable(failed: int, total: int) -> bool:
-    """Whether a benchmark of which so many questions failed is complete: at most one in ``FAILED_ONE_IN``."""
+    """Whether a benchmark with so many failed questions is complete.
+
+    At most one question in ``FAILED_ONE_IN`` may fail.
+    """
     return failed * FAILED_ONE_IN <= total
 
 
 def _remove(run_root: Path, key: str) -> None:
+    """Remove the results of an earlier call."""
     for folder in (scoring_folder(run_root, key), scored_folder(run_root, key)):
         if folder.exists():
             shutil.rmtree(folder)

@@ -1,9 +1,10 @@
-"""In which order questions are served, and how many are handed out at once. Pure: numbers in, a choice out.
+"""The order in which questions are served, and how many are handed out at once.
 
-Benchmarks are served one after the other, the longest-expected question first inside each. Two things end a run late:
-a long question that is begun near the end, and a worker that sits on several when the others have none. So a question
-of a later benchmark is begun early as soon as it would take a large part of what is left for each worker, and nobody
-draws more at once than a small part of that.
+Pure functions. Benchmarks are served one after the other; within a benchmark the question with the
+longest expected time comes first. A run ends late if a long question is begun near the end, or if
+one worker holds several questions when the others have none. Therefore a question of a later
+benchmark is begun early as soon as it would take a large part of what is left for each worker, and
+no worker draws more at once than a small part of that.
 """
 
 from __future__ import annotations
@@ -14,19 +15,27 @@ from dataclasses import dataclass
 from .book import Book
 from .work import Item
 
-DRAW_FOR = 0.25  # seconds of work drawn at once where questions are quicker than that
-MOST_CHUNKS = 64  # ... but never more chunks
-SHARE = 4  # ... and at most this part of what is left for each worker
-EARLY = 6.0  # a question that may take 1/EARLY of what is left for each worker is begun now
-FEW = 5.0  # questions' worth of cost that the measured times of one benchmark must outweigh
+DRAW_FOR = 0.25  # seconds of work drawn at once where single questions take less
+MOST_CHUNKS = 64  # most chunks drawn at once
+SHARE = 4  # at most 1/SHARE of what is left for each worker is drawn at once
+EARLY = 6.0  # a question that takes 1/EARLY of what is left for each worker is begun now
+FEW = 5.0  # weight of the common scale in that of one benchmark, in average questions
 
 Chunk = tuple[int, ...]  # places in the list of all items
 Pool = list[Chunk]  # one benchmark's chunks in serving order
 
 
 def make_plan(items: Mapping[str, Sequence[Item]], book: Book, chunk: int) -> list[Pool]:
-    """A pool of unanswered questions for each benchmark in the given order, the most expensive first, in chunks of
-    ``chunk``; and one more, of the questions that were in flight when workers died repeatedly or hung, each alone.
+    """One pool of unanswered questions per benchmark, and one of suspects.
+
+    Args:
+        items: The questions of each benchmark, in serving order of the benchmarks.
+        book: Tells which questions are settled or suspect (``Book.suspect``).
+        chunk: Questions per chunk.
+
+    Returns:
+        The pools in the order of ``items``, each with the most expensive questions first. The last
+        pool holds the suspects of all benchmarks, each in a chunk of its own.
     """
     pools: list[Pool] = []
     suspects: Pool = []
@@ -49,28 +58,35 @@ def make_plan(items: Mapping[str, Sequence[Item]], book: Book, chunk: int) -> li
 
 
 def in_chunks(places: Sequence[int], size: int) -> Pool:
+    """Split places into chunks of at most ``size``."""
     return [tuple(places[at : at + size]) for at in range(0, len(places), size)]
 
 
-Sums = list[list[float]]  # for each benchmark: seconds, cost, questions
+Sums = list[list[float]]  # per benchmark: seconds, cost, number of questions
 
 
 class Pace:
-    """What questions took for their cost, by benchmark: in earlier launches, here, and elsewhere as the others tell."""
+    """Measured seconds per unit of cost for each benchmark.
+
+    It adds up three sources: the journals of earlier launches, this worker, and the other workers.
+
+    Attributes:
+        own: Sums of this worker, which it tells the others.
+    """
 
     def __init__(self, benchmarks: int) -> None:
         self._earlier, self.own, self._others = (_nothing(benchmarks) for _ in range(3))
 
     def remember(self, benchmark: int, seconds: float, cost: float, questions: int) -> None:
-        """What the journals hold already."""
+        """Add what the journals already hold."""
         _add(self._earlier[benchmark], (seconds, cost, questions))
 
     def add(self, benchmark: int, seconds: float, cost: float, questions: int) -> None:
-        """What this worker just did."""
+        """Add what this worker just measured."""
         _add(self.own[benchmark], (seconds, cost, questions))
 
     def hear(self, others: Iterable[Sums]) -> None:
-        """``own`` of each of the others; replaces what was heard before."""
+        """Replace the sums of the other workers; each is the ``own`` of one of them."""
         self._others = _nothing(len(self.own))
         for sums in others:
             for row, more in zip(self._others, sums, strict=True):
@@ -79,7 +95,8 @@ class Pace:
     def scales(self) -> list[float] | None:
         """Seconds per unit of cost for each benchmark; None before anything was measured.
 
-        A benchmark with few answers leans on what all of them together took.
+        The scale of a benchmark with few answers is drawn towards that of all benchmarks, with the
+        weight of ``FEW`` average questions.
         """
         rows = [
             [sum(part) for part in zip(*parts, strict=True)]
@@ -103,19 +120,24 @@ def _add(row: list[float], more: Sequence[float]) -> None:
 
 @dataclass(frozen=True)
 class Choice:
-    """Draw ``several`` chunks from this pool."""
+    """Draw ``several`` chunks from the pool with the index ``pool``."""
 
     pool: int
     several: int
 
 
 class Order:
-    """The plan of one round, and what to take next from it."""
+    """The plan of one round, and the rule for what to take next from it.
+
+    Args:
+        plan: The pools of ``make_plan``.
+        costs: Expected time of each item, by place.
+    """
 
     def __init__(self, plan: Sequence[Pool], costs: Sequence[float]) -> None:
         self.plan = plan
         self._costs = [[sum([costs[place] for place in chunk]) for chunk in pool] for pool in plan]
-        self._left: list[list[float]] = []  # of each pool, by how many chunks were drawn
+        self._left: list[list[float]] = []  # cost left in each pool, by number of drawn chunks
         for pool in self._costs:
             left = [0.0]
             for cost in reversed(pool):
@@ -123,14 +145,20 @@ class Order:
             self._left.append(left[::-1])
 
     def over(self, drawn: Sequence[int]) -> bool:
+        """Whether all chunks of all pools are drawn."""
         return all(count >= len(pool) for count, pool in zip(drawn, self.plan, strict=True))
 
     def choose(
         self, drawn: Sequence[int], scales: Sequence[float] | None, workers: int
     ) -> Choice | None:
-        """What a worker takes next if ``drawn`` chunks of each pool are gone; None if all are.
+        """What a worker takes next; None if all chunks are drawn.
 
-        The pool of suspects has no benchmark's scale and is served, one by one, when the others are empty.
+        The pool of suspects is served last, one chunk at a time.
+
+        Args:
+            drawn: Chunks that were drawn from each pool.
+            scales: Result of ``Pace.scales``.
+            workers: Number of living workers.
         """
         rates = [*(scales or (1.0 for _ in self.plan[1:])), 0.0]
         open_pools = [place for place, pool in enumerate(self.plan) if drawn[place] < len(pool)]
@@ -149,7 +177,10 @@ class Order:
         return Choice(pool, self._several(pool, drawn[pool], rates[pool], share))
 
     def _several(self, pool: int, at: int, rate: float, share: float) -> int:
-        """How many chunks to draw at once: one, unless they are so quick that asking for each would cost."""
+        """How many chunks to draw at once.
+
+        One, unless they take so little time that drawing each on its own would cost more.
+        """
         most = min(DRAW_FOR, share / SHARE)
         expected, several = 0.0, 0
         for cost in self._costs[pool][at : at + MOST_CHUNKS]:

@@ -1,4 +1,4 @@
-"""Frames of a video, evenly spaced from the first to the last, whatever it is given as."""
+"""Video frames for a model, evenly spaced from the first frame to the last."""
 
 from __future__ import annotations
 
@@ -12,12 +12,19 @@ from PIL import Image
 
 from ..errors import EasiError, worded
 
-Parts = tuple[tuple[Image.Image, ...], tuple[int, ...], int, float]  # the fields of Frames
+# The fields of Frames.
+Parts = tuple[tuple[Image.Image, ...], tuple[int, ...], int, float]
 
 
 @dataclass(frozen=True)
 class Frames:
-    """RGB frames, their numbers in the video they come from, and that video's length (frames) and rate (per second)."""
+    """RGB frames of a video.
+
+    Attributes:
+        indices: Numbers of the frames in the video.
+        total: Length of the video in frames.
+        fps: Frames per second of the video.
+    """
 
     images: tuple[Image.Image, ...]
     indices: tuple[int, ...]
@@ -26,9 +33,12 @@ class Frames:
 
 
 def sample_frames(video: str | os.PathLike[str] | Sequence[Image.Image], count: int) -> Frames:
-    """``count`` frames of a file, fewer if it has fewer; a sequence of frames is taken whole, as two per second.
+    """Read ``count`` frames of a video file, or fewer if it has fewer.
 
-    Raises EasiError naming a file without a readable frame.
+    A sequence of frames is used whole, as a video with two frames per second.
+
+    Raises:
+        EasiError: The file has no readable frame; the message names it.
     """
     if not isinstance(video, (str, os.PathLike)):
         images = tuple(
@@ -50,14 +60,18 @@ def sample_frames(video: str | os.PathLike[str] | Sequence[Image.Image], count: 
 
 
 def spread(total: int, count: int) -> tuple[int, ...]:
-    """Numbers of up to ``count`` frames, first and last included. ValueError without any frame."""
+    """Numbers of up to ``count`` evenly spaced frames, first and last included.
+
+    Raises:
+        ValueError: ``total`` is 0.
+    """
     if total < 1:
         raise ValueError("it has no frames")
     return tuple(int(n) for n in np.linspace(0, total - 1, min(count, total)).astype(int))
 
 
 def _read(path: str, count: int) -> Parts:
-    if importlib.util.find_spec("decord") is None:  # it has no wheels for some platforms
+    if importlib.util.find_spec("decord") is None:  # no wheels for some platforms
         return _read_with_av(path, count)
     return _read_with_decord(path, count)
 
@@ -77,7 +91,10 @@ def _read_with_decord(path: str, count: int) -> Parts:
 
 
 def _read_with_av(path: str, count: int) -> Parts:
-    """Containers may lie about their length, so frames are counted first."""
+    """Decode with PyAV.
+
+    The frames are counted by decoding first, because the length in a container may be wrong.
+    """
     import av
 
     with av.open(path) as container:

@@ -1,4 +1,4 @@
-"""What is to be answered: the run's assignments, each benchmark's list of questions, and the seed of each question."""
+"""The work of a run: its assignments, each benchmark's questions, and the seed of each question."""
 
 from __future__ import annotations
 
@@ -20,14 +20,18 @@ ITEMS_FOLDER = "items"
 JOURNAL_FOLDER = "journal"
 OUTPUTS_FOLDER = "outputs"
 DONE_FILE = "answering.done"  # the pipeline writes it when no worker is left
-SET_ASIDE_FILE = "answering.aside.json"  # ... and this when benchmarks are not to be asked any more
+SET_ASIDE_FILE = "answering.aside.json"  # the pipeline writes it to stop asking benchmarks
 
-Key = tuple[str, str]  # (benchmark, item id): what the journal and the queue know a question by
+Key = tuple[str, str]  # (benchmark, item id): identifies a question in journal and queue
 
 
 @dataclass(frozen=True)
 class Item:
-    """One question as the queue sees it. ``cost`` is its expected time in any unit that all benchmarks share."""
+    """One question as the queue sees it.
+
+    Attributes:
+        cost: Expected time, in any unit that all benchmarks share.
+    """
 
     benchmark: str
     id: str
@@ -35,12 +39,20 @@ class Item:
 
     @property
     def key(self) -> Key:
+        """Benchmark and item id."""
         return self.benchmark, self.id
 
 
 @dataclass(frozen=True)
 class Assignment:
-    """One benchmark of this run. Answers of another ``epoch`` are ignored (``--rerun`` makes a new one)."""
+    """One benchmark of this run.
+
+    Attributes:
+        key: Key in the registry of benchmarks.
+        task: The backend's name of the benchmark.
+        epoch: Answers of another epoch are ignored; ``--rerun`` starts a new one.
+        limit: Number of questions (``--limit``), or None for all.
+    """
 
     key: str
     task: str  # the backend's own name
@@ -50,12 +62,16 @@ class Assignment:
 
 @dataclass(frozen=True)
 class Work:
-    """Everything the workers of one launch must agree on, in serving order.
+    """What all workers of one launch must agree on.
 
-    ``launch`` counts the launches of this run: a question that failed for good in an earlier launch is asked again
-    in a new one, whereas the workers that a launch restarts leave it alone. ``seed`` is the run's seed.
-    A launch has another ``stage``, with fewer workers that have more memory each, for what lacked memory; in the
-    ``final`` one such a question fails like any other.
+    Attributes:
+        benchmarks: The assignments, in serving order.
+        seed: Seed of the run.
+        launch: Number of the launch. A question that failed for good in an earlier launch is asked
+            again in a new one; workers restarted within a launch do not ask it again.
+        stage: Number of the stage within the launch. A further stage has fewer workers with more
+            memory each, for questions that lacked memory.
+        final: Whether no further stage follows, so that a question that lacks memory fails.
     """
 
     benchmarks: tuple[Assignment, ...]
@@ -68,15 +84,21 @@ class Work:
 
     @property
     def epochs(self) -> dict[str, int]:
+        """The epoch of each benchmark."""
         return {assignment.key: assignment.epoch for assignment in self.benchmarks}
 
     def save(self, run_root: Path) -> Path:
+        """Write the work file; returns its path."""
         write_json(run_root / WORK_FILE, asdict(self))
         return run_root / WORK_FILE
 
     @classmethod
     def load(cls, run_root: Path) -> Work:
-        """Raises EasiError if the file is missing, damaged or of another version."""
+        """Read the work file.
+
+        Raises:
+            EasiError: The file is missing, damaged or of another version.
+        """
         data = _load(run_root / WORK_FILE)
         try:
             assignments = tuple(Assignment(**entry) for entry in data.pop("benchmarks"))
@@ -87,10 +109,14 @@ class Work:
 
 @dataclass(frozen=True)
 class ItemList:
-    """The questions of one benchmark: ``total`` rows in the dataset, ``ids`` in document order after ``limit``; ``costs`` are
-    their expected times (``cost.py``), or none if nothing is known of them.
+    """The questions of one benchmark.
 
-    What a limit means is the backend's affair: lmms-eval takes it per subtask of a group.
+    The meaning of a limit depends on the backend: lmms-eval applies it to each subtask of a group.
+
+    Attributes:
+        total: Rows in the data set.
+        ids: Item ids in document order, after the limit was applied.
+        costs: Expected time of each question (``cost.py``); empty if unknown.
     """
 
     key: str
@@ -113,30 +139,37 @@ class ItemList:
             )
 
     def fits(self, assignment: Assignment) -> bool:
-        """Whether this is the list of ``assignment`` and not one that another ``--limit`` left behind."""
+        """Whether this list belongs to ``assignment`` and not to another ``--limit``."""
         return self.key == assignment.key and self.limit == assignment.limit
 
     def expected(self) -> tuple[float, ...]:
-        """``costs``, or all alike."""
+        """The expected time of each question; all 1 if unknown."""
         return self.costs if len(self.costs) == len(self.ids) else (1.0,) * len(self.ids)
 
     def items(self) -> list[Item]:
+        """The questions with their expected times."""
         return [
             Item(self.key, item, cost) for item, cost in zip(self.ids, self.expected(), strict=True)
         ]
 
     @staticmethod
     def path(run_root: Path, key: str) -> Path:
+        """Path of the list of a benchmark in a run."""
         return run_root / ITEMS_FOLDER / f"{key}.json"
 
     def save(self, run_root: Path) -> Path:
+        """Write the list; returns its path."""
         path = self.path(run_root, self.key)
         write_json(path, {**asdict(self), "schema": SCHEMA})
         return path
 
     @classmethod
     def load(cls, run_root: Path, key: str) -> ItemList:
-        """Raises EasiError if the file is missing, damaged or of another version."""
+        """Read the list of a benchmark.
+
+        Raises:
+            EasiError: The file is missing, damaged or of another version.
+        """
         data = _load(cls.path(run_root, key))
         try:
             return cls(
@@ -151,7 +184,10 @@ class ItemList:
 
 
 class SetAside:
-    """The benchmarks that a launch's workers are told not to ask any more. Looked at before every question, so only read when it is new."""
+    """The benchmarks that the workers of a launch must not ask any more.
+
+    It is checked before every question, so the file is read only when it changed.
+    """
 
     def __init__(self, run_root: Path, launch: int) -> None:
         self._path, self._launch = run_root / SET_ASIDE_FILE, launch
@@ -160,6 +196,7 @@ class SetAside:
 
     @property
     def keys(self) -> frozenset[str]:
+        """Keys of the benchmarks."""
         try:
             found = self._path.stat()
         except FileNotFoundError:
@@ -172,22 +209,24 @@ class SetAside:
         return self._keys
 
     def save(self, keys: Iterable[str]) -> None:
+        """Write the file; called by the pipeline."""
         write_json(self._path, {"launch": self._launch, "benchmarks": sorted(keys)})
 
 
 def item_seed(run_seed: int, benchmark: str, item: str) -> int:
-    """The seed of one question, 0 <= seed < 2**31: depends on nothing but these three."""
+    """The seed of one question, 0 <= seed < 2**31; it depends on the arguments only."""
     name = json.dumps([run_seed, benchmark, item]).encode()
     return int.from_bytes(hashlib.sha256(name).digest()[:4], "big") >> 1
 
 
 def seed_everything(seed: int) -> None:
-    """Seed every generator in use: random, and numpy and torch (CPU and CUDA) if something imported them."""
+    """Seed the generators of random, and of numpy and torch (CPU and CUDA) if imported."""
     random.seed(seed)
     if (numpy := sys.modules.get("numpy")) is not None:
         numpy.random.seed(seed)
     if (torch := sys.modules.get("torch")) is not None:
-        # not torch.manual_seed: for devices that are not in use it formats a stack and keeps it, at every call
+        # Not torch.manual_seed: for devices that are not in use it formats and keeps a stack trace
+        # at every call.
         torch.default_generator.manual_seed(seed)
         if torch.cuda.is_initialized():
             torch.cuda.manual_seed_all(seed)

@@ -1,4 +1,4 @@
-"""The loop of one worker: lease questions, answer them, journal each outcome, give back what raised."""
+"""The loop of one worker: lease questions, answer them, journal outcomes, give back failures."""
 
 from __future__ import annotations
 
@@ -29,17 +29,19 @@ from .work import JOURNAL_FOLDER, Assignment, Item, SetAside, Work, item_seed, s
 
 __all__ = ["AnswerItems", "Generation", "open_journal", "work_loop"]
 
-MAX_TRIES = 2  # an item that raises so often is recorded as failed
-MAX_DEATHS = 3  # ... and one during which so many workers died
-MAX_HANGS = 2  # ... and one over which so many were silent until they were killed
+# An item is recorded as failed after so many tries, deaths of workers, or killed hangs.
+MAX_TRIES = 2
+MAX_DEATHS = 3
+MAX_HANGS = 2
 LONGEST_REASON = 500
-COLLECT_FOR = 1.0  # seconds between two looks of a worker with several calls open at whether there is more to ask
-ASK_AGAIN = (
-    0.2  # seconds between two looks of a worker that waits for what others make of its questions
-)
+# Longest wait for one of several open calls, in seconds; then the queue is asked for more work.
+COLLECT_FOR = 1.0
+# Seconds between two checks of a worker that waits for others to try its questions.
+ASK_AGAIN = 0.2
 
-# What every later call of a process raises as well: torch's for the device (illegal access, assert, lost GPU; out of memory is another
-# type and is survived), vLLM's for an engine whose own process has died.
+# Errors that every later call of a process raises too: torch's for the device (illegal access,
+# assert, lost GPU; out of memory is another type and not lasting), and vLLM's for an engine whose
+# own process has died.
 LASTING = frozenset(
     {"AcceleratorError", "EngineDeadError", "MQEngineDeadError", "AsyncEngineDeadError"}
 )
@@ -47,7 +49,11 @@ LASTING = frozenset(
 
 @dataclass(frozen=True)
 class Generation:
-    """What a model made of one question; ``seconds`` None: its share of the call. Else as in ``Answer``."""
+    """What a model generated for one question; the fields are those of ``Answer``.
+
+    Attributes:
+        seconds: Time of this question; None: its share of the time of the call.
+    """
 
     text: str
     tokens: int | None = None
@@ -58,11 +64,11 @@ class Generation:
     cut: str = ""
 
 
-# One result per item, in order. An exception in place of a result concerns that item alone;
+# Returns one result per item, in order. An exception in place of a result concerns that item alone;
 # one that is raised concerns all of them, and they are then asked one by one.
 AnswerItems = Callable[[Sequence[Item]], Sequence[Generation | Exception]]
 Results = Sequence[Generation | Exception] | Exception  # of one call, or what it raised
-# Told which questions are about to be asked and which probably after them; returns at once.
+# Arguments: the questions to be asked now, and those that probably follow. Returns at once.
 Prepare = Callable[[Sequence[Item], Sequence[Item]], None]
 
 
@@ -89,23 +95,32 @@ def work_loop(
 ) -> None:
     """Answer questions until every one of ``items`` has an outcome in the journals of ``run_root``.
 
-    ``items`` are in document order and the same for all workers; benchmarks are served in the order of ``work``.
-    ``answer`` gets up to ``chunk`` of one benchmark at a time; with ``prepare`` it is told of the next ones before. With
-    ``at_once`` it is called by so many threads at the same time (a client of a server), for one benchmark at a time; the
-    generators of random numbers are then nobody's.
-    Pass ``journal`` if phases were written to it before; it is closed here. The queue is the one at EASI_STORE
-    (host:port); without it this worker is alone. Returns at once, without a queue, if nothing is left. On SIGUSR1 the
-    process shows what its threads are at. Raises what breaks the whole worker (damaged journal, full disk, lost queue,
-    a broken device): starting it again is safe.
+    It returns at once, without a queue, if nothing is left. On SIGUSR1 the process writes the
+    stacks of its threads to stderr. Exceptions that concern the whole worker are raised: a damaged
+    journal, a full disk, a lost queue, a broken device. The worker can be restarted after each of
+    them.
+
+    Args:
+        run_root: Folder of the run.
+        work: The work of this launch; gives the order of the benchmarks.
+        items: The questions of each benchmark in document order, equal for all workers.
+        answer: Answers up to ``chunk`` questions of one benchmark.
+        chunk: Most questions per call of ``answer``.
+        journal: The journal, if phases were written to it before; it is closed here.
+        store: Store of the queue. Default: the one at EASI_STORE (host:port); without that variable
+            this worker is alone.
+        prepare: Is told which questions are asked next.
+        at_once: Number of threads that call ``answer`` at the same time, for one benchmark at a
+            time (a client of a server). With more than one the generators of random numbers are not
+            seeded per question.
     """
     with journal or open_journal(run_root, work) as journal:
         book = Book.of(run_root, work, skip=journal.path.name)
         book.poll()
         served = {assignment.key: tuple(items[assignment.key]) for assignment in work.benchmarks}
         if any(not book.settled(item.key) for group in served.values() for item in group):
-            faulthandler.register(
-                signal.SIGUSR1, all_threads=True
-            )  # its keeper asks, before it kills a silent worker
+            # The keeper sends SIGUSR1 before it kills a silent worker.
+            faulthandler.register(signal.SIGUSR1, all_threads=True)
             queue = Queue(
                 store or _store(run_root, work),
                 journal.worker,
@@ -126,6 +141,7 @@ def work_loop(
 
 
 def _store(run_root: Path, work: Work) -> Store:
+    """The store at EASI_STORE, with a prefix for this run, launch and stage."""
     address = os.environ.get("EASI_STORE")
     if not address:
         return LocalStore()
@@ -134,7 +150,11 @@ def _store(run_root: Path, work: Work) -> Store:
 
 
 class _Raised(NamedTuple):
-    """What a question raised. The ``reason`` is told while the error has its traceback, which holds memory of the device."""
+    """The exception of a question.
+
+    Attributes:
+        reason: One line, made before the traceback is cleared (it holds memory of the device).
+    """
 
     item: Item
     error: Exception
@@ -143,7 +163,7 @@ class _Raised(NamedTuple):
 
 @dataclass(frozen=True)
 class _Call:
-    """Questions that a thread is asking."""
+    """A call of ``answer`` that runs in a thread."""
 
     lease: Lease
     asked: Sequence[Item]
@@ -151,6 +171,8 @@ class _Call:
 
 
 class _Worker:
+    """The state of one worker in ``work_loop``."""
+
     def __init__(
         self,
         run_root: Path,
@@ -177,12 +199,16 @@ class _Worker:
         self._redact = Redactor.from_environ().line
 
     def run(self) -> None:
+        """Serve leases one after the other until the queue is empty."""
         while lease := self._next():
             self._serve(lease)
             self._queue.done(lease)
 
     def run_several(self, threads: int) -> None:
-        """As ``run`` with so many leases open: the next one is taken as soon as any is done, and each answer is journalled when it comes."""
+        """Serve up to ``threads`` leases at the same time.
+
+        The next lease is taken as soon as any is done. Each answer is journalled when it arrives.
+        """
         pool, wait_for = ThreadPoolExecutor(threads, "easi-ask"), 0.0
         open_calls: dict[Future[Results], _Call] = {}
         try:
@@ -194,7 +220,8 @@ class _Worker:
                     call.lease.items[0].benchmark != lease.items[0].benchmark
                     for call in open_calls.values()
                 ):
-                    self._collect(open_calls)  # models are set up for a benchmark
+                    # The backend sets up the model per benchmark: finish the other one first.
+                    self._collect(open_calls)
                 if lease and (asked := self._begin(lease)):
                     open_calls[pool.submit(self._results, asked)] = _Call(
                         lease, asked, time.monotonic()
@@ -211,9 +238,12 @@ class _Worker:
             pool.shutdown(wait=False, cancel_futures=True)
 
     def _collect(self, calls: dict[Future[Results], _Call]) -> None:
-        """Journal what has come, after waiting for one call, but not for ever: others may have news."""
+        """Wait for a call to end, at most ``COLLECT_FOR`` seconds, and journal the results.
+
+        The wait is bounded, because the queue must be checked for news of other workers.
+        """
         done, _ = wait(calls, COLLECT_FOR, FIRST_COMPLETED)
-        # Answers first: what another call raised may end this worker.
+        # Answers first, because the exception of another call may end this worker.
         for future in sorted(done, key=lambda each: isinstance(each.result(), Exception)):
             call = calls.pop(future)
             self._end(
@@ -224,7 +254,12 @@ class _Worker:
             self._queue.done(call.lease)
 
     def _next(self) -> Lease | None:
-        """As the queue's; but a worker that may be broken draws nothing until others have judged it."""
+        """The next lease, or None if the queue is empty.
+
+        A worker that may be broken (``Doubt.strong``) draws nothing from the plan until the
+        questions it gave back have been judged. It still takes questions that other workers
+        returned.
+        """
         while self._doubt.strong and not self._queue.alone:
             self._doubt.judge()
             lease, over = self._queue.step(planned=False)
@@ -240,7 +275,11 @@ class _Worker:
             self._end(lease, asked, self._ask(asked, lease))
 
     def _begin(self, lease: Lease) -> list[Item]:
-        """Journal what is in hand now, and fail what is not to be asked; returns the rest."""
+        """Journal the lease; returns the questions to ask.
+
+        Questions that killed too many workers are failed. Those of a benchmark that was set aside
+        are recorded as such.
+        """
         if lease.lost:
             self._journal.returned(lease.lost, "taken over: this worker was taken for dead")
         back = lease.returned or any(self._book.hangs(item.key) for item in lease.items)
@@ -262,16 +301,16 @@ class _Worker:
         return asked
 
     def _end(self, lease: Lease, asked: Sequence[Item], raised: Sequence[_Raised]) -> None:
-        """Give back, set aside or fail what raised."""
+        """Give back, set aside or fail the questions that raised."""
         again: list[Item] = []
-        suspicious = len(raised) == len(
-            asked
-        )  # a batch of which some was answered says nothing against this worker
+        # If a part of the batch was answered, the worker is not suspected.
+        suspicious = len(raised) == len(asked)
         for item, error, reason in raised:
             if suspicious:
                 self._doubt.raised()
             first = lease.tries + 1 < MAX_TRIES
-            # where much lacks memory it may be this GPU's own trouble, and another has enough
+            # After many failures in a row the lack of memory may be specific to this GPU: another
+            # worker tries the question first.
             if (
                 _lacks_memory(error)
                 and not self._work.final
@@ -298,8 +337,10 @@ class _Worker:
         return ""
 
     def _ask(self, items: Sequence[Item], lease: Lease, again: bool = True) -> list[_Raised]:
-        """Journal what is answered; returns what raised. A chunk that raises as a whole is asked item by item, and what
-        lacked memory once more, alone, when the memory is free.
+        """Answer questions and journal the answers; returns what raised.
+
+        A chunk that raises as a whole is asked again item by item. An item that lacks memory is
+        asked once more, alone, after memory was freed.
         """
         seed_everything(self._seed(items))
         began = time.monotonic()
@@ -318,7 +359,10 @@ class _Worker:
     def _take(
         self, items: Sequence[Item], results: Results, lease: Lease, seconds: float
     ) -> list[_Raised]:
-        """Journal what was answered in one call; returns what raised. A call that raised did so for all of its questions."""
+        """Journal the answers of one call; returns what raised.
+
+        An exception of the call counts for all of its questions.
+        """
         each = [results] * len(items) if isinstance(results, Exception) else results
         raised: list[_Raised] = []
         for item, result in zip(items, each, strict=True):
@@ -333,19 +377,27 @@ class _Worker:
         return raised
 
     def _raise_if_broken(self, error: Exception, lease: Lease) -> None:
-        """Where only a new process helps, or a disk with room, go on with none."""
-        if is_full(
-            error
-        ):  # no fault of the questions: few that failed would count as wrong in a complete benchmark
+        """Raise if this process cannot continue after ``error``.
+
+        Raises:
+            DiskFull: A disk is full. The questions are returned, because a few failed ones would
+                count as wrong in a complete benchmark.
+            Exception: ``error`` itself, if every later call would raise it too (``LASTING``).
+        """
+        if is_full(error):
             self._journal.returned(lease.items, self._reason(error))
             raise DiskFull(
-                f"a disk took no more while a question was asked, what is answered is kept: {worded(error)}"
+                "a disk took no more while a question was asked, what is answered is kept: "
+                f"{worded(error)}"
             ) from error
         if any(kind.__name__ in LASTING for kind in type(error).__mro__):
             raise error
 
     def _results(self, items: Sequence[Item]) -> Results:
-        """What came of the call; what it raised is returned, so that no handler keeps its frames."""
+        """The results of a call, or its exception.
+
+        The exception is returned, not raised, so that no handler keeps its frames alive.
+        """
         try:
             results = list(self._answer(items))
         except Exception as error:
@@ -357,6 +409,7 @@ class _Worker:
     def _record(
         self, item: Item, result: Generation | Exception, lease: Lease, share: float
     ) -> Exception | None:
+        """Journal an answer; returns the exception if there is none."""
         if isinstance(result, Exception):
             return result
         if not isinstance(result, Generation) or not isinstance(result.text, str):
@@ -385,6 +438,7 @@ class _Worker:
         return None
 
     def _fail(self, item: Item, lease: Lease, reason: str) -> None:
+        """Journal a final failure."""
         self._journal.answer(
             Answer(
                 item.benchmark,
@@ -400,23 +454,28 @@ class _Worker:
         )
 
     def _reason(self, error: Exception) -> str:
-        """One line "Type: message"; redacted, as it is shown in tables and archived."""
+        """One line "Type: message", redacted because it is shown in tables and archived."""
         return " ".join(self._redact(worded(error)).split())[:LONGEST_REASON]
 
     def _seed(self, items: Sequence[Item]) -> int:
-        """Of one question when it is asked alone. A batch is seeded by all of it: engines that sample in batches
-        must seed each row by ``item_seed`` themselves for answers that do not depend on its company.
+        """The seed for a call: that of the question, or of the batch as a whole.
+
+        Engines that sample in batches must seed each row with ``item_seed``; otherwise an answer
+        depends on the rest of its batch.
         """
         return item_seed(self._work.seed, items[0].benchmark, "\n".join(item.id for item in items))
 
 
 def _lacks_memory(error: Exception) -> bool:
-    """Torch's own type, under whatever name it is imported."""
+    """Whether an error is torch's OutOfMemoryError, recognised by its class name."""
     return any(kind.__name__ == "OutOfMemoryError" for kind in type(error).__mro__)
 
 
 def _free_memory(raised: Sequence[Exception]) -> None:
-    """Give back what the failed calls still hold: the frames of what they raised have the tensors they were at."""
+    """Free the device memory that failed calls still hold.
+
+    The frames in the tracebacks refer to the tensors of the call.
+    """
     for error in raised:
         known: list[BaseException] = []
         link: BaseException | None = error
