@@ -175,7 +175,7 @@ def replace_missing_flash_attention() -> bool:
         Whether the patch was needed.
     """
     try:
-        import flash_attn  # noqa: F401
+        import flash_attn  # noqa: F401 -- imported to see whether it can be
     except ImportError:  # also raised by a flash-attn that was built for another torch
         pass
     else:

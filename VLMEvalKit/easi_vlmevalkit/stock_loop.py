@@ -192,7 +192,8 @@ def name_served_models(run: ModuleType, args: argparse.Namespace) -> None:
 
 
 def _served(cls: type, options: Mapping[str, object], **_: object) -> Any:
-    return cls(**options)  # without the loop's options for local models: they would be sent on
+    # The options that the loop adds for local models are dropped: they would go to the server.
+    return cls(**options)
 
 
 def offer_own_classes(config: str) -> None:

@@ -63,8 +63,7 @@ def answer(run_root: Path) -> int:
     main, args = lmms_eval_main()
     from lmms_eval import models
 
-    # Nothing is written by lmms-eval here: the scorer writes its files from all workers' answers in
-    # the journal.
+    # lmms-eval writes nothing here; the scorer makes its files from all workers' journals.
     real_get_model = models.get_model
     unreadable = skip_unreadable()
 
@@ -122,12 +121,10 @@ def _queue_model(
             ahead = prompts_ahead(self, by_id, of_id)
         elif at_once > 1:
             read_in_turn(by_id.values())
-            # It would read each question's media once more to order the questions, but gets one at
-            # a time.
+            # It would read each question's media once more, only to order a single question.
             self.prefix_aware_queue = False
         elif hasattr(self, "num_cpus"):
-            # One event loop for all chunks: an asynchronous client's connections end with their
-            # loop.
+            # One event loop for all chunks: an asynchronous client loses its connections with it.
             asyncio.run = asyncio.Runner().run
         elif piece == 1:  # classes that answer several at once may read with threads of their own
             ahead = media_ahead(self, by_id, of_id)
@@ -142,8 +139,7 @@ def _queue_model(
                 _generation(request, output, padded)
                 for request, output in zip(batch, outputs, strict=False)
             ]
-            # Our generic class records more than lmms-eval's result can hold, and it cuts no
-            # answer.
+            # Our generic class records more than lmms-eval's result holds, and it cuts no answer.
             return list(self.last) if isinstance(self, EasiVLM) else with_cuts(made, decoded, stops)
 
         work_loop(

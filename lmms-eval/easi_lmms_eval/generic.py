@@ -34,6 +34,7 @@ class EasiVLM(lmms):
     def __init__(
         self,
         pretrained: str,
+        # lmms-eval itself adds device, batch_size and max_batch_size to --model_args.
         device: str | None = None,
         batch_size: int | str = 1,
         max_batch_size: int | str | None = None,

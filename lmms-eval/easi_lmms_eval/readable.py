@@ -90,8 +90,7 @@ def _spar(score: _Scored, doc: Doc, text: str, _: bool) -> bool:
     """
     if doc["task"] in score.own("NA_QUESTION_TYPES"):
         try:
-            # -1 is the task's value where it finds no number; it parses no sign, so no answer gives
-            # it.
+            # The task returns -1 where it finds no number. It parses no sign, so no answer is -1.
             return score.own("process_na")(text, doc["task"]) != -1
         except IndexError:
             return False

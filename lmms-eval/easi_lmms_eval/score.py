@@ -32,8 +32,7 @@ from . import failed
 from .session import asked_work, item_id, lmms_eval_main
 from .watching import Seen, watched
 
-# A lone surrogate: half of a character, as a server leaves of an emoji that it cuts. UTF-8 cannot
-# hold it.
+# A lone surrogate, as left by a server that cuts an emoji in half. UTF-8 cannot hold it.
 HALF = re.compile("[\ud800-\udfff]")
 
 

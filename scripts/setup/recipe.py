@@ -222,11 +222,12 @@ def assess(recipe: Recipe, default_venv: Path) -> Verdict:
             Need.UPDATE, f"missing: {', '.join(missing[:5])}{' …' if len(missing) > 5 else ''}"
         )
     there = installed(recipe.site_packages)
+    # A local version such as +cu128 is a build of the pinned version.
     other = [
         f"{name} {there[name]} (pinned {pin})"
         for name, pin in sorted(recipe.pins().items())
         if name in there and pin not in (there[name], there[name].partition("+")[0])
-    ]  # +cu128 is a build of the same version
+    ]
     if other:
         return Verdict(
             Need.UPDATE,
