@@ -399,7 +399,7 @@ class Evaluation:
     # ---- verdicts --------------------------------------------------------------------------------
 
     def _accept(self, bench: Benchmark, folder: Path) -> Verdict:
-        """Check that ``folder`` is complete, then move it to ``outputs/<key>`` in one step.
+        """Check that ``folder`` is complete, then let it replace ``outputs/<key>``.
 
         A folder that is already in place stays there.
         """

@@ -450,7 +450,7 @@ def elsewhere(adoption: Adoption, folder: Path) -> Adoption:
 
 
 def _place(decision: Decision, paths: RunPaths) -> None:
-    """Replace ``outputs/<key>`` by the staged files in one step."""
+    """Replace ``outputs/<key>`` by the folder of staged files."""
     assert decision.evidence is not None and decision.staged is not None
     decision.evidence.save(decision.staged)
     final, old = (
