@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -45,14 +46,7 @@ def shuffled(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def _tables(folder: Path, config: str, split: str) -> list[Path]:
     """The tables of a split; none where the card does not name them, or some are not there."""
-    try:
-        found = [
-            sorted(folder.glob(pattern), key=str) for pattern in _patterns(folder, config, split)
-        ]
-    except (
-        Exception
-    ):  # no card, or one that says it in another way: its author may write what he likes
-        return []
+    found = list((named_files(folder, config, split) or {}).values())
     for paths in found:
         parts = {int(match[1]) for path in paths if (match := PART_OF.search(path.name))}
         if (
@@ -64,17 +58,53 @@ def _tables(folder: Path, config: str, split: str) -> list[Path]:
     return [path for paths in found for path in paths]
 
 
-def _patterns(folder: Path, config: str, split: str) -> list[str]:
-    """The files of a split as the card names them; any exception where it does not."""
+def named_files(folder: Path, config: str, split: str) -> dict[str, list[Path]] | None:
+    """The files that are there, by the patterns with which the dataset's card names those of a split; "" is its default configuration.
+
+    None where it does not name them, or in a way that is not read here: an author may write what he likes.
+    """
+    try:
+        return {
+            pattern: sorted((path for path in folder.glob(pattern) if path.is_file()), key=str)
+            for pattern in _patterns(folder / "README.md", config, split)
+        } or None
+    except (NotImplementedError, ValueError):  # no pattern for a path below a folder
+        return None
+
+
+def _patterns(card: Path, config: str, split: str) -> list[str]:
+    import yaml
     from huggingface_hub import metadata_load
 
-    configs = (metadata_load(folder / "README.md") or {})["configs"]
-    named = [each for each in configs if each["config_name"] == (config or "default")]
+    try:
+        said = metadata_load(card)
+    except (OSError, ValueError, yaml.YAMLError):
+        return []
+    listed = said.get("configs") if isinstance(said, Mapping) else None
+    configs = [
+        each for each in (listed if isinstance(listed, list) else ()) if isinstance(each, Mapping)
+    ]
+    named = [each for each in configs if each.get("config_name") == (config or "default")]
     named = named or [
         each for each in configs if not config and (each.get("default") or len(configs) == 1)
     ]
-    (path,) = [each["path"] for each in named[0]["data_files"] if each["split"] == split]
-    return [path] if isinstance(path, str) else list(path)
+    if not named or named[0].get("data_dir"):
+        return []
+    entries = named[0].get("data_files")
+    found: list[object] = []
+    for entry in entries if isinstance(entries, list) else [entries]:
+        # A path that stands for no split is that of the only one, which the library calls "train".
+        of_split, path = (
+            (entry.get("split"), entry.get("path"))
+            if isinstance(entry, Mapping)
+            else ("train", entry)
+        )
+        if of_split == split:
+            found += path if isinstance(path, list) else [path]
+    # Another hub's files, and alternatives, which a folder's glob does not know.
+    if any(not isinstance(path, str) or "://" in path or "{" in path for path in found):
+        return []
+    return [str(path) for path in found]
 
 
 def _read(path: Path, columns: set[str]) -> list[dict[str, Any]]:

@@ -9,12 +9,12 @@ from __future__ import annotations
 import ast
 import csv
 import os
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from fnmatch import fnmatch
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from ..benchmarks import HubData, Source
 from ..errors import EasiError
+from .hub_tables import named_files
 from .needs import Fetched, HubSettings, Kind
 from .planning import incomplete
 
@@ -52,36 +52,16 @@ def refuse_lacking(source: Source, fetched: Sequence[Fetched], settings: HubSett
 
 def _tables(fetched: Fetched, data: HubData, settings: HubSettings) -> list[Path]:
     """The Parquet files that are read, found as the datasets library finds them: by what the README says of each configuration."""
-    import yaml
-
-    names = [file.path for file in fetched.files]
-    readme = fetched.path / "README.md"
-    if data.configs and not readme.is_file():
+    if data.configs and not (fetched.path / "README.md").is_file():
         raise incomplete(f"README.md of {fetched.need.repo}", settings)
-    head = readme.read_text(encoding="utf-8").split("---\n") if readme.is_file() else []
-    try:
-        said = yaml.safe_load(head[1]) if len(head) > 2 else None
-    except yaml.YAMLError:
-        said = None
-    configs = said.get("configs") if isinstance(said, Mapping) else None
-    found: list[str] = []
-    for config in configs or ():
-        if not data.configs or config.get("config_name") in data.configs:
-            for pattern in _patterns(config.get("data_files"), data.split):
-                matching = [name for name in names if fnmatch(name, pattern)]
-                if not matching:
-                    raise incomplete(f"{pattern} of {fetched.need.repo}", settings)
-                found += matching
-    return [fetched.path / name for name in found or names if name.endswith(".parquet")]
-
-
-def _patterns(data_files: object, split: str) -> Iterator[str]:
-    for entry in data_files if isinstance(data_files, list) else [data_files]:
-        if isinstance(entry, Mapping):
-            if entry.get("split", split) == split:
-                yield from _patterns(entry.get("path"), split)
-        elif isinstance(entry, str):
-            yield entry
+    found: list[Path] = []
+    for config in data.configs or ("",):
+        for pattern, paths in (named_files(fetched.path, config, data.split) or {}).items():
+            if not paths:
+                raise incomplete(f"{pattern} of {fetched.need.repo}", settings)
+            found += paths
+    found = found or [fetched.path / file.path for file in fetched.files]
+    return [path for path in found if path.suffix == ".parquet"]
 
 
 def _named(tables: Iterable[Path]) -> dict[tuple[str, ...], list[str]]:
