@@ -13,7 +13,10 @@ import pytest
 from easi_eval.backends.lmms_eval import LmmsEval
 from easi_eval.benchmarks import by_key
 from easi_eval.config import RunConfig, format_model_args, parse_model_args
+from easi_eval.data.cards import license_of
+from easi_eval.data.likeness import compare
 from easi_eval.data.needs import HubSettings
+from easi_eval.datasets import fetch_model_file
 from easi_eval.errors import EasiError
 from easi_eval.execution import launchers
 from easi_eval.model import ModelChoice
@@ -294,17 +297,34 @@ def test_where_the_cache_may_only_be_read_the_datasets_library_writes_elsewhere(
 
 
 @pytest.mark.parametrize(
-    ("environ", "offline"),
+    ("environ", "said"),
     [
-        ({"HF_DATASETS_OFFLINE": "1"}, True),
-        ({"HF_HUB_OFFLINE": "0", "HF_DATASETS_OFFLINE": "true"}, True),
-        ({"HF_DATASETS_OFFLINE": "0"}, False),
-        ({"TRANSFORMERS_OFFLINE": "1"}, True),
-        ({"HF_HUB_OFFLINE": "0", "TRANSFORMERS_OFFLINE": "1"}, False),
-        ({}, False),
+        ({"HF_HUB_OFFLINE": "1"}, "HF_HUB_OFFLINE is"),
+        ({"HF_DATASETS_OFFLINE": "1"}, "HF_DATASETS_OFFLINE is"),
+        ({"HF_HUB_OFFLINE": "0", "HF_DATASETS_OFFLINE": "true"}, "HF_DATASETS_OFFLINE is"),
+        ({"HF_DATASETS_OFFLINE": "0"}, ""),
+        ({"TRANSFORMERS_OFFLINE": "1"}, "TRANSFORMERS_OFFLINE is"),
+        ({"HF_HUB_OFFLINE": "", "TRANSFORMERS_OFFLINE": "1"}, "TRANSFORMERS_OFFLINE is"),
+        ({"HF_HUB_OFFLINE": "0", "TRANSFORMERS_OFFLINE": "1"}, ""),
+        (
+            {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "yes"},
+            "HF_HUB_OFFLINE and TRANSFORMERS_OFFLINE are",
+        ),
+        ({}, ""),
     ],
 )
 def test_each_librarys_own_name_for_offline_is_understood(
-    environ: dict[str, str], offline: bool
+    environ: dict[str, str], said: str, tmp_path: Path
 ) -> None:
-    assert HubSettings.from_env(environ).offline is offline
+    settings = HubSettings.from_env({**environ, "HF_HOME": str(tmp_path)})
+    assert settings.offline is bool(said)
+    if said:
+        names = said.rpartition(" ")[0]
+        for asked in (
+            lambda: license_of("a/b", settings),
+            lambda: compare(tmp_path, "a/b", "main", settings),
+            lambda: fetch_model_file(settings, "a/b", "config.json"),
+        ):
+            with pytest.raises(EasiError, match=f"{said} set") as refused:
+                asked()
+            assert refused.value.hint.startswith(f"unset {names}")

@@ -28,7 +28,8 @@ SOFT = ".soft"
 QUIET = 5.0  # seconds for which a lock is waited for without a word
 SAID_AGAIN = 60.0
 PATIENCE = 600.0  # for a holder that cannot be seen from here
-# How filelock marks the host of a process in a container; a process of the machine itself has the kernel's first namespace.
+# How filelock marks the host of a process in a container; one of the machine itself has the
+# kernel's first namespace.
 NAMESPACE, FIRST_NAMESPACE = "?pidns-", 0xEFFFFFFC
 
 
@@ -48,8 +49,9 @@ def lacks_locks(folder: Path) -> bool:
 def file_lock(path: str | Path, patience: float = PATIENCE, quiet: float = QUIET) -> BaseFileLock:
     """Held by one process at a time, in a ``with`` block; others wait. What a process left that was killed is taken over.
 
-    Without locks a file stands for it while it is held. Its name is another: a real lock leaves its file behind, which would
-    count as held. Who waits for it without a timeout does so as ``Waiting`` says.
+    Without locks a file stands for it while it is held. Its name is another: a real lock leaves its
+    file behind, which would count as held. Who waits for it without a timeout
+    does so as ``Waiting`` says.
     """
     from filelock import FileLock
 
@@ -65,7 +67,7 @@ def _soft_lock() -> type[Any]:
     from filelock import SoftFileLock, Timeout
 
     class Told(SoftFileLock):
-        """Without a timeout it says whom it waits for, and does not wait for ever for what may be nobody."""
+        """Without a timeout it says whom it waits for, and gives up one that cannot be seen."""
 
         patience, quiet = PATIENCE, QUIET
 
@@ -88,10 +90,11 @@ def on_stderr(line: str) -> None:
 
 
 class Waiting:
-    """What is done while a lock is waited for, if it is a file that stands for one; a real lock ends with its process.
+    """What is done while a file that stands for a lock is waited for; a real lock ends with its process.
 
-    After ``quiet`` seconds the holder is named, and taken over where it is a process of this machine that is gone. One that
-    cannot be seen from here is given up after ``patience``; one that lives is waited for.
+    After ``quiet`` seconds the holder is named, or its file is removed where it is a process of this
+    machine that is gone. One that cannot be seen from here is given up after ``patience``; one that
+    lives is waited for.
     """
 
     def __init__(
@@ -119,7 +122,8 @@ class Waiting:
             return
         if not holder.here() and now - self.began >= self.patience:
             raise EasiError(
-                f"{self.path} has been held for {self.patience / 60:.0f} minutes by {holder}, which cannot be seen from here",
+                f"{self.path} has been held for {self.patience / 60:.0f} minutes by {holder}, "
+                "which cannot be seen from here",
                 hint="delete it if no run uses it",
             )
         if now - self.told >= SAID_AGAIN:
@@ -139,7 +143,7 @@ class _Holder:
         return f"process {self.pid} on {self.host}" if self.pid else "a process that left no name"
 
     def here(self) -> bool:
-        """Whether it is a process that would be seen from here; one of another container on this machine would not."""
+        """Whether it would be seen from here; a process of another container would not."""
         name, _, space = self.host.partition(NAMESPACE)
         if not self.pid or name != socket.gethostname():
             return False
@@ -157,7 +161,7 @@ class _Holder:
 
 
 def _holder(path: Path) -> _Holder | None:
-    """None where there is no such file. filelock writes process, host and, in its lower half, the start of the process."""
+    """None where there is no such file. filelock writes process, host and the process's start."""
     try:
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
         start = str(int(lines[2]) % 2**64) if len(lines) > 2 else ""
@@ -169,7 +173,7 @@ def _holder(path: Path) -> _Holder | None:
 
 
 def _evict(path: Path) -> None:
-    """Remove what a dead process left, where the file system cannot exchange two files, which is filelock's way to do so.
+    """Remove what a dead process left where filelock cannot: it exchanges two files, which NFS refuses.
 
     Only processes of this machine see that it is dead, and they do it one after the other.
     """

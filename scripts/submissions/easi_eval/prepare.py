@@ -246,9 +246,10 @@ def _change(
     records: Path,
     emit: Emit,
 ) -> tuple[str, Mapping[str, object]]:
-    """What is no longer as it was when the benchmark was begun (SCORED_AGAIN, STARTS_OVER or ""), and what is to be recorded of its data.
+    """What a change since the benchmark was begun means, and what is to be recorded of its data.
 
-    Files come first: values are only compared where files are others than before.
+    SCORED_AGAIN, STARTS_OVER, or "" where nothing changed. Files come first: values are only
+    compared where files are others than before.
     """
 
     def say(line: str) -> None:
@@ -322,7 +323,7 @@ def _changed(manifest: Manifest, key: str, fetched: Mapping[str, Fetched]) -> li
             return True
         if repo in files:
             return not differing(files[repo], known_of(found))
-        # Its commit is the same; that it is of this benchmark's data shows where no other one was begun with other data since.
+        # The commit tells it, if it is that of this benchmark: none was begun with other data since.
         others = {made_from(manifest, other).get(repo) for other in manifest.benchmarks} - {None}
         return manifest.revisions.get(repo) == found.revision != "" and len(others) == 1
 
@@ -330,7 +331,7 @@ def _changed(manifest: Manifest, key: str, fetched: Mapping[str, Fetched]) -> li
 
 
 def _made_from(manifest: Manifest, key: str, fetched: Mapping[str, Fetched]) -> dict[str, object]:
-    """Both, for the manifest; what a whole listing told is not replaced by what a bare cache can tell of the same."""
+    """Both, for the manifest; what a bare cache can tell does not replace what a whole listing told."""
     before, files = made_from(manifest, key), _files(manifest, key)
     changed = _changed(manifest, key, fetched)
     new = {

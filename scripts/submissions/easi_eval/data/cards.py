@@ -16,7 +16,7 @@ def license_of(name: str, settings: HubSettings) -> str | None:
     Raises EasiError where the hub gives no answer.
     """
     if settings.offline:
-        raise EasiError("HF_HUB_OFFLINE is set", hint="unset HF_HUB_OFFLINE")
+        raise EasiError(settings.why_offline, hint=f"unset {settings.offline_by}")
     pulse = Pulse()
     hub = Hub(
         replace(settings, token=None, retries=1, stall=min(settings.stall, settings.out_of_order)),

@@ -45,7 +45,7 @@ def content_of(fetched: Fetched) -> str:
 
 
 def known_of(fetched: Fetched) -> dict[str, object]:
-    """The digests by path of the files that matter, for a manifest; ``listed``: there are no others."""
+    """For a manifest: the digests of the files that matter; ``listed``: there are no others."""
     return {
         "listed": fetched.listed,
         "files": {
@@ -79,7 +79,7 @@ def differing(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 def only_truth_differs(
     source: Source, before: Mapping[str, Any], fetched: Fetched, say: Callable[[str], None]
 ) -> bool:
-    """Whether the tables of before, where the hub's cache still holds them, have the same questions as those now."""
+    """Whether the tables of before, if the cache still has them, hold the same questions as now."""
     if not isinstance(source.data, HubData) or fetched.need.kind is not Kind.SNAPSHOT:
         return False
     now = known_of(fetched)
@@ -108,7 +108,7 @@ def contents(
     records: Path,
     say: Callable[[str], None] = lambda line: None,
 ) -> dict[str, str]:
-    """``questions`` and ``truth``, and of a TSV its ``md5`` and, as ``table``, its own questions without media.
+    """``questions`` and ``truth``; of a TSV its ``md5`` too, and ``table``: questions without media.
 
     Raises EasiError for a table that cannot be read.
     """

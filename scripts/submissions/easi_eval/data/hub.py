@@ -388,8 +388,8 @@ class Hub:
                 return error
             case OfflineModeIsEnabled():
                 return EasiError(
-                    f"{repo} is not complete on disk and HF_HUB_OFFLINE is set",
-                    hint="unset HF_HUB_OFFLINE",
+                    f"{repo} is not complete on disk and {self.settings.why_offline}",
+                    hint=f"unset {self.settings.offline_by}",
                 )
             case GatedRepoError():
                 return EasiError(

@@ -59,9 +59,10 @@ def _tables(folder: Path, config: str, split: str) -> list[Path]:
 
 
 def named_files(folder: Path, config: str, split: str) -> dict[str, list[Path]] | None:
-    """The files that are there, by the patterns with which the dataset's card names those of a split; "" is its default configuration.
+    """The files that are there, by the patterns with which the dataset's card names those of a split.
 
-    None where it does not name them, or in a way that is not read here: an author may write what he likes.
+    ``config`` "" is the default one. None where the card does not name them, or in a way that is not
+    read here: an author may write what he likes.
     """
     try:
         return {

@@ -30,7 +30,7 @@ def compare(folder: Path, name: str, revision: str, settings: HubSettings) -> Li
     Raises EasiError where the hub has no such model or cannot be asked.
     """
     if settings.offline:
-        raise EasiError("HF_HUB_OFFLINE is set", hint="unset HF_HUB_OFFLINE")
+        raise EasiError(settings.why_offline, hint=f"unset {settings.offline_by}")
     repo, pulse = Repo("model", name, revision), Pulse()
     listing = list_all([repo], Hub(settings, pulse), pulse)[repo]
     theirs = {file.path: file for file in listing.files if _matters(Path(file.path))}

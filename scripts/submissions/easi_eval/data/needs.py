@@ -16,6 +16,7 @@ DEFAULT_ENDPOINT = "https://huggingface.co"
 HF_HOME = Path("~/.cache/huggingface").expanduser()
 # What a model is made of: weights, tokenizer, processor, its own code and chat template.
 MODEL_FILES = (".safetensors", ".bin", ".pt", ".pth", ".json", ".txt", ".model", ".py", ".jinja")
+OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE")
 TRUE_WORDS = {"1", "ON", "YES", "TRUE"}  # what huggingface_hub takes for true
 
 
@@ -134,9 +135,10 @@ class Download:
 class HubSettings:
     """One hub, one cache, one user; times in seconds.
 
-    ``search`` are folders looked through for FILE needs before anything is downloaded. Before the hub has
-    answered anything: ``patience`` bounds its silence (``patience_again`` once it was given up in this
-    process), ``out_of_order`` how long it may answer 5xx, with at most ``retries``. Later ``stall`` bounds
+    ``offline_by`` names the variables that say so. ``search`` are folders looked through for FILE
+    needs before anything is downloaded. Before the hub has answered anything: ``patience`` bounds
+    its silence (``patience_again`` once it was given up in this process), ``out_of_order`` how long
+    it may answer 5xx, with at most ``retries``. Later ``stall`` bounds
     how long there may be no new byte and no new answer.
     """
 
@@ -145,6 +147,7 @@ class HubSettings:
     cache: Path | None = None
     token: str | None = None
     offline: bool = False
+    offline_by: str = OFFLINE[0]
     search: tuple[Path, ...] = ()
     workers: int = 6
     retries: int = 5
@@ -159,6 +162,11 @@ class HubSettings:
         return self.cache or self.hf_home / "hub"
 
     @property
+    def why_offline(self) -> str:
+        """What is set, for messages."""
+        return f"{self.offline_by} {'are' if ' and ' in self.offline_by else 'is'} set"
+
+    @property
     def records(self) -> Path:
         """Our own notes. Outside the hub cache: a stranger's folder there is reported as damage by its tools."""
         return self.hf_home / "easi"
@@ -169,22 +177,24 @@ class HubSettings:
         cache_home = env.get("XDG_CACHE_HOME") or "~/.cache"
         hf_home = _path(env.get("HF_HOME") or f"{cache_home}/huggingface")
         cache = env.get("HF_HUB_CACHE") or env.get("HUGGINGFACE_HUB_CACHE")
+        # The second counts for the hub's client where the first says nothing; the third, of the
+        # datasets library, would keep data that we fetched from workers.
+        names = [name for name in OFFLINE if name != OFFLINE[1] or not _denied(env, OFFLINE[0])]
+        said = [name for name in names if env.get(name, "").upper() in TRUE_WORDS]
         lmu = [_path(folder) for folder in (env.get("LMUData"), "~/LMUData") if folder]
         return cls(
             endpoint=(env.get("HF_ENDPOINT") or DEFAULT_ENDPOINT).rstrip("/"),
             hf_home=hf_home,
             cache=_path(cache) if cache else None,
             token=_token(env, hf_home),
-            # The hub's client knows two names for it, the datasets library a third, which would keep data that we fetched from workers.
-            offline=any(
-                said.upper() in TRUE_WORDS
-                for said in (
-                    env.get("HF_HUB_OFFLINE") or env.get("TRANSFORMERS_OFFLINE") or "",
-                    env.get("HF_DATASETS_OFFLINE") or "",
-                )
-            ),
+            offline=bool(said),
+            offline_by=" and ".join(said) or OFFLINE[0],
             search=tuple(dict.fromkeys(lmu)),
         )
+
+
+def _denied(env: Mapping[str, str], name: str) -> bool:
+    return bool(env.get(name)) and env[name].upper() not in TRUE_WORDS
 
 
 def _path(text: str) -> Path:

@@ -111,8 +111,8 @@ def all_here(
 
 def incomplete(repo: object, settings: HubSettings) -> EasiError:
     return EasiError(
-        f"{repo} is not complete on disk and HF_HUB_OFFLINE is set",
-        hint=f"unset HF_HUB_OFFLINE, or copy the data to {settings.hf_home}",
+        f"{repo} is not complete on disk and {settings.why_offline}",
+        hint=f"unset {settings.offline_by}, or copy the data to {settings.hf_home}",
     )
 
 
@@ -147,7 +147,7 @@ def _lacking(planned: Planned) -> str:
 
 
 def _lacking_weights(there: Mapping[str, Path]) -> str:
-    """A shard that is lacking of those that would be loaded; others may lie beside them and be incomplete."""
+    """A shard that is lacking of those that would be loaded; others beside them do not count."""
     for folder, names in judged(_by_folder(there), WEIGHTS).items():
         index = chosen(names)
         if index.endswith(INDEX):

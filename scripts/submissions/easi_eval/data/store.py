@@ -122,7 +122,8 @@ def local_listing(settings: HubSettings, repo: Repo) -> Listing:
 def write_ref(settings: HubSettings, listing: Listing) -> None:
     """Make the commit the cache's ``revision``; VLMEvalKit and offline clients find the snapshot by it.
 
-    Only the hub's word moves what others have set. Raises EasiError where another commit would be read instead.
+    Only the hub's word moves what others have set. Raises EasiError where another commit would be
+    read instead.
     """
     if listing.repo.revision == listing.commit:
         return
@@ -133,10 +134,11 @@ def write_ref(settings: HubSettings, listing: Listing) -> None:
     try:
         write_atomic(ref, listing.commit)
     except OSError as error:
-        # Weights are found by their folder; of a shared cache that is read-only, what is there is read.
+        # Weights are found by their folder; of a read-only cache what is there is read.
         if there and listing.repo.kind == "dataset":
             raise EasiError(
-                f"{ref} names {there}, the hub {listing.commit}, and it cannot be written: {error.strerror}",
+                f"{ref} names {there}, the hub {listing.commit}, "
+                f"and it cannot be written: {error.strerror}",
                 hint="HF_HUB_OFFLINE=1 reads what is there; HF_HOME chooses another place",
             ) from error
 

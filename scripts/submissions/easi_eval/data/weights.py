@@ -30,7 +30,10 @@ def chosen(names: Collection[str], sets: Iterable[str] = ()) -> str:
 def judged(
     folders: Mapping[str, Collection[str]], endings: tuple[str, ...]
 ) -> dict[str, Collection[str]]:
-    """The folders whose weights are loaded: the first (""), or its parts where it has none; not a training's checkpoints."""
+    """The folders whose weights are loaded: the first (""), or its parts where it has none.
+
+    The checkpoints of a training are none.
+    """
     root = folders.get("", ())
     if OTHER_FIRST in root:
         return {}
