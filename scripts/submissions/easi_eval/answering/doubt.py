@@ -1,4 +1,4 @@
-"""Whether a worker itself is broken: judged by what the others make of the questions that raised here."""
+"""Decide whether a worker is broken, by how other workers fare with its failed questions."""
 
 from __future__ import annotations
 
@@ -7,21 +7,23 @@ from collections.abc import Sequence
 from .book import Book
 from .work import Item
 
-ENOUGH = 3  # questions in a row that raised here make a worker doubt itself
-MOST = 64  # ... or so many, after it turned out again and again that the questions were at fault
-ENOUGH_ALONE = 10  # ... and where nobody can judge them, start itself anew once
+ENOUGH = 3  # consecutive failures after which a worker pauses
+MOST = 64  # upper limit of that number; it doubles each time the questions prove to be at fault
+ENOUGH_ALONE = 10  # consecutive failures after which a worker without peers restarts, once
 
 
 class BrokenWorker(RuntimeError):
-    """This process can answer nothing any more; a new one may."""
+    """This process can no longer answer anything; a new process may."""
 
 
 class Doubt:
-    """The questions that raised one after the other in this process; in batches, those of batches of which nothing was answered.
+    """Counts consecutive failures of this process; in batches, those of batches without any answer.
 
-    A lost device or engine raises at once over whatever it is asked: such a worker would empty the queue and fail what
-    others can answer. A folder without its pictures does the same to every worker. So a worker over whose questions so many raised
-    in a row draws nothing until another worker answered one of them (then it is broken) or failed at one (then they are).
+    With a lost device or engine every question fails at once: such a worker would empty the queue
+    and fail questions that others can answer. Missing pictures fail the same way on every worker.
+    So after ``ENOUGH`` consecutive failures a worker pauses until another worker has tried one of
+    the failed questions. If that worker answered it, this one is broken; if it failed, too, the
+    question is at fault.
     """
 
     def __init__(self, book: Book) -> None:
@@ -32,20 +34,22 @@ class Doubt:
         self.streak = 0
 
     def answered(self) -> None:
+        """A question was answered here; the count starts again."""
         self._answers += 1
         self._enough = ENOUGH
         self._clear()
 
     def not_here(self) -> None:
-        """A question raised here and elsewhere: it is at fault, and probably those like it."""
+        """A question raised here and elsewhere, so it is at fault, and probably others like it."""
         self._enough = min(2 * self._enough, MOST)
         self._clear()
 
     def raised(self) -> None:
+        """A question raised here."""
         self.streak += 1
 
     def gave_back(self, items: Sequence[Item]) -> None:
-        """To be tried by others."""
+        """Note the failed questions that were given back for other workers to try."""
         self._given_back += items
 
     def _clear(self) -> None:
@@ -53,22 +57,32 @@ class Doubt:
 
     @property
     def strong(self) -> bool:
+        """Whether so many failed questions were given back that the worker should pause."""
         return len(self._given_back) >= self._enough
 
     def judge(self) -> None:
-        """Look what became of the questions elsewhere. Raises BrokenWorker if one was answered."""
+        """Check how the failed questions fared elsewhere; BrokenWorker if one was answered."""
         self._book.poll()
         for item in self._given_back:
             found = self._book.get(item.key)
             if found is not None and found.failure is None:
                 raise BrokenWorker(
-                    f"{self.streak} questions in a row raised here, and others answered {item.benchmark} {item.id} of them"
+                    f"{self.streak} questions in a row raised here, and others answered "
+                    f"{item.benchmark} {item.id} of them"
                 )
         if any(self._book.settled(item.key) for item in self._given_back):
             self.not_here()
 
     def judge_alone(self, attempt: int) -> None:
-        """Without others: raises BrokenWorker if the first attempt answered before, and many questions raised since."""
+        """Judge without other workers.
+
+        Args:
+            attempt: Number of this process among the restarts of the worker, from 1.
+
+        Raises:
+            BrokenWorker: The first attempt answered something and then failed ``ENOUGH_ALONE``
+                questions in a row.
+        """
         if self._answers and attempt == 1 and self.streak >= ENOUGH_ALONE:
             raise BrokenWorker(
                 f"{self.streak} questions in a row raised, after {self._answers} were answered"

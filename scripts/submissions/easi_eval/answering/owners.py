@@ -1,4 +1,4 @@
-"""Which process holds something, and whether it still lives."""
+"""Identify a worker process and tell whether it still lives."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Owner:
-    """A worker process that no other process, now or later, can be taken for."""
+    """Identifies a worker process; no other process, now or later, has the same values."""
 
     host: str
     pid: int
@@ -20,11 +20,12 @@ class Owner:
 
     @classmethod
     def this(cls) -> Owner:
+        """The calling process."""
         pid = os.getpid()
         return cls(_host(), pid, _started(pid) or 0)
 
     def alive_here(self) -> bool | None:
-        """Whether the process lives; None if it belongs to another machine or container and cannot be seen."""
+        """Whether the process lives; None if it runs in another machine or container."""
         if self.host != _host() or self.started == 0:
             return None
         return _started(self.pid) == self.started

@@ -1,4 +1,7 @@
-"""The other workers of a launch, as one worker sees them in the store: who they are, what they hold, who has died."""
+"""The other workers of a launch, as one worker sees them in the store.
+
+That is who they are, what they hold and which have died.
+"""
 
 from __future__ import annotations
 
@@ -12,14 +15,15 @@ from .owners import Owner
 from .stores import Store
 
 BEAT_EVERY = 5.0  # seconds between two signs of life
-SILENT_AFTER = 90.0  # seconds without one until a worker of another machine counts as dead
+SILENT_AFTER = 90.0  # seconds without a sign of life after which a remote worker counts as dead
 
 
 class Peers:
-    """This worker's entry in the store, and its knowledge of the others'.
+    """This worker's entry in the store, and what it knows of the other workers.
 
-    What a worker holds is a text: "" for nothing and nothing coming, ``BUSY`` for nothing yet. ``told`` is what it told of the
-    times it measured. ``clock`` gives seconds.
+    What a worker holds is a text: "" if it holds nothing and is taking nothing, ``BUSY`` if it
+    holds nothing yet. ``told`` is the text in which a worker shares its measured times. ``clock``
+    gives seconds. A worker is "buried" once another worker has taken over what it held.
     """
 
     BUSY = "busy"
@@ -39,18 +43,16 @@ class Peers:
         self.held = ""
         self.living: dict[int, Owner] = {}  # not buried, this one not among them
         self.known = 0  # owner numbers below are in living, in _nameless or done with
-        self._nameless: list[
-            int
-        ] = []  # counted, but not yet written down (or dead before they could)
-        self._beats: dict[
-            int, tuple[str | None, float]
-        ] = {}  # other machines: last sign of life, when first seen
+        # Numbers given out to workers that have not written their entry yet, or died before that.
+        self._nameless: list[int] = []
+        # Workers on other machines: the last sign of life and when it was first seen here.
+        self._beats: dict[int, tuple[str | None, float]] = {}
         self.register(told)
         self._closed = threading.Event()
         threading.Thread(target=self._beat, name="easi-queue-beat", daemon=True).start()
 
     def register(self, told: str) -> None:
-        """Enter the launch, or enter it again after the others took us for dead."""
+        """Enter the launch, or enter it again after other workers took this one for dead."""
         self.me = self._store.add("owners", 1) - 1
         self.say(self.BUSY)
         self.tell(told)
@@ -60,29 +62,34 @@ class Peers:
         )
 
     def close(self) -> None:
+        """Stop the signs of life."""
         self._closed.set()
 
     def say(self, held: str) -> None:
+        """Record what this worker holds."""
         self.held = held
         self._store.set(f"held/{self.me}", held)
 
     def say_busy(self) -> None:
+        """Record that this worker is about to take something, if it holds nothing."""
         if not self.held:
             self.say(self.BUSY)
 
     def tell(self, told: str) -> None:
+        """Share the times that this worker measured."""
         self._store.set(f"told/{self.me}", told)
 
     @property
     def buried(self) -> bool:
-        """Whether the others took this worker for dead and gave away what it held."""
+        """Whether another worker took this one for dead and returned what it held."""
         return self._store.get(f"buried/{self.me}") is not None
 
     def anybody_busy(self) -> bool:
+        """Whether any other living worker holds something or is about to."""
         return any(self._store.get_all([f"held/{number}" for number in self.living]))
 
     def hear(self) -> list[str]:
-        """What the living others told."""
+        """The texts that the other living workers shared with ``tell``."""
         return [
             text
             for text in self._store.get_all([f"told/{number}" for number in self.living])
@@ -90,7 +97,10 @@ class Peers:
         ]
 
     def dead(self) -> list[int]:
-        """Learn of new workers; those found dead, whom nobody may have buried yet. They are ``living`` until ``forget``."""
+        """Find new workers and return the dead ones, which may not have been buried yet.
+
+        They stay in ``living`` until ``forget`` is called.
+        """
         count = self._store.add("owners", 0)
         self._nameless += range(self.known, count)
         self.known = count
@@ -98,7 +108,7 @@ class Peers:
         for number, text in zip(
             asked, self._store.get_all([f"owner/{number}" for number in asked]), strict=True
         ):
-            if text is None:  # it is only registering and will look for work after we did
+            if text is None:  # still registering; it looks for work only after that
                 self._nameless.append(number)
             elif number != self.me:
                 data = json.loads(text)
@@ -109,17 +119,18 @@ class Peers:
         ]
 
     def forget(self, number: int) -> None:
+        """Remove a dead worker from ``living``."""
         del self.living[number]
 
     def bury(self, number: int) -> str:
-        """What a dead worker held, to exactly one of those who ask; "" to the others."""
+        """Return what a dead worker held to exactly one of the callers, and "" to the others."""
         if self._store.create(f"buried/{number}", str(self.me)) != str(self.me):
             return ""
         held = self._store.get(f"held/{number}")
         return "" if held in (None, self.BUSY) else held
 
     def elected(self, what: str) -> bool:
-        """Whether this worker is the one that does ``what``; the next one if that one dies."""
+        """Whether this worker was chosen to do ``what``; if it dies, the next one is chosen."""
         for place in range(self.known + 1):
             winner = int(self._store.create(f"{what}/{place}", str(self.me)))
             if winner == self.me:
@@ -129,10 +140,10 @@ class Peers:
         return True
 
     def _lives(self, number: int, here: bool | None) -> bool:
-        """``here``: as its owner's ``alive_here``."""
+        """Whether a worker is alive; ``here`` is the result of its owner's ``alive_here``."""
         if here is not None:
             return here
-        # Another machine's clock says nothing: what counts is how long we have seen no change.
+        # Clocks of other machines may differ, so measure here how long the beat has not changed.
         beat, now = self._store.get(f"beat/{number}"), self._clock()
         known = self._beats.get(number)
         if known is None or known[0] != beat:

@@ -1,13 +1,20 @@
-"""Who answers what: one shared queue without a master, on a key-value store that all workers of a launch reach.
+"""The work queue of a launch: it decides which worker answers which questions.
 
-How it works. Every worker can compute the plan (chunks of questions in pools, one for each benchmark); the first to
-publish it wins and all use that one. A counter for each pool hands the chunks out (``serving.py`` says from which). Each
-worker keeps a record of what it holds; whoever finds the record of a dead one *buries* it: the questions it had not
-answered go to a list of returned chunks, which is served before the plan. Once nothing is left to take and nobody holds
-anything, the journal is asked what is still unanswered (a worker may have died between two steps of this protocol); if
-there is something, it becomes the plan of another round. So the store only decides who does what: what has been done is
-known from the journal alone, nothing is lost with the store, and an error of the bookkeeping can cost a repetition but
-never an answer.
+There is no master; all workers share one key-value store. It works like this:
+
+- Every worker can compute the plan: chunks of questions in pools, one pool per benchmark. The
+  first plan published is the one all workers use. A counter per pool hands the chunks out
+  (``serving.py`` chooses the pool).
+- Each worker keeps a record of what it holds. A worker that finds the record of a dead worker
+  *buries* it: the questions not yet answered go to a list of returned chunks, which is served
+  before the plan.
+- Once nothing is left to take and no worker holds anything, the journal is read for questions
+  without an outcome (a worker may have died between two steps of this protocol). If there are
+  any, they become the plan of another round.
+
+The store only decides who does what. What has been done is known from the journal alone, so
+nothing is lost with the store, and an error in the bookkeeping can repeat an answer but never
+lose one.
 """
 
 from __future__ import annotations
@@ -31,23 +38,29 @@ from .serving import Choice, Chunk, Order, Pace, in_chunks, make_plan
 from .stores import Store
 from .work import Item
 
-LOOK_EVERY = (
-    2.0  # seconds between two looks of a worker at the others; more if there are many to look
-)
-LOOKS = 4  # looks per second of all workers together
-PATIENCE = 5.0  # seconds that an idle worker leaves what it failed at to the others
-COUNTED_FOR = 0.2  # seconds that a worker relies on what it knows of the counters
+# Seconds between two checks of the other workers; longer where many workers check.
+LOOK_EVERY = 2.0
+LOOKS = 4  # such checks per second of all workers together
+PATIENCE = 5.0  # seconds for which an idle worker leaves its own failed questions to other workers
+COUNTED_FOR = 0.2  # seconds for which a worker relies on the counters it read last
 _PIECE = 4 << 20  # TCPStore refuses values above 8 MiB
 
 
 @dataclass(frozen=True)
 class Lease:
-    """Questions that are this worker's to answer. ``tries``: how often they already raised somewhere.
+    """Questions that this worker answers now.
 
-    ``fence`` is larger than that of every earlier lease of the same question in this launch. ``drawn`` are the leases'
-    worth of questions that became this worker's with this one, in the order it will get them: these and perhaps some
-    later ones, or none if these came with an earlier lease. ``lost`` came with an earlier lease, were not begun, and
-    have been given to others.
+    Attributes:
+        items: The questions.
+        fence: A number larger than that of every earlier lease of the same questions in this
+            launch.
+        tries: How often these questions already raised, on any worker.
+        places: The questions' positions in the sequence of all questions.
+        drawn: The chunks this worker has taken since its previous lease, in the order in which it
+            gets them: this lease's own and perhaps later ones. Empty if this lease's chunk was
+            announced by an earlier lease.
+        returned: Whether the questions were given back by another worker or left by a dead one.
+        lost: Questions announced by an earlier lease that were not begun and went to other workers.
     """
 
     items: tuple[Item, ...]
@@ -62,9 +75,11 @@ class Lease:
 class Queue:
     """One worker's view of the queue; not to be shared between threads.
 
-    ``items`` must be the same, in the same order, for all workers (EasiError if not). ``book`` is brought up to date
-    here whenever it matters. ``before_idle`` is called before the others are told that this worker holds nothing. With
-    ``ahead`` it holds one chunk more than it answers, so that ``upcoming`` can be prepared. Up to ``at_once`` leases may be open.
+    ``items`` must be the same, in the same order, for all workers (EasiError if not). ``book`` is
+    brought up to date here whenever it matters. ``before_idle`` is called before the other workers
+    are told that this one holds nothing. With ``ahead`` the worker holds one chunk more than it
+    answers, so that the questions of ``upcoming`` can be prepared. Up to ``at_once`` leases may be
+    open.
     """
 
     def __init__(
@@ -92,7 +107,7 @@ class Queue:
         self._before_idle, self._ahead, self._at_once = before_idle, ahead, at_once
         self._look_every, self._patience = look_every, patience
         self._leases: list[Lease] = []
-        self._begun: dict[Chunk, float] = {}  # of each open lease: when
+        self._begun: dict[Chunk, float] = {}  # start time of each open lease
         self._stock: deque[Chunk] = deque()  # drawn from the plan, not yet leased
         self._fresh: list[tuple[Item, ...]] = []  # drawn since the last lease
         self._lost: list[Item] = []
@@ -105,8 +120,9 @@ class Queue:
         ).hexdigest()
         self._round, self._exhausted = -1, False
         self._order = Order([], [])
-        self._drawn: list[int] = []  # of each pool, as last seen ...
-        self._counted = -COUNTED_FOR  # ... at this time
+        # Chunks taken from each pool so far, as read from the store at the time ``_counted``.
+        self._drawn: list[int] = []
+        self._counted = -COUNTED_FOR
         self._returns = Returns(store)
         self._peers = Peers(
             store, worker, owner or Owner.this(), json.dumps(self._pace.own), silent_after, clock
@@ -114,7 +130,7 @@ class Queue:
         self._join()
 
     def _remembered(self) -> Pace:
-        """What the journals tell of earlier launches."""
+        """The pace of answering, as the journals of earlier launches show it."""
         pace = Pace(len(self._groups))
         for key, group in self._groups.items() if len(self._book) else ():
             known = [
@@ -134,8 +150,10 @@ class Queue:
     # what a worker calls
 
     def next(self) -> Lease | None:
-        """The next questions for this worker; None when every question of the launch has an outcome.
-        Waits while others hold questions that may come back. Call ``done`` for each lease first.
+        """The next questions for this worker; None when all questions have an outcome.
+
+        Waits while other workers hold questions that may come back. Call ``done`` for each earlier
+        lease first.
         """
         pause = 0.01
         while True:
@@ -151,8 +169,17 @@ class Queue:
         return not self._peers.living
 
     def step(self, planned: bool = True) -> tuple[Lease | None, bool]:
-        """``next`` without the waiting: (a lease, False), (None, False) for "ask again", or (None, True) for "all is done".
-        Not ``planned``: only what others gave back.
+        """As ``next``, without waiting.
+
+        Args:
+            planned: Whether chunks of the plan may be taken, too, and not only returned ones.
+
+        Returns:
+            (a lease, False); (None, False) where the caller should ask again; or (None, True) when
+            every question has an outcome.
+
+        Raises:
+            ValueError: ``at_once`` leases are already open.
         """
         if len(self._leases) >= self._at_once:
             raise ValueError("a lease is still open")
@@ -177,14 +204,13 @@ class Queue:
         return lease, over
 
     def upcoming(self) -> tuple[Item, ...]:
-        """The questions of this worker's next lease, as far as it is known; it may still get others first."""
+        """The questions of the next lease, if known; returned ones may still come first."""
         return self._of(self._stock[0]) if self._stock else ()
 
     def done(self, lease: Lease) -> None:
-        """Everything of ``lease`` has been journalled or given back."""
-        self._leases.remove(
-            lease
-        )  # the store learns it when something else is drawn, or when there is nothing
+        """Close ``lease``: all its questions have been journalled or given back."""
+        # The store is told with the next chunk taken, or when this worker becomes idle.
+        self._leases.remove(lease)
         seconds = (self._clock() - self._begun.pop(lease.places)) / self._at_once
         self._pace.add(
             self._number[lease.items[0].benchmark],
@@ -194,7 +220,10 @@ class Queue:
         )
 
     def give_back(self, lease: Lease, items: Sequence[Item]) -> None:
-        """These raised here; they will be tried once more, each alone, by another worker if there is one."""
+        """Give back questions that raised here.
+
+        Each is tried once more on its own, by another worker if there is one.
+        """
         for place, item in zip(lease.places, lease.items, strict=True):
             if item in items:
                 self._returns.put(
@@ -204,6 +233,7 @@ class Queue:
         self._say_held()  # whoever buries this worker must not give them out once more
 
     def close(self) -> None:
+        """Stop the worker's signs of life."""
         self._peers.close()
 
     # taking
@@ -242,7 +272,7 @@ class Queue:
         return self._order.choose(self._drawn, self._pace.scales(), len(self._peers.living) + 1)
 
     def _plenty(self) -> bool:
-        """Whether to take one more ahead leaves enough for everybody else."""
+        """Whether enough remains for the other workers if this one takes a chunk ahead."""
         left = sum(
             max(len(pool) - count, 0)
             for pool, count in zip(self._order.plan, self._drawn, strict=True)
@@ -257,8 +287,11 @@ class Queue:
         return 1000 * self._round + 1
 
     def _take_returned(self, idle: bool) -> Lease | None:
-        """A returned chunk that nobody took. Without ``idle`` leave what this worker failed at, and suspects, for later;
-        suspects in any case until nothing else is open here.
+        """Take a returned chunk that no worker has taken.
+
+        Unless ``idle``, chunks that failed on this worker and chunks marked ``last`` are skipped.
+        If ``idle``, this worker's failed chunks are left to other workers for some seconds, and
+        chunks marked ``last`` are skipped while this worker has open leases.
         """
         for number, entry in self._returns.candidates():
             if entry.avoid == self._peers.me or entry.last:
@@ -286,12 +319,13 @@ class Queue:
         return None
 
     def _take_last(self) -> tuple[Lease | None, bool]:
-        """Nothing is planned any more: as ``step``.
+        """As ``step``, once the plan is used up.
 
-        The order of the reads matters. Whoever moves questions from one place to another is busy from before it takes
-        them until after they can be seen in the new place. So look at the returned chunks, then at who is busy, then
-        at the returned chunks again: if nothing is there, nobody is busy and nothing came, no question is on its way,
-        and the journal tells what is left.
+        The order of the reads matters. A worker that moves questions from one place to another is
+        marked busy from before it takes them until after they can be seen in the new place. So
+        read the returned chunks, then who is busy, then the returned chunks again. If there is
+        none, no worker is busy and none was added, then no question is on its way and the journal
+        shows what is left.
         """
         returned = self._returns.count()
         if lease := self._take_returned(idle=True):
@@ -353,7 +387,10 @@ class Queue:
         return replace(lease, drawn=drawn)
 
     def _say_held(self) -> None:
-        """Tell the others what to take over if this worker dies. What is answered of it they will see in the journal."""
+        """Record in the store what other workers take over if this one dies.
+
+        What this worker has answered of it they see in the journal.
+        """
         held = [
             [lease.fence, lease.tries, left]
             for lease in self._leases
@@ -365,7 +402,11 @@ class Queue:
     # rounds
 
     def _join(self) -> None:
-        """Enter the launch. One worker makes the first plan; the others wait for it, as long as that worker lives and is no slower than expected."""
+        """Enter the launch.
+
+        One worker makes the first plan. The others wait for it for at most ``PATIENCE`` seconds,
+        or until that worker dies; then they make a plan, too.
+        """
         self._look()
         until = time.monotonic() + PATIENCE
         while not self._enter(0):
@@ -411,33 +452,33 @@ class Queue:
         pieces = [text[at : at + _PIECE] for at in range(0, len(text), _PIECE)]
         for place, piece in enumerate(pieces):
             self._store.set(f"plan/{name}/{place}", piece)
+        # Create the counters now: several keys are read in one request only if all exist.
         for pool in range(len(plan)):
-            self._store.add(
-                f"next/{number}/{pool}", 0
-            )  # several counters are read at once if all are there
+            self._store.add(f"next/{number}/{pool}", 0)
         self._store.create(f"plan/{number}", json.dumps([name, len(pieces), self._digest]))
         self._enter(number)
 
     # the other workers
 
     def _look(self) -> None:
-        """Learn of new workers, bury the dead, exchange measured times."""
+        """Find new workers, bury dead ones and exchange measured times."""
         self._looked = self._clock()
         if self._peers.buried:
             held = [self._of(chunk) for chunk in self._stock]
             self._lost += [item for items in held if items not in self._fresh for item in items]
-            self._stock.clear()  # what we held was given away, what we had not begun too
+            # Other workers took everything this one held, also what it had not begun.
+            self._stock.clear()
             self._fresh = []
             self._peers.say("")
             self._peers.register(json.dumps(self._pace.own))
         for number in self._peers.dead():
-            self._bury(number)  # or see that somebody did
+            self._bury(number)  # does nothing if another worker was first
             self._peers.forget(number)
         self._peers.tell(json.dumps(self._pace.own))
         self._pace.hear(json.loads(text) for text in self._peers.hear())
 
     def _bury(self, number: int) -> None:
-        """Take over what a dead worker held; exactly one of those who notice does it."""
+        """Return what a dead worker held; of the workers that notice, exactly one does it."""
         self._peers.say_busy()
         held = self._peers.bury(number)
         if not held:
@@ -446,7 +487,9 @@ class Queue:
         for fence, tries, places in json.loads(held):
             left = [place for place in places if not self._settled(place)]
             alone = [place for place in left if self._book.suspect(self._items[place].key)]
-            for place in alone:  # one over which a worker hung is tried again at once, one that killed twice at the very end
+            # A question on which a worker hung is tried again at once; one that was open when
+            # SOLO_DEATHS workers died is tried at the very end.
+            for place in alone:
                 deadly = self._book.deaths(self._items[place].key) >= SOLO_DEATHS
                 self._returns.put(Return((place,), fence + 1, tries, last=deadly))
             if calm := tuple(place for place in left if place not in alone):

@@ -1,4 +1,4 @@
-"""Chunks that somebody could not finish, as one worker sees them in the store."""
+"""Returned chunks, which a worker could not finish, as one worker sees them in the store."""
 
 from __future__ import annotations
 
@@ -11,7 +11,11 @@ from .stores import Store
 
 @dataclass(frozen=True)
 class Return:
-    """``avoid`` is the number of the worker it should not go to, if possible; ``last``: only when nothing else is left."""
+    """A chunk of questions that a worker could not finish.
+
+    ``avoid`` is the number of the worker that should not get it, if possible. ``last`` marks a
+    chunk that is tried only when nothing else is left.
+    """
 
     places: tuple[int, ...]
     fence: int
@@ -21,33 +25,34 @@ class Return:
 
 
 class Returns:
-    """Everybody reads all of them, and takes one by being the first to say so."""
+    """The returned chunks of a launch; all workers read all, and the first to claim one gets it."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._open: dict[int, Return] = {}  # given back by somebody, not known to be taken
+        self._open: dict[int, Return] = {}  # returned, not known to be taken
         self._unread: list[int] = []  # counted, but not yet written down
         self._counted = 0
 
     def put(self, entry: Return) -> None:
+        """Add a returned chunk."""
         self._store.set(f"return/{self._store.add('returns', 1) - 1}", json.dumps(asdict(entry)))
 
     def count(self) -> int:
-        """How many there ever were."""
+        """How many chunks have been returned in this launch."""
         return self._store.add("returns", 0)
 
     def candidates(self) -> Iterator[tuple[int, Return]]:
-        """Those not known to be taken, in the order they came."""
+        """The chunks not known to be taken, by number and in the order they were returned."""
         self._read()
         yield from list(self._open.items())
 
     def take(self, number: int, me: int) -> bool:
-        """Whether nobody was quicker."""
+        """Claim a chunk; whether this worker was the first to do so."""
         del self._open[number]
         return self._store.create(f"taken/{number}", str(me)) == str(me)
 
     def left(self) -> bool:
-        """Whether any is still there for somebody to take."""
+        """Whether any chunk is still to be taken."""
         self._read()
         for number in list(self._open):
             if self._store.get(f"taken/{number}") is None:
