@@ -7,6 +7,8 @@ import fcntl
 import os
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +92,29 @@ def test_a_holder_on_another_machine_is_named_and_given_up(
 
 
 @pytest.mark.timeout(60)
+def test_a_holder_on_another_machine_that_gives_signs_is_waited_for(place: Path) -> None:
+    path = Path(f"{place / 'x.lock'}{SOFT}")
+    path.write_text("4711\nnode7\n")
+
+    def sign() -> None:
+        for _ in range(6):
+            time.sleep(0.5)
+            os.utime(path)
+        path.unlink()
+
+    other = threading.Thread(target=sign)
+    other.start()
+    with file_lock(place / "x.lock", patience=1.5, quiet=0.2):
+        other.join()
+        with file_lock(place / "y.lock", sign=0.1):
+            mine = Path(f"{place / 'y.lock'}{SOFT}")
+            first = mine.stat().st_mtime_ns
+            time.sleep(0.5)
+            assert mine.stat().st_mtime_ns > first
+    assert not list(place.iterdir())
+
+
+@pytest.mark.timeout(60)
 def test_a_holder_that_lives_is_waited_for(place: Path) -> None:
     path = place / "x.lock"
     code = "import sys, time; from filelock import SoftFileLock\nwith SoftFileLock(sys.argv[1]): print(flush=True); time.sleep(3)"
@@ -97,8 +122,10 @@ def test_a_holder_that_lives_is_waited_for(place: Path) -> None:
         [sys.executable, "-c", code, f"{path}{SOFT}"], stdout=subprocess.PIPE
     ) as holder:
         assert holder.stdout is not None and holder.stdout.readline()
+        began = time.monotonic()
         with file_lock(path, patience=0.5, quiet=0.2):
-            assert holder.wait(timeout=20) == 0
+            assert time.monotonic() - began > 2
+        assert holder.wait(timeout=20) == 0
 
 
 @pytest.mark.timeout(60)

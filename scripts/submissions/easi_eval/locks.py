@@ -12,6 +12,7 @@ import os
 import socket
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -27,7 +28,8 @@ NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 SOFT = ".soft"
 QUIET = 5.0  # seconds for which a lock is waited for without a word
 SAID_AGAIN = 60.0
-PATIENCE = 600.0  # for a holder that cannot be seen from here
+SIGN = 60.0  # a holder touches its file that often
+PATIENCE = 600.0  # for one that cannot be seen from here and gives no sign
 # How filelock marks the host of a process in a container; one of the machine itself has the
 # kernel's first namespace.
 NAMESPACE, FIRST_NAMESPACE = "?pidns-", 0xEFFFFFFC
@@ -46,7 +48,9 @@ def lacks_locks(folder: Path) -> bool:
     return False
 
 
-def file_lock(path: str | Path, patience: float = PATIENCE, quiet: float = QUIET) -> BaseFileLock:
+def file_lock(
+    path: str | Path, patience: float = PATIENCE, quiet: float = QUIET, sign: float = SIGN
+) -> BaseFileLock:
     """Held by one process at a time, in a ``with`` block; others wait. What a process left that was killed is taken over.
 
     Without locks a file stands for it while it is held. Its name is another: a real lock leaves its
@@ -58,7 +62,7 @@ def file_lock(path: str | Path, patience: float = PATIENCE, quiet: float = QUIET
     if not lacks_locks(Path(path).absolute().parent):
         return FileLock(path)
     lock = _soft_lock()(f"{path}{SOFT}")
-    lock.patience, lock.quiet = patience, quiet
+    lock.patience, lock.quiet, lock.sign = patience, quiet, sign
     return lock
 
 
@@ -69,19 +73,43 @@ def _soft_lock() -> type[Any]:
     class Told(SoftFileLock):
         """Without a timeout it says whom it waits for, and gives up one that cannot be seen."""
 
-        patience, quiet = PATIENCE, QUIET
+        patience, quiet, sign = PATIENCE, QUIET, SIGN
+        released: threading.Event | None = None
 
         def acquire(self, timeout: float | None = None, *args: Any, **options: Any) -> Any:
-            if timeout is not None and timeout >= 0:
-                return super().acquire(timeout, *args, **options)
             waiting = Waiting(self, on_stderr, self.patience, self.quiet)
             while True:
                 try:
-                    return super().acquire(min(1.0, self.quiet), *args, **options)
+                    told = timeout is None or timeout < 0
+                    held = super().acquire(
+                        min(1.0, self.quiet) if told else timeout, *args, **options
+                    )
+                    break
                 except Timeout:
+                    if not told:
+                        raise
                     waiting.heed()
+            if self.released is None:
+                self.released = threading.Event()
+                threading.Thread(
+                    target=_give_signs, args=(self.lock_file, self.released, self.sign), daemon=True
+                ).start()
+            return held
+
+        def release(self, force: bool = False) -> None:
+            super().release(force)
+            if self.released is not None and not self.is_locked:
+                self.released.set()
+                self.released = None
 
     return Told
+
+
+def _give_signs(path: str, released: threading.Event, pause: float) -> None:
+    """Touch the file now and then: other machines cannot see that its process lives."""
+    while not released.wait(pause):
+        with contextlib.suppress(OSError):
+            os.utime(path)
 
 
 def on_stderr(line: str) -> None:
@@ -93,8 +121,8 @@ class Waiting:
     """What is done while a file that stands for a lock is waited for; a real lock ends with its process.
 
     After ``quiet`` seconds the holder is named, or its file is removed where it is a process of this
-    machine that is gone. One that cannot be seen from here is given up after ``patience``; one that
-    lives is waited for.
+    machine that is gone. One that cannot be seen from here is given up after ``patience`` without a
+    sign; one that lives is waited for.
     """
 
     def __init__(
@@ -107,7 +135,8 @@ class Waiting:
         self.path = Path(lock.lock_file)
         self.soft = self.path.name.endswith(SOFT)
         self.say, self.patience, self.quiet = say, patience, quiet
-        self.began = time.monotonic()
+        self.began = self.signed = time.monotonic()
+        self.sign = 0.0
         self.told = -math.inf
 
     def heed(self) -> None:
@@ -120,10 +149,13 @@ class Waiting:
         if holder.gone():
             _evict(self.path)
             return
-        if not holder.here() and now - self.began >= self.patience:
+        with contextlib.suppress(OSError):
+            if (sign := self.path.stat().st_mtime) != self.sign:
+                self.sign, self.signed = sign, now
+        if not holder.here() and now - self.signed >= self.patience:
             raise EasiError(
-                f"{self.path} has been held for {self.patience / 60:.0f} minutes by {holder}, "
-                "which cannot be seen from here",
+                f"{self.path} is held by {holder}, "
+                f"of which nothing was seen for {self.patience / 60:.0f} minutes",
                 hint="delete it if no run uses it",
             )
         if now - self.told >= SAID_AGAIN:

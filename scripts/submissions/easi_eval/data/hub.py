@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import functools
 import queue
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -33,7 +32,7 @@ from huggingface_hub.utils import WeakFileLock, disable_progress_bars, logging
 from huggingface_hub.utils._http import http_backoff, reset_sessions
 
 from ..errors import DiskFull, EasiError, is_full
-from ..locks import file_lock, lacks_locks
+from ..locks import file_lock, lacks_locks, on_stderr
 from .connection import refuse_unusable
 from .needs import FileRecord, HubSettings, Unreachable
 from .parallel import Pulse
@@ -113,10 +112,6 @@ class _Failures:
 
     since: float
     count: int = 1
-
-
-def on_stderr(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
 
 
 class Hub:
