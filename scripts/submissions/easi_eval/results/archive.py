@@ -1,14 +1,19 @@
-"""``easi_results.zip``: the files the scores came from, and what is needed to check and to repeat them. The same inputs make the same bytes.
+"""``easi_results.zip``: the files behind the scores, to check and to repeat them.
 
-It is tried in forms ("rungs"), each smaller than the one before, until one fits into a request:
+The same inputs make the same bytes. The archive is tried in forms ("rungs"), each smaller than the
+one before, until one fits into a request:
 
-0  the backend's files as they are, and the per-question table of each benchmark as ``rows/<benchmark>.csv``
-1  repeated columns stored once: samples without what they repeat (``compact.py``), workbooks rewritten plainly, texts that stand
-   in a workbook not beside it again, no table, because the files give it back
-2  as 1, without the columns that only repeat the dataset (question, options, media): the manifest names its revision
+0  the backend's files as they are, and each benchmark's per-question table as
+   ``rows/<benchmark>.csv``
+1  repeated columns stored once: samples without what they repeat (``compact.py``), workbooks
+   rewritten plainly, texts that a workbook holds not stored again beside it; no tables, because
+   they can be made from the files
+2  as 1, without the columns that only repeat the dataset (question, options, media): the manifest
+   names its revision
 
-Where none fits it is rung 1, which loses nothing. ``archive.json`` says which it is and what became of each file, so that
-``unfold`` can bring back files that the readers understand; ``CHANGES.md`` says the same to people.
+If none fits, the archive is rung 1, which loses nothing. ``archive.json`` names the rung and the
+form of each file, so that ``unfold`` can restore files that the readers understand. ``CHANGES.md``
+describes the same in words.
 """
 
 from __future__ import annotations
@@ -43,14 +48,17 @@ RUNGS = 3
 PICKLES = (".pkl", ".pickle")
 DAMAGED = "it was changed, or it is not an archive of this program"
 
-# Per-question tables (CSV, see ``row_table.py``) of the benchmarks whose files lie in a folder, by key.
+# Makes the per-question tables (CSV, see ``row_table.py``) of the benchmarks whose files lie in a
+# folder, by benchmark key.
 MakeTables = Callable[[Path], Mapping[str, bytes]]
 
 
 @dataclass(frozen=True)
 class Stored:
-    """One file of the archive. Digests are SHA-256, hexadecimal: ``sha256`` of the member, ``original`` of the file before anything
-    was replaced in it; ``replaced`` says what.
+    """One file of the archive.
+
+    ``sha256`` is the digest of the archive's member, ``original`` that of the file before anything
+    was replaced in it (both hexadecimal); ``replaced`` describes the replacements.
     """
 
     sha256: str
@@ -59,6 +67,7 @@ class Stored:
     form: Form = Form()
 
     def to_json(self) -> dict[str, Any]:
+        """The entry of ``archive.json``."""
         said = {"sha256": self.sha256, "original": self.original, "replaced": self.replaced}
         return {name: value for name, value in said.items() if value} | (
             {"form": self.form.to_json()} if self.form.name else {}
@@ -66,6 +75,7 @@ class Stored:
 
     @classmethod
     def from_json(cls, value: Any) -> Stored:
+        """Read what ``to_json`` made."""
         return cls(
             str(value["sha256"]),
             str(value.get("original", "")),
@@ -76,9 +86,11 @@ class Stored:
 
 @dataclass(frozen=True)
 class Index:
-    """``archive.json``. ``tables``: number of questions and SHA-256 of each benchmark's per-question table, stored or not.
+    """The content of ``archive.json``.
 
-    ``inputs``: digest of all that the archive was made from, to know an archive that need not be made again.
+    ``tables`` holds the number of questions and the SHA-256 of each benchmark's per-question table,
+    whether it is stored or not. ``inputs`` is a digest of everything the archive was made from; an
+    archive with the same digest need not be made again.
     """
 
     rung: int
@@ -87,6 +99,7 @@ class Index:
     inputs: str = ""
 
     def to_json(self) -> dict[str, Any]:
+        """The content as JSON values."""
         return {
             "schema": SCHEMA,
             "rung": self.rung,
@@ -100,7 +113,7 @@ class Index:
 
     @classmethod
     def from_json(cls, value: Any) -> Index:
-        """Raises EasiError for what ``to_json`` does not make."""
+        """Read what ``to_json`` made; EasiError for anything else."""
         try:
             if value["schema"] != SCHEMA:
                 raise EasiError(
@@ -122,8 +135,11 @@ class Index:
 
 @dataclass(frozen=True)
 class Contents:
-    """What goes in. ``files``: the backend's, by ``<benchmark>/<path>``; ``texts``: ours, by name, where paths and secrets are replaced
-    too; ``leave``: what rung 2 leaves out of each benchmark's files.
+    """What an archive is made from.
+
+    ``files`` are the backend's, by ``<benchmark>/<path>``. ``texts`` are this program's, by name;
+    paths and secrets are replaced in them, too. ``leave`` says what rung 2 leaves out of each
+    benchmark's files. ``inputs`` is as in ``Index``.
     """
 
     files: Mapping[str, Path]
@@ -134,7 +150,7 @@ class Contents:
 
 @dataclass(frozen=True)
 class Packed:
-    """The archive; ``fits``: whether it may be sent."""
+    """A finished archive; ``fits`` says whether it may be sent."""
 
     data: bytes
     rung: int
@@ -142,7 +158,11 @@ class Packed:
 
 
 def entries(outputs: Iterable[Outputs]) -> dict[str, Path]:
-    """The backend's files by their names in the archive. Pickles stay out; two different files of one name are an EasiError."""
+    """The backend's files by their names in the archive, without pickles.
+
+    Raises:
+        EasiError: Two different files would have the same name.
+    """
     found: dict[str, Path] = {}
     for out in outputs:
         for path in out.files:
@@ -165,7 +185,17 @@ def entries(outputs: Iterable[Outputs]) -> dict[str, Path]:
 def pack(
     contents: Contents, scrubber: Scrubber, tables: MakeTables, fits: Callable[[int], bool]
 ) -> Packed:
-    """The first rung that fits; ``fits`` is given a number of bytes. Raises EasiError for links and missing files."""
+    """Make the archive in the first rung that fits.
+
+    Args:
+        contents: What goes into the archive.
+        scrubber: Replaces paths and secrets.
+        tables: Makes the per-question tables from a folder of files.
+        fits: Whether an archive of so many bytes may be sent.
+
+    Raises:
+        EasiError: A file is missing or a link.
+    """
     with (
         tempfile.TemporaryDirectory(prefix="easi-archive-") as name,
         contextlib.ExitStack() as stack,
@@ -184,9 +214,8 @@ def pack(
         sums = {key: (table.count(b"\n") - 1, _digest(table)) for key, table in made.items()}
         kept: Packed | None = None
         for rung in range(RUNGS):
-            as_they_are: frozenset[str] = (
-                frozenset()
-            )  # benchmarks that this rung would not give back
+            # Benchmarks whose tables cannot be restored from this rung.
+            as_they_are: frozenset[str] = frozenset()
             while True:
                 folded = _folded(plain, stored, rung, contents.leave, as_they_are)
                 beside = {
@@ -210,7 +239,7 @@ def pack(
 
 
 def read_index(data: bytes) -> Index:
-    """The index of an archive of ours; EasiError if there is none."""
+    """The index of an archive that this program made; EasiError if there is none."""
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as zipped:
             return Index.from_json(json.loads(zipped.read(INDEX)))
@@ -219,7 +248,7 @@ def read_index(data: bytes) -> Index:
 
 
 def unfold(members: Mapping[str, bytes], index: Index, folder: Path) -> None:
-    """Write the backend's files below ``folder`` in the form in which the readers know them."""
+    """Write the backend's files below ``folder`` in the form that the readers understand."""
     for name, stored in index.files.items():
         if "/" not in name or name.startswith(f"{TABLES}/"):
             continue
@@ -229,7 +258,7 @@ def unfold(members: Mapping[str, bytes], index: Index, folder: Path) -> None:
 
 
 def _scrubbed(path: Path, target: Path, scrubber: Scrubber) -> Stored:
-    """Put the file there without paths and secrets."""
+    """Copy a file to ``target`` without paths and secrets."""
     if path.is_symlink() or not path.is_file():
         raise EasiError(
             f"{path} is {'a link' if path.is_symlink() else 'not a file'}",
@@ -308,7 +337,7 @@ def archive(members: Mapping[str, bytes]) -> bytes:
 def _not_restored(
     data: bytes, tables: Mapping[str, bytes], make: MakeTables, scratch: Path
 ) -> frozenset[str]:
-    """The benchmarks whose table the archive would not give back."""
+    """The benchmarks whose tables cannot be restored from the archive."""
     with (
         tempfile.TemporaryDirectory(dir=scratch) as name,
         zipfile.ZipFile(io.BytesIO(data)) as zipped,
@@ -323,15 +352,18 @@ def _changes(rung: int, files: Mapping[str, Stored], sums: Mapping[str, tuple[in
     forms_said = (
         "the backend's files as they are, and the per-question tables in rows/",
         "repeated columns stored once; nothing is lost",
-        "repeated columns stored once; columns that only repeat the dataset are left out (run_manifest.json has its revision)",
+        "repeated columns stored once; columns that only repeat the dataset are left out "
+        "(run_manifest.json has its revision)",
     )
     lines = [
         "# What was changed in the backend's files",
         "",
         f"Form {rung}: {forms_said[rung]}.",
         "",
-        "Absolute paths of the machine and secrets are replaced by words in brackets. Aggregates are never changed otherwise.",
-        "`easi-eval --verify easi_results.zip` restores the per-question tables and recomputes every score.",
+        "Absolute paths of the machine and secrets are replaced by words in brackets. "
+        "Aggregates are never changed otherwise.",
+        "`easi-eval --verify easi_results.zip` restores the per-question tables "
+        "and recomputes every score.",
         "",
     ]
     for name, stored in files.items():

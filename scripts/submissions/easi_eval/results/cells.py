@@ -1,4 +1,7 @@
-"""The first sheet of a workbook as plain cells, and cells as the smallest workbook that spreadsheets and pandas still read."""
+"""Read the first sheet of a workbook as plain cells, and write cells as a minimal workbook.
+
+Spreadsheet programs and pandas can read the workbook.
+"""
 
 from __future__ import annotations
 
@@ -17,28 +20,46 @@ from ..errors import EasiError
 Cells = list[list[Any]]  # rows of None, bool, int, float and str; the first one is the header
 
 _PARTS = {
-    "[Content_Types].xml": '<Types xmlns="http://schemas.openxmlformats.org/package/2006/content-types">'
-    '<Default Extension="rels" ContentType="application/vnd.openxmlformats-package.relationships+xml"/>'
-    '<Default Extension="xml" ContentType="application/xml"/>'
-    '<Override PartName="/xl/workbook.xml" ContentType="application/vnd.openxmlformats-officedocument.spreadsheetml.sheet.main+xml"/>'
-    '<Override PartName="/xl/worksheets/sheet1.xml" ContentType="application/vnd.openxmlformats-officedocument.spreadsheetml.worksheet+xml"/></Types>',
-    "_rels/.rels": '<Relationships xmlns="http://schemas.openxmlformats.org/package/2006/relationships"><Relationship Id="r1" '
-    'Type="http://schemas.openxmlformats.org/officeDocument/2006/relationships/officeDocument" Target="xl/workbook.xml"/></Relationships>',
-    "xl/_rels/workbook.xml.rels": '<Relationships xmlns="http://schemas.openxmlformats.org/package/2006/relationships"><Relationship Id="r1" '
-    'Type="http://schemas.openxmlformats.org/officeDocument/2006/relationships/worksheet" Target="worksheets/sheet1.xml"/></Relationships>',
+    "[Content_Types].xml": (
+        '<Types xmlns="http://schemas.openxmlformats.org/package/2006/content-types">'
+        '<Default Extension="rels" '
+        'ContentType="application/vnd.openxmlformats-package.relationships+xml"/>'
+        '<Default Extension="xml" ContentType="application/xml"/>'
+        '<Override PartName="/xl/workbook.xml" ContentType="application/'
+        'vnd.openxmlformats-officedocument.spreadsheetml.sheet.main+xml"/>'
+        '<Override PartName="/xl/worksheets/sheet1.xml" ContentType="application/'
+        'vnd.openxmlformats-officedocument.spreadsheetml.worksheet+xml"/></Types>'
+    ),
+    "_rels/.rels": (
+        '<Relationships xmlns="http://schemas.openxmlformats.org/package/2006/relationships">'
+        '<Relationship Id="r1" Type="http://schemas.openxmlformats.org/officeDocument/2006/'
+        'relationships/officeDocument" Target="xl/workbook.xml"/></Relationships>'
+    ),
+    "xl/_rels/workbook.xml.rels": (
+        '<Relationships xmlns="http://schemas.openxmlformats.org/package/2006/relationships">'
+        '<Relationship Id="r1" Type="http://schemas.openxmlformats.org/officeDocument/2006/'
+        'relationships/worksheet" Target="worksheets/sheet1.xml"/></Relationships>'
+    ),
 }
 _WORKBOOK = (
     '<workbook xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main" '
     'xmlns:r="http://schemas.openxmlformats.org/officeDocument/2006/relationships">'
     '<sheets><sheet name="{}" sheetId="1" r:id="r1"/></sheets></workbook>'
 )
-_SHEET = '<worksheet xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main"><sheetData>{}</sheetData></worksheet>'
+_SHEET = (
+    '<worksheet xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main">'
+    "<sheetData>{}</sheetData></worksheet>"
+)
 DECLARATION = '<?xml version="1.0" encoding="UTF-8" standalone="yes"?>\n'
 EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
 def read_cells(path: Path) -> tuple[str, Cells]:
-    """Title and rows of the first sheet; formulas as their text. Raises EasiError for what is no workbook."""
+    """Title and rows of the first sheet, with formulas as their text.
+
+    Raises:
+        EasiError: The file cannot be read as a workbook.
+    """
     try:
         book = openpyxl.load_workbook(path, read_only=True)
         sheet = book.worksheets[0]
@@ -59,7 +80,11 @@ def read_cells(path: Path) -> tuple[str, Cells]:
 
 
 def write_cells(title: str, rows: Sequence[Sequence[Any]]) -> bytes:
-    """A workbook of one sheet. Its parts are stored, not deflated: the archive around it deflates them in one piece, which is smaller."""
+    """A workbook of one sheet.
+
+    Its parts are stored uncompressed, because the archive around it compresses all parts together,
+    which makes it smaller.
+    """
     made = io.BytesIO()
     sheet = "".join("<row>" + "".join(map(_cell, row)) + "</row>" for row in rows)
     parts = {
@@ -74,7 +99,7 @@ def write_cells(title: str, rows: Sequence[Sequence[Any]]) -> bytes:
 
 
 def _plain(cell: Any) -> Any:
-    """An array formula as the text that was taken for one; a date as its text."""
+    """The cell's value; the text of an array formula or of a date."""
     return (
         cell
         if cell is None or isinstance(cell, (bool, int, float, str))
@@ -84,7 +109,7 @@ def _plain(cell: Any) -> Any:
 
 def _cell(value: Any) -> str:
     if value is None:
-        return "<c/>"  # cells carry no place, so that none may be left out
+        return "<c/>"  # cells have no coordinates here, so empty ones must be written
     if isinstance(value, bool):
         return f'<c t="b"><v>{int(value)}</v></c>'
     if isinstance(value, (int, float)):

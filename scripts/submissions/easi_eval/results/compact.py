@@ -1,9 +1,11 @@
-"""lmms-eval's samples with every repeated column stored once, and the way back.
+"""lmms-eval's samples with every repeated column stored once, and how to restore them.
 
-A column is one member of the samples (``doc_id``) or of one of their objects (``vsibench_overall.question``). lmms-eval writes
-the whole object of a sample again under each of its metrics: at full size 97 % of the bytes. A compact file is JSON lines like the
-original, with the columns that say something new; the *key* tells the others: those that hold one value in every sample, those
-equal to another column, and those that are there only in samples that name them and equal another column there.
+A column is one member of the samples (``doc_id``) or of one of their objects
+(``vsibench_overall.question``). lmms-eval repeats the whole sample under each of its metrics: at
+full size 97 % of the bytes. A compact file is JSON lines like the original, with only the columns
+that carry information. The *key* describes the other columns: those with one value in all samples,
+those equal to another column, and those that exist only in samples that name them and equal
+another column there.
 """
 
 from __future__ import annotations
@@ -19,21 +21,27 @@ from ..errors import EasiError
 
 Path = tuple[str, ...]  # (member,) or (member, member of it)
 Column = list[str | None]  # JSON by sample; None where the sample does not have it
+# Kept even where they repeat, for readers of the file who do not have its key.
 ALWAYS = (
     ("doc_id",),
     ("target",),
     ("filtered_resps",),
-)  # for who reads the file without its key, also where they never vary
+)
 LARGEST = 1 << 30  # characters of one file; SPAR-Bench at full size has a ninth of it
 MOST_NAMES = 200  # a column with more values than this names no other
 
 
 @dataclass(frozen=True)
 class Key:
-    """What ``restore`` needs. ``order``: every column, as the samples have them; ``left_out``: columns that cannot be restored.
+    """What ``restore`` needs.
 
-    ``constant``: JSON of the one value. ``same``: the equal column. ``named``: the column whose value says that it is there, the
-    name it says, and the column it equals there.
+    Attributes:
+        order: All columns, in the order in which the samples have them.
+        constant: Columns with one value, and its JSON.
+        same: Columns equal to another column, and that column.
+        named: Columns that only some samples have. For each: the column whose value tells those
+            samples, that value, and the column it equals there.
+        left_out: Columns that cannot be restored.
     """
 
     order: tuple[Path, ...]
@@ -43,6 +51,7 @@ class Key:
     left_out: tuple[Path, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
+        """The key as JSON values."""
         return {
             "order": [list(path) for path in self.order],
             "constant": [[list(path), json.loads(value)] for path, value in self.constant.items()],
@@ -56,7 +65,7 @@ class Key:
 
     @classmethod
     def from_json(cls, value: Any) -> Key:
-        """Raises EasiError for what ``to_json`` does not make."""
+        """Read what ``to_json`` made; EasiError for anything else."""
         try:
             return cls(
                 tuple(_path(path) for path in value["order"]),
@@ -78,9 +87,10 @@ class Key:
 def compact(
     lines: Sequence[str], leave_out: Callable[[Path], bool] = lambda path: False
 ) -> tuple[list[str], Key] | None:
-    """The compact lines and their key; None where the samples are not of a form that comes back exactly.
+    """The compact lines and their key; None if the lines could not be restored exactly.
 
-    Exactly: ``restore`` gives these very lines, but for the columns that ``leave_out`` names.
+    Exactly means that ``restore`` returns the same lines, except for the columns for which
+    ``leave_out`` is true.
     """
     try:
         parsed = [_leaves(json.loads(line)) for line in lines]
@@ -114,14 +124,18 @@ def compact(
 
 
 def restore(lines: Iterable[str], key: Key, largest: int = LARGEST) -> list[str]:
-    """The lines that ``compact`` was given. Raises EasiError for lines that do not belong to the key."""
+    """Restore the lines that ``compact`` was given.
+
+    Raises:
+        EasiError: The lines do not fit the key, or would have more than ``largest`` characters.
+    """
     restored: list[str] = []
     size = 0
     for number, line in enumerate(lines, start=1):
         try:
             sample: dict[Path, str | None] = dict(_leaves(json.loads(line)))
             sample |= key.constant
-            # An equal column is one of those above: chains are never made.
+            # ``same`` always refers to a column restored above, never to another one of ``same``.
             sample |= {path: sample.get(other) for path, other in key.same.items()}
             sample |= {
                 path: sample[base]
@@ -135,7 +149,7 @@ def restore(lines: Iterable[str], key: Key, largest: int = LARGEST) -> list[str]
                 hint="the archive was changed, or cut off",
             ) from error
         size += len(restored[-1])
-        if size > largest:  # a key may come from a stranger, and repeat what it likes
+        if size > largest:  # an untrusted key could repeat values without limit
             raise EasiError(
                 f"compact samples would come to more than {largest:,} characters",
                 hint="the archive was changed",
@@ -144,7 +158,7 @@ def restore(lines: Iterable[str], key: Key, largest: int = LARGEST) -> list[str]
 
 
 def _leaves(sample: Mapping[str, Any]) -> dict[Path, str]:
-    """Members of the sample and of its objects; an empty object is a value."""
+    """The JSON of each member of the sample and of its objects; an empty object is a value."""
     if not isinstance(sample, dict):
         raise ValueError("no object")
     found: dict[Path, str] = {}
@@ -159,7 +173,10 @@ def _leaves(sample: Mapping[str, Any]) -> dict[Path, str]:
 def _text(
     sample: Mapping[Path, str | None], order: Sequence[Path], comma: str = ", ", colon: str = ": "
 ) -> str:
-    """The sample's JSON from that of its leaves; members of one object stand together, where the first of them has its place."""
+    """The sample's JSON from that of its leaves.
+
+    The members of one object are written together, at the place of the first of them.
+    """
     members: dict[str, str | list[str]] = {}
     for path in order:
         value = sample.get(path)
@@ -172,7 +189,8 @@ def _text(
     return (
         "{"
         + comma.join(
-            f"{_name(name)}{colon}{value if isinstance(value, str) else '{' + comma.join(value) + '}'}"
+            f"{_name(name)}{colon}"
+            f"{value if isinstance(value, str) else '{' + comma.join(value) + '}'}"
             for name, value in members.items()
         )
         + "}"
@@ -180,7 +198,7 @@ def _text(
 
 
 def _order(samples: Sequence[Mapping[Path, str]]) -> list[Path] | None:
-    """One order of all columns that every sample agrees with; None if there is none."""
+    """An order of all columns that fits every sample; None if there is none."""
     sorter: TopologicalSorter[Path] = TopologicalSorter()
     sequences = {tuple(sample) for sample in samples}
     for sequence in sorted(sequences, key=lambda one: (-len(one), one)):
@@ -195,7 +213,7 @@ def _order(samples: Sequence[Mapping[Path, str]]) -> list[Path] | None:
 def _repeated(
     columns: Mapping[Path, Column],
 ) -> tuple[dict[Path, str], dict[Path, Path], dict[Path, tuple[Path, str, Path]]]:
-    """The columns that need not be stored, by the reason."""
+    """The columns that need not be stored: constant, same and named, as in ``Key``."""
     constant: dict[Path, str] = {}
     same: dict[Path, Path] = {}
     first: dict[tuple[str | None, ...], Path] = {}
@@ -220,7 +238,8 @@ def _repeated(
         for path, column in sparse.items()
         if (how := _named(path, column, columns, names, sparse)) is not None
     }
-    # What equals a column that is told by name is told after it, so it is told by name itself.
+    # A column equal to a named column becomes a named column itself, because ``restore`` fills in
+    # named columns after equal ones.
     for path, other in list(same.items()):
         if other in named:
             named[path] = named[other]
@@ -229,7 +248,7 @@ def _repeated(
 
 
 def _naming(dense: Mapping[Path, Column]) -> dict[Path, dict[str, int]]:
-    """Columns with few values, and how often each occurs."""
+    """Columns with few distinct values, and how often each value occurs."""
     found: dict[Path, dict[str, int]] = {}
     for path, column in dense.items():
         values = set(column)
@@ -245,7 +264,7 @@ def _named(
     names: Mapping[Path, Mapping[str, int]],
     sparse: Mapping[Path, Column],
 ) -> tuple[Path, str, Path] | None:
-    """The column that names ``path`` where it is there, the name, and the column it equals there."""
+    """How to restore a column that only some samples have, as in ``Key.named``; else None."""
     there = [place for place, value in enumerate(column) if value is not None]
     for name in dict.fromkeys((path[0], path[-1])):
         said = dumps(name)
@@ -269,7 +288,10 @@ def _path(value: Any) -> Path:
 
 
 def dumps(value: Any) -> str:
-    """As lmms-eval writes it (lmms_eval/loggers/evaluation_tracker.py, save_results_samples), half characters as our scorer lets it."""
+    """JSON as lmms-eval writes it; lone surrogates become backslash escapes.
+
+    See ``save_results_samples`` in lmms_eval/loggers/evaluation_tracker.py.
+    """
     return json.dumps(value, ensure_ascii=False).encode("utf-8", "backslashreplace").decode("utf-8")
 
 

@@ -1,4 +1,4 @@
-"""The smaller forms that one file of the archive may have, and the way back to a file that the readers understand."""
+"""The smaller forms of a file in the archive, and how to restore it for the readers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ SAID = {
     REST: "only the texts that the workbook beside it does not hold exactly",
 }
 DAMAGED = "the archive was changed, or cut off"
-# Members of lmms-eval's samples that are the dataset's (lmms_eval/evaluator.py); in a metric's object the task says.
+# Members of lmms-eval's samples that come from the dataset (lmms_eval/evaluator.py). Those in a
+# metric's object depend on the task.
 PROMPTS = ("input", "input_media")
 DATASET_MEMBERS = ("question", "query", "options")
 # Columns that VLMEvalKit's classes add to a table from the dataset's own.
@@ -50,7 +51,11 @@ Other = Callable[[str], bytes]  # another file of the archive, by name
 
 @dataclass(frozen=True)
 class Leave:
-    """What may be left out of one benchmark's files: ``columns`` of workbooks and of samples; of ``first_only`` the first value stays."""
+    """What may be left out of one benchmark's files.
+
+    ``columns`` are left out of workbooks and samples. Of the list in column ``first_only`` only the
+    first value is kept.
+    """
 
     columns: frozenset[str] = frozenset()
     first_only: str = ""
@@ -58,7 +63,11 @@ class Leave:
 
 @dataclass(frozen=True)
 class Form:
-    """How a file is stored. ``name`` empty: as it is. ``beside``: the workbook that has the rest; ``left_out``: column names."""
+    """How a file is stored.
+
+    An empty ``name`` means unchanged. ``beside`` is the workbook that holds the other answers,
+    ``left_out`` the names of omitted columns.
+    """
 
     name: str = ""
     key: Key | None = None
@@ -66,11 +75,13 @@ class Form:
     left_out: tuple[str, ...] = ()
 
     def said(self) -> str:
+        """The form in words, for ``CHANGES.md``."""
         return SAID.get(self.name, "") + (
             f"; left out: {', '.join(self.left_out)}" if self.left_out else ""
         )
 
     def to_json(self) -> dict[str, Any]:
+        """The form as JSON values, without empty ones."""
         value = {
             "name": self.name,
             "beside": self.beside,
@@ -81,7 +92,7 @@ class Form:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Form:
-        """Raises EasiError for a form that this version does not know."""
+        """Read what ``to_json`` made; EasiError for a form that this version does not know."""
         name = str(value.get("name", ""))
         if (
             name not in ("", *SAID)
@@ -100,7 +111,7 @@ class Form:
 
 
 def leave_of(backend: str, source: Source) -> Leave:
-    """What of this source's files only repeats the dataset, and is not read for the per-question table."""
+    """Columns of a source's files that repeat the dataset and that no per-question table needs."""
     rule = source.rows
     needed = {value for each in fields(rule) for value in _texts(getattr(rule, each.name))}
     if backend == VLMEVALKIT:
@@ -123,9 +134,16 @@ def _texts(value: object) -> tuple[str, ...]:
 def fold(
     name: str, data: bytes, other: Other, names: Collection[str], leave: Leave
 ) -> tuple[bytes, Form]:
-    """The file in its smallest form without the columns ``leave`` names; as it is where that is not smaller or does not come back.
+    """A file in its smaller form, without the columns that ``leave`` names.
 
-    ``names``: all files of the archive.
+    Files that have no smaller form, or could not be restored from it, are returned unchanged.
+
+    Args:
+        name: The file's name in the archive.
+        data: Its content.
+        other: Reads another file of the archive by name.
+        names: All files of the archive.
+        leave: What to leave out.
     """
     if name.endswith(".xlsx"):
         return _fold_workbook(data, leave)
@@ -137,7 +155,7 @@ def fold(
 
 
 def unfold(data: bytes, form: Form, other: Other) -> bytes:
-    """The file as the readers know it. Raises EasiError for what ``fold`` does not make."""
+    """Restore a file for the readers; EasiError for what ``fold`` does not make."""
     if form.name == SAMPLES:
         assert form.key is not None
         return "".join(line + "\n" for line in compact.restore(_lines(data), form.key)).encode(
@@ -162,7 +180,7 @@ def _fold_samples(data: bytes, leave: Leave) -> tuple[bytes, Form]:
     try:
         lines = data.decode("utf-8").split("\n")
         if lines.pop():
-            return data, Form()  # cut off, or of another form
+            return data, Form()  # no newline at the end: cut off, or written differently
         if leave.first_only:
             lines = [_first_only(line, leave.first_only) for line in lines]
     except ValueError:
@@ -193,7 +211,10 @@ def _first_only(line: str, name: str) -> str:
 
 @lru_cache(maxsize=64)
 def _cells(data: bytes) -> tuple[str, Cells]:
-    """Kept, because every form and the answers beside a workbook ask for the same cells, and reading them is slow. Not to be changed."""
+    """Title and cells of a workbook, not to be changed.
+
+    Cached because reading is slow and several forms need the same cells.
+    """
     with TemporaryDirectory() as folder:
         path = Path(folder) / "file.xlsx"
         path.write_bytes(data)
@@ -201,12 +222,12 @@ def _cells(data: bytes) -> tuple[str, Cells]:
 
 
 def forget() -> None:
-    """Give back the memory of the workbooks that were read."""
+    """Free the memory of the workbooks that were read."""
     _cells.cache_clear()
 
 
 def _fold_workbook(data: bytes, leave: Leave) -> tuple[bytes, Form]:
-    """Names of columns stay, and the place of every cell."""
+    """Empty the columns to leave out; their names and the places of all cells stay."""
     title, rows = _cells(data)
     header = rows[0] if rows else []
     gone = [place for place, name in enumerate(header) if name in leave.columns]
@@ -224,7 +245,7 @@ def _fold_workbook(data: bytes, leave: Leave) -> tuple[bytes, Form]:
 
 
 def _workbook_beside(name: str, names: Collection[str]) -> str:
-    """The per-question workbook of an answers file: the one whose name begins like it."""
+    """The per-question workbook of an answers file: the only one whose name starts like it."""
     stem = name.removesuffix(".jsonl")
     found = [
         other
@@ -237,7 +258,7 @@ def _workbook_beside(name: str, names: Collection[str]) -> str:
 
 
 def _answer_cells(data: bytes) -> dict[str, str]:
-    """Prediction by index, as texts, in the workbook's order."""
+    """Predictions by index, both as text, in the workbook's order."""
     _, rows = _cells(data)
     header = list(rows[0]) if rows else []
     if "index" not in header or "prediction" not in header:
@@ -251,7 +272,7 @@ def _text(cell: Any) -> str:
 
 
 def _fold_answers(data: bytes, beside: str, other: Other) -> tuple[bytes, Form]:
-    """Only the lines that say something else than the workbook's cell."""
+    """Keep only the lines that differ from the workbook's cell."""
     try:
         lines = [(json.loads(line), line) for line in data.decode("utf-8").splitlines()]
         cells = _answer_cells(other(beside))
