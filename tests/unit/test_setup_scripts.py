@@ -586,6 +586,7 @@ def test_continuous_integration_ends_with_pytests_line_and_its_code(
     tmp_path: Path, closing: str
 ) -> None:
     run = program(tmp_path / ".ci" / "run", (ROOT / ".ci" / "run").read_text())
+    program(tmp_path / "tests" / "ci_packages.sh", "exit 0\n")
     program(
         tmp_path / "scripts" / "test.sh",
         f"cat; echo ci is $CI; echo '{closing}'; echo 'something after'; exit 4\n",
