@@ -1,4 +1,4 @@
-"""The names a backend's package offers (models, tasks, datasets), read from its files without importing it."""
+"""The models, tasks and datasets that a backend's package offers, read without importing it."""
 
 from __future__ import annotations
 
@@ -31,9 +31,15 @@ CACHE_SCHEMA = 1
 
 @dataclass(frozen=True)
 class Entry:
-    """One name of VLMEvalKit's registry. ``kwargs`` holds the literal arguments as JSON values; ``unread`` names the others.
+    """One name of VLMEvalKit's registry.
 
-    ``cls`` is the class's own name, "" where the registry computes it; ``api``: it asks a server and loads no weights.
+    Attributes:
+        name: The name.
+        cls: The class's own name, "" where the registry computes it.
+        kwargs: The literal arguments as JSON values.
+        model_path: The argument of that name, if it is a string.
+        unread: Names of the arguments that are not literal.
+        api: Whether the model asks a server and loads no weights.
     """
 
     name: str
@@ -46,7 +52,11 @@ class Entry:
 
 @dataclass(frozen=True)
 class LmmsModel:
-    """One name of lmms-eval's registry: ``name`` may be an alias of ``model_id``. Class paths are "" where there is none."""
+    """One name of lmms-eval's registry.
+
+    ``name`` may be an alias of ``model_id``. ``simple`` and ``chat`` are paths of classes, "" where
+    there is none.
+    """
 
     name: str
     model_id: str
@@ -55,13 +65,17 @@ class LmmsModel:
 
     @property
     def cls(self) -> str:
-        """The class lmms-eval takes unless ``--force_simple`` is given."""
+        """The class that lmms-eval uses unless ``--force_simple`` is given."""
         return self.chat or self.simple
 
 
 @dataclass(frozen=True)
 class LmmsModels:
-    """``unread``: plug-ins whose names cannot be told without importing them; a name missing here may be theirs."""
+    """The models of lmms-eval by name.
+
+    ``unread`` lists plug-ins whose model names cannot be read without importing them; a name that
+    is missing here may be one of theirs.
+    """
 
     models: Mapping[str, LmmsModel]
     unread: tuple[str, ...] = ()
@@ -69,13 +83,19 @@ class LmmsModels:
 
 @dataclass(frozen=True)
 class Package:
-    """Where a backend's package lies. ``checkout``: it is not an installed wheel, so its files may change under one version.
+    """Where a backend's package is.
 
-    ``own`` is the folder of the user's model files, which the driver appends to the path of the package's ``vlm``.
+    Attributes:
+        kind: The backend.
+        root: The folder that holds ``__init__.py``.
+        checkout: Whether it is not an installed wheel, so that its files may change without a
+            change of version.
+        own: The folder of the user's model files, which the driver appends to the path of the
+            package's ``vlm``.
     """
 
     kind: Kind
-    root: Path  # the folder that holds __init__.py
+    root: Path
     checkout: bool
     own: Path | None = None
 
@@ -88,9 +108,15 @@ class Package:
 
 
 def locate(kind: Kind, backend_path: Path | None = None) -> Package:
-    """Find the package: in ``backend_path`` (the checkout's root, its ``src`` or the package itself), else where Python would.
+    """Find a backend's package.
 
-    Raises EasiError if it is not there.
+    Args:
+        kind: The backend.
+        backend_path: Root of a checkout, which holds the package directly or in ``src``, or the
+            package itself. By default the package is searched where Python would import it from.
+
+    Raises:
+        EasiError: It is not there.
     """
     if backend_path is not None:
         for root in (
@@ -105,7 +131,8 @@ def locate(kind: Kind, backend_path: Path | None = None) -> Package:
             hint=f"give the folder that contains {kind.package}/__init__.py",
         )
     spec = importlib.util.find_spec(kind.package)
-    if spec is None or spec.origin is None:  # None origin: an empty namespace folder of that name
+    # The origin is None for an empty folder of that name, which Python takes for a namespace.
+    if spec is None or spec.origin is None:
         raise EasiError(
             f"the backend {kind.name} is not installed", hint="run: bash scripts/setup.sh"
         )
@@ -147,7 +174,7 @@ def content_digest(root: Path) -> str:
     return total.hexdigest()[:12]
 
 
-# ---- VLMEvalKit -----------------------------------------------------------------------------------------------------
+# ---- VLMEvalKit
 
 
 def vlmeval_entries(package: Package) -> dict[str, Entry]:
@@ -161,7 +188,7 @@ def vlmeval_entries(package: Package) -> dict[str, Entry]:
 
 
 def read_vlmeval_config(path: Path) -> list[Entry]:
-    """The entries of one registry file. Raises EasiError if it holds no registry that can be read."""
+    """The entries of one registry file; EasiError if no registry can be read from it."""
     registry = _module(path, {}).get("supported_VLM")
     if not isinstance(registry, dict) or not registry:
         raise EasiError(f"{path} has no supported_VLM", hint="is this a VLMEvalKit checkout?")
@@ -169,7 +196,7 @@ def read_vlmeval_config(path: Path) -> list[Entry]:
 
 
 def vlmeval_datasets(package: Package) -> frozenset[str]:
-    """Every name that ``build_dataset`` takes: the classes' own and the video variants."""
+    """All names that ``build_dataset`` accepts: those of the classes and the video variants."""
     return frozenset(
         _cached(
             package, "datasets", lambda: sorted(_read_vlmeval_datasets(package.root / "dataset"))
@@ -206,9 +233,8 @@ def _read_vlmeval_datasets(folder: Path) -> set[str]:
             r"DATASET_|supported_datasets", path.read_text(encoding="utf-8", errors="replace")
         ):
             continue
-        with contextlib.suppress(
-            EasiError
-        ):  # one file of a fork that does not parse costs its own names only
+        # If one file of a fork does not parse, only the names in that file are missing.
+        with contextlib.suppress(EasiError):
             found = _module(path, classes)
             classes.update(
                 {name: value for name, value in found.maps[0].items() if isinstance(value, Class)}
@@ -224,11 +250,14 @@ def _read_vlmeval_datasets(folder: Path) -> set[str]:
     }
 
 
-# ---- lmms-eval ------------------------------------------------------------------------------------------------------
+# ---- lmms-eval
 
 
 def lmms_models(package: Package) -> LmmsModels:
-    """What ``--model`` may name: lmms-eval's own types and aliases, and those of installed plug-ins (which win)."""
+    """All names that ``--model`` accepts: lmms-eval's types and aliases, and those of plug-ins.
+
+    Where both define a name, the installed plug-in wins.
+    """
     raw = _cached(
         package,
         "models",
@@ -242,7 +271,7 @@ def lmms_models(package: Package) -> LmmsModels:
 
 
 def lmms_tasks(package: Package) -> frozenset[str]:
-    """Every task, group and tag that ``--tasks`` may name."""
+    """All tasks, groups and tags that ``--tasks`` accepts."""
     return frozenset(
         _cached(package, "tasks", lambda: sorted(_read_lmms_tasks(package.root / "tasks")))
     )
@@ -289,7 +318,10 @@ def _named(model_id: str, simple: str, chat: str, aliases: Iterable[str]) -> lis
 
 
 def _plugins() -> tuple[dict[str, LmmsModel], tuple[str, ...]]:
-    """Model types of installed plug-ins, from the ``ModelManifest(...)`` calls in the modules their entry points name."""
+    """Model types of installed plug-ins, and the plug-ins that could not be read.
+
+    They are read from the ``ModelManifest(...)`` calls in the modules of the entry points.
+    """
     from importlib.metadata import entry_points
 
     found: dict[str, LmmsModel] = {}
@@ -345,7 +377,7 @@ def read_manifests(path: Path) -> list[LmmsModel]:
 
 
 def module_file(name: str) -> Path | None:
-    """A module's file without importing its parents."""
+    """The file of a module, found without importing its parents; None if there is none."""
     top, *rest = name.split(".")
     spec = importlib.util.find_spec(top)
     if spec is None:
@@ -365,7 +397,10 @@ _TASK_LINE = re.compile(
 
 
 def _read_lmms_tasks(folder: Path) -> set[str]:
-    """Names by the top-level ``task``, ``group`` and ``tag`` lines: the files' ``!function`` tags keep YAML readers out."""
+    """Names from the top-level ``task``, ``group`` and ``tag`` lines of the task files.
+
+    YAML parsers reject the ``!function`` tags in these files, so the lines are matched as text.
+    """
     names: set[str] = set()
     for path in _walk(folder, (".yaml",)):
         for kind, value in _TASK_LINE.findall(
@@ -374,20 +409,19 @@ def _read_lmms_tasks(folder: Path) -> set[str]:
             scalar = value.partition("\n")[0].partition(" #")[0].strip()
             if scalar and not scalar.startswith("["):
                 names.add(scalar.strip("\"'"))
-            elif (
-                kind != "task"
-            ):  # a task that is a list is a group's, and names tasks of other files
+            # A list of tasks belongs to a group; it names tasks that other files define.
+            elif kind != "task":
                 names.update(
                     re.findall(r"[\w.-]+", re.sub(r"^[ \t]*-[ \t]", " ", value, flags=re.MULTILINE))
                 )
     return names
 
 
-# ---- both -----------------------------------------------------------------------------------------------------------
+# ---- both
 
 
 def check_known(option: str, name: str, names: Iterable[str], otherwise: str) -> None:
-    """Refuse a name that the backend does not have, with the nearest that it has."""
+    """Raise EasiError, with the nearest known name, if the backend does not have ``name``."""
     names = list(names)
     if name not in names:
         raise EasiError(
@@ -404,11 +438,11 @@ def _walk(root: Path, endings: tuple[str, ...]) -> Iterator[Path]:
 
 
 def parsed(path: Path) -> ast.Module:
+    """The syntax tree of a backend's file; EasiError if it cannot be read."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore"
-            )  # about the backend's own string escapes: nothing the user can act on
+            # The backend's own invalid string escapes; the user cannot do anything about them.
+            warnings.simplefilter("ignore")
             return ast.parse(path.read_text(encoding="utf-8"))
     except (OSError, SyntaxError, ValueError) as error:
         raise EasiError(
@@ -418,12 +452,12 @@ def parsed(path: Path) -> ast.Module:
 
 
 def _module(path: Path, scope: Scope) -> ChainMap[str, object]:
-    """The literal names of a file; its imports resolve in ``scope``."""
+    """The literal names of a file; imported names are looked up in ``scope``."""
     return read_module(parsed(path), scope)
 
 
 def _cached(package: Package, what: str, read: Callable[[], list]) -> list:
-    """``read()`` as JSON values, kept in the user's cache for this very version of the package."""
+    """The result of ``read()`` as JSON values, cached per version of the package."""
     stamps = [
         path.stat().st_mtime_ns
         for path in (
@@ -443,16 +477,18 @@ def _cached(package: Package, what: str, read: Callable[[], list]) -> list:
             return kept
     with _without_gc():
         value = json.loads(json.dumps(read()))
-    with contextlib.suppress(
-        EasiError
-    ):  # a home that cannot be written to costs half a second, not the run
+    # Without a writable home every run reads the files again, which takes half a second.
+    with contextlib.suppress(EasiError):
         write_json(path, value)
     return value
 
 
 @contextlib.contextmanager
 def _without_gc() -> Iterator[None]:
-    """Syntax trees are millions of small objects without cycles worth finding: half the time is the collector's."""
+    """Switch garbage collection off.
+
+    Parsing makes millions of small objects without cycles, and the collector takes half the time.
+    """
     was = gc.isenabled()
     gc.disable()
     try:

@@ -1,8 +1,9 @@
-"""The values a Python module's literal statements give, read from its text: nothing of it is imported or run.
+"""Evaluate the literal statements of a Python module from its text, without importing it.
 
-Understood: literals, names, attributes of classes, arithmetic, f-strings, ``partial(...)``, ``dict``/``list`` calls and
-their updating methods, comprehensions, loops and small functions over such values. Everything else is ``UNKNOWN``, which
-spreads through expressions and is dropped from collections only by the caller.
+Supported are literals, names, attributes of classes, arithmetic, f-strings, ``partial(...)``,
+``dict``/``list`` calls and their updating methods, comprehensions, loops and small functions over
+such values. Everything else is ``UNKNOWN``. An expression with an unknown operand is unknown, too;
+collections may hold ``UNKNOWN``, and the caller drops it.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from dataclasses import dataclass, field
 
 
 class _Unknown:
-    """A value that only running the module would give."""
+    """A value that cannot be known without running the module."""
 
     def __repr__(self) -> str:
         return "UNKNOWN"
@@ -27,7 +28,7 @@ Scope = MutableMapping[str, object]
 
 @dataclass(frozen=True)
 class Dotted:
-    """A name that was imported or defined otherwise, by its text: ``vlm.Qwen2VLChat``."""
+    """A name without a known value, such as an imported one, by its text: ``vlm.Qwen2VLChat``."""
 
     text: str
 
@@ -42,13 +43,18 @@ class Partial:
 
 @dataclass(frozen=True)
 class Function:
+    """A function that the module defines, and the scope it was defined in."""
+
     node: ast.FunctionDef
     scope: Scope
 
 
 @dataclass(eq=False)
 class Class:
-    """A class by its literal attributes and its methods; ``bases`` are looked up in the scope it was made in."""
+    """A class by its literal attributes and its methods.
+
+    ``bases`` are looked up in ``scope``, the scope the class was defined in.
+    """
 
     name: str
     bases: tuple[str, ...]
@@ -137,17 +143,25 @@ _WRONG = (
 
 
 def read_module(tree: ast.Module, scope: Scope | None = None) -> ChainMap[str, object]:
-    """The module's names and values; ``maps[0]`` are its own. Names it imports resolve in ``scope``."""
+    """The module's names and values.
+
+    ``maps[0]`` of the result holds the module's own names. Names it imports are looked up in
+    ``scope``.
+    """
     names: ChainMap[str, object] = ChainMap({}, scope if scope is not None else {})
     _run(tree.body, names, inside=False)
     return names
 
 
-# ---- statements -----------------------------------------------------------------------------------------------------
+# ---- statements
 
 
 def _run(body: Iterable[ast.stmt], scope: Scope, inside: bool) -> None:
-    """``inside`` a function an undecidable branch makes the result UNKNOWN; in a module both ways are read."""
+    """Run statements in ``scope``.
+
+    Where the condition of an ``if`` is unknown, a function (``inside``) returns UNKNOWN; in a
+    module both branches are run.
+    """
     for statement in body:
         match statement:
             case ast.Assign(targets=targets, value=node):
@@ -207,7 +221,7 @@ def _iterate(value: object) -> Iterable[object]:
     return tuple(value) if isinstance(value, Iterable) else ()
 
 
-# ---- expressions ----------------------------------------------------------------------------------------------------
+# ---- expressions
 
 
 def evaluate(node: ast.expr, scope: Scope) -> object:
@@ -349,7 +363,7 @@ def _invoke(function: Function, args: list[object], kwargs: dict[str, object]) -
 
 
 def _attempt(function: Callable[..., object] | None, *args: object, **kwargs: object) -> object:
-    """The result on known values; UNKNOWN where an operand is unknown or the operation does not fit them."""
+    """The function's result; UNKNOWN if the first operand is unknown or the call fails."""
     if function is None or any(value is UNKNOWN or isinstance(value, Dotted) for value in args[:1]):
         return UNKNOWN
     try:
