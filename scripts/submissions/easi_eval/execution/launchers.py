@@ -66,4 +66,5 @@ def free_port() -> int:
     """A TCP port that is free now; another program may take it before it is used."""
     with socket.socket() as probe:
         probe.bind(("", 0))
-        return probe.getsockname()[1]
+        port: int = probe.getsockname()[1]
+        return port

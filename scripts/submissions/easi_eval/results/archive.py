@@ -303,11 +303,11 @@ def _zip(
     rung: int,
     inputs: str,
 ) -> bytes:
-    members = (
-        {name: data for name, (data, _) in folded.items()}
-        | {f"{TABLES}/{key}.csv": table for key, table in tables.items()}
-        | texts
-    )
+    members = {
+        **{name: data for name, (data, _) in folded.items()},
+        **{f"{TABLES}/{key}.csv": table for key, table in tables.items()},
+        **texts,
+    }
     known = {name: stored for name, (_, stored) in folded.items()}
     members[CHANGES] = _changes(rung, known, sums).encode("utf-8")
     index = Index(

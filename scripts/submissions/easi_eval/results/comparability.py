@@ -85,7 +85,7 @@ def load(text: str) -> tuple[Rule, ...]:
 
 
 def _rule(table: Mapping[str, Any]) -> Rule:
-    values = {
+    values: dict[str, Any] = {
         "excepted" if name == "except" else name: tuple(value) if isinstance(value, list) else value
         for name, value in table.items()
     }

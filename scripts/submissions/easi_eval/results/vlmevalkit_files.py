@@ -321,8 +321,9 @@ def _parsed(rule: RowRule, row: Mapping[str, Any], answer: str) -> bool:
     """Return whether the backend could read the answer, as far as its files show."""
     if rule.unparsed_when == "log":
         return not _log(row).startswith((NOT_MATCHED, RANDOM_LETTER))
-    if "judge_grade" in row and row["judge_grade"] is not None:
-        return row["judge_grade"] != "C"
+    grade: object = row.get("judge_grade")
+    if grade is not None:
+        return grade != "C"
     # SPAR-Bench's view changes are parsed while they are scored, and the files do not show the
     # outcome.
     if row.get("task_type") == "SPECIAL":

@@ -144,7 +144,7 @@ def _configs(words: int) -> dict[str, dict[str, object]]:
         "image_std": [0.26862954, 0.26130258, 0.27577711],
         "processor_class": "Qwen2_5_VLProcessor",
     }
-    special = {
+    special: dict[str, object] = {
         "eos_token": "<|im_end|>",
         "pad_token": "<|endoftext|>",
         "additional_special_tokens": list(SPECIAL[1:]),

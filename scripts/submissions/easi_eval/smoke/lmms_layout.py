@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from . import media, media_repos, questions
 from .media import BYTES, IMAGE, IMAGES, INT, TEXT, TEXTS
 from .questions import LETTERS, Question
@@ -110,7 +112,7 @@ def _mmsi(repo: Path, seed: int) -> None:
     # The real file holds encoded pictures as plain bytes, not as an image feature.
     columns = {
         "id": INT,
-        "images": media.pa.list_(BYTES),
+        "images": pa.list_(BYTES),
         "question_type": TEXT,
         "question": TEXT,
         "answer": TEXT,
@@ -274,7 +276,7 @@ def _three_d(repo: Path, seed: int) -> None:
         for question in questions.three_d(seed)
     ]
     # The plain config has no rotated options: the question as it is and its mirror image.
-    plain = [row for row in circular if row["qid"][8:] in ("", "-flip")]
+    plain = [row for row in circular if str(row["qid"])[8:] in ("", "-flip")]
     media.write_parquet(repo / "3dsr/test-00000-of-00001.parquet", columns, plain)
     media.write_parquet(repo / "3dsr_circular/test-00000-of-00001.parquet", columns, circular)
     _card(repo, {config: {"test": f"{config}/test-*"} for config in ("3dsr", "3dsr_circular")})
@@ -311,7 +313,7 @@ def _mmsi_video(repo: Path, seed: int) -> None:
         "id": INT,
         "type": TEXT,
         **dict.fromkeys(media_repos.MMSI_VIDEO_PROMPTS, TEXT),
-        "frames_list": media.pa.list_(TEXTS),
+        "frames_list": pa.list_(TEXTS),
         "ref_images": TEXTS,
         "ground_truth": TEXT,
         **dict.fromkeys(media_repos.MMSI_VIDEO_SUBSETS, TEXT),

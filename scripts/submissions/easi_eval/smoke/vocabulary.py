@@ -183,8 +183,8 @@ def tokens() -> list[Token]:
         set(string.ascii_letters.encode()) | set(string.digits.encode()) | set(range(0x80, 0x100))
     )
     for value in range(256):
-        text = bytes([value])
-        add(Token(text, content=value in telling_bytes, ends=text.decode("latin-1") in says))
+        byte = bytes([value])
+        add(Token(byte, content=value in telling_bytes, ends=byte.decode("latin-1") in says))
     for letter in OPTION_LETTERS:
         for opening, closing in product(("", "(", " ", " ("), ".:)"):
             add(Token(f"{opening}{letter}{closing}".encode(), option=letter))
@@ -223,7 +223,7 @@ def _forms(word: str) -> tuple[str, ...]:
 
 def _merges() -> list[tuple[str, str]]:
     return [
-        *product(string.ascii_lowercase, repeat=2),
+        *product(string.ascii_lowercase, string.ascii_lowercase),
         *((" ", letter) for letter in string.ascii_lowercase),
     ]
 

@@ -22,9 +22,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from . import vocabulary
 from .vocabulary import MOVES, NUMBERS, OPTION_LETTERS, REASONING, SPECIAL, TRIGGERS, TURNS, Token
+
+Array = NDArray[np.float64]
 
 HIDDEN, HEADS, HEAD_DIM, FEED_FORWARD = 160, 10, 16, 64
 VISION_HIDDEN, VISION_HEADS, PATCH, MERGED = 32, 2, 14, 4
@@ -87,8 +90,11 @@ class Weights:
         }
         self.size = padded(len(known) + len(SPECIAL))
 
-    def tensors(self) -> dict[str, np.ndarray]:
-        parts = {"model.embed_tokens.weight": self._embeddings(), **self._vision()}
+    def tensors(self) -> dict[str, NDArray[np.float32]]:
+        parts: dict[str, Array] = {
+            "model.embed_tokens.weight": self._embeddings(),
+            **self._vision(),
+        }
         parts |= self._layer(0, self._look(), self._feed_forward())
         parts |= self._layer(1, self._choose(), _no_feed_forward())
         parts["model.norm.weight"] = np.ones(HIDDEN)
@@ -97,25 +103,26 @@ class Weights:
 
     # -- randomness: python's generator, whose streams do not change between releases
 
-    def _signs(self, *shape: int) -> np.ndarray:
+    def _signs(self, *shape: int) -> Array:
         return np.array([self.random.choice((-1.0, 1.0)) for _ in range(math.prod(shape))]).reshape(
             shape
         )
 
-    def _gauss(self, *shape: int) -> np.ndarray:
+    def _gauss(self, *shape: int) -> Array:
         return np.array([self.random.gauss(0.0, 1.0) for _ in range(math.prod(shape))]).reshape(
             shape
         )
 
-    def _rotation(self, size: int) -> np.ndarray:
+    def _rotation(self, size: int) -> Array:
         """A random signed permutation: mixes coordinates and keeps +-1 entries +-1."""
         order = list(range(size))
         self.random.shuffle(order)
-        return np.eye(size)[order] * self._signs(size, 1)
+        shuffled: Array = np.eye(size)[order]
+        return shuffled * self._signs(size, 1)
 
     # -- embedding
 
-    def _embeddings(self) -> np.ndarray:
+    def _embeddings(self) -> Array:
         table = np.zeros((self.size, HIDDEN))
         for row, token in zip(table, self.tokens, strict=False):  # the table is padded
             row[Axes.end] = 4.0 * token.ends
@@ -141,7 +148,7 @@ class Weights:
 
     # -- vision: patches -> ramps that are 0 or 1 nearly everywhere -> content
 
-    def _vision(self) -> dict[str, np.ndarray]:
+    def _vision(self) -> dict[str, Array]:
         size, merged = VISION_HIDDEN, VISION_HIDDEN * MERGED
         ramps = merged // 2
         constant = 6.0  # in the last coordinate; dominates the norm of a patch
@@ -186,7 +193,7 @@ class Weights:
             "visual.merger.mlp.2.bias": second_bias,
         }
 
-    def _patch_filters(self) -> np.ndarray:
+    def _patch_filters(self) -> Array:
         """(VISION_HIDDEN, 3, 2, PATCH, PATCH): per colour its mean, gradients and change in time; then mixtures."""
         line = np.linspace(-1.0, 1.0, PATCH)
         flat, ramp = np.ones(PATCH), line * 1.7
@@ -210,8 +217,8 @@ class Weights:
     # -- language layers
 
     def _layer(
-        self, number: int, attention: Attention, feed_forward: dict[str, np.ndarray]
-    ) -> dict[str, np.ndarray]:
+        self, number: int, attention: Attention, feed_forward: dict[str, Array]
+    ) -> dict[str, Array]:
         prefix = f"model.layers.{number}."
         norms = {
             f"{prefix}{name}.weight": np.ones(HIDDEN)
@@ -267,7 +274,7 @@ class Weights:
         heads.carry(0, Axes.option, Axes.vote, np.eye(len(OPTION_LETTERS)))
         return heads
 
-    def _feed_forward(self) -> dict[str, np.ndarray]:
+    def _feed_forward(self) -> dict[str, Array]:
         """Turns shares into 0 or 1 and mixtures into -1 or 1: silu(z) - silu(z - 8) is a ramp from 0 to 8."""
         gate, up, down = (
             np.zeros((FEED_FORWARD, HIDDEN)),
@@ -300,7 +307,7 @@ class Weights:
 
     @staticmethod
     def _ramp(
-        gate: np.ndarray, unit: int, direction: dict[int, float], threshold: float, gain: float
+        gate: Array, unit: int, direction: dict[int, float], threshold: float, gain: float
     ) -> None:
         for coordinate, value in direction.items():
             gate[unit : unit + 2, coordinate] = RMS * gain * value
@@ -309,7 +316,7 @@ class Weights:
 
     # -- output
 
-    def _output(self) -> np.ndarray:
+    def _output(self) -> Array:
         """Logits: everything starts at -30, what suits the question is lifted to about 0, what must follow to 30."""
         head = np.zeros((self.size, HIDDEN))
         head[:, Axes.slack] = -30.0 / RADIUS
@@ -353,7 +360,7 @@ class Weights:
             self._prefer(row, n)
         return head * RMS
 
-    def _prefer(self, row: np.ndarray, number: int) -> None:
+    def _prefer(self, row: Array, number: int) -> None:
         """Rank equals by the bits: steps of nearly 2; ties are broken by the place in the list, by steps of 0.2."""
         row[Axes.bits] = self._signs(BITS)
         row[Axes.slack] += 0.2 * number / RADIUS
@@ -363,8 +370,8 @@ class Attention:
     """One attention layer, written head by head in the units of the residual stream."""
 
     def __init__(self) -> None:
-        self.weights = {part: np.zeros((HIDDEN, HIDDEN)) for part in "qkvo"}
-        self.biases = {part: np.zeros(HIDDEN) for part in "qk"}
+        self.weights: dict[str, Array] = {part: np.zeros((HIDDEN, HIDDEN)) for part in "qkvo"}
+        self.biases: dict[str, Array] = {part: np.zeros(HIDDEN) for part in "qk"}
 
     def ask(self, head: int, dim: int = STILL, value: float = 1.0) -> None:
         """A constant query: the key's ``dim`` counts as it is (the factor 4 undoes the division by sqrt(16))."""
@@ -373,22 +380,22 @@ class Attention:
     def listen(self, head: int, dim: int, axis: slice, gain: float) -> None:
         self.weights["q"][head * HEAD_DIM + dim, axis] = 4.0 * RMS * gain
 
-    def key(self, head: int, dim: int, axis: slice, gain: float | np.ndarray) -> None:
+    def key(self, head: int, dim: int, axis: slice, gain: float | Array) -> None:
         self.weights["k"][head * HEAD_DIM + dim, axis] = RMS * gain
 
-    def carry(self, head: int, source: slice, target: slice, mix: np.ndarray) -> None:
+    def carry(self, head: int, source: slice, target: slice, mix: Array) -> None:
         """What a chosen position has in ``source`` is added to ``target``, through ``mix``."""
         dims = slice(head * HEAD_DIM, head * HEAD_DIM + source.stop - source.start)
         self.weights["v"][dims, source] = RMS * np.eye(source.stop - source.start)
         self.weights["o"][target, dims] = mix
 
-    def tensors(self) -> dict[str, np.ndarray]:
+    def tensors(self) -> dict[str, Array]:
         named = {f"self_attn.{part}_proj.weight": value for part, value in self.weights.items()}
         named |= {f"self_attn.{part}_proj.bias": value for part, value in self.biases.items()}
         return named | {"self_attn.v_proj.bias": np.zeros(HIDDEN)}
 
 
-def _no_feed_forward() -> dict[str, np.ndarray]:
+def _no_feed_forward() -> dict[str, Array]:
     return {
         "mlp.gate_proj.weight": np.zeros((FEED_FORWARD, HIDDEN)),
         "mlp.up_proj.weight": np.zeros((FEED_FORWARD, HIDDEN)),
