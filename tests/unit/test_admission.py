@@ -1,4 +1,7 @@
-"""What the leaderboard asks of a model is asked of the hub first, as a stranger; only its answer refuses."""
+"""What the leaderboard requires of a model is checked on the hub first, without a token.
+
+Only an answer of the hub leads to a refusal.
+"""
 
 from __future__ import annotations
 

@@ -24,7 +24,10 @@ ITEMS = {key: [Item(key, str(number)) for number in range(12)] for key in ("a", 
 def run(
     root: Path, make, *, ahead: bool, chunk: int = 1
 ) -> tuple[dict[tuple[str, str], str], Ahead]:
-    """All questions, whose answers hold the prompt and a random number; with ``ahead`` or with prompts made on the spot."""
+    """Answer all questions; each answer holds the prompt and a random number.
+
+    With ``ahead``, or with prompts made when they are needed.
+    """
     source = Ahead(make)
 
     def answer(items: Sequence[Item]) -> list[Generation]:
@@ -151,7 +154,8 @@ def test_lmms_evals_own_classes_find_the_next_pictures_read(tmp_path: Path) -> N
     book = Book(tmp_path / JOURNAL_FOLDER, work.epochs)
     book.poll()
     assert {name: answer.text for (_, name), answer in book.answers.items()} == {
-        f"task:{number}": f"pictures of document {number}, plain; ['pictures of document {number}, plain']; ['pictures of document {number}, again']"
+        f"task:{number}": f"pictures of document {number}, plain; "
+        f"['pictures of document {number}, plain']; ['pictures of document {number}, again']"
         for number in range(12)
     }
     assert source.used == 11

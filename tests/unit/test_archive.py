@@ -1,4 +1,4 @@
-"""The archive: the same inputs make the same bytes, nothing dangerous gets in, and every form gives the questions back."""
+"""The archive: reproducible bytes, nothing dangerous inside, every form restores the questions."""
 
 from __future__ import annotations
 
@@ -143,9 +143,8 @@ def test_every_form_gives_the_questions_back(made: Made, rung: int, tmp_path: Pa
             by_key(key), backend.outputs(by_key(key), made.run.paths.output(key))
         )
         restored = backend.rows(by_key(key), backend.outputs(by_key(key), tmp_path / key))
-        columns = [
-            name for name in genuine.columns if name != "cluster"
-        ]  # there may be paths of the machine in it
+        # there may be paths of the machine in it
+        columns = [name for name in genuine.columns if name != "cluster"]
         assert restored[columns].equals(genuine[columns]), key
         assert index.tables[key] == (len(genuine), hashlib.sha256(rows_csv(restored)).hexdigest())
 
@@ -223,7 +222,7 @@ paths = RunPaths(Path({str(made.run.root)!r}))
 cfg = RunConfig(backend={made.backend!r}, model='m', output_dir=Path({str(made.run.cfg.output_dir)!r}))
 scores = {{key: Evidence.load(paths.output(key)).score for key in ('site_image', 'blink')}}
 print(sha256(Made(FinishedRun(cfg, paths, scores), {made.backend!r}).pack().data).hexdigest())
-"""
+"""  # noqa: E501 -- lines of a program in a string
     here = hashlib.sha256(made.form(0).data).hexdigest()
     other = subprocess.run(
         [sys.executable, "-c", program],

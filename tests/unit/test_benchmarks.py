@@ -1,4 +1,7 @@
-"""The registry: complete, consistent between the backends, and true of the installed packages (read, not imported)."""
+"""The registry is complete, consistent between the backends, and true of the installed packages.
+
+The packages are read, not imported.
+"""
 
 from __future__ import annotations
 
@@ -216,7 +219,8 @@ def test_vlmevalkit_facts_are_those_of_the_package(bench: Benchmark) -> None:
         written = (
             f"'{source.task}': partial({data.cls}, dataset='{data.dataset}', nframe={data.frames})"
         )
-        built = f"({data.dataset.partition('-')[0].lower()}_subsets, {data.cls})"  # VSI: every subset times every variant
+        # VSI: every subset times every variant
+        built = f"({data.dataset.partition('-')[0].lower()}_subsets, {data.cls})"
         assert written in config or (
             built in config
             and f'("{data.frames}frame", dict(nframe={data.frames}))' in config
@@ -259,9 +263,8 @@ def test_lmms_eval_facts_are_those_of_the_package(source: Source) -> None:
             assert re.search(
                 rf'^dataset_name: "?{re.escape(data.configs[place])}"?\s*$', text, re.MULTILINE
             )
-        limits = re.findall(
-            r"^  max_new_tokens: (\d+)", text, re.MULTILINE
-        )  # deeper ones belong to single models
+        # deeper ones belong to single models
+        limits = re.findall(r"^  max_new_tokens: (\d+)", text, re.MULTILINE)
         assert limits == ([] if source.max_new_tokens is None else [str(source.max_new_tokens)])
         keys = {part.key for part in source.parts if part.key and "|" not in part.key} | {
             source.overall

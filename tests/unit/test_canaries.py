@@ -121,7 +121,8 @@ def test_one_letter_for_nearly_every_question(
 def test_a_letter_that_the_backend_read_out_of_a_sentence_counts() -> None:
     found = warnings(BLINK, rows(["I see a dog, so B."] * 20, extracted=["B"] * 20), ())
     assert found == (
-        "20 of 20 questions with options were answered B: does the model see the pictures and the question?",
+        "20 of 20 questions with options were answered B: does the model see the pictures and the "
+        "question?",
     )
 
 

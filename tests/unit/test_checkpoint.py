@@ -1,4 +1,7 @@
-"""The smoke run's model: reproducible files, a tokenizer that keeps any text, answers in the form that is asked for."""
+"""The smoke run's model.
+
+Its files are reproducible, its tokenizer keeps any text, and its answers have the requested form.
+"""
 
 from __future__ import annotations
 
@@ -38,13 +41,15 @@ OPTION_STYLES: dict[str, Callable[[str, Sequence[str]], str]] = {
         + "\nAnswer with the option's letter from the given choices directly."
     ),
     "blink": lambda q, o: (
-        f"Note: You only need to respond with {', '.join('ABCDEF'[: len(o)])} without providing any additional information.\n"
+        f"Note: You only need to respond with {', '.join('ABCDEF'[: len(o)])} without providing "
+        "any additional information.\n"
         f"{q}\nSelect from the following choices.\n" + _list("({}) {}", o, "\n")
     ),
     "mmsi": lambda q, o: (
         f"{q}\nOptions: "
         + _list("{}: {}", o, ", ")
-        + "\nAnswer with the option's letter from the given choices directly. Enclose the option's letter within ``."
+        + "\nAnswer with the option's letter from the given choices directly. "
+        "Enclose the option's letter within ``."
     ),
     "mindcube": lambda q, o: f"{q} " + _list("{}. {}", o, " "),
     "embspatial": lambda q, o: f"{q}\n" + _list("{}) {}", o, "\n"),
@@ -208,7 +213,10 @@ def test_number_is_answered_with_fitting_numbers(
 
 
 def test_reasoning_ends_in_the_line_that_was_asked_for(ask: Callable[..., str]) -> None:
-    rule = "End your answer with a separate line formatted exactly as:\n\nAnswer: X\nwhere X ∈ {A, B, C, D}.\n\n\n"
+    rule = (
+        "End your answer with a separate line formatted exactly as:\n\nAnswer: X\n"
+        "where X ∈ {A, B, C, D}.\n\n\n"
+    )
     answers = [
         ask(rule + question(n) + "\n" + _list("{}. {}", options(n), "\n"), n) for n in range(16)
     ]
@@ -268,9 +276,8 @@ def test_company_and_threads_change_nothing_and_decisions_are_clear(
     finally:
         torch.set_num_threads(threads)
     assert together == alone
-    assert (
-        min(_margin(ask.vlm, each) for each in asked) > 0.01
-    )  # logits are of size 10; float32 errs by 1e-5
+    # logits are of size 10; float32 errs by 1e-5
+    assert min(_margin(ask.vlm, each) for each in asked) > 0.01
 
 
 def _margin(vlm: object, asked: list[dict]) -> float:

@@ -1,4 +1,7 @@
-"""Refusals that need the machine. What the machine says is handed in as data; only the probes themselves look at this one."""
+"""Refusals that depend on the machine.
+
+The state of the machine is passed in as data; only the tests of the probes look at this machine.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,7 @@ BUILD = TorchBuild("2.9.1+cu128", (12, 8))
 EIGHT = Machine(present=8, visible=8, driver_cuda=(12, 8))
 
 
-# ---- device ---------------------------------------------------------------------------------------------------------
+# ---- device --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -181,7 +184,7 @@ def test_torchs_build_is_read_without_importing_it() -> None:
     assert build.cuda is None or build.cuda >= (11, 0)
 
 
-# ---- packages, folders, token ---------------------------------------------------------------------------------------
+# ---- packages, folders, token --------------------------------------------------------------------
 
 ATTENTION = RunConfig(
     model="qwen3_vl",

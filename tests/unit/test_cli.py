@@ -1,4 +1,7 @@
-"""The command line as a user meets it: what parses, what is refused and how, and that refusing costs no heavy import."""
+"""The command line as a user meets it.
+
+What parses, what is refused and how, and that a refusal needs no heavy import.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,10 @@ from easi_eval.config import RunConfig, SubmissionConfig
 from easi_eval.errors import EasiError
 
 SCRIPT = Path(cli.__file__).parents[1] / "run_easi_eval.py"
-META = '{"modelName": "Qwen/Qwen3-VL-8B-Instruct", "modelType": "instruction", "precision": "bfloat16", "baseModel": "Qwen3"}'
+META = (
+    '{"modelName": "Qwen/Qwen3-VL-8B-Instruct", "modelType": "instruction", "precision": '
+    '"bfloat16", "baseModel": "Qwen3"}'
+)
 
 
 @pytest.mark.parametrize(
@@ -90,10 +96,8 @@ META = '{"modelName": "Qwen/Qwen3-VL-8B-Instruct", "modelType": "instruction", "
             ["--smoke", "--output-dir", "a", "--output-dir", "b"],
             RunConfig(smoke=True, output_dir=Path("b")),
         ),
-        (
-            ["--smoke", "--no-judge"],
-            RunConfig(smoke=True, judge="exact_matching"),
-        ),  # of this command's ancestor
+        # of this command's ancestor
+        (["--smoke", "--no-judge"], RunConfig(smoke=True, judge="exact_matching")),
         (["--smoke", "--judge-model", "gpt-4o-1120"], RunConfig(smoke=True, judge="gpt-4o-1120")),
         (["--model", "m", "--model", "m"], RunConfig(model="m")),
         (["--model", "https://huggingface.co/org/model"], RunConfig(model="org/model")),
@@ -261,7 +265,10 @@ def test_without_dependencies_it_names_the_setup_script(tmp_path: Path) -> None:
 
 
 def test_an_old_interpreter_is_told_where_to_get_another() -> None:
-    code = f"import runpy, sys; sys.version_info = (3, 8, 10); runpy.run_path({str(SCRIPT)!r}, run_name='__main__')"
+    code = (
+        f"import runpy, sys; sys.version_info = (3, 8, 10); runpy.run_path({str(SCRIPT)!r}, "
+        "run_name='__main__')"
+    )
     ran = subprocess.run(
         [sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, check=False
     )
@@ -306,7 +313,10 @@ def test_nothing_heavy_is_imported(argv: list[str]) -> None:
 
 
 def test_the_parser_loads_no_registry() -> None:
-    code = "import sys; from easi_eval import cli; cli.build_parser(); print({'tomllib', 'importlib.metadata'} & set(sys.modules))"
+    code = (
+        "import sys; from easi_eval import cli; cli.build_parser(); print({'tomllib', "
+        "'importlib.metadata'} & set(sys.modules))"
+    )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert ran.stdout == "set()\n", ran.stderr
 
@@ -424,7 +434,10 @@ def test_a_folder_that_is_gone_is_told(
 
 
 def test_letters_that_the_terminal_cannot_show_end_nothing() -> None:
-    program = "from easi_eval import cli; cli._print_benchmarks = lambda: print('\\u6570') or 0; sys.exit(cli.main(['--list']))"
+    program = (
+        "from easi_eval import cli; cli._print_benchmarks = lambda: print('\\u6570') or 0; "
+        "sys.exit(cli.main(['--list']))"
+    )
     done = subprocess.run(
         [
             sys.executable,

@@ -57,7 +57,10 @@ def test_repeated_columns_are_stored_once() -> None:
 
 
 def test_a_metric_that_is_there_where_it_is_named_is_told_by_the_name() -> None:
-    """MMSI-Bench and OmniSpatial: beside the whole, each category's metric in its own samples only."""
+    """As in MMSI-Bench and OmniSpatial: a category's metric is in its own samples only.
+
+    The metric of the whole stands beside it in every sample.
+    """
     given = []
     for n, kind in enumerate(("a", "b", "a", "c")):
         entry = {"id": n, "kind": kind, "score": n / 4}
@@ -147,7 +150,7 @@ def test_unknown_forms_are_refused(form: dict[str, Any]) -> None:
         Form.from_json(form)
 
 
-# ---- workbooks ------------------------------------------------------------------------------------------------------
+# ---- workbooks -----------------------------------------------------------------------------------
 
 
 def test_cells_come_back(tmp_path: Path) -> None:

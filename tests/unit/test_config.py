@@ -1,4 +1,7 @@
-"""RunConfig, SubmissionConfig and the model-argument parser: what they take, what they refuse, and the way back."""
+"""RunConfig, SubmissionConfig and the model-argument parser.
+
+What they take, what they refuse, and the way back to text.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,7 @@ META = {
 SUBMISSION = SubmissionConfig(**META)
 
 
-# ---- model arguments ------------------------------------------------------------------------------------------------
+# ---- model arguments -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -70,7 +73,7 @@ def test_malformed_model_args(text: str, says: str) -> None:
     assert error.value.hint
 
 
-# ---- RunConfig ------------------------------------------------------------------------------------------------------
+# ---- RunConfig -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -185,10 +188,11 @@ def test_retrying_some_of_the_extras_does_not_bring_the_others_back() -> None:
     [
         ({}, ()),
         ({"judge": "exact_matching", "dataset_dir": Path("d")}, ()),
+        # the rehearsal's own folder
         (
             {"backend": "lmms-eval", "model_args": "a=b", "smoke": True, "dataset_dir": Path("d")},
             (),
-        ),  # the rehearsal's own folder
+        ),
         ({"no_accelerate": True}, ("--no-accelerate has no effect with --backend vlmevalkit",)),
         (
             {"backend": "lmms-eval", "model_args": "a=b", "judge": "x", "dataset_dir": Path("d")},
@@ -275,16 +279,11 @@ def test_every_field_is_covered_by_the_round_trip() -> None:
         for field in fields(RunConfig)
         if getattr(EVERYTHING, field.name) == getattr(plain, field.name)
     }
-    assert same == {
-        "include_extra",
-        "limit",
-        "nproc",
-        "import_results",
-        "as_model",
-    }  # refused beside others there; covered by the other cases
+    # refused beside others there; covered by the other cases
+    assert same == {"include_extra", "limit", "nproc", "import_results", "as_model"}
 
 
-# ---- SubmissionConfig -------------------------------------------------------------------------------------------------
+# ---- SubmissionConfig ----------------------------------------------------------------------------
 
 
 def test_the_guides_own_example() -> None:

@@ -1,4 +1,7 @@
-"""The closed list of corrections, what is counted beside a number, and whether it may stand beside older ones."""
+"""The closed list of corrections.
+
+Also what is counted beside a number, and whether it may stand beside older ones.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,7 @@ FILES = Path(__file__).parents[1] / "data" / "lmms-eval"
 SPAR = by_key("spar_bench")
 
 
-# ---- the mean relative accuracy ------------------------------------------------------------------------------------
+# ---- the mean relative accuracy ------------------------------------------------------------------
 
 
 def by_numpy(predicted: float, target: float) -> float:
@@ -64,12 +67,8 @@ def test_the_mean_relative_accuracy_is_the_published_one_also_on_its_steps() -> 
     [
         ("depth_prediction_oc", "3.0", "3.0", 1.0),
         ("depth_prediction_oc", "3.0 or 9", "3.0", 1.0),  # the first number ...
-        (
-            "depth_prediction_oc_mv",
-            "9, then 3.0",
-            "3.0",
-            1.0,
-        ),  # ... and the last one where there are several views
+        # ... and the last one where there are several views
+        ("depth_prediction_oc_mv", "9, then 3.0", "3.0", 1.0),
         ("depth_prediction_oc_mv", "9^3", "9", 1.0),  # an exponent is no number
         ("distance_prediction_oo", "about 3.5 m", "3", 0.7),
         ("distance_prediction_oo", "no idea", "3", 0.0),
@@ -94,12 +93,12 @@ def test_other_spar_questions_are_not_touched(task: str | None) -> None:
     assert corrections.spar_numeric({"task": task, "prediction": "3", "answer": "3"}) is None
 
 
-# ---- both values ---------------------------------------------------------------------------------------------------
+# ---- both values ---------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Spar:
-    """A genuine result of SPAR-Bench, in which the model said the right number to some numeric questions."""
+    """A genuine result of SPAR-Bench in which some numeric questions got the right number."""
 
     out: Outputs
     rows: pd.DataFrame
@@ -192,7 +191,7 @@ def test_the_list_is_closed() -> None:
     assert corrections.corrections_setting(SPAR, LMMS_EVAL, False) == {"corrections": []}
 
 
-# ---- what is counted -----------------------------------------------------------------------------------------------
+# ---- what is counted -----------------------------------------------------------------------------
 
 
 def test_empty_spar_answers_are_counted() -> None:
@@ -257,7 +256,7 @@ def test_the_diagnosis_is_told_as_one() -> None:
     assert "62.5000 (a diagnosis, not the score)" in oddities.wrapped_note(3, 62.5)
 
 
-# ---- beside older rows ---------------------------------------------------------------------------------------------
+# ---- beside older rows ---------------------------------------------------------------------------
 
 
 def compared(

@@ -1,4 +1,7 @@
-"""Weights that are not whole are refused before anything starts, exactly where transformers would fail on them."""
+"""Incomplete weights are refused before anything starts.
+
+They are refused exactly where transformers would fail on them.
+"""
 
 from __future__ import annotations
 
@@ -192,7 +195,8 @@ def test_sizes_are_those_of_file_and_header(whole: dict[str, Path], tmp_path: Pa
     before = (folder / ONE).stat().st_size
     cut(folder, ONE)
     assert damage(folder) == [
-        f"{folder / ONE} is cut: {before * 2 // 3:,} bytes are there, and its header says {before:,}"
+        f"{folder / ONE} is cut: {before * 2 // 3:,} bytes are there, and its header says "
+        f"{before:,}"
     ]
 
 

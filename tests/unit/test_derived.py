@@ -1,4 +1,4 @@
-"""What VLMEvalKit derives from a dataset's files is thrown away when those change, and only then."""
+"""What VLMEvalKit derives from a dataset's files is deleted when those change, and only then."""
 
 from __future__ import annotations
 
@@ -54,9 +54,8 @@ def test_a_changed_table_drops_all_that_came_from_it(data: TsvData, tmp_path: Pa
     assert drop_stale(data, tmp_path, tmp_path / "hub") == [] and all(
         path.exists() for path in made
     )
-    written(
-        table, "two", 150
-    )  # older than what was derived from the first one: linked from elsewhere
+    # older than what was derived from the first one: linked from elsewhere
+    written(table, "two", 150)
     dropped = of_the_table(data, made)
     assert drop_stale(data, tmp_path, tmp_path / "hub") == dropped and len(dropped) == 2
     assert [path for path in made if path.exists()] == made[len(dropped) :]

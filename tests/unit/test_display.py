@@ -314,7 +314,7 @@ def test_rate_looks_at_the_recent_past() -> None:
 
 
 def test_the_eta_knows_that_videos_take_longer() -> None:
-    """Two workers; the images took 1 s each where 2 was expected of them, so the videos should take 10 s each."""
+    """Two workers: the images took 1 s each, expected were 2 s; so a video should take 10 s."""
     now = [0.0]
     view = RunView(lambda: now[0])
     view.on(PhaseStarted("answer"))
@@ -357,7 +357,10 @@ def test_the_eta_knows_that_videos_take_longer() -> None:
 
 
 def test_the_first_answers_do_not_promise_an_early_end() -> None:
-    """Eight workers, a minute a question: the first eight answers come within a second, a minute after they were asked."""
+    """Eight workers, a minute per question.
+
+    The first eight answers come within one second, a minute after the questions were asked.
+    """
     clock = Clock()
     view = RunView(clock)
     for event in (

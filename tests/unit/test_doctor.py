@@ -62,7 +62,8 @@ def test_an_import_that_fails_is_said_with_its_reason(
     assert [finding.level for finding in findings] == [Level.MISSING]
     assert (
         findings[0].text
-        == "broken cannot be imported: OSError: libGL.so.1: cannot open shared object file No such file"
+        == "broken cannot be imported: OSError: libGL.so.1: cannot open shared object file No "
+        "such file"
     )
 
 

@@ -1,4 +1,8 @@
-"""How a driver's command line ends: what is the same at the next start is said in two lines, and a worker is not started again."""
+"""How a driver's command line ends.
+
+A fault that would be the same at the next start is reported in two lines, and the worker is not
+started again.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +51,8 @@ def test_what_ends_a_process_without_a_text_is_told_with_its_place(
     assert (
         last
         == telling_line([*trace, last])
-        == f"AssertionError: no text, at test_driver_entry.py:{load.__code__.co_firstlineno + 1} in load"
+        == f"AssertionError: no text, at test_driver_entry.py:{load.__code__.co_firstlineno + 1} "
+        "in load"
     )
     assert any("Traceback" in line for line in trace)
 

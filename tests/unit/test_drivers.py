@@ -1,4 +1,7 @@
-"""The drivers' own steps around a model, with plain objects for models and datasets: no backend is imported."""
+"""The drivers' own steps around a model, with plain objects for models and datasets.
+
+No backend is imported.
+"""
 
 from __future__ import annotations
 
@@ -80,7 +83,7 @@ def test_an_answer_is_kept_as_text(answer: object, text: str) -> None:
     assert ask(model(lambda: answer), dataset(PROMPT)).text == text
 
 
-# ---- prompts as in vlmeval/inference.py and vlmeval/inference_video.py -----------------------------------------------
+# ---- prompts as in vlmeval/inference.py and vlmeval/inference_video.py ---------------------------
 
 
 def video(nframe: int = 32, fps: float = -1, **line: str) -> SimpleNamespace:
@@ -191,7 +194,10 @@ def test_a_prompt_made_before_another_benchmarks_is_answered_with_its_own_frames
 
 
 class Together(Datasets):
-    """Tables whose first reading must be alone, and whose second and third end only when both are under way."""
+    """Tables whose first reading must be alone.
+
+    The second and third readings end only when both are under way.
+    """
 
     both = threading.Barrier(2)
     reading = 0

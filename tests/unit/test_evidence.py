@@ -1,4 +1,7 @@
-"""What a benchmark is accepted on: the backend's own files, whole, whose numbers are those of their rows."""
+"""The evidence on which a benchmark is accepted.
+
+It is the backend's own complete files, whose numbers are those of their rows.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Answers that an xlsx cannot hold, and what is done about them on their way into the evaluation and into our rows."""
+"""Answers that an xlsx cannot hold.
+
+What is done about them on their way into the evaluation and into our rows.
+"""
 
 from __future__ import annotations
 
@@ -66,9 +69,8 @@ def test_whoever_reads_the_file_inside_gets_the_texts(tmp_path: Path) -> None:
     path = prediction_file(answers, tmp_path)
     with exact_answers(path, list(answers.values())):
         table = pd.read_excel(str(path))
-        table["prediction"] = [
-            str(cell) for cell in table["prediction"]
-        ]  # as every evaluation does
+        # as every evaluation does
+        table["prediction"] = [str(cell) for cell in table["prediction"]]
         assert list(table.sort_values(by="question", kind="stable")["prediction"]) == list(
             answers.values()
         )
@@ -262,7 +264,8 @@ def test_answers_about_a_change_of_view_that_say_nothing_are_told() -> None:
         )
     )
     assert standing_still(rows).startswith(
-        "2 answers about a change of view name no movement: VLMEvalKit scores them as standing still (0.30 on average)"
+        "2 answers about a change of view name no movement: VLMEvalKit scores them as standing "
+        "still (0.30 on average)"
     )
     assert standing_still(rows[2:]) == ""
 

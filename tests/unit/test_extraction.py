@@ -40,7 +40,7 @@ def score(value: float = 50.0, unparsed: int | None = 26, failed: int = 0) -> Be
     )
 
 
-# ---- what moved -----------------------------------------------------------------------------------------------------
+# ---- what moved ----------------------------------------------------------------------------------
 
 
 def test_moved_rows_are_found_by_question_whatever_their_order() -> None:
@@ -73,7 +73,7 @@ def test_the_diagnosis_takes_the_judge_only_for_what_was_unread() -> None:
     assert 0 < found.only_unread < 100 and found.up == len(rules)
 
 
-# ---- the report -----------------------------------------------------------------------------------------------------
+# ---- the report ----------------------------------------------------------------------------------
 
 
 def test_an_entry_for_each_way_it_can_end(tmp_path: Path) -> None:
@@ -140,7 +140,7 @@ def test_a_damaged_entry_costs_no_more_than_itself(tmp_path: Path) -> None:
     )
 
 
-# ---- the payload ----------------------------------------------------------------------------------------------------
+# ---- the payload ---------------------------------------------------------------------------------
 
 
 def test_a_judged_benchmark_has_both_scores_in_the_payload() -> None:
@@ -180,7 +180,7 @@ def test_corrected_scores_are_no_judged_ones() -> None:
     assert [key for key in scores if key.startswith("blink")] == ["blink"]
 
 
-# ---- the package's silent fall-back ---------------------------------------------------------------------------------
+# ---- the package's silent fall-back --------------------------------------------------------------
 
 
 def sheet_with(path: Path, target: Path, columns: dict[str, list[object]]) -> None:
@@ -219,7 +219,8 @@ def test_rows_without_a_grade_were_read_by_rules(tmp_path: Path) -> None:
     "log, count",
     [
         (
-            "Match Log: Failed in Prefetch, no GPT-based answer matching under `exact_matching` policy.. ",
+            "Match Log: Failed in Prefetch, no GPT-based answer matching under `exact_matching` "
+            "policy.. ",
             1,
         ),
         ("Match Log: A. ", 0),

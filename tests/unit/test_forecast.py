@@ -15,7 +15,8 @@ def test_it_knows_every_benchmark_by_the_size_that_was_measured() -> None:
         assert {key: questions(key, backend) for key in ALL_KEYS} == ROWS
 
 
-# bytes of the smallest form with answers of 60 characters, OmniSpatial's of 800: tests/benchmarks/archive_size.py
+# Bytes of the smallest form with answers of 60 characters, OmniSpatial's of 800, as measured by
+# tests/benchmarks/archive_size.py.
 @pytest.mark.parametrize("backend, measured", [(VLMEVALKIT, 2_794_453), (LMMS_EVAL, 2_577_821)])
 def test_it_gives_what_was_measured(backend: str, measured: int) -> None:
     assert longest_answers(backend, ALL_KEYS, measured) == pytest.approx(60, abs=2)

@@ -1,4 +1,7 @@
-"""What is found in folders of results that were made without us: whose, which files, and what is not to be taken."""
+"""What is found in result folders that were made without this program.
+
+Which backend and run they are of, which files count, and which must not be taken.
+"""
 
 from __future__ import annotations
 
@@ -52,7 +55,10 @@ def test_api_mode_keeps_runs_apart_and_names_the_model_with_an_arrow(tmp_path: P
 
 
 def test_score_and_rows_of_one_benchmark_are_of_one_run(tmp_path: Path) -> None:
-    """The newer run was stopped before its per-question file: the older one's does not stand in for it."""
+    """The newer run was stopped before its per-question file.
+
+    The file of the older run does not replace it.
+    """
     aged(vlmevalkit_files(tmp_path / "M" / "T20260101-000000", ["blink"]), 1000)
     newer = aged(vlmevalkit_files(tmp_path / "M" / "T20260102-000000", ["blink"]), 2000)
     (newer / "M_BLINK_exact_matching_result.xlsx").unlink()

@@ -1,4 +1,7 @@
-"""The generic class inside both backends: their message forms and settings in, their result forms out."""
+"""The generic class inside both backends.
+
+Their message forms and settings go in, their result forms come out.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The generic class on tiny random checkpoints of three families: media, batches, decoding, and what it refuses."""
+"""The generic class on tiny random checkpoints of three families.
+
+Media, batches, decoding, and what it refuses.
+"""
 
 from __future__ import annotations
 
@@ -22,8 +25,10 @@ from easi_eval.smoke import checkpoint
 torch.set_num_threads(1)  # models this small only lose by more
 
 TEMPLATE = (
-    "{{ bos_token or '' }}{% for message in messages %}{{ message.role }}: {% for part in message.content %}"
-    "{% if part.type == 'image' %}<image>{% elif part.type == 'video' %}<video>{% else %}{{ part.text }}{% endif %}"
+    "{{ bos_token or '' }}{% for message in messages %}{{ message.role }}: {% for part in "
+    "message.content %}"
+    "{% if part.type == 'image' %}<image>{% elif part.type == 'video' %}<video>{% else %}{{ "
+    "part.text }}{% endif %}"
     "{% endfor %}\n{% endfor %}assistant:"
 )
 TEXT_SIZES = {
@@ -74,7 +79,10 @@ def save(model: Any, processor: Any, folder: Path) -> Path:
 
 
 def idefics3(folder: Path) -> Path:
-    """Images are split and described by row and column; pixel values are nested per conversation."""
+    """Images are split and described by row and column.
+
+    Pixel values are nested per conversation.
+    """
     words = tokenizer(
         folder / "words",
         "<fake_token_around_image>",
@@ -152,7 +160,10 @@ def llava_onevision(folder: Path) -> Path:
 
 
 def gemma3(folder: Path) -> Path:
-    """The template writes the begin token that the tokenizer would add again; attention is bidirectional over images."""
+    """The template writes the begin token, which the tokenizer would add again.
+
+    Attention is bidirectional over images.
+    """
     words = tokenizer(
         folder / "words", boi_token="<image>", eoi_token="<end_of_image>", image_token="<soft>"
     )
@@ -332,9 +343,8 @@ def test_both_readers_of_videos_see_the_same_frames(tmp_path: Path) -> None:
     with_decord, with_av = video._read_with_decord(str(path), 4), video._read_with_av(str(path), 4)
     assert with_decord[1:] == with_av[1:] == ((0, 2, 5, 8), 9, 4.0)
     for one, other in zip(with_decord[0], with_av[0], strict=True):
-        assert (
-            np.abs(np.asarray(one, int) - np.asarray(other, int)).mean() < 8
-        )  # they convert colours a little differently
+        # they convert colours a little differently
+        assert np.abs(np.asarray(one, int) - np.asarray(other, int)).mean() < 8
 
 
 def test_video_is_shown_as_pictures_to_a_family_without_videos(tmp_path: Path) -> None:

@@ -1,4 +1,7 @@
-"""When a model that cannot run is given up: what happened in a run -> what is set aside, and whether it ends."""
+"""When a model that cannot run is given up.
+
+From what happened in a run follow what is set aside and whether the run ends.
+"""
 
 from __future__ import annotations
 
@@ -53,11 +56,8 @@ def failed(
         ([A, *raised("a", 20)], ["a"], False),
         ([A, *raised("a", 19), *raised("a", 19)], [], False),  # each twice: still 19 questions
         ([A, *raised("a", 19), Raised("a", "x", OTHER)], [], False),
-        (
-            [A, *raised("a", 20, "ValueError: 1"), Raised("a", "x", OTHER)],
-            ["a"],
-            False,
-        ),  # its first 20 decide
+        # its first 20 decide
+        ([A, *raised("a", 20, "ValueError: 1"), Raised("a", "x", OTHER)], ["a"], False),
         ([A, *[Raised("a", str(n), f"ValueError: picture {n}") for n in range(20)]], ["a"], False),
         (
             [
@@ -85,12 +85,9 @@ def failed(
         ([SMALL, *raised("s", 6)], [], False),
         ([SMALL, *raised("s", 7)], ["s"], False),
         (raised("a", 20), [], False),  # its questions are not known yet
-        (
-            [Listed("a", 5130, 25), *raised("a", 25)],
-            [],
-            False,
-        ),  # so few failures make no benchmark incomplete
-        # answered in an earlier launch: such questions fail one by one, and others of it may be fine
+        # so few failures make no benchmark incomplete
+        ([Listed("a", 5130, 25), *raised("a", 25)], [], False),
+        # answered in an earlier launch: such questions fail one by one, others of it may be fine
         ([Listed("a", 5130, 26), *raised("a", 26)], [], False),
         (
             [

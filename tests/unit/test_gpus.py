@@ -101,8 +101,8 @@ def test_the_listing_of_nvidia_smi_is_understood() -> None:
     assert parse_listing("No devices found.\n") == ()
 
 
-# Two stand-ins with the C interface of the driver's libraries: a whole GPU, one cut into two MIG instances, and one
-# that does not answer.
+# Two stand-ins with the C interface of the driver's libraries: a whole GPU, one cut into two MIG
+# instances, and one that does not answer.
 NVML = r"""
 #include <stdio.h>
 typedef struct { unsigned long long total, free, used; } memory;
@@ -121,7 +121,7 @@ int nvmlDeviceGetMigMode(void *d, unsigned *now, unsigned *later) {
 int nvmlDeviceGetMaxMigDeviceCount(void *d, unsigned *n) { *n = 7; return 0; }
 int nvmlDeviceGetMigDeviceHandleByIndex(void *d, unsigned i, void **part) {
     if (i != 0 && i != 4) return 6; *part = &device[i ? 3 : 2]; return 0; }
-"""
+"""  # noqa: E501 -- lines of a program in a string
 CUDA = "int cuInit(unsigned f) { return 0; } int cuDeviceGetCount(int *n) { *n = 2; return 0; }"
 
 
@@ -170,7 +170,10 @@ def test_the_check_before_the_start_counts_mig_instances_as_workers_do(tmp_path:
         ["cc", "-shared", "-fPIC", "-o", str(tmp_path / "libcuda.so.1"), str(tmp_path / "cuda.c")],
         check=True,
     )
-    asked = "(lambda found: (found.visible, found.shared))(__import__('easi_eval.checks', fromlist=['checks']).probe_machine())"
+    asked = (
+        "(lambda found: (found.visible, found.shared))(__import__('easi_eval.checks', "
+        "fromlist=['checks']).probe_machine())"
+    )
     assert _ask(tmp_path, "libnvidia-ml.so.1", NVML, asked, CUDA_VISIBLE_DEVICES="MIG-2,MIG-3") == (
         1,
         2,

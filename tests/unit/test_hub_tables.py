@@ -81,7 +81,10 @@ def test_of_a_cache_only_what_the_card_surely_names_is_missed(tmp_path: Path) ->
     import pyarrow as pa
 
     split = by_key("embspatial").source(LMMS_EVAL).data.split
-    card = f"configs: [{{config_name: default, data_files: [{{split: {split}, path: 'data/**/t-*'}}]}}, plain]"
+    card = (
+        f"configs: [{{config_name: default, data_files: [{{split: {split}, path: "
+        f"'data/**/t-*'}}]}}, plain]"
+    )
     written(tmp_path, card, "data/t-1.parquet")
     pq.write_table(pa.table({"question": ["?"]}), tmp_path / "data" / "t-1.parquet")
     offline(tmp_path, "README.md", "data/t-1.parquet")

@@ -1,4 +1,7 @@
-"""``--import-results``: what is accepted and why not, what it leaves, and that nothing else is touched. In this process but for two launches."""
+"""``--import-results``: what is accepted, why the rest is not, and what it writes.
+
+Nothing else is touched. All but two launches run in this process.
+"""
 
 from __future__ import annotations
 

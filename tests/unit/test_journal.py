@@ -130,7 +130,10 @@ def test_a_damaged_last_line_is_tolerated_until_something_follows(tmp_path: Path
 
 
 def test_blocks_that_never_reached_the_disk_cost_what_they_held(tmp_path: Path) -> None:
-    """After a power failure: zeros from the middle of one line into the middle of another, in every place after the header."""
+    """After a power failure, zeros run from the middle of one line into the middle of another.
+
+    Every place after the header is tried.
+    """
     path = write(tmp_path, "w0.jsonl", *(answer(str(number), "x" * 30) for number in range(6)))
     whole = path.read_bytes()
     header = whole.index(b"\n") + 1
@@ -154,7 +157,10 @@ def test_blocks_that_never_reached_the_disk_cost_what_they_held(tmp_path: Path) 
 
 
 def test_files_of_others_in_the_folder(tmp_path: Path) -> None:
-    """What a copy by way of another system leaves beside each file is no journal; what claims to be one and is not is named."""
+    """Files that another system leaves beside each copied file are no journals.
+
+    A file that claims to be a journal and is none is named.
+    """
     write(tmp_path, "w0.jsonl", answer("1"))
     (tmp_path / "._w0.jsonl").write_bytes(b"\0\5\26\7\n\0\2\n\xff\n")
     (tmp_path / "notes.txt").write_text("mine\n")

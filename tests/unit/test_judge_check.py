@@ -1,4 +1,7 @@
-"""A judge model that cannot be asked is refused: VLMEvalKit would score by rules and keep the judge's name on the files."""
+"""A judge model that cannot be asked is refused.
+
+VLMEvalKit would score by rules and keep the judge's name on the files.
+"""
 
 from __future__ import annotations
 

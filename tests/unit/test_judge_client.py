@@ -1,4 +1,7 @@
-"""The client that the package's judging asks: a memory by content, patience with a busy judge, an end with a dead one."""
+"""The client that the package's judging asks.
+
+It remembers answers by content, waits for a busy judge, and ends with a dead one.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,10 @@ from program import a_closed_port
 
 
 class Client:
-    """``generate_inner`` as the package's API models have it: a code that is 0 for 2xx, the text or its failure, the reply."""
+    """``generate_inner`` as the package's API models have it.
+
+    It returns a code that is 0 for 2xx, the text or its failure, and the reply.
+    """
 
     def __init__(self, url: str, key: str = KEY, timeout: float = 5) -> None:
         self.url, self.key, self.timeout = url, key, timeout
@@ -62,7 +68,7 @@ def judge(
     )
 
 
-# ---- memory ---------------------------------------------------------------------------------------------------------
+# ---- memory --------------------------------------------------------------------------------------
 
 
 def test_nothing_is_asked_twice_neither_now_nor_by_the_next_process(tmp_path: Path) -> None:
@@ -137,7 +143,7 @@ def test_whatever_was_said_comes_back_exactly(tmp_path: Path) -> None:
     assert Memory(tmp_path / "m").get("k") == text
 
 
-# ---- faults ---------------------------------------------------------------------------------------------------------
+# ---- faults --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("mode", ["500", "503", "garbage"])
@@ -348,7 +354,7 @@ def test_it_is_always_taken_for_working(tmp_path: Path) -> None:
         )
 
 
-# ---- letters --------------------------------------------------------------------------------------------------------
+# ---- letters -------------------------------------------------------------------------------------
 
 
 def test_the_random_letter_depends_on_the_question_alone() -> None:

@@ -72,7 +72,7 @@ def test_the_names_are_those_of_the_installed_package(tmp_path: Path) -> None:
     assert judge_endpoint.model_name(tmp_path, "gpt-4o-1120") == "gpt-4o-1120"
 
 
-# ---- the probe ------------------------------------------------------------------------------------------------------
+# ---- the probe -----------------------------------------------------------------------------------
 
 
 def test_a_judge_that_answers_is_asked_once() -> None:

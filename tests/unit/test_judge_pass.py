@@ -1,4 +1,7 @@
-"""When a judge's scorer is started, and what stands when it leaves nothing: real processes, which score nothing."""
+"""When a judge's scorer is started, and which results stand when it leaves nothing.
+
+The processes are real, and score nothing.
+"""
 
 from __future__ import annotations
 
@@ -116,7 +119,8 @@ def test_why_it_failed_is_what_the_scorer_wrote(tmp_path: Path) -> None:
         ("blink",),
         Policy(J),
         program=(
-            "import json, pathlib, sys; pathlib.Path(sys.argv[1], '.blink.failed.json').write_text(json.dumps({'error': 'm: HTTP 401'}))"
+            "import json, pathlib, sys; pathlib.Path(sys.argv[1], "
+            "'.blink.failed.json').write_text(json.dumps({'error': 'm: HTTP 401'}))"
         ),
     )
     board.rules["blink"] = evidence("blink", 50)

@@ -1,4 +1,7 @@
-"""A plan in which rules have scored and a judge is still to read: nothing is answered or scored by rules again."""
+"""A plan in which rules have scored and a judge has yet to read the answers.
+
+Nothing is answered again or scored by rules again.
+"""
 
 from __future__ import annotations
 

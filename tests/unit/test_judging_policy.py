@@ -1,4 +1,8 @@
-"""Who reads the answers: options and environment to a policy, rates to decisions, decisions to what the table says."""
+"""Who reads the answers.
+
+From options and environment to a policy, from rates to decisions, from decisions to the words of
+the table.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +34,7 @@ def score(
     )
 
 
-# ---- options --------------------------------------------------------------------------------------------------------
+# ---- options -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -167,7 +171,7 @@ def test_what_decides_who_reads_is_in_the_settings_and_no_secret_is() -> None:
     )
 
 
-# ---- decisions ------------------------------------------------------------------------------------------------------
+# ---- decisions -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -208,7 +212,7 @@ def test_a_half_alone_is_judged_by_itself() -> None:
     assert judging.to_judge(Policy(J), [score("site_image", 26)], SITE) == ("site_image",)
 
 
-# ---- what is said ---------------------------------------------------------------------------------------------------
+# ---- what is said --------------------------------------------------------------------------------
 
 
 def test_rules_say_method_and_rate() -> None:
@@ -229,7 +233,8 @@ def test_without_a_judge_the_table_says_so_and_a_later_one_reads_it() -> None:
     found = judging.by_rules(Policy(why_none="no judge is configured"), score(unparsed=26))
     assert found.state is State.COMPLETE
     assert found.notes == (
-        "exact_matching, 2.60 % of the answers not readable by rules, above 2.50 %; not judged: no judge is configured",
+        "exact_matching, 2.60 % of the answers not readable by rules, above 2.50 %; not judged: "
+        "no judge is configured",
     )
     assert judging.reopened(Policy(why_none="no judge is configured"), found) == ""
     assert judging.reopened(Policy(J), found) == "to be judged by gpt-4o-1120"
@@ -260,7 +265,8 @@ def test_a_judged_score_has_both_readings() -> None:
     }
     assert found.notes == (
         "something else",
-        "judged by gpt-4o-1120, 2.60 % of the answers not readable by rules (50.00 by exact_matching)",
+        "judged by gpt-4o-1120, 2.60 % of the answers not readable by rules (50.00 by "
+        "exact_matching)",
     )
     assert judging.reopened(Policy(J), found) == ""
 
@@ -286,7 +292,7 @@ def test_percent(rate: float, text: str) -> None:
     assert judging.percent(rate) == text
 
 
-# ---- SITE -----------------------------------------------------------------------------------------------------------
+# ---- SITE ----------------------------------------------------------------------------------------
 
 
 def half(

@@ -131,10 +131,8 @@ def test_a_place_knows_its_store_only_where_there_is_one() -> None:
     assert Place.read({**USERS, **TORCHRUN}) == Place(1, 1, 2, "127.0.0.1:29777")
     assert Place.read({**USERS, **ACCELERATE_ONE}) == Place()
     assert Place.read(USERS) == Place()
-    no_agent = {
-        **TORCHRUN,
-        "TORCHELASTIC_USE_AGENT_STORE": "False",
-    }  # rank 0 would host the store: we hold none
+    # rank 0 would host the store: we hold none
+    no_agent = {**TORCHRUN, "TORCHELASTIC_USE_AGENT_STORE": "False"}
     assert Place.read(no_agent).store == ""
 
 

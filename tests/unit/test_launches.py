@@ -1,4 +1,7 @@
-"""What is launched again, and how: benchmarks that end a launch before it has answered anything take no other with them."""
+"""What is launched again, and how.
+
+Benchmarks that end a launch before it has answered anything do not stop the others.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,8 @@ from easi_eval.results.row_table import frame
 from easi_eval.results.scores import BenchmarkScore, Reading
 from easi_eval.state import RunPaths
 
-# Answers the benchmarks it is given, two questions each; one of DEADLY ends it before the first, whichever others there are.
+# Answers the benchmarks it is given, two questions each. If one of them is in DEADLY, it ends
+# before the first question, whichever others there are.
 WORKER = """
 import os, sys
 from pathlib import Path
@@ -40,7 +44,7 @@ with Journal(root / "journal", worker, 1, work.launch) as journal:
         ItemList(key, 2, ("0", "1")).save(root)
         for item in "01":
             journal.answer(Answer(key, item, 0, "w0", 1, 0.0, "A"))
-"""
+"""  # noqa: E501 -- lines of a program in a string
 SCORER = """
 import json, sys
 from pathlib import Path

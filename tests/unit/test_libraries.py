@@ -1,4 +1,7 @@
-"""Which versions are installed, by folder names; what differs from the locks, and between the makings of one benchmark."""
+"""Which versions are installed, by folder names.
+
+Also what differs from the locks, and between two runs of one benchmark.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""How lmms-eval is launched, and which folders its runs get: commands as data, and accelerate itself with a hostile configuration."""
+"""How lmms-eval is launched, and which folders its runs get.
+
+Commands are compared as data; accelerate itself runs with a hostile configuration.
+"""
 
 from __future__ import annotations
 
@@ -109,7 +112,10 @@ def test_a_mistyped_checkpoint_is_refused_before_anything_is_fetched(
 def test_no_run_is_named_after_a_checkpoint_that_is_not_loaded(
     backend: LmmsEval, type_: str, text: str, message: str, hint: str
 ) -> None:
-    """Nearly every class has a checkpoint of its own that it loads where it is given none, and some drop what they do not know."""
+    """Nearly every class has a default checkpoint that it loads where it is given none.
+
+    Some classes drop arguments that they do not know.
+    """
     with pytest.raises(EasiError, match=message) as refused:
         backend.resolve(RunConfig(model=type_, backend="lmms-eval", model_args=text))
     assert hint in refused.value.hint
@@ -138,16 +144,22 @@ def test_without_accelerate_it_is_one_process_that_sees_all_gpus(backend: LmmsEv
 
 @pytest.mark.slow
 def test_a_users_own_accelerate_configuration_has_no_say(tmp_path: Path) -> None:
-    """It asks for four machines, another precision and another port; the real accelerate starts the program all the same."""
+    """It asks for four machines, another precision and another port.
+
+    The real accelerate starts the program all the same.
+    """
     home = tmp_path / "huggingface"
     (home / "accelerate").mkdir(parents=True)
     (home / "accelerate" / "default_config.yaml").write_text(
-        "compute_environment: LOCAL_MACHINE\ndistributed_type: MULTI_GPU\nnum_machines: 4\nmachine_rank: 3\nnum_processes: 8\n"
-        "mixed_precision: fp8\nmain_process_ip: 10.255.255.1\nmain_process_port: 1\nuse_cpu: false\n"
+        "compute_environment: LOCAL_MACHINE\ndistributed_type: MULTI_GPU\nnum_machines: 4\n"
+        "machine_rank: 3\nnum_processes: 8\n"
+        "mixed_precision: fp8\nmain_process_ip: 10.255.255.1\nmain_process_port: 1\n"
+        "use_cpu: false\n"
     )
     program = tmp_path / "program.py"
     program.write_text(
-        "import os\nprint('MIXED', os.environ.get('ACCELERATE_MIXED_PRECISION'), 'WORLD', os.environ.get('WORLD_SIZE', '1'))\n"
+        "import os\nprint('MIXED', os.environ.get('ACCELERATE_MIXED_PRECISION'), 'WORLD', "
+        "os.environ.get('WORLD_SIZE', '1'))\n"
     )
     done = subprocess.run(
         launchers.accelerate(1, launchers.free_port(), [str(program)]),
@@ -160,7 +172,7 @@ def test_a_users_own_accelerate_configuration_has_no_say(tmp_path: Path) -> None
     assert "MIXED no WORLD 1" in done.stdout
 
 
-# ---- model arguments -------------------------------------------------------------------------------------------------
+# ---- model arguments -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -183,7 +195,7 @@ def test_commas_in_braces_and_equals_signs_belong_to_the_value(
     assert parse_model_args(format_model_args(expected)) == expected
 
 
-# ---- folders ---------------------------------------------------------------------------------------------------------
+# ---- folders -------------------------------------------------------------------------------------
 
 
 def checkpoint(folder: Path, content: str) -> Path:
@@ -212,7 +224,7 @@ def test_two_checkpoints_with_equal_last_parts_do_not_meet(
     assert len(set(roots)) == 3
 
 
-# ---- corrections -----------------------------------------------------------------------------------------------------
+# ---- corrections ---------------------------------------------------------------------------------
 
 
 def test_corrections_are_settings_of_scoring_alone(backend: LmmsEval) -> None:
@@ -232,7 +244,7 @@ def test_corrections_are_settings_of_scoring_alone(backend: LmmsEval) -> None:
 def test_engines_are_as_many_as_fit_and_never_none(
     backend: LmmsEval, nproc: int, size: int, workers: int
 ) -> None:
-    """The last line is what is left when an engine's questions lacked memory and fewer workers were started."""
+    """The last case is a run whose engine lacked memory, so that fewer workers were started."""
     asked = RunConfig(
         model="vllm",
         model_args=f"model=a/b,tensor_parallel_size={size}",
@@ -245,11 +257,8 @@ def test_engines_are_as_many_as_fit_and_never_none(
 @pytest.mark.parametrize(
     ("model", "model_args", "hint"),
     [
-        (
-            "qwen2_5_vl",
-            "pretrained=org/model,max_pixel=1003520",
-            "did you mean max_pixels",
-        ),  # the class asserts that nothing is left
+        # the class asserts that nothing is left
+        ("qwen2_5_vl", "pretrained=org/model,max_pixel=1003520", "did you mean max_pixels"),
         ("internvl2", "pretrained=org/model,max_pixel=1003520", None),  # the class takes any name
     ],
 )
@@ -270,10 +279,11 @@ def test_where_the_cache_may_only_be_read_the_datasets_library_writes_elsewhere(
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "mine"))
     monkeypatch.delenv("HF_DATASETS_CACHE", raising=False)
+    # nobody writes there
     own, foreign = (
         LmmsEval(HubSettings(hf_home=tmp_path / "hf")),
         LmmsEval(HubSettings(hf_home=Path("/proc/self/hf"))),
-    )  # nobody writes there
+    )
     run = RunPaths(tmp_path / "run")
     for backend, data, cwd in (
         (own, None, tmp_path / "hf" / "lmms-eval-cwd"),

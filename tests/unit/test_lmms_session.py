@@ -1,4 +1,7 @@
-"""How our process over lmms-eval reads lmms-eval's own task files; lmms-eval itself is not imported."""
+"""How our process over lmms-eval reads lmms-eval's own task files.
+
+lmms-eval itself is not imported.
+"""
 
 from __future__ import annotations
 
@@ -88,7 +91,8 @@ def test_the_collector_is_back_after_an_import_that_fails_and_leaves_what_was_im
     [
         (
             errno.ENOSPC,
-            "a disk took no more while its data were prepared (HF_DATASETS_CACHE chooses another place): OSError: [Errno 28]",
+            "a disk took no more while its data were prepared (HF_DATASETS_CACHE chooses another "
+            "place): OSError: [Errno 28]",
         ),
         (errno.EIO, "OSError: [Errno 5]"),
     ],

@@ -1,4 +1,7 @@
-"""Which weights that were in no file are refused, with transformers' own loading of tiny models; and what is no fault."""
+"""Which weights that were in no file are refused, and which are no fault.
+
+Tiny models are loaded by transformers' own code.
+"""
 
 from __future__ import annotations
 
@@ -165,7 +168,10 @@ def test_a_model_that_was_loaded_for_a_part_of_it_is_judged_by_that_part(tmp_pat
 
 
 class Pair(PreTrainedModel):
-    """As classes with code of their own do: a vision tower from its own folder inside a model whose file lacks it."""
+    """A model with its own code whose vision tower has a separate folder.
+
+    The model's own file lacks the weights of the tower.
+    """
 
     config_class = PretrainedConfig
 

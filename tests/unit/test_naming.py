@@ -1,4 +1,7 @@
-"""``modelName`` and ``revision`` against what was evaluated, and what is offered for the other fields."""
+"""``modelName`` and ``revision`` against what was evaluated.
+
+Also what is offered for the other fields.
+"""
 
 from __future__ import annotations
 

@@ -75,9 +75,8 @@ def test_by_class_file_or_both(own: Path, wanted: str) -> None:
         for note in model.notes
     )
     assert (model.needs_gpu, resolve(own, wanted, device="cpu").needs_gpu) == (True, False)
-    assert (
-        resolve(own, wanted, device="cpu").cls == "my_file.MyVLM"
-    )  # the generic class never takes its place
+    # the generic class never takes its place
+    assert resolve(own, wanted, device="cpu").cls == "my_file.MyVLM"
 
 
 def test_the_checkpoint_is_the_users_or_the_classs_own(own: Path) -> None:
@@ -98,7 +97,8 @@ def test_a_class_without_a_checkpoint(own: Path) -> None:
     write(
         own,
         "b.py",
-        "from .base import BaseModel\nclass Rule(BaseModel):\n    def __init__(self):\n        pass\n",
+        "from .base import BaseModel\nclass Rule(BaseModel):\n    def __init__(self):\n"
+        "        pass\n",
     )
     model = resolve(own, "Rule")
     assert (model.name, model.path, model.arguments, model.revision) == ("Rule", "b.Rule", {}, "")
@@ -106,7 +106,8 @@ def test_a_class_without_a_checkpoint(own: Path) -> None:
     write(
         own,
         "c.py",
-        "from .base import BaseModel\nclass Needs(BaseModel):\n    def __init__(self, model_path):\n        pass\n",
+        "from .base import BaseModel\nclass Needs(BaseModel):\n"
+        "    def __init__(self, model_path):\n        pass\n",
     )
     error = refusal(own, "Needs")
     assert "needs a model_path" in error.message and "--model-args model_path=" in error.hint
@@ -146,7 +147,8 @@ def test_a_file_with_several_classes(own: Path) -> None:
     write(
         own,
         "e.py",
-        "from .base import BaseModel\nclass One(BaseModel):\n    pass\nclass Two(BaseModel):\n    pass\n",
+        "from .base import BaseModel\nclass One(BaseModel):\n    pass\nclass Two(BaseModel):\n"
+        "    pass\n",
     )
     error = refusal(own, "e")
     assert "may mean 2 classes" in error.message and error.hint == "name one: e.One, e.Two"
@@ -154,7 +156,8 @@ def test_a_file_with_several_classes(own: Path) -> None:
     write(
         own,
         "f.py",
-        "from .base import BaseModel\nclass Root(BaseModel):\n    pass\nclass Leaf(Root):\n    pass\n",
+        "from .base import BaseModel\nclass Root(BaseModel):\n    pass\nclass Leaf(Root):\n"
+        "    pass\n",
     )
     assert resolve(own, "f").cls == "f.Leaf"
     assert resolve(own, "f.Root").cls == "f.Root"
@@ -167,7 +170,8 @@ def test_a_folder_as_a_fork_has_it(own: Path) -> None:
     write(
         own,
         "deep/model.py",
-        "from ..base import BaseModel\nclass Deep(BaseModel):\n    def __init__(self, model_path='o/deep'):\n        pass\n",
+        "from ..base import BaseModel\nclass Deep(BaseModel):\n"
+        "    def __init__(self, model_path='o/deep'):\n        pass\n",
     )
     assert (resolve(own, "deep").cls, resolve(own, "Deep").path) == ("deep.Deep", "o/deep")
 
@@ -240,7 +244,8 @@ def test_a_class_that_asks_a_server(own: Path) -> None:
     write(
         own,
         "k.py",
-        "from ..api.base import BaseAPI\nclass Remote(BaseAPI):\n    def __init__(self, model='m', **kwargs):\n        super().__init__(**kwargs)\n",
+        "from ..api.base import BaseAPI\nclass Remote(BaseAPI):\n"
+        "    def __init__(self, model='m', **kwargs):\n        super().__init__(**kwargs)\n",
     )
     model = resolve(own, "Remote")
     assert (model.cls, model.served, model.needs_gpu, model.name) == (

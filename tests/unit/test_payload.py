@@ -153,11 +153,13 @@ def test_remarks_are_the_users_and_the_notes_of_complete_rows() -> None:
     )
     assert (
         payload["remarks"]
-        == "Mine: é\nrevision main is commit abc\nVSI-Bench, BLINK: drawn letters: 3\nVSI-Bench, BLINK: read alike"
+        == "Mine: é\nrevision main is commit abc\nVSI-Bench, BLINK: drawn letters: 3\n"
+        "VSI-Bench, BLINK: read alike"
     )
+    # said without metadata too
     assert build_payload(table(*rows), "vlmevalkit")["remarks"].startswith(
         "VSI-Bench, BLINK: drawn"
-    )  # said without metadata too
+    )
     cleaned = build_payload(
         table(*rows),
         "vlmevalkit",

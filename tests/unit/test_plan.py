@@ -87,6 +87,7 @@ def test_skipped(options: dict[str, object], found: Found, reason: str) -> None:
         ),
         ({}, known(), Found(problem="acc.csv has no rows"), 3, True, "acc.csv has no rows"),
         ({}, known(), Found(MARK, 2, 19, limit=2), 3, True, "holds 2 of 19 questions (--limit 2)"),
+        # a limit is never complete
         (
             {},
             known(),
@@ -94,7 +95,7 @@ def test_skipped(options: dict[str, object], found: Found, reason: str) -> None:
             3,
             True,
             "holds 19 of 19 questions (--limit 99)",
-        ),  # a limit is never complete
+        ),
         ({}, known(), Found(MARK, 17, 19), 3, True, "holds 17 of 19 questions"),
         (
             {"limit": 5},
@@ -105,14 +106,8 @@ def test_skipped(options: dict[str, object], found: Found, reason: str) -> None:
             "holds 2 of 19 questions (--limit 2) (partial: only the first 5)",
         ),
         ({"limit": 5}, None, None, 0, False, "not run yet (partial: only the first 5)"),
-        (
-            {},
-            known(),
-            Found(MARK, 19, None),
-            3,
-            True,
-            "holds 19 questions",
-        ),  # how many there are is not known
+        # how many there are is not known
+        ({}, known(), Found(MARK, 19, None), 3, True, "holds 19 questions"),
         (
             {},
             known(fingerprint="x" * 64, settings={**SETTINGS, "task": "BLINK_circular"}),
@@ -167,7 +162,10 @@ def test_to_do(
 
 
 def test_a_failed_rerun_does_not_let_the_older_result_stand() -> None:
-    """The rerun's manifest is written before it starts; after a kill the old files are gone and its epoch goes on."""
+    """The rerun's manifest is written before it starts.
+
+    After a kill the old files are gone, and the epoch of the rerun continues.
+    """
     rerun = plan(replace(CFG, rerun=True), known(), WHOLE)
     after = plan(CFG, rerun.manifest(known(), {}, []), None)
     assert (after.epochs, after.todo[0].reason) == ({"blink": 4}, "not finished")
@@ -252,8 +250,8 @@ def test_a_new_identity_names_the_settings_that_differ_from_its_nearest() -> Non
     )
     [note] = plan(others=(far, near)).notes
     assert (
-        note
-        == "new settings for this model: --model-args max_pixels differ from run bbbbbbbb, whose results stay as they are"
+        note == "new settings for this model: --model-args max_pixels differ from run bbbbbbbb, "
+        "whose results stay as they are"
     )
     assert plan(manifest=known(), others=(far, near)).notes == ()  # said when it was new
 

@@ -1,4 +1,7 @@
-"""Quantised checkpoints whose library is not there are refused from config.json; what would run is not."""
+"""Quantised checkpoints whose library is missing are refused from config.json.
+
+What would run is not refused.
+"""
 
 from __future__ import annotations
 
@@ -65,7 +68,9 @@ def test_engines_own_classes_and_unquantised_checkpoints_are_left_alone(tmp_path
     own = tmp_path / "own"
     own.mkdir()
     (own / "mine.py").write_text(
-        "from vlmeval.vlm.base import BaseModel\n\n\nclass Mine(BaseModel):\n    def __init__(self, model_path):\n        pass\n\n    def generate_inner(self, message, dataset=None):\n        pass\n"
+        "from vlmeval.vlm.base import BaseModel\n\n\nclass Mine(BaseModel):\n"
+        "    def __init__(self, model_path):\n        pass\n\n"
+        "    def generate_inner(self, message, dataset=None):\n        pass\n"
     )
     kit, cfg = VLMEvalKit(hub, own), RunConfig(model="Mine", model_args=f"model_path={folder}")
     kit.ready(cfg, kit.resolve(cfg))
@@ -105,9 +110,8 @@ def test_either_of_two_packages_is_enough_and_all_that_lack_are_named() -> None:
     with pytest.raises(EasiError, match="needs optimum and gptqmodel, "):
         refuse("m", of("gptq"), False, has=lambda package: False)
     assert installed("torch") and installed("numpy") and not installed("autoawq")
-    assert list(methods(of("gptq", load_in_4bit=True))) == [
-        "bitsandbytes"
-    ]  # as transformers reads it
+    # as transformers reads it
+    assert list(methods(of("gptq", load_in_4bit=True))) == ["bitsandbytes"]
 
 
 def test_the_table_knows_every_method_of_the_installed_transformers() -> None:

@@ -1,4 +1,7 @@
-"""The queue hands every question to somebody, once, whoever dies; threads on one local store stand for workers."""
+"""The queue gives every question to one worker, once, whichever workers die.
+
+Threads on one local store stand for workers.
+"""
 
 from __future__ import annotations
 
@@ -98,11 +101,8 @@ def generated(root: Path) -> Counter[tuple[str, str]]:
 
 def test_plan_serves_benchmarks_in_order_and_long_questions_first(tmp_path: Path) -> None:
     plan = make_plan(items(7, 3), Book(tmp_path, EPOCHS), 2)
-    assert plan == [
-        [(4, 3), (2, 1), (6, 0), (5,)],
-        [(7, 8), (9,)],
-        [],
-    ]  # costs 4 3 2 1 1 0 0, ties in document order
+    # costs 4 3 2 1 1 0 0, ties in document order
+    assert plan == [[(4, 3), (2, 1), (6, 0), (5,)], [(7, 8), (9,)], []]
 
 
 def test_plan_leaves_out_what_is_answered(tmp_path: Path) -> None:
@@ -147,7 +147,10 @@ def test_every_question_is_answered_once(tmp_path: Path, chunk: int) -> None:
 
 
 def test_borrowing_across_the_boundary(tmp_path: Path) -> None:
-    """A worker that finds the first benchmark empty goes on although the other still holds questions of it."""
+    """A worker that finds the first benchmark empty goes on to the next one.
+
+    The other worker still holds questions of the first.
+    """
     store, of = LocalStore(), items(2, 2)
     slow, fast = (
         Worker(tmp_path, store, "slow", of, chunk=2),
@@ -249,7 +252,10 @@ def test_a_worker_taken_for_dead_can_go_on(tmp_path: Path) -> None:
 
 
 def test_a_question_lost_between_two_steps_is_found_in_the_journal(tmp_path: Path) -> None:
-    """A worker that dies after it drew a number and before it said so leaves no trace but the missing answer."""
+    """A worker dies after it drew a number and before it recorded that.
+
+    The only trace is the missing answer.
+    """
     store, of = LocalStore(), items(5)
     worker = Worker(tmp_path, store, "w0", of)
     store.add("next/0", 2)
@@ -258,7 +264,10 @@ def test_a_question_lost_between_two_steps_is_found_in_the_journal(tmp_path: Pat
 
 
 def test_the_reader_at_the_end_may_die(tmp_path: Path) -> None:
-    """One worker reads the journals at the end of a round; if it dies over that, another one does."""
+    """One worker reads the journals at the end of a round.
+
+    If it dies meanwhile, another one reads them.
+    """
     store, of = LocalStore(), items(2)
     Worker(tmp_path, store, "gone", of, owner=dead())
     store.create("reader/0/0", "0")
@@ -309,7 +318,10 @@ def test_two_open_leases_are_a_mistake(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("seed", range(4))
 def test_threads_that_fail_and_vanish_at_random(tmp_path: Path, seed: int) -> None:
-    """Some workers stop in the middle of a lease (their process being gone), others give questions back once."""
+    """Some workers stop in the middle of a lease, as if their process had died.
+
+    Others give questions back once.
+    """
     of, store, rng = items(60, 40), LocalStore(), random.Random(seed)
     gone = [dead() for _ in range(3)]
     returned: set[Item] = set()

@@ -68,15 +68,16 @@ def test_rows_say_what_the_registry_promises(bench: Benchmark, backend: str) -> 
 
 @EACH
 def test_every_score_is_the_one_the_rows_give(bench: Benchmark, backend: str) -> None:
-    """The readings of the aggregate against plain means (or CAA) of the rows, where the definition is that plain."""
+    """The readings of the aggregate equal plain means (or CAA) of the rows.
+
+    Compared where the definition is that simple.
+    """
     out = FIND[backend](bench, DATA / backend)
     rows = ROWS[backend](bench, out)
     found = read(bench, backend, out)
     assert found.overall is not None and "" not in found.why_missing
-    near = {
-        "rel": 0,
-        "abs": 0.006 if bench.key == "mmsi_video_bench" else 1e-4,
-    }  # the backends round to 2, 4 and 5 decimals
+    # the backends round to 2, 4 and 5 decimals
+    near = {"rel": 0, "abs": 0.006 if bench.key == "mmsi_video_bench" else 1e-4}
     for part in bench.source(backend).parts:
         if (
             not part.types
@@ -90,11 +91,8 @@ def test_every_score_is_the_one_the_rows_give(bench: Benchmark, backend: str) ->
     if bench.group:
         whole = pool(rows)
         assert whole is not None and found.overall == pytest.approx(whole.caa, **near)
-    elif bench.key not in (
-        "vsi_bench",
-        "vsi_debiased",
-        "spar_bench",
-    ):  # means over kinds of questions, see below
+    # means over kinds of questions, see below
+    elif bench.key not in ("vsi_bench", "vsi_debiased", "spar_bench"):
         assert found.overall == pytest.approx(100 * rows["score"].mean(), **near)
 
 
@@ -183,7 +181,10 @@ def test_a_file_cut_off_anywhere_is_an_error_that_names_it(
 
 @EACH
 def test_a_lacking_row_is_noticed(bench: Benchmark, backend: str, tmp_path: Path) -> None:
-    """A samples file or a table of metrics that lost its last line is whole as a file; only its content tells."""
+    """A samples file or a table of metrics that lost its last line is still a well-formed file.
+
+    Only its content shows the loss.
+    """
     out = copy_of(bench, backend, tmp_path)
     path = out.rows[-1] if backend == LMMS_EVAL else out.scores[0]
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
@@ -414,7 +415,8 @@ def test_texts_come_back_exactly(answer: str, tmp_path: Path) -> None:
         (
             "blink",
             {
-                "log": "Match Log: Failed in Prefetch, no GPT-based answer matching under `exact_matching` policy.",
+                "log": "Match Log: Failed in Prefetch, no GPT-based answer matching under "
+                "`exact_matching` policy.",
                 "hit": 0,
             },
             False,

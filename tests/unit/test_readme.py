@@ -1,4 +1,7 @@
-"""The README against the program: what it lists is what there is, and what it tells people to type is understood."""
+"""The README against the program.
+
+What it lists exists, and what it tells people to type is understood.
+"""
 
 from __future__ import annotations
 
@@ -146,7 +149,10 @@ def fenced(markdown: str, language: str) -> list[str]:
 
 
 def commands(shell: str) -> Iterator[list[str]]:
-    """The words of each command of a script: continued lines and quotes over several lines belong together."""
+    """The words of each command of a script.
+
+    Continued lines and quotes over several lines are joined.
+    """
     pending = ""
     for line in shell.replace("\\\n", " ").splitlines():
         pending += line + "\n"
@@ -165,7 +171,7 @@ def launches(shell: str) -> list[list[str]]:
     return [words[2:] for words in commands(shell) if words[:2] == PROGRAM.split()]
 
 
-# ---- options, exit codes, variables ---------------------------------------------------------------------------------
+# ---- options, exit codes, variables --------------------------------------------------------------
 
 
 def test_the_options_are_those_of_the_parser() -> None:
@@ -206,7 +212,7 @@ def test_the_submission_fields_are_those_that_are_read() -> None:
     assert tuple(quoted(row[0])[0] for row in rows if row[1] == "yes") == REQUIRED_FIELDS
 
 
-# ---- benchmarks, score table, places --------------------------------------------------------------------------------
+# ---- benchmarks, score table, places -------------------------------------------------------------
 
 
 def test_the_benchmarks_are_those_of_the_registry() -> None:
@@ -241,7 +247,10 @@ def test_the_places_of_a_run_are_those_it_uses() -> None:
 
 
 def layout() -> dict[str, str]:
-    """Path -> what is said about it; a line belongs to the nearest folder above it that is indented less."""
+    """Map each path to what is said about it.
+
+    A line belongs to the nearest folder above it that is indented less.
+    """
     found: dict[str, str] = {}
     above: list[tuple[int, str]] = []
     for line in fenced(section("Layout of the code"), "text")[0].splitlines():
@@ -305,7 +314,7 @@ def fenced_files(name: str) -> list[list[str]]:
     ]
 
 
-# ---- what people are told to type -----------------------------------------------------------------------------------
+# ---- what people are told to type ----------------------------------------------------------------
 
 
 def told() -> list[list[str]]:
@@ -316,9 +325,8 @@ def told() -> list[list[str]]:
 
 @pytest.mark.parametrize("argv", [*told(), *launches(GUIDE)], ids=" ".join)
 def test_a_launch_that_people_are_told_is_understood(argv: list[str]) -> None:
-    if vars(options := cli.build_parser().parse_known_args(argv)[0]).keys() == {
-        "verify"
-    }:  # runs nothing, so it has no RunConfig
+    # runs nothing, so it has no RunConfig
+    if vars(options := cli.build_parser().parse_known_args(argv)[0]).keys() == {"verify"}:
         assert argv == ["--verify", options.verify]
         return
     cfg = cli.parse(argv)
@@ -347,9 +355,11 @@ def test_the_set_up_knows_the_options_it_is_said_to_have(option: str) -> None:
     assert f"`{option}`" in section("Set-up")
 
 
-# In the messages of the troubleshooting: what stands for a value, and what the system or torch adds to a message of ours.
+# In the messages of the troubleshooting: placeholders for values, and what the system or torch adds
+# to a message of the program.
 VALUES = re.compile(
-    r"\.\.\.|\b\d+\b|^polygon3\b|\brich,|attn_implementation|flash_attn\b|CUDA out of memory|No space left on device"
+    r"\.\.\.|\b\d+\b|^polygon3\b|\brich,|attn_implementation|flash_attn\b|"
+    r"CUDA out of memory|No space left on device"
 )
 
 
@@ -360,9 +370,8 @@ def test_the_messages_in_the_troubleshooting_are_the_programs_own() -> None:
         for path in sorted((REPOSITORY / folder).rglob("*.py"))
         + sorted((REPOSITORY / folder).rglob("*.sh"))
     )
-    sources = re.sub(
-        r'"\s*\n\s*f?"', "", sources
-    )  # texts that a line break of the source cuts in two
+    # texts that a line break of the source cuts in two
+    sources = re.sub(r'"\s*\n\s*f?"', "", sources)
     messages = [
         message
         for rows in tables(section("Troubleshooting"))

@@ -1,4 +1,7 @@
-"""Every score from the per-question rows alone: the formulas by hand, agreement with both backends' own files, what a difference says."""
+"""Every score from the per-question rows alone.
+
+The formulas are compared by hand and with both backends' own files; a difference says where it is.
+"""
 
 from __future__ import annotations
 
@@ -159,7 +162,11 @@ def test_a_sub_score_off_by_one_digit_is_noticed(bench: Benchmark, backend: str,
     ],
 )
 def test_every_sub_score_arrives(key: str, backend: str, parts: int) -> None:
-    """13 of MMSI-Video: the task's kinds; planning and prediction are also two of the five totals, so three more are pooled."""
+    """Every sub-score is read.
+
+    MMSI-Video has 13 kinds of questions and five totals. Planning and prediction are both a kind
+    and a total, so only three totals are pooled.
+    """
     source, _rows, found = files(by_key(key), backend, "")
     have = [part.name for part in source.parts if found.parts[part.name] is not None]
     assert len(have) == len(source.parts) == parts
@@ -230,7 +237,10 @@ def test_letter_of(text: str, letter: str | None) -> None:
 def test_score_of_one_question(
     rule: str, extracted: str | None, target: str, score: float | None
 ) -> None:
-    """MRA, https://arxiv.org/abs/2412.14171: of 0.50, 0.55, ..., 0.95 the share with |p - t| / t <= 1 - theta."""
+    """MRA, https://arxiv.org/abs/2412.14171.
+
+    Of the thresholds theta = 0.50, 0.55, ..., 0.95, the share with |p - t| / t <= 1 - theta.
+    """
     found = score_of(rule, extracted, target)
     assert found is None if score is None else found == pytest.approx(score)
 

@@ -36,7 +36,8 @@ def test_what_looks_like_a_secret_goes(line: str, expected: str) -> None:
 @pytest.mark.parametrize(
     "line",
     [
-        "HF_HUB_ENABLE_HF_TRANSFER=0 hf_transfer hf_hub_download(repo_id='a/b') hf_overrides={'architectures': []}",
+        "HF_HUB_ENABLE_HF_TRANSFER=0 hf_transfer hf_hub_download(repo_id='a/b') "
+        "hf_overrides={'architectures': []}",
         "max_new_tokens=1024 pad_token: <|endoftext|> tokenizer=Qwen2TokenizerFast",
         "task-specific-instructions-for-models risk-adjusted-return-rate",
         "http://127.0.0.1:8000/v1 file:///a/b:c@d 2024-01-01 12:00:00",
@@ -64,7 +65,10 @@ def test_values_of_the_environment_go_by_the_names_of_their_variables() -> None:
             "KEYBOARD": "qwertyuiop",
         }
     )
-    text = "first secret|second/secret=|third.secret|fourthsecret|not a secret|falsefalse|EMPTY|qwertyuiop"
+    text = (
+        "first secret|second/secret=|third.secret|fourthsecret|"
+        "not a secret|falsefalse|EMPTY|qwertyuiop"
+    )
     assert redactor.line(text) == "|".join(
         [REDACTED] * 4 + ["not a secret", "falsefalse", "EMPTY", "qwertyuiop"]
     )

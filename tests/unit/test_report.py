@@ -50,9 +50,8 @@ FULL = table(*(line(key, failed=1, flips=12) for key in ALL_KEYS))
 def test_no_line_of_the_table_is_wider_than_asked(width: int) -> None:
     lines = table_lines(FULL, width)
     assert max(map(len, lines)) <= width
-    assert (
-        len(lines) == 1 + 1 + 14 + 1 + 1
-    )  # head, rule, 12 benchmarks of which SITE has two halves, rule, average
+    # head, rule, 12 benchmarks of which SITE has two halves, rule, average
+    assert len(lines) == 1 + 1 + 14 + 1 + 1
 
 
 def test_what_stands_beside_older_rows_fits_too_and_shared_notes_are_said_once() -> None:
@@ -190,7 +189,8 @@ def test_options_and_paths_are_not_broken_at_their_hyphens() -> None:
         lines = summary(
             FULL,
             notes=[
-                f"{'x' * padding} give modelName with --submission-configs or read /some-long/path-with/hyphens-in-it"
+                f"{'x' * padding} give modelName with --submission-configs or read "
+                "/some-long/path-with/hyphens-in-it"
             ],
         )
         assert sum("--submission-configs" in line for line in lines) == 1

@@ -1,4 +1,7 @@
-"""Which class of VLMEvalKit runs a model, with which arguments, and why: from the installed package, local hubs and small forks."""
+"""Which class of VLMEvalKit runs a model, with which arguments, and why.
+
+Tested on the installed package, local hubs and small forks.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +35,10 @@ QWEN = {**PIXELS, "use_custom_prompt": False}
 
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the names of the installed package are kept: reading them again for every test would take half of the time."""
+    """Where the names of the installed package are kept.
+
+    Reading them again for every test would take half of the time.
+    """
     return tmp_path_factory.mktemp("cache")
 
 
@@ -63,7 +69,7 @@ def refusal(tmp_path: Path, model: str | Path, **options: object) -> EasiError:
 
 
 def unready(tmp_path: Path, model: str, **options: object) -> EasiError:
-    """Why a model that is what it is cannot answer here; what it has answered can still be scored."""
+    """Why a known model cannot answer here; what it has answered can still be scored."""
     kit, cfg = offline(tmp_path), RunConfig(model=model, **options)
     choice = kit.resolve(cfg)
     with pytest.raises(EasiError) as error:
@@ -77,7 +83,7 @@ def folder(root: Path, name: str, **config: object) -> Path:
     return root / name
 
 
-# ---- the five families: hub id, folder, name ------------------------------------------------------------------------
+# ---- the five families: hub id, folder, name -----------------------------------------------------
 
 FAMILIES = [
     (
@@ -237,7 +243,7 @@ def test_a_type_with_one_class_never_falls_to_the_generic_one(
     assert "use_vllm" not in model.arguments
 
 
-# ---- the hub --------------------------------------------------------------------------------------------------------
+# ---- the hub -------------------------------------------------------------------------------------
 
 
 def test_the_config_is_read_at_the_asked_revision(online: VLMEvalKit, served: Hub) -> None:
@@ -274,7 +280,7 @@ def test_a_gated_model_with_and_without_a_token(
     assert VLMEvalKit(HubSettings.from_env(environ)).resolve(cfg).cls == "Qwen2VLChat"
 
 
-# ---- EASI's own list ------------------------------------------------------------------------------------------------
+# ---- EASI's own list -----------------------------------------------------------------------------
 
 # The supported models of EASI v0.2.2: name, what VLMEvalKit runs it as, checkpoint.
 EASI_LIST = [
@@ -355,7 +361,8 @@ def test_what_the_release_lacks_is_run_like_its_family(tmp_path: Path) -> None:
 def test_a_fork_that_has_the_entry_uses_its_own(tmp_path: Path) -> None:
     made = fork(
         tmp_path,
-        "'SenseNova-SI-1.5-InternVL3-8B': partial(vlm.C, model_path='sensenova/SenseNova-SI-1.5-InternVL3-8B', x=1)",
+        "'SenseNova-SI-1.5-InternVL3-8B': partial(vlm.C, "
+        "model_path='sensenova/SenseNova-SI-1.5-InternVL3-8B', x=1)",
     )
     model = resolve(tmp_path, "SenseNova-SI-1.5-InternVL3-8B", backend_path=made)
     assert (model.entry, model.arguments) == ("SenseNova-SI-1.5-InternVL3-8B", {"x": 1})
@@ -376,7 +383,7 @@ def test_the_table_holds_nothing_the_registry_has() -> None:
         )
 
 
-# ---- several, none, and what is no model ----------------------------------------------------------------------------
+# ---- several, none, and what is no model ---------------------------------------------------------
 
 
 def fork(tmp_path: Path, entries: str, classes: str = "") -> Path:
@@ -388,13 +395,18 @@ def fork(tmp_path: Path, entries: str, classes: str = "") -> Path:
         "class BaseModel:\n    pass\n" + textwrap.dedent(classes)
     )
     (root / "config.py").write_text(
-        f"from functools import partial\nsupported_VLM = {{{entries}, 'Other': partial(vlm.Other, model_path='o/Other')}}\n"
+        "from functools import partial\n"
+        f"supported_VLM = {{{entries}, 'Other': partial(vlm.Other, model_path='o/Other')}}\n"
     )
     return root.parent
 
 
 def test_of_several_entries_the_one_named_like_the_hub_id(tmp_path: Path) -> None:
-    several = "'A-fast': partial(vlm.C, model_path='o/A', n=1), 'C': partial(vlm.C, model_path='o/C', n=3), 'c': partial(vlm.C, model_path='o/C'), 'a': partial(vlm.C, model_path='o/A', n=2), 'B1': partial(vlm.C, model_path='o/B'), 'B2': partial(vlm.C, model_path='o/B')"
+    several = (
+        "'A-fast': partial(vlm.C, model_path='o/A', n=1), 'C': partial(vlm.C, model_path='o/C', "
+        "n=3), 'c': partial(vlm.C, model_path='o/C'), 'a': partial(vlm.C, model_path='o/A', n=2), "
+        "'B1': partial(vlm.C, model_path='o/B'), 'B2': partial(vlm.C, model_path='o/B')"
+    )
     made = fork(tmp_path, several)
     model = resolve(tmp_path, "o/A", backend_path=made)
     assert (model.entry, model.arguments, model.why) == (
@@ -457,12 +469,13 @@ def test_a_second_checkpoint_among_the_arguments_is_refused(
 @pytest.mark.parametrize(
     ("model", "args", "what", "hint"),
     [
+        # it would swallow it
         (
             "Qwen2.5-VL-7B-Instruct",
             "max_pixls=3",
             "max_pixls: Qwen2VLChat takes no such argument",
             "max_pixels",
-        ),  # it would swallow it
+        ),
         (
             "InternVL3-8B",
             "temprature=1",
@@ -514,7 +527,7 @@ def test_an_argument_that_a_class_may_not_use_is_said(tmp_path: Path) -> None:
     )
 
 
-# ---- engines --------------------------------------------------------------------------------------------------------
+# ---- engines -------------------------------------------------------------------------------------
 
 
 def test_an_entry_that_needs_vllm_is_refused_with_both_ways_out(tmp_path: Path) -> None:
@@ -551,7 +564,10 @@ def test_the_explicit_override_is_another_identity(
 
 
 def test_engines_of_the_whole_registry(tmp_path: Path) -> None:
-    """20 entries ask for vLLM and 12 for lmdeploy, of which one only asks a server; some classes know nothing else."""
+    """20 entries ask for vLLM and 12 for lmdeploy, of which one only asks a server.
+
+    Some classes support nothing else.
+    """
     entries = catalog.vlmeval_entries(catalog.locate(KINDS["vlmevalkit"]))
     asking = {
         package: [e for e in entries.values() if e.kwargs.get(flag)]
@@ -571,7 +587,7 @@ def test_engines_of_the_whole_registry(tmp_path: Path) -> None:
             )
 
 
-# ---- what is said ---------------------------------------------------------------------------------------------------
+# ---- what is said --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -580,17 +596,20 @@ def test_engines_of_the_whole_registry(tmp_path: Path) -> None:
         (
             "Qwen2.5-VL-7B-Instruct",
             "",
-            "sampling: max_new_tokens=2048, top_p=0.001, top_k=1, temperature=0.01, repetition_penalty=1.0, do_sample=True (defaults of Qwen2VLChat); ",
+            "sampling: max_new_tokens=2048, top_p=0.001, top_k=1, temperature=0.01, "
+            "repetition_penalty=1.0, do_sample=True (defaults of Qwen2VLChat); ",
         ),
         (
             "Qwen2.5-VL-7B-Instruct",
             "temperature=0.5",
-            "sampling: temperature=0.5 (--model-args); max_new_tokens=2048, top_p=0.001, top_k=1, repetition_penalty=1.0, do_sample=True (defaults",
+            "sampling: temperature=0.5 (--model-args); max_new_tokens=2048, top_p=0.001, top_k=1, "
+            "repetition_penalty=1.0, do_sample=True (defaults",
         ),
         (
             "Qwen3-VL-8B-Instruct",
             "use_vllm=False,top_k=1",
-            "sampling: top_k=1 (--model-args); temperature=0.7, max_new_tokens=16384, repetition_penalty=1.0, presence_penalty=1.5, top_p=0.8 (entry ",
+            "sampling: top_k=1 (--model-args); temperature=0.7, max_new_tokens=16384, "
+            "repetition_penalty=1.0, presence_penalty=1.5, top_p=0.8 (entry ",
         ),
         (
             "InternVL3-8B",
@@ -651,7 +670,7 @@ def test_a_class_that_needs_flash_attention_is_silent_where_it_is(
     assert not any("sdpa" in note for note in resolve(tmp_path, "Qwen2.5-VL-7B-Instruct").notes)
 
 
-# ---- the generic class ----------------------------------------------------------------------------------------------
+# ---- the generic class ---------------------------------------------------------------------------
 
 REMOTE = {"auto_map": {"AutoConfig": "c.C", "AutoModelForImageTextToText": "m.M"}}
 
@@ -728,7 +747,7 @@ def test_on_the_cpu_a_registry_name_means_its_checkpoint(tmp_path: Path) -> None
     )
 
 
-# ---- models behind an API -------------------------------------------------------------------------------------------
+# ---- models behind an API ------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -776,7 +795,7 @@ def test_a_key_that_the_registry_gives_is_not_asked_for() -> None:
     assert missing_keys("GPT4V", {"model": "gpt-4o"}, {"OPENAI_API_KEY": "k"}) == []
 
 
-# ---- VSI-Bench's videos ---------------------------------------------------------------------------------------------
+# ---- VSI-Bench's videos --------------------------------------------------------------------------
 
 
 def test_the_form_of_vsi_benchs_videos_is_a_setting_of_its_two_benchmarks(tmp_path: Path) -> None:

@@ -1,4 +1,7 @@
-"""The per-question table as a file: nothing is lost, the same rows are the same bytes, a changed file is noticed."""
+"""The per-question table as a file.
+
+Nothing is lost, the same rows give the same bytes, and a changed file is noticed.
+"""
 
 from __future__ import annotations
 
@@ -69,9 +72,8 @@ def test_odd_texts_and_missing_values_come_back() -> None:
     written = rows_csv(rows)
     pd.testing.assert_frame_equal(rows_from_csv(written), rows)
     assert rows_csv(rows_from_csv(written)) == written
-    assert (
-        written.count(b"\n") == len(rows) + 1 and b"\r" not in written
-    )  # a line each, whatever the answers hold
+    # a line each, whatever the answers hold
+    assert written.count(b"\n") == len(rows) + 1 and b"\r" not in written
 
 
 def test_any_text_comes_back() -> None:

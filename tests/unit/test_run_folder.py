@@ -1,4 +1,7 @@
-"""Which folder a run belongs to, over genuine folders of the first rule (``data/first_identity``) and of the present one."""
+"""Which folder a run belongs to.
+
+Over genuine folders of the first rule (``data/first_identity``) and of the present one.
+"""
 
 from __future__ import annotations
 
@@ -27,12 +30,15 @@ MODEL = ModelChoice("org/m", "org/m", "Chat", "why", arguments={"x": 1})
 HERE = {"transformers": "4.57.6", "torch": "2.9.1", "vllm": "0.11.0"}
 
 
-# ---- runs of the first rule -----------------------------------------------------------------------------------------
+# ---- runs of the first rule ----------------------------------------------------------------------
 
 
 @pytest.fixture
 def out(tmp_path: Path) -> Path:
-    """An output folder with a complete run of embspatial, made by the program when identities had no library versions."""
+    """An output folder with a complete run of embspatial.
+
+    The program made it when identities had no library versions.
+    """
     shutil.copytree(FIRST, tmp_path / "out" / "runs" / "vlmevalkit")
     return tmp_path / "out"
 
@@ -91,7 +97,8 @@ def test_one_of_another_transformers_is_left_alone_and_the_field_is_named(out: P
     plan = planned(out)
     assert plan.paths.root.name != NAME and len(plan.todo) == 1
     assert [note for note in plan.notes if "transformers" in note] == [
-        "new settings for this model: transformers (5.1 there, 4.57 here) differ from run 96cb4113, whose results stay as they are"
+        "new settings for this model: transformers (5.1 there, 4.57 here) differ from run "
+        "96cb4113, whose results stay as they are"
     ]
 
 
@@ -109,7 +116,7 @@ def test_a_version_that_was_not_recorded_is_unknown_and_noted(out: Path) -> None
     assert any("96cb4113 does not say under which transformers" in note for note in plan.notes)
 
 
-# ---- the present rule -----------------------------------------------------------------------------------------------
+# ---- the present rule ----------------------------------------------------------------------------
 
 
 def folder(
@@ -129,19 +136,13 @@ def begin(
 @pytest.mark.parametrize(
     ("libraries", "model", "same"),
     [
-        (
-            {"transformers": "4.57.3", "torch": "2.8.0"},
-            MODEL,
-            True,
-        ),  # a patch version asks nothing again
+        # a patch version asks nothing again
+        ({"transformers": "4.57.3", "torch": "2.8.0"}, MODEL, True),
         ({"transformers": "5.0.0"}, MODEL, False),
         ({"transformers": "4.58.0"}, MODEL, False),
         ({**HERE, "vllm": "0.12.0"}, MODEL, True),  # an engine that does not run the model
-        (
-            {**HERE, "vllm": "0.11.2"},
-            replace(MODEL, engine="vllm"),
-            False,
-        ),  # a model on an engine is another one than on transformers
+        # a model on an engine is another one than on transformers
+        ({**HERE, "vllm": "0.11.2"}, replace(MODEL, engine="vllm"), False),
         (HERE, replace(MODEL, refers_to={"org/base": "abc"}), False),
         (HERE, replace(MODEL, arguments={"x": 1, "attn_implementation": "eager"}), False),
     ],
@@ -163,9 +164,8 @@ def test_an_engines_minor_version_counts_and_an_unknown_one_differs_from_nothing
     assert first.fields["engine"] == {"vllm": "0.11"}
     assert folder(tmp_path, {**HERE, "vllm": "0.11.9"}, model).paths == first.paths
     assert folder(tmp_path, {**HERE, "vllm": "0.12.0"}, model).paths != first.paths
-    elsewhere = folder(
-        tmp_path, {"transformers": "4.57.0"}, model
-    )  # a machine without the engine, where what is there is sent
+    # a machine without the engine, where what is there is sent
+    elsewhere = folder(tmp_path, {"transformers": "4.57.0"}, model)
     assert (elsewhere.identity, elsewhere.fields) == (first.identity, first.fields)
 
 
@@ -195,7 +195,10 @@ def test_where_a_server_is_and_how_it_is_called_is_no_part_of_an_identity(tmp_pa
 
 
 def test_a_base_that_changed_under_the_first_rules_folder_is_another_run(tmp_path: Path) -> None:
-    """Its identity does not name the base; what was found when the present program first went on there does."""
+    """A changed base makes another run, although the old identity does not name the base.
+
+    The base is named in what the present program recorded when it first continued the run.
+    """
     cfg = replace(CFG, output_dir=tmp_path)
     old = new_folder(cfg, "1", MODEL, HERE)
     from easi_eval.state import RunPaths, digest, first_identity_fields

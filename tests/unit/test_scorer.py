@@ -1,4 +1,7 @@
-"""Each benchmark is scored once, as soon as its last question has an outcome, from all its answers."""
+"""Each benchmark is scored once, from all its answers.
+
+It is scored as soon as its last question has an outcome.
+"""
 
 from __future__ import annotations
 
@@ -218,7 +221,8 @@ def test_a_scorer_that_raises_without_a_text_is_told_with_its_place(tmp_path: Pa
     score_loop(tmp_path, WORK, raises)
     assert (
         error(tmp_path, "a")
-        == f"AssertionError: no text, at test_scorer.py:{raises.__code__.co_firstlineno + 1} in raises"
+        == f"AssertionError: no text, at test_scorer.py:{raises.__code__.co_firstlineno + 1} in "
+        "raises"
     )
 
 
@@ -252,7 +256,7 @@ def score(assignment, answers, folder):
         os.kill(os.getpid(), signal.SIGKILL)
 
 score_loop(Path({str(tmp_path)!r}), Work((Assignment("a", "A"), Assignment("b", "B", epoch=1)), launch=1), score)
-"""
+"""  # noqa: E501 -- lines of a program in a string
     for scored in (False, True):
         assert (
             subprocess.run([sys.executable, "-c", program], check=False).returncode

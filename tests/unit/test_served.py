@@ -17,7 +17,10 @@ from easi_vlmevalkit.served import ServedModel
 
 
 class Api:
-    """Like VLMEvalKit's API classes: ``generate`` tries ``generate_inner`` twice and gives up with the last text."""
+    """Like VLMEvalKit's API classes.
+
+    ``generate`` tries ``generate_inner`` twice and gives up with the last text.
+    """
 
     is_api = True
 
@@ -73,10 +76,8 @@ def test_questions_are_open_at_the_same_time() -> None:
 @pytest.mark.parametrize(
     ("response", "reason"),
     [
-        (
-            (500, "Internal error", ""),
-            "the server answered 500: Internal error",
-        ),  # VLMEvalKit would score this text
+        # VLMEvalKit would score this text
+        ((500, "Internal error", ""), "the server answered 500: Internal error"),
         ((500, "", ""), API_FAILURE),
         ((0, "", ""), API_FAILURE),
         ((-1, f"{API_FAILURE}. ", ""), API_FAILURE),

@@ -77,7 +77,10 @@ def test_a_benchmark_with_few_answers_leans_on_the_others() -> None:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_a_run_ends_as_early_as_it_can(seed: int) -> None:
-    """The queue's own decisions, eight workers, heavy-tailed times of which the costs explain half."""
+    """The queue's own decisions with eight workers.
+
+    The times are heavy-tailed, and the costs explain half of them.
+    """
     drawn = draw(seed, count=900, sigma=1.0)
     schedule = simulate(drawn)
     assert (

@@ -1,4 +1,8 @@
-"""The set-up: index settings carried over from pip, what state an environment is in, the locks, the shell scripts' refusals."""
+"""The set-up scripts.
+
+Index settings carried over from pip, the state of an environment, the locks, and the shell scripts'
+refusals.
+"""
 
 from __future__ import annotations
 
@@ -53,7 +57,7 @@ def program(path: Path, text: str) -> Path:
     return path
 
 
-# ---- pip's settings -------------------------------------------------------------------------------------------------
+# ---- pip's settings ------------------------------------------------------------------------------
 
 LISTING = """\
 :env:.default-timeout='180'
@@ -188,7 +192,7 @@ def test_a_real_pip_configuration_file_is_understood(tmp_path: Path) -> None:
     assert (settings.timeout, settings.trusted_hosts) == ("7", ("mirror.example",))
 
 
-# ---- the state of an environment ------------------------------------------------------------------------------------
+# ---- the state of an environment -----------------------------------------------------------------
 
 
 @pytest.fixture
@@ -280,7 +284,7 @@ def test_a_folder_that_is_no_environment_is_never_emptied(checkout: Path, tmp_pa
     assert needed(Recipe(checkout, home / "thesis.tex")) is Need.REFUSE
 
 
-# ---- flash-attn -----------------------------------------------------------------------------------------------------
+# ---- flash-attn ----------------------------------------------------------------------------------
 
 SERVER = flash_build.Machine(
     capabilities=((9, 0), (9, 0)),
@@ -317,7 +321,10 @@ def test_flash_attn_is_compiled_for_these_gpus_within_this_memory() -> None:
 
 
 def test_a_build_that_takes_too_long_ends_with_its_children(tmp_path: Path) -> None:
-    child = "import subprocess, sys, time; print(subprocess.Popen(['sleep', '600']).pid, flush=True); time.sleep(600)"
+    child = (
+        "import subprocess, sys, time; print(subprocess.Popen(['sleep', '600']).pid, flush=True); "
+        "time.sleep(600)"
+    )
     log = tmp_path / "build.log"
     reason = flash_build.build([sys.executable, "-I", "-c", child], os.environ, log, limit=4)
     assert reason and "minutes" in reason
@@ -337,7 +344,7 @@ def alive(pid: int) -> bool:
     return state != "Z"
 
 
-# ---- the locks and projects -----------------------------------------------------------------------------------------
+# ---- the locks and projects ----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("lock", LOCKS, ids=lambda lock: lock.name)
@@ -402,11 +409,14 @@ def test_the_projects_list_every_package_and_shadow_no_backend() -> None:
         assert project["tool"]["setuptools"]["packages"] == [package]
 
 
-# ---- variables ------------------------------------------------------------------------------------------------------
+# ---- variables -----------------------------------------------------------------------------------
 
 
 def variables_read(source: str) -> Iterator[str]:
-    """Names read as ``environ.get("X")``, ``environ["X"]``, ``os.getenv("X")``, whatever the mapping is called (environ, env)."""
+    """Names read as ``environ.get("X")``, ``environ["X"]`` or ``os.getenv("X")``.
+
+    The mapping may have any name (environ, env).
+    """
     for node in ast.walk(ast.parse(source)):
         match node:
             case ast.Call(
@@ -438,7 +448,7 @@ def test_every_variable_we_read_is_in_the_example() -> None:
     assert read - known == set()
 
 
-# ---- the shell scripts ----------------------------------------------------------------------------------------------
+# ---- the shell scripts ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -462,7 +472,8 @@ def test_another_python_gets_one_line_on_how_to_get_3_11(tmp_path: Path) -> None
 
 
 HOW = (
-    "hint: apt install python3.11 (or: conda create -n py311 python=3.11; or: uv python install 3.11), then "
+    "hint: apt install python3.11 (or: conda create -n py311 python=3.11; or: "
+    "uv python install 3.11), then "
     "EASI_PYTHON=/path/to/python3.11 bash scripts/setup.sh"
 )
 
@@ -510,7 +521,10 @@ def tools(tmp_path: Path) -> Path:
 
 
 def toy_repository(tmp_path: Path, program_text: str) -> Path:
-    """smoke.sh and test.sh beside a stand-in set-up and a Python that runs ``program_text`` (shell) instead of any program."""
+    """smoke.sh and test.sh beside a stand-in set-up.
+
+    Its Python runs ``program_text`` (shell) instead of any program.
+    """
     for name in ("env.sh", "smoke.sh", "test.sh"):
         program(tmp_path / "scripts" / name, (SCRIPTS / name).read_text())
     program(tmp_path / "scripts" / "setup.sh", 'echo "setup $*" >>"$EASI_VENV/calls"\n')
@@ -607,8 +621,8 @@ def test_check_without_an_environment_says_how_to_make_one(tmp_path: Path) -> No
     )
     assert refused.returncode == 2
     assert (
-        refused.stderr
-        == f"error: the environment {tmp_path / 'none'} does not exist\nhint: bash scripts/setup.sh\n"
+        refused.stderr == f"error: the environment {tmp_path / 'none'} does not exist\n"
+        "hint: bash scripts/setup.sh\n"
     )
     assert not (tmp_path / "none").exists()
 

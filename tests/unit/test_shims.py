@@ -30,9 +30,8 @@ def restored() -> Iterator[None]:
 
 
 @without_flash_attn
-@pytest.mark.parametrize(
-    "cls", [Qwen2_5_VLForConditionalGeneration, AutoModelForImageTextToText]
-)  # as Qwen2VLChat and Qwen3VLChat load
+# as Qwen2VLChat and Qwen3VLChat load
+@pytest.mark.parametrize("cls", [Qwen2_5_VLForConditionalGeneration, AutoModelForImageTextToText])
 def test_a_class_that_asks_for_flash_attention_runs_without_it(
     cls: type, tmp_path: Path, restored: None, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,4 +1,8 @@
-"""The rehearsal's data: the same bytes every time, everything the registry names, readable by the datasets library."""
+"""The rehearsal's data.
+
+The bytes are the same every time, everything the registry names is there, and the datasets library
+can read it.
+"""
 
 from __future__ import annotations
 
@@ -137,7 +141,7 @@ for repo, config in json.load(sys.stdin):
             "pictures": sum(len(row[c]) if isinstance(row[c], list) else row[c] is not None for c in pictures for row in rows),
         }
 print(json.dumps(loaded))
-"""
+"""  # noqa: E501 -- lines of a program in a string
 
 
 @pytest.fixture(scope="module")
@@ -147,7 +151,10 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def loaded(root: Path, home: Path) -> dict[str, Any]:
-    """Every configuration that lmms-eval's tasks load, by 'repo|config|split': columns, rows, and how many pictures were decoded."""
+    """Every configuration that lmms-eval's tasks load, by 'repo|config|split'.
+
+    Each with columns, rows, and how many pictures were decoded.
+    """
     sources = [benchmark.sources[LMMS_EVAL] for benchmark in BENCHMARKS]
     every = [*sources, *(variant for source in sources for variant in source.variants.values())]
     wanted = sorted(
@@ -216,7 +223,7 @@ def test_the_datasets_library_reads_what_the_registry_names(
 
 
 def right_option(row: dict[str, Any]) -> str:
-    """The letter (or open answer) from whichever column the dataset keeps it in, and however it writes it."""
+    """The right letter (or open answer), from whichever column and form the dataset keeps it in."""
     answer = next(
         row[name] for name in ("ground_truth", "gt_answer", "gt", "answer") if name in row
     )
@@ -231,9 +238,8 @@ def test_both_backends_ask_the_same(
     root: Path, loaded: dict[str, Any], benchmark: Benchmark
 ) -> None:
     source = benchmark.sources[LMMS_EVAL]
-    source = next(
-        iter(source.variants.values()), source
-    )  # the variant of 3DSRBench has the rows that VLMEvalKit has
+    # the variant of 3DSRBench has the rows that VLMEvalKit has
+    source = next(iter(source.variants.values()), source)
     theirs, ours = hub_rows(loaded, source.data), table(root, benchmark)
     asked = ASKED[benchmark.key](0)
     assert len(theirs) == len(ours) == len(asked)

@@ -53,7 +53,7 @@ def of(
     return identity(backend, version, model, cfg)
 
 
-# ---- identity -------------------------------------------------------------------------------------------------------
+# ---- identity ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -167,13 +167,12 @@ def test_what_is_not_json_is_refused_in_an_identity() -> None:
     ],
 )
 def test_differing_settings_are_named(cfg: RunConfig, model: ModelChoice, names: list[str]) -> None:
-    old = json.loads(
-        json.dumps(identity_fields("vlmevalkit", "1", MODEL, CFG))
-    )  # as read from a manifest
+    # as read from a manifest
+    old = json.loads(json.dumps(identity_fields("vlmevalkit", "1", MODEL, CFG)))
     assert differing_fields(old, identity_fields("vlmevalkit", "1", model, cfg)) == names
 
 
-# ---- places ---------------------------------------------------------------------------------------------------------
+# ---- places --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -203,7 +202,7 @@ def test_paths_of_a_run() -> None:
     assert (paths.journal.name, paths.items.name) == ("journal", "items")
 
 
-# ---- files ----------------------------------------------------------------------------------------------------------
+# ---- files ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -269,7 +268,7 @@ def test_damaged_json_is_named(tmp_path: Path, content: bytes | None, says: str)
     assert str(path) in error.value.message
 
 
-# ---- manifest -------------------------------------------------------------------------------------------------------
+# ---- manifest ------------------------------------------------------------------------------------
 
 MANIFEST = Manifest(
     identity=of(),
@@ -352,7 +351,7 @@ def test_other_identities_of_the_same_model_are_found(tmp_path: Path) -> None:
     assert [manifest.identity[0] for manifest in other_runs(mine, "org/m")] == ["2"]
 
 
-# ---- lock -----------------------------------------------------------------------------------------------------------
+# ---- lock ----------------------------------------------------------------------------------------
 
 HOLD = """import sys, time
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Where classes of lmms-eval cut what a model wrote, told from their code, and what is said of it."""
+"""Where classes of lmms-eval cut a model's text, read from their code, and how that is reported."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ from easi_eval.results.comparability import compared
 from easi_eval.results.scores import BenchmarkScore, Reading, State
 
 PACKAGE = catalog.locate(KINDS[LMMS_EVAL])
-# Read by hand in lmms-eval 0.7.3. llava, slime, tinyllava, ross and many others read `until` and never use it; cambrian is not registered.
+# Read by hand in lmms-eval 0.7.3. llava, slime, tinyllava, ross and many others read `until` and
+# never use it; cambrian is not registered.
 CUT_THERE = {
     "aero_realtime_vllm",
     "audio_flamingo_3",
@@ -77,7 +78,8 @@ def test_the_installed_classes_that_cut_are_those_that_a_reader_finds() -> None:
         ("text = self.trim(text, kwargs.get('until'))", True, set()),
         ("text = tail(text, until)", True, set()),
         (
-            "stops = [one for one in until if one != '\\n']\n        for one in stops: text = text.partition(one)[0]",
+            "stops = [one for one in until if one != '\\n']\n"
+            "        for one in stops: text = text.partition(one)[0]",
             True,
             {"\n"},
         ),

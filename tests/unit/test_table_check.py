@@ -1,4 +1,7 @@
-"""What a cell of a result file may look like and still be the table's: its way led through pandas and an xlsx."""
+"""What a cell of a result file may look like and still be the table's.
+
+Cells pass through pandas and an xlsx.
+"""
 
 from __future__ import annotations
 

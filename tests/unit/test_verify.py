@@ -1,4 +1,7 @@
-"""``--verify``: what is wrong with an archive is found, what is dangerous about one is refused, and nothing in it is run."""
+"""``--verify``: what is wrong with an archive is found, and what is dangerous is refused.
+
+Nothing in the archive is run.
+"""
 
 from __future__ import annotations
 
@@ -147,7 +150,7 @@ def test_a_judged_benchmark_has_both_scores(tmp_path: Path) -> None:
         assert "embspatial_exact_matching" in difference
 
 
-# ---- payloads -------------------------------------------------------------------------------------------------------
+# ---- payloads ------------------------------------------------------------------------------------
 
 
 def changed_digit(payload: dict) -> None:
@@ -203,7 +206,7 @@ def test_a_changed_payload_is_found(
     assert ("in the archive" in difference) == inside
 
 
-# ---- questions ------------------------------------------------------------------------------------------------------
+# ---- questions -----------------------------------------------------------------------------------
 
 
 def rows_file(found: dict[str, bytes], key: str = "blink") -> str:
@@ -331,7 +334,7 @@ def test_unlisted_and_missing_members_are_found(
     ]
 
 
-# ---- strangers ------------------------------------------------------------------------------------------------------
+# ---- strangers -----------------------------------------------------------------------------------
 
 
 class Bomb:
@@ -471,8 +474,10 @@ def test_it_needs_no_backend(zips: Zips, tmp_path: Path) -> None:
     """Neither torch nor a backend is imported, and no home with caches is needed."""
     path = write(tmp_path, zips.members(2))
     program = (
-        f"import sys; sys.argv = ['x', '--verify', {str(path)!r}]; sys.path.insert(0, {str(PROGRAM.parent)!r})\n"
-        "from easi_eval.cli import main; code = main(); print([name for name in ('torch', 'vlmeval', 'lmms_eval', 'transformers') if name in sys.modules], code)"
+        f"import sys; sys.argv = ['x', '--verify', {str(path)!r}]; sys.path.insert(0, "
+        f"{str(PROGRAM.parent)!r})\n"
+        "from easi_eval.cli import main; code = main(); print([name for name in ('torch', "
+        "'vlmeval', 'lmms_eval', 'transformers') if name in sys.modules], code)"
     )
     ended = subprocess.run(
         [sys.executable, "-c", program],

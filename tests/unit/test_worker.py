@@ -133,7 +133,10 @@ def test_an_item_that_always_raises_fails_alone(tmp_path: Path) -> None:
 def test_an_exception_without_a_text_is_told_with_its_place(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Alone, in a batch, and from a chain; the traceback is dropped before the reason is written."""
+    """An exception alone, in a batch, and from a chain.
+
+    The traceback is dropped before the reason is written.
+    """
 
     def forward(item: Item) -> Generation:
         if item.id == "1":
@@ -232,9 +235,8 @@ def test_secrets_do_not_reach_the_reason(tmp_path: Path, monkeypatch: pytest.Mon
 def test_a_broken_device_or_engine_ends_the_worker_and_costs_no_answer(
     tmp_path: Path, name: str
 ) -> None:
-    broken = type(
-        name, (RuntimeError,), {}
-    )  # torch's and vLLM's types: every later call in this process fails
+    # torch's and vLLM's types: every later call in this process fails
+    broken = type(name, (RuntimeError,), {})
 
     def breaks(items: Sequence[Item]) -> list[Generation]:
         if items[0].key == ("a", "3"):
@@ -253,7 +255,10 @@ def test_a_broken_device_or_engine_ends_the_worker_and_costs_no_answer(
 def test_a_full_disk_ends_the_worker_and_no_question_fails_of_it(
     tmp_path: Path, number: int, chunk: int
 ) -> None:
-    """Pictures and frames are written while a prompt is made; a few questions that failed of it would pass as wrong answers."""
+    """Pictures and frames are written while a prompt is made.
+
+    A few questions that failed because of a full disk would pass as wrong answers.
+    """
 
     def full(items: Sequence[Item]) -> list[Generation]:
         if any(item.key == ("a", "3") for item in items):
@@ -381,7 +386,10 @@ def test_a_question_over_which_two_workers_hung_is_failed_unasked(tmp_path: Path
 
 
 def test_several_at_once_wait_for_none_of_them(tmp_path: Path) -> None:
-    """The first question is answered when all others of its benchmark are in the journal; no other benchmark begins before."""
+    """The first question is answered when all others of its benchmark are in the journal.
+
+    No other benchmark begins before.
+    """
     running: Counter[str] = Counter()
     together: set[frozenset[str]] = set()
     most, lock = 0, threading.Lock()
@@ -435,7 +443,10 @@ def test_what_raised_is_asked_once_more_as_many_at_once(tmp_path: Path) -> None:
 
 
 def test_a_client_that_is_refused_throws_no_answer_away(tmp_path: Path) -> None:
-    """What is open when ten in a row raised is journalled; a new process would have to ask it again."""
+    """Answers that are still open when ten questions in a row raised are journalled.
+
+    A new process would have to ask those questions again.
+    """
     many = {"a": ITEMS["a"], "b": [Item("b", str(number)) for number in range(12)]}
 
     def overloaded(items: Sequence[Item]) -> list[Generation]:
@@ -455,7 +466,10 @@ def test_a_client_that_is_refused_throws_no_answer_away(tmp_path: Path) -> None:
 def test_alone_a_worker_that_answers_nothing_any_more_is_started_anew_once(
     tmp_path: Path, attempt: int, asked_of_b: int
 ) -> None:
-    """Ten in a row raised after some were answered: another process may do better; if it does not, the questions are at fault."""
+    """After some answers, ten questions in a row raise.
+
+    Another process may do better; if it does not, the questions are at fault.
+    """
     many = {"a": ITEMS["a"], "b": [Item("b", str(number)) for number in range(12)]}
     asked: Counter[str] = Counter()
 
@@ -517,7 +531,10 @@ def test_sampling_depends_on_the_question_alone(tmp_path: Path) -> None:
 
 
 def test_an_item_that_kills_its_worker_is_given_up_and_the_rest_is_answered(tmp_path: Path) -> None:
-    """A worker that is alone and restarted, as the keeper does: three deaths, then the item is recorded."""
+    """A single worker, restarted as the keeper does it.
+
+    After three deaths the item is recorded as failed.
+    """
     program = textwrap.dedent(f"""
         import os, signal
         from pathlib import Path
