@@ -275,6 +275,17 @@ def test_the_pictures_of_a_card_restart_nothing_and_media_do(tmp_path: Path) -> 
     assert begun(tmp_path, media, second, backend=LMMS_EVAL)[2] == 1
 
 
+def test_a_cache_of_the_tables_alone_and_the_whole_listing_are_one(tmp_path: Path) -> None:
+    whole = with_files(parquet(tmp_path, "A"), **{"frames.zip": "z", "other.parquet": "o"})
+    bare = dataclasses.replace(whole, files=whole.files[:1], listed=False)
+    for before, now in ((bare, whole), (whole, bare)):
+        first, _, _ = begun(tmp_path, before, backend=LMMS_EVAL)
+        again, _, epoch = begun(tmp_path, now, first, backend=LMMS_EVAL)
+        assert epoch == 0
+        other = with_files(dataclasses.replace(bare, files=()), **{"test.parquet": "x"})
+        assert begun(tmp_path, other, again, backend=LMMS_EVAL)[2] == 1
+
+
 def cached(tmp_path: Path, answer: str, question: str = "Which?") -> Fetched:
     """A snapshot as the hub's client lays it out, its table a link to a blob; an older blob stays."""
     root = tmp_path / "datasets--some--repo"
