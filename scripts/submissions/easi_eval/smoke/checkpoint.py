@@ -1,7 +1,7 @@
-"""The smoke run's model: a Qwen2.5-VL of a few megabytes whose weights are laid out by hand, not trained.
+"""The smoke run's model: a Qwen2.5-VL of a few megabytes with weights set by hand, not trained.
 
-It answers every benchmark in the form that is asked for (a letter of the list, a number, a line of reasoning, a movement),
-and its answers depend on the images and on the words. How is told in ``weights``.
+It answers every benchmark in the form that is asked for (a letter of the list, a number, a line of
+reasoning, a movement). Its answers depend on the images and on the words; ``weights`` explains how.
 """
 
 from __future__ import annotations
@@ -52,9 +52,10 @@ CHAT_TEMPLATE = """\
 
 
 def build(folder: Path, seed: int = 0) -> Path:
-    """Write the checkpoint into ``folder`` (created if missing) and return it. Same seed, same bytes.
+    """Write the checkpoint into ``folder`` (created if missing) and return the folder.
 
-    Loads with ``AutoModelForImageTextToText`` and ``AutoProcessor``; float32; needs numpy and safetensors only.
+    The same seed gives the same bytes. The weights are float32. ``AutoModelForImageTextToText`` and
+    ``AutoProcessor`` load it; writing it needs numpy and safetensors only.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -83,7 +84,10 @@ def _special_ids(words: int) -> dict[str, int]:
 
 
 def _configs(words: int) -> dict[str, dict[str, object]]:
-    """File name -> content of every small JSON file; ``words`` is the number of tokens before the special ones."""
+    """The content of each small JSON file, by file name.
+
+    ``words`` is the number of tokens before the special ones.
+    """
     ids = _special_ids(words)
     end, pad = ids["<|im_end|>"], ids["<|endoftext|>"]
     config = {

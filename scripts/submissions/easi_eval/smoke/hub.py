@@ -1,4 +1,4 @@
-"""A small Hugging Face hub on loopback: the real clients talk to it, and tests can make it misbehave.
+"""A small Hugging Face hub on loopback for the real clients; tests can make it misbehave.
 
 It serves a plain folder tree, ``root/{datasets,models}/<org>/<name>/...``, under the addresses that
 huggingface_hub and datasets use.  Each repository has one branch, ``main``, whose commit is a hash
@@ -23,7 +23,8 @@ from . import hub_files
 _KINDS = ("datasets", "models")
 _RESOLVE = re.compile(r"^/(?:(datasets)/)?([^/]+/[^/]+)/resolve/([^/]+)/(.+)$")
 _API = re.compile(
-    r"^/api/(datasets|models)/([^/]+/[^/]+)(?:/(revision|tree|paths-info|refs)(?:/([^/]+)(?:/(.*))?)?)?$"
+    r"^/api/(datasets|models)/([^/]+/[^/]+)"
+    r"(?:/(revision|tree|paths-info|refs)(?:/([^/]+)(?:/(.*))?)?)?$"
 )
 _RANGE = re.compile(r"^bytes=(\d+)-(\d*)$")
 _CHUNK = 1 << 16
@@ -33,13 +34,17 @@ _CHUNK = 1 << 16
 class Faults:
     """What goes wrong, and for which requests; the default is nothing.
 
-    ``match`` limits every fault but ``token`` and ``missing`` to request paths that contain it.
-    ``status`` answers so many (``times``; -1 for ever) requests with that code, with a Retry-After
-    header where ``retry_after`` (seconds) is given.  ``drop_after`` closes the connection after that
-    many bytes of a file's body, ``drop_times`` times (-1 for ever); ``pause`` seconds before that
-    the body stands still.  Repositories in ``missing``
-    are answered as if they did not exist.  ``token`` is the only token accepted, and one must be
-    sent.  ``hang`` waits so many seconds before each answer.
+    Attributes:
+        match: Limits every fault but ``token`` and ``missing`` to request paths that contain it.
+        status: The status code with which requests are answered.
+        times: How many requests are answered with ``status``; -1 for all.
+        retry_after: Seconds in the Retry-After header of these answers; None for no header.
+        drop_after: The connection is closed after this many bytes of a file's body.
+        drop_times: How often that happens; -1 for always.
+        pause: Seconds for which the body stands still before the connection is closed.
+        missing: Repositories that are answered as if they did not exist.
+        token: The only token accepted; None if no token is needed.
+        hang: Seconds to wait before each answer.
     """
 
     match: str = ""
@@ -56,7 +61,7 @@ class Faults:
 
 @dataclass(frozen=True)
 class Served:
-    """One request that was answered: body bytes sent (0 for HEAD), and the Range asked for, if any."""
+    """One answered request: the body bytes sent (0 for HEAD) and its Range header, "" if none."""
 
     method: str
     path: str
@@ -66,7 +71,7 @@ class Served:
 
 
 class Hub:
-    """A running hub; ``endpoint`` is the value for HF_ENDPOINT.  A context manager that stops it."""
+    """A running hub, and the context manager that stops it; HF_ENDPOINT is set to ``endpoint``."""
 
     def __init__(self, root: Path, port: int = 0) -> None:
         self.root = root
@@ -139,9 +144,11 @@ class Hub:
             return True
 
     def wait(self, seconds: float) -> None:
+        """Wait; ``stop`` ends the wait."""
         self._stopping.wait(seconds)
 
     def note(self, served: Served) -> None:
+        """Add an answered request to ``served``."""
         with self._lock:
             self._served.append(served)
 
@@ -247,7 +254,11 @@ class _Handler(BaseHTTPRequestHandler):
         return repo
 
     def _unauthorized(self) -> None:
-        """A wrong token is called wrong; without one, the real hub does not tell private from missing."""
+        """Refuse the request as the real hub does.
+
+        A wrong token gets an error about the token. Without a token, a private repository gets the
+        same answer as a missing one.
+        """
         if self.headers.get("Authorization"):
             self._refuse(401, "", "Invalid credentials in Authorization header")
         else:
@@ -350,7 +361,7 @@ class _Handler(BaseHTTPRequestHandler):
         length: int | None = None,
         limit: int | None = None,
     ) -> None:
-        """Send an answer of ``length`` bytes; after ``limit`` of them the connection is dropped instead."""
+        """Send an answer of ``length`` bytes; after ``limit`` bytes the connection is dropped."""
         parts = iter((body,)) if isinstance(body, bytes) else body
         total = len(body) if isinstance(body, bytes) else length or 0
         sent = 0
@@ -386,7 +397,10 @@ def _slices(path: Path, first: int, last: int) -> Iterator[bytes]:
 
 
 def main() -> None:
-    """``python -m easi_eval.smoke.hub ROOT [PORT]``: serve until interrupted; the endpoint is printed."""
+    """Serve until interrupted, and print the endpoint.
+
+    Usage: ``python -m easi_eval.smoke.hub ROOT [PORT]``.
+    """
     import sys
 
     hub = start(Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 0)

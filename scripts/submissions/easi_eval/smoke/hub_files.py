@@ -1,4 +1,4 @@
-"""What the local hub says about a folder of files: hashes, listings and the JSON of the hub's API."""
+"""How the local hub describes a folder of files: hashes, listings and the JSON of its API."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import threading
 from dataclasses import dataclass
 from pathlib import Path
 
-# Files the real hub keeps as plain git blobs; everything else is stored as LFS and named by its sha256.
+# Files that the real hub keeps as plain git blobs; everything else is stored as LFS and named by
+# its sha256.
 _PLAIN_SUFFIXES = frozenset({".md", ".json", ".txt", ".py", ".jinja", ".gitattributes", ".yaml"})
 _TIME = "2025-01-01T00:00:00.000Z"
 
@@ -57,7 +58,7 @@ class Repo:
         }
 
     def tree(self, folder: str, recursive: bool) -> list[dict[str, object]] | None:
-        """The entries below a folder ('' is the root), sorted by path; None where there is no such folder."""
+        """The entries below a folder ('' is the root), sorted by path; None if there is none."""
         prefix = f"{folder}/" if folder else ""
         paths: set[str] = set()
         for name in self.files:
@@ -70,7 +71,7 @@ class Repo:
         return [entry for path in sorted(paths) if (entry := self.entry(path)) is not None]
 
     def info(self, kind: str, name: str, blobs: bool) -> dict[str, object]:
-        """The hub's description of the repository; with ``blobs`` each file has its size and hash."""
+        """The hub's description of the repository; with ``blobs``, also file sizes and hashes."""
         siblings = []
         for path, file in self.files.items():
             sibling: dict[str, object] = {"rfilename": path}
@@ -138,4 +139,5 @@ def _hash(path: Path, size: int) -> File:
 
 
 def to_json(value: object) -> bytes:
+    """The value as UTF-8 JSON."""
     return json.dumps(value, ensure_ascii=False).encode()

@@ -1,4 +1,4 @@
-"""The rehearsal's questions as the repositories that lmms-eval's tasks load.
+"""The smoke run's questions as the repositories that lmms-eval's tasks load.
 
 Every function writes below ``datasets``, the folder that holds ``<org>/<name>``.
 """
@@ -15,7 +15,8 @@ from . import media, media_repos, questions
 from .media import BYTES, IMAGE, IMAGES, INT, TEXT, TEXTS
 from .questions import LETTERS, Question
 
-# MMSI-Bench's own names of its question types, by VLMEvalKit's; the real data has EN DASHES in them.
+# MMSI-Bench's names of its question types by VLMEvalKit's names; as in the real data, they contain
+# en dashes.
 MMSI_TYPES = {
     "Pos-Cam-Cam": "Positional Relationship (Cam.–Cam.)",
     "Pos-Obj-Obj": "Positional Relationship (Obj.–Obj.)",
@@ -230,7 +231,10 @@ def _blink(repo: Path, seed: int) -> None:
     tasks: dict[str, list[dict[str, Any]]] = {}
     for question in questions.blink(seed):
         rows = tasks.setdefault(question.kind, [])
-        prompt = f"{question.text}\nSelect from the following choices.\n{question.lettered('({0}) {1}', chr(10))}"
+        prompt = (
+            f"{question.text}\nSelect from the following choices.\n"
+            f"{question.lettered('({0}) {1}', chr(10))}"
+        )
         rows.append(
             {
                 "idx": f"val_{question.kind}_{len(rows) + 1}",

@@ -78,7 +78,7 @@ def picture(key: str, kind: str = "PNG", mirrored: bool = False) -> bytes:
 
 
 def frames(key: str, count: int) -> list[Image.Image]:
-    """``count`` frames of a walk past the things in a room: they move from frame to frame."""
+    """``count`` frames of a room whose shapes move from frame to frame."""
     image, shapes = _scene(key, _VIDEO_SIZE)
     return [_draw(image, shapes, 2 * number) for number in range(count)]
 
@@ -102,16 +102,19 @@ def video(key: str, count: int) -> bytes:
 
 
 def jpeg(image: Image.Image) -> bytes:
+    """The image as JPEG."""
     out = io.BytesIO()
     image.save(out, "JPEG")
     return out.getvalue()
 
 
 def as_base64(data: bytes) -> str:
+    """The data as base64 text."""
     return base64.b64encode(data).decode()
 
 
 def write(path: Path, data: bytes | str) -> None:
+    """Write a file, and create its folder if missing."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(data.encode() if isinstance(data, str) else data)
 
@@ -134,7 +137,7 @@ def write_tsv(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
     write(path, out.getvalue())
 
 
-# Column types for parquet.  An image column is what the datasets library calls a struct of bytes and path.
+# Column types for parquet. The datasets library stores an image as a struct of bytes and path.
 TEXT, INT, BYTES, TEXTS = pa.string(), pa.int64(), pa.binary(), pa.list_(pa.string())
 IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 IMAGES = pa.list_(IMAGE)

@@ -1,4 +1,4 @@
-"""What both layouts share: where a question's media lie, how its text is put together, and the media themselves."""
+"""What both layouts share: the paths of a question's media, its text, and the media themselves."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from pathlib import Path
 from . import media, questions
 from .questions import Question
 
-VIDEO_FRAMES = (40, 12, 33, 24, 18, 36)  # fewer and more than the 32 that are looked at
+# Frames of the videos: fewer and more than the 32 that are used.
+VIDEO_FRAMES = (40, 12, 33, 24, 18, 36)
 
 
 # VSI-Bench: videos by dataset and scene.
@@ -24,12 +25,12 @@ _VSI_VIDEOS = (
 
 
 def vsi_video(question: Question) -> tuple[str, str]:
-    """Dataset and scene name."""
+    """The dataset and the scene name of a question's video."""
     return _VSI_VIDEOS[question.scene]
 
 
 def write_vsi_media(repo: Path, seed: int) -> None:
-    """One zip per dataset, its name being the folder inside."""
+    """Write one zip per dataset; inside, the files lie in a folder of the dataset's name."""
     zips: dict[str, dict[str, bytes]] = {}
     for number, (dataset, scene) in enumerate(_VSI_VIDEOS):
         member = media.video(f"{seed}/vsi/{number}", VIDEO_FRAMES[number])
@@ -50,6 +51,7 @@ _SITE_VIDEOS = (
 
 
 def site_pictures(question: Question) -> list[str]:
+    """The paths of a question's pictures."""
     return [
         f"{question.group}/images/{question.scene:04}_{view}.png"
         for view in range(len(question.views))
@@ -57,10 +59,12 @@ def site_pictures(question: Question) -> list[str]:
 
 
 def site_video(question: Question) -> str:
+    """The path of a question's video."""
     return "{}/{}.mp4".format(*_SITE_VIDEOS[question.scene])
 
 
 def write_site_media(repo: Path, seed: int) -> None:
+    """Write one zip of pictures and videos per original dataset."""
     zips: dict[str, dict[str, bytes]] = {}
     for question in questions.site_image(seed):
         for path, view in zip(site_pictures(question), question.views, strict=True):
@@ -76,24 +80,31 @@ def write_site_media(repo: Path, seed: int) -> None:
 
 
 def mindcube_id(question: Question) -> str:
-    """The part before the first underscore is the category; 'aroundnew' counts as 'around'."""
+    """The question's id.
+
+    The part before the first underscore is the category; 'aroundnew' counts as 'around'.
+    """
     return f"{question.group}_group{question.scene:03}_q{question.index}_1_1"
 
 
 def mindcube_paths(question: Question) -> list[str]:
+    """The paths of a question's pictures."""
     folder = f"data/other_all_image/{question.kind}/{question.group}_group{question.scene:03}"
     return [f"{folder}/{view + 1}_frame_{view:05}.png" for view in range(len(question.views))]
 
 
 def mindcube_text(question: Question) -> str:
+    """The question with its options."""
     return f"{question.text} {question.lettered('{0}. {1}', ' ')}"
 
 
 def mindcube_prompt(question: Question) -> str:
+    """The whole prompt, with ``<image>`` for each picture."""
     pictures = "\n".join("<image>" for _ in question.views)
     return (
-        f"{pictures}\n[Task]\nThe pictures show one scene from several viewpoints. Work out how the things are arranged and "
-        f'answer the question.\n\n[Answer Instruction]\nGive the option\'s letter only, for example "A".\n\n'
+        f"{pictures}\n[Task]\nThe pictures show one scene from several viewpoints. "
+        "Work out how the things are arranged and answer the question.\n\n"
+        '[Answer Instruction]\nGive the option\'s letter only, for example "A".\n\n'
         f"[Question]\n{mindcube_text(question)}"
     )
 
@@ -102,6 +113,7 @@ def mindcube_prompt(question: Question) -> str:
 
 
 def omnispatial_path(question: Question) -> str:
+    """The path of a question's picture."""
     return f"OmniSpatial-test/{question.group}/{question.scene}.png"
 
 
@@ -109,16 +121,19 @@ def omnispatial_path(question: Question) -> str:
 
 
 def spar_text(question: Question) -> str:
+    """The question with its options, if it has any."""
     if not question.options:
         return question.text
     last = question.lettered("{0}", ", ")
     return (
-        f"{question.text}\nSelect the right option from the choices provided.\n\n{question.lettered('{0}. {1}', chr(10))}\n\n"
+        f"{question.text}\nSelect the right option from the choices provided.\n\n"
+        f"{question.lettered('{0}. {1}', chr(10))}\n\n"
         f"Your answer can only include one of the options {last}."
     )
 
 
 def spar_types(question: Question) -> dict[str, str]:
+    """The columns ``img_type`` and ``format_type``."""
     kind = "select" if question.options else "sentence" if "," in question.answer else "fill"
     return {
         "img_type": "single_view" if len(question.views) == 1 else "multi_view",
@@ -130,22 +145,31 @@ def spar_types(question: Question) -> dict[str, str]:
 
 
 def three_d_picture(question: Question) -> bytes:
+    """The question's picture, mirrored where the question says so."""
     return media.picture(question.views[0], mirrored=bool(question.extra["mirrored"]))
 
 
-# MMSI-Video-Bench: frames taken from the videos beforehand, and reference images.
+# MMSI-Video-Bench: frames extracted from the videos, and reference images.
 
 MMSI_VIDEO_PROMPTS = ("system_prompt", "task_prompt", "user_prompt", "format_prompt")
 MMSI_VIDEO_SUBSETS = ("Easy2hard", "Grounding", "Indoor_Scene_Perception", "Robot")
 
 
 def mmsi_video_prompts(question: Question) -> dict[str, str]:
-    """The four parts of the prompt; ``<video>`` stands for each segment and ``<image>`` for each reference."""
+    """The four parts of the prompt.
+
+    They contain ``<video>`` for each segment and ``<image>`` for each reference image.
+    """
     videos = " ".join("<video>" for _ in mmsi_video_frames(question))
     return {
         "system_prompt": "You are an expert in spatial reasoning about videos.",
-        "task_prompt": f"Answer the question about the frames of the video(s) below, taken in their order: {videos}\n",
-        "user_prompt": f"Question: {question.text}\nOptions:\n{question.lettered('{0}. {1}', chr(10))}\n",
+        "task_prompt": (
+            "Answer the question about the frames of the video(s) below, "
+            f"taken in their order: {videos}\n"
+        ),
+        "user_prompt": (
+            f"Question: {question.text}\nOptions:\n{question.lettered('{0}. {1}', chr(10))}\n"
+        ),
         "format_prompt": "Answer with the option's letter from the given choices directly.",
     }
 
@@ -165,11 +189,12 @@ def mmsi_video_references(question: Question) -> list[str]:
 
 
 def mmsi_video_subsets(question: Question) -> dict[str, str | None]:
+    """The question's category in each subset; None where it is not part of the subset."""
     return {subset: question.extra.get(subset) for subset in MMSI_VIDEO_SUBSETS}
 
 
 def write_mmsi_video_media(repo: Path, asked: Sequence[Question], seed: int) -> None:
-    """frames.zip and ref_images.zip."""
+    """Write frames.zip and ref_images.zip."""
     frames: dict[str, bytes] = {}
     references: dict[str, bytes] = {}
     for question in {question.scene: question for question in asked}.values():

@@ -43,12 +43,20 @@ _TURNS = ("Turn Left", "Turn Right", "Turn Back")
 
 @dataclass(frozen=True)
 class Form:
-    """One sort of question.
+    """One kind of question.
 
-    ``{a}`` to ``{d}`` in text and options become things.  Without options the answer is a ``number``
-    (lowest, highest, decimals) or ``moves`` (SPAR: name, lowest, highest, decimals).  ``mirror`` says
-    which answer becomes which when the picture is mirrored.  ``group`` is the task above ``kind`` (OmniSpatial, MMSI-Video), the
-    dataset that the question comes from (SITE), or the first part of its id (MindCube).
+    ``{a}`` to ``{d}`` in text and options are replaced by names of things.
+
+    Attributes:
+        kind: The category or question type.
+        text: The question.
+        options: The options; without any, the answer is ``number`` or ``moves``.
+        pictures: How many pictures the question has.
+        number: Lowest and highest answer, and its number of decimals.
+        moves: For SPAR; the name, lowest and highest value and decimals of each movement.
+        mirror: The answers that change when the picture is mirrored, and what they become.
+        group: The task above ``kind`` (OmniSpatial, MMSI-Video), the dataset that the question
+            comes from (SITE), or the first part of its id (MindCube).
     """
 
     kind: str
@@ -67,7 +75,8 @@ VSI = (
     Form("object_counting", "How many {a}(s) can be found in this room?", number=(2, 6, 0)),
     Form(
         "object_abs_distance",
-        "What is the distance between the {a} and the {b} (in meters), taken from their closest points?",
+        "What is the distance between the {a} and the {b} (in meters), "
+        "taken from their closest points?",
         number=(0.8, 3.5, 1),
     ),
     Form(
@@ -84,8 +93,8 @@ VSI = (
     ),
     Form(
         "object_rel_distance",
-        "Taken from their closest points, which of these objects ({a}, {b}, {c}, {d}) is the closest "
-        "to the door?",
+        "Taken from their closest points, which of these objects ({a}, {b}, {c}, {d}) "
+        "is the closest to the door?",
         _THINGS,
     ),
     Form("object_rel_direction_easy", _STANDING + "on my left or on my right?", _SIDES),
@@ -98,18 +107,21 @@ VSI = (
     Form(
         "object_rel_direction_hard",
         _STANDING + "to my front-left, front-right, back-left, or back-right? The directions "
-        "are the quarters of a plane whose origin is where I stand and whose y-axis is where I look.",
+        "are the quarters of a plane whose origin is where I stand and whose y-axis "
+        "is where I look.",
         _CORNERS,
     ),
     Form(
         "route_planning",
         "You are a robot that starts at the {a} and faces the {b}. You want to reach the {c}. "
-        "Fill in the missing action: 1. Go forward until the {b}. 2. [please fill in] 3. Go forward until the {c}.",
+        "Fill in the missing action: 1. Go forward until the {b}. 2. [please fill in] "
+        "3. Go forward until the {c}.",
         _TURNS,
     ),
     Form(
         "obj_appearance_order",
-        "In which order do these things appear for the first time in the video: {a}, {b}, {c}, {d}?",
+        "In which order do these things appear for the first time in the video: "
+        "{a}, {b}, {c}, {d}?",
         ("{a}, {b}, {c}, {d}", "{b}, {a}, {d}, {c}", "{d}, {c}, {b}, {a}", "{c}, {d}, {a}, {b}"),
     ),
 )
@@ -131,8 +143,8 @@ MMSI = (
     ),
     Form(
         "Pos-Reg-Reg",
-        "If the corner with the {a} is north of the corner with the {b}, where is the kitchen area relative "
-        "to the sleeping area?",
+        "If the corner with the {a} is north of the corner with the {b}, "
+        "where is the kitchen area relative to the sleeping area?",
         ("Northeast", "Southeast", "Northwest", "Southwest"),
         3,
     ),
@@ -180,14 +192,17 @@ MMSI = (
     ),
     Form(
         "MSR",
-        _DRIVE
-        + "First walk to the {a}, then turn towards the {b} and go on to the {c}: on which side is the {d} now?",
+        _DRIVE + "First walk to the {a}, then turn towards the {b} and go on to the {c}: "
+        "on which side is the {d} now?",
         _FOUR_SIDES,
         3,
     ),
 )
 
-_FOUR_VIEWS = "These four images (image 1, 2, 3, and 4) show the {a} from the front, the left, the back and the right. "
+_FOUR_VIEWS = (
+    "These four images (image 1, 2, 3, and 4) show the {a} "
+    "from the front, the left, the back and the right. "
+)
 
 MINDCUBE = (
     Form(
@@ -199,24 +214,24 @@ MINDCUBE = (
     ),
     Form(
         "around",
-        "The {a} and the {b} are seen from two places (image 1 and 2). Standing where image 1 was taken, I turn "
-        "90 degrees to the left. Where is the {b}?",
+        "The {a} and the {b} are seen from two places (image 1 and 2). "
+        "Standing where image 1 was taken, I turn 90 degrees to the left. Where is the {b}?",
         ("In front of me", "Behind me", "To my left"),
         2,
         group="around",
     ),
     Form(
         "rotation",
-        "I turn on the spot: image 1, 2 and 3 are the views in the order in which I saw them. What is behind me "
-        "in image 2?",
+        "I turn on the spot: image 1, 2 and 3 are the views in the order in which I saw them. "
+        "What is behind me in image 2?",
         ("{a}", "{b}", "{c}"),
         3,
         group="rotation",
     ),
     Form(
         "around",
-        "Image 1 and image 2 show the {a} from opposite sides. If I walk forward from image 1, do I get closer "
-        "to the {c}?",
+        "Image 1 and image 2 show the {a} from opposite sides. "
+        "If I walk forward from image 1, do I get closer to the {c}?",
         _YES_NO,
         2,
         group="aroundnew",
@@ -692,7 +707,8 @@ _CENTRES = " Judge by the 3D centre points of these objects."
 _SAID_DEPTH = "The {a} (red box) lies at a depth of 2.0 meters. "
 _MV = "The images show one room from several places. "
 _POSITION = (
-    "Where is the {a} (red box) relative to the {b} (blue box), seen by the observer of the first image?",
+    "Where is the {a} (red box) relative to the {b} (blue box), "
+    "seen by the observer of the first image?",
     ("Left; Above; Far", "Left; Below; Near", "Right; Above; Near", "Right; Below; Far"),
 )
 _BOXES = (
@@ -755,9 +771,10 @@ SPAR = (
     ),
     Form(
         "view_change_infer",
-        _MV
-        + "Describe how the camera moved from the first image to the second, in meters and degrees, as "
-        "move_right:<number>,move_up:<number>,move_forward:<number>,rotate_right:<number>,rotate_up:<number> "
+        _MV + "Describe how the camera moved from the first image to the second, "
+        "in meters and degrees, as "
+        "move_right:<number>,move_up:<number>,move_forward:<number>,"
+        "rotate_right:<number>,rotate_up:<number> "
         "(or move_left, move_down, move_backward, rotate_left, rotate_down).",
         pictures=2,
         moves=(
@@ -789,8 +806,8 @@ SPAR = (
     Form("obj_spatial_relation_oo_mv", _MV + _POSITION[0], _POSITION[1], 3),
     Form(
         "spatial_imagination_oc",
-        "If the observer stood at the {a} (red box) and looked at the {b} (blue box), where would the "
-        "{c} be?",
+        "If the observer stood at the {a} (red box) and looked at the {b} (blue box), "
+        "where would the {c} be?",
         _POSITION[1],
     ),
     Form(

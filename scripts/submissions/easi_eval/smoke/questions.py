@@ -1,7 +1,7 @@
-"""The questions of the rehearsal: one list per benchmark, the same for both backends.
+"""The smoke run's questions: one list per benchmark, the same for both backends.
 
-They ask what the real benchmarks ask, in our own words and of made-up rooms.  What is true in a
-made-up room is arbitrary, so the right letters are dealt evenly and a guess is right by chance.
+They resemble those of the real benchmarks, in other words and about made-up rooms. The answers are
+arbitrary, so the right letters are distributed evenly and a guess is right by chance.
 """
 
 from __future__ import annotations
@@ -20,10 +20,16 @@ LETTERS = "ABCDEF"
 class Question:
     """One question.
 
-    ``kind`` is its category as VLMEvalKit's data spells it (VSI, SPAR: the question type), ``group`` what stands
-    above or beside it (see the forms); ``options`` are without letters and empty for an open question; ``answer`` is the
-    letter of the right option, or a number, or SPAR's list of movements.  Questions with the same ``scene`` look at the same
-    video, or at the same pictures, whose keys are ``views``.
+    Attributes:
+        index: Its number in the benchmark, from 0.
+        kind: Its category as VLMEvalKit's data spells it (VSI, SPAR: the question type).
+        group: As in ``Form``.
+        text: The question without its options.
+        options: The options without letters; empty for an open question.
+        answer: The letter of the right option, a number, or SPAR's list of movements.
+        scene: Questions with the same number are about the same video or pictures.
+        views: The keys of its pictures.
+        extra: Further columns, by benchmark.
     """
 
     index: int
@@ -37,14 +43,14 @@ class Question:
     extra: Mapping[str, str] = field(default_factory=dict)
 
     def lettered(self, pattern: str, between: str) -> str:
-        """The options in one text; the pattern has ``{0}`` for the letter and ``{1}`` for the option."""
+        """The options as one text; in ``pattern``, ``{0}`` is the letter and ``{1}`` the option."""
         return between.join(
             pattern.format(*pair) for pair in zip(LETTERS, self.options, strict=False)
         )
 
 
 class Dealer:
-    """Fills forms with things, and deals right answers evenly among the letters."""
+    """Fills forms with names of things, and distributes right answers evenly over the letters."""
 
     def __init__(self, seed: int, benchmark: str) -> None:
         self.key = f"{seed}/{benchmark}"
@@ -73,7 +79,7 @@ class Dealer:
         )
 
     def _letter(self, count: int) -> str:
-        """From a bag that holds each letter once and is filled again when it is empty."""
+        """A letter from a bag that holds each letter once and is refilled when it is empty."""
         bag = self._bags.setdefault(count, [])
         if not bag:
             bag.extend(self._random.sample(LETTERS[:count], count))
@@ -112,12 +118,13 @@ def _each(asked: Sequence[Form], times: int) -> list[Form]:
 
 
 def vsi(seed: int) -> list[Question]:
+    """VSI-Bench: all kinds twice, the numeric ones three times."""
     numeric = [form for form in forms.VSI if not form.options]
     return _about_videos(seed, "vsi_bench", [*forms.VSI, *forms.VSI, *numeric], videos=6)
 
 
 def vsi_debiased(seed: int) -> list[Question]:
-    """The part of VSI-Bench that remains after debiasing: every kind is still there."""
+    """VSI-Bench after debiasing: a part of the questions, with all kinds."""
     return [
         question
         for question in vsi(seed)
@@ -126,32 +133,37 @@ def vsi_debiased(seed: int) -> list[Question]:
 
 
 def mmsi(seed: int) -> list[Question]:
+    """MMSI-Bench: two questions per type."""
     return _about_pictures(seed, "mmsi_bench", forms.MMSI * 2)
 
 
 def mindcube(seed: int) -> list[Question]:
+    """MindCube: four questions per form."""
     return _about_pictures(seed, "mindcube_tiny", _each(forms.MINDCUBE, 4))
 
 
 def viewspatial(seed: int) -> list[Question]:
+    """ViewSpatial-Bench: four questions per type."""
     return _about_pictures(seed, "viewspatial", _each(forms.VIEWSPATIAL, 4))
 
 
 def site_image(seed: int) -> list[Question]:
+    """SITE-Bench, images: two questions per form."""
     return _about_pictures(seed, "site_image", _each(forms.SITE_IMAGE, 2))
 
 
 def site_video(seed: int) -> list[Question]:
+    """SITE-Bench, videos: three questions per form."""
     return _about_videos(seed, "site_video", forms.SITE_VIDEO * 3, videos=5)
 
 
 def blink(seed: int) -> list[Question]:
-    """Two questions per task, the tasks one after the other."""
+    """BLINK: two questions per task, sorted by task."""
     return _about_pictures(seed, "blink", _each(forms.BLINK, 2), per_scene=1)
 
 
 def embspatial(seed: int) -> list[Question]:
-    """A question's extra: ``source``, the dataset its picture is from."""
+    """EmbSpatial-Bench; ``extra`` holds ``source``, the dataset that the picture is from."""
     dealer = Dealer(seed, "embspatial")
     asked = [
         (source, form) for source in ("mp3d", "ai2thor", "scannet") for form in forms.EMBSPATIAL
@@ -163,20 +175,24 @@ def embspatial(seed: int) -> list[Question]:
 
 
 def omnispatial(seed: int) -> list[Question]:
+    """OmniSpatial: two questions per sub-task."""
     return _about_pictures(seed, "omnispatial", _each(forms.OMNISPATIAL, 2))
 
 
 def spar(seed: int) -> list[Question]:
+    """SPAR-Bench: one question per task."""
     return _about_pictures(seed, "spar_bench", forms.SPAR, per_scene=1)
 
 
 def mmsi_video(seed: int) -> list[Question]:
-    """Each has the frames of its scene's video, and its views are reference images beside them.
+    """MMSI-Video-Bench: each question has the frames of its scene's video and reference images.
 
-    A question's extra: its subsets, and ``frames``, how many each segment has, comma separated.
+    The views are the reference images. ``extra`` holds the question's subsets, and in ``frames``
+    the number of frames of each segment, comma separated.
     """
     dealer = Dealer(seed, "mmsi_video_bench")
-    # Only "Cross-Video" has several videos; the long ones are more than the 50 frames that are looked at.
+    # Only "Cross-Video" has several videos. The long ones have more than the 50 frames that are
+    # used.
     several, one = ("4,4,3", "34,30"), ("5", "8", "3", "56")
     questions = []
     for index, form in enumerate(_each(forms.MMSI_VIDEO, 2)):
@@ -191,9 +207,10 @@ def mmsi_video(seed: int) -> list[Question]:
 
 
 def three_d(seed: int) -> list[Question]:
-    """3DSRBench's circular rows: each question as it is and mirrored, with the options in every rotation.
+    """3DSRBench's circular rows: each question plain and mirrored, with its options rotated.
 
-    A question's extra: ``qid`` (8 characters, then ``-flip``, then ``-<rotation>``) and ``mirrored`` ('' or 'yes').
+    ``extra`` holds ``qid`` (8 characters, then ``-flip`` if mirrored, then ``-<rotation>`` if
+    rotated) and ``mirrored`` ('' or 'yes').
     """
     dealer = Dealer(seed, "3dsrbench")
     rows: list[Question] = []

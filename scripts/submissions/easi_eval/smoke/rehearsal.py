@@ -1,4 +1,4 @@
-"""``--smoke``: the whole run, offline, on tiny data served by a hub of our own, away from everything of the user's."""
+"""``--smoke``: a whole run offline, on tiny data from a local hub, apart from the user's caches."""
 
 from __future__ import annotations
 
@@ -18,12 +18,13 @@ from . import hub
 OUTPUT_DIR = Path("eval_results_smoke")
 MODEL = "easi-smoke/Tiny-VLM"
 LMMS_MODEL = "qwen2_5_vl"
-# At most 4 visual tokens an image, so that 32 frames are quick; lmms-eval's class would blow each up to 256.
+# At most 4 visual tokens per image, so that 32 frames are quick; by default lmms-eval's class would
+# enlarge each image to 256.
 PIXELS = "min_pixels=784,max_pixels=3136"
 LMMS_ARGS = f"pretrained={MODEL},device_map=cpu,{PIXELS}"
 SEED = 20260801
 
-# What would lead a client to the user's caches, or to a hub that is not ours.
+# Variables that would lead a client to the user's caches, or to another hub.
 _USERS_OWN = (
     "HF_HUB_CACHE",
     "HUGGINGFACE_HUB_CACHE",
@@ -45,7 +46,11 @@ _USERS_OWN = (
 
 
 def rehearse(cfg: RunConfig, gpus: int) -> RunConfig:
-    """The options of the rehearsal: its own folders, its own model unless one was named, the CPU where there is no GPU."""
+    """The options of the smoke run.
+
+    It has its own folders. Without ``--model`` it uses the tiny model on the CPU; a model that is
+    named runs on the CPU only where there is no GPU.
+    """
     output_dir = (
         OUTPUT_DIR if cfg.output_dir == RunConfig(smoke=True).output_dir else cfg.output_dir
     )
@@ -58,7 +63,7 @@ def rehearse(cfg: RunConfig, gpus: int) -> RunConfig:
 
 
 def planned_hub(cfg: RunConfig) -> HubSettings:
-    """What ``rehearsal_hub`` would serve, for a plan that starts nothing; its port is not known yet."""
+    """The settings of ``rehearsal_hub``, for a plan that starts nothing; the port is not known."""
     return HubSettings(
         endpoint="http://127.0.0.1:PORT", hf_home=_home(cfg.output_dir) / "huggingface"
     )
@@ -66,7 +71,10 @@ def planned_hub(cfg: RunConfig) -> HubSettings:
 
 @contextmanager
 def rehearsal_hub(cfg: RunConfig) -> Iterator[HubSettings]:
-    """Serve the tiny data and model on loopback; ends with the block. The environment is the rehearsal's inside it."""
+    """Serve the tiny data and model on loopback for the length of the ``with`` block.
+
+    Within the block the process environment is changed to use this hub only.
+    """
     home = _home(cfg.output_dir)
     root = _build(home)
     before = dict(os.environ)
@@ -76,7 +84,7 @@ def rehearsal_hub(cfg: RunConfig) -> Iterator[HubSettings]:
         for name in ("NO_PROXY", "no_proxy"):
             os.environ[name] = ",".join(filter(None, ["127.0.0.1,localhost", before.get(name)]))
         os.environ["HF_HUB_DISABLE_XET"] = "1"
-        if cfg.plain:  # lmms-eval's own launch insists on some token for public data
+        if cfg.plain:  # lmms-eval's own launch requires a token even for public data
             os.environ["HF_TOKEN"] = "hf_rehearsal"
         try:
             yield replace(planned_hub(cfg), endpoint=served.endpoint)
@@ -90,7 +98,11 @@ def _home(output_dir: Path) -> Path:
 
 
 def _build(home: Path) -> Path:
-    """The served tree, made once per version of what makes it; a kill leaves none rather than half of one."""
+    """The folder to serve, built once per version of the code that builds it.
+
+    It is built under another name and renamed at the end, so that an interruption never leaves an
+    incomplete folder.
+    """
     from . import checkpoint, data
 
     sources = sorted(Path(__file__).parent.glob("*.py"))
@@ -108,7 +120,7 @@ def _build(home: Path) -> Path:
 
 
 def place(part: Path, root: Path) -> None:
-    """Give the finished tree its name; if another rehearsal was quicker, its tree, which is the same, stays."""
+    """Move the finished folder to ``root``; if another smoke run made it first, that one stays."""
     try:
         part.rename(root)
     except OSError:

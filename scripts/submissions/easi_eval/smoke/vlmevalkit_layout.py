@@ -1,4 +1,4 @@
-"""The rehearsal's questions as VLMEvalKit's TSV files and the repositories of media they point into.
+"""The smoke run's questions as VLMEvalKit's TSV files, and the media repositories they refer to.
 
 Every function writes below ``datasets``, the folder that holds ``<org>/<name>``.
 """
@@ -246,7 +246,8 @@ def _mmsi_video(tsv: Path, repo: Path, seed: int) -> None:
         )
     media.write_tsv(tsv / "MMSIVideoBench.tsv", rows)
     media_repos.write_mmsi_video_media(repo, asked, seed)
-    # The real repository has the videos too; VLMEvalKit leaves them out, and a test can see that we do.
+    # The real repository has the videos, too. VLMEvalKit does not use them; with this file a test
+    # can check that they are not downloaded.
     media.write_zip(
         repo / "videos.zip", {"videos/0000.mp4": media.video(f"{seed}/mmsi_video/0", 12)}
     )

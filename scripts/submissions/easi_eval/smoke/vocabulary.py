@@ -1,7 +1,8 @@
-"""The tiny checkpoint's vocabulary: which pieces of text exist as tokens and what each one means to the weights.
+"""The tiny checkpoint's vocabulary: the tokens, and what each one means to the weights.
 
-Byte-level BPE, so any text round-trips. Words of the benchmarks are whole tokens (``ignore_merges``), pairs of
-lower-case letters are the only merges, everything else falls apart into bytes.
+It is a byte-level BPE, so any text can be encoded and decoded. Words of the benchmarks are whole
+tokens (``ignore_merges``), pairs of lower-case letters are the only merges, and everything else is
+split into bytes.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from dataclasses import dataclass
 from itertools import product
 
 OPTION_LETTERS = "ABCDEF"
-# Words that end the list of options in the benchmarks' prompts: what follows them belongs to no option.
+# Words that end the list of options in the benchmarks' prompts; the text after them belongs to no
+# option.
 CLOSING_WORDS = (
     "Answer",
     "Please",
@@ -26,10 +28,12 @@ CLOSING_WORDS = (
 )
 NO_OPTION = "-"
 
-# Kinds of question a prompt can announce, and the words that announce them. A prompt with none is multiple choice.
+# Kinds of question, and the words in a prompt that announce them. A prompt without any of these
+# words is multiple choice.
 TRIGGERS: dict[str, tuple[str, ...]] = {
     "numeric": ("phrase", "float"),  # VSI-Bench and SPAR-Bench, both backends
     "reasoning": ("formatted",),  # OmniSpatial asks for a last line "formatted exactly as"
+    # SPAR-Bench, view_change_infer
     "movement": (
         "_right",
         "_left",
@@ -37,14 +41,14 @@ TRIGGERS: dict[str, tuple[str, ...]] = {
         "_down",
         "_forward",
         "_backward",
-    ),  # SPAR-Bench, view_change_infer
+    ),
     "centimeters": ("centimeters", "centimetre", "centimetres", "cm"),
     "meters": ("meters", "meter", "metres"),
     "square": ("square", "area"),
     "count": ("many",),
 }
 
-# What may be said to a numeric question, with the unit it suits best.
+# Possible answers to a numeric question, each with the unit it suits best.
 NUMBERS: tuple[tuple[str, str], ...] = (
     ("2", "count"),
     ("3", "count"),
@@ -90,7 +94,7 @@ TURNS = (
     ",rotate_down:2",
 )
 
-# Lines of reasoning, each a chain of tokens of its own; all end in the line the prompt asks for.
+# Lines of reasoning, each a chain of tokens; all end in the line that the prompt asks for.
 REASONING: tuple[tuple[str, ...], ...] = (
     ("The nearest object decides", " which side is meant."),
     (
@@ -116,49 +120,77 @@ SPECIAL = (
     "<|video_pad|>",
 )
 
-# Words every prompt of a benchmark shares, and words that say nothing about an answer: present, but without content.
+# Words that all prompts of a benchmark share, and words that do not matter for an answer: they are
+# tokens without content.
 _SILENT = """
-a an the this that these those is are was be been being it its of in on at to for from with without by as and or not if then than
-do does did can could will would should you your we our i they them their there here what which who where when how why
-user system assistant helpful spatial reasoning task receive single rgb frame frames depicting scene question natural language query
-relationships between objects image images video videos options option answer answers candidates each tagged capital letter letters
-based provide always ground grounded visual evidence hallucinate unseen uncertain pick most plausible never refuse reply insufficient
-information guidelines please follow steps step analyze first carefully observe identify all relevant their next break down key
-components need addressed think through arrive may necessary transfer perspective better understand finally select appropriate
-analysis end separate line exactly note only respond providing any additional directly choices given best correct word briefly one
-using number enclose within multiple choice following hint choices corresponding give me values represent bounding box coordinates
+a an the this that these those is are was be been being it its of in on at to for from with \
+without by as and or not if then than
+do does did can could will would should you your we our i they them their there here what which \
+who where when how why
+user system assistant helpful spatial reasoning task receive single rgb frame frames depicting \
+scene question natural language query
+relationships between objects image images video videos options option answer answers candidates \
+each tagged capital letter letters
+based provide always ground grounded visual evidence hallucinate unseen uncertain pick most \
+plausible never refuse reply insufficient
+information guidelines please follow steps step analyze first carefully observe identify all \
+relevant their next break down key
+components need addressed think through arrive may necessary transfer perspective better \
+understand finally select appropriate
+analysis end separate line exactly note only respond providing any additional directly choices \
+given best correct word briefly one
+using number enclose within multiple choice following hint choices corresponding give me values \
+represent bounding box coordinates
 normalized scale top corner origin about s
 """
 
-# Words that carry content: they can tell one question, or one option, from another.
+# Words with content: they can distinguish one question, or one option, from another.
 _TELLING = """
-left right front back behind above below under over near far close closer closest nearest farthest further beside inside outside
-up down north south east west northeast northwest southeast southwest center middle side edge corner forward backward clockwise
-counterclockwise turn rotate move moving facing face towards away toward higher lower taller shorter larger smaller bigger longer wider
-first second third last before after order appear appearance same different similar parallel perpendicular opposite direction distance
-depth height width length size room area floor wall ceiling door window table chair sofa bed desk lamp shelf cabinet drawer monitor
-keyboard mouse laptop phone book cup bottle plate bowl knife spoon fork sink stove oven fridge refrigerator microwave washer toilet
-bathtub shower mirror towel pillow blanket curtain carpet rug plant vase picture painting clock box bag basket bin trash backpack
-shoe hat shirt person man woman boy girl child people dog cat horse bird bear cow sheep elephant zebra giraffe car truck bus train
-bicycle bike motorcycle boat airplane road street sidewalk tree grass sky sun shadow building house tower bridge sign light traffic
-red green blue yellow white black gray grey brown orange purple pink cyan magenta circle triangle star ball cube cylinder cone sphere
-camera viewer viewpoint view standing sitting robot navigate walk stop yes no none both neither zero two three four five six seven
-eight nine ten jigsaw piece style art depth relative reflectance point points darker lighter brighter match matching likely count
-existence counting total visible hidden start route reach goal plan memory update prediction motion interactive instance attribute
-kitchen bathroom bedroom office hall hallway stairs entrance exit tv television stool bench heater printer whiteboard suitcase
+left right front back behind above below under over near far close closer closest nearest farthest \
+further beside inside outside
+up down north south east west northeast northwest southeast southwest center middle side edge \
+corner forward backward clockwise
+counterclockwise turn rotate move moving facing face towards away toward higher lower taller \
+shorter larger smaller bigger longer wider
+first second third last before after order appear appearance same different similar parallel \
+perpendicular opposite direction distance
+depth height width length size room area floor wall ceiling door window table chair sofa bed desk \
+lamp shelf cabinet drawer monitor
+keyboard mouse laptop phone book cup bottle plate bowl knife spoon fork sink stove oven fridge \
+refrigerator microwave washer toilet
+bathtub shower mirror towel pillow blanket curtain carpet rug plant vase picture painting clock \
+box bag basket bin trash backpack
+shoe hat shirt person man woman boy girl child people dog cat horse bird bear cow sheep elephant \
+zebra giraffe car truck bus train
+bicycle bike motorcycle boat airplane road street sidewalk tree grass sky sun shadow building \
+house tower bridge sign light traffic
+red green blue yellow white black gray grey brown orange purple pink cyan magenta circle triangle \
+star ball cube cylinder cone sphere
+camera viewer viewpoint view standing sitting robot navigate walk stop yes no none both neither \
+zero two three four five six seven
+eight nine ten jigsaw piece style art depth relative reflectance point points darker lighter \
+brighter match matching likely count
+existence counting total visible hidden start route reach goal plan memory update prediction \
+motion interactive instance attribute
+kitchen bathroom bedroom office hall hallway stairs entrance exit tv television stool bench heater \
+printer whiteboard suitcase
 armchair bookshelf mug nightstand radiator wardrobe coffee houseplant
 """
 
 
 @dataclass(frozen=True)
 class Token:
-    """One vocabulary entry: its text as bytes and what the weights should make of it.
+    """One vocabulary entry, and how the weights treat it.
 
-    ``content`` tokens can tell questions apart; ``option`` is the letter an option marker such as ``B.`` stands for,
-    NO_OPTION for a closing word;
-    ``trigger`` the kind of question announced; ``speaks`` marks pieces that are generated, never read; ``next`` what
-    must follow (a token's text, or "turn" or "letter" for any of those); ``ends`` that nothing may follow. ``word``
-    tells whole words from the pieces an unknown word falls into.
+    Attributes:
+        text: Its text as bytes.
+        content: Whether it can distinguish questions or options.
+        word: Whether it is a whole word, not a piece of an unknown word.
+        option: The letter of an option marker such as ``B.``; NO_OPTION for a closing word.
+        trigger: The kind of question it announces.
+        speaks: Whether it is only generated, never read.
+        next: What must follow: a token's text, or "turn" or "letter" for any of those.
+        ends: Whether nothing may follow.
     """
 
     text: bytes
@@ -230,7 +262,8 @@ def _merges() -> list[tuple[str, str]]:
 
 MERGES = _merges()
 
-# An option marker ("B." "(B)" "B:" with its space) is one piece; words keep their leading space; digits stand alone.
+# An option marker ("B." "(B)" "B:" with its space) is one piece, words keep their leading space,
+# and each digit is a piece.
 SPLIT_PATTERN = (
     r" ?\(?[A-F][.:)]"
     r"|'(?:[sdmt]|ll|ve|re)"
@@ -244,7 +277,10 @@ SPLIT_PATTERN = (
 
 
 def printable() -> dict[int, str]:
-    """The byte-level alphabet of GPT-2: every byte as one printable character, printable bytes as themselves."""
+    """GPT-2's byte-level alphabet: a printable character for each byte.
+
+    Printable bytes stand for themselves.
+    """
     shown = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     alphabet = {value: chr(value) for value in shown}
     hidden = (value for value in range(256) if value not in alphabet)

@@ -1,17 +1,20 @@
-"""The tiny checkpoint's tensors, laid out by hand. What a coordinate of the residual stream means is fixed by ``Axes``.
+"""The tiny checkpoint's tensors, set by hand.
 
-A forward pass goes:
+``Axes`` says what each coordinate of the residual stream means. A forward pass works like this:
 
-- the vision tower turns each 28x28 patch into a vector of about +-1 entries (a hash of colours and gradients);
-- layer 1 lets every position look at: words that announce the kind of question, all image patches, single image
-  patches and single words chosen by random keys, and the option marker ("B.") it stands behind; its MLP turns what was
-  found into bits;
-- layer 2 matches those bits with the content of the words behind the option markers: the option whose content suits
-  best has its letter chosen. Options thus keep winning or losing when they are reordered;
-- the output layer allows only what suits the kind of question; tokens that were generated name their successor.
+- The vision tower turns each 28x28 patch into a vector with entries of about +-1 (a hash of colours
+  and gradients).
+- Layer 1 lets every position attend to words that announce the kind of question, to all image
+  patches, to single image patches and single words chosen by random keys, and to the option marker
+  ("B.") before it. Its MLP turns the result into bits.
+- Layer 2 compares these bits with the content of the words behind the option markers. The option
+  whose content fits best determines the letter, so the same option wins when the options are
+  reordered.
+- The output layer allows only tokens that suit the kind of question; a generated token determines
+  its successor.
 
-Numbers behind the layout are chosen so that sums are decided by distances far above the rounding of float32, and mostly
-above that of bfloat16, in which lmms-eval loads its Qwen models.
+The constants are chosen so that decisions depend on differences far above the rounding of float32,
+and mostly above that of bfloat16, in which lmms-eval loads its Qwen models.
 """
 
 from __future__ import annotations
@@ -34,8 +37,9 @@ VISION_HIDDEN, VISION_HEADS, PATCH, MERGED = 32, 2, 14, 4
 RADIUS = 40.0  # length of every embedding: makes RMSNorm a constant factor
 RMS = RADIUS / math.sqrt(HIDDEN)
 
-# Rotary frequencies are THETA ** (-i / 8) for pair i of a head. Pair NEAR turns 0.03 rad per token, enough to prefer the
-# closest option marker; the pairs from STILL on do not turn within any prompt and carry everything positionless.
+# The rotary frequency of pair i of a head is THETA ** (-i / 8). Pair NEAR turns by 0.03 rad per
+# token, enough to prefer the closest option marker. Pairs from STILL on hardly turn within a
+# prompt, so they hold everything that does not depend on the position.
 NEAR, NEAR_FREQUENCY, STILL = 1, 0.03, 7
 THETA = NEAR_FREQUENCY**-8
 MATCH_DIMS = (4, 5, 6, 12, 13, 14)
@@ -50,11 +54,11 @@ WORD_HEADS = (4, 5, 6, 8, 9)
 
 @dataclass(frozen=True)
 class Axes:
-    """Which coordinates of the residual stream hold what. Only the first block is written by the embedding."""
+    """What the residual stream's coordinates hold; the embedding writes only the first block."""
 
-    slack = slice(
-        0, 1
-    )  # fills every embedding up to RADIUS; nearly constant, so also the constant one
+    # Brings the length of every embedding to RADIUS. It is nearly constant, so it also serves as
+    # the constant input.
+    slack = slice(0, 1)
     end = slice(1, 2)  # the answer is complete
     speaks = slice(2, 3)  # this token was generated
     letter_now = slice(3, 4)  # the answer's letter is due
@@ -80,7 +84,7 @@ class Axes:
 
 
 class Weights:
-    """Lays out all tensors. Every ``_..._rows`` helper returns a matrix in torch's (out, in) order."""
+    """Builds all tensors; matrices are in torch's (out, in) order."""
 
     def __init__(self, seed: int, known: Sequence[Token]) -> None:
         self.random = random.Random(f"easi smoke checkpoint {seed}")
@@ -91,6 +95,7 @@ class Weights:
         self.size = padded(len(known) + len(SPECIAL))
 
     def tensors(self) -> dict[str, NDArray[np.float32]]:
+        """All tensors of the checkpoint by name, as float32."""
         parts: dict[str, Array] = {
             "model.embed_tokens.weight": self._embeddings(),
             **self._vision(),
@@ -137,7 +142,7 @@ class Weights:
                 row[Axes.trigger][KINDS.index(token.trigger)] = 4.0
             if token.content:
                 whole = token.word or (len(token.text) == 1 and token.text.isdigit())
-                # A word that falls into pieces has many chances to match; each is worth less.
+                # An unknown word consists of several pieces, which can all match; each counts less.
                 row[Axes.text] = 4.0 if whole else 2.8
                 row[Axes.content] = self._signs(CONTENT)
                 row[Axes.levels] = [
@@ -194,7 +199,10 @@ class Weights:
         }
 
     def _patch_filters(self) -> Array:
-        """(VISION_HIDDEN, 3, 2, PATCH, PATCH): per colour its mean, gradients and change in time; then mixtures."""
+        """The filters of the patch embedding, of shape (VISION_HIDDEN, 3, 2, PATCH, PATCH).
+
+        For each colour there are its mean, gradients and change in time; the others are mixtures.
+        """
         line = np.linspace(-1.0, 1.0, PATCH)
         flat, ramp = np.ones(PATCH), line * 1.7
         shapes = [
@@ -229,7 +237,11 @@ class Weights:
         }
 
     def _look(self) -> Attention:
-        """Layer 1. Scores below are what softmax sees; 40 and more between two positions decides outright."""
+        """The attention of layer 1.
+
+        The numbers below are the scores that enter the softmax; a difference of 40 or more between
+        two positions leaves only one of them.
+        """
         heads = Attention()
         heads.ask(0)
         heads.key(0, STILL, Axes.trigger, 10.0)
@@ -253,7 +265,7 @@ class Weights:
             heads.carry(head, Axes.content, Axes.read, self._rotation(CONTENT) * 1.6)
         heads.ask(7)
         heads.key(7, STILL, Axes.marker, 260.0 / 4)
-        # cos(0.03 d + 0.6) falls from the marker itself on, by 4 per token of distance d at this height.
+        # cos(0.03 d + 0.6) decreases with the distance d from the marker, here by 4 per token.
         heads.ask(7, NEAR, math.cos(0.6))
         heads.ask(7, NEAR + HEAD_DIM // 2, math.sin(0.6))
         heads.key(7, NEAR, Axes.marker, 250.0 / 4)
@@ -261,7 +273,10 @@ class Weights:
         return heads
 
     def _choose(self) -> Attention:
-        """Layer 2, one head: content behind an option marker, the better it matches the bits the more."""
+        """The attention of layer 2: one head.
+
+        It attends to content behind an option marker, the more the better it matches the bits.
+        """
         heads = Attention()
         heads.ask(0)
         heads.key(0, STILL, Axes.option, 150.0)
@@ -275,7 +290,10 @@ class Weights:
         return heads
 
     def _feed_forward(self) -> dict[str, Array]:
-        """Turns shares into 0 or 1 and mixtures into -1 or 1: silu(z) - silu(z - 8) is a ramp from 0 to 8."""
+        """The MLP of layer 1: turns shares into 0 or 1, and mixtures into -1 or 1.
+
+        It uses that silu(z) - silu(z - 8) is a ramp from 0 to 8.
+        """
         gate, up, down = (
             np.zeros((FEED_FORWARD, HIDDEN)),
             np.zeros((FEED_FORWARD, HIDDEN)),
@@ -295,9 +313,8 @@ class Weights:
             )
             down[Axes.bits.start + number, unit : unit + 2] = 2 / 8, -2 / 8
             unit += 2
-        gate[unit, Axes.slack] = (
-            RMS * 10.0 / RADIUS
-        )  # silu(10) is 10: the constant that centres the bits
+        # silu(10) is about 10: a constant, which centres the bits.
+        gate[unit, Axes.slack] = RMS * 10.0 / RADIUS
         down[Axes.bits, unit] = -1 / 10
         return {
             "mlp.gate_proj.weight": gate,
@@ -317,7 +334,11 @@ class Weights:
     # -- output
 
     def _output(self) -> Array:
-        """Logits: everything starts at -30, what suits the question is lifted to about 0, what must follow to 30."""
+        """The output layer.
+
+        All logits start at -30. Tokens that suit the question are raised to about 0, a token that
+        must follow to 30.
+        """
         head = np.zeros((self.size, HIDDEN))
         head[:, Axes.slack] = -30.0 / RADIUS
         (end,) = (n for n, text in enumerate(SPECIAL) if text == "<|im_end|>")
@@ -326,7 +347,7 @@ class Weights:
         for n, letter in enumerate(OPTION_LETTERS):
             row = head[self.ids[letter]]
             row[Axes.slack] = 0.0
-            # A tie between two options with the same word goes to the earlier one, by more than rounding.
+            # Of two options with the same word the earlier one wins, by more than the rounding.
             row[Axes.vote.start + n] = 12.0 * (1.15 - 0.05 * n)
             if n < 4:
                 row[Axes.bits] = self._signs(BITS) / 8.0
@@ -361,7 +382,10 @@ class Weights:
         return head * RMS
 
     def _prefer(self, row: Array, number: int) -> None:
-        """Rank equals by the bits: steps of nearly 2; ties are broken by the place in the list, by steps of 0.2."""
+        """Rank tokens of the same kind by the bits, in steps of nearly 2.
+
+        Their places in the list break ties, in steps of 0.2.
+        """
         row[Axes.bits] = self._signs(BITS)
         row[Axes.slack] += 0.2 * number / RADIUS
 
@@ -374,22 +398,28 @@ class Attention:
         self.biases: dict[str, Array] = {part: np.zeros(HIDDEN) for part in "qk"}
 
     def ask(self, head: int, dim: int = STILL, value: float = 1.0) -> None:
-        """A constant query: the key's ``dim`` counts as it is (the factor 4 undoes the division by sqrt(16))."""
+        """Make a constant query, so that the key's ``dim`` is the score.
+
+        The factor 4 cancels the division of the scores by sqrt(HEAD_DIM).
+        """
         self.biases["q"][head * HEAD_DIM + dim] = 4.0 * value
 
     def listen(self, head: int, dim: int, axis: slice, gain: float) -> None:
+        """Make the query's ``dim`` from the coordinates ``axis``, times ``gain``."""
         self.weights["q"][head * HEAD_DIM + dim, axis] = 4.0 * RMS * gain
 
     def key(self, head: int, dim: int, axis: slice, gain: float | Array) -> None:
+        """Make the key's ``dim`` from the coordinates ``axis``, times ``gain``."""
         self.weights["k"][head * HEAD_DIM + dim, axis] = RMS * gain
 
     def carry(self, head: int, source: slice, target: slice, mix: Array) -> None:
-        """What a chosen position has in ``source`` is added to ``target``, through ``mix``."""
+        """Add the attended ``source`` coordinates to ``target``, multiplied by ``mix``."""
         dims = slice(head * HEAD_DIM, head * HEAD_DIM + source.stop - source.start)
         self.weights["v"][dims, source] = RMS * np.eye(source.stop - source.start)
         self.weights["o"][target, dims] = mix
 
     def tensors(self) -> dict[str, Array]:
+        """The layer's tensors by their names within the layer."""
         named = {f"self_attn.{part}_proj.weight": value for part, value in self.weights.items()}
         named |= {f"self_attn.{part}_proj.bias": value for part, value in self.biases.items()}
         return named | {"self_attn.v_proj.bias": np.zeros(HIDDEN)}
@@ -404,5 +434,5 @@ def _no_feed_forward() -> dict[str, Array]:
 
 
 def padded(size: int) -> int:
-    """Vocabulary sizes are multiples of 64 in real checkpoints, and some engines want that."""
+    """Round up to a multiple of 64, as real checkpoints do; some engines require it."""
     return -(-size // 64) * 64
