@@ -20,9 +20,10 @@ def launched(
     folder: Path,
     program: Sequence[str] = ("-m", "lmms_eval"),
 ) -> subprocess.CompletedProcess[str]:
-    """``python -m lmms_eval`` (or another ``program`` that takes its options) instead of a run's worker, writing below ``folder``.
+    """Run ``python -m lmms_eval`` instead of a run's worker, writing below ``folder``.
 
-    ``served``: what the rehearsal's hub serves.
+    ``program`` is another program that takes the same options. ``served`` is what the rehearsal's
+    hub serves.
     """
     (command,) = [
         each

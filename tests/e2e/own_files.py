@@ -6,7 +6,8 @@ import csv
 import json
 from pathlib import Path
 
-# lmms-eval 0.7.3: the task's name in its results file, its headline metric, and what brings that to 0-100.
+# lmms-eval 0.7.3: the task's name in its results file, its headline metric, and the factor that
+# brings the metric to 0-100.
 LMMS_HEADLINES = {
     "vsi_bench": ("vsibench_multiimage", "vsibench_overall", 100),
     "mmsi_bench": ("mmsi_bench", "average", 100),

@@ -1,4 +1,7 @@
-"""An adapter without a config.json is run over its base: answers as of the merged model, on both ways that load checkpoints here."""
+"""An adapter without a config.json is run over its base.
+
+It answers as the merged model does, on both ways of loading checkpoints.
+"""
 
 from __future__ import annotations
 

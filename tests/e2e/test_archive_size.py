@@ -1,4 +1,7 @@
-"""The promise about the archive: a whole run at full size, made from a real rehearsal's files, fits into a request and can be checked."""
+"""The archive of a whole run at full size fits into a request and can be checked.
+
+The run is made from a real rehearsal's files.
+"""
 
 from __future__ import annotations
 
@@ -22,8 +25,8 @@ from full_size import ROWS, Size, expand
 from program import User
 
 pytestmark = [pytest.mark.slow, pytest.mark.e2e]
-# A tenth of every benchmark into a tenth of the bytes: what all have in common weighs more then, so that this is the harder case.
-# tests/benchmarks/archive_size.py measures the whole.
+# A tenth of every benchmark must fit into a tenth of the bytes. This is the harder case, because
+# what all have in common weighs more. tests/benchmarks/archive_size.py measures the whole.
 SHARE = 0.1
 
 

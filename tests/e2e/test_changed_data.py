@@ -1,4 +1,7 @@
-"""A benchmark's data change on the hub between two launches: other right answers score again, other questions are asked again."""
+"""A benchmark's data change on the hub between two launches.
+
+Changed right answers are scored again; changed questions are asked again.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,10 @@ pytestmark = [pytest.mark.slow, pytest.mark.e2e]
 
 PIXELS = "min_pixels=784,max_pixels=3136"  # as the rehearsal runs the same weights
 NEXT = {"A": "B", "B": "A", "(A)": "(B)", "(B)": "(A)"}
-KEY_CHANGED = "BLINK: its right answers changed since it was begun; no question is asked again, all are scored again"
+KEY_CHANGED = (
+    "BLINK: its right answers changed since it was begun; no question is asked again, "
+    "all are scored again"
+)
 
 
 @dataclass
@@ -121,9 +127,8 @@ def test_a_new_key_asks_nothing_again_and_new_questions_do(place: Place) -> None
             data(folder)["questions"] == begun["questions"]
             and data(folder)["truth"] != begun["truth"]
         )
-        if (
-            place.backend != VLMEVALKIT
-        ):  # what is complete is only looked at again where a table of the user's own changed
+        # what is complete is only looked at again where a table of the user's own changed
+        if place.backend != VLMEVALKIT:
             return
 
         score, local = results.score("blink"), place.user.root / "data" / place.table.name

@@ -1,8 +1,9 @@
-"""``cd VLMEvalKit && python run.py ...`` as the guide writes it: VLMEvalKit's own loop, with its traps closed.
+"""``cd VLMEvalKit && python run.py ...`` as the guide writes it.
 
-Three launches serve all tests. The first runs on two ranks over four datasets, images and video, with four models: one
-whose class is the user's, one from the hub and two from folders. The second goes on with what the first left, after
-some of it was changed, and the third asks a served model and a judge.
+This is VLMEvalKit's own loop, with its traps closed. Three launches serve all tests. The first runs
+on two ranks over four datasets, images and video, with four models: one whose class is the user's,
+one from the hub and two from folders. The second goes on with what the first left, after some of it
+was changed, and the third asks a served model and a judge.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ DATA = ["MindCubeBench_tiny_raw_qa", "VSI-Bench_32frame", "BLINK", "3DSRBench"]
 TORCHRUN = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port"]
 HUB_ID = "easi-smoke/Tiny-VLM"
 SERVED = "org/Qwen2.5-VL-served"
-MISNAMED = "no-Qwen2.5-VL-but-smolvlm2"  # VLMEvalKit's loop hands models of that name an argument of their own
+# VLMEvalKit's loop gives models of that name an additional argument.
+MISNAMED = "no-Qwen2.5-VL-but-smolvlm2"
 OLDER = "T20200101-000000"
 
 
@@ -45,7 +47,10 @@ class Said:
 
 @dataclass(frozen=True)
 class Direct:
-    """Both launches, and their folder: ``work/<model>``. ``scores``: what BLINK scored before its answers were changed."""
+    """Both launches, and their folder ``work/<model>``.
+
+    ``scores`` is what BLINK scored before its answers were changed.
+    """
 
     first: Said
     again: Said
@@ -179,8 +184,10 @@ def direct(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Direct]:
 
 
 def change(folder: Path) -> dict[str, str]:
-    """Give BLINK and 3DSRBench other answers, all wrong, let one of VSI-Bench's have failed, and lay an older prediction
-    of MindCube into a T-folder.
+    """Change what the first launch left, before the second.
+
+    BLINK and 3DSRBench get other answers, all wrong; one question of VSI-Bench has failed; an older
+    prediction of MindCube lies in a T-folder.
     """
     before = {
         name: (folder / name).read_text()
@@ -230,7 +237,8 @@ def test_which_class_runs_each_model_is_said_once(direct: Direct) -> None:
     assert (
         sum(
             line.startswith(
-                f"MyModel: my_model.MyModel (a class of your own, in {direct.root / 'own' / 'my_model.py'}"
+                "MyModel: my_model.MyModel (a class of your own, in "
+                f"{direct.root / 'own' / 'my_model.py'}"
             )
             for line in lines
         )
@@ -280,9 +288,8 @@ def test_changed_answers_are_not_given_the_old_scores(direct: Direct) -> None:
     assert (folder / "MyModel_BLINK_acc.csv").read_text() != direct.before["MyModel_BLINK_acc.csv"]
     results = pd.read_csv(folder / "MyModel_3DSRBench_results.tsv", sep="\t")
     assert results["Overall"].tolist() == [0.0] * len(results)
-    assert (
-        direct.again.text.count("is removed: it was made from other answers") == 3
-    )  # VSI-Bench has one answer anew
+    # VSI-Bench has one answer anew
+    assert direct.again.text.count("is removed: it was made from other answers") == 3
 
 
 def test_reuse_does_not_bring_back_older_answers(direct: Direct) -> None:

@@ -1,6 +1,7 @@
-"""Questions that failed and answers that nobody can read, through the real scorers: a journal of our own over the rehearsal's data.
+"""Failed questions and unreadable answers, through the real scorers.
 
-Three benchmarks are made 13 times as large, so that one question in 200 may fail; in the others every other answer is unreadable.
+The tests write their own journal over the rehearsal's data. Three benchmarks are made 13 times as
+large, so that one question in 200 may fail; in the others every other answer is unreadable.
 """
 
 from __future__ import annotations
@@ -107,7 +108,10 @@ def scored(
 
 
 def enlarged(whole: Whole, served: Path, data: Path) -> dict[str, str]:
-    """A hub, and a folder of tables, with TIMES the questions of LARGE. What the command has to be changed in."""
+    """A hub and a folder of tables with TIMES the questions of LARGE.
+
+    Returns what has to be changed in the command.
+    """
     (own,) = (whole.out / "rehearsal").glob("hub-*")
     shutil.copytree(own, served, copy_function=shutil.copyfile)
     for repo in LARGE.values():
@@ -137,7 +141,11 @@ def enlarged(whole: Whole, served: Path, data: Path) -> dict[str, str]:
 
 
 def journal(whole: Whole, root: Path) -> dict[str, str]:
-    """Answers to everything: in the large benchmarks one question failed, in TOO_MANY too; elsewhere every other answer is unreadable."""
+    """Answers to everything, some failed or unreadable.
+
+    In the large benchmarks one question failed, in TOO_MANY too; elsewhere every other answer is
+    unreadable.
+    """
     assignments = tuple(
         Assignment(key, by_key(key).source(whole.folder.backend).task) for key in KEYS
     )
@@ -155,9 +163,10 @@ def journal(whole: Whole, root: Path) -> dict[str, str]:
         for at, item in enumerate(items.ids):
             failure = REASON if item == failed.get(key) else None
             readable = key in LARGE or at % 2 == 0
+            # what it is a copy of
             like = (
                 item if item in kinds else whole.folder.items(key)[at % (len(items.ids) // TIMES)]
-            )  # what it is a copy of
+            )
             text = good_answer(key, kinds[like]) if readable else UNREAD[at // 2 % 2]
             made.answer(
                 Answer(
@@ -208,7 +217,7 @@ def good_answer(key: str, kind: str) -> str:
     return "3" if numeric else "B"
 
 
-# ---- failed questions --------------------------------------------------------------------------------------------
+# ---- failed questions ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("key", LARGE)
@@ -233,7 +242,7 @@ def test_a_failed_question_counts_as_wrong_and_the_benchmark_is_complete(
 
 
 def test_its_row_says_what_the_dataset_says(scored: Scored) -> None:
-    """The questions are repeated: the failed one has the kind and the right answer of its copies."""
+    """The questions are repeated, so the failed one has the kind and right answer of its copies."""
     for key in LARGE:
         rows = scored.rows(key).set_index("item")
         size = len(rows) // TIMES
@@ -260,11 +269,13 @@ def test_no_evaluator_saw_it(scored: Scored) -> None:
 
 
 def test_sets_with_a_failed_member_are_wrong(scored: Scored) -> None:
-    """VLMEvalKit's evaluation raises where a question lacks that others are paired with; the numbers come from the rows."""
+    """The numbers come from the rows.
+
+    VLMEvalKit's evaluation raises where a question is missing that others are paired with.
+    """
     if scored.backend != VLMEVALKIT:
-        assert (
-            scored.gather("3dsrbench").score.reading.parts["circ_eval_overall"] is None
-        )  # its task has no sets
+        # its task has no sets
+        assert scored.gather("3dsrbench").score.reading.parts["circ_eval_overall"] is None
         return
     out = find_vlmevalkit_outputs(by_key("3dsrbench"), scored.folder("3dsrbench"))
     rows = read_vlmevalkit_rows(by_key("3dsrbench"), out)
@@ -320,7 +331,7 @@ def test_a_failure_that_nobody_noted_is_no_score(scored: Scored, tmp_path: Path)
         dataclasses.replace(scored, root=tmp_path).gather("mmsi_bench")
 
 
-# ---- unreadable answers ------------------------------------------------------------------------------------------
+# ---- unreadable answers --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("key", [key for key in KEYS if key not in (*LARGE, TOO_MANY)])

@@ -1,4 +1,7 @@
-"""Real (not rehearsed) runs against a hub of our own that misbehaves, with workers that die and models that do not load."""
+"""Real (not rehearsed) runs against a local hub that misbehaves.
+
+Workers die, and models do not load.
+"""
 
 from __future__ import annotations
 
@@ -88,7 +91,8 @@ def site(runs: Runs, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]
     whole = runs.served / "models" / "easi-smoke" / "Tiny-VLM"
     model = shutil.copytree(whole, root / "Another-VLM")
     with hub.start(runs.served) as running:
-        # The tiny hub takes any token; what is tested is that 503 answers at the start and in the middle are survived.
+        # The tiny hub takes any token; what is tested is that runs survive 503 answers at the start
+        # and in the middle.
         running.set_faults(Faults(status=503, times=3))
         yield Site(User(root / "user"), running, model, runs.out, whole)
 
@@ -138,14 +142,20 @@ def test_a_checkpoint_gives_the_scores_it_gave_in_the_rehearsal(
 
 
 def without_results(archive: zipfile.ZipFile) -> bool:
-    """It tells of the run, and holds no file of the backend and no row: those lie in folders of their own."""
+    """The archive has the run's manifest, and neither files of the backend nor rows.
+
+    Those would lie in folders of their own.
+    """
     names = set(archive.namelist())
     return "run_manifest.json" in names and not any("/" in name for name in names)
 
 
 @pytest.fixture(scope="module")
 def broken(site: Site, first: tuple[Launch, Results]) -> tuple[Launch, Results]:
-    """``--rerun``, every worker of which is killed as soon as it starts, as a machine without memory does it."""
+    """A ``--rerun`` whose every worker is killed as soon as it starts.
+
+    A machine without memory does the same.
+    """
     with site.user.start(*site.options("--rerun"), **site.at_the_hub) as launch:
         while launch.process.poll() is None:
             for pid, command in marked(launch.mark):

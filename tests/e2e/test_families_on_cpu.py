@@ -1,6 +1,7 @@
-"""VLMEvalKit's own classes, loaded and answering through the driver, with tiny checkpoints where "cuda" means the CPU.
+"""VLMEvalKit's own classes answer through the driver, on tiny checkpoints.
 
-How a class is chosen is tested in unit/test_backends.py; here it must be that class that answers.
+"cuda" means the CPU here. How a class is chosen is tested in unit/test_backends.py; here it must be
+that class that answers.
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
-"""Judging on the real VLMEvalKit: answers of a finished rehearsal, some of them made unreadable, scored again and again with a local judge.
+"""Judging on the real VLMEvalKit, with a local judge.
 
-Nothing is generated: every launch here only scores. The launches build on each other, in the order of the fixtures.
+The answers of a finished rehearsal, some of them made unreadable, are scored several times. Nothing
+is generated: every launch here only scores. The launches build on each other, in the order of the
+fixtures.
 """
 
 from __future__ import annotations
@@ -27,13 +29,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.e2e]
 ASKED = "vsi_bench,mmsi_bench,site,blink,3dsrbench"
 KEYS = ("vsi_bench", "mmsi_bench", "site_image", "site_video", "blink", "3dsrbench")
 UNREADABLE = {"vsi_bench": 8, "site_video": 2, "blink": 3, "3dsrbench": 4}  # of the first questions
-JUDGED = (
-    "vsi_bench",
-    "site_image",
-    "site_video",
-    "blink",
-    "3dsrbench",
-)  # SITE's images are all readable, and its videos are not
+# SITE's images are all readable, and its videos are not
+JUDGED = ("vsi_bench", "site_image", "site_video", "blink", "3dsrbench")
 J, RULES = "gpt-4o-1120", "exact_matching"
 MODEL = "gpt-4o-2024-11-20"
 READABLE, HMM = "A 3", "hmm"  # a letter to some rules, a number to others; nothing to any
@@ -45,7 +42,7 @@ shims.accept_tables()
 from vlmeval.dataset import build_dataset
 for task in sys.argv[2:]:
     build_dataset(task).evaluate(f"{sys.argv[1]}_{task}.xlsx", model="gpt-4o-1120", nproc=4, verbose=False, retry=6, timeout=60)
-"""
+"""  # noqa: E501 -- lines of a program in a string
 
 
 @dataclass(frozen=True)
@@ -141,7 +138,7 @@ def named(stage: Stage, again: Snapshot) -> Snapshot:
     return stage.run("--judge", "org/another-judge", **stage.judge)
 
 
-# ---- rules first ----------------------------------------------------------------------------------------------------
+# ---- rules first ---------------------------------------------------------------------------------
 
 
 def test_without_a_judge_the_table_says_what_rules_could_not_read(ruled: Snapshot) -> None:
@@ -160,8 +157,8 @@ def test_without_a_judge_the_table_says_what_rules_could_not_read(ruled: Snapsho
         assert bool(entry["why_not_judged"]) == (key in UNREADABLE)
     said = " ".join(ruled.launch.out.split())
     assert (
-        "VSI-Bench: exact_matching, 33.33 % of the answers not readable by rules, above 2.50 %; not judged: a rehearsal asks no judge"
-        in said
+        "VSI-Bench: exact_matching, 33.33 % of the answers not readable by rules, above 2.50 %; "
+        "not judged: a rehearsal asks no judge" in said
     )
     assert (
         "exact_matching, 0.00 % of the answers not readable by rules"
@@ -183,7 +180,7 @@ def test_unreadable_numbers_are_counted_too(stage: Stage, ruled: Snapshot) -> No
     assert len(kinds) == UNREADABLE["vsi_bench"] and set(kinds) == {"NA", "MCQ"}
 
 
-# ---- a judge that dies, and comes back ------------------------------------------------------------------------------
+# ---- a judge that dies, and comes back -----------------------------------------------------------
 
 
 def test_a_judge_that_dies_leaves_the_scores_by_rules_and_an_open_state(
@@ -214,9 +211,8 @@ def test_the_same_command_goes_on_and_pays_nothing_twice(
 ) -> None:
     assert judged.launch.code == 0, judged.launch.said
     assert {judged.results.line(key)["state"] for key in KEYS} == {"complete"}
-    answered = (
-        judged.asked[:31] + judged.asked[len(broken.asked) :]
-    )  # what it dropped was not answered
+    # what it dropped was not answered
+    answered = judged.asked[:31] + judged.asked[len(broken.asked) :]
     questions = [prompt for prompt in answered if prompt != "hello"]
     assert len(set(questions)) == len(questions), "asked and paid for twice"
     memory = [
@@ -322,7 +318,7 @@ def test_a_second_run_asks_nobody(judged: Snapshot, again: Snapshot) -> None:
     assert "skipped vsi_bench: complete, 24 questions" in again.launch.out
 
 
-# ---- a judge by its name --------------------------------------------------------------------------------------------
+# ---- a judge by its name -------------------------------------------------------------------------
 
 
 def test_a_named_judge_reads_everything(stage: Stage, judged: Snapshot, named: Snapshot) -> None:
@@ -388,7 +384,7 @@ def test_the_judged_scores_are_those_of_the_stock_package(
         assert (tmp_path / file).read_bytes() == ours.read_bytes()
 
 
-# ---- a judge that is not there --------------------------------------------------------------------------------------
+# ---- a judge that is not there -------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("options", [("--judge", J), ()])

@@ -1,7 +1,8 @@
-"""``-- --batch_size 4`` on lmms-eval: what a batch answers depends on who is in it, and on nothing of ours.
+"""``-- --batch_size 4`` on lmms-eval: an answer depends on the batch only as in lmms-eval itself.
 
-Padding changes the last digits of the logits. The rehearsal's model is sure of its answers, so that they stay the same; one with
-random weights in bfloat16 is not, and shows whether ours are those of lmms-eval's class when it is given the same batches.
+Padding changes the last digits of the logits. The rehearsal's model is sure of its answers, so they
+stay the same. A model with random weights in bfloat16 is not, and shows whether our answers are
+those of lmms-eval's class for the same batches.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.e2e]
 
 BATCH, LIMIT = 4, 24
 FEW = ("mmsi_bench", "viewspatial", "embspatial")
-# lmms-eval's own program; its model class is asked in the batches that are listed, then in its own, then one by one.
+# lmms-eval's own program; its model class is asked in the batches that are listed, then in its own,
+# then one by one.
 PROGRAM = """
 import json, os
 from lmms_eval import __main__ as main, models
@@ -52,7 +54,7 @@ def asked_thrice(name, force_simple=False):
 
 models.get_model = asked_thrice
 main.cli_evaluate()
-"""
+"""  # noqa: E501 -- lines of a program in a string
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +115,10 @@ def batches(folder: RunFolder) -> list[list[str]]:
 
 @dataclass(frozen=True)
 class Unsure:
-    """What a model with random weights said: in our run, and lmms-eval's class by itself in our batches, in its own and alone."""
+    """What a model with random weights said.
+
+    Once in our run, and by lmms-eval's class alone: in our batches, in its own, and one by one.
+    """
 
     ours: Mapping[str, str]
     listed: Mapping[str, str]
@@ -140,7 +145,8 @@ def unsure(runs: Runs, whole: Whole, tmp_path_factory: pytest.TempPathFactory) -
         out,
         "--no-rich",
         "--model-args",
-        f"pretrained={random_weights(folder / 'Random-VLM')},device_map=cpu,min_pixels=784,max_pixels=3136",
+        f"pretrained={random_weights(folder / 'Random-VLM')},"
+        "device_map=cpu,min_pixels=784,max_pixels=3136",
         "--",
         "--batch_size",
         BATCH,
@@ -177,7 +183,10 @@ def test_a_batch_of_ours_says_what_lmms_evals_class_says_to_the_same_batch(unsur
 
 
 def test_other_company_is_what_changes_an_answer(unsure: Unsure) -> None:
-    """lmms-eval's own batches (questions in the order of their texts) differ from its own single answers as ours do."""
+    """lmms-eval's own batches differ from its own single answers as ours do.
+
+    Its batches take the questions in the order of their texts.
+    """
     assert unsure.own.keys() == unsure.alone.keys() == unsure.ours.keys()
     for batched in (unsure.own, unsure.ours):
         changed = {item for item in batched if batched[item] != unsure.alone[item]}

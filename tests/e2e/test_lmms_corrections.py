@@ -1,4 +1,7 @@
-"""The closed list of corrections against lmms-eval's own SPAR-Bench task, once as it is and once with the import that it lacks."""
+"""The closed list of corrections against lmms-eval's own SPAR-Bench task.
+
+The task is taken once as it is, and once with the import that it lacks.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,8 @@ from easi_eval.results.scores import BenchmarkScore, State
 pytestmark = [pytest.mark.slow, pytest.mark.e2e]
 
 SPAR = by_key("spar_bench")
-# As the task's file calls them: process_results once per question, then each metric's aggregation over all.
+# As the task's file calls them: process_results once per question, then each metric's aggregation
+# over all.
 PROGRAM = """
 import copy, functools, importlib, json, sys, yaml
 utils = importlib.import_module("lmms_eval.tasks.sparbench.utils")
@@ -45,7 +49,7 @@ assert not hasattr(utils, "partial"), "the package was repaired: the correction 
 found = {"stock": scored()}
 utils.partial = functools.partial
 json.dump(found | {"repaired": scored()}, sys.stdout)
-"""
+"""  # noqa: E501 -- lines of a program in a string
 
 NUMERIC = (
     "depth_prediction_oc",

@@ -1,4 +1,7 @@
-"""``cd lmms-eval && pip install -e .`` and the guide's block of lmms-eval's own, as lmms-eval/README.md has them."""
+"""``cd lmms-eval && pip install -e .`` and the guide's block for lmms-eval itself.
+
+Both are taken as lmms-eval/README.md has them.
+"""
 
 from __future__ import annotations
 
@@ -26,13 +29,18 @@ CHANGES = {
     "CUDA_VISIBLE_DEVICES=0,1,2,3 ": "",
     "--num_processes=4": "--num_processes=1",
     "--model qwen3_vl": "--model qwen2_5_vl --device cpu",
-    "pretrained=Qwen/Qwen3-VL-8B-Instruct,attn_implementation=flash_attention_2": "pretrained=easi-smoke/Tiny-VLM,device_map=cpu,min_pixels=784,max_pixels=3136",
+    "pretrained=Qwen/Qwen3-VL-8B-Instruct,attn_implementation=flash_attention_2": (
+        "pretrained=easi-smoke/Tiny-VLM,device_map=cpu,min_pixels=784,max_pixels=3136"
+    ),
 }
 
 
 @dataclass(frozen=True)
 class Installed:
-    """A copy of the project, installed as it says into an environment that has all it needs but itself."""
+    """A copy of the project, installed as its README says.
+
+    The environment has all it needs but the project itself.
+    """
 
     user: User
     project: Path
@@ -58,17 +66,19 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
     (site,) = (root / "venv" / "lib").glob("python*/site-packages")
     (site / "all-else.pth").write_text(sysconfig.get_path("purelib") + "\n", encoding="utf-8")
     made = Installed(User(root / "user"), project, root / "venv" / "bin" / "python")
-    # Nothing may have to be fetched: all that pyproject.toml asks for is there, in the versions that it asks for.
+    # Nothing may have to be fetched: all that pyproject.toml asks for is there, in the right
+    # versions.
     done = made.run("-m", "pip", "install", "--no-index", "--no-build-isolation", "-e", ".")
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return made
 
 
 def test_it_installs_by_itself_and_shadows_nothing(installed: Installed) -> None:
-    """In the project's own folder the real package is imported, and our model type is one of its types."""
+    """In the project's folder the real package is imported, and our model type is registered."""
     done = installed.run(
         "-c",
-        "import lmms_eval; from lmms_eval import models; print(lmms_eval.__file__, models.get_model_manifest('easi_vlm').chat_class_path)",
+        "import lmms_eval; from lmms_eval import models; print(lmms_eval.__file__, "
+        "models.get_model_manifest('easi_vlm').chat_class_path)",
     )
     assert done.returncode == 0, done.stderr[-2000:]
     where, cls = done.stdout.split()

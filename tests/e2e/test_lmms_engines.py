@@ -1,6 +1,8 @@
-"""lmms-eval's engine types through the whole program: one engine per share of the GPUs, pieces as large as its batch.
+"""lmms-eval's engine types through the whole program.
 
-The engine is a stand-in that works in batches (``tests/engines``); all else, lmms-eval's own ``vllm`` class included, is real.
+There is one engine per share of the GPUs, and pieces are as large as its batch. The engine is a
+stand-in that works in batches (``tests/engines``); all else, including lmms-eval's own ``vllm``
+class, is real.
 """
 
 from __future__ import annotations

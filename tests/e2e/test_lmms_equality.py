@@ -1,4 +1,7 @@
-"""lmms-eval through our workers gives what lmms-eval gives by itself: one stock launch of all tasks is what ours are compared with."""
+"""lmms-eval through our workers gives what lmms-eval gives by itself.
+
+Our runs are compared with one stock launch of all tasks.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,7 @@ def alone(runs: Runs) -> Whole:
 
 @pytest.fixture(scope="module")
 def stock(alone: Whole, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What ``python -m lmms_eval`` leaves with the arguments, the threads and the data of our worker."""
+    """What ``python -m lmms_eval`` leaves with the arguments, threads and data of our worker."""
     folder = tmp_path_factory.mktemp("stock")
     (served,) = (alone.out / "rehearsal").glob("hub-*")
     done = launched(alone.user, alone.folder, served, folder)
@@ -96,7 +99,11 @@ def test_three_workers_give_the_same_answers_and_scores(
 
 @EACH
 def test_every_number_is_that_of_a_stock_launch(alone: Whole, stock: Path, key: str) -> None:
-    """SITE draws a letter for an answer without one: a stock launch draws them in the order of its threads."""
+    """Every number equals that of a stock launch.
+
+    SITE draws a letter for an answer without one, and a stock launch draws them in the order of its
+    threads.
+    """
     if alone.results.line(key)["coin_flips"] != "0":
         assert key.startswith("site_")
         return

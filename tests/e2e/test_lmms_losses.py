@@ -1,4 +1,4 @@
-"""lmms-eval: what goes wrong around a run costs nothing that was answered; and what is told beside a number."""
+"""lmms-eval: faults around a run lose no answer, and what is said beside a number."""
 
 from __future__ import annotations
 
@@ -51,15 +51,19 @@ def whole(runs: Runs) -> Whole:
     return runs.alone(LMMS_EVAL)
 
 
-# ---- data that cannot be read, and a hub that dies -----------------------------------------------------------------
+# ---- data that cannot be read, and a hub that dies -----------------------------------------------
 
 GOOD = ("viewspatial", "embspatial")
 BROKEN = {"mindcube_tiny": "oscarqjh/MindCube_lmmseval", "spar_bench": "jasonzhango/SPAR-Bench"}
-LAST = "vsi_debiased"  # lmms-eval's aggregation raises where a kind of direction is lacking, after all was answered
+# lmms-eval's aggregation raises where a kind of direction is missing, after all was answered.
+LAST = "vsi_debiased"
 
 
 def broken_data(served: Path, folder: Path) -> Path:
-    """The rehearsal's hub, but one table is no parquet file, one lacks the questions, and one a kind of question."""
+    """The rehearsal's hub with three broken tables.
+
+    One is no parquet file, one lacks the questions, and one lacks a kind of question.
+    """
     root = folder / "served"
     shutil.copytree(served, root)
     for path in (root / "datasets" / BROKEN["mindcube_tiny"]).rglob("*.parquet"):
@@ -74,7 +78,10 @@ def broken_data(served: Path, folder: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def broken(runs: Runs, tmp_path_factory: pytest.TempPathFactory) -> tuple[Launch, Results]:
-    """Two of five benchmarks cannot be read, the last one cannot be scored, and the hub is gone as soon as all is fetched."""
+    """A run over broken data, whose hub is gone as soon as all is fetched.
+
+    Two of five benchmarks cannot be read, and the last one cannot be scored.
+    """
     folder = tmp_path_factory.mktemp("broken")
     user = User(folder / "user")
     model = shutil.copytree(runs.served / "models" / "easi-smoke" / "Tiny-VLM", folder / "Some-VLM")
@@ -140,14 +147,17 @@ def test_it_is_launched_again_once(broken: tuple[Launch, Results]) -> None:
     )
 
 
-# ---- offline, and very few questions -------------------------------------------------------------------------------
+# ---- offline, and very few questions -------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
 def offline(
     runs: Runs, whole: Whole, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Launch, Results]:
-    """All 13 from what an earlier run fetched, nothing prepared from it, without a hub; two questions of each task."""
+    """All 13 benchmarks without a hub, two questions of each task.
+
+    The data are those that an earlier run fetched; nothing of them is prepared.
+    """
     folder = tmp_path_factory.mktemp("offline")
     user = User(folder / "user", secrets=False)
     shutil.copytree(
@@ -191,7 +201,7 @@ def test_a_score_that_the_backend_cannot_give_for_so_few_is_said_to_be_ours(
     assert "VSI-Bench, VSI-Debiased: the backend gives no score for so few questions" in said
 
 
-# ---- what is told beside a number ----------------------------------------------------------------------------------
+# ---- what is told beside a number ----------------------------------------------------------------
 
 
 def right_letter(row: Mapping[str, object]) -> str:

@@ -1,4 +1,7 @@
-"""The worked examples of lmms-eval/README.md, as they stand there: a model type, a task, and looking at the answers."""
+"""The worked examples of lmms-eval/README.md, as they stand there.
+
+They are a model type, a task, and looking at the answers.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +47,10 @@ FILES = {
 
 @pytest.fixture(scope="module")
 def user(tmp_path_factory: pytest.TempPathFactory) -> User:
-    """Somebody who copied the examples from the README and installed the model type; the checkpoint is the rehearsal's."""
+    """A user who copied the examples from the README and installed the model type.
+
+    The checkpoint is the rehearsal's.
+    """
     user = User(tmp_path_factory.mktemp("plugins"))
     for name, language in FILES.items():
         after = README[README.index(f"`{name}`") :]
@@ -115,7 +121,10 @@ TIMES = 100  # the README's two questions, so often
 
 @dataclass(frozen=True)
 class OwnTask:
-    """The README's run of a task of one's own; its scoring over other answers, all of them wrapped and one failed; and over two failed."""
+    """The README's run of a custom task, and its scoring over other answers.
+
+    Once all answers are wrapped and one failed, and once two failed.
+    """
 
     said: str
     run: Path
@@ -205,15 +214,18 @@ def test_a_task_of_ones_own_is_answered_by_our_workers_and_scored(own_task: OwnT
 
 
 def test_wrapped_answers_and_a_failed_one_do_not_cost_it_its_score(own_task: OwnTask) -> None:
-    """Its headline is not known, so there is no diagnosis of wrapped answers; what failed is in no number of it, and said."""
+    """Wrapped answers are not diagnosed, because the task's headline is not known.
+
+    The failed question is in none of its numbers, and that is said.
+    """
     number, answers = accuracy(own_task.other)
     assert len(answers) == 2 * TIMES - 1
     assert number == pytest.approx((TIMES - 1) / (2 * TIMES - 1)), (
         "every answer says right, and of the 100 questions for which it is one failed"
     )
     assert (
-        f"room_side: 1 of {2 * TIMES} questions failed and are in none of lmms-eval's numbers (ValueError: no such picture)"
-        in own_task.again
+        f"room_side: 1 of {2 * TIMES} questions failed and are in none of lmms-eval's numbers "
+        "(ValueError: no such picture)" in own_task.again
     )
     assert (
         "failed and are in none" not in own_task.said

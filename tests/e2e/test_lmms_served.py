@@ -1,4 +1,7 @@
-"""lmms-eval's ``openai`` and ``async_openai`` types through the whole program, against a model on loopback: one client with its own concurrency."""
+"""lmms-eval's ``openai`` and ``async_openai`` types through the whole program.
+
+The model is on loopback; lmms-eval runs as one client with its own concurrency.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +17,8 @@ from program import Launch, Results, RunFolder, User, run_folder, twice
 
 pytestmark = [pytest.mark.slow, pytest.mark.e2e]
 
-REFUSED, GOOD = (
-    "mmsi_bench",
-    "embspatial",
-)  # served in this order: the first question is of the first
+# served in this order: the first question is of the first
+REFUSED, GOOD = ("mmsi_bench", "embspatial")
 CONCURRENT = 6
 TYPES = {"openai": f"num_concurrent={CONCURRENT}", "async_openai": f"num_cpus={CONCURRENT}"}
 

@@ -1,4 +1,7 @@
-"""Answers that no file of a backend can hold as they are cost nothing: all 13 benchmarks on both backends, scored from a finished rehearsal."""
+"""Answers that a backend's files cannot hold as they are lose nothing.
+
+All 13 benchmarks on both backends, scored from a finished rehearsal.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,8 @@ from program import Launch, Results, RunFolder, run_folder
 
 pytestmark = [pytest.mark.slow, pytest.mark.e2e]
 
-# Half a character, NUL, ten megabytes, what a spreadsheet would run, and a carriage return alone: one question of each benchmark each.
+# A lone surrogate, NUL, ten megabytes, a formula that a spreadsheet would run, and a carriage
+# return alone: each is the answer to one question of each benchmark.
 TEXTS = ("B \ud83d", "B\0", "B. " + "word " * 2_000_000, "=cmd|' /C calc'!A0", "B\rC")
 NOTES = {
     "vlmevalkit": "5 of {} answers are scored as they were given",
@@ -29,7 +33,7 @@ NOTES = {
 
 @dataclass(frozen=True)
 class Odd:
-    """A copy of a finished rehearsal with such answers in its journal, and the launch that scored it."""
+    """A copy of a finished rehearsal with such answers, and the launch that scored it."""
 
     whole: Whole
     launch: Launch

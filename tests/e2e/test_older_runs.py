@@ -1,4 +1,4 @@
-"""A run that an older version of the program began goes on with the present one: nothing is asked twice."""
+"""A run that an older version of the program began is continued without asking anything twice."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def half_answered(out: Path) -> RunFolder:
 
 
 def test_a_half_answered_run_is_finished_and_says_under_which_versions(tmp_path: Path) -> None:
-    """The answers it has were made under an older patch version of transformers: they are kept, and the number says so."""
+    """Answers made under an older patch version of transformers are kept and noted."""
     user, out = User(tmp_path), tmp_path / "out"
     folder = half_answered(out)
     before = folder.texts("embspatial")
@@ -49,9 +49,8 @@ def test_a_half_answered_run_is_finished_and_says_under_which_versions(tmp_path:
     evidence = json.loads(
         (folder.output("embspatial") / "evidence.json").read_text(encoding="utf-8")
     )
-    assert (
-        evidence["score"]["comparable"] == "note"
-    )  # for its versions; the rehearsal's questions make it worse
+    # for its versions; the rehearsal's questions make it worse
+    assert evidence["score"]["comparable"] == "note"
     assert (state["state"], state["evidence"]["comparable"]) == ("complete", "no")
     assert any("transformers 4.57.3, 4.57.6" in note for note in state["evidence"]["notes"])
     assert [started["versions"]["transformers"] for started in manifest["launches"]] == [

@@ -1,4 +1,7 @@
-"""A model class of the user's in ``VLMEvalKit/vlmeval/vlm/``: the README's example in a whole run, and how files are loaded."""
+"""A user's model class in ``VLMEvalKit/vlmeval/vlm/``.
+
+The README's example in a whole run, and how files are loaded.
+"""
 
 from __future__ import annotations
 
@@ -55,11 +58,14 @@ def test_the_example_of_the_readme_is_evaluated(tmp_path: Path) -> None:
 
 
 FILES = {
-    "as_in_a_fork.py": "from vlmeval.vlm.base import BaseModel\nfrom ..smp import load\nfrom .helper import ANSWER\n"
+    "as_in_a_fork.py": "from vlmeval.vlm.base import BaseModel\nfrom ..smp import load\n"
+    "from .helper import ANSWER\n"
     "class Fork(BaseModel):\n    def generate_inner(self, message, dataset=None): return ANSWER\n",
     "helper.py": "ANSWER = 'A'\n",
     "parts/__init__.py": "from .model import Parts\n",
-    "parts/model.py": "from ..base import BaseModel\nclass Parts(BaseModel):\n    def __init__(self, model_path, depth=1):\n        self.path, self.depth = model_path, depth\n",
+    "parts/model.py": "from ..base import BaseModel\nclass Parts(BaseModel):\n"
+    "    def __init__(self, model_path, depth=1):\n"
+    "        self.path, self.depth = model_path, depth\n",
     "base.py": "raise RuntimeError('in place of the installed module')\n",
     "broken.py": "import nothing_of_that_name\n",
     "plain.py": "class Plain: pass\n",
@@ -84,7 +90,7 @@ print(json.dumps({
     "parts": vars(own_models.factory("parts.Parts", "org/checkpoint", {"depth": 3})()),
     "refused": [refused(name) for name in ("base.Base", "broken.Any", "plain.Plain", "helper.Nobody")],
 }))
-"""
+"""  # noqa: E501 -- lines of a program in a string
 
 
 def test_files_are_loaded_beside_the_installed_package_and_never_in_its_place(
@@ -111,7 +117,8 @@ def test_files_are_loaded_beside_the_installed_package_and_never_in_its_place(
         installed / "vlm" / "base.py"
     )
     assert found["ignored"] == [
-        f"{tmp_path / 'own' / 'base.py'} is ignored: VLMEvalKit has a vlmeval.vlm.base of its own; rename it"
+        f"{tmp_path / 'own' / 'base.py'} is ignored: VLMEvalKit has a vlmeval.vlm.base of its "
+        "own; rename it"
     ]
     assert found["config"] == "vlmeval.vlm.as_in_a_fork"
     assert found["fork"] == "A" and found["parts"] == {"path": "org/checkpoint", "depth": 3}

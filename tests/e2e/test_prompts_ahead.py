@@ -1,4 +1,7 @@
-"""The real drivers find most prompts ready, and the answers are those of the backend's own loop (see test_whole_runs)."""
+"""The real drivers find most prompts ready.
+
+The answers are those of the backend's own loop (see test_whole_runs).
+"""
 
 from __future__ import annotations
 

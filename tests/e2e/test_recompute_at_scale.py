@@ -1,6 +1,7 @@
-"""As many questions as the real benchmarks have, answered at random and scored by the backends' own code: our recomputation agrees.
+"""Our recomputation agrees with the backends' own scores at the size of the real benchmarks.
 
-Each backend is imported once, in a process of its own, and leaves its own result files, which are read by our readers.
+The questions are answered at random and scored by the backends' own code. Each backend is imported
+once, in its own process, and leaves its own result files, which our readers read.
 """
 
 from __future__ import annotations
@@ -48,7 +49,8 @@ SIZES = {
 NOT_IMPORTABLE = "omnispatial_(manual_cot)"
 CIRCULAR = "3dsrbench_circular"
 
-# Makes each dataset's table, without media, answers it at random and runs the dataset's own evaluation.
+# Makes each dataset's table, without media, answers it at random and runs the dataset's own
+# evaluation.
 VLMEVALKIT_SCRIPT = """
 import json, pickle, random, sys
 import pandas as pd
@@ -102,9 +104,10 @@ for job in json.loads(sys.argv[1]):
         with open(f"M_{job['task']}_exact_matching_result.pkl", "wb") as known:
             pickle.dump({at: {"hit": luck.random() < 0.6, "log": ""} for at in range(len(table))}, known)
     source.evaluate(file, model="exact_matching", nproc=1)
-"""
+"""  # noqa: E501 -- lines of a program in a string
 
-# For each task: documents at random, its own process_results, and its own aggregation of every metric of its YAML file.
+# For each task: random documents, its own process_results, and its own aggregation of every metric
+# of its YAML file.
 LMMS_SCRIPT = """
 import importlib, json, random, re, sys
 from pathlib import Path
@@ -113,7 +116,8 @@ import lmms_eval.tasks
 TASKS = Path(lmms_eval.tasks.__file__).parent
 
 def functions(path):
-    # (metric -> its aggregation), process_results: from the YAML file and what it includes, each name in the utils beside its file
+    # (metric -> its aggregation), process_results: from the YAML file and what it includes, each
+    # name in the utils beside its file
     text = path.read_text()
     included = re.search(r"^include: (\\S+)", text, re.M)
     metrics, process = functions((path.parent / included[1]).resolve()) if included else ({}, None)
@@ -168,7 +172,7 @@ if "blink_counting" in results:     # lmms-eval's group: the mean of its subtask
     subtasks = [values["blink_acc,none"] for name, values in results.items() if name.startswith("blink_")]
     results["blink"] = {"blink_acc,none": sum(subtasks) / len(subtasks)}
 Path("20260101_000000_results.json").write_text(json.dumps({"results": results, "n-samples": counts}))
-"""
+"""  # noqa: E501 -- lines of a program in a string
 
 
 def run(script: str, jobs: list[dict[str, object]], folder: Path) -> None:

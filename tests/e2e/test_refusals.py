@@ -119,7 +119,10 @@ def test_a_damaged_checkpoint_is_refused_before_anything_starts(
                 }
             )
         )
-        told = f"{folder / 'model.safetensors.index.json'} names 2 files, and 1 of them is not there: model-00002-of-00002.safetensors"
+        told = (
+            f"{folder / 'model.safetensors.index.json'} names 2 files, and 1 of them is not "
+            "there: model-00002-of-00002.safetensors"
+        )
     model = (
         ("--model", folder)
         if backend == "vlmevalkit"
@@ -214,7 +217,7 @@ def test_a_plan_may_be_made_where_there_is_no_gpu(user: User, model: Path) -> No
 
 
 def test_a_dry_run_tells_all_that_is_in_the_way_and_the_plan(user: User) -> None:
-    """The guide's own line for lmms-eval, on a machine with neither flash-attn, a GPU, nor a network."""
+    """The guide's line for lmms-eval, on a machine without flash-attn, a GPU or a network."""
     planned = user.run(
         "--backend",
         "lmms-eval",

@@ -18,7 +18,10 @@ def test_answers_of_a_server_arrive_and_its_errors_are_no_answers(tmp_path: Path
     first: list[str] = []
 
     def status(text: str, before: int) -> int:
-        """Of the questions in the order they come: the first is never answered, the second at the second time."""
+        """The first question is never answered, the second only at the second attempt.
+
+        Questions are counted in the order in which they arrive.
+        """
         if text not in first:
             first.append(text)
         return 500 if text == first[0] or (text in first[1:2] and before == 0) else 200

@@ -1,4 +1,7 @@
-"""The rehearsal's data, taken by the unmodified backends: every row becomes a prompt, and a constant answer scores what it must."""
+"""The rehearsal's data in the unmodified backends.
+
+Every row becomes a prompt, and a constant answer gets the score it must get.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.e2e]
 
 TSV_REPO = "lmms-lab-si/EASI-Leaderboard-Data"
 
-# Builds every document's prompt, as a model would ask for it, and says how many pictures each task's prompts hold.
+# Builds every document's prompt, as a model would ask for it, and says how many pictures each
+# task's prompts hold.
 LMMS_PROMPTS = """
 import json, sys
 from lmms_eval.tasks import TaskManager, get_task_dict
@@ -41,7 +45,7 @@ for name, task in tasks(get_task_dict(sys.argv[1].split(","), TaskManager("INFO"
 print("COUNTS " + json.dumps(counts))
 """
 
-# Builds every row's prompt and scores the answer "A" to all of them, with the datasets' own classes.
+# Builds every row's prompt and scores the answer "A" to all of them with the datasets' own classes.
 VLMEVALKIT_PROMPTS = """
 import json, sys
 from pathlib import Path
@@ -65,7 +69,7 @@ for name in sys.argv[1].split(","):
     row = scores if isinstance(scores, dict) else scores.iloc[0].to_dict()
     counts[name] = [len(dataset.data), pictures, float(next(row[key] for key in ("overall_caa", "overall", "Overall") if key in row))]
 print("COUNTS " + json.dumps(counts))
-"""
+"""  # noqa: E501 -- lines of a program in a string
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,7 @@
-"""Our scores on VLMEvalKit are those of its own program: its own loop on the rehearsal's questions, and its evaluation of odd answers."""
+"""Our scores on VLMEvalKit are those of its own program.
+
+Compared are its own loop on the rehearsal's questions, and its evaluation of odd answers.
+"""
 
 from __future__ import annotations
 
@@ -87,7 +90,10 @@ class Scored:
 
 
 def launched(whole: Whole, kind: str, changes: Mapping[str, str]) -> None:
-    """Run one of the run's own commands again (``score`` or ``model``: the answering one), changed as said."""
+    """Run one of the run's own commands again, changed as said.
+
+    The command is ``score``, or ``model``, which answers.
+    """
     (command,) = [
         each
         for each in whole.folder.manifest["commands"]
@@ -110,12 +116,17 @@ def launched(whole: Whole, kind: str, changes: Mapping[str, str]) -> None:
 
 
 def stock(whole: Whole, work_dir: Path, mode: str) -> Scored:
-    """VLMEvalKit's own program on all 13 datasets: ``vlmeval.run.main()`` behind the listed shims, one process."""
+    """VLMEvalKit's own program on all 13 datasets, in one process.
+
+    It is ``vlmeval.run.main()`` behind the listed shims.
+    """
     launched(
         whole,
         "model",
         {
-            f"--easi-run {shlex.quote(str(whole.folder.root))}": f"--work-dir {shlex.quote(str(work_dir))} --mode {mode}"
+            f"--easi-run {shlex.quote(str(whole.folder.root))}": (
+                f"--work-dir {shlex.quote(str(work_dir))} --mode {mode}"
+            )
         },
     )
     return Scored(work_dir / MODEL)
@@ -126,7 +137,7 @@ def whole(runs: Runs) -> Whole:
     return runs.alone(VLMEVALKIT)
 
 
-# ---- its own loop ------------------------------------------------------------------------------------------------
+# ---- its own loop --------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -182,7 +193,7 @@ def test_its_folder_is_imported_with_the_same_scores(whole: Whole, own_loop: Sco
         assert not [name for name in archive.namelist() if name.endswith((".pkl", "status.json"))]
 
 
-# ---- odd answers -------------------------------------------------------------------------------------------------
+# ---- odd answers ---------------------------------------------------------------------------------
 
 # A column of nothing but numbers, which becomes one of floats.
 NUMBERS = ("007", "3", "2.50", "1e1", "0.5", "4.0")
@@ -216,7 +227,10 @@ def oddly_answered(whole: Whole, tmp_path_factory: pytest.TempPathFactory) -> Sc
 
 @pytest.fixture(scope="module")
 def stock_on_odd_answers(whole: Whole, tmp_path_factory: pytest.TempPathFactory) -> Scored:
-    """VLMEvalKit's own evaluation of prediction files written as it writes them, but for surrogates, which it cannot write."""
+    """VLMEvalKit's own evaluation of prediction files written as it writes them.
+
+    Only surrogates are left out, because it cannot write them.
+    """
     work_dir = tmp_path_factory.mktemp("odd-stock")
     (work_dir / MODEL).mkdir()
     for key, texts in odd_answers(whole.folder).items():
@@ -227,9 +241,8 @@ def stock_on_odd_answers(whole: Whole, tmp_path_factory: pytest.TempPathFactory)
             [text.replace("\ud800", "?") for text in texts.values()], dtype=object
         )
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore", UserWarning
-            )  # it says that it cuts the long ones, which is the point
+            # it says that it cuts the long ones, which is the point
+            warnings.simplefilter("ignore", UserWarning)
             table.to_excel(work_dir / MODEL / name, index=False, engine="xlsxwriter")
     return stock(whole, work_dir, "eval")
 

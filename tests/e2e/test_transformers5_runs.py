@@ -1,4 +1,7 @@
-"""A checkpoint in the form of transformers 5 answers as with its config.json of transformers 4, in whole runs on both backends."""
+"""A checkpoint in the form of transformers 5 answers as with its transformers 4 config.json.
+
+Tested in whole runs on both backends.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +39,10 @@ OF_THE_TEXT = (
 
 
 def in_the_form_of_5(folder: Path) -> Path:
-    """Rewrites the rehearsal's checkpoint as transformers 5 would have saved it; its base of 1.5e12 stands for any other than 4.57's own 1e6."""
+    """Rewrite the rehearsal's checkpoint as transformers 5 would have saved it.
+
+    Its base of 1.5e12 stands for any other than 4.57's own 1e6.
+    """
     path = folder / "config.json"
     config = json.loads(path.read_text(encoding="utf-8"))
     rope = {
@@ -74,7 +80,10 @@ Runs = Callable[..., tuple[Launch, RunFolder]]
 
 @pytest.fixture(scope="module")
 def user(tmp_path_factory: pytest.TempPathFactory) -> User:
-    """With the same weights in three forms: ``old``, ``new`` and ``ignored``, which 4.57 makes of ``new``."""
+    """A user with the same weights in three forms.
+
+    They are ``old``, ``new``, and ``ignored``, which is what 4.57 makes of ``new``.
+    """
     root = tmp_path_factory.mktemp("newer")
     for name in ("old", "new", "ignored"):
         checkpoint.build(root / name / "Tiny-2.5")

@@ -1,4 +1,7 @@
-"""Questions that kill, hang, raise or lack memory, on the real backends: each costs itself at most, and the run finishes."""
+"""Questions that kill, hang, raise or lack memory, on the real backends.
+
+At most the question itself fails, and the run finishes.
+"""
 
 from __future__ import annotations
 

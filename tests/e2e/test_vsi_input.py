@@ -1,4 +1,7 @@
-"""VSI-Bench's videos as the backend gives them and as 32 images, to a class of the user's that takes videos."""
+"""VSI-Bench's videos as the backend gives them and as 32 images.
+
+They are given to a user's class that takes videos.
+"""
 
 from __future__ import annotations
 

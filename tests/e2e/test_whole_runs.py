@@ -30,7 +30,7 @@ def whole(runs: Runs, backend: str) -> Whole:
     return runs.alone(backend)
 
 
-# ---- what one launch leaves --------------------------------------------------------------------------------------
+# ---- what one launch leaves ----------------------------------------------------------------------
 
 
 def test_everything_is_complete(whole: Whole) -> None:
@@ -47,9 +47,8 @@ def test_every_score_lies_strictly_between_its_minimum_and_maximum(whole: Whole)
     for key in KEYS:
         line = whole.results.line(key)
         least = 0.0
-        if key.startswith(
-            "site_"
-        ):  # corrected for chance: every answer wrong is sum(-1/n) / sum(1 - 1/n)
+        # corrected for chance: every answer wrong is sum(-1/n) / sum(1 - 1/n)
+        if key.startswith("site_"):
             questions, weight = float(line["n"]), float(line["weight"])
             least = -100 * (questions - weight) / weight
         assert least < float(line["score"]) < 100, key
@@ -57,9 +56,8 @@ def test_every_score_lies_strictly_between_its_minimum_and_maximum(whole: Whole)
 
 def test_the_scores_are_those_in_the_backends_own_files(whole: Whole) -> None:
     for key in KEYS:
-        shown = whole.results.table.get((key, "[stock]"), whole.results.line(key))[
-            "score"
-        ]  # a corrected one stands beside it
+        # a corrected one stands beside it
+        shown = whole.results.table.get((key, "[stock]"), whole.results.line(key))["score"]
         assert float(shown) == pytest.approx(
             headline(whole.folder.backend, key, whole.folder.output(key)), abs=1e-9
         ), key
@@ -219,11 +217,14 @@ def test_the_users_own_folders_stay_empty(whole: Whole) -> None:
     assert {path.name for path in cache.iterdir()} <= {"easi-eval"}
 
 
-# ---- the answers mean something ----------------------------------------------------------------------------------
+# ---- the answers mean something ------------------------------------------------------------------
 
 
 def product_rows(folder: RunFolder, key: str) -> list[dict[str, object]]:
-    """Question by question: item, answer, score, target, and whether the backend could read the answer (None: not told)."""
+    """Item, answer, score, target and readability of each question.
+
+    Readability is whether the backend could read the answer (None: not told).
+    """
     from easi_eval.backends import make_backend
     from easi_eval.benchmarks import by_key
     from easi_eval.data.needs import HubSettings
@@ -255,7 +256,10 @@ def test_the_journal_holds_the_answers_that_were_scored(whole: Whole) -> None:
 
 
 def guess(answer: str, target: str) -> float:
-    """Roughly what an answer is worth against a target; good enough to find a shuffle that hurts."""
+    """Roughly what an answer is worth against a target.
+
+    It is good enough to find a shuffle that lowers the score.
+    """
     letter, wanted = LETTER.search(answer), LETTER.search(target)
     if letter and wanted:
         return float(letter[1] == wanted[1])
@@ -266,7 +270,7 @@ def guess(answer: str, target: str) -> float:
 
 
 def shuffled(rows: list[dict[str, object]], seed: int = 0) -> dict[str, str]:
-    """The same answers, dealt to other questions: of many deals the one whose answers look worst."""
+    """The same answers given to other questions: the worst-looking of many shuffles."""
     chance = random.Random(seed)
     answers = [str(row["answer"]) for row in rows]
     deals = [chance.sample(answers, len(answers)) for _ in range(300)]
@@ -280,7 +284,10 @@ def shuffled(rows: list[dict[str, object]], seed: int = 0) -> dict[str, str]:
 
 
 def score_again(whole: Whole, texts: Mapping[str, Mapping[str, str]], root: Path) -> RunFolder:
-    """Let the run's own scoring command, pasted from its manifest, score other answers in a copy of its folder."""
+    """Score other answers in a copy of a run's folder.
+
+    The command is the run's own scoring command, taken from its manifest.
+    """
     answered_otherwise(whole.folder, root, lambda key, item, _: texts[key][item])
     (command,) = [
         command
@@ -316,7 +323,7 @@ def test_shuffled_answers_change_every_score(whole: Whole, tmp_path: Path) -> No
         ), key
 
 
-# ---- again, and with more workers --------------------------------------------------------------------------------
+# ---- again, and with more workers ----------------------------------------------------------------
 
 
 def test_a_second_identical_command_skips_everything(whole: Whole) -> None:
