@@ -26,7 +26,7 @@ def daemon(mark, ignore_term=False):
             os.execve("/bin/sh", ["/bin/sh", "-c", trap + "while :; do sleep 1; done", mark], {"PATH": os.environ["PATH"]})
         os._exit(0)
     os.wait()
-"""
+"""  # noqa: E501 -- lines of a program in a string
 
 
 def new_mark() -> str:
@@ -49,7 +49,10 @@ def shell(name: str, code: str, *arguments: str) -> Job:
 
 
 def marked(mark: str) -> list[int]:
-    """Living processes with ``mark`` on their command line or, given a job's argument, in their environment."""
+    """Living processes with ``mark`` on their command line or in their environment.
+
+    The environment of a job made by ``python`` or ``shell`` holds its arguments.
+    """
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit() and int(entry.name) != os.getpid():
@@ -77,7 +80,10 @@ def wait_until(true: Callable[[], object], seconds: float = 30.0) -> float:
 def program(
     code: str, *arguments: str, ignore: tuple[int, ...] = (), **env: str
 ) -> Iterator[subprocess.Popen[str]]:
-    """A main program of its own that uses our supervisor, to be interrupted and killed; its output is in ``stdout``."""
+    """Start a main program that uses our supervisor, to be interrupted and killed.
+
+    Its output is in ``stdout``.
+    """
 
     def prepare() -> None:
         for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):

@@ -1,4 +1,7 @@
-"""A worker that raises over everything, and batches in which one question hangs: neither costs other questions their answers."""
+"""A worker that raises over everything, and batches in which one question hangs.
+
+Neither costs other questions their answers.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,7 @@ from easi_eval.execution.keeper import keep
 root, store = Path(sys.argv[1]), sys.argv[2]
 watcher = lambda worker, attempt: Silence(root, worker, attempt, Limits(floor=2, first=3))
 sys.exit(keep([sys.executable, *sys.argv[3:]], root, {"EASI_STORE": store}, pause=0.05, watcher=watcher))
-"""
+"""  # noqa: E501 -- lines of a program in a string
 
 # answer(items) and note(items) are the test's
 WORKER = """
@@ -54,13 +57,16 @@ def texts(items):
 work = Work.load(root)
 items = {one.key: [Item(one.key, f"{one.key}{number}") for number in range(int(sys.argv[2]))] for one in work.benchmarks}
 work_loop(root, work, items, answer, int(sys.argv[3]))
-"""
+"""  # noqa: E501 -- lines of a program in a string
 
 
 def launch(
     root: Path, code: str, questions: int, *, chunk: int = 1, size: int = 3, work: Work = WORK
 ) -> str:
-    """Run ``size`` keepers with workers that ``answer`` as ``code`` says, to their end; what they printed."""
+    """Run ``size`` keepers to their end, with workers that ``answer`` as ``code`` says.
+
+    Returns what they printed.
+    """
     from torch.distributed import TCPStore
 
     store = TCPStore(
@@ -98,14 +104,14 @@ def launch(
 
 
 def outcomes(root: Path, work: Work = WORK) -> tuple[Counter[str | None], Counter[tuple[str, str]]]:
-    """How many questions came to which failure (None: answered), and how often each has an outcome."""
+    """The number of questions per failure (None: answered), and of outcomes per question."""
     book = Book.of(root, work)
     written = Counter(news.key for news in book.poll() if isinstance(news, Answer))
     return Counter(answer.failure for answer in book.answers.values()), written
 
 
 def asked(root: Path) -> Sequence[tuple[str, str, int, int]]:
-    """(question, worker, attempt, how many at once)"""
+    """(question, worker, attempt, how many at once) of each question asked."""
     lines = (line.split() for line in (root / "asked").read_text().splitlines())
     return [(item, worker, int(attempt), int(size)) for item, worker, attempt, size in lines]
 
@@ -158,7 +164,10 @@ def answer(items):
 
 @pytest.mark.timeout(240)
 def test_a_worker_without_memory_leaves_the_questions_to_the_others(tmp_path: Path) -> None:
-    """Somebody else's process fills its GPU: it must not set the whole run aside for fewer workers."""
+    """Another user's process fills the GPU of one worker.
+
+    This must not make the whole run start again with fewer workers.
+    """
     log = launch(
         tmp_path,
         """
@@ -181,7 +190,10 @@ def answer(items):
 
 @pytest.mark.timeout(240)
 def test_a_benchmark_that_raises_everywhere_costs_no_worker(tmp_path: Path) -> None:
-    """Its pictures are missing: every question of it fails in every worker, and those before and after it are answered."""
+    """The pictures of one benchmark are missing.
+
+    Every question of it fails in every worker, and those before and after it are answered.
+    """
     work = Work((Assignment("a", "A"), Assignment("b", "B"), Assignment("c", "C")))
     log = launch(
         tmp_path,

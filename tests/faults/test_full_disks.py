@@ -1,4 +1,7 @@
-"""A disk that is full where workers write: the run ends with exit 1 and what was kept, and no question fails of it."""
+"""A disk that is full where workers write.
+
+The run ends with exit 1 and keeps what it had; no question fails because of it.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,7 @@ SMALL_DISK = """
 import os, sys
 script = 'mount -t tmpfs -o size=64k tmpfs "$1" && cp "$2"/*.tsv "$1" && shift 2 && exec "$@"'
 os.execvp("unshare", ["unshare", "-m", "bash", "-c", script, "bash", {disk!r}, {tables!r}, sys.executable, {program!r}, *sys.argv[1:]])
-"""
+"""  # noqa: E501 -- lines of a program in a string
 
 
 def test_pictures_that_cannot_be_written_end_the_run_and_fail_no_question(tmp_path: Path) -> None:

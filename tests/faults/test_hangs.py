@@ -1,4 +1,7 @@
-"""A worker that gives no answer shows its stacks, is killed and started again; the question has one more chance elsewhere."""
+"""A worker that gives no answer shows its stacks, is killed and started again.
+
+The question gets one more chance in another worker.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,7 @@ from easi_eval.execution.keeper import keep
 root, store = Path(sys.argv[1]), sys.argv[2]
 watcher = lambda worker, attempt: Silence(root, worker, attempt, Limits(floor=2, first=3))
 sys.exit(keep([sys.executable, sys.argv[3], str(root)], root, {"EASI_STORE": store}, pause=0.05, watcher=watcher))
-"""
+"""  # noqa: E501 -- lines of a program in a string
 
 WORKER = """
 import os, sys, time
@@ -136,9 +139,8 @@ def test_how_long_a_worker_may_be_silent(tmp_path: Path) -> None:
         journal.leased([Item("a", str(number)) for number in range(8)], 1, now=False)
         for number, (wait, seconds) in enumerate([(99, 5), (99, 5), (99, 5), (49, 5)]):
             assert not watch(silence, clock, 2)
-            assert not watch(
-                silence, clock, wait
-            )  # the first ones may take long; then ten times the usual
+            # the first ones may take long; then ten times the usual
+            assert not watch(silence, clock, wait)
             journal.answer(Answer("a", str(number), 0, "x", seconds))
         assert not watch(silence, clock, 2)
         other.leased([Item("a", "9")])  # another worker's life says nothing of this one's
@@ -168,7 +170,10 @@ def test_another_attempt_knows_the_usual_time_and_may_warm_up_again(tmp_path: Pa
 
 
 def test_a_question_that_came_back_has_more_time(tmp_path: Path) -> None:
-    """A chain of thought of ten minutes among answers of a tenth of a second is killed once, and answered by the next worker."""
+    """A chain of thought takes ten minutes among answers of a tenth of a second.
+
+    It is killed once, and the next worker answers it.
+    """
     clock = Clock()
     silence = Silence(tmp_path, "w0", 1, Limits(floor=300, first=1800), clock)
     with attempt(tmp_path) as journal:

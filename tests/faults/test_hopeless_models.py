@@ -1,4 +1,7 @@
-"""Models that cannot run, under the real keepers, workers and scorer: given up soon, with the reason, and nothing else lost."""
+"""Models that cannot run, under the real keepers, workers and scorer.
+
+They are given up soon, with the reason, and nothing else is lost.
+"""
 
 from __future__ import annotations
 
@@ -64,7 +67,7 @@ def work():
     return 0
 
 sys.exit(guarded(DriverOptions(root, "work"), work))
-"""
+"""  # noqa: E501 -- lines of a program in a string
 SCORER = """
 import sys
 from pathlib import Path
@@ -123,7 +126,11 @@ class Toy:
 
 
 class Outcome:
-    """What a run came to: verdicts without evidence are failures; ``noted`` counts loads and questions asked per benchmark."""
+    """The result of a run.
+
+    Verdicts without evidence are failures; ``noted`` counts loads, and questions asked per
+    benchmark.
+    """
 
     def __init__(
         self, verdicts: dict[str, Verdict], events: list[Event], root: Path, log: Path

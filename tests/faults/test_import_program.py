@@ -1,4 +1,7 @@
-"""``--import-results`` with the whole program: to a confirmed row on the board, ended on the way, and in folders full of traps."""
+"""``--import-results`` with the whole program.
+
+It leads to a confirmed row on the board; it is ended on the way; its folders are full of traps.
+"""
 
 from __future__ import annotations
 
@@ -107,7 +110,7 @@ def test_with_a_benchmark_rejected_nothing_is_sent(
 
 
 def test_a_folder_full_of_traps(user: User, tmp_path: Path) -> None:
-    """Links in circles and out of the folder, pickles that would do harm, folders named like files, garbage."""
+    """Circular links and links out of the folder, harmful pickles, odd folder names, garbage."""
     folder = vlmevalkit_files(tmp_path / "theirs", CORE_KEYS)
     tables(tmp_path / "tables")
     (folder / "loop").symlink_to(folder)

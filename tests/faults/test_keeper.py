@@ -1,4 +1,7 @@
-"""Keepers over short workers that crash, give up or are killed, alone and under the real launchers."""
+"""Keepers over short workers that crash, give up or are killed.
+
+They run alone and under the real launchers.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +53,7 @@ while store.add("easi/met", 0) < 2: time.sleep(0.05)
 print(os.environ["EASI_WORKER"], "met the other; RANK" , os.environ.get("RANK"), "threads", os.environ["OMP_NUM_THREADS"], flush=True)
 store.set("easi/left/" + os.environ["EASI_WORKER"], "")
 store.wait(["easi/left/w0", "easi/left/w1"])
-"""
+"""  # noqa: E501 -- lines of a program in a string
 
 
 @pytest.fixture
@@ -70,7 +73,10 @@ def _note(root: Path) -> Path:
 
 
 def _keep(root: Path, code: str, **options: Any) -> int:
-    """Keep a worker of one line in this very process; what it appends to <root>/starts counts its starts."""
+    """Keep a worker of one line in this process.
+
+    Each start of the worker adds a line to <root>/starts.
+    """
     count = f"echo $EASI_ATTEMPT $EASI_WORKER ${{EASI_STORE-none}} >> {root}/starts; "
     return keeper.keep(["/bin/sh", "-c", count + code], root, pause=0.01, **options)
 
@@ -79,7 +85,7 @@ def _starts(root: Path) -> list[str]:
     return (root / "starts").read_text().splitlines()
 
 
-# --- one keeper ------------------------------------------------------------------------------------------------------
+# --- one keeper -----------------------------------------------------------------------------------
 
 
 def test_a_worker_that_is_done_is_not_started_again(root: Path) -> None:
@@ -95,7 +101,10 @@ def test_a_worker_that_keeps_crashing_is_given_up_with_a_reason(root: Path) -> N
 
 
 def test_a_crash_is_told_by_its_name_not_by_the_stacks_below(root: Path) -> None:
-    stacks = "echo 'ValueError: an older one'; echo 'Fatal Python error: Aborted'; for n in $(seq 60); do echo '  File x'; done; echo Extension modules: a.error, b"
+    stacks = (
+        "echo 'ValueError: an older one'; echo 'Fatal Python error: Aborted'; for n in $(seq 60); "
+        "do echo '  File x'; done; echo Extension modules: a.error, b"
+    )
     assert _keep(root, stacks + "; kill -6 $$", restarts=1) == 0
     assert [end.said for end in keeper.ends(root)] == [
         "w0 died (SIGABRT), restart 1 of 1: Fatal Python error: Aborted",
@@ -136,7 +145,10 @@ def test_a_hung_worker_is_killed_although_that_cannot_be_noted(root: Path) -> No
         def note(self) -> None:
             raise OSError(28, "No space left on device")
 
-    code = f"trap '' USR1; echo $$ > {root}/w0.pid; [ $EASI_ATTEMPT = 2 ] || while :; do sleep 0.1; done"
+    code = (
+        f"trap '' USR1; echo $$ > {root}/w0.pid; [ $EASI_ATTEMPT = 2 ] || while :; do sleep 0.1; "
+        "done"
+    )
     assert _keep(root, code, watcher=Watcher) == 0
     assert len(_starts(root)) == 2
 
@@ -201,7 +213,10 @@ def test_a_keeper_ends_with_its_launcher(root: Path) -> None:
         root, "import os, sys; open(sys.argv[1] + '/w0.1', 'w'); sys.exit(1)", str(root), mark
     )
     Path(rank[0]).write_text(RANK.replace("pause=0.05", "pause=600"))
-    launcher = "import subprocess, sys; subprocess.call([sys.executable, *sys.argv[1:]], start_new_session=True)"
+    launcher = (
+        "import subprocess, sys; subprocess.call([sys.executable, *sys.argv[1:]], "
+        "start_new_session=True)"
+    )
     with program(launcher, *rank) as process:
         wait_until((root / "w0.1").exists)
         process.kill()
@@ -209,7 +224,7 @@ def test_a_keeper_ends_with_its_launcher(root: Path) -> None:
         wait_until(lambda: marked(mark) == [], 10)
 
 
-# --- under the launchers ---------------------------------------------------------------------------------------------
+# --- under the launchers --------------------------------------------------------------------------
 
 
 def _pids(path: Path) -> tuple[int, int]:
@@ -283,9 +298,8 @@ def test_whatever_is_killed_nothing_is_left(root: Path, victim: str) -> None:
             pid for pid, parent in guard.process_table().items() if parent == outer_guard
         )
         keepers = [pid for pid, parent in guard.process_table().items() if parent == torchrun]
-        assert (
-            len(keepers) == 2 and len(marked(mark)) == 9
-        )  # main, guard, torchrun, 2 x (keeper, guard, worker)
+        # main, guard, torchrun, 2 x (keeper, guard, worker)
+        assert len(keepers) == 2 and len(marked(mark)) == 9
         kind, _, name = victim.partition(" ")
         os.kill(
             {"main": main.pid, "guard": outer_guard, "torchrun": torchrun, "keeper": keepers[0]}[
@@ -306,7 +320,10 @@ def test_whatever_is_killed_nothing_is_left(root: Path, victim: str) -> None:
 def test_workers_meet_in_the_launchers_store(
     root: Path, launch: object, users: str, threads: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In a shell with the ranks of another job; each worker gets the number of threads that the user, or the run, set."""
+    """Workers start in a shell with the ranks of another job.
+
+    Each worker gets the number of threads that the user, or else the run, set.
+    """
     assert callable(launch)
     for name, value in {
         "RANK": "3",
@@ -328,7 +345,10 @@ def test_workers_meet_in_the_launchers_store(
 
 
 def test_accelerate_starts_one_process_without_a_store(root: Path) -> None:
-    show = "import os; print('store', os.environ.get('EASI_STORE'), [n for n in os.environ if n.startswith('ACCELERATE')])"
+    show = (
+        "import os; print('store', os.environ.get('EASI_STORE'), [n for n in os.environ if "
+        "n.startswith('ACCELERATE')])"
+    )
     job = Job("answer", launchers.accelerate(1, launchers.free_port(), _rank(root, show)))
     assert supervisor.run_job(job, root / "run.log", grace=40).log_tail[-1] == "[w0] store None []"
 

@@ -1,4 +1,7 @@
-"""Real workers over one TCPStore, killed at random, alone and all at once: nothing that was answered is asked again."""
+"""Real workers over one TCPStore, killed at random, alone and all at once.
+
+Nothing that was answered is asked again.
+"""
 
 from __future__ import annotations
 
@@ -33,9 +36,10 @@ KEYS = {item.key for group in ITEMS.values() for item in group}
 
 
 def work(root: Path, work: Work, address: str, worker: str, attempt: int, chunk: int) -> None:
-    """One worker process: notes each question before it answers it, slowly, with a text that a seed decides.
+    """One worker process, which notes each question before it answers it slowly.
 
-    Whoever gets the question named in the file ``held`` keeps it for as long as that file exists, and says who it is in ``holder``.
+    A seed decides the text. The worker that gets the question named in the file ``held`` keeps it
+    for as long as that file exists, and writes its name to ``holder``.
     """
     os.environ.update(EASI_STORE=address, EASI_WORKER=worker, EASI_ATTEMPT=str(attempt))
     notes = os.open(root / "asked", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
@@ -146,7 +150,10 @@ def wait_for(launch: Launch, root: Path, count: int) -> None:
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("seed", range(2))
 def test_random_kills_of_workers_and_of_everything(tmp_path: Path, seed: int) -> None:
-    """Four workers, then three, then five, 20 kills of one worker and two of all: only what was in flight is repeated."""
+    """Four workers, then three, then five, with 20 kills of one worker and two of all.
+
+    Only what was in flight is repeated.
+    """
     rng = random.Random(seed)
     in_flight = 0
     for launch_number, (size, kills) in enumerate(((4, 8), (3, 6), (5, 6))):
@@ -217,7 +224,10 @@ def test_an_engine_that_batches_gets_whole_batches_to_the_end(tmp_path: Path) ->
 
 @pytest.mark.timeout(120)
 def test_a_stopped_worker_that_comes_back_changes_nothing(tmp_path: Path) -> None:
-    """SIGSTOP holds one worker with a question in hand; the other answers the rest and waits for it."""
+    """SIGSTOP holds one worker that has a question.
+
+    The other answers the rest and waits for it.
+    """
     (tmp_path / "held").write_text("b 3")
     launch = Launch(tmp_path, WORK, 2)
     try:
@@ -244,7 +254,10 @@ def test_a_stopped_worker_that_comes_back_changes_nothing(tmp_path: Path) -> Non
 
 @pytest.mark.timeout(300)
 def test_a_hundred_thousand_questions_over_a_tcp_store(tmp_path: Path) -> None:
-    """The plan is larger than one value of the store may be before it is packed; every worker gets the same."""
+    """Before it is packed, the plan is larger than one value of the store may be.
+
+    Every worker gets the same plan.
+    """
     many = {
         "a": [Item("a", f"question-{number}", cost=float(number % 97)) for number in range(100_000)]
     }

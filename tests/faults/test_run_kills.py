@@ -1,4 +1,7 @@
-"""The whole program, interrupted and killed in the middle of a run on the real backends, and started again."""
+"""The whole program, interrupted and killed during a run on the real backends.
+
+It is then started again.
+"""
 
 from __future__ import annotations
 
@@ -15,10 +18,8 @@ from program import Launch, Results, RunFolder, run_folder, run_folders, twice, 
 
 pytestmark = [pytest.mark.slow, pytest.mark.e2e, pytest.mark.faults]
 
-KEYS = (
-    "vsi_bench",
-    "blink",
-)  # 52 questions, and those about videos take long enough to be hit in the middle
+# 52 questions, and those about videos take long enough to be hit in the middle
+KEYS = ("vsi_bench", "blink")
 STARTING = 240  # seconds to the first answer, on a machine that is busy with other things
 MORE = 4  # answers of a launch before it is hit
 
@@ -83,9 +84,10 @@ class Story:
         return sum(len(folder.answers) for folder in run_folders(self.out, self.backend))
 
     def kill_a_worker(self, name: str) -> None:
-        """Two workers; once both have answered, one of them is killed. The run goes on.
+        """Kill one of two workers once both have answered; the run goes on.
 
-        The tiny questions take one worker two seconds: the one that comes first is held until the other has come.
+        One worker needs only two seconds for the tiny questions, so the first to answer is held
+        until the other has answered.
         """
         held: set[int] = set()
         earlier = self.number
@@ -136,7 +138,10 @@ def told(story: Story) -> Story:
 
 @pytest.fixture(scope="module")
 def stories(runs: Runs) -> dict[str, Story]:
-    """Each made when it is first asked for; one that broke off is told once and fails all its tests."""
+    """Stories that are made when they are first asked for.
+
+    One that broke off is reported once and fails all its tests.
+    """
 
     class Made(dict[str, Story]):
         def __missing__(self, backend: str) -> Story:
@@ -243,7 +248,10 @@ def test_a_killed_worker_is_replaced_and_the_other_goes_on(story: Story) -> None
 
 
 def test_plain_adds_a_benchmark_and_gives_the_shared_score(story: Story, runs: Runs) -> None:
-    """A later run for fewer benchmarks adds and never removes; the backend's own launch gives the same numbers."""
+    """A later run for fewer benchmarks adds and never removes.
+
+    The backend's own launch gives the same numbers.
+    """
     step = story.step("added")
     assert step.launch.code == 0 and step.results is not None, step.launch.said
     whole, before = runs.alone(story.backend), story.step("finished").results

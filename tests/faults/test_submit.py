@@ -1,4 +1,7 @@
-"""Sending against a board that fails in every way: it never records a run twice, and the record beside the run is right."""
+"""Sending against a board that fails in every way.
+
+A run is never recorded twice, and the record beside the run is right.
+"""
 
 from __future__ import annotations
 
@@ -89,7 +92,7 @@ def fates(folder: Path) -> list[Fate]:
     return [entry.state for entry in Record.load(folder / FILE).submissions]
 
 
-# ---- what is sent ----------------------------------------------------------------------------------------------------
+# ---- what is sent --------------------------------------------------------------------------------
 
 
 def test_what_arrives_is_what_was_to_be_sent(board: Board, tmp_path: Path) -> None:
@@ -124,9 +127,8 @@ def test_the_description_is_the_request_without_the_token(board: Board) -> None:
         and request.content_type in text
     )
     assert digest(ARCHIVE) in text and '"site": -3.25' in text and TOKEN not in text
-    assert (
-        request.body == parcel(board.url).body
-    )  # the same each time: what is shown is what is sent
+    # the same each time: what is shown is what is sent
+    assert request.body == parcel(board.url).body
 
 
 def test_a_netrc_entry_does_not_replace_the_token(
@@ -173,7 +175,7 @@ def test_a_payload_without_the_eight_is_not_sent(board: Board, tmp_path: Path) -
     assert refused.value.code == 3 and not board.requests
 
 
-# ---- answers ---------------------------------------------------------------------------------------------------------
+# ---- answers -------------------------------------------------------------------------------------
 
 HTML = "<html>\n<body>\x1b[31mnice\x00 page</body></html>"
 NO = json.dumps({"success": False, "error": "precision does not fit"})
@@ -319,7 +321,7 @@ def test_a_board_that_repeats_the_token_does_not_make_us_show_it(
         )
 
 
-# ---- no way there ----------------------------------------------------------------------------------------------------
+# ---- no way there --------------------------------------------------------------------------------
 
 
 def closed_port() -> int:
@@ -417,7 +419,7 @@ def test_a_certificate_nobody_vouches_for_is_not_tried_again(tmp_path: Path) -> 
     ]
 
 
-# ---- ended in the middle ---------------------------------------------------------------------------------------------
+# ---- ended in the middle -------------------------------------------------------------------------
 
 SENDER = """
 import sys
@@ -426,7 +428,7 @@ from test_submit import parcel, QUICK, TOKEN
 from easi_eval.submission.client import Patience
 from easi_eval.submission.submit import submit
 submit(Path(sys.argv[1]), parcel(sys.argv[2]), TOKEN, False, Patience(waits=(60.0,)), lambda text: print(text, flush=True))
-"""
+"""  # noqa: E501 -- lines of a program in a string
 
 
 def sender(folder: Path, url: str) -> subprocess.Popen[str]:
@@ -473,7 +475,7 @@ def test_ended_between_two_tries_is_no_doubt(board: Board, tmp_path: Path) -> No
     assert len(board.entries) == 1
 
 
-# ---- the record ------------------------------------------------------------------------------------------------------
+# ---- the record ----------------------------------------------------------------------------------
 
 
 def test_other_contents_are_sent_and_the_same_are_not(board: Board, tmp_path: Path) -> None:
@@ -528,7 +530,7 @@ def test_what_cannot_be_noted_is_not_sent(board: Board, tmp_path: Path) -> None:
     assert refused.value.code == 3 and not board.requests
 
 
-# ---- 1,000 times -----------------------------------------------------------------------------------------------------
+# ---- 1,000 times ---------------------------------------------------------------------------------
 
 SOME_FAULTS = (
     Fault(status=400, body=NO),
@@ -591,6 +593,7 @@ def test_a_run_is_never_recorded_twice(board: Board, tmp_path: Path) -> None:
                 assert state is Fate.UNKNOWN
             if fates(folder)[:-1] and fates(folder)[-2] in (Fate.CONFIRMED, Fate.UNKNOWN):
                 raise AssertionError(
-                    f"something was sent after {fates(folder)}, {len(board.requests) - before} requests"
+                    f"something was sent after {fates(folder)}, {len(board.requests) - before} "
+                    "requests"
                 )
     assert ends == {Fate.CONFIRMED, Fate.REFUSED, Fate.UNKNOWN}

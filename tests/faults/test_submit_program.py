@@ -1,4 +1,7 @@
-"""``--submit`` on a finished run: the whole program, on a machine without a GPU, against a board on loopback."""
+"""``--submit`` on a finished run with the whole program.
+
+The machine has no GPU, and the board is on loopback.
+"""
 
 from __future__ import annotations
 
@@ -90,9 +93,10 @@ def test_a_finished_run_is_sent_once(finished: Finished, board: Board) -> None:
     assert "submitted" in first.out and finished.fates == ["confirmed"]
     (entry,) = board.entries
     assert entry.raw in shown.out  # the dry run showed what was then sent
+    # of the file itself
     assert (
         entry.payload["modelName"] == "org/named" and entry.payload["scores"]["vsi_bench"] == 18.75
-    )  # of the file itself
+    )
     assert entry.archive == (finished.cfg.output_dir / "easi_results.zip").read_bytes()
     assert (
         entry.payload["scores"]
@@ -164,8 +168,8 @@ def test_what_was_sent_can_be_checked_by_anyone(
         board, "--dry-run", "--submission-configs", f"@{described}", "--model-name-differs"
     )
     assert (
-        "precision is bfloat16 by the checkpoint's config.json, and --submission-configs says float16"
-        in planned.out
+        "precision is bfloat16 by the checkpoint's config.json, and --submission-configs says "
+        "float16" in planned.out
     ), planned.said
 
 

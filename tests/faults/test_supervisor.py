@@ -1,4 +1,7 @@
-"""Supervision on short real programs that crash, hang, ignore signals, run away or flood their output."""
+"""Supervision of short real programs.
+
+They crash, hang, ignore signals, run away or flood their output.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,7 @@ def log(tmp_path: Path) -> Path:
     return tmp_path / "logs" / "run.log"
 
 
-# --- how a job ended -------------------------------------------------------------------------------------------------
+# --- how a job ended ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -90,7 +93,10 @@ def test_a_program_that_asks_a_question_reads_the_end_of_its_input(log: Path) ->
 
 
 def test_signals_have_their_default_meaning_in_the_job(log: Path) -> None:
-    """The guard ignores some; a job that inherited that could not be interrupted by its own means."""
+    """The guard ignores some signals.
+
+    A job that inherited that could not be interrupted by its own means.
+    """
     code = """
         import signal
         for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGPIPE", "SIGCHLD"):
@@ -98,7 +104,7 @@ def test_signals_have_their_default_meaning_in_the_job(log: Path) -> None:
             elif name == "SIGPIPE": pass                     # Python itself ignores it
             else: print(name, signal.getsignal(getattr(signal, name)) == signal.SIG_DFL)
         print("blocked", sorted(signal.pthread_sigmask(signal.SIG_BLOCK, ())))
-    """
+    """  # noqa: E501 -- lines of a program in a string
     tail = supervisor.run_job(python("job", code), log).log_tail
     assert tail == (
         "SIGINT True",
@@ -110,7 +116,7 @@ def test_signals_have_their_default_meaning_in_the_job(log: Path) -> None:
     )
 
 
-# --- nothing is left -------------------------------------------------------------------------------------------------
+# --- nothing is left ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("ending", ["sys.exit(0)", "os.kill(os.getpid(), 9)"])
@@ -193,7 +199,10 @@ def test_a_stopped_job_can_be_ended(log: Path) -> None:
 
 
 def test_a_request_lost_between_fork_and_exec_is_made_again(log: Path) -> None:
-    """A forked child still has its parent's handler, which swallows SIGTERM; the program it becomes has not heard it."""
+    """A forked child still has its parent's handler, which swallows SIGTERM.
+
+    The program that it then becomes never gets the signal.
+    """
     mark = new_mark()
     job = python(
         "job",
@@ -226,7 +235,7 @@ def test_a_killed_guard_leaves_nothing(log: Path) -> None:
         for _ in range(2): subprocess.Popen(["/bin/sh", "-c", "sleep 1000; :", sys.argv[1]], start_new_session=True)
         print("ready", flush=True)
         time.sleep(1000)
-    """,
+    """,  # noqa: E501 -- lines of a program in a string
             mark,
         ),
         log,
@@ -273,7 +282,7 @@ def test_a_job_inside_a_job_ends_with_the_outer_one(log: Path) -> None:
         from easi_eval.execution import supervisor
         from easi_eval.execution.jobs import Job
         supervisor.run_job(Job("inner", ("/bin/sh", "-c", "echo $EASI_TAG; sleep 1000; :", sys.argv[1])), 1, grace=20)
-    """
+    """  # noqa: E501 -- lines of a program in a string
     handle = supervisor.start(python("outer", code, mark), log, grace=20)
     wait_until(lambda: log.exists() and "inner" in log.read_text())
     inner_tag = log.read_text().split()[-1]
@@ -284,7 +293,7 @@ def test_a_job_inside_a_job_ends_with_the_outer_one(log: Path) -> None:
     assert marked(mark) == [] and time.monotonic() - began < 10
 
 
-# --- the output ------------------------------------------------------------------------------------------------------
+# --- the output -----------------------------------------------------------------------------------
 
 
 def test_secrets_never_reach_the_log(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -297,7 +306,7 @@ def test_secrets_never_reach_the_log(log: Path, monkeypatch: pytest.MonkeyPatch)
             sys.stdout.write(half); sys.stdout.flush(); time.sleep(0.1)
         sys.stdout.write("\\r 1% correct-horse-battery"); sys.stdout.flush()
         os.kill(os.getpid(), 9)
-    """,
+    """,  # noqa: E501 -- lines of a program in a string
     )
     outcome = supervisor.run_job(job, log)
     for text in (log.read_text(), "\n".join(outcome.log_tail)):
@@ -347,7 +356,7 @@ def test_a_log_that_cannot_grow_does_not_stop_the_job() -> None:
     assert outcome.exit_code == 4 and outcome.log_tail[-1] == "100000"
 
 
-# --- side by side ----------------------------------------------------------------------------------------------------
+# --- side by side ---------------------------------------------------------------------------------
 
 
 def test_an_interrupt_stops_them_at_the_same_time(log: Path) -> None:
@@ -377,7 +386,7 @@ def test_on_tick_is_called_while_the_job_runs_and_its_error_ends_the_job(log: Pa
     assert marked(mark) == []
 
 
-# --- our own end -----------------------------------------------------------------------------------------------------
+# --- our own end ----------------------------------------------------------------------------------
 
 MAIN = f"""
 import os, sys, time
@@ -410,7 +419,7 @@ except KeyboardInterrupt:
     time.sleep(0.5 if temper == "polite" else 0)      # what is gone now is gone without our own end
     sys.exit(130)
 print("exit code", outcome.exit_code)
-"""
+"""  # noqa: E501 -- lines of a program in a string
 
 
 def _ready(log: Path) -> bool:
@@ -464,7 +473,10 @@ def test_our_own_sigkill_leaves_nothing(log: Path, temper: str) -> None:
 
 
 def test_our_own_sigkill_leaves_nothing_though_a_fork_of_ours_lives_on(log: Path) -> None:
-    """A forked child (datasets, multiprocessing) holds our end of the pipe, so the guard sees no end of file."""
+    """A forked child (datasets, multiprocessing) holds our end of the pipe.
+
+    The guard therefore sees no end of file.
+    """
     mark = new_mark()
     with program(MAIN, mark, "forking", "1000", str(log)) as main:
         wait_until(lambda: _ready(log))
