@@ -1,10 +1,11 @@
-"""How large the archive of a whole run is, in each of its forms, and how long making and checking it take.
+"""Measure the size of a whole run's archive in each form, and the time to make and check it.
 
     python tests/benchmarks/archive_size.py RUN_FOLDER... [--answer 60 120] [--share 1.0]
 
-``--share 0.1`` makes a tenth of every benchmark, which is to fit into a tenth of a request.
-RUN_FOLDER: the folder of one run below ``runs/`` that ``--smoke --include-extra`` left; its files are expanded to the size of a
-real run (``tests/full_size.py``) in a temporary folder. Takes minutes, 1 GB of disk and 2 GB of memory per backend.
+RUN_FOLDER is the folder of one run below ``runs/`` that ``--smoke --include-extra`` left. Its files
+are expanded to the size of a real run (``tests/full_size.py``) in a temporary folder. ``--share
+0.1`` makes a tenth of every benchmark, which must fit into a tenth of a request. Takes minutes, 1
+GB of disk and 2 GB of memory per backend.
 """
 
 from __future__ import annotations
@@ -91,8 +92,10 @@ def measure(run: Path, size: Size, folder: Path) -> list[int]:
     verdict = timed("verifying", lambda: verifying.verify(target))
     rows = sum(proof.rows for proof in proofs.values())
     print(
-        f"  {rows:,} rows, {raw:,} bytes of files; forms: {', '.join(f'{count:,}' for count in sizes)}; form {packed.rung} "
-        f"{'fits' if packed.fits else 'DOES NOT FIT'}; verify: {len(verdict.differences)} differences; "
+        f"  {rows:,} rows, {raw:,} bytes of files; forms: "
+        f"{', '.join(f'{count:,}' for count in sizes)}; form {packed.rung} "
+        f"{'fits' if packed.fits else 'DOES NOT FIT'}; verify: {len(verdict.differences)} "
+        "differences; "
         f"peak {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10:,} MB",
         flush=True,
     )

@@ -14,7 +14,10 @@ KEYS = tuple(f"benchmark_{number}" for number in range(1, 10))
 
 @dataclass(frozen=True)
 class Draw:
-    """Questions of nine benchmarks with the seconds each takes; ``items`` carry what the queue is told."""
+    """Questions of nine benchmarks with the seconds each takes.
+
+    ``items`` carry the costs that the queue is told.
+    """
 
     items: dict[str, list[Item]]
     seconds: dict[tuple[str, str], float]
@@ -31,7 +34,10 @@ class Draw:
 def draw(
     seed: int, count: int = 2000, mean: float = 0.2, sigma: float = 1.0, known: float = 0.5
 ) -> Draw:
-    """Lognormal seconds of this mean; ``known`` is the part of the variance of their logarithm that the costs explain."""
+    """Draw lognormal seconds with this mean.
+
+    ``known`` is the part of the variance of their logarithm that the costs explain.
+    """
     rng = random.Random(f"{seed} {count} {sigma} {known}")
     middle = math.log(mean) - sigma**2 / 2
     items: dict[str, list[Item]] = {key: [] for key in KEYS}
@@ -50,7 +56,11 @@ def draw(
 def redraw(
     seed: int, features: Mapping[tuple[str, str], float], mean: float, sigma: float, known: float
 ) -> Draw:
-    """As ``draw`` for given questions, by benchmark and name in document order, whose ``features`` are standard normal."""
+    """As ``draw``, for given questions.
+
+    ``features`` holds a standard normal number for each question, by benchmark and name, in
+    document order.
+    """
     rng = random.Random(f"{seed} {len(features)} {sigma} {known}")
     middle = math.log(mean) - sigma**2 / 2
     items: dict[str, list[Item]] = {}
@@ -64,7 +74,10 @@ def redraw(
 
 
 def static_split(drawn: Draw, workers: int, barriers: bool) -> float:
-    """Seconds of the stock split (rank r takes r, r+N, ...), with a meeting of all ranks after each benchmark or only at the end."""
+    """Seconds of the stock split, in which rank r takes questions r, r+N, ...
+
+    The ranks synchronise after each benchmark, or only at the end.
+    """
     loads = [
         [sum(drawn.seconds[item.key] for item in group[rank::workers]) for rank in range(workers)]
         for group in drawn.items.values()

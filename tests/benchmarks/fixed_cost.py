@@ -1,9 +1,12 @@
-"""What a run costs beside its answers: all 13 benchmarks' rehearsal data in one launch of ours, against one stock launch for each.
+"""Measure what a run costs beside its answers.
 
-    .venv/bin/python tests/benchmarks/fixed_cost.py [--backend vlmevalkit lmms-eval] [--benchmarks KEY ...]
+All 13 benchmarks' rehearsal data in one launch of ours, against one stock launch for each.
 
-Stock is ``--plain``: the backend's own command, benchmark by benchmark. Both find data and model ready, on the CPU; the
-seconds are those of the whole program.
+    .venv/bin/python tests/benchmarks/fixed_cost.py [--backend vlmevalkit lmms-eval]
+        [--benchmarks KEY ...]
+
+Stock is ``--plain``: the backend's own command, benchmark by benchmark. Both find data and model
+ready, on the CPU; the seconds are those of the whole program.
 """
 
 from __future__ import annotations
@@ -74,11 +77,13 @@ def run(backend: str, keys: tuple[str, ...], out: Path, *more: str) -> float:
 
 def table(rows: list[Measured]) -> str:
     lines = [
-        "| backend | benchmarks | one launch of ours, s | a stock launch each, s | ratio | load after it |",
+        "| backend | benchmarks | one launch of ours, s | a stock launch each, "
+        "s | ratio | load after it |",
         "|---|---|---|---|---|---|",
     ]
     lines += [
-        f"| {row.backend} | {row.benchmarks} | {row.ours:.0f} | {row.stock:.0f} | {row.ratio:.2f} | {row.load:.1f} |"
+        f"| {row.backend} | {row.benchmarks} | {row.ours:.0f} | {row.stock:.0f} | {row.ratio:.2f} "
+        f"| {row.load:.1f} |"
         for row in rows
     ]
     return "\n".join(lines)

@@ -1,10 +1,12 @@
-"""What one launch for all benchmarks saves on lmms-eval: a rehearsal against stock launches of the same tasks, model and data.
+"""Measure what one launch for all benchmarks saves on lmms-eval.
+
+A rehearsal is compared with stock launches of the same tasks, model and data.
 
     python tests/benchmarks/lmms_start_up.py [--rounds 1]
 
-Prints seconds and ratios: our run of all 13 against one stock launch of all 13 (bound 1.15), and our EASI-8 against a loop of one stock
-launch per benchmark, as a script around lmms-eval makes it (bound 0.2). Takes ten minutes per round on an idle machine; a busy one
-stretches all of them.
+Prints seconds and ratios: our run of all 13 against one stock launch of all 13 (bound 1.15), and
+our EASI-8 against a loop of one stock launch per benchmark, as a script around lmms-eval makes it
+(bound 0.2). Takes ten minutes per round on an idle machine, and longer on a busy one.
 """
 
 from __future__ import annotations
@@ -100,9 +102,8 @@ def main() -> None:
     task = {key: by_key(key).source(LMMS_EVAL).task for key in ALL_KEYS}
     with tempfile.TemporaryDirectory() as scratch:
         out = Path(scratch) / "out"
-        ours(
-            out, ALL_KEYS
-        )  # the data is made and fetched, and the tables are prepared, once for all that is measured
+        # the data is made and fetched, and the tables are prepared, once for all that is measured
+        ours(out, ALL_KEYS)
         (served,) = (out / "rehearsal").glob("hub-*")
         for number in range(rounds):
             with hub.start(served) as running:
@@ -110,8 +111,10 @@ def main() -> None:
                 loop = sum(stock(out, running.endpoint, [task[key]]) for key in CORE_KEYS)
             all_ours, core_ours = ours(out, ALL_KEYS), ours(out, CORE_KEYS)
             print(
-                f"round {number + 1}: all 13 ours {all_ours:.1f} s, one stock launch {all_stock:.1f} s: {all_ours / all_stock:.2f}; "
-                f"EASI-8 ours {core_ours:.1f} s, a stock launch each {loop:.1f} s: {core_ours / loop:.2f}",
+                f"round {number + 1}: all 13 ours {all_ours:.1f} s, one stock launch "
+                f"{all_stock:.1f} s: {all_ours / all_stock:.2f}; "
+                f"EASI-8 ours {core_ours:.1f} s, a stock launch each {loop:.1f} s: "
+                f"{core_ours / loop:.2f}",
                 flush=True,
             )
 

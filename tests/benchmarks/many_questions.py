@@ -1,8 +1,9 @@
-"""The rehearsal's tables of the nine core benchmarks with as many questions as wanted, for both backends.
+"""Enlarge the rehearsal's tables of the nine core benchmarks, for both backends.
 
-Rows are repeated under new ids. Each text begins with a marker of its own ("[q blink 17]") and with filler whose length
-says how hard the question is, as far as the queue can know: the longer, the more it is expected to cost. What a queue
-expects of pictures is made equal inside a benchmark by more filler, so that its order there is that of the features.
+Rows are repeated under new ids. Each text begins with a marker of its own ("[q blink 17]") and with
+filler. The length of the filler is the cost that the queue can see: the longer, the more expensive
+it expects the question to be. Filler also evens out the cost that the queue expects of pictures, so
+that within a benchmark its order is that of the features.
 """
 
 from __future__ import annotations
@@ -25,14 +26,11 @@ from easi_eval.benchmarks import CORE_KEYS, LMMS_EVAL, VLMEVALKIT, HubData, TsvD
 from easi_eval.smoke.media import write_tsv
 from easi_eval.smoke.vlmevalkit_layout import TSV_REPO
 
-TYPICAL, MOST = (
-    2000,
-    18000,
-)  # characters of filler at feature 0, and at most: with pictures' filler, a workbook's cell holds 32,767
-PAIRED, ROTATIONS = (
-    "3dsrbench",
-    4,
-)  # its rows belong together: as they are and mirrored, in VLMEvalKit's table also rotated
+# Characters of filler at feature 0, and at most. Together with the pictures' filler the text must
+# fit into a workbook's cell, which holds 32,767.
+TYPICAL, MOST = (2000, 18000)
+# its rows belong together: as they are and mirrored, in VLMEvalKit's table also rotated
+PAIRED, ROTATIONS = ("3dsrbench", 4)
 MARKER = r"\[q (\S+ \d+)\]"
 # The part of each kind of id that is to be new in a repeated row.
 NUMBERS = {"index": r"^\d+$", "id": r"(?<=_q)\d+|^\d+$", "idx": r"\d+$", "question_id": r"\d+$"}
@@ -64,7 +62,10 @@ def counts(questions: int, keys: Sequence[str] = CORE_KEYS) -> dict[str, int]:
 
 
 def features(asked: Mapping[str, int]) -> dict[tuple[str, str], float]:
-    """A standard normal number for each question, by benchmark and the number in its marker; always the same ones."""
+    """A standard normal number for each question, by benchmark and the number in its marker.
+
+    The numbers are the same on every call.
+    """
     return {
         (key, str(number)): random.Random(f"{key} {number}").gauss(0, 1)
         for key, count in asked.items()
@@ -73,9 +74,10 @@ def features(asked: Mapping[str, int]) -> dict[tuple[str, str], float]:
 
 
 def enlarge(datasets: Path, asked: Mapping[str, int], sigma: float) -> None:
-    """Rewrite the tables below ``datasets`` (as ``easi_eval.smoke.data.build`` made them) with ``asked`` questions each.
+    """Rewrite the tables below ``datasets`` with ``asked`` questions each.
 
-    The filler is lognormal in the feature, with half of the variance ``sigma**2``.
+    The tables are those that ``easi_eval.smoke.data.build`` made. The filler is lognormal in the
+    feature, with half of the variance ``sigma**2``.
     """
     drawn = features(asked)
     for key, count in asked.items():
@@ -96,7 +98,10 @@ def enlarge(datasets: Path, asked: Mapping[str, int], sigma: float) -> None:
 
 @dataclass(frozen=True)
 class Texts:
-    """What to put in front of the questions of one benchmark; ``logs``: the logarithm of each one's filler over the typical one."""
+    """What to put in front of the questions of one benchmark.
+
+    ``logs`` holds the logarithm of each question's filler over the typical one.
+    """
 
     key: str
     logs: Sequence[float]
@@ -106,12 +111,18 @@ class Texts:
         length = (
             min(TYPICAL * math.exp(self.logs[number]), MOST) + pictures_missing * IMAGE / CHARACTER
         )
-        return f"[q {self.key} {number}] {('and so it goes on ' * (int(length) // 17 + 1))[: int(length)]}\n"
+        return (
+            f"[q {self.key} {number}] "
+            f"{('and so it goes on ' * (int(length) // 17 + 1))[: int(length)]}\n"
+        )
 
 
 @dataclass(frozen=True)
 class Copy:
-    """Row ``row`` of the table once more, as question ``number``, in the ``group``-th group of rows that belong together."""
+    """Row ``row`` of the table once more, as question ``number``.
+
+    It belongs to the ``group``-th group of rows that stay together.
+    """
 
     row: int
     number: int
@@ -137,7 +148,8 @@ def _copies(qids: Sequence[str] | None, rows: int, numbers: range) -> list[Copy]
                 taken += 1
     if len(chosen) != len(numbers):
         raise ValueError(
-            f"groups of {sorted({len(group) for group in groups.values()})} rows do not make {len(numbers)}"
+            f"groups of {sorted({len(group) for group in groups.values()})} rows do not make "
+            f"{len(numbers)}"
         )
     return chosen
 

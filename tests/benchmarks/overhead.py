@@ -1,10 +1,12 @@
-"""What queue and journal cost per question: the worker's own loop with a model that answers at once.
+"""Measure what queue and journal cost per question, with a model that answers at once.
 
-    .venv/bin/python tests/benchmarks/overhead.py [--items 1000 10000 100000] [--clients 64] [--processes 1 2]
+    .venv/bin/python tests/benchmarks/overhead.py [--items 1000 10000 100000] [--clients 64]
+        [--processes 1 2]
 
-Each client is a thread with a connection of its own to one TCPStore on loopback, a journal of its own and the whole
-loop of ``answering/worker.py``. Timed twice: from the moment that every client has its first question to the last
-answer, and whole, from before the clients read the journals, make and publish the plan until all know that all is done.
+Each client is a thread with its own connection to one TCPStore on loopback, its own journal and the
+whole loop of ``answering/worker.py``. Two times are taken: from the moment every client has its
+first question to the last answer; and whole, from before the clients read the journals, make and
+publish the plan, until all know that all questions are done.
 """
 
 from __future__ import annotations
@@ -32,7 +34,11 @@ WORK = Work(tuple(Assignment(key, key) for key in KEYS))
 
 @dataclass(frozen=True)
 class Measured:
-    """One run. ``seconds`` from the first to the last answer, ``whole`` with the making of the plan and the agreement at the end."""
+    """One run.
+
+    ``seconds`` is from the first to the last answer; ``whole`` includes making the plan and the
+    agreement at the end.
+    """
 
     items: int
     clients: int
@@ -166,12 +172,15 @@ def measure(items: int, count: int, processes: int) -> Measured:
 def table(rows: Sequence[Measured]) -> str:
     lines = [
         f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores",
-        "| questions | clients | processes | questions/s | ms per question | whole: questions/s | ms per question | processor, us | answered twice |",
+        "| questions | clients | processes | questions/s | ms per question | whole: "
+        "questions/s | ms per question | processor, us | answered twice |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     lines += [
-        f"| {row.items} | {row.clients} | {row.processes} | {row.per_second:.0f} | {row.each:.3f} | {row.items / row.whole:.0f} "
-        f"| {1000 * row.whole / row.items:.3f} | {1e6 * row.cpu / row.items:.0f} | {row.answers - row.items} |"
+        f"| {row.items} | {row.clients} | {row.processes} | {row.per_second:.0f} | {row.each:.3f} "
+        f"| {row.items / row.whole:.0f} "
+        f"| {1000 * row.whole / row.items:.3f} | {1e6 * row.cpu / row.items:.0f} | "
+        f"{row.answers - row.items} |"
         for row in rows
     ]
     return "\n".join(lines)

@@ -1,13 +1,16 @@
-"""How evenly the real drivers share the work: the whole program with a model class that sleeps.
+"""Measure how evenly the real drivers share the work: the whole program, with a model that sleeps.
 
-    .venv/bin/python tests/benchmarks/real_drivers.py [--backend vlmevalkit lmms-eval] [--sigma 1 1.5] [--known 0.5 0] [--draws 20] [--together]
+    .venv/bin/python tests/benchmarks/real_drivers.py [--backend vlmevalkit lmms-eval]
+        [--sigma 1 1.5] [--known 0.5 0] [--draws 20] [--together]
 
-2,000 questions of the nine core benchmarks, on 8 workers, with lognormal seconds; the length of a question's text, which
-the queue knows, explains half of the variance of the logarithm (``--known``), or nothing of it. All workers begin
-together (each waits in its first call for the others), because importing eight backends on a few cores takes minutes
-that say nothing of the queue. ``--together`` runs both backends at once, each with as many workers, and they too begin
-together. From the first to the last answer; 1.00 is max(total / workers, longest question) of the drawn seconds. Beside
-it the stock static split of the same seconds. Ctrl-C ends it with the table of the draws that are complete.
+2,000 questions of the nine core benchmarks, on 8 workers, with lognormal seconds. The length of a
+question's text, which the queue knows, explains half of the variance of the logarithm
+(``--known``), or none of it. All workers begin together (each waits in its first call for the
+others), because importing eight backends on a few cores takes minutes that have nothing to do with
+the queue. ``--together`` runs both backends at once, each with as many workers, which also begin
+together. Times are from the first to the last answer; 1.00 is max(total / workers, longest
+question) of the drawn seconds. The stock static split of the same seconds is printed beside it.
+Ctrl-C ends it with the table of the draws that are complete.
 """
 
 from __future__ import annotations
@@ -53,7 +56,10 @@ class Case:
 
 @dataclass(frozen=True)
 class Told:
-    """One answer: the worker that gave it, begin and end on the monotonic clock, the worker's processor time at its end."""
+    """One answer: its worker, begin and end, and the worker's processor time at its end.
+
+    Begin and end are on the monotonic clock.
+    """
 
     worker: str
     began: float
@@ -63,7 +69,10 @@ class Told:
 
 @dataclass(frozen=True)
 class Measured:
-    """One draw on one backend; times in seconds, those of ``makespan``, ``static`` and ``barriers`` over the ``bound``."""
+    """One draw on one backend.
+
+    Times are in seconds; ``makespan``, ``static`` and ``barriers`` are ratios to the ``bound``.
+    """
 
     draw: Draw
     workers: int
@@ -111,17 +120,23 @@ class Measured:
             self.began + self.makespan - min(answers[-1].ended for answers in by_worker.values())
         )
         return (
-            f"{self.ratio:.3f} ({self.makespan:.1f} s, total / workers {self.draw.total / self.workers:.1f}, longest "
-            f"{max(self.draw.seconds.values()):.1f}), stock split {self.static(False):.3f}, {self.static(True):.3f} with meetings, "
-            f"{self.complete} of {len(self.draw.items)} complete at 80 %; began after {self.began - self.launched:.0f} s, workers within {late:.2f} s, "
-            f"first without work {early:.2f} s before the end; slept {slept / self.draw.total:.4f} of the drawn seconds, between answers "
-            f"{1000 * sum(gaps) / max(len(gaps), 1):.1f} ms (99th of 100: {1000 * gaps[len(gaps) * 99 // 100] if gaps else 0:.0f}), processor time of the workers "
+            f"{self.ratio:.3f} ({self.makespan:.1f} s, total / workers "
+            f"{self.draw.total / self.workers:.1f}, longest "
+            f"{max(self.draw.seconds.values()):.1f}), stock split {self.static(False):.3f}, "
+            f"{self.static(True):.3f} with meetings, "
+            f"{self.complete} of {len(self.draw.items)} complete at 80 %; began after "
+            f"{self.began - self.launched:.0f} s, workers within {late:.2f} s, "
+            f"first without work {early:.2f} s before the end; slept "
+            f"{slept / self.draw.total:.4f} of the drawn seconds, between answers "
+            f"{1000 * sum(gaps) / max(len(gaps), 1):.1f} ms (99th of 100: "
+            f"{1000 * gaps[len(gaps) * 99 // 100] if gaps else 0:.0f}), processor time of the "
+            "workers "
             f"{used:.1f} s"
         )
 
 
 class Bench:
-    """Served data for each sigma and a place for everything, below ``folder``; a context manager."""
+    """Served data for each sigma and the runs' folders, below ``folder``; a context manager."""
 
     def __init__(self, folder: Path, asked: Mapping[str, int], workers: int, mean: float) -> None:
         self.folder, self.asked, self.workers, self.mean = folder, asked, workers, mean
@@ -156,14 +171,18 @@ class Bench:
             ):
                 said = (here / case.backend / "screen.txt").read_text(errors="replace")
                 sys.exit(
-                    f"{case}, draw {seed}: exit {code}, {len(told)} of {len(drawn.seconds)} answered\n{said[-4000:]}"
+                    f"{case}, draw {seed}: exit {code}, {len(told)} of {len(drawn.seconds)} "
+                    f"answered\n{said[-4000:]}"
                 )
             found[case] = Measured(drawn, self.workers, told, launched)
         shutil.rmtree(here)
         return found
 
     def _program(self, case: Case, here: Path, together: int) -> subprocess.Popen[bytes]:
-        """The program as a user starts it; data are fetched and prepared in the first draw of each sigma."""
+        """The program as a user starts it.
+
+        Data are fetched and prepared in the first draw of each sigma.
+        """
         mine = here / case.backend
         home = self.folder / f"home-{case.backend}-{case.sigma:g}"
         mine.mkdir()
@@ -222,7 +241,10 @@ class Bench:
 def _programs(
     starting: Iterator[subprocess.Popen[bytes]],
 ) -> Iterator[list[subprocess.Popen[bytes]]]:
-    """Started programs; those that still run when the block is left are interrupted as by Ctrl-C."""
+    """Started programs, as a context manager.
+
+    Those that still run when the block is left are interrupted as by Ctrl-C.
+    """
     running: list[subprocess.Popen[bytes]] = []
     try:
         for program in starting:
@@ -254,14 +276,17 @@ def _told(folder: Path) -> dict[tuple[str, str], Told]:
 def table(measured: Mapping[Case, Sequence[Measured]]) -> str:
     """Medians over the draws."""
     lines = [
-        "| backend | sigma | known | draws | ours | worst draw | stock split | stock split, a meeting per benchmark | complete at 80 %: median | least |",
+        "| backend | sigma | known | draws | ours | worst draw | stock split | stock split, "
+        "a meeting per benchmark | complete at 80 %: median | least |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for case, draws in measured.items():
         ratios, complete = [one.ratio for one in draws], [one.complete for one in draws]
         lines.append(
-            f"| {case.backend} | {case.sigma:g} | {case.known:g} | {len(draws)} | {median(ratios):.3f} | {max(ratios):.3f} "
-            f"| {median([one.static(False) for one in draws]):.3f} | {median([one.static(True) for one in draws]):.3f} "
+            f"| {case.backend} | {case.sigma:g} | {case.known:g} | {len(draws)} | "
+            f"{median(ratios):.3f} | {max(ratios):.3f} "
+            f"| {median([one.static(False) for one in draws]):.3f} | "
+            f"{median([one.static(True) for one in draws]):.3f} "
             f"| {median(complete):g} of {len(draws[0].draw.items)} | {min(complete)} |"
         )
     return "\n".join(lines)
@@ -282,9 +307,8 @@ def main() -> None:
     parser.add_argument("--mean", type=float, default=0.2)
     parser.add_argument("--together", action="store_true", help="both backends at once")
     args = parser.parse_args()
-    signal.signal(
-        signal.SIGINT, signal.default_int_handler
-    )  # what is started in the background ignores it otherwise
+    # what is started in the background ignores it otherwise
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     measured: dict[Case, list[Measured]] = {}
     with tempfile.TemporaryDirectory() as folder:
         asked = many_questions.counts(args.questions, args.benchmarks)

@@ -1,9 +1,12 @@
-"""What random kills cost: answers generated over distinct answers, under torchrun with our keepers.
+"""Measure what random kills cost: answers generated over distinct answers.
+
+Runs under torchrun with our keepers.
 
     .venv/bin/python tests/benchmarks/repeated_work.py [--kills 50] [--workers 4] [--seconds 0.1]
 
-SIGKILL at random moments to one worker, one keeper (torchrun then ends all ranks) or everything at once; whatever ends
-is started again, as the program does. The score of the answers is compared with that of an undisturbed run.
+SIGKILL is sent at random moments to one worker, one keeper (torchrun then ends all ranks) or
+everything at once; whatever ends is started again, as the program does. The score of the answers is
+compared with that of an undisturbed run.
 """
 
 from __future__ import annotations
@@ -38,7 +41,7 @@ from easi_eval.execution.keeper import keep
 root = Path(sys.argv[1])
 (root / f"keeper.{os.environ['RANK']}").write_text(str(os.getpid()))
 sys.exit(keep([sys.executable, str(root / "worker.py"), *sys.argv[1:]], root, pause=0.05, restarts=1000))
-"""
+"""  # noqa: E501 -- lines of a program in a string
 
 WORKER = """
 import os, random, sys, time
@@ -58,7 +61,7 @@ def answer(items):
 work = Work.load(root)
 items = {one.key: [Item(one.key, str(number), cost=1.0 + number % 5) for number in range(count)] for one in work.benchmarks}
 work_loop(root, work, items, answer)
-"""
+"""  # noqa: E501 -- lines of a program in a string
 
 
 @dataclass(frozen=True)
@@ -165,7 +168,11 @@ def wait_for_work(run: Run, more: int) -> None:
 
 
 def disturb(run: Run, kills: int, rng: random.Random) -> tuple[Counter[str], int]:
-    """Kill, and start again what ended; how often each kind, and how many questions were in the hands of the killed at most."""
+    """Kill at random, and start again what ended.
+
+    Returns how often each kind of kill was made, and how many questions the killed workers held at
+    most.
+    """
     done: Counter[str] = Counter()
     allowed = 0
     run.start()
@@ -228,10 +235,14 @@ def table(disturbed: Measured, quiet: Measured) -> str:
     kinds = ", ".join(f"{count} {kind}" for kind, count in disturbed.kills.items())
     return "\n".join(
         [
-            "| kills | generated / distinct | generated again | in the hands of the killed, at most | journaled twice | score | undisturbed |",
+            "| kills | generated / distinct | generated again | in the hands of the killed, "
+            "at most | journaled twice | score | undisturbed |",
             "|---|---|---|---|---|---|---|",
-            f"| {sum(disturbed.kills.values())} ({kinds}) | {disturbed.generated / disturbed.distinct:.4f} | {disturbed.generated - disturbed.distinct} "
-            f"| {disturbed.allowed} | {disturbed.journaled_twice} | {disturbed.score:.4f} | {quiet.score:.4f} |",
+            f"| {sum(disturbed.kills.values())} ({kinds}) | "
+            f"{disturbed.generated / disturbed.distinct:.4f} | "
+            f"{disturbed.generated - disturbed.distinct} "
+            f"| {disturbed.allowed} | {disturbed.journaled_twice} | {disturbed.score:.4f} | "
+            f"{quiet.score:.4f} |",
             f"{disturbed.seconds:.0f} s against {quiet.seconds:.0f} s undisturbed",
         ]
     )

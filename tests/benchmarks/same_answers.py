@@ -2,8 +2,9 @@
 
     python tests/benchmarks/same_answers.py VLMEVALKIT_OUT LMMS_OUT
 
-Each is the output folder of a finished ``--smoke --include-extra`` run on that backend (it may be one folder). Nothing is written
-there: copies of the runs are scored by the run's own scoring command over answers of our choice, and a markdown table is printed.
+Each argument is the output folder of a finished ``--smoke --include-extra`` run on that backend (it
+may be one folder for both). Nothing is written there: copies of the runs are scored by the run's
+own scoring command over chosen answers, and a markdown table is printed.
 """
 
 from __future__ import annotations
@@ -78,7 +79,8 @@ class Finished:
         rows = made.rows(
             by_key(key), made.outputs(by_key(key), folder or self.root / "outputs" / key, "")
         )
-        # Both layouts number the rehearsal's questions in one order; 3DSRBench's have ids, as only VLMEvalKit has variants of them.
+        # Both layouts number the rehearsal's questions in one order; 3DSRBench's have ids, because
+        # only VLMEvalKit has variants of them.
         order = rows["item"].map(
             lambda item: (str(item).rpartition(":")[0], int(str(item).rpartition(":")[2]))
         )
@@ -86,9 +88,8 @@ class Finished:
             item: str(place)
             for place, item in enumerate(rows["item"].loc[order.sort_values().index])
         }
-        if (
-            key == "blink"
-        ):  # lmms-eval's subtasks, by name, are VLMEvalKit's categories in their order
+        # lmms-eval's subtasks, by name, are VLMEvalKit's categories in their order
+        if key == "blink":
             places = {
                 item: str(place)
                 for place, item in enumerate(
@@ -108,7 +109,10 @@ class Finished:
     def score(
         self, answers: Mapping[Question, str]
     ) -> dict[str, tuple[float | None, pd.DataFrame]]:
-        """Headline and rows of each benchmark for these answers; a question that is not among them keeps its own."""
+        """Headline and rows of each benchmark for these answers.
+
+        A question that is not among them keeps its own answer.
+        """
         texts = {
             (key, row.item): answers.get((key, row.question), row.answer)
             for key in ALL_KEYS
@@ -204,7 +208,8 @@ def table(
     right: Mapping[str, tuple[float | None, pd.DataFrame]],
 ) -> str:
     lines = [
-        f"| {title} | VLMEvalKit | lmms-eval | questions in both | scored differently | forms of these, and what each backend gives |",
+        f"| {title} | VLMEvalKit | lmms-eval | questions in both | scored differently | forms of "
+        "these, and what each backend gives |",
         "|---|---:|---:|---:|---:|---|",
     ]
     for key in ALL_KEYS:
@@ -218,7 +223,8 @@ def table(
         }
         shown = ["-" if value is None else f"{value:.2f}" for value in (one, other)]
         lines.append(
-            f"| {by_key(key).title} | {shown[0]} | {shown[1]} | {len(both)} | {len(differing)} | {', '.join(sorted(forms))} |"
+            f"| {by_key(key).title} | {shown[0]} | {shown[1]} | {len(both)} | {len(differing)} | "
+            f"{', '.join(sorted(forms))} |"
         )
     return "\n".join(lines)
 

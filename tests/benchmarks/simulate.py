@@ -37,7 +37,10 @@ class Clock:
 
 
 def simulate(drawn: Draw, workers: int = 8, chunk: int = 1) -> Schedule:
-    """Every decision is the queue's; only the answering is left out. An assertion fails if a question is answered twice."""
+    """Simulate a run in which the real queue makes every decision and only answering is left out.
+
+    An assertion fails if a question is answered twice.
+    """
     clock, store = Clock(), LocalStore()
     epochs = dict.fromkeys(drawn.items, 0)
     ends: dict[tuple[str, str], float] = {}

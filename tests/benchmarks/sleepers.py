@@ -1,4 +1,7 @@
-"""Model classes of both backends that sleep as long as a file says, and the environment in which the program finds them."""
+"""Model classes of both backends that sleep as long as a file says.
+
+Also the environment in which the program finds them.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +10,8 @@ from pathlib import Path
 
 from many_questions import MARKER
 
-sys.path.insert(
-    0, str(Path(__file__).resolve().parents[1])
-)  # the benchmarks are started as programs
+# the benchmarks are started as programs
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import model_classes
 
@@ -47,8 +49,12 @@ MODELS = {
 def install(folder: Path) -> dict[str, str]:
     """Write both classes below ``folder``; returns the variables that lead to them.
 
-    They also need EASI_SLEEPY_SECONDS (a file: seconds by the name in a question's marker), EASI_SLEEPY_TOLD (a folder:
-    each process notes name, begin and end of each answer on the system's monotonic clock, and its processor time),
-    EASI_SLEEPY_CAME and EASI_SLEEPY_WORKERS (a folder: the first answer waits until so many processes are there).
+    The classes also need these variables:
+
+    - EASI_SLEEPY_SECONDS: a file with the seconds by the name in a question's marker.
+    - EASI_SLEEPY_TOLD: a folder in which each process notes name, begin and end of each answer on
+      the system's monotonic clock, and its processor time.
+    - EASI_SLEEPY_CAME and EASI_SLEEPY_WORKERS: a folder and a number; the first answer waits until
+      that many processes have arrived.
     """
     return model_classes.install(folder, "sleepy", LOGIC)

@@ -1,9 +1,12 @@
-"""How evenly the work is shared: makespan over the lower bound, by the real queue on a clock of its own.
+"""Measure how evenly the real queue shares the work, on a simulated clock.
+
+The measure is the makespan over its lower bound.
 
     .venv/bin/python tests/benchmarks/stragglers.py [--draws 20] [--count 2000] [--workers 8]
 
-2,000 questions in nine benchmarks, lognormal seconds; costs that explain half of the variance of the logarithm, or
-nothing of it. Beside it the stock static split of the same questions. 1.00 is max(total / workers, longest question).
+2,000 questions in nine benchmarks, with lognormal seconds and with costs that explain half of the
+variance of the logarithm, or none of it. The stock static split of the same questions is printed
+beside it. 1.00 is max(total / workers, longest question).
 """
 
 from __future__ import annotations
@@ -17,7 +20,11 @@ from simulate import simulate
 
 @dataclass(frozen=True)
 class Case:
-    """Medians over the draws: times over the bound, and benchmarks complete at 80 % of the time (median and least)."""
+    """Medians over the draws.
+
+    Times are over the bound; of the benchmarks complete at 80 % of the time, median and least are
+    given.
+    """
 
     sigma: float
     known: float
@@ -54,11 +61,13 @@ def measure(
 
 def table(cases: list[Case]) -> str:
     lines = [
-        "| sigma | variance known | ours | worst draw | stock split | stock split, a meeting per benchmark | complete at 80 %: median | least |",
+        "| sigma | variance known | ours | worst draw | stock split | stock split, "
+        "a meeting per benchmark | complete at 80 %: median | least |",
         "|---|---|---|---|---|---|---|---|",
     ]
     lines += [
-        f"| {case.sigma:g} | {case.known:g} | {case.ours:.3f} | {case.worst:.3f} | {case.static:.3f} | {case.static_barriers:.3f} "
+        f"| {case.sigma:g} | {case.known:g} | {case.ours:.3f} | {case.worst:.3f} | "
+        f"{case.static:.3f} | {case.static_barriers:.3f} "
         f"| {case.complete:g} of 9 | {case.complete_least} |"
         for case in cases
     ]

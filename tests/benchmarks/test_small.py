@@ -1,4 +1,7 @@
-"""The benchmarks in small: that they run and hold what does not depend on the machine. Nothing here measures time."""
+"""The benchmarks at small size: they run, and what does not depend on the machine holds.
+
+Nothing here measures time.
+"""
 
 from __future__ import annotations
 
