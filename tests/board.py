@@ -1,6 +1,7 @@
-"""A leaderboard on loopback, as strict as a real one: token, form fields, schema, size, duplicates. Tests make it fail.
+"""A leaderboard on loopback, as strict as a real one, which tests can make fail.
 
-It shares no code with the program: what it accepts is written here from the submission guide.
+It checks token, form fields, schema, size and duplicates. It shares no code with the program: what
+it accepts is written here from the submission guide.
 """
 
 from __future__ import annotations
@@ -58,9 +59,16 @@ OPTIONAL = {"mmsi_video_bench", "omnispatial_(manual_cot)", "spar_bench", "vsi_d
 class Fault:
     """What goes wrong with one request.
 
-    ``kind``: ``status`` (answered with ``status`` and ``body``), ``hang`` (no answer for as long as the board lives),
-    ``reset`` (the connection is reset once the body is there), ``early`` (reset before the body is read), ``torn`` (the reply stops
-    half-way), ``trickle`` (the reply never ends). ``records``: what was sent is checked and recorded all the same, before that.
+    ``kind`` is one of:
+
+    - ``status``: answered with ``status`` and ``body``.
+    - ``hang``: no answer for as long as the board lives.
+    - ``reset``: the connection is reset once the body has arrived.
+    - ``early``: the connection is reset before the body is read.
+    - ``torn``: the reply stops half-way.
+    - ``trickle``: the reply never ends.
+
+    With ``records`` the request is still checked and recorded before the fault happens.
     """
 
     kind: str = "status"
@@ -84,7 +92,10 @@ class Entry:
 
 
 class Board:
-    """A running board; a context manager. ``requests``: (path, Authorization, time) of everything that came in."""
+    """A running board; a context manager.
+
+    ``requests`` holds (path, Authorization, time) of every request that arrived.
+    """
 
     def __init__(self, token: str = "hf_board", duplicates: bool = False) -> None:
         self.token = token

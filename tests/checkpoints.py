@@ -1,6 +1,7 @@
-"""Checkpoints of a few hundred kilobytes with random weights, each of a real family's architecture, for the CPU.
+"""Checkpoints of a few hundred kilobytes with random weights, for the CPU.
 
-All read text with the rehearsal's tokenizer. Built in seconds; the same every time.
+Each has a real family's architecture, and reads text with the rehearsal's tokenizer. They are built
+in seconds and are the same every time.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ IMAGE_TEMPLATE = """\
 {%- for message in messages -%}{{ '<|im_start|>' + message.role + '\\n' }}{%- for part in message.content -%}
 {%- if part.type == 'image' -%}{{ '<image>' }}{%- elif part.type == 'video' -%}{{ '<video>' }}{%- else -%}{{ part.text }}{%- endif -%}
 {%- endfor -%}{{ '<|im_end|>\\n' }}{%- endfor -%}{%- if add_generation_prompt -%}{{ '<|im_start|>assistant\\n' }}{%- endif -%}
-"""
+"""  # noqa: E501 -- lines of a program in a string
 TEXT = {
     "hidden_size": WIDTH,
     "intermediate_size": WIDTH,
@@ -104,7 +105,10 @@ def qwen3_vl(folder: Path) -> Path:
 
 
 def internvl(folder: Path) -> Path:
-    """With code of its own, as InternVL's checkpoints have: a model that looks at the pictures and says a letter."""
+    """A checkpoint with its own code, as InternVL's have.
+
+    The model looks at the pictures and says a letter.
+    """
     _tokenizer(folder)
     config = {
         "architectures": ["TinyInternVL"],
@@ -176,7 +180,10 @@ def smolvlm(folder: Path) -> Path:
 
 
 def adapter(base: Path, folder: Path, merged: Path | None = None) -> Path:
-    """A LoRA adapter of the checkpoint in ``base``, without a config.json, as peft saves it; ``merged``: where to save both in one."""
+    """A LoRA adapter of the checkpoint in ``base``, without a config.json, as peft saves it.
+
+    ``merged`` is the folder in which to save both in one.
+    """
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForImageTextToText, AutoProcessor
 
@@ -230,7 +237,7 @@ def _idefics_like(
 
 
 def _tokenizer(folder: Path, *tokens: str) -> PreTrainedTokenizerBase:
-    """The rehearsal's tokenizer with further special tokens, in ``folder``, which then holds nothing else."""
+    """Write the rehearsal's tokenizer with further special tokens to ``folder``, alone."""
     checkpoint.build(folder)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     tokenizer.add_special_tokens(
@@ -250,9 +257,8 @@ def _save(folder: Path, model: PreTrainedModel, processor: object) -> Path:
     for weight in model.parameters():
         weight.data.normal_(0, 0.2)
     model.generation_config.pad_token_id = processor.tokenizer.eos_token_id
-    model.generation_config.eos_token_id = list(
-        range(0, len(processor.tokenizer), 2)
-    )  # answers of about two tokens
+    # answers of about two tokens
+    model.generation_config.eos_token_id = list(range(0, len(processor.tokenizer), 2))
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
     return folder

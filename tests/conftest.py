@@ -1,4 +1,7 @@
-"""Launches of the whole program that several tests look at; each is made once, when the first test asks for it."""
+"""Launches of the whole program that several tests look at.
+
+Each is made once, when the first test asks for it.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,11 @@ BACKENDS = ("vlmevalkit", "lmms-eval")
 
 
 def pytest_configure() -> None:
-    """What is started in the background or under nohup ignores Ctrl-C, and so would every program that a test interrupts."""
+    """Give ignored signals (SIGINT, SIGHUP, SIGQUIT) their default meaning.
+
+    A test run in the background or under nohup ignores Ctrl-C, and so would every program that a
+    test interrupts.
+    """
     for signum in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
         if signal.getsignal(signum) is signal.SIG_IGN:
             signal.signal(
@@ -28,7 +35,10 @@ def pytest_configure() -> None:
 
 @dataclass(frozen=True)
 class Whole:
-    """An ended launch with what it wrote: ``results`` as they were at its end, ``out`` as it is now."""
+    """An ended launch with what it wrote.
+
+    ``results`` are the result files as they were at its end, ``out`` is the folder as it is now.
+    """
 
     user: User
     launch: Launch
@@ -38,14 +48,16 @@ class Whole:
 
 
 class Runs:
-    """The whole rehearsal on each backend, all 13 benchmarks. Both backends write into one output folder."""
+    """The whole rehearsal on each backend, all 13 benchmarks.
+
+    Both backends write into one output folder.
+    """
 
     def __init__(self, root: Path) -> None:
         self.user = User(root)
         self.out = root / "out"
-        self._launched = functools.cache(
-            self._launch
-        )  # a failed launch is kept too: it would fail again
+        # a failed launch is kept too: it would fail again
+        self._launched = functools.cache(self._launch)
 
     def alone(self, backend: str) -> Whole:
         """One worker."""
@@ -81,7 +93,10 @@ class Runs:
         return launch
 
     def fresh(self, name: str) -> Path:
-        """A new output folder; the rehearsal's data and model, which every run there would make alike, are brought along."""
+        """A new output folder that already holds the rehearsal's data and model.
+
+        Every run there would make the same ones again.
+        """
         out = self.user.root / name
         for served in sorted((self.out / "rehearsal").glob("hub-*")):
             shutil.copytree(served, out / "rehearsal" / served.name, copy_function=os.link)

@@ -1,4 +1,7 @@
-"""A run whose benchmarks are all complete on disk, made of the genuine result files in ``data/``; nothing was evaluated for it."""
+"""A run whose benchmarks are all complete on disk.
+
+It is made of the genuine result files in ``data/``; nothing is evaluated for it.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +43,10 @@ def genuine(backend: str, bench: Benchmark) -> Outputs:
 
 
 def finish(cfg: RunConfig, keys: Iterable[str] = CORE_KEYS) -> FinishedRun:
-    """Put the files of these benchmarks where a run under ``cfg`` leaves them, accepted as such a run accepts them."""
+    """Put the files of these benchmarks where a run under ``cfg`` leaves them.
+
+    They are accepted as such a run accepts them.
+    """
     backend = make_backend(cfg.backend, HubSettings())
     wanted = tuple(keys)
     plan = make(dataclasses.replace(cfg, benchmarks=wanted), backend, backend.resolve(cfg), ())

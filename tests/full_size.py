@@ -1,8 +1,9 @@
-"""Result files of a real run's size, made from the files of a rehearsal: the backends' own layout, every row as a genuine row was
-scored, with texts of its own.
+"""Result files of a real run's size, made from the files of a rehearsal.
 
-Texts are words drawn one by one from English prose: deflate needs 2.9 bits for a character of them, and 2.3 for the prose itself.
-Questions and options, which in the real benchmarks are mostly templates, are such texts too, of the length they have there.
+The layout is the backends' own. Every row is as a genuine row was scored, with other texts. Texts
+are words drawn one by one from English prose: deflate needs 2.9 bits per character for them, and
+2.3 for the prose itself. Questions and options, which in the real benchmarks are mostly templates,
+are such texts too, of the length they have there.
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ from easi_eval.results.outputs import Outputs
 from easi_eval.results.recompute import recompute
 from easi_eval.results.scores import Reading
 
-# Questions in each benchmark. 3DSRBench's table of VLMEvalKit has the flipped and the circular rows; lmms-eval's data set has fewer
-# rows, and is taken to have as many.
+# Questions in each benchmark. VLMEvalKit's table of 3DSRBench has the flipped and the circular
+# rows; lmms-eval's data set has fewer rows, and is taken to have as many.
 ROWS = {
     "vsi_bench": 5130,
     "mmsi_bench": 1000,
@@ -66,7 +67,10 @@ QUESTION = {
 }
 FRAMES = {"mmsi_video_bench": 50, "mindcube_tiny": 4}
 ANSWER, REASONED = 60, {"omnispatial_(manual_cot)": 800}
-SNAPSHOT = "/home/somebody/.cache/huggingface/hub/datasets--org--data/snapshots/13883221f3cee3de9b2a5a8a762b78c51dadf8b4"
+SNAPSHOT = (
+    "/home/somebody/.cache/huggingface/hub/datasets--org--data/"
+    "snapshots/13883221f3cee3de9b2a5a8a762b78c51dadf8b4"
+)
 _WORD = re.compile(r"[A-Za-z][A-Za-z'-]*[,.;:]?")
 _OPTION_COLUMNS = ("A", "B", "C", "D", "E", "F")
 
@@ -95,7 +99,11 @@ class Prose:
 
 @dataclass(frozen=True)
 class Size:
-    """``share`` of the real number of rows; ``answer``: characters of an answer on average, but for the reasoned ones."""
+    """How large the files become.
+
+    ``share`` is the share of the real number of rows; ``answer`` is the mean number of characters
+    of an answer, except for those of ``REASONED``.
+    """
 
     share: float = 1.0
     answer: int = ANSWER
@@ -108,7 +116,10 @@ class Size:
 
 
 def expand(backend: str, outputs: Path, target: Path, key: str, size: Size = Size()) -> Outputs:
-    """Make the files of one benchmark in ``target`` from those that a rehearsal left in ``outputs/<key>``."""
+    """Make the files of one benchmark in ``target``.
+
+    They are made from those that a rehearsal left in ``outputs/<key>``.
+    """
     target.mkdir(parents=True)
     make = _expand_lmms if backend == LMMS_EVAL else _expand_vlmevalkit
     return make(
@@ -120,7 +131,10 @@ def expand(backend: str, outputs: Path, target: Path, key: str, size: Size = Siz
 
 
 def _drawn(prose: Prose, groups: Sequence[Sequence[Any]], count: int) -> Iterator[tuple[str, Any]]:
-    """``count`` genuine rows with the new name of the group that each is of; groups come whole, but for the last."""
+    """Draw ``count`` genuine rows, each with the new name of its group.
+
+    Groups are taken whole, except for the last one.
+    """
     made = 0
     while made < count:
         name = prose.name(string.ascii_uppercase + string.digits, 8)

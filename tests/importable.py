@@ -1,4 +1,7 @@
-"""Finished folders of both backends that were made without us, from the genuine small files in ``data/``."""
+"""Finished folders of both backends that were made without this program.
+
+They are made from the genuine small files in ``data/``.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,10 @@ MODEL_ARGS = "pretrained=org/Tiny-VLM,max_pixels=3136"
 
 
 def vlmevalkit_files(folder: Path, keys: Iterable[str] = ALL_KEYS, model: str = "M") -> Path:
-    """What VLMEvalKit leaves of these benchmarks, flat, with a status.json that holds a secret and pickles that explode."""
+    """The files that VLMEvalKit leaves of these benchmarks, in one folder.
+
+    Among them are a status.json with a secret, and pickles that run a command when loaded.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     for key in keys:
         bench = by_key(key)
@@ -38,7 +44,10 @@ def vlmevalkit_files(folder: Path, keys: Iterable[str] = ALL_KEYS, model: str = 
 
 
 def tables(folder: Path, keys: Iterable[str] = ALL_KEYS) -> Path:
-    """The datasets' tables of those files, as far as an import reads them: questions, options and right answers."""
+    """The datasets' tables of those files, as far as an import reads them.
+
+    They have questions, options and right answers.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     for key in keys:
         bench = by_key(key)
@@ -93,8 +102,9 @@ def lmms_files(
 def hub_cache(
     home: Path, files: Path, keys: Iterable[str] = ALL_KEYS, name: str = "1" * 40
 ) -> Path:
-    """The hub's cache with the datasets of these files, as far as an import reads them; the files are given their prompts, which
-    those in ``data/`` lack.
+    """The hub's cache with the datasets of these files, as far as an import reads them.
+
+    The files get their prompts, which those in ``data/`` lack.
     """
     for key in keys:
         source = by_key(key).source(LMMS_EVAL)

@@ -1,4 +1,7 @@
-"""An OpenAI-compatible server on loopback that judges like a coin decided by the question, or misbehaves. Counts its requests."""
+"""An OpenAI-compatible judge on loopback.
+
+It judges at random, as the question decides, or misbehaves. It counts its requests.
+"""
 
 from __future__ import annotations
 
@@ -22,11 +25,16 @@ GRADES = "<GRADE>"  # only the prompt of VLMEvalKit's spatial family has it
 
 @dataclass
 class JudgeServer:
-    """``mode``: ``answers``; a status (``401``, ``429``, ``500`` ...); ``hang``; ``garbage`` (200 and no JSON); ``empty`` (a message without text);
-    ``chatty`` (text that no judge's reader understands); ``C`` or ``Z``: what it says to every question of the two families.
+    """A judge that answers or misbehaves as ``mode`` says.
 
-    ``refused``: the mode holds for these questions alone. ``dies_after``: from that many questions on it drops every connection. ``only_first``: the mode holds for so many requests,
-    after which it answers. ``asked`` holds the prompts of all requests, the greeting ``hello`` included.
+    Attributes:
+        mode: ``answers``; a status (``401``, ``429``, ``500`` ...); ``hang``; ``garbage`` (200 and
+            no JSON); ``empty`` (a message without text); ``chatty`` (text that no judge's reader
+            understands); ``C`` or ``Z``, the answer to every question of the two families.
+        refused: the mode holds for these questions alone.
+        dies_after: after this many questions it drops every connection.
+        only_first: the mode holds for this many requests, after which it answers.
+        asked: the prompts of all requests, including the greeting ``hello``.
     """
 
     mode: str = "answers"

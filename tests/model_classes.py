@@ -1,4 +1,7 @@
-"""A model class without weights for both backends, from one function, in a user's folders like a class of their own."""
+"""A model class without weights for both backends, from one function.
+
+It lies in a user's folders like a class of their own.
+"""
 
 from __future__ import annotations
 
@@ -42,9 +45,10 @@ class CLASS(lmms):
 
 
 def install(folder: Path, name: str, logic: str) -> dict[str, str]:
-    """Write it below ``folder``; the variables that lead to it. ``logic`` defines ``answer_to(text)``, from a question's text to an answer.
+    """Write the class below ``folder``; returns the variables that lead to it.
 
-    lmms-eval calls it ``name``, VLMEvalKit ``name.Name``; ``name`` is one word in small letters.
+    ``logic`` defines ``answer_to(text)``, from a question's text to an answer. lmms-eval calls the
+    class ``name``, VLMEvalKit ``name.Name``; ``name`` is one word in small letters.
     """
     own, site = folder / "vlm", folder / "site"
     about = site / f"{name}_model-1.0.dist-info"

@@ -1,4 +1,7 @@
-"""A vision model behind an OpenAI-compatible server on loopback: it looks at what it is sent and says a letter, or fails."""
+"""A vision model behind an OpenAI-compatible server on loopback.
+
+It looks at what it is sent and says a letter, or fails.
+"""
 
 from __future__ import annotations
 
@@ -24,10 +27,11 @@ PATH = "/v1/chat/completions"
 
 @dataclass
 class OpenAIServer:
-    """``status`` gives the HTTP status for a question's text and how often it was asked before.
+    """A served model that answers or fails as it is told.
 
-    ``say`` is its answer to everything, if it is given.
-    ``asked`` counts requests by question, ``answers`` is what was said to it, ``most`` how many requests were open at once.
+    ``status`` gives the HTTP status for a question's text and how often it was asked before.
+    ``say``, if given, is the answer to everything. ``asked`` counts requests by question,
+    ``answers`` is what was said to it, ``most`` how many requests were open at once.
     """
 
     status: Callable[[str, int], int] = lambda text, before: 200
@@ -40,7 +44,10 @@ class OpenAIServer:
 
 
 def seen(content: list[dict[str, Any]]) -> tuple[str, str]:
-    """The text of a message, and a letter that depends on its text and on the pixels of its images, which must decode."""
+    """The text of a message, and a letter that depends on the text and the images.
+
+    The images must decode; their pixels are used.
+    """
     text = "\n".join(part["text"] for part in content if part["type"] == "text")
     total = hashlib.sha256(text.encode())
     for part in content:

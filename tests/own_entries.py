@@ -1,7 +1,8 @@
-"""The program with entries for tiny data: benchmarks that have as many questions as the files in ``data/``.
+"""The program with entries for tiny data.
 
-``python tests/own_entries.py OPTIONS`` is the program (``User(..., program=OWN_ENTRIES)``); ``use`` is the same for tests that call
-``main``. There is no other way to change what a benchmark has.
+Its benchmarks have as many questions as the files in ``data/``. ``python tests/own_entries.py
+OPTIONS`` is the program (``User(..., program=OWN_ENTRIES)``); ``use`` is the same for tests that
+call ``main``. There is no other way to change the number of questions of a benchmark.
 """
 
 from __future__ import annotations

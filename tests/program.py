@@ -1,4 +1,7 @@
-"""The program as a user starts it, in a home of its own, and what it leaves behind, read without the program's code."""
+"""The program as a user starts it, with its own home folder.
+
+What it leaves behind is read without the program's code.
+"""
 
 from __future__ import annotations
 
@@ -23,16 +26,16 @@ from typing import Any
 REPOSITORY = Path(__file__).resolve().parents[1]
 PROGRAM = REPOSITORY / "scripts" / "submissions" / "run_easi_eval.py"
 RESULT_FILES = ("easi_scores.csv", "easi_scores.md", "easi_results.json", "easi_results.zip")
-MARK = (
-    "EASI_TEST_MARK"  # in the environment of every process of one launch, so that they can be found
-)
+# In the environment of every process of one launch, so that they can be found.
+MARK = "EASI_TEST_MARK"
 # What no file, command line or screen may show.
 SECRETS = {
     "HF_TOKEN": "hf_" + "NeverShowThisToken" * 2,
     "OPENAI_API_KEY": "sk-" + "NeverShowThisKey" * 3,
     "SOME_SERVICE_PASSWORD": "never-show-this-password",
 }
-# Of the tester's own environment, what would lead the program to the tester's files, hub or devices.
+# Prefixes of the tester's variables that would lead the program to the tester's files, hub or
+# devices.
 _OWN = (
     "HF_",
     "HUGGING",
@@ -51,12 +54,15 @@ _OWN = (
 )
 
 
-# ---- starting it -------------------------------------------------------------------------------------------------
+# ---- starting it ---------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class User:
-    """Somebody whose home is empty: ``root/home``, with ``root/cache`` and ``root/huggingface`` for caches. Works in ``root``."""
+    """A user with an empty home who works in ``root``.
+
+    The home is ``root/home``; ``root/cache`` and ``root/huggingface`` are for caches.
+    """
 
     root: Path
     secrets: bool = True
@@ -100,10 +106,12 @@ class User:
 
 
 class Launch:
-    """One start of the program. ``code``, ``out``, ``err``, ``seconds`` are there once it has ended.
+    """One start of the program.
 
-    ``commands``: every command line that was seen running in it. ``cost``: what a bound on its duration is about, its
-    ``seconds``, or on a machine that is busy with other things its processor time, which those do not stretch.
+    ``code``, ``out``, ``err`` and ``seconds`` are there once it has ended. ``commands`` is every
+    command line that was seen running in it. ``cost`` is the number to which bounds on its duration
+    apply: its ``seconds``, or, on a busy machine, its processor time, which other programs do not
+    stretch.
     """
 
     def __init__(self, user: User, options: list[str], changes: dict[str, str]) -> None:
@@ -147,7 +155,10 @@ class Launch:
         logged = "".join(
             log.read_text(encoding="utf-8", errors="replace")[-4000:] for log in self.logs
         )
-        return f"exit {self.code} after {self.seconds:.0f} s\n{self.out[-6000:]}\n{self.err[-3000:]}\n--- log\n{logged}"
+        return (
+            f"exit {self.code} after {self.seconds:.0f} s\n{self.out[-6000:]}\n"
+            f"{self.err[-3000:]}\n--- log\n{logged}"
+        )
 
     @property
     def logs(self) -> list[Path]:
@@ -216,7 +227,10 @@ def marked(mark: str) -> list[tuple[int, str]]:
 
 
 def wait_until(true: Callable[[], object], seconds: float, launch: Launch | None = None) -> float:
-    """Wait for ``true()``; how long it took. Fails the test when it does not come, or the launch ends before."""
+    """Wait for ``true()``; returns how long it took.
+
+    Fails the test when it does not become true in time, or when the launch ends before.
+    """
     began = time.monotonic()
     while not true():
         passed = time.monotonic() - began
@@ -234,12 +248,15 @@ def a_closed_port() -> int:
         return listener.getsockname()[1]
 
 
-# ---- what it left ------------------------------------------------------------------------------------------------
+# ---- what it left --------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Results:
-    """The four result files as they were at one time; kept apart, because the next launch writes them anew."""
+    """The four result files as they were at one time.
+
+    They are copied, because the next launch writes them anew.
+    """
 
     folder: Path
 
@@ -293,7 +310,10 @@ class RunFolder:
         return json.loads((self.root / "items" / f"{key}.json").read_text(encoding="utf-8"))["ids"]
 
     def records(self, kind: str, launch: int | None = None) -> list[dict[str, Any]]:
-        """The journal's records of one kind; of one launch, if it is given. A torn last line is left out."""
+        """The journal's records of one kind, from one launch if it is given.
+
+        A torn last line is left out.
+        """
         found = []
         for path in sorted((self.root / "journal").glob("*.jsonl")):
             lines = [
@@ -310,7 +330,10 @@ class RunFolder:
         return [record for record in self.records("answer") if record["failure"] is None]
 
     def texts(self, key: str) -> dict[str, str]:
-        """The answer to each question of one benchmark; fails if one was generated twice in one epoch."""
+        """The answer to each question of one benchmark.
+
+        Fails if one was generated twice in one epoch.
+        """
         found: dict[str, str] = {}
         for answer in self.answers:
             if answer["benchmark"] == key:
@@ -338,7 +361,10 @@ def run_folder(output_dir: Path, backend: str, model: str = "easi-smoke__Tiny-VL
 
 
 def answered_otherwise(folder: RunFolder, root: Path, text: Callable[[str, str, str], str]) -> None:
-    """A copy of a run in ``root``, answered and not scored, in whose journal ``text(benchmark, item, answer)`` stands for each answer."""
+    """Copy a run to ``root``, answered and not scored, with other answers.
+
+    In its journal each answer is ``text(benchmark, item, answer)``.
+    """
     for name in ("journal", "items"):
         shutil.copytree(folder.root / name, root / name)
     shutil.copy2(folder.root / "work.json", root)

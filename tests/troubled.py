@@ -1,7 +1,8 @@
-"""A model without weights that gets into trouble, for both backends: written into a user's folders like a model of their own.
+"""A model without weights that gets into trouble, for both backends.
 
-The first questions asked of it (each process answers a few in peace before) are made the troubled ones, one for each
-kind, and stay so for all its processes: what they did stands in the folder ``EASI_TEST_CLAIMS``.
+It is written into a user's folders like a model of their own. Each process first answers a few
+questions normally. The first questions after that are made the troubled ones, one for each kind,
+and stay so for all processes. What they did is recorded in the folder ``EASI_TEST_CLAIMS``.
 """
 
 from __future__ import annotations
@@ -65,7 +66,10 @@ def answer_to(text):
 
 
 def install(folder: Path) -> dict[str, str]:
-    """Write it for both backends; the environment with which it is found. VLMEvalKit calls it ``troubled.Troubled``, lmms-eval ``troubled``."""
+    """Write the model for both backends; returns the environment with which it is found.
+
+    VLMEvalKit calls it ``troubled.Troubled``, lmms-eval ``troubled``.
+    """
     claims = folder / "claims"
     claims.mkdir(parents=True)
     return {**model_classes.install(folder, "troubled", LOGIC), "EASI_TEST_CLAIMS": str(claims)}

@@ -1,6 +1,7 @@
-"""For tests only: on PYTHONPATH it makes "cuda" mean the CPU, so that classes written for GPUs run without one.
+"""For tests only: on PYTHONPATH it makes "cuda" mean the CPU.
 
-``torch.cuda.is_available()`` stays False; ``nvidia-smi`` beside this file is what those classes ask for free memory.
+Classes written for GPUs then run without one. ``torch.cuda.is_available()`` stays False; those
+classes ask the ``nvidia-smi`` beside this file for free memory.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ PATCHES = {"torch": patch_torch, "transformers.modeling_utils": patch_transforme
 
 
 class Patched(importlib.abc.MetaPathFinder):
-    """Finds the modules of ``PATCHES`` as everybody else does, and patches each once it is loaded."""
+    """An import finder for the modules of ``PATCHES``: patches each once it is loaded."""
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
         if name not in PATCHES:

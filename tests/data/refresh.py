@@ -1,9 +1,10 @@
-"""Make tests/data/{vlmevalkit,lmms-eval} from the result files of a rehearsal run, small and without anybody's paths.
+"""Make tests/data/{vlmevalkit,lmms-eval} from the result files of a rehearsal run.
 
     python tests/data/refresh.py FOLDER_WITH_VLMEVALKIT_FILES FOLDER_WITH_LMMS_EVAL_FILES
 
-Values, names and layout stay what the backends wrote. Left out of lmms-eval's files: the prompts, everything of results.json
-but ``results`` and ``n-samples``, and the metrics that only repeat a sample's object.
+The files are made small and free of local paths. Values, names and layout stay what the backends
+wrote. Left out of lmms-eval's files: the prompts, everything of results.json but ``results`` and
+``n-samples``, and the metrics that only repeat a sample's object.
 """
 
 from __future__ import annotations
@@ -29,18 +30,16 @@ def vlmevalkit(source: Path, target: Path) -> None:
         out = find_vlmevalkit_outputs(bench, source)
         for path in out.scores:
             shutil.copyfile(path, target / path.name)
-        for path in out.rows[
-            :1
-        ]:  # the lossless answers of a run of ours stay behind: these stand for anybody's
+        # the lossless answers of a run of ours stay behind: these stand for anybody's
+        for path in out.rows[:1]:
             book = openpyxl.load_workbook(path)
             for row in book.worksheets[0].iter_rows():
                 for cell in row:
                     if isinstance(cell.value, str):
                         cell.value = PATHS.sub("/home/user/hf/hub/datasets--", cell.value)
             book.save(target / path.name)
-    for path in source.rglob(
-        "*_subset_acc.csv"
-    ):  # the trap: newer than the file it must not be taken for
+    # the trap: newer than the file it must not be taken for
+    for path in source.rglob("*_subset_acc.csv"):
         shutil.copyfile(path, target / path.name)
 
 

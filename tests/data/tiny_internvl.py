@@ -1,4 +1,7 @@
-"""The code that the tests' InternVL-like checkpoint brings along: AutoModel loads it with trust_remote_code."""
+"""The code that the tests' InternVL-like checkpoint contains.
+
+AutoModel loads it with trust_remote_code.
+"""
 
 from typing import ClassVar
 

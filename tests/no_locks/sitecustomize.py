@@ -1,6 +1,7 @@
-"""For tests only: on PYTHONPATH it takes file locks away below the folder that EASI_TEST_NO_LOCKS names.
+"""For tests only: on PYTHONPATH it disables file locks below a folder.
 
-EASI_TEST_ERRNO: what is answered instead ("ENOSYS" as on Lustre without ``-o flock``, "ENOLCK" as on NFS without its lock daemon).
+EASI_TEST_NO_LOCKS names the folder. EASI_TEST_ERRNO is the error that locking raises there
+("ENOSYS" as on Lustre without ``-o flock``, "ENOLCK" as on NFS without its lock daemon).
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
-"""Write NAME.json from NAME.old.json: what transformers 5 saves when it has loaded that config of transformers 4.
+"""Write NAME.json from NAME.old.json.
 
-Run it in an environment with transformers 5 (made with 5.24.0): ``python tests/data/transformers5/refresh.py``.
+NAME.json is what transformers 5 saves after loading that config of transformers 4. Run it in an
+environment with transformers 5 (made with 5.24.0): ``python tests/data/transformers5/refresh.py``.
 """
 
 import shutil

@@ -1,9 +1,10 @@
-"""An engine in vLLM's place: its offline interface, answers that depend on the question alone, and a record of its work.
+"""An engine in vLLM's place, for machines without a GPU.
 
-Nobody can run the real one without a GPU. What lmms-eval's own ``vllm`` class asks of the package is here: ``LLM``,
-``SamplingParams``, ``LLM.chat`` on a list of conversations, ``get_metrics``. Every call adds a line of JSON to the file
-``FAKE_ENGINE_LOG``: process, GPUs it was given, size of the batch; at its start also the model. A question
-with ``FAKE_ENGINE_POISON`` in its text breaks the batch it is in, as a broken image does.
+It has the offline interface that lmms-eval's own ``vllm`` class asks for: ``LLM``,
+``SamplingParams``, ``LLM.chat`` on a list of conversations, ``get_metrics``. Its answers depend on
+the question alone. Every call adds a line of JSON to the file ``FAKE_ENGINE_LOG``: process, GPUs it
+was given, size of the batch; at its start also the model. A question with ``FAKE_ENGINE_POISON`` in
+its text breaks the batch it is in, as a broken image does.
 """
 
 from __future__ import annotations
