@@ -11,9 +11,14 @@ import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from .errors import EasiError
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+_Entry = TypeVar("_Entry", bound="DataclassInstance")
 
 SCHEMA = 1
 VLMEVALKIT = "vlmevalkit"
@@ -284,7 +289,7 @@ def _refuse(where: str, problem: str) -> EasiError:
     )
 
 
-def _make(cls: type, table: Mapping[str, Any], where: str) -> Any:
+def _make(cls: type[_Entry], table: Mapping[str, Any], where: str) -> _Entry:
     """Build a dataclass instance from a TOML table; lists become tuples.
 
     Unknown and missing keys raise an EasiError that names them.
@@ -331,7 +336,7 @@ def _tsv_data(table: Mapping[str, Any], where: str) -> TsvData:
         ]
         if sum(content.expected for content in values["contents"]) != 1:
             raise _refuse(where, "one of contents has to be expected")
-    data: TsvData = _make(TsvData, values, where)
+    data = _make(TsvData, values, where)
     return data
 
 
@@ -351,7 +356,7 @@ def _source(backend: str, table: Mapping[str, Any], tsv_repo: str, where: str) -
         name: _source(backend, variant, tsv_repo, f"{where}.variants.{name}")
         for name, variant in values.get("variants", {}).items()
     }
-    source: Source = _make(Source, values, where)
+    source = _make(Source, values, where)
     if backend == VLMEVALKIT and source.layout not in LAYOUTS:
         raise _refuse(where, f"layout is {source.layout!r}, not one of {', '.join(LAYOUTS)}")
     if source.recompute not in RECOMPUTES:

@@ -16,7 +16,7 @@ import traceback
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from . import __version__
 from .backends.kinds import KINDS
@@ -323,7 +323,7 @@ def _main(argv: list[str]) -> int:
     return run(cfg, refusals)
 
 
-def _read(argv: Sequence[str]) -> dict[str, object]:
+def _read(argv: Sequence[str]) -> dict[str, Any]:
     """Return the options that were given, by RunConfig's names where those exist.
 
     Raises:
@@ -347,7 +347,7 @@ def _read(argv: Sequence[str]) -> dict[str, object]:
     return {**vars(known), "backend_args": tuple(argv[cut + 1 :])}
 
 
-def _config(options: dict[str, object]) -> RunConfig:
+def _config(options: dict[str, Any]) -> RunConfig:
     given = {
         name: value for name, value in options.items() if name not in ("list", "version", "verify")
     }

@@ -236,7 +236,9 @@ def examine() -> list[Finding]:
 def read_stamp(prefix: Path) -> dict[str, dict[str, str]]:
     """Return what the set-up recorded in the environment; empty if another tool created it."""
     try:
-        return json.loads((prefix / "easi-setup.json").read_text("utf-8"))
+        stamp: dict[str, dict[str, str]]
+        stamp = json.loads((prefix / "easi-setup.json").read_text("utf-8"))
+        return stamp
     except (OSError, ValueError):
         return {}
 

@@ -204,10 +204,10 @@ def checked(backend: Backend, bench: Benchmark, out: Outputs, rows: pd.DataFrame
     source = bench.source(backend.name, out.task)
     wrong = wrong_scores(rows)
     if wrong:
-        item, score, own = wrong[0]
+        item, score, right = wrong[0]
         raise EasiError(
             f"{bench.title}: question {item} is scored {score:g}, "
-            f"what was read from its answer gives {own:g}",
+            f"what was read from its answer gives {right:g}",
             hint=DIFFERS,
         )
     answered = rows[~rows["failed"]]

@@ -15,10 +15,10 @@ import hashlib
 import itertools
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .answering.work import ItemList
 from .backends.base import Backend
@@ -327,8 +327,9 @@ def _against_cache(bench: Benchmark, out: Outputs, rows: pd.DataFrame, hub: HubS
     data = source.data
     assert isinstance(data, HubData)
     folders, main = snapshots(data, hub)
+    orders: tuple[Callable[[list[dict[str, Any]]], list[dict[str, Any]]], ...] = (list, shuffled)
     problems = []
-    for folder, order in itertools.product(folders, (list, shuffled)):
+    for folder, order in itertools.product(folders, orders):
         try:
             documents = rows_of(data, folder)
             if documents is None:

@@ -51,7 +51,7 @@ from .results.forecast import forecast as size_forecast
 from .results.scores import BenchmarkScore, ScoreTable, State, missing
 from .run_folder import RunFolder, run_folder
 from .smoke.rehearsal import planned_hub, rehearsal_hub, rehearse
-from .state import Manifest, RunPaths, other_runs, run_lock, sanitise
+from .state import LaunchRecord, Manifest, RunPaths, other_runs, run_lock, sanitise
 from .submission.endpoint import LIMIT
 from .submission.naming import Naming
 
@@ -449,10 +449,10 @@ class Run:
             ),
         )
         known = Manifest.load(plan.paths.manifest)
-        before = self.manifest.launches or (
+        before: list[LaunchRecord] = self.manifest.launches or (
             [{"versions": known.versions}] if known else []
         )  # of a run that kept no launches
-        launch = {
+        launch: LaunchRecord = {
             "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             "versions": self.manifest.versions,
         }

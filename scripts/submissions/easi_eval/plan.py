@@ -302,13 +302,12 @@ def _decide(
 ) -> Todo | str:
     """Return a Todo, or the reason to skip the benchmark."""
     epoch = state.epoch if state else 0
-    changed = state is not None and state.fingerprint != mark
     if cfg.rerun:
         # Without a state there are no older answers that a new epoch would have to invalidate.
         return Todo(
             bench, epoch + 1 if state else 0, mark, settings, "--rerun", aside=found is not None
         )
-    if changed:
+    if state is not None and state.fingerprint != mark:
         names = differing_fields(state.settings, settings)
         made = "scored" if names and SCORING_ONLY.issuperset(names) else "made"
         epoch += made == "made"

@@ -126,7 +126,9 @@ def secret_argument(words: Sequence[str]) -> str:
         named = (
             [(word, following)] if word.startswith("-") and not following.startswith("--") else []
         )
-        for name, value in (*named, *_ASSIGNMENT.findall(word), *_MEMBER.findall(word)):
+        pairs: list[tuple[str, str]]
+        pairs = [*named, *_ASSIGNMENT.findall(word), *_MEMBER.findall(word)]
+        for name, value in pairs:
             if _SECRET_ARGUMENT.search(name) and not _PLACEHOLDER.match(value.strip("\"'")):
                 return name
         if Redactor().line(word) != word:

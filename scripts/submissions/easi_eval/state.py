@@ -15,7 +15,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO, TypedDict
 
 from .errors import DiskFull, EasiError, is_full
 from .libraries import short
@@ -279,7 +279,7 @@ def identity_fields(
 
 def first_identity_fields(
     backend: str, version: str, model: ModelChoice, cfg: RunConfig
-) -> dict[str, object]:
+) -> dict[str, Any]:
     """Return the identity fields by the first rule, which had no version number."""
     return {
         "backend": backend,
@@ -385,6 +385,20 @@ class BenchmarkState:
     evidence: dict[str, object] = field(default_factory=dict)
 
 
+class LaunchRecord(TypedDict, total=False):
+    """What the manifest keeps of one start of workers.
+
+    Attributes:
+        started: UTC time of the start.
+        versions: Library versions that were installed then.
+        workers: For each worker, what it says that it answers with.
+    """
+
+    started: str
+    versions: dict[str, str]
+    workers: list[dict[str, str]]
+
+
 @dataclass(frozen=True)
 class Manifest:
     """``run_manifest.json``: how the numbers of a run were made.
@@ -418,7 +432,7 @@ class Manifest:
     machines: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     supplement: dict[str, object] = field(default_factory=dict)
-    launches: list[dict[str, object]] = field(default_factory=list)
+    launches: list[LaunchRecord] = field(default_factory=list)
     schema: int = SCHEMA
 
     def save(self, path: Path) -> None:
@@ -436,7 +450,7 @@ class Manifest:
             return None
         value = read_json(path)
         schema = value.get("schema") if isinstance(value, dict) else None
-        if schema != SCHEMA:
+        if not isinstance(value, dict) or schema != SCHEMA:
             raise EasiError(
                 f"{path} has schema {schema}, and this version reads {SCHEMA}",
                 hint="use another --output-dir, or the version of this program that wrote it",
@@ -451,7 +465,7 @@ class Manifest:
                 f"{path} is damaged: {error}", hint="move it away and start again"
             ) from error
 
-    def with_state(self, key: str, **changes: object) -> Manifest:
+    def with_state(self, key: str, **changes: Any) -> Manifest:
         """Return a copy with changes to the state of one known benchmark."""
         return dataclasses.replace(
             self,
@@ -541,7 +555,7 @@ def run_lock(path: Path) -> Iterator[None]:
             file.truncate(0)
 
 
-def _owner(file: TextIO) -> dict[str, object]:
+def _owner(file: TextIO) -> dict[str, Any]:
     file.seek(0)
     try:
         owner = json.loads(file.read())
@@ -551,7 +565,7 @@ def _owner(file: TextIO) -> dict[str, object]:
     return owner if isinstance(owner, dict) else {}
 
 
-def owner_alive(owner: Mapping[str, object]) -> bool:
+def owner_alive(owner: Mapping[str, Any]) -> bool:
     """Whether the process recorded in a lock file may still run.
 
     One on another host cannot be checked and counts as alive.

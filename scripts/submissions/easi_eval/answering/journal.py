@@ -303,9 +303,10 @@ def decode(line: bytes) -> Record:
     if "keys" in data:
         data["keys"] = tuple((benchmark, item) for benchmark, item in data["keys"])
     try:
-        return kind(**{name: data[name] for name in _FIELDS[kind] if name in data})
+        record: Record = kind(**{name: data[name] for name in _FIELDS[kind] if name in data})
     except TypeError as error:
         raise ValueError(f"not a journal line: {error}") from error
+    return record
 
 
 def _answer(data: Mapping[str, object]) -> Answer:

@@ -117,10 +117,14 @@ class TorchStore:
             return []
         names = [self._name(key) for key in keys]
         if self._store.check(names):
-            return [value.decode() for value in self._store.multi_get(names)]
+            return [value.decode() for value in self._get_present(names)]
         there = [name for name in names if self._store.check([name])]
-        values = dict(zip(there, self._store.multi_get(there) if there else (), strict=True))
+        values = dict(zip(there, self._get_present(there) if there else (), strict=True))
         return [values[name].decode() if name in values else None for name in names]
+
+    def _get_present(self, names: list[str]) -> list[bytes]:
+        values: list[bytes] = self._store.multi_get(names)  # type: ignore[attr-defined]  # not in torch's stub
+        return values
 
     def _name(self, key: str) -> str:
         return f"{self._prefix}/{key}"
