@@ -91,7 +91,10 @@ FAST_TOKENIZERS = frozenset({"TokenizersBackend", "TokenizersBackendFast"})
 FAST_TOKENIZER = "PreTrainedTokenizerFast"
 # Keys of transformers 5 alone that change what is computed.
 NO_EQUIVALENT = ("per_layer_config",)
-HINT = "save it with transformers 4.57 (load it there with the values set by hand), or use a checkpoint in the form of transformers 4"
+HINT = (
+    "save it with transformers 4.57 (load it there with the values set by hand), or use a "
+    "checkpoint in the form of transformers 4"
+)
 
 
 @dataclass(frozen=True)
@@ -109,7 +112,8 @@ class Translation:
         """Raise EasiError where something that changes the computation cannot be said to 4.57."""
         if self.refused:
             raise EasiError(
-                f"{name} was saved by transformers 5, and the installed 4.57 would compute something else: {'; '.join(self.refused)}",
+                f"{name} was saved by transformers 5, and the installed 4.57 would compute "
+                f"something else: {'; '.join(self.refused)}",
                 hint=HINT,
             )
 
@@ -119,7 +123,10 @@ class Translation:
             f"saved by transformers 5, read as: {', '.join(self.changed)}" if self.changed else ""
         )
         unknown = (
-            f"saved by transformers 5; keys that the installed transformers does not read: {', '.join(self.unknown)}"
+            (
+                "saved by transformers 5; keys that the installed transformers does not read: "
+                f"{', '.join(self.unknown)}"
+            )
             if self.unknown
             else ""
         )

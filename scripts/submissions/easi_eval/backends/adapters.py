@@ -76,8 +76,10 @@ def check_adapter(model: ModelChoice, classes: Sequence[ClassSource]) -> None:
 def refuse_adapter(model: ModelChoice, why: str) -> EasiError:
     """For a class that cannot lay an adapter over its base: the reason, and how to merge the two."""
     merge = (
-        "from peft import PeftModel; from transformers import AutoModelForImageTextToText as M, AutoProcessor as P; "
-        f"PeftModel.from_pretrained(M.from_pretrained('{model.base}', dtype='auto'), '{model.path}').merge_and_unload().save_pretrained('merged'); "
+        "from peft import PeftModel; from transformers import AutoModelForImageTextToText as "
+        "M, AutoProcessor as P; "
+        f"PeftModel.from_pretrained(M.from_pretrained('{model.base}', dtype='auto'), "
+        f"'{model.path}').merge_and_unload().save_pretrained('merged'); "
         f"P.from_pretrained('{model.base}').save_pretrained('merged')"
     )
     return EasiError(

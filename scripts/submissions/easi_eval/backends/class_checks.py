@@ -43,7 +43,8 @@ def notes(
     if not model.served and not generic:
         if class_code.trusts_remote_code(classes, package):
             said.append(
-                f"{model.cls} lets Python code that the checkpoint brings run (trust_remote_code=True is written in it)"
+                f"{model.cls} lets Python code that the checkpoint brings run "
+                "(trust_remote_code=True is written in it)"
             )
         if (
             not package
@@ -51,7 +52,8 @@ def notes(
             and importlib.util.find_spec("flash_attn") is None
         ):
             said.append(
-                f"flash-attn is not installed: {model.cls} asks for flash_attention_2 and is loaded with sdpa"
+                f"flash-attn is not installed: {model.cls} asks for flash_attention_2 and is "
+                "loaded with sdpa"
             )
     if unknown := _unknown(cfg, signature(classes)) if classes else []:
         said.append(
@@ -63,7 +65,8 @@ def notes(
         said.append(
             "VSI-Bench: 32 frames as images (--vsi-input frames)"
             if cfg.vsi_input == "frames"
-            else "VSI-Bench: native video, as is this backend's way for this class; --vsi-input frames shows 32 frames as images "
+            else "VSI-Bench: native video, as is this backend's way for this class; --vsi-input "
+            "frames shows 32 frames as images "
             "(EASI's advice for SenseNova-SI-Qwen)"
         )
     return tuple(said)
@@ -149,8 +152,10 @@ def _check_arguments(cfg: RunConfig, model: ModelChoice, classes: Sequence[Class
         common.check_number(name, value, takes.defaults.get(name), model.cls)
     if "pretrained" in cfg.model_arguments and "pretrained" not in takes.names:
         raise EasiError(
-            f"--model-args pretrained=: on VLMEvalKit --model names the checkpoint, here {model.name}",
-            hint=f"write --model {cfg.model_arguments['pretrained']}, or add --backend lmms-eval for a model type of lmms-eval",
+            "--model-args pretrained=: on VLMEvalKit --model names the checkpoint, here "
+            f"{model.name}",
+            hint=f"write --model {cfg.model_arguments['pretrained']}, or add --backend lmms-eval "
+            "for a model type of lmms-eval",
         )
     for name in _unknown(cfg, takes):
         # A class with **kwargs swallows a misspelt name without a word.
@@ -198,5 +203,6 @@ def _check_engine(cfg: RunConfig, model: ModelChoice, classes: Sequence[ClassSou
         f"{what} runs on {package}"
         + (f" with {settings}" if settings else "")
         + ", and it is not installed",
-        hint=f"{install}; or on transformers, with other numbers and under an identity of their own: {without.command()}",
+        hint=f"{install}; or on transformers, with other numbers and under an identity of their "
+        f"own: {without.command()}",
     )

@@ -161,7 +161,8 @@ def check_folder(folder: Path) -> None:
     if sharded and not loadable:
         raise EasiError(
             f"{folder} holds a DeepSpeed (ZeRO) training checkpoint, not a model",
-            hint=f"put its weights together first: cd {folder} && python zero_to_fp32.py . merged, copy config.json and the tokenizer's files beside "
+            hint=f"put its weights together first: cd {folder} && python zero_to_fp32.py . merged, "
+            "copy config.json and the tokenizer's files beside "
             "them, and evaluate that folder",
         )
     if not loadable and any(
@@ -196,7 +197,10 @@ def folder_hint(model: str) -> str:
         beside = []
     if near := nearest(path.relative_to(there).parts[0], beside, n=1):
         return f"did you mean {there / near[0]}?"
-    return f"{there} is there and has no {path.relative_to(there).parts[0]}; give a folder that is there, or org/model for the hub"
+    return (
+        f"{there} is there and has no {path.relative_to(there).parts[0]}; give a folder that is "
+        "there, or org/model for the hub"
+    )
 
 
 def model_path(model: str) -> str:

@@ -149,4 +149,7 @@ def _of_header(size: int, length: int, header: bytes) -> str:
         return unreadable
     if size == whole:
         return ""
-    return f"is {'cut' if size < whole else 'damaged'}: {size:,} bytes are there, and its header says {whole:,}"
+    return (
+        f"is {'cut' if size < whole else 'damaged'}: {size:,} bytes are there, and its header "
+        f"says {whole:,}"
+    )

@@ -9,6 +9,7 @@ def how_to_get(package: str) -> str:
     """The hint for an engine that is not installed. Only vLLM is locked together with torch and transformers as they are pinned here."""
     return INSTALLED_BY.get(
         package,
-        f"installed here, {package} would replace pinned packages: serve the model with {package} from an environment "
+        f"installed here, {package} would replace pinned packages: serve the model with "
+        f"{package} from an environment "
         "of its own and evaluate that server, or choose a class that runs on transformers",
     )

@@ -30,7 +30,8 @@ def refuse_unloadable(
     if AUTO_CLASS in remote:
         if not trusted:
             raise EasiError(
-                f"{name} brings its own Python code (model_type {kind}), which would run on this machine",
+                f"{name} brings its own Python code (model_type {kind}), which would run on "
+                "this machine",
                 hint="read it, then add --trust-remote-code",
             )
         return
@@ -40,11 +41,13 @@ def refuse_unloadable(
             or "other parts"
         )
         raise EasiError(
-            f"{name} brings its own Python code (model_type {kind}) for {classes}, and the generic class loads {AUTO_CLASS}",
+            f"{name} brings its own Python code (model_type {kind}) for {classes}, and the "
+            f"generic class loads {AUTO_CLASS}",
             hint=otherwise,
         )
     raise EasiError(
-        f"{name} is of model_type {kind}, which the installed transformers does not load as a model of images and text",
+        f"{name} is of model_type {kind}, which the installed transformers does not load as a "
+        "model of images and text",
         hint=otherwise,
     )
 

@@ -133,7 +133,8 @@ class LmmsEval:
             if cfg.model not in known.models and (common.is_hub_id(cfg.model) or "/" in cfg.model):
                 raise EasiError(
                     f"--model {cfg.model}: lmms-eval wants a model type here, not a checkpoint",
-                    hint=f"--model TYPE --model-args pretrained={cfg.model}, for example --model qwen2_5_vl; `lmms-eval models` lists the types",
+                    hint=f"--model TYPE --model-args pretrained={cfg.model}, for example --model "
+                    "qwen2_5_vl; `lmms-eval models` lists the types",
                 )
             catalog.check_known("--model", cfg.model, known.models, "`lmms-eval models` lists them")
         self._check_words(cfg)
@@ -141,7 +142,10 @@ class LmmsEval:
     def offers(self, name: str) -> str:
         if name not in catalog.lmms_models(catalog.locate(KIND)).models:
             return ""
-        return f"{name} is a model type of lmms-eval: --backend {KIND.name} --model {name} --model-args pretrained=org/model"
+        return (
+            f"{name} is a model type of lmms-eval: --backend {KIND.name} --model {name} "
+            "--model-args pretrained=org/model"
+        )
 
     def own_options(self) -> list[str]:
         return parsers.options_of(_parser())
@@ -166,7 +170,8 @@ class LmmsEval:
         )
         if cfg.plain and lacks_locks(data):
             raise EasiError(
-                f"--plain: lmms-eval's own launch needs file locks, and the file system of {data} has none",
+                "--plain: lmms-eval's own launch needs file locks, and the file system of "
+                f"{data} has none",
                 hint="set HF_DATASETS_CACHE to a folder on another one, or leave out --plain",
             )
         if engine is None and not model.served and cfg.model not in OTHER_ENGINES:
@@ -192,7 +197,10 @@ class LmmsEval:
             name = next((arguments[key] for key in NAME_KEYS if key in arguments), cfg.model)
             notes = (
                 (
-                    f"--nproc {cfg.nproc} has no effect: a served model has one client, with its own concurrency",
+                    (
+                        f"--nproc {cfg.nproc} has no effect: a served model has one client, with "
+                        "its own concurrency"
+                    ),
                 )
                 if cfg.nproc > 1
                 else ()
@@ -460,14 +468,17 @@ def _check_engine(cfg: RunConfig, package: str | None) -> None:
         )
     if cfg.model_arguments.get("data_parallel_size", "1") != "1":
         raise EasiError(
-            "--model-args data_parallel_size is not for this program: it starts an engine for every share of the GPUs",
-            hint="leave it out; --nproc is the number of GPUs, tensor_parallel_size that of one engine",
+            "--model-args data_parallel_size is not for this program: it starts an engine for "
+            "every share of the GPUs",
+            hint="leave it out; --nproc is the number of GPUs, tensor_parallel_size that of one "
+            "engine",
         )
     size = _tensor_parallel(cfg)
     if cfg.nproc % size:
         raise EasiError(
             f"--nproc {cfg.nproc} is no multiple of tensor_parallel_size={size}",
-            hint=f"--nproc counts GPUs: --nproc {max(size, cfg.nproc - cfg.nproc % size)} runs {max(1, cfg.nproc // size)} engine(s) of {size}",
+            hint=f"--nproc counts GPUs: --nproc {max(size, cfg.nproc - cfg.nproc % size)} runs "
+            f"{max(1, cfg.nproc // size)} engine(s) of {size}",
         )
 
 

@@ -71,7 +71,8 @@ def _check_place(cfg: RunConfig, name: str) -> None:
     place = str(cfg.output_dir.absolute())
     if cfg.plain and cfg.backend == LMMS_EVAL and "," in place:
         raise EasiError(
-            f"--plain: {name} was saved by transformers 5 and is laid out anew below {place}, a path that lmms-eval's own launch cannot take",
+            f"--plain: {name} was saved by transformers 5 and is laid out anew below {place}, a "
+            "path that lmms-eval's own launch cannot take",
             hint="choose an --output-dir without commas",
         )
 

@@ -70,7 +70,8 @@ def find(package: Package, wanted: str) -> OwnClass | None:
         if not fitting:
             raise EasiError(
                 f"{modules[stem]} has no class that derives from VLMEvalKit's BaseModel",
-                hint="write `from .base import BaseModel` and `class MyModel(BaseModel)`; VLMEvalKit/vlmeval/vlm/README.md has an example",
+                hint="write `from .base import BaseModel` and `class MyModel(BaseModel)`; "
+                "VLMEvalKit/vlmeval/vlm/README.md has an example",
             )
     else:
         fitting = _named(package, modules, wanted)

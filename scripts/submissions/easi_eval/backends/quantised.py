@@ -90,8 +90,10 @@ def refuse(
         if lacking:
             packages = " ".join(RELEASES.get(package, package) for package in lacking)
             raise EasiError(
-                f"{name} is quantised with {kind}, which needs {' and '.join(lacking)}, and that is not installed",
-                hint=f"{otherwise}; or: python -m pip install --no-deps {packages} (leaves the pinned packages as they are)",
+                f"{name} is quantised with {kind}, which needs {' and '.join(lacking)}, and "
+                "that is not installed",
+                hint=f"{otherwise}; or: python -m pip install --no-deps {packages} (leaves the "
+                "pinned packages as they are)",
             )
         if method.gpu and without_gpu:
             raise EasiError(

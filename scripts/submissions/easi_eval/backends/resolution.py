@@ -21,7 +21,10 @@ from .sources import ClassSource, lineage
 
 GENERIC = "EasiVLM"
 AN_ENTRYS = "--model ENTRY --model-args model_path=..."
-OWN_CLASS = f"run it as an entry of its family ({AN_ENTRYS}), or with a class of your own in VLMEvalKit/vlmeval/vlm/"
+OWN_CLASS = (
+    f"run it as an entry of its family ({AN_ENTRYS}), or with a class of your own in "
+    "VLMEvalKit/vlmeval/vlm/"
+)
 CPU = "VLMEvalKit's own classes need a GPU, and --device cpu was asked for"
 
 
@@ -146,7 +149,8 @@ def _of_easi(known: EasiModel, asked: Asked) -> ModelChoice:
     entry = asked.entries.get(known.entry or known.like)
     if entry is None:
         raise EasiError(
-            f"{known.name} is run as VLMEvalKit's entry {known.entry or known.like}, and this VLMEvalKit has none",
+            f"{known.name} is run as VLMEvalKit's entry {known.entry or known.like}, and this "
+            "VLMEvalKit has none",
             hint="give the hub id or a folder of the checkpoint as --model",
         )
     notes = (known.note,) if known.note else ()
@@ -161,7 +165,8 @@ def _of_easi(known: EasiModel, asked: Asked) -> ModelChoice:
         known.path,
         known.path,
         entry.cls,
-        f"of EASI's list; this VLMEvalKit has no entry for it, the settings of {entry.name} are taken",
+        f"of EASI's list; this VLMEvalKit has no entry for it, the settings of {entry.name} are "
+        "taken",
         arguments={**settings, **asked.arguments},
         notes=notes,
     )
@@ -191,7 +196,8 @@ def _of_family(model_type: str, asked: Asked) -> ModelChoice:
     lacking = [key for key in family.required if key not in arguments]
     if found is None and lacking:
         raise EasiError(
-            f"VLMEvalKit has no entry with settings for {name} (model_type {model_type}, class {family.cls})",
+            f"VLMEvalKit has no entry with settings for {name} (model_type {model_type}, class "
+            f"{family.cls})",
             hint=f"give them yourself: --model-args {','.join(f'{key}=...' for key in lacking)}",
         )
     whose = "its base's" if adapter else "its"
@@ -244,7 +250,8 @@ def _on_cpu(asked: Asked, entry: catalog.Entry | None) -> ModelChoice:
     """The generic class in place of whatever would run on a GPU, which is said."""
     if entry is not None and entry.model_path is None:
         raise EasiError(
-            f"VLMEvalKit's {entry.name} names no checkpoint that the generic class could load, and {CPU}",
+            f"VLMEvalKit's {entry.name} names no checkpoint that the generic class could load, "
+            f"and {CPU}",
             hint="give the checkpoint as --model",
         )
     if entry is not None and entry.model_path is not None:
@@ -313,7 +320,8 @@ def _refuse_unknown(asked: Asked, family: object) -> None:
     ):  # a path may be mistyped, too
         known = [*asked.entries, *own_models.names(asked.package)]
         raise EasiError(
-            f"--model {model} is no name of VLMEvalKit's registry, no class of your own, no folder and no hub id",
+            f"--model {model} is no name of VLMEvalKit's registry, no class of your own, no "
+            "folder and no hub id",
             hint=did_you_mean(model, known, "write org/model, or a folder"),
         )
 

@@ -76,7 +76,8 @@ class VLMEvalKit:
         judging.check(cfg, os.environ)
         if os.environ.get("SPLIT_THINK"):
             raise EasiError(
-                "SPLIT_THINK is set: VLMEvalKit's own loop would cut answers with it, ours would not",
+                "SPLIT_THINK is set: VLMEvalKit's own loop would cut answers with it, ours "
+                "would not",
                 hint="unset SPLIT_THINK",
             )
         self._check_words(cfg)
@@ -84,7 +85,10 @@ class VLMEvalKit:
     def offers(self, name: str) -> str:
         if name not in catalog.vlmeval_entries(catalog.locate(KIND)):
             return ""
-        return f"{name} is a name of VLMEvalKit's registry: leave out --backend, or name lmms-eval's model type and its checkpoint"
+        return (
+            f"{name} is a name of VLMEvalKit's registry: leave out --backend, or name "
+            "lmms-eval's model type and its checkpoint"
+        )
 
     def own_options(self) -> list[str]:
         return parsers.options_of(_parser())
@@ -270,7 +274,8 @@ class VLMEvalKit:
         found = find_vlmevalkit_outputs(bench, folder, sanitise(judge) if judge else "")
         if judge not in ("", *judging.BY_RULES) and (count := read_by_rules(bench, found)):
             raise EasiError(
-                f"VLMEvalKit read {count} answers of {bench.title} by rules instead of asking {judge}",
+                f"VLMEvalKit read {count} answers of {bench.title} by rules instead of asking "
+                f"{judge}",
                 hint="the log says why",
             )
         return found
@@ -297,7 +302,10 @@ class VLMEvalKit:
         from ..results.oddities import right_without_letter, standing_still
 
         changed = len(scorer_notes.get("lossy") or ())
-        lossy = f"{changed} of {len(rows)} answers are scored as they were given; VLMEvalKit's own xlsx would have changed them (empty, None, cut off ...)"
+        lossy = (
+            f"{changed} of {len(rows)} answers are scored as they were given; VLMEvalKit's own "
+            "xlsx would have changed them (empty, None, cut off ...)"
+        )
         return replace(
             score,
             notes=(
