@@ -116,8 +116,7 @@ import lmms_eval.tasks
 TASKS = Path(lmms_eval.tasks.__file__).parent
 
 def functions(path):
-    # (metric -> its aggregation), process_results: from the YAML file and what it includes, each
-    # name in the utils beside its file
+    # (metric -> its aggregation), process_results: from the YAML file and what it includes, each name in the utils beside its file
     text = path.read_text()
     included = re.search(r"^include: (\\S+)", text, re.M)
     metrics, process = functions((path.parent / included[1]).resolve()) if included else ({}, None)
