@@ -61,8 +61,9 @@ def file_lock(
 
     if not lacks_locks(Path(path).absolute().parent):
         return FileLock(path)
-    lock = _soft_lock()(f"{path}{SOFT}")
-    lock.patience, lock.quiet, lock.sign = patience, quiet, sign
+    told = _soft_lock()(f"{path}{SOFT}")
+    told.patience, told.quiet, told.sign = patience, quiet, sign
+    lock: BaseFileLock = told
     return lock
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 from .answering.work import ItemList
 from .backends.adapters import checkpoints
@@ -306,12 +307,12 @@ def _change(
 
 def made_from(manifest: Manifest, key: str) -> dict[str, str]:
     """What a benchmark's answers were made from, by repository, as ``content_of`` gives it."""
-    return manifest.benchmarks[key].evidence.get("data", {})
+    return cast("dict[str, str]", manifest.benchmarks[key].evidence.get("data", {}))
 
 
 def _files(manifest: Manifest, key: str) -> dict[str, dict[str, object]]:
     """The same as ``known_of`` gives it; older manifests do not hold it."""
-    return manifest.benchmarks[key].evidence.get("files", {})
+    return cast("dict[str, dict[str, object]]", manifest.benchmarks[key].evidence.get("files", {}))
 
 
 def _changed(manifest: Manifest, key: str, fetched: Mapping[str, Fetched]) -> list[str]:

@@ -151,9 +151,9 @@ def _lacking_weights(there: Mapping[str, Path]) -> str:
     for folder, names in judged(_by_folder(there), WEIGHTS).items():
         index = chosen(names)
         if index.endswith(INDEX):
-            absent = [name for name in shards(there[folder + index]) or () if name not in names]
-            if absent:
-                return folder + absent[0]
+            for name in shards(there[folder + index]) or ():
+                if name not in names:
+                    return folder + name
         elif not index and (absent := _lacking_shard([folder + name for name in names], (1, 0))):
             return absent
     return ""
