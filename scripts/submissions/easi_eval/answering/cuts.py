@@ -29,7 +29,8 @@ class Decoded:
         from transformers import PreTrainedTokenizerBase
 
         self._texts: list[str] = []
-        thread, decode = threading.get_ident(), PreTrainedTokenizerBase.decode
+        base: Any = PreTrainedTokenizerBase  # no precise type allows a method to be replaced
+        thread, decode = threading.get_ident(), base.decode
 
         def watched(tokenizer: Any, *args: Any, **options: Any) -> Any:
             decoded = decode(tokenizer, *args, **options)
@@ -42,7 +43,7 @@ class Decoded:
                 )
             return decoded
 
-        PreTrainedTokenizerBase.decode = watched
+        base.decode = watched
 
     def forget(self) -> None:
         """Clear the record, before the model is asked something new."""
@@ -68,7 +69,7 @@ def cuts(answers: Sequence[str], decoded: Sequence[str], stops: Sequence[str] = 
     """
     texts = [
         _END.split(
-            text[_LEADING.match(text).end() :] if _starts_with_mark(text) else text, maxsplit=1
+            _LEADING.sub("", text, count=1) if _starts_with_mark(text) else text, maxsplit=1
         )[0]
         for text in decoded
     ]

@@ -320,7 +320,7 @@ def _open(image: Image.Image | str | os.PathLike[str]) -> Image.Image:
 def _metadata(video: Frames) -> VideoMetadata:
     """The metadata of a video, as far as the installed transformers has fields for it."""
     known = inspect.signature(VideoMetadata).parameters
-    values = {
+    values: dict[str, Any] = {
         "total_num_frames": video.total,
         "fps": video.fps,
         "frames_indices": list(video.indices),

@@ -70,7 +70,8 @@ def refusing_missing_weights() -> Iterator[None]:
     """
     missing: list[_Missing] = []
     loaded = WeakIdKeyDictionary()  # weights that came from a file
-    own = PreTrainedModel.__dict__["from_pretrained"]
+    base: Any = PreTrainedModel  # no precise type allows a method to be replaced
+    own = base.__dict__["from_pretrained"]
 
     def from_pretrained(cls: type, *args: Any, **options: Any) -> Any:
         wants_report = options.pop("output_loading_info", False)
@@ -83,12 +84,12 @@ def refusing_missing_weights() -> Iterator[None]:
             missing.extend(_found(str(where), model, {*report["missing_keys"], *other}, loaded))
         return (model, report) if wants_report else model
 
-    PreTrainedModel.from_pretrained = classmethod(from_pretrained)
+    base.from_pretrained = classmethod(from_pretrained)
     try:
         with _watching_adapters() as of_adapters:
             yield
     finally:
-        PreTrainedModel.from_pretrained = own
+        base.from_pretrained = own
     if missing:
         gc.collect()  # drop models of which only a part is used
     still = [weight for weight in missing if weight.is_missing()]
@@ -111,7 +112,7 @@ def _watching_adapters() -> Iterator[list[str]]:
     import peft.peft_model
     import peft.utils
 
-    places = (peft.peft_model, peft.utils)  # what PEFT and transformers call
+    places: tuple[Any, ...] = (peft.peft_model, peft.utils)  # what PEFT and transformers call
     load: Callable[..., Any] = peft.utils.set_peft_model_state_dict
 
     def set_peft_model_state_dict(

@@ -29,7 +29,8 @@ def read_newer_configs() -> None:
     if of_5(__version__):
         return
 
-    read = PretrainedConfig._dict_from_json_file.__func__
+    base: Any = PretrainedConfig  # no precise type allows a method to be replaced
+    read = base._dict_from_json_file.__func__
     if getattr(read, "translates", False):
         return
 
@@ -42,8 +43,8 @@ def read_newer_configs() -> None:
             print(f"{json_file}: {line}", flush=True)
         return made.config
 
-    translated.translates = True
-    PretrainedConfig._dict_from_json_file = classmethod(translated)
+    vars(translated)["translates"] = True
+    base._dict_from_json_file = classmethod(translated)
     _read_newer_tokenizers()
 
 
@@ -51,7 +52,9 @@ def _read_newer_tokenizers() -> None:
     from transformers import PreTrainedTokenizerBase
     from transformers.models.auto import tokenization_auto
 
-    by_name, make = tokenization_auto.tokenizer_class_from_name, PreTrainedTokenizerBase.__init__
+    auto: Any = tokenization_auto  # replaced like the method above
+    base: Any = PreTrainedTokenizerBase
+    by_name, make = auto.tokenizer_class_from_name, base.__init__
 
     def tokenizer_class_from_name(name: str) -> Any:
         return by_name(FAST_TOKENIZER if name in FAST_TOKENIZERS else name)
@@ -60,5 +63,5 @@ def _read_newer_tokenizers() -> None:
     def __init__(self: Any, **options: Any) -> None:
         make(self, **translate_tokenizer(options))
 
-    tokenization_auto.tokenizer_class_from_name = tokenizer_class_from_name
-    PreTrainedTokenizerBase.__init__ = __init__
+    auto.tokenizer_class_from_name = tokenizer_class_from_name
+    base.__init__ = __init__

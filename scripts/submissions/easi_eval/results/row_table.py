@@ -51,7 +51,7 @@ ROW_COLUMNS = (
 
 # Texts stay Python objects: the string type of pandas rejects lone surrogates and turns None into
 # NaN.
-_TYPES = {
+_TYPES: dict[str, Any] = {
     "benchmark": object,
     "item": object,
     "question_type": object,
