@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
 
 def make_backend(name: str, hub: HubSettings) -> Backend:
-    """The backend of that name, reading from ``hub``. Each is one file; nothing else tells them apart."""
+    """Return the backend with this name, which reads from ``hub``.
+
+    Each backend is one module; no other module distinguishes between them.
+    """
     from .lmms_eval import LmmsEval
     from .vlmevalkit import VLMEvalKit
 
@@ -28,7 +31,12 @@ def make_backend(name: str, hub: HubSettings) -> Backend:
 
 
 def resolved(cfg: RunConfig, backend: Backend, hub: HubSettings) -> ModelChoice:
-    """The model of a run, after the backend's own checks. Raises EasiError; for a name of another backend the hint says whose it is."""
+    """Return the model of a run, after the backend's own checks.
+
+    Raises:
+        EasiError: If a check fails or no model class fits. If another backend knows the name, the
+            hint says how to run it there.
+    """
     try:
         backend.check(cfg)
         return backend.resolve(cfg)

@@ -1,4 +1,7 @@
-"""Adapters and what else a checkpoint refers to, as part of the chosen model; which classes lay an adapter over its base."""
+"""Adapters and other checkpoints that a model refers to, as part of the chosen model.
+
+Also decides which model classes can load an adapter on top of its base model.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ from .sources import ClassSource
 
 
 def checkpoints(model: ModelChoice) -> list[str]:
-    """The folders and hub ids that the model's class is given."""
+    """Return the folders and hub ids that the model's class is given."""
     given = (model.path, *(model.arguments.get(key) for key in CHECKPOINT_KEYS))
     return [
         name
@@ -27,9 +30,17 @@ def checkpoints(model: ModelChoice) -> list[str]:
 
 
 def with_references(model: ModelChoice, hub: HubSettings) -> ModelChoice:
-    """The choice with what its local checkpoints refer to; an adapter that is laid over a base is told.
+    """Return the choice with the checkpoints that its local checkpoints refer to.
 
-    ``hub``: its cache, where an adapter of the hub has left its small files. Raises EasiError for an adapter whose base cannot be told.
+    If the model is an adapter without a ``config.json``, ``base`` is set and a note says how to
+    submit it.
+
+    Args:
+        model: The choice; a served model is returned unchanged.
+        hub: Where the small files of an adapter from the hub are looked up, in the cache only.
+
+    Raises:
+        EasiError: If the base of an adapter is not given or is not there.
     """
     if model.served:
         return model
@@ -44,24 +55,35 @@ def with_references(model: ModelChoice, hub: HubSettings) -> ModelChoice:
         return model
     base = base_of(adapter)
     told = base if is_hub_id(base) else Path(base).name
-    note = f'an adapter of {base}, which transformers and peft lay it over; to submit it: "weightType": "Adapter", "baseModel": "{told}"'
+    note = (
+        f"an adapter of {base}, which transformers and peft lay it over; to submit it: "
+        f'"weightType": "Adapter", "baseModel": "{told}"'
+    )
     return replace(model, base=base, notes=(*model.notes, note))
 
 
 def with_base(model: ModelChoice, repo: str, path: Path) -> ModelChoice:
-    """The same choice; if ``repo`` is what an adapter is laid over, with the base in the folder ``path``."""
+    """Return the choice with its base in the folder ``path``, if ``repo`` is that base."""
     return replace(model, base=str(path)) if repo == model.base else model
 
 
 def check_adapter(model: ModelChoice, classes: Sequence[ClassSource]) -> None:
-    """Refuse an adapter that the class would not lay over its base."""
+    """Refuse an adapter that the class does not load on top of its base.
+
+    Args:
+        model: The choice; nothing is checked if it has no ``base``.
+        classes: The class and its bases, see ``sources.lineage``; empty if they are not known.
+
+    Raises:
+        EasiError: If an engine runs the model, the class does not use ``from_pretrained``, or peft
+            is not installed.
+    """
     if not model.base:
         return
     if model.engine:
         raise refuse_adapter(model, f"{model.engine} does not lay it over its base")
-    ours = any(
-        source.module.startswith("easi_") for source in classes
-    )  # the generic class, which loads by another module of ours
+    # The generic class loads its model in another module of this repository.
+    ours = any(source.module.startswith("easi_") for source in classes)
     if classes and not ours and not class_code.loads_pretrained(classes):
         raise refuse_adapter(
             model, f"{model.cls} loads its weights by other means than from_pretrained"
@@ -74,7 +96,7 @@ def check_adapter(model: ModelChoice, classes: Sequence[ClassSource]) -> None:
 
 
 def refuse_adapter(model: ModelChoice, why: str) -> EasiError:
-    """For a class that cannot lay an adapter over its base: the reason, and how to merge the two."""
+    """Return the error for a class that cannot load an adapter: why, and how to merge it."""
     merge = (
         "from peft import PeftModel; from transformers import AutoModelForImageTextToText as "
         "M, AutoProcessor as P; "

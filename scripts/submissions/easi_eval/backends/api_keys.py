@@ -1,6 +1,7 @@
-"""Which environment variables the classes of ``vlmeval.api`` read their keys from (ms-vlmeval 0.0.20).
+"""Environment variables from which the classes of ``vlmeval.api`` read keys (ms-vlmeval 0.0.20).
 
-All names of one class must be set. A class that is not here asks for none, or the registry gives it one.
+All variables of a class must be set. A class that is not listed needs no key, or gets it from its
+entry in the registry.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import Mapping
 
 KEYS: Mapping[str, tuple[str, ...]] = {
     "ARM_thinker": ("LMDEPLOY_API_KEY", "LMDEPLOY_API_BASE"),
-    "BedrockAPI": (),  # AWS's own chain: a profile, a role, variables
+    "BedrockAPI": (),  # AWS's own credential chain: profile, role, variables
     "BlueLM_API": ("BLUELM_API_KEY",),
     "CWWrapper": ("CW_API_KEY", "CW_API_BASE"),
     "DoubaoVL": ("DOUBAO_VL_KEY",),
@@ -35,7 +36,8 @@ KEYS: Mapping[str, tuple[str, ...]] = {
     "TogetherAPI": ("TOGETHER_API_KEY",),
     "bailingMMAPI": ("BAILINGMM_API_KEY",),
 }
-# GPT4V asks several services, told apart by a word in the model's name; the first that fits.
+# GPT4V is the client of several services. A word in the model's name tells which; the first match
+# counts.
 OF_GPT4V = (
     ("step", "STEPAI_API_KEY"),
     ("yi-vision", "YI_API_KEY"),
@@ -50,9 +52,9 @@ OF_GPT4V = (
 def missing_keys(
     cls: str, arguments: Mapping[str, object], environ: Mapping[str, str] = os.environ
 ) -> list[str]:
-    """The variables that a class of ``vlmeval.api`` needs with these arguments and that are not set.
+    """Return the variables that a class of ``vlmeval.api`` needs and that are not set.
 
-    A base that the arguments give (``api_base``) needs no variable.
+    An address or project given as an argument (``api_base``, ``project_id``) replaces its variable.
     """
     given = {
         name

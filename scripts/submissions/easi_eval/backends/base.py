@@ -1,4 +1,7 @@
-"""What a backend must be able to do. One file per backend implements it; nothing else knows which one runs."""
+"""The interface of an evaluation backend.
+
+Each backend implements it in one module; no other module knows which one runs.
+"""
 
 from __future__ import annotations
 
@@ -20,46 +23,73 @@ if TYPE_CHECKING:
 
 
 class Backend(Protocol):
-    """One evaluation backend. No method imports the backend itself; only ``resolve`` may ask the hub."""
+    """One evaluation backend.
+
+    No method imports the backend's own package. Only ``resolve`` may send requests to the hub.
+    """
 
     name: str  # as given to ``--backend``
     payload_name: str  # as written into the payload
     package: str  # import name of the real package
 
-    def version(self, cfg: RunConfig) -> str: ...
+    def version(self, cfg: RunConfig) -> str:
+        """Return the version of the package that the run uses."""
+        ...
 
     def check(self, cfg: RunConfig) -> None:
-        """Refuse (EasiError) what can be known to fail before any work starts."""
+        """Refuse what is known to fail before any work starts.
+
+        Raises:
+            EasiError: Says what is wrong and what to do.
+        """
         ...
 
     def offers(self, name: str) -> str:
-        """How to run ``name`` on this backend, for a hint; "" where it is none of its names for models."""
+        """Return a hint how to run ``name`` on this backend; "" if it is not a model name here."""
         ...
 
     def own_options(self) -> list[str]:
-        """The options of the backend's own command line."""
+        """Return the options of the backend's own command line."""
         ...
 
-    def resolve(self, cfg: RunConfig) -> ModelChoice: ...
+    def resolve(self, cfg: RunConfig) -> ModelChoice:
+        """Choose the model class and the weights for ``--model`` and ``--model-args``.
+
+        Raises:
+            EasiError: If no class fits, several fit, or the chosen one would fail.
+        """
+        ...
 
     def ready(self, cfg: RunConfig, model: ModelChoice) -> None:
-        """Refuse (EasiError) a model that cannot answer here: an engine or a key is missing. Not asked where all is answered."""
+        """Refuse a model that cannot answer on this machine.
+
+        Not called if all questions are answered already.
+
+        Raises:
+            EasiError: If an engine, a package or a key is missing.
+        """
         ...
 
     def settings(self, cfg: RunConfig, bench: Benchmark) -> dict[str, object]:
-        """What, beside the model, changes this benchmark's answers or scores (task, judge, corrections)."""
+        """Return what changes this benchmark's answers or scores, apart from the model.
+
+        That is the task, the judge, and the corrections.
+        """
         ...
 
     def needs(self, cfg: RunConfig, bench: Benchmark) -> list[Need]:
-        """The data this benchmark reads, to be fetched before anything is launched."""
+        """Return the data this benchmark reads, to be fetched before anything is launched."""
         ...
 
     def weights(self, model: ModelChoice) -> list[Need]:
-        """The checkpoints of the hub that the model reads; none for folders and for models behind a server."""
+        """Return the checkpoints of the hub that the model reads.
+
+        Empty for local folders and for models behind a server.
+        """
         ...
 
     def localise(self, model: ModelChoice, repo: str, path: Path) -> ModelChoice:
-        """The same choice with the weights of ``repo`` in the folder ``path``."""
+        """Return the choice with the weights of ``repo`` in the folder ``path``."""
         ...
 
     def answer_job(
@@ -70,7 +100,10 @@ class Backend(Protocol):
         paths: RunPaths,
         port: int,
     ) -> Job:
-        """The one launch whose workers answer all items of ``todo`` into the journal; ``port`` is free for its launcher."""
+        """Return the launch whose workers answer all items of ``todo`` into the journal.
+
+        ``port`` is a free port for the launcher.
+        """
         ...
 
     def score_job(
@@ -81,32 +114,43 @@ class Backend(Protocol):
         paths: RunPaths,
         judge: str = ...,
     ) -> Job:
-        """The one process that scores each benchmark of ``todo`` from the journal as soon as it is answered.
+        """Return the process that scores each benchmark of ``todo`` once it is answered.
 
-        By rules, unless ``judge`` is a model; one is named to a backend only whose ``Kind`` takes a judge.
+        It reads the answers from the journal and scores by rules, unless ``judge`` names a model.
+        Only a backend whose ``Kind`` takes a judge is given one.
         """
         ...
 
     def judge_model(self, cfg: RunConfig, judge: str) -> str:
-        """The model that the endpoint is asked for under a judge's name."""
+        """Return the model name that is sent to the endpoint for this judge."""
         ...
 
     def plain_job(
         self, cfg: RunConfig, model: ModelChoice, bench: Benchmark, folder: Path, port: int
     ) -> Job:
-        """The backend's own launch of one benchmark into ``folder``, untouched (``--plain``)."""
+        """Return the backend's own, unmodified launch of one benchmark (``--plain``).
+
+        Its files go into ``folder``; ``port`` is a free port for the launcher.
+        """
         ...
 
     def outputs(self, bench: Benchmark, folder: Path, judge: str = "") -> Outputs:
-        """Find the files of one benchmark in ``folder`` (those made with ``judge``); EasiError naming what is not there."""
+        """Find the files of one benchmark in ``folder``, those made with ``judge``.
+
+        Raises:
+            EasiError: Names a file that is not there.
+        """
         ...
 
     def rows(self, bench: Benchmark, out: Outputs) -> pd.DataFrame:
-        """Per question: see ``results.readers.ROW_COLUMNS``."""
+        """Return one row per question, with the columns of ``results.readers.ROW_COLUMNS``."""
         ...
 
     def read(self, bench: Benchmark, out: Outputs, rows: pd.DataFrame) -> Reading:
-        """Headline and sub-scores, 0-100, from the aggregate files; ``rows`` are those of ``rows()``."""
+        """Return headline score and sub-scores (0-100) from the aggregate files.
+
+        ``rows`` are those of ``rows()``.
+        """
         ...
 
     def told(
@@ -118,9 +162,13 @@ class Backend(Protocol):
         score: BenchmarkScore,
         scorer_notes: Mapping[str, Any],
     ) -> BenchmarkScore:
-        """``score`` with what has to stand beside it: corrections with both values, counted oddities. ``scorer_notes``: our scorer's."""
+        """Return ``score`` with the notes and corrections that are reported beside it.
+
+        Corrections carry both values, oddities are counted. ``scorer_notes`` are the notes that
+        this program's scorer wrote.
+        """
         ...
 
     def total(self, cfg: RunConfig, bench: Benchmark, out: Outputs) -> int:
-        """How many rows the dataset has, for a launch that left no list of questions."""
+        """Return the dataset's number of rows, for a launch that left no list of questions."""
         ...

@@ -1,4 +1,7 @@
-"""What the plan says of the chosen class, and what it refuses: engines, keys, arguments, revisions, the video's form."""
+"""Checks of the chosen VLMEvalKit class, and the notes on it in the plan.
+
+Covered are engines, keys, arguments, revisions and how VSI-Bench videos are shown.
+"""
 
 from __future__ import annotations
 
@@ -16,19 +19,29 @@ from .engines import how_to_get
 from .signatures import Signature, signature
 from .sources import ClassSource
 
-MISSPELT = 0.85  # of difflib: max_pixls for max_pixels, not top_n for top_p
+# Similarity (difflib) from which an unknown name counts as a misspelt known one: max_pixls for
+# max_pixels does, top_n for top_p does not.
+MISSPELT = 0.85
 VSI = ("vsi_bench", "vsi_debiased")
 
 
 def check(cfg: RunConfig, model: ModelChoice, classes: Sequence[ClassSource]) -> None:
-    """Refuse (EasiError) arguments and options that the class would fail on once it is loaded, or silently ignore."""
-    if classes:  # else the registry computes the class: nothing is known of it
+    """Refuse arguments and options that the class would fail on late, or silently ignore.
+
+    Raises:
+        EasiError: For an argument, a revision or a ``--vsi-input`` that the class does not take.
+    """
+    if classes:  # empty if the registry computes the class: then nothing is known about it
         _check_arguments(cfg, model, classes)
         _check_vsi_input(cfg, model, classes)
 
 
 def check_ready(cfg: RunConfig, model: ModelChoice, classes: Sequence[ClassSource]) -> None:
-    """Refuse (EasiError) a model that cannot answer on this machine: its key or its engine is not there."""
+    """Refuse a model that cannot answer on this machine.
+
+    Raises:
+        EasiError: If its key or its engine is missing.
+    """
     _check_keys(model)
     if classes:
         _check_engine(cfg, model, classes)
@@ -37,7 +50,17 @@ def check_ready(cfg: RunConfig, model: ModelChoice, classes: Sequence[ClassSourc
 def notes(
     cfg: RunConfig, model: ModelChoice, classes: Sequence[ClassSource], generic: bool
 ) -> tuple[str, ...]:
-    """Lines for plan and manifest: how tokens are chosen, whose code runs, which attention, what VSI-Bench shows."""
+    """Return the lines on the class for plan and manifest.
+
+    They tell how tokens are sampled, whether remote code runs, which attention is used, arguments
+    whose effect is unknown, the engine, and how VSI-Bench is shown.
+
+    Args:
+        cfg: The run's options.
+        model: The choice.
+        classes: The class and its bases; empty if they are not known.
+        generic: Whether it is the generic class; remote code and attention are then left out.
+    """
     said = [sampling(cfg, model, classes)]
     package = "" if model.served else class_code.engine(classes, model.arguments)[0]
     if not model.served and not generic:
@@ -73,7 +96,7 @@ def notes(
 
 
 def sampling(cfg: RunConfig, model: ModelChoice, classes: Sequence[ClassSource]) -> str:
-    """One line: the settings that decide how tokens are chosen, and where each comes from."""
+    """Return one line: the settings that decide how tokens are sampled, each with its source."""
     package = "" if model.served else class_code.engine(classes, model.arguments)[0]
     written = class_code.hard_coded(classes, package)
     defaults = signature(classes).defaults
@@ -113,7 +136,7 @@ def sampling(cfg: RunConfig, model: ModelChoice, classes: Sequence[ClassSource])
 
 
 def native_video(model: ModelChoice, classes: Sequence[ClassSource]) -> bool:
-    """Whether VLMEvalKit gives the class whole videos instead of frames."""
+    """Return whether VLMEvalKit gives the class whole videos instead of frames."""
     if model.served:
         return bool({**signature(classes).defaults, **model.arguments}.get("video_llm"))
     return class_code.attribute(classes, "VIDEO_LLM") is True
@@ -170,7 +193,10 @@ def _check_arguments(cfg: RunConfig, model: ModelChoice, classes: Sequence[Class
 
 
 def _known(takes: Signature) -> frozenset[str]:
-    """Arguments that the class is known to use; one with ``**kwargs`` hands on what decides the sampling."""
+    """Return the arguments that the class is known to use.
+
+    A class with ``**kwargs`` is assumed to pass the sampling settings on.
+    """
     return (
         frozenset({*takes.names, *takes.defaults, *class_code.SAMPLING})
         if takes.open
@@ -185,7 +211,10 @@ def _unknown(cfg: RunConfig, takes: Signature) -> list[str]:
 
 
 def _check_engine(cfg: RunConfig, model: ModelChoice, classes: Sequence[ClassSource]) -> None:
-    """Refuse an engine that is not installed, with the ways out; which one is taken is part of the identity."""
+    """Refuse an engine that is not installed; the hint names the alternatives.
+
+    The user chooses among them, because the engine is part of the run's identity.
+    """
     package, switch = ("", "") if model.served else class_code.engine(classes, model.arguments)
     if not package or importlib.util.find_spec(package) is not None:
         return

@@ -1,4 +1,7 @@
-"""What the code of a VLMEvalKit class does, told from its text: the engine it needs, what it hard-codes, whose code it lets run."""
+"""What the code of a VLMEvalKit class does, read from its source without importing it.
+
+That is the engine it needs, sampling settings it hard-codes, and whether it lets remote code run.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from .literals import evaluate
 from .signatures import is_plain, signature
 from .sources import ClassSource
 
-# The settings that decide how tokens are chosen, by the names that the classes of VLMEvalKit give them.
+# The settings that decide how tokens are sampled, under the names used by VLMEvalKit's classes.
 SAMPLING = (
     "do_sample",
     "temperature",
@@ -23,20 +26,21 @@ SAMPLING = (
     "max_completion_tokens",
 )
 ENGINES = {"use_vllm": "vllm", "use_lmdeploy": "lmdeploy"}
-# Calls that only an engine's way of answering makes; the settings and the trust written into them hold for that way alone.
+# Calls that are made only when an engine answers. What is written into them (sampling settings,
+# trust_remote_code) counts only then.
 ENGINE_CALLS = {
     "LLM": "vllm",
     "SamplingParams": "vllm",
     "pipeline": "lmdeploy",
     "GenerationConfig": "lmdeploy",
 }
-# Classes whose ``from_pretrained`` loads no weights of the model.
+# Endings of classes whose ``from_pretrained`` does not load the model's weights.
 NO_MODELS = ("Tokenizer", "TokenizerFast", "Processor", "Config", "FeatureExtractor")
 ANSWERING = ("generate", "chat")
 
 
 def attribute(classes: Sequence[ClassSource], name: str) -> object:
-    """A literal attribute of the class or of the nearest base that has it, else None."""
+    """Return a literal attribute of the class or of the nearest base that has it, else None."""
     for source in classes:
         for node in source.node.body:
             targets = (
@@ -53,9 +57,10 @@ def attribute(classes: Sequence[ClassSource], name: str) -> object:
 
 
 def engine(classes: Sequence[ClassSource], arguments: Mapping[str, object]) -> tuple[str, str]:
-    """(package, argument) of the engine that this class needs under these arguments; the argument is "" if none turns it off.
+    """Return (package, argument) of the engine that the class needs with these arguments.
 
-    ("", "") where it runs on transformers.
+    ``argument`` is the one that turns the engine off, or "" if there is none. The result is ("",
+    "") if the class runs on transformers.
     """
     for package in ENGINES.values():
         if any(
@@ -86,7 +91,11 @@ def _always_imports(init: ast.FunctionDef, package: str) -> bool:
 
 
 def hard_coded(classes: Sequence[ClassSource], engine_name: str) -> dict[str, object]:
-    """Sampling settings written into the class's calls to the model; of several different ones all, joined by "/"."""
+    """Return the sampling settings that the class writes into its calls to the model.
+
+    Several different values of one setting are joined by "/". ``engine_name`` selects the calls to
+    that engine; "" selects those to transformers.
+    """
     found: dict[str, list[object]] = {}
     for call in _calls(classes):
         name = _called(call)
@@ -106,7 +115,7 @@ def hard_coded(classes: Sequence[ClassSource], engine_name: str) -> dict[str, ob
 
 
 def trusts_remote_code(classes: Sequence[ClassSource], engine_name: str) -> bool:
-    """Whether the class writes ``trust_remote_code=True`` into what it loads, or has it as its default."""
+    """Return whether the class sets ``trust_remote_code=True``, in a call or as a default."""
     for source in classes:
         for node in _code(source):
             if isinstance(node, ast.Call) and (_called(node) != "LLM" or engine_name == "vllm"):
@@ -128,7 +137,10 @@ def trusts_remote_code(classes: Sequence[ClassSource], engine_name: str) -> bool
 
 
 def loads_pretrained(classes: Sequence[ClassSource]) -> bool:
-    """Whether the class loads a model by ``from_pretrained``, which lays an adapter over its base, and not only its processor."""
+    """Return whether the class loads its model, not only a processor, by ``from_pretrained``.
+
+    That method of transformers loads an adapter on top of its base.
+    """
     return any(
         isinstance(node, ast.Call)
         and isinstance(node.func, ast.Attribute)
@@ -140,7 +152,7 @@ def loads_pretrained(classes: Sequence[ClassSource]) -> bool:
 
 
 def asks_flash_attention(classes: Sequence[ClassSource]) -> bool:
-    """Whether ``flash_attention_2`` is written into the class."""
+    """Return whether ``flash_attention_2`` is written into the class."""
     return any(
         isinstance(node, ast.Constant) and node.value == "flash_attention_2"
         for source in classes
@@ -149,7 +161,10 @@ def asks_flash_attention(classes: Sequence[ClassSource]) -> bool:
 
 
 def _code(source: ClassSource) -> Iterator[ast.AST]:
-    """The class, and the functions and statements of its file outside other classes. The root of all classes loads nothing."""
+    """Yield the nodes of the class and of its file outside other classes.
+
+    ``BaseModel``, the root of all classes, is left out: it loads nothing.
+    """
     if source.name == "BaseModel":
         return
     for statement in source.tree.body:
