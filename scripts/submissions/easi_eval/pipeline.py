@@ -1,4 +1,9 @@
-"""The story of a run: plan, prepare, evaluate, collect, report."""
+"""Control flow of a run: plan, prepare data, evaluate, collect scores, report.
+
+``run`` is the entry point of the command line. It collects every reason to refuse the run before
+anything starts, and then hands over to ``Run``. Dry runs (``_show``) and imported results
+(``_import``) take their own way and share the steps after it.
+"""
 
 from __future__ import annotations
 
@@ -57,7 +62,19 @@ from .submission.naming import Naming
 
 
 def run(asked: RunConfig, refusals: Refusals) -> int:
-    """Carry out the options; returns the exit code. Raises EasiError for what is refused, KeyboardInterrupt for Ctrl-C."""
+    """Carry out the options of a command line.
+
+    Args:
+        asked: The options as the user gave them.
+        refusals: Collects the reasons that refuse the run, so that all are reported together.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        EasiError: The run is refused, or cannot go on.
+        KeyboardInterrupt: The user interrupted the run; finished results are on disk.
+    """
     if asked.import_results is not None:
         return _import(asked)
     machine = checks.probe_machine()
@@ -72,7 +89,9 @@ def run(asked: RunConfig, refusals: Refusals) -> int:
         stack.enter_context(interruptible())
         hub = users_hub
         if cfg.smoke:
-            if asked.model:  # it comes from where it really is; only the data are the rehearsal's
+            # A model named by the user comes from the real hub; only the data of a smoke run come
+            # from the local one.
+            if asked.model:
                 for found in fetch(backend.weights(model), _said, users_hub):
                     model = backend.localise(model, found.need.repo, found.path)
             hub = stack.enter_context(rehearsal_hub(cfg))
@@ -89,9 +108,14 @@ def _considered(
     machine: checks.Machine,
     refusals: Refusals,
 ) -> tuple[Naming, tuple[str, ...]]:
-    """What the metadata name, and the notes of the plan, once nothing refuses this model on this machine."""
+    """Check the model, the machine and the submission; reasons to refuse go to ``refusals``.
+
+    Returns:
+        What the submission's metadata name, and the notes of the plan.
+    """
     notes: tuple[str, ...] = ()
-    # What is answered is scored and sent on any machine, also one without the GPUs.
+    # A run whose questions are all answered needs no model: it can be scored and sent from a
+    # machine without GPUs.
     idle = not asks(cfg, backend, make(cfg, backend, model, ()))
     if not idle:
         with refusals.noted():
@@ -136,7 +160,7 @@ def _show(
     machine: checks.Machine,
     refusals: Refusals,
 ) -> int:
-    """The whole plan, with all that would refuse the run; starts nothing."""
+    """Print the plan of ``--dry-run`` with all reasons to refuse the run; start nothing."""
     plan, naming = unresolved(cfg), Naming()
     with refusals.noted():
         model = resolved(cfg, backend, users_hub)
@@ -145,9 +169,8 @@ def _show(
         plan = make(cfg, backend, model, notes)
         plan = replace(plan, jobs=tuple(_jobs(cfg, backend, plan)))
     if not cfg.smoke and plan.todo:
-        silent = any(
-            isinstance(refusal, Unreachable) for refusal in refusals.found
-        )  # it is not asked again, nor said twice
+        # A hub that did not answer is not asked again, and its problem is reported once.
+        silent = any(isinstance(refusal, Unreachable) for refusal in refusals.found)
         with refusals.noted():
             download = _download(
                 cfg, backend, plan, replace(users_hub, offline=users_hub.offline or silent)
@@ -160,16 +183,19 @@ def _show(
     if cfg.submit and plan.identity:
         with refusals.noted():
             print(
-                f"\n# submission\n{Run(asked, cfg, backend, users_hub, plan, naming).describe_request()}"
+                "\n# submission\n"
+                f"{Run(asked, cfg, backend, users_hub, plan, naming).describe_request()}"
             )
     return ExitCode.REFUSED if refusals.found else ExitCode.COMPLETE
 
 
 def _import(asked: RunConfig) -> int:
-    """Take over results that were made without us; table, payload, archive and sending then are as after a run of ours."""
-    from . import (
-        importing,  # like everything that loads pandas, only where it is needed: a refusal comes at once
-    )
+    """Adopt results that another program made, for ``--import-results``.
+
+    Table, payload, archive and submission are then the same as after a run of this program.
+    """
+    # Loads pandas, which takes seconds; a refused command line should not wait for it.
+    from . import importing
 
     adoption = importing.consider(asked)
     cfg = replace(asked, backend=adoption.plan.backend, benchmarks=adoption.keys)
@@ -184,7 +210,8 @@ def _import(asked: RunConfig) -> int:
             print(Redactor.from_environ().line(importing.describe(adoption, decisions)))
             if cfg.submit:
                 print(
-                    f"\n# submission\n{Run(asked, cfg, backend, hub, trial.plan, naming).describe_request()}"
+                    "\n# submission\n"
+                    f"{Run(asked, cfg, backend, hub, trial.plan, naming).describe_request()}"
                 )
         return ExitCode.COMPLETE
     with interruptible(), run_lock(adoption.plan.paths.lock):
@@ -205,16 +232,20 @@ def _said(event: object) -> None:
 
 
 def folder_of(cfg: RunConfig, backend: Backend, model: ModelChoice) -> RunFolder:
-    """Where this run lies, or will lie."""
+    """Return the folder of this run, which may not exist yet."""
     return run_folder(cfg, backend.version(cfg), model, libraries_of(cfg))
 
 
 def places(cfg: RunConfig, backend: Backend, model: ModelChoice) -> RunPaths:
+    """Return the paths inside the folder of this run."""
     return folder_of(cfg, backend, model).paths
 
 
 def make(cfg: RunConfig, backend: Backend, model: ModelChoice, notes: Sequence[str]) -> Plan:
-    """Read what is on disk and decide."""
+    """Return the plan: which benchmarks are to be evaluated, given the results on disk.
+
+    ``notes`` are messages for the user; the plan shows them before its own.
+    """
     folder = folder_of(cfg, backend, model)
     paths, manifest = folder.paths, Manifest.load(folder.paths.manifest)
     settings = {
@@ -246,13 +277,19 @@ def make(cfg: RunConfig, backend: Backend, model: ModelChoice, notes: Sequence[s
 
 
 def _data_of(manifest: Manifest | None, key: str) -> dict[str, object]:
-    """What is recorded of a benchmark's data; preparation finds whether they are still the same."""
+    """Return the recorded digests of a benchmark's data.
+
+    Whether the data are still the same is checked later, by ``prepare.begin``.
+    """
     state = manifest.benchmarks.get(key) if manifest else None
     return {"data": state.settings["data"]} if state and "data" in state.settings else {}
 
 
 def _table_changed(needs: Sequence[Need], manifest: Manifest | None, key: str) -> bool:
-    """Whether a table at hand is not the file that it was; preparation then finds what that means."""
+    """Return whether the benchmark's table has another size or time than when it was recorded.
+
+    What the change means is decided later, by ``prepare.begin``.
+    """
     state = manifest.benchmarks.get(key) if manifest else None
     before = state.evidence.get("table") if state else None
     now = next((prepare.table_state(need.target) for need in needs if need.kind is Kind.FILE), [])
@@ -260,11 +297,15 @@ def _table_changed(needs: Sequence[Need], manifest: Manifest | None, key: str) -
 
 
 def _changed_since(manifest: Manifest, libraries: Mapping[str, str]) -> tuple[str, ...]:
-    """That the run was begun with another patch version: its answers are kept, and a benchmark of both kinds says so."""
+    """Return a note if library versions differ from those of the manifest; the answers are kept.
+
+    Only differences that belong to the same run identity get here, such as patch versions.
+    """
     differing = mixed([decisive(manifest.versions), decisive(libraries)])
     return (
         (
-            f"since the last start of this run other versions were installed ({'; '.join(differing)}); its answers are kept",
+            "since the last start of this run other versions were installed "
+            f"({'; '.join(differing)}); its answers are kept",
         )
         if differing
         else ()
@@ -272,7 +313,7 @@ def _changed_since(manifest: Manifest, libraries: Mapping[str, str]) -> tuple[st
 
 
 def asks(cfg: RunConfig, backend: Backend, plan: Plan) -> bool:
-    """Whether the model has anything left to answer."""
+    """Return whether the model has questions left to answer."""
     if cfg.plain or not plan.todo:
         return bool(plan.todo)
     return pending(
@@ -303,7 +344,7 @@ def _found(evidence: Evidence | None, folder: Path, policy: judging.Policy) -> F
 
 
 def _jobs(cfg: RunConfig, backend: Backend, plan: Plan) -> list[Job]:
-    """The commands that the plan would run."""
+    """Return the commands that the plan would run; a judge only if it judges every benchmark."""
     if not plan.todo:
         return []
     port = launchers.free_port()
@@ -328,8 +369,8 @@ def _jobs(cfg: RunConfig, backend: Backend, plan: Plan) -> list[Job]:
 
 
 def _download(cfg: RunConfig, backend: Backend, plan: Plan, hub: HubSettings) -> Download:
-    """What data and weights the plan would download; asks the hub for sizes."""
-    from .data.forecast import forecast  # loads the hub's client
+    """Return what data and weights the plan would download; asks the hub for the sizes."""
+    from .data.forecast import forecast  # loads the hub's client, which takes seconds
 
     wanted = {bench.key: backend.needs(cfg, bench) for bench in plan.benchmarks}
     if plan.identity and asks(cfg, backend, plan) and (weights := backend.weights(plan.model)):
@@ -343,18 +384,24 @@ def _download(cfg: RunConfig, backend: Backend, plan: Plan, hub: HubSettings) ->
 
 @dataclass
 class Run:
-    """One run under way: the plan, and what has become of it so far."""
+    """A run in progress: its plan, the manifest on disk, and the problems so far.
+
+    Attributes:
+        asked: The options as the user gave them; they form the command for a retry.
+        cfg: The options that hold; differs from ``asked`` for ``--smoke`` and imported results.
+        naming: What the metadata of a submission name, as found at the start.
+        troubles: One entry per benchmark that failed or is incomplete.
+        snapshots: Folders of the hub's checkpoints by repository; filled when they are fetched.
+    """
 
     asked: RunConfig
     cfg: RunConfig
     backend: Backend
     hub: HubSettings
     plan: Plan
-    naming: InitVar[Naming]  # what the metadata of a submission name, as found at the start
+    naming: InitVar[Naming]
     troubles: list[report.Trouble] = field(default_factory=list)
-    snapshots: dict[str, Path] = field(
-        default_factory=dict
-    )  # where the checkpoints of the hub lie, once fetched
+    snapshots: dict[str, Path] = field(default_factory=dict)
 
     def __post_init__(self, naming: Naming) -> None:
         self.handin = HandIn(
@@ -370,7 +417,17 @@ class Run:
         )
 
     def carry_out(self) -> int:
-        """Returns the exit code; everything that is written lies on disk before the summary is printed."""
+        """Evaluate, write the result files, print the summary, and submit if asked.
+
+        All result files are on disk before the summary is printed.
+
+        Returns:
+            The exit code.
+
+        Raises:
+            EasiError: The run cannot go on, or the leaderboard did not accept the results.
+            KeyboardInterrupt: The user interrupted the run; finished results are on disk.
+        """
         if self.plan.todo:
             warning = self._check_judge()
             try:
@@ -383,7 +440,7 @@ class Run:
         self._summarise(scores)
         return self._exit_code(scores)
 
-    # ---- steps ----------------------------------------------------------------------------------------------------
+    # ---- steps -----------------------------------------------------------------------------------
 
     def _answer(self, warning: str) -> None:
         with make_display(self.cfg.no_rich, sys.stdout) as display:
@@ -395,15 +452,20 @@ class Run:
                 self._evaluate(display.on)
 
     def _keep_complete(self) -> None:
-        """After an interrupt: write what any other end writes. Another interrupt ends that; each file is whole or the one before."""
+        """Write table, payload and archive after an interrupt.
+
+        A second interrupt stops the writing. Each file is then either complete or the previous
+        version, because files are replaced in one step.
+        """
         if not self.plan.paths.manifest.exists():
             return
         rearm()
         scores = self._collect()
         complete = [row.key for row in scores.rows if row.state is State.COMPLETE]
-        with suppress(OSError):  # the terminal may be what has gone
+        with suppress(OSError):  # after a hangup the terminal is gone
             print(
-                f"interrupted; writing table and payload ({len(complete)} of {len(self.cfg.selected)} benchmarks complete)",
+                f"interrupted; writing table and payload ({len(complete)} of "
+                f"{len(self.cfg.selected)} benchmarks complete)",
                 flush=True,
             )
         self.handin.write(scores, self.manifest.revisions)
@@ -411,9 +473,13 @@ class Run:
             self._summarise(scores)
 
     def _check_judge(self) -> str:
-        """Ask a judge that may be needed for a word before anything is started; what is to be said if there will be none.
+        """Send the judge a test request, if one may be needed, before anything is started.
 
-        Raises EasiError if one that was set on purpose cannot be used.
+        Returns:
+            A warning if the judge cannot be used and the answers are read by rules; else "".
+
+        Raises:
+            EasiError: A judge that was configured on purpose cannot be used.
         """
         if not self.policy.judge:
             return ""
@@ -449,9 +515,10 @@ class Run:
             ),
         )
         known = Manifest.load(plan.paths.manifest)
+        # Manifests of older versions have no list of launches, only the versions of the last one.
         before: list[LaunchRecord] = self.manifest.launches or (
             [{"versions": known.versions}] if known else []
-        )  # of a run that kept no launches
+        )
         launch: LaunchRecord = {
             "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             "versions": self.manifest.versions,
@@ -459,9 +526,8 @@ class Run:
         self.manifest = replace(self.manifest, launches=[*before, launch])
         self.manifest.save(plan.paths.manifest)
         if any(todo.aside for todo in plan.todo):
-            self.handin.write(
-                self._collect(), self.manifest.revisions
-            )  # from here on, however this run ends, no older result stands for it
+            # However this run ends, the result files must not show results that were set aside.
+            self.handin.write(self._collect(), self.manifest.revisions)
         emit(
             RunStarted(
                 plan.model.name,
@@ -476,7 +542,7 @@ class Run:
         )
 
     def _prepare(self, emit: Emit) -> None:
-        """Get data and weights, and see what their change means for what is there."""
+        """Fetch data and weights, and adapt the plan where they changed since the last start."""
         emit(PhaseStarted("prepare", self.hub.endpoint))
         asking = asks(self.cfg, self.backend, self.plan)
         weights = self.backend.weights(self.plan.model) if asking else []
@@ -537,7 +603,7 @@ class Run:
         ).run()
 
     def _note_loaded(self, made_with: Sequence[Mapping[str, str]]) -> None:
-        """Keep what the workers of this launch said that they answer with."""
+        """Record the library versions that the workers of this launch reported."""
         *before, last = self.manifest.launches
         self.manifest = replace(
             self.manifest,
@@ -552,7 +618,11 @@ class Run:
         self.manifest.save(self.plan.paths.manifest)
 
     def _note(self, verdict: Verdict) -> None:
-        """Keep a verdict at once: a kill later must not cost it. A benchmark that is judged has two, and the later one holds."""
+        """Record a verdict on disk at once, so that it survives a kill.
+
+        A judged benchmark has two verdicts, by rules and by the judge; the later one replaces the
+        earlier one.
+        """
         self.troubles = [trouble for trouble in self.troubles if trouble.key != verdict.key]
         if verdict.evidence is None:
             changes: dict[str, object] = {"state": str(State.FAILED), "reason": verdict.reason}
@@ -592,7 +662,10 @@ class Run:
         self.manifest.save(self.plan.paths.manifest)
 
     def _collect(self) -> ScoreTable:
-        """Everything this identity has, not only what was asked for now: a run for fewer benchmarks removes nothing."""
+        """Return the scores of all benchmarks in the run folder, not only of the selected ones.
+
+        A later run for fewer benchmarks therefore removes nothing from the result files.
+        """
         rows = [row for key in ALL_KEYS if (row := self._row(key)) is not None]
         return ScoreTable(tuple(rows), self.plan.model.name, self.backend.name, self.plan.identity)
 
@@ -617,9 +690,8 @@ class Run:
     def _summarise(self, scores: ScoreTable) -> None:
         width = min(shutil.get_terminal_size((80, 24)).columns, 140)
         failed = tuple(trouble.key for trouble in self.troubles)
-        again = (
-            bool(failed) and not self.cfg.import_results
-        )  # importing the same files again changes nothing
+        # Importing the same files again would give the same result, so no retry is offered.
+        again = bool(failed) and not self.cfg.import_results
         retry = (
             replace(self.asked, benchmarks=failed, include_extra=False, rerun=False).command_words()
             if again
@@ -654,13 +726,16 @@ class Run:
         return ExitCode.COMPLETE if finished else ExitCode.INCOMPLETE
 
     def describe_request(self) -> str:
-        """What ``--submit`` would send."""
+        """Describe what ``--submit`` would send."""
         return self.handin.describe_request(
             self._collect(), self.manifest.revisions, [bench.key for bench in self.plan.benchmarks]
         )
 
     def _forecast(self) -> list[str]:
-        """Said before hours are spent: what ``--submit`` will find lacking at the end even if all goes well."""
+        """Return a note if ``--submit`` will fail because benchmarks are missing that were not asked.
+
+        It is shown at the start, before hours of evaluation are spent.
+        """
         asked = {bench.key for bench in self.cfg.selected}
         never = (
             [key for key in self._collect().lacking() if key not in asked]
