@@ -26,6 +26,7 @@ import pytest
 from huggingface_hub import constants
 
 from easi_eval.benchmarks import BENCHMARKS, by_key
+from easi_eval.data import fetching
 from easi_eval.data.hub import PIECE
 from easi_eval.data.needs import FileRecord, Unreachable
 from easi_eval.datasets import (
@@ -1006,7 +1007,7 @@ def test_every_benchmark_has_needs_on_both_backends(tmp_path: Path) -> None:
 
 
 def test_a_models_config_comes_from_the_hub_or_from_the_cache(
-    hub: Hub, settings: HubSettings
+    hub: Hub, settings: HubSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = hub.root / "models" / "easi" / "model"
     folder.mkdir(parents=True)
@@ -1022,6 +1023,7 @@ def test_a_models_config_comes_from_the_hub_or_from_the_cache(
             fetch_model_file(settings, name, file)
     ref = settings.hub_cache / "models--easi--model" / "refs" / "main"
     assert not ref.exists(), "the cache's main must not move to a snapshot that holds one file"
+    monkeypatch.setattr(fetching, "_commits", {})  # as in another process
     with pytest.raises(EasiError, match="HF_HUB_OFFLINE"):
         fetch_model_file(replace(settings, offline=True), "easi/model", "config.json")
     ref.parent.mkdir(parents=True)
