@@ -1,4 +1,4 @@
-"""What both backends' launches share: the environment of their processes, and what a model's own files say about it."""
+"""What both backends share: the environment of their processes, and reading a model's files."""
 
 from __future__ import annotations
 
@@ -25,9 +25,10 @@ from .revision import folder_revision
 
 REPOSITORY = Path(__file__).resolve().parents[4]
 NO_GPU = {"CUDA_VISIBLE_DEVICES": "-1"}
-# Older names of the cache's place, which transformers still prefers to HF_HUB_CACHE: it would not find what we fetched.
+# Older variables for the cache's folder. transformers still prefers them to HF_HUB_CACHE and would
+# not find what this program fetched.
 OLD_CACHES = ("TRANSFORMERS_CACHE", "PYTORCH_TRANSFORMERS_CACHE", "PYTORCH_PRETRAINED_BERT_CACHE")
-# Which arguments of a model class name the checkpoint.
+# Arguments of a model class that name the checkpoint.
 CHECKPOINT_KEYS = ("pretrained", "model", "model_id", "model_id_name", "model_path", "path")
 OTHER_FORMATS = (
     "*.gguf",
@@ -42,7 +43,7 @@ OTHER_FORMATS = (
 
 
 def environment(hub: HubSettings, package: Package) -> dict[str, str]:
-    """What every process of a backend gets beside our own environment. No secret is in it."""
+    """Return the variables that every process of a backend gets. None of them is a secret."""
     env = {
         "PYTHONUNBUFFERED": "1",
         "PYTHONNOUSERSITE": "1",
@@ -65,16 +66,16 @@ def environment(hub: HubSettings, package: Package) -> dict[str, str]:
 
 
 def written_folder(hub: HubSettings, name: str) -> Path:
-    """For what is written: in ``HF_HOME`` where that is possible, else in the user's own cache."""
+    """Return a folder for written files: in ``HF_HOME`` if writable, else in the user's cache."""
     shared = hub.hf_home / name
     there = next(folder for folder in (shared, *shared.parents) if folder.exists())
     return shared if os.access(there, os.W_OK | os.X_OK) else cache_folder() / name
 
 
 def written_cache(hub: HubSettings, variable: str, name: str) -> dict[str, str]:
-    """``variable`` for a library whose cache ``HF_HOME/name`` can only be read.
+    """Return ``variable`` with a writable folder, for a library whose cache is ``HF_HOME/name``.
 
-    None where that can be written, or the user set the variable.
+    Empty if ``HF_HOME/name`` is writable or the user has set the variable.
     """
     folder = written_folder(hub, name)
     return (
@@ -83,31 +84,39 @@ def written_cache(hub: HubSettings, variable: str, name: str) -> dict[str, str]:
 
 
 def search_path(package: Package) -> tuple[str, ...]:
-    """Where a backend's processes look for packages: a checkout first, then as this process, but never among the user's own packages."""
+    """Return where a backend's processes look for packages.
+
+    A checkout comes first, then this process's path without the user's site-packages (the processes
+    run with ``PYTHONNOUSERSITE``).
+    """
     first = [str(package.root.parent)] if package.checkout else []
     return (*first, *(folder for folder in sys.path if folder != site.getusersitepackages()))
 
 
 def libraries_of(cfg: RunConfig) -> Mapping[str, str]:
-    """Installed versions by name, as the backend's processes find them."""
+    """Return the installed versions by name, as the backend's processes find them."""
     return installed(search_path(locate(cfg.kind, cfg.backend_path)))
 
 
 def other_device(cfg: RunConfig) -> str | None:
-    """``--device`` where it is another than the default: ``--device cuda`` and none at all are one thing."""
+    """Return ``--device`` if it is not the default: ``cuda`` and no option mean the same."""
     return None if cfg.device_kind == "cuda" else cfg.device_kind
 
 
 def answering(cfg: RunConfig, workers: int) -> dict[str, str]:
-    """What workers get beside ``environment``. On the CPU they see no GPU, whatever a model class would do with one."""
+    """Return the variables that workers get in addition to ``environment``.
+
+    With ``--device cpu`` they see no GPU, so that no model class can use one.
+    """
     return {**threads(workers), **(NO_GPU if cfg.device == "cpu" else {})}
 
 
 def threads(workers: int) -> dict[str, str]:
-    """Each worker's share of the cores, at most 8: torchrun's default of one thread makes image decoding wait.
+    """Return the number of threads of each worker: its share of the cores, at most 8.
 
-    A number that the user set stays. Of a list for nested levels the first counts, which is the one torch uses: accelerate
-    reads a single number only. OpenMP ignores anything else, and so do we.
+    With torchrun's default of one thread, image decoding is a bottleneck. A number that the user
+    set is kept. Of a list for nested levels the first number is taken, which torch uses too;
+    accelerate accepts a single number only. Other values are ignored, as OpenMP does.
     """
     outer = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
     if outer.isdecimal() and int(outer) > 0:
@@ -116,7 +125,7 @@ def threads(workers: int) -> dict[str, str]:
 
 
 def literal(text: str) -> object:
-    """The value of a ``--model-args`` part: a Python or JSON literal where it is one, else the text."""
+    """Return the value of a ``--model-args`` part: a Python or JSON literal, else the text."""
     words = {"true": True, "false": False, "null": None, "none": None}
     if text.lower() in words:
         return words[text.lower()]
@@ -127,7 +136,13 @@ def literal(text: str) -> object:
 
 
 def check_number(name: str, value: str, default: object, whose: str) -> None:
-    """Refuse a text where the class's own default is a number; ``batch_size=auto`` and the like stay the backend's."""
+    """Refuse a text where the class's own default is a number.
+
+    ``batch_size`` is left out, because backends accept words such as ``auto`` there.
+
+    Raises:
+        EasiError: If the value is not a number.
+    """
     if (
         isinstance(default, int | float)
         and not isinstance(default, bool)
@@ -141,7 +156,7 @@ def check_number(name: str, value: str, default: object, whose: str) -> None:
 
 
 def is_missing_path(model: str) -> bool:
-    """Whether this can only be a path, and nothing is there."""
+    """Return whether this can only be a path, and nothing is there."""
     return (model.startswith(("/", "./", "../", "~")) or model in (".", "..")) and not Path(
         model
     ).expanduser().exists()
@@ -151,7 +166,12 @@ WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".gguf")
 
 
 def check_folder(folder: Path) -> None:
-    """Refuse a folder that holds no model that can be loaded, and say what it is instead. Raises EasiError."""
+    """Refuse a folder that is known to hold no loadable model; the message says what it holds.
+
+    Raises:
+        EasiError: For training checkpoints (DeepSpeed, FSDP, ``checkpoint-N`` folders) and GGUF
+            files.
+    """
     names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
     if not folder.is_dir() or "adapter_config.json" in names:
         return
@@ -188,7 +208,7 @@ def check_folder(folder: Path) -> None:
 
 
 def folder_hint(model: str) -> str:
-    """What to do about a folder that is not there: the nearest names beside it, or how far the path goes."""
+    """Return a hint for a missing folder: the nearest name, or the part of the path that exists."""
     path = Path(model).expanduser().absolute()
     there = next(folder for folder in path.parents if folder.is_dir())
     try:
@@ -204,13 +224,16 @@ def folder_hint(model: str) -> str:
 
 
 def model_path(model: str) -> str:
-    """A folder as an absolute path (the workers run elsewhere), a hub id as it is."""
+    """Return a folder as an absolute path, because workers run elsewhere; a hub id unchanged."""
     folder = Path(model).expanduser()
     return str(folder.resolve()) if folder.is_dir() else model
 
 
 def absolute_paths(args: Sequence[str], options: Container[str]) -> list[str]:
-    """``args`` with the value of each of these options (``--o V``, ``--o=V``), a path, made absolute: the workers run elsewhere."""
+    """Return ``args`` with the values of these options, which are paths, made absolute.
+
+    Both ``--o V`` and ``--o=V`` are recognised. The workers run in another folder.
+    """
     made: list[str] = []
     for word in args:
         option, equals, value = word.partition("=")
@@ -224,24 +247,28 @@ def absolute_paths(args: Sequence[str], options: Container[str]) -> list[str]:
 
 
 def model_name(model: str) -> str:
-    """The checkpoint's name for people: a hub id, or the last part of a folder's path."""
+    """Return the checkpoint's display name: a hub id, or the last part of a folder's path."""
     folder = Path(model).expanduser()
     return folder.resolve().name if folder.is_dir() else model
 
 
 def weights_need(repo: str, revision: str = "") -> Need:
-    """A checkpoint of the hub, once and not also in the formats of other frameworks."""
+    """Return the need for a checkpoint of the hub, without the formats of other frameworks."""
     return Need(
         f"model {repo}", repo, revision=revision or "main", repo_type="model", ignore=OTHER_FORMATS
     )
 
 
 def revision(paths: Iterable[str], asked: str = "") -> str:
-    """``ModelChoice.revision``: what lies in those of ``paths`` that are folders, else the revision that was asked for."""
+    """Return the value of ``ModelChoice.revision``.
+
+    It is the digest of those ``paths`` that are folders, else the revision that was ``asked`` for.
+    """
     return "+".join(folder_revision(Path(path)) for path in paths if Path(path).is_dir()) or asked
 
 
 def is_hub_id(model: str) -> bool:
+    """Return whether this has the form ``org/model`` and is not a folder."""
     return (
         re.fullmatch(r"\w[\w.-]*/[\w.-]+", model) is not None
         and not Path(model).expanduser().is_dir()
@@ -249,7 +276,11 @@ def is_hub_id(model: str) -> bool:
 
 
 def files_of(model: str, hub: HubSettings, revision: str = "") -> Path | None:
-    """A checkpoint's folder, or that of the hub's cache with its config.json or adapter_config.json; None where neither is at hand."""
+    """Return the folder with a checkpoint's small files, without asking the hub.
+
+    It is the model's own folder, or the one in the hub's cache that holds its ``config.json`` or
+    ``adapter_config.json``; None if neither is there.
+    """
     if Path(model).is_dir():
         return Path(model)
     from ..datasets import fetch_model_file
@@ -261,10 +292,15 @@ def files_of(model: str, hub: HubSettings, revision: str = "") -> Path | None:
 
 
 def model_config(model: str, hub: HubSettings, revision: str = "") -> dict[str, object] | None:
-    """A checkpoint's config.json, or of an adapter without one its base's: a folder's, else that of the hub (or its cache) at
-    ``revision``; None for what is neither.
+    """Return a checkpoint's ``config.json``; for an adapter without one, that of its base.
 
-    Raises EasiError when a folder has no readable config.json, or the hub refuses the model.
+    Args:
+        model: A folder or a hub id; None is returned for anything else.
+        hub: The hub or its cache, for a hub id.
+        revision: The revision on the hub.
+
+    Raises:
+        EasiError: If a folder has no readable ``config.json``, or the hub refuses the model.
     """
     folder = Path(model_path(model))
     if not folder.is_dir() and not is_hub_id(model):
@@ -294,7 +330,7 @@ def model_config(model: str, hub: HubSettings, revision: str = "") -> dict[str, 
 def _base_config(
     model: str, adapter: references.Adapter, hub: HubSettings
 ) -> dict[str, object] | None:
-    """The config.json that an adapter without one is used with: its base's."""
+    """Return the ``config.json`` of an adapter's base."""
     base = references.base_of(adapter)
     try:
         return model_config(base, hub)

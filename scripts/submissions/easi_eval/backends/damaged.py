@@ -1,6 +1,7 @@
-"""Weights of a local folder that are not whole: a copy or a download that was cut. Told from sizes, headers and indexes alone.
+"""Detects incomplete weights in a local folder: a copy or a download that was interrupted.
 
-Only files that would be loaded are looked at. A folder may hold leftovers and the weights of other formats beside them.
+Only sizes, headers and indexes are read, and only of files that would be loaded: a folder may also
+hold leftovers and weights in other formats.
 """
 
 from __future__ import annotations
@@ -17,22 +18,25 @@ from .adapters import checkpoints
 from .common import WEIGHTS
 from .references import ADAPTER, CONFIG, reached, read_object
 
-# Arguments that choose other files.
+# Arguments that make a class load other files than those checked here.
 CHOOSING = frozenset({"variant", "subfolder", "use_safetensors", "gguf_file", "load_format"})
 LFS = b"version https://git-lfs"
-ZIP = b"PK\x03\x04"  # torch.save's; its older format has no sizes to hold a file against
-PREFIX = (
-    8  # a safetensors file: the header's length in little endian, the header in JSON, the weights
-)
-LONGEST_HEADER = 100_000_000  # safetensors reads no longer one
+ZIP = b"PK\x03\x04"  # torch.save's format; its older one records no sizes to compare with
+# A safetensors file is 8 bytes with the header's length (little endian), the header in JSON, and
+# the weights.
+PREFIX = 8
+LONGEST_HEADER = 100_000_000  # the safetensors library refuses a longer one
 NAMED = 3
 
 
 def check(model: ModelChoice) -> None:
-    """Refuse (EasiError) a model whose local weights, an adapter's base's or a tower's among them, are damaged."""
-    if (
-        model.served or model.source or CHOOSING & model.arguments.keys()
-    ):  # a class of the user's own may load what it likes
+    """Refuse a model whose local weights are damaged, including those of a base or a tower.
+
+    Raises:
+        EasiError: Names the first damaged file and the number of others.
+    """
+    # A class of the user's own (``source``) may load any files.
+    if model.served or model.source or CHOOSING & model.arguments.keys():
         return
     for folder in _folders(Path(name) for name in checkpoints(model)):
         wrong = damage(folder, ENGINE_SETS if model.engine else SETS)
@@ -46,12 +50,19 @@ def check(model: ModelChoice) -> None:
 
 
 def damage(folder: Path, sets: Iterable[str] = SETS) -> list[str]:
-    """What is wrong with the weights that would be loaded from ``folder``, a line for each file; none where nothing is, or there are none."""
+    """Return what is wrong with the weights in ``folder`` that would be loaded.
+
+    Args:
+        folder: The checkpoint.
+        sets: File names of weights or of an index, in the order in which they are looked for.
+
+    Returns:
+        A line for each damaged file. Empty if there is none, or no weights are found.
+    """
     if (folder / OTHER_FIRST).exists():
         return []
-    if (
-        folder / ADAPTER
-    ).is_file():  # transformers and peft load this and the base, whatever else is there
+    # transformers and peft load an adapter and its base, whatever else is in the folder.
+    if (folder / ADAPTER).is_file():
         sets = ADAPTER_SETS
     elif (explicit := read_object(folder / CONFIG).get("transformers_weights")) and isinstance(
         explicit, str
@@ -84,7 +95,7 @@ def damage(folder: Path, sets: Iterable[str] = SETS) -> list[str]:
 
 
 def _folders(named: Iterable[Path]) -> list[Path]:
-    """The folders among ``named``, and those that they refer to for weights."""
+    """Return the folders among ``named``, and those whose weights they refer to."""
     folders = [path for path in named if path.is_dir()]
     found = reached(folders, lambda reference: None if reference.code else reference.folder)
     weights = [reference.folder for reference in found if not reference.code]
@@ -92,7 +103,7 @@ def _folders(named: Iterable[Path]) -> list[Path]:
 
 
 def _parts(folder: Path) -> list[Path]:
-    """The models of a checkpoint that has no weights of its own beside them."""
+    """Return the subfolders of a checkpoint in parts, which has no weights of its own."""
     return [
         path
         for path in sorted(folder.iterdir())
@@ -109,7 +120,7 @@ def _missing(path: Path) -> str:
 
 
 def _damage(path: Path) -> str:
-    """What is wrong with one file of weights; "" where nothing is, or it cannot be told."""
+    """Return what is wrong with one file of weights; "" if nothing is, or it cannot be told."""
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
@@ -126,13 +137,19 @@ def _damage(path: Path) -> str:
                 )
         if start.startswith(ZIP) and not zipfile.is_zipfile(path):
             return f"is cut: {size:,} bytes are there, and the list of contents at its end is not"
-    except OSError:  # the digest of the folder says so
+    except OSError:  # computing the folder's digest reports it
         return ""
     return ""
 
 
 def _of_header(size: int, length: int, header: bytes) -> str:
-    """Pure: what is wrong with a safetensors file of ``size`` bytes whose header should have ``length``."""
+    """Return what is wrong with a safetensors file, from its size and its header.
+
+    Args:
+        size: The size of the file in bytes.
+        length: The length of the header according to the file's first 8 bytes.
+        header: The header itself; empty if it cannot be there in full.
+    """
     unreadable = f"has {size:,} bytes and no header of a safetensors file"
     if size < PREFIX or length > LONGEST_HEADER:
         return unreadable

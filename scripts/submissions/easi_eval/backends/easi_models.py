@@ -1,4 +1,7 @@
-"""EASI's names for models that VLMEvalKit's registry has under another name, or not at all (``easi_models.toml``)."""
+"""EASI's names for models that VLMEvalKit's registry lacks or has under another name.
+
+The table is ``easi_models.toml``.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +15,14 @@ TABLE = Path(__file__).with_name("easi_models.toml")
 
 @dataclass(frozen=True)
 class EasiModel:
-    """``entry`` names the registry's entry for it; or else ``like`` the entry whose settings the checkpoint ``path`` takes.
+    """A model of EASI's list.
 
-    ``note`` is worth saying when the model is used.
+    Attributes:
+        name: EASI's name for it.
+        entry: The entry of VLMEvalKit's registry for it, if there is one.
+        like: Otherwise, the entry whose settings the checkpoint ``path`` takes.
+        path: The hub id of the checkpoint.
+        note: A remark for the user when the model is used.
     """
 
     name: str
@@ -26,13 +34,14 @@ class EasiModel:
 
 @functools.cache
 def easi_models() -> tuple[EasiModel, ...]:
+    """Return all rows of the table."""
     return tuple(
         EasiModel(**row) for row in tomllib.loads(TABLE.read_text(encoding="utf-8"))["model"]
     )
 
 
 def easi_model(wanted: str) -> EasiModel | None:
-    """The row for a name of EASI's list, or for the hub id of a model that the registry lacks."""
+    """Return the row with this name, or with this hub id; None if there is none."""
     return next(
         (model for model in easi_models() if wanted in (model.name, model.path) and wanted), None
     )

@@ -1,4 +1,4 @@
-"""Inference engines: how to get one that a model needs without breaking the pinned environment."""
+"""Inference engines: how to get one without breaking the pinned environment."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ INSTALLED_BY = {"vllm": "bash scripts/setup.sh --vllm installs it"}
 
 
 def how_to_get(package: str) -> str:
-    """The hint for an engine that is not installed. Only vLLM is locked together with torch and transformers as they are pinned here."""
+    """Return the hint for an engine that is not installed.
+
+    Only vLLM can be installed here: a lock file pins it together with torch and transformers.
+    """
     return INSTALLED_BY.get(
         package,
         f"installed here, {package} would replace pinned packages: serve the model with "

@@ -1,4 +1,4 @@
-"""Families of checkpoints: the class of VLMEvalKit that runs each, and the settings its entries give that class."""
+"""Families of checkpoints: the VLMEvalKit class that runs each, and the settings it is given."""
 
 from __future__ import annotations
 
@@ -12,22 +12,30 @@ from difflib import SequenceMatcher
 from .catalog import Entry
 
 ENGINES = ("use_vllm", "use_lmdeploy")
-# Words in a name that stand for settings of their own: a model without the word does not take them.
+# Words in a name that mark variants with settings of their own. A model without the word does not
+# take the settings of such an entry.
 VARIANTS = ("thinking", "mpo", "chat-v1")
-ALIKE = 0.6  # difflib's own bound for a close match
+ALIKE = 0.6  # difflib's default cutoff for a close match
 
 
 @dataclass(frozen=True)
 class Family:
-    """``names`` matches the names of the family's checkpoints; without the arguments ``required`` its class cannot run."""
+    """A family of checkpoints.
+
+    Attributes:
+        cls: The VLMEvalKit class that runs it.
+        names: Regular expression that matches the names of its checkpoints.
+        required: Arguments without which the class cannot run.
+    """
 
     cls: str
     names: str
     required: tuple[str, ...] = ()
 
 
-# By ``model_type`` in config.json, as VLMEvalKit's own entries of that family name the class (vlmeval/config.py). Where
-# several classes stand behind one type (minicpmv, llava_next, glm4v ...) only an entry's name tells which it must be.
+# By ``model_type`` in config.json. The class is the one that VLMEvalKit's own entries of that
+# family name (vlmeval/config.py). Types that several classes share (minicpmv, llava_next,
+# glm4v ...) are not listed: only an entry's name tells which class is right.
 FAMILIES = {
     "qwen2_vl": Family("Qwen2VLChat", r"qwen2-?vl"),
     "qwen2_5_vl": Family("Qwen2VLChat", r"qwen2\.5-?vl"),
@@ -53,7 +61,10 @@ FAMILIES = {
 
 @dataclass(frozen=True)
 class Settings:
-    """Arguments for a class from the entry ``source``; ``dropped`` are those that ask for another engine."""
+    """Arguments for a class, taken from the entry ``source``.
+
+    ``dropped`` are arguments of that entry that were left out because they ask for an engine.
+    """
 
     source: str
     arguments: dict[str, object]
@@ -61,10 +72,19 @@ class Settings:
 
 
 def family_settings(family: Family, name: str, entries: Iterable[Entry]) -> Settings | None:
-    """The arguments of the family's entry that is named most like the checkpoint ``name``; None without any entry.
+    """Return the arguments of the family's entry whose name is most like the checkpoint's.
 
-    A name like none of them takes the arguments that most entries share. Entries for another engine come last, and
-    so do special forms of a model (their name is not the checkpoint's) and variants that ``name`` does not mention.
+    If no name is close, the arguments that most entries share are taken. Three kinds of entries are
+    used only if there are no others: those that run on an engine, variants that ``name`` does not
+    mention, and special forms of a model (the entry's name is not the checkpoint's).
+
+    Args:
+        family: The checkpoint's family.
+        name: The checkpoint's name, without its organisation.
+        entries: All entries of VLMEvalKit's registry.
+
+    Returns:
+        The settings, or None if the family has no entry.
     """
     fitting = [
         entry
@@ -105,7 +125,7 @@ def _variants(name: str) -> set[str]:
 
 
 def _nearest(entries: Sequence[Entry], name: str) -> Entry:
-    """Of entries that are equally near the last, which is the newest."""
+    """Return the entry whose name is most like ``name``; of equal ones the last, the newest."""
     return max(reversed(entries), key=lambda entry: _likeness(entry, name))
 
 

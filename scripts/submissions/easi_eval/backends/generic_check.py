@@ -1,4 +1,4 @@
-"""What the generic class cannot load, told from config.json before anything is fetched or started."""
+"""What the generic class cannot load, told from ``config.json`` before anything is fetched."""
 
 from __future__ import annotations
 
@@ -18,9 +18,17 @@ NAMES = "MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES"
 def refuse_unloadable(
     name: str, config: Mapping[str, object], trusted: bool, otherwise: str
 ) -> None:
-    """Raise EasiError for a checkpoint of this config.json that needs code of its own, or that shows no images.
+    """Refuse a checkpoint that the generic class cannot load.
 
-    ``trusted``: --trust-remote-code was given; ``otherwise``: what to do where that would not help. An empty config says nothing.
+    Args:
+        name: The checkpoint's name, for messages.
+        config: Its ``config.json``; nothing is refused if it is empty.
+        trusted: Whether ``--trust-remote-code`` was given.
+        otherwise: The hint where that option does not help.
+
+    Raises:
+        EasiError: If the checkpoint needs its own Python code, or is not a model of images and
+            text.
     """
     kind = config.get("model_type")
     if kind is None or kind in native_types():
@@ -54,7 +62,13 @@ def refuse_unloadable(
 
 @functools.cache
 def native_types() -> frozenset[str]:
-    """The model types that the installed transformers loads as models of images and text, read from its source."""
+    """Return the model types that the installed transformers loads for images and text.
+
+    The list is read from the source of transformers.
+
+    Raises:
+        EasiError: If the source has no such list.
+    """
     path = module_file(MODELING)
     for node in parsed(path).body if path is not None else ():
         if isinstance(node, ast.Assign) and any(

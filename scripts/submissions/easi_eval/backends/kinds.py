@@ -1,4 +1,4 @@
-"""What is true of each backend before anything is asked of it: cheap enough for the parser."""
+"""Static facts about each backend, cheap enough to load for the command line parser."""
 
 from __future__ import annotations
 
@@ -8,23 +8,40 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Kind:
-    """``package`` is imported, ``distribution`` is installed; ``folder`` is the backend's project in this repository."""
+    """Static facts about one backend.
 
-    name: str  # as given to ``--backend``
+    Attributes:
+        name: As given to ``--backend``.
+        package: The name it is imported by.
+        distribution: The name it is installed by.
+        folder: Its project in this repository.
+        needs_model_args: EASI's guide: "Required for lmms-eval".
+        takes_judge: EASI's guide: "ignored for lmms-eval".
+        takes_no_accelerate: Whether ``--no-accelerate`` applies.
+        takes_dataset_dir: Whether ``--dataset-dir`` applies.
+        takes_vsi_input: Whether ``--vsi-input`` applies.
+        takes_no_corrections: Whether ``--no-corrections`` applies.
+        same_answers: Options of the backend's own command line that change no answer and no score,
+            each with the number of words after it.
+    """
+
+    name: str
     package: str
     distribution: str
     folder: str
-    needs_model_args: bool  # the guide: "Required for lmms-eval"
-    takes_judge: bool  # the guide: "ignored for lmms-eval"
+    needs_model_args: bool
+    takes_judge: bool
     takes_no_accelerate: bool
     takes_dataset_dir: bool
     takes_vsi_input: bool
     takes_no_corrections: bool
-    # Options of the backend's own command line that change no answer and no score, and how many words each takes.
     same_answers: Mapping[str, int] = field(default_factory=dict)
 
     def answer_arguments(self, words: Sequence[str]) -> list[str]:
-        """Those of the backend's own arguments that may change an answer: what stands in a run's identity."""
+        """Return those of the backend's own arguments that may change an answer.
+
+        They are part of a run's identity.
+        """
         kept: list[str] = []
         rest = list(words)
         while rest:
