@@ -31,8 +31,8 @@ def installed(path: tuple[str, ...]) -> Mapping[str, str]:
             names = [each.name for each in Path(folder or ".").iterdir()]
         except OSError:  # a zip file, or a folder that is not there
             continue
-        here = dict(match.groups() for match in map(_METADATA.fullmatch, sorted(names)) if match)
-        found = {**{normal(name): version for name, version in here.items()}, **found}
+        matches = map(_METADATA.fullmatch, sorted(names))
+        found = {**{normal(match[1]): match[2] for match in matches if match}, **found}
     return found
 
 

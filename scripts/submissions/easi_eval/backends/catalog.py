@@ -16,6 +16,7 @@ from collections import ChainMap
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from .. import __version__
 from ..errors import EasiError
@@ -361,14 +362,15 @@ def read_manifests(path: Path) -> list[LmmsModel]:
                     strict=True,
                 )
             )
-            if isinstance(values.get("model_id"), str):
+            model_id = values.get("model_id")
+            if isinstance(model_id, str):
                 simple, chat = (
                     value if isinstance(value := values.get(name), str) else ""
                     for name in ("simple_class_path", "chat_class_path")
                 )
                 aliases = values.get("aliases")
                 models += _named(
-                    values["model_id"],
+                    model_id,
                     simple,
                     chat,
                     aliases if isinstance(aliases, tuple | list) else (),
@@ -456,7 +458,7 @@ def _module(path: Path, scope: Scope) -> ChainMap[str, object]:
     return read_module(parsed(path), scope)
 
 
-def _cached(package: Package, what: str, read: Callable[[], list]) -> list:
+def _cached(package: Package, what: str, read: Callable[[], list[Any]]) -> list[Any]:
     """The result of ``read()`` as JSON values, cached per version of the package."""
     stamps = [
         path.stat().st_mtime_ns
@@ -476,7 +478,7 @@ def _cached(package: Package, what: str, read: Callable[[], list]) -> list:
         if isinstance(kept, list):
             return kept
     with _without_gc():
-        value = json.loads(json.dumps(read()))
+        value: list[Any] = json.loads(json.dumps(read()))
     # Without a writable home every run reads the files again, which takes half a second.
     with contextlib.suppress(EasiError):
         write_json(path, value)

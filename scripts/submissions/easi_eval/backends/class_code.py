@@ -43,15 +43,14 @@ def attribute(classes: Sequence[ClassSource], name: str) -> object:
     """Return a literal attribute of the class or of the nearest base that has it, else None."""
     for source in classes:
         for node in source.node.body:
-            targets = (
-                node.targets
-                if isinstance(node, ast.Assign)
-                else [node.target]
-                if isinstance(node, ast.AnnAssign) and node.value
-                else []
-            )
+            if isinstance(node, ast.Assign):
+                targets, given = node.targets, node.value
+            elif isinstance(node, ast.AnnAssign) and node.value:
+                targets, given = [node.target], node.value
+            else:
+                continue
             if any(isinstance(target, ast.Name) and target.id == name for target in targets):
-                value = evaluate(node.value, {})
+                value = evaluate(given, {})
                 return value if is_plain(value) else None
     return None
 
@@ -119,7 +118,7 @@ def trusts_remote_code(classes: Sequence[ClassSource], engine_name: str) -> bool
     for source in classes:
         for node in _code(source):
             if isinstance(node, ast.Call) and (_called(node) != "LLM" or engine_name == "vllm"):
-                words = {word.arg: word.value for word in node.keywords}
+                words: dict[object, ast.expr] = {word.arg: word.value for word in node.keywords}
                 if _called(node) in ("setdefault", "pop", "get") and len(node.args) == 2:
                     words |= (
                         {node.args[0].value: node.args[1]}

@@ -13,6 +13,7 @@ import operator
 from collections import ChainMap
 from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from dataclasses import dataclass, field
+from typing import Any
 
 
 class _Unknown:
@@ -89,7 +90,7 @@ _BINARY: Mapping[type, Callable[[object, object], object]] = {
     ast.Pow: operator.pow,
     ast.BitOr: operator.or_,
 }
-_UNARY: Mapping[type, Callable[[object], object]] = {
+_UNARY: Mapping[type, Callable[[Any], object]] = {
     ast.USub: operator.neg,
     ast.UAdd: operator.pos,
     ast.Not: operator.not_,
@@ -252,10 +253,11 @@ def evaluate(node: ast.expr, scope: Scope) -> object:
             return _attempt(operator.getitem, evaluate(inner, scope), evaluate(key, scope))
         case ast.JoinedStr(values=values):
             parts = [evaluate(value, scope) for value in values]
-            return "".join(parts) if all(isinstance(part, str) for part in parts) else UNKNOWN
+            texts = [part for part in parts if isinstance(part, str)]
+            return "".join(texts) if len(texts) == len(parts) else UNKNOWN
         case ast.FormattedValue(value=inner, format_spec=None):
-            value = evaluate(inner, scope)
-            return str(value) if isinstance(value, str | int | float) else UNKNOWN
+            filled = evaluate(inner, scope)
+            return str(filled) if isinstance(filled, str | int | float) else UNKNOWN
         case (
             ast.ListComp(elt=elt, generators=generators)
             | ast.GeneratorExp(elt=elt, generators=generators)

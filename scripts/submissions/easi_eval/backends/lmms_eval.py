@@ -195,7 +195,7 @@ class LmmsEval:
         takes = signature(classes)
         if "base_url" in arguments or (known is not None and known.model_id in SERVED_TYPES):
             name = next((arguments[key] for key in NAME_KEYS if key in arguments), cfg.model)
-            notes = (
+            notes: tuple[str, ...] = (
                 (
                     (
                         f"--nproc {cfg.nproc} has no effect: a served model has one client, with "

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import judging
 from ..answering.driver import model_option
-from ..benchmarks import Benchmark
+from ..benchmarks import Benchmark, TsvData
 from ..config import RunConfig
 from ..data.needs import HubSettings, Need
 from ..errors import EasiError
@@ -321,6 +321,7 @@ class VLMEvalKit:
         from ..results.readers import tsv_rows
 
         data = bench.source(self.name).data
+        assert isinstance(data, TsvData)
         return tsv_rows(cfg.dataset_dir / (data.tsv_local or data.tsv))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import queue
 from collections.abc import Callable, Iterator, Sequence
@@ -15,8 +16,8 @@ from ..errors import DiskFull, EasiError
 from ..locks import Waiting, file_lock
 from . import unpack as unpacking
 from .files import Item, bring, tidy
-from .hub import Hub, Listing, Repo, Unreachable
-from .needs import Fetched, FileRecord, HubSettings, Kind, Need, Size
+from .hub import Hub, Listing, Repo
+from .needs import Fetched, FileRecord, HubSettings, Kind, Need, Size, Unreachable
 from .parallel import Pulse, run_all
 from .planning import (
     Planned,
@@ -229,6 +230,10 @@ def _unpack(plan: Sequence[Planned], settings: HubSettings, pulse: Pulse, emit: 
     shown: dict[str, tuple[int, int]] = {}
     tasks: dict[tuple[Path, str], Callable[[], None]] = {}
     lines: queue.SimpleQueue[str] = queue.SimpleQueue()  # said by those who unpack
+
+    def note(what: str, done: int, total: int) -> None:
+        progress[what] = (done, total)
+
     for planned in plan:
         if planned.need.unpack is not None:
             target = target_of(planned, settings)
@@ -241,7 +246,7 @@ def _unpack(plan: Sequence[Planned], settings: HubSettings, pulse: Pulse, emit: 
                     _unpack_task(
                         target,
                         archives,
-                        lambda done, total, what=what: progress.__setitem__(what, (done, total)),
+                        functools.partial(note, what),
                         settings,
                         pulse,
                         lines.put,

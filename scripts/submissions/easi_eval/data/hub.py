@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import requests
@@ -133,7 +133,9 @@ class Hub:
         constants.DOWNLOAD_CHUNK_SIZE = PIECE
         # Its own retries are silent and come on top of ours.
         file_download.http_backoff = functools.partial(http_backoff, max_retries=0)
-        file_download.WeakFileLock = _local_folder.WeakFileLock = _lock
+        places: tuple[Any, ...] = (file_download, _local_folder)  # typed for its own lock alone
+        for place in places:
+            place.WeakFileLock = _lock
         # It reads HF_HUB_OFFLINE when it is imported; what counts is what was decided since.
         if settings.offline != constants.HF_HUB_OFFLINE:
             constants.HF_HUB_OFFLINE = settings.offline
@@ -245,7 +247,8 @@ class Hub:
             return None
         self._heard()
         tagged = [tag.partition(":")[2] for tag in info.tags or () if tag.startswith("license:")]
-        return str((info.card_data or {}).get("license") or "") or "".join(tagged[:1])
+        card = info.card_data
+        return str((card.get("license") if card else "") or "") or "".join(tagged[:1])
 
     def _list(self, repo: Repo) -> Listing:
         # The commit first and alone: a small answer tells soon whether the hub lives.
@@ -256,12 +259,12 @@ class Hub:
         ):
             self.pulse.beat()
             if isinstance(entry, RepoFile):
-                large = entry.lfs is not None
+                large = entry.lfs
                 files.append(
                     FileRecord(
                         entry.path,
-                        entry.lfs.size if large else entry.size,
-                        entry.lfs.sha256 if large else entry.blob_id,
+                        entry.size if large is None else large.size,
+                        entry.blob_id if large is None else large.sha256,
                     )
                 )
         return Listing(repo, commit, tuple(sorted(files, key=lambda file: file.path)))
@@ -271,7 +274,7 @@ class Hub:
             repo.name,
             repo_type=repo.kind,
             revision=repo.revision,
-            expand=["sha"],
+            expand=["sha"],  # type: ignore[arg-type]  # annotated as one name, documented as a list
             timeout=min(10.0, self._patience),
         )
         if not info.sha:

@@ -246,9 +246,10 @@ def _read_members(archive: Archive, members: dict[str, str]) -> Iterator[tuple[s
     else:
         with _open_tar(archive) as tar:
             for info in tar:
-                source = tar.extractfile(info) if info.name in members and info.isfile() else None
-                if source is not None:
-                    yield info.name, source
+                wanted = info.name in members and info.isfile()
+                content = tar.extractfile(info) if wanted else None
+                if content is not None:
+                    yield info.name, content
 
 
 def _write(path: Path, source: IO[bytes]) -> Iterator[int]:
