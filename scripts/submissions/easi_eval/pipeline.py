@@ -732,7 +732,7 @@ class Run:
         )
 
     def _forecast(self) -> list[str]:
-        """Return a note if ``--submit`` will fail because benchmarks are missing that were not asked.
+        """Return a note if ``--submit`` will lack benchmarks that are neither selected nor done.
 
         It is shown at the start, before hours of evaluation are spent.
         """

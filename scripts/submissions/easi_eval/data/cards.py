@@ -1,4 +1,4 @@
-"""Whether everybody can see a model on the hub, and which license its card names."""
+"""Check that a model is public on the hub, and which license its card names."""
 
 from __future__ import annotations
 
@@ -11,9 +11,13 @@ from .parallel import Pulse, run_all
 
 
 def license_of(name: str, settings: HubSettings) -> str | None:
-    """As a stranger sees it: "" where the card names none, None where there is no such model.
+    """Return the license of a model as a user without a login sees it.
 
-    Raises EasiError where the hub gives no answer.
+    Returns:
+        "" if the card names no license; None if no such model is visible.
+
+    Raises:
+        EasiError: The hub gives no answer, or the run is offline.
     """
     if settings.offline:
         raise EasiError(settings.why_offline, hint=f"unset {settings.offline_by}")

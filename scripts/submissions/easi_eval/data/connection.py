@@ -1,4 +1,7 @@
-"""Settings of the network that can never work: found before anything is asked. Quick to import."""
+"""Refuse network settings with which no request can succeed, before any request is made.
+
+The module imports nothing that is slow to load.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,11 @@ SOCKS = ("socks4", "socks4a", "socks5", "socks5h")
 
 
 def refuse_unusable(settings: HubSettings, environ: Mapping[str, str] = os.environ) -> None:
-    """Refuse a token, an address or a proxy with which no request can leave this machine."""
+    """Refuse a token, an address or a proxy with which no request can succeed.
+
+    Raises:
+        EasiError: One of the settings cannot work; the message names it.
+    """
     if settings.token:
         refuse_bad_token(settings.token)
     if not settings.offline:
@@ -23,7 +30,11 @@ def refuse_unusable(settings: HubSettings, environ: Mapping[str, str] = os.envir
 
 
 def refuse_bad_token(token: str) -> None:
-    """Raises EasiError, which does not show it, for what no header can hold."""
+    """Refuse a token that cannot be part of an HTTP header.
+
+    Raises:
+        EasiError: The token cannot work. The message does not contain the token.
+    """
     if not token.isascii() or not token.isprintable() or " " in token:
         raise EasiError(
             "HF_TOKEN is no token: it has spaces, control characters or letters outside ASCII",
@@ -37,6 +48,11 @@ def refuse_bad_token(token: str) -> None:
 
 
 def refuse_bad_address(endpoint: str) -> None:
+    """Refuse an ``HF_ENDPOINT`` that is no http or https address.
+
+    Raises:
+        EasiError: The address cannot work.
+    """
     try:
         parts = urlsplit(endpoint)
         wrong = "" if parts.port != 0 else "it has port 0"
@@ -45,7 +61,7 @@ def refuse_bad_address(endpoint: str) -> None:
             f"HF_ENDPOINT is no address: {error}", hint=f"for example {DEFAULT_ENDPOINT}"
         ) from error
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        # "host:8080" reads as scheme and path
+        # urlsplit takes "host:8080" for a scheme and a path.
         wrong = "it does not begin with https:// or http://"
     elif any(char.isspace() for char in endpoint):
         wrong = "it has spaces"
@@ -56,7 +72,11 @@ def refuse_bad_address(endpoint: str) -> None:
 
 
 def refuse_bad_proxy(url: str, environ: Mapping[str, str] = os.environ) -> None:
-    """Refuse the proxy that the environment names for ``url`` if it is no address or needs a package that is lacking."""
+    """Refuse the proxy that the environment names for ``url`` if it cannot work.
+
+    Raises:
+        EasiError: The proxy is no address, or it is a SOCKS proxy and PySocks is not installed.
+    """
     name, proxy = _proxy(url, environ)
     if not proxy:
         return
@@ -77,7 +97,7 @@ def refuse_bad_proxy(url: str, environ: Mapping[str, str] = os.environ) -> None:
 
 
 def _proxy(url: str, environ: Mapping[str, str]) -> tuple[str, str]:
-    """The variable that counts for this address, and its value; empty where there is none."""
+    """Return the proxy variable that applies to ``url`` and its value, or two empty strings."""
     for plain in (f"{urlsplit(url).scheme}_proxy", "all_proxy"):
         for name in (plain, plain.upper()):
             if proxy := environ.get(name, "").strip():

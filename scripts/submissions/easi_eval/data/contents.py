@@ -1,7 +1,12 @@
-"""What the fetched data of a benchmark hold: a digest of what a model sees, one of the right answers, and the table's MD5 sum.
+"""Digests of a benchmark's data, to find out whether the data changed and what that means.
 
-A whole table is read once: what was found is kept in the hub's records, or the user's own, by the
-digests of its files. Parquet tables are read only where their files are no longer those of before.
+There is one digest of what a model sees (the questions), one of the correct answers (the truth),
+and the MD5 sum of a TSV table. If only the truth changed, answers of a model stay valid and are
+scored again; if the questions changed, the benchmark starts over.
+
+Reading a large table takes minutes, so its digests are cached by the digests of its files: in the
+records folder of the hub cache or, if that is read-only, in the user's own cache folder. Parquet
+tables are read only if their files changed.
 """
 
 from __future__ import annotations
@@ -19,25 +24,30 @@ from ..errors import EasiError
 from ..state import cache_folder, digest, read_json, write_json
 from .needs import MODEL_FILES, Fetched, Kind
 
-FOLDER = "contents"  # below the hub's records
+FOLDER = "contents"  # below the records folder
 NO_DATA = ("README.md", ".gitattributes")
-# Papers of a repository, and the pictures of its card: no question and no weight is in them.
+# Documents of a repository, and the pictures of its card. They hold neither questions nor weights.
 PAPERS = re.compile(r"(readme|licen[cs]e|notice|citation|changelog|\.git)[^/]*", re.I)
 CARD = re.compile(
     r"((assets?|figures?|figs?|docs?|\.github)/(.*/)?)?[^/]+\.(png|jpe?g|gif|svg|webp|pdf)", re.I
 )
-LARGE = 500_000_000  # bytes of tables whose reading is announced
+LARGE = 500_000_000  # bytes; reading tables of this size or more is announced
 RECORD, UNIT = b"\x1e", b"\x1f"
 
 
 class Hash(Protocol):
-    def update(self, data: bytes, /) -> None: ...
+    """A hash object of hashlib, as far as this module uses it."""
+
+    def update(self, data: bytes, /) -> None:
+        """Add ``data`` to the hash."""
+        ...
 
 
 def content_of(fetched: Fetched) -> str:
-    """A digest of what a repository holds for us; a commit to its README alone does not change it.
+    """Return one digest of all files of a repository except those in ``NO_DATA``.
 
-    Manifests hold it since before ``known_of``; where it is equal, nothing changed.
+    Manifests of older versions hold only this digest, not ``known_of``. Equal digests mean that
+    nothing changed.
     """
     return digest(
         sorted([file.path, file.digest] for file in fetched.files if file.path not in NO_DATA)
@@ -45,7 +55,11 @@ def content_of(fetched: Fetched) -> str:
 
 
 def known_of(fetched: Fetched) -> dict[str, object]:
-    """For a manifest: the digests of the files that matter; ``listed``: there are no others."""
+    """Return the digests of the files that can change an answer or a score, for the manifest.
+
+    ``files`` maps paths to digests. ``listed`` is true if the hub or an earlier fetch gave a full
+    list of files, so that there are no others.
+    """
     return {
         "listed": fetched.listed,
         "files": {
@@ -63,9 +77,10 @@ def _matters(path: str, kind: str) -> bool:
 
 
 def differing(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Paths of two ``known_of`` that are not the same file, as far as both sides can tell.
+    """Return the paths whose files differ between two results of ``known_of``.
 
-    A cache that nobody listed may lack files, and does not know the digest of each.
+    If one side is not ``listed``, only files that both sides hold with a digest are compared: a
+    cache without a listing may lack files and does not know the digest of each.
     """
     old, new = before["files"], now["files"]
     if before["listed"] and now["listed"]:
@@ -79,7 +94,16 @@ def differing(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 def only_truth_differs(
     source: Source, before: Mapping[str, Any], fetched: Fetched, say: Callable[[str], None]
 ) -> bool:
-    """Whether the tables of before, if the cache still has them, hold the same questions as now."""
+    """Return whether the changed files are Parquet tables with the same questions as before.
+
+    False as well if the hub cache no longer has the previous version of a table.
+
+    Args:
+        source: The benchmark's source; its data say which columns are the truth.
+        before: ``known_of`` the previous version.
+        fetched: The repository as it is now.
+        say: Receives a message before large tables are read.
+    """
     if not isinstance(source.data, HubData) or fetched.need.kind is not Kind.SNAPSHOT:
         return False
     now = known_of(fetched)
@@ -108,9 +132,20 @@ def contents(
     records: Path,
     say: Callable[[str], None] = lambda line: None,
 ) -> dict[str, str]:
-    """``questions`` and ``truth``; of a TSV its ``md5`` too, and ``table``: questions without media.
+    """Return the digests of a benchmark's data.
 
-    Raises EasiError for a table that cannot be read.
+    Args:
+        source: The benchmark's source; it says which columns are the truth.
+        fetched: The repositories of the benchmark; those of models are ignored.
+        records: The records folder, where digests of tables are cached.
+        say: Receives a message before large tables are read.
+
+    Returns:
+        ``questions`` and ``truth``. For a TSV table also ``table``, the digest of its questions
+        without the media of other repositories, and ``md5``, the MD5 sum of the file.
+
+    Raises:
+        EasiError: A table cannot be read.
     """
     seen: list[str] = []
     truths: list[str] = []
@@ -133,7 +168,7 @@ def contents(
 
 
 def _tables(fetched: Fetched) -> dict[str, Path]:
-    """The tables among the files, by their path in the repository."""
+    """Return the tables among the files, by their path in the repository."""
     if fetched.need.kind is Kind.FILE:
         return {file.path: fetched.path for file in fetched.files}
     return {
@@ -150,7 +185,8 @@ def _kept(
     records: Path,
     say: Callable[[str], None],
 ) -> dict[str, str]:
-    # Where nobody said what a file should be, its size and time tell whether it is the one that was read.
+    """Return the digests of the tables, from the cache of an earlier reading if there is one."""
+    # Files without a digest from the hub are recognised by their size and time of change.
     states = {name: [path.stat().st_size, path.stat().st_mtime_ns] for name, path in tables.items()}
     files = sorted(
         [file.path, file.digest or states.get(file.path)]
@@ -158,10 +194,10 @@ def _kept(
         if file.path not in NO_DATA
     )
     name = f"{digest([files, list(truth)])}.json"
-    # A shared cache may be read-only: then the user's own keeps it.
+    # A shared hub cache may be read-only; the user's own cache folder is used then.
     places = [folder / FOLDER / name for folder in (records, cache_folder())]
     for place in places:
-        with contextlib.suppress(EasiError):  # not there, or damaged: the table is read again
+        with contextlib.suppress(EasiError):  # absent or damaged: the table is read again
             kept = read_json(place)
             if isinstance(kept, dict):
                 return kept
@@ -176,15 +212,19 @@ def _kept(
     others = [file for file in files if file[0] not in tables]
     found = {"questions": digest([seen.hexdigest(), others]), "truth": right.hexdigest(), **table}
     for place in places:
-        with contextlib.suppress(EasiError):  # nothing is lost but time at the next start
+        with contextlib.suppress(EasiError):  # not cached: the next start only takes longer
             write_json(place, found)
             break
     return found
 
 
 def _read_tsv(path: Path, truth: Sequence[str], seen: Hash, right: Hash) -> str:
-    """Feeds the cells of each row to the one or the other; the MD5 sum of the file."""
-    csv.field_size_limit(1 << 30)  # images stand in their rows as base64
+    """Add the cells of the ``truth`` columns to ``right`` and all others to ``seen``.
+
+    Returns:
+        The MD5 sum of the file.
+    """
+    csv.field_size_limit(1 << 30)  # cells hold whole images in base64
     try:
         with path.open("rb") as file:
             md5 = hashlib.file_digest(file, "md5").hexdigest()
@@ -205,7 +245,7 @@ def _read_tsv(path: Path, truth: Sequence[str], seen: Hash, right: Hash) -> str:
 
 
 class _Feed:
-    """A file to write to for pyarrow."""
+    """A file object for pyarrow that adds what is written to a hash."""
 
     closed = False
 
@@ -224,6 +264,7 @@ class _Feed:
 
 
 def _read_parquet(path: Path, truth: Sequence[str], seen: Hash, right: Hash) -> None:
+    """Add the values of the ``truth`` columns to ``right`` and all others to ``seen``."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -249,7 +290,11 @@ def _read_parquet(path: Path, truth: Sequence[str], seen: Hash, right: Hash) -> 
 
 
 def _same_questions(old: Path, new: Path, truth: Sequence[str]) -> bool:
-    """Value by value; how a file is cut into groups, encoded and compressed does not count."""
+    """Compare all columns except ``truth`` by their values.
+
+    The digests of two files can differ although their values are the same, because of row groups,
+    encoding and compression.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
