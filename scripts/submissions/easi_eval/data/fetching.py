@@ -1,4 +1,4 @@
-"""The course of a fetch: list, plan, check the disk, download, unpack."""
+"""The steps of a fetch: list, plan, check the disk, download, unpack."""
 
 from __future__ import annotations
 
@@ -37,8 +37,9 @@ from .store import Checked, digest_of, local_listing, save_listing, snapshot_fol
 from .unpack import Archive, Target
 
 CHECKED = "checked.txt"
-# What the hub said was a revision's commit when this process asked for single files of it, by cache. They lie in that commit's
-# snapshot; the cache's own note of the revision is written only when everything of it is there.
+# By cache and revision, the commit that the hub named when this process asked for single files.
+# The files lie in the snapshot of that commit. The cache's own ref cannot be used to find them,
+# because it is written only when all files of the commit are there.
 _commits: dict[tuple[Path, Repo], str] = {}
 
 
@@ -60,7 +61,7 @@ def fetch(needs: Sequence[Need], emit: Emit, settings: HubSettings) -> list[Fetc
             listings = {repo: local_listing(settings, repo) for repo in repos}
             if not all_here(needs, listings, settings):
                 raise
-            pulse = Pulse()  # the old one has told the askers to stop
+            pulse = Pulse()  # the old one has told its threads to stop
             hub = Hub(settings, pulse, say)
             emit(
                 Notice(
@@ -137,7 +138,10 @@ def _ask_for_file(settings: HubSettings, repo: Repo, name: str) -> Path:
 
 
 def _cached(settings: HubSettings, repo: Repo, name: str) -> Path | None:
-    """A file of the commit that the hub told this process, else as other hub clients left it in the cache."""
+    """Return the path of a file in the hub cache, None if it is not there.
+
+    The commit is the one that the hub named to this process, else that of the cache's ref.
+    """
     ref = settings.hub_cache / repo.folder / "refs" / repo.revision
     commit = _commits.get((settings.hub_cache, repo)) or (
         ref.read_text(encoding="utf-8").strip() if ref.is_file() else repo.revision
@@ -147,7 +151,12 @@ def _cached(settings: HubSettings, repo: Repo, name: str) -> Path | None:
 
 
 def list_all(repos: Sequence[Repo], hub: Hub, pulse: Pulse) -> dict[Repo, Listing]:
-    """Ask the hub for every listing at once; the first error is raised, Unreachable if no answer comes in time."""
+    """Ask the hub for all listings in parallel.
+
+    Raises:
+        Unreachable: No answer came in time.
+        EasiError: A repository cannot be listed; the first such error.
+    """
     answers: dict[Repo, Listing] = {}
 
     def ask(repo: Repo) -> Callable[[], None]:
@@ -160,7 +169,7 @@ def list_all(repos: Sequence[Repo], hub: Hub, pulse: Pulse) -> dict[Repo, Listin
 def _ask_each(
     repos: Sequence[Repo], settings: HubSettings, pulse: Pulse
 ) -> dict[Repo, Listing | EasiError]:
-    """Like ``list_all``, with the error in place of what could not be listed."""
+    """Like ``list_all``, but return an error in place of each listing that failed."""
     answers: dict[Repo, Listing | EasiError] = {}
     try:
         hub = Hub(settings, pulse)
@@ -229,7 +238,8 @@ def _unpack(plan: Sequence[Planned], settings: HubSettings, pulse: Pulse, emit: 
     progress: dict[str, tuple[int, int]] = {}
     shown: dict[str, tuple[int, int]] = {}
     tasks: dict[tuple[Path, str], Callable[[], None]] = {}
-    lines: queue.SimpleQueue[str] = queue.SimpleQueue()  # said by those who unpack
+    # Messages of the unpacking threads, emitted by this thread.
+    lines: queue.SimpleQueue[str] = queue.SimpleQueue()
 
     def note(what: str, done: int, total: int) -> None:
         progress[what] = (done, total)
@@ -238,7 +248,7 @@ def _unpack(plan: Sequence[Planned], settings: HubSettings, pulse: Pulse, emit: 
         if planned.need.unpack is not None:
             target = target_of(planned, settings)
             archives = archives_of(planned, settings)
-            # lmms-eval makes no folder where there is nothing to unpack; VLMEvalKit writes its sentinel.
+            # With nothing to unpack, lmms-eval makes no folder, but VLMEvalKit writes its sentinel.
             if archives or not target.whole:
                 what = f"{planned.need.what}, unpacking"
                 tasks.setdefault(
@@ -282,7 +292,7 @@ def _unpack_task(
 
     def work() -> None:
         if unpacking.is_unpacked(target, archives):
-            with contextlib.suppress(OSError):  # a shared cache may be read-only, and is complete
+            with contextlib.suppress(OSError):  # a complete shared cache may be read-only
                 unpacking.mark(target, archives)
             return
         with _locked(target.folder, settings, pulse, say):
@@ -295,7 +305,7 @@ def _unpack_task(
 def _locked(
     folder: Path, settings: HubSettings, pulse: Pulse, say: Callable[[str], None]
 ) -> Iterator[None]:
-    """One run at a time unpacks into a folder; another waits for it."""
+    """Hold the lock of a folder while unpacking into it, so that other runs wait."""
     path = (
         settings.records / "locks" / f"{hashlib.sha256(str(folder).encode()).hexdigest()[:32]}.lock"
     )
@@ -359,6 +369,6 @@ def _size(need: Need, listing: Listing, problem: str, settings: HubSettings) -> 
             target.sentinel and not (target.folder / target.sentinel).is_file()
         ):
             to_unpack = sum(item.file.size for item in planned.items if item.file.path in names)
-    # Without the hub a total is what an earlier fetch noted; a bare cache proves nothing about the rest.
+    # A cache without a listing does not tell which files are missing, so the total is unknown.
     total = None if listing.source == "cache" else planned.bytes
     return Size(need, total, present, to_unpack, source, problem)

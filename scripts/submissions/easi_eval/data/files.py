@@ -1,4 +1,7 @@
-"""Bring single files to disk: found and checked, linked from elsewhere, or downloaded; whole and right, or absent."""
+"""Provide single files on disk: check what is there, link an equal file, or download.
+
+A file that ends up at its place is complete and has the hub's digest; otherwise there is none.
+"""
 
 from __future__ import annotations
 
@@ -21,10 +24,20 @@ PARTIAL = ".easi-partial"
 
 @dataclass
 class Item:
-    """One file to have. ``place`` is where: a link in a snapshot, or (``plain``) a file in the user's own folder.
+    """A file that is to be on disk.
 
-    ``elsewhere`` are files that may be the same and can be linked instead; ``derived`` are removed when a plain
-    file changes. ``done`` grows to the file's size as its bytes arrive or are checked.
+    Attributes:
+        repo: The repository that holds it.
+        commit: The commit of the repository.
+        file: Path, size and digest as the hub describes them.
+        place: Where it goes.
+        plain: True if ``place`` is a file in the user's own folder; false if it is a link in a
+            snapshot of the hub cache.
+        elsewhere: Files that may be the same and can be linked instead of downloaded.
+        derived: Files that other programs make from a plain file; removed when it changes.
+        active: True while it is downloaded.
+        done: Bytes that have arrived or are checked.
+        note: A message for the user; "" if there is none.
     """
 
     repo: Repo
@@ -40,7 +53,10 @@ class Item:
 
     @property
     def partial(self) -> Path:
-        """Where a broken-off download waits to be continued: a file of the hub client's, or a folder of ours."""
+        """Where an interrupted download is kept to be continued.
+
+        For a plain file it is a folder of this program, else a file of the hub's client.
+        """
         if self.plain:
             return self.place.parent / PARTIAL / self.file.digest
         return (
@@ -50,8 +66,9 @@ class Item:
         )
 
     def partial_bytes(self) -> int:
+        """Return the bytes of an interrupted or running download on disk."""
         if self.plain:
-            # os.walk passes over what another thread removes meanwhile
+            # os.walk ignores folders that another thread removes meanwhile.
             return sum(
                 size_of_file(Path(folder, name)) or 0
                 for folder, _, names in os.walk(self.partial)
@@ -60,18 +77,28 @@ class Item:
         return size_of_file(self.partial) or 0
 
     def bytes_now(self) -> int:
-        """For progress bars; asks the disk only while a download runs."""
+        """Return the bytes that are there, for progress bars; reads the disk only when active."""
         return (
             max(self.done, min(self.partial_bytes(), self.file.size)) if self.active else self.done
         )
 
     def looks_present(self) -> bool:
-        """By size alone, here or where it could be linked from."""
+        """Return whether a file of the right size is at ``place`` or ``elsewhere``."""
         return any(size_of_file(path) == self.file.size for path in (self.place, *self.elsewhere))
 
 
 def bring(item: Item, hub: Hub, checked: Checked, pulse: Pulse) -> None:
-    """Make ``item.place`` the file the hub describes. Raises EasiError; never leaves a wrong file there."""
+    """Make ``item.place`` the file that the hub describes; a wrong file is never left there.
+
+    Args:
+        item: The file; its ``done`` and ``note`` are updated.
+        hub: Where it is downloaded from if needed.
+        checked: Remembers files whose digest is known, so that they are not read again.
+        pulse: Receives a beat whenever bytes arrive or are checked.
+
+    Raises:
+        EasiError: The file cannot be downloaded, or arrives damaged twice.
+    """
 
     def on_bytes(count: int) -> None:
         item.done = min(item.done + count, item.file.size)
@@ -98,7 +125,7 @@ def _is_right(
 
 
 def _link(item: Item, checked: Checked, on_bytes: Callable[[int], None]) -> bool:
-    """Point ``item.place`` at an equal file found elsewhere."""
+    """Link ``item.place`` to an equal file elsewhere; return whether there is one."""
     for path in item.elsewhere:
         if not _same_file(path, item.place) and _is_right(path, item.file, checked, on_bytes):
             _clear(item)
@@ -109,7 +136,7 @@ def _link(item: Item, checked: Checked, on_bytes: Callable[[int], None]) -> bool
 
 
 def _download(item: Item, hub: Hub, checked: Checked, pulse: Pulse) -> None:
-    """Twice at most: a file whose bytes are wrong is thrown away and fetched anew once."""
+    """Download the file; if its digest is wrong, remove it and download it once more."""
     for _ in range(2):
         _throw_away(item)
         item.active = True
@@ -150,14 +177,14 @@ def _place(item: Item, got: Path) -> None:
 
 
 def tidy(items: Iterable[Item]) -> None:
-    """Remove the empty folders of partial downloads, once no thread is about to use one."""
+    """Remove the empty folders of partial downloads; no thread may be downloading any more."""
     for folder in {item.partial.parent for item in items if item.plain}:
-        with contextlib.suppress(OSError):  # never made, or it keeps a download that was broken off
+        with contextlib.suppress(OSError):  # absent, or it holds an interrupted download
             folder.rmdir()
 
 
 def _clear(item: Item) -> None:
-    """Make room for a plain file: what was there, and what others made from it, is out of date."""
+    """Remove the previous version of a plain file, and the files derived from it."""
     item.place.parent.mkdir(parents=True, exist_ok=True)
     for path in item.derived:
         path.unlink(missing_ok=True)
@@ -167,8 +194,10 @@ def _clear(item: Item) -> None:
 
 
 def _throw_away(item: Item) -> None:
-    """Remove a wrong or dangling file of a snapshot with the blob behind it, or the client would keep it for ever.
-    A partial download that is longer than the whole can only be wrong.
+    """Remove a wrong or dangling file of a snapshot together with its blob.
+
+    The hub's client does not check an existing blob, so it would keep a wrong one forever. A
+    partial download that is longer than the file is wrong as well and is removed.
     """
     if item.plain:
         return
@@ -190,7 +219,7 @@ def _same_file(one: Path, other: Path) -> bool:
 
 
 def existing_parent(path: Path) -> Path:
-    """The nearest folder above (or at) ``path`` that exists."""
+    """Return ``path`` if it exists, else its nearest existing parent."""
     path = path.absolute()
     while not path.exists() and path != path.parent:
         path = path.parent
@@ -198,13 +227,20 @@ def existing_parent(path: Path) -> Path:
 
 
 def refuse_unwritable(place: Path) -> None:
-    """Refuse a place where nothing can be written, by writing there: permissions alone do not tell."""
+    """Refuse a place that cannot be written to.
+
+    The check makes a folder there, because permissions alone do not tell (for example on a
+    read-only mount). A full disk passes; free space is checked separately.
+
+    Raises:
+        EasiError: Nothing can be written there.
+    """
     folder = existing_parent(place)
     try:
         Path(tempfile.mkdtemp(prefix=".easi-", dir=folder)).rmdir()
     except OSError as error:
         if is_full(error):
-            return  # it can be written to, but for the space, which is looked at by itself
+            return
         why = "it is a file" if folder.is_file() else error.strerror or str(error)
         raise EasiError(
             f"nothing can be written to {folder}: {why}",
@@ -213,9 +249,10 @@ def refuse_unwritable(place: Path) -> None:
 
 
 def free_bytes(path: Path) -> int:
-    """Free space where ``path`` is or would be."""
+    """Return the free bytes of the file system where ``path`` is or would be."""
     return shutil.disk_usage(existing_parent(path)).free
 
 
 def gigabytes(count: int) -> str:
+    """Format a number of bytes as decimal gigabytes, or as megabytes below 0.1 GB."""
     return f"{count / 1e9:.1f} GB" if count >= 1e8 else f"{count / 1e6:.1f} MB"

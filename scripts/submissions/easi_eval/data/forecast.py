@@ -1,4 +1,4 @@
-"""What a run would download, in words, for the plan. Pure."""
+"""Text for the plan on what a run would download. No file or network access."""
 
 from __future__ import annotations
 
@@ -9,7 +9,12 @@ from .needs import Download, Need, Size
 
 
 def forecast(sizes: Mapping[str, Sequence[Size]]) -> Download:
-    """Of each name (a benchmark's key, or ``model``); what several share counts for the first."""
+    """Describe the downloads of each name in ``sizes``, and of all together.
+
+    Args:
+        sizes: Sizes of the needs by name: a benchmark's key, or ``model``. A need of several names
+            is counted for the first.
+    """
     first: dict[Need, str] = {}
     lines: dict[str, str] = {}
     to_load, to_unpack, unknown = 0, 0, False
