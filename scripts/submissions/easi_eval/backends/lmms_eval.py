@@ -1,4 +1,4 @@
-"""lmms-eval: how it is launched, which of its model types runs, where it leaves its files."""
+"""lmms-eval: how it is launched, which model type runs, and where its files are."""
 
 from __future__ import annotations
 
@@ -36,14 +36,16 @@ if TYPE_CHECKING:
     from ..results.scores import BenchmarkScore, Reading
 
 KIND = KINDS["lmms-eval"]
-# Which model arguments name weights: those laid over a base, and the base. The first that is given names the checkpoint.
+# Model arguments that name weights: an adapter or a delta, and the base under it. The first that is
+# given names the checkpoint.
 ADAPTER_KEYS = ("peft", "delta")
 BASE_KEYS = common.CHECKPOINT_KEYS
 WEIGHT_KEYS = (*ADAPTER_KEYS, *BASE_KEYS)
-# Which name what a server runs; elsewhere they are no weights (llava's model_name is a conversation template).
+# Model arguments that name the model on a server. For other types they are not weights (llava's
+# model_name is a conversation template).
 NAME_KEYS = ("model", "model_version", "model_name", "engine")
-# The types whose class holds the client of an API, or answers without a model, and loads no weights (lmms-eval 0.7.3;
-# srt_api is not among them: it starts a server of its own on our GPUs).
+# Types that load no weights: clients of an API, and types without a model (lmms-eval 0.7.3).
+# srt_api is not one of them, because it starts a server on the GPUs of this machine.
 SERVED_TYPES = frozenset(
     {
         "async_openai",
@@ -62,7 +64,7 @@ SERVED_TYPES = frozenset(
     }
 )
 PATH_OPTIONS = ("--include_path",)
-# Options of lmms-eval's command line that this program sets itself, and its own for the same.
+# Options of lmms-eval's command line that this program sets, and its own option to use instead.
 OURS = {
     "model": "--model",
     "model_args": "--model-args",
@@ -72,14 +74,15 @@ OURS = {
     "device": "--device",
     "config": "this program's own options: a file would replace them",
 }
-# Those that would leave a benchmark without its score, whoever launches it.
+# Options that are refused with every launch, and why.
 NEVER = {
     "predict_only": "every benchmark is scored",
     "repeats": "each question is answered once",
     "offset": "every question of a benchmark is asked",
     "tui": "this program has its own display",
 }
-# Those that lmms-eval's own launch obeys, and workers that share the questions do not.
+# Options that take effect only with lmms-eval's own launch, not with workers that share the
+# questions.
 OWN_LAUNCH = "only lmms-eval's own launch does it, which --plain runs"
 WITHOUT_EFFECT = {
     "use_cache": "answers are kept in the run's journal and are never asked twice",
@@ -101,19 +104,20 @@ WITHOUT_EFFECT = {
         OWN_LAUNCH,
     ),
 }
-# Types that run an engine with batching of its own, and the package each needs. One engine is one worker.
+# Types that run an engine with its own batching, and the package each needs. Each worker runs one
+# engine.
 ENGINES = {"vllm": "vllm", "vllm_generate": "vllm", "sglang": "sglang"}
-# Others that answer with an engine, or with a server that they start.
+# Other types that answer with an engine, or with a server that they start.
 OTHER_ENGINES = frozenset(
     {"aero_realtime_vllm", "llava_sglang", "longvila", "srt_api", "whisper_vllm"}
 )
-# Questions an engine is given at once unless the user says so: enough to keep it busy, few enough for the frames of
-# as many videos to fit into memory. lmms-eval's own default is one, which leaves the engine idle.
+# Default batch size of engines: enough questions to keep an engine busy, few enough for the frames
+# of as many videos to fit into memory. lmms-eval's own default of one leaves the engine idle.
 ENGINE_BATCH = 64
 
 
 class LmmsEval:
-    """The second backend, through ``python -m easi_lmms_eval``."""
+    """The lmms-eval backend, launched through ``python -m easi_lmms_eval``."""
 
     name = KIND.name
     payload_name = "lmmseval"
@@ -123,13 +127,18 @@ class LmmsEval:
         self.hub = hub
 
     def version(self, cfg: RunConfig) -> str:
+        """Return the version of the lmms-eval that the run uses."""
         return catalog.locate(KIND, cfg.backend_path).version
 
     def check(self, cfg: RunConfig) -> None:
+        """Refuse an unknown model type, and arguments after ``--`` that would fail or do nothing.
+
+        Raises:
+            EasiError: Says what is wrong and what to do.
+        """
         known = catalog.lmms_models(catalog.locate(KIND, cfg.backend_path))
-        if (
-            not known.unread
-        ):  # else the name may be one of a plug-in that tells its names only when it is imported
+        # With ``unread`` the name may be that of a plug-in whose names are known only on import.
+        if not known.unread:
             if cfg.model not in known.models and (common.is_hub_id(cfg.model) or "/" in cfg.model):
                 raise EasiError(
                     f"--model {cfg.model}: lmms-eval wants a model type here, not a checkpoint",
@@ -140,6 +149,7 @@ class LmmsEval:
         self._check_words(cfg)
 
     def offers(self, name: str) -> str:
+        """Return a hint how to run ``name`` as a model type; "" if it is none."""
         if name not in catalog.lmms_models(catalog.locate(KIND)).models:
             return ""
         return (
@@ -148,10 +158,11 @@ class LmmsEval:
         )
 
     def own_options(self) -> list[str]:
+        """Return the options of lmms-eval's own command line."""
         return parsers.options_of(_parser())
 
     def _check_words(self, cfg: RunConfig) -> None:
-        """Refuse what stands after ``--`` and would fail, or do nothing, once everything is started."""
+        """Refuse arguments after ``--`` that would fail late or do nothing."""
         if cfg.backend_args:
             parsers.check_words(
                 cfg.backend_args,
@@ -161,6 +172,11 @@ class LmmsEval:
             )
 
     def ready(self, cfg: RunConfig, model: ModelChoice) -> None:
+        """Refuse a model whose engine or quantisation library is missing, or does not fit the GPUs.
+
+        Raises:
+            EasiError: Also if ``--plain`` would keep its data on a file system without file locks.
+        """
         engine = self._engine(cfg)
         _check_engine(cfg, engine)
         data = (
@@ -183,11 +199,16 @@ class LmmsEval:
             )
 
     def _engine(self, cfg: RunConfig) -> str | None:
-        """The package of the engine that the model type runs, if it runs one."""
+        """Return the package of the engine that the model type runs; None if it runs none."""
         known = catalog.lmms_models(catalog.locate(KIND, cfg.backend_path)).models.get(cfg.model)
         return ENGINES.get(known.model_id) if known is not None else None
 
     def resolve(self, cfg: RunConfig) -> ModelChoice:
+        """Return the model that the type and ``--model-args`` name.
+
+        Raises:
+            EasiError: If an argument is unknown, no checkpoint is named, or a path does not exist.
+        """
         package = catalog.locate(KIND, cfg.backend_path)
         known = catalog.lmms_models(package).models.get(cfg.model)
         arguments, why = cfg.model_arguments, f"--model {cfg.model}"
@@ -226,8 +247,9 @@ class LmmsEval:
                 f"--plain: lmms-eval's own launch cannot take a path with commas ({commas}=)",
                 hint="leave out --plain, or give a link to the folder",
             )
-        for key in keys if not cfg.smoke else ():  # the rehearsal's hub is not up yet
-            with suppress(EasiError):  # preparation says why
+        # During ``--smoke`` the local hub is not running yet. Preparation reports a missing config.
+        for key in keys if not cfg.smoke else ():
+            with suppress(EasiError):
                 common.model_config(arguments[key], self.hub, arguments.get("revision", ""))
         checkpoint = arguments[keys[0]] if keys else cfg.model
         arguments, notes = _supported(cfg, arguments, takes.names)
@@ -246,24 +268,30 @@ class LmmsEval:
             needs_gpu=cfg.device != "cpu",
             engine=self._engine(cfg) or "",
         )
-        if any(key in arguments for key in ADAPTER_KEYS):  # the class is told the base
+        if any(key in arguments for key in ADAPTER_KEYS):  # the base is an argument
             return replace(model, refers_to={})
         model = adapters.with_references(model, self.hub)
         adapters.check_adapter(model, classes)
         return model
 
     def settings(self, cfg: RunConfig, bench: Benchmark) -> dict[str, object]:
+        """Return the task and the corrections in use."""
         return {
             "task": bench.source(self.name).task,
             **corrections_setting(bench, self.name, not cfg.no_corrections),
         }
 
     def needs(self, cfg: RunConfig, bench: Benchmark) -> list[Need]:
+        """Return the data this benchmark reads."""
         from ..datasets import lmms_needs
 
         return lmms_needs(bench, self.hub.hf_home)
 
     def weights(self, model: ModelChoice) -> list[Need]:
+        """Return the checkpoints of the hub that the model reads, including an adapter's base.
+
+        The argument ``revision`` applies to base checkpoints only.
+        """
         if model.served:
             return []
         revisions = {
@@ -282,6 +310,7 @@ class LmmsEval:
         ]
 
     def localise(self, model: ModelChoice, repo: str, path: Path) -> ModelChoice:
+        """Return the choice with the weights of ``repo`` in the folder ``path``."""
         arguments = {
             key: str(path) if value == repo and key in WEIGHT_KEYS else value
             for key, value in model.arguments.items()
@@ -300,6 +329,7 @@ class LmmsEval:
         paths: RunPaths,
         port: int,
     ) -> Job:
+        """Return the launch whose workers answer all items of ``todo``."""
         argv = [
             "-m",
             "easi_lmms_eval",
@@ -315,7 +345,8 @@ class LmmsEval:
         )
 
     def judge_model(self, cfg: RunConfig, judge: str) -> str:
-        return judge  # it has none: see Kind.takes_judge
+        """Return the name unchanged; lmms-eval takes no judge, see ``Kind.takes_judge``."""
+        return judge
 
     def score_job(
         self,
@@ -325,6 +356,7 @@ class LmmsEval:
         paths: RunPaths,
         judge: str = "",
     ) -> Job:
+        """Return the process that scores the benchmarks of ``todo``."""
         argv = [
             "-m",
             "easi_lmms_eval",
@@ -344,6 +376,7 @@ class LmmsEval:
     def plain_job(
         self, cfg: RunConfig, model: ModelChoice, bench: Benchmark, folder: Path, port: int
     ) -> Job:
+        """Return lmms-eval's own launch of one benchmark into ``folder``."""
         argv = ["-m", "lmms_eval", *self._options(cfg, model, [bench], folder)]
         return Job(
             f"plain {bench.key}",
@@ -363,10 +396,15 @@ class LmmsEval:
         return launchers.accelerate(workers, port, argv)
 
     def workers(self, cfg: RunConfig, model: ModelChoice) -> int:
-        """Processes that answer: one per GPU, one per engine of several GPUs, one client for a served model."""
+        """Return the number of processes that answer.
+
+        That is one per GPU; one per engine, which may use several GPUs; one client for a served
+        model.
+        """
         if model.served:
             return 1
-        # What lacked memory is asked again by fewer workers: in the end by one engine, whatever its size.
+        # Questions that ran out of memory are retried with fewer workers, down to one engine of any
+        # size.
         return max(1, cfg.nproc // _tensor_parallel(cfg)) if self._engine(cfg) else cfg.nproc
 
     def _options(
@@ -402,20 +440,26 @@ class LmmsEval:
         }
 
     def _cwd(self) -> Path:
-        """Two tasks keep their data cache in the current directory; all runs share one beside the other caches."""
+        """Return the working directory, a folder beside the other caches that all runs share.
+
+        Two tasks of lmms-eval keep their data cache in the current directory.
+        """
         return common.written_folder(self.hub, "lmms-eval-cwd")
 
     def outputs(self, bench: Benchmark, folder: Path, judge: str = "") -> Outputs:
+        """Find the files of one benchmark in ``folder``."""
         from ..results.readers import find_lmms_outputs
 
         return find_lmms_outputs(bench, folder)
 
     def rows(self, bench: Benchmark, out: Outputs) -> pd.DataFrame:
+        """Return one row per question, with the columns of ``results.readers.ROW_COLUMNS``."""
         from ..results.readers import read_lmms_rows
 
         return read_lmms_rows(bench, out)
 
     def read(self, bench: Benchmark, out: Outputs, rows: pd.DataFrame) -> Reading:
+        """Return headline score and sub-scores (0-100) from the aggregate files."""
         from ..results.readers import read_lmms_scores
 
         return read_lmms_scores(bench, out, rows)
@@ -429,25 +473,30 @@ class LmmsEval:
         score: BenchmarkScore,
         scorer_notes: Mapping[str, Any],
     ) -> BenchmarkScore:
+        """Return ``score`` with its notes and corrections.
+
+        Corrected values are the headline, unless ``--no-corrections`` is given.
+        """
         from ..results.lmms_notes import told
 
         return told(bench, out, rows, score, scorer_notes, wanted=not cfg.no_corrections)
 
     def total(self, cfg: RunConfig, bench: Benchmark, out: Outputs) -> int:
+        """Return the dataset's number of rows."""
         from ..results.readers import lmms_total
 
         return lmms_total(bench, out)
 
 
 def _parser(backend_path: Path | None = None) -> argparse.ArgumentParser:
-    """lmms-eval's own command line."""
+    """Return a parser with the options of lmms-eval's own command line."""
     return parsers.read_parser(
         catalog.locate(KIND, backend_path).root / "__main__.py", "parse_eval_args", "lmms-eval"
     )
 
 
 def _tensor_parallel(cfg: RunConfig) -> int:
-    """GPUs of one engine."""
+    """Return the number of GPUs that one engine uses."""
     given = cfg.model_arguments.get("tensor_parallel_size", "1")
     if not given.isdecimal() or int(given) < 1:
         raise EasiError(
@@ -483,12 +532,12 @@ def _check_engine(cfg: RunConfig, package: str | None) -> None:
 
 
 def _class(cfg: RunConfig, known: catalog.LmmsModel) -> str:
-    """The class that lmms-eval will take for the type."""
+    """Return the class that lmms-eval takes for the type."""
     return known.simple or known.cls if "--force_simple" in cfg.backend_args else known.cls
 
 
 def _cuts(cfg: RunConfig, classes: Sequence[ClassSource]) -> str:
-    """Where the class cuts answers, for people; "" if it does not."""
+    """Return a description of where the class truncates answers; "" if it does not."""
     cutting = stops.cutting(classes)
     asked = _generation_argument(cfg, stops.UNTIL)
     found = cutting.stops([stops.INHERITED if asked is None else asked]) if cutting else ()
@@ -500,7 +549,7 @@ def _cuts(cfg: RunConfig, classes: Sequence[ClassSource]) -> str:
 
 
 def _generation_argument(cfg: RunConfig, name: str) -> str | None:
-    """What ``--gen_kwargs``, among what stands after ``--``, says of one of them; None if nothing."""
+    """Return the value of one of the ``--gen_kwargs`` after ``--``; None if it is not given."""
     found: dict[str, str] = {}
     for word, following in zip_longest(cfg.backend_args, cfg.backend_args[1:], fillvalue=""):
         option, given, value = word.partition("=")
@@ -512,7 +561,7 @@ def _generation_argument(cfg: RunConfig, name: str) -> str | None:
 
 
 def _check_names(cfg: RunConfig, takes: Signature) -> None:
-    """Refuse an argument that the class would fail on, once everything is fetched."""
+    """Refuse an argument that the class would fail on after everything is fetched."""
     for name, value in cfg.model_arguments.items():
         common.check_number(name, value, takes.defaults.get(name), f"lmms-eval's type {cfg.model}")
     for name in cfg.model_arguments if not takes.open else ():
@@ -524,15 +573,18 @@ def _check_names(cfg: RunConfig, takes: Signature) -> None:
 
 
 def _check_weights(cfg: RunConfig, given: Mapping[str, str], takes: Signature) -> None:
-    """Refuse a checkpoint (``given``: the WEIGHT_KEYS among the model arguments) that cannot be meant, and none where the
-    class would load one of its own: the results would be named after another model.
+    """Refuse a checkpoint that cannot be meant, or a missing one.
+
+    Without a checkpoint the class would load its own default, and the results would carry the name
+    of another model.
+
+    Args:
+        cfg: The run's options.
+        given: Those of ``WEIGHT_KEYS`` that are among the model arguments.
+        takes: The signature of the class.
     """
-    for (
-        key,
-        value,
-    ) in (
-        given.items()
-    ):  # a name may be anything that the class knows, but a path is there or it is mistyped
+    # A name may be anything that the class knows, but a path that does not exist is a mistake.
+    for key, value in given.items():
         if not value:
             raise EasiError(
                 f"--model-args {key}= is empty",
@@ -563,7 +615,11 @@ def _check_weights(cfg: RunConfig, given: Mapping[str, str], takes: Signature) -
 
 
 def _no_folder(cfg: RunConfig, key: str, value: str) -> EasiError:
-    """A path that is not there; one with commas was cut at the first of them."""
+    """Return the error for a path that does not exist.
+
+    An unquoted path with commas was cut at the first one; the hint then gives the whole path in
+    quotes.
+    """
     uncut = cfg.model_args.partition(f"{key}=")[2]
     cuts = [at for at, char in enumerate(uncut) if char == ","] + [len(uncut)]
     if whole := next(
@@ -586,9 +642,15 @@ def _no_folder(cfg: RunConfig, key: str, value: str) -> EasiError:
 def _supported(
     cfg: RunConfig, arguments: dict[str, str], taken: frozenset[str]
 ) -> tuple[dict[str, str], tuple[str, ...]]:
-    """The arguments with what our own options add for a class that takes the parameters ``taken`` (empty: not known).
+    """Return the arguments with those that our own options add, and notes on ineffective options.
 
-    Also notes on what has no effect. Refuses a revision that the class would drop without a word.
+    Args:
+        cfg: The run's options.
+        arguments: The user's model arguments, which win.
+        taken: The parameters that the class takes; empty if they are not known.
+
+    Raises:
+        EasiError: For a revision that the class would silently ignore.
     """
     if "revision" in arguments and taken and "revision" not in taken:
         raise EasiError(
@@ -597,9 +659,8 @@ def _supported(
         )
     own: dict[str, str] = {}
     notes: tuple[str, ...] = ()
-    if (
-        cfg.device == "cpu" and "device_map" in taken
-    ):  # its default places weights, and then inputs, on a GPU
+    # The default of device_map places weights, and then inputs, on a GPU.
+    if cfg.device == "cpu" and "device_map" in taken:
         own["device_map"] = "cpu"
     if cfg.trust_remote_code and "trust_remote_code" in taken:
         own["trust_remote_code"] = "True"

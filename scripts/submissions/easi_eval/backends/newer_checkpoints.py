@@ -1,5 +1,8 @@
-"""Checkpoints that transformers 5 saved, see ``easi_eval.transformers5``: what the plan says of them, what it refuses, and folders of
-links that stand for them in processes where ``answering/newer_configs.py`` is not at work.
+"""Checkpoints saved by transformers 5, for processes that run transformers 4.
+
+See ``easi_eval.transformers5``. This module says what the plan notes on them and what it refuses.
+It also makes folders of links that stand for them in processes in which
+``answering/newer_configs.py`` is not at work.
 """
 
 from __future__ import annotations
@@ -35,10 +38,19 @@ from .references import (
 def notes(
     cfg: RunConfig, model: ModelChoice, repos: Mapping[str, str], hub: HubSettings
 ) -> tuple[str, ...]:
-    """Lines for plan and manifest on the model's folders, on ``repos`` of the hub (each with its revision) and on what these refer to.
+    """Return lines on the model's checkpoints for plan and manifest.
 
-    Raises EasiError for what the installed transformers would compute differently. A config.json that cannot be had now
-    is left to the worker, which translates or refuses it as it reads it.
+    A ``config.json`` that cannot be had now is skipped: the worker translates or refuses it when it
+    reads it.
+
+    Args:
+        cfg: The run's options.
+        model: The choice, whose local folders are read.
+        repos: Repositories of the hub, each with its revision.
+        hub: Where their files are read.
+
+    Raises:
+        EasiError: If the installed transformers would compute something else.
     """
     if model.served or not _to_be_translated(cfg):
         return ()
@@ -53,8 +65,9 @@ def notes(
 
 
 def read_as_they_are(cfg: RunConfig, model: ModelChoice) -> bool:
-    """Whether transformers 4 reads the checkpoint in a process of which we change nothing: an engine's, or `python -m lmms_eval`, which
-    --plain starts.
+    """Return whether transformers 4 reads the checkpoint in a process that we do not modify.
+
+    That is an engine's process, or ``python -m lmms_eval``, which ``--plain`` starts.
     """
     changed_nothing = bool(model.engine) or (
         cfg.backend == LMMS_EVAL and (cfg.plain or cfg.model in OTHER_ENGINES)
@@ -63,7 +76,7 @@ def read_as_they_are(cfg: RunConfig, model: ModelChoice) -> bool:
 
 
 def _to_be_translated(cfg: RunConfig) -> bool:
-    """Whether the backend's processes find transformers 4."""
+    """Return whether the backend's processes use transformers 4."""
     return not of_5(common.libraries_of(cfg).get("transformers", ""))
 
 
@@ -80,11 +93,21 @@ def _check_place(cfg: RunConfig, name: str) -> None:
 def shadows(
     folders: Iterable[Path], snapshots: Mapping[str, Path], target: Path
 ) -> dict[Path, Path]:
-    """Of ``folders``, and all that they refer to, those that transformers 4 has to read in another form, each with a folder that holds
-    that form beside links to all other files. ``snapshots``: where checkpoints of the hub lie.
+    """Make folders that stand for checkpoints which transformers 4 reads in another form.
 
-    Such a folder lies below ``target`` under its whole path: many classes take a name in a path for what the model is. Raises EasiError
-    for what has no equivalent.
+    Each holds the translated files and links to all other files. It lies below ``target`` under the
+    original's whole path, because many classes read the kind of model from a name in the path.
+
+    Args:
+        folders: Checkpoints; all that they refer to is included.
+        snapshots: Where checkpoints of the hub are, by repository.
+        target: Is removed first.
+
+    Returns:
+        The new folder for each checkpoint that needs one.
+
+    Raises:
+        EasiError: If something in a checkpoint has no equivalent in transformers 4.
     """
     shutil.rmtree(target, ignore_errors=True)
     named: dict[Path, dict[str, Path]] = {}  # what a folder's files refer to, as they write it
@@ -129,7 +152,7 @@ def shadows(
 
 
 def _translated(folder: Path) -> dict[str, dict[str, Any]]:
-    """Those of a checkpoint's files, by name, that transformers 4 reads in another form, in that form."""
+    """Return the files of a checkpoint that need translation, by name, in translated form."""
     config, tokenizer = read_object(folder / CONFIG), read_object(folder / TOKENIZER)
     made = translate(config, has_output_head(folder))
     made.check(folder)
@@ -140,13 +163,14 @@ def _translated(folder: Path) -> dict[str, dict[str, Any]]:
 def _configs(
     cfg: RunConfig, model: ModelChoice, repos: Mapping[str, str], hub: HubSettings
 ) -> list[tuple[str, dict[str, Any], bool | None]]:
-    """Name, config.json and ``has_output_head`` of each checkpoint that the model reads."""
+    """Return name, config.json and ``has_output_head`` of each checkpoint that the model reads."""
     folders = [
         value
         for value in (model.path, *model.arguments.values())
         if isinstance(value, str) and Path(value).is_dir()
     ]
-    asked = {} if cfg.smoke else repos  # the rehearsal's hub is not up yet
+    # During ``--smoke`` the local hub is not running yet.
+    asked = {} if cfg.smoke else repos
     lies = {name: _place(name, asked.get(name, ""), hub) for name in (*folders, *asked)}
     known = [folder for folder in lies.values() if folder is not None]
     for reference in reached(known, lambda reference: lies.get(reference.name)):
@@ -160,7 +184,7 @@ def _configs(
 
 
 def _place(name: str, revision: str, hub: HubSettings) -> Path | None:
-    """``common.files_of``, after the hub was asked for what is not at hand; None for what cannot be had now."""
+    """Return ``common.files_of``, fetching the config if it is not at hand; None if that fails."""
     if (found := common.files_of(name, hub, revision)) is None and common.is_hub_id(name):
         with suppress(EasiError, OSError):
             return fetch_model_file(hub, name, CONFIG, revision).parent

@@ -1,4 +1,7 @@
-"""Model classes that the user dropped into ``VLMEvalKit/vlmeval/vlm/``: found and read there, never imported here."""
+"""Model classes that the user put into ``VLMEvalKit/vlmeval/vlm/``.
+
+They are found and read there, and never imported in this process.
+"""
 
 from __future__ import annotations
 
@@ -15,12 +18,12 @@ from .catalog import Package, parsed
 from .common import REPOSITORY
 from .sources import ClassSource, lineage, source_file
 
-VARIABLE = "EASI_VLM_DIR"  # another folder instead
+VARIABLE = "EASI_VLM_DIR"  # names another folder to use instead
 ROOT_CLASSES = ("BaseModel", "BaseAPI")
 
 
 def folder(environ: Mapping[str, str] = os.environ) -> Path:
-    """Where the user's files lie."""
+    """Return the folder of the user's files."""
     return (
         Path(environ.get(VARIABLE) or REPOSITORY / "VLMEvalKit" / "vlmeval" / "vlm")
         .expanduser()
@@ -30,7 +33,14 @@ def folder(environ: Mapping[str, str] = os.environ) -> Path:
 
 @dataclass(frozen=True)
 class OwnClass:
-    """A class ``name`` of the file (or folder with an ``__init__.py``) ``stem``; ``sources`` are it and its bases."""
+    """A model class of the user's own.
+
+    Attributes:
+        stem: Name of its file, or of its folder with an ``__init__.py``.
+        name: Name of the class.
+        path: The file.
+        sources: The class and its bases.
+    """
 
     stem: str
     name: str
@@ -39,14 +49,20 @@ class OwnClass:
 
     @property
     def cls(self) -> str:
+        """The class as ``ModelChoice.cls`` names it: ``file.Class``."""
         return f"{self.stem}.{self.name}"
 
     @property
     def served(self) -> bool:
+        """Whether it is the client of a server: it derives from ``BaseAPI``."""
         return any(source.name == "BaseAPI" for source in self.sources)
 
     def digest(self, own: Path) -> str:
-        """16 hex digits over the file, its folder's other files if it is a folder, and what it imports of its neighbours."""
+        """Return 16 hex digits over the code of the class.
+
+        Included are its file, all files of its folder if it is a folder, and the neighbours it
+        imports. ``own`` is the folder of the user's files.
+        """
         total = hashlib.sha256()
         for path in sorted(_files(self.path, own)):
             total.update(f"{path.relative_to(own).as_posix()}\0".encode())
@@ -55,11 +71,15 @@ class OwnClass:
 
 
 def find(package: Package, wanted: str) -> OwnClass | None:
-    """The class that ``--model`` names: ``file.Class``, ``file`` (or ``file.py``) with one model class in it, or ``Class``.
+    """Return the class that ``--model`` names; None if there is none of that name.
 
-    None if nothing there has that name. A model class is one that derives from ``BaseModel``; of a file's classes that
-    derive from each other ``file`` means the last. Raises EasiError for a file without one, for a name that several fit,
-    for a file that does not parse, and for one that Python would never load because VLMEvalKit has a module of that name.
+    The name is ``file.Class``, ``Class``, or ``file`` (``file.py``) with one model class in it. A
+    model class derives from ``BaseModel`` or ``BaseAPI``. If the classes of a file derive from each
+    other, ``file`` means the last.
+
+    Raises:
+        EasiError: If a file has no model class or does not parse, if several classes fit, or if
+            VLMEvalKit has a module of the file's name, which Python would load instead.
     """
     if package.own is None or "/" in wanted:
         return None
@@ -84,7 +104,7 @@ def find(package: Package, wanted: str) -> OwnClass | None:
 
 
 def _named(package: Package, modules: dict[str, Path], wanted: str) -> list[OwnClass]:
-    """The classes that ``file.Class`` or ``Class`` means."""
+    """Return the classes that ``file.Class`` or ``Class`` means."""
     stem, _, name = wanted.rpartition(".")
     if stem:
         return (
@@ -94,21 +114,21 @@ def _named(package: Package, modules: dict[str, Path], wanted: str) -> list[OwnC
         )
     fitting = []
     for stem, path in modules.items():
-        with contextlib.suppress(
-            EasiError
-        ):  # another file that does not parse is no reason to refuse this one
+        # Another file that does not parse is no reason to refuse this one.
+        with contextlib.suppress(EasiError):
             if name in _names(parsed(path), path):
                 fitting += [found for found in _classes(package, stem, path) if found.name == name]
     return fitting
 
 
 def _last(classes: list[OwnClass]) -> list[OwnClass]:
+    """Return the classes from which no other of them derives."""
     bases = {(base.path, base.name) for cls in classes for base in cls.sources[1:]}
     return [cls for cls in classes if (cls.sources[0].path, cls.sources[0].name) not in bases]
 
 
 def names(package: Package) -> list[str]:
-    """What ``find`` would find, for suggestions: the names of files and of classes."""
+    """Return the names of files and classes that ``find`` knows, for suggestions."""
     found: list[str] = []
     for stem, path in (_modules(package.own) if package.own is not None else {}).items():
         with contextlib.suppress(EasiError):
@@ -117,7 +137,7 @@ def names(package: Package) -> list[str]:
 
 
 def _modules(own: Path) -> dict[str, Path]:
-    """The files of the folder by the names they are imported by."""
+    """Return the files of the folder by the names they are imported by."""
     if not own.is_dir():
         return {}
     files = {path.stem: path for path in sorted(own.glob("*.py")) if path.stem != "__init__"}
@@ -125,7 +145,11 @@ def _modules(own: Path) -> dict[str, Path]:
 
 
 def _classes(package: Package, stem: str, path: Path) -> list[OwnClass]:
-    """The model classes of a file. Raises EasiError for one that does not parse or would never be loaded."""
+    """Return the model classes of a file.
+
+    Raises:
+        EasiError: If it does not parse, or Python would load VLMEvalKit's module of that name.
+    """
     module = f"{package.kind.package}.vlm.{stem}"
     if source_file(package, module) != path:
         raise EasiError(
@@ -143,7 +167,7 @@ def _classes(package: Package, stem: str, path: Path) -> list[OwnClass]:
 
 
 def _names(tree: ast.Module, path: Path) -> list[str]:
-    """The classes that a file defines; a folder's may stand in its other files."""
+    """Return the classes that a file defines, or imports if it is an ``__init__.py``."""
     here = [node.name for node in tree.body if isinstance(node, ast.ClassDef)]
     if path.name == "__init__.py":
         here += [
@@ -156,7 +180,7 @@ def _names(tree: ast.Module, path: Path) -> list[str]:
 
 
 def _files(path: Path, own: Path, seen: frozenset[Path] = frozenset()) -> Iterator[Path]:
-    """The files that a file of the folder is made of, each once or more."""
+    """Yield the files that a file of the folder consists of, some more than once."""
     inside = [path] if path.name != "__init__.py" else sorted(path.parent.rglob("*.py"))
     yield from inside
     for file in inside:
@@ -168,7 +192,10 @@ def _files(path: Path, own: Path, seen: frozenset[Path] = frozenset()) -> Iterat
 
 
 def _neighbours(node: ast.AST) -> list[str]:
-    """The modules of the folder that an import may mean: ``from .x import y``, ``from . import x``, ``vlmeval.vlm.x``."""
+    """Return the modules of the folder that an import may mean.
+
+    Recognised are ``from .x import y``, ``from . import x`` and ``import vlmeval.vlm.x``.
+    """
     if isinstance(node, ast.ImportFrom):
         module = (node.module or "").removeprefix("vlmeval.vlm").lstrip(".")
         return [module.split(".")[0]] if module else [alias.name for alias in node.names]

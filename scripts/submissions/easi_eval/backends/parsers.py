@@ -1,4 +1,4 @@
-"""A backend's own command line, read from its source: the words that its parser knows, without importing the package."""
+"""A backend's own command line, read from its source without importing the package."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..errors import EasiError
 from ..nearest import nearest
 from .catalog import parsed
 
-# Types whose names are read from the source; a value of any other type is left to the backend.
+# Types that the copied parser converts to. A value of any other type is left to the backend.
 TYPES = {"int": int, "float": float, "str": str}
 
 
@@ -25,9 +25,13 @@ class _Replica(argparse.ArgumentParser):
 
 
 def read_parser(path: Path, function: str, backend: str) -> argparse.ArgumentParser:
-    """A parser with the options that ``function`` in ``path`` adds; what was not given is absent from its result.
+    """Return a parser with the options that ``function`` in the file ``path`` adds.
 
-    Raises EasiError for a file that cannot be read; the parser raises EasiError instead of leaving the program.
+    Options that were not given are absent from its result. The parser raises EasiError instead of
+    leaving the program.
+
+    Raises:
+        EasiError: If the file cannot be read.
     """
     replica = _Replica(prog=backend, add_help=False, argument_default=argparse.SUPPRESS)
     for node in ast.walk(parsed(path)):
@@ -54,7 +58,7 @@ def _add(replica: argparse.ArgumentParser, call: ast.Call) -> None:
         elif keyword.arg in ("action", "nargs", "choices", "dest", "const"):
             try:
                 options[keyword.arg] = _value(keyword.value)
-            except (ValueError, TypeError):  # its own parser knows
+            except (ValueError, TypeError):  # computed at run time: only the backend's parser knows
                 computed.add(keyword.arg)
     if computed & {"action", "nargs"}:  # any number of words may follow
         options["nargs"] = "*"
@@ -62,12 +66,18 @@ def _add(replica: argparse.ArgumentParser, call: ast.Call) -> None:
 
 
 def _value(node: ast.expr) -> Any:
-    """What is written in the call, a name of argparse's own (``REMAINDER`` ...) among it. Raises ValueError or TypeError for all else."""
+    """Return the value written in a call: a literal, or a constant of argparse (``REMAINDER``).
+
+    Raises:
+        ValueError: If it is neither.
+        TypeError: If it is neither.
+    """
     own = getattr(argparse, ast.unparse(node).rpartition(".")[2], None)
     return ast.literal_eval(node) if own is None else own
 
 
 def options_of(parser: argparse.ArgumentParser) -> list[str]:
+    """Return all option strings of a parser."""
     return [name for action in parser._actions for name in action.option_strings]
 
 
@@ -77,10 +87,16 @@ def check_words(
     ours: Mapping[str, str],
     without_effect: Mapping[str, str],
 ) -> dict[str, object]:
-    """What ``words`` set, by the parser's names.
+    """Return what ``words`` set, by the parser's names (``dest``).
 
-    ``ours``: options (``dest``) that this program sets itself, with its own option to use instead; ``without_effect``: those that
-    would do nothing here, with the reason. Raises EasiError for them and for words that the parser does not know.
+    Args:
+        words: The arguments after ``--``.
+        parser: The backend's parser.
+        ours: Options that this program sets, each with its own option to use instead.
+        without_effect: Options that would do nothing here, each with the reason.
+
+    Raises:
+        EasiError: For options in either mapping, and for words that the parser does not know.
     """
     found, unknown = parser.parse_known_args(list(words))
     given = vars(found)
@@ -108,7 +124,7 @@ def check_words(
 
 
 def _names(parser: argparse.ArgumentParser, word: str) -> str | None:
-    """The ``dest`` of the option that a word names."""
+    """Return the ``dest`` of the option that a word names."""
     option = word.partition("=")[0]
     return next(
         (action.dest for action in parser._actions if option in action.option_strings), None

@@ -19,16 +19,21 @@ PARTS = ("text_config", "llm_config", "language_config")
 
 @dataclass(frozen=True)
 class Method:
-    """What transformers asks for before it loads a checkpoint of this method (its ``quantizers``).
+    """What transformers requires before it loads a checkpoint quantised by this method.
 
-    ``packages``: per need the names under which it may be installed, the usual one first. ``gpu``: it refuses the CPU.
+    See the quantizers of transformers.
+
+    Attributes:
+        packages: For each requirement the names of packages that meet it, the usual one first.
+        gpu: Whether it refuses the CPU.
     """
 
     packages: tuple[tuple[str, ...], ...] = ()
     gpu: bool = False
 
 
-# Without kernels mxfp4 is unpacked to bfloat16, and bitnet and fp8 need nothing beside transformers itself.
+# Not listed: mxfp4, which is unpacked to bfloat16 without kernels, and bitnet, which needs only
+# transformers itself. fp8 needs no package either, but a GPU.
 METHODS: Mapping[str, Method] = {
     "aqlm": Method((("aqlm",),)),
     "auto-round": Method((("auto-round",),)),
@@ -48,19 +53,22 @@ METHODS: Mapping[str, Method] = {
     "torchao": Method((("torchao",),)),
     "vptq": Method((("vptq",),)),
 }
-# Import names of packages whose name is another one.
+# Import names of packages that are not imported by their own name.
 MODULES = {
     "autoawq": "awq",
     "amd-quark": "quark",
     "flute-kernel": "flute",
     "fbgemm-gpu-genai": "fbgemm_gpu",
 }
-# The release that the locks of this environment go with.
+# Releases that fit the lock files of this environment.
 RELEASES = {"compressed-tensors": "compressed-tensors==0.13.0"}
 
 
 def installed(package: str) -> bool:
-    """Whether a package is there, under its own name or as a module (a nightly or a fork has another name)."""
+    """Return whether a package is there, by its own name or as a module.
+
+    A nightly build or a fork may have another name, but has the same module.
+    """
     try:
         return bool(version(package))
     except PackageNotFoundError:
@@ -68,13 +76,20 @@ def installed(package: str) -> bool:
 
 
 def check(cfg: RunConfig, model: ModelChoice, paths: Iterable[str], hub: HubSettings) -> None:
-    """Refuse (EasiError) quantised checkpoints that transformers cannot load here. Not for engines: they have kernels of their own."""
+    """Refuse quantised checkpoints that transformers cannot load here.
+
+    Not used for engines, which have their own kernels.
+
+    Raises:
+        EasiError: Names the missing package, or says that a GPU is needed.
+    """
     for path in paths:
-        if cfg.smoke and common.is_hub_id(path):  # the rehearsal's hub is not up yet
+        # During ``--smoke`` the local hub is not running yet.
+        if cfg.smoke and common.is_hub_id(path):
             continue
         try:
             config = common.model_config(path, hub, str(model.arguments.get("revision", "")))
-        except EasiError:  # preparation says why
+        except EasiError:  # preparation reports it
             continue
         refuse(common.model_name(path), config or {}, cfg.device in ("cpu", "mps"), installed)
 
@@ -82,7 +97,17 @@ def check(cfg: RunConfig, model: ModelChoice, paths: Iterable[str], hub: HubSett
 def refuse(
     name: str, config: Mapping[str, object], without_gpu: bool, has: Callable[[str], bool]
 ) -> None:
-    """Pure: as ``check``, of this config.json."""
+    """Refuse one checkpoint by its config.json, see ``check``.
+
+    Args:
+        name: The checkpoint's name, for messages.
+        config: Its ``config.json``.
+        without_gpu: Whether the model runs without a CUDA GPU.
+        has: Tells whether a package is installed.
+
+    Raises:
+        EasiError: Names the missing package, or says that a GPU is needed.
+    """
     otherwise = "give the checkpoint that it was quantised from"
     for kind in methods(config):
         method = METHODS.get(kind, Method())
@@ -103,7 +128,7 @@ def refuse(
 
 
 def methods(config: Mapping[str, object]) -> Iterator[str]:
-    """How the model, or its language model, is quantised, by transformers' names."""
+    """Yield how the model, or its language model, is quantised, by transformers' names."""
     for part in (config, *(config.get(name) for name in PARTS)):
         for settings in (part.get(name) for name in SETTINGS) if isinstance(part, Mapping) else ():
             if isinstance(settings, Mapping) and (kind := _method(settings)):
@@ -111,10 +136,12 @@ def methods(config: Mapping[str, object]) -> Iterator[str]:
 
 
 def _method(settings: Mapping[str, object]) -> str:
-    """ "" where transformers loads the weights as they are: bitsandbytes that is told to leave them alone."""
+    """Return the quantisation method; "" if transformers loads the weights as they are.
+
+    That is also the case for bitsandbytes with neither ``load_in_4bit`` nor ``load_in_8bit``.
+    """
     kind = str(settings.get("quant_method") or "")
-    if settings.get("load_in_4bit") or settings.get(
-        "load_in_8bit"
-    ):  # whatever the method is called
+    # These mean bitsandbytes, whatever ``quant_method`` says.
+    if settings.get("load_in_4bit") or settings.get("load_in_8bit"):
         return "bitsandbytes"
     return "" if kind == "bitsandbytes" else kind
