@@ -1,4 +1,7 @@
-"""Talking to a hub through huggingface_hub: listings, single files, and what its errors mean to the user."""
+"""Access to a hub through huggingface_hub: listings, single files, retries.
+
+Errors of the library become EasiErrors with a hint on what the user can do.
+"""
 
 from __future__ import annotations
 
@@ -38,10 +41,10 @@ from .needs import FileRecord, HubSettings, Unreachable
 from .parallel import Pulse
 
 TOO_MANY = 429
-IN_BETWEEN = (407, 511)  # the words of a proxy, and of a network's login page
-LONGEST_WAIT = 60.0
-SAID_AGAIN = 60.0  # the same line about a retry is not shown more often, in seconds
-PIECE = 1 << 16
+IN_BETWEEN = (407, 511)  # status codes of a proxy and of a network's login page, not of the hub
+LONGEST_WAIT = 60.0  # seconds between two attempts
+SAID_AGAIN = 60.0  # seconds until the same message about a retry may be shown again
+PIECE = 1 << 16  # bytes per write of a download
 NOT_WRITABLE = {
     errno.EACCES,
     errno.EPERM,
@@ -56,7 +59,13 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True, order=True)
 class Repo:
-    """A repo at a revision; ``name`` is ``owner/name``."""
+    """A repository at a revision.
+
+    Attributes:
+        kind: ``dataset`` or ``model``.
+        name: ``owner/name``.
+        revision: A branch, tag or commit.
+    """
 
     kind: str
     name: str
@@ -64,7 +73,7 @@ class Repo:
 
     @property
     def folder(self) -> str:
-        """The name of its folder in a hub cache."""
+        """The name of the repository's folder in a hub cache."""
         return f"{self.kind}s--" + self.name.replace("/", "--")
 
     def __str__(self) -> str:
@@ -73,8 +82,14 @@ class Repo:
 
 @dataclass(frozen=True)
 class Listing:
-    """The files of a repo at one commit. ``source`` is "hub", "record" (of an earlier fetch) or "cache" (what lies
-    there, which proves nothing about what is missing).
+    """The files of a repository at one commit.
+
+    Attributes:
+        repo: The repository and revision that was asked for.
+        commit: The commit of that revision.
+        files: Its files.
+        source: ``hub``; ``record``, a listing saved by an earlier fetch; or ``cache``, the files in
+            the hub cache, which may be incomplete.
     """
 
     repo: Repo
@@ -84,7 +99,7 @@ class Listing:
 
 
 class _GivenUp:
-    """Endpoints that gave no answer in this process: the next request does not wait for them anew."""
+    """Endpoints that gave no answer in this process; later requests wait for them less long."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -108,35 +123,47 @@ given_up = _GivenUp()
 
 @dataclass
 class _Failures:
-    """The failed attempts of one request: how many since its last progress, and since when."""
+    """The failed attempts of one request since its last progress.
+
+    Attributes:
+        since: Time of the first of them, on the monotonic clock.
+        count: Their number.
+    """
 
     since: float
     count: int = 1
 
 
 class Hub:
-    """One hub as one user sees it. Every method may block for long and is called from worker threads.
+    """Client of one hub for one user.
 
-    ``answered``: a request was decided there, with data or a refusal. ``spoken``: at least a server is
-    there, though it may only have said that it cannot answer now. ``say`` is given a line for each
-    retry, by ``tell`` in the thread that reports.
+    ``list``, ``download``, ``commit`` and ``license`` block until they are done, retry, and are
+    called from worker threads. ``watch`` and ``tell`` are called from the reporting thread.
+
+    Attributes:
+        settings: Address, login, cache and time limits.
+        pulse: Progress shared with the reporting thread; stops the worker threads.
+        answered: The hub has decided a request, with data or a refusal.
+        spoken: A server has responded, if only to say that it cannot answer now.
+        trouble: The last failure that led to a retry; "" if there was none.
     """
 
     def __init__(
         self, settings: HubSettings, pulse: Pulse, say: Callable[[str], None] = on_stderr
     ) -> None:
         refuse_unusable(settings)
-        # Retries and progress are ours to show; the library would write over the live view.
+        # This program shows retries and progress; output of the library would break the live view.
         logging.set_verbosity_error()
         disable_progress_bars()
-        # By default it writes 10 MB at a time and loses an unfinished piece: a weak line would never get on.
+        # By default the library writes 10 MB at a time and loses an unfinished piece, so that a
+        # connection which breaks often would never make progress.
         constants.DOWNLOAD_CHUNK_SIZE = PIECE
-        # Its own retries are silent and come on top of ours.
+        # The library's own retries are silent and would multiply with those of ``_persist``.
         file_download.http_backoff = functools.partial(http_backoff, max_retries=0)
         places: tuple[Any, ...] = (file_download, _local_folder)  # typed for its own lock alone
         for place in places:
             place.WeakFileLock = _lock
-        # It reads HF_HUB_OFFLINE when it is imported; what counts is what was decided since.
+        # The library reads HF_HUB_OFFLINE only when it is imported; the settings may differ since.
         if settings.offline != constants.HF_HUB_OFFLINE:
             constants.HF_HUB_OFFLINE = settings.offline
             reset_sessions()
@@ -151,6 +178,7 @@ class Hub:
         self._api = HfApi(endpoint=settings.endpoint, token=settings.token or False)
 
     def list(self, repo: Repo) -> Listing:
+        """Return the files of the commit that the revision names now."""
         return self._persist(lambda: self._list(repo), repo, lambda: 0)
 
     def download(
@@ -162,11 +190,21 @@ class Hub:
         *,
         local_dir: str | None = None,
     ) -> str:
-        """Download one file into the hub cache, or below ``local_dir``; interrupted ones are continued.
+        """Download one file; an interrupted download is continued.
 
-        ``progress`` tells how many bytes are there: retries count only while it stands still.
+        Args:
+            repo: The repository.
+            commit: The commit of the file.
+            path: Its path in the repository.
+            progress: Returns how many bytes are on disk. The count of failed attempts starts again
+                whenever it has grown.
+            local_dir: Download below this folder instead of the hub cache.
+
+        Returns:
+            The path of the file on disk. Its digest is not checked here.
         """
-        # With local_dir the client copies what its cache holds, unchecked; we have looked there ourselves.
+        # With local_dir the library copies a file from its cache unchecked. The usual cache has
+        # been searched before (see ``files.bring``), so an empty one is used.
         cache = Path(local_dir, "cache") if local_dir else self.settings.hub_cache
 
         def get() -> str:
@@ -184,16 +222,24 @@ class Hub:
         return self._persist(get, repo, progress)
 
     def unreachable(self, cause: object = None) -> Unreachable:
+        """Return the error for a hub that does not answer, and note that it was given up."""
         given_up.add(self.settings.endpoint)
         said = f": {_innermost(cause)}" if isinstance(cause, BaseException) else ""
         return Unreachable(
             f"the hub at {self.settings.endpoint} cannot be reached{said}",
-            hint="check the network, HF_ENDPOINT and the proxy variables; where all data is present already, "
-            "HF_HUB_OFFLINE=1 works without a network",
+            hint="check the network, HF_ENDPOINT and the proxy variables; "
+            "where all data is present already, HF_HUB_OFFLINE=1 works without a network",
         )
 
     def watch(self) -> None:
-        """Called by the thread that reports while others work: shows the retries, and ends a silence that is too long."""
+        """Show messages about retries, and end the fetch if nothing has moved for too long.
+
+        The reporting thread calls this regularly while worker threads fetch.
+
+        Raises:
+            Unreachable: No server has responded within the patience of the settings.
+            EasiError: Nothing has moved for ``settings.stall`` seconds.
+        """
         self.tell()
         silence = self.pulse.silence()
         if not (self.answered or self.spoken) and silence > self._patience:
@@ -201,12 +247,13 @@ class Hub:
         if silence > self.settings.stall:
             why = f" ({self.trouble})" if self.trouble else ""
             raise EasiError(
-                f"nothing has moved for {silence:.0f} s while fetching from {self.settings.endpoint}{why}",
+                f"nothing has moved for {silence:.0f} s "
+                f"while fetching from {self.settings.endpoint}{why}",
                 hint="run it again, it continues where it was",
             )
 
     def tell(self) -> None:
-        """Show the lines about retries that worker threads have left."""
+        """Show the messages about retries that worker threads have queued."""
         while True:
             try:
                 line = self._lines.get_nowait()
@@ -219,7 +266,7 @@ class Hub:
 
     @property
     def _patience(self) -> float:
-        """How long it may be silent; one that was given up before is not waited for again."""
+        """Seconds to wait for a first response; shorter for a hub that was given up before."""
         known = self.settings.endpoint in given_up
         return (
             min(self.settings.patience, self.settings.patience_again)
@@ -228,11 +275,14 @@ class Hub:
         )
 
     def commit(self, repo: Repo) -> str:
-        """The commit the revision stands for now."""
+        """Return the commit that the revision names now."""
         return self._persist(lambda: self._commit(repo), repo, lambda: 0)
 
     def license(self, name: str) -> str | None:
-        """The license that the card of a model names ("": none); None where there is no such model to be seen."""
+        """Return the license that a model's card names.
+
+        "" if it names none; None if there is no such model, or this user cannot see it.
+        """
         return self._persist(lambda: self._license(name), Repo("model", name, "main"), lambda: 0)
 
     def _license(self, name: str) -> str | None:
@@ -251,7 +301,7 @@ class Hub:
         return str((card.get("license") if card else "") or "") or "".join(tagged[:1])
 
     def _list(self, repo: Repo) -> Listing:
-        # The commit first and alone: a small answer tells soon whether the hub lives.
+        # The commit first: this short request shows quickly whether the hub answers.
         commit = self._commit(repo)
         files = []
         for entry in self._api.list_repo_tree(
@@ -283,7 +333,11 @@ class Hub:
         return info.sha
 
     def _heard(self, status: int = 200) -> None:
-        """A server has spoken. One that is out of order, or stands before the hub, has not answered for it."""
+        """Record a response.
+
+        A server that is out of order, or a proxy in front of the hub, counts as ``spoken`` but not
+        as ``answered``.
+        """
         self.spoken = True
         if status == TOO_MANY or not (_busy(status) or status in IN_BETWEEN):
             self.answered = True
@@ -293,12 +347,15 @@ class Hub:
     def _persist(
         self, action: Callable[[], Result], repo: Repo, progress: Callable[[], int]
     ) -> Result:
-        """Call ``action`` until it succeeds, waiting longer each time; ``_allowed`` says when to give up."""
+        """Call ``action`` until it succeeds, with a longer pause after each failure.
+
+        ``_allowed`` says when to give up. A failure after new bytes arrived counts as the first.
+        """
         failures, reached = None, progress()
         while True:
             try:
                 return action()
-            except Exception as error:  # sorted out by type below; a bug of ours is raised as it is
+            except Exception as error:  # ``_explain`` returns an unknown error unchanged
                 cause = _cause(error)
                 status = _status(cause)
                 if status is not None:
@@ -320,10 +377,11 @@ class Hub:
                 self.pulse.wait(wait)
 
     def _allowed(self, status: int | None) -> tuple[float, float]:
-        """How many retries without progress, and for how many seconds.
+        """Return the permitted retries without progress, and the permitted seconds.
 
-        A hub that was given up in this process gets none. One that has never answered gets a minute if
-        a server is there; else two, as it is not there. Later only the time counts.
+        A hub that was given up in this process is not retried. Before the first answer,
+        ``settings.retries`` apply if a server responded with ``status``, else two. After it only
+        the time is limited.
         """
         settings = self.settings
         if settings.endpoint in given_up:
@@ -336,7 +394,7 @@ class Hub:
         after = ""
         if isinstance(error, requests.RequestException) and error.response is not None:
             after = error.response.headers.get("Retry-After", "")
-        # A server out of order is given more time than a broken connection.
+        # A server that is out of order needs more time than a broken connection.
         first = self.settings.backoff * (1 if _lost(error) else 2)
         wait = float(after) if after.isdigit() else first * 2 ** min(count - 1, 10)
         return min(wait, LONGEST_WAIT)
@@ -364,7 +422,11 @@ class Hub:
         )
 
     def _no_answer(self, message: str, hint: str) -> EasiError:
-        """Unreachable, as far as it has never answered: then data on disk will do, and it is not waited for again."""
+        """Return the error for a request without a usable answer.
+
+        It is Unreachable if the hub has never answered: the caller may then use the data on disk,
+        and later requests do not wait for the hub.
+        """
         if self.answered:
             return EasiError(message, hint)
         given_up.add(self.settings.endpoint)
@@ -377,7 +439,7 @@ class Hub:
         )
 
     def _explain(self, error: BaseException, repo: Repo) -> BaseException:
-        """The error as the user can act on it; an error that is none of the hub's comes back unchanged."""
+        """Return an EasiError with a hint on what to do; an unknown error is returned unchanged."""
         here, token = self.settings.endpoint, self.settings.token
         page = f"{here}/{'datasets/' if repo.kind == 'dataset' else ''}{repo.name}"
         status = _status(error)
@@ -392,7 +454,8 @@ class Hub:
             case GatedRepoError():
                 return EasiError(
                     f"{repo} is gated and this login has no access to it",
-                    hint=f"accept its terms on {page}, then set HF_TOKEN to a token of that account",
+                    hint=f"accept its terms on {page}, "
+                    "then set HF_TOKEN to a token of that account",
                 )
             case DisabledRepoError():
                 return EasiError(f"{repo} has been disabled by the hub", hint=f"see {page}")
@@ -419,7 +482,8 @@ class Hub:
                     )
                 return self._no_answer(
                     f"no safe connection to {here}: {_innermost(error)}",
-                    "certificates of your own network go into REQUESTS_CA_BUNDLE=/path/to/bundle.pem",
+                    "certificates of your own network go into "
+                    "REQUESTS_CA_BUNDLE=/path/to/bundle.pem",
                 )
             case requests.exceptions.ProxyError():
                 if "407" in _innermost(error):
@@ -471,7 +535,8 @@ class Hub:
         if _lost(error) or isinstance(error, (RuntimeError, requests.RequestException)):
             return EasiError(
                 f"the download from {repo} keeps breaking off: {_innermost(error)}",
-                hint="run it again, it continues where it was; HF_HUB_DISABLE_XET=1 avoids one kind of storage",
+                hint="run it again, it continues where it was; "
+                "HF_HUB_DISABLE_XET=1 avoids one kind of storage",
             )
         if is_full(error):
             return DiskFull(
@@ -494,7 +559,10 @@ class Hub:
 
 
 def _lock(lock_file: str | Path, *, timeout: float | None = None) -> AbstractContextManager[object]:
-    """The library's own, except where there are no locks: it gives up there, or waits for a file that a real lock left behind."""
+    """Replace the library's file lock on file systems without locks.
+
+    There the library's lock fails, or waits for a file that a real lock left behind.
+    """
     return (
         file_lock(lock_file)
         if lacks_locks(Path(lock_file).absolute().parent)
@@ -503,7 +571,7 @@ def _lock(lock_file: str | Path, *, timeout: float | None = None) -> AbstractCon
 
 
 def _cause(error: BaseException) -> BaseException:
-    """huggingface_hub wraps whatever went wrong with a HEAD request as "not found locally"."""
+    """Return the error behind a "not found locally", in which the library wraps all HEAD errors."""
     if isinstance(error, LocalEntryNotFoundError) and error.__cause__ is not None:
         return error.__cause__
     return error
@@ -517,14 +585,14 @@ def _status(error: BaseException) -> int | None:
 
 
 def _busy(status: int | None) -> bool:
-    """The server cannot answer now, which may pass."""
+    """Return whether a server with this status cannot answer now but may later."""
     return status in (408, TOO_MANY) or (
         status is not None and status >= 500 and status not in (501, 505, 511)
     )
 
 
 def _lost(error: BaseException) -> bool:
-    """The connection failed, not the request."""
+    """Return whether the connection failed, rather than the request."""
     return isinstance(
         error,
         (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError),
@@ -532,6 +600,7 @@ def _lost(error: BaseException) -> bool:
 
 
 def _transient(error: BaseException) -> bool:
+    """Return whether the same request may succeed later."""
     if isinstance(
         error,
         (
@@ -550,7 +619,8 @@ def _transient(error: BaseException) -> bool:
         return _busy(status)
     if _lost(error):
         return True
-    # Size mismatches arrive as a bare OSError, failures of the Xet and hf_transfer clients as RuntimeError.
+    # The library raises a bare OSError for a wrong size, and its Xet and hf_transfer clients raise
+    # RuntimeError for any failure.
     return isinstance(error, RuntimeError) or (
         isinstance(error, OSError)
         and error.errno is None
@@ -559,7 +629,7 @@ def _transient(error: BaseException) -> bool:
 
 
 def _innermost(error: object) -> str:
-    """The reason at the bottom of a chain of library errors, in one line."""
+    """Return the innermost reason of a chain of library errors, as one line."""
     text, seen = error, 0
     while isinstance(text, BaseException) and seen < 10:
         reason = getattr(text, "reason", None)

@@ -1,4 +1,8 @@
-"""A dataset's rows from the hub's cache, as the datasets library would give them: by the configs that the dataset's card names."""
+"""Read a dataset's rows from the hub cache without the datasets library.
+
+The tables of a split are found as that library finds them: by the ``configs`` in the metadata of
+the dataset's card (README.md).
+"""
 
 from __future__ import annotations
 
@@ -16,7 +20,11 @@ PART_OF = re.compile(r"-\d{5}-of-(\d{5})")
 
 
 def snapshots(data: HubData, settings: HubSettings) -> tuple[list[Path], str]:
-    """The folders of the commits that are in the cache, that of ``main`` first, and main's commit ("": not told)."""
+    """Return the snapshot folders of a dataset in the hub cache, that of ``main`` first.
+
+    Returns:
+        The folders, and the commit of ``main`` ("" if the cache does not tell).
+    """
     folder = settings.hub_cache / Repo("dataset", data.repo, "main").folder
     ref = folder / "refs" / "main"
     main = ref.read_text(encoding="utf-8").strip() if ref.is_file() else ""
@@ -26,7 +34,14 @@ def snapshots(data: HubData, settings: HubSettings) -> tuple[list[Path], str]:
 
 
 def rows_of(data: HubData, folder: Path) -> list[list[dict[str, Any]]] | None:
-    """Questions and right answers of each config's split, in the order of the rows; None where the folder does not hold them all."""
+    """Return the rows of the split, one list per config, in the order of the tables.
+
+    Only the columns of the questions and of the correct answers are read. None if the folder does
+    not hold all of them.
+
+    Raises:
+        EasiError: A table cannot be read.
+    """
     tables = [_tables(folder, config, data.split) for config in data.configs or ("",)]
     columns = {*data.asked, *data.truth}
     rows = [[row for path in paths for row in _read(path, columns)] for paths in tables]
@@ -38,14 +53,18 @@ def rows_of(data: HubData, folder: Path) -> list[list[dict[str, Any]]] | None:
 
 
 def shuffled(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The order that the tasks of VSI-Bench and SPAR-Bench give them under ``LMMS_EVAL_SHUFFLE_DOCS``: ``Dataset.shuffle(seed=42)``."""
+    """Return the rows in the order of ``Dataset.shuffle(seed=42)`` of the datasets library.
+
+    The tasks of VSI-Bench and SPAR-Bench in lmms-eval use this order if
+    ``LMMS_EVAL_SHUFFLE_DOCS`` is set.
+    """
     import numpy as np
 
     return [rows[place] for place in np.random.default_rng(42).permutation(len(rows))]
 
 
 def _tables(folder: Path, config: str, split: str) -> list[Path]:
-    """The tables of a split; none where the card does not name them, or some are not there."""
+    """Return the tables of a split; an empty list if the card names none, or some are missing."""
     found = list((named_files(folder, config, split) or {}).values())
     for paths in found:
         parts = {int(match[1]) for path in paths if (match := PART_OF.search(path.name))}
@@ -59,17 +78,22 @@ def _tables(folder: Path, config: str, split: str) -> list[Path]:
 
 
 def named_files(folder: Path, config: str, split: str) -> dict[str, list[Path]] | None:
-    """The files that are there, by the patterns with which the dataset's card names those of a split.
+    """Return the files in ``folder`` that match the card's patterns for a split, by pattern.
 
-    ``config`` "" is the default one. None where the card does not name them, or in a way that is not
-    read here: an author may write what he likes.
+    Args:
+        folder: The snapshot folder.
+        config: A config of the card; "" for the default one.
+        split: The name of the split.
+
+    Returns:
+        None if the card does not name the files of the split, or in a form that is not supported.
     """
     try:
         return {
             pattern: sorted((path for path in folder.glob(pattern) if path.is_file()), key=str)
             for pattern in _patterns(folder / "README.md", config, split)
         } or None
-    except (NotImplementedError, ValueError):  # no pattern for a path below a folder
+    except (NotImplementedError, ValueError):  # absolute or malformed pattern
         return None
 
 
@@ -94,7 +118,7 @@ def _patterns(card: Path, config: str, split: str) -> list[str]:
     entries = named[0].get("data_files")
     found: list[object] = []
     for entry in entries if isinstance(entries, list) else [entries]:
-        # A path that stands for no split is that of the only one, which the library calls "train".
+        # A path without a split belongs to the only split, which the library calls "train".
         of_split, path = (
             (entry.get("split"), entry.get("path"))
             if isinstance(entry, Mapping)
@@ -102,7 +126,7 @@ def _patterns(card: Path, config: str, split: str) -> list[str]:
         )
         if of_split == split:
             found += path if isinstance(path, list) else [path]
-    # Another hub's files, and alternatives, which a folder's glob does not know.
+    # Path.glob supports neither addresses nor {a,b} alternatives.
     if any(not isinstance(path, str) or "://" in path or "{" in path for path in found):
         return []
     return [str(path) for path in found]
