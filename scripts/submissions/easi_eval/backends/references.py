@@ -1,4 +1,4 @@
-"""What a checkpoint's own files refer to elsewhere: an adapter's base, a vision tower, code in another repository."""
+"""What a checkpoint's files refer to: an adapter's base, a vision tower, code elsewhere."""
 
 from __future__ import annotations
 
@@ -20,9 +20,11 @@ FILES = (
     "processor_config.json",
     "video_preprocessor_config.json",
 )
-# Keys under which a config.json names another checkpoint that its class loads: mm_vision_tower, vision_tower_name, speech_encoder ...
+# Keys under which a config.json names another checkpoint that its class loads: mm_vision_tower,
+# vision_tower_name, speech_encoder ...
 _TOWER = re.compile(
-    r"(mm_)?(vision|visual|image|video|audio|speech|text|language|llm)_(tower|encoder|model)(_name|_path|_name_or_path)?"
+    r"(mm_)?(vision|visual|image|video|audio|speech|text|language|llm)_(tower|encoder|model)"
+    r"(_name|_path|_name_or_path)?"
 )
 _HUB_ID = re.compile(r"\w[\w.-]*/[\w.-]+")
 NOT_THERE = "not there"
@@ -30,23 +32,32 @@ NOT_THERE = "not there"
 
 @dataclass(frozen=True)
 class Reference:
-    """``name``: a hub id, or the absolute path of a folder. ``code``: only Python files of it are used."""
+    """Another checkpoint that a file refers to.
+
+    Attributes:
+        name: A hub id, or the absolute path of a folder.
+        code: Whether only its Python files are used.
+    """
 
     name: str
     code: bool = False
 
     @property
     def folder(self) -> Path | None:
+        """The folder it refers to; None for a hub id."""
         return Path(self.name) if Path(self.name).is_absolute() else None
 
 
 def references(folder: Path) -> list[Reference]:
-    """What the files in ``folder`` refer to directly, each once; what is neither a hub id nor a path is no reference."""
+    """Return what the files in ``folder`` refer to directly, each once.
+
+    A value that is neither a hub id nor a path is not a reference.
+    """
     return list(dict.fromkeys(reference for _, reference in written_references(folder)))
 
 
 def written_references(folder: Path) -> list[tuple[str, Reference]]:
-    """As ``references``, with the name that is written in the file."""
+    """Return the same as ``references``, each with the name as it is written in the file."""
     found = [
         (str(base), Reference(located(str(base), folder)))
         for base in (read_object(folder / ADAPTER).get(BASE),)
@@ -62,7 +73,7 @@ def written_references(folder: Path) -> list[tuple[str, Reference]]:
 
 
 def pointed(value: object, places: Mapping[str, Path]) -> object:
-    """A config that names the checkpoints which are keys of ``places`` by their folders there."""
+    """Return a config in which the checkpoints in ``places`` are named by their folders there."""
     if isinstance(value, list):
         return [pointed(inner, places) for inner in value]
     if not isinstance(value, Mapping):
@@ -79,9 +90,13 @@ def reached(
     folders: Iterable[Path],
     lies: Callable[[Reference], Path | None] = lambda reference: reference.folder,
 ) -> Iterator[Reference]:
-    """All that checkpoints in local folders refer to, and what that refers to, each once.
+    """Yield all that checkpoints in local folders refer to, directly or indirectly, each once.
 
-    ``lies`` is asked where a reference lies after it was given out, which may have fetched it; None: it is not followed.
+    Args:
+        folders: The checkpoints to start from.
+        lies: Returns the folder of a reference, whose references are then followed too; None if
+            they are not. It is called after the reference was yielded, so the caller may fetch it
+            first.
     """
     seen: set[Reference] = set()
     waiting = list(folders)
@@ -95,7 +110,12 @@ def reached(
 
 
 def referred_to(folders: Iterable[Path]) -> dict[str, str]:
-    """What ``reached`` finds: by name the digest of a folder, "" for a repository of the hub, whose commit is known once it was fetched."""
+    """Return all that checkpoints in local folders refer to, see ``reached``.
+
+    Returns:
+        By name the digest of a folder, or "" for a repository of the hub, whose commit is known
+        only after it is fetched.
+    """
     return {reference.name: _digest(reference.folder) for reference in reached(folders)}
 
 
@@ -106,7 +126,10 @@ def _digest(folder: Path | None) -> str:
 
 
 def located(name: str, folder: Path) -> str:
-    """A path as an absolute one, looked for from where the program was started and from the checkpoint's folder; a hub id as it is."""
+    """Return a path as an absolute one, and a hub id unchanged.
+
+    A relative path is looked for in the current directory, then in the checkpoint's folder.
+    """
     path = Path(name).expanduser()
     for place in (path, folder / path):
         if place.is_dir():
@@ -116,14 +139,19 @@ def located(name: str, folder: Path) -> str:
 
 @dataclass(frozen=True)
 class Adapter:
-    """A folder with an adapter and no config.json: ``base`` is what transformers lays it over, a folder or a hub id ("": not told)."""
+    """A folder with an adapter and no ``config.json``.
+
+    Attributes:
+        folder: The adapter's folder.
+        base: The folder or hub id of its base; "" if the adapter does not name one.
+    """
 
     folder: Path
     base: str
 
 
 def bare_adapter(folder: Path) -> Adapter | None:
-    """None where the folder has a config.json, or no adapter_config.json."""
+    """Return the adapter in ``folder``; None if there is none, or it has a ``config.json``."""
     if (folder / CONFIG).is_file() or not (folder / ADAPTER).is_file():
         return None
     base = str(read_object(folder / ADAPTER).get(BASE) or "")
@@ -131,7 +159,11 @@ def bare_adapter(folder: Path) -> Adapter | None:
 
 
 def base_of(adapter: Adapter) -> str:
-    """What an adapter is laid over. Raises EasiError where it does not say, or the folder is not there."""
+    """Return the folder or hub id of an adapter's base.
+
+    Raises:
+        EasiError: If the adapter names no base, or the base's folder is not there.
+    """
     where = adapter.folder / ADAPTER
     if not adapter.base:
         raise EasiError(
@@ -147,8 +179,11 @@ def base_of(adapter: Adapter) -> str:
 
 
 def lay_out(adapter: Adapter, base: Path, target: Path) -> None:
-    """Make ``target`` a folder that a class loads as one checkpoint: links to the adapter's files, and of its base's to config,
-    processor, tokenizer and code where the adapter has none of that name. adapter_config.json names ``base`` by its path.
+    """Make ``target`` a folder that a class loads as one checkpoint.
+
+    It holds links to the adapter's files, and to the base's config, processor, tokenizer and code
+    where the adapter has no file of that name. Its ``adapter_config.json`` names ``base`` by its
+    path.
     """
     target.mkdir(parents=True, exist_ok=True)
     for path in target.iterdir():
@@ -171,7 +206,7 @@ def lay_out(adapter: Adapter, base: Path, target: Path) -> None:
 
 
 def _named(value: object) -> Iterator[Reference]:
-    """References in a config, at any depth; names as they are written."""
+    """Yield the references in a config at any depth, with names as they are written."""
     if isinstance(value, Mapping):
         for key, inner in value.items():
             if key == "auto_map":
@@ -186,7 +221,10 @@ def _named(value: object) -> Iterator[Reference]:
 
 
 def _code(auto_map: object) -> Iterator[Reference]:
-    """The repositories in ``repo--module.Class``; a tokenizer has a list of two classes."""
+    """Yield the repositories in values such as ``repo--module.Class``.
+
+    A tokenizer has a list of two classes.
+    """
     values = (
         auto_map.values()
         if isinstance(auto_map, Mapping)
@@ -207,7 +245,10 @@ def _reference(named: Reference, folder: Path) -> Reference | None:
 
 
 def read_object(path: Path) -> dict[str, object]:
-    """A JSON object; {} where there is none that can be read: whoever loads the checkpoint says so."""
+    """Return the JSON object in a file; {} if there is none that can be read.
+
+    An unreadable file is reported when the checkpoint is loaded.
+    """
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

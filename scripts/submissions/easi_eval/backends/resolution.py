@@ -1,4 +1,7 @@
-"""Which class of VLMEvalKit runs a model, with which arguments, and why. Decided from files, before anything is loaded."""
+"""Which class of VLMEvalKit runs a model, with which arguments, and why.
+
+This is decided from files, before anything is loaded.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,14 @@ CPU = "VLMEvalKit's own classes need a GPU, and --device cpu was asked for"
 
 @dataclass(frozen=True)
 class Asked:
-    """What decides: the options, VLMEvalKit's package with the user's own files, its registry, the hub."""
+    """The input of the decision.
+
+    Attributes:
+        cfg: The run's options.
+        package: VLMEvalKit's package, with the folder of the user's own files.
+        entries: VLMEvalKit's registry.
+        hub: Where a ``config.json`` is read.
+    """
 
     cfg: RunConfig
     package: catalog.Package
@@ -39,7 +49,7 @@ class Asked:
 
     @property
     def arguments(self) -> dict[str, object]:
-        """``--model-args`` as values; a revision stays the text that it is."""
+        """``--model-args`` as Python values; a revision stays a text."""
         return {
             key: value if key == "revision" else common.literal(value)
             for key, value in self.cfg.model_arguments.items()
@@ -47,14 +57,19 @@ class Asked:
 
     @property
     def revision(self) -> str:
+        """The revision among ``--model-args``; "" if there is none."""
         return self.cfg.model_arguments.get("revision", "")
 
 
 def choose(asked: Asked) -> ModelChoice:
-    """First match: a name of the registry; a hub id of its entries; EASI's names for them; the family of the checkpoint's
-    config.json; the user's own class; the generic class. On the CPU VLMEvalKit's own classes give way to the generic one.
+    """Return the class and arguments for ``--model``.
 
-    Raises EasiError where the model is none of these, or several.
+    The first match counts: a name of the registry; a hub id of one of its entries; a name of EASI's
+    list; the user's own class; the family of the checkpoint's ``config.json``; the generic class.
+    With ``--device cpu`` the generic class replaces VLMEvalKit's own classes.
+
+    Raises:
+        EasiError: If nothing matches, or several entries do.
     """
     cfg = asked.cfg
     entry, why = _entry(asked)
@@ -62,7 +77,7 @@ def choose(asked: Asked) -> ModelChoice:
     own = _own(asked) if entry is None and known is None else None
     if entry is not None and entry.api:
         return of_entry(entry, asked.arguments, why)
-    if own is not None:  # no hub id and no checkpoint's folder has such a name
+    if own is not None:  # its name is never that of a hub id or of a checkpoint's folder
         return own
     if cfg.device == "cpu":
         return _on_cpu(asked, entry or _meant(known, asked))
@@ -83,7 +98,7 @@ def choose(asked: Asked) -> ModelChoice:
 
 
 def _entry(asked: Asked) -> tuple[catalog.Entry | None, str]:
-    """The registry's entry of this name, or the one for this hub id."""
+    """Return the registry's entry with this name or hub id, and why it was chosen."""
     wanted = asked.cfg.model
     if wanted in asked.entries:
         return asked.entries[wanted], "it is a name of VLMEvalKit's registry"
@@ -109,7 +124,11 @@ def _entry(asked: Asked) -> tuple[catalog.Entry | None, str]:
 
 
 def of_entry(entry: catalog.Entry, arguments: Mapping[str, object], why: str) -> ModelChoice:
-    """An entry with its own arguments and, over them, the user's."""
+    """Return the choice for an entry; the user's arguments replace the entry's.
+
+    Raises:
+        EasiError: If ``model_path`` is no folder and no hub id, or the folder holds no model.
+    """
     own = {key: value for key, value in entry.kwargs.items() if key != "model_path"}
     path = str(arguments.get("model_path") or entry.model_path or entry.name)
     if "model_path" in arguments:
@@ -138,14 +157,21 @@ def of_entry(entry: catalog.Entry, arguments: Mapping[str, object], why: str) ->
 
 
 def _listed(asked: Asked) -> EasiModel | None:
-    """The row of EASI's list; a hub id whose row a fork cannot serve goes its own way, by its config.json."""
+    """Return the row of EASI's list for the model.
+
+    None also for a hub id whose row needs an entry that this registry, a fork's, lacks: the class
+    is then chosen by ``config.json``.
+    """
     known = easi_model(asked.cfg.model)
     served = known is not None and (known.entry or known.like) in asked.entries
     return known if served or "/" not in asked.cfg.model else None
 
 
 def _of_easi(known: EasiModel, asked: Asked) -> ModelChoice:
-    """A model of EASI's list under its name there: an entry of another name, or one like the entry of its family."""
+    """Return the choice for a name of EASI's list.
+
+    It is an entry under another name, or one whose settings the checkpoint takes.
+    """
     entry = asked.entries.get(known.entry or known.like)
     if entry is None:
         raise EasiError(
@@ -173,7 +199,7 @@ def _of_easi(known: EasiModel, asked: Asked) -> ModelChoice:
 
 
 def _meant(known: EasiModel | None, asked: Asked) -> catalog.Entry | None:
-    """The entry behind a name of EASI's list, with the checkpoint that the name means."""
+    """Return the entry behind a name of EASI's list, with the checkpoint that the name means."""
     entry = asked.entries.get(known.entry or known.like) if known is not None else None
     return (
         replace(entry, model_path=known.path)
@@ -183,15 +209,17 @@ def _meant(known: EasiModel | None, asked: Asked) -> catalog.Entry | None:
 
 
 def _of_family(model_type: str, asked: Asked) -> ModelChoice:
-    """The family's class with the settings of its entry named most like the model; the user's arguments win."""
+    """Return the family's class with the settings of the most similar entry.
+
+    The user's arguments replace the entry's.
+    """
     _no_model_path(asked)
     model, arguments = asked.cfg.model, asked.arguments
     family, name = FAMILIES[model_type], common.model_name(model)
     files = common.files_of(common.model_path(model), asked.hub, asked.revision)
     adapter = bare_adapter(files) if files is not None else None
-    like = (
-        common.model_name(adapter.base) if adapter else name
-    )  # an adapter's own name tells no settings
+    # An adapter's own name says nothing about the settings.
+    like = common.model_name(adapter.base) if adapter else name
     found = family_settings(family, like.rpartition("/")[2], asked.entries.values())
     lacking = [key for key in family.required if key not in arguments]
     if found is None and lacking:
@@ -216,7 +244,10 @@ def _of_family(model_type: str, asked: Asked) -> ModelChoice:
 
 
 def _own(asked: Asked) -> ModelChoice | None:
-    """The user's own class, with the checkpoint of ``--model-args model_path=...`` or the class's own default."""
+    """Return the choice for a class of the user's own; None if the model is none.
+
+    The checkpoint is ``model_path`` of ``--model-args``, or else the class's default.
+    """
     if (Path(asked.cfg.model).expanduser() / "config.json").is_file():
         return None
     found = own_models.find(asked.package, asked.cfg.model)
@@ -247,7 +278,7 @@ def _own(asked: Asked) -> ModelChoice | None:
 
 
 def _on_cpu(asked: Asked, entry: catalog.Entry | None) -> ModelChoice:
-    """The generic class in place of whatever would run on a GPU, which is said."""
+    """Return the generic class in place of an entry, with a note on the entry it replaces."""
     if entry is not None and entry.model_path is None:
         raise EasiError(
             f"VLMEvalKit's {entry.name} names no checkpoint that the generic class could load, "
@@ -258,7 +289,7 @@ def _on_cpu(asked: Asked, entry: catalog.Entry | None) -> ModelChoice:
         asked = replace(asked, cfg=replace(asked.cfg, model=entry.model_path))
     else:
         _refuse_unknown(asked, None)
-    # The rehearsal's own model is on a hub that is not up yet.
+    # During ``--smoke`` the model is on a local hub that is not running yet.
     config = (
         None
         if asked.cfg.smoke and common.is_hub_id(asked.cfg.model)
@@ -315,9 +346,8 @@ def _refuse_unknown(asked: Asked, family: object) -> None:
     model = asked.cfg.model
     if common.is_missing_path(model):
         raise EasiError(f"--model {model}: there is no such folder", hint=common.folder_hint(model))
-    if (
-        family is None and not common.is_hub_id(model) and not Path(model).expanduser().is_dir()
-    ):  # a path may be mistyped, too
+    # A path may be misspelt, too.
+    if family is None and not common.is_hub_id(model) and not Path(model).expanduser().is_dir():
         known = [*asked.entries, *own_models.names(asked.package)]
         raise EasiError(
             f"--model {model} is no name of VLMEvalKit's registry, no class of your own, no "
@@ -327,7 +357,7 @@ def _refuse_unknown(asked: Asked, family: object) -> None:
 
 
 def class_sources(package: catalog.Package, model: ModelChoice) -> list[ClassSource]:
-    """The chosen class and its bases as they are written; [] where the registry computes the class."""
+    """Return the source of the chosen class and its bases; [] if the registry computes it."""
     if model.cls == GENERIC:
         return lineage(package, f"easi_vlmevalkit.generic.{GENERIC}")
     if "." in model.cls:

@@ -1,4 +1,4 @@
-"""Which weights lie in a local folder, told without reading all of them."""
+"""A digest of the weights in a local folder, without reading all of them."""
 
 from __future__ import annotations
 
@@ -9,18 +9,22 @@ from pathlib import Path
 from ..data.needs import MODEL_FILES
 from ..errors import EasiError
 
-WHOLE = 1 << 20  # files up to this size are read whole
-BLOCK = 64 << 10
-BLOCKS = 8  # of larger files, evenly spread from the first to the last
+WHOLE = 1 << 20  # files up to this size in bytes are read whole
+BLOCK = 64 << 10  # bytes per sample of a larger file
+BLOCKS = 8  # samples of a larger file, evenly spread from its start to its end
 PREFIX = 8  # a safetensors file begins with the length of its header
 
 
 def folder_revision(folder: Path) -> str:
-    """16 hex digits that change when the model in ``folder`` is trained again, and stay when the folder is copied.
+    """Return 16 hex digits that identify the model in ``folder``.
 
-    Over names, sizes and contents of its files, large ones by samples: a second for the largest models. Subfolders
-    count where they hold a ``config.json`` (a model in parts), but not training checkpoints. Raises EasiError for a
-    file that cannot be read.
+    They change when the model is trained again, and stay the same when the folder is copied. The
+    digest covers names, sizes and contents of the files; large files are sampled, so that it takes
+    about a second for the largest models. Subfolders with a ``config.json`` (a model in parts) are
+    included, training checkpoints are not.
+
+    Raises:
+        EasiError: If a file cannot be read.
     """
     total = hashlib.sha256()
     for path in _files(folder):
@@ -50,11 +54,12 @@ def _files(folder: Path) -> Iterator[Path]:
 
 
 def _pieces(path: Path, size: int) -> Iterator[bytes]:
+    """Yield the contents of a small file, or samples of a large one."""
     with path.open("rb") as file:
         if size <= WHOLE:
             yield file.read()
             return
-        if path.suffix == ".safetensors":  # names, shapes and types of its tensors
+        if path.suffix == ".safetensors":  # its header: names, shapes and types of tensors
             prefix = file.read(PREFIX)
             yield prefix + file.read(min(int.from_bytes(prefix, "little"), size // 2))
         for number in range(BLOCKS):

@@ -1,4 +1,4 @@
-"""Which arguments a class of a backend takes by name, with their defaults, read from its file without importing it."""
+"""Which arguments a class of a backend takes, with defaults, read without importing it."""
 
 from __future__ import annotations
 
@@ -12,9 +12,14 @@ from .sources import ClassSource
 
 @dataclass(frozen=True)
 class Signature:
-    """What ``__init__`` takes by name. ``defaults``: those of its values that are literal; ``open``: it takes any other name.
+    """What ``__init__`` takes by name.
 
-    A class that asserts that nothing is left of its ``**kwargs``, as most of lmms-eval's do, takes no other.
+    Attributes:
+        names: All parameters.
+        required: Those without a default.
+        defaults: The defaults that are literals, by name.
+        open: Whether any other name is accepted. It is False for a class that asserts that its
+            ``**kwargs`` are empty, as most of lmms-eval's do.
     """
 
     names: frozenset[str]
@@ -24,7 +29,10 @@ class Signature:
 
 
 def signature(classes: Sequence[ClassSource]) -> Signature:
-    """Of the first class of a lineage: its own ``__init__``, and its base's where it hands ``**kwargs`` on."""
+    """Return the signature of the first class of a lineage.
+
+    It includes the base's parameters if ``**kwargs`` are passed on to the base's ``__init__``.
+    """
     names: set[str] = set()
     required: set[str] = set()
     defaults: dict[str, object] = {}
@@ -50,7 +58,7 @@ def signature(classes: Sequence[ClassSource]) -> Signature:
 
 
 def _arguments(init: ast.FunctionDef) -> tuple[dict[str, object], set[str]]:
-    """The literal defaults of a function, and the names that have no default at all."""
+    """Return a function's literal defaults, and the names that have no default at all."""
     spec = init.args
     by_place = [*spec.posonlyargs, *spec.args]
     pairs = [
@@ -67,13 +75,19 @@ def _arguments(init: ast.FunctionDef) -> tuple[dict[str, object], set[str]]:
 
 
 def _of_kwargs(init: ast.FunctionDef) -> dict[str, object]:
-    """Defaults of what comes through ``**kwargs``: ``kwargs.get("x", 1)``, ``kwargs.pop(...)`` and ``{"x": 1}.update(kwargs)``."""
+    """Return the defaults of what is taken from ``**kwargs``.
+
+    Recognised are ``kwargs.get("x", 1)``, ``kwargs.pop("x", 1)``, and a dict ``{"x": 1}`` that is
+    updated with ``kwargs``.
+    """
     if init.args.kwarg is None:
         return {}
     name = init.args.kwarg.arg
     found: dict[str, object] = {}
     tables: dict[str, dict[str, object]] = {}
-    passed: dict[str, object] = {}  # what generates; a plain get may only size something
+    # Updated dicts win: they are what is passed to generate, while a ``get`` may serve another
+    # purpose.
+    passed: dict[str, object] = {}
     for node in ast.walk(init):
         match node:
             case ast.Assign(targets=[ast.Name(id=target)], value=ast.Dict() | ast.Call() as value):
@@ -94,7 +108,7 @@ def _of_kwargs(init: ast.FunctionDef) -> dict[str, object]:
 
 
 def _popped(init: ast.FunctionDef) -> set[str]:
-    """The names that are taken out of ``**kwargs``."""
+    """Return the names that are popped from ``**kwargs``."""
     return {
         str(call.args[0].value)
         for call in ast.walk(init)
@@ -122,12 +136,12 @@ def _asserts_nothing_left(init: ast.FunctionDef) -> bool:
 
 
 def is_plain(value: object) -> bool:
-    """Whether a value is known and can stand in a line."""
+    """Return whether a value is known and can be shown: None, a bool, a number or a text."""
     return value is None or isinstance(value, bool | int | float | str)
 
 
 def _hands_on(init: ast.FunctionDef) -> bool:
-    """Whether ``super().__init__(..., **kwargs)`` is called with the function's own ``**kwargs``."""
+    """Return whether ``super().__init__`` is called with the function's own ``**kwargs``."""
     if init.args.kwarg is None:
         return False
     calls = (

@@ -1,4 +1,4 @@
-"""Where a class of a backend and its bases are written. Nothing is imported."""
+"""Finds the source of a backend's class and of its bases, without importing them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,14 @@ from .catalog import Package, module_file, parsed
 
 @dataclass(frozen=True)
 class ClassSource:
-    """One class where it is written. ``tree`` is the whole file, ``module`` its dotted name."""
+    """The source of one class.
+
+    Attributes:
+        module: Dotted name of its module.
+        path: The file.
+        node: The class in the syntax tree.
+        tree: The syntax tree of the whole file.
+    """
 
     module: str
     path: Path
@@ -21,10 +28,12 @@ class ClassSource:
 
     @property
     def name(self) -> str:
+        """The class's name."""
         return self.node.name
 
     @property
     def init(self) -> ast.FunctionDef | None:
+        """The class's own ``__init__``; None if it has none."""
         return next(
             (
                 node
@@ -36,9 +45,14 @@ class ClassSource:
 
 
 def lineage(package: Package, class_path: str) -> list[ClassSource]:
-    """``module.Class`` and its bases inside the same package, nearest first; [] for a class whose file is not found.
+    """Return ``module.Class`` and its bases inside the same package, nearest first.
 
-    As for Python, a base that several share comes after all of them. Files of the user's own (``Package.own``) stand beside those of the package's ``vlm``, which win, as for Python.
+    As in Python's method resolution, a base that several classes share comes after all of them. The
+    user's own files (``Package.own``) are looked up after those of the package's ``vlm``, as they
+    are on import.
+
+    Returns:
+        The classes; [] if the file of the class is not found.
     """
     found = {
         (source.module, source.name): source
@@ -48,7 +62,10 @@ def lineage(package: Package, class_path: str) -> list[ClassSource]:
 
 
 def _lineage(package: Package, class_path: str, below: tuple[str, ...]) -> Iterator[ClassSource]:
-    """One way up after the other; ``below`` are the names on the way to this class, which may lead in a circle."""
+    """Yield a class and its bases, depth first.
+
+    ``below`` are the classes on the way to this one, because imports may be circular.
+    """
     module, _, name = class_path.rpartition(".")
     path = source_file(package, module)
     if path is None:
@@ -57,7 +74,7 @@ def _lineage(package: Package, class_path: str, below: tuple[str, ...]) -> Itera
     cls = next(
         (node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == name), None
     )
-    if cls is None:  # a package that only passes the class on
+    if cls is None:  # a module that only re-exports the class
         origins = [_origin(tree, name, module, path)]
     else:
         yield ClassSource(module, path, cls, tree)
@@ -68,7 +85,11 @@ def _lineage(package: Package, class_path: str, below: tuple[str, ...]) -> Itera
 
 
 def source_file(package: Package, module: str) -> Path | None:
-    """The file of a module of the package or of the user's own models beside it, else where Python would find it."""
+    """Return the file of a module; None if there is none.
+
+    A module of the package is looked up in its folder and among the user's own models, any other
+    where Python would find it.
+    """
     top, *rest = module.split(".")
     if top != package.kind.package:
         return module_file(module)
@@ -93,7 +114,7 @@ def _base(tree: ast.Module, base: ast.expr, module: str, path: Path) -> str:
 
 
 def _origin(tree: ast.Module, name: str, module: str, path: Path) -> str:
-    """Where a file has ``name`` from, as a dotted path."""
+    """Return where a file gets ``name`` from, as a dotted path."""
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom):
             for alias in node.names:

@@ -1,4 +1,7 @@
-"""Where a model class cuts what the model wrote, told from its text: at lmms-eval's stop strings, its generation argument ``until``."""
+"""Whether a model class truncates answers at stop strings, told from its source.
+
+lmms-eval passes stop strings as the generation argument ``until``.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +11,11 @@ from dataclasses import dataclass
 
 from .sources import ClassSource
 
-# What a task that names no stop string inherits (lmms_eval/api/task.py: its few-shot delimiter); no task of EASI names one.
+# The stop string of a task that names none: its few-shot delimiter (lmms_eval/api/task.py). No
+# task of EASI names one.
 INHERITED = "\n\n"
 UNTIL = "until"
-# A stop string that no answer holds, for people who want whole answers.
+# A stop string that occurs in no answer, for users who want whole answers.
 NEVER = "__none__"
 _FINDS = ("split", "partition", "index", "find")
 _LOOPS = (ast.For, ast.ListComp, ast.SetComp, ast.GeneratorExp)
@@ -21,19 +25,24 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 @dataclass(frozen=True)
 class Cutting:
-    """A class that cuts answers at the stop strings it is given, but for those ``dropped``."""
+    """A class that truncates answers at the stop strings it is given, except ``dropped``."""
 
     dropped: frozenset[str] = frozenset()
 
     def stops(self, until: Sequence[str]) -> tuple[str, ...]:
-        """Those of ``until`` at which it cuts."""
+        """Return those of ``until`` at which the class truncates."""
         return tuple(stop for stop in until if stop and stop not in self.dropped)
 
 
 def cutting(classes: Sequence[ClassSource], method: str = "generate_until") -> Cutting | None:
-    """Whether a class (``sources.lineage``) cuts answers at ``until``: some read it and never use it.
+    """Return how a class truncates answers at ``until``; None if it does not.
 
-    Its ``method`` is read with all that it calls of the class and of the files it is written in.
+    Some classes read ``until`` and never use it. So ``method`` is examined together with all it
+    calls in the class, its bases, and their files.
+
+    Args:
+        classes: The class and its bases, see ``sources.lineage``.
+        method: The method that answers.
     """
     reached = list(_reached(classes, method))
     if not any(_cuts(function) for function in reached):
@@ -42,7 +51,10 @@ def cutting(classes: Sequence[ClassSource], method: str = "generate_until") -> C
 
 
 def _reached(classes: Sequence[ClassSource], method: str) -> Iterator[Function]:
-    """``method`` and, once each, what it calls: methods by name, the nearest class's, and functions of the same file."""
+    """Yield ``method`` and the functions it calls, directly or indirectly, each once.
+
+    A method is looked up by name in the nearest class, a function in the same file.
+    """
     waiting, known = [found for found in [_method(classes, method)] if found], set()
     while waiting:
         source, function = waiting.pop()
@@ -71,7 +83,7 @@ def _method(classes: Sequence[ClassSource], name: str) -> tuple[ClassSource, Fun
 
 
 def _cuts(function: Function) -> bool:
-    """Whether it looks for the stop strings in a text, or has the model stop at them."""
+    """Return whether a function searches a text for stop strings, or passes them to the model."""
     named = _named(function)
     for node in ast.walk(function):
         if (
@@ -97,7 +109,7 @@ def _cuts(function: Function) -> bool:
 
 
 def _dropped(function: Function) -> Iterator[str]:
-    """``[item for item in until if item != "..."]``"""
+    """Yield the stop strings that are filtered out: ``[x for x in until if x != "..."]``."""
     named = _named(function)
     for node in ast.walk(function):
         if isinstance(node, ast.ListComp) and (term := _runs_through(node, named)):
@@ -115,7 +127,7 @@ def _dropped(function: Function) -> Iterator[str]:
 
 
 def _named(function: Function) -> set[str]:
-    """The names that hold stop strings in a function: ``until``, and what is made of it or read under that key."""
+    """Return the variables that hold stop strings: ``until`` and those derived from it."""
     names = {UNTIL}
     assignments = [node for node in ast.walk(function) if isinstance(node, ast.Assign)]
     while True:
@@ -132,7 +144,7 @@ def _named(function: Function) -> set[str]:
 
 
 def _holds(value: ast.expr, names: set[str]) -> bool:
-    """Whether an expression is made of one of the names, or of what stands under the key ``until``."""
+    """Return whether an expression uses one of the names, or the key ``until``."""
     return any(
         (isinstance(node, ast.Name) and node.id in names)
         or (isinstance(node, ast.Constant) and node.value == UNTIL)
@@ -141,7 +153,7 @@ def _holds(value: ast.expr, names: set[str]) -> bool:
 
 
 def _runs_through(node: ast.AST, names: set[str]) -> str:
-    """The variable of a loop over one of the names; "" for another loop."""
+    """Return the variable of a loop over one of the names; "" for another loop."""
     loop = node if isinstance(node, ast.For) else node.generators[0]  # type: ignore[attr-defined]
     return loop.target.id if isinstance(loop.target, ast.Name) and _holds(loop.iter, names) else ""
 
@@ -150,18 +162,21 @@ def _is(node: ast.expr, name: str) -> bool:
     return isinstance(node, ast.Name) and node.id == name
 
 
-# ---- what is said ------------------------------------------------------------------------------------------------------
+# ---- texts ---------------------------------------------------------------------------------------
 
 
 def shown(stop: str) -> str:
-    """A stop string for people."""
+    """Return a stop string in words for users."""
     return {INHERITED: "the first blank line", "\n": "the first line break"}.get(
         stop, f"the first {stop!r}"
     )
 
 
 def said(model_type: str, cls: str, stops: Sequence[str], asked: bool) -> str:
-    """One line about a class that cuts at ``stops``; ``asked``: the user named them (``--gen_kwargs``)."""
+    """Return one line about a class that truncates at ``stops``.
+
+    ``asked``: whether the user gave them (``--gen_kwargs``).
+    """
     where = " or ".join(map(shown, stops))
     if asked:
         return f"{model_type} ({cls}) cuts every answer at {where}, as --gen_kwargs until says"

@@ -1,4 +1,4 @@
-"""VLMEvalKit: how it is launched, which of its classes runs a model, where it leaves its files."""
+"""VLMEvalKit: how it is launched, which class runs a model, and where its files are."""
 
 from __future__ import annotations
 
@@ -31,11 +31,12 @@ if TYPE_CHECKING:
     from ..results.scores import BenchmarkScore, Reading
 
 KIND = KINDS["vlmevalkit"]
-# Which files VLMEvalKit writes; with EVAL_FORMAT=json it even puts tab separated text into *.json. A run of ours leaves them be.
+# Variables that choose VLMEvalKit's file formats. Runs of this program remove them and use
+# the defaults; with EVAL_FORMAT=json, VLMEvalKit even writes tab-separated text into *.json.
 FILE_FORMATS = ("PRED_FORMAT", "EVAL_FORMAT")
 RUN_PY = common.REPOSITORY / KIND.folder / "run.py"
 DRIVER = common.REPOSITORY / KIND.folder / "easi_vlmevalkit" / "cli.py"
-# Options of VLMEvalKit's command line that this program sets itself, and its own for the same.
+# Options of VLMEvalKit's command line that this program sets, and its own option to use instead.
 OURS = {
     "data": "--benchmarks",
     "model": "--model",
@@ -53,7 +54,7 @@ OWN_LOOP = "it belongs to VLMEvalKit's own loop, which --plain runs"
 
 
 class VLMEvalKit:
-    """The default backend, through ``VLMEvalKit/run.py``."""
+    """The default backend, launched through ``VLMEvalKit/run.py``."""
 
     name = KIND.name
     payload_name = "vlmevalkit"
@@ -64,9 +65,15 @@ class VLMEvalKit:
         self.own_folder = own_folder or own_models.folder()
 
     def version(self, cfg: RunConfig) -> str:
+        """Return the version of the VLMEvalKit that the run uses."""
         return catalog.locate(KIND, cfg.backend_path).version
 
     def check(self, cfg: RunConfig) -> None:
+        """Refuse a missing ``run.py``, unusable judge settings, and arguments that do nothing.
+
+        Raises:
+            EasiError: Says what is wrong and what to do.
+        """
         catalog.locate(KIND, cfg.backend_path)
         if not RUN_PY.is_file():
             raise EasiError(
@@ -83,6 +90,7 @@ class VLMEvalKit:
         self._check_words(cfg)
 
     def offers(self, name: str) -> str:
+        """Return a hint how to run an entry of the registry; "" if ``name`` is none."""
         if name not in catalog.vlmeval_entries(catalog.locate(KIND)):
             return ""
         return (
@@ -91,10 +99,11 @@ class VLMEvalKit:
         )
 
     def own_options(self) -> list[str]:
+        """Return the options of VLMEvalKit's own command line."""
         return parsers.options_of(_parser())
 
     def _check_words(self, cfg: RunConfig) -> None:
-        """Refuse what stands after ``--`` and would fail, or do nothing, once everything is started."""
+        """Refuse arguments after ``--`` that would fail late or do nothing."""
         if not cfg.backend_args:
             return
         known = _parser(cfg.backend_path)
@@ -109,7 +118,11 @@ class VLMEvalKit:
         parsers.check_words(cfg.backend_args, known, OURS, unused)
 
     def resolve(self, cfg: RunConfig) -> ModelChoice:
-        """See ``resolution.choose``; what the chosen class would fail on is refused, and what it does is said in notes."""
+        """Return the model, see ``resolution.choose``, with the notes on its class.
+
+        Raises:
+            EasiError: If no class fits, several fit, or the chosen one would fail.
+        """
         package = self._located(cfg)
         model = choose(Asked(cfg, package, catalog.vlmeval_entries(package), self.hub))
         classes = class_sources(package, model)
@@ -125,9 +138,14 @@ class VLMEvalKit:
         )
 
     def ready(self, cfg: RunConfig, model: ModelChoice) -> None:
+        """Refuse a model whose key, engine or quantisation library is missing.
+
+        Raises:
+            EasiError: Says what is missing.
+        """
         classes = class_sources(self._located(cfg), model)
         class_checks.check_ready(cfg, model, classes)
-        # A class of the user's own may load what it likes.
+        # A class of the user's own (``source``) may load a quantised checkpoint in its own way.
         if classes and not (
             model.served or model.source or class_code.engine(classes, model.arguments)[0]
         ):
@@ -137,6 +155,7 @@ class VLMEvalKit:
         return replace(catalog.locate(KIND, cfg.backend_path), own=self.own_folder)
 
     def settings(self, cfg: RunConfig, bench: Benchmark) -> dict[str, object]:
+        """Return the task, the judge's settings and how VSI-Bench is shown."""
         frames = (
             {"--vsi-input": "frames"}
             if cfg.vsi_input == "frames" and bench.key in class_checks.VSI
@@ -145,11 +164,13 @@ class VLMEvalKit:
         return {"task": bench.source(self.name).task, **judging.settings(cfg, os.environ), **frames}
 
     def needs(self, cfg: RunConfig, bench: Benchmark) -> list[Need]:
+        """Return the data this benchmark reads."""
         from ..datasets import vlmevalkit_needs
 
         return vlmevalkit_needs(bench, cfg.dataset_dir.absolute())
 
     def weights(self, model: ModelChoice) -> list[Need]:
+        """Return the checkpoints of the hub that the model reads, including an adapter's base."""
         if model.served:
             return []
         base = [common.weights_need(model.base)] if common.is_hub_id(model.base) else []
@@ -163,6 +184,7 @@ class VLMEvalKit:
         ]
 
     def localise(self, model: ModelChoice, repo: str, path: Path) -> ModelChoice:
+        """Return the choice with the weights of ``repo`` in the folder ``path``."""
         model = adapters.with_base(model, repo, path)
         if repo != model.path:
             return model
@@ -177,6 +199,7 @@ class VLMEvalKit:
         paths: RunPaths,
         port: int,
     ) -> Job:
+        """Return the launch whose workers answer all items of ``todo``."""
         argv = [
             *self._command(cfg, model, todo),
             "--easi-run",
@@ -198,6 +221,7 @@ class VLMEvalKit:
         paths: RunPaths,
         judge: str = judging.RULES,
     ) -> Job:
+        """Return the process that scores ``todo``, by rules or with the model ``judge``."""
         argv = [
             *self._command(cfg, model, todo, judge),
             "--easi-run",
@@ -214,6 +238,7 @@ class VLMEvalKit:
     def plain_job(
         self, cfg: RunConfig, model: ModelChoice, bench: Benchmark, folder: Path, port: int
     ) -> Job:
+        """Return VLMEvalKit's own launch of one benchmark into ``folder``."""
         argv = [
             *self._command(cfg, model, [bench], cfg.judge or judging.RULES),
             "--work-dir",
@@ -260,15 +285,22 @@ class VLMEvalKit:
         return {
             **common.environment(self.hub, package),
             "LMUData": str(cfg.dataset_dir.absolute()),
-            # The package's default is another hub, whose client it does not even require.
+            # The package's default is another hub, whose client is not among its requirements.
             "VLMEVALKIT_USE_MODELSCOPE": "0",
             **dict.fromkeys(FILE_FORMATS, ""),
         }
 
     def judge_model(self, cfg: RunConfig, judge: str) -> str:
+        """Return the model name that VLMEvalKit uses for this judge."""
         return judge_endpoint.model_name(catalog.locate(KIND, cfg.backend_path).root, judge)
 
     def outputs(self, bench: Benchmark, folder: Path, judge: str = "") -> Outputs:
+        """Find the files of one benchmark in ``folder``, those made with ``judge``.
+
+        Raises:
+            EasiError: If a file is missing, or VLMEvalKit read answers by rules although a model
+                was to judge.
+        """
         from ..results.readers import find_vlmevalkit_outputs, read_by_rules
 
         found = find_vlmevalkit_outputs(bench, folder, sanitise(judge) if judge else "")
@@ -281,11 +313,13 @@ class VLMEvalKit:
         return found
 
     def rows(self, bench: Benchmark, out: Outputs) -> pd.DataFrame:
+        """Return one row per question, with the columns of ``results.readers.ROW_COLUMNS``."""
         from ..results.readers import read_vlmevalkit_rows
 
         return read_vlmevalkit_rows(bench, out)
 
     def read(self, bench: Benchmark, out: Outputs, rows: pd.DataFrame) -> Reading:
+        """Return headline score and sub-scores (0-100) from the aggregate files."""
         from ..results.readers import read_vlmevalkit_scores
 
         return read_vlmevalkit_scores(bench, out, rows)
@@ -299,6 +333,7 @@ class VLMEvalKit:
         score: BenchmarkScore,
         scorer_notes: Mapping[str, Any],
     ) -> BenchmarkScore:
+        """Return ``score`` with notes on counted oddities of answers and scoring."""
         from ..results.oddities import right_without_letter, standing_still
 
         changed = len(scorer_notes.get("lossy") or ())
@@ -318,6 +353,7 @@ class VLMEvalKit:
         )
 
     def total(self, cfg: RunConfig, bench: Benchmark, out: Outputs) -> int:
+        """Return the dataset's number of rows."""
         from ..results.readers import tsv_rows
 
         data = bench.source(self.name).data
@@ -326,12 +362,12 @@ class VLMEvalKit:
 
 
 def _parser(backend_path: Path | None = None) -> argparse.ArgumentParser:
-    """VLMEvalKit's own command line."""
+    """Return a parser with the options of VLMEvalKit's own command line."""
     return parsers.read_parser(
         catalog.locate(KIND, backend_path).root / "run.py", "parse_args", "VLMEvalKit"
     )
 
 
 def file_name(model: ModelChoice) -> str:
-    """The name VLMEvalKit's files carry; a slash in it would break them."""
+    """Return the model's name in VLMEvalKit's file names; a slash in it would break them."""
     return sanitise(model.name.rstrip("/").rsplit("/", 1)[-1])
