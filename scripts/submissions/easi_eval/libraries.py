@@ -1,4 +1,7 @@
-"""Which versions of the libraries that answer are installed, told from the names of their metadata folders: milliseconds."""
+"""Which versions of the libraries that affect answers are installed.
+
+They are read from the names of metadata folders, which takes milliseconds.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-# Engines that run in a worker's own process, and what else decides the digits of an answer.
+# Engines that run in a worker's process, and all libraries whose version may change an answer.
 ENGINES = ("vllm", "sglang", "lmdeploy")
 DECISIVE = ("transformers", "torch", "flash-attn", "peft", *ENGINES)
 ALWAYS_RECORDED = ("torch", "transformers", "accelerate", "datasets", "huggingface_hub", "decord")
@@ -18,13 +21,16 @@ _METADATA = re.compile(r"(.+?)-(\d[^-]*)(?:-.*)?\.(?:dist|egg)-info")
 
 
 def normal(name: str) -> str:
-    """A distribution's name as indexes compare it."""
+    """Return a distribution's name in the normalised form of package indexes (PEP 503)."""
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-@functools.cache  # asked for several times in a run
+@functools.cache  # called several times in a run
 def installed(path: tuple[str, ...]) -> Mapping[str, str]:
-    """Normalised name -> version of every distribution on ``path``; the first folder that has one wins, as in an import."""
+    """Return normalised name -> version of every distribution on ``path``.
+
+    The first folder that has a distribution counts, as for an import.
+    """
     found: dict[str, str] = {}
     for folder in path:
         try:
@@ -37,13 +43,16 @@ def installed(path: tuple[str, ...]) -> Mapping[str, str]:
 
 
 def short(version: str) -> str:
-    """Major and minor version, ``4.57`` of ``4.57.6``; "" where there is none to tell."""
+    """Return major and minor version, ``4.57`` for ``4.57.6``; "" if there is none."""
     match = re.match(r"\d+\.\d+", version)
     return match[0] if match else ""
 
 
 def pinned(repository: Path, locks: str = "requirements.lock") -> dict[str, str]:
-    """Normalised name -> version in the committed locks that fit the pattern; empty outside a checkout."""
+    """Return normalised name -> version from the lock files of a checkout.
+
+    ``locks`` is the pattern of their names. Empty outside a checkout.
+    """
     return {
         normal(name): version
         for lock in sorted(repository.glob(locks))
@@ -52,18 +61,22 @@ def pinned(repository: Path, locks: str = "requirements.lock") -> dict[str, str]
 
 
 def other_than_pinned(pins: Mapping[str, str], versions: Mapping[str, str]) -> list[str]:
-    """``transformers 5.0.0 (pinned 4.57.6)`` for each package that is installed in another version."""
+    """Return a text for each package whose version is not the pinned one.
+
+    For example ``transformers 5.0.0 (pinned 4.57.6)``.
+    """
+    # A local version such as +cu128 is a build of the same version.
     return [
         f"{name} {versions[name]} (pinned {pins[name]})"
         for name in sorted(pins.keys() & versions.keys())
         if pins[name] not in (versions[name], versions[name].partition("+")[0])
-    ]  # +cu128 is a build of the same version
+    ]
 
 
 def lock_note(repository: Path, versions: Mapping[str, str]) -> tuple[str, ...]:
-    """One line if what is installed is not what the locks pin."""
+    """Return one line if installed versions differ from those that the lock files pin."""
     differing = other_than_pinned(pinned(repository, "requirements*.lock"), versions)
-    # What decides answers is named first.
+    # The list is cut, so those that may change an answer come first.
     differing.sort(key=lambda said: said.split()[0] not in DECISIVE)
     more = len(differing) - MOST_NAMED
     rest = f" and {more} more (bash scripts/setup.sh --check names them)" if more > 0 else ""
@@ -75,7 +88,7 @@ def lock_note(repository: Path, versions: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def decisive(versions: Mapping[str, str]) -> dict[str, str]:
-    """Those of ``versions`` that can change an answer; what is not known is left out."""
+    """Return those of ``versions`` that can change an answer, without unknown ones."""
     return {
         name: version
         for name, version in versions.items()
@@ -84,7 +97,10 @@ def decisive(versions: Mapping[str, str]) -> dict[str, str]:
 
 
 def mixed(makings: Sequence[Mapping[str, str]]) -> list[str]:
-    """``transformers 4.57.3, 4.57.6`` for each name of which ``makings`` know several values; unknown differs from nothing."""
+    """Return a text for each library with several versions in ``makings``.
+
+    For example ``transformers 4.57.3, 4.57.6``. An unknown version does not count as different.
+    """
     names = dict.fromkeys(name for making in makings for name in making)
     values = {
         name: sorted({making[name] for making in makings if making.get(name)}) for name in names

@@ -1,8 +1,10 @@
-"""A config.json as transformers 5 writes it, in the form that the pinned transformers 4.57 reads; needs no torch.
+"""Translates a ``config.json`` from the form of transformers 5 to that of the pinned 4.57.
 
-transformers 5 keeps everything about rotary position embeddings in ``rope_parameters``. 4.57 does not know the key: it
-takes its class's default frequencies, and the answers are wrong without an error. The rules follow the sources of both
-versions; 4.57 computes equal logits from what 5 writes, translated, and from the old form (tests/unit/test_transformers5.py).
+transformers 5 keeps all settings of rotary position embeddings in ``rope_parameters``. 4.57 does
+not know that key: it uses its class's default frequencies, and the answers are wrong without an
+error. The rules here follow the sources of both versions. From a translated file 4.57 computes the
+same logits as from the old form (tests/unit/test_transformers5.py). This module does not import
+torch.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from typing import Any
 from .errors import EasiError
 
 ROPE = "rope_parameters"
-# What 4.57 computes, under these names and with these meanings.
+# The types and keys of rotary embeddings that 4.57 knows, with the same meaning as in 5.
 ROPE_TYPES = frozenset({"default", "linear", "dynamic", "yarn", "longrope", "llama3"})
 ROPE_KEYS = frozenset(
     {
@@ -44,10 +46,11 @@ ROPE_KEYS = frozenset(
         "interleaved",
     }
 )
-# The vision encoders of 4.57 have this base written into their code; pixtral's reads it from its config.
+# The base that 4.57's vision encoders hard-code; that of pixtral reads it from its config.
 VISION_THETA = 10000.0
 THETA_FROM_CONFIG = frozenset({"pixtral"})
-# Where the layers differ: 4.57's names for the bases of the layers with full and with sliding attention ("": the same one).
+# Model types with different bases per layer: 4.57's keys for the base of layers with full attention
+# and of those with sliding attention ("": the same base for both).
 BY_LAYER = {
     "gemma3_text": ("rope_theta", "rope_local_base_freq"),
     "gemma3n_text": ("rope_theta", "rope_local_base_freq"),
@@ -56,7 +59,7 @@ BY_LAYER = {
     "olmo3": ("rope_theta", ""),
 }
 FULL, SLIDING = "full_attention", "sliding_attention"
-# What transformers 5 takes where mrope_section is not written; 4.57 needs it written.
+# transformers 5's default of mrope_section, which 4.57 requires in the file.
 MROPE = {
     **dict.fromkeys(
         ("qwen2_vl_text", "qwen2_5_vl_text", "qwen2_5_omni_text", "qwen2_5_omni_talker"),
@@ -68,17 +71,18 @@ MROPE = {
         (24, 20, 20),
     ),
 }
-# Their configs of 4.57 take a rope_scaling of these types, which holds nothing beside ``type`` but these keys.
+# Model types whose config in 4.57 accepts a rope_scaling only of these types, and with only these
+# keys beside ``type``.
 BY_TYPE = {
     **dict.fromkeys(("phi3", "phi4_multimodal"), (("longrope",), ("short_factor", "long_factor"))),
     **dict.fromkeys(("chameleon", "olmo", "olmo2"), (("linear", "dynamic"), ("factor",))),
 }
-# 4.57 has other names for the base and for the share of a head that turns.
+# Model types with other keys in 4.57 for the base and for the share of a head that is rotated.
 OTHER_NAMES = {
     kind: {"rope_theta": "rotary_emb_base", "partial_rotary_factor": "rotary_pct"}
     for kind in ("gpt_neox", "gpt_neox_japanese")
 }
-# One value under another name in 4.57, by model_type.
+# By model_type: a key of 5 and the key of 4.57 for the same value.
 RENAMED = {
     "vipllava": ("vision_feature_layer", "vision_feature_layers"),
     **dict.fromkeys(
@@ -86,10 +90,10 @@ RENAMED = {
         ("num_local_experts", "num_experts"),
     ),
 }
-# How transformers 5 names its one fast tokenizer class in tokenizer_config.json, and 4.57 a fast one of no family.
+# transformers 5's names in tokenizer_config.json for its generic fast tokenizer, and 4.57's name.
 FAST_TOKENIZERS = frozenset({"TokenizersBackend", "TokenizersBackendFast"})
 FAST_TOKENIZER = "PreTrainedTokenizerFast"
-# Keys of transformers 5 alone that change what is computed.
+# Keys that only transformers 5 knows and that change what is computed.
 NO_EQUIVALENT = ("per_layer_config",)
 HINT = (
     "save it with transformers 4.57 (load it there with the values set by hand), or use a "
@@ -99,8 +103,13 @@ HINT = (
 
 @dataclass(frozen=True)
 class Translation:
-    """``config`` as 4.57 reads it, ``changed`` (``text_config.rope_theta=1e6`` ...) what is different, ``unknown`` the keys
-    that 4.57 does not read, ``refused`` what has no equivalent there.
+    """The result of ``translate``.
+
+    Attributes:
+        config: The config as 4.57 reads it.
+        changed: What is different, for example ``text_config.rope_theta=1e6``.
+        unknown: Keys that 4.57 does not read.
+        refused: What has no equivalent in 4.57.
     """
 
     config: dict[str, Any]
@@ -109,7 +118,14 @@ class Translation:
     refused: tuple[str, ...] = ()
 
     def check(self, name: object) -> None:
-        """Raise EasiError where something that changes the computation cannot be said to 4.57."""
+        """Refuse a config with something that changes the computation and has no equivalent.
+
+        Args:
+            name: The checkpoint or file, for the message.
+
+        Raises:
+            EasiError: Names what has no equivalent in 4.57.
+        """
         if self.refused:
             raise EasiError(
                 f"{name} was saved by transformers 5, and the installed 4.57 would compute "
@@ -118,7 +134,7 @@ class Translation:
             )
 
     def said(self) -> list[str]:
-        """Lines for plan and manifest."""
+        """Return the lines for plan and manifest."""
         changed = (
             f"saved by transformers 5, read as: {', '.join(self.changed)}" if self.changed else ""
         )
@@ -135,16 +151,21 @@ class Translation:
 
 @dataclass
 class _Found:
-    own_code: bool = False  # a checkpoint's own code may read rope_parameters, in a form of its own
+    """What ``translate`` collects, see ``Translation``."""
+
+    # The checkpoint has its own code, which may read rope_parameters in a form of its own.
+    own_code: bool = False
     changed: list[str] = field(default_factory=list)
     unknown: list[str] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
 
 
 def translate(config: Mapping[str, Any], output_head: bool | None = None) -> Translation:
-    """``config``, a config.json, in 4.57's form; one that transformers 4 wrote comes back equal.
+    """Return a ``config.json`` in 4.57's form; one written by transformers 4 is unchanged.
 
-    ``output_head``: whether the weights hold an output head of their own, see ``has_output_head``.
+    Args:
+        config: The content of the file.
+        output_head: Whether the weights contain a separate output head, see ``has_output_head``.
     """
     if not written_by_5(config):
         return Translation(dict(config))
@@ -152,13 +173,16 @@ def translate(config: Mapping[str, Any], output_head: bool | None = None) -> Tra
     kind = str(config.get("model_type", ""))
     made = _part(config, "", kind, found)
     _tie(made, output_head, found)
-    if not found.own_code:  # it may read anything
+    if not found.own_code:  # that code may read any key
         _list_unknown(config, "", kind, found)
     return Translation(made, tuple(found.changed), tuple(found.unknown), tuple(found.refused))
 
 
 def translate_tokenizer(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """``settings``, a tokenizer_config.json, in 4.57's form: 5 writes further special tokens as a list under a new key."""
+    """Return a ``tokenizer_config.json`` in 4.57's form.
+
+    transformers 5 has another class name, and another key for the list of further special tokens.
+    """
     made = dict(settings)
     if made.get("tokenizer_class") in FAST_TOKENIZERS:
         made["tokenizer_class"] = FAST_TOKENIZER
@@ -171,15 +195,17 @@ def translate_tokenizer(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def of_5(version: str) -> bool:
-    """Whether this version of transformers, or a later one, needs nothing translated."""
+    """Return whether this version of transformers is 5 or later, so that nothing is translated."""
     major = re.match(r"(\d+)\.", version)
     return major is not None and int(major[1]) >= 5
 
 
 def written_by_5(config: Mapping[str, Any]) -> bool:
-    """Whether transformers 5 wrote it, by its version or by the key that no other version writes.
+    """Return whether transformers 5 wrote a config.
 
-    A checkpoint's own code (``auto_map``) may have written that key with any version.
+    This is told from its version, or from ``rope_parameters``, which no other version writes. The
+    key is ignored in a config that names an older version and belongs to a checkpoint with its own
+    code (``auto_map``), because that code may have written it.
     """
     version = str(config.get("transformers_version") or "")
     return of_5(version) or (not (version and config.get("auto_map")) and _has_rope(config))
@@ -192,7 +218,14 @@ def _has_rope(config: Mapping[str, Any]) -> bool:
 
 
 def _part(config: Mapping[str, Any], where: str, above: str, found: _Found) -> dict[str, Any]:
-    """One config, with those in it. ``above``: the model_type of the whole where it names none itself."""
+    """Translate one config and those nested in it.
+
+    Args:
+        config: The config.
+        where: Its path inside the file, for messages.
+        above: The model_type to assume if it names none.
+        found: Collects what is changed or refused.
+    """
     kind = str(config.get("model_type") or above)
     made = {
         key: _part(value, f"{where}{key}.", f"{kind}_{key.removesuffix('_config')}", found)
@@ -204,7 +237,7 @@ def _part(config: Mapping[str, Any], where: str, above: str, found: _Found) -> d
         if config.get(key):
             found.refused.append(f"{where}{key}")
     if isinstance(config.get(ROPE), Mapping):
-        # Read by transformers 5 as well, and then before rope_parameters.
+        # transformers 5 also reads rope_scaling, and prefers it to rope_parameters.
         parameters = (
             config["rope_scaling"]
             if isinstance(config.get("rope_scaling"), Mapping)
@@ -224,9 +257,11 @@ def _part(config: Mapping[str, Any], where: str, above: str, found: _Found) -> d
 
 
 def _tie(made: dict[str, Any], output_head: bool | None, found: _Found) -> None:
-    """Whether the output head is the embeddings: 5 reads the outermost key, 4.57 that of the text model.
+    """Set whether the output head shares the weights of the embeddings.
 
-    5 leaves an output head that lies in the checkpoint as it is, whatever the key says; 4.57 would overwrite it.
+    transformers 5 reads this from the outermost config, 4.57 from that of the text model. If the
+    checkpoint contains a separate output head, 5 uses it whatever the key says, and 4.57 would
+    overwrite it.
     """
     tied = made.get("tie_word_embeddings")
     if tied is True and output_head is not None:
@@ -239,7 +274,10 @@ def _tie(made: dict[str, Any], output_head: bool | None, found: _Found) -> None:
 
 
 def has_output_head(folder: Path) -> bool | None:
-    """Whether the weights in ``folder`` hold an output head beside the embeddings; None where their names cannot be read."""
+    """Return whether the weights in ``folder`` contain a separate output head.
+
+    None if the names of the tensors cannot be read.
+    """
     for name in ("model.safetensors.index.json", "pytorch_model.bin.index.json"):
         try:
             return _names_head(
@@ -249,9 +287,8 @@ def has_output_head(folder: Path) -> bool | None:
             continue
     try:
         path = folder / "model.safetensors"
-        with path.open(
-            "rb"
-        ) as file:  # of a damaged file, which says any length, no more than is there
+        # A damaged file may claim any length: no more than its size is read.
+        with path.open("rb") as file:
             return _names_head(
                 json.loads(
                     file.read(min(int.from_bytes(file.read(8), "little"), path.stat().st_size))
@@ -276,7 +313,10 @@ def _set(made: dict[str, Any], values: Mapping[str, Any], where: str, found: _Fo
 def _rope(
     config: Mapping[str, Any], parameters: Mapping[str, Any], kind: str, where: str, found: _Found
 ) -> dict[str, Any]:
-    """4.57's keys for one ``rope_parameters``; what they cannot say goes into ``found.refused``."""
+    """Return 4.57's keys for one ``rope_parameters``.
+
+    What they cannot express goes into ``found.refused``.
+    """
     place = f"{where}{ROPE}"
     layers = config.get("layer_types")
     nested = {key: value for key, value in parameters.items() if isinstance(value, Mapping)}
@@ -313,13 +353,14 @@ def _rope(
 def _flat(
     config: Mapping[str, Any], parameters: Mapping[str, Any], kind: str, place: str, found: _Found
 ) -> dict[str, Any]:
+    """Return 4.57's keys for rotary parameters that are the same for all layers."""
     known = dict(parameters)
     form = str(known.pop("rope_type", None) or known.get("type") or "default")
     known.pop("type", None)
     form = {"mrope": "default", "su": "longrope"}.get(form, form)
     theta = known.pop("rope_theta", config.get("rope_theta"))
     partial = known.pop("partial_rotary_factor", config.get("partial_rotary_factor"))
-    if form == "axial":  # of vision encoders
+    if form == "axial":  # used by vision encoders
         if theta not in (None, VISION_THETA) and kind not in THETA_FROM_CONFIG:
             found.refused.append(f"{place}.rope_theta is {theta}, {VISION_THETA} there")
         return {"rope_theta": theta} if kind in THETA_FROM_CONFIG and theta is not None else {}
@@ -361,9 +402,10 @@ def _flat(
 def _ratio(
     config: Mapping[str, Any], scaling: dict[str, Any], form: str, made: dict[str, Any]
 ) -> None:
-    """The factor and the first length of the text, where the two versions look for them in different places.
+    """Set the factor and the original context length where 4.57 looks for them.
 
-    4.57's longrope takes the first length from the config and, with one there, the ratio of both lengths as factor.
+    4.57's longrope reads the original length from the config; if it is there, the factor is the
+    ratio of both lengths.
     """
     longest = config.get("max_position_embeddings")
     first = (
@@ -386,6 +428,7 @@ def _ratio(
 
 
 def _list_unknown(config: Mapping[str, Any], where: str, above: str, found: _Found) -> None:
+    """Collect the keys that 4.57 does not read in ``found.unknown``."""
     kind = str(config.get("model_type") or above)
     words = known_words(kind) or known_words(above)
     for key, value in config.items():
@@ -400,9 +443,11 @@ def _list_unknown(config: Mapping[str, Any], where: str, above: str, found: _Fou
 
 @functools.cache
 def known_words(kind: str) -> frozenset[str]:
-    """Every name in the installed transformers' source for this model_type and for all configs; empty where it has none.
+    """Return every name in the installed transformers' source for this model_type.
 
-    More than what is read: a key that is not among them is surely not.
+    The source of the shared config code is included. A key that is not among these names is
+    certainly not read; one that is may still not be. Empty if there is no source for the
+    model_type.
     """
     from .backends.catalog import module_file
 

@@ -1,6 +1,7 @@
-"""Let the installed transformers 4.57 read checkpoints that transformers 5 saved, in a process of any backend.
+"""Lets transformers 4.57 read checkpoints saved by transformers 5, in a process of any backend.
 
-What is read is translated where transformers reads it, so that every model class gets it; the files stay as they are.
+Files are translated where transformers reads them, so that it works for every model class. The
+files themselves are not changed.
 """
 
 from __future__ import annotations
@@ -20,9 +21,10 @@ from ..transformers5 import (
 
 
 def read_newer_configs() -> None:
-    """Translate each config.json as it is read, and the names that only transformers 5 knows in tokenizer files.
+    """Patch transformers to translate each ``config.json`` and tokenizer config when it is read.
 
-    Raises EasiError, where a model is loaded, for what transformers 4.57 cannot be told. Does nothing where 5 is installed.
+    Loading a model then raises EasiError if its config has something without an equivalent in 4.57.
+    Does nothing if transformers 5 is installed, or if it was called before.
     """
     from transformers import PretrainedConfig, __version__
 
