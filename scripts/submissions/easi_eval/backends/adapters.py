@@ -98,8 +98,8 @@ def check_adapter(model: ModelChoice, classes: Sequence[ClassSource]) -> None:
 def refuse_adapter(model: ModelChoice, why: str) -> EasiError:
     """Return the error for a class that cannot load an adapter: why, and how to merge it."""
     merge = (
-        "from peft import PeftModel; from transformers import AutoModelForImageTextToText as "
-        "M, AutoProcessor as P; "
+        "from peft import PeftModel; "
+        "from transformers import AutoModelForImageTextToText as M, AutoProcessor as P; "
         f"PeftModel.from_pretrained(M.from_pretrained('{model.base}', dtype='auto'), "
         f"'{model.path}').merge_and_unload().save_pretrained('merged'); "
         f"P.from_pretrained('{model.base}').save_pretrained('merged')"

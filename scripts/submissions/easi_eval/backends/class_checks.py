@@ -88,9 +88,8 @@ def notes(
         said.append(
             "VSI-Bench: 32 frames as images (--vsi-input frames)"
             if cfg.vsi_input == "frames"
-            else "VSI-Bench: native video, as is this backend's way for this class; --vsi-input "
-            "frames shows 32 frames as images "
-            "(EASI's advice for SenseNova-SI-Qwen)"
+            else "VSI-Bench: native video, as is this backend's way for this class; "
+            "--vsi-input frames shows 32 frames as images (EASI's advice for SenseNova-SI-Qwen)"
         )
     return tuple(said)
 
@@ -181,7 +180,7 @@ def _check_arguments(cfg: RunConfig, model: ModelChoice, classes: Sequence[Class
             "for a model type of lmms-eval",
         )
     for name in _unknown(cfg, takes):
-        # A class with **kwargs swallows a misspelt name without a word.
+        # A class with **kwargs would silently accept a misspelt name.
         if takes.open and not nearest(name, known, n=1, cutoff=MISSPELT):
             continue
         raise EasiError(

@@ -182,8 +182,7 @@ def check_folder(folder: Path) -> None:
         raise EasiError(
             f"{folder} holds a DeepSpeed (ZeRO) training checkpoint, not a model",
             hint=f"put its weights together first: cd {folder} && python zero_to_fp32.py . merged, "
-            "copy config.json and the tokenizer's files beside "
-            "them, and evaluate that folder",
+            "copy config.json and the tokenizer's files beside them, and evaluate that folder",
         )
     if not loadable and any(
         name.endswith(".distcp") or (folder / name / ".metadata").is_file() for name in names

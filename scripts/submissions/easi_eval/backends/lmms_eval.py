@@ -74,7 +74,7 @@ OURS = {
     "device": "--device",
     "config": "this program's own options: a file would replace them",
 }
-# Options that are refused with every launch, and why.
+# Options that are refused with every launch, and what this program does instead.
 NEVER = {
     "predict_only": "every benchmark is scored",
     "repeats": "each question is answered once",
@@ -195,7 +195,7 @@ class LmmsEval:
                 cfg,
                 model,
                 [str(model.arguments[key]) for key in WEIGHT_KEYS if key in model.arguments],
-                replace(self.hub, offline=True),  # ``resolve`` has asked it
+                replace(self.hub, offline=True),  # ``resolve`` has fetched the config
             )
 
     def _engine(self, cfg: RunConfig) -> str | None:
@@ -435,7 +435,7 @@ class LmmsEval:
     def _environment(self, cfg: RunConfig) -> dict[str, str]:
         return {
             **common.environment(self.hub, catalog.locate(KIND, cfg.backend_path)),
-            # The datasets library locks and writes what it prepares.
+            # The datasets library writes and locks files there.
             **common.written_cache(self.hub, "HF_DATASETS_CACHE", "datasets"),
         }
 

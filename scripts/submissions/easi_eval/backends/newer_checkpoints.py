@@ -111,7 +111,7 @@ def shadows(
     """
     shutil.rmtree(target, ignore_errors=True)
     named: dict[Path, dict[str, Path]] = {}  # what a folder's files refer to, as they write it
-    inside: dict[Path, list[Path]] = {}  # models in parts
+    inside: dict[Path, list[Path]] = {}  # a folder's subfolders with models, in a model in parts
     waiting = list(folders)
     while waiting:
         folder = waiting.pop()

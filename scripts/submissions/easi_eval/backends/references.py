@@ -240,7 +240,7 @@ def _code(auto_map: object) -> Iterator[Reference]:
 
 def _reference(named: Reference, folder: Path) -> Reference | None:
     if not (_HUB_ID.fullmatch(named.name) or named.name.startswith(("/", ".", "~"))):
-        return None  # a name that only the class knows
+        return None  # a name that only the model class can interpret
     return Reference(located(named.name, folder), named.code)
 
 

@@ -182,7 +182,7 @@ def said(model_type: str, cls: str, stops: Sequence[str], asked: bool) -> str:
         return f"{model_type} ({cls}) cuts every answer at {where}, as --gen_kwargs until says"
     return (
         f"{model_type} ({cls}) cuts every answer at {where}, which lmms-eval's tasks take for a "
-        "stop string where they name none; "
-        f"what a model writes after it, such as the answer after its reasoning, is lost: "
+        "stop string where they name none; what a model writes after it, such as the answer after "
+        "its reasoning, is lost: "
         f"'-- --gen_kwargs until={NEVER}' keeps whole answers, as a run of its own"
     )
