@@ -1,7 +1,9 @@
-"""What a cache of others lacks of a benchmark, by what is there: the files of its configurations, the media that its table names.
+"""Find files that an incomplete hub cache lacks, when no listing of the hub is available.
 
-Without a listing of the hub nobody knows which files there should be. Looked at before anything is started; a single picture
-that is nowhere may be the data's own fault, so only a folder of which the table names files and none is there counts.
+Without a listing, the data themselves must tell which files belong to a benchmark: the dataset's
+card names the tables, and the tables name the media. The check runs before anything is started. A
+single missing medium may be an error in the data, so media are reported only if a table names files
+in a folder and none of them is there.
 """
 
 from __future__ import annotations
@@ -18,18 +20,25 @@ from .hub_tables import named_files
 from .needs import Fetched, HubSettings, Kind
 from .planning import incomplete
 
-# Columns that name media below the folder they are unpacked in; of the last group the first that a table has.
+# Columns that name media, relative to the folder into which they are unpacked.
 MEDIA: tuple[tuple[str, ...], ...] = (
     ("dataset", "scene_name"),
     ("visual",),
     ("frames_list",),
     ("ref_images",),
 )
+# Of these only the first that a table has is used.
 ONE_OF: tuple[tuple[str, ...], ...] = (("image_path",), ("video_path",), ("video",))
 
 
 def refuse_lacking(source: Source, fetched: Sequence[Fetched], settings: HubSettings) -> None:
-    """Raises EasiError naming the repository and what is not there."""
+    """Refuse a benchmark whose data in the cache are visibly incomplete.
+
+    Data with a full listing are not checked: their files are known one by one.
+
+    Raises:
+        EasiError: Files are missing; the message names the repository and an example.
+    """
     data = [each for each in fetched if each.need.repo_type == "dataset"]
     if all(each.listed for each in data):
         return
@@ -51,7 +60,13 @@ def refuse_lacking(source: Source, fetched: Sequence[Fetched], settings: HubSett
 
 
 def _tables(fetched: Fetched, data: HubData, settings: HubSettings) -> list[Path]:
-    """The Parquet files that are read, found as the datasets library finds them: by what the README says of each configuration."""
+    """Return the Parquet tables of the split of each config, by the patterns of the dataset's card.
+
+    If the card names none, all Parquet files of the repository are returned.
+
+    Raises:
+        EasiError: The card, or the tables that it names, are missing.
+    """
     if data.configs and not (fetched.path / "README.md").is_file():
         raise incomplete(f"README.md of {fetched.need.repo}", settings)
     found: list[Path] = []
@@ -65,7 +80,7 @@ def _tables(fetched: Fetched, data: HubData, settings: HubSettings) -> list[Path
 
 
 def _named(tables: Iterable[Path]) -> dict[tuple[str, ...], list[str]]:
-    """What the tables say of media, by the columns that say it."""
+    """Return the media that the tables name, by the columns that name them."""
     found: dict[tuple[str, ...], dict[str, None]] = {}
     for table in tables:
         for columns, cells in _cells(table):
@@ -80,6 +95,7 @@ def _columns(names: Sequence[str]) -> list[tuple[str, ...]]:
 
 
 def _cells(table: Path) -> Iterator[tuple[tuple[str, ...], list[object]]]:
+    """Yield, for each row, the columns that name media together and their cells."""
     try:
         if table.suffix == ".parquet":
             import pyarrow.parquet as pq
@@ -97,7 +113,7 @@ def _cells(table: Path) -> Iterator[tuple[tuple[str, ...], list[object]]]:
                 (columns, [row[name] for name in columns]) for row in rows for columns in wanted
             )
         else:
-            csv.field_size_limit(1 << 30)  # images stand in their rows as base64
+            csv.field_size_limit(1 << 30)  # cells hold whole images in base64
             with table.open(encoding="utf-8", newline="") as lines:
                 reader = csv.DictReader(lines, delimiter="\t")
                 wanted = _columns(reader.fieldnames or [])
@@ -110,7 +126,10 @@ def _cells(table: Path) -> Iterator[tuple[tuple[str, ...], list[object]]]:
 
 
 def _values(cells: Sequence[object]) -> Iterator[str]:
-    """Paths of several columns are joined; a list, or a list's literal, holds several."""
+    """Yield the media paths in the cells of one row.
+
+    Several columns form one path. A single cell holds a path, a list, or a list's literal.
+    """
     if len(cells) > 1:
         yield "/".join(map(str, cells))
         return
@@ -129,14 +148,17 @@ def _values(cells: Sequence[object]) -> Iterator[str]:
 
 
 def _tail(value: str) -> str:
-    """The table may name a folder more than the archive has; two last parts must agree."""
+    """Return the last two parts of a path: a table may name parent folders that archives lack."""
     return "/".join(PurePosixPath(value).parts[-2:])
 
 
 def _there(folders: Iterable[Path], wanted: Collection[str]) -> set[str]:
-    """Those of ``wanted`` that a file's path ends with, with its ending or without.
+    """Return those of ``wanted`` that are on disk, with or without a file extension.
 
-    Links to folders are followed, as the backends follow them: media may lie on another disk.
+    Args:
+        folders: The folders to search. Links to folders are followed, as the backends do, because
+            media may lie on another disk.
+        wanted: The last one or two parts of media paths, see ``_tail``.
     """
     found: set[str] = set()
     seen: set[tuple[int, int, str]] = set()
@@ -144,7 +166,8 @@ def _there(folders: Iterable[Path], wanted: Collection[str]) -> set[str]:
         for folder, below, names in os.walk(root, followlinks=True):
             name, stat = folder.rpartition("/")[2], Path(folder).stat()
             mark = (stat.st_dev, stat.st_ino, name)
-            if mark in seen:  # only its own name and what is in it tell
+            # The same folder under the same name gives the same tails; this also ends link cycles.
+            if mark in seen:
                 below.clear()
                 continue
             seen.add(mark)
@@ -155,9 +178,9 @@ def _there(folders: Iterable[Path], wanted: Collection[str]) -> set[str]:
 
 
 def _absent(values: Sequence[str], there: Collection[str]) -> str:
-    """A folder of which none of the files is there, with one of them; "" if there is none."""
+    """Return a folder of which no file is there, with an example; "" if there is no such folder."""
     parts = {value: PurePosixPath(value).parts for value in values}
-    # Of lists it compares part by part.
+    # Given tuples of parts, commonprefix compares part by part and not by characters.
     shared = len(os.path.commonprefix([each[:-1] for each in parts.values()]))  # noqa: RUF071
     groups: dict[str, list[str]] = {}
     for value, each in parts.items():

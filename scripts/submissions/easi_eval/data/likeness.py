@@ -1,4 +1,4 @@
-"""Whether a model folder on this machine holds what a repository of the hub holds."""
+"""Compare a model folder on this machine with a repository of the hub."""
 
 from __future__ import annotations
 
@@ -18,16 +18,25 @@ CONFIGS = ("config.json", "adapter_config.json")
 
 @dataclass(frozen=True)
 class Likeness:
-    """``commit``: what the revision stands for now; ``differs``: names of the configs and weights that are not the same."""
+    """Result of a comparison.
+
+    Attributes:
+        commit: The commit that the revision names now.
+        differs: Names of the configs and weights that differ or exist on one side only.
+    """
 
     commit: str
     differs: tuple[str, ...]
 
 
 def compare(folder: Path, name: str, revision: str, settings: HubSettings) -> Likeness:
-    """Compare configs and weights by their digests; sizes come first, so that only files that may be equal are read whole.
+    """Compare configs and weights at the top of both by their digests.
 
-    Raises EasiError where the hub has no such model or cannot be asked.
+    Files on the hub in a weights format that the folder does not use are ignored. Sizes are
+    compared first, so that only files of equal size are read.
+
+    Raises:
+        EasiError: The hub has no such model, cannot be reached, or the run is offline.
     """
     if settings.offline:
         raise EasiError(settings.why_offline, hint=f"unset {settings.offline_by}")

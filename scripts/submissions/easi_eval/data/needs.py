@@ -1,4 +1,7 @@
-"""What data a run needs and from which hub: plain data, quick to import."""
+"""Types for the data that a run needs and for the hub they come from.
+
+The module imports nothing that is slow to load.
+"""
 
 from __future__ import annotations
 
@@ -14,28 +17,32 @@ from ..errors import EasiError
 
 DEFAULT_ENDPOINT = "https://huggingface.co"
 HF_HOME = Path("~/.cache/huggingface").expanduser()
-# What a model is made of: weights, tokenizer, processor, its own code and chat template.
+# The files of a model: weights, tokenizer, processor, its own code and chat template.
 MODEL_FILES = (".safetensors", ".bin", ".pt", ".pth", ".json", ".txt", ".model", ".py", ".jinja")
 OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE")
-TRUE_WORDS = {"1", "ON", "YES", "TRUE"}  # what huggingface_hub takes for true
+TRUE_WORDS = {"1", "ON", "YES", "TRUE"}  # as in huggingface_hub
 
 
 class Unreachable(EasiError):
-    """No answer at all from the hub."""
+    """The hub gives no answer, or none that a hub would give."""
 
 
 class Kind(Enum):
-    SNAPSHOT = "snapshot"  # files of a repo, into the hub cache, in the cache's own layout
-    FILE = "file"  # one file, as itself in a folder
+    """How the files of a need are stored."""
+
+    SNAPSHOT = "snapshot"  # several files, in the layout of the hub cache
+    FILE = "file"  # one plain file in a folder outside the hub cache
 
 
 @dataclass(frozen=True)
 class Unpack:
     """How the media archives of a snapshot are unpacked.
 
-    ``into`` None: the ``*.zip`` at the snapshot's root are unpacked inside the snapshot, and the file ``sentinel``
-    is written there last (VLMEvalKit's layout). ``into`` a folder: every ``**/*.zip`` (tars where there is no zip)
-    is unpacked into that folder, which appears only when it is complete (lmms-eval's layout).
+    Attributes:
+        into: None for VLMEvalKit's layout: the ``*.zip`` at the root of the snapshot are unpacked
+            inside the snapshot. A folder for lmms-eval's layout: every ``**/*.zip`` (tars if there
+            is no zip) is unpacked into that folder, which appears only when it is complete.
+        sentinel: In VLMEvalKit's layout, a file that is written into the snapshot last.
     """
 
     into: Path | None = None
@@ -44,11 +51,25 @@ class Unpack:
 
 @dataclass(frozen=True)
 class Need:
-    """One piece of benchmark data. ``what`` is for people; needs that differ in nothing else are fetched once.
+    """Files of one repository that a benchmark or a model needs.
 
-    ``files`` are exact paths in the repo; without them ``allow`` and ``ignore`` (glob patterns) choose, and
-    without those everything. A FILE need names one file, the folder ``where`` it goes to, and ``save_as`` if it
-    has another name there; ``derived`` are files beside it that others make from it, removed when it changes.
+    Needs that differ only in ``what`` share their files, which are fetched once.
+
+    Attributes:
+        what: Name for messages.
+        repo: ``owner/name``.
+        kind: How the files are stored.
+        revision: A branch, tag or commit.
+        files: Exact paths in the repository. If empty, ``allow`` and ``ignore`` choose the files;
+            without these, all files are needed. A FILE need has exactly one.
+        allow: Glob patterns of paths to include.
+        ignore: Glob patterns of paths to exclude.
+        repo_type: The kind of repository.
+        where: FILE only: the folder for the file.
+        save_as: FILE only: its name in that folder, if another than in the repository.
+        derived: FILE only: names of files in that folder that other programs make from it; they are
+            removed when it changes.
+        unpack: SNAPSHOT only: how its archives are unpacked; None if they are not.
     """
 
     what: str
@@ -76,14 +97,21 @@ class Need:
 
     @property
     def target(self) -> Path:
-        """Where the file of a FILE need is placed."""
+        """The path of the file of a FILE need."""
         assert self.where is not None
         return self.where / (self.save_as or Path(self.files[0]).name)
 
 
 @dataclass(frozen=True)
 class FileRecord:
-    """One file as the hub describes it; ``digest`` is sha256 (64 hex) of large files, else git's blob id (40 hex)."""
+    """One file as the hub describes it.
+
+    Attributes:
+        path: Path in the repository.
+        size: Bytes; -1 if unknown.
+        digest: SHA-256 (64 hex digits) of a large file, else the id of git's blob (40 hex digits);
+            "" if unknown.
+    """
 
     path: str
     size: int
@@ -92,11 +120,17 @@ class FileRecord:
 
 @dataclass(frozen=True)
 class Fetched:
-    """A need that is met. ``revision`` is the commit ("" where nobody can tell), ``path`` the snapshot folder or the
-    file, ``media`` the folder its archives were unpacked into, ``bytes`` the size of ``files``.
+    """A need whose files are on disk.
 
-    The digest of a FILE need's file is always its sha256. ``listed``: hub or an earlier fetch said which files there are;
-    else they are those of a cache, and some may be lacking.
+    Attributes:
+        need: The need.
+        revision: The commit; "" if unknown.
+        path: The snapshot folder, or the file of a FILE need.
+        bytes: Size of all ``files``.
+        files: The files. The digest of a FILE need's file is always its SHA-256.
+        media: The folder into which archives were unpacked; None if the need unpacks nothing.
+        listed: True if the hub or an earlier fetch told which files there are. If false, ``files``
+            are those found in the cache, and some may be missing.
     """
 
     need: Need
@@ -110,8 +144,15 @@ class Fetched:
 
 @dataclass(frozen=True)
 class Size:
-    """For the plan: bytes of one need, how many are here already, how many of its archives' bytes are to be
-    unpacked, and where it comes from. ``total`` None: not known, ``problem`` says why.
+    """Sizes of one need for the plan, in bytes.
+
+    Attributes:
+        need: The need.
+        total: Size of all its files; None if unknown.
+        present: Size of the files that are on disk.
+        to_unpack: Size of its archives that are not unpacked.
+        source: Where the list of files comes from, for messages.
+        problem: Why there is no listing of the hub, or no size; "" if nothing is wrong.
     """
 
     need: Need
@@ -124,7 +165,13 @@ class Size:
 
 @dataclass(frozen=True)
 class Download:
-    """What would be downloaded, in words: of each name, of all together, and why sizes are unknown (each reason once)."""
+    """Text on what would be downloaded.
+
+    Attributes:
+        lines: One line per benchmark, and for the model.
+        total: The sum of all.
+        problems: Why sizes are unknown; each reason once.
+    """
 
     lines: Mapping[str, str]
     total: str
@@ -133,13 +180,24 @@ class Download:
 
 @dataclass(frozen=True)
 class HubSettings:
-    """One hub, one cache, one user; times in seconds.
+    """Address, login, cache and time limits of one hub. Times are in seconds.
 
-    ``offline_by`` names the variables that say so. ``search`` are folders looked through for FILE
-    needs before anything is downloaded. Before the hub has answered anything: ``patience`` bounds
-    its silence (``patience_again`` once it was given up in this process), ``out_of_order`` how long
-    it may answer 5xx, with at most ``retries``. Later ``stall`` bounds
-    how long there may be no new byte and no new answer.
+    Attributes:
+        endpoint: Address of the hub.
+        hf_home: Folder of the Hugging Face libraries.
+        cache: Hub cache; None for ``hub`` below ``hf_home``.
+        token: Login; None for none.
+        offline: No request may be made.
+        offline_by: The environment variables that set ``offline``, for messages.
+        search: Folders where the files of FILE needs may already be.
+        workers: Parallel requests.
+        retries: Retries of a request to a server that responds with an error, until the hub has
+            answered a request.
+        backoff: First pause between retries; it doubles with each.
+        patience: Longest silence until a server has responded.
+        patience_again: The same for a hub that was given up earlier in this process.
+        out_of_order: Longest time without a usable answer, until the hub has answered a request.
+        stall: Longest time without a new byte or answer, after that.
     """
 
     endpoint: str = DEFAULT_ENDPOINT
@@ -159,26 +217,33 @@ class HubSettings:
 
     @property
     def hub_cache(self) -> Path:
+        """The folder of the hub cache."""
         return self.cache or self.hf_home / "hub"
 
     @property
     def why_offline(self) -> str:
-        """What is set, for messages."""
+        """Which environment variables make the run offline, for messages."""
         return f"{self.offline_by} {'are' if ' and ' in self.offline_by else 'is'} set"
 
     @property
     def records(self) -> Path:
-        """Our own notes. Outside the hub cache: a stranger's folder there is reported as damage by its tools."""
+        """The folder for this program's own records: listings, checked files, locks.
+
+        It is outside the hub cache, whose tools report unknown folders as damage.
+        """
         return self.hf_home / "easi"
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] = os.environ) -> HubSettings:
-        """What huggingface_hub would use, read now and not when it was imported."""
+        """Return the settings that huggingface_hub would use, from the present environment.
+
+        huggingface_hub itself reads the environment only when it is imported.
+        """
         cache_home = env.get("XDG_CACHE_HOME") or "~/.cache"
         hf_home = _path(env.get("HF_HOME") or f"{cache_home}/huggingface")
         cache = env.get("HF_HUB_CACHE") or env.get("HUGGINGFACE_HUB_CACHE")
-        # The second counts for the hub's client where the first says nothing; the third, of the
-        # datasets library, would keep data that we fetched from workers.
+        # huggingface_hub reads the second variable only if the first is not set. The third belongs
+        # to the datasets library: workers would not load data that this process fetched.
         names = [name for name in OFFLINE if name != OFFLINE[1] or not _denied(env, OFFLINE[0])]
         said = [name for name in names if env.get(name, "").upper() in TRUE_WORDS]
         lmu = [_path(folder) for folder in (env.get("LMUData"), "~/LMUData") if folder]
@@ -198,15 +263,15 @@ def _denied(env: Mapping[str, str], name: str) -> bool:
 
 
 def _path(text: str) -> Path:
-    """Absolute: the backends' processes are started in other folders than ours."""
+    """Return an absolute path, because the backends' processes run in other folders."""
     return Path(os.path.expandvars(text)).expanduser().absolute()
 
 
 def _token(env: Mapping[str, str], hf_home: Path) -> str | None:
-    """HF_TOKEN, else the login stored by ``hf auth login``."""
+    """Return the token of HF_TOKEN, else the login stored by ``hf auth login``."""
     stored = _path(env.get("HF_TOKEN_PATH") or str(hf_home / "token"))
     token = env.get("HF_TOKEN") or env.get("HUGGING_FACE_HUB_TOKEN")
     if not token:
-        with contextlib.suppress(OSError):  # none, or that of somebody else in a shared HF_HOME
+        with contextlib.suppress(OSError):  # absent, or another user's in a shared HF_HOME
             token = stored.read_text(encoding="utf-8", errors="replace")
     return (token or "").strip() or None

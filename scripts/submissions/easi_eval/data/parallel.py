@@ -1,4 +1,4 @@
-"""Run tasks in a few threads while the calling thread reports; the first error ends it all."""
+"""Run tasks in a few threads while the calling thread reports; the first error stops all."""
 
 from __future__ import annotations
 
@@ -9,11 +9,16 @@ from collections.abc import Callable, Sequence
 
 
 class Stopped(Exception):
-    """Raised inside a task when the others have already failed; never leaves ``run_all``."""
+    """Raised inside a task to stop it after another task failed; ``run_all`` never raises it."""
 
 
 class Pulse:
-    """Shared by tasks and reporter: has anything moved lately, and is it time to stop?"""
+    """State shared by tasks and reporting thread: the time of the last progress, and a stop flag.
+
+    Attributes:
+        stop: Set to end all tasks.
+        beats: Number of calls of ``beat``.
+    """
 
     def __init__(self) -> None:
         self.stop = threading.Event()
@@ -21,16 +26,26 @@ class Pulse:
         self._last = time.monotonic()
 
     def beat(self) -> None:
+        """Record progress.
+
+        Raises:
+            Stopped: The tasks are to end.
+        """
         self.beats += 1
         self._last = time.monotonic()
         if self.stop.is_set():
             raise Stopped
 
     def silence(self) -> float:
-        """Seconds since anything moved."""
+        """Return the seconds since the last progress."""
         return time.monotonic() - self._last
 
     def wait(self, seconds: float) -> None:
+        """Sleep.
+
+        Raises:
+            Stopped: The tasks are to end.
+        """
         if self.stop.wait(seconds):
             raise Stopped
 
@@ -42,10 +57,11 @@ def run_all(
     tick: Callable[[], None],
     interval: float = 0.2,
 ) -> None:
-    """Run every task; ``tick`` is called in this thread about every ``interval`` seconds and once at the end.
+    """Run every task in at most ``workers`` threads.
 
-    Raises the first error of a task or of ``tick``. The threads are daemons: a download that hangs in a library
-    can keep neither Ctrl-C nor the end of the program waiting.
+    ``tick`` is called in the calling thread about every ``interval`` seconds and once at the end.
+    The first error of a task or of ``tick`` is raised. The threads are daemons, so that a download
+    that hangs in a library delays neither Ctrl-C nor the end of the program.
     """
     todo: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
     ended: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
@@ -60,7 +76,7 @@ def run_all(
                 return
             try:
                 task()
-            except BaseException as error:  # handed to the caller, who raises it
+            except BaseException as error:  # raised in the calling thread
                 ended.put(error)
             else:
                 ended.put(None)
