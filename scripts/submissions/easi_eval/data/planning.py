@@ -1,4 +1,7 @@
-"""Which files meet which need, where they go, and whether there is room: decided before the first byte moves."""
+"""Plan a fetch: which files meet which need, where they go, and whether there is room on disk.
+
+All of this is decided before anything is downloaded.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,13 @@ WEIGHTS = (".safetensors", ".bin", ".pt", ".pth")
 
 @dataclass(frozen=True)
 class Planned:
-    """A need with the files that meet it."""
+    """A need with the files that meet it.
+
+    Attributes:
+        need: The need.
+        listing: The files of its repository.
+        items: The files that meet the need.
+    """
 
     need: Need
     listing: Listing
@@ -32,17 +41,24 @@ class Planned:
 
     @property
     def bytes(self) -> int:
+        """Size of all files."""
         return sum(item.file.size for item in self.items)
 
 
 def repo_of(need: Need) -> Repo:
+    """Return the repository of a need."""
     return Repo(need.repo_type, need.repo, need.revision)
 
 
 def plan_needs(
     needs: Sequence[Need], listings: Mapping[Repo, Listing], settings: HubSettings
 ) -> list[Planned]:
-    """Needs that share a file share its Item."""
+    """Choose the files of each need. Needs that share a file share its Item.
+
+    Raises:
+        EasiError: A repository has none of the files that are needed, or is not on disk and the
+            hub cannot be asked.
+    """
     items: dict[Path, Item] = {}
     plan = []
     for need in needs:
@@ -57,7 +73,7 @@ def plan_needs(
 def _select(need: Need, listing: Listing, settings: HubSettings) -> list[FileRecord]:
     by_path = {file.path: file for file in listing.files}
     if listing.source == "cache" and need.kind is Kind.FILE and need.files[0] not in by_path:
-        # Nobody can tell what the file should be; one that lies where it belongs is taken as it is.
+        # Without a listing, size and digest are unknown; a file at the right place is accepted.
         size = size_of_file(need.target)
         return [FileRecord(need.files[0], -1 if size is None else size, "")]
     if listing.source == "cache" and not listing.files:
@@ -97,19 +113,27 @@ def _item(need: Need, listing: Listing, file: FileRecord, settings: HubSettings)
 
 
 def distinct(plan: Sequence[Planned]) -> list[Item]:
+    """Return the files of all needs, each once."""
     return list({item.place: item for planned in plan for item in planned.items}.values())
 
 
 def all_here(
     needs: Sequence[Need], listings: Mapping[Repo, Listing], settings: HubSettings
 ) -> bool:
-    """Complete by the record of an earlier fetch; a cache without one proves nothing."""
+    """Return whether all files are on disk, by the listing of an earlier fetch.
+
+    False if there is no such listing: a cache alone does not tell which files are missing.
+    """
     if any(listing.source != "record" for listing in listings.values()):
         return False
     return all(item.looks_present() for item in distinct(plan_needs(needs, listings, settings)))
 
 
 def incomplete(repo: object, settings: HubSettings) -> EasiError:
+    """Return the error for data that are missing while the hub cannot be asked.
+
+    ``repo`` is the repository, or text that names the missing part of it.
+    """
     return EasiError(
         f"{repo} is not complete on disk and {settings.why_offline}",
         hint=f"unset {settings.offline_by}, or copy the data to {settings.hf_home}",
@@ -117,6 +141,11 @@ def incomplete(repo: object, settings: HubSettings) -> EasiError:
 
 
 def refuse_incomplete(plan: Sequence[Planned], settings: HubSettings) -> None:
+    """Refuse a plan of which files are missing on disk, when the hub cannot be asked.
+
+    Raises:
+        EasiError: A file is missing; the message names it.
+    """
     for planned in plan:
         for item in planned.items:
             if not item.looks_present():
@@ -126,7 +155,10 @@ def refuse_incomplete(plan: Sequence[Planned], settings: HubSettings) -> None:
 
 
 def _lacking(planned: Planned) -> str:
-    """What a cache, which only tells what lies there, lacks by the names of the rest: a shard, all weights or all archives; "" if nothing."""
+    """Return what a cache without a listing visibly lacks, "" if nothing.
+
+    The names of the present files tell that a shard, all weights, or all archives are missing.
+    """
     need, there = planned.need, {item.file.path: item.place for item in planned.items}
     if need.repo_type == "model":
         if absent := _lacking_weights(there):
@@ -136,7 +168,7 @@ def _lacking(planned: Planned) -> str:
     elif absent := _lacking_shard(there, (0, 1)):
         return absent
     if need.unpack is not None and not archive_names(planned):
-        # Who unpacked them may have removed them since.
+        # Whoever unpacked the archives may have deleted them afterwards.
         into, inside = (
             need.unpack.into,
             planned.items[0].place.parents[planned.items[0].file.path.count("/")]
@@ -147,7 +179,7 @@ def _lacking(planned: Planned) -> str:
 
 
 def _lacking_weights(there: Mapping[str, Path]) -> str:
-    """A shard that is lacking of those that would be loaded; others beside them do not count."""
+    """Return a missing shard of the weights that would be loaded, "" if none is missing."""
     for folder, names in judged(_by_folder(there), WEIGHTS).items():
         index = chosen(names)
         if index.endswith(INDEX):
@@ -160,7 +192,12 @@ def _lacking_weights(there: Mapping[str, Path]) -> str:
 
 
 def _lacking_shard(there: Collection[str], firsts: Sequence[int]) -> str:
-    """One by the numbers in the names of the others, which count from one of ``firsts``."""
+    """Return a missing shard by the numbers in the names of the others, "" if none is missing.
+
+    Args:
+        there: The paths of the present files.
+        firsts: The numbers with which the count of shards may begin.
+    """
     for path in sorted(there):
         if shard := re.fullmatch(r"(.*-)(\d+)(-of-)(\d+)(\.[^/]*)", path):
             before, number, of, count, after = shard.groups()
@@ -180,7 +217,7 @@ def _lacking_shard(there: Collection[str], firsts: Sequence[int]) -> str:
 
 
 def _by_folder(paths: Iterable[str]) -> dict[str, set[str]]:
-    """The names of the files in each folder, which is "" or ends with a slash."""
+    """Return the names of the files in each folder; a folder is "" or ends with a slash."""
     folders: dict[str, set[str]] = {}
     for path in paths:
         folder, slash, name = path.rpartition("/")
@@ -190,7 +227,13 @@ def _by_folder(paths: Iterable[str]) -> dict[str, set[str]]:
 
 @dataclass(frozen=True)
 class Room:
-    """What is still to be written to one file system, and what is free there."""
+    """Space on one file system, in bytes.
+
+    Attributes:
+        place: A folder on it.
+        needed: What is still to be written there.
+        free: What is free there.
+    """
 
     place: Path
     needed: int
@@ -198,13 +241,19 @@ class Room:
 
     def __str__(self) -> str:
         return (
-            f"{gigabytes(self.needed)} of data are to be fetched to {self.place}, {gigabytes(self.free)} are free "
+            f"{gigabytes(self.needed)} of data are to be fetched to {self.place}, "
+            f"{gigabytes(self.free)} are free "
             f"({gigabytes(max(0, self.needed - self.free))} are missing)"
         )
 
 
 def refuse_full_disk(plan: Sequence[Planned], settings: HubSettings) -> None:
-    """Before the first byte: all of it must fit, and every place must take files."""
+    """Refuse a plan whose files cannot all be written.
+
+    Raises:
+        NoRoom: A file system has less free space than needed.
+        EasiError: A place cannot be written to.
+    """
     for place in sorted(
         {existing_parent(item.place.parent) for item in distinct(plan) if not item.looks_present()}
     ):
@@ -212,14 +261,16 @@ def refuse_full_disk(plan: Sequence[Planned], settings: HubSettings) -> None:
     if short := [room for room in rooms(plan, settings) if room.needed > room.free]:
         raise NoRoom(
             "; ".join(map(str, short)),
-            hint="free some space, choose bigger disks with HF_HOME and --dataset-dir, or fewer --benchmarks",
+            hint="free some space, choose bigger disks with HF_HOME and --dataset-dir, "
+            "or fewer --benchmarks",
         )
 
 
 def rooms(plan: Sequence[Planned], settings: HubSettings) -> list[Room]:
-    """What each file system is to take: downloads, and what archives leave that are not unpacked yet.
+    """Return the space needed on each file system, for downloads and for unpacking archives.
 
-    An archive that is still to come counts as much again, as media are compressed already.
+    An archive that is not downloaded yet is estimated to unpack to its own size, because media
+    hardly compress.
     """
     needed: dict[int, tuple[Path, int]] = {}
 
@@ -255,13 +306,13 @@ def _to_unpack(target: Target, planned: Planned, settings: HubSettings) -> int:
             return 0
         try:
             return unpacking.bytes_missing(target, archives_of(planned, settings))
-        except EasiError:  # damaged: it is fetched anew
+        except EasiError:  # damaged: it is downloaded again
             pass
     return sum(item.file.size for item in archives)
 
 
 def archive_names(planned: Planned) -> list[tuple[str, tuple[str, ...]]]:
-    """(name, parts) of the archives among a need's files."""
+    """Return the archives among a need's files, as (name, parts)."""
     assert planned.need.unpack is not None
     paths = [item.file.path for item in planned.items]
     if planned.need.unpack.into is None:
@@ -270,6 +321,7 @@ def archive_names(planned: Planned) -> list[tuple[str, tuple[str, ...]]]:
 
 
 def target_of(planned: Planned, settings: HubSettings) -> Target:
+    """Return where the archives of a need are unpacked."""
     unpack, listing = planned.need.unpack, planned.listing
     assert unpack is not None
     if unpack.into is None:
@@ -286,11 +338,13 @@ def target_of(planned: Planned, settings: HubSettings) -> Target:
             sentinel=unpack.sentinel,
             reserved=frozenset(file.path for file in listing.files),
         )
-    folder = Path(os.path.realpath(unpack.into))  # a link to a bigger disk stays a link
+    # Users link the folder to a bigger disk; replacing the resolved folder keeps the link.
+    folder = Path(os.path.realpath(unpack.into))
     return Target(folder, folder.with_name(f".{folder.name}.easi.json"), whole=True)
 
 
 def archives_of(planned: Planned, settings: HubSettings) -> list[Archive]:
+    """Return the archives of a need, with the paths of their parts on disk."""
     by_path = {item.file.path: item for item in planned.items}
     return [
         Archive(

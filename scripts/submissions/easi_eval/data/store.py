@@ -1,4 +1,4 @@
-"""What is on disk: digests, our memory of files already checked, and listings of earlier fetches."""
+"""State on disk: digests of files, records of checked files, and listings of earlier fetches."""
 
 from __future__ import annotations
 
@@ -19,7 +19,13 @@ CHUNK = 1 << 20
 
 
 def digest_of(path: Path, like: str, on_bytes: Callable[[int], None] = lambda n: None) -> str:
-    """The file's digest of the same kind as ``like``: git's blob id for 40 characters, else sha256."""
+    """Return the digest of a file, of the same kind as ``like``.
+
+    Args:
+        path: The file.
+        like: A digest: 40 characters mean the id of git's blob, all others SHA-256.
+        on_bytes: Called with the number of bytes after each piece is read.
+    """
     sha = hashlib.sha1(b"blob %d\0" % path.stat().st_size) if len(like) == 40 else hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(CHUNK):
@@ -29,7 +35,7 @@ def digest_of(path: Path, like: str, on_bytes: Callable[[int], None] = lambda n:
 
 
 def size_of_file(path: Path) -> int | None:
-    """Bytes of an existing regular file (links followed), else None."""
+    """Return the bytes of a regular file (links are followed), None if there is none."""
     try:
         return path.stat().st_size if path.is_file() else None
     except OSError:
@@ -37,7 +43,7 @@ def size_of_file(path: Path) -> int | None:
 
 
 def write_atomic(path: Path, text: str) -> None:
-    """Whole or not at all; the folder is made."""
+    """Write a file completely or not at all; the folder is made if needed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.part")
     part.write_text(text, encoding="utf-8")
@@ -45,8 +51,10 @@ def write_atomic(path: Path, text: str) -> None:
 
 
 class Checked:
-    """Files whose content was compared with the hub's digest, remembered by size and time of change, so that
-    tens of gigabytes are read once and not before every run. One line per file: digest, size, mtime in ns.
+    """Record of files whose digest was found to be the hub's.
+
+    Files are recognised by size and time of change, so that tens of gigabytes are not read before
+    every run. The record has one line per file: digest, size, mtime in ns.
     """
 
     def __init__(self, path: Path) -> None:
@@ -60,14 +68,14 @@ class Checked:
         return self._line(*item) in self._known
 
     def add(self, path: Path, digest: str) -> None:
+        """Record that the file at ``path`` has this digest."""
         line = self._line(path, digest)
         with self._lock:
             if line in self._known:
                 return
             self._known.add(line)
-            with contextlib.suppress(
-                OSError
-            ):  # a shared cache may be read-only: then we check again next time
+            # A shared cache may be read-only; the file is then checked again next time.
+            with contextlib.suppress(OSError):
                 self._path.parent.mkdir(parents=True, exist_ok=True)
                 with self._path.open("a", encoding="utf-8") as file:
                     file.write(line + "\n")
@@ -79,27 +87,30 @@ class Checked:
 
 
 def snapshot_folder(settings: HubSettings, repo: Repo, commit: str) -> Path:
+    """Return the folder of a commit in the hub cache."""
     return settings.hub_cache / repo.folder / "snapshots" / commit
 
 
 def save_listing(settings: HubSettings, listing: Listing) -> None:
-    """Kept for offline runs: it tells what complete means."""
+    """Save a listing, so that a later offline run knows which files make the data complete."""
     data = {"commit": listing.commit, "files": [[f.path, f.size, f.digest] for f in listing.files]}
     with contextlib.suppress(OSError):  # a shared cache may be read-only
         write_atomic(_listing_path(settings, listing.repo), json.dumps(data))
 
 
 def local_listing(settings: HubSettings, repo: Repo) -> Listing:
-    """What can be known without the hub: the listing of the last fetch, else whatever the hub cache holds.
+    """Return the listing of the last fetch, else the files that the hub cache holds.
 
-    The commit is "" and there are no files where neither exists.
+    If there is neither, the commit is "" and there are no files.
     """
     path = _listing_path(settings, repo)
     ref = settings.hub_cache / repo.folder / "refs" / repo.revision
     commit = ref.read_text(encoding="utf-8").strip() if ref.is_file() else repo.revision
     if path.is_file():
         data = json.loads(path.read_text(encoding="utf-8"))
-        # Another program may have moved the cache to another commit since. Data are read there; of weights workers are told the folder.
+        # Another program may have moved the cache's ref to another commit since. Datasets are read
+        # at the commit of the ref, so the saved listing does not apply then. Weights are passed to
+        # the workers as a folder, whatever the ref says.
         if repo.kind == "model" or commit in (data["commit"], repo.revision):
             return Listing(
                 repo, data["commit"], tuple(FileRecord(*row) for row in data["files"]), "record"
@@ -110,9 +121,8 @@ def local_listing(settings: HubSettings, repo: Repo) -> Listing:
     files = []
     for path in sorted(folder.rglob("*")):
         size = size_of_file(path)
-        if (
-            path.is_symlink() and size is not None
-        ):  # unpacked media are plain files, the repo's own are links
+        # Files of the repository are links; plain files are unpacked media.
+        if path.is_symlink() and size is not None:
             name = path.resolve().name
             digest = name if len(name) in (40, 64) and set(name) <= set("0123456789abcdef") else ""
             files.append(FileRecord(path.relative_to(folder).as_posix(), size, digest))
@@ -120,10 +130,12 @@ def local_listing(settings: HubSettings, repo: Repo) -> Listing:
 
 
 def write_ref(settings: HubSettings, listing: Listing) -> None:
-    """Make the commit the cache's ``revision``; VLMEvalKit and offline clients find the snapshot by it.
+    """Write the cache's ref of a revision, by which VLMEvalKit and offline clients find the commit.
 
-    Only the hub's word moves what others have set. Raises EasiError where another commit would be
-    read instead.
+    An existing ref is changed only for a listing that comes from the hub.
+
+    Raises:
+        EasiError: The ref of a dataset cannot be written, so that another commit would be read.
     """
     if listing.repo.revision == listing.commit:
         return
@@ -134,7 +146,7 @@ def write_ref(settings: HubSettings, listing: Listing) -> None:
     try:
         write_atomic(ref, listing.commit)
     except OSError as error:
-        # Weights are found by their folder; of a read-only cache what is there is read.
+        # Weights need no ref, as they are passed on as a folder.
         if there and listing.repo.kind == "dataset":
             raise EasiError(
                 f"{ref} names {there}, the hub {listing.commit}, "
