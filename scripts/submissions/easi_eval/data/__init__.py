@@ -1,1 +1,1 @@
-"""How benchmark data gets from a hub to disk; ``easi_eval.datasets`` is the way in."""
+"""Fetch benchmark data and weights from a hub to disk; ``easi_eval.datasets`` is the interface."""

@@ -1,4 +1,7 @@
-"""Unpack media archives so that a folder that looks complete is complete: checked, repaired, renamed into place."""
+"""Unpack media archives so that a folder that looks complete is complete.
+
+Files are checked by size and repaired, and a new folder is renamed into place at the end.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,13 @@ PART = ".easi-part"
 
 @dataclass(frozen=True)
 class Archive:
-    """One zip, or one tar in ``parts`` that are joined in order. ``digest`` changes when the content does."""
+    """A zip, or a tar in several parts.
+
+    Attributes:
+        name: File name; a joined tar ends with ``.tar``.
+        parts: The files, in the order in which they are joined; a zip has one.
+        digest: Changes when the content does.
+    """
 
     name: str
     parts: tuple[Path, ...]
@@ -33,15 +42,22 @@ class Archive:
 
     @property
     def is_zip(self) -> bool:
+        """True for a zip, false for a tar."""
         return self.name.endswith(".zip")
 
 
 @dataclass(frozen=True)
 class Target:
-    """Where archives go. ``folder`` appears complete if ``whole``, otherwise it exists already (a snapshot).
+    """Where archives are unpacked.
 
-    ``marker`` is our note of what was unpacked, outside the folder; ``sentinel`` the backend's own note inside it;
-    ``reserved`` are paths that belong to the repo itself.
+    Attributes:
+        folder: The folder.
+        marker: This program's record of what was unpacked, outside the folder.
+        whole: True if ``folder`` must not exist before it is complete; false if it exists already,
+            because it is a snapshot.
+        sentinel: Name of the file in ``folder`` by which the backend knows that it is complete; ""
+            for none.
+        reserved: Paths in ``folder`` that belong to the repository; archives do not overwrite them.
     """
 
     folder: Path
@@ -53,22 +69,30 @@ class Target:
 
 @dataclass
 class Contents:
-    """The files that archives should leave: path -> (archive, member name in it, size)."""
+    """The files in archives.
+
+    Attributes:
+        wanted: By path in the folder: the archive, the name of the member, and its size in bytes.
+    """
 
     wanted: dict[str, tuple[Archive, str, int]] = field(default_factory=dict)
 
     @property
     def bytes(self) -> int:
+        """Size of all files."""
         return sum(size for _, _, size in self.wanted.values())
 
 
 def root_zips(files: Sequence[str]) -> list[str]:
-    """VLMEvalKit's choice: the zips at the root of the snapshot, by name."""
+    """Return the archives that VLMEvalKit unpacks: the zips at the root of the snapshot."""
     return sorted(name for name in files if "/" not in name and name.endswith(".zip"))
 
 
 def media_archives(files: Sequence[str]) -> list[tuple[str, tuple[str, ...]]]:
-    """lmms-eval's choice as (name, parts): every zip; tars, joined from their parts, only if there is no zip."""
+    """Return the archives that lmms-eval unpacks, as (name, parts).
+
+    These are all zips or, if there is no zip, all tars, joined from their parts.
+    """
     zips = sorted(name for name in files if name.endswith(".zip"))
     if zips:
         return [(name, (name,)) for name in zips]
@@ -81,15 +105,25 @@ def media_archives(files: Sequence[str]) -> list[tuple[str, tuple[str, ...]]]:
 def unpack(
     target: Target, archives: Sequence[Archive], on_bytes: Callable[[int, int], None]
 ) -> None:
-    """Bring ``target`` to the state where every file of ``archives`` is there with its size.
+    """Unpack archives, so that every file is in ``target`` with its size.
 
-    Files that are there already are kept; after a change of an archive its files are written anew. A crash at any
-    point leaves either no folder (``whole``) or a folder that the next call repairs, and no sentinel.
-    ``on_bytes(done, total)`` is called as bytes are written. Raises EasiError for archives that are damaged or
-    would write outside the folder, and when the disk is too small.
+    Existing files of the right size are kept, unless their archive changed. A crash at any point
+    leaves either no folder (``target.whole``) or a folder that the next call repairs, and no
+    sentinel.
+
+    Args:
+        target: Where the files go.
+        archives: The archives.
+        on_bytes: Called with (done, total) as bytes are written.
+
+    Raises:
+        NoRoom: The disk has less free space than needed; nothing was written.
+        DiskFull: The disk became full meanwhile.
+        EasiError: An archive is damaged, or would write outside the folder.
     """
     done = _read_marker(target.marker)
-    # The folder grows under another name until it is whole; an older, possibly partial one is repaired in place.
+    # A new folder has another name until it is complete; an existing one, which may be partial, is
+    # repaired in place.
     growing = target.whole and not target.folder.exists()
     folder = _growing_folder(target) if growing else target.folder
     contents = list_contents(archives, last_wins=not target.whole, reserved=target.reserved)
@@ -106,7 +140,8 @@ def unpack(
             )
         if sentinel is not None:
             sentinel.unlink(missing_ok=True)
-        # Until an archive that changed is through, none of its files may pass for new after a crash.
+        # The empty digest of a changed archive makes the next call write all its files again, if
+        # this one does not finish. Otherwise old files of the same size would be kept.
         changed = {name for name, digest in state.items() if done.get(name, digest) != digest}
         _write_marker(
             target.marker,
@@ -121,8 +156,9 @@ def unpack(
             (folder / PART).unlink(missing_ok=True)
             left = sum(contents.wanted[path][2] for path in _missing(folder, contents, {}))
             raise DiskFull(
-                f"the disk of {target.folder} took no more while archives were unpacked: {gigabytes(left)} "
-                f"are still to come, {gigabytes(free_bytes(folder))} are free ({error.strerror})",
+                f"the disk of {target.folder} took no more while archives were unpacked: "
+                f"{gigabytes(left)} are still to come, "
+                f"{gigabytes(free_bytes(folder))} are free ({error.strerror})",
                 "the archives and what was unpacked are kept",
             ) from error
     if growing:
@@ -135,7 +171,7 @@ def unpack(
 
 
 def bytes_missing(target: Target, archives: Sequence[Archive]) -> int:
-    """What unpacking would still write."""
+    """Return the bytes that unpacking would still write."""
     contents = list_contents(archives, last_wins=not target.whole, reserved=target.reserved)
     folder = (
         _growing_folder(target) if target.whole and not target.folder.exists() else target.folder
@@ -150,7 +186,7 @@ def _growing_folder(target: Target) -> Path:
 
 
 def is_unpacked(target: Target, archives: Sequence[Archive]) -> bool:
-    """Whether every file is there with its size, and the sentinel; reads only."""
+    """Return whether every file is there with its size, and the sentinel; writes nothing."""
     if not target.folder.exists() or (
         target.sentinel and not (target.folder / target.sentinel).is_file()
     ):
@@ -160,7 +196,7 @@ def is_unpacked(target: Target, archives: Sequence[Archive]) -> bool:
 
 
 def mark(target: Target, archives: Sequence[Archive]) -> None:
-    """Note what a folder that was found complete holds, so that a later change of its archives is seen."""
+    """Record what a folder that was found complete holds, to notice a later change of archives."""
     state = {archive.name: archive.digest for archive in archives}
     if _read_marker(target.marker) != state:
         _write_marker(target.marker, state)
@@ -169,7 +205,17 @@ def mark(target: Target, archives: Sequence[Archive]) -> None:
 def list_contents(
     archives: Sequence[Archive], last_wins: bool, reserved: frozenset[str] = frozenset()
 ) -> Contents:
-    """The files of all archives; of two with one path the last wins as in VLMEvalKit, or the first as in lmms-eval."""
+    """Return the files of all archives.
+
+    Args:
+        archives: The archives.
+        last_wins: Which of two files with the same path counts: the last, as in VLMEvalKit, or the
+            first, as in lmms-eval.
+        reserved: Paths to leave out.
+
+    Raises:
+        EasiError: An archive is damaged, or would write outside the folder.
+    """
     contents = Contents()
     for archive in archives:
         for member, size in _members(archive):
@@ -192,7 +238,7 @@ def _members(archive: Archive) -> Iterator[tuple[str, int]]:
 
 
 def _inside(archive: Archive, member: str) -> str:
-    """The member's path below the folder; refuses names that lead out of it."""
+    """Return a member's path in the folder; names that lead out of it are an EasiError."""
     path = posixpath.normpath(member).lstrip("/")
     if path.split("/")[0] == ".." or path in ("", ".") or "\0" in path:
         raise EasiError(
@@ -208,7 +254,7 @@ def _missing(folder: Path, contents: Contents, done: dict[str, str]) -> list[str
     root, missing = str(folder), []
     for path, (archive, _, size) in contents.wanted.items():
         try:
-            # There are tens of thousands of them; a Path for each would take seconds.
+            # For tens of thousands of files, Path objects would take seconds.
             there = os.stat(f"{root}/{path}").st_size == size  # noqa: PTH116
         except OSError:
             there = False
@@ -253,7 +299,10 @@ def _read_members(archive: Archive, members: dict[str, str]) -> Iterator[tuple[s
 
 
 def _write(path: Path, source: IO[bytes]) -> Iterator[int]:
-    """Copy to ``path`` under a temporary name; yields the bytes as they go. Archive checksums are tested on the way."""
+    """Copy to ``path`` through a temporary file; yield the bytes of each piece.
+
+    zipfile tests the checksum of a member while it is read.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(PART)
     with part.open("wb") as out:
@@ -265,7 +314,7 @@ def _write(path: Path, source: IO[bytes]) -> Iterator[int]:
 
 @contextlib.contextmanager
 def _damage(archive: Archive) -> Iterator[None]:
-    """Say which archive is damaged; the remedy is to fetch it anew."""
+    """Turn errors of reading into an EasiError that names the archive and how to replace it."""
     try:
         yield
     except (
@@ -282,7 +331,7 @@ def _damage(archive: Archive) -> Iterator[None]:
 
 
 class _Joined(io.RawIOBase):
-    """Files read as one, without a copy of their bytes on disk."""
+    """A file object that reads several files as one, without a joined copy on disk."""
 
     def __init__(self, paths: Sequence[Path]) -> None:
         self._paths = paths
@@ -341,7 +390,10 @@ def _open_tar(archive: Archive) -> Iterator[tarfile.TarFile]:
 
 
 def _read_marker(path: Path) -> dict[str, str]:
-    """Digest by archive of what was unpacked; empty where we did not do it (or the note is damaged: then sizes decide)."""
+    """Return the digests of the unpacked archives by name.
+
+    Empty if there is no record or it is damaged; then sizes alone decide which files are kept.
+    """
     try:
         archives = json.loads(path.read_text(encoding="utf-8"))["archives"]
     except (OSError, ValueError, KeyError, TypeError):

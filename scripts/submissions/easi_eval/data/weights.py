@@ -1,4 +1,4 @@
-"""Which of a checkpoint's files would be loaded: one, or the shards that an index names."""
+"""Find the weights of a checkpoint that would be loaded: one file, or the shards of an index."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import json
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
-# In the order in which transformers takes the first that is there. An engine prefers an index to a
-# file of the same kind.
+# transformers loads the first of these that exists. Inference engines prefer an index to a single
+# file of the same format.
 SETS = (
     "model.safetensors",
     "model.safetensors.index.json",
@@ -18,11 +18,14 @@ ENGINE_SETS = (SETS[1], SETS[0], SETS[3], SETS[2])
 ADAPTER_SETS = ("adapter_model.safetensors", "adapter_model.bin")
 INDEX = ".index.json"
 ADAPTER, CONFIG = "adapter_config.json", "config.json"
-OTHER_FIRST = "ema.safetensors"  # one class (BAGEL) takes it before all of these
+OTHER_FIRST = "ema.safetensors"  # the class of BAGEL loads it before all of these
 
 
 def chosen(names: Collection[str], sets: Iterable[str] = ()) -> str:
-    """The first of ``sets`` among the names of a folder's files; "" if there is none."""
+    """Return the first of ``sets`` among the names of a folder's files, "" if there is none.
+
+    ``sets`` defaults to those of an adapter if the folder has an adapter config, else to ``SETS``.
+    """
     sets = sets or (ADAPTER_SETS if ADAPTER in names else SETS)
     return next((name for name in sets if name in names), "")
 
@@ -30,9 +33,14 @@ def chosen(names: Collection[str], sets: Iterable[str] = ()) -> str:
 def judged(
     folders: Mapping[str, Collection[str]], endings: tuple[str, ...]
 ) -> dict[str, Collection[str]]:
-    """The folders whose weights are loaded: the first (""), or its parts where it has none.
+    """Return the folders whose weights would be loaded.
 
-    The checkpoints of a training are none.
+    This is the top folder ("") or, if it has no weights, each folder with a config, as in a model
+    of several parts. Checkpoints of a training (``checkpoint-*``) are not loaded.
+
+    Args:
+        folders: Names of the files by folder; a folder is "" or ends with a slash.
+        endings: File extensions of weights.
     """
     root = folders.get("", ())
     if OTHER_FIRST in root:
@@ -47,7 +55,7 @@ def judged(
 
 
 def shards(index: Path) -> list[str] | None:
-    """Each file that an index names, once; None for what is no index, or cannot be read."""
+    """Return each file that an index names, once; None if it is no index or cannot be read."""
     try:
         value = json.loads(index.read_text(encoding="utf-8"))
     except (OSError, ValueError):
