@@ -18,9 +18,8 @@ UNTIL = "until"
 # A stop string that occurs in no answer, for users who want whole answers.
 NEVER = "__none__"
 _FINDS = ("split", "partition", "index", "find")
-_LOOPS = (ast.For, ast.ListComp, ast.SetComp, ast.GeneratorExp)
-
 Function = ast.FunctionDef | ast.AsyncFunctionDef
+Loop = ast.For | ast.ListComp | ast.SetComp | ast.GeneratorExp
 
 
 @dataclass(frozen=True)
@@ -87,7 +86,7 @@ def _cuts(function: Function) -> bool:
     named = _named(function)
     for node in ast.walk(function):
         if (
-            isinstance(node, _LOOPS)
+            isinstance(node, Loop)
             and (term := _runs_through(node, named))
             and any(
                 isinstance(call, ast.Call)
@@ -152,9 +151,9 @@ def _holds(value: ast.expr, names: set[str]) -> bool:
     )
 
 
-def _runs_through(node: ast.AST, names: set[str]) -> str:
+def _runs_through(node: Loop, names: set[str]) -> str:
     """Return the variable of a loop over one of the names; "" for another loop."""
-    loop = node if isinstance(node, ast.For) else node.generators[0]  # type: ignore[attr-defined]
+    loop = node if isinstance(node, ast.For) else node.generators[0]
     return loop.target.id if isinstance(loop.target, ast.Name) and _holds(loop.iter, names) else ""
 
 

@@ -186,7 +186,7 @@ def _ask_each(
 
     try:
         run_all(
-            [lambda repo=repo: ask(repo) for repo in repos],  # type: ignore[misc]
+            [functools.partial(ask, repo) for repo in repos],
             hub.settings.workers,
             pulse,
             hub.watch,

@@ -16,11 +16,14 @@ import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 from ..errors import DiskFull, EasiError, NoRoom, is_full
 from .files import free_bytes, gigabytes
 from .store import write_atomic
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
 
 CHUNK = 1 << 20
 PART = ".easi-part"
@@ -356,7 +359,7 @@ class _Joined(io.RawIOBase):
         )
         return self._at
 
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+    def readinto(self, buffer: WriteableBuffer) -> int:
         index = next((i for i, end in enumerate(self._ends) if self._at < end), None)
         if index is None:
             return 0
@@ -365,8 +368,9 @@ class _Joined(io.RawIOBase):
             self._open = (index, self._paths[index].open("rb"))
         file = self._open[1]
         file.seek(self._at - (self._ends[index - 1] if index else 0))
-        data = file.read(len(buffer))
-        buffer[: len(data)] = data
+        view = memoryview(buffer)
+        data = file.read(len(view))
+        view[: len(data)] = data
         self._at += len(data)
         return len(data)
 

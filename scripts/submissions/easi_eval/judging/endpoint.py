@@ -7,11 +7,15 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit, urlunsplit
 
 from ..errors import EasiError
 from ..redact import Redactor
 from . import RULES
+
+if TYPE_CHECKING:
+    from requests import Response
 
 OFFICIAL = "https://api.openai.com/v1/chat/completions"
 SUFFIX = "/chat/completions"
@@ -161,10 +165,10 @@ def probe(where: Endpoint, model: str, timeout: float = PROBE_SECONDS) -> None:
         raise EasiError(f"{name} answers, but with no chat completion", hint=address)
 
 
-def is_completion(reply: object) -> bool:
-    """Return whether a reply (of requests) holds a message, possibly with an empty text."""
+def is_completion(reply: Response) -> bool:
+    """Return whether a reply holds a message, possibly with an empty text."""
     try:
-        return isinstance(reply.json()["choices"][0]["message"], dict)  # type: ignore[attr-defined]
+        return isinstance(reply.json()["choices"][0]["message"], dict)
     except (ValueError, KeyError, IndexError, TypeError):
         return False
 

@@ -125,9 +125,8 @@ class JudgePass:
 
         See ``answering/scorer.py``.
         """
-        return tuple(
-            self.paths.outputs / f".{key}.{kind}" for kind in ("scoring", "scored", "failed.json")
-        )  # type: ignore[return-value]
+        folder = self.paths.outputs
+        return folder / f".{key}.scoring", folder / f".{key}.scored", folder / f".{key}.failed.json"
 
     def _clear(self, key: str) -> None:
         scoring, scored, failed = self._places(key)

@@ -185,7 +185,9 @@ def _text(
         if len(path) == 1:
             members[path[0]] = value
         else:
-            members.setdefault(path[0], []).append(f"{_name(path[1])}{colon}{value}")  # type: ignore[union-attr]
+            inner = members.setdefault(path[0], [])
+            assert isinstance(inner, list)
+            inner.append(f"{_name(path[1])}{colon}{value}")
     return (
         "{"
         + comma.join(
