@@ -1,4 +1,4 @@
-"""VLMEvalKit's datasets, built once per process and addressed by item."""
+"""VLMEvalKit's datasets, built once per process, with access to single items."""
 
 from __future__ import annotations
 
@@ -15,19 +15,20 @@ from easi_eval.locks import file_lock
 
 from .derived import drop_stale
 
+# Columns whose text the model sees, besides the columns of the options A, B ...
 TEXTS = (
     "question",
     "hint",
     "prompt",
     "candidates",
     "options",
-)  # columns of text that is shown, beside the options A, B ...
+)
 
 
 def drop_stale_files(task: str) -> None:
-    """Remove what VLMEvalKit derived from another version of this dataset's data than the one that is here; say so.
+    """Remove files that VLMEvalKit derived from another version of a dataset's data; print each.
 
-    Datasets that are no EASI benchmark are left alone.
+    Datasets that belong to no EASI benchmark are not touched.
     """
     from huggingface_hub.constants import HF_HUB_CACHE
     from vlmeval.smp import LMUDataRoot
@@ -39,7 +40,12 @@ def drop_stale_files(task: str) -> None:
 
 
 class Loaded:
-    """One dataset in memory: VLMEvalKit's object and where each item stands in its table."""
+    """One dataset in memory.
+
+    Attributes:
+        source: VLMEvalKit's dataset object, cut to ``limit`` rows if there is a limit.
+        rows: The row number in the table by the item's index.
+    """
 
     def __init__(self, source: Any, limit: int | None) -> None:
         if limit:
@@ -48,7 +54,10 @@ class Loaded:
         self.rows = {str(index): row for row, index in enumerate(source.data["index"])}
 
     def costs(self) -> tuple[float, ...]:
-        """What each question is expected to take: its images or frames, and its text."""
+        """Return the expected cost of each question, from its images or frames and its text.
+
+        The unit is that of ``easi_eval.answering.cost``.
+        """
         data = self.source.data
         texts = [column for column in data if column in TEXTS or len(str(column)) == 1]
         if self.source.MODALITY == "VIDEO":
@@ -71,7 +80,10 @@ class Loaded:
 
 
 class Datasets:
-    """Datasets by benchmark. Tables hold their images, so only the two used last stay in memory."""
+    """Datasets by benchmark.
+
+    Tables contain their images, so only the two most recently used stay in memory.
+    """
 
     def __init__(self, run_root: Path, work: Work) -> None:
         self.run_root = run_root
@@ -79,7 +91,10 @@ class Datasets:
         self.get = functools.lru_cache(maxsize=2)(self._load)
 
     def items(self, assignment: Assignment) -> list[Item]:
-        """All items of one benchmark; the list is made once per run, by the first worker that needs it."""
+        """Return all items of one benchmark.
+
+        The first worker that needs the list makes it, once per run; the others read its file.
+        """
         if (known := self._known(assignment)) is None:
             with self._lock(assignment):
                 if (known := self._known(assignment)) is None:
@@ -111,10 +126,11 @@ class Datasets:
 
     @contextlib.contextmanager
     def _lock(self, assignment: Assignment, mark: str = "") -> Iterator[None]:
-        """Let one process at a time build a dataset: VLMEvalKit moves, derives and unpacks files then.
+        """Let one process at a time build a dataset, because VLMEvalKit writes files while it does.
 
-        With ``mark``, once one has built it in this launch there is nothing left to make, and the others read together:
-        tables of a gigabyte, read by one worker after the other, would leave the GPUs waiting.
+        With ``mark``, only the first process of a launch holds the lock. Once it has built the
+        dataset, no files are left to write, and the others read in parallel: reading tables of a
+        gigabyte one worker after the other would leave the GPUs idle.
         """
         done, built = f"{self.launch} {assignment.key} {mark}\n", self.run_root / "datasets.built"
         with file_lock(self.run_root / "datasets.lock"):

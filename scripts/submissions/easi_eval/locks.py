@@ -1,4 +1,9 @@
-"""Locks between processes, also on a file system that has none (Lustre mounted without ``-o flock``)."""
+"""Locks between processes, also on file systems without locks.
+
+Lustre mounted without ``-o flock`` is one of them. There a soft lock is used: a file that exists
+while the lock is held. The kernel does not release it when its process dies, so the file names its
+holder, and the holder touches it at intervals.
+"""
 
 from __future__ import annotations
 
@@ -26,18 +31,22 @@ if TYPE_CHECKING:
 
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 SOFT = ".soft"
-QUIET = 5.0  # seconds for which a lock is waited for without a word
-SAID_AGAIN = 60.0
-SIGN = 60.0  # a holder touches its file that often
-PATIENCE = 600.0  # for one that cannot be seen from here and gives no sign
-# How filelock marks the host of a process in a container; one of the machine itself has the
-# kernel's first namespace.
+QUIET = 5.0  # seconds of waiting before the holder of a soft lock is checked and named
+SAID_AGAIN = 60.0  # seconds between two messages that name the holder
+SIGN = 60.0  # seconds between two touches of a soft lock's file by its holder
+PATIENCE = 600.0  # seconds without a touch after which a holder on another machine is given up
+# filelock adds the PID namespace to the host name of a process in a container. A process outside
+# containers is in the kernel's first namespace.
 NAMESPACE, FIRST_NAMESPACE = "?pidns-", 0xEFFFFFFC
 
 
 @functools.cache
 def lacks_locks(folder: Path) -> bool:
-    """Whether no file can be locked in ``folder``, or in what is there of it: tried on one. Where nothing can be written nobody locks."""
+    """Return whether the file system of ``folder`` has no locks, by trying to lock a file there.
+
+    If the folder does not exist, its nearest existing parent is tried. False if no file can be
+    written there, because then no lock is needed.
+    """
     while not folder.is_dir() and folder != folder.parent:
         folder = folder.parent
     try:
@@ -51,11 +60,20 @@ def lacks_locks(folder: Path) -> bool:
 def file_lock(
     path: str | Path, patience: float = PATIENCE, quiet: float = QUIET, sign: float = SIGN
 ) -> BaseFileLock:
-    """Held by one process at a time, in a ``with`` block; others wait. What a process left that was killed is taken over.
+    """Return a lock for a ``with`` block, which one process holds at a time.
 
-    Without locks a file stands for it while it is held. Its name is another: a real lock leaves its
-    file behind, which would count as held. Who waits for it without a timeout
-    does so as ``Waiting`` says.
+    A lock left by a killed process can be acquired again. On a file system without locks it is a
+    soft lock, whose file has the suffix ``SOFT``: a real lock leaves its file behind, and as a soft
+    lock that file would count as held.
+
+    Args:
+        path: The file of the lock.
+        patience: Seconds without a sign after which a soft lock of another machine is given up.
+        quiet: Seconds of waiting before the holder of a soft lock is checked and named.
+        sign: Seconds between two touches of a soft lock's file while it is held.
+
+    Returns:
+        The lock. Acquiring a soft lock without a timeout waits as described in ``Waiting``.
     """
     from filelock import FileLock
 
@@ -72,7 +90,7 @@ def _soft_lock() -> type[Any]:
     from filelock import SoftFileLock, Timeout
 
     class Told(SoftFileLock):
-        """Without a timeout it says whom it waits for, and gives up one that cannot be seen."""
+        """Soft lock that touches its file while held, and waits as described in ``Waiting``."""
 
         patience, quiet, sign = PATIENCE, QUIET, SIGN
         released: threading.Event | None = None
@@ -107,23 +125,31 @@ def _soft_lock() -> type[Any]:
 
 
 def _give_signs(path: str, released: threading.Event, pause: float) -> None:
-    """Touch the file now and then: other machines cannot see that its process lives."""
+    """Touch the file at intervals: other machines cannot see whether its process is alive."""
     while not released.wait(pause):
         with contextlib.suppress(OSError):
             os.utime(path)
 
 
 def on_stderr(line: str) -> None:
-    """Print the line."""
+    """Print the line on standard error."""
     print(line, file=sys.stderr, flush=True)
 
 
 class Waiting:
-    """What is done while a file that stands for a lock is waited for; a real lock ends with its process.
+    """Checks while a soft lock is waited for.
 
-    After ``quiet`` seconds the holder is named, or its file is removed where it is a process of this
-    machine that is gone. One that cannot be seen from here is given up after ``patience`` without a
-    sign; one that lives is waited for.
+    After ``quiet`` seconds the file of a dead process of this machine is removed; any other holder
+    is named in a message. A living process of this machine is waited for without limit. A holder
+    that cannot be seen from here, on another machine or in another container, is given up once it
+    has not touched its file for ``patience`` seconds. A real lock needs none of this, because the
+    kernel releases it with its process.
+
+    Args:
+        lock: The lock that is waited for.
+        say: Receives the messages.
+        patience: Seconds without a touch after which an invisible holder is given up.
+        quiet: Seconds of waiting before the first check.
     """
 
     def __init__(
@@ -141,7 +167,11 @@ class Waiting:
         self.told = -math.inf
 
     def heed(self) -> None:
-        """To be called every second or so. Raises EasiError when it is given up."""
+        """Check the holder; to be called about every second while waiting.
+
+        Raises:
+            EasiError: The holder is given up.
+        """
         now = time.monotonic()
         if not self.soft or now - self.began < self.quiet:
             return
@@ -166,17 +196,17 @@ class Waiting:
 
 @dataclass(frozen=True)
 class _Holder:
-    """Who a file that stands for a lock says it is held by; 0 and "" where it does not say."""
+    """The process that holds a soft lock, as its file names it; 0 and "" if unknown."""
 
     pid: int = 0
     host: str = ""
-    start: str = ""  # as ``process_start`` tells it
+    start: str = ""  # as returned by ``process_start``
 
     def __str__(self) -> str:
         return f"process {self.pid} on {self.host}" if self.pid else "a process that left no name"
 
     def here(self) -> bool:
-        """Whether it would be seen from here; a process of another container would not."""
+        """Return whether the process is in this machine and container, so that it can be seen."""
         name, _, space = self.host.partition(NAMESPACE)
         if not self.pid or name != socket.gethostname():
             return False
@@ -187,6 +217,7 @@ class _Holder:
         return own == (int(space, 16) if space else FIRST_NAMESPACE)
 
     def gone(self) -> bool:
+        """Return whether the process is known to have ended, or its pid to be another's now."""
         if not self.here():
             return False
         start = process_start(self.pid)
@@ -194,7 +225,10 @@ class _Holder:
 
 
 def _holder(path: Path) -> _Holder | None:
-    """None where there is no such file. filelock writes process, host and the process's start."""
+    """Return the holder named in a soft lock's file, None if there is no such file.
+
+    filelock writes the pid, the host, and the start time of the process, one per line.
+    """
     try:
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
         start = str(int(lines[2]) % 2**64) if len(lines) > 2 else ""
@@ -206,23 +240,27 @@ def _holder(path: Path) -> _Holder | None:
 
 
 def _evict(path: Path) -> None:
-    """Remove what a dead process left where filelock cannot: it exchanges two files, which NFS refuses.
+    """Remove the soft lock of a dead process.
 
-    Only processes of this machine see that it is dead, and they do it one after the other.
+    filelock does this itself by exchanging two files, which NFS refuses. Only processes of this
+    machine can see that the holder is dead; a lock in the temporary folder makes them check one
+    after the other, so that none removes the file of a new holder.
     """
     mark = hashlib.sha256(str(path.absolute()).encode()).hexdigest()[:32]
     with (Path(tempfile.gettempdir()) / f"easi-{os.getuid()}-{mark}.lock").open("a") as guard:
         with contextlib.suppress(OSError):
             fcntl.flock(guard, fcntl.LOCK_EX)
         if (holder := _holder(path)) is not None and holder.gone():
-            with contextlib.suppress(
-                OSError
-            ):  # somebody else's: it is named, and asked to be deleted
+            # Another user's file cannot be removed; the message then names the holder.
+            with contextlib.suppress(OSError):
                 path.unlink()
 
 
 def process_start(pid: int) -> str:
-    """The kernel's start time of a process, which tells it from a later one with the same pid; "" if it is gone."""
+    """Return the kernel's start time of a process, "" if there is no such process.
+
+    It distinguishes the process from a later one with the same pid.
+    """
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -231,7 +269,11 @@ def process_start(pid: int) -> str:
 
 
 def unlocked(places: Mapping[str, Path]) -> list[str]:
-    """What to say of the ``places``, by what they are, whose file systems have no locks; one inside another is not named."""
+    """Return a warning if some of the ``places`` are on file systems without locks.
+
+    Args:
+        places: Folders by description. One inside another without locks is not named.
+    """
     without = {
         what: folder.absolute() for what, folder in places.items() if lacks_locks(folder.absolute())
     }
@@ -245,6 +287,7 @@ def unlocked(places: Mapping[str, Path]) -> list[str]:
     if not named:
         return []
     return [
-        f"the file system of {' and '.join(named)} has no file locks: other files stand for them, which one machine's processes heed; "
+        f"the file system of {' and '.join(named)} has no file locks: "
+        "other files stand for them, which one machine's processes heed; "
         "use these folders from one machine at a time"
     ]
