@@ -1,4 +1,8 @@
-"""Getting data and weights before anything is started, and what their change means for answers that are there already."""
+"""Fetch data and weights before anything is started, and decide what their changes mean.
+
+If data or weights changed since a benchmark was begun, its existing answers are kept, scored again
+or discarded.
+"""
 
 from __future__ import annotations
 
@@ -25,26 +29,31 @@ from .results.data_check import of_content
 from .state import Manifest, digest, fingerprint, sanitise
 
 SCORED_AGAIN, STARTS_OVER = "scored again", "starts over"
-Met = Mapping[str, Mapping[str, Fetched]]  # by benchmark, by repository
+Met = Mapping[str, Mapping[str, Fetched]]  # fetched needs by benchmark and repository
 
 
 def fetch_each(
     needs: Mapping[str, Sequence[Need]], emit: Emit, hub: HubSettings
 ) -> tuple[dict[str, dict[str, Fetched]], dict[str, EasiError]]:
-    """What each benchmark reads, by repository, and why some cannot be had; one whose data are missing fails alone.
+    """Fetch the needs of each benchmark; one whose data cannot be fetched does not stop the others.
 
-    Raises EasiError if none can be had, or the hub cannot be reached.
+    Returns:
+        What was fetched, by benchmark and repository, and the errors by benchmark.
+
+    Raises:
+        Unreachable: The hub cannot be reached.
+        NoRoom: The disk has too little space for all of them.
+        DiskFull: The disk became full.
+        EasiError: No benchmark's data can be fetched.
     """
     try:
         found = {
             f.need: f for f in fetch([need for each in needs.values() for need in each], emit, hub)
         }
         return {key: {need.repo: found[need] for need in each} for key, each in needs.items()}, {}
-    except (
-        Unreachable,
-        NoRoom,
-        DiskFull,
-    ):  # of all of them; one by one they would fill the disk, or wait anew
+    except (Unreachable, NoRoom, DiskFull):
+        # These concern all benchmarks. Fetching them one by one would wait for the hub again for
+        # each, or fill the disk.
         raise
     except EasiError as error:
         fetched: dict[str, dict[str, Fetched]] = {}
@@ -64,7 +73,14 @@ def fetch_each(
 def refuse_lacking(
     plan: Plan, fetched: dict[str, dict[str, Fetched]], hub: HubSettings
 ) -> dict[str, EasiError]:
-    """Take those benchmarks out of ``fetched`` of which a cache lacks something, and say what. Raises EasiError if none is left."""
+    """Remove benchmarks from ``fetched`` whose data in the cache are visibly incomplete.
+
+    Returns:
+        The errors by benchmark.
+
+    Raises:
+        EasiError: No benchmark is left.
+    """
     from .data.lacking import refuse_lacking
 
     failed: dict[str, EasiError] = {}
@@ -87,9 +103,23 @@ def refuse_lacking(
 def fetch_referred(
     folders: Sequence[Path], have: Collection[str], emit: Emit, hub: HubSettings
 ) -> dict[str, Fetched]:
-    """What the checkpoints in ``folders`` refer to on the hub, and what that refers to, by repository; without those of ``have``.
+    """Fetch the repositories that checkpoints refer to, such as an adapter's base or remote code.
 
-    What cannot be had is told and left out: whether the model's class needs it shows when it is loaded.
+    References of the fetched repositories are followed as well. One that cannot be fetched is
+    reported and left out, because only loading the model shows whether it is needed.
+
+    Args:
+        folders: The checkpoints.
+        have: Repositories that are fetched already; they are left out.
+        emit: Receives progress and warnings.
+        hub: The hub.
+
+    Returns:
+        What was fetched, by repository.
+
+    Raises:
+        NoRoom: The disk has too little space.
+        DiskFull: The disk became full.
     """
     found: dict[str, Fetched] = {}
 
@@ -124,8 +154,17 @@ def laid_out(
     target: Path,
     translated: bool = False,
 ) -> ModelChoice:
-    """The choice as the workers get it: an adapter of a hub id or folder, together with its base, as one folder below ``target``;
-    with ``translated`` also what transformers 5 saved, in the form of transformers 4.
+    """Return the model with its checkpoints as the workers load them.
+
+    An adapter and its base become one folder. Other checkpoints are passed on as they are.
+
+    Args:
+        model: The model.
+        snapshots: Folders of fetched repositories; other names are taken for folders.
+        backend: The backend, which knows where a model's class takes its checkpoints.
+        target: Folder below which new folders are made.
+        translated: Also convert checkpoints that transformers 5 saved, so that transformers 4 can
+            load them.
     """
     names = checkpoints(model)
     lies = {name: snapshots.get(name, Path(name)) for name in [*names, *filter(None, [model.base])]}
@@ -141,7 +180,7 @@ def laid_out(
             base = model.base or base_of(adapter)
             base_lies = lies.get(base, snapshots.get(base, Path(base)))
             base_lies = made.get(base_lies.absolute(), base_lies)
-            if not base_lies.is_dir():  # nothing was fetched, as nothing is left to answer
+            if not base_lies.is_dir():  # not fetched, because no question is left to answer
                 continue
             folder = target / sanitise(f"{Path(base).name}+{Path(name).name}")
             lay_out(adapter, base_lies, folder)
@@ -151,7 +190,17 @@ def laid_out(
 
 
 def refuse_changed(weights: Sequence[str], fetched: Met, plan: Plan, manifest: Manifest) -> None:
-    """Refuse to put results of two versions of one checkpoint into one table."""
+    """Refuse to mix results of two versions of one checkpoint in one table.
+
+    Args:
+        weights: The repositories of the weights.
+        fetched: What was fetched.
+        plan: Its skipped benchmarks are those that are evaluated already.
+        manifest: Records what they were evaluated with.
+
+    Raises:
+        EasiError: A checkpoint changed since a skipped benchmark was evaluated.
+    """
     now = {
         repo: found for each in fetched.values() for repo, found in each.items() if repo in weights
     }
@@ -160,15 +209,29 @@ def refuse_changed(weights: Sequence[str], fetched: Met, plan: Plan, manifest: M
         if old:
             raise EasiError(
                 f"{repo} changed on the hub since {', '.join(old)} were evaluated",
-                hint=f"evaluate all of it again with --rerun, or the old one at revision {manifest.revisions[repo]}",
+                hint="evaluate all of it again with --rerun, "
+                f"or the old one at revision {manifest.revisions[repo]}",
             )
 
 
 def begin(
     plan: Plan, manifest: Manifest, fetched: Met, emit: Emit, records: Path
 ) -> tuple[Plan, Manifest, dict[str, EasiError]]:
-    """Plan and manifest with what is there, and which benchmarks' tables cannot be read. A benchmark that was begun with other questions
-    or another model starts over: its answers would be of two kinds; one with other right answers alone is scored again.
+    """Update plan and manifest for the data that were fetched.
+
+    A benchmark that was begun with other questions or another model starts over, because its
+    answers would otherwise come from two versions. If only the correct answers changed, it is
+    scored again.
+
+    Args:
+        plan: The plan; benchmarks that were not fetched are dropped from it.
+        manifest: The manifest.
+        fetched: What was fetched.
+        emit: Receives messages about changes.
+        records: The records folder, where digests of tables are cached.
+
+    Returns:
+        The new plan, the new manifest, and errors by benchmark for tables that cannot be read.
     """
     todo, unreadable, earlier = [], dict[str, EasiError](), manifest
     for step in plan.todo:
@@ -186,23 +249,25 @@ def begin(
         if change == SCORED_AGAIN:
             emit(
                 Notice(
-                    f"{step.bench.title}: its right answers changed since it was begun; no question is asked again, all are scored again"
+                    f"{step.bench.title}: its right answers changed since it was begun; "
+                    "no question is asked again, all are scored again"
                 )
             )
             step = replace(step, scored=False)
         elif change:
             emit(
                 Notice(
-                    f"{step.bench.title}: its data or the model changed on the hub since it was begun; it starts over",
+                    f"{step.bench.title}: its data or the model changed on the hub "
+                    "since it was begun; it starts over",
                     "warning",
                 )
             )
             step = replace(step, epoch=step.epoch + 1, scored=False)
             ItemList.path(plan.paths.root, key).unlink(missing_ok=True)
         begun = ItemList.path(plan.paths.root, key).exists()
-        if (
-            recorded is not None or before or not begun
-        ):  # else nobody knows what the answers that are there were made from
+        # Otherwise answers exist and no record tells from which data; the present data must not be
+        # recorded as theirs.
+        if recorded is not None or before or not begun:
             settings = {**step.settings, "data": data}
             step = replace(
                 step, settings=settings, fingerprint=fingerprint(plan.identity, settings)
@@ -229,7 +294,10 @@ def begin(
 
 
 def table_state(path: Path) -> list[int]:
-    """Tells at a glance whether a table may have changed; empty where there is none."""
+    """Return size and time of change of a table, to notice a change without reading it.
+
+    Empty if there is no table.
+    """
     return [path.stat().st_size, path.stat().st_mtime_ns] if path.is_file() else []
 
 
@@ -247,10 +315,13 @@ def _change(
     records: Path,
     emit: Emit,
 ) -> tuple[str, Mapping[str, object]]:
-    """What a change since the benchmark was begun means, and what is to be recorded of its data.
+    """Decide what a change of data or model since the benchmark was begun means.
 
-    SCORED_AGAIN, STARTS_OVER, or "" where nothing changed. Files come first: values are only
-    compared where files are others than before.
+    Files are compared first; tables are read only if their files changed.
+
+    Returns:
+        SCORED_AGAIN, STARTS_OVER, or "" if nothing that matters changed; and the digests of the
+        data, to be recorded.
     """
 
     def say(line: str) -> None:
@@ -274,7 +345,7 @@ def _change(
     if by_value:
         data = contents(source, fetched.values(), records, say)
     else:
-        # Until the tables change, their files tell both apart from others.
+        # While the tables stay the same, one digest of all files identifies questions and truth.
         files_now = digest(
             sorted(
                 [repo, known_of(found)["files"]]
@@ -290,7 +361,8 @@ def _change(
     if recorded == data:
         return "", data
     if by_value:
-        # Where the table alone changed, media need not be the same to the byte of their card.
+        # If only the table changed, compare the questions without the media: their repository may
+        # differ in files that do not matter, such as its card.
         tables = all(fetched[repo].need.kind is Kind.FILE for repo in open_ones)
         what = "table" if tables and "table" in recorded else "questions"
         if recorded.get(what) != data[what]:
@@ -306,17 +378,17 @@ def _change(
 
 
 def made_from(manifest: Manifest, key: str) -> dict[str, str]:
-    """What a benchmark's answers were made from, by repository, as ``content_of`` gives it."""
+    """Return the ``content_of`` the repositories that a benchmark was begun with, by repository."""
     return cast("dict[str, str]", manifest.benchmarks[key].evidence.get("data", {}))
 
 
 def _files(manifest: Manifest, key: str) -> dict[str, dict[str, object]]:
-    """The same as ``known_of`` gives it; older manifests do not hold it."""
+    """Return the ``known_of`` these repositories; empty in manifests of older versions."""
     return cast("dict[str, dict[str, object]]", manifest.benchmarks[key].evidence.get("files", {}))
 
 
 def _changed(manifest: Manifest, key: str, fetched: Mapping[str, Fetched]) -> list[str]:
-    """The repositories that hold something else than what the benchmark was begun with."""
+    """Return the repositories whose content differs from what the benchmark was begun with."""
     before, files = made_from(manifest, key), _files(manifest, key)
 
     def same(repo: str, found: Fetched) -> bool:
@@ -324,7 +396,8 @@ def _changed(manifest: Manifest, key: str, fetched: Mapping[str, Fetched]) -> li
             return True
         if repo in files:
             return not differing(files[repo], known_of(found))
-        # The commit tells it, if it is that of this benchmark: none was begun with other data since.
+        # The manifest has one commit per repository. It is that of this benchmark only if all
+        # benchmarks were begun with the same content of the repository.
         others = {made_from(manifest, other).get(repo) for other in manifest.benchmarks} - {None}
         return manifest.revisions.get(repo) == found.revision != "" and len(others) == 1
 
@@ -332,7 +405,10 @@ def _changed(manifest: Manifest, key: str, fetched: Mapping[str, Fetched]) -> li
 
 
 def _made_from(manifest: Manifest, key: str, fetched: Mapping[str, Fetched]) -> dict[str, object]:
-    """Both, for the manifest; what a bare cache can tell does not replace what a whole listing told."""
+    """Return the updated ``content_of`` and ``known_of`` for the manifest.
+
+    Values from a cache without a listing do not replace values from a full listing.
+    """
     before, files = made_from(manifest, key), _files(manifest, key)
     changed = _changed(manifest, key, fetched)
     new = {
