@@ -137,7 +137,7 @@ def no_leftovers(folder: Path) -> None:
     assert left == []
 
 
-# -- what is fetched and where it lands -------------------------------------------------------------------------------
+# -- what is fetched and where it lands ------------------------------------------------------------
 
 
 def test_a_file_and_a_snapshot_arrive_whole_and_are_described(
@@ -243,7 +243,7 @@ def test_a_new_commit_is_followed(hub: Hub, settings: HubSettings) -> None:
     assert len(bodies(hub, "test.parquet")) == 1
 
 
-# -- a hub that misbehaves --------------------------------------------------------------------------------------------
+# -- a hub that misbehaves -------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("status", [503, 429])
@@ -744,7 +744,7 @@ def test_a_lock_that_cannot_be_had_is_named(hub: Hub, settings: HubSettings) -> 
     assert "cannot be locked" in said.message and "HF_HOME" in said.hint
 
 
-# -- without a network ------------------------------------------------------------------------------------------------
+# -- without a network -----------------------------------------------------------------------------
 
 
 def test_everything_present_works_offline_and_with_the_hub_gone(
@@ -834,7 +834,7 @@ def test_another_commit_than_the_hubs_is_not_read_unsaid(hub: Hub, settings: Hub
     assert first.revision in error.message and "HF_HUB_OFFLINE" in error.hint
 
 
-# -- unpacking --------------------------------------------------------------------------------------------------------
+# -- unpacking -------------------------------------------------------------------------------------
 
 
 def inside(settings: HubSettings) -> Callable[[], Path]:
@@ -963,7 +963,7 @@ def test_needs_of_two_benchmarks_for_one_repo_are_met_once(hub: Hub, settings: H
     assert len(bodies(hub, "one.zip")) == 1
 
 
-# -- the plan ---------------------------------------------------------------------------------------------------------
+# -- the plan --------------------------------------------------------------------------------------
 
 
 def test_sizes_are_told_without_downloading(

@@ -65,7 +65,7 @@ def write_at(path: Path, at: int, data: bytes) -> None:
         file.write(data)
 
 
-# ---- what lies in a folder ------------------------------------------------------------------------------------------
+# ---- what lies in a folder -----------------------------------------------------------------------
 
 
 def test_a_copied_folder_is_the_same_model(tmp_path: Path) -> None:
@@ -131,7 +131,7 @@ def test_the_revision_of_a_folder_is_in_the_identity_of_both_backends(tmp_path: 
     assert len({*before, *after}) == 2 * len(runs)
 
 
-# ---- revisions of the hub -------------------------------------------------------------------------------------------
+# ---- revisions of the hub ------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -177,7 +177,7 @@ def test_a_class_that_would_drop_the_revision_is_refused(tmp_path: Path) -> None
     )
 
 
-# ---- settings of a family -------------------------------------------------------------------------------------------
+# ---- settings of a family ------------------------------------------------------------------------
 
 PIXELS = {"min_pixels": 1003520, "max_pixels": 12845056}
 
@@ -267,7 +267,8 @@ def fork(root: Path, entries: str) -> Path:
     (root / "vlmeval").mkdir(parents=True)
     (root / "vlmeval" / "__init__.py").write_text("")
     (root / "vlmeval" / "config.py").write_text(
-        f"from functools import partial\nsupported_VLM = {{{entries}, 'Other': partial(vlm.Other, model_path='o/Other')}}\n"
+        f"from functools import partial\n"
+        f"supported_VLM = {{{entries}, 'Other': partial(vlm.Other, model_path='o/Other')}}\n"
     )
     return root
 
@@ -319,7 +320,7 @@ def test_an_entry_with_a_path_of_the_users(tmp_path: Path) -> None:
     assert kit(tmp_path).weights(model) == []
 
 
-# ---- devices --------------------------------------------------------------------------------------------------------
+# ---- devices -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -394,7 +395,7 @@ def test_cuda_is_the_default(tmp_path: Path, made: object, cfg: RunConfig) -> No
     assert "device" not in model.arguments
 
 
-# ---- models behind a server -----------------------------------------------------------------------------------------
+# ---- models behind a server ----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -447,18 +448,53 @@ def test_served_types_are_types_of_the_installed_package() -> None:
     assert {known[name].model_id for name in SERVED_TYPES} == SERVED_TYPES
 
 
-# ---- what a class takes ---------------------------------------------------------------------------------------------
+# ---- what a class takes --------------------------------------------------------------------------
 
 CLASSES = {
-    "models/chat/a.py": "from lmms_eval.models.simple.a import A as Simple\nclass A(Simple):\n    pass\n",
-    "models/simple/a.py": "from lmms_eval.api.model import lmms\nclass A(lmms):\n    def __init__(self, pretrained, *, device_map='auto', **kwargs):\n        super().__init__()\n",
-    "models/chat/b.py": "from ..simple.a import A\nclass B(A):\n    def __init__(self, extra=1, **rest):\n        super().__init__(**rest)\n",
-    "models/chat/c.py": "from ..simple.a import A\nclass C(A):\n    def __init__(self, extra=1, **rest):\n        super().__init__('x')\n",
-    "models/simple/d.py": "from .a import A\nclass D(A):\n    def __init__(self, alias=1, **rest):\n        super().__init__(**rest)\n",
-    "models/chat/d.py": "from .a import A\nfrom ..simple.d import D as Simple\nclass D(A, Simple):\n    pass\n",
-    "api/model.py": "import torch.nn\nclass lmms(torch.nn.Module):\n    def __init__(self, never=1):\n        pass\n",
+    "models/chat/a.py": (
+        "from lmms_eval.models.simple.a import A as Simple\nclass A(Simple):\n    pass\n"
+    ),
+    "models/simple/a.py": (
+        "from lmms_eval.api.model import lmms\n"
+        "class A(lmms):\n"
+        "    def __init__(self, pretrained, *, device_map='auto', **kwargs):\n"
+        "        super().__init__()\n"
+    ),
+    "models/chat/b.py": (
+        "from ..simple.a import A\n"
+        "class B(A):\n"
+        "    def __init__(self, extra=1, **rest):\n"
+        "        super().__init__(**rest)\n"
+    ),
+    "models/chat/c.py": (
+        "from ..simple.a import A\n"
+        "class C(A):\n"
+        "    def __init__(self, extra=1, **rest):\n"
+        "        super().__init__('x')\n"
+    ),
+    "models/simple/d.py": (
+        "from .a import A\n"
+        "class D(A):\n"
+        "    def __init__(self, alias=1, **rest):\n"
+        "        super().__init__(**rest)\n"
+    ),
+    "models/chat/d.py": (
+        "from .a import A\nfrom ..simple.d import D as Simple\nclass D(A, Simple):\n    pass\n"
+    ),
+    "api/model.py": (
+        "import torch.nn\n"
+        "class lmms(torch.nn.Module):\n"
+        "    def __init__(self, never=1):\n"
+        "        pass\n"
+    ),
     "vlm/__init__.py": "from .deep import Real as Shown\n",
-    "vlm/deep.py": "class Real:\n    def __init__(self, model_path, revision=None):\n        pass\nclass Loop(Loop):\n    pass\n",
+    "vlm/deep.py": (
+        "class Real:\n"
+        "    def __init__(self, model_path, revision=None):\n"
+        "        pass\n"
+        "class Loop(Loop):\n"
+        "    pass\n"
+    ),
 }
 
 
@@ -506,7 +542,7 @@ def test_remote_code_is_trusted_only_where_the_class_takes_it(
     )
 
 
-# ---- environment ----------------------------------------------------------------------------------------------------
+# ---- environment ---------------------------------------------------------------------------------
 
 
 def test_older_cache_variables_are_removed(tmp_path: Path) -> None:
@@ -529,7 +565,7 @@ def test_split_think_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert error.value.hint == "unset SPLIT_THINK"
 
 
-# ---- what stands after -- ------------------------------------------------------------------------------------------
+# ---- what stands after -- ------------------------------------------------------------------------
 
 
 def refused(backend: str, *words: str, **options: object) -> str:
@@ -650,7 +686,7 @@ def test_what_changes_no_answer_is_outside_the_identity(
     assert KINDS[backend].answer_arguments(words) == kept
 
 
-# ---- guesses that miss ----------------------------------------------------------------------------------------------
+# ---- guesses that miss ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

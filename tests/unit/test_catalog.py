@@ -33,7 +33,7 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
-# ---- the reader of literals -----------------------------------------------------------------------------------------
+# ---- the reader of literals ----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -51,11 +51,21 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             {"p1": 1, "p2": 2, "q1": 1, "q2": 2},
         ),
         (
-            "def f(names, ends=('x', 'y')):\n    out = {}\n    for n in names:\n        for e in ends:\n            out[n + e] = 1\n    return out\nx = f(['a'])",
+            "def f(names, ends=('x', 'y')):\n"
+            "    out = {}\n"
+            "    for n in names:\n"
+            "        for e in ends:\n"
+            "            out[n + e] = 1\n"
+            "    return out\n"
+            "x = f(['a'])",
             {"ax": 1, "ay": 1},
         ),
         (
-            "class A:\n    D = {'p': 1}\n    @classmethod\n    def names(cls):\n        return list(cls.D)\n"
+            "class A:\n"
+            "    D = {'p': 1}\n"
+            "    @classmethod\n"
+            "    def names(cls):\n"
+            "        return list(cls.D)\n"
             "class B(A):\n    D = {'q': 1}\nx = A.names() + B.names()",
             ["p", "q"],
         ),
@@ -81,7 +91,7 @@ def test_literals(text: str, value: object) -> None:
     assert read_module(ast.parse(text))["x"] == value
 
 
-# ---- packages -------------------------------------------------------------------------------------------------------
+# ---- packages ------------------------------------------------------------------------------------
 
 CONFIG = """
 from functools import partial
@@ -193,7 +203,7 @@ def test_a_cache_that_cannot_be_written_costs_nothing_but_time(
     assert "Plain-7B" in catalog.vlmeval_entries(package)
 
 
-# ---- lmms-eval ------------------------------------------------------------------------------------------------------
+# ---- lmms-eval -----------------------------------------------------------------------------------
 
 
 def test_model_types_of_a_fork(tmp_path: Path) -> None:
@@ -248,7 +258,7 @@ def test_task_names_of_a_fork(tmp_path: Path) -> None:
     assert catalog.lmms_tasks(package) == {"one", "t1", "t2", "two", "g1", "g2", "three"}
 
 
-# ---- the installed backends -----------------------------------------------------------------------------------------
+# ---- the installed backends ----------------------------------------------------------------------
 
 
 def test_the_installed_registry_of_vlmevalkit() -> None:
@@ -283,7 +293,9 @@ def test_every_task_of_our_registry_exists_in_the_installed_backends() -> None:
 
 def test_reading_names_imports_no_backend() -> None:
     code = (
-        "import sys\nfrom easi_eval.backends import catalog\nfrom easi_eval.backends.kinds import KINDS\n"
+        "import sys\n"
+        "from easi_eval.backends import catalog\n"
+        "from easi_eval.backends.kinds import KINDS\n"
         "kit, lmms = (catalog.locate(kind) for kind in KINDS.values())\n"
         "catalog.vlmeval_entries(kit), catalog.vlmeval_datasets(kit), catalog.lmms_models(lmms), catalog.lmms_tasks(lmms)\n"
         "print({'torch', 'pandas', 'yaml', 'vlmeval', 'lmms_eval'} & set(sys.modules))"

@@ -143,7 +143,7 @@ def test_transformers_5_needs_nothing_translated(
         assert notes(tmp_path, choice(saved(tmp_path / "odd", rope_type="proportional"))) == ()
 
 
-# ---- folders that stand for them where nothing of ours is at work -----------------------------------------------------
+# ---- folders that stand for them where nothing of ours is at work --------------------------------
 
 
 @pytest.mark.parametrize(

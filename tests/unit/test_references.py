@@ -192,7 +192,7 @@ def test_a_checkpoint_that_refers_to_nothing_has_no_such_field(tmp_path: Path) -
     assert with_references(model, HubSettings(hf_home=tmp_path)) == model
 
 
-# ---- adapters -------------------------------------------------------------------------------------------------------
+# ---- adapters ------------------------------------------------------------------------------------
 
 
 def test_an_adapter_and_its_base_are_laid_out_as_one_folder(tmp_path: Path) -> None:
