@@ -1,4 +1,4 @@
-"""Fetching data from a hub that misbehaves: the real huggingface_hub client against a local hub with faults."""
+"""Fetching data from a faulty hub: the real huggingface_hub client against a local hub."""
 
 from __future__ import annotations
 
@@ -393,7 +393,7 @@ def test_a_download_that_was_given_up_is_continued_by_the_next_run(
 def test_bytes_that_are_not_the_hubs_are_never_left_in_place(
     hub: Hub, settings: HubSettings, tmp_path: Path
 ) -> None:
-    """The partial file of an earlier run holds other bytes: the checksum notices, the file is fetched anew."""
+    """A partial file with other bytes leads to a wrong checksum; the file is downloaded again."""
     original = served(hub, "data/test.parquet")
     blobs = settings.hub_cache / "datasets--easi--tiny" / "blobs"
     blobs.mkdir(parents=True)
@@ -480,7 +480,7 @@ def test_too_small_a_disk_is_noticed_before_the_first_byte(
 def test_a_set_that_does_not_fit_is_refused_as_a_whole(
     hub: Hub, settings: HubSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each benchmark alone would fit: none of them is fetched. Weights and unpacked archives count."""
+    """Each benchmark alone would fit, but none is fetched. Weights and unpacked archives count."""
     model = hub.root / "models" / "easi" / "model"
     model.mkdir(parents=True)
     (model / "model.safetensors").write_bytes(os.urandom(2_000_000))
@@ -592,13 +592,15 @@ def test_too_small_a_disk_for_the_media_leaves_no_folder(
 def test_killed_at_any_time_the_next_run_completes(
     hub: Hub, settings: HubSettings, tmp_path: Path
 ) -> None:
-    """SIGKILL while downloading, later while unpacking; nothing that looks complete is ever incomplete."""
+    """SIGKILL while downloading, then while unpacking; what looks complete is always complete."""
     files = {f"{n % 7}/{n}.jpg": bytes([n % 256]) * 3000 for n in range(3000)}
     zip_file(served(hub, "one.zip"), files)
     target = settings.hf_home / "videos"
     program = (
-        "import sys; from pathlib import Path; from easi_eval.datasets import *; home = Path(sys.argv[2])\n"
-        f"need = Need('media', {REPO!r}, ignore=('videos.zip',), unpack=Unpack(into=home / 'videos'))\n"
+        "import sys; from pathlib import Path; from easi_eval.datasets import *; "
+        "home = Path(sys.argv[2])\n"
+        f"need = Need('media', {REPO!r}, ignore=('videos.zip',), "
+        "unpack=Unpack(into=home / 'videos'))\n"
         "fetch([need], print, HubSettings(endpoint=sys.argv[1], hf_home=home))"
     )
     partial = settings.hf_home / ".videos.easi-partial"
@@ -794,7 +796,10 @@ def test_offline_the_commit_that_workers_will_read_counts(hub: Hub, settings: Hu
     )
     # Another program asked for one file of a newer commit, which moves the ref.
     served(hub, "data/test.parquet").write_bytes(b"new")
-    program = f"import huggingface_hub as h; h.hf_hub_download({REPO!r}, 'README.md', repo_type='dataset')"
+    program = (
+        "import huggingface_hub as h; "
+        f"h.hf_hub_download({REPO!r}, 'README.md', repo_type='dataset')"
+    )
     environ = {**os.environ, "HF_HOME": str(settings.hf_home), "HF_ENDPOINT": hub.endpoint}
     environ.pop("HF_HUB_CACHE", None)
     subprocess.run([sys.executable, "-c", program], env=environ, check=True, capture_output=True)

@@ -1,4 +1,4 @@
-"""Offline on a cache that others filled: what it lacks is named in preparation, before a worker is started."""
+"""Offline with an incomplete cache: what is missing is named before a worker is started."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ def test_what_is_not_there_is_named(
 
 @pytest.mark.parametrize("inside", ["", "a"])
 def test_media_behind_links_are_there(served: hub.Hub, home: Path, inside: str) -> None:
-    """As on clusters: the folders of the media lie on another disk, two of them as one, and a link leads back."""
+    """As on clusters: media folders are links to another disk, two to the same, one in a cycle."""
     wanted = needs("vsi_bench", LMMS_EVAL, home)
     offline = as_others_would(wanted, served, home)
     fetch(wanted, lambda event: None, offline)
@@ -205,7 +205,10 @@ def test_weights_that_are_not_there_are_named(
         fetch([weights_need(model)], lambda event: None, offline)
 
 
-INDEX = '{"weight_map": {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}}'
+INDEX = (
+    '{"weight_map": {"a": "model-00001-of-00002.safetensors", '
+    '"b": "model-00002-of-00002.safetensors"}}'
+)
 SAFE = {"config.json": "{}", "model.safetensors.index.json": INDEX}
 SHARDS = dict.fromkeys(
     ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"), "w"

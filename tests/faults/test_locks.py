@@ -1,4 +1,4 @@
-"""A file system without file locks (Lustre without ``-o flock``, NFS without its lock daemon): what runs, and what is said."""
+"""Runs on a file system without locks: Lustre without ``-o flock``, NFS without its lock daemon."""
 
 from __future__ import annotations
 
@@ -56,7 +56,10 @@ def test_a_file_stands_for_the_lock_and_goes_with_it(place: Path, tmp_path: Path
 
 def test_what_a_killed_process_left_is_taken_over(place: Path) -> None:
     path = place / "x.lock"
-    code = "import os, sys; from filelock import SoftFileLock; lock = SoftFileLock(sys.argv[1]); lock.acquire(); os.kill(os.getpid(), 9)"
+    code = (
+        "import os, sys; from filelock import SoftFileLock; "
+        "lock = SoftFileLock(sys.argv[1]); lock.acquire(); os.kill(os.getpid(), 9)"
+    )
     subprocess.run([sys.executable, "-c", code, f"{path}{SOFT}"], check=False)
     assert Path(f"{path}{SOFT}").exists()
     with file_lock(path).acquire(timeout=5):
@@ -67,10 +70,13 @@ def test_what_a_killed_process_left_is_taken_over(place: Path) -> None:
 def test_a_dead_holder_is_taken_over_where_files_cannot_be_exchanged(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As NFS and some FUSE file systems refuse it; filelock waits there for a process that is gone."""
+    """NFS and some FUSE file systems refuse the exchange; filelock alone would wait forever."""
     monkeypatch.setattr("filelock._soft.exchange_names", lambda *names: False)
     path = place / "x.lock"
-    code = "import os, sys; from filelock import SoftFileLock; lock = SoftFileLock(sys.argv[1]); lock.acquire(); os.kill(os.getpid(), 9)"
+    code = (
+        "import os, sys; from filelock import SoftFileLock; "
+        "lock = SoftFileLock(sys.argv[1]); lock.acquire(); os.kill(os.getpid(), 9)"
+    )
     subprocess.run([sys.executable, "-c", code, f"{path}{SOFT}"], check=False)
     assert Path(f"{path}{SOFT}").exists()
     with file_lock(path, quiet=0.2):
@@ -117,7 +123,10 @@ def test_a_holder_on_another_machine_that_gives_signs_is_waited_for(place: Path)
 @pytest.mark.timeout(60)
 def test_a_holder_that_lives_is_waited_for(place: Path) -> None:
     path = place / "x.lock"
-    code = "import sys, time; from filelock import SoftFileLock\nwith SoftFileLock(sys.argv[1]): print(flush=True); time.sleep(3)"
+    code = (
+        "import sys, time; from filelock import SoftFileLock\n"
+        "with SoftFileLock(sys.argv[1]): print(flush=True); time.sleep(3)"
+    )
     with subprocess.Popen(
         [sys.executable, "-c", code, f"{path}{SOFT}"], stdout=subprocess.PIPE
     ) as holder:

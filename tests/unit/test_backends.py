@@ -1,4 +1,4 @@
-"""Which class and arguments each backend takes for a model, and what its jobs get: read from packages, none imported."""
+"""Each backend's class and arguments for a model, and its jobs; no package is imported."""
 
 from __future__ import annotations
 
@@ -274,7 +274,10 @@ def fork(root: Path, entries: str) -> Path:
 
 
 def test_settings_for_another_engine_are_taken_last_and_without_it(tmp_path: Path) -> None:
-    engine = "'Qwen3-VL-8B': partial(vlm.Qwen3VLChat, model_path='Qwen/Qwen3-VL-8B', use_vllm=True, top_k=20)"
+    engine = (
+        "'Qwen3-VL-8B': partial(vlm.Qwen3VLChat, model_path='Qwen/Qwen3-VL-8B', "
+        "use_vllm=True, top_k=20)"
+    )
     path = checkpoint(tmp_path / "Qwen3-VL-8B", "qwen3_vl")
     model = kit(tmp_path).resolve(
         RunConfig(model=str(path), backend_path=fork(tmp_path / "fork", engine))

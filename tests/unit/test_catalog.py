@@ -1,4 +1,7 @@
-"""Names read from the backends' files: from small packages written here, and from the installed ones (never imported)."""
+"""Names read from the backends' files, in small packages made here and in the installed ones.
+
+The installed packages are never imported.
+"""
 
 from __future__ import annotations
 
@@ -111,7 +114,7 @@ supported_VLM = {}
 for group in [a, b]:
     supported_VLM.update(group)
 supported_VLM["Computed"] = make()
-"""
+"""  # noqa: E501 -- lines of a program in a string
 
 
 def checkout(root: Path, kind: str, files: dict[str, str]) -> Package:
@@ -213,7 +216,8 @@ def test_model_types_of_a_fork(tmp_path: Path) -> None:
         {
             "lmms_eval/models/__init__.py": (
                 'AVAILABLE_SIMPLE_MODELS = {"llava": "Llava", "both": "Both"}\n'
-                'AVAILABLE_CHAT_TEMPLATE_MODELS: dict = {"both": "BothChat", "far": "somewhere.else_.Far"}\n'
+                'AVAILABLE_CHAT_TEMPLATE_MODELS: dict = {"both": "BothChat", '
+                '"far": "somewhere.else_.Far"}\n'
                 'MODEL_ALIASES = {"both": ("twin",)}\n'
             )
         },
@@ -235,7 +239,8 @@ def test_manifests_of_a_plug_in(tmp_path: Path) -> None:
         "from lmms_eval.models.registry_v2 import ModelManifest\nimport x\n"
         "def manifests():\n"
         '    return [ModelManifest("a", chat_class_path="p.A", aliases=("b",)),\n'
-        '            x.ModelManifest(model_id="c", simple_class_path="p.C"), ModelManifest(model_id=compute())]\n'
+        '            x.ModelManifest(model_id="c", simple_class_path="p.C"), '
+        "ModelManifest(model_id=compute())]\n"
     )
     assert read_manifests(path) == [
         LmmsModel("a", "a", "", "p.A"),
@@ -249,8 +254,12 @@ def test_task_names_of_a_fork(tmp_path: Path) -> None:
         tmp_path,
         "lmms-eval",
         {
-            "lmms_eval/tasks/a/a.yaml": 'task: "one"   # said so\ntag: [t1, t2]\ndoc_to_text: !function utils.f\n',
-            "lmms_eval/tasks/a/b.yaml": '\ufeff"task": two\ngroup:\n  - g1\n  - g2\nother:\n  task: inner\n',
+            "lmms_eval/tasks/a/a.yaml": (
+                'task: "one"   # said so\ntag: [t1, t2]\ndoc_to_text: !function utils.f\n'
+            ),
+            "lmms_eval/tasks/a/b.yaml": (
+                '\ufeff"task": two\ngroup:\n  - g1\n  - g2\nother:\n  task: inner\n'
+            ),
             "lmms_eval/tasks/c.yaml": "group: three\ntask:\n- one\n- elsewhere\n",
             "lmms_eval/tasks/_template": "task: never\n",
         },
@@ -297,7 +306,8 @@ def test_reading_names_imports_no_backend() -> None:
         "from easi_eval.backends import catalog\n"
         "from easi_eval.backends.kinds import KINDS\n"
         "kit, lmms = (catalog.locate(kind) for kind in KINDS.values())\n"
-        "catalog.vlmeval_entries(kit), catalog.vlmeval_datasets(kit), catalog.lmms_models(lmms), catalog.lmms_tasks(lmms)\n"
+        "catalog.vlmeval_entries(kit), catalog.vlmeval_datasets(kit), "
+        "catalog.lmms_models(lmms), catalog.lmms_tasks(lmms)\n"
         "print({'torch', 'pandas', 'yaml', 'vlmeval', 'lmms_eval'} & set(sys.modules))"
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -287,7 +287,7 @@ def test_a_cache_of_the_tables_alone_and_the_whole_listing_are_one(tmp_path: Pat
 
 
 def cached(tmp_path: Path, answer: str, question: str = "Which?") -> Fetched:
-    """A snapshot as the hub's client lays it out, its table a link to a blob; an older blob stays."""
+    """A snapshot as the hub's client makes it: the table is a link to a blob; an old blob stays."""
     root = tmp_path / "datasets--some--repo"
     folder = root / "snapshots" / f"{answer}{question}"
     folder.mkdir(parents=True, exist_ok=True)
@@ -392,7 +392,7 @@ def test_blinks_old_key_is_told_by_name_and_benchmarks_without_rows_are_never_ye
 
 
 def test_a_finished_benchmark_is_looked_at_again_when_its_table_was_changed(tmp_path: Path) -> None:
-    """Only its file's size and time are looked at: a finished run asks nobody. Its answers stay, in the same epoch."""
+    """Only the file's size and time are compared, without the hub; answers stay in their epoch."""
     (tmp_path / "Tiny").mkdir()
     (tmp_path / "Tiny" / "config.json").write_text('{"model_type": "qwen2_5_vl"}')
     cfg = RunConfig(

@@ -231,7 +231,10 @@ def test_a_path_cannot_leave_the_repository(served: Hub, root: Path, path: str) 
 
 def test_clients_find_it_through_the_environment(served: Hub, tmp_path: Path) -> None:
     """As the backends do: HF_ENDPOINT and HF_HOME are read when the client is imported."""
-    script = "import json, huggingface_hub as h; print(json.dumps(h.snapshot_download('easi-smoke/Tiny-VLM')))"
+    script = (
+        "import json, huggingface_hub as h; "
+        "print(json.dumps(h.snapshot_download('easi-smoke/Tiny-VLM')))"
+    )
     env = {
         **os.environ,
         "HF_ENDPOINT": served.endpoint,

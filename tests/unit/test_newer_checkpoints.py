@@ -303,7 +303,10 @@ def test_a_tower_that_has_no_equivalent_is_refused(tmp_path: Path) -> None:
 
 
 def test_classes_that_open_config_json_themselves_take_what_both_forms_have_alike() -> None:
-    """All others read it by transformers' configs, or ask only whether it is there; those below take a key that is never translated."""
+    """The classes below read a key that is the same in both forms.
+
+    All others read the file through transformers' configs, or only check that it exists.
+    """
     opened = {}
     for kind in KINDS.values():
         root = catalog.locate(kind).root

@@ -1,4 +1,7 @@
-"""What a checkpoint's files refer to elsewhere, its place in the identity, and adapters as one folder with their base."""
+"""References of a checkpoint to other repositories, their part in the identity, and adapters.
+
+An adapter becomes one folder with its base.
+"""
 
 from __future__ import annotations
 
@@ -259,7 +262,8 @@ def test_an_adapters_class_is_chosen_by_its_base(tmp_path: Path) -> None:
         [str(base)],
     )
     assert model.why.startswith(
-        "its base's config.json says model_type qwen2_5_vl; settings of VLMEvalKit's entry Qwen2.5-VL-7B-Instruct"
+        "its base's config.json says model_type qwen2_5_vl; "
+        "settings of VLMEvalKit's entry Qwen2.5-VL-7B-Instruct"
     )
     assert any(
         f"an adapter of {base}" in note and '"weightType": "Adapter"' in note

@@ -1,4 +1,7 @@
-"""Checkpoints that transformers 5 saved compute in transformers 4.57 what they compute with a config.json of transformers 4."""
+"""Checkpoints saved by transformers 5 give the same results in transformers 4.57.
+
+They are compared with the same checkpoint and a config.json of transformers 4.
+"""
 
 from __future__ import annotations
 
@@ -61,7 +64,7 @@ def patched(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """A folder of a family with config.json in transformers 4's form and random weights; made once."""
+    """A checkpoint of a family, config.json in transformers 4's form, random weights; made once."""
     import torch
     from transformers import AutoConfig, AutoModelForImageTextToText
 
@@ -289,7 +292,10 @@ def test_unknown_keys_are_named() -> None:
 
 @pytest.mark.parametrize(("head", "tied"), [(True, False), (False, True), (None, None)])
 def test_the_output_head_is_what_the_checkpoint_holds(head: bool | None, tied: bool | None) -> None:
-    """Transformers 5 asks the outer key, and leaves a head that lies in the checkpoint as it is; 4.57 asks the text model's."""
+    """Transformers 5 reads the outer key and keeps a head that is in the checkpoint.
+
+    4.57 reads the key of the text model.
+    """
     new = sample("llava")
     new["tie_word_embeddings"] = True
     del new["text_config"]["tie_word_embeddings"]
