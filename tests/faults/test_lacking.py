@@ -155,7 +155,7 @@ def test_what_is_not_there_is_named(
 
 @pytest.mark.parametrize("inside", ["", "a"])
 def test_media_behind_links_are_there(served: hub.Hub, home: Path, inside: str) -> None:
-    """As on clusters: media folders are links to another disk, two to the same, one in a cycle."""
+    """As on clusters: media folders link to one folder on another disk, which links back."""
     wanted = needs("vsi_bench", LMMS_EVAL, home)
     offline = as_others_would(wanted, served, home)
     fetch(wanted, lambda event: None, offline)

@@ -194,7 +194,7 @@ def _import(asked: RunConfig) -> int:
 
     Table, payload, archive and submission are then the same as after a run of this program.
     """
-    # Loads pandas, which takes seconds; a refused command line should not wait for it.
+    # Loads pandas, which is slow; a refused command line should not wait for it.
     from . import importing
 
     adoption = importing.consider(asked)
@@ -370,7 +370,7 @@ def _jobs(cfg: RunConfig, backend: Backend, plan: Plan) -> list[Job]:
 
 def _download(cfg: RunConfig, backend: Backend, plan: Plan, hub: HubSettings) -> Download:
     """Return what data and weights the plan would download; asks the hub for the sizes."""
-    from .data.forecast import forecast  # loads the hub's client, which takes seconds
+    from .data.forecast import forecast  # loads the hub's client, which is slow
 
     wanted = {bench.key: backend.needs(cfg, bench) for bench in plan.benchmarks}
     if plan.identity and asks(cfg, backend, plan) and (weights := backend.weights(plan.model)):

@@ -4,9 +4,9 @@ There is one digest of what a model sees (the questions), one of the correct ans
 and the MD5 sum of a TSV table. If only the truth changed, answers of a model stay valid and are
 scored again; if the questions changed, the benchmark starts over.
 
-Reading a large table takes minutes, so its digests are cached by the digests of its files: in the
-records folder of the hub cache or, if that is read-only, in the user's own cache folder. Parquet
-tables are read only if their files changed.
+A table is read only once: its digests are cached by the digests of its files, in the records folder
+of ``HubSettings`` or, if that is read-only, in the user's own cache folder. Parquet tables are read
+only if their files changed.
 """
 
 from __future__ import annotations

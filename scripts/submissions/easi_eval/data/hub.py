@@ -204,7 +204,7 @@ class Hub:
             The path of the file on disk. Its digest is not checked here.
         """
         # With local_dir the library copies a file from its cache unchecked. The usual cache has
-        # been searched before (see ``files.bring``), so an empty one is used.
+        # been searched before (see ``files.bring``), so a separate one is used.
         cache = Path(local_dir, "cache") if local_dir else self.settings.hub_cache
 
         def get() -> str:

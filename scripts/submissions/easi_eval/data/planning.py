@@ -338,7 +338,8 @@ def target_of(planned: Planned, settings: HubSettings) -> Target:
             sentinel=unpack.sentinel,
             reserved=frozenset(file.path for file in listing.files),
         )
-    # Users link the folder to a bigger disk; replacing the resolved folder keeps the link.
+    # The folder may be a link to a bigger disk; the link's target is renamed into place, not the
+    # link.
     folder = Path(os.path.realpath(unpack.into))
     return Target(folder, folder.with_name(f".{folder.name}.easi.json"), whole=True)
 
