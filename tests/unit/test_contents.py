@@ -12,7 +12,7 @@ import pytest
 
 from easi_eval.answering.work import ItemList
 from easi_eval.backends import make_backend
-from easi_eval.benchmarks import LMMS_EVAL, VLMEVALKIT, by_key
+from easi_eval.benchmarks import LMMS_EVAL, VLMEVALKIT, TsvData, by_key
 from easi_eval.config import RunConfig
 from easi_eval.data.contents import contents
 from easi_eval.data.needs import Fetched, FileRecord, HubSettings, Kind, Need
@@ -416,3 +416,16 @@ def test_a_finished_benchmark_is_looked_at_again_when_its_table_was_changed(tmp_
     assert not planned(table_state(path)).todo
     (step,) = planned([1, 1]).todo
     assert step.epoch == state.epoch and step.aside and "table was changed" in step.reason
+    # A table that is gone is fetched anew only if another content than the benchmark's was scored.
+    data = BLINK.source(VLMEVALKIT).data
+    assert isinstance(data, TsvData)
+    expected, old = sorted(data.contents, key=lambda content: content.expected, reverse=True)
+    path.unlink()
+    for md5, again in ((old.md5, True), (expected.md5, False), ("", False)):
+        recorded = {"data": {"md5": md5}} if md5 else {}
+        settings = {**state.settings, **recorded}
+        manifest.benchmarks["blink"] = dataclasses.replace(
+            state, settings=settings, fingerprint=fingerprint(manifest.identity, settings)
+        )
+        steps = planned([1, 1]).todo
+        assert any("table was changed" in step.reason for step in steps) is again

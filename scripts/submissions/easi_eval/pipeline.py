@@ -24,7 +24,7 @@ from .backends import damaged, make_backend, newer_checkpoints, resolved
 from .backends.adapters import checkpoints
 from .backends.base import Backend
 from .backends.common import REPOSITORY, libraries_of
-from .benchmarks import ALL_KEYS, GROUPS
+from .benchmarks import ALL_KEYS, GROUPS, Source
 from .config import RunConfig
 from .data.needs import Download, HubSettings, Kind, Need, Unreachable
 from .datasets import fetch, size_of
@@ -52,6 +52,7 @@ from .plan import Found, Plan, describe, make_plan, unresolved
 from .redact import Redactor
 from .results import report
 from .results.comparability import compared
+from .results.data_check import of_content
 from .results.forecast import forecast as size_forecast
 from .results.scores import BenchmarkScore, ScoreTable, State, missing
 from .run_folder import RunFolder, run_folder
@@ -259,7 +260,7 @@ def make(cfg: RunConfig, backend: Backend, model: ModelChoice, notes: Sequence[s
     }
     for bench in () if cfg.smoke or cfg.plain else cfg.selected:
         if found[bench.key] is not None and _table_changed(
-            backend.needs(cfg, bench), manifest, bench.key
+            bench.source(backend.name), backend.needs(cfg, bench), manifest, bench.key
         ):
             found[bench.key] = Found(problem="its table was changed since it was scored")
     changed = _changed_since(manifest, libraries_of(cfg)) if manifest else ()
@@ -285,14 +286,20 @@ def _data_of(manifest: Manifest | None, key: str) -> dict[str, object]:
     return {"data": state.settings["data"]} if state and "data" in state.settings else {}
 
 
-def _table_changed(needs: Sequence[Need], manifest: Manifest | None, key: str) -> bool:
+def _table_changed(
+    source: Source, needs: Sequence[Need], manifest: Manifest | None, key: str
+) -> bool:
     """Return whether the benchmark's table has another size or time than when it was recorded.
 
-    What the change means is decided later, by ``prepare.begin``.
+    A table that is gone counts as changed only if it was not the benchmark's expected content: its
+    user deleted it to get the present one. What the change means is decided by ``prepare.begin``.
     """
     state = manifest.benchmarks.get(key) if manifest else None
     before = state.evidence.get("table") if state else None
     now = next((prepare.table_state(need.target) for need in needs if need.kind is Kind.FILE), [])
+    if before and not now and state:
+        recorded = state.settings.get("data")
+        return isinstance(recorded, Mapping) and bool(of_content(source, recorded))
     return bool(before and now and before != now)
 
 
