@@ -232,8 +232,8 @@ def fetch_data(tasks: Sequence[str]) -> None:
     """
     if os.environ[MODELSCOPE].lower() in ("1", "true"):
         return
-    folder = os.environ.get("LMUData") or "~/LMUData"  # noqa: SIM112 -- as above
-    folder = Path(folder).expanduser().absolute()
+    place = os.environ.get("LMUData") or "~/LMUData"  # noqa: SIM112 -- as above
+    folder = Path(place).expanduser().absolute()
     wanted = [
         bench
         for bench in BENCHMARKS
