@@ -94,7 +94,8 @@ def writable(table: pd.DataFrame) -> pd.DataFrame:
         if not any(isinstance(cell, str) and _NO_XML.search(cell) for cell in column):
             continue
         table = table.copy()
-        table.isetitem(place, _texts([_escaped(cell) for cell in column], table.index))
+        escaped: Any = _texts([_escaped(cell) for cell in column], table.index)  # no such overload
+        table.isetitem(place, escaped)
     return table
 
 

@@ -250,7 +250,8 @@ def model_factory(model: ModelChoice) -> Callable[..., Any]:
     if model.cls == "EasiVLM":
         from .generic import EasiVLM
 
-        return functools.partial(EasiVLM, **{"model_path": model.path, **model.arguments})
+        arguments: dict[str, Any] = {"model_path": model.path, **model.arguments}
+        return functools.partial(EasiVLM, **arguments)
     cls = getattr(vlm, model.cls, None) or getattr(api, model.cls)
     return functools.partial(cls, **{"model_path": model.path, **model.arguments})
 

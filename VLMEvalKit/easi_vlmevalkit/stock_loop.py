@@ -66,7 +66,8 @@ def cure(run: ModuleType, outcomes: Outcomes, resume: bool) -> None:
     keep_newer_predictions()
     if not resume:
         run.prepare_reuse_files = starting_fresh(run.prepare_reuse_files)
-    for module in (run, inference_api):
+    replaced: tuple[Any, ...] = (run, inference_api)
+    for module in replaced:
         module.upsert_dataset_status = outcomes.watching(module.upsert_dataset_status)
     use_gloo_without_gpus()
 
@@ -84,6 +85,7 @@ def import_run() -> ModuleType:
             visible, int(os.environ.get("LOCAL_RANK") or 0), local
         )
     spec = importlib.util.find_spec("vlmeval.run")
+    assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     module.int = _number_or_name
     sys.modules["vlmeval.run"] = module
@@ -97,7 +99,7 @@ def import_run() -> ModuleType:
     return module
 
 
-def _number_or_name(text: object) -> object:
+def _number_or_name(text: str) -> int | str:
     try:
         return int(text)
     except ValueError:

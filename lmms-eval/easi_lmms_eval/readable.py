@@ -48,8 +48,8 @@ class _Scored:
         entry = self._task.process_results(dict(doc), [text])[self._rule.entry]
         return float(next(entry[name] for name in self._rule.score if name in entry))
 
-    def own(self, name: str) -> Callable[..., Any]:
-        """Return a function of the task's module."""
+    def own(self, name: str) -> Any:
+        """Return a function or a constant of the task's module."""
         return self._task.config.process_results.__globals__[name]
 
 

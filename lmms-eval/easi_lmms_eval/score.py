@@ -212,7 +212,7 @@ def _replay_model(answers: Mapping[str, Answer], simple: bool) -> type:
 
         @classmethod
         def create_from_arg_string(
-            cls, arg_string: str, additional_config: dict | None = None
+            cls, arg_string: str, additional_config: dict[str, Any] | None = None
         ) -> JournaledAnswers:
             return cls()
 
