@@ -109,7 +109,7 @@ def test_what_can_be_read_is_answered_and_scored(
 @pytest.mark.parametrize(
     ("key", "telling"),
     [
-        ("mindcube_tiny", "parquet cannot be read: "),
+        ("mindcube_tiny", "mindcube_tiny: "),
         ("spar_bench", "sparbench: KeyError: 'question'"),
     ],
 )
