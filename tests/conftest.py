@@ -6,6 +6,7 @@ Each is made once, when the first test asks for it.
 from __future__ import annotations
 
 import functools
+import gc
 import os
 import shutil
 import signal
@@ -31,6 +32,16 @@ def pytest_configure() -> None:
             signal.signal(
                 signum, signal.default_int_handler if signum == signal.SIGINT else signal.SIG_DFL
             )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _quick_collections() -> None:
+    """Keep the objects of earlier modules out of garbage collection.
+
+    Backends leave millions of objects in this process; a worker collects after each failed call,
+    which then takes ten seconds.
+    """
+    gc.freeze()
 
 
 @dataclass(frozen=True)
