@@ -213,7 +213,7 @@ def ask_torch() -> TorchView:
             usable, tuple(torch.cuda.get_device_name(ordinal) for ordinal in range(usable))
         )
     except (ImportError, OSError, RuntimeError) as error:
-        return TorchView(trouble=f"{_one_line(error)}")
+        return TorchView(trouble=_one_line(error))
 
 
 def examine() -> list[Finding]:

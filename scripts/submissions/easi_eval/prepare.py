@@ -81,13 +81,13 @@ def refuse_lacking(
     Raises:
         EasiError: No benchmark is left.
     """
-    from .data.lacking import refuse_lacking
+    from .data import lacking  # loads the hub's client
 
     failed: dict[str, EasiError] = {}
     for step in plan.todo:
         if found := fetched.get(step.bench.key):
             try:
-                refuse_lacking(
+                lacking.refuse_lacking(
                     step.bench.source(plan.backend, str(step.settings.get("task", ""))),
                     list(found.values()),
                     hub,

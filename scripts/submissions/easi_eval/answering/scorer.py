@@ -17,6 +17,7 @@ from pathlib import Path
 from ..errors import EasiError, is_full, worded
 from ..execution import supervisor
 from ..execution.keeper import gave_up_reasons
+from ..locks import process_start
 from ..state import write_json
 from .book import Book
 from .journal import Answer
@@ -137,7 +138,7 @@ class Abandoned:
 
 def alive(host: str, pid: int) -> bool:
     """Whether a process may still exist; True for another machine, which cannot be checked."""
-    return host != socket.gethostname() or Path(f"/proc/{pid}").exists()
+    return host != socket.gethostname() or process_start(pid) != ""
 
 
 class Open:

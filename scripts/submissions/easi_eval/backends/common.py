@@ -15,6 +15,7 @@ from pathlib import Path
 
 from ..config import RunConfig
 from ..data.needs import HubSettings, Need, Unreachable
+from ..data.weights import WEIGHTS
 from ..errors import EasiError
 from ..libraries import installed
 from ..nearest import nearest
@@ -162,7 +163,7 @@ def is_missing_path(model: str) -> bool:
     ).expanduser().exists()
 
 
-WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".gguf")
+LOADABLE = (*WEIGHTS, ".gguf")
 
 
 def check_folder(folder: Path) -> None:
@@ -177,7 +178,7 @@ def check_folder(folder: Path) -> None:
         return
     parts = sorted(name for name in names if re.fullmatch(r"checkpoint-\d+", name))
     sharded = "zero_to_fp32.py" in names or any(name.startswith("global_step") for name in names)
-    loadable = [name for name in names if name.endswith(WEIGHTS)]
+    loadable = [name for name in names if name.endswith(LOADABLE)]
     if sharded and not loadable:
         raise EasiError(
             f"{folder} holds a DeepSpeed (ZeRO) training checkpoint, not a model",

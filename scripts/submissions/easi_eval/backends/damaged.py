@@ -15,7 +15,7 @@ from ..data.weights import ADAPTER_SETS, ENGINE_SETS, INDEX, OTHER_FIRST, SETS, 
 from ..errors import EasiError
 from ..model import ModelChoice
 from .adapters import checkpoints
-from .common import WEIGHTS
+from .common import LOADABLE
 from .references import ADAPTER, CONFIG, reached, read_object
 
 # Arguments that make a class load other files than those checked here.
@@ -112,7 +112,7 @@ def _parts(folder: Path) -> list[Path]:
 
 
 def _holds_weights(folder: Path) -> bool:
-    return any(path.suffix in WEIGHTS for path in folder.iterdir())
+    return any(path.suffix in LOADABLE for path in folder.iterdir())
 
 
 def _missing(path: Path) -> str:

@@ -10,8 +10,8 @@ from .fetching import list_all
 from .hub import Hub, Repo
 from .needs import HubSettings
 from .parallel import Pulse
-from .planning import WEIGHTS
 from .store import digest_of
+from .weights import WEIGHTS
 
 CONFIGS = ("config.json", "adapter_config.json")
 

@@ -20,9 +20,7 @@ from .hub import Listing, Repo
 from .needs import FileRecord, HubSettings, Kind, Need
 from .store import size_of_file, snapshot_folder
 from .unpack import Archive, Target
-from .weights import INDEX, chosen, judged, shards
-
-WEIGHTS = (".safetensors", ".bin", ".pt", ".pth")
+from .weights import INDEX, WEIGHTS, chosen, judged, shards
 
 
 @dataclass(frozen=True)
@@ -180,7 +178,7 @@ def _lacking(planned: Planned) -> str:
 
 def _lacking_weights(there: Mapping[str, Path]) -> str:
     """Return a missing shard of the weights that would be loaded, "" if none is missing."""
-    for folder, names in judged(_by_folder(there), WEIGHTS).items():
+    for folder, names in judged(_by_folder(there)).items():
         index = chosen(names)
         if index.endswith(INDEX):
             for name in shards(there[folder + index]) or ():

@@ -6,6 +6,7 @@ import json
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
+WEIGHTS = (".safetensors", ".bin", ".pt", ".pth")  # file extensions
 # transformers loads the first of these that exists. Inference engines prefer an index to a single
 # file of the same format.
 SETS = (
@@ -30,9 +31,7 @@ def chosen(names: Collection[str], sets: Iterable[str] = ()) -> str:
     return next((name for name in sets if name in names), "")
 
 
-def judged(
-    folders: Mapping[str, Collection[str]], endings: tuple[str, ...]
-) -> dict[str, Collection[str]]:
+def judged(folders: Mapping[str, Collection[str]]) -> dict[str, Collection[str]]:
     """Return the folders whose weights would be loaded.
 
     This is the top folder ("") or, if it has no weights, each folder with a config, as in a model
@@ -40,12 +39,11 @@ def judged(
 
     Args:
         folders: Names of the files by folder; a folder is "" or ends with a slash.
-        endings: File extensions of weights.
     """
     root = folders.get("", ())
     if OTHER_FIRST in root:
         return {}
-    if any(name.endswith(endings) for name in root) or chosen(root):
+    if any(name.endswith(WEIGHTS) for name in root) or chosen(root):
         return {"": root}
     return {
         folder: names
