@@ -2,7 +2,7 @@
 
 import sys
 
-from easi_vlmevalkit.cli import main
+from easi_vlmevalkit.__main__ import main
 
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))

@@ -13,15 +13,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from easi_eval.backends import make_backend
+from easi_eval.backends.evidence import Evidence, checked
 from easi_eval.benchmarks import CORE_KEYS, Benchmark, by_key
 from easi_eval.config import RunConfig
+from easi_eval.core.manifest import Manifest
+from easi_eval.core.run_folder import RunPaths
 from easi_eval.data.needs import HubSettings
-from easi_eval.evidence import Evidence, checked
-from easi_eval.pipeline import make
-from easi_eval.results.outputs import Outputs
-from easi_eval.results.rows import summarise
-from easi_eval.results.scores import BenchmarkScore, State
-from easi_eval.state import Manifest, RunPaths
+from easi_eval.run.pipeline import make
+from easi_eval.scores.outputs import Outputs
+from easi_eval.scores.rows import summarise
+from easi_eval.scores.scores import BenchmarkScore, State
 
 DATA = Path(__file__).parent / "data"
 

@@ -27,10 +27,10 @@ import pandas as pd
 from easi_eval.backends import make_backend
 from easi_eval.benchmarks import LMMS_EVAL, Benchmark, by_key
 from easi_eval.data.needs import HubSettings
-from easi_eval.results.cells import read_cells
-from easi_eval.results.outputs import Outputs
-from easi_eval.results.recompute import recompute
-from easi_eval.results.scores import Reading
+from easi_eval.scores.outputs import Outputs
+from easi_eval.scores.recompute import recompute
+from easi_eval.scores.scores import Reading
+from easi_eval.submission.archive.cells import read_cells
 
 # Questions in each benchmark. VLMEvalKit's table of 3DSRBench has the flipped and the circular
 # rows; lmms-eval's data set has fewer rows, and is taken to have as many.

@@ -15,9 +15,10 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from easi_eval.backends.lmms_eval.result_files import find_lmms_outputs
+from easi_eval.backends.vlmevalkit.result_files import find_vlmevalkit_outputs, row_cells
+from easi_eval.backends.vlmevalkit.table_check import ASKED
 from easi_eval.benchmarks import ALL_KEYS, LMMS_EVAL, VLMEVALKIT, by_key
-from easi_eval.results.readers import find_lmms_outputs, find_vlmevalkit_outputs, row_cells
-from easi_eval.results.table_check import ASKED
 
 DATA = Path(__file__).parent / "data"
 STAMP = "20260102_030405"

@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from easi_eval.answering.cost import VIDEO_FRAMES, count_parts, expected
-from easi_eval.answering.work import Assignment, Item, ItemList, Work
 from easi_eval.benchmarks import BENCHMARKS, VLMEVALKIT, TsvData
-from easi_eval.locks import file_lock
+from easi_eval.core.locks import file_lock
+from easi_eval.engine.cost import VIDEO_FRAMES, count_parts, expected
+from easi_eval.engine.work import Assignment, Item, ItemList, Work
 
-from .derived import drop_stale
+from .stale_files import drop_stale
 
 # Columns whose text the model sees, besides the columns of the options A, B ...
 TEXTS = (
@@ -56,7 +56,7 @@ class Loaded:
     def costs(self) -> tuple[float, ...]:
         """Return the expected cost of each question, from its images or frames and its text.
 
-        The unit is that of ``easi_eval.answering.cost``.
+        The unit is that of ``easi_eval.engine.cost``.
         """
         data = self.source.data
         texts = [column for column in data if column in TEXTS or len(str(column)) == 1]

@@ -15,22 +15,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from easi_eval.backends import catalog
-from easi_eval.backends.common import REPOSITORY
-from easi_eval.backends.kinds import KINDS
-from easi_eval.backends.vlmevalkit import VLMEvalKit, file_name
+from easi_eval.backends.shared import catalog
+from easi_eval.backends.vlmevalkit.backend import VLMEvalKit, file_name
+from easi_eval.backends.vlmevalkit.judge_endpoint import endpoint, model_name, probe
 from easi_eval.benchmarks import BENCHMARKS, VLMEVALKIT
-from easi_eval.cli import load_env_files
 from easi_eval.config import RunConfig
-from easi_eval.datasets import HubSettings, fetch, vlmevalkit_needs
+from easi_eval.core.backend_facts import KINDS
+from easi_eval.core.env_files import load_env_files
+from easi_eval.core.errors import EasiError
+from easi_eval.core.locks import file_lock
+from easi_eval.core.model import ModelChoice
+from easi_eval.core.places import REPOSITORY
+from easi_eval.core.redact import Redactor
+from easi_eval.core.run_folder import sanitise
+from easi_eval.data.benchmark_data import HubSettings, fetch, vlmevalkit_needs
 from easi_eval.display.plain import PlainDisplay
-from easi_eval.errors import EasiError
-from easi_eval.judging import BY_RULES, RULES
-from easi_eval.judging.endpoint import endpoint, model_name, probe
-from easi_eval.locks import file_lock
-from easi_eval.model import ModelChoice
-from easi_eval.redact import Redactor
-from easi_eval.state import sanitise
+from easi_eval.scores.judging import BY_RULES, RULES
 
 PROJECT = Path(__file__).resolve().parents[1]
 WORK_DIR = "--work-dir"

@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from easi_eval.answering.journal import Answer
+from easi_eval.backends.vlmevalkit.result_files import question_facts
 from easi_eval.benchmarks import VLMEVALKIT, by_key
-from easi_eval.results.notes import FailedItem, add_failed
-from easi_eval.results.recompute import SETS
-from easi_eval.results.vlmevalkit_files import question_facts
+from easi_eval.engine.journal import Answer
+from easi_eval.scores.recompute import SETS
+from easi_eval.scores.scorer_notes import FailedItem, add_failed
 
 
 @contextlib.contextmanager

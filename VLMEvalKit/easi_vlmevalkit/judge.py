@@ -26,10 +26,10 @@ from typing import Any
 
 import requests
 
-from easi_eval.errors import EasiError
-from easi_eval.judging import ANSWERS_FILE, BY_RULES
-from easi_eval.judging.endpoint import Endpoint, endpoint, is_completion, seconds
-from easi_eval.state import sanitise
+from easi_eval.backends.vlmevalkit.judge_endpoint import Endpoint, endpoint, is_completion, seconds
+from easi_eval.core.errors import EasiError
+from easi_eval.core.run_folder import sanitise
+from easi_eval.scores.judging import ANSWERS_FILE, BY_RULES
 
 SCHEMA = 1
 # VLMEvalKit's text for a missing answer (fail_msg in api/gpt.py). Here it means that the judge

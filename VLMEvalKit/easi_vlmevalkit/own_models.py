@@ -12,8 +12,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from easi_eval.backends.own_models import folder
-from easi_eval.errors import EasiError, worded
+from easi_eval.backends.vlmevalkit.own_models import folder
+from easi_eval.core.errors import EasiError, worded
 
 PROJECT = Path(__file__).resolve().parents[1]
 

@@ -15,8 +15,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from easi_eval.answering.newer_configs import read_newer_configs
-from easi_eval.model import ModelChoice
+from easi_eval.core.model import ModelChoice
+from easi_eval.engine.vlm.newer_configs import read_newer_configs
 
 from .own_models import add_folder, factory
 
@@ -293,7 +293,7 @@ def build_whole(build: Callable[..., Any], *args: Any, **options: Any) -> Any:
     Raises:
         EasiError: Some of the model's weights are in no file of the checkpoint.
     """
-    from easi_eval.answering.missing_weights import refusing_missing_weights
+    from easi_eval.engine.vlm.missing_weights import refusing_missing_weights
 
     with refusing_missing_weights():
         return build(*args, **options)

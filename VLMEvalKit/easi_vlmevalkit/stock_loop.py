@@ -18,13 +18,13 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from easi_eval.backends import catalog
-from easi_eval.backends import own_models as own_classes
-from easi_eval.backends.kinds import KINDS
+from easi_eval.backends.shared import catalog
+from easi_eval.backends.vlmevalkit import own_models as own_classes
 from easi_eval.benchmarks import BENCHMARKS, VLMEVALKIT
-from easi_eval.execution import gpus
-from easi_eval.judging import RULES
-from easi_eval.state import write_atomic
+from easi_eval.core.atomic_files import write_atomic
+from easi_eval.core.backend_facts import KINDS
+from easi_eval.engine.processes import gpus
+from easi_eval.scores.judging import RULES
 
 from . import judge, own_models
 from .datasets import drop_stale_files

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import sys
 
-from easi_eval.answering.driver import DriverOptions, guarded, keep_worker, split_options
-from easi_eval.answering.newer_configs import read_newer_configs
+from easi_eval.engine.driver import DriverOptions, guarded, keep_worker, split_options
+from easi_eval.engine.vlm.newer_configs import read_newer_configs
 
 
 def main(argv: list[str]) -> int:
@@ -37,10 +37,10 @@ def _role(options: DriverOptions, argv: list[str]) -> int:
     if options.role == "keep":
         return keep_worker(["-m", "easi_lmms_eval"], options, argv)
     if options.role == "work":
-        from .answer import answer
+        from .answer_worker import answer
 
         return answer(options.run)
-    from .score import score
+    from .score_worker import score
 
     return score(options.run)
 

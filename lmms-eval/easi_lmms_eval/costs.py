@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from easi_eval.answering.cost import VIDEO_FRAMES, expected, limit_of
+from easi_eval.engine.cost import VIDEO_FRAMES, expected, limit_of
 
 
 def costs(requests: Sequence[Any], task_dict: Mapping[str, Any]) -> list[float]:
     """Return the expected cost of each request, in the order of ``requests``.
 
-    The unit is that of ``easi_eval.answering.cost.expected``: thousands of tokens read.
+    The unit is that of ``easi_eval.engine.cost.expected``: thousands of tokens read.
     """
     media: dict[tuple[str, str], list[float]] = {}
     found = []

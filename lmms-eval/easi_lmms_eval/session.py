@@ -12,13 +12,13 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from easi_eval.answering.driver import importing, load_work
-from easi_eval.answering.newer_configs import read_newer_configs
-from easi_eval.answering.work import Work
 from easi_eval.benchmarks import LMMS_EVAL
-from easi_eval.config import unquoted
-from easi_eval.errors import is_full, worded
-from easi_eval.locks import file_lock, lacks_locks
+from easi_eval.core.errors import is_full, worded
+from easi_eval.core.locks import file_lock, lacks_locks
+from easi_eval.core.model_args import unquoted
+from easi_eval.engine.driver import importing, load_work
+from easi_eval.engine.vlm.newer_configs import read_newer_configs
+from easi_eval.engine.work import Work
 
 
 def item_id(request: Any) -> str:
@@ -173,7 +173,7 @@ def _find_offline() -> None:
 
 
 def _lock_anywhere() -> None:
-    """Use ``easi_eval.locks`` on a file system without locks.
+    """Use ``easi_eval.core.locks`` on a file system without locks.
 
     There the datasets library fails, or waits for the lock file that a real lock left behind.
     """

@@ -73,7 +73,7 @@ def main(argv: Sequence[str]) -> int:
 
     Returns:
         The exit code: 2 if the set-up failed, 130 if it was interrupted, with ``--check`` that of
-        ``easi_eval.doctor``.
+        ``easi_eval.run.doctor``.
     """
     options = parse(argv)
     # Symbolic links are not resolved: the environment is found by the name it was given.
@@ -99,7 +99,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def check(venv: Path) -> int:
-    """Run ``easi_eval.doctor`` in the environment and return its exit status.
+    """Run ``easi_eval.run.doctor`` in the environment and return its exit status.
 
     Raises:
         SetupError: The environment does not exist or its set-up did not finish.
@@ -110,7 +110,7 @@ def check(venv: Path) -> int:
         state = "is not finished" if venv.is_dir() else "does not exist"
         raise SetupError(f"the environment {venv} {state}", "bash scripts/setup.sh")
     return subprocess.run(
-        [str(python), "-s", "-m", "easi_eval.doctor"],
+        [str(python), "-s", "-m", "easi_eval.run.doctor"],
         env=untied(os.environ),
         stdin=subprocess.DEVNULL,
     ).returncode

@@ -7,7 +7,7 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from easi_eval.answering.work import Item
+from easi_eval.engine.work import Item
 
 KEYS = tuple(f"benchmark_{number}" for number in range(1, 10))
 

@@ -24,7 +24,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from easi_eval.benchmarks import ALL_KEYS, CORE_KEYS, LMMS_EVAL, by_key
-from easi_eval.smoke import hub
+from easi_eval.data.local_hub import server as hub
 
 PROGRAM = Path(__file__).resolve().parents[2] / "scripts" / "submissions" / "run_easi_eval.py"
 

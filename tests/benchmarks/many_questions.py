@@ -21,10 +21,10 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from easi_eval.answering.cost import CHARACTER, IMAGE, count_parts
 from easi_eval.benchmarks import CORE_KEYS, LMMS_EVAL, VLMEVALKIT, HubData, TsvData, by_key
-from easi_eval.smoke.media import write_tsv
-from easi_eval.smoke.vlmevalkit_layout import TSV_REPO
+from easi_eval.data.rehearsal.media import write_tsv
+from easi_eval.data.rehearsal.vlmevalkit_layout import TSV_REPO
+from easi_eval.engine.cost import CHARACTER, IMAGE, count_parts
 
 # Characters of filler at feature 0, and at most. Together with the pictures' filler the text must
 # fit into a workbook's cell, which holds 32,767.
@@ -76,8 +76,8 @@ def features(asked: Mapping[str, int]) -> dict[tuple[str, str], float]:
 def enlarge(datasets: Path, asked: Mapping[str, int], sigma: float) -> None:
     """Rewrite the tables below ``datasets`` with ``asked`` questions each.
 
-    The tables are those that ``easi_eval.smoke.data.build`` made. The filler is lognormal in the
-    feature, with half of the variance ``sigma**2``.
+    The tables are those that ``easi_eval.data.rehearsal.data.build`` made. The filler is
+    lognormal in the feature, with half of the variance ``sigma**2``.
     """
     drawn = features(asked)
     for key, count in asked.items():

@@ -23,10 +23,10 @@ from datetime import timedelta
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
-from easi_eval.answering.book import Book
-from easi_eval.answering.journal import Answer, Journal
-from easi_eval.answering.work import JOURNAL_FOLDER, Assignment, Item, Work
-from easi_eval.answering.worker import Generation, work_loop
+from easi_eval.engine.journal import Answer, Journal
+from easi_eval.engine.journal_state import Book
+from easi_eval.engine.work import JOURNAL_FOLDER, Assignment, Item, Work
+from easi_eval.engine.worker import Generation, work_loop
 
 KEYS = ("a", "b", "c")
 WORK = Work(tuple(Assignment(key, key) for key in KEYS))
@@ -88,7 +88,7 @@ def clients(
     out: multiprocessing.SimpleQueue,
 ) -> None:
     """Be one process with a thread per name; puts what it measured."""
-    from easi_eval.answering.stores import connect
+    from easi_eval.engine.stores import connect
 
     of = questions(items)
     started: list[tuple[float, float]] = []
@@ -135,7 +135,7 @@ def measure(items: int, count: int, processes: int) -> Measured:
     from torch.distributed import TCPStore
 
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["torch.distributed", "easi_eval.answering.worker"])
+    context.set_forkserver_preload(["torch.distributed", "easi_eval.engine.worker"])
     store = TCPStore(
         "127.0.0.1", 0, is_master=True, wait_for_workers=False, timeout=timedelta(seconds=60)
     )

@@ -33,7 +33,8 @@ from pathlib import Path
 import many_questions
 from draws import Draw, completed_by, median, redraw, static_split
 from easi_eval.benchmarks import CORE_KEYS
-from easi_eval.smoke import data, hub
+from easi_eval.data.local_hub import server as hub
+from easi_eval.data.rehearsal import data
 from sleepers import MODELS, install
 
 PROGRAM = Path(__file__).resolve().parents[2] / "scripts" / "submissions" / "run_easi_eval.py"

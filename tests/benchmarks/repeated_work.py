@@ -25,10 +25,10 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from easi_eval.answering.book import Book
-from easi_eval.answering.journal import Answer, Header, Tail
-from easi_eval.answering.work import JOURNAL_FOLDER, Assignment, Work
-from easi_eval.execution.launchers import free_port, torchrun
+from easi_eval.engine.journal import Answer, Header, Tail
+from easi_eval.engine.journal_state import Book
+from easi_eval.engine.processes.launchers import free_port, torchrun
+from easi_eval.engine.work import JOURNAL_FOLDER, Assignment, Work
 
 MARK = "EASI_BENCHMARK_MARK"
 COUNT = 400
@@ -37,7 +37,7 @@ WORK = Work(tuple(Assignment(key, key) for key in ("a", "b", "c")), seed=3)
 RANK = """
 import os, sys
 from pathlib import Path
-from easi_eval.execution.keeper import keep
+from easi_eval.engine.processes.keeper import keep
 root = Path(sys.argv[1])
 (root / f"keeper.{os.environ['RANK']}").write_text(str(os.getpid()))
 sys.exit(keep([sys.executable, str(root / "worker.py"), *sys.argv[1:]], root, pause=0.05, restarts=1000))
@@ -46,8 +46,8 @@ sys.exit(keep([sys.executable, str(root / "worker.py"), *sys.argv[1:]], root, pa
 WORKER = """
 import os, random, sys, time
 from pathlib import Path
-from easi_eval.answering.work import Item, Work
-from easi_eval.answering.worker import Generation, work_loop
+from easi_eval.engine.work import Item, Work
+from easi_eval.engine.worker import Generation, work_loop
 
 root, seconds, count = Path(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3])
 notes = os.open(root / "asked", os.O_WRONLY | os.O_CREAT | os.O_APPEND)

@@ -25,12 +25,12 @@ from pathlib import Path
 import pandas as pd
 
 from easi_eval.backends import make_backend
+from easi_eval.backends.lmms_eval import corrections
+from easi_eval.backends.lmms_eval.result_files import sample_entries
 from easi_eval.benchmarks import ALL_KEYS, LMMS_EVAL, VLMEVALKIT, by_key
+from easi_eval.data.local_hub import server as hub
 from easi_eval.data.needs import HubSettings
-from easi_eval.results import corrections
-from easi_eval.results.lmms_files import sample_entries
-from easi_eval.results.recompute import recompute
-from easi_eval.smoke import hub
+from easi_eval.scores.recompute import recompute
 
 # What models say when they mean B; dealt out in this order.
 FORMS = (

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from draws import Draw
-from easi_eval.answering.book import Book
-from easi_eval.answering.journal import Answer, Journal
-from easi_eval.answering.queue import Lease, Queue
-from easi_eval.answering.stores import LocalStore
+from easi_eval.engine.journal import Answer, Journal
+from easi_eval.engine.journal_state import Book
+from easi_eval.engine.queue import Lease, Queue
+from easi_eval.engine.stores import LocalStore
 
 ASK_AGAIN = 0.05  # seconds until an idle worker asks the queue again
 

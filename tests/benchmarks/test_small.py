@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from easi_eval.benchmarks import LMMS_EVAL, VLMEVALKIT, by_key
-from easi_eval.smoke import data
-from easi_eval.smoke.vlmevalkit_layout import TSV_REPO
+from easi_eval.data.rehearsal import data
+from easi_eval.data.rehearsal.vlmevalkit_layout import TSV_REPO
 
 sys.path.insert(0, str(Path(__file__).parent))
 

@@ -17,8 +17,9 @@ from pathlib import Path
 
 import openpyxl
 
+from easi_eval.backends.lmms_eval.result_files import find_lmms_outputs
+from easi_eval.backends.vlmevalkit.result_files import find_vlmevalkit_outputs
 from easi_eval.benchmarks import BENCHMARKS, LMMS_EVAL, VLMEVALKIT
-from easi_eval.results.readers import find_lmms_outputs, find_vlmevalkit_outputs
 
 HERE = Path(__file__).parent
 PATHS = re.compile(r"/[^'\"\s]*?/hub/datasets--")

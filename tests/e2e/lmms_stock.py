@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from easi_eval.smoke import hub
+from easi_eval.data.local_hub import server as hub
 from program import RunFolder, User
 
 

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from checkpoints import adapter, qwen2_5_vl
-from easi_eval.answering.generic_vlm import GenericVLM
-from easi_eval.backends.references import bare_adapter, lay_out
+from easi_eval.backends.shared.references import bare_adapter, lay_out
+from easi_eval.engine.vlm.generic_vlm import GenericVLM
 from program import User, run_folder
 
 pytestmark = [pytest.mark.slow, pytest.mark.e2e]

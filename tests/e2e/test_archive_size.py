@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 
 from conftest import Runs
-from easi_eval import verifying
 from easi_eval.benchmarks import ALL_KEYS, by_key
-from easi_eval.redact import Redactor
-from easi_eval.results.archive import MANIFEST, PAYLOAD, Contents, entries, pack
-from easi_eval.results.forms import leave_of
-from easi_eval.results.scores import ScoreTable
-from easi_eval.results.scrub import Scrubber
+from easi_eval.core.redact import Redactor
+from easi_eval.scores.scores import ScoreTable
+from easi_eval.submission import verify
+from easi_eval.submission.archive.anonymize import Scrubber
+from easi_eval.submission.archive.archive import MANIFEST, PAYLOAD, Contents, entries, pack
+from easi_eval.submission.archive.forms import leave_of
 from easi_eval.submission.client import room_for
 from easi_eval.submission.payload import build_payload, payload_text
 from full_size import ROWS, Size, expand
@@ -41,8 +41,8 @@ def test_a_tenth_of_a_whole_run_fits_into_a_tenth_of_a_request(
         expand(backend, whole.folder.root / "outputs", tmp_path / key, key, Size(SHARE))
         for key in ALL_KEYS
     ]
-    source = verifying.Source.of(manifest)
-    proofs = {key: verifying.prove(source, key, tmp_path / key) for key in ALL_KEYS}
+    source = verify.Source.of(manifest)
+    proofs = {key: verify.prove(source, key, tmp_path / key) for key in ALL_KEYS}
     assert not [proof.problem for proof in proofs.values() if proof.problem]
     payload = build_payload(
         ScoreTable(
@@ -59,13 +59,13 @@ def test_a_tenth_of_a_whole_run_fits_into_a_tenth_of_a_request(
     packed = pack(
         contents,
         Scrubber(Redactor()),
-        lambda folder: verifying.tables(source, folder),
+        lambda folder: verify.tables(source, folder),
         lambda size: room(int(size / SHARE)),
     )
     assert packed.fits and packed.rung == 2
     path = tmp_path / "easi_results.zip"
     path.write_bytes(packed.data)
-    verdict = verifying.verify(path)
+    verdict = verify.verify(path)
     assert verdict.differences == [] and sum(
         proof.rows for proof in proofs.values()
     ) >= SHARE * sum(ROWS.values())

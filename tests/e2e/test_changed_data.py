@@ -16,7 +16,7 @@ import pytest
 
 from conftest import Runs
 from easi_eval.benchmarks import VLMEVALKIT
-from easi_eval.smoke import hub
+from easi_eval.data.local_hub import server as hub
 from own_entries import OWN_ENTRIES
 from program import Launch, Results, RunFolder, User, run_folder
 

@@ -21,7 +21,8 @@ import pandas as pd
 import pytest
 
 import checkpoints
-from easi_eval.smoke import data, hub
+from easi_eval.data.local_hub import server as hub
+from easi_eval.data.rehearsal import data
 from judge_server import KEY, judge_server
 from openai_server import openai_server
 from program import REPOSITORY, User, a_closed_port

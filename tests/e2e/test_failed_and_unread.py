@@ -20,19 +20,19 @@ import pandas as pd
 import pytest
 
 from conftest import Runs, Whole
-from easi_eval.answering.journal import Answer, Journal
-from easi_eval.answering.scorer import FAILED_ONE_IN
-from easi_eval.answering.work import DONE_FILE, Assignment, ItemList, Work
 from easi_eval.backends import make_backend
+from easi_eval.backends.evidence import Evidence, gather
+from easi_eval.backends.vlmevalkit.result_files import find_vlmevalkit_outputs, read_vlmevalkit_rows
 from easi_eval.benchmarks import LMMS_EVAL, VLMEVALKIT, by_key
 from easi_eval.config import RunConfig
+from easi_eval.core.errors import EasiError
+from easi_eval.data.local_hub import server as hub
 from easi_eval.data.needs import HubSettings
-from easi_eval.errors import EasiError
-from easi_eval.evidence import Evidence, gather
-from easi_eval.results.readers import find_vlmevalkit_outputs, read_vlmevalkit_rows
-from easi_eval.results.recompute import all_right
-from easi_eval.results.scores import State
-from easi_eval.smoke import hub
+from easi_eval.engine.journal import Answer, Journal
+from easi_eval.engine.scorer import FAILED_ONE_IN
+from easi_eval.engine.work import DONE_FILE, Assignment, ItemList, Work
+from easi_eval.scores.recompute import all_right
+from easi_eval.scores.scores import State
 from own_files import KEYS
 
 pytestmark = [pytest.mark.slow, pytest.mark.e2e]

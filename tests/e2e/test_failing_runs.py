@@ -20,8 +20,8 @@ from pathlib import Path
 import pytest
 
 from conftest import Runs
-from easi_eval.smoke import hub
-from easi_eval.smoke.hub import Faults, Hub
+from easi_eval.data.local_hub import server as hub
+from easi_eval.data.local_hub.server import Faults, Hub
 from program import (
     RESULT_FILES,
     Launch,

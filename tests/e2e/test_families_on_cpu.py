@@ -16,13 +16,14 @@ from pathlib import Path
 import pytest
 
 import checkpoints
-from easi_eval.backends.vlmevalkit import VLMEvalKit
+from easi_eval.backends.vlmevalkit.backend import VLMEvalKit
 from easi_eval.benchmarks import by_key
 from easi_eval.config import RunConfig
-from easi_eval.datasets import HubSettings, fetch
-from easi_eval.model import ModelChoice
-from easi_eval.smoke import data, hub
-from easi_eval.state import RunPaths
+from easi_eval.core.model import ModelChoice
+from easi_eval.core.run_folder import RunPaths
+from easi_eval.data.benchmark_data import HubSettings, fetch
+from easi_eval.data.local_hub import server as hub
+from easi_eval.data.rehearsal import data
 from program import REPOSITORY, RunFolder, User
 
 pytestmark = [pytest.mark.slow, pytest.mark.e2e]

@@ -17,12 +17,16 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from easi_eval.backends.lmms_eval import corrections
+from easi_eval.backends.lmms_eval.caveats import told
+from easi_eval.backends.lmms_eval.result_files import (
+    find_lmms_outputs,
+    read_lmms_rows,
+    read_lmms_scores,
+)
 from easi_eval.benchmarks import LMMS_EVAL, by_key
-from easi_eval.results import corrections
-from easi_eval.results.lmms_files import find_lmms_outputs, read_lmms_rows, read_lmms_scores
-from easi_eval.results.lmms_notes import told
-from easi_eval.results.rows import summarise
-from easi_eval.results.scores import BenchmarkScore, State
+from easi_eval.scores.rows import summarise
+from easi_eval.scores.scores import BenchmarkScore, State
 
 pytestmark = [pytest.mark.slow, pytest.mark.e2e]
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from conftest import Runs
-from easi_eval.smoke import hub
+from easi_eval.data.local_hub import server as hub
 from program import REPOSITORY, User, a_closed_port
 
 pytestmark = [pytest.mark.slow, pytest.mark.e2e]

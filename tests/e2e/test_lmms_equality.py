@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from conftest import Runs, Whole
+from easi_eval.backends.lmms_eval.result_files import find_lmms_outputs, read_lmms_rows
 from easi_eval.benchmarks import LMMS_EVAL, by_key
-from easi_eval.results.lmms_files import find_lmms_outputs, read_lmms_rows
 from lmms_stock import launched
 from own_files import KEYS, LMMS_HEADLINES, headline
 from program import Launch, Results, run_folder

@@ -13,14 +13,14 @@ import pandas as pd
 import pytest
 
 from conftest import Runs, Whole
-from easi_eval.answering.work import ItemList
 from easi_eval.backends import make_backend
+from easi_eval.backends.evidence import gather
 from easi_eval.benchmarks import LMMS_EVAL, by_key
 from easi_eval.config import RunConfig
+from easi_eval.data.local_hub import server as hub
 from easi_eval.data.needs import HubSettings
-from easi_eval.evidence import gather
-from easi_eval.results.scores import BenchmarkScore
-from easi_eval.smoke import hub
+from easi_eval.engine.work import ItemList
+from easi_eval.scores.scores import BenchmarkScore
 from own_files import KEYS
 from program import Launch, Results, User, a_closed_port, answered_otherwise, run_folder, wait_until
 

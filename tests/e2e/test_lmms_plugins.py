@@ -21,7 +21,7 @@ from pathlib import Path
 import pytest
 
 from conftest import Runs
-from easi_eval.smoke import checkpoint
+from easi_eval.data.rehearsal import checkpoint
 from program import (
     REPOSITORY,
     RunFolder,

@@ -17,7 +17,7 @@ import pytest
 
 from conftest import Runs, Whole
 from easi_eval.benchmarks import ALL_KEYS
-from easi_eval.results.row_table import rows_from_csv
+from easi_eval.scores.row_table import rows_from_csv
 from program import Launch, Results, RunFolder, run_folder
 
 pytestmark = [pytest.mark.slow, pytest.mark.e2e]

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from easi_eval.errors import EasiError
-from easi_eval.smoke import checkpoint
+from easi_eval.core.errors import EasiError
+from easi_eval.data.rehearsal import checkpoint
 from easi_vlmevalkit import own_models
 from program import REPOSITORY, Results, User, run_folder
 from test_direct_use import readme_example
@@ -72,7 +72,7 @@ FILES = {
 }
 PROBE = """
 import json, sys
-from easi_eval.errors import EasiError
+from easi_eval.core.errors import EasiError
 from easi_vlmevalkit import own_models, stock_loop
 import vlmeval, vlmeval.vlm
 

@@ -15,18 +15,20 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from easi_eval.benchmarks import LMMS_EVAL, VLMEVALKIT, Benchmark, Source, by_key
-from easi_eval.results.lmms_files import source_of
-from easi_eval.results.readers import (
+from easi_eval.backends.lmms_eval.result_files import (
     find_lmms_outputs,
-    find_vlmevalkit_outputs,
     read_lmms_rows,
     read_lmms_scores,
+    source_of,
+)
+from easi_eval.backends.vlmevalkit.result_files import (
+    find_vlmevalkit_outputs,
     read_vlmevalkit_rows,
     read_vlmevalkit_scores,
 )
-from easi_eval.results.recompute import disagreement, recompute, wrong_scores
-from easi_eval.results.scores import Reading
+from easi_eval.benchmarks import LMMS_EVAL, VLMEVALKIT, Benchmark, Source, by_key
+from easi_eval.scores.recompute import disagreement, recompute, wrong_scores
+from easi_eval.scores.scores import Reading
 
 pytestmark = [pytest.mark.slow, pytest.mark.e2e]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from easi_eval.smoke import checkpoint
+from easi_eval.data.rehearsal import checkpoint
 from program import User, a_closed_port, files_below
 
 pytestmark = [pytest.mark.e2e, pytest.mark.faults]

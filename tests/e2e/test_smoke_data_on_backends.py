@@ -17,9 +17,10 @@ from pathlib import Path
 import pytest
 
 from easi_eval.benchmarks import BENCHMARKS, LMMS_EVAL, VLMEVALKIT
-from easi_eval.smoke import data, hub, questions
-from easi_eval.smoke.hub import Hub
-from easi_eval.smoke.questions import Question
+from easi_eval.data.local_hub import server as hub
+from easi_eval.data.local_hub.server import Hub
+from easi_eval.data.rehearsal import data, questions
+from easi_eval.data.rehearsal.questions import Question
 
 pytestmark = [pytest.mark.slow, pytest.mark.e2e]
 

@@ -20,9 +20,9 @@ import pandas as pd
 import pytest
 
 from conftest import Runs, Whole
+from easi_eval.backends.vlmevalkit.result_files import find_vlmevalkit_outputs, read_vlmevalkit_rows
 from easi_eval.benchmarks import VLMEVALKIT, by_key
-from easi_eval.results.readers import find_vlmevalkit_outputs, read_vlmevalkit_rows
-from easi_eval.smoke import hub
+from easi_eval.data.local_hub import server as hub
 from own_files import KEYS, headline
 from program import Results, RunFolder, answered_otherwise
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from easi_eval.smoke import checkpoint
+from easi_eval.data.rehearsal import checkpoint
 from program import REPOSITORY, Launch, RunFolder, User, run_folder
 
 pytestmark = [pytest.mark.slow, pytest.mark.e2e]

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from conftest import BACKENDS, Runs, Whole
-from easi_eval.smoke import hub
+from easi_eval.data.local_hub import server as hub
 from own_files import CORE, KEYS, headline
 from program import RESULT_FILES, SECRETS, RunFolder, answered_otherwise, files_below
 

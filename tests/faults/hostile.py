@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from easi_eval.execution.jobs import Job
+from easi_eval.engine.processes.jobs import Job
 
 # A double fork, a session of its own and an empty environment: all a program can do to get away.
 DAEMONISE = """

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from easi_eval.answering.book import Book
-from easi_eval.answering.journal import Answer
-from easi_eval.answering.work import JOURNAL_FOLDER, Assignment, Work
+from easi_eval.engine.journal import Answer
+from easi_eval.engine.journal_state import Book
+from easi_eval.engine.work import JOURNAL_FOLDER, Assignment, Work
 
 pytestmark = [pytest.mark.slow, pytest.mark.faults]
 
@@ -27,8 +27,8 @@ CROWDED = Work((Assignment("a", "A"),), final=False)
 KEEPER = """
 import sys
 from pathlib import Path
-from easi_eval.answering.hang import Limits, Silence
-from easi_eval.execution.keeper import keep
+from easi_eval.engine.hang import Limits, Silence
+from easi_eval.engine.processes.keeper import keep
 root, store = Path(sys.argv[1]), sys.argv[2]
 watcher = lambda worker, attempt: Silence(root, worker, attempt, Limits(floor=2, first=3))
 sys.exit(keep([sys.executable, *sys.argv[3:]], root, {"EASI_STORE": store}, pause=0.05, watcher=watcher))
@@ -38,8 +38,8 @@ sys.exit(keep([sys.executable, *sys.argv[3:]], root, {"EASI_STORE": store}, paus
 WORKER = """
 import os, sys, time
 from pathlib import Path
-from easi_eval.answering.work import Item, Work
-from easi_eval.answering.worker import Generation, work_loop
+from easi_eval.engine.work import Item, Work
+from easi_eval.engine.worker import Generation, work_loop
 
 root, me, attempt = Path(sys.argv[1]), os.environ["EASI_WORKER"], int(os.environ["EASI_ATTEMPT"])
 

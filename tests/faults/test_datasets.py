@@ -26,10 +26,10 @@ import pytest
 from huggingface_hub import constants
 
 from easi_eval.benchmarks import BENCHMARKS, by_key
-from easi_eval.data import fetching
-from easi_eval.data.hub import PIECE
-from easi_eval.data.needs import FileRecord, Unreachable
-from easi_eval.datasets import (
+from easi_eval.core.errors import DiskFull, EasiError, ExitCode, NoRoom
+from easi_eval.core.events import DataProgress, Event, Notice
+from easi_eval.data import fetch as fetching
+from easi_eval.data.benchmark_data import (
     Fetched,
     HubSettings,
     Kind,
@@ -41,11 +41,11 @@ from easi_eval.datasets import (
     size_of,
     vlmevalkit_needs,
 )
-from easi_eval.display.events import DataProgress, Event, Notice
-from easi_eval.errors import DiskFull, EasiError, ExitCode, NoRoom
-from easi_eval.prepare import fetch_each
-from easi_eval.smoke import hub as smoke_hub
-from easi_eval.smoke.hub import Faults, Hub, Served
+from easi_eval.data.hub import PIECE
+from easi_eval.data.local_hub import server as smoke_hub
+from easi_eval.data.local_hub.server import Faults, Hub, Served
+from easi_eval.data.needs import FileRecord, Unreachable
+from easi_eval.run.prepare import fetch_each
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -597,7 +597,7 @@ def test_killed_at_any_time_the_next_run_completes(
     zip_file(served(hub, "one.zip"), files)
     target = settings.hf_home / "videos"
     program = (
-        "import sys; from pathlib import Path; from easi_eval.datasets import *; "
+        "import sys; from pathlib import Path; from easi_eval.data.benchmark_data import *; "
         "home = Path(sys.argv[2])\n"
         f"need = Need('media', {REPO!r}, ignore=('videos.zip',), "
         "unpack=Unpack(into=home / 'videos'))\n"

@@ -12,12 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from easi_eval.backends.common import weights_need
+from easi_eval.backends.shared.model_files import weights_need
 from easi_eval.benchmarks import by_key
+from easi_eval.data.benchmark_data import fetch, vlmevalkit_needs
+from easi_eval.data.local_hub import server as hub
 from easi_eval.data.needs import HubSettings
-from easi_eval.datasets import fetch, vlmevalkit_needs
-from easi_eval.smoke import checkpoint, data, hub
-from easi_eval.smoke.rehearsal import MODEL
+from easi_eval.data.rehearsal import checkpoint, data
+from easi_eval.run.rehearsal import MODEL
 from program import PROGRAM, User
 
 pytestmark = [pytest.mark.slow, pytest.mark.e2e, pytest.mark.faults]

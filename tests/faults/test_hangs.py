@@ -15,19 +15,19 @@ from pathlib import Path
 
 import pytest
 
-from easi_eval.answering.book import Book
-from easi_eval.answering.hang import Limits, Silence
-from easi_eval.answering.journal import Answer, Journal
-from easi_eval.answering.work import JOURNAL_FOLDER, Assignment, Item, Work
-from easi_eval.errors import EasiError
+from easi_eval.core.errors import EasiError
+from easi_eval.engine.hang import Limits, Silence
+from easi_eval.engine.journal import Answer, Journal
+from easi_eval.engine.journal_state import Book
+from easi_eval.engine.work import JOURNAL_FOLDER, Assignment, Item, Work
 
 pytestmark = pytest.mark.faults
 
 KEEPER = """
 import sys
 from pathlib import Path
-from easi_eval.answering.hang import Limits, Silence
-from easi_eval.execution.keeper import keep
+from easi_eval.engine.hang import Limits, Silence
+from easi_eval.engine.processes.keeper import keep
 root, store = Path(sys.argv[1]), sys.argv[2]
 watcher = lambda worker, attempt: Silence(root, worker, attempt, Limits(floor=2, first=3))
 sys.exit(keep([sys.executable, sys.argv[3], str(root)], root, {"EASI_STORE": store}, pause=0.05, watcher=watcher))
@@ -36,8 +36,8 @@ sys.exit(keep([sys.executable, sys.argv[3], str(root)], root, {"EASI_STORE": sto
 WORKER = """
 import os, sys, time
 from pathlib import Path
-from easi_eval.answering.work import Item, Work
-from easi_eval.answering.worker import Generation, work_loop
+from easi_eval.engine.work import Item, Work
+from easi_eval.engine.worker import Generation, work_loop
 
 def answer(items):
     for item in items:

@@ -14,27 +14,27 @@ import pytest
 
 from easi_eval.benchmarks import VLMEVALKIT, Benchmark
 from easi_eval.config import RunConfig
-from easi_eval.display.events import Event, Notice, Traceback
-from easi_eval.evaluate import Evaluation, Verdict
-from easi_eval.execution.jobs import Job
-from easi_eval.model import ModelChoice
-from easi_eval.state import RunPaths
+from easi_eval.core.events import Event, Notice, Traceback
+from easi_eval.core.model import ModelChoice
+from easi_eval.core.run_folder import RunPaths
+from easi_eval.engine.processes.jobs import Job
+from easi_eval.run.evaluate import Evaluation, Verdict
 
 pytestmark = pytest.mark.faults
 
 KEEPER = """
 import sys
 from pathlib import Path
-from easi_eval.execution.keeper import keep
+from easi_eval.engine.processes.keeper import keep
 sys.exit(keep([sys.executable, *sys.argv[2:]], Path(sys.argv[1]), pause=1.0))
 """
 # load() and answer(items) are the test's
 WORKER = """
 import os, signal, sys, time
 from pathlib import Path
-from easi_eval.answering.driver import DriverOptions, guarded
-from easi_eval.answering.work import ItemList, Work
-from easi_eval.answering.worker import Generation, open_journal, work_loop
+from easi_eval.engine.driver import DriverOptions, guarded
+from easi_eval.engine.work import ItemList, Work
+from easi_eval.engine.worker import Generation, open_journal, work_loop
 
 root, keys = Path(sys.argv[1]), sys.argv[3:]
 
@@ -71,8 +71,8 @@ sys.exit(guarded(DriverOptions(root, "work"), work))
 SCORER = """
 import sys
 from pathlib import Path
-from easi_eval.answering.scorer import score_loop
-from easi_eval.answering.work import Work
+from easi_eval.engine.scorer import score_loop
+from easi_eval.engine.work import Work
 root, keys = Path(sys.argv[1]), sys.argv[2:]
 def score(assignment, answers, folder):
     (folder / "scored").touch()

@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
-from easi_eval.backends import common
-from easi_eval.execution import guard, keeper, launchers, supervisor
-from easi_eval.execution.jobs import Job
+from easi_eval.backends.shared import launch_env
+from easi_eval.engine.processes import guard, keeper, launchers, supervisor
+from easi_eval.engine.processes.jobs import Job
 from hostile import marked, new_mark, program, wait_until
 
 pytestmark = pytest.mark.faults
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.faults
 RANK = """
 import sys
 from pathlib import Path
-from easi_eval.execution.keeper import keep
+from easi_eval.engine.processes.keeper import keep
 sys.exit(keep(sys.argv[2:], Path(sys.argv[1]), pause=0.05))
 """
 
@@ -274,8 +274,8 @@ def test_a_worker_given_up_leaves_the_others_working(root: Path) -> None:
 MAIN = """
     import sys
     from pathlib import Path
-    from easi_eval.execution import launchers, supervisor
-    from easi_eval.execution.jobs import Job
+    from easi_eval.engine.processes import launchers, supervisor
+    from easi_eval.engine.processes.jobs import Job
     job = Job("answer", launchers.torchrun(2, launchers.free_port(), sys.argv[2:]))
     try:
         supervisor.run_job(job, Path(sys.argv[1]), grace=40)
@@ -336,7 +336,7 @@ def test_workers_meet_in_the_launchers_store(
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(64)))
     job = Job(
-        "answer", launch(2, launchers.free_port(), _rank(root, STORE_WORKER)), common.threads(2)
+        "answer", launch(2, launchers.free_port(), _rank(root, STORE_WORKER)), launch_env.threads(2)
     )
     outcome = supervisor.run_job(job, root / "run.log", grace=40)
     assert outcome.exit_code == 0, outcome.log_tail

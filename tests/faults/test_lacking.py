@@ -11,14 +11,15 @@ import pytest
 from huggingface_hub import constants
 from huggingface_hub.utils._http import reset_sessions
 
-from easi_eval.backends.common import weights_need
+from easi_eval.backends.shared.model_files import weights_need
 from easi_eval.benchmarks import BENCHMARKS, LMMS_EVAL, VLMEVALKIT, by_key
+from easi_eval.core.errors import EasiError
+from easi_eval.data.benchmark_data import fetch, lmms_needs, vlmevalkit_needs
 from easi_eval.data.lacking import refuse_lacking
+from easi_eval.data.local_hub import server as hub
 from easi_eval.data.needs import HubSettings, Need
-from easi_eval.datasets import fetch, lmms_needs, vlmevalkit_needs
-from easi_eval.errors import EasiError
-from easi_eval.smoke import checkpoint, data, hub
-from easi_eval.smoke.rehearsal import MODEL
+from easi_eval.data.rehearsal import checkpoint, data
+from easi_eval.run.rehearsal import MODEL
 from program import User
 
 pytestmark = pytest.mark.timeout(300)

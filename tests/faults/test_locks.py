@@ -15,14 +15,14 @@ from typing import Any
 import pytest
 from filelock import Timeout
 
-from easi_eval.backends.lmms_eval import LmmsEval
+from easi_eval.backends.lmms_eval.backend import LmmsEval
 from easi_eval.config import RunConfig
+from easi_eval.core.errors import EasiError
+from easi_eval.core.locks import SOFT, file_lock, lacks_locks, unlocked
+from easi_eval.core.model import ModelChoice
+from easi_eval.data.benchmark_data import Kind, Need, Unpack, fetch
+from easi_eval.data.local_hub import server as hub
 from easi_eval.data.needs import HubSettings
-from easi_eval.datasets import Kind, Need, Unpack, fetch
-from easi_eval.errors import EasiError
-from easi_eval.locks import SOFT, file_lock, lacks_locks, unlocked
-from easi_eval.model import ModelChoice
-from easi_eval.smoke import hub
 from program import REPOSITORY, User
 
 TAKEN_AWAY = REPOSITORY / "tests" / "no_locks"

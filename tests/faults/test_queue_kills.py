@@ -20,12 +20,12 @@ from pathlib import Path
 import pytest
 from torch.distributed import TCPStore
 
-from easi_eval.answering.book import Book
-from easi_eval.answering.journal import Answer, Journal
-from easi_eval.answering.queue import Queue
-from easi_eval.answering.stores import TorchStore, connect
-from easi_eval.answering.work import JOURNAL_FOLDER, Assignment, Item, Work
-from easi_eval.answering.worker import Generation, work_loop
+from easi_eval.engine.journal import Answer, Journal
+from easi_eval.engine.journal_state import Book
+from easi_eval.engine.queue import Queue
+from easi_eval.engine.stores import TorchStore, connect
+from easi_eval.engine.work import JOURNAL_FOLDER, Assignment, Item, Work
+from easi_eval.engine.worker import Generation, work_loop
 
 WORK = Work(tuple(Assignment(key, key) for key in ("a", "b", "c")), seed=5)
 ITEMS = {
@@ -75,7 +75,7 @@ class Launch:
 
     def __init__(self, root: Path, work: Work, size: int, chunk: int = 1) -> None:
         self._spawn = multiprocessing.get_context("forkserver")
-        self._spawn.set_forkserver_preload(["torch.distributed", "easi_eval.answering.worker"])
+        self._spawn.set_forkserver_preload(["torch.distributed", "easi_eval.engine.worker"])
         self._store = host_store()
         self._root, self._work, self._chunk = root, work, chunk
         self._attempts: Counter[int] = Counter()

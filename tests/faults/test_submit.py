@@ -25,7 +25,7 @@ from typing import Any
 import pytest
 
 from board import LIMIT, PATH, Board, Fault, digest
-from easi_eval.errors import EasiError
+from easi_eval.core.errors import EasiError
 from easi_eval.submission.client import NotTaken, Parcel, Patience, Sent, Unknown, send
 from easi_eval.submission.record import FILE, Fate, Record
 from easi_eval.submission.submit import submit

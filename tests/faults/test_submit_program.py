@@ -19,7 +19,7 @@ from board import Board, Fault
 from easi_eval.benchmarks import CORE_KEYS
 from easi_eval.cli import parse
 from easi_eval.config import RunConfig, SubmissionConfig
-from easi_eval.state import Manifest
+from easi_eval.core.manifest import Manifest
 from finished import finish
 from own_entries import OWN_ENTRIES
 from program import PROGRAM, SECRETS, Launch, User

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from easi_eval.errors import EasiError
-from easi_eval.execution import guard, supervisor
-from easi_eval.execution.jobs import Job
+from easi_eval.core.errors import EasiError
+from easi_eval.engine.processes import guard, supervisor
+from easi_eval.engine.processes.jobs import Job
 from hostile import marked, new_mark, program, python, shell, wait_until
 
 pytestmark = pytest.mark.faults
@@ -279,8 +279,8 @@ def test_a_job_inside_a_job_ends_with_the_outer_one(log: Path) -> None:
     mark = new_mark()
     code = f"""
         sys.path.insert(0, {str(Path(supervisor.__file__).parents[2])!r})
-        from easi_eval.execution import supervisor
-        from easi_eval.execution.jobs import Job
+        from easi_eval.engine.processes import supervisor
+        from easi_eval.engine.processes.jobs import Job
         supervisor.run_job(Job("inner", ("/bin/sh", "-c", "echo $EASI_TAG; sleep 1000; :", sys.argv[1])), 1, grace=20)
     """  # noqa: E501 -- lines of a program in a string
     handle = supervisor.start(python("outer", code, mark), log, grace=20)
@@ -392,7 +392,7 @@ MAIN = f"""
 import os, sys, time
 from pathlib import Path
 sys.path.insert(0, {str(Path(__file__).parent)!r})
-from easi_eval.execution import supervisor
+from easi_eval.engine.processes import supervisor
 from hostile import python
 
 mark, temper, seconds, log = sys.argv[1:]

@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from easi_eval.config import SubmissionConfig
+from easi_eval.core.errors import EasiError, ExitCode
 from easi_eval.data.cards import license_of
+from easi_eval.data.local_hub import server as smoke_hub
+from easi_eval.data.local_hub.server import Faults, Hub
 from easi_eval.data.needs import HubSettings
-from easi_eval.errors import EasiError, ExitCode
-from easi_eval.smoke import hub as smoke_hub
-from easi_eval.smoke.hub import Faults, Hub
 from easi_eval.submission.admission import check_public
 from easi_eval.submission.endpoint import by_hand
 

@@ -11,11 +11,11 @@ from typing import ClassVar
 
 import pytest
 
-from easi_eval.answering.ahead import Ahead
-from easi_eval.answering.book import Book
-from easi_eval.answering.journal import Answer
-from easi_eval.answering.work import JOURNAL_FOLDER, Assignment, Item, Work
-from easi_eval.answering.worker import Generation, work_loop
+from easi_eval.engine.journal import Answer
+from easi_eval.engine.journal_state import Book
+from easi_eval.engine.prefetch import Ahead
+from easi_eval.engine.work import JOURNAL_FOLDER, Assignment, Item, Work
+from easi_eval.engine.worker import Generation, work_loop
 
 WORK = Work((Assignment("a", "A"), Assignment("b", "B")))
 ITEMS = {key: [Item(key, str(number)) for number in range(12)] for key in ("a", "b")}
@@ -125,7 +125,7 @@ class Request:
 
 
 def test_lmms_evals_own_classes_find_the_next_pictures_read(tmp_path: Path) -> None:
-    from easi_lmms_eval.ahead import media_ahead
+    from easi_lmms_eval.prefetch_media import media_ahead
 
     reads: list[tuple[str, str]] = []
 

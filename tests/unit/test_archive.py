@@ -16,18 +16,19 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from easi_eval import archiving, verifying
 from easi_eval.backends import make_backend
+from easi_eval.backends.evidence import Evidence
 from easi_eval.benchmarks import ALL_KEYS, LMMS_EVAL, VLMEVALKIT, by_key
 from easi_eval.config import RunConfig
+from easi_eval.core.errors import EasiError
+from easi_eval.core.manifest import Manifest
 from easi_eval.data.needs import HubSettings
-from easi_eval.errors import EasiError
-from easi_eval.evidence import Evidence
-from easi_eval.results.archive import Index, Packed, archive, entries, read_index, unfold
-from easi_eval.results.outputs import Outputs
-from easi_eval.results.row_table import rows_csv
-from easi_eval.results.scores import ScoreTable
-from easi_eval.state import Manifest
+from easi_eval.scores.outputs import Outputs
+from easi_eval.scores.row_table import rows_csv
+from easi_eval.scores.scores import ScoreTable
+from easi_eval.submission import verify
+from easi_eval.submission.archive import build
+from easi_eval.submission.archive.archive import Index, Packed, archive, entries, read_index, unfold
 from easi_eval.submission.payload import build_payload
 from finished import FinishedRun, finish
 
@@ -49,10 +50,8 @@ class Made:
         manifest = Manifest.load(self.run.paths.manifest)
         assert manifest is not None
         table = ScoreTable(tuple(self.run.scores.values()), manifest.modelName, self.backend)
-        scrubber = archiving.Places(
-            self.run.cfg, HubSettings(), str(manifest.model["path"])
-        ).scrubber()
-        return archiving.make(
+        scrubber = build.Places(self.run.cfg, HubSettings(), str(manifest.model["path"])).scrubber()
+        return build.make(
             self.run.paths,
             list(self.run.scores),
             backend,
@@ -213,10 +212,10 @@ import sys; sys.path.insert(0, {str(Path(__file__).parents[1])!r})
 from pathlib import Path
 from hashlib import sha256
 from easi_eval.config import RunConfig
-from easi_eval.state import RunPaths
+from easi_eval.core.run_folder import RunPaths
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 from test_archive import Made
-from easi_eval.evidence import Evidence
+from easi_eval.backends.evidence import Evidence
 from finished import FinishedRun
 paths = RunPaths(Path({str(made.run.root)!r}))
 cfg = RunConfig(backend={made.backend!r}, model='m', output_dir=Path({str(made.run.cfg.output_dir)!r}))
@@ -375,7 +374,7 @@ def test_pickles_stay_out_and_two_files_of_one_name_are_refused(tmp_path: Path) 
 
 
 def test_the_tables_are_those_of_the_run(made: Made) -> None:
-    source = verifying.Source.of(json.loads(made.run.paths.manifest.read_text(encoding="utf-8")))
-    tables = verifying.tables(source, made.run.paths.outputs)
+    source = verify.Source.of(json.loads(made.run.paths.manifest.read_text(encoding="utf-8")))
+    tables = verify.tables(source, made.run.paths.outputs)
     assert set(tables) == set(ALL_KEYS)
     assert all(table.count(b"\n") == made.run.scores[key].n + 1 for key, table in tables.items())

@@ -11,20 +11,22 @@ from pathlib import Path
 
 import pytest
 
-from easi_eval.backends import catalog, common, make_backend, resolved
-from easi_eval.backends.families import FAMILIES, family_settings
-from easi_eval.backends.kinds import KINDS
-from easi_eval.backends.lmms_eval import SERVED_TYPES, LmmsEval
-from easi_eval.backends.revision import BLOCK, WHOLE, folder_revision
-from easi_eval.backends.signatures import signature
-from easi_eval.backends.sources import lineage
-from easi_eval.backends.vlmevalkit import VLMEvalKit
+from easi_eval.backends import make_backend, resolved
+from easi_eval.backends.lmms_eval.backend import SERVED_TYPES, LmmsEval
+from easi_eval.backends.shared import catalog, launch_env, model_files
+from easi_eval.backends.shared.class_source import lineage
+from easi_eval.backends.shared.folder_digest import BLOCK, WHOLE, folder_revision
+from easi_eval.backends.shared.signature import signature
+from easi_eval.backends.vlmevalkit.backend import VLMEvalKit
+from easi_eval.backends.vlmevalkit.families import FAMILIES, family_settings
 from easi_eval.benchmarks import by_key
 from easi_eval.config import RunConfig
+from easi_eval.core.backend_facts import KINDS
+from easi_eval.core.errors import EasiError
+from easi_eval.core.model import ModelChoice
+from easi_eval.core.run_folder import RunPaths
 from easi_eval.data.needs import HubSettings
-from easi_eval.errors import EasiError
-from easi_eval.model import ModelChoice
-from easi_eval.state import RunPaths, identity
+from easi_eval.run.identity import identity
 
 KIT, LMMS = KINDS["vlmevalkit"], KINDS["lmms-eval"]
 
@@ -549,7 +551,7 @@ def test_remote_code_is_trusted_only_where_the_class_takes_it(
 
 
 def test_older_cache_variables_are_removed(tmp_path: Path) -> None:
-    env = common.environment(HubSettings(hf_home=tmp_path), catalog.locate(KIT))
+    env = launch_env.environment(HubSettings(hf_home=tmp_path), catalog.locate(KIT))
     assert {
         env[name]
         for name in (
@@ -769,7 +771,7 @@ def test_a_folder_that_is_no_model_is_told_for_what_it_is(
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     with pytest.raises(EasiError) as error:
-        common.check_folder(tmp_path)
+        model_files.check_folder(tmp_path)
     assert what in error.value.message
     assert hint in error.value.hint
 
@@ -789,7 +791,7 @@ def test_a_folder_with_a_model_beside_what_training_left_is_taken(
     for name in files:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
-    common.check_folder(tmp_path)
+    model_files.check_folder(tmp_path)
 
 
 @pytest.mark.parametrize("quote", ["'", '"'])

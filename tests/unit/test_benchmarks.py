@@ -30,7 +30,7 @@ from easi_eval.benchmarks import (
     load,
     parse_keys,
 )
-from easi_eval.errors import EasiError
+from easi_eval.core.errors import EasiError
 
 TEXT = TOML.read_text(encoding="utf-8")
 PAIRS = [(bench, backend) for bench in BENCHMARKS for backend in BACKENDS]

@@ -7,13 +7,13 @@ from dataclasses import replace
 
 import pytest
 
-from easi_eval.answering.journal import Answer
+from easi_eval.backends.canaries import warnings
 from easi_eval.benchmarks import VLMEVALKIT, by_key
-from easi_eval.results.canaries import warnings
-from easi_eval.results.report import summary
-from easi_eval.results.rows import frame
-from easi_eval.results.scores import BenchmarkScore, Reading, ScoreTable, State
-from easi_eval.results.table import markdown_text
+from easi_eval.engine.journal import Answer
+from easi_eval.scores.report import summary
+from easi_eval.scores.rows import frame
+from easi_eval.scores.scores import BenchmarkScore, Reading, ScoreTable, State
+from easi_eval.scores.table import markdown_text
 
 BLINK, OMNI = by_key("blink"), by_key("omnispatial_(manual_cot)")
 KEYS = "ABCD"

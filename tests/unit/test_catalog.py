@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from easi_eval.backends import catalog
-from easi_eval.backends.catalog import (
+from easi_eval.backends.shared import catalog
+from easi_eval.backends.shared.catalog import (
     Entry,
     LmmsModel,
     Package,
@@ -22,11 +22,11 @@ from easi_eval.backends.catalog import (
     read_manifests,
     read_vlmeval_config,
 )
-from easi_eval.backends.kinds import KINDS
-from easi_eval.backends.literals import UNKNOWN, Dotted, Partial, read_module
+from easi_eval.backends.shared.literals import UNKNOWN, Dotted, Partial, read_module
 from easi_eval.benchmarks import BENCHMARKS
-from easi_eval.errors import EasiError
-from easi_eval.state import cache_folder
+from easi_eval.core.backend_facts import KINDS
+from easi_eval.core.errors import EasiError
+from easi_eval.core.places import cache_folder
 
 KIT, LMMS = KINDS["vlmevalkit"], KINDS["lmms-eval"]
 
@@ -303,8 +303,8 @@ def test_every_task_of_our_registry_exists_in_the_installed_backends() -> None:
 def test_reading_names_imports_no_backend() -> None:
     code = (
         "import sys\n"
-        "from easi_eval.backends import catalog\n"
-        "from easi_eval.backends.kinds import KINDS\n"
+        "from easi_eval.backends.shared import catalog\n"
+        "from easi_eval.core.backend_facts import KINDS\n"
         "kit, lmms = (catalog.locate(kind) for kind in KINDS.values())\n"
         "catalog.vlmeval_entries(kit), catalog.vlmeval_datasets(kit), "
         "catalog.lmms_models(lmms), catalog.lmms_tasks(lmms)\n"

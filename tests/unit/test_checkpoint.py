@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 from PIL import Image, ImageDraw
 
-from easi_eval.smoke import vocabulary
-from easi_eval.smoke.checkpoint import build
+from easi_eval.data.rehearsal import vocabulary
+from easi_eval.data.rehearsal.checkpoint import build
 
 THINGS = (
     "chair",
@@ -101,7 +101,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def ask(folder: Path) -> Callable[..., str]:
     import torch
 
-    from easi_eval.answering.generic_vlm import Decoding, GenericVLM
+    from easi_eval.engine.vlm.generic_vlm import Decoding, GenericVLM
 
     torch.set_num_threads(1)  # so small a model only loses by more
     vlm = GenericVLM(folder, device="cpu")
@@ -250,7 +250,7 @@ def test_company_and_threads_change_nothing_and_decisions_are_clear(
 ) -> None:
     import torch
 
-    from easi_eval.answering.generic_vlm import Decoding
+    from easi_eval.engine.vlm.generic_vlm import Decoding
 
     texts = [
         OPTION_STYLES[style](question(n), options(n))

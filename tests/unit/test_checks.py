@@ -14,19 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from easi_eval.checks import (
-    Machine,
-    TorchBuild,
-    check_attention,
-    check_device,
-    check_output_dir,
-    check_setup,
-    probe_machine,
-    read_torch_build,
-)
 from easi_eval.cli import parse
 from easi_eval.config import RunConfig, SubmissionConfig
-from easi_eval.errors import EasiError, Refusals
+from easi_eval.core.errors import EasiError, Refusals
+from easi_eval.engine.processes.gpus import Machine, TorchBuild, probe_machine, read_torch_build
+from easi_eval.run.checks import check_attention, check_device, check_output_dir, check_setup
 
 CFG = RunConfig(model="m")
 BUILD = TorchBuild("2.9.1+cu128", (12, 8))
@@ -173,7 +165,8 @@ def test_the_probe_of_this_machine_agrees_with_the_kernel() -> None:
 
 def test_torchs_build_is_read_without_importing_it() -> None:
     code = (
-        "import sys; from easi_eval.checks import read_torch_build; build = read_torch_build()\n"
+        "import sys; from easi_eval.engine.processes.gpus import read_torch_build\n"
+        "build = read_torch_build()\n"
         "assert 'torch' not in sys.modules; print(build.version.partition('+')[0])"
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -18,7 +18,7 @@ import pytest
 from easi_eval import cli
 from easi_eval.benchmarks import ALL_KEYS
 from easi_eval.config import RunConfig, SubmissionConfig
-from easi_eval.errors import EasiError
+from easi_eval.core.errors import EasiError
 
 SCRIPT = Path(cli.__file__).parents[1] / "run_easi_eval.py"
 META = (

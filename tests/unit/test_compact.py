@@ -10,10 +10,10 @@ import pandas as pd
 import pytest
 
 from easi_eval.benchmarks import ALL_KEYS, LMMS_EVAL, VLMEVALKIT, by_key
-from easi_eval.errors import EasiError
-from easi_eval.results.cells import read_cells, write_cells
-from easi_eval.results.compact import Key, compact, restore
-from easi_eval.results.forms import Form, Leave, fold, leave_of, unfold
+from easi_eval.core.errors import EasiError
+from easi_eval.submission.archive.cells import read_cells, write_cells
+from easi_eval.submission.archive.compact import Key, compact, restore
+from easi_eval.submission.archive.forms import Form, Leave, fold, leave_of, unfold
 from finished import genuine
 
 

@@ -14,8 +14,9 @@ import pytest
 
 from easi_eval.benchmarks import ALL_KEYS, CORE_KEYS
 from easi_eval.cli import parse
-from easi_eval.config import RunConfig, SubmissionConfig, format_model_args, parse_model_args
-from easi_eval.errors import EasiError
+from easi_eval.config import RunConfig, SubmissionConfig
+from easi_eval.core.errors import EasiError
+from easi_eval.core.model_args import format_model_args, parse_model_args
 
 META = {
     "modelName": "Qwen/Qwen2.5-VL-7B-Instruct",

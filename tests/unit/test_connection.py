@@ -6,9 +6,9 @@ import importlib.util
 
 import pytest
 
+from easi_eval.core.errors import EasiError
 from easi_eval.data.connection import refuse_unusable
 from easi_eval.data.needs import HubSettings
-from easi_eval.errors import EasiError
 
 ENDPOINT = "https://huggingface.co"
 

@@ -10,20 +10,21 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from easi_eval.answering.work import ItemList
 from easi_eval.backends import make_backend
 from easi_eval.benchmarks import LMMS_EVAL, VLMEVALKIT, TsvData, by_key
 from easi_eval.config import RunConfig
+from easi_eval.core.events import Event, Notice
+from easi_eval.core.manifest import Manifest
+from easi_eval.core.model import ModelChoice
 from easi_eval.data.contents import contents
 from easi_eval.data.needs import Fetched, FileRecord, HubSettings, Kind, Need
-from easi_eval.display.events import Event, Notice
-from easi_eval.model import ModelChoice
-from easi_eval.pipeline import make
-from easi_eval.plan import Plan, make_plan
-from easi_eval.prepare import begin, table_state
-from easi_eval.results import comparability
-from easi_eval.results.scores import BenchmarkScore, Reading, State
-from easi_eval.state import Manifest, fingerprint
+from easi_eval.engine.work import ItemList
+from easi_eval.run.identity import fingerprint
+from easi_eval.run.pipeline import make
+from easi_eval.run.plan import Plan, make_plan
+from easi_eval.run.prepare import begin, table_state
+from easi_eval.scores import comparability
+from easi_eval.scores.scores import BenchmarkScore, Reading, State
 from finished import finish
 
 MODEL = ModelChoice("org/m", "org/m", "C", "why")

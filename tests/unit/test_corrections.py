@@ -16,19 +16,20 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from easi_eval.benchmarks import BACKENDS, BENCHMARKS, LMMS_EVAL, VLMEVALKIT, TsvData, by_key
-from easi_eval.errors import EasiError
-from easi_eval.results import comparability, corrections, oddities
-from easi_eval.results.lmms_files import (
+from easi_eval.backends.lmms_eval import caveats, corrections
+from easi_eval.backends.lmms_eval.caveats import told
+from easi_eval.backends.lmms_eval.result_files import (
     find_lmms_outputs,
     read_lmms_rows,
     read_lmms_scores,
     sample_entries,
 )
-from easi_eval.results.lmms_notes import told
-from easi_eval.results.outputs import Outputs
-from easi_eval.results.rows import summarise
-from easi_eval.results.scores import BenchmarkScore, Reading, State
+from easi_eval.benchmarks import BACKENDS, BENCHMARKS, LMMS_EVAL, VLMEVALKIT, TsvData, by_key
+from easi_eval.core.errors import EasiError
+from easi_eval.scores import comparability
+from easi_eval.scores.outputs import Outputs
+from easi_eval.scores.rows import summarise
+from easi_eval.scores.scores import BenchmarkScore, Reading, State
 
 FILES = Path(__file__).parents[1] / "data" / "lmms-eval"
 SPAR = by_key("spar_bench")
@@ -195,7 +196,7 @@ def test_the_list_is_closed() -> None:
 
 
 def test_empty_spar_answers_are_counted() -> None:
-    count = oddities.counted(LMMS_EVAL, "spar_bench")
+    count = caveats.counted(LMMS_EVAL, "spar_bench")
     empty = {"prediction": "", "accuracy": 1.0}
     assert "2 empty answers" in count(
         [
@@ -209,7 +210,7 @@ def test_empty_spar_answers_are_counted() -> None:
 
 
 def test_omnispatial_answers_that_count_as_a_are_counted() -> None:
-    count = oddities.counted(LMMS_EVAL, "omnispatial_(manual_cot)")
+    count = caveats.counted(LMMS_EVAL, "omnispatial_(manual_cot)")
     read = [
         {"pred": "so\nAnswer: B", "is_correct": True},
         {"pred": "answer :c", "is_correct": False},
@@ -223,8 +224,8 @@ def test_omnispatial_answers_that_count_as_a_are_counted() -> None:
 
 def test_other_benchmarks_have_no_oddity_to_count() -> None:
     assert (
-        oddities.counted(LMMS_EVAL, "blink") is None
-        and oddities.counted(VLMEVALKIT, "spar_bench") is None
+        caveats.counted(LMMS_EVAL, "blink") is None
+        and caveats.counted(VLMEVALKIT, "spar_bench") is None
     )
 
 
@@ -240,20 +241,20 @@ def test_other_benchmarks_have_no_oddity_to_count() -> None:
     ],
 )
 def test_wrapped_answers_are_unwrapped(answer: str, inside: str) -> None:
-    assert oddities.wrapped(answer) and oddities.unwrapped(answer) == inside
+    assert caveats.wrapped(answer) and caveats.unwrapped(answer) == inside
 
 
 @pytest.mark.parametrize("answer", ["A", "", "<answer>A", "boxed{A}", "the answer is A"])
 def test_others_stay_as_they_are(answer: str) -> None:
-    assert not oddities.wrapped(answer) and oddities.unwrapped(answer) == answer
+    assert not caveats.wrapped(answer) and caveats.unwrapped(answer) == answer
 
 
 def test_the_diagnosis_is_told_as_one() -> None:
-    assert oddities.wrapped_note(0, 50.0) == ""
-    assert "unwrapped" not in oddities.wrapped_note(
+    assert caveats.wrapped_note(0, 50.0) == ""
+    assert "unwrapped" not in caveats.wrapped_note(3, None) and "3 answers" in caveats.wrapped_note(
         3, None
-    ) and "3 answers" in oddities.wrapped_note(3, None)
-    assert "62.5000 (a diagnosis, not the score)" in oddities.wrapped_note(3, 62.5)
+    )
+    assert "62.5000 (a diagnosis, not the score)" in caveats.wrapped_note(3, 62.5)
 
 
 # ---- beside older rows ---------------------------------------------------------------------------

@@ -5,8 +5,8 @@ from __future__ import annotations
 import datasets
 import pytest
 
-from easi_eval.answering.cost import count_parts, expected
-from easi_eval.answering.work import Item, ItemList
+from easi_eval.engine.cost import count_parts, expected
+from easi_eval.engine.work import Item, ItemList
 from easi_lmms_eval.costs import shown
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from easi_eval.answering.cuts import cuts
+from easi_eval.engine.vlm.cuts import cuts
 
 BLANK = ["\n\n"]
 

@@ -17,13 +17,13 @@ import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from checkpoints import BUILDERS, adapter
-from easi_eval.backends import damaged
-from easi_eval.backends.damaged import ENGINE_SETS, damage
-from easi_eval.backends.lmms_eval import LmmsEval
-from easi_eval.backends.vlmevalkit import VLMEvalKit
+from easi_eval.backends.lmms_eval.backend import LmmsEval
+from easi_eval.backends.shared import damaged
+from easi_eval.backends.shared.damaged import ENGINE_SETS, damage
+from easi_eval.backends.vlmevalkit.backend import VLMEvalKit
 from easi_eval.config import RunConfig
+from easi_eval.core.errors import EasiError
 from easi_eval.data.needs import HubSettings
-from easi_eval.errors import EasiError
 
 torch.set_num_threads(1)
 LFS = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 123456\n"

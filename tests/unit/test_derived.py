@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from easi_eval.benchmarks import VLMEVALKIT, TsvData, by_key
-from easi_vlmevalkit.derived import drop_stale
+from easi_vlmevalkit.stale_files import drop_stale
 
 
 def data_of(key: str) -> TsvData:

@@ -13,7 +13,7 @@ import pytest
 from huggingface_hub import constants
 from huggingface_hub.utils._http import reset_sessions
 
-from easi_eval.errors import EasiError
+from easi_eval.core.errors import EasiError
 from easi_vlmevalkit import direct, stock_loop
 from program import a_closed_port
 

@@ -10,8 +10,7 @@ import pytest
 from rich.console import Console
 
 from easi_eval.benchmarks import BENCHMARKS
-from easi_eval.display.choose import make_display
-from easi_eval.display.events import (
+from easi_eval.core.events import (
     BenchmarkScored,
     DataProgress,
     Event,
@@ -21,6 +20,7 @@ from easi_eval.display.events import (
     RunStarted,
     WorkerPhase,
 )
+from easi_eval.display.choose import make_display
 from easi_eval.display.live import LiveDisplay, draw
 from easi_eval.display.plain import PlainDisplay
 from easi_eval.display.progress import (

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from easi_eval.checks import Machine, TorchBuild
-from easi_eval.doctor import (
+from easi_eval.engine.processes.gpus import Machine, TorchBuild
+from easi_eval.run.doctor import (
     PROJECTS,
     REPOSITORY,
     SHOWN,

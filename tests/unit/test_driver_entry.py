@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from easi_eval.answering.driver import DriverOptions, guarded
-from easi_eval.errors import EasiError
-from easi_eval.execution.keeper import CANNOT_WORK
-from easi_eval.execution.output import telling_line
-from easi_vlmevalkit import cli
+from easi_eval.core.errors import EasiError
+from easi_eval.core.log_lines import telling_line
+from easi_eval.engine.driver import DriverOptions, guarded
+from easi_eval.engine.processes.keeper import CANNOT_WORK
+from easi_vlmevalkit import __main__ as cli
 
 
 def _fails(error: BaseException) -> int:

@@ -15,10 +15,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from easi_eval.answering.loading import spilled
-from easi_eval.answering.work import Assignment, Work
-from easi_eval.answering.worker import Generation
-from easi_vlmevalkit.answer import build_prompt, generate, match_frames
+from easi_eval.engine.vlm.loading import spilled
+from easi_eval.engine.work import Assignment, Work
+from easi_eval.engine.worker import Generation
+from easi_vlmevalkit.answer_worker import build_prompt, generate, match_frames
 from easi_vlmevalkit.datasets import Datasets, Loaded
 
 

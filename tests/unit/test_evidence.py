@@ -14,14 +14,16 @@ from pathlib import Path
 import openpyxl
 import pytest
 
-from easi_eval.answering.work import ItemList
 from easi_eval.backends import make_backend
+from easi_eval.backends.evidence import Evidence, gather
 from easi_eval.benchmarks import BACKENDS, BENCHMARKS, LMMS_EVAL, VLMEVALKIT, Benchmark, by_key
 from easi_eval.config import RunConfig
+from easi_eval.core.errors import EasiError
 from easi_eval.data.needs import HubSettings
-from easi_eval.errors import EasiError
-from easi_eval.evidence import Evidence, gather
-from easi_eval.results.notes import (
+from easi_eval.engine.work import ItemList
+from easi_eval.scores.recompute import recompute
+from easi_eval.scores.rows import failed_records, frame
+from easi_eval.scores.scorer_notes import (
     NOTES_FILE,
     FailedItem,
     ScorerNotes,
@@ -29,9 +31,7 @@ from easi_eval.results.notes import (
     add_notes,
     notes_file,
 )
-from easi_eval.results.recompute import recompute
-from easi_eval.results.rows import failed_records, frame
-from easi_eval.results.scores import State
+from easi_eval.scores.scores import State
 
 DATA = Path(__file__).parents[1] / "data"
 EACH = pytest.mark.parametrize(

@@ -14,18 +14,18 @@ import pandas as pd
 import pytest
 
 from easi_eval.backends import make_backend
+from easi_eval.backends.vlmevalkit.caveats import standing_still
+from easi_eval.backends.vlmevalkit.result_files import find_vlmevalkit_outputs, read_vlmevalkit_rows
 from easi_eval.benchmarks import by_key
 from easi_eval.config import RunConfig
+from easi_eval.core.errors import EasiError
+from easi_eval.core.model import ModelChoice
+from easi_eval.core.run_folder import RunPaths
 from easi_eval.data.needs import HubSettings
-from easi_eval.errors import EasiError
-from easi_eval.model import ModelChoice
-from easi_eval.results.oddities import standing_still
-from easi_eval.results.outputs import Outputs
-from easi_eval.results.readers import find_vlmevalkit_outputs, read_vlmevalkit_rows
-from easi_eval.results.rows import frame
-from easi_eval.results.scores import BenchmarkScore, Reading, State
-from easi_eval.state import RunPaths
-from easi_vlmevalkit.exact import exact_answers, lossy, writable, write_predictions
+from easi_eval.scores.outputs import Outputs
+from easi_eval.scores.rows import frame
+from easi_eval.scores.scores import BenchmarkScore, Reading, State
+from easi_vlmevalkit.lossless_xlsx import exact_answers, lossy, writable, write_predictions
 
 CHOICE = ModelChoice("org/m", "org/m", "EasiVLM", "a test says so")
 DATA = Path(__file__).parents[1] / "data" / "vlmevalkit"

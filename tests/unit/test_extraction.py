@@ -11,12 +11,16 @@ import openpyxl
 import pandas as pd
 import pytest
 
+from easi_eval.backends.vlmevalkit.result_files import (
+    find_vlmevalkit_outputs,
+    read_by_rules,
+    read_vlmevalkit_rows,
+)
 from easi_eval.benchmarks import VLMEVALKIT, by_key
-from easi_eval.judging import RULES, Policy, by_rules, judged, not_judged
-from easi_eval.results import extraction
-from easi_eval.results.outputs import JUDGED
-from easi_eval.results.readers import find_vlmevalkit_outputs, read_by_rules, read_vlmevalkit_rows
-from easi_eval.results.scores import BenchmarkScore, Reading, ScoreTable, State
+from easi_eval.scores import extraction
+from easi_eval.scores.judging import RULES, Policy, by_rules, judged, not_judged
+from easi_eval.scores.outputs import JUDGED
+from easi_eval.scores.scores import BenchmarkScore, Reading, ScoreTable, State
 from easi_eval.submission.payload import build_payload
 
 DATA = Path(__file__).parents[1] / "data" / VLMEVALKIT
@@ -67,7 +71,7 @@ def test_the_diagnosis_takes_the_judge_only_for_what_was_unread() -> None:
     found = extraction.moved(bench, bench.source(VLMEVALKIT), rules, after)
     one_right = rules.copy()
     one_right.loc[0, "score"] = 1.0
-    from easi_eval.results.recompute import recompute
+    from easi_eval.scores.recompute import recompute
 
     assert found.only_unread == recompute(bench, bench.source(VLMEVALKIT), one_right).overall
     assert 0 < found.only_unread < 100 and found.up == len(rules)

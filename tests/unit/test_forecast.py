@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from easi_eval.benchmarks import ALL_KEYS, CORE_KEYS, LMMS_EVAL, VLMEVALKIT
-from easi_eval.results.forecast import forecast, longest_answers, questions
+from easi_eval.submission.archive.size_forecast import forecast, longest_answers, questions
 from easi_eval.submission.endpoint import LIMIT
 from full_size import ROWS
 

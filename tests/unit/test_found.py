@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from easi_eval.benchmarks import ALL_KEYS, LMMS_EVAL, VLMEVALKIT, by_key
-from easi_eval.errors import EasiError
-from easi_eval.results.found import Candidate, Survey, survey
+from easi_eval.core.errors import EasiError
+from easi_eval.run.found import survey
+from easi_eval.scores.outputs import Candidate, Survey
 from importable import STAMP, lmms_files, vlmevalkit_files
 
 

@@ -17,10 +17,10 @@ import torch
 import transformers
 from PIL import Image
 
-from easi_eval.answering import video
-from easi_eval.answering.generic_vlm import Decoding, GenericVLM
-from easi_eval.errors import EasiError
-from easi_eval.smoke import checkpoint
+from easi_eval.core.errors import EasiError
+from easi_eval.data.rehearsal import checkpoint
+from easi_eval.engine.vlm import video
+from easi_eval.engine.vlm.generic_vlm import Decoding, GenericVLM
 
 torch.set_num_threads(1)  # models this small only lose by more
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from easi_eval.giving_up import (
+from easi_eval.engine.giving_up import (
     Answered,
     Died,
     Event,

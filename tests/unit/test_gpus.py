@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from easi_eval.errors import EasiError
-from easi_eval.execution import gpus
-from easi_eval.execution.gpus import Gpu, parse_listing, share, visible
+from easi_eval.core.errors import EasiError
+from easi_eval.engine.processes import gpus
+from easi_eval.engine.processes.gpus import Gpu, parse_listing, share, visible
 
 FOUR = tuple(Gpu(f"GPU-{letter * 8}-0000") for letter in "abcd")
 MIG = (Gpu("GPU-aaaa", mig=True, slices=("MIG-1111", "MIG-1222")), Gpu("GPU-bbbb"))
@@ -131,7 +131,7 @@ def _ask(folder: Path, library: str, source: str, expression: str, **env: str) -
         ["cc", "-shared", "-fPIC", "-o", str(folder / library), str(folder / "source.c")],
         check=True,
     )
-    code = f"from easi_eval.execution.gpus import *; print(repr({expression}))"
+    code = f"from easi_eval.engine.processes.gpus import *; print(repr({expression}))"
     environ = {**os.environ, "LD_LIBRARY_PATH": str(folder), "PATH": "", **env}
     answer = subprocess.run(
         [sys.executable, "-c", code], env=environ, check=True, text=True, stdout=subprocess.PIPE
@@ -170,10 +170,7 @@ def test_the_check_before_the_start_counts_mig_instances_as_workers_do(tmp_path:
         ["cc", "-shared", "-fPIC", "-o", str(tmp_path / "libcuda.so.1"), str(tmp_path / "cuda.c")],
         check=True,
     )
-    asked = (
-        "(lambda found: (found.visible, found.shared))(__import__('easi_eval.checks', "
-        "fromlist=['checks']).probe_machine())"
-    )
+    asked = "(lambda found: (found.visible, found.shared))(probe_machine())"
     assert _ask(tmp_path, "libnvidia-ml.so.1", NVML, asked, CUDA_VISIBLE_DEVICES="MIG-2,MIG-3") == (
         1,
         2,

@@ -21,8 +21,8 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from easi_eval.smoke import hub
-from easi_eval.smoke.hub import Faults, Hub
+from easi_eval.data.local_hub import server as hub
+from easi_eval.data.local_hub.server import Faults, Hub
 
 DATA = "org/data"
 MODEL = "easi-smoke/Tiny-VLM"

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from easi_eval.benchmarks import LMMS_EVAL, by_key
+from easi_eval.core.errors import EasiError
 from easi_eval.data.hub_tables import named_files
 from easi_eval.data.lacking import refuse_lacking
 from easi_eval.data.needs import Fetched, FileRecord, HubSettings, Need
-from easi_eval.errors import EasiError
 
 
 def written(folder: Path, card: str, *files: str) -> Path:

@@ -23,12 +23,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from easi_eval.backends.evidence import Evidence
+from easi_eval.backends.vlmevalkit.result_files import tsv_items
 from easi_eval.benchmarks import ALL_KEYS, LMMS_EVAL, VLMEVALKIT, by_key
 from easi_eval.cli import main, parse
-from easi_eval.errors import EasiError
-from easi_eval.evidence import Evidence
-from easi_eval.results.readers import tsv_items
-from easi_eval.state import Manifest
+from easi_eval.core.errors import EasiError
+from easi_eval.core.manifest import Manifest
 from importable import SECRET, STAMP, hub_cache, lmms_files, tables, vlmevalkit_files
 
 
@@ -420,7 +420,8 @@ def test_the_backend_is_what_the_files_say(
 def test_an_evaluation_is_not_compared_with_what_was_adopted(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from easi_eval.state import RunPaths, other_runs
+    from easi_eval.core.manifest import other_runs
+    from easi_eval.core.run_folder import RunPaths
 
     tables(tmp_path / "tables", ["blink"])
     assert (

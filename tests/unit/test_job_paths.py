@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from easi_eval.backends import common, make_backend
+from easi_eval.backends import make_backend
+from easi_eval.backends.shared import launch_env
 from easi_eval.benchmarks import by_key
 from easi_eval.config import RunConfig
+from easi_eval.core.model import ModelChoice
+from easi_eval.core.run_folder import RunPaths
 from easi_eval.data.needs import HubSettings
-from easi_eval.model import ModelChoice
-from easi_eval.state import RunPaths
 
 MODEL = ModelChoice("org/m", "org/m", "EasiVLM", "a test", arguments={})
 
@@ -99,7 +100,7 @@ def test_only_the_values_of_path_options_are_made_absolute(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert common.absolute_paths(words, {"--at"}) == [
+    assert launch_env.absolute_paths(words, {"--at"}) == [
         word.format(here=tmp_path) for word in expected
     ]
 

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from easi_eval.answering.book import Book, pending
-from easi_eval.answering.journal import Answer, Journal, Phase, decode, encode
-from easi_eval.answering.work import Assignment, Item, ItemList, Work, item_seed
-from easi_eval.errors import EasiError
+from easi_eval.core.errors import EasiError
+from easi_eval.engine.journal import Answer, Journal, Phase, decode, encode
+from easi_eval.engine.journal_state import Book, pending
+from easi_eval.engine.work import Assignment, Item, ItemList, Work, item_seed
 
 NASTY = [
     "",
@@ -286,8 +286,8 @@ def test_full_disk_is_said_and_leaves_whole_lines(tmp_path: Path) -> None:
     program = f"""
 import resource, signal
 from pathlib import Path
-from easi_eval.answering.journal import Answer, Journal
-from easi_eval.errors import EasiError
+from easi_eval.engine.journal import Answer, Journal
+from easi_eval.core.errors import EasiError
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 journal = Journal(Path({str(tmp_path)!r}), "w0", 0)
 journal.answer(Answer("blink", "1", 0, "whole", 0.1))
@@ -309,7 +309,7 @@ def test_a_killed_writer_loses_nothing_it_finished(tmp_path: Path) -> None:
     program = f"""
 import itertools
 from pathlib import Path
-from easi_eval.answering.journal import Answer, Journal
+from easi_eval.engine.journal import Answer, Journal
 journal = Journal(Path({str(tmp_path)!r}), "w0", 0)
 for number in itertools.count():
     journal.answer(Answer("blink", str(number), 0, "x" * 5000, 0.1))

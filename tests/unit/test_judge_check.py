@@ -9,8 +9,8 @@ import pytest
 
 from easi_eval.backends import make_backend
 from easi_eval.config import RunConfig
+from easi_eval.core.errors import EasiError
 from easi_eval.data.needs import HubSettings
-from easi_eval.errors import EasiError
 
 
 def _check(judge: str | None) -> None:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from easi_eval.errors import EasiError
-from easi_eval.judging import endpoint as judge_endpoint
-from easi_eval.judging.endpoint import OFFICIAL, Endpoint, normalise, probe
+from easi_eval.backends.vlmevalkit import judge_endpoint
+from easi_eval.backends.vlmevalkit.judge_endpoint import OFFICIAL, Endpoint, normalise, probe
+from easi_eval.core.errors import EasiError
 from judge_server import KEY, judge_server
 from program import a_closed_port
 

@@ -13,15 +13,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from easi_eval.backends import make_backend
+from easi_eval.backends.evidence import Evidence
 from easi_eval.benchmarks import Benchmark, by_key
+from easi_eval.core.run_folder import RunPaths
 from easi_eval.data.needs import HubSettings
-from easi_eval.evidence import Evidence
-from easi_eval.execution.jobs import Job
-from easi_eval.execution.supervisor import Handle, start
-from easi_eval.judging import RULES, Policy
-from easi_eval.judging.second_reading import JudgePass
-from easi_eval.results.scores import BenchmarkScore, Reading, State
-from easi_eval.state import RunPaths
+from easi_eval.engine.processes.jobs import Job
+from easi_eval.engine.processes.supervisor import Handle, start
+from easi_eval.run.judge_pass import JudgePass
+from easi_eval.scores.judging import RULES, Policy
+from easi_eval.scores.scores import BenchmarkScore, Reading, State
 
 J = "gpt-4o-1120"
 NOTHING = "import sys; print('ValueError: no way'); sys.exit(1)"

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from easi_eval.config import RunConfig
-from easi_eval.model import ModelChoice
-from easi_eval.plan import Found, Plan, Todo, make_plan
-from easi_eval.state import BenchmarkState, Manifest, fingerprint, identity, identity_fields
+from easi_eval.core.manifest import BenchmarkState, Manifest
+from easi_eval.core.model import ModelChoice
+from easi_eval.run.identity import fingerprint, identity, identity_fields
+from easi_eval.run.plan import Found, Plan, Todo, make_plan
 
 MODEL = ModelChoice("org/m", "org/m", "Chat", "it is registered")
 CFG = RunConfig(

@@ -10,11 +10,11 @@ from dataclasses import replace
 
 import pytest
 
-from easi_eval import judging
-from easi_eval.config import RunConfig
-from easi_eval.errors import EasiError
-from easi_eval.judging import RULES, Policy
-from easi_eval.results.scores import BenchmarkScore, Pool, Reading, State
+from easi_eval.config import RunConfig, threshold
+from easi_eval.core.errors import EasiError
+from easi_eval.scores import judging
+from easi_eval.scores.judging import RULES, Policy
+from easi_eval.scores.scores import BenchmarkScore, Pool, Reading, State
 
 KEY = {"OPENAI_API_KEY": "k"}
 HERE = {**KEY, "OPENAI_API_BASE": "http://127.0.0.1:9/v1"}
@@ -50,13 +50,13 @@ def score(
     ],
 )
 def test_a_threshold_is_a_fraction_or_has_its_sign(text: str, value: float) -> None:
-    assert judging.threshold(text) == pytest.approx(value)
+    assert threshold(text) == pytest.approx(value)
 
 
 @pytest.mark.parametrize("text", ["2.5", "-0.1", "101%", "nan", "inf", "", "%", "a", "5%%", "5%x"])
 def test_another_is_refused(text: str) -> None:
     with pytest.raises(EasiError, match="--extraction-threshold") as error:
-        judging.threshold(text)
+        threshold(text)
     assert "2.5%" in error.value.hint
 
 
@@ -310,7 +310,7 @@ def half(
 
 def test_site_is_pooled_by_each_method() -> None:
     from easi_eval.benchmarks import group_by_key
-    from easi_eval.results.scores import combine
+    from easi_eval.scores.scores import combine
 
     rows = {row.key: row for row in (half("site_image", 30, 75, 15), half("site_video", 10, 25, 0))}
     site = combine(group_by_key("site"), rows)
@@ -323,8 +323,8 @@ def test_site_is_pooled_by_each_method() -> None:
 
 def test_halves_that_were_not_read_alike_do_not_pool() -> None:
     from easi_eval.benchmarks import group_by_key
-    from easi_eval.results.report import beside
-    from easi_eval.results.scores import ScoreTable, combine
+    from easi_eval.scores.report import beside
+    from easi_eval.scores.scores import ScoreTable, combine
 
     rows = {row.key: row for row in (half("site_image", 30, 75, 15), half("site_video", 10, 25))}
     site = combine(group_by_key("site"), rows)

@@ -7,10 +7,10 @@ import sys
 
 import pytest
 
-from easi_eval.backends import common
-from easi_eval.execution import launchers, supervisor
-from easi_eval.execution.jobs import Job, launcher_variables
-from easi_eval.execution.keeper import Place, describe, worker_env
+from easi_eval.backends.shared import launch_env
+from easi_eval.engine.processes import launchers, supervisor
+from easi_eval.engine.processes.jobs import Job, launcher_variables
+from easi_eval.engine.processes.keeper import Place, describe, worker_env
 
 # As the ranks of `torchrun --nproc-per-node=2` (2.9.1) were seen to have it.
 TORCHRUN = {
@@ -195,7 +195,7 @@ def test_threads_are_the_users_number_or_a_share_of_the_cores(
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     if users is not None:
         monkeypatch.setenv("OMP_NUM_THREADS", users)
-    assert common.threads(workers) == {"OMP_NUM_THREADS": threads}
+    assert launch_env.threads(workers) == {"OMP_NUM_THREADS": threads}
 
 
 def test_exit_codes_for_people() -> None:

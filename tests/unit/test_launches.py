@@ -16,22 +16,22 @@ import pytest
 
 from easi_eval.benchmarks import VLMEVALKIT, Benchmark, by_key
 from easi_eval.config import RunConfig
-from easi_eval.display.events import Notice
-from easi_eval.evaluate import Evaluation, Verdict
-from easi_eval.execution.jobs import Job
-from easi_eval.model import ModelChoice
-from easi_eval.results.outputs import Outputs
-from easi_eval.results.row_table import frame
-from easi_eval.results.scores import BenchmarkScore, Reading
-from easi_eval.state import RunPaths
+from easi_eval.core.events import Notice
+from easi_eval.core.model import ModelChoice
+from easi_eval.core.run_folder import RunPaths
+from easi_eval.engine.processes.jobs import Job
+from easi_eval.run.evaluate import Evaluation, Verdict
+from easi_eval.scores.outputs import Outputs
+from easi_eval.scores.row_table import frame
+from easi_eval.scores.scores import BenchmarkScore, Reading
 
 # Answers the benchmarks it is given, two questions each. If one of them is in DEADLY, it ends
 # before the first question, whichever others there are.
 WORKER = """
 import os, sys
 from pathlib import Path
-from easi_eval.answering.journal import Answer, Journal
-from easi_eval.answering.work import ItemList, Work
+from easi_eval.engine.journal import Answer, Journal
+from easi_eval.engine.work import ItemList, Work
 root, deadly, phase, keys = Path(sys.argv[1]), sys.argv[2].split(","), sys.argv[3], sys.argv[4:]
 work = Work.load(root)
 worker = "w0" if phase.startswith("loading") else "w7"
@@ -48,8 +48,8 @@ with Journal(root / "journal", worker, 1, work.launch) as journal:
 SCORER = """
 import json, sys
 from pathlib import Path
-from easi_eval.answering.scorer import score_loop
-from easi_eval.answering.work import Work
+from easi_eval.engine.scorer import score_loop
+from easi_eval.engine.work import Work
 root, keys = Path(sys.argv[1]), sys.argv[2:]
 def score(assignment, answers, folder):
     (folder / "rows.json").write_text(json.dumps(sorted(answers)))

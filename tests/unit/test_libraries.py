@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from easi_eval.libraries import (
+from easi_eval.core.libraries import (
     MOST_NAMED,
     decisive,
     installed,

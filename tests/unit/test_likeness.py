@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from easi_eval.data.likeness import compare
+from easi_eval.core.errors import EasiError
+from easi_eval.data.local_hub import server as hub
 from easi_eval.data.needs import HubSettings
-from easi_eval.errors import EasiError
-from easi_eval.smoke import hub
+from easi_eval.submission.checkpoint_match import compare
 
 FILES = {
     "config.json": b'{"model_type": "x"}',

@@ -13,19 +13,20 @@ from pathlib import Path
 
 import pytest
 
-from easi_eval.backends.lmms_eval import LmmsEval
+from easi_eval.backends.lmms_eval.backend import LmmsEval
 from easi_eval.benchmarks import by_key
-from easi_eval.config import RunConfig, format_model_args, parse_model_args
+from easi_eval.config import RunConfig
+from easi_eval.core.errors import EasiError
+from easi_eval.core.model import ModelChoice
+from easi_eval.core.model_args import format_model_args, parse_model_args
+from easi_eval.core.run_folder import RunPaths
+from easi_eval.data.benchmark_data import fetch_model_file
 from easi_eval.data.cards import license_of
-from easi_eval.data.likeness import compare
 from easi_eval.data.needs import HubSettings
-from easi_eval.datasets import fetch_model_file
-from easi_eval.errors import EasiError
-from easi_eval.execution import launchers
-from easi_eval.model import ModelChoice
-from easi_eval.pipeline import places
-from easi_eval.plan import SCORING_ONLY
-from easi_eval.state import RunPaths
+from easi_eval.engine.processes import launchers
+from easi_eval.run.pipeline import places
+from easi_eval.run.plan import SCORING_ONLY
+from easi_eval.submission.checkpoint_match import compare
 
 TODO = [by_key(key) for key in ("mmsi_bench", "spar_bench")]
 

@@ -16,7 +16,7 @@ import pytest
 import tenacity
 import yaml
 
-from easi_eval.answering.driver import importing
+from easi_eval.engine.driver import importing
 from easi_lmms_eval.session import read_yaml_fast, why_unreadable
 
 

@@ -26,8 +26,8 @@ from transformers import (
     Qwen2ForCausalLM,
 )
 
-from easi_eval.answering.missing_weights import refusing_missing_weights
-from easi_eval.errors import EasiError
+from easi_eval.core.errors import EasiError
+from easi_eval.engine.vlm.missing_weights import refusing_missing_weights
 
 torch.set_num_threads(1)
 SIZES = {

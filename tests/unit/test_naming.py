@@ -12,17 +12,10 @@ from typing import Any
 import pytest
 
 from easi_eval.config import SubmissionConfig
-from easi_eval.data.likeness import Likeness
-from easi_eval.errors import EasiError
-from easi_eval.model import ModelChoice
-from easi_eval.submission.naming import (
-    Evaluated,
-    check,
-    judge,
-    offers,
-    precision_of,
-    remarks,
-)
+from easi_eval.core.errors import EasiError
+from easi_eval.core.model import ModelChoice
+from easi_eval.submission.checkpoint_match import Likeness
+from easi_eval.submission.metadata import Evaluated, check, judge, offers, precision_of, remarks
 
 COMMIT = "0123456789abcdef" * 2 + "01234567"
 META = SubmissionConfig("org/Model", "instruction", "bfloat16")

@@ -10,15 +10,16 @@ from typing import Any
 
 import pytest
 
-from easi_eval import prepare
-from easi_eval.backends import catalog, make_backend, newer_checkpoints
-from easi_eval.backends.kinds import KINDS
+from easi_eval.backends import make_backend
+from easi_eval.backends.shared import catalog, newer_checkpoints
 from easi_eval.config import RunConfig
+from easi_eval.core.backend_facts import KINDS
+from easi_eval.core.errors import EasiError
+from easi_eval.core.model import ModelChoice
+from easi_eval.data.local_hub import server as hub
 from easi_eval.data.needs import HubSettings
-from easi_eval.errors import EasiError
-from easi_eval.model import ModelChoice
-from easi_eval.smoke import hub
-from easi_eval.transformers5 import translate
+from easi_eval.engine.vlm.transformers5 import translate
+from easi_eval.run import prepare
 
 SAMPLES = Path(__file__).parents[1] / "data" / "transformers5"
 

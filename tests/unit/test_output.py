@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from easi_eval.execution.output import LONGEST_LINE, LineCleaner
-from easi_eval.redact import Redactor
+from easi_eval.core.log_lines import LONGEST_LINE, LineCleaner
+from easi_eval.core.redact import Redactor
 
 
 def clean(*pieces: bytes, step: float = 0.0, secrets: tuple[str, ...] = ()) -> list[str]:

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from easi_eval.backends import own_models
-from easi_eval.backends.vlmevalkit import VLMEvalKit
+from easi_eval.backends.vlmevalkit import own_models
+from easi_eval.backends.vlmevalkit.backend import VLMEvalKit
 from easi_eval.config import RunConfig
+from easi_eval.core.errors import EasiError
+from easi_eval.core.model import ModelChoice
 from easi_eval.data.needs import HubSettings
-from easi_eval.errors import EasiError
-from easi_eval.model import ModelChoice
-from easi_eval.state import identity
+from easi_eval.run.identity import identity
 
 MINE = """
     import torch_that_is_not_installed
@@ -137,8 +137,8 @@ def test_what_derives_from_a_class_of_vlmevalkit(own: Path) -> None:
 def package(own: Path) -> own_models.Package:
     from dataclasses import replace
 
-    from easi_eval.backends.catalog import locate
-    from easi_eval.backends.kinds import KINDS
+    from easi_eval.backends.shared.catalog import locate
+    from easi_eval.core.backend_facts import KINDS
 
     return replace(locate(KINDS["vlmevalkit"]), own=own)
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from easi_eval.backends.lmms_eval import LmmsEval
-from easi_eval.backends.parsers import check_words, read_parser
+from easi_eval.backends.lmms_eval.backend import LmmsEval
+from easi_eval.backends.shared.parsers import check_words, read_parser
 from easi_eval.config import RunConfig
+from easi_eval.core.errors import EasiError
 from easi_eval.data.needs import HubSettings
-from easi_eval.errors import EasiError
 
 SOURCE = """
 import argparse

@@ -10,12 +10,13 @@ import pytest
 
 from easi_eval.benchmarks import CORE_KEYS
 from easi_eval.config import RunConfig
+from easi_eval.core.errors import EasiError
+from easi_eval.core.manifest import BenchmarkState, Manifest
+from easi_eval.core.model import ModelChoice
 from easi_eval.data.needs import Download
-from easi_eval.errors import EasiError
-from easi_eval.execution.jobs import Job
-from easi_eval.model import ModelChoice
-from easi_eval.plan import Found, Plan, describe, make_plan, unresolved
-from easi_eval.state import BenchmarkState, Manifest, fingerprint, identity, identity_fields
+from easi_eval.engine.processes.jobs import Job
+from easi_eval.run.identity import fingerprint, identity, identity_fields
+from easi_eval.run.plan import Found, Plan, describe, make_plan, unresolved
 
 MODEL = ModelChoice("org/m", "org/m", "Chat", "it is registered", arguments={"min_pixels": 4})
 CFG = RunConfig(model="org/m", benchmarks=("blink",), output_dir=Path("out"))

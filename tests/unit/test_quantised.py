@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from easi_eval.backends.lmms_eval import LmmsEval
-from easi_eval.backends.quantised import METHODS, installed, methods, refuse
-from easi_eval.backends.vlmevalkit import VLMEvalKit
+from easi_eval.backends.lmms_eval.backend import LmmsEval
+from easi_eval.backends.shared.quantised import METHODS, installed, methods, refuse
+from easi_eval.backends.vlmevalkit.backend import VLMEvalKit
 from easi_eval.config import RunConfig
+from easi_eval.core.errors import EasiError
 from easi_eval.data.needs import HubSettings
-from easi_eval.errors import EasiError
 
 QUANTIZERS = Path(find_spec("transformers").origin).parent / "quantizers"
 NEED_NOTHING = {"bitnet", "fp8", "mxfp4"}

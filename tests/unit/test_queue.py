@@ -15,14 +15,14 @@ from pathlib import Path
 
 import pytest
 
-from easi_eval.answering.book import Book
-from easi_eval.answering.journal import Answer, Journal
-from easi_eval.answering.owners import Owner
-from easi_eval.answering.queue import Lease, Queue
-from easi_eval.answering.serving import make_plan
-from easi_eval.answering.stores import LocalStore
-from easi_eval.answering.work import Item
-from easi_eval.errors import EasiError
+from easi_eval.core.errors import EasiError
+from easi_eval.engine.journal import Answer, Journal
+from easi_eval.engine.journal_state import Book
+from easi_eval.engine.owners import Owner
+from easi_eval.engine.queue import Lease, Queue
+from easi_eval.engine.schedule import make_plan
+from easi_eval.engine.stores import LocalStore
+from easi_eval.engine.work import Item
 
 EPOCHS = {"a": 0, "b": 0}
 REMOTE = Owner("another machine", 1, 1)

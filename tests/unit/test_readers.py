@@ -12,20 +12,22 @@ from pathlib import Path
 import openpyxl
 import pytest
 
-from easi_eval.benchmarks import BACKENDS, BENCHMARKS, LMMS_EVAL, VLMEVALKIT, Benchmark, by_key
-from easi_eval.errors import EasiError
-from easi_eval.results.outputs import Outputs
-from easi_eval.results.readers import (
-    ROW_COLUMNS,
+from easi_eval.backends.lmms_eval.result_files import (
     find_lmms_outputs,
-    find_vlmevalkit_outputs,
     read_lmms_rows,
     read_lmms_scores,
+)
+from easi_eval.backends.vlmevalkit.result_files import (
+    find_vlmevalkit_outputs,
     read_vlmevalkit_rows,
     read_vlmevalkit_scores,
 )
-from easi_eval.results.recompute import accuracy, pool
-from easi_eval.results.scores import Reading
+from easi_eval.benchmarks import BACKENDS, BENCHMARKS, LMMS_EVAL, VLMEVALKIT, Benchmark, by_key
+from easi_eval.core.errors import EasiError
+from easi_eval.scores.outputs import Outputs
+from easi_eval.scores.recompute import accuracy, pool
+from easi_eval.scores.rows import ROW_COLUMNS
+from easi_eval.scores.scores import Reading
 
 DATA = Path(__file__).parents[1] / "data"
 FIND: dict[str, Callable[..., Outputs]] = {

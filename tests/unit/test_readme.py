@@ -14,17 +14,23 @@ from pathlib import Path
 import pytest
 
 from easi_eval import cli
-from easi_eval.backends.kinds import KINDS
 from easi_eval.benchmarks import BENCHMARKS
 from easi_eval.config import REQUIRED_FIELDS, SubmissionConfig
-from easi_eval.errors import ExitCode
-from easi_eval.results import table
-from easi_eval.results.scores import State
-from easi_eval.state import RunPaths
+from easi_eval.core.backend_facts import KINDS
+from easi_eval.core.errors import ExitCode
+from easi_eval.core.run_folder import RunPaths
+from easi_eval.scores import table
+from easi_eval.scores.scores import State
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PROGRAM = "python scripts/submissions/run_easi_eval.py"
-READMES = ("README.md", "VLMEvalKit/README.md", "lmms-eval/README.md", "tests/README.md")
+READMES = (
+    "README.md",
+    "VLMEvalKit/README.md",
+    "lmms-eval/README.md",
+    "tests/README.md",
+    "scripts/submissions/easi_eval/README.md",
+)
 # What the guide of the leaderboard has people type, with line breaks as there.
 GUIDE = """
 python scripts/submissions/run_easi_eval.py \\
@@ -246,42 +252,29 @@ def test_the_places_of_a_run_are_those_it_uses() -> None:
         assert re.search(rf"^ +{re.escape(path.name)}\b", tree, re.MULTILINE), path.name
 
 
-def layout() -> dict[str, str]:
-    """Map each path to what is said about it.
-
-    A line belongs to the nearest folder above it that is indented less.
-    """
-    found: dict[str, str] = {}
-    above: list[tuple[int, str]] = []
-    for line in fenced(section("Layout of the code"), "text")[0].splitlines():
-        match = re.match(r"( *)(\S+)(?: +(.*))?$", line)
-        assert match, line
-        indent = len(match[1])
-        above = [(depth, folder) for depth, folder in above if depth < indent]
-        path = "".join(folder for _, folder in above) + match[2]
-        found[path] = match[3] or ""
-        if match[2].endswith("/"):
-            above.append((indent, match[2]))
-    return found
+MAP = "scripts/submissions/easi_eval/README.md"
 
 
-def test_every_path_of_the_layout_exists() -> None:
-    paths = layout()
-    assert "scripts/submissions/easi_eval/pipeline.py" in paths
-    for path in paths:
-        assert (
-            (REPOSITORY / path).is_dir() if path.endswith("/") else (REPOSITORY / path).is_file()
-        ), path
+def rooms() -> set[str]:
+    """Return the paths that the second column of the map's table names."""
+    rows = re.findall(r"^\| \d \| ([^|]+) \|", text(MAP), re.MULTILINE)
+    return {path for cell in rows for path in re.findall(r"`([^`]+)`", cell)}
 
 
-def test_nothing_at_the_top_of_the_package_is_left_out_of_the_layout() -> None:
-    package = "scripts/submissions/easi_eval/"
+def test_every_room_of_the_map_exists() -> None:
+    package = (REPOSITORY / MAP).parent
+    assert "run/" in rooms()
+    for path in rooms():
+        assert (package / path).exists() or (REPOSITORY / path).is_dir(), path
+
+
+def test_nothing_at_the_top_of_the_package_is_left_out_of_the_map() -> None:
     there = {
-        f"{package}{path.name}{'/' if path.is_dir() else ''}"
-        for path in (REPOSITORY / package).iterdir()
-        if not path.name.startswith(("_", "."))
+        f"{path.name}{'/' if path.is_dir() else ''}"
+        for path in (REPOSITORY / MAP).parent.iterdir()
+        if not path.name.startswith(("_", ".", "README"))
     }
-    assert there <= set(layout())
+    assert there <= rooms()
 
 
 @pytest.mark.parametrize("name", READMES)

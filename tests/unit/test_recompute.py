@@ -11,6 +11,17 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from easi_eval.backends.lmms_eval.result_files import (
+    find_lmms_outputs,
+    read_lmms_rows,
+    read_lmms_scores,
+    source_of,
+)
+from easi_eval.backends.vlmevalkit.result_files import (
+    find_vlmevalkit_outputs,
+    read_vlmevalkit_rows,
+    read_vlmevalkit_scores,
+)
 from easi_eval.benchmarks import (
     BACKENDS,
     BENCHMARKS,
@@ -20,17 +31,8 @@ from easi_eval.benchmarks import (
     Source,
     by_key,
 )
-from easi_eval.results.lmms_files import source_of
-from easi_eval.results.outputs import Outputs
-from easi_eval.results.readers import (
-    find_lmms_outputs,
-    find_vlmevalkit_outputs,
-    read_lmms_rows,
-    read_lmms_scores,
-    read_vlmevalkit_rows,
-    read_vlmevalkit_scores,
-)
-from easi_eval.results.recompute import (
+from easi_eval.scores.outputs import Outputs
+from easi_eval.scores.recompute import (
     all_right,
     disagreement,
     filled,
@@ -40,8 +42,8 @@ from easi_eval.results.recompute import (
     tolerance,
     wrong_scores,
 )
-from easi_eval.results.rows import frame, rows_csv, rows_from_csv, summarise
-from easi_eval.results.scores import Reading, ScoreTable, State
+from easi_eval.scores.rows import frame, rows_csv, rows_from_csv, summarise
+from easi_eval.scores.scores import Reading, ScoreTable, State
 from easi_eval.submission.payload import build_payload
 
 DATA = Path(__file__).parents[1] / "data"

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from easi_eval.redact import REDACTED, Redactor, secret_argument
+from easi_eval.core.redact import REDACTED, Redactor, secret_argument
 
 HF = "hf_" + "AbCdEfGhIjKlMnOpQrStUvWxYz01234567"
 

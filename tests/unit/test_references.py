@@ -11,9 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from easi_eval.backends import make_backend, newer_checkpoints
-from easi_eval.backends.adapters import check_adapter, with_references
-from easi_eval.backends.references import (
+from easi_eval.backends import make_backend
+from easi_eval.backends.shared import newer_checkpoints
+from easi_eval.backends.shared.adapters import check_adapter, with_references
+from easi_eval.backends.shared.class_source import lineage
+from easi_eval.backends.shared.folder_digest import folder_revision
+from easi_eval.backends.shared.references import (
     NOT_THERE,
     Adapter,
     Reference,
@@ -23,16 +26,14 @@ from easi_eval.backends.references import (
     references,
     referred_to,
 )
-from easi_eval.backends.revision import folder_revision
-from easi_eval.backends.sources import lineage
 from easi_eval.config import RunConfig
+from easi_eval.core.errors import EasiError
+from easi_eval.core.events import Notice
+from easi_eval.core.model import ModelChoice
+from easi_eval.data.local_hub import server as hub
 from easi_eval.data.needs import HubSettings
-from easi_eval.display.events import Notice
-from easi_eval.errors import EasiError
-from easi_eval.model import ModelChoice
-from easi_eval.prepare import fetch_referred, laid_out
-from easi_eval.smoke import hub
-from easi_eval.state import identity
+from easi_eval.run.identity import identity
+from easi_eval.run.prepare import fetch_referred, laid_out
 
 QWEN = {"model_type": "qwen2_5_vl", "architectures": ["Qwen2_5_VLForConditionalGeneration"]}
 
@@ -360,8 +361,9 @@ def test_an_adapter_that_its_class_would_not_lay_over_is_refused_with_how_to_mer
 
 
 def test_which_classes_load_by_from_pretrained() -> None:
-    from easi_eval.backends import catalog, class_code
-    from easi_eval.backends.kinds import KINDS
+    from easi_eval.backends.shared import catalog
+    from easi_eval.backends.vlmevalkit import class_code
+    from easi_eval.core.backend_facts import KINDS
 
     package = catalog.locate(KINDS["vlmevalkit"])
 

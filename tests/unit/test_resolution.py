@@ -14,20 +14,21 @@ from pathlib import Path
 
 import pytest
 
-from easi_eval.backends import catalog
-from easi_eval.backends.api_keys import KEYS, OF_GPT4V, missing_keys
-from easi_eval.backends.easi_models import easi_models
-from easi_eval.backends.generic_check import native_types
-from easi_eval.backends.kinds import KINDS
-from easi_eval.backends.vlmevalkit import VLMEvalKit
+from easi_eval.backends.shared import catalog
+from easi_eval.backends.vlmevalkit.aliases import easi_models
+from easi_eval.backends.vlmevalkit.api_keys import KEYS, OF_GPT4V, missing_keys
+from easi_eval.backends.vlmevalkit.backend import VLMEvalKit
+from easi_eval.backends.vlmevalkit.generic_check import native_types
 from easi_eval.benchmarks import ALL_KEYS, by_key
 from easi_eval.config import RunConfig
+from easi_eval.core.backend_facts import KINDS
+from easi_eval.core.errors import EasiError
+from easi_eval.core.model import ModelChoice
+from easi_eval.core.run_folder import RunPaths
+from easi_eval.data.local_hub import server as local_hub
+from easi_eval.data.local_hub.server import Faults, Hub
 from easi_eval.data.needs import HubSettings
-from easi_eval.errors import EasiError
-from easi_eval.model import ModelChoice
-from easi_eval.smoke import hub as local_hub
-from easi_eval.smoke.hub import Faults, Hub
-from easi_eval.state import RunPaths, identity
+from easi_eval.run.identity import identity
 
 PIXELS = {"min_pixels": 1003520, "max_pixels": 12845056}
 QWEN = {**PIXELS, "use_custom_prompt": False}
@@ -204,7 +205,7 @@ def test_no_backend_is_imported_to_decide(tmp_path: Path) -> None:
     code = textwrap.dedent(f"""
         import sys
         from pathlib import Path
-        from easi_eval.backends.vlmevalkit import VLMEvalKit
+        from easi_eval.backends.vlmevalkit.backend import VLMEvalKit
         from easi_eval.config import RunConfig
         from easi_eval.data.needs import HubSettings
         kit = VLMEvalKit(HubSettings(hf_home=Path({str(tmp_path)!r}), offline=True))

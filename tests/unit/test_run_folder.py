@@ -15,13 +15,14 @@ import pytest
 
 from easi_eval.backends import make_backend
 from easi_eval.config import RunConfig
+from easi_eval.core.manifest import Manifest
+from easi_eval.core.model import ModelChoice
 from easi_eval.data.needs import HubSettings
-from easi_eval.model import ModelChoice
-from easi_eval.pipeline import make
-from easi_eval.plan import Plan
-from easi_eval.run_folder import RunFolder, new_folder, run_folder
-from easi_eval.smoke.rehearsal import rehearse
-from easi_eval.state import Manifest, identity_fields
+from easi_eval.run.find_run import RunFolder, new_folder, run_folder
+from easi_eval.run.identity import identity_fields
+from easi_eval.run.pipeline import make
+from easi_eval.run.plan import Plan
+from easi_eval.run.rehearsal import rehearse
 
 FIRST = Path(__file__).parents[1] / "data" / "first_identity"
 NAME = "easi-smoke__Tiny-VLM-96cb4113"
@@ -201,7 +202,9 @@ def test_a_base_that_changed_under_the_first_rules_folder_is_another_run(tmp_pat
     """
     cfg = replace(CFG, output_dir=tmp_path)
     old = new_folder(cfg, "1", MODEL, HERE)
-    from easi_eval.state import RunPaths, digest, first_identity_fields
+    from easi_eval.core.atomic_files import digest
+    from easi_eval.core.run_folder import RunPaths
+    from easi_eval.run.identity import first_identity_fields
 
     fields = first_identity_fields("vlmevalkit", "1", MODEL, cfg)
     paths = RunPaths.of(tmp_path, "vlmevalkit", "org/m", digest(fields))

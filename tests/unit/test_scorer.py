@@ -17,9 +17,9 @@ from pathlib import Path
 
 import pytest
 
-from easi_eval.answering.journal import Answer, Journal
-from easi_eval.answering.scorer import score_loop, tolerable
-from easi_eval.answering.work import DONE_FILE, Assignment, ItemList, Work
+from easi_eval.engine.journal import Answer, Journal
+from easi_eval.engine.scorer import score_loop, tolerable
+from easi_eval.engine.work import DONE_FILE, Assignment, ItemList, Work
 
 WORK = Work((Assignment("a", "A"), Assignment("b", "B", epoch=1)), launch=1)
 
@@ -125,8 +125,8 @@ def test_started_by_hand_it_ends_when_the_workers_were_given_up(
     program = f"""
 import sys
 from pathlib import Path
-from easi_eval.answering import scorer
-from easi_eval.answering.work import Assignment, Work
+from easi_eval.engine import scorer
+from easi_eval.engine.work import Assignment, Work
 scorer.RESTARTED = 0.5
 work = Work((Assignment("a", "A"), Assignment("b", "B", epoch=1)), launch=1)
 assert not scorer.score_loop(Path({str(tmp_path)!r}), work, lambda *words: None, every=0.05)
@@ -248,8 +248,8 @@ def test_a_benchmark_that_kills_the_scorer_comes_last(tmp_path: Path) -> None:
     program = f"""
 import os, signal
 from pathlib import Path
-from easi_eval.answering.scorer import score_loop, tolerable
-from easi_eval.answering.work import Assignment, Work
+from easi_eval.engine.scorer import score_loop, tolerable
+from easi_eval.engine.work import Assignment, Work
 
 def score(assignment, answers, folder):
     if assignment.key == "a":

@@ -7,18 +7,19 @@ from pathlib import Path
 
 import pytest
 
-from easi_eval.benchmarks import ALL_KEYS, CORE_KEYS, LMMS_EVAL, VLMEVALKIT, by_key, group_by_key
-from easi_eval.results.readers import (
+from easi_eval.backends.lmms_eval.result_files import (
     find_lmms_outputs,
-    find_vlmevalkit_outputs,
     read_lmms_rows,
     read_lmms_scores,
+)
+from easi_eval.backends.vlmevalkit.result_files import (
+    find_vlmevalkit_outputs,
     read_vlmevalkit_rows,
     read_vlmevalkit_scores,
-    summarise,
 )
-from easi_eval.results.rows import frame, pool
-from easi_eval.results.scores import BenchmarkScore, Pool, Reading, ScoreTable, State, combine
+from easi_eval.benchmarks import ALL_KEYS, CORE_KEYS, LMMS_EVAL, VLMEVALKIT, by_key, group_by_key
+from easi_eval.scores.rows import frame, pool, summarise
+from easi_eval.scores.scores import BenchmarkScore, Pool, Reading, ScoreTable, State, combine
 
 DATA = Path(__file__).parents[1] / "data"
 

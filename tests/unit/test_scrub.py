@@ -8,8 +8,8 @@ from pathlib import Path
 import openpyxl
 import pytest
 
-from easi_eval.redact import Redactor
-from easi_eval.results.scrub import Found, Scrubber
+from easi_eval.core.redact import Redactor
+from easi_eval.submission.archive.anonymize import Found, Scrubber
 
 SECRET = "very-secret-value"
 SCRUBBER = Scrubber(

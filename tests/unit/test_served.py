@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from easi_lmms_eval.ahead import read_in_turn
-from easi_lmms_eval.answer import _generation, _open_requests, _piece
-from easi_vlmevalkit.answer import API_FAILURE
-from easi_vlmevalkit.served import ServedModel
+from easi_lmms_eval.answer_worker import _generation, _open_requests, _piece
+from easi_lmms_eval.prefetch_media import read_in_turn
+from easi_vlmevalkit.answer_worker import API_FAILURE
+from easi_vlmevalkit.api_model import ServedModel
 
 
 class Api:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from easi_eval.answering.serving import DRAW_FOR, MOST_CHUNKS, Choice, Order, Pace
+from easi_eval.engine.schedule import DRAW_FOR, MOST_CHUNKS, Choice, Order, Pace
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 

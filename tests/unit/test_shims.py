@@ -14,7 +14,7 @@ from transformers import (
     Qwen2_5_VLForConditionalGeneration,
 )
 
-from easi_eval.smoke import checkpoint
+from easi_eval.data.rehearsal import checkpoint
 from easi_vlmevalkit import shims
 
 without_flash_attn = pytest.mark.skipif(

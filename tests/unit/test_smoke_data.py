@@ -27,9 +27,10 @@ from PIL import Image
 
 from easi_eval.benchmarks import BENCHMARKS, LMMS_EVAL, VLMEVALKIT, Benchmark, HubData, TsvData
 from easi_eval.data import hub_tables
+from easi_eval.data.local_hub import server as hub
 from easi_eval.data.needs import HubSettings
-from easi_eval.smoke import data, hub, media, media_repos, questions
-from easi_eval.smoke.questions import LETTERS, Question
+from easi_eval.data.rehearsal import data, media, media_repos, questions
+from easi_eval.data.rehearsal.questions import LETTERS, Question
 
 ASKED: dict[str, Callable[[int], list[Question]]] = {
     "vsi_bench": questions.vsi,

@@ -13,25 +13,13 @@ from pathlib import Path
 import pytest
 
 from easi_eval.config import RunConfig
-from easi_eval.errors import EasiError
-from easi_eval.model import ModelChoice
-from easi_eval.state import (
-    BenchmarkState,
-    Manifest,
-    RunPaths,
-    differing_fields,
-    fingerprint,
-    identity,
-    identity_fields,
-    other_runs,
-    owner_alive,
-    process_start,
-    read_json,
-    run_lock,
-    sanitise,
-    write_atomic,
-    write_json,
-)
+from easi_eval.core.atomic_files import read_json, write_atomic, write_json
+from easi_eval.core.errors import EasiError
+from easi_eval.core.locks import process_start
+from easi_eval.core.manifest import BenchmarkState, Manifest, other_runs
+from easi_eval.core.model import ModelChoice
+from easi_eval.core.run_folder import RunPaths, owner_alive, run_lock, sanitise
+from easi_eval.run.identity import differing_fields, fingerprint, identity, identity_fields
 
 CFG = RunConfig(model="m", model_args="max_pixels=100,x=1")
 MODEL = ModelChoice(
@@ -237,7 +225,7 @@ def test_a_file_that_cannot_be_written_leaves_the_old_one(tmp_path: Path) -> Non
 def test_a_kill_at_any_instant_leaves_one_whole_version(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     code = (
-        "import sys; from pathlib import Path; from easi_eval.state import write_json\n"
+        "import sys; from pathlib import Path; from easi_eval.core.atomic_files import write_json\n"
         "print('go', flush=True); n = 0\n"
         f"while True: write_json(Path({str(path)!r}), dict(n=n, pad='x' * 200_000)); n += 1"
     )
@@ -355,7 +343,7 @@ def test_other_identities_of_the_same_model_are_found(tmp_path: Path) -> None:
 
 HOLD = """import sys, time
 from pathlib import Path
-from easi_eval.state import run_lock
+from easi_eval.core.run_folder import run_lock
 with run_lock(Path(sys.argv[1])):
     print('held', flush=True)
     sys.stdin.readline()

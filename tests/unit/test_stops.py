@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from easi_eval.backends import catalog, stops
-from easi_eval.backends.kinds import KINDS
-from easi_eval.backends.lmms_eval import LmmsEval
-from easi_eval.backends.sources import ClassSource, lineage
+from easi_eval.backends.lmms_eval.backend import LmmsEval
+from easi_eval.backends.shared import catalog, stops
+from easi_eval.backends.shared.class_source import ClassSource, lineage
 from easi_eval.benchmarks import LMMS_EVAL
 from easi_eval.config import RunConfig
+from easi_eval.core.backend_facts import KINDS
 from easi_eval.data.needs import HubSettings
-from easi_eval.results.comparability import compared
-from easi_eval.results.scores import BenchmarkScore, Reading, State
+from easi_eval.scores.comparability import compared
+from easi_eval.scores.scores import BenchmarkScore, Reading, State
 
 PACKAGE = catalog.locate(KINDS[LMMS_EVAL])
 # Read by hand in lmms-eval 0.7.3. llava, slime, tinyllava, ross and many others read `until` and

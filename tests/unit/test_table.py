@@ -7,8 +7,8 @@ import io
 from dataclasses import replace
 
 from easi_eval.benchmarks import VLMEVALKIT, by_key
-from easi_eval.results.scores import BenchmarkScore, Pool, Reading, ScoreTable, State
-from easi_eval.results.table import AVERAGE, COLUMNS, csv_text, markdown_text
+from easi_eval.scores.scores import BenchmarkScore, Pool, Reading, ScoreTable, State
+from easi_eval.scores.table import AVERAGE, COLUMNS, csv_text, markdown_text
 
 
 def line(key: str, score: float = 100 / 3) -> BenchmarkScore:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from easi_eval.results.table_check import same
+from easi_eval.backends.vlmevalkit.table_check import same
 
 
 @pytest.mark.parametrize(

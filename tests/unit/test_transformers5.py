@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from easi_eval.answering import newer_configs
-from easi_eval.backends.newer_checkpoints import shadows
-from easi_eval.errors import EasiError
-from easi_eval.transformers5 import BY_LAYER, ROPE, has_output_head, translate
+from easi_eval.backends.shared.newer_checkpoints import shadows
+from easi_eval.core.errors import EasiError
+from easi_eval.engine.vlm import newer_configs
+from easi_eval.engine.vlm.transformers5 import BY_LAYER, ROPE, has_output_head, translate
 
 SAMPLES = (
     Path(__file__).parents[1] / "data" / "transformers5"
@@ -313,7 +313,7 @@ def test_whether_a_head_lies_in_the_checkpoint(checkpoint: Any, tmp_path: Path) 
 def test_tokenizer_files_of_transformers_5(patched: None, tmp_path: Path) -> None:
     from transformers import AutoTokenizer
 
-    from easi_eval.smoke import checkpoint as rehearsal
+    from easi_eval.data.rehearsal import checkpoint as rehearsal
 
     rehearsal.build(tmp_path)
     old = AutoTokenizer.from_pretrained(tmp_path)

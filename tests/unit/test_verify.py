@@ -24,20 +24,20 @@ import openpyxl
 import pytest
 
 from easi_eval.backends import make_backend
+from easi_eval.backends.evidence import Evidence, checked
 from easi_eval.benchmarks import LMMS_EVAL, VLMEVALKIT, by_key
 from easi_eval.cli import main
+from easi_eval.core.errors import EasiError
+from easi_eval.core.manifest import Manifest
 from easi_eval.data.needs import HubSettings
-from easi_eval.errors import EasiError
-from easi_eval.evidence import Evidence, checked
-from easi_eval.judging import judged
-from easi_eval.results.archive import archive
-from easi_eval.results.cells import read_cells, write_cells
-from easi_eval.results.outputs import JUDGED
-from easi_eval.results.rows import summarise
-from easi_eval.results.scores import State
-from easi_eval.results.untrusted import read_archive
-from easi_eval.state import Manifest
-from easi_eval.verifying import verify
+from easi_eval.scores.judging import judged
+from easi_eval.scores.outputs import JUDGED
+from easi_eval.scores.rows import summarise
+from easi_eval.scores.scores import State
+from easi_eval.submission.archive.archive import archive
+from easi_eval.submission.archive.cells import read_cells, write_cells
+from easi_eval.submission.archive.safe_zip import read_archive
+from easi_eval.submission.verify import verify
 from finished import finish
 from program import PROGRAM
 from test_archive import Made, config, members

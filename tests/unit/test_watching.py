@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from easi_eval.answering.complaints import Complaints
-from easi_eval.answering.work import Assignment, Work
-from easi_eval.display.events import Event, Traceback
-from easi_eval.watching import Watch
+from easi_eval.core.events import Event, Traceback
+from easi_eval.engine.work import Assignment, Work
+from easi_eval.engine.worker_errors import Complaints
+from easi_eval.run.run_progress import Watch
 
 
 def raised(text: str) -> Exception:

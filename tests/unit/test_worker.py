@@ -20,12 +20,12 @@ from pathlib import Path
 
 import pytest
 
-from easi_eval.answering.book import Book
-from easi_eval.answering.doubt import BrokenWorker
-from easi_eval.answering.journal import Answer, Journal, Phase
-from easi_eval.answering.work import Assignment, Item, Work
-from easi_eval.answering.worker import Generation, work_loop
-from easi_eval.errors import DiskFull
+from easi_eval.core.errors import DiskFull
+from easi_eval.engine.doubt import BrokenWorker
+from easi_eval.engine.journal import Answer, Journal, Phase
+from easi_eval.engine.journal_state import Book
+from easi_eval.engine.work import Assignment, Item, Work
+from easi_eval.engine.worker import Generation, work_loop
 
 WORK = Work((Assignment("a", "A"), Assignment("b", "B", epoch=2)))
 ITEMS = {"a": [Item("a", str(n)) for n in range(6)], "b": [Item("b", str(n)) for n in range(4)]}
@@ -538,8 +538,8 @@ def test_an_item_that_kills_its_worker_is_given_up_and_the_rest_is_answered(tmp_
     program = textwrap.dedent(f"""
         import os, signal
         from pathlib import Path
-        from easi_eval.answering.work import Assignment, Item, Work
-        from easi_eval.answering.worker import Generation, work_loop
+        from easi_eval.engine.work import Assignment, Item, Work
+        from easi_eval.engine.worker import Generation, work_loop
 
         def answer(items):
             if any(item.id == "1" for item in items):

@@ -19,13 +19,14 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from . import __version__
-from .backends.kinds import KINDS
-from .config import RunConfig, SubmissionConfig
-from .errors import DiskFull, EasiError, ExitCode, Refusals, is_full, worded
-from .judging import RULES, threshold
-from .nearest import nearest
+from .config import RunConfig, SubmissionConfig, threshold
+from .core.backend_facts import KINDS
+from .core.env_files import load_env_files
+from .core.errors import DiskFull, EasiError, ExitCode, Refusals, is_full, worded
+from .core.places import REPOSITORY
+from .core.suggest import nearest
+from .scores.judging import RULES
 
-REPOSITORY = Path(__file__).resolve().parents[3]
 MOST_DIFFERENCES = 100
 FOLDERS = ("HOME", "HF_HOME", "HF_HUB_CACHE", "LMUData", "XDG_CACHE_HOME", "TMPDIR")
 SHOWS_ONLY = ("--dry-run", "--list", "--version")
@@ -310,7 +311,7 @@ def _main(argv: list[str]) -> int:
         return _verify(options)
     cfg = _config(options)
 
-    from . import checks
+    from .run import checks
 
     checks.check_dependencies(REPOSITORY)
     load_env_files((_here(), REPOSITORY))
@@ -318,7 +319,7 @@ def _main(argv: list[str]) -> int:
     refusals = Refusals(collect=cfg.dry_run and cfg.import_results is None)
     checks.check_setup(cfg, refusals)
 
-    from .pipeline import run
+    from .run.pipeline import run
 
     return run(cfg, refusals)
 
@@ -465,53 +466,6 @@ def _here() -> Path:
     return here
 
 
-def load_env_files(folders: Sequence[Path]) -> None:
-    """Load the ``.env`` files of these folders into the environment.
-
-    Variables that are set already, or by an earlier folder, keep their value.
-
-    Raises:
-        EasiError: A file is unreadable or a line is not ``NAME=value``. The message names file and
-            line but never quotes the line, which may contain a secret.
-    """
-    from dotenv import load_dotenv
-    from dotenv.parser import parse_stream
-
-    for file in dict.fromkeys(folder / ".env" for folder in folders):
-        if not file.is_file():
-            continue
-        try:
-            text = file.read_bytes().decode("utf-8-sig")
-        except UnicodeDecodeError as error:
-            line = file.read_bytes()[: error.start].count(b"\n") + 1
-            raise EasiError(
-                f"{file}, line {line}, is not UTF-8", hint="save the file in UTF-8"
-            ) from error
-        except OSError as error:
-            raise EasiError(
-                f"{file} cannot be read: {error.strerror or error}",
-                hint="it holds lines like HF_TOKEN=..., in UTF-8",
-            ) from error
-        for binding in parse_stream(io.StringIO(text)):
-            if binding.error:
-                # The parser's text of a binding includes the empty lines above it.
-                said = binding.original.string
-                lines_above = said[: len(said) - len(said.lstrip())].count("\n")
-                raise EasiError(
-                    f"{file}, line {binding.original.line + lines_above}, is no NAME=value",
-                    hint="mend that line, or put # before it; "
-                    "a value with quotes inside it needs other quotes around it",
-                )
-        try:
-            load_dotenv(stream=io.StringIO(text), override=False)
-        except UnicodeEncodeError as error:
-            raise EasiError(
-                f"{file} holds letters that the locale's encoding "
-                f"({sys.getfilesystemencoding()}) does not know",
-                hint="set LC_ALL=C.UTF-8",
-            ) from error
-
-
 def _report(error: EasiError, verbose: bool) -> int:
     if verbose:
         traceback.print_exception(error)
@@ -568,11 +522,11 @@ def _verify(options: dict[str, object]) -> int:
     if not path.is_file():
         raise EasiError(f"--verify: {path} is not a file", hint="name an easi_results.zip")
 
-    from . import checks
+    from .run import checks
 
     checks.check_dependencies(REPOSITORY)
 
-    from .verifying import verify
+    from .submission.verify import verify
 
     try:
         found = verify(path)

@@ -10,16 +10,15 @@ import re
 import shlex
 import shutil
 import sys
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .backends.kinds import KINDS, Kind
-from .errors import EasiError
-from .judging import DEFAULT_THRESHOLD
-from .nearest import did_you_mean, nearest
-from .redact import secret_argument
+from .core.backend_facts import KINDS, Kind
+from .core.errors import EasiError
+from .core.model_args import format_model_args, parse_model_args
+from .core.redact import secret_argument
+from .core.suggest import did_you_mean, nearest
 
 if TYPE_CHECKING:
     from .benchmarks import Benchmark
@@ -33,6 +32,7 @@ DEVICES = ("cuda", "cpu", "mps")
 LONGEST_REMARKS = 4_000
 LARGEST_METADATA = 1 << 20  # bytes of the file after @
 VSI_INPUTS = ("video", "frames")
+DEFAULT_THRESHOLD = 0.025  # share of answers that the rules may fail to read
 
 
 @dataclass(frozen=True)
@@ -433,86 +433,6 @@ class RunConfig:
         return shlex.join(self.command_words())
 
 
-def parse_model_args(text: str) -> dict[str, str]:
-    """Parse ``a=b,c={"x":1,"y":2}`` into {"a": "b", "c": '{"x":1,"y":2}'}; values stay text.
-
-    Commas inside braces, brackets, parentheses and quotes belong to the value, as do further ``=``.
-    A trailing comma is allowed, as in lmms-eval's own parser.
-
-    Raises:
-        EasiError: A part has no ``=``, a key is empty or repeated, or a bracket or quote is not
-            closed.
-    """
-    hint = (
-        "write key=value,key=value, for example "
-        "pretrained=Qwen/Qwen3-VL-8B-Instruct,attn_implementation=sdpa"
-    )
-    arguments: dict[str, str] = {}
-    for part in _split_commas(text):
-        if not part.strip():
-            continue
-        key, equals, value = part.partition("=")
-        key = key.strip()
-        if not equals:
-            raise EasiError(f"--model-args: {part.strip()!r} has no '='", hint=hint)
-        if not key:
-            raise EasiError(f"--model-args: {part.strip()!r} has no name before '='", hint=hint)
-        if key in arguments:
-            raise EasiError(f"--model-args: {key} is given twice", hint="keep one of them")
-        arguments[key] = value.strip()
-    return arguments
-
-
-def format_model_args(arguments: Mapping[str, str]) -> str:
-    """Invert ``parse_model_args``; a value that contains a separating comma is quoted."""
-    return ",".join(f"{key}={_quoted(value)}" for key, value in arguments.items())
-
-
-def unquoted(value: str) -> str:
-    """Return a value without surrounding quotes, which a path with commas needs."""
-    return value[1:-1] if len(value) > 1 and value[0] in "\"'" and value[-1] == value[0] else value
-
-
-def _quoted(value: str) -> str:
-    try:
-        if len(_split_commas(value)) < 2:
-            return value
-    except EasiError:
-        # In a path, a quote or bracket that is never closed is an ordinary character.
-        pass
-    quote = '"' if "'" in value else "'"
-    return f"{quote}{value}{quote}"
-
-
-def _split_commas(text: str) -> list[str]:
-    """Split at the commas outside brackets and quotes."""
-    closing = {"{": "}", "[": "]", "(": ")"}
-    parts, start, awaited, quote, before = [], 0, [], "", "="
-    for at, char in enumerate(text):
-        if quote:
-            if char == quote and text[at - 1] != "\\":
-                quote = ""
-        # Only a quote at the beginning of a value opens a quotation; elsewhere it is an apostrophe.
-        elif char in "\"'" and before in "=,:{[(":
-            quote = char
-        elif char in closing:
-            awaited.append(closing[char])
-        elif awaited and char == awaited[-1]:
-            awaited.pop()
-        elif char == "," and not awaited:
-            parts.append(text[start:at])
-            start = at + 1
-        if not char.isspace():
-            before = char
-    if quote or awaited:
-        raise EasiError(
-            f"--model-args: {quote or awaited[-1]} missing at the end of {text[start:]!r}",
-            hint="close it, and put the whole value in single quotes "
-            "so that the shell leaves it alone",
-        )
-    return [*parts, text[start:]]
-
-
 # Keys of --model-args whose value may be the URL of a model's page on the hub.
 _CHECKPOINTS = ("pretrained", "model_path", "peft")
 _PAGE = re.compile(
@@ -599,3 +519,22 @@ def _program() -> tuple[str, ...]:
     on_path = shutil.which("python")
     same = on_path is not None and Path(on_path).absolute() == Path(sys.executable).absolute()
     return ("python" if same else sys.executable, str(started))
+
+
+def threshold(text: str) -> float:
+    """Parse ``--extraction-threshold``: a fraction (0.025) or a percentage (2.5%).
+
+    Raises:
+        EasiError: The value is not a number, or not between 0 and 1.
+    """
+    number, sign, rest = text.strip().partition("%")
+    try:
+        value = float(number) / (100 if sign else 1)
+    except ValueError:
+        value = -1.0
+    if rest or not 0 <= value <= 1:  # -1 for a text that is not a number
+        raise EasiError(
+            f"--extraction-threshold is {text!r}",
+            hint="write a fraction of the answers, 0.025, or 2.5%",
+        )
+    return value

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from ..core.backend_facts import KINDS
+from ..core.errors import EasiError
 from ..data.needs import HubSettings
-from ..errors import EasiError
 from .base import Backend
-from .kinds import KINDS
 
 if TYPE_CHECKING:
     from ..config import RunConfig
-    from ..model import ModelChoice
+    from ..core.model import ModelChoice
 
 
 def make_backend(name: str, hub: HubSettings) -> Backend:
@@ -20,8 +20,8 @@ def make_backend(name: str, hub: HubSettings) -> Backend:
 
     Each backend is one module; no other module distinguishes between them.
     """
-    from .lmms_eval import LmmsEval
-    from .vlmevalkit import VLMEvalKit
+    from .lmms_eval.backend import LmmsEval
+    from .vlmevalkit.backend import VLMEvalKit
 
     makers: dict[str, Callable[[HubSettings], Backend]] = {
         VLMEvalKit.name: VLMEvalKit,

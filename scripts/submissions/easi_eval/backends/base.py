@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
     from ..benchmarks import Benchmark
     from ..config import RunConfig
-    from ..datasets import Need
-    from ..execution.jobs import Job
-    from ..model import ModelChoice
-    from ..results.outputs import Outputs
-    from ..results.scores import BenchmarkScore, Reading
-    from ..state import RunPaths
+    from ..core.model import ModelChoice
+    from ..core.run_folder import RunPaths
+    from ..data.benchmark_data import Need
+    from ..engine.processes.jobs import Job
+    from ..scores.outputs import Outputs
+    from ..scores.scores import BenchmarkScore, Reading
 
 
 class Backend(Protocol):

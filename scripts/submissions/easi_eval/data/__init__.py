@@ -1,1 +1,1 @@
-"""Fetch benchmark data and weights from a hub to disk; ``easi_eval.datasets`` is the interface."""
+"""From a hub to disk: benchmark data and weights; ``benchmark_data`` is the interface."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ..errors import EasiError
+from ..core.errors import EasiError
 from .hub import Hub
 from .needs import HubSettings
 from .parallel import Pulse, run_all

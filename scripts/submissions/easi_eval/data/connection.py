@@ -10,7 +10,7 @@ import os
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
-from ..errors import EasiError
+from ..core.errors import EasiError
 from .needs import DEFAULT_ENDPOINT, HubSettings
 
 SOCKS = ("socks4", "socks4a", "socks5", "socks5h")

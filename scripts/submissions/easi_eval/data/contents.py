@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ..benchmarks import HubData, Source, TsvData
-from ..errors import EasiError
-from ..state import cache_folder, digest, read_json, write_json
+from ..core.atomic_files import digest, read_json, write_json
+from ..core.errors import EasiError
+from ..core.places import cache_folder
 from .needs import MODEL_FILES, Fetched, Kind
 
 FOLDER = "contents"  # below the records folder

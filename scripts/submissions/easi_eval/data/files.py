@@ -13,11 +13,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import EasiError, is_full
+from ..core.errors import EasiError, is_full
 from .hub import Hub, Repo
+from .local_store import Checked, digest_of, size_of_file
 from .needs import FileRecord
 from .parallel import Pulse
-from .store import Checked, digest_of, size_of_file
 
 PARTIAL = ".easi-partial"
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..benchmarks import HubData
-from ..errors import EasiError
+from ..core.errors import EasiError
 from .hub import Repo
 from .needs import HubSettings
 

@@ -15,7 +15,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from ..benchmarks import HubData, Source
-from ..errors import EasiError
+from ..core.errors import EasiError
 from .hub_tables import named_files
 from .needs import Fetched, HubSettings, Kind
 from .planning import incomplete

@@ -13,7 +13,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Literal
 
-from ..errors import EasiError
+from ..core.errors import EasiError
 
 DEFAULT_ENDPOINT = "https://huggingface.co"
 HF_HOME = Path("~/.cache/huggingface").expanduser()

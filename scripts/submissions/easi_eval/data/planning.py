@@ -13,12 +13,12 @@ from pathlib import Path
 
 from huggingface_hub.utils import filter_repo_objects
 
-from ..errors import EasiError, NoRoom
+from ..core.errors import EasiError, NoRoom
 from . import unpack as unpacking
 from .files import Item, existing_parent, free_bytes, gigabytes, refuse_unwritable
 from .hub import Listing, Repo
+from .local_store import size_of_file, snapshot_folder
 from .needs import FileRecord, HubSettings, Kind, Need
-from .store import size_of_file, snapshot_folder
 from .unpack import Archive, Target
 from .weights import INDEX, WEIGHTS, chosen, judged, shards
 

@@ -18,9 +18,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from ..errors import DiskFull, EasiError, NoRoom, is_full
+from ..core.errors import DiskFull, EasiError, NoRoom, is_full
 from .files import free_bytes, gigabytes
-from .store import write_atomic
+from .local_store import write_atomic
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer

@@ -15,7 +15,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from .events import BenchmarkScored, Event, Notice, RunStarted, Traceback
+from ..core.events import BenchmarkScored, Event, Notice, RunStarted, Traceback
 from .progress import (
     PHASES,
     Row,

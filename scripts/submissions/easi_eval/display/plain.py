@@ -8,7 +8,7 @@ from contextlib import nullcontext, suppress
 from types import TracebackType
 from typing import Protocol, Self, TextIO
 
-from .events import (
+from ..core.events import (
     BenchmarkScored,
     DataProgress,
     Event,

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from .events import (
+from ..core.events import (
     BenchmarkScored,
     DataProgress,
     Event,

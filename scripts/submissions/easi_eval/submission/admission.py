@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from ..errors import EasiError, ExitCode
+from ..core.errors import EasiError, ExitCode
 
 if TYPE_CHECKING:
     from ..config import SubmissionConfig

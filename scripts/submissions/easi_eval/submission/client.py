@@ -28,8 +28,8 @@ from urllib3.exceptions import HTTPError
 from urllib3.filepost import encode_multipart_formdata
 
 from .. import __version__
-from ..errors import EasiError, ExitCode
-from ..redact import Redactor
+from ..core.errors import EasiError, ExitCode
+from ..core.redact import Redactor
 from .endpoint import (
     CONTACT,
     LEADERBOARD,

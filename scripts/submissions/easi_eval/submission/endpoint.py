@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from ..core.errors import EasiError
 from ..data.connection import refuse_bad_proxy, refuse_bad_token
-from ..errors import EasiError
 
 DEFAULT_URL = "https://easi.lmms-lab.com/api/submit-with-file/"
 VARIABLE = "EASI_SUBMIT_URL"

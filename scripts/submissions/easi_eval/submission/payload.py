@@ -8,8 +8,8 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from ..benchmarks import CORE_KEYS, headline_keys, not_submitted
-from ..judging import RULES
-from ..results.scores import ScoreTable, State, title_of
+from ..scores.judging import RULES
+from ..scores.scores import ScoreTable, State, title_of
 
 if TYPE_CHECKING:
     from ..config import SubmissionConfig

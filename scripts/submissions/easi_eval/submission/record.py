@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 
-from ..state import read_json, write_json
+from ..core.atomic_files import read_json, write_json
 
 FILE = "easi_submission.json"
 SCHEMA = 1

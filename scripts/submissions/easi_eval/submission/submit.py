@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from ..benchmarks import CORE_KEYS, headline_keys
-from ..errors import EasiError, ExitCode
-from ..results.scores import ScoreTable
+from ..core.errors import EasiError, ExitCode
+from ..scores.scores import ScoreTable
 from .client import Parcel, Patience, Unknown, send
 from .endpoint import LOOK_FIRST, check_token
 from .payload import to_send

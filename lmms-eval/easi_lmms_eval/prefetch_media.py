@@ -1,0 +1,111 @@
+"""Reads the next request's images and videos while a model class answers the current one."""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from easi_eval.engine.prefetch import Ahead
+from easi_eval.engine.work import Item
+
+from .session import item_id
+
+
+def prompts_ahead(model: Any, requests: Mapping[str, Any], items: Mapping[str, Item]) -> Ahead[Any]:
+    """Make our own class's prompts ahead, videos decoded, by replacing its ``prompt``.
+
+    Args:
+        model: An ``EasiVLM``.
+        requests: lmms-eval's requests by item id.
+        items: The queue's items by item id.
+    """
+    make = model.prompt
+    ahead: Ahead[Any] = Ahead(lambda item: make(requests[item.id]))
+    model.prompt = lambda request: ahead.take(items[item_id(request)])
+    return ahead
+
+
+def media_ahead(model: Any, requests: Mapping[str, Any], items: Mapping[str, Item]) -> Ahead[Any]:
+    """Read media ahead for lmms-eval's own classes.
+
+    Such a class reads a request's media with the function among the request's arguments
+    (``doc_to_visual`` or ``doc_to_messages``). That function is replaced by one that returns what a
+    thread has read.
+
+    Args:
+        model: A model class of lmms-eval.
+        requests: lmms-eval's requests by item id.
+        items: The queue's items by item id.
+    """
+    reads: dict[str, Callable[..., Any]] = {}
+
+    def read(item: Item) -> Any:
+        request = requests[item.id]
+        if item.id not in reads:
+            raise LookupError("its pictures are read otherwise")
+        return reads[item.id](
+            model.task_dict[request.task_name][request.metadata["split"]][request.doc_id]
+        )
+
+    ahead: Ahead[Any] = Ahead(read)
+    for name, request in requests.items():
+        if (
+            own := _replace_reader(request, functools.partial(_first_from, ahead, items[name]))
+        ) is not None:
+            reads[name] = own
+    return ahead
+
+
+def read_in_turn(requests: Iterable[Any]) -> None:
+    """Let one thread at a time read a request's media, for classes that several threads ask.
+
+    The tasks' code that unpacks and decodes media is not written for several threads.
+    """
+    lock = threading.Lock()
+    for request in requests:
+        _replace_reader(request, functools.partial(_locked, lock))
+
+
+def _locked(lock: threading.Lock, read: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(read)
+    def locked(*args: Any, **options: Any) -> Any:
+        with lock:
+            return read(*args, **options)
+
+    return locked
+
+
+def _replace_reader(
+    request: Any, wrap: Callable[[Callable[..., Any]], Callable[..., Any]]
+) -> Callable[..., Any] | None:
+    """Wrap the only function among a request's arguments.
+
+    Returns:
+        That function, or None if there is not exactly one.
+    """
+    places = [place for place, argument in enumerate(request.arguments) if callable(argument)]
+    if len(places) != 1:
+        return None
+    place = places[0]
+    own: Callable[..., Any] = request.arguments[place]
+    request.arguments = (*request.arguments[:place], wrap(own), *request.arguments[place + 1 :])
+    return own
+
+
+def _first_from(ahead: Ahead[Any], item: Item, read: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap ``read`` so that its first plain call returns what was read ahead.
+
+    Later calls, and calls with other arguments, read again: a class may change what it was given.
+    """
+    given = False
+
+    def first(*args: Any, **options: Any) -> Any:
+        nonlocal given
+        if given or len(args) != 1 or options:
+            return read(*args, **options)
+        given = True
+        return ahead.take(item, lambda: read(*args))
+
+    return first

@@ -1,1 +1,0 @@
-"""Answering: workers ask a model the questions, journal each outcome, and have them scored."""

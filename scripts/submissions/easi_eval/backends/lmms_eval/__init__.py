@@ -1,0 +1,1 @@
+"""Everything particular to lmms-eval (PyPI ``lmms-eval``)."""

@@ -1,0 +1,1 @@
+"""What both backends share: launching, checkpoints, and reading a package without importing it."""

@@ -1,0 +1,487 @@
+"""The models, tasks and datasets that a backend's package offers, read without importing it."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import functools
+import gc
+import hashlib
+import importlib.util
+import json
+import os
+import re
+import warnings
+from collections import ChainMap
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ... import __version__
+from ...core.atomic_files import digest, write_json
+from ...core.backend_facts import Kind
+from ...core.errors import EasiError
+from ...core.libraries import module_file
+from ...core.places import cache_folder
+from ...core.suggest import did_you_mean
+from .literals import Class, Partial, Scope, evaluate, read_module
+
+SOURCES = (".py", ".yaml", ".yml", ".json")
+PLUGIN_GROUP = "lmms_eval.models"
+CACHE_SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One name of VLMEvalKit's registry.
+
+    Attributes:
+        name: The name.
+        cls: The class's own name, "" where the registry computes it.
+        kwargs: The literal arguments as JSON values.
+        model_path: The argument of that name, if it is a string.
+        unread: Names of the arguments that are not literal.
+        api: Whether the model asks a server and loads no weights.
+    """
+
+    name: str
+    cls: str
+    kwargs: dict[str, object] = field(default_factory=dict)
+    model_path: str | None = None
+    unread: tuple[str, ...] = ()
+    api: bool = False
+
+
+@dataclass(frozen=True)
+class LmmsModel:
+    """One name of lmms-eval's registry.
+
+    ``name`` may be an alias of ``model_id``. ``simple`` and ``chat`` are paths of classes, "" where
+    there is none.
+    """
+
+    name: str
+    model_id: str
+    simple: str = ""
+    chat: str = ""
+
+    @property
+    def cls(self) -> str:
+        """The class that lmms-eval uses unless ``--force_simple`` is given."""
+        return self.chat or self.simple
+
+
+@dataclass(frozen=True)
+class LmmsModels:
+    """The models of lmms-eval by name.
+
+    ``unread`` lists plug-ins whose model names cannot be read without importing them; a name that
+    is missing here may be one of theirs.
+    """
+
+    models: Mapping[str, LmmsModel]
+    unread: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Package:
+    """Where a backend's package is.
+
+    Attributes:
+        kind: The backend.
+        root: The folder that holds ``__init__.py``.
+        checkout: Whether it is not an installed wheel, so that its files may change without a
+            change of version.
+        own: The folder of the user's model files, which the driver appends to the path of the
+            package's ``vlm``.
+    """
+
+    kind: Kind
+    root: Path
+    checkout: bool
+    own: Path | None = None
+
+    @property
+    def version(self) -> str:
+        """The declared version; a checkout's is followed by ``+`` and a digest of its sources."""
+        return (
+            f"{_declared(self)}+{content_digest(self.root)}" if self.checkout else _declared(self)
+        )
+
+
+def locate(kind: Kind, backend_path: Path | None = None) -> Package:
+    """Find a backend's package.
+
+    Args:
+        kind: The backend.
+        backend_path: Root of a checkout, which holds the package directly or in ``src``, or the
+            package itself. By default the package is searched where Python would import it from.
+
+    Raises:
+        EasiError: It is not there.
+    """
+    if backend_path is not None:
+        for root in (
+            backend_path / kind.package,
+            backend_path / "src" / kind.package,
+            backend_path,
+        ):
+            if root.name == kind.package and (root / "__init__.py").is_file():
+                return Package(kind, root.resolve(), checkout=True)
+        raise EasiError(
+            f"--backend-path {backend_path} holds no {kind.package} package",
+            hint=f"give the folder that contains {kind.package}/__init__.py",
+        )
+    spec = importlib.util.find_spec(kind.package)
+    # The origin is None for an empty folder of that name, which Python takes for a namespace.
+    if spec is None or spec.origin is None:
+        raise EasiError(
+            f"the backend {kind.name} is not installed", hint="run: bash scripts/setup.sh"
+        )
+    root = Path(spec.origin).resolve().parent
+    return Package(kind, root, checkout=not {"site-packages", "dist-packages"} & set(root.parts))
+
+
+def _declared(package: Package) -> str:
+    if not package.checkout:
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            return version(package.kind.distribution)
+        except PackageNotFoundError:
+            return "0"
+    for file in (
+        package.root.parent / "pyproject.toml",
+        package.root.parent / "setup.py",
+        package.root / "__init__.py",
+    ):
+        if file.is_file():
+            found = re.search(
+                r"""^\s*(?:__version__|version)\s*=\s*["']([^"']+)["']""",
+                file.read_text(encoding="utf-8"),
+                re.MULTILINE,
+            )
+            if found:
+                return found[1]
+    return "0"
+
+
+@functools.cache  # half a second for a big checkout, and asked for several times in a run
+def content_digest(root: Path) -> str:
+    """12 hex digits over the names and contents of all sources of a package."""
+    total = hashlib.sha256()
+    for path in _walk(root, SOURCES):
+        total.update(f"{path.relative_to(root)}\0".encode(errors="surrogateescape"))
+        total.update(hashlib.sha256(path.read_bytes()).digest())
+    return total.hexdigest()[:12]
+
+
+# ---- VLMEvalKit
+
+
+def vlmeval_entries(package: Package) -> dict[str, Entry]:
+    """The registry ``supported_VLM`` of ``config.py``, by name and in its order."""
+    raw = _cached(
+        package,
+        "models",
+        lambda: [asdict(entry) for entry in read_vlmeval_config(package.root / "config.py")],
+    )
+    return {entry["name"]: Entry(**{**entry, "unread": tuple(entry["unread"])}) for entry in raw}
+
+
+def read_vlmeval_config(path: Path) -> list[Entry]:
+    """The entries of one registry file; EasiError if no registry can be read from it."""
+    registry = _module(path, {}).get("supported_VLM")
+    if not isinstance(registry, dict) or not registry:
+        raise EasiError(f"{path} has no supported_VLM", hint="is this a VLMEvalKit checkout?")
+    return [_entry(name, value) for name, value in registry.items() if isinstance(name, str)]
+
+
+def vlmeval_datasets(package: Package) -> frozenset[str]:
+    """All names that ``build_dataset`` accepts: those of the classes and the video variants."""
+    return frozenset(
+        _cached(
+            package, "datasets", lambda: sorted(_read_vlmeval_datasets(package.root / "dataset"))
+        )
+    )
+
+
+def _entry(name: str, value: object) -> Entry:
+    if not isinstance(value, Partial):
+        return Entry(name, "")
+    kwargs, unread = {}, []
+    for key, argument in value.kwargs.items():
+        try:
+            kwargs[key] = json.loads(json.dumps(argument, allow_nan=False))
+        except (TypeError, ValueError):  # not literal, or holding something that is not
+            unread.append(key)
+    path = kwargs.get("model_path")
+    module, _, cls = value.func.rpartition(".")
+    return Entry(
+        name,
+        cls,
+        kwargs,
+        path if isinstance(path, str) else None,
+        tuple(unread),
+        module.rpartition(".")[2] == "api",
+    )
+
+
+def _read_vlmeval_datasets(folder: Path) -> set[str]:
+    classes: Scope = {}
+    last = (folder / "__init__.py", folder / "video_dataset_config.py")
+    for path in _walk(folder, (".py",)):
+        if path in last or not re.search(
+            r"DATASET_|supported_datasets", path.read_text(encoding="utf-8", errors="replace")
+        ):
+            continue
+        # If one file of a fork does not parse, only the names in that file are missing.
+        with contextlib.suppress(EasiError):
+            found = _module(path, classes)
+            classes.update(
+                {name: value for name, value in found.maps[0].items() if isinstance(value, Class)}
+            )
+    own = _module(last[0], classes).get("SUPPORTED_DATASETS")
+    videos = _module(last[1], classes).get("supported_video_datasets") if last[1].is_file() else {}
+    return {
+        name
+        for names in (own, videos)
+        if isinstance(names, Iterable)
+        for name in names
+        if isinstance(name, str)
+    }
+
+
+# ---- lmms-eval
+
+
+def lmms_models(package: Package) -> LmmsModels:
+    """All names that ``--model`` accepts: lmms-eval's types and aliases, and those of plug-ins.
+
+    Where both define a name, the installed plug-in wins.
+    """
+    raw = _cached(
+        package,
+        "models",
+        lambda: [
+            asdict(model) for model in _read_lmms_models(package.root / "models" / "__init__.py")
+        ],
+    )
+    models = {model["name"]: LmmsModel(**model) for model in raw}
+    plugins, unread = _plugins()
+    return LmmsModels(models | plugins, unread)
+
+
+def lmms_tasks(package: Package) -> frozenset[str]:
+    """All tasks, groups and tags that ``--tasks`` accepts."""
+    return frozenset(
+        _cached(package, "tasks", lambda: sorted(_read_lmms_tasks(package.root / "tasks")))
+    )
+
+
+def _read_lmms_models(path: Path) -> list[LmmsModel]:
+    module = _module(path, {})
+    simple, chat = (
+        _classes(module.get(name), kind)
+        for name, kind in (
+            ("AVAILABLE_SIMPLE_MODELS", "simple"),
+            ("AVAILABLE_CHAT_TEMPLATE_MODELS", "chat"),
+        )
+    )
+    if not simple and not chat:
+        raise EasiError(
+            f"{path} lists no models", hint="is this an lmms-eval checkout of version 0.5 or newer?"
+        )
+    aliases = module.get("MODEL_ALIASES")
+    return [
+        model
+        for model_id in sorted({*simple, *chat})
+        for model in _named(
+            model_id,
+            simple.get(model_id, ""),
+            chat.get(model_id, ""),
+            aliases.get(model_id, ()) if isinstance(aliases, dict) else (),
+        )
+    ]
+
+
+def _classes(table: object, kind: str) -> dict[str, str]:
+    if not isinstance(table, dict):
+        return {}
+    return {
+        model: name if "." in name else f"lmms_eval.models.{kind}.{model}.{name}"
+        for model, name in table.items()
+        if isinstance(model, str) and isinstance(name, str)
+    }
+
+
+def _named(model_id: str, simple: str, chat: str, aliases: Iterable[str]) -> list[LmmsModel]:
+    return [LmmsModel(name, model_id, simple, chat) for name in dict.fromkeys((model_id, *aliases))]
+
+
+def _plugins() -> tuple[dict[str, LmmsModel], tuple[str, ...]]:
+    """Model types of installed plug-ins, and the plug-ins that could not be read.
+
+    They are read from the ``ModelManifest(...)`` calls in the modules of the entry points.
+    """
+    from importlib.metadata import entry_points
+
+    found: dict[str, LmmsModel] = {}
+    unread = (
+        [f"LMMS_EVAL_PLUGINS={os.environ['LMMS_EVAL_PLUGINS']}"]
+        if os.environ.get("LMMS_EVAL_PLUGINS")
+        else []
+    )
+    for point in entry_points(group=PLUGIN_GROUP):
+        path = module_file(point.module)
+        models = read_manifests(path) if path else []
+        found.update({model.name: model for model in models})
+        if not models:
+            unread.append(point.name)
+    return found, tuple(unread)
+
+
+def read_manifests(path: Path) -> list[LmmsModel]:
+    """The models of every literal ``ModelManifest(...)`` call in a file."""
+    models = []
+    for node in ast.walk(parsed(path)):
+        if (
+            isinstance(node, ast.Call)
+            and ast.unparse(node.func).rpartition(".")[2] == "ModelManifest"
+        ):
+            names = [
+                *("model_id", "simple_class_path", "chat_class_path", "aliases")[: len(node.args)],
+                *(word.arg for word in node.keywords),
+            ]
+            values = dict(
+                zip(
+                    names,
+                    (
+                        evaluate(value, {})
+                        for value in (*node.args, *(word.value for word in node.keywords))
+                    ),
+                    strict=True,
+                )
+            )
+            model_id = values.get("model_id")
+            if isinstance(model_id, str):
+                simple, chat = (
+                    value if isinstance(value := values.get(name), str) else ""
+                    for name in ("simple_class_path", "chat_class_path")
+                )
+                aliases = values.get("aliases")
+                models += _named(
+                    model_id,
+                    simple,
+                    chat,
+                    aliases if isinstance(aliases, tuple | list) else (),
+                )
+    return models
+
+
+_TASK_LINE = re.compile(
+    r"^[\"']?(task|group|tag)[\"']?[ \t]*:[ \t]*(.*(?:\n[ \t]*-[ \t].*)*)", re.MULTILINE
+)
+
+
+def _read_lmms_tasks(folder: Path) -> set[str]:
+    """Names from the top-level ``task``, ``group`` and ``tag`` lines of the task files.
+
+    YAML parsers reject the ``!function`` tags in these files, so the lines are matched as text.
+    """
+    names: set[str] = set()
+    for path in _walk(folder, (".yaml",)):
+        for kind, value in _TASK_LINE.findall(
+            path.read_text(encoding="utf-8-sig", errors="replace")
+        ):
+            scalar = value.partition("\n")[0].partition(" #")[0].strip()
+            if scalar and not scalar.startswith("["):
+                names.add(scalar.strip("\"'"))
+            # A list of tasks belongs to a group; it names tasks that other files define.
+            elif kind != "task":
+                names.update(
+                    re.findall(r"[\w.-]+", re.sub(r"^[ \t]*-[ \t]", " ", value, flags=re.MULTILINE))
+                )
+    return names
+
+
+# ---- both
+
+
+def check_known(option: str, name: str, names: Iterable[str], otherwise: str) -> None:
+    """Raise EasiError, with the nearest known name, if the backend does not have ``name``."""
+    names = list(names)
+    if name not in names:
+        raise EasiError(
+            f"{option} {name}: no such name in this backend",
+            hint=did_you_mean(name, names, otherwise),
+        )
+
+
+def _walk(root: Path, endings: tuple[str, ...]) -> Iterator[Path]:
+    """The files below ``root`` with one of these endings, in a fixed order."""
+    for folder, folders, files in os.walk(root):
+        folders[:] = sorted(name for name in folders if name != "__pycache__")
+        yield from (Path(folder, name) for name in sorted(files) if name.endswith(endings))
+
+
+def parsed(path: Path) -> ast.Module:
+    """The syntax tree of a backend's file; EasiError if it cannot be read."""
+    try:
+        with warnings.catch_warnings():
+            # The backend's own invalid string escapes; the user cannot do anything about them.
+            warnings.simplefilter("ignore")
+            return ast.parse(path.read_text(encoding="utf-8"))
+    except (OSError, SyntaxError, ValueError) as error:
+        raise EasiError(
+            f"{path} cannot be read: {error}",
+            hint="is the backend whole? bash scripts/setup.sh installs it",
+        ) from error
+
+
+def _module(path: Path, scope: Scope) -> ChainMap[str, object]:
+    """The literal names of a file; imported names are looked up in ``scope``."""
+    return read_module(parsed(path), scope)
+
+
+def _cached(package: Package, what: str, read: Callable[[], list[Any]]) -> list[Any]:
+    """The result of ``read()`` as JSON values, cached per version of the package."""
+    stamps = [
+        path.stat().st_mtime_ns
+        for path in (
+            package.root / "__init__.py",
+            package.root / "config.py",
+            package.root / "models" / "__init__.py",
+            package.root / "tasks",
+            package.root / "dataset",
+        )
+        if path.exists()
+    ]
+    key = digest([CACHE_SCHEMA, __version__, str(package.root), package.version, stamps])
+    path = cache_folder() / f"{package.kind.name}-{what}-{key[:16]}.json"
+    with contextlib.suppress(OSError, ValueError):  # no cache, or a damaged one: read again
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(kept, list):
+            return kept
+    with _without_gc():
+        value: list[Any] = json.loads(json.dumps(read()))
+    # Without a writable home every run reads the files again, which takes half a second.
+    with contextlib.suppress(EasiError):
+        write_json(path, value)
+    return value
+
+
+@contextlib.contextmanager
+def _without_gc() -> Iterator[None]:
+    """Switch garbage collection off.
+
+    Parsing makes millions of small objects without cycles, and the collector takes half the time.
+    """
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()

@@ -1,0 +1,152 @@
+"""What both backends share: the environment of their processes, and reading a model's files."""
+
+from __future__ import annotations
+
+import ast
+import os
+import site
+import sys
+from collections.abc import Container, Mapping, Sequence
+from pathlib import Path
+
+from ...config import RunConfig
+from ...core.errors import EasiError
+from ...core.libraries import installed
+from ...core.places import cache_folder
+from ...data.needs import HubSettings
+from .catalog import Package, locate
+
+NO_GPU = {"CUDA_VISIBLE_DEVICES": "-1"}
+# Older variables for the cache's folder. transformers still prefers them to HF_HUB_CACHE and would
+# not find what this program fetched.
+OLD_CACHES = ("TRANSFORMERS_CACHE", "PYTORCH_TRANSFORMERS_CACHE", "PYTORCH_PRETRAINED_BERT_CACHE")
+
+
+def environment(hub: HubSettings, package: Package) -> dict[str, str]:
+    """Return the variables that every process of a backend gets. None of them is a secret."""
+    env = {
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONNOUSERSITE": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "HF_ENDPOINT": hub.endpoint,
+        "HF_HOME": str(hub.hf_home),
+        **dict.fromkeys(OLD_CACHES, ""),
+        **written_cache(hub, "HF_MODULES_CACHE", "modules"),  # transformers' copies of remote code
+    }
+    if hub.cache is not None:
+        env["HF_HUB_CACHE"] = str(hub.cache)
+    if hub.offline:
+        env["HF_HUB_OFFLINE"] = "1"
+    if package.checkout:
+        env["PYTHONPATH"] = os.pathsep.join(
+            filter(None, [str(package.root.parent), os.environ.get("PYTHONPATH")])
+        )
+    return env
+
+
+def written_folder(hub: HubSettings, name: str) -> Path:
+    """Return a folder for written files: in ``HF_HOME`` if writable, else in the user's cache."""
+    shared = hub.hf_home / name
+    there = next(folder for folder in (shared, *shared.parents) if folder.exists())
+    return shared if os.access(there, os.W_OK | os.X_OK) else cache_folder() / name
+
+
+def written_cache(hub: HubSettings, variable: str, name: str) -> dict[str, str]:
+    """Return ``variable`` with a writable folder, for a library whose cache is ``HF_HOME/name``.
+
+    Empty if ``HF_HOME/name`` is writable or the user has set the variable.
+    """
+    folder = written_folder(hub, name)
+    return (
+        {} if folder.parent == hub.hf_home or os.environ.get(variable) else {variable: str(folder)}
+    )
+
+
+def search_path(package: Package) -> tuple[str, ...]:
+    """Return where a backend's processes look for packages.
+
+    A checkout comes first, then this process's path without the user's site-packages (the processes
+    run with ``PYTHONNOUSERSITE``).
+    """
+    first = [str(package.root.parent)] if package.checkout else []
+    return (*first, *(folder for folder in sys.path if folder != site.getusersitepackages()))
+
+
+def libraries_of(cfg: RunConfig) -> Mapping[str, str]:
+    """Return the installed versions by name, as the backend's processes find them."""
+    return installed(search_path(locate(cfg.kind, cfg.backend_path)))
+
+
+def other_device(cfg: RunConfig) -> str | None:
+    """Return ``--device`` if it is not the default: ``cuda`` and no option mean the same."""
+    return None if cfg.device_kind == "cuda" else cfg.device_kind
+
+
+def answering(cfg: RunConfig, workers: int) -> dict[str, str]:
+    """Return the variables that workers get in addition to ``environment``.
+
+    With ``--device cpu`` they see no GPU, so that no model class can use one.
+    """
+    return {**threads(workers), **(NO_GPU if cfg.device == "cpu" else {})}
+
+
+def threads(workers: int) -> dict[str, str]:
+    """Return the number of threads of each worker: its share of the cores, at most 8.
+
+    With torchrun's default of one thread, image decoding is a bottleneck. A number that the user
+    set is kept. Of a list for nested levels the first number is taken, which torch uses too;
+    accelerate accepts a single number only. Other values are ignored, as OpenMP does.
+    """
+    outer = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    if outer.isdecimal() and int(outer) > 0:
+        return {"OMP_NUM_THREADS": outer}
+    return {"OMP_NUM_THREADS": str(max(1, min(8, len(os.sched_getaffinity(0)) // workers)))}
+
+
+def literal(text: str) -> object:
+    """Return the value of a ``--model-args`` part: a Python or JSON literal, else the text."""
+    words = {"true": True, "false": False, "null": None, "none": None}
+    if text.lower() in words:
+        return words[text.lower()]
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+def check_number(name: str, value: str, default: object, whose: str) -> None:
+    """Refuse a text where the class's own default is a number.
+
+    ``batch_size`` is left out, because backends accept words such as ``auto`` there.
+
+    Raises:
+        EasiError: If the value is not a number.
+    """
+    if (
+        isinstance(default, int | float)
+        and not isinstance(default, bool)
+        and not name.startswith("batch_size")
+        and isinstance(literal(value), str)
+    ):
+        raise EasiError(
+            f"--model-args {name}={value} is not a number",
+            hint=f"{whose} has {name}={default} by default",
+        )
+
+
+def absolute_paths(args: Sequence[str], options: Container[str]) -> list[str]:
+    """Return ``args`` with the values of these options, which are paths, made absolute.
+
+    Both ``--o V`` and ``--o=V`` are recognised. The workers run in another folder.
+    """
+    made: list[str] = []
+    for word in args:
+        option, equals, value = word.partition("=")
+        if equals and option in options:
+            made.append(f"{option}={Path(value).expanduser().absolute()}")
+        else:
+            made.append(
+                str(Path(word).expanduser().absolute()) if made and made[-1] in options else word
+            )
+    return made

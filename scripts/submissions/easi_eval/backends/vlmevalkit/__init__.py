@@ -1,0 +1,1 @@
+"""Everything particular to VLMEvalKit (PyPI ``ms-vlmeval``)."""

@@ -1,0 +1,374 @@
+"""Which class of VLMEvalKit runs a model, with which arguments, and why.
+
+This is decided from files, before anything is loaded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ...config import RunConfig
+from ...core.errors import EasiError
+from ...core.model import ModelChoice
+from ...core.suggest import did_you_mean
+from ...data.needs import HubSettings
+from ..shared import catalog, launch_env, model_files
+from ..shared.class_source import ClassSource, lineage
+from ..shared.references import bare_adapter
+from ..shared.signature import signature
+from . import own_models
+from .aliases import EasiModel, easi_model
+from .families import FAMILIES, family_settings
+from .generic_check import refuse_unloadable
+
+GENERIC = "EasiVLM"
+AN_ENTRYS = "--model ENTRY --model-args model_path=..."
+OWN_CLASS = (
+    f"run it as an entry of its family ({AN_ENTRYS}), or with a class of your own in "
+    "VLMEvalKit/vlmeval/vlm/"
+)
+CPU = "VLMEvalKit's own classes need a GPU, and --device cpu was asked for"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The input of the decision.
+
+    Attributes:
+        cfg: The run's options.
+        package: VLMEvalKit's package, with the folder of the user's own files.
+        entries: VLMEvalKit's registry.
+        hub: Where a ``config.json`` is read.
+    """
+
+    cfg: RunConfig
+    package: catalog.Package
+    entries: Mapping[str, catalog.Entry]
+    hub: HubSettings
+
+    @property
+    def arguments(self) -> dict[str, object]:
+        """``--model-args`` as Python values; a revision stays a text."""
+        return {
+            key: value if key == "revision" else launch_env.literal(value)
+            for key, value in self.cfg.model_arguments.items()
+        }
+
+    @property
+    def revision(self) -> str:
+        """The revision among ``--model-args``; "" if there is none."""
+        return self.cfg.model_arguments.get("revision", "")
+
+
+def choose(asked: Asked) -> ModelChoice:
+    """Return the class and arguments for ``--model``.
+
+    The first match counts: a name of the registry; a hub id of one of its entries; a name of EASI's
+    list; the user's own class; the family of the checkpoint's ``config.json``; the generic class.
+    With ``--device cpu`` the generic class replaces VLMEvalKit's own classes.
+
+    Raises:
+        EasiError: If nothing matches, or several entries do.
+    """
+    cfg = asked.cfg
+    entry, why = _entry(asked)
+    known = _listed(asked) if entry is None else None
+    own = _own(asked) if entry is None and known is None else None
+    if entry is not None and entry.api:
+        return of_entry(entry, asked.arguments, why)
+    if own is not None:  # its name is never that of a hub id or of a checkpoint's folder
+        return own
+    if cfg.device == "cpu":
+        return _on_cpu(asked, entry or _meant(known, asked))
+    if entry is not None:
+        return of_entry(entry, asked.arguments, why)
+    if known is not None:
+        return _of_easi(known, asked)
+    config = model_files.model_config(cfg.model, asked.hub, asked.revision)
+    family = (config or {}).get("model_type")
+    if family in FAMILIES:
+        return _of_family(str(family), asked)
+    _refuse_unknown(asked, family)
+    return _generic(
+        asked,
+        config,
+        f"no class of VLMEvalKit is known for model_type {family} (that of an entry: {AN_ENTRYS})",
+    )
+
+
+def _entry(asked: Asked) -> tuple[catalog.Entry | None, str]:
+    """Return the registry's entry with this name or hub id, and why it was chosen."""
+    wanted = asked.cfg.model
+    if wanted in asked.entries:
+        return asked.entries[wanted], "it is a name of VLMEvalKit's registry"
+    using = {name: entry for name, entry in asked.entries.items() if entry.model_path == wanted}
+    if not using:
+        return None, ""
+    last = wanted.rsplit("/", 1)[-1]
+    named = (
+        [using[last]]
+        if last in using
+        else [entry for name, entry in using.items() if name.lower() == last.lower()]
+    )
+    if len(using) > 1 and len(named) != 1:
+        raise EasiError(
+            f"VLMEvalKit has {len(using)} entries for {wanted}",
+            hint=f"name one: {', '.join(using)}",
+        )
+    chosen = named[0] if named else next(iter(using.values()))
+    others = [name for name in using if name != chosen.name]
+    return chosen, "VLMEvalKit's entry for this hub id" + (
+        f" (others: {', '.join(others)})" if others else ""
+    )
+
+
+def of_entry(entry: catalog.Entry, arguments: Mapping[str, object], why: str) -> ModelChoice:
+    """Return the choice for an entry; the user's arguments replace the entry's.
+
+    Raises:
+        EasiError: If ``model_path`` is no folder and no hub id, or the folder holds no model.
+    """
+    own = {key: value for key, value in entry.kwargs.items() if key != "model_path"}
+    path = str(arguments.get("model_path") or entry.model_path or entry.name)
+    if "model_path" in arguments:
+        if model_files.is_missing_path(path):
+            raise EasiError(
+                f"--model-args model_path={path}: there is no such folder",
+                hint=model_files.folder_hint(path),
+            )
+        if not model_files.is_hub_id(path) and not Path(path).expanduser().exists():
+            raise EasiError(
+                f"--model-args model_path={path} is no folder and no hub id",
+                hint="write org/model, or a folder that is there",
+            )
+        model_files.check_folder(Path(path).expanduser())
+        arguments = {**arguments, "model_path": model_files.model_path(path)}
+    return ModelChoice(
+        model_files.model_name(path),
+        model_files.model_path(path),
+        entry.cls,
+        why,
+        entry=entry.name,
+        arguments={**own, **arguments},
+        needs_gpu=not entry.api,
+        served=entry.api,
+    )
+
+
+def _listed(asked: Asked) -> EasiModel | None:
+    """Return the row of EASI's list for the model.
+
+    None also for a hub id whose row needs an entry that this registry, a fork's, lacks: the class
+    is then chosen by ``config.json``.
+    """
+    known = easi_model(asked.cfg.model)
+    served = known is not None and (known.entry or known.like) in asked.entries
+    return known if served or "/" not in asked.cfg.model else None
+
+
+def _of_easi(known: EasiModel, asked: Asked) -> ModelChoice:
+    """Return the choice for a name of EASI's list.
+
+    It is an entry under another name, or one whose settings the checkpoint takes.
+    """
+    entry = asked.entries.get(known.entry or known.like)
+    if entry is None:
+        raise EasiError(
+            f"{known.name} is run as VLMEvalKit's entry {known.entry or known.like}, and this "
+            "VLMEvalKit has none",
+            hint="give the hub id or a folder of the checkpoint as --model",
+        )
+    notes = (known.note,) if known.note else ()
+    if known.entry:
+        return replace(
+            of_entry(entry, asked.arguments, f"EASI's name for VLMEvalKit's entry {entry.name}"),
+            notes=notes,
+        )
+    _no_model_path(asked)
+    settings = {key: value for key, value in entry.kwargs.items() if key != "model_path"}
+    return ModelChoice(
+        known.path,
+        known.path,
+        entry.cls,
+        f"of EASI's list; this VLMEvalKit has no entry for it, the settings of {entry.name} are "
+        "taken",
+        arguments={**settings, **asked.arguments},
+        notes=notes,
+    )
+
+
+def _meant(known: EasiModel | None, asked: Asked) -> catalog.Entry | None:
+    """Return the entry behind a name of EASI's list, with the checkpoint that the name means."""
+    entry = asked.entries.get(known.entry or known.like) if known is not None else None
+    return (
+        replace(entry, model_path=known.path)
+        if entry is not None and known is not None and known.path
+        else entry
+    )
+
+
+def _of_family(model_type: str, asked: Asked) -> ModelChoice:
+    """Return the family's class with the settings of the most similar entry.
+
+    The user's arguments replace the entry's.
+    """
+    _no_model_path(asked)
+    model, arguments = asked.cfg.model, asked.arguments
+    family, name = FAMILIES[model_type], model_files.model_name(model)
+    files = model_files.files_of(model_files.model_path(model), asked.hub, asked.revision)
+    adapter = bare_adapter(files) if files is not None else None
+    # An adapter's own name says nothing about the settings.
+    like = model_files.model_name(adapter.base) if adapter else name
+    found = family_settings(family, like.rpartition("/")[2], asked.entries.values())
+    lacking = [key for key in family.required if key not in arguments]
+    if found is None and lacking:
+        raise EasiError(
+            f"VLMEvalKit has no entry with settings for {name} (model_type {model_type}, class "
+            f"{family.cls})",
+            hint=f"give them yourself: --model-args {','.join(f'{key}=...' for key in lacking)}",
+        )
+    whose = "its base's" if adapter else "its"
+    why = f"{whose} config.json says model_type {model_type}"
+    if found is not None:
+        why += f"; settings of VLMEvalKit's entry {found.source}" + "".join(
+            f", without its {key}" for key in found.dropped
+        )
+    return ModelChoice(
+        name,
+        model_files.model_path(model),
+        family.cls,
+        why,
+        arguments={**(found.arguments if found else {}), **arguments},
+    )
+
+
+def _own(asked: Asked) -> ModelChoice | None:
+    """Return the choice for a class of the user's own; None if the model is none.
+
+    The checkpoint is ``model_path`` of ``--model-args``, or else the class's default.
+    """
+    if (Path(asked.cfg.model).expanduser() / "config.json").is_file():
+        return None
+    found = own_models.find(asked.package, asked.cfg.model)
+    if found is None or asked.package.own is None:
+        return None
+    takes = signature(found.sources)
+    path = asked.arguments.get("model_path", takes.defaults.get("model_path"))
+    if not path and "model_path" in takes.required:
+        raise EasiError(
+            f"{found.name} in {found.path} needs a model_path",
+            hint="name the checkpoint: --model-args model_path=org/model (or a folder)",
+        )
+    where = (
+        {"model_path": model_files.model_path(str(path))}
+        if path and "model_path" in asked.arguments
+        else {}
+    )
+    return ModelChoice(
+        model_files.model_name(str(path)) if path else found.name,
+        model_files.model_path(str(path)) if path else found.cls,
+        found.cls,
+        f"a class of your own, in {found.path}",
+        arguments={**asked.arguments, **where},
+        source=found.digest(asked.package.own),
+        needs_gpu=asked.cfg.device != "cpu" and not found.served,
+        served=found.served,
+    )
+
+
+def _on_cpu(asked: Asked, entry: catalog.Entry | None) -> ModelChoice:
+    """Return the generic class in place of an entry, with a note on the entry it replaces."""
+    if entry is not None and entry.model_path is None:
+        raise EasiError(
+            f"VLMEvalKit's {entry.name} names no checkpoint that the generic class could load, "
+            f"and {CPU}",
+            hint="give the checkpoint as --model",
+        )
+    if entry is not None and entry.model_path is not None:
+        asked = replace(asked, cfg=replace(asked.cfg, model=entry.model_path))
+    else:
+        _refuse_unknown(asked, None)
+    # During ``--smoke`` the model is on a local hub that is not running yet.
+    config = (
+        None
+        if asked.cfg.smoke and model_files.is_hub_id(asked.cfg.model)
+        else model_files.model_config(asked.cfg.model, asked.hub, asked.revision)
+    )
+    model = _generic(asked, config, CPU)
+    return (
+        model
+        if entry is None
+        else replace(
+            model,
+            notes=(
+                f"not as VLMEvalKit's entry {entry.name} ({entry.cls}): no number to compare with",
+            ),
+        )
+    )
+
+
+def _generic(asked: Asked, config: Mapping[str, object] | None, why: str) -> ModelChoice:
+    cfg = asked.cfg
+    _no_model_path(asked)
+    family = FAMILIES.get(str((config or {}).get("model_type")))
+    refuse_unloadable(
+        model_files.model_name(cfg.model),
+        config or {},
+        cfg.trust_remote_code,
+        f"leave out --device cpu: on a GPU VLMEvalKit's {family.cls} runs it"
+        if family
+        else OWN_CLASS,
+    )
+    device = launch_env.other_device(cfg)
+    own: dict[str, object] = {"device": device} if device else {}
+    if cfg.trust_remote_code:
+        own["trust_remote_code"] = True
+    return ModelChoice(
+        model_files.model_name(cfg.model),
+        model_files.model_path(cfg.model),
+        GENERIC,
+        why,
+        arguments={**own, **asked.arguments},
+        needs_gpu=cfg.device != "cpu",
+    )
+
+
+def _no_model_path(asked: Asked) -> None:
+    if "model_path" in asked.arguments:
+        raise EasiError(
+            "--model-args model_path names another checkpoint than --model",
+            hint="give the checkpoint as --model",
+        )
+
+
+def _refuse_unknown(asked: Asked, family: object) -> None:
+    model = asked.cfg.model
+    if model_files.is_missing_path(model):
+        raise EasiError(
+            f"--model {model}: there is no such folder", hint=model_files.folder_hint(model)
+        )
+    # A path may be misspelt, too.
+    if (
+        family is None
+        and not model_files.is_hub_id(model)
+        and not Path(model).expanduser().is_dir()
+    ):
+        known = [*asked.entries, *own_models.names(asked.package)]
+        raise EasiError(
+            f"--model {model} is no name of VLMEvalKit's registry, no class of your own, no "
+            "folder and no hub id",
+            hint=did_you_mean(model, known, "write org/model, or a folder"),
+        )
+
+
+def class_sources(package: catalog.Package, model: ModelChoice) -> list[ClassSource]:
+    """Return the source of the chosen class and its bases; [] if the registry computes it."""
+    if model.cls == GENERIC:
+        return lineage(package, f"easi_vlmevalkit.generic.{GENERIC}")
+    if "." in model.cls:
+        return lineage(package, f"{package.kind.package}.vlm.{model.cls}")
+    return lineage(
+        package, f"{package.kind.package}.{'api' if model.served else 'vlm'}.{model.cls}"
+    )

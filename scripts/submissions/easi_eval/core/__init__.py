@@ -1,0 +1,1 @@
+"""Errors, events, redaction, files and folders of a run: modules that import no other room."""

@@ -1,0 +1,102 @@
+"""Files written whole or not at all, JSON files, and digests."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from pathlib import Path
+
+from .errors import DiskFull, EasiError, is_full
+
+
+def write_atomic(path: Path, content: str | bytes) -> None:
+    """Write the whole file or nothing, and create its folder.
+
+    If the process is killed, the file has either its old or its new content.
+
+    Raises:
+        EasiError: The disk is full (DiskFull) or cannot be written to.
+    """
+    data = content if isinstance(content, bytes) else content.encode("utf-8")
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and is_full(error):
+            raise DiskFull(
+                f"{path} cannot be written: {error.strerror}; it has {len(data):,} bytes, "
+                f"{_free(path):,} are free",
+                "what was written before is kept",
+            ) from error
+        if isinstance(error, OSError):
+            raise EasiError(
+                f"{path} cannot be written: {error.strerror or error}",
+                hint="free some space, or give another --output-dir",
+            ) from error
+        raise
+
+
+def _free(path: Path) -> int:
+    try:
+        return shutil.disk_usage(path.parent).free
+    except OSError:
+        return 0
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write readable JSON with ``write_atomic``.
+
+    Raises:
+        EasiError: The file cannot be written.
+        ValueError: The value contains NaN or an infinity.
+    """
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    try:
+        data = text.encode("utf-8")
+    except UnicodeEncodeError:
+        # Lone surrogates have no UTF-8; escapes keep them exactly.
+        data = (json.dumps(value, indent=2, allow_nan=False) + "\n").encode("ascii")
+    write_atomic(path, data)
+
+
+def read_json(path: Path) -> object:
+    """Read a JSON file.
+
+    Raises:
+        EasiError: The file is missing, truncated or not JSON; the message names it.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise EasiError(
+            f"{path} cannot be read: {error.strerror or error}",
+            hint="is this the output folder of a run?",
+        ) from error
+    except ValueError as error:
+        raise EasiError(
+            f"{path} is damaged: {error}", hint="move it away and start again"
+        ) from error
+
+
+def digest(value: object) -> str:
+    """Return the SHA-256 of a value as canonical JSON, independent of the order of keys.
+
+    Raises:
+        TypeError: The value cannot be written as JSON.
+        ValueError: It contains NaN or an infinity.
+    """
+    text = json.dumps(
+        value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False
+    )
+    return hashlib.sha256(text.encode("ascii")).hexdigest()

@@ -1,0 +1,158 @@
+"""The manifest of a run: what was asked, and what became of each benchmark."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypedDict
+
+from .atomic_files import read_json, write_json
+from .errors import EasiError
+from .redact import Redactor
+from .run_folder import RunPaths, sanitise
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class BenchmarkState:
+    """What is known of one benchmark.
+
+    Attributes:
+        fingerprint: Digest of the run's identity and ``settings``.
+        epoch: Answers of an earlier epoch do not count.
+        state: A value of ``results.scores.State``; empty before it was scored.
+        reason: Why it is not complete.
+        settings: The benchmark's own settings, by readable names.
+        evidence: What proved the state (files, rows, total).
+    """
+
+    fingerprint: str
+    epoch: int = 0
+    state: str = ""
+    reason: str = ""
+    settings: dict[str, object] = field(default_factory=dict)
+    evidence: dict[str, object] = field(default_factory=dict)
+
+
+class LaunchRecord(TypedDict, total=False):
+    """What the manifest keeps of one start of workers.
+
+    Attributes:
+        started: UTC time of the start.
+        versions: Library versions that were installed then.
+        workers: For each worker, what it says that it answers with.
+    """
+
+    started: str
+    versions: dict[str, str]
+    workers: list[dict[str, str]]
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """``run_manifest.json``: how the numbers of a run were made.
+
+    It serves users, the continuation of a run, and the archive.
+
+    Attributes:
+        identity: Digest of ``fields``.
+        fields: Everything that changes the answers; see ``identity_fields``.
+        modelName: Name of the model.
+        model: The ModelChoice.
+        versions: Versions of this program, the backend, torch and other libraries.
+        commands: Command lines of this program and its processes, without secrets.
+        revisions: Commit of each repository, of data and model.
+        benchmarks: State of each benchmark.
+        machines: Hardware it ran on: GPUs and number of processes.
+        notes: Messages for the user.
+        supplement: Identity fields of a newer rule than that of ``fields``.
+        launches: Library versions and attention of each start of workers, oldest first.
+        schema: Version of the file format.
+    """
+
+    identity: str
+    fields: dict[str, object]
+    modelName: str = ""
+    model: dict[str, object] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+    commands: list[str] = field(default_factory=list)
+    revisions: dict[str, str] = field(default_factory=dict)
+    benchmarks: dict[str, BenchmarkState] = field(default_factory=dict)
+    machines: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    supplement: dict[str, object] = field(default_factory=dict)
+    launches: list[LaunchRecord] = field(default_factory=list)
+    schema: int = SCHEMA
+
+    def save(self, path: Path) -> None:
+        """Write the file without secrets, because it is part of the archive."""
+        write_json(path, Redactor.from_environ().within(dataclasses.asdict(self)))
+
+    @classmethod
+    def load(cls, path: Path) -> Manifest | None:
+        """Load the file; None if there is none.
+
+        Raises:
+            EasiError: The file is damaged or has another schema.
+        """
+        if not path.exists():
+            return None
+        value = read_json(path)
+        schema = value.get("schema") if isinstance(value, dict) else None
+        if not isinstance(value, dict) or schema != SCHEMA:
+            raise EasiError(
+                f"{path} has schema {schema}, and this version reads {SCHEMA}",
+                hint="use another --output-dir, or the version of this program that wrote it",
+            )
+        try:
+            states = {
+                key: BenchmarkState(**state) for key, state in value.pop("benchmarks").items()
+            }
+            return cls(**value, benchmarks=states)
+        except (TypeError, KeyError, AttributeError) as error:
+            raise EasiError(
+                f"{path} is damaged: {error}", hint="move it away and start again"
+            ) from error
+
+    def with_state(self, key: str, **changes: Any) -> Manifest:
+        """Return a copy with changes to the state of one known benchmark."""
+        return dataclasses.replace(
+            self,
+            benchmarks={
+                **self.benchmarks,
+                key: dataclasses.replace(self.benchmarks[key], **changes),
+            },
+        )
+
+
+def other_runs(paths: RunPaths, model_name: str) -> list[Manifest]:
+    """Return the manifests of the same backend and model under other identities.
+
+    Damaged manifests and adopted results are left out.
+    """
+    found = []
+    for file in sorted(
+        paths.root.parent.glob(
+            f"{glob_escape(sanitise(model_name))}-????????/{paths.manifest.name}"
+        )
+    ):
+        # A damaged manifest of another run must not prevent this one.
+        with contextlib.suppress(EasiError):
+            manifest = Manifest.load(file) if file.parent != paths.root else None
+            # The settings of adopted results (--import-results) are unknown.
+            if (
+                manifest is not None
+                and manifest.modelName == model_name
+                and not manifest.fields.get("imported")
+            ):
+                found.append(manifest)
+    return found
+
+
+def glob_escape(name: str) -> str:
+    """Escape the wildcards of ``glob`` in a name."""
+    return re.sub(r"([*?\[])", r"[\1]", name)

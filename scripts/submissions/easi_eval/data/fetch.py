@@ -1,0 +1,374 @@
+"""The steps of a fetch: list, plan, check the disk, download, unpack."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import queue
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import filelock
+
+from ..core.errors import DiskFull, EasiError
+from ..core.events import DataProgress, Emit, Notice
+from ..core.locks import Waiting, file_lock
+from . import unpack as unpacking
+from .files import Item, bring, tidy
+from .hub import Hub, Listing, Repo
+from .local_store import Checked, digest_of, local_listing, save_listing, snapshot_folder, write_ref
+from .needs import Fetched, FileRecord, HubSettings, Kind, Need, Size, Unreachable
+from .parallel import Pulse, run_all
+from .planning import (
+    Planned,
+    all_here,
+    archive_names,
+    archives_of,
+    distinct,
+    incomplete,
+    plan_needs,
+    refuse_full_disk,
+    refuse_incomplete,
+    repo_of,
+    rooms,
+    target_of,
+)
+from .unpack import Archive, Target
+
+CHECKED = "checked.txt"
+# By cache and revision, the commit that the hub named when this process asked for single files.
+# The files lie in the snapshot of that commit. The cache's own ref cannot be used to find them,
+# because it is written only when all files of the commit are there.
+_commits: dict[tuple[Path, Repo], str] = {}
+
+
+def fetch(needs: Sequence[Need], emit: Emit, settings: HubSettings) -> list[Fetched]:
+    """See ``easi_eval.data.benchmark_data.fetch``."""
+
+    def say(line: str) -> None:
+        emit(Notice(line, "warning"))
+
+    pulse = Pulse()
+    hub = Hub(settings, pulse, say)
+    repos = list(dict.fromkeys(repo_of(need) for need in needs))
+    if settings.offline:
+        listings = {repo: local_listing(settings, repo) for repo in repos}
+    else:
+        try:
+            listings = list_all(repos, hub, pulse)
+        except Unreachable as error:
+            listings = {repo: local_listing(settings, repo) for repo in repos}
+            if not all_here(needs, listings, settings):
+                raise
+            pulse = Pulse()  # the old one has told its threads to stop
+            hub = Hub(settings, pulse, say)
+            emit(
+                Notice(
+                    f"{error.message}; going on with the data on disk, which is complete", "warning"
+                )
+            )
+    plan = plan_needs(needs, listings, settings)
+    items = distinct(plan)
+    if any(listing.source != "hub" for listing in listings.values()):
+        refuse_incomplete(plan, settings)
+    refuse_full_disk(plan, settings)
+    try:
+        _get(plan, items, hub, pulse, emit)
+    except DiskFull as error:
+        left = "; ".join(str(room) for room in rooms(plan, settings) if room.needed)
+        raise DiskFull(f"{error.message}: {left}", "what was downloaded is kept") from error
+    for item in items:
+        if item.note:
+            emit(Notice(item.note))
+    for listing in listings.values():
+        if listing.source == "hub":
+            save_listing(settings, listing)
+    for planned in plan:
+        if planned.need.kind is Kind.SNAPSHOT and planned.listing.source != "cache":
+            write_ref(settings, planned.listing)
+    _unpack(plan, settings, pulse, emit)
+    return [_fetched(planned, settings) for planned in plan]
+
+
+def size_of(needs: Sequence[Need], settings: HubSettings) -> list[Size]:
+    """See ``easi_eval.data.benchmark_data.size_of``."""
+    pulse = Pulse()
+    repos = list(dict.fromkeys(repo_of(need) for need in needs))
+    problems: dict[Repo, str] = {}
+    listings = {repo: local_listing(settings, repo) for repo in repos}
+    if not settings.offline:
+        for repo, answer in _ask_each(repos, settings, pulse).items():
+            if isinstance(answer, EasiError):
+                problems[repo] = answer.message
+            else:
+                listings[repo] = answer
+    return [
+        _size(need, listings[repo_of(need)], problems.get(repo_of(need), ""), settings)
+        for need in needs
+    ]
+
+
+def model_file(settings: HubSettings, model: str, name: str, revision: str = "") -> Path:
+    """See ``easi_eval.data.benchmark_data.fetch_model_file``."""
+    repo = Repo("model", model, revision or "main")
+    if not settings.offline:
+        try:
+            return _ask_for_file(settings, repo, name)
+        except Unreachable:
+            if _cached(settings, repo, name) is None:
+                raise
+    path = _cached(settings, repo, name)
+    if path is None:
+        raise incomplete(f"{name} of {model}", settings)
+    return path
+
+
+def _ask_for_file(settings: HubSettings, repo: Repo, name: str) -> Path:
+    pulse = Pulse()
+    hub, found = Hub(settings, pulse), []
+
+    def ask() -> None:
+        commit = hub.commit(repo)
+        found.append(Path(hub.download(repo, commit, name, lambda: 0)))
+        _commits[settings.hub_cache, repo] = commit
+
+    run_all([ask], 1, pulse, hub.watch)
+    return found[0]
+
+
+def _cached(settings: HubSettings, repo: Repo, name: str) -> Path | None:
+    """Return the path of a file in the hub cache, None if it is not there.
+
+    The commit is the one that the hub named to this process, else that of the cache's ref.
+    """
+    ref = settings.hub_cache / repo.folder / "refs" / repo.revision
+    commit = _commits.get((settings.hub_cache, repo)) or (
+        ref.read_text(encoding="utf-8").strip() if ref.is_file() else repo.revision
+    )
+    path = snapshot_folder(settings, repo, commit) / name
+    return path if path.is_file() else None
+
+
+def list_all(repos: Sequence[Repo], hub: Hub, pulse: Pulse) -> dict[Repo, Listing]:
+    """Ask the hub for all listings in parallel.
+
+    Raises:
+        Unreachable: No answer came in time.
+        EasiError: A repository cannot be listed; the first such error.
+    """
+    answers: dict[Repo, Listing] = {}
+
+    def ask(repo: Repo) -> Callable[[], None]:
+        return lambda: answers.__setitem__(repo, hub.list(repo))
+
+    run_all([ask(repo) for repo in repos], hub.settings.workers, pulse, hub.watch)
+    return answers
+
+
+def _ask_each(
+    repos: Sequence[Repo], settings: HubSettings, pulse: Pulse
+) -> dict[Repo, Listing | EasiError]:
+    """Like ``list_all``, but return an error in place of each listing that failed."""
+    answers: dict[Repo, Listing | EasiError] = {}
+    try:
+        hub = Hub(settings, pulse)
+    except EasiError as error:
+        return dict.fromkeys(repos, error)
+
+    def ask(repo: Repo) -> None:
+        try:
+            answers[repo] = hub.list(repo)
+        except Unreachable:
+            raise
+        except EasiError as error:
+            answers[repo] = error
+
+    try:
+        run_all(
+            [functools.partial(ask, repo) for repo in repos],
+            hub.settings.workers,
+            pulse,
+            hub.watch,
+        )
+    except EasiError as error:
+        return {repo: answers.get(repo, error) for repo in repos}
+    return answers
+
+
+def _get(
+    plan: Sequence[Planned], items: Sequence[Item], hub: Hub, pulse: Pulse, emit: Emit
+) -> None:
+    hub.answered = (
+        hub.answered or hub.settings.offline or any(p.listing.source != "hub" for p in plan)
+    )
+    books = {
+        item.repo: Checked(hub.settings.records / item.repo.folder / CHECKED) for item in items
+    }
+    shown: dict[str, int] = {}
+    last = -1
+
+    def tick() -> None:
+        nonlocal last
+        now = sum(item.bytes_now() for item in items)
+        if now != last:
+            last = now
+            pulse.beat()
+        for planned in plan:
+            done = sum(item.bytes_now() for item in planned.items)
+            if shown.get(planned.need.what) != done:
+                shown[planned.need.what] = done
+                emit(DataProgress(planned.need.what, done, planned.bytes))
+        hub.watch()
+
+    def task(item: Item) -> Callable[[], None]:
+        return lambda: bring(item, hub, books[item.repo], pulse)
+
+    # Big files first: the last one to finish should not be the longest.
+    run_all(
+        [task(item) for item in sorted(items, key=lambda item: -item.file.size)],
+        hub.settings.workers,
+        pulse,
+        tick,
+    )
+    tidy(items)
+
+
+def _unpack(plan: Sequence[Planned], settings: HubSettings, pulse: Pulse, emit: Emit) -> None:
+    progress: dict[str, tuple[int, int]] = {}
+    shown: dict[str, tuple[int, int]] = {}
+    tasks: dict[tuple[Path, str], Callable[[], None]] = {}
+    # Messages of the unpacking threads, emitted by this thread.
+    lines: queue.SimpleQueue[str] = queue.SimpleQueue()
+
+    def note(what: str, done: int, total: int) -> None:
+        progress[what] = (done, total)
+
+    for planned in plan:
+        if planned.need.unpack is not None:
+            target = target_of(planned, settings)
+            archives = archives_of(planned, settings)
+            # With nothing to unpack, lmms-eval makes no folder, but VLMEvalKit writes its sentinel.
+            if archives or not target.whole:
+                what = f"{planned.need.what}, unpacking"
+                tasks.setdefault(
+                    (target.folder, target.sentinel),
+                    _unpack_task(
+                        target,
+                        archives,
+                        functools.partial(note, what),
+                        settings,
+                        pulse,
+                        lines.put,
+                    ),
+                )
+
+    def tick() -> None:
+        while not lines.empty():
+            emit(Notice(lines.get()))
+        for what, (done, total) in list(progress.items()):
+            if shown.get(what) != (done, total):
+                shown[what] = (done, total)
+                emit(DataProgress(what, done, total))
+        if pulse.silence() > settings.stall:
+            raise EasiError(
+                f"unpacking has not moved for {settings.stall:.0f} s", hint="is the disk all right?"
+            )
+
+    run_all(list(tasks.values()), settings.workers, pulse, tick)
+
+
+def _unpack_task(
+    target: Target,
+    archives: Sequence[Archive],
+    show: Callable[[int, int], None],
+    settings: HubSettings,
+    pulse: Pulse,
+    say: Callable[[str], None],
+) -> Callable[[], None]:
+    def on_bytes(done: int, total: int) -> None:
+        show(done, total)
+        pulse.beat()
+
+    def work() -> None:
+        if unpacking.is_unpacked(target, archives):
+            with contextlib.suppress(OSError):  # a complete shared cache may be read-only
+                unpacking.mark(target, archives)
+            return
+        with _locked(target.folder, settings, pulse, say):
+            unpacking.unpack(target, archives, on_bytes)
+
+    return work
+
+
+@contextlib.contextmanager
+def _locked(
+    folder: Path, settings: HubSettings, pulse: Pulse, say: Callable[[str], None]
+) -> Iterator[None]:
+    """Hold the lock of a folder while unpacking into it, so that other runs wait."""
+    path = (
+        settings.records / "locks" / f"{hashlib.sha256(str(folder).encode()).hexdigest()[:32]}.lock"
+    )
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = file_lock(path)
+        waiting = Waiting(lock, say)
+        while True:
+            try:
+                lock.acquire(timeout=1)
+                break
+            except filelock.Timeout:
+                pulse.beat()
+                waiting.heed()
+    except OSError as error:
+        raise EasiError(
+            f"{path} cannot be locked: {error.strerror or error}",
+            hint="HF_HOME chooses another place",
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _fetched(planned: Planned, settings: HubSettings) -> Fetched:
+    need, listing = planned.need, planned.listing
+    files = tuple(item.file for item in planned.items)
+    if need.kind is Kind.FILE:
+        file = files[0]
+        if len(file.digest) != 64:
+            file = FileRecord(file.path, file.size, digest_of(need.target, "sha256"))
+        return Fetched(
+            need, listing.commit, need.target, file.size, (file,), listed=listing.source != "cache"
+        )
+    folder = snapshot_folder(settings, listing.repo, listing.commit)
+    media = (need.unpack.into or folder) if need.unpack else None
+    return Fetched(
+        need, listing.commit, folder, planned.bytes, files, media, listed=listing.source != "cache"
+    )
+
+
+def _size(need: Need, listing: Listing, problem: str, settings: HubSettings) -> Size:
+    source = {"hub": settings.endpoint, "record": "the last fetch", "cache": "the cache"}[
+        listing.source
+    ]
+    try:
+        planned = plan_needs([need], {listing.repo: listing}, settings)[0]
+    except EasiError as error:
+        return Size(need, None, 0, 0, source, problem or error.message)
+    present = sum(
+        item.file.size for item in planned.items if item.file.size >= 0 and item.looks_present()
+    )
+    to_unpack = 0
+    if need.unpack is not None:
+        target, names = (
+            target_of(planned, settings),
+            {part for _, parts in archive_names(planned) for part in parts},
+        )
+        if not target.folder.exists() or (
+            target.sentinel and not (target.folder / target.sentinel).is_file()
+        ):
+            to_unpack = sum(item.file.size for item in planned.items if item.file.path in names)
+    # A cache without a listing does not tell which files are missing, so the total is unknown.
+    total = None if listing.source == "cache" else planned.bytes
+    return Size(need, total, present, to_unpack, source, problem)

@@ -1,0 +1,1 @@
+"""A small hub on loopback that serves the rehearsal and the tests."""

@@ -1,0 +1,1 @@
+"""Generators of the tiny data and checkpoint that ``--smoke`` runs on."""

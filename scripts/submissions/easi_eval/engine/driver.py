@@ -1,0 +1,188 @@
+"""Common part of both backends' drivers: options, roles and the work to do.
+
+A driver is one command line with three roles. Each rank of a launcher (or the only process without
+one) is a *keeper*, which loads no model and starts one *worker*. The worker answers questions. One
+*score* process turns the journal into the backend's result files.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import gc
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from ..benchmarks import BENCHMARKS
+from ..core.errors import EasiError
+from ..core.model import ModelChoice
+from .hang import Limits, Silence
+from .processes.keeper import CANNOT_WORK, keep
+from .work import WORK_FILE, Assignment, Work
+from .worker_errors import Complaints
+
+ROLES = ("keep", "work", "score")
+ARGPARSE_REFUSED = 2
+
+
+@dataclass(frozen=True)
+class DriverOptions:
+    """The options of this program on a driver's command line.
+
+    Attributes:
+        run: Folder of the run; None: the backend is used directly.
+        role: One of ``ROLES``.
+        model: The model choice of the plan, complete, so that the command alone says what it loads.
+    """
+
+    run: Path | None = None
+    role: str = "keep"
+    model: ModelChoice | None = None
+
+
+def split_options(argv: Sequence[str]) -> tuple[DriverOptions, list[str]]:
+    """Take this program's options out of a driver's command line.
+
+    The options are ``--easi-run DIR``, ``--easi-role ROLE`` and ``--easi-model JSON``.
+
+    Returns:
+        The options, and the remaining words, which belong to the backend.
+
+    Raises:
+        EasiError: The role or the model cannot be read.
+    """
+    run: Path | None = None
+    role = "keep"
+    model: ModelChoice | None = None
+    rest: list[str] = []
+    words = iter(argv)
+    for word in words:
+        if word == "--easi-run":
+            run = Path(next(words, ""))
+        elif word == "--easi-role":
+            role = next(words, "")
+        elif word == "--easi-model":
+            model = _model(next(words, ""))
+        else:
+            rest.append(word)
+    if role not in ROLES:
+        raise EasiError(f"--easi-role is {role!r}", hint=f"one of {', '.join(ROLES)}")
+    return DriverOptions(run, role, model), rest
+
+
+def guarded(options: DriverOptions, role: Callable[[], int]) -> int:
+    """Run a role and return its exit code; an EasiError is printed as two lines.
+
+    An EasiError in a worker, or a command line that its backend refuses, would come again after a
+    restart. The exit code is then ``CANNOT_WORK``, and the keeper does not restart the worker.
+    """
+    hopeless = CANNOT_WORK if options.role == "work" else ARGPARSE_REFUSED
+    if options.role == "work":
+        faulthandler.enable()  # print the stacks when native code crashes
+    try:
+        return role()
+    except EasiError as error:
+        print(f"error: {error.message}", file=sys.stderr)
+        if error.hint:
+            print(f"hint: {error.hint}", file=sys.stderr)
+        return hopeless
+    except SystemExit as end:
+        if end.code != ARGPARSE_REFUSED:
+            raise
+        return hopeless
+    except Exception as error:
+        if options.run is None:
+            raise
+        Complaints(options.run, _launch(options.run)).say(
+            "this worker ends" if options.role == "work" else "this process ends", error
+        )
+        return 1
+    finally:
+        # The collection at the end of the process would visit the whole backend for a second or
+        # two.
+        gc.freeze()
+
+
+def _launch(run_root: Path) -> int:
+    """Number of the run's launch; 0 if the work file cannot be read."""
+    try:
+        return Work.load(run_root).launch
+    except EasiError:
+        return 0
+
+
+@contextlib.contextmanager
+def importing() -> Iterator[None]:
+    """Import a backend without garbage collection, and exclude it from later collections.
+
+    A backend is about a million objects that live as long as the process. Each full collection
+    visits all of them: a third of the import time, and a quarter of a second for each
+    ``gc.collect`` of a backend (lmms-eval makes two per scored task).
+    """
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
+def keep_worker(command: Sequence[str], options: DriverOptions, argv: Sequence[str]) -> int:
+    """Run as keeper of this rank, with the same command line as worker; returns the exit code."""
+    assert options.run is not None
+    root, limits = options.run, Limits.read(os.environ)
+    watcher = (lambda worker, attempt: Silence(root, worker, attempt, limits)) if limits else None
+    return keep([sys.executable, *command, *argv, "--easi-role", "work"], root, watcher=watcher)
+
+
+def model_option(model: ModelChoice) -> list[str]:
+    """``--easi-model`` with the fields that a driver needs to load the model."""
+    fields = {
+        name: value
+        for name, value in asdict(replace(model, why="", notes=())).items()
+        if value not in ("", (), {})
+    }
+    return ["--easi-model", json.dumps(fields, ensure_ascii=False)]
+
+
+def _model(text: str) -> ModelChoice:
+    """The model choice from the JSON text of ``--easi-model``."""
+    try:
+        return ModelChoice(**{"why": "", **json.loads(text)})
+    except (ValueError, TypeError) as error:
+        raise EasiError(
+            f"--easi-model cannot be read ({error})",
+            hint="copy the command from --dry-run as it is",
+        ) from error
+
+
+def load_work(run_root: Path, backend: str, tasks: Sequence[str], limit: int | None) -> Work:
+    """The part of the run's work that a command line asks for.
+
+    An answered benchmark is included: it is not asked again, but scored. Without ``work.json`` (the
+    command was pasted, not started by a run) all of ``tasks`` are asked and the file is written; a
+    task that is not in the registry of benchmarks is used as its own key.
+
+    Args:
+        run_root: Folder of the run.
+        backend: Name of the backend.
+        tasks: The backend's names of the benchmarks.
+        limit: Questions per benchmark (``--limit``), used without ``work.json``.
+    """
+    if (run_root / WORK_FILE).exists():
+        work = Work.load(run_root)
+        return replace(
+            work,
+            benchmarks=tuple(
+                assignment for assignment in work.benchmarks if assignment.task in tasks
+            ),
+        )
+    keys = {bench.source(backend).task: bench.key for bench in BENCHMARKS}
+    work = Work(tuple(Assignment(keys.get(task, task), task, limit=limit) for task in tasks))
+    run_root.mkdir(parents=True, exist_ok=True)
+    work.save(run_root)
+    return work

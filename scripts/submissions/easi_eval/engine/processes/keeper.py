@@ -1,0 +1,350 @@
+"""The process that every rank of a launcher runs: it starts one worker, watches and restarts it.
+
+torchrun and accelerate end all ranks when one rank dies. A keeper loads no model and survives its
+worker, so a killed worker loses only the questions it was answering and the other ranks continue.
+It uses the standard library only, because N keepers start at the same time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Protocol
+
+from ...core.errors import EasiError
+from ...core.log_lines import telling_line
+from . import gpus, guard, supervisor
+from .jobs import Job, Outcome
+
+DONE = 0
+CANNOT_WORK = 3  # exit code of a worker whose restart would fail in the same way
+STOPPED = 128 + signal.SIGTERM
+JOURNAL, NOTE = "journal", ".gaveup"
+ENDS = ".ends"  # suffix of the file with a line for each abnormal end of a worker
+FATAL = "Fatal Python error: "
+LONGEST_LINE = 500  # characters of an output line that are shown
+LAST_LINES = 40  # last lines of an attempt's output that are searched for the error
+HOPELESS = 10  # starts of one worker in total, whatever their duration
+SHOW_FOR = 3.0  # seconds for a hung worker to write the stacks of its threads
+
+
+class Watcher(Protocol):
+    """Detects whether one attempt of a worker hangs."""
+
+    @property
+    def pid(self) -> int | None:
+        """Process id of the worker, or None if it is unknown."""
+
+    def hung(self) -> str:
+        """The reason why the worker is considered hung, or ""; called several times a second."""
+
+    def note(self) -> None:
+        """Record the hang; called before the worker is killed for it."""
+
+
+@dataclass(frozen=True)
+class End:
+    """How one attempt of a worker ended.
+
+    Attributes:
+        began: Unix time.
+        how: The exit code as ``describe`` formats it.
+        line: The line of the output that names the error.
+        restart: Number of the restart that follows, of ``restarts`` in a row. None: the worker is
+            given up. 0: the count starts again.
+    """
+
+    worker: str
+    began: float  # Unix time
+    how: str
+    line: str
+    restart: int | None
+    restarts: int
+
+    @property
+    def said(self) -> str:
+        """Text for the user: ``w0 died (SIGSEGV), restart 2 of 3: <line>``."""
+        then = (
+            "given up"
+            if self.restart is None
+            else f"restart {self.restart} of {self.restarts}"
+            if self.restart
+            else "started again"
+        )
+        return f"{self.worker} died ({self.how}), {then}: {self.line}"
+
+
+@dataclass(frozen=True)
+class Place:
+    """The position of this process in its launcher; without a launcher the only rank.
+
+    Attributes:
+        store: host:port of the launcher's TCPStore, which accepts clients while the launcher runs;
+            "" without one.
+    """
+
+    rank: int = 0
+    local_rank: int = 0
+    local_size: int = 1
+    store: str = ""
+
+    @classmethod
+    def read(cls, environ: Mapping[str, str]) -> Place:
+        """Read the position from the environment of a rank.
+
+        Only torch's elastic agent (torchrun; accelerate with several processes) hosts a TCPStore.
+        """
+        elastic = environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+        return cls(
+            int(environ.get("RANK", 0)),
+            int(environ.get("LOCAL_RANK", 0)),
+            int(environ.get("LOCAL_WORLD_SIZE", 1)),
+            f"{environ['MASTER_ADDR']}:{environ['MASTER_PORT']}" if elastic else "",
+        )
+
+
+def worker_env(extra: Mapping[str, str], place: Place, visible: Sequence[str]) -> dict[str, str]:
+    """The differences of a worker's environment from its keeper's.
+
+    For the backends each worker is a single stock process that sees its share of the ``visible``
+    GPUs. The supervisor removes all variables of the launcher. OMP_NUM_THREADS is set by the run,
+    under either launcher. ``extra`` overrides the rest.
+    """
+    changes = {"EASI_WORKER": f"w{place.rank}", "EASI_STORE": place.store}
+    if len(visible) >= place.local_size:
+        changes[gpus.VARIABLE] = gpus.share(visible, place.local_rank, place.local_size)
+    return {**changes, **extra}
+
+
+def keep(
+    argv: Sequence[str],
+    run_root: Path,
+    env: Mapping[str, str] | None = None,
+    *,
+    restarts: int = 3,
+    pause: float = 1.0,
+    settled: float = 900.0,
+    grace: float = 20.0,
+    watcher: Callable[[str, int], Watcher] | None = None,
+) -> int:
+    """Run one worker to its end, restarting it after abnormal exits.
+
+    A worker that the ``watcher`` considers hung writes the stacks of its threads to the log, is
+    killed and restarted; a hang does not count as a failure. The worker ends when this process or
+    its launcher ends. Each abnormal end is appended to ``<run_root>/journal/<worker>.ends``. If the
+    worker is given up, the reason is written to ``<worker>.gaveup`` there.
+
+    Args:
+        argv: The worker's whole command line.
+        run_root: Folder of the run.
+        env: Changes to the worker's environment.
+        restarts: Restarts in a row after abnormal exits (not 0, not ``CANNOT_WORK``).
+        pause: Seconds before the first restart; doubles with each further one in a row.
+        settled: If an attempt lasted this many seconds, its failure counts as the first in a row.
+        grace: Seconds between SIGTERM and SIGKILL when the worker is stopped.
+        watcher: Makes the watcher of an attempt from the worker's name and the attempt's number.
+
+    Returns:
+        0, also if the worker was given up; 143 if this process was told to stop.
+    """
+    place = Place.read(os.environ)
+    worker = f"w{place.rank}"
+    changes = worker_env(env or {}, place, gpus.visible_gpus())
+    note = run_root / JOURNAL / f"{worker}{NOTE}"
+    ends = run_root / JOURNAL / f"{worker}{ENDS}"
+    for left in (note, ends):
+        left.unlink(missing_ok=True)
+    launcher = os.getppid()
+    failures = starts = 0
+    try:
+        with supervisor.interruptible():
+            while True:
+                starts, began = starts + 1, time.time()
+                job = Job(worker, tuple(argv), {**changes, "EASI_ATTEMPT": str(starts)})
+                watched = _Hangs(worker, watcher(worker, starts) if watcher else None)
+                outcome = _watch(job, launcher, grace, watched)
+                if outcome is None:
+                    return STOPPED
+                if outcome.exit_code == DONE:
+                    return 0
+                failures = (
+                    0 if watched.killed else 1 if outcome.seconds >= settled else failures + 1
+                )
+                hopeless = (
+                    outcome.exit_code == CANNOT_WORK or failures > restarts or starts >= HOPELESS
+                )
+                line = _line(outcome)
+                _note_end(
+                    ends,
+                    End(
+                        worker,
+                        began,
+                        describe(outcome.exit_code),
+                        line,
+                        None if hopeless else failures,
+                        restarts,
+                    ),
+                )
+                if hopeless:
+                    _give_up(note, outcome, starts, line)
+                    return 0
+                wait = pause * 2 ** max(failures - 1, 0)
+                _say(
+                    f"[{worker}] ended with {describe(outcome.exit_code)}; "
+                    f"starting it again in {wait:g} s"
+                )
+                if not _pause(wait, launcher):
+                    return STOPPED
+    except KeyboardInterrupt:
+        return STOPPED
+
+
+def gave_up_reasons(run_root: Path) -> list[str]:
+    """Why workers of the last launch were given up: each reason once, lowest worker first."""
+    notes = sorted(
+        (run_root / JOURNAL).glob(f"w*{NOTE}"), key=lambda path: (len(path.name), path.name)
+    )
+    reasons = []
+    for path in notes:
+        with contextlib.suppress(FileNotFoundError):  # a new keeper removed it
+            reasons.append(path.read_text(encoding="utf-8").strip())
+    return list(dict.fromkeys(reasons))
+
+
+def ends(run_root: Path) -> list[End]:
+    """The abnormal ends of this launch's workers, worker by worker.
+
+    A line that is still being written is left for the next call.
+    """
+    found: list[End] = []
+    for path in sorted(
+        (run_root / JOURNAL).glob(f"w*{ENDS}"), key=lambda path: (len(path.name), path.name)
+    ):
+        with contextlib.suppress(OSError, ValueError, TypeError):
+            whole, _, _ = path.read_text(encoding="utf-8").rpartition("\n")
+            found += [End(**json.loads(line)) for line in whole.splitlines()]
+    return found
+
+
+def forget_reasons(run_root: Path) -> None:
+    """Remove the notes of the last launch, which may have had more workers than the next."""
+    for kind in (NOTE, ENDS):
+        for note in (run_root / JOURNAL).glob(f"w*{kind}"):
+            note.unlink(missing_ok=True)
+
+
+def describe(code: int | None) -> str:
+    """Format an exit code for the user: "exit code 1", "SIGKILL"."""
+    if code is None:
+        return "our request"
+    if code < 0:
+        try:
+            return signal.Signals(-code).name
+        except ValueError:
+            return f"signal {-code}"
+    return f"exit code {code}"
+
+
+class _Hangs:
+    """Ends an attempt that hangs.
+
+    SIGUSR1 makes the worker write the stacks of its threads to the log; SIGKILL follows.
+    """
+
+    def __init__(self, worker: str, watcher: Watcher | None) -> None:
+        self._worker, self._watcher = worker, watcher
+        self._until: float | None = None  # when the worker is killed; None: not hung
+        self.killed = False
+
+    def tick(self, below: int) -> None:
+        """Check the worker; ``below`` is the process under which it runs."""
+        if self._watcher is None or self.killed:
+            return
+        if self._until is None:
+            if (reason := self._watcher.hung()) and self._signal(below, signal.SIGUSR1):
+                _say(f"[{self._worker}] {reason}; what its threads are at:")
+                self._until = time.monotonic() + SHOW_FOR
+        elif time.monotonic() > self._until:
+            self._until = None
+            if self._watcher.hung():  # else it has continued meanwhile
+                try:
+                    self._watcher.note()
+                except (OSError, EasiError) as error:  # a full disk must not end the keeper
+                    _say(f"[{self._worker}] that it hung could not be noted: {error}")
+                self.killed = self._signal(below, signal.SIGKILL)
+
+    def _signal(self, below: int, signum: signal.Signals) -> bool:
+        """Signal the worker; False if its process id is unknown or not below ``below``."""
+        pid = self._watcher.pid if self._watcher else None
+        return pid is not None and pid in guard.descendants(below) and guard.send(pid, signum)
+
+
+def _watch(job: Job, launcher: int, grace: float, hangs: _Hangs) -> Outcome | None:
+    """Run one attempt; None if the launcher ended, which ends the worker too."""
+    with supervisor.start(job, 1, grace=grace, orphan_grace=2.0) as handle:
+        while handle.wait(0.2) is None:
+            if os.getppid() != launcher:
+                return None
+            hangs.tick(handle.pid)
+    return handle.outcome()
+
+
+def _pause(seconds: float, launcher: int) -> bool:
+    """Wait; False as soon as the launcher has ended."""
+    until = time.monotonic() + seconds
+    while (left := until - time.monotonic()) > 0:
+        if os.getppid() != launcher:
+            return False
+        time.sleep(min(left, 0.2))
+    return True
+
+
+def _line(outcome: Outcome) -> str:
+    """The line of an attempt's output that names the error."""
+    # Python prints this line above the stacks of all threads, so it may be far from the end.
+    fatal = [line for line in outcome.log_tail if line.startswith(FATAL)]
+    line = (
+        fatal[-1]
+        if fatal and (outcome.exit_code or 0) < 0
+        else telling_line(outcome.log_tail[-LAST_LINES:])
+    )
+    return line[:LONGEST_LINE] or "it printed nothing"
+
+
+def _note_end(path: Path, end: End) -> None:
+    """Append the end to the file that the pipeline reads.
+
+    A full disk only costs the message, so it is ignored.
+    """
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(asdict(end)) + "\n")
+
+
+def _give_up(note: Path, outcome: Outcome, starts: int, line: str) -> None:
+    """Print why the worker is given up, and write it to ``note``."""
+    reason = (
+        f"{describe(outcome.exit_code)} after {starts} start{'s' if starts > 1 else ''}: {line}"
+    )
+    _say(f"[{outcome.job.name}] given up: {reason}")
+    whole = note.with_name(f".{note.name}.{os.getpid()}")
+    try:
+        note.parent.mkdir(parents=True, exist_ok=True)
+        whole.write_text(reason + "\n", encoding="utf-8", errors="backslashreplace")
+        whole.replace(note)
+    # A full disk. A keeper that ends with an error makes the launcher end all other ranks.
+    except OSError as error:
+        _say(f"[{outcome.job.name}] the reason could not be noted in {note}: {error.strerror}")
+
+
+def _say(text: str) -> None:
+    """Write a line to the launcher's output; ignored if the reader is gone."""
+    with contextlib.suppress(OSError):
+        os.write(1, f"{text}\n".encode(errors="backslashreplace"))

@@ -1,0 +1,1 @@
+"""Loading of checkpoints with transformers, and the generic model class."""

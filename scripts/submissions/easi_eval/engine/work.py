@@ -1,0 +1,249 @@
+"""The work of a run: its assignments, each benchmark's questions, and the seed of each question."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+import sys
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..core.atomic_files import read_json, write_json
+from ..core.errors import EasiError
+
+SCHEMA = 1
+WORK_FILE = "work.json"
+ITEMS_FOLDER = "items"
+JOURNAL_FOLDER = "journal"
+OUTPUTS_FOLDER = "outputs"
+DONE_FILE = "answering.done"  # the pipeline writes it when no worker is left
+SET_ASIDE_FILE = "answering.aside.json"  # the pipeline writes it to stop asking benchmarks
+
+Key = tuple[str, str]  # (benchmark, item id): identifies a question in journal and queue
+
+
+@dataclass(frozen=True)
+class Item:
+    """One question as the queue sees it.
+
+    Attributes:
+        cost: Expected time, in any unit that all benchmarks share.
+    """
+
+    benchmark: str
+    id: str
+    cost: float = 1.0
+
+    @property
+    def key(self) -> Key:
+        """Benchmark and item id."""
+        return self.benchmark, self.id
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """One benchmark of this run.
+
+    Attributes:
+        key: Key in the registry of benchmarks.
+        task: The backend's name of the benchmark.
+        epoch: Answers of another epoch are ignored; ``--rerun`` starts a new one.
+        limit: Number of questions (``--limit``), or None for all.
+    """
+
+    key: str
+    task: str  # the backend's own name
+    epoch: int = 0
+    limit: int | None = None
+
+
+@dataclass(frozen=True)
+class Work:
+    """What all workers of one launch must agree on.
+
+    Attributes:
+        benchmarks: The assignments, in serving order.
+        seed: Seed of the run.
+        launch: Number of the launch. A question that failed for good in an earlier launch is asked
+            again in a new one; workers restarted within a launch do not ask it again.
+        stage: Number of the stage within the launch. A further stage has fewer workers with more
+            memory each, for questions that lacked memory.
+        final: Whether no further stage follows, so that a question that lacks memory fails.
+    """
+
+    benchmarks: tuple[Assignment, ...]
+    fingerprints: dict[str, str] = field(default_factory=dict)
+    seed: int = 0
+    launch: int = 0
+    stage: int = 0
+    final: bool = True
+    schema: int = SCHEMA
+
+    @property
+    def epochs(self) -> dict[str, int]:
+        """The epoch of each benchmark."""
+        return {assignment.key: assignment.epoch for assignment in self.benchmarks}
+
+    def save(self, run_root: Path) -> Path:
+        """Write the work file; returns its path."""
+        write_json(run_root / WORK_FILE, asdict(self))
+        return run_root / WORK_FILE
+
+    @classmethod
+    def load(cls, run_root: Path) -> Work:
+        """Read the work file.
+
+        Raises:
+            EasiError: The file is missing, damaged or of another version.
+        """
+        data = _load(run_root / WORK_FILE)
+        try:
+            assignments = tuple(Assignment(**entry) for entry in data.pop("benchmarks"))
+            return cls(benchmarks=assignments, **data)
+        except (KeyError, TypeError) as error:
+            raise _damaged(run_root / WORK_FILE, str(error)) from error
+
+
+@dataclass(frozen=True)
+class ItemList:
+    """The questions of one benchmark.
+
+    The meaning of a limit depends on the backend: lmms-eval applies it to each subtask of a group.
+
+    Attributes:
+        total: Rows in the data set.
+        ids: Item ids in document order, after the limit was applied.
+        costs: Expected time of each question (``cost.py``); empty if unknown.
+    """
+
+    key: str
+    total: int
+    ids: tuple[str, ...]
+    limit: int | None = None
+    costs: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        if len(set(self.ids)) != len(self.ids):
+            twice = next(item for item in self.ids if self.ids.count(item) > 1)
+            raise EasiError(
+                f"{self.key} has two questions with the id {twice!r}",
+                hint="the data is damaged; fetch it again",
+            )
+        if len(self.ids) > self.total:
+            raise EasiError(
+                f"{self.key} lists {len(self.ids)} questions of {self.total}",
+                hint="the data is damaged; fetch it again",
+            )
+
+    def fits(self, assignment: Assignment) -> bool:
+        """Whether this list belongs to ``assignment`` and not to another ``--limit``."""
+        return self.key == assignment.key and self.limit == assignment.limit
+
+    def expected(self) -> tuple[float, ...]:
+        """The expected time of each question; all 1 if unknown."""
+        return self.costs if len(self.costs) == len(self.ids) else (1.0,) * len(self.ids)
+
+    def items(self) -> list[Item]:
+        """The questions with their expected times."""
+        return [
+            Item(self.key, item, cost) for item, cost in zip(self.ids, self.expected(), strict=True)
+        ]
+
+    @staticmethod
+    def path(run_root: Path, key: str) -> Path:
+        """Path of the list of a benchmark in a run."""
+        return run_root / ITEMS_FOLDER / f"{key}.json"
+
+    def save(self, run_root: Path) -> Path:
+        """Write the list; returns its path."""
+        path = self.path(run_root, self.key)
+        write_json(path, {**asdict(self), "schema": SCHEMA})
+        return path
+
+    @classmethod
+    def load(cls, run_root: Path, key: str) -> ItemList:
+        """Read the list of a benchmark.
+
+        Raises:
+            EasiError: The file is missing, damaged or of another version.
+        """
+        data = _load(cls.path(run_root, key))
+        try:
+            return cls(
+                key=data["key"],
+                total=data["total"],
+                ids=tuple(data["ids"]),
+                limit=data["limit"],
+                costs=tuple(data.get("costs", ())),
+            )
+        except (KeyError, TypeError) as error:
+            raise _damaged(cls.path(run_root, key), str(error)) from error
+
+
+class SetAside:
+    """The benchmarks that the workers of a launch must not ask any more.
+
+    It is checked before every question, so the file is read only when it changed.
+    """
+
+    def __init__(self, run_root: Path, launch: int) -> None:
+        self._path, self._launch = run_root / SET_ASIDE_FILE, launch
+        self._read = (0, 0)
+        self._keys: frozenset[str] = frozenset()
+
+    @property
+    def keys(self) -> frozenset[str]:
+        """Keys of the benchmarks."""
+        try:
+            found = self._path.stat()
+        except FileNotFoundError:
+            return frozenset()
+        if (found.st_mtime_ns, found.st_ino) != self._read:
+            data = read_json(self._path)
+            if isinstance(data, dict) and data.get("launch") == self._launch:
+                self._keys = frozenset(data["benchmarks"])
+            self._read = found.st_mtime_ns, found.st_ino
+        return self._keys
+
+    def save(self, keys: Iterable[str]) -> None:
+        """Write the file; called by the pipeline."""
+        write_json(self._path, {"launch": self._launch, "benchmarks": sorted(keys)})
+
+
+def item_seed(run_seed: int, benchmark: str, item: str) -> int:
+    """The seed of one question, 0 <= seed < 2**31; it depends on the arguments only."""
+    name = json.dumps([run_seed, benchmark, item]).encode()
+    return int.from_bytes(hashlib.sha256(name).digest()[:4], "big") >> 1
+
+
+def seed_everything(seed: int) -> None:
+    """Seed the generators of random, and of numpy and torch (CPU and CUDA) if imported."""
+    random.seed(seed)
+    if (numpy := sys.modules.get("numpy")) is not None:
+        numpy.random.seed(seed)
+    if (torch := sys.modules.get("torch")) is not None:
+        # Not torch.manual_seed: for devices that are not in use it formats and keeps a stack trace
+        # at every call.
+        torch.default_generator.manual_seed(seed)
+        if torch.cuda.is_initialized():
+            torch.cuda.manual_seed_all(seed)
+
+
+def _load(path: Path) -> dict[str, Any]:
+    data = read_json(path)
+    if not isinstance(data, dict) or data.get("schema") != SCHEMA:
+        raise _damaged(
+            path,
+            f"schema {data.get('schema') if isinstance(data, dict) else None!r} is not {SCHEMA}",
+        )
+    return data
+
+
+def _damaged(path: Path, what: str) -> EasiError:
+    return EasiError(
+        f"{path} cannot be used: {what}",
+        hint="remove it and start the run again; answers are kept in the journal",
+    )

@@ -1,0 +1,495 @@
+"""The loop of one worker: lease questions, answer them, journal outcomes, give back failures."""
+
+from __future__ import annotations
+
+import faulthandler
+import gc
+import hashlib
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import NamedTuple
+
+from ..core.errors import DiskFull, is_full, worded
+from ..core.redact import Redactor
+from .doubt import ENOUGH, Doubt
+from .journal import Answer, Journal
+from .journal_state import Book
+from .queue import Lease, Queue
+from .stores import LocalStore, Store, connect
+from .work import JOURNAL_FOLDER, Assignment, Item, SetAside, Work, item_seed, seed_everything
+from .worker_errors import Complaints
+
+__all__ = ["AnswerItems", "Generation", "open_journal", "work_loop"]
+
+# An item is recorded as failed after so many tries, deaths of workers, or killed hangs.
+MAX_TRIES = 2
+MAX_DEATHS = 3
+MAX_HANGS = 2
+LONGEST_REASON = 500
+# Longest wait for one of several open calls, in seconds; then the queue is asked for more work.
+COLLECT_FOR = 1.0
+# Seconds between two checks of a worker that waits for others to try its questions.
+ASK_AGAIN = 0.2
+
+# Errors that every later call of a process raises too: torch's for the device (illegal access,
+# assert, lost GPU; out of memory is another type and not lasting), and vLLM's for an engine whose
+# own process has died.
+LASTING = frozenset(
+    {"AcceleratorError", "EngineDeadError", "MQEngineDeadError", "AsyncEngineDeadError"}
+)
+
+
+@dataclass(frozen=True)
+class Generation:
+    """What a model generated for one question; the fields are those of ``Answer``.
+
+    Attributes:
+        seconds: Time of this question; None: its share of the time of the call.
+    """
+
+    text: str
+    tokens: int | None = None
+    finish: str | None = None
+    frames: int | None = None
+    prompt: str | None = None
+    seconds: float | None = None
+    cut: str = ""
+
+
+# Returns one result per item, in order. An exception in place of a result concerns that item alone;
+# one that is raised concerns all of them, and they are then asked one by one.
+AnswerItems = Callable[[Sequence[Item]], Sequence[Generation | Exception]]
+Results = Sequence[Generation | Exception] | Exception  # of one call, or what it raised
+# Arguments: the questions to be asked now, and those that probably follow. Returns at once.
+Prepare = Callable[[Sequence[Item], Sequence[Item]], None]
+
+
+def open_journal(run_root: Path, work: Work) -> Journal:
+    """This attempt's journal, named by EASI_WORKER (default w0) and EASI_ATTEMPT (default 0)."""
+    return Journal(
+        run_root / JOURNAL_FOLDER,
+        os.environ.get("EASI_WORKER") or "w0",
+        int(os.environ.get("EASI_ATTEMPT") or 0),
+        work.launch,
+    )
+
+
+def work_loop(
+    run_root: Path,
+    work: Work,
+    items: Mapping[str, Sequence[Item]],
+    answer: AnswerItems,
+    chunk: int = 1,
+    journal: Journal | None = None,
+    store: Store | None = None,
+    prepare: Prepare | None = None,
+    at_once: int = 1,
+) -> None:
+    """Answer questions until every one of ``items`` has an outcome in the journals of ``run_root``.
+
+    It returns at once, without a queue, if nothing is left. On SIGUSR1 the process writes the
+    stacks of its threads to stderr. Exceptions that concern the whole worker are raised: a damaged
+    journal, a full disk, a lost queue, a broken device. The worker can be restarted after each of
+    them.
+
+    Args:
+        run_root: Folder of the run.
+        work: The work of this launch; gives the order of the benchmarks.
+        items: The questions of each benchmark in document order, equal for all workers.
+        answer: Answers up to ``chunk`` questions of one benchmark.
+        chunk: Most questions per call of ``answer``.
+        journal: The journal, if phases were written to it before; it is closed here.
+        store: Store of the queue. Default: the one at EASI_STORE (host:port); without that variable
+            this worker is alone.
+        prepare: Is told which questions are asked next.
+        at_once: Number of threads that call ``answer`` at the same time, for one benchmark at a
+            time (a client of a server). With more than one the generators of random numbers are not
+            seeded per question.
+    """
+    with journal or open_journal(run_root, work) as journal:
+        book = Book.of(run_root, work, skip=journal.path.name)
+        book.poll()
+        served = {assignment.key: tuple(items[assignment.key]) for assignment in work.benchmarks}
+        if any(not book.settled(item.key) for group in served.values() for item in group):
+            # The keeper sends SIGUSR1 before it kills a silent worker.
+            faulthandler.register(signal.SIGUSR1, all_threads=True)
+            queue = Queue(
+                store or _store(run_root, work),
+                journal.worker,
+                served,
+                book,
+                chunk,
+                before_idle=journal.sync,
+                ahead=prepare is not None,
+                at_once=at_once,
+            )
+            journal.phase("answering")
+            worker = _Worker(run_root, work, journal, queue, book, answer, prepare)
+            try:
+                worker.run() if at_once == 1 else worker.run_several(at_once)
+            finally:
+                queue.close()
+        journal.phase("done")
+
+
+def _store(run_root: Path, work: Work) -> Store:
+    """The store at EASI_STORE, with a prefix for this run, launch and stage."""
+    address = os.environ.get("EASI_STORE")
+    if not address:
+        return LocalStore()
+    run = hashlib.sha256(str(run_root.resolve()).encode()).hexdigest()[:12]
+    return connect(address).with_prefix(f"easi/{run}/{work.launch}.{work.stage}")
+
+
+class _Raised(NamedTuple):
+    """The exception of a question.
+
+    Attributes:
+        reason: One line, made before the traceback is cleared (it holds memory of the device).
+    """
+
+    item: Item
+    error: Exception
+    reason: str
+
+
+@dataclass(frozen=True)
+class _Call:
+    """A call of ``answer`` that runs in a thread."""
+
+    lease: Lease
+    asked: Sequence[Item]
+    began: float
+
+
+class _Worker:
+    """The state of one worker in ``work_loop``."""
+
+    def __init__(
+        self,
+        run_root: Path,
+        work: Work,
+        journal: Journal,
+        queue: Queue,
+        book: Book,
+        answer: AnswerItems,
+        prepare: Prepare | None = None,
+    ) -> None:
+        self._assignments: dict[str, Assignment] = {
+            assignment.key: assignment for assignment in work.benchmarks
+        }
+        self._work, self._journal, self._queue, self._book, self._answer = (
+            work,
+            journal,
+            queue,
+            book,
+            answer,
+        )
+        self._prepare, self._set_aside = prepare, SetAside(run_root, work.launch)
+        self._doubt = Doubt(book)
+        self._complaints = Complaints(run_root, work.launch)
+        self._redact = Redactor.from_environ().line
+
+    def run(self) -> None:
+        """Serve leases one after the other until the queue is empty."""
+        while lease := self._next():
+            self._serve(lease)
+            self._queue.done(lease)
+
+    def run_several(self, threads: int) -> None:
+        """Serve up to ``threads`` leases at the same time.
+
+        The next lease is taken as soon as any is done. Each answer is journalled when it arrives.
+        """
+        pool, wait_for = ThreadPoolExecutor(threads, "easi-ask"), 0.0
+        open_calls: dict[Future[Results], _Call] = {}
+        try:
+            while True:
+                lease, over = self._queue.step() if len(open_calls) < threads else (None, False)
+                if over:
+                    return
+                while lease and any(
+                    call.lease.items[0].benchmark != lease.items[0].benchmark
+                    for call in open_calls.values()
+                ):
+                    # The backend sets up the model per benchmark: finish the other one first.
+                    self._collect(open_calls)
+                if lease and (asked := self._begin(lease)):
+                    open_calls[pool.submit(self._results, asked)] = _Call(
+                        lease, asked, time.monotonic()
+                    )
+                elif lease:
+                    self._queue.done(lease)
+                elif open_calls:
+                    self._collect(open_calls)
+                    wait_for = 0.01
+                else:
+                    time.sleep(wait_for)
+                    wait_for = min(1.5 * wait_for + 0.01, 0.5)
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    def _collect(self, calls: dict[Future[Results], _Call]) -> None:
+        """Wait for a call to end, at most ``COLLECT_FOR`` seconds, and journal the results.
+
+        The wait is bounded, because the queue must be checked for news of other workers.
+        """
+        done, _ = wait(calls, COLLECT_FOR, FIRST_COMPLETED)
+        # Answers first, because the exception of another call may end this worker.
+        for future in sorted(done, key=lambda each: isinstance(each.result(), Exception)):
+            call = calls.pop(future)
+            self._end(
+                call.lease,
+                call.asked,
+                self._take(call.asked, future.result(), call.lease, time.monotonic() - call.began),
+            )
+            self._queue.done(call.lease)
+
+    def _next(self) -> Lease | None:
+        """The next lease, or None if the queue is empty.
+
+        A worker that may be broken (``Doubt.strong``) draws nothing from the plan until the
+        questions it gave back have been judged. It still takes questions that other workers
+        returned.
+        """
+        while self._doubt.strong and not self._queue.alone:
+            self._doubt.judge()
+            lease, over = self._queue.step(planned=False)
+            if lease or over:
+                return lease
+            time.sleep(ASK_AGAIN)
+        if self._queue.alone:
+            self._doubt.judge_alone(self._journal.attempt)
+        return self._queue.next()
+
+    def _serve(self, lease: Lease) -> None:
+        if asked := self._begin(lease):
+            self._end(lease, asked, self._ask(asked, lease))
+
+    def _begin(self, lease: Lease) -> list[Item]:
+        """Journal the lease; returns the questions to ask.
+
+        Questions that killed too many workers are failed. Those of a benchmark that was set aside
+        are recorded as such.
+        """
+        if lease.lost:
+            self._journal.returned(lease.lost, "taken over: this worker was taken for dead")
+        back = lease.returned or any(self._book.hangs(item.key) for item in lease.items)
+        for size, steps in groupby(lease.drawn, len):
+            self._journal.leased(
+                [item for step in steps for item in step], size, lease.returned, back
+            )
+        deadly = {item: reason for item in lease.items if (reason := self._deadly(item))}
+        for item, reason in deadly.items():
+            self._fail(item, lease, reason)
+        left_out = self._set_aside.keys
+        if aside := [
+            item for item in lease.items if item.benchmark in left_out and item not in deadly
+        ]:
+            self._journal.aside(aside, "its benchmark was set aside", self._work.stage)
+        asked = [item for item in lease.items if item not in deadly and item not in aside]
+        if asked and self._prepare is not None:
+            self._prepare(asked, self._queue.upcoming())
+        return asked
+
+    def _end(self, lease: Lease, asked: Sequence[Item], raised: Sequence[_Raised]) -> None:
+        """Give back, set aside or fail the questions that raised."""
+        again: list[Item] = []
+        # If a part of the batch was answered, the worker is not suspected.
+        suspicious = len(raised) == len(asked)
+        for item, error, reason in raised:
+            if suspicious:
+                self._doubt.raised()
+            first = lease.tries + 1 < MAX_TRIES
+            # After many failures in a row the lack of memory may be specific to this GPU: another
+            # worker tries the question first.
+            if (
+                _lacks_memory(error)
+                and not self._work.final
+                and not (first and self._doubt.streak > ENOUGH)
+            ):
+                self._journal.aside([item], reason, self._work.stage)
+            elif first:
+                self._journal.returned([item], reason)
+                again.append(item)
+            else:
+                self._fail(item, lease, reason)
+                self._doubt.not_here()
+        if again:
+            self._queue.give_back(lease, again)
+            if suspicious:
+                self._doubt.gave_back(again)
+
+    def _deadly(self, item: Item) -> str:
+        """Why this question is not asked again, or ""."""
+        if self._book.hangs(item.key) >= MAX_HANGS:
+            return f"Hung: {MAX_HANGS} workers were killed because they gave no answer to this"
+        if self._book.deaths(item.key) >= MAX_DEATHS:
+            return f"Killed: {MAX_DEATHS} workers died while they answered this"
+        return ""
+
+    def _ask(self, items: Sequence[Item], lease: Lease, again: bool = True) -> list[_Raised]:
+        """Answer questions and journal the answers; returns what raised.
+
+        A chunk that raises as a whole is asked again item by item. An item that lacks memory is
+        asked once more, alone, after memory was freed.
+        """
+        seed_everything(self._seed(items))
+        began = time.monotonic()
+        results = self._results(items)
+        if isinstance(results, Exception) and len(items) > 1:
+            self._complaints.say(_raised(items), results)
+            self._raise_if_broken(results, lease)
+            _free_memory([results])
+            return [one for item in items for one in self._ask([item], lease)]
+        raised = self._take(items, results, lease, time.monotonic() - began)
+        if again and (lacking := [one.item for one in raised if _lacks_memory(one.error)]):
+            raised = [one for one in raised if one.item not in lacking]
+            raised += [one for item in lacking for one in self._ask([item], lease, again=False)]
+        return raised
+
+    def _take(
+        self, items: Sequence[Item], results: Results, lease: Lease, seconds: float
+    ) -> list[_Raised]:
+        """Journal the answers of one call; returns what raised.
+
+        An exception of the call counts for all of its questions.
+        """
+        each = [results] * len(items) if isinstance(results, Exception) else results
+        raised: list[_Raised] = []
+        for item, result in zip(items, each, strict=True):
+            error = self._record(item, result, lease, seconds / len(items))
+            if error is not None:
+                raised.append(_Raised(item, error, self._reason(error)))
+        for item, error, _ in raised:
+            self._complaints.say(_raised([item]), error)
+            self._raise_if_broken(error, lease)
+        if raised:
+            _free_memory([one.error for one in raised])
+        return raised
+
+    def _raise_if_broken(self, error: Exception, lease: Lease) -> None:
+        """Raise if this process cannot continue after ``error``.
+
+        Raises:
+            DiskFull: A disk is full. The questions are returned, because a few failed ones would
+                count as wrong in a complete benchmark.
+            Exception: ``error`` itself, if every later call would raise it too (``LASTING``).
+        """
+        if is_full(error):
+            self._journal.returned(lease.items, self._reason(error))
+            raise DiskFull(
+                "a disk took no more while a question was asked, what is answered is kept: "
+                f"{worded(error)}"
+            ) from error
+        if any(kind.__name__ in LASTING for kind in type(error).__mro__):
+            raise error
+
+    def _results(self, items: Sequence[Item]) -> Results:
+        """The results of a call, or its exception.
+
+        The exception is returned, not raised, so that no handler keeps its frames alive.
+        """
+        try:
+            results = list(self._answer(items))
+        except Exception as error:
+            return error
+        if len(results) != len(items):
+            return RuntimeError(f"{len(items)} questions were asked and {len(results)} answered")
+        return results
+
+    def _record(
+        self, item: Item, result: Generation | Exception, lease: Lease, share: float
+    ) -> Exception | None:
+        """Journal an answer; returns the exception if there is none."""
+        if isinstance(result, Exception):
+            return result
+        if not isinstance(result, Generation) or not isinstance(result.text, str):
+            return TypeError(
+                f"the model answered {type(getattr(result, 'text', result)).__name__}, not text"
+            )
+        self._doubt.answered()
+        seconds = share if result.seconds is None else result.seconds
+        self._journal.answer(
+            Answer(
+                item.benchmark,
+                item.id,
+                self._assignments[item.benchmark].epoch,
+                result.text,
+                round(seconds, 4),
+                result.tokens,
+                result.finish,
+                result.frames,
+                result.prompt,
+                worker=self._journal.worker,
+                fence=lease.fence,
+                launch=self._work.launch,
+                cut=result.cut,
+            )
+        )
+        return None
+
+    def _fail(self, item: Item, lease: Lease, reason: str) -> None:
+        """Journal a final failure."""
+        self._journal.answer(
+            Answer(
+                item.benchmark,
+                item.id,
+                self._assignments[item.benchmark].epoch,
+                None,
+                0.0,
+                failure=reason,
+                worker=self._journal.worker,
+                fence=lease.fence,
+                launch=self._work.launch,
+            )
+        )
+
+    def _reason(self, error: Exception) -> str:
+        """One line "Type: message", redacted because it is shown in tables and archived."""
+        return " ".join(self._redact(worded(error)).split())[:LONGEST_REASON]
+
+    def _seed(self, items: Sequence[Item]) -> int:
+        """The seed for a call: that of the question, or of the batch as a whole.
+
+        Engines that sample in batches must seed each row with ``item_seed``; otherwise an answer
+        depends on the rest of its batch.
+        """
+        return item_seed(self._work.seed, items[0].benchmark, "\n".join(item.id for item in items))
+
+
+def _lacks_memory(error: Exception) -> bool:
+    """Whether an error is torch's OutOfMemoryError, recognised by its class name."""
+    return any(kind.__name__ == "OutOfMemoryError" for kind in type(error).__mro__)
+
+
+def _free_memory(raised: Sequence[Exception]) -> None:
+    """Free the device memory that failed calls still hold.
+
+    The frames in the tracebacks refer to the tensors of the call.
+    """
+    for error in raised:
+        known: list[BaseException] = []
+        link: BaseException | None = error
+        while link is not None and link not in known:
+            known.append(link)
+            traceback.clear_frames(link.__traceback__)
+            link.__traceback__ = None
+            link = link.__cause__ or link.__context__
+    gc.collect()
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def _raised(items: Sequence[Item]) -> str:
+    names = ", ".join(item.id for item in items[:3]) + (" ..." if len(items) > 3 else "")
+    return f"{items[0].benchmark} {names} raised"

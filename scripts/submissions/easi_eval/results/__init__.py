@@ -1,1 +1,0 @@
-"""Results: reading the backends' files, checking and recomputing scores, and writing the tables."""

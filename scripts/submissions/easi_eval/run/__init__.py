@@ -1,0 +1,1 @@
+"""The story of a run: check, plan, prepare, evaluate, collect, deliver."""

@@ -1,0 +1,116 @@
+"""Decide what each launch of workers is for. Pure: the input is how the last launch ended.
+
+All unanswered questions go into one launch, so the model is loaded once, as long as each launch
+answers something. One benchmark that cannot be read may end such a launch for all of them; then
+each benchmark gets one launch of its own. A failure to load the model occurs in every launch, and
+no such retry is made.
+
+Questions that ran out of memory are asked again by half as many workers, each of which then has
+twice the GPUs, down to one worker with all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from ..benchmarks import Benchmark
+
+
+@dataclass(frozen=True)
+class Standing:
+    """The state of the answers when no worker runs.
+
+    Attributes:
+        left: Benchmarks with unanswered questions.
+        answered: Number of questions with an outcome, of all benchmarks.
+        lacked_memory: All unanswered questions need more memory.
+        blames_a_benchmark: The last phase that a worker reported can fail because of a benchmark.
+    """
+
+    left: Sequence[Benchmark]
+    answered: int
+    lacked_memory: bool = False
+    blames_a_benchmark: bool = False
+
+
+@dataclass(frozen=True)
+class Launch:
+    """One launch of workers.
+
+    Attributes:
+        benchmarks: Benchmarks to ask.
+        workers: Number of workers.
+        stage: How often the number of workers has been halved.
+        said: Message for the user on why it is made; may be empty.
+    """
+
+    benchmarks: Sequence[Benchmark]
+    workers: int
+    stage: int
+    said: str = ""
+
+
+@dataclass
+class Launches:
+    """The sequence of decisions for one run.
+
+    Attributes:
+        workers: Number of workers of the next launch.
+    """
+
+    workers: int
+    _stage: int = 0
+    _answered: int | None = None  # ``Standing.answered`` at the last start; None before the first
+    # Benchmarks that still get a launch of their own; None as long as all are launched together.
+    _alone: list[Benchmark] | None = field(default=None)
+
+    def next(self, standing: Standing) -> Launch | None:
+        """Return the next launch, or None if nothing is left or another one would not help."""
+        if not standing.left:
+            return None
+        if standing.lacked_memory and self.workers > 1:
+            return self._with_more_memory(standing)
+        before, self._answered = self._answered, standing.answered
+        if before is None:
+            return Launch(standing.left, self.workers, self._stage)
+        if standing.answered > before and self._alone is None:
+            return Launch(
+                standing.left,
+                self.workers,
+                self._stage,
+                "the workers ended before all was answered; starting them again",
+            )
+        bench = self._next_alone(standing)
+        if bench is None:
+            return None
+        return Launch(
+            [bench],
+            self.workers,
+            self._stage,
+            f"the workers ended before all was answered; now {bench.title} in a launch of its own",
+        )
+
+    def _with_more_memory(self, standing: Standing) -> Launch:
+        self.workers, self._stage = self.workers // 2, self._stage + 1
+        titles = ", ".join(bench.title for bench in standing.left)
+        return Launch(
+            standing.left,
+            self.workers,
+            self._stage,
+            f"some questions of {titles} lacked memory; asked again by fewer workers",
+        )
+
+    def _next_alone(self, standing: Standing) -> Benchmark | None:
+        # The last launch had all unanswered benchmarks together.
+        if self._alone is None:
+            self._alone = (
+                list(standing.left)
+                if len(standing.left) > 1 and standing.blames_a_benchmark
+                else []
+            )
+        while self._alone:
+            bench = self._alone.pop(0)
+            if bench in standing.left:
+                return bench
+        return None

@@ -1,0 +1,224 @@
+"""The text printed at the end of a run: score table, failures with reasons, and the retry command.
+
+The text is a list of plain lines that fit a given width.
+"""
+
+from __future__ import annotations
+
+import shlex
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..benchmarks import GROUPS
+from ..core.log_lines import telling_line as telling_line
+from .scores import BenchmarkScore, ScoreTable, State, title_of
+
+UNKNOWN = "?"
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """Why a benchmark, or the whole run (empty ``key``), is not complete; shown to users.
+
+    Attributes:
+        key: Key of the benchmark; "" for the run.
+        reason: The reason in words.
+        line: The line of ``log`` that shows the error.
+        log: The log file.
+    """
+
+    key: str
+    reason: str
+    line: str = ""
+    log: Path | None = None
+
+
+def command_lines(argv: Sequence[str], width: int) -> list[str]:
+    """Return a command ready to paste, broken between words with backslashes.
+
+    A word longer than ``width`` gets a line of its own.
+    """
+    lines: list[str] = []
+    line = "  "
+    for word in (shlex.quote(word) for word in argv):
+        if line.strip() and len(line) + len(word) + 3 > width:
+            lines.append(line.rstrip() + " \\")
+            line = "    "
+        line += word + " "
+    return [*lines, line.rstrip()]
+
+
+def _wrap(text: str, width: int, indent: str = "  ", hanging: str = "    ") -> list[str]:
+    # Command-line options and paths contain hyphens; keep them whole, so that they can be copied.
+    lines = textwrap.wrap(
+        " ".join(text.split()),
+        max(width, 20),
+        initial_indent=indent,
+        subsequent_indent=hanging,
+        break_on_hyphens=False,
+        break_long_words=False,
+    )
+    return lines or [indent.rstrip()]
+
+
+def _count(value: int | None, asked: bool) -> str:
+    return "" if not asked else UNKNOWN if value is None else str(value)
+
+
+def _cells(score: BenchmarkScore, title: str) -> tuple[str, ...]:
+    """Return one row of the table.
+
+    Counts of a benchmark that did not run are empty; ``?`` is a count that the files do not give.
+    """
+    number = "-" if score.reading.overall is None else f"{score.reading.overall:.2f}"
+    ran = score.n > 0
+    n = str(score.n) if score.total in (None, score.n) else f"{score.n}/{score.total}"
+    counts = (score.unparsed, score.failed, score.truncated, score.coin_flips)
+    return (
+        title,
+        number,
+        n if ran else "",
+        *(_count(value, ran) for value in counts),
+        score.comparable,
+        str(score.state),
+    )
+
+
+HEAD = ("benchmark", "score", "n", "unparsed", "failed", "cut off", "flips", "comp", "state")
+
+
+def table_lines(table: ScoreTable, width: int = 80) -> list[str]:
+    """Return the score table as lines, with SITE's halves below SITE.
+
+    Optional columns without a count above zero are left out. ``comp`` tells whether the score may
+    be compared with older rows of the leaderboard; it is left out if that was not determined.
+    """
+    members = {group.key: group.members for group in GROUPS}
+    rows: list[tuple[str, ...]] = []
+    for score in table.headlines:
+        rows.append(_cells(score, title_of(score.key)))
+        halves = (table.row(key) for key in members.get(score.key, ()))
+        rows += [_cells(half, "  " + half.key.partition("_")[2]) for half in halves if half]
+    average = table.easi8_average
+    rows.append(
+        (
+            "EASI-8 average",
+            "-" if average is None else f"{average:.2f}",
+            "",
+            "",
+            "",
+            "",
+            "",
+            "",
+            "" if average is not None else str(State.MISSING),
+        )
+    )
+    optional = ("failed", "cut off", "flips", "comp")
+    shown = [
+        place
+        for place, name in enumerate(HEAD)
+        if name not in optional or any(row[place] not in ("", "0", UNKNOWN) for row in rows)
+    ]
+    cells = [[row[place] for place in shown] for row in (HEAD, *rows)]
+    widths = [max(len(row[place]) for row in cells) for place in range(len(shown))]
+    widths[0] = max(8, min(widths[0], width - sum(widths[1:]) - 2 * (len(widths) - 1)))
+    lines = []
+    for row in cells:
+        first = row[0] if len(row[0]) <= widths[0] else row[0][: widths[0] - 1] + "…"
+        numbers = [cell.rjust(size) for cell, size in zip(row[1:-1], widths[1:-1], strict=True)]
+        lines.append("  ".join((first.ljust(widths[0]), *numbers, row[-1])).rstrip())
+    rule = "-" * min(width, max(len(line) for line in lines))
+    return [lines[0], rule, *lines[1:-1], rule, lines[-1]]
+
+
+def beside(table: ScoreTable) -> list[str]:
+    """Return the notes to show below the table, one line each.
+
+    A note that several benchmarks share is printed once, with all their titles.
+    """
+    whose: dict[str, list[str]] = {}
+    for row in (*table.rows, *(row for row in table.headlines if row not in table.rows)):
+        for note in row.notes:
+            whose.setdefault(note, []).append(title_of(row.key))
+    return [f"{', '.join(titles)}: {note}" for note, titles in whose.items()]
+
+
+def above(table: ScoreTable) -> list[str]:
+    """Return the warnings to show above the table, one line each (see ``canaries.py``)."""
+    return [
+        f"warning: {title_of(row.key)}: {warning}" for row in table.rows for warning in row.warnings
+    ]
+
+
+def _troubles(troubles: Sequence[Trouble], width: int) -> list[str]:
+    """Return the lines that say why benchmarks are not complete.
+
+    Benchmarks with the same error line (or, without one, the same reason) are reported together.
+    """
+    alike: dict[tuple[str, Path | None], list[Trouble]] = {}
+    for trouble in troubles:
+        alike.setdefault(
+            (trouble.line or trouble.reason, trouble.log) if trouble.key else ("", None), []
+        ).append(trouble)
+    lines: list[str] = []
+    for (said, log), group in alike.items():
+        if len(group) > 1 and said:
+            names = (
+                f"all {len(group)} benchmarks"
+                if len(group) == len(troubles)
+                else ", ".join(title_of(trouble.key) for trouble in group)
+            )
+            lines += _wrap(f"{names}: {said}" + (f" (log: {log})" if log else ""), width)
+            reasons = dict.fromkeys(trouble.reason for trouble in group if trouble.reason != said)
+            lines += _wrap("; ".join(reasons), width, "    ", "    ") if reasons else []
+            continue
+        for trouble in group:
+            lines += _wrap(
+                f"{title_of(trouble.key)}: {trouble.reason}" if trouble.key else trouble.reason,
+                width,
+            )
+            lines += _wrap(trouble.line, width, "    ", "    ") if trouble.line else []
+            lines += [f"    log: {trouble.log}"] if trouble.log else []
+    return lines
+
+
+def summary(
+    table: ScoreTable,
+    troubles: Sequence[Trouble] = (),
+    *,
+    width: int = 80,
+    retry: Sequence[str] = (),
+    files: Sequence[Path] = (),
+    notes: Sequence[str] = (),
+) -> list[str]:
+    """Return the whole text as lines of at most ``width`` characters.
+
+    Paths and unbreakable words may be longer than that.
+
+    Args:
+        table: The scores.
+        troubles: What is not complete, and why.
+        width: Width of the terminal, 80 or more.
+        retry: The command (argv) that runs again what is not complete.
+        files: The files that were written.
+        notes: Remarks below the table.
+    """
+    lines = [f"{table.model} on {table.backend}", ""]
+    if suspicious := above(table):
+        lines += [*(part for warning in suspicious for part in _wrap(warning, width, "", "  ")), ""]
+    lines += table_lines(table, width)
+    if table.easi8_average is None and (lacking := table.lacking()):
+        lines += _wrap(
+            f"The average needs all of EASI-8; not complete: {', '.join(lacking)}", width, "", ""
+        )
+    for note in (*beside(table), *notes):
+        lines += _wrap(note, width, "", "  ")
+    if troubles:
+        lines += ["", "Not complete:", *_troubles(troubles, width)]
+    if retry:
+        lines += ["", "Try again what is not complete:", *command_lines(retry, width)]
+    if files:
+        lines += ["", "Written:", *(f"  {path}" for path in files)]
+    return lines

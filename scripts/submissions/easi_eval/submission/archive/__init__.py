@@ -1,0 +1,1 @@
+"""``easi_results.zip``: packing, reading and anonymising the files behind the scores."""

@@ -1,0 +1,57 @@
+"""Estimate before a run how long answers may be for the archive to fit into one request.
+
+The estimate is based on measured sizes of full-size archives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from ...benchmarks import LMMS_EVAL, VLMEVALKIT, by_key
+
+# Characters assumed for an answer where the prompt asks for reasoning.
+REASONED = {"omnispatial_(manual_cot)": 800}
+# Measured with tests/benchmarks/archive_size.py on the smallest form of the archive: bytes for a
+# question without its answer, and bytes per character of an answer. The texts are words drawn one
+# by one, which are hard to compress.
+PER_QUESTION = {VLMEVALKIT: 20.5, LMMS_EVAL: 16.0}
+PER_CHARACTER = 0.405
+FIXED = 100_000
+
+
+def questions(key: str, backend: str) -> int:
+    """Return the number of questions to plan with.
+
+    The number of 3DSRBench's questions on lmms-eval is unknown; the number on VLMEvalKit is used
+    instead.
+    """
+    bench = by_key(key)
+    return bench.source(backend).questions or bench.source(VLMEVALKIT).questions or 0
+
+
+def longest_answers(backend: str, keys: Iterable[str], limit: int) -> int:
+    """Return the average answer length, in characters, up to which the archive should fit.
+
+    Args:
+        backend: The backend that runs the benchmarks.
+        keys: The benchmarks in the archive.
+        limit: The largest archive in bytes.
+    """
+    counts = {key: questions(key, backend) for key in keys}
+    used = FIXED + sum(counts.values()) * PER_QUESTION[backend]
+    used += sum(counts[key] * REASONED[key] * PER_CHARACTER for key in counts if key in REASONED)
+    asked = sum(count for key, count in counts.items() if key not in REASONED)
+    return max(0, int((limit - used) / (asked * PER_CHARACTER))) if asked else 0
+
+
+def forecast(backend: str, keys: Iterable[str], limit: int) -> str:
+    """Return the line for the plan, "" if the archive is not expected to fit at all."""
+    chosen = tuple(keys)
+    longest = longest_answers(backend, chosen, limit)
+    if longest <= 0:
+        return ""
+    but = " (OmniSpatial's of 800)" if any(key in REASONED for key in chosen) else ""
+    return (
+        f"the archive fits into one request while answers have up to about {longest // 10 * 10} "
+        f"characters on average{but}; longer ones are uploaded by hand"
+    )

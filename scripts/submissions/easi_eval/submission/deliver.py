@@ -1,0 +1,302 @@
+"""The files a run hands in (table, payload, archive), the check of its metadata, and submission."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..backends.base import Backend
+from ..benchmarks import CORE_KEYS, by_key
+from ..config import RunConfig
+from ..core.atomic_files import write_atomic, write_json
+from ..core.errors import EasiError, ExitCode
+from ..core.manifest import Manifest
+from ..core.model import ModelChoice
+from ..core.run_folder import RunPaths
+from ..data.needs import HubSettings
+from ..scores import data_check, extraction, table
+from ..scores.scores import ScoreTable, State
+from . import metadata as naming_of
+from . import payload
+from . import submit as submission
+from .admission import check_public
+from .archive.anonymize import Scrubber
+from .client import Parcel, room_for
+from .endpoint import by_hand, endpoint
+
+if TYPE_CHECKING:
+    from .checkpoint_match import Likeness
+
+PAYLOAD, ARCHIVE = "easi_results.json", "easi_results.zip"
+RESULT_FILES = ("easi_scores.csv", "easi_scores.md", PAYLOAD, ARCHIVE, extraction.REPORT)
+REAL_DATA = (
+    "run these again on the benchmark's own data: unset HF_ENDPOINT, "
+    "or move the tables in --dataset-dir away"
+)
+Revisions = Mapping[str, str]  # commit by repository, as in the manifest
+
+
+def described(
+    cfg: RunConfig, model: ModelChoice, paths: RunPaths, hub: HubSettings
+) -> naming_of.Naming:
+    """Compare the submission's metadata with the model that is evaluated.
+
+    Raises:
+        EasiError: They name another model or revision, and ``--model-name-differs`` is not given.
+    """
+    if cfg.submission is None or cfg.smoke:
+        return naming_of.Naming()
+
+    def compare(folder: Path, repo: str, revision: str) -> Likeness:
+        # Imported here because it loads the hub's client.
+        from .checkpoint_match import compare as compared_with
+
+        print(f"comparing the files of {folder} with {repo} on the hub")
+        return compared_with(folder, repo, revision, hub)
+
+    before = Manifest.load(paths.manifest)
+    found = naming_of.judge(
+        cfg.submission, naming_of.Evaluated.of(model, before.revisions if before else {}), compare
+    )
+    naming_of.check(found, cfg.model_name_differs)
+    return found
+
+
+def admitted(
+    cfg: RunConfig, hub: HubSettings, code: ExitCode = ExitCode.REFUSED
+) -> tuple[str, ...]:
+    """Check on the hub what the leaderboard will check there.
+
+    Args:
+        cfg: The run; nothing is checked without ``--submit``.
+        hub: The hub to ask.
+        code: Exit code of the error.
+
+    Returns:
+        A note if the hub does not answer.
+
+    Raises:
+        EasiError: The leaderboard would reject the model.
+    """
+    if not cfg.submit or cfg.submission is None:
+        return ()
+
+    def license_of(name: str) -> str | None:
+        # Imported here because it loads the hub's client.
+        from ..data import cards
+
+        return cards.license_of(name, hub)
+
+    return tuple(filter(None, [check_public(cfg.submission, license_of, code)]))
+
+
+def offered(
+    cfg: RunConfig, model: ModelChoice, paths: RunPaths, hub: HubSettings
+) -> tuple[str, ...]:
+    """Return what the checkpoint's own files say about the metadata fields.
+
+    Empty if the files are not on disk yet, or if they agree with the metadata.
+    """
+    folder = Path(model.path)
+    if cfg.smoke or model.served:
+        return ()
+    if not folder.is_absolute():
+        before = Manifest.load(paths.manifest)
+        repo = hub.hub_cache / f"models--{model.path.replace('/', '--')}"
+        ref = repo / "refs" / (model.revision or naming_of.MAIN)
+        commit = (before.revisions.get(model.path) if before else None) or (
+            ref.read_text(encoding="utf-8").strip() if ref.is_file() else ""
+        )
+        folder = repo / "snapshots" / (commit or "none")
+    read = naming_of.read_config
+    return naming_of.offers(
+        model, read(folder, "config.json"), read(folder, "adapter_config.json"), cfg.submission
+    )
+
+
+@dataclass
+class HandIn:
+    """The result files of one run, in its folder and at the top of the output folder.
+
+    Attributes:
+        asked: The run as the user requested it, for commands in hints.
+        cfg: The run as it is carried out.
+        backend: The backend.
+        hub: The hub and its cache.
+        model: The evaluated model.
+        paths: Folders of the run.
+        naming: Which model the metadata name, as found at the start.
+        payload: Content of ``easi_results.json``, set by ``write``.
+        archive: Content of ``easi_results.zip``, set by ``write``.
+        fits: Whether the archive fits into one request, set by ``write``.
+    """
+
+    asked: RunConfig
+    cfg: RunConfig
+    backend: Backend
+    hub: HubSettings
+    model: ModelChoice
+    paths: RunPaths
+    naming: naming_of.Naming
+    payload: dict[str, Any] = field(default_factory=dict)
+    archive: bytes = b""
+    fits: bool = True
+
+    def write(self, scores: ScoreTable, revisions: Revisions) -> None:
+        """Write all files.
+
+        The archive comes last, because a failure (a full disk) then loses no score.
+        """
+        root = self.paths.root
+        write_json(
+            root / extraction.REPORT,
+            extraction.report((row.key, self.paths.output(row.key)) for row in scores.rows),
+        )
+        self.payload = self._payload(scores, revisions)
+        write_atomic(root / "easi_scores.csv", table.csv_text(scores))
+        write_atomic(root / "easi_scores.md", table.markdown_text(scores))
+        write_atomic(root / PAYLOAD, payload.payload_text(self.payload))
+        self._copy(name for name in RESULT_FILES if name != ARCHIVE)
+        self.archive = self._archive(scores, self.payload)
+        write_atomic(root / ARCHIVE, self.archive)
+        self._copy([ARCHIVE])
+
+    def notes(self) -> list[str]:
+        """Return the lines that the summary shows about the files, once they are written."""
+        said = []
+        fields = payload.fields_to_fill(self.payload)
+        if fields and not self.cfg.smoke:
+            said.append(f"before you submit, give {', '.join(fields)} with --submission-configs")
+            said += offered(self.cfg, self.model, self.paths, self.hub)
+        if not self.fits:
+            said.append(
+                f"the archive has {len(self.archive):,} bytes, more than one request takes: "
+                f"{by_hand(*self._handed())}"
+            )
+        return said
+
+    def submit(self, scores: ScoreTable, revisions: Revisions, otherwise: ExitCode) -> None:
+        """Send the results; returns only if the leaderboard accepted them.
+
+        Args:
+            scores: The scores of the run.
+            revisions: Commit of each repository.
+            otherwise: Exit code if the results are not complete enough to be sent.
+
+        Raises:
+            EasiError: The results were not sent or not accepted.
+        """
+        from .archive.archive import read_index
+
+        if open_ones := submission.lacking(scores, [bench.key for bench in self.cfg.selected]):
+            fill = replace(self.asked, benchmarks=open_ones, include_extra=False, rerun=False)
+            hint = (
+                "import their results too, under the same name"
+                if self.cfg.import_results
+                else fill.command()
+            )
+            raise EasiError(
+                f"nothing was sent: not complete: {', '.join(open_ones)}", hint=hint, code=otherwise
+            )
+        if other := self._other_counts(scores):
+            raise EasiError(f"nothing was sent: {'; '.join(other)}", hint=REAL_DATA, code=otherwise)
+        naming_of.check(self._named(revisions), self.cfg.model_name_differs, otherwise)
+        needed = dict.fromkeys((*CORE_KEYS, *(bench.key for bench in self.cfg.selected)))
+        if unproven := [key for key in needed if key not in read_index(self.archive).tables]:
+            again = replace(self.asked, benchmarks=tuple(unproven), include_extra=False, rerun=True)
+            raise EasiError(
+                f"nothing was sent: the archive does not prove the scores of {', '.join(unproven)}",
+                hint=again.command(),
+                code=otherwise,
+            )
+
+        def admit() -> None:
+            for line in admitted(self.cfg, self.hub, otherwise):
+                print(f"{line}; sending all the same")
+
+        submission.submit(
+            self.paths.root,
+            self._parcel(self.payload, self.archive),
+            self.hub.token,
+            self.cfg.resubmit,
+            admit=admit,
+        )
+
+    def describe_request(
+        self, scores: ScoreTable, revisions: Revisions, unfinished: Sequence[str]
+    ) -> str:
+        """Describe what ``--submit`` would send, for ``--dry-run``; writes nothing."""
+        lacking = submission.lacking(scores, [bench.key for bench in self.cfg.selected])
+        if open_ones := dict.fromkeys((*unfinished, *lacking)):
+            return f"POST {endpoint()}, once these are complete: {', '.join(open_ones)}"
+        if other := self._other_counts(scores):
+            return f"nothing would be sent: {'; '.join(other)}"
+        made = self._payload(scores, revisions)
+        return submission.describe(
+            self.paths.root, self._parcel(made, self._archive(scores, made)), self.cfg.resubmit
+        )
+
+    def _other_counts(self, scores: ScoreTable) -> list[str]:
+        """Name the benchmarks to be sent whose number of questions is not the expected one."""
+        rows = [row for row in scores.rows if row.state is State.COMPLETE]
+        return [
+            f"{row.key} is {data_check.of_count(source, row.total)}"
+            for row in rows
+            if data_check.other_count(
+                source := by_key(row.key).source(self.backend.name), row.total
+            )
+        ]
+
+    def _copy(self, names: Iterable[str]) -> None:
+        for name in names:
+            write_atomic(self.cfg.output_dir / name, (self.paths.root / name).read_bytes())
+
+    def _payload(self, scores: ScoreTable, revisions: Revisions) -> dict[str, Any]:
+        return payload.build_payload(
+            scores,
+            self.backend.payload_name,
+            self.cfg.submission,
+            naming_of.remarks(self._named(revisions)),
+            self._scrubber().text,
+        )
+
+    def _archive(self, scores: ScoreTable, made: Mapping[str, Any]) -> bytes:
+        from .archive import build
+
+        packed = build.make(
+            self.paths,
+            [row.key for row in scores.rows],
+            self.backend,
+            self._scrubber(),
+            made,
+            fits=room_for(made),
+        )
+        self.fits = packed.fits
+        return packed.data
+
+    def _scrubber(self) -> Scrubber:
+        from .archive import build
+
+        return build.Places(self.cfg, self.hub, self.model.path).scrubber()
+
+    def _named(self, revisions: Revisions) -> naming_of.Naming:
+        """Compare the metadata again, with the commit that is known by now.
+
+        A local folder was compared at the start, which is not repeated.
+        """
+        if self.cfg.submission is None or self.cfg.smoke:
+            return naming_of.Naming()
+        evaluated = naming_of.Evaluated.of(self.model, revisions)
+        return (
+            self.naming
+            if evaluated.folder is not None
+            else naming_of.judge(self.cfg.submission, evaluated)
+        )
+
+    def _handed(self) -> tuple[Path, Path]:
+        return self.cfg.output_dir.absolute() / PAYLOAD, self.cfg.output_dir.absolute() / ARCHIVE
+
+    def _parcel(self, scores: dict[str, Any], zipped: bytes) -> Parcel:
+        return Parcel(endpoint(), scores, zipped, self._handed())

@@ -1,0 +1,273 @@
+"""Check that ``modelName`` and ``revision`` name the evaluated model; suggest other metadata."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..core.errors import EasiError, ExitCode
+from ..core.model import ModelChoice
+
+if TYPE_CHECKING:
+    from ..config import SubmissionConfig
+    from .checkpoint_match import Likeness
+
+MAIN = "main"
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+_SNAPSHOT = re.compile(r"models--([\w.-]+?)--([\w.-]+)/snapshots/([0-9a-f]{40})/?$")
+_COMMIT = re.compile(r"[0-9a-f]{7,40}")
+# The leaderboard's values of the field, by the dtype in config.json. The leaderboard has no value
+# for other types, for example 4 bits.
+PRECISIONS = {
+    "bfloat16": "bfloat16",
+    "float16": "float16",
+    "half": "float16",
+    "float32": "float32",
+    "float": "float32",
+}
+ADAPTERS = ("peft", "delta")
+
+Compare = Callable[[Path, str, str], "Likeness"]  # folder, repository, revision; raises EasiError
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """The model that was evaluated.
+
+    Attributes:
+        repo: Its id on the hub; "" if it was not a checkpoint of the hub.
+        asked: The revision that was asked for.
+        commit: The commit of that revision; "" if not known yet.
+        folder: The local folder with the checkpoint, if it is not from the hub.
+        digest: A digest of the config and weights in that folder.
+        served: The name that a server has for the model, if it was evaluated through a server.
+    """
+
+    repo: str = ""
+    asked: str = MAIN
+    commit: str = ""
+    folder: Path | None = None
+    digest: str = ""
+    served: str = ""
+
+    @classmethod
+    def of(cls, model: ModelChoice, revisions: Mapping[str, str]) -> Evaluated:
+        """Return the evaluated model, from the user's choice and the commits in the manifest."""
+        if model.served:
+            return cls(served=model.path)
+        folder = Path(model.path)
+        if not folder.is_absolute() and _HUB_ID.fullmatch(model.path):
+            asked = model.revision or MAIN
+            return cls(
+                model.path,
+                asked,
+                revisions.get(model.path)
+                or (asked if len(asked) == 40 and _COMMIT.fullmatch(asked) else ""),
+            )
+        cached = _SNAPSHOT.search(model.path)
+        if cached:  # a checkpoint of the hub, given by its path in the cache
+            main = folder.parent.parent / "refs" / MAIN
+            at_main = main.is_file() and main.read_text(encoding="utf-8").strip() == cached[3]
+            return cls(f"{cached[1]}/{cached[2]}", MAIN if at_main else cached[3], cached[3])
+        return cls(folder=folder, digest=model.revision)
+
+
+@dataclass(frozen=True)
+class Naming:
+    """The outcome of the check.
+
+    Attributes:
+        differs: How the metadata differ from the evaluated model, one line each.
+        remarks: Lines for the submission's remarks.
+    """
+
+    differs: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
+
+
+def judge(given: SubmissionConfig, evaluated: Evaluated, compare: Compare | None = None) -> Naming:
+    """Compare the metadata with the evaluated model.
+
+    Args:
+        given: The submission's metadata.
+        evaluated: The evaluated model.
+        compare: Compares a local folder with a repository of the hub; None to skip this.
+    """
+    if evaluated.served:
+        same = (
+            given.modelName.casefold().endswith(evaluated.served.casefold().rpartition("/")[2])
+            and given.revision == MAIN
+        )
+        line = (
+            f"{given.modelName} at {given.revision} is named, "
+            f"and what a server calls {evaluated.served} was evaluated"
+        )
+        return Naming(
+            () if same else (line,),
+            (
+                (
+                    f"answered by a server that calls the model {evaluated.served}; "
+                    "its weights were not seen"
+                ),
+            ),
+        )
+    if evaluated.folder is not None:
+        return _folder(given, evaluated, compare)
+    differs = []
+    if given.modelName.casefold() != evaluated.repo.casefold():
+        differs.append(f"modelName is {given.modelName}, and {evaluated.repo} was evaluated")
+    if not _same_revision(given.revision, evaluated):
+        at = (
+            f"{evaluated.asked} (commit {evaluated.commit})"
+            if evaluated.commit and evaluated.commit != evaluated.asked
+            else evaluated.asked
+        )
+        differs.append(f"revision is {given.revision}, and {at} was evaluated")
+    commit = f"revision {given.revision} is commit {evaluated.commit}"
+    known = evaluated.commit and given.revision != evaluated.commit and not differs
+    return Naming(tuple(differs), (commit,) if known else ())
+
+
+def _same_revision(given: str, evaluated: Evaluated) -> bool:
+    if given == evaluated.asked:
+        return True
+    return bool(
+        evaluated.commit and _COMMIT.fullmatch(given) and evaluated.commit.startswith(given)
+    )
+
+
+def _folder(given: SubmissionConfig, evaluated: Evaluated, compare: Compare | None) -> Naming:
+    assert evaluated.folder is not None
+    what = (
+        f"the folder {evaluated.folder.name} (digest of its config and weights: {evaluated.digest})"
+    )
+    if compare is None:
+        return Naming(remarks=(f"evaluated from {what}",))
+    try:
+        found = compare(evaluated.folder, given.modelName, given.revision)
+    except EasiError as error:
+        return Naming(
+            (
+                (
+                    f"{given.modelName} cannot be compared with {what}, which was evaluated: "
+                    f"{error.message}"
+                ),
+            ),
+            (f"evaluated from {what}",),
+        )
+    if found.differs:
+        names = ", ".join(found.differs[:3]) + (" ..." if len(found.differs) > 3 else "")
+        return Naming(
+            (
+                (
+                    f"{given.modelName} at {given.revision} is not {what}, which was evaluated: "
+                    f"{names} differ"
+                ),
+            ),
+            (f"evaluated from {what}",),
+        )
+    return Naming(
+        remarks=(f"evaluated from {what}, equal to {given.modelName} at commit {found.commit}",)
+    )
+
+
+def check(naming: Naming, differs_is_meant: bool, code: ExitCode = ExitCode.REFUSED) -> None:
+    """Raise EasiError if the metadata name another model, unless ``differs_is_meant``."""
+    if naming.differs and not differs_is_meant:
+        raise EasiError(
+            f"--submission-configs: {'; '.join(naming.differs)}",
+            hint="correct modelName and revision, or add --model-name-differs, "
+            "which is noted in the remarks",
+            code=code,
+        )
+
+
+def remarks(naming: Naming) -> tuple[str, ...]:
+    """Return the lines for the payload's remarks."""
+    return (
+        *(f"the submitter says that this is meant: {line}" for line in naming.differs),
+        *naming.remarks,
+    )
+
+
+# ---- suggestions
+
+
+def offers(
+    model: ModelChoice,
+    config: Mapping[str, Any] | None,
+    adapter: Mapping[str, Any] | None,
+    given: SubmissionConfig | None,
+) -> tuple[str, ...]:
+    """Return suggestions for the metadata from the checkpoint's files, one line each.
+
+    The user decides about them; no field is set automatically.
+    """
+    lines = []
+    precision = precision_of(model, config)
+    if precision and (given is None or given.precision != precision):
+        said = "" if given is None else f", and --submission-configs says {given.precision}"
+        lines.append(
+            f"for --submission-configs: precision is {precision} by the checkpoint's "
+            f"config.json{said}"
+        )
+    base = adapter_base(model, adapter)
+    if base is not None and (
+        given is None or given.weightType == "Original" or not given.baseModel
+    ):
+        named = f', "baseModel": "{base}"' if base else ""
+        lines.append(
+            f'for --submission-configs: an adapter was evaluated: "weightType": "Adapter"{named}'
+        )
+    return tuple(lines)
+
+
+def precision_of(model: ModelChoice, config: Mapping[str, Any] | None) -> str:
+    """Return the precision, from the arguments of the model class, else from config.json.
+
+    "" if neither has a value that the leaderboard knows.
+    """
+    for name in ("torch_dtype", "dtype"):
+        asked = str(model.arguments.get(name, "")).removeprefix("torch.")
+        if asked in PRECISIONS:
+            return PRECISIONS[asked]
+    if any(str(model.arguments.get(name, "")).lower() == "true" for name in ("load_in_8bit",)):
+        return "int8"
+    for part in (
+        config or {},
+        (config or {}).get("text_config") or {},
+        (config or {}).get("llm_config") or {},
+    ):
+        quantised = part.get("quantization_config")
+        if isinstance(quantised, Mapping):
+            return "int8" if quantised.get("load_in_8bit") or quantised.get("bits") == 8 else ""
+        for name in ("dtype", "torch_dtype"):
+            said = str(part.get(name) or "").removeprefix("torch.")
+            if said in PRECISIONS:
+                return PRECISIONS[said]
+    return ""
+
+
+def adapter_base(model: ModelChoice, adapter: Mapping[str, Any] | None) -> str | None:
+    """Return the base model of an adapter, "" if it is not known.
+
+    None if no adapter was evaluated.
+    """
+    said = str((adapter or {}).get("base_model_name_or_path") or "")
+    if any(model.arguments.get(name) for name in ADAPTERS):
+        base = str(model.arguments.get("pretrained") or said)
+        return Path(base).name if Path(base).is_absolute() else base
+    return said if adapter is not None else None
+
+
+def read_config(folder: Path, name: str) -> Mapping[str, Any] | None:
+    """Return a JSON object from a file in the model's folder, None if it cannot be read."""
+    try:
+        value = json.loads((folder / name).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return value if isinstance(value, dict) else None

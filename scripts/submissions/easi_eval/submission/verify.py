@@ -1,0 +1,362 @@
+"""``--verify easi_results.zip``: recompute every score from the archive and compare the payload.
+
+This needs no model, no data and no hub. The archive may come from anybody: nothing in it is
+executed or unpickled and nothing is written outside a temporary folder. Archives that are larger
+than this program's can be, or of another form, are refused before they are unpacked.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..backends import make_backend
+from ..backends.base import Backend
+from ..backends.evidence import checked
+from ..benchmarks import ALL_KEYS, GROUPS, by_key, headline_keys
+from ..config import RunConfig
+from ..core.backend_facts import KINDS
+from ..core.errors import EasiError
+from ..data.needs import HubSettings
+from ..scores import judging
+from ..scores.outputs import JUDGED
+from ..scores.scores import BenchmarkScore, ScoreTable, State, title_of
+from .archive.archive import INDEX, MANIFEST, PAYLOAD, TABLES, Index, unfold
+from .archive.safe_zip import REFUSED, read_archive
+from .payload import build_payload
+
+# ---- recomputing ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Source:
+    """The run that an archive belongs to, as described by its manifest."""
+
+    backend: Backend
+    cfg: RunConfig
+    model: str
+    states: Mapping[str, Mapping[str, Any]]
+
+    @classmethod
+    def of(cls, manifest: Any) -> Source:
+        """Read the content of ``run_manifest.json``.
+
+        Raises:
+            EasiError: It is not a manifest.
+        """
+        try:
+            name, states = str(manifest["fields"]["backend"]), dict(manifest["benchmarks"])
+            unknown = [key for key in states if key not in ALL_KEYS]
+            if name not in KINDS or unknown:
+                raise ValueError(f"unknown {', '.join(unknown) or f'backend {name!r}'}")
+            stock = any(
+                (state.get("settings") or {}).get("corrections") == [] for state in states.values()
+            )
+            cfg = RunConfig(
+                model="verified",
+                model_args="verified=verified",
+                backend=name,
+                no_corrections=stock and KINDS[name].takes_no_corrections,
+            )
+            return cls(make_backend(name, HubSettings()), cfg, str(manifest["modelName"]), states)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise EasiError(f"{MANIFEST} is damaged: {error!r}", hint=REFUSED) from error
+
+
+@dataclass
+class Proof:
+    """What an archive proves about one benchmark.
+
+    Attributes:
+        table: The per-question table as CSV.
+        rows: Number of its rows.
+        score: The recomputed score, or None.
+        problem: Why there is none.
+    """
+
+    table: bytes = b""
+    rows: int = 0
+    score: BenchmarkScore | None = None
+    problem: str = ""
+
+
+def prove(source: Source, key: str, folder: Path) -> Proof:
+    """Recompute one benchmark's score from its files in ``folder``.
+
+    Raises nothing for bad files: the problem is recorded in the result.
+    """
+    proof = Proof()
+    try:
+        proof.score = _score(source, key, folder, "", proof)
+        judge = str((source.states.get(key, {}).get("evidence") or {}).get("method") or "")
+        # With a judge, its score counts: computing it last stores its table in the proof.
+        if (folder / JUDGED).is_dir():
+            proof.score = judging.judged(
+                proof.score, _score(source, key, folder / JUDGED, judge, proof), judge
+            )
+    except (EasiError, ValueError, KeyError, TypeError, RecursionError, AssertionError) as error:
+        said = (
+            error.message.replace(f"{folder}/", "")
+            if isinstance(error, EasiError)
+            else f"its files cannot be read ({error!r})"
+        )
+        proof.problem = said if said.startswith(title_of(key)) else f"{title_of(key)}: {said}"
+    return proof
+
+
+def _score(source: Source, key: str, folder: Path, judge: str, proof: Proof) -> BenchmarkScore:
+    """Compute the score of the files in one folder, as ``evidence.gather`` does.
+
+    The table of its questions is stored in ``proof``.
+    """
+    from ..scores.row_table import rows_csv
+    from ..scores.rows import summarise
+
+    bench, backend, state = by_key(key), source.backend, source.states.get(key, {})
+    out = backend.outputs(bench, folder, judge)
+    rows = backend.rows(bench, out)
+    proof.table, proof.rows = rows_csv(rows), len(rows)
+    reading = checked(backend, bench, out, rows)
+    score = summarise(
+        bench,
+        reading,
+        rows,
+        total=(state.get("evidence") or {}).get("total"),
+        state=State(state.get("state") or State.INCOMPLETE),
+    )
+    return backend.told(source.cfg, bench, out, rows, score, {})
+
+
+def tables(source: Source, folder: Path) -> dict[str, bytes]:
+    """Return the per-question table of each benchmark in ``folder``, by key.
+
+    Benchmarks whose files do not prove their score are left out.
+    """
+    proofs = {key: prove(source, key, folder / key) for key in ALL_KEYS if (folder / key).is_dir()}
+    return {key: proof.table for key, proof in proofs.items() if not proof.problem}
+
+
+# ---- comparing -----------------------------------------------------------------------------------
+
+
+@dataclass
+class Verdict:
+    """The result of a verification.
+
+    Attributes:
+        lines: The table for users.
+        differences: One line per problem.
+    """
+
+    lines: list[str] = field(default_factory=list)
+    differences: list[str] = field(default_factory=list)
+
+
+def verify(path: Path) -> Verdict:
+    """Verify an archive, and the ``easi_results.json`` beside it if there is one.
+
+    Raises:
+        EasiError: The archive cannot be verified at all.
+    """
+    members = read_archive(path)
+    index = Index.from_json(_json(members, INDEX))
+    source = Source.of(_json(members, MANIFEST))
+    inside = _json(members, PAYLOAD)
+    verdict = Verdict(differences=_tampered(members, index))
+    with tempfile.TemporaryDirectory(prefix="easi-verify-") as name:
+        folder = Path(name)
+        try:
+            unfold(members, index, folder)
+        except KeyError as error:
+            raise EasiError(f"{path} lacks {error}", hint=REFUSED) from error
+        keys = [key for key in ALL_KEYS if any(file.startswith(f"{key}/") for file in index.files)]
+        proofs = {key: prove(source, key, folder / key) for key in keys}
+    for key, proof in proofs.items():
+        verdict.differences += _about_rows(key, proof, source, index, members)
+    verdict.differences += [
+        f"{title_of(key)}: the manifest calls it complete, and the archive has none of its files"
+        for key, state in source.states.items()
+        if state.get("state") == State.COMPLETE and key not in proofs
+    ]
+    scores = [proof.score for proof in proofs.values() if proof.score is not None]
+    own = build_payload(
+        ScoreTable(tuple(scores), source.model, source.backend.name), source.backend.payload_name
+    )
+    beside = path.with_name(PAYLOAD)
+    given = [(f"{PAYLOAD} in the archive", inside)]
+    if beside.is_file():
+        given.append((str(beside), _beside(beside)))
+    for where, payload in given:
+        verdict.differences += _compare(where, payload, own)
+    verdict.lines = _table(given[-1][1], own, proofs, index)
+    return verdict
+
+
+def _json(members: Mapping[str, bytes], name: str) -> Any:
+    try:
+        value = json.loads(members[name])
+    except (KeyError, ValueError, RecursionError) as error:
+        raise EasiError(f"the archive has no readable {name} ({error!r})", hint=REFUSED) from error
+    if not isinstance(value, dict):
+        raise EasiError(f"{name} of the archive holds no object", hint=REFUSED)
+    return value
+
+
+def _beside(path: Path) -> Any:
+    try:
+        value = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise EasiError(
+            f"{path} cannot be read: {error}",
+            hint="it is the payload that belongs to the archive; "
+            "move it away to check the archive alone",
+        ) from error
+    if not isinstance(value, dict):
+        raise EasiError(f"{path} holds no object", hint="it is not a payload")
+    return value
+
+
+def _tampered(members: Mapping[str, bytes], index: Index) -> list[str]:
+    """Return members that do not match the index of the archive."""
+    known = {*index.files, INDEX}
+    found = [f"{name} is not listed in {INDEX}" for name in sorted(set(members) - known)]
+    found += [f"{name} is listed in {INDEX} and not there" for name in sorted(known - set(members))]
+    return found + [
+        f"{name} was changed after the archive was made"
+        for name, stored in sorted(index.files.items())
+        if name in members and hashlib.sha256(members[name]).hexdigest() != stored.sha256
+    ]
+
+
+def _about_rows(
+    key: str, proof: Proof, source: Source, index: Index, members: Mapping[str, bytes]
+) -> list[str]:
+    """Return the problems with one benchmark's questions."""
+    if proof.problem:
+        return [proof.problem]
+    title, said = title_of(key), []
+    count, digest = index.tables.get(key, (None, ""))
+    total = (source.states.get(key, {}).get("evidence") or {}).get("total")
+    state = source.states.get(key, {}).get("state")
+    if proof.rows != count or (
+        state == State.COMPLETE and total is not None and proof.rows != total
+    ):
+        said.append(
+            f"{title}: its files have {proof.rows} questions, "
+            f"{count if proof.rows != count else total} are due"
+        )
+    elif hashlib.sha256(proof.table).hexdigest() != digest:
+        said.append(
+            f"{title}: its questions are not those of this run (the table's digest differs)"
+        )
+    table = members.get(f"{TABLES}/{key}.csv")
+    if table is not None and table != proof.table:
+        said.append(
+            f"{title}: {TABLES}/{key}.csv is not what its files "
+            f"give{_first_difference(table, proof.table)}"
+        )
+    return said
+
+
+def _first_difference(one: bytes, other: bytes) -> str:
+    for number, (left, right) in enumerate(
+        zip(one.split(b"\n"), other.split(b"\n"), strict=False), start=1
+    ):
+        if left != right:
+            return f" (first in line {number})"
+    return ""
+
+
+def _numbers(payload: Any) -> dict[tuple[str, str], Any]:
+    """Return every score by (benchmark, part); the headline's part is the empty string.
+
+    Malformed content gives no scores.
+    """
+    scores, parts = (payload.get(name) for name in ("scores", "subScores"))
+    found = (
+        {(str(key), ""): value for key, value in scores.items()} if isinstance(scores, dict) else {}
+    )
+    for key, inner in parts.items() if isinstance(parts, dict) else ():
+        found |= (
+            {(str(key), str(name)): value for name, value in inner.items()}
+            if isinstance(inner, dict)
+            else {(str(key), "?"): inner}
+        )
+    return {place: value for place, value in found.items() if value is not None}
+
+
+def _compare(where: str, given: Any, own: Mapping[str, Any]) -> list[str]:
+    """Return the differences between a payload and the recomputed one.
+
+    Scores are compared as they are sent, rounded to four decimals.
+    """
+    theirs, ours = _numbers(given), _numbers(own)
+    said = []
+    for place in dict.fromkeys((*ours, *theirs)):
+        name = f"{place[0]} {place[1]}".strip()
+        value, wanted = theirs.get(place), ours.get(place)
+        if wanted is None:
+            said.append(f"{where}: {name} is {value!r}, and the archive gives no such score")
+        elif value is None:
+            said.append(f"{where}: {name} is not there, recomputed {wanted:.4f}")
+        elif isinstance(value, bool) or not isinstance(value, (int, float)) or value != wanted:
+            said.append(f"{where}: {name} is {value!r}, recomputed {wanted:.4f}")
+    if given.get("backend") != own["backend"]:
+        said.append(
+            f"{where}: backend is {given.get('backend')!r}, the archive is of {own['backend']}"
+        )
+    return said
+
+
+def _table(
+    given: Any, own: Mapping[str, Any], proofs: Mapping[str, Proof], index: Index
+) -> list[str]:
+    members = {group.key: group.members for group in GROUPS}
+    theirs, ours = _numbers(given), _numbers(own)
+    lines = [("benchmark", "questions", "recomputed", "payload", "")]
+    for key in headline_keys(proofs):
+        parts = [proofs[member] for member in members.get(key, (key,)) if member in proofs]
+        value, wanted = theirs.get((key, "")), ours.get((key, ""))
+        good = value == wanted and not any(part.problem for part in parts)
+        lines.append(
+            (
+                title_of(key),
+                str(sum(part.rows for part in parts)),
+                _said(wanted),
+                _said(value),
+                "equal" if good else "DIFFERENT",
+            )
+        )
+    widths = [max(len(line[place]) for line in lines) for place in range(len(lines[0]))]
+    return [
+        f"archive of form {index.rung}",
+        "",
+        *(
+            "  ".join(
+                (
+                    line[0].ljust(widths[0]),
+                    *(
+                        cell.rjust(width)
+                        for cell, width in zip(line[1:4], widths[1:4], strict=True)
+                    ),
+                    line[4],
+                )
+            ).rstrip()
+            for line in lines
+        ),
+    ]
+
+
+def _said(value: Any) -> str:
+    return (
+        "-"
+        if value is None
+        else f"{value:.4f}"
+        if isinstance(value, (int, float)) and not isinstance(value, bool)
+        else repr(value)[:12]
+    )
