@@ -33,7 +33,7 @@ from easi_eval.scores.scorer_notes import (
 )
 from easi_eval.scores.scores import State
 
-DATA = Path(__file__).parents[1] / "data"
+DATA = Path(__file__).parents[2] / "data"
 EACH = pytest.mark.parametrize(
     "bench, backend",
     [(bench, backend) for bench in BENCHMARKS for backend in BACKENDS],

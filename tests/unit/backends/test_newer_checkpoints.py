@@ -21,7 +21,7 @@ from easi_eval.data.needs import HubSettings
 from easi_eval.engine.vlm.transformers5 import translate
 from easi_eval.run import prepare
 
-SAMPLES = Path(__file__).parents[1] / "data" / "transformers5"
+SAMPLES = Path(__file__).parents[2] / "data" / "transformers5"
 
 
 def saved(folder: Path, family: str = "llava", **text: Any) -> Path:

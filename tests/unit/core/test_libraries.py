@@ -22,7 +22,7 @@ from easi_eval.core.libraries import (
     short,
 )
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def packages(folder: Path, *names: str) -> str:

@@ -9,7 +9,7 @@ import pytest
 
 from easi_eval.engine.schedule import DRAW_FOR, MOST_CHUNKS, Choice, Order, Pace
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 
 import itertools
 

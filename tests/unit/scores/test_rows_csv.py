@@ -19,7 +19,7 @@ from easi_eval.benchmarks import BACKENDS, BENCHMARKS, LMMS_EVAL, VLMEVALKIT, Be
 from easi_eval.core.errors import EasiError
 from easi_eval.scores.rows import ROW_COLUMNS, frame, rows_csv, rows_from_csv
 
-DATA = Path(__file__).parents[1] / "data"
+DATA = Path(__file__).parents[2] / "data"
 ODD = [
     "",
     "\\N",

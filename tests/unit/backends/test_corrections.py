@@ -31,7 +31,7 @@ from easi_eval.scores.outputs import Outputs
 from easi_eval.scores.rows import summarise
 from easi_eval.scores.scores import BenchmarkScore, Reading, State
 
-FILES = Path(__file__).parents[1] / "data" / "lmms-eval"
+FILES = Path(__file__).parents[2] / "data" / "lmms-eval"
 SPAR = by_key("spar_bench")
 
 

@@ -28,7 +28,7 @@ from easi_eval.scores.scores import BenchmarkScore, Reading, State
 from easi_vlmevalkit.lossless_xlsx import exact_answers, lossy, writable, write_predictions
 
 CHOICE = ModelChoice("org/m", "org/m", "EasiVLM", "a test says so")
-DATA = Path(__file__).parents[1] / "data" / "vlmevalkit"
+DATA = Path(__file__).parents[2] / "data" / "vlmevalkit"
 
 ODD = {
     "missing": "None",

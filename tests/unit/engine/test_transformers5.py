@@ -20,7 +20,7 @@ from easi_eval.engine.vlm import newer_configs
 from easi_eval.engine.vlm.transformers5 import BY_LAYER, ROPE, has_output_head, translate
 
 SAMPLES = (
-    Path(__file__).parents[1] / "data" / "transformers5"
+    Path(__file__).parents[2] / "data" / "transformers5"
 )  # written by transformers 5.24, see refresh.py there
 FAMILIES = sorted(path.name.removesuffix(".old.json") for path in SAMPLES.glob("*.old.json"))
 

@@ -46,7 +46,7 @@ from easi_eval.scores.rows import frame, rows_csv, rows_from_csv, summarise
 from easi_eval.scores.scores import Reading, ScoreTable, State
 from easi_eval.submission.payload import build_payload
 
-DATA = Path(__file__).parents[1] / "data"
+DATA = Path(__file__).parents[2] / "data"
 TASKS = [(bench, backend, "") for bench in BENCHMARKS for backend in BACKENDS] + [
     (by_key("3dsrbench"), LMMS_EVAL, "3dsrbench_circular")
 ]

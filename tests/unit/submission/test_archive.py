@@ -208,7 +208,7 @@ def test_the_same_inputs_make_the_same_bytes(made: Made) -> None:
 def test_another_process_in_another_time_zone_makes_the_same_bytes(tmp_path: Path) -> None:
     made = Made(finish(config(VLMEVALKIT, tmp_path), ["blink", "site_image"]), VLMEVALKIT)
     program = f"""
-import sys; sys.path.insert(0, {str(Path(__file__).parents[1])!r})
+import sys; sys.path.insert(0, {str(Path(__file__).parents[2])!r})
 from pathlib import Path
 from hashlib import sha256
 from easi_eval.config import RunConfig

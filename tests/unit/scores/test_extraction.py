@@ -23,7 +23,7 @@ from easi_eval.scores.outputs import JUDGED
 from easi_eval.scores.scores import BenchmarkScore, Reading, ScoreTable, State
 from easi_eval.submission.payload import build_payload
 
-DATA = Path(__file__).parents[1] / "data" / VLMEVALKIT
+DATA = Path(__file__).parents[2] / "data" / VLMEVALKIT
 J = "gpt-4o-1120"
 
 

@@ -29,7 +29,7 @@ from easi_eval.scores.recompute import accuracy, pool
 from easi_eval.scores.rows import ROW_COLUMNS
 from easi_eval.scores.scores import Reading
 
-DATA = Path(__file__).parents[1] / "data"
+DATA = Path(__file__).parents[2] / "data"
 FIND: dict[str, Callable[..., Outputs]] = {
     VLMEVALKIT: find_vlmevalkit_outputs,
     LMMS_EVAL: find_lmms_outputs,

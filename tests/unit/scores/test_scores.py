@@ -21,7 +21,7 @@ from easi_eval.benchmarks import ALL_KEYS, CORE_KEYS, LMMS_EVAL, VLMEVALKIT, by_
 from easi_eval.scores.rows import frame, pool, summarise
 from easi_eval.scores.scores import BenchmarkScore, Pool, Reading, ScoreTable, State, combine
 
-DATA = Path(__file__).parents[1] / "data"
+DATA = Path(__file__).parents[2] / "data"
 
 
 def line(key: str, score: float = 50.0, state: State = State.COMPLETE) -> BenchmarkScore:

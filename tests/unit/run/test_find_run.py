@@ -24,7 +24,7 @@ from easi_eval.run.pipeline import make
 from easi_eval.run.plan import Plan
 from easi_eval.run.rehearsal import rehearse
 
-FIRST = Path(__file__).parents[1] / "data" / "first_identity"
+FIRST = Path(__file__).parents[2] / "data" / "first_identity"
 NAME = "easi-smoke__Tiny-VLM-96cb4113"
 CFG = RunConfig(model="org/m")
 MODEL = ModelChoice("org/m", "org/m", "Chat", "why", arguments={"x": 1})
