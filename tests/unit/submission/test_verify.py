@@ -22,6 +22,7 @@ from pathlib import Path
 
 import openpyxl
 import pytest
+from test_archive import Made, config, members
 
 from easi_eval.backends import make_backend
 from easi_eval.backends.evidence import Evidence, checked
@@ -40,7 +41,6 @@ from easi_eval.submission.archive.safe_zip import read_archive
 from easi_eval.submission.verify import verify
 from finished import finish
 from program import PROGRAM
-from test_archive import Made, config, members
 
 KEYS = ("vsi_bench", "site_image", "site_video", "blink")
 
