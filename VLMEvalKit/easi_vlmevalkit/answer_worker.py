@@ -22,7 +22,7 @@ from easi_eval.engine.work import Item
 from easi_eval.engine.worker import Generation, open_journal, work_loop
 
 from .api_model import ServedModel
-from .datasets import Datasets, Loaded
+from .datasets import Datasets, LoadedDataset
 
 # VLMEvalKit's API classes return this text when every retry failed. It is not an answer.
 API_FAILURE = "Failed to obtain answer via API"
@@ -87,7 +87,7 @@ def answer(run_root: Path, model_choice: ModelChoice, args: argparse.Namespace) 
     return 0
 
 
-def ready_prompt(model: Any, dataset: Loaded, item: str) -> Any:
+def ready_prompt(model: Any, dataset: LoadedDataset, item: str) -> Any:
     """Build the prompt of one row; the generic class ``EasiVLM`` also loads its images now."""
     message = build_prompt(model, dataset, item)
     if isinstance(message, list) and hasattr(model, "make_ready"):
@@ -95,7 +95,7 @@ def ready_prompt(model: Any, dataset: Loaded, item: str) -> Any:
     return message
 
 
-def build_prompt(model: Any, dataset: Loaded, item: str) -> Any:
+def build_prompt(model: Any, dataset: LoadedDataset, item: str) -> Any:
     """Build the prompt that VLMEvalKit's own loop would give the model for one row.
 
     Calls ``fit``, which changes the model. Prompts of one benchmark must therefore not be built
@@ -121,7 +121,7 @@ def build_prompt(model: Any, dataset: Loaded, item: str) -> Any:
     return message
 
 
-def generate(model: Any, dataset: Loaded, item: str, message: Any) -> Generation:
+def generate(model: Any, dataset: LoadedDataset, item: str, message: Any) -> Generation:
     """Answer one prompt made by ``build_prompt``.
 
     Exceptions of the model pass through.

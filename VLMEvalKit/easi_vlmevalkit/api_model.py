@@ -8,7 +8,7 @@ from typing import Any
 
 from easi_eval.engine.worker import Generation
 
-from .datasets import Loaded
+from .datasets import LoadedDataset
 
 
 class ServedModel:
@@ -22,7 +22,7 @@ class ServedModel:
         if hasattr(model, "generate_inner"):
             self._request, model.generate_inner = model.generate_inner, self._watched
 
-    def answer(self, load: Callable[[], Loaded], item: str) -> Generation | Exception:
+    def answer(self, load: Callable[[], LoadedDataset], item: str) -> Generation | Exception:
         """Ask one question.
 
         Args:

@@ -39,7 +39,7 @@ def drop_stale_files(task: str) -> None:
                 print(f"{path} was made from other data than these and is made anew")
 
 
-class Loaded:
+class LoadedDataset:
     """One dataset in memory.
 
     Attributes:
@@ -111,18 +111,18 @@ class Datasets:
         known = ItemList.load(self.run_root, assignment.key)
         return known if known.fits(assignment) else None
 
-    def _load(self, assignment: Assignment) -> Loaded:
+    def _load(self, assignment: Assignment) -> LoadedDataset:
         with self._lock(assignment, "built"):
             return self._build(assignment)[1]
 
-    def _build(self, assignment: Assignment) -> tuple[int, Loaded]:
+    def _build(self, assignment: Assignment) -> tuple[int, LoadedDataset]:
         from vlmeval.dataset import build_dataset
 
         drop_stale_files(assignment.task)
         source = build_dataset(assignment.task)
         if source is None:
             raise RuntimeError(f"VLMEvalKit has no dataset {assignment.task}")
-        return len(source.data), Loaded(source, assignment.limit)
+        return len(source.data), LoadedDataset(source, assignment.limit)
 
     @contextlib.contextmanager
     def _lock(self, assignment: Assignment, mark: str = "") -> Iterator[None]:

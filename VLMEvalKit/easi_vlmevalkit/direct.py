@@ -20,7 +20,7 @@ from easi_eval.backends.vlmevalkit.backend import VLMEvalKit, file_name
 from easi_eval.backends.vlmevalkit.judge_endpoint import endpoint, model_name, probe
 from easi_eval.benchmarks import BENCHMARKS, VLMEVALKIT
 from easi_eval.config import RunConfig
-from easi_eval.core.backend_facts import KINDS
+from easi_eval.core.backend_facts import BACKEND_FACTS
 from easi_eval.core.env_files import load_env_files
 from easi_eval.core.errors import EasiError
 from easi_eval.core.locks import file_lock
@@ -199,7 +199,7 @@ def check_judge(asked: Asked) -> None:
                 os.environ[name] = value
         where = endpoint()
         if _first_rank():
-            probe(where, model_name(catalog.locate(KINDS[VLMEVALKIT]).root, asked.judge))
+            probe(where, model_name(catalog.locate(BACKEND_FACTS[VLMEVALKIT]).root, asked.judge))
 
 
 def resolve_models(asked: Asked) -> dict[str, ModelChoice]:
@@ -210,7 +210,7 @@ def resolve_models(asked: Asked) -> dict[str, ModelChoice]:
     """
     if not asked.by_name:
         return {}
-    entries = catalog.vlmeval_entries(catalog.locate(KINDS[VLMEVALKIT]))
+    entries = catalog.vlmeval_entries(catalog.locate(BACKEND_FACTS[VLMEVALKIT]))
     backend = VLMEvalKit(HubSettings.from_env())
     chosen = {}
     for name in dict.fromkeys(asked.models):

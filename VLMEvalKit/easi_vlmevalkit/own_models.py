@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from easi_eval.backends.vlmevalkit.own_models import folder
+from easi_eval.backends.vlmevalkit.own_classes import folder
 from easi_eval.core.errors import EasiError, worded
 
 PROJECT = Path(__file__).resolve().parents[1]

@@ -21,7 +21,7 @@ from easi_eval.core.errors import EasiError
 
 
 @dataclass(frozen=True)
-class Source:
+class TableState:
     """The version of table and media that derived files were made from.
 
     Attributes:
@@ -46,7 +46,7 @@ class Derived:
     table: bool
     media: bool
 
-    def stale(self, now: Source, before: Source | None) -> bool:
+    def stale(self, now: TableState, before: TableState | None) -> bool:
         """Return whether it was made from another source than ``now``.
 
         If no source is recorded (``before``), a file made from the table is stale when older than
@@ -100,19 +100,19 @@ def _derived(data: TsvData, root: Path, table: Path) -> Iterator[Derived]:
     )
 
 
-def _noted(note: Path) -> Source | None:
+def _noted(note: Path) -> TableState | None:
     try:
-        return Source(**read_json(note)) if note.exists() else None  # type: ignore[arg-type]
+        return TableState(**read_json(note)) if note.exists() else None  # type: ignore[arg-type]
     except (EasiError, TypeError):  # truncated, or written by another version of this program
         return None
 
 
-def _source(table: Path, media: str, before: Source | None) -> Source:
+def _source(table: Path, media: str, before: TableState | None) -> TableState:
     stat = table.stat()
     if before is not None and (before.size, before.changed) == (stat.st_size, stat.st_mtime_ns):
-        return Source(before.digest, stat.st_size, stat.st_mtime_ns, media)
+        return TableState(before.digest, stat.st_size, stat.st_mtime_ns, media)
     with table.open("rb") as file:
-        return Source(
+        return TableState(
             hashlib.file_digest(file, "sha256").hexdigest(), stat.st_size, stat.st_mtime_ns, media
         )
 

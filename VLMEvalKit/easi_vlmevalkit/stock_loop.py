@@ -19,10 +19,10 @@ from types import ModuleType
 from typing import Any
 
 from easi_eval.backends.shared import catalog
-from easi_eval.backends.vlmevalkit import own_models as own_classes
+from easi_eval.backends.vlmevalkit import own_classes
 from easi_eval.benchmarks import BENCHMARKS, VLMEVALKIT
 from easi_eval.core.atomic_files import write_atomic
-from easi_eval.core.backend_facts import KINDS
+from easi_eval.core.backend_facts import BACKEND_FACTS
 from easi_eval.engine.processes import gpus
 from easi_eval.scores.judging import RULES
 
@@ -203,7 +203,9 @@ def offer_own_classes(config: str) -> None:
     from vlmeval import api, vlm
 
     models = json.loads(Path(config).read_text(encoding="utf-8")).get("model", {})
-    package = dataclasses.replace(catalog.locate(KINDS["vlmevalkit"]), own=own_models.folder())
+    package = dataclasses.replace(
+        catalog.locate(BACKEND_FACTS["vlmevalkit"]), own=own_models.folder()
+    )
     for wanted in {given["class"] for given in models.values() if "class" in given}:
         if (
             not hasattr(vlm, wanted)

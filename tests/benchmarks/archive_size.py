@@ -58,7 +58,7 @@ def measure(run: Path, size: Size, folder: Path) -> list[int]:
     for state in manifest["benchmarks"].values():
         state["evidence"].pop("total", None)
         state["settings"].pop("corrections", None)
-    source = verify.Source.of(manifest)
+    source = verify.ArchivedRun.of(manifest)
     name = source.backend.name
     outputs = timed(
         "expanding",

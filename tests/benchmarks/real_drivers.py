@@ -141,7 +141,7 @@ class Bench:
 
     def __init__(self, folder: Path, asked: Mapping[str, int], workers: int, mean: float) -> None:
         self.folder, self.asked, self.workers, self.mean = folder, asked, workers, mean
-        self._hubs: dict[float, hub.Hub] = {}
+        self._hubs: dict[float, hub.LocalHub] = {}
         self._open = ExitStack()
 
     def __enter__(self) -> Bench:
@@ -229,7 +229,7 @@ class Bench:
                 start_new_session=True,
             )
 
-    def _hub(self, sigma: float) -> hub.Hub:
+    def _hub(self, sigma: float) -> hub.LocalHub:
         if sigma not in self._hubs:
             root = self.folder / f"served-{sigma:g}"
             data.build(root)

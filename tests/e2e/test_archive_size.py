@@ -41,7 +41,7 @@ def test_a_tenth_of_a_whole_run_fits_into_a_tenth_of_a_request(
         expand(backend, whole.folder.root / "outputs", tmp_path / key, key, Size(SHARE))
         for key in ALL_KEYS
     ]
-    source = verify.Source.of(manifest)
+    source = verify.ArchivedRun.of(manifest)
     proofs = {key: verify.prove(source, key, tmp_path / key) for key in ALL_KEYS}
     assert not [proof.problem for proof in proofs.values() if proof.problem]
     payload = build_payload(

@@ -21,7 +21,7 @@ import pytest
 
 from conftest import Runs
 from easi_eval.data.local_hub import server as hub
-from easi_eval.data.local_hub.server import Faults, Hub
+from easi_eval.data.local_hub.server import Faults, LocalHub
 from program import (
     RESULT_FILES,
     Launch,
@@ -47,7 +47,7 @@ class Site:
     """Where real runs of one tiny checkpoint take place: in the output folder of the rehearsals."""
 
     user: User
-    hub: Hub
+    hub: LocalHub
     model: Path
     out: Path
     whole: Path  # the checkpoint as it should be

@@ -1,8 +1,7 @@
 """VLMEvalKit's own classes answer through the driver, on tiny checkpoints.
 
 "cuda" means the CPU here. How a class is chosen is tested in unit/backends/test_backends.py; here
-it must be
-that class that answers.
+it must be that class that answers.
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ from easi_eval.data.benchmark_data import (
 )
 from easi_eval.data.hub import PIECE
 from easi_eval.data.local_hub import server as smoke_hub
-from easi_eval.data.local_hub.server import Faults, Hub, Served
+from easi_eval.data.local_hub.server import Faults, LocalHub, Served
 from easi_eval.data.needs import FileRecord, Unreachable
 from easi_eval.run.prepare import fetch_each
 
@@ -55,7 +55,7 @@ VIDEOS = {"a/one.mp4": b"1" * 5000, "a/two.mp4": b"2" * 7000, "b/drei.mp4": "ü"
 
 
 @pytest.fixture
-def hub(tmp_path: Path) -> Iterator[Hub]:
+def hub(tmp_path: Path) -> Iterator[LocalHub]:
     folder = tmp_path / "served" / "datasets" / REPO
     folder.mkdir(parents=True)
     (folder / "README.md").write_text("---\nlicense: mit\n---\n")
@@ -70,7 +70,7 @@ def hub(tmp_path: Path) -> Iterator[Hub]:
 
 
 @pytest.fixture
-def settings(hub: Hub, tmp_path: Path) -> HubSettings:
+def settings(hub: LocalHub, tmp_path: Path) -> HubSettings:
     return HubSettings(endpoint=hub.endpoint, hf_home=tmp_path / "home", backoff=0.05)
 
 
@@ -80,7 +80,7 @@ def zip_file(path: Path, members: dict[str, bytes]) -> None:
             file.writestr(name, data)
 
 
-def served(hub: Hub, name: str) -> Path:
+def served(hub: LocalHub, name: str) -> Path:
     return hub.root / "datasets" / REPO / name
 
 
@@ -106,7 +106,7 @@ def refused(needs: list[Need], settings: HubSettings) -> EasiError:
     return caught.value
 
 
-def requests(hub: Hub) -> list[Served]:
+def requests(hub: LocalHub) -> list[Served]:
     """All of them: the hub notes a request a moment after its answer is out."""
     count = -1
     while count != len(hub.served()):
@@ -115,7 +115,7 @@ def requests(hub: Hub) -> list[Served]:
     return list(hub.served())
 
 
-def bodies(hub: Hub, name: str) -> list[tuple[int, str]]:
+def bodies(hub: LocalHub, name: str) -> list[tuple[int, str]]:
     """(bytes sent, Range) of every body the hub sent for a file."""
     return [
         (one.sent, one.range)
@@ -141,7 +141,7 @@ def no_leftovers(folder: Path) -> None:
 
 
 def test_a_file_and_a_snapshot_arrive_whole_and_are_described(
-    hub: Hub, settings: HubSettings, tmp_path: Path
+    hub: LocalHub, settings: HubSettings, tmp_path: Path
 ) -> None:
     (file, media), events = get([table(tmp_path / "data"), snapshot()], settings)
     original = served(hub, "Questions.tsv")
@@ -164,7 +164,7 @@ def test_a_file_and_a_snapshot_arrive_whole_and_are_described(
     no_leftovers(tmp_path)
 
 
-def test_the_real_client_finds_the_snapshot_offline(hub: Hub, settings: HubSettings) -> None:
+def test_the_real_client_finds_the_snapshot_offline(hub: LocalHub, settings: HubSettings) -> None:
     (media,), _ = get([snapshot()], settings)
     program = (
         f"import huggingface_hub as h; print(h.snapshot_download({REPO!r}, repo_type='dataset'))"
@@ -182,7 +182,9 @@ def test_the_real_client_finds_the_snapshot_offline(hub: Hub, settings: HubSetti
     assert done.stdout.strip() == str(media.path)
 
 
-def test_a_second_fetch_downloads_nothing(hub: Hub, settings: HubSettings, tmp_path: Path) -> None:
+def test_a_second_fetch_downloads_nothing(
+    hub: LocalHub, settings: HubSettings, tmp_path: Path
+) -> None:
     needs = [table(tmp_path / "data"), snapshot(unpack=Unpack(into=tmp_path / "videos"))]
     first, _ = get(needs, settings)
     before = sum(one.sent for one in requests(hub) if "/resolve/" in one.path)
@@ -191,7 +193,7 @@ def test_a_second_fetch_downloads_nothing(hub: Hub, settings: HubSettings, tmp_p
 
 
 def test_equal_files_found_elsewhere_are_linked_and_others_are_not(
-    hub: Hub, settings: HubSettings, tmp_path: Path
+    hub: LocalHub, settings: HubSettings, tmp_path: Path
 ) -> None:
     other, same = tmp_path / "other", tmp_path / "LMUData"
     for folder in (other, same):
@@ -209,7 +211,7 @@ def test_equal_files_found_elsewhere_are_linked_and_others_are_not(
 
 
 def test_an_outdated_file_is_replaced_with_what_was_derived_from_it(
-    hub: Hub, settings: HubSettings, tmp_path: Path
+    hub: LocalHub, settings: HubSettings, tmp_path: Path
 ) -> None:
     folder = tmp_path / "data"
     folder.mkdir()
@@ -221,7 +223,7 @@ def test_an_outdated_file_is_replaced_with_what_was_derived_from_it(
     assert [event for event in events if isinstance(event, Notice)]
 
 
-def test_a_damaged_cache_is_repaired(hub: Hub, settings: HubSettings) -> None:
+def test_a_damaged_cache_is_repaired(hub: LocalHub, settings: HubSettings) -> None:
     (media,), _ = get([snapshot()], settings)
     blob = (media.path / "data" / "test.parquet").resolve()
     blob.write_bytes(b"x" * blob.stat().st_size)  # same size, other bytes
@@ -231,7 +233,7 @@ def test_a_damaged_cache_is_repaired(hub: Hub, settings: HubSettings) -> None:
         assert sha256(media.path / name) == sha256(served(hub, name))
 
 
-def test_a_new_commit_is_followed(hub: Hub, settings: HubSettings) -> None:
+def test_a_new_commit_is_followed(hub: LocalHub, settings: HubSettings) -> None:
     (old,), _ = get([snapshot()], settings)
     served(hub, "README.md").write_text("changed")
     (new,), _ = get([snapshot()], settings)
@@ -248,7 +250,7 @@ def test_a_new_commit_is_followed(hub: Hub, settings: HubSettings) -> None:
 
 @pytest.mark.parametrize("status", [503, 429])
 def test_a_busy_hub_is_asked_again(
-    hub: Hub, settings: HubSettings, tmp_path: Path, status: int
+    hub: LocalHub, settings: HubSettings, tmp_path: Path, status: int
 ) -> None:
     hub.set_faults(Faults(match="/api/", status=status, times=3, retry_after=0))
     (file,), _ = get([table(tmp_path / "data")], settings)
@@ -256,13 +258,17 @@ def test_a_busy_hub_is_asked_again(
     assert [one.status for one in requests(hub)].count(status) == 3
 
 
-def test_a_busy_file_server_is_asked_again(hub: Hub, settings: HubSettings, tmp_path: Path) -> None:
+def test_a_busy_file_server_is_asked_again(
+    hub: LocalHub, settings: HubSettings, tmp_path: Path
+) -> None:
     hub.set_faults(Faults(match="/resolve/", status=429, times=3, retry_after=0))
     (file,), _ = get([table(tmp_path / "data")], settings)
     assert sha256(file.path) == sha256(served(hub, "Questions.tsv"))
 
 
-def test_a_hub_that_stays_busy_is_named(hub: Hub, settings: HubSettings, tmp_path: Path) -> None:
+def test_a_hub_that_stays_busy_is_named(
+    hub: LocalHub, settings: HubSettings, tmp_path: Path
+) -> None:
     hub.set_faults(Faults(match="/api/", status=503, times=-1))
     error = refused([table(tmp_path / "data")], replace(settings, retries=3, backoff=0.01))
     assert "503" in error.message and hub.endpoint in error.message
@@ -274,7 +280,7 @@ def said(events: list[Event]) -> list[str]:
 
 
 def test_a_hub_out_of_order_is_shown_and_given_up_once(
-    hub: Hub, settings: HubSettings, tmp_path: Path
+    hub: LocalHub, settings: HubSettings, tmp_path: Path
 ) -> None:
     """Before it has answered anything; also when one benchmark after the other is asked for."""
     hub.set_faults(Faults(status=502, times=-1))
@@ -298,7 +304,7 @@ def test_a_hub_out_of_order_is_shown_and_given_up_once(
 
 
 def test_a_hub_out_of_order_has_its_time_whatever_the_number_of_tries(
-    hub: Hub, settings: HubSettings, tmp_path: Path
+    hub: LocalHub, settings: HubSettings, tmp_path: Path
 ) -> None:
     hub.set_faults(Faults(status=504, times=-1))
     quick = replace(settings, backoff=0.05, retries=1000, out_of_order=0.4)
@@ -307,7 +313,7 @@ def test_a_hub_out_of_order_has_its_time_whatever_the_number_of_tries(
 
 
 def test_complete_data_need_no_hub_that_works(
-    hub: Hub, settings: HubSettings, tmp_path: Path
+    hub: LocalHub, settings: HubSettings, tmp_path: Path
 ) -> None:
     first, _ = get([table(tmp_path / "data")], settings)
     hub.set_faults(Faults(status=500, times=-1))
@@ -317,7 +323,7 @@ def test_complete_data_need_no_hub_that_works(
 
 
 def test_once_it_has_answered_only_time_without_news_ends_a_download(
-    hub: Hub, settings: HubSettings, tmp_path: Path
+    hub: LocalHub, settings: HubSettings, tmp_path: Path
 ) -> None:
     hub.set_faults(Faults(match="/resolve/", status=503, times=8))
     (file,), events = get([table(tmp_path / "data")], replace(settings, retries=1, backoff=0.01))
@@ -331,7 +337,7 @@ def test_once_it_has_answered_only_time_without_news_ends_a_download(
 
 
 def test_the_time_without_news_is_counted_anew_with_every_byte(
-    hub: Hub, settings: HubSettings, tmp_path: Path
+    hub: LocalHub, settings: HubSettings, tmp_path: Path
 ) -> None:
     """Forty interruptions together last far longer than ``stall``."""
     hub.set_faults(Faults(match="Questions.tsv", drop_after=PIECE + 100))
@@ -341,7 +347,7 @@ def test_the_time_without_news_is_counted_anew_with_every_byte(
 
 
 def test_a_body_that_pauses_is_resumed_where_it_was(
-    hub: Hub, settings: HubSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    hub: LocalHub, settings: HubSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 1)
     size = served(hub, "Questions.tsv").stat().st_size
@@ -354,7 +360,7 @@ def test_a_body_that_pauses_is_resumed_where_it_was(
 
 
 def test_dropped_connections_are_continued_where_they_broke(
-    hub: Hub, settings: HubSettings, tmp_path: Path
+    hub: LocalHub, settings: HubSettings, tmp_path: Path
 ) -> None:
     size = served(hub, "Questions.tsv").stat().st_size
     hub.set_faults(Faults(match="Questions.tsv", drop_after=700_000, drop_times=4))
@@ -367,7 +373,7 @@ def test_dropped_connections_are_continued_where_they_broke(
 
 
 def test_a_download_that_was_given_up_is_continued_by_the_next_run(
-    hub: Hub, settings: HubSettings
+    hub: LocalHub, settings: HubSettings
 ) -> None:
     size = served(hub, "data/test.parquet").stat().st_size
     hub.set_faults(Faults(match="test.parquet", drop_after=2 * PIECE + 1000, drop_times=1))
@@ -391,7 +397,7 @@ def test_a_download_that_was_given_up_is_continued_by_the_next_run(
 
 
 def test_bytes_that_are_not_the_hubs_are_never_left_in_place(
-    hub: Hub, settings: HubSettings, tmp_path: Path
+    hub: LocalHub, settings: HubSettings, tmp_path: Path
 ) -> None:
     """A partial file with other bytes leads to a wrong checksum; the file is downloaded again."""
     original = served(hub, "data/test.parquet")
@@ -413,7 +419,7 @@ def test_bytes_that_are_not_the_hubs_are_never_left_in_place(
     ],
 )
 def test_refusals_are_said_at_once(
-    hub: Hub,
+    hub: LocalHub,
     settings: HubSettings,
     tmp_path: Path,
     faults: Faults,
@@ -428,14 +434,14 @@ def test_refusals_are_said_at_once(
     assert not (tmp_path / "data").exists()
 
 
-def test_the_right_token_is_sent(hub: Hub, settings: HubSettings, tmp_path: Path) -> None:
+def test_the_right_token_is_sent(hub: LocalHub, settings: HubSettings, tmp_path: Path) -> None:
     hub.set_faults(Faults(token="hf_right"))
     (file,), _ = get([table(tmp_path / "data")], replace(settings, token="hf_right"))
     assert file.path.is_file()
 
 
 def test_a_revision_or_file_that_is_not_there_is_named(
-    hub: Hub, settings: HubSettings, tmp_path: Path
+    hub: LocalHub, settings: HubSettings, tmp_path: Path
 ) -> None:
     assert "'v9'" in refused([snapshot(revision="v9")], settings).message
     assert "Gone.tsv" in refused([replace(table(tmp_path), files=("Gone.tsv",))], settings).message
@@ -461,7 +467,7 @@ def test_a_gated_repo_says_where_its_terms_are(settings: HubSettings, tmp_path: 
 
 
 def test_files_that_are_refused_although_the_repo_is_listed(
-    hub: Hub, settings: HubSettings, tmp_path: Path
+    hub: LocalHub, settings: HubSettings, tmp_path: Path
 ) -> None:
     """As the real hub does for gated data: everybody may list it."""
     hub.set_faults(Faults(match="/resolve/", status=403, times=-1))
@@ -469,7 +475,7 @@ def test_files_that_are_refused_although_the_repo_is_listed(
 
 
 def test_too_small_a_disk_is_noticed_before_the_first_byte(
-    hub: Hub, settings: HubSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    hub: LocalHub, settings: HubSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10**6, 10**6 - 1000, 1000))
     error = refused([table(tmp_path / "data")], settings)
@@ -478,7 +484,7 @@ def test_too_small_a_disk_is_noticed_before_the_first_byte(
 
 
 def test_a_set_that_does_not_fit_is_refused_as_a_whole(
-    hub: Hub, settings: HubSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    hub: LocalHub, settings: HubSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each benchmark alone would fit, but none is fetched. Weights and unpacked archives count."""
     model = hub.root / "models" / "easi" / "model"
@@ -510,7 +516,7 @@ def test_a_set_that_does_not_fit_is_refused_as_a_whole(
 
 
 def test_the_disk_is_judged_by_what_is_still_to_be_unpacked(
-    hub: Hub, settings: HubSettings, monkeypatch: pytest.MonkeyPatch
+    hub: LocalHub, settings: HubSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Archives that are there, unpacked or not, in whole or in part."""
     target = settings.hf_home / "videos"
@@ -544,7 +550,7 @@ def largest_file(size: int) -> Iterator[None]:
 
 
 def test_a_disk_that_fills_while_downloading_says_what_is_kept_and_missing(
-    hub: Hub, settings: HubSettings, tmp_path: Path
+    hub: LocalHub, settings: HubSettings, tmp_path: Path
 ) -> None:
     needs = {"blink": [snapshot(files=("data/test.parquet",))], "mmsi": [table(tmp_path / "data")]}
     with largest_file(6 * PIECE), pytest.raises(DiskFull) as caught:
@@ -562,7 +568,7 @@ def test_a_disk_that_fills_while_downloading_says_what_is_kept_and_missing(
 
 @pytest.mark.parametrize("whole", [True, False])
 def test_a_disk_that_fills_while_unpacking_says_what_is_kept_and_missing(
-    hub: Hub, settings: HubSettings, whole: bool
+    hub: LocalHub, settings: HubSettings, whole: bool
 ) -> None:
     zip_file(served(hub, "one.zip"), {"small.bin": b"1" * 1000, "large.bin": b"2" * 200_000})
     unpack = Unpack(into=settings.hf_home / "videos") if whole else Unpack(sentinel=".done")
@@ -581,7 +587,7 @@ def test_a_disk_that_fills_while_unpacking_says_what_is_kept_and_missing(
 
 
 def test_too_small_a_disk_for_the_media_leaves_no_folder(
-    hub: Hub, settings: HubSettings, monkeypatch: pytest.MonkeyPatch
+    hub: LocalHub, settings: HubSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     get([snapshot()], settings)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10**6, 10**6 - 1000, 1000))
@@ -590,7 +596,7 @@ def test_too_small_a_disk_for_the_media_leaves_no_folder(
 
 
 def test_killed_at_any_time_the_next_run_completes(
-    hub: Hub, settings: HubSettings, tmp_path: Path
+    hub: LocalHub, settings: HubSettings, tmp_path: Path
 ) -> None:
     """SIGKILL while downloading, then while unpacking; what looks complete is always complete."""
     files = {f"{n % 7}/{n}.jpg": bytes([n % 256]) * 3000 for n in range(3000)}
@@ -646,7 +652,9 @@ def test_an_unreachable_hub_is_said_once_and_soon(tmp_path: Path) -> None:
     assert events == []
 
 
-def test_a_silent_hub_is_unreachable_too(hub: Hub, settings: HubSettings, tmp_path: Path) -> None:
+def test_a_silent_hub_is_unreachable_too(
+    hub: LocalHub, settings: HubSettings, tmp_path: Path
+) -> None:
     hub.set_faults(Faults(hang=60))
     began = time.monotonic()
     assert (
@@ -656,7 +664,7 @@ def test_a_silent_hub_is_unreachable_too(hub: Hub, settings: HubSettings, tmp_pa
 
 
 def test_something_that_is_no_hub_is_recognised(
-    hub: Hub, settings: HubSettings, tmp_path: Path
+    hub: LocalHub, settings: HubSettings, tmp_path: Path
 ) -> None:
     with smoke_hub.start(tmp_path / "served" / "datasets") as other:
         error = refused([table(tmp_path)], replace(settings, endpoint=f"{other.endpoint}/portal"))
@@ -714,7 +722,7 @@ def test_a_proxy_that_wants_a_password_is_not_asked_again(
 
 
 def test_http_where_https_is_written_is_told(
-    hub: Hub, settings: HubSettings, tmp_path: Path
+    hub: LocalHub, settings: HubSettings, tmp_path: Path
 ) -> None:
     error = refused(
         [table(tmp_path)], replace(settings, endpoint=hub.endpoint.replace("http:", "https:"))
@@ -723,7 +731,7 @@ def test_http_where_https_is_written_is_told(
 
 
 def test_a_place_that_takes_no_files_is_named_before_the_first_byte(
-    hub: Hub, settings: HubSettings, tmp_path: Path
+    hub: LocalHub, settings: HubSettings, tmp_path: Path
 ) -> None:
     (tmp_path / "file").write_text("")
     for place in (tmp_path / "file", Path("/proc/nowhere")):
@@ -739,7 +747,7 @@ def test_a_place_that_takes_no_files_is_named_before_the_first_byte(
     assert not [one for one in requests(hub) if one.method == "GET" and "/resolve/" in one.path]
 
 
-def test_a_lock_that_cannot_be_had_is_named(hub: Hub, settings: HubSettings) -> None:
+def test_a_lock_that_cannot_be_had_is_named(hub: LocalHub, settings: HubSettings) -> None:
     settings.records.mkdir(parents=True)
     (settings.records / "locks").touch()  # nothing can be made below it
     said = refused([snapshot(unpack=Unpack(into=settings.hf_home / "videos"))], settings)
@@ -750,7 +758,7 @@ def test_a_lock_that_cannot_be_had_is_named(hub: Hub, settings: HubSettings) -> 
 
 
 def test_everything_present_works_offline_and_with_the_hub_gone(
-    hub: Hub, settings: HubSettings, tmp_path: Path
+    hub: LocalHub, settings: HubSettings, tmp_path: Path
 ) -> None:
     needs = [table(tmp_path / "data"), snapshot(unpack=Unpack(into=tmp_path / "videos"))]
     first, _ = get(needs, settings)
@@ -765,7 +773,7 @@ def test_everything_present_works_offline_and_with_the_hub_gone(
 
 
 def test_a_cache_made_by_others_works_offline(
-    hub: Hub, settings: HubSettings, tmp_path: Path
+    hub: LocalHub, settings: HubSettings, tmp_path: Path
 ) -> None:
     program = f"import huggingface_hub as h; h.snapshot_download({REPO!r}, repo_type='dataset')"
     environ = {**os.environ, "HF_HOME": str(settings.hf_home), "HF_ENDPOINT": hub.endpoint}
@@ -775,7 +783,9 @@ def test_a_cache_made_by_others_works_offline(
     assert (media.path / "a" / "one.mp4").read_bytes() == VIDEOS["a/one.mp4"]
 
 
-def test_offline_names_what_is_missing(hub: Hub, settings: HubSettings, tmp_path: Path) -> None:
+def test_offline_names_what_is_missing(
+    hub: LocalHub, settings: HubSettings, tmp_path: Path
+) -> None:
     offline = replace(settings, offline=True)
     assert REPO in refused([snapshot()], offline).message
     (media,), _ = get([snapshot()], settings)
@@ -786,7 +796,9 @@ def test_offline_names_what_is_missing(hub: Hub, settings: HubSettings, tmp_path
     assert "Questions.tsv" in refused([table(tmp_path / "data")], offline).message
 
 
-def test_offline_the_commit_that_workers_will_read_counts(hub: Hub, settings: HubSettings) -> None:
+def test_offline_the_commit_that_workers_will_read_counts(
+    hub: LocalHub, settings: HubSettings
+) -> None:
     offline = replace(settings, offline=True)
     (first,), _ = get([snapshot()], settings)
     ref = settings.hub_cache / f"datasets--{REPO.replace('/', '--')}" / "refs" / "main"
@@ -810,7 +822,7 @@ def test_offline_the_commit_that_workers_will_read_counts(hub: Hub, settings: Hu
     )
 
 
-def test_only_the_hub_moves_what_others_set(hub: Hub, settings: HubSettings) -> None:
+def test_only_the_hub_moves_what_others_set(hub: LocalHub, settings: HubSettings) -> None:
     folder = hub.root / "models" / REPO
     folder.mkdir(parents=True)
     (folder / "config.json").write_text("{}")
@@ -829,7 +841,9 @@ def test_only_the_hub_moves_what_others_set(hub: Hub, settings: HubSettings) -> 
     assert get([need], offline)[0] == get([need], settings)[0] == [first]
 
 
-def test_another_commit_than_the_hubs_is_not_read_unsaid(hub: Hub, settings: HubSettings) -> None:
+def test_another_commit_than_the_hubs_is_not_read_unsaid(
+    hub: LocalHub, settings: HubSettings
+) -> None:
     (first,), _ = get([snapshot()], settings)
     ref = settings.hub_cache / f"datasets--{REPO.replace('/', '--')}" / "refs" / "main"
     ref.write_text("0" * 40)
@@ -848,7 +862,7 @@ def inside(settings: HubSettings) -> Callable[[], Path]:
 
 
 def test_zips_are_unpacked_inside_the_snapshot_and_repaired(
-    hub: Hub, settings: HubSettings
+    hub: LocalHub, settings: HubSettings
 ) -> None:
     run = inside(settings)
     folder = run()
@@ -863,7 +877,7 @@ def test_zips_are_unpacked_inside_the_snapshot_and_repaired(
 
 
 def test_a_half_unpacked_snapshot_without_sentinel_is_finished(
-    hub: Hub, settings: HubSettings
+    hub: LocalHub, settings: HubSettings
 ) -> None:
     (media,), _ = get([snapshot()], settings)
     (media.path / "a").mkdir()
@@ -874,7 +888,9 @@ def test_a_half_unpacked_snapshot_without_sentinel_is_finished(
     assert (media.path / ".tiny_extracted").is_file()
 
 
-def test_videos_appear_as_a_whole_folder(hub: Hub, settings: HubSettings, tmp_path: Path) -> None:
+def test_videos_appear_as_a_whole_folder(
+    hub: LocalHub, settings: HubSettings, tmp_path: Path
+) -> None:
     target = settings.hf_home / "videos"
     (fetched,), events = get([snapshot(unpack=Unpack(into=target))], settings)
     assert fetched.media == target
@@ -886,7 +902,7 @@ def test_videos_appear_as_a_whole_folder(hub: Hub, settings: HubSettings, tmp_pa
 
 
 def test_a_folder_left_half_full_by_another_program_is_repaired(
-    hub: Hub, settings: HubSettings
+    hub: LocalHub, settings: HubSettings
 ) -> None:
     target = settings.hf_home / "videos"
     (target / "a").mkdir(parents=True)
@@ -898,7 +914,7 @@ def test_a_folder_left_half_full_by_another_program_is_repaired(
 
 
 def test_a_changed_archive_is_unpacked_anew_even_where_sizes_agree(
-    hub: Hub, settings: HubSettings
+    hub: LocalHub, settings: HubSettings
 ) -> None:
     target = settings.hf_home / "videos"
     need = snapshot(unpack=Unpack(into=target))
@@ -909,7 +925,7 @@ def test_a_changed_archive_is_unpacked_anew_even_where_sizes_agree(
 
 
 def test_tars_in_parts_are_joined_where_there_is_no_zip(
-    hub: Hub, settings: HubSettings, tmp_path: Path
+    hub: LocalHub, settings: HubSettings, tmp_path: Path
 ) -> None:
     whole = io.BytesIO()
     with tarfile.open(fileobj=whole, mode="w") as tar:
@@ -936,7 +952,7 @@ def test_tars_in_parts_are_joined_where_there_is_no_zip(
 
 @pytest.mark.parametrize("into", [True, False])
 def test_an_archive_that_would_write_elsewhere_is_refused(
-    hub: Hub, settings: HubSettings, into: bool
+    hub: LocalHub, settings: HubSettings, into: bool
 ) -> None:
     zip_file(served(hub, "one.zip"), {"good.mp4": b"good", "../../evil.mp4": b"evil"})
     unpack = Unpack(into=settings.hf_home / "videos") if into else Unpack(sentinel=".done")
@@ -949,7 +965,7 @@ def test_an_archive_that_would_write_elsewhere_is_refused(
 
 
 def test_a_damaged_archive_leaves_no_folder_that_looks_complete(
-    hub: Hub, settings: HubSettings
+    hub: LocalHub, settings: HubSettings
 ) -> None:
     data = bytearray(served(hub, "two.zip").read_bytes())
     data[len("a/two.mp4") + 30 + 500] ^= (
@@ -961,7 +977,9 @@ def test_a_damaged_archive_leaves_no_folder_that_looks_complete(
     assert not (settings.hf_home / "videos").exists()
 
 
-def test_needs_of_two_benchmarks_for_one_repo_are_met_once(hub: Hub, settings: HubSettings) -> None:
+def test_needs_of_two_benchmarks_for_one_repo_are_met_once(
+    hub: LocalHub, settings: HubSettings
+) -> None:
     unpack = Unpack(into=settings.hf_home / "videos")
     (one, two), _ = get([snapshot("one", unpack=unpack), snapshot("two", unpack=unpack)], settings)
     assert one.path == two.path and one.files == two.files
@@ -972,7 +990,7 @@ def test_needs_of_two_benchmarks_for_one_repo_are_met_once(hub: Hub, settings: H
 
 
 def test_sizes_are_told_without_downloading(
-    hub: Hub, settings: HubSettings, tmp_path: Path
+    hub: LocalHub, settings: HubSettings, tmp_path: Path
 ) -> None:
     needs = [
         table(tmp_path / "data"),
@@ -1012,7 +1030,7 @@ def test_every_benchmark_has_needs_on_both_backends(tmp_path: Path) -> None:
 
 
 def test_a_models_config_comes_from_the_hub_or_from_the_cache(
-    hub: Hub, settings: HubSettings, monkeypatch: pytest.MonkeyPatch
+    hub: LocalHub, settings: HubSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = hub.root / "models" / "easi" / "model"
     folder.mkdir(parents=True)

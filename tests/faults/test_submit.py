@@ -27,7 +27,7 @@ import pytest
 from board import LIMIT, PATH, Board, Fault, digest
 from easi_eval.core.errors import EasiError
 from easi_eval.submission.client import NotTaken, Parcel, Patience, Sent, Unknown, send
-from easi_eval.submission.record import FILE, Fate, Record
+from easi_eval.submission.record import FILE, Fate, SendRecord
 from easi_eval.submission.submit import submit
 
 pytestmark = pytest.mark.faults
@@ -89,7 +89,7 @@ def parcel(url: str, archive: bytes = ARCHIVE, **changes: Any) -> Parcel:
 
 
 def fates(folder: Path) -> list[Fate]:
-    return [entry.state for entry in Record.load(folder / FILE).submissions]
+    return [entry.state for entry in SendRecord.load(folder / FILE).submissions]
 
 
 # ---- what is sent --------------------------------------------------------------------------------
@@ -108,7 +108,7 @@ def test_what_arrives_is_what_was_to_be_sent(board: Board, tmp_path: Path) -> No
     assert entry.payload["subScores"] == {"site": {"spatial": 1.0}}
     assert board.requests[0][:2] == (PATH, f"Bearer {TOKEN}")
     assert "submitted" in said[-1] and "received" in said[-1]
-    (kept,) = Record.load(tmp_path / FILE).submissions
+    (kept,) = SendRecord.load(tmp_path / FILE).submissions
     assert (kept.state, kept.payload, kept.archive) == (
         Fate.CONFIRMED,
         digest(entry.raw.encode()),

@@ -16,7 +16,7 @@ import pytest
 from easi_eval import cli
 from easi_eval.benchmarks import BENCHMARKS
 from easi_eval.config import REQUIRED_FIELDS, SubmissionConfig
-from easi_eval.core.backend_facts import KINDS
+from easi_eval.core.backend_facts import BACKEND_FACTS
 from easi_eval.core.errors import ExitCode
 from easi_eval.core.run_folder import RunPaths
 from easi_eval.scores import table
@@ -228,7 +228,7 @@ def test_the_benchmarks_are_those_of_the_registry() -> None:
             bench.key,
             bench.title,
             "EASI-8" if bench.core else "optional",
-            *(bench.source(name).task for name in KINDS),
+            *(bench.source(name).task for name in BACKEND_FACTS),
         ]
         for bench in BENCHMARKS
     ]

@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 
 from . import __version__
 from .config import RunConfig, SubmissionConfig, threshold
-from .core.backend_facts import KINDS
+from .core.backend_facts import BACKEND_FACTS
 from .core.env_files import load_env_files
 from .core.errors import DiskFull, EasiError, ExitCode, Refusals, is_full, worded
 from .core.places import REPOSITORY
@@ -427,7 +427,7 @@ def _option_hint(name: str, parser: argparse.ArgumentParser) -> str:
 def _knowing(name: str) -> list[str]:
     """Return the backends whose own command line has this option."""
     found = []
-    for kind in KINDS:
+    for kind in BACKEND_FACTS:
         # A backend that is not installed cannot be asked.
         with contextlib.suppress(EasiError, ImportError):
             from .backends import make_backend
@@ -493,7 +493,7 @@ def _print_version() -> int:
     from importlib.metadata import PackageNotFoundError, version
 
     print(f"easi-eval {__version__} (Python {'.'.join(map(str, sys.version_info[:3]))})")
-    for name in (*(kind.distribution for kind in KINDS.values()), "torch", "transformers"):
+    for name in (*(kind.distribution for kind in BACKEND_FACTS.values()), "torch", "transformers"):
         try:
             print(f"{name} {version(name)}")
         except PackageNotFoundError:
@@ -559,9 +559,11 @@ def _print_benchmarks() -> int:
     """Print one line per benchmark, in registry order."""
     from .benchmarks import BENCHMARKS
 
-    lines = [("key", "title", "part of", *KINDS)]
+    lines = [("key", "title", "part of", *BACKEND_FACTS)]
     for bench in BENCHMARKS:
-        tasks = (bench.sources[name].task if name in bench.sources else "-" for name in KINDS)
+        tasks = (
+            bench.sources[name].task if name in bench.sources else "-" for name in BACKEND_FACTS
+        )
         lines.append((bench.key, bench.title, "EASI-8" if bench.core else "optional", *tasks))
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for line in lines:

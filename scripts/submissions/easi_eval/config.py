@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .core.backend_facts import KINDS, Kind
+from .core.backend_facts import BACKEND_FACTS, BackendFacts
 from .core.errors import EasiError
 from .core.model_args import format_model_args, parse_model_args
 from .core.redact import secret_argument
@@ -285,7 +285,7 @@ class RunConfig:
                 hint=otherwise,
             )
 
-    def _check_model(self, kind: Kind) -> None:
+    def _check_model(self, kind: BackendFacts) -> None:
         if self.import_results is not None:
             return
         own_model = self.smoke and not self.model
@@ -340,18 +340,20 @@ class RunConfig:
             )
 
     @property
-    def kind(self) -> Kind:
+    def kind(self) -> BackendFacts:
         """The backend's constants.
 
         Raises:
             EasiError: There is no such backend.
         """
-        if self.backend not in KINDS:
+        if self.backend not in BACKEND_FACTS:
             raise EasiError(
                 f"--backend is {self.backend!r}",
-                hint=did_you_mean(self.backend, KINDS, f"use one of {', '.join(KINDS)}", n=1),
+                hint=did_you_mean(
+                    self.backend, BACKEND_FACTS, f"use one of {', '.join(BACKEND_FACTS)}", n=1
+                ),
             )
-        return KINDS[self.backend]
+        return BACKEND_FACTS[self.backend]
 
     @property
     def selected(self) -> tuple[Benchmark, ...]:
@@ -499,7 +501,7 @@ def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
         )
 
 
-def _model_hint(kind: Kind) -> str:
+def _model_hint(kind: BackendFacts) -> str:
     example = (
         "--model qwen3_vl --model-args pretrained=Qwen/Qwen3-VL-8B-Instruct"
         if kind.needs_model_args

@@ -21,14 +21,14 @@ from easi_eval.backends.vlmevalkit.backend import VLMEvalKit
 from easi_eval.backends.vlmevalkit.families import FAMILIES, family_settings
 from easi_eval.benchmarks import by_key
 from easi_eval.config import RunConfig
-from easi_eval.core.backend_facts import KINDS
+from easi_eval.core.backend_facts import BACKEND_FACTS
 from easi_eval.core.errors import EasiError
 from easi_eval.core.model import ModelChoice
 from easi_eval.core.run_folder import RunPaths
 from easi_eval.data.needs import HubSettings
 from easi_eval.run.identity import identity
 
-KIT, LMMS = KINDS["vlmevalkit"], KINDS["lmms-eval"]
+KIT, LMMS = BACKEND_FACTS["vlmevalkit"], BACKEND_FACTS["lmms-eval"]
 
 
 @pytest.fixture(autouse=True)
@@ -688,7 +688,7 @@ def test_every_option_of_the_backends_own_command_lines_is_read() -> None:
 def test_what_changes_no_answer_is_outside_the_identity(
     backend: str, words: tuple[str, ...], kept: list[str]
 ) -> None:
-    assert KINDS[backend].answer_arguments(words) == kept
+    assert BACKEND_FACTS[backend].answer_arguments(words) == kept
 
 
 # ---- guesses that miss ---------------------------------------------------------------------------

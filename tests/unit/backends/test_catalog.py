@@ -24,11 +24,11 @@ from easi_eval.backends.shared.catalog import (
 )
 from easi_eval.backends.shared.literals import UNKNOWN, Dotted, Partial, read_module
 from easi_eval.benchmarks import BENCHMARKS
-from easi_eval.core.backend_facts import KINDS
+from easi_eval.core.backend_facts import BACKEND_FACTS
 from easi_eval.core.errors import EasiError
 from easi_eval.core.places import cache_folder
 
-KIT, LMMS = KINDS["vlmevalkit"], KINDS["lmms-eval"]
+KIT, LMMS = BACKEND_FACTS["vlmevalkit"], BACKEND_FACTS["lmms-eval"]
 
 
 @pytest.fixture(autouse=True)
@@ -118,7 +118,7 @@ supported_VLM["Computed"] = make()
 
 
 def checkout(root: Path, kind: str, files: dict[str, str]) -> Package:
-    package = KINDS[kind].package
+    package = BACKEND_FACTS[kind].package
     for name, text in {
         "pyproject.toml": 'version = "9.9"\n',
         f"{package}/__init__.py": "",
@@ -127,7 +127,7 @@ def checkout(root: Path, kind: str, files: dict[str, str]) -> Package:
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
-    return locate(KINDS[kind], root)
+    return locate(BACKEND_FACTS[kind], root)
 
 
 def test_registry_entries_of_a_fork(tmp_path: Path) -> None:
@@ -183,7 +183,7 @@ def test_a_checkout_is_found_by_its_root_its_src_or_itself(tmp_path: Path, below
 def test_installed_packages_are_found_with_their_versions() -> None:
     from importlib.metadata import version
 
-    for kind in KINDS.values():
+    for kind in BACKEND_FACTS.values():
         package = locate(kind)
         assert (package.version, package.checkout) == (version(kind.distribution), False)
 
@@ -304,8 +304,8 @@ def test_reading_names_imports_no_backend() -> None:
     code = (
         "import sys\n"
         "from easi_eval.backends.shared import catalog\n"
-        "from easi_eval.core.backend_facts import KINDS\n"
-        "kit, lmms = (catalog.locate(kind) for kind in KINDS.values())\n"
+        "from easi_eval.core.backend_facts import BACKEND_FACTS\n"
+        "kit, lmms = (catalog.locate(kind) for kind in BACKEND_FACTS.values())\n"
         "catalog.vlmeval_entries(kit), catalog.vlmeval_datasets(kit), "
         "catalog.lmms_models(lmms), catalog.lmms_tasks(lmms)\n"
         "print({'torch', 'pandas', 'yaml', 'vlmeval', 'lmms_eval'} & set(sys.modules))"

@@ -13,7 +13,7 @@ import pytest
 from easi_eval.backends import make_backend
 from easi_eval.backends.shared import catalog, newer_checkpoints
 from easi_eval.config import RunConfig
-from easi_eval.core.backend_facts import KINDS
+from easi_eval.core.backend_facts import BACKEND_FACTS
 from easi_eval.core.errors import EasiError
 from easi_eval.core.model import ModelChoice
 from easi_eval.data.local_hub import server as hub
@@ -309,7 +309,7 @@ def test_classes_that_open_config_json_themselves_take_what_both_forms_have_alik
     All others read the file through transformers' configs, or only check that it exists.
     """
     opened = {}
-    for kind in KINDS.values():
+    for kind in BACKEND_FACTS.values():
         root = catalog.locate(kind).root
         for path in root.rglob("*.py"):
             text = path.read_text(encoding="utf-8")

@@ -273,7 +273,7 @@ def test_an_adapters_class_is_chosen_by_its_base(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def served(tmp_path: Path) -> Iterator[tuple[hub.Hub, HubSettings]]:
+def served(tmp_path: Path) -> Iterator[tuple[hub.LocalHub, HubSettings]]:
     """A hub with an adapter and its base, and an empty cache."""
     org = tmp_path / "served" / "models" / "org"
     adapter(org / "mine", "org/Qwen2.5-VL-7B-Instruct")
@@ -292,7 +292,7 @@ OF_THE_HUB = {
 
 @pytest.mark.parametrize("backend", OF_THE_HUB)
 def test_an_adapter_of_the_hub_is_seen_before_it_was_ever_fetched(
-    served: tuple[hub.Hub, HubSettings], backend: str
+    served: tuple[hub.LocalHub, HubSettings], backend: str
 ) -> None:
     kit = make_backend(backend, served[1])
     model = kit.resolve(OF_THE_HUB[backend])
@@ -303,7 +303,7 @@ def test_an_adapter_of_the_hub_is_seen_before_it_was_ever_fetched(
 
 
 def test_it_is_refused_for_an_engine_and_the_hub_is_asked_once(
-    served: tuple[hub.Hub, HubSettings],
+    served: tuple[hub.LocalHub, HubSettings],
 ) -> None:
     running, settings = served
     kit = make_backend("lmms-eval", settings)
@@ -363,9 +363,9 @@ def test_an_adapter_that_its_class_would_not_lay_over_is_refused_with_how_to_mer
 def test_which_classes_load_by_from_pretrained() -> None:
     from easi_eval.backends.shared import catalog
     from easi_eval.backends.vlmevalkit import class_code
-    from easi_eval.core.backend_facts import KINDS
+    from easi_eval.core.backend_facts import BACKEND_FACTS
 
-    package = catalog.locate(KINDS["vlmevalkit"])
+    package = catalog.locate(BACKEND_FACTS["vlmevalkit"])
 
     def loads(name: str) -> bool:
         return class_code.loads_pretrained(lineage(package, f"vlmeval.vlm.{name}"))

@@ -21,12 +21,12 @@ from easi_eval.backends.vlmevalkit.backend import VLMEvalKit
 from easi_eval.backends.vlmevalkit.generic_check import native_types
 from easi_eval.benchmarks import ALL_KEYS, by_key
 from easi_eval.config import RunConfig
-from easi_eval.core.backend_facts import KINDS
+from easi_eval.core.backend_facts import BACKEND_FACTS
 from easi_eval.core.errors import EasiError
 from easi_eval.core.model import ModelChoice
 from easi_eval.core.run_folder import RunPaths
 from easi_eval.data.local_hub import server as local_hub
-from easi_eval.data.local_hub.server import Faults, Hub
+from easi_eval.data.local_hub.server import Faults, LocalHub
 from easi_eval.data.needs import HubSettings
 from easi_eval.run.identity import identity
 
@@ -131,7 +131,7 @@ FAMILIES = [
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalHub]:
     root = tmp_path_factory.mktemp("hub")
     for name, model_type, *_ in FAMILIES:
         folder(root / "models" / "me", name, model_type=model_type)
@@ -141,7 +141,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
 
 
 @pytest.fixture
-def online(served: Hub, tmp_path: Path) -> VLMEvalKit:
+def online(served: LocalHub, tmp_path: Path) -> VLMEvalKit:
     served.set_faults(Faults())
     return VLMEvalKit(
         HubSettings(endpoint=served.endpoint, hf_home=tmp_path / "hf"), tmp_path / "vlm"
@@ -247,7 +247,7 @@ def test_a_type_with_one_class_never_falls_to_the_generic_one(
 # ---- the hub -------------------------------------------------------------------------------------
 
 
-def test_the_config_is_read_at_the_asked_revision(online: VLMEvalKit, served: Hub) -> None:
+def test_the_config_is_read_at_the_asked_revision(online: VLMEvalKit, served: LocalHub) -> None:
     commit = served.repo("models", "me/Aya").commit
     before = len(served.served())
     model = online.resolve(RunConfig(model="me/Aya", model_args=f"revision={commit}"))
@@ -264,7 +264,7 @@ def test_the_config_is_read_at_the_asked_revision(online: VLMEvalKit, served: Hu
 
 @pytest.mark.parametrize("how", ["variable", "stored login"])
 def test_a_gated_model_with_and_without_a_token(
-    online: VLMEvalKit, served: Hub, tmp_path: Path, how: str
+    online: VLMEvalKit, served: LocalHub, tmp_path: Path, how: str
 ) -> None:
     served.set_faults(Faults(token="hf_mine"))
     cfg = RunConfig(model="me/Qwen2.5-VL-7B-mine")
@@ -375,7 +375,7 @@ def test_a_fork_that_has_the_entry_uses_its_own(tmp_path: Path) -> None:
 
 
 def test_the_table_holds_nothing_the_registry_has() -> None:
-    entries = catalog.vlmeval_entries(catalog.locate(KINDS["vlmevalkit"]))
+    entries = catalog.vlmeval_entries(catalog.locate(BACKEND_FACTS["vlmevalkit"]))
     assert len(easi_models()) == len({model.name for model in easi_models()}) == 12
     for model in easi_models():
         assert model.name not in entries
@@ -569,7 +569,7 @@ def test_engines_of_the_whole_registry(tmp_path: Path) -> None:
 
     Some classes support nothing else.
     """
-    entries = catalog.vlmeval_entries(catalog.locate(KINDS["vlmevalkit"]))
+    entries = catalog.vlmeval_entries(catalog.locate(BACKEND_FACTS["vlmevalkit"]))
     asking = {
         package: [e for e in entries.values() if e.kwargs.get(flag)]
         for flag, package in (("use_vllm", "vllm"), ("use_lmdeploy", "lmdeploy"))
@@ -781,7 +781,7 @@ def test_an_api_without_its_key_is_refused(
 
 
 def test_keys_are_named_in_the_classes_that_read_them() -> None:
-    package = catalog.locate(KINDS["vlmevalkit"])
+    package = catalog.locate(BACKEND_FACTS["vlmevalkit"])
     text = "".join(path.read_text(encoding="utf-8") for path in (package.root / "api").glob("*.py"))
     classes = {entry.cls for entry in catalog.vlmeval_entries(package).values() if entry.api}
     assert {*KEYS} <= classes

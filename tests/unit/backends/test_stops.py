@@ -13,12 +13,12 @@ from easi_eval.backends.shared import catalog, stops
 from easi_eval.backends.shared.class_source import ClassSource, lineage
 from easi_eval.benchmarks import LMMS_EVAL
 from easi_eval.config import RunConfig
-from easi_eval.core.backend_facts import KINDS
+from easi_eval.core.backend_facts import BACKEND_FACTS
 from easi_eval.data.needs import HubSettings
 from easi_eval.scores.comparability import compared
 from easi_eval.scores.scores import BenchmarkScore, Reading, State
 
-PACKAGE = catalog.locate(KINDS[LMMS_EVAL])
+PACKAGE = catalog.locate(BACKEND_FACTS[LMMS_EVAL])
 # Read by hand in lmms-eval 0.7.3. llava, slime, tinyllava, ross and many others read `until` and
 # never use it; cambrian is not registered.
 CUT_THERE = {

@@ -19,7 +19,7 @@ from easi_eval.engine.vlm.loading import spilled
 from easi_eval.engine.work import Assignment, Work
 from easi_eval.engine.worker import Generation
 from easi_vlmevalkit.answer_worker import build_prompt, generate, match_frames
-from easi_vlmevalkit.datasets import Datasets, Loaded
+from easi_vlmevalkit.datasets import Datasets, LoadedDataset
 
 
 def placed(**places: object) -> SimpleNamespace:
@@ -203,7 +203,7 @@ class Together(Datasets):
     reading = 0
     readings = 0
 
-    def _build(self, assignment: Assignment) -> tuple[int, Loaded]:
+    def _build(self, assignment: Assignment) -> tuple[int, LoadedDataset]:
         Together.readings += 1
         Together.reading += 1
         if Together.readings == 1:

@@ -14,7 +14,7 @@ from easi_eval.config import RunConfig
 from easi_eval.core.manifest import BenchmarkState, Manifest
 from easi_eval.core.model import ModelChoice
 from easi_eval.run.identity import fingerprint, identity, identity_fields
-from easi_eval.run.plan import Found, Plan, Todo, make_plan
+from easi_eval.run.plan import FoundResult, Plan, Todo, make_plan
 
 MODEL = ModelChoice("org/m", "org/m", "Chat", "it is registered")
 CFG = RunConfig(
@@ -27,13 +27,13 @@ def mark(key: str) -> str:
     return fingerprint(identity("vlmevalkit", "1", MODEL, CFG), {"task": key})
 
 
-def whole(key: str, **changes: object) -> Found:
-    return Found(
+def whole(key: str, **changes: object) -> FoundResult:
+    return FoundResult(
         **{"fingerprint": mark(key), "rows": 19, "total": 19, "judgeable": True, **changes}
     )
 
 
-def plan(cfg: RunConfig = CFG, **found: Found) -> Plan:
+def plan(cfg: RunConfig = CFG, **found: FoundResult) -> Plan:
     states = {
         bench.key: BenchmarkState(mark(bench.key), 3, "complete", settings={"task": bench.key})
         for bench in CFG.selected
@@ -80,7 +80,7 @@ def test_a_half_that_is_to_be_answered_takes_the_other_along() -> None:
     def shown(todo: Todo) -> tuple[str, bool, str]:
         return todo.bench.key, todo.scored, todo.reason
 
-    made = plan(site_video=Found(problem="gone"))
+    made = plan(site_video=FoundResult(problem="gone"))
     assert [shown(todo) for todo in made.todo] == [
         ("site_image", True, "is read as its other half is"),
         ("site_video", False, "gone"),
@@ -104,8 +104,12 @@ def test_halves_that_were_read_by_different_means_are_read_alike_again() -> None
 
 def test_without_a_judge_or_alone_it_does_not() -> None:
     both = {key: whole(key, judgeable=False) for key in ("site_image", "site_video")}
-    assert [todo.bench.key for todo in plan(**both, blink=Found(problem="gone")).todo] == ["blink"]
-    made = plan(site_image=whole("site_image", judgeable=False), site_video=Found(problem="gone"))
+    assert [todo.bench.key for todo in plan(**both, blink=FoundResult(problem="gone")).todo] == [
+        "blink"
+    ]
+    made = plan(
+        site_image=whole("site_image", judgeable=False), site_video=FoundResult(problem="gone")
+    )
     assert [todo.bench.key for todo in made.todo] == ["site_video"]
     alone = plan(
         replace(CFG, benchmarks=("site_video",)), site_video=whole("site_video", judging=OPEN)

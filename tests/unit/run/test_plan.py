@@ -16,13 +16,13 @@ from easi_eval.core.model import ModelChoice
 from easi_eval.data.needs import Download
 from easi_eval.engine.processes.jobs import Job
 from easi_eval.run.identity import fingerprint, identity, identity_fields
-from easi_eval.run.plan import Found, Plan, describe, make_plan, unresolved
+from easi_eval.run.plan import FoundResult, Plan, describe, make_plan, unresolved
 
 MODEL = ModelChoice("org/m", "org/m", "Chat", "it is registered", arguments={"min_pixels": 4})
 CFG = RunConfig(model="org/m", benchmarks=("blink",), output_dir=Path("out"))
 SETTINGS = {"task": "BLINK", "judge": "exact_matching"}
 MARK = fingerprint(identity("vlmevalkit", "1", MODEL, CFG), SETTINGS)
-WHOLE = Found(MARK, 19, 19)
+WHOLE = FoundResult(MARK, 19, 19)
 
 
 def known(**changes: object) -> Manifest:
@@ -40,7 +40,7 @@ def known(**changes: object) -> Manifest:
 def plan(
     cfg: RunConfig = CFG,
     manifest: Manifest | None = None,
-    found: Found | None = None,
+    found: FoundResult | None = None,
     settings: Mapping[str, object] = SETTINGS,
     **others: object,
 ) -> Plan:
@@ -62,13 +62,13 @@ def plan(
         ({"limit": 2}, WHOLE, "complete, 19 questions"),
         (
             {"limit": 2},
-            Found(MARK, 2, 19, limit=2),
+            FoundResult(MARK, 2, 19, limit=2),
             "its first 2 questions are done (partial: --limit)",
         ),
         ({"nproc": 8, "verbose": True, "plain": True}, WHOLE, "complete, 19 questions"),
     ],
 )
-def test_skipped(options: dict[str, object], found: Found, reason: str) -> None:
+def test_skipped(options: dict[str, object], found: FoundResult, reason: str) -> None:
     made = plan(replace(CFG, **options), known(), found)
     assert (made.todo, made.skipped) == ((), (("blink", reason),))
 
@@ -86,29 +86,36 @@ def test_skipped(options: dict[str, object], found: Found, reason: str) -> None:
             False,
             "2 of 19 items failed: OutOfMemoryError",
         ),
-        ({}, known(), Found(problem="acc.csv has no rows"), 3, True, "acc.csv has no rows"),
-        ({}, known(), Found(MARK, 2, 19, limit=2), 3, True, "holds 2 of 19 questions (--limit 2)"),
+        ({}, known(), FoundResult(problem="acc.csv has no rows"), 3, True, "acc.csv has no rows"),
+        (
+            {},
+            known(),
+            FoundResult(MARK, 2, 19, limit=2),
+            3,
+            True,
+            "holds 2 of 19 questions (--limit 2)",
+        ),
         # a limit is never complete
         (
             {},
             known(),
-            Found(MARK, 19, 19, limit=99),
+            FoundResult(MARK, 19, 19, limit=99),
             3,
             True,
             "holds 19 of 19 questions (--limit 99)",
         ),
-        ({}, known(), Found(MARK, 17, 19), 3, True, "holds 17 of 19 questions"),
+        ({}, known(), FoundResult(MARK, 17, 19), 3, True, "holds 17 of 19 questions"),
         (
             {"limit": 5},
             known(),
-            Found(MARK, 2, 19, limit=2),
+            FoundResult(MARK, 2, 19, limit=2),
             3,
             True,
             "holds 2 of 19 questions (--limit 2) (partial: only the first 5)",
         ),
         ({"limit": 5}, None, None, 0, False, "not run yet (partial: only the first 5)"),
         # how many there are is not known
-        ({}, known(), Found(MARK, 19, None), 3, True, "holds 19 questions"),
+        ({}, known(), FoundResult(MARK, 19, None), 3, True, "holds 19 questions"),
         (
             {},
             known(fingerprint="x" * 64, settings={**SETTINGS, "task": "BLINK_circular"}),
@@ -150,7 +157,7 @@ def test_skipped(options: dict[str, object], found: Found, reason: str) -> None:
 def test_to_do(
     options: dict[str, object],
     manifest: Manifest | None,
-    found: Found | None,
+    found: FoundResult | None,
     epoch: int,
     aside: bool,
     reason: str,

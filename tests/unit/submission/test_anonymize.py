@@ -9,7 +9,7 @@ import openpyxl
 import pytest
 
 from easi_eval.core.redact import Redactor
-from easi_eval.submission.archive.anonymize import Found, Scrubber
+from easi_eval.submission.archive.anonymize import Replacements, Scrubber
 
 SECRET = "very-secret-value"
 SCRUBBER = Scrubber(
@@ -48,7 +48,7 @@ SCRUBBER = Scrubber(
     ],
 )
 def test_they_are_replaced(text: str, cleared: str) -> None:
-    found = Found()
+    found = Replacements()
     assert SCRUBBER.text(text, found) == cleared
     assert found.paths + found.secrets > 0 and str(found)
     assert SCRUBBER.text(cleared) == cleared
@@ -73,13 +73,13 @@ def test_they_are_replaced(text: str, cleared: str) -> None:
     ],
 )
 def test_other_slashes_stay(text: str) -> None:
-    found = Found()
+    found = Replacements()
     assert SCRUBBER.text(text, found) == text and not found.paths + found.secrets
 
 
 def test_a_file_without_any_keeps_its_bytes() -> None:
     data = b"a\r\nb\xff\xfe\x0b\x00c\xe2\x80\xa8d"
-    assert SCRUBBER.file("x.csv", data) == (data, Found())
+    assert SCRUBBER.file("x.csv", data) == (data, Replacements())
     cleared, found = SCRUBBER.file("x.csv", data + b" /home/u/x")
     assert cleared == data + b" [home]/x" and str(found) == "1 absolute path replaced"
 
@@ -110,4 +110,4 @@ def test_a_workbook_keeps_its_cells_and_changes_the_same_way_each_time() -> None
         [3.5, None, True],
     ]
     plain, nothing = SCRUBBER.file("x.xlsx", cleared)
-    assert plain == cleared and nothing == Found()
+    assert plain == cleared and nothing == Replacements()

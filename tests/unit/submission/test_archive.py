@@ -374,7 +374,7 @@ def test_pickles_stay_out_and_two_files_of_one_name_are_refused(tmp_path: Path) 
 
 
 def test_the_tables_are_those_of_the_run(made: Made) -> None:
-    source = verify.Source.of(json.loads(made.run.paths.manifest.read_text(encoding="utf-8")))
+    source = verify.ArchivedRun.of(json.loads(made.run.paths.manifest.read_text(encoding="utf-8")))
     tables = verify.tables(source, made.run.paths.outputs)
     assert set(tables) == set(ALL_KEYS)
     assert all(table.count(b"\n") == made.run.scores[key].n + 1 for key, table in tables.items())

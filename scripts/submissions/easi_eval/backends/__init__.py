@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from ..core.backend_facts import KINDS
+from ..core.backend_facts import BACKEND_FACTS
 from ..core.errors import EasiError
 from ..data.needs import HubSettings
 from .base import Backend
@@ -42,7 +42,7 @@ def resolved(cfg: RunConfig, backend: Backend, hub: HubSettings) -> ModelChoice:
         return backend.resolve(cfg)
     except EasiError as error:
         others = (
-            [make_backend(name, hub) for name in KINDS if name != backend.name]
+            [make_backend(name, hub) for name in BACKEND_FACTS if name != backend.name]
             if not backend.offers(cfg.model)
             else []
         )

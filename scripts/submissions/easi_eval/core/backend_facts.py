@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
-class Kind:
+class BackendFacts:
     """Static facts about one backend.
 
     Attributes:
@@ -54,10 +54,10 @@ class Kind:
         return kept
 
 
-KINDS: Mapping[str, Kind] = {
+BACKEND_FACTS: Mapping[str, BackendFacts] = {
     kind.name: kind
     for kind in (
-        Kind(
+        BackendFacts(
             "vlmevalkit",
             "vlmeval",
             "ms-vlmeval",
@@ -77,7 +77,7 @@ KINDS: Mapping[str, Kind] = {
                 "--judge-retry": 1,
             },
         ),
-        Kind(
+        BackendFacts(
             "lmms-eval",
             "lmms_eval",
             "lmms-eval",

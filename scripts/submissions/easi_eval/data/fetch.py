@@ -15,7 +15,7 @@ from ..core.errors import DiskFull, EasiError
 from ..core.events import DataProgress, Emit, Notice
 from ..core.locks import Waiting, file_lock
 from . import unpack as unpacking
-from .files import Item, bring, tidy
+from .files import WantedFile, bring, tidy
 from .hub import Hub, Listing, Repo
 from .local_store import Checked, digest_of, local_listing, save_listing, snapshot_folder, write_ref
 from .needs import Fetched, FileRecord, HubSettings, Kind, Need, Size, Unreachable
@@ -197,7 +197,7 @@ def _ask_each(
 
 
 def _get(
-    plan: Sequence[Planned], items: Sequence[Item], hub: Hub, pulse: Pulse, emit: Emit
+    plan: Sequence[Planned], items: Sequence[WantedFile], hub: Hub, pulse: Pulse, emit: Emit
 ) -> None:
     hub.answered = (
         hub.answered or hub.settings.offline or any(p.listing.source != "hub" for p in plan)
@@ -221,7 +221,7 @@ def _get(
                 emit(DataProgress(planned.need.what, done, planned.bytes))
         hub.watch()
 
-    def task(item: Item) -> Callable[[], None]:
+    def task(item: WantedFile) -> Callable[[], None]:
         return lambda: bring(item, hub, books[item.repo], pulse)
 
     # Big files first: the last one to finish should not be the longest.

@@ -23,7 +23,7 @@ PARTIAL = ".easi-partial"
 
 
 @dataclass
-class Item:
+class WantedFile:
     """A file that is to be on disk.
 
     Attributes:
@@ -87,7 +87,7 @@ class Item:
         return any(size_of_file(path) == self.file.size for path in (self.place, *self.elsewhere))
 
 
-def bring(item: Item, hub: Hub, checked: Checked, pulse: Pulse) -> None:
+def bring(item: WantedFile, hub: Hub, checked: Checked, pulse: Pulse) -> None:
     """Make ``item.place`` the file that the hub describes; a wrong file is never left there.
 
     Args:
@@ -124,7 +124,7 @@ def _is_right(
     return True
 
 
-def _link(item: Item, checked: Checked, on_bytes: Callable[[int], None]) -> bool:
+def _link(item: WantedFile, checked: Checked, on_bytes: Callable[[int], None]) -> bool:
     """Link ``item.place`` to an equal file elsewhere; return whether there is one."""
     for path in item.elsewhere:
         if not _same_file(path, item.place) and _is_right(path, item.file, checked, on_bytes):
@@ -135,7 +135,7 @@ def _link(item: Item, checked: Checked, on_bytes: Callable[[int], None]) -> bool
     return False
 
 
-def _download(item: Item, hub: Hub, checked: Checked, pulse: Pulse) -> None:
+def _download(item: WantedFile, hub: Hub, checked: Checked, pulse: Pulse) -> None:
     """Download the file; if its digest is wrong, remove it and download it once more."""
     for _ in range(2):
         _throw_away(item)
@@ -170,20 +170,20 @@ def _download(item: Item, hub: Hub, checked: Checked, pulse: Pulse) -> None:
     )
 
 
-def _place(item: Item, got: Path) -> None:
+def _place(item: WantedFile, got: Path) -> None:
     _clear(item)
     got.replace(item.place)
     shutil.rmtree(item.partial, ignore_errors=True)
 
 
-def tidy(items: Iterable[Item]) -> None:
+def tidy(items: Iterable[WantedFile]) -> None:
     """Remove the empty folders of partial downloads; no thread may be downloading any more."""
     for folder in {item.partial.parent for item in items if item.plain}:
         with contextlib.suppress(OSError):  # absent, or it holds an interrupted download
             folder.rmdir()
 
 
-def _clear(item: Item) -> None:
+def _clear(item: WantedFile) -> None:
     """Remove the previous version of a plain file, and the files derived from it."""
     item.place.parent.mkdir(parents=True, exist_ok=True)
     for path in item.derived:
@@ -193,7 +193,7 @@ def _clear(item: Item) -> None:
     item.place.unlink(missing_ok=True)
 
 
-def _throw_away(item: Item) -> None:
+def _throw_away(item: WantedFile) -> None:
     """Remove a wrong or dangling file of a snapshot together with its blob.
 
     The hub's client does not check an existing blob, so it would keep a wrong one forever. A

@@ -15,12 +15,12 @@ from huggingface_hub.utils import filter_repo_objects
 
 from ..core.errors import EasiError, NoRoom
 from . import unpack as unpacking
-from .files import Item, existing_parent, free_bytes, gigabytes, refuse_unwritable
+from .files import WantedFile, existing_parent, free_bytes, gigabytes, refuse_unwritable
 from .hub import Listing, Repo
 from .local_store import size_of_file, snapshot_folder
 from .needs import FileRecord, HubSettings, Kind, Need
 from .unpack import Archive, Target
-from .weights import INDEX, WEIGHTS, chosen, judged, shards
+from .weight_files import INDEX, WEIGHTS, chosen, judged, shards
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Planned:
 
     need: Need
     listing: Listing
-    items: tuple[Item, ...]
+    items: tuple[WantedFile, ...]
 
     @property
     def bytes(self) -> int:
@@ -51,13 +51,13 @@ def repo_of(need: Need) -> Repo:
 def plan_needs(
     needs: Sequence[Need], listings: Mapping[Repo, Listing], settings: HubSettings
 ) -> list[Planned]:
-    """Choose the files of each need. Needs that share a file share its Item.
+    """Choose the files of each need. Needs that share a file share its WantedFile.
 
     Raises:
         EasiError: A repository has none of the files that are needed, or is not on disk and the
             hub cannot be asked.
     """
-    items: dict[Path, Item] = {}
+    items: dict[Path, WantedFile] = {}
     plan = []
     for need in needs:
         listing = listings[repo_of(need)]
@@ -92,14 +92,14 @@ def _select(need: Need, listing: Listing, settings: HubSettings) -> list[FileRec
     return [by_path[path] for path in wanted]
 
 
-def _item(need: Need, listing: Listing, file: FileRecord, settings: HubSettings) -> Item:
+def _item(need: Need, listing: Listing, file: FileRecord, settings: HubSettings) -> WantedFile:
     repo, commit = listing.repo, listing.commit
     snapshot = snapshot_folder(settings, repo, commit) / file.path
     if need.kind is Kind.SNAPSHOT:
-        return Item(repo, commit, file, snapshot, plain=False)
+        return WantedFile(repo, commit, file, snapshot, plain=False)
     names = dict.fromkeys((need.target.name, Path(file.path).name))
     found = [folder / name for folder in settings.search for name in names] + [snapshot]
-    return Item(
+    return WantedFile(
         repo,
         commit,
         file,
@@ -110,7 +110,7 @@ def _item(need: Need, listing: Listing, file: FileRecord, settings: HubSettings)
     )
 
 
-def distinct(plan: Sequence[Planned]) -> list[Item]:
+def distinct(plan: Sequence[Planned]) -> list[WantedFile]:
     """Return the files of all needs, each once."""
     return list({item.place: item for planned in plan for item in planned.items}.values())
 

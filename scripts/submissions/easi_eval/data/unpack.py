@@ -71,7 +71,7 @@ class Target:
 
 
 @dataclass
-class Contents:
+class MediaContents:
     """The files in archives.
 
     Attributes:
@@ -207,7 +207,7 @@ def mark(target: Target, archives: Sequence[Archive]) -> None:
 
 def list_contents(
     archives: Sequence[Archive], last_wins: bool, reserved: frozenset[str] = frozenset()
-) -> Contents:
+) -> MediaContents:
     """Return the files of all archives.
 
     Args:
@@ -219,7 +219,7 @@ def list_contents(
     Raises:
         EasiError: An archive is damaged, or would write outside the folder.
     """
-    contents = Contents()
+    contents = MediaContents()
     for archive in archives:
         for member, size in _members(archive):
             path = _inside(archive, member)
@@ -251,7 +251,7 @@ def _inside(archive: Archive, member: str) -> str:
     return path
 
 
-def _missing(folder: Path, contents: Contents, done: dict[str, str]) -> list[str]:
+def _missing(folder: Path, contents: MediaContents, done: dict[str, str]) -> list[str]:
     if not folder.exists():
         return list(contents.wanted)
     root, missing = str(folder), []
@@ -268,7 +268,7 @@ def _missing(folder: Path, contents: Contents, done: dict[str, str]) -> list[str
 
 def _extract(
     folder: Path,
-    contents: Contents,
+    contents: MediaContents,
     missing: Sequence[str],
     on_bytes: Callable[[int, int], None],
     total: int,

@@ -104,7 +104,7 @@ class Held:
 
 
 @dataclass(frozen=True)
-class Decision:
+class AdoptDecision:
     """The result for one benchmark.
 
     Attributes:
@@ -190,13 +190,13 @@ def decide(
     adoption: Adoption,
     candidate: Candidate,
     staged: Path,
-) -> Decision:
+) -> AdoptDecision:
     """Copy one benchmark's files to the empty folder ``staged`` and check them there.
 
     The checks are those of a run of this program.
     """
     if candidate.problem:
-        return Decision(candidate, None, candidate.problem)
+        return AdoptDecision(candidate, None, candidate.problem)
     bench = by_key(candidate.key)
     try:
         _copy(candidate, staged)
@@ -204,7 +204,9 @@ def decide(
             cfg, backend, hub, bench, staged, adoption.fingerprint(candidate), candidate.method
         )
     except EasiError as error:
-        return Decision(candidate, None, error.message.replace(str(staged), str(adoption.source)))
+        return AdoptDecision(
+            candidate, None, error.message.replace(str(staged), str(adoption.source))
+        )
     score = evidence.score
     notes = (
         f"adopted from {adoption.source.name}: made without this program",
@@ -220,7 +222,7 @@ def decide(
         comparable=NOTE if held.notes else score.comparable,
         by_method=score.by_method or ({method: score.reading} if method else {}),
     )
-    return Decision(
+    return AdoptDecision(
         candidate,
         dataclasses.replace(evidence, score=adopted, adopted=adoption.source.name),
         staged=staged,
@@ -409,7 +411,7 @@ def _stale(rows: pd.DataFrame) -> list[str]:
 
 def adopt(
     cfg: RunConfig, backend: Backend, hub: HubSettings, adoption: Adoption, version: str
-) -> list[Decision]:
+) -> list[AdoptDecision]:
     """Take over every benchmark that passes the checks, into ``outputs/<key>`` and the manifest.
 
     Benchmarks that were adopted before and are not replaced are kept. The caller holds the run's
@@ -454,7 +456,7 @@ def elsewhere(adoption: Adoption, folder: Path) -> Adoption:
     return dataclasses.replace(adoption, plan=dataclasses.replace(adoption.plan, paths=copy))
 
 
-def _place(decision: Decision, paths: RunPaths) -> None:
+def _place(decision: AdoptDecision, paths: RunPaths) -> None:
     """Replace ``outputs/<key>`` by the folder of staged files."""
     assert decision.evidence is not None and decision.staged is not None
     decision.evidence.save(decision.staged)
@@ -469,7 +471,7 @@ def _place(decision: Decision, paths: RunPaths) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _state(adoption: Adoption, decision: Decision) -> BenchmarkState:
+def _state(adoption: Adoption, decision: AdoptDecision) -> BenchmarkState:
     candidate, name = decision.candidate, adoption.source.name
     settings = adoption.settings(candidate)
     if decision.evidence is None:
@@ -511,7 +513,7 @@ def _manifest(
     )
 
 
-def describe(adoption: Adoption, decisions: list[Decision]) -> str:
+def describe(adoption: Adoption, decisions: list[AdoptDecision]) -> str:
     """Describe the import for users, as ``--dry-run`` prints it."""
     plan = adoption.plan
     lines = [

@@ -55,7 +55,7 @@ from ..submission.metadata import Naming
 from . import checks, prepare
 from .evaluate import Evaluation, Verdict
 from .find_run import RunFolder, run_folder
-from .plan import Found, Plan, describe, make_plan, unresolved
+from .plan import FoundResult, Plan, describe, make_plan, unresolved
 from .rehearsal import planned_hub, rehearsal_hub, rehearse
 
 
@@ -259,7 +259,7 @@ def make(cfg: RunConfig, backend: Backend, model: ModelChoice, notes: Sequence[s
         if found[bench.key] is not None and _table_changed(
             bench.source(backend.name), backend.needs(cfg, bench), manifest, bench.key
         ):
-            found[bench.key] = Found(problem="its table was changed since it was scored")
+            found[bench.key] = FoundResult(problem="its table was changed since it was scored")
     changed = _changed_since(manifest, libraries_of(cfg)) if manifest else ()
     return make_plan(
         cfg,
@@ -333,10 +333,10 @@ def asks(cfg: RunConfig, backend: Backend, plan: Plan) -> bool:
     )
 
 
-def _found(evidence: Evidence | None, folder: Path, policy: judging.Policy) -> Found | None:
+def _found(evidence: Evidence | None, folder: Path, policy: judging.Policy) -> FoundResult | None:
     if evidence is None:
-        return Found(problem="its files are not what was scored") if folder.exists() else None
-    return Found(
+        return FoundResult(problem="its files are not what was scored") if folder.exists() else None
+    return FoundResult(
         evidence.fingerprint,
         evidence.score.n,
         evidence.score.total,

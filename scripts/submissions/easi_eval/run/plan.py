@@ -27,7 +27,7 @@ SCORING_ONLY = frozenset(
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundResult:
     """What a benchmark's accepted files prove, read from disk before the plan is made.
 
     Attributes:
@@ -172,7 +172,7 @@ def make_plan(
     backend_version: str,
     settings: Mapping[str, Mapping[str, object]],
     manifest: Manifest | None,
-    found: Mapping[str, Found],
+    found: Mapping[str, FoundResult],
     others: Sequence[Manifest] = (),
     notes: Sequence[str] = (),
     folder: RunFolder | None = None,
@@ -293,7 +293,7 @@ def _decide(
     mark: str,
     settings: dict[str, object],
     state: BenchmarkState | None,
-    found: Found | None,
+    found: FoundResult | None,
 ) -> Todo | str:
     """Return a Todo, or the reason to skip the benchmark."""
     epoch = state.epoch if state else 0
@@ -344,7 +344,7 @@ def _read_alike(
     skipped: Sequence[tuple[str, str]],
     settings: Mapping[str, Mapping[str, object]],
     manifest: Manifest | None,
-    found: Mapping[str, Found],
+    found: Mapping[str, FoundResult],
 ) -> tuple[list[Todo], list[tuple[str, str]]]:
     """Have the members of a group read by the same method.
 
@@ -379,7 +379,7 @@ def _read_alike(
     ]
 
 
-def _apart(group: Group, found: Mapping[str, Found]) -> bool:
+def _apart(group: Group, found: Mapping[str, FoundResult]) -> bool:
     """Whether members of the group were read by different methods."""
     return len({found[key].method for key in group.members if key in found}) > 1
 

@@ -11,7 +11,7 @@ from ..data.hub import Hub, Repo
 from ..data.local_store import digest_of
 from ..data.needs import HubSettings
 from ..data.parallel import Pulse
-from ..data.weights import WEIGHTS
+from ..data.weight_files import WEIGHTS
 
 CONFIGS = ("config.json", "adapter_config.json")
 

@@ -53,13 +53,13 @@ class Submission:
 
 
 @dataclass(frozen=True)
-class Record:
+class SendRecord:
     """All submissions of one run, oldest first."""
 
     submissions: tuple[Submission, ...] = ()
 
     @classmethod
-    def load(cls, path: Path) -> Record:
+    def load(cls, path: Path) -> SendRecord:
         """Load the record; it is empty if there is no file.
 
         Raises:
@@ -86,13 +86,15 @@ class Record:
             path, {"schema": SCHEMA, "submissions": [asdict(entry) for entry in self.submissions]}
         )
 
-    def begin(self, host: str, payload: str, archive: str) -> Record:
+    def begin(self, host: str, payload: str, archive: str) -> SendRecord:
         """Return the record with a new submission that is being sent."""
-        return Record((*self.submissions, Submission(host, payload, archive, Fate.SENDING, _now())))
+        return SendRecord(
+            (*self.submissions, Submission(host, payload, archive, Fate.SENDING, _now()))
+        )
 
-    def end(self, state: Fate, said: str) -> Record:
+    def end(self, state: Fate, said: str) -> SendRecord:
         """Return the record with the outcome of the latest submission."""
-        return Record(
+        return SendRecord(
             (
                 *self.submissions[:-1],
                 replace(self.submissions[-1], state=state, ended=_now(), said=said),

@@ -11,7 +11,7 @@ from ..scores.scores import ScoreTable
 from .client import Parcel, Patience, Unknown, send
 from .endpoint import LOOK_FIRST, check_token
 from .payload import to_send
-from .record import FILE, Fate, Record, Submission
+from .record import FILE, Fate, SendRecord, Submission
 
 
 def lacking(scores: ScoreTable, selected: Iterable[str]) -> tuple[str, ...]:
@@ -129,14 +129,14 @@ def _obstacle(before: Submission, parcel: Parcel) -> str:
     return f"the submission of {before.began} to {before.host} {how}"
 
 
-def _load(path: Path, resubmit: bool, say: Callable[[str], None]) -> Record:
+def _load(path: Path, resubmit: bool, say: Callable[[str], None]) -> SendRecord:
     """Return the record of a run.
 
     A damaged record is an error, because it may have held a confirmed submission; with ``resubmit``
     it is replaced by an empty one.
     """
     try:
-        return Record.load(path)
+        return SendRecord.load(path)
     except (EasiError, ValueError) as error:
         if not resubmit:
             raise EasiError(
@@ -146,10 +146,12 @@ def _load(path: Path, resubmit: bool, say: Callable[[str], None]) -> Record:
                 ExitCode.NOT_SENT,
             ) from error
         say(f"{path} is damaged and begun anew")
-        return Record()
+        return SendRecord()
 
 
-def _close(record: Record, state: Fate, said: str, path: Path, say: Callable[[str], None]) -> None:
+def _close(
+    record: SendRecord, state: Fate, said: str, path: Path, say: Callable[[str], None]
+) -> None:
     """Record the outcome of the submission.
 
     If the record cannot be written, that is only reported, so that the outcome itself is not

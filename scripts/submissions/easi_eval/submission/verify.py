@@ -20,7 +20,7 @@ from ..backends.base import Backend
 from ..backends.evidence import checked
 from ..benchmarks import ALL_KEYS, GROUPS, by_key, headline_keys
 from ..config import RunConfig
-from ..core.backend_facts import KINDS
+from ..core.backend_facts import BACKEND_FACTS
 from ..core.errors import EasiError
 from ..data.needs import HubSettings
 from ..scores import judging
@@ -34,7 +34,7 @@ from .payload import build_payload
 
 
 @dataclass(frozen=True)
-class Source:
+class ArchivedRun:
     """The run that an archive belongs to, as described by its manifest."""
 
     backend: Backend
@@ -43,7 +43,7 @@ class Source:
     states: Mapping[str, Mapping[str, Any]]
 
     @classmethod
-    def of(cls, manifest: Any) -> Source:
+    def of(cls, manifest: Any) -> ArchivedRun:
         """Read the content of ``run_manifest.json``.
 
         Raises:
@@ -52,7 +52,7 @@ class Source:
         try:
             name, states = str(manifest["fields"]["backend"]), dict(manifest["benchmarks"])
             unknown = [key for key in states if key not in ALL_KEYS]
-            if name not in KINDS or unknown:
+            if name not in BACKEND_FACTS or unknown:
                 raise ValueError(f"unknown {', '.join(unknown) or f'backend {name!r}'}")
             stock = any(
                 (state.get("settings") or {}).get("corrections") == [] for state in states.values()
@@ -61,7 +61,7 @@ class Source:
                 model="verified",
                 model_args="verified=verified",
                 backend=name,
-                no_corrections=stock and KINDS[name].takes_no_corrections,
+                no_corrections=stock and BACKEND_FACTS[name].takes_no_corrections,
             )
             return cls(make_backend(name, HubSettings()), cfg, str(manifest["modelName"]), states)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -85,7 +85,7 @@ class Proof:
     problem: str = ""
 
 
-def prove(source: Source, key: str, folder: Path) -> Proof:
+def prove(source: ArchivedRun, key: str, folder: Path) -> Proof:
     """Recompute one benchmark's score from its files in ``folder``.
 
     Raises nothing for bad files: the problem is recorded in the result.
@@ -109,7 +109,7 @@ def prove(source: Source, key: str, folder: Path) -> Proof:
     return proof
 
 
-def _score(source: Source, key: str, folder: Path, judge: str, proof: Proof) -> BenchmarkScore:
+def _score(source: ArchivedRun, key: str, folder: Path, judge: str, proof: Proof) -> BenchmarkScore:
     """Compute the score of the files in one folder, as ``evidence.gather`` does.
 
     The table of its questions is stored in ``proof``.
@@ -132,7 +132,7 @@ def _score(source: Source, key: str, folder: Path, judge: str, proof: Proof) -> 
     return backend.told(source.cfg, bench, out, rows, score, {})
 
 
-def tables(source: Source, folder: Path) -> dict[str, bytes]:
+def tables(source: ArchivedRun, folder: Path) -> dict[str, bytes]:
     """Return the per-question table of each benchmark in ``folder``, by key.
 
     Benchmarks whose files do not prove their score are left out.
@@ -145,7 +145,7 @@ def tables(source: Source, folder: Path) -> dict[str, bytes]:
 
 
 @dataclass
-class Verdict:
+class VerifyReport:
     """The result of a verification.
 
     Attributes:
@@ -157,7 +157,7 @@ class Verdict:
     differences: list[str] = field(default_factory=list)
 
 
-def verify(path: Path) -> Verdict:
+def verify(path: Path) -> VerifyReport:
     """Verify an archive, and the ``easi_results.json`` beside it if there is one.
 
     Raises:
@@ -165,9 +165,9 @@ def verify(path: Path) -> Verdict:
     """
     members = read_archive(path)
     index = Index.from_json(_json(members, INDEX))
-    source = Source.of(_json(members, MANIFEST))
+    source = ArchivedRun.of(_json(members, MANIFEST))
     inside = _json(members, PAYLOAD)
-    verdict = Verdict(differences=_tampered(members, index))
+    verdict = VerifyReport(differences=_tampered(members, index))
     with tempfile.TemporaryDirectory(prefix="easi-verify-") as name:
         folder = Path(name)
         try:
@@ -234,7 +234,7 @@ def _tampered(members: Mapping[str, bytes], index: Index) -> list[str]:
 
 
 def _about_rows(
-    key: str, proof: Proof, source: Source, index: Index, members: Mapping[str, bytes]
+    key: str, proof: Proof, source: ArchivedRun, index: Index, members: Mapping[str, bytes]
 ) -> list[str]:
     """Return the problems with one benchmark's questions."""
     if proof.problem:

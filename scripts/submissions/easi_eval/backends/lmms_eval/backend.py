@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...benchmarks import Benchmark
 from ...config import RunConfig
-from ...core.backend_facts import KINDS
+from ...core.backend_facts import BACKEND_FACTS
 from ...core.errors import EasiError
 from ...core.locks import lacks_locks
 from ...core.model import ModelChoice
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from ...scores.scores import BenchmarkScore, Reading
 
-KIND = KINDS["lmms-eval"]
+KIND = BACKEND_FACTS["lmms-eval"]
 # Model arguments that name weights: an adapter or a delta, and the base under it. The first that is
 # given names the checkpoint.
 ADAPTER_KEYS = ("peft", "delta")

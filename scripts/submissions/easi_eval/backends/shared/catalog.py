@@ -20,7 +20,7 @@ from typing import Any
 
 from ... import __version__
 from ...core.atomic_files import digest, write_json
-from ...core.backend_facts import Kind
+from ...core.backend_facts import BackendFacts
 from ...core.errors import EasiError
 from ...core.libraries import module_file
 from ...core.places import cache_folder
@@ -97,7 +97,7 @@ class Package:
             package's ``vlm``.
     """
 
-    kind: Kind
+    kind: BackendFacts
     root: Path
     checkout: bool
     own: Path | None = None
@@ -110,7 +110,7 @@ class Package:
         )
 
 
-def locate(kind: Kind, backend_path: Path | None = None) -> Package:
+def locate(kind: BackendFacts, backend_path: Path | None = None) -> Package:
     """Find a backend's package.
 
     Args:

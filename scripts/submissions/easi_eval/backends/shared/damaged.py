@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ...core.errors import EasiError
 from ...core.model import ModelChoice
-from ...data.weights import ADAPTER_SETS, ENGINE_SETS, INDEX, OTHER_FIRST, SETS, shards
+from ...data.weight_files import ADAPTER_SETS, ENGINE_SETS, INDEX, OTHER_FIRST, SETS, shards
 from .adapters import checkpoints
 from .model_files import LOADABLE
 from .references import ADAPTER, CONFIG, reached, read_object

@@ -12,7 +12,7 @@ from pathlib import Path
 from ...core.errors import EasiError
 from ...core.suggest import nearest
 from ...data.needs import HubSettings, Need, Unreachable
-from ...data.weights import WEIGHTS
+from ...data.weight_files import WEIGHTS
 from . import references
 from .folder_digest import folder_revision
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...benchmarks import Benchmark, TsvData
 from ...config import RunConfig
-from ...core.backend_facts import KINDS
+from ...core.backend_facts import BACKEND_FACTS
 from ...core.errors import EasiError
 from ...core.model import ModelChoice
 from ...core.places import REPOSITORY
@@ -23,15 +23,15 @@ from ...engine.processes.jobs import Job
 from ...scores import judging
 from ...scores.outputs import Outputs
 from ..shared import adapters, catalog, launch_env, model_files, parsers, quantised
-from . import class_checks, class_code, judge_endpoint, own_models
-from .resolve import GENERIC, Asked, choose, class_sources
+from . import class_checks, class_code, judge_endpoint, own_classes
+from .resolve import GENERIC, ResolutionInput, choose, class_sources
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from ...scores.scores import BenchmarkScore, Reading
 
-KIND = KINDS["vlmevalkit"]
+KIND = BACKEND_FACTS["vlmevalkit"]
 # Variables that choose VLMEvalKit's file formats. Runs of this program remove them and use
 # the defaults; with EVAL_FORMAT=json, VLMEvalKit even writes tab-separated text into *.json.
 FILE_FORMATS = ("PRED_FORMAT", "EVAL_FORMAT")
@@ -63,7 +63,7 @@ class VLMEvalKit:
 
     def __init__(self, hub: HubSettings, own_folder: Path | None = None) -> None:
         self.hub = hub
-        self.own_folder = own_folder or own_models.folder()
+        self.own_folder = own_folder or own_classes.folder()
 
     def version(self, cfg: RunConfig) -> str:
         """Return the version of the VLMEvalKit that the run uses."""
@@ -125,7 +125,7 @@ class VLMEvalKit:
             EasiError: If no class fits, several fit, or the chosen one would fail.
         """
         package = self._located(cfg)
-        model = choose(Asked(cfg, package, catalog.vlmeval_entries(package), self.hub))
+        model = choose(ResolutionInput(cfg, package, catalog.vlmeval_entries(package), self.hub))
         classes = class_sources(package, model)
         class_checks.check(cfg, model, classes)
         said = class_checks.notes(cfg, model, classes, generic=model.cls == GENERIC)

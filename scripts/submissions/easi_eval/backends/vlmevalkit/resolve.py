@@ -18,7 +18,7 @@ from ..shared import catalog, launch_env, model_files
 from ..shared.class_source import ClassSource, lineage
 from ..shared.references import bare_adapter
 from ..shared.signature import signature
-from . import own_models
+from . import own_classes
 from .aliases import EasiModel, easi_model
 from .families import FAMILIES, family_settings
 from .generic_check import refuse_unloadable
@@ -33,7 +33,7 @@ CPU = "VLMEvalKit's own classes need a GPU, and --device cpu was asked for"
 
 
 @dataclass(frozen=True)
-class Asked:
+class ResolutionInput:
     """The input of the decision.
 
     Attributes:
@@ -62,7 +62,7 @@ class Asked:
         return self.cfg.model_arguments.get("revision", "")
 
 
-def choose(asked: Asked) -> ModelChoice:
+def choose(asked: ResolutionInput) -> ModelChoice:
     """Return the class and arguments for ``--model``.
 
     The first match counts: a name of the registry; a hub id of one of its entries; a name of EASI's
@@ -98,7 +98,7 @@ def choose(asked: Asked) -> ModelChoice:
     )
 
 
-def _entry(asked: Asked) -> tuple[catalog.Entry | None, str]:
+def _entry(asked: ResolutionInput) -> tuple[catalog.Entry | None, str]:
     """Return the registry's entry with this name or hub id, and why it was chosen."""
     wanted = asked.cfg.model
     if wanted in asked.entries:
@@ -157,7 +157,7 @@ def of_entry(entry: catalog.Entry, arguments: Mapping[str, object], why: str) ->
     )
 
 
-def _listed(asked: Asked) -> EasiModel | None:
+def _listed(asked: ResolutionInput) -> EasiModel | None:
     """Return the row of EASI's list for the model.
 
     None also for a hub id whose row needs an entry that this registry, a fork's, lacks: the class
@@ -168,7 +168,7 @@ def _listed(asked: Asked) -> EasiModel | None:
     return known if served or "/" not in asked.cfg.model else None
 
 
-def _of_easi(known: EasiModel, asked: Asked) -> ModelChoice:
+def _of_easi(known: EasiModel, asked: ResolutionInput) -> ModelChoice:
     """Return the choice for a name of EASI's list.
 
     It is an entry under another name, or one whose settings the checkpoint takes.
@@ -199,7 +199,7 @@ def _of_easi(known: EasiModel, asked: Asked) -> ModelChoice:
     )
 
 
-def _meant(known: EasiModel | None, asked: Asked) -> catalog.Entry | None:
+def _meant(known: EasiModel | None, asked: ResolutionInput) -> catalog.Entry | None:
     """Return the entry behind a name of EASI's list, with the checkpoint that the name means."""
     entry = asked.entries.get(known.entry or known.like) if known is not None else None
     return (
@@ -209,7 +209,7 @@ def _meant(known: EasiModel | None, asked: Asked) -> catalog.Entry | None:
     )
 
 
-def _of_family(model_type: str, asked: Asked) -> ModelChoice:
+def _of_family(model_type: str, asked: ResolutionInput) -> ModelChoice:
     """Return the family's class with the settings of the most similar entry.
 
     The user's arguments replace the entry's.
@@ -244,14 +244,14 @@ def _of_family(model_type: str, asked: Asked) -> ModelChoice:
     )
 
 
-def _own(asked: Asked) -> ModelChoice | None:
+def _own(asked: ResolutionInput) -> ModelChoice | None:
     """Return the choice for a class of the user's own; None if the model is none.
 
     The checkpoint is ``model_path`` of ``--model-args``, or else the class's default.
     """
     if (Path(asked.cfg.model).expanduser() / "config.json").is_file():
         return None
-    found = own_models.find(asked.package, asked.cfg.model)
+    found = own_classes.find(asked.package, asked.cfg.model)
     if found is None or asked.package.own is None:
         return None
     takes = signature(found.sources)
@@ -278,7 +278,7 @@ def _own(asked: Asked) -> ModelChoice | None:
     )
 
 
-def _on_cpu(asked: Asked, entry: catalog.Entry | None) -> ModelChoice:
+def _on_cpu(asked: ResolutionInput, entry: catalog.Entry | None) -> ModelChoice:
     """Return the generic class in place of an entry, with a note on the entry it replaces."""
     if entry is not None and entry.model_path is None:
         raise EasiError(
@@ -309,7 +309,7 @@ def _on_cpu(asked: Asked, entry: catalog.Entry | None) -> ModelChoice:
     )
 
 
-def _generic(asked: Asked, config: Mapping[str, object] | None, why: str) -> ModelChoice:
+def _generic(asked: ResolutionInput, config: Mapping[str, object] | None, why: str) -> ModelChoice:
     cfg = asked.cfg
     _no_model_path(asked)
     family = FAMILIES.get(str((config or {}).get("model_type")))
@@ -335,7 +335,7 @@ def _generic(asked: Asked, config: Mapping[str, object] | None, why: str) -> Mod
     )
 
 
-def _no_model_path(asked: Asked) -> None:
+def _no_model_path(asked: ResolutionInput) -> None:
     if "model_path" in asked.arguments:
         raise EasiError(
             "--model-args model_path names another checkpoint than --model",
@@ -343,7 +343,7 @@ def _no_model_path(asked: Asked) -> None:
         )
 
 
-def _refuse_unknown(asked: Asked, family: object) -> None:
+def _refuse_unknown(asked: ResolutionInput, family: object) -> None:
     model = asked.cfg.model
     if model_files.is_missing_path(model):
         raise EasiError(
@@ -355,7 +355,7 @@ def _refuse_unknown(asked: Asked, family: object) -> None:
         and not model_files.is_hub_id(model)
         and not Path(model).expanduser().is_dir()
     ):
-        known = [*asked.entries, *own_models.names(asked.package)]
+        known = [*asked.entries, *own_classes.names(asked.package)]
         raise EasiError(
             f"--model {model} is no name of VLMEvalKit's registry, no class of your own, no "
             "folder and no hub id",

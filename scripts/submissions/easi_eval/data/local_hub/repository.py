@@ -26,7 +26,7 @@ class File:
 
 
 @dataclass(frozen=True)
-class Repo:
+class LocalRepository:
     """A repository's files by their path inside it, sorted, and the commit they make (40 hex)."""
 
     commit: str
@@ -106,20 +106,20 @@ class Repo:
         return described
 
 
-class Index:
+class RepositoryIndex:
     """Repositories by folder.  A file is hashed once per size and modification time."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._hashed: dict[tuple[str, int, int], File] = {}
 
-    def repo(self, folder: Path) -> Repo:
+    def repo(self, folder: Path) -> LocalRepository:
         """The folder as it is now."""
         with self._lock:
             paths = sorted(path for path in folder.rglob("*") if path.is_file())
             files = {path.relative_to(folder).as_posix(): self._file(path) for path in paths}
         named = "\n".join(f"{name} {file.etag}" for name, file in files.items())
-        return Repo(hashlib.sha1(named.encode()).hexdigest(), files)
+        return LocalRepository(hashlib.sha1(named.encode()).hexdigest(), files)
 
     def _file(self, path: Path) -> File:
         stat = path.stat()

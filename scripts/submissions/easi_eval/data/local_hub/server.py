@@ -70,7 +70,7 @@ class Served:
     range: str
 
 
-class Hub:
+class LocalHub:
     """A running hub, and the context manager that stops it; HF_ENDPOINT is set to ``endpoint``."""
 
     def __init__(self, root: Path, port: int = 0) -> None:
@@ -78,7 +78,7 @@ class Hub:
         self._lock = threading.Lock()
         self._faults = Faults()
         self._served: list[Served] = []
-        self._files = repository.Index()
+        self._files = repository.RepositoryIndex()
         self._stopping = threading.Event()
         self._server = _Server(("127.0.0.1", port), self)
         self.endpoint = f"http://127.0.0.1:{self._server.server_address[1]}"
@@ -104,7 +104,7 @@ class Hub:
         self._server.server_close()
         self._thread.join()
 
-    def __enter__(self) -> Hub:
+    def __enter__(self) -> LocalHub:
         return self
 
     def __exit__(
@@ -152,7 +152,7 @@ class Hub:
         with self._lock:
             self._served.append(served)
 
-    def repo(self, kind: str, name: str) -> repository.Repo | None:
+    def repo(self, kind: str, name: str) -> repository.LocalRepository | None:
         """The repository's files now, or None; ``name`` is 'org/name'."""
         folder = self.root / kind / name
         if ".." in name.split("/") or not folder.is_dir():
@@ -160,9 +160,9 @@ class Hub:
         return self._files.repo(folder)
 
 
-def start(root: Path, port: int = 0) -> Hub:
+def start(root: Path, port: int = 0) -> LocalHub:
     """Serve ``root`` on a free loopback port (or on ``port``); returns at once."""
-    return Hub(root, port)
+    return LocalHub(root, port)
 
 
 class _Server(ThreadingHTTPServer):
@@ -170,7 +170,7 @@ class _Server(ThreadingHTTPServer):
     block_on_close = False  # a client that keeps its connection open must not delay stop()
     request_queue_size = 128
 
-    def __init__(self, address: tuple[str, int], hub: Hub) -> None:
+    def __init__(self, address: tuple[str, int], hub: LocalHub) -> None:
         self.hub = hub
         super().__init__(address, _Handler)
 
@@ -192,7 +192,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def log_message(self, format: str, *args: object) -> None:
-        """Silence: tests ask ``Hub.served`` instead."""
+        """Silence: tests ask ``LocalHub.served`` instead."""
 
     def do_GET(self) -> None:
         self._answer()
@@ -243,7 +243,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _repo(
         self, kind: str, name: str, revision: str | None, faults: Faults
-    ) -> repository.Repo | None:
+    ) -> repository.LocalRepository | None:
         """The repository at that revision, or None after the refusal was sent."""
         repo = None if name in faults.missing else self.server.hub.repo(kind, name)
         if repo is None:
@@ -284,7 +284,7 @@ class _Handler(BaseHTTPRequestHandler):
         self,
         kind: str,
         name: str,
-        repo: repository.Repo,
+        repo: repository.LocalRepository,
         what: str | None,
         rest: str,
         query: dict[str, list[str]],
@@ -310,7 +310,7 @@ class _Handler(BaseHTTPRequestHandler):
             blobs = query.get("blobs", ["false"])[0].lower() in ("true", "1")
             self._json(repo.info(kind, name, blobs), head)
 
-    def _file(self, repo: repository.Repo, path: str, faults: Faults) -> None:
+    def _file(self, repo: repository.LocalRepository, path: str, faults: Faults) -> None:
         head = {"X-Repo-Commit": repo.commit}
         file = repo.files.get(path)
         if file is None:

@@ -42,7 +42,7 @@ _TURNS = ("Turn Left", "Turn Right", "Turn Back")
 
 
 @dataclass(frozen=True)
-class Form:
+class QuestionForm:
     """One kind of question.
 
     ``{a}`` to ``{d}`` in text and options are replaced by names of things.
@@ -72,53 +72,53 @@ class Form:
 _STANDING = "Suppose I stand next to the {a} and look towards the {b}: is the {c} "
 
 VSI = (
-    Form("object_counting", "How many {a}(s) can be found in this room?", number=(2, 6, 0)),
-    Form(
+    QuestionForm("object_counting", "How many {a}(s) can be found in this room?", number=(2, 6, 0)),
+    QuestionForm(
         "object_abs_distance",
         "What is the distance between the {a} and the {b} (in meters), "
         "taken from their closest points?",
         number=(0.8, 3.5, 1),
     ),
-    Form(
+    QuestionForm(
         "object_size_estimation",
         "What is the length of the {a}'s longest side (length, width or height), "
         "measured in centimeters?",
         number=(40, 130, 0),
     ),
-    Form(
+    QuestionForm(
         "room_size_estimation",
         "What is the size of this room (in square meters)? Where several rooms are seen, "
         "give the size of all of them together.",
         number=(12, 35, 1),
     ),
-    Form(
+    QuestionForm(
         "object_rel_distance",
         "Taken from their closest points, which of these objects ({a}, {b}, {c}, {d}) "
         "is the closest to the door?",
         _THINGS,
     ),
-    Form("object_rel_direction_easy", _STANDING + "on my left or on my right?", _SIDES),
-    Form(
+    QuestionForm("object_rel_direction_easy", _STANDING + "on my left or on my right?", _SIDES),
+    QuestionForm(
         "object_rel_direction_medium",
         _STANDING + "to my left, right, or back? It is to my back if I have to turn by "
         "135 degrees or more to face it.",
         ("left", "right", "back"),
     ),
-    Form(
+    QuestionForm(
         "object_rel_direction_hard",
         _STANDING + "to my front-left, front-right, back-left, or back-right? The directions "
         "are the quarters of a plane whose origin is where I stand and whose y-axis "
         "is where I look.",
         _CORNERS,
     ),
-    Form(
+    QuestionForm(
         "route_planning",
         "You are a robot that starts at the {a} and faces the {b}. You want to reach the {c}. "
         "Fill in the missing action: 1. Go forward until the {b}. 2. [please fill in] "
         "3. Go forward until the {c}.",
         _TURNS,
     ),
-    Form(
+    QuestionForm(
         "obj_appearance_order",
         "In which order do these things appear for the first time in the video: "
         "{a}, {b}, {c}, {d}?",
@@ -129,57 +129,57 @@ VSI = (
 _DRIVE = "The two images were taken one after the other by somebody who walks through the room. "
 
 MMSI = (
-    Form(
+    QuestionForm(
         "Pos-Cam-Cam",
         _DRIVE + "Seen from the first camera, where was the second image taken?",
         _CORNERS,
         2,
     ),
-    Form(
+    QuestionForm(
         "Pos-Obj-Obj",
         "The {a} stands at the north wall. In which direction of the {a} is the {b}?",
         ("North", "South", "East", "West"),
         2,
     ),
-    Form(
+    QuestionForm(
         "Pos-Reg-Reg",
         "If the corner with the {a} is north of the corner with the {b}, "
         "where is the kitchen area relative to the sleeping area?",
         ("Northeast", "Southeast", "Northwest", "Southwest"),
         3,
     ),
-    Form(
+    QuestionForm(
         "Pos-Cam-Obj",
         "When you took the second image, where was the {a} relative to you?",
         _FOUR_SIDES,
         2,
     ),
-    Form("Pos-Obj-Reg", "Relative to the dining area, where is the {a}?", _FOUR_SIDES, 2),
-    Form(
+    QuestionForm("Pos-Obj-Reg", "Relative to the dining area, where is the {a}?", _FOUR_SIDES, 2),
+    QuestionForm(
         "Pos-Cam-Reg",
         "When you took the first image, where was the area with the {a} relative to you?",
         _FOUR_SIDES,
         2,
     ),
-    Form(
+    QuestionForm(
         "Attr-Meas",
         "Which of these things has the longest edge?",
         ("The {a}", "The {b}", "The {c}", "The {d}"),
         2,
     ),
-    Form(
+    QuestionForm(
         "Attr-Appr",
         "Which shape does the top of the {a} have when it is seen from above?",
         ("A circle", "A square", "An L-shape", "A triangle"),
         3,
     ),
-    Form(
+    QuestionForm(
         "Motion-Cam",
         _DRIVE + "How did the camera turn from the first image to the second?",
         ("Left", "Right", "Upwards", "Downwards"),
         2,
     ),
-    Form(
+    QuestionForm(
         "Motion-Obj",
         "The camera stands still. How did the {a} move between the images?",
         (
@@ -190,7 +190,7 @@ MMSI = (
         ),
         2,
     ),
-    Form(
+    QuestionForm(
         "MSR",
         _DRIVE + "First walk to the {a}, then turn towards the {b} and go on to the {c}: "
         "on which side is the {d} now?",
@@ -205,14 +205,14 @@ _FOUR_VIEWS = (
 )
 
 MINDCUBE = (
-    Form(
+    QuestionForm(
         "among",
         _FOUR_VIEWS + "From where image 1 was taken, what is to the right of the {a}?",
         ("{b}", "{c}", "{d}", "nothing"),
         4,
         group="among",
     ),
-    Form(
+    QuestionForm(
         "around",
         "The {a} and the {b} are seen from two places (image 1 and 2). "
         "Standing where image 1 was taken, I turn 90 degrees to the left. Where is the {b}?",
@@ -220,7 +220,7 @@ MINDCUBE = (
         2,
         group="around",
     ),
-    Form(
+    QuestionForm(
         "rotation",
         "I turn on the spot: image 1, 2 and 3 are the views in the order in which I saw them. "
         "What is behind me in image 2?",
@@ -228,7 +228,7 @@ MINDCUBE = (
         3,
         group="rotation",
     ),
-    Form(
+    QuestionForm(
         "around",
         "Image 1 and image 2 show the {a} from opposite sides. "
         "If I walk forward from image 1, do I get closer to the {c}?",
@@ -239,27 +239,27 @@ MINDCUBE = (
 )
 
 VIEWSPATIAL = (
-    Form(
+    QuestionForm(
         "Camera perspective - Relative Direction",
         "From the camera's point of view, where is the {a} in relation to the {b}?",
         ("left", "front-right", "back-right", "front"),
     ),
-    Form(
+    QuestionForm(
         "Camera perspective - Object View Orientation",
         "From the camera's point of view, in which direction does the man look?",
         ("left", "right", "front", "back-left"),
     ),
-    Form(
+    QuestionForm(
         "Person perspective - Object View Orientation",
         "From the woman's point of view, in which direction does the child look?",
         ("front-left", "right", "back", "front-right"),
     ),
-    Form(
+    QuestionForm(
         "Person perspective - Relative Direction",
         "From the point of view of the person in the picture, where is the {a}?",
         ("left", "right", "back-right", "front"),
     ),
-    Form(
+    QuestionForm(
         "Person perspective - Scene Simulation Relative Direction",
         "Imagine you stand next to the {a} and look at the {b}. Where is the {c} from there?",
         ("front-left", "back", "right", "back-right"),
@@ -277,63 +277,65 @@ _SITE = {
 }
 
 SITE_IMAGE = (
-    Form(
+    QuestionForm(
         _SITE["counting"],
         "How many {a}s are there in the picture?",
         ("0", "1", "2", "3", "4", "5"),
         group="VStar",
     ),
-    Form(
+    QuestionForm(
         _SITE["position"],
         "In which part of the picture is the {a}?",
         ("upper left", "upper right", "lower left", "lower right", "center"),
         group="MME-RealWorld",
     ),
-    Form(
+    QuestionForm(
         _SITE["3d"], "Which of these is the farthest from the camera?", _THINGS, group="3DSRBench"
     ),
-    Form(
+    QuestionForm(
         _SITE["views"],
         "Is <image> taken from the left or from the right of where <image> was taken?",
         _SIDES,
         2,
         group="BLINK",
     ),
-    Form(
+    QuestionForm(
         _SITE["relation"],
         "Where is the {a} relative to the {b}?",
         ("above", "below", "beside"),
         group="Visual Genome",
     ),
-    Form(
+    QuestionForm(
         _SITE["movement"],
         "After <image> a step forward is made. What is seen then?",
         ("<image>", "<image>"),
         3,
         group="MuirBench",
     ),
-    Form(_SITE["counting"], "Is there a {a} in the picture?", _YES_NO, group="MMBench"),
-    Form(
+    QuestionForm(_SITE["counting"], "Is there a {a} in the picture?", _YES_NO, group="MMBench"),
+    QuestionForm(
         _SITE["position"],
         "What stands between the {a} and the {b}?",
         ("{c}", "{d}", "nothing"),
         group="SPEC",
     ),
-    Form(_SITE["3d"], "Which marked point is nearest to the camera?", _POINTS, group="BLINK"),
-    Form(
+    QuestionForm(
+        _SITE["3d"], "Which marked point is nearest to the camera?", _POINTS, group="BLINK"
+    ),
+    QuestionForm(
         _SITE["views"],
         "Which of the pictures shows the same room as the first one?",
         ("the second picture", "the third picture"),
         3,
         group="MuirBench",
     ),
-    Form(
+    QuestionForm(
         _SITE["relation"],
         "From the viewer's side, is the {a} left or right of the {b}?",
         _SIDES,
         group="VSR",
     ),
-    Form(
+    QuestionForm(
         _SITE["movement"],
         "A walker wants to reach the {a}. Where should the next step lead?",
         _FOUR_SIDES,
@@ -342,27 +344,29 @@ SITE_IMAGE = (
 )
 
 SITE_VIDEO = (
-    Form(
+    QuestionForm(
         _SITE["counting"],
         "How many different {a}s are seen during the walk?",
         ("1", "2", "3", "4", "5"),
         group="VSI-Bench",
     ),
-    Form(
+    QuestionForm(
         _SITE["position"],
         "Where does the {a} stand at the end of the video?",
         _FOUR_SIDES,
         group="MVBench",
     ),
-    Form(_SITE["3d"], "Which of these things is the largest?", _THINGS, group="VSI-Bench"),
-    Form(
+    QuestionForm(_SITE["3d"], "Which of these things is the largest?", _THINGS, group="VSI-Bench"),
+    QuestionForm(
         _SITE["views"],
         "Which view belongs to the same moment as the one at the end?",
         _IMAGES[:3],
         group="ego_exo4d",
     ),
-    Form(_SITE["relation"], "Does the {a} stand left or right of the {b}?", _SIDES, group="MLVU"),
-    Form(
+    QuestionForm(
+        _SITE["relation"], "Does the {a} stand left or right of the {b}?", _SIDES, group="MLVU"
+    ),
+    QuestionForm(
         _SITE["movement"],
         "In which direction does the camera move?",
         ("up", "down", "left", "right", "forward", "backward"),
@@ -371,70 +375,70 @@ SITE_VIDEO = (
 )
 
 BLINK = (
-    Form(
+    QuestionForm(
         "Art_Style",
         "The first image is the reference. Which of the other two images has the same art style?",
         ("the second image", "the third image"),
         3,
     ),
-    Form("Counting", "How many {a}s are in the image?", ("0", "1", "3", "2")),
-    Form(
+    QuestionForm("Counting", "How many {a}s are in the image?", ("0", "1", "3", "2")),
+    QuestionForm(
         "Forensic_Detection",
         "Only one of these four images is a real photograph. Which one is it?",
         _IMAGES,
         4,
     ),
-    Form(
+    QuestionForm(
         "Functional_Correspondence",
         "A point on the {a} in the first image is marked REF. Which point in the second image "
         "has the same use?",
         _POINTS,
         2,
     ),
-    Form(
+    QuestionForm(
         "IQ_Test",
         "Which picture continues the series?",
         ("picture A", "picture B", "picture C", "picture D"),
     ),
-    Form(
+    QuestionForm(
         "Jigsaw",
         "The lower right corner of the first image is missing. Which image fits there?",
         ("the second image", "the third image"),
         3,
     ),
-    Form(
+    QuestionForm(
         "Multi-view_Reasoning",
         "The images are frames of a video around the {a}. Does the camera move clockwise or "
         "counter-clockwise?",
         ("clockwise", "counter-clockwise"),
         2,
     ),
-    Form("Object_Localization", "Which box shows where the {a} is?", ("Box A", "Box B")),
-    Form(
+    QuestionForm("Object_Localization", "Which box shows where the {a} is?", ("Box A", "Box B")),
+    QuestionForm(
         "Relative_Depth",
         "Two points are marked in the image. Which one is closer to the camera?",
         ("A is closer", "B is closer"),
     ),
-    Form(
+    QuestionForm(
         "Relative_Reflectance",
         "Which of the two marked points has the darker surface?",
         ("A is darker", "B is darker", "About the same"),
     ),
-    Form(
+    QuestionForm(
         "Semantic_Correspondence",
         "A point on the {a} in the first image is marked REF. Which point in the second image "
         "is on the same part?",
         _POINTS,
         2,
     ),
-    Form("Spatial_Relation", "Is the {a} to the left of the {b}?", ("yes", "no")),
-    Form(
+    QuestionForm("Spatial_Relation", "Is the {a} to the left of the {b}?", ("yes", "no")),
+    QuestionForm(
         "Visual_Correspondence",
         "Which point in the second image is the point marked REF in the first image?",
         _POINTS,
         2,
     ),
-    Form(
+    QuestionForm(
         "Visual_Similarity",
         "Which image is more like the first one?",
         ("the second image", "the third image"),
@@ -446,48 +450,54 @@ _MIRRORED_SIDES = {"left": "right", "right": "left"}
 _MIRRORED_YES = {"Yes": "No", "No": "Yes"}
 
 THREE_D = (
-    Form("height_higher", "Which object is higher up in the 3D scene, the {a} or the {b}?", _TWO),
-    Form("location_above", "In the 3D scene, is the {a} right above the {b}?", _YES_NO),
-    Form(
+    QuestionForm(
+        "height_higher", "Which object is higher up in the 3D scene, the {a} or the {b}?", _TWO
+    ),
+    QuestionForm("location_above", "In the 3D scene, is the {a} right above the {b}?", _YES_NO),
+    QuestionForm(
         "location_closer_to_camera",
         "Which object is closer to the camera, the {a} or the {b}?",
         _TWO,
     ),
-    Form(
+    QuestionForm(
         "location_next_to",
         "Are the {a} and the {b} next to each other or far apart?",
         ("next to each other", "far apart"),
     ),
-    Form(
+    QuestionForm(
         "orientation_in_front_of",
         "Seen from the {a}, is the {b} in front of it or behind it?",
         ("in front of", "behind"),
     ),
-    Form(
+    QuestionForm(
         "orientation_on_the_left",
         "Seen from the {a}, is the {b} on its left side?",
         _YES_NO,
         mirror=_MIRRORED_YES,
     ),
-    Form(
+    QuestionForm(
         "orientation_viewpoint",
         "Which side of the {a} faces the camera?",
         _FOUR_SIDES,
         mirror=_MIRRORED_SIDES,
     ),
-    Form("multi_object_closer_to", "Which object is closer to the {c}, the {a} or the {b}?", _TWO),
-    Form("multi_object_facing", "Does the {a} face the {b} or the {c}?", ("the {b}", "the {c}")),
-    Form(
+    QuestionForm(
+        "multi_object_closer_to", "Which object is closer to the {c}, the {a} or the {b}?", _TWO
+    ),
+    QuestionForm(
+        "multi_object_facing", "Does the {a} face the {b} or the {c}?", ("the {b}", "the {c}")
+    ),
+    QuestionForm(
         "multi_object_parallel",
         "Are the {a} and the {b} parallel to each other or at a right angle?",
         ("parallel", "perpendicular"),
     ),
-    Form(
+    QuestionForm(
         "multi_object_same_direction",
         "Do the {a} and the {b} face the same way or opposite ways?",
         ("same direction", "opposite directions"),
     ),
-    Form(
+    QuestionForm(
         "multi_object_viewpoint_towards_object",
         "Which side of the {a} faces the {b}?",
         _FOUR_SIDES,
@@ -496,7 +506,7 @@ THREE_D = (
 )
 
 EMBSPATIAL = tuple(
-    Form(relation, text, options)
+    QuestionForm(relation, text, options)
     for relation, text, options in (
         (
             "above",
@@ -526,7 +536,7 @@ EMBSPATIAL = tuple(
 
 # ``pictures`` counts reference images beside the video.
 MMSI_VIDEO = tuple(
-    Form(kind, text, options, pictures, group=group)
+    QuestionForm(kind, text, options, pictures, group=group)
     for group, kind, text, options, pictures in (
         (
             "Spatial Construction",
@@ -638,7 +648,7 @@ MMSI_VIDEO_SUBSETS: tuple[Mapping[str, str], ...] = (
 )
 
 OMNISPATIAL = tuple(
-    Form(kind, text, options, group=group)
+    QuestionForm(kind, text, options, group=group)
     for group, kind, text, options in (
         (
             "Dynamic_Reasoning",
@@ -720,56 +730,58 @@ _BOXES = (
 _MOVED = ("(352, 418), 1.4", "(701, 233), 2.1", "(128, 640), 0.9", "(544, 512), 3.0")
 
 SPAR = (
-    Form("depth_prediction_oc", "What is the depth of the {a} (red box) in meters?" + _CENTRES),
-    Form(
+    QuestionForm(
+        "depth_prediction_oc", "What is the depth of the {a} (red box) in meters?" + _CENTRES
+    ),
+    QuestionForm(
         "depth_prediction_oo",
         _SAID_DEPTH + "What is the depth of the {b} (blue box) in meters?" + _CENTRES,
     ),
-    Form(
+    QuestionForm(
         "distance_prediction_oc",
         "What is the distance between the observer and the {a} (red box) in meters?" + _CENTRES,
     ),
-    Form(
+    QuestionForm(
         "distance_prediction_oo",
         "What is the distance between the {a} (red box) and the {b} (blue box) in meters?"
         + _CENTRES,
     ),
-    Form(
+    QuestionForm(
         "depth_prediction_oc_mv",
         _MV + "What is the depth of the {a} (red box) in meters, in the first image?" + _CENTRES,
         pictures=3,
     ),
-    Form(
+    QuestionForm(
         "depth_prediction_oo_mv",
         _MV + _SAID_DEPTH + "What is the depth of the {b} (blue box) in meters?" + _CENTRES,
         pictures=3,
     ),
-    Form(
+    QuestionForm(
         "distance_prediction_oc_mv",
         _MV + "What is the distance between the observer of the first image and the {a} (red box) "
         "in meters?" + _CENTRES,
         pictures=3,
     ),
-    Form(
+    QuestionForm(
         "distance_prediction_oo_mv",
         _MV
         + "What is the distance between the {a} (red box) and the {b} (blue box) in meters?"
         + _CENTRES,
         pictures=3,
     ),
-    Form(
+    QuestionForm(
         "position_matching",
         _MV + "The {a} has the red box in the first image. Which box has it in the second image?",
         _BOXES,
         2,
     ),
-    Form(
+    QuestionForm(
         "camera_motion_infer",
         _MV + "Where in the first image (position and depth) was the camera of the second image?",
         _MOVED,
         2,
     ),
-    Form(
+    QuestionForm(
         "view_change_infer",
         _MV + "Describe how the camera moved from the first image to the second, "
         "in meters and degrees, as "
@@ -785,37 +797,37 @@ SPAR = (
             ("rotate_up", 5, 20, 0),
         ),
     ),
-    Form(
+    QuestionForm(
         "distance_infer_center_oo",
         "Which of these objects has its centre nearest to that of the {a} (red box)?",
         ("{b}", "{c}", "{d}"),
     ),
-    Form(
+    QuestionForm(
         "distance_infer_center_oo_mv",
         _MV + "Which of these objects has its centre farthest from that of the {a} (red box)?",
         ("{b}", "{c}", "{d}"),
         3,
     ),
-    Form("obj_spatial_relation_oo", *_POSITION),
-    Form(
+    QuestionForm("obj_spatial_relation_oo", *_POSITION),
+    QuestionForm(
         "obj_spatial_relation_oc_mv",
         _MV + "Seen by the observer of the second image, where is the {a} (red box)?",
         _POSITION[1],
         2,
     ),
-    Form("obj_spatial_relation_oo_mv", _MV + _POSITION[0], _POSITION[1], 3),
-    Form(
+    QuestionForm("obj_spatial_relation_oo_mv", _MV + _POSITION[0], _POSITION[1], 3),
+    QuestionForm(
         "spatial_imagination_oc",
         "If the observer stood at the {a} (red box) and looked at the {b} (blue box), "
         "where would the {c} be?",
         _POSITION[1],
     ),
-    Form(
+    QuestionForm(
         "spatial_imagination_oo",
         "If the observer stood at the {a} (red box), where would the {b} be relative to the {c}?",
         _POSITION[1],
     ),
-    Form(
+    QuestionForm(
         "spatial_imagination_oc_mv",
         _MV
         + "If the observer moved to the {a} (red box) and looked at the {b}, where would the {c} "
@@ -823,7 +835,7 @@ SPAR = (
         _POSITION[1],
         3,
     ),
-    Form(
+    QuestionForm(
         "spatial_imagination_oo_mv",
         _MV
         + "If the observer moved to the {a} (red box), where would the {b} be relative to the {c}?",

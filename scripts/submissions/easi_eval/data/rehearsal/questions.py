@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from . import question_forms as forms
-from .question_forms import Form
+from .question_forms import QuestionForm
 
 LETTERS = "ABCDEF"
 
@@ -23,7 +23,7 @@ class Question:
     Attributes:
         index: Its number in the benchmark, from 0.
         kind: Its category as VLMEvalKit's data spells it (VSI, SPAR: the question type).
-        group: As in ``Form``.
+        group: As in ``QuestionForm``.
         text: The question without its options.
         options: The options without letters; empty for an open question.
         answer: The letter of the right option, a number, or SPAR's list of movements.
@@ -58,7 +58,7 @@ class Dealer:
         self._bags: dict[int, list[str]] = {}
 
     def ask(
-        self, index: int, form: Form, scene: int, extra: Mapping[str, str] | None = None
+        self, index: int, form: QuestionForm, scene: int, extra: Mapping[str, str] | None = None
     ) -> Question:
         """One question of that form about that scene; it has as many pictures as the form says."""
         things = dict(zip("abcd", self._random.sample(forms.THINGS, 4), strict=True))
@@ -85,7 +85,7 @@ class Dealer:
             bag.extend(self._random.sample(LETTERS[:count], count))
         return bag.pop()
 
-    def _open(self, form: Form) -> str:
+    def _open(self, form: QuestionForm) -> str:
         if form.moves:
             return ",".join(
                 f"{name}:{self._random.uniform(low, high):.{digits}f}"
@@ -96,14 +96,16 @@ class Dealer:
 
 
 def _about_pictures(
-    seed: int, benchmark: str, asked: Iterable[Form], per_scene: int = 2
+    seed: int, benchmark: str, asked: Iterable[QuestionForm], per_scene: int = 2
 ) -> list[Question]:
     """Questions in the order of the forms; so many neighbours look at the same scene."""
     dealer = Dealer(seed, benchmark)
     return [dealer.ask(index, form, index // per_scene) for index, form in enumerate(asked)]
 
 
-def _about_videos(seed: int, benchmark: str, asked: Iterable[Form], videos: int) -> list[Question]:
+def _about_videos(
+    seed: int, benchmark: str, asked: Iterable[QuestionForm], videos: int
+) -> list[Question]:
     """Questions in the order of the forms, about ``videos`` videos in turn."""
     dealer = Dealer(seed, benchmark)
     return [
@@ -112,7 +114,7 @@ def _about_videos(seed: int, benchmark: str, asked: Iterable[Form], videos: int)
     ]
 
 
-def _each(asked: Sequence[Form], times: int) -> list[Form]:
+def _each(asked: Sequence[QuestionForm], times: int) -> list[QuestionForm]:
     """Every form so many times in a row."""
     return [form for form in asked for _ in range(times)]
 

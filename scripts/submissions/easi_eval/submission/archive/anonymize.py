@@ -31,7 +31,7 @@ EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip file can store
 
 
 @dataclass
-class Found:
+class Replacements:
     """The number of replacements in one file."""
 
     paths: int = 0
@@ -72,9 +72,9 @@ class Scrubber:
             else None
         )
 
-    def text(self, text: str, found: Found | None = None) -> str:
+    def text(self, text: str, found: Replacements | None = None) -> str:
         """Return the text without paths and secrets; replacements are counted in ``found``."""
-        found = Found() if found is None else found
+        found = Replacements() if found is None else found
         if "/" in text or ":\\" in text:
             text = self._paths(text, found)
         cleared = self._redactor.line(text)
@@ -82,7 +82,7 @@ class Scrubber:
             found.secrets += max(1, cleared.count("[redacted]") - text.count("[redacted]"))
         return cleared
 
-    def _paths(self, text: str, found: Found) -> str:
+    def _paths(self, text: str, found: Replacements) -> str:
         count = 0
         text, hits = _HUB.subn("", text)
         count += hits
@@ -95,21 +95,21 @@ class Scrubber:
         found.paths += count + hits
         return text
 
-    def lines(self, data: bytes, found: Found | None = None) -> bytes:
+    def lines(self, data: bytes, found: Replacements | None = None) -> bytes:
         """Return a text file, scrubbed line by line; bytes that are not UTF-8 are kept."""
-        found = Found() if found is None else found
+        found = Replacements() if found is None else found
         text = data.decode("utf-8", errors="surrogateescape")
         return "".join(self.text(line, found) for line in text.splitlines(keepends=True)).encode(
             "utf-8", errors="surrogateescape"
         )
 
-    def file(self, name: str, data: bytes) -> tuple[bytes, Found]:
+    def file(self, name: str, data: bytes) -> tuple[bytes, Replacements]:
         """Return the scrubbed file and the counts; the same bytes if nothing was replaced."""
-        found = Found()
+        found = Replacements()
         cleared = self._workbook(data, found) if name.endswith(".xlsx") else self.lines(data, found)
         return (cleared, found) if found.paths or found.secrets else (data, found)
 
-    def _workbook(self, data: bytes, found: Found) -> bytes:
+    def _workbook(self, data: bytes, found: Replacements) -> bytes:
         """Return an xlsx file with its texts scrubbed.
 
         Other parts, their order and the formatting do not change.
@@ -131,7 +131,7 @@ class Scrubber:
                 target.writestr(entry, part, zipfile.ZIP_DEFLATED, compresslevel=9)
         return made.getvalue()
 
-    def _xml(self, part: bytes, found: Found) -> bytes:
+    def _xml(self, part: bytes, found: Replacements) -> bytes:
         text = part.decode("utf-8", errors="surrogateescape")
         pieces = re.split(r"(<[^>]*>)", text)
         pieces[::2] = [
@@ -139,7 +139,7 @@ class Scrubber:
         ]
         return "".join(pieces).encode("utf-8", errors="surrogateescape")
 
-    def _xml_text(self, piece: str, found: Found) -> str:
+    def _xml_text(self, piece: str, found: Replacements) -> str:
         plain = (
             piece.replace("&quot;", '"')
             .replace("&apos;", "'")

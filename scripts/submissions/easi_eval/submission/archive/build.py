@@ -132,7 +132,7 @@ def make(
         for key, evidence in found.items()
     ]
     leave = {key: leave_of(backend.name, by_key(key).source(backend.name)) for key in found}
-    source = verify.Source.of(value)
+    source = verify.ArchivedRun.of(value)
     try:
         return pack(
             Contents(entries(outputs), texts, leave, inputs),

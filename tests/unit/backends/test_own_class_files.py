@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from easi_eval.backends.vlmevalkit import own_models
+from easi_eval.backends.vlmevalkit import own_classes
 from easi_eval.backends.vlmevalkit.backend import VLMEvalKit
 from easi_eval.config import RunConfig
 from easi_eval.core.errors import EasiError
@@ -131,16 +131,16 @@ def test_what_derives_from_a_class_of_vlmevalkit(own: Path) -> None:
     assert model.cls == "d.Mine"
     assert any("Mine asks for flash_attention_2" in note for note in model.notes)
     assert any("top_k=1" in note and note.startswith("sampling") for note in model.notes)
-    assert own_models.find(package(own), "Mixin") is None
+    assert own_classes.find(package(own), "Mixin") is None
 
 
-def package(own: Path) -> own_models.Package:
+def package(own: Path) -> own_classes.Package:
     from dataclasses import replace
 
     from easi_eval.backends.shared.catalog import locate
-    from easi_eval.core.backend_facts import KINDS
+    from easi_eval.core.backend_facts import BACKEND_FACTS
 
-    return replace(locate(KINDS["vlmevalkit"]), own=own)
+    return replace(locate(BACKEND_FACTS["vlmevalkit"]), own=own)
 
 
 def test_a_file_with_several_classes(own: Path) -> None:
@@ -258,8 +258,8 @@ def test_a_class_that_asks_a_server(own: Path) -> None:
 
 def test_the_folder_may_lie_elsewhere(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(own, "l.py", MINE)
-    assert own_models.folder({}).parts[-3:] == ("VLMEvalKit", "vlmeval", "vlm")
-    monkeypatch.setenv(own_models.VARIABLE, str(own))
+    assert own_classes.folder({}).parts[-3:] == ("VLMEvalKit", "vlmeval", "vlm")
+    monkeypatch.setenv(own_classes.VARIABLE, str(own))
     assert (
         VLMEvalKit(HubSettings(hf_home=own.parent, offline=True))
         .resolve(RunConfig(model="MyVLM"))
