@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from easi_eval.core.errors import EasiError
-from easi_eval.engine.driver import DriverOptions, guarded, keep_worker, split_options
+from easi_eval.engine.driver import DriverOptions, keep_worker, run_role, split_options
 
 RUN_PY = Path(__file__).resolve().parents[1] / "run.py"
 
@@ -24,8 +24,8 @@ def main(argv: list[str]) -> int:
     if options.run is None:
         from .direct import run_directly
 
-        return guarded(options, lambda: run_directly(options.model, rest))
-    return guarded(options, lambda: _role(options, argv, rest))
+        return run_role(options, lambda: run_directly(options.model, rest))
+    return run_role(options, lambda: _role(options, argv, rest))
 
 
 def _role(options: DriverOptions, argv: list[str], rest: list[str]) -> int:

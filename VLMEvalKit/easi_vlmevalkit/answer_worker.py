@@ -15,7 +15,7 @@ from typing import Any
 
 from easi_eval.benchmarks import VLMEVALKIT
 from easi_eval.core.model import ModelChoice
-from easi_eval.engine.driver import importing, load_work
+from easi_eval.engine.driver import load_work, without_gc
 from easi_eval.engine.prefetch import Ahead
 from easi_eval.engine.vlm.cuts import Decoded
 from easi_eval.engine.work import Item
@@ -44,7 +44,7 @@ def answer(run_root: Path, model_choice: ModelChoice, args: argparse.Namespace) 
     journal.phase("importing VLMEvalKit")
     from . import shims
 
-    with importing():
+    with without_gc():
         shims.apply()
     if args.vsi_input == "frames":
         shims.show_vsi_frames()

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from easi_eval.benchmarks import VLMEVALKIT
-from easi_eval.engine.driver import importing, load_work
+from easi_eval.engine.driver import load_work, without_gc
 from easi_eval.engine.journal import Answer
 from easi_eval.engine.scorer import score_loop
 from easi_eval.engine.work import Assignment
@@ -40,7 +40,7 @@ def score(run_root: Path, args: argparse.Namespace) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")
     from . import shims
 
-    with importing():
+    with without_gc():
         shims.apply()
     judges = judge.attach(run_root, args.judge)
     datasets = Datasets(run_root, work)

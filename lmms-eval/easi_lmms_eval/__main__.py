@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 
-from easi_eval.engine.driver import DriverOptions, guarded, keep_worker, split_options
+from easi_eval.engine.driver import DriverOptions, keep_worker, run_role, split_options
 from easi_eval.engine.vlm.newer_configs import read_newer_configs
 
 
@@ -29,7 +29,7 @@ def main(argv: list[str]) -> int:
         read_newer_configs()
         cli_evaluate()
         return 0
-    return guarded(options, lambda: _role(options, argv))
+    return run_role(options, lambda: _role(options, argv))
 
 
 def _role(options: DriverOptions, argv: list[str]) -> int:

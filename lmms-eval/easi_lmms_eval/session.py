@@ -16,7 +16,7 @@ from easi_eval.benchmarks import LMMS_EVAL
 from easi_eval.core.errors import is_full, worded
 from easi_eval.core.locks import file_lock, lacks_locks
 from easi_eval.core.model_args import unquoted
-from easi_eval.engine.driver import importing, load_work
+from easi_eval.engine.driver import load_work, without_gc
 from easi_eval.engine.vlm.newer_configs import read_newer_configs
 from easi_eval.engine.work import Work
 
@@ -63,7 +63,7 @@ def lmms_eval_main() -> tuple[Any, argparse.Namespace]:
     Returns:
         Its main module, and its options from ``sys.argv``.
     """
-    with importing():
+    with without_gc():
         from lmms_eval import __main__ as main
 
     read_newer_configs()

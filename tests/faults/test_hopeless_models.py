@@ -32,7 +32,7 @@ sys.exit(keep([sys.executable, *sys.argv[2:]], Path(sys.argv[1]), pause=1.0))
 WORKER = """
 import os, signal, sys, time
 from pathlib import Path
-from easi_eval.engine.driver import DriverOptions, guarded
+from easi_eval.engine.driver import DriverOptions, run_role
 from easi_eval.engine.work import ItemList, Work
 from easi_eval.engine.worker import Generation, open_journal, work_loop
 
@@ -66,7 +66,7 @@ def work():
     work_loop(root, replace(work, benchmarks=left), {key: one.items() for key, one in lists.items()}, ask, journal=journal)
     return 0
 
-sys.exit(guarded(DriverOptions(root, "work"), work))
+sys.exit(run_role(DriverOptions(root, "work"), work))
 """  # noqa: E501 -- lines of a program in a string
 SCORER = """
 import sys

@@ -12,7 +12,7 @@ import pytest
 
 from easi_eval.core.errors import EasiError
 from easi_eval.core.log_lines import telling_line
-from easi_eval.engine.driver import DriverOptions, guarded
+from easi_eval.engine.driver import DriverOptions, run_role
 from easi_eval.engine.processes.keeper import CANNOT_WORK
 from easi_vlmevalkit import __main__ as cli
 
@@ -26,17 +26,17 @@ def test_an_error_for_people_is_two_lines(
     role: str, code: int, capfd: pytest.CaptureFixture[str]
 ) -> None:
     options = DriverOptions(Path("run"), role)
-    assert guarded(options, lambda: _fails(EasiError("no weights", hint="fetch them"))) == code
+    assert run_role(options, lambda: _fails(EasiError("no weights", hint="fetch them"))) == code
     assert capfd.readouterr().err == "error: no weights\nhint: fetch them\n"
-    assert guarded(options, lambda: _fails(SystemExit(2))) == code
+    assert run_role(options, lambda: _fails(SystemExit(2))) == code
 
 
 def test_other_ends_stay_what_they_are() -> None:
     options = DriverOptions(role="work")
-    assert guarded(options, lambda: 0) == 0
+    assert run_role(options, lambda: 0) == 0
     for end in (SystemExit(1), SystemExit(None), RuntimeError("CUDA error")):
         with pytest.raises(type(end)):
-            guarded(options, lambda end=end: _fails(end))
+            run_role(options, lambda end=end: _fails(end))
 
 
 @pytest.mark.parametrize("role", ["work", "score"])
@@ -46,7 +46,7 @@ def test_what_ends_a_process_without_a_text_is_told_with_its_place(
     def load() -> int:
         raise AssertionError
 
-    assert guarded(DriverOptions(tmp_path, role), load) == 1
+    assert run_role(DriverOptions(tmp_path, role), load) == 1
     *trace, last = capfd.readouterr().err.splitlines()
     assert (
         last

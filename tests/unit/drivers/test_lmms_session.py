@@ -16,7 +16,7 @@ import pytest
 import tenacity
 import yaml
 
-from easi_eval.engine.driver import importing
+from easi_eval.engine.driver import without_gc
 from easi_lmms_eval.session import read_yaml_fast, why_unreadable
 
 
@@ -78,7 +78,7 @@ def test_the_collector_is_back_after_an_import_that_fails_and_leaves_what_was_im
 ):
     before = gc.get_freeze_count()
     try:
-        with pytest.raises(ImportError), importing():
+        with pytest.raises(ImportError), without_gc():
             assert not gc.isenabled()
             raise ImportError("no such backend")
         assert gc.isenabled() and gc.get_freeze_count() > before

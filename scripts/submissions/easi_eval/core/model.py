@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import json
+from dataclasses import asdict, dataclass, field, replace
+
+from .errors import EasiError
 
 
 @dataclass(frozen=True)
@@ -46,3 +49,24 @@ class ModelChoice:
     refers_to: dict[str, str] = field(default_factory=dict)
     cuts: str = ""
     base: str = ""
+
+    def to_argument(self) -> str:
+        """Return the fields that a driver needs to load the model, as the JSON of --easi-model."""
+        fields = asdict(replace(self, why="", notes=()))
+        told = {name: value for name, value in fields.items() if value not in ("", (), {})}
+        return json.dumps(told, ensure_ascii=False)
+
+    @classmethod
+    def from_argument(cls, text: str) -> ModelChoice:
+        """Return the choice that ``to_argument`` wrote.
+
+        Raises:
+            EasiError: The text is no such JSON.
+        """
+        try:
+            return cls(**{"why": "", **json.loads(text)})
+        except (ValueError, TypeError) as error:
+            raise EasiError(
+                f"--easi-model cannot be read ({error})",
+                hint="copy the command from --dry-run as it is",
+            ) from error

@@ -10,11 +10,10 @@ from __future__ import annotations
 import contextlib
 import faulthandler
 import gc
-import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..benchmarks import BENCHMARKS
@@ -66,7 +65,7 @@ def split_options(argv: Sequence[str]) -> tuple[DriverOptions, list[str]]:
         elif word == "--easi-role":
             role = next(words, "")
         elif word == "--easi-model":
-            model = _model(next(words, ""))
+            model = ModelChoice.from_argument(next(words, ""))
         else:
             rest.append(word)
     if role not in ROLES:
@@ -74,7 +73,7 @@ def split_options(argv: Sequence[str]) -> tuple[DriverOptions, list[str]]:
     return DriverOptions(run, role, model), rest
 
 
-def guarded(options: DriverOptions, role: Callable[[], int]) -> int:
+def run_role(options: DriverOptions, role: Callable[[], int]) -> int:
     """Run a role and return its exit code; an EasiError is printed as two lines.
 
     An EasiError in a worker, or a command line that its backend refuses, would come again after a
@@ -116,7 +115,7 @@ def _launch(run_root: Path) -> int:
 
 
 @contextlib.contextmanager
-def importing() -> Iterator[None]:
+def without_gc() -> Iterator[None]:
     """Import a backend without garbage collection, and exclude it from later collections.
 
     A backend is about a million objects that live as long as the process. Each full collection
@@ -137,27 +136,6 @@ def keep_worker(command: Sequence[str], options: DriverOptions, argv: Sequence[s
     root, limits = options.run, Limits.read(os.environ)
     watcher = (lambda worker, attempt: Silence(root, worker, attempt, limits)) if limits else None
     return keep([sys.executable, *command, *argv, "--easi-role", "work"], root, watcher=watcher)
-
-
-def model_option(model: ModelChoice) -> list[str]:
-    """``--easi-model`` with the fields that a driver needs to load the model."""
-    fields = {
-        name: value
-        for name, value in asdict(replace(model, why="", notes=())).items()
-        if value not in ("", (), {})
-    }
-    return ["--easi-model", json.dumps(fields, ensure_ascii=False)]
-
-
-def _model(text: str) -> ModelChoice:
-    """The model choice from the JSON text of ``--easi-model``."""
-    try:
-        return ModelChoice(**{"why": "", **json.loads(text)})
-    except (ValueError, TypeError) as error:
-        raise EasiError(
-            f"--easi-model cannot be read ({error})",
-            hint="copy the command from --dry-run as it is",
-        ) from error
 
 
 def load_work(run_root: Path, backend: str, tasks: Sequence[str], limit: int | None) -> Work:

@@ -17,7 +17,6 @@ from ...core.model import ModelChoice
 from ...core.places import REPOSITORY
 from ...core.run_folder import RunPaths, sanitise
 from ...data.needs import HubSettings, Need
-from ...engine.driver import model_option
 from ...engine.processes import launchers
 from ...engine.processes.jobs import Job
 from ...scores import judging
@@ -205,7 +204,8 @@ class VLMEvalKit:
             *self._command(cfg, model, todo),
             "--easi-run",
             str(paths.root),
-            *model_option(model),
+            "--easi-model",
+            model.to_argument(),
         ]
         launched = (
             launchers.torchrun(cfg.nproc, port, argv) if cfg.nproc > 1 else launchers.plain(argv)
@@ -248,7 +248,8 @@ class VLMEvalKit:
             str(folder),
             "--mode",
             "all",
-            *model_option(model),
+            "--easi-model",
+            model.to_argument(),
         ]
         launched = (
             launchers.torchrun(cfg.nproc, port, argv) if cfg.nproc > 1 else launchers.plain(argv)
