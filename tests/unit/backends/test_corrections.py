@@ -273,7 +273,9 @@ def compared(
     line = BenchmarkScore(
         key, Reading(1.0), n=1, total=source.questions, state=State.COMPLETE, method=method
     )
-    return comparability.compared(line, backend, model, {"data": known, **(settings or {})})
+    return comparability.with_comparability(
+        line, backend, model, {"data": known, **(settings or {})}
+    )
 
 
 @pytest.mark.parametrize(
@@ -304,7 +306,7 @@ def test_all_reasons_that_fit_are_told() -> None:
 
 def test_a_line_without_a_score_is_not_compared() -> None:
     empty = BenchmarkScore("blink", Reading(None), n=0, total=None, state=State.FAILED)
-    assert comparability.compared(empty, LMMS_EVAL, "qwen3_vl", {}) == empty
+    assert comparability.with_comparability(empty, LMMS_EVAL, "qwen3_vl", {}) == empty
 
 
 def test_frames_as_images_are_what_older_rows_of_qwen_models_had() -> None:
@@ -344,7 +346,9 @@ def test_rows_that_easi_would_have_judged_are_told(
         unparsed=unread,
         method=method,
     )
-    assert comparability.compared(line, VLMEVALKIT, "InternVLChat", {}).comparable == verdict
+    assert (
+        comparability.with_comparability(line, VLMEVALKIT, "InternVLChat", {}).comparable == verdict
+    )
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from easi_eval.benchmarks import LMMS_EVAL
 from easi_eval.config import RunConfig
 from easi_eval.core.backend_facts import BACKEND_FACTS
 from easi_eval.data.needs import HubSettings
-from easi_eval.scores.comparability import compared
+from easi_eval.scores.comparability import with_comparability
 from easi_eval.scores.scores import BenchmarkScore, Reading, State
 
 PACKAGE = catalog.locate(BACKEND_FACTS[LMMS_EVAL])
@@ -157,7 +157,9 @@ def test_what_is_said_depends_on_class_and_generation_arguments(
 
 def test_a_row_of_such_a_class_is_comparable_with_a_note() -> None:
     score = BenchmarkScore("viewspatial", Reading(1.0), n=5712, total=5712, state=State.COMPLETE)
-    assert compared(score, LMMS_EVAL, "x", {"data": {}}).comparable == "yes"
-    told = compared(score, LMMS_EVAL, "x", {"data": {}}, "it cuts")
+    assert with_comparability(score, LMMS_EVAL, "x", {"data": {}}).comparable == "yes"
+    told = with_comparability(score, LMMS_EVAL, "x", {"data": {}}, "it cuts")
     assert told.comparable == "note" and told.notes == ("it cuts",)
-    assert compared(replace(score, cut=3), LMMS_EVAL, "x", {"data": {}}).comparable == "note"
+    assert (
+        with_comparability(replace(score, cut=3), LMMS_EVAL, "x", {"data": {}}).comparable == "note"
+    )

@@ -349,7 +349,7 @@ def test_runs_that_recorded_values_of_parquet_tables_go_on(tmp_path: Path) -> No
 )
 def test_count_and_content_decide(total: int, data: object, verdict: str, told: str) -> None:
     line = BenchmarkScore("mmsi_bench", Reading(1.0), n=total, total=total, state=State.COMPLETE)
-    found = comparability.compared(
+    found = comparability.with_comparability(
         line,
         VLMEVALKIT,
         "InternVLChat",
@@ -361,7 +361,9 @@ def test_count_and_content_decide(total: int, data: object, verdict: str, told: 
         and bool(told) == bool(found.notes)
     )
     assert (
-        comparability.compared(line, VLMEVALKIT, "InternVLChat", {}, rehearsal=True).comparable
+        comparability.with_comparability(
+            line, VLMEVALKIT, "InternVLChat", {}, rehearsal=True
+        ).comparable
         == "no"
     )
 
@@ -375,7 +377,7 @@ def test_blinks_old_key_is_told_by_name_and_benchmarks_without_rows_are_never_ye
             total=by_key(key).source(backend).questions,
             state=State.COMPLETE,
         )
-        return comparability.compared(line, backend, "internvl3", {"data": {"md5": md5}})
+        return comparability.with_comparability(line, backend, "internvl3", {"data": {"md5": md5}})
 
     old, new = (
         told("blink", md5)

@@ -148,7 +148,7 @@ def test_what_asks_nobody_or_the_right_one_is_not(
 def test_a_key_alone_insists_on_no_judge(
     changes: dict[str, object], environ: dict[str, str], is_so: bool
 ) -> None:
-    assert judging.insisted(config(**changes), environ) is is_so
+    assert judging.judge_is_required(config(**changes), environ) is is_so
 
 
 def test_what_decides_who_reads_is_in_the_settings_and_no_secret_is() -> None:
@@ -220,13 +220,13 @@ def test_rules_say_method_and_rate() -> None:
     assert (found.method, found.state, found.reason) == (RULES, State.COMPLETE, "")
     assert found.by_method == {RULES: found.reading}
     assert found.notes == ("exact_matching, 2.50 % of the answers not readable by rules",)
-    assert judging.reopened(Policy(J), found) == ""
+    assert judging.why_rejudge(Policy(J), found) == ""
 
 
 def test_above_the_threshold_it_is_open_until_a_judge_has_read_it() -> None:
     found = judging.by_rules(Policy(J), score(unparsed=26))
     assert (found.state, found.reason) == (State.INCOMPLETE, "to be judged by gpt-4o-1120")
-    assert judging.reopened(Policy(J), found) == "to be judged by gpt-4o-1120"
+    assert judging.why_rejudge(Policy(J), found) == "to be judged by gpt-4o-1120"
 
 
 def test_without_a_judge_the_table_says_so_and_a_later_one_reads_it() -> None:
@@ -236,8 +236,8 @@ def test_without_a_judge_the_table_says_so_and_a_later_one_reads_it() -> None:
         "exact_matching, 2.60 % of the answers not readable by rules, above 2.50 %; not judged: "
         "no judge is configured",
     )
-    assert judging.reopened(Policy(why_none="no judge is configured"), found) == ""
-    assert judging.reopened(Policy(J), found) == "to be judged by gpt-4o-1120"
+    assert judging.why_rejudge(Policy(why_none="no judge is configured"), found) == ""
+    assert judging.why_rejudge(Policy(J), found) == "to be judged by gpt-4o-1120"
 
 
 def test_rules_alone_never_speak_of_a_judge() -> None:
@@ -268,7 +268,7 @@ def test_a_judged_score_has_both_readings() -> None:
         "judged by gpt-4o-1120, 2.60 % of the answers not readable by rules (50.00 by "
         "exact_matching)",
     )
-    assert judging.reopened(Policy(J), found) == ""
+    assert judging.why_rejudge(Policy(J), found) == ""
 
 
 def test_a_judge_that_failed_leaves_the_score_by_rules_open() -> None:
@@ -278,9 +278,9 @@ def test_a_judge_that_failed_leaves_the_score_by_rules_open() -> None:
         found.reason == "judging by gpt-4o-1120 failed: HTTP 500"
         and found.reason in found.notes[-1]
     )
-    assert judging.reopened(Policy(J), found)
+    assert judging.why_rejudge(Policy(J), found)
     half = judging.not_judged(score("site_image", 0), J, "HTTP 500")
-    assert judging.reopened(Policy(J), half), (
+    assert judging.why_rejudge(Policy(J), half), (
         "a half below the threshold is open for the other's sake"
     )
 
@@ -323,7 +323,7 @@ def test_site_is_pooled_by_each_method() -> None:
 
 def test_halves_that_were_not_read_alike_do_not_pool() -> None:
     from easi_eval.benchmarks import group_by_key
-    from easi_eval.scores.report import beside
+    from easi_eval.scores.report import footnotes
     from easi_eval.scores.scores import ScoreTable, combine
 
     rows = {row.key: row for row in (half("site_image", 30, 75, 15), half("site_video", 10, 25))}
@@ -334,6 +334,6 @@ def test_halves_that_were_not_read_alike_do_not_pool() -> None:
         == "not read alike: site_image by gpt-4o-1120, site_video by exact_matching"
     )
     assert (
-        beside(ScoreTable(tuple(rows.values()), "org/m", "vlmevalkit"))[-1]
+        footnotes(ScoreTable(tuple(rows.values()), "org/m", "vlmevalkit"))[-1]
         == f"SITE: {site.reading.why_missing['']}"
     )

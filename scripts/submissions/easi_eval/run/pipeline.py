@@ -45,11 +45,17 @@ from ..engine.processes.jobs import Job
 from ..engine.processes.supervisor import interruptible, rearm
 from ..engine.work import Assignment, Work
 from ..scores import judging, report
-from ..scores.comparability import compared
+from ..scores.comparability import with_comparability
 from ..scores.data_check import of_content
 from ..scores.scores import BenchmarkScore, ScoreTable, State, missing
 from ..submission.archive.size_forecast import forecast as size_forecast
-from ..submission.deliver import RESULT_FILES, HandIn, admitted, described, offered
+from ..submission.deliver import (
+    RESULT_FILES,
+    ResultFiles,
+    check_admission,
+    check_metadata,
+    metadata_suggestions,
+)
 from ..submission.endpoint import LIMIT
 from ..submission.metadata import Naming
 from . import checks, prepare
@@ -114,7 +120,7 @@ def _considered(
     notes: tuple[str, ...] = ()
     # A run whose questions are all answered needs no model: it can be scored and sent from a
     # machine without GPUs.
-    idle = not asks(cfg, backend, make(cfg, backend, model, ()))
+    idle = not has_unanswered(cfg, backend, make(cfg, backend, model, ()))
     if not idle:
         with refusals.noted():
             backend.ready(cfg, model)
@@ -131,9 +137,9 @@ def _considered(
             )
     naming = Naming()
     with refusals.noted():
-        naming = described(cfg, model, places(cfg, backend, model), hub)
+        naming = check_metadata(cfg, model, places(cfg, backend, model), hub)
     with refusals.noted():
-        notes = (*notes, *admitted(cfg, hub))
+        notes = (*notes, *check_admission(cfg, hub))
     if not (idle or cfg.smoke or cfg.limit is not None):
         notes = (
             *notes,
@@ -146,7 +152,11 @@ def _considered(
     return naming, (
         *notes,
         *lock_note(REPOSITORY, libraries_of(cfg)),
-        *(offered(cfg, model, places(cfg, backend, model), hub) if cfg.submission else ()),
+        *(
+            metadata_suggestions(cfg, model, places(cfg, backend, model), hub)
+            if cfg.submission
+            else ()
+        ),
     )
 
 
@@ -199,8 +209,8 @@ def _import(asked: RunConfig) -> int:
     cfg = replace(asked, backend=adoption.plan.backend, benchmarks=adoption.keys)
     hub = HubSettings.from_env()
     backend = make_backend(cfg.backend, hub)
-    naming = described(cfg, adoption.plan.model, adoption.plan.paths, hub)
-    admitted(cfg, hub)
+    naming = check_metadata(cfg, adoption.plan.model, adoption.plan.paths, hub)
+    check_admission(cfg, hub)
     if cfg.dry_run:
         with TemporaryDirectory(prefix="easi-import-") as folder:
             trial = adopt.elsewhere(adoption, Path(folder))
@@ -269,7 +279,7 @@ def make(cfg: RunConfig, backend: Backend, model: ModelChoice, notes: Sequence[s
         manifest,
         {key: f for key, f in found.items() if f is not None},
         other_runs(paths, model.name),
-        (*notes, *judging.said(policy), *changed),
+        (*notes, *judging.plan_lines(policy), *changed),
         folder,
     )
 
@@ -316,7 +326,7 @@ def _changed_since(manifest: Manifest, libraries: Mapping[str, str]) -> tuple[st
     )
 
 
-def asks(cfg: RunConfig, backend: Backend, plan: Plan) -> bool:
+def has_unanswered(cfg: RunConfig, backend: Backend, plan: Plan) -> bool:
     """Return whether the model has questions left to answer."""
     if cfg.plain or not plan.todo:
         return bool(plan.todo)
@@ -341,7 +351,7 @@ def _found(evidence: Evidence | None, folder: Path, policy: judging.Policy) -> F
         evidence.score.n,
         evidence.score.total,
         limit=evidence.limit,
-        judging=judging.reopened(policy, evidence.score),
+        judging=judging.why_rejudge(policy, evidence.score),
         judgeable=bool(policy.judge),
         method=evidence.score.method,
     )
@@ -377,7 +387,11 @@ def _download(cfg: RunConfig, backend: Backend, plan: Plan, hub: HubSettings) ->
     from ..data.download_forecast import forecast  # loads the hub's client, which is slow
 
     wanted = {bench.key: backend.needs(cfg, bench) for bench in plan.benchmarks}
-    if plan.identity and asks(cfg, backend, plan) and (weights := backend.weights(plan.model)):
+    if (
+        plan.identity
+        and has_unanswered(cfg, backend, plan)
+        and (weights := backend.weights(plan.model))
+    ):
         wanted["model"] = weights
     sizes = {
         size.need: size
@@ -408,7 +422,7 @@ class Run:
     snapshots: dict[str, Path] = field(default_factory=dict)
 
     def __post_init__(self, naming: Naming) -> None:
-        self.handin = HandIn(
+        self.result_files = ResultFiles(
             self.asked, self.cfg, self.backend, self.hub, self.plan.model, self.plan.paths, naming
         )
         self.policy = judging.policy(self.cfg, os.environ)
@@ -440,7 +454,7 @@ class Run:
                 self._keep_complete()
                 raise
         scores = self._collect()
-        self.handin.write(scores, self.manifest.revisions)
+        self.result_files.write(scores, self.manifest.revisions)
         self._summarise(scores)
         return self._exit_code(scores)
 
@@ -472,7 +486,7 @@ class Run:
                 f"{len(self.cfg.selected)} benchmarks complete)",
                 flush=True,
             )
-        self.handin.write(scores, self.manifest.revisions)
+        self.result_files.write(scores, self.manifest.revisions)
         with suppress(OSError):
             self._summarise(scores)
 
@@ -497,7 +511,7 @@ class Run:
                 seconds,
             )
         except EasiError as error:
-            if judging.insisted(self.cfg, os.environ):
+            if judging.judge_is_required(self.cfg, os.environ):
                 raise
             self.policy = replace(self.policy, judge="", why_none=error.message)
             return f"{error.message}: all benchmarks are read by rules"
@@ -531,7 +545,7 @@ class Run:
         self.manifest.save(plan.paths.manifest)
         if any(todo.aside for todo in plan.todo):
             # However this run ends, the result files must not show results that were set aside.
-            self.handin.write(self._collect(), self.manifest.revisions)
+            self.result_files.write(self._collect(), self.manifest.revisions)
         emit(
             RunStarted(
                 plan.model.name,
@@ -548,7 +562,7 @@ class Run:
     def _prepare(self, emit: Emit) -> None:
         """Fetch data and weights, and adapt the plan where they changed since the last start."""
         emit(PhaseStarted("prepare", self.hub.endpoint))
-        asking = asks(self.cfg, self.backend, self.plan)
+        asking = has_unanswered(self.cfg, self.backend, self.plan)
         weights = self.backend.weights(self.plan.model) if asking else []
         needs = {
             bench.key: [*self.backend.needs(self.cfg, bench), *weights]
@@ -640,7 +654,7 @@ class Run:
                 "rows": score.n,
                 "total": score.total,
             }
-            told = compared(
+            told = with_comparability(
                 score,
                 self.backend.name,
                 self.plan.model.cls,
@@ -679,7 +693,7 @@ class Run:
             return None
         evidence = Evidence.load(self.plan.paths.output(key))
         if evidence is not None and evidence.fingerprint == state.fingerprint:
-            return compared(
+            return with_comparability(
                 evidence.score,
                 self.backend.name,
                 self.plan.model.cls,
@@ -703,7 +717,7 @@ class Run:
         )
         notes = [
             *(f"skipped {key}: {reason}" for key, reason in self.plan.skipped),
-            *self.handin.notes(),
+            *self.result_files.notes(),
         ]
         files = [self.cfg.output_dir / name for name in RESULT_FILES] + (
             [self.log] if self.plan.todo else []
@@ -722,7 +736,7 @@ class Run:
         groups = {group.key for group in GROUPS if asked.issuperset(group.members)}
         finished = all(rows.get(key) in wanted for key in (*asked, *groups))
         if self.cfg.submit:
-            self.handin.submit(
+            self.result_files.submit(
                 scores,
                 self.manifest.revisions,
                 ExitCode.NOT_SENT if finished else ExitCode.INCOMPLETE,
@@ -731,7 +745,7 @@ class Run:
 
     def describe_request(self) -> str:
         """Describe what ``--submit`` would send."""
-        return self.handin.describe_request(
+        return self.result_files.describe_request(
             self._collect(), self.manifest.revisions, [bench.key for bench in self.plan.benchmarks]
         )
 

@@ -114,7 +114,7 @@ TOML = Path(__file__).parents[1] / "benchmarks" / "comparability.toml"
 RULES = load(TOML.read_text(encoding="utf-8"))
 
 
-def compared(
+def with_comparability(
     score: BenchmarkScore,
     backend: str,
     model: str,

@@ -1,6 +1,6 @@
 """Decide whether answers are read by the backend's rules or by a judge model.
 
-This module only decides; ``second_reading.py`` runs the judge. Only VLMEvalKit has judges.
+This module only decides; ``run/judge_pass.py`` runs the judge. Only VLMEvalKit has judges.
 
 By default a benchmark is scored by rules and judged again, as a whole, if the rules could not read
 more than 2.5 % of its answers. The original program of the leaderboard did the same.
@@ -118,7 +118,7 @@ def check(cfg: RunConfig, environ: Mapping[str, str]) -> None:
         )
 
 
-def insisted(cfg: RunConfig, environ: Mapping[str, str]) -> bool:
+def judge_is_required(cfg: RunConfig, environ: Mapping[str, str]) -> bool:
     """Return whether a judge was configured on purpose, so that an unreachable one stops the run.
 
     OPENAI_API_KEY alone may be set for other programs. In that case answers are read by rules, and
@@ -179,7 +179,7 @@ def to_judge(
     return tuple(score.key for score in listed if score.key in wanted)
 
 
-def reopened(policy: Policy, score: BenchmarkScore) -> str:
+def why_rejudge(policy: Policy, score: BenchmarkScore) -> str:
     """Return why a finished benchmark is to be judged after all, "" if it is not."""
     from .scores import State
 
@@ -196,7 +196,7 @@ def reopened(policy: Policy, score: BenchmarkScore) -> str:
 # ---- notes and states
 
 
-def said(policy: Policy) -> tuple[str, ...]:
+def plan_lines(policy: Policy) -> tuple[str, ...]:
     """Return the lines about judging for the plan that is shown before a run."""
     if not policy.judge:
         return ()

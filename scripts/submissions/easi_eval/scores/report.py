@@ -133,7 +133,7 @@ def table_lines(table: ScoreTable, width: int = 80) -> list[str]:
     return [lines[0], rule, *lines[1:-1], rule, lines[-1]]
 
 
-def beside(table: ScoreTable) -> list[str]:
+def footnotes(table: ScoreTable) -> list[str]:
     """Return the notes to show below the table, one line each.
 
     A note that several benchmarks share is printed once, with all their titles.
@@ -213,7 +213,7 @@ def summary(
         lines += _wrap(
             f"The average needs all of EASI-8; not complete: {', '.join(lacking)}", width, "", ""
         )
-    for note in (*beside(table), *notes):
+    for note in (*footnotes(table), *notes):
         lines += _wrap(note, width, "", "  ")
     if troubles:
         lines += ["", "Not complete:", *_troubles(troubles, width)]

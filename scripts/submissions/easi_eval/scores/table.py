@@ -11,7 +11,7 @@ import io
 from collections.abc import Iterator
 
 from ..benchmarks import GROUPS
-from .report import above, beside
+from .report import above, footnotes
 from .scores import BenchmarkScore, ScoreTable, State, title_of
 
 COLUMNS = (
@@ -157,7 +157,7 @@ def markdown_text(table: ScoreTable) -> str:
         score = f"{float(record['score']):.2f}" if record["score"] else ""
         cells = (title, record["part"], score, *(record[column] for column in COLUMNS[3:]))
         lines.append("| " + " | ".join(_plain(cell) for cell in cells) + " |")
-    if notes := beside(table):
+    if notes := footnotes(table):
         lines += ["", *(f"- {_plain(note)}" for note in notes)]
     return "\n".join(lines) + "\n"
 

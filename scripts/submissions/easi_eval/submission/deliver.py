@@ -1,4 +1,4 @@
-"""The files a run hands in (table, payload, archive), the check of its metadata, and submission."""
+"""The files that a run delivers, the check of the submission's metadata, and sending them."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ REAL_DATA = (
 Revisions = Mapping[str, str]  # commit by repository, as in the manifest
 
 
-def described(
+def check_metadata(
     cfg: RunConfig, model: ModelChoice, paths: RunPaths, hub: HubSettings
 ) -> naming_of.Naming:
     """Compare the submission's metadata with the model that is evaluated.
@@ -64,7 +64,7 @@ def described(
     return found
 
 
-def admitted(
+def check_admission(
     cfg: RunConfig, hub: HubSettings, code: ExitCode = ExitCode.REFUSED
 ) -> tuple[str, ...]:
     """Check on the hub what the leaderboard will check there.
@@ -92,7 +92,7 @@ def admitted(
     return tuple(filter(None, [check_public(cfg.submission, license_of, code)]))
 
 
-def offered(
+def metadata_suggestions(
     cfg: RunConfig, model: ModelChoice, paths: RunPaths, hub: HubSettings
 ) -> tuple[str, ...]:
     """Return what the checkpoint's own files say about the metadata fields.
@@ -117,7 +117,7 @@ def offered(
 
 
 @dataclass
-class HandIn:
+class ResultFiles:
     """The result files of one run, in its folder and at the top of the output folder.
 
     Attributes:
@@ -169,7 +169,7 @@ class HandIn:
         fields = payload.fields_to_fill(self.payload)
         if fields and not self.cfg.smoke:
             said.append(f"before you submit, give {', '.join(fields)} with --submission-configs")
-            said += offered(self.cfg, self.model, self.paths, self.hub)
+            said += metadata_suggestions(self.cfg, self.model, self.paths, self.hub)
         if not self.fits:
             said.append(
                 f"the archive has {len(self.archive):,} bytes, more than one request takes: "
@@ -213,7 +213,7 @@ class HandIn:
             )
 
         def admit() -> None:
-            for line in admitted(self.cfg, self.hub, otherwise):
+            for line in check_admission(self.cfg, self.hub, otherwise):
                 print(f"{line}; sending all the same")
 
         submission.submit(
