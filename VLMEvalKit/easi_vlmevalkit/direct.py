@@ -28,7 +28,8 @@ from easi_eval.core.model import ModelChoice
 from easi_eval.core.places import REPOSITORY
 from easi_eval.core.redact import Redactor
 from easi_eval.core.run_folder import sanitise
-from easi_eval.data.benchmark_data import HubSettings, fetch, vlmevalkit_needs
+from easi_eval.data.benchmark_needs import vlmevalkit_needs
+from easi_eval.data.needs import HubSettings
 from easi_eval.display.plain import PlainDisplay
 from easi_eval.scores.judging import BY_RULES, RULES
 
@@ -242,10 +243,12 @@ def fetch_data(tasks: Sequence[str]) -> None:
     needs = [need for bench in wanted for need in vlmevalkit_needs(bench, folder)]
     if not needs:
         return
+    from easi_eval.data.fetch import fetch  # loads the hub's client
+
     folder.mkdir(parents=True, exist_ok=True)
     # The ranks of torchrun fetch one after the other.
     with file_lock(folder / ".easi.lock"), PlainDisplay(sys.stdout) as display:
-        fetch(needs, display.on if _first_rank() else lambda event: None)
+        fetch(needs, display.on if _first_rank() else lambda event: None, HubSettings.from_env())
 
 
 def _first_rank() -> bool:

@@ -21,8 +21,9 @@ from easi_eval.benchmarks import by_key
 from easi_eval.config import RunConfig
 from easi_eval.core.model import ModelChoice
 from easi_eval.core.run_folder import RunPaths
-from easi_eval.data.benchmark_data import HubSettings, fetch
+from easi_eval.data.fetch import fetch
 from easi_eval.data.local_hub import server as hub
+from easi_eval.data.needs import HubSettings
 from easi_eval.data.rehearsal import data
 from program import REPOSITORY, RunFolder, User
 

@@ -28,23 +28,14 @@ from huggingface_hub import constants
 from easi_eval.benchmarks import BENCHMARKS, by_key
 from easi_eval.core.errors import DiskFull, EasiError, ExitCode, NoRoom
 from easi_eval.core.events import DataProgress, Event, Notice
-from easi_eval.data import fetch as fetching
-from easi_eval.data.benchmark_data import (
-    Fetched,
-    HubSettings,
-    Kind,
-    Need,
-    Unpack,
-    fetch,
-    fetch_model_file,
-    lmms_needs,
-    size_of,
-    vlmevalkit_needs,
-)
+from easi_eval.data import model_file
+from easi_eval.data.benchmark_needs import lmms_needs, vlmevalkit_needs
+from easi_eval.data.fetch import fetch, size_of
 from easi_eval.data.hub import PIECE
 from easi_eval.data.local_hub import server as smoke_hub
 from easi_eval.data.local_hub.server import Faults, LocalHub, Served
-from easi_eval.data.needs import FileRecord, Unreachable
+from easi_eval.data.model_file import fetch_model_file
+from easi_eval.data.needs import Fetched, FileRecord, HubSettings, Kind, Need, Unpack, Unreachable
 from easi_eval.run.prepare import fetch_each
 
 pytestmark = pytest.mark.timeout(60)
@@ -603,7 +594,8 @@ def test_killed_at_any_time_the_next_run_completes(
     zip_file(served(hub, "one.zip"), files)
     target = settings.hf_home / "videos"
     program = (
-        "import sys; from pathlib import Path; from easi_eval.data.benchmark_data import *; "
+        "import sys; from pathlib import Path; from easi_eval.data.fetch import *; "
+        "from easi_eval.data.needs import *; "
         "home = Path(sys.argv[2])\n"
         f"need = Need('media', {REPO!r}, ignore=('videos.zip',), "
         "unpack=Unpack(into=home / 'videos'))\n"
@@ -1046,7 +1038,7 @@ def test_a_models_config_comes_from_the_hub_or_from_the_cache(
             fetch_model_file(settings, name, file)
     ref = settings.hub_cache / "models--easi--model" / "refs" / "main"
     assert not ref.exists(), "the cache's main must not move to a snapshot that holds one file"
-    monkeypatch.setattr(fetching, "_commits", {})  # as in another process
+    monkeypatch.setattr(model_file, "_commits", {})  # as in another process
     with pytest.raises(EasiError, match="HF_HUB_OFFLINE"):
         fetch_model_file(replace(settings, offline=True), "easi/model", "config.json")
     ref.parent.mkdir(parents=True)

@@ -14,7 +14,8 @@ import pytest
 
 from easi_eval.backends.shared.model_files import weights_need
 from easi_eval.benchmarks import by_key
-from easi_eval.data.benchmark_data import fetch, vlmevalkit_needs
+from easi_eval.data.benchmark_needs import vlmevalkit_needs
+from easi_eval.data.fetch import fetch
 from easi_eval.data.local_hub import server as hub
 from easi_eval.data.needs import HubSettings
 from easi_eval.data.rehearsal import checkpoint, data

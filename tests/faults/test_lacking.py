@@ -14,7 +14,8 @@ from huggingface_hub.utils._http import reset_sessions
 from easi_eval.backends.shared.model_files import weights_need
 from easi_eval.benchmarks import BENCHMARKS, LMMS_EVAL, VLMEVALKIT, by_key
 from easi_eval.core.errors import EasiError
-from easi_eval.data.benchmark_data import fetch, lmms_needs, vlmevalkit_needs
+from easi_eval.data.benchmark_needs import lmms_needs, vlmevalkit_needs
+from easi_eval.data.fetch import fetch
 from easi_eval.data.lacking import refuse_lacking
 from easi_eval.data.local_hub import server as hub
 from easi_eval.data.needs import HubSettings, Need

@@ -20,9 +20,9 @@ from easi_eval.config import RunConfig
 from easi_eval.core.errors import EasiError
 from easi_eval.core.locks import SOFT, file_lock, lacks_locks, unlocked
 from easi_eval.core.model import ModelChoice
-from easi_eval.data.benchmark_data import Kind, Need, Unpack, fetch
+from easi_eval.data.fetch import fetch
 from easi_eval.data.local_hub import server as hub
-from easi_eval.data.needs import HubSettings
+from easi_eval.data.needs import HubSettings, Kind, Need, Unpack
 from program import REPOSITORY, User
 
 TAKEN_AWAY = REPOSITORY / "tests" / "no_locks"

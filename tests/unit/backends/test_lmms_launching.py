@@ -20,8 +20,8 @@ from easi_eval.core.errors import EasiError
 from easi_eval.core.model import ModelChoice
 from easi_eval.core.model_args import format_model_args, parse_model_args
 from easi_eval.core.run_folder import RunPaths
-from easi_eval.data.benchmark_data import fetch_model_file
 from easi_eval.data.cards import license_of
+from easi_eval.data.model_file import fetch_model_file
 from easi_eval.data.needs import HubSettings
 from easi_eval.engine.processes import launchers
 from easi_eval.run.pipeline import places

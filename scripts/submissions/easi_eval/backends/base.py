@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ..config import RunConfig
     from ..core.model import ModelChoice
     from ..core.run_folder import RunPaths
-    from ..data.benchmark_data import Need
+    from ..data.needs import Need
     from ..engine.processes.jobs import Job
     from ..scores.outputs import Outputs
     from ..scores.scores import BenchmarkScore, Reading

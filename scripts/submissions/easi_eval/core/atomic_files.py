@@ -13,15 +13,14 @@ from pathlib import Path
 from .errors import DiskFull, EasiError, is_full
 
 
-def write_atomic(path: Path, content: str | bytes) -> None:
-    """Write the whole file or nothing, and create its folder.
+def replace_file(path: Path, data: bytes) -> None:
+    """Write the whole file under a temporary name and rename it; create its folder.
 
     If the process is killed, the file has either its old or its new content.
 
     Raises:
-        EasiError: The disk is full (DiskFull) or cannot be written to.
+        OSError: It cannot be written; the temporary file is removed.
     """
-    data = content if isinstance(content, bytes) else content.encode("utf-8")
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -30,21 +29,32 @@ def write_atomic(path: Path, content: str | bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-    except BaseException as error:
+    except BaseException:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError) and is_full(error):
+        raise
+
+
+def write_atomic(path: Path, content: str | bytes) -> None:
+    """Write a file with ``replace_file``.
+
+    Raises:
+        EasiError: The disk is full (DiskFull) or cannot be written to.
+    """
+    data = content if isinstance(content, bytes) else content.encode("utf-8")
+    try:
+        replace_file(path, data)
+    except OSError as error:
+        if is_full(error):
             raise DiskFull(
                 f"{path} cannot be written: {error.strerror}; it has {len(data):,} bytes, "
                 f"{_free(path):,} are free",
                 "what was written before is kept",
             ) from error
-        if isinstance(error, OSError):
-            raise EasiError(
-                f"{path} cannot be written: {error.strerror or error}",
-                hint="free some space, or give another --output-dir",
-            ) from error
-        raise
+        raise EasiError(
+            f"{path} cannot be written: {error.strerror or error}",
+            hint="free some space, or give another --output-dir",
+        ) from error
 
 
 def _free(path: Path) -> int:

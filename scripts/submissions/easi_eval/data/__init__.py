@@ -1,1 +1,1 @@
-"""From a hub to disk: benchmark data and weights; ``benchmark_data`` is the interface."""
+"""From a hub to disk: data and weights; the entry points are ``fetch`` and ``model_file``."""

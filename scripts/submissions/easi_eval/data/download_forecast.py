@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from .files import gigabytes
+from .disk import gigabytes
 from .needs import Download, Need, Size
 
 

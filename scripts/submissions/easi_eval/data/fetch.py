@@ -1,4 +1,8 @@
-"""The steps of a fetch: list, plan, check the disk, download, unpack."""
+"""Download and unpack data before any worker starts: list, plan, check the disk, download, unpack.
+
+Every file is compared with what the hub reports about it; a file is either complete or absent.
+Importing this module loads huggingface_hub, so callers import it where they fetch.
+"""
 
 from __future__ import annotations
 
@@ -16,9 +20,9 @@ from ..core.events import DataProgress, Emit, Notice
 from ..core.locks import Waiting, file_lock
 from . import unpack as unpacking
 from .files import WantedFile, bring, tidy
-from .hub import Hub, Listing, Repo
+from .hub import Hub, list_all
 from .local_store import Checked, digest_of, local_listing, save_listing, snapshot_folder, write_ref
-from .needs import Fetched, FileRecord, HubSettings, Kind, Need, Size, Unreachable
+from .needs import Fetched, FileRecord, HubSettings, Kind, Listing, Need, Repo, Size, Unreachable
 from .parallel import Pulse, run_all
 from .planning import (
     Planned,
@@ -26,7 +30,6 @@ from .planning import (
     archive_names,
     archives_of,
     distinct,
-    incomplete,
     plan_needs,
     refuse_full_disk,
     refuse_incomplete,
@@ -37,14 +40,18 @@ from .planning import (
 from .unpack import Archive, Target
 
 CHECKED = "checked.txt"
-# By cache and revision, the commit that the hub named when this process asked for single files.
-# The files lie in the snapshot of that commit. The cache's own ref cannot be used to find them,
-# because it is written only when all files of the commit are there.
-_commits: dict[tuple[Path, Repo], str] = {}
 
 
 def fetch(needs: Sequence[Need], emit: Emit, settings: HubSettings) -> list[Fetched]:
-    """See ``easi_eval.data.benchmark_data.fetch``."""
+    """Fetch every need, in the order given; an interrupted download is continued next time.
+
+    Emits DataProgress for each need (bytes present and verified; while archives are unpacked,
+    ``what`` ends in ", unpacking") and a Notice for other remarks. If the hub does not answer,
+    complete data on disk is used; otherwise one error says what is missing.
+
+    Raises:
+        EasiError: A need cannot be met.
+    """
 
     def say(line: str) -> None:
         emit(Notice(line, "warning"))
@@ -92,7 +99,11 @@ def fetch(needs: Sequence[Need], emit: Emit, settings: HubSettings) -> list[Fetc
 
 
 def size_of(needs: Sequence[Need], settings: HubSettings) -> list[Size]:
-    """See ``easi_eval.data.benchmark_data.size_of``."""
+    """Return what fetching would download and what is present, in the order given.
+
+    Downloads and writes nothing. If the hub does not answer, the size is unknown and the result
+    says why; this is not an error.
+    """
     pulse = Pulse()
     repos = list(dict.fromkeys(repo_of(need) for need in needs))
     problems: dict[Repo, str] = {}
@@ -107,63 +118,6 @@ def size_of(needs: Sequence[Need], settings: HubSettings) -> list[Size]:
         _size(need, listings[repo_of(need)], problems.get(repo_of(need), ""), settings)
         for need in needs
     ]
-
-
-def model_file(settings: HubSettings, model: str, name: str, revision: str = "") -> Path:
-    """See ``easi_eval.data.benchmark_data.fetch_model_file``."""
-    repo = Repo("model", model, revision or "main")
-    if not settings.offline:
-        try:
-            return _ask_for_file(settings, repo, name)
-        except Unreachable:
-            if _cached(settings, repo, name) is None:
-                raise
-    path = _cached(settings, repo, name)
-    if path is None:
-        raise incomplete(f"{name} of {model}", settings)
-    return path
-
-
-def _ask_for_file(settings: HubSettings, repo: Repo, name: str) -> Path:
-    pulse = Pulse()
-    hub, found = Hub(settings, pulse), []
-
-    def ask() -> None:
-        commit = hub.commit(repo)
-        found.append(Path(hub.download(repo, commit, name, lambda: 0)))
-        _commits[settings.hub_cache, repo] = commit
-
-    run_all([ask], 1, pulse, hub.watch)
-    return found[0]
-
-
-def _cached(settings: HubSettings, repo: Repo, name: str) -> Path | None:
-    """Return the path of a file in the hub cache, None if it is not there.
-
-    The commit is the one that the hub named to this process, else that of the cache's ref.
-    """
-    ref = settings.hub_cache / repo.folder / "refs" / repo.revision
-    commit = _commits.get((settings.hub_cache, repo)) or (
-        ref.read_text(encoding="utf-8").strip() if ref.is_file() else repo.revision
-    )
-    path = snapshot_folder(settings, repo, commit) / name
-    return path if path.is_file() else None
-
-
-def list_all(repos: Sequence[Repo], hub: Hub, pulse: Pulse) -> dict[Repo, Listing]:
-    """Ask the hub for all listings in parallel.
-
-    Raises:
-        Unreachable: No answer came in time.
-        EasiError: A repository cannot be listed; the first such error.
-    """
-    answers: dict[Repo, Listing] = {}
-
-    def ask(repo: Repo) -> Callable[[], None]:
-        return lambda: answers.__setitem__(repo, hub.list(repo))
-
-    run_all([ask(repo) for repo in repos], hub.settings.workers, pulse, hub.watch)
-    return answers
 
 
 def _ask_each(

@@ -10,7 +10,7 @@ import functools
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,8 +37,8 @@ from huggingface_hub.utils._http import http_backoff, reset_sessions
 from ..core.errors import DiskFull, EasiError, is_full
 from ..core.locks import file_lock, lacks_locks, on_stderr
 from .connection import refuse_unusable
-from .needs import FileRecord, HubSettings, Unreachable
-from .parallel import Pulse
+from .needs import FileRecord, HubSettings, Listing, Repo, Unreachable
+from .parallel import Pulse, run_all
 
 TOO_MANY = 429
 IN_BETWEEN = (407, 511)  # status codes of a proxy and of a network's login page, not of the hub
@@ -55,47 +55,6 @@ NOT_WRITABLE = {
     errno.EISDIR,
 }
 Result = TypeVar("Result")
-
-
-@dataclass(frozen=True, order=True)
-class Repo:
-    """A repository at a revision.
-
-    Attributes:
-        kind: ``dataset`` or ``model``.
-        name: ``owner/name``.
-        revision: A branch, tag or commit.
-    """
-
-    kind: str
-    name: str
-    revision: str
-
-    @property
-    def folder(self) -> str:
-        """The name of the repository's folder in a hub cache."""
-        return f"{self.kind}s--" + self.name.replace("/", "--")
-
-    def __str__(self) -> str:
-        return self.name if self.revision == "main" else f"{self.name} ({self.revision})"
-
-
-@dataclass(frozen=True)
-class Listing:
-    """The files of a repository at one commit.
-
-    Attributes:
-        repo: The repository and revision that was asked for.
-        commit: The commit of that revision.
-        files: Its files.
-        source: ``hub``; ``record``, a listing saved by an earlier fetch; or ``cache``, the files in
-            the hub cache, which may be incomplete.
-    """
-
-    repo: Repo
-    commit: str
-    files: tuple[FileRecord, ...]
-    source: str = "hub"
 
 
 class _GivenUp:
@@ -642,3 +601,19 @@ def _innermost(error: object) -> str:
             break
         text, seen = inner, seen + 1
     return (str(text).rsplit(": ", 1)[-1].strip().splitlines() or [type(text).__name__])[0]
+
+
+def list_all(repos: Sequence[Repo], hub: Hub, pulse: Pulse) -> dict[Repo, Listing]:
+    """Ask the hub for all listings in parallel.
+
+    Raises:
+        Unreachable: No answer came in time.
+        EasiError: A repository cannot be listed; the first such error.
+    """
+    answers: dict[Repo, Listing] = {}
+
+    def ask(repo: Repo) -> Callable[[], None]:
+        return lambda: answers.__setitem__(repo, hub.list(repo))
+
+    run_all([ask(repo) for repo in repos], hub.settings.workers, pulse, hub.watch)
+    return answers

@@ -13,8 +13,7 @@ from typing import Any
 
 from ..benchmarks import HubData
 from ..core.errors import EasiError
-from .hub import Repo
-from .needs import HubSettings
+from .needs import HubSettings, Repo
 
 PART_OF = re.compile(r"-\d{5}-of-(\d{5})")
 

@@ -17,8 +17,8 @@ from pathlib import Path, PurePosixPath
 from ..benchmarks import HubData, Source
 from ..core.errors import EasiError
 from .hub_tables import named_files
+from .local_store import incomplete
 from .needs import Fetched, HubSettings, Kind
-from .planning import incomplete
 
 # Columns that name media, relative to the folder into which they are unpacked.
 MEDIA: tuple[tuple[str, ...], ...] = (

@@ -5,15 +5,14 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import quote
 
+from ..core.atomic_files import replace_file
 from ..core.errors import EasiError
-from .hub import Listing, Repo
-from .needs import FileRecord, HubSettings
+from .needs import FileRecord, HubSettings, Listing, Repo
 
 CHUNK = 1 << 20
 
@@ -40,14 +39,6 @@ def size_of_file(path: Path) -> int | None:
         return path.stat().st_size if path.is_file() else None
     except OSError:
         return None
-
-
-def write_atomic(path: Path, text: str) -> None:
-    """Write a file completely or not at all; the folder is made if needed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)
 
 
 class Checked:
@@ -95,7 +86,7 @@ def save_listing(settings: HubSettings, listing: Listing) -> None:
     """Save a listing, so that a later offline run knows which files make the data complete."""
     data = {"commit": listing.commit, "files": [[f.path, f.size, f.digest] for f in listing.files]}
     with contextlib.suppress(OSError):  # a shared cache may be read-only
-        write_atomic(_listing_path(settings, listing.repo), json.dumps(data))
+        replace_file(_listing_path(settings, listing.repo), json.dumps(data).encode())
 
 
 def local_listing(settings: HubSettings, repo: Repo) -> Listing:
@@ -144,7 +135,7 @@ def write_ref(settings: HubSettings, listing: Listing) -> None:
     if there == listing.commit or (there and listing.source != "hub"):
         return
     try:
-        write_atomic(ref, listing.commit)
+        replace_file(ref, listing.commit.encode())
     except OSError as error:
         # Weights need no ref, as they are passed on as a folder.
         if there and listing.repo.kind == "dataset":
@@ -157,3 +148,14 @@ def write_ref(settings: HubSettings, listing: Listing) -> None:
 
 def _listing_path(settings: HubSettings, repo: Repo) -> Path:
     return settings.records / repo.folder / f"listing-{quote(repo.revision, safe='')}.json"
+
+
+def incomplete(repo: object, settings: HubSettings) -> EasiError:
+    """Return the error for data that are missing while the hub cannot be asked.
+
+    ``repo`` is the repository, or text that names the missing part of it.
+    """
+    return EasiError(
+        f"{repo} is not complete on disk and {settings.why_offline}",
+        hint=f"unset {settings.offline_by}, or copy the data to {settings.hf_home}",
+    )

@@ -27,6 +27,29 @@ class Unreachable(EasiError):
     """The hub gives no answer, or none that a hub would give."""
 
 
+@dataclass(frozen=True, order=True)
+class Repo:
+    """A repository at a revision.
+
+    Attributes:
+        kind: ``dataset`` or ``model``.
+        name: ``owner/name``.
+        revision: A branch, tag or commit.
+    """
+
+    kind: str
+    name: str
+    revision: str
+
+    @property
+    def folder(self) -> str:
+        """The name of the repository's folder in a hub cache."""
+        return f"{self.kind}s--" + self.name.replace("/", "--")
+
+    def __str__(self) -> str:
+        return self.name if self.revision == "main" else f"{self.name} ({self.revision})"
+
+
 class Kind(Enum):
     """How the files of a need are stored."""
 
@@ -116,6 +139,24 @@ class FileRecord:
     path: str
     size: int
     digest: str
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The files of a repository at one commit.
+
+    Attributes:
+        repo: The repository and revision that was asked for.
+        commit: The commit of that revision.
+        files: Its files.
+        source: ``hub``; ``record``, a listing saved by an earlier fetch; or ``cache``, the files in
+            the hub cache, which may be incomplete.
+    """
+
+    repo: Repo
+    commit: str
+    files: tuple[FileRecord, ...]
+    source: str = "hub"
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,10 @@ from huggingface_hub.utils import filter_repo_objects
 
 from ..core.errors import EasiError, NoRoom
 from . import unpack as unpacking
-from .files import WantedFile, existing_parent, free_bytes, gigabytes, refuse_unwritable
-from .hub import Listing, Repo
-from .local_store import size_of_file, snapshot_folder
-from .needs import FileRecord, HubSettings, Kind, Need
+from .disk import existing_parent, free_bytes, gigabytes, refuse_unwritable
+from .files import WantedFile
+from .local_store import incomplete, size_of_file, snapshot_folder
+from .needs import FileRecord, HubSettings, Kind, Listing, Need, Repo
 from .unpack import Archive, Target
 from .weight_files import INDEX, WEIGHTS, chosen, judged, shards
 
@@ -125,17 +125,6 @@ def all_here(
     if any(listing.source != "record" for listing in listings.values()):
         return False
     return all(item.looks_present() for item in distinct(plan_needs(needs, listings, settings)))
-
-
-def incomplete(repo: object, settings: HubSettings) -> EasiError:
-    """Return the error for data that are missing while the hub cannot be asked.
-
-    ``repo`` is the repository, or text that names the missing part of it.
-    """
-    return EasiError(
-        f"{repo} is not complete on disk and {settings.why_offline}",
-        hint=f"unset {settings.offline_by}, or copy the data to {settings.hf_home}",
-    )
 
 
 def refuse_incomplete(plan: Sequence[Planned], settings: HubSettings) -> None:

@@ -18,9 +18,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
+from ..core.atomic_files import replace_file
 from ..core.errors import DiskFull, EasiError, NoRoom, is_full
-from .files import free_bytes, gigabytes
-from .local_store import write_atomic
+from .disk import free_bytes, gigabytes
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -170,7 +170,7 @@ def unpack(
     if done != state or missing:
         _write_marker(target.marker, state)
     if sentinel is not None and not sentinel.is_file():
-        write_atomic(sentinel, "done")
+        replace_file(sentinel, b"done")
 
 
 def bytes_missing(target: Target, archives: Sequence[Archive]) -> int:
@@ -406,4 +406,4 @@ def _read_marker(path: Path) -> dict[str, str]:
 
 
 def _write_marker(path: Path, archives: dict[str, str]) -> None:
-    write_atomic(path, json.dumps({"by": "easi-eval", "archives": archives}, indent=1))
+    replace_file(path, json.dumps({"by": "easi-eval", "archives": archives}, indent=1).encode())

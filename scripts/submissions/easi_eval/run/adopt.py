@@ -30,7 +30,7 @@ from ..core.manifest import BenchmarkState, Manifest
 from ..core.model import ModelChoice
 from ..core.redact import secret_argument
 from ..core.run_folder import RunPaths
-from ..data.benchmark_data import HubSettings
+from ..data.needs import HubSettings
 from ..engine.work import ItemList
 from ..scores.comparability import NOTE
 from ..scores.judging import RULES

@@ -36,7 +36,7 @@ from ..core.model import ModelChoice
 from ..core.places import REPOSITORY
 from ..core.redact import Redactor
 from ..core.run_folder import RunPaths, run_lock, sanitise
-from ..data.benchmark_data import fetch, size_of
+from ..data.download_forecast import forecast
 from ..data.needs import Download, HubSettings, Kind, Need, Unreachable
 from ..display.choose import make_display
 from ..engine.journal_state import pending
@@ -96,6 +96,8 @@ def run(asked: RunConfig, refusals: Refusals) -> int:
             # A model named by the user comes from the real hub; only the data of a smoke run come
             # from the local one.
             if asked.model:
+                from ..data.fetch import fetch  # loads the hub's client, which is slow
+
                 for found in fetch(backend.weights(model), _said, users_hub):
                     model = backend.localise(model, found.need.repo, found.path)
             hub = stack.enter_context(rehearsal_hub(cfg))
@@ -384,7 +386,7 @@ def _jobs(cfg: RunConfig, backend: Backend, plan: Plan) -> list[Job]:
 
 def _download(cfg: RunConfig, backend: Backend, plan: Plan, hub: HubSettings) -> Download:
     """Return what data and weights the plan would download; asks the hub for the sizes."""
-    from ..data.download_forecast import forecast  # loads the hub's client, which is slow
+    from ..data.fetch import size_of  # loads the hub's client, which is slow
 
     wanted = {bench.key: backend.needs(cfg, bench) for bench in plan.benchmarks}
     if (

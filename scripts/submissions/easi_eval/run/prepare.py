@@ -23,7 +23,7 @@ from ..core.events import Emit, Notice
 from ..core.manifest import Manifest
 from ..core.model import ModelChoice
 from ..core.run_folder import sanitise
-from ..data.benchmark_data import fetch
+from ..data import lacking
 from ..data.contents import content_of, contents, differing, known_of, only_truth_differs
 from ..data.needs import Fetched, HubSettings, Kind, Need, Unreachable
 from ..engine.work import ItemList
@@ -49,6 +49,8 @@ def fetch_each(
         DiskFull: The disk became full.
         EasiError: No benchmark's data can be fetched.
     """
+    from ..data.fetch import fetch  # loads the hub's client, which is slow
+
     try:
         found = {
             f.need: f for f in fetch([need for each in needs.values() for need in each], emit, hub)
@@ -84,8 +86,6 @@ def refuse_lacking(
     Raises:
         EasiError: No benchmark is left.
     """
-    from ..data import lacking  # loads the hub's client
-
     failed: dict[str, EasiError] = {}
     for step in plan.todo:
         if found := fetched.get(step.bench.key):
@@ -124,6 +124,8 @@ def fetch_referred(
         NoRoom: The disk has too little space.
         DiskFull: The disk became full.
     """
+    from ..data.fetch import fetch  # loads the hub's client, which is slow
+
     found: dict[str, Fetched] = {}
 
     def lies(reference: Reference) -> Path | None:

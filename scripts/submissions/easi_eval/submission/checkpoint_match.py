@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..core.errors import EasiError
-from ..data.fetch import list_all
-from ..data.hub import Hub, Repo
+from ..data.hub import Hub, list_all
 from ..data.local_store import digest_of
-from ..data.needs import HubSettings
+from ..data.needs import HubSettings, Repo
 from ..data.parallel import Pulse
 from ..data.weight_files import WEIGHTS
 

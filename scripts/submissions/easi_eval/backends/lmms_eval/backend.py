@@ -21,6 +21,7 @@ from ...core.model import ModelChoice
 from ...core.model_args import format_model_args, unquoted
 from ...core.run_folder import RunPaths
 from ...core.suggest import did_you_mean
+from ...data.benchmark_needs import lmms_needs
 from ...data.needs import HubSettings, Need
 from ...engine.processes import launchers
 from ...engine.processes.jobs import Job
@@ -289,8 +290,6 @@ class LmmsEval:
 
     def needs(self, cfg: RunConfig, bench: Benchmark) -> list[Need]:
         """Return the data this benchmark reads."""
-        from ...data.benchmark_data import lmms_needs
-
         return lmms_needs(bench, self.hub.hf_home)
 
     def weights(self, model: ModelChoice) -> list[Need]:

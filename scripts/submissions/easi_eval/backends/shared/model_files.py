@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ...core.errors import EasiError
 from ...core.suggest import nearest
+from ...data.model_file import fetch_model_file
 from ...data.needs import HubSettings, Need, Unreachable
 from ...data.weight_files import WEIGHTS
 from . import references
@@ -142,8 +143,6 @@ def files_of(model: str, hub: HubSettings, revision: str = "") -> Path | None:
     """
     if Path(model).is_dir():
         return Path(model)
-    from ...data.benchmark_data import fetch_model_file
-
     for name in (references.CONFIG, references.ADAPTER) if is_hub_id(model) else ():
         with suppress(EasiError):
             return fetch_model_file(replace(hub, offline=True), model, name, revision).parent
@@ -165,8 +164,6 @@ def model_config(model: str, hub: HubSettings, revision: str = "") -> dict[str, 
     if not folder.is_dir() and not is_hub_id(model):
         return None
     if not folder.is_dir():
-        from ...data.benchmark_data import fetch_model_file
-
         try:
             return _config(fetch_model_file(hub, model, references.CONFIG, revision))
         except Unreachable:

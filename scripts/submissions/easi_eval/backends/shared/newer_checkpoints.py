@@ -18,7 +18,7 @@ from ...benchmarks import LMMS_EVAL
 from ...config import RunConfig
 from ...core.errors import EasiError
 from ...core.model import ModelChoice
-from ...data.benchmark_data import fetch_model_file
+from ...data.model_file import fetch_model_file
 from ...data.needs import HubSettings
 from ...engine.vlm.transformers5 import has_output_head, of_5, translate, translate_tokenizer
 from ..lmms_eval.backend import OTHER_ENGINES

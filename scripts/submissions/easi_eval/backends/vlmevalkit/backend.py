@@ -16,6 +16,7 @@ from ...core.errors import EasiError
 from ...core.model import ModelChoice
 from ...core.places import REPOSITORY
 from ...core.run_folder import RunPaths, sanitise
+from ...data.benchmark_needs import vlmevalkit_needs
 from ...data.needs import HubSettings, Need
 from ...engine.processes import launchers
 from ...engine.processes.jobs import Job
@@ -165,8 +166,6 @@ class VLMEvalKit:
 
     def needs(self, cfg: RunConfig, bench: Benchmark) -> list[Need]:
         """Return the data this benchmark reads."""
-        from ...data.benchmark_data import vlmevalkit_needs
-
         return vlmevalkit_needs(bench, cfg.dataset_dir.absolute())
 
     def weights(self, model: ModelChoice) -> list[Need]:
