@@ -150,6 +150,13 @@ def test_a_low_terminal_still_shows_what_runs(height: int) -> None:
         assert any("more" in line and "waiting" in line for line in lines)
 
 
+def test_a_log_path_that_wraps_at_words_does_not_overflow_the_terminal() -> None:
+    # "log" stays alone on its line, and the path takes two more
+    view = view_of(middle_of_a_run)
+    for height in range(17, 50):
+        assert len(drawn(view, 80, height)) <= height
+
+
 def test_before_anything_is_known() -> None:
     assert any("EASI" in line for line in drawn(RunView(Clock()), 80))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -30,6 +31,7 @@ from .progress import (
 
 WIDE = 100  # terminal columns from which bars and rates are shown
 DOWNLOADS = 3  # downloads shown at a time
+_MEASURE = Console(file=io.StringIO())  # wraps texts and prints nothing
 STYLES = {
     "complete": ("✓", "green"),
     "partial": ("✓", "yellow"),
@@ -260,4 +262,4 @@ def _foot(view: RunView) -> list[Text]:
 
 def _lines(text: Text, width: int) -> int:
     """Number of terminal lines that a text takes at this width."""
-    return sum(-(-max(len(line), 1) // width) for line in text.plain.split("\n"))
+    return len(text.wrap(_MEASURE, width, overflow="fold"))
