@@ -22,13 +22,14 @@ from easi_eval.core.errors import EasiError
 from easi_eval.data.needs import HubSettings
 from easi_eval.engine.work import ItemList
 from easi_eval.scores.recompute import recompute
-from easi_eval.scores.rows import failed_records, frame
+from easi_eval.scores.row_table import frame
 from easi_eval.scores.scorer_notes import (
     NOTES_FILE,
     FailedItem,
     ScorerNotes,
     add_failed,
     add_notes,
+    failed_records,
     notes_file,
 )
 from easi_eval.scores.scores import State

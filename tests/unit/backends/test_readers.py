@@ -26,7 +26,7 @@ from easi_eval.benchmarks import BACKENDS, BENCHMARKS, LMMS_EVAL, VLMEVALKIT, Be
 from easi_eval.core.errors import EasiError
 from easi_eval.scores.outputs import Outputs
 from easi_eval.scores.recompute import accuracy, pool
-from easi_eval.scores.rows import ROW_COLUMNS
+from easi_eval.scores.row_table import ROW_COLUMNS
 from easi_eval.scores.scores import Reading
 
 DATA = Path(__file__).parents[2] / "data"

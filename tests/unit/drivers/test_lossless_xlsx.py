@@ -23,7 +23,7 @@ from easi_eval.core.model import ModelChoice
 from easi_eval.core.run_folder import RunPaths
 from easi_eval.data.needs import HubSettings
 from easi_eval.scores.outputs import Outputs
-from easi_eval.scores.rows import frame
+from easi_eval.scores.row_table import frame
 from easi_eval.scores.scores import BenchmarkScore, Reading, State
 from easi_vlmevalkit.lossless_xlsx import exact_answers, lossy, writable, write_predictions
 

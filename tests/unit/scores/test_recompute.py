@@ -42,7 +42,8 @@ from easi_eval.scores.recompute import (
     tolerance,
     wrong_scores,
 )
-from easi_eval.scores.rows import frame, rows_csv, rows_from_csv, summarise
+from easi_eval.scores.row_table import frame, rows_csv, rows_from_csv
+from easi_eval.scores.rows import summarise
 from easi_eval.scores.scores import Reading, ScoreTable, State
 from easi_eval.submission.payload import build_payload
 

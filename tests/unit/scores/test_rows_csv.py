@@ -17,7 +17,7 @@ from easi_eval.backends.lmms_eval.result_files import find_lmms_outputs, read_lm
 from easi_eval.backends.vlmevalkit.result_files import find_vlmevalkit_outputs, read_vlmevalkit_rows
 from easi_eval.benchmarks import BACKENDS, BENCHMARKS, LMMS_EVAL, VLMEVALKIT, Benchmark
 from easi_eval.core.errors import EasiError
-from easi_eval.scores.rows import ROW_COLUMNS, frame, rows_csv, rows_from_csv
+from easi_eval.scores.row_table import ROW_COLUMNS, frame, rows_csv, rows_from_csv
 
 DATA = Path(__file__).parents[2] / "data"
 ODD = [

@@ -18,7 +18,9 @@ from easi_eval.backends.vlmevalkit.result_files import (
     read_vlmevalkit_scores,
 )
 from easi_eval.benchmarks import ALL_KEYS, CORE_KEYS, LMMS_EVAL, VLMEVALKIT, by_key, group_by_key
-from easi_eval.scores.rows import frame, pool, summarise
+from easi_eval.scores.recompute import pool
+from easi_eval.scores.row_table import frame
+from easi_eval.scores.rows import summarise
 from easi_eval.scores.scores import BenchmarkScore, Pool, Reading, ScoreTable, State, combine
 
 DATA = Path(__file__).parents[2] / "data"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+import time
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -83,3 +85,43 @@ class Survey:
 def taken_note(chosen: str, left: Sequence[str]) -> str:
     """Return the note for a benchmark that has several results in the folder."""
     return f"taken from {chosen}; left: {', '.join(left)}"
+
+
+def newest_files(paths: Iterable[Path]) -> list[Path]:
+    """Return the files among ``paths``, newest first.
+
+    A file and the links to it count once: as the file itself if it is among ``paths``, else as the
+    target of the link.
+
+    The age of a file is the time in the name of VLMEvalKit's run folder, because copying a folder
+    may lose modification times. A file outside such a folder is as old as its modification time.
+    Files of the same age are ordered by name.
+    """
+    real: dict[Path, Path] = {}
+    for path in paths:
+        if path.is_file():
+            target = path.resolve()
+            if not path.is_symlink():
+                real[target] = path
+            else:
+                real.setdefault(target, target)
+    return sorted(
+        real.values(),
+        key=lambda path: (_made(path), path.stat().st_mtime_ns, path.name, path.parent.name),
+        reverse=True,
+    )
+
+
+# VLMEvalKit's run folders: ``T20260209-101500`` (API mode) or ``T20260209_G1a2b3c4d`` (older
+# versions).
+_RUN = re.compile(r"T(\d{8})(?:[-_](\d{6}))?(?:_G[0-9a-zA-Z]+)?")
+
+
+def _made(path: Path) -> str:
+    """Return when a file was made, as digits from year to second (or to the day)."""
+    match = next((match for folder in path.parents if (match := _RUN.fullmatch(folder.name))), None)
+    return (
+        match[1] + (match[2] or "")
+        if match
+        else time.strftime("%Y%m%d%H%M%S", time.localtime(path.stat().st_mtime))
+    )

@@ -177,3 +177,18 @@ def _unescaped(found: re.Match[str]) -> str:
     if code not in _LONG:
         raise ValueError(f"no character is written {found[0]!r}")
     return _LONG[code]
+
+
+# The path of a snapshot in a hub cache. It differs between machines and does not identify the
+# scene.
+_SNAPSHOT = re.compile(r"[^'\"\s]*/snapshots/[0-9a-f]+/")
+
+
+def cluster_of(text: str, chars: int = 0) -> str:
+    """Return the value of the cluster column, made from the text in a result file.
+
+    Paths into a hub cache are removed. If ``chars`` is not 0, the text is cut to so many
+    characters.
+    """
+    text = _SNAPSHOT.sub("", text)
+    return text[:chars] if chars else text

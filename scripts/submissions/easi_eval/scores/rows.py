@@ -1,111 +1,15 @@
-"""Helpers that bring the rows of both backends into one table, and summarise the table."""
+"""Scores of a backend's aggregate, and the summary of a per-question table."""
 
 from __future__ import annotations
 
-import re
-import time
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 
 import pandas as pd
 
 from ..benchmarks import Benchmark, Part, Source
 from ..core.errors import EasiError
 from .recompute import NOBODY, part_score, pool
-from .row_table import ROW_COLUMNS, frame, rows_csv, rows_from_csv
-from .scorer_notes import FailedItem
 from .scores import BenchmarkScore, Pool, Reading, State
-
-__all__ = [
-    "ROW_COLUMNS",
-    "cluster_of",
-    "count_types",
-    "failed_records",
-    "frame",
-    "newest_files",
-    "pool",
-    "reading",
-    "rows_csv",
-    "rows_from_csv",
-    "summarise",
-]
-
-
-def newest_files(paths: Iterable[Path]) -> list[Path]:
-    """Return the files among ``paths``, newest first.
-
-    A file and the links to it count once: as the file itself if it is among ``paths``, else as the
-    target of the link.
-
-    The age of a file is the time in the name of VLMEvalKit's run folder, because copying a folder
-    may lose modification times. A file outside such a folder is as old as its modification time.
-    Files of the same age are ordered by name.
-    """
-    real: dict[Path, Path] = {}
-    for path in paths:
-        if path.is_file():
-            target = path.resolve()
-            if not path.is_symlink():
-                real[target] = path
-            else:
-                real.setdefault(target, target)
-    return sorted(
-        real.values(),
-        key=lambda path: (_made(path), path.stat().st_mtime_ns, path.name, path.parent.name),
-        reverse=True,
-    )
-
-
-# VLMEvalKit's run folders: ``T20260209-101500`` (API mode) or ``T20260209_G1a2b3c4d`` (older
-# versions).
-_RUN = re.compile(r"T(\d{8})(?:[-_](\d{6}))?(?:_G[0-9a-zA-Z]+)?")
-
-
-def _made(path: Path) -> str:
-    """Return when a file was made, as digits from year to second (or to the day)."""
-    match = next((match for folder in path.parents if (match := _RUN.fullmatch(folder.name))), None)
-    return (
-        match[1] + (match[2] or "")
-        if match
-        else time.strftime("%Y%m%d%H%M%S", time.localtime(path.stat().st_mtime))
-    )
-
-
-# The path of a snapshot in a hub cache. It differs between machines and does not identify the
-# scene.
-_SNAPSHOT = re.compile(r"[^'\"\s]*/snapshots/[0-9a-f]+/")
-
-
-def cluster_of(text: str, chars: int = 0) -> str:
-    """Return the value of the cluster column, made from the text in a result file.
-
-    Paths into a hub cache are removed. If ``chars`` is not 0, the text is cut to so many
-    characters.
-    """
-    text = _SNAPSHOT.sub("", text)
-    return text[:chars] if chars else text
-
-
-def failed_records(benchmark: str, items: Iterable[FailedItem]) -> list[dict[str, object]]:
-    """Return the records of failed questions: no answer, score 0, readability unknown."""
-    return [
-        {
-            "benchmark": benchmark,
-            "item": one.item,
-            "question_type": one.question_type,
-            "answer": "",
-            "extracted": None,
-            "target": one.target,
-            "score": 0.0,
-            "parsed": None,
-            "cluster": one.cluster,
-            "options": one.options,
-            "coin_flip": False,
-            "variant": one.variant,
-            "failed": True,
-        }
-        for one in items
-    ]
 
 
 def count_types(rows: pd.DataFrame, types: Iterable[str]) -> int:

@@ -110,3 +110,25 @@ def _members(path: Path) -> Mapping[str, Any]:
             f"{path} is damaged: it holds no object", hint="run this benchmark again with --rerun"
         )
     return found
+
+
+def failed_records(benchmark: str, items: Iterable[FailedItem]) -> list[dict[str, object]]:
+    """Return the records of failed questions: no answer, score 0, readability unknown."""
+    return [
+        {
+            "benchmark": benchmark,
+            "item": one.item,
+            "question_type": one.question_type,
+            "answer": "",
+            "extracted": None,
+            "target": one.target,
+            "score": 0.0,
+            "parsed": None,
+            "cluster": one.cluster,
+            "options": one.options,
+            "coin_flip": False,
+            "variant": one.variant,
+            "failed": True,
+        }
+        for one in items
+    ]

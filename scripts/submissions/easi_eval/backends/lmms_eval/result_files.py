@@ -16,9 +16,10 @@ import pandas as pd
 
 from ...benchmarks import LMMS_EVAL, Benchmark, Source
 from ...core.errors import EasiError
-from ...scores.outputs import Outputs
-from ...scores.rows import cluster_of, failed_records, frame, newest_files, reading
-from ...scores.scorer_notes import ScorerNotes, notes_file
+from ...scores.outputs import Outputs, newest_files
+from ...scores.row_table import cluster_of, frame
+from ...scores.rows import reading
+from ...scores.scorer_notes import ScorerNotes, failed_records, notes_file
 from ...scores.scores import Reading
 
 AGAIN = "the file is cut off or damaged: run this benchmark again with --rerun"

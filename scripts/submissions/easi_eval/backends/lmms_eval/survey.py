@@ -11,8 +11,7 @@ from typing import Any
 
 from ...benchmarks import LMMS_EVAL, Benchmark, by_key
 from ...core.errors import EasiError
-from ...scores.outputs import Candidate, Survey, taken_note
-from ...scores.rows import newest_files
+from ...scores.outputs import Candidate, Survey, newest_files, taken_note
 
 # The name of a results file of lmms-eval starts with the time of the launch.
 _STAMP = re.compile(r"(?P<stamp>\d{8}_\d{6})_results\.json")

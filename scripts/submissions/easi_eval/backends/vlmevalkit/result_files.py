@@ -22,9 +22,10 @@ import pandas as pd
 
 from ...benchmarks import VLMEVALKIT, Benchmark, RowRule, Source
 from ...core.errors import EasiError
-from ...scores.outputs import JUDGED, Outputs
-from ...scores.rows import cluster_of, failed_records, frame, newest_files, reading
-from ...scores.scorer_notes import ScorerNotes, notes_file
+from ...scores.outputs import JUDGED, Outputs, newest_files
+from ...scores.row_table import cluster_of, frame
+from ...scores.rows import reading
+from ...scores.scorer_notes import ScorerNotes, failed_records, notes_file
 from ...scores.scores import Reading
 from .caveats import names_movement
 
