@@ -16,10 +16,11 @@ from typing import Any
 from easi_eval.benchmarks import VLMEVALKIT
 from easi_eval.core.model import ModelChoice
 from easi_eval.engine.driver import load_work, without_gc
+from easi_eval.engine.generation import Generation
 from easi_eval.engine.prefetch import Ahead
 from easi_eval.engine.vlm.cuts import Decoded
 from easi_eval.engine.work import Item
-from easi_eval.engine.worker import Generation, open_journal, work_loop
+from easi_eval.engine.worker import open_journal, work_loop
 
 from .api_model import ServedModel
 from .datasets import Datasets, LoadedDataset

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from easi_eval.engine.worker import Generation
+from easi_eval.engine.generation import Generation
 
 from .datasets import LoadedDataset
 

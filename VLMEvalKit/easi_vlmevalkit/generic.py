@@ -7,8 +7,8 @@ from typing import Any
 
 from vlmeval.vlm.base import BaseModel
 
+from easi_eval.engine.generation import Generation
 from easi_eval.engine.vlm.generic_vlm import Decoding, GenericVLM, Prompt
-from easi_eval.engine.worker import Generation
 
 MOST_READY = 3  # prompts kept with their images: that of the current question and the next ones
 

@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from easi_eval.core.errors import EasiError
+from easi_eval.engine.generation import Generation
 from easi_eval.engine.journal import Journal
 from easi_eval.engine.vlm.cuts import Decoded
 from easi_eval.engine.work import Item, ItemList, Work
-from easi_eval.engine.worker import Generation, open_journal, work_loop
+from easi_eval.engine.worker import open_journal, work_loop
 
 from .costs import costs
 from .prefetch_media import media_ahead, prompts_ahead, read_in_turn

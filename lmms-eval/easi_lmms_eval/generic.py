@@ -14,8 +14,8 @@ from lmms_eval.models.model_utils.gen_metrics import log_metrics
 from lmms_eval.protocol import ChatMessages
 from tqdm import tqdm
 
+from easi_eval.engine.generation import Generation
 from easi_eval.engine.vlm.generic_vlm import Decoding, GenericVLM, Prompt
-from easi_eval.engine.worker import Generation
 
 
 class EasiVLM(lmms):

@@ -23,10 +23,11 @@ from datetime import timedelta
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
+from easi_eval.engine.generation import Generation
 from easi_eval.engine.journal import Answer, Journal
 from easi_eval.engine.journal_state import Book
 from easi_eval.engine.work import JOURNAL_FOLDER, Assignment, Item, Work
-from easi_eval.engine.worker import Generation, work_loop
+from easi_eval.engine.worker import work_loop
 
 KEYS = ("a", "b", "c")
 WORK = Work(tuple(Assignment(key, key) for key in KEYS))

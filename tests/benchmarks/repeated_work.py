@@ -47,7 +47,8 @@ WORKER = """
 import os, random, sys, time
 from pathlib import Path
 from easi_eval.engine.work import Item, Work
-from easi_eval.engine.worker import Generation, work_loop
+from easi_eval.engine.generation import Generation
+from easi_eval.engine.worker import work_loop
 
 root, seconds, count = Path(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3])
 notes = os.open(root / "asked", os.O_WRONLY | os.O_CREAT | os.O_APPEND)

@@ -37,7 +37,8 @@ WORKER = """
 import os, sys, time
 from pathlib import Path
 from easi_eval.engine.work import Item, Work
-from easi_eval.engine.worker import Generation, work_loop
+from easi_eval.engine.generation import Generation
+from easi_eval.engine.worker import work_loop
 
 def answer(items):
     for item in items:

@@ -34,7 +34,8 @@ import os, signal, sys, time
 from pathlib import Path
 from easi_eval.engine.driver import DriverOptions, run_role
 from easi_eval.engine.work import ItemList, Work
-from easi_eval.engine.worker import Generation, open_journal, work_loop
+from easi_eval.engine.generation import Generation
+from easi_eval.engine.worker import open_journal, work_loop
 
 root, keys = Path(sys.argv[1]), sys.argv[3:]
 

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from easi_eval.backends.shared import launch_env
-from easi_eval.engine.processes import guard, keeper, launchers, supervisor
+from easi_eval.engine.processes import guard, keeper, launchers, supervisor, worker_ends
 from easi_eval.engine.processes.jobs import Job
 from hostile import marked, new_mark, program, wait_until
 
@@ -106,7 +106,7 @@ def test_a_crash_is_told_by_its_name_not_by_the_stacks_below(root: Path) -> None
         "do echo '  File x'; done; echo Extension modules: a.error, b"
     )
     assert _keep(root, stacks + "; kill -6 $$", restarts=1) == 0
-    assert [end.said for end in keeper.ends(root)] == [
+    assert [end.text for end in worker_ends.read_ends(root)] == [
         "w0 died (SIGABRT), restart 1 of 1: Fatal Python error: Aborted",
         "w0 died (SIGABRT), given up: Fatal Python error: Aborted",
     ]
@@ -161,18 +161,18 @@ def test_of_a_worker_that_says_its_error_the_note_keeps_that_line(root: Path) ->
         )
         == 0
     )
-    assert keeper.gave_up_reasons(root) == [
+    assert worker_ends.gave_up_reasons(root) == [
         "exit code 3 after 1 start: run.py: error: no such option"
     ]
 
 
 def test_reasons_are_told_once_in_the_order_of_the_workers(root: Path) -> None:
-    assert keeper.gave_up_reasons(root) == []
+    assert worker_ends.gave_up_reasons(root) == []
     for worker, reason in (("w10", "last"), ("w2", "one"), ("w0", "zero"), ("w1", "one")):
         _note(root).with_name(f"{worker}.gaveup").write_text(reason + "\n")
-    assert keeper.gave_up_reasons(root) == ["zero", "one", "last"]
-    keeper.forget_reasons(root)
-    assert keeper.gave_up_reasons(root) == []
+    assert worker_ends.gave_up_reasons(root) == ["zero", "one", "last"]
+    worker_ends.forget_ends(root)
+    assert worker_ends.gave_up_reasons(root) == []
 
 
 def test_a_worker_that_recovers_is_not_given_up(root: Path) -> None:

@@ -20,12 +20,13 @@ from pathlib import Path
 import pytest
 from torch.distributed import TCPStore
 
+from easi_eval.engine.generation import Generation
 from easi_eval.engine.journal import Answer, Journal
 from easi_eval.engine.journal_state import Book
 from easi_eval.engine.queue import Queue
 from easi_eval.engine.stores import TorchStore, connect
 from easi_eval.engine.work import JOURNAL_FOLDER, Assignment, Item, Work
-from easi_eval.engine.worker import Generation, work_loop
+from easi_eval.engine.worker import work_loop
 
 WORK = Work(tuple(Assignment(key, key) for key in ("a", "b", "c")), seed=5)
 ITEMS = {

@@ -15,9 +15,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from easi_eval.engine.generation import Generation
 from easi_eval.engine.vlm.loading import spilled
 from easi_eval.engine.work import Assignment, Work
-from easi_eval.engine.worker import Generation
 from easi_vlmevalkit.answer_worker import build_prompt, generate, match_frames
 from easi_vlmevalkit.datasets import Datasets, LoadedDataset
 

@@ -10,7 +10,8 @@ import pytest
 from easi_eval.backends.shared import launch_env
 from easi_eval.engine.processes import launchers, supervisor
 from easi_eval.engine.processes.jobs import Job, launcher_variables
-from easi_eval.engine.processes.keeper import Place, describe, worker_env
+from easi_eval.engine.processes.keeper import Place, worker_env
+from easi_eval.engine.processes.worker_ends import describe
 
 # As the ranks of `torchrun --nproc-per-node=2` (2.9.1) were seen to have it.
 TORCHRUN = {

@@ -11,11 +11,12 @@ from typing import ClassVar
 
 import pytest
 
+from easi_eval.engine.generation import Generation
 from easi_eval.engine.journal import Answer
 from easi_eval.engine.journal_state import Book
 from easi_eval.engine.prefetch import Ahead
 from easi_eval.engine.work import JOURNAL_FOLDER, Assignment, Item, Work
-from easi_eval.engine.worker import Generation, work_loop
+from easi_eval.engine.worker import work_loop
 
 WORK = Work((Assignment("a", "A"), Assignment("b", "B")))
 ITEMS = {key: [Item(key, str(number)) for number in range(12)] for key in ("a", "b")}

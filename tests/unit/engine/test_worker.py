@@ -22,10 +22,11 @@ import pytest
 
 from easi_eval.core.errors import DiskFull
 from easi_eval.engine.doubt import BrokenWorker
+from easi_eval.engine.generation import Generation
 from easi_eval.engine.journal import Answer, Journal, Phase
 from easi_eval.engine.journal_state import Book
 from easi_eval.engine.work import Assignment, Item, Work
-from easi_eval.engine.worker import Generation, work_loop
+from easi_eval.engine.worker import work_loop
 
 WORK = Work((Assignment("a", "A"), Assignment("b", "B", epoch=2)))
 ITEMS = {"a": [Item("a", str(n)) for n in range(6)], "b": [Item("b", str(n)) for n in range(4)]}
@@ -539,7 +540,8 @@ def test_an_item_that_kills_its_worker_is_given_up_and_the_rest_is_answered(tmp_
         import os, signal
         from pathlib import Path
         from easi_eval.engine.work import Assignment, Item, Work
-        from easi_eval.engine.worker import Generation, work_loop
+        from easi_eval.engine.generation import Generation
+        from easi_eval.engine.worker import work_loop
 
         def answer(items):
             if any(item.id == "1" for item in items):

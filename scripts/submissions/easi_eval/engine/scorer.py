@@ -20,7 +20,7 @@ from ..core.locks import process_start
 from .journal import Answer
 from .journal_state import Book
 from .processes import supervisor
-from .processes.keeper import gave_up_reasons
+from .processes.worker_ends import gave_up_reasons
 from .work import DONE_FILE, OUTPUTS_FOLDER, Assignment, ItemList, Work, item_seed, seed_everything
 
 # Up to one in this many questions of a benchmark may fail; they count as wrong. With more failures

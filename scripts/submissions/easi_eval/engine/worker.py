@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import faulthandler
-import gc
 import hashlib
 import os
 import signal
-import sys
 import time
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
@@ -20,14 +17,14 @@ from typing import NamedTuple
 from ..core.errors import DiskFull, is_full, worded
 from ..core.redact import Redactor
 from .doubt import ENOUGH, Doubt
+from .generation import Generation
 from .journal import Answer, Journal
 from .journal_state import Book
+from .model_errors import free_memory, is_lasting, is_out_of_memory
 from .queue import Lease, Queue
 from .stores import LocalStore, Store, connect
 from .work import JOURNAL_FOLDER, Assignment, Item, SetAside, Work, item_seed, seed_everything
 from .worker_errors import Complaints
-
-__all__ = ["AnswerItems", "Generation", "open_journal", "work_loop"]
 
 # An item is recorded as failed after so many tries, deaths of workers, or killed hangs.
 MAX_TRIES = 2
@@ -38,30 +35,6 @@ LONGEST_REASON = 500
 COLLECT_FOR = 1.0
 # Seconds between two checks of a worker that waits for others to try its questions.
 ASK_AGAIN = 0.2
-
-# Errors that every later call of a process raises too: torch's for the device (illegal access,
-# assert, lost GPU; out of memory is another type and not lasting), and vLLM's for an engine whose
-# own process has died.
-LASTING = frozenset(
-    {"AcceleratorError", "EngineDeadError", "MQEngineDeadError", "AsyncEngineDeadError"}
-)
-
-
-@dataclass(frozen=True)
-class Generation:
-    """What a model generated for one question; the fields are those of ``Answer``.
-
-    Attributes:
-        seconds: Time of this question; None: its share of the time of the call.
-    """
-
-    text: str
-    tokens: int | None = None
-    finish: str | None = None
-    frames: int | None = None
-    prompt: str | None = None
-    seconds: float | None = None
-    cut: str = ""
 
 
 # Returns one result per item, in order. An exception in place of a result concerns that item alone;
@@ -312,7 +285,7 @@ class _Worker:
             # After many failures in a row the lack of memory may be specific to this GPU: another
             # worker tries the question first.
             if (
-                _lacks_memory(error)
+                is_out_of_memory(error)
                 and not self._work.final
                 and not (first and self._doubt.streak > ENOUGH)
             ):
@@ -348,10 +321,10 @@ class _Worker:
         if isinstance(results, Exception) and len(items) > 1:
             self._complaints.say(_raised(items), results)
             self._raise_if_broken(results, lease)
-            _free_memory([results])
+            free_memory([results])
             return [one for item in items for one in self._ask([item], lease)]
         raised = self._take(items, results, lease, time.monotonic() - began)
-        if again and (lacking := [one.item for one in raised if _lacks_memory(one.error)]):
+        if again and (lacking := [one.item for one in raised if is_out_of_memory(one.error)]):
             raised = [one for one in raised if one.item not in lacking]
             raised += [one for item in lacking for one in self._ask([item], lease, again=False)]
         return raised
@@ -373,7 +346,7 @@ class _Worker:
             self._complaints.say(_raised([item]), error)
             self._raise_if_broken(error, lease)
         if raised:
-            _free_memory([one.error for one in raised])
+            free_memory([one.error for one in raised])
         return raised
 
     def _raise_if_broken(self, error: Exception, lease: Lease) -> None:
@@ -382,7 +355,7 @@ class _Worker:
         Raises:
             DiskFull: A disk is full. The questions are returned, because a few failed ones would
                 count as wrong in a complete benchmark.
-            Exception: ``error`` itself, if every later call would raise it too (``LASTING``).
+            Exception: ``error`` itself, if every later call would raise it too (``is_lasting``).
         """
         if is_full(error):
             self._journal.returned(lease.items, self._reason(error))
@@ -390,7 +363,7 @@ class _Worker:
                 "a disk took no more while a question was asked, what is answered is kept: "
                 f"{worded(error)}"
             ) from error
-        if any(kind.__name__ in LASTING for kind in type(error).__mro__):
+        if is_lasting(error):
             raise error
 
     def _results(self, items: Sequence[Item]) -> Results:
@@ -464,30 +437,6 @@ class _Worker:
         depends on the rest of its batch.
         """
         return item_seed(self._work.seed, items[0].benchmark, "\n".join(item.id for item in items))
-
-
-def _lacks_memory(error: Exception) -> bool:
-    """Whether an error is torch's OutOfMemoryError, recognised by its class name."""
-    return any(kind.__name__ == "OutOfMemoryError" for kind in type(error).__mro__)
-
-
-def _free_memory(raised: Sequence[Exception]) -> None:
-    """Free the device memory that failed calls still hold.
-
-    The frames in the tracebacks refer to the tensors of the call.
-    """
-    for error in raised:
-        known: list[BaseException] = []
-        link: BaseException | None = error
-        while link is not None and link not in known:
-            known.append(link)
-            traceback.clear_frames(link.__traceback__)
-            link.__traceback__ = None
-            link = link.__cause__ or link.__context__
-    gc.collect()
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_available():
-        torch.cuda.empty_cache()
 
 
 def _raised(items: Sequence[Item]) -> str:

@@ -26,8 +26,8 @@ from ..core.run_folder import RunPaths
 from ..engine.giving_up import Reason
 from ..engine.processes import launchers
 from ..engine.processes.jobs import Job
-from ..engine.processes.keeper import forget_reasons, gave_up_reasons
 from ..engine.processes.supervisor import Handle, run_job, start
+from ..engine.processes.worker_ends import forget_ends, gave_up_reasons
 from ..engine.work import DONE_FILE, SET_ASIDE_FILE, Assignment, ItemList, SetAside, Work
 from ..engine.worker_errors import ERRORS_FOLDER
 from ..scores import extraction, judging
@@ -177,7 +177,7 @@ class Evaluation:
         )
         for told in (DONE_FILE, SET_ASIDE_FILE):
             (self.paths.root / told).unlink(missing_ok=True)
-        forget_reasons(self.paths.root)
+        forget_ends(self.paths.root)
         shutil.rmtree(self.paths.root / ERRORS_FOLDER, ignore_errors=True)
         self.paths.outputs.mkdir(parents=True, exist_ok=True)
         for assignment in assignments:
@@ -331,7 +331,7 @@ class Evaluation:
             self.watch.book.stage = launch.stage
             replace(self.work, stage=launch.stage, final=launch.workers == 1).save(self.paths.root)
         self.launched = launch.benchmarks
-        forget_reasons(self.paths.root)
+        forget_ends(self.paths.root)
         self.watch.started(launch.workers)
         self.emit(
             PhaseStarted("start", f"{launch.workers} worker{'s' if launch.workers > 1 else ''}")

@@ -41,8 +41,8 @@ from ..data.needs import Download, HubSettings, Kind, Need, Unreachable
 from ..display.choose import make_display
 from ..engine.journal_state import pending
 from ..engine.processes import gpus, launchers
+from ..engine.processes.interrupts import interruptible, rearm
 from ..engine.processes.jobs import Job
-from ..engine.processes.supervisor import interruptible, rearm
 from ..engine.work import Assignment, Work
 from ..scores import judging, report
 from ..scores.comparability import with_comparability

@@ -21,7 +21,7 @@ from ..engine.giving_up import (
 )
 from ..engine.journal import Answer, Phase, Returned
 from ..engine.journal_state import Book, Count
-from ..engine.processes.keeper import End, ends
+from ..engine.processes.worker_ends import End, read_ends
 from ..engine.work import Assignment, ItemList, Work
 from ..engine.worker_errors import ERRORS_FOLDER
 
@@ -94,7 +94,7 @@ class Watch:
     def tick(self) -> None:
         """Read new records and emit events for them."""
         # Read before the journals, which then hold everything that these workers wrote.
-        ended = ends(self._root)
+        ended = read_ends(self._root)
         changed = set()
         for record in self.book.poll():
             if isinstance(record, Phase):
@@ -150,7 +150,7 @@ class Watch:
         """Show how workers ended, and record what they were doing at that time."""
         for end in (end for end in found if end not in self._ends):
             self._ends.append(end)
-            self._emit(Notice(end.said, "warning"))
+            self._emit(Notice(end.text, "warning"))
             attempt = self.book.attempt(end.worker, end.began)
             if attempt is not None and attempt.at:
                 self._events.append(Died(attempt.at[0][0], end.how, end.line))

@@ -8,25 +8,25 @@ It uses the standard library only, because N keepers start at the same time.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from ...core.errors import EasiError
 from ...core.log_lines import telling_line
+from ..work import JOURNAL_FOLDER
 from . import gpus, guard, supervisor
+from .interrupts import interruptible
 from .jobs import Job, Outcome
+from .worker_ends import ENDS, GAVE_UP, End, describe, note_end
 
 DONE = 0
 CANNOT_WORK = 3  # exit code of a worker whose restart would fail in the same way
 STOPPED = 128 + signal.SIGTERM
-JOURNAL, NOTE = "journal", ".gaveup"
-ENDS = ".ends"  # suffix of the file with a line for each abnormal end of a worker
 FATAL = "Fatal Python error: "
 LONGEST_LINE = 500  # characters of an output line that are shown
 LAST_LINES = 40  # last lines of an attempt's output that are searched for the error
@@ -46,38 +46,6 @@ class Watcher(Protocol):
 
     def note(self) -> None:
         """Record the hang; called before the worker is killed for it."""
-
-
-@dataclass(frozen=True)
-class End:
-    """How one attempt of a worker ended.
-
-    Attributes:
-        began: Unix time.
-        how: The exit code as ``describe`` formats it.
-        line: The line of the output that names the error.
-        restart: Number of the restart that follows, of ``restarts`` in a row. None: the worker is
-            given up. 0: the count starts again.
-    """
-
-    worker: str
-    began: float  # Unix time
-    how: str
-    line: str
-    restart: int | None
-    restarts: int
-
-    @property
-    def said(self) -> str:
-        """Text for the user: ``w0 died (SIGSEGV), restart 2 of 3: <line>``."""
-        then = (
-            "given up"
-            if self.restart is None
-            else f"restart {self.restart} of {self.restarts}"
-            if self.restart
-            else "started again"
-        )
-        return f"{self.worker} died ({self.how}), {then}: {self.line}"
 
 
 @dataclass(frozen=True)
@@ -156,14 +124,14 @@ def keep(
     place = Place.read(os.environ)
     worker = f"w{place.rank}"
     changes = worker_env(env or {}, place, gpus.visible_gpus())
-    note = run_root / JOURNAL / f"{worker}{NOTE}"
-    ends = run_root / JOURNAL / f"{worker}{ENDS}"
+    note = run_root / JOURNAL_FOLDER / f"{worker}{GAVE_UP}"
+    ends = run_root / JOURNAL_FOLDER / f"{worker}{ENDS}"
     for left in (note, ends):
         left.unlink(missing_ok=True)
     launcher = os.getppid()
     failures = starts = 0
     try:
-        with supervisor.interruptible():
+        with interruptible():
             while True:
                 starts, began = starts + 1, time.time()
                 job = Job(worker, tuple(argv), {**changes, "EASI_ATTEMPT": str(starts)})
@@ -180,7 +148,7 @@ def keep(
                     outcome.exit_code == CANNOT_WORK or failures > restarts or starts >= HOPELESS
                 )
                 line = _line(outcome)
-                _note_end(
+                note_end(
                     ends,
                     End(
                         worker,
@@ -203,52 +171,6 @@ def keep(
                     return STOPPED
     except KeyboardInterrupt:
         return STOPPED
-
-
-def gave_up_reasons(run_root: Path) -> list[str]:
-    """Why workers of the last launch were given up: each reason once, lowest worker first."""
-    notes = sorted(
-        (run_root / JOURNAL).glob(f"w*{NOTE}"), key=lambda path: (len(path.name), path.name)
-    )
-    reasons = []
-    for path in notes:
-        with contextlib.suppress(FileNotFoundError):  # a new keeper removed it
-            reasons.append(path.read_text(encoding="utf-8").strip())
-    return list(dict.fromkeys(reasons))
-
-
-def ends(run_root: Path) -> list[End]:
-    """The abnormal ends of this launch's workers, worker by worker.
-
-    A line that is still being written is left for the next call.
-    """
-    found: list[End] = []
-    for path in sorted(
-        (run_root / JOURNAL).glob(f"w*{ENDS}"), key=lambda path: (len(path.name), path.name)
-    ):
-        with contextlib.suppress(OSError, ValueError, TypeError):
-            whole, _, _ = path.read_text(encoding="utf-8").rpartition("\n")
-            found += [End(**json.loads(line)) for line in whole.splitlines()]
-    return found
-
-
-def forget_reasons(run_root: Path) -> None:
-    """Remove the notes of the last launch, which may have had more workers than the next."""
-    for kind in (NOTE, ENDS):
-        for note in (run_root / JOURNAL).glob(f"w*{kind}"):
-            note.unlink(missing_ok=True)
-
-
-def describe(code: int | None) -> str:
-    """Format an exit code for the user: "exit code 1", "SIGKILL"."""
-    if code is None:
-        return "our request"
-    if code < 0:
-        try:
-            return signal.Signals(-code).name
-        except ValueError:
-            return f"signal {-code}"
-    return f"exit code {code}"
 
 
 class _Hangs:
@@ -315,17 +237,6 @@ def _line(outcome: Outcome) -> str:
         else telling_line(outcome.log_tail[-LAST_LINES:])
     )
     return line[:LONGEST_LINE] or "it printed nothing"
-
-
-def _note_end(path: Path, end: End) -> None:
-    """Append the end to the file that the pipeline reads.
-
-    A full disk only costs the message, so it is ignored.
-    """
-    with contextlib.suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(asdict(end)) + "\n")
 
 
 def _give_up(note: Path, outcome: Outcome, starts: int, line: str) -> None:

@@ -15,16 +15,16 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import TracebackType
 from typing import ClassVar
 
 from ...core.errors import EasiError
 from ...core.log_lines import LineCleaner
 from ...core.redact import Redactor
 from . import guard
+from .interrupts import defer_interrupts, interruptible
 from .jobs import Job, Outcome, launcher_variables
 
 # Variable in the environment of every process of a job; "outer:inner" for a job inside a job.
@@ -34,76 +34,6 @@ SWEEP_PATIENCE = 10.0
 # Sweeps in a row that must find nothing: during an exec the environment of a process is not
 # readable.
 CLEAN_SWEEPS = 3
-
-
-class _Interrupts:
-    """Signal handler that raises one KeyboardInterrupt for SIGINT, SIGTERM or SIGHUP.
-
-    It does not raise inside ``held()``; there it is deferred.
-    """
-
-    def __init__(self) -> None:
-        self.installed = False
-        self.raised = False
-        self.pending = False
-        self.depth = 0
-
-    def __call__(self, signum: int, frame: FrameType | None) -> None:
-        if self.depth:
-            self.pending = True
-        elif not self.raised:
-            self.raised = True
-            raise KeyboardInterrupt
-
-
-_interrupts = _Interrupts()
-
-
-@contextmanager
-def interruptible() -> Iterator[None]:
-    """Make Ctrl-C, SIGTERM and SIGHUP raise KeyboardInterrupt once; later ones are ignored.
-
-    So a second Ctrl-C cannot interrupt the cleanup. The handlers are restored when the block is
-    left. Signals that were ignored at the start (nohup, background jobs of a shell) stay ignored.
-    The block has no effect inside another one and outside the main thread.
-    """
-    if _interrupts.installed or threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {}
-    _interrupts.installed = True
-    _interrupts.raised = _interrupts.pending = False
-    try:
-        for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            if signal.getsignal(signum) not in (signal.SIG_IGN, None):
-                before[signum] = signal.signal(signum, _interrupts)
-        yield
-    finally:
-        for signum, handler in before.items():
-            signal.signal(signum, handler)
-        _interrupts.installed = False
-
-
-def rearm() -> None:
-    """Let the next signal raise KeyboardInterrupt again; call it when the cleanup is done."""
-    _interrupts.raised = False
-
-
-@contextmanager
-def held() -> Iterator[None]:
-    """Defer an interrupt that arrives inside this block to its end."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    with interruptible():
-        _interrupts.depth += 1
-        try:
-            yield
-        finally:
-            _interrupts.depth -= 1
-            if not _interrupts.depth and _interrupts.pending and not _interrupts.raised:
-                _interrupts.raised = True
-                raise KeyboardInterrupt
 
 
 class Handle:
@@ -199,7 +129,7 @@ class Handle:
 
         An interrupt does not cut this short.
         """
-        with held():
+        with defer_interrupts():
             self.ask_to_stop()
             try:
                 self._process.wait(self.grace + guard.KILL_PATIENCE + 5)
@@ -230,7 +160,7 @@ class Handle:
 
     def _finish(self) -> None:
         """After the end of the guard: kill leftovers and wait until all output is in the log."""
-        with held():
+        with defer_interrupts():
             self._over = True
             self._running.discard(self)
             sweep(self._tag)
@@ -298,7 +228,7 @@ def start(
     with interruptible():
         handle: Handle | None = None
         try:
-            with held():
+            with defer_interrupts():
                 handle = Handle(job, log, grace, orphan_grace, redactor or Redactor.from_environ())
         except KeyboardInterrupt:
             if handle is not None:

@@ -26,7 +26,7 @@ from transformers import BatchFeature
 from transformers.video_utils import VideoMetadata
 
 from ...core.errors import EasiError
-from ..worker import Generation
+from ..generation import Generation
 from .loading import check_loadable, load_model, load_processor
 from .video import Frames, sample_frames
 

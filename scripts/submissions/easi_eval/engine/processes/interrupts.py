@@ -1,0 +1,79 @@
+"""Ctrl-C, SIGTERM and SIGHUP as one KeyboardInterrupt, which cleaning up can defer."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+
+class _Interrupts:
+    """Signal handler that raises one KeyboardInterrupt for SIGINT, SIGTERM or SIGHUP.
+
+    It does not raise inside ``defer_interrupts()``; there it is deferred.
+    """
+
+    def __init__(self) -> None:
+        self.installed = False
+        self.raised = False
+        self.pending = False
+        self.depth = 0
+
+    def __call__(self, signum: int, frame: FrameType | None) -> None:
+        if self.depth:
+            self.pending = True
+        elif not self.raised:
+            self.raised = True
+            raise KeyboardInterrupt
+
+
+_interrupts = _Interrupts()
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Make Ctrl-C, SIGTERM and SIGHUP raise KeyboardInterrupt once; later ones are ignored.
+
+    So a second Ctrl-C cannot interrupt the cleanup. The handlers are restored when the block is
+    left. Signals that were ignored at the start (nohup, background jobs of a shell) stay ignored.
+    The block has no effect inside another one and outside the main thread.
+    """
+    if _interrupts.installed or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {}
+    _interrupts.installed = True
+    _interrupts.raised = _interrupts.pending = False
+    try:
+        for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(signum) not in (signal.SIG_IGN, None):
+                before[signum] = signal.signal(signum, _interrupts)
+        yield
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
+        _interrupts.installed = False
+
+
+def rearm() -> None:
+    """Let the next signal raise KeyboardInterrupt again; call it when the cleanup is done."""
+    _interrupts.raised = False
+
+
+@contextmanager
+def defer_interrupts() -> Iterator[None]:
+    """Defer an interrupt that arrives inside this block to its end."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    with interruptible():
+        _interrupts.depth += 1
+        try:
+            yield
+        finally:
+            _interrupts.depth -= 1
+            if not _interrupts.depth and _interrupts.pending and not _interrupts.raised:
+                _interrupts.raised = True
+                raise KeyboardInterrupt
