@@ -24,7 +24,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from easi_eval.benchmarks import ALL_KEYS, CORE_KEYS, LMMS_EVAL, by_key
-from easi_eval.data.local_hub import server as hub
+from easi_eval.data.local_hub.server import LocalHub
 
 PROGRAM = Path(__file__).resolve().parents[2] / "scripts" / "submissions" / "run_easi_eval.py"
 
@@ -106,7 +106,7 @@ def main() -> None:
         ours(out, ALL_KEYS)
         (served,) = (out / "rehearsal").glob("hub-*")
         for number in range(rounds):
-            with hub.start(served) as running:
+            with LocalHub(served) as running:
                 all_stock = stock(out, running.endpoint, list(task.values()))
                 loop = sum(stock(out, running.endpoint, [task[key]]) for key in CORE_KEYS)
             all_ours, core_ours = ours(out, ALL_KEYS), ours(out, CORE_KEYS)

@@ -33,7 +33,7 @@ from pathlib import Path
 import many_questions
 from draws import Draw, completed_by, median, redraw, static_split
 from easi_eval.benchmarks import CORE_KEYS
-from easi_eval.data.local_hub import server as hub
+from easi_eval.data.local_hub.server import LocalHub
 from easi_eval.data.rehearsal import data
 from sleepers import MODELS, install
 
@@ -141,7 +141,7 @@ class Bench:
 
     def __init__(self, folder: Path, asked: Mapping[str, int], workers: int, mean: float) -> None:
         self.folder, self.asked, self.workers, self.mean = folder, asked, workers, mean
-        self._hubs: dict[float, hub.LocalHub] = {}
+        self._hubs: dict[float, LocalHub] = {}
         self._open = ExitStack()
 
     def __enter__(self) -> Bench:
@@ -229,12 +229,12 @@ class Bench:
                 start_new_session=True,
             )
 
-    def _hub(self, sigma: float) -> hub.LocalHub:
+    def _hub(self, sigma: float) -> LocalHub:
         if sigma not in self._hubs:
             root = self.folder / f"served-{sigma:g}"
             data.build(root)
             many_questions.enlarge(root / "datasets", self.asked, sigma)
-            self._hubs[sigma] = self._open.enter_context(hub.start(root))
+            self._hubs[sigma] = self._open.enter_context(LocalHub(root))
         return self._hubs[sigma]
 
 

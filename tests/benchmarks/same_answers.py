@@ -28,7 +28,7 @@ from easi_eval.backends import make_backend
 from easi_eval.backends.lmms_eval import corrections
 from easi_eval.backends.lmms_eval.result_files import sample_entries
 from easi_eval.benchmarks import ALL_KEYS, LMMS_EVAL, VLMEVALKIT, by_key
-from easi_eval.data.local_hub import server as hub
+from easi_eval.data.local_hub.server import LocalHub
 from easi_eval.data.needs import HubSettings
 from easi_eval.scores.recompute import recompute
 
@@ -144,7 +144,7 @@ class Finished:
         commands = json.loads((root / "run_manifest.json").read_text(encoding="utf-8"))["commands"]
         words = shlex.split(next(command for command in commands if "--easi-role score" in command))
         (served,) = (out / "rehearsal").glob("hub-*")
-        with hub.start(served) as running:
+        with LocalHub(served) as running:
             words = [
                 re.sub("^HF_ENDPOINT=.*", f"HF_ENDPOINT={running.endpoint}", word).replace(
                     str(self.out), str(out)

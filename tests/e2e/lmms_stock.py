@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from easi_eval.data.local_hub import server as hub
+from easi_eval.data.local_hub.server import LocalHub
 from program import RunFolder, User
 
 
@@ -37,7 +37,7 @@ def launched(
         del words[at : at + 2]
     at = words.index(sys.executable)
     words[at + 1 : at + 3] = program
-    with hub.start(served) as running:
+    with LocalHub(served) as running:
         words = [
             re.sub("^HF_ENDPOINT=.*", f"HF_ENDPOINT={running.endpoint}", word) for word in words
         ]

@@ -16,7 +16,7 @@ import pytest
 
 from conftest import Runs
 from easi_eval.benchmarks import VLMEVALKIT
-from easi_eval.data.local_hub import server as hub
+from easi_eval.data.local_hub.server import LocalHub
 from own_entries import OWN_ENTRIES
 from program import Launch, Results, RunFolder, User, run_folder
 
@@ -114,7 +114,7 @@ def place(backend: str, runs: Runs, tmp_path: Path) -> Place:
 
 
 def test_a_new_key_asks_nothing_again_and_new_questions_do(place: Place) -> None:
-    with hub.start(place.served) as running:
+    with LocalHub(place.served) as running:
         launch, _, folder = place.run(running.endpoint, "--limit", 1)
         begun = data(folder)
         assert 0 < len(folder.answers) < 28 and KEY_CHANGED not in launch.out

@@ -21,7 +21,7 @@ import pandas as pd
 import pytest
 
 import checkpoints
-from easi_eval.data.local_hub import server as hub
+from easi_eval.data.local_hub.server import LocalHub
 from easi_eval.data.rehearsal import data
 from judge_server import KEY, judge_server
 from openai_server import openai_server
@@ -109,7 +109,7 @@ def direct(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Direct]:
     stale = work / "MyModel" / "MyModel_BLINK.xlsx"
     stale.parent.mkdir(parents=True)
     stale.write_bytes(b"answers of an earlier run")
-    with hub.start(served) as running:
+    with LocalHub(served) as running:
         first = started(
             user,
             running.endpoint,

@@ -26,7 +26,7 @@ from easi_eval.backends.vlmevalkit.result_files import find_vlmevalkit_outputs, 
 from easi_eval.benchmarks import LMMS_EVAL, VLMEVALKIT, by_key
 from easi_eval.config import RunConfig
 from easi_eval.core.errors import EasiError
-from easi_eval.data.local_hub import server as hub
+from easi_eval.data.local_hub.server import LocalHub
 from easi_eval.data.needs import HubSettings
 from easi_eval.engine.journal import Answer, Journal
 from easi_eval.engine.scorer import FAILED_ONE_IN
@@ -88,7 +88,7 @@ def scored(
     changes = enlarged(whole, served, data)
     failed = journal(whole, root)
     (command,) = [each for each in whole.folder.manifest["commands"] if "--easi-role score" in each]
-    with hub.start(served) as running:
+    with LocalHub(served) as running:
         command = re.sub(r"HF_ENDPOINT=\S+", f"HF_ENDPOINT={running.endpoint}", command)
         for old, new in {
             **changes,

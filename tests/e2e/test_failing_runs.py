@@ -20,8 +20,7 @@ from pathlib import Path
 import pytest
 
 from conftest import Runs
-from easi_eval.data.local_hub import server as hub
-from easi_eval.data.local_hub.server import Faults, LocalHub
+from hub_faults import Faults, FaultyHub
 from program import (
     RESULT_FILES,
     Launch,
@@ -47,7 +46,7 @@ class Site:
     """Where real runs of one tiny checkpoint take place: in the output folder of the rehearsals."""
 
     user: User
-    hub: LocalHub
+    hub: FaultyHub
     model: Path
     out: Path
     whole: Path  # the checkpoint as it should be
@@ -90,7 +89,7 @@ def site(runs: Runs, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]
     root = tmp_path_factory.mktemp("site")
     whole = runs.served / "models" / "easi-smoke" / "Tiny-VLM"
     model = shutil.copytree(whole, root / "Another-VLM")
-    with hub.start(runs.served) as running:
+    with FaultyHub(runs.served) as running:
         # The tiny hub takes any token; what is tested is that runs survive 503 answers at the start
         # and in the middle.
         running.set_faults(Faults(status=503, times=3))

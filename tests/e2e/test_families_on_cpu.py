@@ -22,7 +22,7 @@ from easi_eval.config import RunConfig
 from easi_eval.core.model import ModelChoice
 from easi_eval.core.run_folder import RunPaths
 from easi_eval.data.fetch import fetch
-from easi_eval.data.local_hub import server as hub
+from easi_eval.data.local_hub.server import LocalHub
 from easi_eval.data.needs import HubSettings
 from easi_eval.data.rehearsal import data
 from program import REPOSITORY, RunFolder, User
@@ -44,7 +44,7 @@ class Answered:
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, HubSettings]]:
     root = tmp_path_factory.mktemp("families")
     data.build(root / "hub")
-    with hub.start(root / "hub") as served:
+    with LocalHub(root / "hub") as served:
         settings = HubSettings(endpoint=served.endpoint, hf_home=root / "huggingface")
         fetch(
             VLMEvalKit(settings).needs(

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from conftest import Runs
-from easi_eval.data.local_hub import server as hub
+from easi_eval.data.local_hub.server import LocalHub
 from program import REPOSITORY, User, a_closed_port
 
 pytestmark = [pytest.mark.slow, pytest.mark.e2e]
@@ -96,7 +96,7 @@ def test_the_guides_block_runs_as_it_is_written(installed: Installed, runs: Runs
         block = block.replace(old, new)
     words = block.replace("\\\n", " ").split()
     assert words[:2] == ["accelerate", "launch"]
-    with hub.start(runs.served) as running:
+    with LocalHub(runs.served) as running:
         done = installed.run(
             "-m",
             "accelerate.commands.launch",

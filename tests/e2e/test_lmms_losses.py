@@ -17,7 +17,7 @@ from easi_eval.backends import make_backend
 from easi_eval.backends.evidence import gather
 from easi_eval.benchmarks import LMMS_EVAL, by_key
 from easi_eval.config import RunConfig
-from easi_eval.data.local_hub import server as hub
+from easi_eval.data.local_hub.server import LocalHub
 from easi_eval.data.needs import HubSettings
 from easi_eval.engine.work import ItemList
 from easi_eval.scores.scores import BenchmarkScore
@@ -85,7 +85,7 @@ def broken(runs: Runs, tmp_path_factory: pytest.TempPathFactory) -> tuple[Launch
     folder = tmp_path_factory.mktemp("broken")
     user = User(folder / "user")
     model = shutil.copytree(runs.served / "models" / "easi-smoke" / "Tiny-VLM", folder / "Some-VLM")
-    with hub.start(broken_data(runs.served, folder)) as running:
+    with LocalHub(broken_data(runs.served, folder)) as running:
         command = options(model, folder / "out", "--benchmarks", ",".join((*GOOD, *BROKEN, LAST)))
         with user.start(
             *command, HF_ENDPOINT=running.endpoint, NO_PROXY="127.0.0.1", HF_HUB_DISABLE_XET="1"
@@ -228,7 +228,7 @@ def odd(whole: Whole, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Ben
     answered_otherwise(whole.folder, root, lambda key, item, text: texts.get((key, item), text))
     (command,) = [each for each in whole.folder.manifest["commands"] if "--easi-role score" in each]
     (served,) = (whole.out / "rehearsal").glob("hub-*")
-    with hub.start(served) as running:
+    with LocalHub(served) as running:
         words = [
             re.sub("^HF_ENDPOINT=.*", f"HF_ENDPOINT={running.endpoint}", word)
             for word in shlex.split(command)

@@ -17,10 +17,9 @@ from pathlib import Path
 import pytest
 
 from easi_eval.benchmarks import BENCHMARKS, LMMS_EVAL, VLMEVALKIT
-from easi_eval.data.local_hub import server as hub
-from easi_eval.data.local_hub.server import LocalHub
 from easi_eval.data.rehearsal import data, questions
 from easi_eval.data.rehearsal.questions import Question
+from hub_faults import FaultyHub
 
 pytestmark = [pytest.mark.slow, pytest.mark.e2e]
 
@@ -74,14 +73,14 @@ print("COUNTS " + json.dumps(counts))
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalHub]:
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultyHub]:
     root = tmp_path_factory.mktemp("smoke")
     data.build(root)
-    with hub.start(root) as running:
+    with FaultyHub(root) as running:
         yield running
 
 
-def run(argv: Iterable[str], served: LocalHub, folder: Path, **env: str) -> str:
+def run(argv: Iterable[str], served: FaultyHub, folder: Path, **env: str) -> str:
     """Run Python in ``folder`` against the hub, with caches of its own; what it prints."""
     (folder / "home").mkdir(exist_ok=True)
     kept = {
@@ -139,7 +138,7 @@ EXPECTED = {
 }
 
 
-def test_lmms_eval_runs_every_task(served: LocalHub, tmp_path: Path) -> None:
+def test_lmms_eval_runs_every_task(served: FaultyHub, tmp_path: Path) -> None:
     sources = {benchmark.key: benchmark.sources[LMMS_EVAL] for benchmark in BENCHMARKS}
     names = ",".join(
         task for source in sources.values() for task in (source.task, *source.variants)
@@ -170,7 +169,7 @@ def test_lmms_eval_runs_every_task(served: LocalHub, tmp_path: Path) -> None:
     assert all(pictures >= rows > 0 for rows, pictures in prompts.values())
 
 
-def test_vlmevalkit_builds_and_scores_every_dataset(served: LocalHub, tmp_path: Path) -> None:
+def test_vlmevalkit_builds_and_scores_every_dataset(served: FaultyHub, tmp_path: Path) -> None:
     sources = {benchmark.key: benchmark.sources[VLMEVALKIT] for benchmark in BENCHMARKS}
     tables = tmp_path / "tables"
     tables.mkdir()

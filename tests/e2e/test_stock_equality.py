@@ -22,7 +22,7 @@ import pytest
 from conftest import Runs, Whole
 from easi_eval.backends.vlmevalkit.result_files import find_vlmevalkit_outputs, read_vlmevalkit_rows
 from easi_eval.benchmarks import VLMEVALKIT, by_key
-from easi_eval.data.local_hub import server as hub
+from easi_eval.data.local_hub.server import LocalHub
 from own_files import KEYS, headline
 from program import Results, RunFolder, answered_otherwise
 
@@ -100,7 +100,7 @@ def launched(whole: Whole, kind: str, changes: Mapping[str, str]) -> None:
         if f"--easi-{'role score' if kind == 'score' else 'model'}" in each
     ]
     (served,) = (whole.out / "rehearsal").glob("hub-*")
-    with hub.start(served) as running:
+    with LocalHub(served) as running:
         changed = re.sub(r"HF_ENDPOINT=\S+", f"HF_ENDPOINT={running.endpoint}", command)
         for old, new in changes.items():
             assert old in changed

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from conftest import BACKENDS, Runs, Whole
-from easi_eval.data.local_hub import server as hub
+from easi_eval.data.local_hub.server import LocalHub
 from own_files import CORE, KEYS, headline
 from program import RESULT_FILES, SECRETS, RunFolder, answered_otherwise, files_below
 
@@ -295,7 +295,7 @@ def score_again(whole: Whole, texts: Mapping[str, Mapping[str, str]], root: Path
         if command.endswith("--easi-role score")
     ]
     (served,) = (whole.out / "rehearsal").glob("hub-*")
-    with hub.start(served) as running:
+    with LocalHub(served) as running:
         pasted = re.sub(r"HF_ENDPOINT=\S+", f"HF_ENDPOINT={running.endpoint}", command)
         pasted = pasted.replace(shlex.quote(str(whole.folder.root)), shlex.quote(str(root)))
         done = subprocess.run(

@@ -32,11 +32,10 @@ from easi_eval.data import model_file
 from easi_eval.data.benchmark_needs import lmms_needs, vlmevalkit_needs
 from easi_eval.data.fetch import fetch, size_of
 from easi_eval.data.hub import PIECE
-from easi_eval.data.local_hub import server as smoke_hub
-from easi_eval.data.local_hub.server import Faults, LocalHub, Served
 from easi_eval.data.model_file import fetch_model_file
 from easi_eval.data.needs import Fetched, FileRecord, HubSettings, Kind, Need, Unpack, Unreachable
 from easi_eval.run.prepare import fetch_each
+from hub_faults import Faults, FaultyHub, Request
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -46,7 +45,7 @@ VIDEOS = {"a/one.mp4": b"1" * 5000, "a/two.mp4": b"2" * 7000, "b/drei.mp4": "ü"
 
 
 @pytest.fixture
-def hub(tmp_path: Path) -> Iterator[LocalHub]:
+def hub(tmp_path: Path) -> Iterator[FaultyHub]:
     folder = tmp_path / "served" / "datasets" / REPO
     folder.mkdir(parents=True)
     (folder / "README.md").write_text("---\nlicense: mit\n---\n")
@@ -56,12 +55,12 @@ def hub(tmp_path: Path) -> Iterator[LocalHub]:
     zip_file(folder / "one.zip", {"a/one.mp4": VIDEOS["a/one.mp4"]})
     zip_file(folder / "two.zip", {name: VIDEOS[name] for name in ("a/two.mp4", "b/drei.mp4")})
     zip_file(folder / "videos.zip", {"raw.mp4": b"not wanted"})
-    with smoke_hub.start(tmp_path / "served") as running:
+    with FaultyHub(tmp_path / "served") as running:
         yield running
 
 
 @pytest.fixture
-def settings(hub: LocalHub, tmp_path: Path) -> HubSettings:
+def settings(hub: FaultyHub, tmp_path: Path) -> HubSettings:
     return HubSettings(endpoint=hub.endpoint, hf_home=tmp_path / "home", backoff=0.05)
 
 
@@ -71,7 +70,7 @@ def zip_file(path: Path, members: dict[str, bytes]) -> None:
             file.writestr(name, data)
 
 
-def served(hub: LocalHub, name: str) -> Path:
+def served(hub: FaultyHub, name: str) -> Path:
     return hub.root / "datasets" / REPO / name
 
 
@@ -97,7 +96,7 @@ def refused(needs: list[Need], settings: HubSettings) -> EasiError:
     return caught.value
 
 
-def requests(hub: LocalHub) -> list[Served]:
+def requests(hub: FaultyHub) -> list[Request]:
     """All of them: the hub notes a request a moment after its answer is out."""
     count = -1
     while count != len(hub.served()):
@@ -106,7 +105,7 @@ def requests(hub: LocalHub) -> list[Served]:
     return list(hub.served())
 
 
-def bodies(hub: LocalHub, name: str) -> list[tuple[int, str]]:
+def bodies(hub: FaultyHub, name: str) -> list[tuple[int, str]]:
     """(bytes sent, Range) of every body the hub sent for a file."""
     return [
         (one.sent, one.range)
@@ -132,7 +131,7 @@ def no_leftovers(folder: Path) -> None:
 
 
 def test_a_file_and_a_snapshot_arrive_whole_and_are_described(
-    hub: LocalHub, settings: HubSettings, tmp_path: Path
+    hub: FaultyHub, settings: HubSettings, tmp_path: Path
 ) -> None:
     (file, media), events = get([table(tmp_path / "data"), snapshot()], settings)
     original = served(hub, "Questions.tsv")
@@ -155,7 +154,7 @@ def test_a_file_and_a_snapshot_arrive_whole_and_are_described(
     no_leftovers(tmp_path)
 
 
-def test_the_real_client_finds_the_snapshot_offline(hub: LocalHub, settings: HubSettings) -> None:
+def test_the_real_client_finds_the_snapshot_offline(hub: FaultyHub, settings: HubSettings) -> None:
     (media,), _ = get([snapshot()], settings)
     program = (
         f"import huggingface_hub as h; print(h.snapshot_download({REPO!r}, repo_type='dataset'))"
@@ -174,7 +173,7 @@ def test_the_real_client_finds_the_snapshot_offline(hub: LocalHub, settings: Hub
 
 
 def test_a_second_fetch_downloads_nothing(
-    hub: LocalHub, settings: HubSettings, tmp_path: Path
+    hub: FaultyHub, settings: HubSettings, tmp_path: Path
 ) -> None:
     needs = [table(tmp_path / "data"), snapshot(unpack=Unpack(into=tmp_path / "videos"))]
     first, _ = get(needs, settings)
@@ -184,7 +183,7 @@ def test_a_second_fetch_downloads_nothing(
 
 
 def test_equal_files_found_elsewhere_are_linked_and_others_are_not(
-    hub: LocalHub, settings: HubSettings, tmp_path: Path
+    hub: FaultyHub, settings: HubSettings, tmp_path: Path
 ) -> None:
     other, same = tmp_path / "other", tmp_path / "LMUData"
     for folder in (other, same):
@@ -202,7 +201,7 @@ def test_equal_files_found_elsewhere_are_linked_and_others_are_not(
 
 
 def test_an_outdated_file_is_replaced_with_what_was_derived_from_it(
-    hub: LocalHub, settings: HubSettings, tmp_path: Path
+    hub: FaultyHub, settings: HubSettings, tmp_path: Path
 ) -> None:
     folder = tmp_path / "data"
     folder.mkdir()
@@ -214,7 +213,7 @@ def test_an_outdated_file_is_replaced_with_what_was_derived_from_it(
     assert [event for event in events if isinstance(event, Notice)]
 
 
-def test_a_damaged_cache_is_repaired(hub: LocalHub, settings: HubSettings) -> None:
+def test_a_damaged_cache_is_repaired(hub: FaultyHub, settings: HubSettings) -> None:
     (media,), _ = get([snapshot()], settings)
     blob = (media.path / "data" / "test.parquet").resolve()
     blob.write_bytes(b"x" * blob.stat().st_size)  # same size, other bytes
@@ -224,7 +223,7 @@ def test_a_damaged_cache_is_repaired(hub: LocalHub, settings: HubSettings) -> No
         assert sha256(media.path / name) == sha256(served(hub, name))
 
 
-def test_a_new_commit_is_followed(hub: LocalHub, settings: HubSettings) -> None:
+def test_a_new_commit_is_followed(hub: FaultyHub, settings: HubSettings) -> None:
     (old,), _ = get([snapshot()], settings)
     served(hub, "README.md").write_text("changed")
     (new,), _ = get([snapshot()], settings)
@@ -241,7 +240,7 @@ def test_a_new_commit_is_followed(hub: LocalHub, settings: HubSettings) -> None:
 
 @pytest.mark.parametrize("status", [503, 429])
 def test_a_busy_hub_is_asked_again(
-    hub: LocalHub, settings: HubSettings, tmp_path: Path, status: int
+    hub: FaultyHub, settings: HubSettings, tmp_path: Path, status: int
 ) -> None:
     hub.set_faults(Faults(match="/api/", status=status, times=3, retry_after=0))
     (file,), _ = get([table(tmp_path / "data")], settings)
@@ -250,7 +249,7 @@ def test_a_busy_hub_is_asked_again(
 
 
 def test_a_busy_file_server_is_asked_again(
-    hub: LocalHub, settings: HubSettings, tmp_path: Path
+    hub: FaultyHub, settings: HubSettings, tmp_path: Path
 ) -> None:
     hub.set_faults(Faults(match="/resolve/", status=429, times=3, retry_after=0))
     (file,), _ = get([table(tmp_path / "data")], settings)
@@ -258,7 +257,7 @@ def test_a_busy_file_server_is_asked_again(
 
 
 def test_a_hub_that_stays_busy_is_named(
-    hub: LocalHub, settings: HubSettings, tmp_path: Path
+    hub: FaultyHub, settings: HubSettings, tmp_path: Path
 ) -> None:
     hub.set_faults(Faults(match="/api/", status=503, times=-1))
     error = refused([table(tmp_path / "data")], replace(settings, retries=3, backoff=0.01))
@@ -271,7 +270,7 @@ def said(events: list[Event]) -> list[str]:
 
 
 def test_a_hub_out_of_order_is_shown_and_given_up_once(
-    hub: LocalHub, settings: HubSettings, tmp_path: Path
+    hub: FaultyHub, settings: HubSettings, tmp_path: Path
 ) -> None:
     """Before it has answered anything; also when one benchmark after the other is asked for."""
     hub.set_faults(Faults(status=502, times=-1))
@@ -295,7 +294,7 @@ def test_a_hub_out_of_order_is_shown_and_given_up_once(
 
 
 def test_a_hub_out_of_order_has_its_time_whatever_the_number_of_tries(
-    hub: LocalHub, settings: HubSettings, tmp_path: Path
+    hub: FaultyHub, settings: HubSettings, tmp_path: Path
 ) -> None:
     hub.set_faults(Faults(status=504, times=-1))
     quick = replace(settings, backoff=0.05, retries=1000, out_of_order=0.4)
@@ -304,7 +303,7 @@ def test_a_hub_out_of_order_has_its_time_whatever_the_number_of_tries(
 
 
 def test_complete_data_need_no_hub_that_works(
-    hub: LocalHub, settings: HubSettings, tmp_path: Path
+    hub: FaultyHub, settings: HubSettings, tmp_path: Path
 ) -> None:
     first, _ = get([table(tmp_path / "data")], settings)
     hub.set_faults(Faults(status=500, times=-1))
@@ -314,7 +313,7 @@ def test_complete_data_need_no_hub_that_works(
 
 
 def test_once_it_has_answered_only_time_without_news_ends_a_download(
-    hub: LocalHub, settings: HubSettings, tmp_path: Path
+    hub: FaultyHub, settings: HubSettings, tmp_path: Path
 ) -> None:
     hub.set_faults(Faults(match="/resolve/", status=503, times=8))
     (file,), events = get([table(tmp_path / "data")], replace(settings, retries=1, backoff=0.01))
@@ -328,7 +327,7 @@ def test_once_it_has_answered_only_time_without_news_ends_a_download(
 
 
 def test_the_time_without_news_is_counted_anew_with_every_byte(
-    hub: LocalHub, settings: HubSettings, tmp_path: Path
+    hub: FaultyHub, settings: HubSettings, tmp_path: Path
 ) -> None:
     """Forty interruptions together last far longer than ``stall``."""
     hub.set_faults(Faults(match="Questions.tsv", drop_after=PIECE + 100))
@@ -338,7 +337,7 @@ def test_the_time_without_news_is_counted_anew_with_every_byte(
 
 
 def test_a_body_that_pauses_is_resumed_where_it_was(
-    hub: LocalHub, settings: HubSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    hub: FaultyHub, settings: HubSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 1)
     size = served(hub, "Questions.tsv").stat().st_size
@@ -351,7 +350,7 @@ def test_a_body_that_pauses_is_resumed_where_it_was(
 
 
 def test_dropped_connections_are_continued_where_they_broke(
-    hub: LocalHub, settings: HubSettings, tmp_path: Path
+    hub: FaultyHub, settings: HubSettings, tmp_path: Path
 ) -> None:
     size = served(hub, "Questions.tsv").stat().st_size
     hub.set_faults(Faults(match="Questions.tsv", drop_after=700_000, drop_times=4))
@@ -364,7 +363,7 @@ def test_dropped_connections_are_continued_where_they_broke(
 
 
 def test_a_download_that_was_given_up_is_continued_by_the_next_run(
-    hub: LocalHub, settings: HubSettings
+    hub: FaultyHub, settings: HubSettings
 ) -> None:
     size = served(hub, "data/test.parquet").stat().st_size
     hub.set_faults(Faults(match="test.parquet", drop_after=2 * PIECE + 1000, drop_times=1))
@@ -388,7 +387,7 @@ def test_a_download_that_was_given_up_is_continued_by_the_next_run(
 
 
 def test_bytes_that_are_not_the_hubs_are_never_left_in_place(
-    hub: LocalHub, settings: HubSettings, tmp_path: Path
+    hub: FaultyHub, settings: HubSettings, tmp_path: Path
 ) -> None:
     """A partial file with other bytes leads to a wrong checksum; the file is downloaded again."""
     original = served(hub, "data/test.parquet")
@@ -410,7 +409,7 @@ def test_bytes_that_are_not_the_hubs_are_never_left_in_place(
     ],
 )
 def test_refusals_are_said_at_once(
-    hub: LocalHub,
+    hub: FaultyHub,
     settings: HubSettings,
     tmp_path: Path,
     faults: Faults,
@@ -425,14 +424,14 @@ def test_refusals_are_said_at_once(
     assert not (tmp_path / "data").exists()
 
 
-def test_the_right_token_is_sent(hub: LocalHub, settings: HubSettings, tmp_path: Path) -> None:
+def test_the_right_token_is_sent(hub: FaultyHub, settings: HubSettings, tmp_path: Path) -> None:
     hub.set_faults(Faults(token="hf_right"))
     (file,), _ = get([table(tmp_path / "data")], replace(settings, token="hf_right"))
     assert file.path.is_file()
 
 
 def test_a_revision_or_file_that_is_not_there_is_named(
-    hub: LocalHub, settings: HubSettings, tmp_path: Path
+    hub: FaultyHub, settings: HubSettings, tmp_path: Path
 ) -> None:
     assert "'v9'" in refused([snapshot(revision="v9")], settings).message
     assert "Gone.tsv" in refused([replace(table(tmp_path), files=("Gone.tsv",))], settings).message
@@ -458,7 +457,7 @@ def test_a_gated_repo_says_where_its_terms_are(settings: HubSettings, tmp_path: 
 
 
 def test_files_that_are_refused_although_the_repo_is_listed(
-    hub: LocalHub, settings: HubSettings, tmp_path: Path
+    hub: FaultyHub, settings: HubSettings, tmp_path: Path
 ) -> None:
     """As the real hub does for gated data: everybody may list it."""
     hub.set_faults(Faults(match="/resolve/", status=403, times=-1))
@@ -466,7 +465,7 @@ def test_files_that_are_refused_although_the_repo_is_listed(
 
 
 def test_too_small_a_disk_is_noticed_before_the_first_byte(
-    hub: LocalHub, settings: HubSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    hub: FaultyHub, settings: HubSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10**6, 10**6 - 1000, 1000))
     error = refused([table(tmp_path / "data")], settings)
@@ -475,7 +474,7 @@ def test_too_small_a_disk_is_noticed_before_the_first_byte(
 
 
 def test_a_set_that_does_not_fit_is_refused_as_a_whole(
-    hub: LocalHub, settings: HubSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    hub: FaultyHub, settings: HubSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each benchmark alone would fit, but none is fetched. Weights and unpacked archives count."""
     model = hub.root / "models" / "easi" / "model"
@@ -507,7 +506,7 @@ def test_a_set_that_does_not_fit_is_refused_as_a_whole(
 
 
 def test_the_disk_is_judged_by_what_is_still_to_be_unpacked(
-    hub: LocalHub, settings: HubSettings, monkeypatch: pytest.MonkeyPatch
+    hub: FaultyHub, settings: HubSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Archives that are there, unpacked or not, in whole or in part."""
     target = settings.hf_home / "videos"
@@ -541,7 +540,7 @@ def largest_file(size: int) -> Iterator[None]:
 
 
 def test_a_disk_that_fills_while_downloading_says_what_is_kept_and_missing(
-    hub: LocalHub, settings: HubSettings, tmp_path: Path
+    hub: FaultyHub, settings: HubSettings, tmp_path: Path
 ) -> None:
     needs = {"blink": [snapshot(files=("data/test.parquet",))], "mmsi": [table(tmp_path / "data")]}
     with largest_file(6 * PIECE), pytest.raises(DiskFull) as caught:
@@ -559,7 +558,7 @@ def test_a_disk_that_fills_while_downloading_says_what_is_kept_and_missing(
 
 @pytest.mark.parametrize("whole", [True, False])
 def test_a_disk_that_fills_while_unpacking_says_what_is_kept_and_missing(
-    hub: LocalHub, settings: HubSettings, whole: bool
+    hub: FaultyHub, settings: HubSettings, whole: bool
 ) -> None:
     zip_file(served(hub, "one.zip"), {"small.bin": b"1" * 1000, "large.bin": b"2" * 200_000})
     unpack = Unpack(into=settings.hf_home / "videos") if whole else Unpack(sentinel=".done")
@@ -578,7 +577,7 @@ def test_a_disk_that_fills_while_unpacking_says_what_is_kept_and_missing(
 
 
 def test_too_small_a_disk_for_the_media_leaves_no_folder(
-    hub: LocalHub, settings: HubSettings, monkeypatch: pytest.MonkeyPatch
+    hub: FaultyHub, settings: HubSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     get([snapshot()], settings)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10**6, 10**6 - 1000, 1000))
@@ -587,7 +586,7 @@ def test_too_small_a_disk_for_the_media_leaves_no_folder(
 
 
 def test_killed_at_any_time_the_next_run_completes(
-    hub: LocalHub, settings: HubSettings, tmp_path: Path
+    hub: FaultyHub, settings: HubSettings, tmp_path: Path
 ) -> None:
     """SIGKILL while downloading, then while unpacking; what looks complete is always complete."""
     files = {f"{n % 7}/{n}.jpg": bytes([n % 256]) * 3000 for n in range(3000)}
@@ -645,7 +644,7 @@ def test_an_unreachable_hub_is_said_once_and_soon(tmp_path: Path) -> None:
 
 
 def test_a_silent_hub_is_unreachable_too(
-    hub: LocalHub, settings: HubSettings, tmp_path: Path
+    hub: FaultyHub, settings: HubSettings, tmp_path: Path
 ) -> None:
     hub.set_faults(Faults(hang=60))
     began = time.monotonic()
@@ -656,9 +655,9 @@ def test_a_silent_hub_is_unreachable_too(
 
 
 def test_something_that_is_no_hub_is_recognised(
-    hub: LocalHub, settings: HubSettings, tmp_path: Path
+    hub: FaultyHub, settings: HubSettings, tmp_path: Path
 ) -> None:
-    with smoke_hub.start(tmp_path / "served" / "datasets") as other:
+    with FaultyHub(tmp_path / "served" / "datasets") as other:
         error = refused([table(tmp_path)], replace(settings, endpoint=f"{other.endpoint}/portal"))
     assert "no dataset" in error.message
 
@@ -714,7 +713,7 @@ def test_a_proxy_that_wants_a_password_is_not_asked_again(
 
 
 def test_http_where_https_is_written_is_told(
-    hub: LocalHub, settings: HubSettings, tmp_path: Path
+    hub: FaultyHub, settings: HubSettings, tmp_path: Path
 ) -> None:
     error = refused(
         [table(tmp_path)], replace(settings, endpoint=hub.endpoint.replace("http:", "https:"))
@@ -723,7 +722,7 @@ def test_http_where_https_is_written_is_told(
 
 
 def test_a_place_that_takes_no_files_is_named_before_the_first_byte(
-    hub: LocalHub, settings: HubSettings, tmp_path: Path
+    hub: FaultyHub, settings: HubSettings, tmp_path: Path
 ) -> None:
     (tmp_path / "file").write_text("")
     for place in (tmp_path / "file", Path("/proc/nowhere")):
@@ -739,7 +738,7 @@ def test_a_place_that_takes_no_files_is_named_before_the_first_byte(
     assert not [one for one in requests(hub) if one.method == "GET" and "/resolve/" in one.path]
 
 
-def test_a_lock_that_cannot_be_had_is_named(hub: LocalHub, settings: HubSettings) -> None:
+def test_a_lock_that_cannot_be_had_is_named(hub: FaultyHub, settings: HubSettings) -> None:
     settings.records.mkdir(parents=True)
     (settings.records / "locks").touch()  # nothing can be made below it
     said = refused([snapshot(unpack=Unpack(into=settings.hf_home / "videos"))], settings)
@@ -750,7 +749,7 @@ def test_a_lock_that_cannot_be_had_is_named(hub: LocalHub, settings: HubSettings
 
 
 def test_everything_present_works_offline_and_with_the_hub_gone(
-    hub: LocalHub, settings: HubSettings, tmp_path: Path
+    hub: FaultyHub, settings: HubSettings, tmp_path: Path
 ) -> None:
     needs = [table(tmp_path / "data"), snapshot(unpack=Unpack(into=tmp_path / "videos"))]
     first, _ = get(needs, settings)
@@ -765,7 +764,7 @@ def test_everything_present_works_offline_and_with_the_hub_gone(
 
 
 def test_a_cache_made_by_others_works_offline(
-    hub: LocalHub, settings: HubSettings, tmp_path: Path
+    hub: FaultyHub, settings: HubSettings, tmp_path: Path
 ) -> None:
     program = f"import huggingface_hub as h; h.snapshot_download({REPO!r}, repo_type='dataset')"
     environ = {**os.environ, "HF_HOME": str(settings.hf_home), "HF_ENDPOINT": hub.endpoint}
@@ -776,7 +775,7 @@ def test_a_cache_made_by_others_works_offline(
 
 
 def test_offline_names_what_is_missing(
-    hub: LocalHub, settings: HubSettings, tmp_path: Path
+    hub: FaultyHub, settings: HubSettings, tmp_path: Path
 ) -> None:
     offline = replace(settings, offline=True)
     assert REPO in refused([snapshot()], offline).message
@@ -789,7 +788,7 @@ def test_offline_names_what_is_missing(
 
 
 def test_offline_the_commit_that_workers_will_read_counts(
-    hub: LocalHub, settings: HubSettings
+    hub: FaultyHub, settings: HubSettings
 ) -> None:
     offline = replace(settings, offline=True)
     (first,), _ = get([snapshot()], settings)
@@ -814,7 +813,7 @@ def test_offline_the_commit_that_workers_will_read_counts(
     )
 
 
-def test_only_the_hub_moves_what_others_set(hub: LocalHub, settings: HubSettings) -> None:
+def test_only_the_hub_moves_what_others_set(hub: FaultyHub, settings: HubSettings) -> None:
     folder = hub.root / "models" / REPO
     folder.mkdir(parents=True)
     (folder / "config.json").write_text("{}")
@@ -834,7 +833,7 @@ def test_only_the_hub_moves_what_others_set(hub: LocalHub, settings: HubSettings
 
 
 def test_another_commit_than_the_hubs_is_not_read_unsaid(
-    hub: LocalHub, settings: HubSettings
+    hub: FaultyHub, settings: HubSettings
 ) -> None:
     (first,), _ = get([snapshot()], settings)
     ref = settings.hub_cache / f"datasets--{REPO.replace('/', '--')}" / "refs" / "main"
@@ -854,7 +853,7 @@ def inside(settings: HubSettings) -> Callable[[], Path]:
 
 
 def test_zips_are_unpacked_inside_the_snapshot_and_repaired(
-    hub: LocalHub, settings: HubSettings
+    hub: FaultyHub, settings: HubSettings
 ) -> None:
     run = inside(settings)
     folder = run()
@@ -869,7 +868,7 @@ def test_zips_are_unpacked_inside_the_snapshot_and_repaired(
 
 
 def test_a_half_unpacked_snapshot_without_sentinel_is_finished(
-    hub: LocalHub, settings: HubSettings
+    hub: FaultyHub, settings: HubSettings
 ) -> None:
     (media,), _ = get([snapshot()], settings)
     (media.path / "a").mkdir()
@@ -881,7 +880,7 @@ def test_a_half_unpacked_snapshot_without_sentinel_is_finished(
 
 
 def test_videos_appear_as_a_whole_folder(
-    hub: LocalHub, settings: HubSettings, tmp_path: Path
+    hub: FaultyHub, settings: HubSettings, tmp_path: Path
 ) -> None:
     target = settings.hf_home / "videos"
     (fetched,), events = get([snapshot(unpack=Unpack(into=target))], settings)
@@ -894,7 +893,7 @@ def test_videos_appear_as_a_whole_folder(
 
 
 def test_a_folder_left_half_full_by_another_program_is_repaired(
-    hub: LocalHub, settings: HubSettings
+    hub: FaultyHub, settings: HubSettings
 ) -> None:
     target = settings.hf_home / "videos"
     (target / "a").mkdir(parents=True)
@@ -906,7 +905,7 @@ def test_a_folder_left_half_full_by_another_program_is_repaired(
 
 
 def test_a_changed_archive_is_unpacked_anew_even_where_sizes_agree(
-    hub: LocalHub, settings: HubSettings
+    hub: FaultyHub, settings: HubSettings
 ) -> None:
     target = settings.hf_home / "videos"
     need = snapshot(unpack=Unpack(into=target))
@@ -917,7 +916,7 @@ def test_a_changed_archive_is_unpacked_anew_even_where_sizes_agree(
 
 
 def test_tars_in_parts_are_joined_where_there_is_no_zip(
-    hub: LocalHub, settings: HubSettings, tmp_path: Path
+    hub: FaultyHub, settings: HubSettings, tmp_path: Path
 ) -> None:
     whole = io.BytesIO()
     with tarfile.open(fileobj=whole, mode="w") as tar:
@@ -944,7 +943,7 @@ def test_tars_in_parts_are_joined_where_there_is_no_zip(
 
 @pytest.mark.parametrize("into", [True, False])
 def test_an_archive_that_would_write_elsewhere_is_refused(
-    hub: LocalHub, settings: HubSettings, into: bool
+    hub: FaultyHub, settings: HubSettings, into: bool
 ) -> None:
     zip_file(served(hub, "one.zip"), {"good.mp4": b"good", "../../evil.mp4": b"evil"})
     unpack = Unpack(into=settings.hf_home / "videos") if into else Unpack(sentinel=".done")
@@ -957,7 +956,7 @@ def test_an_archive_that_would_write_elsewhere_is_refused(
 
 
 def test_a_damaged_archive_leaves_no_folder_that_looks_complete(
-    hub: LocalHub, settings: HubSettings
+    hub: FaultyHub, settings: HubSettings
 ) -> None:
     data = bytearray(served(hub, "two.zip").read_bytes())
     data[len("a/two.mp4") + 30 + 500] ^= (
@@ -970,7 +969,7 @@ def test_a_damaged_archive_leaves_no_folder_that_looks_complete(
 
 
 def test_needs_of_two_benchmarks_for_one_repo_are_met_once(
-    hub: LocalHub, settings: HubSettings
+    hub: FaultyHub, settings: HubSettings
 ) -> None:
     unpack = Unpack(into=settings.hf_home / "videos")
     (one, two), _ = get([snapshot("one", unpack=unpack), snapshot("two", unpack=unpack)], settings)
@@ -982,7 +981,7 @@ def test_needs_of_two_benchmarks_for_one_repo_are_met_once(
 
 
 def test_sizes_are_told_without_downloading(
-    hub: LocalHub, settings: HubSettings, tmp_path: Path
+    hub: FaultyHub, settings: HubSettings, tmp_path: Path
 ) -> None:
     needs = [
         table(tmp_path / "data"),
@@ -1022,7 +1021,7 @@ def test_every_benchmark_has_needs_on_both_backends(tmp_path: Path) -> None:
 
 
 def test_a_models_config_comes_from_the_hub_or_from_the_cache(
-    hub: LocalHub, settings: HubSettings, monkeypatch: pytest.MonkeyPatch
+    hub: FaultyHub, settings: HubSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = hub.root / "models" / "easi" / "model"
     folder.mkdir(parents=True)

@@ -16,7 +16,7 @@ from easi_eval.backends.shared.model_files import weights_need
 from easi_eval.benchmarks import by_key
 from easi_eval.data.benchmark_needs import vlmevalkit_needs
 from easi_eval.data.fetch import fetch
-from easi_eval.data.local_hub import server as hub
+from easi_eval.data.local_hub.server import LocalHub
 from easi_eval.data.needs import HubSettings
 from easi_eval.data.rehearsal import checkpoint, data
 from easi_eval.run.rehearsal import MODEL
@@ -42,7 +42,7 @@ def test_pictures_that_cannot_be_written_end_the_run_and_fail_no_question(tmp_pa
     home, tables = tmp_path / "huggingface", tmp_path / "datasets"
     data.build(tmp_path / "served", seed=1)
     checkpoint.build(tmp_path / "served" / "models" / MODEL)
-    with hub.start(tmp_path / "served") as served:
+    with LocalHub(tmp_path / "served") as served:
         needs = [weights_need(MODEL), *vlmevalkit_needs(by_key("blink"), tables)]
         fetch(needs, lambda event: None, HubSettings(endpoint=served.endpoint, hf_home=home))
     shutil.copytree(tables, tmp_path / "copy")

@@ -17,7 +17,7 @@ from easi_eval.core.errors import EasiError
 from easi_eval.data.benchmark_needs import lmms_needs, vlmevalkit_needs
 from easi_eval.data.fetch import fetch
 from easi_eval.data.lacking import refuse_lacking
-from easi_eval.data.local_hub import server as hub
+from easi_eval.data.local_hub.server import LocalHub
 from easi_eval.data.needs import HubSettings, Need
 from easi_eval.data.rehearsal import checkpoint, data
 from easi_eval.run.rehearsal import MODEL
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.timeout(300)
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[hub.LocalHub]:
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalHub]:
     root = tmp_path_factory.mktemp("hub") / "served"
     data.build(root, seed=1)
     checkpoint.build(root / "models" / MODEL)
@@ -35,7 +35,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[hub.LocalHub]:
     shutil.copytree(root / "models" / MODEL, shards)
     (shards / "model.safetensors").rename(shards / "model-00001-of-00002.safetensors")
     (shards / "model-00002-of-00002.safetensors").write_bytes(b"2")
-    with hub.start(root) as running:
+    with LocalHub(root) as running:
         yield running
 
 
@@ -61,7 +61,7 @@ def needs(key: str, backend: str, home: Path, task: str = "") -> list[Need]:
     )
 
 
-def as_others_would(wanted: list[Need], served: hub.LocalHub, home: Path) -> HubSettings:
+def as_others_would(wanted: list[Need], served: LocalHub, home: Path) -> HubSettings:
     """Fill the cache without our notes and unpacked media; the settings of who is offline then."""
     settings = HubSettings(endpoint=served.endpoint, hf_home=home)
     fetch([replace(need, unpack=None) for need in wanted], lambda event: None, settings)
@@ -84,7 +84,7 @@ CASES = [
 
 @pytest.mark.parametrize(("key", "backend", "task"), CASES)
 def test_a_whole_cache_is_never_refused(
-    served: hub.LocalHub, home: Path, key: str, backend: str, task: str
+    served: LocalHub, home: Path, key: str, backend: str, task: str
 ) -> None:
     wanted = needs(key, backend, home, task)
     offline = as_others_would(wanted, served, home)
@@ -143,7 +143,7 @@ def test_a_whole_cache_is_never_refused(
     ],
 )
 def test_what_is_not_there_is_named(
-    served: hub.LocalHub, home: Path, key: str, backend: str, gone: str, said: str
+    served: LocalHub, home: Path, key: str, backend: str, gone: str, said: str
 ) -> None:
     wanted = needs(key, backend, home)
     offline = as_others_would(wanted, served, home)
@@ -156,7 +156,7 @@ def test_what_is_not_there_is_named(
 
 
 @pytest.mark.parametrize("inside", ["", "a"])
-def test_media_behind_links_are_there(served: hub.LocalHub, home: Path, inside: str) -> None:
+def test_media_behind_links_are_there(served: LocalHub, home: Path, inside: str) -> None:
     """As on clusters: media folders link to one folder on another disk, which links back."""
     wanted = needs("vsi_bench", LMMS_EVAL, home)
     offline = as_others_would(wanted, served, home)
@@ -172,7 +172,7 @@ def test_media_behind_links_are_there(served: hub.LocalHub, home: Path, inside: 
     refuse_lacking(source, fetch(wanted, lambda event: None, offline), offline)
 
 
-def test_a_benchmark_that_reads_nothing_of_it_goes_on(served: hub.LocalHub, home: Path) -> None:
+def test_a_benchmark_that_reads_nothing_of_it_goes_on(served: LocalHub, home: Path) -> None:
     wanted = needs("site_image", LMMS_EVAL, home)
     offline = as_others_would(wanted, served, home)
     remove(home, "MVBench.zip")  # videos
@@ -198,7 +198,7 @@ def test_a_benchmark_that_reads_nothing_of_it_goes_on(served: hub.LocalHub, home
     ],
 )
 def test_weights_that_are_not_there_are_named(
-    served: hub.LocalHub, home: Path, model: str, gone: str, said: str
+    served: LocalHub, home: Path, model: str, gone: str, said: str
 ) -> None:
     offline = as_others_would([weights_need(model)], served, home)
     fetch([weights_need(model)], lambda event: None, offline)
@@ -270,7 +270,7 @@ def test_shards_are_judged_in_the_set_that_is_loaded(
     ],
 )
 def test_one_benchmark_fails_in_preparation_and_the_rest_is_done(
-    served: hub.LocalHub, home: Path, recorded: bool, said: str
+    served: LocalHub, home: Path, recorded: bool, said: str
 ) -> None:
     wanted = [
         weights_need(MODEL),

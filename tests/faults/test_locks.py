@@ -21,7 +21,7 @@ from easi_eval.core.errors import EasiError
 from easi_eval.core.locks import SOFT, file_lock, lacks_locks, unlocked
 from easi_eval.core.model import ModelChoice
 from easi_eval.data.fetch import fetch
-from easi_eval.data.local_hub import server as hub
+from easi_eval.data.local_hub.server import LocalHub
 from easi_eval.data.needs import HubSettings, Kind, Need, Unpack
 from program import REPOSITORY, User
 
@@ -157,7 +157,7 @@ def test_data_are_fetched_and_unpacked_although_real_locks_left_files(
         ),
         Need(what="media", repo="easi/tiny", unpack=Unpack(into=place / "hf" / "videos")),
     ]
-    with hub.start(tmp_path / "served") as running:
+    with LocalHub(tmp_path / "served") as running:
         first = HubSettings(endpoint=running.endpoint, hf_home=tmp_path / "first", backoff=0.05)
         fetch([needs[1]], lambda event: None, first)
         left = [path.relative_to(first.hf_home) for path in first.hf_home.rglob("*.lock")]

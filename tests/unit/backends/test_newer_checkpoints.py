@@ -16,7 +16,7 @@ from easi_eval.config import RunConfig
 from easi_eval.core.backend_facts import BACKEND_FACTS
 from easi_eval.core.errors import EasiError
 from easi_eval.core.model import ModelChoice
-from easi_eval.data.local_hub import server as hub
+from easi_eval.data.local_hub.server import LocalHub
 from easi_eval.data.needs import HubSettings
 from easi_eval.engine.vlm.transformers5 import translate
 from easi_eval.run import prepare
@@ -108,7 +108,7 @@ def test_the_base_of_a_folders_adapter_and_its_tower_are_asked_of_the_hub(
             else {"model": "qwen2_5_vl", "model_args": f"pretrained={adapter}"}
         ),
     )
-    with hub.start(tmp_path / "served") as running:
+    with LocalHub(tmp_path / "served") as running:
         settings = HubSettings(endpoint=running.endpoint, hf_home=tmp_path / "hf", backoff=0.01)
         kit = make_backend(backend, settings)
         model = kit.resolve(cfg)

@@ -30,10 +30,10 @@ from easi_eval.config import RunConfig
 from easi_eval.core.errors import EasiError
 from easi_eval.core.events import Notice
 from easi_eval.core.model import ModelChoice
-from easi_eval.data.local_hub import server as hub
 from easi_eval.data.needs import HubSettings
 from easi_eval.run.identity import identity
 from easi_eval.run.prepare import fetch_referred, laid_out
+from hub_faults import FaultyHub
 
 QWEN = {"model_type": "qwen2_5_vl", "architectures": ["Qwen2_5_VLForConditionalGeneration"]}
 
@@ -158,7 +158,7 @@ def test_what_lies_on_the_hub_is_fetched_at_any_depth_and_told_if_it_cannot_be(
     (served / "code" / "modeling.py").write_text("Model = object\n")
     made = adapter(tmp_path / "a", str(local))
     said: list[object] = []
-    with hub.start(tmp_path / "served") as running:
+    with FaultyHub(tmp_path / "served") as running:
         settings = HubSettings(endpoint=running.endpoint, hf_home=tmp_path / "hf", backoff=0.01)
         found = fetch_referred([made], [], said.append, settings)
         assert list(fetch_referred([made], ["org/base"], lambda event: None, settings)) == [
@@ -183,7 +183,7 @@ def test_a_repository_of_code_and_weights_is_fetched_whole(tmp_path: Path) -> No
     (both / "modeling.py").write_text("Model = object\n")
     code = {"auto_map": {"AutoModel": "org/both--modeling.Model"}}
     weights = {"vision_tower": "org/both"}
-    with hub.start(tmp_path / "served") as running:
+    with FaultyHub(tmp_path / "served") as running:
         for name, config in (("a", {**code, **weights}), ("b", {**weights, **code})):
             settings = HubSettings(endpoint=running.endpoint, hf_home=tmp_path / f"hf-{name}")
             made = checkpoint(tmp_path / name, config)
@@ -273,12 +273,12 @@ def test_an_adapters_class_is_chosen_by_its_base(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def served(tmp_path: Path) -> Iterator[tuple[hub.LocalHub, HubSettings]]:
+def served(tmp_path: Path) -> Iterator[tuple[FaultyHub, HubSettings]]:
     """A hub with an adapter and its base, and an empty cache."""
     org = tmp_path / "served" / "models" / "org"
     adapter(org / "mine", "org/Qwen2.5-VL-7B-Instruct")
     checkpoint(org / "Qwen2.5-VL-7B-Instruct", QWEN)
-    with hub.start(tmp_path / "served") as running:
+    with FaultyHub(tmp_path / "served") as running:
         yield running, HubSettings(endpoint=running.endpoint, hf_home=tmp_path / "hf", backoff=0.01)
 
 
@@ -292,7 +292,7 @@ OF_THE_HUB = {
 
 @pytest.mark.parametrize("backend", OF_THE_HUB)
 def test_an_adapter_of_the_hub_is_seen_before_it_was_ever_fetched(
-    served: tuple[hub.LocalHub, HubSettings], backend: str
+    served: tuple[FaultyHub, HubSettings], backend: str
 ) -> None:
     kit = make_backend(backend, served[1])
     model = kit.resolve(OF_THE_HUB[backend])
@@ -303,7 +303,7 @@ def test_an_adapter_of_the_hub_is_seen_before_it_was_ever_fetched(
 
 
 def test_it_is_refused_for_an_engine_and_the_hub_is_asked_once(
-    served: tuple[hub.LocalHub, HubSettings],
+    served: tuple[FaultyHub, HubSettings],
 ) -> None:
     running, settings = served
     kit = make_backend("lmms-eval", settings)

@@ -25,10 +25,9 @@ from easi_eval.core.backend_facts import BACKEND_FACTS
 from easi_eval.core.errors import EasiError
 from easi_eval.core.model import ModelChoice
 from easi_eval.core.run_folder import RunPaths
-from easi_eval.data.local_hub import server as local_hub
-from easi_eval.data.local_hub.server import Faults, LocalHub
 from easi_eval.data.needs import HubSettings
 from easi_eval.run.identity import identity
+from hub_faults import Faults, FaultyHub
 
 PIXELS = {"min_pixels": 1003520, "max_pixels": 12845056}
 QWEN = {**PIXELS, "use_custom_prompt": False}
@@ -131,17 +130,17 @@ FAMILIES = [
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalHub]:
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultyHub]:
     root = tmp_path_factory.mktemp("hub")
     for name, model_type, *_ in FAMILIES:
         folder(root / "models" / "me", name, model_type=model_type)
     folder(root / "models" / "me", "Aya", model_type="aya_vision")
-    with local_hub.start(root) as running:
+    with FaultyHub(root) as running:
         yield running
 
 
 @pytest.fixture
-def online(served: LocalHub, tmp_path: Path) -> VLMEvalKit:
+def online(served: FaultyHub, tmp_path: Path) -> VLMEvalKit:
     served.set_faults(Faults())
     return VLMEvalKit(
         HubSettings(endpoint=served.endpoint, hf_home=tmp_path / "hf"), tmp_path / "vlm"
@@ -247,7 +246,7 @@ def test_a_type_with_one_class_never_falls_to_the_generic_one(
 # ---- the hub -------------------------------------------------------------------------------------
 
 
-def test_the_config_is_read_at_the_asked_revision(online: VLMEvalKit, served: LocalHub) -> None:
+def test_the_config_is_read_at_the_asked_revision(online: VLMEvalKit, served: FaultyHub) -> None:
     commit = served.repo("models", "me/Aya").commit
     before = len(served.served())
     model = online.resolve(RunConfig(model="me/Aya", model_args=f"revision={commit}"))
@@ -264,7 +263,7 @@ def test_the_config_is_read_at_the_asked_revision(online: VLMEvalKit, served: Lo
 
 @pytest.mark.parametrize("how", ["variable", "stored login"])
 def test_a_gated_model_with_and_without_a_token(
-    online: VLMEvalKit, served: LocalHub, tmp_path: Path, how: str
+    online: VLMEvalKit, served: FaultyHub, tmp_path: Path, how: str
 ) -> None:
     served.set_faults(Faults(token="hf_mine"))
     cfg = RunConfig(model="me/Qwen2.5-VL-7B-mine")

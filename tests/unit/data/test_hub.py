@@ -21,8 +21,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from easi_eval.data.local_hub import server as hub
-from easi_eval.data.local_hub.server import Faults, LocalHub
+from hub_faults import Faults, FaultyHub
 
 DATA = "org/data"
 MODEL = "easi-smoke/Tiny-VLM"
@@ -46,12 +45,12 @@ def root(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def served(root: Path) -> Iterator[LocalHub]:
-    with hub.start(root) as running:
+def served(root: Path) -> Iterator[FaultyHub]:
+    with FaultyHub(root) as running:
         yield running
 
 
-def fetch(running: LocalHub, tmp_path: Path, name: str = "big.zip", **options: object) -> Path:
+def fetch(running: FaultyHub, tmp_path: Path, name: str = "big.zip", **options: object) -> Path:
     return Path(
         hf_hub_download(
             DATA,
@@ -64,7 +63,7 @@ def fetch(running: LocalHub, tmp_path: Path, name: str = "big.zip", **options: o
     )
 
 
-def test_describes_repositories(served: LocalHub) -> None:
+def test_describes_repositories(served: FaultyHub) -> None:
     api = HfApi(endpoint=served.endpoint, token="hf_placeholder")
     info = api.dataset_info(DATA, files_metadata=True)
     assert [(file.rfilename, file.size) for file in info.siblings] == [
@@ -91,7 +90,7 @@ def test_describes_repositories(served: LocalHub) -> None:
     assert api.whoami()["name"] == "smoke"
 
 
-def test_a_snapshot_is_the_folder(served: LocalHub, root: Path, tmp_path: Path) -> None:
+def test_a_snapshot_is_the_folder(served: FaultyHub, root: Path, tmp_path: Path) -> None:
     got = Path(
         snapshot_download(
             DATA, repo_type="dataset", endpoint=served.endpoint, cache_dir=tmp_path / "cache"
@@ -105,7 +104,7 @@ def test_a_snapshot_is_the_folder(served: LocalHub, root: Path, tmp_path: Path) 
     )
 
 
-def test_what_is_in_the_cache_is_not_sent_again(served: LocalHub, tmp_path: Path) -> None:
+def test_what_is_in_the_cache_is_not_sent_again(served: FaultyHub, tmp_path: Path) -> None:
     fetch(served, tmp_path)
     before = sum(request.sent for request in served.served())
     fetch(served, tmp_path)
@@ -113,7 +112,7 @@ def test_what_is_in_the_cache_is_not_sent_again(served: LocalHub, tmp_path: Path
     assert sum(request.sent for request in served.served()) == before
 
 
-def test_a_changed_file_is_a_new_commit(served: LocalHub, root: Path, tmp_path: Path) -> None:
+def test_a_changed_file_is_a_new_commit(served: FaultyHub, root: Path, tmp_path: Path) -> None:
     first = fetch(served, tmp_path)
     (root / "datasets" / DATA / "big.zip").write_bytes(b"other")
     second = fetch(served, tmp_path)
@@ -121,7 +120,7 @@ def test_a_changed_file_is_a_new_commit(served: LocalHub, root: Path, tmp_path: 
     assert second.read_bytes() == b"other"
 
 
-def test_what_is_not_there(served: LocalHub, tmp_path: Path) -> None:
+def test_what_is_not_there(served: FaultyHub, tmp_path: Path) -> None:
     with pytest.raises(EntryNotFoundError):
         fetch(served, tmp_path, "absent.zip")
     with pytest.raises(RevisionNotFoundError):
@@ -133,7 +132,7 @@ def test_what_is_not_there(served: LocalHub, tmp_path: Path) -> None:
 
 
 def test_a_missing_repository_is_missing_until_told_otherwise(
-    served: LocalHub, tmp_path: Path
+    served: FaultyHub, tmp_path: Path
 ) -> None:
     served.set_faults(Faults(missing=frozenset({DATA})))
     with pytest.raises(RepositoryNotFoundError):
@@ -143,7 +142,7 @@ def test_a_missing_repository_is_missing_until_told_otherwise(
 
 
 @pytest.mark.parametrize("status", [429, 503])
-def test_an_error_status_so_many_times(served: LocalHub, status: int) -> None:
+def test_an_error_status_so_many_times(served: FaultyHub, status: int) -> None:
     api = HfApi(endpoint=served.endpoint)
     served.set_faults(Faults(status=status, times=2, match="/api/datasets", retry_after=7))
     for _ in range(2):
@@ -156,7 +155,7 @@ def test_an_error_status_so_many_times(served: LocalHub, status: int) -> None:
 
 
 def test_a_dropped_connection_fails_the_download_and_the_next_one_resumes(
-    served: LocalHub, root: Path, tmp_path: Path
+    served: FaultyHub, root: Path, tmp_path: Path
 ) -> None:
     content = BIG * 12
     (root / "datasets" / DATA / "big.zip").write_bytes(content)
@@ -180,13 +179,13 @@ def test_a_dropped_connection_fails_the_download_and_the_next_one_resumes(
         ("lines=1-2", 200, BIG),
     ],
 )
-def test_ranges(served: LocalHub, asked: str, status: int, body: bytes) -> None:
+def test_ranges(served: FaultyHub, asked: str, status: int, body: bytes) -> None:
     url = f"{served.endpoint}/datasets/{DATA}/resolve/main/big.zip"
     answer = requests.get(url, headers={"Range": asked, "Accept-Encoding": "identity"}, timeout=10)
     assert (answer.status_code, answer.content) == (status, body)
 
 
-def test_the_wrong_token_is_refused(served: LocalHub, tmp_path: Path) -> None:
+def test_the_wrong_token_is_refused(served: FaultyHub, tmp_path: Path) -> None:
     served.set_faults(Faults(token="hf_right"))
     with pytest.raises(requests.HTTPError) as refused:
         HfApi(endpoint=served.endpoint, token="hf_wrong").whoami()
@@ -199,7 +198,7 @@ def test_the_wrong_token_is_refused(served: LocalHub, tmp_path: Path) -> None:
 
 
 def test_a_hanging_hub_can_be_stopped(root: Path) -> None:
-    running = hub.start(root)
+    running = FaultyHub(root)
     running.set_faults(Faults(hang=3600))
     with pytest.raises(requests.ReadTimeout):
         requests.get(f"{running.endpoint}/api/models/{MODEL}", timeout=0.2)
@@ -220,7 +219,7 @@ def test_a_hanging_hub_can_be_stopped(root: Path) -> None:
         "/datasets/../x/resolve/main/secret.txt",
     ],
 )
-def test_a_path_cannot_leave_the_repository(served: LocalHub, root: Path, path: str) -> None:
+def test_a_path_cannot_leave_the_repository(served: FaultyHub, root: Path, path: str) -> None:
     (root / "secret.txt").write_text("secret")
     plain = http.client.HTTPConnection(
         served.endpoint.removeprefix("http://"), timeout=10
@@ -231,7 +230,7 @@ def test_a_path_cannot_leave_the_repository(served: LocalHub, root: Path, path: 
     plain.close()
 
 
-def test_clients_find_it_through_the_environment(served: LocalHub, tmp_path: Path) -> None:
+def test_clients_find_it_through_the_environment(served: FaultyHub, tmp_path: Path) -> None:
     """As the backends do: HF_ENDPOINT and HF_HOME are read when the client is imported."""
     script = (
         "import json, huggingface_hub as h; "

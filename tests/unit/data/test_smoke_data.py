@@ -27,7 +27,7 @@ from PIL import Image
 
 from easi_eval.benchmarks import BENCHMARKS, LMMS_EVAL, VLMEVALKIT, Benchmark, HubData, TsvData
 from easi_eval.data import hub_tables
-from easi_eval.data.local_hub import server as hub
+from easi_eval.data.local_hub.server import LocalHub
 from easi_eval.data.needs import HubSettings
 from easi_eval.data.rehearsal import data, media, media_repos, questions
 from easi_eval.data.rehearsal.questions import LETTERS, Question
@@ -161,7 +161,7 @@ def loaded(root: Path, home: Path) -> dict[str, Any]:
     wanted = sorted(
         {(source.data.repo, config) for source in every for config in source.data.configs or ("",)}
     )
-    with hub.start(root) as running:
+    with LocalHub(root) as running:
         env = {
             **os.environ,
             "HF_ENDPOINT": running.endpoint,

@@ -20,7 +20,7 @@ from easi_eval.core.events import (
     RunStarted,
     WorkerPhase,
 )
-from easi_eval.display.choose import make_display
+from easi_eval.display import make_display
 from easi_eval.display.live import LiveDisplay, draw
 from easi_eval.display.plain import PlainDisplay
 from easi_eval.display.progress import (

@@ -14,26 +14,25 @@ import pytest
 from easi_eval.config import SubmissionConfig
 from easi_eval.core.errors import EasiError, ExitCode
 from easi_eval.data.cards import license_of
-from easi_eval.data.local_hub import server as smoke_hub
-from easi_eval.data.local_hub.server import Faults, LocalHub
 from easi_eval.data.needs import HubSettings
 from easi_eval.submission.admission import check_public
 from easi_eval.submission.endpoint import by_hand
+from hub_faults import Faults, FaultyHub
 
 LICENSED = "---\nlanguage: en\nlicense: mit\n---\n# model\n"
 
 
 @pytest.fixture
-def hub(tmp_path: Path) -> Iterator[LocalHub]:
+def hub(tmp_path: Path) -> Iterator[FaultyHub]:
     for name, card in (("licensed", LICENSED), ("bare", "# model\n"), ("base", LICENSED)):
         folder = tmp_path / "served" / "models" / "org" / name
         folder.mkdir(parents=True)
         (folder / "README.md").write_text(card)
-    with smoke_hub.start(tmp_path / "served") as running:
+    with FaultyHub(tmp_path / "served") as running:
         yield running
 
 
-def ask(hub: LocalHub, name: str, base: str = "", **changes: object) -> str:
+def ask(hub: FaultyHub, name: str, base: str = "", **changes: object) -> str:
     given = SubmissionConfig(
         name,
         "instruction",
@@ -45,7 +44,7 @@ def ask(hub: LocalHub, name: str, base: str = "", **changes: object) -> str:
     return check_public(given, lambda name: license_of(name, settings))
 
 
-def test_a_public_model_with_a_license_will_do(hub: LocalHub) -> None:
+def test_a_public_model_with_a_license_will_do(hub: FaultyHub) -> None:
     assert ask(hub, "org/licensed") == "" == ask(hub, "org/licensed", "org/base")
 
 
@@ -59,19 +58,19 @@ def test_a_public_model_with_a_license_will_do(hub: LocalHub) -> None:
         ("org/licensed", "Qwen3", "baseModel is 'Qwen3', not a Hugging Face model id"),
     ],
 )
-def test_what_the_hub_denies_is_refused(hub: LocalHub, name: str, base: str, words: str) -> None:
+def test_what_the_hub_denies_is_refused(hub: FaultyHub, name: str, base: str, words: str) -> None:
     with pytest.raises(EasiError, match=words) as caught:
         ask(hub, name, base)
     assert caught.value.code == ExitCode.REFUSED and caught.value.hint
 
 
-def test_what_only_the_token_shows_is_private(hub: LocalHub) -> None:
+def test_what_only_the_token_shows_is_private(hub: FaultyHub) -> None:
     hub.set_faults(Faults(token="hf_mine"))
     with pytest.raises(EasiError, match="is private"):
         ask(hub, "org/licensed")
 
 
-def test_without_an_answer_there_is_a_warning(hub: LocalHub) -> None:
+def test_without_an_answer_there_is_a_warning(hub: FaultyHub) -> None:
     assert "HF_HUB_OFFLINE" in ask(hub, "org/absent", offline=True)
     hub.set_faults(Faults(status=502, times=-1))
     assert "502" in ask(hub, "org/absent", out_of_order=0.1)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from easi_eval.core.errors import EasiError
-from easi_eval.data.local_hub import server as hub
+from easi_eval.data.local_hub.server import LocalHub
 from easi_eval.data.needs import HubSettings
 from easi_eval.submission.checkpoint_match import compare
 
@@ -27,7 +27,7 @@ def settings(tmp_path: Path) -> Iterator[HubSettings]:
         path = tmp_path / "hub" / "models" / "org" / "Model" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
-    with hub.start(tmp_path / "hub") as running:
+    with LocalHub(tmp_path / "hub") as running:
         yield HubSettings(
             endpoint=running.endpoint, hf_home=tmp_path / "home", retries=1, backoff=0.01
         )

@@ -38,7 +38,7 @@ from ..core.redact import Redactor
 from ..core.run_folder import RunPaths, run_lock, sanitise
 from ..data.download_forecast import forecast
 from ..data.needs import Download, HubSettings, Kind, Need, Unreachable
-from ..display.choose import make_display
+from ..display import make_display
 from ..engine.journal_state import pending
 from ..engine.processes import gpus, launchers
 from ..engine.processes.interrupts import interruptible, rearm

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from .. import __version__
 from ..config import RunConfig
-from ..data.local_hub import server as hub
+from ..data.local_hub.server import LocalHub
 from ..data.needs import HubSettings
 
 OUTPUT_DIR = Path("eval_results_smoke")
@@ -78,7 +78,7 @@ def rehearsal_hub(cfg: RunConfig) -> Iterator[HubSettings]:
     home = _home(cfg.output_dir)
     root = _build(home)
     before = dict(os.environ)
-    with hub.start(root) as served:
+    with LocalHub(root) as served:
         for name in _USERS_OWN:
             os.environ.pop(name, None)
         for name in ("NO_PROXY", "no_proxy"):
