@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import os
@@ -833,13 +834,19 @@ def test_only_the_hub_moves_what_others_set(hub: FaultyHub, settings: HubSetting
 
 
 def test_another_commit_than_the_hubs_is_not_read_unsaid(
-    hub: FaultyHub, settings: HubSettings
+    hub: FaultyHub, settings: HubSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (first,), _ = get([snapshot()], settings)
     ref = settings.hub_cache / f"datasets--{REPO.replace('/', '--')}" / "refs" / "main"
     ref.write_text("0" * 40)
-    part = ref.with_name(f".main.{os.getpid()}.{threading.get_ident()}.part")
-    part.mkdir()  # nothing can be written there
+    rename = Path.replace
+
+    def refuse(part: Path, target: Path) -> Path:
+        if target == ref:  # as in a folder of another user
+            raise PermissionError(errno.EACCES, "Permission denied", str(ref))
+        return rename(part, target)
+
+    monkeypatch.setattr(Path, "replace", refuse)
     error = refused([snapshot()], settings)
     assert first.revision in error.message and "HF_HUB_OFFLINE" in error.hint
 
