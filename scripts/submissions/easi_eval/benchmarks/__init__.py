@@ -1,14 +1,15 @@
 """The registry of benchmarks: names, data, score columns and row formats for both backends.
 
-Everything is read from ``benchmarks.toml``; a new benchmark is one new entry there. The module
-imports only the standard library and small modules of this package, so ``--help`` stays fast.
+Everything is read from ``<key>.toml``, one file per benchmark; a new benchmark is one new file. The
+facts are those of ms-vlmeval 0.0.20 and lmms-eval 0.7.3. The module imports only the standard
+library and small modules of this package, so it loads fast.
 """
 
 from __future__ import annotations
 
 import difflib
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
 _Entry = TypeVar("_Entry", bound="DataclassInstance")
 
-SCHEMA = 1
 VLMEVALKIT = "vlmevalkit"
 LMMS_EVAL = "lmms-eval"
 BACKENDS = (VLMEVALKIT, LMMS_EVAL)
@@ -28,6 +28,7 @@ LAYOUTS = ("wide", "wide_last_row", "key_value", "comma", "settings")
 UNPARSED_RULES = ("", "not_extracted", "log", "present", "empty")
 RECOMPUTES = ("mean", "type_mean", "part_mean", "caa")
 GROUPINGS = ("", "flip", "circular", "flip_circular")
+TSV_REPO = "lmms-lab-si/EASI-Leaderboard-Data"  # has the tables of all benchmarks for VLMEvalKit
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,8 @@ class Part:
 
     Attributes:
         name: The leaderboard's name for it.
-        key: Name of the number in the backend's aggregate file. Without it the sub-score is
+        key: Name of the number in the backend's aggregate file (``task|metric`` or
+            ``setting|column`` where there are several tables). Without it the sub-score is
             recomputed from the rows whose question type is in ``types``.
         types: Question types it covers; empty means all.
         scale: Factor that converts the backend's number to 0-100.
@@ -143,7 +145,7 @@ class TsvData:
     tsv: str
     contents: tuple[Content, ...]
     columns: tuple[str, ...]
-    repo: str
+    repo: str = TSV_REPO
     columns_optional: tuple[str, ...] = ()
     tsv_local: str = ""
     frames: int = 0
@@ -201,7 +203,7 @@ class Source:
         family: VLMEvalKit: which naming scheme the result files follow.
         layout: VLMEvalKit: shape of the aggregate table.
         subtasks: lmms-eval: the tasks of a group.
-        absent: Sub-scores that this task does not produce, with the reason.
+        absent: Sub-scores that this task does not produce, with the reason; they are never 0.
         random_fallback: The backend replaces an unreadable answer by a random letter.
         max_new_tokens: The task's own token limit; None if the model class decides.
         variants: Other tasks of the same backend that run this benchmark, by name.
@@ -236,6 +238,7 @@ class Benchmark:
 
     Attributes:
         key: Name on the command line and in the files of a run.
+        order: Its place in the order in which benchmarks are listed and run.
         title: Name in messages and tables.
         core: It is one of the EASI-8 benchmarks.
         media: Kind of media, for example ``video``.
@@ -246,12 +249,13 @@ class Benchmark:
     """
 
     key: str
+    order: int
     title: str
     core: bool
     media: str
     group: str
-    aliases: tuple[str, ...]
     sources: Mapping[str, Source]
+    aliases: tuple[str, ...] = ()
     reasons: bool = False
 
     def source(self, backend: str, task: str = "") -> Source:
@@ -273,19 +277,20 @@ class Benchmark:
 class Group:
     """A benchmark of the leaderboard that the backends run as several.
 
-    Its score and sub-scores are computed from the rows of all members together.
+    Its score and sub-scores are computed from the rows of all members together. It is defined in
+    the entry of one of them.
     """
 
     key: str
     title: str
     members: tuple[str, ...]
     parts: tuple[Part, ...]
-    aliases: tuple[str, ...]
+    aliases: tuple[str, ...] = ()
 
 
 def _refuse(where: str, problem: str) -> EasiError:
     return EasiError(
-        f"benchmarks.toml, {where}: {problem}", hint="every key is documented in benchmarks.py"
+        f"benchmarks/{where}: {problem}", hint="benchmarks/__init__.py documents every key"
     )
 
 
@@ -340,20 +345,20 @@ def _tsv_data(table: Mapping[str, Any], where: str) -> TsvData:
     return data
 
 
-def _source(backend: str, table: Mapping[str, Any], tsv_repo: str, where: str) -> Source:
+def _source(backend: str, table: Mapping[str, Any], where: str) -> Source:
     """Read one source; its variants are sources of the same backend."""
     values = dict(table)
     for name in ("rows", "data", "task", "scale"):
         if name not in values:
             raise _refuse(where, f"missing key {name}")
     if backend == VLMEVALKIT:
-        values["data"] = _tsv_data({"repo": tsv_repo, **values["data"]}, f"{where}.data")
+        values["data"] = _tsv_data(values["data"], f"{where}.data")
     else:
         values["data"] = _make(HubData, values["data"], f"{where}.data")
     values["rows"] = _make(RowRule, values["rows"], f"{where}.rows")
     values["parts"] = _parts(values.get("parts", {}), values["scale"], f"{where}.parts")
     values["variants"] = {
-        name: _source(backend, variant, tsv_repo, f"{where}.variants.{name}")
+        name: _source(backend, variant, f"{where}.variants.{name}")
         for name, variant in values.get("variants", {}).items()
     }
     source = _make(Source, values, where)
@@ -370,56 +375,48 @@ def _source(backend: str, table: Mapping[str, Any], tsv_repo: str, where: str) -
     return source
 
 
-def _benchmark(key: str, table: Mapping[str, Any], group: str, tsv_repo: str) -> Benchmark:
-    values = {name: value for name, value in table.items() if name not in BACKENDS}
+def _benchmark(key: str, table: Mapping[str, Any], group: str) -> Benchmark:
+    file = f"{key}.toml"
+    values = {name: value for name, value in table.items() if name not in (*BACKENDS, "group")}
     for backend in BACKENDS:
         if backend not in table:
-            raise _refuse(key, f"missing key {backend}")
-    values["sources"] = {
-        name: _source(name, table[name], tsv_repo, f"{key}.{name}") for name in BACKENDS
-    }
-    return _make(Benchmark, {"aliases": (), **values, "key": key, "group": group}, key)
+            raise _refuse(file, f"missing key {backend}")
+    values["sources"] = {name: _source(name, table[name], f"{file}, {name}") for name in BACKENDS}
+    return _make(Benchmark, {**values, "key": key, "group": group}, file)
 
 
-def load(text: str) -> tuple[tuple[Benchmark, ...], tuple[Group, ...]]:
-    """Read the registry from the text of ``benchmarks.toml``.
+def _group(key: str, table: Mapping[str, Any], known: Collection[str]) -> Group:
+    where = f"{key}.toml, group"
+    group = _make(
+        Group, {**table, "parts": _parts(table.get("parts", {}), 100, f"{where}.parts")}, where
+    )
+    for member in group.members:
+        if member not in known:
+            raise _refuse(where, f"unknown member {member}")
+    return group
+
+
+def load(texts: Mapping[str, str]) -> tuple[tuple[Benchmark, ...], tuple[Group, ...]]:
+    """Read the registry from the text of each benchmark's file, by key.
 
     Raises:
         EasiError: A key is unknown or missing, or a value is not allowed.
     """
-    tables = tomllib.loads(text)
-    known = ("schema", "tsv_repo", "benchmark", "group")
-    for name in (*tables, *known):
-        if name not in known or name not in tables:
-            raise _refuse("top level", f"{'missing' if name in known else 'unknown'} key {name}")
-    if tables["schema"] != SCHEMA:
-        raise _refuse("top level", f"schema is {tables['schema']}, not {SCHEMA}")
+    tables = {key: tomllib.loads(text) for key, text in texts.items()}
     groups = tuple(
-        _make(
-            Group,
-            {
-                "aliases": (),
-                **table,
-                "key": key,
-                "parts": _parts(table.get("parts", {}), 100, f"{key}.parts"),
-            },
-            key,
-        )
-        for key, table in tables["group"].items()
+        _group(key, table["group"], tables) for key, table in tables.items() if "group" in table
     )
     member_of = {member: group.key for group in groups for member in group.members}
-    for member in member_of:
-        if member not in tables["benchmark"]:
-            raise _refuse(member_of[member], f"unknown member {member}")
-    benchmarks = tuple(
-        _benchmark(key, table, member_of.get(key, ""), tables["tsv_repo"])
-        for key, table in tables["benchmark"].items()
-    )
-    return benchmarks, groups
+    benchmarks = (_benchmark(key, table, member_of.get(key, "")) for key, table in tables.items())
+    return tuple(sorted(benchmarks, key=lambda bench: (bench.order, bench.key))), groups
 
 
-TOML = Path(__file__).with_name("benchmarks.toml")
-BENCHMARKS, GROUPS = load(TOML.read_text(encoding="utf-8"))
+TEXTS = {
+    path.stem: path.read_text(encoding="utf-8")
+    for path in sorted(Path(__file__).parent.glob("*.toml"))
+    if path.stem != "comparability"
+}
+BENCHMARKS, GROUPS = load(TEXTS)
 ALL_KEYS = tuple(bench.key for bench in BENCHMARKS)
 CORE_KEYS = tuple(bench.key for bench in BENCHMARKS if bench.core)
 _BY_KEY = {bench.key: bench for bench in BENCHMARKS}
@@ -474,7 +471,8 @@ def _unknown(typed: Sequence[str]) -> EasiError:
     if "all" in typed:
         return EasiError(
             "there is no benchmark all",
-            hint="leave out --benchmarks for EASI-8, and add --include-extra for all 13",
+            hint="leave out --benchmarks for EASI-8, and add --include-extra for all "
+            f"{len(BENCHMARKS)}",
         )
     near = [
         found[0]

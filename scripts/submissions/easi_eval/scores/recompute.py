@@ -1,6 +1,6 @@
 """Recompute every score from the per-question table alone, to check the backend's own numbers.
 
-How a source combines the scores of its questions is its ``recompute`` value in ``benchmarks.toml``:
+How a source combines the scores of its questions is ``recompute`` in its entry:
 
 ``mean``
     The mean score of the questions; for a part, of the questions of its types. Used by the
