@@ -14,8 +14,8 @@ import pytest
 from easi_eval.backends import make_backend, resolved
 from easi_eval.backends.lmms_eval.backend import SERVED_TYPES, LmmsEval
 from easi_eval.backends.shared import catalog, launch_env, model_files
-from easi_eval.backends.shared.class_source import lineage
 from easi_eval.backends.shared.folder_digest import BLOCK, WHOLE, folder_revision
+from easi_eval.backends.shared.lineage import lineage
 from easi_eval.backends.shared.signature import signature
 from easi_eval.backends.vlmevalkit.backend import VLMEvalKit
 from easi_eval.backends.vlmevalkit.families import FAMILIES, family_settings

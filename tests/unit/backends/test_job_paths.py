@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from easi_eval.backends import make_backend
-from easi_eval.backends.shared import launch_env
+from easi_eval.backends.lmms_eval.launcher import absolute_paths
 from easi_eval.benchmarks import by_key
 from easi_eval.config import RunConfig
 from easi_eval.core.model import ModelChoice
@@ -100,9 +100,7 @@ def test_only_the_values_of_path_options_are_made_absolute(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert launch_env.absolute_paths(words, {"--at"}) == [
-        word.format(here=tmp_path) for word in expected
-    ]
+    assert absolute_paths(words, {"--at"}) == [word.format(here=tmp_path) for word in expected]
 
 
 def test_the_hubs_folders_are_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

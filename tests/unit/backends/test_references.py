@@ -13,9 +13,9 @@ import pytest
 
 from easi_eval.backends import make_backend
 from easi_eval.backends.shared import newer_checkpoints
-from easi_eval.backends.shared.adapters import check_adapter, with_references
-from easi_eval.backends.shared.class_source import lineage
+from easi_eval.backends.shared.adapters import check_adapter, loads_pretrained, with_references
 from easi_eval.backends.shared.folder_digest import folder_revision
+from easi_eval.backends.shared.lineage import lineage
 from easi_eval.backends.shared.references import (
     NOT_THERE,
     Adapter,
@@ -362,13 +362,12 @@ def test_an_adapter_that_its_class_would_not_lay_over_is_refused_with_how_to_mer
 
 def test_which_classes_load_by_from_pretrained() -> None:
     from easi_eval.backends.shared import catalog
-    from easi_eval.backends.vlmevalkit import class_code
     from easi_eval.core.backend_facts import BACKEND_FACTS
 
     package = catalog.locate(BACKEND_FACTS["vlmevalkit"])
 
     def loads(name: str) -> bool:
-        return class_code.loads_pretrained(lineage(package, f"vlmeval.vlm.{name}"))
+        return loads_pretrained(lineage(package, f"vlmeval.vlm.{name}"))
 
     assert all(
         map(

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from easi_eval.backends.lmms_eval import stops
 from easi_eval.backends.lmms_eval.backend import LmmsEval
-from easi_eval.backends.shared import catalog, stops
-from easi_eval.backends.shared.class_source import ClassSource, lineage
+from easi_eval.backends.shared import catalog
+from easi_eval.backends.shared.class_source import ClassSource
+from easi_eval.backends.shared.lineage import lineage
 from easi_eval.benchmarks import LMMS_EVAL
 from easi_eval.config import RunConfig
 from easi_eval.core.backend_facts import BACKEND_FACTS

@@ -23,7 +23,7 @@ from ..engine.work import ItemList
 from ..scores.scorer_notes import NOTES_FILE
 from ..scores.scores import BenchmarkScore, Pool, Reading, State
 from .base import Backend
-from .shared.stops import shown
+from .shared.stop_strings import shown
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -26,11 +26,14 @@ from ...data.needs import HubSettings, Need
 from ...engine.processes import launchers
 from ...engine.processes.jobs import Job
 from ...scores.outputs import Outputs
-from ..shared import adapters, catalog, launch_env, model_files, parsers, quantised, stops
-from ..shared.class_source import ClassSource, lineage
+from ..shared import adapters, catalog, launch_env, model_files, parsers, quantised
+from ..shared.class_source import ClassSource
 from ..shared.engines import how_to_get
+from ..shared.lineage import lineage
 from ..shared.signature import Signature, signature
+from . import stops
 from .corrections import corrections_setting
+from .launcher import absolute_paths
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -434,7 +437,7 @@ class LmmsEval:
             *limit,
             *device,
             *verbose,
-            *launch_env.absolute_paths(cfg.backend_args, PATH_OPTIONS),
+            *absolute_paths(cfg.backend_args, PATH_OPTIONS),
         ]
 
     def _environment(self, cfg: RunConfig) -> dict[str, str]:

@@ -5,6 +5,7 @@ Also decides which model classes can load an adapter on top of its base model.
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,10 +14,12 @@ from pathlib import Path
 from ...core.errors import EasiError
 from ...core.model import ModelChoice
 from ...data.needs import HubSettings
-from ..vlmevalkit import class_code
 from .class_source import ClassSource
 from .model_files import CHECKPOINT_KEYS, files_of, is_hub_id
 from .references import bare_adapter, base_of, referred_to
+
+# Endings of classes whose ``from_pretrained`` does not load the model's weights.
+NO_MODELS = ("Tokenizer", "TokenizerFast", "Processor", "Config", "FeatureExtractor")
 
 
 def checkpoints(model: ModelChoice) -> list[str]:
@@ -72,7 +75,7 @@ def check_adapter(model: ModelChoice, classes: Sequence[ClassSource]) -> None:
 
     Args:
         model: The choice; nothing is checked if it has no ``base``.
-        classes: The class and its bases, see ``sources.lineage``; empty if they are not known.
+        classes: The class and its bases, see ``lineage``; empty if they are not known.
 
     Raises:
         EasiError: If an engine runs the model, the class does not use ``from_pretrained``, or peft
@@ -84,7 +87,7 @@ def check_adapter(model: ModelChoice, classes: Sequence[ClassSource]) -> None:
         raise refuse_adapter(model, f"{model.engine} does not lay it over its base")
     # The generic class loads its model in another module of this repository.
     ours = any(source.module.startswith("easi_") for source in classes)
-    if classes and not ours and not class_code.loads_pretrained(classes):
+    if classes and not ours and not loads_pretrained(classes):
         raise refuse_adapter(
             model, f"{model.cls} loads its weights by other means than from_pretrained"
         )
@@ -93,6 +96,21 @@ def check_adapter(model: ModelChoice, classes: Sequence[ClassSource]) -> None:
             f"{model.name} is an adapter, and peft is not installed",
             hint="run: bash scripts/setup.sh",
         )
+
+
+def loads_pretrained(classes: Sequence[ClassSource]) -> bool:
+    """Return whether the class loads its model, not only a processor, by ``from_pretrained``.
+
+    That method of transformers loads an adapter on top of its base.
+    """
+    return any(
+        isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr == "from_pretrained"
+        and not ast.unparse(node.func.value).endswith(NO_MODELS)
+        for source in classes
+        for node in source.code()
+    )
 
 
 def refuse_adapter(model: ModelChoice, why: str) -> EasiError:

@@ -6,7 +6,7 @@ import ast
 import os
 import site
 import sys
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from ...config import RunConfig
@@ -133,20 +133,3 @@ def check_number(name: str, value: str, default: object, whose: str) -> None:
             f"--model-args {name}={value} is not a number",
             hint=f"{whose} has {name}={default} by default",
         )
-
-
-def absolute_paths(args: Sequence[str], options: Container[str]) -> list[str]:
-    """Return ``args`` with the values of these options, which are paths, made absolute.
-
-    Both ``--o V`` and ``--o=V`` are recognised. The workers run in another folder.
-    """
-    made: list[str] = []
-    for word in args:
-        option, equals, value = word.partition("=")
-        if equals and option in options:
-            made.append(f"{option}={Path(value).expanduser().absolute()}")
-        else:
-            made.append(
-                str(Path(word).expanduser().absolute()) if made and made[-1] in options else word
-            )
-    return made

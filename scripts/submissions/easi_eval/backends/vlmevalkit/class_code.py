@@ -34,8 +34,6 @@ ENGINE_CALLS = {
     "pipeline": "lmdeploy",
     "GenerationConfig": "lmdeploy",
 }
-# Endings of classes whose ``from_pretrained`` does not load the model's weights.
-NO_MODELS = ("Tokenizer", "TokenizerFast", "Processor", "Config", "FeatureExtractor")
 ANSWERING = ("generate", "chat")
 
 
@@ -116,7 +114,7 @@ def hard_coded(classes: Sequence[ClassSource], engine_name: str) -> dict[str, ob
 def trusts_remote_code(classes: Sequence[ClassSource], engine_name: str) -> bool:
     """Return whether the class sets ``trust_remote_code=True``, in a call or as a default."""
     for source in classes:
-        for node in _code(source):
+        for node in source.code():
             if isinstance(node, ast.Call) and (_called(node) != "LLM" or engine_name == "vllm"):
                 words: dict[object, ast.expr] = {word.arg: word.value for word in node.keywords}
                 if _called(node) in ("setdefault", "pop", "get") and len(node.args) == 2:
@@ -135,40 +133,13 @@ def trusts_remote_code(classes: Sequence[ClassSource], engine_name: str) -> bool
     return False
 
 
-def loads_pretrained(classes: Sequence[ClassSource]) -> bool:
-    """Return whether the class loads its model, not only a processor, by ``from_pretrained``.
-
-    That method of transformers loads an adapter on top of its base.
-    """
-    return any(
-        isinstance(node, ast.Call)
-        and isinstance(node.func, ast.Attribute)
-        and node.func.attr == "from_pretrained"
-        and not ast.unparse(node.func.value).endswith(NO_MODELS)
-        for source in classes
-        for node in _code(source)
-    )
-
-
 def asks_flash_attention(classes: Sequence[ClassSource]) -> bool:
     """Return whether ``flash_attention_2`` is written into the class."""
     return any(
         isinstance(node, ast.Constant) and node.value == "flash_attention_2"
         for source in classes
-        for node in _code(source)
+        for node in source.code()
     )
-
-
-def _code(source: ClassSource) -> Iterator[ast.AST]:
-    """Yield the nodes of the class and of its file outside other classes.
-
-    ``BaseModel``, the root of all classes, is left out: it loads nothing.
-    """
-    if source.name == "BaseModel":
-        return
-    for statement in source.tree.body:
-        if statement is source.node or not isinstance(statement, ast.ClassDef):
-            yield from ast.walk(statement)
 
 
 def _calls(classes: Sequence[ClassSource]) -> Iterator[ast.Call]:

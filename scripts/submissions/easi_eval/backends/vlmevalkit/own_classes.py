@@ -16,7 +16,8 @@ from pathlib import Path
 from ...core.errors import EasiError
 from ...core.places import REPOSITORY
 from ..shared.catalog import Package, parsed
-from ..shared.class_source import ClassSource, lineage, source_file
+from ..shared.class_source import ClassSource
+from ..shared.lineage import lineage, source_file
 
 VARIABLE = "EASI_VLM_DIR"  # names another folder to use instead
 ROOT_CLASSES = ("BaseModel", "BaseAPI")

@@ -15,7 +15,8 @@ from ...core.model import ModelChoice
 from ...core.suggest import did_you_mean
 from ...data.needs import HubSettings
 from ..shared import catalog, launch_env, model_files
-from ..shared.class_source import ClassSource, lineage
+from ..shared.class_source import ClassSource
+from ..shared.lineage import lineage
 from ..shared.references import bare_adapter
 from ..shared.signature import signature
 from . import own_classes

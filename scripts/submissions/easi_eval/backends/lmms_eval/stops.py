@@ -1,4 +1,4 @@
-"""Whether a model class truncates answers at stop strings, told from its source.
+"""Whether a model class of lmms-eval truncates answers at stop strings, told from its source.
 
 lmms-eval passes stop strings as the generation argument ``until``.
 """
@@ -9,7 +9,8 @@ import ast
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from .class_source import ClassSource
+from ..shared.class_source import ClassSource
+from ..shared.stop_strings import shown
 
 # The stop string of a task that names none: its few-shot delimiter (lmms_eval/api/task.py). No
 # task of EASI names one.
@@ -40,7 +41,7 @@ def cutting(classes: Sequence[ClassSource], method: str = "generate_until") -> C
     calls in the class, its bases, and their files.
 
     Args:
-        classes: The class and its bases, see ``sources.lineage``.
+        classes: The class and its bases, see ``lineage``.
         method: The method that answers.
     """
     reached = list(_reached(classes, method))
@@ -162,13 +163,6 @@ def _is(node: ast.expr, name: str) -> bool:
 
 
 # ---- texts ---------------------------------------------------------------------------------------
-
-
-def shown(stop: str) -> str:
-    """Return a stop string in words for users."""
-    return {INHERITED: "the first blank line", "\n": "the first line break"}.get(
-        stop, f"the first {stop!r}"
-    )
 
 
 def said(model_type: str, cls: str, stops: Sequence[str], asked: bool) -> str:
