@@ -19,7 +19,7 @@ from easi_eval.backends.shared import catalog
 from easi_eval.backends.vlmevalkit.backend import VLMEvalKit, file_name
 from easi_eval.backends.vlmevalkit.judge_endpoint import endpoint, model_name, probe
 from easi_eval.benchmarks import BENCHMARKS, VLMEVALKIT
-from easi_eval.config import RunConfig
+from easi_eval.config import RULES, RunConfig
 from easi_eval.core.backend_facts import BACKEND_FACTS
 from easi_eval.core.env_files import load_env_files
 from easi_eval.core.errors import EasiError
@@ -31,7 +31,7 @@ from easi_eval.core.run_folder import sanitise
 from easi_eval.data.benchmark_needs import vlmevalkit_needs
 from easi_eval.data.needs import HubSettings
 from easi_eval.display.plain import PlainDisplay
-from easi_eval.scores.judging import BY_RULES, RULES
+from easi_eval.scores.judging import BY_RULES
 
 PROJECT = Path(__file__).resolve().parents[1]
 WORK_DIR = "--work-dir"

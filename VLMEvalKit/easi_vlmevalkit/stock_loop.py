@@ -21,10 +21,10 @@ from typing import Any
 from easi_eval.backends.shared import catalog
 from easi_eval.backends.vlmevalkit import own_classes
 from easi_eval.benchmarks import BENCHMARKS, VLMEVALKIT
+from easi_eval.config import RULES
 from easi_eval.core.atomic_files import write_atomic
 from easi_eval.core.backend_facts import BACKEND_FACTS
 from easi_eval.engine.processes import gpus
-from easi_eval.scores.judging import RULES
 
 from . import judge, own_models
 from .datasets import drop_stale_files

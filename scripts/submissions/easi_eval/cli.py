@@ -19,15 +19,13 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from . import __version__
-from .config import RunConfig, SubmissionConfig, threshold
+from .config import RULES, RunConfig, SubmissionConfig, threshold
 from .core.backend_facts import BACKEND_FACTS
 from .core.env_files import load_env_files
 from .core.errors import DiskFull, EasiError, ExitCode, Refusals, is_full, worded
 from .core.places import REPOSITORY
 from .core.suggest import nearest
-from .scores.judging import RULES
 
-MOST_DIFFERENCES = 100
 FOLDERS = ("HOME", "HF_HOME", "HF_HUB_CACHE", "LMUData", "XDG_CACHE_HOME", "TMPDIR")
 SHOWS_ONLY = ("--dry-run", "--list", "--version")
 
@@ -405,7 +403,9 @@ def _unexpected(words: Sequence[str], argv: Sequence[str]) -> EasiError:
 def _option_hint(name: str, parser: argparse.ArgumentParser) -> str:
     if name in ("--tasks", "--task", "--data", "--dataset", "--datasets"):
         return f"{name}: benchmarks are chosen with --benchmarks"
-    if backends := _knowing(name):
+    from .run import checks
+
+    if backends := checks.backends_with_option(name):
         return (
             "arguments for the backend go after a bare --: "
             f"... -- {name} (of {' and '.join(backends)})"
@@ -422,20 +422,6 @@ def _option_hint(name: str, parser: argparse.ArgumentParser) -> str:
         if found
         else "--help lists the options; arguments for the backend go after a bare --"
     )
-
-
-def _knowing(name: str) -> list[str]:
-    """Return the backends whose own command line has this option."""
-    found = []
-    for kind in BACKEND_FACTS:
-        # A backend that is not installed cannot be asked.
-        with contextlib.suppress(EasiError, ImportError):
-            from .backends import make_backend
-            from .data.needs import HubSettings
-
-            if name in make_backend(kind, HubSettings.from_env()).own_options():
-                found.append(kind)
-    return found
 
 
 def _refuse_unreadable(words: Iterable[str]) -> None:
@@ -502,7 +488,6 @@ def _print_version() -> int:
 
 
 def _verify(options: dict[str, object]) -> int:
-    """Check an archive: print a table, then the differences. Exit code 1 on a difference."""
     others = [
         name
         for name in options
@@ -526,33 +511,9 @@ def _verify(options: dict[str, object]) -> int:
 
     checks.check_dependencies(REPOSITORY)
 
-    from .submission.verify import verify
+    from .submission import verify
 
-    try:
-        found = verify(path)
-    except OSError as error:
-        import tempfile
-
-        raise EasiError(
-            f"the archive could not be unpacked in {tempfile.gettempdir()}: "
-            f"{error.strerror or error}",
-            code=ExitCode.INCOMPLETE,
-            hint="free some space, or set TMPDIR to another folder; the archive is as it was",
-        ) from error
-    shown = [
-        *found.lines,
-        *(f"DIFFERENT: {difference}" for difference in found.differences[:MOST_DIFFERENCES]),
-    ]
-    # Some words come from the archive, whose author is unknown: no control characters.
-    print(
-        "\n".join("".join(char if char.isprintable() else "?" for char in line) for line in shown)
-    )
-    print(
-        f"\n{len(found.differences)} difference(s) found"
-        if found.differences
-        else "\nevery score follows from the archive's own rows"
-    )
-    return ExitCode.INCOMPLETE if found.differences else ExitCode.COMPLETE
+    return verify.main(path)
 
 
 def _print_benchmarks() -> int:

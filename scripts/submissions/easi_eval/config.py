@@ -32,6 +32,7 @@ DEVICES = ("cuda", "cpu", "mps")
 LONGEST_REMARKS = 4_000
 LARGEST_METADATA = 1 << 20  # bytes of the file after @
 VSI_INPUTS = ("video", "frames")
+RULES = "exact_matching"  # the value of ``--judge`` for the backend's rules
 DEFAULT_THRESHOLD = 0.025  # share of answers that the rules may fail to read
 
 

@@ -18,7 +18,8 @@ from easi_eval.cli import parse
 from easi_eval.config import RunConfig, SubmissionConfig
 from easi_eval.core.errors import EasiError, Refusals
 from easi_eval.engine.processes.gpus import Machine, TorchBuild, probe_machine, read_torch_build
-from easi_eval.run.checks import check_attention, check_device, check_output_dir, check_setup
+from easi_eval.run.checks import check_attention, check_output_dir, check_setup
+from easi_eval.run.device_checks import check_device
 
 CFG = RunConfig(model="m")
 BUILD = TorchBuild("2.9.1+cu128", (12, 8))

@@ -15,12 +15,13 @@ from pathlib import Path
 from easi_eval.backends import make_backend
 from easi_eval.backends.evidence import Evidence
 from easi_eval.benchmarks import Benchmark, by_key
+from easi_eval.config import RULES
 from easi_eval.core.run_folder import RunPaths
 from easi_eval.data.needs import HubSettings
 from easi_eval.engine.processes.jobs import Job
 from easi_eval.engine.processes.supervisor import Handle, start
 from easi_eval.run.judge_pass import JudgePass
-from easi_eval.scores.judging import RULES, Policy
+from easi_eval.scores.judging import Policy
 from easi_eval.scores.scores import BenchmarkScore, Reading, State
 
 J = "gpt-4o-1120"

@@ -17,8 +17,9 @@ from easi_eval.backends.vlmevalkit.result_files import (
     read_vlmevalkit_rows,
 )
 from easi_eval.benchmarks import VLMEVALKIT, by_key
+from easi_eval.config import RULES
 from easi_eval.scores import extraction
-from easi_eval.scores.judging import RULES, Policy, by_rules, judged, not_judged
+from easi_eval.scores.judging import Policy, by_rules, judged, not_judged
 from easi_eval.scores.outputs import JUDGED
 from easi_eval.scores.scores import BenchmarkScore, Reading, ScoreTable, State
 from easi_eval.submission.payload import build_payload

@@ -10,10 +10,10 @@ from dataclasses import replace
 
 import pytest
 
-from easi_eval.config import RunConfig, threshold
+from easi_eval.config import RULES, RunConfig, threshold
 from easi_eval.core.errors import EasiError
 from easi_eval.scores import judging
-from easi_eval.scores.judging import RULES, Policy
+from easi_eval.scores.judging import Policy
 from easi_eval.scores.scores import BenchmarkScore, Pool, Reading, State
 
 KEY = {"OPENAI_API_KEY": "k"}

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from ..backends.base import Backend
 from ..backends.evidence import Evidence, gather
 from ..benchmarks import ALL_KEYS, LMMS_EVAL, VLMEVALKIT, Benchmark, HubData, TsvData, by_key
-from ..config import RunConfig
+from ..config import RULES, RunConfig
 from ..core.atomic_files import digest
 from ..core.errors import EasiError
 from ..core.manifest import BenchmarkState, Manifest
@@ -33,7 +33,6 @@ from ..core.run_folder import RunPaths
 from ..data.needs import HubSettings
 from ..engine.work import ItemList
 from ..scores.comparability import NOTE
-from ..scores.judging import RULES
 from ..scores.outputs import Candidate, Survey
 from ..scores.scores import State
 from .found import survey

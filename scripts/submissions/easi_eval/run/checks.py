@@ -1,10 +1,11 @@
-"""Checks of this machine before a run starts: packages, folders, GPUs.
+"""Checks of this machine before a run starts: packages, folders, token.
 
 Nothing here imports torch, because that takes seconds.
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import sys
@@ -12,13 +13,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from ..backends import make_backend
 from ..backends.shared.catalog import locate
 from ..config import RunConfig
+from ..core.backend_facts import BACKEND_FACTS
 from ..core.errors import EasiError, Refusals
 from ..core.model_args import format_model_args
 from ..data.connection import refuse_unusable
 from ..data.needs import HubSettings
-from ..engine.processes.gpus import SETUP, Machine, TorchBuild
+from ..engine.processes.gpus import SETUP
 from ..engine.processes.supervisor import capture
 from ..submission.endpoint import check_token, endpoint
 
@@ -32,9 +35,6 @@ NEEDED = (
     "torch",
     "accelerate",
 )
-
-
-# ---- packages, folders, token --------------------------------------------------------------------
 
 
 def check_dependencies(repository: Path) -> None:
@@ -139,74 +139,12 @@ def check_attention(cfg: RunConfig, has_flash_attn: bool, imports: Callable[[], 
     )
 
 
-# ---- GPUs ----------------------------------------------------------------------------------------
-
-
-def check_device(
-    cfg: RunConfig, needs_gpu: bool, machine: Machine, build: TorchBuild
-) -> tuple[str, ...]:
-    """Check that the requested device can run the model, and return notes for the user.
-
-    ``--smoke`` with its own model may run on the CPU without ``--device cpu``. A pure function.
-
-    Args:
-        cfg: The run.
-        needs_gpu: ``ModelChoice.needs_gpu``.
-        machine: What the driver reports.
-        build: What torch was built for.
-
-    Raises:
-        EasiError: The device, the driver or the number of GPUs does not suffice.
-    """
-    if cfg.device in ("cpu", "mps") or not needs_gpu:
-        return ()
-    if build.hip:
-        return ("torch is built for ROCm: GPUs are not counted beforehand",)
-    if machine.visible == 0 and not (machine.present and machine.trouble):
-        return _without_gpus(cfg, machine)
-    cpu = f"to run on the CPU: {replace(cfg, device='cpu').command()}"
-    seen = (
-        f"{max(machine.present, machine.visible)} GPU(s) are here, "
-        f"but torch {build.version} cannot use them"
-    )
-    if machine.trouble:
-        raise EasiError(f"{seen}: {machine.trouble}", hint=f"repair the driver; {cpu}")
-    if build.cuda is None:
-        raise EasiError(
-            f"{seen}: it is built without CUDA", hint=f"rm -rf .venv and {SETUP}; {cpu}"
-        )
-    most = machine.shared or machine.visible
-    if cfg.nproc > most:
-        raise EasiError(
-            f"--nproc {cfg.nproc} is more than the {most} visible GPU(s)",
-            hint=f"use --nproc {most}, or make more visible with CUDA_VISIBLE_DEVICES",
-        )
-    if machine.driver_cuda is None:
-        return ()
-    spoken, built = (f"{major}.{minor}" for major, minor in (machine.driver_cuda, build.cuda))
-    if machine.driver_cuda[0] < build.cuda[0]:
-        raise EasiError(
-            f"{seen}: it is built for CUDA {built}, and the driver speaks up to {spoken}",
-            hint=f"install a newer NVIDIA driver; {cpu}",
-        )
-    # CUDA's minor-version compatibility: within one major version an older driver works.
-    if machine.driver_cuda < build.cuda:
-        return (
-            f"the driver speaks CUDA {spoken} and torch is built for {built}: this works, "
-            "but kernels compiled at run time may not",
-        )
-    return ()
-
-
-def _without_gpus(cfg: RunConfig, machine: Machine) -> tuple[str, ...]:
-    if cfg.smoke and cfg.device is None:
-        return ()
-    masked = f" (CUDA_VISIBLE_DEVICES is {machine.mask!r})" if machine.mask is not None else ""
-    what = (
-        "--device cuda, but no GPU is visible"
-        if cfg.device
-        else "no GPU is visible, and the CPU must be asked for"
-    )
-    raise EasiError(
-        what + masked, hint=f"on the CPU (slow): {replace(cfg, device='cpu').command()}"
-    )
+def backends_with_option(name: str) -> list[str]:
+    """Return the backends whose own command line has this option."""
+    found = []
+    for backend in BACKEND_FACTS:
+        # A backend that is not installed cannot be asked.
+        with contextlib.suppress(EasiError, ImportError):
+            if name in make_backend(backend, HubSettings.from_env()).own_options():
+                found.append(backend)
+    return found

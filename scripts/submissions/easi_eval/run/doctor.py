@@ -20,6 +20,7 @@ from ..core.errors import EasiError, worded
 from ..core.libraries import normal, other_than_pinned, pinned
 from ..core.places import REPOSITORY
 from ..engine.processes.gpus import Machine, TorchBuild, probe_machine, read_torch_build
+from .device_checks import WORKS_BUT, DriverFit, dotted, driver_fit
 
 PROJECTS = ("easi-eval", "easi-vlmevalkit", "easi-lmms-eval")
 SHOWN = (
@@ -142,14 +143,12 @@ def judge_gpus(machine: Machine, build: TorchBuild | None, view: TorchView) -> l
     """
     if build is None:
         return [Finding(Level.MISSING, "torch is not installed")]
-    target = (
-        f"CUDA {_dotted(build.cuda)}" if build.cuda else "ROCm" if build.hip else "the CPU only"
-    )
+    target = f"CUDA {dotted(build.cuda)}" if build.cuda else "ROCm" if build.hip else "the CPU only"
     built = f"torch {build.version} is built for {target}"
     if view.trouble:
         return [Finding(Level.MISSING, f"{built} and does not start: {view.trouble}")]
     findings = [Finding(Level.FINE, built)]
-    spoken = f", speaks up to CUDA {_dotted(machine.driver_cuda)}" if machine.driver_cuda else ""
+    spoken = f", speaks up to CUDA {dotted(machine.driver_cuda)}" if machine.driver_cuda else ""
     masked = f" (CUDA_VISIBLE_DEVICES={machine.mask})" if machine.mask is not None else ""
     if not machine.present and not machine.visible and not machine.driver_cuda:
         findings.append(
@@ -166,21 +165,15 @@ def judge_gpus(machine: Machine, build: TorchBuild | None, view: TorchView) -> l
     )
     if machine.trouble and machine.present:
         findings.append(Finding(Level.MISSING, f"the GPUs cannot be used: {machine.trouble}"))
-    elif machine.driver_cuda and build.cuda and machine.driver_cuda[0] < build.cuda[0]:
-        findings.append(
-            Finding(
-                Level.MISSING,
-                f"the driver is older than torch's CUDA build ({_dotted(machine.driver_cuda)} < "
-                f"{_dotted(build.cuda)}): install a newer NVIDIA driver",
-            )
+    elif (fit := driver_fit(machine, build)) is not DriverFit.FITS:
+        older = (
+            f"the driver is older than torch's CUDA build ({dotted(machine.driver_cuda)} < "
+            f"{dotted(build.cuda)})"
         )
-    elif machine.driver_cuda and build.cuda and machine.driver_cuda < build.cuda:
         findings.append(
-            Finding(
-                Level.NOTE,
-                f"the driver is older than torch's CUDA build ({_dotted(machine.driver_cuda)} < "
-                f"{_dotted(build.cuda)}): this works, but kernels compiled at run time may not",
-            )
+            Finding(Level.MISSING, f"{older}: install a newer NVIDIA driver")
+            if fit is DriverFit.TOO_OLD
+            else Finding(Level.NOTE, f"{older}: {WORKS_BUT}")
         )
     if view.usable < machine.visible:
         findings.append(
@@ -257,10 +250,6 @@ def main() -> int:
 
 def _one_line(error: BaseException) -> str:
     return " ".join(worded(error).split())[:240]
-
-
-def _dotted(version: tuple[int, int] | None) -> str:
-    return ".".join(map(str, version)) if version else "?"
 
 
 if __name__ == "__main__":

@@ -58,7 +58,8 @@ from ..submission.deliver import (
 )
 from ..submission.endpoint import LIMIT
 from ..submission.metadata import Naming
-from . import checks, prepare
+from . import prepare
+from .device_checks import check_device
 from .evaluate import Evaluation, Verdict
 from .find_run import RunFolder, run_folder
 from .plan import FoundResult, Plan, describe, make_plan, unresolved
@@ -129,7 +130,7 @@ def _considered(
         with refusals.noted():
             damaged.check(model)
         with refusals.noted():
-            notes = checks.check_device(cfg, model.needs_gpu, machine, gpus.read_torch_build())
+            notes = check_device(cfg, model.needs_gpu, machine, gpus.read_torch_build())
         with refusals.noted():
             notes = (
                 *notes,

@@ -13,14 +13,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from ..config import DEFAULT_THRESHOLD
+from ..config import DEFAULT_THRESHOLD, RULES
 from ..core.errors import EasiError
 
 if TYPE_CHECKING:
     from ..config import RunConfig
     from .scores import BenchmarkScore
 
-RULES = "exact_matching"
 BY_RULES = (RULES, "extract_matching")  # VLMEvalKit has two names for its rules
 DEFAULT_JUDGE = "gpt-4o-1120"
 VARIABLE = "EASI_JUDGE"  # environment variable that replaces the default judge

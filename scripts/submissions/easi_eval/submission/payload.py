@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from ..benchmarks import CORE_KEYS, headline_keys, not_submitted
-from ..scores.judging import RULES
+from ..config import RULES
 from ..scores.scores import ScoreTable, State, title_of
 
 if TYPE_CHECKING:

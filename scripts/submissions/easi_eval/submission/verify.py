@@ -21,7 +21,7 @@ from ..backends.evidence import checked
 from ..benchmarks import ALL_KEYS, GROUPS, by_key, headline_keys
 from ..config import RunConfig
 from ..core.backend_facts import BACKEND_FACTS
-from ..core.errors import EasiError
+from ..core.errors import EasiError, ExitCode
 from ..data.needs import HubSettings
 from ..scores import judging
 from ..scores.outputs import JUDGED
@@ -29,6 +29,8 @@ from ..scores.scores import BenchmarkScore, ScoreTable, State, title_of
 from .archive.archive import INDEX, MANIFEST, PAYLOAD, TABLES, Index, unfold
 from .archive.safe_zip import REFUSED, read_archive
 from .payload import build_payload
+
+MOST_DIFFERENCES = 100  # that are shown
 
 # ---- recomputing ---------------------------------------------------------------------------------
 
@@ -360,3 +362,40 @@ def _said(value: Any) -> str:
         if isinstance(value, (int, float)) and not isinstance(value, bool)
         else repr(value)[:12]
     )
+
+
+# ---- the command ---------------------------------------------------------------------------------
+
+
+def main(path: Path) -> int:
+    """Verify an archive and print a table, then the differences.
+
+    Returns:
+        The exit code: INCOMPLETE if there is a difference.
+
+    Raises:
+        EasiError: The archive cannot be verified at all.
+    """
+    try:
+        found = verify(path)
+    except OSError as error:
+        raise EasiError(
+            f"the archive could not be unpacked in {tempfile.gettempdir()}: "
+            f"{error.strerror or error}",
+            code=ExitCode.INCOMPLETE,
+            hint="free some space, or set TMPDIR to another folder; the archive is as it was",
+        ) from error
+    shown = [
+        *found.lines,
+        *(f"DIFFERENT: {difference}" for difference in found.differences[:MOST_DIFFERENCES]),
+    ]
+    # Some words come from the archive, whose author is unknown: no control characters.
+    print(
+        "\n".join("".join(char if char.isprintable() else "?" for char in line) for line in shown)
+    )
+    print(
+        f"\n{len(found.differences)} difference(s) found"
+        if found.differences
+        else "\nevery score follows from the archive's own rows"
+    )
+    return ExitCode.INCOMPLETE if found.differences else ExitCode.COMPLETE

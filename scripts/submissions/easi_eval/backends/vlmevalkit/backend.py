@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...benchmarks import Benchmark, TsvData
-from ...config import RunConfig
+from ...config import RULES, RunConfig
 from ...core.backend_facts import BACKEND_FACTS
 from ...core.errors import EasiError
 from ...core.model import ModelChoice
@@ -221,7 +221,7 @@ class VLMEvalKit:
         model: ModelChoice,
         todo: Sequence[Benchmark],
         paths: RunPaths,
-        judge: str = judging.RULES,
+        judge: str = RULES,
     ) -> Job:
         """Return the process that scores ``todo``, by rules or with the model ``judge``."""
         argv = [
@@ -232,7 +232,7 @@ class VLMEvalKit:
             "score",
         ]
         return Job(
-            "score" if judge == judging.RULES else "judge",
+            "score" if judge == RULES else "judge",
             launchers.plain(argv),
             env={**self._environment(cfg), **launch_env.NO_GPU},
         )
@@ -242,7 +242,7 @@ class VLMEvalKit:
     ) -> Job:
         """Return VLMEvalKit's own launch of one benchmark into ``folder``."""
         argv = [
-            *self._command(cfg, model, [bench], cfg.judge or judging.RULES),
+            *self._command(cfg, model, [bench], cfg.judge or RULES),
             "--work-dir",
             str(folder),
             "--mode",
@@ -264,7 +264,7 @@ class VLMEvalKit:
         cfg: RunConfig,
         model: ModelChoice,
         todo: Sequence[Benchmark],
-        judge: str = judging.RULES,
+        judge: str = RULES,
     ) -> list[str]:
         limit = ["--limit", str(cfg.limit)] if cfg.limit else []
         verbose = ["--verbose"] if cfg.verbose else []

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit, urlunsplit
 
+from ...config import RULES
 from ...core.errors import EasiError
 from ...core.redact import Redactor
-from ...scores.judging import RULES
 
 if TYPE_CHECKING:
     from requests import Response
