@@ -17,7 +17,7 @@ from easi_eval.benchmarks import VLMEVALKIT
 from easi_eval.core.model import ModelChoice
 from easi_eval.engine.driver import load_work, without_gc
 from easi_eval.engine.generation import Generation
-from easi_eval.engine.prefetch import Ahead
+from easi_eval.engine.prefetch import Prefetcher
 from easi_eval.engine.vlm.cuts import Decoded
 from easi_eval.engine.work import Item
 from easi_eval.engine.worker import open_journal, work_loop
@@ -70,7 +70,9 @@ def answer(run_root: Path, model_choice: ModelChoice, args: argparse.Namespace) 
         work_loop(run_root, work, items, ask, journal=journal, at_once=args.api_nproc)
         return 0
 
-    ahead = Ahead(lambda item: ready_prompt(model, datasets.get(by_key[item.benchmark]), item.id))
+    ahead = Prefetcher(
+        lambda item: ready_prompt(model, datasets.get(by_key[item.benchmark]), item.id)
+    )
     decoded = Decoded()
 
     def answer_chunk(chunk: Sequence[Item]) -> list[Generation]:

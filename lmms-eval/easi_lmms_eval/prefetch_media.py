@@ -7,13 +7,15 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from easi_eval.engine.prefetch import Ahead
+from easi_eval.engine.prefetch import Prefetcher
 from easi_eval.engine.work import Item
 
 from .session import item_id
 
 
-def prompts_ahead(model: Any, requests: Mapping[str, Any], items: Mapping[str, Item]) -> Ahead[Any]:
+def prompts_ahead(
+    model: Any, requests: Mapping[str, Any], items: Mapping[str, Item]
+) -> Prefetcher[Any]:
     """Make our own class's prompts ahead, videos decoded, by replacing its ``prompt``.
 
     Args:
@@ -22,12 +24,14 @@ def prompts_ahead(model: Any, requests: Mapping[str, Any], items: Mapping[str, I
         items: The queue's items by item id.
     """
     make = model.prompt
-    ahead: Ahead[Any] = Ahead(lambda item: make(requests[item.id]))
+    ahead: Prefetcher[Any] = Prefetcher(lambda item: make(requests[item.id]))
     model.prompt = lambda request: ahead.take(items[item_id(request)])
     return ahead
 
 
-def media_ahead(model: Any, requests: Mapping[str, Any], items: Mapping[str, Item]) -> Ahead[Any]:
+def media_ahead(
+    model: Any, requests: Mapping[str, Any], items: Mapping[str, Item]
+) -> Prefetcher[Any]:
     """Read media ahead for lmms-eval's own classes.
 
     Such a class reads a request's media with the function among the request's arguments
@@ -49,7 +53,7 @@ def media_ahead(model: Any, requests: Mapping[str, Any], items: Mapping[str, Ite
             model.task_dict[request.task_name][request.metadata["split"]][request.doc_id]
         )
 
-    ahead: Ahead[Any] = Ahead(read)
+    ahead: Prefetcher[Any] = Prefetcher(read)
     for name, request in requests.items():
         if (
             own := _replace_reader(request, functools.partial(_first_from, ahead, items[name]))
@@ -94,7 +98,7 @@ def _replace_reader(
     return own
 
 
-def _first_from(ahead: Ahead[Any], item: Item, read: Callable[..., Any]) -> Callable[..., Any]:
+def _first_from(ahead: Prefetcher[Any], item: Item, read: Callable[..., Any]) -> Callable[..., Any]:
     """Wrap ``read`` so that its first plain call returns what was read ahead.
 
     Later calls, and calls with other arguments, read again: a class may change what it was given.

@@ -25,7 +25,7 @@ from pathlib import Path
 
 from easi_eval.engine.generation import Generation
 from easi_eval.engine.journal import Answer, Journal
-from easi_eval.engine.journal_state import Book
+from easi_eval.engine.journal_state import JournalState
 from easi_eval.engine.work import JOURNAL_FOLDER, Assignment, Item, Work
 from easi_eval.engine.worker import work_loop
 
@@ -156,9 +156,9 @@ def measure(items: int, count: int, processes: int) -> Measured:
         told = [out.get() for _ in running]
         for process in running:
             process.join()
-        book = Book(root / JOURNAL_FOLDER, WORK.epochs)
-        answers = sum(isinstance(news, Answer) for news in book.poll())
-        assert len(book.answers) == items, "a question was lost"
+        state = JournalState(root / JOURNAL_FOLDER, WORK.epochs)
+        answers = sum(isinstance(news, Answer) for news in state.poll())
+        assert len(state.answers) == items, "a question was lost"
     return Measured(
         items,
         count,

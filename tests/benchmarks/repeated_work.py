@@ -26,7 +26,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from easi_eval.engine.journal import Answer, Header, Tail
-from easi_eval.engine.journal_state import Book
+from easi_eval.engine.journal_state import JournalState
 from easi_eval.engine.processes.launchers import free_port, torchrun
 from easi_eval.engine.work import JOURNAL_FOLDER, Assignment, Work
 
@@ -145,9 +145,9 @@ class Run:
         return [pid for pid in pids if pid in self.alive()]
 
     def answers(self) -> tuple[dict[tuple[str, str], str | None], int]:
-        book = Book(self.root / JOURNAL_FOLDER, WORK.epochs)
-        written = Counter(news.key for news in book.poll() if isinstance(news, Answer))
-        return {key: answer.text for key, answer in book.answers.items()}, sum(
+        state = JournalState(self.root / JOURNAL_FOLDER, WORK.epochs)
+        written = Counter(news.key for news in state.poll() if isinstance(news, Answer))
+        return {key: answer.text for key, answer in state.answers.items()}, sum(
             count - 1 for count in written.values()
         )
 

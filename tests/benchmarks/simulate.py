@@ -9,7 +9,7 @@ from pathlib import Path
 
 from draws import Draw
 from easi_eval.engine.journal import Answer, Journal
-from easi_eval.engine.journal_state import Book
+from easi_eval.engine.journal_state import JournalState
 from easi_eval.engine.queue import Lease, Queue
 from easi_eval.engine.stores import LocalStore
 
@@ -52,7 +52,7 @@ def simulate(drawn: Draw, workers: int = 8, chunk: int = 1) -> Schedule:
                 store,
                 journal.worker,
                 drawn.items,
-                Book(Path(folder), epochs, 0, journal.path.name),
+                JournalState(Path(folder), epochs, 0, journal.path.name),
                 chunk,
                 clock=clock,
             )

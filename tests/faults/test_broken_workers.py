@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from easi_eval.engine.journal import Answer
-from easi_eval.engine.journal_state import Book
+from easi_eval.engine.journal_state import JournalState
 from easi_eval.engine.work import JOURNAL_FOLDER, Assignment, Work
 
 pytestmark = [pytest.mark.slow, pytest.mark.faults]
@@ -106,9 +106,9 @@ def launch(
 
 def outcomes(root: Path, work: Work = WORK) -> tuple[Counter[str | None], Counter[tuple[str, str]]]:
     """The number of questions per failure (None: answered), and of outcomes per question."""
-    book = Book.of(root, work)
-    written = Counter(news.key for news in book.poll() if isinstance(news, Answer))
-    return Counter(answer.failure for answer in book.answers.values()), written
+    state = JournalState.of(root, work)
+    written = Counter(news.key for news in state.poll() if isinstance(news, Answer))
+    return Counter(answer.failure for answer in state.answers.values()), written
 
 
 def asked(root: Path) -> Sequence[tuple[str, str, int, int]]:
@@ -181,11 +181,11 @@ def answer(items):
         60,
         work=CROWDED,
     )
-    book = Book.of(tmp_path, CROWDED)
-    book.poll()
-    assert {answer.failure for answer in book.answers.values()} == {None}
-    assert len(book.answers) + len(book.aside) == 60
-    assert len(book.aside) <= 4 * 4, "a few for each process of it"
+    state = JournalState.of(tmp_path, CROWDED)
+    state.poll()
+    assert {answer.failure for answer in state.answers.values()} == {None}
+    assert len(state.answers) + len(state.aside) == 60
+    assert len(state.aside) <= 4 * 4, "a few for each process of it"
     assert "others answered" in log
 
 

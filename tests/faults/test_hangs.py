@@ -18,7 +18,7 @@ import pytest
 from easi_eval.core.errors import EasiError
 from easi_eval.engine.hang import Limits, Silence
 from easi_eval.engine.journal import Answer, Journal
-from easi_eval.engine.journal_state import Book
+from easi_eval.engine.journal_state import JournalState
 from easi_eval.engine.work import JOURNAL_FOLDER, Assignment, Item, Work
 
 pytestmark = pytest.mark.faults
@@ -89,10 +89,10 @@ def test_a_question_that_hangs_costs_two_workers_a_restart_and_nobody_an_answer(
         for keeper in keepers:
             keeper.terminate()
             keeper.wait()
-    book = Book.of(tmp_path, WORK)
-    written = Counter(news.key for news in book.poll() if isinstance(news, Answer))
+    state = JournalState.of(tmp_path, WORK)
+    written = Counter(news.key for news in state.poll() if isinstance(news, Answer))
     assert set(written.values()) == {1} and len(written) == 60
-    assert {key: answer.failure for key, answer in book.answers.items() if answer.failure} == {
+    assert {key: answer.failure for key, answer in state.answers.items() if answer.failure} == {
         ("a", "7"): "Hung: 2 workers were killed because they gave no answer to this"
     }
     asked = [line.split() for line in (tmp_path / "asked").read_text().splitlines()]
@@ -148,9 +148,9 @@ def test_how_long_a_worker_may_be_silent(tmp_path: Path) -> None:
         assert not watch(silence, clock, 49)
         assert watch(silence, clock, 1) == "no answer to a 4 for 51 s (longest wait: 50 s)"
         silence.note()
-        book = Book(tmp_path / JOURNAL_FOLDER, {"a": 0}, launch=0)
-        book.poll()
-        assert (book.hangs(("a", "4")), book.hangs(("a", "5"))) == (1, 0)
+        state = JournalState(tmp_path / JOURNAL_FOLDER, {"a": 0}, launch=0)
+        state.poll()
+        assert (state.hangs(("a", "4")), state.hangs(("a", "5"))) == (1, 0)
 
 
 def test_another_attempt_knows_the_usual_time_and_may_warm_up_again(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from torch.distributed import TCPStore
 
 from easi_eval.engine.generation import Generation
 from easi_eval.engine.journal import Answer, Journal
-from easi_eval.engine.journal_state import Book
+from easi_eval.engine.journal_state import JournalState
 from easi_eval.engine.queue import Queue
 from easi_eval.engine.stores import TorchStore, connect
 from easi_eval.engine.work import JOURNAL_FOLDER, Assignment, Item, Work
@@ -121,9 +121,9 @@ class Launch:
 
 
 def answers(root: Path) -> dict[tuple[str, str], Answer]:
-    book = Book(root / JOURNAL_FOLDER, WORK.epochs)
-    book.poll()
-    return book.answers
+    state = JournalState(root / JOURNAL_FOLDER, WORK.epochs)
+    state.poll()
+    return state.answers
 
 
 def asked(root: Path) -> Counter[tuple[str, str]]:
@@ -135,7 +135,7 @@ def asked(root: Path) -> Counter[tuple[str, str]]:
 def journalled(root: Path) -> Counter[tuple[str, str]]:
     return Counter(
         news.key
-        for news in Book(root / JOURNAL_FOLDER, WORK.epochs).poll()
+        for news in JournalState(root / JOURNAL_FOLDER, WORK.epochs).poll()
         if isinstance(news, Answer)
     )
 
@@ -271,7 +271,7 @@ def test_a_hundred_thousand_questions_over_a_tcp_store(tmp_path: Path) -> None:
                 connect(host.address),
                 name,
                 many,
-                Book(tmp_path, {"a": 0}, launch=0, skip=journal.path.name),
+                JournalState(tmp_path, {"a": 0}, launch=0, skip=journal.path.name),
             )
         )
     first, second = (queue.next() for queue in queues)

@@ -14,7 +14,7 @@ import pytest
 
 from easi_eval.core.errors import EasiError
 from easi_eval.engine.journal import Answer, Journal, Phase, decode, encode
-from easi_eval.engine.journal_state import Book, pending
+from easi_eval.engine.journal_state import JournalState, pending
 from easi_eval.engine.work import Assignment, Item, ItemList, Work, item_seed
 
 NASTY = [
@@ -61,9 +61,9 @@ def write(folder: Path, name: str, *answers: Answer, launch: int = 0) -> Path:
 def read(
     folder: Path, epochs: dict[str, int], launch: int | None = None
 ) -> dict[tuple[str, str], Answer]:
-    book = Book(folder, epochs, launch)
-    book.poll()
-    return book.answers
+    state = JournalState(folder, epochs, launch)
+    state.poll()
+    return state.answers
 
 
 @pytest.mark.parametrize("text", NASTY, ids=lambda text: ascii(text[:12]))
@@ -119,14 +119,14 @@ def test_damage_elsewhere_is_named(tmp_path: Path) -> None:
 
 def test_a_damaged_last_line_is_tolerated_until_something_follows(tmp_path: Path) -> None:
     path = write(tmp_path, "w0.jsonl", answer("1"))
-    book = Book(tmp_path, {"blink": 0})
+    state = JournalState(tmp_path, {"blink": 0})
     with path.open("ab") as file:
         file.write(b'{"kind":\n')
         file.flush()
-        assert [news.item for news in book.poll() if isinstance(news, Answer)] == ["1"]
+        assert [news.item for news in state.poll() if isinstance(news, Answer)] == ["1"]
         file.write(encode(answer("2")))
     with pytest.raises(EasiError, match="line 3"):
-        book.poll()
+        state.poll()
 
 
 def test_blocks_that_never_reached_the_disk_cost_what_they_held(tmp_path: Path) -> None:
@@ -219,25 +219,25 @@ def test_a_question_begun_and_left_tells_of_a_death(tmp_path: Path) -> None:
         mine.leased(items)
     with Journal(tmp_path, "w0", 0, launch=0) as earlier:
         earlier.leased(items)
-    book = Book(tmp_path, {"blink": 0}, launch=1, skip=mine.path.name)
-    book.poll()
-    assert [book.deaths(item.key) for item in items] == [0, 0, 2, 0]
+    state = JournalState(tmp_path, {"blink": 0}, launch=1, skip=mine.path.name)
+    state.poll()
+    assert [state.deaths(item.key) for item in items] == [0, 0, 2, 0]
 
 
 def test_each_record_is_news_once(tmp_path: Path) -> None:
-    book = Book(tmp_path, {})
-    assert book.poll() == []
+    state = JournalState(tmp_path, {})
+    assert state.poll() == []
     with Journal(tmp_path, "w0", 0) as one, Journal(tmp_path, "w1", 2) as two:
         one.phase("loading the model")
-        news = book.poll()
+        news = state.poll()
         assert [(n.worker, n.attempt, n.phase) for n in news if isinstance(n, Phase)] == [
             ("w0", 0, "loading the model")
         ]
         two.answer(answer("1"))
         one.answer(answer("2"))
         os.write(os.open(two.path, os.O_WRONLY | os.O_APPEND), encode(answer("3"))[:20])
-        assert {n.item for n in book.poll() if isinstance(n, Answer)} == {"1", "2"}
-        assert book.poll() == []
+        assert {n.item for n in state.poll() if isinstance(n, Answer)} == {"1", "2"}
+        assert state.poll() == []
 
 
 def test_news_are_of_this_launch(tmp_path: Path) -> None:
@@ -245,9 +245,9 @@ def test_news_are_of_this_launch(tmp_path: Path) -> None:
         with Journal(tmp_path, "w0", 0, launch) as journal:
             journal.phase(f"launch {launch}")
             journal.answer(answer(str(launch), launch=launch))
-    book = Book(tmp_path, {"blink": 0}, launch=2)
-    assert sorted(str(getattr(news, "phase", "")) for news in book.poll()) == ["", "launch 2"]
-    assert set(book.answers) == {("blink", "1"), ("blink", "2")}
+    state = JournalState(tmp_path, {"blink": 0}, launch=2)
+    assert sorted(str(getattr(news, "phase", "")) for news in state.poll()) == ["", "launch 2"]
+    assert set(state.answers) == {("blink", "1"), ("blink", "2")}
 
 
 def test_counts(tmp_path: Path) -> None:
@@ -259,9 +259,9 @@ def test_counts(tmp_path: Path) -> None:
         answer("3", launch=1),
         launch=1,
     )
-    book = Book(tmp_path, {"blink": 0}, launch=1)
-    book.poll()
-    count = book.count(ItemList("blink", 9, ("1", "2", "3", "4")))
+    state = JournalState(tmp_path, {"blink": 0}, launch=1)
+    state.poll()
+    count = state.count(ItemList("blink", 9, ("1", "2", "3", "4")))
     assert (count.done, count.total, count.failed, count.now) == (3, 4, 1, 2)
 
 

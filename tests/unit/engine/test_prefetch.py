@@ -13,8 +13,8 @@ import pytest
 
 from easi_eval.engine.generation import Generation
 from easi_eval.engine.journal import Answer
-from easi_eval.engine.journal_state import Book
-from easi_eval.engine.prefetch import Ahead
+from easi_eval.engine.journal_state import JournalState
+from easi_eval.engine.prefetch import Prefetcher
 from easi_eval.engine.work import JOURNAL_FOLDER, Assignment, Item, Work
 from easi_eval.engine.worker import work_loop
 
@@ -24,12 +24,12 @@ ITEMS = {key: [Item(key, str(number)) for number in range(12)] for key in ("a", 
 
 def run(
     root: Path, make, *, ahead: bool, chunk: int = 1
-) -> tuple[dict[tuple[str, str], str], Ahead]:
+) -> tuple[dict[tuple[str, str], str], Prefetcher]:
     """Answer all questions; each answer holds the prompt and a random number.
 
     With ``ahead``, or with prompts made when they are needed.
     """
-    source = Ahead(make)
+    source = Prefetcher(make)
 
     def answer(items: Sequence[Item]) -> list[Generation]:
         prompts = [source.take(item) if ahead else make(item) for item in items]
@@ -37,10 +37,10 @@ def run(
         return [Generation(f"{prompt} {random.random()}") for prompt in prompts]
 
     work_loop(root, WORK, ITEMS, answer, chunk, prepare=source.prepare if ahead else None)
-    book = Book(root / JOURNAL_FOLDER, WORK.epochs)
-    assert sum(isinstance(news, Answer) for news in book.poll()) == 24
+    state = JournalState(root / JOURNAL_FOLDER, WORK.epochs)
+    assert sum(isinstance(news, Answer) for news in state.poll()) == 24
     return {
-        key: answer.text or answer.failure or "" for key, answer in book.answers.items()
+        key: answer.text or answer.failure or "" for key, answer in state.answers.items()
     }, source
 
 
@@ -94,7 +94,7 @@ def test_what_cannot_be_read_fails_in_its_own_turn(tmp_path: Path) -> None:
 
 
 def test_little_is_kept_and_what_others_got_is_dropped() -> None:
-    source: Ahead[str] = Ahead(quiet)
+    source: Prefetcher[str] = Prefetcher(quiet)
     one, two, three, four = ITEMS["a"][:4]
     source.prepare([one], [two])
     assert source.take(one) == quiet(one)
@@ -152,9 +152,9 @@ def test_lmms_evals_own_classes_find_the_next_pictures_read(tmp_path: Path) -> N
 
     work = Work((Assignment("a", "A"),))
     work_loop(tmp_path, work, {"a": list(items.values())}, answer, prepare=source.prepare)
-    book = Book(tmp_path / JOURNAL_FOLDER, work.epochs)
-    book.poll()
-    assert {name: answer.text for (_, name), answer in book.answers.items()} == {
+    state = JournalState(tmp_path / JOURNAL_FOLDER, work.epochs)
+    state.poll()
+    assert {name: answer.text for (_, name), answer in state.answers.items()} == {
         f"task:{number}": f"pictures of document {number}, plain; "
         f"['pictures of document {number}, plain']; ['pictures of document {number}, again']"
         for number in range(12)

@@ -17,10 +17,10 @@ import pytest
 
 from easi_eval.core.errors import EasiError
 from easi_eval.engine.journal import Answer, Journal
-from easi_eval.engine.journal_state import Book
+from easi_eval.engine.journal_state import JournalState
 from easi_eval.engine.owners import Owner
 from easi_eval.engine.queue import Lease, Queue
-from easi_eval.engine.schedule import make_plan
+from easi_eval.engine.schedule import make_pools
 from easi_eval.engine.stores import LocalStore
 from easi_eval.engine.work import Item
 
@@ -50,8 +50,8 @@ class Worker:
         **timing: float,
     ) -> None:
         self.journal = Journal(root, name, 0)
-        self.book = Book(root, EPOCHS, launch=0, skip=self.journal.path.name)
-        self.queue = Queue(store, name, of, self.book, chunk, owner=owner, **timing)
+        self.state = JournalState(root, EPOCHS, launch=0, skip=self.journal.path.name)
+        self.queue = Queue(store, name, of, self.state, chunk, owner=owner, **timing)
 
     def take(self) -> Lease | None:
         lease = self.queue.next()
@@ -95,12 +95,12 @@ def dead() -> Owner:
 
 def generated(root: Path) -> Counter[tuple[str, str]]:
     """How often each question was answered, over all journals."""
-    book = Book(root, EPOCHS)
-    return Counter(news.key for news in book.poll() if isinstance(news, Answer))
+    state = JournalState(root, EPOCHS)
+    return Counter(news.key for news in state.poll() if isinstance(news, Answer))
 
 
 def test_plan_serves_benchmarks_in_order_and_long_questions_first(tmp_path: Path) -> None:
-    plan = make_plan(items(7, 3), Book(tmp_path, EPOCHS), 2)
+    plan = make_pools(items(7, 3), JournalState(tmp_path, EPOCHS), 2)
     # costs 4 3 2 1 1 0 0, ties in document order
     assert plan == [[(4, 3), (2, 1), (6, 0), (5,)], [(7, 8), (9,)], []]
 
@@ -111,10 +111,10 @@ def test_plan_leaves_out_what_is_answered(tmp_path: Path) -> None:
             journal.answer(Answer("a", number, 0, "x", 0.0))
         journal.answer(Answer("a", "2", 9, "another epoch", 0.0))
         journal.answer(Answer("a", "0", 0, None, 0.0, failure="A: given up"))
-    book = Book(tmp_path, EPOCHS, launch=0)
-    book.poll()
-    assert make_plan(items(6), book, 1) == [[(4,), (2,), (5,)], [], []]
-    assert make_plan(items(6), Book(tmp_path, EPOCHS, launch=1), 1) == [
+    state = JournalState(tmp_path, EPOCHS, launch=0)
+    state.poll()
+    assert make_pools(items(6), state, 1) == [[(4,), (2,), (5,)], [], []]
+    assert make_pools(items(6), JournalState(tmp_path, EPOCHS, launch=1), 1) == [
         [(4,), (3,), (2,), (1,), (0,), (5,)],
         [],
         [],
@@ -125,9 +125,9 @@ def test_plan_keeps_suspects_for_the_end(tmp_path: Path) -> None:
     for attempt in range(2):
         with Journal(tmp_path, "w0", attempt) as journal:
             journal.leased([Item("a", "4"), Item("a", "3")])
-    book = Book(tmp_path, EPOCHS, launch=0)
-    book.poll()
-    assert make_plan(items(6, 2), book, 2) == [[(2, 1), (0, 5)], [(6, 7)], [(4,), (3,)]]
+    state = JournalState(tmp_path, EPOCHS, launch=0)
+    state.poll()
+    assert make_pools(items(6, 2), state, 2) == [[(2, 1), (0, 5)], [(6, 7)], [(4,), (3,)]]
 
 
 @pytest.mark.parametrize("chunk", [1, 3, 64])
@@ -203,9 +203,9 @@ def test_a_silent_worker_of_another_machine_loses_its_lease_and_its_late_answer(
     far.write(lease)  # it was only asleep
     far.queue.done(lease)
     assert far.queue.next() is None
-    book = Book(tmp_path, EPOCHS)
-    book.poll()
-    assert book.answers["a", "0"].text == "far", (
+    state = JournalState(tmp_path, EPOCHS)
+    state.poll()
+    assert state.answers["a", "0"].text == "far", (
         "the earlier lease wins, whichever was written first"
     )
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from easi_eval.engine.schedule import DRAW_FOR, MOST_CHUNKS, Choice, Order, Pace
+from easi_eval.engine.schedule import DRAW_FOR, MOST_CHUNKS, Choice, Pace, Schedule
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 
@@ -17,11 +17,11 @@ from draws import KEYS, completed_by, draw, static_split
 from simulate import simulate
 
 
-def order(*pools: list[float]) -> Order:
+def order(*pools: list[float]) -> Schedule:
     """Chunks of one question each, with these costs; the last pool is that of suspects."""
     costs = [cost for pool in pools for cost in pool]
     places = iter(range(len(costs)))
-    return Order([[(next(places),) for _ in pool] for pool in pools], costs)
+    return Schedule([[(next(places),) for _ in pool] for pool in pools], costs)
 
 
 def test_nothing_measured_means_one_at_a_time_in_order() -> None:
@@ -64,14 +64,14 @@ def test_suspects_are_served_alone_and_last() -> None:
 def test_a_benchmark_with_few_answers_leans_on_the_others() -> None:
     pace = Pace(2)
     assert pace.scales() is None
-    pace.remember(0, 200.0, 100.0, 100)
+    pace.add_earlier(0, 200.0, 100.0, 100)
     one, other = pace.scales()
     assert one == pytest.approx(2.0) and other == pytest.approx(2.0)
     pace.add(1, 6.0, 1.0, 1)
     assert 2.0 < pace.scales()[1] < 6.0
-    pace.hear([[[0.0, 0.0, 0.0], [6000.0, 1000.0, 1000.0]]])
+    pace.set_others([[[0.0, 0.0, 0.0], [6000.0, 1000.0, 1000.0]]])
     assert pace.scales()[1] == pytest.approx(6.0, rel=0.1)
-    pace.hear([])
+    pace.set_others([])
     assert pace.scales()[1] < 6.0
 
 

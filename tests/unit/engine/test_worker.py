@@ -24,7 +24,7 @@ from easi_eval.core.errors import DiskFull
 from easi_eval.engine.doubt import BrokenWorker
 from easi_eval.engine.generation import Generation
 from easi_eval.engine.journal import Answer, Journal, Phase
-from easi_eval.engine.journal_state import Book
+from easi_eval.engine.journal_state import JournalState
 from easi_eval.engine.work import Assignment, Item, Work
 from easi_eval.engine.worker import work_loop
 
@@ -48,14 +48,16 @@ def echo(items: Sequence[Item]) -> list[Generation]:
 
 
 def answers(root: Path, launch: int | None = None) -> dict[tuple[str, str], Answer]:
-    book = Book(root / "journal", WORK.epochs, launch)
-    book.poll()
-    return book.answers
+    state = JournalState(root / "journal", WORK.epochs, launch)
+    state.poll()
+    return state.answers
 
 
 def phases(root: Path) -> list[str]:
     return [
-        news.phase for news in Book(root / "journal", WORK.epochs).poll() if isinstance(news, Phase)
+        news.phase
+        for news in JournalState(root / "journal", WORK.epochs).poll()
+        if isinstance(news, Phase)
     ]
 
 
@@ -276,9 +278,9 @@ def test_a_full_disk_ends_the_worker_and_no_question_fails_of_it(
     assert {answer.failure for answer in answers(tmp_path).values()} == {None} and len(
         answers(tmp_path)
     ) == 3
-    book = Book.of(tmp_path, WORK)
-    book.poll()
-    assert not any(book.deaths(item.key) for group in ITEMS.values() for item in group)
+    state = JournalState.of(tmp_path, WORK)
+    state.poll()
+    assert not any(state.deaths(item.key) for group in ITEMS.values() for item in group)
     work_loop(tmp_path, WORK, ITEMS, echo)
     assert {answer.failure for answer in answers(tmp_path).values()} == {None}
 
@@ -341,10 +343,10 @@ def test_what_lacks_memory_waits_for_a_stage_with_fewer_workers(tmp_path: Path) 
         ("a", "2"),
         ("b", "0"),
     }
-    book = Book.of(tmp_path, crowded)
-    book.poll()
-    assert all(book.settled(item.key) for group in ITEMS.values() for item in group)
-    assert book.aside == dict.fromkeys(
+    state = JournalState.of(tmp_path, crowded)
+    state.poll()
+    assert all(state.settled(item.key) for group in ITEMS.values() for item in group)
+    assert state.aside == dict.fromkeys(
         (("a", "2"), ("b", "0")), "OutOfMemoryError: CUDA out of memory"
     )
 
@@ -355,8 +357,8 @@ def test_what_lacks_memory_waits_for_a_stage_with_fewer_workers(tmp_path: Path) 
         return echo(items) if items[0].key == ("a", "2") else greedy(items)
 
     final = replace(WORK, stage=1)
-    book.stage = final.stage
-    assert not book.aside and not book.settled(("a", "2"))
+    state.stage = final.stage
+    assert not state.aside and not state.settled(("a", "2"))
     work_loop(tmp_path, final, ITEMS, enough_for_one)
     found = answers(tmp_path, launch=0)
     assert (
@@ -420,7 +422,10 @@ def test_several_at_once_wait_for_none_of_them(tmp_path: Path) -> None:
     } == dict.fromkeys((("a", "3"), ("b", "3")), "ConnectionError: refused")
     assert len(found) == 10 and together == {frozenset("a"), frozenset("b")} and most == 3
     assert (
-        sum(isinstance(news, Answer) for news in Book(tmp_path / "journal", WORK.epochs).poll())
+        sum(
+            isinstance(news, Answer)
+            for news in JournalState(tmp_path / "journal", WORK.epochs).poll()
+        )
         == 10
     )
     assert found["b", "0"].seconds > found["b", "1"].seconds > 0.015
@@ -558,5 +563,5 @@ def test_an_item_that_kills_its_worker_is_given_up_and_the_rest_is_answered(tmp_
     found = answers(tmp_path)
     assert found["a", "1"].failure == "Killed: 3 workers died while they answered this"
     assert sum(answer.failure is None for answer in found.values()) == 5
-    book = Book.of(tmp_path, WORK)
-    assert len([news for news in book.poll() if isinstance(news, Answer)]) == 6, "nothing twice"
+    state = JournalState.of(tmp_path, WORK)
+    assert len([news for news in state.poll() if isinstance(news, Answer)]) == 6, "nothing twice"

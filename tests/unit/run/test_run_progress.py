@@ -8,7 +8,7 @@ import pytest
 
 from easi_eval.core.events import Event, Traceback
 from easi_eval.engine.work import Assignment, Work
-from easi_eval.engine.worker_errors import Complaints
+from easi_eval.engine.worker_errors import ErrorPrinter
 from easi_eval.run.run_progress import Watch
 
 
@@ -25,7 +25,7 @@ def test_verbose_shows_each_traceback_once(tmp_path: Path, verbose: bool) -> Non
     watch = Watch(tmp_path, Work((Assignment("blink", "BLINK"),), launch=2), shown.append, verbose)
     for worker in range(2):  # each of them is another process with the same trouble
         for item in range(3):
-            Complaints(tmp_path, launch=2).say(
+            ErrorPrinter(tmp_path, launch=2).report(
                 f"w{worker}: blink {item}", raised(f"item {item} has no picture")
             )
             watch.tick()

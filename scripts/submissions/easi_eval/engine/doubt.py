@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .journal_state import Book
+from .journal_state import JournalState
 from .work import Item
 
 ENOUGH = 3  # consecutive failures after which a worker pauses
@@ -26,7 +26,7 @@ class Doubt:
     question is at fault.
     """
 
-    def __init__(self, book: Book) -> None:
+    def __init__(self, book: JournalState) -> None:
         self._book = book
         self._given_back: list[Item] = []
         self._answers = 0

@@ -22,7 +22,7 @@ from ..core.model import ModelChoice
 from .hang import Limits, Silence
 from .processes.keeper import CANNOT_WORK, keep
 from .work import WORK_FILE, Assignment, Work
-from .worker_errors import Complaints
+from .worker_errors import ErrorPrinter
 
 ROLES = ("keep", "work", "score")
 ARGPARSE_REFUSED = 2
@@ -96,7 +96,7 @@ def run_role(options: DriverOptions, role: Callable[[], int]) -> int:
     except Exception as error:
         if options.run is None:
             raise
-        Complaints(options.run, _launch(options.run)).say(
+        ErrorPrinter(options.run, _launch(options.run)).report(
             "this worker ends" if options.role == "work" else "this process ends", error
         )
         return 1

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ..core.errors import EasiError
 from .journal import Answer, Aside, Header, Journal, Leased, Line, Record, Returned, Tail
-from .journal_state import Begun
+from .journal_state import InHand
 from .work import JOURNAL_FOLDER, Key
 
 VARIABLE = "EASI_HANG_SECONDS"
@@ -92,7 +92,7 @@ class Silence:
         self._own = ""  # name of this attempt's file
         self._header: Header | None = None  # its first line
         self._answers = 0
-        self._begun = Begun()
+        self._in_hand = InHand()
         self._back: set[Key] = set()  # questions that came back from another worker
         self._watching = False
         self._read()  # journals of earlier attempts and launches
@@ -118,7 +118,7 @@ class Silence:
         limit = self._limit()
         if limit is None or now - self._news <= limit:
             return ""
-        benchmark, item = self._begun.at[0]
+        benchmark, item = self._in_hand.at[0]
         return (
             f"no answer to {benchmark} {item} for {now - self._news:.0f} s "
             f"(longest wait: {limit:.0f} s)"
@@ -128,11 +128,11 @@ class Silence:
         """Record in the journal which questions the worker holds, before it is killed."""
         assert self._header is not None
         with Journal(self._folder, self._worker, self._attempt, self._header.launch) as journal:
-            journal.hung(self._begun.at, self._clock() - self._news)
+            journal.hung(self._in_hand.at, self._clock() - self._news)
 
     def _limit(self) -> float | None:
         """Seconds of silence that are allowed now; None while the worker holds no question."""
-        step = self._begun.at
+        step = self._in_hand.at
         if not step:
             return None
         times = sorted(self._times.get(step[0][0], ()))
@@ -176,11 +176,11 @@ class Silence:
         match record:
             case Answer():
                 self._answers += 1
-                self._begun.end(record.key)
+                self._in_hand.end(record.key)
             case Leased():
-                self._begun.lease(record)
+                self._in_hand.lease(record)
                 if record.back:
                     self._back.update(record.keys)
             case Returned(keys) | Aside(keys):
                 for key in keys:
-                    self._begun.end(key)
+                    self._in_hand.end(key)

@@ -40,7 +40,7 @@ class Count:
     cost_left: float = 0.0
 
 
-class Begun:
+class InHand:
     """The questions that one attempt of a worker holds, in the steps in which it answers them.
 
     A step is the group of questions that are answered in one call.
@@ -76,7 +76,7 @@ class Begun:
                 return
 
 
-class Book:
+class JournalState:
     """The merged state of all journals of a run; ``poll`` brings it up to date.
 
     Args:
@@ -103,7 +103,7 @@ class Book:
         self._tail = Tail(folder)
         self._epochs, self._launch, self._skip = dict(epochs), launch, skip
         self._best: dict[Key, tuple[tuple[object, ...], Answer]] = {}  # rank and answer
-        self._begun: dict[str, Begun] = {}  # by file, of this launch only
+        self._in_hand: dict[str, InHand] = {}  # by file, of this launch only
         self._hung: Counter[Key] = Counter()
         self._aside: dict[Key, Aside] = {}  # the one of the latest stage
         self._deaths: Counter[Key] | None = None
@@ -111,8 +111,8 @@ class Book:
         self._made_with: dict[str, Mapping[str, str]] = {}  # by file
 
     @classmethod
-    def of(cls, run_root: Path, work: Work, skip: str = "") -> Book:
-        """The book of a run at the launch, stage and epochs of ``work``."""
+    def of(cls, run_root: Path, work: Work, skip: str = "") -> JournalState:
+        """The state of a run at the launch, stage and epochs of ``work``."""
         return cls(run_root / JOURNAL_FOLDER, work.epochs, work.launch, skip, work.stage)
 
     def poll(self) -> list[Answer | Phase | Returned]:
@@ -128,7 +128,7 @@ class Book:
         for line in self._tail.poll():
             self._take(line)
             if isinstance(line.record, Answer | Phase | Returned) and (
-                self._launch is None or line.file in self._begun
+                self._launch is None or line.file in self._in_hand
             ):
                 news.append(line.record)
         return news
@@ -162,7 +162,7 @@ class Book:
         """What the workers of this launch answer with, each distinct value once."""
         kinds: list[Mapping[str, str]] = []
         for file, made in self._made_with.items():
-            if file in self._begun and made not in kinds:
+            if file in self._in_hand and made not in kinds:
                 kinds.append(made)
         return kinds
 
@@ -170,7 +170,9 @@ class Book:
     def at_work(self) -> list[Header]:
         """The attempts of this launch that did not record that they are done."""
         return [
-            begun.header for begun in self._begun.values() if begun.header and begun.phase != "done"
+            in_hand.header
+            for in_hand in self._in_hand.values()
+            if in_hand.header and in_hand.phase != "done"
         ]
 
     def settled(self, key: Key) -> bool:
@@ -198,11 +200,14 @@ class Book:
         """How many other attempts of this launch are at this question or died over it."""
         if self._deaths is None:
             self._deaths = Counter(
-                at for file, begun in self._begun.items() if file != self._skip for at in begun.at
+                at
+                for file, in_hand in self._in_hand.items()
+                if file != self._skip
+                for at in in_hand.at
             )
         return self._deaths[key]
 
-    def attempt(self, worker: str, began: float) -> Begun | None:
+    def attempt(self, worker: str, began: float) -> InHand | None:
         """The questions of a worker's attempt; None if it has not written a journal.
 
         Args:
@@ -210,11 +215,15 @@ class Book:
             began: Unix time at which the attempt was started.
         """
         own = [
-            begun
-            for begun in self._begun.values()
-            if begun.header and begun.header.worker == worker and begun.header.at >= began
+            in_hand
+            for in_hand in self._in_hand.values()
+            if in_hand.header and in_hand.header.worker == worker and in_hand.header.at >= began
         ]
-        return min(own, key=lambda begun: begun.header.at if begun.header else 0.0) if own else None
+        return (
+            min(own, key=lambda in_hand: in_hand.header.at if in_hand.header else 0.0)
+            if own
+            else None
+        )
 
     def suspect(self, key: Key) -> bool:
         """Whether a question is to be asked last and alone, because it may kill workers.
@@ -250,39 +259,39 @@ class Book:
         """Take in one line of a journal."""
         record = line.record
         self._deaths = None
-        begun = self._begun.get(line.file)
+        in_hand = self._in_hand.get(line.file)
         if isinstance(record, Header):
             if record.launch == self._launch:
-                self._begun[line.file] = begun = Begun()
-                begun.header = record
+                self._in_hand[line.file] = in_hand = InHand()
+                in_hand.header = record
         elif isinstance(record, Phase):
             known = self.phases.get(record.worker)
             if known is None or known.at <= record.at:
                 self.phases[record.worker] = record
-            if begun is not None:
-                begun.phase = record.phase
+            if in_hand is not None:
+                in_hand.phase = record.phase
         elif isinstance(record, Loaded):
             self._made_with[line.file] = record.made_with
         elif isinstance(record, Answer):
-            if begun is not None:
-                begun.end(record.key)
+            if in_hand is not None:
+                in_hand.end(record.key)
             self._keep(record, line)
-        elif begun is not None:
-            self._follow(begun, record)
+        elif in_hand is not None:
+            self._follow(in_hand, record)
 
-    def _follow(self, begun: Begun, record: Leased | Returned | Aside | Hung) -> None:
+    def _follow(self, in_hand: InHand, record: Leased | Returned | Aside | Hung) -> None:
         """Update what a worker of this launch holds, after a record that is no answer."""
         match record:
             case Leased():
-                begun.lease(record)
+                in_hand.lease(record)
             case Hung(keys):
                 self._hung.update(keys)
             case Returned(keys):
                 for key in keys:
-                    begun.end(key)
+                    in_hand.end(key)
             case Aside(keys):
                 for key in keys:
-                    begun.end(key)
+                    in_hand.end(key)
                     if key not in self._aside or self._aside[key].stage <= record.stage:
                         self._aside[key] = record
 
@@ -313,12 +322,12 @@ def pending(run_root: Path, work: Work) -> bool:
 
     A benchmark whose list is missing, or belongs to another ``--limit``, counts as pending.
     """
-    book = Book.of(run_root, work)
-    book.poll()
+    state = JournalState.of(run_root, work)
+    state.poll()
     for assignment in work.benchmarks:
         if not ItemList.path(run_root, assignment.key).exists():
             return True
         items = ItemList.load(run_root, assignment.key)
-        if not items.fits(assignment) or not all((items.key, item) in book for item in items.ids):
+        if not items.fits(assignment) or not all((items.key, item) in state for item in items.ids):
             return True
     return False

@@ -16,7 +16,7 @@ from .work import Item
 Made = TypeVar("Made")
 
 
-class Ahead(Generic[Made]):
+class Prefetcher(Generic[Made]):
     """Prepares prompts ahead of time; at most those of two leases are kept.
 
     ``make`` runs for one question at a time, never for two at once. Answers must not depend on

@@ -30,11 +30,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ..core.errors import EasiError
-from .journal_state import SOLO_DEATHS, Book
+from .journal_state import SOLO_DEATHS, JournalState
 from .owners import Owner
 from .peers import SILENT_AFTER, Peers
 from .returns import Return, Returns
-from .schedule import Choice, Chunk, Order, Pace, in_chunks, make_plan
+from .schedule import Choice, Chunk, Pace, Schedule, in_chunks, make_pools
 from .stores import Store
 from .work import Item
 
@@ -87,7 +87,7 @@ class Queue:
         store: Store,
         worker: str,
         items: Mapping[str, Sequence[Item]],
-        book: Book,
+        book: JournalState,
         chunk: int = 1,
         owner: Owner | None = None,
         before_idle: Callable[[], None] = lambda: None,
@@ -119,7 +119,7 @@ class Queue:
             "\0".join(item.id for item in self._items).encode("utf-8", "surrogatepass")
         ).hexdigest()
         self._round, self._exhausted = -1, False
-        self._order = Order([], [])
+        self._order = Schedule([], [])
         # Chunks taken from each pool so far, as read from the store at the time ``_counted``.
         self._drawn: list[int] = []
         self._counted = -COUNTED_FOR
@@ -139,7 +139,7 @@ class Queue:
                 if (answer := self._book.get(item.key)) and answer.failure is None
             ]
             if known:
-                pace.remember(
+                pace.add_earlier(
                     self._number[key],
                     sum(answer.seconds for _, answer in known),
                     sum(item.cost for item, _ in known),
@@ -435,7 +435,7 @@ class Queue:
         )
         size, *pools = json.loads(zlib.decompress(base64.b64decode(text)))
         plan = [in_chunks(pool, size) for pool in pools[:-1]] + [in_chunks(pools[-1], 1)]
-        self._order = Order(plan, [item.cost for item in self._items])
+        self._order = Schedule(plan, [item.cost for item in self._items])
         self._peers.say_busy()
         self._round, self._exhausted, self._counted = number, False, -COUNTED_FOR
         self._drawn = [0] * len(plan)
@@ -444,7 +444,7 @@ class Queue:
     def _publish(self, number: int) -> None:
         """Offer a plan for round ``number`` and enter it with the plan that won."""
         name = uuid.uuid4().hex
-        plan = make_plan(self._groups, self._book, self._chunk)
+        plan = make_pools(self._groups, self._book, self._chunk)
         flat = [self._chunk, *([place for chunk in pool for place in chunk] for pool in plan)]
         text = base64.b64encode(
             zlib.compress(json.dumps(flat, separators=(",", ":")).encode(), 1)
@@ -475,7 +475,7 @@ class Queue:
             self._bury(number)  # does nothing if another worker was first
             self._peers.forget(number)
         self._peers.tell(json.dumps(self._pace.own))
-        self._pace.hear(json.loads(text) for text in self._peers.hear())
+        self._pace.set_others(json.loads(text) for text in self._peers.hear())
 
     def _bury(self, number: int) -> None:
         """Return what a dead worker held; of the workers that notice, exactly one does it."""

@@ -12,25 +12,25 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from .journal_state import Book
+from .journal_state import JournalState
 from .work import Item
 
 DRAW_FOR = 0.25  # seconds of work drawn at once where single questions take less
 MOST_CHUNKS = 64  # most chunks drawn at once
 SHARE = 4  # at most 1/SHARE of what is left for each worker is drawn at once
 EARLY = 6.0  # a question that takes 1/EARLY of what is left for each worker is begun now
-FEW = 5.0  # weight of the common scale in that of one benchmark, in average questions
+PRIOR_WEIGHT = 5.0  # weight of the common scale in that of one benchmark, in average questions
 
 Chunk = tuple[int, ...]  # places in the list of all items
 Pool = list[Chunk]  # one benchmark's chunks in serving order
 
 
-def make_plan(items: Mapping[str, Sequence[Item]], book: Book, chunk: int) -> list[Pool]:
+def make_pools(items: Mapping[str, Sequence[Item]], state: JournalState, chunk: int) -> list[Pool]:
     """One pool of unanswered questions per benchmark, and one of suspects.
 
     Args:
         items: The questions of each benchmark, in serving order of the benchmarks.
-        book: Tells which questions are settled or suspect (``Book.suspect``).
+        state: Tells which questions are settled or suspect (``JournalState.suspect``).
         chunk: Questions per chunk.
 
     Returns:
@@ -44,12 +44,12 @@ def make_plan(items: Mapping[str, Sequence[Item]], book: Book, chunk: int) -> li
         left = [
             (-item.cost, place)
             for place, item in enumerate(group, first)
-            if not book.settled(item.key)
+            if not state.settled(item.key)
         ]
         first += len(group)
         calm: list[int] = []
         for _, place in sorted(left):
-            if book.suspect(group[place - first].key):
+            if state.suspect(group[place - first].key):
                 suspects.append((place,))
             else:
                 calm.append(place)
@@ -77,7 +77,7 @@ class Pace:
     def __init__(self, benchmarks: int) -> None:
         self._earlier, self.own, self._others = (_nothing(benchmarks) for _ in range(3))
 
-    def remember(self, benchmark: int, seconds: float, cost: float, questions: int) -> None:
+    def add_earlier(self, benchmark: int, seconds: float, cost: float, questions: int) -> None:
         """Add what the journals already hold."""
         _add(self._earlier[benchmark], (seconds, cost, questions))
 
@@ -85,7 +85,7 @@ class Pace:
         """Add what this worker just measured."""
         _add(self.own[benchmark], (seconds, cost, questions))
 
-    def hear(self, others: Iterable[Sums]) -> None:
+    def set_others(self, others: Iterable[Sums]) -> None:
         """Replace the sums of the other workers; each is the ``own`` of one of them."""
         self._others = _nothing(len(self.own))
         for sums in others:
@@ -96,7 +96,7 @@ class Pace:
         """Seconds per unit of cost for each benchmark; None before anything was measured.
 
         The scale of a benchmark with few answers is drawn towards that of all benchmarks, with the
-        weight of ``FEW`` average questions.
+        weight of ``PRIOR_WEIGHT`` average questions.
         """
         rows = [
             [sum(part) for part in zip(*parts, strict=True)]
@@ -105,7 +105,7 @@ class Pace:
         seconds, cost, questions = (sum(part) for part in zip(*rows, strict=True))
         if seconds <= 0 or cost <= 0:
             return None
-        usual, lean = seconds / cost, FEW * cost / questions
+        usual, lean = seconds / cost, PRIOR_WEIGHT * cost / questions
         return [(spent + usual * lean) / (of + lean) for spent, of, _ in rows]
 
 
@@ -126,11 +126,11 @@ class Choice:
     several: int
 
 
-class Order:
+class Schedule:
     """The plan of one round, and the rule for what to take next from it.
 
     Args:
-        plan: The pools of ``make_plan``.
+        plan: The pools of ``make_pools``.
         costs: Expected time of each item, by place.
     """
 

@@ -18,7 +18,7 @@ from ..core.atomic_files import write_json
 from ..core.errors import EasiError, is_full, worded
 from ..core.locks import process_start
 from .journal import Answer
-from .journal_state import Book
+from .journal_state import JournalState
 from .processes import supervisor
 from .processes.worker_ends import gave_up_reasons
 from .work import DONE_FILE, OUTPUTS_FOLDER, Assignment, ItemList, Work, item_seed, seed_everything
@@ -94,17 +94,17 @@ def score_loop(
     suspects = {key for key in waiting if scoring_folder(run_root, key).exists()}
     for key in waiting:
         _remove(run_root, key)
-    book = Book.of(run_root, work)
+    state = JournalState.of(run_root, work)
     open_ones = {key: Open(run_root, assignment) for key, assignment in waiting.items()}
-    abandoned = Abandoned(run_root, book) if started_by_hand() else None
+    abandoned = Abandoned(run_root, state) if started_by_hand() else None
     while waiting:
         # Check this before reading the journals: if it is True, they are complete.
         over = (run_root / DONE_FILE).exists() or (abandoned is not None and abandoned.now())
-        book.poll()
+        state.poll()
         candidates = [key for key in waiting if key not in suspects] or list(waiting)
-        ready = [key for key in candidates if over or open_ones[key].handled(book)]
+        ready = [key for key in candidates if over or open_ones[key].handled(state)]
         for key in ready:
-            scored &= _handle(run_root, work, waiting.pop(key), book, score)
+            scored &= _handle(run_root, work, waiting.pop(key), state, score)
         if not ready:
             time.sleep(every)
     return scored
@@ -121,14 +121,14 @@ class Abandoned:
     That is the case if a worker was given up and none has been alive for ``RESTARTED`` seconds.
     """
 
-    def __init__(self, run_root: Path, book: Book) -> None:
-        self._root, self._book = run_root, book
+    def __init__(self, run_root: Path, state: JournalState) -> None:
+        self._root, self._state = run_root, state
         self._since = 0.0  # when the last worker ended; 0: one is alive
 
     def now(self) -> bool:
         """Check the workers; True if answering has ended."""
         if not gave_up_reasons(self._root) or any(
-            alive(header.host, header.pid) for header in self._book.at_work
+            alive(header.host, header.pid) for header in self._state.at_work
         ):
             self._since = 0.0
             return False
@@ -154,7 +154,7 @@ class Open:
         self._read: tuple[int, int, int] | None = None
         self._left: list[str] | None = None
 
-    def handled(self, book: Book) -> bool:
+    def handled(self, state: JournalState) -> bool:
         """Whether every question has an answer or a final failure."""
         try:
             found = self._path.stat()
@@ -171,17 +171,19 @@ class Open:
             self._left = list(reversed(items.ids)) if items.fits(self._assignment) else None
         if self._left is None:
             return False
-        while self._left and (self._assignment.key, self._left[-1]) in book:
+        while self._left and (self._assignment.key, self._left[-1]) in state:
             self._left.pop()
         return not self._left
 
 
-def _handle(run_root: Path, work: Work, assignment: Assignment, book: Book, score: Score) -> bool:
+def _handle(
+    run_root: Path, work: Work, assignment: Assignment, state: JournalState, score: Score
+) -> bool:
     """Score one benchmark; False if that failed, which is then recorded in its file."""
     key = assignment.key
     folder = scoring_folder(run_root, key)
     try:
-        answers = _answers(run_root, assignment, book)
+        answers = _answers(run_root, assignment, state)
         folder.mkdir(parents=True)
         seed_everything(item_seed(work.seed, key, "scoring"))
         score(assignment, answers, folder)
@@ -207,7 +209,7 @@ def _handle(run_root: Path, work: Work, assignment: Assignment, book: Book, scor
         return False
 
 
-def _answers(run_root: Path, assignment: Assignment, book: Book) -> dict[str, Answer]:
+def _answers(run_root: Path, assignment: Assignment, state: JournalState) -> dict[str, Answer]:
     """The outcomes of a benchmark in document order.
 
     Raises:
@@ -223,7 +225,7 @@ def _answers(run_root: Path, assignment: Assignment, book: Book) -> dict[str, An
         raise _unanswered(
             run_root, "no question was asked: the list of questions is one of another run"
         )
-    found = {item: book.get((items.key, item)) for item in items.ids}
+    found = {item: state.get((items.key, item)) for item in items.ids}
     missing = sum(answer is None for answer in found.values())
     if missing:
         raise _unanswered(run_root, f"{missing} of {len(found)} items not answered")

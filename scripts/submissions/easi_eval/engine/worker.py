@@ -19,12 +19,12 @@ from ..core.redact import Redactor
 from .doubt import ENOUGH, Doubt
 from .generation import Generation
 from .journal import Answer, Journal
-from .journal_state import Book
+from .journal_state import JournalState
 from .model_errors import free_memory, is_lasting, is_out_of_memory
 from .queue import Lease, Queue
 from .stores import LocalStore, Store, connect
 from .work import JOURNAL_FOLDER, Assignment, Item, SetAside, Work, item_seed, seed_everything
-from .worker_errors import Complaints
+from .worker_errors import ErrorPrinter
 
 # An item is recorded as failed after so many tries, deaths of workers, or killed hangs.
 MAX_TRIES = 2
@@ -88,24 +88,24 @@ def work_loop(
             seeded per question.
     """
     with journal or open_journal(run_root, work) as journal:
-        book = Book.of(run_root, work, skip=journal.path.name)
-        book.poll()
+        state = JournalState.of(run_root, work, skip=journal.path.name)
+        state.poll()
         served = {assignment.key: tuple(items[assignment.key]) for assignment in work.benchmarks}
-        if any(not book.settled(item.key) for group in served.values() for item in group):
+        if any(not state.settled(item.key) for group in served.values() for item in group):
             # The keeper sends SIGUSR1 before it kills a silent worker.
             faulthandler.register(signal.SIGUSR1, all_threads=True)
             queue = Queue(
                 store or _store(run_root, work),
                 journal.worker,
                 served,
-                book,
+                state,
                 chunk,
                 before_idle=journal.sync,
                 ahead=prepare is not None,
                 at_once=at_once,
             )
             journal.phase("answering")
-            worker = _Worker(run_root, work, journal, queue, book, answer, prepare)
+            worker = _Worker(run_root, work, journal, queue, state, answer, prepare)
             try:
                 worker.run() if at_once == 1 else worker.run_several(at_once)
             finally:
@@ -152,23 +152,23 @@ class _Worker:
         work: Work,
         journal: Journal,
         queue: Queue,
-        book: Book,
+        state: JournalState,
         answer: AnswerItems,
         prepare: Prepare | None = None,
     ) -> None:
         self._assignments: dict[str, Assignment] = {
             assignment.key: assignment for assignment in work.benchmarks
         }
-        self._work, self._journal, self._queue, self._book, self._answer = (
+        self._work, self._journal, self._queue, self._state, self._answer = (
             work,
             journal,
             queue,
-            book,
+            state,
             answer,
         )
         self._prepare, self._set_aside = prepare, SetAside(run_root, work.launch)
-        self._doubt = Doubt(book)
-        self._complaints = Complaints(run_root, work.launch)
+        self._doubt = Doubt(state)
+        self._errors = ErrorPrinter(run_root, work.launch)
         self._redact = Redactor.from_environ().line
 
     def run(self) -> None:
@@ -255,7 +255,7 @@ class _Worker:
         """
         if lease.lost:
             self._journal.returned(lease.lost, "taken over: this worker was taken for dead")
-        back = lease.returned or any(self._book.hangs(item.key) for item in lease.items)
+        back = lease.returned or any(self._state.hangs(item.key) for item in lease.items)
         for size, steps in groupby(lease.drawn, len):
             self._journal.leased(
                 [item for step in steps for item in step], size, lease.returned, back
@@ -303,9 +303,9 @@ class _Worker:
 
     def _deadly(self, item: Item) -> str:
         """Why this question is not asked again, or ""."""
-        if self._book.hangs(item.key) >= MAX_HANGS:
+        if self._state.hangs(item.key) >= MAX_HANGS:
             return f"Hung: {MAX_HANGS} workers were killed because they gave no answer to this"
-        if self._book.deaths(item.key) >= MAX_DEATHS:
+        if self._state.deaths(item.key) >= MAX_DEATHS:
             return f"Killed: {MAX_DEATHS} workers died while they answered this"
         return ""
 
@@ -319,7 +319,7 @@ class _Worker:
         began = time.monotonic()
         results = self._results(items)
         if isinstance(results, Exception) and len(items) > 1:
-            self._complaints.say(_raised(items), results)
+            self._errors.report(_raised(items), results)
             self._raise_if_broken(results, lease)
             free_memory([results])
             return [one for item in items for one in self._ask([item], lease)]
@@ -343,7 +343,7 @@ class _Worker:
             if error is not None:
                 raised.append(_Raised(item, error, self._reason(error)))
         for item, error, _ in raised:
-            self._complaints.say(_raised([item]), error)
+            self._errors.report(_raised([item]), error)
             self._raise_if_broken(error, lease)
         if raised:
             free_memory([one.error for one in raised])

@@ -18,7 +18,7 @@ from .giving_up import like
 ERRORS_FOLDER = "errors"
 
 
-class Complaints:
+class ErrorPrinter:
     """Prints errors to stderr: a traceback for the first of its kind, else the message.
 
     Errors are of one kind if type, place and message are equal; numbers in the message may differ.
@@ -34,7 +34,7 @@ class Complaints:
         self._seen: set[str] = set()
         self._redact = Redactor.from_environ().line
 
-    def say(self, what: str, error: Exception) -> None:
+    def report(self, what: str, error: Exception) -> None:
         """Print an error; ``what`` says what raised it."""
         last = (
             worded(error)

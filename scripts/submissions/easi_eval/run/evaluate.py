@@ -128,7 +128,7 @@ class Evaluation:
         self.work = self._prepare_work()
         self.watch = Watch(self.paths.root, self.work, self.emit, self.cfg.verbose)
         self.launches = Launches(self.cfg.nproc)
-        self.watch.book.poll()
+        self.watch.state.poll()
         for bench in self.todo:
             if bench.key in self.scored:
                 self._give(self._accept(bench, self.paths.output(bench.key)))
@@ -206,7 +206,7 @@ class Evaluation:
             while True:
                 self.watch.tick()
                 self._say_counts()
-                if (loaded := self.watch.book.loaded) != told:
+                if (loaded := self.watch.state.loaded) != told:
                     told = loaded
                     self.on_loaded(loaded)
                 self._accept_scored(answering)
@@ -327,8 +327,8 @@ class Evaluation:
     def _launch(self, launch: Launch) -> Job:
         if launch.said:
             self.emit(Notice(launch.said, "warning"))
-        if launch.stage != self.watch.book.stage:
-            self.watch.book.stage = launch.stage
+        if launch.stage != self.watch.state.stage:
+            self.watch.state.stage = launch.stage
             replace(self.work, stage=launch.stage, final=launch.workers == 1).save(self.paths.root)
         self.launched = launch.benchmarks
         forget_ends(self.paths.root)
@@ -444,9 +444,9 @@ class Evaluation:
 
     def _gather(self, bench: Benchmark, folder: Path, judge: str = "") -> Evidence:
         items = None if self.cfg.plain else ItemList.load(self.paths.root, bench.key)
-        book = self.watch.book
+        state = self.watch.state
         answers = (
-            [answer for item in items.ids if (answer := book.get((bench.key, item)))]
+            [answer for item in items.ids if (answer := state.get((bench.key, item)))]
             if items
             else []
         )
@@ -461,7 +461,7 @@ class Evaluation:
             judge,
         )
         differing = mixed(
-            [made or self.made_before for made in book.made_with(answer.key for answer in answers)]
+            [made or self.made_before for made in state.made_with(answer.key for answer in answers)]
         )
         if not differing:
             return found

@@ -20,7 +20,7 @@ from ..engine.giving_up import (
     like,
 )
 from ..engine.journal import Answer, Phase, Returned
-from ..engine.journal_state import Book, Count
+from ..engine.journal_state import Count, JournalState
 from ..engine.processes.worker_ends import End, read_ends
 from ..engine.work import Assignment, ItemList, Work
 from ..engine.worker_errors import ERRORS_FOLDER
@@ -36,13 +36,13 @@ BY_BENCHMARKS = ("building the questions", "answering")
 class Watch:
     """Turns new records of the journals into events for the display and for ``giving_up``.
 
-    Only this class reads the journals, because 50,000 answers take a second. ``book`` is their
+    Only this class reads the journals, because 50,000 answers take a second. ``state`` is their
     state as of the last ``tick``. A benchmark is counted again only if it has new records.
     """
 
     def __init__(self, run_root: Path, work: Work, emit: Emit, verbose: bool = False) -> None:
         self._root, self._work, self._emit = run_root, work, emit
-        self.book = Book.of(run_root, work)
+        self.state = JournalState.of(run_root, work)
         self._items: dict[str, tuple[int, ItemList]] = {}  # with the file's modification time
         self._counts: dict[str, Count] = {}
         self._phases: dict[str, str] = {}  # the last phase of each worker of this run
@@ -83,7 +83,7 @@ class Watch:
 
         With ``settled``, questions that wait for a launch with more memory do not count.
         """
-        known = self.book.settled if settled else self.book.__contains__
+        known = self.state.settled if settled else self.state.__contains__
         lists = {key: items for key, (_, items) in self._items.items()}
         return {
             a.key
@@ -96,7 +96,7 @@ class Watch:
         # Read before the journals, which then hold everything that these workers wrote.
         ended = read_ends(self._root)
         changed = set()
-        for record in self.book.poll():
+        for record in self.state.poll():
             if isinstance(record, Phase):
                 # The journals also hold the phases of earlier runs.
                 if record.at >= self._began:
@@ -151,7 +151,7 @@ class Watch:
         for end in (end for end in found if end not in self._ends):
             self._ends.append(end)
             self._emit(Notice(end.text, "warning"))
-            attempt = self.book.attempt(end.worker, end.began)
+            attempt = self.state.attempt(end.worker, end.began)
             if attempt is not None and attempt.at:
                 self._events.append(Died(attempt.at[0][0], end.how, end.line))
             elif attempt is None or attempt.phase not in (*BY_BENCHMARKS, "done"):
@@ -171,7 +171,7 @@ class Watch:
         if not items.fits(assignment):
             return False
         if assignment.key not in self._items:
-            found = (self.book.get((items.key, item)) for item in items.ids)
+            found = (self.state.get((items.key, item)) for item in items.ids)
             left = sum(answer is None or answer.failure is not None for answer in found)
             self._events.append(Listed(items.key, len(items.ids), left))
         self._items[assignment.key] = changed, items
@@ -180,7 +180,7 @@ class Watch:
     def _count(self, key: str) -> None:
         if key not in self._items:
             return
-        count = self.book.count(self._items[key][1])
+        count = self.state.count(self._items[key][1])
         if count != self._counts.get(key):
             self._counts[key] = count
             self._emit(
