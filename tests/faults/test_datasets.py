@@ -27,14 +27,14 @@ import pytest
 from huggingface_hub import constants
 
 from easi_eval.benchmarks import BENCHMARKS, by_key
-from easi_eval.core.errors import DiskFull, EasiError, ExitCode, NoRoom
+from easi_eval.core.errors import DiskFull, EasiError, ExitCode, NoRoom, Unreachable
 from easi_eval.core.events import DataProgress, Event, Notice
 from easi_eval.data import model_file
 from easi_eval.data.benchmark_needs import lmms_needs, vlmevalkit_needs
 from easi_eval.data.fetch import fetch, size_of
 from easi_eval.data.hub import PIECE
 from easi_eval.data.model_file import fetch_model_file
-from easi_eval.data.needs import Fetched, FileRecord, HubSettings, Kind, Need, Unpack, Unreachable
+from easi_eval.data.needs import Fetched, FileRecord, HubSettings, Kind, Need, Unpack
 from easi_eval.run.prepare import fetch_each
 from hub_faults import Faults, FaultyHub, Request
 

@@ -68,6 +68,10 @@ class Refusals:
                 self.found.append(error)
 
 
+class Unreachable(EasiError):
+    """The hub gives no answer, or none that a hub would give."""
+
+
 class NoRoom(EasiError):
     """The data to be written does not fit on the disk; raised before anything is written."""
 

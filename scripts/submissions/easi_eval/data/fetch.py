@@ -15,14 +15,14 @@ from pathlib import Path
 
 import filelock
 
-from ..core.errors import DiskFull, EasiError
+from ..core.errors import DiskFull, EasiError, Unreachable
 from ..core.events import DataProgress, Emit, Notice
 from ..core.locks import Waiting, file_lock
 from . import unpack as unpacking
 from .files import WantedFile, bring, tidy
 from .hub import Hub, list_all
 from .local_store import Checked, digest_of, local_listing, save_listing, snapshot_folder, write_ref
-from .needs import Fetched, FileRecord, HubSettings, Kind, Listing, Need, Repo, Size, Unreachable
+from .needs import Fetched, FileRecord, HubSettings, Kind, Listing, Need, Repo, Size
 from .parallel import Pulse, run_all
 from .planning import (
     Planned,

@@ -34,10 +34,10 @@ from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils import WeakFileLock, disable_progress_bars, logging
 from huggingface_hub.utils._http import http_backoff, reset_sessions
 
-from ..core.errors import DiskFull, EasiError, is_full
+from ..core.errors import DiskFull, EasiError, Unreachable, is_full
 from ..core.locks import file_lock, lacks_locks, on_stderr
 from .connection import refuse_unusable
-from .needs import FileRecord, HubSettings, Listing, Repo, Unreachable
+from .needs import FileRecord, HubSettings, Listing, Repo
 from .parallel import Pulse, run_all
 
 TOO_MANY = 429

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ..core.errors import Unreachable
 from .local_store import incomplete, snapshot_folder
-from .needs import HubSettings, Repo, Unreachable
+from .needs import HubSettings, Repo
 from .parallel import Pulse, run_all
 
 # By cache and revision, the commit that the hub named when this process asked for single files.

@@ -13,18 +13,12 @@ from enum import Enum
 from pathlib import Path
 from typing import Literal
 
-from ..core.errors import EasiError
-
 DEFAULT_ENDPOINT = "https://huggingface.co"
 HF_HOME = Path("~/.cache/huggingface").expanduser()
 # The files of a model: weights, tokenizer, processor, its own code and chat template.
 MODEL_FILES = (".safetensors", ".bin", ".pt", ".pth", ".json", ".txt", ".model", ".py", ".jinja")
 OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE")
 TRUE_WORDS = {"1", "ON", "YES", "TRUE"}  # as in huggingface_hub
-
-
-class Unreachable(EasiError):
-    """The hub gives no answer, or none that a hub would give."""
 
 
 @dataclass(frozen=True, order=True)

@@ -27,7 +27,7 @@ from ..backends.shared.launch_env import libraries_of
 from ..backends.vlmevalkit import judge_endpoint
 from ..benchmarks import ALL_KEYS, GROUPS, Source
 from ..config import RunConfig
-from ..core.errors import EasiError, ExitCode, Refusals
+from ..core.errors import EasiError, ExitCode, Refusals, Unreachable
 from ..core.events import BenchmarkScored, Emit, Notice, PhaseStarted, RunStarted
 from ..core.libraries import ALWAYS_RECORDED, RECORDED, decisive, lock_note, mixed, normal
 from ..core.locks import unlocked
@@ -37,7 +37,7 @@ from ..core.places import REPOSITORY
 from ..core.redact import Redactor
 from ..core.run_folder import RunPaths, run_lock, sanitise
 from ..data.download_forecast import forecast
-from ..data.needs import Download, HubSettings, Kind, Need, Unreachable
+from ..data.needs import Download, HubSettings, Kind, Need
 from ..display import make_display
 from ..engine.journal_state import pending
 from ..engine.processes import gpus, launchers

@@ -18,14 +18,14 @@ from ..backends.shared.newer_checkpoints import shadows
 from ..backends.shared.references import Reference, bare_adapter, base_of, lay_out, reached
 from ..benchmarks import Source, TsvData
 from ..core.atomic_files import digest
-from ..core.errors import DiskFull, EasiError, NoRoom
+from ..core.errors import DiskFull, EasiError, NoRoom, Unreachable
 from ..core.events import Emit, Notice
 from ..core.manifest import Manifest
 from ..core.model import ModelChoice
 from ..core.run_folder import sanitise
 from ..data import lacking
 from ..data.contents import content_of, contents, differing, known_of, only_truth_differs
-from ..data.needs import Fetched, HubSettings, Kind, Need, Unreachable
+from ..data.needs import Fetched, HubSettings, Kind, Need
 from ..engine.work import ItemList
 from ..scores.data_check import of_content
 from .identity import fingerprint

@@ -9,10 +9,10 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from ...core.errors import EasiError
+from ...core.errors import EasiError, Unreachable
 from ...core.suggest import nearest
 from ...data.model_file import fetch_model_file
-from ...data.needs import HubSettings, Need, Unreachable
+from ...data.needs import HubSettings, Need
 from ...data.weight_files import WEIGHTS
 from . import references
 from .folder_digest import folder_revision
