@@ -27,7 +27,6 @@ sys.path.insert(0, str(HERE.parent))
 from easi_eval.benchmarks import ALL_KEYS, by_key
 from easi_eval.core.redact import Redactor
 from easi_eval.scores.scores import ScoreTable
-from easi_eval.submission import verify
 from easi_eval.submission.archive.anonymize import Scrubber
 from easi_eval.submission.archive.archive import (
     MANIFEST,
@@ -40,6 +39,8 @@ from easi_eval.submission.archive.archive import (
 from easi_eval.submission.archive.forms import leave_of
 from easi_eval.submission.client import room_for
 from easi_eval.submission.payload import build_payload, payload_text
+from easi_eval.submission.proof import prove, tables
+from easi_eval.submission.verify import archived_run, verify
 from full_size import ANSWER, Size, expand
 
 Made = TypeVar("Made")
@@ -58,7 +59,7 @@ def measure(run: Path, size: Size, folder: Path) -> list[int]:
     for state in manifest["benchmarks"].values():
         state["evidence"].pop("total", None)
         state["settings"].pop("corrections", None)
-    source = verify.ArchivedRun.of(manifest)
+    source = archived_run(manifest)
     name = source.backend.name
     outputs = timed(
         "expanding",
@@ -67,7 +68,7 @@ def measure(run: Path, size: Size, folder: Path) -> list[int]:
     raw = sum(path.stat().st_size for out in outputs for path in out.files)
     proofs = timed(
         "reading every row and recomputing",
-        lambda: {key: verify.prove(source, key, folder / key) for key in ALL_KEYS},
+        lambda: {key: prove(source, key, folder / key) for key in ALL_KEYS},
     )
     assert not [proof.problem for proof in proofs.values() if proof.problem], [
         proof.problem for proof in proofs.values()
@@ -90,13 +91,13 @@ def measure(run: Path, size: Size, folder: Path) -> list[int]:
         lambda: pack(
             contents,
             Scrubber(Redactor(), [("home", Path.home())]),
-            lambda where: verify.tables(source, where),
+            lambda where: tables(source, where),
             lambda count: (sizes.append(count), room(int(count / size.share)))[1],
         ),
     )
     target = folder / "easi_results.zip"
     target.write_bytes(packed.data)
-    verdict = timed("verifying", lambda: verify.verify(target))
+    verdict = timed("verifying", lambda: verify(target))
     rows = sum(proof.rows for proof in proofs.values())
     print(
         f"  {rows:,} rows, {raw:,} bytes of files; forms: "

@@ -15,12 +15,13 @@ from conftest import Runs
 from easi_eval.benchmarks import ALL_KEYS, by_key
 from easi_eval.core.redact import Redactor
 from easi_eval.scores.scores import ScoreTable
-from easi_eval.submission import verify
 from easi_eval.submission.archive.anonymize import Scrubber
 from easi_eval.submission.archive.archive import MANIFEST, PAYLOAD, Contents, entries, pack
 from easi_eval.submission.archive.forms import leave_of
 from easi_eval.submission.client import room_for
 from easi_eval.submission.payload import build_payload, payload_text
+from easi_eval.submission.proof import prove, tables
+from easi_eval.submission.verify import archived_run, verify
 from full_size import ROWS, Size, expand
 from program import User
 
@@ -41,8 +42,8 @@ def test_a_tenth_of_a_whole_run_fits_into_a_tenth_of_a_request(
         expand(backend, whole.folder.root / "outputs", tmp_path / key, key, Size(SHARE))
         for key in ALL_KEYS
     ]
-    source = verify.ArchivedRun.of(manifest)
-    proofs = {key: verify.prove(source, key, tmp_path / key) for key in ALL_KEYS}
+    source = archived_run(manifest)
+    proofs = {key: prove(source, key, tmp_path / key) for key in ALL_KEYS}
     assert not [proof.problem for proof in proofs.values() if proof.problem]
     payload = build_payload(
         ScoreTable(
@@ -59,13 +60,13 @@ def test_a_tenth_of_a_whole_run_fits_into_a_tenth_of_a_request(
     packed = pack(
         contents,
         Scrubber(Redactor()),
-        lambda folder: verify.tables(source, folder),
+        lambda folder: tables(source, folder),
         lambda size: room(int(size / SHARE)),
     )
     assert packed.fits and packed.rung == 2
     path = tmp_path / "easi_results.zip"
     path.write_bytes(packed.data)
-    verdict = verify.verify(path)
+    verdict = verify(path)
     assert verdict.differences == [] and sum(
         proof.rows for proof in proofs.values()
     ) >= SHARE * sum(ROWS.values())

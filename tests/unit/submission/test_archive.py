@@ -26,10 +26,11 @@ from easi_eval.data.needs import HubSettings
 from easi_eval.scores.outputs import Outputs
 from easi_eval.scores.row_table import rows_csv
 from easi_eval.scores.scores import ScoreTable
-from easi_eval.submission import verify
 from easi_eval.submission.archive import build
 from easi_eval.submission.archive.archive import Index, Packed, archive, entries, read_index, unfold
 from easi_eval.submission.payload import build_payload
+from easi_eval.submission.proof import tables
+from easi_eval.submission.verify import archived_run
 from finished import FinishedRun, finish
 
 TOKEN = "hf_" + "PlantedSecretToken" * 2
@@ -374,7 +375,7 @@ def test_pickles_stay_out_and_two_files_of_one_name_are_refused(tmp_path: Path) 
 
 
 def test_the_tables_are_those_of_the_run(made: Made) -> None:
-    source = verify.ArchivedRun.of(json.loads(made.run.paths.manifest.read_text(encoding="utf-8")))
-    tables = verify.tables(source, made.run.paths.outputs)
-    assert set(tables) == set(ALL_KEYS)
-    assert all(table.count(b"\n") == made.run.scores[key].n + 1 for key, table in tables.items())
+    source = archived_run(json.loads(made.run.paths.manifest.read_text(encoding="utf-8")))
+    found = tables(source, made.run.paths.outputs)
+    assert set(found) == set(ALL_KEYS)
+    assert all(table.count(b"\n") == made.run.scores[key].n + 1 for key, table in found.items())

@@ -29,8 +29,8 @@ from ...core.run_folder import RunPaths
 from ...data.needs import HubSettings
 from ...scores.extraction import REPORT
 from ...scores.outputs import Outputs
-from .. import verify
 from ..payload import payload_text
+from ..proof import ArchivedRun, tables
 from .anonymize import Scrubber
 from .archive import MANIFEST, PAYLOAD, REPRODUCE, Contents, Packed, entries, pack, read_index
 from .forms import leave_of
@@ -132,12 +132,12 @@ def make(
         for key, evidence in found.items()
     ]
     leave = {key: leave_of(backend.name, by_key(key).source(backend.name)) for key in found}
-    source = verify.ArchivedRun.of(value)
+    source = ArchivedRun.of(value, lambda name: backend)
     try:
         return pack(
             Contents(entries(outputs), texts, leave, inputs),
             scrubber,
-            lambda folder: verify.tables(source, folder),
+            lambda folder: tables(source, folder),
             fits,
         )
     except OSError as error:
