@@ -9,6 +9,7 @@ from typing import Any
 from easi_eval.engine.generation import Generation
 
 from .datasets import LoadedDataset
+from .prompts import build_prompt, generate
 
 
 class ServedModel:
@@ -33,8 +34,6 @@ class ServedModel:
             The answer. An exception of the dataset or model is returned, not raised, and a failed
             request is a RuntimeError.
         """
-        from .answer_worker import build_prompt, generate
-
         # No code: the answer of a class that sends its requests without ``generate_inner`` counts.
         self._latest.code = 0
         try:

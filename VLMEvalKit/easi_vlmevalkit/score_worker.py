@@ -29,7 +29,7 @@ def score(run_root: Path, args: argparse.Namespace) -> int:
 
     Args:
         run_root: Folder of the run.
-        args: Options as parsed by ``cli.parser``.
+        args: Options as parsed by ``__main__.parser``.
 
     Returns:
         The exit code: 1 if any benchmark has no score.

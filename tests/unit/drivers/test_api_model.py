@@ -12,8 +12,8 @@ import pytest
 
 from easi_lmms_eval.answer_worker import _generation, _open_requests, _piece
 from easi_lmms_eval.prefetch_media import read_in_turn
-from easi_vlmevalkit.answer_worker import API_FAILURE
 from easi_vlmevalkit.api_model import ServedModel
+from easi_vlmevalkit.prompts import API_FAILURE
 
 
 class Api:

@@ -18,8 +18,8 @@ import torch
 from easi_eval.engine.generation import Generation
 from easi_eval.engine.vlm.loading import spilled
 from easi_eval.engine.work import Assignment, Work
-from easi_vlmevalkit.answer_worker import build_prompt, generate, match_frames
 from easi_vlmevalkit.datasets import Datasets, LoadedDataset
+from easi_vlmevalkit.prompts import build_prompt, generate, match_frames
 
 
 def placed(**places: object) -> SimpleNamespace:
