@@ -27,8 +27,8 @@ import pytest
 from board import LIMIT, PATH, Board, Fault, digest
 from easi_eval.core.errors import EasiError
 from easi_eval.submission.client import NotTaken, Parcel, Patience, Sent, Unknown, send
-from easi_eval.submission.record import FILE, Fate, SendRecord
-from easi_eval.submission.submit import submit
+from easi_eval.submission.send import submit
+from easi_eval.submission.send_record import FILE, Fate, SendRecord
 
 pytestmark = pytest.mark.faults
 TOKEN = "hf_" + "NeverShowThisToken" * 2

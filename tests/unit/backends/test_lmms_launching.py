@@ -26,7 +26,7 @@ from easi_eval.data.needs import HubSettings
 from easi_eval.engine.processes import launchers
 from easi_eval.run.pipeline import places
 from easi_eval.run.plan import SCORING_ONLY
-from easi_eval.submission.checkpoint_match import compare
+from easi_eval.submission.checkpoint_match import match_checkpoint
 
 TODO = [by_key(key) for key in ("mmsi_bench", "spar_bench")]
 
@@ -333,7 +333,7 @@ def test_each_librarys_own_name_for_offline_is_understood(
         names = said.rpartition(" ")[0]
         for asked in (
             lambda: license_of("a/b", settings),
-            lambda: compare(tmp_path, "a/b", "main", settings),
+            lambda: match_checkpoint(tmp_path, "a/b", "main", settings),
             lambda: fetch_model_file(settings, "a/b", "config.json"),
         ):
             with pytest.raises(EasiError, match=f"{said} set") as refused:

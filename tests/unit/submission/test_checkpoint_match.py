@@ -10,7 +10,7 @@ import pytest
 from easi_eval.core.errors import EasiError
 from easi_eval.data.local_hub.server import LocalHub
 from easi_eval.data.needs import HubSettings
-from easi_eval.submission.checkpoint_match import compare
+from easi_eval.submission.checkpoint_match import match_checkpoint
 
 FILES = {
     "config.json": b'{"model_type": "x"}',
@@ -43,10 +43,10 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_a_copy_is_the_same(folder: Path, settings: HubSettings) -> None:
-    found = compare(folder, "org/Model", "main", settings)
+    found = match_checkpoint(folder, "org/Model", "main", settings)
     assert found.differs == () and len(found.commit) == 40
     (folder / "README.md").write_text("mine")  # neither config nor weights
-    assert compare(folder, "org/Model", found.commit, settings) == found
+    assert match_checkpoint(folder, "org/Model", found.commit, settings) == found
 
 
 @pytest.mark.parametrize(
@@ -75,11 +75,13 @@ def test_other_weights_are_others(
     change: object, differs: tuple[str, ...], folder: Path, settings: HubSettings
 ) -> None:
     change(folder)  # type: ignore[operator]
-    assert compare(folder, "org/Model", "main", settings).differs == differs
+    assert match_checkpoint(folder, "org/Model", "main", settings).differs == differs
 
 
 def test_what_cannot_be_asked_is_an_error(folder: Path, settings: HubSettings) -> None:
     with pytest.raises(EasiError, match="no model org/Other"):
-        compare(folder, "org/Other", "main", settings)
+        match_checkpoint(folder, "org/Other", "main", settings)
     with pytest.raises(EasiError, match="HF_HUB_OFFLINE"):
-        compare(folder, "org/Model", "main", HubSettings(endpoint=settings.endpoint, offline=True))
+        match_checkpoint(
+            folder, "org/Model", "main", HubSettings(endpoint=settings.endpoint, offline=True)
+        )

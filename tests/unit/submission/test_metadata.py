@@ -15,7 +15,13 @@ from easi_eval.config import SubmissionConfig
 from easi_eval.core.errors import EasiError
 from easi_eval.core.model import ModelChoice
 from easi_eval.submission.checkpoint_match import Likeness
-from easi_eval.submission.metadata import Evaluated, check, judge, offers, precision_of, remarks
+from easi_eval.submission.metadata import (
+    Evaluated,
+    compare_with_evaluated,
+    naming_remarks,
+    refuse_other_model,
+)
+from easi_eval.submission.metadata_hints import precision_of, suggestions
 
 COMMIT = "0123456789abcdef" * 2 + "01234567"
 META = SubmissionConfig("org/Model", "instruction", "bfloat16")
@@ -62,36 +68,42 @@ def evaluated(model: ModelChoice = HUB, revisions: dict[str, str] | None = None)
     ],
 )
 def test_a_checkpoint_of_the_hub(model: ModelChoice, meta: SubmissionConfig, differs: str) -> None:
-    found = judge(meta, evaluated(model))
+    found = compare_with_evaluated(meta, evaluated(model))
     assert "; ".join(found.differs) == differs
     if differs:
         with pytest.raises(EasiError, match="--submission-configs") as error:
-            check(found, differs_is_meant=False)
+            refuse_other_model(found, differs_is_meant=False)
         assert "--model-name-differs" in error.value.hint
-        check(found, differs_is_meant=True)
-        assert differs in remarks(found)[0]
+        refuse_other_model(found, differs_is_meant=True)
+        assert differs in naming_remarks(found)[0]
     else:
-        check(found, differs_is_meant=False)
+        refuse_other_model(found, differs_is_meant=False)
 
 
 def test_main_is_stored_with_its_commit() -> None:
-    assert remarks(judge(META, evaluated())) == (f"revision main is commit {COMMIT}",)
-    assert remarks(judge(META, evaluated(revisions={}))) == ()  # not fetched yet
-    assert remarks(judge(replace(META, revision=COMMIT), evaluated())) == ()
+    assert naming_remarks(compare_with_evaluated(META, evaluated())) == (
+        f"revision main is commit {COMMIT}",
+    )
+    assert (
+        naming_remarks(compare_with_evaluated(META, evaluated(revisions={}))) == ()
+    )  # not fetched yet
+    assert naming_remarks(compare_with_evaluated(replace(META, revision=COMMIT), evaluated())) == ()
 
 
 def test_a_snapshot_of_a_cache_is_known_by_its_place(tmp_path: Path) -> None:
     folder = tmp_path / "models--org--Model" / "snapshots" / COMMIT
     folder.mkdir(parents=True)
     local = replace(HUB, path=str(folder), revision="digest")
-    assert judge(META, evaluated(local)).differs == (
+    assert compare_with_evaluated(META, evaluated(local)).differs == (
         f"revision is main, and {COMMIT} was evaluated",
     )
-    assert judge(replace(META, revision=COMMIT), evaluated(local)).differs == ()
+    assert compare_with_evaluated(replace(META, revision=COMMIT), evaluated(local)).differs == ()
     (tmp_path / "models--org--Model" / "refs").mkdir()
     (tmp_path / "models--org--Model" / "refs" / "main").write_text(COMMIT)
-    assert judge(META, evaluated(local)).differs == ()
-    assert judge(replace(META, modelName="org/Other"), evaluated(local)).differs != ()
+    assert compare_with_evaluated(META, evaluated(local)).differs == ()
+    assert (
+        compare_with_evaluated(replace(META, modelName="org/Other"), evaluated(local)).differs != ()
+    )
 
 
 def test_a_folder_is_compared_with_what_is_named(tmp_path: Path) -> None:
@@ -102,29 +114,29 @@ def test_a_folder_is_compared_with_what_is_named(tmp_path: Path) -> None:
         asked.append((folder, repo, revision))
         return Likeness(COMMIT, ())
 
-    found = judge(META, local, same)
+    found = compare_with_evaluated(META, local, same)
     assert asked == [(tmp_path / "mine", "org/Model", "main")] and found.differs == ()
     assert (
-        "d1g3st" in remarks(found)[0]
-        and COMMIT in remarks(found)[0]
-        and str(tmp_path) not in remarks(found)[0]
+        "d1g3st" in naming_remarks(found)[0]
+        and COMMIT in naming_remarks(found)[0]
+        and str(tmp_path) not in naming_remarks(found)[0]
     )
-    other = judge(META, local, lambda *_: Likeness(COMMIT, ("model.safetensors",)))
+    other = compare_with_evaluated(META, local, lambda *_: Likeness(COMMIT, ("model.safetensors",)))
     assert "model.safetensors differ" in other.differs[0]
 
     def unreachable(*_: object) -> Likeness:
         raise EasiError("there is no model org/Model")
 
-    found = judge(META, local, unreachable)
+    found = compare_with_evaluated(META, local, unreachable)
     assert "cannot be compared" in found.differs[0] and "no model org/Model" in found.differs[0]
-    assert "d1g3st" in " ".join(remarks(found))
+    assert "d1g3st" in " ".join(naming_remarks(found))
 
 
 def test_a_served_model() -> None:
     served = Evaluated.of(ModelChoice("gpt-4o", "gpt-4o", "openai", "", served=True), {})
-    assert judge(replace(META, modelName="openai/gpt-4o"), served).differs == ()
-    assert judge(META, served).differs != ()
-    assert "weights were not seen" in judge(META, served).remarks[0]
+    assert compare_with_evaluated(replace(META, modelName="openai/gpt-4o"), served).differs == ()
+    assert compare_with_evaluated(META, served).differs != ()
+    assert "weights were not seen" in compare_with_evaluated(META, served).remarks[0]
 
 
 @pytest.mark.parametrize(
@@ -145,17 +157,20 @@ def test_precision_is_inferred(
 ) -> None:
     model = replace(HUB, arguments=arguments)
     assert precision_of(model, config) == precision
-    said = offers(model, config, None, None)
+    said = suggestions(model, config, None, None)
     assert bool(said) == bool(precision) and precision in "".join(said)
 
 
 def test_offers_are_never_set_and_silent_where_they_agree() -> None:
     config = {"torch_dtype": "bfloat16"}
-    assert offers(HUB, config, None, META) == ()
-    (line,) = offers(HUB, config, None, replace(META, precision="float16"))
+    assert suggestions(HUB, config, None, META) == ()
+    (line,) = suggestions(HUB, config, None, replace(META, precision="float16"))
     assert "bfloat16" in line and "says float16" in line
-    (line,) = offers(HUB, None, {"base_model_name_or_path": "org/Base"}, None)
+    (line,) = suggestions(HUB, None, {"base_model_name_or_path": "org/Base"}, None)
     assert '"weightType": "Adapter", "baseModel": "org/Base"' in line
     peft = replace(HUB, arguments={"peft": "org/Adapter", "pretrained": "org/Base"})
-    assert "org/Base" in offers(peft, None, None, META)[0]
-    assert offers(peft, None, None, replace(META, weightType="Adapter", baseModel="org/Base")) == ()
+    assert "org/Base" in suggestions(peft, None, None, META)[0]
+    assert (
+        suggestions(peft, None, None, replace(META, weightType="Adapter", baseModel="org/Base"))
+        == ()
+    )

@@ -48,16 +48,12 @@ from ..scores import judging, report
 from ..scores.comparability import with_comparability
 from ..scores.data_check import of_content
 from ..scores.scores import BenchmarkScore, ScoreTable, State, missing
+from ..submission.admission import check_admission
 from ..submission.archive.size_forecast import forecast as size_forecast
-from ..submission.deliver import (
-    RESULT_FILES,
-    ResultFiles,
-    check_admission,
-    check_metadata,
-    metadata_suggestions,
-)
+from ..submission.deliver import RESULT_FILES, ResultFiles
 from ..submission.endpoint import LIMIT
-from ..submission.metadata import Naming
+from ..submission.metadata import Naming, check_metadata
+from ..submission.metadata_hints import metadata_suggestions
 from . import prepare
 from .device_checks import check_device
 from .evaluate import Evaluation, Verdict

@@ -4,16 +4,41 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
+from ..config import RunConfig, SubmissionConfig
 from ..core.errors import EasiError, ExitCode
-
-if TYPE_CHECKING:
-    from ..config import SubmissionConfig
+from ..data.needs import HubSettings
 
 # Returns a model's license: "" if its card names none, None if there is no such model. Raises
 # EasiError if the hub does not answer.
 License = Callable[[str], "str | None"]
+
+
+def check_admission(
+    cfg: RunConfig, hub: HubSettings, code: ExitCode = ExitCode.REFUSED
+) -> tuple[str, ...]:
+    """Check on the hub what the leaderboard will check there.
+
+    Args:
+        cfg: The run; nothing is checked without ``--submit``.
+        hub: The hub to ask.
+        code: Exit code of the error.
+
+    Returns:
+        A note if the hub does not answer.
+
+    Raises:
+        EasiError: The leaderboard would reject the model.
+    """
+    if not cfg.submit or cfg.submission is None:
+        return ()
+
+    def license_of(name: str) -> str | None:
+        from ..data import cards  # loads the hub's client
+
+        return cards.license_of(name, hub)
+
+    return tuple(filter(None, [check_public(cfg.submission, license_of, code)]))
 
 
 def check_public(

@@ -28,7 +28,7 @@ class Likeness:
     differs: tuple[str, ...]
 
 
-def compare(folder: Path, name: str, revision: str, settings: HubSettings) -> Likeness:
+def match_checkpoint(folder: Path, name: str, revision: str, settings: HubSettings) -> Likeness:
     """Compare configs and weights at the top of both by their digests.
 
     Files on the hub in a weights format that the folder does not use are ignored. Sizes are

@@ -1,33 +1,32 @@
-"""The files that a run delivers, the check of the submission's metadata, and sending them."""
+"""The files that a run delivers: written, described and sent."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..backends.base import Backend
 from ..benchmarks import CORE_KEYS, by_key
 from ..config import RunConfig
 from ..core.atomic_files import write_atomic, write_json
 from ..core.errors import EasiError, ExitCode
-from ..core.manifest import Manifest
 from ..core.model import ModelChoice
 from ..core.run_folder import RunPaths
 from ..data.needs import HubSettings
 from ..scores import data_check, extraction, table
 from ..scores.scores import ScoreTable, State
-from . import metadata as naming_of
 from . import payload
-from . import submit as submission
-from .admission import check_public
+from .admission import check_admission
+from .archive import build
 from .archive.anonymize import Scrubber
+from .archive.archive import read_index
 from .client import Parcel, room_for
 from .endpoint import by_hand, endpoint
-
-if TYPE_CHECKING:
-    from .checkpoint_match import Likeness
+from .metadata import Evaluated, Naming, compare_with_evaluated, naming_remarks, refuse_other_model
+from .metadata_hints import metadata_suggestions
+from .send import describe_submission, open_benchmarks, submit
 
 PAYLOAD, ARCHIVE = "easi_results.json", "easi_results.zip"
 RESULT_FILES = ("easi_scores.csv", "easi_scores.md", PAYLOAD, ARCHIVE, extraction.REPORT)
@@ -36,84 +35,6 @@ REAL_DATA = (
     "or move the tables in --dataset-dir away"
 )
 Revisions = Mapping[str, str]  # commit by repository, as in the manifest
-
-
-def check_metadata(
-    cfg: RunConfig, model: ModelChoice, paths: RunPaths, hub: HubSettings
-) -> naming_of.Naming:
-    """Compare the submission's metadata with the model that is evaluated.
-
-    Raises:
-        EasiError: They name another model or revision, and ``--model-name-differs`` is not given.
-    """
-    if cfg.submission is None or cfg.smoke:
-        return naming_of.Naming()
-
-    def compare(folder: Path, repo: str, revision: str) -> Likeness:
-        # Imported here because it loads the hub's client.
-        from .checkpoint_match import compare as compared_with
-
-        print(f"comparing the files of {folder} with {repo} on the hub")
-        return compared_with(folder, repo, revision, hub)
-
-    before = Manifest.load(paths.manifest)
-    found = naming_of.judge(
-        cfg.submission, naming_of.Evaluated.of(model, before.revisions if before else {}), compare
-    )
-    naming_of.check(found, cfg.model_name_differs)
-    return found
-
-
-def check_admission(
-    cfg: RunConfig, hub: HubSettings, code: ExitCode = ExitCode.REFUSED
-) -> tuple[str, ...]:
-    """Check on the hub what the leaderboard will check there.
-
-    Args:
-        cfg: The run; nothing is checked without ``--submit``.
-        hub: The hub to ask.
-        code: Exit code of the error.
-
-    Returns:
-        A note if the hub does not answer.
-
-    Raises:
-        EasiError: The leaderboard would reject the model.
-    """
-    if not cfg.submit or cfg.submission is None:
-        return ()
-
-    def license_of(name: str) -> str | None:
-        # Imported here because it loads the hub's client.
-        from ..data import cards
-
-        return cards.license_of(name, hub)
-
-    return tuple(filter(None, [check_public(cfg.submission, license_of, code)]))
-
-
-def metadata_suggestions(
-    cfg: RunConfig, model: ModelChoice, paths: RunPaths, hub: HubSettings
-) -> tuple[str, ...]:
-    """Return what the checkpoint's own files say about the metadata fields.
-
-    Empty if the files are not on disk yet, or if they agree with the metadata.
-    """
-    folder = Path(model.path)
-    if cfg.smoke or model.served:
-        return ()
-    if not folder.is_absolute():
-        before = Manifest.load(paths.manifest)
-        repo = hub.hub_cache / f"models--{model.path.replace('/', '--')}"
-        ref = repo / "refs" / (model.revision or naming_of.MAIN)
-        commit = (before.revisions.get(model.path) if before else None) or (
-            ref.read_text(encoding="utf-8").strip() if ref.is_file() else ""
-        )
-        folder = repo / "snapshots" / (commit or "none")
-    read = naming_of.read_config
-    return naming_of.offers(
-        model, read(folder, "config.json"), read(folder, "adapter_config.json"), cfg.submission
-    )
 
 
 @dataclass
@@ -139,7 +60,7 @@ class ResultFiles:
     hub: HubSettings
     model: ModelChoice
     paths: RunPaths
-    naming: naming_of.Naming
+    naming: Naming
     payload: dict[str, Any] = field(default_factory=dict)
     archive: bytes = b""
     fits: bool = True
@@ -188,9 +109,7 @@ class ResultFiles:
         Raises:
             EasiError: The results were not sent or not accepted.
         """
-        from .archive.archive import read_index
-
-        if open_ones := submission.lacking(scores, [bench.key for bench in self.cfg.selected]):
+        if open_ones := open_benchmarks(scores, [bench.key for bench in self.cfg.selected]):
             fill = replace(self.asked, benchmarks=open_ones, include_extra=False, rerun=False)
             hint = (
                 "import their results too, under the same name"
@@ -202,7 +121,7 @@ class ResultFiles:
             )
         if other := self._other_counts(scores):
             raise EasiError(f"nothing was sent: {'; '.join(other)}", hint=REAL_DATA, code=otherwise)
-        naming_of.check(self._named(revisions), self.cfg.model_name_differs, otherwise)
+        refuse_other_model(self._named(revisions), self.cfg.model_name_differs, otherwise)
         needed = dict.fromkeys((*CORE_KEYS, *(bench.key for bench in self.cfg.selected)))
         if unproven := [key for key in needed if key not in read_index(self.archive).tables]:
             again = replace(self.asked, benchmarks=tuple(unproven), include_extra=False, rerun=True)
@@ -216,7 +135,7 @@ class ResultFiles:
             for line in check_admission(self.cfg, self.hub, otherwise):
                 print(f"{line}; sending all the same")
 
-        submission.submit(
+        submit(
             self.paths.root,
             self._parcel(self.payload, self.archive),
             self.hub.token,
@@ -228,13 +147,13 @@ class ResultFiles:
         self, scores: ScoreTable, revisions: Revisions, unfinished: Sequence[str]
     ) -> str:
         """Describe what ``--submit`` would send, for ``--dry-run``; writes nothing."""
-        lacking = submission.lacking(scores, [bench.key for bench in self.cfg.selected])
+        lacking = open_benchmarks(scores, [bench.key for bench in self.cfg.selected])
         if open_ones := dict.fromkeys((*unfinished, *lacking)):
             return f"POST {endpoint()}, once these are complete: {', '.join(open_ones)}"
         if other := self._other_counts(scores):
             return f"nothing would be sent: {'; '.join(other)}"
         made = self._payload(scores, revisions)
-        return submission.describe(
+        return describe_submission(
             self.paths.root, self._parcel(made, self._archive(scores, made)), self.cfg.resubmit
         )
 
@@ -258,13 +177,11 @@ class ResultFiles:
             scores,
             self.backend.payload_name,
             self.cfg.submission,
-            naming_of.remarks(self._named(revisions)),
+            naming_remarks(self._named(revisions)),
             self._scrubber().text,
         )
 
     def _archive(self, scores: ScoreTable, made: Mapping[str, Any]) -> bytes:
-        from .archive import build
-
         packed = build.make(
             self.paths,
             [row.key for row in scores.rows],
@@ -277,22 +194,20 @@ class ResultFiles:
         return packed.data
 
     def _scrubber(self) -> Scrubber:
-        from .archive import build
-
         return build.Places(self.cfg, self.hub, self.model.path).scrubber()
 
-    def _named(self, revisions: Revisions) -> naming_of.Naming:
+    def _named(self, revisions: Revisions) -> Naming:
         """Compare the metadata again, with the commit that is known by now.
 
         A local folder was compared at the start, which is not repeated.
         """
         if self.cfg.submission is None or self.cfg.smoke:
-            return naming_of.Naming()
-        evaluated = naming_of.Evaluated.of(self.model, revisions)
+            return Naming()
+        evaluated = Evaluated.of(self.model, revisions)
         return (
             self.naming
             if evaluated.folder is not None
-            else naming_of.judge(self.cfg.submission, evaluated)
+            else compare_with_evaluated(self.cfg.submission, evaluated)
         )
 
     def _handed(self) -> tuple[Path, Path]:

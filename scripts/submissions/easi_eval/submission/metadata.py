@@ -1,35 +1,27 @@
-"""Check that ``modelName`` and ``revision`` name the evaluated model; suggest other metadata."""
+"""Check that ``modelName`` and ``revision`` name the evaluated model."""
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from ..config import RunConfig, SubmissionConfig
 from ..core.errors import EasiError, ExitCode
+from ..core.manifest import Manifest
 from ..core.model import ModelChoice
+from ..core.run_folder import RunPaths
+from ..data.needs import HubSettings
 
 if TYPE_CHECKING:
-    from ..config import SubmissionConfig
     from .checkpoint_match import Likeness
 
 MAIN = "main"
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _SNAPSHOT = re.compile(r"models--([\w.-]+?)--([\w.-]+)/snapshots/([0-9a-f]{40})/?$")
 _COMMIT = re.compile(r"[0-9a-f]{7,40}")
-# The leaderboard's values of the field, by the dtype in config.json. The leaderboard has no value
-# for other types, for example 4 bits.
-PRECISIONS = {
-    "bfloat16": "bfloat16",
-    "float16": "float16",
-    "half": "float16",
-    "float32": "float32",
-    "float": "float32",
-}
-ADAPTERS = ("peft", "delta")
 
 Compare = Callable[[Path, str, str], "Likeness"]  # folder, repository, revision; raises EasiError
 
@@ -89,7 +81,32 @@ class Naming:
     remarks: tuple[str, ...] = ()
 
 
-def judge(given: SubmissionConfig, evaluated: Evaluated, compare: Compare | None = None) -> Naming:
+def check_metadata(cfg: RunConfig, model: ModelChoice, paths: RunPaths, hub: HubSettings) -> Naming:
+    """Compare the submission's metadata with the model that is evaluated.
+
+    Raises:
+        EasiError: They name another model or revision, and ``--model-name-differs`` is not given.
+    """
+    if cfg.submission is None or cfg.smoke:
+        return Naming()
+
+    def compare(folder: Path, repo: str, revision: str) -> Likeness:
+        from .checkpoint_match import match_checkpoint  # loads the hub's client
+
+        print(f"comparing the files of {folder} with {repo} on the hub")
+        return match_checkpoint(folder, repo, revision, hub)
+
+    before = Manifest.load(paths.manifest)
+    found = compare_with_evaluated(
+        cfg.submission, Evaluated.of(model, before.revisions if before else {}), compare
+    )
+    refuse_other_model(found, cfg.model_name_differs)
+    return found
+
+
+def compare_with_evaluated(
+    given: SubmissionConfig, evaluated: Evaluated, compare: Compare | None = None
+) -> Naming:
     """Compare the metadata with the evaluated model.
 
     Args:
@@ -175,7 +192,9 @@ def _folder(given: SubmissionConfig, evaluated: Evaluated, compare: Compare | No
     )
 
 
-def check(naming: Naming, differs_is_meant: bool, code: ExitCode = ExitCode.REFUSED) -> None:
+def refuse_other_model(
+    naming: Naming, differs_is_meant: bool, code: ExitCode = ExitCode.REFUSED
+) -> None:
     """Raise EasiError if the metadata name another model, unless ``differs_is_meant``."""
     if naming.differs and not differs_is_meant:
         raise EasiError(
@@ -186,88 +205,9 @@ def check(naming: Naming, differs_is_meant: bool, code: ExitCode = ExitCode.REFU
         )
 
 
-def remarks(naming: Naming) -> tuple[str, ...]:
+def naming_remarks(naming: Naming) -> tuple[str, ...]:
     """Return the lines for the payload's remarks."""
     return (
         *(f"the submitter says that this is meant: {line}" for line in naming.differs),
         *naming.remarks,
     )
-
-
-# ---- suggestions
-
-
-def offers(
-    model: ModelChoice,
-    config: Mapping[str, Any] | None,
-    adapter: Mapping[str, Any] | None,
-    given: SubmissionConfig | None,
-) -> tuple[str, ...]:
-    """Return suggestions for the metadata from the checkpoint's files, one line each.
-
-    The user decides about them; no field is set automatically.
-    """
-    lines = []
-    precision = precision_of(model, config)
-    if precision and (given is None or given.precision != precision):
-        said = "" if given is None else f", and --submission-configs says {given.precision}"
-        lines.append(
-            f"for --submission-configs: precision is {precision} by the checkpoint's "
-            f"config.json{said}"
-        )
-    base = adapter_base(model, adapter)
-    if base is not None and (
-        given is None or given.weightType == "Original" or not given.baseModel
-    ):
-        named = f', "baseModel": "{base}"' if base else ""
-        lines.append(
-            f'for --submission-configs: an adapter was evaluated: "weightType": "Adapter"{named}'
-        )
-    return tuple(lines)
-
-
-def precision_of(model: ModelChoice, config: Mapping[str, Any] | None) -> str:
-    """Return the precision, from the arguments of the model class, else from config.json.
-
-    "" if neither has a value that the leaderboard knows.
-    """
-    for name in ("torch_dtype", "dtype"):
-        asked = str(model.arguments.get(name, "")).removeprefix("torch.")
-        if asked in PRECISIONS:
-            return PRECISIONS[asked]
-    if any(str(model.arguments.get(name, "")).lower() == "true" for name in ("load_in_8bit",)):
-        return "int8"
-    for part in (
-        config or {},
-        (config or {}).get("text_config") or {},
-        (config or {}).get("llm_config") or {},
-    ):
-        quantised = part.get("quantization_config")
-        if isinstance(quantised, Mapping):
-            return "int8" if quantised.get("load_in_8bit") or quantised.get("bits") == 8 else ""
-        for name in ("dtype", "torch_dtype"):
-            said = str(part.get(name) or "").removeprefix("torch.")
-            if said in PRECISIONS:
-                return PRECISIONS[said]
-    return ""
-
-
-def adapter_base(model: ModelChoice, adapter: Mapping[str, Any] | None) -> str | None:
-    """Return the base model of an adapter, "" if it is not known.
-
-    None if no adapter was evaluated.
-    """
-    said = str((adapter or {}).get("base_model_name_or_path") or "")
-    if any(model.arguments.get(name) for name in ADAPTERS):
-        base = str(model.arguments.get("pretrained") or said)
-        return Path(base).name if Path(base).is_absolute() else base
-    return said if adapter is not None else None
-
-
-def read_config(folder: Path, name: str) -> Mapping[str, Any] | None:
-    """Return a JSON object from a file in the model's folder, None if it cannot be read."""
-    try:
-        value = json.loads((folder / name).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return value if isinstance(value, dict) else None

@@ -5,17 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..benchmarks import CORE_KEYS, headline_keys, not_submitted
-from ..config import RULES
+from ..config import REQUIRED_FIELDS, RULES, SubmissionConfig
 from ..scores.scores import ScoreTable, State, title_of
 
-if TYPE_CHECKING:
-    from ..config import SubmissionConfig
-
-# Fields that a submission needs and that cannot be derived from a run.
-REQUIRED = ("modelName", "modelType", "precision")
 DECIMALS = 4
 LONGEST_NOTES = 6_000  # characters of notes that are added to the user's remarks
 
@@ -123,7 +118,7 @@ def fields_to_fill(payload: Mapping[str, Any]) -> tuple[str, ...]:
 
     ``modelName`` counts as missing if it is not of the form ``org/model``.
     """
-    lacking = [name for name in REQUIRED if not payload.get(name)]
+    lacking = [name for name in REQUIRED_FIELDS if not payload.get(name)]
     if "modelName" not in lacking and "/" not in str(payload["modelName"]):
         lacking.insert(0, "modelName")
     return tuple(lacking)

@@ -11,10 +11,10 @@ from ..scores.scores import ScoreTable
 from .client import Parcel, Patience, Unknown, send
 from .endpoint import LOOK_FIRST, check_token
 from .payload import to_send
-from .record import FILE, Fate, SendRecord, Submission
+from .send_record import FILE, Fate, SendRecord, Submission
 
 
-def lacking(scores: ScoreTable, selected: Iterable[str]) -> tuple[str, ...]:
+def open_benchmarks(scores: ScoreTable, selected: Iterable[str]) -> tuple[str, ...]:
     """Return the benchmarks that are still to be completed before a submission.
 
     EASI-8 is always required, and so is every selected benchmark.
@@ -101,7 +101,7 @@ def submit(
     say(f"submitted: {sent.host} confirmed it: {sent.said}; people review it before it is shown")
 
 
-def describe(folder: Path, parcel: Parcel, resubmit: bool = False) -> str:
+def describe_submission(folder: Path, parcel: Parcel, resubmit: bool = False) -> str:
     """Return what ``submit`` would do, for users.
 
     Raises:
