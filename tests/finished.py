@@ -14,17 +14,15 @@ from pathlib import Path
 
 from easi_eval.backends import make_backend
 from easi_eval.backends.evidence import Evidence, checked
-from easi_eval.benchmarks import CORE_KEYS, Benchmark, by_key
+from easi_eval.benchmarks import CORE_KEYS, by_key
 from easi_eval.config import RunConfig
 from easi_eval.core.manifest import Manifest
 from easi_eval.core.run_folder import RunPaths
 from easi_eval.data.needs import HubSettings
 from easi_eval.run.pipeline import make
-from easi_eval.scores.outputs import Outputs
 from easi_eval.scores.rows import summarise
 from easi_eval.scores.scores import BenchmarkScore, State
-
-DATA = Path(__file__).parent / "data"
+from genuine import genuine
 
 
 @dataclass(frozen=True)
@@ -36,11 +34,6 @@ class FinishedRun:
     @property
     def root(self) -> Path:
         return self.paths.root
-
-
-def genuine(backend: str, bench: Benchmark) -> Outputs:
-    """The small genuine files of one benchmark."""
-    return make_backend(backend, HubSettings()).outputs(bench, DATA / backend)
 
 
 def finish(cfg: RunConfig, keys: Iterable[str] = CORE_KEYS) -> FinishedRun:

@@ -11,17 +11,17 @@ import json
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from easi_eval.backends.lmms_eval.result_files import find_lmms_outputs
-from easi_eval.backends.vlmevalkit.result_files import find_vlmevalkit_outputs, row_cells
+from easi_eval.backends.vlmevalkit.result_files import row_cells
 from easi_eval.backends.vlmevalkit.table_check import ASKED
 from easi_eval.benchmarks import ALL_KEYS, LMMS_EVAL, VLMEVALKIT, by_key
+from genuine import STAMP, files_of, genuine
 
-DATA = Path(__file__).parent / "data"
-STAMP = "20260102_030405"
 SECRET = "sk-" + "ForeignSecretKey" * 3
 MODEL_ARGS = "pretrained=org/Tiny-VLM,max_pixels=3136"
 
@@ -34,7 +34,7 @@ def vlmevalkit_files(folder: Path, keys: Iterable[str] = ALL_KEYS, model: str = 
     folder.mkdir(parents=True, exist_ok=True)
     for key in keys:
         bench = by_key(key)
-        for path in find_vlmevalkit_outputs(bench, DATA / VLMEVALKIT).files:
+        for path in genuine(VLMEVALKIT, bench).files:
             shutil.copyfile(path, folder / path.name.replace("M_", f"{model}_", 1))
         (folder / f"{model}_{bench.source(VLMEVALKIT).task}_result.pkl").write_bytes(
             b"cposix\nsystem\n(S'touch /exploded'\ntR."
@@ -53,7 +53,7 @@ def tables(folder: Path, keys: Iterable[str] = ALL_KEYS) -> Path:
     for key in keys:
         bench = by_key(key)
         data = bench.source(VLMEVALKIT).data
-        rows = row_cells(bench, find_vlmevalkit_outputs(bench, DATA / VLMEVALKIT))
+        rows = row_cells(bench, genuine(VLMEVALKIT, bench))
         columns = [
             name for name in next(iter(rows.values())) if name == "answer" or ASKED.fullmatch(name)
         ]
@@ -79,16 +79,20 @@ def lmms_files(
 ) -> Path:
     """What one launch of lmms-eval leaves of these benchmarks."""
     folder.mkdir(parents=True, exist_ok=True)
-    whole = json.loads((DATA / LMMS_EVAL / f"{STAMP}_results.json").read_text(encoding="utf-8"))
-    tasks: set[str] = set()
+    results: dict[str, Any] = {}
+    counts: dict[str, Any] = {}
     for key in keys:
         source = by_key(key).source(LMMS_EVAL)
-        tasks |= {source.task, *source.tasks}
-        for path in find_lmms_outputs(by_key(key), DATA / LMMS_EVAL, source.task).rows:
+        tasks = {source.task, *source.tasks}
+        out = find_lmms_outputs(by_key(key), files_of(key, LMMS_EVAL), source.task)
+        for path in out.rows:
             shutil.copyfile(path, folder / path.name.replace(STAMP, stamp))
+        whole = json.loads(out.scores[0].read_text(encoding="utf-8"))
+        results |= {task: value for task, value in whole["results"].items() if task in tasks}
+        counts |= {task: value for task, value in whole["n-samples"].items() if task in tasks}
     content = {
-        "results": {task: value for task, value in whole["results"].items() if task in tasks},
-        "n-samples": {task: value for task, value in whole["n-samples"].items() if task in tasks},
+        "results": results,
+        "n-samples": counts,
         "config": {"model": "qwen2_5_vl", "model_args": model_args, "limit": limit},
         "model_source": "qwen2_5_vl",
         "model_name": "org/Tiny-VLM",
@@ -121,10 +125,12 @@ def hub_cache(
                         name: sample[source.rows.entry].get(name, f"{name} of {sample['doc_id']}")
                         for name in source.data.asked
                     },
-                    **dict.fromkeys(
-                        source.data.truth,
-                        int(sample["target"]) if key == "embspatial" else sample["target"],
-                    ),
+                    **{
+                        name: int(sample["target"])
+                        if source.data.columns.get(name, "").startswith("int")
+                        else sample["target"]
+                        for name in source.data.truth
+                    },
                 }
                 for sample in samples
             ]

@@ -9,7 +9,6 @@ import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,8 +29,8 @@ from easi_eval.scores import comparability
 from easi_eval.scores.outputs import Outputs
 from easi_eval.scores.rows import summarise
 from easi_eval.scores.scores import BenchmarkScore, Reading, State
+from genuine import genuine
 
-FILES = Path(__file__).parents[2] / "data" / "lmms-eval"
 SPAR = by_key("spar_bench")
 
 
@@ -110,7 +109,7 @@ class Spar:
 @pytest.fixture(scope="module")
 def spar(tmp_path_factory: pytest.TempPathFactory) -> Spar:
     folder = tmp_path_factory.mktemp("spar")
-    (samples,) = FILES.glob("*_samples_sparbench.jsonl")
+    (samples,) = genuine(LMMS_EVAL, SPAR).rows
     shutil.copy(
         samples.with_name(samples.name.replace("samples_sparbench.jsonl", "results.json")), folder
     )

@@ -28,8 +28,8 @@ from easi_eval.scores.outputs import Outputs
 from easi_eval.scores.recompute import accuracy, pool
 from easi_eval.scores.row_table import ROW_COLUMNS
 from easi_eval.scores.scores import Reading
+from genuine import files_of, genuine
 
-DATA = Path(__file__).parents[2] / "data"
 FIND: dict[str, Callable[..., Outputs]] = {
     VLMEVALKIT: find_vlmevalkit_outputs,
     LMMS_EVAL: find_lmms_outputs,
@@ -44,7 +44,7 @@ EACH = pytest.mark.parametrize(
 
 def copy_of(bench: Benchmark, backend: str, folder: Path) -> Outputs:
     """The files of one benchmark, alone in ``folder``."""
-    out = FIND[backend](bench, DATA / backend)
+    out = genuine(backend, bench)
     for path in out.files:
         shutil.copyfile(path, folder / path.name)
     return FIND[backend](bench, folder)
@@ -56,7 +56,7 @@ def read(bench: Benchmark, backend: str, out: Outputs) -> Reading:
 
 @EACH
 def test_rows_say_what_the_registry_promises(bench: Benchmark, backend: str) -> None:
-    rows = ROWS[backend](bench, FIND[backend](bench, DATA / backend))
+    rows = ROWS[backend](bench, genuine(backend, bench))
     source = bench.source(backend)
     assert tuple(rows.columns) == ROW_COLUMNS
     assert rows["item"].is_unique and (rows["item"] != "").all()
@@ -74,7 +74,7 @@ def test_every_score_is_the_one_the_rows_give(bench: Benchmark, backend: str) ->
 
     Compared where the definition is that simple.
     """
-    out = FIND[backend](bench, DATA / backend)
+    out = genuine(backend, bench)
     rows = ROWS[backend](bench, out)
     found = read(bench, backend, out)
     assert found.overall is not None and "" not in found.why_missing
@@ -102,7 +102,7 @@ def test_every_score_is_the_one_the_rows_give(bench: Benchmark, backend: str) ->
 @pytest.mark.parametrize("key", ["vsi_bench", "vsi_debiased"])
 def test_vsi_headline_is_the_mean_of_its_eight_kinds(key: str, backend: str) -> None:
     bench = by_key(key)
-    found = read(bench, backend, FIND[backend](bench, DATA / backend))
+    found = read(bench, backend, genuine(backend, bench))
     assert len(found.parts) == 8
     assert found.overall == pytest.approx(
         math.fsum(value for value in found.parts.values() if value is not None) / 8, abs=1e-4
@@ -112,7 +112,7 @@ def test_vsi_headline_is_the_mean_of_its_eight_kinds(key: str, backend: str) -> 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_spar_headline_is_the_mean_of_its_twenty_tasks(backend: str) -> None:
     bench = by_key("spar_bench")
-    found = read(bench, backend, FIND[backend](bench, DATA / backend))
+    found = read(bench, backend, genuine(backend, bench))
     tasks = [
         value
         for name, value in found.parts.items()
@@ -133,23 +133,21 @@ def test_both_backends_agree_on_the_same_answers() -> None:
         "embspatial",
     ):
         bench = by_key(key)
-        scores = [
-            read(bench, backend, FIND[backend](bench, DATA / backend)) for backend in BACKENDS
-        ]
+        scores = [read(bench, backend, genuine(backend, bench)) for backend in BACKENDS]
         assert scores[0].overall == pytest.approx(scores[1].overall, abs=1e-3)
         assert scores[0].parts.keys() == scores[1].parts.keys()
 
 
 def test_absent_sub_scores_are_listed_with_the_reason() -> None:
     bench = by_key("3dsrbench")
-    found = read(bench, LMMS_EVAL, FIND[LMMS_EVAL](bench, DATA / LMMS_EVAL))
+    found = read(bench, LMMS_EVAL, genuine(LMMS_EVAL, bench))
     assert found.parts["circ_eval_overall"] is None
     assert "no circular variants" in found.why_missing["circ_eval_overall"]
 
 
 def test_the_circular_task_gets_its_categories_from_the_rows() -> None:
     bench = by_key("3dsrbench")
-    out = find_lmms_outputs(bench, DATA / LMMS_EVAL, "3dsrbench_circular")
+    out = find_lmms_outputs(bench, files_of(bench.key, LMMS_EVAL), "3dsrbench_circular")
     results = json.loads(out.scores[0].read_text(encoding="utf-8"))["results"]["3dsrbench_circular"]
     assert results["height_higher_accuracy,none"] == []
     found = read_lmms_scores(bench, out)
@@ -220,7 +218,7 @@ def test_scores_without_their_rows_do_not_count(
 def test_the_table_of_subsets_is_never_taken_for_the_scores(tmp_path: Path) -> None:
     bench = by_key("mmsi_video_bench")
     copy_of(bench, VLMEVALKIT, tmp_path)
-    trap = next((DATA / VLMEVALKIT).glob("*_subset_acc.csv"))
+    trap = next(files_of(bench.key, VLMEVALKIT).glob("*_subset_acc.csv"))
     shutil.copyfile(trap, tmp_path / trap.name)
     os.utime(tmp_path / trap.name, (4e9, 4e9))
     shutil.copyfile(trap, tmp_path / trap.name.replace("extract_matching", "llm_gpt-4o"))
@@ -230,7 +228,7 @@ def test_the_table_of_subsets_is_never_taken_for_the_scores(tmp_path: Path) -> N
 
 def test_one_dataset_is_never_taken_for_another() -> None:
     for bench in BENCHMARKS:
-        out = find_vlmevalkit_outputs(bench, DATA / VLMEVALKIT)
+        out = genuine(VLMEVALKIT, bench)
         assert all(
             path.name.startswith(f"M_{bench.source(VLMEVALKIT).task}_") for path in out.files
         )
@@ -560,6 +558,4 @@ def test_the_models_own_text_is_kept_where_it_was_changed_before_scoring(tmp_pat
 
 def test_lmms_site_coin_flips_are_unknown_not_zero() -> None:
     bench = by_key("site_image")
-    assert (
-        read_lmms_rows(bench, find_lmms_outputs(bench, DATA / LMMS_EVAL))["coin_flip"].isna().all()
-    )
+    assert read_lmms_rows(bench, genuine(LMMS_EVAL, bench))["coin_flip"].isna().all()

@@ -16,7 +16,7 @@ import pytest
 from easi_eval.backends import make_backend
 from easi_eval.backends.vlmevalkit.caveats import standing_still
 from easi_eval.backends.vlmevalkit.result_files import find_vlmevalkit_outputs, read_vlmevalkit_rows
-from easi_eval.benchmarks import by_key
+from easi_eval.benchmarks import VLMEVALKIT, by_key
 from easi_eval.config import RunConfig
 from easi_eval.core.errors import EasiError
 from easi_eval.core.model import ModelChoice
@@ -26,9 +26,9 @@ from easi_eval.scores.outputs import Outputs
 from easi_eval.scores.row_table import frame
 from easi_eval.scores.scores import BenchmarkScore, Reading, State
 from easi_vlmevalkit.lossless_xlsx import exact_answers, lossy, writable, write_predictions
+from genuine import genuine
 
 CHOICE = ModelChoice("org/m", "org/m", "EasiVLM", "a test says so")
-DATA = Path(__file__).parents[2] / "data" / "vlmevalkit"
 
 ODD = {
     "missing": "None",
@@ -164,7 +164,7 @@ def test_what_stock_vlmevalkit_would_have_scored_otherwise_is_listed() -> None:
 def with_answers(folder: Path, change: dict[str, str] | None = None) -> Outputs:
     """EmbSpatial's genuine files, with the lossless file that a run of ours leaves beside them."""
     bench = by_key("embspatial")
-    for path in find_vlmevalkit_outputs(bench, DATA).files:
+    for path in genuine(VLMEVALKIT, bench).files:
         shutil.copyfile(path, folder / path.name)
     rows = read_vlmevalkit_rows(bench, find_vlmevalkit_outputs(bench, folder))
     answers = {**dict(zip(rows["item"], rows["answer"], strict=True)), **(change or {})}

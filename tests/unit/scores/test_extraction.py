@@ -23,14 +23,14 @@ from easi_eval.scores.judging import Policy, by_rules, judged, not_judged
 from easi_eval.scores.outputs import JUDGED
 from easi_eval.scores.scores import BenchmarkScore, Reading, ScoreTable, State
 from easi_eval.submission.payload import build_payload
+from genuine import genuine
 
-DATA = Path(__file__).parents[2] / "data" / VLMEVALKIT
 J = "gpt-4o-1120"
 
 
 def rows_of(key: str) -> pd.DataFrame:
     bench = by_key(key)
-    return read_vlmevalkit_rows(bench, find_vlmevalkit_outputs(bench, DATA))
+    return read_vlmevalkit_rows(bench, genuine(VLMEVALKIT, bench))
 
 
 def score(value: float = 50.0, unparsed: int | None = 26, failed: int = 0) -> BenchmarkScore:
@@ -202,7 +202,7 @@ def sheet_with(path: Path, target: Path, columns: dict[str, list[object]]) -> No
 
 def spatial(folder: Path, grades: list[object]) -> int:
     bench = by_key("vsi_bench")
-    source = find_vlmevalkit_outputs(bench, DATA)
+    source = genuine(VLMEVALKIT, bench)
     shutil.copy2(
         source.scores[0], folder / source.scores[0].name.replace("extract_matching", f"llm_{J}")
     )
@@ -234,7 +234,7 @@ def test_rows_without_a_grade_were_read_by_rules(tmp_path: Path) -> None:
 )
 def test_so_was_a_log_that_speaks_of_no_judge(log: str, count: int, tmp_path: Path) -> None:
     bench = by_key("blink")
-    source = find_vlmevalkit_outputs(bench, DATA)
+    source = genuine(VLMEVALKIT, bench)
     shutil.copy2(source.scores[0], tmp_path)
     sheet_with(source.rows[0], tmp_path / source.rows[0].name.replace(RULES, J), {"log": [log]})
     assert read_by_rules(bench, find_vlmevalkit_outputs(bench, tmp_path, J)) == count
@@ -242,7 +242,7 @@ def test_so_was_a_log_that_speaks_of_no_judge(log: str, count: int, tmp_path: Pa
 
 def test_what_a_judge_left_below_is_not_taken_for_the_result_by_rules(tmp_path: Path) -> None:
     bench = by_key("3dsrbench")
-    source = find_vlmevalkit_outputs(bench, DATA)
+    source = genuine(VLMEVALKIT, bench)
     (tmp_path / JUDGED).mkdir()
     for path in source.files:
         shutil.copy2(path, tmp_path)

@@ -6,7 +6,6 @@ The formulas are compared by hand and with both backends' own files; a differenc
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -18,7 +17,6 @@ from easi_eval.backends.lmms_eval.result_files import (
     source_of,
 )
 from easi_eval.backends.vlmevalkit.result_files import (
-    find_vlmevalkit_outputs,
     read_vlmevalkit_rows,
     read_vlmevalkit_scores,
 )
@@ -46,8 +44,8 @@ from easi_eval.scores.row_table import frame, rows_csv, rows_from_csv
 from easi_eval.scores.rows import summarise
 from easi_eval.scores.scores import Reading, ScoreTable, State
 from easi_eval.submission.payload import build_payload
+from genuine import files_of, genuine
 
-DATA = Path(__file__).parents[2] / "data"
 TASKS = [(bench, backend, "") for bench in BENCHMARKS for backend in BACKENDS] + [
     (by_key("3dsrbench"), LMMS_EVAL, "3dsrbench_circular")
 ]
@@ -59,10 +57,10 @@ EACH = pytest.mark.parametrize(
 def files(bench: Benchmark, backend: str, task: str) -> tuple[Source, pd.DataFrame, Reading]:
     """The source, the rows and the backend's own reading of files that the backend really wrote."""
     if backend == VLMEVALKIT:
-        out: Outputs = find_vlmevalkit_outputs(bench, DATA / backend)
+        out: Outputs = genuine(backend, bench)
         rows = read_vlmevalkit_rows(bench, out)
         return bench.source(backend), rows, read_vlmevalkit_scores(bench, out, rows)
-    out = find_lmms_outputs(bench, DATA / backend, task)
+    out = find_lmms_outputs(bench, files_of(bench.key, backend), task)
     rows = read_lmms_rows(bench, out)
     return source_of(bench, out), rows, read_lmms_scores(bench, out, rows)
 

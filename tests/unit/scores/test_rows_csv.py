@@ -8,18 +8,17 @@ from __future__ import annotations
 import io
 import random
 from collections.abc import Callable
-from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from easi_eval.backends.lmms_eval.result_files import find_lmms_outputs, read_lmms_rows
-from easi_eval.backends.vlmevalkit.result_files import find_vlmevalkit_outputs, read_vlmevalkit_rows
+from easi_eval.backends.lmms_eval.result_files import read_lmms_rows
+from easi_eval.backends.vlmevalkit.result_files import read_vlmevalkit_rows
 from easi_eval.benchmarks import BACKENDS, BENCHMARKS, LMMS_EVAL, VLMEVALKIT, Benchmark
 from easi_eval.core.errors import EasiError
 from easi_eval.scores.row_table import ROW_COLUMNS, frame, rows_csv, rows_from_csv
+from genuine import genuine
 
-DATA = Path(__file__).parents[2] / "data"
 ODD = [
     "",
     "\\N",
@@ -87,11 +86,8 @@ def test_any_text_comes_back() -> None:
 @pytest.mark.parametrize("bench", BENCHMARKS, ids=lambda bench: bench.key)
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_rows_of_both_backends_come_back(bench: Benchmark, backend: str) -> None:
-    find, read = {
-        VLMEVALKIT: (find_vlmevalkit_outputs, read_vlmevalkit_rows),
-        LMMS_EVAL: (find_lmms_outputs, read_lmms_rows),
-    }[backend]
-    rows = read(bench, find(bench, DATA / backend))
+    read = {VLMEVALKIT: read_vlmevalkit_rows, LMMS_EVAL: read_lmms_rows}[backend]
+    rows = read(bench, genuine(backend, bench))
     pd.testing.assert_frame_equal(rows_from_csv(rows_csv(rows)), rows)
     assert rows_csv(rows) == rows_csv(rows.copy())
 

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
 from easi_eval.backends.lmms_eval.result_files import (
-    find_lmms_outputs,
     read_lmms_rows,
     read_lmms_scores,
 )
 from easi_eval.backends.vlmevalkit.result_files import (
-    find_vlmevalkit_outputs,
     read_vlmevalkit_rows,
     read_vlmevalkit_scores,
 )
@@ -22,8 +19,7 @@ from easi_eval.scores.recompute import pool
 from easi_eval.scores.row_table import frame
 from easi_eval.scores.rows import summarise
 from easi_eval.scores.scores import BenchmarkScore, Pool, Reading, ScoreTable, State, combine
-
-DATA = Path(__file__).parents[2] / "data"
+from genuine import genuine
 
 
 def line(key: str, score: float = 50.0, state: State = State.COMPLETE) -> BenchmarkScore:
@@ -78,14 +74,14 @@ def test_caa_follows_its_definition() -> None:
 
 @pytest.mark.parametrize("backend", [VLMEVALKIT, LMMS_EVAL])
 def test_site_is_pooled_from_the_rows_of_both_halves(backend: str) -> None:
-    find, rows_of, scores_of = {
-        VLMEVALKIT: (find_vlmevalkit_outputs, read_vlmevalkit_rows, read_vlmevalkit_scores),
-        LMMS_EVAL: (find_lmms_outputs, read_lmms_rows, read_lmms_scores),
+    rows_of, scores_of = {
+        VLMEVALKIT: (read_vlmevalkit_rows, read_vlmevalkit_scores),
+        LMMS_EVAL: (read_lmms_rows, read_lmms_scores),
     }[backend]
     halves, points, weight = {}, 0.0, 0.0
     for key in ("site_image", "site_video"):
         bench = by_key(key)
-        out = find(bench, DATA / backend)
+        out = genuine(backend, bench)
         rows = rows_of(bench, out)
         halves[key] = summarise(
             bench, scores_of(bench, out, rows), rows, total=len(rows), state=State.COMPLETE
@@ -164,7 +160,7 @@ def test_rows_are_in_registry_order() -> None:
 
 def test_summarise_counts_what_the_rows_tell() -> None:
     bench = by_key("vsi_bench")
-    out = find_vlmevalkit_outputs(bench, DATA / VLMEVALKIT)
+    out = genuine(VLMEVALKIT, bench)
     rows = read_vlmevalkit_rows(bench, out)
     score = summarise(
         bench,
@@ -183,7 +179,7 @@ def test_summarise_counts_what_the_rows_tell() -> None:
         score.pools,
     ) == (24, 24, int((~rows["parsed"]).sum()), 0, 3, {})
     site = by_key("site_image")
-    found = find_lmms_outputs(site, DATA / LMMS_EVAL)
+    found = genuine(LMMS_EVAL, site)
     known = summarise(
         site,
         read_lmms_scores(site, found),

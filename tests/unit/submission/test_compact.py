@@ -14,7 +14,7 @@ from easi_eval.core.errors import EasiError
 from easi_eval.submission.archive.cells import read_cells, write_cells
 from easi_eval.submission.archive.compact import Key, compact, restore
 from easi_eval.submission.archive.forms import Form, Leave, fold, leave_of, unfold
-from finished import genuine
+from genuine import genuine
 
 
 def lines(*samples: dict[str, Any]) -> list[str]:
