@@ -1,0 +1,33 @@
+"""What ``data/<key>/`` has of each benchmark: genuine result files, and facts that only tests read.
+
+The result files of both backends are one tiny model's answers to the rehearsal's questions.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from easi_eval.backends import make_backend
+from easi_eval.benchmarks import Benchmark
+from easi_eval.data.needs import HubSettings
+from easi_eval.scores.outputs import Outputs
+
+DATA = Path(__file__).parent / "data"
+STAMP = "20260102_030405"  # of lmms-eval's files
+
+
+def files_of(key: str, backend: str) -> Path:
+    """The folder of one benchmark's result files."""
+    return DATA / key / backend
+
+
+def genuine(backend: str, bench: Benchmark) -> Outputs:
+    """The result files of one benchmark."""
+    return make_backend(backend, HubSettings()).outputs(bench, files_of(bench.key, backend))
+
+
+def facts(key: str) -> dict[str, Any]:
+    """The content of a benchmark's ``facts.toml``."""
+    return tomllib.loads((DATA / key / "facts.toml").read_text(encoding="utf-8"))
