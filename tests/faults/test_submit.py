@@ -426,7 +426,7 @@ import sys
 from pathlib import Path
 from test_submit import parcel, QUICK, TOKEN
 from easi_eval.submission.client import Patience
-from easi_eval.submission.submit import submit
+from easi_eval.submission.send import submit
 submit(Path(sys.argv[1]), parcel(sys.argv[2]), TOKEN, False, Patience(waits=(60.0,)), lambda text: print(text, flush=True))
 """  # noqa: E501 -- lines of a program in a string
 
