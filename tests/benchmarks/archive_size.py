@@ -37,7 +37,7 @@ from easi_eval.submission.archive.archive import (
     pack,
 )
 from easi_eval.submission.archive.forms import leave_of
-from easi_eval.submission.client import room_for
+from easi_eval.submission.parcel import room_for
 from easi_eval.submission.payload import build_payload, payload_text
 from easi_eval.submission.proof import prove, tables
 from easi_eval.submission.verify import archived_run, verify

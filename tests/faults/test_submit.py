@@ -26,7 +26,9 @@ import pytest
 
 from board import LIMIT, PATH, Board, Fault, digest
 from easi_eval.core.errors import EasiError
-from easi_eval.submission.client import NotTaken, Parcel, Patience, Sent, Unknown, send
+from easi_eval.submission.client import Patience, send
+from easi_eval.submission.parcel import Parcel
+from easi_eval.submission.reply import NotTaken, Sent, Unknown
 from easi_eval.submission.send import submit
 from easi_eval.submission.send_record import FILE, Fate, SendRecord
 

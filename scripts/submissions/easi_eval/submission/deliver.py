@@ -22,10 +22,10 @@ from .admission import check_admission
 from .archive import build
 from .archive.anonymize import Scrubber
 from .archive.archive import read_index
-from .client import Parcel, room_for
 from .endpoint import by_hand, endpoint
 from .metadata import Evaluated, Naming, compare_with_evaluated, naming_remarks, refuse_other_model
 from .metadata_hints import metadata_suggestions
+from .parcel import Parcel, room_for
 from .send import describe_submission, open_benchmarks, submit
 
 PAYLOAD, ARCHIVE = "easi_results.json", "easi_results.zip"

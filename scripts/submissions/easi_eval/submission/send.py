@@ -8,9 +8,11 @@ from pathlib import Path
 from ..benchmarks import CORE_KEYS, headline_keys
 from ..core.errors import EasiError, ExitCode
 from ..scores.scores import ScoreTable
-from .client import Parcel, Patience, Unknown, send
+from .client import Patience, send
 from .endpoint import LOOK_FIRST, check_token
+from .parcel import Parcel
 from .payload import to_send
+from .reply import Unknown
 from .send_record import FILE, Fate, SendRecord, Submission
 
 
