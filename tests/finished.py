@@ -62,7 +62,7 @@ def finish(cfg: RunConfig, keys: Iterable[str] = CORE_KEYS) -> FinishedRun:
             total=len(rows),
             state=State.COMPLETE,
         )
-        scores[key] = backend.told(cfg, todo.bench, out, rows, score, {})
+        scores[key] = backend.annotate(cfg, todo.bench, out, rows, score, {})
         files = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in out.files}
         Evidence(todo.fingerprint, scores[key], files).save(folder)
         manifest = manifest.with_state(

@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from easi_eval.backends.shared import catalog
-from easi_eval.backends.vlmevalkit.backend import VLMEvalKit, file_name
+from easi_eval.backends.vlmevalkit.backend import VLMEvalKit
 from easi_eval.backends.vlmevalkit.judge_endpoint import endpoint, model_name, probe
+from easi_eval.backends.vlmevalkit.launcher import file_name
 from easi_eval.benchmarks import BENCHMARKS, VLMEVALKIT
 from easi_eval.config import RULES, RunConfig
 from easi_eval.core.backend_facts import BACKEND_FACTS

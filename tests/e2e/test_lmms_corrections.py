@@ -18,7 +18,7 @@ import pandas as pd
 import pytest
 
 from easi_eval.backends.lmms_eval import corrections
-from easi_eval.backends.lmms_eval.caveats import told
+from easi_eval.backends.lmms_eval.caveats import annotate
 from easi_eval.backends.lmms_eval.result_files import (
     find_lmms_outputs,
     read_lmms_rows,
@@ -262,7 +262,7 @@ def line(folder: Path) -> tuple[BenchmarkScore, pd.DataFrame]:
     stock = summarise(
         SPAR, read_lmms_scores(SPAR, out, rows), rows, total=len(rows), state=State.COMPLETE
     )
-    return told(SPAR, out, rows, stock, {}, wanted=True), rows
+    return annotate(SPAR, out, rows, stock, {}, wanted=True), rows
 
 
 def test_every_number_of_the_corrected_line_is_the_repaired_packages(

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from easi_eval.backends import make_backend, resolved
-from easi_eval.backends.lmms_eval.backend import SERVED_TYPES, LmmsEval
-from easi_eval.backends.shared import catalog, launch_env, model_files
+from easi_eval.backends.lmms_eval.backend import LmmsEval
+from easi_eval.backends.lmms_eval.resolve import SERVED_TYPES
+from easi_eval.backends.shared import catalog, launch_env, model_paths
 from easi_eval.backends.shared.folder_digest import BLOCK, WHOLE, folder_revision
 from easi_eval.backends.shared.lineage import lineage
 from easi_eval.backends.shared.signature import signature
@@ -771,7 +772,7 @@ def test_a_folder_that_is_no_model_is_told_for_what_it_is(
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     with pytest.raises(EasiError) as error:
-        model_files.check_folder(tmp_path)
+        model_paths.check_folder(tmp_path)
     assert what in error.value.message
     assert hint in error.value.hint
 
@@ -791,7 +792,7 @@ def test_a_folder_with_a_model_beside_what_training_left_is_taken(
     for name in files:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
-    model_files.check_folder(tmp_path)
+    model_paths.check_folder(tmp_path)
 
 
 @pytest.mark.parametrize("quote", ["'", '"'])

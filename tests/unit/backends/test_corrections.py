@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 
 from easi_eval.backends.lmms_eval import caveats, corrections
-from easi_eval.backends.lmms_eval.caveats import told
+from easi_eval.backends.lmms_eval.caveats import annotate
 from easi_eval.backends.lmms_eval.result_files import (
     find_lmms_outputs,
     read_lmms_rows,
@@ -130,7 +130,7 @@ def spar(tmp_path_factory: pytest.TempPathFactory) -> Spar:
 
 
 def line_of(spar: Spar, wanted: bool) -> BenchmarkScore:
-    return told(SPAR, spar.out, spar.rows, spar.stock, {}, wanted=wanted)
+    return annotate(SPAR, spar.out, spar.rows, spar.stock, {}, wanted=wanted)
 
 
 def test_spar_shows_both_values_and_the_corrected_one_counts(spar: Spar) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from easi_eval.backends import make_backend
+from easi_eval.backends.base import Backend
 from easi_eval.backends.shared import catalog, newer_checkpoints
 from easi_eval.config import RunConfig
 from easi_eval.core.backend_facts import BACKEND_FACTS
@@ -42,6 +43,10 @@ def notes(
         dict.fromkeys(repos, "main"),
         settings,
     )
+
+
+def backend(cfg: RunConfig) -> Backend:
+    return make_backend(cfg.backend, HubSettings())
 
 
 def choice(folder: Path, **fields: Any) -> ModelChoice:
@@ -139,7 +144,7 @@ def test_transformers_5_needs_nothing_translated(
     plain = choice(saved(tmp_path / "tuned"))
     cfg = RunConfig(model="a/b", model_args="pretrained=a/b", backend="lmms-eval", plain=True)
     assert bool(notes(tmp_path, plain)) is translated
-    assert newer_checkpoints.read_as_they_are(cfg, plain) is translated
+    assert newer_checkpoints.read_as_they_are(cfg, backend(cfg), plain) is translated
     if not translated:
         assert notes(tmp_path, choice(saved(tmp_path / "odd", rope_type="proportional"))) == ()
 
@@ -164,7 +169,7 @@ def test_who_reads_a_checkpoint_as_it_is(
 ) -> None:
     model = choice(saved(tmp_path / "tuned"), **fields)
     cfg = RunConfig(**{"model": "org/model", "model_args": "pretrained=org/model", **options})
-    assert newer_checkpoints.read_as_they_are(cfg, model) is as_it_is
+    assert newer_checkpoints.read_as_they_are(cfg, backend(cfg), model) is as_it_is
     assert len(notes(tmp_path, model, **options)) == 1, "said, and not refused"
 
 

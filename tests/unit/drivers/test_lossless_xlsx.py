@@ -213,11 +213,11 @@ def test_how_many_an_xlsx_would_have_changed_stands_beside_the_score(tmp_path: P
     )
     cfg = RunConfig(model="m")
     assert (
-        backend.told(cfg, bench, out, rows, plain, {"lossy": []})
-        == backend.told(cfg, bench, out, rows, plain, {})
+        backend.annotate(cfg, bench, out, rows, plain, {"lossy": []})
+        == backend.annotate(cfg, bench, out, rows, plain, {})
         == plain
     )
-    (note,) = backend.told(cfg, bench, out, rows, plain, {"lossy": ["3", "7"]}).notes
+    (note,) = backend.annotate(cfg, bench, out, rows, plain, {"lossy": ["3", "7"]}).notes
     assert note.startswith(f"2 of {len(rows)} answers are scored as they were given")
 
 
@@ -229,13 +229,13 @@ def test_answers_that_are_right_without_a_letter_are_told(tmp_path: Path) -> Non
         bench.key, Reading(50.0), n=len(rows), total=len(rows), state=State.COMPLETE
     )
     assert (
-        backend.told(
+        backend.annotate(
             RunConfig(model="m"), bench, out, rows.assign(parsed=False, score=0.0), plain, {}
         )
         == plain
     )
     rows = rows.assign(parsed=[False, *[True] * (len(rows) - 1)], score=1.0)
-    (note,) = backend.told(RunConfig(model="m"), bench, out, rows, plain, {}).notes
+    (note,) = backend.annotate(RunConfig(model="m"), bench, out, rows, plain, {}).notes
     assert note.startswith("1 answers without a letter count as correct")
 
 

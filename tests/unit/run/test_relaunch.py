@@ -123,7 +123,7 @@ class Toy:
     def read(self, bench: Benchmark, out: Outputs, rows: pd.DataFrame) -> Reading:
         return Reading(100.0)
 
-    def told(
+    def annotate(
         self,
         cfg: RunConfig,
         bench: Benchmark,

@@ -1,6 +1,7 @@
-"""The interface of an evaluation backend.
+"""The interface of an evaluation backend, in three parts.
 
-Each backend implements it in one module; no other module knows which one runs.
+Each backend implements them in a folder of its own; no other module knows which one runs. A caller
+takes the narrowest part that serves it.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
     from ..benchmarks import Benchmark
     from ..config import RunConfig
+    from ..core.errors import EasiError
     from ..core.model import ModelChoice
     from ..core.run_folder import RunPaths
     from ..data.needs import Need
@@ -22,15 +24,13 @@ if TYPE_CHECKING:
     from ..scores.scores import BenchmarkScore, Reading
 
 
-class Backend(Protocol):
-    """One evaluation backend.
+class Resolver(Protocol):
+    """Decides which model runs, from files.
 
     No method imports the backend's own package. Only ``resolve`` may send requests to the hub.
     """
 
     name: str  # as given to ``--backend``
-    payload_name: str  # as written into the payload
-    package: str  # import name of the real package
 
     def version(self, cfg: RunConfig) -> str:
         """Return the version of the package that the run uses."""
@@ -70,17 +70,6 @@ class Backend(Protocol):
         """
         ...
 
-    def settings(self, cfg: RunConfig, bench: Benchmark) -> dict[str, object]:
-        """Return what changes this benchmark's answers or scores, apart from the model.
-
-        That is the task, the judge, and the corrections.
-        """
-        ...
-
-    def needs(self, cfg: RunConfig, bench: Benchmark) -> list[Need]:
-        """Return the data this benchmark reads, to be fetched before anything is launched."""
-        ...
-
     def weights(self, model: ModelChoice) -> list[Need]:
         """Return the checkpoints of the hub that the model reads.
 
@@ -90,6 +79,23 @@ class Backend(Protocol):
 
     def localise(self, model: ModelChoice, repo: str, path: Path) -> ModelChoice:
         """Return the choice with the weights of ``repo`` in the folder ``path``."""
+        ...
+
+
+class Launcher(Protocol):
+    """Builds the commands that answer and score. No method imports the backend's own package."""
+
+    name: str
+
+    def settings(self, cfg: RunConfig, bench: Benchmark) -> dict[str, object]:
+        """Return what changes this benchmark's answers or scores, apart from the model.
+
+        That is the task, the judge, and the corrections.
+        """
+        ...
+
+    def needs(self, cfg: RunConfig, bench: Benchmark) -> list[Need]:
+        """Return the data this benchmark reads, to be fetched before anything is launched."""
         ...
 
     def answer_job(
@@ -117,12 +123,8 @@ class Backend(Protocol):
         """Return the process that scores each benchmark of ``todo`` once it is answered.
 
         It reads the answers from the journal and scores by rules, unless ``judge`` names a model.
-        Only a backend whose ``Kind`` takes a judge is given one.
+        Only a backend whose ``BackendFacts`` take a judge is given one.
         """
-        ...
-
-    def judge_model(self, cfg: RunConfig, judge: str) -> str:
-        """Return the model name that is sent to the endpoint for this judge."""
         ...
 
     def plain_job(
@@ -134,6 +136,31 @@ class Backend(Protocol):
         """
         ...
 
+    def reads_unmodified(self, cfg: RunConfig, model: ModelChoice) -> bool:
+        """Return whether a process that this program does not modify reads the checkpoint.
+
+        That is an engine's process, or the backend's own program.
+        """
+        ...
+
+    def probe_judge(self, cfg: RunConfig, judge: str) -> EasiError | None:
+        """Send the judge one short question.
+
+        Returns:
+            Why it cannot be used; None if it can.
+
+        Raises:
+            EasiError: A setting for all judges is wrong.
+        """
+        ...
+
+
+class Reader(Protocol):
+    """Reads what a backend wrote."""
+
+    name: str
+    payload_name: str  # as written into the payload
+
     def outputs(self, bench: Benchmark, folder: Path, judge: str = "") -> Outputs:
         """Find the files of one benchmark in ``folder``, those made with ``judge``.
 
@@ -143,7 +170,7 @@ class Backend(Protocol):
         ...
 
     def rows(self, bench: Benchmark, out: Outputs) -> pd.DataFrame:
-        """Return one row per question, with the columns of ``results.readers.ROW_COLUMNS``."""
+        """Return one row per question, with the columns of ``scores.row_table.ROW_COLUMNS``."""
         ...
 
     def read(self, bench: Benchmark, out: Outputs, rows: pd.DataFrame) -> Reading:
@@ -153,7 +180,7 @@ class Backend(Protocol):
         """
         ...
 
-    def told(
+    def annotate(
         self,
         cfg: RunConfig,
         bench: Benchmark,
@@ -164,7 +191,7 @@ class Backend(Protocol):
     ) -> BenchmarkScore:
         """Return ``score`` with the notes and corrections that are reported beside it.
 
-        Corrections carry both values, oddities are counted. ``scorer_notes`` are the notes that
+        Corrections carry both values, caveats are counted. ``scorer_notes`` are the notes that
         this program's scorer wrote.
         """
         ...
@@ -172,3 +199,7 @@ class Backend(Protocol):
     def total(self, cfg: RunConfig, bench: Benchmark, out: Outputs) -> int:
         """Return the dataset's number of rows, for a launch that left no list of questions."""
         ...
+
+
+class Backend(Resolver, Launcher, Reader, Protocol):
+    """One evaluation backend."""

@@ -22,7 +22,7 @@ from ..engine.scorer import tolerable
 from ..engine.work import ItemList
 from ..scores.scorer_notes import NOTES_FILE
 from ..scores.scores import BenchmarkScore, Pool, Reading, State
-from .base import Backend
+from .base import Reader
 from .shared.stop_strings import shown
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ class Evidence:
 
 def gather(
     cfg: RunConfig,
-    backend: Backend,
+    reader: Reader,
     bench: Benchmark,
     folder: Path,
     fingerprint: str,
@@ -122,7 +122,7 @@ def gather(
 
     Args:
         cfg: The run.
-        backend: The backend that wrote the files.
+        reader: Reads the files of the backend that wrote them.
         bench: The benchmark.
         folder: Folder with the files.
         fingerprint: Fingerprint of the benchmark's settings.
@@ -140,9 +140,9 @@ def gather(
     from ..scores.rows import summarise
     from .canaries import warnings
 
-    out = backend.outputs(bench, folder, judge)
-    rows = backend.rows(bench, out)
-    reading = checked(backend, bench, out, rows)
+    out = reader.outputs(bench, folder, judge)
+    rows = reader.rows(bench, out)
+    reading = checked(reader, bench, out, rows)
     if reading.overall is None and cfg.limit is None:
         raise EasiError(
             f"{bench.title} has no score: {reading.why_missing.get('', 'not in the aggregate')}",
@@ -154,7 +154,7 @@ def gather(
             f"which are not the {len(items.ids)} that were asked",
             hint=AGAIN,
         )
-    total = items.total if items is not None else backend.total(cfg, bench, out)
+    total = items.total if items is not None else reader.total(cfg, bench, out)
     if cfg.limit is None and len(rows) != total:
         raise EasiError(f"{bench.title} has {len(rows)} questions of {total}", hint=AGAIN)
     failed = int(rows["failed"].sum())
@@ -167,7 +167,7 @@ def gather(
     notes = (*_failures(scorer_notes, len(rows)), *_cuts(cut, len(rows)))
     # Under --limit: lmms-eval cannot aggregate VSI-Bench unless every question type was asked.
     if reading.overall is None:
-        reading = recompute(bench, bench.source(backend.name, out.task), rows)
+        reading = recompute(bench, bench.source(reader.name, out.task), rows)
         notes = (
             *notes,
             "the backend gives no score for so few questions; "
@@ -185,14 +185,14 @@ def gather(
         notes=notes,
     )
     score = replace(
-        backend.told(cfg, bench, out, rows, score, scorer_notes),
+        reader.annotate(cfg, bench, out, rows, score, scorer_notes),
         cut=cut.total(),
         warnings=warnings(bench, rows, answers),
     )
     return Evidence(fingerprint, score, _digests(folder, out.files), cfg.limit)
 
 
-def checked(backend: Backend, bench: Benchmark, out: Outputs, rows: pd.DataFrame) -> Reading:
+def checked(reader: Reader, bench: Benchmark, out: Outputs, rows: pd.DataFrame) -> Reading:
     """Return the backend's scores of the answered questions, verified against the rows.
 
     If some questions failed, the scores are recomputed from all rows instead.
@@ -202,7 +202,7 @@ def checked(backend: Backend, bench: Benchmark, out: Outputs, rows: pd.DataFrame
     """
     from ..scores.recompute import disagreement, filled, recompute, wrong_scores
 
-    source = bench.source(backend.name, out.task)
+    source = bench.source(reader.name, out.task)
     wrong = wrong_scores(rows)
     if wrong:
         item, score, right = wrong[0]
@@ -213,7 +213,7 @@ def checked(backend: Backend, bench: Benchmark, out: Outputs, rows: pd.DataFrame
         )
     answered = rows[~rows["failed"]]
     own = recompute(bench, source, answered)
-    found = backend.read(bench, out, answered) if out.scores else own
+    found = reader.read(bench, out, answered) if out.scores else own
     said = disagreement(source, own, found)
     if said:
         raise EasiError(f"{bench.title}: {said}", hint=DIFFERS)

@@ -21,6 +21,7 @@ class BackendFacts:
         takes_dataset_dir: Whether ``--dataset-dir`` applies.
         takes_vsi_input: Whether ``--vsi-input`` applies.
         takes_no_corrections: Whether ``--no-corrections`` applies.
+        plain_cuts_at_commas: Whether its own launch (``--plain``) cannot take a path with commas.
         same_answers: Options of the backend's own command line that change no answer and no score,
             each with the number of words after it.
     """
@@ -35,6 +36,7 @@ class BackendFacts:
     takes_dataset_dir: bool
     takes_vsi_input: bool
     takes_no_corrections: bool
+    plain_cuts_at_commas: bool
     same_answers: Mapping[str, int] = field(default_factory=dict)
 
     def answer_arguments(self, words: Sequence[str]) -> list[str]:
@@ -68,6 +70,7 @@ BACKEND_FACTS: Mapping[str, BackendFacts] = {
             takes_dataset_dir=True,
             takes_vsi_input=True,
             takes_no_corrections=False,
+            plain_cuts_at_commas=False,
             same_answers={
                 "--verbose": 0,
                 "--reuse": 0,
@@ -88,6 +91,7 @@ BACKEND_FACTS: Mapping[str, BackendFacts] = {
             takes_dataset_dir=False,
             takes_vsi_input=False,
             takes_no_corrections=True,
+            plain_cuts_at_commas=True,
             same_answers={
                 "--verbosity": 1,
                 "--log_samples": 0,

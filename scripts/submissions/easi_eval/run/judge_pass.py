@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from ..backends.base import Backend
+from ..backends.base import Reader
 from ..backends.evidence import Evidence
 from ..benchmarks import GROUPS, Benchmark
 from ..core.atomic_files import read_json
@@ -50,7 +50,7 @@ class JudgePass:
     """
 
     policy: Policy
-    backend: Backend
+    backend: Reader
     todo: Sequence[Benchmark]
     paths: RunPaths
     rules: Mapping[str, Evidence]

@@ -24,7 +24,6 @@ from ..backends.evidence import Evidence
 from ..backends.shared import damaged, newer_checkpoints
 from ..backends.shared.adapters import checkpoints
 from ..backends.shared.launch_env import libraries_of
-from ..backends.vlmevalkit import judge_endpoint
 from ..benchmarks import ALL_KEYS, GROUPS, Source
 from ..config import RunConfig
 from ..core.errors import EasiError, ExitCode, Refusals, Unreachable
@@ -500,21 +499,13 @@ class Run:
         """
         if not self.policy.judge:
             return ""
-        seconds = min(
-            judge_endpoint.PROBE_SECONDS, judge_endpoint.seconds() or judge_endpoint.PROBE_SECONDS
-        )
-        try:
-            judge_endpoint.probe(
-                judge_endpoint.endpoint(),
-                self.backend.judge_model(self.cfg, self.policy.judge),
-                seconds,
-            )
-        except EasiError as error:
-            if judging.judge_is_required(self.cfg, os.environ):
-                raise
-            self.policy = replace(self.policy, judge="", why_none=error.message)
-            return f"{error.message}: all benchmarks are read by rules"
-        return ""
+        error = self.backend.probe_judge(self.cfg, self.policy.judge)
+        if error is None:
+            return ""
+        if judging.judge_is_required(self.cfg, os.environ):
+            raise error
+        self.policy = replace(self.policy, judge="", why_none=error.message)
+        return f"{error.message}: all benchmarks are read by rules"
 
     def _begin(self, emit: Emit) -> None:
         plan = self.plan
@@ -597,7 +588,7 @@ class Run:
 
     def _evaluate(self, emit: Emit) -> None:
         plan = self.plan
-        translated = newer_checkpoints.read_as_they_are(self.cfg, plan.model)
+        translated = newer_checkpoints.read_as_they_are(self.cfg, self.backend, plan.model)
         model = prepare.laid_out(
             plan.model, self.snapshots, self.backend, plan.paths.root / "checkpoint", translated
         )

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
-from ..backends.base import Backend
+from ..backends.base import Resolver
 from ..backends.shared.adapters import checkpoints
 from ..backends.shared.model_files import weights_need
 from ..backends.shared.newer_checkpoints import shadows
@@ -155,7 +155,7 @@ def fetch_referred(
 def laid_out(
     model: ModelChoice,
     snapshots: Mapping[str, Path],
-    backend: Backend,
+    resolver: Resolver,
     target: Path,
     translated: bool = False,
 ) -> ModelChoice:
@@ -166,7 +166,7 @@ def laid_out(
     Args:
         model: The model.
         snapshots: Folders of fetched repositories; other names are taken for folders.
-        backend: The backend, which knows where a model's class takes its checkpoints.
+        resolver: The backend, which knows where a model's class takes its checkpoints.
         target: Folder below which new folders are made.
         translated: Also convert checkpoints that transformers 5 saved, so that transformers 4 can
             load them.
@@ -190,7 +190,7 @@ def laid_out(
             folder = target / sanitise(f"{Path(base).name}+{Path(name).name}")
             lay_out(adapter, base_lies, folder)
         if folder != lies[name]:
-            model = backend.localise(model, name, folder.absolute())
+            model = resolver.localise(model, name, folder.absolute())
     return model
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ..backends.base import Backend
+from ..backends.base import Reader
 from ..benchmarks import CORE_KEYS, by_key
 from ..config import RunConfig
 from ..core.atomic_files import write_atomic, write_json
@@ -56,7 +56,7 @@ class ResultFiles:
 
     asked: RunConfig
     cfg: RunConfig
-    backend: Backend
+    backend: Reader
     hub: HubSettings
     model: ModelChoice
     paths: RunPaths

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..backends.base import Backend
+from ..backends.base import Reader
 from ..backends.evidence import checked
 from ..benchmarks import ALL_KEYS, by_key
 from ..config import RunConfig
@@ -24,13 +24,13 @@ from .archive.safe_zip import REFUSED
 class ArchivedRun:
     """The run that an archive belongs to, as described by its manifest."""
 
-    backend: Backend
+    backend: Reader
     cfg: RunConfig
     model: str
     states: Mapping[str, Mapping[str, Any]]
 
     @classmethod
-    def of(cls, manifest: Any, make: Callable[[str], Backend]) -> ArchivedRun:
+    def of(cls, manifest: Any, make: Callable[[str], Reader]) -> ArchivedRun:
         """Read the content of ``run_manifest.json``; ``make`` returns the backend by its name.
 
         Raises:
@@ -116,7 +116,7 @@ def _score(source: ArchivedRun, key: str, folder: Path, judge: str, proof: Proof
         total=(state.get("evidence") or {}).get("total"),
         state=State(state.get("state") or State.INCOMPLETE),
     )
-    return backend.told(source.cfg, bench, out, rows, score, {})
+    return backend.annotate(source.cfg, bench, out, rows, score, {})
 
 
 def tables(source: ArchivedRun, folder: Path) -> dict[str, bytes]:

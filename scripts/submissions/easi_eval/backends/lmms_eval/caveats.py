@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def told(
+def annotate(
     bench: Benchmark,
     out: Outputs,
     rows: pd.DataFrame,

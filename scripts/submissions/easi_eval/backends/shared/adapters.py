@@ -15,7 +15,8 @@ from ...core.errors import EasiError
 from ...core.model import ModelChoice
 from ...data.needs import HubSettings
 from .class_source import ClassSource
-from .model_files import CHECKPOINT_KEYS, files_of, is_hub_id
+from .model_files import files_of
+from .model_paths import CHECKPOINT_KEYS, is_hub_id
 from .references import bare_adapter, base_of, referred_to
 
 # Endings of classes whose ``from_pretrained`` does not load the model's weights.

@@ -15,7 +15,7 @@ from ...core.errors import EasiError
 from ...core.model import ModelChoice
 from ...data.weight_files import ADAPTER_SETS, ENGINE_SETS, INDEX, OTHER_FIRST, SETS, shards
 from .adapters import checkpoints
-from .model_files import LOADABLE
+from .model_paths import LOADABLE
 from .references import ADAPTER, CONFIG, reached, read_object
 
 # Arguments that make a class load other files than those checked here.

@@ -14,15 +14,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from ...benchmarks import LMMS_EVAL
 from ...config import RunConfig
 from ...core.errors import EasiError
 from ...core.model import ModelChoice
 from ...data.model_file import fetch_model_file
 from ...data.needs import HubSettings
 from ...engine.vlm.transformers5 import has_output_head, of_5, translate, translate_tokenizer
-from ..lmms_eval.backend import OTHER_ENGINES
-from . import launch_env, model_files
+from ..base import Launcher
+from . import launch_env, model_files, model_paths
 from .references import (
     ADAPTER,
     CONFIG,
@@ -60,19 +59,13 @@ def notes(
         made.check(name)
         if made.changed:
             _check_place(cfg, name)
-        said += [f"{model_files.model_name(name)} was {line}" for line in made.said()]
+        said += [f"{model_paths.model_name(name)} was {line}" for line in made.said()]
     return tuple(dict.fromkeys(said))
 
 
-def read_as_they_are(cfg: RunConfig, model: ModelChoice) -> bool:
-    """Return whether transformers 4 reads the checkpoint in a process that we do not modify.
-
-    That is an engine's process, or ``python -m lmms_eval``, which ``--plain`` starts.
-    """
-    changed_nothing = bool(model.engine) or (
-        cfg.backend == LMMS_EVAL and (cfg.plain or cfg.model in OTHER_ENGINES)
-    )
-    return changed_nothing and _to_be_translated(cfg)
+def read_as_they_are(cfg: RunConfig, launcher: Launcher, model: ModelChoice) -> bool:
+    """Return whether transformers 4 reads the checkpoint in a process that we do not modify."""
+    return launcher.reads_unmodified(cfg, model) and _to_be_translated(cfg)
 
 
 def _to_be_translated(cfg: RunConfig) -> bool:
@@ -82,10 +75,10 @@ def _to_be_translated(cfg: RunConfig) -> bool:
 
 def _check_place(cfg: RunConfig, name: str) -> None:
     place = str(cfg.output_dir.absolute())
-    if cfg.plain and cfg.backend == LMMS_EVAL and "," in place:
+    if cfg.plain and cfg.kind.plain_cuts_at_commas and "," in place:
         raise EasiError(
             f"--plain: {name} was saved by transformers 5 and is laid out anew below {place}, a "
-            "path that lmms-eval's own launch cannot take",
+            f"path that {cfg.backend}'s own launch cannot take",
             hint="choose an --output-dir without commas",
         )
 
@@ -185,7 +178,7 @@ def _configs(
 
 def _place(name: str, revision: str, hub: HubSettings) -> Path | None:
     """Return ``files_of``, fetching the config if it is not at hand; None if that fails."""
-    if (found := model_files.files_of(name, hub, revision)) is None and model_files.is_hub_id(name):
+    if (found := model_files.files_of(name, hub, revision)) is None and model_paths.is_hub_id(name):
         with suppress(EasiError, OSError):
             return fetch_model_file(hub, name, CONFIG, revision).parent
     return found

@@ -11,7 +11,7 @@ from ...config import RunConfig
 from ...core.errors import EasiError
 from ...core.model import ModelChoice
 from ...data.needs import HubSettings
-from . import model_files
+from . import model_files, model_paths
 
 SETTINGS = ("quantization_config", "compression_config")
 PARTS = ("text_config", "llm_config", "language_config")
@@ -85,13 +85,13 @@ def check(cfg: RunConfig, model: ModelChoice, paths: Iterable[str], hub: HubSett
     """
     for path in paths:
         # During ``--smoke`` the local hub is not running yet.
-        if cfg.smoke and model_files.is_hub_id(path):
+        if cfg.smoke and model_paths.is_hub_id(path):
             continue
         try:
             config = model_files.model_config(path, hub, str(model.arguments.get("revision", "")))
         except EasiError:  # preparation reports it
             continue
-        refuse(model_files.model_name(path), config or {}, cfg.device in ("cpu", "mps"), installed)
+        refuse(model_paths.model_name(path), config or {}, cfg.device in ("cpu", "mps"), installed)
 
 
 def refuse(

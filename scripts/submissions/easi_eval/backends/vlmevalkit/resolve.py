@@ -14,7 +14,7 @@ from ...core.errors import EasiError
 from ...core.model import ModelChoice
 from ...core.suggest import did_you_mean
 from ...data.needs import HubSettings
-from ..shared import catalog, launch_env, model_files
+from ..shared import catalog, launch_env, model_files, model_paths
 from ..shared.class_source import ClassSource
 from ..shared.lineage import lineage
 from ..shared.references import bare_adapter
@@ -134,21 +134,21 @@ def of_entry(entry: catalog.Entry, arguments: Mapping[str, object], why: str) ->
     own = {key: value for key, value in entry.kwargs.items() if key != "model_path"}
     path = str(arguments.get("model_path") or entry.model_path or entry.name)
     if "model_path" in arguments:
-        if model_files.is_missing_path(path):
+        if model_paths.is_missing_path(path):
             raise EasiError(
                 f"--model-args model_path={path}: there is no such folder",
-                hint=model_files.folder_hint(path),
+                hint=model_paths.folder_hint(path),
             )
-        if not model_files.is_hub_id(path) and not Path(path).expanduser().exists():
+        if not model_paths.is_hub_id(path) and not Path(path).expanduser().exists():
             raise EasiError(
                 f"--model-args model_path={path} is no folder and no hub id",
                 hint="write org/model, or a folder that is there",
             )
-        model_files.check_folder(Path(path).expanduser())
-        arguments = {**arguments, "model_path": model_files.model_path(path)}
+        model_paths.check_folder(Path(path).expanduser())
+        arguments = {**arguments, "model_path": model_paths.model_path(path)}
     return ModelChoice(
-        model_files.model_name(path),
-        model_files.model_path(path),
+        model_paths.model_name(path),
+        model_paths.model_path(path),
         entry.cls,
         why,
         entry=entry.name,
@@ -217,11 +217,11 @@ def _of_family(model_type: str, asked: ResolutionInput) -> ModelChoice:
     """
     _no_model_path(asked)
     model, arguments = asked.cfg.model, asked.arguments
-    family, name = FAMILIES[model_type], model_files.model_name(model)
-    files = model_files.files_of(model_files.model_path(model), asked.hub, asked.revision)
+    family, name = FAMILIES[model_type], model_paths.model_name(model)
+    files = model_files.files_of(model_paths.model_path(model), asked.hub, asked.revision)
     adapter = bare_adapter(files) if files is not None else None
     # An adapter's own name says nothing about the settings.
-    like = model_files.model_name(adapter.base) if adapter else name
+    like = model_paths.model_name(adapter.base) if adapter else name
     found = family_settings(family, like.rpartition("/")[2], asked.entries.values())
     lacking = [key for key in family.required if key not in arguments]
     if found is None and lacking:
@@ -238,7 +238,7 @@ def _of_family(model_type: str, asked: ResolutionInput) -> ModelChoice:
         )
     return ModelChoice(
         name,
-        model_files.model_path(model),
+        model_paths.model_path(model),
         family.cls,
         why,
         arguments={**(found.arguments if found else {}), **arguments},
@@ -263,13 +263,13 @@ def _own(asked: ResolutionInput) -> ModelChoice | None:
             hint="name the checkpoint: --model-args model_path=org/model (or a folder)",
         )
     where = (
-        {"model_path": model_files.model_path(str(path))}
+        {"model_path": model_paths.model_path(str(path))}
         if path and "model_path" in asked.arguments
         else {}
     )
     return ModelChoice(
-        model_files.model_name(str(path)) if path else found.name,
-        model_files.model_path(str(path)) if path else found.cls,
+        model_paths.model_name(str(path)) if path else found.name,
+        model_paths.model_path(str(path)) if path else found.cls,
         found.cls,
         f"a class of your own, in {found.path}",
         arguments={**asked.arguments, **where},
@@ -294,7 +294,7 @@ def _on_cpu(asked: ResolutionInput, entry: catalog.Entry | None) -> ModelChoice:
     # During ``--smoke`` the model is on a local hub that is not running yet.
     config = (
         None
-        if asked.cfg.smoke and model_files.is_hub_id(asked.cfg.model)
+        if asked.cfg.smoke and model_paths.is_hub_id(asked.cfg.model)
         else model_files.model_config(asked.cfg.model, asked.hub, asked.revision)
     )
     model = _generic(asked, config, CPU)
@@ -315,7 +315,7 @@ def _generic(asked: ResolutionInput, config: Mapping[str, object] | None, why: s
     _no_model_path(asked)
     family = FAMILIES.get(str((config or {}).get("model_type")))
     refuse_unloadable(
-        model_files.model_name(cfg.model),
+        model_paths.model_name(cfg.model),
         config or {},
         cfg.trust_remote_code,
         f"leave out --device cpu: on a GPU VLMEvalKit's {family.cls} runs it"
@@ -327,8 +327,8 @@ def _generic(asked: ResolutionInput, config: Mapping[str, object] | None, why: s
     if cfg.trust_remote_code:
         own["trust_remote_code"] = True
     return ModelChoice(
-        model_files.model_name(cfg.model),
-        model_files.model_path(cfg.model),
+        model_paths.model_name(cfg.model),
+        model_paths.model_path(cfg.model),
         GENERIC,
         why,
         arguments={**own, **asked.arguments},
@@ -346,14 +346,14 @@ def _no_model_path(asked: ResolutionInput) -> None:
 
 def _refuse_unknown(asked: ResolutionInput, family: object) -> None:
     model = asked.cfg.model
-    if model_files.is_missing_path(model):
+    if model_paths.is_missing_path(model):
         raise EasiError(
-            f"--model {model}: there is no such folder", hint=model_files.folder_hint(model)
+            f"--model {model}: there is no such folder", hint=model_paths.folder_hint(model)
         )
     # A path may be misspelt, too.
     if (
         family is None
-        and not model_files.is_hub_id(model)
+        and not model_paths.is_hub_id(model)
         and not Path(model).expanduser().is_dir()
     ):
         known = [*asked.entries, *own_classes.names(asked.package)]

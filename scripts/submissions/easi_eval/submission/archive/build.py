@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ... import __version__
-from ...backends.base import Backend
+from ...backends.base import Reader
 from ...backends.evidence import Evidence
 from ...benchmarks import by_key
 from ...config import RunConfig
@@ -81,7 +81,7 @@ class Places:
 def make(
     paths: RunPaths,
     keys: Sequence[str],
-    backend: Backend,
+    backend: Reader,
     scrubber: Scrubber,
     payload: Mapping[str, Any],
     fits: Callable[[int], bool],

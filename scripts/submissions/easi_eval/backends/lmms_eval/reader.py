@@ -1,0 +1,69 @@
+"""Read what lmms-eval wrote, and what is reported beside its scores."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ...benchmarks import Benchmark
+from ...config import RunConfig
+from ...data.needs import HubSettings
+from ...scores.outputs import Outputs
+from . import FACTS
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from ...scores.scores import BenchmarkScore, Reading
+
+
+class LmmsEvalReader:
+    """Reads the files of lmms-eval. Its methods load pandas when they are called."""
+
+    name = FACTS.name
+    payload_name = "lmmseval"
+
+    def __init__(self, hub: HubSettings) -> None:
+        self.hub = hub
+
+    def outputs(self, bench: Benchmark, folder: Path, judge: str = "") -> Outputs:
+        """Find the files of one benchmark in ``folder``."""
+        from .result_files import find_lmms_outputs
+
+        return find_lmms_outputs(bench, folder)
+
+    def rows(self, bench: Benchmark, out: Outputs) -> pd.DataFrame:
+        """Return one row per question, with the columns of ``scores.row_table.ROW_COLUMNS``."""
+        from .result_files import read_lmms_rows
+
+        return read_lmms_rows(bench, out)
+
+    def read(self, bench: Benchmark, out: Outputs, rows: pd.DataFrame) -> Reading:
+        """Return headline score and sub-scores (0-100) from the aggregate files."""
+        from .result_files import read_lmms_scores
+
+        return read_lmms_scores(bench, out, rows)
+
+    def annotate(
+        self,
+        cfg: RunConfig,
+        bench: Benchmark,
+        out: Outputs,
+        rows: pd.DataFrame,
+        score: BenchmarkScore,
+        scorer_notes: Mapping[str, Any],
+    ) -> BenchmarkScore:
+        """Return ``score`` with its notes and corrections.
+
+        Corrected values are the headline, unless ``--no-corrections`` is given.
+        """
+        from .caveats import annotate
+
+        return annotate(bench, out, rows, score, scorer_notes, wanted=not cfg.no_corrections)
+
+    def total(self, cfg: RunConfig, bench: Benchmark, out: Outputs) -> int:
+        """Return the dataset's number of rows."""
+        from .result_files import lmms_total
+
+        return lmms_total(bench, out)

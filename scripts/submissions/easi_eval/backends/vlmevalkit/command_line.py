@@ -1,0 +1,50 @@
+"""VLMEvalKit's own command line, and which of its options may follow ``--``."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from ...config import RunConfig
+from ...core.places import REPOSITORY
+from ..shared import catalog, parsers
+from . import FACTS
+
+RUN_PY = REPOSITORY / FACTS.folder / "run.py"
+DRIVER = REPOSITORY / FACTS.folder / "easi_vlmevalkit" / "__main__.py"
+# Options of VLMEvalKit's command line that this program sets, and its own option to use instead.
+OURS = {
+    "data": "--benchmarks",
+    "model": "--model",
+    "config": "--model and --benchmarks",
+    "work_dir": "--output-dir",
+    "mode": "--model, a whole run",
+    "limit": "--limit",
+    "judge": "--judge",
+    "nproc": "--nproc",
+    "vsi_input": "--vsi-input",
+    "judge_base_url": "OPENAI_API_BASE in the environment",
+    "judge_key": "OPENAI_API_KEY in the environment",
+}
+OWN_LOOP = "it belongs to VLMEvalKit's own loop, which --plain runs"
+
+
+def check_words(cfg: RunConfig) -> None:
+    """Refuse arguments after ``--`` that would fail late or do nothing."""
+    if not cfg.backend_args:
+        return
+    known = parser(cfg.backend_path)
+    used = {action.dest for action in parsers.read_parser(DRIVER, "parser", "VLMEvalKit")._actions}
+    unused = (
+        {}
+        if cfg.plain
+        else {action.dest: OWN_LOOP for action in known._actions if action.dest not in used}
+    )
+    parsers.check_words(cfg.backend_args, known, OURS, unused)
+
+
+def parser(backend_path: Path | None = None) -> argparse.ArgumentParser:
+    """Return a parser with the options of VLMEvalKit's own command line."""
+    return parsers.read_parser(
+        catalog.locate(FACTS, backend_path).root / "run.py", "parse_args", "VLMEvalKit"
+    )
