@@ -20,7 +20,7 @@ from ..core.events import DataProgress, Emit, Notice
 from ..core.locks import Waiting, file_lock
 from . import unpack as unpacking
 from .files import WantedFile, bring, tidy
-from .hub import Hub, list_all
+from .hub import Hub
 from .local_store import Checked, digest_of, local_listing, save_listing, snapshot_folder, write_ref
 from .needs import Fetched, FileRecord, HubSettings, Kind, Listing, Need, Repo, Size
 from .parallel import Pulse, run_all
@@ -63,7 +63,7 @@ def fetch(needs: Sequence[Need], emit: Emit, settings: HubSettings) -> list[Fetc
         listings = {repo: local_listing(settings, repo) for repo in repos}
     else:
         try:
-            listings = list_all(repos, hub, pulse)
+            listings = hub.list_all(repos)
         except Unreachable as error:
             listings = {repo: local_listing(settings, repo) for repo in repos}
             if not all_here(needs, listings, settings):
@@ -123,7 +123,7 @@ def size_of(needs: Sequence[Need], settings: HubSettings) -> list[Size]:
 def _ask_each(
     repos: Sequence[Repo], settings: HubSettings, pulse: Pulse
 ) -> dict[Repo, Listing | EasiError]:
-    """Like ``list_all``, but return an error in place of each listing that failed."""
+    """Like ``Hub.list_all``, but return an error in place of each listing that failed."""
     answers: dict[Repo, Listing | EasiError] = {}
     try:
         hub = Hub(settings, pulse)

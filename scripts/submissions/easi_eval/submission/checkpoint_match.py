@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..core.errors import EasiError
-from ..data.hub import Hub, list_all
+from ..data.hub import Hub
 from ..data.local_store import digest_of
 from ..data.needs import HubSettings, Repo
 from ..data.parallel import Pulse
@@ -39,8 +39,8 @@ def match_checkpoint(folder: Path, name: str, revision: str, settings: HubSettin
     """
     if settings.offline:
         raise EasiError(settings.why_offline, hint=f"unset {settings.offline_by}")
-    repo, pulse = Repo("model", name, revision), Pulse()
-    listing = list_all([repo], Hub(settings, pulse), pulse)[repo]
+    repo = Repo("model", name, revision)
+    listing = Hub(settings, Pulse()).list_all([repo])[repo]
     theirs = {file.path: file for file in listing.files if _matters(Path(file.path))}
     ours = {path.name: path for path in folder.iterdir() if path.is_file() and _matters(path)}
     formats = {path.suffix for path in ours.values()}
