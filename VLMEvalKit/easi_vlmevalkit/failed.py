@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from easi_eval.backends.vlmevalkit.result_files import question_facts
+from easi_eval.backends.vlmevalkit.question_rows import question_facts
 from easi_eval.benchmarks import VLMEVALKIT, by_key
 from easi_eval.engine.journal import Answer
 from easi_eval.scores.recompute import SETS

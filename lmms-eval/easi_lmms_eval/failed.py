@@ -8,7 +8,7 @@ import random
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from easi_eval.backends.lmms_eval.result_files import record_of
+from easi_eval.backends.lmms_eval.question_rows import record_of
 from easi_eval.benchmarks import ALL_KEYS, LMMS_EVAL, by_key
 from easi_eval.engine.journal import Answer
 from easi_eval.scores.scorer_notes import FailedItem

@@ -21,7 +21,8 @@ from typing import Any
 import pandas as pd
 
 from easi_eval.backends.lmms_eval.caveats import unwrapped, wrapped
-from easi_eval.backends.lmms_eval.result_files import find_lmms_outputs, read_lmms_scores
+from easi_eval.backends.lmms_eval.reader import read_lmms_scores
+from easi_eval.backends.lmms_eval.result_files import find_lmms_outputs
 from easi_eval.benchmarks import ALL_KEYS, by_key
 from easi_eval.engine.journal import Answer
 from easi_eval.engine.scorer import score_loop

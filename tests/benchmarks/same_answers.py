@@ -26,7 +26,7 @@ import pandas as pd
 
 from easi_eval.backends import make_backend
 from easi_eval.backends.lmms_eval import corrections
-from easi_eval.backends.lmms_eval.result_files import sample_entries
+from easi_eval.backends.lmms_eval.samples import sample_entries
 from easi_eval.benchmarks import ALL_KEYS, LMMS_EVAL, VLMEVALKIT, by_key
 from easi_eval.data.local_hub.server import LocalHub
 from easi_eval.data.needs import HubSettings

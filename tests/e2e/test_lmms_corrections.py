@@ -19,11 +19,9 @@ import pytest
 
 from easi_eval.backends.lmms_eval import corrections
 from easi_eval.backends.lmms_eval.caveats import annotate
-from easi_eval.backends.lmms_eval.result_files import (
-    find_lmms_outputs,
-    read_lmms_rows,
-    read_lmms_scores,
-)
+from easi_eval.backends.lmms_eval.question_rows import read_lmms_rows
+from easi_eval.backends.lmms_eval.reader import read_lmms_scores
+from easi_eval.backends.lmms_eval.result_files import find_lmms_outputs
 from easi_eval.benchmarks import LMMS_EVAL, by_key
 from easi_eval.scores.rows import summarise
 from easi_eval.scores.scores import BenchmarkScore, State

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from conftest import Runs, Whole
-from easi_eval.backends.lmms_eval.result_files import find_lmms_outputs, read_lmms_rows
+from easi_eval.backends.lmms_eval.question_rows import read_lmms_rows
+from easi_eval.backends.lmms_eval.result_files import find_lmms_outputs
 from easi_eval.benchmarks import LMMS_EVAL, by_key
 from lmms_stock import launched
 from own_files import KEYS, LMMS_HEADLINES, headline

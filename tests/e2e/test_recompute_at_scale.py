@@ -15,17 +15,13 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from easi_eval.backends.lmms_eval.result_files import (
-    find_lmms_outputs,
-    read_lmms_rows,
-    read_lmms_scores,
-    source_of,
-)
-from easi_eval.backends.vlmevalkit.result_files import (
-    find_vlmevalkit_outputs,
-    read_vlmevalkit_rows,
-    read_vlmevalkit_scores,
-)
+from easi_eval.backends.lmms_eval.question_rows import read_lmms_rows
+from easi_eval.backends.lmms_eval.reader import read_lmms_scores
+from easi_eval.backends.lmms_eval.result_files import find_lmms_outputs
+from easi_eval.backends.lmms_eval.samples import source_of
+from easi_eval.backends.vlmevalkit.question_rows import read_vlmevalkit_rows
+from easi_eval.backends.vlmevalkit.reader import read_vlmevalkit_scores
+from easi_eval.backends.vlmevalkit.result_files import find_vlmevalkit_outputs
 from easi_eval.benchmarks import LMMS_EVAL, VLMEVALKIT, Benchmark, Source, by_key
 from easi_eval.scores.recompute import disagreement, recompute, wrong_scores
 from easi_eval.scores.scores import Reading

@@ -20,7 +20,8 @@ import pandas as pd
 import pytest
 
 from conftest import Runs, Whole
-from easi_eval.backends.vlmevalkit.result_files import find_vlmevalkit_outputs, read_vlmevalkit_rows
+from easi_eval.backends.vlmevalkit.question_rows import read_vlmevalkit_rows
+from easi_eval.backends.vlmevalkit.result_files import find_vlmevalkit_outputs
 from easi_eval.benchmarks import VLMEVALKIT, by_key
 from easi_eval.data.local_hub.server import LocalHub
 from own_files import KEYS, headline

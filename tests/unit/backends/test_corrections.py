@@ -17,12 +17,10 @@ import pytest
 
 from easi_eval.backends.lmms_eval import caveats, corrections
 from easi_eval.backends.lmms_eval.caveats import annotate
-from easi_eval.backends.lmms_eval.result_files import (
-    find_lmms_outputs,
-    read_lmms_rows,
-    read_lmms_scores,
-    sample_entries,
-)
+from easi_eval.backends.lmms_eval.question_rows import read_lmms_rows
+from easi_eval.backends.lmms_eval.reader import read_lmms_scores
+from easi_eval.backends.lmms_eval.result_files import find_lmms_outputs
+from easi_eval.backends.lmms_eval.samples import sample_entries
 from easi_eval.benchmarks import BACKENDS, BENCHMARKS, LMMS_EVAL, VLMEVALKIT, TsvData, by_key
 from easi_eval.core.errors import EasiError
 from easi_eval.scores import comparability

@@ -15,7 +15,8 @@ import pytest
 
 from easi_eval.backends import make_backend
 from easi_eval.backends.vlmevalkit.caveats import standing_still
-from easi_eval.backends.vlmevalkit.result_files import find_vlmevalkit_outputs, read_vlmevalkit_rows
+from easi_eval.backends.vlmevalkit.question_rows import read_vlmevalkit_rows
+from easi_eval.backends.vlmevalkit.result_files import find_vlmevalkit_outputs
 from easi_eval.benchmarks import VLMEVALKIT, by_key
 from easi_eval.config import RunConfig
 from easi_eval.core.errors import EasiError

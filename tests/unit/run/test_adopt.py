@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from easi_eval.backends.evidence import Evidence
-from easi_eval.backends.vlmevalkit.result_files import tsv_items
+from easi_eval.backends.vlmevalkit.sheets import tsv_items
 from easi_eval.benchmarks import ALL_KEYS, LMMS_EVAL, VLMEVALKIT, by_key
 from easi_eval.cli import main, parse
 from easi_eval.core.errors import EasiError

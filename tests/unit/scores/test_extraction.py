@@ -11,11 +11,8 @@ import openpyxl
 import pandas as pd
 import pytest
 
-from easi_eval.backends.vlmevalkit.result_files import (
-    find_vlmevalkit_outputs,
-    read_by_rules,
-    read_vlmevalkit_rows,
-)
+from easi_eval.backends.vlmevalkit.question_rows import read_by_rules, read_vlmevalkit_rows
+from easi_eval.backends.vlmevalkit.result_files import find_vlmevalkit_outputs
 from easi_eval.benchmarks import VLMEVALKIT, by_key
 from easi_eval.config import RULES
 from easi_eval.scores import extraction

@@ -12,8 +12,8 @@ from collections.abc import Callable
 import pandas as pd
 import pytest
 
-from easi_eval.backends.lmms_eval.result_files import read_lmms_rows
-from easi_eval.backends.vlmevalkit.result_files import read_vlmevalkit_rows
+from easi_eval.backends.lmms_eval.question_rows import read_lmms_rows
+from easi_eval.backends.vlmevalkit.question_rows import read_vlmevalkit_rows
 from easi_eval.benchmarks import BACKENDS, BENCHMARKS, LMMS_EVAL, VLMEVALKIT, Benchmark
 from easi_eval.core.errors import EasiError
 from easi_eval.scores.row_table import ROW_COLUMNS, frame, rows_csv, rows_from_csv

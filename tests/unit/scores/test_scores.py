@@ -6,14 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from easi_eval.backends.lmms_eval.result_files import (
-    read_lmms_rows,
-    read_lmms_scores,
-)
-from easi_eval.backends.vlmevalkit.result_files import (
-    read_vlmevalkit_rows,
-    read_vlmevalkit_scores,
-)
+from easi_eval.backends.lmms_eval.question_rows import read_lmms_rows
+from easi_eval.backends.lmms_eval.reader import read_lmms_scores
+from easi_eval.backends.vlmevalkit.question_rows import read_vlmevalkit_rows
+from easi_eval.backends.vlmevalkit.reader import read_vlmevalkit_scores
 from easi_eval.benchmarks import ALL_KEYS, CORE_KEYS, LMMS_EVAL, VLMEVALKIT, by_key, group_by_key
 from easi_eval.scores.recompute import pool
 from easi_eval.scores.row_table import frame

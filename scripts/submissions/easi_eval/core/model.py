@@ -29,7 +29,7 @@ class ModelChoice:
             transformers.
         refers_to: Other checkpoints that its files refer to (an adapter's base, a vision tower), by
             repository or folder, with the digest of a folder. A repository's commit is in the
-            manifest. See ``backends/references.py``.
+            manifest. See ``backends/shared/references.py``.
         cuts: Where the class truncates answers, as far as its code shows; shown beside every score.
         base: Folder or hub id of the model under an adapter that has no ``config.json`` of its own.
     """

@@ -248,7 +248,7 @@ def _prove(
     mark: str,
     method: str,
 ) -> tuple[Evidence, Held]:
-    from ..backends.vlmevalkit.result_files import read_by_rules
+    from ..backends.vlmevalkit.question_rows import read_by_rules
 
     source = bench.source(backend.name)
     asked = _asked(bench, cfg.dataset_dir) if backend.name == VLMEVALKIT else None
@@ -277,7 +277,7 @@ def _prove(
 
 def _asked(bench: Benchmark, dataset_dir: Path) -> ItemList:
     """Return the dataset's questions, read from its table."""
-    from ..backends.vlmevalkit.result_files import tsv_items
+    from ..backends.vlmevalkit.sheets import tsv_items
 
     data = bench.source(VLMEVALKIT).data
     assert isinstance(data, TsvData)
@@ -309,7 +309,7 @@ def _against_table(
 
     The ids are 0, 1, 2 ... in most tables, so the texts of the questions are compared as well.
     """
-    from ..backends.vlmevalkit.result_files import row_cells
+    from ..backends.vlmevalkit.question_rows import row_cells
     from ..backends.vlmevalkit.table_check import compare
 
     table = _table(bench, dataset_dir)
@@ -324,8 +324,8 @@ def _against_cache(bench: Benchmark, out: Outputs, rows: pd.DataFrame, hub: HubS
 
     A question's id is the number of its row in the dataset, which some tasks shuffle.
     """
-    from ..backends.lmms_eval.result_files import lmms_samples
     from ..backends.lmms_eval.sample_check import Sample, compare
+    from ..backends.lmms_eval.samples import lmms_samples
     from ..data.hub_tables import rows_of, shuffled, snapshots
 
     source = bench.source(LMMS_EVAL, out.task)

@@ -15,7 +15,7 @@ from ...scores.outputs import Outputs
 from ...scores.recompute import recompute
 from ...scores.scores import BenchmarkScore
 from . import corrections
-from .result_files import sample_entries, source_of
+from .samples import sample_entries, source_of
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -1,7 +1,7 @@
 """The complete list of scores that this program corrects: what is corrected, why, and both values.
 
 All other peculiarities of a backend are reported beside its number and left unchanged
-(``oddities.py``).
+(``caveats.py``).
 """
 
 from __future__ import annotations

@@ -35,14 +35,12 @@ class LmmsEvalReader:
 
     def rows(self, bench: Benchmark, out: Outputs) -> pd.DataFrame:
         """Return one row per question, with the columns of ``scores.row_table.ROW_COLUMNS``."""
-        from .result_files import read_lmms_rows
+        from .question_rows import read_lmms_rows
 
         return read_lmms_rows(bench, out)
 
     def read(self, bench: Benchmark, out: Outputs, rows: pd.DataFrame) -> Reading:
         """Return headline score and sub-scores (0-100) from the aggregate files."""
-        from .result_files import read_lmms_scores
-
         return read_lmms_scores(bench, out, rows)
 
     def annotate(
@@ -67,3 +65,24 @@ class LmmsEvalReader:
         from .result_files import lmms_total
 
         return lmms_total(bench, out)
+
+
+def read_lmms_scores(bench: Benchmark, out: Outputs, rows: pd.DataFrame | None = None) -> Reading:
+    """Read the headline and the sub-scores, 0-100.
+
+    Args:
+        bench: The benchmark.
+        out: Its files.
+        rows: The per-question table, if it has been read already. The table is needed for parts
+            that have no metric of their own, and to tell a score of 0 from a question type that was
+            not asked, which lmms-eval also writes as 0.
+    """
+    from ...scores.rows import reading
+    from .question_rows import read_lmms_rows
+    from .result_files import aggregate, read_results
+    from .samples import source_of
+
+    source = source_of(bench, out)
+    path = out.scores[0]
+    asked = read_lmms_rows(bench, out) if rows is None else rows
+    return reading(source, aggregate(read_results(path)["results"], source), asked, str(path))

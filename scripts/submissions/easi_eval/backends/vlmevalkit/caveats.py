@@ -2,10 +2,33 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from ...scores.scores import BenchmarkScore
+
+
+def annotate(
+    rows: pd.DataFrame, score: BenchmarkScore, scorer_notes: Mapping[str, Any]
+) -> BenchmarkScore:
+    """Return ``score`` with notes on counted peculiarities.
+
+    Args:
+        rows: The per-question table, with ROW_COLUMNS.
+        score: The score so far.
+        scorer_notes: The notes of our scorer; empty under ``--plain``.
+    """
+    changed = len(scorer_notes.get("lossy") or ())
+    lossy = (
+        f"{changed} of {len(rows)} answers are scored as they were given; VLMEvalKit's own "
+        "xlsx would have changed them (empty, None, cut off ...)"
+    )
+    lines = (lossy if changed else "", right_without_letter(rows), standing_still(rows))
+    return replace(score, notes=(*score.notes, *filter(None, lines)))
 
 
 def right_without_letter(rows: pd.DataFrame) -> str:
@@ -25,37 +48,6 @@ def right_without_letter(rows: pd.DataFrame) -> str:
         if count
         else ""
     )
-
-
-# The movements that VLMEvalKit's SPAR-Bench reads from an answer about a change of view, such as
-# "move_right:0.3,rotate_up:10" (dataset/sparbench.py).
-_MOVEMENTS = frozenset(
-    f"{kind}_{way}"
-    for kind, ways in {
-        "move": ("right", "left", "up", "down", "forward", "backward"),
-        "rotate": ("right", "left", "up", "down"),
-    }.items()
-    for way in ways
-)
-
-
-def names_movement(answer: str) -> bool:
-    """Return whether an answer about a change of view names a movement with a number.
-
-    VLMEvalKit scores an answer that names none as if it said that the camera stands still.
-    """
-    return any(
-        name.strip() in _MOVEMENTS and _is_number(value)
-        for name, _, value in (part.partition(":") for part in answer.split(","))
-    )
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 def standing_still(rows: pd.DataFrame) -> str:

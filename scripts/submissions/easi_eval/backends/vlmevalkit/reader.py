@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...benchmarks import Benchmark, TsvData
+from ...benchmarks import VLMEVALKIT, Benchmark, TsvData
 from ...config import RunConfig
 from ...core.errors import EasiError
 from ...core.run_folder import sanitise
@@ -38,7 +37,8 @@ class VLMEvalKitReader:
             EasiError: If a file is missing, or VLMEvalKit read answers by rules although a model
                 was to judge.
         """
-        from .result_files import find_vlmevalkit_outputs, read_by_rules
+        from .question_rows import read_by_rules
+        from .result_files import find_vlmevalkit_outputs
 
         found = find_vlmevalkit_outputs(bench, folder, sanitise(judge) if judge else "")
         if judge not in ("", *judging.BY_RULES) and (count := read_by_rules(bench, found)):
@@ -51,14 +51,12 @@ class VLMEvalKitReader:
 
     def rows(self, bench: Benchmark, out: Outputs) -> pd.DataFrame:
         """Return one row per question, with the columns of ``scores.row_table.ROW_COLUMNS``."""
-        from .result_files import read_vlmevalkit_rows
+        from .question_rows import read_vlmevalkit_rows
 
         return read_vlmevalkit_rows(bench, out)
 
     def read(self, bench: Benchmark, out: Outputs, rows: pd.DataFrame) -> Reading:
         """Return headline score and sub-scores (0-100) from the aggregate files."""
-        from .result_files import read_vlmevalkit_scores
-
         return read_vlmevalkit_scores(bench, out, rows)
 
     def annotate(
@@ -70,29 +68,31 @@ class VLMEvalKitReader:
         score: BenchmarkScore,
         scorer_notes: Mapping[str, Any],
     ) -> BenchmarkScore:
-        """Return ``score`` with notes on counted oddities of answers and scoring."""
-        from .caveats import right_without_letter, standing_still
+        """Return ``score`` with notes on counted caveats of answers and scoring."""
+        from .caveats import annotate
 
-        changed = len(scorer_notes.get("lossy") or ())
-        lossy = (
-            f"{changed} of {len(rows)} answers are scored as they were given; VLMEvalKit's own "
-            "xlsx would have changed them (empty, None, cut off ...)"
-        )
-        return replace(
-            score,
-            notes=(
-                *score.notes,
-                *filter(
-                    None,
-                    [lossy if changed else "", right_without_letter(rows), standing_still(rows)],
-                ),
-            ),
-        )
+        return annotate(rows, score, scorer_notes)
 
     def total(self, cfg: RunConfig, bench: Benchmark, out: Outputs) -> int:
         """Return the dataset's number of rows."""
-        from .result_files import tsv_rows
+        from .sheets import tsv_rows
 
         data = bench.source(self.name).data
         assert isinstance(data, TsvData)
         return tsv_rows(cfg.dataset_dir / (data.tsv_local or data.tsv))
+
+
+def read_vlmevalkit_scores(
+    bench: Benchmark, out: Outputs, rows: pd.DataFrame | None = None
+) -> Reading:
+    """Read the headline and the sub-scores, 0-100.
+
+    With ``rows``, a missing number for questions that were scored is an error (see
+    ``rows.reading``).
+    """
+    from ...scores.rows import reading
+    from .result_files import aggregate
+
+    source = bench.source(VLMEVALKIT)
+    path = out.scores[0]
+    return reading(source, aggregate(path, source.layout), rows, str(path))

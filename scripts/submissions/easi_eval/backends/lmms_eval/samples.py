@@ -1,0 +1,83 @@
+"""Read the samples files of lmms-eval 0.7.3: one JSON object per question and line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from ...benchmarks import LMMS_EVAL, Benchmark, Source
+from ...core.errors import EasiError
+from ...scores.outputs import Outputs
+
+AGAIN = "the file is cut off or damaged: run this benchmark again with --rerun"
+
+
+def sample_task(path: Path) -> str:
+    """Return the task of a samples file, which is part of its name."""
+    return path.stem.rpartition("_samples_")[2]
+
+
+def source_of(bench: Benchmark, out: Outputs) -> Source:
+    """Return the benchmark's source, or the variant of it, that wrote these files."""
+    main = bench.source(LMMS_EVAL)
+    task = sample_task(out.rows[0])
+    return main if task in main.tasks else bench.source(LMMS_EVAL, task)
+
+
+def read_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the place (for error messages) and the content of each sample.
+
+    Raises EasiError at the first damaged line.
+    """
+    try:
+        with path.open(encoding="utf-8", newline="\n") as file:
+            for number, line in enumerate(file, start=1):
+                where = f"{path}, line {number}"
+                if not line.endswith("\n"):
+                    raise EasiError(f"{where} is cut off", hint=AGAIN)
+                yield where, json.loads(line)
+    except (OSError, ValueError) as error:
+        raise EasiError(f"{path} cannot be read: {error}", hint=AGAIN) from error
+
+
+def entry_of(sample: Mapping[str, Any], metric: str, where: str) -> Mapping[str, Any]:
+    """Return the task's own object in a sample, which is stored under a metric's name.
+
+    Raises:
+        EasiError: There is none; ``where`` names the sample.
+    """
+    entry = sample.get(metric)
+    if isinstance(entry, str):  # lmms-eval writes objects that JSON cannot represent as text
+        try:
+            entry = json.loads(entry)
+        except ValueError as error:
+            raise EasiError(f"{where}: {metric} is no JSON", hint=AGAIN) from error
+    if not isinstance(entry, dict):
+        raise EasiError(
+            f"{where} has no {metric}", hint="it is not the samples file this task writes"
+        )
+    return entry
+
+
+def lmms_samples(
+    bench: Benchmark, out: Outputs
+) -> Iterator[tuple[str, dict[str, Any], Mapping[str, Any]]]:
+    """Yield the item, the sample and the task's own object of each question.
+
+    That object is the metric that the benchmark's row rule names (``rows.entry``).
+    """
+    rule = source_of(bench, out).rows
+    for path in out.rows:
+        for where, sample in read_lines(path):
+            yield (
+                f"{sample_task(path)}:{sample.get(rule.item)}",
+                sample,
+                entry_of(sample, rule.entry, where),
+            )
+
+
+def sample_entries(bench: Benchmark, out: Outputs) -> dict[str, Mapping[str, Any]]:
+    """Return the task's own object of each question by item (see ``lmms_samples``)."""
+    return {item: entry for item, _, entry in lmms_samples(bench, out)}
