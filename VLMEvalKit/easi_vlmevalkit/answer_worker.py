@@ -20,6 +20,7 @@ from easi_eval.engine.vlm.cuts import Decoded
 from easi_eval.engine.work import Item
 from easi_eval.engine.worker import open_journal, work_loop
 
+from . import models, patches
 from .api_model import ServedModel
 from .datasets import Datasets
 from .prompts import generate, ready_prompt
@@ -39,19 +40,17 @@ def answer(run_root: Path, model_choice: ModelChoice, args: argparse.Namespace) 
     work = load_work(run_root, VLMEVALKIT, args.data, args.limit)
     journal = open_journal(run_root, work)
     journal.phase("importing VLMEvalKit")
-    from . import shims
-
     with without_gc():
-        shims.apply()
+        patches.apply()
     if args.vsi_input == "frames":
-        shims.show_vsi_frames()
+        patches.show_vsi_frames()
     journal.phase("building the questions")
     datasets = Datasets(run_root, work)
     items = {assignment.key: datasets.items(assignment) for assignment in work.benchmarks}
     journal.phase("loading the model")
     from easi_eval.engine.vlm.loading import made_with, refuse_spilled
 
-    model = shims.build_whole(shims.model_factory(model_choice))
+    model = models.build_whole(models.model_factory(model_choice))
     print(f"the model is a {type(model).__module__}.{type(model).__name__}", flush=True)
     refuse_spilled(model)
     journal.loaded(made_with(model))

@@ -1,12 +1,11 @@
 """VLMEvalKit's own command line, with EASI's model resolution and data.
 
-The loop is ``vlmeval.run`` with the fixes of ``stock_loop``.
+The loop is ``vlmeval.run`` with the patches of ``patches``.
 """
 
 from __future__ import annotations
 
 import argparse
-import functools
 import logging
 import os
 import re
@@ -34,13 +33,16 @@ from easi_eval.data.needs import HubSettings
 from easi_eval.display.plain import PlainDisplay
 from easi_eval.scores.judging import BY_RULES
 
+from . import patches
+from .outcomes import Outcomes
+
 PROJECT = Path(__file__).resolve().parents[1]
 WORK_DIR = "--work-dir"
 MODELSCOPE = "VLMEVALKIT_USE_MODELSCOPE"
 
 
 @dataclass(frozen=True)
-class Asked:
+class DirectOptions:
     """The options of VLMEvalKit's command line that matter before the package is imported."""
 
     data: tuple[str, ...]
@@ -54,7 +56,7 @@ class Asked:
     help: bool
 
     @classmethod
-    def of(cls, argv: Sequence[str]) -> Asked:
+    def of(cls, argv: Sequence[str]) -> DirectOptions:
         """Read the options from ``argv``; unknown ones are left to VLMEvalKit."""
         own = argparse.ArgumentParser(add_help=False, allow_abbrev=False)  # --mode is not --model
         own.add_argument("--data", nargs="+", default=[])
@@ -95,7 +97,7 @@ def run_directly(planned: ModelChoice | None, argv: list[str]) -> int:
     Raises:
         EasiError: The run would fail for a reason that is known before anything is loaded.
     """
-    asked = Asked.of(argv)
+    asked = DirectOptions.of(argv)
     load_env_files((Path.cwd(), PROJECT, REPOSITORY))
     prepare_environment(asked)
     if not asked.help and not asked.config and not (asked.data and asked.models):
@@ -114,14 +116,14 @@ def run_directly(planned: ModelChoice | None, argv: list[str]) -> int:
     return _run(asked, models, planned is not None, argv)
 
 
-def _run(asked: Asked, models: Mapping[str, ModelChoice], resume: bool, argv: list[str]) -> int:
-    from . import judge, shims, stock_loop
-
-    shims.apply()
-    argv = shims.take_vsi_input(argv)
-    run = stock_loop.import_run()
-    outcomes = stock_loop.Outcomes()
-    stock_loop.cure(run, outcomes, resume)
+def _run(
+    asked: DirectOptions, models: Mapping[str, ModelChoice], resume: bool, argv: list[str]
+) -> int:
+    patches.apply()
+    argv = patches.take_vsi_input(argv)
+    run = patches.import_run()
+    outcomes = Outcomes()
+    patches.apply_to_run(run, outcomes, resume)
     sys.argv = ["run.py", *argv]
     args = run.parse_args()
     hide_secrets(args)
@@ -129,21 +131,19 @@ def _run(asked: Asked, models: Mapping[str, ModelChoice], resume: bool, argv: li
         name: name if _names_files(name) else file_name(choice) for name, choice in models.items()
     }
     for name, choice in models.items():
-        shims.register_model(choice, names[name])
+        patches.register_model(choice, names[name])
     if args.base_url and not args.api_mode:
-        stock_loop.name_served_models(run, args)
+        patches.name_served_models(run, args)
     elif args.model:
         args.model = [names.get(name, name) for name in args.model]
     if args.config:
-        stock_loop.offer_own_classes(args.config)
-    shims.watch_loading(args.model or ())
+        patches.offer_own_classes(args.config)
+    patches.refuse_missing_weights(args.model or ())
     if asked.judge is not None:
         args.judge = sanitise(asked.judge)
         if asked.judges and _first_rank():  # only rank 0 scores
-            judges = judge.attach(Path(os.environ.get("MMEVAL_ROOT") or args.work_dir), asked.judge)
-            run.build_dataset = functools.partial(
-                stock_loop.build_judged_dataset, run.build_dataset, judges
-            )
+            folder = Path(os.environ.get("MMEVAL_ROOT") or args.work_dir)
+            patches.settle_judges(run, patches.ask_judge(folder, asked.judge))
     run.run_task(args)
     return outcomes.exit_code(args.model, args.data)
 
@@ -153,7 +153,7 @@ def _names_files(name: str) -> bool:
     return re.fullmatch(r"[\w.-]+", name) is not None and not Path(name).is_dir()
 
 
-def prepare_environment(asked: Asked) -> None:
+def prepare_environment(asked: DirectOptions) -> None:
     """Set the variables that VLMEvalKit reads at import, and report what they change silently."""
     # VLMEvalKit's default hub, ModelScope, needs a client that it does not require.
     os.environ.setdefault(MODELSCOPE, "0")
@@ -186,7 +186,7 @@ def hide_secrets(args: argparse.Namespace) -> None:
     sys.argv = [redactor.line(word) for word in sys.argv]
 
 
-def check_judge(asked: Asked) -> None:
+def check_judge(asked: DirectOptions) -> None:
     """Raise EasiError for a judge that cannot be asked.
 
     VLMEvalKit would score by rules instead, and its files would not say so.
@@ -204,7 +204,7 @@ def check_judge(asked: Asked) -> None:
             probe(where, model_name(catalog.locate(BACKEND_FACTS[VLMEVALKIT]).root, asked.judge))
 
 
-def resolve_models(asked: Asked) -> dict[str, ModelChoice]:
+def resolve_models(asked: DirectOptions) -> dict[str, ModelChoice]:
     """Resolve the models that are not in VLMEvalKit's own registry, as ``run_easi_eval.py`` does.
 
     Returns:

@@ -26,10 +26,9 @@ from typing import Any
 
 import requests
 
-from easi_eval.backends.vlmevalkit.judge_endpoint import Endpoint, endpoint, is_completion, seconds
+from easi_eval.backends.vlmevalkit.judge_endpoint import Endpoint, is_completion, seconds
 from easi_eval.core.errors import EasiError
 from easi_eval.core.run_folder import sanitise
-from easi_eval.scores.judging import ANSWERS_FILE, BY_RULES
 
 SCHEMA = 1
 # VLMEvalKit's text for a missing answer (fail_msg in api/gpt.py). Here it means that the judge
@@ -364,36 +363,6 @@ def options(args: argparse.Namespace) -> dict[str, object]:
     return changed
 
 
-def attach(run_root: Path, judge: str) -> list[Judge]:
-    """Make VLMEvalKit's scorers in this process ask their judge through ``Judge``.
-
-    Does nothing for the judges that stand for rules.
-
-    Returns:
-        The judges that were built so far; the list grows while datasets are scored.
-
-    Raises:
-        EasiError: There is no key, or no usable address.
-    """
-    if judge in BY_RULES:
-        return []
-    from vlmeval.dataset import image_mcq
-    from vlmeval.dataset.utils import multiple_choice
-    from vlmeval.dataset.utils.spatial_bench import cal_scores, llm_extract
-
-    where, memory = endpoint(), Memory(run_root / ANSWERS_FILE)
-    judges: list[Judge] = []
-    build = functools.partial(_build, image_mcq.build_judge, judge, where, memory, judges)
-    image_mcq.build_judge = cal_scores.build_judge = build
-    current = threading.local()
-    multiple_choice.rd = Letters(current)
-    llm_extract.extract_ans_by_llm = _each_question(llm_extract.extract_ans_by_llm, judges, current)
-    multiple_choice.extract_answer_from_item = _each_question(
-        multiple_choice.extract_answer_from_item, judges, current
-    )
-    return judges
-
-
 def evaluate_settled(judges: Sequence[Judge], prediction: Path, evaluate: Callable[[], Any]) -> Any:
     """Call ``evaluate`` until no refusal of the judge is left whose reason is unknown.
 
@@ -417,7 +386,7 @@ def drop_caches(prediction: Path) -> None:
             path.unlink()
 
 
-def _build(
+def build(
     build: Callable[..., Any],
     name: str,
     where: Endpoint,
@@ -443,9 +412,11 @@ def _build(
     return judges[-1]
 
 
-def _each_question(
+def each_question(
     extract: Callable[..., Any], judges: Sequence[Judge], current: threading.local
 ) -> Callable[..., Any]:
+    """Tell judges and ``Letters`` at each call of ``extract`` which question it reads."""
+
     @functools.wraps(extract)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
         for judge in judges:

@@ -20,7 +20,7 @@ import json
 import os
 import re
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,17 +52,20 @@ def write_predictions(table: pd.DataFrame, answers: Mapping[str, str], path: Pat
         written.to_excel(path, index=False, engine="xlsxwriter", engine_kwargs=_AS_TEXT)
 
 
-@contextlib.contextmanager
-def exact_answers(path: Path, answers: Sequence[str]) -> Iterator[None]:
-    """Make every reader of the prediction file ``path`` in this process get the exact texts.
+def holding(answers: Sequence[str]) -> contextlib.AbstractContextManager[None]:
+    """Return a context in which tables can hold all of ``answers``.
 
-    Inside the context, tables with characters that xlsx cannot hold are written with these
-    characters escaped.
-
-    All of VLMEvalKit's names for its ``load`` end in ``pandas.read_excel``, and its writers in
-    ``DataFrame.to_excel``. Replacing these two reaches every module, however it imported them.
+    The string type of pandas is UTF-8 inside and fails on a lone surrogate; plain objects hold any
+    text.
     """
-    read, write = pd.read_excel, pd.DataFrame.to_excel
+    plain = any(_SURROGATE.search(text) for text in answers)
+    return pd.option_context("future.infer_string", False) if plain else contextlib.nullcontext()
+
+
+def exact_reader(
+    read: Callable[..., Any], path: Path, answers: Sequence[str]
+) -> Callable[..., Any]:
+    """Return a ``read_excel`` that gives ``answers`` for those in the prediction file ``path``."""
 
     def read_excel(source: Any, *args: Any, **options: Any) -> Any:
         table = read(source, *args, **options)
@@ -70,18 +73,16 @@ def exact_answers(path: Path, answers: Sequence[str]) -> Iterator[None]:
             table["prediction"] = _texts(answers, table.index)
         return table
 
+    return read_excel
+
+
+def escaping_writer(write: Callable[..., None]) -> Callable[..., None]:
+    """Return a ``DataFrame.to_excel`` that escapes the characters that xlsx cannot hold."""
+
     def to_excel(table: pd.DataFrame, *args: Any, **options: Any) -> None:
         write(writable(table), *args, **options)
 
-    # The string type of pandas is UTF-8 inside and fails on a lone surrogate; plain objects hold
-    # any text.
-    plain = any(_SURROGATE.search(text) for text in answers)
-    with pd.option_context("future.infer_string", False) if plain else contextlib.nullcontext():
-        pd.read_excel, pd.DataFrame.to_excel = read_excel, to_excel
-        try:
-            yield
-        finally:
-            pd.read_excel, pd.DataFrame.to_excel = read, write
+    return to_excel
 
 
 def writable(table: pd.DataFrame) -> pd.DataFrame:

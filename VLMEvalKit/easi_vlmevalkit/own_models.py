@@ -18,16 +18,11 @@ from easi_eval.core.errors import EasiError, worded
 PROJECT = Path(__file__).resolve().parents[1]
 
 
-def add_folder() -> list[str]:
-    """Append the user's folder to the search path of ``vlmeval.vlm``.
-
-    It comes last, so that a user's file never replaces a module of the package.
-
-    Returns:
-        One message for each file that is ignored because the package has a module of that name.
+def checked_folder() -> Path:
+    """Return the user's folder.
 
     Raises:
-        EasiError: An ``__init__.py`` would make the folder a package that hides the installed one.
+        EasiError: An ``__init__.py`` would make it a package that hides the installed one.
     """
     where = folder()
     for file in (where / "__init__.py", PROJECT / "vlmeval" / "__init__.py"):
@@ -36,14 +31,20 @@ def add_folder() -> list[str]:
                 f"{file} would take the place of the installed vlmeval",
                 hint="remove it; your files need none",
             )
-    from vlmeval import vlm
+    return where
 
-    if str(where) not in vlm.__path__:
-        vlm.__path__.append(str(where))
+
+def ignored_files(where: Path, package: str) -> list[str]:
+    """Return a message for each file below ``where`` whose name the package has a module of.
+
+    Args:
+        where: The user's folder.
+        package: The folder of the installed ``vlmeval.vlm``.
+    """
     return [
         f"{path} is ignored: VLMEvalKit has a vlmeval.vlm.{path.stem} of its own; rename it"
         for path in sorted(where.glob("*"))
-        if _installed(path.stem, vlm.__path__[0])
+        if _installed(path.stem, package)
         and (path.suffix == ".py" or (path / "__init__.py").is_file())
     ]
 
@@ -53,7 +54,7 @@ def _installed(module: str, root: str) -> bool:
 
 
 def load(name: str) -> type:
-    """Return the class ``file.Class`` from one of the user's files.
+    """Return the class ``file.Class`` from one of the user's files (``patches.add_own_folder``).
 
     Raises:
         EasiError: The file cannot be imported, has no such class, or the class is not a model class
@@ -62,7 +63,6 @@ def load(name: str) -> type:
     from vlmeval import api, vlm
 
     module_name, _, class_name = name.rpartition(".")
-    add_folder()
     where = folder()
     try:
         module = importlib.import_module(f"vlmeval.vlm.{module_name}")

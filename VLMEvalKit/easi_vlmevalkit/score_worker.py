@@ -20,7 +20,7 @@ from easi_eval.engine.scorer import score_loop
 from easi_eval.engine.work import Assignment
 from easi_eval.scores.scorer_notes import add_notes
 
-from . import failed, judge, lossless_xlsx
+from . import failed, judge, lossless_xlsx, patches
 from .datasets import Datasets
 
 
@@ -38,11 +38,9 @@ def score(run_root: Path, args: argparse.Namespace) -> int:
     # VLMEvalKit prints answers, and an answer may hold characters that UTF-8 cannot encode.
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
-    from . import shims
-
     with without_gc():
-        shims.apply()
-    judges = judge.attach(run_root, args.judge)
+        patches.apply()
+    judges = patches.ask_judge(run_root, args.judge)
     datasets = Datasets(run_root, work)
     return (
         0 if score_loop(run_root, work, functools.partial(score_one, datasets, args, judges)) else 1
@@ -74,7 +72,7 @@ def score_one(
 
     def evaluate() -> None:
         with (
-            lossless_xlsx.exact_answers(prediction, list(texts.values())),
+            patches.exact_answers(prediction, list(texts.values())),
             failed.noted(assignment.key, dataset, answers, folder),
         ):
             source.evaluate(str(prediction), **judge_options(args))

@@ -13,9 +13,9 @@ pytestmark = [pytest.mark.slow, pytest.mark.e2e]
 
 LOOK = """
 from vlmeval.smp import get_cache_path
-from easi_vlmevalkit import shims
+from easi_vlmevalkit import patches
 before = get_cache_path("org/media")
-shims.use_the_hub_cache()
+patches.use_the_hub_cache()
 print("FOUND", before, get_cache_path("org/media"))
 """
 

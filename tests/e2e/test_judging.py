@@ -37,8 +37,8 @@ READABLE, HMM = "A 3", "hmm"  # a letter to some rules, a number to others; noth
 # The package's own evaluation, told to accept the tiny tables and nothing else.
 STOCK = """
 import sys
-from easi_vlmevalkit import shims
-shims.accept_tables()
+from easi_vlmevalkit import patches
+patches.accept_tables()
 from vlmeval.dataset import build_dataset
 for task in sys.argv[2:]:
     build_dataset(task).evaluate(f"{sys.argv[1]}_{task}.xlsx", model="gpt-4o-1120", nproc=4, verbose=False, retry=6, timeout=60)

@@ -14,7 +14,7 @@ import pytest
 
 from easi_eval.core.errors import EasiError
 from easi_eval.data.rehearsal import checkpoint
-from easi_vlmevalkit import own_models
+from easi_vlmevalkit import patches
 from program import REPOSITORY, Results, User, run_folder
 from test_direct_use import readme_example
 
@@ -73,7 +73,7 @@ FILES = {
 PROBE = """
 import json, sys
 from easi_eval.core.errors import EasiError
-from easi_vlmevalkit import own_models, stock_loop
+from easi_vlmevalkit import own_models, patches
 import vlmeval, vlmeval.vlm
 
 def refused(name):
@@ -82,10 +82,10 @@ def refused(name):
     except EasiError as error:
         return error.message
 open("{config}", "w").write(json.dumps({"model": {"M": {"class": "Fork"}, "N": {"class": "GPT4V"}}, "data": {}}))
-stock_loop.offer_own_classes("{config}")
+patches.offer_own_classes("{config}")
 print(json.dumps({
     "config": vlmeval.vlm.Fork.__module__,
-    "ignored": own_models.add_folder(), "package": vlmeval.__file__, "base": vlmeval.vlm.base.__file__,
+    "ignored": patches.add_own_folder(), "package": vlmeval.__file__, "base": vlmeval.vlm.base.__file__,
     "fork": own_models.factory("as_in_a_fork.Fork", "", {})().generate_inner([]),
     "parts": vars(own_models.factory("parts.Parts", "org/checkpoint", {"depth": 3})()),
     "refused": [refused(name) for name in ("base.Base", "broken.Any", "plain.Plain", "helper.Nobody")],
@@ -134,4 +134,4 @@ def test_an_init_file_that_would_hide_the_installed_package_is_refused(
     (tmp_path / "__init__.py").touch()
     monkeypatch.setenv("EASI_VLM_DIR", str(tmp_path))
     with pytest.raises(EasiError, match="would take the place of the installed vlmeval"):
-        own_models.add_folder()
+        patches.add_own_folder()

@@ -119,7 +119,7 @@ def launched(whole: Whole, kind: str, changes: Mapping[str, str]) -> None:
 def stock(whole: Whole, work_dir: Path, mode: str) -> Scored:
     """VLMEvalKit's own program on all 13 datasets, in one process.
 
-    It is ``vlmeval.run.main()`` behind the listed shims.
+    It is ``vlmeval.run.main()`` behind the listed patches.
     """
     launched(
         whole,

@@ -14,7 +14,7 @@ from huggingface_hub import constants
 from huggingface_hub.utils._http import reset_sessions
 
 from easi_eval.core.errors import EasiError
-from easi_vlmevalkit import direct, stock_loop
+from easi_vlmevalkit import direct, outcomes, run_functions
 from program import a_closed_port
 
 
@@ -80,7 +80,7 @@ def test_data_that_cannot_be_had_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
 def test_rules_score_easis_datasets_unless_a_judge_is_named(
     data: str, judge: str | None, expected: str
 ) -> None:
-    found = stock_loop.judge_options(
+    found = run_functions.judge_options(
         lambda name, kind, args: {"model": judge or "gpt-4-turbo", "nproc": 4},
         data,
         "MCQ",
@@ -97,7 +97,9 @@ def test_mmeval_root_holds_where_no_work_dir_is_given(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv("MMEVAL_ROOT", "/somewhere")
-    direct.prepare_environment(direct.Asked.of(["--data", "BLINK", "--model", "m", *options]))
+    direct.prepare_environment(
+        direct.DirectOptions.of(["--data", "BLINK", "--model", "m", *options])
+    )
     assert ("MMEVAL_ROOT" in os.environ) == left
     assert "/somewhere" in capsys.readouterr().out
 
@@ -114,7 +116,7 @@ def test_videos_that_are_all_answered_are_left_alone_by_every_rank(
 ) -> None:
     asked: list[str] = []
     source = SimpleNamespace(dataset_name="VSI-Bench", data={"index": [1, 2]})
-    stock_loop.infer_videos(
+    run_functions.infer_videos(
         lambda model, **options: asked.append(options["dataset"].dataset_name),
         lambda path, dataset_indices, retry_failed: complete,
         "m",
@@ -129,7 +131,7 @@ def test_a_model_built_from_a_config_leaves_the_number_of_ranks_alone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
-    built = stock_loop.keeping_world_size(
+    built = run_functions.keeping_world_size(
         lambda cfg, name: os.environ.pop("WORLD_SIZE") and f"{name} of {cfg}"
     )
     assert built("c", "m") == "m of c" and os.environ["WORLD_SIZE"] == "2"
@@ -145,7 +147,7 @@ def test_a_model_built_from_a_config_leaves_the_number_of_ranks_alone(
 )
 def test_a_dataset_of_a_config_is_the_one_it_names(given: dict[str, object], built: str) -> None:
     assert (
-        stock_loop.build_dataset_from_config(
+        run_functions.build_dataset_from_config(
             lambda name: f"by name: {name}", lambda cfg, name: "as before", {"D": given}, "D"
         )
         == built
@@ -156,7 +158,7 @@ def test_a_dataset_of_a_config_is_the_one_it_names(given: dict[str, object], bui
     ("text", "read"), [("0", 0), ("GPU-8a1f", "GPU-8a1f"), ("MIG-GPU-1/2/3", "MIG-GPU-1/2/3")]
 )
 def test_a_gpu_may_have_a_name(text: str, read: object) -> None:
-    assert stock_loop._number_or_name(text) == read
+    assert run_functions.number_or_name(text) == read
 
 
 @pytest.mark.parametrize(
@@ -172,4 +174,4 @@ def test_a_gpu_may_have_a_name(text: str, read: object) -> None:
 def test_only_a_score_or_an_intended_omission_is_no_failure(
     fields: dict[str, object], reason: str
 ) -> None:
-    assert stock_loop._reason(fields) == reason
+    assert outcomes._reason(fields) == reason

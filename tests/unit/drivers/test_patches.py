@@ -15,7 +15,7 @@ from transformers import (
 )
 
 from easi_eval.data.rehearsal import checkpoint
-from easi_vlmevalkit import shims
+from easi_vlmevalkit import media_names, patches
 
 without_flash_attn = pytest.mark.skipif(
     importlib.util.find_spec("flash_attn") is not None, reason="flash-attn is installed here"
@@ -38,7 +38,7 @@ def test_a_class_that_asks_for_flash_attention_runs_without_it(
     folder = checkpoint.build(tmp_path / "tiny")
     with pytest.raises(ImportError, match="flash"):  # the trap
         cls.from_pretrained(folder, attn_implementation="flash_attention_2")
-    assert shims.replace_missing_flash_attention()
+    assert patches.replace_missing_flash_attention()
     model = cls.from_pretrained(
         folder, attn_implementation="flash_attention_2", torch_dtype=torch.float32
     )
@@ -55,7 +55,7 @@ def test_what_asks_for_something_else_gets_it(
     tmp_path: Path, restored: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = checkpoint.build(tmp_path / "tiny")
-    assert shims.replace_missing_flash_attention()
+    assert patches.replace_missing_flash_attention()
     model = Qwen2_5_VLForConditionalGeneration.from_pretrained(folder, attn_implementation="eager")
     assert model.config._attn_implementation == "eager"
     assert capsys.readouterr().out == ""
@@ -71,7 +71,7 @@ def media_types(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "LMUData").mkdir()
     monkeypatch.setenv("LMUData", str(tmp_path / "LMUData"))
     monkeypatch.chdir(tmp_path)
-    shims.take_media_types_from_content()
+    patches.take_media_types_from_content()
 
 
 @pytest.mark.parametrize(
@@ -122,9 +122,9 @@ def test_a_video_without_an_ending_is_given_one_and_others_stay(
     (tmp_path / "clip.MKV").write_bytes(b"\x1aE\xdf\xa3")
     (tmp_path / "other").write_bytes(b"\x1aE\xdf\xa3")
     assert [
-        Path(shims.named_by_content(str(tmp_path / name), "video")).suffix
+        Path(media_names.named_by_content(str(tmp_path / name), "video")).suffix
         for name in ("clip", "clip.MKV", "other")
     ] == [".mp4", ".MKV", ".webm"]
-    assert shims.named_by_content(str(tmp_path / "clip"), "video") == shims.named_by_content(
+    assert media_names.named_by_content(
         str(tmp_path / "clip"), "video"
-    )
+    ) == media_names.named_by_content(str(tmp_path / "clip"), "video")
