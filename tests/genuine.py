@@ -29,5 +29,20 @@ def genuine(backend: str, bench: Benchmark) -> Outputs:
 
 
 def facts(key: str) -> dict[str, Any]:
-    """The content of a benchmark's ``facts.toml``."""
+    """What only tests know of a benchmark, from its ``facts.toml``.
+
+    ``question_length``: Characters of a question with its options in the real data, on average.
+    ``media``: Images or frames of a question in the real data, where their paths are in the files.
+    ``archive_measured``: It was among those whose archive ``benchmarks/archive_size.py`` measured.
+
+    Of each backend, ``headline_scale``: factor that brings its headline score to 0-100;
+    ``sub_scores``: number of sub-scores it has.
+
+    ``vlmevalkit``: ``module`` and ``cls``: where the package defines the dataset; ``frames``:
+    images that it takes from a video.
+
+    ``lmms-eval``: ``headline``: metric of the headline score; ``needs_token``: the task asks for
+    a token; ``max_new_tokens``: its token limit, where it has one; ``variants``: both of these for
+    other tasks.
+    """
     return tomllib.loads((DATA / key / "facts.toml").read_text(encoding="utf-8"))

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import string
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from easi_eval.benchmarks import LMMS_EVAL, by_key
+from easi_eval.benchmarks import LMMS_EVAL, Readable, RowRule, by_key
 
 Doc = Mapping[str, Any]
 
@@ -30,18 +30,20 @@ def read(key: str, task: Any, doc: Doc, text: str, drawn: bool) -> bool | None:
     Returns:
         None if this cannot be told, or if the samples file says it.
     """
-    ask = _ASKED.get(key)
-    if ask is None:
+    source = by_key(key).source(LMMS_EVAL)
+    if source.readable is None:
         return None
     with _quiet(task):
-        return ask(_Scored(key, task), doc, text, drawn)
+        return CHECKS[source.readable.check](
+            _Scored(task, source.rows, source.readable), doc, text, drawn
+        )
 
 
 class _Scored:
     """Scores an answer with the task's own code."""
 
-    def __init__(self, key: str, task: Any) -> None:
-        self._task, self._rule = task, by_key(key).source(LMMS_EVAL).rows
+    def __init__(self, task: Any, rule: RowRule, readable: Readable) -> None:
+        self._task, self._rule, self.readable = task, rule, readable
 
     def __call__(self, doc: Doc, text: str) -> float:
         """Return the score of ``text`` for this row, 0-1."""
@@ -53,10 +55,10 @@ class _Scored:
         return self._task.config.process_results.__globals__[name]
 
 
-def _letters(field: str, values: Sequence[Any]) -> Callable[[_Scored, Doc, str, bool], bool]:
-    """Return the check for a task with the right answer, one of ``values``, under ``field``."""
-    return lambda score, doc, text, _: any(
-        score({**doc, field: value}, text) > 0 for value in values
+def _letters(score: _Scored, doc: Doc, text: str, _: bool) -> bool:
+    """The answer is right for one of the values that the right answer can have."""
+    return any(
+        score({**doc, score.readable.column: value}, text) > 0 for value in score.readable.values
     )
 
 
@@ -105,19 +107,13 @@ def _spar(score: _Scored, doc: Doc, text: str, _: bool) -> bool:
     return sum(score({**doc, "answer": letter}, text) > 0 for letter in "ABCD") == 1
 
 
-# BLINK and MMSI-Bench are missing: their samples files say what was not parsed.
-_ASKED: Mapping[str, Callable[[_Scored, Doc, str, bool], bool]] = {
-    "vsi_bench": _vsi,
-    "vsi_debiased": _vsi,
-    "mindcube_tiny": _letters("gt_answer", "ABCDE"),
-    "viewspatial": _letters("answer", "ABCD"),
-    "site_image": _drawn,
-    "site_video": _drawn,
-    "3dsrbench": _letters("answer", "ABCD"),
-    "embspatial": _letters("answer", range(4)),
-    "mmsi_video_bench": _letters("ground_truth", "ABCDEF"),
-    "omnispatial_(manual_cot)": _omnispatial,
-    "spar_bench": _spar,
+# By the name that ``readable.check`` of a benchmark's entry has for it.
+CHECKS: Mapping[str, Callable[[_Scored, Doc, str, bool], bool]] = {
+    "letters": _letters,
+    "drawn": _drawn,
+    "vsi": _vsi,
+    "omnispatial": _omnispatial,
+    "spar": _spar,
 }
 
 

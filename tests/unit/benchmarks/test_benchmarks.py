@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import importlib.util
 import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from easi_eval.backends.lmms_eval import caveats, corrections
 from easi_eval.benchmarks import (
     ALL_KEYS,
     BACKENDS,
@@ -31,6 +34,9 @@ from easi_eval.benchmarks import (
     parse_keys,
 )
 from easi_eval.core.errors import EasiError
+from easi_eval.data.rehearsal import questions
+from easi_lmms_eval import readable
+from genuine import facts
 
 PAIRS = [(bench, backend) for bench in BENCHMARKS for backend in BACKENDS]
 
@@ -81,6 +87,16 @@ def test_both_backends_have_the_same_sub_scores_unless_said_why(bench: Benchmark
         assert all(source.absent.values())
         named.append(here | set(source.absent))
     assert named[0] == named[1] != set()
+
+
+def test_the_code_that_an_entry_names_exists() -> None:
+    known = {correction.id for correction in corrections.CORRECTIONS}
+    for bench in BENCHMARKS:
+        source = bench.source(LMMS_EVAL)
+        assert source.readable is None or source.readable.check in readable.CHECKS
+        assert not source.caveat or source.caveat in caveats.COUNTED
+        assert set(source.corrections) <= known
+        assert not bench.rehearsal or callable(getattr(questions, bench.rehearsal))
 
 
 def test_names_are_used_once() -> None:
@@ -200,25 +216,25 @@ def test_a_benchmark_without_one_backend_is_refused() -> None:
 @pytest.mark.parametrize("bench", BENCHMARKS, ids=lambda bench: bench.key)
 def test_vlmevalkit_facts_are_those_of_the_package(bench: Benchmark) -> None:
     root = package("vlmeval")
-    source = bench.source(VLMEVALKIT)
+    source, known = bench.source(VLMEVALKIT), facts(bench.key)[VLMEVALKIT]
     data = source.data
     assert isinstance(data, TsvData)
-    text = (root.parent / data.module).read_text(encoding="utf-8")
-    assert f"class {data.cls}(" in text
+    text = (root.parent / known["module"]).read_text(encoding="utf-8")
+    assert f"class {known['cls']}(" in text
     assert any(content.md5 in text for content in data.contents) and data.tsv in text
     assert data.media_repo in text and data.media_sentinel in text
     for pattern in (*data.media_allow, *data.media_ignore):
         assert pattern in text
-    if data.frames:
+    if frames := known.get("frames"):
         config = (root / "dataset" / "video_dataset_config.py").read_text(encoding="utf-8")
         written = (
-            f"'{source.task}': partial({data.cls}, dataset='{data.dataset}', nframe={data.frames})"
+            f"'{source.task}': partial({known['cls']}, dataset='{data.dataset}', nframe={frames})"
         )
         # VSI: every subset times every variant
-        built = f"({data.dataset.partition('-')[0].lower()}_subsets, {data.cls})"
+        built = f"({data.dataset.partition('-')[0].lower()}_subsets, {known['cls']})"
         assert written in config or (
             built in config
-            and f'("{data.frames}frame", dict(nframe={data.frames}))' in config
+            and f'("{frames}frame", dict(nframe={frames}))' in config
             and f"'{data.dataset}'" in text
         )
 
@@ -237,15 +253,19 @@ def yaml_of(root: Path, task: str) -> str:
     raise AssertionError(f"no task {task}")
 
 
-LMMS_SOURCES = [
-    source
-    for bench in BENCHMARKS
-    for source in (bench.source(LMMS_EVAL), *bench.source(LMMS_EVAL).variants.values())
-]
+def lmms_sources() -> Iterator[tuple[Source, dict[str, Any]]]:
+    """Each task with what only tests know of it."""
+    for bench in BENCHMARKS:
+        source, known = bench.source(LMMS_EVAL), facts(bench.key)[LMMS_EVAL]
+        yield source, known
+        for name, variant in source.variants.items():
+            yield variant, known["variants"][name]
 
 
-@pytest.mark.parametrize("source", LMMS_SOURCES, ids=lambda source: source.task)
-def test_lmms_eval_facts_are_those_of_the_package(source: Source) -> None:
+@pytest.mark.parametrize(
+    ("source", "known"), tuple(lmms_sources()), ids=lambda value: getattr(value, "task", "")
+)
+def test_lmms_eval_facts_are_those_of_the_package(source: Source, known: dict[str, Any]) -> None:
     tasks = package("lmms_eval") / "tasks"
     data = source.data
     assert isinstance(data, HubData)
@@ -253,14 +273,14 @@ def test_lmms_eval_facts_are_those_of_the_package(source: Source) -> None:
     for place, text in enumerate(texts):
         assert re.search(rf"^dataset_path: {re.escape(data.repo)}\s*$", text, re.MULTILINE)
         assert re.search(rf"^test_split: {data.split}\s*$", text, re.MULTILINE)
-        assert bool(re.search(r"^\s+token: True", text, re.MULTILINE)) == data.needs_token
+        assert bool(re.search(r"^\s+token: True", text, re.MULTILINE)) == known["needs_token"]
         if data.configs:
             assert re.search(
                 rf'^dataset_name: "?{re.escape(data.configs[place])}"?\s*$', text, re.MULTILINE
             )
         # deeper ones belong to single models
         limits = re.findall(r"^  max_new_tokens: (\d+)", text, re.MULTILINE)
-        assert limits == ([] if source.max_new_tokens is None else [str(source.max_new_tokens)])
+        assert limits == ([str(known["max_new_tokens"])] if "max_new_tokens" in known else [])
         keys = {part.key for part in source.parts if part.key and "|" not in part.key} | {
             source.overall
         }

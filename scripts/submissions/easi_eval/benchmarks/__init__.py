@@ -98,6 +98,21 @@ class RowRule:
 
 
 @dataclass(frozen=True)
+class Readable:
+    """lmms-eval: how our scorer finds out whether the task could parse an answer.
+
+    Attributes:
+        check: Name of the check in ``easi_lmms_eval/readable.py``.
+        column: ``letters``: Column with the right answer.
+        values: ``letters``: Values that the column can have.
+    """
+
+    check: str = "letters"
+    column: str = ""
+    values: tuple[str | int, ...] = ()
+
+
+@dataclass(frozen=True)
 class Content:
     """One known version of a benchmark's table, identified by the MD5 sum of the file.
 
@@ -118,16 +133,12 @@ class TsvData:
 
     Attributes:
         dataset: Name of the dataset in the package.
-        cls: Dataset class of the package.
-        module: File of the package that defines ``cls``.
-        modality: ``IMAGE`` or ``VIDEO``.
         tsv: File name of the table in ``repo``.
         contents: Known versions of the table, exactly one of them expected.
         columns: Columns of the table.
         repo: Hub repository of the table.
         columns_optional: Columns that only some versions have.
         tsv_local: Name that the package gives the downloaded table, if it renames it.
-        frames: Frames that are sampled from a video; 0 for images.
         media_repo: Hub repository of the media; empty if the table contains them.
         media_sentinel: File in the media snapshot that is written after all ``*.zip`` archives at
             its root were unpacked.
@@ -135,26 +146,20 @@ class TsvData:
         media_ignore: Glob patterns of media files to leave out.
         derived_tsv: A table that the package derives from ``tsv``; it is deleted when ``tsv``
             changes.
-        frame_cache: Where the package stores the extracted frames.
     """
 
     dataset: str
-    cls: str
-    module: str
-    modality: str
     tsv: str
     contents: tuple[Content, ...]
     columns: tuple[str, ...]
     repo: str = TSV_REPO
     columns_optional: tuple[str, ...] = ()
     tsv_local: str = ""
-    frames: int = 0
     media_repo: str = ""
     media_sentinel: str = ""
     media_allow: tuple[str, ...] = ()
     media_ignore: tuple[str, ...] = ()
     derived_tsv: str = ""
-    frame_cache: str = ""
 
 
 @dataclass(frozen=True)
@@ -165,24 +170,20 @@ class HubData:
         repo: Hub repository.
         configs: Configurations to load; empty means the default one.
         split: Split to load.
-        needs_token: The repository can only be read with a token.
         columns: Columns and their types.
         asked: Columns whose text is part of the prompt, in prompt order.
         truth: Columns with the correct answer, which the model never sees.
         cache_dir: Folder that videos are unpacked into unless it exists; a relative one is where
             the ``datasets`` library puts its cache.
-        media_path: Patterns of the media paths that the task opens.
     """
 
     repo: str
     configs: tuple[str, ...]
     split: str
-    needs_token: bool
     columns: Mapping[str, str]
     asked: tuple[str, ...]
     truth: tuple[str, ...]
     cache_dir: str = ""
-    media_path: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -205,7 +206,16 @@ class Source:
         subtasks: lmms-eval: the tasks of a group.
         absent: Sub-scores that this task does not produce, with the reason; they are never 0.
         random_fallback: The backend replaces an unreadable answer by a random letter.
-        max_new_tokens: The task's own token limit; None if the model class decides.
+        vsi_input: VLMEvalKit: ``--vsi-input`` decides how its videos are shown.
+        readable: lmms-eval: How to find out which answers the task could parse; None if its
+            samples file says it.
+        caveat: Name of the function that counts a peculiarity of this task's scoring
+            (``caveats.py`` of the backend); empty for none.
+        corrections: Ids of the corrections of its scores (``corrections.py`` of the backend).
+        comparability: Which scores may be compared with older ones: ids of rules in
+            ``comparability.toml``, and rules of its own (see ``scores/comparability.py``).
+        archive_bytes: Bytes of a question without its answer in the smallest archive; None if it
+            is as large as others (see ``size_forecast.py``).
         variants: Other tasks of the same backend that run this benchmark, by name.
     """
 
@@ -223,7 +233,12 @@ class Source:
     subtasks: tuple[str, ...] = ()
     absent: Mapping[str, str] = field(default_factory=dict)
     random_fallback: bool = False
-    max_new_tokens: int | None = None
+    vsi_input: bool = False
+    readable: Readable | None = None
+    caveat: str = ""
+    corrections: tuple[str, ...] = ()
+    comparability: tuple[str | Mapping[str, Any], ...] = ()
+    archive_bytes: float | None = None
     variants: Mapping[str, Source] = field(default_factory=dict)
 
     @property
@@ -241,22 +256,23 @@ class Benchmark:
         order: Its place in the order in which benchmarks are listed and run.
         title: Name in messages and tables.
         core: It is one of the EASI-8 benchmarks.
-        media: Kind of media, for example ``video``.
         group: Key of the group that it is one half of; empty for none.
         aliases: Further names on the command line.
         sources: Its definition for each backend.
         reasons: Its prompt asks the model to reason before it answers.
+        rehearsal: Function in ``data/rehearsal/questions.py`` that makes its questions for
+            ``--smoke``, which leaves out benchmarks without one.
     """
 
     key: str
     order: int
     title: str
     core: bool
-    media: str
     group: str
     sources: Mapping[str, Source]
     aliases: tuple[str, ...] = ()
     reasons: bool = False
+    rehearsal: str = ""
 
     def source(self, backend: str, task: str = "") -> Source:
         """Return the definition for one backend, or its variant that runs ``task``.
@@ -356,6 +372,8 @@ def _source(backend: str, table: Mapping[str, Any], where: str) -> Source:
     else:
         values["data"] = _make(HubData, values["data"], f"{where}.data")
     values["rows"] = _make(RowRule, values["rows"], f"{where}.rows")
+    if "readable" in values:
+        values["readable"] = _make(Readable, values["readable"], f"{where}.readable")
     values["parts"] = _parts(values.get("parts", {}), values["scale"], f"{where}.parts")
     values["variants"] = {
         name: _source(backend, variant, f"{where}.variants.{name}")

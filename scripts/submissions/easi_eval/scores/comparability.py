@@ -1,6 +1,7 @@
 """Decide whether a score can be compared with older rows of the leaderboard.
 
-The rules are in ``comparability.toml``. This module uses the standard library only.
+The rules are in ``comparability.toml`` and, under ``comparability``, in the entries of the
+benchmarks. This module uses the standard library only.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from ..benchmarks import ALL_KEYS, BACKENDS, by_key
+from ..benchmarks import BACKENDS, BENCHMARKS, Benchmark, by_key
 from ..core.errors import EasiError
 from . import data_check
 from .scores import BenchmarkScore
@@ -23,16 +24,16 @@ VERDICTS = (YES, NOTE, NO)  # from best to worst
 
 @dataclass(frozen=True)
 class Rule:
-    """One rule of ``comparability.toml``: a reason why a score is, or is not, comparable.
+    """A reason why a score is, or is not, comparable.
 
-    Empty ``benchmarks``, ``models`` and ``method`` match everything.
+    Empty ``models`` and ``method`` match everything.
 
     Attributes:
         id: Name of the rule.
-        backend: The backend it applies to.
         verdict: ``yes``, ``note`` or ``no``.
         why: The reason, shown to users.
-        benchmarks: Keys of the benchmarks it applies to.
+        backend: It applies to all benchmarks of this backend; empty for the benchmarks whose
+            entries name it.
         models: Model types (lmms-eval) or classes (VLMEvalKit) it applies to.
         excepted: Models it never applies to (``except`` in the file).
         method: Extraction methods it applies to (``exact_matching`` or a judge).
@@ -41,34 +42,27 @@ class Rule:
     """
 
     id: str
-    backend: str
     verdict: str
     why: str
-    benchmarks: tuple[str, ...] = ()
+    backend: str = ""
     models: tuple[str, ...] = ()
     excepted: tuple[str, ...] = ()
     method: tuple[str, ...] = ()
     unless: Mapping[str, object] = field(default_factory=dict)
     unread: float | None = None
 
-    def fits(
-        self, score: BenchmarkScore, backend: str, model: str, settings: Mapping[str, object]
-    ) -> bool:
-        """Return whether the rule applies to this score."""
-        if (
-            backend != self.backend
-            or model in self.excepted
-            or any(settings.get(name) == value for name, value in self.unless.items())
+    def fits(self, score: BenchmarkScore, model: str, settings: Mapping[str, object]) -> bool:
+        """Return whether the rule applies to this score of a benchmark that it is about."""
+        if model in self.excepted or any(
+            settings.get(name) == value for name, value in self.unless.items()
         ):
             return False
         if self.unread is not None and (
             score.unparsed is None or score.unparsed <= self.unread * score.n
         ):
             return False
-        return (
-            (not self.benchmarks or score.key in self.benchmarks)
-            and (not self.models or model in self.models)
-            and (not self.method or score.method in self.method)
+        return (not self.models or model in self.models) and (
+            not self.method or score.method in self.method
         )
 
 
@@ -80,11 +74,32 @@ def load(text: str) -> tuple[Rule, ...]:
     """
     tables = tomllib.loads(text)
     if tables.get("schema") != SCHEMA:
-        raise _refuse(f"schema is {tables.get('schema')}, not {SCHEMA}")
-    return tuple(_rule(table) for table in tables.get("rule", ()))
+        raise _refuse("comparability.toml", f"schema is {tables.get('schema')}, not {SCHEMA}")
+    return tuple(_rule(table, "comparability.toml") for table in tables.get("rule", ()))
 
 
-def _rule(table: Mapping[str, Any]) -> Rule:
+def rules_of(bench: Benchmark, backend: str, shared: tuple[Rule, ...]) -> tuple[Rule, ...]:
+    """Return the rules about a benchmark: those of its entry, then those of all benchmarks.
+
+    Args:
+        bench: The benchmark.
+        backend: The backend that runs it.
+        shared: The rules of ``comparability.toml``.
+
+    Raises:
+        EasiError: The entry names an unknown rule, or has one with an unknown or missing key.
+    """
+    file, by_id = f"benchmarks/{bench.key}.toml", {rule.id: rule for rule in shared}
+    rules = []
+    for given in bench.source(backend).comparability:
+        if isinstance(given, str) and given not in by_id:
+            raise _refuse(file, f"no rule {given!r} in comparability.toml")
+        rules.append(by_id[given] if isinstance(given, str) else _rule(given, file))
+    # A rule of all benchmarks that the entry names keeps the place that it has there.
+    return (*rules, *(rule for rule in shared if rule.backend == backend and rule not in rules))
+
+
+def _rule(table: Mapping[str, Any], file: str) -> Rule:
     values: dict[str, Any] = {
         "excepted" if name == "except" else name: tuple(value) if isinstance(value, list) else value
         for name, value in table.items()
@@ -92,26 +107,31 @@ def _rule(table: Mapping[str, Any]) -> Rule:
     name = values.get("id", "?")
     unknown = values.keys() - {known.name for known in fields(Rule)}
     if unknown:
-        raise _refuse(f"{name}: unknown key {', '.join(sorted(unknown))}")
-    if lacking := {"id", "backend", "verdict", "why"} - values.keys():
-        raise _refuse(f"{name}: missing key {', '.join(sorted(lacking))}")
+        raise _refuse(file, f"{name}: unknown key {', '.join(sorted(unknown))}")
+    if lacking := {"id", "verdict", "why"} - values.keys():
+        raise _refuse(file, f"{name}: missing key {', '.join(sorted(lacking))}")
     rule = Rule(**values)
     for what, given, known in (
-        ("backend", [rule.backend], BACKENDS),
-        ("verdict", [rule.verdict], VERDICTS),
-        ("benchmark", rule.benchmarks, ALL_KEYS),
+        ("backend", rule.backend, ("", *BACKENDS)),
+        ("verdict", rule.verdict, VERDICTS),
     ):
-        if wrong := [value for value in given if value not in known]:
-            raise _refuse(f"{name}: {what} {wrong[0]!r} is not one of {', '.join(known)}")
+        if given not in known:
+            names = ", ".join(filter(None, known))
+            raise _refuse(file, f"{name}: {what} {given!r} is not one of {names}")
     return rule
 
 
-def _refuse(problem: str) -> EasiError:
-    return EasiError(f"comparability.toml: {problem}", hint="comparability.py documents every key")
+def _refuse(file: str, problem: str) -> EasiError:
+    return EasiError(f"{file}: {problem}", hint="comparability.py documents every key")
 
 
 TOML = Path(__file__).parents[1] / "benchmarks" / "comparability.toml"
-RULES = load(TOML.read_text(encoding="utf-8"))
+SHARED = load(TOML.read_text(encoding="utf-8"))
+RULES = {
+    (bench.key, backend): rules_of(bench, backend, SHARED)
+    for bench in BENCHMARKS
+    for backend in BACKENDS
+}
 
 
 def with_comparability(
@@ -138,7 +158,7 @@ def with_comparability(
     """
     if score.reading.overall is None:
         return score
-    fitting = [rule for rule in RULES if rule.fits(score, backend, model, settings)]
+    fitting = [rule for rule in RULES[score.key, backend] if rule.fits(score, model, settings)]
     of_data = _of_data(score, backend, settings, rehearsal)
     verdicts = (
         score.comparable or YES,

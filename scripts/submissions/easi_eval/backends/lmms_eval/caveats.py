@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from ...benchmarks import LMMS_EVAL, Benchmark
+from ...benchmarks import LMMS_EVAL, Benchmark, by_key
 from ...scores.outputs import Outputs
 from ...scores.recompute import recompute
 from ...scores.scores import BenchmarkScore
@@ -105,9 +105,10 @@ def _omnispatial_default(entries: Iterable[Entry]) -> str:
     )
 
 
-_COUNTED: Mapping[tuple[str, str], Callable[[Iterable[Entry]], str]] = {
-    (LMMS_EVAL, "spar_bench"): _spar_empty,
-    (LMMS_EVAL, "omnispatial_(manual_cot)"): _omnispatial_default,
+# By the name that ``caveat`` of a benchmark's entry has for it.
+COUNTED: Mapping[str, Callable[[Iterable[Entry]], str]] = {
+    "spar_empty": _spar_empty,
+    "omnispatial_default": _omnispatial_default,
 }
 
 
@@ -117,7 +118,7 @@ def counted(backend: str, key: str) -> Callable[[Iterable[Entry]], str] | None:
     The function takes the backend's objects of all questions and returns a note, "" if no question
     is affected.
     """
-    return _COUNTED.get((backend, key))
+    return COUNTED.get(by_key(key).source(backend).caveat)
 
 
 def drawn_letters(flips: int | None) -> str:

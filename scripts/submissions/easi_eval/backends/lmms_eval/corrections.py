@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from ...benchmarks import LMMS_EVAL, Benchmark
+from ...benchmarks import Benchmark, by_key
 from ...scores.scores import BenchmarkScore, Reading, mean_relative_accuracy
 
 if TYPE_CHECKING:
@@ -25,17 +25,13 @@ class Correction:
     """One correction.
 
     Attributes:
-        id: Name of the correction.
-        backend: The backend whose scores it corrects.
-        benchmark: Key of the benchmark.
+        id: Name of the correction; the entries of the benchmarks that it corrects name it.
         reason: Why the stock score is wrong, shown to users.
         score: Computes a question's score (0-1) from the object that the backend wrote for it into
             its samples file; None if the correction does not apply to the question.
     """
 
     id: str
-    backend: str
-    benchmark: str
     reason: str
     score: Callable[[Mapping[str, Any]], float | None]
 
@@ -88,8 +84,6 @@ def spar_numeric(entry: Mapping[str, Any]) -> float | None:
 CORRECTIONS = (
     Correction(
         "spar-partial",
-        LMMS_EVAL,
-        "spar_bench",
         "lmms-eval 0.7.3 lacks an import in its SPAR-Bench task (functools.partial), "
         "so that every numeric question scores 0 whatever is answered",
         spar_numeric,
@@ -99,7 +93,8 @@ CORRECTIONS = (
 
 def applying(backend: str, key: str) -> tuple[Correction, ...]:
     """Return the corrections for one benchmark on one backend."""
-    return tuple(one for one in CORRECTIONS if (one.backend, one.benchmark) == (backend, key))
+    named = by_key(key).source(backend).corrections
+    return tuple(one for one in CORRECTIONS if one.id in named)
 
 
 def corrected_rows(

@@ -9,6 +9,7 @@ import importlib.util
 from collections.abc import Sequence
 from dataclasses import replace
 
+from ...benchmarks import VLMEVALKIT
 from ...config import RunConfig
 from ...core.errors import EasiError
 from ...core.model import ModelChoice
@@ -24,7 +25,6 @@ from .api_keys import missing_keys
 # Similarity (difflib) from which an unknown name counts as a misspelt known one: max_pixls for
 # max_pixels does, top_n for top_p does not.
 MISSPELT = 0.85
-VSI = ("vsi_bench", "vsi_debiased")
 
 
 def check(cfg: RunConfig, model: ModelChoice, classes: Sequence[ClassSource]) -> None:
@@ -86,7 +86,9 @@ def notes(
         )
     if package:
         said.append(f"{package} answers, not transformers")
-    if any(bench.key in VSI for bench in cfg.selected) and native_video(model, classes):
+    if any(bench.source(VLMEVALKIT).vsi_input for bench in cfg.selected) and native_video(
+        model, classes
+    ):
         said.append(
             "VSI-Bench: 32 frames as images (--vsi-input frames)"
             if cfg.vsi_input == "frames"

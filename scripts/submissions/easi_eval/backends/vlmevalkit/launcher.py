@@ -18,7 +18,6 @@ from ...engine.processes.jobs import Job
 from ...scores import judging
 from ..shared import catalog, launch_env
 from . import FACTS, judge_endpoint
-from .class_checks import VSI
 from .command_line import RUN_PY
 
 # Variables that choose VLMEvalKit's file formats. Runs of this program remove them and use
@@ -36,7 +35,8 @@ class VLMEvalKitLauncher:
 
     def settings(self, cfg: RunConfig, bench: Benchmark) -> dict[str, object]:
         """Return the task, the judge's settings and how VSI-Bench is shown."""
-        frames = {"--vsi-input": "frames"} if cfg.vsi_input == "frames" and bench.key in VSI else {}
+        shown = cfg.vsi_input == "frames" and bench.source(self.name).vsi_input
+        frames = {"--vsi-input": "frames"} if shown else {}
         return {"task": bench.source(self.name).task, **judging.settings(cfg, os.environ), **frames}
 
     def needs(self, cfg: RunConfig, bench: Benchmark) -> list[Need]:

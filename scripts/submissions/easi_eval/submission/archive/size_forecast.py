@@ -9,11 +9,10 @@ from collections.abc import Iterable
 
 from ...benchmarks import LMMS_EVAL, VLMEVALKIT, by_key
 
-# Characters assumed for an answer where the prompt asks for reasoning.
-REASONED = {"omnispatial_(manual_cot)": 800}
+REASONED = 800  # characters assumed for an answer where the prompt asks for reasoning
 # Measured with tests/benchmarks/archive_size.py on the smallest form of the archive: bytes for a
-# question without its answer, and bytes per character of an answer. The texts are words drawn one
-# by one, which are hard to compress.
+# question without its answer (``archive_bytes`` where a benchmark differs), and bytes per character
+# of an answer. The texts are words drawn one by one, which are hard to compress.
 PER_QUESTION = {VLMEVALKIT: 20.5, LMMS_EVAL: 16.0}
 PER_CHARACTER = 0.405
 FIXED = 100_000
@@ -37,10 +36,13 @@ def longest_answers(backend: str, keys: Iterable[str], limit: int) -> int:
         keys: The benchmarks in the archive.
         limit: The largest archive in bytes.
     """
-    counts = {key: questions(key, backend) for key in keys}
-    used = FIXED + sum(counts.values()) * PER_QUESTION[backend]
-    used += sum(counts[key] * REASONED[key] * PER_CHARACTER for key in counts if key in REASONED)
-    asked = sum(count for key, count in counts.items() if key not in REASONED)
+    used, asked = float(FIXED), 0
+    for key in keys:
+        bench, count = by_key(key), questions(key, backend)
+        own = bench.source(backend).archive_bytes
+        used += count * (PER_QUESTION[backend] if own is None else own)
+        used += count * REASONED * PER_CHARACTER if bench.reasons else 0
+        asked += 0 if bench.reasons else count
     return max(0, int((limit - used) / (asked * PER_CHARACTER))) if asked else 0
 
 
@@ -50,7 +52,10 @@ def forecast(backend: str, keys: Iterable[str], limit: int) -> str:
     longest = longest_answers(backend, chosen, limit)
     if longest <= 0:
         return ""
-    but = " (OmniSpatial's of 800)" if any(key in REASONED for key in chosen) else ""
+    reasoned = [
+        f"{by_key(key).title.partition(' (')[0]}'s" for key in chosen if by_key(key).reasons
+    ]
+    but = f" ({' and '.join(reasoned)} of {REASONED})" if reasoned else ""
     return (
         f"the archive fits into one request while answers have up to about {longest // 10 * 10} "
         f"characters on average{but}; longer ones are uploaded by hand"
