@@ -12,18 +12,18 @@ only if their files changed.
 from __future__ import annotations
 
 import contextlib
-import csv
 import hashlib
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from ..benchmarks import HubData, Source, TsvData
 from ..core.atomic_files import digest, read_json, write_json
 from ..core.errors import EasiError
 from ..core.places import cache_folder
 from .needs import MODEL_FILES, Fetched, Kind
+from .table_digest import RECORD, hash_parquet, hash_tsv, same_questions
 
 FOLDER = "contents"  # below the records folder
 NO_DATA = ("README.md", ".gitattributes")
@@ -33,15 +33,6 @@ CARD = re.compile(
     r"((assets?|figures?|figs?|docs?|\.github)/(.*/)?)?[^/]+\.(png|jpe?g|gif|svg|webp|pdf)", re.I
 )
 LARGE = 500_000_000  # bytes; reading tables of this size or more is announced
-RECORD, UNIT = b"\x1e", b"\x1f"
-
-
-class Hash(Protocol):
-    """A hash object of hashlib, as far as this module uses it."""
-
-    def update(self, data: bytes, /) -> None:
-        """Add ``data`` to the hash."""
-        ...
 
 
 def content_of(fetched: Fetched) -> str:
@@ -117,7 +108,7 @@ def only_truth_differs(
     if len(tables) < len(paths) or not all(old.is_file() and new.is_file() for old, new in tables):
         return False
     _announce(fetched, [new for _, new in tables], say)
-    return all(_same_questions(old, new, source.data.truth) for old, new in tables)
+    return all(same_questions(old, new, source.data.truth) for old, new in tables)
 
 
 def _announce(fetched: Fetched, tables: Iterable[Path], say: Callable[[str], None]) -> None:
@@ -206,10 +197,10 @@ def _kept(
     seen, right, table = hashlib.sha256(), hashlib.sha256(), {}
     for inside, path in sorted(tables.items()):
         if fetched.need.kind is Kind.FILE:
-            table["md5"] = _read_tsv(path, truth, seen, right)
+            table["md5"] = hash_tsv(path, truth, seen, right)
         else:
             seen.update(inside.encode() + RECORD)
-            _read_parquet(path, truth, seen, right)
+            hash_parquet(path, truth, seen, right)
     others = [file for file in files if file[0] not in tables]
     found = {"questions": digest([seen.hexdigest(), others]), "truth": right.hexdigest(), **table}
     for place in places:
@@ -217,99 +208,3 @@ def _kept(
             write_json(place, found)
             break
     return found
-
-
-def _read_tsv(path: Path, truth: Sequence[str], seen: Hash, right: Hash) -> str:
-    """Add the cells of the ``truth`` columns to ``right`` and all others to ``seen``.
-
-    Returns:
-        The MD5 sum of the file.
-    """
-    csv.field_size_limit(1 << 30)  # cells hold whole images in base64
-    try:
-        with path.open("rb") as file:
-            md5 = hashlib.file_digest(file, "md5").hexdigest()
-        with path.open(encoding="utf-8", newline="") as lines:
-            rows = csv.reader(lines, delimiter="\t")
-            header = next(rows, [])
-            hidden = [name in truth for name in header]
-            seen.update(UNIT.join(name.encode() for name in header) + RECORD)
-            for row in rows:
-                for cell, is_truth in zip(row, hidden, strict=False):
-                    (right if is_truth else seen).update(cell.encode() + UNIT)
-                seen.update(RECORD)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise EasiError(
-            f"{path} cannot be read: {error}", hint="delete it; it is fetched again"
-        ) from error
-    return md5
-
-
-class _Feed:
-    """A file object for pyarrow that adds what is written to a hash."""
-
-    closed = False
-
-    def __init__(self, to: Hash) -> None:
-        self.to = to
-
-    def write(self, data: bytes) -> int:
-        self.to.update(data)
-        return len(data)
-
-    def flush(self) -> None:
-        return
-
-    def close(self) -> None:
-        self.closed = True
-
-
-def _read_parquet(path: Path, truth: Sequence[str], seen: Hash, right: Hash) -> None:
-    """Add the values of the ``truth`` columns to ``right`` and all others to ``seen``."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        with pq.ParquetFile(path) as file:
-            names = file.schema_arrow.names
-            for to, columns in (
-                (seen, [name for name in names if name not in truth]),
-                (right, [name for name in names if name in truth]),
-            ):
-                if not columns:
-                    continue
-                for batch in file.iter_batches(batch_size=256, columns=columns):
-                    bare = batch.replace_schema_metadata(None)
-                    with pa.ipc.new_stream(
-                        pa.PythonFile(_Feed(to), mode="w"), bare.schema
-                    ) as stream:
-                        stream.write_batch(bare)
-    except (OSError, pa.ArrowException) as error:
-        raise EasiError(
-            f"{path} cannot be read: {error}", hint="delete it; it is fetched again"
-        ) from error
-
-
-def _same_questions(old: Path, new: Path, truth: Sequence[str]) -> bool:
-    """Compare all columns except ``truth`` by their values.
-
-    The digests of two files can differ although their values are the same, because of row groups,
-    encoding and compression.
-    """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        with pq.ParquetFile(old) as before, pq.ParquetFile(new) as now:
-            names, others = (
-                [name for name in file.schema_arrow.names if name not in truth]
-                for file in (before, now)
-            )
-            return names == others and all(
-                before.read([name]).column(0).equals(now.read([name]).column(0)) for name in names
-            )
-    except (OSError, pa.ArrowException) as error:
-        raise EasiError(
-            f"{new} cannot be compared with what it was: {error}",
-            hint="delete it; it is fetched again",
-        ) from error

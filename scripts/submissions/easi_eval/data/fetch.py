@@ -18,8 +18,8 @@ import filelock
 from ..core.errors import DiskFull, EasiError, Unreachable
 from ..core.events import DataProgress, Emit, Notice
 from ..core.locks import Waiting, file_lock
-from . import unpack as unpacking
-from .files import WantedFile, bring, tidy
+from .archives import Archive
+from .files import bring, tidy
 from .hub import Hub
 from .local_store import Checked, digest_of, local_listing, save_listing, snapshot_folder, write_ref
 from .needs import Fetched, FileRecord, HubSettings, Kind, Listing, Need, Repo, Size
@@ -31,13 +31,13 @@ from .planning import (
     archives_of,
     distinct,
     plan_needs,
-    refuse_full_disk,
     refuse_incomplete,
     repo_of,
-    rooms,
     target_of,
 )
-from .unpack import Archive, Target
+from .room import refuse_full_disk, rooms
+from .unpack import Target, is_unpacked, mark, unpack
+from .wanted_file import WantedFile
 
 CHECKED = "checked.txt"
 
@@ -245,12 +245,12 @@ def _unpack_task(
         pulse.beat()
 
     def work() -> None:
-        if unpacking.is_unpacked(target, archives):
+        if is_unpacked(target, archives):
             with contextlib.suppress(OSError):  # a complete shared cache may be read-only
-                unpacking.mark(target, archives)
+                mark(target, archives)
             return
         with _locked(target.folder, settings, pulse, say):
-            unpacking.unpack(target, archives, on_bytes)
+            unpack(target, archives, on_bytes)
 
     return work
 

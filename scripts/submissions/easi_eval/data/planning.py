@@ -1,26 +1,21 @@
-"""Plan a fetch: which files meet which need, where they go, and whether there is room on disk.
-
-All of this is decided before anything is downloaded.
-"""
+"""Plan a fetch before anything is downloaded: which files meet which need, and where they go."""
 
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from huggingface_hub.utils import filter_repo_objects
 
-from ..core.errors import EasiError, NoRoom
-from . import unpack as unpacking
-from .disk import existing_parent, free_bytes, gigabytes, refuse_unwritable
-from .files import WantedFile
+from ..core.errors import EasiError
+from .archives import Archive, media_archives, root_zips
 from .local_store import incomplete, size_of_file, snapshot_folder
 from .needs import FileRecord, HubSettings, Kind, Listing, Need, Repo
-from .unpack import Archive, Target
-from .weight_files import INDEX, WEIGHTS, chosen, judged, shards
+from .unpack import Target
+from .wanted_file import WantedFile
+from .weight_files import WEIGHTS, missing_shard, missing_weights
 
 
 @dataclass(frozen=True)
@@ -148,11 +143,11 @@ def _lacking(planned: Planned) -> str:
     """
     need, there = planned.need, {item.file.path: item.place for item in planned.items}
     if need.repo_type == "model":
-        if absent := _lacking_weights(there):
+        if absent := missing_weights(there):
             return absent
         if not (need.allow or need.files) and not any(path.endswith(WEIGHTS) for path in there):
             return "the weights"
-    elif absent := _lacking_shard(there, (0, 1)):
+    elif absent := missing_shard(there, (0, 1)):
         return absent
     if need.unpack is not None and not archive_names(planned):
         # Whoever unpacked the archives may have deleted them afterwards.
@@ -165,146 +160,13 @@ def _lacking(planned: Planned) -> str:
     return ""
 
 
-def _lacking_weights(there: Mapping[str, Path]) -> str:
-    """Return a missing shard of the weights that would be loaded, "" if none is missing."""
-    for folder, names in judged(_by_folder(there)).items():
-        index = chosen(names)
-        if index.endswith(INDEX):
-            for name in shards(there[folder + index]) or ():
-                if name not in names:
-                    return folder + name
-        elif not index and (absent := _lacking_shard([folder + name for name in names], (1, 0))):
-            return absent
-    return ""
-
-
-def _lacking_shard(there: Collection[str], firsts: Sequence[int]) -> str:
-    """Return a missing shard by the numbers in the names of the others, "" if none is missing.
-
-    Args:
-        there: The paths of the present files.
-        firsts: The numbers with which the count of shards may begin.
-    """
-    for path in sorted(there):
-        if shard := re.fullmatch(r"(.*-)(\d+)(-of-)(\d+)(\.[^/]*)", path):
-            before, number, of, count, after = shard.groups()
-            counted = [
-                [
-                    f"{before}{index:0{len(number)}}{of}{count}{after}"
-                    for index in range(first, first + int(count))
-                ]
-                for first in firsts
-            ]
-            lacking = [
-                [name for name in names if name not in there] for names in counted if path in names
-            ]
-            if lacking and all(lacking):
-                return min(lacking, key=len)[0]
-    return ""
-
-
-def _by_folder(paths: Iterable[str]) -> dict[str, set[str]]:
-    """Return the names of the files in each folder; a folder is "" or ends with a slash."""
-    folders: dict[str, set[str]] = {}
-    for path in paths:
-        folder, slash, name = path.rpartition("/")
-        folders.setdefault(folder + slash, set()).add(name)
-    return folders
-
-
-@dataclass(frozen=True)
-class Room:
-    """Space on one file system, in bytes.
-
-    Attributes:
-        place: A folder on it.
-        needed: What is still to be written there.
-        free: What is free there.
-    """
-
-    place: Path
-    needed: int
-    free: int
-
-    def __str__(self) -> str:
-        return (
-            f"{gigabytes(self.needed)} of data are to be fetched to {self.place}, "
-            f"{gigabytes(self.free)} are free "
-            f"({gigabytes(max(0, self.needed - self.free))} are missing)"
-        )
-
-
-def refuse_full_disk(plan: Sequence[Planned], settings: HubSettings) -> None:
-    """Refuse a plan whose files cannot all be written.
-
-    Raises:
-        NoRoom: A file system has less free space than needed.
-        EasiError: A place cannot be written to.
-    """
-    for place in sorted(
-        {existing_parent(item.place.parent) for item in distinct(plan) if not item.looks_present()}
-    ):
-        refuse_unwritable(place)
-    if short := [room for room in rooms(plan, settings) if room.needed > room.free]:
-        raise NoRoom(
-            "; ".join(map(str, short)),
-            hint="free some space, choose bigger disks with HF_HOME and --dataset-dir, "
-            "or fewer --benchmarks",
-        )
-
-
-def rooms(plan: Sequence[Planned], settings: HubSettings) -> list[Room]:
-    """Return the space needed on each file system, for downloads and for unpacking archives.
-
-    An archive that is not downloaded yet is estimated to unpack to its own size, because media
-    hardly compress.
-    """
-    needed: dict[int, tuple[Path, int]] = {}
-
-    def add(place: Path, count: int) -> None:
-        parent = existing_parent(place)
-        device = parent.stat().st_dev
-        first, before = needed.get(device, (parent, 0))
-        needed[device] = (first, before + count)
-
-    for item in distinct(plan):
-        if not item.looks_present():
-            add(item.place, max(0, item.file.size - item.partial_bytes()))
-    targets = {
-        (target.folder, target.sentinel): (target, planned)
-        for planned in plan
-        if planned.need.unpack
-        for target in [target_of(planned, settings)]
-    }
-    for target, planned in targets.values():
-        add(target.folder, _to_unpack(target, planned, settings))
-    return [Room(place, count, free_bytes(place)) for place, count in needed.values()]
-
-
-def _to_unpack(target: Target, planned: Planned, settings: HubSettings) -> int:
-    names = {part for _, parts in archive_names(planned) for part in parts}
-    archives = [item for item in planned.items if item.file.path in names]
-    if all(item.place.is_file() and item.looks_present() for item in archives):
-        if (
-            target.folder.exists()
-            and target.sentinel
-            and (target.folder / target.sentinel).is_file()
-        ):
-            return 0
-        try:
-            return unpacking.bytes_missing(target, archives_of(planned, settings))
-        except EasiError:  # damaged: it is downloaded again
-            pass
-    return sum(item.file.size for item in archives)
-
-
 def archive_names(planned: Planned) -> list[tuple[str, tuple[str, ...]]]:
     """Return the archives among a need's files, as (name, parts)."""
     assert planned.need.unpack is not None
     paths = [item.file.path for item in planned.items]
     if planned.need.unpack.into is None:
-        return [(name, (name,)) for name in unpacking.root_zips(paths)]
-    return unpacking.media_archives(paths)
+        return [(name, (name,)) for name in root_zips(paths)]
+    return media_archives(paths)
 
 
 def target_of(planned: Planned, settings: HubSettings) -> Target:

@@ -1,10 +1,13 @@
-"""Find the weights of a checkpoint that would be loaded: one file, or the shards of an index."""
+"""Find the weights of a checkpoint that would be loaded, and which of their shards are missing."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Mapping
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
+
+pass
 
 WEIGHTS = (".safetensors", ".bin", ".pt", ".pth")  # file extensions
 # transformers loads the first of these that exists. Inference engines prefer an index to a single
@@ -62,3 +65,50 @@ def shards(index: Path) -> list[str] | None:
     if not isinstance(names, dict) or not all(isinstance(name, str) for name in names.values()):
         return None
     return sorted(set(names.values()))
+
+
+def missing_weights(there: Mapping[str, Path]) -> str:
+    """Return a missing shard of the weights that would be loaded, "" if none is missing."""
+    for folder, names in judged(_by_folder(there)).items():
+        index = chosen(names)
+        if index.endswith(INDEX):
+            for name in shards(there[folder + index]) or ():
+                if name not in names:
+                    return folder + name
+        elif not index and (absent := missing_shard([folder + name for name in names], (1, 0))):
+            return absent
+    return ""
+
+
+def missing_shard(there: Collection[str], firsts: Sequence[int]) -> str:
+    """Return a missing shard by the numbers in the names of the others, "" if none is missing.
+
+    Args:
+        there: The paths of the present files.
+        firsts: The numbers with which the count of shards may begin.
+    """
+    for path in sorted(there):
+        if shard := re.fullmatch(r"(.*-)(\d+)(-of-)(\d+)(\.[^/]*)", path):
+            before, number, of, count, after = shard.groups()
+            counted = [
+                [
+                    f"{before}{index:0{len(number)}}{of}{count}{after}"
+                    for index in range(first, first + int(count))
+                ]
+                for first in firsts
+            ]
+            lacking = [
+                [name for name in names if name not in there] for names in counted if path in names
+            ]
+            if lacking and all(lacking):
+                return min(lacking, key=len)[0]
+    return ""
+
+
+def _by_folder(paths: Iterable[str]) -> dict[str, set[str]]:
+    """Return the names of the files in each folder; a folder is "" or ends with a slash."""
+    folders: dict[str, set[str]] = {}
+    for path in paths:
+        folder, slash, name = path.rpartition("/")
+        folders.setdefault(folder + slash, set()).add(name)
+    return folders
