@@ -17,8 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from easi_eval.backends.lmms_eval.result_files import find_lmms_outputs
-from easi_eval.backends.vlmevalkit.question_rows import row_cells
-from easi_eval.backends.vlmevalkit.table_check import ASKED
+from easi_eval.backends.vlmevalkit.dataset_check import ASKED, row_cells
 from easi_eval.benchmarks import ALL_KEYS, LMMS_EVAL, VLMEVALKIT, by_key
 from genuine import STAMP, files_of, genuine
 

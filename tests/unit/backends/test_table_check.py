@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from easi_eval.backends.vlmevalkit.table_check import same
+from easi_eval.backends.shared.dataset_match import same
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,8 @@ takes the narrowest part that serves it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -20,8 +21,24 @@ if TYPE_CHECKING:
     from ..core.run_folder import RunPaths
     from ..data.needs import Need
     from ..engine.processes.jobs import Job
-    from ..scores.outputs import Outputs
+    from ..engine.work import ItemList
+    from ..scores.outputs import Outputs, Survey
     from ..scores.scores import BenchmarkScore, Reading
+
+
+@dataclass(frozen=True)
+class DatasetMatch:
+    """The dataset that a benchmark's results agree with.
+
+    Attributes:
+        items: Its questions; None if no copy of the dataset is available.
+        data: The version of the dataset, for the benchmark's settings.
+        notes: Remarks to show beside the score.
+    """
+
+    items: ItemList | None = None
+    data: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 class Resolver(Protocol):
@@ -198,6 +215,39 @@ class Reader(Protocol):
 
     def total(self, cfg: RunConfig, bench: Benchmark, out: Outputs) -> int:
         """Return the dataset's number of rows, for a launch that left no list of questions."""
+        ...
+
+    def survey(self, folder: Path, keys: Iterable[str], judge: str = "") -> Survey | None:
+        """Return what ``folder`` holds of this backend, made without this program.
+
+        Only results of the benchmarks ``keys`` count and, on a backend with judges, those read by
+        ``judge`` if it is given. Nothing in the folder is imported or unpickled, and links are
+        followed only to regular files.
+
+        Returns:
+            None if the folder holds nothing of this backend.
+
+        Raises:
+            EasiError: It holds results of several models.
+        """
+        ...
+
+    def check_adopted(
+        self, cfg: RunConfig, bench: Benchmark, folder: Path, method: str
+    ) -> DatasetMatch:
+        """Check what only files need that were made without this program.
+
+        They must be about the questions of the dataset, and be what they seem to be.
+
+        Args:
+            cfg: The import.
+            bench: The benchmark.
+            folder: Its files.
+            method: How answers were read, as the files' names tell it.
+
+        Raises:
+            EasiError: The results are of other data, or were not made as they seem.
+        """
         ...
 
 

@@ -12,6 +12,7 @@ class BackendFacts:
 
     Attributes:
         name: As given to ``--backend``.
+        title: As its authors write its name.
         package: The name it is imported by.
         distribution: The name it is installed by.
         folder: Its project in this repository.
@@ -22,11 +23,13 @@ class BackendFacts:
         takes_vsi_input: Whether ``--vsi-input`` applies.
         takes_no_corrections: Whether ``--no-corrections`` applies.
         plain_cuts_at_commas: Whether its own launch (``--plain``) cannot take a path with commas.
+        result_files: Its result files, for users who look for them.
         same_answers: Options of the backend's own command line that change no answer and no score,
             each with the number of words after it.
     """
 
     name: str
+    title: str
     package: str
     distribution: str
     folder: str
@@ -37,6 +40,7 @@ class BackendFacts:
     takes_vsi_input: bool
     takes_no_corrections: bool
     plain_cuts_at_commas: bool
+    result_files: str
     same_answers: Mapping[str, int] = field(default_factory=dict)
 
     def answer_arguments(self, words: Sequence[str]) -> list[str]:
@@ -61,6 +65,7 @@ BACKEND_FACTS: Mapping[str, BackendFacts] = {
     for kind in (
         BackendFacts(
             "vlmevalkit",
+            "VLMEvalKit",
             "vlmeval",
             "ms-vlmeval",
             "VLMEvalKit",
@@ -71,6 +76,7 @@ BACKEND_FACTS: Mapping[str, BackendFacts] = {
             takes_vsi_input=True,
             takes_no_corrections=False,
             plain_cuts_at_commas=False,
+            result_files="*_acc.csv with *.xlsx",
             same_answers={
                 "--verbose": 0,
                 "--reuse": 0,
@@ -82,6 +88,7 @@ BACKEND_FACTS: Mapping[str, BackendFacts] = {
         ),
         BackendFacts(
             "lmms-eval",
+            "lmms-eval",
             "lmms_eval",
             "lmms-eval",
             "lmms-eval",
@@ -92,6 +99,7 @@ BACKEND_FACTS: Mapping[str, BackendFacts] = {
             takes_vsi_input=False,
             takes_no_corrections=True,
             plain_cuts_at_commas=True,
+            result_files="*_results.json with *_samples_*.jsonl",
             same_answers={
                 "--verbosity": 1,
                 "--log_samples": 0,

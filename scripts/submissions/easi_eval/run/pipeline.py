@@ -212,7 +212,7 @@ def _import(asked: RunConfig) -> int:
     if cfg.dry_run:
         with TemporaryDirectory(prefix="easi-import-") as folder:
             trial = adopt.elsewhere(adoption, Path(folder))
-            decisions = adopt.adopt(cfg, backend, hub, trial, __version__)
+            decisions = adopt.adopt(cfg, backend, trial, __version__)
             print(Redactor.from_environ().line(adopt.describe(adoption, decisions)))
             if cfg.submit:
                 print(
@@ -221,7 +221,7 @@ def _import(asked: RunConfig) -> int:
                 )
         return ExitCode.COMPLETE
     with interruptible(), run_lock(adoption.plan.paths.lock):
-        decisions = adopt.adopt(cfg, backend, hub, adoption, __version__)
+        decisions = adopt.adopt(cfg, backend, adoption, __version__)
         run = Run(asked, cfg, backend, hub, adoption.plan, naming)
         run.manifest = Manifest.load(adoption.plan.paths.manifest) or run.manifest
         run.troubles = [

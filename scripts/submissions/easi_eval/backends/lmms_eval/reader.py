@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...benchmarks import Benchmark
 from ...config import RunConfig
 from ...data.needs import HubSettings
-from ...scores.outputs import Outputs
+from ...scores.outputs import Outputs, Survey
+from ..base import DatasetMatch
+from ..shared.dataset_match import refuse_repeated
 from . import FACTS
 
 if TYPE_CHECKING:
@@ -65,6 +67,23 @@ class LmmsEvalReader:
         from .result_files import lmms_total
 
         return lmms_total(bench, out)
+
+    def survey(self, folder: Path, keys: Iterable[str], judge: str = "") -> Survey | None:
+        """Return what ``folder`` holds of lmms-eval; None if nothing."""
+        from .survey import survey
+
+        return survey(folder, keys)
+
+    def check_adopted(
+        self, cfg: RunConfig, bench: Benchmark, folder: Path, method: str
+    ) -> DatasetMatch:
+        """Compare files with the dataset in the hub's cache, if it is there."""
+        from .dataset_check import compare_with_cache
+
+        out = self.outputs(bench, folder)
+        rows = self.rows(bench, out)
+        refuse_repeated(rows)
+        return compare_with_cache(bench, out, rows, self.hub)
 
 
 def read_lmms_scores(bench: Benchmark, out: Outputs, rows: pd.DataFrame | None = None) -> Reading:

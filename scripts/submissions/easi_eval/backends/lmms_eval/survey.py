@@ -1,4 +1,7 @@
-"""Find finished results of lmms-eval in a folder (``--import-results``)."""
+"""Find finished results of lmms-eval in a folder (``--import-results``).
+
+Each launch writes ``<stamp>_results.json`` and the samples files.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +18,6 @@ from ...scores.outputs import Candidate, Survey, newest_files, taken_note
 
 # The name of a results file of lmms-eval starts with the time of the launch.
 _STAMP = re.compile(r"(?P<stamp>\d{8}_\d{6})_results\.json")
-
-
 # Model arguments that do not affect answers.
 _HOW = frozenset(
     {

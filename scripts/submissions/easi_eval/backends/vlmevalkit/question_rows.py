@@ -151,14 +151,6 @@ def question_facts(rule: RowRule, row: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def row_cells(bench: Benchmark, out: Outputs) -> dict[str, dict[str, Any]]:
-    """Return the cells of the per-question file, by item and column."""
-    rule, path = bench.source(VLMEVALKIT).rows, out.rows[0]
-    header, cells = read_sheet(path) if path.suffix == ".xlsx" else read_tsv(path)
-    rows = [dict(zip(header, line, strict=False)) for line in cells]
-    return {cell_text(row.get(rule.item)): row for row in rows}
-
-
 def read_by_rules(bench: Benchmark, out: Outputs) -> int:
     """Return how many rows of a judge's file were in fact read by rules.
 

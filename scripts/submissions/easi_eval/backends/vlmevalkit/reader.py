@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,9 @@ from ...core.errors import EasiError
 from ...core.run_folder import sanitise
 from ...data.needs import HubSettings
 from ...scores import judging
-from ...scores.outputs import Outputs
+from ...scores.outputs import Outputs, Survey
+from ..base import DatasetMatch
+from ..shared.dataset_match import refuse_repeated
 from . import FACTS
 
 if TYPE_CHECKING:
@@ -80,6 +82,31 @@ class VLMEvalKitReader:
         data = bench.source(self.name).data
         assert isinstance(data, TsvData)
         return tsv_rows(cfg.dataset_dir / (data.tsv_local or data.tsv))
+
+    def survey(self, folder: Path, keys: Iterable[str], judge: str = "") -> Survey | None:
+        """Return what ``folder`` holds of VLMEvalKit, read by ``judge``; None if nothing."""
+        from .survey import survey
+
+        return survey(folder, keys, judge)
+
+    def check_adopted(
+        self, cfg: RunConfig, bench: Benchmark, folder: Path, method: str
+    ) -> DatasetMatch:
+        """Compare files with the dataset's table; refuse stale scores, and rules for a judge.
+
+        Raises:
+            EasiError: Also if the table is not in ``--dataset-dir``.
+        """
+        from .dataset_check import compare_with_table, dataset_items, refuse_rules, refuse_stale
+
+        table, items = dataset_items(bench, cfg.dataset_dir)
+        out = self.outputs(bench, folder)
+        rows = self.rows(bench, out)
+        refuse_repeated(rows)
+        match = compare_with_table(bench, out, rows, table, items)
+        refuse_stale(bench, rows)
+        refuse_rules(bench, out, method)
+        return match
 
 
 def read_vlmevalkit_scores(

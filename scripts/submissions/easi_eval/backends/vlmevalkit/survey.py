@@ -1,4 +1,8 @@
-"""Find finished results of VLMEvalKit in a folder (``--import-results``)."""
+"""Find finished results of VLMEvalKit in a folder (``--import-results``).
+
+VLMEvalKit writes its files flat (this version), into ``T<date>-<time>/`` (its API mode), or into
+``T<date>_G<commit>/`` with links beside that folder (older versions).
+"""
 
 from __future__ import annotations
 

@@ -1,22 +1,19 @@
-"""Check that a per-question file of VLMEvalKit is about the questions of a dataset's table.
-
-Question texts, options and right answers are compared.
-"""
+"""Compare adopted results with the questions and right answers of a dataset."""
 
 from __future__ import annotations
 
 import ast
-import csv
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from ...benchmarks import RowRule
 from ...core.errors import EasiError
 
-ASKED = re.compile(r"question|input_prompt|options|candidates|[A-Z]")
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from ...engine.work import ItemList
+
 # Texts that pandas reads as a missing value, in lower case.
 NOTHING = frozenset(
     {
@@ -52,45 +49,6 @@ class Differences:
     questions: tuple[str, ...] = ()
     truths: tuple[str, ...] = ()
     silent: tuple[str, ...] = ()
-
-
-def compare(rule: RowRule, rows: Mapping[str, Mapping[str, Any]], table: Path) -> Differences:
-    """Return the items that differ from the dataset's TSV.
-
-    Columns that are missing from either side are not compared.
-
-    Args:
-        rule: Where the facts of a question are in the per-question file.
-        rows: The cells of the per-question file, by item and column.
-        table: The dataset's TSV.
-
-    Raises:
-        EasiError: The TSV cannot be read.
-    """
-    questions, truths = [], []
-    csv.field_size_limit(1 << 30)  # images stand in their rows as base64
-    try:
-        with table.open(encoding="utf-8", newline="") as file:
-            for line in csv.DictReader(file, delimiter="\t"):
-                index = line.get("index") or ""
-                item = str(int(index)) if index.isdecimal() else index
-                row = rows.get(item)
-                if row is None:
-                    continue
-                asked = [name for name in line if name and ASKED.fullmatch(name) and name in row]
-                if any(not same(row[name], line[name]) for name in asked):
-                    questions.append(item)
-                elif (
-                    rule.target in line
-                    and rule.target in row
-                    and not same(row[rule.target], line[rule.target])
-                ):
-                    truths.append(item)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise EasiError(
-            f"{table} cannot be read: {error}", hint="delete it; it is fetched again"
-        ) from error
-    return Differences(tuple(questions), tuple(truths))
 
 
 def same(cell: object, written: object) -> bool:
@@ -129,3 +87,37 @@ def _value(text: str) -> object:
     except (ValueError, SyntaxError, MemoryError, RecursionError):
         return None
     return [str(each) for each in listed] if isinstance(listed, list | tuple) else None
+
+
+def refuse_repeated(rows: pd.DataFrame) -> None:
+    """Refuse a per-question table that has a question twice."""
+    if not rows["item"].is_unique:
+        raise EasiError(f"{int(rows['item'].duplicated().sum())} questions are there twice")
+
+
+def refuse_other_items(rows: pd.DataFrame, items: ItemList) -> None:
+    """Refuse a per-question table that has not exactly the questions of the dataset."""
+    there, known = set(rows["item"]), set(items.ids)
+    if there == known:
+        return
+    if there < known:
+        raise EasiError(
+            f"{len(there)} questions of {len(known)}: incomplete, or made under --limit"
+        )
+    raise EasiError(
+        f"{len(there)} questions, {len(there - known)} of which the dataset's {len(known)} do not "
+        "have: made from another version of it"
+    )
+
+
+def refuse_differences(found: Differences, table: str) -> None:
+    """Refuse results that differ from the dataset; ``table`` names it in the message."""
+    for items, what in (
+        (found.questions, "questions are not those"),
+        (found.truths, "right answers are not those"),
+    ):
+        if items:
+            raise EasiError(
+                f"{len(items)} {what} of {table} (the first: {items[0]}): "
+                "made from another version of it, or changed since"
+            )

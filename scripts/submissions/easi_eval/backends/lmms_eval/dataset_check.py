@@ -1,20 +1,46 @@
-"""Check that a samples file of lmms-eval is about the questions of a given dataset.
+"""Check that adopted samples of lmms-eval are about the questions of the dataset.
 
 Prompts, options and right answers are compared.
 """
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ...benchmarks import HubData
-from ..vlmevalkit.table_check import Differences, plain, same
+from ...benchmarks import LMMS_EVAL, Benchmark, HubData
+from ...core.errors import EasiError
+from ...data.hub_tables import rows_of, shuffled, snapshots
+from ...data.needs import HubSettings
+from ...engine.work import ItemList
+from ...scores.outputs import Outputs
+from ..base import DatasetMatch
+from ..shared.dataset_match import (
+    Differences,
+    plain,
+    refuse_differences,
+    refuse_other_items,
+    same,
+)
+from .samples import lmms_samples
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # Tasks move and repeat placeholders, so they are ignored in comparisons.
 PLACEHOLDER = re.compile(r"<(?:image|video)>")
+UNPROVEN = "its questions and right answers were not held against the dataset, which is not at hand"
+SILENT = (
+    "its right answers are those of the dataset; its files hold "
+    "no question that could be held against it"
+)
+OTHER_COMMIT = (
+    "its questions and right answers are those of commit {commit} of the dataset, "
+    "which is not main's in the hub's cache"
+)
 
 
 @dataclass(frozen=True)
@@ -41,6 +67,54 @@ class Sample:
         return [
             place for place in (self.entry, self.sample.get("doc")) if isinstance(place, Mapping)
         ]
+
+
+def compare_with_cache(
+    bench: Benchmark, out: Outputs, rows: pd.DataFrame, hub: HubSettings
+) -> DatasetMatch:
+    """Compare the results with the dataset in the hub's cache, if it is there.
+
+    A question's id is the number of its row in the dataset, which some tasks shuffle.
+
+    Raises:
+        EasiError: Questions or right answers differ from those in every snapshot.
+    """
+    source = bench.source(LMMS_EVAL, out.task)
+    data = source.data
+    assert isinstance(data, HubData)
+    folders, main = snapshots(data, hub)
+    orders: tuple[Callable[[list[dict[str, Any]]], list[dict[str, Any]]], ...] = (list, shuffled)
+    problems = []
+    for folder, order in itertools.product(folders, orders):
+        try:
+            documents = rows_of(data, folder)
+            if documents is None:
+                continue
+            asked = {
+                f"{task}:{number}": row
+                for task, those in zip(source.tasks, documents, strict=True)
+                for number, row in enumerate(order(those))
+            }
+            items = ItemList(bench.key, len(asked), tuple(asked))
+            refuse_other_items(rows, items)
+            found = compare(
+                data,
+                (
+                    Sample(item, sample, entry, asked[item], source.rows.target)
+                    for item, sample, entry in lmms_samples(bench, out)
+                ),
+            )
+            refuse_differences(found, f"{data.repo} in the hub's cache")
+        except EasiError as error:
+            problems.append(error)
+            continue
+        notes = [SILENT] * bool(found.silent) + [OTHER_COMMIT.format(commit=folder.name[:12])] * (
+            main not in ("", folder.name)
+        )
+        return DatasetMatch(items, {"commit": folder.name}, tuple(notes))
+    if problems:
+        raise problems[0]
+    return DatasetMatch(notes=(UNPROVEN,))
 
 
 def compare(data: HubData, samples: Iterable[Sample]) -> Differences:
