@@ -63,7 +63,7 @@ class _Refused(Exception):
         self.what = f"HTTP {code}" if code else "empty answers"
 
 
-class Memory:
+class ReplyCache:
     """Cache of the judge's replies in an append-only file, one JSON line per reply.
 
     Only one process may write it at a time. Opening the file removes a last line that a kill cut
@@ -143,7 +143,7 @@ class Judge:
         self,
         client: Any,
         name: str,
-        memory: Memory,
+        memory: ReplyCache,
         tries: int = 6,
         wait: Callable[[float], object] = time.sleep,
         dead: JudgeFailed | None = None,
@@ -189,10 +189,10 @@ class Judge:
         """
         turns = self._own.__dict__.setdefault("turns", {})
         turn = turns[prompt] = turns.get(prompt, -1) + 1
-        if turn and self._known(Memory.key(self._name, prompt, turn - 1)) == NO_ANSWER:
+        if turn and self._known(ReplyCache.key(self._name, prompt, turn - 1)) == NO_ANSWER:
             turns[prompt] = turn - 1
             return NO_ANSWER  # a refused prompt is not sent again
-        key = Memory.key(self._name, prompt, turn)
+        key = ReplyCache.key(self._name, prompt, turn)
         with self._lock:
             asking = self._asking.setdefault(key, threading.Lock())
         with asking:  # two threads may ask the same at the same time
@@ -390,7 +390,7 @@ def build(
     build: Callable[..., Any],
     name: str,
     where: Endpoint,
-    memory: Memory,
+    memory: ReplyCache,
     judges: list[Judge],
     **kwargs: Any,
 ) -> Judge:

@@ -176,7 +176,7 @@ def ask_judge(run_root: Path, name: str) -> list[judge.Judge]:
     from vlmeval.dataset.utils import multiple_choice
     from vlmeval.dataset.utils.spatial_bench import cal_scores, llm_extract
 
-    where, memory = endpoint(), judge.Memory(run_root / ANSWERS_FILE)
+    where, memory = endpoint(), judge.ReplyCache(run_root / ANSWERS_FILE)
     judges: list[judge.Judge] = []
     current = threading.local()
     # build_judge: the judge is built anew for every dataset, looks for keys by its name, falls back

@@ -76,7 +76,7 @@ def features(asked: Mapping[str, int]) -> dict[tuple[str, str], float]:
 def enlarge(datasets: Path, asked: Mapping[str, int], sigma: float) -> None:
     """Rewrite the tables below ``datasets`` with ``asked`` questions each.
 
-    The tables are those that ``easi_eval.data.rehearsal.data.build`` made. The filler is
+    The tables are those that ``easi_eval.data.rehearsal.repositories.build`` made. The filler is
     lognormal in the feature, with half of the variance ``sigma**2``.
     """
     drawn = features(asked)

@@ -34,7 +34,7 @@ import many_questions
 from draws import Draw, completed_by, median, redraw, static_split
 from easi_eval.benchmarks import CORE_KEYS
 from easi_eval.data.local_hub.server import LocalHub
-from easi_eval.data.rehearsal import data
+from easi_eval.data.rehearsal import repositories
 from sleepers import MODELS, install
 
 PROGRAM = Path(__file__).resolve().parents[2] / "scripts" / "submissions" / "run_easi_eval.py"
@@ -232,7 +232,7 @@ class Bench:
     def _hub(self, sigma: float) -> LocalHub:
         if sigma not in self._hubs:
             root = self.folder / f"served-{sigma:g}"
-            data.build(root)
+            repositories.build(root)
             many_questions.enlarge(root / "datasets", self.asked, sigma)
             self._hubs[sigma] = self._open.enter_context(LocalHub(root))
         return self._hubs[sigma]

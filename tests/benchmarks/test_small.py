@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from easi_eval.benchmarks import LMMS_EVAL, VLMEVALKIT, by_key
-from easi_eval.data.rehearsal import data
+from easi_eval.data.rehearsal import repositories
 from easi_eval.data.rehearsal.vlmevalkit_layout import TSV_REPO
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -59,7 +59,7 @@ def test_kills_repeat_only_what_was_in_hand() -> None:
 
 
 def test_enlarged_tables_keep_their_form(tmp_path: Path) -> None:
-    data.build(tmp_path)
+    repositories.build(tmp_path)
     asked = many_questions.counts(1000)
     before = {path: pq.read_schema(path) for path in tmp_path.rglob("*.parquet")}
     many_questions.enlarge(tmp_path / "datasets", asked, sigma=1.5)

@@ -16,8 +16,8 @@ from easi_eval.benchmarks import ALL_KEYS, by_key
 from easi_eval.core.redact import Redactor
 from easi_eval.scores.scores import ScoreTable
 from easi_eval.submission.archive.anonymize import Scrubber
-from easi_eval.submission.archive.archive import MANIFEST, PAYLOAD, Contents, entries, pack
 from easi_eval.submission.archive.forms import leave_of
+from easi_eval.submission.archive.pack import MANIFEST, PAYLOAD, Contents, entries, pack
 from easi_eval.submission.parcel import room_for
 from easi_eval.submission.payload import build_payload, payload_text
 from easi_eval.submission.proof import prove, tables

@@ -22,7 +22,7 @@ import pytest
 
 import checkpoints
 from easi_eval.data.local_hub.server import LocalHub
-from easi_eval.data.rehearsal import data
+from easi_eval.data.rehearsal import repositories
 from judge_server import KEY, judge_server
 from openai_server import openai_server
 from program import REPOSITORY, User, a_closed_port
@@ -87,7 +87,7 @@ def direct(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Direct]:
     root = tmp_path_factory.mktemp("direct")
     user = User(root, secrets=False)
     served, own, work = root / "hub", root / "own", root / "work"
-    data.build(served)
+    repositories.build(served)
     checkpoints.qwen2_5_vl(served / "models" / HUB_ID)
     folders = [
         str(build(root / name))

@@ -24,7 +24,7 @@ from easi_eval.core.run_folder import RunPaths
 from easi_eval.data.fetch import fetch
 from easi_eval.data.local_hub.server import LocalHub
 from easi_eval.data.needs import HubSettings
-from easi_eval.data.rehearsal import data
+from easi_eval.data.rehearsal import repositories
 from program import REPOSITORY, RunFolder, User
 
 pytestmark = [pytest.mark.slow, pytest.mark.e2e]
@@ -43,7 +43,7 @@ class Answered:
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, HubSettings]]:
     root = tmp_path_factory.mktemp("families")
-    data.build(root / "hub")
+    repositories.build(root / "hub")
     with LocalHub(root / "hub") as served:
         settings = HubSettings(endpoint=served.endpoint, hf_home=root / "huggingface")
         fetch(

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from easi_eval.benchmarks import BENCHMARKS, LMMS_EVAL, VLMEVALKIT
-from easi_eval.data.rehearsal import data, questions
+from easi_eval.data.rehearsal import questions, repositories
 from easi_eval.data.rehearsal.questions import Question
 from hub_faults import FaultyHub
 
@@ -75,7 +75,7 @@ print("COUNTS " + json.dumps(counts))
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultyHub]:
     root = tmp_path_factory.mktemp("smoke")
-    data.build(root)
+    repositories.build(root)
     with FaultyHub(root) as running:
         yield running
 

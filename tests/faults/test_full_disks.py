@@ -18,7 +18,7 @@ from easi_eval.data.benchmark_needs import vlmevalkit_needs
 from easi_eval.data.fetch import fetch
 from easi_eval.data.local_hub.server import LocalHub
 from easi_eval.data.needs import HubSettings
-from easi_eval.data.rehearsal import checkpoint, data
+from easi_eval.data.rehearsal import checkpoint, repositories
 from easi_eval.run.rehearsal import MODEL
 from program import PROGRAM, User
 
@@ -40,7 +40,7 @@ def test_pictures_that_cannot_be_written_end_the_run_and_fail_no_question(tmp_pa
     ).returncode:
         pytest.skip("this user may not mount a small disk")
     home, tables = tmp_path / "huggingface", tmp_path / "datasets"
-    data.build(tmp_path / "served", seed=1)
+    repositories.build(tmp_path / "served", seed=1)
     checkpoint.build(tmp_path / "served" / "models" / MODEL)
     with LocalHub(tmp_path / "served") as served:
         needs = [weights_need(MODEL), *vlmevalkit_needs(by_key("blink"), tables)]

@@ -19,7 +19,7 @@ from easi_eval.data.fetch import fetch
 from easi_eval.data.lacking import refuse_lacking
 from easi_eval.data.local_hub.server import LocalHub
 from easi_eval.data.needs import HubSettings, Need
-from easi_eval.data.rehearsal import checkpoint, data
+from easi_eval.data.rehearsal import checkpoint, repositories
 from easi_eval.run.rehearsal import MODEL
 from program import User
 
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.timeout(300)
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalHub]:
     root = tmp_path_factory.mktemp("hub") / "served"
-    data.build(root, seed=1)
+    repositories.build(root, seed=1)
     checkpoint.build(root / "models" / MODEL)
     shards = root / "models" / "easi-smoke" / "Sharded"
     shutil.copytree(root / "models" / MODEL, shards)

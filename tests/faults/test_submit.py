@@ -28,7 +28,7 @@ from board import LIMIT, PATH, Board, Fault, digest
 from easi_eval.core.errors import EasiError
 from easi_eval.submission.client import Patience, send
 from easi_eval.submission.parcel import Parcel
-from easi_eval.submission.reply import NotTaken, Sent, Unknown
+from easi_eval.submission.reply import NotTaken, OutcomeUnknown, Sent
 from easi_eval.submission.send import submit
 from easi_eval.submission.send_record import FILE, Fate, SendRecord
 
@@ -240,7 +240,7 @@ def test_every_fault_ends_as_it_should(
 ) -> None:
     board.fail(*[fault] * 3)
     said: list[str] = []
-    with pytest.raises(NotTaken if fate is Fate.REFUSED else Unknown) as ended:
+    with pytest.raises(NotTaken if fate is Fate.REFUSED else OutcomeUnknown) as ended:
         submit(tmp_path, parcel(board.url), TOKEN, False, QUICK, said.append)
     assert ended.value.code == 3 and words in ended.value.message and ended.value.hint
     assert fault.status != 429 or "minutes" in ended.value.hint
@@ -297,7 +297,7 @@ def test_a_date_to_wait_for_is_understood(board: Board) -> None:
 def test_no_redirect_is_followed_and_no_token_leaves(board: Board, status: int) -> None:
     with Board(TOKEN) as other:
         board.fail(Fault(status=status, headers={"Location": other.url}))
-        with pytest.raises((NotTaken, Unknown), match="redirect"):
+        with pytest.raises((NotTaken, OutcomeUnknown), match="redirect"):
             send(parcel(board.url), TOKEN, QUICK)
         assert other.requests == [] and len(board.requests) == 1
 
@@ -495,7 +495,7 @@ def test_other_contents_are_sent_and_the_same_are_not(board: Board, tmp_path: Pa
 def test_another_board_knows_nothing_of_it(board: Board, tmp_path: Path) -> None:
     with Board(TOKEN) as other:
         board.fail(Fault("reset"))
-        with pytest.raises(Unknown):
+        with pytest.raises(OutcomeUnknown):
             submit(tmp_path, parcel(board.url), TOKEN, False, QUICK, lambda text: None)
         submit(tmp_path, parcel(other.url), TOKEN, False, QUICK, lambda text: None)
         assert len(other.entries) == 1

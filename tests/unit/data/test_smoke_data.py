@@ -29,7 +29,7 @@ from easi_eval.benchmarks import BENCHMARKS, LMMS_EVAL, VLMEVALKIT, Benchmark, H
 from easi_eval.data import hub_tables
 from easi_eval.data.local_hub.server import LocalHub
 from easi_eval.data.needs import HubSettings
-from easi_eval.data.rehearsal import data, media, media_repos, questions
+from easi_eval.data.rehearsal import media, media_repos, questions, repositories
 from easi_eval.data.rehearsal.questions import LETTERS, Question
 
 ASKED: dict[str, Callable[[int], list[Question]]] = {
@@ -53,7 +53,7 @@ by_benchmark = pytest.mark.parametrize("benchmark", BENCHMARKS, ids=lambda bench
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("smoke")
-    data.build(folder, seed=0)
+    repositories.build(folder, seed=0)
     return folder
 
 
@@ -67,8 +67,8 @@ def digests(folder: Path) -> dict[str, str]:
 
 def test_a_seed_gives_the_same_bytes_and_another_seed_others(root: Path, tmp_path: Path) -> None:
     media.video.cache_clear()
-    data.build(tmp_path / "again", seed=0)
-    data.build(tmp_path / "other", seed=1)
+    repositories.build(tmp_path / "again", seed=0)
+    repositories.build(tmp_path / "other", seed=1)
     first, again, other = digests(root), digests(tmp_path / "again"), digests(tmp_path / "other")
     assert first == again
     assert first.keys() == other.keys()

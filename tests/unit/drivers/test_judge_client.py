@@ -20,7 +20,7 @@ from easi_vlmevalkit.judge import (
     Judge,
     JudgeFailed,
     Letters,
-    Memory,
+    ReplyCache,
     evaluate_settled,
 )
 from judge_server import KEY, JudgeServer, judge_server, verdict
@@ -63,7 +63,7 @@ def judge(
     return Judge(
         Client(server.url, **client),
         name,
-        Memory(folder / "answers.jsonl"),
+        ReplyCache(folder / "answers.jsonl"),
         wait=Waits() if waits is None else waits,
     )
 
@@ -116,14 +116,14 @@ def test_the_package_asking_again_is_a_new_question_that_is_kept_too(tmp_path: P
 
 def test_a_line_that_a_kill_cut_off_costs_one_question(tmp_path: Path) -> None:
     path = tmp_path / "answers.jsonl"
-    memory = Memory(path)
+    memory = ReplyCache(path)
     memory.put("a", "m", "says a")
     memory.put("b", "m", "says b")
     path.write_bytes(path.read_bytes()[:-5])
-    memory = Memory(path)
+    memory = ReplyCache(path)
     assert (memory.get("a"), memory.get("b")) == ("says a", None)
     memory.put("b", "m", "says b again")
-    assert Memory(path).get("b") == "says b again"
+    assert ReplyCache(path).get("b") == "says b again"
     assert [json.loads(line)["said"] for line in path.read_text().splitlines()] == [
         "says a",
         "says b again",
@@ -132,15 +132,15 @@ def test_a_line_that_a_kill_cut_off_costs_one_question(tmp_path: Path) -> None:
 
 def test_a_damaged_line_is_passed_over(tmp_path: Path) -> None:
     path = tmp_path / "answers.jsonl"
-    Memory(path).put("a", "m", "says a")
+    ReplyCache(path).put("a", "m", "says a")
     path.write_bytes(b"\x00\xff nonsense\n[]\n" + path.read_bytes())
-    assert Memory(path).get("a") == "says a"
+    assert ReplyCache(path).get("a") == "says a"
 
 
 def test_whatever_was_said_comes_back_exactly(tmp_path: Path) -> None:
     text = "A\t«Ω»\n\u2028 \ud800 end"
-    Memory(tmp_path / "m").put("k", "m", text)
-    assert Memory(tmp_path / "m").get("k") == text
+    ReplyCache(tmp_path / "m").put("k", "m", text)
+    assert ReplyCache(tmp_path / "m").get("k") == text
 
 
 # ---- faults --------------------------------------------------------------------------------------
@@ -191,7 +191,7 @@ def test_a_dead_judge_ends_the_scoring_and_is_asked_no_more(
 def test_a_judge_that_is_gone(tmp_path: Path) -> None:
     client = Client(f"http://127.0.0.1:{a_closed_port()}/v1/chat/completions")
     with pytest.raises(JudgeFailed, match="cannot be reached"):
-        Judge(client, "m", Memory(tmp_path / "m"), wait=Waits()).generate("q")
+        Judge(client, "m", ReplyCache(tmp_path / "m"), wait=Waits()).generate("q")
 
 
 def test_what_was_said_before_it_died_is_not_asked_again(tmp_path: Path) -> None:
@@ -319,7 +319,7 @@ def test_a_judge_that_refuses_everything_is_dead_and_nothing_of_it_is_kept(tmp_p
 
 
 def test_refusals_that_an_earlier_version_kept_are_asked_again(tmp_path: Path) -> None:
-    key = Memory.key("m", "q", 0)
+    key = ReplyCache.key("m", "q", 0)
     (tmp_path / "answers.jsonl").write_text(
         json.dumps({"schema": 1, "key": key, "judge": "m", "said": NO_ANSWER}) + "\n"
     )

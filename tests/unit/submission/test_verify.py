@@ -35,8 +35,8 @@ from easi_eval.scores.judging import judged
 from easi_eval.scores.outputs import JUDGED
 from easi_eval.scores.rows import summarise
 from easi_eval.scores.scores import State
-from easi_eval.submission.archive.archive import archive
 from easi_eval.submission.archive.cells import read_cells, write_cells
+from easi_eval.submission.archive.pack import archive
 from easi_eval.submission.archive.safe_zip import read_archive
 from easi_eval.submission.verify import verify
 from finished import finish

@@ -103,9 +103,9 @@ def _build(home: Path) -> Path:
     It is built under another name and renamed at the end, so that an interruption never leaves an
     incomplete folder.
     """
-    from ..data.rehearsal import checkpoint, data
+    from ..data.rehearsal import checkpoint, repositories
 
-    sources = sorted(Path(data.__file__).parent.glob("*.py"))
+    sources = sorted(Path(repositories.__file__).parent.glob("*.py"))
     stamp = hashlib.sha256(
         __version__.encode() + b"".join(path.read_bytes() for path in sources)
     ).hexdigest()[:12]
@@ -113,7 +113,7 @@ def _build(home: Path) -> Path:
     if not root.exists():
         part = home / f".hub-{os.getpid()}"
         shutil.rmtree(part, ignore_errors=True)
-        data.build(part, SEED)
+        repositories.build(part, SEED)
         checkpoint.build(part / "models" / MODEL)
         place(part, root)
     return root

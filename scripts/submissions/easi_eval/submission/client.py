@@ -19,7 +19,7 @@ from ..core.errors import EasiError
 from ..core.redact import Redactor
 from .endpoint import check_token
 from .parcel import Parcel
-from .reply import NotTaken, Sent, TryLater, Unknown, no_answer, outcome_of
+from .reply import NotTaken, OutcomeUnknown, Sent, TryLater, no_answer, outcome_of
 
 REPLY_LIMIT = 1 << 16  # bytes; the rest of a reply is not read
 
@@ -61,7 +61,7 @@ def send(
 
     Raises:
         NotTaken: The leaderboard has not recorded it.
-        Unknown: It is unknown whether the leaderboard has recorded it.
+        OutcomeUnknown: It is unknown whether the leaderboard has recorded it.
         EasiError: The token is missing or cannot be used in a header.
     """
     token = check_token(token)
@@ -100,7 +100,7 @@ def _try(parcel: Parcel, token: str, patience: Patience) -> Sent:
         ):
             return outcome_of(parcel.host, reply, _text(reply, patience.answer), redactor)
     except EasiError as error:
-        parcel.in_doubt = isinstance(error, Unknown)
+        parcel.in_doubt = isinstance(error, OutcomeUnknown)
         raise
     except (OSError, HTTPError, ValueError) as error:  # requests' own exceptions are OSErrors
         raise no_answer(parcel.host, error, parcel.in_doubt, redactor) from error

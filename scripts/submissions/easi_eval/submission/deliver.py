@@ -21,7 +21,7 @@ from . import payload
 from .admission import check_admission
 from .archive import build
 from .archive.anonymize import Scrubber
-from .archive.archive import read_index
+from .archive.pack import read_index
 from .endpoint import by_hand, endpoint
 from .metadata import Evaluated, Naming, compare_with_evaluated, naming_remarks, refuse_other_model
 from .metadata_hints import metadata_suggestions

@@ -16,7 +16,7 @@ from ..core.errors import EasiError
 from ..scores import judging
 from ..scores.outputs import JUDGED
 from ..scores.scores import BenchmarkScore, State, title_of
-from .archive.archive import MANIFEST
+from .archive.pack import MANIFEST
 from .archive.safe_zip import REFUSED
 
 

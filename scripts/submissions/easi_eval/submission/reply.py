@@ -34,7 +34,7 @@ class NotTaken(EasiError):
         super().__init__(message, hint, ExitCode.NOT_SENT)
 
 
-class Unknown(EasiError):
+class OutcomeUnknown(EasiError):
     """It is unknown whether the leaderboard has recorded the submission."""
 
     def __init__(self, message: str) -> None:
@@ -85,7 +85,7 @@ def outcome_of(host: str, reply: requests.Response, text: str, redactor: Redacto
         raise TryLater(message, after)
     if 200 <= status < 300:
         if answer is None or "success" not in answer:
-            raise Unknown(
+            raise OutcomeUnknown(
                 f"{message} (this is not the answer that the board is documented to give)"
             )
         if not answer["success"]:
@@ -99,7 +99,7 @@ def outcome_of(host: str, reply: requests.Response, text: str, redactor: Redacto
             f"{shown(reply.headers.get('Location', 'nowhere'), redactor)}, which is not followed"
         )
     if status >= 500 or status in _DONE_ELSEWHERE:
-        raise Unknown(message)
+        raise OutcomeUnknown(message)
     raise NotTaken(
         message,
         hint=_HINTS.get(status, "correct what it says, then send again with the same command"),
@@ -131,7 +131,7 @@ def no_answer(host: str, error: Exception, in_doubt: bool, redactor: Redactor) -
         root = root.__cause__ or root.__context__ or root
     why = shown(getattr(root, "strerror", None) or str(root) or type(root).__name__, redactor)
     if in_doubt:
-        return Unknown(f"{host} was sent the submission and gave no answer ({why})")
+        return OutcomeUnknown(f"{host} was sent the submission and gave no answer ({why})")
     message = f"{host} cannot be reached ({why})"
     if isinstance(root, ssl.SSLCertVerificationError):
         return NotTaken(

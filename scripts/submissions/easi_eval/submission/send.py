@@ -12,7 +12,7 @@ from .client import Patience, send
 from .endpoint import LOOK_FIRST, check_token
 from .parcel import Parcel
 from .payload import to_send
-from .reply import Unknown
+from .reply import OutcomeUnknown
 from .send_record import FILE, Fate, SendRecord, Submission
 
 
@@ -79,7 +79,7 @@ def submit(
     except EasiError as error:
         _close(
             record,
-            Fate.UNKNOWN if isinstance(error, Unknown) else Fate.REFUSED,
+            Fate.UNKNOWN if isinstance(error, OutcomeUnknown) else Fate.REFUSED,
             error.message,
             path,
             say,

@@ -20,7 +20,7 @@ from ..benchmarks import ALL_KEYS, GROUPS, headline_keys
 from ..core.errors import EasiError, ExitCode
 from ..data.needs import HubSettings
 from ..scores.scores import ScoreTable, State, title_of
-from .archive.archive import INDEX, MANIFEST, PAYLOAD, TABLES, Index, unfold
+from .archive.pack import INDEX, MANIFEST, PAYLOAD, TABLES, Index, unfold
 from .archive.safe_zip import REFUSED, read_archive
 from .payload import build_payload
 from .proof import ArchivedRun, Proof, prove

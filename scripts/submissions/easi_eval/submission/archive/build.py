@@ -32,8 +32,8 @@ from ...scores.outputs import Outputs
 from ..payload import payload_text
 from ..proof import ArchivedRun, tables
 from .anonymize import Scrubber
-from .archive import MANIFEST, PAYLOAD, REPRODUCE, Contents, Packed, entries, pack, read_index
 from .forms import leave_of
+from .pack import MANIFEST, PAYLOAD, REPRODUCE, Contents, Packed, entries, pack, read_index
 from .reproduce import reproduce
 
 
