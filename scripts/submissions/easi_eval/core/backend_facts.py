@@ -24,6 +24,9 @@ class BackendFacts:
         takes_no_corrections: Whether ``--no-corrections`` applies.
         plain_cuts_at_commas: Whether its own launch (``--plain``) cannot take a path with commas.
         result_files: Its result files, for users who look for them.
+        archive_bytes: Bytes that a question without its answer takes in the smallest form of the
+            archive, where its benchmark does not say otherwise. Measured with
+            tests/benchmarks/archive_size.py.
         same_answers: Options of the backend's own command line that change no answer and no score,
             each with the number of words after it.
     """
@@ -41,6 +44,7 @@ class BackendFacts:
     takes_no_corrections: bool
     plain_cuts_at_commas: bool
     result_files: str
+    archive_bytes: float
     same_answers: Mapping[str, int] = field(default_factory=dict)
 
     def answer_arguments(self, words: Sequence[str]) -> list[str]:
@@ -64,11 +68,11 @@ BACKEND_FACTS: Mapping[str, BackendFacts] = {
     kind.name: kind
     for kind in (
         BackendFacts(
-            "vlmevalkit",
-            "VLMEvalKit",
-            "vlmeval",
-            "ms-vlmeval",
-            "VLMEvalKit",
+            name="vlmevalkit",
+            title="VLMEvalKit",
+            package="vlmeval",
+            distribution="ms-vlmeval",
+            folder="VLMEvalKit",
             needs_model_args=False,
             takes_judge=True,
             takes_no_accelerate=False,
@@ -77,6 +81,7 @@ BACKEND_FACTS: Mapping[str, BackendFacts] = {
             takes_no_corrections=False,
             plain_cuts_at_commas=False,
             result_files="*_acc.csv with *.xlsx",
+            archive_bytes=20.5,
             same_answers={
                 "--verbose": 0,
                 "--reuse": 0,
@@ -87,11 +92,11 @@ BACKEND_FACTS: Mapping[str, BackendFacts] = {
             },
         ),
         BackendFacts(
-            "lmms-eval",
-            "lmms-eval",
-            "lmms_eval",
-            "lmms-eval",
-            "lmms-eval",
+            name="lmms-eval",
+            title="lmms-eval",
+            package="lmms_eval",
+            distribution="lmms-eval",
+            folder="lmms-eval",
             needs_model_args=True,
             takes_judge=False,
             takes_no_accelerate=True,
@@ -100,6 +105,7 @@ BACKEND_FACTS: Mapping[str, BackendFacts] = {
             takes_no_corrections=True,
             plain_cuts_at_commas=True,
             result_files="*_results.json with *_samples_*.jsonl",
+            archive_bytes=16.0,
             same_answers={
                 "--verbosity": 1,
                 "--log_samples": 0,

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ...benchmarks import LMMS_EVAL, VLMEVALKIT, by_key
+from ...benchmarks import by_key
+from ...core.backend_facts import BACKEND_FACTS
 
 REASONED = 800  # characters assumed for an answer where the prompt asks for reasoning
-# Measured with tests/benchmarks/archive_size.py on the smallest form of the archive: bytes for a
-# question without its answer (``archive_bytes`` where a benchmark differs), and bytes per character
-# of an answer. The texts are words drawn one by one, which are hard to compress.
-PER_QUESTION = {VLMEVALKIT: 20.5, LMMS_EVAL: 16.0}
+# Bytes per character of an answer, measured like ``archive_bytes`` on the smallest form of the
+# archive. The texts are words drawn one by one, which are hard to compress.
 PER_CHARACTER = 0.405
 FIXED = 100_000
 
@@ -21,11 +20,11 @@ FIXED = 100_000
 def questions(key: str, backend: str) -> int:
     """Return the number of questions to plan with.
 
-    The number of 3DSRBench's questions on lmms-eval is unknown; the number on VLMEvalKit is used
-    instead.
+    Where it is unknown on this backend (3DSRBench on lmms-eval), another one's is used.
     """
     bench = by_key(key)
-    return bench.source(backend).questions or bench.source(VLMEVALKIT).questions or 0
+    sources = (bench.source(backend), *bench.sources.values())
+    return next((source.questions for source in sources if source.questions), 0)
 
 
 def longest_answers(backend: str, keys: Iterable[str], limit: int) -> int:
@@ -40,7 +39,7 @@ def longest_answers(backend: str, keys: Iterable[str], limit: int) -> int:
     for key in keys:
         bench, count = by_key(key), questions(key, backend)
         own = bench.source(backend).archive_bytes
-        used += count * (PER_QUESTION[backend] if own is None else own)
+        used += count * (BACKEND_FACTS[backend].archive_bytes if own is None else own)
         used += count * REASONED * PER_CHARACTER if bench.reasons else 0
         asked += 0 if bench.reasons else count
     return max(0, int((limit - used) / (asked * PER_CHARACTER))) if asked else 0
