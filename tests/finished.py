@@ -19,9 +19,9 @@ from easi_eval.config import RunConfig
 from easi_eval.core.manifest import Manifest
 from easi_eval.core.run_folder import RunPaths
 from easi_eval.data.needs import HubSettings
-from easi_eval.run.pipeline import make
 from easi_eval.scores.rows import summarise
 from easi_eval.scores.scores import BenchmarkScore, State
+from evaluations import plan_of
 from genuine import genuine
 
 
@@ -43,7 +43,7 @@ def finish(cfg: RunConfig, keys: Iterable[str] = CORE_KEYS) -> FinishedRun:
     """
     backend = make_backend(cfg.backend, HubSettings())
     wanted = tuple(keys)
-    plan = make(dataclasses.replace(cfg, benchmarks=wanted), backend, backend.resolve(cfg), ())
+    plan = plan_of(dataclasses.replace(cfg, benchmarks=wanted), backend)
     manifest = plan.manifest(
         None, {"easi-eval": "test", "torch": "2"}, [cfg.command()], {"some/data": "c" * 40}
     )

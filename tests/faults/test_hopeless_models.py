@@ -18,7 +18,8 @@ from easi_eval.core.events import Event, Notice, Traceback
 from easi_eval.core.model import ModelChoice
 from easi_eval.core.run_folder import RunPaths
 from easi_eval.engine.processes.jobs import Job
-from easi_eval.run.evaluate import Evaluation, Verdict
+from easi_eval.run.accept import Acceptance, Verdict
+from evaluations import evaluated
 
 pytestmark = pytest.mark.faults
 
@@ -36,7 +37,6 @@ from easi_eval.engine.driver import DriverOptions, run_role
 from easi_eval.engine.work import ItemList, Work
 from easi_eval.engine.generation import Generation
 from easi_eval.engine.worker import open_journal, work_loop
-
 root, keys = Path(sys.argv[1]), sys.argv[3:]
 
 def note(what):
@@ -152,24 +152,14 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Outcom
         code: str, keys: Sequence[str] = KEYS, questions: int = 40, verbose: bool = False
     ) -> Outcome:
         monkeypatch.setattr(
-            Evaluation, "_accept", lambda self, bench, folder: Verdict(bench.key, None, "scored")
+            Acceptance, "accept", lambda self, bench, folder: Verdict(bench.key, None, "scored")
         )
         cfg = RunConfig(model="m", benchmarks=tuple(keys), output_dir=tmp_path, verbose=verbose)
-        paths, events = RunPaths.of(tmp_path, VLMEVALKIT, "m", "i" * 64), []
-        verdicts = Evaluation(
-            cfg,
-            Toy(tmp_path, code, questions),
-            ModelChoice("m", "m", "M", ""),
-            cfg.selected,
-            dict.fromkeys(keys, "f"),
-            dict.fromkeys(keys, 0),
-            paths,
-            tmp_path / "log",
-            events.append,
-            lambda verdict: None,
-            lambda command: None,
-        ).run()
-        return Outcome(verdicts, events, paths.root, tmp_path / "log")
+        events: list[Event] = []
+        toy = Toy(tmp_path, code, questions)
+        verdicts = evaluated(cfg, toy, tmp_path / "log", events.append)
+        root = RunPaths.of(tmp_path, VLMEVALKIT, "m", "i" * 64).root
+        return Outcome(verdicts, events, root, tmp_path / "log")
 
     return carry_out
 

@@ -24,9 +24,9 @@ from easi_eval.data.cards import license_of
 from easi_eval.data.model_file import fetch_model_file
 from easi_eval.data.needs import HubSettings
 from easi_eval.engine.processes import launchers
-from easi_eval.run.pipeline import places
-from easi_eval.run.plan import SCORING_ONLY
+from easi_eval.run.decide import SCORING_ONLY
 from easi_eval.submission.checkpoint_match import match_checkpoint
+from evaluations import plan_of
 
 TODO = [by_key(key) for key in ("mmsi_bench", "spar_bench")]
 
@@ -206,7 +206,7 @@ def checkpoint(folder: Path, content: str) -> Path:
 
 
 def root(backend: LmmsEval, asked: RunConfig) -> Path:
-    return places(asked, backend, backend.resolve(asked)).root
+    return plan_of(asked, backend).paths.root
 
 
 def test_a_trailing_slash_changes_nothing(backend: LmmsEval, tmp_path: Path) -> None:

@@ -19,12 +19,13 @@ from easi_eval.core.model import ModelChoice
 from easi_eval.data.contents import contents
 from easi_eval.data.needs import Fetched, FileRecord, HubSettings, Kind, Need
 from easi_eval.engine.work import ItemList
+from easi_eval.run.data_changes import begin, table_state
+from easi_eval.run.decide import make_plan
 from easi_eval.run.identity import fingerprint
-from easi_eval.run.pipeline import make
-from easi_eval.run.plan import Plan, make_plan
-from easi_eval.run.prepare import begin, table_state
+from easi_eval.run.plan import Plan
 from easi_eval.scores import comparability
 from easi_eval.scores.scores import BenchmarkScore, Reading, State
+from evaluations import plan_of
 from finished import finish
 
 MODEL = ModelChoice("org/m", "org/m", "C", "why")
@@ -414,7 +415,7 @@ def test_a_finished_benchmark_is_looked_at_again_when_its_table_was_changed(tmp_
         manifest.with_state("blink", evidence={**state.evidence, "table": recorded}).save(
             run.paths.manifest
         )
-        return make(cfg, backend, backend.resolve(cfg), ())
+        return plan_of(cfg, backend)
 
     assert not planned(table_state(path)).todo
     (step,) = planned([1, 1]).todo

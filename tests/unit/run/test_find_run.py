@@ -18,11 +18,11 @@ from easi_eval.config import RunConfig
 from easi_eval.core.manifest import Manifest
 from easi_eval.core.model import ModelChoice
 from easi_eval.data.needs import HubSettings
-from easi_eval.run.find_run import RunFolder, new_folder, run_folder
+from easi_eval.run.find_run import FoundRun, find_run, new_run
 from easi_eval.run.identity import identity_fields
-from easi_eval.run.pipeline import make
 from easi_eval.run.plan import Plan
 from easi_eval.run.rehearsal import rehearse
+from evaluations import plan_of
 
 FIRST = Path(__file__).parents[2] / "data" / "first_identity"
 NAME = "easi-smoke__Tiny-VLM-96cb4113"
@@ -47,7 +47,7 @@ def out(tmp_path: Path) -> Path:
 def planned(out: Path) -> Plan:
     cfg = rehearse(RunConfig(smoke=True, output_dir=out, benchmarks=("embspatial",)), gpus=0)
     backend = make_backend(cfg.backend, HubSettings())
-    return make(cfg, backend, backend.resolve(cfg), ())
+    return plan_of(cfg, backend)
 
 
 def manifest_of(out: Path) -> Path:
@@ -122,14 +122,14 @@ def test_a_version_that_was_not_recorded_is_unknown_and_noted(out: Path) -> None
 
 def folder(
     out: Path, libraries: Mapping[str, str] = HERE, model: ModelChoice = MODEL, cfg: RunConfig = CFG
-) -> RunFolder:
-    return run_folder(replace(cfg, output_dir=out), "1", model, libraries)
+) -> FoundRun:
+    return find_run(replace(cfg, output_dir=out), "1", model, libraries)
 
 
 def begin(
     out: Path, libraries: Mapping[str, str] = HERE, model: ModelChoice = MODEL, cfg: RunConfig = CFG
-) -> RunFolder:
-    made = new_folder(replace(cfg, output_dir=out), "1", model, libraries)
+) -> FoundRun:
+    made = new_run(replace(cfg, output_dir=out), "1", model, libraries)
     Manifest(made.identity, made.fields, model.name).save(made.paths.manifest)
     return made
 
@@ -154,7 +154,7 @@ def test_what_goes_on_in_a_folder(
     fields = identity_fields("vlmevalkit", "1", MODEL, CFG, HERE)
     assert (identity_fields("vlmevalkit", "1", model, CFG, libraries) == fields) is same
     first = begin(tmp_path)
-    assert (first.identity == new_folder(CFG, "1", model, libraries).identity) is same
+    assert (first.identity == new_run(CFG, "1", model, libraries).identity) is same
 
 
 def test_an_engines_minor_version_counts_and_an_unknown_one_differs_from_nothing(
@@ -201,7 +201,7 @@ def test_a_base_that_changed_under_the_first_rules_folder_is_another_run(tmp_pat
     The base is named in what the present program recorded when it first continued the run.
     """
     cfg = replace(CFG, output_dir=tmp_path)
-    old = new_folder(cfg, "1", MODEL, HERE)
+    old = new_run(cfg, "1", MODEL, HERE)
     from easi_eval.core.atomic_files import digest
     from easi_eval.core.run_folder import RunPaths
     from easi_eval.run.identity import first_identity_fields

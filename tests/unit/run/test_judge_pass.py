@@ -15,14 +15,14 @@ from pathlib import Path
 from easi_eval.backends import make_backend
 from easi_eval.backends.evidence import Evidence
 from easi_eval.benchmarks import Benchmark, by_key
-from easi_eval.config import RULES
-from easi_eval.core.run_folder import RunPaths
+from easi_eval.config import RULES, RunConfig
 from easi_eval.data.needs import HubSettings
 from easi_eval.engine.processes.jobs import Job
 from easi_eval.engine.processes.supervisor import Handle, start
 from easi_eval.run.judge_pass import JudgePass
 from easi_eval.scores.judging import Policy
 from easi_eval.scores.scores import BenchmarkScore, Reading, State
+from evaluations import context_of
 
 J = "gpt-4o-1120"
 NOTHING = "import sys; print('ValueError: no way'); sys.exit(1)"
@@ -51,14 +51,15 @@ class Board:
     given: list[tuple[str, Evidence, str]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.paths = RunPaths(self.root)
+        backend = make_backend("vlmevalkit", HubSettings())
+        cfg = RunConfig(model="m", output_dir=self.root)
+        context = context_of(cfg, backend, self.root / "log", self.policy)
+        self.paths = context.paths
         for key in self.keys:
             self.paths.output(key).mkdir(parents=True)
         self.made = JudgePass(
-            self.policy,
-            make_backend("vlmevalkit", HubSettings()),
+            context,
             [by_key(key) for key in self.keys],
-            self.paths,
             self.rules,
             self.start,
             gather=lambda bench, folder: evidence(bench.key, 0),

@@ -13,8 +13,9 @@ import pytest
 from easi_eval.config import RunConfig
 from easi_eval.core.manifest import BenchmarkState, Manifest
 from easi_eval.core.model import ModelChoice
+from easi_eval.run.decide import make_plan
 from easi_eval.run.identity import fingerprint, identity, identity_fields
-from easi_eval.run.plan import FoundResult, Plan, Todo, make_plan
+from easi_eval.run.plan import FoundResult, Plan, Todo
 
 MODEL = ModelChoice("org/m", "org/m", "Chat", "it is registered")
 CFG = RunConfig(

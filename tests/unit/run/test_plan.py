@@ -15,8 +15,10 @@ from easi_eval.core.manifest import BenchmarkState, Manifest
 from easi_eval.core.model import ModelChoice
 from easi_eval.data.needs import Download
 from easi_eval.engine.processes.jobs import Job
+from easi_eval.run.decide import make_plan
+from easi_eval.run.dry_run import describe, unresolved
 from easi_eval.run.identity import fingerprint, identity, identity_fields
-from easi_eval.run.plan import FoundResult, Plan, describe, make_plan, unresolved
+from easi_eval.run.plan import FoundResult, Plan
 
 MODEL = ModelChoice("org/m", "org/m", "Chat", "it is registered", arguments={"min_pixels": 4})
 CFG = RunConfig(model="org/m", benchmarks=("blink",), output_dir=Path("out"))

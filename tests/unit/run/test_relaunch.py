@@ -16,14 +16,15 @@ import pytest
 
 from easi_eval.benchmarks import VLMEVALKIT, Benchmark, by_key
 from easi_eval.config import RunConfig
-from easi_eval.core.events import Notice
+from easi_eval.core.events import Event, Notice
 from easi_eval.core.model import ModelChoice
 from easi_eval.core.run_folder import RunPaths
 from easi_eval.engine.processes.jobs import Job
-from easi_eval.run.evaluate import Evaluation, Verdict
+from easi_eval.run.accept import Verdict
 from easi_eval.scores.outputs import Outputs
 from easi_eval.scores.row_table import frame
 from easi_eval.scores.scores import BenchmarkScore, Reading
+from evaluations import evaluated
 
 # Answers the benchmarks it is given, two questions each. If one of them is in DEADLY, it ends
 # before the first question, whichever others there are.
@@ -142,20 +143,8 @@ KEYS = ("mmsi_bench", "mindcube_tiny", "viewspatial", "embspatial")
 def run(tmp_path: Path) -> Iterator[Any]:
     def carry_out(toy: Toy, keys: Sequence[str] = KEYS) -> tuple[dict[str, Verdict], list[str]]:
         cfg = RunConfig(model="m", benchmarks=tuple(keys), output_dir=tmp_path)
-        paths, events = RunPaths.of(tmp_path, VLMEVALKIT, "m", "i" * 64), []
-        verdicts = Evaluation(
-            cfg,
-            toy,
-            ModelChoice("m", "m", "M", ""),
-            cfg.selected,
-            dict.fromkeys(keys, "f"),
-            dict.fromkeys(keys, 0),
-            paths,
-            tmp_path / "log",
-            events.append,
-            lambda verdict: None,
-            lambda command: None,
-        ).run()
+        events: list[Event] = []
+        verdicts = evaluated(cfg, toy, tmp_path / "log", events.append)
         said = [event.text for event in events if isinstance(event, Notice)]
         return verdicts, [text for text in said if "not the benchmark" not in text]
 

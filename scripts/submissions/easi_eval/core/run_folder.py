@@ -65,6 +65,10 @@ class RunPaths:
         """The output folder of one benchmark."""
         return self.outputs / key
 
+    def plain(self, key: str) -> Path:
+        """The folder that the backend's own launch (``--plain``) of one benchmark writes to."""
+        return self.outputs / f".{key}.plain"
+
     def aside(self, key: str, epoch: int) -> Path:
         """The folder that ``output(key)`` of an earlier epoch is moved to before a new run."""
         return self.outputs / f".before-{key}.{epoch}"

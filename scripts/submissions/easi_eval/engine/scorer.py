@@ -93,7 +93,7 @@ def score_loop(
     }
     suspects = {key for key in waiting if scoring_folder(run_root, key).exists()}
     for key in waiting:
-        _remove(run_root, key)
+        remove_scored(run_root, key)
     state = JournalState.of(run_root, work)
     open_ones = {key: Open(run_root, assignment) for key, assignment in waiting.items()}
     abandoned = Abandoned(run_root, state) if started_by_hand() else None
@@ -252,7 +252,7 @@ def tolerable(failed: int, total: int) -> bool:
     return failed * FAILED_ONE_IN <= total
 
 
-def _remove(run_root: Path, key: str) -> None:
+def remove_scored(run_root: Path, key: str) -> None:
     """Remove the results of an earlier call."""
     for folder in (scoring_folder(run_root, key), scored_folder(run_root, key)):
         if folder.exists():

@@ -31,6 +31,7 @@ from ..data.needs import HubSettings
 from ..scores.comparability import NOTE
 from ..scores.outputs import Candidate, Survey
 from ..scores.scores import State
+from .accept import put_in_place
 from .identity import fingerprint
 from .plan import Plan
 
@@ -245,7 +246,9 @@ def _copy(candidate: Candidate, staged: Path) -> None:
 # ---- carrying it out -----------------------------------------------------------------------------
 
 
-def adopt(cfg: RunConfig, reader: Reader, adoption: Adoption, version: str) -> list[AdoptDecision]:
+def adopt(
+    cfg: RunConfig, reader: Reader, adoption: Adoption, version: str
+) -> tuple[list[AdoptDecision], Manifest]:
     """Take over every benchmark that passes the checks, into ``outputs/<key>`` and the manifest.
 
     Benchmarks that were adopted before and are not replaced are kept. The caller holds the run's
@@ -256,6 +259,9 @@ def adopt(cfg: RunConfig, reader: Reader, adoption: Adoption, version: str) -> l
         reader: Reads the files of the backend that wrote them.
         adoption: The planned import.
         version: Version of this program.
+
+    Returns:
+        The decisions, and the manifest as it was written.
     """
     paths = adoption.plan.paths
     before = Manifest.load(paths.manifest)
@@ -266,15 +272,16 @@ def adopt(cfg: RunConfig, reader: Reader, adoption: Adoption, version: str) -> l
         shutil.rmtree(staged, ignore_errors=True)
         decision = decide(cfg, reader, adoption, candidate, staged)
         if decision.evidence is not None:
-            _place(decision, paths)
+            put_in_place(decision.evidence, staged, paths, candidate.key)
             states[candidate.key] = _state(adoption, decision)
         else:
             shutil.rmtree(staged, ignore_errors=True)
             if states.get(candidate.key, BenchmarkState("")).state != State.COMPLETE:
                 states[candidate.key] = _state(adoption, decision)
         decisions.append(decision)
-    _manifest(cfg, adoption, states, before, version).save(paths.manifest)
-    return decisions
+    manifest = _manifest(cfg, adoption, states, before, version)
+    manifest.save(paths.manifest)
+    return decisions, manifest
 
 
 def elsewhere(adoption: Adoption, folder: Path) -> Adoption:
@@ -287,21 +294,6 @@ def elsewhere(adoption: Adoption, folder: Path) -> Adoption:
     if root.is_dir():
         shutil.copytree(root, copy.root)
     return dataclasses.replace(adoption, plan=dataclasses.replace(adoption.plan, paths=copy))
-
-
-def _place(decision: AdoptDecision, paths: RunPaths) -> None:
-    """Replace ``outputs/<key>`` by the folder of staged files."""
-    assert decision.evidence is not None and decision.staged is not None
-    decision.evidence.save(decision.staged)
-    final, old = (
-        paths.output(decision.candidate.key),
-        paths.outputs / f".{decision.candidate.key}.old",
-    )
-    shutil.rmtree(old, ignore_errors=True)
-    if final.exists():
-        final.rename(old)
-    decision.staged.rename(final)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def _state(adoption: Adoption, decision: AdoptDecision) -> BenchmarkState:

@@ -24,7 +24,7 @@ from .identity import (
 
 
 @dataclass(frozen=True)
-class RunFolder:
+class FoundRun:
     """The folder of a run.
 
     Attributes:
@@ -50,20 +50,20 @@ class RunFolder:
         }
 
 
-def new_folder(
+def new_run(
     cfg: RunConfig, backend_version: str, model: ModelChoice, libraries: Mapping[str, str]
-) -> RunFolder:
+) -> FoundRun:
     """Return the folder by the present rule, whatever is on disk."""
     fields = identity_fields(cfg.backend, backend_version, model, cfg, libraries)
     name = digest(fields)
-    return RunFolder(
+    return FoundRun(
         name, fields, RunPaths.of(cfg.output_dir, cfg.backend, model.name, name), fields
     )
 
 
-def run_folder(
+def find_run(
     cfg: RunConfig, backend_version: str, model: ModelChoice, libraries: Mapping[str, str]
-) -> RunFolder:
+) -> FoundRun:
     """Return the folder in which a run continues, or a new one.
 
     In this order: the folder by the present rule, if it exists; an older one whose recorded
@@ -76,7 +76,7 @@ def run_folder(
         model: The model to evaluate.
         libraries: Installed version by name.
     """
-    new = new_folder(cfg, backend_version, model, libraries)
+    new = new_run(cfg, backend_version, model, libraries)
     if new.paths.manifest.exists():
         return new
     first = digest(first_identity_fields(cfg.backend, backend_version, model, cfg))
@@ -94,7 +94,7 @@ def run_folder(
             continue
         if not differs:
             paths = RunPaths.of(cfg.output_dir, cfg.backend, model.name, manifest.identity)
-            return RunFolder(
+            return FoundRun(
                 manifest.identity, manifest.fields, paths, new.fields, _unknown(manifest, new)
             )
     return new
@@ -112,7 +112,7 @@ def known_fields(manifest: Manifest) -> dict[str, object]:
     return {**recorded, **manifest.fields, **manifest.supplement}
 
 
-def _unknown(manifest: Manifest, new: RunFolder) -> tuple[str, ...]:
+def _unknown(manifest: Manifest, new: FoundRun) -> tuple[str, ...]:
     """Say which fields an older run does not record; they are taken as unchanged."""
     known = known_fields(manifest)
     lacking = [

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 # Version of the rule that chooses ``identity_fields``. Runs of an older rule continue in their
-# folders; see ``run_folder.py``.
+# folders; see ``find_run.py``.
 IDENTITY_VERSION = 2
 
 

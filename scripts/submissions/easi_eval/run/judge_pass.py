@@ -12,17 +12,16 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from ..backends.base import Reader
 from ..backends.evidence import Evidence
 from ..benchmarks import GROUPS, Benchmark
 from ..core.atomic_files import read_json
 from ..core.errors import EasiError
-from ..core.run_folder import RunPaths
+from ..core.log_lines import telling_line
 from ..engine.processes.supervisor import Handle
+from ..engine.scorer import failed_file, remove_scored, scored_folder
 from ..scores import extraction, judging
-from ..scores.judging import Policy
 from ..scores.outputs import JUDGED
-from ..scores.report import telling_line
+from .context import RunContext
 
 EVERY = 60.0  # seconds between two progress messages
 MEMBERS = tuple(group.members for group in GROUPS)
@@ -36,10 +35,8 @@ class JudgePass:
     process runs at a time, because it alone may write the file of judges' answers.
 
     Attributes:
-        policy: Who judges, and which benchmarks.
-        backend: The backend.
+        context: The run; its policy says who judges, and which benchmarks.
         todo: The benchmarks of this run.
-        paths: The folders of this run.
         rules: Accepted results by rules, by key, without notes about judging; it grows during the
             run.
         start: Starts a process that scores the given benchmarks with the judge.
@@ -49,10 +46,8 @@ class JudgePass:
         say: Called with progress messages.
     """
 
-    policy: Policy
-    backend: Reader
+    context: RunContext
     todo: Sequence[Benchmark]
-    paths: RunPaths
     rules: Mapping[str, Evidence]
     start: Callable[[Sequence[Benchmark]], Handle]
     gather: Callable[[Benchmark, Path], Evidence]
@@ -86,7 +81,7 @@ class JudgePass:
         ready = self._ready(over)
         if ready:
             for bench in ready:
-                self._clear(bench.key)
+                remove_scored(self.context.paths.root, bench.key)
             self._tried.update(bench.key for bench in ready)
             self._under = {bench.key: bench for bench in ready}
             self._process = self.start(ready)
@@ -95,7 +90,7 @@ class JudgePass:
 
     def _count(self) -> int:
         """Return the number of judges' answers on file."""
-        path = self.paths.root / judging.ANSWERS_FILE
+        path = self.context.paths.root / judging.ANSWERS_FILE
         if not path.is_file():
             return 0
         with path.open("rb") as file:
@@ -106,7 +101,7 @@ class JudgePass:
             return
         self._said = time.monotonic()
         self.say(
-            f"{self.policy.judge} has judged {self._count() - self._kept:,} answers of "
+            f"{self.context.policy.judge} has judged {self._count() - self._kept:,} answers of "
             f"{', '.join(bench.title for bench in self._under.values())} so far"
         )
 
@@ -117,26 +112,13 @@ class JudgePass:
             for key, found in self.rules.items()
             if key in over and awaited.isdisjoint(alike(key))
         ]
-        wanted = set(judging.to_judge(self.policy, settled, MEMBERS)) - self._tried
+        wanted = set(judging.to_judge(self.context.policy, settled, MEMBERS)) - self._tried
         return [bench for bench in self.todo if bench.key in wanted]
 
-    def _places(self, key: str) -> tuple[Path, Path, Path]:
-        """Return where the scorer puts a benchmark's files: in progress, finished, and failed.
-
-        See ``answering/scorer.py``.
-        """
-        folder = self.paths.outputs
-        return folder / f".{key}.scoring", folder / f".{key}.scored", folder / f".{key}.failed.json"
-
-    def _clear(self, key: str) -> None:
-        scoring, scored, failed = self._places(key)
-        shutil.rmtree(scoring, ignore_errors=True)
-        shutil.rmtree(scored, ignore_errors=True)
-        failed.unlink(missing_ok=True)
-
     def _collect(self) -> None:
+        root = self.context.paths.root
         for key, bench in list(self._under.items()):
-            _, scored, failed = self._places(key)
+            scored, failed = scored_folder(root, key), failed_file(root, key)
             if scored.is_dir():
                 del self._under[key]
                 self._accept(bench, scored)
@@ -147,17 +129,21 @@ class JudgePass:
 
     def _accept(self, bench: Benchmark, folder: Path) -> None:
         """Move the judged files beside those by rules and make the judged score the headline."""
-        first, judge, final = self.rules[bench.key], self.policy.judge, self.paths.output(bench.key)
+        first, judge, final = (
+            self.rules[bench.key],
+            self.context.policy.judge,
+            self.context.paths.output(bench.key),
+        )
         try:
             second = self.gather(bench, folder)
             rows = [
-                self.backend.rows(bench, out)
+                self.context.backend.rows(bench, out)
                 for out in (
-                    self.backend.outputs(bench, final),
-                    self.backend.outputs(bench, folder, judge),
+                    self.context.backend.outputs(bench, final),
+                    self.context.backend.outputs(bench, folder, judge),
                 )
             ]
-            change = extraction.moved(bench, bench.source(self.backend.name), *rows)
+            change = extraction.moved(bench, bench.source(self.context.backend.name), *rows)
         except EasiError as error:
             return self._fail(bench, error.message)
         shutil.rmtree(final / JUDGED, ignore_errors=True)
@@ -181,7 +167,7 @@ class JudgePass:
         first = self.rules[bench.key]
         self._keep(
             bench,
-            replace(first, score=judging.not_judged(first.score, self.policy.judge, why)),
+            replace(first, score=judging.not_judged(first.score, self.context.policy.judge, why)),
             line=line,
         )
 
@@ -192,10 +178,12 @@ class JudgePass:
         change: extraction.Moved | None = None,
         line: str = "",
     ) -> None:
-        final = self.paths.output(bench.key)
+        final = self.context.paths.output(bench.key)
         extraction.save_entry(
             final,
-            extraction.entry(self.policy, self.rules[bench.key].score, evidence.score, change),
+            extraction.entry(
+                self.context.policy, self.rules[bench.key].score, evidence.score, change
+            ),
         )
         evidence.save(final)
         self.give(bench, evidence, line)

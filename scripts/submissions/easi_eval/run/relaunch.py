@@ -42,13 +42,13 @@ class Launch:
         benchmarks: Benchmarks to ask.
         workers: Number of workers.
         stage: How often the number of workers has been halved.
-        said: Message for the user on why it is made; may be empty.
+        reason: Message for the user on why it is made; may be empty.
     """
 
     benchmarks: Sequence[Benchmark]
     workers: int
     stage: int
-    said: str = ""
+    reason: str = ""
 
 
 @dataclass

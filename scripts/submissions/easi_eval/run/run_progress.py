@@ -1,10 +1,11 @@
-"""Follow a run's journals while workers answer: emit progress and collect events."""
+"""Read a run's journals: what is left to ask, and progress and events while workers answer."""
 
 from __future__ import annotations
 
 import time
 from pathlib import Path
 
+from ..config import RunConfig
 from ..core.events import Emit, Notice, PhaseStarted, Progress, Traceback, WorkerPhase
 from ..engine.giving_up import (
     Answered,
@@ -20,10 +21,11 @@ from ..engine.giving_up import (
     like,
 )
 from ..engine.journal import Answer, Phase, Returned
-from ..engine.journal_state import Count, JournalState
+from ..engine.journal_state import Count, JournalState, pending
 from ..engine.processes.worker_ends import End, read_ends
 from ..engine.work import Assignment, ItemList, Work
 from ..engine.worker_errors import ERRORS_FOLDER
+from .plan import Plan
 
 # Prefixes of reasons that this program records itself; the question raised no exception.
 NO_EXCEPTION = ("Hung:", "Killed:", "taken over:")
@@ -31,6 +33,13 @@ NO_EXCEPTION = ("Hung:", "Killed:", "taken over:")
 MOST_ERRORS = 10
 # If a worker ends in one of these phases, the cause is a benchmark, not loading the model.
 BY_BENCHMARKS = ("building the questions", "answering")
+
+
+def has_unanswered(cfg: RunConfig, plan: Plan) -> bool:
+    """Return whether the model has questions left to answer."""
+    if cfg.plain or not plan.todo:
+        return bool(plan.todo)
+    return pending(plan.paths.root, Work(plan.assignments(cfg.limit)))
 
 
 class Watch:

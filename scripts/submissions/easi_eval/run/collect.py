@@ -1,0 +1,52 @@
+"""Collect the scores of a run from its folder, and tell what is still missing."""
+
+from __future__ import annotations
+
+from ..backends.evidence import Evidence
+from ..benchmarks import ALL_KEYS, GROUPS
+from ..config import RunConfig
+from ..core.manifest import Manifest
+from ..scores.scores import BenchmarkScore, ScoreTable, State, missing
+from .context import RunContext
+
+
+def collect(context: RunContext, manifest: Manifest) -> ScoreTable:
+    """Return the scores of all benchmarks in the run folder, not only of the selected ones.
+
+    A later run for fewer benchmarks therefore removes nothing from the result files.
+    """
+    rows = [row for key in ALL_KEYS if (row := _row(context, manifest, key)) is not None]
+    return ScoreTable(tuple(rows), context.model.name, context.backend.name, context.run.identity)
+
+
+def _row(context: RunContext, manifest: Manifest, key: str) -> BenchmarkScore | None:
+    state = manifest.benchmarks.get(key)
+    if state is None:
+        return None
+    evidence = Evidence.load(context.paths.output(key))
+    if evidence is not None and evidence.fingerprint == state.fingerprint:
+        return context.compare(evidence.score, state.settings)
+    return missing(
+        key, state.reason or "not finished", State.FAILED if state.reason else State.INCOMPLETE
+    )
+
+
+def is_finished(cfg: RunConfig, scores: ScoreTable) -> bool:
+    """Return whether all that was asked for is complete; under ``--limit``, as far as asked."""
+    wanted = (State.COMPLETE, State.PARTIAL) if cfg.limit is not None else (State.COMPLETE,)
+    rows = {row.key: row.state for row in (*scores.rows, *scores.headlines)}
+    asked = {bench.key for bench in cfg.selected}
+    groups = {group.key for group in GROUPS if asked.issuperset(group.members)}
+    return all(rows.get(key) in wanted for key in (*asked, *groups))
+
+
+def submission_note(cfg: RunConfig, scores: ScoreTable) -> tuple[str, ...]:
+    """Return a note if ``--submit`` will lack benchmarks that are neither selected nor done.
+
+    It is shown at the start, before hours of evaluation are spent.
+    """
+    asked = {bench.key for bench in cfg.selected}
+    never = [key for key in scores.lacking() if key not in asked] if cfg.submit else []
+    if not never:
+        return ()
+    return (f"--submit will send nothing at the end: that needs {', '.join(never)} too",)

@@ -1,0 +1,126 @@
+"""What ``--dry-run`` shows: the plan in words, its commands and its downloads."""
+
+from __future__ import annotations
+
+from ..backends.base import Backend
+from ..benchmarks import Benchmark
+from ..config import RunConfig
+from ..core.model import ModelChoice
+from ..core.run_folder import RunPaths
+from ..data.download_forecast import forecast
+from ..data.needs import Download, HubSettings
+from ..engine.processes import launchers
+from ..engine.processes.jobs import Job
+from .context import RunContext
+from .plan import Plan, Todo
+from .run_progress import has_unanswered
+
+
+def unresolved(cfg: RunConfig) -> Plan:
+    """Return a plan for a run whose model cannot be determined.
+
+    ``--dry-run`` shows it together with the errors.
+    """
+    todo = tuple(Todo(bench, 0, "", {}, "state unknown") for bench in cfg.selected)
+    model = ModelChoice(
+        f"{cfg.model}: it could not be looked at, for the reason below", cfg.model, "", ""
+    )
+    return Plan(
+        model, cfg.backend, "", {}, RunPaths(cfg.output_dir), todo, (), option_notes=cfg.ignored
+    )
+
+
+def describe(plan: Plan, verbose: bool = False) -> str:
+    """Describe the plan for users, as ``--dry-run`` prints it.
+
+    With ``verbose`` it includes the commands, each on a line of its own, ready to paste.
+    """
+    arguments = ", ".join(f"{name}={value!r}" for name, value in plan.model.arguments.items())
+    lines = [
+        f"model    {plan.model.name}"
+        + (f" (revision {plan.model.revision})" if plan.model.revision else "")
+    ]
+    if plan.identity:
+        lines += [
+            f"weights  {plan.model.path}",
+            f"class    {plan.model.cls}({arguments}): {plan.model.why}",
+            f"backend  {plan.backend} {plan.fields['backend version']}, "
+            f"device {plan.fields['--device']}",
+            f"folder   {plan.paths.root}",
+        ]
+    lines += [f"note     {note}" for note in plan.notes]
+    lines += [f"skip     {key}: {reason}" for key, reason in plan.skipped]
+    sizes = plan.download.lines if plan.download else {}
+    lines += [
+        f"run      {todo.bench.key}: "
+        f"""{
+            "; ".join(
+                filter(
+                    None,
+                    [
+                        _questions(todo.bench, plan.backend),
+                        sizes.get(todo.bench.key, ""),
+                        todo.reason,
+                    ],
+                )
+            )
+        }"""
+        for todo in plan.todo
+    ]
+    if plan.download:
+        lines += [f"data     {name}: {said}" for name, said in sizes.items() if name == "model"]
+        lines += [
+            f"data     in all: {plan.download.total}",
+            *(f"data     {problem}" for problem in plan.download.problems),
+        ]
+    if verbose:
+        lines += [f"\n# {job.name}\n{job}" for job in plan.jobs]
+    for refusal in plan.blocked:
+        lines += [
+            f"blocked  {refusal.message}",
+            *([f"         {refusal.hint}"] if refusal.hint else []),
+        ]
+    return "\n".join(lines)
+
+
+def _questions(bench: Benchmark, backend: str) -> str:
+    count = bench.source(backend).questions
+    return f"{count:,} questions" if count else ""
+
+
+def planned_jobs(context: RunContext, plan: Plan) -> tuple[Job, ...]:
+    """Return the commands that the plan would run; a judge only if it judges every benchmark."""
+    if not plan.todo:
+        return ()
+    cfg, backend, paths, policy = context.cfg, context.backend, plan.paths, context.policy
+    port = launchers.free_port()
+    if cfg.plain:
+        return tuple(
+            backend.plain_job(cfg, plan.model, bench, paths.plain(bench.key), port)
+            for bench in plan.benchmarks
+        )
+    judge = (
+        [backend.score_job(cfg, plan.model, plan.benchmarks, paths, policy.judge)]
+        if policy.always
+        else []
+    )
+    return (
+        backend.answer_job(cfg, plan.model, plan.benchmarks, paths, port),
+        backend.score_job(cfg, plan.model, plan.benchmarks, paths),
+        *judge,
+    )
+
+
+def planned_download(cfg: RunConfig, backend: Backend, plan: Plan, hub: HubSettings) -> Download:
+    """Return what data and weights the plan would download; asks the hub for the sizes."""
+    from ..data.fetch import size_of  # loads the hub's client, which is slow
+
+    wanted = {bench.key: backend.needs(cfg, bench) for bench in plan.benchmarks}
+    asking = plan.identity and has_unanswered(cfg, plan)
+    if asking and (weights := backend.weights(plan.model)):
+        wanted["model"] = weights
+    sizes = {
+        size.need: size
+        for size in size_of([need for each in wanted.values() for need in each], hub)
+    }
+    return forecast({name: [sizes[need] for need in each] for name, each in wanted.items()})

@@ -1,0 +1,186 @@
+"""The workers of a run: what they are given, launch by launch, and when they are given up."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Container, Sequence
+from dataclasses import replace
+
+from ..benchmarks import Benchmark
+from ..core.errors import EasiError
+from ..core.events import Emit, Notice, PhaseStarted
+from ..core.log_lines import telling_line
+from ..core.model import ModelChoice
+from ..core.run_folder import RunPaths
+from ..engine.giving_up import Reason
+from ..engine.processes import launchers
+from ..engine.processes.jobs import Job
+from ..engine.processes.supervisor import Handle
+from ..engine.processes.worker_ends import forget_ends, gave_up_reasons
+from ..engine.work import DONE_FILE, SET_ASIDE_FILE, SetAside, Work
+from ..engine.worker_errors import ERRORS_FOLDER
+from .context import RunContext
+from .plan import Plan
+from .relaunch import Launch, Launches, Standing
+from .run_progress import Watch
+
+# Suffixes of what an interrupted launch may leave beside a benchmark's folder.
+HALF_MADE = ("scoring", "scored", "failed.json", "plain", "old")
+
+
+def prepare_work(context: RunContext, plan: Plan, model: ModelChoice) -> Work:
+    """Write ``work.json`` and delete partial files of an interrupted launch.
+
+    Answers in the journal are kept.
+    """
+    paths, cfg = plan.paths, context.cfg
+    work = Work(
+        plan.assignments(cfg.limit),
+        plan.fingerprints,
+        launch=_next_launch(paths),
+        final=cfg.nproc == 1 or model.served,
+    )
+    for told in (DONE_FILE, SET_ASIDE_FILE):
+        (paths.root / told).unlink(missing_ok=True)
+    forget_ends(paths.root)
+    shutil.rmtree(paths.root / ERRORS_FOLDER, ignore_errors=True)
+    paths.outputs.mkdir(parents=True, exist_ok=True)
+    for bench in plan.benchmarks:
+        for kind in HALF_MADE:
+            leftover = paths.outputs / f".{bench.key}.{kind}"
+            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink(missing_ok=True)
+    work.save(paths.root)
+    return work
+
+
+def _next_launch(paths: RunPaths) -> int:
+    try:
+        return Work.load(paths.root).launch + 1
+    except EasiError:
+        # No or a damaged work.json: the time is a number that no earlier launch has used.
+        return int(time.time())
+
+
+class Workers:
+    """Decides about the launches of workers; the caller starts them.
+
+    Attributes:
+        process: The launch that was started last.
+    """
+
+    def __init__(
+        self,
+        context: RunContext,
+        todo: Sequence[Benchmark],
+        model: ModelChoice,
+        work: Work,
+        watch: Watch,
+        emit: Emit,
+    ) -> None:
+        """Begin before the first launch.
+
+        Args:
+            context: The run.
+            todo: The benchmarks to run.
+            model: The model, as the workers load it.
+            work: What the workers read.
+            watch: The state of the answers.
+            emit: Receives messages.
+        """
+        self.process: Handle | None = None
+        self._context = context
+        self._todo = todo
+        self._model = model
+        self._work = work
+        self._watch = watch
+        self._emit = emit
+        self._launches = Launches(context.cfg.nproc)
+        self._launched: Sequence[Benchmark] = ()  # benchmarks of the last launch
+        self._whys: dict[str, str] = {}  # why the last workers were given up, by benchmark
+        self._set_aside: set[str] = set()  # benchmarks whose other questions are no longer asked
+        self._ended: Reason | None = None  # why the run was ended early
+        self._stopped: Handle | None = None  # the last launch that was told to stop
+
+    @property
+    def are_running(self) -> bool:
+        """Whether a launch was started and has not ended."""
+        return self.process is not None and self.process.poll() is None
+
+    @property
+    def log_tail(self) -> Sequence[str]:
+        """The last lines of the log of the last launch."""
+        return self.process.outcome().log_tail if self.process else ()
+
+    def why_unanswered(self, key: str) -> str:
+        """Return why a worker was given up, else the most informative line of the log."""
+        return self._whys.get(key) or telling_line(self.log_tail)
+
+    def give_up(self, decided: Container[str], fail: Callable[[str, Reason], None]) -> None:
+        """Tell the workers which benchmarks to drop, and stop them if nothing is left to ask.
+
+        Args:
+            decided: Benchmarks that have a verdict.
+            fail: Called with each benchmark that is dropped now.
+        """
+        decision = self._watch.decide()
+        new = {
+            key: reason
+            for key, reason in decision.aside.items()
+            if key not in self._set_aside and key not in decided
+        }
+        if new:
+            self._set_aside.update(new)
+            SetAside(self._context.paths.root, self._work.launch).save(self._set_aside)
+            for key, reason in new.items():
+                fail(key, reason)
+        if decision.end and not self._ended:
+            self._ended = decision.end
+            self._emit(Notice(f"{self._ended.text}: {self._ended.error}", "warning"))
+            self._whys.update(dict.fromkeys((bench.key for bench in self._todo), self._ended.error))
+        nothing_left = bool(self._set_aside or self._ended) and not self._wanted()
+        if nothing_left and self.process and self.process is not self._stopped:
+            self._stopped = self.process
+            self.process.ask_to_stop()
+
+    def _wanted(self) -> set[str]:
+        """Return the benchmarks with unanswered questions that are still to be asked."""
+        return set() if self._ended else self._watch.unanswered() - self._set_aside
+
+    def next_job(self) -> Job | None:
+        """Return the next launch of workers, or None if there is none."""
+        wanted = self._wanted()
+        left = [bench for bench in self._todo if bench.key in wanted]
+        # Read now: the next launch deletes these notes of the last one.
+        if reasons := gave_up_reasons(self._context.paths.root):
+            self._whys.update(
+                {bench.key: "; ".join(reasons) for bench in self._launched if bench in left}
+            )
+        lacked_memory = bool(left) and (
+            self._watch.lacked_memory or not self._watch.unanswered(settled=True) & wanted
+        )
+        launch = self._launches.next(
+            Standing(left, self._watch.answered, lacked_memory, self._watch.blames_a_benchmark)
+        )
+        return self._job(launch) if launch else None
+
+    def _job(self, launch: Launch) -> Job:
+        paths = self._context.paths
+        if launch.reason:
+            self._emit(Notice(launch.reason, "warning"))
+        if launch.stage != self._watch.state.stage:
+            self._watch.state.stage = launch.stage
+            replace(self._work, stage=launch.stage, final=launch.workers == 1).save(paths.root)
+        self._launched = launch.benchmarks
+        forget_ends(paths.root)
+        self._watch.started(launch.workers)
+        self._emit(
+            PhaseStarted("start", f"{launch.workers} worker{'s' if launch.workers > 1 else ''}")
+        )
+        return self._context.backend.answer_job(
+            replace(self._context.cfg, nproc=launch.workers),
+            self._model,
+            launch.benchmarks,
+            paths,
+            launchers.free_port(),
+        )
