@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import sys
@@ -10,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from easi_eval.core.atomic_files import write_atomic
+from easi_eval.core.atomic_files import text_digest, write_atomic
 
 from . import judge
 
@@ -124,7 +123,7 @@ def drop_old_scores(prediction: Path) -> None:
         [str(index), str(answer)]
         for index, answer in zip(table["index"], table["prediction"], strict=True)
     ]
-    now = hashlib.sha256(json.dumps(sorted(answers)).encode("utf-8", "surrogatepass")).hexdigest()
+    now = text_digest(json.dumps(sorted(answers)))
     record = prediction.with_name(f"{prediction.stem}_scored_answers.sha256")
     if record.is_file() and record.read_text(encoding="ascii") == now:
         return

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any
 
+from easi_eval.core.atomic_files import text_digest
 from easi_eval.engine.generation import Generation
 
 from .datasets import LoadedDataset
@@ -164,4 +164,4 @@ def prompt_hash(message: Any) -> str:
     """Return the first 16 hex digits of the SHA-256 of a message's text parts."""
     parts = message if isinstance(message, list) else [{"type": "text", "value": str(message)}]
     text = "\n".join(str(part["value"]) for part in parts if part["type"] == "text")
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+    return text_digest(text)[:16]

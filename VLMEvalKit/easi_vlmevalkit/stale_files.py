@@ -8,7 +8,6 @@ question. A small JSON file beside the table records the source that the derived
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -16,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from easi_eval.benchmarks import TsvData
-from easi_eval.core.atomic_files import read_json, write_json
+from easi_eval.core.atomic_files import file_digest, read_json, write_json
 from easi_eval.core.errors import EasiError
 
 
@@ -111,10 +110,7 @@ def _source(table: Path, media: str, before: TableState | None) -> TableState:
     stat = table.stat()
     if before is not None and (before.size, before.changed) == (stat.st_size, stat.st_mtime_ns):
         return TableState(before.digest, stat.st_size, stat.st_mtime_ns, media)
-    with table.open("rb") as file:
-        return TableState(
-            hashlib.file_digest(file, "sha256").hexdigest(), stat.st_size, stat.st_mtime_ns, media
-        )
+    return TableState(file_digest(table), stat.st_size, stat.st_mtime_ns, media)
 
 
 def _snapshot(repo: str, hub_cache: Path) -> Path | str:

@@ -6,7 +6,6 @@ It is stored as ``evidence.json`` beside those files.
 from __future__ import annotations
 
 import functools
-import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..benchmarks import Benchmark
 from ..config import RunConfig
-from ..core.atomic_files import read_json, write_json
+from ..core.atomic_files import file_digest, read_json, write_json
 from ..core.errors import EasiError
 from ..engine.journal import Answer
 from ..engine.scorer import tolerable
@@ -270,5 +269,4 @@ def _digest(path: Path, *identity: int) -> str:
 
     One run checks the same files up to four times, hundreds of megabytes of them.
     """
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
+    return file_digest(path)

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import hashlib
 import queue
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import filelock
 
+from ..core.atomic_files import text_digest
 from ..core.errors import DiskFull, EasiError, Unreachable
 from ..core.events import DataProgress, Emit, Notice
 from ..core.locks import Waiting, file_lock
@@ -260,9 +260,7 @@ def _locked(
     folder: Path, settings: HubSettings, pulse: Pulse, say: Callable[[str], None]
 ) -> Iterator[None]:
     """Hold the lock of a folder while unpacking into it, so that other runs wait."""
-    path = (
-        settings.records / "locks" / f"{hashlib.sha256(str(folder).encode()).hexdigest()[:32]}.lock"
-    )
+    path = settings.records / "locks" / f"{text_digest(str(folder))[:32]}.lock"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = file_lock(path)

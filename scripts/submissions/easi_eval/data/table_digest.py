@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
+from ..core.atomic_files import file_digest
 from ..core.errors import EasiError
 
 RECORD = b"\x1e"
@@ -32,8 +32,7 @@ def hash_tsv(path: Path, truth: Sequence[str], seen: Hash, right: Hash) -> str:
     """
     csv.field_size_limit(1 << 30)  # cells hold whole images in base64
     try:
-        with path.open("rb") as file:
-            md5 = hashlib.file_digest(file, "md5").hexdigest()
+        md5 = file_digest(path, "md5")
         with path.open(encoding="utf-8", newline="") as lines:
             rows = csv.reader(lines, delimiter="\t")
             header = next(rows, [])

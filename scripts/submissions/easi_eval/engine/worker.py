@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import faulthandler
-import hashlib
 import os
 import signal
 import time
@@ -14,6 +13,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
+from ..core.atomic_files import text_digest
 from ..core.errors import DiskFull, is_full, worded
 from ..core.redact import Redactor
 from .doubt import ENOUGH, Doubt
@@ -118,7 +118,7 @@ def _store(run_root: Path, work: Work) -> Store:
     address = os.environ.get("EASI_STORE")
     if not address:
         return LocalStore()
-    run = hashlib.sha256(str(run_root.resolve()).encode()).hexdigest()[:12]
+    run = text_digest(str(run_root.resolve()))[:12]
     return connect(address).with_prefix(f"easi/{run}/{work.launch}.{work.stage}")
 
 

@@ -5,11 +5,11 @@ A model that raises at every question would otherwise fill the log with equal tr
 
 from __future__ import annotations
 
-import hashlib
 import sys
 import traceback
 from pathlib import Path
 
+from ..core.atomic_files import text_digest
 from ..core.errors import says_nothing, worded
 from ..core.redact import Redactor
 from .giving_up import like
@@ -56,10 +56,7 @@ class ErrorPrinter:
             for frame in traceback.extract_tb(error.__traceback__)[-1:]
         ]
         same = "\n".join([type(error).__name__, like(str(error)), *places])
-        name = (
-            f"{self._launch}."
-            f"{hashlib.sha256(same.encode('utf-8', 'surrogatepass')).hexdigest()[:16]}.txt"
-        )
+        name = f"{self._launch}.{text_digest(same)[:16]}.txt"
         if name in self._seen:
             return False
         self._seen.add(name)

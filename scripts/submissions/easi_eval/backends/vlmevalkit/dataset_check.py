@@ -6,7 +6,6 @@ Question texts, options and right answers are compared.
 from __future__ import annotations
 
 import csv
-import hashlib
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...benchmarks import VLMEVALKIT, Benchmark, RowRule, TsvData
 from ...config import RULES
+from ...core.atomic_files import file_digest
 from ...core.errors import EasiError
 from ...engine.work import ItemList
 from ...scores.outputs import Outputs
@@ -61,8 +61,7 @@ def compare_with_table(
     refuse_other_items(rows, items)
     found = compare(bench.source(VLMEVALKIT).rows, row_cells(bench, out), table)
     refuse_differences(found, table.name)
-    with table.open("rb") as file:
-        return DatasetMatch(items, {"md5": hashlib.file_digest(file, "md5").hexdigest()})
+    return DatasetMatch(items, {"md5": file_digest(table, "md5")})
 
 
 def row_cells(bench: Benchmark, out: Outputs) -> dict[str, dict[str, Any]]:

@@ -11,7 +11,6 @@ Media keep their place between the texts.
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 import os
 import time
@@ -25,6 +24,7 @@ from PIL import Image
 from transformers import BatchFeature
 from transformers.video_utils import VideoMetadata
 
+from ...core.atomic_files import text_digest
 from ...core.errors import EasiError
 from ..generation import Generation
 from .loading import check_loadable, load_model, load_processor
@@ -93,7 +93,7 @@ class Prompt:
     @property
     def digest(self) -> str:
         """The first 16 hex digits of the SHA-256 of the text."""
-        return hashlib.sha256(self.text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+        return text_digest(self.text)[:16]
 
 
 class GenericVLM:
