@@ -30,8 +30,7 @@ from easi_eval.core.errors import EasiError
 from easi_eval.data.local_hub.server import LocalHub
 from easi_eval.data.needs import HubSettings
 from easi_eval.engine.journal import Answer, Journal
-from easi_eval.engine.scorer import FAILED_ONE_IN
-from easi_eval.engine.work import DONE_FILE, Assignment, ItemList, Work
+from easi_eval.engine.work import DONE_FILE, FAILED_ONE_IN, Assignment, ItemList, Work
 from easi_eval.scores.recompute import all_right
 from easi_eval.scores.scores import State
 from own_files import KEYS

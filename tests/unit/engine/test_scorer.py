@@ -18,8 +18,8 @@ from pathlib import Path
 import pytest
 
 from easi_eval.engine.journal import Answer, Journal
-from easi_eval.engine.scorer import score_loop, tolerable
-from easi_eval.engine.work import DONE_FILE, Assignment, ItemList, Work
+from easi_eval.engine.scorer import score_loop
+from easi_eval.engine.work import DONE_FILE, Assignment, ItemList, Work, tolerable
 
 WORK = Work((Assignment("a", "A"), Assignment("b", "B", epoch=1)), launch=1)
 
@@ -248,7 +248,7 @@ def test_a_benchmark_that_kills_the_scorer_comes_last(tmp_path: Path) -> None:
     program = f"""
 import os, signal
 from pathlib import Path
-from easi_eval.engine.scorer import score_loop, tolerable
+from easi_eval.engine.scorer import score_loop
 from easi_eval.engine.work import Assignment, Work
 
 def score(assignment, answers, folder):

@@ -17,8 +17,7 @@ from ..config import RunConfig
 from ..core.atomic_files import file_digest, read_json, write_json
 from ..core.errors import EasiError
 from ..engine.journal import Answer
-from ..engine.scorer import tolerable
-from ..engine.work import ItemList
+from ..engine.work import ItemList, tolerable
 from ..scores.scorer_notes import NOTES_FILE
 from ..scores.scores import BenchmarkScore, Pool, Reading, State
 from .base import Reader

@@ -21,11 +21,17 @@ from .journal import Answer
 from .journal_state import JournalState
 from .processes import supervisor
 from .processes.worker_ends import gave_up_reasons
-from .work import DONE_FILE, OUTPUTS_FOLDER, Assignment, ItemList, Work, item_seed, seed_everything
+from .work import (
+    DONE_FILE,
+    OUTPUTS_FOLDER,
+    Assignment,
+    ItemList,
+    Work,
+    item_seed,
+    seed_everything,
+    tolerable,
+)
 
-# Up to one in this many questions of a benchmark may fail; they count as wrong. With more failures
-# the benchmark is not complete.
-FAILED_ONE_IN = 200
 RESTARTED = 15.0  # seconds within which a keeper restarts a worker that died
 
 # Arguments: the assignment, the outcomes by item id in document order, and an empty folder for all
@@ -242,14 +248,6 @@ def _unanswered(run_root: Path, text: str) -> Unanswered:
     With a run, the run reports these reasons itself.
     """
     return Unanswered("; ".join((text, *(gave_up_reasons(run_root) if started_by_hand() else ()))))
-
-
-def tolerable(failed: int, total: int) -> bool:
-    """Whether a benchmark with so many failed questions is complete.
-
-    At most one question in ``FAILED_ONE_IN`` may fail.
-    """
-    return failed * FAILED_ONE_IN <= total
 
 
 def remove_scored(run_root: Path, key: str) -> None:

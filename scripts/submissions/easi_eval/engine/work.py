@@ -21,6 +21,9 @@ JOURNAL_FOLDER = "journal"
 OUTPUTS_FOLDER = "outputs"
 DONE_FILE = "answering.done"  # the pipeline writes it when no worker is left
 SET_ASIDE_FILE = "answering.aside.json"  # the pipeline writes it to stop asking benchmarks
+# Up to one in this many questions of a benchmark may fail; they count as wrong. With more failures
+# the benchmark is not complete.
+FAILED_ONE_IN = 200
 
 Key = tuple[str, str]  # (benchmark, item id): identifies a question in journal and queue
 
@@ -211,6 +214,14 @@ class SetAside:
     def save(self, keys: Iterable[str]) -> None:
         """Write the file; called by the pipeline."""
         write_json(self._path, {"launch": self._launch, "benchmarks": sorted(keys)})
+
+
+def tolerable(failed: int, total: int) -> bool:
+    """Whether a benchmark with so many failed questions is complete.
+
+    At most one question in ``FAILED_ONE_IN`` may fail.
+    """
+    return failed * FAILED_ONE_IN <= total
 
 
 def item_seed(run_seed: int, benchmark: str, item: str) -> int:

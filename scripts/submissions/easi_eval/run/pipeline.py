@@ -6,10 +6,8 @@ anything starts. ``--dry-run`` and ``--import-results`` share the steps that the
 
 from __future__ import annotations
 
-import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,29 +18,30 @@ from ..backends.base import Backend
 from ..config import RunConfig
 from ..core.errors import ExitCode, Refusals, Unreachable
 from ..core.events import Emit, Notice, RunStarted
+from ..core.manifest import Manifest
 from ..core.redact import Redactor
 from ..core.run_folder import run_lock
 from ..data.needs import HubSettings
 from ..display import make_display
 from ..engine.processes.gpus import Machine, probe_machine
-from ..engine.processes.interrupts import interruptible
-from ..scores.judging import judge_is_required
+from ..engine.processes.interrupts import interruptible, rearm
 from ..scores.report import Trouble
+from ..scores.scores import ScoreTable, State
 from ..submission.admission import check_admission
-from ..submission.deliver import ResultFiles
+from ..submission.deliver import RESULT_FILES, ResultFiles
 from ..submission.metadata import Naming, check_metadata
-from .collect import collect, submission_note
+from .collect import collect, is_finished, submission_note
 from .context import RunContext, make_context
 from .dry_run import describe, planned_download, planned_jobs, unresolved
 from .evaluate import evaluate
 from .find_run import FoundRun
-from .finish import deliver, keep_complete, print_request, result_files
 from .plan import Plan
-from .preflight import check
+from .preflight import check, check_judge
 from .prepare import prepare
-from .rehearsal import planned_hub, rehearsal_hub, rehearse
+from .rehearsal import planned_hub, rehearsal, rehearse
 from .resume import plan_run, set_aside, still_holds
 from .run_record import RunRecord
+from .summary import show_summary
 
 
 def run(asked: RunConfig, refusals: Refusals) -> int:
@@ -71,31 +70,6 @@ def run(asked: RunConfig, refusals: Refusals) -> int:
     plan, naming = check(context, plan_run(context), machine, refusals)
     with interruptible(), rehearsal(context) as context, run_lock(context.paths.lock):
         return carry_out(context, still_holds(plan, context), naming)
-
-
-@contextmanager
-def rehearsal(context: RunContext) -> Iterator[RunContext]:
-    """Serve the data of a rehearsal, and yield the context that uses them.
-
-    A model named by the user comes from the real hub. Other runs keep their context.
-    """
-    if not context.cfg.smoke:
-        yield context
-        return
-    from ..data.fetch import fetch  # loads the hub's client, which is slow
-
-    model = context.model
-    if context.asked.model:
-        for found in fetch(context.backend.weights(model), _print_notice, context.hub):
-            model = context.backend.localise(model, found.need.repo, found.path)
-    with rehearsal_hub(context.cfg) as hub:
-        backend = make_backend(context.cfg.backend, hub)
-        yield make_context(context.asked, context.cfg, backend, hub, model)
-
-
-def _print_notice(event: object) -> None:
-    if isinstance(event, Notice):
-        print(event.text)
 
 
 # ---- a run ---------------------------------------------------------------------------------------
@@ -128,26 +102,6 @@ def carry_out(context: RunContext, plan: Plan, naming: Naming) -> int:
     return deliver(context, plan, record, files, scores)
 
 
-def check_judge(context: RunContext) -> tuple[RunContext, str]:
-    """Send the judge a test request, if one may be needed, before anything is started.
-
-    Returns:
-        The context, and a warning if the judge cannot be used, so that the answers are read by
-        rules.
-
-    Raises:
-        EasiError: A judge that was configured on purpose cannot be used.
-    """
-    policy = context.policy
-    error = context.backend.probe_judge(context.cfg, policy.judge) if policy.judge else None
-    if error is None:
-        return context, ""
-    if judge_is_required(context.cfg, os.environ):
-        raise error
-    policy = replace(policy, judge="", why_none=error.message)
-    return replace(context, policy=policy), f"{error.message}: all benchmarks are read by rules"
-
-
 def begin(
     context: RunContext, plan: Plan, record: RunRecord, files: ResultFiles, emit: Emit
 ) -> None:
@@ -173,6 +127,53 @@ def begin(
             (f"{model.cls}: {model.why}", *plan.notes, *never_sent),
         )
     )
+
+
+def result_files(context: RunContext, naming: Naming) -> ResultFiles:
+    """Return the result files of a run; nothing is written yet."""
+    cfg, hub, model = context.cfg, context.hub, context.model
+    return ResultFiles(context.asked, cfg, context.backend, hub, model, context.paths, naming)
+
+
+def deliver(
+    context: RunContext, plan: Plan, record: RunRecord, files: ResultFiles, scores: ScoreTable
+) -> ExitCode:
+    """Write the result files, print the summary, and submit if asked.
+
+    All result files are on disk before the summary is printed.
+
+    Raises:
+        EasiError: The leaderboard did not accept the results.
+    """
+    files.write(scores, record.manifest.revisions)
+    show_summary(context, plan, record, scores, RESULT_FILES, files.notes())
+    finished = is_finished(context.cfg, scores)
+    if context.cfg.submit:
+        otherwise = ExitCode.NOT_SENT if finished else ExitCode.INCOMPLETE
+        files.submit(scores, record.manifest.revisions, otherwise)
+    return ExitCode.COMPLETE if finished else ExitCode.INCOMPLETE
+
+
+def keep_complete(context: RunContext, plan: Plan, record: RunRecord, files: ResultFiles) -> None:
+    """Write table, payload and archive after an interrupt.
+
+    A second interrupt stops the writing. Each file is then either complete or the previous version,
+    because files are replaced in one step.
+    """
+    if not context.paths.manifest.exists():
+        return
+    rearm()
+    scores = collect(context, record.manifest)
+    complete = [row.key for row in scores.rows if row.state is State.COMPLETE]
+    with suppress(OSError):  # after a hangup the terminal is gone
+        print(
+            f"interrupted; writing table and payload ({len(complete)} of "
+            f"{len(context.cfg.selected)} benchmarks complete)",
+            flush=True,
+        )
+    files.write(scores, record.manifest.revisions)
+    with suppress(OSError):
+        show_summary(context, plan, record, scores, RESULT_FILES, files.notes())
 
 
 # ---- --dry-run -----------------------------------------------------------------------------------
@@ -208,6 +209,14 @@ def show_plan(
         with refusals.noted():
             print_request(context, plan, RunRecord.of(context, plan).manifest, naming)
     return ExitCode.REFUSED if refusals.found else ExitCode.COMPLETE
+
+
+def print_request(context: RunContext, plan: Plan, manifest: Manifest, naming: Naming) -> None:
+    """Print what ``--submit`` would send, for ``--dry-run``."""
+    request = result_files(context, naming).describe_request(
+        collect(context, manifest), manifest.revisions, [bench.key for bench in plan.benchmarks]
+    )
+    print(f"\n# submission\n{request}")
 
 
 # ---- --import-results ----------------------------------------------------------------------------

@@ -1,7 +1,8 @@
-"""Check the model, the machine and the submission before anything is started."""
+"""Check model, machine, submission and judge before anything is started."""
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 
 from ..backends.shared import damaged, newer_checkpoints
@@ -10,6 +11,7 @@ from ..core.libraries import lock_note
 from ..core.locks import unlocked
 from ..core.places import REPOSITORY
 from ..engine.processes.gpus import Machine, read_torch_build
+from ..scores.judging import judge_is_required
 from ..submission.admission import check_admission
 from ..submission.archive.size_forecast import forecast
 from ..submission.endpoint import LIMIT
@@ -63,3 +65,23 @@ def _check_model(context: RunContext, machine: Machine, refusals: Refusals) -> l
         revisions = {need.repo: need.revision for need in context.backend.weights(model)}
         notes += newer_checkpoints.notes(cfg, model, revisions, context.hub)
     return notes
+
+
+def check_judge(context: RunContext) -> tuple[RunContext, str]:
+    """Send the judge a test request, if one may be needed, before anything is started.
+
+    Returns:
+        The context, and a warning if the judge cannot be used, so that the answers are read by
+        rules.
+
+    Raises:
+        EasiError: A judge that was configured on purpose cannot be used.
+    """
+    policy = context.policy
+    error = context.backend.probe_judge(context.cfg, policy.judge) if policy.judge else None
+    if error is None:
+        return context, ""
+    if judge_is_required(context.cfg, os.environ):
+        raise error
+    policy = replace(policy, judge="", why_none=error.message)
+    return replace(context, policy=policy), f"{error.message}: all benchmarks are read by rules"

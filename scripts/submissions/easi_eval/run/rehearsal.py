@@ -11,9 +11,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from .. import __version__
+from ..backends import make_backend
 from ..config import RunConfig
+from ..core.events import Notice
 from ..data.local_hub.server import LocalHub
 from ..data.needs import HubSettings
+from .context import RunContext, make_context
 
 OUTPUT_DIR = Path("eval_results_smoke")
 MODEL = "easi-smoke/Tiny-VLM"
@@ -67,6 +70,31 @@ def planned_hub(cfg: RunConfig) -> HubSettings:
     return HubSettings(
         endpoint="http://127.0.0.1:PORT", hf_home=_home(cfg.output_dir) / "huggingface"
     )
+
+
+@contextmanager
+def rehearsal(context: RunContext) -> Iterator[RunContext]:
+    """Serve the data of a rehearsal, and yield the context that uses them.
+
+    A model named by the user comes from the real hub. Other runs keep their context.
+    """
+    if not context.cfg.smoke:
+        yield context
+        return
+    from ..data.fetch import fetch  # loads the hub's client, which is slow
+
+    model = context.model
+    if context.asked.model:
+        for found in fetch(context.backend.weights(model), _print_notice, context.hub):
+            model = context.backend.localise(model, found.need.repo, found.path)
+    with rehearsal_hub(context.cfg) as hub:
+        backend = make_backend(context.cfg.backend, hub)
+        yield make_context(context.asked, context.cfg, backend, hub, model)
+
+
+def _print_notice(event: object) -> None:
+    if isinstance(event, Notice):
+        print(event.text)
 
 
 @contextmanager

@@ -1,0 +1,41 @@
+"""What is shown at the end of a run."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
+
+from ..core.redact import Redactor
+from ..scores import report
+from ..scores.scores import ScoreTable
+from .context import RunContext
+from .plan import Plan
+from .run_record import RunRecord
+
+
+def show_summary(
+    context: RunContext,
+    plan: Plan,
+    record: RunRecord,
+    scores: ScoreTable,
+    files: Sequence[str],
+    notes: Sequence[str],
+) -> None:
+    """Print scores, problems and how to try again, the files by name, and notes on them."""
+    cfg = context.cfg
+    failed = tuple(trouble.key for trouble in record.troubles)
+    retry: Sequence[str] = ()
+    # Importing the same files again would give the same result, so no retry is offered.
+    if failed and not cfg.import_results:
+        again = replace(context.asked, benchmarks=failed, include_extra=False, rerun=False)
+        retry = again.command_words()
+    lines = report.summary(
+        scores,
+        record.troubles,
+        width=min(shutil.get_terminal_size((80, 24)).columns, 140),
+        retry=retry,
+        files=[*(cfg.output_dir / name for name in files), *([context.log] if plan.todo else [])],
+        notes=[*(f"skipped {key}: {reason}" for key, reason in plan.skipped), *notes],
+    )
+    print("\n".join(map(Redactor.from_environ().line, lines)))
