@@ -10,6 +10,7 @@ from typing import Any
 
 from easi_eval.benchmarks import BENCHMARKS, VLMEVALKIT, TsvData
 from easi_eval.core.locks import file_lock
+from easi_eval.core.run_folder import RunPaths
 from easi_eval.engine.cost import VIDEO_FRAMES, count_parts, expected
 from easi_eval.engine.work import Assignment, Item, ItemList, Work
 
@@ -106,7 +107,7 @@ class Datasets:
         return known.items()
 
     def _known(self, assignment: Assignment) -> ItemList | None:
-        if not ItemList.path(self.run_root, assignment.key).exists():
+        if not RunPaths(self.run_root).item_list(assignment.key).exists():
             return None
         known = ItemList.load(self.run_root, assignment.key)
         return known if known.fits(assignment) else None

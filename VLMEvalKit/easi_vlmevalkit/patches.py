@@ -28,9 +28,10 @@ from easi_eval.backends.vlmevalkit import own_classes
 from easi_eval.backends.vlmevalkit.judge_endpoint import endpoint
 from easi_eval.core.backend_facts import BACKEND_FACTS
 from easi_eval.core.model import ModelChoice
+from easi_eval.core.run_folder import RunPaths
 from easi_eval.engine.processes import gpus
 from easi_eval.engine.vlm.newer_configs import read_newer_configs
-from easi_eval.scores.judging import ANSWERS_FILE, BY_RULES
+from easi_eval.scores.judging import BY_RULES
 
 from . import attention, judge, lossless_xlsx, media_names, models, own_models, run_functions
 from .outcomes import Outcomes
@@ -176,7 +177,7 @@ def ask_judge(run_root: Path, name: str) -> list[judge.Judge]:
     from vlmeval.dataset.utils import multiple_choice
     from vlmeval.dataset.utils.spatial_bench import cal_scores, llm_extract
 
-    where, memory = endpoint(), judge.ReplyCache(run_root / ANSWERS_FILE)
+    where, memory = endpoint(), judge.ReplyCache(RunPaths(run_root).judge_answers)
     judges: list[judge.Judge] = []
     current = threading.local()
     # build_judge: the judge is built anew for every dataset, looks for keys by its name, falls back

@@ -23,10 +23,11 @@ from datetime import timedelta
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
+from easi_eval.core.run_folder import RunPaths
 from easi_eval.engine.generation import Generation
 from easi_eval.engine.journal import Answer, Journal
 from easi_eval.engine.journal_state import JournalState
-from easi_eval.engine.work import JOURNAL_FOLDER, Assignment, Item, Work
+from easi_eval.engine.work import Assignment, Item, Work
 from easi_eval.engine.worker import work_loop
 
 KEYS = ("a", "b", "c")
@@ -118,7 +119,7 @@ def clients(
             ]
 
         work_loop(
-            root, WORK, of, answer, journal=Journal(root / JOURNAL_FOLDER, name, 0), store=store
+            root, WORK, of, answer, journal=Journal(RunPaths(root).journal, name, 0), store=store
         )
         ended.append(last)
 
@@ -156,7 +157,7 @@ def measure(items: int, count: int, processes: int) -> Measured:
         told = [out.get() for _ in running]
         for process in running:
             process.join()
-        state = JournalState(root / JOURNAL_FOLDER, WORK.epochs)
+        state = JournalState(RunPaths(root).journal, WORK.epochs)
         answers = sum(isinstance(news, Answer) for news in state.poll())
         assert len(state.answers) == items, "a question was lost"
     return Measured(

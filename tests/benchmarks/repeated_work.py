@@ -25,10 +25,11 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from easi_eval.core.run_folder import RunPaths
 from easi_eval.engine.journal import Answer, Header, Tail
 from easi_eval.engine.journal_state import JournalState
 from easi_eval.engine.processes.launchers import free_port, torchrun
-from easi_eval.engine.work import JOURNAL_FOLDER, Assignment, Work
+from easi_eval.engine.work import Assignment, Work
 
 MARK = "EASI_BENCHMARK_MARK"
 COUNT = 400
@@ -139,13 +140,13 @@ class Run:
         """Of the workers that have begun their journal in this launch and still live."""
         pids = [
             line.record.pid
-            for line in Tail(self.root / JOURNAL_FOLDER).poll()
+            for line in Tail(RunPaths(self.root).journal).poll()
             if isinstance(line.record, Header) and line.record.launch == self.launches - 1
         ]
         return [pid for pid in pids if pid in self.alive()]
 
     def answers(self) -> tuple[dict[tuple[str, str], str | None], int]:
-        state = JournalState(self.root / JOURNAL_FOLDER, WORK.epochs)
+        state = JournalState(RunPaths(self.root).journal, WORK.epochs)
         written = Counter(news.key for news in state.poll() if isinstance(news, Answer))
         return {key: answer.text for key, answer in state.answers.items()}, sum(
             count - 1 for count in written.values()

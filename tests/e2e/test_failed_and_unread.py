@@ -27,10 +27,11 @@ from easi_eval.backends.vlmevalkit.result_files import find_vlmevalkit_outputs
 from easi_eval.benchmarks import LMMS_EVAL, VLMEVALKIT, by_key
 from easi_eval.config import RunConfig
 from easi_eval.core.errors import EasiError
+from easi_eval.core.run_folder import RunPaths
 from easi_eval.data.local_hub.server import LocalHub
 from easi_eval.data.needs import HubSettings
 from easi_eval.engine.journal import Answer, Journal
-from easi_eval.engine.work import DONE_FILE, FAILED_ONE_IN, Assignment, ItemList, Work
+from easi_eval.engine.work import FAILED_ONE_IN, Assignment, ItemList, Work
 from easi_eval.scores.recompute import all_right
 from easi_eval.scores.scores import State
 from own_files import KEYS
@@ -180,7 +181,7 @@ def journal(whole: Whole, root: Path) -> dict[str, str]:
                     launch=1,
                 )
             )
-    (root / DONE_FILE).touch()
+    RunPaths(root).answering_done.touch()
     return failed
 
 

@@ -15,9 +15,10 @@ from pathlib import Path
 
 import pytest
 
+from easi_eval.core.run_folder import RunPaths
 from easi_eval.engine.journal import Answer
 from easi_eval.engine.journal_state import JournalState
-from easi_eval.engine.work import JOURNAL_FOLDER, Assignment, Work
+from easi_eval.engine.work import Assignment, Work
 
 pytestmark = [pytest.mark.slow, pytest.mark.faults]
 
@@ -136,7 +137,7 @@ def answer(items):
     failures, written = outcomes(tmp_path)
     assert failures == {None: 60} and set(written.values()) == {1}
     assert "others answered" in log and "[w1] ended with exit code 1; starting it again" in log
-    assert not list((tmp_path / JOURNAL_FOLDER).glob("*.gaveup"))
+    assert not list(RunPaths(tmp_path).journal.glob("*.gaveup"))
 
 
 @pytest.mark.timeout(240)

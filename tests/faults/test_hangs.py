@@ -16,10 +16,11 @@ from pathlib import Path
 import pytest
 
 from easi_eval.core.errors import EasiError
+from easi_eval.core.run_folder import RunPaths
 from easi_eval.engine.hang import Limits, Silence
 from easi_eval.engine.journal import Answer, Journal
 from easi_eval.engine.journal_state import JournalState
-from easi_eval.engine.work import JOURNAL_FOLDER, Assignment, Item, Work
+from easi_eval.engine.work import Assignment, Item, Work
 
 pytestmark = pytest.mark.faults
 
@@ -105,7 +106,7 @@ def test_a_question_that_hangs_costs_two_workers_a_restart_and_nobody_an_answer(
     assert logs.count("no answer to a 7 for") == 2
     assert len(re.findall(r"worker.py\", line \d+ in answer", logs)) == 2, "where it hangs"
     assert logs.count("ended with SIGKILL; starting it again") == 2
-    assert not list((tmp_path / JOURNAL_FOLDER).glob("*.gaveup"))
+    assert not list(RunPaths(tmp_path).journal.glob("*.gaveup"))
 
 
 class Clock:
@@ -117,7 +118,7 @@ class Clock:
 
 
 def attempt(root: Path, number: int = 1) -> Journal:
-    return Journal(root / JOURNAL_FOLDER, "w0", number)
+    return Journal(RunPaths(root).journal, "w0", number)
 
 
 def watch(silence: Silence, clock: Clock, seconds: float) -> str:
@@ -131,9 +132,9 @@ def watch(silence: Silence, clock: Clock, seconds: float) -> str:
 
 def test_how_long_a_worker_may_be_silent(tmp_path: Path) -> None:
     clock = Clock()
-    (tmp_path / JOURNAL_FOLDER).mkdir()
+    RunPaths(tmp_path).journal.mkdir()
     silence = Silence(tmp_path, "w0", 1, Limits(floor=20, first=100, times=10), clock)
-    with attempt(tmp_path) as journal, Journal(tmp_path / JOURNAL_FOLDER, "w10", 1) as other:
+    with attempt(tmp_path) as journal, Journal(RunPaths(tmp_path).journal, "w10", 1) as other:
         assert not watch(silence, clock, 1000) and silence.pid == os.getpid(), (
             "it has nothing in hand: it may wait for others as long as it likes"
         )
@@ -148,7 +149,7 @@ def test_how_long_a_worker_may_be_silent(tmp_path: Path) -> None:
         assert not watch(silence, clock, 49)
         assert watch(silence, clock, 1) == "no answer to a 4 for 51 s (longest wait: 50 s)"
         silence.note()
-        state = JournalState(tmp_path / JOURNAL_FOLDER, {"a": 0}, launch=0)
+        state = JournalState(RunPaths(tmp_path).journal, {"a": 0}, launch=0)
         state.poll()
         assert (state.hangs(("a", "4")), state.hangs(("a", "5"))) == (1, 0)
 

@@ -20,12 +20,13 @@ from pathlib import Path
 import pytest
 from torch.distributed import TCPStore
 
+from easi_eval.core.run_folder import RunPaths
 from easi_eval.engine.generation import Generation
 from easi_eval.engine.journal import Answer, Journal
 from easi_eval.engine.journal_state import JournalState
 from easi_eval.engine.queue import Queue
 from easi_eval.engine.stores import TorchStore, connect
-from easi_eval.engine.work import JOURNAL_FOLDER, Assignment, Item, Work
+from easi_eval.engine.work import Assignment, Item, Work
 from easi_eval.engine.worker import work_loop
 
 WORK = Work(tuple(Assignment(key, key) for key in ("a", "b", "c")), seed=5)
@@ -121,7 +122,7 @@ class Launch:
 
 
 def answers(root: Path) -> dict[tuple[str, str], Answer]:
-    state = JournalState(root / JOURNAL_FOLDER, WORK.epochs)
+    state = JournalState(RunPaths(root).journal, WORK.epochs)
     state.poll()
     return state.answers
 
@@ -135,7 +136,7 @@ def asked(root: Path) -> Counter[tuple[str, str]]:
 def journalled(root: Path) -> Counter[tuple[str, str]]:
     return Counter(
         news.key
-        for news in JournalState(root / JOURNAL_FOLDER, WORK.epochs).poll()
+        for news in JournalState(RunPaths(root).journal, WORK.epochs).poll()
         if isinstance(news, Answer)
     )
 

@@ -18,7 +18,8 @@ from easi_eval.core.errors import EasiError
 from easi_eval.core.locks import process_start
 from easi_eval.core.manifest import BenchmarkState, Manifest, other_runs
 from easi_eval.core.model import ModelChoice
-from easi_eval.core.run_folder import RunPaths, owner_alive, run_lock, sanitise
+from easi_eval.core.run_folder import RunPaths, sanitise
+from easi_eval.core.run_lock import owner_alive, run_lock
 from easi_eval.run.identity import differing_fields, fingerprint, identity, identity_fields
 
 CFG = RunConfig(model="m", model_args="max_pixels=100,x=1")
@@ -343,7 +344,7 @@ def test_other_identities_of_the_same_model_are_found(tmp_path: Path) -> None:
 
 HOLD = """import sys, time
 from pathlib import Path
-from easi_eval.core.run_folder import run_lock
+from easi_eval.core.run_lock import run_lock
 with run_lock(Path(sys.argv[1])):
     print('held', flush=True)
     sys.stdin.readline()

@@ -11,11 +11,12 @@ from typing import ClassVar
 
 import pytest
 
+from easi_eval.core.run_folder import RunPaths
 from easi_eval.engine.generation import Generation
 from easi_eval.engine.journal import Answer
 from easi_eval.engine.journal_state import JournalState
 from easi_eval.engine.prefetch import Prefetcher
-from easi_eval.engine.work import JOURNAL_FOLDER, Assignment, Item, Work
+from easi_eval.engine.work import Assignment, Item, Work
 from easi_eval.engine.worker import work_loop
 
 WORK = Work((Assignment("a", "A"), Assignment("b", "B")))
@@ -37,7 +38,7 @@ def run(
         return [Generation(f"{prompt} {random.random()}") for prompt in prompts]
 
     work_loop(root, WORK, ITEMS, answer, chunk, prepare=source.prepare if ahead else None)
-    state = JournalState(root / JOURNAL_FOLDER, WORK.epochs)
+    state = JournalState(RunPaths(root).journal, WORK.epochs)
     assert sum(isinstance(news, Answer) for news in state.poll()) == 24
     return {
         key: answer.text or answer.failure or "" for key, answer in state.answers.items()
@@ -152,7 +153,7 @@ def test_lmms_evals_own_classes_find_the_next_pictures_read(tmp_path: Path) -> N
 
     work = Work((Assignment("a", "A"),))
     work_loop(tmp_path, work, {"a": list(items.values())}, answer, prepare=source.prepare)
-    state = JournalState(tmp_path / JOURNAL_FOLDER, work.epochs)
+    state = JournalState(RunPaths(tmp_path).journal, work.epochs)
     state.poll()
     assert {name: answer.text for (_, name), answer in state.answers.items()} == {
         f"task:{number}": f"pictures of document {number}, plain; "

@@ -17,9 +17,10 @@ from pathlib import Path
 
 import pytest
 
+from easi_eval.core.run_folder import RunPaths
 from easi_eval.engine.journal import Answer, Journal
 from easi_eval.engine.scorer import score_loop
-from easi_eval.engine.work import DONE_FILE, Assignment, ItemList, Work, tolerable
+from easi_eval.engine.work import Assignment, ItemList, Work, tolerable
 
 WORK = Work((Assignment("a", "A"), Assignment("b", "B", epoch=1)), launch=1)
 
@@ -126,6 +127,7 @@ def test_started_by_hand_it_ends_when_the_workers_were_given_up(
 import sys
 from pathlib import Path
 from easi_eval.engine import scorer
+from easi_eval.core.run_folder import RunPaths
 from easi_eval.engine.work import Assignment, Work
 scorer.RESTARTED = 0.5
 work = Work((Assignment("a", "A"), Assignment("b", "B", epoch=1)), launch=1)
@@ -145,7 +147,7 @@ assert not scorer.score_loop(Path({str(tmp_path)!r}), work, lambda *words: None,
 
 def test_says_what_is_missing_when_answering_is_over(tmp_path: Path) -> None:
     prepare(tmp_path, missing=("a0", "a2"), keys="a")
-    (tmp_path / DONE_FILE).touch()
+    RunPaths(tmp_path).answering_done.touch()
     score_loop(tmp_path, WORK, save)
     assert error(tmp_path, "a") == "2 of 3 items not answered"
     assert error(tmp_path, "b").startswith("no question was asked")

@@ -1,20 +1,10 @@
-"""The folder of a run: the names of its files, and its lock."""
+"""The folder of a run: the names of its files."""
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
-import json
-import os
 import re
-import socket
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
-
-from .errors import EasiError
-from .locks import NO_LOCKS, process_start
 
 
 @dataclass(frozen=True)
@@ -57,9 +47,38 @@ class RunPaths:
         return self.root / "run_manifest.json"
 
     @property
+    def answering_done(self) -> Path:
+        """An empty file that the pipeline writes when no worker is left."""
+        return self.root / "answering.done"
+
+    @property
+    def set_aside(self) -> Path:
+        """The benchmarks that workers must not ask any more; see ``SetAside``."""
+        return self.root / "answering.aside.json"
+
+    @property
+    def errors(self) -> Path:
+        """Folder of the tracebacks that workers have printed, one of each kind."""
+        return self.root / "errors"
+
+    @property
+    def judge_answers(self) -> Path:
+        """The judges' answers, one per line."""
+        return self.root / "judge_answers.jsonl"
+
+    @property
+    def checkpoint(self) -> Path:
+        """Folder of checkpoints that are laid out for the workers."""
+        return self.root / "checkpoint"
+
+    @property
     def lock(self) -> Path:
         """The lock file; see ``run_lock``."""
         return self.root / "run.lock"
+
+    def item_list(self, key: str) -> Path:
+        """The list of one benchmark's questions."""
+        return self.items / f"{key}.json"
 
     def output(self, key: str) -> Path:
         """The output folder of one benchmark."""
@@ -68,6 +87,32 @@ class RunPaths:
     def plain(self, key: str) -> Path:
         """The folder that the backend's own launch (``--plain``) of one benchmark writes to."""
         return self.outputs / f".{key}.plain"
+
+    def scoring(self, key: str) -> Path:
+        """The folder in which a benchmark is being scored."""
+        return self.outputs / f".{key}.scoring"
+
+    def scored(self, key: str) -> Path:
+        """The folder of a scored benchmark, until the pipeline moves it to ``output(key)``."""
+        return self.outputs / f".{key}.scored"
+
+    def failed(self, key: str) -> Path:
+        """The file with the reason why a benchmark was not scored."""
+        return self.outputs / f".{key}.failed.json"
+
+    def importing(self, key: str) -> Path:
+        """The folder in which adopted files of a benchmark are checked."""
+        return self.outputs / f".{key}.importing"
+
+    def old(self, key: str) -> Path:
+        """The folder that ``output(key)`` is moved to while another one takes its place."""
+        return self.outputs / f".{key}.old"
+
+    def half_made(self, key: str) -> tuple[Path, ...]:
+        """What an interrupted launch may leave of a benchmark."""
+        return tuple(
+            made(key) for made in (self.scoring, self.scored, self.failed, self.plain, self.old)
+        )
 
     def aside(self, key: str, epoch: int) -> Path:
         """The folder that ``output(key)`` of an earlier epoch is moved to before a new run."""
@@ -81,80 +126,3 @@ def sanitise(name: str) -> str:
     """
     words = name.strip().strip("/").replace("/", "__")
     return re.sub(r"[^\w.+-]+", "_", words).lstrip(".")[-100:] or "model"
-
-
-@contextlib.contextmanager
-def run_lock(path: Path) -> Iterator[None]:
-    """Hold the lock of a run while the block is active.
-
-    It is a POSIX lock, because the kernel releases it when the process ends, however that ends, and
-    because forked guards do not inherit it. On a file system without locks the owner recorded in
-    the file decides, and the file of a dead owner is taken over.
-
-    Raises:
-        EasiError: Another process holds the lock, which the message names, or the lock file cannot
-            be written.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        opened = path.open("a+", encoding="utf-8")
-    except OSError as error:
-        raise EasiError(
-            f"{path} cannot be written: {error.strerror}", hint="give another --output-dir"
-        ) from error
-    with opened as file:
-        try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            owner = _owner(file)
-            if error.errno not in NO_LOCKS:
-                raise _locked(path, owner) from error
-            if owner_alive(owner):
-                raise _locked(path, owner) from error
-        file.seek(0)
-        file.truncate()
-        json.dump(
-            {
-                "pid": os.getpid(),
-                "host": socket.gethostname(),
-                "started": process_start(os.getpid()),
-            },
-            file,
-        )
-        file.flush()
-        try:
-            yield
-        finally:
-            # The file is not deleted: otherwise one run could hold the deleted file while another
-            # one creates and locks a new file of the same name.
-            file.truncate(0)
-
-
-def _owner(file: TextIO) -> dict[str, Any]:
-    file.seek(0)
-    try:
-        owner = json.loads(file.read())
-    except ValueError:
-        # It is being written at this moment, or a run that ended left it empty.
-        return {}
-    return owner if isinstance(owner, dict) else {}
-
-
-def owner_alive(owner: Mapping[str, Any]) -> bool:
-    """Whether the process recorded in a lock file may still run.
-
-    One on another host cannot be checked and counts as alive.
-    """
-    if not owner:
-        return False
-    if owner.get("host") != socket.gethostname():
-        return True
-    return process_start(int(owner["pid"])) == owner.get("started") != ""
-
-
-def _locked(path: Path, owner: Mapping[str, object]) -> EasiError:
-    who = f"process {owner['pid']} on {owner['host']}" if owner else "another process"
-    return EasiError(
-        f"{path.parent} is in use by {who}",
-        hint="wait for it or end it, or give another --output-dir",
-    )

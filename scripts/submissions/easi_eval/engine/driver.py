@@ -19,9 +19,10 @@ from pathlib import Path
 from ..benchmarks import BENCHMARKS
 from ..core.errors import EasiError
 from ..core.model import ModelChoice
+from ..core.run_folder import RunPaths
 from .hang import Limits, Silence
 from .processes.keeper import CANNOT_WORK, keep
-from .work import WORK_FILE, Assignment, Work
+from .work import Assignment, Work
 from .worker_errors import ErrorPrinter
 
 ROLES = ("keep", "work", "score")
@@ -151,7 +152,7 @@ def load_work(run_root: Path, backend: str, tasks: Sequence[str], limit: int | N
         tasks: The backend's names of the benchmarks.
         limit: Questions per benchmark (``--limit``), used without ``work.json``.
     """
-    if (run_root / WORK_FILE).exists():
+    if RunPaths(run_root).work.exists():
         work = Work.load(run_root)
         return replace(
             work,

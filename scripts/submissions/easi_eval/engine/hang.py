@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..core.errors import EasiError
+from ..core.run_folder import RunPaths
 from .journal import Answer, Aside, Header, Journal, Leased, Line, Record, Returned, Tail
 from .journal_state import InHand
-from .work import JOURNAL_FOLDER, Key
+from .work import Key
 
 VARIABLE = "EASI_HANG_SECONDS"
 SETTLED = 3  # answers of an attempt after which compilation and warm-up are over
@@ -85,7 +86,7 @@ class Silence:
         limits: Limits,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._folder, self._worker, self._attempt = run_root / JOURNAL_FOLDER, worker, attempt
+        self._folder, self._worker, self._attempt = RunPaths(run_root).journal, worker, attempt
         self._limits, self._clock = limits, clock
         self._tail = Tail(self._folder, f"{worker}.*.jsonl")
         self._times: dict[str, deque[float]] = {}

@@ -11,8 +11,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..core.run_folder import RunPaths
 from .journal import Answer, Aside, Header, Hung, Leased, Line, Loaded, Phase, Returned, Tail
-from .work import JOURNAL_FOLDER, ItemList, Key, Work
+from .work import ItemList, Key, Work
 
 SOLO_DEATHS = 2  # after so many deaths over a question it is asked last and alone
 
@@ -113,7 +114,7 @@ class JournalState:
     @classmethod
     def of(cls, run_root: Path, work: Work, skip: str = "") -> JournalState:
         """The state of a run at the launch, stage and epochs of ``work``."""
-        return cls(run_root / JOURNAL_FOLDER, work.epochs, work.launch, skip, work.stage)
+        return cls(RunPaths(run_root).journal, work.epochs, work.launch, skip, work.stage)
 
     def poll(self) -> list[Answer | Phase | Returned]:
         """Read what was appended to the journals.
@@ -325,7 +326,7 @@ def pending(run_root: Path, work: Work) -> bool:
     state = JournalState.of(run_root, work)
     state.poll()
     for assignment in work.benchmarks:
-        if not ItemList.path(run_root, assignment.key).exists():
+        if not RunPaths(run_root).item_list(assignment.key).exists():
             return True
         items = ItemList.load(run_root, assignment.key)
         if not items.fits(assignment) or not all((items.key, item) in state for item in items.ids):

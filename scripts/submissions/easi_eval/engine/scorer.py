@@ -17,20 +17,12 @@ from pathlib import Path
 from ..core.atomic_files import write_json
 from ..core.errors import EasiError, is_full, worded
 from ..core.locks import process_start
+from ..core.run_folder import RunPaths
 from .journal import Answer
 from .journal_state import JournalState
 from .processes import supervisor
 from .processes.worker_ends import gave_up_reasons
-from .work import (
-    DONE_FILE,
-    OUTPUTS_FOLDER,
-    Assignment,
-    ItemList,
-    Work,
-    item_seed,
-    seed_everything,
-    tolerable,
-)
+from .work import Assignment, ItemList, Work, item_seed, seed_everything, tolerable
 
 RESTARTED = 15.0  # seconds within which a keeper restarts a worker that died
 
@@ -42,21 +34,6 @@ Score = Callable[[Assignment, Mapping[str, Answer], Path], None]
 
 class Unanswered(EasiError):
     """A benchmark cannot be scored because questions lack an answer."""
-
-
-def scoring_folder(run_root: Path, key: str) -> Path:
-    """Folder for the files of a benchmark while it is scored."""
-    return run_root / OUTPUTS_FOLDER / f".{key}.scoring"
-
-
-def scored_folder(run_root: Path, key: str) -> Path:
-    """Folder with the files of a benchmark that was scored."""
-    return run_root / OUTPUTS_FOLDER / f".{key}.scored"
-
-
-def failed_file(run_root: Path, key: str) -> Path:
-    """File that says why a benchmark could not be scored."""
-    return run_root / OUTPUTS_FOLDER / f".{key}.failed.json"
 
 
 def score_loop(
@@ -97,7 +74,7 @@ def score_loop(
         for assignment in work.benchmarks
         if only is None or assignment.key in only
     }
-    suspects = {key for key in waiting if scoring_folder(run_root, key).exists()}
+    suspects = {key for key in waiting if RunPaths(run_root).scoring(key).exists()}
     for key in waiting:
         remove_scored(run_root, key)
     state = JournalState.of(run_root, work)
@@ -105,7 +82,9 @@ def score_loop(
     abandoned = Abandoned(run_root, state) if started_by_hand() else None
     while waiting:
         # Check this before reading the journals: if it is True, they are complete.
-        over = (run_root / DONE_FILE).exists() or (abandoned is not None and abandoned.now())
+        over = RunPaths(run_root).answering_done.exists() or (
+            abandoned is not None and abandoned.now()
+        )
         state.poll()
         candidates = [key for key in waiting if key not in suspects] or list(waiting)
         ready = [key for key in candidates if over or open_ones[key].handled(state)]
@@ -156,7 +135,7 @@ class Open:
 
     def __init__(self, run_root: Path, assignment: Assignment) -> None:
         self._root, self._assignment = run_root, assignment
-        self._path = ItemList.path(run_root, assignment.key)
+        self._path = RunPaths(run_root).item_list(assignment.key)
         self._read: tuple[int, int, int] | None = None
         self._left: list[str] | None = None
 
@@ -187,13 +166,13 @@ def _handle(
 ) -> bool:
     """Score one benchmark; False if that failed, which is then recorded in its file."""
     key = assignment.key
-    folder = scoring_folder(run_root, key)
+    folder = RunPaths(run_root).scoring(key)
     try:
         answers = _answers(run_root, assignment, state)
         folder.mkdir(parents=True)
         seed_everything(item_seed(work.seed, key, "scoring"))
         score(assignment, answers, folder)
-        folder.rename(scored_folder(run_root, key))
+        folder.rename(RunPaths(run_root).scored(key))
         return True
     # Any exception of a backend's scorer fails this benchmark only; the others are still scored.
     except Exception as error:
@@ -205,7 +184,7 @@ def _handle(
         if not isinstance(error, EasiError):
             print(trace, file=sys.stderr)
         write_json(
-            failed_file(run_root, key),
+            RunPaths(run_root).failed(key),
             {
                 "error": " ".join(message.split()),
                 "traceback": trace,
@@ -222,7 +201,7 @@ def _answers(run_root: Path, assignment: Assignment, state: JournalState) -> dic
         Unanswered: Questions lack an outcome.
         EasiError: Too many questions failed.
     """
-    if not ItemList.path(run_root, assignment.key).exists():
+    if not RunPaths(run_root).item_list(assignment.key).exists():
         raise _unanswered(
             run_root, "no question was asked: no worker got as far as reading the data"
         )
@@ -252,7 +231,7 @@ def _unanswered(run_root: Path, text: str) -> Unanswered:
 
 def remove_scored(run_root: Path, key: str) -> None:
     """Remove the results of an earlier call."""
-    for folder in (scoring_folder(run_root, key), scored_folder(run_root, key)):
+    for folder in (RunPaths(run_root).scoring(key), RunPaths(run_root).scored(key)):
         if folder.exists():
             shutil.rmtree(folder)
-    failed_file(run_root, key).unlink(missing_ok=True)
+    RunPaths(run_root).failed(key).unlink(missing_ok=True)

@@ -13,14 +13,9 @@ from typing import Any
 
 from ..core.atomic_files import read_json, write_json
 from ..core.errors import EasiError
+from ..core.run_folder import RunPaths
 
 SCHEMA = 1
-WORK_FILE = "work.json"
-ITEMS_FOLDER = "items"
-JOURNAL_FOLDER = "journal"
-OUTPUTS_FOLDER = "outputs"
-DONE_FILE = "answering.done"  # the pipeline writes it when no worker is left
-SET_ASIDE_FILE = "answering.aside.json"  # the pipeline writes it to stop asking benchmarks
 # Up to one in this many questions of a benchmark may fail; they count as wrong. With more failures
 # the benchmark is not complete.
 FAILED_ONE_IN = 200
@@ -92,8 +87,9 @@ class Work:
 
     def save(self, run_root: Path) -> Path:
         """Write the work file; returns its path."""
-        write_json(run_root / WORK_FILE, asdict(self))
-        return run_root / WORK_FILE
+        path = RunPaths(run_root).work
+        write_json(path, asdict(self))
+        return path
 
     @classmethod
     def load(cls, run_root: Path) -> Work:
@@ -102,12 +98,13 @@ class Work:
         Raises:
             EasiError: The file is missing, damaged or of another version.
         """
-        data = _load(run_root / WORK_FILE)
+        path = RunPaths(run_root).work
+        data = _load(path)
         try:
             assignments = tuple(Assignment(**entry) for entry in data.pop("benchmarks"))
             return cls(benchmarks=assignments, **data)
         except (KeyError, TypeError) as error:
-            raise _damaged(run_root / WORK_FILE, str(error)) from error
+            raise _damaged(path, str(error)) from error
 
 
 @dataclass(frozen=True)
@@ -155,14 +152,9 @@ class ItemList:
             Item(self.key, item, cost) for item, cost in zip(self.ids, self.expected(), strict=True)
         ]
 
-    @staticmethod
-    def path(run_root: Path, key: str) -> Path:
-        """Path of the list of a benchmark in a run."""
-        return run_root / ITEMS_FOLDER / f"{key}.json"
-
     def save(self, run_root: Path) -> Path:
         """Write the list; returns its path."""
-        path = self.path(run_root, self.key)
+        path = RunPaths(run_root).item_list(self.key)
         write_json(path, {**asdict(self), "schema": SCHEMA})
         return path
 
@@ -173,7 +165,8 @@ class ItemList:
         Raises:
             EasiError: The file is missing, damaged or of another version.
         """
-        data = _load(cls.path(run_root, key))
+        path = RunPaths(run_root).item_list(key)
+        data = _load(path)
         try:
             return cls(
                 key=data["key"],
@@ -183,7 +176,7 @@ class ItemList:
                 costs=tuple(data.get("costs", ())),
             )
         except (KeyError, TypeError) as error:
-            raise _damaged(cls.path(run_root, key), str(error)) from error
+            raise _damaged(path, str(error)) from error
 
 
 class SetAside:
@@ -193,7 +186,7 @@ class SetAside:
     """
 
     def __init__(self, run_root: Path, launch: int) -> None:
-        self._path, self._launch = run_root / SET_ASIDE_FILE, launch
+        self._path, self._launch = RunPaths(run_root).set_aside, launch
         self._read = (0, 0)
         self._keys: frozenset[str] = frozenset()
 

@@ -16,6 +16,7 @@ from typing import NamedTuple
 from ..core.atomic_files import text_digest
 from ..core.errors import DiskFull, is_full, worded
 from ..core.redact import Redactor
+from ..core.run_folder import RunPaths
 from .doubt import ENOUGH, Doubt
 from .generation import Generation
 from .journal import Answer, Journal
@@ -23,7 +24,7 @@ from .journal_state import JournalState
 from .model_errors import free_memory, is_lasting, is_out_of_memory
 from .queue import Lease, Queue
 from .stores import LocalStore, Store, connect
-from .work import JOURNAL_FOLDER, Assignment, Item, SetAside, Work, item_seed, seed_everything
+from .work import Assignment, Item, SetAside, Work, item_seed, seed_everything
 from .worker_errors import ErrorPrinter
 
 # An item is recorded as failed after so many tries, deaths of workers, or killed hangs.
@@ -48,7 +49,7 @@ Prepare = Callable[[Sequence[Item], Sequence[Item]], None]
 def open_journal(run_root: Path, work: Work) -> Journal:
     """This attempt's journal, named by EASI_WORKER (default w0) and EASI_ATTEMPT (default 0)."""
     return Journal(
-        run_root / JOURNAL_FOLDER,
+        RunPaths(run_root).journal,
         os.environ.get("EASI_WORKER") or "w0",
         int(os.environ.get("EASI_ATTEMPT") or 0),
         work.launch,

@@ -12,10 +12,10 @@ from pathlib import Path
 from ..core.atomic_files import text_digest
 from ..core.errors import says_nothing, worded
 from ..core.redact import Redactor
+from ..core.run_folder import RunPaths
 from .giving_up import like
 
 # Folder in that of the run, with one file per distinct error of its last launch: the traceback.
-ERRORS_FOLDER = "errors"
 
 
 class ErrorPrinter:
@@ -30,7 +30,7 @@ class ErrorPrinter:
     """
 
     def __init__(self, run_root: Path, launch: int) -> None:
-        self._folder, self._launch = run_root / ERRORS_FOLDER, launch
+        self._folder, self._launch = RunPaths(run_root).errors, launch
         self._seen: set[str] = set()
         self._redact = Redactor.from_environ().line
 

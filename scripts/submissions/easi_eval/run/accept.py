@@ -46,7 +46,7 @@ def put_in_place(evidence: Evidence, folder: Path, paths: RunPaths, key: str) ->
     A folder that is already in place stays there.
     """
     evidence.save(folder)
-    final, old = paths.output(key), paths.outputs / f".{key}.old"
+    final, old = paths.output(key), paths.old(key)
     if folder == final:
         return
     shutil.rmtree(old, ignore_errors=True)

@@ -268,7 +268,7 @@ def adopt(
     states = dict(before.benchmarks) if before else {}
     decisions = []
     for candidate in adoption.survey.candidates:
-        staged = paths.outputs / f".{candidate.key}.importing"
+        staged = paths.importing(candidate.key)
         shutil.rmtree(staged, ignore_errors=True)
         decision = decide(cfg, reader, adoption, candidate, staged)
         if decision.evidence is not None:

@@ -17,7 +17,6 @@ from ..core.events import Emit, Notice
 from ..core.manifest import Manifest
 from ..data.contents import content_of, contents, differing, known_of, only_truth_differs
 from ..data.needs import Fetched, Kind
-from ..engine.work import ItemList
 from ..scores.data_check import of_content
 from .identity import fingerprint
 from .plan import Plan
@@ -105,8 +104,8 @@ def begin(
                 )
             )
             step = replace(step, epoch=step.epoch + 1, scored=False)
-            ItemList.path(plan.paths.root, key).unlink(missing_ok=True)
-        begun = ItemList.path(plan.paths.root, key).exists()
+            plan.paths.item_list(key).unlink(missing_ok=True)
+        begun = plan.paths.item_list(key).exists()
         # Otherwise answers exist and no record tells from which data; the present data must not be
         # recorded as theirs.
         if recorded is not None or before or not begun:

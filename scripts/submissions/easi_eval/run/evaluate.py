@@ -21,8 +21,7 @@ from ..engine.giving_up import Reason
 from ..engine.processes import launchers
 from ..engine.processes.jobs import Job
 from ..engine.processes.supervisor import Handle, run_job, start
-from ..engine.scorer import failed_file, scored_folder
-from ..engine.work import DONE_FILE, ItemList
+from ..engine.work import ItemList
 from ..scores.data_check import of_count, other_count
 from ..scores.scores import BenchmarkScore, State
 from .accept import Acceptance, Verdict
@@ -181,7 +180,7 @@ class Evaluation:
         self._workers.give_up(self.verdicts, self._drop)
         job = self._workers.next_job()
         if job is None:
-            (self._context.paths.root / DONE_FILE).touch()
+            self._context.paths.answering_done.touch()
             self._emit(PhaseStarted("score"))
             return False
         self._workers.process = stack.enter_context(self._start(job))
@@ -192,13 +191,13 @@ class Evaluation:
 
     def _say_counts(self) -> None:
         """Warn about a benchmark whose list of questions does not have the expected length."""
-        root = self._context.paths.root
+        paths = self._context.paths
         for bench in () if self._context.cfg.smoke else self._todo:
-            if bench.key in self._counted or not ItemList.path(root, bench.key).exists():
+            if bench.key in self._counted or not paths.item_list(bench.key).exists():
                 continue
             self._counted.add(bench.key)
             source = bench.source(self._context.backend.name)
-            total = ItemList.load(root, bench.key).total
+            total = ItemList.load(paths.root, bench.key).total
             if other_count(source, total):
                 text = f"{bench.title}: {of_count(source, total)}; its score cannot be submitted"
                 self._emit(Notice(text, "warning"))
@@ -228,9 +227,9 @@ class Evaluation:
             job.cwd.mkdir(parents=True, exist_ok=True)
 
     def _accept_scored(self) -> None:
-        root = self._context.paths.root
+        paths = self._context.paths
         for bench in self._open():
-            scored, failed = scored_folder(root, bench.key), failed_file(root, bench.key)
+            scored, failed = paths.scored(bench.key), paths.failed(bench.key)
             if scored.is_dir():
                 # The last answers of the benchmark may not have been read yet.
                 self._watch.tick()

@@ -18,7 +18,7 @@ from ..core.atomic_files import read_json
 from ..core.errors import EasiError
 from ..core.log_lines import telling_line
 from ..engine.processes.supervisor import Handle
-from ..engine.scorer import failed_file, remove_scored, scored_folder
+from ..engine.scorer import remove_scored
 from ..scores import extraction, judging
 from ..scores.outputs import JUDGED
 from .context import RunContext
@@ -90,7 +90,7 @@ class JudgePass:
 
     def _count(self) -> int:
         """Return the number of judges' answers on file."""
-        path = self.context.paths.root / judging.ANSWERS_FILE
+        path = self.context.paths.judge_answers
         if not path.is_file():
             return 0
         with path.open("rb") as file:
@@ -116,9 +116,9 @@ class JudgePass:
         return [bench for bench in self.todo if bench.key in wanted]
 
     def _collect(self) -> None:
-        root = self.context.paths.root
+        paths = self.context.paths
         for key, bench in list(self._under.items()):
-            scored, failed = scored_folder(root, key), failed_file(root, key)
+            scored, failed = paths.scored(key), paths.failed(key)
             if scored.is_dir():
                 del self._under[key]
                 self._accept(bench, scored)

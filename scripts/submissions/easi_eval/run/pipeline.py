@@ -20,7 +20,7 @@ from ..core.errors import ExitCode, Refusals, Unreachable
 from ..core.events import Emit, Notice, RunStarted
 from ..core.manifest import Manifest
 from ..core.redact import Redactor
-from ..core.run_folder import run_lock
+from ..core.run_lock import run_lock
 from ..data.needs import HubSettings
 from ..display import make_display
 from ..engine.processes.gpus import Machine, probe_machine

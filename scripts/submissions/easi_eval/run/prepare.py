@@ -64,8 +64,7 @@ def prepare(
     if not plan.todo:
         return plan, context.model
     translated = read_as_they_are(context.cfg, backend, context.model)
-    target = plan.paths.root / "checkpoint"
-    return plan, laid_out(context.model, snapshots, backend, target, translated)
+    return plan, laid_out(context.model, snapshots, backend, plan.paths.checkpoint, translated)
 
 
 def _note_failures(failed: Mapping[str, EasiError], record: RunRecord, emit: Emit) -> None:

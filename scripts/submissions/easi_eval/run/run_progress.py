@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ..config import RunConfig
 from ..core.events import Emit, Notice, PhaseStarted, Progress, Traceback, WorkerPhase
+from ..core.run_folder import RunPaths
 from ..engine.giving_up import (
     Answered,
     Decision,
@@ -24,7 +25,6 @@ from ..engine.journal import Answer, Phase, Returned
 from ..engine.journal_state import Count, JournalState, pending
 from ..engine.processes.worker_ends import End, read_ends
 from ..engine.work import Assignment, ItemList, Work
-from ..engine.worker_errors import ERRORS_FOLDER
 from .plan import Plan
 
 # Prefixes of reasons that this program records itself; the question raised no exception.
@@ -128,7 +128,7 @@ class Watch:
     def _show_traces(self) -> None:
         if self._traces is None:
             return
-        for path in sorted((self._root / ERRORS_FOLDER).glob("*.txt")):
+        for path in sorted(RunPaths(self._root).errors.glob("*.txt")):
             text = path.read_text(encoding="utf-8")
             if text and path.name not in self._traces:
                 self._traces.add(path.name)
@@ -168,7 +168,7 @@ class Watch:
 
     def _listed(self, assignment: Assignment) -> bool:
         """Read the benchmark's list of questions if it has changed; False if it has not."""
-        path = ItemList.path(self._root, assignment.key)
+        path = RunPaths(self._root).item_list(assignment.key)
         try:
             changed = path.stat().st_mtime_ns
         except FileNotFoundError:

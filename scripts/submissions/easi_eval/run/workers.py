@@ -18,15 +18,11 @@ from ..engine.processes import launchers
 from ..engine.processes.jobs import Job
 from ..engine.processes.supervisor import Handle
 from ..engine.processes.worker_ends import forget_ends, gave_up_reasons
-from ..engine.work import DONE_FILE, SET_ASIDE_FILE, SetAside, Work
-from ..engine.worker_errors import ERRORS_FOLDER
+from ..engine.work import SetAside, Work
 from .context import RunContext
 from .plan import Plan
 from .relaunch import Launch, Launches, Standing
 from .run_progress import Watch
-
-# Suffixes of what an interrupted launch may leave beside a benchmark's folder.
-HALF_MADE = ("scoring", "scored", "failed.json", "plain", "old")
 
 
 def prepare_work(context: RunContext, plan: Plan, model: ModelChoice) -> Work:
@@ -41,14 +37,13 @@ def prepare_work(context: RunContext, plan: Plan, model: ModelChoice) -> Work:
         launch=_next_launch(paths),
         final=cfg.nproc == 1 or model.served,
     )
-    for told in (DONE_FILE, SET_ASIDE_FILE):
-        (paths.root / told).unlink(missing_ok=True)
+    for told in (paths.answering_done, paths.set_aside):
+        told.unlink(missing_ok=True)
     forget_ends(paths.root)
-    shutil.rmtree(paths.root / ERRORS_FOLDER, ignore_errors=True)
+    shutil.rmtree(paths.errors, ignore_errors=True)
     paths.outputs.mkdir(parents=True, exist_ok=True)
     for bench in plan.benchmarks:
-        for kind in HALF_MADE:
-            leftover = paths.outputs / f".{bench.key}.{kind}"
+        for leftover in paths.half_made(bench.key):
             shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink(missing_ok=True)
     work.save(paths.root)
     return work

@@ -26,7 +26,6 @@ VARIABLE = "EASI_JUDGE"  # environment variable that replaces the default judge
 # Judges for which VLMEvalKit does not use OPENAI_API_BASE (dataset/utils/judge_util.py,
 # build_judge).
 ELSEWHERE = ("qwen-7b", "qwen-72b", "deepseek", "llama31-8b")
-ANSWERS_FILE = "judge_answers.jsonl"  # in a run's folder: the judges' answers, one per line
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 

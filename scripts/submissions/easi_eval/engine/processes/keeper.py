@@ -16,9 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from ...core.atomic_files import replace_file
 from ...core.errors import EasiError
 from ...core.log_lines import telling_line
-from ..work import JOURNAL_FOLDER
+from ...core.run_folder import RunPaths
 from . import gpus, guard, supervisor
 from .interrupts import interruptible
 from .jobs import Job, Outcome
@@ -124,8 +125,8 @@ def keep(
     place = Place.read(os.environ)
     worker = f"w{place.rank}"
     changes = worker_env(env or {}, place, gpus.visible_gpus())
-    note = run_root / JOURNAL_FOLDER / f"{worker}{GAVE_UP}"
-    ends = run_root / JOURNAL_FOLDER / f"{worker}{ENDS}"
+    note = RunPaths(run_root).journal / f"{worker}{GAVE_UP}"
+    ends = RunPaths(run_root).journal / f"{worker}{ENDS}"
     for left in (note, ends):
         left.unlink(missing_ok=True)
     launcher = os.getppid()
@@ -245,11 +246,8 @@ def _give_up(note: Path, outcome: Outcome, starts: int, line: str) -> None:
         f"{describe(outcome.exit_code)} after {starts} start{'s' if starts > 1 else ''}: {line}"
     )
     _say(f"[{outcome.job.name}] given up: {reason}")
-    whole = note.with_name(f".{note.name}.{os.getpid()}")
     try:
-        note.parent.mkdir(parents=True, exist_ok=True)
-        whole.write_text(reason + "\n", encoding="utf-8", errors="backslashreplace")
-        whole.replace(note)
+        replace_file(note, f"{reason}\n".encode(errors="backslashreplace"))
     # A full disk. A keeper that ends with an error makes the launcher end all other ranks.
     except OSError as error:
         _say(f"[{outcome.job.name}] the reason could not be noted in {note}: {error.strerror}")
