@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import re
+import glob
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypedDict
@@ -24,7 +24,7 @@ class BenchmarkState:
     Attributes:
         fingerprint: Digest of the run's identity and ``settings``.
         epoch: Answers of an earlier epoch do not count.
-        state: A value of ``results.scores.State``; empty before it was scored.
+        state: A value of ``scores.scores.State``; empty before it was scored.
         reason: Why it is not complete.
         settings: The benchmark's own settings, by readable names.
         evidence: What proved the state (files, rows, total).
@@ -137,7 +137,7 @@ def other_runs(paths: RunPaths, model_name: str) -> list[Manifest]:
     found = []
     for file in sorted(
         paths.root.parent.glob(
-            f"{glob_escape(sanitise(model_name))}-????????/{paths.manifest.name}"
+            f"{glob.escape(sanitise(model_name))}-????????/{paths.manifest.name}"
         )
     ):
         # A damaged manifest of another run must not prevent this one.
@@ -151,8 +151,3 @@ def other_runs(paths: RunPaths, model_name: str) -> list[Manifest]:
             ):
                 found.append(manifest)
     return found
-
-
-def glob_escape(name: str) -> str:
-    """Escape the wildcards of ``glob`` in a name."""
-    return re.sub(r"([*?\[])", r"[\1]", name)

@@ -11,15 +11,12 @@ import posixpath
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO
 
 from ..core.atomic_files import replace_file
 from ..core.errors import DiskFull, EasiError, NoRoom, is_full
 from .archives import CHUNK, Archive, damage_named, members_of, read_members
 from .disk import free_bytes, gigabytes
-
-if TYPE_CHECKING:
-    pass
 
 PART = ".easi-part"
 

@@ -24,7 +24,7 @@ class Outputs:
         scores: Files with aggregated scores; empty if the backend wrote none because a question
             failed.
         rows: Per-question files.
-        notes: Notes of our scorer (``notes.py``), if it wrote any.
+        notes: Notes of our scorer (``scorer_notes.py``), if it wrote any.
         task: The backend's name of the task that was run; a benchmark may have several.
     """
 
