@@ -15,7 +15,7 @@ import pytest
 
 from easi_eval.benchmarks import ALL_KEYS, LMMS_EVAL, VLMEVALKIT, by_key
 from easi_eval.core.errors import EasiError
-from easi_eval.run.adopt import survey
+from easi_eval.run.import_plan import survey
 from easi_eval.scores.outputs import Candidate, Survey
 from importable import STAMP, lmms_files, vlmevalkit_files
 

@@ -30,6 +30,7 @@ from ..scores.scores import ScoreTable, State
 from ..submission.admission import check_admission
 from ..submission.deliver import RESULT_FILES, ResultFiles
 from ..submission.metadata import Naming, check_metadata
+from . import adopt, import_plan
 from .collect import collect, is_finished, submission_note
 from .context import RunContext, make_context
 from .dry_run import describe, planned_download, planned_jobs, unresolved
@@ -227,31 +228,24 @@ def import_results(asked: RunConfig) -> int:
 
     Table, payload, archive and submission are then the same as after a run of this program.
     """
-    # Loads pandas, which is slow; a refused command line should not wait for it.
-    from . import adopt
-
-    adoption = adopt.consider(asked)
+    adoption = import_plan.consider(asked)
     cfg = replace(asked, backend=adoption.plan.backend, benchmarks=adoption.keys)
     hub = HubSettings.from_env()
     backend = make_backend(cfg.backend, hub)
     naming = check_metadata(cfg, adoption.plan.model, adoption.plan.paths, hub)
     check_admission(cfg, hub)
-
-    def context_of(plan: Plan) -> RunContext:
-        run = FoundRun(plan.identity, plan.fields, plan.paths, plan.fields)
-        return make_context(asked, cfg, backend, hub, plan.model, run)
-
     if cfg.dry_run:
         with TemporaryDirectory(prefix="easi-import-") as folder:
-            trial = adopt.elsewhere(adoption, Path(folder))
+            trial = import_plan.elsewhere(adoption, Path(folder))
             decisions, manifest = adopt.adopt(cfg, backend, trial, __version__)
             print(Redactor.from_environ().line(adopt.describe(adoption, decisions)))
             if cfg.submit:
-                print_request(context_of(trial.plan), trial.plan, manifest, naming)
+                context = _adopted_context(asked, cfg, backend, hub, trial.plan)
+                print_request(context, trial.plan, manifest, naming)
         return ExitCode.COMPLETE
     with interruptible(), run_lock(adoption.plan.paths.lock):
         decisions, manifest = adopt.adopt(cfg, backend, adoption, __version__)
-        context = context_of(adoption.plan)
+        context = _adopted_context(asked, cfg, backend, hub, adoption.plan)
         troubles = [
             Trouble(each.candidate.key, f"not adopted: {each.reason}")
             for each in decisions
@@ -260,3 +254,10 @@ def import_results(asked: RunConfig) -> int:
         record = RunRecord(context, manifest, troubles)
         files, scores = result_files(context, naming), collect(context, manifest)
         return deliver(context, adoption.plan, record, files, scores)
+
+
+def _adopted_context(
+    asked: RunConfig, cfg: RunConfig, backend: Backend, hub: HubSettings, plan: Plan
+) -> RunContext:
+    run = FoundRun(plan.identity, plan.fields, plan.paths, plan.fields)
+    return make_context(asked, cfg, backend, hub, plan.model, run)
