@@ -13,11 +13,11 @@ from pathlib import Path
 
 from easi_eval.benchmarks import VLMEVALKIT
 from easi_eval.core.model import ModelChoice
-from easi_eval.engine.driver import load_work, without_gc
+from easi_eval.engine.driver import without_gc
 from easi_eval.engine.generation import Generation
 from easi_eval.engine.prefetch import Prefetcher
 from easi_eval.engine.vlm.cuts import Decoded
-from easi_eval.engine.work import Item
+from easi_eval.engine.work import Item, load_work
 from easi_eval.engine.worker import open_journal, work_loop
 
 from . import models, patches

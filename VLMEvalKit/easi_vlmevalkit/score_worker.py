@@ -14,10 +14,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from easi_eval.benchmarks import VLMEVALKIT
-from easi_eval.engine.driver import load_work, without_gc
+from easi_eval.engine.driver import without_gc
 from easi_eval.engine.journal import Answer
 from easi_eval.engine.scorer import score_loop
-from easi_eval.engine.work import Assignment
+from easi_eval.engine.work import Assignment, load_work
 from easi_eval.scores.scorer_notes import add_notes
 
 from . import failed, judge, lossless_xlsx, patches

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from easi_eval.backends.lmms_eval.question_rows import record_of
@@ -13,37 +13,29 @@ from easi_eval.benchmarks import ALL_KEYS, LMMS_EVAL, by_key
 from easi_eval.engine.journal import Answer
 from easi_eval.scores.scorer_notes import FailedItem
 
-from .session import item_id
+from . import patches
+from .tasks import item_id
 
 # A dummy answer: scoring it makes the task give the question's kind and right answer. The score is
 # thrown away.
 PLACEHOLDER = "A"
 
 
-@contextlib.contextmanager
-def left_out(answers: Mapping[str, Answer], tasks: dict[str, Any]) -> Iterator[None]:
+def left_out(
+    answers: Mapping[str, Answer], tasks: dict[str, Any]
+) -> contextlib.AbstractContextManager[None]:
     """Make no requests for failed questions inside the context; lmms-eval skips rows without any.
 
     Args:
         answers: Outcomes by item id.
         tasks: Filled with the tasks that made requests, by name.
     """
-    from lmms_eval.api.task import Task
 
-    build = Task.build_all_requests
+    def answered(task: Any, requests: list[Any]) -> list[Any]:
+        tasks.update({request.task_name: task for request in requests})
+        return [request for request in requests if answers[item_id(request)].failure is None]
 
-    def build_all_requests(self: Any, *args: Any, **options: Any) -> None:
-        build(self, *args, **options)
-        tasks.update({request.task_name: self for request in self._instances})
-        self._instances = [
-            request for request in self._instances if answers[item_id(request)].failure is None
-        ]
-
-    Task.build_all_requests = build_all_requests
-    try:
-        yield
-    finally:
-        Task.build_all_requests = build
+    return patches.choosing_requests(answered)
 
 
 def items(

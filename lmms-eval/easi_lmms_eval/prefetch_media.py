@@ -10,10 +10,11 @@ from typing import Any
 from easi_eval.engine.prefetch import Prefetcher
 from easi_eval.engine.work import Item
 
-from .session import item_id
+from .patches import replace_reader
+from .tasks import item_id
 
 
-def prompts_ahead(
+def prefetch_prompts(
     model: Any, requests: Mapping[str, Any], items: Mapping[str, Item]
 ) -> Prefetcher[Any]:
     """Make our own class's prompts ahead, videos decoded, by replacing its ``prompt``.
@@ -24,12 +25,12 @@ def prompts_ahead(
         items: The queue's items by item id.
     """
     make = model.prompt
-    ahead: Prefetcher[Any] = Prefetcher(lambda item: make(requests[item.id]))
-    model.prompt = lambda request: ahead.take(items[item_id(request)])
-    return ahead
+    prefetcher: Prefetcher[Any] = Prefetcher(lambda item: make(requests[item.id]))
+    model.prompt = lambda request: prefetcher.take(items[item_id(request)])
+    return prefetcher
 
 
-def media_ahead(
+def prefetch_media(
     model: Any, requests: Mapping[str, Any], items: Mapping[str, Item]
 ) -> Prefetcher[Any]:
     """Read media ahead for lmms-eval's own classes.
@@ -53,13 +54,13 @@ def media_ahead(
             model.task_dict[request.task_name][request.metadata["split"]][request.doc_id]
         )
 
-    ahead: Prefetcher[Any] = Prefetcher(read)
+    prefetcher: Prefetcher[Any] = Prefetcher(read)
     for name, request in requests.items():
         if (
-            own := _replace_reader(request, functools.partial(_first_from, ahead, items[name]))
+            own := replace_reader(request, functools.partial(_first_from, prefetcher, items[name]))
         ) is not None:
             reads[name] = own
-    return ahead
+    return prefetcher
 
 
 def read_in_turn(requests: Iterable[Any]) -> None:
@@ -69,7 +70,7 @@ def read_in_turn(requests: Iterable[Any]) -> None:
     """
     lock = threading.Lock()
     for request in requests:
-        _replace_reader(request, functools.partial(_locked, lock))
+        replace_reader(request, functools.partial(_locked, lock))
 
 
 def _locked(lock: threading.Lock, read: Callable[..., Any]) -> Callable[..., Any]:
@@ -81,24 +82,9 @@ def _locked(lock: threading.Lock, read: Callable[..., Any]) -> Callable[..., Any
     return locked
 
 
-def _replace_reader(
-    request: Any, wrap: Callable[[Callable[..., Any]], Callable[..., Any]]
-) -> Callable[..., Any] | None:
-    """Wrap the only function among a request's arguments.
-
-    Returns:
-        That function, or None if there is not exactly one.
-    """
-    places = [place for place, argument in enumerate(request.arguments) if callable(argument)]
-    if len(places) != 1:
-        return None
-    place = places[0]
-    own: Callable[..., Any] = request.arguments[place]
-    request.arguments = (*request.arguments[:place], wrap(own), *request.arguments[place + 1 :])
-    return own
-
-
-def _first_from(ahead: Prefetcher[Any], item: Item, read: Callable[..., Any]) -> Callable[..., Any]:
+def _first_from(
+    prefetcher: Prefetcher[Any], item: Item, read: Callable[..., Any]
+) -> Callable[..., Any]:
     """Wrap ``read`` so that its first plain call returns what was read ahead.
 
     Later calls, and calls with other arguments, read again: a class may change what it was given.
@@ -110,6 +96,6 @@ def _first_from(ahead: Prefetcher[Any], item: Item, read: Callable[..., Any]) ->
         if given or len(args) != 1 or options:
             return read(*args, **options)
         given = True
-        return ahead.take(item, lambda: read(*args))
+        return prefetcher.take(item, lambda: read(*args))
 
     return first

@@ -5,6 +5,7 @@ lmms-eval evaluates a model that returns the journal's answers.
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import copy
 import functools
@@ -13,8 +14,8 @@ import re
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +25,15 @@ from easi_eval.backends.lmms_eval.caveats import unwrapped, wrapped
 from easi_eval.backends.lmms_eval.reader import read_lmms_scores
 from easi_eval.backends.lmms_eval.result_files import find_lmms_outputs
 from easi_eval.benchmarks import ALL_KEYS, by_key
+from easi_eval.engine.driver import without_gc
 from easi_eval.engine.journal import Answer
 from easi_eval.engine.scorer import score_loop
 from easi_eval.engine.work import Assignment, item_seed, seed_everything
 from easi_eval.scores.scorer_notes import add_failed, add_notes
 
-from . import failed
+from . import failed, patches
 from .scoring_probe import Seen, watched
-from .session import asked_work, item_id, lmms_eval_main
+from .tasks import asked_work, item_id
 
 # A lone surrogate, as left by a server that cuts an emoji in half. UTF-8 cannot hold it.
 HALF = re.compile("[\ud800-\udfff]")
@@ -50,12 +52,12 @@ def score(run_root: Path) -> int:
     # Tasks print answers, and an answer may hold characters that UTF-8 cannot encode.
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
-    main, args = lmms_eval_main()
-    write_any_character()
+    with without_gc():
+        main, args = patches.import_main()
+    patches.write_any_character()
+    patches.index_tasks_once(main)
     from lmms_eval import models
 
-    # Building the task index reads some thousand YAML files; one serves all benchmarks.
-    main.TaskManager = functools.cache(main.TaskManager)
     manifest = models.get_model_manifest(args.model)
     simple = manifest.chat_class_path is None or (
         args.force_simple and manifest.simple_class_path is not None
@@ -63,50 +65,64 @@ def score(run_root: Path) -> int:
     # One thread, so that rows are scored in document order: SITE draws a random letter for an
     # answer without one.
     args.process_docs_parallel = 1
+    score_task = functools.partial(score_one, _Evaluator(main, args, simple), work.seed)
+    return 0 if score_loop(run_root, work, score_task) else 1
 
-    def evaluate(assignment: Assignment, answers: Mapping[str, Answer], folder: Path) -> Seen:
-        """Run lmms-eval's own scoring into ``folder`` and return what was observed."""
-        own = copy.copy(args)
+
+@dataclass(frozen=True)
+class _Evaluator:
+    """lmms-eval's own scoring.
+
+    Attributes:
+        main: Its main module.
+        args: Its options.
+        simple: Whether its tasks make requests for a class of the simple kind.
+    """
+
+    main: Any
+    args: argparse.Namespace
+    simple: bool
+
+    def run(self, assignment: Assignment, answers: Mapping[str, Answer], folder: Path) -> Seen:
+        """Score one task into ``folder`` and return what was observed."""
+        own = copy.copy(self.args)
         own.tasks = assignment.task
         own.output_path = str(folder)
-        replay = _replay_model(answers, simple)
-        models.get_model = lambda name, force_simple=False: replay
+        patches.replay(_replay_model(answers, self.simple))
         with (
             watched(assignment.key, answers) as seen,
-            forgiving_aggregation(assignment.limit is not None),
+            patches.forgiving_aggregation(assignment.limit is not None),
             tables_of_any_character(answers),
         ):
-            main.cli_evaluate_single(own)
+            self.main.cli_evaluate_single(own)
         return seen
 
-    def score_one(assignment: Assignment, answers: Mapping[str, Answer], folder: Path) -> None:
-        seen = evaluate(assignment, answers, folder)
-        add_notes(folder, **seen.notes(), escaped=_halves(answers))
-        lost = failed.items(assignment.key, assignment.task, answers, seen.tasks)
-        add_failed(folder, lost)
-        if lost and assignment.key not in ALL_KEYS:
-            print(
-                f"{assignment.task}: {len(lost)} of {len(answers)} questions failed "
-                f"and are in none of lmms-eval's numbers ({lost[0].reason})",
-                flush=True,
-            )
-        # The same random letters must be drawn as in the scoring above.
-        seed_everything(item_seed(work.seed, assignment.key, "scoring"))
-        if (would := _score_unwrapped(evaluate, assignment, answers)) is not None:
-            add_notes(folder, unwrapped=would)
 
-    return 0 if score_loop(run_root, work, score_one) else 1
+def score_one(
+    evaluator: _Evaluator,
+    seed: int,
+    assignment: Assignment,
+    answers: Mapping[str, Answer],
+    folder: Path,
+) -> None:
+    """Run lmms-eval's own evaluation of one task; its files and our notes go into ``folder``.
 
-
-def write_any_character() -> None:
-    """Write lone surrogates into lmms-eval's samples file as JSON escapes.
-
-    Stock lmms-eval writes UTF-8 without escapes; it would lose that file, and with it the
-    benchmark. The task still scores the exact text.
+    Failed questions are in none of its numbers; the scorer's notes list them.
     """
-    from lmms_eval.loggers import evaluation_tracker
-
-    evaluation_tracker.open = functools.partial(open, errors="backslashreplace")
+    seen = evaluator.run(assignment, answers, folder)
+    add_notes(folder, **seen.notes(), escaped=_halves(answers))
+    lost = failed.items(assignment.key, assignment.task, answers, seen.tasks)
+    add_failed(folder, lost)
+    if lost and assignment.key not in ALL_KEYS:
+        print(
+            f"{assignment.task}: {len(lost)} of {len(answers)} questions failed "
+            f"and are in none of lmms-eval's numbers ({lost[0].reason})",
+            flush=True,
+        )
+    # The same random letters must be drawn as in the scoring above.
+    seed_everything(item_seed(seed, assignment.key, "scoring"))
+    if (would := _score_unwrapped(evaluator, assignment, answers)) is not None:
+        add_notes(folder, unwrapped=would)
 
 
 def tables_of_any_character(
@@ -129,9 +145,7 @@ def _halves(answers: Mapping[str, Answer]) -> list[str]:
 
 
 def _score_unwrapped(
-    evaluate: Callable[[Assignment, Mapping[str, Answer], Path], Seen],
-    assignment: Assignment,
-    answers: Mapping[str, Answer],
+    evaluator: _Evaluator, assignment: Assignment, answers: Mapping[str, Answer]
 ) -> float | None:
     r"""Return the score, 0-100, with ``<answer>`` tags and ``\boxed{}`` removed from the answers.
 
@@ -154,7 +168,7 @@ def _score_unwrapped(
                 else replace(answer, text=unwrapped(answer.text))
                 for item, answer in answers.items()
             }
-            seen = evaluate(assignment, bare, Path(scratch))
+            seen = evaluator.run(assignment, bare, Path(scratch))
             add_failed(
                 Path(scratch), failed.items(assignment.key, assignment.task, answers, seen.tasks)
             )
@@ -162,45 +176,6 @@ def _score_unwrapped(
     except Exception:  # whatever a task's own code raises
         traceback.print_exc()
         return None
-
-
-@contextlib.contextmanager
-def forgiving_aggregation(wanted: bool) -> Iterator[None]:
-    """Make a metric NaN that fails on the few questions of ``--limit``.
-
-    VSI-Bench, for example, needs questions of all its directions. Stock lmms-eval would lose every
-    file of the benchmark. Without a limit (``wanted`` is false) it still does, and the benchmark
-    fails.
-    """
-    from lmms_eval.evaluator_utils import TaskOutput
-
-    calculate = TaskOutput.calculate_aggregate_metric
-
-    def forgiving(self: Any, *args: Any, **options: Any) -> None:
-        aggregation = {
-            name: _or_nan(function) for name, function in self.task.aggregation().items()
-        }
-        self.task.aggregation = lambda: aggregation
-        calculate(self, *args, **options)
-
-    if wanted:
-        TaskOutput.calculate_aggregate_metric = forgiving
-    try:
-        yield
-    finally:
-        TaskOutput.calculate_aggregate_metric = calculate
-
-
-def _or_nan(function: Callable[..., Any]) -> Callable[..., Any]:
-    @functools.wraps(function)
-    def aggregate(*args: Any, **options: Any) -> Any:
-        try:
-            return function(*args, **options)
-        except Exception:  # whatever a task's own code raises
-            traceback.print_exc()
-            return float("nan")
-
-    return aggregate
 
 
 def _replay_model(answers: Mapping[str, Answer], simple: bool) -> type:

@@ -8,14 +8,14 @@ from __future__ import annotations
 import contextlib
 import random
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from easi_eval.engine.journal import Answer
 
-from . import failed, readable
-from .session import item_id
+from . import failed, patches, readable
+from .tasks import item_id
 
 
 @dataclass
@@ -73,16 +73,17 @@ def watched(key: str, answers: Mapping[str, Answer]) -> Iterator[Seen]:
 
     Failed questions are left out of the scoring.
     """
-    from lmms_eval import evaluator
-
     seen = Seen()
-    choose, process = random.choice, evaluator._process_document_results
 
-    def choice(options: Sequence[Any]) -> Any:
+    def choice(choose: patches.Choose, options: Sequence[Any]) -> Any:
         seen.draws += 1
         return choose(options)
 
-    def process_document(item: tuple[Any, Mapping[str, Any], Sequence[Any]], **options: Any) -> Any:
+    def process_document(
+        process: Callable[..., Any],
+        item: tuple[Any, Mapping[str, Any], Sequence[Any]],
+        **options: Any,
+    ) -> Any:
         _, doc, requests = item
         before, asked = seen.draws, dict(doc)
         done = process(item, **options)
@@ -94,9 +95,5 @@ def watched(key: str, answers: Mapping[str, Answer]) -> Iterator[Seen]:
         seen.draws = draws
         return done
 
-    random.choice, evaluator._process_document_results = choice, process_document
-    try:
-        with failed.left_out(answers, seen.tasks):
-            yield seen
-    finally:
-        random.choice, evaluator._process_document_results = choose, process
+    with patches.wrapped_scoring(choice, process_document), failed.left_out(answers, seen.tasks):
+        yield seen

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from easi_lmms_eval.answer_worker import _generation, _open_requests, _piece
+from easi_lmms_eval.answer_worker import _open_requests, _piece
+from easi_lmms_eval.model_outputs import generation
 from easi_lmms_eval.prefetch_media import read_in_turn
 from easi_vlmevalkit.api_model import ServedModel
 from easi_vlmevalkit.prompts import API_FAILURE
@@ -136,7 +137,7 @@ def test_a_class_of_lmms_eval_gets_its_batch_or_several_rounds_of_its_open_reque
     ],
 )
 def test_what_lmms_evals_clients_say_instead_of_an_answer_is_none(said: str, answers: bool) -> None:
-    found = _generation(SimpleNamespace(args=("question", {})), said, padded=False)
+    found = generation(SimpleNamespace(args=("question", {})), said, padded=False)
     assert (
         found.text == said if answers else isinstance(found, ConnectionError) and str(found) == said
     )

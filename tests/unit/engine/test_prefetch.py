@@ -127,7 +127,7 @@ class Request:
 
 
 def test_lmms_evals_own_classes_find_the_next_pictures_read(tmp_path: Path) -> None:
-    from easi_lmms_eval.prefetch_media import media_ahead
+    from easi_lmms_eval.prefetch_media import prefetch_media
 
     reads: list[tuple[str, str]] = []
 
@@ -142,7 +142,7 @@ def test_lmms_evals_own_classes_find_the_next_pictures_read(tmp_path: Path) -> N
 
     items = {f"task:{number}": Item("a", f"task:{number}") for number in range(12)}
     requests = {name: Request(number, read) for number, name in enumerate(items)}
-    source = media_ahead(Model(), requests, items)
+    source = prefetch_media(Model(), requests, items)
 
     def answer(asked: Sequence[Item]) -> list[Generation]:
         request = requests[asked[0].id]

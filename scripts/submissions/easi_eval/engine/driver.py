@@ -13,16 +13,14 @@ import gc
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
-from ..benchmarks import BENCHMARKS
 from ..core.errors import EasiError
 from ..core.model import ModelChoice
-from ..core.run_folder import RunPaths
 from .hang import Limits, Silence
 from .processes.keeper import CANNOT_WORK, keep
-from .work import Assignment, Work
+from .work import Work
 from .worker_errors import ErrorPrinter
 
 ROLES = ("keep", "work", "score")
@@ -137,31 +135,3 @@ def keep_worker(command: Sequence[str], options: DriverOptions, argv: Sequence[s
     root, limits = options.run, Limits.read(os.environ)
     watcher = (lambda worker, attempt: Silence(root, worker, attempt, limits)) if limits else None
     return keep([sys.executable, *command, *argv, "--easi-role", "work"], root, watcher=watcher)
-
-
-def load_work(run_root: Path, backend: str, tasks: Sequence[str], limit: int | None) -> Work:
-    """The part of the run's work that a command line asks for.
-
-    An answered benchmark is included: it is not asked again, but scored. Without ``work.json`` (the
-    command was pasted, not started by a run) all of ``tasks`` are asked and the file is written; a
-    task that is not in the registry of benchmarks is used as its own key.
-
-    Args:
-        run_root: Folder of the run.
-        backend: Name of the backend.
-        tasks: The backend's names of the benchmarks.
-        limit: Questions per benchmark (``--limit``), used without ``work.json``.
-    """
-    if RunPaths(run_root).work.exists():
-        work = Work.load(run_root)
-        return replace(
-            work,
-            benchmarks=tuple(
-                assignment for assignment in work.benchmarks if assignment.task in tasks
-            ),
-        )
-    keys = {bench.source(backend).task: bench.key for bench in BENCHMARKS}
-    work = Work(tuple(Assignment(keys.get(task, task), task, limit=limit) for task in tasks))
-    run_root.mkdir(parents=True, exist_ok=True)
-    work.save(run_root)
-    return work

@@ -6,11 +6,12 @@ import hashlib
 import json
 import random
 import sys
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from ..benchmarks import BENCHMARKS
 from ..core.atomic_files import read_json, write_json
 from ..core.errors import EasiError
 from ..core.run_folder import RunPaths
@@ -215,6 +216,34 @@ def tolerable(failed: int, total: int) -> bool:
     At most one question in ``FAILED_ONE_IN`` may fail.
     """
     return failed * FAILED_ONE_IN <= total
+
+
+def load_work(run_root: Path, backend: str, tasks: Sequence[str], limit: int | None) -> Work:
+    """The part of the run's work that a command line asks for.
+
+    An answered benchmark is included: it is not asked again, but scored. Without ``work.json`` (the
+    command was pasted, not started by a run) all of ``tasks`` are asked and the file is written; a
+    task that is not in the registry of benchmarks is used as its own key.
+
+    Args:
+        run_root: Folder of the run.
+        backend: Name of the backend.
+        tasks: The backend's names of the benchmarks.
+        limit: Questions per benchmark (``--limit``), used without ``work.json``.
+    """
+    if RunPaths(run_root).work.exists():
+        work = Work.load(run_root)
+        return replace(
+            work,
+            benchmarks=tuple(
+                assignment for assignment in work.benchmarks if assignment.task in tasks
+            ),
+        )
+    keys = {bench.source(backend).task: bench.key for bench in BENCHMARKS}
+    work = Work(tuple(Assignment(keys.get(task, task), task, limit=limit) for task in tasks))
+    run_root.mkdir(parents=True, exist_ok=True)
+    work.save(run_root)
+    return work
 
 
 def item_seed(run_seed: int, benchmark: str, item: str) -> int:

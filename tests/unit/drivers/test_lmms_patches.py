@@ -17,7 +17,8 @@ import tenacity
 import yaml
 
 from easi_eval.engine.driver import without_gc
-from easi_lmms_eval.session import read_yaml_fast, why_unreadable
+from easi_lmms_eval.patches import read_yaml_fast
+from easi_lmms_eval.tasks import why_unreadable
 
 
 @pytest.fixture
