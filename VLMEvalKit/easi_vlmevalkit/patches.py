@@ -1,8 +1,8 @@
 """Everything that is replaced in the imported packages, with the reason beside each name.
 
-Nothing of a package is changed on disk. What a replacement does stands in ``attention``,
-``judge``, ``lossless_xlsx``, ``media_names`` and ``run_functions``, where it takes more than a few
-lines.
+First what every process needs, then what some need, then VLMEvalKit's own command line. Nothing of
+a package is changed on disk. What a replacement does stands in ``attention``, ``judge``,
+``lossless_xlsx``, ``media_names`` and ``run_functions``, where it takes more than a few lines.
 """
 
 from __future__ import annotations
@@ -35,8 +35,6 @@ from easi_eval.scores.judging import BY_RULES
 
 from . import attention, judge, lossless_xlsx, media_names, models, own_models, run_functions
 from .outcomes import Outcomes
-
-# ---- every process ---------------------------------------------------------------------------
 
 
 def apply() -> None:
@@ -130,9 +128,6 @@ def add_own_folder() -> list[str]:
     return own_models.ignored_files(where, vlm.__path__[0])
 
 
-# ---- on request ------------------------------------------------------------------------------
-
-
 def show_vsi_frames() -> None:
     """``VsiBench.build_prompt``: every class gets VSI-Bench's videos as extracted frames.
 
@@ -215,9 +210,6 @@ def exact_answers(path: Path, answers: Sequence[str]) -> Iterator[None]:
             yield
         finally:
             pd.read_excel, pd.DataFrame.to_excel = read, write
-
-
-# ---- VLMEvalKit's own command line -----------------------------------------------------------
 
 
 def import_run() -> ModuleType:

@@ -1,6 +1,7 @@
 """Everything that is replaced in the imported packages, with the reason beside each name.
 
-Nothing of a package is changed on disk.
+First what every process needs, then what workers need, then the scorer. Nothing of a package is
+changed on disk.
 """
 
 from __future__ import annotations
@@ -21,8 +22,6 @@ from easi_eval.core.model_args import unquoted
 from easi_eval.engine.vlm.newer_configs import read_newer_configs
 
 from .tasks import why_unreadable
-
-# ---- every process ---------------------------------------------------------------------------
 
 
 def import_main() -> tuple[Any, argparse.Namespace]:
@@ -172,9 +171,6 @@ def take_off_quotes() -> None:
     utils.handle_arg_string = handle_arg_string
 
 
-# ---- workers ---------------------------------------------------------------------------------
-
-
 def wrap_model(make: Callable[[Callable[[], type]], type]) -> None:
     """``lmms_eval.models.get_model``: the model class is what ``make`` returns.
 
@@ -254,9 +250,6 @@ def replace_reader(
     own: Callable[..., Any] = request.arguments[place]
     request.arguments = (*request.arguments[:place], wrap(own), *request.arguments[place + 1 :])
     return own
-
-
-# ---- the scorer ------------------------------------------------------------------------------
 
 
 def index_tasks_once(main: Any) -> None:

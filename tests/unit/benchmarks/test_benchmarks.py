@@ -35,7 +35,7 @@ from easi_eval.benchmarks import (
 )
 from easi_eval.core.errors import EasiError
 from easi_eval.data.rehearsal import questions
-from easi_lmms_eval import readable
+from easi_lmms_eval import scoring_probe
 from genuine import facts
 
 PAIRS = [(bench, backend) for bench in BENCHMARKS for backend in BACKENDS]
@@ -93,7 +93,7 @@ def test_the_code_that_an_entry_names_exists() -> None:
     known = {correction.id for correction in corrections.CORRECTIONS}
     for bench in BENCHMARKS:
         source = bench.source(LMMS_EVAL)
-        assert source.readable is None or source.readable.check in readable.CHECKS
+        assert source.readable is None or source.readable.check in scoring_probe.CHECKS
         assert not source.caveat or source.caveat in caveats.COUNTED
         assert set(source.corrections) <= known
         assert not bench.rehearsal or callable(getattr(questions, bench.rehearsal))

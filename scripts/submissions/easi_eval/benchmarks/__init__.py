@@ -102,7 +102,7 @@ class Readable:
     """lmms-eval: how our scorer finds out whether the task could parse an answer.
 
     Attributes:
-        check: Name of the check in ``easi_lmms_eval/readable.py``.
+        check: Name of the check in ``easi_lmms_eval/scoring_probe.py``.
         column: ``letters``: Column with the right answer.
         values: ``letters``: Values that the column can have.
     """
