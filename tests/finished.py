@@ -20,7 +20,7 @@ from easi_eval.core.manifest import Manifest
 from easi_eval.core.run_folder import RunPaths
 from easi_eval.data.needs import HubSettings
 from easi_eval.scores.rows import summarise
-from easi_eval.scores.scores import BenchmarkScore, State
+from easi_eval.scores.score_table import BenchmarkScore, State
 from evaluations import plan_of
 from genuine import genuine
 

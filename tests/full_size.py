@@ -29,7 +29,7 @@ from easi_eval.benchmarks import LMMS_EVAL, Benchmark, by_key
 from easi_eval.data.needs import HubSettings
 from easi_eval.scores.outputs import Outputs
 from easi_eval.scores.recompute import recompute
-from easi_eval.scores.scores import Reading
+from easi_eval.scores.score_table import Reading
 from easi_eval.submission.archive.cells import read_cells
 
 # Questions in each benchmark. VLMEvalKit's table of 3DSRBench has the flipped and the circular

@@ -26,7 +26,7 @@ sys.path.insert(0, str(HERE.parent))
 
 from easi_eval.benchmarks import ALL_KEYS, by_key
 from easi_eval.core.redact import Redactor
-from easi_eval.scores.scores import ScoreTable
+from easi_eval.scores.score_table import ScoreTable
 from easi_eval.submission.archive.anonymize import Scrubber
 from easi_eval.submission.archive.forms import leave_of
 from easi_eval.submission.archive.pack import MANIFEST, PAYLOAD, REPRODUCE, Contents, entries, pack

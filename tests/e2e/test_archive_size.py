@@ -14,7 +14,7 @@ import pytest
 from conftest import Runs
 from easi_eval.benchmarks import ALL_KEYS, by_key
 from easi_eval.core.redact import Redactor
-from easi_eval.scores.scores import ScoreTable
+from easi_eval.scores.score_table import ScoreTable
 from easi_eval.submission.archive.anonymize import Scrubber
 from easi_eval.submission.archive.forms import leave_of
 from easi_eval.submission.archive.pack import MANIFEST, PAYLOAD, Contents, entries, pack

@@ -33,7 +33,7 @@ from easi_eval.data.needs import HubSettings
 from easi_eval.engine.journal import Answer, Journal
 from easi_eval.engine.work import FAILED_ONE_IN, Assignment, ItemList, Work
 from easi_eval.scores.recompute import all_right
-from easi_eval.scores.scores import State
+from easi_eval.scores.score_table import State
 from own_files import KEYS
 
 pytestmark = [pytest.mark.slow, pytest.mark.e2e]

@@ -24,7 +24,7 @@ from easi_eval.backends.lmms_eval.reader import read_lmms_scores
 from easi_eval.backends.lmms_eval.result_files import find_lmms_outputs
 from easi_eval.benchmarks import LMMS_EVAL, by_key
 from easi_eval.scores.rows import summarise
-from easi_eval.scores.scores import BenchmarkScore, State
+from easi_eval.scores.score_table import BenchmarkScore, State
 
 pytestmark = [pytest.mark.slow, pytest.mark.e2e]
 

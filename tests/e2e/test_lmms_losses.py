@@ -20,7 +20,7 @@ from easi_eval.config import RunConfig
 from easi_eval.data.local_hub.server import LocalHub
 from easi_eval.data.needs import HubSettings
 from easi_eval.engine.work import ItemList
-from easi_eval.scores.scores import BenchmarkScore
+from easi_eval.scores.score_table import BenchmarkScore
 from own_files import KEYS
 from program import Launch, Results, User, a_closed_port, answered_otherwise, run_folder, wait_until
 

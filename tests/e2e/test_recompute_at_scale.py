@@ -24,7 +24,7 @@ from easi_eval.backends.vlmevalkit.reader import read_vlmevalkit_scores
 from easi_eval.backends.vlmevalkit.result_files import find_vlmevalkit_outputs
 from easi_eval.benchmarks import LMMS_EVAL, VLMEVALKIT, Benchmark, Source, by_key
 from easi_eval.scores.recompute import disagreement, recompute, wrong_scores
-from easi_eval.scores.scores import Reading
+from easi_eval.scores.score_table import Reading
 
 pytestmark = [pytest.mark.slow, pytest.mark.e2e]
 

@@ -20,7 +20,7 @@ from easi_eval.core.backend_facts import BACKEND_FACTS
 from easi_eval.core.errors import ExitCode
 from easi_eval.core.run_folder import RunPaths
 from easi_eval.scores import table
-from easi_eval.scores.scores import State
+from easi_eval.scores.score_table import State
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PROGRAM = "python scripts/submissions/run_easi_eval.py"

@@ -12,7 +12,7 @@ from easi_eval.benchmarks import VLMEVALKIT, by_key
 from easi_eval.engine.journal import Answer
 from easi_eval.scores.report import summary
 from easi_eval.scores.row_table import frame
-from easi_eval.scores.scores import BenchmarkScore, Reading, ScoreTable, State
+from easi_eval.scores.score_table import BenchmarkScore, Reading, ScoreTable, State
 from easi_eval.scores.table import markdown_text
 
 BLINK, OMNI = by_key("blink"), by_key("omnispatial_(manual_cot)")

@@ -27,7 +27,7 @@ from easi_eval.core.errors import EasiError
 from easi_eval.scores import comparability
 from easi_eval.scores.outputs import Outputs
 from easi_eval.scores.rows import summarise
-from easi_eval.scores.scores import BenchmarkScore, Reading, State
+from easi_eval.scores.score_table import BenchmarkScore, Reading, State
 from genuine import genuine
 
 SPAR = by_key("spar_bench")

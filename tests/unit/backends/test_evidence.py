@@ -23,6 +23,7 @@ from easi_eval.data.needs import HubSettings
 from easi_eval.engine.work import ItemList
 from easi_eval.scores.recompute import recompute
 from easi_eval.scores.row_table import frame
+from easi_eval.scores.score_table import State
 from easi_eval.scores.scorer_notes import (
     NOTES_FILE,
     FailedItem,
@@ -32,7 +33,6 @@ from easi_eval.scores.scorer_notes import (
     failed_records,
     notes_file,
 )
-from easi_eval.scores.scores import State
 from genuine import genuine
 
 EACH = pytest.mark.parametrize(

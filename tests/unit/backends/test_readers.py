@@ -23,7 +23,7 @@ from easi_eval.core.errors import EasiError
 from easi_eval.scores.outputs import Outputs
 from easi_eval.scores.recompute import accuracy, pool
 from easi_eval.scores.row_table import ROW_COLUMNS
-from easi_eval.scores.scores import Reading
+from easi_eval.scores.score_table import Reading
 from genuine import files_of, genuine
 
 FIND: dict[str, Callable[..., Outputs]] = {

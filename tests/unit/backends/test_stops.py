@@ -18,7 +18,7 @@ from easi_eval.config import RunConfig
 from easi_eval.core.backend_facts import BACKEND_FACTS
 from easi_eval.data.needs import HubSettings
 from easi_eval.scores.comparability import with_comparability
-from easi_eval.scores.scores import BenchmarkScore, Reading, State
+from easi_eval.scores.score_table import BenchmarkScore, Reading, State
 
 PACKAGE = catalog.locate(BACKEND_FACTS[LMMS_EVAL])
 # Read by hand in lmms-eval 0.7.3. llava, slime, tinyllava, ross and many others read `until` and

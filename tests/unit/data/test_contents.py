@@ -24,7 +24,7 @@ from easi_eval.run.decide import make_plan
 from easi_eval.run.identity import fingerprint
 from easi_eval.run.plan import Plan
 from easi_eval.scores import comparability
-from easi_eval.scores.scores import BenchmarkScore, Reading, State
+from easi_eval.scores.score_table import BenchmarkScore, Reading, State
 from evaluations import plan_of
 from finished import finish
 

@@ -25,7 +25,7 @@ from easi_eval.core.run_folder import RunPaths
 from easi_eval.data.needs import HubSettings
 from easi_eval.scores.outputs import Outputs
 from easi_eval.scores.row_table import frame
-from easi_eval.scores.scores import BenchmarkScore, Reading, State
+from easi_eval.scores.score_table import BenchmarkScore, Reading, State
 from easi_vlmevalkit.lossless_xlsx import lossy, writable, write_predictions
 from easi_vlmevalkit.patches import exact_answers
 from genuine import genuine

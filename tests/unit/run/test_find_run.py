@@ -21,7 +21,7 @@ from easi_eval.data.needs import HubSettings
 from easi_eval.run.find_run import FoundRun, find_run, new_run
 from easi_eval.run.identity import identity_fields
 from easi_eval.run.plan import Plan
-from easi_eval.run.rehearsal import rehearse
+from easi_eval.run.smoke import rehearse
 from evaluations import plan_of
 
 FIRST = Path(__file__).parents[2] / "data" / "first_identity"

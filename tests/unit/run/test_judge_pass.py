@@ -21,7 +21,7 @@ from easi_eval.engine.processes.jobs import Job
 from easi_eval.engine.processes.supervisor import Handle, start
 from easi_eval.run.judge_pass import JudgePass
 from easi_eval.scores.judging import Policy
-from easi_eval.scores.scores import BenchmarkScore, Reading, State
+from easi_eval.scores.score_table import BenchmarkScore, Reading, State
 from evaluations import context_of
 
 J = "gpt-4o-1120"

@@ -23,7 +23,7 @@ from easi_eval.engine.processes.jobs import Job
 from easi_eval.run.accept import Verdict
 from easi_eval.scores.outputs import Outputs
 from easi_eval.scores.row_table import frame
-from easi_eval.scores.scores import BenchmarkScore, Reading
+from easi_eval.scores.score_table import BenchmarkScore, Reading
 from evaluations import evaluated
 
 # Answers the benchmarks it is given, two questions each. If one of them is in DEADLY, it ends

@@ -18,7 +18,7 @@ from easi_eval.config import RULES
 from easi_eval.scores import extraction
 from easi_eval.scores.judging import Policy, by_rules, judged, not_judged
 from easi_eval.scores.outputs import JUDGED
-from easi_eval.scores.scores import BenchmarkScore, Reading, ScoreTable, State
+from easi_eval.scores.score_table import BenchmarkScore, Reading, ScoreTable, State
 from easi_eval.submission.payload import build_payload
 from genuine import genuine
 

@@ -14,7 +14,7 @@ from easi_eval.config import RULES, RunConfig, threshold
 from easi_eval.core.errors import EasiError
 from easi_eval.scores import judging
 from easi_eval.scores.judging import Policy
-from easi_eval.scores.scores import BenchmarkScore, Pool, Reading, State
+from easi_eval.scores.score_table import BenchmarkScore, Pool, Reading, State
 
 KEY = {"OPENAI_API_KEY": "k"}
 HERE = {**KEY, "OPENAI_API_BASE": "http://127.0.0.1:9/v1"}
@@ -310,7 +310,7 @@ def half(
 
 def test_site_is_pooled_by_each_method() -> None:
     from easi_eval.benchmarks import group_by_key
-    from easi_eval.scores.scores import combine
+    from easi_eval.scores.score_table import combine
 
     rows = {row.key: row for row in (half("site_image", 30, 75, 15), half("site_video", 10, 25, 0))}
     site = combine(group_by_key("site"), rows)
@@ -324,7 +324,7 @@ def test_site_is_pooled_by_each_method() -> None:
 def test_halves_that_were_not_read_alike_do_not_pool() -> None:
     from easi_eval.benchmarks import group_by_key
     from easi_eval.scores.report import footnotes
-    from easi_eval.scores.scores import ScoreTable, combine
+    from easi_eval.scores.score_table import ScoreTable, combine
 
     rows = {row.key: row for row in (half("site_image", 30, 75, 15), half("site_video", 10, 25))}
     site = combine(group_by_key("site"), rows)

@@ -38,7 +38,7 @@ from easi_eval.scores.recompute import (
 )
 from easi_eval.scores.row_table import frame, rows_csv, rows_from_csv
 from easi_eval.scores.rows import summarise
-from easi_eval.scores.scores import Reading, ScoreTable, State
+from easi_eval.scores.score_table import Reading, ScoreTable, State
 from easi_eval.submission.payload import build_payload
 from genuine import files_of, genuine
 

@@ -7,7 +7,7 @@ import io
 from dataclasses import replace
 
 from easi_eval.benchmarks import VLMEVALKIT, by_key
-from easi_eval.scores.scores import BenchmarkScore, Pool, Reading, ScoreTable, State
+from easi_eval.scores.score_table import BenchmarkScore, Pool, Reading, ScoreTable, State
 from easi_eval.scores.table import AVERAGE, COLUMNS, csv_text, markdown_text
 
 

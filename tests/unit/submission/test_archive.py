@@ -25,7 +25,7 @@ from easi_eval.core.manifest import Manifest
 from easi_eval.data.needs import HubSettings
 from easi_eval.scores.outputs import Outputs
 from easi_eval.scores.row_table import rows_csv
-from easi_eval.scores.scores import ScoreTable
+from easi_eval.scores.score_table import ScoreTable
 from easi_eval.submission.archive import build
 from easi_eval.submission.archive.pack import Index, Packed, archive, entries, read_index, unfold
 from easi_eval.submission.payload import build_payload

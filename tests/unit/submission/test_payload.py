@@ -9,7 +9,7 @@ import pytest
 
 from easi_eval.benchmarks import CORE_KEYS, VLMEVALKIT, by_key
 from easi_eval.config import SubmissionConfig
-from easi_eval.scores.scores import BenchmarkScore, Pool, Reading, ScoreTable, State, missing
+from easi_eval.scores.score_table import BenchmarkScore, Pool, Reading, ScoreTable, State, missing
 from easi_eval.submission.payload import build_payload, fields_to_fill, payload_text, to_send
 
 METADATA = SubmissionConfig(modelName="org/named", modelType="instruction", precision="bfloat16")

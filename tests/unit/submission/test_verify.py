@@ -34,7 +34,7 @@ from easi_eval.data.needs import HubSettings
 from easi_eval.scores.judging import judged
 from easi_eval.scores.outputs import JUDGED
 from easi_eval.scores.rows import summarise
-from easi_eval.scores.scores import State
+from easi_eval.scores.score_table import State
 from easi_eval.submission.archive.cells import read_cells, write_cells
 from easi_eval.submission.archive.pack import archive
 from easi_eval.submission.archive.safe_zip import read_archive

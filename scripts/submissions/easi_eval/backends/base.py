@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ..engine.processes.jobs import Job
     from ..engine.work import ItemList
     from ..scores.outputs import Outputs, Survey
-    from ..scores.scores import BenchmarkScore, Reading
+    from ..scores.score_table import BenchmarkScore, Reading
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,8 @@ from ..core.atomic_files import file_digest, read_json, write_json
 from ..core.errors import EasiError
 from ..engine.journal import Answer
 from ..engine.work import ItemList, tolerable
+from ..scores.score_table import BenchmarkScore, Pool, Reading, State
 from ..scores.scorer_notes import NOTES_FILE
-from ..scores.scores import BenchmarkScore, Pool, Reading, State
 from .base import Reader
 from .shared.stop_strings import shown
 

@@ -24,7 +24,7 @@ class BenchmarkState:
     Attributes:
         fingerprint: Digest of the run's identity and ``settings``.
         epoch: Answers of an earlier epoch do not count.
-        state: A value of ``scores.scores.State``; empty before it was scored.
+        state: A value of ``scores.score_table.State``; empty before it was scored.
         reason: Why it is not complete.
         settings: The benchmark's own settings, by readable names.
         evidence: What proved the state (files, rows, total).

@@ -21,7 +21,7 @@ from ..core.errors import EasiError
 from ..core.manifest import BenchmarkState, Manifest
 from ..scores.comparability import NOTE
 from ..scores.outputs import Candidate, Survey
-from ..scores.scores import State
+from ..scores.score_table import State
 from .accept import put_in_place
 from .identity import fingerprint
 from .plan import Plan

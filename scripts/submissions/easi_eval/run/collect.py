@@ -6,7 +6,7 @@ from ..backends.evidence import Evidence
 from ..benchmarks import ALL_KEYS, GROUPS
 from ..config import RunConfig
 from ..core.manifest import Manifest
-from ..scores.scores import BenchmarkScore, ScoreTable, State, missing
+from ..scores.score_table import BenchmarkScore, ScoreTable, State, missing
 from .context import RunContext
 
 

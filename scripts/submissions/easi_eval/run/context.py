@@ -16,7 +16,7 @@ from ..core.run_folder import RunPaths, sanitise
 from ..data.needs import HubSettings
 from ..scores import judging
 from ..scores.comparability import with_comparability
-from ..scores.scores import BenchmarkScore
+from ..scores.score_table import BenchmarkScore
 from .find_run import FoundRun, find_run
 
 

@@ -23,7 +23,7 @@ from ..engine.processes.jobs import Job
 from ..engine.processes.supervisor import Handle, run_job, start
 from ..engine.work import ItemList
 from ..scores.data_check import of_count, other_count
-from ..scores.scores import BenchmarkScore, State
+from ..scores.score_table import BenchmarkScore, State
 from .accept import Acceptance, Verdict
 from .context import RunContext
 from .judge_pass import JudgePass

@@ -26,7 +26,7 @@ from ..display import make_display
 from ..engine.processes.gpus import Machine, probe_machine
 from ..engine.processes.interrupts import interruptible, rearm
 from ..scores.report import Trouble
-from ..scores.scores import ScoreTable, State
+from ..scores.score_table import ScoreTable, State
 from ..submission.admission import check_admission
 from ..submission.deliver import RESULT_FILES, ResultFiles
 from ..submission.metadata import Naming, check_metadata
@@ -39,9 +39,9 @@ from .find_run import FoundRun
 from .plan import Plan
 from .preflight import check, check_judge
 from .prepare import prepare
-from .rehearsal import planned_hub, rehearsal, rehearse
 from .resume import plan_run, set_aside, still_holds
 from .run_record import RunRecord
+from .smoke import planned_hub, rehearsal, rehearse
 from .summary import show_summary
 
 

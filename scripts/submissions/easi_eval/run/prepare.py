@@ -17,7 +17,7 @@ from ..core.model import ModelChoice
 from ..core.run_folder import sanitise
 from ..data import lacking
 from ..data.needs import Fetched, HubSettings, Need
-from ..scores.scores import State
+from ..scores.score_table import State
 from .context import RunContext
 from .data_changes import begin, refuse_changed
 from .plan import Plan

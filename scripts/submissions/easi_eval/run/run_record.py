@@ -12,7 +12,7 @@ from ..core.libraries import ALWAYS_RECORDED, RECORDED, decisive, normal
 from ..core.manifest import LaunchRecord, Manifest
 from ..engine.processes.gpus import machine_line
 from ..scores.report import Trouble
-from ..scores.scores import BenchmarkScore, State
+from ..scores.score_table import BenchmarkScore, State
 from .context import RunContext
 from .plan import Plan
 

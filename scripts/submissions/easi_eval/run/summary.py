@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from ..core.redact import Redactor
 from ..scores import report
-from ..scores.scores import ScoreTable
+from ..scores.score_table import ScoreTable
 from .context import RunContext
 from .plan import Plan
 from .run_record import RunRecord

@@ -15,7 +15,7 @@ from typing import Any
 from ..benchmarks import BACKENDS, BENCHMARKS, Benchmark, by_key
 from ..core.errors import EasiError
 from . import data_check
-from .scores import BenchmarkScore
+from .score_table import BenchmarkScore
 
 SCHEMA = 1
 YES, NOTE, NO = "yes", "note", "no"

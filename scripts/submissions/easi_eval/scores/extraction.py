@@ -14,7 +14,7 @@ from ..benchmarks import Benchmark, Source
 from ..core.atomic_files import read_json, write_json
 from ..core.errors import EasiError
 from .judging import Policy, rate
-from .scores import BenchmarkScore
+from .score_table import BenchmarkScore
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -18,7 +18,7 @@ from ..core.errors import EasiError
 
 if TYPE_CHECKING:
     from ..config import RunConfig
-    from .scores import BenchmarkScore
+    from .score_table import BenchmarkScore
 
 BY_RULES = (RULES, "extract_matching")  # VLMEvalKit has two names for its rules
 DEFAULT_JUDGE = "gpt-4o-1120"
@@ -179,7 +179,7 @@ def to_judge(
 
 def why_rejudge(policy: Policy, score: BenchmarkScore) -> str:
     """Return why a finished benchmark is to be judged after all, "" if it is not."""
-    from .scores import State
+    from .score_table import State
 
     # One half of SITE may be INCOMPLETE only because the other half is above the threshold.
     if (
@@ -232,7 +232,7 @@ def by_rules(policy: Policy, score: BenchmarkScore) -> BenchmarkScore:
 
     If a judge is still to read the benchmark, its state is INCOMPLETE.
     """
-    from .scores import State
+    from .score_table import State
 
     if not policy.reads:
         return score
@@ -280,7 +280,7 @@ def not_judged(rules: BenchmarkScore, judge: str, why: str) -> BenchmarkScore:
 
     The score is shown, but its state is INCOMPLETE until a judge has read the answers.
     """
-    from .scores import State
+    from .score_table import State
 
     reason = f"judging by {judge} failed: {why}"
     note = f"{RULES}, {_unread(rules)}; {reason}"

@@ -34,7 +34,7 @@ from collections.abc import Callable, Iterable, Mapping
 import pandas as pd
 
 from ..benchmarks import Benchmark, Part, Source
-from .scores import Pool, Reading, mean_relative_accuracy
+from .score_table import Pool, Reading, mean_relative_accuracy
 
 # Largest difference from a backend's own number, on the 0-100 scale.
 EXACT = 1e-6

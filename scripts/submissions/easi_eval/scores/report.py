@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ..benchmarks import GROUPS
 from ..core.log_lines import telling_line as telling_line
-from .scores import BenchmarkScore, ScoreTable, State, title_of
+from .score_table import BenchmarkScore, ScoreTable, State, title_of
 
 UNKNOWN = "?"
 

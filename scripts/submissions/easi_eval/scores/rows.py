@@ -9,7 +9,7 @@ import pandas as pd
 from ..benchmarks import Benchmark, Part, Source
 from ..core.errors import EasiError
 from .recompute import NOBODY, part_score, pool
-from .scores import BenchmarkScore, Pool, Reading, State
+from .score_table import BenchmarkScore, Pool, Reading, State
 
 
 def count_types(rows: pd.DataFrame, types: Iterable[str]) -> int:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 from ..benchmarks import GROUPS
 from .report import above, footnotes
-from .scores import BenchmarkScore, ScoreTable, State, title_of
+from .score_table import BenchmarkScore, ScoreTable, State, title_of
 
 COLUMNS = (
     "benchmark",

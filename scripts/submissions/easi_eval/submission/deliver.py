@@ -16,7 +16,7 @@ from ..core.model import ModelChoice
 from ..core.run_folder import RunPaths
 from ..data.needs import HubSettings
 from ..scores import data_check, extraction, table
-from ..scores.scores import ScoreTable, State
+from ..scores.score_table import ScoreTable, State
 from . import payload
 from .admission import check_admission
 from .archive import build

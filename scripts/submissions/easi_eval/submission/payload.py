@@ -9,7 +9,7 @@ from typing import Any
 
 from ..benchmarks import CORE_KEYS, headline_keys, not_submitted
 from ..config import REQUIRED_FIELDS, RULES, SubmissionConfig
-from ..scores.scores import ScoreTable, State, title_of
+from ..scores.score_table import ScoreTable, State, title_of
 
 DECIMALS = 4
 LONGEST_NOTES = 6_000  # characters of notes that are added to the user's remarks

@@ -15,7 +15,7 @@ from ..core.backend_facts import BACKEND_FACTS
 from ..core.errors import EasiError
 from ..scores import judging
 from ..scores.outputs import JUDGED
-from ..scores.scores import BenchmarkScore, State, title_of
+from ..scores.score_table import BenchmarkScore, State, title_of
 from .archive.pack import MANIFEST
 from .archive.safe_zip import REFUSED
 

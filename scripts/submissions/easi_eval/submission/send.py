@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..benchmarks import CORE_KEYS, headline_keys
 from ..core.errors import EasiError, ExitCode
-from ..scores.scores import ScoreTable
+from ..scores.score_table import ScoreTable
 from .client import Patience, send
 from .endpoint import LOOK_FIRST, check_token
 from .parcel import Parcel

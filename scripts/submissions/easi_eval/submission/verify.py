@@ -19,7 +19,7 @@ from ..backends import make_backend
 from ..benchmarks import ALL_KEYS, GROUPS, headline_keys
 from ..core.errors import EasiError, ExitCode
 from ..data.needs import HubSettings
-from ..scores.scores import ScoreTable, State, title_of
+from ..scores.score_table import ScoreTable, State, title_of
 from .archive.pack import INDEX, MANIFEST, PAYLOAD, TABLES, Index, unfold
 from .archive.safe_zip import REFUSED, read_archive
 from .payload import build_payload

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ...benchmarks import LMMS_EVAL, Benchmark, by_key
 from ...scores.outputs import Outputs
 from ...scores.recompute import recompute
-from ...scores.scores import BenchmarkScore
+from ...scores.score_table import BenchmarkScore
 from . import corrections
 from .samples import sample_entries, source_of
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ...benchmarks import Benchmark, by_key
-from ...scores.scores import BenchmarkScore, Reading, mean_relative_accuracy
+from ...scores.score_table import BenchmarkScore, Reading, mean_relative_accuracy
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -17,7 +17,7 @@ from . import FACTS
 if TYPE_CHECKING:
     import pandas as pd
 
-    from ...scores.scores import BenchmarkScore, Reading
+    from ...scores.score_table import BenchmarkScore, Reading
 
 
 class LmmsEvalReader:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pandas as pd
 
-    from ...scores.scores import BenchmarkScore
+    from ...scores.score_table import BenchmarkScore
 
 
 def annotate(

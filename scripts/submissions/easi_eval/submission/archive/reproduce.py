@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from ...benchmarks import ALL_KEYS, CORE_KEYS
 from ...core.manifest import BenchmarkState, Manifest
-from ...scores.scores import State, title_of
+from ...scores.score_table import State, title_of
 
 PROGRAM = ("python", "scripts/submissions/run_easi_eval.py")
 # Options that do not affect scores, each with its number of values: where files are, what is shown

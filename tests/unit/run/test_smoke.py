@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from easi_eval.run.rehearsal import place
+from easi_eval.run.smoke import place
 
 
 def test_of_two_trees_made_at_once_the_first_stays(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from easi_eval.benchmarks import ALL_KEYS, CORE_KEYS, LMMS_EVAL, VLMEVALKIT, by_
 from easi_eval.scores.recompute import pool
 from easi_eval.scores.row_table import frame
 from easi_eval.scores.rows import summarise
-from easi_eval.scores.scores import BenchmarkScore, Pool, Reading, ScoreTable, State, combine
+from easi_eval.scores.score_table import BenchmarkScore, Pool, Reading, ScoreTable, State, combine
 from genuine import genuine
 
 
