@@ -36,7 +36,7 @@ ROUNDS = 4  # chunk size of such a client, in multiples of its open requests
 THREADED = "lmms_eval.models.simple.openai"
 
 
-class _Answered(BaseException):
+class _QueueEmpty(BaseException):
     """Leaves lmms-eval once the queue is empty.
 
     It is not an Exception, so that no handler of lmms-eval catches it.
@@ -61,7 +61,7 @@ def answer(run_root: Path) -> int:
     with without_gc():
         main, args = patches.import_main()
     unreadable = patches.skip_unreadable()
-    launch = _Launch(run_root, work, journal, unreadable)
+    launch = _AnswerRun(run_root, work, journal, unreadable)
 
     def queue_model(load: Callable[[], type]) -> type:
         journal.phase("loading the model")
@@ -71,7 +71,7 @@ def answer(run_root: Path) -> int:
     patches.wrap_model(queue_model)
     try:
         main.cli_evaluate_single(args)
-    except _Answered:
+    except _QueueEmpty:
         return 0
     except Exception:
         if not unreadable:
@@ -87,7 +87,7 @@ def answer(run_root: Path) -> int:
 
 
 @dataclass(frozen=True)
-class _Launch:
+class _AnswerRun:
     """What the model class of this process answers.
 
     Attributes:
@@ -108,14 +108,14 @@ class _Launch:
         return replace(self.work, benchmarks=left)
 
 
-def _queue_model(cls: type, launch: _Launch) -> type:
+def _queue_model(cls: type, launch: _AnswerRun) -> type:
     """Return a subclass of the model class that answers what the queue gives it."""
     from easi_eval.engine.vlm.loading import made_with, refuse_spilled
     from easi_eval.engine.vlm.missing_weights import refusing_missing_weights
 
     def generate_until(self: Any, requests: Sequence[Any]) -> list[Any]:
         _answer_all(self, cls, requests, launch)
-        raise _Answered
+        raise _QueueEmpty
 
     @functools.wraps(cls.__init__)
     def __init__(self: Any, *args: Any, **options: Any) -> None:
@@ -132,7 +132,7 @@ def _queue_model(cls: type, launch: _Launch) -> type:
     )
 
 
-def _answer_all(model: Any, cls: type, requests: Sequence[Any], launch: _Launch) -> None:
+def _answer_all(model: Any, cls: type, requests: Sequence[Any], launch: _AnswerRun) -> None:
     """Answer what the queue gives to this process until every question has an outcome.
 
     Args:

@@ -52,7 +52,7 @@ def test_moved_rows_are_found_by_question_whatever_their_order() -> None:
     after = rules.copy()
     after.loc[[0, 2], "score"] = 1.0
     after.loc[1, "score"] = 0.0
-    found = extraction.moved(bench, bench.source(VLMEVALKIT), rules, after.iloc[::-1])
+    found = extraction.judge_changes(bench, bench.source(VLMEVALKIT), rules, after.iloc[::-1])
     items = [str(item) for item in rules["item"]]
     assert found.rows == ((items[0], 0.0, 1.0), (items[1], 1.0, 0.0), (items[2], 0.0, 1.0))
     assert (found.up, found.down) == (2, 1)
@@ -66,7 +66,7 @@ def test_the_diagnosis_takes_the_judge_only_for_what_was_unread() -> None:
     rules = rows_of("vsi_bench").assign(score=0.0, parsed=True)
     rules.loc[0, "parsed"] = False
     after = rules.assign(score=1.0)
-    found = extraction.moved(bench, bench.source(VLMEVALKIT), rules, after)
+    found = extraction.judge_changes(bench, bench.source(VLMEVALKIT), rules, after)
     one_right = rules.copy()
     one_right.loc[0, "score"] = 1.0
     from easi_eval.scores.recompute import recompute
@@ -84,7 +84,7 @@ def test_an_entry_for_each_way_it_can_end(tmp_path: Path) -> None:
         "judged": (
             policy,
             judged(rules, score(61.0), J),
-            extraction.Moved(2, 1, (("7", 0.0, 1.0),), 55.0),
+            extraction.JudgeChanges(2, 1, (("7", 0.0, 1.0),), 55.0),
         ),
         "open": (policy, by_rules(policy, rules), None),
         "failed": (policy, not_judged(rules, J, "HTTP 500"), None),
@@ -97,8 +97,8 @@ def test_an_entry_for_each_way_it_can_end(tmp_path: Path) -> None:
     }
     for name, (asked, final, change) in ends.items():
         (tmp_path / name).mkdir()
-        extraction.save_entry(tmp_path / name, extraction.entry(asked, rules, final, change))
-    found = extraction.report((name, tmp_path / name) for name in (*ends, "nothing there"))[
+        extraction.save_entry(tmp_path / name, extraction.make_entry(asked, rules, final, change))
+    found = extraction.make_report((name, tmp_path / name) for name in (*ends, "nothing there"))[
         "benchmarks"
     ]
     assert set(found) == set(ends)
@@ -135,7 +135,7 @@ def test_a_damaged_entry_costs_no_more_than_itself(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
         (tmp_path / name / extraction.ENTRY).write_text(text)
     assert (
-        extraction.report((name, tmp_path / name) for name in ("torn", "other", "list"))[
+        extraction.make_report((name, tmp_path / name) for name in ("torn", "other", "list"))[
             "benchmarks"
         ]
         == {}

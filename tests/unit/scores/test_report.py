@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from easi_eval.benchmarks import ALL_KEYS, CORE_KEYS, VLMEVALKIT, by_key
-from easi_eval.scores.report import Trouble, command_lines, summary, table_lines, telling_line
+from easi_eval.core.log_lines import telling_line
+from easi_eval.scores.report import Trouble, command_lines, summary, table_lines
 from easi_eval.scores.score_table import BenchmarkScore, Pool, Reading, ScoreTable, State, missing
 
 

@@ -123,7 +123,7 @@ def _store(run_root: Path, work: Work) -> Store:
     return connect(address).with_prefix(f"easi/{run}/{work.launch}.{work.stage}")
 
 
-class _Raised(NamedTuple):
+class _QuestionError(NamedTuple):
     """The exception of a question.
 
     Attributes:
@@ -274,7 +274,7 @@ class _Worker:
             self._prepare(asked, self._queue.upcoming())
         return asked
 
-    def _end(self, lease: Lease, asked: Sequence[Item], raised: Sequence[_Raised]) -> None:
+    def _end(self, lease: Lease, asked: Sequence[Item], raised: Sequence[_QuestionError]) -> None:
         """Give back, set aside or fail the questions that raised."""
         again: list[Item] = []
         # If a part of the batch was answered, the worker is not suspected.
@@ -310,7 +310,7 @@ class _Worker:
             return f"Killed: {MAX_DEATHS} workers died while they answered this"
         return ""
 
-    def _ask(self, items: Sequence[Item], lease: Lease, again: bool = True) -> list[_Raised]:
+    def _ask(self, items: Sequence[Item], lease: Lease, again: bool = True) -> list[_QuestionError]:
         """Answer questions and journal the answers; returns what raised.
 
         A chunk that raises as a whole is asked again item by item. An item that lacks memory is
@@ -332,17 +332,17 @@ class _Worker:
 
     def _take(
         self, items: Sequence[Item], results: Results, lease: Lease, seconds: float
-    ) -> list[_Raised]:
+    ) -> list[_QuestionError]:
         """Journal the answers of one call; returns what raised.
 
         An exception of the call counts for all of its questions.
         """
         each = [results] * len(items) if isinstance(results, Exception) else results
-        raised: list[_Raised] = []
+        raised: list[_QuestionError] = []
         for item, result in zip(items, each, strict=True):
             error = self._record(item, result, lease, seconds / len(items))
             if error is not None:
-                raised.append(_Raised(item, error, self._reason(error)))
+                raised.append(_QuestionError(item, error, self._reason(error)))
         for item, error, _ in raised:
             self._errors.report(_raised([item]), error)
             self._raise_if_broken(error, lease)

@@ -118,7 +118,7 @@ class Acceptance:
             plain, score = found.score, judging.by_rules(policy, found.score)
         self.rules[bench.key] = found
         if policy.reads:
-            extraction.save_entry(folder, extraction.entry(policy, plain, score))
+            extraction.save_entry(folder, extraction.make_entry(policy, plain, score))
         return replace(found, score=score)
 
     def gather(self, bench: Benchmark, folder: Path, judge: str = "") -> Evidence:

@@ -22,7 +22,7 @@ from ..engine.processes import launchers
 from ..engine.processes.jobs import Job
 from ..engine.processes.supervisor import Handle, run_job, start
 from ..engine.work import ItemList
-from ..scores.data_check import of_count, other_count
+from ..scores.data_check import count_note, is_other_count
 from ..scores.score_table import BenchmarkScore, State
 from .accept import Acceptance, Verdict
 from .context import RunContext
@@ -198,8 +198,8 @@ class Evaluation:
             self._counted.add(bench.key)
             source = bench.source(self._context.backend.name)
             total = ItemList.load(paths.root, bench.key).total
-            if other_count(source, total):
-                text = f"{bench.title}: {of_count(source, total)}; its score cannot be submitted"
+            if is_other_count(source, total):
+                text = f"{bench.title}: {count_note(source, total)}; its score cannot be submitted"
                 self._emit(Notice(text, "warning"))
 
     def _score(self) -> Handle:

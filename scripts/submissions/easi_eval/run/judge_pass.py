@@ -143,7 +143,7 @@ class JudgePass:
                     self.context.backend.outputs(bench, folder, judge),
                 )
             ]
-            change = extraction.moved(bench, bench.source(self.context.backend.name), *rows)
+            change = extraction.judge_changes(bench, bench.source(self.context.backend.name), *rows)
         except EasiError as error:
             return self._fail(bench, error.message)
         shutil.rmtree(final / JUDGED, ignore_errors=True)
@@ -175,13 +175,13 @@ class JudgePass:
         self,
         bench: Benchmark,
         evidence: Evidence,
-        change: extraction.Moved | None = None,
+        change: extraction.JudgeChanges | None = None,
         line: str = "",
     ) -> None:
         final = self.context.paths.output(bench.key)
         extraction.save_entry(
             final,
-            extraction.entry(
+            extraction.make_entry(
                 self.context.policy, self.rules[bench.key].score, evidence.score, change
             ),
         )

@@ -13,7 +13,7 @@ from ..core.libraries import decisive, mixed
 from ..core.manifest import Manifest, other_runs
 from ..data.needs import Kind, Need
 from ..scores import judging
-from ..scores.data_check import of_content
+from ..scores.data_check import content_note
 from .context import RunContext
 from .data_changes import table_state
 from .decide import make_plan
@@ -98,7 +98,7 @@ def _table_changed(
     now = next((table_state(need.target) for need in needs if need.kind is Kind.FILE), [])
     if before and not now and state:
         recorded = state.settings.get("data")
-        return isinstance(recorded, Mapping) and bool(of_content(source, recorded))
+        return isinstance(recorded, Mapping) and bool(content_note(source, recorded))
     return bool(before and now and before != now)
 
 

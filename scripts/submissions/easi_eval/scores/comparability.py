@@ -184,10 +184,12 @@ def _of_data(
         return [(NO, data_check.REHEARSED)]
     source = by_key(score.key).source(backend, str(settings.get("task", "")))
     count, content = (
-        data_check.of_count(source, score.total),
-        data_check.of_content(source, settings.get("data")),
+        data_check.count_note(source, score.total),
+        data_check.content_note(source, settings.get("data")),
     )
-    found = [(NO if data_check.other_count(source, score.total) else NOTE, count)] if count else []
+    found = (
+        [(NO if data_check.is_other_count(source, score.total) else NOTE, count)] if count else []
+    )
     # Data that were not recorded may well be the right ones, so they do not lower the verdict.
     return found + (
         [(YES if content == data_check.UNRECORDED else NOTE, content)] if content else []

@@ -17,7 +17,7 @@ UNRECORDED = "which content its data had was not recorded"
 REHEARSED = "made-up questions of the rehearsal"
 
 
-def other_count(source: Source, total: int | None) -> bool:
+def is_other_count(source: Source, total: int | None) -> bool:
     """Return whether ``total`` differs from the benchmark's number of questions.
 
     False if either number is unknown.
@@ -25,16 +25,18 @@ def other_count(source: Source, total: int | None) -> bool:
     return total is not None and source.questions is not None and total != source.questions
 
 
-def of_count(source: Source, total: int | None) -> str:
+def count_note(source: Source, total: int | None) -> str:
     """Return a note about the number of questions, "" if it is the benchmark's."""
     if source.questions is None:
         return COUNT_UNKNOWN
     return (
-        COUNT.format(total=total, questions=source.questions) if other_count(source, total) else ""
+        COUNT.format(total=total, questions=source.questions)
+        if is_other_count(source, total)
+        else ""
     )
 
 
-def of_content(source: Source, recorded: object) -> str:
+def content_note(source: Source, recorded: object) -> str:
     """Return a note about the content of the data.
 
     The note is "" if the content is the expected one, or if the registry has nothing to compare it

@@ -25,7 +25,7 @@ ENTRY = "extraction.json"  # one benchmark's part, in that benchmark's folder
 
 
 @dataclass(frozen=True)
-class Moved:
+class JudgeChanges:
     """The questions whose score a judge changed.
 
     Attributes:
@@ -42,7 +42,9 @@ class Moved:
     only_unread: float | None
 
 
-def moved(bench: Benchmark, source: Source, rules: pd.DataFrame, judged: pd.DataFrame) -> Moved:
+def judge_changes(
+    bench: Benchmark, source: Source, rules: pd.DataFrame, judged: pd.DataFrame
+) -> JudgeChanges:
     """Compare the scores by rules with the judged scores of the same questions.
 
     Both tables have ROW_COLUMNS.
@@ -58,7 +60,7 @@ def moved(bench: Benchmark, source: Source, rules: pd.DataFrame, judged: pd.Data
     mixed = rules.assign(
         score=rules["score"].where(rules["parsed"].fillna(True).astype(bool).to_numpy(), after)
     )
-    return Moved(
+    return JudgeChanges(
         sum(now > before for _, before, now in rows),
         sum(now < before for _, before, now in rows),
         rows,
@@ -66,8 +68,8 @@ def moved(bench: Benchmark, source: Source, rules: pd.DataFrame, judged: pd.Data
     )
 
 
-def entry(
-    policy: Policy, rules: BenchmarkScore, score: BenchmarkScore, change: Moved | None = None
+def make_entry(
+    policy: Policy, rules: BenchmarkScore, score: BenchmarkScore, change: JudgeChanges | None = None
 ) -> dict[str, Any]:
     """Return one benchmark's part of the report; scores are 0-100, ``rate`` is 0-1.
 
@@ -106,7 +108,7 @@ def save_entry(folder: Path, found: dict[str, Any]) -> None:
     write_json(folder / ENTRY, {"schema": SCHEMA, **found})
 
 
-def report(folders: Iterable[tuple[str, Path]]) -> dict[str, Any]:
+def make_report(folders: Iterable[tuple[str, Path]]) -> dict[str, Any]:
     """Combine the parts of all benchmarks that have one into the whole report.
 
     Args:

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..benchmarks import GROUPS
-from ..core.log_lines import telling_line as telling_line
 from .score_table import BenchmarkScore, ScoreTable, State, title_of
 
 UNKNOWN = "?"
@@ -145,7 +144,7 @@ def footnotes(table: ScoreTable) -> list[str]:
     return [f"{', '.join(titles)}: {note}" for note, titles in whose.items()]
 
 
-def above(table: ScoreTable) -> list[str]:
+def warning_lines(table: ScoreTable) -> list[str]:
     """Return the warnings to show above the table, one line each (see ``canaries.py``)."""
     return [
         f"warning: {title_of(row.key)}: {warning}" for row in table.rows for warning in row.warnings
@@ -206,7 +205,7 @@ def summary(
         notes: Remarks below the table.
     """
     lines = [f"{table.model} on {table.backend}", ""]
-    if suspicious := above(table):
+    if suspicious := warning_lines(table):
         lines += [*(part for warning in suspicious for part in _wrap(warning, width, "", "  ")), ""]
     lines += table_lines(table, width)
     if table.easi8_average is None and (lacking := table.lacking()):

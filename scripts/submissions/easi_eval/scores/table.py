@@ -11,7 +11,7 @@ import io
 from collections.abc import Iterator
 
 from ..benchmarks import GROUPS
-from .report import above, footnotes
+from .report import footnotes, warning_lines
 from .score_table import BenchmarkScore, ScoreTable, State, title_of
 
 COLUMNS = (
@@ -137,7 +137,7 @@ def markdown_text(table: ScoreTable) -> str:
 
     Parts are listed below their benchmark.
     """
-    suspicious = above(table)
+    suspicious = warning_lines(table)
     lines = [
         f"# EASI scores: {_plain(table.model)}",
         "",

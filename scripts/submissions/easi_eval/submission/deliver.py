@@ -73,7 +73,7 @@ class ResultFiles:
         root = self.paths.root
         write_json(
             root / extraction.REPORT,
-            extraction.report((row.key, self.paths.output(row.key)) for row in scores.rows),
+            extraction.make_report((row.key, self.paths.output(row.key)) for row in scores.rows),
         )
         self.payload = self._payload(scores, revisions)
         write_atomic(root / "easi_scores.csv", table.csv_text(scores))
@@ -161,9 +161,9 @@ class ResultFiles:
         """Name the benchmarks to be sent whose number of questions is not the expected one."""
         rows = [row for row in scores.rows if row.state is State.COMPLETE]
         return [
-            f"{row.key} is {data_check.of_count(source, row.total)}"
+            f"{row.key} is {data_check.count_note(source, row.total)}"
             for row in rows
-            if data_check.other_count(
+            if data_check.is_other_count(
                 source := by_key(row.key).source(self.backend.name), row.total
             )
         ]

@@ -33,7 +33,7 @@ _HOW = frozenset(
 
 
 @dataclass(frozen=True)
-class _Launch:
+class _ResultsFile:
     """One results file of lmms-eval; ``problem`` says why it cannot be read."""
 
     path: Path
@@ -80,7 +80,7 @@ class _Launch:
         )
 
 
-def _launches(folder: Path) -> Iterator[_Launch]:
+def _launches(folder: Path) -> Iterator[_ResultsFile]:
     """Yield all launches, newest first.
 
     They are ordered by the time in the file name, since copying a folder may lose modification
@@ -97,7 +97,7 @@ def _launches(folder: Path) -> Iterator[_Launch]:
             if not isinstance(content["results"], dict):
                 raise TypeError("its results are no object")
         except (OSError, ValueError, KeyError, TypeError) as error:
-            yield _Launch(
+            yield _ResultsFile(
                 path,
                 stamp,
                 {},
@@ -105,13 +105,13 @@ def _launches(folder: Path) -> Iterator[_Launch]:
                 "move it away",
             )
         else:
-            yield _Launch(path, stamp, content)
+            yield _ResultsFile(path, stamp, content)
 
 
 def survey(folder: Path, keys: Iterable[str]) -> Survey | None:
     """Return what ``folder`` holds of lmms-eval and the benchmarks ``keys``; None if nothing."""
     launches = list(_launches(folder))
-    chosen: dict[str, tuple[_Launch | None, Candidate]] = {}
+    chosen: dict[str, tuple[_ResultsFile | None, Candidate]] = {}
     for key in keys:
         if (picked := _lmms_candidate(by_key(key), launches)) is not None:
             chosen[key] = picked
@@ -135,7 +135,7 @@ def survey(folder: Path, keys: Iterable[str]) -> Survey | None:
     )
 
 
-def _refuse_mixed(folder: Path, used: Mapping[str, _Launch]) -> None:
+def _refuse_mixed(folder: Path, used: Mapping[str, _ResultsFile]) -> None:
     """Raise EasiError unless all results are of one model with one set of arguments."""
     by: dict[tuple[object, ...], list[str]] = {}
     for key, launch in used.items():
@@ -155,8 +155,8 @@ def _refuse_mixed(folder: Path, used: Mapping[str, _Launch]) -> None:
 
 
 def _lmms_candidate(
-    bench: Benchmark, launches: Sequence[_Launch]
-) -> tuple[_Launch | None, Candidate] | None:
+    bench: Benchmark, launches: Sequence[_ResultsFile]
+) -> tuple[_ResultsFile | None, Candidate] | None:
     """Return the newest launch that ran the whole benchmark, and its files.
 
     Launches under ``--limit`` are never used. Returns None if no launch ran the benchmark.
