@@ -31,10 +31,11 @@ from easi_eval.core.errors import DiskFull, EasiError, ExitCode, NoRoom, Unreach
 from easi_eval.core.events import DataProgress, Event, Notice
 from easi_eval.data import model_file
 from easi_eval.data.benchmark_needs import lmms_needs, vlmevalkit_needs
-from easi_eval.data.fetch import fetch, size_of
+from easi_eval.data.fetch import fetch
 from easi_eval.data.hub import PIECE
 from easi_eval.data.model_file import fetch_model_file
 from easi_eval.data.needs import Fetched, FileRecord, HubSettings, Kind, Need, Unpack
+from easi_eval.data.sizes import size_of
 from easi_eval.run.prepare import fetch_each
 from hub_faults import Faults, FaultyHub, Request
 

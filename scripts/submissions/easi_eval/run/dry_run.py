@@ -113,7 +113,7 @@ def planned_jobs(context: RunContext, plan: Plan) -> tuple[Job, ...]:
 
 def planned_download(cfg: RunConfig, backend: Backend, plan: Plan, hub: HubSettings) -> Download:
     """Return what data and weights the plan would download; asks the hub for the sizes."""
-    from ..data.fetch import size_of  # loads the hub's client, which is slow
+    from ..data.sizes import size_of  # loads the hub's client, which is slow
 
     wanted = {bench.key: backend.needs(cfg, bench) for bench in plan.benchmarks}
     asking = plan.identity and has_unanswered(cfg, plan)
