@@ -1,7 +1,7 @@
 """A leaderboard on loopback, as strict as a real one, which tests can make fail.
 
-It checks token, form fields, schema, size and duplicates. It shares no code with the program: what
-it accepts is written here from the submission guide.
+It checks token, form fields, schema, size and duplicates. But for the names of the benchmarks it
+shares no code with the program: what it accepts is written here from the submission guide.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any
 
+from easi_eval.benchmarks import BENCHMARKS, headline_keys
+
 PATH = "/api/submit-with-file/"
 LIMIT = 4_500_000
 TEXTS = {
@@ -42,17 +44,8 @@ CHOICES = {
     "weightType": {"Original", "Delta", "Adapter"},
     "backend": {"vlmevalkit", "lmmseval"},
 }
-EASI_8 = {
-    "vsi_bench",
-    "mmsi_bench",
-    "mindcube_tiny",
-    "viewspatial",
-    "site",
-    "blink",
-    "3dsrbench",
-    "embspatial",
-}
-OPTIONAL = {"mmsi_video_bench", "omnispatial_(manual_cot)", "spar_bench", "vsi_debiased"}
+EASI_8 = set(headline_keys())
+OPTIONAL = {bench.key for bench in BENCHMARKS if not bench.core}
 
 
 @dataclass(frozen=True)

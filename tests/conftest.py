@@ -59,7 +59,7 @@ class Whole:
 
 
 class Runs:
-    """The whole rehearsal on each backend, all 13 benchmarks.
+    """The whole rehearsal on each backend, all benchmarks that it has.
 
     Both backends write into one output folder.
     """

@@ -25,48 +25,20 @@ from typing import Any
 import pandas as pd
 
 from easi_eval.backends import make_backend
-from easi_eval.benchmarks import LMMS_EVAL, Benchmark, by_key
+from easi_eval.benchmarks import ALL_KEYS, LMMS_EVAL, VLMEVALKIT, Benchmark, by_key
 from easi_eval.data.needs import HubSettings
 from easi_eval.scores.outputs import Outputs
 from easi_eval.scores.recompute import recompute
 from easi_eval.scores.score_table import Reading
 from easi_eval.submission.archive.cells import read_cells
+from easi_eval.submission.archive.size_forecast import REASONED, questions
+from genuine import facts
 
 # Questions in each benchmark. VLMEvalKit's table of 3DSRBench has the flipped and the circular
 # rows; lmms-eval's data set has fewer rows, and is taken to have as many.
-ROWS = {
-    "vsi_bench": 5130,
-    "mmsi_bench": 1000,
-    "mindcube_tiny": 1050,
-    "viewspatial": 5712,
-    "site_image": 4260,
-    "site_video": 3808,
-    "blink": 1901,
-    "3dsrbench": 11686,
-    "embspatial": 3640,
-    "mmsi_video_bench": 1106,
-    "omnispatial_(manual_cot)": 1533,
-    "spar_bench": 7207,
-    "vsi_debiased": 2363,
-}
-# Characters of a question with its options, on average.
-QUESTION = {
-    "vsi_bench": 110,
-    "mmsi_bench": 250,
-    "mindcube_tiny": 250,
-    "viewspatial": 160,
-    "site_image": 140,
-    "site_video": 140,
-    "blink": 160,
-    "3dsrbench": 100,
-    "embspatial": 200,
-    "mmsi_video_bench": 300,
-    "omnispatial_(manual_cot)": 160,
-    "spar_bench": 400,
-    "vsi_debiased": 110,
-}
-FRAMES = {"mmsi_video_bench": 50, "mindcube_tiny": 4}
-ANSWER, REASONED = 60, {"omnispatial_(manual_cot)": 800}
+ROWS = {key: questions(key, VLMEVALKIT) for key in ALL_KEYS}
+FACTS = {key: facts(key) for key in ALL_KEYS}
+ANSWER = 60
 SNAPSHOT = (
     "/home/somebody/.cache/huggingface/hub/datasets--org--data/"
     "snapshots/13883221f3cee3de9b2a5a8a762b78c51dadf8b4"
@@ -102,7 +74,7 @@ class Size:
     """How large the files become.
 
     ``share`` is the share of the real number of rows; ``answer`` is the mean number of characters
-    of an answer, except for those of ``REASONED``.
+    of an answer, except where the prompt asks to reason.
     """
 
     share: float = 1.0
@@ -112,7 +84,7 @@ class Size:
         return max(100, round(ROWS[key] * self.share))
 
     def length(self, key: str) -> int:
-        return REASONED.get(key, self.answer)
+        return REASONED if by_key(key).reasons else self.answer
 
 
 def expand(backend: str, outputs: Path, target: Path, key: str, size: Size = Size()) -> Outputs:
@@ -197,7 +169,7 @@ def _sample(
 ) -> dict[str, Any]:
     answer, question, scene = (
         prose.around(size.length(key)),
-        prose.text(QUESTION[key]),
+        prose.text(FACTS[key]["question_length"]),
         prose.name("0123456789abcdef", 10),
     )
     old = sample["filtered_resps"]
@@ -208,7 +180,9 @@ def _sample(
     }
     sample["input"] = sample["input"][:60] + question + sample["input"][-60:]
     if "input_media" in sample:
-        sample["input_media"] = [f"{scene}/{frame:05d}.jpg" for frame in range(FRAMES.get(key, 1))]
+        sample["input_media"] = [
+            f"{scene}/{frame:05d}.jpg" for frame in range(FACTS[key].get("media", 1))
+        ]
     for entry in (value for value in sample.values() if isinstance(value, dict)):
         for member, value in entry.items():
             if member in ("prediction", "pred") and value == old:
@@ -275,8 +249,8 @@ def _row(
     number: int,
     name: str,
 ) -> list[Any]:
-    scene, asked = prose.name("0123456789abcdef", 10), QUESTION[key]
-    media = [f"{SNAPSHOT}/{scene}/{frame:05d}.jpg" for frame in range(FRAMES.get(key, 1))]
+    scene, asked = prose.name("0123456789abcdef", 10), FACTS[key]["question_length"]
+    media = [f"{SNAPSHOT}/{scene}/{frame:05d}.jpg" for frame in range(FACTS[key].get("media", 1))]
     made: dict[str, Any] = {
         "index": number,
         "prediction": prose.around(size.length(key)),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,39 +19,26 @@ if __name__ == "__main__":
     sys.path[0] = str(OWN_ENTRIES.parents[1] / "scripts" / "submissions")
     sys.argv[0] = f"{sys.path[0]}/run_easi_eval.py"  # what the commands that are shown begin with
 
-from easi_eval.benchmarks import BENCHMARKS, LMMS_EVAL, VLMEVALKIT, Source
+from easi_eval.benchmarks import BACKENDS, BENCHMARKS, LMMS_EVAL, Source, by_key
+
+DATA = OWN_ENTRIES.parent / "data"
+
+
+def count_rows(backend: str, key: str) -> int:
+    """Number of questions in the files that ``data/`` has of a benchmark, quickly read."""
+    folder = DATA / key / backend
+    if backend == LMMS_EVAL:
+        tasks = by_key(key).source(backend).tasks
+        paths = [path for task in tasks for path in folder.glob(f"*_samples_{task}.jsonl")]
+        return sum(path.read_bytes().count(b"\n") for path in paths)
+    (path,) = folder.glob("*.xlsx")
+    with zipfile.ZipFile(path) as book:
+        return book.read("xl/worksheets/sheet1.xml").count(b"<row ") - 1  # the header is a row
+
 
 TINY = {
-    VLMEVALKIT: {
-        "vsi_bench": 24,
-        "mmsi_bench": 22,
-        "mindcube_tiny": 16,
-        "viewspatial": 20,
-        "site_image": 24,
-        "site_video": 18,
-        "blink": 28,
-        "3dsrbench": 56,
-        "embspatial": 18,
-        "mmsi_video_bench": 26,
-        "omnispatial_(manual_cot)": 20,
-        "spar_bench": 20,
-        "vsi_debiased": 13,
-    },
-    LMMS_EVAL: {
-        "vsi_bench": 24,
-        "mmsi_bench": 22,
-        "mindcube_tiny": 16,
-        "viewspatial": 20,
-        "site_image": 24,
-        "site_video": 18,
-        "blink": 28,
-        "3dsrbench": 24,
-        "embspatial": 18,
-        "mmsi_video_bench": 26,
-        "omnispatial_(manual_cot)": 20,
-        "spar_bench": 20,
-        "vsi_debiased": 13,
-    },
+    backend: {bench.key: count_rows(backend, bench.key) for bench in BENCHMARKS}
+    for backend in BACKENDS
 }
 
 
@@ -62,11 +50,9 @@ def use(counts: Mapping[str, Mapping[str, int]] = TINY) -> Iterator[None]:
         sources = bench.sources
         assert isinstance(sources, dict)
         kept.append((sources, dict(sources)))
-        for backend, by_key in counts.items():
-            if bench.key in by_key:
-                sources[backend] = dataclasses.replace(
-                    sources[backend], questions=by_key[bench.key]
-                )
+        for backend, asked in counts.items():
+            if bench.key in asked:
+                sources[backend] = dataclasses.replace(sources[backend], questions=asked[bench.key])
     try:
         yield
     finally:

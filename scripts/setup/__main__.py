@@ -36,7 +36,7 @@ from installing import (
 from recipe import FLASH_ATTN, STAMP, Need, Recipe, Stamp, assess, installed, pins, read_stamp
 
 ROOT = Path(__file__).resolve().parents[2]
-# The only pinned package without a wheel that must be compiled. None of the 13 benchmarks imports
+# The only pinned package without a wheel that must be compiled. No benchmark of ours imports
 # it; VLMEvalKit's OCR scoring does.
 COMPILED = "polygon3"
 

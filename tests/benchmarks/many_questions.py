@@ -22,6 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from easi_eval.benchmarks import CORE_KEYS, LMMS_EVAL, VLMEVALKIT, HubData, TsvData, by_key
+from easi_eval.data.hub_tables import named_files
 from easi_eval.data.rehearsal.media import write_tsv
 from easi_eval.data.rehearsal.vlmevalkit_layout import TSV_REPO
 from easi_eval.engine.cost import CHARACTER, IMAGE, count_parts
@@ -34,17 +35,6 @@ PAIRED, ROTATIONS = ("3dsrbench", 4)
 MARKER = r"\[q (\S+ \d+)\]"
 # The part of each kind of id that is to be new in a repeated row.
 NUMBERS = {"index": r"^\d+$", "id": r"(?<=_q)\d+|^\d+$", "idx": r"\d+$", "question_id": r"\d+$"}
-PARQUETS = {
-    "vsi_bench": "test.parquet",
-    "mmsi_bench": "MMSI_Bench.parquet",
-    "mindcube_tiny": "tiny/*.parquet",
-    "viewspatial": "data/*.parquet",
-    "site_image": "image_test/*.parquet",
-    "site_video": "video_test/*.parquet",
-    "blink": "*/val-*.parquet",
-    "3dsrbench": "3dsr/*.parquet",
-    "embspatial": "data/*.parquet",
-}
 
 
 def counts(questions: int, keys: Sequence[str] = CORE_KEYS) -> dict[str, int]:
@@ -87,13 +77,23 @@ def enlarge(datasets: Path, asked: Mapping[str, int], sigma: float) -> None:
         data = by_key(key).source(VLMEVALKIT).data
         assert isinstance(data, TsvData)
         _enlarge_tsv(datasets / TSV_REPO / data.tsv, texts)
-        data = by_key(key).source(LMMS_EVAL).data
-        assert isinstance(data, HubData)
-        files = sorted((datasets / data.repo).glob(PARQUETS[key]))
+        files = parquets(datasets, key)
         for place, file in enumerate(files):
             _enlarge_parquet(
                 file, texts, range(count * place // len(files), count * (place + 1) // len(files))
             )
+
+
+def parquets(datasets: Path, key: str) -> list[Path]:
+    """The tables that lmms-eval reads of a benchmark."""
+    data = by_key(key).source(LMMS_EVAL).data
+    assert isinstance(data, HubData)
+    return [
+        path
+        for config in data.configs or ("",)
+        for paths in (named_files(datasets / data.repo, config, data.split) or {}).values()
+        for path in paths
+    ]
 
 
 @dataclass(frozen=True)
@@ -201,7 +201,9 @@ def _enlarge_parquet(path: Path, texts: Texts, numbers: range) -> None:
         else [0] * len(table)
     )
     made = table.take([copy.row for copy in copies])
-    prompt = {"mindcube_tiny": "input_prompt", "blink": "prompt"}.get(texts.key, "question")
+    data = by_key(texts.key).source(LMMS_EVAL).data
+    assert isinstance(data, HubData)
+    prompt = data.asked[0]
     before = [texts.before(copy.number, max(pictures) - pictures[copy.row]) for copy in copies]
     changed = {
         prompt: [front + text for front, text in zip(before, made[prompt].to_pylist(), strict=True)]

@@ -27,7 +27,7 @@ import pandas as pd
 from easi_eval.backends import make_backend
 from easi_eval.backends.lmms_eval import corrections
 from easi_eval.backends.lmms_eval.samples import sample_entries
-from easi_eval.benchmarks import ALL_KEYS, LMMS_EVAL, VLMEVALKIT, by_key
+from easi_eval.benchmarks import LMMS_EVAL, REHEARSED_KEYS, VLMEVALKIT, by_key
 from easi_eval.data.local_hub.server import LocalHub
 from easi_eval.data.needs import HubSettings
 from easi_eval.scores.recompute import recompute
@@ -115,7 +115,7 @@ class Finished:
         """
         texts = {
             (key, row.item): answers.get((key, row.question), row.answer)
-            for key in ALL_KEYS
+            for key in REHEARSED_KEYS
             for row in self.rows(key).itertuples()
         }
         with tempfile.TemporaryDirectory() as scratch:
@@ -137,7 +137,8 @@ class Finished:
                 )
             self._run(out, root)
             return {
-                key: self._headline(key, root / "outputs" / f".{key}.scored") for key in ALL_KEYS
+                key: self._headline(key, root / "outputs" / f".{key}.scored")
+                for key in REHEARSED_KEYS
             }
 
     def _run(self, out: Path, root: Path) -> None:
@@ -175,14 +176,16 @@ class Finished:
 def from_run(run: Finished) -> dict[Question, str]:
     """What the model of a run answered."""
     return {
-        (key, row.question): row.answer for key in ALL_KEYS for row in run.rows(key).itertuples()
+        (key, row.question): row.answer
+        for key in REHEARSED_KEYS
+        for row in run.rows(key).itertuples()
     }
 
 
 def in_forms(run: Finished) -> dict[Question, str]:
     """The right answer to two questions of three, else another, each time in another form."""
     made: dict[Question, str] = {}
-    for key in ALL_KEYS:
+    for key in REHEARSED_KEYS:
         for place, row in enumerate(run.rows(key).itertuples()):
             target = re.sub(r"^<Answer>|</Answer>$", "", str(row.target)).strip("()")
             letter = re.match(r"[A-J]\b", target)
@@ -212,7 +215,7 @@ def table(
         "these, and what each backend gives |",
         "|---|---:|---:|---:|---:|---|",
     ]
-    for key in ALL_KEYS:
+    for key in REHEARSED_KEYS:
         (one, rows), (other, others) = left[key], right[key]
         both = rows.set_index("question")[["score", "answer"]].join(
             others.set_index("question")["score"].rename("other"), how="inner"

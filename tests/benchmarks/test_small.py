@@ -13,7 +13,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from easi_eval.benchmarks import LMMS_EVAL, VLMEVALKIT, by_key
+from easi_eval.benchmarks import VLMEVALKIT, by_key
 from easi_eval.data.rehearsal import repositories
 from easi_eval.data.rehearsal.vlmevalkit_layout import TSV_REPO
 
@@ -83,11 +83,7 @@ def test_enlarged_tables_keep_their_form(tmp_path: Path) -> None:
             assert len(set(qids)) == count and all(
                 qid[:8] + "-flip" + qid[8:] in qids for qid in qids if "-flip" not in qid
             )
-        files = sorted(
-            (tmp_path / "datasets" / by_key(key).source(LMMS_EVAL).data.repo).glob(
-                many_questions.PARQUETS[key]
-            )
-        )
+        files = many_questions.parquets(tmp_path / "datasets", key)
         texts = [str(row) for file in files for row in pq.read_table(file).to_pylist()]
         assert [re.search(many_questions.MARKER, text)[1] for text in texts] == names
 

@@ -64,7 +64,7 @@ def whole(runs: Runs) -> Whole:
 
 @pytest.fixture(scope="module")
 def sure(runs: Runs, whole: Whole) -> tuple[RunFolder, Results]:
-    """All 13 in batches, by two workers."""
+    """All of it in batches, by two workers."""
     out = runs.fresh("batches-lmms-eval")
     launch = runs.user.run(
         "--smoke",

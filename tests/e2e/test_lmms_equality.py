@@ -16,9 +16,10 @@ import pytest
 from conftest import Runs, Whole
 from easi_eval.backends.lmms_eval.question_rows import read_lmms_rows
 from easi_eval.backends.lmms_eval.result_files import find_lmms_outputs
-from easi_eval.benchmarks import LMMS_EVAL, by_key
+from easi_eval.benchmarks import GROUPS, LMMS_EVAL, by_key
+from genuine import facts
 from lmms_stock import launched
-from own_files import KEYS, LMMS_HEADLINES, headline
+from own_files import KEYS, headline, lmms_headline
 from program import Launch, Results, run_folder
 
 pytestmark = [pytest.mark.slow, pytest.mark.e2e]
@@ -116,7 +117,7 @@ def test_every_number_is_that_of_a_stock_launch(alone: Whole, stock: Path, key: 
 def test_our_headline_is_the_stock_one_but_for_the_correction(
     alone: Whole, stock: Path, key: str
 ) -> None:
-    task, metric, scale = LMMS_HEADLINES[key]
+    task, metric, scale = lmms_headline(key)
     results = json.loads(next(stock.glob("*/*_results.json")).read_text(encoding="utf-8"))[
         "results"
     ]
@@ -129,20 +130,8 @@ def test_our_headline_is_the_stock_one_but_for_the_correction(
 
 
 def test_every_sub_score_arrives(alone: Whole) -> None:
-    counts = {
-        "vsi_bench": 8,
-        "mmsi_bench": 11,
-        "mindcube_tiny": 3,
-        "viewspatial": 5,
-        "blink": 14,
-        "3dsrbench": 16,
-        "embspatial": 3,
-        "mmsi_video_bench": 16,
-        "omnispatial_(manual_cot)": 10,
-        "spar_bench": 23,
-        "vsi_debiased": 8,
-        "site": 6,
-    }
+    counts = {key: facts(key)[LMMS_EVAL]["sub_scores"] for key in KEYS if not by_key(key).group}
+    counts |= {group.key: len(group.parts) for group in GROUPS}
     for key, count in counts.items():
         scored = [
             line["score"]
@@ -182,7 +171,7 @@ def test_a_stock_folder_is_of_the_questions_in_the_hub_cache(
     alone: Whole, stock: Path, tmp_path: Path
 ) -> None:
     done = imported(alone, stock, tmp_path / "out")
-    assert done.out.count("\naccept   ") == 13, done.said
+    assert done.out.count("\naccept   ") == len(KEYS), done.said
 
 
 def test_a_stock_folder_with_other_right_answers_is_told(
@@ -203,4 +192,6 @@ def test_a_stock_folder_with_other_right_answers_is_told(
                 encoding="utf-8",
             )
     done = imported(alone, folder, tmp_path / "out")
-    assert len(re.findall(r"\nreject   .*right answers are not those", done.out)) == 13, done.said
+    assert len(re.findall(r"\nreject   .*right answers are not those", done.out)) == len(KEYS), (
+        done.said
+    )

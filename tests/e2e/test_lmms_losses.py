@@ -154,7 +154,7 @@ def test_it_is_launched_again_once(broken: tuple[Launch, Results]) -> None:
 def offline(
     runs: Runs, whole: Whole, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Launch, Results]:
-    """All 13 benchmarks without a hub, two questions of each task.
+    """All benchmarks without a hub, two questions of each task.
 
     The data are those that an earlier run fetched; nothing of them is prepared.
     """

@@ -22,6 +22,7 @@ import pytest
 
 from conftest import Runs
 from easi_eval.data.rehearsal import checkpoint
+from own_files import KEYS
 from program import (
     REPOSITORY,
     RunFolder,
@@ -281,7 +282,7 @@ def test_our_results_open_in_the_log_viewer(user: User, runs: Runs) -> None:
     logs = whole.folder.root / "outputs"
     with server(user, "ui") as address:
         listed = asked(f"{address}/logs/runs", logs_path=logs)
-        assert isinstance(listed, list) and len(listed) == 13
+        assert isinstance(listed, list) and len(listed) == len(KEYS)
         (run,) = [run for run in listed if run["tasks"] == ["mmsi_bench"]]
         shown = asked(
             f"{address}/logs/runs/{run['run_id']}/samples/mmsi_bench", logs_path=logs, limit=100

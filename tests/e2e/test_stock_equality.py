@@ -117,7 +117,7 @@ def launched(whole: Whole, kind: str, changes: Mapping[str, str]) -> None:
 
 
 def stock(whole: Whole, work_dir: Path, mode: str) -> Scored:
-    """VLMEvalKit's own program on all 13 datasets, in one process.
+    """VLMEvalKit's own program on all datasets, in one process.
 
     It is ``vlmeval.run.main()`` behind the listed patches.
     """

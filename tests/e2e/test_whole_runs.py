@@ -1,4 +1,4 @@
-"""The rehearsal of all 13 benchmarks on each real backend, from the command line to the archive."""
+"""The whole rehearsal on each real backend, from the command line to the archive."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from conftest import BACKENDS, Runs, Whole
+from easi_eval.benchmarks import by_key, headline_keys
 from easi_eval.data.local_hub.server import LocalHub
 from own_files import CORE, KEYS, headline
 from program import RESULT_FILES, SECRETS, RunFolder, answered_otherwise, files_below
@@ -22,7 +23,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.e2e]
 
 LETTER = re.compile(r"\b([A-J])\b")
 NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
-HEADLINES = tuple(dict.fromkeys("site" if key.startswith("site_") else key for key in KEYS))
+HEADLINES = headline_keys(KEYS)
 
 
 @pytest.fixture
@@ -48,7 +49,7 @@ def test_every_score_lies_strictly_between_its_minimum_and_maximum(whole: Whole)
         line = whole.results.line(key)
         least = 0.0
         # corrected for chance: every answer wrong is sum(-1/n) / sum(1 - 1/n)
-        if key.startswith("site_"):
+        if by_key(key).group:
             questions, weight = float(line["n"]), float(line["weight"])
             least = -100 * (questions - weight) / weight
         assert least < float(line["score"]) < 100, key

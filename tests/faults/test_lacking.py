@@ -12,7 +12,7 @@ from huggingface_hub import constants
 from huggingface_hub.utils._http import reset_sessions
 
 from easi_eval.backends.shared.model_files import weights_need
-from easi_eval.benchmarks import BENCHMARKS, LMMS_EVAL, VLMEVALKIT, by_key
+from easi_eval.benchmarks import BENCHMARKS, LMMS_EVAL, REHEARSED_KEYS, VLMEVALKIT, by_key
 from easi_eval.core.errors import EasiError
 from easi_eval.data.benchmark_needs import lmms_needs, vlmevalkit_needs
 from easi_eval.data.fetch import fetch
@@ -77,6 +77,7 @@ def remove(home: Path, name: str) -> None:
 CASES = [
     (bench.key, backend, source.task)
     for bench in BENCHMARKS
+    if bench.key in REHEARSED_KEYS
     for backend, each in bench.sources.items()
     for source in (each, *each.variants.values())
 ]

@@ -46,6 +46,15 @@ class _Parser(argparse.ArgumentParser):
         raise EasiError(message.removeprefix("argument "), hint="--help lists the options")
 
 
+class _NumberOfExtra:
+    """The number of optional benchmarks as text; the registry is loaded when help is printed."""
+
+    def __str__(self) -> str:
+        from .benchmarks import ALL_KEYS, CORE_KEYS
+
+        return str(len(ALL_KEYS) - len(CORE_KEYS))
+
+
 def build_parser() -> argparse.ArgumentParser:
     """Build the parser with all options.
 
@@ -78,7 +87,9 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="KEYS",
         help="comma-separated (default: all EASI-8); sitebench or site means both SITE halves",
     )
-    what.add_argument("--include-extra", action="store_true", help="also the 4 optional benchmarks")
+    what.add_argument(
+        "--include-extra", action="store_true", help="also the %(extra)s optional benchmarks"
+    ).extra = _NumberOfExtra()  # type: ignore[attr-defined]  # argparse formats with the action
     what.add_argument(
         "--judge",
         help="judge model for all answers (vlmevalkit only), or exact_matching: rules alone, "

@@ -25,29 +25,26 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from easi_eval.benchmarks import BENCHMARKS, LMMS_EVAL, VLMEVALKIT, Benchmark, HubData, TsvData
+from easi_eval.benchmarks import (
+    LMMS_EVAL,
+    REHEARSED_KEYS,
+    VLMEVALKIT,
+    Benchmark,
+    HubData,
+    TsvData,
+    by_key,
+)
 from easi_eval.data import hub_tables
 from easi_eval.data.local_hub.server import LocalHub
 from easi_eval.data.needs import HubSettings
 from easi_eval.data.rehearsal import media, media_repos, questions, repositories
 from easi_eval.data.rehearsal.questions import LETTERS, Question
 
+REHEARSED = [by_key(key) for key in REHEARSED_KEYS]
 ASKED: dict[str, Callable[[int], list[Question]]] = {
-    "vsi_bench": questions.vsi,
-    "mmsi_bench": questions.mmsi,
-    "mindcube_tiny": questions.mindcube,
-    "viewspatial": questions.viewspatial,
-    "site_image": questions.site_image,
-    "site_video": questions.site_video,
-    "blink": questions.blink,
-    "3dsrbench": questions.three_d,
-    "embspatial": questions.embspatial,
-    "mmsi_video_bench": questions.mmsi_video,
-    "omnispatial_(manual_cot)": questions.omnispatial,
-    "spar_bench": questions.spar,
-    "vsi_debiased": questions.vsi_debiased,
+    benchmark.key: getattr(questions, benchmark.rehearsal) for benchmark in REHEARSED
 }
-by_benchmark = pytest.mark.parametrize("benchmark", BENCHMARKS, ids=lambda benchmark: benchmark.key)
+by_benchmark = pytest.mark.parametrize("benchmark", REHEARSED, ids=lambda benchmark: benchmark.key)
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +102,7 @@ def media_paths(rows: pd.DataFrame) -> Iterator[str]:
 
 @pytest.mark.parametrize(
     "benchmark",
-    [b for b in BENCHMARKS if b.sources[VLMEVALKIT].data.media_repo],
+    [b for b in REHEARSED if b.sources[VLMEVALKIT].data.media_repo],
     ids=lambda b: b.key,
 )
 def test_every_path_in_the_table_is_in_the_zips(root: Path, benchmark: Benchmark) -> None:
@@ -156,7 +153,7 @@ def loaded(root: Path, home: Path) -> dict[str, Any]:
 
     Each with columns, rows, and how many pictures were decoded.
     """
-    sources = [benchmark.sources[LMMS_EVAL] for benchmark in BENCHMARKS]
+    sources = [benchmark.sources[LMMS_EVAL] for benchmark in REHEARSED]
     every = [*sources, *(variant for source in sources for variant in source.variants.values())]
     wanted = sorted(
         {(source.data.repo, config) for source in every for config in source.data.configs or ("",)}

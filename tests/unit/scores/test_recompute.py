@@ -40,7 +40,7 @@ from easi_eval.scores.row_table import frame, rows_csv, rows_from_csv
 from easi_eval.scores.rows import summarise
 from easi_eval.scores.score_table import Reading, ScoreTable, State
 from easi_eval.submission.payload import build_payload
-from genuine import files_of, genuine
+from genuine import facts, files_of, genuine
 
 TASKS = [(bench, backend, "") for bench in BENCHMARKS for backend in BACKENDS] + [
     (by_key("3dsrbench"), LMMS_EVAL, "3dsrbench_circular")
@@ -136,35 +136,17 @@ def test_a_sub_score_off_by_one_digit_is_noticed(bench: Benchmark, backend: str,
         assert disagreement(source, own, changed).startswith(f"{part.name} is "), part.name
 
 
-@pytest.mark.parametrize(
-    "key, backend, parts",
-    [
-        ("vsi_bench", LMMS_EVAL, 8),
-        ("mmsi_bench", LMMS_EVAL, 11),
-        ("mindcube_tiny", LMMS_EVAL, 3),
-        ("viewspatial", LMMS_EVAL, 5),
-        ("site_image", LMMS_EVAL, 6),
-        ("site_video", LMMS_EVAL, 6),
-        ("blink", LMMS_EVAL, 14),
-        ("3dsrbench", LMMS_EVAL, 12 + 4),
-        ("embspatial", LMMS_EVAL, 3),
-        ("mmsi_video_bench", LMMS_EVAL, 13 + 3),
-        ("omnispatial_(manual_cot)", LMMS_EVAL, 10),
-        ("spar_bench", LMMS_EVAL, 23),
-        ("vsi_debiased", LMMS_EVAL, 8),
-        # overall, 12 categories, 4 main ones; circular: overall and 12; flip; flip and circular
-        ("3dsrbench", VLMEVALKIT, 1 + 12 + 4 + 13 + 2),
-        ("mmsi_video_bench", VLMEVALKIT, 13 + 3),
-        ("spar_bench", VLMEVALKIT, 23),
-    ],
-)
-def test_every_sub_score_arrives(key: str, backend: str, parts: int) -> None:
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("bench", BENCHMARKS, ids=lambda bench: bench.key)
+def test_every_sub_score_arrives(bench: Benchmark, backend: str) -> None:
     """Every sub-score is read.
 
     MMSI-Video has 13 kinds of questions and five totals. Planning and prediction are both a kind
-    and a total, so only three totals are pooled.
+    and a total, so only three totals are pooled. 3DSRBench on VLMEvalKit has overall, 12
+    categories, 4 main ones, circular: overall and 12, flip, flip and circular.
     """
-    source, _rows, found = files(by_key(key), backend, "")
+    parts = facts(bench.key)[backend]["sub_scores"]
+    source, _rows, found = files(bench, backend, "")
     have = [part.name for part in source.parts if found.parts[part.name] is not None]
     assert len(have) == len(source.parts) == parts
     assert all(0 <= (found.parts[name] or 0) <= 100 for name in have if "caa" not in name)

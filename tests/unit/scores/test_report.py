@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from easi_eval.benchmarks import ALL_KEYS, CORE_KEYS, VLMEVALKIT, by_key
+from easi_eval.benchmarks import ALL_KEYS, CORE_KEYS, GROUPS, VLMEVALKIT, by_key
 from easi_eval.core.log_lines import telling_line
 from easi_eval.scores.report import Trouble, command_lines, summary, table_lines
 from easi_eval.scores.score_table import BenchmarkScore, Pool, Reading, ScoreTable, State, missing
@@ -51,8 +51,8 @@ FULL = table(*(line(key, failed=1, flips=12) for key in ALL_KEYS))
 def test_no_line_of_the_table_is_wider_than_asked(width: int) -> None:
     lines = table_lines(FULL, width)
     assert max(map(len, lines)) <= width
-    # head, rule, 12 benchmarks of which SITE has two halves, rule, average
-    assert len(lines) == 1 + 1 + 14 + 1 + 1
+    # head, rule, benchmarks of which SITE has two halves, rule, average
+    assert len(lines) == 1 + 1 + len(ALL_KEYS) + len(GROUPS) + 1 + 1
 
 
 def test_what_stands_beside_older_rows_fits_too_and_shared_notes_are_said_once() -> None:

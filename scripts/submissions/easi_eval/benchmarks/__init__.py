@@ -437,6 +437,7 @@ TEXTS = {
 BENCHMARKS, GROUPS = load(TEXTS)
 ALL_KEYS = tuple(bench.key for bench in BENCHMARKS)
 CORE_KEYS = tuple(bench.key for bench in BENCHMARKS if bench.core)
+REHEARSED_KEYS = tuple(bench.key for bench in BENCHMARKS if bench.rehearsal)  # what --smoke runs
 _BY_KEY = {bench.key: bench for bench in BENCHMARKS}
 _GROUP_BY_KEY = {group.key: group for group in GROUPS}
 

@@ -21,6 +21,7 @@ from .context import RunContext
 from .device_checks import check_device
 from .plan import Plan
 from .run_progress import has_unanswered
+from .smoke import left_out
 
 
 def check(
@@ -44,6 +45,8 @@ def check(
     if answering and not cfg.smoke and cfg.limit is None:
         size = forecast(cfg.backend, [bench.key for bench in cfg.selected], LIMIT)
         notes += [size] if size else []
+    if cfg.smoke and (line := left_out(context.asked)):
+        notes.append(line)
     caches = {} if cfg.smoke else {"HF_HOME": hub.hf_home, "the hub's cache": hub.hub_cache}
     notes += unlocked({"--output-dir": cfg.output_dir, **caches})
     notes += lock_note(REPOSITORY, context.libraries)

@@ -5,14 +5,16 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 from .. import __version__
 from ..backends import make_backend
+from ..benchmarks import REHEARSED_KEYS
 from ..config import RunConfig
+from ..core.errors import EasiError
 from ..core.events import Notice
 from ..data.local_hub.server import LocalHub
 from ..data.needs import HubSettings
@@ -48,12 +50,31 @@ _USERS_OWN = (
 )
 
 
-def rehearse(cfg: RunConfig, gpus: int) -> RunConfig:
+def left_out(asked: RunConfig, rehearsed: Collection[str] = REHEARSED_KEYS) -> str:
+    """The line on the selected benchmarks that the rehearsal lacks, "" if it has all of them.
+
+    Args:
+        asked: The options.
+        rehearsed: The benchmarks that the rehearsal has.
+    """
+    titles = [bench.title for bench in asked.selected if bench.key not in rehearsed]
+    return f"left out, the rehearsal has no questions for it: {', '.join(titles)}" if titles else ""
+
+
+def rehearse(cfg: RunConfig, gpus: int, rehearsed: Collection[str] = REHEARSED_KEYS) -> RunConfig:
     """The options of the smoke run.
 
-    It has its own folders. Without ``--model`` it uses the tiny model on the CPU; a model that is
-    named runs on the CPU only where there is no GPU.
+    It has its own folders, and leaves out what ``left_out`` names. Without ``--model`` it uses the
+    tiny model on the CPU; a model that is named runs on the CPU only where there is no GPU.
+
+    Raises:
+        EasiError: The rehearsal has none of the selected benchmarks.
     """
+    if line := left_out(cfg, rehearsed):
+        kept = tuple(bench.key for bench in cfg.selected if bench.key in rehearsed)
+        if not kept:
+            raise EasiError(line, hint="choose other --benchmarks")
+        cfg = replace(cfg, benchmarks=kept, include_extra=False)
     output_dir = (
         OUTPUT_DIR if cfg.output_dir == RunConfig(smoke=True).output_dir else cfg.output_dir
     )
