@@ -14,7 +14,7 @@ import pytest
 from easi_eval.config import SubmissionConfig
 from easi_eval.core.errors import EasiError
 from easi_eval.core.model import ModelChoice
-from easi_eval.submission.checkpoint_match import Likeness
+from easi_eval.submission.checkpoint_match import CheckpointMatch
 from easi_eval.submission.metadata import (
     Evaluated,
     compare_with_evaluated,
@@ -110,9 +110,9 @@ def test_a_folder_is_compared_with_what_is_named(tmp_path: Path) -> None:
     local = evaluated(replace(HUB, path=str(tmp_path / "mine"), revision="d1g3st"))
     asked: list[Any] = []
 
-    def same(folder: Path, repo: str, revision: str) -> Likeness:
+    def same(folder: Path, repo: str, revision: str) -> CheckpointMatch:
         asked.append((folder, repo, revision))
-        return Likeness(COMMIT, ())
+        return CheckpointMatch(COMMIT, ())
 
     found = compare_with_evaluated(META, local, same)
     assert asked == [(tmp_path / "mine", "org/Model", "main")] and found.differs == ()
@@ -121,10 +121,12 @@ def test_a_folder_is_compared_with_what_is_named(tmp_path: Path) -> None:
         and COMMIT in naming_remarks(found)[0]
         and str(tmp_path) not in naming_remarks(found)[0]
     )
-    other = compare_with_evaluated(META, local, lambda *_: Likeness(COMMIT, ("model.safetensors",)))
+    other = compare_with_evaluated(
+        META, local, lambda *_: CheckpointMatch(COMMIT, ("model.safetensors",))
+    )
     assert "model.safetensors differ" in other.differs[0]
 
-    def unreachable(*_: object) -> Likeness:
+    def unreachable(*_: object) -> CheckpointMatch:
         raise EasiError("there is no model org/Model")
 
     found = compare_with_evaluated(META, local, unreachable)

@@ -16,7 +16,7 @@ CONFIGS = ("config.json", "adapter_config.json")
 
 
 @dataclass(frozen=True)
-class Likeness:
+class CheckpointMatch:
     """Result of a comparison.
 
     Attributes:
@@ -28,7 +28,9 @@ class Likeness:
     differs: tuple[str, ...]
 
 
-def match_checkpoint(folder: Path, name: str, revision: str, settings: HubSettings) -> Likeness:
+def match_checkpoint(
+    folder: Path, name: str, revision: str, settings: HubSettings
+) -> CheckpointMatch:
     """Compare configs and weights at the top of both by their digests.
 
     Files on the hub in a weights format that the folder does not use are ignored. Sizes are
@@ -53,7 +55,7 @@ def match_checkpoint(folder: Path, name: str, revision: str, settings: HubSettin
             or digest_of(ours[path], file.digest) != file.digest
         ):
             differs.add(path)
-    return Likeness(listing.commit, tuple(sorted(differs)))
+    return CheckpointMatch(listing.commit, tuple(sorted(differs)))
 
 
 def _matters(path: Path) -> bool:

@@ -16,14 +16,16 @@ from ..core.run_folder import RunPaths
 from ..data.needs import HubSettings
 
 if TYPE_CHECKING:
-    from .checkpoint_match import Likeness
+    from .checkpoint_match import CheckpointMatch
 
 MAIN = "main"
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _SNAPSHOT = re.compile(r"models--([\w.-]+?)--([\w.-]+)/snapshots/([0-9a-f]{40})/?$")
 _COMMIT = re.compile(r"[0-9a-f]{7,40}")
 
-Compare = Callable[[Path, str, str], "Likeness"]  # folder, repository, revision; raises EasiError
+Compare = Callable[
+    [Path, str, str], "CheckpointMatch"
+]  # folder, repository, revision; raises EasiError
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,7 @@ def check_metadata(cfg: RunConfig, model: ModelChoice, paths: RunPaths, hub: Hub
     if cfg.submission is None or cfg.smoke:
         return Naming()
 
-    def compare(folder: Path, repo: str, revision: str) -> Likeness:
+    def compare(folder: Path, repo: str, revision: str) -> CheckpointMatch:
         from .checkpoint_match import match_checkpoint  # loads the hub's client
 
         print(f"comparing the files of {folder} with {repo} on the hub")
