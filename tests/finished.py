@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from easi_eval.backends import make_backend
-from easi_eval.backends.evidence import Evidence, checked
+from easi_eval.backends.completeness import checked
+from easi_eval.backends.evidence import Evidence
 from easi_eval.benchmarks import CORE_KEYS, by_key
 from easi_eval.config import RunConfig
 from easi_eval.core.manifest import Manifest

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from checkpoints import adapter, qwen2_5_vl
-from easi_eval.backends.shared.references import bare_adapter, lay_out
+from easi_eval.backends.shared.adapter_folder import bare_adapter, lay_out
 from easi_eval.engine.vlm.generic_vlm import GenericVLM
 from program import User, run_folder
 

@@ -21,7 +21,8 @@ import pytest
 
 from conftest import Runs, Whole
 from easi_eval.backends import make_backend
-from easi_eval.backends.evidence import Evidence, gather
+from easi_eval.backends.completeness import gather
+from easi_eval.backends.evidence import Evidence
 from easi_eval.backends.vlmevalkit.question_rows import read_vlmevalkit_rows
 from easi_eval.backends.vlmevalkit.result_files import find_vlmevalkit_outputs
 from easi_eval.benchmarks import LMMS_EVAL, VLMEVALKIT, by_key

@@ -14,7 +14,7 @@ import pytest
 
 from conftest import Runs, Whole
 from easi_eval.backends import make_backend
-from easi_eval.backends.evidence import gather
+from easi_eval.backends.completeness import gather
 from easi_eval.benchmarks import LMMS_EVAL, by_key
 from easi_eval.config import RunConfig
 from easi_eval.data.local_hub.server import LocalHub

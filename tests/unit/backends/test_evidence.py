@@ -15,7 +15,8 @@ import openpyxl
 import pytest
 
 from easi_eval.backends import make_backend
-from easi_eval.backends.evidence import Evidence, gather
+from easi_eval.backends.completeness import gather
+from easi_eval.backends.evidence import Evidence
 from easi_eval.benchmarks import BACKENDS, BENCHMARKS, LMMS_EVAL, VLMEVALKIT, Benchmark, by_key
 from easi_eval.config import RunConfig
 from easi_eval.core.errors import EasiError

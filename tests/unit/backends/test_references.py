@@ -13,15 +13,13 @@ import pytest
 
 from easi_eval.backends import make_backend
 from easi_eval.backends.shared import newer_checkpoints
+from easi_eval.backends.shared.adapter_folder import Adapter, bare_adapter, lay_out
 from easi_eval.backends.shared.adapters import check_adapter, loads_pretrained, with_references
 from easi_eval.backends.shared.folder_digest import folder_revision
 from easi_eval.backends.shared.lineage import lineage
 from easi_eval.backends.shared.references import (
     NOT_THERE,
-    Adapter,
     Reference,
-    bare_adapter,
-    lay_out,
     located,
     references,
     referred_to,

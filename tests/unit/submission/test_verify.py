@@ -25,7 +25,8 @@ import pytest
 from test_archive import Made, config, members
 
 from easi_eval.backends import make_backend
-from easi_eval.backends.evidence import Evidence, checked
+from easi_eval.backends.completeness import checked
+from easi_eval.backends.evidence import Evidence
 from easi_eval.benchmarks import LMMS_EVAL, VLMEVALKIT, by_key
 from easi_eval.cli import main
 from easi_eval.core.errors import EasiError

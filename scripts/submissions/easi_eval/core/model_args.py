@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -89,3 +90,34 @@ def _split_commas(text: str) -> list[str]:
             "so that the shell leaves it alone",
         )
     return [*parts, text[start:]]
+
+
+def literal(text: str) -> object:
+    """Return the value of a ``--model-args`` part: a Python or JSON literal, else the text."""
+    words = {"true": True, "false": False, "null": None, "none": None}
+    if text.lower() in words:
+        return words[text.lower()]
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+def check_number(name: str, value: str, default: object, whose: str) -> None:
+    """Refuse a text where the class's own default is a number.
+
+    ``batch_size`` is left out, because backends accept words such as ``auto`` there.
+
+    Raises:
+        EasiError: If the value is not a number.
+    """
+    if (
+        isinstance(default, int | float)
+        and not isinstance(default, bool)
+        and not name.startswith("batch_size")
+        and isinstance(literal(value), str)
+    ):
+        raise EasiError(
+            f"--model-args {name}={value} is not a number",
+            hint=f"{whose} has {name}={default} by default",
+        )

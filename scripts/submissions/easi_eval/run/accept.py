@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ..backends.evidence import Evidence, gather
+from ..backends.completeness import gather
+from ..backends.evidence import Evidence
 from ..benchmarks import Benchmark
 from ..core.errors import EasiError
 from ..core.libraries import mixed

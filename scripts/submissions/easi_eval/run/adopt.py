@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..backends.base import Reader
-from ..backends.evidence import Evidence, gather
+from ..backends.completeness import gather
+from ..backends.evidence import Evidence
 from ..benchmarks import by_key
 from ..config import RunConfig
 from ..core.errors import EasiError

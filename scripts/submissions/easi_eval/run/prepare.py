@@ -7,10 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..backends.base import Resolver
+from ..backends.shared.adapter_folder import bare_adapter, base_of, lay_out
 from ..backends.shared.adapters import checkpoints
 from ..backends.shared.model_files import weights_need
 from ..backends.shared.newer_checkpoints import read_as_they_are, shadows
-from ..backends.shared.references import Reference, bare_adapter, base_of, lay_out, reached
+from ..backends.shared.references import Reference, reached
 from ..core.errors import DiskFull, EasiError, NoRoom, Unreachable
 from ..core.events import BenchmarkScored, Emit, Notice, PhaseStarted
 from ..core.model import ModelChoice

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..backends.base import Reader
-from ..backends.evidence import checked
+from ..backends.completeness import checked
 from ..benchmarks import ALL_KEYS, by_key
 from ..config import RunConfig
 from ..core.backend_facts import BACKEND_FACTS
@@ -97,7 +97,7 @@ def prove(source: ArchivedRun, key: str, folder: Path) -> Proof:
 
 
 def _score(source: ArchivedRun, key: str, folder: Path, judge: str, proof: Proof) -> BenchmarkScore:
-    """Compute the score of the files in one folder, as ``evidence.gather`` does.
+    """Compute the score of the files in one folder, as ``completeness.gather`` does.
 
     The table of its questions is stored in ``proof``.
     """

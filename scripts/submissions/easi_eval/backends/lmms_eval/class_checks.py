@@ -8,8 +8,9 @@ from pathlib import Path
 
 from ...config import RunConfig
 from ...core.errors import EasiError
+from ...core.model_args import check_number
 from ...core.suggest import did_you_mean
-from ..shared import catalog, launch_env, model_paths
+from ..shared import catalog, model_paths
 from ..shared.engines import how_to_get
 from ..shared.signature import Signature
 from . import FACTS
@@ -74,9 +75,7 @@ def check_engine(cfg: RunConfig, package: str | None) -> None:
 def check_names(cfg: RunConfig, takes: Signature) -> None:
     """Refuse an argument that the class would fail on after everything is fetched."""
     for name, value in cfg.model_arguments.items():
-        launch_env.check_number(
-            name, value, takes.defaults.get(name), f"lmms-eval's type {cfg.model}"
-        )
+        check_number(name, value, takes.defaults.get(name), f"lmms-eval's type {cfg.model}")
     for name in cfg.model_arguments if not takes.open else ():
         if name not in takes.names:
             raise EasiError(

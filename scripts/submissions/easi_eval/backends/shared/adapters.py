@@ -14,10 +14,11 @@ from pathlib import Path
 from ...core.errors import EasiError
 from ...core.model import ModelChoice
 from ...data.needs import HubSettings
+from .adapter_folder import bare_adapter, base_of
 from .class_source import ClassSource
 from .model_files import files_of
 from .model_paths import CHECKPOINT_KEYS, is_hub_id
-from .references import bare_adapter, base_of, referred_to
+from .references import referred_to
 
 # Endings of classes whose ``from_pretrained`` does not load the model's weights.
 NO_MODELS = ("Tokenizer", "TokenizerFast", "Processor", "Config", "FeatureExtractor")

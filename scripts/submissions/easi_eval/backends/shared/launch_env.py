@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import os
 import site
 import sys
@@ -10,7 +9,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ...config import RunConfig
-from ...core.errors import EasiError
 from ...core.libraries import installed
 from ...core.places import cache_folder
 from ...data.needs import HubSettings
@@ -102,34 +100,3 @@ def threads(workers: int) -> dict[str, str]:
     if outer.isdecimal() and int(outer) > 0:
         return {"OMP_NUM_THREADS": outer}
     return {"OMP_NUM_THREADS": str(max(1, min(8, len(os.sched_getaffinity(0)) // workers)))}
-
-
-def literal(text: str) -> object:
-    """Return the value of a ``--model-args`` part: a Python or JSON literal, else the text."""
-    words = {"true": True, "false": False, "null": None, "none": None}
-    if text.lower() in words:
-        return words[text.lower()]
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text
-
-
-def check_number(name: str, value: str, default: object, whose: str) -> None:
-    """Refuse a text where the class's own default is a number.
-
-    ``batch_size`` is left out, because backends accept words such as ``auto`` there.
-
-    Raises:
-        EasiError: If the value is not a number.
-    """
-    if (
-        isinstance(default, int | float)
-        and not isinstance(default, bool)
-        and not name.startswith("batch_size")
-        and isinstance(literal(value), str)
-    ):
-        raise EasiError(
-            f"--model-args {name}={value} is not a number",
-            hint=f"{whose} has {name}={default} by default",
-        )

@@ -12,6 +12,7 @@ from ...core.errors import EasiError, Unreachable
 from ...data.model_file import fetch_model_file
 from ...data.needs import HubSettings, Need
 from . import references
+from .adapter_folder import Adapter, bare_adapter, base_of
 from .folder_digest import folder_revision
 from .model_paths import check_folder, is_hub_id, model_name, model_path
 
@@ -82,7 +83,7 @@ def model_config(model: str, hub: HubSettings, revision: str = "") -> dict[str, 
                 raise error from None
     else:
         check_folder(folder)
-    adapter = references.bare_adapter(folder)
+    adapter = bare_adapter(folder)
     return (
         _config(folder / references.CONFIG)
         if adapter is None
@@ -90,11 +91,9 @@ def model_config(model: str, hub: HubSettings, revision: str = "") -> dict[str, 
     )
 
 
-def _base_config(
-    model: str, adapter: references.Adapter, hub: HubSettings
-) -> dict[str, object] | None:
+def _base_config(model: str, adapter: Adapter, hub: HubSettings) -> dict[str, object] | None:
     """Return the ``config.json`` of an adapter's base."""
-    base = references.base_of(adapter)
+    base = base_of(adapter)
     try:
         return model_config(base, hub)
     except EasiError as error:

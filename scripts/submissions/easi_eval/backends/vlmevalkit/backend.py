@@ -12,11 +12,12 @@ from ...core.model import ModelChoice
 from ...data.needs import HubSettings, Need
 from ...scores import judging
 from ..shared import adapters, catalog, model_files, model_paths, parsers, quantised
-from . import FACTS, class_checks, class_code, own_classes
+from . import FACTS, class_checks, class_code, class_notes, own_classes
 from .command_line import RUN_PY, check_words, parser
 from .launcher import VLMEvalKitLauncher
 from .reader import VLMEvalKitReader
-from .resolve import GENERIC, ResolutionInput, choose, class_sources
+from .registered import ResolutionInput
+from .resolve import GENERIC, choose, class_sources
 
 
 class VLMEvalKit(VLMEvalKitLauncher, VLMEvalKitReader):
@@ -74,7 +75,7 @@ class VLMEvalKit(VLMEvalKitLauncher, VLMEvalKitReader):
         model = choose(ResolutionInput(cfg, package, catalog.vlmeval_entries(package), self.hub))
         classes = class_sources(package, model)
         class_checks.check(cfg, model, classes)
-        said = class_checks.notes(cfg, model, classes, generic=model.cls == GENERIC)
+        said = class_notes.notes(cfg, model, classes, generic=model.cls == GENERIC)
         engine = "" if model.served else class_code.engine(classes, model.arguments)[0]
         model = adapters.with_references(replace(model, engine=engine), self.hub)
         adapters.check_adapter(model, classes)

@@ -1,4 +1,4 @@
-"""Checks of the chosen VLMEvalKit class, and the notes on it in the plan.
+"""Checks of the chosen VLMEvalKit class.
 
 Covered are engines, keys, arguments, revisions and how VSI-Bench videos are shown.
 """
@@ -9,18 +9,17 @@ import importlib.util
 from collections.abc import Sequence
 from dataclasses import replace
 
-from ...benchmarks import VLMEVALKIT
 from ...config import RunConfig
 from ...core.errors import EasiError
 from ...core.model import ModelChoice
-from ...core.model_args import format_model_args
+from ...core.model_args import check_number, format_model_args
 from ...core.suggest import did_you_mean, nearest
-from ..shared import launch_env
 from ..shared.class_source import ClassSource
 from ..shared.engines import how_to_get
 from ..shared.signature import Signature, signature
 from . import class_code
 from .api_keys import missing_keys
+from .class_code import native_video
 
 # Similarity (difflib) from which an unknown name counts as a misspelt known one: max_pixls for
 # max_pixels does, top_n for top_p does not.
@@ -47,102 +46,6 @@ def check_ready(cfg: RunConfig, model: ModelChoice, classes: Sequence[ClassSourc
     _check_keys(model)
     if classes:
         _check_engine(cfg, model, classes)
-
-
-def notes(
-    cfg: RunConfig, model: ModelChoice, classes: Sequence[ClassSource], generic: bool
-) -> tuple[str, ...]:
-    """Return the lines on the class for plan and manifest.
-
-    They tell how tokens are sampled, whether remote code runs, which attention is used, arguments
-    whose effect is unknown, the engine, and how VSI-Bench is shown.
-
-    Args:
-        cfg: The run's options.
-        model: The choice.
-        classes: The class and its bases; empty if they are not known.
-        generic: Whether it is the generic class; remote code and attention are then left out.
-    """
-    said = [sampling(cfg, model, classes)]
-    package = "" if model.served else class_code.engine(classes, model.arguments)[0]
-    if not model.served and not generic:
-        if class_code.trusts_remote_code(classes, package):
-            said.append(
-                f"{model.cls} lets Python code that the checkpoint brings run "
-                "(trust_remote_code=True is written in it)"
-            )
-        if (
-            not package
-            and class_code.asks_flash_attention(classes)
-            and importlib.util.find_spec("flash_attn") is None
-        ):
-            said.append(
-                f"flash-attn is not installed: {model.cls} asks for flash_attention_2 and is "
-                "loaded with sdpa"
-            )
-    if unknown := _unknown(cfg, signature(classes)) if classes else []:
-        said.append(
-            f"{model.cls} takes any argument: that it uses {', '.join(unknown)} is not known"
-        )
-    if package:
-        said.append(f"{package} answers, not transformers")
-    if any(bench.source(VLMEVALKIT).vsi_input for bench in cfg.selected) and native_video(
-        model, classes
-    ):
-        said.append(
-            "VSI-Bench: 32 frames as images (--vsi-input frames)"
-            if cfg.vsi_input == "frames"
-            else "VSI-Bench: native video, as is this backend's way for this class; "
-            "--vsi-input frames shows 32 frames as images (EASI's advice for SenseNova-SI-Qwen)"
-        )
-    return tuple(said)
-
-
-def sampling(cfg: RunConfig, model: ModelChoice, classes: Sequence[ClassSource]) -> str:
-    """Return one line: the settings that decide how tokens are sampled, each with its source."""
-    package = "" if model.served else class_code.engine(classes, model.arguments)[0]
-    written = class_code.hard_coded(classes, package)
-    defaults = signature(classes).defaults
-    given = {name: value for name, value in model.arguments.items() if name in class_code.SAMPLING}
-    parts = [
-        ({name: given[name] for name in given if name in cfg.model_arguments}, "--model-args"),
-        (
-            {name: given[name] for name in given if name not in cfg.model_arguments},
-            f"entry {model.entry}" if model.entry else "settings taken",
-        ),
-        (
-            {name: value for name, value in written.items() if name not in given},
-            f"in the code of {model.cls}",
-        ),
-        (
-            {
-                name: value
-                for name, value in defaults.items()
-                if name in class_code.SAMPLING
-                and value is not None
-                and name not in {**given, **written}
-            },
-            f"defaults of {model.cls}",
-        ),
-    ]
-    words = [
-        f"{', '.join(f'{name}={value}' for name, value in values.items())} ({where})"
-        for values, where in parts
-        if values
-    ]
-    rest = (
-        "what the server does"
-        if model.served
-        else "what the class and the checkpoint's generation_config say"
-    )
-    return f"sampling: {'; '.join([*words, f'else {rest}' if words else rest])}"
-
-
-def native_video(model: ModelChoice, classes: Sequence[ClassSource]) -> bool:
-    """Return whether VLMEvalKit gives the class whole videos instead of frames."""
-    if model.served:
-        return bool({**signature(classes).defaults, **model.arguments}.get("video_llm"))
-    return class_code.attribute(classes, "VIDEO_LLM") is True
 
 
 def _check_vsi_input(cfg: RunConfig, model: ModelChoice, classes: Sequence[ClassSource]) -> None:
@@ -175,7 +78,7 @@ def _check_arguments(cfg: RunConfig, model: ModelChoice, classes: Sequence[Class
         )
     known = _known(takes)
     for name, value in cfg.model_arguments.items():
-        launch_env.check_number(name, value, takes.defaults.get(name), model.cls)
+        check_number(name, value, takes.defaults.get(name), model.cls)
     if "pretrained" in cfg.model_arguments and "pretrained" not in takes.names:
         raise EasiError(
             "--model-args pretrained=: on VLMEvalKit --model names the checkpoint, here "
@@ -183,7 +86,7 @@ def _check_arguments(cfg: RunConfig, model: ModelChoice, classes: Sequence[Class
             hint=f"write --model {cfg.model_arguments['pretrained']}, or add --backend lmms-eval "
             "for a model type of lmms-eval",
         )
-    for name in _unknown(cfg, takes):
+    for name in unknown_arguments(cfg, takes):
         # A class with **kwargs would silently accept a misspelt name.
         if takes.open and not nearest(name, known, n=1, cutoff=MISSPELT):
             continue
@@ -207,7 +110,8 @@ def _known(takes: Signature) -> frozenset[str]:
     )
 
 
-def _unknown(cfg: RunConfig, takes: Signature) -> list[str]:
+def unknown_arguments(cfg: RunConfig, takes: Signature) -> list[str]:
+    """Return the names among ``--model-args`` that the class is not known to use."""
     return [
         name for name in cfg.model_arguments if name not in _known(takes) and name != "model_path"
     ]
