@@ -7,9 +7,10 @@ answers next.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from easi_eval.benchmarks import VLMEVALKIT
 from easi_eval.core.model import ModelChoice
@@ -18,11 +19,11 @@ from easi_eval.engine.generation import Generation
 from easi_eval.engine.prefetch import Prefetcher
 from easi_eval.engine.vlm.cuts import Decoded
 from easi_eval.engine.work import Item, load_work
-from easi_eval.engine.worker import open_journal, work_loop
+from easi_eval.engine.worker import AnswerItems, open_journal, work_loop
 
 from . import models, patches
 from .api_model import ServedModel
-from .datasets import Datasets
+from .datasets import Datasets, LoadedDataset
 from .prompts import generate, ready_prompt
 
 
@@ -55,31 +56,45 @@ def answer(run_root: Path, model_choice: ModelChoice, args: argparse.Namespace) 
     refuse_spilled(model)
     journal.loaded(made_with(model))
     by_key = {assignment.key: assignment for assignment in work.benchmarks}
+
+    def dataset_of(item: Item) -> LoadedDataset:
+        return datasets.get(by_key[item.benchmark])
+
     if getattr(model, "is_api", False):
-        served = ServedModel(model)
-
-        def ask(chunk: Sequence[Item]) -> list[Generation | Exception]:
-            (item,) = chunk
-            return [served.answer(lambda: datasets.get(by_key[item.benchmark]), item.id)]
-
+        ask = _from_server(ServedModel(model), dataset_of)
         work_loop(run_root, work, items, ask, journal=journal, at_once=args.api_nproc)
         return 0
+    prefetcher = Prefetcher(lambda item: ready_prompt(model, dataset_of(item), item.id))
+    ask = _from_model(model, dataset_of, prefetcher)
+    work_loop(run_root, work, items, ask, journal=journal, prepare=prefetcher.prepare)
+    print(prefetcher.summary(), flush=True)
+    return 0
 
-    prefetcher = Prefetcher(
-        lambda item: ready_prompt(model, datasets.get(by_key[item.benchmark]), item.id)
-    )
+
+def _from_server(served: ServedModel, dataset_of: Callable[[Item], LoadedDataset]) -> AnswerItems:
+    """Return what asks a model behind a server one question."""
+
+    def ask(chunk: Sequence[Item]) -> list[Generation | Exception]:
+        (item,) = chunk
+        return [served.answer(lambda: dataset_of(item), item.id)]
+
+    return ask
+
+
+def _from_model(
+    model: Any, dataset_of: Callable[[Item], LoadedDataset], prefetcher: Prefetcher[Any]
+) -> AnswerItems:
+    """Return what asks a model of this process, one question after the other."""
     decoded = Decoded()
 
-    def answer_chunk(chunk: Sequence[Item]) -> list[Generation]:
-        made = []
+    def ask(chunk: Sequence[Item]) -> list[Generation | Exception]:
+        made: list[Generation | Exception] = []
         for item in chunk:
             message = prefetcher.take(item)
             decoded.forget()
-            answered = generate(model, datasets.get(by_key[item.benchmark]), item.id, message)
+            answered = generate(model, dataset_of(item), item.id, message)
             (cut,) = decoded.cuts([answered.text])
             made.append(replace(answered, cut=cut))
         return made
 
-    work_loop(run_root, work, items, answer_chunk, journal=journal, prepare=prefetcher.prepare)
-    print(prefetcher.summary(), flush=True)
-    return 0
+    return ask

@@ -1,32 +1,26 @@
-"""Keeps failed questions out of VLMEvalKit's evaluation and records them in the scorer's notes."""
+"""Keeps failed questions out of VLMEvalKit's evaluation and describes them for its notes."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
 
 from easi_eval.backends.vlmevalkit.question_rows import question_facts
 from easi_eval.benchmarks import VLMEVALKIT, by_key
 from easi_eval.engine.journal import Answer
 from easi_eval.scores.recompute import SETS
-from easi_eval.scores.scorer_notes import FailedItem, add_failed
+from easi_eval.scores.scorer_notes import FailedItem
+
+from .datasets import LoadedDataset
 
 
-@contextlib.contextmanager
-def noted(key: str, dataset: Any, answers: Mapping[str, Answer], folder: Path) -> Iterator[None]:
-    """Record the failed questions of a benchmark, then run the evaluation inside the context.
-
-    3DSRBench's evaluation raises KeyError when a question is missing from a set of paired ones. It
-    has written its rows by then but no scores; the results are read from such rows. That KeyError
-    is suppressed.
+def items(key: str, dataset: LoadedDataset, answers: Mapping[str, Answer]) -> list[FailedItem]:
+    """Return what the scorer notes of the failed questions among ``answers``.
 
     Args:
         key: The benchmark.
-        dataset: ``datasets.Loaded``; its table says the type and the right answer of each question.
+        dataset: Its table says the type and the right answer of each question.
         answers: Outcomes by item id.
-        folder: Where the scorer's notes are written.
     """
     rule = by_key(key).source(VLMEVALKIT).rows
     table = dataset.source.data
@@ -45,8 +39,17 @@ def noted(key: str, dataset: Any, answers: Mapping[str, Answer], folder: Path) -
                     facts["options"],
                 )
             )
-    add_failed(folder, found)
-    sets = {name(one.variant) for one in found if one.variant for name in SETS.values()}
+    return found
+
+
+@contextlib.contextmanager
+def without_paired(failed: Sequence[FailedItem]) -> Iterator[None]:
+    """Suppress the KeyError of 3DSRBench's evaluation for a set without the failed questions.
+
+    It is raised when a question is missing from a set of paired ones. The evaluation has written
+    its rows by then but no scores; the results are read from such rows.
+    """
+    sets = {name(one.variant) for one in failed if one.variant for name in SETS.values()}
     try:
         yield
     except KeyError as error:

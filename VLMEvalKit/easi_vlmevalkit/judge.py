@@ -12,10 +12,7 @@ known to be due to the question: the judge answered other questions around it.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import functools
-import hashlib
-import json
 import os
 import random
 import threading
@@ -30,10 +27,8 @@ from easi_eval.backends.vlmevalkit.judge_endpoint import Endpoint, is_completion
 from easi_eval.core.errors import EasiError
 from easi_eval.core.run_folder import sanitise
 
-SCHEMA = 1
-# VLMEvalKit's text for a missing answer (fail_msg in api/gpt.py). Here it means that the judge
-# refused this question, not that the judge failed.
-NO_ANSWER = "Failed to obtain answer via API. "
+from .judge_replies import NO_ANSWER, ReplyCache
+
 # HTTP statuses that may be due to the question: too long, or refused by a filter.
 OF_THE_QUESTION = (400, 413, 422)
 HOPELESS = (401, 403, 404)  # HTTP statuses that no retry changes
@@ -63,75 +58,13 @@ class _Refused(Exception):
         self.what = f"HTTP {code}" if code else "empty answers"
 
 
-class ReplyCache:
-    """Cache of the judge's replies in an append-only file, one JSON line per reply.
-
-    Only one process may write it at a time. Opening the file removes a last line that a kill cut
-    off.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._lock = threading.Lock()
-        self._known: dict[str, str] = {}
-        data = path.read_bytes() if path.exists() else b""
-        whole = data.rpartition(b"\n")[0] + b"\n" if b"\n" in data else b""
-        for line in whole.splitlines():
-            # A damaged line costs no more than asking its question again.
-            with contextlib.suppress(ValueError, KeyError, TypeError):
-                record = json.loads(line)
-                # Earlier versions cached refusals that may have been due to the judge: ask again.
-                if record["schema"] == SCHEMA and (
-                    record["said"] != NO_ANSWER or record.get("confirmed") is True
-                ):
-                    self._known[record["key"]] = str(record["said"])
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = path.open("ab")
-        if len(whole) < len(data):
-            self._file.truncate(len(whole))
-
-    @staticmethod
-    def key(judge: str, prompt: str, turn: int) -> str:
-        """Return the cache key of a request.
-
-        Args:
-            judge: Name of the judge.
-            prompt: The whole prompt, which holds question, options and answer.
-            turn: How often the same question has sent this prompt before.
-        """
-        return hashlib.sha256(json.dumps([judge, prompt, turn]).encode()).hexdigest()
-
-    def get(self, key: str) -> str | None:
-        """Return the cached reply, or None."""
-        return self._known.get(key)
-
-    def put(self, key: str, judge: str, said: str) -> None:
-        """Cache a reply and write it to disk.
-
-        ``said`` may be NO_ANSWER only for a refusal that is known to be due to the question.
-        """
-        record = {
-            "schema": SCHEMA,
-            "key": key,
-            "judge": judge,
-            "said": said,
-            **({"confirmed": True} if said == NO_ANSWER else {}),
-        }
-        line = json.dumps(record).encode() + b"\n"
-        with self._lock:
-            self._known[key] = said
-            self._file.write(line)
-            self._file.flush()
-            os.fsync(self._file.fileno())
-
-
 class Judge:
     """Replaces VLMEvalKit's judge object.
 
     Args:
         client: VLMEvalKit's judge; only its ``generate_inner`` is used.
         name: Name of the judge, part of the cache key.
-        memory: The cache.
+        replies: The cache.
         tries: Requests for one question before the judge has failed.
         wait: Sleeps for the given number of seconds.
         dead: How the judge failed in another benchmark; None if it did not.
@@ -143,15 +76,15 @@ class Judge:
         self,
         client: Any,
         name: str,
-        memory: ReplyCache,
+        replies: ReplyCache,
         tries: int = 6,
         wait: Callable[[float], object] = time.sleep,
         dead: JudgeFailed | None = None,
     ) -> None:
-        self._client, self._name, self._memory, self._tries, self._wait = (
+        self._client, self._name, self._replies, self._tries, self._wait = (
             client,
             name,
-            memory,
+            replies,
             max(tries, 1),
             wait,
         )
@@ -209,7 +142,7 @@ class Judge:
             return said
 
     def _known(self, key: str) -> str | None:
-        return NO_ANSWER if key in self._refused else self._memory.get(key)
+        return NO_ANSWER if key in self._refused else self._replies.get(key)
 
     def _keep(self, key: str, prompt: str, said: str) -> None:
         """Cache a reply, and a single refusal between it and an earlier reply."""
@@ -219,9 +152,9 @@ class Judge:
             self._answered, self._control = True, prompt
             if alone is not None:
                 del self._refused[alone]
-        self._memory.put(key, self._name, said)
+        self._replies.put(key, self._name, said)
         if alone is not None:
-            self._memory.put(alone, self._name, NO_ANSWER)
+            self._replies.put(alone, self._name, NO_ANSWER)
 
     def _refuse(self, key: str, prompt: str, refusal: _Refused) -> None:
         """Note a refusal whose reason is unknown.
@@ -253,7 +186,7 @@ class Judge:
         again = {}
         for key, prompt in self._refused.items():
             try:
-                self._memory.put(key, self._name, self._ask(prompt))
+                self._replies.put(key, self._name, self._ask(prompt))
             except _Refused:
                 again[key] = prompt
         if again:
@@ -264,7 +197,7 @@ class Judge:
                     f"{refusal.what} to {len(again)} questions, and to one that is none of them"
                 ) from refusal
             for key in again:
-                self._memory.put(key, self._name, NO_ANSWER)
+                self._replies.put(key, self._name, NO_ANSWER)
         answered = len(self._refused) > len(again)
         self._refused, self._streak = {}, []
         return answered
@@ -390,7 +323,7 @@ def build(
     build: Callable[..., Any],
     name: str,
     where: Endpoint,
-    memory: ReplyCache,
+    replies: ReplyCache,
     judges: list[Judge],
     **kwargs: Any,
 ) -> Judge:
@@ -404,7 +337,7 @@ def build(
         Judge(
             client,
             client.model,
-            memory,
+            replies,
             int(kwargs.get("retry", 6)),
             dead=next((one.dead for one in judges if one.dead), None),
         )

@@ -34,6 +34,7 @@ from easi_eval.engine.vlm.newer_configs import read_newer_configs
 from easi_eval.scores.judging import BY_RULES
 
 from . import attention, judge, lossless_xlsx, media_names, models, own_models, run_functions
+from .judge_replies import ReplyCache
 from .outcomes import Outcomes
 
 
@@ -172,13 +173,13 @@ def ask_judge(run_root: Path, name: str) -> list[judge.Judge]:
     from vlmeval.dataset.utils import multiple_choice
     from vlmeval.dataset.utils.spatial_bench import cal_scores, llm_extract
 
-    where, memory = endpoint(), judge.ReplyCache(RunPaths(run_root).judge_answers)
+    where, replies = endpoint(), ReplyCache(RunPaths(run_root).judge_answers)
     judges: list[judge.Judge] = []
     current = threading.local()
     # build_judge: the judge is built anew for every dataset, looks for keys by its name, falls back
     # to rules without saying so, and caches replies by the question's index alone.
     image_mcq.build_judge = cal_scores.build_judge = functools.partial(
-        judge.build, image_mcq.build_judge, name, where, memory, judges
+        judge.build, image_mcq.build_judge, name, where, replies, judges
     )
     # rd (random): a letter drawn for an unreadable answer depends on the order of the questions.
     multiple_choice.rd = judge.Letters(current)

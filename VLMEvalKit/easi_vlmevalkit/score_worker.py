@@ -18,7 +18,7 @@ from easi_eval.engine.driver import without_gc
 from easi_eval.engine.journal import Answer
 from easi_eval.engine.scorer import score_loop
 from easi_eval.engine.work import Assignment, load_work
-from easi_eval.scores.scorer_notes import add_notes
+from easi_eval.scores.scorer_notes import add_failed, add_notes
 
 from . import failed, judge, lossless_xlsx, patches
 from .datasets import Datasets
@@ -69,11 +69,13 @@ def score_one(
     prediction = folder / f"{args.model}_{assignment.task}.xlsx"
     lossless_xlsx.write_predictions(table, texts, prediction)
     add_notes(folder, lossy=lossless_xlsx.lossy(texts))
+    lost = failed.items(assignment.key, dataset, answers)
+    add_failed(folder, lost)
 
     def evaluate() -> None:
         with (
             patches.exact_answers(prediction, list(texts.values())),
-            failed.noted(assignment.key, dataset, answers, folder),
+            failed.without_paired(lost),
         ):
             source.evaluate(str(prediction), **judge_options(args))
 

@@ -14,15 +14,8 @@ from typing import Any
 import pytest
 import requests
 
-from easi_vlmevalkit.judge import (
-    CONTROL,
-    NO_ANSWER,
-    Judge,
-    JudgeFailed,
-    Letters,
-    ReplyCache,
-    evaluate_settled,
-)
+from easi_vlmevalkit.judge import CONTROL, Judge, JudgeFailed, Letters, evaluate_settled
+from easi_vlmevalkit.judge_replies import NO_ANSWER, ReplyCache
 from judge_server import KEY, JudgeServer, judge_server, verdict
 from program import a_closed_port
 
