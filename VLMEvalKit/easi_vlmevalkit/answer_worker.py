@@ -14,12 +14,13 @@ from typing import Any
 
 from easi_eval.benchmarks import VLMEVALKIT
 from easi_eval.core.model import ModelChoice
+from easi_eval.engine.asking import AnswerItems
 from easi_eval.engine.driver import without_gc
 from easi_eval.engine.generation import Generation
 from easi_eval.engine.prefetch import Prefetcher
 from easi_eval.engine.vlm.cuts import Decoded
 from easi_eval.engine.work import Item, load_work
-from easi_eval.engine.worker import AnswerItems, open_journal, work_loop
+from easi_eval.engine.worker import open_journal, work_loop
 
 from . import models, patches
 from .api_model import ServedModel

@@ -28,7 +28,7 @@ RESTARTED = 15.0  # seconds within which a keeper restarts a worker that died
 
 # Arguments: the assignment, the outcomes by item id in document order, and an empty folder for all
 # files. An outcome may be a failure: the backend's evaluator does not get that question, and the
-# scorer notes it (results/notes.py).
+# scorer notes it (``scores/scorer_notes.py``).
 Score = Callable[[Assignment, Mapping[str, Answer], Path], None]
 
 

@@ -11,37 +11,28 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import NamedTuple
 
 from ..core.atomic_files import text_digest
-from ..core.errors import DiskFull, is_full, worded
-from ..core.redact import Redactor
 from ..core.run_folder import RunPaths
+from .asking import AnswerItems, Asker, Raised, Results
 from .doubt import ENOUGH, Doubt
-from .generation import Generation
-from .journal import Answer, Journal
+from .journal import Journal
 from .journal_state import JournalState
-from .model_errors import free_memory, is_lasting, is_out_of_memory
+from .model_errors import is_out_of_memory
 from .queue import Lease, Queue
 from .stores import LocalStore, Store, connect
-from .work import Assignment, Item, SetAside, Work, item_seed, seed_everything
-from .worker_errors import ErrorPrinter
+from .work import Item, SetAside, Work
 
 # An item is recorded as failed after so many tries, deaths of workers, or killed hangs.
 MAX_TRIES = 2
 MAX_DEATHS = 3
 MAX_HANGS = 2
-LONGEST_REASON = 500
 # Longest wait for one of several open calls, in seconds; then the queue is asked for more work.
 COLLECT_FOR = 1.0
 # Seconds between two checks of a worker that waits for others to try its questions.
 ASK_AGAIN = 0.2
 
 
-# Returns one result per item, in order. An exception in place of a result concerns that item alone;
-# one that is raised concerns all of them, and they are then asked one by one.
-AnswerItems = Callable[[Sequence[Item]], Sequence[Generation | Exception]]
-Results = Sequence[Generation | Exception] | Exception  # of one call, or what it raised
 # Arguments: the questions to be asked now, and those that probably follow. Returns at once.
 Prepare = Callable[[Sequence[Item], Sequence[Item]], None]
 
@@ -123,18 +114,6 @@ def _store(run_root: Path, work: Work) -> Store:
     return connect(address).with_prefix(f"easi/{run}/{work.launch}.{work.stage}")
 
 
-class _QuestionError(NamedTuple):
-    """The exception of a question.
-
-    Attributes:
-        reason: One line, made before the traceback is cleared (it holds memory of the device).
-    """
-
-    item: Item
-    error: Exception
-    reason: str
-
-
 @dataclass(frozen=True)
 class _Call:
     """A call of ``answer`` that runs in a thread."""
@@ -157,20 +136,10 @@ class _Worker:
         answer: AnswerItems,
         prepare: Prepare | None = None,
     ) -> None:
-        self._assignments: dict[str, Assignment] = {
-            assignment.key: assignment for assignment in work.benchmarks
-        }
-        self._work, self._journal, self._queue, self._state, self._answer = (
-            work,
-            journal,
-            queue,
-            state,
-            answer,
-        )
+        self._work, self._journal, self._queue, self._state = work, journal, queue, state
         self._prepare, self._set_aside = prepare, SetAside(run_root, work.launch)
         self._doubt = Doubt(state)
-        self._errors = ErrorPrinter(run_root, work.launch)
-        self._redact = Redactor.from_environ().line
+        self._asker = Asker(run_root, work, journal, self._doubt, answer)
 
     def run(self) -> None:
         """Serve leases one after the other until the queue is empty."""
@@ -197,7 +166,7 @@ class _Worker:
                     # The backend sets up the model per benchmark: finish the other one first.
                     self._collect(open_calls)
                 if lease and (asked := self._begin(lease)):
-                    open_calls[pool.submit(self._results, asked)] = _Call(
+                    open_calls[pool.submit(self._asker.results, asked)] = _Call(
                         lease, asked, time.monotonic()
                     )
                 elif lease:
@@ -223,7 +192,9 @@ class _Worker:
             self._end(
                 call.lease,
                 call.asked,
-                self._take(call.asked, future.result(), call.lease, time.monotonic() - call.began),
+                self._asker.take(
+                    call.asked, future.result(), call.lease, time.monotonic() - call.began
+                ),
             )
             self._queue.done(call.lease)
 
@@ -246,7 +217,7 @@ class _Worker:
 
     def _serve(self, lease: Lease) -> None:
         if asked := self._begin(lease):
-            self._end(lease, asked, self._ask(asked, lease))
+            self._end(lease, asked, self._asker.ask(asked, lease))
 
     def _begin(self, lease: Lease) -> list[Item]:
         """Journal the lease; returns the questions to ask.
@@ -263,7 +234,7 @@ class _Worker:
             )
         deadly = {item: reason for item in lease.items if (reason := self._deadly(item))}
         for item, reason in deadly.items():
-            self._fail(item, lease, reason)
+            self._asker.fail(item, lease, reason)
         left_out = self._set_aside.keys
         if aside := [
             item for item in lease.items if item.benchmark in left_out and item not in deadly
@@ -274,7 +245,7 @@ class _Worker:
             self._prepare(asked, self._queue.upcoming())
         return asked
 
-    def _end(self, lease: Lease, asked: Sequence[Item], raised: Sequence[_QuestionError]) -> None:
+    def _end(self, lease: Lease, asked: Sequence[Item], raised: Sequence[Raised]) -> None:
         """Give back, set aside or fail the questions that raised."""
         again: list[Item] = []
         # If a part of the batch was answered, the worker is not suspected.
@@ -295,7 +266,7 @@ class _Worker:
                 self._journal.returned([item], reason)
                 again.append(item)
             else:
-                self._fail(item, lease, reason)
+                self._asker.fail(item, lease, reason)
                 self._doubt.not_here()
         if again:
             self._queue.give_back(lease, again)
@@ -309,137 +280,3 @@ class _Worker:
         if self._state.deaths(item.key) >= MAX_DEATHS:
             return f"Killed: {MAX_DEATHS} workers died while they answered this"
         return ""
-
-    def _ask(self, items: Sequence[Item], lease: Lease, again: bool = True) -> list[_QuestionError]:
-        """Answer questions and journal the answers; returns what raised.
-
-        A chunk that raises as a whole is asked again item by item. An item that lacks memory is
-        asked once more, alone, after memory was freed.
-        """
-        seed_everything(self._seed(items))
-        began = time.monotonic()
-        results = self._results(items)
-        if isinstance(results, Exception) and len(items) > 1:
-            self._errors.report(_raised(items), results)
-            self._raise_if_broken(results, lease)
-            free_memory([results])
-            return [one for item in items for one in self._ask([item], lease)]
-        raised = self._take(items, results, lease, time.monotonic() - began)
-        if again and (lacking := [one.item for one in raised if is_out_of_memory(one.error)]):
-            raised = [one for one in raised if one.item not in lacking]
-            raised += [one for item in lacking for one in self._ask([item], lease, again=False)]
-        return raised
-
-    def _take(
-        self, items: Sequence[Item], results: Results, lease: Lease, seconds: float
-    ) -> list[_QuestionError]:
-        """Journal the answers of one call; returns what raised.
-
-        An exception of the call counts for all of its questions.
-        """
-        each = [results] * len(items) if isinstance(results, Exception) else results
-        raised: list[_QuestionError] = []
-        for item, result in zip(items, each, strict=True):
-            error = self._record(item, result, lease, seconds / len(items))
-            if error is not None:
-                raised.append(_QuestionError(item, error, self._reason(error)))
-        for item, error, _ in raised:
-            self._errors.report(_raised([item]), error)
-            self._raise_if_broken(error, lease)
-        if raised:
-            free_memory([one.error for one in raised])
-        return raised
-
-    def _raise_if_broken(self, error: Exception, lease: Lease) -> None:
-        """Raise if this process cannot continue after ``error``.
-
-        Raises:
-            DiskFull: A disk is full. The questions are returned, because a few failed ones would
-                count as wrong in a complete benchmark.
-            Exception: ``error`` itself, if every later call would raise it too (``is_lasting``).
-        """
-        if is_full(error):
-            self._journal.returned(lease.items, self._reason(error))
-            raise DiskFull(
-                "a disk took no more while a question was asked, what is answered is kept: "
-                f"{worded(error)}"
-            ) from error
-        if is_lasting(error):
-            raise error
-
-    def _results(self, items: Sequence[Item]) -> Results:
-        """The results of a call, or its exception.
-
-        The exception is returned, not raised, so that no handler keeps its frames alive.
-        """
-        try:
-            results = list(self._answer(items))
-        except Exception as error:
-            return error
-        if len(results) != len(items):
-            return RuntimeError(f"{len(items)} questions were asked and {len(results)} answered")
-        return results
-
-    def _record(
-        self, item: Item, result: Generation | Exception, lease: Lease, share: float
-    ) -> Exception | None:
-        """Journal an answer; returns the exception if there is none."""
-        if isinstance(result, Exception):
-            return result
-        if not isinstance(result, Generation) or not isinstance(result.text, str):
-            return TypeError(
-                f"the model answered {type(getattr(result, 'text', result)).__name__}, not text"
-            )
-        self._doubt.answered()
-        seconds = share if result.seconds is None else result.seconds
-        self._journal.answer(
-            Answer(
-                item.benchmark,
-                item.id,
-                self._assignments[item.benchmark].epoch,
-                result.text,
-                round(seconds, 4),
-                result.tokens,
-                result.finish,
-                result.frames,
-                result.prompt,
-                worker=self._journal.worker,
-                fence=lease.fence,
-                launch=self._work.launch,
-                cut=result.cut,
-            )
-        )
-        return None
-
-    def _fail(self, item: Item, lease: Lease, reason: str) -> None:
-        """Journal a final failure."""
-        self._journal.answer(
-            Answer(
-                item.benchmark,
-                item.id,
-                self._assignments[item.benchmark].epoch,
-                None,
-                0.0,
-                failure=reason,
-                worker=self._journal.worker,
-                fence=lease.fence,
-                launch=self._work.launch,
-            )
-        )
-
-    def _reason(self, error: Exception) -> str:
-        """One line "Type: message", redacted because it is shown in tables and archived."""
-        return " ".join(self._redact(worded(error)).split())[:LONGEST_REASON]
-
-    def _seed(self, items: Sequence[Item]) -> int:
-        """The seed for a call: that of the question, or of the batch as a whole.
-
-        Engines that sample in batches must seed each row with ``item_seed``; otherwise an answer
-        depends on the rest of its batch.
-        """
-        return item_seed(self._work.seed, items[0].benchmark, "\n".join(item.id for item in items))
-
-
-def _raised(items: Sequence[Item]) -> str:
-    names = ", ".join(item.id for item in items[:3]) + (" ..." if len(items) > 3 else "")
-    return f"{items[0].benchmark} {names} raised"
