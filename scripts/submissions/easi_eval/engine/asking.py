@@ -36,8 +36,8 @@ class Held(Protocol):
         """A number larger than that of every earlier lease of the same questions."""
 
 
-class Raised(NamedTuple):
-    """The exception of a question.
+class QuestionError(NamedTuple):
+    """A question whose call raised an exception.
 
     Attributes:
         reason: One line, made before the traceback is cleared (it holds memory of the device).
@@ -67,7 +67,7 @@ class Asker:
         self._errors = ErrorPrinter(run_root, work.launch)
         self._redact = Redactor.from_environ().line
 
-    def ask(self, items: Sequence[Item], lease: Held, again: bool = True) -> list[Raised]:
+    def ask(self, items: Sequence[Item], lease: Held, again: bool = True) -> list[QuestionError]:
         """Answer questions and journal the answers; returns what raised.
 
         A chunk that raises as a whole is asked again item by item. An item that lacks memory is
@@ -102,17 +102,17 @@ class Asker:
 
     def take(
         self, items: Sequence[Item], results: Results, lease: Held, seconds: float
-    ) -> list[Raised]:
+    ) -> list[QuestionError]:
         """Journal the answers of one call; returns what raised.
 
         An exception of the call counts for all of its questions.
         """
         each = [results] * len(items) if isinstance(results, Exception) else results
-        raised: list[Raised] = []
+        raised: list[QuestionError] = []
         for item, result in zip(items, each, strict=True):
             error = self._record(item, result, lease, seconds / len(items))
             if error is not None:
-                raised.append(Raised(item, error, self._reason(error)))
+                raised.append(QuestionError(item, error, self._reason(error)))
         for item, error, _ in raised:
             self._errors.report(_raised([item]), error)
             self._raise_if_broken(error, lease)

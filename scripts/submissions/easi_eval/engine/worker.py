@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ..core.atomic_files import text_digest
 from ..core.run_folder import RunPaths
-from .asking import AnswerItems, Asker, Raised, Results
+from .asking import AnswerItems, Asker, QuestionError, Results
 from .doubt import ENOUGH, Doubt
 from .journal import Journal
 from .journal_state import JournalState
@@ -245,7 +245,7 @@ class _Worker:
             self._prepare(asked, self._queue.upcoming())
         return asked
 
-    def _end(self, lease: Lease, asked: Sequence[Item], raised: Sequence[Raised]) -> None:
+    def _end(self, lease: Lease, asked: Sequence[Item], raised: Sequence[QuestionError]) -> None:
         """Give back, set aside or fail the questions that raised."""
         again: list[Item] = []
         # If a part of the batch was answered, the worker is not suspected.
