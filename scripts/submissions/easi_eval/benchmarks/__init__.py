@@ -14,6 +14,7 @@ from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from ..core.backend_facts import BACKEND_FACTS
 from ..core.errors import EasiError
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ _Entry = TypeVar("_Entry", bound="DataclassInstance")
 
 VLMEVALKIT = "vlmevalkit"
 LMMS_EVAL = "lmms-eval"
-BACKENDS = (VLMEVALKIT, LMMS_EVAL)
+BACKENDS = tuple(BACKEND_FACTS)
 LAYOUTS = ("wide", "wide_last_row", "key_value", "comma", "settings")
 UNPARSED_RULES = ("", "not_extracted", "log", "present", "empty")
 RECOMPUTES = ("mean", "type_mean", "part_mean", "caa")

@@ -19,7 +19,6 @@ from ..shared.engines import how_to_get
 from ..shared.signature import Signature, signature
 from . import class_code
 from .api_keys import missing_keys
-from .class_code import native_video
 
 # Similarity (difflib) from which an unknown name counts as a misspelt known one: max_pixls for
 # max_pixels does, top_n for top_p does not.
@@ -49,7 +48,7 @@ def check_ready(cfg: RunConfig, model: ModelChoice, classes: Sequence[ClassSourc
 
 
 def _check_vsi_input(cfg: RunConfig, model: ModelChoice, classes: Sequence[ClassSource]) -> None:
-    if cfg.vsi_input is not None and not native_video(model, classes):
+    if cfg.vsi_input is not None and not class_code.native_video(model, classes):
         if cfg.vsi_input == "video":
             raise EasiError(
                 f"--vsi-input video: {model.cls} takes no videos, it sees 32 frames as images",

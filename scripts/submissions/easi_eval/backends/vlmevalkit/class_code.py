@@ -12,7 +12,6 @@ from ...core.model import ModelChoice
 from ..shared.class_source import ClassSource
 from ..shared.literals import evaluate
 from ..shared.signature import is_plain, signature
-from . import class_code
 
 # The settings that decide how tokens are sampled, under the names used by VLMEvalKit's classes.
 SAMPLING = (
@@ -168,4 +167,4 @@ def native_video(model: ModelChoice, classes: Sequence[ClassSource]) -> bool:
     """Return whether VLMEvalKit gives the class whole videos instead of frames."""
     if model.served:
         return bool({**signature(classes).defaults, **model.arguments}.get("video_llm"))
-    return class_code.attribute(classes, "VIDEO_LLM") is True
+    return attribute(classes, "VIDEO_LLM") is True

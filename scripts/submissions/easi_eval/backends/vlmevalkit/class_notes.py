@@ -12,7 +12,6 @@ from ..shared.class_source import ClassSource
 from ..shared.signature import signature
 from . import class_code
 from .class_checks import unknown_arguments
-from .class_code import native_video
 
 
 def notes(
@@ -52,9 +51,9 @@ def notes(
         )
     if package:
         said.append(f"{package} answers, not transformers")
-    if any(bench.source(VLMEVALKIT).vsi_input for bench in cfg.selected) and native_video(
-        model, classes
-    ):
+    if any(
+        bench.source(VLMEVALKIT).vsi_input for bench in cfg.selected
+    ) and class_code.native_video(model, classes):
         said.append(
             "VSI-Bench: 32 frames as images (--vsi-input frames)"
             if cfg.vsi_input == "frames"
