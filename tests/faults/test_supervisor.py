@@ -278,7 +278,7 @@ def _state(pid: int) -> str:
 def test_a_job_inside_a_job_ends_with_the_outer_one(log: Path) -> None:
     mark = new_mark()
     code = f"""
-        sys.path.insert(0, {str(Path(supervisor.__file__).parents[2])!r})
+        sys.path.insert(0, {str(Path(supervisor.__file__).parents[3])!r})
         from easi_eval.engine.processes import supervisor
         from easi_eval.engine.processes.jobs import Job
         supervisor.run_job(Job("inner", ("/bin/sh", "-c", "echo $EASI_TAG; sleep 1000; :", sys.argv[1])), 1, grace=20)
