@@ -19,13 +19,10 @@ from ..data.contents import content_of, contents, differing, known_of, only_trut
 from ..data.needs import Fetched, Kind
 from ..scores.data_check import content_note
 from .identity import fingerprint
-from .plan import Plan
+from .plan import Plan, Todo
 
 SCORED_AGAIN = "scored again"
-
-
 STARTS_OVER = "starts over"
-
 
 Met = Mapping[str, Mapping[str, Fetched]]  # fetched needs by benchmark and repository
 
@@ -87,23 +84,8 @@ def begin(
         except EasiError as error:
             unreadable[key] = error
             continue
-        if change == SCORED_AGAIN:
-            emit(
-                Notice(
-                    f"{step.bench.title}: its right answers changed since it was begun; "
-                    "no question is asked again, all are scored again"
-                )
-            )
-            step = replace(step, scored=False)
-        elif change:
-            emit(
-                Notice(
-                    f"{step.bench.title}: its data or the model changed on the hub "
-                    "since it was begun; it starts over",
-                    "warning",
-                )
-            )
-            step = replace(step, epoch=step.epoch + 1, scored=False)
+        step = _after(step, change, emit)
+        if change == STARTS_OVER:
             plan.paths.item_list(key).unlink(missing_ok=True)
         begun = plan.paths.item_list(key).exists()
         # Otherwise answers exist and no record tells from which data; the present data must not be
@@ -132,6 +114,29 @@ def begin(
         replace(manifest, revisions={**manifest.revisions, **revisions}),
         unreadable,
     )
+
+
+def _after(step: Todo, change: str, emit: Emit) -> Todo:
+    """Return the step as it is after a change, and say what the change means."""
+    title = step.bench.title
+    if change == SCORED_AGAIN:
+        emit(
+            Notice(
+                f"{title}: its right answers changed since it was begun; "
+                "no question is asked again, all are scored again"
+            )
+        )
+        return replace(step, scored=False)
+    if change == STARTS_OVER:
+        emit(
+            Notice(
+                f"{title}: its data or the model changed on the hub "
+                "since it was begun; it starts over",
+                "warning",
+            )
+        )
+        return replace(step, epoch=step.epoch + 1, scored=False)
+    return step
 
 
 def table_state(path: Path) -> list[int]:
@@ -182,19 +187,7 @@ def _change(
         isinstance(recorded, Mapping)
         and not files.keys() >= set(open_ones)  # begun by a version that read every table
     )
-    data: Mapping[str, object]
-    if by_value:
-        data = contents(source, fetched.values(), records, say)
-    else:
-        # While the tables stay the same, one digest of all files identifies questions and truth.
-        files_now = digest(
-            sorted(
-                [repo, known_of(found)["files"]]
-                for repo, found in fetched.items()
-                if found.need.repo_type == "dataset"
-            )
-        )
-        data = {"questions": files_now, "truth": files_now}
+    data = contents(source, fetched.values(), records, say) if by_value else _of_files(fetched)
     if not isinstance(recorded, Mapping):
         return STARTS_OVER if changed else "", data
     if other_model:
@@ -216,6 +209,21 @@ def _change(
     if not same:
         return STARTS_OVER, data
     return SCORED_AGAIN, {**data, "questions": recorded.get("questions")}
+
+
+def _of_files(fetched: Mapping[str, Fetched]) -> dict[str, object]:
+    """Return digests of the data by their files.
+
+    While the tables stay the same, one digest of all files identifies questions and truth.
+    """
+    files = digest(
+        sorted(
+            [repo, known_of(found)["files"]]
+            for repo, found in fetched.items()
+            if found.need.repo_type == "dataset"
+        )
+    )
+    return {"questions": files, "truth": files}
 
 
 def made_from(manifest: Manifest, key: str) -> dict[str, str]:

@@ -54,10 +54,10 @@ class JudgePass:
     give: Callable[[Benchmark, Evidence, str], None]
     say: Callable[[str], None]
     _tried: set[str] = field(default_factory=set)
-    _under: dict[str, Benchmark] = field(default_factory=dict)
+    _judging: dict[str, Benchmark] = field(default_factory=dict)
     _process: Handle | None = None
-    _said: float = 0.0
-    _kept: int = 0
+    _reported: float = 0.0
+    _answers_before: int = 0
 
     def tick(self, over: Collection[str]) -> bool:
         """Collect finished results and start the next process if one is due.
@@ -75,17 +75,17 @@ class JudgePass:
                 return True
             self._collect()
             line = telling_line(self._process.outcome().log_tail)
-            for bench in self._under.values():
+            for bench in self._judging.values():
                 self._fail(bench, "the scorer ended without a result", line)
-            self._process, self._under = None, {}
+            self._process, self._judging = None, {}
         ready = self._ready(over)
         if ready:
             for bench in ready:
                 remove_scored(self.context.paths.root, bench.key)
             self._tried.update(bench.key for bench in ready)
-            self._under = {bench.key: bench for bench in ready}
+            self._judging = {bench.key: bench for bench in ready}
             self._process = self.start(ready)
-            self._said, self._kept = time.monotonic(), self._count()
+            self._reported, self._answers_before = time.monotonic(), self._count()
         return bool(ready)
 
     def _count(self) -> int:
@@ -97,12 +97,13 @@ class JudgePass:
             return sum(block.count(b"\n") for block in iter(lambda: file.read(1 << 20), b""))
 
     def _say_progress(self) -> None:
-        if time.monotonic() - self._said < EVERY:
+        if time.monotonic() - self._reported < EVERY:
             return
-        self._said = time.monotonic()
+        self._reported = time.monotonic()
+        judged = self._count() - self._answers_before
         self.say(
-            f"{self.context.policy.judge} has judged {self._count() - self._kept:,} answers of "
-            f"{', '.join(bench.title for bench in self._under.values())} so far"
+            f"{self.context.policy.judge} has judged {judged:,} answers of "
+            f"{', '.join(bench.title for bench in self._judging.values())} so far"
         )
 
     def _ready(self, over: Collection[str]) -> list[Benchmark]:
@@ -110,20 +111,20 @@ class JudgePass:
         settled = [
             found.score
             for key, found in self.rules.items()
-            if key in over and awaited.isdisjoint(alike(key))
+            if key in over and awaited.isdisjoint(judged_together(key))
         ]
         wanted = set(judging.to_judge(self.context.policy, settled, MEMBERS)) - self._tried
         return [bench for bench in self.todo if bench.key in wanted]
 
     def _collect(self) -> None:
         paths = self.context.paths
-        for key, bench in list(self._under.items()):
+        for key, bench in list(self._judging.items()):
             scored, failed = paths.scored(key), paths.failed(key)
             if scored.is_dir():
-                del self._under[key]
+                del self._judging[key]
                 self._accept(bench, scored)
             elif failed.is_file():
-                del self._under[key]
+                del self._judging[key]
                 note = read_json(failed)
                 self._fail(bench, str(note.get("error", "")) if isinstance(note, dict) else "")
 
@@ -189,6 +190,6 @@ class JudgePass:
         self.give(bench, evidence, line)
 
 
-def alike(key: str) -> tuple[str, ...]:
+def judged_together(key: str) -> tuple[str, ...]:
     """Return the benchmarks that are judged together with this one."""
     return next((members for members in MEMBERS if key in members), (key,))
