@@ -9,7 +9,8 @@ import pytest
 from easi_eval.benchmarks import ALL_KEYS, REHEARSED_KEYS
 from easi_eval.config import RunConfig
 from easi_eval.core.errors import EasiError
-from easi_eval.run.smoke import left_out, place, rehearse
+from easi_eval.run.smoke import left_out, rehearse
+from easi_eval.run.smoke_hub import place
 
 
 def test_a_benchmark_without_rehearsal_questions_is_left_out_and_named() -> None:

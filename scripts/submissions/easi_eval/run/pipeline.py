@@ -41,7 +41,8 @@ from .preflight import check, check_judge
 from .prepare import prepare
 from .resume import plan_run, set_aside, still_holds
 from .run_record import RunRecord
-from .smoke import planned_hub, rehearsal, rehearse
+from .smoke import planned_hub, rehearse
+from .smoke_hub import rehearsal
 from .summary import show_summary
 
 
