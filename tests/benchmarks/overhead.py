@@ -4,7 +4,7 @@
         [--processes 1 2]
 
 Each client is a thread with its own connection to one TCPStore on loopback, its own journal and the
-whole loop of ``answering/worker.py``. Two times are taken: from the moment every client has its
+whole loop of ``engine/worker.py``. Two times are taken: from the moment every client has its
 first question to the last answer; and whole, from before the clients read the journals, make and
 publish the plan, until all know that all questions are done.
 """

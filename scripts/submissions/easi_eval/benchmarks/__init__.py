@@ -43,7 +43,7 @@ class Part:
             recomputed from the rows whose question type is in ``types``.
         types: Question types it covers; empty means all.
         scale: Factor that converts the backend's number to 0-100.
-        group: Count sets of questions instead of single ones (see ``results/recompute.py``).
+        group: Count sets of questions instead of single ones (see ``scores/recompute.py``).
         extra: The leaderboard has no such sub-score: it is shown and archived, not submitted.
     """
 
@@ -195,7 +195,7 @@ class Source:
         task: Name given to the backend.
         overall: Key of the headline score in the aggregate file.
         scale: Factor that converts the headline score to 0-100.
-        recompute: How the score follows from the rows (see ``results/recompute.py``).
+        recompute: How the score follows from the rows (see ``scores/recompute.py``).
         parts: Sub-scores.
         rows: Format of the per-question file.
         data: The data it reads.
