@@ -19,9 +19,7 @@ from ..scores import data_check, extraction, table
 from ..scores.score_table import ScoreTable, State
 from . import payload
 from .admission import check_admission
-from .archive import build
 from .archive.anonymize import Scrubber
-from .archive.pack import read_index
 from .endpoint import by_hand, endpoint
 from .metadata import Evaluated, Naming, compare_with_evaluated, naming_remarks, refuse_other_model
 from .metadata_hints import metadata_suggestions
@@ -122,6 +120,8 @@ class ResultFiles:
         if other := self._other_counts(scores):
             raise EasiError(f"nothing was sent: {'; '.join(other)}", hint=REAL_DATA, code=otherwise)
         refuse_other_model(self._named(revisions), self.cfg.model_name_differs, otherwise)
+        from .archive.pack import read_index
+
         needed = dict.fromkeys((*CORE_KEYS, *(bench.key for bench in self.cfg.selected)))
         if unproven := [key for key in needed if key not in read_index(self.archive).tables]:
             again = replace(self.asked, benchmarks=tuple(unproven), include_extra=False, rerun=True)
@@ -182,6 +182,8 @@ class ResultFiles:
         )
 
     def _archive(self, scores: ScoreTable, made: Mapping[str, Any]) -> bytes:
+        from .archive import build  # loads openpyxl; a refused command line does not wait for it
+
         packed = build.make(
             self.paths,
             [row.key for row in scores.rows],
@@ -194,6 +196,8 @@ class ResultFiles:
         return packed.data
 
     def _scrubber(self) -> Scrubber:
+        from .archive import build
+
         return build.Places(self.cfg, self.hub, self.model.path).scrubber()
 
     def _named(self, revisions: Revisions) -> Naming:
