@@ -38,12 +38,6 @@ from easi_eval.data.rehearsal import questions
 from easi_lmms_eval import scoring_probe
 from genuine import facts
 
-PAIRS = [(bench, backend) for bench in BENCHMARKS for backend in BACKENDS]
-
-
-def names(pair: tuple[Benchmark, str]) -> str:
-    return f"{pair[0].key}-{pair[1]}"
-
 
 def package(name: str) -> Path:
     found = importlib.util.find_spec(name)
