@@ -5,8 +5,15 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from easi_eval.benchmarks import VLMEVALKIT
 from easi_eval.core.errors import EasiError
-from easi_eval.engine.driver import DriverOptions, keep_worker, run_role, split_options
+from easi_eval.engine.driver import (
+    DriverOptions,
+    keep_worker,
+    run_role,
+    split_options,
+)
+from easi_eval.engine.work import load_work
 
 RUN_PY = Path(__file__).resolve().parents[1] / "run.py"
 
@@ -32,7 +39,13 @@ def _role(options: DriverOptions, argv: list[str], rest: list[str]) -> int:
     assert options.run is not None
     args = parser().parse_args(rest)
     if options.role == "keep":
-        return keep_worker([str(RUN_PY)], options, argv)
+        run = options.run
+        return keep_worker(
+            [str(RUN_PY)],
+            options,
+            argv,
+            lambda: load_work(run, VLMEVALKIT, args.data, args.limit),
+        )
     if options.role == "score":
         from .score_worker import score
 

@@ -15,12 +15,13 @@ from typing import Any
 from easi_eval.benchmarks import VLMEVALKIT
 from easi_eval.core.model import ModelChoice
 from easi_eval.engine.asking import AnswerItems
+from easi_eval.engine.dispatch_client import connect
 from easi_eval.engine.driver import without_gc
 from easi_eval.engine.generation import Generation
 from easi_eval.engine.prefetch import Prefetcher
 from easi_eval.engine.vlm.cuts import Decoded
 from easi_eval.engine.work import Item, load_work
-from easi_eval.engine.worker import open_journal, work_loop
+from easi_eval.engine.worker import work_loop
 
 from . import models, patches
 from .api_model import ServedModel
@@ -40,22 +41,22 @@ def answer(run_root: Path, model_choice: ModelChoice, args: argparse.Namespace) 
         The exit code.
     """
     work = load_work(run_root, VLMEVALKIT, args.data, args.limit)
-    journal = open_journal(run_root, work)
-    journal.phase("importing VLMEvalKit")
+    dispatcher = connect(run_root, work)
+    dispatcher.phase("importing VLMEvalKit")
     with without_gc():
         patches.apply()
     if args.vsi_input == "frames":
         patches.show_vsi_frames()
-    journal.phase("building the questions")
+    dispatcher.phase("building the questions")
     datasets = Datasets(run_root, work)
     items = {assignment.key: datasets.items(assignment) for assignment in work.benchmarks}
-    journal.phase("loading the model")
+    dispatcher.phase("loading the model")
     from easi_eval.engine.vlm.loading import made_with, refuse_spilled
 
     model = models.build_whole(models.model_factory(model_choice))
     print(f"the model is a {type(model).__module__}.{type(model).__name__}", flush=True)
     refuse_spilled(model)
-    journal.loaded(made_with(model))
+    dispatcher.loaded(made_with(model))
     by_key = {assignment.key: assignment for assignment in work.benchmarks}
 
     def dataset_of(item: Item) -> LoadedDataset:
@@ -63,11 +64,11 @@ def answer(run_root: Path, model_choice: ModelChoice, args: argparse.Namespace) 
 
     if getattr(model, "is_api", False):
         ask = _from_server(ServedModel(model), dataset_of)
-        work_loop(run_root, work, items, ask, journal=journal, at_once=args.api_nproc)
+        work_loop(run_root, work, items, ask, dispatcher=dispatcher, at_once=args.api_nproc)
         return 0
     prefetcher = Prefetcher(lambda item: ready_prompt(model, dataset_of(item), item.id))
     ask = _from_model(model, dataset_of, prefetcher)
-    work_loop(run_root, work, items, ask, journal=journal, prepare=prefetcher.prepare)
+    work_loop(run_root, work, items, ask, dispatcher=dispatcher, prepare=prefetcher.prepare)
     print(prefetcher.summary(), flush=True)
     return 0
 

@@ -10,6 +10,8 @@ import sys
 from easi_eval.engine.driver import DriverOptions, keep_worker, run_role, split_options
 from easi_eval.engine.vlm.newer_configs import read_newer_configs
 
+from .tasks import asked_work
+
 
 def main(argv: list[str]) -> int:
     """Run one role of an EASI run, or lmms-eval's own command line.
@@ -35,7 +37,8 @@ def main(argv: list[str]) -> int:
 def _role(options: DriverOptions, argv: list[str]) -> int:
     assert options.run is not None
     if options.role == "keep":
-        return keep_worker(["-m", "easi_lmms_eval"], options, argv)
+        run = options.run
+        return keep_worker(["-m", "easi_lmms_eval"], options, argv, lambda: asked_work(run))
     if options.role == "work":
         from .answer_worker import answer
 

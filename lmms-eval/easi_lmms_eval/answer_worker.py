@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from easi_eval.core.errors import EasiError
+from easi_eval.engine.dispatch_client import connect
 from easi_eval.engine.driver import without_gc
 from easi_eval.engine.generation import Generation
-from easi_eval.engine.journal import Journal
+from easi_eval.engine.lease import DispatcherClient
 from easi_eval.engine.prefetch import Prefetcher
 from easi_eval.engine.vlm.cuts import Decoded
 from easi_eval.engine.work import Item, Work
-from easi_eval.engine.worker import open_journal, work_loop
+from easi_eval.engine.worker import work_loop
 
 from . import patches
 from .model_outputs import equally_long, generation, stop_strings, with_cuts
@@ -56,15 +57,15 @@ def answer(run_root: Path) -> int:
         EasiError: lmms-eval can read none of the benchmarks.
     """
     work = asked_work(run_root)
-    journal = open_journal(run_root, work)
-    journal.phase("importing lmms-eval")
+    dispatcher = connect(run_root, work)
+    dispatcher.phase("importing lmms-eval")
     with without_gc():
         main, args = patches.import_main()
     unreadable = patches.skip_unreadable()
-    launch = _AnswerRun(run_root, work, journal, unreadable)
+    launch = _AnswerRun(run_root, work, dispatcher, unreadable)
 
     def queue_model(load: Callable[[], type]) -> type:
-        journal.phase("loading the model")
+        dispatcher.phase("loading the model")
         return _queue_model(load(), launch)
 
     # lmms-eval writes nothing here; the scorer makes its files from all workers' journals.
@@ -78,7 +79,7 @@ def answer(run_root: Path) -> int:
             raise
         traceback.print_exc()
     if unreadable:
-        journal.phase("nothing can be read")
+        dispatcher.phase("nothing can be read")
         why = "; ".join(f"{task}: {reason}" for task, reason in unreadable.items())
         raise EasiError(
             f"lmms-eval can read none of what is asked: {why}", hint="the log has the whole story"
@@ -96,7 +97,7 @@ class _AnswerRun:
 
     run_root: Path
     work: Work
-    journal: Journal
+    dispatcher: DispatcherClient
     unreadable: Mapping[str, str]
 
     def readable(self) -> Work:
@@ -122,8 +123,8 @@ def _queue_model(cls: type, launch: _AnswerRun) -> type:
         with refusing_missing_weights():
             cls.__init__(self, *args, **options)
         refuse_spilled(self)
-        launch.journal.loaded(made_with(self))
-        launch.journal.phase("building the questions")
+        launch.dispatcher.loaded(made_with(self))
+        launch.dispatcher.phase("building the questions")
 
     return type(
         cls.__name__,
@@ -172,7 +173,7 @@ def _answer_all(model: Any, cls: type, requests: Sequence[Any], launch: _AnswerR
         work,
         items,
         answer_chunk,
-        journal=launch.journal,
+        dispatcher=launch.dispatcher,
         chunk=_piece(model),
         prepare=prefetcher.prepare if prefetcher else None,
         at_once=_open_requests(model),

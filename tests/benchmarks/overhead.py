@@ -1,12 +1,12 @@
-"""Measure what queue and journal cost per question, with a model that answers at once.
+"""Measure what dispatcher and journal cost per question, with a model that answers at once.
 
     .venv/bin/python tests/benchmarks/overhead.py [--items 1000 10000 100000] [--clients 64]
         [--processes 1 2]
 
-Each client is a thread with its own connection to one TCPStore on loopback, its own journal and the
-whole loop of ``engine/worker.py``. Two times are taken: from the moment every client has its
-first question to the last answer; and whole, from before the clients read the journals, make and
-publish the plan, until all know that all questions are done.
+Each client is a thread with its own connection to the dispatcher on loopback and the whole loop of
+``engine/worker.py``. Two times are taken: from the moment every client has its first question to
+the last answer; and whole, from before the clients tell their questions until all know that all
+questions are done.
 """
 
 from __future__ import annotations
@@ -19,13 +19,14 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 from easi_eval.core.run_folder import RunPaths
+from easi_eval.engine.dispatch_client import SocketClient
+from easi_eval.engine.dispatch_server import DispatchServer
 from easi_eval.engine.generation import Generation
-from easi_eval.engine.journal import Answer, Journal
+from easi_eval.engine.journal import Answer
 from easi_eval.engine.journal_state import JournalState
 from easi_eval.engine.work import Assignment, Item, Work
 from easi_eval.engine.worker import work_loop
@@ -39,7 +40,7 @@ class Measured:
     """One run.
 
     ``seconds`` is from the first to the last answer; ``whole`` includes making the plan and the
-    agreement at the end.
+    end.
     """
 
     items: int
@@ -48,6 +49,7 @@ class Measured:
     seconds: float
     whole: float
     cpu: float  # processor seconds of the clients over ``whole``
+    dispatcher: float  # processor seconds of the dispatcher's process
     answers: int  # in the journals: more than ``items`` if one was computed twice
 
     @property
@@ -83,22 +85,19 @@ def questions(count: int) -> dict[str, list[Item]]:
 
 def clients(
     root: Path,
-    address: str,
     items: int,
     names: Sequence[str],
     gate: Barrier,
     out: multiprocessing.SimpleQueue,
 ) -> None:
     """Be one process with a thread per name; puts what it measured."""
-    from easi_eval.engine.stores import connect
-
     of = questions(items)
     started: list[tuple[float, float]] = []
     began: list[float] = []
     ended: list[float] = []
 
     def client(name: str) -> None:
-        store = connect(address)
+        dispatcher = SocketClient(root, WORK, name, 0)
         gate.wait()
         started.append((time.monotonic(), time.process_time()))
         waited = False
@@ -118,9 +117,7 @@ def clients(
                 for _ in asked
             ]
 
-        work_loop(
-            root, WORK, of, answer, journal=Journal(RunPaths(root).journal, name, 0), store=store
-        )
+        work_loop(root, WORK, of, answer, dispatcher=dispatcher)
         ended.append(last)
 
     threads = [threading.Thread(target=client, args=(name,)) for name in names]
@@ -133,30 +130,27 @@ def clients(
 
 
 def measure(items: int, count: int, processes: int) -> Measured:
-    """``count`` clients spread over ``processes``; the store is served by another."""
-    from torch.distributed import TCPStore
-
+    """``count`` clients spread over ``processes``; the dispatcher is a thread of this one."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["torch.distributed", "easi_eval.engine.worker"])
-    store = TCPStore(
-        "127.0.0.1", 0, is_master=True, wait_for_workers=False, timeout=timedelta(seconds=60)
-    )
+    context.set_forkserver_preload(["easi_eval.engine.worker"])
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         gate, out = context.Barrier(count), context.SimpleQueue()
         names = [f"w{number}" for number in range(count)]
-        running = [
-            context.Process(
-                target=clients,
-                args=(root, f"127.0.0.1:{store.port}", items, names[place::processes], gate, out),
-            )
-            for place in range(processes)
-        ]
-        for process in running:
-            process.start()
-        told = [out.get() for _ in running]
-        for process in running:
-            process.join()
+        with DispatchServer(root, WORK):
+            running = [
+                context.Process(
+                    target=clients, args=(root, items, names[place::processes], gate, out)
+                )
+                for place in range(processes)
+            ]
+            for process in running:
+                process.start()
+            used = time.process_time()
+            told = [out.get() for _ in running]
+            used = time.process_time() - used
+            for process in running:
+                process.join()
         state = JournalState(RunPaths(root).journal, WORK.epochs)
         answers = sum(isinstance(news, Answer) for news in state.poll())
         assert len(state.answers) == items, "a question was lost"
@@ -167,6 +161,7 @@ def measure(items: int, count: int, processes: int) -> Measured:
         max(one.last for one in told) - min(one.first for one in told),
         max(one.ended for one in told) - min(one.started for one in told),
         sum(one.cpu for one in told),
+        used,
         answers,
     )
 
@@ -175,13 +170,14 @@ def table(rows: Sequence[Measured]) -> str:
     lines = [
         f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores",
         "| questions | clients | processes | questions/s | ms per question | whole: "
-        "questions/s | ms per question | processor, us | answered twice |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "questions/s | ms per question | clients, us | dispatcher, us | answered twice |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     lines += [
         f"| {row.items} | {row.clients} | {row.processes} | {row.per_second:.0f} | {row.each:.3f} "
         f"| {row.items / row.whole:.0f} "
         f"| {1000 * row.whole / row.items:.3f} | {1e6 * row.cpu / row.items:.0f} | "
+        f"{1e6 * row.dispatcher / row.items:.0f} | "
         f"{row.answers - row.items} |"
         for row in rows
     ]

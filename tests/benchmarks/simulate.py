@@ -1,4 +1,4 @@
-"""The real queue and journal with workers that answer in no time on a clock of their own."""
+"""The real dispatcher and journal with workers that answer in no time on a clock of their own."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from draws import Draw
-from easi_eval.engine.journal import Answer, Journal
-from easi_eval.engine.journal_state import JournalState
-from easi_eval.engine.queue import Lease, Queue
-from easi_eval.engine.stores import LocalStore
+from easi_eval.engine.dispatcher import Dispatcher
+from easi_eval.engine.journal import Answer
+from easi_eval.engine.lease import Lease
+from easi_eval.engine.work import Assignment, Work
 
-ASK_AGAIN = 0.05  # seconds until an idle worker asks the queue again
+ASK_AGAIN = 0.05  # seconds until an idle worker asks again
 
 
 @dataclass(frozen=True)
@@ -37,49 +37,37 @@ class Clock:
 
 
 def simulate(drawn: Draw, workers: int = 8, chunk: int = 1) -> Schedule:
-    """Simulate a run in which the real queue makes every decision and only answering is left out.
+    """Simulate a run in which the dispatcher makes every decision and only answering is left out.
 
     An assertion fails if a question is answered twice.
     """
-    clock, store = Clock(), LocalStore()
-    epochs = dict.fromkeys(drawn.items, 0)
+    clock = Clock()
     ends: dict[tuple[str, str], float] = {}
     by: dict[tuple[str, str], int] = {}
     with tempfile.TemporaryDirectory() as folder:
-        journals = [Journal(Path(folder), f"w{number}", 0) for number in range(workers)]
-        queues = [
-            Queue(
-                store,
-                journal.worker,
-                drawn.items,
-                JournalState(Path(folder), epochs, 0, journal.path.name),
-                chunk,
-                clock=clock,
-            )
-            for journal in journals
-        ]
+        work = Work(tuple(Assignment(key, key) for key in drawn.items))
+        dispatcher = Dispatcher(Path(folder), work, clock=clock)
+        members = [dispatcher.join(f"w{number}", 0) for number in range(workers)]
+        dispatcher.learn(drawn.items, chunk)
+        items = [item for group in drawn.items.values() for item in group]
         leases: list[Lease | None] = [None] * workers
         events = [(0.0, number) for number in range(workers)]
         while events:
             clock.now, number = heapq.heappop(events)
-            queue, journal = queues[number], journals[number]
             if lease := leases[number]:
-                for item in lease.items:
+                for item in (items[place] for place in lease.places):
                     assert item.key not in ends
                     ends[item.key], by[item.key] = clock.now, number
-                    journal.answer(Answer(item.benchmark, item.id, 0, "", drawn.seconds[item.key]))
-                queue.done(lease)
-            lease, over = queue.step()
-            leases[number] = lease
-            if lease:
-                heapq.heappush(
-                    events,
-                    (clock.now + sum(drawn.seconds[item.key] for item in lease.items), number),
-                )
-            elif not over:
+                    answer = Answer(item.benchmark, item.id, 0, "", drawn.seconds[item.key])
+                    dispatcher.record(members[number], answer)
+                dispatcher.finish(members[number], lease.number, ())
+            given = dispatcher.ask(members[number])
+            leases[number] = given if isinstance(given, Lease) else None
+            if isinstance(given, Lease):
+                seconds = sum(drawn.seconds[items[place].key] for place in given.places)
+                heapq.heappush(events, (clock.now + seconds, number))
+            elif not dispatcher.over:
                 heapq.heappush(events, (clock.now + ASK_AGAIN, number))
-        for queue, journal in zip(queues, journals, strict=True):
-            queue.close()
-            journal.close()
+        dispatcher.close()
     assert ends.keys() == drawn.seconds.keys()
     return Schedule(ends, by)

@@ -10,12 +10,12 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Sequence
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from easi_eval.core.run_folder import RunPaths
+from easi_eval.engine.dispatch_server import DispatchServer
 from easi_eval.engine.journal import Answer
 from easi_eval.engine.journal_state import JournalState
 from easi_eval.engine.work import Assignment, Work
@@ -30,10 +30,10 @@ import sys
 from pathlib import Path
 from easi_eval.engine.hang import Limits, Silence
 from easi_eval.engine.processes.keeper import keep
-root, store = Path(sys.argv[1]), sys.argv[2]
+root = Path(sys.argv[1])
 watcher = lambda worker, attempt: Silence(root, worker, attempt, Limits(floor=2, first=3))
-sys.exit(keep([sys.executable, *sys.argv[3:]], root, {"EASI_STORE": store}, pause=0.05, watcher=watcher))
-"""  # noqa: E501 -- lines of a program in a string
+sys.exit(keep([sys.executable, *sys.argv[2:]], root, pause=0.05, watcher=watcher))
+"""
 
 # answer(items) and note(items) are the test's
 WORKER = """
@@ -69,11 +69,6 @@ def launch(
 
     Returns what they printed.
     """
-    from torch.distributed import TCPStore
-
-    store = TCPStore(
-        "127.0.0.1", 0, is_master=True, wait_for_workers=False, timeout=timedelta(seconds=60)
-    )
     work.save(root)
     (root / "worker.py").write_text(WORKER % code)
     command = [
@@ -81,27 +76,27 @@ def launch(
         "-c",
         KEEPER,
         str(root),
-        f"127.0.0.1:{store.port}",
         str(root / "worker.py"),
         str(root),
         str(questions),
         str(chunk),
     ]
-    keepers = [
-        subprocess.Popen(
-            command,
-            env={**os.environ, "RANK": str(rank)},
-            stdout=(root / f"log{rank}").open("wb"),
-            stderr=subprocess.STDOUT,
-        )
-        for rank in range(size)
-    ]
-    try:
-        assert [keeper.wait(200) for keeper in keepers] == [0] * size
-    finally:
-        for keeper in keepers:
-            keeper.terminate()
-            keeper.wait()
+    with DispatchServer(root, work):
+        keepers = [
+            subprocess.Popen(
+                command,
+                env={**os.environ, "RANK": str(rank)},
+                stdout=(root / f"log{rank}").open("wb"),
+                stderr=subprocess.STDOUT,
+            )
+            for rank in range(size)
+        ]
+        try:
+            assert [keeper.wait(200) for keeper in keepers] == [0] * size
+        finally:
+            for keeper in keepers:
+                keeper.terminate()
+                keeper.wait()
     return "".join((root / f"log{rank}").read_text() for rank in range(size))
 
 

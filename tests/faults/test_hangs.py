@@ -10,13 +10,13 @@ import re
 import subprocess
 import sys
 from collections import Counter
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from easi_eval.core.errors import EasiError
 from easi_eval.core.run_folder import RunPaths
+from easi_eval.engine.dispatch_server import DispatchServer
 from easi_eval.engine.hang import Limits, Silence
 from easi_eval.engine.journal import Answer, Journal
 from easi_eval.engine.journal_state import JournalState
@@ -29,10 +29,10 @@ import sys
 from pathlib import Path
 from easi_eval.engine.hang import Limits, Silence
 from easi_eval.engine.processes.keeper import keep
-root, store = Path(sys.argv[1]), sys.argv[2]
+root = Path(sys.argv[1])
 watcher = lambda worker, attempt: Silence(root, worker, attempt, Limits(floor=2, first=3))
-sys.exit(keep([sys.executable, sys.argv[3], str(root)], root, {"EASI_STORE": store}, pause=0.05, watcher=watcher))
-"""  # noqa: E501 -- lines of a program in a string
+sys.exit(keep([sys.executable, sys.argv[2], str(root)], root, pause=0.05, watcher=watcher))
+"""
 
 WORKER = """
 import os, sys, time
@@ -61,35 +61,30 @@ WORK = Work((Assignment("a", "A"),))
 def test_a_question_that_hangs_costs_two_workers_a_restart_and_nobody_an_answer(
     tmp_path: Path,
 ) -> None:
-    from torch.distributed import TCPStore
-
-    store = TCPStore(
-        "127.0.0.1", 0, is_master=True, wait_for_workers=False, timeout=timedelta(seconds=60)
-    )
     WORK.save(tmp_path)
     (tmp_path / "worker.py").write_text(WORKER)
-    keepers = [
-        subprocess.Popen(
-            [
-                sys.executable,
-                "-c",
-                KEEPER,
-                str(tmp_path),
-                f"127.0.0.1:{store.port}",
-                str(tmp_path / "worker.py"),
-            ],
-            env={**os.environ, "RANK": str(rank)},
-            stdout=(tmp_path / f"log{rank}").open("wb"),
-            stderr=subprocess.STDOUT,
-        )
-        for rank in range(2)
-    ]
-    try:
-        assert [keeper.wait(200) for keeper in keepers] == [0, 0]
-    finally:
-        for keeper in keepers:
-            keeper.terminate()
-            keeper.wait()
+    with DispatchServer(tmp_path, WORK):
+        keepers = [
+            subprocess.Popen(
+                [
+                    sys.executable,
+                    "-c",
+                    KEEPER,
+                    str(tmp_path),
+                    str(tmp_path / "worker.py"),
+                ],
+                env={**os.environ, "RANK": str(rank)},
+                stdout=(tmp_path / f"log{rank}").open("wb"),
+                stderr=subprocess.STDOUT,
+            )
+            for rank in range(2)
+        ]
+        try:
+            assert [keeper.wait(200) for keeper in keepers] == [0, 0]
+        finally:
+            for keeper in keepers:
+                keeper.terminate()
+                keeper.wait()
     state = JournalState.of(tmp_path, WORK)
     written = Counter(news.key for news in state.poll() if isinstance(news, Answer))
     assert set(written.values()) == {1} and len(written) == 60

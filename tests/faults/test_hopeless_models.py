@@ -36,7 +36,7 @@ from pathlib import Path
 from easi_eval.engine.driver import DriverOptions, run_role
 from easi_eval.engine.work import ItemList, Work
 from easi_eval.engine.generation import Generation
-from easi_eval.engine.worker import open_journal, work_loop
+from easi_eval.engine.dispatch_client import connect; from easi_eval.engine.worker import work_loop
 root, keys = Path(sys.argv[1]), sys.argv[3:]
 
 def note(what):
@@ -49,11 +49,11 @@ def load(): pass
 
 def work():
     work = Work.load(root)
-    journal = open_journal(root, work)
-    journal.phase("loading the model")
+    dispatcher = connect(root, work)
+    dispatcher.phase("loading the model")
     note("load")
     load()
-    journal.phase("building the questions")
+    dispatcher.phase("building the questions")
     lists = {key: ItemList(key, int(sys.argv[2]), tuple(f"{n}" for n in range(int(sys.argv[2])))) for key in keys}
     for one in lists.values():
         one.save(root)
@@ -64,7 +64,7 @@ def work():
         time.sleep(0.02)
         return answer(items)
     from dataclasses import replace
-    work_loop(root, replace(work, benchmarks=left), {key: one.items() for key, one in lists.items()}, ask, journal=journal)
+    work_loop(root, replace(work, benchmarks=left), {key: one.items() for key, one in lists.items()}, ask, dispatcher=dispatcher)
     return 0
 
 sys.exit(run_role(DriverOptions(root, "work"), work))

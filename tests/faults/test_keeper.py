@@ -16,8 +16,10 @@ from typing import Any
 import pytest
 
 from easi_eval.backends.shared import launch_env
+from easi_eval.engine.dispatch_server import DispatchServer
 from easi_eval.engine.processes import guard, keeper, launchers, supervisor, worker_ends
 from easi_eval.engine.processes.jobs import Job
+from easi_eval.engine.work import Assignment, Work
 from hostile import marked, new_mark, program, wait_until
 
 pytestmark = pytest.mark.faults
@@ -41,18 +43,22 @@ while not os.path.exists(os.path.join(root, "finish")): time.sleep(0.02)
 print(os.environ["EASI_WORKER"], "finished", flush=True)
 """
 
-# As a client of the launcher's own store: both workers meet there.
-STORE_WORKER = """
-import os, time
-from datetime import timedelta
-from torch.distributed import TCPStore
-host, port = os.environ["EASI_STORE"].rsplit(":", 1)
-store = TCPStore(host, int(port), is_master=False, timeout=timedelta(seconds=60))
-store.add("easi/met", 1)
-while store.add("easi/met", 0) < 2: time.sleep(0.05)
-print(os.environ["EASI_WORKER"], "met the other; RANK" , os.environ.get("RANK"), "threads", os.environ["OMP_NUM_THREADS"], flush=True)
-store.set("easi/left/" + os.environ["EASI_WORKER"], "")
-store.wait(["easi/left/w0", "easi/left/w1"])
+# As a client of the dispatcher: each worker answers one of two questions while the other is open.
+MEETING_WORKER = """
+import os, sys, time
+from pathlib import Path
+from easi_eval.engine.generation import Generation
+from easi_eval.engine.work import Item, Work
+from easi_eval.engine.worker import work_loop
+
+def answer(items):
+    for item in items:
+        (Path(sys.argv[1]) / f"asked.{item.id}").touch()
+    while not all((Path(sys.argv[1]) / f"asked.{n}").exists() for n in "01"): time.sleep(0.05)
+    print(os.environ["EASI_WORKER"], "met the other; RANK" , os.environ.get("RANK"), "threads", os.environ["OMP_NUM_THREADS"], flush=True)
+    return [Generation(item.id) for item in items]
+
+work_loop(Path(sys.argv[1]), Work.load(Path(sys.argv[1])), {"a": [Item("a", "0"), Item("a", "1")]}, answer)
 """  # noqa: E501 -- lines of a program in a string
 
 
@@ -77,7 +83,7 @@ def _keep(root: Path, code: str, **options: Any) -> int:
 
     Each start of the worker adds a line to <root>/starts.
     """
-    count = f"echo $EASI_ATTEMPT $EASI_WORKER ${{EASI_STORE-none}} >> {root}/starts; "
+    count = f"echo $EASI_ATTEMPT $EASI_WORKER ${{EASI_DISPATCHER-none}} >> {root}/starts; "
     return keeper.keep(["/bin/sh", "-c", count + code], root, pause=0.01, **options)
 
 
@@ -91,12 +97,12 @@ def _starts(root: Path) -> list[str]:
 def test_a_worker_that_is_done_is_not_started_again(root: Path) -> None:
     _note(root).write_text("from an earlier launch")
     assert _keep(root, "exit 0") == 0
-    assert _starts(root) == ["1 w0 none"] and not _note(root).exists()
+    assert _starts(root) == ["1 w0 1"] and not _note(root).exists()
 
 
 def test_a_worker_that_keeps_crashing_is_given_up_with_a_reason(root: Path) -> None:
     assert _keep(root, "echo; echo CUDA error; echo; kill -9 $$", restarts=3) == 0
-    assert _starts(root) == [f"{attempt} w0 none" for attempt in (1, 2, 3, 4)]
+    assert _starts(root) == [f"{attempt} w0 1" for attempt in (1, 2, 3, 4)]
     assert _note(root).read_text() == "SIGKILL after 4 starts: CUDA error\n"
 
 
@@ -115,7 +121,7 @@ def test_a_crash_is_told_by_its_name_not_by_the_stacks_below(root: Path) -> None
 def test_a_worker_that_cannot_work_is_not_started_again(root: Path) -> None:
     assert _keep(root, "echo no such model >&2; exit 3") == 0
     assert (
-        _starts(root) == ["1 w0 none"]
+        _starts(root) == ["1 w0 1"]
         and _note(root).read_text() == "exit code 3 after 1 start: no such model\n"
     )
 
@@ -335,10 +341,12 @@ def test_workers_meet_in_the_launchers_store(
     }.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(64)))
-    job = Job(
-        "answer", launch(2, launchers.free_port(), _rank(root, STORE_WORKER)), launch_env.threads(2)
-    )
-    outcome = supervisor.run_job(job, root / "run.log", grace=40)
+    work = Work((Assignment("a", "A"),))
+    work.save(root)
+    command = launch(2, launchers.free_port(), _rank(root, MEETING_WORKER, str(root)))
+    job = Job("answer", command, launch_env.threads(2))
+    with DispatchServer(root, work):
+        outcome = supervisor.run_job(job, root / "run.log", grace=40)
     assert outcome.exit_code == 0, outcome.log_tail
     for worker in ("w0", "w1"):
         assert f"[{worker}] {worker} met the other; RANK None threads {threads}" in outcome.log_tail
@@ -346,7 +354,7 @@ def test_workers_meet_in_the_launchers_store(
 
 def test_accelerate_starts_one_process_without_a_store(root: Path) -> None:
     show = (
-        "import os; print('store', os.environ.get('EASI_STORE'), [n for n in os.environ if "
+        "import os; print('store', os.environ.get('MASTER_PORT'), [n for n in os.environ if "
         "n.startswith('ACCELERATE')])"
     )
     job = Job("answer", launchers.accelerate(1, launchers.free_port(), _rank(root, show)))

@@ -208,7 +208,7 @@ def test_every_variable_of_the_example_is_explained() -> None:
         *re.findall(r"^#? ?([A-Za-z_]+)=", example, re.MULTILINE),
         *re.findall(r"\b[A-Z]{2,}(?:_[A-Z]+)+\b", example),
     }
-    assert {"HF_TOKEN", "LMUData", "EASI_STORE", "TRANSFORMERS_OFFLINE"} <= names
+    assert {"HF_TOKEN", "LMUData", "EASI_DISPATCHER", "TRANSFORMERS_OFFLINE"} <= names
     assert names <= set(quoted(section("Environment variables")))
 
 

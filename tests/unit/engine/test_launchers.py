@@ -128,13 +128,10 @@ def test_a_free_port_can_be_listened_on() -> None:
         server.listen()
 
 
-def test_a_place_knows_its_store_only_where_there_is_one() -> None:
-    assert Place.read({**USERS, **TORCHRUN}) == Place(1, 1, 2, "127.0.0.1:29777")
+def test_a_place_is_that_of_the_rank_in_its_launcher() -> None:
+    assert Place.read({**USERS, **TORCHRUN}) == Place(1, 1, 2)
     assert Place.read({**USERS, **ACCELERATE_ONE}) == Place()
     assert Place.read(USERS) == Place()
-    # rank 0 would host the store: we hold none
-    no_agent = {**TORCHRUN, "TORCHELASTIC_USE_AGENT_STORE": "False"}
-    assert Place.read(no_agent).store == ""
 
 
 @pytest.mark.parametrize("launcher", [TORCHRUN, ACCELERATE_ONE, CLUSTERS, {}])
@@ -163,15 +160,15 @@ def test_no_process_is_started_with_the_variables_of_another_job(
     assert printed.count("RANK") == 1 and printed[-2:] == ["X=1", "true"]
 
 
-def test_a_worker_gets_its_name_store_and_share() -> None:
+def test_a_worker_gets_its_name_and_share() -> None:
     changes = worker_env({"X": "1"}, Place.read(TORCHRUN), ("4", "5", "6", "7"))
     assert changes == {
         "EASI_WORKER": "w1",
-        "EASI_STORE": "127.0.0.1:29777",
+        "EASI_DISPATCHER": "1",
         "CUDA_VISIBLE_DEVICES": "6,7",
         "X": "1",
     }
-    assert worker_env({}, Place(), ()) == {"EASI_WORKER": "w0", "EASI_STORE": ""}
+    assert worker_env({}, Place(), ()) == {"EASI_WORKER": "w0", "EASI_DISPATCHER": "1"}
 
 
 @pytest.mark.parametrize(

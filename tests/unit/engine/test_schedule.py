@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from easi_eval.engine.schedule import DRAW_FOR, MOST_CHUNKS, Choice, Pace, Schedule
+from easi_eval.engine.schedule import Pace, Schedule
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 
@@ -26,58 +26,41 @@ def order(*pools: list[float]) -> Schedule:
 
 def test_nothing_measured_means_one_at_a_time_in_order() -> None:
     of = order([3.0, 1.0], [9.0, 9.0], [5.0])
-    assert of.choose([0, 0, 0], None, 4) == Choice(0, 1)
-    assert of.choose([2, 1, 0], None, 4) == Choice(1, 1)
-    assert of.choose([2, 2, 0], None, 4) == Choice(2, 1)
-    assert of.choose([2, 2, 1], None, 4) is None and of.over([2, 2, 1])
-
-
-def test_quick_questions_are_drawn_by_the_second_and_few_towards_the_end() -> None:
-    of = order([1.0] * 10_000, [])
-    rate = DRAW_FOR / 20.5
-    assert of.choose([0, 0], [rate], 4) == Choice(0, 20)
-    assert of.choose([0, 0], [rate / 1000], 4) == Choice(0, MOST_CHUNKS)
-    assert of.choose([0, 0], [rate * 1000], 4) == Choice(0, 1)
-    drawn, sizes = 9000, []
-    while choice := of.choose([drawn, 0], [rate], 4):
-        sizes.append(choice.several)
-        drawn += choice.several
-    assert sizes[0] == 20 and sizes[-8:] == [1] * 8 and sizes == sorted(sizes, reverse=True)
+    assert of.choose([0, 0, 0], None, 4) == 0
+    assert of.choose([2, 1, 0], None, 4) == 1
+    assert of.choose([2, 2, 0], None, 4) == 2
+    assert of.choose([2, 2, 1], None, 4) is None
 
 
 def test_a_long_question_of_a_later_benchmark_is_begun_in_time() -> None:
     of = order([1.0] * 400, [40.0, 1.0], [])
-    assert of.choose([0, 0, 0], [1.0, 1.0], 1).pool == 0, "alone there is nobody to wait for"
-    assert of.choose([0, 0, 0], [1.0, 1.0], 2) == Choice(1, 1), (
-        "40 s of the 220 s that are left for each"
-    )
-    assert of.choose([0, 0, 0], [1.0, 0.1], 2).pool == 0, "4 s by the measured times"
-    assert of.choose([0, 1, 0], [1.0, 1.0], 2).pool == 0
+    assert of.choose([0, 0, 0], [1.0, 1.0], 1) == 0, "alone there is nobody to wait for"
+    assert of.choose([0, 0, 0], [1.0, 1.0], 2) == 1, "40 s of the 220 s that are left for each"
+    assert of.choose([0, 0, 0], [1.0, 0.1], 2) == 0, "4 s by the measured times"
+    assert of.choose([0, 1, 0], [1.0, 1.0], 2) == 0
 
 
 def test_suspects_are_served_alone_and_last() -> None:
     of = order([0.001] * 8, [50.0, 50.0])
-    assert of.choose([7, 0], [1.0], 4) == Choice(0, 1)
-    assert of.choose([8, 0], [1.0], 4) == Choice(1, 1)
+    assert of.choose([7, 0], [1.0], 4) == 0
+    assert of.choose([8, 0], [1.0], 4) == 1
 
 
 def test_a_benchmark_with_few_answers_leans_on_the_others() -> None:
     pace = Pace(2)
     assert pace.scales() is None
-    pace.add_earlier(0, 200.0, 100.0, 100)
+    pace.add(0, 200.0, 100.0, 100)
     one, other = pace.scales()
     assert one == pytest.approx(2.0) and other == pytest.approx(2.0)
     pace.add(1, 6.0, 1.0, 1)
     assert 2.0 < pace.scales()[1] < 6.0
-    pace.set_others([[[0.0, 0.0, 0.0], [6000.0, 1000.0, 1000.0]]])
+    pace.add(1, 6000.0, 1000.0, 1000)
     assert pace.scales()[1] == pytest.approx(6.0, rel=0.1)
-    pace.set_others([])
-    assert pace.scales()[1] < 6.0
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_a_run_ends_as_early_as_it_can(seed: int) -> None:
-    """The queue's own decisions with eight workers.
+    """The dispatcher's own decisions with eight workers.
 
     The times are heavy-tailed, and the costs explain half of them.
     """

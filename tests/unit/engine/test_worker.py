@@ -21,7 +21,7 @@ from pathlib import Path
 import pytest
 
 from easi_eval.core.errors import DiskFull
-from easi_eval.engine.doubt import BrokenWorker
+from easi_eval.engine.dispatch_client import BrokenWorker, InProcessClient
 from easi_eval.engine.generation import Generation
 from easi_eval.engine.journal import Answer, Journal, Phase
 from easi_eval.engine.journal_state import JournalState
@@ -34,7 +34,7 @@ ITEMS = {"a": [Item("a", str(n)) for n in range(6)], "b": [Item("b", str(n)) for
 
 @pytest.fixture(autouse=True)
 def alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("EASI_STORE", "EASI_WORKER", "EASI_ATTEMPT"):
+    for name in ("EASI_DISPATCHER", "EASI_WORKER", "EASI_ATTEMPT"):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -79,16 +79,16 @@ def test_everything_is_answered_and_recorded(
         1,
         "f" * 16,
         "w5",
-        1,
+        3,
     )
     assert phases(tmp_path) == ["answering", "done"]
     assert [path.name[:5] for path in (tmp_path / "journal").iterdir()] == ["w5.2."]
 
 
 def test_phases_before_the_loop_go_to_the_same_journal(tmp_path: Path) -> None:
-    journal = Journal(tmp_path / "journal", "w0", 0)
-    journal.phase("loading the model")
-    work_loop(tmp_path, WORK, ITEMS, echo, journal=journal)
+    dispatcher = InProcessClient(tmp_path, WORK)
+    dispatcher.phase("loading the model")
+    work_loop(tmp_path, WORK, ITEMS, echo, dispatcher=dispatcher)
     assert phases(tmp_path) == ["loading the model", "answering", "done"]
     assert len(list((tmp_path / "journal").iterdir())) == 1
 
@@ -463,7 +463,12 @@ def test_a_client_that_is_refused_throws_no_answer_away(tmp_path: Path) -> None:
         return echo(items)
 
     work_loop(
-        tmp_path, WORK, many, overloaded, at_once=2, journal=Journal(tmp_path / "journal", "w0", 1)
+        tmp_path,
+        WORK,
+        many,
+        overloaded,
+        at_once=2,
+        dispatcher=InProcessClient(tmp_path, WORK, attempt=1),
     )
     assert [answer.failure for answer in answers(tmp_path).values()].count(None) == 7
 
@@ -493,7 +498,11 @@ def test_alone_a_worker_that_answers_nothing_any_more_is_started_anew_once(
                 )
             )
         work_loop(
-            tmp_path, WORK, many, dead_after_a, journal=Journal(tmp_path / "journal", "w0", attempt)
+            tmp_path,
+            WORK,
+            many,
+            dead_after_a,
+            dispatcher=InProcessClient(tmp_path, WORK, attempt=attempt),
         )
     assert asked == {"a": 6, "b": asked_of_b}
 
@@ -510,7 +519,12 @@ def test_a_batch_of_which_some_was_answered_says_nothing_against_the_worker(tmp_
         ]
 
     work_loop(
-        tmp_path, WORK, many, unreadable, chunk=16, journal=Journal(tmp_path / "journal", "w0", 1)
+        tmp_path,
+        WORK,
+        many,
+        unreadable,
+        chunk=16,
+        dispatcher=InProcessClient(tmp_path, WORK, attempt=1),
     )
     assert Counter(answer.failure for answer in answers(tmp_path).values()) == {
         None: 10,

@@ -13,10 +13,11 @@ from pathlib import Path
 from .errors import DiskFull, EasiError, is_full
 
 
-def replace_file(path: Path, data: bytes) -> None:
+def replace_file(path: Path, data: bytes, mode: int = 0o666) -> None:
     """Write the whole file under a temporary name and rename it; create its folder.
 
-    If the process is killed, the file has either its old or its new content.
+    If the process is killed, the file has either its old or its new content. ``mode`` are its
+    permissions, less the umask.
 
     Raises:
         OSError: It cannot be written; the temporary file is removed.
@@ -24,7 +25,9 @@ def replace_file(path: Path, data: bytes) -> None:
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("xb") as file:
+        with os.fdopen(
+            os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb"
+        ) as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
@@ -35,7 +38,7 @@ def replace_file(path: Path, data: bytes) -> None:
         raise
 
 
-def write_atomic(path: Path, content: str | bytes) -> None:
+def write_atomic(path: Path, content: str | bytes, mode: int = 0o666) -> None:
     """Write a file with ``replace_file``.
 
     Raises:
@@ -43,7 +46,7 @@ def write_atomic(path: Path, content: str | bytes) -> None:
     """
     data = content if isinstance(content, bytes) else content.encode("utf-8")
     try:
-        replace_file(path, data)
+        replace_file(path, data, mode)
     except OSError as error:
         if is_full(error):
             raise DiskFull(
@@ -64,7 +67,7 @@ def _free(path: Path) -> int:
         return 0
 
 
-def write_json(path: Path, value: object) -> None:
+def write_json(path: Path, value: object, mode: int = 0o666) -> None:
     """Write readable JSON with ``write_atomic``.
 
     Raises:
@@ -77,7 +80,7 @@ def write_json(path: Path, value: object) -> None:
     except UnicodeEncodeError:
         # Lone surrogates have no UTF-8; escapes keep them exactly.
         data = (json.dumps(value, indent=2, allow_nan=False) + "\n").encode("ascii")
-    write_atomic(path, data)
+    write_atomic(path, data, mode)
 
 
 def read_json(path: Path) -> object:

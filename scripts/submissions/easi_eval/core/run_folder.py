@@ -52,9 +52,9 @@ class RunPaths:
         return self.root / "answering.done"
 
     @property
-    def set_aside(self) -> Path:
-        """The benchmarks that workers must not ask any more; see ``SetAside``."""
-        return self.root / "answering.aside.json"
+    def dispatcher(self) -> Path:
+        """Address and secret of the dispatcher while it runs; only the owner can read it."""
+        return self.root / "dispatcher.json"
 
     @property
     def errors(self) -> Path:

@@ -1,17 +1,17 @@
-"""Asks the model and journals the answers; what it raised is left to the caller."""
+"""Asks the model and sends the answers to the dispatcher; what raised is left to the caller."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from ..core.errors import DiskFull, is_full, worded
 from ..core.redact import Redactor
-from .doubt import Doubt
 from .generation import Generation
-from .journal import Answer, Journal
+from .journal import Answer
+from .lease import DispatcherClient, Lease
 from .model_errors import free_memory, is_lasting, is_out_of_memory
 from .work import Item, Work, item_seed, seed_everything
 from .worker_errors import ErrorPrinter
@@ -22,18 +22,6 @@ LONGEST_REASON = 500
 # one that is raised concerns all of them, and they are then asked one by one.
 AnswerItems = Callable[[Sequence[Item]], Sequence[Generation | Exception]]
 Results = Sequence[Generation | Exception] | Exception  # of one call, or what it raised
-
-
-class Held(Protocol):
-    """Questions that this worker holds; see ``queue.Lease``."""
-
-    @property
-    def items(self) -> Sequence[Item]:
-        """The questions."""
-
-    @property
-    def fence(self) -> int:
-        """A number larger than that of every earlier lease of the same questions."""
 
 
 class QuestionError(NamedTuple):
@@ -54,21 +42,20 @@ class Asker:
     Args:
         run_root: Folder of the run.
         work: The work of this launch.
-        journal: The journal of this worker.
-        doubt: Is told of each answer.
+        dispatcher: Is sent each answer.
         answer: Asks the model.
     """
 
     def __init__(
-        self, run_root: Path, work: Work, journal: Journal, doubt: Doubt, answer: AnswerItems
+        self, run_root: Path, work: Work, dispatcher: DispatcherClient, answer: AnswerItems
     ) -> None:
         self._epochs, self._run_seed, self._launch = work.epochs, work.seed, work.launch
-        self._journal, self._doubt, self._answer = journal, doubt, answer
+        self._dispatcher, self._answer = dispatcher, answer
         self._errors = ErrorPrinter(run_root, work.launch)
         self._redact = Redactor.from_environ().line
 
-    def ask(self, items: Sequence[Item], lease: Held, again: bool = True) -> list[QuestionError]:
-        """Answer questions and journal the answers; returns what raised.
+    def ask(self, items: Sequence[Item], lease: Lease, again: bool = True) -> list[QuestionError]:
+        """Answer questions and send the answers; returns what raised.
 
         A chunk that raises as a whole is asked again item by item. An item that lacks memory is
         asked once more, alone, after memory was freed.
@@ -101,9 +88,9 @@ class Asker:
         return results
 
     def take(
-        self, items: Sequence[Item], results: Results, lease: Held, seconds: float
+        self, items: Sequence[Item], results: Results, lease: Lease, seconds: float
     ) -> list[QuestionError]:
-        """Journal the answers of one call; returns what raised.
+        """Send the answers of one call; returns what raised.
 
         An exception of the call counts for all of its questions.
         """
@@ -121,18 +108,17 @@ class Asker:
         return raised
 
     def _record(
-        self, item: Item, result: Generation | Exception, lease: Held, share: float
+        self, item: Item, result: Generation | Exception, lease: Lease, share: float
     ) -> Exception | None:
-        """Journal an answer; returns the exception if there is none."""
+        """Send an answer; returns the exception if there is none."""
         if isinstance(result, Exception):
             return result
         if not isinstance(result, Generation) or not isinstance(result.text, str):
             return TypeError(
                 f"the model answered {type(getattr(result, 'text', result)).__name__}, not text"
             )
-        self._doubt.answered()
         seconds = share if result.seconds is None else result.seconds
-        self._journal.answer(
+        self._dispatcher.answer(
             Answer(
                 item.benchmark,
                 item.id,
@@ -143,31 +129,14 @@ class Asker:
                 result.finish,
                 result.frames,
                 result.prompt,
-                worker=self._journal.worker,
-                fence=lease.fence,
+                fence=lease.number,
                 launch=self._launch,
                 cut=result.cut,
             )
         )
         return None
 
-    def fail(self, item: Item, lease: Held, reason: str) -> None:
-        """Journal a final failure."""
-        self._journal.answer(
-            Answer(
-                item.benchmark,
-                item.id,
-                self._epochs[item.benchmark],
-                None,
-                0.0,
-                failure=reason,
-                worker=self._journal.worker,
-                fence=lease.fence,
-                launch=self._launch,
-            )
-        )
-
-    def _raise_if_broken(self, error: Exception, lease: Held) -> None:
+    def _raise_if_broken(self, error: Exception, lease: Lease) -> None:
         """Raise if this process cannot continue after ``error``.
 
         Raises:
@@ -176,7 +145,7 @@ class Asker:
             Exception: ``error`` itself, if every later call would raise it too (``is_lasting``).
         """
         if is_full(error):
-            self._journal.returned(lease.items, self._reason(error))
+            self._dispatcher.give_back(lease, self._reason(error))
             raise DiskFull(
                 "a disk took no more while a question was asked, what is answered is kept: "
                 f"{worded(error)}"

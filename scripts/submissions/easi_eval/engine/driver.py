@@ -12,14 +12,17 @@ import faulthandler
 import gc
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..core.errors import EasiError
 from ..core.model import ModelChoice
+from .dispatch_server import DispatchServer
 from .hang import Limits, Silence
-from .processes.keeper import CANNOT_WORK, keep
+from .processes.keeper import CANNOT_WORK, Place, keep
+from .processes.supervisor import started_by_hand
 from .work import Work
 from .worker_errors import ErrorPrinter
 
@@ -129,9 +132,20 @@ def without_gc() -> Iterator[None]:
         gc.enable()
 
 
-def keep_worker(command: Sequence[str], options: DriverOptions, argv: Sequence[str]) -> int:
-    """Run as keeper of this rank, with the same command line as worker; returns the exit code."""
+def keep_worker(
+    command: Sequence[str], options: DriverOptions, argv: Sequence[str], work: Callable[[], Work]
+) -> int:
+    """Run as keeper of this rank, with the same command line as worker; returns the exit code.
+
+    Where no run started the command, the keeper of rank 0 has the dispatcher, for the work that
+    ``work`` returns.
+    """
     assert options.run is not None
     root, limits = options.run, Limits.read(os.environ)
     watcher = (lambda worker, attempt: Silence(root, worker, attempt, limits)) if limits else None
-    return keep([sys.executable, *command, *argv, "--easi-role", "work"], root, watcher=watcher)
+    own = started_by_hand() and Place.read(os.environ).rank == 0
+    with DispatchServer(root, work()) if own else contextlib.nullcontext() as server:
+        code = keep([sys.executable, *command, *argv, "--easi-role", "work"], root, watcher=watcher)
+        while server is not None and server.serves:  # workers of other ranks
+            time.sleep(1.0)
+    return code

@@ -190,15 +190,41 @@ _ANSWER = itemgetter(*_USUAL)
 
 
 class Journal:
-    """Writer of the file of one attempt of a worker; not shared between processes."""
+    """Writer of the file of one attempt of a worker; not shared between processes.
 
-    def __init__(self, folder: Path, worker: str, attempt: int, launch: int = 0) -> None:
+    Args:
+        folder: Folder of the journals.
+        worker: Name of the worker.
+        attempt: Number of the attempt.
+        launch: Number of the launch.
+        host: The worker's machine, "" for this one.
+        pid: The worker's process, 0 for this one.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        worker: str,
+        attempt: int,
+        launch: int = 0,
+        host: str = "",
+        pid: int = 0,
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.worker, self.attempt, self.launch = worker, attempt, launch
         self.path = folder / f"{worker}.{attempt}.{uuid.uuid4().hex}.jsonl"
         self._file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o644)
         self._size = 0
-        self._write(Header(worker, attempt, launch, socket.gethostname(), os.getpid(), time.time()))
+        self._write(
+            Header(
+                worker,
+                attempt,
+                launch,
+                host or socket.gethostname(),
+                pid or os.getpid(),
+                time.time(),
+            )
+        )
 
     def answer(self, answer: Answer) -> None:
         """Record the outcome of a question."""

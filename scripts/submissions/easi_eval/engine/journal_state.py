@@ -84,7 +84,6 @@ class JournalState:
         folder: Folder of the journals.
         epochs: The epoch of each benchmark; answers of another epoch are ignored.
         launch: Number of the launch whose failures count; None: failures of all launches count.
-        skip: Name of the caller's own file. Its unfinished questions are not counted as deaths.
         stage: Stage of the launch (``Work.stage``). Questions that lacked memory in an earlier
             stage are asked again. The attribute may be raised later.
 
@@ -97,12 +96,11 @@ class JournalState:
         folder: Path,
         epochs: Mapping[str, int],
         launch: int | None = None,
-        skip: str = "",
         stage: int = 0,
     ) -> None:
         self.stage = stage
         self._tail = Tail(folder)
-        self._epochs, self._launch, self._skip = dict(epochs), launch, skip
+        self._epochs, self._launch = dict(epochs), launch
         self._best: dict[Key, tuple[tuple[object, ...], Answer]] = {}  # rank and answer
         self._in_hand: dict[str, InHand] = {}  # by file, of this launch only
         self._hung: Counter[Key] = Counter()
@@ -112,9 +110,9 @@ class JournalState:
         self._made_with: dict[str, Mapping[str, str]] = {}  # by file
 
     @classmethod
-    def of(cls, run_root: Path, work: Work, skip: str = "") -> JournalState:
+    def of(cls, run_root: Path, work: Work) -> JournalState:
         """The state of a run at the launch, stage and epochs of ``work``."""
-        return cls(RunPaths(run_root).journal, work.epochs, work.launch, skip, work.stage)
+        return cls(RunPaths(run_root).journal, work.epochs, work.launch, work.stage)
 
     def poll(self) -> list[Answer | Phase | Returned]:
         """Read what was appended to the journals.
@@ -198,14 +196,9 @@ class JournalState:
         return {key: answer for key, (_, answer) in self._best.items()}
 
     def deaths(self, key: Key) -> int:
-        """How many other attempts of this launch are at this question or died over it."""
+        """How many attempts of this launch are at this question or died over it."""
         if self._deaths is None:
-            self._deaths = Counter(
-                at
-                for file, in_hand in self._in_hand.items()
-                if file != self._skip
-                for at in in_hand.at
-            )
+            self._deaths = Counter(at for in_hand in self._in_hand.values() for at in in_hand.at)
         return self._deaths[key]
 
     def attempt(self, worker: str, began: float) -> InHand | None:

@@ -5,7 +5,6 @@ Meanwhile the workers answer the next benchmark.
 
 from __future__ import annotations
 
-import os
 import shutil
 import socket
 import sys
@@ -20,7 +19,7 @@ from ..core.locks import process_start
 from ..core.run_folder import RunPaths
 from .journal import Answer
 from .journal_state import JournalState
-from .processes import supervisor
+from .processes.supervisor import started_by_hand
 from .processes.worker_ends import gave_up_reasons
 from .work import Assignment, ItemList, Work, item_seed, seed_everything, tolerable
 
@@ -93,11 +92,6 @@ def score_loop(
         if not ready:
             time.sleep(every)
     return scored
-
-
-def started_by_hand() -> bool:
-    """Whether this process was started without a run."""
-    return supervisor.TAG not in os.environ
 
 
 class Abandoned:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import random
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ SCHEMA = 1
 FAILED_ONE_IN = 200
 
 Key = tuple[str, str]  # (benchmark, item id): identifies a question in journal and queue
+Chunk = tuple[int, ...]  # places in the list of all items
 
 
 @dataclass(frozen=True)
@@ -178,36 +179,6 @@ class ItemList:
             )
         except (KeyError, TypeError) as error:
             raise _damaged(path, str(error)) from error
-
-
-class SetAside:
-    """The benchmarks that the workers of a launch must not ask any more.
-
-    It is checked before every question, so the file is read only when it changed.
-    """
-
-    def __init__(self, run_root: Path, launch: int) -> None:
-        self._path, self._launch = RunPaths(run_root).set_aside, launch
-        self._read = (0, 0)
-        self._keys: frozenset[str] = frozenset()
-
-    @property
-    def keys(self) -> frozenset[str]:
-        """Keys of the benchmarks."""
-        try:
-            found = self._path.stat()
-        except FileNotFoundError:
-            return frozenset()
-        if (found.st_mtime_ns, found.st_ino) != self._read:
-            data = read_json(self._path)
-            if isinstance(data, dict) and data.get("launch") == self._launch:
-                self._keys = frozenset(data["benchmarks"])
-            self._read = found.st_mtime_ns, found.st_ino
-        return self._keys
-
-    def save(self, keys: Iterable[str]) -> None:
-        """Write the file; called by the pipeline."""
-        write_json(self._path, {"launch": self._launch, "benchmarks": sorted(keys)})
 
 
 def tolerable(failed: int, total: int) -> bool:

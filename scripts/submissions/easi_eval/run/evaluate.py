@@ -138,6 +138,7 @@ class Evaluation:
 
     def _run_shared(self, judges: JudgePass) -> None:
         with ExitStack() as stack:
+            stack.callback(self._workers.close)
             scoring = stack.enter_context(self._score())
             scorers = 1
             over = False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable, Container, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 
 from ..benchmarks import Benchmark
@@ -13,12 +14,13 @@ from ..core.events import Emit, Notice, PhaseStarted
 from ..core.log_lines import telling_line
 from ..core.model import ModelChoice
 from ..core.run_folder import RunPaths
+from ..engine.dispatch_server import DispatchServer
 from ..engine.giving_up import Reason
 from ..engine.processes import launchers
 from ..engine.processes.jobs import Job
 from ..engine.processes.supervisor import Handle
 from ..engine.processes.worker_ends import forget_ends, gave_up_reasons
-from ..engine.work import SetAside, Work
+from ..engine.work import Work
 from .context import RunContext
 from .plan import Plan
 from .relaunch import Launch, Launches, Standing
@@ -37,8 +39,7 @@ def prepare_work(context: RunContext, plan: Plan, model: ModelChoice) -> Work:
         launch=_next_launch(paths),
         final=cfg.nproc == 1 or model.served,
     )
-    for told in (paths.answering_done, paths.set_aside):
-        told.unlink(missing_ok=True)
+    paths.answering_done.unlink(missing_ok=True)
     forget_ends(paths.root)
     shutil.rmtree(paths.errors, ignore_errors=True)
     paths.outputs.mkdir(parents=True, exist_ok=True)
@@ -91,11 +92,17 @@ class Workers:
         self._watch = watch
         self._emit = emit
         self._launches = Launches(context.cfg.nproc)
+        self._dispatcher = ExitStack()  # holds the dispatcher of the last launch
+        self._server: DispatchServer | None = None
         self._launched: Sequence[Benchmark] = ()  # benchmarks of the last launch
         self._whys: dict[str, str] = {}  # why the last workers were given up, by benchmark
         self._set_aside: set[str] = set()  # benchmarks whose other questions are no longer asked
         self._ended: Reason | None = None  # why the run was ended early
         self._stopped: Handle | None = None  # the last launch that was told to stop
+
+    def close(self) -> None:
+        """End the dispatcher of the last launch; its workers have ended."""
+        self._dispatcher.close()
 
     @property
     def are_running(self) -> bool:
@@ -126,7 +133,8 @@ class Workers:
         }
         if new:
             self._set_aside.update(new)
-            SetAside(self._context.paths.root, self._work.launch).save(self._set_aside)
+            if self._server is not None:
+                self._server.leave_out(self._set_aside)
             for key, reason in new.items():
                 fail(key, reason)
         if decision.end and not self._ended:
@@ -165,7 +173,10 @@ class Workers:
             self._emit(Notice(launch.reason, "warning"))
         if launch.stage != self._watch.state.stage:
             self._watch.state.stage = launch.stage
-            replace(self._work, stage=launch.stage, final=launch.workers == 1).save(paths.root)
+            self._work = replace(self._work, stage=launch.stage, final=launch.workers == 1)
+            self._work.save(paths.root)
+        self.close()
+        self._server = self._dispatcher.enter_context(DispatchServer(paths.root, self._work))
         self._launched = launch.benchmarks
         forget_ends(paths.root)
         self._watch.started(launch.workers)

@@ -51,30 +51,19 @@ class Watcher(Protocol):
 
 @dataclass(frozen=True)
 class Place:
-    """The position of this process in its launcher; without a launcher the only rank.
-
-    Attributes:
-        store: host:port of the launcher's TCPStore, which accepts clients while the launcher runs;
-            "" without one.
-    """
+    """The position of this process in its launcher; without a launcher the only rank."""
 
     rank: int = 0
     local_rank: int = 0
     local_size: int = 1
-    store: str = ""
 
     @classmethod
     def read(cls, environ: Mapping[str, str]) -> Place:
-        """Read the position from the environment of a rank.
-
-        Only torch's elastic agent (torchrun; accelerate with several processes) hosts a TCPStore.
-        """
-        elastic = environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+        """Read the position from the environment of a rank."""
         return cls(
             int(environ.get("RANK", 0)),
             int(environ.get("LOCAL_RANK", 0)),
             int(environ.get("LOCAL_WORLD_SIZE", 1)),
-            f"{environ['MASTER_ADDR']}:{environ['MASTER_PORT']}" if elastic else "",
         )
 
 
@@ -85,7 +74,7 @@ def worker_env(extra: Mapping[str, str], place: Place, visible: Sequence[str]) -
     GPUs. The supervisor removes all variables of the launcher. OMP_NUM_THREADS is set by the run,
     under either launcher. ``extra`` overrides the rest.
     """
-    changes = {"EASI_WORKER": f"w{place.rank}", "EASI_STORE": place.store}
+    changes = {"EASI_WORKER": f"w{place.rank}", "EASI_DISPATCHER": "1"}
     if len(visible) >= place.local_size:
         changes[gpus.VARIABLE] = gpus.share(visible, place.local_rank, place.local_size)
     return {**changes, **extra}

@@ -36,6 +36,11 @@ SWEEP_PATIENCE = 10.0
 CLEAN_SWEEPS = 3
 
 
+def started_by_hand() -> bool:
+    """Whether this process was started without a run."""
+    return TAG not in os.environ
+
+
 class Handle:
     """A running or ended job; made by ``start``.
 

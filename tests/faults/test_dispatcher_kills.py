@@ -1,4 +1,4 @@
-"""Real workers over one TCPStore, killed at random, alone and all at once.
+"""Real workers of one dispatcher, killed at random, alone and all at once.
 
 Nothing that was answered is asked again.
 """
@@ -13,19 +13,17 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import timedelta
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
-from torch.distributed import TCPStore
 
 from easi_eval.core.run_folder import RunPaths
+from easi_eval.engine.dispatch_client import SocketClient
+from easi_eval.engine.dispatch_server import DispatchServer
 from easi_eval.engine.generation import Generation
-from easi_eval.engine.journal import Answer, Journal
+from easi_eval.engine.journal import Answer
 from easi_eval.engine.journal_state import JournalState
-from easi_eval.engine.queue import Queue
-from easi_eval.engine.stores import TorchStore, connect
 from easi_eval.engine.work import Assignment, Item, Work
 from easi_eval.engine.worker import work_loop
 
@@ -37,13 +35,13 @@ ITEMS = {
 KEYS = {item.key for group in ITEMS.values() for item in group}
 
 
-def work(root: Path, work: Work, address: str, worker: str, attempt: int, chunk: int) -> None:
+def work(root: Path, work: Work, worker: str, attempt: int, chunk: int) -> None:
     """One worker process, which notes each question before it answers it slowly.
 
     A seed decides the text. The worker that gets the question named in the file ``held`` keeps it
     for as long as that file exists, and writes its name to ``holder``.
     """
-    os.environ.update(EASI_STORE=address, EASI_WORKER=worker, EASI_ATTEMPT=str(attempt))
+    os.environ.update(EASI_DISPATCHER="1", EASI_WORKER=worker, EASI_ATTEMPT=str(attempt))
     notes = os.open(root / "asked", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 
     def answer(items: Sequence[Item]) -> list[Generation]:
@@ -63,22 +61,14 @@ def work(root: Path, work: Work, address: str, worker: str, attempt: int, chunk:
     work_loop(root, work, ITEMS, answer, chunk)
 
 
-def host_store() -> TorchStore:
-    """Serve a store from this process, as a launcher does; it ends with it."""
-    return TorchStore(
-        TCPStore(
-            "127.0.0.1", 0, is_master=True, wait_for_workers=False, timeout=timedelta(seconds=60)
-        )
-    )
-
-
 class Launch:
     """What launcher and keepers do: N workers, each restarted when it dies."""
 
     def __init__(self, root: Path, work: Work, size: int, chunk: int = 1) -> None:
         self._spawn = multiprocessing.get_context("forkserver")
-        self._spawn.set_forkserver_preload(["torch.distributed", "easi_eval.engine.worker"])
-        self._store = host_store()
+        self._spawn.set_forkserver_preload(["easi_eval.engine.worker"])
+        self._server = DispatchServer(root, work)
+        self._server.__enter__()
         self._root, self._work, self._chunk = root, work, chunk
         self._attempts: Counter[int] = Counter()
         self.workers = [self._start(number) for number in range(size)]
@@ -90,7 +80,6 @@ class Launch:
             args=(
                 self._root,
                 self._work,
-                self._store.address,
                 f"w{number}",
                 self._attempts[number],
                 self._chunk,
@@ -119,6 +108,7 @@ class Launch:
             self.kill(number)
         for process in self.workers:
             process.join()
+        self._server.__exit__()
 
 
 def answers(root: Path) -> dict[tuple[str, str], Answer]:
@@ -184,6 +174,7 @@ def test_random_kills_of_workers_and_of_everything(tmp_path: Path, seed: int) ->
     launch = Launch(undisturbed, WORK, 1)
     while launch.watch():
         time.sleep(0.02)
+    launch.end()
     assert {key: answer.text for key, answer in answers(undisturbed).items()} == {
         key: answer.text for key, answer in found.items()
     }
@@ -255,39 +246,18 @@ def test_a_stopped_worker_that_comes_back_changes_nothing(tmp_path: Path) -> Non
 
 
 @pytest.mark.timeout(300)
-def test_a_hundred_thousand_questions_over_a_tcp_store(tmp_path: Path) -> None:
-    """Before it is packed, the plan is larger than one value of the store may be.
-
-    Every worker gets the same plan.
-    """
+def test_a_hundred_thousand_questions_over_a_socket(tmp_path: Path) -> None:
+    """Every worker gets the same plan, in one line."""
     many = {
         "a": [Item("a", f"question-{number}", cost=float(number % 97)) for number in range(100_000)]
     }
-    host = host_store()
-    queues = []
-    for name in ("w0", "w1"):
-        journal = Journal(tmp_path, name, 0)
-        queues.append(
-            Queue(
-                connect(host.address),
-                name,
-                many,
-                JournalState(tmp_path, {"a": 0}, launch=0, skip=journal.path.name),
-            )
-        )
-    first, second = (queue.next() for queue in queues)
-    assert first is not None and second is not None
-    assert [item.cost for item in (*first.items, *second.items)] == [96.0, 96.0]
-    assert first.items != second.items
-
-
-def test_tcp_store_does_what_the_queue_needs() -> None:
-    host = host_store()
-    store: TorchStore = connect(host.address).with_prefix("x")
-    assert store.get("nothing") is None
-    assert store.add("count", 1) == 1 and host.with_prefix("x").add("count", 2) == 3
-    assert host.add("count", 0) == 0, "another prefix, another key"
-    assert store.create("key", "mine") == "mine" and store.create("key", "late") == "mine"
-    store.set("key", "")
-    assert store.get("key") == ""
-    assert store.get_all(["key", "count"]) == ["", "3"] and store.get_all([]) == []
+    alone = Work((Assignment("a", "A"),))
+    with DispatchServer(tmp_path, alone):
+        first, second = (SocketClient(tmp_path, alone, name, 0) for name in ("w0", "w1"))
+        with first, second:
+            for client in (first, second):
+                client.tell(many, 1, 1)
+            leases = first.ask(), second.ask()
+    places = [place for lease in leases if lease for place in lease.places]
+    assert [many["a"][place].cost for place in places] == [96.0, 96.0]
+    assert places[0] != places[1]

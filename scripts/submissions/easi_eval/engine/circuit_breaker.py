@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from .journal_state import JournalState
 from .work import Item
 
 ENOUGH = 3  # consecutive failures after which a worker pauses
@@ -12,34 +11,33 @@ MOST = 64  # upper limit of that number; it doubles each time the questions prov
 ENOUGH_ALONE = 10  # consecutive failures after which a worker without peers restarts, once
 
 
-class BrokenWorker(RuntimeError):
-    """This process can no longer answer anything; a new process may."""
-
-
-class Doubt:
-    """Counts consecutive failures of this process; in batches, those of batches without any answer.
+class CircuitBreaker:
+    """Counts consecutive failures of a worker; in batches, those of batches without any answer.
 
     With a lost device or engine every question fails at once: such a worker would empty the queue
     and fail questions that others can answer. Missing pictures fail the same way on every worker.
     So after ``ENOUGH`` consecutive failures a worker pauses until another worker has tried one of
     the failed questions. If that worker answered it, this one is broken; if it failed, too, the
     question is at fault.
+
+    Args:
+        outcome: Tells whether a question was answered (True), failed (False) or is open (None).
     """
 
-    def __init__(self, book: JournalState) -> None:
-        self._book = book
+    def __init__(self, outcome: Callable[[Item], bool | None]) -> None:
+        self._outcome = outcome
         self._given_back: list[Item] = []
         self._answers = 0
         self._enough = ENOUGH
         self.streak = 0
 
     def answered(self) -> None:
-        """A question was answered here; the count starts again."""
+        """The worker answered a question; the count starts again."""
         self._answers += 1
         self._enough = ENOUGH
         self._clear()
 
-    def not_here(self) -> None:
+    def blame_questions(self) -> None:
         """A question raised here and elsewhere, so it is at fault, and probably others like it."""
         self._enough = min(2 * self._enough, MOST)
         self._clear()
@@ -56,34 +54,32 @@ class Doubt:
         self._given_back, self.streak = [], 0
 
     @property
-    def strong(self) -> bool:
+    def is_open(self) -> bool:
         """Whether so many failed questions were given back that the worker should pause."""
         return len(self._given_back) >= self._enough
 
-    def judge(self) -> None:
-        """Check how the failed questions fared elsewhere; BrokenWorker if one was answered."""
-        self._book.poll()
-        for item in self._given_back:
-            found = self._book.get(item.key)
-            if found is not None and found.failure is None:
-                raise BrokenWorker(
+    def broken(self) -> str:
+        """What shows that the worker is broken, or "": another one answered what raised here."""
+        if not self.is_open:
+            return ""
+        outcomes = [(item, self._outcome(item)) for item in self._given_back]
+        for item, answered in outcomes:
+            if answered:
+                return (
                     f"{self.streak} questions in a row raised here, and others answered "
                     f"{item.benchmark} {item.id} of them"
                 )
-        if any(self._book.settled(item.key) for item in self._given_back):
-            self.not_here()
+        if any(answered is False for _, answered in outcomes):
+            self.blame_questions()
+        return ""
 
-    def judge_alone(self, attempt: int) -> None:
-        """Judge without other workers.
+    def broken_alone(self, attempt: int) -> str:
+        """As ``broken``, for a worker without peers: it answered and then failed many in a row.
 
         Args:
-            attempt: Number of this process among the restarts of the worker, from 1.
-
-        Raises:
-            BrokenWorker: The first attempt answered something and then failed ``ENOUGH_ALONE``
-                questions in a row.
+            attempt: Number of this process among the restarts of the worker, from 1. Only the
+                first is restarted.
         """
         if self._answers and attempt == 1 and self.streak >= ENOUGH_ALONE:
-            raise BrokenWorker(
-                f"{self.streak} questions in a row raised, after {self._answers} were answered"
-            )
+            return f"{self.streak} questions in a row raised, after {self._answers} were answered"
+        return ""
