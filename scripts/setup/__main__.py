@@ -1,7 +1,7 @@
-"""Builds one environment with the orchestrator and both backends (``bash scripts/setup.sh``).
+"""Makes the environments ready (``bash scripts/setup.sh``): uv installs the committed locks.
 
-It installs from the committed locks. It runs under a bare Python 3.11 with the standard library
-only, so it starts processes itself: the module of easi_eval that manages them is not installed yet.
+It runs under any Python from 3.8 on with the standard library only, so it starts processes itself:
+the module of easi_eval that manages them is not installed yet.
 """
 
 from __future__ import annotations
@@ -15,30 +15,29 @@ import shlex
 import shutil
 import subprocess
 import sys
-import sysconfig
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import flash_build
-from index_settings import untied
-from installing import (
-    Installer,
-    SetupError,
-    base_pip,
-    installers,
-    read_settings,
-    say,
-    write_without,
+from environment import (
+    PROJECTS,
+    State,
+    differing,
+    includes,
+    look,
+    origin,
+    pins,
+    stale_projects,
+    version_of,
 )
-from recipe import FLASH_ATTN, STAMP, Need, Recipe, Stamp, assess, installed, pins, read_stamp
+from index_settings import untied
+from installer import LOCKS, NO_PYTHON, ROOT, SetupError, Uv, find_python, find_uv, say
 
-ROOT = Path(__file__).resolve().parents[2]
-# The only pinned package without a wheel that must be compiled. No benchmark of ours imports
-# it; VLMEvalKit's OCR scoring does.
-COMPILED = "polygon3"
+# What is appended to the name of the environment's folder, and the lock of its packages.
+ENVIRONMENTS = (("", "base"),)
+EXTRAS = {"test": "pytest", "vllm": "vllm"}  # lock -> the package that tells whether it is there
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
@@ -47,9 +46,9 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         prog="bash scripts/setup.sh",
         allow_abbrev=False,
         description="Make the environment ready: the orchestrator and both backends. "
-        "Run again, it repairs, or takes a second.",
-        epilog="Variables: EASI_VENV (where the environment goes, default .venv), "
-        "EASI_PYTHON (the Python 3.11 to build it with). "
+        "Run again, it repairs.",
+        epilog="Variables: EASI_VENV (where the environment goes, default .venv), EASI_PYTHON "
+        "(the Python for a new one; 'download' fetches one). "
         "Index, proxy and certificate settings are those of pip (pip config list).",
     )
     parser.add_argument("--vllm", action="store_true", help="also install vLLM")
@@ -63,7 +62,9 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         help="install nothing; say what is there, which GPUs are seen and what is missing",
     )
     parser.add_argument(
-        "--quiet", action="store_true", help="say nothing if there is nothing to do"
+        "--quiet",
+        action="store_true",
+        help="say nothing if there is nothing to do; leave an environment of another clone alone",
     )
     return parser.parse_args(argv)
 
@@ -78,7 +79,6 @@ def main(argv: Sequence[str]) -> int:
     options = parse(argv)
     # Symbolic links are not resolved: the environment is found by the name it was given.
     venv = Path(os.path.abspath(os.environ.get("EASI_VENV") or ROOT / ".venv"))  # noqa: PTH100
-    extras = tuple(name for name in ("test", "vllm") if getattr(options, name))
     try:
         if options.check:
             return check(venv)
@@ -88,13 +88,17 @@ def main(argv: Sequence[str]) -> int:
                 f"this is {platform.system()} on {platform.machine()}",
                 "use such a machine (a container will do)",
             )
-        set_up(Recipe(ROOT, venv, extras), options)
+        for suffix, lock in ENVIRONMENTS:
+            set_up(Path(f"{venv}{suffix}"), lock, options)
         return 0
     except SetupError as error:
         print(f"error: {error}\nhint: {error.hint}", file=sys.stderr)
         return 2
+    except OSError as error:
+        print(f"error: {error}\nhint: set EASI_VENV to a folder of yours", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
-        print("\ninterrupted; run the same command again, it starts where it can", file=sys.stderr)
+        print("\ninterrupted; run the same command again", file=sys.stderr)
         return 130
 
 
@@ -104,65 +108,142 @@ def check(venv: Path) -> int:
     Raises:
         SetupError: The environment does not exist or its set-up did not finish.
     """
-    python = venv / "bin" / "python"
-    stamp = read_stamp(venv)
-    if stamp is None or not stamp.ready or not os.access(python, os.X_OK):
+    if not PROJECTS.keys() <= look(venv).versions.keys():
         state = "is not finished" if venv.is_dir() else "does not exist"
         raise SetupError(f"the environment {venv} {state}", "bash scripts/setup.sh")
-    return subprocess.run(
-        [str(python), "-s", "-m", "easi_eval.run.doctor"],
-        env=untied(os.environ),
-        stdin=subprocess.DEVNULL,
-    ).returncode
+    argv = [str(venv / "bin" / "python"), "-s", "-m", "easi_eval.run.doctor"]
+    return subprocess.run(argv, env=untied(os.environ), stdin=subprocess.DEVNULL).returncode
 
 
-def set_up(recipe: Recipe, options: argparse.Namespace) -> None:
-    """Bring the environment up to date, if it is not.
-
-    Extras of an earlier set-up are kept.
+def set_up(venv: Path, lock: str, options: argparse.Namespace) -> None:
+    """Bring one environment up to date. Extras of an earlier set-up are kept.
 
     Raises:
         SetupError: The folder must not be touched, or the set-up failed.
     """
-    with only_one(recipe.venv):
+    if options.quiet and (other := other_checkout(venv)):
+        state = look(venv)
+        wrong = differing(pinned(locks_for(venv, lock, extras(options, state), state)), state)
+        if wrong or code(other) != code(ROOT):
+            raise SetupError(
+                f"{venv} belongs to {other} and differs: {listed(wrong) or 'another code'}",
+                "bash scripts/setup.sh takes it over; without EASI_VENV this clone makes its own",
+            )
+        return
+    refuse_what_does_not_fit(venv)
+    with only_one(venv), tempfile.TemporaryDirectory(prefix="easi-setup-") as scratch:
         began = time.monotonic()
-        before = read_stamp(recipe.venv)
-        if before is not None:
-            recipe = replace(recipe, extras=tuple(sorted({*recipe.extras, *before.extras})))
-        verdict = assess(recipe, ROOT / ".venv")
-        if verdict.need is Need.REFUSE:
-            raise SetupError(verdict.why, "set EASI_VENV to a new or empty folder")
-        if verdict.need is Need.NOTHING:
-            if not options.quiet:
-                say(f"ready: {recipe.venv} (nothing to do)")
-            return
-        say(f"setting up {recipe.venv} with Python {platform.python_version()}: {verdict.why}")
-        make(recipe, verdict.need, options, before)
-        say(
-            f"ready: {recipe.venv} in {time.monotonic() - began:.0f} s; "
-            f"use it with: source {shlex.quote(f'{recipe.venv}/bin/activate')}"
+        state = look(venv)
+        new = state.includes is None
+        more = extras(options, state)
+        wrong = differing(pinned(locks_for(venv, lock, more, state)), state)
+        wrong += [f"{name} lacks files" for name in sorted(PROJECTS.keys() & state.damaged)]
+        wrong += stale_projects(venv, ROOT)
+        changes = new or bool(wrong)
+        if changes:
+            say(f"setting up {venv}: {'there is none that works' if new else listed(wrong)}")
+        uv = find_uv(venv, state, Path(scratch)) if changes else Uv.of(venv)
+        if new:
+            make(uv, venv, wanted=12 if "vllm" in more else 9)
+            state = look(venv)
+        if changes:
+            install(uv, venv, locks_for(venv, lock, more, state), state)
+        if changes or not options.quiet:
+            say(try_flash_attn(uv, venv, options))
+            took = f"in {time.monotonic() - began:.0f} s" if changes else "(nothing to do)"
+            say(f"ready: {venv} {took}; use it with: source {shlex.quote(f'{venv}/bin/activate')}")
+
+
+def install(uv: Uv, venv: Path, locks: Sequence[str], state: State) -> None:
+    """Install the locks and our projects."""
+    again = [f"--reinstall-package={name}" for name in sorted(state.damaged)]
+    # First the tools that build source distributions.
+    for part in (locks[:1], locks[1:]):
+        files = [word for name in part for word in ("-r", str(LOCKS / f"{name}.lock"))]
+        # Without compiled files the import of a backend takes three times as long.
+        uv.install(venv, "--require-hashes", "--compile-bytecode", *again, *files)
+    uv.install(venv, *(word for folder in PROJECTS.values() for word in ("-e", str(ROOT / folder))))
+    if "compiled" not in locks:
+        lacking = "no Python headers here" if compiler() else "no C compiler here"
+        say(f"note: polygon3 was left out: {lacking} (only VLMEvalKit's OCR benchmarks use it)")
+
+
+def other_checkout(venv: Path) -> Path | None:
+    """Return the other checkout that the environment was made for, if it is still there."""
+    owner = origin(venv, "easi-eval")
+    return None if venv == ROOT / ".venv" or owner == ROOT else owner
+
+
+def code(checkout: Path) -> dict[str, bytes]:
+    """Return the programs that an environment runs from its checkout."""
+    folders = (checkout / each for each in ("scripts/submissions", *list(PROJECTS.values())[1:]))
+    files = (file for folder in folders for file in folder.rglob("easi_*/**/*.py"))
+    return {str(file.relative_to(checkout)): file.read_bytes() for file in files}
+
+
+def extras(options: argparse.Namespace, state: State) -> list[str]:
+    """Return the extras that are asked for or were before."""
+    there = {*state.versions, *state.damaged}
+    return [name for name, told in EXTRAS.items() if getattr(options, name) or told in there]
+
+
+def locks_for(venv: Path, lock: str, more: Sequence[str], state: State) -> list[str]:
+    """Return the names of the locks to install: the build tools, ``lock``, and the extras.
+
+    Raises:
+        SetupError: vLLM is among them and its lock is not for this Python.
+    """
+    if "vllm" in more and state.includes and not (venv / "lib" / "python3.11").is_dir():
+        raise SetupError(
+            f"vLLM is pinned for Python 3.11, and {venv} has another one",
+            "remove it, then EASI_PYTHON=/path/to/python3.11 bash scripts/setup.sh --vllm",
         )
+    compiles = state.includes and (state.includes / "Python.h").is_file() and compiler()
+    return ["bootstrap", lock, *(["compiled"] if compiles else []), *more]
+
+
+def compiler() -> str | None:
+    """Return the C compiler here, if any."""
+    return shutil.which("cc") or shutil.which("gcc")
+
+
+def pinned(locks: Sequence[str]) -> dict[str, str]:
+    """Return the version by name over some locks."""
+    return {name: pin for lock in locks for name, pin in pins(LOCKS / f"{lock}.lock").items()}
+
+
+def listed(texts: Sequence[str]) -> str:
+    """Return the first few texts in one line."""
+    return ", ".join(texts[:5]) + (f" and {len(texts) - 5} more" if len(texts) > 5 else "")
+
+
+def refuse_what_does_not_fit(venv: Path) -> None:
+    """Raise if EASI_PYTHON is no Python that fits, or the folder holds something else.
+
+    Only the default folder may be emptied.
+    """
+    asked = os.environ.get("EASI_PYTHON")
+    if asked not in (None, "", "download") and not includes(Path(shutil.which(asked) or asked)):
+        raise SetupError(f"EASI_PYTHON={asked} is not a working Python 3.11 or 3.12", NO_PYTHON)
+    if venv.exists() and not venv.is_dir():
+        why = f"{venv} is not a folder"
+    elif venv.is_dir() and any(venv.iterdir()) and not (venv / "pyvenv.cfg").is_file():
+        why = f"{venv} holds something that is no Python environment"
+    else:
+        return
+    if venv != ROOT / ".venv":
+        raise SetupError(why, "set EASI_VENV to a new or empty folder")
 
 
 @contextlib.contextmanager
 def only_one(venv: Path) -> Iterator[None]:
     """Allow one set-up per environment at a time; another one waits.
 
-    Child processes inherit the lock. It is thus still held if this process is killed while its
-    installer goes on.
+    uv inherits the lock. It is thus still held if this process is killed while uv goes on.
     """
-    try:
-        venv.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(
-            venv.parent / f".{venv.name.lstrip('.')}.setup-lock",
-            os.O_RDWR | os.O_CREAT | os.O_CLOEXEC,
-            0o666,
-        )
-    except OSError as error:
-        raise SetupError(
-            f"{venv.parent} cannot be written: {error.strerror}",
-            "set EASI_VENV to a folder of yours",
-        ) from error
+    venv.parent.mkdir(parents=True, exist_ok=True)
+    name = venv.parent / f".{venv.name.lstrip('.')}.setup-lock"
+    descriptor = os.open(name, os.O_RDWR | os.O_CREAT, 0o666)
     os.set_inheritable(descriptor, True)
     try:
         try:
@@ -175,163 +256,55 @@ def only_one(venv: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def make(recipe: Recipe, need: Need, options: argparse.Namespace, before: Stamp | None) -> None:
-    """Install into the environment and record the result in its stamp.
-
-    The stamp says "not ready" from before the first change until the packages are installed. If an
-    update fails before it has changed anything, the earlier stamp is restored.
-
-    Raises:
-        SetupError: The folder cannot be written, or no installer works.
-    """
-    stamp = Stamp(
-        ready=False,
-        venv=str(recipe.venv),
-        root=str(recipe.root),
-        digest=recipe.digest(),
-        extras=recipe.extras,
-    )
-    try:
-        recipe.venv.mkdir(parents=True, exist_ok=True)
-        # First of all, so that a set-up killed at any later moment is recognised as unfinished.
-        stamp.write(recipe.venv)
-        if need is Need.REBUILD:
-            empty(recipe.venv)
-    except OSError as error:
-        raise SetupError(
-            f"{recipe.venv} cannot be written: {error.strerror}",
-            "set EASI_VENV to a folder of yours",
-        ) from error
-    warn_about_space(recipe, need)
-    left_out = compiled_left_out(recipe)
-    untouched = fingerprint(recipe.site_packages)
-    try:
-        pip = base_pip(recipe)
-        settings = read_settings(pip)
-        installer = install(recipe, installers(recipe, pip, settings, need), frozenset(left_out))
-    except SetupError:
-        if (
-            before is not None
-            and before.ready
-            and need is Need.UPDATE
-            and fingerprint(recipe.site_packages) == untouched
-        ):
-            before.write(recipe.venv)  # nothing was changed: the environment is as usable as before
-        raise
-    shutil.rmtree(recipe.venv / ".bootstrap", ignore_errors=True)
-    for package, why in left_out.items():
-        say(f"note: {package} was left out: {why}")
-    stamp = replace(
-        stamp, ready=True, left_out=left_out, flash_attn=before.flash_attn if before else ""
-    )
-    # Ready before flash-attn is tried: its build may take long, and a run does not need it.
-    stamp.write(recipe.venv)
-    said = try_flash_attn(recipe, installer, options)
-    say(said)
-    replace(stamp, flash_attn=said).write(recipe.venv)
-
-
-def fingerprint(site_packages: Path) -> frozenset[tuple[str, int]]:
-    """Return names and times of the installed packages' metadata.
-
-    It changes when a package is added, removed or replaced.
-    """
-    return frozenset(
-        (entry.name, entry.stat().st_mtime_ns) for entry in site_packages.glob("*.dist-info")
-    )
-
-
-def install(recipe: Recipe, choice: Iterator[Installer], left_out: frozenset[str]) -> Installer:
-    """Return the first installer that installs all packages.
-
-    Raises:
-        SetupError: None does; the error is that of the last one.
-    """
-    failed: SetupError | None = None
-    for installer in choice:
-        try:
-            installer.install_locks(recipe, left_out)
-            installer.install_projects(recipe)
-            return installer
-        except SetupError as error:
-            failed = error
-    raise failed or SetupError("nothing here can install packages", "apt install python3-pip")
-
-
-def empty(venv: Path) -> None:
-    """Remove everything in the environment's folder but the stamp.
-
-    The folder itself stays: it may be a link to a larger disk.
-    """
-    for entry in venv.iterdir():
-        if entry.is_dir() and not entry.is_symlink():
-            shutil.rmtree(entry)
-        elif entry.name != STAMP:
-            entry.unlink()
-
-
-def warn_about_space(recipe: Recipe, need: Need) -> None:
-    """Print a note if a new environment may not fit on the disk."""
-    wanted = (12 if "vllm" in recipe.extras else 9) if need is Need.REBUILD else 0
-    free = shutil.disk_usage(recipe.venv).free / 2**30
+def make(uv: Uv, venv: Path, wanted: int) -> None:
+    """Make an empty environment, which will take ``wanted`` GB, with a Python that fits."""
+    python = find_python(uv)
+    venv.mkdir(exist_ok=True)
+    free = shutil.disk_usage(venv).free / 2**30
     if free < wanted:
         say(
-            f"note: {recipe.venv.parent} has {free:.0f} GB free; "
+            f"note: {venv.parent} has {free:.0f} GB free; "
             f"the environment takes up to {wanted} GB (EASI_VENV puts it elsewhere)"
         )
+    # Relocatable: it may be moved together with its checkout.
+    uv.run("venv", "--quiet", "--clear", "--force", "--relocatable", "--python", python, str(venv))
 
 
-def compiled_left_out(recipe: Recipe) -> dict[str, str]:
-    """Return ``COMPILED`` with the reason if it cannot be compiled here, else an empty mapping."""
-    if COMPILED in installed(recipe.site_packages):
-        return {}
-    headers = Path(sysconfig.get_path("include"), "Python.h")
-    if not (shutil.which("cc") or shutil.which("gcc")):
-        return {COMPILED: "no C compiler here (only VLMEvalKit's OCR benchmarks use it)"}
-    if not headers.is_file():
-        return {COMPILED: "no Python headers here (only VLMEvalKit's OCR benchmarks use it)"}
-    return {}
-
-
-def try_flash_attn(recipe: Recipe, installer: Installer, options: argparse.Namespace) -> str:
-    """Build flash-attn if this can work here.
+def try_flash_attn(uv: Uv, venv: Path, options: argparse.Namespace) -> str:
+    """Build flash-attn if this can work here and has not failed before.
 
     Returns:
         One line on the outcome, in every case.
     """
     absent = "note: flash-attn is not installed: {}. Use attn_implementation=sdpa"
-    if version := installed(recipe.site_packages).get("flash-attn"):
+    log = venv / "flash-attn.log"
+    if version := version_of(venv, "flash-attn"):
         return f"flash-attn {version} is installed"
     if options.no_flash_attn:
         return absent.format("not asked for")
-    machine = flash_build.look(recipe.site_packages)
-    if reason := flash_build.why_not(machine):
+    machine = flash_build.look(venv)
+    reason = flash_build.why_not(machine)
+    if not reason and log.exists():
+        reason = f"its build did not end well; to try again, remove {log}"
+    if reason:
         return absent.format(reason)
     say(
         "building flash-attn for the GPUs here "
         f"(at most {flash_build.LIMIT_SECONDS // 60} minutes; everything else is ready; "
         "Ctrl-C leaves it out)"
     )
-    environment = {
-        **installer.environment,
+    how = ("--no-deps", "--no-build-isolation", "--require-hashes")
+    argv = [uv.program, "pip", "install", "--python", str(venv / "bin" / "python"), *how]
+    variables = {
+        **uv.variables,
         **flash_build.build_variables(machine),
-        "PATH": f"{recipe.venv / 'bin'}{os.pathsep}{os.environ.get('PATH', '')}",
+        "PATH": f"{venv / 'bin'}{os.pathsep}{os.environ.get('PATH', '')}",
     }
-    for package in ("ninja", "flash-attn"):  # in this order: the build calls ninja
-        with tempfile.TemporaryDirectory(prefix="easi-setup-") as folder:
-            lock = recipe.root / FLASH_ATTN
-            others = frozenset(pins(lock.read_text("utf-8"))) - {package}
-            argv = [
-                *installer.command,
-                "--no-deps",
-                "--require-hashes",
-                "--no-build-isolation",
-                "-r",
-                str(write_without(lock, others, Path(folder))),
-            ]
-            if reason := flash_build.build(argv, environment, recipe.venv / "flash-attn.log"):
-                return absent.format(reason)
-    return f"flash-attn {installed(recipe.site_packages).get('flash-attn', '')} is installed"
+    lock = str(LOCKS / "flash-attn.lock")
+    if reason := flash_build.build([*argv, "-r", lock], variables, log):
+        return absent.format(reason)
+    log.unlink()
+    return f"flash-attn {version_of(venv, 'flash-attn')} is installed"
 
 
 if __name__ == "__main__":

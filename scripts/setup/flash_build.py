@@ -76,14 +76,13 @@ def build_variables(machine: Machine) -> dict[str, str]:
     }
 
 
-def look(site_packages: Path) -> Machine:
+def look(venv: Path) -> Machine:
     """Describe this machine; GPUs are found through the CUDA driver, without importing torch."""
-    version = site_packages / "torch" / "version.py"
-    found = (
-        re.search(r"^cuda[^=]*= *'(\d+)\.(\d+)", version.read_text("utf-8"), re.MULTILINE)
-        if version.is_file()
-        else None
+    said = "".join(
+        file.read_text("utf-8")
+        for file in venv.glob("lib/python3.*/site-packages/torch/version.py")
     )
+    found = re.search(r"^cuda[^=]*= *'(\d+)\.(\d+)", said, re.MULTILINE)
     pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return Machine(
         capabilities=_capabilities(),

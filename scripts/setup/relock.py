@@ -1,8 +1,9 @@
 """Writes the locks anew from the three pyproject files, for maintainers.
 
-Run ``.venv/bin/python scripts/setup/relock.py``. All packages are resolved together once, so that
-any choice of extras fits the base. Each lock then holds only what the ones before it do not. The
-hashes are those of the files for Linux on x86-64. No lock names the index that its files come from.
+Run ``.venv/bin/python scripts/setup/relock.py``; arguments go on to ``uv pip compile`` (``-c FILE``
+keeps versions). All packages are resolved together once, so that any choice of extras fits the
+base, then for each Python. Each lock holds only what the ones before it do not, with the hashes of
+all files of a version. No lock names the index that its files come from.
 """
 
 from __future__ import annotations
@@ -12,19 +13,25 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 
-from index_settings import parse_pip_config, settings_from_pip, untied, uv_environment
+from index_settings import parse_pip_config, untied, uv_variables
 
 ROOT = Path(__file__).resolve().parents[2]
 PROJECTS = ("pyproject.toml", "VLMEvalKit/pyproject.toml", "lmms-eval/pyproject.toml")
-BUILD_TOOLS = ("pip", "setuptools", "wheel", "uv")
-FLASH_ATTN = ("flash-attn==2.8.3", "ninja")  # no dependencies of its own that the base lacks
-HEADER = (
-    "# {title}. Written by scripts/setup/relock.py; "
-    "installed by scripts/setup.sh with --require-hashes.\n"
-)
+PYTHONS = ("3.11", "3.12")  # on 3.13, editdistance 0.8.1 (of ms-vlmeval) has no wheel
+BUILD_TOOLS = ("pip", "setuptools", "wheel", "ninja", "uv")
+FLASH_ATTN = "flash-attn==2.8.3"  # no dependencies of its own that the base lacks
+COMPILED = "polygon3"  # has no wheel and needs a C compiler; none of the benchmarks imports it
+TITLES = {
+    "bootstrap": "The installer and what builds source distributions",
+    "base": "The orchestrator and both backends",
+    "compiled": "What needs a C compiler; only VLMEvalKit's OCR scoring imports it",
+    "test": "What the tests need besides",
+    "vllm": "vLLM and what it needs besides, for Python 3.11 only",
+    "flash-attn": "flash-attn, only tried where it can be built",
+}
+Entries = dict[str, frozenset[str]]
 
 
 def main() -> int:
@@ -32,99 +39,68 @@ def main() -> int:
     listing = subprocess.run(
         [sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=True
     ).stdout
-    environment = untied(os.environ) | uv_environment(
-        settings_from_pip(parse_pip_config(listing)), os.environ
-    )
+    environment = untied(os.environ) | uv_variables(parse_pip_config(listing), os.environ)
+    for name in ("UV_EXTRA_INDEX_URL", "UV_FIND_LINKS"):
+        environment.pop(name, None)  # may hold only some files of a version
+
+    def compiled(*arguments: str, given: str = "", python: str = PYTHONS[0]) -> Entries:
+        return entries(compile_lock((*arguments, "--python-version", python), environment, given))
+
+    tools = "\n".join(BUILD_TOOLS)
     with tempfile.TemporaryDirectory() as folder:
-        scratch = Path(folder)
-        together = scratch / "together.txt"
-        together.write_text(
-            compile_lock([*PROJECTS, "-"], ["--all-extras"], environment, BUILD_TOOLS), "utf-8"
-        )
-        agreed = ["-c", str(together)]
-        tools = entries(compile_lock(["-"], [*agreed, "--no-deps"], environment, BUILD_TOOLS))
-        base = entries(compile_lock(list(PROJECTS), agreed, environment))
-        extras = {
-            extra: entries(compile_lock(list(PROJECTS), [*agreed, "--extra", extra], environment))
-            for extra in ("test", "vllm")
+        together = Path(folder, "together.txt")
+        every = compiled(*PROJECTS, "-", "--all-extras", *sys.argv[1:], given=tools)
+        together.write_text("\n".join(every), "utf-8")
+        agreed = ("-c", str(together))
+        locks = {"bootstrap": compiled("-", *agreed, "--no-deps", given=tools)}
+        by_python = [(compiled(*PROJECTS, *agreed, python=python), python) for python in PYTHONS]
+        for found, python in by_python[1:]:
+            if found.keys() != by_python[0][0].keys():
+                others = sorted(found.keys() ^ by_python[0][0].keys())
+                sys.exit(f"Python {python} needs other versions: {', '.join(others)}")
+        base = {
+            pin: frozenset().union(*(found[pin] for found, _ in by_python))
+            for pin in by_python[0][0]
         }
-        flash = entries(compile_lock(["-"], ["--no-deps"], environment, FLASH_ATTN))
-    write(
-        "requirements-bootstrap.lock", "The installer and what builds source distributions", tools
-    )
-    write("requirements.lock", "The orchestrator and both backends", without(base, tools))
-    write(
-        "requirements-test.lock",
-        "What the tests need besides requirements.lock",
-        without(extras["test"], base | tools),
-    )
-    write(
-        "requirements-vllm.lock",
-        "vLLM and what it needs besides requirements.lock",
-        without(extras["vllm"], base | tools),
-    )
-    write("requirements-flash-attn.lock", "flash-attn, only tried where it can be built", flash)
+        locks["compiled"] = {pin: base[pin] for pin in base if pin.startswith(f"{COMPILED}==")}
+        locks["base"] = base
+        for extra in ("test", "vllm"):
+            locks[extra] = compiled(*PROJECTS, *agreed, "--extra", extra)
+        locks["flash-attn"] = compiled("-", "--no-deps", given=FLASH_ATTN)
+    written: set[str] = set()
+    for name, lock in locks.items():
+        write(name, {pin: hashes for pin, hashes in lock.items() if pin not in written})
+        written |= lock.keys()
     return 0
 
 
-def compile_lock(
-    sources: Sequence[str],
-    more: Sequence[str],
-    environment: dict[str, str],
-    names: Sequence[str] = (),
-) -> str:
-    """Return the output of ``uv pip compile``.
-
-    Args:
-        sources: Files to resolve; ``-`` stands for ``names``.
-        more: Further options.
-        environment: All environment variables of uv.
-        names: Requirements passed on standard input.
-    """
+def compile_lock(arguments: tuple[str, ...], environment: dict[str, str], given: str) -> str:
+    """Return the output of ``uv pip compile``; ``given`` is what ``-`` stands for."""
     argv = [
         str(Path(sys.executable).with_name("uv")),
-        "pip",
-        "compile",
-        "--quiet",
-        "--python-version",
-        "3.11",
-        "--python-platform",
-        "x86_64-manylinux_2_28",
-        "--generate-hashes",
-        "--no-emit-index-url",
-        "--no-emit-find-links",
-        "--no-annotate",
-        "--no-header",
-        *more,
-        *sources,
+        *("pip", "compile", "--quiet", "--generate-hashes", "--no-annotate", "--no-header"),
+        *("--no-emit-index-url", "--no-emit-find-links", "--no-python-downloads"),
+        *("--python-platform", "x86_64-manylinux_2_28", *arguments),
     ]
     return subprocess.run(
-        argv,
-        input="\n".join(names),
-        capture_output=True,
-        text=True,
-        check=True,
-        cwd=ROOT,
-        env=environment,
+        argv, input=given, stdout=subprocess.PIPE, text=True, check=True, cwd=ROOT, env=environment
     ).stdout
 
 
-def entries(lock: str) -> dict[str, str]:
-    """Return the entries of a lock, each with its hashes, by ``name==version``."""
-    found = (entry for entry in re.split(r"(?m)^(?=[A-Za-z0-9])", lock) if entry.strip())
-    return {entry.split(maxsplit=1)[0]: entry for entry in found}
+def entries(lock: str) -> Entries:
+    """Return the hashes by ``name==version``."""
+    found = (entry.split() for entry in re.split(r"(?m)^(?=[A-Za-z0-9])", lock) if entry.strip())
+    return {pin: frozenset(word for word in rest if word != "\\") for pin, *rest in found}
 
 
-def without(some: dict[str, str], others: dict[str, str]) -> dict[str, str]:
-    """Return the entries of ``some`` that are not in ``others``."""
-    return {pin: entry for pin, entry in some.items() if pin not in others}
-
-
-def write(name: str, title: str, content: dict[str, str]) -> None:
+def write(name: str, content: Entries) -> None:
     """Write a lock with its header, entries sorted."""
-    (ROOT / name).write_text(
-        HEADER.format(title=title) + "".join(content[pin] for pin in sorted(content)), "utf-8"
-    )
+    texts = [
+        f"# {TITLES[name]}. Written by scripts/setup/relock.py; "
+        "installed by scripts/setup.sh with --require-hashes.\n",
+        *(" \\\n    ".join((pin, *sorted(content[pin]))) + "\n" for pin in sorted(content)),
+    ]
+    (Path(__file__).parent / "locks" / f"{name}.lock").write_text("".join(texts), "utf-8")
 
 
 if __name__ == "__main__":

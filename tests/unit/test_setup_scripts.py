@@ -24,19 +24,12 @@ ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = ROOT / "scripts"
 sys.path.insert(0, str(SCRIPTS / "setup"))
 
+import environment as environments
 import flash_build
-import recipe as recipes
-from index_settings import (
-    IndexSettings,
-    parse_pip_config,
-    pip_environment,
-    settings_from_pip,
-    untied,
-    uv_environment,
-)
-from recipe import Need, Recipe, Stamp, assess, pins
+from environment import PROJECTS, State, differing, look, normal, origin, pins, stale_projects
+from index_settings import parse_pip_config, untied, uv_variables
 
-LOCKS = sorted(ROOT.glob("requirements*.lock"))
+LOCKS = sorted((SCRIPTS / "setup" / "locks").glob("*.lock"))
 
 
 def bash(script: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -79,7 +72,7 @@ def test_pip_config_is_read_with_pips_precedence() -> None:
 
 
 def test_settings_reach_uv() -> None:
-    variables = uv_environment(settings_from_pip(parse_pip_config(LISTING)), {})
+    variables = uv_variables(parse_pip_config(LISTING), {})
     assert variables == {
         "UV_INDEX_STRATEGY": "unsafe-best-match",
         "UV_INDEX_URL": "https://install.example/simple",
@@ -112,58 +105,42 @@ def test_settings_reach_uv() -> None:
 def test_one_option_reaches_uv(
     option: str, value: str, variable: str, expected: str | None
 ) -> None:
-    settings = settings_from_pip({option: value}, exists=lambda path: True)
-    assert uv_environment(settings, {}).get(variable) == expected
+    given = uv_variables({option: value}, {}, exists=lambda path: True)
+    assert given.get(variable) == expected
 
 
 def test_what_the_user_set_for_uv_stays() -> None:
-    settings = IndexSettings(
-        index_url="https://pip.example/simple",
-        extra_index_urls=("https://more.example",),
-        cert="/pip.pem",
-    )
+    options = {
+        "index-url": "https://pip.example/simple",
+        "extra-index-url": "https://more.example",
+        "cert": "/pip.pem",
+    }
     own = {"UV_DEFAULT_INDEX": "https://uv.example/simple", "SSL_CERT_FILE": "/own.pem"}
-    assert uv_environment(settings, own) == {"UV_INDEX_STRATEGY": "unsafe-best-match"}
+    assert uv_variables(options, own) == {"UV_INDEX_STRATEGY": "unsafe-best-match"}
 
 
 def test_a_certificate_for_requests_serves_uv_too() -> None:
-    assert (
-        uv_environment(IndexSettings(), {"REQUESTS_CA_BUNDLE": "/company.pem"})["SSL_CERT_FILE"]
-        == "/company.pem"
-    )
+    given = uv_variables({}, {"REQUESTS_CA_BUNDLE": "/company.pem"})
+    assert given["SSL_CERT_FILE"] == "/company.pem"
 
 
 def test_local_folders_that_do_not_exist_are_left_out(tmp_path: Path) -> None:
     (tmp_path / "with space").mkdir()
     there = (tmp_path / "with space").as_uri()
-    settings = settings_from_pip(
+    given = uv_variables(
         {
             "extra-index-url": f"{there} file:///does/not/exist https://far.example/simple",
             "find-links": f"/does/not/exist {tmp_path}",
-        }
+        },
+        {},
     )
-    assert settings.extra_index_urls == (there, "https://far.example/simple")
-    assert settings.find_links == (str(tmp_path),)
+    assert given["UV_EXTRA_INDEX_URL"] == f"{there} https://far.example/simple"
+    assert given["UV_FIND_LINKS"] == str(tmp_path)
 
 
-def test_pip_keeps_only_what_leads_to_packages() -> None:
-    environ = {
-        "PIP_USER": "1",
-        "PIP_TARGET": "/elsewhere",
-        "PIP_REQUIRE_VIRTUALENV": "1",
-        "PYTHONPATH": "/mine",
-        "CONDA_PREFIX": "/conda",
-        "VIRTUAL_ENV": "/other",
-        "PATH": "/bin",
-    }
-    assert untied(environ) == {"PATH": "/bin"}
-    settings = settings_from_pip(parse_pip_config(LISTING))
-    given = pip_environment(settings)
-    assert (
-        given["PIP_INDEX_URL"] == "https://install.example/simple"
-        and given["PIP_CONFIG_FILE"] == os.devnull
-    )
-    assert not {"PIP_USER", "PIP_TARGET", "PIP_CONSTRAINT"} & set(given)
+def test_no_other_environment_leaks_in() -> None:
+    tied = {"PYTHONPATH": "/mine", "CONDA_PREFIX": "/conda", "VIRTUAL_ENV": "/other"}
+    assert untied({**tied, "PATH": "/bin"}) == {"PATH": "/bin"}
 
 
 def test_a_real_pip_configuration_file_is_understood(tmp_path: Path) -> None:
@@ -186,102 +163,96 @@ def test_a_real_pip_configuration_file_is_understood(tmp_path: Path) -> None:
     )
     if listed.returncode:
         pytest.skip("this environment has no pip")
-    settings = settings_from_pip(parse_pip_config(listed.stdout))
-    assert settings.index_url == "https://me:pa'ss@mirror.example/simple"
-    assert settings.extra_index_urls == ("https://one.example/simple", "https://two.example/simple")
-    assert (settings.timeout, settings.trusted_hosts) == ("7", ("mirror.example",))
+    given = uv_variables(parse_pip_config(listed.stdout), {})
+    assert given["UV_INDEX_URL"] == "https://me:pa'ss@mirror.example/simple"
+    assert given["UV_EXTRA_INDEX_URL"] == "https://one.example/simple https://two.example/simple"
+    assert (given["UV_HTTP_TIMEOUT"], given["UV_INSECURE_HOST"]) == ("7", "mirror.example")
 
 
 # ---- the state of an environment -----------------------------------------------------------------
 
 
 @pytest.fixture
-def checkout(tmp_path: Path) -> Path:
-    """A checkout with one pinned package and the three projects' pyproject files."""
+def venv(tmp_path: Path) -> Path:
+    """An environment with one pinned package and our project; its Python is a real one."""
+    folder = tmp_path / "an environment"
+    program(folder / "bin" / "python", f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+    site = folder / "lib" / "python3.11" / "site-packages"
+    add(site, "Some_Package-2.0", "some/module.py", "some/data.txt")
+    add(site, "easi_eval-0.1", "__editable__.easi_eval.pth")
+    (tmp_path / "a checkout").mkdir()
+    url = (tmp_path / "a checkout").as_uri()
+    (site / "easi_eval-0.1.dist-info" / "direct_url.json").write_text(f'{{"url": "{url}"}}')
+    return folder
+
+
+def add(site: Path, name: str, *files: str) -> None:
+    metadata = site / f"{name}.dist-info"
+    metadata.mkdir(parents=True)
+    for file in files:
+        (site / file).parent.mkdir(exist_ok=True)
+        (site / file).write_text("four")
+    (metadata / "RECORD").write_text("".join(f"{file},sha256=0,4\n" for file in files))
+
+
+WANTED = {"some-package": "2.0"}
+
+
+def test_a_finished_environment_differs_in_nothing(venv: Path, tmp_path: Path) -> None:
+    state = look(venv)
+    assert state.includes and state.versions == {"some-package": "2.0", "easi-eval": "0.1"}
+    assert differing(WANTED, state) == []
+    assert origin(venv, "easi-eval") == tmp_path / "a checkout"
+    (tmp_path / "a checkout").rmdir()
+    assert origin(venv, "easi-eval") is None
+
+
+def test_a_project_of_another_folder_or_of_an_older_pyproject_is_stale(
+    venv: Path, tmp_path: Path
+) -> None:
     root = tmp_path / "a checkout"
-    for folder in recipes.PROJECTS.values():
-        (root / folder).mkdir(parents=True, exist_ok=True)
-        (root / folder / "pyproject.toml").write_text("[project]\n")
-    (root / "requirements-bootstrap.lock").write_text("# title\nuv==1.0 \\\n    --hash=sha256:00\n")
-    (root / "requirements.lock").write_text("Some_Package==2.0 \\\n    --hash=sha256:00\n")
-    (root / "requirements-test.lock").write_text("pytest==9.0 \\\n    --hash=sha256:00\n")
-    return root
+    site = venv / "lib" / "python3.11" / "site-packages"
+    for name, folder in PROJECTS.items():
+        (root / folder).mkdir(exist_ok=True)
+        (root / folder / "pyproject.toml").touch()
+        metadata = site / f"{name.replace('-', '_')}-0.1.dist-info"
+        metadata.mkdir(exist_ok=True)
+        (metadata / "direct_url.json").write_text(f'{{"url": "{(root / folder).as_uri()}"}}')
+    assert stale_projects(venv, root) == []
+    os.utime(root / "lmms-eval" / "pyproject.toml", (2e9, 2e9))
+    assert stale_projects(venv, root) == ["the pyproject.toml of easi-lmms-eval has changed"]
+    assert len(stale_projects(venv, tmp_path)) == 3
 
 
-@pytest.fixture
-def ready(checkout: Path) -> Recipe:
-    """A finished environment of that checkout: its Python is a link to a real one."""
-    recipe = Recipe(checkout, checkout / ".venv")
-    recipe.python.parent.mkdir(parents=True)
-    recipe.python.symlink_to(sys.executable)
-    for name, version in {**recipe.pins(), **dict.fromkeys(recipes.PROJECTS, "0.1")}.items():
-        folder = recipe.site_packages / f"{name.replace('-', '_')}-{version}.dist-info"
-        folder.mkdir(parents=True)
-        (folder / "RECORD").touch()
-    Stamp(True, str(recipe.venv), str(checkout), recipe.digest()).write(recipe.venv)
-    return recipe
-
-
-def needed(recipe: Recipe) -> Need:
-    return assess(recipe, recipe.root / ".venv").need
-
-
-def test_a_finished_environment_needs_nothing(ready: Recipe) -> None:
-    assert needed(ready) is Need.NOTHING
-
-
-def test_what_makes_an_update(ready: Recipe) -> None:
-    assert needed(replace(ready, extras=("test",))) is Need.UPDATE
-    record = next(ready.site_packages.glob("some_package-*")) / "RECORD"
-    record.unlink()
-    assert assess(ready, ready.venv).why == "missing: some-package"
-    record.touch()
-    (ready.root / "lmms-eval" / "pyproject.toml").write_text("[project]\nname = 'other'\n")
-    assert needed(ready) is Need.UPDATE
-
-
-def test_another_version_than_the_locks_is_an_update(ready: Recipe) -> None:
-    there = next(ready.site_packages.glob("some_package-*"))
+def test_versions_are_compared_and_not_names(venv: Path) -> None:
+    [there] = environments.metadata(venv, "Some_Package")
     there = there.rename(there.with_name("some_package-2.0+cu128.dist-info"))
-    assert needed(ready) is Need.NOTHING
+    assert differing(WANTED, look(venv)) == []
     there.rename(there.with_name("some_package-3.0.dist-info"))
-    verdict = assess(ready, ready.venv)
-    assert (verdict.need, verdict.why) == (
-        Need.UPDATE,
-        "other than pinned: some-package 3.0 (pinned 2.0)",
-    )
+    assert differing(WANTED, look(venv)) == ["some-package 3.0 (pinned 2.0)"]
+    assert differing({"other": "1"}, look(venv)) == ["other is missing"]
 
 
-def test_a_package_left_out_on_this_machine_is_not_missing(ready: Recipe) -> None:
-    next(ready.site_packages.glob("some_package-*")).rename(ready.venv / "gone")
-    stamp = recipes.read_stamp(ready.venv)
-    assert stamp is not None and needed(ready) is Need.UPDATE
-    replace(stamp, left_out={"some-package": "no compiler"}).write(ready.venv)
-    assert needed(ready) is Need.NOTHING
+@pytest.mark.parametrize("damage", ["a file", "the end of a file", "RECORD", "a second version"])
+def test_a_package_that_lacks_files_is_damaged(venv: Path, damage: str) -> None:
+    site = venv / "lib" / "python3.11" / "site-packages"
+    if damage == "a file":
+        (site / "some" / "data.txt").unlink()
+    elif damage == "the end of a file":
+        (site / "some" / "data.txt").write_text("fou")
+    elif damage == "RECORD":
+        (site / "Some_Package-2.0.dist-info" / "RECORD").unlink()
+    else:
+        add(site, "some_package-1.0", "some/module.py")
+    assert differing(WANTED, look(venv)) == ["some-package lacks files"]
 
 
-def test_what_makes_a_rebuild(ready: Recipe) -> None:
-    stamp = recipes.read_stamp(ready.venv)
-    assert stamp is not None
-    replace(stamp, ready=False).write(ready.venv)
-    assert needed(ready) is Need.REBUILD
-    replace(stamp, venv="/elsewhere").write(ready.venv)
-    assert needed(ready) is Need.REBUILD
-    stamp.write(ready.venv)
-    ready.python.unlink()
-    ready.python.symlink_to("/does/not/exist/python3.11")
-    assert needed(ready) is Need.REBUILD
-    (ready.venv / recipes.STAMP).write_text('{"schema": 1, "rea')
-    assert needed(ready) is Need.REBUILD
-
-
-def test_a_folder_that_is_no_environment_is_never_emptied(checkout: Path, tmp_path: Path) -> None:
-    home = tmp_path / "home"
-    home.mkdir()
-    assert needed(Recipe(checkout, home)) is Need.REBUILD  # empty: free to use
-    (home / "thesis.tex").touch()
-    assert needed(Recipe(checkout, home)) is Need.REFUSE
-    assert needed(Recipe(checkout, home / "thesis.tex")) is Need.REFUSE
+def test_a_python_that_does_not_start_or_fit_is_none(venv: Path, tmp_path: Path) -> None:
+    program(venv / "bin" / "python", "#!/bin/sh\nexit 1\n")
+    assert look(venv).includes is None
+    (venv / "bin" / "python").unlink()
+    assert look(venv).includes is None
+    assert look(tmp_path / "nowhere") == State()
 
 
 # ---- flash-attn ----------------------------------------------------------------------------------
@@ -367,33 +338,22 @@ def test_every_line_of_a_lock_is_pinned_and_hashed_and_names_no_host(lock: Path)
 
 
 def test_the_locks_agree_and_hold_what_the_projects_pin() -> None:
-    assert {lock.name for lock in LOCKS} == {
-        "requirements.lock",
-        "requirements-bootstrap.lock",
-        "requirements-test.lock",
-        "requirements-vllm.lock",
-        "requirements-flash-attn.lock",
-    }
+    names = {"base", "bootstrap", "compiled", "test", "vllm", "flash-attn"}
+    assert {lock.stem for lock in LOCKS} == names
     locked: dict[str, str] = {}
     for lock in LOCKS:
-        for name, version in pins(lock.read_text("utf-8")).items():
+        for name, version in pins(lock).items():
             assert locked.setdefault(name, version) == version, f"{name} in {lock.name}"
-    base = {
-        name
-        for lock in ("requirements.lock", "requirements-bootstrap.lock")
-        for name in pins((ROOT / lock).read_text("utf-8"))
-    }
-    for extra in ("test", "vllm"):
-        assert not base & set(pins((ROOT / f"requirements-{extra}.lock").read_text("utf-8")))
-    for folder in recipes.PROJECTS.values():
+    assert len(locked) == sum(len(pins(lock)) for lock in LOCKS)  # each package in one lock
+    for folder in PROJECTS.values():
         project = tomllib.loads((ROOT / folder / "pyproject.toml").read_text("utf-8"))["project"]
         for requirement in [
             *project["dependencies"],
             *itertools.chain.from_iterable(project.get("optional-dependencies", {}).values()),
         ]:
             name, _, version = requirement.partition("==")
-            assert recipes.normal(name) in locked, requirement
-            assert not version or locked[recipes.normal(name)] == version, requirement
+            assert normal(name) in locked, requirement
+            assert not version or locked[normal(name)] == version, requirement
 
 
 def test_the_projects_list_every_package_and_shadow_no_backend() -> None:
@@ -460,54 +420,52 @@ def test_scripts_parse(script: Path) -> None:
     subprocess.run(["/bin/bash", "-n", str(script)], check=True)
 
 
-def test_another_python_gets_one_line_on_how_to_get_3_11(tmp_path: Path) -> None:
-    wrong = program(tmp_path / "python3.13", "#!/bin/sh\nexit 1\n")
+def test_another_python_gets_one_line_on_how_to_get_one(tmp_path: Path) -> None:
+    wrong = program(tmp_path / "python3.14", "#!/bin/sh\nexit 1\n")
     refused = bash(
-        SCRIPTS / "setup.sh", PATH="/usr/bin:/bin", HOME=str(tmp_path), EASI_PYTHON=str(wrong)
+        SCRIPTS / "setup.sh", PATH=os.environ["PATH"], HOME=str(tmp_path), EASI_PYTHON=str(wrong)
     )
     assert refused.returncode == 2 and refused.stdout == ""
-    assert (
-        refused.stderr == f"error: EASI_PYTHON={wrong} is not a working Python 3.11\n" + HOW + "\n"
+    assert refused.stderr == (
+        f"error: EASI_PYTHON={wrong} is not a working Python 3.11 or 3.12\n"
+        "hint: install one, or: uv python install 3.11 "
+        "(EASI_PYTHON=download bash scripts/setup.sh does it)\n"
     )
 
 
-HOW = (
-    "hint: apt install python3.11 (or: conda create -n py311 python=3.11; or: "
-    "uv python install 3.11), then "
-    "EASI_PYTHON=/path/to/python3.11 bash scripts/setup.sh"
-)
+def which_python(tmp_path: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """The Python that setup.sh runs: a stand-in that prints its path, given ``scripts/setup``."""
+    for name in ("env.sh", "setup.sh"):
+        program(tmp_path / "scripts" / name, (SCRIPTS / name).read_text())
+    return bash(tmp_path / "scripts" / "setup.sh", HOME=str(tmp_path), **environment)
 
 
-def find_python(tmp_path: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """find_python311 of env.sh, with the usual places looked up in an empty folder."""
-    looked = re.sub(
-        r"/(usr|opt)/\S*python3\.11", "/nowhere/python3.11", (SCRIPTS / "env.sh").read_text()
+def python(path: Path, fits: str) -> Path:
+    """A stand-in for Python: ``fits`` is a shell pattern of the version checks it passes."""
+    text = f'case "$*" in *sys.exit*) case "$*" in *"{fits}"*) exit 0;; *) exit 1;; esac;; esac'
+    return program(path, f'#!/bin/sh\n{text}\necho "$0"\n')
+
+
+def test_no_python_at_all_is_said(tmp_path: Path) -> None:
+    found = which_python(tmp_path, PATH=str(tools(tmp_path)))
+    assert found.returncode == 2
+    assert found.stderr == (
+        "error: no Python 3.11 or 3.12 here, and none (3.8 or newer) that could fetch one\n"
+        "hint: apt install python3 python3-pip, then again\n"
     )
-    script = program(tmp_path / "scripts" / "find.sh", looked + "\nfind_python311\n")
-    return bash(script, HOME=str(tmp_path), **environment)
 
 
-def test_none_on_the_path_names_the_one_that_is(tmp_path: Path) -> None:
-    program(
-        tmp_path / "bin" / "python3",
-        '#!/bin/sh\ncase "$*" in *platform*) echo "python3 here is 3.13.1";; *) exit 1;; esac\n',
-    )
-    found = find_python(tmp_path, PATH=f"{tmp_path / 'bin'}:{tools(tmp_path)}")
-    assert found.returncode == 1
-    assert found.stderr == f"error: Python 3.11 is needed; python3 here is 3.13.1\n{HOW}\n"
-
-
-def test_a_python_outside_the_active_conda_is_preferred(tmp_path: Path) -> None:
-    conda = program(tmp_path / "conda" / "bin" / "python3.11", "#!/bin/sh\nexit 0\n")
-    own = program(tmp_path / "own" / "python3.11", "#!/bin/sh\nexit 0\n")
-    path = f"{conda.parent}:{own.parent}:{tools(tmp_path)}"
-    assert find_python(
-        tmp_path, PATH=path, CONDA_PREFIX=str(tmp_path / "conda")
-    ).stdout.strip() == str(own)
-    own.unlink()
-    assert find_python(
-        tmp_path, PATH=path, CONDA_PREFIX=str(tmp_path / "conda")
-    ).stdout.strip() == str(conda)
+def test_one_that_fits_is_preferred_and_one_outside_the_active_conda(tmp_path: Path) -> None:
+    old = python(tmp_path / "old" / "python3", "(3, 8) <=")
+    conda = python(tmp_path / "conda" / "bin" / "python3", "(3, 11) <=")
+    own = python(tmp_path / "own" / "python3.12", "(3, 11) <=")
+    given = {
+        "PATH": ":".join(map(str, (conda.parent, old.parent, own.parent, tools(tmp_path)))),
+        "CONDA_PREFIX": str(tmp_path / "conda"),
+    }
+    for expected in (own, conda, old):
+        assert which_python(tmp_path, **given).stdout.strip() == str(expected)
+        expected.unlink()
 
 
 def tools(tmp_path: Path) -> Path:
@@ -639,6 +597,42 @@ def test_setup_refuses_a_folder_of_the_user(tmp_path: Path) -> None:
     )
     assert refused.returncode == 2 and "no Python environment" in refused.stderr
     assert [entry.name for entry in (tmp_path / "documents").iterdir()] == ["thesis.tex"]
+
+
+def another_clone(tmp_path: Path, venv: Path) -> subprocess.CompletedProcess[str]:
+    """What smoke.sh of this checkout does to an environment of another one."""
+    return bash(
+        SCRIPTS / "setup.sh",
+        "--quiet",
+        PATH=os.environ["PATH"],
+        HOME=str(tmp_path),
+        EASI_VENV=str(venv),
+    )
+
+
+def test_an_environment_of_another_clone_is_never_changed_unasked(
+    venv: Path, tmp_path: Path
+) -> None:
+    before = sorted(tmp_path.rglob("*"))
+    refused = another_clone(tmp_path, venv)
+    assert refused.returncode == 2 and f"belongs to {tmp_path / 'a checkout'}" in refused.stderr
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_an_environment_of_another_clone_with_the_same_versions_and_code_serves(
+    venv: Path, tmp_path: Path
+) -> None:
+    site = venv / "lib" / "python3.11" / "site-packages"
+    for lock in LOCKS:
+        for name, version in pins(lock).items():
+            add(site, f"{name.replace('-', '_')}-{version}")
+    assert "another code" in another_clone(tmp_path, venv).stderr
+    for folder in ("scripts/submissions", "VLMEvalKit", "lmms-eval"):
+        there = tmp_path / "a checkout" / folder
+        there.parent.mkdir(exist_ok=True)
+        there.symlink_to(ROOT / folder)
+    served = another_clone(tmp_path, venv)
+    assert (served.returncode, served.stdout, served.stderr) == (0, "", "")
 
 
 def test_an_unknown_option_of_setup_is_an_error(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from easi_eval.core.libraries import (
+    LOCKS,
     MOST_NAMED,
     decisive,
     installed,
@@ -71,10 +72,11 @@ def test_what_differs_from_the_locks_is_one_line_and_what_decides_answers_comes_
     tmp_path: Path,
 ) -> None:
     names = [f"a{number}" for number in range(MOST_NAMED + 1)]
-    (tmp_path / "requirements.lock").write_text(
+    (tmp_path / LOCKS).mkdir(parents=True)
+    (tmp_path / LOCKS / "base.lock").write_text(
         "".join(f"{name}==1 \\\n    --hash=sha256:00\n" for name in (*names, "transformers"))
     )
-    (tmp_path / "requirements-vllm.lock").write_text("vllm==0.11.0\n")
+    (tmp_path / LOCKS / "vllm.lock").write_text("vllm==0.11.0\n")
     as_pinned = {
         **dict.fromkeys(names, "1"),
         "transformers": "1+cu128",
@@ -93,7 +95,7 @@ def test_what_differs_from_the_locks_is_one_line_and_what_decides_answers_comes_
 
 
 def test_this_environment_is_as_pinned() -> None:
-    assert len(pinned(ROOT, "requirements*.lock")) > len(pinned(ROOT)) > 100
+    assert len(pinned(ROOT, "*.lock")) > len(pinned(ROOT)) > 100
     assert lock_note(ROOT, installed(tuple(sys.path))) == ()
 
 

@@ -17,6 +17,7 @@ DECISIVE = ("transformers", "torch", "flash-attn", "peft", *ENGINES)
 ALWAYS_RECORDED = ("torch", "transformers", "accelerate", "datasets", "huggingface_hub", "decord")
 RECORDED = (*DECISIVE, "tokenizers")  # where they are installed
 MOST_NAMED = 6
+LOCKS = "scripts/setup/locks"
 _PIN = re.compile(r"^([A-Za-z0-9][A-Za-z0-9._-]*)==([^\s;\\]+)", re.MULTILINE)
 _METADATA = re.compile(r"(.+?)-(\d[^-]*)(?:-.*)?\.(?:dist|egg)-info")
 
@@ -49,14 +50,14 @@ def short(version: str) -> str:
     return match[0] if match else ""
 
 
-def pinned(repository: Path, locks: str = "requirements.lock") -> dict[str, str]:
+def pinned(repository: Path, locks: str = "base.lock") -> dict[str, str]:
     """Return normalised name -> version from the lock files of a checkout.
 
     ``locks`` is the pattern of their names. Empty outside a checkout.
     """
     return {
         normal(name): version
-        for lock in sorted(repository.glob(locks))
+        for lock in sorted((repository / LOCKS).glob(locks))
         for name, version in _PIN.findall(lock.read_text("utf-8"))
     }
 
@@ -76,7 +77,7 @@ def other_than_pinned(pins: Mapping[str, str], versions: Mapping[str, str]) -> l
 
 def lock_note(repository: Path, versions: Mapping[str, str]) -> tuple[str, ...]:
     """Return one line if installed versions differ from those that the lock files pin."""
-    differing = other_than_pinned(pinned(repository, "requirements*.lock"), versions)
+    differing = other_than_pinned(pinned(repository, "*.lock"), versions)
     # The list is cut, so those that may change an answer come first.
     differing.sort(key=lambda said: said.split()[0] not in DECISIVE)
     more = len(differing) - MOST_NAMED

@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
-import json
 import os
 import platform
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
-from pathlib import Path
 
 from ..core.errors import EasiError, worded
 from ..core.libraries import normal, other_than_pinned, pinned
@@ -34,6 +32,7 @@ SHOWN = (
     "huggingface-hub",
     "decord",
 )
+OPTIONAL = ("vllm", "flash-attn", "polygon3")
 # Distribution -> module that a run imports from it. Those that use shared libraries of the system
 # fail at import if one is missing.
 IMPORTED = {
@@ -84,9 +83,7 @@ def installed_versions() -> dict[str, str]:
     }
 
 
-def judge_packages(
-    pins: Mapping[str, str], versions: Mapping[str, str], left_out: Iterable[str]
-) -> list[Finding]:
+def judge_packages(pins: Mapping[str, str], versions: Mapping[str, str]) -> list[Finding]:
     """Compare the installed versions with the locks.
 
     Returns one finding with the main versions, one for missing packages, one for versions that
@@ -95,19 +92,18 @@ def judge_packages(
     Args:
         pins: Pinned version by normalised name.
         versions: Installed version by normalised name.
-        left_out: Packages that the set-up left out on purpose.
     """
     findings = [
         Finding(
             Level.FINE, ", ".join(f"{name} {versions[name]}" for name in SHOWN if name in versions)
         )
     ]
-    missing = sorted({*PROJECTS, *SHOWN, *pins} - set(versions) - set(left_out))
+    missing = sorted({*PROJECTS, *SHOWN, *pins} - set(versions))
     if missing:
         findings.append(Finding(Level.MISSING, f"not installed: {', '.join(missing)}"))
     if differing := other_than_pinned(pins, versions):
         findings.append(Finding(Level.NOTE, f"other than pinned: {', '.join(differing)}"))
-    for name in ("vllm", "flash-attn"):
+    for name in OPTIONAL:
         there = (
             f"{name} {versions[name]}"
             if name in versions
@@ -211,29 +207,14 @@ def ask_torch() -> TorchView:
 
 def examine() -> list[Finding]:
     """Examine this environment and return all findings."""
-    stamp = read_stamp(Path(sys.prefix))
     findings = [Finding(Level.FINE, f"Python {platform.python_version()} in {sys.prefix}")]
-    findings += judge_packages(pinned(REPOSITORY), installed_versions(), stamp.get("left_out", {}))
-    findings += [
-        Finding(Level.NOTE, f"{name} was left out: {why}")
-        for name, why in stamp.get("left_out", {}).items()
-    ]
+    findings += judge_packages(pinned(REPOSITORY), installed_versions())
     findings += judge_imports(IMPORTED)
     try:
         build = read_torch_build()
     except EasiError:
         build = None
     return findings + judge_gpus(probe_machine(os.environ), build, ask_torch())
-
-
-def read_stamp(prefix: Path) -> dict[str, dict[str, str]]:
-    """Return what the set-up recorded in the environment; empty if another tool created it."""
-    try:
-        stamp: dict[str, dict[str, str]]
-        stamp = json.loads((prefix / "easi-setup.json").read_text("utf-8"))
-        return stamp
-    except (OSError, ValueError):
-        return {}
 
 
 def main() -> int:
