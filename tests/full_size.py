@@ -24,13 +24,13 @@ from typing import Any
 
 import pandas as pd
 
+from cells import read_cells
 from easi_eval.backends import make_backend
 from easi_eval.benchmarks import ALL_KEYS, LMMS_EVAL, VLMEVALKIT, Benchmark, by_key
 from easi_eval.data.needs import HubSettings
 from easi_eval.scores.outputs import Outputs
 from easi_eval.scores.recompute import recompute
 from easi_eval.scores.score_table import Reading
-from easi_eval.submission.archive.cells import read_cells
 from easi_eval.submission.archive.size_forecast import REASONED, questions
 from genuine import facts
 

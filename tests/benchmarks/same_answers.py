@@ -167,7 +167,7 @@ class Finished:
         made = make_backend(self.backend, HubSettings("http://127.0.0.1:1", self.out))
         out = made.outputs(bench, folder, "")
         for correction in corrections.applying(self.backend, key):
-            changed = corrections.corrected_rows(correction, sample_entries(bench, out), rows)
+            changed = corrections.corrected_rows(correction, sample_entries(bench, out, rows), rows)
             if changed is not None:
                 return recompute(bench, bench.source(self.backend), changed).overall, changed
         return made.read(bench, out, rows).overall, rows

@@ -12,15 +12,14 @@ from pathlib import Path
 import pytest
 
 from conftest import Runs
-from easi_eval.benchmarks import REHEARSED_KEYS, by_key
+from easi_eval.benchmarks import REHEARSED_KEYS
 from easi_eval.core.redact import Redactor
 from easi_eval.scores.score_table import ScoreTable
 from easi_eval.submission.archive.anonymize import Scrubber
-from easi_eval.submission.archive.forms import leave_of
-from easi_eval.submission.archive.pack import MANIFEST, PAYLOAD, Contents, entries, pack
+from easi_eval.submission.archive.pack import MANIFEST, PAYLOAD, TABLES, Contents, entries, pack
 from easi_eval.submission.parcel import room_for
 from easi_eval.submission.payload import build_payload, payload_text
-from easi_eval.submission.proof import prove, tables
+from easi_eval.submission.proof import proofs, prove
 from easi_eval.submission.verify import archived_run, verify
 from full_size import ROWS, Size, expand
 from program import User
@@ -43,32 +42,31 @@ def test_a_tenth_of_a_whole_run_fits_into_a_tenth_of_a_request(
         for key in REHEARSED_KEYS
     ]
     source = archived_run(manifest)
-    proofs = {key: prove(source, key, tmp_path / key) for key in REHEARSED_KEYS}
-    assert not [proof.problem for proof in proofs.values() if proof.problem]
+    proven = {key: prove(source, key, tmp_path / key) for key in REHEARSED_KEYS}
+    assert not [proof.problem for proof in proven.values() if proof.problem]
     payload = build_payload(
         ScoreTable(
-            tuple(proof.score for proof in proofs.values() if proof.score), source.model, backend
+            tuple(proof.score for proof in proven.values() if proof.score), source.model, backend
         ),
         source.backend.payload_name,
     )
     contents = Contents(
         entries(outputs),
         {MANIFEST: json.dumps(manifest), PAYLOAD: payload_text(payload)},
-        {key: leave_of(backend, by_key(key).source(backend)) for key in REHEARSED_KEYS},
     )
     room = room_for(payload)
     packed = pack(
         contents,
         Scrubber(Redactor()),
-        lambda folder: tables(source, folder),
+        lambda folder: proofs(source, folder),
         lambda size: room(int(size / SHARE)),
     )
-    assert packed.fits and packed.rung == 2
+    assert packed.fits and packed.form == TABLES
     path = tmp_path / "easi_results.zip"
     path.write_bytes(packed.data)
     verdict = verify(path)
     assert verdict.differences == [] and sum(
-        proof.rows for proof in proofs.values()
+        proof.rows for proof in proven.values()
     ) >= SHARE * sum(ROWS[key] for key in REHEARSED_KEYS)
     with zipfile.ZipFile(path) as zipped:
         assert not [
@@ -80,7 +78,7 @@ def test_the_archive_of_a_rehearsal_is_good(runs: Runs, backend: str, tmp_path: 
     """As the program left it, for somebody else."""
     whole = runs.alone(backend)
     checked = User(tmp_path, secrets=False).run("--verify", whole.folder.root / "easi_results.zip")
-    assert checked.code == 0 and "archive of form 0" in checked.out, checked.said
+    assert checked.code == 0 and "archive of form full" in checked.out, checked.said
     with zipfile.ZipFile(whole.folder.root / "easi_results.zip") as zipped:
         names = zipped.namelist()
         assert {f"rows/{key}.csv" for key in REHEARSED_KEYS} <= set(names) and not [

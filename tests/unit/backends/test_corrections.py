@@ -125,7 +125,7 @@ def spar(tmp_path_factory: pytest.TempPathFactory) -> Spar:
     stock = summarise(
         SPAR, read_lmms_scores(SPAR, out, rows), rows, total=len(rows), state=State.COMPLETE
     )
-    return Spar(out, rows, stock, sample_entries(SPAR, out))
+    return Spar(out, rows, stock, sample_entries(SPAR, out, rows))
 
 
 def line_of(spar: Spar, wanted: bool) -> BenchmarkScore:

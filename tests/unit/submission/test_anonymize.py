@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
+import random
 from pathlib import Path
+from xml.sax.saxutils import escape
 
 import openpyxl
 import pytest
@@ -77,14 +80,23 @@ def test_other_slashes_stay(text: str) -> None:
     assert SCRUBBER.text(text, found) == text and not found.paths + found.secrets
 
 
-def test_a_file_without_any_keeps_its_bytes() -> None:
+def copied(folder: Path, name: str, data: bytes) -> tuple[bytes, Replacements]:
+    (folder / name).write_bytes(data)
+    before, after, found = SCRUBBER.copy(folder / name, folder / "copy")
+    cleared = (folder / "copy").read_bytes()
+    assert before == hashlib.sha256(data).hexdigest()
+    assert after == hashlib.sha256(cleared).hexdigest()
+    return cleared, found
+
+
+def test_a_file_without_any_keeps_its_bytes(tmp_path: Path) -> None:
     data = b"a\r\nb\xff\xfe\x0b\x00c\xe2\x80\xa8d"
-    assert SCRUBBER.file("x.csv", data) == (data, Replacements())
-    cleared, found = SCRUBBER.file("x.csv", data + b" /home/u/x")
+    assert copied(tmp_path, "x.csv", data) == (data, Replacements())
+    cleared, found = copied(tmp_path, "x.csv", data + b" /home/u/x")
     assert cleared == data + b" [home]/x" and str(found) == "1 absolute path replaced"
 
 
-def test_a_workbook_keeps_its_cells_and_changes_the_same_way_each_time() -> None:
+def test_a_workbook_keeps_its_cells_and_changes_the_same_way_each_time(tmp_path: Path) -> None:
     book = openpyxl.Workbook()
     rows = [
         ["index", "path", "prediction"],
@@ -97,8 +109,8 @@ def test_a_workbook_keeps_its_cells_and_changes_the_same_way_each_time() -> None
     made = io.BytesIO()
     book.save(made)
     data = made.getvalue()
-    cleared, found = SCRUBBER.file("x.xlsx", data)
-    assert (found.paths, found.secrets) == (2, 1) and SCRUBBER.file("x.xlsx", data)[0] == cleared
+    cleared, found = copied(tmp_path, "x.xlsx", data)
+    assert (found.paths, found.secrets) == (2, 1) and copied(tmp_path, "x.xlsx", data)[0] == cleared
     read = [
         list(row)
         for row in openpyxl.load_workbook(io.BytesIO(cleared)).active.iter_rows(values_only=True)
@@ -109,5 +121,63 @@ def test_a_workbook_keeps_its_cells_and_changes_the_same_way_each_time() -> None
         [2, "x/y", "  [redacted]\n"],
         [3.5, None, True],
     ]
-    plain, nothing = SCRUBBER.file("x.xlsx", cleared)
+    plain, nothing = copied(tmp_path, "x.xlsx", cleared)
     assert plain == cleared and nothing == Replacements()
+
+
+PIECES = (
+    *("/home/u", "/home/u/.cache/hf", "/data/a/b", "/x", "/", "a/b/c", "file://", "https://"),
+    *(
+        "datasets--o--d/",
+        "C:\\\\Users\\\\me",
+        ":\\",
+        "\\n",
+        "\n",
+        "\r\n",
+        "\r",
+        "\u2028",
+        "\x0b",
+        " ",
+        "  ",
+    ),
+    *(SECRET, "hf_" + "a" * 20, "sk-" + "b" * 20, "ghp_" + "c" * 24, "github_pat_" + "d" * 24),
+    *("AIza" + "e" * 32, "eyJ" + "f" * 12 + "." + "g" * 12 + ".h", "Bearer ", "BEARER\u00a0"),
+    *("api_key", "apikey", "judge-key", "auth_token", "AccessToken", "hf-token", "PASSWORD"),
+    *("client_secret", "to\u212aen", '"', "'", ": ", "=", ",", "s3cretvalue", "u:pa55word@host/x"),
+    *(
+        "key",
+        "token",
+        "é",
+        "<",
+        ">",
+        "&",
+        "&amp;",
+        "(",
+        "monkey: ",
+        ".",
+        "-",
+        "_",
+        "\udcff",
+        "w" * 30,
+    ),
+)
+
+
+def test_the_fast_search_misses_nothing() -> None:
+    """A file is scrubbed as if every line was read; drawn from what patterns are made of."""
+    drawn = random.Random(7)
+    changed = 0
+    for _ in range(20_000):
+        text = "".join(drawn.choice(PIECES) for _ in range(drawn.randrange(1, 9)))
+        slow, fast = Replacements(), Replacements()
+        wanted = "".join(SCRUBBER.text(line, slow) for line in text.splitlines(keepends=True))
+        data = text.encode("utf-8", "surrogateescape")
+        assert SCRUBBER.lines(data, fast) == wanted.encode("utf-8", "surrogateescape"), text
+        assert fast == slow, text
+        changed += wanted != text
+        plain = text.replace("\n", " ").replace("\r", " ")
+        unit = f"<t a='/x/y/z'>{escape(plain)}</t><t>".encode("utf-8", "surrogateescape")
+        cleared = f"<t a='/x/y/z'>{escape(SCRUBBER.text(plain))}</t><t>"
+        found = Replacements()
+        assert SCRUBBER.xml(unit, found) == cleared.encode("utf-8", "surrogateescape"), plain
+    assert changed > 5_000

@@ -13,7 +13,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import pandas as pd
 import pytest
 
 from easi_eval.backends import make_backend
@@ -27,9 +26,18 @@ from easi_eval.scores.outputs import Outputs
 from easi_eval.scores.row_table import rows_csv
 from easi_eval.scores.score_table import ScoreTable
 from easi_eval.submission.archive import build
-from easi_eval.submission.archive.pack import Index, Packed, archive, entries, read_index, unfold
+from easi_eval.submission.archive.pack import (
+    FULL,
+    TABLES,
+    Index,
+    Packed,
+    archive,
+    entries,
+    read_index,
+    unfold,
+)
 from easi_eval.submission.payload import build_payload
-from easi_eval.submission.proof import tables
+from easi_eval.submission.proof import proofs
 from easi_eval.submission.verify import archived_run
 from finished import FinishedRun, finish
 
@@ -42,7 +50,7 @@ class Made:
 
     run: FinishedRun
     backend: str
-    forms: dict[int, Packed] = field(default_factory=dict)
+    forms: dict[str, Packed] = field(default_factory=dict)
 
     def pack(self, fits: Callable[[int], bool] = lambda size: True, again: bool = False) -> Packed:
         if again:
@@ -61,12 +69,12 @@ class Made:
             fits,
         )
 
-    def form(self, rung: int) -> Packed:
-        """The archive in one form: the sizes before it are said not to fit."""
-        asked: list[int] = []
-        if rung not in self.forms:
-            self.forms[rung] = self.pack(lambda size: (asked.append(size), len(asked) > rung)[1])
-        return self.forms[rung]
+    def form(self, form: str) -> Packed:
+        """The archive in one form: ``tables`` where there is no room for ``full``."""
+        if form not in self.forms:
+            room = len(self.form(FULL).data) - 1 if form == TABLES else sys.maxsize
+            self.forms[form] = self.pack(lambda size: size <= room)
+        return self.forms[form]
 
 
 def config(backend: str, folder: Path) -> RunConfig:
@@ -97,7 +105,7 @@ def members(packed: Packed) -> dict[str, bytes]:
 
 
 def test_the_first_form_has_the_files_as_they_are(made: Made) -> None:
-    found = members(made.form(0))
+    found = members(made.form(FULL))
     assert {
         "archive.json",
         "run_manifest.json",
@@ -108,8 +116,8 @@ def test_the_first_form_has_the_files_as_they_are(made: Made) -> None:
     assert {name for name in found if name.startswith("rows/")} == {
         f"rows/{key}.csv" for key in ALL_KEYS
     }
-    index = read_index(made.form(0).data)
-    assert index.rung == 0 and set(index.files) == set(found) - {"archive.json"}
+    index = read_index(made.form(FULL).data)
+    assert index.form == FULL and set(index.files) == set(found) - {"archive.json"}
     unchanged = 0
     for key in ALL_KEYS:
         evidence = Evidence.load(made.run.paths.output(key))
@@ -131,10 +139,9 @@ def test_the_first_form_has_the_files_as_they_are(made: Made) -> None:
     }
 
 
-@pytest.mark.parametrize("rung", [0, 1, 2])
-def test_every_form_gives_the_questions_back(made: Made, rung: int, tmp_path: Path) -> None:
-    packed = made.form(rung)
-    assert packed.rung == rung and packed.fits
+def test_the_full_form_gives_the_questions_back(made: Made, tmp_path: Path) -> None:
+    packed = made.form(FULL)
+    assert packed.form == FULL and packed.fits
     index = read_index(packed.data)
     unfold(members(packed), index, tmp_path)
     backend = make_backend(made.backend, HubSettings())
@@ -149,48 +156,27 @@ def test_every_form_gives_the_questions_back(made: Made, rung: int, tmp_path: Pa
         assert index.tables[key] == (len(genuine), hashlib.sha256(rows_csv(restored)).hexdigest())
 
 
-@pytest.mark.parametrize("rung", [1, 2])
-def test_smaller_forms_are_read_with_pandas(made: Made, rung: int, tmp_path: Path) -> None:
-    for name, data in members(made.form(rung)).items():
-        path = tmp_path / Path(name).name
-        path.write_bytes(data)
-        if name.endswith(".xlsx"):
-            table = pd.read_excel(path)
-            assert len(table) and {"index", "prediction"} <= set(table.columns)
-            genuine = pd.read_excel(made.run.paths.output(name.split("/")[0]) / path.name)
-            assert list(table.columns) == list(genuine.columns) and list(table["index"]) == list(
-                genuine["index"]
-            )
-            left = json.loads(members(made.form(rung))["archive.json"])["files"][name]["form"].get(
-                "left_out", []
-            )
-            assert bool(left) == (rung == 2)
-            assert all(
-                table[column].isna().all() == (column in left)
-                for column in ("question",)
-                if column in genuine
-            )
-        elif "_samples_" in name:
-            table = pd.read_json(path, lines=True)
-            assert "doc_id" in table.columns and "filtered_resps" in table.columns
-            assert ("input" in table.columns) <= (rung == 1)
+def test_the_small_form_has_tables_aggregates_and_what_is_corrected_or_counted(made: Made) -> None:
+    full, small = members(made.form(FULL)), members(made.form(TABLES))
+    assert len(made.form(TABLES).data) < len(made.form(FULL).data)
+    assert read_index(made.form(TABLES).data).tables == read_index(made.form(FULL).data).tables
+    for key in ALL_KEYS:
+        assert small[f"rows/{key}.csv"] == full[f"rows/{key}.csv"]
+    files = {name for name in small if "/" in name and not name.startswith("rows/")}
+    excerpts = {name for name in files if small[name] != full[name]}
+    assert all(
+        name.endswith(("_results.json", "_acc.csv", "_results.tsv")) for name in files - excerpts
+    )
+    read = ("spar_bench", "omnispatial_(manual_cot)") if made.backend == LMMS_EVAL else ()
+    assert {name.partition("/")[0] for name in excerpts} == set(read)
+    for name in excerpts:
+        assert all(len(json.loads(line)) == 2 for line in small[name].splitlines())
+        assert f"`{name}`: only what is counted" in small["CHANGES.md"].decode()
 
 
-def test_each_form_is_smaller_and_aggregates_stay(made: Made) -> None:
-    forms = [made.form(rung) for rung in range(3)]
-    plain = members(forms[0])
-    for packed in forms[1:]:
-        found = members(packed)
-        for name in plain:
-            if name.endswith(("_results.json", "_acc.csv", "_results.tsv")):
-                assert found[name] == plain[name]
-    assert len(forms[0].data) > len(forms[1].data) > len(forms[2].data)
-    assert not [name for name in members(forms[1]) if name.startswith("rows/")]
-
-
-def test_where_nothing_fits_nothing_is_lost(made: Made) -> None:
+def test_where_nothing_fits_the_tables_are_uploaded_by_hand(made: Made) -> None:
     packed = made.pack(lambda size: False)
-    assert packed.rung == 1 and not packed.fits
+    assert packed.form == TABLES and not packed.fits and packed.data == made.form(TABLES).data
 
 
 def test_the_same_inputs_make_the_same_bytes(made: Made) -> None:
@@ -223,7 +209,7 @@ cfg = RunConfig(backend={made.backend!r}, model='m', output_dir=Path({str(made.r
 scores = {{key: Evidence.load(paths.output(key)).score for key in ('site_image', 'blink')}}
 print(sha256(Made(FinishedRun(cfg, paths, scores), {made.backend!r}).pack().data).hexdigest())
 """  # noqa: E501 -- lines of a program in a string
-    here = hashlib.sha256(made.form(0).data).hexdigest()
+    here = hashlib.sha256(made.form(FULL).data).hexdigest()
     other = subprocess.run(
         [sys.executable, "-c", program],
         capture_output=True,
@@ -237,8 +223,8 @@ print(sha256(Made(FinishedRun(cfg, paths, scores), {made.backend!r}).pack().data
 
 def test_no_path_secret_link_or_pickle(made: Made, tmp_path: Path) -> None:
     """Planted in every kind of file: what a backend might write of its environment."""
-    for rung in range(3):
-        found = members(made.form(rung))
+    for form in (FULL, TABLES):
+        found = members(made.form(form))
         for name, data in found.items():
             texts = [data]
             if name.endswith(".xlsx"):
@@ -257,7 +243,7 @@ def test_no_path_secret_link_or_pickle(made: Made, tmp_path: Path) -> None:
                 ):
                     assert told.encode() not in text, (name, told)
         assert not [name for name in found if name.endswith((".pkl", "status.json"))]
-        with zipfile.ZipFile(io.BytesIO(made.form(rung).data)) as zipped:
+        with zipfile.ZipFile(io.BytesIO(made.form(form).data)) as zipped:
             assert {
                 (info.external_attr >> 16, info.date_time, info.create_system)
                 for info in zipped.infolist()
@@ -321,7 +307,7 @@ def test_one_whose_inputs_did_not_change_is_kept(made: Made) -> None:
 
 
 def test_how_to_repeat_it(made: Made) -> None:
-    text = members(made.form(0))["REPRODUCE.md"].decode()
+    text = members(made.form(FULL))["REPRODUCE.md"].decode()
     command = text.partition("```bash\n")[2].partition("\n```")[0]
     assert (
         command.startswith("python scripts/submissions/run_easi_eval.py --model ")
@@ -376,6 +362,6 @@ def test_pickles_stay_out_and_two_files_of_one_name_are_refused(tmp_path: Path) 
 
 def test_the_tables_are_those_of_the_run(made: Made) -> None:
     source = archived_run(json.loads(made.run.paths.manifest.read_text(encoding="utf-8")))
-    found = tables(source, made.run.paths.outputs)
+    found = proofs(source, made.run.paths.outputs)
     assert set(found) == set(ALL_KEYS)
-    assert all(table.count(b"\n") == made.run.scores[key].n + 1 for key, table in found.items())
+    assert all(proof.rows == made.run.scores[key].n for key, proof in found.items())

@@ -24,6 +24,7 @@ import openpyxl
 import pytest
 from test_archive import Made, config, members
 
+from cells import read_cells, write_cells
 from easi_eval.backends import make_backend
 from easi_eval.backends.completeness import checked
 from easi_eval.backends.evidence import Evidence
@@ -36,8 +37,9 @@ from easi_eval.scores.judging import judged
 from easi_eval.scores.outputs import JUDGED
 from easi_eval.scores.rows import summarise
 from easi_eval.scores.score_table import State
-from easi_eval.submission.archive.cells import read_cells, write_cells
-from easi_eval.submission.archive.pack import archive
+from easi_eval.submission.archive import old_forms
+from easi_eval.submission.archive.old_forms import restore
+from easi_eval.submission.archive.pack import FULL, TABLES, archive
 from easi_eval.submission.archive.safe_zip import read_archive
 from easi_eval.submission.verify import verify
 from finished import finish
@@ -52,8 +54,8 @@ class Zips:
 
     made: Made
 
-    def members(self, rung: int = 0) -> dict[str, bytes]:
-        return members(self.made.form(rung))
+    def members(self, form: str = FULL) -> dict[str, bytes]:
+        return members(self.made.form(form))
 
 
 @pytest.fixture(scope="module", params=[VLMEVALKIT, LMMS_EVAL])
@@ -79,16 +81,16 @@ def honest(found: dict[str, bytes]) -> dict[str, bytes]:
     return found | {"archive.json": json.dumps(index).encode()}
 
 
-@pytest.mark.parametrize("rung", [0, 1, 2])
+@pytest.mark.parametrize("form", [FULL, TABLES])
 def test_an_untouched_archive_is_good(
-    zips: Zips, rung: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    zips: Zips, form: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    found = zips.members(rung)
+    found = zips.members(form)
     path = write(tmp_path, found, json.loads(found["easi_results.json"]))
     assert main(["--verify", str(path)]) == 0
     said = capsys.readouterr().out
     assert (
-        f"archive of form {rung}" in said
+        f"archive of form {form}" in said
         and "every score follows" in said
         and "DIFFERENT" not in said
     )
@@ -136,13 +138,15 @@ def test_a_judged_benchmark_has_both_scores(tmp_path: Path) -> None:
         run.paths.manifest
     )
     made = Made(run, VLMEVALKIT)
-    for rung in range(3):
-        found = members(made.form(rung))
+    for form in (FULL, TABLES):
+        found = members(made.form(form))
         payload = json.loads(found["easi_results.json"])
         assert {"embspatial", "embspatial_J", "embspatial_exact_matching"} <= payload[
             "scores"
         ].keys()
-        assert len([name for name in found if name.startswith("embspatial/judged/")]) == 2
+        judged_files = [name for name in found if name.startswith("embspatial/judged/")]
+        assert len(judged_files) == (2 if form == FULL else 1)
+        assert {"rows/embspatial.csv", "rows/embspatial.by_rules.csv"} <= set(found)
         assert verify(write(tmp_path, found)).differences == []
         payload["scores"]["embspatial_exact_matching"] += 1
         (difference,) = verify(
@@ -335,6 +339,96 @@ def test_unlisted_and_missing_members_are_found(
     ]
 
 
+@pytest.mark.parametrize("form", [FULL, TABLES])
+def test_a_digest_that_is_dropped_is_found(zips: Zips, form: str, tmp_path: Path) -> None:
+    found = zips.members(form)
+    index = json.loads(found["archive.json"])
+    places = [("inputs",), *((part, name) for part in ("files", "tables") for name in index[part])]
+    places += [(*place, name) for place in places[1:] for name in index[place[0]][place[1]]]
+    assert len(places) > 40
+    for place in places:
+        if place[-1] == "replaced":
+            continue
+        changed = json.loads(found["archive.json"])
+        inner = changed
+        for name in place[:-1]:
+            inner = inner[name]
+        del inner[place[-1]]
+        try:
+            path = write(tmp_path, found | {"archive.json": json.dumps(changed).encode()})
+            assert verify(path).differences, place
+        except EasiError as error:
+            assert error.hint
+
+
+def test_a_small_archive_is_proven_from_its_tables(zips: Zips, tmp_path: Path) -> None:
+    """A table with another score, its digests changed along, disagrees with the aggregate."""
+    found = zips.members(TABLES)
+    table = found["rows/blink.csv"]
+    header, *rows = list(csv.reader(io.StringIO(table.decode())))
+    place = header.index("score")
+    for row in rows:
+        row[place] = "1.0"
+    made = io.StringIO()
+    csv.writer(made, lineterminator="\n").writerows([header, *rows])
+    found["rows/blink.csv"] = made.getvalue().encode()
+    path = write(tmp_path, honest(found))
+    assert any("BLINK" in line for line in verify(path).differences)
+    index = json.loads(honest(found)["archive.json"])
+    index["tables"]["blink"]["sha256"] = hashlib.sha256(found["rows/blink.csv"]).hexdigest()
+    path = write(tmp_path, honest(found) | {"archive.json": json.dumps(index).encode()})
+    assert any("BLINK" in line for line in verify(path).differences)
+    without = {
+        name: data for name, data in zips.members(TABLES).items() if name != "rows/blink.csv"
+    }
+    assert any("BLINK" in line for line in verify(write(tmp_path, without)).differences)
+    bare = {
+        name: data for name, data in zips.members(TABLES).items() if not name.startswith("blink/")
+    }
+    with pytest.raises(EasiError, match="lacks"):
+        verify(write(tmp_path, bare))
+
+
+# ---- earlier versions ----------------------------------------------------------------------------
+
+OLD = sorted((Path(__file__).parents[2] / "data" / "old_archives").glob("*.zip"))
+
+
+@pytest.mark.parametrize("path", OLD, ids=lambda path: path.stem)
+def test_archives_of_earlier_versions_are_read(path: Path, tmp_path: Path) -> None:
+    """In their smaller forms, which this version does not make; see ``old_archives/README.md``."""
+    verdict = verify(path)
+    assert verdict.differences == [] and verdict.lines[0] == f"archive of form {path.stem[-1]}"
+    assert any(line.startswith("SPAR-Bench") and line.endswith("equal") for line in verdict.lines)
+    found = read_archive(path)
+    name = rows_file(found, "spar_bench")
+    found[name] = edited(found[name], name, tmp_path, drop)
+    said = "\n".join(verify(write(tmp_path, honest(found))).differences)
+    assert "SPAR-Bench" in said
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        {"name": "other"},
+        {"name": "samples"},
+        {"name": "samples", "key": {"order": 1, "constant": [], "same": [], "named": []}},
+        {"name": "rest"},
+        {"name": "rest", "beside": "gone"},
+    ],
+)
+def test_damaged_forms_of_earlier_versions_are_refused(form: dict[str, object]) -> None:
+    with pytest.raises(EasiError):
+        restore(b'{"a": 1}\n', form, {})
+
+
+def test_a_key_that_makes_much_of_little_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(old_forms, "LARGEST", 10_000)
+    key = {"order": [["a"]], "constant": [[["a"], "x" * 1000]], "same": [], "named": []}
+    with pytest.raises(EasiError, match="more than"):
+        restore(b"{}\n" * 20, {"name": "samples", "key": key}, {})
+
+
 # ---- strangers -----------------------------------------------------------------------------------
 
 
@@ -449,6 +543,8 @@ def test_what_is_no_zip_is_refused(content: bytes, tmp_path: Path) -> None:
         b'{"schema": 99}',
         b"[" * 100_000,
         b'{"schema": 1, "files": {"a": 1}, "rung": "x"}',
+        b'{"schema": 1, "files": {}, "rung": 7}',
+        b'{"schema": 2, "files": {}, "tables": {}, "inputs": "", "form": "1"}',
     ],
 )
 def test_damaged_members_of_ours_are_refused_or_told(
@@ -473,7 +569,7 @@ def test_other_options_and_missing_files_are_refused(
 
 def test_it_needs_no_backend(zips: Zips, tmp_path: Path) -> None:
     """Neither torch nor a backend is imported, and no home with caches is needed."""
-    path = write(tmp_path, zips.members(2))
+    path = write(tmp_path, zips.members(TABLES))
     program = (
         f"import sys; sys.argv = ['x', '--verify', {str(path)!r}]; sys.path.insert(0, "
         f"{str(PROGRAM.parent)!r})\n"

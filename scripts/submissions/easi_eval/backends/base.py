@@ -178,8 +178,12 @@ class Reader(Protocol):
     name: str
     payload_name: str  # as written into the payload
 
-    def outputs(self, bench: Benchmark, folder: Path, judge: str = "") -> Outputs:
+    def outputs(
+        self, bench: Benchmark, folder: Path, judge: str = "", *, whole: bool = True
+    ) -> Outputs:
         """Find the files of one benchmark in ``folder``, those made with ``judge``.
+
+        Without ``whole`` the per-question files may be missing, as in a small archive.
 
         Raises:
             EasiError: Names a file that is not there.
@@ -188,6 +192,13 @@ class Reader(Protocol):
 
     def rows(self, bench: Benchmark, out: Outputs) -> pd.DataFrame:
         """Return one row per question, with the columns of ``scores.row_table.ROW_COLUMNS``."""
+        ...
+
+    def excerpts(self, bench: Benchmark, out: Outputs, rows: pd.DataFrame) -> dict[Path, bytes]:
+        """Return what ``annotate`` reads of the per-question files besides the table ``rows``.
+
+        By file: a much shorter one that it can read in its place.
+        """
         ...
 
     def read(self, bench: Benchmark, out: Outputs, rows: pd.DataFrame) -> Reading:

@@ -74,7 +74,7 @@ def score_lines(
         )
     widths = [max(len(line[place]) for line in lines) for place in range(len(lines[0]))]
     return [
-        f"archive of form {index.rung}",
+        f"archive of form {index.form}",
         "",
         *(
             "  ".join(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,11 @@ from ..config import RunConfig
 from ..core.backend_facts import BACKEND_FACTS
 from ..core.errors import EasiError
 from ..scores import judging
-from ..scores.outputs import JUDGED
+from ..scores.outputs import JUDGED, Outputs
 from ..scores.score_table import BenchmarkScore, State, title_of
-from .archive.pack import MANIFEST
-from .archive.safe_zip import REFUSED
+
+REFUSED = "it is not a results archive, or somebody tampered with it; nothing of it was opened"
+BY_RULES = ".by_rules"  # in the name of the table of a judged benchmark by rules
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class ArchivedRun:
             )
             return cls(make(name), cfg, str(manifest["modelName"]), states)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise EasiError(f"{MANIFEST} is damaged: {error!r}", hint=REFUSED) from error
+            raise EasiError(f"run_manifest.json is damaged: {error!r}", hint=REFUSED) from error
 
 
 @dataclass
@@ -60,31 +61,63 @@ class Proof:
     """What an archive proves about one benchmark.
 
     Attributes:
-        table: The per-question table as CSV.
-        rows: Number of its rows.
+        tables: The per-question tables as CSV by name: the benchmark's key, and another one by
+            rules if a judge's score counts.
+        kept: By path in the benchmark's folder: the files that prove the score together with the
+            tables.
         score: The recomputed score, or None.
         problem: Why there is none.
     """
 
-    table: bytes = b""
-    rows: int = 0
+    tables: dict[str, bytes] = field(default_factory=dict)
+    kept: dict[str, bytes] = field(default_factory=dict)
     score: BenchmarkScore | None = None
     problem: str = ""
 
+    @property
+    def rows(self) -> int:
+        """Number of questions."""
+        return count_rows(next(reversed(self.tables.values()), b""))
 
-def prove(source: ArchivedRun, key: str, folder: Path) -> Proof:
-    """Recompute one benchmark's score from its files in ``folder``.
+
+def count_rows(table: bytes) -> int:
+    """Return the number of questions of a per-question table as CSV, which escapes line breaks."""
+    return max(0, table.count(b"\n") - 1)
+
+
+@dataclass(frozen=True)
+class _Benchmark:
+    """One benchmark of an archive: its files, and its tables if they replace per-question files."""
+
+    source: ArchivedRun
+    key: str
+    folder: Path
+    tables: Mapping[str, bytes] | None
+    proof: Proof
+
+
+def prove(
+    source: ArchivedRun, key: str, folder: Path, tables: Mapping[str, bytes] | None = None
+) -> Proof:
+    """Recompute one benchmark's score.
 
     Raises nothing for bad files: the problem is recorded in the result.
+
+    Args:
+        source: The run.
+        key: The benchmark.
+        folder: Its files.
+        tables: Per-question tables by name, in place of the per-question files.
     """
     proof = Proof()
+    one = _Benchmark(source, key, folder, tables, proof)
+    judged = (folder / JUDGED).is_dir()
     try:
-        proof.score = _score(source, key, folder, "", proof)
-        judge = str((source.states.get(key, {}).get("evidence") or {}).get("method") or "")
-        # With a judge, its score counts: computing it last stores its table in the proof.
-        if (folder / JUDGED).is_dir():
+        proof.score = _score(one, folder, "", f"{key}{BY_RULES}" if judged else key)
+        if judged:  # its score counts
+            judge = str((source.states.get(key, {}).get("evidence") or {}).get("method") or "")
             proof.score = judging.judged(
-                proof.score, _score(source, key, folder / JUDGED, judge, proof), judge
+                proof.score, _score(one, folder / JUDGED, judge, key), judge
             )
     except (EasiError, ValueError, KeyError, TypeError, RecursionError, AssertionError) as error:
         said = (
@@ -96,22 +129,31 @@ def prove(source: ArchivedRun, key: str, folder: Path) -> Proof:
     return proof
 
 
-def _score(source: ArchivedRun, key: str, folder: Path, judge: str, proof: Proof) -> BenchmarkScore:
+def _score(one: _Benchmark, folder: Path, judge: str, name: str) -> BenchmarkScore:
     """Compute the score of the files in one folder, as ``completeness.gather`` does.
 
-    The table of its questions is stored in ``proof``.
+    The table of its questions, called ``name``, and what it needs are stored in the proof.
     """
-    from ..scores.row_table import rows_csv
+    from ..scores.row_table import rows_csv, rows_from_csv
     from ..scores.rows import summarise  # loads pandas
 
-    bench, backend, state = by_key(key), source.backend, source.states.get(key, {})
-    out = backend.outputs(bench, folder, judge)
-    rows = backend.rows(bench, out)
-    proof.table, proof.rows = rows_csv(rows), len(rows)
-    reading = checked(backend, bench, out, rows)
+    source, backend, bench = one.source, one.source.backend, by_key(one.key)
+    state = source.states.get(one.key, {})
+    out = backend.outputs(bench, folder, judge, whole=one.tables is None)
+    if one.tables is None:
+        rows = backend.rows(bench, out)
+        one.proof.tables[name] = rows_csv(rows)
+        _keep(one, out, backend.excerpts(bench, out, rows))
+    else:
+        if name not in one.tables:
+            raise EasiError(f"the archive has no table {name}.csv of it", hint=REFUSED)
+        rows = rows_from_csv(one.tables[name])
+        one.proof.tables[name] = one.tables[name]
+        if not out.scores and not rows["failed"].any():
+            raise EasiError("the archive has no aggregate of it", hint=REFUSED)
     score = summarise(
         bench,
-        reading,
+        checked(backend, bench, out, rows),
         rows,
         total=(state.get("evidence") or {}).get("total"),
         state=State(state.get("state") or State.INCOMPLETE),
@@ -119,10 +161,17 @@ def _score(source: ArchivedRun, key: str, folder: Path, judge: str, proof: Proof
     return backend.annotate(source.cfg, bench, out, rows, score, {})
 
 
-def tables(source: ArchivedRun, folder: Path) -> dict[str, bytes]:
-    """Return the per-question table of each benchmark in ``folder``, by key.
+def _keep(one: _Benchmark, out: Outputs, excerpts: Mapping[Path, bytes]) -> None:
+    files = {path: path.read_bytes() for path in (*out.scores, *out.notes)} | dict(excerpts)
+    one.proof.kept |= {
+        path.relative_to(one.folder).as_posix(): data for path, data in files.items()
+    }
+
+
+def proofs(source: ArchivedRun, folder: Path) -> dict[str, Proof]:
+    """Return what the files of each benchmark in ``folder`` prove, by key.
 
     Benchmarks whose files do not prove their score are left out.
     """
-    proofs = {key: prove(source, key, folder / key) for key in ALL_KEYS if (folder / key).is_dir()}
-    return {key: proof.table for key, proof in proofs.items() if not proof.problem}
+    found = {key: prove(source, key, folder / key) for key in ALL_KEYS if (folder / key).is_dir()}
+    return {key: proof for key, proof in found.items() if not proof.problem}

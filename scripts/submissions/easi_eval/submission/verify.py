@@ -20,11 +20,11 @@ from ..benchmarks import ALL_KEYS
 from ..core.errors import EasiError, ExitCode
 from ..data.needs import HubSettings
 from ..scores.score_table import ScoreTable, State, title_of
-from .archive.pack import INDEX, MANIFEST, PAYLOAD, TABLES, Index, unfold
-from .archive.safe_zip import REFUSED, read_archive
+from .archive.pack import FULL, INDEX, MANIFEST, PAYLOAD, ROWS, TABLES, Index, unfold
+from .archive.safe_zip import read_archive
 from .payload import build_payload
 from .payload_diff import differences, score_lines
-from .proof import ArchivedRun, Proof, prove
+from .proof import REFUSED, ArchivedRun, Proof, count_rows, prove
 
 MOST_DIFFERENCES = 100  # that are shown
 
@@ -69,9 +69,15 @@ def verify(path: Path) -> VerifyReport:
         except KeyError as error:
             raise EasiError(f"{path} lacks {error}", hint=REFUSED) from error
         keys = [key for key in ALL_KEYS if any(file.startswith(f"{key}/") for file in index.files)]
-        proofs = {key: prove(source, key, folder / key) for key in keys}
+        tables = {
+            name.removeprefix(ROWS).removesuffix(".csv"): data
+            for name, data in members.items()
+            if name.startswith(ROWS)
+        }
+        in_place = tables if index.form == TABLES else None
+        proofs = {key: prove(source, key, folder / key, in_place) for key in keys}
     for key, proof in proofs.items():
-        verdict.differences += _about_rows(key, proof, source, index, members)
+        verdict.differences += _about_rows(key, proof, source, index, tables)
     verdict.differences += [
         f"{title_of(key)}: the manifest calls it complete, and the archive has none of its files"
         for key, state in source.states.items()
@@ -128,32 +134,33 @@ def _tampered(members: Mapping[str, bytes], index: Index) -> list[str]:
 
 
 def _about_rows(
-    key: str, proof: Proof, source: ArchivedRun, index: Index, members: Mapping[str, bytes]
+    key: str, proof: Proof, source: ArchivedRun, index: Index, tables: Mapping[str, bytes]
 ) -> list[str]:
     """Return the problems with one benchmark's questions."""
     if proof.problem:
         return [proof.problem]
     title, said = title_of(key), []
-    count, digest = index.tables.get(key, (None, ""))
     total = (source.states.get(key, {}).get("evidence") or {}).get("total")
-    state = source.states.get(key, {}).get("state")
-    if proof.rows != count or (
-        state == State.COMPLETE and total is not None and proof.rows != total
-    ):
-        said.append(
-            f"{title}: its files have {proof.rows} questions, "
-            f"{count if proof.rows != count else total} are due"
-        )
-    elif hashlib.sha256(proof.table).hexdigest() != digest:
-        said.append(
-            f"{title}: its questions are not those of this run (the table's digest differs)"
-        )
-    table = members.get(f"{TABLES}/{key}.csv")
-    if table is not None and table != proof.table:
-        said.append(
-            f"{title}: {TABLES}/{key}.csv is not what its files "
-            f"give{_first_difference(table, proof.table)}"
-        )
+    complete = source.states.get(key, {}).get("state") == State.COMPLETE
+    for name, own in proof.tables.items():
+        rows, (count, digest) = count_rows(own), index.tables.get(name, (None, ""))
+        if rows != count or (complete and total is not None and rows != total):
+            said.append(
+                f"{title}: its files have {rows} questions, "
+                f"{count if rows != count else total} are due"
+            )
+        elif hashlib.sha256(own).hexdigest() != digest:
+            said.append(
+                f"{title}: its questions are not those of this run (the table's digest differs)"
+            )
+        table = tables.get(name)
+        if table is None and index.form in (FULL, TABLES):
+            said.append(f"{title}: the archive has no {ROWS}{name}.csv")
+        elif table is not None and table != own:
+            said.append(
+                f"{title}: {ROWS}{name}.csv is not what its files "
+                f"give{_first_difference(table, own)}"
+            )
     return said
 
 

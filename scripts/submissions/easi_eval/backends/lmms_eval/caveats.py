@@ -8,13 +8,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...benchmarks import LMMS_EVAL, Benchmark, by_key
 from ...scores.outputs import Outputs
 from ...scores.recompute import recompute
 from ...scores.score_table import BenchmarkScore
-from . import corrections
+from . import corrections, samples
 from .samples import sample_entries, source_of
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def annotate(
         wanted: Whether corrected values are the headline.
     """
     known, odd = corrections.applying(LMMS_EVAL, bench.key), counted(LMMS_EVAL, bench.key)
-    entries = sample_entries(bench, out) if known or odd else {}
+    entries = sample_entries(bench, out, rows) if known or odd else {}
     for correction in known:
         changed = corrections.corrected_rows(correction, entries, rows)
         if changed is not None:
@@ -64,6 +65,12 @@ def annotate(
         ),
     )
     return replace(score, notes=(*score.notes, *filter(None, lines)))
+
+
+def excerpts(bench: Benchmark, out: Outputs, rows: pd.DataFrame) -> dict[Path, bytes]:
+    """Return what ``annotate`` reads of the samples besides the table ``rows``, by file."""
+    reads = corrections.applying(LMMS_EVAL, bench.key) or counted(LMMS_EVAL, bench.key)
+    return samples.excerpts(bench, out, rows) if reads else {}
 
 
 # lmms-eval's object of one question: the metric in the samples file that the row rule names.

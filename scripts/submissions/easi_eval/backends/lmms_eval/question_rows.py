@@ -113,11 +113,15 @@ def read_lmms_rows(bench: Benchmark, out: Outputs) -> pd.DataFrame:
     records: list[dict[str, Any]] = []
     for path in out.rows:
         task = sample_task(path)
+        # One sample at a time: together they have more than a hundred megabytes.
         numbered = sorted(
-            ((sample.get(source.rows.item), where, sample) for where, sample in read_lines(path)),
+            (
+                (sample.get(source.rows.item), record_of(bench, source, task, sample, where))
+                for where, sample in read_lines(path)
+            ),
             key=lambda one: (str(type(one[0])), one[0]),
         )
-        if len({doc for doc, _, _ in numbered}) != len(numbered):
+        if len({doc for doc, _ in numbered}) != len(numbered):
             raise EasiError(
                 f"{path} has the same question twice",
                 hint="two runs wrote into it; run this benchmark again with --rerun",
@@ -128,7 +132,7 @@ def read_lmms_rows(bench: Benchmark, out: Outputs) -> pd.DataFrame:
                 f"{path} has {len(numbered)} samples, the results say {expected - failed[task]}",
                 hint=AGAIN,
             )
-        records += [record_of(bench, source, task, sample, where) for _, where, sample in numbered]
+        records += [record for _, record in numbered]
     if not records:
         raise EasiError(f"{out.rows[0]} has no samples", hint=AGAIN)
     for name, items, holds in (

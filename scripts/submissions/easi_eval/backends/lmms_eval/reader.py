@@ -29,17 +29,25 @@ class LmmsEvalReader:
     def __init__(self, hub: HubSettings) -> None:
         self.hub = hub
 
-    def outputs(self, bench: Benchmark, folder: Path, judge: str = "") -> Outputs:
+    def outputs(
+        self, bench: Benchmark, folder: Path, judge: str = "", *, whole: bool = True
+    ) -> Outputs:
         """Find the files of one benchmark in ``folder``."""
         from .result_files import find_lmms_outputs
 
-        return find_lmms_outputs(bench, folder)
+        return find_lmms_outputs(bench, folder, whole=whole)
 
     def rows(self, bench: Benchmark, out: Outputs) -> pd.DataFrame:
         """Return one row per question, with the columns of ``scores.row_table.ROW_COLUMNS``."""
         from .question_rows import read_lmms_rows
 
         return read_lmms_rows(bench, out)
+
+    def excerpts(self, bench: Benchmark, out: Outputs, rows: pd.DataFrame) -> dict[Path, bytes]:
+        """Return the members of samples that corrections and counted caveats read."""
+        from .caveats import excerpts
+
+        return excerpts(bench, out, rows)
 
     def read(self, bench: Benchmark, out: Outputs, rows: pd.DataFrame) -> Reading:
         """Return headline score and sub-scores (0-100) from the aggregate files."""

@@ -35,7 +35,9 @@ def read_results(path: Path) -> dict[str, Any]:
     return loaded
 
 
-def find_lmms_outputs(bench: Benchmark, folder: Path, task: str = "") -> Outputs:
+def find_lmms_outputs(
+    bench: Benchmark, folder: Path, task: str = "", *, whole: bool = True
+) -> Outputs:
     """Return the newest results file of this benchmark and its samples files.
 
     There is one samples file per subtask. If the newest file is damaged, that is an error; an older
@@ -45,6 +47,7 @@ def find_lmms_outputs(bench: Benchmark, folder: Path, task: str = "") -> Outputs
         bench: The benchmark.
         folder: The folder to search.
         task: The task of one variant of the benchmark; "" accepts any variant.
+        whole: Whether all samples files must be there.
 
     Raises:
         EasiError: A file is missing or damaged; the message names it.
@@ -59,13 +62,14 @@ def find_lmms_outputs(bench: Benchmark, folder: Path, task: str = "") -> Outputs
         stamp = path.name.removesuffix(RESULTS)
         samples = tuple(path.with_name(f"{stamp}_samples_{name}.jsonl") for name in source.tasks)
         lacking = [sample.name for sample in samples if not sample.is_file()]
-        if lacking:
+        if lacking and whole:
             raise EasiError(
                 f"{path.parent} lacks {', '.join(lacking)}",
                 hint="lmms-eval only warns when it cannot save samples; see the log",
             )
-        notes = notes_file(samples[0], folder)
-        return Outputs(bench.key, folder, (path,), samples, (notes,) if notes else (), source.task)
+        notes = notes_file(path, folder)
+        present = tuple(sample for sample in samples if sample.name not in lacking)
+        return Outputs(bench.key, folder, (path,), present, (notes,) if notes else (), source.task)
     names = " or ".join(source.task for source in sources)
     raise EasiError(
         f"{folder} holds no results of {bench.title} (task {names})",

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...benchmarks import LMMS_EVAL, Benchmark, Source
 from ...core.errors import EasiError
 from ...scores.outputs import Outputs
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 AGAIN = "the file is cut off or damaged: run this benchmark again with --rerun"
 
@@ -21,9 +25,7 @@ def sample_task(path: Path) -> str:
 
 def source_of(bench: Benchmark, out: Outputs) -> Source:
     """Return the benchmark's source, or the variant of it, that wrote these files."""
-    main = bench.source(LMMS_EVAL)
-    task = sample_task(out.rows[0])
-    return main if task in main.tasks else bench.source(LMMS_EVAL, task)
+    return bench.source(LMMS_EVAL, out.task)
 
 
 def read_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -78,6 +80,44 @@ def lmms_samples(
             )
 
 
-def sample_entries(bench: Benchmark, out: Outputs) -> dict[str, Mapping[str, Any]]:
-    """Return the task's own object of each question by item (see ``lmms_samples``)."""
-    return {item: entry for item, _, entry in lmms_samples(bench, out)}
+# What corrections and caveats read of a task's own object. If a member is missing in an excerpt,
+# the column of the per-question table has its text.
+_COLUMNS = {"task": "question_type", "prediction": "answer", "pred": "answer", "answer": "target"}
+_READ = (*_COLUMNS, "accuracy", "is_correct")
+
+
+def sample_entries(
+    bench: Benchmark, out: Outputs, rows: pd.DataFrame
+) -> dict[str, Mapping[str, Any]]:
+    """Return the task's own object of each question by item (see ``lmms_samples``).
+
+    ``rows`` is the per-question table; ``out`` may hold excerpts.
+    """
+    table = _table(rows)
+    return {item: {**table.get(item, {}), **entry} for item, _, entry in lmms_samples(bench, out)}
+
+
+def excerpts(bench: Benchmark, out: Outputs, rows: pd.DataFrame) -> dict[Path, bytes]:
+    """Return the samples files with only what ``sample_entries`` needs besides the table."""
+    rule, table = source_of(bench, out).rows, _table(rows)
+    found = {}
+    for path in out.rows:
+        lines = []
+        for item, sample, entry in lmms_samples(bench, replace(out, rows=(path,))):
+            texts = table.get(item, {})
+            kept = {
+                name: entry[name]
+                for name in _READ
+                if name in entry and str(entry[name]) != texts.get(name)
+            }
+            lines.append(json.dumps({rule.item: sample.get(rule.item), rule.entry: kept}))
+        found[path] = "".join(f"{line}\n" for line in lines).encode()
+    return found
+
+
+def _table(rows: pd.DataFrame) -> dict[str, dict[str, Any]]:
+    cells = zip(*(rows[column] for column in _COLUMNS.values()), strict=True)
+    return {
+        item: dict(zip(_COLUMNS, values, strict=True))
+        for item, values in zip(rows["item"], cells, strict=True)
+    }

@@ -32,7 +32,9 @@ class VLMEvalKitReader:
     def __init__(self, hub: HubSettings) -> None:
         self.hub = hub
 
-    def outputs(self, bench: Benchmark, folder: Path, judge: str = "") -> Outputs:
+    def outputs(
+        self, bench: Benchmark, folder: Path, judge: str = "", *, whole: bool = True
+    ) -> Outputs:
         """Find the files of one benchmark in ``folder``, those made with ``judge``.
 
         Raises:
@@ -42,8 +44,11 @@ class VLMEvalKitReader:
         from .question_rows import read_by_rules
         from .result_files import find_vlmevalkit_outputs
 
-        found = find_vlmevalkit_outputs(bench, folder, sanitise(judge) if judge else "")
-        if judge not in ("", *judging.BY_RULES) and (count := read_by_rules(bench, found)):
+        found = find_vlmevalkit_outputs(
+            bench, folder, sanitise(judge) if judge else "", whole=whole
+        )
+        asked = whole and judge not in ("", *judging.BY_RULES)
+        if asked and (count := read_by_rules(bench, found)):
             raise EasiError(
                 f"VLMEvalKit read {count} answers of {bench.title} by rules instead of asking "
                 f"{judge}",
@@ -56,6 +61,10 @@ class VLMEvalKitReader:
         from .question_rows import read_vlmevalkit_rows
 
         return read_vlmevalkit_rows(bench, out)
+
+    def excerpts(self, bench: Benchmark, out: Outputs, rows: pd.DataFrame) -> dict[Path, bytes]:
+        """Return nothing: all notes beside a score follow from the table."""
+        return {}
 
     def read(self, bench: Benchmark, out: Outputs, rows: pd.DataFrame) -> Reading:
         """Return headline score and sub-scores (0-100) from the aggregate files."""

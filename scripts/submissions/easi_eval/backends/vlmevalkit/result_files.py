@@ -56,7 +56,9 @@ def score_files(bench: Benchmark, folder: Path) -> list[tuple[Path, str, str]]:
     ]
 
 
-def find_vlmevalkit_outputs(bench: Benchmark, folder: Path, judge: str = "") -> Outputs:
+def find_vlmevalkit_outputs(
+    bench: Benchmark, folder: Path, judge: str = "", *, whole: bool = True
+) -> Outputs:
     """Return the newest score file of one benchmark and the files that belong to it.
 
     These are the per-question file beside it and, in our own runs, the exact answers. Files in a
@@ -68,6 +70,7 @@ def find_vlmevalkit_outputs(bench: Benchmark, folder: Path, judge: str = "") -> 
         folder: The folder to search, including its subfolders.
         judge: ``extract_matching``, ``exact_matching`` or the name of a judge model; "" accepts
             any.
+        whole: Whether the per-question file must be there.
 
     Raises:
         EasiError: A file is missing; the message names it.
@@ -93,6 +96,8 @@ def find_vlmevalkit_outputs(bench: Benchmark, folder: Path, judge: str = "") -> 
         found = match.groupdict() if match else {}
         if not match or (want and found.get("tag", want) != want):
             continue
+        if not whole:
+            return _outputs(bench, folder, (path,), ())
         names = {
             "task": re.escape(source.task),
             **{name: re.escape(text) for name, text in found.items()},
@@ -118,6 +123,8 @@ def find_vlmevalkit_outputs(bench: Benchmark, folder: Path, judge: str = "") -> 
         return _outputs(
             bench, folder, (path,), (beside[0], lossless) if lossless.is_file() else (beside[0],)
         )
+    if source.layout == "settings" and not whole:
+        return _outputs(bench, folder, (), ())
     if source.layout == "settings":
         for path in newest_files(below):
             match = re.fullmatch(
@@ -136,7 +143,7 @@ def find_vlmevalkit_outputs(bench: Benchmark, folder: Path, judge: str = "") -> 
 def _outputs(
     bench: Benchmark, folder: Path, scores: tuple[Path, ...], rows: tuple[Path, ...]
 ) -> Outputs:
-    notes = notes_file(rows[0], folder)
+    notes = notes_file(next(iter((*scores, *rows)), folder / "none"), folder)
     return Outputs(
         bench.key, folder, scores, rows, (notes,) if notes else (), bench.source(VLMEVALKIT).task
     )

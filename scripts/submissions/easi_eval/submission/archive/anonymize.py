@@ -5,15 +5,16 @@ The number of replacements in each file is reported.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import re
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from xml.sax.saxutils import escape
 
-from ...core.redact import Redactor
+from ...core.redact import Redactor, byte_forms
 
 # The part of a path before a repository's folder in a hub cache. It only tells where the cache is,
 # so it is removed.
@@ -26,7 +27,23 @@ _HUB = re.compile(
 _BEFORE = r"(?:(?<![\w./<~}\])%&+-])|(?<=\\[nrt])|(?<=file://))"
 _ABSOLUTE = re.compile(_BEFORE + r"/(?:[\w.@%+=,~-]+/)+[\w.@%+=,~-]*[\w@%+=~-]")
 _DRIVE = re.compile(r"(?<![\w])[A-Za-z]:(?:\\\\?[\w.@%+=,~ -]+){2,}")
-_XML = (".xml", ".rels")
+# A place in each path that the patterns above find, searched for in bytes, raw or escaped in XML.
+# Each begins with plain characters, which makes the search fast.
+_SUSPICIOUS = tuple(
+    re.compile(pattern)
+    for pattern in (
+        rb"s--[\w.\x80-\xff-]+/",
+        rb"/(?:(?<![\w./<~}\])%&+-]/)|(?<=\\[nrt]/)|(?<=file:///))"
+        rb"(?:[\w.@%+=,~\x80-\xff-]+/)+[\w.@%+=,~\x80-\xff-]",
+        rb":\\",
+    )
+)
+BLOCK = 1 << 20  # bytes of a file that are read at once
+# Texts of a workbook. Other parts refer to each other by absolute names
+# (Target="/xl/styles.xml"), which are not paths of this machine.
+_TEXTS = re.compile(
+    r"(?:xl/sharedStrings|xl/worksheets/sheet|docProps/).*\.(?:xml|rels)", re.DOTALL
+)
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip file can store
 
 
@@ -71,6 +88,9 @@ class Scrubber:
             if known
             else None
         )
+        self._places_bytes = [
+            re.compile(re.escape(form)) for name in self._known for form in byte_forms(name)
+        ]
 
     def text(self, text: str, found: Replacements | None = None) -> str:
         """Return the text without paths and secrets; replacements are counted in ``found``."""
@@ -98,57 +118,97 @@ class Scrubber:
     def lines(self, data: bytes, found: Replacements | None = None) -> bytes:
         """Return a text file, scrubbed line by line; bytes that are not UTF-8 are kept."""
         found = Replacements() if found is None else found
-        text = data.decode("utf-8", errors="surrogateescape")
-        return "".join(self.text(line, found) for line in text.splitlines(keepends=True)).encode(
-            "utf-8", errors="surrogateescape"
+
+        def line_by_line(unit: bytes) -> bytes:
+            text = unit.decode("utf-8", errors="surrogateescape")
+            cleared = "".join(self.text(line, found) for line in text.splitlines(keepends=True))
+            return cleared.encode("utf-8", errors="surrogateescape")
+
+        return self._where_suspicious(data, (b"\n", b"\n"), line_by_line)
+
+    def copy(self, source: Path, target: Path) -> tuple[str, str, Replacements]:
+        """Write the scrubbed file; the same bytes if nothing was replaced.
+
+        Returns:
+            The SHA-256 of both files (hexadecimal) and the counts.
+        """
+        found, before, after = Replacements(), hashlib.sha256(), hashlib.sha256()
+        with source.open("rb") as read, target.open("wb") as write:
+            whole = source.suffix == ".xlsx"
+            while data := read.read() if whole else read.read(BLOCK) + read.readline():
+                cleared = self._workbook(data, found) if whole else self.lines(data, found)
+                before.update(data)
+                after.update(cleared)
+                write.write(cleared)
+        return before.hexdigest(), after.hexdigest(), found
+
+    def _suspects(self, data: bytes) -> list[int]:
+        """Return places in a text, in order: one or more in each path or secret."""
+        patterns = (*_SUSPICIOUS, *self._places_bytes)
+        return sorted(
+            [
+                *(match.start() for pattern in patterns for match in pattern.finditer(data)),
+                *self._redactor.suspects(data),
+            ]
         )
 
-    def file(self, name: str, data: bytes) -> tuple[bytes, Replacements]:
-        """Return the scrubbed file and the counts; the same bytes if nothing was replaced."""
-        found = Replacements()
-        cleared = self._workbook(data, found) if name.endswith(".xlsx") else self.lines(data, found)
-        return (cleared, found) if found.paths or found.secrets else (data, found)
+    def _where_suspicious(
+        self, data: bytes, ends: tuple[bytes, bytes], change: Callable[[bytes], bytes]
+    ) -> bytes:
+        """Apply ``change`` to the units of a text that may hold a path or a secret.
+
+        ``ends`` are the bytes before and after a unit.
+        """
+        pieces, done = [], 0
+        for place in self._suspects(data):
+            if place < done:
+                continue
+            start = data.rfind(ends[0], done, place) + 1 or done
+            end = data.find(ends[1], place)
+            pieces += [data[done:start], change(data[start : end if end >= 0 else len(data)])]
+            if end < 0:
+                return b"".join(pieces)
+            done = end
+        return b"".join((*pieces, data[done:])) if pieces else data
 
     def _workbook(self, data: bytes, found: Replacements) -> bytes:
-        """Return an xlsx file with its texts scrubbed.
+        """Return an xlsx file with its texts scrubbed, the same bytes if nothing was replaced.
 
         Other parts, their order and the formatting do not change.
         """
+        with zipfile.ZipFile(io.BytesIO(data)) as book:
+            parts = {info.filename: book.read(info) for info in book.infolist()}
+        cleared = {
+            name: self.xml(part, found) if _TEXTS.fullmatch(name) else part
+            for name, part in parts.items()
+        }
+        if not found.paths and not found.secrets:
+            return data
         made = io.BytesIO()
-        with zipfile.ZipFile(io.BytesIO(data)) as book, zipfile.ZipFile(made, "w") as target:
-            for info in book.infolist():
-                part = book.read(info)
-                if info.filename.endswith(_XML):
-                    # Other parts refer to each other by absolute names (Target="/xl/styles.xml"),
-                    # which are not paths of this machine.
-                    inside = (
-                        info.filename.startswith("xl/sharedStrings")
-                        or info.filename.startswith("xl/worksheets/sheet")
-                        or info.filename.startswith("docProps/")
-                    )
-                    part = self._xml(part, found) if inside else part
-                entry = zipfile.ZipInfo(info.filename, EPOCH)
-                target.writestr(entry, part, zipfile.ZIP_DEFLATED, compresslevel=9)
+        with zipfile.ZipFile(made, "w") as target:
+            for name, part in cleared.items():
+                target.writestr(zipfile.ZipInfo(name, EPOCH), part, zipfile.ZIP_DEFLATED)
         return made.getvalue()
 
-    def _xml(self, part: bytes, found: Replacements) -> bytes:
-        text = part.decode("utf-8", errors="surrogateescape")
-        pieces = re.split(r"(<[^>]*>)", text)
-        pieces[::2] = [
-            piece if not piece else self._xml_text(piece, found) for piece in pieces[::2]
-        ]
-        return "".join(pieces).encode("utf-8", errors="surrogateescape")
+    def xml(self, data: bytes, found: Replacements) -> bytes:
+        """Return a part of a workbook with the texts between its tags scrubbed."""
+        return self._where_suspicious(data, (b">", b"<"), lambda unit: self._node(unit, found))
 
-    def _xml_text(self, piece: str, found: Replacements) -> str:
+    def _node(self, unit: bytes, found: Replacements) -> bytes:
+        """Return a text of XML, scrubbed; tags before it stay."""
+        tag, end, text = unit.rpartition(b">")
         plain = (
-            piece.replace("&quot;", '"')
+            text.decode("utf-8", errors="surrogateescape")
+            .replace("&quot;", '"')
             .replace("&apos;", "'")
             .replace("&lt;", "<")
             .replace("&gt;", ">")
             .replace("&amp;", "&")
         )
         cleared = self.text(plain, found)
-        return piece if cleared == plain else escape(cleared)
+        if cleared == plain:
+            return unit
+        return tag + end + escape(cleared).encode("utf-8", errors="surrogateescape")
 
 
 def _last_parts(match: re.Match[str]) -> str:

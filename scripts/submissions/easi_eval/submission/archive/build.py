@@ -18,7 +18,6 @@ from typing import Any
 from ... import __version__
 from ...backends.base import Reader
 from ...backends.evidence import Evidence
-from ...benchmarks import by_key
 from ...config import RunConfig
 from ...core.atomic_files import digest, read_json
 from ...core.errors import EasiError, ExitCode
@@ -30,10 +29,9 @@ from ...data.needs import HubSettings
 from ...scores.extraction import REPORT
 from ...scores.outputs import Outputs
 from ..payload import payload_text
-from ..proof import ArchivedRun, tables
+from ..proof import ArchivedRun, proofs
 from .anonymize import Scrubber
-from .forms import leave_of
-from .pack import MANIFEST, PAYLOAD, REPRODUCE, Contents, Packed, entries, pack, read_index
+from .pack import MANIFEST, PAYLOAD, REPRODUCE, SCHEMA, Contents, Packed, entries, pack, read_index
 from .reproduce import reproduce
 
 
@@ -118,6 +116,7 @@ def make(
     inputs = digest(
         {
             "program": __version__,
+            "schema": SCHEMA,
             "texts": texts,
             "files": {key: dict(evidence.files) for key, evidence in found.items()},
         }
@@ -131,13 +130,12 @@ def make(
         )
         for key, evidence in found.items()
     ]
-    leave = {key: leave_of(backend.name, by_key(key).source(backend.name)) for key in found}
     source = ArchivedRun.of(value, lambda name: backend)
     try:
         return pack(
-            Contents(entries(outputs), texts, leave, inputs),
+            Contents(entries(outputs), texts, inputs),
             scrubber,
-            lambda folder: tables(source, folder),
+            lambda folder: proofs(source, folder),
             fits,
         )
     except OSError as error:
@@ -162,4 +160,4 @@ def _known(path: Path, inputs: str, fits: Callable[[int], bool]) -> Packed | Non
         return None
     same = whole and index.inputs == inputs
     # The file does not record whether it fits into a request; its size decides that.
-    return Packed(data, index.rung, fits(len(data))) if same else None
+    return Packed(data, index.form, fits(len(data))) if same else None

@@ -1,24 +1,17 @@
 """``easi_results.zip``: the files behind the scores, to check and to repeat them.
 
-The same inputs make the same bytes. The archive is tried in forms ("rungs"), each smaller than the
-one before, until one fits into a request:
+The same inputs make the same bytes. The archive has one of two forms:
 
-0  the backend's files as they are, and each benchmark's per-question table as
-   ``rows/<benchmark>.csv``
-1  repeated columns stored once: samples without what they repeat (``compact.py``), workbooks
-   rewritten plainly, texts that a workbook holds not stored again beside it; no tables, because
-   they can be made from the files
-2  as 1, without the columns that only repeat the dataset (question, options, media): the manifest
-   names its revision
+full    the backend's files, and each benchmark's per-question table as ``rows/<benchmark>.csv``
+tables  where that does not fit into a request: the backend's aggregates, the tables, and of the
+        per-question files only what is counted or corrected beside a score
 
-If none fits, the archive is rung 1, which loses nothing. ``archive.json`` names the rung and the
-form of each file, so that ``unfold`` can restore files that the readers understand. ``CHANGES.md``
-describes the same in words.
+``archive.json`` names the form and has the digest of each file. ``CHANGES.md`` describes the same
+in words.
 """
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import io
 import json
@@ -31,11 +24,11 @@ from typing import Any
 
 from ...core.errors import EasiError
 from ...scores.outputs import Outputs
-from . import forms
+from ..proof import Proof, count_rows
+from . import old_forms
 from .anonymize import EPOCH, Scrubber
-from .forms import Form, Leave
 
-SCHEMA = 1
+SCHEMA = 2
 INDEX, CHANGES, MANIFEST, PAYLOAD, REPRODUCE = (
     "archive.json",
     "CHANGES.md",
@@ -43,66 +36,58 @@ INDEX, CHANGES, MANIFEST, PAYLOAD, REPRODUCE = (
     "easi_results.json",
     "REPRODUCE.md",
 )
-TABLES = "rows"  # folder of the per-question tables
-RUNGS = 3
+FULL, TABLES = "full", "tables"
+OLD_FORMS = (FULL, "1", "2")  # of schema 1
+ROWS = "rows/"  # folder of the per-question tables
 PICKLES = (".pkl", ".pickle")
 DAMAGED = "it was changed, or it is not an archive of this program"
+CHUNK = 1 << 20
 
-# Makes the per-question tables (CSV, see ``row_table.py``) of the benchmarks whose files lie in a
-# folder, by benchmark key.
-MakeTables = Callable[[Path], Mapping[str, bytes]]
+# Returns what each benchmark's files in a folder prove, by key.
+Prove = Callable[[Path], Mapping[str, Proof]]
 
 
 @dataclass(frozen=True)
 class Stored:
     """One file of the archive.
 
-    ``sha256`` is the digest of the archive's member, ``original`` that of the file before anything
-    was replaced in it (both hexadecimal); ``replaced`` describes the replacements.
+    Attributes:
+        sha256: Digest of the archive's member (hexadecimal).
+        original: Digest of the backend's file before anything was replaced in it.
+        replaced: What was changed, in words.
+        old_form: How earlier versions stored it; see ``old_forms``.
     """
 
     sha256: str
     original: str = ""
     replaced: str = ""
-    form: Form = Form()
+    old_form: Mapping[str, Any] = field(default_factory=dict)
 
-    def to_json(self) -> dict[str, Any]:
-        """The entry of ``archive.json``."""
+    def to_json(self) -> dict[str, str]:
+        """Return the entry of ``archive.json``."""
         said = {"sha256": self.sha256, "original": self.original, "replaced": self.replaced}
-        return {name: value for name, value in said.items() if value} | (
-            {"form": self.form.to_json()} if self.form.name else {}
-        )
-
-    @classmethod
-    def from_json(cls, value: Any) -> Stored:
-        """Read what ``to_json`` made."""
-        return cls(
-            str(value["sha256"]),
-            str(value.get("original", "")),
-            str(value.get("replaced", "")),
-            Form.from_json(value.get("form", {})),
-        )
+        return {name: value for name, value in said.items() if value}
 
 
 @dataclass(frozen=True)
 class Index:
     """The content of ``archive.json``.
 
-    ``tables`` holds the number of questions and the SHA-256 of each benchmark's per-question table,
-    whether it is stored or not. ``inputs`` is a digest of everything the archive was made from; an
-    archive with the same digest need not be made again.
+    ``tables`` holds the number of questions and the SHA-256 of each per-question table by name.
+    ``inputs`` is a digest of everything the archive was made from; an archive with the same digest
+    need not be made again.
     """
 
-    rung: int
+    form: str
     files: Mapping[str, Stored]
     tables: Mapping[str, tuple[int, str]]
     inputs: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        """The content as JSON values."""
+        """Return the content as JSON values."""
         return {
             "schema": SCHEMA,
-            "rung": self.rung,
+            "form": self.form,
             "inputs": self.inputs,
             "tables": {
                 key: {"rows": rows, "sha256": digest}
@@ -113,24 +98,41 @@ class Index:
 
     @classmethod
     def from_json(cls, value: Any) -> Index:
-        """Read what ``to_json`` made; EasiError for anything else."""
+        """Read what ``to_json`` made, and the index of earlier versions.
+
+        Raises:
+            EasiError: It is something else, or lacks a digest.
+        """
         try:
-            if value["schema"] != SCHEMA:
+            if (schema := value["schema"]) not in (1, SCHEMA):
                 raise EasiError(
-                    f"the archive has schema {value['schema']}, and this version reads {SCHEMA}",
+                    f"the archive has schema {schema}, and this version reads {SCHEMA}",
                     hint="use the version that made it",
                 )
+            form = str(value["form"]) if schema == SCHEMA else OLD_FORMS[value["rung"]]
+            if schema == SCHEMA and form not in (FULL, TABLES):
+                raise ValueError(f"unknown form {form!r}")
             return cls(
-                int(value["rung"]),
-                {str(name): Stored.from_json(one) for name, one in value["files"].items()},
+                form,
+                {str(name): _stored(str(name), one) for name, one in value["files"].items()},
                 {
                     str(key): (int(one["rows"]), str(one["sha256"]))
                     for key, one in value["tables"].items()
                 },
-                str(value.get("inputs", "")),
+                str(value["inputs"]),
             )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
             raise EasiError(f"{INDEX} is damaged: {error!r}", hint=DAMAGED) from error
+
+
+def _stored(name: str, value: Any) -> Stored:
+    backend_file = "/" in name and not name.startswith(ROWS)
+    return Stored(
+        str(value["sha256"]),
+        str(value["original"]) if backend_file else "",
+        str(value.get("replaced", "")),
+        dict(value.get("form", {})),
+    )
 
 
 @dataclass(frozen=True)
@@ -138,13 +140,11 @@ class Contents:
     """What an archive is made from.
 
     ``files`` are the backend's, by ``<benchmark>/<path>``. ``texts`` are this program's, by name;
-    paths and secrets are replaced in them, too. ``leave`` says what rung 2 leaves out of each
-    benchmark's files. ``inputs`` is as in ``Index``.
+    paths and secrets are replaced in them, too. ``inputs`` is as in ``Index``.
     """
 
     files: Mapping[str, Path]
     texts: Mapping[str, str]
-    leave: Mapping[str, Leave] = field(default_factory=dict)
     inputs: str = ""
 
 
@@ -153,12 +153,12 @@ class Packed:
     """A finished archive; ``fits`` says whether it may be sent."""
 
     data: bytes
-    rung: int
+    form: str
     fits: bool
 
 
 def entries(outputs: Iterable[Outputs]) -> dict[str, Path]:
-    """The backend's files by their names in the archive, without pickles.
+    """Return the backend's files by their names in the archive, without pickles.
 
     Raises:
         EasiError: Two different files would have the same name.
@@ -183,63 +183,45 @@ def entries(outputs: Iterable[Outputs]) -> dict[str, Path]:
 
 
 def pack(
-    contents: Contents, scrubber: Scrubber, tables: MakeTables, fits: Callable[[int], bool]
+    contents: Contents, scrubber: Scrubber, prove: Prove, fits: Callable[[int], bool]
 ) -> Packed:
-    """Make the archive in the first rung that fits.
+    """Make the archive in the first form that fits; in form ``tables`` if none does.
 
     Args:
         contents: What goes into the archive.
         scrubber: Replaces paths and secrets.
-        tables: Makes the per-question tables from a folder of files.
+        prove: Proves the scores of the files in a folder.
         fits: Whether an archive of so many bytes may be sent.
 
     Raises:
         EasiError: A file is missing or a link.
     """
-    with (
-        tempfile.TemporaryDirectory(prefix="easi-archive-") as name,
-        contextlib.ExitStack() as stack,
-    ):
-        stack.callback(forms.forget)
-        plain = Path(name) / "plain"
+    with tempfile.TemporaryDirectory(prefix="easi-archive-") as name:
+        clear = {file: Path(name) / file for file in sorted(contents.files)}
         stored = {
-            file: _scrubbed(path, plain / file, scrubber)
-            for file, path in sorted(contents.files.items())
+            file: _scrubbed(contents.files[file], path, scrubber) for file, path in clear.items()
         }
-        made = dict(tables(plain))
+        proofs = prove(Path(name))
         texts = {
             file: scrubber.lines(text.encode("utf-8", errors="backslashreplace"))
             for file, text in contents.texts.items()
         }
-        sums = {key: (table.count(b"\n") - 1, _digest(table)) for key, table in made.items()}
-        kept: Packed | None = None
-        for rung in range(RUNGS):
-            # Benchmarks whose tables cannot be restored from this rung.
-            as_they_are: frozenset[str] = frozenset()
-            while True:
-                folded = _folded(plain, stored, rung, contents.leave, as_they_are)
-                beside = {
-                    key: table for key, table in made.items() if rung == 0 or key in as_they_are
-                }
-                data = _zip(folded, beside, texts, sums, rung, contents.inputs)
-                fit = fits(len(data))
-                wrong = (
-                    _not_restored(data, made, tables, Path(name)) - as_they_are
-                    if fit and rung
-                    else frozenset()
-                )
-                if not wrong:
-                    break
-                as_they_are |= wrong
-            if fit:
-                return Packed(data, rung, True)
-            kept = Packed(data, rung, False) if rung < 2 else kept
-        assert kept is not None
-        return kept
+        files = {file: (path, stored[file]) for file, path in clear.items()}
+        data = archive(_members(FULL, files, proofs, texts, contents.inputs), fits)
+        if data is not None:
+            return Packed(data, FULL, True)
+        kept = {
+            f"{key}/{path}": (data, _excerpt(stored[f"{key}/{path}"], data))
+            for key, proof in proofs.items()
+            for path, data in proof.kept.items()
+        }
+        data = archive(_members(TABLES, kept, proofs, texts, contents.inputs))
+        assert data is not None
+        return Packed(data, TABLES, fits(len(data)))
 
 
 def read_index(data: bytes) -> Index:
-    """The index of an archive that this program made; EasiError if there is none."""
+    """Return the index of an archive that this program made; EasiError if there is none."""
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as zipped:
             return Index.from_json(json.loads(zipped.read(INDEX)))
@@ -250,11 +232,11 @@ def read_index(data: bytes) -> Index:
 def unfold(members: Mapping[str, bytes], index: Index, folder: Path) -> None:
     """Write the backend's files below ``folder`` in the form that the readers understand."""
     for name, stored in index.files.items():
-        if "/" not in name or name.startswith(f"{TABLES}/"):
+        if "/" not in name or name.startswith(ROWS):
             continue
         target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(forms.unfold(members[name], stored.form, lambda other: members[other]))
+        target.write_bytes(old_forms.restore(members[name], stored.old_form, members))
 
 
 def _scrubbed(path: Path, target: Path, scrubber: Scrubber) -> Stored:
@@ -264,113 +246,87 @@ def _scrubbed(path: Path, target: Path, scrubber: Scrubber) -> Stored:
             f"{path} is {'a link' if path.is_symlink() else 'not a file'}",
             hint="run this benchmark again with --rerun",
         )
-    data = path.read_bytes()
-    cleared, found = scrubber.file(path.name, data)
     target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_bytes(cleared)
-    return Stored(_digest(cleared), _digest(data), str(found))
+    before, after, found = scrubber.copy(path, target)
+    return Stored(after, before, str(found))
 
 
-def _folded(
-    plain: Path,
-    stored: Mapping[str, Stored],
-    rung: int,
-    leave: Mapping[str, Leave],
-    as_they_are: frozenset[str],
-) -> dict[str, tuple[bytes, Stored]]:
-    """The members of one rung, with what is known of them."""
-    members: dict[str, tuple[bytes, Stored]] = {}
-    for name, one in stored.items():
-        bench, data = name.partition("/")[0], (plain / name).read_bytes()
-        form = Form()
-        if rung and bench not in as_they_are:
-            data, form = forms.fold(
-                name,
-                data,
-                lambda other: (plain / other).read_bytes(),
-                stored,
-                leave.get(bench, Leave()) if rung > 1 else Leave(),
-            )
-        members[name] = (data, Stored(_digest(data), one.original, one.replaced, form))
-    return members
+def _excerpt(stored: Stored, data: bytes) -> Stored:
+    """Return the entry of a file that is stored whole, or of what is stored of it."""
+    if (digest := _digest(data)) == stored.sha256:
+        return stored
+    return Stored(digest, stored.original, "only what is counted or corrected beside the score")
 
 
-def _zip(
-    folded: Mapping[str, tuple[bytes, Stored]],
-    tables: Mapping[str, bytes],
+def _members(
+    form: str,
+    files: Mapping[str, tuple[Path | bytes, Stored]],
+    proofs: Mapping[str, Proof],
     texts: Mapping[str, bytes],
-    sums: Mapping[str, tuple[int, str]],
-    rung: int,
     inputs: str,
-) -> bytes:
-    members = {
-        **{name: data for name, (data, _) in folded.items()},
-        **{f"{TABLES}/{key}.csv": table for key, table in tables.items()},
+) -> dict[str, Path | bytes]:
+    """Return all members of an archive, with its index."""
+    tables = {name: table for proof in proofs.values() for name, table in proof.tables.items()}
+    sums = {name: (count_rows(table), _digest(table)) for name, table in tables.items()}
+    known = {name: stored for name, (_, stored) in files.items()}
+    own = {
         **texts,
+        **{f"{ROWS}{name}.csv": table for name, table in tables.items()},
+        CHANGES: _changes(form, known, sums).encode("utf-8"),
     }
-    known = {name: stored for name, (_, stored) in folded.items()}
-    members[CHANGES] = _changes(rung, known, sums).encode("utf-8")
     index = Index(
-        rung,
-        {name: known.get(name) or Stored(_digest(data)) for name, data in members.items()},
-        sums,
-        inputs,
+        form, {**known, **{name: Stored(_digest(data)) for name, data in own.items()}}, sums, inputs
     )
-    members[INDEX] = (json.dumps(index.to_json(), indent=1, ensure_ascii=False) + "\n").encode(
-        "utf-8"
-    )
-    return archive(members)
+    text = json.dumps(index.to_json(), indent=1, ensure_ascii=False) + "\n"
+    return {
+        **{name: data for name, (data, _) in files.items()},
+        **own,
+        INDEX: text.encode("utf-8"),
+    }
 
 
-def archive(members: Mapping[str, bytes]) -> bytes:
-    """The zip: sorted names, fixed times and modes, best deflate."""
+def archive(
+    members: Mapping[str, bytes | Path], fits: Callable[[int], bool] = lambda size: True
+) -> bytes | None:
+    """Return the zip: sorted names, fixed times and modes, best deflate; None if it does not fit.
+
+    It is not made further than it fits.
+    """
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as zipped:
-        for name in sorted(members):
+        for name, data in sorted(members.items()):
             info = zipfile.ZipInfo(name, EPOCH)
             info.external_attr = 0o644 << 16
             info.create_system = 3
-            zipped.writestr(info, members[name], zipfile.ZIP_DEFLATED, compresslevel=9)
-    return buffer.getvalue()
+            info.compress_type, info._compresslevel = zipfile.ZIP_DEFLATED, 9  # type: ignore[attr-defined]
+            with (
+                data.open("rb") if isinstance(data, Path) else io.BytesIO(data) as source,
+                zipped.open(info, "w") as target,
+            ):
+                while chunk := source.read(CHUNK):
+                    target.write(chunk)
+                    if not fits(buffer.tell()):
+                        return None
+    return buffer.getvalue() if fits(buffer.tell()) else None
 
 
-def _not_restored(
-    data: bytes, tables: Mapping[str, bytes], make: MakeTables, scratch: Path
-) -> frozenset[str]:
-    """The benchmarks whose tables cannot be restored from the archive."""
-    with (
-        tempfile.TemporaryDirectory(dir=scratch) as name,
-        zipfile.ZipFile(io.BytesIO(data)) as zipped,
-    ):
-        members = {file: zipped.read(file) for file in zipped.namelist()}
-        unfold(members, read_index(data), Path(name))
-        again = make(Path(name))
-    return frozenset(key for key, table in tables.items() if again.get(key) != table)
-
-
-def _changes(rung: int, files: Mapping[str, Stored], sums: Mapping[str, tuple[int, str]]) -> str:
-    forms_said = (
-        "the backend's files as they are, and the per-question tables in rows/",
-        "repeated columns stored once; nothing is lost",
-        "repeated columns stored once; columns that only repeat the dataset are left out "
-        "(run_manifest.json has its revision)",
-    )
+def _changes(form: str, files: Mapping[str, Stored], sums: Mapping[str, tuple[int, str]]) -> str:
+    said = {
+        FULL: "the backend's files as they are, and the per-question tables in rows/",
+        TABLES: "the backend's aggregates and the per-question tables in rows/",
+    }[form]
     lines = [
         "# What was changed in the backend's files",
         "",
-        f"Form {rung}: {forms_said[rung]}.",
+        f"Form {form}: {said}.",
         "",
         "Absolute paths of the machine and secrets are replaced by words in brackets. "
         "Aggregates are never changed otherwise.",
-        "`easi-eval --verify easi_results.zip` restores the per-question tables "
-        "and recomputes every score.",
+        "`easi-eval --verify easi_results.zip` recomputes every score.",
         "",
+        *(f"- `{name}`: {stored.replaced}" for name, stored in files.items() if stored.replaced),
     ]
-    for name, stored in files.items():
-        said = [text for text in (stored.replaced, stored.form.said()) if text]
-        if said:
-            lines.append(f"- `{name}`: {'; '.join(said)}")
-    if not any(stored.replaced or stored.form.name for stored in files.values()):
+    if not any(stored.replaced for stored in files.values()):
         lines.append("No file was changed.")
     lines += [
         "",

@@ -12,8 +12,8 @@ import zipfile
 from pathlib import Path
 
 from ...core.errors import EasiError
+from ..proof import REFUSED
 
-REFUSED = "it is not a results archive, or somebody tampered with it; nothing of it was opened"
 MOST_FILES = 2_000
 MOST_PACKED = 512 << 20
 MOST_BYTES = 1 << 30  # unpacked; the largest archive of a full run has a quarter of this size

@@ -13,7 +13,7 @@ from ...core.backend_facts import BACKEND_FACTS
 REASONED = 800  # characters assumed for an answer where the prompt asks for reasoning
 # Bytes per character of an answer, measured like ``archive_bytes`` on the smallest form of the
 # archive. The texts are words drawn one by one, which are hard to compress.
-PER_CHARACTER = 0.405
+PER_CHARACTER = 0.38
 FIXED = 100_000
 
 
