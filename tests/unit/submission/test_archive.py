@@ -26,6 +26,7 @@ from easi_eval.scores.outputs import Outputs
 from easi_eval.scores.row_table import rows_csv
 from easi_eval.scores.score_table import ScoreTable
 from easi_eval.submission.archive import build
+from easi_eval.submission.archive.old_forms import unfold
 from easi_eval.submission.archive.pack import (
     FULL,
     TABLES,
@@ -34,7 +35,6 @@ from easi_eval.submission.archive.pack import (
     archive,
     entries,
     read_index,
-    unfold,
 )
 from easi_eval.submission.payload import build_payload
 from easi_eval.submission.proof import proofs

@@ -8,7 +8,7 @@ from typing import Any
 from ..benchmarks import GROUPS, headline_keys
 from ..scores.score_table import title_of
 from .archive.pack import Index
-from .proof import Proof
+from .proven import Proof
 
 
 def _scores_of(payload: Any) -> dict[tuple[str, str], Any]:

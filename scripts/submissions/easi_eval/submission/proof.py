@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,8 @@ from ..core.errors import EasiError
 from ..scores import judging
 from ..scores.outputs import JUDGED, Outputs
 from ..scores.score_table import BenchmarkScore, State, title_of
+from .proven import REFUSED, Proof
 
-REFUSED = "it is not a results archive, or somebody tampered with it; nothing of it was opened"
 BY_RULES = ".by_rules"  # in the name of the table of a judged benchmark by rules
 
 
@@ -54,35 +54,6 @@ class ArchivedRun:
             return cls(make(name), cfg, str(manifest["modelName"]), states)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise EasiError(f"run_manifest.json is damaged: {error!r}", hint=REFUSED) from error
-
-
-@dataclass
-class Proof:
-    """What an archive proves about one benchmark.
-
-    Attributes:
-        tables: The per-question tables as CSV by name: the benchmark's key, and another one by
-            rules if a judge's score counts.
-        kept: By path in the benchmark's folder: the files that prove the score together with the
-            tables.
-        score: The recomputed score, or None.
-        problem: Why there is none.
-    """
-
-    tables: dict[str, bytes] = field(default_factory=dict)
-    kept: dict[str, bytes] = field(default_factory=dict)
-    score: BenchmarkScore | None = None
-    problem: str = ""
-
-    @property
-    def rows(self) -> int:
-        """Number of questions."""
-        return count_rows(next(reversed(self.tables.values()), b""))
-
-
-def count_rows(table: bytes) -> int:
-    """Return the number of questions of a per-question table as CSV, which escapes line breaks."""
-    return max(0, table.count(b"\n") - 1)
 
 
 @dataclass(frozen=True)

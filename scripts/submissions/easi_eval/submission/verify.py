@@ -20,11 +20,13 @@ from ..benchmarks import ALL_KEYS
 from ..core.errors import EasiError, ExitCode
 from ..data.needs import HubSettings
 from ..scores.score_table import ScoreTable, State, title_of
-from .archive.pack import FULL, INDEX, MANIFEST, PAYLOAD, ROWS, TABLES, Index, unfold
+from .archive.old_forms import unfold
+from .archive.pack import FULL, INDEX, MANIFEST, PAYLOAD, ROWS, TABLES, Index
 from .archive.safe_zip import read_archive
 from .payload import build_payload
 from .payload_diff import differences, score_lines
-from .proof import REFUSED, ArchivedRun, Proof, count_rows, prove
+from .proof import ArchivedRun, prove
+from .proven import REFUSED, Proof, count_rows
 
 MOST_DIFFERENCES = 100  # that are shown
 

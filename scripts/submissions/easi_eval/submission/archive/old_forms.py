@@ -1,4 +1,4 @@
-"""Restore the backend's files in the smaller forms 1 and 2 of earlier versions' archives.
+"""Write an archive's files for the readers, as those of earlier versions' forms 1 and 2 were.
 
 Form 1 stored repeated columns of lmms-eval's samples once, and of VLMEvalKit's exact answers only
 those that the workbook beside them does not hold. A *key* in ``archive.json`` tells how each column
@@ -13,11 +13,21 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ...backends.vlmevalkit.sheets import cell_text, read_sheet
 from ...core.errors import EasiError
+from .pack import ROWS, Index
 
 LARGEST = 1 << 30  # bytes of one file; an untrusted key could repeat values without limit
 DAMAGED = "the archive was changed, or cut off"
+
+
+def unfold(members: Mapping[str, bytes], index: Index, folder: Path) -> None:
+    """Write the backend's files below ``folder`` in the form that the readers understand."""
+    for name, stored in index.files.items():
+        if "/" not in name or name.startswith(ROWS):
+            continue
+        target = folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(restore(members[name], stored.old_form, members))
 
 
 def restore(data: bytes, form: Mapping[str, Any], members: Mapping[str, bytes]) -> bytes:
@@ -82,6 +92,8 @@ def _columns(sample: Mapping[str, Any]) -> dict[tuple[str, ...], Any]:
 
 
 def _answers(data: bytes, workbook: bytes) -> bytes:
+    from ...backends.vlmevalkit.sheets import cell_text, read_sheet  # loads openpyxl
+
     with tempfile.TemporaryDirectory(prefix="easi-verify-") as folder:
         path = Path(folder) / "beside.xlsx"
         path.write_bytes(workbook)

@@ -24,8 +24,7 @@ from typing import Any
 
 from ...core.errors import EasiError
 from ...scores.outputs import Outputs
-from ..proof import Proof, count_rows
-from . import old_forms
+from ..proven import Proof, count_rows
 from .anonymize import EPOCH, Scrubber
 
 SCHEMA = 2
@@ -227,16 +226,6 @@ def read_index(data: bytes) -> Index:
             return Index.from_json(json.loads(zipped.read(INDEX)))
     except (zipfile.BadZipFile, KeyError, ValueError, RecursionError) as error:
         raise EasiError(f"the archive has no {INDEX}: {error}", hint=DAMAGED) from error
-
-
-def unfold(members: Mapping[str, bytes], index: Index, folder: Path) -> None:
-    """Write the backend's files below ``folder`` in the form that the readers understand."""
-    for name, stored in index.files.items():
-        if "/" not in name or name.startswith(ROWS):
-            continue
-        target = folder / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(old_forms.restore(members[name], stored.old_form, members))
 
 
 def _scrubbed(path: Path, target: Path, scrubber: Scrubber) -> Stored:
