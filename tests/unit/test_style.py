@@ -1,21 +1,17 @@
-"""The tools that keep the code in shape find nothing: layout, lint and types."""
+"""The tools that keep the code in shape find nothing, and the structure keeps within its bounds."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 
-ROOT = Path(__file__).parents[2]
+import structure
 
 
-@pytest.mark.parametrize(
-    "tool", [("ruff", "format", "--check", "."), ("ruff", "check", "."), ("mypy",)], ids=" ".join
-)
-def test_nothing_is_found(tool: tuple[str, ...]) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", *tool], cwd=ROOT, capture_output=True, text=True, check=False
-    )
+@pytest.mark.parametrize("tool", structure.TOOLS)
+def test_nothing_is_found(tool: str) -> None:
+    done = structure.run(tool)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_structure_is_within_its_bounds() -> None:
+    assert [str(figure) for figure in structure.figures() if figure.value > figure.bound] == []
