@@ -403,7 +403,7 @@ def test_every_variable_we_read_is_in_the_example() -> None:
         for name in variables_read(file.read_text("utf-8"))
     }
     read |= {"EASI_VENV", "EASI_PYTHON", "CUDA_HOME", "CUDA_PATH"}
-    assert {"HF_TOKEN", "EASI_DISPATCHER"} <= read  # the search finds something
+    assert {"HF_TOKEN", "EASI_WORKER"} <= read  # the search finds something
     known = set(re.findall(r"[A-Za-z_][A-Za-z0-9_]+", (ROOT / ".env.example").read_text("utf-8")))
     assert read - known == set()
 
