@@ -26,6 +26,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from easi_eval.core.run_folder import RunPaths
+from easi_eval.engine.dispatch_server import DispatchServer
 from easi_eval.engine.journal import Answer, Header, Tail
 from easi_eval.engine.journal_state import JournalState
 from easi_eval.engine.processes.launchers import free_port, torchrun
@@ -88,12 +89,15 @@ class Run:
         self.mark = uuid.uuid4().hex
         self.launches = 0
         self.process: subprocess.Popen[bytes] | None = None
+        self.dispatcher = contextlib.ExitStack()
         (root / "rank.py").write_text(RANK)
         (root / "worker.py").write_text(WORKER)
 
     def start(self) -> None:
         self.end()
-        replace(WORK, launch=self.launches).save(self.root)
+        work = replace(WORK, launch=self.launches)
+        work.save(self.root)
+        self.dispatcher.enter_context(DispatchServer(self.root, work))
         self.launches += 1
         argv = torchrun(
             self.workers, free_port(), [str(self.root / "rank.py"), str(self.root), *self.options]
@@ -115,6 +119,7 @@ class Run:
             time.sleep(0.05)
         if self.process is not None:
             self.process.wait()
+        self.dispatcher.close()
 
     def alive(self) -> list[int]:
         found = []
