@@ -95,12 +95,12 @@ class DispatchServer:
 
     def _tick(self) -> None:
         """Serve workers that wait for something that time brings, and write to the disk."""
+        self._loop.call_later(TICK, self._tick)  # first: an error below must not end the ticks
         self.serve_waiting()
         if self._loop.time() - self._synced > SYNC_EVERY:
             self._synced = self._loop.time()
             with self.failing():
                 self.dispatcher.sync()
-        self._loop.call_later(TICK, self._tick)
 
     def serve_waiting(self) -> None:
         """Answer those who asked for a lease and got none so far."""
