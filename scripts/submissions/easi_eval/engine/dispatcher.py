@@ -362,7 +362,7 @@ class Dispatcher:
             lease = Lease(self._leases, places, entry.since > 0, member.reserved)
             items = [self._items[place] for place in places]
             back = lease.returned or any(self._state.hangs(item.key) for item in items)
-            member.journal.leased(items, now=False, back=back)
+            member.journal.leased(items, len(items), now=False, back=back)
             held = _Open(lease, entry.tries, self._clock(), list(places))
             member.leases[lease.number] = held
             self._holder.update(dict.fromkeys(places, held))
