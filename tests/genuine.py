@@ -39,7 +39,8 @@ def facts(key: str) -> dict[str, Any]:
     ``sub_scores``: number of sub-scores it has.
 
     ``vlmevalkit``: ``module`` and ``cls``: where the package defines the dataset; ``frames``:
-    images that it takes from a video.
+    images that it takes from a video; ``columns_optional``: columns that only some versions of its
+    table have.
 
     ``lmms-eval``: ``headline``: metric of the headline score; ``needs_token``: the task asks for
     a token; ``max_new_tokens``: its token limit, where it has one; ``variants``: both of these for

@@ -138,7 +138,6 @@ class TsvData:
         contents: Known versions of the table, exactly one of them expected.
         columns: Columns of the table.
         repo: Hub repository of the table.
-        columns_optional: Columns that only some versions have.
         tsv_local: Name that the package gives the downloaded table, if it renames it.
         media_repo: Hub repository of the media; empty if the table contains them.
         media_sentinel: File in the media snapshot that is written after all ``*.zip`` archives at
@@ -154,7 +153,6 @@ class TsvData:
     contents: tuple[Content, ...]
     columns: tuple[str, ...]
     repo: str = TSV_REPO
-    columns_optional: tuple[str, ...] = ()
     tsv_local: str = ""
     media_repo: str = ""
     media_sentinel: str = ""
