@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ import pytest
 from easi_eval.core.errors import EasiError
 from easi_eval.core.run_folder import RunPaths
 from easi_eval.engine import dispatch_server
-from easi_eval.engine.dispatch_client import SocketClient, proof
+from easi_eval.engine.dispatch_client import VARIABLE, SocketClient, connect, proof
 from easi_eval.engine.dispatch_server import DispatchServer
 from easi_eval.engine.journal import Answer
 from easi_eval.engine.journal_state import JournalState
@@ -49,7 +50,7 @@ def answer_all(root: Path, name: str) -> int:
         while not dispatcher.over:
             if lease := dispatcher.ask():
                 for place in lease.places:
-                    dispatcher.answer(Answer("a", str(place), 0, name, 0.0, fence=lease.number))
+                    dispatcher.record(Answer("a", str(place), 0, name, 0.0, fence=lease.number))
                 dispatcher.finish(lease, ())
                 count += len(lease.places)
         dispatcher.phase("done")
@@ -94,6 +95,20 @@ def test_only_the_owner_reads_the_secret_and_it_goes_with_the_dispatcher(tmp_pat
         assert line.split()[1].startswith("0100007F:"), "it listens on loopback only"
         assert server.secret in path.read_text()
     assert not path.exists()
+
+
+def test_a_worker_waits_for_a_dispatcher_that_starts_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By hand, the keeper of another rank has it."""
+    monkeypatch.setenv(VARIABLE, "1")
+    with ThreadPoolExecutor() as pool:
+        connected = pool.submit(connect, tmp_path, WORK)
+        time.sleep(0.2)
+        assert not connected.done()
+        with DispatchServer(tmp_path, WORK), connected.result(20) as dispatcher:
+            dispatcher.tell(ITEMS, 1, 1)
+            assert dispatcher.ask() is not None
 
 
 @pytest.mark.parametrize(
@@ -200,7 +215,7 @@ dispatcher = SocketClient(Path({str(tmp_path)!r}), Work((Assignment("a", "A"),))
 dispatcher.tell(items, 50, 1)
 lease = dispatcher.ask()
 for place in lease.places[:20]:
-    dispatcher.answer(Answer("a", str(place), 0, "killed", 0.0, fence=lease.number))
+    dispatcher.record(Answer("a", str(place), 0, "killed", 0.0, fence=lease.number))
 print(len(lease.places), flush=True)
 time.sleep(60)
 """
@@ -227,7 +242,7 @@ def test_a_worker_that_waits_is_given_what_another_one_gives_back(
         first.finish(lease, [RaisedQuestion(0, "Oops: once")])
         again = second.ask()
         assert again is not None
-        second.answer(Answer("a", "0", 0, "second", 0.0, fence=again.number))
+        second.record(Answer("a", "0", 0, "second", 0.0, fence=again.number))
         second.finish(again, ())
         assert second.ask() is None and second.over
         assert first.ask() is None and first.over
@@ -254,7 +269,7 @@ def test_a_journal_that_takes_no_more_ends_the_workers(tmp_path: Path) -> None:
         ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (400, limits[1]))
         try:
-            dispatcher.answer(Answer("a", "0", 0, "x" * 500, 0.0, fence=lease.number))
+            dispatcher.record(Answer("a", "0", 0, "x" * 500, 0.0, fence=lease.number))
             with pytest.raises(EasiError, match="could not be written"):
                 dispatcher.ask()
         finally:

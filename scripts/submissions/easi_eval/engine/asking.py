@@ -118,7 +118,7 @@ class Asker:
                 f"the model answered {type(getattr(result, 'text', result)).__name__}, not text"
             )
         seconds = share if result.seconds is None else result.seconds
-        self._dispatcher.answer(
+        self._dispatcher.record(
             Answer(
                 item.benchmark,
                 item.id,

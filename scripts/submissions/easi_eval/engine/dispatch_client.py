@@ -47,34 +47,27 @@ def connect(run_root: Path, work: Work) -> DispatcherClient:
     while True:
         try:
             return SocketClient(run_root, work, worker, attempt)
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        # An EasiError: the file is not there yet, or the dispatcher went during the greeting.
+        except (EasiError, OSError, ValueError, KeyError, TypeError) as error:
             if time.monotonic() > until:
                 raise _gone() from error
         time.sleep(0.5)
 
 
-class InProcessClient:
+class InProcessClient(DispatcherClient):
     """A dispatcher in this process, for its only worker."""
 
     def __init__(self, run_root: Path, work: Work, worker: str = "w0", attempt: int = 0) -> None:
         self._dispatcher = Dispatcher(run_root, work)
         self._member = self._dispatcher.join(worker, attempt)
-        self.over = False
-
-    def __enter__(self) -> InProcessClient:
-        return self
 
     def __exit__(self, *exception: object) -> None:
         self._dispatcher.sync()
         self._dispatcher.close()
 
-    def phase(self, text: str) -> None:
-        """See ``DispatcherClient.phase``."""
-        self._dispatcher.record(self._member, Phase("", 0, text, 0.0))
-
-    def loaded(self, made_with: Mapping[str, str]) -> None:
-        """See ``DispatcherClient.loaded``."""
-        self._dispatcher.record(self._member, Loaded(made_with))
+    def record(self, record: Answer | Phase | Loaded) -> None:
+        """See ``DispatcherClient.record``."""
+        self._dispatcher.record(self._member, record)
 
     def tell(self, items: Mapping[str, Sequence[Item]], chunk: int, at_once: int) -> None:
         """See ``DispatcherClient.tell``."""
@@ -89,10 +82,6 @@ class InProcessClient:
             raise BrokenWorker(given.reason)
         return given
 
-    def answer(self, answer: Answer) -> None:
-        """See ``DispatcherClient.answer``."""
-        self._dispatcher.record(self._member, answer)
-
     def finish(self, lease: Lease, raised: Sequence[RaisedQuestion]) -> None:
         """See ``DispatcherClient.finish``."""
         self._dispatcher.finish(self._member, lease.number, raised)
@@ -102,7 +91,7 @@ class InProcessClient:
         self._dispatcher.give_back(self._member, lease.number, reason)
 
 
-class SocketClient:
+class SocketClient(DispatcherClient):
     """A dispatcher in another process.
 
     Raises:
@@ -111,7 +100,6 @@ class SocketClient:
     """
 
     def __init__(self, run_root: Path, work: Work, worker: str, attempt: int) -> None:
-        self.over = False
         address = read_json(RunPaths(run_root).dispatcher)
         if not isinstance(address, dict):
             raise ValueError("no address")
@@ -141,26 +129,18 @@ class SocketClient:
             raise
         self._socket.settimeout(None)
 
-    def __enter__(self) -> SocketClient:
-        return self
-
     def __exit__(self, *exception: object) -> None:
         self._close()
 
-    def phase(self, text: str) -> None:
-        """See ``DispatcherClient.phase``."""
-        self._write(encode(Phase("", 0, text, 0.0)))
-
-    def loaded(self, made_with: Mapping[str, str]) -> None:
-        """See ``DispatcherClient.loaded``."""
-        self._write(encode(Loaded(dict(made_with))))
+    def record(self, record: Answer | Phase | Loaded) -> None:
+        """See ``DispatcherClient.record``."""
+        self._write(encode(record))
 
     def tell(self, items: Mapping[str, Sequence[Item]], chunk: int, at_once: int) -> None:
         """See ``DispatcherClient.tell``."""
-        known = self._request(
-            type="questions", digest=Dispatcher.digest(items), chunk=chunk, at_once=at_once
-        )
-        if not known["known"]:
+        digest = Dispatcher.digest(items)
+        # Once more after they were sent: another worker may have been first, with others.
+        while not self._request(type="questions", digest=digest, at_once=at_once)["known"]:
             rows = [[key, [[item.id, item.cost] for item in each]] for key, each in items.items()]
             self._send(type="items", items=rows, chunk=chunk)
 
@@ -174,10 +154,6 @@ class SocketClient:
             return None
         number, places, upcoming = told["lease"]
         return Lease(number, tuple(places), upcoming=tuple(upcoming))
-
-    def answer(self, answer: Answer) -> None:
-        """See ``DispatcherClient.answer``."""
-        self._write(encode(answer))
 
     def finish(self, lease: Lease, raised: Sequence[RaisedQuestion]) -> None:
         """See ``DispatcherClient.finish``."""

@@ -200,8 +200,7 @@ class _Connection(asyncio.Protocol):
                         key: [Item(key, item, cost) for item, cost in each]
                         for key, each in message["items"]
                     }
-                    if not self._dispatcher.knows(Dispatcher.digest(items)):
-                        self._dispatcher.learn(items, int(message["chunk"]))
+                    self._dispatcher.learn(items, int(message["chunk"]))
                 case "ask":
                     self.waiting = message
                     self.try_lease()

@@ -49,14 +49,14 @@ class _Again:
         tries: How often they already raised, on any worker.
         avoid: The worker that should not get them, if there is another one.
         last: Asked only when nothing else is left, because workers died over them.
-        since: When they came back.
+        since: When they came back; None for questions that were not handed out before.
     """
 
     places: Chunk
     tries: int = 0
     avoid: str = ""
     last: bool = False
-    since: float = 0.0
+    since: float | None = None
 
 
 @dataclass
@@ -152,7 +152,9 @@ class Dispatcher:
         for _, left in held:
             for place in left:
                 self._holder.pop(place, None)
-        self._unsynced.discard(member.journal)
+        if member.journal in self._unsynced:
+            self._unsynced.remove(member.journal)
+            member.journal.sync()
         member.journal.close()
         if not any(left for _, left in held):
             return
@@ -196,10 +198,14 @@ class Dispatcher:
     def learn(self, items: Mapping[str, Sequence[Item]], chunk: int) -> None:
         """Take the questions of each benchmark, in serving order, and plan their order.
 
+        Those of a worker that comes later change nothing; it asks ``knows`` whether they are equal.
+
         Args:
             items: The questions of each benchmark in document order.
             chunk: Most questions per lease.
         """
+        if self._digest:
+            return
         self._digest = self.digest(items)
         self._items = tuple(item for each in items.values() for item in each)
         self._place = {item.key: place for place, item in enumerate(self._items)}
@@ -293,7 +299,7 @@ class Dispatcher:
             # worker tries the question first.
             patient = first and member.breaker.streak > ENOUGH
             if one.lacks_memory and not self.work.final and not patient:
-                self._set_aside(member, [item], one.reason)
+                self._set_aside(member, item, one.reason)
             elif first:
                 member.journal.returned([item], one.reason)
                 again.append(item)
@@ -325,9 +331,7 @@ class Dispatcher:
 
     # ---- what a worker is given
 
-    def ask(
-        self, member: Member, ahead: bool = False, planned: bool = True
-    ) -> Lease | Broken | None:
+    def ask(self, member: Member, ahead: bool = False) -> Lease | Broken | None:
         """The next questions of a worker.
 
         A worker whose questions fail one after the other gets only what others gave back, until
@@ -336,7 +340,6 @@ class Dispatcher:
         Args:
             member: The worker.
             ahead: Whether further questions are reserved for it, which it prepares meanwhile.
-            planned: Whether it may get questions that were not handed out before.
 
         Returns:
             A lease; Broken; or None if there is none now.
@@ -344,6 +347,7 @@ class Dispatcher:
         if self._schedule is None or self.over:
             return None
         others = len(self._members) > 1
+        planned = True  # whether it may get questions that were not handed out before
         if member.at_once == 1:  # the calls that are still open may bring answers
             if reason := (
                 member.breaker.broken()
@@ -351,7 +355,7 @@ class Dispatcher:
                 else member.breaker.broken_alone(member.journal.attempt)
             ):
                 return Broken(reason)
-            planned = planned and not (others and member.breaker.is_open)
+            planned = not (others and member.breaker.is_open)
         while entry := self._next(member, planned, others):
             places = self._admissible(member, entry)
             if not places:
@@ -359,7 +363,7 @@ class Dispatcher:
             self._leases += 1
             if ahead and planned and not member.reserved and self._plenty():
                 member.reserved = self._draw()
-            lease = Lease(self._leases, places, entry.since > 0, member.reserved)
+            lease = Lease(self._leases, places, entry.since is not None, member.reserved)
             items = [self._items[place] for place in places]
             back = lease.returned or any(self._state.hangs(item.key) for item in items)
             member.journal.leased(items, len(items), now=False, back=back)
@@ -383,13 +387,14 @@ class Dispatcher:
             if not entry.last and entry.avoid != member.name:
                 self._again.remove(entry)
                 return entry
-        if planned and (chunk := self._take_reserved(member) or self._draw()):
-            return _Again(chunk)
         if not planned:
             return None
+        if chunk := self._take_reserved(member) or self._draw():
+            return _Again(chunk)
         for entry in self._again:
             left_to_others = entry.avoid == member.name and others
-            if not (left_to_others and now - entry.since < self._patience) and not (
+            waited = now - (entry.since or 0.0)
+            if not (left_to_others and waited < self._patience) and not (
                 entry.last and member.leases
             ):
                 self._again.remove(entry)
@@ -427,7 +432,7 @@ class Dispatcher:
             if reason := self._deadly(item):
                 self._fail(member, item, self._leases + 1, reason)
             elif item.benchmark in self._left_out:
-                self._set_aside(member, [item], "its benchmark was set aside")
+                self._set_aside(member, item, "its benchmark was set aside")
             else:
                 wanted.append(place)
         return tuple(wanted)
@@ -459,12 +464,11 @@ class Dispatcher:
         self._unsynced.add(member.journal)
         self._end(self._place[item.key])
 
-    def _set_aside(self, member: Member, items: Sequence[Item], reason: str) -> None:
-        """Journal questions that are not asked in this stage."""
-        member.journal.aside(items, reason, self.work.stage)
+    def _set_aside(self, member: Member, item: Item, reason: str) -> None:
+        """Journal a question that is not asked in this stage."""
+        member.journal.aside([item], reason, self.work.stage)
         self._unsynced.add(member.journal)
-        for item in items:
-            self._end(self._place[item.key])
+        self._end(self._place[item.key])
 
     def _end(self, place: int) -> None:
         """A question has its outcome: no lease holds it any more."""
@@ -492,5 +496,5 @@ class Dispatcher:
         """Hand these questions out again."""
         entry.places = tuple(place for place in entry.places if place in self._open)
         if entry.places:
-            entry.since = self._clock() or 1e-9
+            entry.since = self._clock()
             self._again.append(entry)

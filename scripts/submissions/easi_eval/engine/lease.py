@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Self
 
-from .journal import Answer
+from .journal import Answer, Loaded, Phase
 from .work import Chunk, Item
 
 
@@ -42,20 +43,34 @@ class RaisedQuestion:
     lacks_memory: bool = False
 
 
-class DispatcherClient(Protocol):
-    """The dispatcher, as a worker uses it; a context that ends the worker's membership."""
+class DispatcherClient(ABC):
+    """The dispatcher, as a worker uses it; a context that ends the worker's membership.
 
-    over: bool  # whether the last request was told that no question is open
+    Attributes:
+        over: Whether the last request was told that no question is open.
+    """
 
-    def __enter__(self) -> DispatcherClient: ...
+    over = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    @abstractmethod
     def __exit__(self, *exception: object) -> None: ...
 
     def phase(self, text: str) -> None:
         """Record that the worker begins another phase."""
+        self.record(Phase("", 0, text, 0.0))  # the dispatcher knows who it is, and the time
 
     def loaded(self, made_with: Mapping[str, str]) -> None:
         """Record what the answers are made with."""
+        self.record(Loaded(dict(made_with)))
 
+    @abstractmethod
+    def record(self, record: Answer | Phase | Loaded) -> None:
+        """Have an answer, a phase or what answers are made with journalled."""
+
+    @abstractmethod
     def tell(self, items: Mapping[str, Sequence[Item]], chunk: int, at_once: int) -> None:
         """Say which questions this worker sees, how many per call and how many leases at a time.
 
@@ -63,6 +78,7 @@ class DispatcherClient(Protocol):
             EasiError: The other workers see other questions.
         """
 
+    @abstractmethod
     def ask(self, ahead: bool = False, wait: bool = True) -> Lease | None:
         """The next lease; None if there is none now, or none any more (``over``).
 
@@ -71,11 +87,10 @@ class DispatcherClient(Protocol):
             EasiError: The dispatcher is gone, or its journal can take nothing more.
         """
 
-    def answer(self, answer: Answer) -> None:
-        """Record an answer."""
-
+    @abstractmethod
     def finish(self, lease: Lease, raised: Sequence[RaisedQuestion]) -> None:
         """A lease is over; ``raised`` are the questions without an answer."""
 
+    @abstractmethod
     def give_back(self, lease: Lease, reason: str) -> None:
         """Give a lease back whose questions are not at fault."""
