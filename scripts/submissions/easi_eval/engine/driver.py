@@ -19,7 +19,6 @@ from pathlib import Path
 
 from ..core.errors import EasiError
 from ..core.model import ModelChoice
-from .dispatch_server import DispatchServer
 from .hang import Limits, Silence
 from .processes.keeper import CANNOT_WORK, Place, keep
 from .processes.supervisor import started_by_hand
@@ -143,9 +142,13 @@ def keep_worker(
     assert options.run is not None
     root, limits = options.run, Limits.read(os.environ)
     watcher = (lambda worker, attempt: Silence(root, worker, attempt, limits)) if limits else None
-    own = started_by_hand() and Place.read(os.environ).rank == 0
-    with DispatchServer(root, work()) if own else contextlib.nullcontext() as server:
-        code = keep([sys.executable, *command, *argv, "--easi-role", "work"], root, watcher=watcher)
-        while server is not None and server.serves:  # workers of other ranks
+    worker = [sys.executable, *command, *argv, "--easi-role", "work"]
+    if not started_by_hand() or Place.read(os.environ).rank != 0:
+        return keep(worker, root, watcher=watcher)
+    from .dispatch_server import DispatchServer  # asyncio: the keepers of a run do without
+
+    with DispatchServer(root, work()) as server:
+        code = keep(worker, root, watcher=watcher)
+        while server.serves:  # workers of other ranks
             time.sleep(1.0)
     return code
