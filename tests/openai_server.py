@@ -30,13 +30,15 @@ class OpenAIServer:
     """A served model that answers or fails as it is told.
 
     ``status`` gives the HTTP status for a question's text and how often it was asked before.
-    ``say``, if given, is the answer to everything. ``asked`` counts requests by question,
+    ``say``, if given, is the answer to everything. Nothing is answered until ``together``
+    requests were open at once, or a minute has passed. ``asked`` counts requests by question,
     ``answers`` is what was said to it, ``most`` how many requests were open at once.
     """
 
     status: Callable[[str, int], int] = lambda text, before: 200
     seconds: float = 0.05
     say: str = ""
+    together: int = 1
     asked: Counter[str] = field(default_factory=Counter)
     answers: dict[str, str] = field(default_factory=dict)
     most: int = 0
@@ -60,7 +62,7 @@ def seen(content: list[dict[str, Any]]) -> tuple[str, str]:
 @contextmanager
 def openai_server(**behaviour: Any) -> Iterator[OpenAIServer]:
     state = OpenAIServer(**behaviour)
-    lock = threading.Lock()
+    lock = threading.Condition()
     open_requests = 0
 
     class Handler(BaseHTTPRequestHandler):
@@ -81,6 +83,8 @@ def openai_server(**behaviour: Any) -> Iterator[OpenAIServer]:
                 state.asked[text] += 1
                 if status == 200:
                     state.answers[text] = letter
+                lock.notify_all()
+                lock.wait_for(lambda: state.most >= state.together, timeout=60)
             time.sleep(state.seconds)
             with lock:
                 open_requests -= 1

@@ -47,7 +47,7 @@ def run(
         return 500 if text == first[0] else 200
 
     out: Path = user.root / "out"
-    with openai_server(status=status, seconds=0.1) as server:
+    with openai_server(status=status, seconds=0.1, together=2) as server:
         base = server.url.removesuffix("/chat/completions")
         launch = user.run(
             "--smoke",

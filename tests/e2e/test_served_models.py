@@ -27,7 +27,7 @@ def test_answers_of_a_server_arrive_and_its_errors_are_no_answers(tmp_path: Path
         return 500 if text == first[0] or (text in first[1:2] and before == 0) else 200
 
     user = User(tmp_path)
-    with openai_server(status=status, seconds=0.2) as server:
+    with openai_server(status=status, together=4) as server:
         launch = user.run(
             "--smoke",
             "--model",
@@ -50,7 +50,7 @@ def test_answers_of_a_server_arrive_and_its_errors_are_no_answers(tmp_path: Path
     texts, asked = folder.texts("embspatial"), folder.items("embspatial")
     assert len(texts) == len(asked) - 1 >= 10
     assert sorted(texts.values()) == sorted(server.answers.values())
-    assert server.most == 4  # --api-nproc
+    assert server.most == 4  # --api-nproc: all of them at once, and no more
     assert server.asked[first[1]] == 2
     (failed,) = (record for record in folder.records("answer") if record["failure"])
     assert "the server answered 500" in failed["failure"] and not failed["text"]
