@@ -23,16 +23,7 @@ from easi_eval.core.events import (
 from easi_eval.display import make_display
 from easi_eval.display.live import LiveDisplay, draw
 from easi_eval.display.plain import PlainDisplay
-from easi_eval.display.progress import (
-    Rate,
-    RunView,
-    Stage,
-    clock_time,
-    duration,
-    per_time,
-    short_duration,
-    size,
-)
+from easi_eval.display.progress import Rate, RunView, Stage
 
 MODEL = "an-organisation/a-rather-long-model-name-8B-Instruct"
 LOG = Path(
@@ -430,39 +421,3 @@ def test_eta_of_a_resumed_benchmark_counts_this_run_only() -> None:
     assert view.uncounted and view.all_eta == pytest.approx(400)
     view.on(PhaseStarted("score"))
     assert view.stage(row) == Stage.UNFINISHED and view.eta_of(row) is None
-
-
-@pytest.mark.parametrize(
-    ("seconds", "long", "short"),
-    [
-        (0, "0 s", "0 s"),
-        (89, "89 s", "89 s"),
-        (91, "2 min", "2 min"),
-        (3599, "1 h 00 min", "1h00m"),
-        (3900, "1 h 05 min", "1h05m"),
-        (86399, "1 d 0 h", "1d00h"),
-        (200000, "2 d 7 h", "2d07h"),
-    ],
-)
-def test_durations(seconds: float, long: str, short: str) -> None:
-    assert (duration(seconds), short_duration(seconds)) == (long, short)
-
-
-def test_other_numbers() -> None:
-    assert [per_time(rate) for rate in (None, 0.0, 123.4, 3.14, 0.5, 0.01, 0.0001)] == [
-        "",
-        "",
-        "123/s",
-        "3.1/s",
-        "30/min",
-        "36/h",
-        "0.4/h",
-    ]
-    assert [size(count) for count in (0, 999, 1000, 94_000_000_000, 123_456_789)] == [
-        "0 B",
-        "999 B",
-        "1.0 kB",
-        "94.0 GB",
-        "123 MB",
-    ]
-    assert clock_time(3 * 3600 + 62.9) == "3:01:02"

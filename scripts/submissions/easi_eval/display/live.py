@@ -17,17 +17,8 @@ from rich.table import Table
 from rich.text import Text
 
 from ..core.events import BenchmarkScored, Event, Notice, RunStarted, Traceback
-from .progress import (
-    PHASES,
-    Row,
-    RunView,
-    Stage,
-    clock_time,
-    per_time,
-    percent,
-    short_duration,
-    size,
-)
+from ..core.formats import clock_time, per_time, percent, short_duration, size
+from .progress import PHASES, Row, RunView, Stage
 
 WIDE = 100  # terminal columns from which bars and rates are shown
 DOWNLOADS = 3  # downloads shown at a time

@@ -19,7 +19,8 @@ from ..core.events import (
     Traceback,
     WorkerPhase,
 )
-from .progress import RunView, clock_time, duration, per_time, percent, size
+from ..core.formats import clock_time, duration, per_time, percent, size
+from .progress import RunView
 
 EVERY = 10.0  # seconds between two lines of progress; longer in long runs, see _due
 SOONEST = 2.0  # shortest interval, used when a tenth of the work was passed
