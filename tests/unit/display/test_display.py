@@ -74,6 +74,15 @@ def middle_of_a_run(clock: Clock) -> Iterable[Event]:
     clock.now += 5000
 
 
+def timed(
+    key: str, done: int, total: int, now: int, seconds: float = 1.0, cost: float = 1.0
+) -> Progress:
+    """Progress of a benchmark whose answers take ``seconds`` each where ``cost`` was expected."""
+    return Progress(
+        key, done, total, 0, now, done * seconds, now * seconds, done * cost, (total - done) * cost
+    )
+
+
 def view_of(events: Callable[[Clock], Iterable[Event]]) -> RunView:
     clock = Clock()
     view = RunView(clock)
@@ -313,45 +322,47 @@ def test_rate_looks_at_the_recent_past() -> None:
 
 def test_the_eta_knows_that_videos_take_longer() -> None:
     """Two workers: the images took 1 s each, expected were 2 s; so a video should take 10 s."""
-    now = [0.0]
-    view = RunView(lambda: now[0])
+    clock = Clock()
+    view = RunView(clock)
     view.on(PhaseStarted("answer"))
-    view.on(Progress("videos", 0, 20, 0, 0, cost_left=20 * 20.0))
+    view.on(timed("videos", 0, 20, 0, cost=20.0))
     for done in range(1, 41):
-        now[0] += 0.5
-        view.on(
-            Progress(
-                "images",
-                done,
-                40,
-                0,
-                done,
-                spent=float(done),
-                spent_now=float(done),
-                cost=2.0 * done,
-                cost_left=2.0 * (40 - done),
-            )
-        )
-    assert view.all_rate == pytest.approx(2.0)
+        clock.now += 0.5
+        view.on(timed("images", done, 40, done, cost=2.0))
     assert view.all_eta == pytest.approx(100.0), (
         "200 s of work for two; by numbers alone it would be 10 s"
     )
     for done in range(1, 11):
-        now[0] += 10
-        view.on(
-            Progress(
-                "videos",
-                done,
-                20,
-                0,
-                done,
-                spent=20.0 * done,
-                spent_now=20.0 * done,
-                cost=20.0 * done,
-                cost_left=20.0 * (20 - done),
-            )
-        )
+        clock.now += 10
+        view.on(timed("videos", done, 20, done, 20.0, 20.0))
     assert view.all_eta == pytest.approx(100.0), "20 s each, as measured"
+
+
+def test_the_time_left_is_what_is_left_divided_by_the_rate_beside_it() -> None:
+    """Images at 2/s, then videos at 1/10 s; another benchmark is over with questions left."""
+    clock = Clock()
+    view = RunView(clock)
+    for event in (
+        PhaseStarted("answer"),
+        timed("videos", 0, 20, 0, cost=20.0),
+        timed("broken", 5, 1000, 5),
+        BenchmarkScored("broken", None, "failed", "KeyError"),
+    ):
+        view.on(event)
+    steps = [("images", done, 40, 0.5, 2.0) for done in range(1, 41)]
+    steps += [("videos", done, 20, 10.0, 20.0) for done in range(1, 20)]
+    for key, done, total, took, cost in steps:
+        clock.now += took
+        view.on(timed(key, done, total, done, took, cost))
+        assert view.all_rate and view.all_eta
+        done_all, total_all, _ = view.totals
+        assert (total_all - done_all) / view.all_rate == pytest.approx(view.all_eta)
+        assert total_all == 65, "what is no longer asked is not left"
+        row = view.row(key)
+        if rate := view.rate_of(row):
+            assert row.left / rate == pytest.approx(view.eta_of(row))
+    line = next(line for line in drawn(view, 140) if line.lstrip().startswith("all"))
+    assert line.split()[-3:] == ["~6.0/min", "~10", "s"]
 
 
 def test_the_first_answers_do_not_promise_an_early_end() -> None:
@@ -370,19 +381,7 @@ def test_the_first_answers_do_not_promise_an_early_end() -> None:
     view.on(PhaseStarted("answer"))
     for done in range(1, 9):
         clock.now += 0.1
-        view.on(
-            Progress(
-                "videos",
-                done,
-                808,
-                0,
-                done,
-                spent=60.0 * done,
-                spent_now=60.0 * done,
-                cost=5.0 * done,
-                cost_left=5.0 * (808 - done),
-            )
-        )
+        view.on(timed("videos", done, 808, done, 60.0, 5.0))
     assert view.all_rate == pytest.approx(8 / 60.8) and view.all_eta == pytest.approx(100 * 60.8)
     row = view.row("videos")
     assert view.rate_of(row) == pytest.approx(8 / 60.8)
@@ -393,14 +392,14 @@ def test_workers_that_are_started_again_have_a_rate_of_their_own() -> None:
     view = RunView(clock)
     view.on(PhaseStarted("answer"))
     clock.now += 10
-    view.on(Progress("a", 10, 40, 0, 10))
+    view.on(timed("a", 10, 40, 10))
     view.on(PhaseStarted("start", "1 worker"))
     clock.now += 900
-    view.on(Progress("a", 10, 40, 0, 10))
+    view.on(timed("a", 10, 40, 10))
     assert view.all_eta is None
     view.on(WorkerPhase("w0", "answering"))
     clock.now += 20
-    view.on(Progress("a", 20, 40, 0, 20))
+    view.on(timed("a", 20, 40, 20))
     assert (
         view.phase == "answer"
         and view.all_rate == pytest.approx(0.5)
@@ -411,13 +410,61 @@ def test_workers_that_are_started_again_have_a_rate_of_their_own() -> None:
 def test_eta_of_a_resumed_benchmark_counts_this_run_only() -> None:
     clock = Clock()
     view = RunView(clock)
-    for event in (STARTED, Progress("vsi_bench", 500, 1000, 0, 0), PhaseStarted("answer")):
+    for event in (STARTED, timed("vsi_bench", 500, 1000, 0), PhaseStarted("answer")):
         view.on(event)
     clock.now += 100
-    view.on(Progress("vsi_bench", 600, 1000, 0, 100))
+    view.on(timed("vsi_bench", 600, 1000, 100))
     row = view.row("vsi_bench")
     assert view.stage(row) == Stage.ANSWERING
     assert view.eta_of(row) == pytest.approx(400)
     assert view.uncounted and view.all_eta == pytest.approx(400)
     view.on(PhaseStarted("score"))
     assert view.stage(row) == Stage.UNFINISHED and view.eta_of(row) is None
+
+
+@pytest.mark.parametrize("width", [44, 50, 59, 60, 70, 80, 100])
+def test_a_narrow_terminal_keeps_whole_names_and_counts(width: int) -> None:
+    view = view_of(middle_of_a_run)
+    lines = drawn(view, width)
+    assert max(map(len, lines)) <= width
+    for row in view.rows.values():
+        (line,) = (line for line in lines if row.title in line)
+        assert row.total is None or f" {row.done}/{row.total}" in line
+
+
+def test_columns_go_in_the_order_of_their_use() -> None:
+    headers = {
+        width: next(
+            line for line in drawn(view_of(middle_of_a_run), width) if "benchmark" in line
+        ).split()
+        for width in (40, 50, 60, 80, 140)
+    }
+    assert headers[40] == ["benchmark", "done"]
+    assert headers[50] == ["benchmark", "done", "left"]
+    assert headers[60] == ["benchmark", "done", "left", "score"]
+    assert headers[80] == ["benchmark", "state", "done", "failed", "left", "score"]
+    assert headers[140] == ["benchmark", "state", "done", "failed", "rate", "left", "score"]
+
+
+@pytest.mark.parametrize("no_color", [False, True])
+def test_the_done_part_of_a_bar_is_never_fainter_than_the_rest(no_color: bool) -> None:
+    """Neither has a colour of its own, which might be that of the background."""
+    console = Console(
+        width=140,
+        height=50,
+        file=io.StringIO(),
+        force_terminal=True,
+        color_system="truecolor",
+        no_color=no_color,
+    )
+    view = RunView(Clock())
+    view.on(timed("a", 10, 40, 10))
+    segments = [
+        segment
+        for segment in console.render(draw(view, 140, 50))
+        if "━" in segment.text and segment.style
+    ]
+    done, *rest = [segment.style for segment in segments if segment.style]
+    assert done.bold and not done.dim and done.color is None and done.bgcolor is None
+    assert len(rest) == (0 if no_color else 1)
+    assert all(style.dim and style.color is None and style.bgcolor is None for style in rest)

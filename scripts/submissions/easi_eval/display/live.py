@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext, suppress
 from types import TracebackType
 from typing import Self, TextIO
@@ -20,7 +21,22 @@ from ..core.events import BenchmarkScored, Event, Notice, RunStarted, Traceback
 from ..core.formats import clock_time, per_time, percent, short_duration, size
 from .progress import PHASES, Row, RunView, Stage
 
-WIDE = 100  # terminal columns from which bars and rates are shown
+# The table's columns with their least widths, and those that a narrow terminal goes without, in
+# this order. Name and number of answers always stay.
+COLUMNS = {
+    "": 1,
+    "benchmark": 10,
+    "state": 10,
+    "bar": 10,
+    "done": 4,
+    "failed": 6,
+    "rate": 6,
+    "left": 6,
+    "score": 6,
+}
+DISPENSABLE = ("bar", "rate", "failed", "state", "score", "left")
+LEFT_ALIGNED = ("", "benchmark", "state", "bar")
+GAP = 2  # between two columns
 DOWNLOADS = 3  # downloads shown at a time
 _MEASURE = Console(file=io.StringIO())  # wraps texts and prints nothing
 STYLES = {
@@ -35,6 +51,23 @@ STYLES = {
     Stage.SCORING: ("▸", "magenta"),
     Stage.UNFINISHED: ("!", "yellow"),
 }
+
+
+class Bar(ProgressBar):
+    """A progress bar whose done part stands out on dark and light backgrounds, in any palette.
+
+    Both parts have the terminal's own text colour, the done part bold and the rest dim.
+    """
+
+    cell_len = 0  # takes what the other columns leave
+
+    def __init__(self, done: int, total: int) -> None:
+        super().__init__(
+            total, done, style="dim", complete_style="bold", finished_style="bold green"
+        )
+
+
+Cells = dict[str, Text | Bar]  # of one line of the table, by column
 
 
 class LiveDisplay:
@@ -154,82 +187,90 @@ def _head(view: RunView, width: int) -> list[Text]:
 
 
 def _table(view: RunView, width: int, room: int) -> Table:
-    wide = width >= WIDE
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, expand=wide, header_style="dim")
-    table.add_column("", width=1)
-    table.add_column("benchmark", overflow="fold", min_width=10)
-    table.add_column("state", no_wrap=True)
-    if wide:
-        table.add_column("", ratio=1, min_width=10)
-    table.add_column("done", justify="right", no_wrap=True)
-    table.add_column("failed", justify="right", no_wrap=True)
-    if wide:
-        table.add_column("rate", justify="right", no_wrap=True, min_width=6)
-    table.add_column("left", justify="right", no_wrap=True, min_width=6)
-    table.add_column("score", justify="right", no_wrap=True, min_width=6)
     rows = list(view.rows.values())
     folded = len(rows) > room
-    for row in rows:
-        if not folded or view.stage(row) in (Stage.ANSWERING, Stage.SCORING):
-            table.add_row(*_cells(view, row, wide))
-    if folded:
-        for stage_rows, mark, style, word in _folded(view, rows):
-            table.add_row(
-                Text(mark, style), Text(f"{len(stage_rows)} more", style), Text(word, style)
-            )
-    done, total, failed = view.totals
-    if total and len(rows) > 1:
-        cells: list[RenderableType] = ["", Text("all", "bold"), Text(percent(done, total), "bold")]
-        if wide:
-            cells.append(ProgressBar(total=total, completed=done, complete_style="cyan"))
-        cells += [f"{done}/{total}", Text(str(failed) if failed else "", "red")]
-        if wide:
-            cells.append(per_time(view.all_rate))
-        rest = view.all_eta
-        table.add_row(
-            *cells,
-            "" if rest is None else f"{'>' if view.uncounted else '~'} {short_duration(rest)}",
+    lines = [
+        _cells(view, row)
+        for row in rows
+        if not folded or view.stage(row) in (Stage.ANSWERING, Stage.SCORING)
+    ]
+    lines += _folded(view, rows) if folded else ()
+    if len(rows) > 1 and view.totals[1]:
+        lines.append(_all(view))
+    shown = _fitting(lines, width)
+    table = Table(
+        box=None, padding=(0, GAP, 0, 0), pad_edge=False, expand="bar" in shown, header_style="dim"
+    )
+    for name in shown:
+        table.add_column(
+            "" if name == "bar" else name,
+            justify="left" if name in LEFT_ALIGNED else "right",
+            no_wrap=name != "benchmark",
+            overflow="fold",
+            min_width=COLUMNS[name],
+            ratio=1 if name == "bar" else None,
         )
+    for cells in lines:
+        table.add_row(*(cells.get(name, "") for name in shown))
     return table
 
 
-def _cells(view: RunView, row: Row, wide: bool) -> list[RenderableType]:
+def _fitting(lines: Sequence[Cells], width: int) -> list[str]:
+    """The columns that fit into ``width`` with the whole names of the benchmarks."""
+    widths = {
+        name: max([least, *(cells[name].cell_len for cells in lines if name in cells)])
+        for name, least in COLUMNS.items()
+    }
+    shown = list(COLUMNS)
+    for name in DISPENSABLE:
+        if sum(widths[each] + GAP for each in shown) - GAP > width:
+            shown.remove(name)
+    return shown
+
+
+def _cells(view: RunView, row: Row) -> Cells:
     stage = view.stage(row)
     mark, style = STYLES.get(stage, ("?", ""))
     eta = view.eta_of(row)
-    cells: list[RenderableType] = [
-        Text(mark, style),
-        Text(row.title, "dim" if style == "dim" else ""),
-        Text(stage, style),
-    ]
-    if wide:
-        cells.append(
-            ProgressBar(total=row.total, completed=row.done, complete_style="cyan")
-            if row.total
-            else ""
-        )
-    cells += [
-        "" if row.total is None else f"{row.done}/{row.total}",
-        Text(str(row.failed) if row.failed else "", "red"),
-    ]
-    if wide:
-        cells.append(per_time(view.rate_of(row)))
-    return [
-        *cells,
-        "" if eta is None else short_duration(eta),
-        "" if row.score is None else Text(f"{row.score:.2f}", "bold"),
-    ]
+    return {
+        "": Text(mark, style),
+        "benchmark": Text(row.title, "dim" if style == "dim" else ""),
+        "state": Text(stage, style),
+        "bar": Bar(row.done, row.total) if row.total else Text(),
+        "done": Text("" if row.total is None else f"{row.done}/{row.total}"),
+        "failed": Text(str(row.failed) if row.failed else "", "red"),
+        "rate": Text(per_time(view.rate_of(row))),
+        "left": Text("" if eta is None else short_duration(eta)),
+        "score": Text("" if row.score is None else f"{row.score:.2f}", "bold"),
+    }
 
 
-def _folded(view: RunView, rows: list[Row]) -> Iterator[tuple[list[Row], str, str, str]]:
-    """Rows that have no room of their own, by stage: (rows, mark, style, stage)."""
-    by_stage: dict[str, list[Row]] = {}
-    for row in rows:
-        if (stage := view.stage(row)) not in (Stage.ANSWERING, Stage.SCORING):
-            by_stage.setdefault(stage, []).append(row)
-    for stage, those in by_stage.items():
-        mark, style = STYLES.get(stage, ("?", ""))
-        yield those, mark, style, stage
+def _all(view: RunView) -> Cells:
+    """The last row: all benchmarks together, with the estimated rate and time left."""
+    done, total, failed = view.totals
+    rate, eta = view.all_rate, view.all_eta
+    more = ">" if view.uncounted else "~"
+    return {
+        "benchmark": Text("all", "bold"),
+        "state": Text(percent(done, total), "bold"),
+        "bar": Bar(done, total),
+        "done": Text(f"{done}/{total}"),
+        "failed": Text(str(failed) if failed else "", "red"),
+        "rate": Text(f"~{per_time(rate)}" if rate else ""),
+        "left": Text("" if eta is None else f"{more}{short_duration(eta)}"),
+    }
+
+
+def _folded(view: RunView, rows: Sequence[Row]) -> Iterator[Cells]:
+    """One line per stage for the rows that have no room of their own."""
+    stages = Counter(view.stage(row) for row in rows)
+    for stage, count in stages.items():
+        if stage not in (Stage.ANSWERING, Stage.SCORING):
+            mark, style = STYLES.get(stage, ("?", ""))
+            yield {
+                "": Text(mark, style),
+                "benchmark": Text(f"{count} more {stage}", style),
+            }
 
 
 def _foot(view: RunView) -> list[Text]:

@@ -111,7 +111,6 @@ class RunView:
         self.rows: dict[str, Row] = {}
         self.workers: dict[str, str] = {}
         self.data: dict[str, DataProgress] = {}  # what is being fetched now
-        self.rate = Rate(self.began)
         # Seconds of answering per second, of all workers together.
         self.effort = Rate(self.began)
         self._last_news = self.began
@@ -164,7 +163,6 @@ class RunView:
                 row.done, row.total, row.failed, row.now = done, total, failed, answered_now
                 if row.rate:
                     row.rate.add(now, answered_now)
-                self.rate.add(now, sum(other.now for other in self.rows.values()))
                 self.effort.add(now, self._spent())
                 self._last_news = now
             case BenchmarkScored(key, score, state, reason):
@@ -177,7 +175,6 @@ class RunView:
         The phase "answer" starts later than that, and the first answer takes time too.
         """
         since = now if self._asked is None else self._asked
-        self.rate = Rate(since, sum(row.now for row in self.rows.values()))
         self.effort = Rate(since, self._spent())
         self._last_news = since
 
@@ -217,33 +214,39 @@ class RunView:
 
     @property
     def totals(self) -> tuple[int, int, int]:
-        """Done, total and failed over all benchmarks whose questions are known."""
+        """Done, total and failed over all benchmarks whose questions are known.
+
+        Questions that will not be asked, because their benchmark is over, are not counted.
+        """
         known = [row for row in self.rows.values() if row.total is not None]
-        return (
-            sum(r.done for r in known),
-            sum(r.total or 0 for r in known),
-            sum(r.failed for r in known),
-        )
+        done = sum(row.done for row in known)
+        return done, done + self.left, sum(row.failed for row in known)
 
     @property
-    def all_rate(self) -> float | None:
-        """Outcomes per second of all benchmarks; None outside the phase "answer"."""
-        return self.rate.at(self._clock()) if self.phase == "answer" else None
+    def left(self) -> int:
+        """Questions of all benchmarks without an outcome."""
+        return sum(row.left for row in self.rows.values())
 
     @property
     def all_eta(self) -> float | None:
-        """Seconds until all benchmarks are answered; None if unknown.
+        """Seconds until all benchmarks are answered; None if unknown or not in phase "answer".
 
         The estimated work of what is left divided by the recent effort (seconds of answering per
-        second, of all workers together). Without measured times: the number of questions left
-        divided by the recent rate.
+        second, of all workers together). The number of questions left divided by those answered
+        per second would be wrong by factors, because a video may take ten times as long as an
+        image, and one kind is answered before the other.
         """
-        rate = self.all_rate
-        left = sum(row.left for row in self.rows.values())
-        if not rate or not left:
-            return None
         work, effort = self._work_left(), self.effort.at(self._clock())
-        return work / effort if work and effort else left / rate
+        return work / effort if self.phase == "answer" and work and effort else None
+
+    @property
+    def all_rate(self) -> float | None:
+        """Outcomes per second to be expected on average of what is left; None like ``all_eta``.
+
+        It belongs to the time left: questions left / ``all_rate`` = ``all_eta``. The rate of the
+        recent past is shown for each benchmark, where it gives that benchmark's time left.
+        """
+        return self.left / self.all_eta if self.all_eta else None
 
     def _spent(self) -> float:
         """Seconds spent on answers of this launch, summed over benchmarks and workers."""
