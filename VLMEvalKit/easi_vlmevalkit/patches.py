@@ -12,6 +12,7 @@ import dataclasses
 import functools
 import importlib.util
 import json
+import logging
 import os
 import sys
 import threading
@@ -40,6 +41,7 @@ from .outcomes import Outcomes
 
 def apply() -> None:
     """Apply the patches that every process over VLMEvalKit needs, whatever its role."""
+    miss_no_env_file()
     read_newer_configs()
     accept_tables()
     use_the_hub_cache()
@@ -47,6 +49,15 @@ def apply() -> None:
     take_media_types_from_content()
     for line in add_own_folder():
         print(line, flush=True)
+
+
+def miss_no_env_file() -> None:
+    """``vlmeval.load_env``: it reports no error where there is no ``.env`` in site-packages.
+
+    VLMEvalKit looks for that file beside its package, while it is imported. Here keys come from the
+    environment.
+    """
+    logging.getLogger().addFilter(lambda record: record.funcName != "load_env")
 
 
 def accept_tables() -> None:

@@ -14,6 +14,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from easi_eval.benchmarks import VLMEVALKIT
+from easi_eval.config import RULES
+from easi_eval.engine.bars import silence_bars
 from easi_eval.engine.driver import without_gc
 from easi_eval.engine.journal import Answer
 from easi_eval.engine.scorer import score_loop
@@ -40,6 +42,8 @@ def score(run_root: Path, args: argparse.Namespace) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")
     with without_gc():
         patches.apply()
+    if args.judge == RULES:  # a judge's bar is all that tells how far it is
+        silence_bars()
     judges = patches.ask_judge(run_root, args.judge)
     datasets = Datasets(run_root, work)
     return (

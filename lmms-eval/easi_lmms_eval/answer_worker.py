@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from easi_eval.core.errors import EasiError
+from easi_eval.engine.bars import silence_bars
 from easi_eval.engine.dispatch_client import connect
 from easi_eval.engine.driver import without_gc
 from easi_eval.engine.generation import Generation
@@ -62,7 +63,7 @@ def answer(run_root: Path) -> int:
     with without_gc():
         main, args = patches.import_main()
     unreadable = patches.skip_unreadable()
-    launch = _AnswerRun(run_root, work, dispatcher, unreadable)
+    launch = _AnswerRun(run_root, work, dispatcher, unreadable, args.verbosity == "DEBUG")
 
     def queue_model(load: Callable[[], type]) -> type:
         dispatcher.phase("loading the model")
@@ -93,12 +94,14 @@ class _AnswerRun:
 
     Attributes:
         unreadable: The reason by task (or group) name; filled while tasks are loaded.
+        verbose: Whether lmms-eval's lines on each question are wanted.
     """
 
     run_root: Path
     work: Work
     dispatcher: DispatcherClient
     unreadable: Mapping[str, str]
+    verbose: bool
 
     def readable(self) -> Work:
         """Return the work without the benchmarks that have a task that cannot be read."""
@@ -125,6 +128,7 @@ def _queue_model(cls: type, launch: _AnswerRun) -> type:
         refuse_spilled(self)
         launch.dispatcher.loaded(made_with(self))
         launch.dispatcher.phase("building the questions")
+        silence_bars()
 
     return type(
         cls.__name__,
@@ -144,6 +148,8 @@ def _answer_all(model: Any, cls: type, requests: Sequence[Any], launch: _AnswerR
     """
     from .generic import EasiVLM
 
+    if not launch.verbose:
+        patches.log_to_stdout("WARNING")  # classes and tasks have lines for each question
     work = launch.readable()
     keys = {assignment.key for assignment in work.benchmarks}
     requests = [

@@ -27,8 +27,6 @@ from .tasks import why_unreadable
 def import_main() -> tuple[Any, argparse.Namespace]:
     """Import lmms-eval and apply the patches that every process over it needs.
 
-    Its logger writes to stdout, as lmms-eval sets it up itself.
-
     Returns:
         Its main module, and its options from ``sys.argv``.
     """
@@ -36,9 +34,16 @@ def import_main() -> tuple[Any, argparse.Namespace]:
 
     apply()
     _, args = main.parse_eval_args()
-    main.eval_logger.remove()
-    main.eval_logger.add(sys.stdout, level=args.verbosity)
+    log_to_stdout(args.verbosity)
     return main, args
+
+
+def log_to_stdout(level: str) -> None:
+    """``loguru.logger``: it writes to stdout, where each line is given the time by its reader."""
+    from loguru import logger
+
+    logger.remove()
+    logger.add(sys.stdout, level=level, format="{level} {name}:{line} {message}")
 
 
 def apply() -> None:

@@ -25,6 +25,7 @@ from easi_eval.backends.lmms_eval.caveats import unwrapped, wrapped
 from easi_eval.backends.lmms_eval.reader import read_lmms_scores
 from easi_eval.backends.lmms_eval.result_files import find_lmms_outputs
 from easi_eval.benchmarks import ALL_KEYS, by_key
+from easi_eval.engine.bars import silence_bars
 from easi_eval.engine.driver import without_gc
 from easi_eval.engine.journal import Answer
 from easi_eval.engine.scorer import score_loop
@@ -54,6 +55,7 @@ def score(run_root: Path) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")
     with without_gc():
         main, args = patches.import_main()
+    silence_bars()
     patches.write_any_character()
     patches.index_tasks_once(main)
     from lmms_eval import models

@@ -195,6 +195,34 @@ def test_what_the_screen_says(whole: Whole) -> None:
     assert "Traceback" not in answered and len(answered) > 500
 
 
+def test_the_log_can_be_followed(whole: Whole) -> None:
+    (log,) = whole.launch.logs
+    lines = log.read_text(encoding="utf-8").splitlines()
+    assert all(re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d \S", line) for line in lines)
+    bars = [line for line in lines if re.search(r"\d+%\|", line)]
+    assert len(bars) < 2 * len(KEYS), "of loading and of tables, none of a question"
+    assert not [line for line in lines if ".env" in line]
+    said = [line.split(" ", 2)[2] for line in lines]
+    assert len([line for line in said if line.startswith("complete ")]) == len(KEYS)
+
+
+def test_every_event_is_kept(whole: Whole) -> None:
+    text = (whole.folder.root / "events.jsonl").read_text(encoding="utf-8")
+    events = [json.loads(line) for line in text.splitlines()]
+    kinds = [event["event"] for event in events]
+    assert kinds[0] == "RunStarted" and kinds.count("RunStarted") == 1
+    assert kinds[-1] == "RunEnded" and events[-1]["error"] == ""
+    counts = {event["benchmark"]: event for event in events if event["event"] == "Progress"}
+    scored = {event["benchmark"] for event in events if event["event"] == "BenchmarkScored"}
+    assert scored == set(KEYS) == set(counts)
+    for key, count in counts.items():
+        assert count["done"] == count["total"] == len(whole.folder.items(key))
+    times = [event["time"] for event in events]
+    assert times == sorted(times)
+    with zipfile.ZipFile(whole.results.zip) as archive:
+        assert not [name for name in archive.namelist() if "events" in name]
+
+
 def test_no_secret_is_written_or_shown(whole: Whole) -> None:
     secrets = [secret.encode() for secret in SECRETS.values()]
     shown = [whole.launch.out, whole.launch.err, *whole.launch.commands]

@@ -6,6 +6,7 @@ They crash, hang, ignore signals, run away or flood their output.
 from __future__ import annotations
 
 import os
+import re
 import signal
 import threading
 import time
@@ -49,7 +50,11 @@ def test_output_reaches_log_and_tail_with_the_jobs_name(log: Path) -> None:
         shell("answer", "echo one; echo two >&2; printf unfinished; exit 1"), log
     )
     assert outcome.log_tail == ("one", "two", "unfinished")
-    assert log.read_text() == "[answer] one\n[answer] two\n[answer] unfinished\n"
+    stamp = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d"
+    assert re.fullmatch(
+        rf"{stamp} \[answer\] one\n{stamp} \[answer\] two\n{stamp} \[answer\] unfinished\n",
+        log.read_text(),
+    )
 
 
 def test_tail_is_the_end_of_a_long_output(log: Path) -> None:

@@ -23,7 +23,7 @@ def clean(*pieces: bytes, step: float = 0.0, secrets: tuple[str, ...] = ()) -> l
         ((b"a\r", b"\nb"), ["a", "b"]),
         ((b"un", b"finished"), ["unfinished"]),
         ((b"",), []),
-        ((b"\n\n\na\n\n\nb\n",), ["a", "", "b"]),
+        ((b"\n\n\na\n\n\nb\n",), ["a", "b"]),
         ((b"a  \t\n",), ["a"]),
         ((b"a\tb\x00\x07\n",), ["a\tb\\x00\\x07"]),
         ((b"\x1b[1;31mred\x1b[0m\x1b]0;title\x07 plain\n",), ["red plain"]),

@@ -119,6 +119,17 @@ class BenchmarkScored:
 
 
 @dataclass(frozen=True)
+class RunEnded:
+    """The launch is over; a launch that was killed has no such event.
+
+    Attributes:
+        error: What ended it early; "" if nothing did.
+    """
+
+    error: str = ""
+
+
+@dataclass(frozen=True)
 class Notice:
     """One line to show to the user once.
 
@@ -144,6 +155,7 @@ Event = (
     | WorkerPhase
     | Progress
     | BenchmarkScored
+    | RunEnded
     | Notice
     | Traceback
 )

@@ -1,12 +1,10 @@
-"""Conversion of a program's raw output to log lines.
-
-Pure: the caller passes the time.
-"""
+"""Lines of the log, and conversion of a program's raw output to such lines."""
 
 from __future__ import annotations
 
 import math
 import re
+import time
 from collections.abc import Sequence
 
 from .redact import Redactor
@@ -44,8 +42,14 @@ def telling_line(lines: Sequence[str]) -> str:
     return said[-1] if said else ""
 
 
+def stamped(text: str, at: float) -> bytes:
+    """Return a line of the log: local time, and the text."""
+    when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
+    return f"{when} {text}\n".encode(errors="backslashreplace")
+
+
 class LineCleaner:
-    r"""Splits one output stream into redacted lines and thins out progress bars.
+    r"""Splits one output stream into redacted lines, and thins out empty ones and progress bars.
 
     Text that ends with a carriage return is one state of a progress bar. At most one state per
     ``every`` seconds is kept; the last state is always kept. Terminal escapes are removed, other
@@ -61,7 +65,6 @@ class LineCleaner:
         self._updated = -math.inf  # when a state was last logged
         self._returned = False  # the last piece ended with a carriage return
         self._several = False  # several bars are drawn one below the other
-        self._blank = True  # the last line was empty
 
     def feed(self, data: bytes, now: float) -> list[str]:
         """Take in ``data`` and return the lines that are complete.
@@ -136,9 +139,8 @@ class LineCleaner:
         elif self._update is not None and not self._returned:
             lines.append(self._update)
         self._update = None
-        if text or not self._blank:  # redrawn bars leave many empty lines; keep one
+        if text:
             lines.append(text)
-        self._blank = not text
 
     def _let_through(self, now: float, lines: list[str]) -> None:
         if self._update is not None and now - self._updated >= self._every:

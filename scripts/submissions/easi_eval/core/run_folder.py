@@ -57,6 +57,11 @@ class RunPaths:
         return self.root / "dispatcher.json"
 
     @property
+    def events(self) -> Path:
+        """The events of all launches; see ``event_log.py``."""
+        return self.root / "events.jsonl"
+
+    @property
     def errors(self) -> Path:
         """Folder of the tracebacks that workers have printed, one of each kind."""
         return self.root / "errors"

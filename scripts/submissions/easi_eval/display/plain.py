@@ -54,29 +54,16 @@ class Display(Protocol):
     ) -> None: ...
 
 
-class PlainDisplay:
-    """Writes one line per event to ``stream``, each with the time since the start."""
+class Lines:
+    """Says one line per notable event; ``_line`` and ``_write`` say where."""
 
-    def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
-        self._stream, self._clock = stream, clock
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
         self._view = RunView(clock)
         self._last = -EVERY  # when the last line of progress was written
         self._tenths: dict[str, int] = {}
         self._phases: set[str] = set()
         self._visited: dict[str, set[str]] = {}
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        # After an error the reader of the pipe may be gone; that must not hide the error itself.
-        with suppress(OSError) if error is not None else nullcontext():
-            self._stream.flush()
 
     def on(self, event: Event) -> None:
         """Write what the event is worth in a log; progress is thinned out (see ``_due``)."""
@@ -171,6 +158,35 @@ class PlainDisplay:
         self._tenths[what] = tenth
         self._last = self._clock()
         return True
+
+    def _line(self, text: str) -> None:
+        """Say the line ``text``."""
+        raise NotImplementedError
+
+    def _write(self, text: str) -> None:
+        """Say ``text`` as it is."""
+        raise NotImplementedError
+
+
+class PlainDisplay(Lines):
+    """Writes one line per event to ``stream``, each with the time since the start."""
+
+    def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__(clock)
+        self._stream = stream
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        # After an error the reader of the pipe may be gone; that must not hide the error itself.
+        with suppress(OSError) if error is not None else nullcontext():
+            self._stream.flush()
 
     def _line(self, text: str) -> None:
         self._write(f"[{clock_time(self._view.elapsed)}] {' '.join(text.split())}")

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .asking import AnswerItems, Asker, QuestionError, Results
+from .bars import silence_bars
 from .dispatch_client import connect
 from .lease import DispatcherClient, Lease, RaisedQuestion
 from .model_errors import is_out_of_memory
@@ -58,6 +59,7 @@ def work_loop(
         served = {assignment.key: tuple(items[assignment.key]) for assignment in work.benchmarks}
         # The keeper sends SIGUSR1 before it kills a silent worker.
         faulthandler.register(signal.SIGUSR1, all_threads=True)
+        silence_bars()
         dispatcher.phase("answering")
         dispatcher.tell(served, chunk, at_once)
         worker = _Worker(run_root, work, served, dispatcher, answer, prepare)

@@ -23,6 +23,7 @@ from ..core.redact import Redactor
 from ..core.run_lock import run_lock
 from ..data.needs import HubSettings
 from ..display import make_display
+from ..display.run_log import RunLog
 from ..engine.processes.gpus import Machine, probe_machine
 from ..engine.processes.interrupts import interruptible, rearm
 from ..scores.report import Trouble
@@ -91,12 +92,15 @@ def carry_out(context: RunContext, plan: Plan, naming: Naming) -> int:
     if plan.todo:
         context, warning = check_judge(context)
         try:
-            with make_display(context.cfg.no_rich, sys.stdout) as display:
-                begin(context, plan, record, files, display.on)
+            with (
+                make_display(context.cfg.no_rich, sys.stdout) as display,
+                RunLog(context.log, context.paths.events, display.on) as log,
+            ):
+                begin(context, plan, record, files, log.on)
                 if warning:
-                    display.on(Notice(warning, "warning"))
-                plan, model = prepare(context, plan, record, display.on)
-                evaluate(context, plan, model, record, display.on)
+                    log.on(Notice(warning, "warning"))
+                plan, model = prepare(context, plan, record, log.on)
+                evaluate(context, plan, model, record, log.on)
         except KeyboardInterrupt:
             keep_complete(context, plan, record, files)
             raise

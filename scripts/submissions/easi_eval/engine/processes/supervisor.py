@@ -21,7 +21,7 @@ from types import TracebackType
 from typing import ClassVar
 
 from ...core.errors import EasiError
-from ...core.log_lines import LineCleaner
+from ...core.log_lines import LineCleaner, stamped
 from ...core.redact import Redactor
 from . import guard
 from .interrupts import defer_interrupts, interruptible
@@ -69,6 +69,7 @@ class Handle:
         environment = _environment(job.env)
         self._tag = environment[TAG]
         self._log = _open_log(log)
+        self._stamps = not isinstance(log, int)  # the reader of a descriptor stamps the lines
         guard_end, self._lifeline = os.pipe()
         self._began = time.monotonic()
         try:
@@ -198,7 +199,12 @@ class Handle:
         self._tail.extend(lines)
         for line in lines:
             # One write per line, because several jobs append to one file.
-            data = f"[{self.job.name}] {line}\n".encode(errors="backslashreplace")
+            text = f"[{self.job.name}] {line}"
+            data = (
+                stamped(text, time.time())
+                if self._stamps
+                else f"{text}\n".encode(errors="backslashreplace")
+            )
             try:
                 while data:
                     data = data[os.write(self._log, data) :]
@@ -221,7 +227,7 @@ def start(
 
     Args:
         job: The job to start.
-        log: A file to append to, or an open file descriptor.
+        log: A file to append to, with the time before each line, or an open file descriptor.
         grace: Seconds between SIGTERM and SIGKILL when the job is stopped. torchrun needs over 30 s
             in the worst case.
         orphan_grace: The same when this process dies.
