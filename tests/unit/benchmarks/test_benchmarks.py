@@ -1,12 +1,15 @@
 """The registry is complete, consistent between the backends, and true of the installed packages.
 
-The packages are read, not imported.
+The packages are read, and imported by tests that are marked slow.
 """
 
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -231,6 +234,33 @@ def test_vlmevalkit_facts_are_those_of_the_package(bench: Benchmark) -> None:
             and f'("{frames}frame", dict(nframe={frames}))' in config
             and f"'{data.dataset}'" in text
         )
+
+
+@pytest.mark.slow
+def test_every_task_is_a_dataset_of_vlmevalkit(tmp_path: Path) -> None:
+    code = (
+        "from vlmeval.dataset import SUPPORTED_DATASETS, supported_video_datasets\n"
+        "print('datasets:', *SUPPORTED_DATASETS, *supported_video_datasets, sep='\\n')"
+    )
+    home = {"HOME": str(tmp_path), "LMUData": str(tmp_path)}
+    ran = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, **home},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    datasets = ran.stdout.partition("datasets:\n")[2].splitlines()
+    assert [
+        bench.key for bench in BENCHMARKS if bench.source(VLMEVALKIT).task not in datasets
+    ] == []
+
+
+def test_every_group_of_tasks_is_one_of_lmms_eval() -> None:
+    tasks = package("lmms_eval") / "tasks"
+    groups = [source.task for bench in BENCHMARKS if (source := bench.source(LMMS_EVAL)).subtasks]
+    assert [yaml_of(tasks, group) for group in groups]
 
 
 def yaml_of(root: Path, task: str) -> str:

@@ -3,33 +3,25 @@
 from __future__ import annotations
 
 import ast
-import contextlib
 import functools
-import gc
 import hashlib
 import importlib.util
 import json
 import os
 import re
 import warnings
-from collections import ChainMap
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from ... import __version__
-from ...core.atomic_files import digest, write_json
 from ...core.backend_facts import BackendFacts
 from ...core.errors import EasiError
 from ...core.libraries import module_file
-from ...core.places import cache_folder
 from ...core.suggest import did_you_mean
-from .literals import Class, Partial, Scope, evaluate, read_module
+from .stand_ins import MARK, evaluate, is_known, run
 
 SOURCES = (".py", ".yaml", ".yml", ".json")
 PLUGIN_GROUP = "lmms_eval.models"
-CACHE_SCHEMA = 1
 
 
 @dataclass(frozen=True)
@@ -182,75 +174,34 @@ def content_digest(root: Path) -> str:
 
 def vlmeval_entries(package: Package) -> dict[str, Entry]:
     """The registry ``supported_VLM`` of ``config.py``, by name and in its order."""
-    raw = _cached(
-        package,
-        "models",
-        lambda: [asdict(entry) for entry in read_vlmeval_config(package.root / "config.py")],
-    )
-    return {entry["name"]: Entry(**{**entry, "unread": tuple(entry["unread"])}) for entry in raw}
-
-
-def read_vlmeval_config(path: Path) -> list[Entry]:
-    """The entries of one registry file; EasiError if no registry can be read from it."""
-    registry = _module(path, {}).get("supported_VLM")
+    path = package.root / "config.py"
+    registry = _module(path).get("supported_VLM")
     if not isinstance(registry, dict) or not registry:
         raise EasiError(f"{path} has no supported_VLM", hint="is this a VLMEvalKit checkout?")
-    return [_entry(name, value) for name, value in registry.items() if isinstance(name, str)]
-
-
-def vlmeval_datasets(package: Package) -> frozenset[str]:
-    """All names that ``build_dataset`` accepts: those of the classes and the video variants."""
-    return frozenset(
-        _cached(
-            package, "datasets", lambda: sorted(_read_vlmeval_datasets(package.root / "dataset"))
-        )
-    )
+    return {
+        name: _entry(name, value)
+        for name, value in registry.items()
+        if isinstance(name, str) and MARK not in name
+    }
 
 
 def _entry(name: str, value: object) -> Entry:
-    if not isinstance(value, Partial):
+    if not isinstance(value, functools.partial):
         return Entry(name, "")
-    kwargs, unread = {}, []
-    for key, argument in value.kwargs.items():
-        try:
-            kwargs[key] = json.loads(json.dumps(argument, allow_nan=False))
-        except (TypeError, ValueError):  # not literal, or holding something that is not
-            unread.append(key)
+    # A class that the file defines itself has no module here.
+    module, _, cls = str(getattr(value.func, "__name__", value.func)).rpartition(".")
+    kwargs = {
+        key: json.loads(json.dumps(word)) for key, word in value.keywords.items() if is_known(word)
+    }
     path = kwargs.get("model_path")
-    module, _, cls = value.func.rpartition(".")
     return Entry(
         name,
-        cls,
+        cls.removeprefix(MARK),
         kwargs,
         path if isinstance(path, str) else None,
-        tuple(unread),
-        module.rpartition(".")[2] == "api",
+        tuple(key for key in value.keywords if key not in kwargs),
+        "api" in module.split("."),
     )
-
-
-def _read_vlmeval_datasets(folder: Path) -> set[str]:
-    classes: Scope = {}
-    last = (folder / "__init__.py", folder / "video_dataset_config.py")
-    for path in _walk(folder, (".py",)):
-        if path in last or not re.search(
-            r"DATASET_|supported_datasets", path.read_text(encoding="utf-8", errors="replace")
-        ):
-            continue
-        # If one file of a fork does not parse, only the names in that file are missing.
-        with contextlib.suppress(EasiError):
-            found = _module(path, classes)
-            classes.update(
-                {name: value for name, value in found.maps[0].items() if isinstance(value, Class)}
-            )
-    own = _module(last[0], classes).get("SUPPORTED_DATASETS")
-    videos = _module(last[1], classes).get("supported_video_datasets") if last[1].is_file() else {}
-    return {
-        name
-        for names in (own, videos)
-        if isinstance(names, Iterable)
-        for name in names
-        if isinstance(name, str)
-    }
 
 
 # ---- lmms-eval
@@ -261,27 +212,13 @@ def lmms_models(package: Package) -> LmmsModels:
 
     Where both define a name, the installed plug-in wins.
     """
-    raw = _cached(
-        package,
-        "models",
-        lambda: [
-            asdict(model) for model in _read_lmms_models(package.root / "models" / "__init__.py")
-        ],
-    )
-    models = {model["name"]: LmmsModel(**model) for model in raw}
+    models = {model.name: model for model in _read_lmms_models(package.root / "models/__init__.py")}
     plugins, unread = _plugins()
     return LmmsModels(models | plugins, unread)
 
 
-def lmms_tasks(package: Package) -> frozenset[str]:
-    """All tasks, groups and tags that ``--tasks`` accepts."""
-    return frozenset(
-        _cached(package, "tasks", lambda: sorted(_read_lmms_tasks(package.root / "tasks")))
-    )
-
-
 def _read_lmms_models(path: Path) -> list[LmmsModel]:
-    module = _module(path, {})
+    module = _module(path)
     simple, chat = (
         _classes(module.get(name), kind)
         for name, kind in (
@@ -358,7 +295,7 @@ def read_manifests(path: Path) -> list[LmmsModel]:
                 zip(
                     names,
                     (
-                        evaluate(value, {})
+                        evaluate(value)
                         for value in (*node.args, *(word.value for word in node.keywords))
                     ),
                     strict=True,
@@ -378,32 +315,6 @@ def read_manifests(path: Path) -> list[LmmsModel]:
                     aliases if isinstance(aliases, tuple | list) else (),
                 )
     return models
-
-
-_TASK_LINE = re.compile(
-    r"^[\"']?(task|group|tag)[\"']?[ \t]*:[ \t]*(.*(?:\n[ \t]*-[ \t].*)*)", re.MULTILINE
-)
-
-
-def _read_lmms_tasks(folder: Path) -> set[str]:
-    """Names from the top-level ``task``, ``group`` and ``tag`` lines of the task files.
-
-    YAML parsers reject the ``!function`` tags in these files, so the lines are matched as text.
-    """
-    names: set[str] = set()
-    for path in _walk(folder, (".yaml",)):
-        for kind, value in _TASK_LINE.findall(
-            path.read_text(encoding="utf-8-sig", errors="replace")
-        ):
-            scalar = value.partition("\n")[0].partition(" #")[0].strip()
-            if scalar and not scalar.startswith("["):
-                names.add(scalar.strip("\"'"))
-            # A list of tasks belongs to a group; it names tasks that other files define.
-            elif kind != "task":
-                names.update(
-                    re.findall(r"[\w.-]+", re.sub(r"^[ \t]*-[ \t]", " ", value, flags=re.MULTILINE))
-                )
-    return names
 
 
 # ---- both
@@ -440,48 +351,13 @@ def parsed(path: Path) -> ast.Module:
         ) from error
 
 
-def _module(path: Path, scope: Scope) -> ChainMap[str, object]:
-    """The literal names of a file; imported names are looked up in ``scope``."""
-    return read_module(parsed(path), scope)
-
-
-def _cached(package: Package, what: str, read: Callable[[], list[Any]]) -> list[Any]:
-    """The result of ``read()`` as JSON values, cached per version of the package."""
-    stamps = [
-        path.stat().st_mtime_ns
-        for path in (
-            package.root / "__init__.py",
-            package.root / "config.py",
-            package.root / "models" / "__init__.py",
-            package.root / "tasks",
-            package.root / "dataset",
-        )
-        if path.exists()
-    ]
-    key = digest([CACHE_SCHEMA, __version__, str(package.root), package.version, stamps])
-    path = cache_folder() / f"{package.kind.name}-{what}-{key[:16]}.json"
-    with contextlib.suppress(OSError, ValueError):  # no cache, or a damaged one: read again
-        kept = json.loads(path.read_text(encoding="utf-8"))
-        if isinstance(kept, list):
-            return kept
-    with _without_gc():
-        value: list[Any] = json.loads(json.dumps(read()))
-    # Without a writable home every run reads the files again, which takes half a second.
-    with contextlib.suppress(EasiError):
-        write_json(path, value)
-    return value
-
-
-@contextlib.contextmanager
-def _without_gc() -> Iterator[None]:
-    """Switch garbage collection off.
-
-    Parsing makes millions of small objects without cycles, and the collector takes half the time.
-    """
-    was = gc.isenabled()
-    gc.disable()
+def _module(path: Path) -> dict[str, object]:
+    """The names of a file that was run with stand-ins for its imports."""
+    tree = parsed(path)
     try:
-        yield
-    finally:
-        if was:
-            gc.enable()
+        return run(tree)
+    except (Exception, SystemExit) as error:
+        raise EasiError(
+            f"{path} cannot be read: {type(error).__name__}: {error}",
+            hint="it is run without the modules that it imports, and must not need them",
+        ) from error

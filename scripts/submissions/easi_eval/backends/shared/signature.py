@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from .class_source import ClassSource
-from .literals import evaluate
+from .stand_ins import MARK, evaluate
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def _arguments(init: ast.FunctionDef) -> tuple[dict[str, object], set[str]]:
     ]
     given = {arg.arg for arg, _ in pairs}
     needed = {arg.arg for arg in (*by_place, *spec.kwonlyargs)} - given - {"self"}
-    return {arg.arg: value for arg, node in pairs if is_plain(value := evaluate(node, {}))}, needed
+    return {arg.arg: value for arg, node in pairs if is_plain(value := evaluate(node))}, needed
 
 
 def _of_kwargs(init: ast.FunctionDef) -> dict[str, object]:
@@ -91,14 +91,14 @@ def _of_kwargs(init: ast.FunctionDef) -> dict[str, object]:
     for node in ast.walk(init):
         match node:
             case ast.Assign(targets=[ast.Name(id=target)], value=ast.Dict() | ast.Call() as value):
-                table = evaluate(value, {})
+                table = evaluate(value)
                 if isinstance(table, dict):
                     tables[target] = table
             case ast.Call(
                 func=ast.Attribute(value=ast.Name(id=holder), attr="get" | "pop"),
                 args=[ast.Constant(value=str(key)), default],
             ) if holder == name:
-                found[key] = evaluate(default, {})
+                found[key] = evaluate(default)
             case ast.Call(
                 func=ast.Attribute(value=ast.Name(id=holder), attr="update"),
                 args=[ast.Name(id=given)],
@@ -137,7 +137,9 @@ def _asserts_nothing_left(init: ast.FunctionDef) -> bool:
 
 def is_plain(value: object) -> bool:
     """Return whether a value is known and can be shown: None, a bool, a number or a text."""
-    return value is None or isinstance(value, bool | int | float | str)
+    if isinstance(value, str):
+        return MARK not in value
+    return value is None or isinstance(value, bool | int | float)
 
 
 def _hands_on(init: ast.FunctionDef) -> bool:

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from ...core.model import ModelChoice
 from ..shared.class_source import ClassSource
-from ..shared.literals import evaluate
 from ..shared.signature import is_plain, signature
+from ..shared.stand_ins import evaluate
 
 # The settings that decide how tokens are sampled, under the names used by VLMEvalKit's classes.
 SAMPLING = (
@@ -49,7 +49,7 @@ def attribute(classes: Sequence[ClassSource], name: str) -> object:
             else:
                 continue
             if any(isinstance(target, ast.Name) and target.id == name for target in targets):
-                value = evaluate(given, {})
+                value = evaluate(given)
                 return value if is_plain(value) else None
     return None
 

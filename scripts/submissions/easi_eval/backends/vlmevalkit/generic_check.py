@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from ...core.errors import EasiError
 from ...core.libraries import module_file
 from ..shared.catalog import parsed
-from ..shared.literals import evaluate
 
 AUTO_CLASS = "AutoModelForImageTextToText"
 MODELING = "transformers.models.auto.modeling_auto"
@@ -72,9 +71,9 @@ def native_types() -> frozenset[str]:
     """
     path = module_file(MODELING)
     for node in parsed(path).body if path is not None else ():
-        if isinstance(node, ast.Assign) and any(
-            isinstance(target, ast.Name) and target.id == NAMES for target in node.targets
-        ):
-            table = evaluate(node.value, {})
-            return frozenset(table) if isinstance(table, dict) else frozenset()
+        match node:
+            case ast.Assign(targets=[ast.Name(id=name)], value=ast.Call(args=[pairs])) if (
+                name == NAMES
+            ):
+                return frozenset(dict(ast.literal_eval(pairs)))
     raise EasiError(f"the installed transformers has no {NAMES}", hint="run: bash scripts/setup.sh")
