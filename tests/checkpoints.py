@@ -37,7 +37,7 @@ from transformers import (
     SmolVLMVideoProcessor,
 )
 
-from easi_eval.data.rehearsal import checkpoint
+from rehearsal_data import checkpoint
 
 WIDTH = 32
 IMAGE_TEMPLATE = """\

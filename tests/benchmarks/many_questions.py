@@ -23,9 +23,11 @@ import pyarrow.parquet as pq
 
 from easi_eval.benchmarks import CORE_KEYS, LMMS_EVAL, VLMEVALKIT, HubData, TsvData, by_key
 from easi_eval.data.hub_tables import named_files
-from easi_eval.data.rehearsal.media import write_tsv
-from easi_eval.data.rehearsal.vlmevalkit_layout import TSV_REPO
 from easi_eval.engine.cost import CHARACTER, IMAGE, count_parts
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from rehearsal_data.media import write_tsv
 
 # Characters of filler at feature 0, and at most. Together with the pictures' filler the text must
 # fit into a workbook's cell, which holds 32,767.
@@ -66,7 +68,7 @@ def features(asked: Mapping[str, int]) -> dict[tuple[str, str], float]:
 def enlarge(datasets: Path, asked: Mapping[str, int], sigma: float) -> None:
     """Rewrite the tables below ``datasets`` with ``asked`` questions each.
 
-    The tables are those that ``easi_eval.data.rehearsal.repositories.build`` made. The filler is
+    The tables are those that ``rehearsal_data.repositories.build`` made. The filler is
     lognormal in the feature, with half of the variance ``sigma**2``.
     """
     drawn = features(asked)
@@ -76,7 +78,7 @@ def enlarge(datasets: Path, asked: Mapping[str, int], sigma: float) -> None:
         )
         data = by_key(key).source(VLMEVALKIT).data
         assert isinstance(data, TsvData)
-        _enlarge_tsv(datasets / TSV_REPO / data.tsv, texts)
+        _enlarge_tsv(datasets / data.repo / data.tsv, texts)
         files = parquets(datasets, key)
         for place, file in enumerate(files):
             _enlarge_parquet(

@@ -34,7 +34,7 @@ import many_questions
 from draws import Draw, completed_by, median, redraw, static_split
 from easi_eval.benchmarks import CORE_KEYS
 from easi_eval.data.local_hub.server import LocalHub
-from easi_eval.data.rehearsal import repositories
+from rehearsal_data import repositories
 from sleepers import MODELS, install
 
 PROGRAM = Path(__file__).resolve().parents[2] / "scripts" / "submissions" / "run_easi_eval.py"

@@ -14,8 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from easi_eval.benchmarks import VLMEVALKIT, by_key
-from easi_eval.data.rehearsal import repositories
-from easi_eval.data.rehearsal.vlmevalkit_layout import TSV_REPO
+from rehearsal_data import repositories
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -69,9 +68,8 @@ def test_enlarged_tables_keep_their_form(tmp_path: Path) -> None:
     )
     for key, count in asked.items():
         names = [f"{key} {number}" for number in range(count)]
-        rows = _rows_of_tsv(
-            tmp_path / "datasets" / TSV_REPO / by_key(key).source(VLMEVALKIT).data.tsv
-        )
+        data = by_key(key).source(VLMEVALKIT).data
+        rows = _rows_of_tsv(tmp_path / "datasets" / data.repo / data.tsv)
         assert [re.search(many_questions.MARKER, row["question"])[1] for row in rows] == names
         assert [row["index"] for row in rows] == [str(number) for number in range(count)]
         assert (

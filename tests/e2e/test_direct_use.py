@@ -22,10 +22,10 @@ import pytest
 
 import checkpoints
 from easi_eval.data.local_hub.server import LocalHub
-from easi_eval.data.rehearsal import repositories
 from judge_server import KEY, judge_server
 from openai_server import openai_server
 from program import REPOSITORY, User, a_closed_port
+from rehearsal_data import repositories
 
 pytestmark = [pytest.mark.slow, pytest.mark.e2e]
 

@@ -24,8 +24,8 @@ from easi_eval.core.run_folder import RunPaths
 from easi_eval.data.fetch import fetch
 from easi_eval.data.local_hub.server import LocalHub
 from easi_eval.data.needs import HubSettings
-from easi_eval.data.rehearsal import repositories
 from program import REPOSITORY, RunFolder, User
+from rehearsal_data import repositories
 
 pytestmark = [pytest.mark.slow, pytest.mark.e2e]
 

@@ -18,10 +18,10 @@ from transformers import AutoConfig, Qwen2_5_VLForConditionalGeneration
 
 from conftest import Runs, Whole
 from easi_eval.benchmarks import LMMS_EVAL
-from easi_eval.data.rehearsal import checkpoint
 from lmms_stock import launched
 from own_files import KEYS
 from program import Results, RunFolder, run_folder
+from rehearsal_data import checkpoint
 
 pytestmark = [pytest.mark.slow, pytest.mark.e2e]
 

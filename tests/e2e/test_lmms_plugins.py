@@ -21,7 +21,6 @@ from pathlib import Path
 import pytest
 
 from conftest import Runs
-from easi_eval.data.rehearsal import checkpoint
 from own_files import KEYS
 from program import (
     REPOSITORY,
@@ -32,6 +31,7 @@ from program import (
     run_folder,
     wait_until,
 )
+from rehearsal_data import checkpoint
 
 pytestmark = [pytest.mark.slow, pytest.mark.e2e]
 

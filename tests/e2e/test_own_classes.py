@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from easi_eval.core.errors import EasiError
-from easi_eval.data.rehearsal import checkpoint
 from easi_vlmevalkit import patches
 from program import REPOSITORY, Results, User, run_folder
+from rehearsal_data import checkpoint
 from test_direct_use import readme_example
 
 pytestmark = [pytest.mark.slow, pytest.mark.e2e]

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from easi_eval.data.rehearsal import checkpoint
 from program import User, a_closed_port, files_below
+from rehearsal_data import checkpoint
 
 pytestmark = [pytest.mark.e2e, pytest.mark.faults]
 

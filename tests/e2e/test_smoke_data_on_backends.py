@@ -17,9 +17,9 @@ from pathlib import Path
 import pytest
 
 from easi_eval.benchmarks import LMMS_EVAL, REHEARSED_KEYS, VLMEVALKIT, by_key
-from easi_eval.data.rehearsal import questions, repositories
-from easi_eval.data.rehearsal.questions import Question
 from hub_faults import FaultyHub
+from rehearsal_data import questions, repositories
+from rehearsal_data.questions import Question
 
 pytestmark = [pytest.mark.slow, pytest.mark.e2e]
 

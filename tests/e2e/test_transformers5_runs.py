@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from easi_eval.data.rehearsal import checkpoint
 from program import REPOSITORY, Launch, RunFolder, User, run_folder
+from rehearsal_data import checkpoint
 
 pytestmark = [pytest.mark.slow, pytest.mark.e2e]
 

@@ -18,9 +18,9 @@ from easi_eval.data.benchmark_needs import vlmevalkit_needs
 from easi_eval.data.fetch import fetch
 from easi_eval.data.local_hub.server import LocalHub
 from easi_eval.data.needs import HubSettings
-from easi_eval.data.rehearsal import checkpoint, repositories
 from easi_eval.run.smoke import MODEL
 from program import PROGRAM, User
+from rehearsal_data import checkpoint, repositories
 
 pytestmark = [pytest.mark.slow, pytest.mark.e2e, pytest.mark.faults]
 

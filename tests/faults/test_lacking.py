@@ -19,9 +19,9 @@ from easi_eval.data.fetch import fetch
 from easi_eval.data.lacking import refuse_lacking
 from easi_eval.data.local_hub.server import LocalHub
 from easi_eval.data.needs import HubSettings, Need
-from easi_eval.data.rehearsal import checkpoint, repositories
 from easi_eval.run.smoke import MODEL
 from program import User
+from rehearsal_data import checkpoint, repositories
 
 pytestmark = pytest.mark.timeout(300)
 

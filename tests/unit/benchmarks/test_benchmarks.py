@@ -37,9 +37,9 @@ from easi_eval.benchmarks import (
     parse_keys,
 )
 from easi_eval.core.errors import EasiError
-from easi_eval.data.rehearsal import questions
 from easi_lmms_eval import scoring_probe
 from genuine import facts
+from rehearsal_data import questions
 
 
 def package(name: str) -> Path:

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 from PIL import Image, ImageDraw
 
-from easi_eval.data.rehearsal import vocabulary
-from easi_eval.data.rehearsal.checkpoint import build
+from rehearsal_data import vocabulary
+from rehearsal_data.checkpoint import build
 
 THINGS = (
     "chair",

@@ -1,13 +1,8 @@
-"""The rehearsal's data.
-
-The bytes are the same every time, everything the registry names is there, and the datasets library
-can read it.
-"""
+"""The rehearsal's data: what the registry names is there, and the datasets library reads it."""
 
 from __future__ import annotations
 
 import ast
-import hashlib
 import io
 import json
 import os
@@ -37,9 +32,11 @@ from easi_eval.benchmarks import (
 from easi_eval.data import hub_tables
 from easi_eval.data.local_hub.server import LocalHub
 from easi_eval.data.needs import HubSettings
-from easi_eval.data.rehearsal import media, media_repos, questions, repositories
-from easi_eval.data.rehearsal.questions import LETTERS, Question
+from easi_eval.data.rehearsal import unpack
 from genuine import facts
+from rehearsal_data import media_repos, questions
+from rehearsal_data.build import SEED
+from rehearsal_data.questions import LETTERS, Question
 
 REHEARSED = [by_key(key) for key in REHEARSED_KEYS]
 ASKED: dict[str, Callable[[int], list[Question]]] = {
@@ -50,27 +47,7 @@ by_benchmark = pytest.mark.parametrize("benchmark", REHEARSED, ids=lambda benchm
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("smoke")
-    repositories.build(folder, seed=0)
-    return folder
-
-
-def digests(folder: Path) -> dict[str, str]:
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {
-        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in files
-    }
-
-
-def test_a_seed_gives_the_same_bytes_and_another_seed_others(root: Path, tmp_path: Path) -> None:
-    media.video.cache_clear()
-    repositories.build(tmp_path / "again", seed=0)
-    repositories.build(tmp_path / "other", seed=1)
-    first, again, other = digests(root), digests(tmp_path / "again"), digests(tmp_path / "other")
-    assert first == again
-    assert first.keys() == other.keys()
-    assert all(first[name] != other[name] for name in first if not name.endswith("README.md"))
+    return unpack(tmp_path_factory.mktemp("smoke"))
 
 
 def table(root: Path, benchmark: Benchmark) -> pd.DataFrame:
@@ -90,7 +67,7 @@ def test_the_table_has_what_the_registry_names(root: Path, benchmark: Benchmark)
     wanted = {kind for part in source.parts for kind in part.types}
     kinds = set(rows[source.rows.question_type])
     assert kinds == wanted if wanted else kinds
-    assert len(rows) == len(ASKED[benchmark.key](0)) >= 12
+    assert len(rows) == len(ASKED[benchmark.key](SEED)) >= 12
     texts = rows.drop(columns="image", errors="ignore").astype(object).fillna("").astype(str)
     assert any(not text.isascii() for text in texts.to_numpy().ravel())
 
@@ -243,7 +220,7 @@ def test_both_backends_ask_the_same(
     # the variant of 3DSRBench has the rows that VLMEvalKit has
     source = next(iter(source.variants.values()), source)
     theirs, ours = hub_rows(loaded, source.data), table(root, benchmark)
-    asked = ASKED[benchmark.key](0)
+    asked = ASKED[benchmark.key](SEED)
     assert len(theirs) == len(ours) == len(asked)
     for question, row, (_, line) in zip(asked, theirs, ours.iterrows(), strict=True):
         assert question.text in row.get("question", row.get("user_prompt"))
@@ -257,7 +234,7 @@ def test_both_backends_ask_the_same(
 
 @pytest.mark.parametrize("key", [key for key in ASKED if key not in ("3dsrbench", "vsi_debiased")])
 def test_right_letters_are_spread_evenly(key: str) -> None:
-    asked = [question for question in ASKED[key](0) if question.options]
+    asked = [question for question in ASKED[key](SEED) if question.options]
     for count in {len(question.options) for question in asked}:
         dealt = Counter(question.answer for question in asked if len(question.options) == count)
         dealt.update(dict.fromkeys(LETTERS[:count], 0))
@@ -265,7 +242,7 @@ def test_right_letters_are_spread_evenly(key: str) -> None:
 
 
 def test_3dsrbench_has_every_rotation_of_each_question_and_of_its_mirror_image() -> None:
-    rows = questions.three_d(0)
+    rows = questions.three_d(SEED)
     groups: dict[str, list[Question]] = {}
     for row in rows:
         groups.setdefault(row.extra["qid"][:8], []).append(row)
@@ -292,7 +269,7 @@ def test_3dsrbench_has_every_rotation_of_each_question_and_of_its_mirror_image()
 
 def test_mmsi_video_has_a_placeholder_for_every_segment_and_reference_image() -> None:
     lengths = []
-    for question in questions.mmsi_video(0):
+    for question in questions.mmsi_video(SEED):
         prompt = "".join(media_repos.mmsi_video_prompts(question).values())
         frames = media_repos.mmsi_video_frames(question)
         assert prompt.count("<video>") == len(frames)
@@ -306,11 +283,11 @@ def test_mmsi_video_has_a_placeholder_for_every_segment_and_reference_image() ->
 def test_site_has_placeholders_for_pictures_only_where_all_have_one() -> None:
     placed = [
         " ".join((question.text, *question.options)).count("<image>")
-        for question in questions.site_image(0)
+        for question in questions.site_image(SEED)
     ]
     assert all(
         count in (0, len(question.views))
-        for count, question in zip(placed, questions.site_image(0), strict=True)
+        for count, question in zip(placed, questions.site_image(SEED), strict=True)
     )
     assert any(placed)
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from easi_eval.data.rehearsal import checkpoint
+from rehearsal_data import checkpoint
 
 pytestmark = pytest.mark.slow
 

@@ -14,8 +14,8 @@ from transformers import (
     Qwen2_5_VLForConditionalGeneration,
 )
 
-from easi_eval.data.rehearsal import checkpoint
 from easi_vlmevalkit import media_names, patches
+from rehearsal_data import checkpoint
 
 without_flash_attn = pytest.mark.skipif(
     importlib.util.find_spec("flash_attn") is not None, reason="flash-attn is installed here"

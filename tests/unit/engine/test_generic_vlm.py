@@ -18,9 +18,9 @@ import transformers
 from PIL import Image
 
 from easi_eval.core.errors import EasiError
-from easi_eval.data.rehearsal import checkpoint
 from easi_eval.engine.vlm import video
 from easi_eval.engine.vlm.generic_vlm import Decoding, GenericVLM
+from rehearsal_data import checkpoint
 
 torch.set_num_threads(1)  # models this small only lose by more
 

@@ -313,7 +313,7 @@ def test_whether_a_head_lies_in_the_checkpoint(checkpoint: Any, tmp_path: Path) 
 def test_tokenizer_files_of_transformers_5(patched: None, tmp_path: Path) -> None:
     from transformers import AutoTokenizer
 
-    from easi_eval.data.rehearsal import checkpoint as rehearsal
+    from rehearsal_data import checkpoint as rehearsal
 
     rehearsal.build(tmp_path)
     old = AutoTokenizer.from_pretrained(tmp_path)

@@ -1,8 +1,6 @@
-"""What a rehearsal runs, and what two of them in one output folder do to each other."""
+"""What a rehearsal runs."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import pytest
 
@@ -10,7 +8,6 @@ from easi_eval.benchmarks import ALL_KEYS, REHEARSED_KEYS
 from easi_eval.config import RunConfig
 from easi_eval.core.errors import EasiError
 from easi_eval.run.smoke import left_out, rehearse
-from easi_eval.run.smoke_hub import place
 
 
 def test_a_benchmark_without_rehearsal_questions_is_left_out_and_named() -> None:
@@ -34,19 +31,3 @@ def test_a_rehearsal_of_all_that_is_selected_changes_no_selection() -> None:
 def test_a_rehearsal_of_nothing_is_refused() -> None:
     with pytest.raises(EasiError, match="no questions for it: BLINK"):
         rehearse(RunConfig(smoke=True, benchmarks=("blink",)), 0, ("embspatial",))
-
-
-def test_of_two_trees_made_at_once_the_first_stays(tmp_path: Path) -> None:
-    root = tmp_path / "hub"
-    for name in ("first", "second"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "made-by").write_text(name)
-        place(tmp_path / name, root)
-    assert [path.name for path in tmp_path.iterdir()] == ["hub"]
-    assert (root / "made-by").read_text() == "first"
-
-
-def test_a_tree_that_cannot_be_placed_is_an_error(tmp_path: Path) -> None:
-    (tmp_path / "made").mkdir()
-    with pytest.raises(FileNotFoundError):
-        place(tmp_path / "made", tmp_path / "nowhere" / "hub")

@@ -259,7 +259,7 @@ class Benchmark:
         aliases: Further names on the command line.
         sources: Its definition for each backend.
         reasons: Its prompt asks the model to reason before it answers.
-        rehearsal: Function in ``data/rehearsal/questions.py`` that makes its questions for
+        rehearsal: Function in ``tests/rehearsal_data/questions.py`` that makes its questions for
             ``--smoke``, which leaves out benchmarks without one.
     """
 

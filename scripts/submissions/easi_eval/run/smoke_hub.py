@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 
-from .. import __version__
 from ..backends import make_backend
 from ..config import RunConfig
 from ..core.events import Notice
 from ..data.local_hub.server import LocalHub
 from ..data.needs import HubSettings
+from ..data.rehearsal import unpack
 from .context import RunContext, make_context
-from .smoke import MODEL, planned_hub, rehearsal_folder
-
-SEED = 20260801
+from .smoke import planned_hub, rehearsal_folder
 
 # Variables that would lead a client to the user's caches, or to another hub.
 _USERS_OWN = (
@@ -73,10 +68,8 @@ def rehearsal_hub(cfg: RunConfig) -> Iterator[HubSettings]:
 
     Within the block the process environment is changed to use this hub only.
     """
-    home = rehearsal_folder(cfg.output_dir)
-    root = _build(home)
     before = dict(os.environ)
-    with LocalHub(root) as served:
+    with LocalHub(unpack(rehearsal_folder(cfg.output_dir))) as served:
         for name in _USERS_OWN:
             os.environ.pop(name, None)
         for name in ("NO_PROXY", "no_proxy"):
@@ -89,35 +82,3 @@ def rehearsal_hub(cfg: RunConfig) -> Iterator[HubSettings]:
         finally:
             os.environ.clear()
             os.environ.update(before)
-
-
-def _build(home: Path) -> Path:
-    """The folder to serve, built once per version of the code that builds it.
-
-    It is built under another name and renamed at the end, so that an interruption never leaves an
-    incomplete folder.
-    """
-    from ..data.rehearsal import checkpoint, repositories
-
-    sources = sorted(Path(repositories.__file__).parent.glob("*.py"))
-    stamp = hashlib.sha256(
-        __version__.encode() + b"".join(path.read_bytes() for path in sources)
-    ).hexdigest()[:12]
-    root = home / f"hub-{stamp}"
-    if not root.exists():
-        part = home / f".hub-{os.getpid()}"
-        shutil.rmtree(part, ignore_errors=True)
-        repositories.build(part, SEED)
-        checkpoint.build(part / "models" / MODEL)
-        place(part, root)
-    return root
-
-
-def place(part: Path, root: Path) -> None:
-    """Move the finished folder to ``root``; if another smoke run made it first, that one stays."""
-    try:
-        part.rename(root)
-    except OSError:
-        if not root.exists():
-            raise
-        shutil.rmtree(part)

@@ -1,0 +1,1 @@
+"""Generators of the tiny data and model that ``--smoke`` serves; ``build.py`` makes the archive."""
