@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import signal
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from conftest import BACKENDS, Runs
+from easi_eval import cli
 from program import Launch, Results, RunFolder, run_folder, run_folders, twice, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.e2e, pytest.mark.faults]
@@ -183,8 +186,29 @@ def test_ctrl_c_ends_everything_and_says_how_to_go_on(stories: dict[str, Story])
     step = stories["vlmevalkit"].step("interrupted")
     assert step.launch.code == 130, step.launch.said
     assert step.gone < 1, "nothing is left when the program has ended"
-    assert "interrupted" in step.launch.err and "same command" in step.launch.err
+    assert "] Stopping; waiting for the workers to end\n" in step.launch.out
+    said, _, command = step.launch.err.splitlines()[-1].partition(" Resume with: ")
+    assert said == f"Interrupted; {step.answers} answers kept."
+    words = shlex.split(command)
+    program = next(place for place, word in enumerate(words) if word.endswith("run_easi_eval.py"))
+    assert cli.parse(words[program + 1 :]) == cli.parse(step.launch.options)
     assert "Traceback" not in step.launch.out + step.launch.err
+
+
+def test_sigterm_while_data_are_prepared_keeps_them(runs: Runs) -> None:
+    options = ["--smoke", "--no-rich", "--output-dir", runs.fresh("kills-prepare")]
+    with runs.user.start(*options, "--benchmarks", "blink") as launch:
+        wait_until(lambda: "] preparing the data" in launch.out, STARTING, launch)
+        os.kill(launch.process.pid, signal.SIGTERM)
+        launch.wait(90)
+    assert launch.code == 130, launch.said
+    assert "] Stopping" in launch.out
+    # The tiny data may be there by the time of the signal.
+    assert re.search(
+        r"^Interrupted (while preparing|before the first answer); .*kept\. Resume with: .*blink",
+        launch.err,
+        re.MULTILINE,
+    ), launch.said
 
 
 def test_ctrl_c_writes_table_and_payload_of_what_is_complete(stories: dict[str, Story]) -> None:

@@ -398,6 +398,7 @@ import os, sys, time
 from pathlib import Path
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 from easi_eval.engine.processes import supervisor
+from easi_eval.engine.processes.interrupts import announced
 from hostile import python
 
 mark, temper, seconds, log = sys.argv[1:]
@@ -416,9 +417,13 @@ def fork_once():
             time.sleep(30)
             os._exit(0)
         print("forked", forks[0], flush=True)
+def announce():
+    if temper == "stubborn":
+        os.write(1, b"stopping %d\\n" % len(supervisor.guard.descendants(os.getpid())))
 try:
     print("go", flush=True)
-    outcome = supervisor.run_job(job, Path(log), on_tick=fork_once, grace=3 if temper == "stubborn" else 60)
+    with announced(announce):
+        outcome = supervisor.run_job(job, Path(log), on_tick=fork_once, grace=3 if temper == "stubborn" else 60)
 except KeyboardInterrupt:
     print("interrupted", flush=True)
     time.sleep(0.5 if temper == "polite" else 0)      # what is gone now is gone without our own end
@@ -452,7 +457,11 @@ def test_a_second_interrupt_does_not_skip_the_cleaning_up(log: Path) -> None:
             time.sleep(0.05)
         assert main.wait(30) == 130 and time.monotonic() - began > 2.9
         assert marked(mark) == []
-        assert main.stdout is not None and main.stdout.read() == "go\ninterrupted\n"
+        assert main.stdout is not None
+        go, stopping, *end = main.stdout.read().splitlines()
+        assert [go, *end] == ["go", "interrupted"], "said once"
+        word, running = stopping.split()
+        assert word == "stopping" and int(running) >= 3, "said before anything of the job ended"
 
 
 def test_an_interrupt_while_the_job_starts_leaves_nothing(log: Path) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import errno
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -355,15 +356,29 @@ def test_a_broken_line_of_an_env_file_is_named_without_its_text(
 
 
 @pytest.mark.parametrize(
-    ("argv", "said"),
+    ("argv", "resume"),
     [
-        (["--model", "m"], "the same command goes on"),
-        (["--model", "m", "--rerun", "--", "-x"], "the same command without --rerun goes on"),
-        (["--model", "m", "--", "--rerun"], "the same command goes on"),
+        (["--model", "m"], ["--model", "m"]),
+        (["--model", "m", "--rerun", "--", "--x"], ["--model", "m", "--", "--x"]),
+        (["--model", "m", "--output-dir", "a b;c"], ["--model", "m", "--output-dir", "a b;c"]),
+        (["--model", "m", "--", "--rerun"], ["--model", "m", "--", "--rerun"]),
     ],
 )
-def test_an_interrupted_rerun_is_not_repeated_to_go_on(argv: list[str], said: str) -> None:
-    assert said in cli.interrupted(argv)
+def test_an_interrupt_ends_with_the_command_that_goes_on(
+    argv: list[str], resume: list[str]
+) -> None:
+    (line,) = cli.interrupted(cli.parse(argv), "Interrupted; 7 answers kept").splitlines()
+    said, _, command = line.partition(" Resume with: ")
+    assert said == "Interrupted; 7 answers kept."
+    words = shlex.split(command)
+    assert words[words.index("--model") :] == resume
+    assert cli.interrupted(cli.parse(argv), "") == f"Interrupted. Resume with: {command}"
+
+
+def test_the_command_that_goes_on_holds_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "a-secret-of-the-user")
+    cfg = cli.parse(["--model", "m", "--output-dir", "here/a-secret-of-the-user"])
+    assert "a-secret" not in cli.interrupted(cfg, "")
 
 
 def test_a_reader_that_has_seen_enough_is_no_error() -> None:

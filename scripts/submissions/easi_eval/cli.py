@@ -14,6 +14,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
@@ -253,10 +254,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             return code
     except EasiError as error:
         return _report(error, verbose)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         # The interruption may come from a closed terminal, which can no longer be written to.
         with contextlib.suppress(OSError):
-            print(interrupted(argv), file=sys.stderr)
+            print(str(interrupt) or "Interrupted", file=sys.stderr)
         return ExitCode.INTERRUPTED
     except BrokenPipeError:
         # The interpreter flushes stdout at exit and would report the closed pipe again.
@@ -299,14 +300,15 @@ def _full(error: BaseException) -> DiskFull:
     return full
 
 
-def interrupted(argv: Sequence[str]) -> str:
-    """Say how to continue after an interruption.
+def interrupted(cfg: RunConfig, what: str) -> str:
+    """Say in one line what was interrupted, and which command goes on.
 
-    ``--rerun`` starts over every time it is given, so the message tells to leave it out.
+    That one lacks ``--rerun``, which starts over every time it is given.
     """
-    ours = argv[: argv.index("--")] if "--" in argv else argv
-    which = "the same command without --rerun" if "--rerun" in ours else "the same command"
-    return f"interrupted: {which} goes on where this one stopped"
+    from .core.redact import Redactor
+
+    command = replace(cfg, rerun=False).command()
+    return Redactor.from_environ().line(f"{what or 'Interrupted'}. Resume with: {command}")
 
 
 def _main(argv: list[str]) -> int:
@@ -330,7 +332,10 @@ def _main(argv: list[str]) -> int:
 
     from .run.pipeline import run
 
-    return run(cfg, refusals)
+    try:
+        return run(cfg, refusals)
+    except KeyboardInterrupt as interrupt:
+        raise KeyboardInterrupt(interrupted(cfg, str(interrupt))) from None
 
 
 def _read(argv: Sequence[str]) -> dict[str, Any]:

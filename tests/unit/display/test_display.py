@@ -213,6 +213,26 @@ def test_an_interrupt_leaves_the_last_view(capsys: pytest.CaptureFixture[str]) -
     assert erase in ends[None] and erase not in ends[KeyboardInterrupt]
 
 
+def test_a_stop_is_said_at_once_whatever_else_is_drawn() -> None:
+    """Also while another thread draws: a signal handler says it, which may not wait."""
+    stream = io.StringIO()
+    console = Console(width=80, height=40, file=stream, force_terminal=True, color_system=None)
+    with LiveDisplay(stream, Clock(), console) as display:
+        display.on(WorkerPhase("w0", "answering"))
+        with display._lock:
+            display.stopping()
+    assert "Stopping; waiting for the workers to end" in stream.getvalue()
+
+
+def test_plain_says_a_stop_past_the_buffer(tmp_path: Path) -> None:
+    with (tmp_path / "out").open("w") as stream:
+        stream.write("half a line, still in the buffer")
+        display = PlainDisplay(stream, Clock())
+        display.stopping()
+        assert (tmp_path / "out").read_text() == "[0:00:00] Stopping\n"
+    PlainDisplay(io.StringIO()).stopping()  # no file: nothing to say it to
+
+
 def plain(events: Callable[[Clock], Iterable[Event]], encoding: str = "utf-8") -> list[str]:
     clock, raw = Clock(), io.BytesIO()
     with PlainDisplay(io.TextIOWrapper(raw, encoding=encoding), clock) as display:

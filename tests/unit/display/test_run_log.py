@@ -71,13 +71,15 @@ def test_one_line_of_progress_a_minute_while_answering(run: Followed) -> None:
     run.log.on(PhaseStarted("start", "2 workers"))
     for worker in ("w0", "w1"):
         run.log.on(WorkerPhase(worker, "answering"))
-    run.log.on(Progress("vsi_bench", 0, 5130, 0, 0))
-    run.log.on(Progress("blink", 0, 1901, 0, 0))
+    run.log.on(Progress("vsi_bench", 0, 5130, 0, 0, cost_left=5130))
+    run.log.on(Progress("blink", 0, 1901, 0, 0, cost_left=1901))
     run.log.on(PhaseStarted("answer"))
     before = len(run.lines)
     for second in range(1, 601):
         run.clock.now += 1
-        run.log.on(Progress("vsi_bench", 2 * second, 5130, second // 300, 2 * second))
+        done = 2 * second  # of two workers, each a second per question
+        times = (done, done, done, 5130 - done)
+        run.log.on(Progress("vsi_bench", done, 5130, second // 300, done, *times))
         run.log.tick()
     said = run.lines[before:]
     assert len(said) == 10

@@ -108,6 +108,10 @@ class LiveDisplay:
         with suppress(OSError) if error is not None else nullcontext():
             self._live.stop()
 
+    def stopping(self) -> None:
+        """Show that the run is being stopped, at the next drawing: within a quarter of a second."""
+        self._view.is_stopping = True
+
     def on(self, event: Event) -> None:
         """Update the view and print the lasting lines of the event above it."""
         with self._lock:
@@ -289,6 +293,8 @@ def _foot(view: RunView) -> list[Text]:
         lines.append(Text.assemble(("workers  ", "dim"), view.worker_summary, overflow="fold"))
     if view.started:
         lines.append(Text.assemble(("log      ", "dim"), str(view.started.log), overflow="fold"))
+    if view.is_stopping:
+        lines.append(Text(view.stopping, "bold"))
     return lines
 
 

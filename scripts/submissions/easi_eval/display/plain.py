@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
@@ -42,6 +43,10 @@ class Display(Protocol):
 
     def on(self, event: Event) -> None:
         """Take in one event and show it."""
+        ...
+
+    def stopping(self) -> None:
+        """Show that the run is being stopped; may be called by a signal handler."""
         ...
 
     def __enter__(self) -> Self: ...
@@ -187,6 +192,12 @@ class PlainDisplay(Lines):
         # After an error the reader of the pipe may be gone; that must not hide the error itself.
         with suppress(OSError) if error is not None else nullcontext():
             self._stream.flush()
+
+    def stopping(self) -> None:
+        """Write that the run is being stopped, past the stream's buffer, which may be in use."""
+        line = f"[{clock_time(self._view.elapsed)}] {self._view.stopping}\n"
+        with suppress(OSError):  # the terminal is gone, or the stream has no file
+            os.write(self._stream.fileno(), line.encode())
 
     def _line(self, text: str) -> None:
         self._write(f"[{clock_time(self._view.elapsed)}] {' '.join(text.split())}")

@@ -113,6 +113,7 @@ class RunView:
         self.data: dict[str, DataProgress] = {}  # what is being fetched now
         # Seconds of answering per second, of all workers together.
         self.effort = Rate(self.began)
+        self.is_stopping = False
         self._last_news = self.began
         self._asked: float | None = None  # when the first worker of this launch began to answer
 
@@ -278,6 +279,11 @@ class RunView:
     def uncounted(self) -> bool:
         """Whether the questions of some benchmark are unknown, so that totals are too low."""
         return any(row.total is None and not row.state for row in self.rows.values())
+
+    @property
+    def stopping(self) -> str:
+        """What is said after an interrupt."""
+        return "Stopping" + ("; waiting for the workers to end" if self.workers else "")
 
     @property
     def worker_summary(self) -> str:

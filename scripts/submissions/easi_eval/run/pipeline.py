@@ -25,7 +25,7 @@ from ..data.needs import HubSettings
 from ..display import make_display
 from ..display.run_log import RunLog
 from ..engine.processes.gpus import Machine, probe_machine
-from ..engine.processes.interrupts import interruptible, rearm
+from ..engine.processes.interrupts import announced, interruptible, rearm
 from ..scores.report import Trouble
 from ..scores.score_table import ScoreTable, State
 from ..submission.admission import check_admission
@@ -41,6 +41,7 @@ from .plan import Plan
 from .preflight import check, check_judge
 from .prepare import prepare
 from .resume import plan_run, set_aside, still_holds
+from .run_progress import answers_kept
 from .run_record import RunRecord
 from .smoke import planned_hub, rehearse
 from .smoke_hub import rehearsal
@@ -59,7 +60,8 @@ def run(asked: RunConfig, refusals: Refusals) -> int:
 
     Raises:
         EasiError: The run is refused, or cannot go on.
-        KeyboardInterrupt: The user interrupted the run; finished results are on disk.
+        KeyboardInterrupt: The user interrupted the run; finished results are on disk. Its text
+            says what is kept.
     """
     if asked.import_results is not None:
         return import_results(asked)
@@ -86,24 +88,28 @@ def carry_out(context: RunContext, plan: Plan, naming: Naming) -> int:
 
     Raises:
         EasiError: The run cannot go on, or the leaderboard did not accept the results.
-        KeyboardInterrupt: The user interrupted the run; finished results are on disk.
+        KeyboardInterrupt: The user interrupted the run; finished results are on disk. Its text
+            says what is kept.
     """
     record, files = RunRecord.of(context, plan), result_files(context, naming)
     if plan.todo:
         context, warning = check_judge(context)
+        prepared = False
         try:
             with (
                 make_display(context.cfg.no_rich, sys.stdout) as display,
+                announced(display.stopping),
                 RunLog(context.log, context.paths.events, display.on) as log,
             ):
                 begin(context, plan, record, files, log.on)
                 if warning:
                     log.on(Notice(warning, "warning"))
                 plan, model = prepare(context, plan, record, log.on)
+                prepared = True
                 evaluate(context, plan, model, record, log.on)
         except KeyboardInterrupt:
             keep_complete(context, plan, record, files)
-            raise
+            raise KeyboardInterrupt(what_is_kept(context.cfg, plan, prepared)) from None
     scores = collect(context, record.manifest)
     return deliver(context, plan, record, files, scores)
 
@@ -173,13 +179,24 @@ def keep_complete(context: RunContext, plan: Plan, record: RunRecord, files: Res
     complete = [row.key for row in scores.rows if row.state is State.COMPLETE]
     with suppress(OSError):  # after a hangup the terminal is gone
         print(
-            f"interrupted; writing table and payload ({len(complete)} of "
+            f"Stopped; writing table and payload ({len(complete)} of "
             f"{len(context.cfg.selected)} benchmarks complete)",
             flush=True,
         )
     files.write(scores, record.manifest.revisions)
     with suppress(OSError):
         show_summary(context, plan, record, scores, RESULT_FILES, files.notes())
+
+
+def what_is_kept(cfg: RunConfig, plan: Plan, prepared: bool) -> str:
+    """Say after an interrupt what the next launch need not do again."""
+    if count := answers_kept(cfg, plan):
+        return f"Interrupted; {count:,} answer{'s' if count > 1 else ''} kept"
+    if not prepared:
+        return "Interrupted while preparing; what was downloaded is kept"
+    if cfg.plain:
+        return "Interrupted; complete benchmarks are kept"
+    return "Interrupted before the first answer; the data are kept"
 
 
 # ---- --dry-run -----------------------------------------------------------------------------------

@@ -42,6 +42,15 @@ def has_unanswered(cfg: RunConfig, plan: Plan) -> bool:
     return pending(plan.paths.root, Work(plan.assignments(cfg.limit)))
 
 
+def answers_kept(cfg: RunConfig, plan: Plan) -> int:
+    """Return how many questions of the plan have an answer that a later launch will use."""
+    if cfg.plain:
+        return 0
+    state = JournalState.of(plan.paths.root, Work(plan.assignments(cfg.limit), plan.fingerprints))
+    state.poll()
+    return sum(answer.failure is None for answer in state.answers.values())
+
+
 class Watch:
     """Turns new records of the journals into events for the display and for ``giving_up``.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -13,6 +13,9 @@ class _Interrupts:
     """Signal handler that raises one KeyboardInterrupt for SIGINT, SIGTERM or SIGHUP.
 
     It does not raise inside ``defer_interrupts()``; there it is deferred.
+
+    Attributes:
+        announce: Called at once by the first signal, also where the interrupt is deferred.
     """
 
     def __init__(self) -> None:
@@ -20,12 +23,17 @@ class _Interrupts:
         self.raised = False
         self.pending = False
         self.depth = 0
+        self.announce: Callable[[], None] = lambda: None
 
     def __call__(self, signum: int, frame: FrameType | None) -> None:
+        if self.raised or self.pending:
+            return
         if self.depth:
             self.pending = True
-        elif not self.raised:
+        else:
             self.raised = True
+        self.announce()
+        if self.raised:
             raise KeyboardInterrupt
 
 
@@ -57,9 +65,22 @@ def interruptible() -> Iterator[None]:
         _interrupts.installed = False
 
 
+@contextmanager
+def announced(announce: Callable[[], None]) -> Iterator[None]:
+    """Have ``announce`` called as soon as an interrupt arrives inside this block.
+
+    The signal handler calls it, so it may take no lock and use no buffered stream.
+    """
+    before, _interrupts.announce = _interrupts.announce, announce
+    try:
+        yield
+    finally:
+        _interrupts.announce = before
+
+
 def rearm() -> None:
     """Let the next signal raise KeyboardInterrupt again; call it when the cleanup is done."""
-    _interrupts.raised = False
+    _interrupts.raised = _interrupts.pending = False
 
 
 @contextmanager
