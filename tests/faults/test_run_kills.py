@@ -35,6 +35,8 @@ class Step:
     answers: int
     results: Results | None = None
     gone: float = 0.0  # seconds until no process of it was left
+    running: str = ""  # what --status said before it was hit
+    after: str = ""  # and when it had ended
 
 
 @dataclass
@@ -70,18 +72,30 @@ class Story:
     def finish(self, name: str, *more: object, keys: tuple[str, ...] = KEYS) -> None:
         launch = self.runs.user.run(*self.options(*more, keys=keys))
         kept = Results.keep(self.out, self.out / "kept" / name) if launch.code == 0 else None
-        self.steps[name] = Step(launch, len(self.folder.answers), kept)
+        self.steps[name] = Step(launch, len(self.folder.answers), kept, after=self.status())
 
     def hit(self, name: str, signum: int) -> None:
-        """Signal the program itself, and nothing else, as soon as it has new answers."""
+        """Signal the program itself, and nothing else, as soon as it has new answers.
+
+        It is stopped while its status is asked for, so that it does not go on meanwhile.
+        """
         before = self.known()
         with self.runs.user.start(*self.options()) as launch:
             wait_until(lambda: self.known() >= before + MORE, STARTING, launch)
+            os.kill(launch.process.pid, signal.SIGSTOP)
+            running = self.status()
             os.kill(launch.process.pid, signum)
+            os.kill(launch.process.pid, signal.SIGCONT)
             launch.wait(90)
             gone = wait_until(lambda: not launch.alive(), 30)
         kept = Results.keep(self.out, self.out / "kept" / name) if signum == signal.SIGINT else None
-        self.steps[name] = Step(launch, self.known(), kept, gone)
+        self.steps[name] = Step(launch, self.known(), kept, gone, running, self.status())
+
+    def status(self) -> str:
+        """What ``--status`` says about the output folder."""
+        launch = self.runs.user.run("--status", "--output-dir", self.out)
+        assert launch.code == 0 and launch.err == "", launch.said
+        return launch.out
 
     def known(self) -> int:
         return sum(len(folder.answers) for folder in run_folders(self.out, self.backend))
@@ -234,6 +248,20 @@ def test_nothing_survives_our_own_sigkill(story: Story) -> None:
     step = story.step("killed")
     assert step.launch.code == -signal.SIGKILL, step.launch.said
     assert step.gone < 10
+
+
+def test_the_status_of_a_running_a_dead_and_a_finished_run(story: Story) -> None:
+    step = story.step("killed")
+    name = f"easi-smoke/Tiny-VLM on {story.backend}"
+    assert f"{name}: running" in step.running and "questions (" in step.running
+    assert f"{name}: dead; the same command resumes it\n" in step.after
+    assert re.search(r"^  \d+/\d+ questions \(\d+ %\)", step.after, re.MULTILINE)
+    after = story.step("added").after
+    total = sum(len(story.folder.items(key)) for key in KEYS)
+    assert f"{name}: finished\n" in after
+    assert int(re.findall(r"(\d+)/\d+ questions \(100 %\)", after)[0]) > total
+    if story.backend == BACKENDS[0]:
+        assert f"{name}: interrupted; the same command" in story.step("interrupted").after
 
 
 def test_a_killed_run_is_finished_by_the_same_command(story: Story, runs: Runs) -> None:

@@ -28,7 +28,7 @@ from .core.places import REPOSITORY
 from .core.suggest import nearest
 
 FOLDERS = ("HOME", "HF_HOME", "HF_HUB_CACHE", "LMUData", "XDG_CACHE_HOME", "TMPDIR")
-SHOWS_ONLY = ("--dry-run", "--list", "--version")
+SHOWS_ONLY = ("--dry-run", "--list", "--status", "--version")
 
 EXIT_CODES = """exit codes:
   0    complete (or --limit done as asked)
@@ -214,6 +214,11 @@ def build_parser() -> argparse.ArgumentParser:
         "--dry-run", action="store_true", help="print the plan and its commands; start nothing"
     )
     say.add_argument(
+        "--status",
+        action="store_true",
+        help="what every run in --output-dir is at: running, finished or dead, and how far",
+    )
+    say.add_argument(
         "--list", action="store_true", help="the benchmarks and their names in both backends"
     )
     say.add_argument(
@@ -318,6 +323,8 @@ def _main(argv: list[str]) -> int:
         return _print_version()
     if options.pop("list", False):
         return _print_benchmarks()
+    if options.pop("status", False):
+        return _print_status(options)
     if "verify" in options:
         return _verify(options)
     cfg = _config(options)
@@ -503,12 +510,15 @@ def _print_version() -> int:
     return ExitCode.COMPLETE
 
 
-def _verify(options: dict[str, object]) -> int:
+def _refuse_others(option: str, options: dict[str, object], taken: str, hint: str) -> None:
+    """Raise EasiError if ``option`` is given with others than ``taken`` and those of the display.
+
+    ``taken`` is a name in ``options``.
+    """
     others = [
         name
-        for name in options
-        if name not in ("verify", "verbose", "no_rich", "backend_args")
-        or (name == "backend_args" and options[name])
+        for name, value in options.items()
+        if name not in (taken, "verbose", "no_rich") and (name != "backend_args" or value)
     ]
     if others:
         name = (
@@ -516,9 +526,21 @@ def _verify(options: dict[str, object]) -> int:
             if others[0] == "backend_args"
             else f"--{others[0].replace('_', '-')}"
         )
-        raise EasiError(
-            f"--verify with {name}", hint="--verify checks one archive and takes no other option"
-        )
+        raise EasiError(f"{option} with {name}", hint=f"{option} {hint}")
+
+
+def _print_status(options: dict[str, object]) -> int:
+    _refuse_others("--status", options, "output_dir", "takes no other option than --output-dir")
+    folder = options.get("output_dir", RunConfig.output_dir)
+
+    from .run.status import show_status
+
+    print(show_status(Path(str(folder)).expanduser()))
+    return ExitCode.COMPLETE
+
+
+def _verify(options: dict[str, object]) -> int:
+    _refuse_others("--verify", options, "verify", "checks one archive and takes no other option")
     path = Path(str(options["verify"])).expanduser()
     if not path.is_file():
         raise EasiError(f"--verify: {path} is not a file", hint="name an easi_results.zip")

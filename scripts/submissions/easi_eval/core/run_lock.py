@@ -7,12 +7,15 @@ import fcntl
 import json
 import os
 import socket
+import struct
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
 from .errors import EasiError
 from .locks import NO_LOCKS, process_start
+
+FLOCK = "hhqqi4x"  # the kernel's struct flock: type, whence, start, length, pid
 
 
 @contextlib.contextmanager
@@ -60,6 +63,20 @@ def run_lock(path: Path) -> Iterator[None]:
             # The file is not deleted: otherwise one run could hold the deleted file while another
             # one creates and locks a new file of the same name.
             file.truncate(0)
+
+
+def is_locked(path: Path) -> bool:
+    """Whether a process holds the lock of a run; takes nothing, and so holds up no run."""
+    try:
+        with path.open(encoding="utf-8") as file:
+            wanted = struct.pack(FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+            try:
+                found = fcntl.fcntl(file, fcntl.F_GETLK, wanted)
+            except OSError as error:
+                return error.errno in NO_LOCKS and owner_alive(_owner(file))
+            return bool(struct.unpack(FLOCK, found)[0] != fcntl.F_UNLCK)
+    except OSError:
+        return False
 
 
 def _owner(file: TextIO) -> dict[str, Any]:
