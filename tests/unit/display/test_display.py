@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterable
+import threading
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,7 @@ from easi_eval.display import make_display
 from easi_eval.display.live import LiveDisplay, draw
 from easi_eval.display.plain import PlainDisplay
 from easi_eval.display.progress import Rate, RunView, Stage
+from program import wait_until
 
 MODEL = "an-organisation/a-rather-long-model-name-8B-Instruct"
 LOG = Path(
@@ -179,7 +181,7 @@ def test_downloads_are_shown_while_they_last() -> None:
 def test_live_display_leaves_notes_failures_and_a_clean_terminal() -> None:
     clock, stream = Clock(), io.StringIO()
     console = Console(width=80, height=40, file=stream, force_terminal=True, color_system=None)
-    with LiveDisplay(stream, clock, console) as display:
+    with LiveDisplay(stream, clock=clock, console=console) as display:
         for event in middle_of_a_run(clock):
             display.on(event)
         display.on(Notice("the hub is slow", "warning"))
@@ -199,7 +201,7 @@ def test_an_interrupt_leaves_the_last_view(capsys: pytest.CaptureFixture[str]) -
         clock, stream = Clock(), io.StringIO()
         console = Console(width=80, height=40, file=stream, force_terminal=True, color_system=None)
         try:
-            with LiveDisplay(stream, clock, console) as display:
+            with LiveDisplay(stream, clock=clock, console=console) as display:
                 for event in middle_of_a_run(clock):
                     display.on(event)
                 if error:
@@ -217,7 +219,7 @@ def test_a_stop_is_said_at_once_whatever_else_is_drawn() -> None:
     """Also while another thread draws: a signal handler says it, which may not wait."""
     stream = io.StringIO()
     console = Console(width=80, height=40, file=stream, force_terminal=True, color_system=None)
-    with LiveDisplay(stream, Clock(), console) as display:
+    with LiveDisplay(stream, clock=Clock(), console=console) as display:
         display.on(WorkerPhase("w0", "answering"))
         with display._lock:
             display.stopping()
@@ -231,6 +233,22 @@ def test_plain_says_a_stop_past_the_buffer(tmp_path: Path) -> None:
         display.stopping()
         assert (tmp_path / "out").read_text() == "[0:00:00] Stopping\n"
     PlainDisplay(io.StringIO()).stopping()  # no file: nothing to say it to
+
+
+def test_gpus_are_shown_while_their_driver_tells() -> None:
+    """A generator stands for the driver: it answers once and then fails."""
+    stream, told = io.StringIO(), threading.Event()
+
+    def driver() -> Iterator[str]:
+        yield "0: 71/80 GiB, 98 %; 1: 3/80 GiB, 0 %"
+        told.set()
+
+    console = Console(width=80, height=40, file=stream, force_terminal=True, color_system=None)
+    with LiveDisplay(stream, driver(), Clock(), console) as display:
+        wait_until(lambda: "gpus     0: 71/80 GiB, 98 %; 1: 3/80 GiB, 0 %" in stream.getvalue(), 60)
+        assert told.wait(60)
+        wait_until(lambda: not display._view.gpus, 60)
+    assert "gpus" not in stream.getvalue().rpartition("EASI")[2]
 
 
 def plain(events: Callable[[Clock], Iterable[Event]], encoding: str = "utf-8") -> list[str]:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -10,6 +11,7 @@ import pytest
 
 from easi_eval.core.errors import EasiError
 from easi_eval.engine.processes import gpus
+from easi_eval.engine.processes.gpu_use import gpu_use
 from easi_eval.engine.processes.gpus import Gpu, parse_listing, share, visible
 
 FOUR = tuple(Gpu(f"GPU-{letter * 8}-0000") for letter in "abcd")
@@ -131,7 +133,10 @@ def _ask(folder: Path, library: str, source: str, expression: str, **env: str) -
         ["cc", "-shared", "-fPIC", "-o", str(folder / library), str(folder / "source.c")],
         check=True,
     )
-    code = f"from easi_eval.engine.processes.gpus import *; print(repr({expression}))"
+    code = (
+        "import sys; from easi_eval.engine.processes.gpus import *; "
+        f"from easi_eval.engine.processes.gpu_use import gpu_use; print(repr({expression}))"
+    )
     environ = {**os.environ, "LD_LIBRARY_PATH": str(folder), "PATH": "", **env}
     answer = subprocess.run(
         [sys.executable, "-c", code], env=environ, check=True, text=True, stdout=subprocess.PIPE
@@ -148,6 +153,63 @@ def test_gpus_are_read_through_the_drivers_interface(tmp_path: Path) -> None:
     assert _ask(
         tmp_path, "libnvidia-ml.so.1", NVML, "visible_gpus()", CUDA_VISIBLE_DEVICES="1,0"
     ) == ("1", "0")
+
+
+# Four whole GPUs, of which the last one cannot tell how busy it is.
+USE = r"""
+#include <stdio.h>
+#include <string.h>
+typedef struct { unsigned long long total, free, used; } memory;
+typedef struct { unsigned gpu, memory; } rates;
+static int device[4];
+int nvmlInit_v2(void) { return 0; }
+int nvmlInitWithFlags(unsigned f) { return 0; }
+int nvmlShutdown(void) { return 0; }
+int nvmlDeviceGetCount_v2(unsigned *n) { *n = 4; return 0; }
+int nvmlDeviceGetHandleByIndex_v2(unsigned i, void **d) { *d = &device[i]; return 0; }
+int nvmlDeviceGetHandleByUUID(char *text, void **d) { *d = &device[text[4] - 'a']; return 0; }
+int nvmlDeviceGetIndex(void *d, unsigned *i) { *i = (int *)d - device; return 0; }
+int nvmlDeviceGetUUID(void *d, char *text, unsigned n) {
+    snprintf(text, n, "GPU-%c", (char)('a' + ((int *)d - device))); return 0; }
+int nvmlDeviceGetName(void *d, char *text, unsigned n) { snprintf(text, n, "Stand-in"); return 0; }
+int nvmlDeviceGetMigMode(void *d, unsigned *now, unsigned *later) { return 3; }
+int nvmlDeviceGetMemoryInfo(void *d, memory *m) {
+    m->total = 80ull << 30; m->used = (1ull + ((int *)d - device)) << 30; return 0; }
+int nvmlDeviceGetUtilizationRates(void *d, rates *r) {
+    if (d == &device[3]) return 3; r->gpu = 10 * ((int *)d - device); return 0; }
+"""
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")
+@pytest.mark.skipif(not importlib.util.find_spec("pynvml"), reason="needs nvidia-ml-py")
+@pytest.mark.parametrize(
+    ("mask", "nproc", "said"),
+    [
+        ("2,0", 1, "2: 3/80 GiB, 20 %; 0: 1/80 GiB, 0 %"),
+        ("GPU-b", 1, "1: 2/80 GiB, 10 %"),
+        ("0,1,2", 2, "0: 1/80 GiB, 0 %; 1: 2/80 GiB, 10 %"),
+        ("", 1, None),
+        ("0,3", 1, None),
+    ],
+)
+def test_the_use_of_the_gpus_of_a_run_is_read(
+    tmp_path: Path, mask: str, nproc: int, said: str | None
+) -> None:
+    """Of those in CUDA_VISIBLE_DEVICES that the workers are given; a GPU that fails ends it."""
+    asked = f"next(gpu_use({nproc}), None)"
+    assert _ask(tmp_path, "libnvidia-ml.so.1", USE, asked, CUDA_VISIBLE_DEVICES=mask) == said
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")
+def test_without_its_package_the_use_of_gpus_is_left_out(tmp_path: Path) -> None:
+    asked = "sys.modules.update(pynvml=None) or list(gpu_use(1))"
+    assert _ask(tmp_path, "libnvidia-ml.so.1", USE, asked, CUDA_VISIBLE_DEVICES="0") == []
+
+
+def test_without_a_gpu_there_is_no_use_to_tell() -> None:
+    if Path("/proc/driver/nvidia").exists():
+        pytest.skip("this machine has one")
+    assert list(gpu_use(1)) == []
 
 
 @pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")

@@ -6,7 +6,7 @@ import io
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext, suppress
 from types import TracebackType
 from typing import Self, TextIO
@@ -37,6 +37,7 @@ COLUMNS = {
 DISPENSABLE = ("bar", "rate", "failed", "state", "score", "left")
 LEFT_ALIGNED = ("", "benchmark", "state", "bar")
 GAP = 2  # between two columns
+GPUS_EVERY = 2.0  # seconds between two questions to the driver
 DOWNLOADS = 3  # downloads shown at a time
 _MEASURE = Console(file=io.StringIO())  # wraps texts and prints nothing
 STYLES = {
@@ -79,11 +80,14 @@ class LiveDisplay:
     def __init__(
         self,
         stream: TextIO,
+        gpus: Iterable[str] = (),
         clock: Callable[[], float] = time.monotonic,
         console: Console | None = None,
     ) -> None:
         self._view = RunView(clock)
         self._lock = threading.Lock()  # rich draws in another thread
+        self._gpus = gpus
+        self._over = threading.Event()
         self._console = console or Console(file=stream, highlight=False)
         self._live = Live(
             View(self._view, self._lock),
@@ -94,7 +98,16 @@ class LiveDisplay:
 
     def __enter__(self) -> Self:
         self._live.start()
+        threading.Thread(target=self._watch_gpus, name="use of the GPUs", daemon=True).start()
         return self
+
+    def _watch_gpus(self) -> None:
+        """Ask for the state of the GPUs, in a thread: the driver may take its time."""
+        for said in self._gpus:
+            self._view.gpus = said
+            if self._over.wait(GPUS_EVERY):
+                return
+        self._view.gpus = ""
 
     def __exit__(
         self,
@@ -103,6 +116,7 @@ class LiveDisplay:
         trace: TracebackType | None,
     ) -> None:
         # After an error or an interrupt the last state stays on the screen.
+        self._over.set()
         self._live.transient = error is None
         # The error may be that the terminal is gone; that must not hide the error itself.
         with suppress(OSError) if error is not None else nullcontext():
@@ -291,6 +305,8 @@ def _foot(view: RunView) -> list[Text]:
         lines.append(Text(f"         and {len(fetching) - DOWNLOADS} more", "dim"))
     if view.workers:
         lines.append(Text.assemble(("workers  ", "dim"), view.worker_summary, overflow="fold"))
+    if view.gpus:
+        lines.append(Text.assemble(("gpus     ", "dim"), view.gpus, overflow="fold"))
     if view.started:
         lines.append(Text.assemble(("log      ", "dim"), str(view.started.log), overflow="fold"))
     if view.is_stopping:

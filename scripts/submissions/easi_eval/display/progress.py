@@ -113,6 +113,7 @@ class RunView:
         self.data: dict[str, DataProgress] = {}  # what is being fetched now
         # Seconds of answering per second, of all workers together.
         self.effort = Rate(self.began)
+        self.gpus = ""
         self.is_stopping = False
         self._last_news = self.began
         self._asked: float | None = None  # when the first worker of this launch began to answer

@@ -24,6 +24,7 @@ from ..core.run_lock import run_lock
 from ..data.needs import HubSettings
 from ..display import make_display
 from ..display.run_log import RunLog
+from ..engine.processes.gpu_use import gpu_use
 from ..engine.processes.gpus import Machine, probe_machine
 from ..engine.processes.interrupts import announced, interruptible, rearm
 from ..scores.report import Trouble
@@ -94,10 +95,11 @@ def carry_out(context: RunContext, plan: Plan, naming: Naming) -> int:
     record, files = RunRecord.of(context, plan), result_files(context, naming)
     if plan.todo:
         context, warning = check_judge(context)
+        gpus = gpu_use(context.cfg.nproc) if context.model.needs_gpu else ()
         prepared = False
         try:
             with (
-                make_display(context.cfg.no_rich, sys.stdout) as display,
+                make_display(context.cfg.no_rich, sys.stdout, gpus) as display,
                 announced(display.stopping),
                 RunLog(context.log, context.paths.events, display.on) as log,
             ):

@@ -65,7 +65,7 @@ def visible(setting: str | None, machine: Sequence[Gpu]) -> tuple[str, ...]:
     tokens: list[str] = []
     devices: list[str] = []
     for token in (part.strip() for part in setting.split(",")):
-        device = _device(token, machine)
+        device = device_uuid(token, machine)
         if device is None:
             break
         tokens.append(token)
@@ -73,7 +73,7 @@ def visible(setting: str | None, machine: Sequence[Gpu]) -> tuple[str, ...]:
     return tuple(tokens) if len(set(devices)) == len(devices) else ()
 
 
-def _device(token: str, machine: Sequence[Gpu]) -> str | None:
+def device_uuid(token: str, machine: Sequence[Gpu]) -> str | None:
     """The UUID that one entry of CUDA_VISIBLE_DEVICES names, or None if it names no device."""
     if token.isdecimal():
         number = int(token)
