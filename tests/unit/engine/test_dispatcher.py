@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from collections import Counter
 from pathlib import Path
@@ -88,6 +89,33 @@ def generated(root: Path) -> Counter[tuple[str, str]]:
     """How often each question was answered, over all journals."""
     news = JournalState(root / "journal", EPOCHS).poll()
     return Counter(one.key for one in news if isinstance(one, Answer))
+
+
+def test_the_journal_is_on_the_disk_at_each_benchmarks_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The system's fsync is watched: what it was asked for and how much the file had then."""
+    real, synced = os.fsync, Counter[str]()
+
+    def fsync(file: int) -> None:
+        path = Path(f"/proc/self/fd/{file}").resolve()
+        synced[path.name[:2]] = path.read_text(encoding="utf-8").count('"kind":"answer"')
+        real(file)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    launch = Launch(tmp_path, a=3, b=2)
+    first, second = launch.join("w0"), launch.join("w1")
+    launch.serve(first, launch.take(first))
+    launch.serve(second, launch.take(second))
+    assert not synced, "one question of the benchmark is open"
+    launch.serve(first, launch.take(first))
+    assert synced == {"w0": 2, "w1": 1}, "all workers' answers to its questions"
+    launch.serve(second, launch.take(second))
+    assert synced == {"w0": 2, "w1": 1}
+    lease = launch.take(first)
+    launch.raised(first, lease)
+    launch.raised(second, launch.take(second))
+    assert synced == {"w0": 2, "w1": 3}, "the last one failed"
 
 
 def test_plan_serves_benchmarks_in_order_and_long_questions_first(tmp_path: Path) -> None:

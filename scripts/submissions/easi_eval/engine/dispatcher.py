@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -120,6 +121,7 @@ class Dispatcher:
         self._epochs = work.epochs
         self._digest = ""
         self._open: set[int] = set()  # places without an outcome
+        self._left: Counter[str] = Counter()  # how many of them each benchmark has
         self._answered: set[int] = set()  # places that were answered in this stage
         self._holder: dict[int, _Open] = {}  # the lease of each place that is held
         self._left_out: frozenset[str] = frozenset()
@@ -213,6 +215,7 @@ class Dispatcher:
         self._open = {
             place for place, item in enumerate(self._items) if not self._state.settled(item.key)
         }
+        self._left.update(self._items[place].benchmark for place in self._open)
         self._groups, self._chunk = items, chunk
         self._number = {key: number for number, key in enumerate(items)}
         self._pace = Pace(len(items))
@@ -259,6 +262,7 @@ class Dispatcher:
         An answer to a question that has an outcome already changes nothing: it was given under a
         lease that was taken back.
         """
+        self._unsynced.add(member.journal)
         if isinstance(record, Answer):
             place = self._place.get(record.key, -1)
             if place not in self._open:
@@ -271,7 +275,6 @@ class Dispatcher:
             member.journal.phase(record.phase)
         else:
             member.journal.loaded(record.made_with)
-        self._unsynced.add(member.journal)
 
     def finish(self, member: Member, number: int, raised: Sequence[RaisedQuestion]) -> None:
         """A lease is over; decide what becomes of the questions that raised.
@@ -471,10 +474,17 @@ class Dispatcher:
         self._end(self._place[item.key])
 
     def _end(self, place: int) -> None:
-        """A question has its outcome: no lease holds it any more."""
-        self._open.discard(place)
+        """A question has its outcome: no lease holds it any more.
+
+        With the last one of a benchmark the journal is written to the disk.
+        """
+        self._open.remove(place)
         if (entry := self._holder.pop(place, None)) is not None:
             entry.left.remove(place)
+        benchmark = self._items[place].benchmark
+        self._left[benchmark] -= 1
+        if not self._left[benchmark]:
+            self.sync()
 
     def _outcome(self, item: Item) -> bool | None:
         """Whether a question was answered in this stage; None if it is open."""
