@@ -78,7 +78,7 @@ def test_exact_strings_come_back(tmp_path: Path, text: str) -> None:
 
 def test_every_field_is_written(tmp_path: Path) -> None:
     given = Answer(
-        "b", "i", 1, None, 0.1, 2, "stop", 3, "f" * 16, "ValueError: no", "w1", 4, 5, "\n\n"
+        "b", "i", 1, None, 0.1, 2, "stop", 3, "f" * 16, "ValueError: no", "w1", 4, 5, "\n\n", 6.5
     )
     assert decode(encode(given)[:-1]) == given
     assert all(getattr(given, field.name) != field.default for field in dataclasses.fields(Answer))

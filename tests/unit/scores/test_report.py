@@ -10,12 +10,18 @@ import pytest
 
 from easi_eval.benchmarks import ALL_KEYS, CORE_KEYS, GROUPS, VLMEVALKIT, by_key
 from easi_eval.core.log_lines import telling_line
-from easi_eval.scores.report import Trouble, command_lines, summary, table_lines
+from easi_eval.scores.report import Trouble, command_lines, effort, summary, table_lines
 from easi_eval.scores.score_table import BenchmarkScore, Pool, Reading, ScoreTable, State, missing
 
 
 def line(
-    key: str, score: float = 50.0, failed: int = 0, unparsed: int | None = 3, flips: int | None = 0
+    key: str,
+    score: float = 50.0,
+    failed: int = 0,
+    unparsed: int | None = 3,
+    flips: int | None = 0,
+    seconds: float | None = None,
+    tokens: int | None = None,
 ) -> BenchmarkScore:
     pools = {"": Pool(score, 100.0)} if by_key(key).group else {}
     return BenchmarkScore(
@@ -29,6 +35,8 @@ def line(
         truncated=0,
         coin_flips=flips,
         pools=pools,
+        seconds=seconds,
+        tokens=tokens,
     )
 
 
@@ -44,7 +52,7 @@ def words(command: str) -> list[str]:
     return done.stdout.split("\0")[:-1]
 
 
-FULL = table(*(line(key, failed=1, flips=12) for key in ALL_KEYS))
+FULL = table(*(line(key, failed=1, flips=12, seconds=1140.0) for key in ALL_KEYS))
 
 
 @pytest.mark.parametrize("width", [80, 100, 140])
@@ -77,6 +85,34 @@ def test_columns_without_a_count_are_left_out() -> None:
     head = table_lines(table(line("blink")), 80)[0].split()
     assert head == ["benchmark", "score", "n", "unparsed", "state"]
     assert "flips" in table_lines(table(line("blink", flips=2)), 80)[0]
+
+
+def test_the_time_is_shown_where_it_is_known() -> None:
+    rows = [line("blink", seconds=3900.0), line("site_image", seconds=60.0), line("embspatial")]
+    rows.append(line("site_video", seconds=120.0))
+    lines = table_lines(table(*rows), 80)
+    head, shown = lines[0], {each.split()[0]: each for each in lines[2:-2]}
+    end = head.index("time") + len("time")
+    took = {name: each[end - 6 : end].strip() for name, each in shown.items()}
+    assert took == {
+        "SITE": "3 min",
+        "image": "60 s",
+        "video": "2 min",
+        "BLINK": "1h05m",
+        "EmbSpatial": "",
+    }
+
+
+def test_what_the_answers_took_is_one_line() -> None:
+    rows = [line(key, seconds=1280.0, tokens=133_000) for key in CORE_KEYS]
+    said = "46,170 questions in 3 h 12 min on 8 GPUs, 4.0/s, 1.2 M tokens"
+    assert effort(table(*rows), "8 GPUs") == said
+    assert said in summary(table(*rows, missing("spar_bench", "not run")), place="8 GPUs")
+    assert effort(table(*rows[:1]), "") == "5,130 questions in 21 min, 4.0/s, 133,000 tokens"
+    mixed = table(rows[0], line("embspatial", seconds=10.0))
+    assert effort(mixed, "") == "10,260 questions in 22 min, 8.0/s"
+    unknown = table(*rows[1:], line("vsi_bench"))
+    assert effort(unknown, "8 GPUs") == "", "of what is not known of all, nothing is said"
 
 
 def test_unknown_is_not_zero_and_missing_is_not_a_score() -> None:

@@ -34,6 +34,7 @@ def line(key: str, score: float = 100 / 3) -> BenchmarkScore:
         truncated=None,
         coin_flips=0,
         pools=pools,
+        seconds=125.04,
     )
 
 
@@ -57,6 +58,7 @@ def test_columns_and_digits() -> None:
         "failed": "2",
         "truncated": "",
         "coin_flips": "0",
+        "time": "125.0",
         "method": "",
         "comparable": "",
         "state": "complete",
@@ -112,6 +114,6 @@ def test_markdown_has_one_cell_per_column() -> None:
     text = markdown_text(table("blink", "site_image", "site_video"))
     lines = [one for one in text.splitlines() if one.startswith("|")]
     assert all(one.replace("\\|", "").count("|") == len(COLUMNS) + 1 for one in lines)
-    assert "| BLINK |  | 33.33 | 10 | 1 | 2 |  | 0 |  |  | complete |  |" in lines
+    assert "| BLINK |  | 33.33 | 10 | 1 | 2 |  | 0 | 2 min |  |  | complete |  |" in lines
     assert text.startswith("# EASI scores: org/m\\|x\n")
     assert "| EASI-8 average |  |  |" in text

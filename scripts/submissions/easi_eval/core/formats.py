@@ -52,6 +52,11 @@ def size(count: float) -> str:
     raise AssertionError("the last unit always returns")
 
 
+def large(count: int) -> str:
+    """Format a count: 12,345 and, from a million on, 1.2 M."""
+    return f"{count:,}" if count < 1_000_000 else f"{count / 1_000_000:,.1f} M"
+
+
 def percent(done: int, total: int) -> str:
     """Format a share in percent, rounded down: only a complete count shows 100 %."""
     return f"{100 * done // total} %" if total else ""

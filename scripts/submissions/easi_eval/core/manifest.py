@@ -44,11 +44,13 @@ class LaunchRecord(TypedDict, total=False):
     Attributes:
         started: UTC time of the start.
         versions: Library versions that were installed then.
+        place: What the model ran on: "8 GPUs", "2 CPU workers".
         workers: For each worker, what it says that it answers with.
     """
 
     started: str
     versions: dict[str, str]
+    place: str
     workers: list[dict[str, str]]
 
 

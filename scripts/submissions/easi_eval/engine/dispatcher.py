@@ -267,7 +267,7 @@ class Dispatcher:
             place = self._place.get(record.key, -1)
             if place not in self._open:
                 return
-            member.journal.answer(replace(record, worker=member.name))
+            member.journal.answer(replace(record, worker=member.name, at=round(time.time(), 3)))
             member.breaker.answered()
             self._answered.add(place)
             self._end(place)
@@ -462,6 +462,7 @@ class Dispatcher:
             worker=member.name,
             fence=fence,
             launch=self.work.launch,
+            at=round(time.time(), 3),
         )
         member.journal.answer(answer)
         self._unsynced.add(member.journal)

@@ -38,6 +38,7 @@ class Answer:
         launch: Number of the launch.
         cut: The stop string at which the model class cut off the rest of the model's text; "" if no
             cut was seen.
+        at: Unix time at which it was journalled; 0: an earlier version did not record it.
     """
 
     benchmark: str
@@ -54,6 +55,7 @@ class Answer:
     fence: int = 0
     launch: int = 0
     cut: str = ""
+    at: float = 0.0
 
     def __post_init__(self) -> None:
         if (self.text is None) == (self.failure is None):

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 
 from ..core.run_folder import RunPaths
@@ -108,6 +109,8 @@ class JournalState:
         self._deaths: Counter[Key] | None = None
         self.phases: dict[str, Phase] = {}  # worker -> the latest
         self._made_with: dict[str, Mapping[str, str]] = {}  # by file
+        self._launches: dict[str, int] = {}  # by file
+        self._began: dict[int, float] = {}  # launch -> when its first worker began to answer
 
     @classmethod
     def of(cls, run_root: Path, work: Work) -> JournalState:
@@ -249,12 +252,31 @@ class JournalState:
             cost_left=sum(cost for cost, answer in outcomes if not answer),
         )
 
+    def answering_time(self, benchmark: str) -> float | None:
+        """Seconds of the clock in which a benchmark was answered; None if they are not recorded.
+
+        Each outcome takes the time since the one before it, of any benchmark and worker of its
+        launch; the first one since a worker began to answer. So the times of all benchmarks add up
+        to the time in which the run was answering.
+        """
+        seconds = 0.0
+        before: dict[int, float] = dict(self._began)
+        outcomes = (answer for _, answer in self._best.values())
+        for answer in sorted(outcomes, key=attrgetter("at")):
+            if answer.benchmark == benchmark:
+                if not answer.at or answer.launch not in before:
+                    return None
+                seconds += max(answer.at - before[answer.launch], 0.0)
+            before[answer.launch] = answer.at or before.get(answer.launch, 0.0)
+        return seconds
+
     def _take(self, line: Line) -> None:
         """Take in one line of a journal."""
         record = line.record
         self._deaths = None
         in_hand = self._in_hand.get(line.file)
         if isinstance(record, Header):
+            self._launches[line.file] = record.launch
             if record.launch == self._launch:
                 self._in_hand[line.file] = in_hand = InHand()
                 in_hand.header = record
@@ -264,6 +286,9 @@ class JournalState:
                 self.phases[record.worker] = record
             if in_hand is not None:
                 in_hand.phase = record.phase
+            if record.phase == "answering":
+                launch = self._launches[line.file]
+                self._began[launch] = min(record.at, self._began.get(launch, record.at))
         elif isinstance(record, Loaded):
             self._made_with[line.file] = record.made_with
         elif isinstance(record, Answer):

@@ -21,6 +21,7 @@ from ..engine.journal_state import JournalState
 from ..engine.work import ItemList
 from ..scores import extraction, judging
 from ..scores.comparability import NOTE
+from ..scores.score_table import sum_known
 from .context import RunContext
 
 
@@ -136,11 +137,16 @@ class Acceptance:
         found = gather(
             context.cfg, context.backend, bench, folder, fingerprint, items, answers, judge
         )
+        score = replace(
+            found.score,
+            seconds=state.answering_time(bench.key) if answers else None,
+            tokens=sum_known(answer.tokens for answer in answers if answer.failure is None)
+            if answers
+            else None,
+        )
         made = state.made_with(answer.key for answer in answers)
         differing = mixed([versions or self._made_before for versions in made])
-        if not differing:
-            return found
-        note = f"its answers were made under several versions: {'; '.join(differing)}"
-        return replace(
-            found, score=replace(found.score, notes=(*found.score.notes, note), comparable=NOTE)
-        )
+        if differing:
+            note = f"its answers were made under several versions: {'; '.join(differing)}"
+            score = replace(score, notes=(*score.notes, note), comparable=NOTE)
+        return replace(found, score=score)

@@ -10,7 +10,7 @@ from typing import Any
 from .. import __version__
 from ..core.libraries import ALWAYS_RECORDED, RECORDED, decisive, normal
 from ..core.manifest import LaunchRecord, Manifest
-from ..engine.processes.gpus import machine_line
+from ..engine.processes.gpus import machine_line, probe_machine
 from ..scores.report import Trouble
 from ..scores.score_table import BenchmarkScore, State
 from .context import RunContext
@@ -42,6 +42,12 @@ class RunRecord:
         """Library versions to assume for answers of workers that reported none: the first ones."""
         return decisive(self.manifest.launches[0]["versions"])
 
+    @property
+    def place(self) -> str:
+        """What the model ran on in the launches of this run; "" if none recorded it."""
+        places = [launch["place"] for launch in self.manifest.launches if "place" in launch]
+        return " and ".join(dict.fromkeys(places))
+
     def keep(self, **changes: Any) -> None:
         """Change the manifest and write it."""
         self.manifest = replace(self.manifest, **changes)
@@ -57,6 +63,7 @@ class RunRecord:
         launch: LaunchRecord = {
             "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             "versions": self.manifest.versions,
+            "place": _place(self.context),
         }
         self.keep(
             machines=list(dict.fromkeys([*self.manifest.machines, here])),
@@ -93,6 +100,8 @@ class RunRecord:
             "notes": list(compared.notes),
             "warnings": list(compared.warnings),
             "method": score.method,
+            "seconds": score.seconds,
+            "tokens": score.tokens,
             "scores": {name: read.overall for name, read in score.by_method.items()},
         }
         incomplete = score.state is State.INCOMPLETE
@@ -108,6 +117,13 @@ class RunRecord:
         # Written at once, so that it survives a kill.
         self.manifest = self.manifest.with_state(key, **changes)
         self.keep()
+
+
+def _place(context: RunContext) -> str:
+    cfg, gpus = context.cfg, context.model.needs_gpu
+    count = (probe_machine().shared or cfg.nproc) if gpus else cfg.nproc
+    what = "GPU" if gpus else "CPU worker" if cfg.device == "cpu" else "worker"
+    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def _versions(context: RunContext) -> dict[str, str]:

@@ -37,5 +37,6 @@ def show_summary(
         retry=retry,
         files=[*(cfg.output_dir / name for name in files), *([context.log] if plan.todo else [])],
         notes=[*(f"skipped {key}: {reason}" for key, reason in plan.skipped), *notes],
+        place=record.place,
     )
     print("\n".join(map(Redactor.from_environ().line, lines)))

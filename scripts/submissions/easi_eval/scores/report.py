@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..benchmarks import GROUPS
-from .score_table import BenchmarkScore, ScoreTable, State, title_of
+from ..core.formats import duration, large, per_time, short_duration
+from .score_table import BenchmarkScore, ScoreTable, State, sum_known, title_of
 
 UNKNOWN = "?"
 
@@ -80,12 +81,24 @@ def _cells(score: BenchmarkScore, title: str) -> tuple[str, ...]:
         number,
         n if ran else "",
         *(_count(value, ran) for value in counts),
+        "" if score.seconds is None else short_duration(score.seconds),
         score.comparable,
         str(score.state),
     )
 
 
-HEAD = ("benchmark", "score", "n", "unparsed", "failed", "cut off", "flips", "comp", "state")
+HEAD = (
+    "benchmark",
+    "score",
+    "n",
+    "unparsed",
+    "failed",
+    "cut off",
+    "flips",
+    "time",
+    "comp",
+    "state",
+)
 
 
 def table_lines(table: ScoreTable, width: int = 80) -> list[str]:
@@ -105,16 +118,11 @@ def table_lines(table: ScoreTable, width: int = 80) -> list[str]:
         (
             "EASI-8 average",
             "-" if average is None else f"{average:.2f}",
-            "",
-            "",
-            "",
-            "",
-            "",
-            "",
+            *[""] * (len(HEAD) - 3),
             "" if average is not None else str(State.MISSING),
         )
     )
-    optional = ("failed", "cut off", "flips", "comp")
+    optional = ("failed", "cut off", "flips", "time", "comp")
     shown = [
         place
         for place, name in enumerate(HEAD)
@@ -130,6 +138,28 @@ def table_lines(table: ScoreTable, width: int = 80) -> list[str]:
         lines.append("  ".join((first.ljust(widths[0]), *numbers, row[-1])).rstrip())
     rule = "-" * min(width, max(len(line) for line in lines))
     return [lines[0], rule, *lines[1:-1], rule, lines[-1]]
+
+
+def effort(table: ScoreTable, place: str) -> str:
+    """Return how long the answers took, or "" if that is not known of every benchmark.
+
+    For example "38,187 questions in 3 h 12 min on 8 GPUs, 3.3/s, 1.2 M tokens".
+
+    Args:
+        table: The scores.
+        place: What the model ran on.
+    """
+    rows = [row for row in table.rows if row.n]
+    seconds = sum_known(row.seconds for row in rows)
+    if not seconds:
+        return ""
+    count, tokens = sum(row.n for row in rows), sum_known(row.tokens for row in rows)
+    parts = [
+        f"{count:,} questions in {duration(seconds)}" + (f" on {place}" if place else ""),
+        per_time(count / seconds),
+        f"{large(tokens)} tokens" if tokens else "",
+    ]
+    return ", ".join(filter(None, parts))
 
 
 def footnotes(table: ScoreTable) -> list[str]:
@@ -191,6 +221,7 @@ def summary(
     retry: Sequence[str] = (),
     files: Sequence[Path] = (),
     notes: Sequence[str] = (),
+    place: str = "",
 ) -> list[str]:
     """Return the whole text as lines of at most ``width`` characters.
 
@@ -203,11 +234,14 @@ def summary(
         retry: The command (argv) that runs again what is not complete.
         files: The files that were written.
         notes: Remarks below the table.
+        place: What the model ran on.
     """
     lines = [f"{table.model} on {table.backend}", ""]
     if suspicious := warning_lines(table):
         lines += [*(part for warning in suspicious for part in _wrap(warning, width, "", "  ")), ""]
     lines += table_lines(table, width)
+    if took := effort(table, place):
+        lines += _wrap(took, width, "", "  ")
     if table.easi8_average is None and (lacking := table.lacking()):
         lines += _wrap(
             f"The average needs all of EASI-8; not complete: {', '.join(lacking)}", width, "", ""

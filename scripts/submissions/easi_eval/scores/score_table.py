@@ -8,8 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from typing import TypeVar
 
 from ..benchmarks import ALL_KEYS, CORE_KEYS, GROUPS, Group, by_key, group_by_key, headline_keys
+
+N = TypeVar("N", int, float)
 
 
 class State(StrEnum):
@@ -87,6 +90,8 @@ class BenchmarkScore:
             ``note`` or ``no``, see ``comparability.py``); "" if that was not determined.
         cut: Number of answers of which the model class kept only the beginning.
         warnings: Warnings about the answers, shown above the table (``canaries.py``).
+        seconds: Time of answering (``JournalState.answering_time``).
+        tokens: Number of tokens that the model generated.
     """
 
     key: str
@@ -106,6 +111,8 @@ class BenchmarkScore:
     comparable: str = ""
     cut: int = 0
     warnings: tuple[str, ...] = ()
+    seconds: float | None = None
+    tokens: int | None = None
 
 
 def missing(key: str, reason: str, state: State = State.MISSING) -> BenchmarkScore:
@@ -115,9 +122,10 @@ def missing(key: str, reason: str, state: State = State.MISSING) -> BenchmarkSco
     )
 
 
-def _sum(counts: Iterable[int | None]) -> int | None:
+def sum_known(counts: Iterable[N | None]) -> N | None:
+    """Return the sum, or None if a summand is unknown."""
     known = list(counts)
-    return None if None in known else sum(count for count in known if count is not None)
+    return None if None in known else sum((count for count in known if count is not None), 0)
 
 
 def _worst(states: Iterable[State]) -> State:
@@ -157,13 +165,15 @@ def combine(group: Group, rows: Mapping[str, BenchmarkScore]) -> BenchmarkScore:
         key=group.key,
         reading=Reading(overall, parts, why),
         n=sum(row.n for row in members),
-        total=_sum(row.total for row in members),
+        total=sum_known(row.total for row in members),
         state=state,
         reason="; ".join(whys),
-        unparsed=_sum(row.unparsed for row in members),
+        unparsed=sum_known(row.unparsed for row in members),
         failed=sum(row.failed for row in members),
-        truncated=_sum(row.truncated for row in members),
-        coin_flips=_sum(row.coin_flips for row in members),
+        truncated=sum_known(row.truncated for row in members),
+        coin_flips=sum_known(row.coin_flips for row in members),
+        seconds=sum_known(row.seconds for row in members),
+        tokens=sum_known(row.tokens for row in members),
         method=members[0].method if alike else "",
         by_method={} if lacking or not alike else _by_method(members, list(parts)),
         comparable=max((row.comparable for row in members), key=("", "yes", "note", "no").index),

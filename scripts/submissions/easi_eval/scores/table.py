@@ -11,6 +11,7 @@ import io
 from collections.abc import Iterator
 
 from ..benchmarks import GROUPS
+from ..core.formats import duration
 from .report import footnotes, warning_lines
 from .score_table import BenchmarkScore, ScoreTable, State, title_of
 
@@ -23,6 +24,7 @@ COLUMNS = (
     "failed",
     "truncated",
     "coin_flips",
+    "time",
     "method",
     "comparable",
     "state",
@@ -50,6 +52,7 @@ def _record(name: str, part: str, score: BenchmarkScore) -> dict[str, str]:
         "failed": _cell(score.failed),
         "truncated": _cell(score.truncated),
         "coin_flips": _cell(score.coin_flips),
+        "time": "" if score.seconds is None else f"{score.seconds:.1f}",
         "method": score.method,
         "comparable": score.comparable,
         "state": str(score.state),
@@ -146,16 +149,18 @@ def markdown_text(table: ScoreTable) -> str:
         *(f"- {_plain(warning)}" for warning in suspicious),
         *([""] if suspicious else []),
         (
-            "| benchmark | part | score | n | unparsed | failed | truncated | coin flips | method "
-            "| comparable | state | reason |"
+            "| benchmark | part | score | n | unparsed | failed | truncated | coin flips | time "
+            "| method | comparable | state | reason |"
         ),
-        "|---|---|---:|---:|---:|---:|---:|---:|---|---|---|---|",
+        "|---|---|---:|---:|---:|---:|---:|---:|---:|---|---|---|---|",
     ]
     for record in records(table):
         name = record["benchmark"]
         title = "EASI-8 average" if name == AVERAGE else "" if record["part"] else title_of(name)
         score = f"{float(record['score']):.2f}" if record["score"] else ""
-        cells = (title, record["part"], score, *(record[column] for column in COLUMNS[3:]))
+        took = duration(float(record["time"])) if record["time"] else ""
+        shown = {**record, "score": score, "time": took}
+        cells = (title, *(shown[column] for column in COLUMNS[1:]))
         lines.append("| " + " | ".join(_plain(cell) for cell in cells) + " |")
     if notes := footnotes(table):
         lines += ["", *(f"- {_plain(note)}" for note in notes)]

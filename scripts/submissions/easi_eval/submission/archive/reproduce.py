@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 
 from ...benchmarks import ALL_KEYS, CORE_KEYS
+from ...core.formats import duration
 from ...core.manifest import BenchmarkState, Manifest
 from ...scores.score_table import State, title_of
 
@@ -76,14 +77,14 @@ def reproduce(manifest: Manifest, adopted: Mapping[str, str] | None = None) -> s
         "",
         "## Benchmarks",
         "",
-        "| benchmark | task | how answers were read | state |",
-        "|---|---|---|---|",
+        "| benchmark | task | how answers were read | time | state |",
+        "|---|---|---|---:|---|",
     ]
     for key in (key for key in ALL_KEYS if key in manifest.benchmarks):
         state = manifest.benchmarks[key]
         lines.append(
             f"| {title_of(key)} | {state.settings.get('task', '')} | {_method(state)} | "
-            f"{state.state or 'open'} |"
+            f"{_time(state)} | {state.state or 'open'} |"
         )
     for key, folder in (adopted or {}).items():
         lines.append(
@@ -105,6 +106,11 @@ def reproduce(manifest: Manifest, adopted: Mapping[str, str] | None = None) -> s
 def _revision(asked: str, commit: str | None) -> str:
     name = asked or "main"
     return f"{name} (commit {commit})" if commit and commit != asked else name
+
+
+def _time(state: BenchmarkState) -> str:
+    seconds = state.evidence.get("seconds")
+    return duration(seconds) if isinstance(seconds, (int, float)) else ""
 
 
 def _method(state: BenchmarkState) -> str:
