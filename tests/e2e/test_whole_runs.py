@@ -195,6 +195,23 @@ def test_what_the_screen_says(whole: Whole) -> None:
     assert "Traceback" not in answered and len(answered) > 500
 
 
+def test_the_time_of_answering_stands_wherever_the_scores_do(whole: Whole) -> None:
+    states = whole.folder.manifest["benchmarks"]
+    seconds = {key: states[key]["evidence"]["seconds"] for key in KEYS}
+    for key in KEYS:
+        assert float(whole.results.line(key)["time"]) == pytest.approx(seconds[key], abs=0.051)
+    asked = sum(len(whole.folder.items(key)) for key in KEYS)
+    assert f"{asked:,} questions in " in whole.launch.out and " CPU worker" in whole.launch.out
+    answers = [answer["at"] for answer in whole.folder.answers]
+    began = min(
+        phase["at"] for phase in whole.folder.records("phase") if phase["phase"] == "answering"
+    )
+    assert sum(seconds.values()) == pytest.approx(max(answers) - began, abs=0.1)
+    with zipfile.ZipFile(whole.results.zip) as archive:
+        text = archive.read("REPRODUCE.md").decode()
+    assert "| how answers were read | time | state |" in text
+
+
 def test_the_log_can_be_followed(whole: Whole) -> None:
     (log,) = whole.launch.logs
     lines = log.read_text(encoding="utf-8").splitlines()

@@ -99,6 +99,19 @@ def test_launches_follow_each_other_and_the_last_one_is_read(tmp_path: Path) -> 
     assert [event for _, event in last_launch(path)] == [STARTED, Notice("second")]
 
 
+def test_of_a_long_launch_the_last_counts_are_read(tmp_path: Path) -> None:
+    clock, path = Clock(), tmp_path / "events.jsonl"
+    log = EventLog(path, Redactor(), clock)
+    log.on(STARTED)
+    for key in ("blink", "vsi_bench"):
+        for done in range(1, 3001):
+            clock.now += 1
+            log.on(Progress(key, done, 3000, 0, done))
+    found = [event for _, event in last_launch(path)]
+    assert found[:2] == [STARTED, Progress("blink", 3000, 3000, 0, 3000)]
+    assert found[-1] == Progress("vsi_bench", 3000, 3000, 0, 3000) and len(found) < 1100
+
+
 def test_no_file_and_foreign_lines_are_no_events(tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
     assert list(last_launch(path)) == []

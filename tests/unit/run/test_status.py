@@ -130,17 +130,18 @@ def test_a_run_that_has_the_lock_and_no_event_yet(tmp_path: Path) -> None:
     run = Folder(tmp_path)
     with held(run.paths.lock):
         assert run.status[0] == "org/model on vlmevalkit: running"
-        assert run.status[1] == "2 benchmarks not counted yet"
+        assert run.status[1] == "not counted yet: vsi_bench and blink"
 
 
 def test_finished_interrupted_and_incomplete(tmp_path: Path) -> None:
-    done = BenchmarkState("f", state="complete", evidence={"rows": 5130, "total": 5130})
+    evidence: dict[str, object] = {"rows": 5130, "total": 5130, "failed": 3, "seconds": 1710.0}
+    done = BenchmarkState("f", state="complete", evidence=evidence)
     run = Folder(tmp_path / "finished", vsi_bench=done)
     run.begin()
     run.tell(BenchmarkScored("vsi_bench", 30.0, "complete"), RunEnded())
     assert run.status[:2] == [
         "org/model on vlmevalkit: finished",
-        "5,130/5,130 questions (100 %)",
+        "5,130/5,130 questions (100 %), 3.0/s, in 28 min, 3 failed",
     ]
     run = Folder(tmp_path / "interrupted")
     run.begin()
@@ -156,7 +157,7 @@ def test_finished_interrupted_and_incomplete(tmp_path: Path) -> None:
     run.tell(BenchmarkScored("blink", None, "failed", "30 of 1901 items failed"), RunEnded())
     assert run.status[:3] == [
         "org/model on vlmevalkit: not complete; the same command goes on",
-        "5,130/7,031 questions (72 %)",
+        "5,130/7,031 questions (72 %), 3 failed",
         "last error: BLINK: 30 of 1901 items failed",
     ]
 
@@ -172,7 +173,7 @@ def test_a_folder_of_a_version_without_events_is_counted_in_its_journal(tmp_path
         journal.answer(Answer("blink", "1", 0, None, 1.0, failure="Error: no", launch=3))
     assert run.status == [
         "org/model on vlmevalkit: not complete; the same command goes on",
-        "2/4 questions (50 %), 1 failed, 1 benchmarks not counted yet",
+        "2/4 questions (50 %), 1 failed, not counted yet: vsi_bench",
         "blink 2/4",
         str(run.paths.root),
     ]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +19,7 @@ from .events import DataProgress, Event, Progress, RunStarted
 from .redact import Redactor
 
 STARTED = b'"event": "RunStarted"'
+RECENT = 1000  # last lines of which every count is read
 EVERY = 1.0  # seconds between two written counts of one benchmark, or of one download
 _KINDS: dict[str, type] = {kind.__name__: kind for kind in get_args(Event)}
 
@@ -85,16 +86,29 @@ def stamp(at: float) -> str:
 def last_launch(path: Path) -> Iterator[tuple[float, Event]]:
     """Yield the events of the last launch, each with its Unix time; none if there is no file.
 
-    Incomplete lines, and events of other versions of this program, are left out.
+    Counts that a later one replaces are left out, but for the latest ones, which tell a rate. So
+    are incomplete lines, and events of other versions of this program.
     """
     try:
         data = path.read_bytes()
     except OSError:
         return
     began = data.rfind(b"\n", 0, max(data.rfind(STARTED), 0)) + 1
-    for line in data[began:].splitlines():
+    for line in _needed(data[began:].splitlines()):
         with contextlib.suppress(ValueError, TypeError, KeyError):
             yield _decode(line)
+
+
+def _needed(lines: Sequence[bytes]) -> list[bytes]:
+    kept, counted = list[bytes](), set[bytes]()
+    for age, line in enumerate(reversed(lines)):
+        if b'"event": "Progress"' in line:
+            benchmark = line.partition(b'"benchmark": ')[2].partition(b",")[0]
+            if benchmark in counted and age > RECENT:
+                continue
+            counted.add(benchmark)
+        kept.append(line)
+    return kept[::-1]
 
 
 def _decode(line: bytes) -> tuple[float, Event]:

@@ -100,6 +100,7 @@ class RunRecord:
             "notes": list(compared.notes),
             "warnings": list(compared.warnings),
             "method": score.method,
+            "failed": score.failed,
             "seconds": score.seconds,
             "tokens": score.tokens,
             "scores": {name: read.overall for name, read in score.by_method.items()},

@@ -19,7 +19,7 @@ from ..display.progress import RunView
 from ..display.run_log import progress_line
 from ..engine.journal_state import JournalState
 from ..engine.work import ItemList, Work
-from ..scores.score_table import State
+from ..scores.score_table import State, sum_known
 
 WIDTH = 80
 DONE = (State.COMPLETE, State.PARTIAL)
@@ -143,13 +143,15 @@ class _Status:
         )
         backend = manifest.fields.get("backend", self.paths.root.parent.name)
         head = f"{manifest.modelName or self.paths.root.name} on {backend}: {self.state}"
-        uncounted = [key for key in manifest.benchmarks if key not in self.counts]
+        uncounted = [view.title(key) for key in manifest.benchmarks if key not in self.counts]
+        took = sum_known(_seconds(state) for state in manifest.benchmarks.values())
         parts = [
             f"{done:,}/{total:,} questions ({percent(done, total)})" if total else "",
             per_time(view.all_rate) if self.running else "",
             f"{duration(view.all_eta)} left" if self.running and view.all_eta else "",
+            f"{per_time(done / took)}, in {duration(took)}" if took and done == total else "",
             f"{failed:,} failed" if failed else "",
-            f"{len(uncounted)} benchmarks not counted yet" if uncounted else "",
+            f"not counted yet: {' and '.join(uncounted)}" if uncounted else "",
         ]
         now = [
             f"{view.title(key)} {count.done:,}/{count.total:,}"
@@ -164,6 +166,11 @@ class _Status:
                 lines.append(f"workers: {view.worker_summary}")
         lines.append(f"last error: {self.error}" if self.error else "")
         return [line for line in lines if line]
+
+
+def _seconds(state: BenchmarkState) -> float | None:
+    seconds = state.evidence.get("seconds")
+    return seconds if isinstance(seconds, (int, float)) else None
 
 
 class _Clock:
@@ -185,7 +192,8 @@ def _counts(
     for key, state in states.items():
         rows, row = state.evidence.get("rows"), view.rows.get(key) if view else None
         if state.state in DONE and isinstance(rows, int):
-            found[key] = Counted(rows, rows, 0)
+            failed = state.evidence.get("failed")
+            found[key] = Counted(rows, rows, failed if isinstance(failed, int) else 0)
         elif row and row.total is not None:
             found[key] = Counted(row.done, row.total, row.failed)
         else:
