@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
 from rich.console import Console
+from rich.text import Text
 
 from easi_eval.benchmarks import BENCHMARKS
 from easi_eval.core.events import (
@@ -41,6 +43,9 @@ STARTED = RunStarted(
     LOG,
     ("a note about [brackets]",),
 )
+
+
+MAIN_SCREEN = "\x1b[?1049l"
 
 
 class Clock:
@@ -97,7 +102,7 @@ def drawn(view: RunView, width: int, height: int = 50) -> list[str]:
     console = Console(
         width=width, height=height, record=True, file=io.StringIO(), force_terminal=True
     )
-    console.print(draw(view, width, height))
+    console.print(draw(view, (), width, height))
     return [line.rstrip() for line in console.export_text().splitlines()]
 
 
@@ -192,8 +197,9 @@ def test_live_display_leaves_notes_failures_and_a_clean_terminal() -> None:
         "failed MMSI-Bench: KeyError: 'answer'",
         "warning: the hub is slow",
     ):
-        assert line in text
+        assert line in text.partition(MAIN_SCREEN)[2]
     assert text.count("\x1b[?25l") == text.count("\x1b[?25h") == 1, "the cursor is back"
+    assert text.count("\x1b[?1049h") == text.count(MAIN_SCREEN) == 1, "and the main screen"
 
 
 def test_an_interrupt_leaves_the_last_view(capsys: pytest.CaptureFixture[str]) -> None:
@@ -210,9 +216,34 @@ def test_an_interrupt_leaves_the_last_view(capsys: pytest.CaptureFixture[str]) -
             pass
         return stream.getvalue()
 
-    erase = "\x1b[2K"
-    ends = {error: shown(error).rpartition("workers")[2] for error in (None, KeyboardInterrupt)}
-    assert erase in ends[None] and erase not in ends[KeyboardInterrupt]
+    after = {error: shown(error).partition(MAIN_SCREEN)[2] for error in (None, KeyboardInterrupt)}
+    assert "workers" not in after[None] and "workers" in after[KeyboardInterrupt]
+    assert "a note about [brackets]" in after[None] and "a note" in after[KeyboardInterrupt]
+
+
+def test_the_latest_lines_are_shown_where_there_is_room() -> None:
+    view = view_of(middle_of_a_run)
+    lines = [Text(f"line {number} {'of words ' * 20}") for number in range(30)]
+    for height in range(17, 60):
+        console = Console(width=80, height=height, file=io.StringIO(), record=True)
+        console.print(draw(view, lines, 80, height))
+        shown = console.export_text().splitlines()
+        assert len(shown) <= height and any("workers" in line for line in shown)
+        found = [int(line.split()[1]) for line in shown if line.startswith("line ")]
+        assert found == list(range(30 - len(found), 30))
+    assert len(found) > 5
+
+
+def test_what_is_written_to_stderr_is_kept_for_the_main_screen(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    stream = io.StringIO()
+    console = Console(width=80, height=40, file=stream, force_terminal=True, color_system=None)
+    with LiveDisplay(stream, clock=Clock(), console=console):
+        print("a warning of\na library", file=sys.stderr)
+    print("later", file=sys.stderr)
+    assert "a warning of\na library\n" in stream.getvalue().partition(MAIN_SCREEN)[2]
+    assert capsys.readouterr().err == "later\n"
 
 
 def test_a_stop_is_said_at_once_whatever_else_is_drawn() -> None:
@@ -223,7 +254,7 @@ def test_a_stop_is_said_at_once_whatever_else_is_drawn() -> None:
         display.on(WorkerPhase("w0", "answering"))
         with display._lock:
             display.stopping()
-    assert "Stopping; waiting for the workers to end" in stream.getvalue()
+        wait_until(lambda: "Stopping; waiting for the workers to end" in stream.getvalue(), 60)
 
 
 def test_plain_says_a_stop_past_the_buffer(tmp_path: Path) -> None:
@@ -248,7 +279,7 @@ def test_gpus_are_shown_while_their_driver_tells() -> None:
         wait_until(lambda: "gpus     0: 71/80 GiB, 98 %; 1: 3/80 GiB, 0 %" in stream.getvalue(), 60)
         assert told.wait(60)
         wait_until(lambda: not display._view.gpus, 60)
-    assert "gpus" not in stream.getvalue().rpartition("EASI")[2]
+    assert not any("gpus" in line for line in drawn(display._view, 80))
 
 
 def plain(events: Callable[[Clock], Iterable[Event]], encoding: str = "utf-8") -> list[str]:
@@ -499,7 +530,7 @@ def test_the_done_part_of_a_bar_is_never_fainter_than_the_rest(no_color: bool) -
     view.on(timed("a", 10, 40, 10))
     segments = [
         segment
-        for segment in console.render(draw(view, 140, 50))
+        for segment in console.render(draw(view, (), 140, 50))
         if "━" in segment.text and segment.style
     ]
     done, *rest = [segment.style for segment in segments if segment.style]

@@ -7,7 +7,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext, redirect_stderr, suppress
 from types import TracebackType
 from typing import Self, TextIO
 
@@ -72,9 +72,11 @@ Cells = dict[str, Text | Bar]  # of one line of the table, by column
 
 
 class LiveDisplay:
-    """Redraws the view on a terminal until the context is left.
+    """Redraws the view on the terminal's alternate screen until the context is left.
 
-    Lines that the user may want to read later are printed above the view and stay (``lasting``).
+    A terminal of another size wraps what was drawn on its main screen, and scrolls it where it
+    cannot be erased. Lines that the user may want to read later (``lasting``, and what this process
+    writes to stderr) are shown where there is room, and printed when the main screen is back.
     """
 
     def __init__(
@@ -89,15 +91,20 @@ class LiveDisplay:
         self._gpus = gpus
         self._over = threading.Event()
         self._console = console or Console(file=stream, highlight=False)
+        self._lines: list[Text] = []
         self._live = Live(
-            View(self._view, self._lock),
+            View(self._view, self._lines, self._lock),
             console=self._console,
+            screen=True,
             refresh_per_second=4,
-            transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
         )
+        self._stderr = redirect_stderr(_ByLine(self._keep))
 
     def __enter__(self) -> Self:
         self._live.start()
+        self._stderr.__enter__()
         threading.Thread(target=self._watch_gpus, name="use of the GPUs", daemon=True).start()
         return self
 
@@ -115,27 +122,45 @@ class LiveDisplay:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        # After an error or an interrupt the last state stays on the screen.
         self._over.set()
-        self._live.transient = error is None
+        self._stderr.__exit__(kind, error, trace)
         # The error may be that the terminal is gone; that must not hide the error itself.
         with suppress(OSError) if error is not None else nullcontext():
             self._live.stop()
+            for line in self._lines:
+                self._console.print(line, soft_wrap=True)
+            if error is not None:  # the state in which the run ended
+                self._console.print(draw(self._view, (), *self._console.size))
 
     def stopping(self) -> None:
         """Show that the run is being stopped, at the next drawing: within a quarter of a second."""
         self._view.is_stopping = True
 
     def on(self, event: Event) -> None:
-        """Update the view and print the lasting lines of the event above it."""
+        """Update the view and keep the lasting lines of the event."""
         with self._lock:
             self._view.on(event)
-        for line in lasting(event, self._view):
-            self._console.print(line, soft_wrap=False, overflow="fold")
+            self._lines += lasting(event, self._view)
+
+    def _keep(self, line: str) -> None:
+        self._lines.append(Text(line))
+
+
+class _ByLine(io.TextIOBase):
+    """A stream that passes on what is written to it line by line."""
+
+    def __init__(self, keep: Callable[[str], None]) -> None:
+        self._keep, self._rest = keep, ""
+
+    def write(self, text: str) -> int:
+        *lines, self._rest = (self._rest + text).split("\n")
+        for line in lines:
+            self._keep(line)
+        return len(text)
 
 
 def lasting(event: Event, view: RunView) -> Iterator[Text]:
-    """The lines of an event that stay on the screen."""
+    """The lines of an event that are still on the screen after the run."""
     match event:
         case RunStarted(notes=notes, skipped=skipped):
             for note in notes:
@@ -158,23 +183,38 @@ class View:
     state.
     """
 
-    def __init__(self, view: RunView, lock: threading.Lock) -> None:
-        self._view, self._lock = view, lock
+    def __init__(self, view: RunView, lines: Sequence[Text], lock: threading.Lock) -> None:
+        self._view, self._lines, self._lock = view, lines, lock
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         with self._lock:
-            yield draw(self._view, options.max_width, console.size.height)
+            yield draw(self._view, self._lines, options.max_width, console.size.height)
 
 
-def draw(view: RunView, width: int, height: int) -> RenderableType:
-    """The whole view as one renderable for a terminal of ``width`` x ``height`` characters."""
+def draw(view: RunView, lines: Sequence[Text], width: int, height: int) -> RenderableType:
+    """The whole view as one renderable for a terminal of ``width`` x ``height`` characters.
+
+    The latest of ``lines`` are shown where the table leaves room.
+    """
     above = _head(view, width)
     below = _foot(view)
     room = height - 4 - sum(_lines(part, width) for part in [*above, *below])
     parts: list[RenderableType] = list(above)
     if view.rows:
         parts += [Text(), _table(view, width, room)]
+    latest = list(_latest(lines, width, room - len(view.rows) - 1))
+    if latest:
+        parts += [Text(), *reversed(latest)]
     return Group(*parts, Text(), *below)
+
+
+def _latest(lines: Sequence[Text], width: int, room: int) -> Iterator[Text]:
+    """Those of the last lines that fit into ``room`` lines of the terminal, the last one first."""
+    for line in reversed(lines):
+        room -= _lines(line, width)
+        if room < 0:
+            return
+        yield line
 
 
 def _head(view: RunView, width: int) -> list[Text]:
