@@ -24,6 +24,7 @@ from easi_eval.benchmarks import (
     CORE_KEYS,
     GROUPS,
     LMMS_EVAL,
+    REHEARSED_KEYS,
     TEXTS,
     VLMEVALKIT,
     Benchmark,
@@ -39,7 +40,7 @@ from easi_eval.benchmarks import (
 from easi_eval.core.errors import EasiError
 from easi_lmms_eval import scoring_probe
 from genuine import facts
-from rehearsal_data import questions
+from rehearsal_data import repositories
 
 
 def package(name: str) -> Path:
@@ -93,7 +94,10 @@ def test_the_code_that_an_entry_names_exists() -> None:
         assert source.readable is None or source.readable.check in scoring_probe.CHECKS
         assert not source.caveat or source.caveat in caveats.COUNTED
         assert set(source.corrections) <= known
-        assert not bench.rehearsal or callable(getattr(questions, bench.rehearsal))
+
+
+def test_the_rehearsal_has_the_benchmarks_whose_entries_say_so() -> None:
+    assert repositories.ASKED.keys() == set(REHEARSED_KEYS)
 
 
 def test_names_are_used_once() -> None:

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,14 +34,13 @@ from easi_eval.data.local_hub.server import LocalHub
 from easi_eval.data.needs import HubSettings
 from easi_eval.data.rehearsal import unpack
 from genuine import facts
-from rehearsal_data import media_repos, questions
+from rehearsal_data.benchmarks import mmsi_video, three_d
 from rehearsal_data.build import SEED
+from rehearsal_data.layouts import VIDEO_FRAMES
 from rehearsal_data.questions import LETTERS, Question
+from rehearsal_data.repositories import ASKED
 
 REHEARSED = [by_key(key) for key in REHEARSED_KEYS]
-ASKED: dict[str, Callable[[int], list[Question]]] = {
-    benchmark.key: getattr(questions, benchmark.rehearsal) for benchmark in REHEARSED
-}
 by_benchmark = pytest.mark.parametrize("benchmark", REHEARSED, ids=lambda benchmark: benchmark.key)
 
 
@@ -242,7 +241,7 @@ def test_right_letters_are_spread_evenly(key: str) -> None:
 
 
 def test_3dsrbench_has_every_rotation_of_each_question_and_of_its_mirror_image() -> None:
-    rows = questions.three_d(SEED)
+    rows = ASKED["3dsrbench"](SEED)
     groups: dict[str, list[Question]] = {}
     for row in rows:
         groups.setdefault(row.extra["qid"][:8], []).append(row)
@@ -262,18 +261,18 @@ def test_3dsrbench_has_every_rotation_of_each_question_and_of_its_mirror_image()
             )
             assert len({row.options[LETTERS.index(row.answer)] for row in turned}) == 1
     straight, mirrored = (
-        np.asarray(Image.open(io.BytesIO(media_repos.three_d_picture(rows[i])))) for i in (0, 2)
+        np.asarray(Image.open(io.BytesIO(three_d.three_d_picture(rows[i])))) for i in (0, 2)
     )
     assert (straight[:, ::-1] == mirrored).all() and (straight != mirrored).any()
 
 
 def test_mmsi_video_has_a_placeholder_for_every_segment_and_reference_image() -> None:
     lengths = []
-    for question in questions.mmsi_video(SEED):
-        prompt = "".join(media_repos.mmsi_video_prompts(question).values())
-        frames = media_repos.mmsi_video_frames(question)
+    for question in ASKED["mmsi_video_bench"](SEED):
+        prompt = "".join(mmsi_video.mmsi_video_prompts(question).values())
+        frames = mmsi_video.mmsi_video_frames(question)
         assert prompt.count("<video>") == len(frames)
-        assert prompt.count("<image>") == len(media_repos.mmsi_video_references(question))
+        assert prompt.count("<image>") == len(mmsi_video.mmsi_video_references(question))
         lengths.append((len(frames), sum(map(len, frames))))
     assert any(segments > 1 and frames > 50 for segments, frames in lengths)
     assert any(segments == 1 and frames > 50 for segments, frames in lengths)
@@ -283,11 +282,11 @@ def test_mmsi_video_has_a_placeholder_for_every_segment_and_reference_image() ->
 def test_site_has_placeholders_for_pictures_only_where_all_have_one() -> None:
     placed = [
         " ".join((question.text, *question.options)).count("<image>")
-        for question in questions.site_image(SEED)
+        for question in ASKED["site_image"](SEED)
     ]
     assert all(
         count in (0, len(question.views))
-        for count, question in zip(placed, questions.site_image(SEED), strict=True)
+        for count, question in zip(placed, ASKED["site_image"](SEED), strict=True)
     )
     assert any(placed)
 
@@ -302,9 +301,7 @@ def test_videos_decode_with_the_decoder_that_the_backends_use(root: Path, tmp_pa
         decoded += [
             decord.VideoReader(str(path)) for path in sorted((tmp_path / repo).rglob("*.mp4"))
         ]
-    assert Counter(len(video) for video in decoded) == Counter(
-        [*media_repos.VIDEO_FRAMES, *media_repos.VIDEO_FRAMES[:5]]
-    )
+    assert Counter(len(video) for video in decoded) == Counter([*VIDEO_FRAMES, *VIDEO_FRAMES[:5]])
     first, last = (decoded[0][number].asnumpy().astype(int) for number in (0, len(decoded[0]) - 1))
     assert first.shape == (48, 64, 3) and abs(first - last).max() > 50
     assert len({int(video[0].asnumpy().mean()) for video in decoded}) > 6

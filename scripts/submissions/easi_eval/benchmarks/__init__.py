@@ -259,8 +259,8 @@ class Benchmark:
         aliases: Further names on the command line.
         sources: Its definition for each backend.
         reasons: Its prompt asks the model to reason before it answers.
-        rehearsal: Function in ``tests/rehearsal_data/questions.py`` that makes its questions for
-            ``--smoke``, which leaves out benchmarks without one.
+        rehearsal: ``--smoke`` has questions for it, which a module of
+            ``tests/rehearsal_data/benchmarks`` makes.
     """
 
     key: str
@@ -271,7 +271,7 @@ class Benchmark:
     sources: Mapping[str, Source]
     aliases: tuple[str, ...] = ()
     reasons: bool = False
-    rehearsal: str = ""
+    rehearsal: bool = False
 
     def source(self, backend: str, task: str = "") -> Source:
         """Return the definition for one backend, or its variant that runs ``task``.
