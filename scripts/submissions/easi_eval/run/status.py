@@ -17,7 +17,7 @@ from ..core.run_folder import RunPaths
 from ..core.run_lock import is_locked
 from ..display.progress import RunView
 from ..display.run_log import progress_line
-from ..engine.journal_state import JournalState
+from ..engine.journal_state import Count, JournalState
 from ..engine.work import ItemList, Work
 from ..scores.score_table import State, sum_known
 
@@ -39,27 +39,18 @@ def _paragraph(root: Path, now: float) -> str:
     except EasiError as error:
         lines = [f"{root.name}: cannot be read", error.message]
     head, *more = [*lines, str(root)]
-    return "\n".join(
-        part
-        for indent, line in [("", head), *(("  ", line) for line in more)]
-        for part in textwrap.wrap(
-            " ".join(line.split()),
-            WIDTH,
-            initial_indent=indent,
-            subsequent_indent=f"{indent}  ",
-            break_long_words=False,
-            break_on_hyphens=False,
-        )
+    return "\n".join([_wrap(head, ""), *(_wrap(line, "  ") for line in more)])
+
+
+def _wrap(text: str, indent: str) -> str:
+    return textwrap.fill(
+        " ".join(text.split()),
+        WIDTH,
+        initial_indent=indent,
+        subsequent_indent=f"{indent}  ",
+        break_long_words=False,
+        break_on_hyphens=False,
     )
-
-
-@dataclass(frozen=True)
-class Counted:
-    """How many questions of a benchmark have an outcome, and how many of these failed."""
-
-    done: int
-    total: int
-    failed: int
 
 
 @dataclass(frozen=True)
@@ -80,7 +71,7 @@ class _Status:
     known: bool
     ended: RunEnded | None
     error: str
-    counts: Mapping[str, Counted]
+    counts: Mapping[str, Count]
 
     @classmethod
     def of(cls, paths: RunPaths, now: float) -> _Status:
@@ -185,17 +176,17 @@ class _Clock:
 
 def _counts(
     paths: RunPaths, states: Mapping[str, BenchmarkState], view: RunView | None
-) -> dict[str, Counted]:
+) -> dict[str, Count]:
     """Count answers: by the manifest what is complete, by events, and by the journal the rest."""
-    found: dict[str, Counted] = {}
+    found: dict[str, Count] = {}
     open_ones = []
     for key, state in states.items():
         rows, row = state.evidence.get("rows"), view.rows.get(key) if view else None
         if state.state in DONE and isinstance(rows, int):
             failed = state.evidence.get("failed")
-            found[key] = Counted(rows, rows, failed if isinstance(failed, int) else 0)
+            found[key] = Count(rows, rows, failed if isinstance(failed, int) else 0, 0)
         elif row and row.total is not None:
-            found[key] = Counted(row.done, row.total, row.failed)
+            found[key] = Count(row.done, row.total, row.failed, row.now)
         else:
             open_ones.append(key)
     if open_ones and paths.work.exists():
@@ -203,12 +194,11 @@ def _counts(
     return {key: found[key] for key in states if key in found}
 
 
-def _journalled(paths: RunPaths, keys: list[str]) -> dict[str, Counted]:
+def _journalled(paths: RunPaths, keys: list[str]) -> dict[str, Count]:
     work = Work.load(paths.root)
     listed = [key for key in keys if key in work.epochs and paths.item_list(key).exists()]
     if not listed:
         return {}
     journals = JournalState.of(paths.root, work)
     journals.poll()
-    counts = {key: journals.count(ItemList.load(paths.root, key)) for key in listed}
-    return {key: Counted(count.done, count.total, count.failed) for key, count in counts.items()}
+    return {key: journals.count(ItemList.load(paths.root, key)) for key in listed}
