@@ -35,8 +35,12 @@ from environment import (
 from index_settings import untied
 from installer import LOCKS, NO_PYTHON, ROOT, SetupError, Uv, find_python, find_uv, say
 
-# What is appended to the name of the environment's folder, and the lock of its packages.
-ENVIRONMENTS = (("", "base"),)
+NEWER = "profile5"  # an environment inside the environment, and its lock
+# A relative path: the environment may be moved.
+UNDER = (
+    "import os, site, sys; site.addsitedir(os.path.join(sys.prefix, '..', 'lib', "
+    "'python%d.%d' % sys.version_info[:2], 'site-packages'))\n"
+)
 EXTRAS = {"test": "pytest", "vllm": "vllm"}  # lock -> the package that tells whether it is there
 
 
@@ -88,8 +92,7 @@ def main(argv: Sequence[str]) -> int:
                 f"this is {platform.system()} on {platform.machine()}",
                 "use such a machine (a container will do)",
             )
-        for suffix, lock in ENVIRONMENTS:
-            set_up(Path(f"{venv}{suffix}"), lock, options)
+        set_up(venv, options)
         return 0
     except SetupError as error:
         print(f"error: {error}\nhint: {error.hint}", file=sys.stderr)
@@ -115,15 +118,16 @@ def check(venv: Path) -> int:
     return subprocess.run(argv, env=untied(os.environ), stdin=subprocess.DEVNULL).returncode
 
 
-def set_up(venv: Path, lock: str, options: argparse.Namespace) -> None:
-    """Bring one environment up to date. Extras of an earlier set-up are kept.
+def set_up(venv: Path, options: argparse.Namespace) -> None:
+    """Bring the environment up to date, with profile 5 in it. Extras of an earlier set-up are kept.
 
     Raises:
         SetupError: The folder must not be touched, or the set-up failed.
     """
     if options.quiet and (other := other_checkout(venv)):
         state = look(venv)
-        wrong = differing(pinned(locks_for(venv, lock, extras(options, state), state)), state)
+        wrong = differing(pinned(locks_for(venv, extras(options, state), state)), state)
+        wrong += newer_differs(venv)
         if wrong or code(other) != code(ROOT):
             raise SetupError(
                 f"{venv} belongs to {other} and differs: {listed(wrong) or 'another code'}",
@@ -136,9 +140,9 @@ def set_up(venv: Path, lock: str, options: argparse.Namespace) -> None:
         state = look(venv)
         new = state.includes is None
         more = extras(options, state)
-        wrong = differing(pinned(locks_for(venv, lock, more, state)), state)
+        wrong = differing(pinned(locks_for(venv, more, state)), state)
         wrong += [f"{name} lacks files" for name in sorted(PROJECTS.keys() & state.damaged)]
-        wrong += stale_projects(venv, ROOT)
+        wrong += [*stale_projects(venv, ROOT), *newer_differs(venv)]
         changes = new or bool(wrong)
         if changes:
             say(f"setting up {venv}: {'there is none that works' if new else listed(wrong)}")
@@ -147,7 +151,8 @@ def set_up(venv: Path, lock: str, options: argparse.Namespace) -> None:
             make(uv, venv, wanted=12 if "vllm" in more else 9)
             state = look(venv)
         if changes:
-            install(uv, venv, locks_for(venv, lock, more, state), state)
+            install(uv, venv, locks_for(venv, more, state), state)
+            install_newer(uv, venv)
         if changes or not options.quiet:
             say(try_flash_attn(uv, venv, options))
             took = f"in {time.monotonic() - began:.0f} s" if changes else "(nothing to do)"
@@ -166,6 +171,28 @@ def install(uv: Uv, venv: Path, locks: Sequence[str], state: State) -> None:
     if "compiled" not in locks:
         lacking = "no Python headers here" if compiler() else "no C compiler here"
         say(f"note: polygon3 was left out: {lacking} (only VLMEvalKit's OCR benchmarks use it)")
+
+
+def install_newer(uv: Uv, venv: Path) -> None:
+    """Make or mend profile 5: its own packages first on the path, the base's after them."""
+    newer = venv / NEWER
+    state = look(newer)
+    if state.includes is None:
+        python = str(venv / "bin" / "python")
+        uv.run("venv", "--quiet", "--clear", "--relocatable", "--python", python, str(newer))
+    (site,) = newer.glob("lib/python3.*/site-packages")
+    (site / "base.pth").write_text(UNDER, "utf-8")
+    again = [f"--reinstall-package={name}" for name in sorted(state.damaged)]
+    lock = str(LOCKS / f"{NEWER}.lock")
+    uv.install(newer, "--require-hashes", "--compile-bytecode", *again, "-r", lock)
+
+
+def newer_differs(venv: Path) -> list[str]:
+    """Return a text for each package of profile 5 that is not there as pinned."""
+    state = look(venv / NEWER)
+    if state.includes is None:
+        return [f"{NEWER} is missing"]
+    return [f"{NEWER}: {text}" for text in differing(pinned([NEWER]), state)]
 
 
 def other_checkout(venv: Path) -> Path | None:
@@ -187,8 +214,8 @@ def extras(options: argparse.Namespace, state: State) -> list[str]:
     return [name for name, told in EXTRAS.items() if getattr(options, name) or told in there]
 
 
-def locks_for(venv: Path, lock: str, more: Sequence[str], state: State) -> list[str]:
-    """Return the names of the locks to install: the build tools, ``lock``, and the extras.
+def locks_for(venv: Path, more: Sequence[str], state: State) -> list[str]:
+    """Return the names of the locks to install: the build tools, the base, and the extras.
 
     Raises:
         SetupError: vLLM is among them and its lock is not for this Python.
@@ -199,7 +226,7 @@ def locks_for(venv: Path, lock: str, more: Sequence[str], state: State) -> list[
             "remove it, then EASI_PYTHON=/path/to/python3.11 bash scripts/setup.sh --vllm",
         )
     compiles = state.includes and (state.includes / "Python.h").is_file() and compiler()
-    return ["bootstrap", lock, *(["compiled"] if compiles else []), *more]
+    return ["bootstrap", "base", *(["compiled"] if compiles else []), *more]
 
 
 def compiler() -> str | None:

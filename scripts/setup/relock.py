@@ -22,6 +22,8 @@ PROJECTS = ("pyproject.toml", "VLMEvalKit/pyproject.toml", "lmms-eval/pyproject.
 PYTHONS = ("3.11", "3.12")  # on 3.13, editdistance 0.8.1 (of ms-vlmeval) has no wheel
 BUILD_TOOLS = ("pip", "setuptools", "wheel", "ninja", "uv")
 FLASH_ATTN = "flash-attn==2.8.3"  # no dependencies of its own that the base lacks
+NEWER = "transformers==5.24.0"  # profile 5: what differs from the base, beside that
+REPLACED = ("transformers", "huggingface-hub", "tokenizers")
 COMPILED = "polygon3"  # has no wheel and needs a C compiler; none of the benchmarks imports it
 TITLES = {
     "bootstrap": "The installer and what builds source distributions",
@@ -29,6 +31,7 @@ TITLES = {
     "compiled": "What needs a C compiler; only VLMEvalKit's OCR scoring imports it",
     "test": "What the tests need besides",
     "vllm": "vLLM and what it needs besides, for Python 3.11 only",
+    "profile5": "transformers 5 and what it needs other than in the base, for models that need it",
     "flash-attn": "flash-attn, only tried where it can be built",
 }
 Entries = dict[str, frozenset[str]]
@@ -67,6 +70,11 @@ def main() -> int:
         for extra in ("test", "vllm"):
             locks[extra] = compiled(*PROJECTS, *agreed, "--extra", extra)
         locks["flash-attn"] = compiled("-", "--no-deps", given=FLASH_ATTN)
+        kept = [pin for pin in base if not pin.startswith(tuple(f"{name}==" for name in REPLACED))]
+        together.write_text("\n".join(kept), "utf-8")
+        newer = compiled("-", *agreed, given=NEWER)
+    # In an environment of its own, on top of the base alone.
+    write("profile5", {pin: newer[pin] for pin in newer if pin not in base})
     written: set[str] = set()
     for name, lock in locks.items():
         write(name, {pin: hashes for pin, hashes in lock.items() if pin not in written})

@@ -10,6 +10,7 @@ import ast
 import itertools
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -29,7 +30,8 @@ import flash_build
 from environment import PROJECTS, State, differing, look, normal, origin, pins, stale_projects
 from index_settings import parse_pip_config, untied, uv_variables
 
-LOCKS = sorted((SCRIPTS / "setup" / "locks").glob("*.lock"))
+NEWER = SCRIPTS / "setup" / "locks" / "profile5.lock"
+LOCKS = sorted({*NEWER.parent.glob("*.lock")} - {NEWER})
 
 
 def bash(script: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -356,6 +358,13 @@ def test_the_locks_agree_and_hold_what_the_projects_pin() -> None:
             assert not version or locked[normal(name)] == version, requirement
 
 
+def test_profile_5_holds_only_what_differs_from_the_base() -> None:
+    base = pins(NEWER.with_name("base.lock"))
+    newer = pins(NEWER)
+    assert newer["transformers"].startswith("5.") and base["transformers"].startswith("4.")
+    assert not newer.items() & base.items()
+
+
 def test_the_projects_list_every_package_and_shadow_no_backend() -> None:
     main = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
     source = ROOT / main["tool"]["setuptools"]["package-dir"][""]
@@ -626,6 +635,12 @@ def test_an_environment_of_another_clone_with_the_same_versions_and_code_serves(
     for lock in LOCKS:
         for name, version in pins(lock).items():
             add(site, f"{name.replace('-', '_')}-{version}")
+    assert "profile5 is missing" in another_clone(tmp_path, venv).stderr
+    newer = venv / "profile5"
+    shutil.copytree(venv / "bin", newer / "bin", symlinks=True)
+    (newer / site.relative_to(venv)).mkdir(parents=True)
+    for name, version in pins(NEWER).items():
+        add(newer / site.relative_to(venv), f"{name.replace('-', '_')}-{version}")
     assert "another code" in another_clone(tmp_path, venv).stderr
     for folder in ("scripts/submissions", "VLMEvalKit", "lmms-eval"):
         there = tmp_path / "a checkout" / folder

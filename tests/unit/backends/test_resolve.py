@@ -18,12 +18,12 @@ from easi_eval.backends.shared import catalog
 from easi_eval.backends.vlmevalkit.aliases import easi_models
 from easi_eval.backends.vlmevalkit.api_keys import KEYS, OF_GPT4V, missing_keys
 from easi_eval.backends.vlmevalkit.backend import VLMEvalKit
-from easi_eval.backends.vlmevalkit.generic_check import native_types
 from easi_eval.benchmarks import ALL_KEYS, by_key
 from easi_eval.config import RunConfig
 from easi_eval.core.backend_facts import BACKEND_FACTS
 from easi_eval.core.errors import EasiError
 from easi_eval.core.model import ModelChoice
+from easi_eval.core.profiles import BASE, image_text_types
 from easi_eval.core.run_folder import RunPaths
 from easi_eval.data.needs import HubSettings
 from easi_eval.run.identity import identity
@@ -720,8 +720,8 @@ def test_what_the_generic_class_loads(
 
 
 def test_the_types_of_transformers_are_read_from_its_source() -> None:
-    assert {"qwen2_5_vl", "smolvlm", "llava_onevision", "aya_vision"} < native_types()
-    assert not {"llama", "internvl_chat"} & native_types()
+    assert {"qwen2_5_vl", "smolvlm", "llava_onevision", "aya_vision"} < image_text_types(BASE)
+    assert not {"llama", "internvl_chat"} & image_text_types(BASE)
 
 
 @pytest.mark.parametrize("name", ["Qwen2.5-VL-7B-mine", "Qwen3-VL-8B-mine", "SmolVLM2-2.2B-mine"])

@@ -22,6 +22,7 @@ from easi_eval.core.libraries import (
     pinned,
     short,
 )
+from easi_eval.core.profiles import BASE
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -83,11 +84,11 @@ def test_what_differs_from_the_locks_is_one_line_and_what_decides_answers_comes_
         "vllm": "0.11.0",
         "of-the-users": "7",
     }
-    assert lock_note(tmp_path, as_pinned) == ()
-    assert lock_note(tmp_path / "no checkout", as_pinned) == ()
-    [note] = lock_note(tmp_path, {**as_pinned, "transformers": "5.1.0", "a0": "2"})
+    assert lock_note(tmp_path, as_pinned, BASE) == ()
+    assert lock_note(tmp_path / "no checkout", as_pinned, BASE) == ()
+    [note] = lock_note(tmp_path, {**as_pinned, "transformers": "5.1.0", "a0": "2"}, BASE)
     assert note == "other versions than pinned: transformers 5.1.0 (pinned 1), a0 2 (pinned 1)"
-    [note] = lock_note(tmp_path, dict.fromkeys(as_pinned, "9"))
+    [note] = lock_note(tmp_path, dict.fromkeys(as_pinned, "9"), BASE)
     assert note.startswith(
         "other versions than pinned: transformers 9 (pinned 1), vllm 9 (pinned 0.11.0), a0 9"
     )
@@ -95,8 +96,8 @@ def test_what_differs_from_the_locks_is_one_line_and_what_decides_answers_comes_
 
 
 def test_this_environment_is_as_pinned() -> None:
-    assert len(pinned(ROOT, "*.lock")) > len(pinned(ROOT)) > 100
-    assert lock_note(ROOT, installed(tuple(sys.path))) == ()
+    assert len(pinned(ROOT, "*.lock")) > len(pinned(ROOT, "base.lock")) > 100
+    assert lock_note(ROOT, installed(tuple(sys.path)), BASE) == ()
 
 
 def test_what_is_not_known_differs_from_nothing() -> None:

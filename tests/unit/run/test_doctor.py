@@ -126,4 +126,4 @@ def test_no_torch_is_missing() -> None:
 
 
 def test_the_lock_is_read() -> None:
-    assert pinned(REPOSITORY)["torch"] == "2.9.1"
+    assert pinned(REPOSITORY, "base.lock")["torch"] == "2.9.1"

@@ -50,14 +50,15 @@ def short(version: str) -> str:
     return match[0] if match else ""
 
 
-def pinned(repository: Path, locks: str = "base.lock") -> dict[str, str]:
-    """Return normalised name -> version from the lock files of a checkout.
+def pinned(repository: Path, *locks: str) -> dict[str, str]:
+    """Return normalised name -> version from lock files of a checkout, the last one winning.
 
-    ``locks`` is the pattern of their names. Empty outside a checkout.
+    ``locks`` are patterns of their names. Empty outside a checkout.
     """
     return {
         normal(name): version
-        for lock in sorted((repository / LOCKS).glob(locks))
+        for pattern in locks
+        for lock in sorted((repository / LOCKS).glob(pattern))
         for name, version in _PIN.findall(lock.read_text("utf-8"))
     }
 
@@ -75,9 +76,10 @@ def other_than_pinned(pins: Mapping[str, str], versions: Mapping[str, str]) -> l
     ]
 
 
-def lock_note(repository: Path, versions: Mapping[str, str]) -> tuple[str, ...]:
+def lock_note(repository: Path, versions: Mapping[str, str], profile: str) -> tuple[str, ...]:
     """Return one line if installed versions differ from those that the lock files pin."""
-    differing = other_than_pinned(pinned(repository, "*.lock"), versions)
+    own = [f"profile{profile}.lock"] if profile else []
+    differing = other_than_pinned(pinned(repository, "[!p]*.lock", *own), versions)
     # The list is cut, so those that may change an answer come first.
     differing.sort(key=lambda said: said.split()[0] not in DECISIVE)
     more = len(differing) - MOST_NAMED

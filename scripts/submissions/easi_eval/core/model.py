@@ -6,6 +6,7 @@ import json
 from dataclasses import asdict, dataclass, field, replace
 
 from .errors import EasiError
+from .profiles import BASE
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class ModelChoice:
             manifest. See ``backends/shared/references.py``.
         cuts: Where the class truncates answers, as far as its code shows; shown beside every score.
         base: Folder or hub id of the model under an adapter that has no ``config.json`` of its own.
+        profile: The libraries that it is loaded with; see ``core/profiles.py``.
     """
 
     name: str
@@ -49,6 +51,7 @@ class ModelChoice:
     refers_to: dict[str, str] = field(default_factory=dict)
     cuts: str = ""
     base: str = ""
+    profile: str = BASE
 
     def to_argument(self) -> str:
         """Return the fields that a driver needs to load the model, as the JSON of --easi-model."""

@@ -67,7 +67,7 @@ def make_context(
     run: FoundRun | None = None,
 ) -> RunContext:
     """Make the context of a run; ``run`` is its folder, if the options do not tell it."""
-    libraries = libraries_of(cfg)
+    libraries = libraries_of(cfg, model.profile)
     stamp = time.strftime("%Y%m%d_%H%M%S")
     return RunContext(
         asked,

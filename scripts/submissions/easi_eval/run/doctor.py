@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from enum import Enum
 
 from ..core.errors import EasiError, worded
-from ..core.libraries import normal, other_than_pinned, pinned
+from ..core.libraries import installed, normal, other_than_pinned, pinned
 from ..core.places import REPOSITORY
+from ..core.profiles import NEWER, own_packages
 from ..engine.processes.gpus import Machine, TorchBuild, probe_machine, read_torch_build
 from .device_checks import WORKS_BUT, DriverFit, dotted, driver_fit
 
@@ -111,6 +112,17 @@ def judge_packages(pins: Mapping[str, str], versions: Mapping[str, str]) -> list
         )
         findings.append(Finding(Level.FINE, there))
     return findings
+
+
+def judge_newer(pins: Mapping[str, str], versions: Mapping[str, str]) -> Finding:
+    """Compare what profile 5 holds with its lock. Most models do not need it. A pure function."""
+    lacking = sorted(pins.keys() - versions.keys())
+    if lacking or not versions:
+        what = ", ".join(lacking) or "everything"
+        return Finding(Level.NOTE, f"no models that need transformers 5: it lacks {what}")
+    if differing := other_than_pinned(pins, versions):
+        return Finding(Level.NOTE, f"profile 5, other than pinned: {', '.join(differing)}")
+    return Finding(Level.FINE, f"for models that need it: transformers {versions['transformers']}")
 
 
 def judge_imports(modules: Mapping[str, str]) -> list[Finding]:
@@ -208,7 +220,9 @@ def ask_torch() -> TorchView:
 def examine() -> list[Finding]:
     """Examine this environment and return all findings."""
     findings = [Finding(Level.FINE, f"Python {platform.python_version()} in {sys.prefix}")]
-    findings += judge_packages(pinned(REPOSITORY), installed_versions())
+    findings += judge_packages(pinned(REPOSITORY, "base.lock"), installed_versions())
+    newer = installed(own_packages(NEWER))
+    findings.append(judge_newer(pinned(REPOSITORY, f"profile{NEWER}.lock"), newer))
     findings += judge_imports(IMPORTED)
     try:
         build = read_torch_build()

@@ -49,7 +49,7 @@ def check(
         notes.append(line)
     caches = {} if cfg.smoke else {"HF_HOME": hub.hf_home, "the hub's cache": hub.hub_cache}
     notes += unlocked({"--output-dir": cfg.output_dir, **caches})
-    notes += lock_note(REPOSITORY, context.libraries)
+    notes += lock_note(REPOSITORY, context.libraries, model.profile)
     if cfg.submission:
         notes += metadata_suggestions(cfg, model, context.paths, hub)
     return replace(plan, check_notes=tuple(notes)), naming

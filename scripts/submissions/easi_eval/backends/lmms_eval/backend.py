@@ -12,6 +12,7 @@ from ...core.locks import lacks_locks
 from ...core.model import ModelChoice
 from ...data.needs import Need
 from ..shared import adapters, catalog, launch_env, model_files, model_paths, parsers, quantised
+from ..shared.profile_choice import with_profile
 from . import FACTS
 from .class_checks import BASE_KEYS, OTHER_ENGINES, check_engine, engine_of
 from .command_line import check_words, parser
@@ -97,7 +98,7 @@ class LmmsEval(LmmsEvalLauncher, LmmsEvalReader):
             EasiError: If an argument is unknown, no checkpoint is named, or a path does not exist.
         """
         classes = class_sources(cfg)
-        model = choose(cfg, classes, self.hub)
+        model = with_profile(cfg, choose(cfg, classes, self.hub), classes, self.hub)
         if any(key in model.arguments for key in ADAPTER_KEYS):  # the base is an argument
             return model
         model = adapters.with_references(model, self.hub)

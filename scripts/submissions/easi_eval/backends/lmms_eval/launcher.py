@@ -9,6 +9,7 @@ from ...benchmarks import Benchmark
 from ...config import RunConfig
 from ...core.model import ModelChoice
 from ...core.model_args import format_model_args
+from ...core.profiles import interpreter
 from ...core.run_folder import RunPaths
 from ...data.benchmark_needs import lmms_needs
 from ...data.needs import HubSettings, Need
@@ -114,12 +115,12 @@ class LmmsEvalLauncher:
     def _launched(
         self, cfg: RunConfig, model: ModelChoice, port: int, argv: list[str]
     ) -> tuple[str, ...]:
-        workers = self.workers(cfg, model)
+        workers, python = self.workers(cfg, model), interpreter(model.profile)
         if cfg.no_accelerate or (not model.needs_gpu and workers == 1):
-            return launchers.plain(argv)
+            return launchers.plain(argv, python)
         if not model.needs_gpu:  # accelerate starts a single process where there is no GPU
-            return launchers.torchrun(workers, port, argv)
-        return launchers.accelerate(workers, port, argv)
+            return launchers.torchrun(workers, port, argv, python)
+        return launchers.accelerate(workers, port, argv, python)
 
     def workers(self, cfg: RunConfig, model: ModelChoice) -> int:
         """Return the number of processes that answer.

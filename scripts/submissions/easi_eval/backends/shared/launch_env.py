@@ -11,6 +11,7 @@ from pathlib import Path
 from ...config import RunConfig
 from ...core.libraries import installed
 from ...core.places import cache_folder
+from ...core.profiles import own_packages
 from ...data.needs import HubSettings
 from .catalog import Package, locate
 
@@ -61,19 +62,20 @@ def written_cache(hub: HubSettings, variable: str, name: str) -> dict[str, str]:
     )
 
 
-def search_path(package: Package) -> tuple[str, ...]:
+def search_path(package: Package, profile: str) -> tuple[str, ...]:
     """Return where a backend's processes look for packages.
 
-    A checkout comes first, then this process's path without the user's site-packages (the processes
-    run with ``PYTHONNOUSERSITE``).
+    A checkout comes first, then what the profile adds, then this process's path without the user's
+    site-packages (the processes run with ``PYTHONNOUSERSITE``).
     """
     first = [str(package.root.parent)] if package.checkout else []
-    return (*first, *(folder for folder in sys.path if folder != site.getusersitepackages()))
+    ours = (folder for folder in sys.path if folder != site.getusersitepackages())
+    return (*first, *own_packages(profile), *ours)
 
 
-def libraries_of(cfg: RunConfig) -> Mapping[str, str]:
-    """Return the installed versions by name, as the backend's processes find them."""
-    return installed(search_path(locate(cfg.kind, cfg.backend_path)))
+def libraries_of(cfg: RunConfig, profile: str) -> Mapping[str, str]:
+    """Return the installed versions by name, as the processes that answer find them."""
+    return installed(search_path(locate(cfg.kind, cfg.backend_path), profile))
 
 
 def other_device(cfg: RunConfig) -> str | None:

@@ -51,7 +51,7 @@ def notes(
     Raises:
         EasiError: If the installed transformers would compute something else.
     """
-    if model.served or not _to_be_translated(cfg):
+    if model.served or not _to_be_translated(cfg, model):
         return ()
     said: list[str] = []
     for name, config, head in _configs(cfg, model, repos, hub):
@@ -65,12 +65,12 @@ def notes(
 
 def read_as_they_are(cfg: RunConfig, launcher: Launcher, model: ModelChoice) -> bool:
     """Return whether transformers 4 reads the checkpoint in a process that we do not modify."""
-    return launcher.reads_unmodified(cfg, model) and _to_be_translated(cfg)
+    return launcher.reads_unmodified(cfg, model) and _to_be_translated(cfg, model)
 
 
-def _to_be_translated(cfg: RunConfig) -> bool:
-    """Return whether the backend's processes use transformers 4."""
-    return not of_5(launch_env.libraries_of(cfg).get("transformers", ""))
+def _to_be_translated(cfg: RunConfig, model: ModelChoice) -> bool:
+    """Return whether the processes that answer use transformers 4."""
+    return not of_5(launch_env.libraries_of(cfg, model.profile).get("transformers", ""))
 
 
 def _check_place(cfg: RunConfig, name: str) -> None:

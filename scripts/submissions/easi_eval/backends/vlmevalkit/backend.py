@@ -12,6 +12,7 @@ from ...core.model import ModelChoice
 from ...data.needs import HubSettings, Need
 from ...scores import judging
 from ..shared import adapters, catalog, model_files, model_paths, parsers, quantised
+from ..shared.profile_choice import with_profile
 from . import FACTS, class_checks, class_code, class_notes, own_classes
 from .command_line import RUN_PY, check_words, parser
 from .launcher import VLMEvalKitLauncher
@@ -79,11 +80,12 @@ class VLMEvalKit(VLMEvalKitLauncher, VLMEvalKitReader):
         engine = "" if model.served else class_code.engine(classes, model.arguments)[0]
         model = adapters.with_references(replace(model, engine=engine), self.hub)
         adapters.check_adapter(model, classes)
-        return replace(
+        model = replace(
             model,
             revision=model_files.revision([model.path], str(model.arguments.get("revision", ""))),
             notes=(*model.notes, *said),
         )
+        return with_profile(cfg, model, classes, self.hub)
 
     def ready(self, cfg: RunConfig, model: ModelChoice) -> None:
         """Refuse a model whose key, engine or quantisation library is missing.

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import ast
-import functools
 from collections.abc import Mapping
 
 from ...core.errors import EasiError
-from ...core.libraries import module_file
-from ..shared.catalog import parsed
+from ...core.profiles import BASE, NEWER, image_text_types
 
 AUTO_CLASS = "AutoModelForImageTextToText"
-MODELING = "transformers.models.auto.modeling_auto"
-NAMES = "MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES"
 
 
 def refuse_unloadable(
@@ -31,7 +26,7 @@ def refuse_unloadable(
             text.
     """
     kind = config.get("model_type")
-    if kind is None or kind in native_types():
+    if kind is None or kind in image_text_types(BASE) | image_text_types(NEWER):
         return
     remote = config.get("auto_map")
     remote = remote if isinstance(remote, Mapping) else {}
@@ -58,22 +53,3 @@ def refuse_unloadable(
         "model of images and text",
         hint=otherwise,
     )
-
-
-@functools.cache
-def native_types() -> frozenset[str]:
-    """Return the model types that the installed transformers loads for images and text.
-
-    The list is read from the source of transformers.
-
-    Raises:
-        EasiError: If the source has no such list.
-    """
-    path = module_file(MODELING)
-    for node in parsed(path).body if path is not None else ():
-        match node:
-            case ast.Assign(targets=[ast.Name(id=name)], value=ast.Call(args=[pairs])) if (
-                name == NAMES
-            ):
-                return frozenset(dict(ast.literal_eval(pairs)))
-    raise EasiError(f"the installed transformers has no {NAMES}", hint="run: bash scripts/setup.sh")

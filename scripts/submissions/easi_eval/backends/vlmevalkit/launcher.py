@@ -10,6 +10,7 @@ from ...benchmarks import Benchmark
 from ...config import RULES, RunConfig
 from ...core.errors import EasiError
 from ...core.model import ModelChoice
+from ...core.profiles import interpreter
 from ...core.run_folder import RunPaths, sanitise
 from ...data.benchmark_needs import vlmevalkit_needs
 from ...data.needs import HubSettings, Need
@@ -59,12 +60,9 @@ class VLMEvalKitLauncher:
             "--easi-model",
             model.to_argument(),
         ]
-        launched = (
-            launchers.torchrun(cfg.nproc, port, argv) if cfg.nproc > 1 else launchers.plain(argv)
-        )
         return Job(
             "answer",
-            launched,
+            _launched(cfg, model, port, argv),
             env={**self._environment(cfg), **launch_env.answering(cfg, cfg.nproc)},
         )
 
@@ -103,12 +101,9 @@ class VLMEvalKitLauncher:
             "--easi-model",
             model.to_argument(),
         ]
-        launched = (
-            launchers.torchrun(cfg.nproc, port, argv) if cfg.nproc > 1 else launchers.plain(argv)
-        )
         return Job(
             f"plain {bench.key}",
-            launched,
+            _launched(cfg, model, port, argv),
             env={**self._environment(cfg), **launch_env.threads(cfg.nproc)},
         )
 
@@ -170,6 +165,15 @@ class VLMEvalKitLauncher:
             "VLMEVALKIT_USE_MODELSCOPE": "0",
             **dict.fromkeys(FILE_FORMATS, ""),
         }
+
+
+def _launched(
+    cfg: RunConfig, model: ModelChoice, port: int, argv: Sequence[str]
+) -> tuple[str, ...]:
+    python = interpreter(model.profile)
+    if cfg.nproc > 1:
+        return launchers.torchrun(cfg.nproc, port, argv, python)
+    return launchers.plain(argv, python)
 
 
 def file_name(model: ModelChoice) -> str:

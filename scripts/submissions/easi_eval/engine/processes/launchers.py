@@ -17,15 +17,17 @@ from pathlib import Path
 ACCELERATE_CONFIG = Path(__file__).with_name("accelerate.yaml")
 
 
-def plain(argv: Sequence[str]) -> tuple[str, ...]:
+def plain(argv: Sequence[str], python: str = sys.executable) -> tuple[str, ...]:
     """Command line of one process without a launcher."""
-    return (sys.executable, *argv)
+    return (python, *argv)
 
 
-def torchrun(nproc: int, port: int, argv: Sequence[str]) -> tuple[str, ...]:
+def torchrun(
+    nproc: int, port: int, argv: Sequence[str], python: str = sys.executable
+) -> tuple[str, ...]:
     """Command line of ``nproc`` ranks on this machine; the TCPStore listens on ``port``."""
     return (
-        sys.executable,
+        python,
         "-m",
         "torch.distributed.run",
         "--nnodes=1",
@@ -37,7 +39,9 @@ def torchrun(nproc: int, port: int, argv: Sequence[str]) -> tuple[str, ...]:
     )
 
 
-def accelerate(nproc: int, port: int, argv: Sequence[str]) -> tuple[str, ...]:
+def accelerate(
+    nproc: int, port: int, argv: Sequence[str], python: str = sys.executable
+) -> tuple[str, ...]:
     """Command line of ``nproc`` ranks through accelerate, with the flags of the EASI guide.
 
     The accelerate configuration of the user has no effect. ``--multi_gpu`` makes accelerate start N
@@ -46,7 +50,7 @@ def accelerate(nproc: int, port: int, argv: Sequence[str]) -> tuple[str, ...]:
     """
     several = ("--multi_gpu",) if nproc > 1 else ()
     return (
-        sys.executable,
+        python,
         "-m",
         "accelerate.commands.launch",
         f"--config_file={ACCELERATE_CONFIG}",

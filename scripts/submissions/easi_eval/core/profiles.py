@@ -1,0 +1,58 @@
+"""The two sets of libraries ("profiles") that a model can be loaded with.
+
+The base has transformers 4. Profile 5 has transformers 5: an environment in a folder of the base's,
+whose own packages come first and the base's after them. ``scripts/setup`` makes both.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import sys
+from pathlib import Path
+
+from .errors import EasiError
+from .libraries import module_file
+
+MODELING = "transformers.models.auto.modeling_auto"
+NAMES = "MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES"
+BASE, NEWER = "", "5"
+_SITE = Path("lib", f"python{sys.version_info[0]}.{sys.version_info[1]}", "site-packages")
+
+
+def folder(profile: str) -> Path:
+    """Return the environment of a profile."""
+    return Path(sys.prefix, f"profile{profile}") if profile else Path(sys.prefix)
+
+
+def interpreter(profile: str) -> str:
+    """Return the Python that has the libraries of a profile."""
+    return str(folder(profile) / "bin" / "python") if profile else sys.executable
+
+
+def own_packages(profile: str) -> tuple[str, ...]:
+    """Return the folders that a profile adds in front of this process's path."""
+    return (str(folder(profile) / _SITE),) if profile else ()
+
+
+@functools.cache
+def image_text_types(profile: str) -> frozenset[str]:
+    """Return the model types that transformers loads for images and text, from its source.
+
+    Empty if the profile has no transformers.
+
+    Raises:
+        EasiError: The source has no such list.
+    """
+    path = module_file(MODELING)
+    for packages in own_packages(profile):
+        path = Path(packages, *MODELING.split(".")).with_suffix(".py")
+    if path is None or not path.is_file():
+        return frozenset()
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        match node:
+            case ast.Assign(targets=[ast.Name(id=name)], value=ast.Call(args=[pairs])) if (
+                name == NAMES
+            ):
+                return frozenset(dict(ast.literal_eval(pairs)))
+    raise EasiError(f"the installed transformers has no {NAMES}", hint="run: bash scripts/setup.sh")
