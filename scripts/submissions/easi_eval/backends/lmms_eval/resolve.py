@@ -16,11 +16,14 @@ from ...core.model_args import unquoted
 from ...data.needs import HubSettings
 from ..shared import catalog, model_files, model_paths
 from ..shared.class_source import ClassSource
+from ..shared.generic_check import refuse_unloadable
 from ..shared.lineage import lineage
 from ..shared.signature import signature
 from . import FACTS, stops
 from .class_checks import BASE_KEYS, check_names, check_weights, engine_of, model_id
 
+GENERIC = "easi_vlm"
+OWN_TYPE = "if lmms-eval has a type of its own for this model, name that as --model"
 # Model arguments that name weights: an adapter or a delta, and the base under it. The first that is
 # given names the checkpoint.
 ADAPTER_KEYS = ("peft", "delta")
@@ -85,10 +88,14 @@ def choose(cfg: RunConfig, classes: Sequence[ClassSource], hub: HubSettings) -> 
             hint="leave out --plain, or give a link to the folder",
         )
     # During ``--smoke`` the local hub is not running yet. Preparation reports a missing config.
-    for key in keys if not cfg.smoke else ():
+    config: Mapping[str, object] | None = None
+    for key in reversed(keys) if not cfg.smoke else ():
         with suppress(EasiError):
-            model_files.model_config(arguments[key], hub, arguments.get("revision", ""))
+            config = model_files.model_config(arguments[key], hub, arguments.get("revision", ""))
     checkpoint = arguments[keys[0]] if keys else cfg.model
+    if cfg.model == GENERIC:
+        name = model_paths.model_name(checkpoint)
+        refuse_unloadable(name, config or {}, cfg.trust_remote_code, OWN_TYPE)
     arguments, notes = _supported(cfg, arguments, takes.names)
     cuts = _cuts(cfg, classes)
     return ModelChoice(

@@ -15,11 +15,11 @@ from ...core.suggest import did_you_mean
 from ..shared import catalog, launch_env, model_files, model_paths
 from ..shared.adapter_folder import bare_adapter
 from ..shared.class_source import ClassSource
+from ..shared.generic_check import refuse_unloadable
 from ..shared.lineage import lineage
 from ..shared.signature import signature
 from . import own_classes
 from .families import FAMILIES, family_settings
-from .generic_check import refuse_unloadable
 from .registered import (
     AN_ENTRYS,
     ResolutionInput,

@@ -1,4 +1,4 @@
-"""What the generic class cannot load, told from ``config.json`` before anything is fetched."""
+"""What the generic class of a backend cannot load, told from ``config.json``."""
 
 from __future__ import annotations
 
@@ -25,6 +25,8 @@ def refuse_unloadable(
         EasiError: If the checkpoint needs its own Python code, or is not a model of images and
             text.
     """
+    if not image_text_types(NEWER):
+        otherwise = f"bash scripts/setup.sh (transformers 5 may load it), or {otherwise}"
     kind = config.get("model_type")
     if kind is None or kind in image_text_types(BASE) | image_text_types(NEWER):
         return
