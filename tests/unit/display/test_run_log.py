@@ -103,7 +103,7 @@ def test_before_and_after_answering_it_says_what_is_done(run: Followed) -> None:
     run.log.on(PhaseStarted("answer", "the backend's own launch, benchmark by benchmark"))
     run.log.on(PhaseStarted("score"))
     run.pass_time(60)
-    assert run.lines[-1].startswith("scoring the rest")
+    assert run.lines[-1] == "scoring the rest: VSI-Bench, BLINK"
 
 
 def test_what_is_notable_is_there_once_and_the_display_gets_everything(run: Followed) -> None:

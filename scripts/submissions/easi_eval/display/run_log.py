@@ -108,7 +108,10 @@ def progress_line(view: RunView) -> str:
             f"{what} {size(got.done)}" + (f" of {size(got.total)}" if got.total else "")
             for what, got in view.data.items()
         )
-        about = data or view.worker_summary or view.detail
+        if view.phase == "score":
+            about = ", ".join(row.title for row in view.rows.values() if not row.state)
+        else:
+            about = data or view.worker_summary or view.detail
         return ": ".join(filter(None, [SAID.get(view.phase, "beginning"), about]))
     left = view.all_eta
     parts = [
