@@ -58,7 +58,7 @@ class EventLog:
         """Write the counts of what was last written at least ``every`` seconds ago."""
         now = self._clock()
         for what in [*self._waiting]:
-            if now - self._written.get(what, 0.0) >= every:
+            if abs(now - self._written.get(what, 0.0)) >= every:  # a clock may be set back
                 self._written[what] = now
                 self._write(self._waiting.pop(what))
 
