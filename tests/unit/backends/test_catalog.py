@@ -183,7 +183,6 @@ def test_a_checkouts_version_follows_its_contents(tmp_path: Path) -> None:
     (package.root / "config.py").write_text(CONFIG.replace("Plain-7B", "Plain-8B"))
     catalog.content_digest.cache_clear()
     assert package.version != before
-    assert "Plain-8B" in catalog.vlmeval_entries(package)
 
 
 @pytest.mark.parametrize("below", [".", "vlmeval", "src"])

@@ -172,9 +172,13 @@ def content_digest(root: Path) -> str:
 # ---- VLMEvalKit
 
 
-def vlmeval_entries(package: Package) -> dict[str, Entry]:
+def vlmeval_entries(package: Package) -> Mapping[str, Entry]:
     """The registry ``supported_VLM`` of ``config.py``, by name and in its order."""
-    path = package.root / "config.py"
+    return _entries(package.root / "config.py")
+
+
+@functools.cache  # asked for several times in a run, as _read_lmms_models is
+def _entries(path: Path) -> Mapping[str, Entry]:
     registry = _module(path).get("supported_VLM")
     if not isinstance(registry, dict) or not registry:
         raise EasiError(f"{path} has no supported_VLM", hint="is this a VLMEvalKit checkout?")
@@ -217,6 +221,7 @@ def lmms_models(package: Package) -> LmmsModels:
     return LmmsModels(models | plugins, unread)
 
 
+@functools.cache
 def _read_lmms_models(path: Path) -> list[LmmsModel]:
     module = _module(path)
     simple, chat = (
