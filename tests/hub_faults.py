@@ -24,6 +24,7 @@ class Faults:
         drop_after: The connection is closed after this many bytes of a file's body.
         drop_times: How often that happens; -1 for always.
         pause: Seconds for which the body stands still before the connection is closed.
+        slow: Seconds between two pieces (64 KiB) of a file's body.
         missing: Repositories that are answered as if they did not exist.
         token: The only token accepted; None if no token is needed.
         hang: Seconds to wait before each answer.
@@ -36,6 +37,7 @@ class Faults:
     drop_after: int | None = None
     drop_times: int = -1
     pause: float = 0.0
+    slow: float = 0.0
     missing: frozenset[str] = frozenset()
     token: str | None = None
     hang: float = 0.0
@@ -150,15 +152,16 @@ class _FaultyHandler(HubHandler):
         """Yield the bytes of a file, and drop the connection where the faults say so."""
         parts = super().slices(path, first, last)
         limit = self._faults.drop_after
-        if limit is None or not self.hub.use_drop():
-            yield from parts
-            return
+        if limit is not None and not self.hub.use_drop():
+            limit = None
         for part in parts:
             yield part[:limit]
-            limit -= len(part)
-            if limit <= 0:
-                self.hub.wait(self._faults.pause)
-                raise ConnectionAbortedError
+            self.hub.wait(self._faults.slow)
+            if limit is not None:
+                limit -= len(part)
+                if limit <= 0:
+                    self.hub.wait(self._faults.pause)
+                    raise ConnectionAbortedError
 
     def send(
         self, status: int, body: bytes | Iterator[bytes], head: dict[str, str], length: int = 0

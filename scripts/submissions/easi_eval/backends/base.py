@@ -129,6 +129,10 @@ class Launcher(Protocol):
         """
         ...
 
+    def import_job(self, cfg: RunConfig, model: ModelChoice) -> Job:
+        """Return the process that imports the model's class as a worker does, and loads nothing."""
+        ...
+
     def score_job(
         self,
         cfg: RunConfig,

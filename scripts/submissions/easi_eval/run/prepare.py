@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from ..data.needs import Fetched, HubSettings, Need
 from ..scores.score_table import State
 from .context import RunContext
 from .data_changes import begin, refuse_changed
+from .import_probe import import_probe
 from .plan import Plan
 from .run_progress import has_unanswered
 from .run_record import RunRecord
@@ -42,7 +44,8 @@ def prepare(
     asking = has_unanswered(context.cfg, plan)
     weights = backend.weights(context.model) if asking else []
     needs = {bench.key: [*backend.needs(context.cfg, bench), *weights] for bench in plan.benchmarks}
-    fetched, failed = fetch_each(needs, emit, hub)
+    with import_probe(context, emit) if asking else nullcontext(emit) as watched:
+        fetched, failed = fetch_each(needs, watched, hub)
     _note_failures({**failed, **refuse_lacking(plan, fetched, hub)}, record, emit)
     repos = [need.repo for need in weights]
     snapshots: dict[str, Path] = {}

@@ -68,6 +68,19 @@ class LmmsEvalLauncher:
             cwd=self._cwd(),
         )
 
+    def import_job(self, cfg: RunConfig, model: ModelChoice) -> Job:
+        """Return the process that imports the model's class."""
+        code = (
+            "import sys\n"
+            "from lmms_eval.models import get_model\n"
+            "get_model(sys.argv[1], '--force_simple' in sys.argv)"
+        )
+        return Job(
+            "import",
+            launchers.plain(["-P", "-c", code, cfg.model, *cfg.backend_args]),
+            env={**self._environment(cfg), **launch_env.NO_GPU},
+        )
+
     def score_job(
         self,
         cfg: RunConfig,

@@ -66,6 +66,21 @@ class VLMEvalKitLauncher:
             env={**self._environment(cfg), **launch_env.answering(cfg, cfg.nproc)},
         )
 
+    def import_job(self, cfg: RunConfig, model: ModelChoice) -> Job:
+        """Return the process that imports the model's class."""
+        code = (
+            "import sys\n"
+            "from easi_eval.core.model import ModelChoice\n"
+            "from easi_vlmevalkit import models, patches\n"
+            "patches.apply()\n"
+            "models.model_factory(ModelChoice.from_argument(sys.argv[1]))"
+        )
+        return Job(
+            "import",
+            launchers.plain(["-P", "-c", code, model.to_argument()]),
+            env={**self._environment(cfg), **launch_env.NO_GPU},
+        )
+
     def score_job(
         self,
         cfg: RunConfig,
