@@ -23,19 +23,31 @@ from PIL import Image
 from loopback import served
 
 PATH = "/v1/chat/completions"
+PROBE = "Answer with the letter A."
 
 
 @dataclass
 class OpenAIServer:
     """A served model that answers or fails as it is told.
 
-    ``status`` gives the HTTP status for a question's text and how often it was asked before.
+    ``status`` gives the HTTP status for a question's text and how often it was asked before, and
+    ``finish`` the reason why its answer ends: ``null`` gives none, ``content_filter`` half of one.
     ``say``, if given, is the answer to everything. Nothing is answered until ``together``
     requests were open at once, or a minute has passed. ``asked`` counts requests by question,
-    ``answers`` is what was said to it, ``most`` how many requests were open at once.
+    ``answers`` is what was said to it, ``most`` how many requests were open at once. After
+    ``lives`` questions it is dead and drops every connection, for ``dead_for`` seconds; ``dropped``
+    counts the questions that it had then. Those of the probe (``PROBE``) count nowhere.
     """
 
     status: Callable[[str, int], int] = lambda text, before: 200
+    finish: Callable[[str, int], str] = lambda text, before: "stop"
+    model: str = "org/served"
+    version: str = "0.19.1"
+    lives: float = float("inf")
+    dead_for: float = float("inf")
+    dropped: int = 0
+    died_at: float = float("inf")
+    probed: list[int] = field(default_factory=list)
     seconds: float = 0.05
     say: str = ""
     together: int = 1
@@ -43,6 +55,15 @@ class OpenAIServer:
     answers: dict[str, str] = field(default_factory=dict)
     most: int = 0
     url: str = ""
+
+    @property
+    def base(self) -> str:
+        """The address for ``--base-url``."""
+        return self.url.removesuffix("/chat/completions")
+
+    @property
+    def dead(self) -> bool:
+        return 0 <= time.monotonic() - self.died_at < self.dead_for
 
 
 def seen(content: list[dict[str, Any]]) -> tuple[str, str]:
@@ -59,6 +80,15 @@ def seen(content: list[dict[str, Any]]) -> tuple[str, str]:
     return text, "ABCD"[total.digest()[0] % 4]
 
 
+def answer(status: int, letter: str, finish: str) -> tuple[int, dict[str, Any]]:
+    if status != 200:
+        return status, {"error": {"message": f"told to say {status}"}}
+    content = None if finish == "null" else letter
+    reason = "stop" if finish == "null" else finish
+    message = {"role": "assistant", "content": content}
+    return status, {"choices": [{"message": message, "finish_reason": reason}]}
+
+
 @contextmanager
 def openai_server(**behaviour: Any) -> Iterator[OpenAIServer]:
     state = OpenAIServer(**behaviour)
@@ -68,30 +98,54 @@ def openai_server(**behaviour: Any) -> Iterator[OpenAIServer]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
+        def do_GET(self) -> None:
+            if state.dead:
+                self.close_connection = True
+                return
+            pages: dict[str, Any] = {
+                "/v1/models": {"data": [{"id": state.model, "owned_by": "vllm"}]},
+                "/version": {"version": state.version},
+                "/health": {},
+            }
+            found = pages.get(self.path)
+            self.reply(404 if found is None else 200, found or {})
+
         def do_POST(self) -> None:
             nonlocal open_requests
-            text, letter = seen(
-                json.loads(self.rfile.read(int(self.headers["Content-Length"])))["messages"][-1][
-                    "content"
-                ]
-            )
+            asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            content = asked["messages"][-1]["content"]
+            text, letter = seen(content)
+            if state.dead:
+                self.close_connection = True
+                return
+            if text == PROBE:
+                state.probed.append(sum(part["type"] == "image_url" for part in content))
+                self.reply(*answer(state.status(text, 0), "A", "stop"))
+                return
             with lock:
+                if sum(state.asked.values()) >= state.lives > 0:
+                    state.died_at, state.lives = time.monotonic(), float("inf")
                 open_requests += 1
                 state.most = max(state.most, open_requests)
                 letter = state.say or letter
-                status = state.status(text, state.asked[text])
+                before = state.asked[text]
+                status, finish = state.status(text, before), state.finish(text, before)
                 state.asked[text] += 1
-                if status == 200:
-                    state.answers[text] = letter
                 lock.notify_all()
                 lock.wait_for(lambda: state.most >= state.together, timeout=60)
             time.sleep(state.seconds)
             with lock:
                 open_requests -= 1
-            message = {"choices": [{"message": {"role": "assistant", "content": letter}}]}
-            data = json.dumps(
-                message if status == 200 else {"error": {"message": f"told to say {status}"}}
-            ).encode()
+                if state.dead:
+                    state.dropped += 1
+                    self.close_connection = True
+                    return
+                if status == 200 and finish == "stop":
+                    state.answers[text] = letter
+            self.reply(*answer(status, letter, finish))
+
+        def reply(self, status: int, body: dict[str, Any]) -> None:
+            data = json.dumps(body).encode()
             self.send_response(status)
             self.send_header("Content-Length", str(len(data)))
             self.end_headers()

@@ -72,6 +72,10 @@ class Unreachable(EasiError):
     """The hub gives no answer, or none that a hub would give."""
 
 
+class ServersGone(EasiError):
+    """No server of ``--base-url`` answers questions any more."""
+
+
 class NoRoom(EasiError):
     """The data to be written does not fit on the disk; raised before anything is written."""
 

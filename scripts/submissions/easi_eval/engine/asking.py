@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from ..core.errors import DiskFull, is_full, worded
+from ..core.errors import DiskFull, ServersGone, is_full, worded
 from ..core.redact import Redactor
 from .generation import Generation
 from .journal import Answer
@@ -142,8 +142,12 @@ class Asker:
         Raises:
             DiskFull: A disk is full. The questions are returned, because a few failed ones would
                 count as wrong in a complete benchmark.
+            ServersGone: No server answers; the questions are returned.
             Exception: ``error`` itself, if every later call would raise it too (``is_lasting``).
         """
+        if isinstance(error, ServersGone):
+            self._dispatcher.give_back(lease, self._reason(error))
+            raise error
         if is_full(error):
             self._dispatcher.give_back(lease, self._reason(error))
             raise DiskFull(

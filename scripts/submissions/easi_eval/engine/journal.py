@@ -69,6 +69,9 @@ class Answer:
         return self.benchmark, self.item
 
 
+SERVERS_GONE = "the servers are gone"  # last phase of a worker that no server answers
+
+
 @dataclass(frozen=True)
 class Phase:
     """What a worker does now.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import signal
 import time
@@ -10,15 +11,20 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..core.errors import EasiError, ServersGone, worded
 from .asking import AnswerItems, Asker, QuestionError, Results
 from .bars import silence_bars
 from .dispatch_client import connect
+from .journal import SERVERS_GONE
 from .lease import DispatcherClient, Lease, RaisedQuestion
 from .model_errors import is_out_of_memory
 from .work import Item, Work
 
 # Longest wait for one of several open calls, in seconds; then the dispatcher is asked for more.
 COLLECT_FOR = 1.0
+# Seconds after which a worker that waits says so again, which shows that it does not hang.
+SAY_EVERY = 60.0
+MOST_THREADS = 1024
 
 
 # Arguments: the questions to be asked now, and those that probably follow. Returns at once.
@@ -33,7 +39,8 @@ def work_loop(
     chunk: int = 1,
     dispatcher: DispatcherClient | None = None,
     prepare: Prepare | None = None,
-    at_once: int = 1,
+    at_once: int | Callable[[], int] = 1,
+    waiting: Callable[[], str] = str,
 ) -> None:
     """Answer questions until every one of ``items`` has an outcome in the journals of ``run_root``.
 
@@ -51,7 +58,8 @@ def work_loop(
         prepare: Is told which questions are asked next.
         at_once: Number of threads that call ``answer`` at the same time, for one benchmark at a
             time (a client of a server). With more than one the generators of random numbers are not
-            seeded per question.
+            seeded per question. A client that adapts it gives a function.
+        waiting: What such a client waits for, in words; empty as long as it is answered.
     """
     if chunk < 1:
         raise ValueError("a chunk holds at least one item")
@@ -61,9 +69,10 @@ def work_loop(
         faulthandler.register(signal.SIGUSR1, all_threads=True)
         silence_bars()
         dispatcher.phase("answering")
-        dispatcher.tell(served, chunk, at_once)
+        threads = at_once if callable(at_once) else lambda: at_once
+        dispatcher.tell(served, chunk, threads())
         worker = _Worker(run_root, work, served, dispatcher, answer, prepare)
-        worker.run() if at_once == 1 else worker.run_several(at_once)
+        worker.run() if at_once == 1 else worker.run_several(threads, waiting)
         dispatcher.phase("done")
 
 
@@ -92,6 +101,7 @@ class _Worker:
         self._place = {item: place for place, item in enumerate(self._items)}
         self._dispatcher, self._prepare = dispatcher, prepare
         self._asker = Asker(run_root, work, dispatcher, answer)
+        self._said = float("-inf")  # when this worker last said that it waits
 
     def run(self) -> None:
         """Serve leases one after the other until no question is open."""
@@ -100,18 +110,20 @@ class _Worker:
                 asked = self._begin(lease)
                 self._end(lease, self._asker.ask(asked, lease))
 
-    def run_several(self, threads: int) -> None:
+    def run_several(self, threads: Callable[[], int], waiting: Callable[[], str]) -> None:
         """Serve up to ``threads`` leases at the same time.
 
         The next lease is taken as soon as any is over. Each answer is recorded when it arrives.
+        Questions that are open when this worker has to end are given back.
         """
-        pool = ThreadPoolExecutor(threads, "easi-ask")
+        pool = ThreadPoolExecutor(MOST_THREADS, "easi-ask")
         calls: dict[Future[Results], _Call] = {}
         try:
             while not self._dispatcher.over:
+                self._say(waiting())
                 lease = (
                     self._dispatcher.ask(ahead=self._prepare is not None, wait=not calls)
-                    if len(calls) < threads
+                    if len(calls) < threads()
                     else None
                 )
                 while lease and any(
@@ -127,8 +139,26 @@ class _Worker:
                     )
                 elif calls:
                     self._collect(calls)
+        except Exception as error:
+            for call in calls.values():
+                # If it is the dispatcher that is gone, it takes them back by itself.
+                with contextlib.suppress(EasiError):
+                    self._dispatcher.give_back(call.lease, worded(error))
+            if isinstance(error, ServersGone):
+                self._dispatcher.phase(SERVERS_GONE)
+            raise
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
+
+    def _say(self, waiting: str) -> None:
+        """Record what this worker waits for, now and then, and when that is over."""
+        now = time.monotonic()
+        if waiting and now - self._said > SAY_EVERY:
+            self._dispatcher.phase(waiting)
+            self._said = now
+        elif not waiting and self._said > float("-inf"):
+            self._dispatcher.phase("answering")
+            self._said = float("-inf")
 
     def _collect(self, calls: dict[Future[Results], _Call]) -> None:
         """Wait for a call to end, at most ``COLLECT_FOR`` seconds, and record the results.

@@ -21,7 +21,7 @@ from ..engine.giving_up import (
     lacked_memory,
     like,
 )
-from ..engine.journal import Answer, Phase, Returned
+from ..engine.journal import SERVERS_GONE, Answer, Phase, Returned
 from ..engine.journal_state import Count, JournalState, pending
 from ..engine.processes.worker_ends import End, read_ends
 from ..engine.work import Assignment, ItemList, Work
@@ -76,6 +76,11 @@ class Watch:
     def answered(self) -> int:
         """Number of questions with an outcome, in this launch or before."""
         return sum(count.done for count in self._counts.values())
+
+    @property
+    def servers_gone(self) -> bool:
+        """Whether a worker ended because no server answers any more."""
+        return SERVERS_GONE in self._phases.values()
 
     @property
     def blames_a_benchmark(self) -> bool:

@@ -159,6 +159,8 @@ class Workers:
             self._whys.update(
                 {bench.key: "; ".join(reasons) for bench in self._launched if bench in left}
             )
+        if self._watch.servers_gone:
+            return None
         lacked_memory = bool(left) and (
             self._watch.lacked_memory or not self._watch.unanswered(settled=True) & wanted
         )

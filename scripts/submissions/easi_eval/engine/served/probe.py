@@ -1,0 +1,124 @@
+"""Tries servers before a run: which of them serve the model, and what they answer with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+from ...core.errors import EasiError, ServersGone
+from .http_server import HttpServer, NoAnswer, ServerBusy, ServerDown
+from .pictures import data_url
+
+PROBE_SECONDS = 30.0  # for each of the questions before a run
+MOST_NAMED = 8
+OWNERS = frozenset({"vllm", "sglang", "lmdeploy", "llamacpp", "transformers"})
+SIZE = (224, 224)
+
+
+@dataclass(frozen=True)
+class Found:
+    """What was learnt about a server.
+
+    Attributes:
+        url: Its base URL.
+        problem: Why it cannot be used; empty if it can.
+        engine: The engine's name and version; {} if unknown.
+    """
+
+    url: str
+    problem: str = ""
+    engine: Mapping[str, str] = field(default_factory=dict)
+
+
+def look(urls: Sequence[str], model: str, seconds: float = PROBE_SECONDS) -> list[Found]:
+    """Ask each server for its models and its version; nothing is generated."""
+    return _each(urls, lambda url: _look(url, model, seconds))
+
+
+def try_questions(urls: Sequence[str], model: str, seconds: float = PROBE_SECONDS) -> list[Found]:
+    """Ask each server a text, a question on a picture, and one on two pictures."""
+    return _each(urls, lambda url: _try(url, model, seconds))
+
+
+def _each(urls: Sequence[str], what: Callable[[str], Found]) -> list[Found]:
+    with ThreadPoolExecutor(max(1, len(urls))) as pool:
+        return list(pool.map(what, urls))
+
+
+def _look(url: str, model: str, seconds: float) -> Found:
+    server = HttpServer(url, seconds)
+    try:
+        models = server.models()
+    except ServerDown as error:
+        return Found(url, str(error))
+    if model not in models:
+        names = list(models)
+        more = f" and {len(names) - MOST_NAMED} others" if len(names) > MOST_NAMED else ""
+        served = ", ".join(names[:MOST_NAMED]) + more
+        return Found(url, f"it serves {served or 'no model'}, and no {model}")
+    owner = models[model].lower()
+    return Found(url, engine=server.engine(owner if owner in OWNERS else ""))
+
+
+def _try(url: str, model: str, seconds: float) -> Found:
+    """Ask all three at once: a server that is silent costs the time of one."""
+    server = HttpServer(url, seconds)
+    questions = {
+        "a text": _question(0),
+        "a picture": _question(1),
+        "two pictures": _question(2),
+    }
+
+    def ask(content: list[dict[str, Any]]) -> str:
+        payload = {
+            "model": model,
+            "messages": [{"role": "user", "content": content}],
+            "max_tokens": 16,
+            "temperature": 0,
+        }
+        try:
+            server.ask(payload)
+        except (NoAnswer, ServerBusy):  # a model that thinks first says nothing in so few tokens
+            return ""
+        except (ServerDown, RuntimeError, TimeoutError, ServersGone) as error:
+            return str(error)
+        return ""
+
+    with ThreadPoolExecutor(len(questions)) as pool:
+        problems = dict(zip(questions, pool.map(ask, questions.values()), strict=True))
+    told = next((f"{name}: {why}" for name, why in problems.items() if why), "")
+    return Found(url, f"asked about {told}" if told else "")
+
+
+def _question(pictures: int) -> list[dict[str, Any]]:
+    from PIL import Image
+
+    colours = ("red", "blue")[:pictures]
+    shown = [data_url(Image.new("RGB", SIZE, colour)) for colour in colours]
+    return [
+        {"type": "text", "text": "Answer with the letter A."},
+        *({"type": "image_url", "image_url": {"url": url}} for url in shown),
+    ]
+
+
+def common_engine(found: Sequence[Found]) -> dict[str, str]:
+    """Return the engine of all servers that can be used and tell it; {} if none does.
+
+    Raises:
+        EasiError: They differ.
+    """
+    engines = [dict(each.engine) for each in found if each.engine and not each.problem]
+    if any(engine != engines[0] for engine in engines):
+        told = "; ".join(f"{each.url}: {named(each.engine)}" for each in found if each.engine)
+        raise EasiError(
+            f"--base-url names servers of different engines ({told})",
+            hint="name those of one engine and version, else one run has answers of both",
+        )
+    return engines[0] if engines else {}
+
+
+def named(engine: Mapping[str, str]) -> str:
+    """Return an engine in words."""
+    return ", ".join(f"{name} {version}" for name, version in engine.items()) or "engine unknown"

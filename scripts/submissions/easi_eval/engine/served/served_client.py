@@ -1,0 +1,121 @@
+"""The client of served models that both drivers' classes use."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+from ...core.errors import EasiError
+from ...core.server_urls import server_urls
+from ..generation import Generation
+from .http_server import HttpServer
+from .pictures import FORMATS, data_url
+from .pool import ServerPool, patience
+
+OPEN = 16  # questions that each server has open at first, of all client processes
+MOST_OPEN = 64  # the most that it may come to
+TIMEOUT = 600.0
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How answers are generated; None leaves it to the server."""
+
+    max_tokens: int
+    temperature: float = 0.0
+    top_p: float | None = None
+
+    def fields(self) -> dict[str, float]:
+        """Return the request's fields."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: value for name, value in values.items() if value is not None}
+
+
+class ServedClient:
+    """Asks servers; several threads may call it.
+
+    Args:
+        model: The servers' name of the model.
+        base_url: The servers, with commas.
+        num_concurrent: Questions that each server has open at first, those of this process.
+        most_concurrent: The most that it may come to.
+        image_format: See ``pictures.data_url``.
+        system_prompt: The text of a first message.
+        timeout: Seconds that a question may take.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        base_url: str,
+        num_concurrent: int = OPEN,
+        most_concurrent: int = MOST_OPEN,
+        image_format: str = "PNG",
+        system_prompt: str = "",
+        timeout: float = TIMEOUT,
+    ) -> None:
+        self._model, self._system_prompt = model, system_prompt
+        self._image_format = checked_format(image_format)
+        servers = [HttpServer(url, float(timeout)) for url in server_urls(base_url)]
+        self._pool = ServerPool(servers, int(num_concurrent), int(most_concurrent), patience())
+
+    @property
+    def at_once(self) -> int:
+        """How many questions to keep in hand: the open ones, and a few that are made ready."""
+        return self._pool.width + max(2, min(8, len(os.sched_getaffinity(0))))
+
+    def waiting(self) -> str:
+        """Return what the client waits for, if no server answers; else ""."""
+        return self._pool.waiting()
+
+    def ask(self, messages: Sequence[dict[str, Any]], sampling: Sampling) -> Generation:
+        """Answer a conversation.
+
+        Args:
+            messages: ``role`` and ``content`` of each message; the content is a list of parts as
+                transformers' chat templates take them, ``{"type": "text", "text": ...}`` and
+                ``{"type": "image", "image": ...}``.
+            sampling: How to generate.
+
+        Raises:
+            ServersGone: No server answers any more.
+            RuntimeError: A server refused the question, or gave no text; with its words.
+            TimeoutError: There was no answer in time.
+        """
+        payload = {
+            "model": self._model,
+            "messages": self._encoded(messages),
+            **sampling.fields(),
+        }
+        return self._pool.ask(lambda server: server.ask(payload))
+
+    def _encoded(self, messages: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+        first = [{"role": "system", "content": self._system_prompt}] if self._system_prompt else []
+        return first + [
+            {"role": each["role"], "content": [self._part(part) for part in each["content"]]}
+            for each in messages
+        ]
+
+    def _part(self, part: dict[str, Any]) -> dict[str, Any]:
+        if part["type"] == "text":
+            return {"type": "text", "text": part["text"]}
+        if part["type"] != "image":
+            raise ValueError(f"a served model is shown pictures, not {part['type']}")
+        url = data_url(part["image"], self._image_format)
+        return {"type": "image_url", "image_url": {"url": url}}
+
+
+def checked_format(image_format: str) -> str:
+    """Return the name of a picture format in capitals.
+
+    Raises:
+        EasiError: It is none of ``pictures.FORMATS``.
+    """
+    name = image_format.strip().upper()
+    if name not in FORMATS:
+        raise EasiError(
+            f"image_format is {image_format!r}", hint=f"use one of {', '.join(FORMATS)}"
+        )
+    return name
