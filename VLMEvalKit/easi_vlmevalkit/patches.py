@@ -47,6 +47,7 @@ def apply() -> None:
     use_the_hub_cache()
     replace_missing_flash_attention()
     take_media_types_from_content()
+    save_pictures_whole()
     for line in add_own_folder():
         print(line, flush=True)
 
@@ -119,6 +120,32 @@ def take_media_types_from_content() -> None:
 
     for base in (BaseModel, BaseAPI):
         base.preproc_content = media_names.trusting_types(base.preproc_content)
+
+
+def save_pictures_whole() -> None:
+    """``PIL.Image.Image.save``: a file appears when it is complete.
+
+    Datasets write frames and pictures to files that several prompts share, and skip a file that is
+    there. Another thread or process would read what is only half written.
+    """
+    from PIL import Image
+
+    save = Image.Image.save
+
+    @functools.wraps(save)
+    def save_whole(self: Any, fp: Any, format: str | None = None, **options: Any) -> None:
+        if not isinstance(fp, str | os.PathLike):
+            save(self, fp, format, **options)
+            return
+        target = Path(fp)
+        part = target.with_name(f".{os.getpid()}.{threading.get_ident()}.{target.name}")
+        try:
+            save(self, part, format, **options)
+            part.replace(target)
+        finally:
+            part.unlink(missing_ok=True)
+
+    Image.Image.save = save_whole
 
 
 def add_own_folder() -> list[str]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from transformers import (
     AutoModelForImageTextToText,
     PreTrainedModel,
@@ -128,3 +130,24 @@ def test_a_video_without_an_ending_is_given_one_and_others_stay(
     assert media_names.named_by_content(
         str(tmp_path / "clip"), "video"
     ) == media_names.named_by_content(str(tmp_path / "clip"), "video")
+
+
+# ---- pictures that several prompts share ---------------------------------------------------------
+
+
+def test_a_picture_is_replaced_as_a_whole_and_a_failed_one_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Image.Image, "save", Image.Image.save)  # restores it
+    patches.save_pictures_whole()
+    path = tmp_path / "frame.jpg"
+    Image.new("RGB", (8, 8), "red").save(path)
+    before = path.read_bytes()
+    with path.open("rb") as reader:
+        Image.new("RGB", (64, 64), "blue").save(str(path))
+        assert reader.read() == before
+    assert Image.open(path).size == (64, 64)
+    with pytest.raises(OSError, match="RGBA"):
+        Image.new("RGBA", (8, 8)).save(tmp_path / "never.jpg")
+    Image.new("RGB", (8, 8)).save(io.BytesIO(), "PNG")
+    assert [each.name for each in tmp_path.iterdir()] == ["frame.jpg"]
