@@ -27,6 +27,7 @@ from . import models, patches
 from .api_model import ServedModel
 from .datasets import Datasets, LoadedDataset
 from .prompts import generate, ready_prompt
+from .served import EasiServed
 
 
 def answer(run_root: Path, model_choice: ModelChoice, args: argparse.Namespace) -> int:
@@ -64,7 +65,16 @@ def answer(run_root: Path, model_choice: ModelChoice, args: argparse.Namespace) 
 
     if getattr(model, "is_api", False):
         ask = _from_server(ServedModel(model), dataset_of)
-        work_loop(run_root, work, items, ask, dispatcher=dispatcher, at_once=args.api_nproc)
+        ours = model.client if isinstance(model, EasiServed) else None
+        work_loop(
+            run_root,
+            work,
+            items,
+            ask,
+            dispatcher=dispatcher,
+            at_once=(lambda: ours.at_once) if ours else args.api_nproc,
+            waiting=ours.waiting if ours else str,
+        )
         return 0
     prefetcher = Prefetcher(lambda item: ready_prompt(model, dataset_of(item), item.id))
     ask = _from_model(model, dataset_of, prefetcher)

@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 from easi_eval.engine.generation import Generation
 
 from .datasets import LoadedDataset
 from .prompts import build_prompt, generate
+from .served import EasiServed
 
 
 class ServedModel:
-    """One of VLMEvalKit's API classes, called by several threads, as in VLMEvalKit's own loop."""
+    """A class that asks servers, called by several threads, as in VLMEvalKit's own loop.
+
+    VLMEvalKit's API classes may set themselves up for a prompt, so theirs are made one at a time;
+    with ``EasiServed`` each thread makes its own.
+    """
 
     def __init__(self, model: Any) -> None:
         self.model = model
-        # Datasets write the images of a prompt to files that several prompts share.
-        self._building = threading.Lock()
+        self._loading = threading.Lock()
+        self._building = nullcontext() if isinstance(model, EasiServed) else threading.Lock()
         self._latest = threading.local()
         if hasattr(model, "generate_inner"):
             self._request, model.generate_inner = model.generate_inner, self._watched
@@ -37,8 +43,9 @@ class ServedModel:
         # No code: the answer of a class that sends its requests without ``generate_inner`` counts.
         self._latest.code = 0
         try:
-            with self._building:
+            with self._loading:
                 dataset = load()
+            with self._building:
                 message = build_prompt(self.model, dataset, item)
             answered = generate(self.model, dataset, item, message)
         except Exception as error:

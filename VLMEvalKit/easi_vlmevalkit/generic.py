@@ -10,6 +10,8 @@ from vlmeval.vlm.base import BaseModel
 from easi_eval.engine.generation import Generation
 from easi_eval.engine.vlm.generic_vlm import Decoding, GenericVLM, Prompt
 
+from .prompts import conversation
+
 MOST_READY = 3  # prompts kept with their images: that of the current question and the next ones
 
 
@@ -89,17 +91,3 @@ class EasiVLM(BaseModel):
         if self.verbose:
             print(f"{dataset}: {self.last.text}")
         return self.last.text
-
-
-def conversation(message: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Convert VLMEvalKit's parts to chat messages.
-
-    Adjacent parts of one role (default ``user``) form one message.
-    """
-    messages: list[dict[str, Any]] = []
-    for part in message:
-        role = part.get("role", "user")
-        if not messages or messages[-1]["role"] != role:
-            messages.append({"role": role, "content": []})
-        messages[-1]["content"].append({"type": part["type"], part["type"]: part["value"]})
-    return messages

@@ -15,7 +15,7 @@ def model_factory(model: ModelChoice) -> Callable[..., Any]:
     """Return a callable that builds the planned model.
 
     The model is an entry of VLMEvalKit's registry, one of its classes with a checkpoint path, the
-    user's own class (``file.Class``), or our generic class ``EasiVLM``.
+    user's own class (``file.Class``), or our class ``EasiVLM`` or ``EasiServed``.
     """
     from vlmeval.config import supported_VLM
 
@@ -30,6 +30,11 @@ def model_factory(model: ModelChoice) -> Callable[..., Any]:
 
         arguments: dict[str, Any] = {"model_path": model.path, **model.arguments}
         return functools.partial(EasiVLM, **arguments)
+    if model.cls == "EasiServed":
+        from .served import EasiServed
+
+        options: dict[str, Any] = model.arguments
+        return functools.partial(EasiServed, model.path, **options)
     cls = getattr(vlm, model.cls, None) or getattr(api, model.cls)
     return functools.partial(cls, **{"model_path": model.path, **model.arguments})
 

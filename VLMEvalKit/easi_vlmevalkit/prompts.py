@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from easi_eval.core.atomic_files import text_digest
@@ -67,6 +69,8 @@ def generate(model: Any, dataset: LoadedDataset, item: str, message: Any) -> Gen
     _free_cache()
     if answered is None:
         raise ValueError(f"the model gave no answer to {item}")
+    if isinstance(answered, Generation):
+        return replace(answered, frames=frames, prompt=hashed)
     text = str(answered)
     if API_FAILURE in text:
         raise RuntimeError(text)
@@ -165,3 +169,17 @@ def prompt_hash(message: Any) -> str:
     parts = message if isinstance(message, list) else [{"type": "text", "value": str(message)}]
     text = "\n".join(str(part["value"]) for part in parts if part["type"] == "text")
     return text_digest(text)[:16]
+
+
+def conversation(message: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Convert VLMEvalKit's parts to chat messages.
+
+    Adjacent parts of one role (default ``user``) form one message.
+    """
+    messages: list[dict[str, Any]] = []
+    for part in message:
+        role = part.get("role", "user")
+        if not messages or messages[-1]["role"] != role:
+            messages.append({"role": role, "content": []})
+        messages[-1]["content"].append({"type": part["type"], part["type"]: part["value"]})
+    return messages

@@ -26,7 +26,7 @@ from easi_eval.engine.worker import work_loop
 
 from . import patches
 from .model_outputs import equally_long, generation, stop_strings, with_cuts
-from .prefetch_media import prefetch_media, prefetch_prompts, read_in_turn
+from .prefetch_media import prefetch_media, prefetch_prompts, read_first_alone, read_in_turn
 from .tasks import asked_work, benchmark_of, item_id, list_items
 
 BATCHES = ("batch_size", "batch_size_per_gpu")
@@ -147,6 +147,7 @@ def _answer_all(model: Any, cls: type, requests: Sequence[Any], launch: _AnswerR
         launch: What is to be answered.
     """
     from .generic import EasiVLM
+    from .served import EasiServed
 
     if not launch.verbose:
         patches.log_to_stdout("WARNING")  # classes and tasks have lines for each question
@@ -172,6 +173,18 @@ def _answer_all(model: Any, cls: type, requests: Sequence[Any], launch: _AnswerR
         # Our generic class records more than lmms-eval's result holds, and it cuts no answer.
         return list(model.last) if isinstance(model, EasiVLM) else with_cuts(made, decoded, stops)
 
+    if isinstance(model, EasiServed):
+        read_first_alone(requests)
+        work_loop(
+            launch.run_root,
+            work,
+            items,
+            lambda chunk: [model.answer(by_id[item.id]) for item in chunk],
+            dispatcher=launch.dispatcher,
+            at_once=lambda: model.client.at_once,
+            waiting=model.client.waiting,
+        )
+        return
     of_id = {item.id: item for group in items.values() for item in group}
     prefetcher = _prefetcher(model, by_id, of_id)
     work_loop(

@@ -10,4 +10,7 @@ from lmms_eval.models.registry_v2 import ModelManifest
 
 def manifests() -> list[ModelManifest]:
     """Return the names of the models; a model's module is imported when the model is asked for."""
-    return [ModelManifest(model_id="easi_vlm", chat_class_path="easi_lmms_eval.generic.EasiVLM")]
+    return [
+        ModelManifest(model_id="easi_vlm", chat_class_path="easi_lmms_eval.generic.EasiVLM"),
+        ModelManifest(model_id="easi_served", chat_class_path="easi_lmms_eval.served.EasiServed"),
+    ]

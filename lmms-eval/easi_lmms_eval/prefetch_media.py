@@ -73,6 +73,35 @@ def read_in_turn(requests: Iterable[Any]) -> None:
         replace_reader(request, functools.partial(_locked, lock))
 
 
+def read_first_alone(requests: Iterable[Any]) -> None:
+    """Let the first request of each task that is read finish before others are.
+
+    Tasks unpack archives and index folders when their media are first read. Afterwards each request
+    reads files of its own, which several threads may do.
+    """
+    locks: dict[str, threading.Lock] = {}
+    read_before: set[str] = set()
+    for request in requests:
+        task = request.task_name
+        lock = locks.setdefault(task, threading.Lock())
+        replace_reader(request, functools.partial(_first_alone, task, lock, read_before))
+
+
+def _first_alone(
+    task: str, lock: threading.Lock, read_before: set[str], read: Callable[..., Any]
+) -> Callable[..., Any]:
+    @functools.wraps(read)
+    def alone(*args: Any, **options: Any) -> Any:
+        if task in read_before:
+            return read(*args, **options)
+        with lock:
+            result = read(*args, **options)
+        read_before.add(task)
+        return result
+
+    return alone
+
+
 def _locked(lock: threading.Lock, read: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(read)
     def locked(*args: Any, **options: Any) -> Any:

@@ -250,6 +250,8 @@ EVERYTHING = RunConfig(
         replace(EVERYTHING, benchmarks=("blink",), no_accelerate=False, nproc=8),
         replace(EVERYTHING, submit=False, resubmit=False, smoke=True, limit=7),
         RunConfig(model="m", extraction_threshold=1e-05),
+        RunConfig(model="org/m", base_url="http://a:1/v1,http://b:2/v1", nproc=8),
+        RunConfig(model="org/m", backend="lmms-eval", base_url="https://a.b/v1", smoke=True),
         RunConfig(
             import_results=Path("their results"),
             as_model="org/Tiny",
@@ -281,7 +283,54 @@ def test_every_field_is_covered_by_the_round_trip() -> None:
         if getattr(EVERYTHING, field.name) == getattr(plain, field.name)
     }
     # refused beside others there; covered by the other cases
-    assert same == {"include_extra", "limit", "nproc", "import_results", "as_model"}
+    assert same == {"include_extra", "limit", "nproc", "import_results", "as_model", "base_url"}
+
+
+# ---- servers -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "urls"),
+    [
+        ("http://h:8000/v1", "http://h:8000/v1"),
+        ("http://h:8000", "http://h:8000/v1"),
+        ("http://h:8000/v1/chat/completions", "http://h:8000/v1"),
+        (" http://a/v1/ , https://[::1]:2/p/v1,", "http://a/v1,https://[::1]:2/p/v1"),
+    ],
+)
+def test_addresses_of_servers_are_normalised(text: str, urls: str) -> None:
+    cfg = RunConfig(model="m", base_url=text)
+    assert cfg.base_url == urls and cfg.servers == tuple(urls.split(","))
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--base-url", "node7:8000"], "not an http(s) address"),
+        (["--base-url", "http://"], "not an http(s) address"),
+        (["--base-url", "http://h:port/v1"], "not an http(s) address"),
+        (["--base-url", "http://h/v1 http://b/v1"], "not an http(s) address"),
+        (["--base-url", ""], "--base-url is empty"),
+        (["--base-url", ","], "--base-url is empty"),
+        (["--base-url", "http://h,http://h/v1"], "twice"),
+        (["--base-url", "http://me:secret@h/v1"], "user name or password"),
+        (["--base-url", "http://h/v1?key=1"], "more than a path"),
+        (["--base-url", "http://h/v1", "--plain"], "--plain with --base-url"),
+        (["--base-url", "http://h/v1", "--base-url", "http://g/v1"], "--base-url is given 2 times"),
+    ],
+)
+def test_addresses_that_cannot_be_meant_are_refused(options: list[str], says: str) -> None:
+    with pytest.raises(EasiError) as told:
+        parse(["--model", "m", *options])
+    assert says in told.value.message and told.value.hint
+
+
+def test_a_served_model_needs_a_name_and_no_arguments() -> None:
+    with pytest.raises(EasiError, match="--model is missing"):
+        parse(["--base-url", "http://h/v1", "--smoke"])
+    assert not parse(
+        ["--backend", "lmms-eval", "--model", "m", "--base-url", "http://h/v1"]
+    ).model_args
 
 
 # ---- SubmissionConfig ----------------------------------------------------------------------------

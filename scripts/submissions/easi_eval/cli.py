@@ -25,6 +25,7 @@ from .core.backend_facts import BACKEND_FACTS
 from .core.env_files import load_env_files
 from .core.errors import DiskFull, EasiError, ExitCode, Refusals, is_full, worded
 from .core.places import REPOSITORY
+from .core.server_urls import server_urls
 from .core.suggest import nearest
 
 FOLDERS = ("HOME", "HF_HOME", "HF_HUB_CACHE", "LMUData", "XDG_CACHE_HOME", "TMPDIR")
@@ -75,13 +76,19 @@ def build_parser() -> argparse.ArgumentParser:
     what.add_argument(
         "--model",
         help="vlmevalkit: Hugging Face model id, folder or registry name; lmms-eval: "
-        "model type (qwen3_vl)",
+        "model type (qwen3_vl); with --base-url the name of the served model",
     )
     what.add_argument("--backend", help="vlmevalkit (default) or lmms-eval")
     what.add_argument(
         "--model-args",
         metavar="K=V,K=V",
         help="model arguments (required for lmms-eval: pretrained=org/model,...)",
+    )
+    what.add_argument(
+        "--base-url",
+        metavar="URL,URL",
+        help="ask OpenAI-compatible servers (vLLM, SGLang, ...) that serve the model; "
+        "key in OPENAI_API_KEY",
     )
     what.add_argument(
         "--benchmarks",
@@ -358,7 +365,7 @@ def _read(argv: Sequence[str]) -> dict[str, Any]:
     if unknown:
         raise _unknown(unknown, argv[:cut], parser)
     # Of all other options the last one counts, so that scripts can append theirs.
-    for option in ("--model", "--model-args", "--benchmarks"):
+    for option in ("--model", "--model-args", "--base-url", "--benchmarks"):
         if len(given := _values(option, argv[:cut])) > 1 and len(set(given)) > 1:
             raise EasiError(
                 f"{option} is given {len(given)} times",
@@ -379,6 +386,8 @@ def _config(options: dict[str, Any]) -> RunConfig:
                 raise EasiError(f"--{name.replace('_', '-')} is empty", hint="name a folder")
             # The shell does not expand the ~ in --output-dir=~/x.
             given[name] = Path(given[name]).expanduser()
+    if "base_url" in given:
+        server_urls(given["base_url"])  # one that is empty, which RunConfig takes for none
     if "submission_configs" in given:
         given["submission"] = SubmissionConfig.from_option(str(given.pop("submission_configs")))
     if "benchmarks" in given:

@@ -18,6 +18,7 @@ from .core.backend_facts import BACKEND_FACTS, BackendFacts
 from .core.errors import EasiError
 from .core.model_args import format_model_args, parse_model_args
 from .core.redact import secret_argument
+from .core.server_urls import server_urls
 from .core.suggest import did_you_mean, nearest
 
 if TYPE_CHECKING:
@@ -159,7 +160,9 @@ class RunConfig:
     Raises EasiError for values and combinations that are wrong whatever machine they run on.
 
     Attributes:
-        model: May be empty under ``smoke``, which has its own model.
+        model: May be empty under ``smoke``, which has its own model. With ``base_url`` the name
+            that the servers have for it.
+        base_url: Addresses of OpenAI-compatible servers, with commas; see ``servers``.
         benchmarks: Registry keys in registry order. Empty means the EASI-8 keys, plus the others
             with ``include_extra``. A non-empty tuple is the whole selection (``include_extra`` is
             then False), so ``replace(cfg, benchmarks=failed)`` retries these and no others.
@@ -173,6 +176,7 @@ class RunConfig:
     model: str = ""
     backend: str = "vlmevalkit"
     model_args: str = ""
+    base_url: str = ""
     nproc: int = 1
     benchmarks: tuple[str, ...] = ()
     include_extra: bool = False
@@ -207,6 +211,7 @@ class RunConfig:
         object.__setattr__(self, "model_args", _without_addresses(self.model_args))
         self._check_import()
         self._check_model(kind)
+        self._check_served()
         for name, value in (("--nproc", self.nproc), ("--limit", self.limit)):
             if value is not None and value < 1:
                 raise EasiError(f"{name} is {value}", hint="use 1 or more")
@@ -268,6 +273,7 @@ class RunConfig:
         given = {
             "--model": self.model,
             "--model-args": self.model_args,
+            "--base-url": self.base_url,
             "--limit": self.limit,
             "--smoke": self.smoke,
             "--plain": self.plain,
@@ -289,16 +295,29 @@ class RunConfig:
     def _check_model(self, kind: BackendFacts) -> None:
         if self.import_results is not None:
             return
-        own_model = self.smoke and not self.model
+        own_model = self.smoke and not self.model and not self.base_url
         if not self.model.strip() and not own_model:
-            raise EasiError("--model is missing", hint=_model_hint(kind))
+            hint = "name the model as the server does" if self.base_url else _model_hint(kind)
+            raise EasiError("--model is missing", hint=hint)
         if own_model and self.model_args:
             raise EasiError(
                 "--model-args without --model", hint="name the model too, or leave both to --smoke"
             )
-        if kind.needs_model_args and not self.model_args.strip() and not own_model:
+        own_args = own_model or bool(self.base_url)
+        if kind.needs_model_args and not self.model_args.strip() and not own_args:
             raise EasiError(f"--backend {kind.name} needs --model-args", hint=_model_hint(kind))
         parse_model_args(self.model_args)
+
+    def _check_served(self) -> None:
+        """Normalise the servers' addresses, and refuse options that do not go with them."""
+        if not self.base_url:
+            return
+        object.__setattr__(self, "base_url", ",".join(server_urls(self.base_url)))
+        if self.plain:
+            raise EasiError(
+                "--plain with --base-url: the backend's own launch knows no such server",
+                hint="leave out --plain",
+            )
 
     def _check_secrets(self) -> None:
         """Refuse secrets in arguments, which are recorded, shown and shared with the results."""
@@ -370,6 +389,11 @@ class RunConfig:
     def model_arguments(self) -> dict[str, str]:
         """``model_args`` as a dictionary; see ``parse_model_args``."""
         return parse_model_args(self.model_args)
+
+    @property
+    def servers(self) -> tuple[str, ...]:
+        """The base URLs of the servers that answer; none if the model runs here."""
+        return server_urls(self.base_url) if self.base_url else ()
 
     @property
     def device_kind(self) -> str:

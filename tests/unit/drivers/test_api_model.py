@@ -15,6 +15,8 @@ from easi_lmms_eval.model_outputs import generation
 from easi_lmms_eval.prefetch_media import read_in_turn
 from easi_vlmevalkit.api_model import ServedModel
 from easi_vlmevalkit.prompts import API_FAILURE
+from easi_vlmevalkit.served import EasiServed
+from openai_server import openai_server
 
 
 class Api:
@@ -184,3 +186,30 @@ def test_media_are_read_by_one_thread_at_a_time() -> None:
             pool.map(lambda request: request.arguments[1](request.arguments[3]), requests)
         ) == [0, 2, 4, 6, 8, 10]
     assert most == 1
+
+
+# ---- our own client ------------------------------------------------------------------------------
+
+
+def test_our_client_makes_prompts_in_its_threads_and_keeps_what_the_server_told() -> None:
+    together = threading.Barrier(4, timeout=20)
+    rows = dataset(4)
+
+    def build_prompt(line: dict[str, str]) -> list[dict[str, str]]:
+        together.wait()  # fails unless four are made at once
+        return [{"type": "text", "value": line["index"]}]
+
+    rows.source.build_prompt = build_prompt
+    with openai_server(say="B") as server:
+        served = ServedModel(EasiServed("org/served", base_url=server.base))
+        with ThreadPoolExecutor(4) as pool:
+            made = list(pool.map(lambda item: served.answer(lambda: rows, item), "0123"))
+    assert [(each.text, each.finish, each.frames) for each in made] == [("B", "stop", 0)] * 4
+    assert len({each.prompt for each in made}) == 4 and set(server.asked) == set("0123")
+
+
+def test_what_the_server_refuses_is_an_exception_in_its_words() -> None:
+    with openai_server(status=lambda text, before: 400) as server:
+        served = ServedModel(EasiServed("org/served", base_url=server.base))
+        error = served.answer(lambda: dataset(1), "0")
+    assert isinstance(error, RuntimeError) and "told to say 400" in str(error)

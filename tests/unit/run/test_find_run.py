@@ -195,6 +195,36 @@ def test_where_a_server_is_and_how_it_is_called_is_no_part_of_an_identity(tmp_pa
     assert "transformers" not in one
 
 
+def test_the_engine_of_servers_counts_and_an_unknown_one_differs_from_nothing(
+    tmp_path: Path,
+) -> None:
+    model = replace(MODEL, served=True, server={"vllm": "0.19.1"})
+    first = begin(tmp_path, model=model)
+    assert first.fields["engine"] == {"vllm": "0.19"}
+    for same in ({"vllm": "0.19.2"}, {}):
+        assert folder(tmp_path, model=replace(model, server=same)).paths == first.paths
+    for other in ({"vllm": "0.20.0"}, {"sglang": "0.19.1"}):
+        assert folder(tmp_path, model=replace(model, server=other)).paths != first.paths
+
+
+def test_a_variable_that_encodes_pictures_otherwise_is_part_of_a_served_identity(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cfg = RunConfig(model="async_openai", backend="lmms-eval", model_args="model=m")
+    ours = RunConfig(model="m", backend="lmms-eval", base_url="http://a/v1")
+    client = ModelChoice("m", "m", "async_openai", "", served=True)
+
+    def fields(of: RunConfig, served: bool = True) -> dict[str, object]:
+        return identity_fields("lmms-eval", "1", replace(client, served=served), of, HERE)
+
+    before = [fields(cfg), fields(cfg, served=False), fields(ours)]
+    assert "image encoding" not in before[0]
+    monkeypatch.setenv("LMMS_IMAGE_ENCODE_FORMAT", "JPEG")
+    assert fields(cfg)["image encoding"] == {"LMMS_IMAGE_ENCODE_FORMAT": "JPEG"}
+    # Models that run here are shown the pictures themselves, and our client ignores the variable.
+    assert before[1:] == [fields(cfg, served=False), fields(ours)]
+
+
 def test_a_base_that_changed_under_the_first_rules_folder_is_another_run(tmp_path: Path) -> None:
     """A changed base makes another run, although the old identity does not name the base.
 

@@ -29,6 +29,7 @@ class BackendFacts:
             tests/benchmarks/archive_size.py.
         same_answers: Options of the backend's own command line that change no answer and no score,
             each with the number of words after it.
+        image_variables: Variables by which its clients of servers encode pictures otherwise.
     """
 
     name: str
@@ -46,6 +47,11 @@ class BackendFacts:
     result_files: str
     archive_bytes: float
     same_answers: Mapping[str, int] = field(default_factory=dict)
+    image_variables: tuple[str, ...] = ()
+
+    def image_encoding(self, environ: Mapping[str, str]) -> dict[str, str]:
+        """Return those of ``image_variables`` that are set."""
+        return {name: environ[name] for name in self.image_variables if environ.get(name)}
 
     def answer_arguments(self, words: Sequence[str]) -> list[str]:
         """Return those of the backend's own arguments that may change an answer.
@@ -90,6 +96,7 @@ BACKEND_FACTS: Mapping[str, BackendFacts] = {
                 "--judge-api-nproc": 1,
                 "--judge-retry": 1,
             },
+            image_variables=("VLMEVAL_MAX_IMAGE_SIZE", "VLMEVAL_MIN_IMAGE_EDGE"),
         ),
         BackendFacts(
             name="lmms-eval",
@@ -118,6 +125,7 @@ BACKEND_FACTS: Mapping[str, BackendFacts] = {
                 "--process-docs-parallel": 1,
                 "--check_integrity": 0,
             },
+            image_variables=("LMMS_IMAGE_ENCODE_FORMAT", "LMMS_IMAGE_JPEG_QUALITY"),
         ),
     )
 }

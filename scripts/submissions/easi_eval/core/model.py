@@ -32,6 +32,7 @@ class ModelChoice:
             repository or folder, with the digest of a folder. A repository's commit is in the
             manifest. See ``backends/shared/references.py``.
         cuts: Where the class truncates answers, as far as its code shows; shown beside every score.
+        server: Name and version of the engine on the servers of ``--base-url``; {} if unknown.
         base: Folder or hub id of the model under an adapter that has no ``config.json`` of its own.
         profile: The libraries that it is loaded with; see ``core/profiles.py``.
     """
@@ -52,6 +53,7 @@ class ModelChoice:
     cuts: str = ""
     base: str = ""
     profile: str = BASE
+    server: dict[str, str] = field(default_factory=dict)
 
     def to_argument(self) -> str:
         """Return the fields that a driver needs to load the model, as the JSON of --easi-model."""

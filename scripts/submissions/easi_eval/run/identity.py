@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -50,6 +51,7 @@ CONNECTION = frozenset(
         "retry_backoff_s",
         "num_concurrent",
         "max_concurrent",
+        "most_concurrent",
         "num_cpus",
         "batch_size",
         "adaptive_concurrency",
@@ -80,8 +82,9 @@ def identity_fields(
     ``--limit``, folders) belong to neither.
 
     For a served model, address and connection (``CONNECTION``) are left out, and so are the
-    libraries of this machine, because the server computes the answers. Image encoding and sampling
-    are part of the ``class arguments``.
+    libraries of this machine, because the server computes the answers. Its engine is included where
+    it is known. Image encoding and sampling are part of the ``class arguments``, and so are
+    variables that encode images otherwise.
 
     Args:
         backend: Name of the backend.
@@ -102,6 +105,12 @@ def identity_fields(
             fields[name] = {
                 key: value for key, value in fields[name].items() if key not in CONNECTION
             }
+        if model.server:
+            fields["engine"] = {
+                name: short(version) or version for name, version in model.server.items()
+            }
+        if not cfg.base_url and (encoding := cfg.kind.image_encoding(os.environ)):
+            fields["image encoding"] = encoding
         return fields
     transformers, engine = (
         short(libraries.get("transformers", "")),

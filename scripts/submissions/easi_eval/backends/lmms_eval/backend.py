@@ -11,7 +11,16 @@ from ...core.errors import EasiError
 from ...core.locks import lacks_locks
 from ...core.model import ModelChoice
 from ...data.needs import Need
-from ..shared import adapters, catalog, launch_env, model_files, model_paths, parsers, quantised
+from ..shared import (
+    adapters,
+    catalog,
+    launch_env,
+    model_files,
+    model_paths,
+    parsers,
+    quantised,
+    served_model,
+)
 from ..shared.profile_choice import with_profile
 from . import FACTS
 from .class_checks import BASE_KEYS, OTHER_ENGINES, check_engine, engine_of
@@ -19,6 +28,11 @@ from .command_line import check_words, parser
 from .launcher import LmmsEvalLauncher
 from .reader import LmmsEvalReader
 from .resolve import ADAPTER_KEYS, WEIGHT_KEYS, choose, class_sources
+
+SERVED = "easi_served"
+SERVED_SAID = (
+    "max_new_tokens, temperature and top_p of each task, else max_tokens=1024, temperature=0"
+)
 
 
 class LmmsEval(LmmsEvalLauncher, LmmsEvalReader):
@@ -35,6 +49,9 @@ class LmmsEval(LmmsEvalLauncher, LmmsEvalReader):
             EasiError: Says what is wrong and what to do.
         """
         known = catalog.lmms_models(catalog.locate(FACTS, cfg.backend_path))
+        if cfg.base_url:  # then the name is the servers'
+            check_words(cfg)
+            return
         # With ``unread`` the name may be that of a plug-in whose names are known only on import.
         if not known.unread:
             if cfg.model not in known.models and (
@@ -67,6 +84,9 @@ class LmmsEval(LmmsEvalLauncher, LmmsEvalReader):
         Raises:
             EasiError: Also if ``--plain`` would keep its data on a file system without file locks.
         """
+        if cfg.base_url:
+            served_model.check_ready(cfg)
+            return
         engine = engine_of(cfg)
         check_engine(cfg, engine)
         data = (
@@ -97,6 +117,9 @@ class LmmsEval(LmmsEvalLauncher, LmmsEvalReader):
         Raises:
             EasiError: If an argument is unknown, no checkpoint is named, or a path does not exist.
         """
+        if cfg.base_url:
+            model = served_model.choose(cfg, SERVED, {}, SERVED_SAID)
+            return replace(model, arguments={"model": cfg.model, **model.arguments})
         classes = class_sources(cfg)
         model = with_profile(cfg, choose(cfg, classes, self.hub), classes, self.hub)
         if any(key in model.arguments for key in ADAPTER_KEYS):  # the base is an argument

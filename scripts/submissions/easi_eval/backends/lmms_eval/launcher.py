@@ -77,7 +77,7 @@ class LmmsEvalLauncher:
         )
         return Job(
             "import",
-            launchers.plain(["-P", "-c", code, cfg.model, *cfg.backend_args]),
+            launchers.plain(["-P", "-c", code, model.cls, *cfg.backend_args]),
             env={**self._environment(cfg), **launch_env.NO_GPU},
         )
 
@@ -138,10 +138,10 @@ class LmmsEvalLauncher:
     def workers(self, cfg: RunConfig, model: ModelChoice) -> int:
         """Return the number of processes that answer.
 
-        That is one per GPU; one per engine, which may use several GPUs; one client for a served
-        model.
+        That is one per GPU; one per engine, which may use several GPUs; one of lmms-eval's own
+        clients, which have a concurrency of their own.
         """
-        if model.served:
+        if model.served and not cfg.base_url:
             return 1
         # Questions that ran out of memory are retried with fewer workers, down to one engine of any
         # size.
@@ -156,7 +156,7 @@ class LmmsEvalLauncher:
         verbose = ["--verbosity", "DEBUG"] if cfg.verbose else []
         return [
             "--model",
-            cfg.model,
+            model.cls,
             "--model_args",
             format_model_args({k: str(v) for k, v in model.arguments.items()}),
             "--tasks",

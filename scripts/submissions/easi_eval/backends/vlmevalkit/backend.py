@@ -11,7 +11,15 @@ from ...core.errors import EasiError
 from ...core.model import ModelChoice
 from ...data.needs import HubSettings, Need
 from ...scores import judging
-from ..shared import adapters, catalog, model_files, model_paths, parsers, quantised
+from ..shared import (
+    adapters,
+    catalog,
+    model_files,
+    model_paths,
+    parsers,
+    quantised,
+    served_model,
+)
 from ..shared.profile_choice import with_profile
 from . import FACTS, class_checks, class_code, class_notes, own_classes
 from .command_line import RUN_PY, check_words, parser
@@ -19,6 +27,11 @@ from .launcher import VLMEvalKitLauncher
 from .reader import VLMEvalKitReader
 from .registered import ResolutionInput
 from .resolve import GENERIC, choose, class_sources
+
+SERVED = "EasiServed"
+# As VLMEvalKit's own client of OpenAI-compatible servers.
+SERVED_SAMPLING = {"max_tokens": 2048, "temperature": 0}
+SERVED_SAID = "max_tokens=2048, temperature=0 (VLMEvalKit's for served models, for all benchmarks)"
 
 
 class VLMEvalKit(VLMEvalKitLauncher, VLMEvalKitReader):
@@ -72,6 +85,8 @@ class VLMEvalKit(VLMEvalKitLauncher, VLMEvalKitReader):
         Raises:
             EasiError: If no class fits, several fit, or the chosen one would fail.
         """
+        if cfg.base_url:
+            return served_model.choose(cfg, SERVED, SERVED_SAMPLING, SERVED_SAID)
         package = self._located(cfg)
         model = choose(ResolutionInput(cfg, package, catalog.vlmeval_entries(package), self.hub))
         classes = class_sources(package, model)
@@ -88,11 +103,14 @@ class VLMEvalKit(VLMEvalKitLauncher, VLMEvalKitReader):
         return with_profile(cfg, model, classes, self.hub)
 
     def ready(self, cfg: RunConfig, model: ModelChoice) -> None:
-        """Refuse a model whose key, engine or quantisation library is missing.
+        """Refuse a model whose key, engine, server or quantisation library is missing.
 
         Raises:
             EasiError: Says what is missing.
         """
+        if cfg.base_url:
+            served_model.check_ready(cfg)
+            return
         classes = class_sources(self._located(cfg), model)
         class_checks.check_ready(cfg, model, classes)
         # A class of the user's own (``source``) may load a quantised checkpoint in its own way.

@@ -1,0 +1,112 @@
+"""A model that servers answer for (``--base-url``): what is known of it before a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ...config import RunConfig
+from ...core.errors import EasiError
+from ...core.model import ModelChoice
+from ...core.model_args import check_number, literal, unquoted
+from ...core.suggest import did_you_mean
+
+# Arguments of the client on both backends, with their defaults. The sampling that is 0 here is the
+# backend's own.
+SAMPLING: Mapping[str, object] = {"max_tokens": 0, "temperature": 0, "top_p": 0}
+OTHERS: Mapping[str, object] = {
+    "image_format": "PNG",
+    "system_prompt": "",
+    "num_concurrent": 16,
+    "timeout": 600,
+}
+MOST_OPEN = 64  # questions that a server comes to have open, of all processes
+
+
+def choose(cfg: RunConfig, cls: str, own: Mapping[str, object], sampling: str) -> ModelChoice:
+    """Return the choice for the backend's class of served models.
+
+    Servers that cannot be used are noted; ``check_ready`` refuses a run if none can.
+
+    Args:
+        cfg: The run's options.
+        cls: The backend's class.
+        own: The sampling that the backend gives to such models.
+        sampling: The backend's sampling in words, for the plan.
+
+    Raises:
+        EasiError: An argument is unknown or has no fitting value, or the servers run different
+            engines.
+    """
+    given = _given(cfg)
+    # It loads the HTTP client, which takes a while.
+    from ...engine.served import probe
+
+    found = probe.look(cfg.servers, cfg.model)
+    engine = probe.common_engine(found)
+    told = ", ".join(f"{name}={given[name]}" for name in SAMPLING if name in given)
+    arguments = {
+        "image_format": OTHERS["image_format"],
+        **own,
+        **given,
+        "base_url": cfg.base_url,
+        "num_concurrent": max(1, int(str(given.get("num_concurrent", 16))) // cfg.nproc),
+        "most_concurrent": max(1, MOST_OPEN // cfg.nproc),
+    }
+    return ModelChoice(
+        cfg.model,
+        cfg.model,
+        cls,
+        f"{cfg.base_url} answers ({probe.named(engine)})",
+        notes=(
+            f"sampling: {f'{told} (--model-args), else ' if told else ''}{sampling}",
+            *(f"{each.url} cannot be used now: {each.problem}" for each in found if each.problem),
+        ),
+        arguments=arguments,
+        needs_gpu=False,
+        served=True,
+        server=engine,
+    )
+
+
+def check_ready(cfg: RunConfig) -> None:
+    """Ask the servers a text, a picture and two pictures.
+
+    Raises:
+        EasiError: No server answers all of them; with the servers' words.
+    """
+    from ...engine.served import pool, probe
+
+    pool.patience()
+    looked = probe.look(cfg.servers, cfg.model)
+    alive = [each.url for each in looked if not each.problem]
+    asked = probe.try_questions(alive, cfg.model)
+    problems = [f"{each.url}: {each.problem}" for each in (*looked, *asked) if each.problem]
+    if len(problems) == len(cfg.servers):
+        raise EasiError(
+            f"--base-url: {'; '.join(problems)}",
+            hint=f"start a server of {cfg.model}, or name where one is; "
+            "scripts/docs/engines.md has the command",
+        )
+
+
+def _given(cfg: RunConfig) -> dict[str, object]:
+    """Return the model arguments with their types.
+
+    Raises:
+        EasiError: One is unknown, or is no number where one is needed.
+    """
+    known = {**SAMPLING, **OTHERS}
+    given: dict[str, object] = {}
+    for name, value in cfg.model_arguments.items():
+        if name not in known:
+            raise EasiError(
+                f"--model-args: the client of --base-url takes no {name}=",
+                hint=did_you_mean(name, known, f"it takes {', '.join(known)}"),
+            )
+        check_number(name, value, known[name], "the client of --base-url")
+        given[name] = literal(value) if isinstance(known[name], int) else unquoted(value)
+    if str(given.get("image_format", "PNG")).upper() not in ("PNG", "JPEG"):
+        raise EasiError(
+            f"--model-args image_format={given['image_format']}", hint="use PNG or JPEG"
+        )
+    return given
