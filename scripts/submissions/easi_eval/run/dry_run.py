@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
+
 from ..backends.base import Backend
+from ..backends.shared import model_paths
 from ..benchmarks import Benchmark
 from ..config import RunConfig
 from ..core.model import ModelChoice
@@ -86,6 +89,33 @@ def describe(plan: Plan, verbose: bool = False) -> str:
 def _questions(bench: Benchmark, backend: str) -> str:
     count = bench.source(backend).questions
     return f"{count:,} questions" if count else ""
+
+
+def serve_line(cfg: RunConfig, model: ModelChoice, gpus: int) -> str:
+    """Return how vLLM would serve a model that runs here on GPUs; "" for other models.
+
+    Args:
+        cfg: The run's options; each process has its share of the GPUs.
+        model: The model.
+        gpus: Number of GPUs.
+    """
+    if model.served or not model.needs_gpu or model.base or not gpus:
+        return ""
+    hub = model_paths.is_hub_id(model.path)
+    options = {
+        "--served-model-name": "" if hub else model.name,
+        "--revision": model.revision if hub else "",
+        "--tensor-parallel-size": str(max(1, gpus // cfg.nproc)),
+        "--data-parallel-size": str(cfg.nproc) if cfg.nproc > 1 else "",
+        "--limit-mm-per-prompt": '{"image": 64}',
+    }
+    words = ["vllm", "serve", model.path]
+    words += [word for name, value in options.items() if value for word in (name, value)]
+    words += ["--trust-remote-code"] if cfg.trust_remote_code else []
+    return (
+        f"served by vLLM, if it has this model, and asked with --base-url: {shlex.join(words)} "
+        "(scripts/docs/engines.md)"
+    )
 
 
 def planned_jobs(context: RunContext, plan: Plan) -> tuple[Job, ...]:

@@ -35,7 +35,7 @@ from ..submission.metadata import Naming, check_metadata
 from . import adopt, import_plan
 from .collect import collect, is_finished, submission_note
 from .context import RunContext, make_context
-from .dry_run import describe, planned_download, planned_jobs, unresolved
+from .dry_run import describe, planned_download, planned_jobs, serve_line, unresolved
 from .evaluate import evaluate
 from .find_run import FoundRun
 from .plan import Plan
@@ -217,6 +217,8 @@ def show_plan(
     with refusals.noted():
         context = make_context(asked, cfg, backend, hub, resolved(cfg, backend, hub))
         plan, naming = check(context, plan_run(context), machine, refusals)
+        serve = serve_line(cfg, context.model, machine.visible)
+        plan = replace(plan, check_notes=(*plan.check_notes, *filter(None, [serve])))
         if cfg.smoke:
             context = replace(context, backend=make_backend(cfg.backend, planned_hub(cfg)))
         plan = replace(plan, jobs=planned_jobs(context, plan))
