@@ -88,6 +88,7 @@ def test_the_workers_of_a_model_of_5_run_with_its_libraries(tmp_path: Path, back
     for several in (cfg, replace(cfg, nproc=2), replace(cfg, no_accelerate=True)):
         job = launcher.answer_job(several, model, several.selected, paths, 1)
         assert job.argv[0] == interpreter(NEWER) != interpreter(BASE)
+        assert launcher.import_job(several, model).argv[0] == interpreter(NEWER)
         assert launcher.score_job(several, model, several.selected, paths).argv[0] == interpreter(
             BASE
         )

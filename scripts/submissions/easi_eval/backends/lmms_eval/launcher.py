@@ -77,7 +77,9 @@ class LmmsEvalLauncher:
         )
         return Job(
             "import",
-            launchers.plain(["-P", "-c", code, model.cls, *cfg.backend_args]),
+            launchers.plain(
+                ["-P", "-c", code, model.cls, *cfg.backend_args], interpreter(model.profile)
+            ),
             env={**self._environment(cfg), **launch_env.NO_GPU},
         )
 

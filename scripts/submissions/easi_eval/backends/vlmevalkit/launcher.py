@@ -77,7 +77,7 @@ class VLMEvalKitLauncher:
         )
         return Job(
             "import",
-            launchers.plain(["-P", "-c", code, model.to_argument()]),
+            launchers.plain(["-P", "-c", code, model.to_argument()], interpreter(model.profile)),
             env={**self._environment(cfg), **launch_env.NO_GPU},
         )
 
