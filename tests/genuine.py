@@ -33,7 +33,8 @@ def facts(key: str) -> dict[str, Any]:
 
     ``question_length``: Characters of a question with its options in the real data, on average.
     ``media``: Images or frames of a question in the real data, where their paths are in the files.
-    ``archive_measured``: It was among those whose archive ``benchmarks/archive_size.py`` measured.
+    ``archive_measured``: It was among those whose archive ``benchmarks/archive_size.py`` measured;
+    false for a new one.
 
     Of each backend, ``headline_scale``: factor that brings its headline score to 0-100;
     ``sub_scores``: number of sub-scores it has.

@@ -27,12 +27,16 @@ STAMP = "20260102_030405"
 
 
 def vlmevalkit(bench: Benchmark, source: Path, target: Path) -> None:
-    out = find_vlmevalkit_outputs(bench, source)
+    out, task = find_vlmevalkit_outputs(bench, source), bench.source(VLMEVALKIT).task
+
+    def place(path: Path) -> Path:
+        return target / f"M_{path.name[path.name.index(task) :]}"  # of the model M
+
     for path in out.scores:
-        shutil.copyfile(path, target / path.name)
+        shutil.copyfile(path, place(path))
         # the trap: newer than the file it must not be taken for
-        for subset in path.parent.glob(f"*_{bench.source(VLMEVALKIT).task}_*_subset_acc.csv"):
-            shutil.copyfile(subset, target / subset.name)
+        for subset in path.parent.glob(f"*_{task}_*_subset_acc.csv"):
+            shutil.copyfile(subset, place(subset))
     # the lossless answers of a run of ours stay behind: these stand for anybody's
     for path in out.rows[:1]:
         book = openpyxl.load_workbook(path)
@@ -40,7 +44,7 @@ def vlmevalkit(bench: Benchmark, source: Path, target: Path) -> None:
             for cell in row:
                 if isinstance(cell.value, str):
                     cell.value = PATHS.sub("/home/user/hf/hub/datasets--", cell.value)
-        book.save(target / path.name)
+        book.save(place(path))
 
 
 def lmms_eval(bench: Benchmark, source: Path, target: Path) -> None:
