@@ -153,7 +153,7 @@ class ServerPool(Generic[ServerT]):
         if now - max(state.down_since for state in self._states) > self._patience:
             told = "; ".join(f"{state.server.url}: {state.trouble}" for state in self._states)
             raise ServersGone(
-                f"no server has answered for {self._patience:.0f} s ({told})",
+                f"no server has answered for {self._patience:g} s ({told})",
                 hint="start them again; the same command, also with another --base-url, goes on "
                 "where this one stopped",
                 code=ExitCode.INCOMPLETE,
