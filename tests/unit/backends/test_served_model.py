@@ -55,6 +55,8 @@ def test_sampling_and_pictures_are_part_of_the_identity_and_the_connection_is_no
         assert same == fields(f"{other.base},{one.base}", "num_concurrent=4,timeout=9", nproc=8)
         changed = ["temperature=0.7", "max_tokens=99", "image_format=JPEG", "system_prompt=briefly"]
         assert all(fields(one.base, args) != same for args in changed)
+        jpeg = [fields(one.base, f"image_format={name}") for name in ("JPEG", "jpeg")]
+        assert jpeg[0]["class arguments"] == jpeg[1]["class arguments"]
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -105,8 +105,7 @@ def _given(cfg: RunConfig) -> dict[str, object]:
             )
         check_number(name, value, known[name], "the client of --base-url")
         given[name] = literal(value) if isinstance(known[name], int) else unquoted(value)
-    if str(given.get("image_format", "PNG")).upper() not in ("PNG", "JPEG"):
-        raise EasiError(
-            f"--model-args image_format={given['image_format']}", hint="use PNG or JPEG"
-        )
-    return given
+    written = str(given.get("image_format", "PNG"))
+    if written.upper() not in ("PNG", "JPEG"):
+        raise EasiError(f"--model-args image_format={written}", hint="use PNG or JPEG")
+    return {**given, **({"image_format": written.upper()} if "image_format" in given else {})}
