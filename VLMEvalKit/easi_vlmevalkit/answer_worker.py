@@ -7,6 +7,7 @@ answers next.
 from __future__ import annotations
 
 import argparse
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +27,7 @@ from easi_eval.engine.worker import work_loop
 from . import models, patches
 from .api_model import ServedModel
 from .datasets import Datasets, LoadedDataset
-from .prompts import generate, ready_prompt
+from .prompts import ask_canary, generate, ready_prompt
 from .served import EasiServed
 
 
@@ -52,11 +53,14 @@ def answer(run_root: Path, model_choice: ModelChoice, args: argparse.Namespace) 
     datasets = Datasets(run_root, work)
     items = {assignment.key: datasets.items(assignment) for assignment in work.benchmarks}
     dispatcher.phase("loading the model")
+    from easi_eval.engine.vlm.finite import refuse_noise
     from easi_eval.engine.vlm.loading import made_with, refuse_spilled
 
     model = models.build_whole(models.model_factory(model_choice))
     print(f"the model is a {type(model).__module__}.{type(model).__name__}", flush=True)
     refuse_spilled(model)
+    if not getattr(model, "is_api", False):
+        refuse_noise(model, functools.partial(ask_canary, model))
     dispatcher.loaded(made_with(model))
     by_key = {assignment.key: assignment for assignment in work.benchmarks}
 

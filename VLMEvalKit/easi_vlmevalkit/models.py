@@ -52,9 +52,12 @@ def build_whole(build: Callable[..., Any], *args: Any, **options: Any) -> Any:
     """Return what ``build`` makes of the arguments.
 
     Raises:
-        EasiError: Some of the model's weights are in no file of the checkpoint.
+        EasiError: Some of the model's weights are in no file of the checkpoint, or are not finite.
     """
+    from easi_eval.engine.vlm.finite import refuse_nonfinite
     from easi_eval.engine.vlm.missing_weights import refusing_missing_weights
 
     with refusing_missing_weights():
-        return build(*args, **options)
+        model = build(*args, **options)
+    refuse_nonfinite(model)
+    return model

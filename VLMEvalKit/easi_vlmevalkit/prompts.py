@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
+
+from PIL import Image
 
 from easi_eval.core.atomic_files import text_digest
 from easi_eval.engine.generation import Generation
@@ -82,6 +85,15 @@ def generate(model: Any, dataset: LoadedDataset, item: str, message: Any) -> Gen
         frames=frames,
         prompt=hashed,
     )
+
+
+def ask_canary(model: Any, picture: Image.Image, question: str) -> str:
+    """Ask the model about a picture, as a multiple-choice question of a data set that all know."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = f"{folder}/canary.png"
+        picture.save(path)
+        message = [{"type": "image", "value": path}, {"type": "text", "value": question}]
+        return str(model.generate(message=message, dataset="MMBench_DEV_EN") or "")
 
 
 def _free_cache() -> None:

@@ -13,6 +13,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
+from easi_eval.backends.lmms_eval.resolve import SERVED_TYPES
 from easi_eval.core.errors import EasiError
 from easi_eval.engine.bars import silence_bars
 from easi_eval.engine.dispatch_client import connect
@@ -36,6 +39,9 @@ ROUNDS = 4  # chunk size of such a client, in multiples of its open requests
 # The one client that several threads may call, also through its subclasses. Others may not: gemini,
 # for one, ends each call by deleting every uploaded file, those of other calls too.
 THREADED = "lmms_eval.models.simple.openai"
+
+# Modules of classes that ask a server or have no model; "served" is that of --base-url.
+CLIENTS = SERVED_TYPES | {"served"}
 
 
 class _QueueEmpty(BaseException):
@@ -114,6 +120,7 @@ class _AnswerRun:
 
 def _queue_model(cls: type, launch: _AnswerRun) -> type:
     """Return a subclass of the model class that answers what the queue gives it."""
+    from easi_eval.engine.vlm.finite import refuse_noise, refuse_nonfinite
     from easi_eval.engine.vlm.loading import made_with, refuse_spilled
     from easi_eval.engine.vlm.missing_weights import refusing_missing_weights
 
@@ -125,16 +132,45 @@ def _queue_model(cls: type, launch: _AnswerRun) -> type:
     def __init__(self: Any, *args: Any, **options: Any) -> None:
         with refusing_missing_weights():
             cls.__init__(self, *args, **options)
+        silence_bars()
+        refuse_nonfinite(self)
         refuse_spilled(self)
+        if not _is_client(cls):
+            refuse_noise(self, functools.partial(_ask_canary, self, cls))
         launch.dispatcher.loaded(made_with(self))
         launch.dispatcher.phase("building the questions")
-        silence_bars()
 
     return type(
         cls.__name__,
         (cls,),
         {"__init__": __init__, "generate_until": generate_until, "__module__": cls.__module__},
     )
+
+
+def _is_client(cls: type) -> bool:
+    """Return whether the class asks a server, or has no model at all."""
+    modules = {base.__module__.rpartition(".")[2] for base in cls.__mro__}
+    return not CLIENTS.isdisjoint(modules)
+
+
+def _ask_canary(model: Any, cls: Any, picture: Image.Image, question: str) -> str:
+    """Ask the model about a picture, as a task of one question."""
+    from lmms_eval.api.instance import Instance, unwrap_generation_output
+
+    name, settings = "easi_canary", {"max_new_tokens": 16, "temperature": 0, "do_sample": False}
+    parts = [{"type": "image", "url": picture}, {"type": "text", "text": question}]
+    arguments: tuple[Any, ...] = (
+        (question, settings, lambda doc: [picture], 0, name, name)
+        if cls.is_simple
+        else (question, lambda doc: [{"role": "user", "content": parts}], settings, 0, name, name)
+    )
+    about = {"task": name, "doc_id": 0, "repeats": 1, "split": name}
+    model.task_dict[name] = {name: [{}]}
+    try:
+        outputs = cls.generate_until(model, [Instance("generate_until", arguments, 0, about)])
+    finally:
+        del model.task_dict[name]
+    return str(unwrap_generation_output(outputs[0])[0] or "")
 
 
 def _answer_all(model: Any, cls: type, requests: Sequence[Any], launch: _AnswerRun) -> None:

@@ -19,6 +19,7 @@ from PIL import Image
 
 from easi_eval.core.errors import EasiError
 from easi_eval.engine.vlm import video
+from easi_eval.engine.vlm.finite import refuse_noise, refuse_nonfinite
 from easi_eval.engine.vlm.generic_vlm import Decoding, GenericVLM
 from rehearsal_data import checkpoint
 
@@ -244,6 +245,19 @@ def test_batch_answers_as_singles_do(family: GenericVLM) -> None:
     ]
     assert [each.frames for each in batch] == [1, 2, 1, 0, 1]
     assert len({each.text for each in batch}) > 1
+
+
+def test_no_family_is_taken_for_noise(
+    family: GenericVLM, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def ask(image: Image.Image, question: str) -> str:
+        parts = [{"type": "image", "image": image}, {"type": "text", "text": question}]
+        return family.generate([[{"role": "user", "content": parts}]])[0].text
+
+    refuse_nonfinite(family)
+    refuse_noise(family, ask)
+    said = capfd.readouterr().out
+    assert "weights are finite" in said and "the canary question was answered" in said
 
 
 def test_greedy_is_greedy_whatever_the_checkpoint_samples_with(family: GenericVLM) -> None:

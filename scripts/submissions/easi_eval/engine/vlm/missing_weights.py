@@ -20,7 +20,7 @@ from transformers import PreTrainedModel
 
 from ...core.errors import EasiError
 
-NAMED = 3  # missing weights named in the message
+NAMED = 3  # weights named in a message
 SAMPLE = 64  # values of a weight that are compared
 # Encoders of text and images have a pooling layer that a generating model does not use. Many
 # checkpoints lack its weights.
@@ -162,12 +162,16 @@ def _found(
 
 
 def _refuse(checkpoint: str, names: set[str]) -> None:
-    named = ", ".join(sorted(names)[:NAMED]) + (", ..." if len(names) > NAMED else "")
     raise EasiError(
-        f"{checkpoint} lacks {len(names)} of its model's weights: {named}",
+        f"{checkpoint} lacks {len(names)} of its model's weights: {listed(names)}",
         hint="they would be random numbers: download the checkpoint again, save it from the "
         "model class that it is loaded with, or merge an adapter into its base first",
     )
+
+
+def listed(names: set[str]) -> str:
+    """The first names in alphabetical order, for a message."""
+    return ", ".join(sorted(names)[:NAMED]) + (", ..." if len(names) > NAMED else "")
 
 
 def _weights(model: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
