@@ -53,12 +53,13 @@ from easi_eval.engine.generation import Generation
 from easi_eval.engine.worker import work_loop
 
 root, seconds, count = Path(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3])
-notes = os.open(root / "asked", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+asked, ended = (os.open(root / name, os.O_WRONLY | os.O_CREAT | os.O_APPEND) for name in ("asked", "ended"))
 
 def answer(items):
-    for item in items:
-        os.write(notes, f"{item.benchmark} {item.id}\\n".encode())
+    lines = [f"{item.benchmark} {item.id}\\n".encode() for item in items]
+    for line in lines: os.write(asked, line)
     time.sleep(seconds * len(items))
+    for line in lines: os.write(ended, line)
     return [Generation(random.choice("ABCD")) for _ in items]
 
 work = Work.load(root)
@@ -69,10 +70,16 @@ work_loop(root, work, items, answer)
 
 @dataclass(frozen=True)
 class Measured:
-    """``allowed``: questions that were in the hands of what was killed, at most."""
+    """What a run cost.
+
+    Attributes:
+        ended: How many questions were generated to the end.
+        allowed: Questions that were in the hands of what was killed, at most.
+    """
 
     kills: Counter[str]
     generated: int
+    ended: int
     distinct: int
     journaled_twice: int
     allowed: int
@@ -137,8 +144,9 @@ class Run:
     def over(self) -> bool:
         return self.process is not None and self.process.poll() is not None
 
-    def asked(self) -> int:
-        notes = self.root / "asked"
+    def asked(self, what: str = "asked") -> int:
+        """How many questions were asked, or ``ended``."""
+        notes = self.root / what
         return len(notes.read_bytes().splitlines()) if notes.exists() else 0
 
     def worker_pids(self) -> list[int]:
@@ -221,6 +229,7 @@ def measure(kills: int, workers: int, seconds: float, count: int, seed: int = 0)
         return Measured(
             done,
             run.asked(),
+            run.asked("ended"),
             len(answers),
             twice,
             allowed,
@@ -242,14 +251,14 @@ def table(disturbed: Measured, quiet: Measured) -> str:
     kinds = ", ".join(f"{count} {kind}" for kind, count in disturbed.kills.items())
     return "\n".join(
         [
-            "| kills | generated / distinct | generated again | in the hands of the killed, "
-            "at most | journaled twice | score | undisturbed |",
-            "|---|---|---|---|---|---|---|",
+            "| kills | generated / distinct | generated again | to the end | "
+            "in the hands of the killed, at most | journaled twice | score | undisturbed |",
+            "|---|---|---|---|---|---|---|---|",
             f"| {sum(disturbed.kills.values())} ({kinds}) | "
             f"{disturbed.generated / disturbed.distinct:.4f} | "
             f"{disturbed.generated - disturbed.distinct} "
-            f"| {disturbed.allowed} | {disturbed.journaled_twice} | {disturbed.score:.4f} | "
-            f"{quiet.score:.4f} |",
+            f"| {disturbed.ended - disturbed.distinct} | {disturbed.allowed} "
+            f"| {disturbed.journaled_twice} | {disturbed.score:.4f} | {quiet.score:.4f} |",
             f"{disturbed.seconds:.0f} s against {quiet.seconds:.0f} s undisturbed",
         ]
     )
