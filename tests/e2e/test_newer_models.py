@@ -18,10 +18,10 @@ BENCHMARK = "embspatial"
 
 @pytest.fixture(scope="module")
 def qwen3_5(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("newer") / "Tiny-3.5"
+    folder = tmp_path_factory.mktemp("newer")
     builder = REPOSITORY / "tests" / "newer_families.py"
-    subprocess.run([interpreter(NEWER), str(builder), "qwen3_5", str(folder)], check=True)
-    return folder
+    subprocess.run([interpreter(NEWER), str(builder), str(folder), "qwen3_5"], check=True)
+    return (folder / "qwen3_5").rename(folder / "Tiny-3.5")
 
 
 @pytest.mark.parametrize("backend", ["vlmevalkit", "lmms-eval"])

@@ -30,6 +30,7 @@ READMES = (
     "lmms-eval/README.md",
     "tests/README.md",
     "scripts/submissions/easi_eval/README.md",
+    "scripts/docs/models.md",
 )
 # What the guide of the leaderboard has people type, with line breaks as there.
 GUIDE = """
