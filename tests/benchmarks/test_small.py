@@ -13,11 +13,13 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from conftest import Runs
 from easi_eval.benchmarks import VLMEVALKIT, by_key
 from rehearsal_data import repositories
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+import disturbed_rehearsal
 import many_questions
 import overhead
 import real_drivers
@@ -51,10 +53,29 @@ def test_kills_repeat_only_what_was_in_hand() -> None:
     disturbed = repeated_work.measure(kills=4, workers=2, seconds=0.05, count=40, seed=1)
     quiet = repeated_work.measure(kills=0, workers=2, seconds=0.0, count=40)
     assert disturbed.distinct == quiet.distinct == 120 and sum(disturbed.kills.values()) == 4
+    assert disturbed.distinct <= disturbed.ended <= disturbed.generated
     assert disturbed.generated - disturbed.distinct <= disturbed.allowed
     assert disturbed.journaled_twice == quiet.journaled_twice == 0
     assert disturbed.score == quiet.score
     assert quiet.generated == 120
+
+
+@pytest.mark.slow
+@pytest.mark.e2e
+@pytest.mark.faults
+def test_a_rehearsal_that_was_killed_hung_and_stopped_ends_like_an_undisturbed_one(
+    runs: Runs, backend: str
+) -> None:
+    keys = ("viewspatial", "embspatial", "mmsi_bench")
+    whole = runs.alone(backend)
+    quiet = disturbed_rehearsal.Ended.read(whole.results, whole.folder, keys)
+    rehearsals = disturbed_rehearsal.Rehearsals(whole.user, backend, keys)
+    rehearsals.disturb(3, seed=1)
+    assert rehearsals.done == {"killed": 1, "hung": 1, "stopped": 1}
+    assert quiet.twice == 0 and len(quiet.answers) == 60
+    assert {state for (_, part), (state, _) in quiet.scores.items() if not part} == {"complete"}
+    for ended in rehearsals.ended:
+        assert ended == quiet
 
 
 def test_enlarged_tables_keep_their_form(tmp_path: Path) -> None:
