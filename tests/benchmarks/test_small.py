@@ -20,6 +20,7 @@ from rehearsal_data import repositories
 sys.path.insert(0, str(Path(__file__).parent))
 
 import disturbed_rehearsal
+import gpu_check
 import many_questions
 import overhead
 import real_drivers
@@ -128,3 +129,23 @@ def _rows_of_tsv(path: Path) -> list[dict[str, str]]:
     csv.field_size_limit(sys.maxsize)
     with path.open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file, delimiter="\t"))
+
+
+@pytest.mark.parametrize(
+    ("ours", "published", "said"),
+    [
+        ("50.2", "50.3", "50.2 / 50.3, -0.1: close"),
+        ("46.0", "50.3", "46.0 / 50.3, -4.3: near"),
+        ("60.0", "50.3", "60.0 / 50.3, +9.7: FAR"),
+        ("", "50.3", "missing / 50.3"),
+    ],
+)
+def test_a_score_beside_a_published_one(ours: str, published: str, said: str) -> None:
+    assert gpu_check.compared(ours, published) == said
+
+
+def test_the_published_row_of_the_gpu_check_has_all_of_easi_8() -> None:
+    row = gpu_check.published_row(gpu_check.PUBLISHED)
+    assert row["vsi_bench"] == "50.3"
+    for key in gpu_check.TABLE_KEYS:
+        assert 0 < float(row[key]) < 100
