@@ -1,6 +1,6 @@
 """Write a checkpoint of random weights, as large as a real one or tiny.
 
-It runs with the Python of the profile that knows the family: ``large_checkpoints.py FAMILY FOLDER``.
+It runs with the Python of the profile that knows the family, given FAMILY and FOLDER.
 """
 
 from __future__ import annotations
