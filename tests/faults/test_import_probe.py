@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from easi_eval.benchmarks import LMMS_EVAL, VLMEVALKIT
-from easi_eval.data.rehearsal import checkpoint
 from hub_faults import Faults, FaultyHub
 from program import User, wait_until
+from rehearsal_data import checkpoint
 
 pytestmark = [pytest.mark.slow, pytest.mark.e2e, pytest.mark.faults]
 
