@@ -27,8 +27,9 @@ import pytest
 from board import LIMIT, PATH, Board, Fault, digest
 from easi_eval.core.errors import EasiError
 from easi_eval.submission.client import Patience, send
+from easi_eval.submission.endpoint import NotTaken
 from easi_eval.submission.parcel import Parcel
-from easi_eval.submission.reply import NotTaken, OutcomeUnknown, Sent
+from easi_eval.submission.reply import OutcomeUnknown, Sent
 from easi_eval.submission.send import submit
 from easi_eval.submission.send_record import FILE, Fate, SendRecord
 

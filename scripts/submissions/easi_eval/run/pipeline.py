@@ -36,7 +36,6 @@ from . import adopt, import_plan
 from .collect import collect, is_finished, submission_note
 from .context import RunContext, make_context
 from .dry_run import describe, planned_download, planned_jobs, serve_line, unresolved
-from .evaluate import evaluate
 from .find_run import FoundRun
 from .plan import Plan
 from .preflight import check, check_judge
@@ -94,6 +93,8 @@ def carry_out(context: RunContext, plan: Plan, naming: Naming) -> int:
     """
     record, files = RunRecord.of(context, plan), result_files(context, naming)
     if plan.todo:
+        from .evaluate import evaluate  # loads what only answering needs
+
         context, warning = check_judge(context)
         gpus = gpu_use(context.cfg.nproc) if context.model.needs_gpu else ()
         prepared = False

@@ -17,9 +17,9 @@ from urllib3.exceptions import HTTPError
 
 from ..core.errors import EasiError
 from ..core.redact import Redactor
-from .endpoint import check_token
+from .endpoint import NotTaken, check_token
 from .parcel import Parcel
-from .reply import NotTaken, OutcomeUnknown, Sent, TryLater, no_answer, outcome_of
+from .reply import OutcomeUnknown, Sent, TryLater, no_answer, outcome_of
 
 REPLY_LIMIT = 1 << 16  # bytes; the rest of a reply is not read
 

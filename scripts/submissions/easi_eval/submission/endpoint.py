@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from ..core.errors import EasiError
+from ..core.errors import EasiError, ExitCode
 from ..data.connection import refuse_bad_proxy, refuse_bad_token
 
 DEFAULT_URL = "https://easi.lmms-lab.com/api/submit-with-file/"
@@ -27,6 +27,13 @@ LOOK_FIRST = (
 )
 _PORTS = {"http": 80, "https": 443}
 _THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
+
+
+class NotTaken(EasiError):
+    """The leaderboard has not recorded the submission; it may be sent again."""
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message, hint, ExitCode.NOT_SENT)
 
 
 def endpoint(environ: Mapping[str, str] = os.environ) -> str:

@@ -11,9 +11,8 @@ from typing import Any
 from urllib3.filepost import encode_multipart_formdata
 
 from .. import __version__
-from .endpoint import LIMIT, by_hand, host_of
+from .endpoint import LIMIT, NotTaken, by_hand, host_of
 from .payload import payload_text, to_send
-from .reply import NotTaken
 
 
 @dataclass

@@ -20,18 +20,11 @@ import requests
 
 from ..core.errors import EasiError, ExitCode
 from ..core.redact import Redactor
-from .endpoint import CONTACT, LEADERBOARD, LOOK_FIRST, VARIABLE
+from .endpoint import CONTACT, LEADERBOARD, LOOK_FIRST, VARIABLE, NotTaken
 
 SHOWN = 200  # characters of a reply that are shown
 # In answer to a POST these two may mean "done, see there" as well as "not here".
 _DONE_ELSEWHERE = (302, 303)
-
-
-class NotTaken(EasiError):
-    """The leaderboard has not recorded the submission; it may be sent again."""
-
-    def __init__(self, message: str, hint: str = "") -> None:
-        super().__init__(message, hint, ExitCode.NOT_SENT)
 
 
 class OutcomeUnknown(EasiError):
