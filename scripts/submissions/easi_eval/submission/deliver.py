@@ -24,7 +24,6 @@ from .endpoint import by_hand, endpoint
 from .metadata import Evaluated, Naming, compare_with_evaluated, naming_remarks, refuse_other_model
 from .metadata_hints import metadata_suggestions
 from .parcel import Parcel, room_for
-from .send import describe_submission, open_benchmarks, submit
 
 PAYLOAD, ARCHIVE = "easi_results.json", "easi_results.zip"
 RESULT_FILES = ("easi_scores.csv", "easi_scores.md", PAYLOAD, ARCHIVE, extraction.REPORT)
@@ -107,6 +106,8 @@ class ResultFiles:
         Raises:
             EasiError: The results were not sent or not accepted.
         """
+        from .send import open_benchmarks, submit  # loads the client, which is slow
+
         if open_ones := open_benchmarks(scores, [bench.key for bench in self.cfg.selected]):
             fill = replace(self.asked, benchmarks=open_ones, include_extra=False, rerun=False)
             hint = (
@@ -147,6 +148,8 @@ class ResultFiles:
         self, scores: ScoreTable, revisions: Revisions, unfinished: Sequence[str]
     ) -> str:
         """Describe what ``--submit`` would send, for ``--dry-run``; writes nothing."""
+        from .send import describe_submission, open_benchmarks
+
         lacking = open_benchmarks(scores, [bench.key for bench in self.cfg.selected])
         if open_ones := dict.fromkeys((*unfinished, *lacking)):
             return f"POST {endpoint()}, once these are complete: {', '.join(open_ones)}"
