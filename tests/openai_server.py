@@ -35,8 +35,9 @@ class OpenAIServer:
     ``say``, if given, is the answer to everything. Nothing is answered until ``together``
     requests were open at once, or a minute has passed. ``asked`` counts requests by question,
     ``answers`` is what was said to it, ``most`` how many requests were open at once. After
-    ``lives`` questions it is dead and drops every connection, for ``dead_for`` seconds; ``dropped``
-    counts the questions that it had then. Those of the probe (``PROBE``) count nowhere.
+    ``lives`` questions, which it still answers, it is dead and drops every connection, for
+    ``dead_for`` seconds; ``dropped`` counts questions that it read and did not answer. Those of the
+    probe (``PROBE``) count nowhere.
     """
 
     status: Callable[[str, int], int] = lambda text, before: 200
@@ -125,6 +126,7 @@ def openai_server(**behaviour: Any) -> Iterator[OpenAIServer]:
             with lock:
                 if sum(state.asked.values()) >= state.lives > 0:
                     state.died_at, state.lives = time.monotonic(), float("inf")
+                lost = state.dead
                 open_requests += 1
                 state.most = max(state.most, open_requests)
                 letter = state.say or letter
@@ -136,7 +138,7 @@ def openai_server(**behaviour: Any) -> Iterator[OpenAIServer]:
             time.sleep(state.seconds)
             with lock:
                 open_requests -= 1
-                if state.dead:
+                if lost:
                     state.dropped += 1
                     self.close_connection = True
                     return
