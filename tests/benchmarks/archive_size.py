@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import resource
 import shutil
 import sys
@@ -21,6 +22,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TypeVar
 
+# As the program has it when it reads workbooks; full_size imports openpyxl before.
+os.environ["OPENPYXL_DEFUSEDXML"] = "False"
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
