@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from ...config import RunConfig
 from ...core.errors import EasiError
 from ...core.model import ModelChoice
 from ...core.model_args import check_number, literal, unquoted
 from ...core.suggest import did_you_mean
+from ...engine.served import FORMATS, MOST_OPEN, OPEN, TIMEOUT, checked_format
+
+if TYPE_CHECKING:
+    from ...engine.served.probe import Found
 
 # Arguments of the client on both backends, with their defaults. The sampling that is 0 here is the
 # backend's own.
 SAMPLING: Mapping[str, object] = {"max_tokens": 0, "temperature": 0, "top_p": 0}
 OTHERS: Mapping[str, object] = {
-    "image_format": "PNG",
+    "image_format": FORMATS[0],
     "system_prompt": "",
-    "num_concurrent": 16,
-    "timeout": 600,
+    "num_concurrent": OPEN,
+    "timeout": TIMEOUT,
 }
-MOST_OPEN = 64  # questions that a server comes to have open, of all processes
 
 
 def choose(cfg: RunConfig, cls: str, own: Mapping[str, object], sampling: str) -> ModelChoice:
@@ -38,10 +43,9 @@ def choose(cfg: RunConfig, cls: str, own: Mapping[str, object], sampling: str) -
             engines.
     """
     given = _given(cfg)
-    # It loads the HTTP client, which takes a while.
     from ...engine.served import probe
 
-    found = probe.look(cfg.servers, cfg.model)
+    found = _look(cfg.servers, cfg.model)
     engine = probe.common_engine(found)
     told = ", ".join(f"{name}={given[name]}" for name in SAMPLING if name in given)
     arguments = {
@@ -49,7 +53,7 @@ def choose(cfg: RunConfig, cls: str, own: Mapping[str, object], sampling: str) -
         **own,
         **given,
         "base_url": cfg.base_url,
-        "num_concurrent": max(1, int(str(given.get("num_concurrent", 16))) // cfg.nproc),
+        "num_concurrent": max(1, int(str(given.get("num_concurrent", OPEN))) // cfg.nproc),
         "most_concurrent": max(1, MOST_OPEN // cfg.nproc),
     }
     return ModelChoice(
@@ -77,7 +81,7 @@ def check_ready(cfg: RunConfig) -> None:
     from ...engine.served import pool, probe
 
     pool.patience()
-    looked = probe.look(cfg.servers, cfg.model)
+    looked = _look(cfg.servers, cfg.model)
     alive = [each.url for each in looked if not each.problem]
     asked = probe.try_questions(alive, cfg.model)
     problems = [f"{each.url}: {each.problem}" for each in (*looked, *asked) if each.problem]
@@ -87,6 +91,13 @@ def check_ready(cfg: RunConfig) -> None:
             hint=f"start a server of {cfg.model}, or name where one is; "
             "scripts/docs/engines.md has the command",
         )
+
+
+@functools.lru_cache(maxsize=1)  # ``choose`` and ``check_ready`` ask moments apart
+def _look(servers: tuple[str, ...], model: str) -> Sequence[Found]:
+    from ...engine.served import probe  # loads the HTTP client, which takes a while
+
+    return probe.look(servers, model)
 
 
 def _given(cfg: RunConfig) -> dict[str, object]:
@@ -105,7 +116,6 @@ def _given(cfg: RunConfig) -> dict[str, object]:
             )
         check_number(name, value, known[name], "the client of --base-url")
         given[name] = literal(value) if isinstance(known[name], int) else unquoted(value)
-    written = str(given.get("image_format", "PNG"))
-    if written.upper() not in ("PNG", "JPEG"):
-        raise EasiError(f"--model-args image_format={written}", hint="use PNG or JPEG")
-    return {**given, **({"image_format": written.upper()} if "image_format" in given else {})}
+    if "image_format" in given:
+        given["image_format"] = checked_format(str(given["image_format"]))
+    return given

@@ -9,7 +9,8 @@ from typing import Any
 
 from PIL import Image
 
-FORMATS = ("PNG", "JPEG")
+from . import FORMATS
+
 ORIENTATION = 0x0112  # tag of Exif data; readers differ in whether they honour it
 JPEG_QUALITY = 95
 

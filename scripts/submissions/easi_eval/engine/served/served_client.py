@@ -7,16 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from ...core.errors import EasiError
 from ...core.server_urls import server_urls
 from ..generation import Generation
+from . import MOST_OPEN, OPEN, TIMEOUT, checked_format
 from .http_server import HttpServer
-from .pictures import FORMATS, data_url
+from .pictures import data_url
 from .pool import ServerPool, patience
-
-OPEN = 16  # questions that each server has open at first, of all client processes
-MOST_OPEN = 64  # the most that it may come to
-TIMEOUT = 600.0
 
 
 @dataclass(frozen=True)
@@ -105,17 +101,3 @@ class ServedClient:
             raise ValueError(f"a served model is shown pictures, not {part['type']}")
         url = data_url(part["image"], self._image_format)
         return {"type": "image_url", "image_url": {"url": url}}
-
-
-def checked_format(image_format: str) -> str:
-    """Return the name of a picture format in capitals.
-
-    Raises:
-        EasiError: It is none of ``pictures.FORMATS``.
-    """
-    name = image_format.strip().upper()
-    if name not in FORMATS:
-        raise EasiError(
-            f"image_format is {image_format!r}", hint=f"use one of {', '.join(FORMATS)}"
-        )
-    return name
