@@ -20,19 +20,14 @@ BASE, NEWER = "", "5"
 _SITE = Path("lib", f"python{sys.version_info[0]}.{sys.version_info[1]}", "site-packages")
 
 
-def folder(profile: str) -> Path:
-    """Return the environment of a profile."""
-    return Path(sys.prefix, f"profile{profile}") if profile else Path(sys.prefix)
-
-
 def interpreter(profile: str) -> str:
     """Return the Python that has the libraries of a profile."""
-    return str(folder(profile) / "bin" / "python") if profile else sys.executable
+    return str(_folder(profile) / "bin" / "python") if profile else sys.executable
 
 
 def own_packages(profile: str) -> tuple[str, ...]:
     """Return the folders that a profile adds in front of this process's path."""
-    return (str(folder(profile) / _SITE),) if profile else ()
+    return (str(_folder(profile) / _SITE),) if profile else ()
 
 
 @functools.cache
@@ -56,3 +51,8 @@ def image_text_types(profile: str) -> frozenset[str]:
             ):
                 return frozenset(dict(ast.literal_eval(pairs)))
     raise EasiError(f"the installed transformers has no {NAMES}", hint="run: bash scripts/setup.sh")
+
+
+def _folder(profile: str) -> Path:
+    """Return the environment of a profile other than the base."""
+    return Path(sys.prefix, f"profile{profile}")

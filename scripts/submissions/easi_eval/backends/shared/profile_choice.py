@@ -43,9 +43,12 @@ def with_profile(
     config: Mapping[str, object] = {}
     # During ``--smoke`` the local hub is not running yet.
     if not (model.served or model.engine or (cfg.smoke and model_paths.is_hub_id(model.path))):
-        with suppress(EasiError):
-            asked = "" if Path(model.path).is_dir() else model.revision
-            config = model_files.model_config(model.path, hub, asked) or {}
+        asked = "" if Path(model.path).is_dir() else model.revision
+        # First what is at hand: the choice of the class may just have fetched it.
+        for where in (replace(hub, offline=True), hub):
+            with suppress(EasiError):
+                config = model_files.model_config(model.path, where, asked) or {}
+                break
     why = needs_newer(config, runs_own_code(cfg, config, classes))
     if not why:
         return model
