@@ -161,12 +161,9 @@ def set_up(venv: Path, options: argparse.Namespace) -> None:
 
 def install(uv: Uv, venv: Path, locks: Sequence[str], state: State) -> None:
     """Install the locks and our projects."""
-    again = [f"--reinstall-package={name}" for name in sorted(state.damaged)]
     # First the tools that build source distributions.
     for part in (locks[:1], locks[1:]):
-        files = [word for name in part for word in ("-r", str(LOCKS / f"{name}.lock"))]
-        # Without compiled files the import of a backend takes three times as long.
-        uv.install(venv, "--require-hashes", "--compile-bytecode", *again, *files)
+        install_locks(uv, venv, part, state)
     uv.install(venv, *(word for folder in PROJECTS.values() for word in ("-e", str(ROOT / folder))))
     if "compiled" not in locks:
         lacking = "no Python headers here" if compiler() else "no C compiler here"
@@ -182,9 +179,15 @@ def install_newer(uv: Uv, venv: Path) -> None:
         uv.run("venv", "--quiet", "--clear", "--relocatable", "--python", python, str(newer))
     (site,) = newer.glob("lib/python3.*/site-packages")
     (site / "base.pth").write_text(UNDER, "utf-8")
+    install_locks(uv, newer, [NEWER], state)
+
+
+def install_locks(uv: Uv, venv: Path, locks: Sequence[str], state: State) -> None:
+    """Install the packages of locks, and those again that lack files."""
     again = [f"--reinstall-package={name}" for name in sorted(state.damaged)]
-    lock = str(LOCKS / f"{NEWER}.lock")
-    uv.install(newer, "--require-hashes", "--compile-bytecode", *again, "-r", lock)
+    files = [word for name in locks for word in ("-r", str(LOCKS / f"{name}.lock"))]
+    # Without compiled files the import of a backend takes three times as long.
+    uv.install(venv, "--require-hashes", "--compile-bytecode", *again, *files)
 
 
 def newer_differs(venv: Path) -> list[str]:

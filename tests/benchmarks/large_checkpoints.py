@@ -15,6 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import torch
 from transformers import AutoConfig, AutoModelForImageTextToText
 
+from random_weights import ENDS
 from rehearsal_data import checkpoint
 
 # What a config.json of the tiny form gets instead, of its text part and of its vision part.
@@ -70,7 +71,6 @@ QWEN3_5_9B = (
     },
 )
 SIZES = {"qwen2_5_vl": QWEN2_5_VL_7B, "qwen3_5": QWEN3_5_9B}
-ANSWER = 8  # mean length of an answer, in tokens
 
 
 def build_tiny(family: str, folder: Path) -> None:
@@ -96,7 +96,7 @@ def enlarge(family: str, folder: Path) -> None:
         model = AutoModelForImageTextToText.from_config(
             AutoConfig.from_pretrained(folder), dtype=torch.bfloat16
         )
-    ends = range(0, text["vocab_size"], ANSWER)
+    ends = range(0, text["vocab_size"], ENDS)
     model.generation_config.update(eos_token_id=list(ends), pad_token_id=0)
     (folder / "model.safetensors").unlink()
     model.save_pretrained(folder)

@@ -37,6 +37,12 @@ class BenchmarkState:
     settings: dict[str, object] = field(default_factory=dict)
     evidence: dict[str, object] = field(default_factory=dict)
 
+    @property
+    def seconds(self) -> float | None:
+        """The time in which it was answered; None if it is not recorded."""
+        seconds = self.evidence.get("seconds")
+        return seconds if isinstance(seconds, (int, float)) else None
+
 
 class LaunchRecord(TypedDict, total=False):
     """What the manifest keeps of one start of workers.

@@ -135,7 +135,7 @@ class _Status:
         backend = manifest.fields.get("backend", self.paths.root.parent.name)
         head = f"{manifest.modelName or self.paths.root.name} on {backend}: {self.state}"
         uncounted = [view.title(key) for key in manifest.benchmarks if key not in self.counts]
-        took = sum_known(_seconds(state) for state in manifest.benchmarks.values())
+        took = sum_known(state.seconds for state in manifest.benchmarks.values())
         parts = [
             f"{done:,}/{total:,} questions ({percent(done, total)})" if total else "",
             per_time(view.all_rate) if self.running else "",
@@ -157,11 +157,6 @@ class _Status:
                 lines.append(f"workers: {view.worker_summary}")
         lines.append(f"last error: {self.error}" if self.error else "")
         return [line for line in lines if line]
-
-
-def _seconds(state: BenchmarkState) -> float | None:
-    seconds = state.evidence.get("seconds")
-    return seconds if isinstance(seconds, (int, float)) else None
 
 
 class _Clock:

@@ -82,9 +82,10 @@ def reproduce(manifest: Manifest, adopted: Mapping[str, str] | None = None) -> s
     ]
     for key in (key for key in ALL_KEYS if key in manifest.benchmarks):
         state = manifest.benchmarks[key]
+        took = "" if state.seconds is None else duration(state.seconds)
         lines.append(
             f"| {title_of(key)} | {state.settings.get('task', '')} | {_method(state)} | "
-            f"{_time(state)} | {state.state or 'open'} |"
+            f"{took} | {state.state or 'open'} |"
         )
     for key, folder in (adopted or {}).items():
         lines.append(
@@ -106,11 +107,6 @@ def reproduce(manifest: Manifest, adopted: Mapping[str, str] | None = None) -> s
 def _revision(asked: str, commit: str | None) -> str:
     name = asked or "main"
     return f"{name} (commit {commit})" if commit and commit != asked else name
-
-
-def _time(state: BenchmarkState) -> str:
-    seconds = state.evidence.get("seconds")
-    return duration(seconds) if isinstance(seconds, (int, float)) else ""
 
 
 def _method(state: BenchmarkState) -> str:
