@@ -27,15 +27,17 @@ os.environ["OPENPYXL_DEFUSEDXML"] = "False"
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
+from easi_eval.backends.archived.index import MANIFEST, PAYLOAD
+from easi_eval.backends.archived.opened import archived_run
+from easi_eval.backends.archived.proof import proofs, prove
 from easi_eval.benchmarks import CORE_KEYS, REHEARSED_KEYS
 from easi_eval.core.redact import Redactor
 from easi_eval.scores.score_table import ScoreTable
 from easi_eval.submission.archive.anonymize import Scrubber
-from easi_eval.submission.archive.pack import MANIFEST, PAYLOAD, REPRODUCE, Contents, entries, pack
+from easi_eval.submission.archive.pack import REPRODUCE, Contents, entries, pack
 from easi_eval.submission.parcel import room_for
 from easi_eval.submission.payload import build_payload, payload_text
-from easi_eval.submission.proof import proofs, prove
-from easi_eval.submission.verify import archived_run, verify
+from easi_eval.submission.verify import verify
 from full_size import ANSWER, Size, expand
 
 Made = TypeVar("Made")

@@ -12,15 +12,17 @@ from pathlib import Path
 import pytest
 
 from conftest import Runs
+from easi_eval.backends.archived.index import MANIFEST, PAYLOAD, TABLES
+from easi_eval.backends.archived.opened import archived_run
+from easi_eval.backends.archived.proof import proofs, prove
 from easi_eval.benchmarks import REHEARSED_KEYS
 from easi_eval.core.redact import Redactor
 from easi_eval.scores.score_table import ScoreTable
 from easi_eval.submission.archive.anonymize import Scrubber
-from easi_eval.submission.archive.pack import MANIFEST, PAYLOAD, TABLES, Contents, entries, pack
+from easi_eval.submission.archive.pack import Contents, entries, pack
 from easi_eval.submission.parcel import room_for
 from easi_eval.submission.payload import build_payload, payload_text
-from easi_eval.submission.proof import proofs, prove
-from easi_eval.submission.verify import archived_run, verify
+from easi_eval.submission.verify import verify
 from full_size import ROWS, Size, expand
 from program import User
 

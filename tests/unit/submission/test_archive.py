@@ -16,6 +16,10 @@ from pathlib import Path
 import pytest
 
 from easi_eval.backends import make_backend
+from easi_eval.backends.archived.index import FULL, TABLES, Index
+from easi_eval.backends.archived.old_forms import unfold
+from easi_eval.backends.archived.opened import archived_run
+from easi_eval.backends.archived.proof import proofs
 from easi_eval.backends.evidence import Evidence
 from easi_eval.benchmarks import ALL_KEYS, LMMS_EVAL, VLMEVALKIT, by_key
 from easi_eval.config import RunConfig
@@ -26,19 +30,13 @@ from easi_eval.scores.outputs import Outputs
 from easi_eval.scores.row_table import rows_csv
 from easi_eval.scores.score_table import ScoreTable
 from easi_eval.submission.archive import build
-from easi_eval.submission.archive.old_forms import unfold
 from easi_eval.submission.archive.pack import (
-    FULL,
-    TABLES,
-    Index,
     Packed,
     archive,
     entries,
     read_index,
 )
 from easi_eval.submission.payload import build_payload
-from easi_eval.submission.proof import proofs
-from easi_eval.submission.verify import archived_run
 from finished import FinishedRun, finish
 
 TOKEN = "hf_" + "PlantedSecretToken" * 2

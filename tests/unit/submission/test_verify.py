@@ -26,6 +26,10 @@ from test_archive import Made, config, members
 
 from cells import read_cells, write_cells
 from easi_eval.backends import make_backend
+from easi_eval.backends.archived import old_forms
+from easi_eval.backends.archived.index import FULL, TABLES
+from easi_eval.backends.archived.old_forms import restore
+from easi_eval.backends.archived.safe_zip import read_archive
 from easi_eval.backends.completeness import checked
 from easi_eval.backends.evidence import Evidence
 from easi_eval.benchmarks import LMMS_EVAL, VLMEVALKIT, by_key
@@ -37,10 +41,7 @@ from easi_eval.scores.judging import judged
 from easi_eval.scores.outputs import JUDGED
 from easi_eval.scores.rows import summarise
 from easi_eval.scores.score_table import State
-from easi_eval.submission.archive import old_forms
-from easi_eval.submission.archive.old_forms import restore
-from easi_eval.submission.archive.pack import FULL, TABLES, archive
-from easi_eval.submission.archive.safe_zip import read_archive
+from easi_eval.submission.archive.pack import archive
 from easi_eval.submission.verify import verify
 from finished import finish
 from program import PROGRAM

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ..backends.archived.index import Index
+from ..backends.archived.proven import Proof
 from ..benchmarks import GROUPS, headline_keys
 from ..scores.score_table import title_of
-from .archive.pack import Index
-from .proven import Proof
 
 
 def _scores_of(payload: Any) -> dict[tuple[str, str], Any]:

@@ -15,18 +15,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..backends import make_backend
-from ..benchmarks import ALL_KEYS
+from ..backends.archived.index import FULL, INDEX, PAYLOAD, ROWS, TABLES, Index
+from ..backends.archived.opened import OpenedArchive
+from ..backends.archived.proof import ArchivedRun
+from ..backends.archived.proven import Proof, count_rows
 from ..core.errors import EasiError, ExitCode
-from ..data.needs import HubSettings
 from ..scores.score_table import ScoreTable, State, title_of
-from .archive.old_forms import unfold
-from .archive.pack import FULL, INDEX, MANIFEST, PAYLOAD, ROWS, TABLES, Index
-from .archive.safe_zip import read_archive
 from .payload import build_payload
 from .payload_diff import differences, score_lines
-from .proof import ArchivedRun, prove
-from .proven import REFUSED, Proof, count_rows
 
 MOST_DIFFERENCES = 100  # that are shown
 
@@ -44,42 +40,19 @@ class VerifyReport:
     differences: list[str] = field(default_factory=list)
 
 
-def archived_run(manifest: Any) -> ArchivedRun:
-    """Return the run that the content of a ``run_manifest.json`` describes.
-
-    Raises:
-        EasiError: It is not a manifest.
-    """
-    return ArchivedRun.of(manifest, lambda name: make_backend(name, HubSettings()))
-
-
 def verify(path: Path) -> VerifyReport:
     """Verify an archive, and the ``easi_results.json`` beside it if there is one.
 
     Raises:
         EasiError: The archive cannot be verified at all.
     """
-    members = read_archive(path)
-    index = Index.from_json(_json(members, INDEX))
-    source = archived_run(_json(members, MANIFEST))
-    inside = _json(members, PAYLOAD)
-    verdict = VerifyReport(differences=_tampered(members, index))
-    with tempfile.TemporaryDirectory(prefix="easi-verify-") as name:
-        folder = Path(name)
-        try:
-            unfold(members, index, folder)
-        except KeyError as error:
-            raise EasiError(f"{path} lacks {error}", hint=REFUSED) from error
-        keys = [key for key in ALL_KEYS if any(file.startswith(f"{key}/") for file in index.files)]
-        tables = {
-            name.removeprefix(ROWS).removesuffix(".csv"): data
-            for name, data in members.items()
-            if name.startswith(ROWS)
-        }
-        in_place = tables if index.form == TABLES else None
-        proofs = {key: prove(source, key, folder / key, in_place) for key in keys}
+    opened = OpenedArchive.read(path)
+    source, index = opened.source, opened.index
+    inside = opened.json(PAYLOAD)
+    verdict = VerifyReport(differences=_tampered(opened.members, index))
+    proofs = opened.prove(by_tables=index.form == TABLES)
     for key, proof in proofs.items():
-        verdict.differences += _about_rows(key, proof, source, index, tables)
+        verdict.differences += _about_rows(key, proof, source, index, opened.tables)
     verdict.differences += [
         f"{title_of(key)}: the manifest calls it complete, and the archive has none of its files"
         for key, state in source.states.items()
@@ -97,16 +70,6 @@ def verify(path: Path) -> VerifyReport:
         verdict.differences += differences(where, payload, own)
     verdict.lines = score_lines(given[-1][1], own, proofs, index)
     return verdict
-
-
-def _json(members: Mapping[str, bytes], name: str) -> Any:
-    try:
-        value = json.loads(members[name])
-    except (KeyError, ValueError, RecursionError) as error:
-        raise EasiError(f"the archive has no readable {name} ({error!r})", hint=REFUSED) from error
-    if not isinstance(value, dict):
-        raise EasiError(f"{name} of the archive holds no object", hint=REFUSED)
-    return value
 
 
 def _beside(path: Path) -> Any:

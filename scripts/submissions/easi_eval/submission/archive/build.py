@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from ... import __version__
+from ...backends.archived.index import MANIFEST, PAYLOAD, SCHEMA
+from ...backends.archived.proof import ArchivedRun, proofs
 from ...backends.base import Reader
 from ...backends.evidence import Evidence
 from ...config import RunConfig
@@ -29,9 +31,8 @@ from ...data.needs import HubSettings
 from ...scores.extraction import REPORT
 from ...scores.outputs import Outputs
 from ..payload import payload_text
-from ..proof import ArchivedRun, proofs
 from .anonymize import Scrubber
-from .pack import MANIFEST, PAYLOAD, REPRODUCE, SCHEMA, Contents, Packed, entries, pack, read_index
+from .pack import REPRODUCE, Contents, Packed, entries, pack, read_index
 from .reproduce import reproduce
 
 

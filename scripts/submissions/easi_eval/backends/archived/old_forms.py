@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ...core.errors import EasiError
-from .pack import ROWS, Index
+from .index import ROWS, Index
 
 LARGEST = 1 << 30  # bytes of one file; an untrusted key could repeat values without limit
 DAMAGED = "the archive was changed, or cut off"
@@ -92,7 +92,7 @@ def _columns(sample: Mapping[str, Any]) -> dict[tuple[str, ...], Any]:
 
 
 def _answers(data: bytes, workbook: bytes) -> bytes:
-    from ...backends.vlmevalkit.sheets import cell_text, read_sheet  # loads openpyxl
+    from ..vlmevalkit.sheets import cell_text, read_sheet  # loads openpyxl
 
     with tempfile.TemporaryDirectory(prefix="easi-verify-") as folder:
         path = Path(folder) / "beside.xlsx"

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..backends.base import Reader
-from ..backends.completeness import checked
-from ..benchmarks import ALL_KEYS, by_key
-from ..config import RunConfig
-from ..core.backend_facts import BACKEND_FACTS
-from ..core.errors import EasiError
-from ..scores import judging
-from ..scores.outputs import JUDGED, Outputs
-from ..scores.score_table import BenchmarkScore, State, title_of
+from ...benchmarks import ALL_KEYS, by_key
+from ...config import RunConfig
+from ...core.backend_facts import BACKEND_FACTS
+from ...core.errors import EasiError
+from ...scores import judging
+from ...scores.outputs import JUDGED, Outputs
+from ...scores.score_table import BenchmarkScore, State, title_of
+from ..base import Reader
+from ..completeness import checked
 from .proven import REFUSED, Proof
 
 BY_RULES = ".by_rules"  # in the name of the table of a judged benchmark by rules
@@ -105,8 +105,8 @@ def _score(one: _Benchmark, folder: Path, judge: str, name: str) -> BenchmarkSco
 
     The table of its questions, called ``name``, and what it needs are stored in the proof.
     """
-    from ..scores.row_table import rows_csv, rows_from_csv
-    from ..scores.rows import summarise  # loads pandas
+    from ...scores.row_table import rows_csv, rows_from_csv
+    from ...scores.rows import summarise  # loads pandas
 
     source, backend, bench = one.source, one.source.backend, by_key(one.key)
     state = source.states.get(one.key, {})

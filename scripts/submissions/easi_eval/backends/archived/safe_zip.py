@@ -12,7 +12,7 @@ import zipfile
 from pathlib import Path
 
 from ...core.errors import EasiError
-from ..proven import REFUSED
+from .proven import REFUSED
 
 MOST_FILES = 2_000
 MOST_PACKED = 512 << 20

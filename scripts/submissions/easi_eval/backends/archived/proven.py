@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from ..scores.score_table import BenchmarkScore
+from ...scores.score_table import BenchmarkScore
 
 REFUSED = "it is not a results archive, or somebody tampered with it; nothing of it was opened"
 

@@ -1,0 +1,1 @@
+"""Results archives of any origin: opened, read, and their scores computed again."""
