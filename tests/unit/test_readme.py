@@ -1,4 +1,4 @@
-"""The README against the program.
+"""README and guides against the program.
 
 What it lists exists, and what it tells people to type is understood.
 """
@@ -6,6 +6,7 @@ What it lists exists, and what it tells people to type is understood.
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import shlex
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from easi_eval import cli
-from easi_eval.benchmarks import BENCHMARKS
+from easi_eval.benchmarks import BENCHMARKS, by_key
 from easi_eval.config import REQUIRED_FIELDS, SubmissionConfig
 from easi_eval.core.backend_facts import BACKEND_FACTS
 from easi_eval.core.errors import ExitCode
@@ -24,14 +25,17 @@ from easi_eval.scores.score_table import State
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PROGRAM = "python scripts/submissions/run_easi_eval.py"
-READMES = (
-    "README.md",
+DOCS = "scripts/docs"
+REFERENCE, RESULTS = f"{DOCS}/reference.md", f"{DOCS}/results.md"
+GUIDES = (
+    *(path.relative_to(REPOSITORY).as_posix() for path in sorted((REPOSITORY / DOCS).glob("*.md"))),
+    "scripts/setup/README.md",
     "VLMEvalKit/README.md",
     "lmms-eval/README.md",
     "tests/README.md",
     "scripts/submissions/easi_eval/README.md",
-    "scripts/docs/models.md",
 )
+READMES = ("README.md", *GUIDES)
 # What the guide of the leaderboard has people type, with line breaks as there.
 GUIDE = """
 python scripts/submissions/run_easi_eval.py \\
@@ -115,9 +119,11 @@ def text(name: str = "README.md") -> str:
     return (REPOSITORY / name).read_text(encoding="utf-8")
 
 
-def section(title: str) -> str:
+def section(title: str, name: str = "README.md") -> str:
     """Its text up to the next heading; a # inside a fenced block is a comment of the shell."""
-    pieces = re.split(r"^(#{1,6} [^\n]*)$|(^```.*?^```$)", text(), flags=re.MULTILINE | re.DOTALL)
+    pieces = re.split(
+        r"^(#{1,6} [^\n]*)$|(^```.*?^```$)", text(name), flags=re.MULTILINE | re.DOTALL
+    )
     found, inside = "", False
     for place, piece in enumerate(pieces):
         if place % 3 == 1 and piece is not None:
@@ -181,8 +187,25 @@ def launches(shell: str) -> list[list[str]]:
 # ---- options, exit codes, variables --------------------------------------------------------------
 
 
+def test_the_readme_is_read_in_one_go() -> None:
+    assert len(text().splitlines()) <= 250
+
+
+@pytest.mark.parametrize("name", GUIDES)
+def test_a_guide_opens_with_its_purpose_and_an_example(name: str) -> None:
+    title, purpose, *_ = re.split(r"\n\n+", text(name))
+    assert title.startswith("# ") and not purpose.startswith(("#", "|", "```"))
+    first_heading = text(name).find("\n## ")
+    assert 0 < text(name).find("\n```bash\n") < (first_heading if first_heading > 0 else 10**9)
+
+
+def test_every_guide_is_named_in_the_readme() -> None:
+    assert set(GUIDES) <= set(re.findall(r"\]\(([^)#]+)", text()))
+
+
 def test_the_options_are_those_of_the_parser() -> None:
-    told = [option for row in one_table(section("Options"), "option") for option in quoted(row[0])]
+    rows = one_table(section("Options", REFERENCE), "option")
+    told = [option for row in rows for option in quoted(row[0])]
     shown = [
         name
         for name, action in cli.build_parser()._option_string_actions.items()
@@ -192,13 +215,15 @@ def test_the_options_are_those_of_the_parser() -> None:
 
 
 def test_whose_an_option_is() -> None:
-    rows = one_table(section("Options"), "option")
+    rows = one_table(section("Options", REFERENCE), "option")
     assert {quoted(row[0])[0] for row in rows if row[1] == "guide"} == GUIDE_OPTIONS
+    in_readme = [quoted(row[0])[0] for row in one_table(section("Options"), "option")]
+    assert sorted(in_readme) == sorted(GUIDE_OPTIONS)
     assert all(row[1] in ("guide", "ours") for row in rows)
 
 
 def test_the_exit_codes_are_the_programs() -> None:
-    told = [int(row[0]) for row in one_table(section("Exit codes"), "code")]
+    told = [int(row[0]) for row in one_table(section("Exit codes", REFERENCE), "code")]
     assert told == [int(code) for code in ExitCode]
     assert told == [int(code) for code in re.findall(r"^  (\d+) ", cli.EXIT_CODES, re.MULTILINE)]
 
@@ -210,11 +235,11 @@ def test_every_variable_of_the_example_is_explained() -> None:
         *re.findall(r"\b[A-Z]{2,}(?:_[A-Z]+)+\b", example),
     }
     assert {"HF_TOKEN", "LMUData", "EASI_DISPATCHER", "TRANSFORMERS_OFFLINE"} <= names
-    assert names <= set(quoted(section("Environment variables")))
+    assert names <= set(quoted(section("Environment variables", REFERENCE)))
 
 
 def test_the_submission_fields_are_those_that_are_read() -> None:
-    rows = one_table(section("Submission"), "field")
+    rows = one_table(section("Submit"), "field")
     assert [quoted(row[0])[0] for row in rows] == list(SubmissionConfig.__dataclass_fields__)
     assert tuple(quoted(row[0])[0] for row in rows if row[1] == "yes") == REQUIRED_FIELDS
 
@@ -223,31 +248,35 @@ def test_the_submission_fields_are_those_that_are_read() -> None:
 
 
 def test_the_benchmarks_are_those_of_the_registry() -> None:
-    rows = one_table(section("Evaluate a model"), "key")
+    rows = one_table(section("Benchmarks"), "key")
     assert [[quoted(row[0])[0], *row[1:]] for row in rows] == [
         [
             bench.key,
             bench.title,
-            "EASI-8" if bench.core else "optional",
+            f"{bench.source('vlmevalkit').questions:,}",
+            "" if bench.chance is None else str(bench.chance),
             *(bench.source(name).task for name in BACKEND_FACTS),
         ]
         for bench in BENCHMARKS
     ]
+    core = [bench.key for bench in BENCHMARKS if bench.core]
+    assert [quoted(row[0])[0] for row in rows[: len(core)]] == core
+    asked = sum(by_key(key).source("vlmevalkit").questions or 0 for key in core)
+    assert f"{asked:,} questions" in section("Evaluate")
 
 
 def test_the_columns_and_states_are_those_of_the_score_table() -> None:
-    rows = one_table(section("What comes out"), "column")
+    rows = one_table(section("Columns of the score table", RESULTS), "column")
     assert tuple(name for row in rows for name in quoted(row[0])) == (
         *table.COLUMNS,
         *table.EXTRA_COLUMNS,
     )
-    assert [quoted(row[0])[0] for row in one_table(section("What comes out"), "state")] == [
-        str(state) for state in State
-    ]
+    states = one_table(section("Columns of the score table", RESULTS), "state")
+    assert [quoted(row[0])[0] for row in states] == [str(state) for state in State]
 
 
 def test_the_places_of_a_run_are_those_it_uses() -> None:
-    (tree,) = fenced(section("What comes out"), "text")
+    (tree,) = fenced(section("Files", RESULTS), "text")
     paths = RunPaths(Path("root"))
     for path in (paths.manifest, paths.journal, paths.items, paths.work, paths.outputs, paths.lock):
         assert re.search(rf"^ +{re.escape(path.name)}\b", tree, re.MULTILINE), path.name
@@ -278,17 +307,20 @@ def test_nothing_at_the_top_of_the_package_is_left_out_of_the_map() -> None:
     assert there <= rooms()
 
 
+def anchors(path: Path) -> set[str]:
+    headings = re.findall(r"^#+ (.*)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
+
+
 @pytest.mark.parametrize("name", READMES)
 def test_links_lead_somewhere(name: str) -> None:
     for target in re.findall(r"\]\(([^)]+)\)", text(name)):
+        if "://" in target:
+            continue
         path, _, anchor = target.partition("#")
-        if path and "://" not in path:
-            assert (REPOSITORY / name).parent.joinpath(path).exists(), target
-        if anchor:
-            headings = re.findall(r"^#+ (.*)$", text(name), re.MULTILINE)
-            assert anchor in {
-                re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings
-            }, target
+        file = (REPOSITORY / name).parent / path if path else REPOSITORY / name
+        assert file.exists(), target
+        assert not anchor or anchor in anchors(file), target
 
 
 @pytest.mark.parametrize(
@@ -308,6 +340,8 @@ def fenced_files(name: str) -> list[list[str]]:
     ]
 
 
+SHOWS = {"--help", "--list", "--status", "--verify", "--version"}
+
 # ---- what people are told to type ----------------------------------------------------------------
 
 
@@ -318,11 +352,16 @@ def told() -> list[list[str]]:
 
 
 @pytest.mark.parametrize("argv", [*told(), *launches(GUIDE)], ids=" ".join)
-def test_a_launch_that_people_are_told_is_understood(argv: list[str]) -> None:
-    # runs nothing, so it has no RunConfig
-    if vars(options := cli.build_parser().parse_known_args(argv)[0]).keys() == {"verify"}:
-        assert argv == ["--verify", options.verify]
+def test_a_launch_that_people_are_told_is_understood(
+    argv: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if SHOWS & set(argv):  # no evaluation, so there is no RunConfig
+        words = [action for action in cli.build_parser()._option_string_actions if action in argv]
+        assert sorted(words) == sorted(word for word in argv if word.startswith("-"))
         return
+    fields = {"modelName": "org/model", "modelType": "instruction", "precision": "bfloat16"}
+    (tmp_path / "meta.json").write_text(json.dumps(fields), encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
     cfg = cli.parse(argv)
     assert cli.parse(cfg.to_argv()) == cfg
 
@@ -346,7 +385,7 @@ def test_scripts_that_people_are_told_to_run_exist(name: str) -> None:
 @pytest.mark.parametrize("option", ["--vllm", "--test", "--no-flash-attn", "--check", "--quiet"])
 def test_the_set_up_knows_the_options_it_is_said_to_have(option: str) -> None:
     assert f'"{option}"' in (REPOSITORY / "scripts/setup/__main__.py").read_text(encoding="utf-8")
-    assert f"`{option}`" in section("Set-up")
+    assert f"`{option}`" in text("scripts/setup/README.md")
 
 
 # In the messages of the troubleshooting: placeholders for values, and what the system or torch adds
@@ -368,7 +407,7 @@ def test_the_messages_in_the_troubleshooting_are_the_programs_own() -> None:
     sources = re.sub(r'"\s*\n\s*f?"', "", sources)
     messages = [
         message
-        for rows in tables(section("Troubleshooting"))
+        for rows in tables(text(f"{DOCS}/troubleshooting.md"))
         for row in rows[1:]
         for message in quoted(row[0])
     ]

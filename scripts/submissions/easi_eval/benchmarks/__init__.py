@@ -259,6 +259,7 @@ class Benchmark:
         aliases: Further names on the command line.
         sources: Its definition for each backend.
         reasons: Its prompt asks the model to reason before it answers.
+        chance: Published score of guessing, 0-100; None if none is known.
         rehearsal: ``--smoke`` has questions for it, which a module of
             ``tests/rehearsal_data/benchmarks`` makes.
     """
@@ -271,6 +272,7 @@ class Benchmark:
     sources: Mapping[str, Source]
     aliases: tuple[str, ...] = ()
     reasons: bool = False
+    chance: float | None = None
     rehearsal: bool = False
 
     def source(self, backend: str, task: str = "") -> Source:
