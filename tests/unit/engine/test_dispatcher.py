@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
+import threading
 from collections import Counter
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from easi_eval.engine.journal_state import JournalState
 from easi_eval.engine.lease import Lease, RaisedQuestion
 from easi_eval.engine.schedule import Pool, make_pools
 from easi_eval.engine.work import Assignment, Item, Work
+from program import wait_until
 
 EPOCHS = {"a": 0, "b": 0}
 WORK = Work((Assignment("a", "A"), Assignment("b", "B")))
@@ -109,13 +112,40 @@ def test_the_journal_is_on_the_disk_at_each_benchmarks_end(
     launch.serve(second, launch.take(second))
     assert not synced, "one question of the benchmark is open"
     launch.serve(first, launch.take(first))
+    wait_until(lambda: len(synced) == 2, 30)
     assert synced == {"w0": 2, "w1": 1}, "all workers' answers to its questions"
     launch.serve(second, launch.take(second))
     assert synced == {"w0": 2, "w1": 1}
     lease = launch.take(first)
     launch.raised(first, lease)
     launch.raised(second, launch.take(second))
-    assert synced == {"w0": 2, "w1": 3}, "the last one failed"
+    wait_until(lambda: synced == {"w0": 2, "w1": 3}, 30)  # the last one failed
+
+
+def test_a_slow_disk_keeps_no_worker_waiting_and_its_error_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written, rounds = threading.Event(), []
+
+    def fsync(file: int) -> None:
+        rounds.append(file)
+        assert written.wait(30)
+        raise OSError(errno.EIO, "the disk is gone")
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    launch = Launch(tmp_path, a=1, b=2)
+    member = launch.join("w0")
+    launch.serve(member, launch.take(member))
+    wait_until(lambda: rounds, 30)
+    assert launch.ids(launch.take(member)) == ["b0"], "handed out while the disk writes"
+    for _ in range(3):
+        launch.dispatcher.sync()  # those that come meanwhile are one
+    written.set()
+    with pytest.raises(OSError, match="the disk is gone"):
+        launch.dispatcher.close()
+    assert len(rounds) == 1
+    with pytest.raises(OSError, match="the disk is gone"):
+        launch.dispatcher.sync()
 
 
 def test_plan_serves_benchmarks_in_order_and_long_questions_first(tmp_path: Path) -> None:

@@ -62,7 +62,6 @@ class InProcessClient(DispatcherClient):
         self._member = self._dispatcher.join(worker, attempt)
 
     def __exit__(self, *exception: object) -> None:
-        self._dispatcher.sync()
         self._dispatcher.close()
 
     def record(self, record: Answer | Phase | Loaded) -> None:

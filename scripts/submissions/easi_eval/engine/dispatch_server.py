@@ -87,11 +87,10 @@ class DispatchServer:
             for connection in list(self._connections):
                 connection.end()
             self._server.close()
-            with contextlib.suppress(EasiError, OSError):
-                self.dispatcher.sync()
-            self.dispatcher.close()
             self._loop.run_until_complete(asyncio.sleep(0))
             self._loop.close()
+            with contextlib.suppress(OSError):
+                self.dispatcher.close()
 
     def _tick(self) -> None:
         """Serve workers that wait for something that time brings, and write to the disk."""

@@ -15,6 +15,7 @@ import hashlib
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -132,6 +133,10 @@ class Dispatcher:
         self._pace = Pace(0)
         self._leases = 0
         self._unsynced: set[Journal] = set()
+        # A thread waits for the disk, so that no worker does.
+        self._disk = ThreadPoolExecutor(1, "easi-journal")
+        self._syncing: Future[None] | None = None
+        self._disk_error: OSError | None = None
 
     # ---- workers come and go
 
@@ -154,10 +159,8 @@ class Dispatcher:
         for _, left in held:
             for place in left:
                 self._holder.pop(place, None)
-        if member.journal in self._unsynced:
-            self._unsynced.remove(member.journal)
-            member.journal.sync()
-        member.journal.close()
+        self.sync()
+        self._disk.submit(member.journal.close)
         if not any(left for _, left in held):
             return
         self._state.poll()
@@ -169,10 +172,18 @@ class Dispatcher:
             self._put(_Again(tuple(place for place in left if place not in alone), tries))
 
     def close(self) -> None:
-        """Close all files of the journal."""
+        """Write everything to the disk and close all files of the journal.
+
+        Raises:
+            OSError: The disk did not take it.
+        """
+        self._disk.submit(self._write_through)
         for member in self._members:
-            member.journal.close()
+            self._disk.submit(member.journal.close)
+        self._disk.shutdown()
         self._members.clear()
+        if self._disk_error:
+            raise self._disk_error
 
     # ---- the questions
 
@@ -262,7 +273,6 @@ class Dispatcher:
         An answer to a question that has an outcome already changes nothing: it was given under a
         lease that was taken back.
         """
-        self._unsynced.add(member.journal)
         if isinstance(record, Answer):
             place = self._place.get(record.key, -1)
             if place not in self._open:
@@ -270,7 +280,7 @@ class Dispatcher:
             member.journal.answer(replace(record, worker=member.name, at=round(time.time(), 3)))
             member.breaker.answered()
             self._answered.add(place)
-            self._end(place)
+            self._end(place, member)
         elif isinstance(record, Phase):
             member.journal.phase(record.phase)
         else:
@@ -327,10 +337,22 @@ class Dispatcher:
         self._take_back(entry)
 
     def sync(self) -> None:
-        """Write what is new in the journal to the disk."""
-        for journal in self._unsynced:
-            journal.sync()
-        self._unsynced.clear()
+        """Begin to write what is new in the journal to the disk.
+
+        Raises:
+            OSError: The disk did not take what was written before.
+        """
+        if self._disk_error:
+            raise self._disk_error
+        if self._syncing is None or self._syncing.running() or self._syncing.done():
+            self._syncing = self._disk.submit(self._write_through)
+
+    def _write_through(self) -> None:
+        try:
+            for _ in range(len(self._unsynced)):
+                self._unsynced.pop().sync()
+        except OSError as error:
+            self._disk_error = error
 
     # ---- what a worker is given
 
@@ -465,20 +487,19 @@ class Dispatcher:
             at=round(time.time(), 3),
         )
         member.journal.answer(answer)
-        self._unsynced.add(member.journal)
-        self._end(self._place[item.key])
+        self._end(self._place[item.key], member)
 
     def _set_aside(self, member: Member, item: Item, reason: str) -> None:
         """Journal a question that is not asked in this stage."""
         member.journal.aside([item], reason, self.work.stage)
-        self._unsynced.add(member.journal)
-        self._end(self._place[item.key])
+        self._end(self._place[item.key], member)
 
-    def _end(self, place: int) -> None:
-        """A question has its outcome: no lease holds it any more.
+    def _end(self, place: int, member: Member) -> None:
+        """A question has its outcome in a worker's journal: no lease holds it any more.
 
         With the last one of a benchmark the journal is written to the disk.
         """
+        self._unsynced.add(member.journal)
         self._open.remove(place)
         if (entry := self._holder.pop(place, None)) is not None:
             entry.left.remove(place)
