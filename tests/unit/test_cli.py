@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import errno
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -17,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from easi_eval import cli
-from easi_eval.benchmarks import ALL_KEYS, CORE_KEYS
+from easi_eval.benchmarks import ALL_KEYS, CORE_KEYS, parse_keys
 from easi_eval.config import RunConfig, SubmissionConfig
 from easi_eval.core.errors import EasiError
 
@@ -222,10 +223,12 @@ def test_traceback_only_with_verbose(capsys: pytest.CaptureFixture[str]) -> None
 
 def test_list_names_every_benchmark_in_order(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["--list"]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert tuple(line.split()[0] for line in lines[1:]) == ALL_KEYS
-    assert "vsibench_multiimage" in lines[1]
-    assert "VSI-Bench_32frame" in lines[1]
+    core, optional, _ = capsys.readouterr().out.split("\n\n")
+    rows = [line.split() for line in (*core.splitlines()[1:], *optional.splitlines()[1:])]
+    tasks = ["VSI-Bench_32frame", "vsibench_multiimage"]
+    assert rows[0] == ["vsi_bench", "VSI-Bench", "5,130", "34.0", *tasks]
+    assert tuple(key for row in rows for key in parse_keys(row[0])) == ALL_KEYS
+    assert all(shlex.quote(row[0]) == row[0] for row in rows)
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
@@ -243,6 +246,33 @@ def test_help_names_every_option_and_needs_the_standard_library_only() -> None:
     assert ran.returncode == 0, ran.stderr
     for name, action in cli.build_parser()._option_string_actions.items():
         assert (name in ran.stdout) is (action.help != argparse.SUPPRESS), name
+    assert ran.stdout.startswith("usage: run_easi_eval.py --model MODEL")
+    examples = ran.stdout.split("examples:")[1].split("exit codes:")[0].replace("\\\n", " ")
+    started = [shlex.split(line) for line in examples.splitlines() if "--model" in line]
+    assert len(started) == 3
+    for words in started:
+        assert cli.parse(words[words.index(str(SCRIPT)) + 1 :]).model
+
+
+def test_help_begins_with_the_options_of_the_guide_in_its_order() -> None:
+    shown = re.findall(r"^  (--[a-z-]+)", cli.build_parser().format_help(), re.MULTILINE)
+    assert shown[:15] == [
+        "--model",
+        "--backend",
+        "--model-args",
+        "--nproc",
+        "--benchmarks",
+        "--include-extra",
+        "--judge",
+        "--output-dir",
+        "--dataset-dir",
+        "--submit",
+        "--submission-configs",
+        "--rerun",
+        "--no-accelerate",
+        "--verbose",
+        "--no-rich",
+    ]
 
 
 def test_without_dependencies_it_names_the_setup_script(tmp_path: Path) -> None:

@@ -251,7 +251,7 @@ def test_the_benchmarks_are_those_of_the_registry() -> None:
     rows = one_table(section("Benchmarks"), "key")
     assert [[quoted(row[0])[0], *row[1:]] for row in rows] == [
         [
-            bench.key,
+            bench.name,
             bench.title,
             f"{bench.source('vlmevalkit').questions:,}",
             "" if bench.chance is None else str(bench.chance),

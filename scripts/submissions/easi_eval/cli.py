@@ -10,6 +10,7 @@ import contextlib
 import io
 import itertools
 import os
+import shlex
 import signal
 import sys
 import traceback
@@ -20,7 +21,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from . import __version__
-from .config import RULES, RunConfig, SubmissionConfig, threshold
+from .config import RULES, RunConfig, SubmissionConfig, program, threshold
 from .core.backend_facts import BACKEND_FACTS
 from .core.env_files import load_env_files
 from .core.errors import DiskFull, EasiError, ExitCode, Refusals, is_full, worded
@@ -31,6 +32,16 @@ from .core.suggest import nearest
 FOLDERS = ("HOME", "HF_HOME", "HF_HUB_CACHE", "LMUData", "XDG_CACHE_HOME", "TMPDIR")
 SHOWS_ONLY = ("--dry-run", "--list", "--status", "--version")
 
+EXAMPLES = """examples:
+  a first look at 20 questions per benchmark; the whole run keeps the answers
+    PROGRAM --model Qwen/Qwen2.5-VL-7B-Instruct --nproc 8 --limit 20
+  lmms-eval
+    PROGRAM --backend lmms-eval --model qwen3_vl --nproc 8 \\
+      --model-args pretrained=Qwen/Qwen3-VL-8B-Instruct
+  a served model
+    PROGRAM --model Qwen/Qwen3.5-9B --base-url http://node7:8000/v1
+
+"""
 EXIT_CODES = """exit codes:
   0    complete (or --limit done as asked)
   1    some benchmark is incomplete
@@ -63,183 +74,178 @@ def build_parser() -> argparse.ArgumentParser:
     Defaults live in RunConfig: options that were not given are absent from the result.
     """
     parser = _Parser(
-        prog="run_easi_eval.py",
+        prog=Path(program()[-1]).name,
         usage="%(prog)s --model MODEL [options] [-- BACKEND ARGUMENTS]",
         description="Evaluate a vision-language model on the EASI spatial-intelligence benchmarks, "
         "and submit the result.",
-        epilog=EXIT_CODES,
+        epilog=EXAMPLES.replace("PROGRAM", shlex.join(program())) + EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        add_help=False,  # it stands under "more"
         allow_abbrev=False,
         argument_default=argparse.SUPPRESS,
     )
-    what = parser.add_argument_group("what to evaluate")
-    what.add_argument(
+    _add_guide_options(parser)
+    _add_more_options(parser.add_argument_group("more"))
+    # Scripts written for EASI's earlier submission script pass these two.
+    parser.add_argument("--judge-model", dest="judge", help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--no-judge", dest="judge", action="store_const", const=RULES, help=argparse.SUPPRESS
+    )
+    return parser
+
+
+def _add_guide_options(group: argparse.ArgumentParser) -> None:
+    """Add the 15 options of the leaderboard's guide, in its order."""
+    add = group.add_argument
+    add(
         "--model",
         help="vlmevalkit: Hugging Face model id, folder or registry name; lmms-eval: "
         "model type (qwen3_vl); with --base-url the name of the served model",
     )
-    what.add_argument("--backend", help="vlmevalkit (default) or lmms-eval")
-    what.add_argument(
+    add("--backend", help="vlmevalkit (default) or lmms-eval")
+    add(
         "--model-args",
         metavar="K=V,K=V",
         help="model arguments (required for lmms-eval: pretrained=org/model,...)",
     )
-    what.add_argument(
-        "--base-url",
-        metavar="URL,URL",
-        help="ask OpenAI-compatible servers (vLLM, SGLang, ...) that serve the model; "
-        "key in OPENAI_API_KEY",
-    )
-    what.add_argument(
-        "--benchmarks",
-        metavar="KEYS",
-        help="comma-separated (default: all EASI-8); sitebench or site means both SITE halves",
-    )
-    what.add_argument(
-        "--include-extra", action="store_true", help="also the %(extra)s optional benchmarks"
-    ).extra = _NumberOfExtra()  # type: ignore[attr-defined]  # argparse formats with the action
-    what.add_argument(
-        "--judge",
-        help="judge model for all answers (vlmevalkit only), or exact_matching: rules alone, "
-        "no API",
-    )
-    # Scripts written for EASI's earlier submission script pass these two.
-    what.add_argument("--judge-model", dest="judge", help=argparse.SUPPRESS)
-    what.add_argument(
-        "--no-judge", dest="judge", action="store_const", const=RULES, help=argparse.SUPPRESS
-    )
-    what.add_argument(
-        "--extraction-threshold",
-        type=threshold,
-        metavar="RATE",
-        help="without --judge: a benchmark with more unreadable answers is judged, "
-        "where a judge is configured (default: 2.5%%)",
-    )
-    what.add_argument(
-        "--vsi-input",
-        metavar="FORM",
-        help="vlmevalkit, classes with native video: video (default) or frames: "
-        "VSI-Bench as 32 images",
-    )
-    what.add_argument(
-        "--limit",
-        type=int,
-        metavar="N",
-        help="only the first N questions of each benchmark: partial, never submitted",
-    )
-    what.add_argument(
-        "--smoke",
-        action="store_true",
-        help="offline rehearsal on tiny data, with a tiny model unless --model is given",
-    )
-
-    how = parser.add_argument_group("how to run it")
-    how.add_argument(
+    add(
         "--nproc",
         type=int,
         metavar="N",
-        help="processes that share the questions, one per GPU (default: 1)",
+        help="number of GPUs for data parallelism: one worker per GPU (default: 1)",
     )
-    how.add_argument("--device", help="cuda, cpu or mps (default: cuda; the CPU must be asked for)")
-    how.add_argument(
-        "--rerun", action="store_true", help="evaluate again, whatever is already complete"
+    add(
+        "--benchmarks",
+        metavar="KEYS",
+        help="comma-separated (default: all EASI-8; --list shows them); sitebench or site: "
+        "both SITE halves",
     )
-    how.add_argument(
-        "--no-accelerate",
-        action="store_true",
-        help="lmms-eval: plain Python, one process (useful after out-of-memory)",
+    add(
+        "--include-extra", action="store_true", help="also the %(extra)s optional benchmarks"
+    ).extra = _NumberOfExtra()  # type: ignore[attr-defined]  # argparse formats with the action
+    add(
+        "--judge",
+        help="vlmevalkit only: judge model for all answers, or exact_matching for rules only",
     )
-    how.add_argument(
-        "--plain",
-        action="store_true",
-        help="the backend's own launch, benchmark by benchmark: same numbers, no work sharing",
-    )
-    how.add_argument(
-        "--no-corrections",
-        action="store_true",
-        help="lmms-eval: SPAR-Bench's stock score, numeric questions 0, is the headline",
-    )
-    how.add_argument(
-        "--trust-remote-code", action="store_true", help="let the checkpoint's own code run"
-    )
-    how.add_argument(
-        "--backend-path",
-        metavar="DIR",
-        help="a checkout or fork of the backend, instead of the installed package",
-    )
-
-    where = parser.add_argument_group("where things go")
-    where.add_argument("--output-dir", metavar="DIR", help="default: ./eval_results")
-    where.add_argument("--dataset-dir", metavar="DIR", help="vlmevalkit only; default: ./datasets")
-
-    send = parser.add_argument_group("submission")
-    send.add_argument(
+    add("--output-dir", metavar="DIR", help="default: ./eval_results")
+    add("--dataset-dir", metavar="DIR", help="vlmevalkit only; default: ./datasets")
+    add(
         "--submit",
         action="store_true",
         help="send the results to the leaderboard (HF_TOKEN in the environment or .env, "
         "or a login)",
     )
-    send.add_argument(
-        "--resubmit",
-        action="store_true",
-        help="with --submit: send although the board may have this run already",
-    )
-    send.add_argument(
+    add(
         "--submission-configs",
         metavar="JSON",
         help="JSON or @FILE: modelName, modelType, precision, revision, weightType, baseModel, "
         "remarks",
     )
-
-    adopt = parser.add_argument_group("results made without this program")
-    adopt.add_argument(
-        "--import-results",
-        metavar="DIR",
-        help="take over a finished folder of VLMEvalKit or lmms-eval: proven, copied, submittable",
-    )
-    adopt.add_argument(
-        "--as-model",
-        metavar="ID",
-        help="with --import-results: whose results they are, org/model (default: "
-        "as their files say)",
-    )
-
-    send.add_argument(
-        "--verify",
-        metavar="ZIP",
-        help="recompute every score of an easi_results.zip, and compare it with the payload; "
-        "no model needed",
-    )
-    send.add_argument(
-        "--model-name-differs",
+    add(
+        "--rerun",
         action="store_true",
-        help="modelName or revision is not what was evaluated; noted in the remarks",
+        help="evaluate all selected benchmarks again, ignoring earlier results",
     )
-
-    say = parser.add_argument_group("what is said")
-    say.add_argument(
-        "--dry-run", action="store_true", help="print the plan and its commands; start nothing"
-    )
-    say.add_argument(
-        "--status",
+    add(
+        "--no-accelerate",
         action="store_true",
-        help="what every run in --output-dir is at: running, finished or dead, and how far",
+        help="lmms-eval: plain Python, one process that sees all GPUs (useful after out-of-memory)",
     )
-    say.add_argument(
-        "--list", action="store_true", help="the benchmarks and their names in both backends"
-    )
-    say.add_argument(
-        "--version", action="store_true", help="versions of this program and of the backends"
-    )
-    say.add_argument(
+    add(
         "--verbose",
         action="store_true",
-        help="the backend's verbose output in the log, tracebacks on the screen",
+        help="verbose output of the backend in the log, tracebacks on the screen",
     )
-    say.add_argument(
-        "--no-rich", action="store_true", help="plain lines instead of the live view (CI, pipes)"
+    add("--no-rich", action="store_true", help="plain lines instead of the live view (CI, pipes)")
+
+
+def _add_more_options(group: argparse._ArgumentGroup) -> None:
+    """Add the options that the guide does not have."""
+    add = group.add_argument
+    add(
+        "--limit",
+        type=int,
+        metavar="N",
+        help="only the first N questions of each benchmark; the answers are kept for a whole run",
     )
-    return parser
+    add("--dry-run", action="store_true", help="print the plan and start nothing")
+    add(
+        "--smoke",
+        action="store_true",
+        help="offline rehearsal on tiny data, with a tiny model unless --model is given",
+    )
+    add(
+        "--status",
+        action="store_true",
+        help="state of every run in --output-dir: running, finished or dead, and its progress",
+    )
+    add("--list", action="store_true", help="list the benchmarks and their names in both backends")
+    add("-h", "--help", action="help", help="show this help and exit")
+    add("--version", action="store_true", help="versions of this program and of the backends")
+    add(
+        "--base-url",
+        metavar="URL,URL",
+        help="evaluate a model behind OpenAI-compatible servers (vLLM, SGLang, ...); "
+        "key in OPENAI_API_KEY",
+    )
+    add("--device", help="cuda (default), cpu or mps")
+    add("--trust-remote-code", action="store_true", help="let the checkpoint's own Python code run")
+    add(
+        "--vsi-input",
+        metavar="FORM",
+        help="vlmevalkit, classes with native video: video (default) or frames: "
+        "VSI-Bench as 32 images",
+    )
+    add(
+        "--extraction-threshold",
+        type=threshold,
+        metavar="RATE",
+        help="without --judge: share of unparsed answers above which a benchmark is judged, "
+        "if a judge is configured (default: 2.5%%)",
+    )
+    add(
+        "--plain",
+        action="store_true",
+        help="the backend's own launch for each benchmark: same numbers, no shared queue, "
+        "no resume within a benchmark",
+    )
+    add(
+        "--no-corrections",
+        action="store_true",
+        help="lmms-eval: report SPAR-Bench's stock score, in which numeric questions score 0",
+    )
+    add(
+        "--backend-path",
+        metavar="DIR",
+        help="use a checkout or fork of the backend instead of the installed package",
+    )
+    add(
+        "--resubmit",
+        action="store_true",
+        help="with --submit: send although the leaderboard may have this run already",
+    )
+    add(
+        "--model-name-differs",
+        action="store_true",
+        help="confirm that modelName or revision is not what was evaluated; noted in the remarks",
+    )
+    add(
+        "--verify",
+        metavar="ZIP",
+        help="recompute every score of an easi_results.zip and compare it with the payload; "
+        "no model needed",
+    )
+    add(
+        "--import-results",
+        metavar="DIR",
+        help="import finished results of VLMEvalKit or lmms-eval: re-verified, copied, "
+        "ready to submit",
+    )
+    add(
+        "--as-model",
+        metavar="ID",
+        help="with --import-results: the model they are of, org/model (default: from the files)",
+    )
 
 
 def parse(argv: Sequence[str]) -> RunConfig:
@@ -564,18 +570,28 @@ def _verify(options: dict[str, object]) -> int:
 
 
 def _print_benchmarks() -> int:
-    """Print one line per benchmark, in registry order."""
+    """Print one line per benchmark, in registry order; the optional ones below a heading."""
     from .benchmarks import BENCHMARKS
 
-    lines = [("key", "title", "part of", *BACKEND_FACTS)]
+    lines = [("key", "benchmark", "questions", "chance", *BACKEND_FACTS)]
     for bench in BENCHMARKS:
-        tasks = (
-            bench.sources[name].task if name in bench.sources else "-" for name in BACKEND_FACTS
-        )
-        lines.append((bench.key, bench.title, "EASI-8" if bench.core else "optional", *tasks))
+        sources = [bench.source(name) for name in BACKEND_FACTS]
+        questions = max(source.questions or 0 for source in sources)
+        chance = "" if bench.chance is None else str(bench.chance)
+        tasks = (source.task for source in sources)
+        lines.append((bench.name, bench.title, f"{questions:,}", chance, *tasks))
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    for line in lines:
-        print(
-            "  ".join(word.ljust(width) for word, width in zip(line, widths, strict=True)).rstrip()
-        )
+    core = sum(bench.core for bench in BENCHMARKS)
+    for place, line in enumerate(lines):
+        if place == core + 1:
+            print("\noptional, with --include-extra:")
+        cells = [
+            word.rjust(width) if column in (2, 3) else word.ljust(width)
+            for column, (word, width) in enumerate(zip(line, widths, strict=True))
+        ]
+        print("  ".join(cells).rstrip())
+    print(
+        "\nsitebench or site: both SITE halves. chance: published score of guessing, where known.\n"
+        "Data sizes: --dry-run asks the hub."
+    )
     return ExitCode.COMPLETE

@@ -22,6 +22,8 @@ from .core.server_urls import server_urls
 from .core.suggest import did_you_mean, nearest
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from .benchmarks import Benchmark
 
 MODEL_TYPES = ("pretrained", "finetuned", "instruction", "rl")
@@ -442,7 +444,7 @@ class RunConfig:
             elif value is True:
                 argv.append(_option(field.name))
             else:
-                text = ",".join(value) if field.name == "benchmarks" else str(value)
+                text = _names(value) if field.name == "benchmarks" else str(value)
                 # argparse would read "--model -x" as two options.
                 argv += (
                     [f"{_option(field.name)}={text}"]
@@ -453,7 +455,7 @@ class RunConfig:
 
     def command_words(self) -> list[str]:
         """Return the whole command line, for the shell that this program was started from."""
-        return [*_program(), *self.to_argv()]
+        return [*program(), *self.to_argv()]
 
     def command(self) -> str:
         """Return the command line as one string, quoted for the shell."""
@@ -539,7 +541,15 @@ def _option(field: str) -> str:
     return "--" + field.replace("_", "-")
 
 
-def _program() -> tuple[str, ...]:
+def _names(keys: Iterable[str]) -> str:
+    """Return benchmarks as a value of ``--benchmarks``."""
+    from .benchmarks import by_key
+
+    return ",".join(by_key(key).name for key in keys)
+
+
+def program() -> tuple[str, ...]:
+    """Return the words that start this program, as it was started."""
     started = Path(sys.argv[0])
     if started.name != "run_easi_eval.py":
         return ("easi-eval",)

@@ -8,6 +8,7 @@ library and small modules of this package, so it loads fast.
 from __future__ import annotations
 
 import difflib
+import shlex
 import tomllib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
@@ -275,6 +276,11 @@ class Benchmark:
     chance: float | None = None
     rehearsal: bool = False
 
+    @property
+    def name(self) -> str:
+        """The key, or the first alias if a shell would not take the key as one word."""
+        return self.key if shlex.quote(self.key) == self.key else self.aliases[0]
+
     def source(self, backend: str, task: str = "") -> Source:
         """Return the definition for one backend, or its variant that runs ``task``.
 
@@ -487,7 +493,9 @@ def _names() -> dict[str, tuple[str, ...]]:
 
 def _unknown(typed: Sequence[str]) -> EasiError:
     """Build the error for all unknown names at once, with the nearest known ones."""
-    known = "known: " + ", ".join((*ALL_KEYS, *(group.key for group in GROUPS)))
+    known = "known: " + ", ".join(
+        (*(bench.name for bench in BENCHMARKS), *(group.key for group in GROUPS))
+    )
     if "all" in typed:
         return EasiError(
             "there is no benchmark all",
