@@ -16,7 +16,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from PIL import Image
 
@@ -33,7 +36,9 @@ class OpenAIServer:
     ``status`` gives the HTTP status for a question's text and how often it was asked before, and
     ``finish`` the reason why its answer ends: ``null`` gives none, ``content_filter`` half of one.
     ``say``, if given, is the answer to everything. Nothing is answered until ``together``
-    requests were open at once, or a minute has passed. ``asked`` counts requests by question,
+    requests were open at once, or a minute has passed. Of picture files (``file://``) it reads
+    those in the folder ``files`` and counts them in ``named``; it refuses questions with others,
+    or ignores such pictures with ``files="ignored"``. ``asked`` counts requests by question,
     ``answers`` is what was said to it, ``most`` how many requests were open at once. After
     ``lives`` questions, which it still answers, it is dead and drops every connection, for
     ``dead_for`` seconds; ``dropped`` counts questions that it read and did not answer. Those of the
@@ -52,6 +57,8 @@ class OpenAIServer:
     seconds: float = 0.05
     say: str = ""
     together: int = 1
+    files: str = ""
+    named: Counter[str] = field(default_factory=Counter)
     asked: Counter[str] = field(default_factory=Counter)
     answers: dict[str, str] = field(default_factory=dict)
     most: int = 0
@@ -67,16 +74,28 @@ class OpenAIServer:
         return 0 <= time.monotonic() - self.died_at < self.dead_for
 
 
-def seen(content: list[dict[str, Any]]) -> tuple[str, str]:
+def seen(content: list[dict[str, Any]], files: str = "") -> tuple[str, str]:
     """The text of a message, and a letter that depends on the text and the images.
 
     The images must decode; their pixels are used.
+
+    Raises:
+        OSError: A file is named that is not in the folder ``files``.
     """
     text = "\n".join(part["text"] for part in content if part["type"] == "text")
     total = hashlib.sha256(text.encode())
     for part in content:
         if part["type"] == "image_url":
-            data = base64.b64decode(part["image_url"]["url"].partition("base64,")[2])
+            url = part["image_url"]["url"]
+            if url.startswith("file://"):
+                if files == "ignored":
+                    continue
+                path = Path(url2pathname(urlsplit(url).path))
+                if not (files and path.is_relative_to(files)):
+                    raise PermissionError(f"{path} must not be read")
+                data = path.read_bytes()
+            else:
+                data = base64.b64decode(url.partition("base64,")[2])
             total.update(Image.open(io.BytesIO(data)).convert("RGB").tobytes())
     return text, "ABCD"[total.digest()[0] % 4]
 
@@ -115,15 +134,21 @@ def openai_server(**behaviour: Any) -> Iterator[OpenAIServer]:
             nonlocal open_requests
             asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             content = asked["messages"][-1]["content"]
-            text, letter = seen(content)
             if state.dead:
                 self.close_connection = True
                 return
+            try:
+                text, letter = seen(content, state.files)
+            except OSError as error:
+                self.reply(400, {"error": {"message": str(error)}})
+                return
+            shown = [part["image_url"]["url"] for part in content if part["type"] == "image_url"]
             if text == PROBE:
                 state.probed.append(sum(part["type"] == "image_url" for part in content))
                 self.reply(*answer(state.status(text, 0), "A", "stop"))
                 return
             with lock:
+                state.named.update(url for url in shown if url.startswith("file://"))
                 if sum(state.asked.values()) >= state.lives > 0:
                     state.died_at, state.lives = time.monotonic(), float("inf")
                 lost = state.dead

@@ -61,8 +61,10 @@ def run(
     with ExitStack() as stack:
         first = stack.enter_context(openai_server(finish=finish, lives=12))
         others = (
-            stack.enter_context(openai_server(finish=finish)),
-            stack.enter_context(openai_server(finish=finish, lives=4, dead_for=2.0)),
+            stack.enter_context(openai_server(finish=finish, files=str(out))),
+            stack.enter_context(
+                openai_server(finish=finish, files=str(out), lives=4, dead_for=2.0)
+            ),
         )
         lost = user.run(
             *options(request.param, first.base, out), EASI_SERVER_SECONDS="2", NO_PROXY="127.0.0.1"
@@ -106,6 +108,18 @@ def test_a_server_that_dies_beside_another_costs_no_question(run: Served) -> Non
     assert sorted(well.probed) == sorted(came_back.probed) == [0, 1, 2]
     assert run.results.line(GOOD)["state"] == "complete"
     assert run.results.line(GOOD)["n"] == str(len(run.folder.items(GOOD)))
+
+
+def test_servers_that_may_read_the_data_are_named_the_files(run: Served) -> None:
+    """The first launch sent all pictures, and its answers counted in the second."""
+    named = [url for server in run.others for url in server.named]
+    data = (run.out / "rehearsal" / "datasets").as_uri()
+    if run.folder.backend == LMMS_EVAL:  # its pictures are in memory
+        assert not named
+        return
+    assert not run.first.named and named and all(url.startswith(data) for url in named)
+    assert "the servers read the pictures in" in run.launch.out
+    assert not list(run.out.rglob(".easi-*.png"))
 
 
 def test_both_client_processes_ask(run: Served) -> None:

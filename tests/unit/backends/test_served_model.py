@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -57,6 +58,26 @@ def test_sampling_and_pictures_are_part_of_the_identity_and_the_connection_is_no
         assert all(fields(one.base, args) != same for args in changed)
         jpeg = [fields(one.base, f"image_format={name}") for name in ("JPEG", "jpeg")]
         assert jpeg[0]["class arguments"] == jpeg[1]["class arguments"]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_who_reads_the_pictures_is_told_and_is_no_part_of_the_identity(
+    backend: str, tmp_path: Path
+) -> None:
+    found = {}
+    for files in ("", str(tmp_path)):
+        with openai_server(files=files) as server:
+            cfg = RunConfig("org/served", backend, base_url=server.base, dataset_dir=tmp_path)
+            model = resolved(cfg, make_backend(backend, HubSettings()), HubSettings())
+        found[files] = identity_fields(backend, "1", model, cfg)
+        told = [note for note in model.notes if str(tmp_path) in note]
+        if backend == "lmms-eval":  # its pictures are no files
+            assert not told and "readable" not in model.arguments
+            continue
+        assert ("the servers read" in told[0]) is bool(files)
+        assert files or "--allowed-local-media-path" in told[0]
+        assert model.arguments.get("readable", "") == files
+    assert found[""] == found[str(tmp_path)]
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -18,7 +18,7 @@ from PIL import Image
 from easi_eval.core.errors import EasiError, ServersGone
 from easi_eval.engine.served import probe
 from easi_eval.engine.served.http_server import HttpServer, NoAnswer, ServerBusy, ServerDown
-from easi_eval.engine.served.pictures import data_url
+from easi_eval.engine.served.pictures import picture_url
 from easi_eval.engine.served.served_client import Sampling, ServedClient
 from loopback import served
 from openai_server import openai_server
@@ -194,7 +194,7 @@ def test_plain_files_go_as_they_are_and_others_without_loss(
 ) -> None:
     path = tmp_path / "picture"
     Image.radial_gradient("L").resize((40, 30)).convert(mode).save(path, **save)
-    head, data = decoded(data_url(str(path)))
+    head, data = decoded(picture_url(str(path)))
     assert (data == path.read_bytes()) is kept
     assert head == f"data:image/{save['format'].lower() if kept else 'png'}"
     assert pixels(data) == pixels(path.read_bytes())
@@ -205,16 +205,61 @@ def test_a_picture_that_exif_turns_is_sent_as_it_lies(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.radial_gradient("L").resize((40, 30)).convert("RGB").save(path, exif=exif)
-    _, data = decoded(data_url(str(path)))
+    _, data = decoded(picture_url(str(path)))
     sent = Image.open(io.BytesIO(data))
     assert sent.size == (40, 30) and 0x0112 not in sent.getexif()
 
 
 def test_jpeg_is_lossy_and_asked_for() -> None:
     picture = Image.effect_noise((64, 64), 90).convert("RGB")
-    assert pixels(decoded(data_url(picture))[1]) == picture.tobytes()
-    head, data = decoded(data_url(picture, "JPEG"))
+    assert pixels(decoded(picture_url(picture))[1]) == picture.tobytes()
+    head, data = decoded(picture_url(picture, "JPEG"))
     assert head == "data:image/jpeg" and pixels(data) != picture.tobytes()
+
+
+def test_files_that_servers_read_are_named_and_others_are_sent(tmp_path: Path) -> None:
+    """The server's letters depend on the pixels."""
+    readable, other = tmp_path / "data of mine", tmp_path / "other"
+    paths = {
+        folder / name: mode
+        for folder in (readable, other)
+        for name, mode in (("plain.png", "RGB"), ("clear.png", "RGBA"))
+    }
+    for path, mode in paths.items():
+        path.parent.mkdir(exist_ok=True)
+        Image.radial_gradient("L").resize((40, 30)).convert(mode).save(path)
+    (readable / "link.png").symlink_to(other / "plain.png")
+
+    def letters(files: str, folder: str) -> tuple[list[str], list[str]]:
+        with openai_server(files=files) as server:
+            client = ServedClient("org/served", server.base, readable=folder)
+            made = [
+                client.ask(
+                    [{"role": "user", "content": [{"type": "image", "image": str(path)}]}],
+                    Sampling(9),
+                ).text
+                for path in [*paths, readable / "link.png"]
+            ]
+            return made, list(server.named)
+
+    sent, none = letters(str(readable), "")
+    named, files = letters(str(readable), str(readable))
+    assert none == [] and files == [(readable / "plain.png").as_uri()]
+    assert named == sent
+    # Its server no longer reads files: each question is asked again with its pictures.
+    assert letters("", str(readable)) == (sent, [])
+
+
+def test_a_question_that_is_refused_with_its_pictures_too_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    Image.new("RGB", (8, 6), "red").save(path)
+    content = [{"type": "image", "image": str(path)}]
+    with replying(400, {"error": {"message": "too long"}}) as (url, requests):
+        client = ServedClient("org/served", url, readable=str(tmp_path))
+        with pytest.raises(RuntimeError, match="400: too long"):
+            client.ask([{"role": "user", "content": content}], Sampling(9))
+    shown = [sent["messages"][0]["content"][0]["image_url"]["url"] for _, _, sent in requests]
+    assert [url.partition(":")[0] for url in shown] == ["file", "data"]
 
 
 # ---- the probe
@@ -226,6 +271,26 @@ def test_the_probe_asks_a_text_a_picture_and_two() -> None:
         (tried,) = probe.try_questions([server.base], "org/served")
     assert (looked.problem, looked.engine) == ("", {"vllm": "0.19.1"})
     assert tried.problem == "" and sorted(server.probed) == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "reads"),
+    [
+        ("{}", "{}", True),
+        ("{}", "", False),
+        ("{}/deeper", "{}", False),
+        ("ignored", "{}", False),
+    ],
+)
+def test_files_are_named_where_all_servers_read_them(
+    one: str, other: str, reads: bool, tmp_path: Path
+) -> None:
+    with (
+        openai_server(files=one.format(tmp_path)) as first,
+        openai_server(files=other.format(tmp_path)) as second,
+    ):
+        found = probe.reads_files([first.base, second.base], "org/served", tmp_path)
+    assert found is reads and not list(tmp_path.iterdir())
 
 
 def test_another_model_is_told_with_those_that_are_there() -> None:

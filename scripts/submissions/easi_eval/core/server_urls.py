@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_address
 from urllib.parse import urlsplit, urlunsplit
 
 from .errors import EasiError
@@ -25,6 +26,16 @@ def server_urls(text: str) -> tuple[str, ...]:
     if twice := next((url for url in urls if urls.count(url) > 1), ""):
         raise EasiError(f"{OPTION} names {twice} twice", hint="name each server once")
     return tuple(urls)
+
+
+def on_this_machine(url: str) -> bool:
+    """Return whether an address is one of this machine alone (localhost, 127.0.0.1)."""
+    host = urlsplit(url).hostname or ""
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+    return address.is_loopback or address.is_unspecified
 
 
 def _normal(text: str) -> str:

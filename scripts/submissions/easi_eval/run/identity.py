@@ -52,6 +52,7 @@ CONNECTION = frozenset(
         "num_concurrent",
         "max_concurrent",
         "most_concurrent",
+        "readable",
         "num_cpus",
         "batch_size",
         "adaptive_concurrency",

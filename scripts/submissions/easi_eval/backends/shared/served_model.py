@@ -10,6 +10,7 @@ from ...config import RunConfig
 from ...core.errors import EasiError
 from ...core.model import ModelChoice
 from ...core.model_args import check_number, literal, unquoted
+from ...core.server_urls import on_this_machine
 from ...core.suggest import did_you_mean
 from ...engine.served import FORMATS, MOST_OPEN, OPEN, TIMEOUT, checked_format
 
@@ -46,6 +47,7 @@ def choose(cfg: RunConfig, cls: str, own: Mapping[str, object], sampling: str) -
     from ...engine.served import probe
 
     found = _look(cfg.servers, cfg.model)
+    folder, files = _readable(cfg, found)
     engine = probe.common_engine(found)
     told = ", ".join(f"{name}={given[name]}" for name in SAMPLING if name in given)
     arguments = {
@@ -55,6 +57,7 @@ def choose(cfg: RunConfig, cls: str, own: Mapping[str, object], sampling: str) -
         "base_url": cfg.base_url,
         "num_concurrent": max(1, int(str(given.get("num_concurrent", OPEN))) // cfg.nproc),
         "most_concurrent": max(1, MOST_OPEN // cfg.nproc),
+        **({"readable": folder} if folder else {}),
     }
     return ModelChoice(
         cfg.model,
@@ -63,6 +66,7 @@ def choose(cfg: RunConfig, cls: str, own: Mapping[str, object], sampling: str) -
         f"{cfg.base_url} answers ({probe.named(engine)})",
         notes=(
             f"sampling: {f'{told} (--model-args), else ' if told else ''}{sampling}",
+            *files,
             *(f"{each.url} cannot be used now: {each.problem}" for each in found if each.problem),
         ),
         arguments=arguments,
@@ -98,6 +102,20 @@ def _look(servers: tuple[str, ...], model: str) -> Sequence[Found]:
     from ...engine.served import probe  # loads the HTTP client, which takes a while
 
     return probe.look(servers, model)
+
+
+def _readable(cfg: RunConfig, found: Sequence[Found]) -> tuple[str, tuple[str, ...]]:
+    """Return the data folder if the servers read its pictures, and what to say of it."""
+    folder = cfg.dataset_dir.absolute().resolve()
+    here = cfg.kind.takes_dataset_dir and all(map(on_this_machine, cfg.servers))
+    if not here or any(each.problem for each in found):
+        return "", ()
+    from ...engine.served import probe
+
+    if folder.is_dir() and probe.reads_files(cfg.servers, cfg.model, folder):
+        return str(folder), (f"the servers read the pictures in {folder} themselves (file://)",)
+    told = f"with vLLM's --allowed-local-media-path {folder} they would read the files themselves"
+    return "", (f"pictures are sent to the servers as data: {told}",)
 
 
 def _given(cfg: RunConfig) -> dict[str, object]:

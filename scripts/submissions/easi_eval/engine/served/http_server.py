@@ -12,6 +12,7 @@ import httpx
 
 from ...core.errors import ServersGone
 from ...core.redact import Redactor
+from ...core.server_urls import on_this_machine
 from ..generation import Generation
 
 CONNECT_SECONDS = 10.0
@@ -44,6 +45,10 @@ class ServerBusy(Exception):
         self.seconds = seconds
 
 
+class Refused(RuntimeError):
+    """The server refused the question."""
+
+
 class NoAnswer(RuntimeError):
     """The server answered with no text, or with one that a filter cut."""
 
@@ -66,8 +71,7 @@ class HttpServer:
             timeout=httpx.Timeout(timeout, connect=self._connect),
             limits=httpx.Limits(max_connections=None, max_keepalive_connections=None),
             verify=parts.scheme == "https",  # loading certificates takes a while
-            # A proxy never leads to this machine.
-            trust_env=parts.hostname not in ("localhost", "127.0.0.1", "::1"),
+            trust_env=not on_this_machine(url),  # a proxy never leads to this machine
         )
 
     def models(self) -> dict[str, str]:
@@ -105,7 +109,7 @@ class HttpServer:
             ServerBusy: The server takes no more questions now.
             TimeoutError: The server is there, and this question got no answer in time.
             NoAnswer: The server gave no text to this question.
-            RuntimeError: The server refused this question; with its words.
+            Refused: The server refused this question; with its words.
             ServersGone: The server refuses the key.
         """
         try:
@@ -135,7 +139,7 @@ class HttpServer:
             # An engine that is about to end answers 500 to every question.
             self._check_alive()
         if not reply.is_success:
-            raise RuntimeError(said)
+            raise Refused(said)
 
     def _check_alive(self) -> None:
         """Raise ServerDown unless the server says that it lives, or has no such page."""

@@ -1,4 +1,4 @@
-"""Pictures as the data URLs that servers take."""
+"""Pictures as the URLs that servers take."""
 
 from __future__ import annotations
 
@@ -15,23 +15,26 @@ ORIENTATION = 0x0112  # tag of Exif data; readers differ in whether they honour 
 JPEG_QUALITY = 95
 
 
-def data_url(picture: Any, image_format: str = "PNG") -> str:
-    """Return a picture as a data URL.
+def picture_url(picture: Any, image_format: str = "PNG", readable: str = "") -> str:
+    """Return a picture as a data URL, or as the URL of its file.
 
-    The file of a plain PNG or JPEG picture is sent as it is. Other pictures are encoded in
-    ``image_format``, PNG without loss.
+    The file of a plain PNG or JPEG picture is sent as it is, or named if the server reads it. Other
+    pictures are encoded in ``image_format``, PNG without loss.
 
     Args:
         picture: A path, or an image of Pillow.
         image_format: One of ``FORMATS``.
+        readable: A folder whose files the server reads; empty for none.
     """
     if isinstance(picture, str) and picture.startswith(("data:", "http://", "https://")):
         return picture
     if not isinstance(picture, Image.Image):
-        data = Path(picture).read_bytes()
+        path = Path(picture).resolve()
+        data = path.read_bytes()
         picture = Image.open(io.BytesIO(data))
         if _is_plain(picture):
-            return _url(data, str(picture.format))
+            named = readable and path.is_relative_to(readable)
+            return path.as_uri() if named else _url(data, str(picture.format))
     out = io.BytesIO()
     if image_format == "JPEG":
         picture.convert("RGB").save(out, format="JPEG", quality=JPEG_QUALITY)

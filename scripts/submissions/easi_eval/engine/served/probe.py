@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from ...core.errors import EasiError, ServersGone
-from .http_server import HttpServer, NoAnswer, ServerBusy, ServerDown
-from .pictures import data_url
+from .http_server import (
+    CONNECT_SECONDS,
+    HttpServer,
+    NoAnswer,
+    Refused,
+    ServerBusy,
+    ServerDown,
+)
+from .pictures import picture_url
 
 PROBE_SECONDS = 30.0  # for each of the questions before a run
 MOST_NAMED = 8
@@ -65,19 +76,14 @@ def _look(url: str, model: str, seconds: float) -> Found:
 def _try(url: str, model: str, seconds: float) -> Found:
     """Ask all three at once: a server that is silent costs the time of one."""
     server = HttpServer(url, seconds)
+    colours = [picture_url(Image.new("RGB", SIZE, colour)) for colour in ("red", "blue")]
     questions = {
-        "a text": _question(0),
-        "a picture": _question(1),
-        "two pictures": _question(2),
+        "a text": _payload(model),
+        "a picture": _payload(model, *colours[:1]),
+        "two pictures": _payload(model, *colours),
     }
 
-    def ask(content: list[dict[str, Any]]) -> str:
-        payload = {
-            "model": model,
-            "messages": [{"role": "user", "content": content}],
-            "max_tokens": 16,
-            "temperature": 0,
-        }
+    def ask(payload: Mapping[str, Any]) -> str:
         try:
             server.ask(payload)
         except (NoAnswer, ServerBusy):  # a model that thinks first says nothing in so few tokens
@@ -92,15 +98,51 @@ def _try(url: str, model: str, seconds: float) -> Found:
     return Found(url, f"asked about {told}" if told else "")
 
 
-def _question(pictures: int) -> list[dict[str, Any]]:
-    from PIL import Image
+def reads_files(urls: Sequence[str], model: str, folder: Path) -> bool:
+    """Return whether all servers read picture files of a folder that are named to them.
 
-    colours = ("red", "blue")[:pictures]
-    shown = [data_url(Image.new("RGB", SIZE, colour)) for colour in colours]
-    return [
+    Each is asked about a file that was just made, which it must answer, and about one that does not
+    exist, which it must refuse: another server ignores such pictures.
+    """
+    try:
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".easi-", suffix=".png") as file:
+            Image.new("RGB", SIZE, "red").save(file, format="PNG")
+            file.flush()
+            path = Path(file.name).resolve()
+            path.chmod(0o644)  # the server may be another user's
+            pictures = [path.as_uri(), path.with_suffix(".none.png").as_uri()]
+            asked = [(url, picture) for url in urls for picture in pictures]
+            with ThreadPoolExecutor(len(asked)) as pool:
+                told = list(pool.map(lambda pair: _refuses(pair[0], model, pair[1]), asked))
+    except OSError:
+        return False
+    return told == [False, True] * len(urls)
+
+
+def _refuses(url: str, model: str, picture: str) -> bool | None:
+    """Return whether the server refuses a picture; None if that is not known."""
+    try:
+        HttpServer(url, CONNECT_SECONDS).ask(_payload(model, picture))
+    except Refused:
+        return True
+    except NoAnswer:
+        return False
+    except (ServerBusy, ServerDown, RuntimeError, TimeoutError, ServersGone):
+        return None
+    return False
+
+
+def _payload(model: str, *pictures: str) -> dict[str, Any]:
+    content = [
         {"type": "text", "text": "Answer with the letter A."},
-        *({"type": "image_url", "image_url": {"url": url}} for url in shown),
+        *({"type": "image_url", "image_url": {"url": url}} for url in pictures),
     ]
+    return {
+        "model": model,
+        "messages": [{"role": "user", "content": content}],
+        "max_tokens": 16,
+        "temperature": 0,
+    }
 
 
 def common_engine(found: Sequence[Found]) -> dict[str, str]:

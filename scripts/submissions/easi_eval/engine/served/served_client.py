@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -10,8 +11,8 @@ from typing import Any
 from ...core.server_urls import server_urls
 from ..generation import Generation
 from . import MOST_OPEN, OPEN, TIMEOUT, checked_format
-from .http_server import HttpServer
-from .pictures import data_url
+from .http_server import HttpServer, Refused
+from .pictures import picture_url
 from .pool import ServerPool, patience
 
 
@@ -37,7 +38,8 @@ class ServedClient:
         base_url: The servers, with commas.
         num_concurrent: Questions that each server has open at first, those of this process.
         most_concurrent: The most that it may come to.
-        image_format: See ``pictures.data_url``.
+        image_format: See ``pictures.picture_url``.
+        readable: A folder whose picture files the servers read.
         system_prompt: The text of a first message.
         timeout: Seconds that a question may take.
     """
@@ -49,11 +51,12 @@ class ServedClient:
         num_concurrent: int = OPEN,
         most_concurrent: int = MOST_OPEN,
         image_format: str = "PNG",
+        readable: str = "",
         system_prompt: str = "",
         timeout: float = TIMEOUT,
     ) -> None:
         self._model, self._system_prompt = model, system_prompt
-        self._image_format = checked_format(image_format)
+        self._image_format, self._readable = checked_format(image_format), readable
         servers = [HttpServer(url, float(timeout)) for url in server_urls(base_url)]
         self._pool = ServerPool(servers, int(num_concurrent), int(most_concurrent), patience())
 
@@ -80,24 +83,36 @@ class ServedClient:
             RuntimeError: A server refused the question, or gave no text; with its words.
             TimeoutError: There was no answer in time.
         """
+        if self._readable:
+            # A server that was started again may have lost the permission to read files.
+            with contextlib.suppress(Refused):
+                return self._ask(messages, sampling, self._readable)
+        return self._ask(messages, sampling, "")
+
+    def _ask(
+        self, messages: Sequence[dict[str, Any]], sampling: Sampling, readable: str
+    ) -> Generation:
         payload = {
             "model": self._model,
-            "messages": self._encoded(messages),
+            "messages": self._encoded(messages, readable),
             **sampling.fields(),
         }
         return self._pool.ask(lambda server: server.ask(payload))
 
-    def _encoded(self, messages: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    def _encoded(self, messages: Sequence[dict[str, Any]], readable: str) -> list[dict[str, Any]]:
         first = [{"role": "system", "content": self._system_prompt}] if self._system_prompt else []
         return first + [
-            {"role": each["role"], "content": [self._part(part) for part in each["content"]]}
+            {
+                "role": each["role"],
+                "content": [self._part(part, readable) for part in each["content"]],
+            }
             for each in messages
         ]
 
-    def _part(self, part: dict[str, Any]) -> dict[str, Any]:
+    def _part(self, part: dict[str, Any], readable: str) -> dict[str, Any]:
         if part["type"] == "text":
             return {"type": "text", "text": part["text"]}
         if part["type"] != "image":
             raise ValueError(f"a served model is shown pictures, not {part['type']}")
-        url = data_url(part["image"], self._image_format)
+        url = picture_url(part["image"], self._image_format, readable)
         return {"type": "image_url", "image_url": {"url": url}}
