@@ -17,8 +17,9 @@ from PIL import Image
 
 from easi_eval.core.errors import EasiError, ServersGone
 from easi_eval.engine.served import probe
-from easi_eval.engine.served.http_server import HttpServer, NoAnswer, ServerBusy, ServerDown
+from easi_eval.engine.served.http_server import HttpServer
 from easi_eval.engine.served.pictures import picture_url
+from easi_eval.engine.served.replies import NoAnswer, ServerBusy, ServerDown
 from easi_eval.engine.served.served_client import Sampling, ServedClient
 from loopback import served
 from openai_server import openai_server
@@ -128,7 +129,7 @@ def test_nothing_at_the_address() -> None:
 
 def test_a_question_without_an_answer_in_time_where_the_server_lives() -> None:
     with openai_server(seconds=20) as server, pytest.raises(TimeoutError):
-        HttpServer(server.base, 0.2).ask(
+        HttpServer(server.base, 2.0).ask(
             {"messages": [{"role": "user", "content": [{"type": "text", "text": "late"}]}]}
         )
 

@@ -84,9 +84,12 @@ def test_a_server_that_comes_back_is_waited_for(tmp_path: Path) -> None:
     assert phases[-2:] == ["answering", "done"]
 
 
-def test_half_of_the_answers_null_fails_these_alone_after_a_second_try(tmp_path: Path) -> None:
+@pytest.mark.parametrize("reason", ["null", "content_filter"])
+def test_half_of_the_answers_none_fails_these_alone_after_a_second_try(
+    reason: str, tmp_path: Path
+) -> None:
     def finish(text: str, before: int) -> str:
-        return "null" if int(text.split()[1]) % 2 else "stop"
+        return reason if int(text.split()[1]) % 2 else "stop"
 
     with openai_server(finish=finish) as server:
         loop(tmp_path, server.base)

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 import pytest
 
 from easi_eval.core.errors import EasiError, ServersGone
-from easi_eval.engine.served.http_server import ServerBusy, ServerDown
 from easi_eval.engine.served.pool import DROPS, VARIABLE, ServerPool, patience
+from easi_eval.engine.served.replies import ServerBusy, ServerDown
 
 
 @dataclass

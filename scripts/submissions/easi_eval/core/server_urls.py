@@ -39,18 +39,18 @@ def on_this_machine(url: str) -> bool:
 
 
 def _normal(text: str) -> str:
-    parts = urlsplit(text)
-    try:
-        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # a port that is no number
-        usable = False
-    if not usable or any(char.isspace() for char in text):
-        raise EasiError(f"{OPTION} is {text!r}, not an http(s) address", hint=EXAMPLE)
-    if "@" in parts.netloc:
+    if "@" in text.partition("://")[2].partition("/")[0]:
         raise EasiError(
             f"{OPTION} holds a user name or password, and commands are recorded and shared",
             hint="leave it out; the server's key is read from OPENAI_API_KEY",
         )
+    try:
+        parts = urlsplit(text)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port that is no number, half an IPv6 address
+        usable = False
+    if not usable or any(char.isspace() for char in text):
+        raise EasiError(f"{OPTION} is {text!r}, not an http(s) address", hint=EXAMPLE)
     if parts.query or parts.fragment:
         raise EasiError(f"{OPTION} is {text!r}, with more than a path", hint=EXAMPLE)
     path = parts.path.rstrip("/").removesuffix(QUESTIONS)

@@ -4,53 +4,28 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import httpx
 
-from ...core.errors import ServersGone
-from ...core.redact import Redactor
+from ...core.errors import EasiError, ServersGone
 from ...core.server_urls import on_this_machine
 from ..generation import Generation
+from .replies import Refused, ServerBusy, ServerDown, generation, reason, shown, words
 
 CONNECT_SECONDS = 10.0
-LONGEST_WORDS = 400  # characters of a server's own words that are shown
+# Servers close idle connections, some after two seconds; a question on one just closed is lost.
+IDLE_SECONDS = 1.0
+LARGEST_REPLY = 1 << 24  # bytes
 KEY = "OPENAI_API_KEY"
 # Names in the header ``Server`` that are a web server's or a proxy's, not an engine's.
 WEB_SERVERS = frozenset(
     {"apache", "caddy", "cloudflare", "envoy", "gunicorn", "hypercorn", "nginx", "uvicorn"}
 )
 _PRODUCT = re.compile(r"([A-Za-z][\w.-]*)/(\d+\.\d[\w.+-]*)")
-
-
-class ServerDown(Exception):
-    """The server cannot be reached, or ended while it held the question.
-
-    Attributes:
-        asked: Whether the server had the question.
-    """
-
-    def __init__(self, words: str, asked: bool = True) -> None:
-        super().__init__(words)
-        self.asked = asked
-
-
-class ServerBusy(Exception):
-    """The server takes no more questions now; ``seconds`` is when it wants to be asked again."""
-
-    def __init__(self, words: str, seconds: float | None) -> None:
-        super().__init__(words)
-        self.seconds = seconds
-
-
-class Refused(RuntimeError):
-    """The server refused the question."""
-
-
-class NoAnswer(RuntimeError):
-    """The server answered with no text, or with one that a filter cut."""
 
 
 class HttpServer:
@@ -62,25 +37,33 @@ class HttpServer:
     """
 
     def __init__(self, url: str, timeout: float) -> None:
-        self.url, self._connect = url, min(timeout, CONNECT_SECONDS)
+        self.url, self._timeout, self._connect = url, timeout, min(timeout, CONNECT_SECONDS)
         parts = urlsplit(url)
         self._root = urlunsplit(parts._replace(path=parts.path.removesuffix("/v1")))
-        key = os.environ.get(KEY, "").strip()
-        self._http = httpx.Client(
-            headers={"Authorization": f"Bearer {key}"} if key else {},
-            timeout=httpx.Timeout(timeout, connect=self._connect),
-            limits=httpx.Limits(max_connections=None, max_keepalive_connections=None),
-            verify=parts.scheme == "https",  # loading certificates takes a while
-            trust_env=not on_this_machine(url),  # a proxy never leads to this machine
-        )
+        try:
+            self._http = httpx.Client(
+                headers=_authorization(),
+                limits=httpx.Limits(keepalive_expiry=IDLE_SECONDS),
+                verify=parts.scheme == "https",  # loading certificates takes a while
+                trust_env=not on_this_machine(url),  # a proxy never leads to this machine
+            )
+        except (ImportError, ValueError, httpx.InvalidURL) as error:
+            raise EasiError(
+                f"the proxy of the environment cannot be used for {url}: {reason(error)}",
+                hint=f"name {parts.hostname} in NO_PROXY, or mend HTTP_PROXY and its like",
+            ) from error
 
     def models(self) -> dict[str, str]:
         """Return the names of the served models, each with whom the server calls its owner.
 
         Raises:
             ServerDown: There is no list of models at this address.
+            ServersGone: The server refuses the key.
+            ServerBusy: The server takes no requests now.
+            Refused: The server refuses to tell; with its words.
         """
         reply = self._get(f"{self.url}/models")
+        self._check_status(reply)
         try:
             found = reply.json()["data"]
             return {str(one["id"]): str(one.get("owned_by") or "") for one in found}
@@ -92,7 +75,7 @@ class HttpServer:
         try:
             reply = self._get(f"{self._root}/version")
             version = reply.json()["version"] if reply.is_success else ""
-        except (ServerDown, ValueError, KeyError, TypeError):
+        except (ServerDown, Refused, ValueError, KeyError, TypeError):
             return {}
         if version and isinstance(version, str):
             return {owner or "server": version}
@@ -113,16 +96,17 @@ class HttpServer:
             ServersGone: The server refuses the key.
         """
         try:
-            reply = self._http.post(f"{self.url}/chat/completions", json=dict(payload))
+            url = f"{self.url}/chat/completions"
+            reply = self._request("POST", url, self._timeout, json=dict(payload))
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
             raise ServerDown(reason(error), asked=False) from error
         except httpx.ReadTimeout as error:
             self._check_alive()
-            raise TimeoutError(f"no answer of {self.url} within the time-out") from error
-        except httpx.TransportError as error:
+            raise TimeoutError(f"no answer of {self.url} in {self._timeout:g} s") from error
+        except httpx.RequestError as error:
             raise ServerDown(reason(error)) from error
         self._check_status(reply)
-        return _generation(reply)
+        return generation(reply)
 
     def _check_status(self, reply: httpx.Response) -> None:
         """Raise what a reply without an answer means; see ``ask``."""
@@ -133,8 +117,13 @@ class HttpServer:
             )
         if status in (429, 503):
             raise ServerBusy(said, _seconds(reply.headers.get("Retry-After", "")))
-        if status in (404, 502):  # another model is served here now, or nothing is
+        if reply.has_redirect_location:
+            said += f" (it sends to {shown(reply.headers['Location'])})"
+        # Another model is served here now, or nothing is.
+        if status in (404, 502) or reply.has_redirect_location:
             raise ServerDown(said)
+        if status in (408, 504):
+            raise TimeoutError(said)
         if status >= 500:
             # An engine that is about to end answers 500 to every question.
             self._check_alive()
@@ -148,40 +137,39 @@ class HttpServer:
 
     def _get(self, url: str) -> httpx.Response:
         try:
-            return self._http.get(url, timeout=self._connect)
-        except httpx.HTTPError as error:
-            raise ServerDown(reason(error), asked=False) from error
+            return self._request("GET", url, self._connect)
+        except httpx.RequestError as error:
+            raise ServerDown(reason(error)) from error
+
+    def _request(self, method: str, url: str, seconds: float, **content: Any) -> httpx.Response:
+        """Return the whole reply to a request.
+
+        Raises:
+            httpx.RequestError: There is none, or not all of it in so many seconds.
+            Refused: It is too large.
+        """
+        until, body = time.monotonic() + seconds, bytearray()
+        limits = httpx.Timeout(seconds, connect=self._connect)
+        with self._http.stream(method, url, timeout=limits, **content) as reply:
+            for piece in reply.iter_raw():
+                body += piece
+                if len(body) > LARGEST_REPLY:
+                    raise Refused(f"{url} sends more than {LARGEST_REPLY:,} bytes")
+                if time.monotonic() > until:  # the client's own limit is one for each piece
+                    raise httpx.ReadTimeout("timed out")
+            return httpx.Response(reply.status_code, headers=reply.headers, content=bytes(body))
 
 
-def _generation(reply: httpx.Response) -> Generation:
-    try:
-        body = reply.json()
-        choice = body["choices"][0]
-        text, finish = choice["message"]["content"], choice.get("finish_reason")
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
-        raise RuntimeError(f"the server sent no chat completion: {words(reply)}") from error
-    if not text or not isinstance(text, str) or finish == "content_filter":
-        raise NoAnswer(f"the server gave no answer (finish_reason {finish}): {words(reply)}")
-    usage = body.get("usage")
-    tokens = usage.get("completion_tokens") if isinstance(usage, dict) else None
-    return Generation(text, tokens=tokens if isinstance(tokens, int) else None, finish=finish)
-
-
-def words(reply: httpx.Response) -> str:
-    """Return the server's own words in one line, redacted: its error's message, or what it sent."""
-    try:
-        body = reply.json()
-        told = body.get("error", body.get("message", body.get("detail", body)))
-        text = str(told["message"] if isinstance(told, dict) and "message" in told else told)
-    except (ValueError, AttributeError):
-        text = reply.text
-    return Redactor.from_environ().line(" ".join(text.split()))[:LONGEST_WORDS] or "nothing"
-
-
-def reason(error: Exception) -> str:
-    """Return in words why there was no reply."""
-    text = str(error) or ("no answer in time" if isinstance(error, httpx.TimeoutException) else "")
-    return " ".join(text.split())[:LONGEST_WORDS] or type(error).__name__
+def _authorization() -> dict[str, str]:
+    key = os.environ.get(KEY, "").strip()
+    if not key:
+        return {}
+    if not (key.isascii() and key.isprintable()) or " " in key:
+        raise EasiError(
+            f"{KEY} holds blanks, line breaks or other characters that no key has",
+            hint=f"set {KEY} to the server's key alone, or to nothing",
+        )
+    return {"Authorization": f"Bearer {key}"}
 
 
 def _seconds(text: str) -> float | None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 from ...core.errors import EasiError, ExitCode, ServersGone
-from .http_server import ServerBusy, ServerDown
+from .replies import ServerBusy, ServerDown
 
 VARIABLE = "EASI_SERVER_SECONDS"
 PATIENCE = 900.0  # seconds without any answering server after which a run ends

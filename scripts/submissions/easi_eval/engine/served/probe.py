@@ -12,15 +12,9 @@ from typing import Any
 from PIL import Image
 
 from ...core.errors import EasiError, ServersGone
-from .http_server import (
-    CONNECT_SECONDS,
-    HttpServer,
-    NoAnswer,
-    Refused,
-    ServerBusy,
-    ServerDown,
-)
+from .http_server import CONNECT_SECONDS, HttpServer
 from .pictures import picture_url
+from .replies import NoAnswer, Refused, ServerBusy, ServerDown
 
 PROBE_SECONDS = 30.0  # for each of the questions before a run
 MOST_NAMED = 8
@@ -62,7 +56,7 @@ def _look(url: str, model: str, seconds: float) -> Found:
     server = HttpServer(url, seconds)
     try:
         models = server.models()
-    except ServerDown as error:
+    except (ServerDown, ServerBusy, RuntimeError, TimeoutError, ServersGone) as error:
         return Found(url, str(error))
     if model not in models:
         names = list(models)

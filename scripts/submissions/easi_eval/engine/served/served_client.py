@@ -11,9 +11,10 @@ from typing import Any
 from ...core.server_urls import server_urls
 from ..generation import Generation
 from . import MOST_OPEN, OPEN, TIMEOUT, checked_format
-from .http_server import HttpServer, Refused
+from .http_server import HttpServer
 from .pictures import picture_url
 from .pool import ServerPool, patience
+from .replies import Refused
 
 
 @dataclass(frozen=True)
