@@ -423,10 +423,14 @@ class RunConfig:
                 self.dataset_dir != default.dataset_dir and not self.smoke,
             ),
         )
-        return tuple(
-            f"{name} has no effect with --backend {kind.name}"
-            for name, takes, is_given in given
-            if is_given and not takes
+        served = self.base_url and self.device is not None
+        return (
+            *(
+                f"{name} has no effect with --backend {kind.name}"
+                for name, takes, is_given in given
+                if is_given and not takes
+            ),
+            *(("--device has no effect with --base-url",) if served else ()),
         )
 
     def to_argv(self) -> list[str]:

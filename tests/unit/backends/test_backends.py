@@ -619,6 +619,28 @@ def test_words_for_the_backend_that_would_fail_or_do_nothing_are_refused(
 
 
 @pytest.mark.parametrize(
+    ("backend", "words", "instead"),
+    [
+        ("vlmevalkit", ("--api-nproc", "8"), "num_concurrent=N"),
+        ("vlmevalkit", ("--max-tokens=8",), "max_tokens=N"),
+        ("vlmevalkit", ("--key", "EMPTY"), "OPENAI_API_KEY"),
+        ("lmms-eval", ("--batch_size", "8"), "num_concurrent=N"),
+        ("lmms-eval", ("-b", "8"), "num_concurrent=N"),
+        ("lmms-eval", ("--system_instruction", "be brief"), "system_prompt=TEXT"),
+        ("lmms-eval", ("--apply_chat_template",), "the server's own options"),
+        ("lmms-eval", ("--force_simple",), "async_openai"),
+    ],
+)
+def test_words_that_contradict_the_client_of_base_url_are_refused_before_a_server_is_asked(
+    backend: str, words: tuple[str, ...], instead: str
+) -> None:
+    cfg = RunConfig("m", backend, base_url="http://192.0.2.1:8000", backend_args=words)
+    with pytest.raises(EasiError, match=f"after --: {words[0]} is set by this") as told:
+        make_backend(backend, HubSettings()).check(cfg)
+    assert instead in told.value.hint
+
+
+@pytest.mark.parametrize(
     ("backend", "words", "options"),
     [
         (

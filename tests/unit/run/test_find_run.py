@@ -15,8 +15,10 @@ import pytest
 
 from easi_eval.backends import make_backend
 from easi_eval.config import RunConfig
+from easi_eval.core.atomic_files import digest
 from easi_eval.core.manifest import Manifest
 from easi_eval.core.model import ModelChoice
+from easi_eval.core.run_folder import RunPaths
 from easi_eval.data.needs import HubSettings
 from easi_eval.run.find_run import FoundRun, find_run, new_run
 from easi_eval.run.identity import identity_fields
@@ -193,6 +195,27 @@ def test_where_a_server_is_and_how_it_is_called_is_no_part_of_an_identity(tmp_pa
         != served("model_version=n,base_url=http://a/v1,max_size_in_mb=5")
     )
     assert "transformers" not in one
+
+
+@pytest.mark.parametrize("before", ["cuda", "cpu"])
+def test_runs_with_servers_go_on_whatever_device_they_were_begun_with(
+    before: str, tmp_path: Path
+) -> None:
+    """Runs of earlier versions have the device in their identity."""
+    cfg = replace(CFG, output_dir=tmp_path, base_url="http://a/v1")
+    model = replace(MODEL, served=True)
+    for device in (None, "cuda", "cpu"):
+        found = find_run(replace(cfg, device=device), "1", model, HERE)
+        assert "--device" not in found.fields
+        assert found.identity == find_run(cfg, "1", model, HERE).identity
+    fields = {**found.fields, "--device": before}
+    old = RunPaths.of(tmp_path, "vlmevalkit", "org/m", digest(fields))
+    Manifest(digest(fields), fields, model.name).save(old.manifest)
+    for device in (None, "cuda", "cpu"):
+        found = find_run(replace(cfg, device=device), "1", model, HERE)
+        assert (found.identity, found.paths, found.notes) == (digest(fields), old, ())
+    # Where the model runs here, the device counts.
+    assert new_run(CFG, "1", MODEL, HERE).fields["--device"] == "cuda"
 
 
 def test_the_engine_of_servers_counts_and_an_unknown_one_differs_from_nothing(

@@ -48,7 +48,7 @@ def describe(plan: Plan, verbose: bool = False) -> str:
             f"weights  {plan.model.path}",
             f"class    {plan.model.cls}({arguments}): {plan.model.why}",
             f"backend  {plan.backend} {plan.fields['backend version']}, "
-            f"device {plan.fields['--device']}",
+            f"device {plan.fields.get('--device', 'of the server')}",
             f"folder   {plan.paths.root}",
         ]
     lines += [f"note     {note}" for note in plan.notes]

@@ -21,7 +21,10 @@ IDENTITY_VERSION = 2
 
 
 # Fields that may be unknown. An absent field is unknown, and unknown fields never differ.
-MAY_BE_UNKNOWN = frozenset({"identity version", "refers to", "transformers", "engine", "attention"})
+# Runs with servers had ``--device`` once.
+MAY_BE_UNKNOWN = frozenset(
+    {"identity version", "refers to", "transformers", "engine", "attention", "--device"}
+)
 
 
 # Arguments that select the attention implementation.
@@ -82,10 +85,10 @@ def identity_fields(
     that only change speed, place or display (``--nproc``, ``--no-accelerate``, ``--plain``,
     ``--limit``, folders) belong to neither.
 
-    For a served model, address and connection (``CONNECTION``) are left out, and so are the
-    libraries of this machine, because the server computes the answers. Its engine is included where
-    it is known. Image encoding and sampling are part of the ``class arguments``, and so are
-    variables that encode images otherwise.
+    For a served model, address and connection (``CONNECTION``) are left out, and so are the device
+    and the libraries of this machine, because the server computes the answers. Its engine is
+    included where it is known. Image encoding and sampling are part of the ``class arguments``, and
+    so are variables that encode images otherwise.
 
     Args:
         backend: Name of the backend.
@@ -102,6 +105,7 @@ def identity_fields(
     if model.refers_to:
         fields["refers to"] = model.refers_to
     if model.served:
+        del fields["--device"]
         for name in ("class arguments", "--model-args"):
             fields[name] = {
                 key: value for key, value in fields[name].items() if key not in CONNECTION

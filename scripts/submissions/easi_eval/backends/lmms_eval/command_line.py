@@ -19,6 +19,15 @@ OURS = {
     "device": "--device",
     "config": "this program's own options: a file would replace them",
 }
+# With --base-url our own client asks, and the server has the chat template.
+SERVED = {
+    "batch_size": "--model-args num_concurrent=N",
+    "max_batch_size": "--model-args num_concurrent=N",
+    "system_instruction": "--model-args system_prompt=TEXT",
+    "apply_chat_template": "the server's own options",
+    "fewshot_as_multiturn": "the server's own options",
+    "force_simple": "async_openai as --model, which may be lmms-eval's simple client",
+}
 # Options that are refused with every launch, and what this program does instead.
 NEVER = {
     "predict_only": "every benchmark is scored",
@@ -57,7 +66,7 @@ def check_words(cfg: RunConfig) -> None:
         parsers.check_words(
             cfg.backend_args,
             parser(cfg.backend_path),
-            OURS,
+            {**OURS, **SERVED} if cfg.base_url else OURS,
             NEVER if cfg.plain else {**NEVER, **WITHOUT_EFFECT},
         )
 

@@ -26,6 +26,16 @@ OURS = {
     "judge_base_url": "OPENAI_API_BASE in the environment",
     "judge_key": "OPENAI_API_KEY in the environment",
 }
+# With --base-url our own client asks.
+SERVED = {
+    "api_nproc": "--model-args num_concurrent=N",
+    "base_url": "--base-url, before the --",
+    "key": "OPENAI_API_KEY in the environment",
+    "max_tokens": "--model-args max_tokens=N",
+    "temperature": "--model-args temperature=X",
+    "top_p": "--model-args top_p=X",
+    "timeout": "--model-args timeout=SECONDS",
+}
 OWN_LOOP = "it belongs to VLMEvalKit's own loop, which --plain runs"
 
 
@@ -40,7 +50,8 @@ def check_words(cfg: RunConfig) -> None:
         if cfg.plain
         else {action.dest: OWN_LOOP for action in known._actions if action.dest not in used}
     )
-    parsers.check_words(cfg.backend_args, known, OURS, unused)
+    ours = {**OURS, **SERVED} if cfg.base_url else OURS
+    parsers.check_words(cfg.backend_args, known, ours, unused)
 
 
 def parser(backend_path: Path | None = None) -> argparse.ArgumentParser:
