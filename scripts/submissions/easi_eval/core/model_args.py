@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 from .errors import EasiError
-
-if TYPE_CHECKING:
-    pass
 
 
 def parse_model_args(text: str) -> dict[str, str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import queue
-import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -45,27 +44,8 @@ PIECE = 1 << 16  # bytes per write of a download
 Result = TypeVar("Result")
 
 
-class _GivenUp:
-    """Endpoints that gave no answer in this process; later requests wait for them less long."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._endpoints: set[str] = set()
-
-    def __contains__(self, endpoint: str) -> bool:
-        with self._lock:
-            return endpoint in self._endpoints
-
-    def add(self, endpoint: str) -> None:
-        with self._lock:
-            self._endpoints.add(endpoint)
-
-    def discard(self, endpoint: str) -> None:
-        with self._lock:
-            self._endpoints.discard(endpoint)
-
-
-given_up = _GivenUp()
+# Endpoints that gave no answer in this process; later requests wait for them less long.
+given_up: set[str] = set()
 
 
 @dataclass

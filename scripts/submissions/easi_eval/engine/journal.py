@@ -16,7 +16,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from operator import itemgetter
 from pathlib import Path
-from types import TracebackType
 
 from ..core.errors import EasiError
 from .work import SCHEMA, Item, Key
@@ -274,12 +273,7 @@ class Journal:
     def __enter__(self) -> Journal:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.close()
 
     def _write(self, record: Record) -> None:

@@ -10,11 +10,9 @@ from __future__ import annotations
 import re
 import socket
 import threading
-import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -56,12 +54,7 @@ class LocalHub:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.stop()
 
     def repo(self, kind: str, name: str) -> repository.LocalRepository | None:
@@ -256,23 +249,3 @@ class HubHandler(BaseHTTPRequestHandler):
             while left > 0 and (part := file.read(min(_CHUNK, left))):
                 left -= len(part)
                 yield part
-
-
-def main() -> None:
-    """Serve until interrupted, and print the endpoint.
-
-    Usage: ``python -m easi_eval.data.local_hub.server ROOT [PORT]``.
-    """
-    import sys
-
-    hub = LocalHub(Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 0)
-    print(hub.endpoint, flush=True)
-    try:
-        while True:
-            time.sleep(3600)
-    except KeyboardInterrupt:
-        hub.stop()
-
-
-if __name__ == "__main__":
-    main()

@@ -10,12 +10,14 @@ import importlib.util
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ...core.errors import EasiError
-from . import supervisor
 
 VARIABLE = "CUDA_VISIBLE_DEVICES"
 
@@ -25,14 +27,12 @@ class Gpu:
     """One physical GPU.
 
     Attributes:
-        memory: Bytes, or None if unknown.
         mig: Whether MIG is on; then only the MIG instances can be used.
         slices: UUIDs of its MIG instances.
     """
 
     uuid: str
     name: str = ""
-    memory: int | None = None  # bytes
     mig: bool = False
     slices: tuple[str, ...] = ()
 
@@ -109,61 +109,39 @@ def share(gpus: Sequence[str], rank: int, nproc: int) -> str:
 
 
 def installed_gpus() -> tuple[Gpu, ...]:
-    """The GPUs of the machine, independent of CUDA_VISIBLE_DEVICES.
+    """The GPUs of the machine as NVML lists them, independent of CUDA_VISIBLE_DEVICES.
 
-    Read from the driver's NVML, else from ``nvidia-smi -L``, which does not tell the memory.
+    A GPU that does not answer (for example because it has fallen off the bus) is left out.
     """
     try:
-        library = ctypes.CDLL("libnvidia-ml.so.1")
-    except OSError:
-        listing = supervisor.capture(("nvidia-smi", "-L"))
-        return parse_listing(listing) if listing else ()
-    return _from_nvml(library)
-
-
-def parse_listing(text: str) -> tuple[Gpu, ...]:
-    """The GPUs in the output of ``nvidia-smi -L``.
-
-    An indented line is a MIG instance of the GPU above it.
-    """
-    gpus: list[Gpu] = []
-    for line in text.splitlines():
-        if match := re.match(r"GPU \d+: (.*) \(UUID: (GPU-[^)]+)\)", line):
-            gpus.append(Gpu(match[2], match[1]))
-        elif gpus and (match := re.match(r"\s+MIG .*\(UUID: (MIG-[^)]+)\)", line)):
-            last = gpus[-1]
-            gpus[-1] = Gpu(last.uuid, last.name, last.memory, True, (*last.slices, match[1]))
-    return tuple(gpus)
-
-
-class _Memory(ctypes.Structure):
-    _fields_ = [
-        ("total", ctypes.c_ulonglong),
-        ("free", ctypes.c_ulonglong),
-        ("used", ctypes.c_ulonglong),
-    ]
-
-
-def _from_nvml(library: ctypes.CDLL) -> tuple[Gpu, ...]:
-    """The GPUs as NVML lists them.
-
-    NVML calls return 0 on success. A GPU that does not answer (for example because it has fallen
-    off the bus) is left out.
-    """
-    if library.nvmlInit_v2() != 0:
+        ctypes.CDLL("libnvidia-ml.so.1")  # first: it costs less than the import
+        import pynvml as nvml
+    except (OSError, ImportError):
         return ()
-    try:
-        count = ctypes.c_uint()
-        if library.nvmlDeviceGetCount_v2(ctypes.byref(count)) != 0:
-            return ()
-        found = (_one(library, number) for number in range(count.value))
-        return tuple(gpu for gpu in found if gpu is not None)
-    finally:
-        library.nvmlShutdown()
+    found: list[Gpu] = []
+    with suppress(nvml.NVMLError):
+        nvml.nvmlInit()
+        for number in range(nvml.nvmlDeviceGetCount()):
+            with suppress(nvml.NVMLError):
+                found.append(_gpu(nvml, nvml.nvmlDeviceGetHandleByIndex(number)))
+        nvml.nvmlShutdown()
+    return tuple(found)
+
+
+def _gpu(nvml: Any, device: Any) -> Gpu:
+    """A GPU with its MIG instances."""
+    mig, slices = False, []
+    with suppress(nvml.NVMLError):  # it knows no MIG
+        mig = nvml.nvmlDeviceGetMigMode(device)[0] == nvml.NVML_DEVICE_MIG_ENABLE
+        for place in range(nvml.nvmlDeviceGetMaxMigDeviceCount(device) if mig else 0):
+            with suppress(nvml.NVMLError):  # nothing is at this place
+                part = nvml.nvmlDeviceGetMigDeviceHandleByIndex(device, place)
+                slices.append(nvml.nvmlDeviceGetUUID(part))
+    return Gpu(nvml.nvmlDeviceGetUUID(device), nvml.nvmlDeviceGetName(device), mig, tuple(slices))
 
 
 def _counted(setting: str | None) -> tuple[str, ...]:
-    """The visible devices as CUDA counts them, for systems without NVML and nvidia-smi.
+    """The visible devices as CUDA counts them, for systems without NVML.
 
     Such systems are containers with the compute libraries only. CUDA counts what
     CUDA_VISIBLE_DEVICES of this process grants, so only that many entries of ``setting`` are valid.
@@ -177,42 +155,6 @@ def _counted(setting: str | None) -> tuple[str, ...]:
         return ()
     named = range(count.value) if setting is None else setting.split(",")
     return tuple(str(token).strip() for token in named)[: count.value]
-
-
-def _one(library: ctypes.CDLL, number: int) -> Gpu | None:
-    """GPU number ``number`` with its MIG instances, or None if it does not answer."""
-    device = ctypes.c_void_p()
-    if library.nvmlDeviceGetHandleByIndex_v2(number, ctypes.byref(device)) != 0:
-        return None
-    uuid = _text(library.nvmlDeviceGetUUID, device)
-    if not uuid:
-        return None
-    memory = _Memory()
-    known = library.nvmlDeviceGetMemoryInfo(device, ctypes.byref(memory)) == 0
-    now, later = ctypes.c_uint(), ctypes.c_uint()
-    mig = (
-        library.nvmlDeviceGetMigMode(device, ctypes.byref(now), ctypes.byref(later)) == 0
-        and now.value == 1
-    )
-    slices: list[str] = []
-    most = ctypes.c_uint()
-    if mig and library.nvmlDeviceGetMaxMigDeviceCount(device, ctypes.byref(most)) == 0:
-        for place in range(most.value):
-            part = ctypes.c_void_p()
-            if library.nvmlDeviceGetMigDeviceHandleByIndex(device, place, ctypes.byref(part)) == 0:
-                slices.append(_text(library.nvmlDeviceGetUUID, part))
-    return Gpu(
-        uuid,
-        _text(library.nvmlDeviceGetName, device),
-        memory.total if known else None,
-        mig,
-        tuple(filter(None, slices)),
-    )
-
-
-def _text(call: Callable[..., int], device: ctypes.c_void_p) -> str:
-    buffer = ctypes.create_string_buffer(96)
-    return buffer.value.decode(errors="replace") if call(device, buffer, 96) == 0 else ""
 
 
 # Frequent error codes of cuInit in words (``CUresult`` in cuda.h).
@@ -241,9 +183,7 @@ def machine_line(nproc: int) -> str:
 
     It names GPU models, processes and the Python version, and nothing that identifies the machine.
     """
-    from collections import Counter
-
-    gpus = Counter(gpu.name or "unnamed GPU" for gpu in installed_gpus())
+    gpus = Counter(gpu.name for gpu in installed_gpus())
     said = ", ".join(f"{count} x {name}" for name, count in sorted(gpus.items())) or "no GPU"
     mask = os.environ.get("CUDA_VISIBLE_DEVICES")
     seen = f" (CUDA_VISIBLE_DEVICES={mask})" if gpus and mask is not None else ""
