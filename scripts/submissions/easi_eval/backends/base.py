@@ -198,6 +198,10 @@ class Reader(Protocol):
         """Return one row per question, with the columns of ``scores.row_table.ROW_COLUMNS``."""
         ...
 
+    def questions(self, bench: Benchmark, out: Outputs) -> pd.DataFrame:
+        """Return ``rows()`` with what was asked: ``scores.row_table.ASKED_COLUMNS``."""
+        ...
+
     def excerpts(self, bench: Benchmark, out: Outputs, rows: pd.DataFrame) -> dict[Path, bytes]:
         """Return what ``annotate`` reads of the per-question files besides the table ``rows``.
 

@@ -27,6 +27,8 @@ from ..display.run_log import RunLog
 from ..engine.processes.gpu_use import gpu_use
 from ..engine.processes.gpus import Machine, probe_machine
 from ..engine.processes.interrupts import announced, interruptible, rearm
+from ..report.page import REPORT, write_report
+from ..report.subject import Subject
 from ..scores.report import Trouble
 from ..scores.score_table import ScoreTable, State
 from ..submission.admission import check_admission
@@ -129,6 +131,8 @@ def begin(
     if any_set_aside:
         # However this run ends, the result files must not show results that were set aside.
         files.write(collect(context, manifest), manifest.revisions)
+        for folder in (context.paths.root, cfg.output_dir):
+            (folder / REPORT).unlink(missing_ok=True)
     never_sent = submission_note(cfg, collect(context, manifest)) if cfg.submit else ()
     emit(
         RunStarted(
@@ -161,12 +165,25 @@ def deliver(
         EasiError: The leaderboard did not accept the results.
     """
     files.write(scores, record.manifest.revisions)
-    show_summary(context, plan, record, scores, RESULT_FILES, files.notes())
+    report_and_show(context, plan, record, files, scores)
     finished = is_finished(context.cfg, scores)
     if context.cfg.submit:
         otherwise = ExitCode.NOT_SENT if finished else ExitCode.INCOMPLETE
         files.submit(scores, record.manifest.revisions, otherwise)
     return ExitCode.COMPLETE if finished else ExitCode.INCOMPLETE
+
+
+def report_and_show(
+    context: RunContext, plan: Plan, record: RunRecord, files: ResultFiles, scores: ScoreTable
+) -> None:
+    """Write the report, which is no reason to fail, and print the summary."""
+    paths, cfg = context.paths, context.cfg
+    problem = write_report(
+        Subject(scores, record.manifest, paths, cfg.output_dir, context.backend, cfg.smoke)
+    )
+    names = RESULT_FILES if problem else (*RESULT_FILES, REPORT)
+    notes = [*files.notes(), *filter(None, [problem])]
+    show_summary(context, plan, record, scores, names, notes)
 
 
 def keep_complete(context: RunContext, plan: Plan, record: RunRecord, files: ResultFiles) -> None:
@@ -188,7 +205,7 @@ def keep_complete(context: RunContext, plan: Plan, record: RunRecord, files: Res
         )
     files.write(scores, record.manifest.revisions)
     with suppress(OSError):
-        show_summary(context, plan, record, scores, RESULT_FILES, files.notes())
+        report_and_show(context, plan, record, files, scores)
 
 
 def what_is_kept(cfg: RunConfig, plan: Plan, prepared: bool) -> str:

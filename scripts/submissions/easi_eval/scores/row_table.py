@@ -49,6 +49,11 @@ ROW_COLUMNS = (
     "failed",
 )
 
+# Further columns of ``Reader.questions``, for people:
+# question       the question with its options, or the prompt; "" where the files do not have it
+# media          names of its images and videos, one per line; paths as in the file
+ASKED_COLUMNS = ("question", "media")
+
 # Texts stay Python objects: the string type of pandas rejects lone surrogates and turns None into
 # NaN.
 _TYPES: dict[str, Any] = {
@@ -66,9 +71,11 @@ _TYPES: dict[str, Any] = {
     "variant": object,
     "rule": object,
     "failed": "bool",
+    "question": object,
+    "media": object,
 }
 # Defaults for columns that a record may leave out.
-_DEFAULTS = {"variant": "", "rule": "", "failed": False}
+_DEFAULTS = {"variant": "", "rule": "", "failed": False, "question": "", "media": ""}
 
 MISSING = "\\N"
 AGAIN = "it is not a per-question table, or it was changed"
@@ -81,14 +88,16 @@ _COUNTS = ("options",)
 _FLAGS = ("parsed", "coin_flip", "failed")
 
 
-def frame(records: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
+def frame(records: Iterable[Mapping[str, Any]], asked: bool = False) -> pd.DataFrame:
     """Return a table with ROW_COLUMNS, made from one mapping per question.
 
-    A mapping may leave out ``variant``, ``rule`` and ``failed``.
+    A mapping may leave out ``variant``, ``rule`` and ``failed``. With ``asked`` the table has
+    ASKED_COLUMNS too.
     """
     listed = [{**_DEFAULTS, **record} for record in records]
+    columns = (*ROW_COLUMNS, *(ASKED_COLUMNS if asked else ()))
     return pd.DataFrame(
-        {name: pd.Series([r[name] for r in listed], dtype=_TYPES[name]) for name in ROW_COLUMNS}
+        {name: pd.Series([r[name] for r in listed], dtype=_TYPES[name]) for name in columns}
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
@@ -100,8 +101,32 @@ def _options(sample: Mapping[str, Any], metric: str, where: str) -> int:
     return round(1 / (1 - total))
 
 
-def read_lmms_rows(bench: Benchmark, out: Outputs) -> pd.DataFrame:
+def asked_of(sample: Mapping[str, Any]) -> dict[str, str]:
+    """Return the prompt, and the names of the media as far as the sample has them."""
+    media = sample.get("input_media") or []
+    named = [str(each) for each in media] if isinstance(media, list) else [str(media)]
+    return {"question": _prompt(sample.get("input")), "media": "\n".join(named)}
+
+
+def _prompt(value: Any) -> str:
+    """Return the texts of a prompt: a text, or the messages of a chat as JSON in a text."""
+    if isinstance(value, str):
+        if value[:1] not in ("[", '"'):
+            return value
+        try:
+            inner = json.loads(value)
+        except ValueError:
+            return value
+        return inner if isinstance(inner, str) else _prompt(inner)
+    if isinstance(value, Mapping):
+        return _prompt(value.get("text") or value.get("content") or "")
+    return "\n".join(filter(None, map(_prompt, value))) if isinstance(value, list) else ""
+
+
+def read_lmms_rows(bench: Benchmark, out: Outputs, asked: bool = False) -> pd.DataFrame:
     """Return the per-question table with ROW_COLUMNS, sorted by task and doc_id.
+
+    With ``asked`` it has ASKED_COLUMNS too.
 
     Raises:
         EasiError: A sample is damaged, missing or duplicated.
@@ -116,7 +141,11 @@ def read_lmms_rows(bench: Benchmark, out: Outputs) -> pd.DataFrame:
         # One sample at a time: together they have more than a hundred megabytes.
         numbered = sorted(
             (
-                (sample.get(source.rows.item), record_of(bench, source, task, sample, where))
+                (
+                    sample.get(source.rows.item),
+                    record_of(bench, source, task, sample, where)
+                    | (asked_of(sample) if asked else {}),
+                )
                 for where, sample in read_lines(path)
             ),
             key=lambda one: (str(type(one[0])), one[0]),
@@ -143,4 +172,4 @@ def read_lmms_rows(bench: Benchmark, out: Outputs) -> pd.DataFrame:
             named = set(items)
             for record in records:
                 record[name] = holds == (record["item"] in named)
-    return frame([*records, *failed_records(bench.key, notes.failed)])
+    return frame([*records, *failed_records(bench.key, notes.failed)], asked)

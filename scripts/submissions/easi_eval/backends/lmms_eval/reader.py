@@ -43,6 +43,12 @@ class LmmsEvalReader:
 
         return read_lmms_rows(bench, out)
 
+    def questions(self, bench: Benchmark, out: Outputs) -> pd.DataFrame:
+        """Return ``rows()`` with the prompts of the samples."""
+        from .question_rows import read_lmms_rows
+
+        return read_lmms_rows(bench, out, asked=True)
+
     def excerpts(self, bench: Benchmark, out: Outputs, rows: pd.DataFrame) -> dict[Path, bytes]:
         """Return the members of samples that corrections and counted caveats read."""
         from .caveats import excerpts

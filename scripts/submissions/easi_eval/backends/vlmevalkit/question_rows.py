@@ -85,8 +85,10 @@ def _exact_answers(out: Outputs) -> dict[str, str] | None:
         raise EasiError(f"{path} cannot be read: {error}", hint=AGAIN) from error
 
 
-def read_vlmevalkit_rows(bench: Benchmark, out: Outputs) -> pd.DataFrame:
+def read_vlmevalkit_rows(bench: Benchmark, out: Outputs, asked: bool = False) -> pd.DataFrame:
     """Return the per-question table with ROW_COLUMNS, in the order of the file.
+
+    With ``asked`` it has ASKED_COLUMNS too.
 
     Answers come from the JSONL file of our own run if there is one, because a cell of an xlsx file
     cannot hold every text.
@@ -132,9 +134,39 @@ def read_vlmevalkit_rows(bench: Benchmark, out: Outputs) -> pd.DataFrame:
                 "parsed": _parsed(rule, row, answer),
                 "coin_flip": _log(row).startswith(RANDOM_LETTER),
                 "rule": _rule(rule, row),
+                **(asked_of(row) if asked else {}),
             }
         )
-    return frame([*records, *failed_records(bench.key, ScorerNotes.of(path, out.folder).failed)])
+    failed = failed_records(bench.key, ScorerNotes.of(path, out.folder).failed)
+    return frame([*records, *failed], asked)
+
+
+_LETTERS = "ABCDEFGHIJ"
+_MEDIA = ("image_path", "video_path", "video", "ref_images")
+
+
+def asked_of(row: Mapping[str, Any]) -> dict[str, str]:
+    """Return the question with its options, and the names of its media, from a workbook's row."""
+    lettered = [f"{name}. {text}" for name in _LETTERS if (text := cell_text(row.get(name)))]
+    listed = cell_text(row.get("options")) or cell_text(row.get("candidates"))
+    options = lettered or _listed(listed)
+    if not lettered and options and not any(each.startswith("A") for each in options[:1]):
+        options = [f"{chr(65 + at)}. {text}" for at, text in enumerate(options)]
+    question = cell_text(row.get("user_prompt")) or cell_text(row.get("question"))
+    named = next((names for name in _MEDIA if (names := _listed(cell_text(row.get(name))))), [])
+    return {"question": "\n".join([question, *options]), "media": "\n".join(named)}
+
+
+def _listed(text: str) -> list[str]:
+    """Return the members of a list as the package writes it, or the text as the only one."""
+    if not text.startswith("["):
+        return [text] if text else []
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return [text]
+    flat = [inner for each in value for inner in (each if isinstance(each, list) else [each])]
+    return [str(each) for each in flat]
 
 
 def question_facts(rule: RowRule, row: Mapping[str, Any]) -> dict[str, Any]:

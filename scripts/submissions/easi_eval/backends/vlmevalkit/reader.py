@@ -62,6 +62,12 @@ class VLMEvalKitReader:
 
         return read_vlmevalkit_rows(bench, out)
 
+    def questions(self, bench: Benchmark, out: Outputs) -> pd.DataFrame:
+        """Return ``rows()`` with the questions as far as the workbook has them."""
+        from .question_rows import read_vlmevalkit_rows
+
+        return read_vlmevalkit_rows(bench, out, asked=True)
+
     def excerpts(self, bench: Benchmark, out: Outputs, rows: pd.DataFrame) -> dict[Path, bytes]:
         """Return nothing: all notes beside a score follow from the table."""
         return {}

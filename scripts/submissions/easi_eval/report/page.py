@@ -1,0 +1,425 @@
+"""``report.html``: one file that shows a run, offline.
+
+It is written beside the result files and kept until one of its inputs changes.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from string import Template
+
+from .. import __version__
+from ..backends.evidence import Evidence
+from ..benchmarks import GROUPS, by_key
+from ..core.atomic_files import digest, write_atomic
+from ..core.errors import EasiError
+from ..core.redact import Redactor
+from ..scores.outputs import JUDGED
+from ..scores.score_table import BenchmarkScore, title_of
+from . import sections
+from .questions import CANDIDATES, AnswerFacts, Blocks, Columns, pack
+from .subject import AVERAGE, Subject, html, points, readable, span
+from .trust import checks, checks_html
+
+REPORT = "report.html"
+SCHEMA = 1
+LIMIT = 5_000_000  # bytes of the file
+_HERE = Path(__file__).parent
+
+
+@dataclass
+class Gathered:
+    """What was read of a run's questions.
+
+    Attributes:
+        columns: The questions.
+        types: Number of questions by benchmark and type.
+        lengths: Of the answers, by benchmark: in tokens if all are known, else in characters.
+        tokens: Whether the lengths are in tokens.
+    """
+
+    columns: Columns = field(default_factory=Columns)
+    types: dict[str, Counter[str]] = field(default_factory=dict)
+    lengths: list[sections.Lengths] = field(default_factory=list)
+    tokens: bool = True
+
+
+def write_report(subject: Subject) -> str:
+    """Write the report into the run's folder and the output folder, if it is not there yet.
+
+    Returns:
+        Why it could not be written, as a note for the user; "" if it was. A report never fails a
+        run.
+    """
+    path = subject.paths.root / REPORT
+    try:
+        inputs = _inputs(subject)
+        text = _known(path, inputs)
+        if not text:
+            text = make(subject, inputs)
+            write_atomic(path, text)
+        if _known(subject.output_dir / REPORT, inputs) != text:
+            write_atomic(subject.output_dir / REPORT, text)
+    except (EasiError, OSError) as error:
+        return f"{REPORT} could not be written: {error}"
+    except Exception as error:  # a mistake in the report must not cost a run
+        return f"{REPORT} could not be made: {error!r}"
+    return ""
+
+
+def _known(path: Path, inputs: str) -> bytes:
+    """Return the report made earlier from the same inputs; empty if there is none."""
+    try:
+        data = path.read_bytes()
+    except OSError:
+        return b""
+    same = f'name="easi-inputs" content="{inputs}"'.encode() in data[:500]
+    return data if same and data.endswith(b"</html>\n") else b""
+
+
+def _inputs(subject: Subject) -> str:
+    """Return the digest of all that the report is made of."""
+    folders = {row.key: subject.paths.output(row.key) for row in subject.table.rows if row.n}
+    found = {key: Evidence.load(folder) for key, folder in folders.items()}
+    return digest(
+        {
+            "program": __version__,
+            "schema": SCHEMA,
+            "scores": asdict(subject.table),
+            "manifest": asdict(subject.manifest),
+            "rehearsal": subject.rehearsal,
+            "files": {key: dict(one.files) for key, one in found.items() if one},
+            "intervals": {
+                key: {part: [one.low, one.high, one.chance] for part, one in parts.items()}
+                for key, parts in subject.intervals.items()
+            },
+        }
+    )
+
+
+def make(subject: Subject, inputs: str) -> bytes:
+    """Return the page.
+
+    Raises:
+        EasiError: A file of the run cannot be read.
+    """
+    from .journal_facts import told
+
+    said = told(subject.paths, subject.manifest)
+    gathered = _gather(subject, said)
+    keys = [key for key, _ in gathered.columns.spans]
+    style, script = ((_HERE / f"page.{kind}").read_text(encoding="utf-8") for kind in ("css", "js"))
+    values = {
+        "inputs": inputs,
+        "style": style,
+        "script": script,
+        "style_hash": _sha256(style),
+        "script_hash": _sha256(script),
+        **_head(subject),
+        "scores": sections.scores_html(subject),
+        "axis": _axis(subject),
+        "notes": f'<ul class="notes">{notes}</ul>'
+        if (notes := sections.notes_html(subject))
+        else "",
+        "published": _published(subject),
+        "categories": _categories(subject, _sizes(subject, gathered.types)),
+        "answers": _answers(subject, gathered, said, keys),
+        "made": _made(subject),
+        "pictures": "{}",
+    }
+    page = Template((_HERE / "page.html").read_text(encoding="utf-8"))
+    empty = dict.fromkeys(("columns", "details", "contents"), "")
+    fixed = len(_clean(page.substitute(values, **empty))) + 1000
+    packed = pack(gathered.columns, 3 * (LIMIT - fixed) // 4, _extra(subject, gathered))
+    blocks = {
+        "columns": base64.b64encode(packed.columns).decode(),
+        "details": base64.b64encode(packed.details).decode(),
+        "contents": _contents(gathered.columns, packed),
+    }
+    return _clean(page.substitute(values, **blocks))
+
+
+def _clean(page: str) -> bytes:
+    return page.encode("utf-8", "replace")
+
+
+def _sha256(text: str) -> str:
+    return base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode()
+
+
+# ---- questions -----------------------------------------------------------------------------------
+
+
+def _gather(subject: Subject, said: Mapping[str, Mapping[str, AnswerFacts]]) -> Gathered:
+    """Read the questions of all benchmarks, one after the other."""
+    gathered = Gathered()
+    shown = [row for row in subject.table.rows if row.n]
+    counted = {row.key: [one.tokens for one in said.get(row.key, {}).values()] for row in shown}
+    gathered.tokens = all(counts and None not in counts for counts in counted.values())
+    for score in shown:
+        bench, folder = by_key(score.key), subject.paths.output(score.key)
+        judged = (folder / JUDGED).is_dir()
+        out = subject.reader.outputs(
+            bench, folder / JUDGED if judged else folder, score.method if judged else ""
+        )
+        rows = subject.reader.questions(bench, out)
+        gathered.types[score.key] = Counter(rows["question_type"].tolist())
+        gathered.lengths.append(_lengths(score, gathered.tokens, counted, rows["answer"].tolist()))
+        gathered.columns.add(score.key, rows, said.get(score.key, {}), CANDIDATES // len(shown))
+    return gathered
+
+
+def _lengths(
+    score: BenchmarkScore,
+    tokens: bool,
+    counted: Mapping[str, Sequence[int | None]],
+    answers: Sequence[str],
+) -> sections.Lengths:
+    values = [one or 0 for one in counted[score.key]] if tokens else [len(text) for text in answers]
+    return sections.Lengths(score.key, values, score.truncated)
+
+
+def _sizes(subject: Subject, types: Mapping[str, Counter[str]]) -> dict[tuple[str, str], int]:
+    """Return the number of questions of each sub-score that is about some types of questions."""
+    members = {group.key: group.members for group in GROUPS}
+    return {
+        (score.key, part): sum(
+            types[key][kind]
+            for key in members.get(score.key, (score.key,))
+            if key in types
+            for kind in kinds
+        )
+        for score in subject.table.headlines
+        for part, kinds in sections.types_of(subject, score.key).items()
+        if kinds
+    }
+
+
+def _extra(subject: Subject, gathered: Gathered) -> dict[str, object]:
+    """Return what the browser filters by, and where each benchmark's files are."""
+    spans = gathered.columns.spans
+    keys = [key for key, _ in spans]
+    names = [row.key for row in subject.table.headlines]
+    names += [key for key in keys if key not in names]
+    filters = []
+    for name in names:
+        places = sections.spans_of(name, keys)
+        if places:
+            there = set().union(*(gathered.types[keys[place]] for place in places))
+            filters.append(
+                {
+                    "key": name,
+                    "title": title_of(name),
+                    "spans": places,
+                    "parts": [*_parts(subject, name, there)],
+                }
+            )
+    base = subject.paths.root
+    with_folder = [
+        (key, title_of(key), count, _below(subject.paths.output(key), subject.output_dir, base))
+        for key, count in spans
+    ]
+    return {"spans": with_folder, "filters": filters}
+
+
+def _below(path: Path, *folders: Path) -> str:
+    for folder in folders:
+        if path.is_relative_to(folder):
+            return f"{path.relative_to(folder).as_posix()}/"
+    return f"{path.name}/"
+
+
+def _parts(subject: Subject, name: str, there: set[str]) -> Iterator[tuple[str, str, list[str]]]:
+    """Yield the choices of the category filter: name, words and types of questions."""
+    parts = sections.types_of(subject, name) if name in _known_parts(subject) else {}
+    single: set[str] = set()
+    for part, kinds in parts.items():
+        if kinds and there.intersection(kinds):
+            yield part, readable(part), [readable(kind) for kind in kinds]
+            single |= set(kinds) if len(kinds) == 1 else set()
+    for kind in sorted(there - single):
+        if kind:
+            yield "", readable(kind), [readable(kind)]
+
+
+def _known_parts(subject: Subject) -> set[str]:
+    return {row.key for row in (*subject.table.headlines, *subject.table.rows)}
+
+
+def _contents(columns: Columns, packed: Blocks) -> str:
+    """Say what of the questions is in the page, and where the rest is."""
+    count = len(columns)
+    if not count:
+        return "No benchmark has results yet."
+    said = f"All {count:,} questions are listed here. "
+    lacking = []
+    if packed.shortened:
+        head, tail = packed.shown
+        lacking.append(
+            f"{packed.shortened:,} answers are shortened to their first {head} and last {tail} "
+            "characters"
+        )
+    if packed.unasked:
+        lacking.append(f"{packed.unasked:,} are without the text of the question")
+    if lacking:
+        said += (
+            f"To keep this file small, {' and '.join(lacking)}; right answers come last. "
+            "The files that each question names have everything."
+        )
+    return html(said)
+
+
+# ---- the rest ------------------------------------------------------------------------------------
+
+
+def _head(subject: Subject) -> dict[str, str]:
+    table, manifest = subject.table, subject.manifest
+    launched = [launch["started"][:10] for launch in manifest.launches if "started" in launch]
+    about = [
+        f"on {table.backend} {manifest.versions.get(_package(subject), '')}".strip(),
+        " to ".join(dict.fromkeys((launched[0], launched[-1]))) if launched else "",
+        f"run {table.identity[:8]}",
+    ]
+    scale = "Scores go from 0 to 100."
+    if any(group.key == row.key for group in GROUPS for row in table.headlines):
+        scale += " SITE is adjusted for chance: 0 is what guessing gives, and it may be negative."
+    average = table.easi8_average
+    interval, chance = subject.interval(AVERAGE), subject.chance(AVERAGE)
+    if average is None:
+        lacking = html(", ".join(title_of(key) for key in table.lacking()))
+        said = [
+            f"EASI-8 average<strong>{points(None)}</strong>",
+            f'<p class="muted">It needs {lacking} too.</p>',
+        ]
+    else:
+        said = [f"EASI-8 average<strong>{points(average)}</strong>"]
+        if interval:
+            said.append(f"<p>95 % interval {span(interval)}</p>")
+        if chance is not None:
+            said.append(f'<p class="muted">Guessing gives {points(chance)}.</p>')
+    asked = sum(row.n for row in table.rows)
+    said.append(f'<p class="muted">{len(table.rows)} benchmarks, {asked:,} questions</p>')
+    return {
+        "model": html(table.model),
+        "about": html(" · ".join(filter(None, about))),
+        "average": "".join(said),
+        "checks": checks_html(checks(subject)),
+        "scale": scale,
+    }
+
+
+def _package(subject: Subject) -> str:
+    from ..core.backend_facts import BACKEND_FACTS
+
+    return BACKEND_FACTS[subject.reader.name].distribution
+
+
+def _axis(subject: Subject) -> str:
+    low = sections.axis_start(subject)
+    marks = (low, 100) if low < 0 else (0, 25, 50, 75, 100)
+    return "".join(f"<span>{mark:g}</span>" for mark in marks)
+
+
+def _published(subject: Subject) -> str:
+    table = sections.published_html(subject)
+    if not table:
+        return ""
+    return (
+        "<details><summary>Published scores of other models "
+        '<span class="muted">for the benchmarks that compare</span></summary>'
+        f'<div class="wide"><table>{table}</table></div>'
+        '<p class="muted">As their authors published them, in no order of merit.</p></details>'
+    )
+
+
+def _categories(subject: Subject, sizes: Mapping[tuple[str, str], int]) -> str:
+    weakest = sections.weakest_html(subject, sizes)
+    if not weakest:
+        return '<p class="muted">There are no scores by category.</p>'
+    head = (
+        '<thead><tr><th class="name">category</th><th class="bar"></th><th class="num">score</th>'
+        '<th class="num">95 % interval</th><th class="num">questions</th></tr></thead>'
+    )
+    return (
+        '<p class="muted">The categories with the lowest scores above chance. '
+        "A name leads to its questions.</p>"
+        f'<div class="wide"><table class="categories">{head}<tbody>{weakest}</tbody></table></div>'
+        f"<h3>All categories</h3>{sections.categories_html(subject, sizes)}"
+    )
+
+
+def _answers(
+    subject: Subject,
+    gathered: Gathered,
+    said: Mapping[str, Mapping[str, AnswerFacts]],
+    keys: Sequence[str],
+) -> str:
+    parts = []
+    if time := sections.time_html(subject, keys):
+        parts.append(
+            "<h3>Where the time went</h3>"
+            '<table class="narrow"><thead><tr><th class="name">benchmark</th>'
+            '<th class="num">time</th><th class="num">share</th><th class="num">per question</th>'
+            f"</tr></thead><tbody>{time}</tbody></table>"
+        )
+    if lanes := sections.timeline_html(said, keys):
+        parts.append(
+            "<h3>Which worker answered when</h3>"
+            '<p class="muted">Coloured by benchmark as above; gaps are waiting.</p>'
+            f'<table class="lanes"><tbody>{lanes}</tbody></table>'
+        )
+    if lines := sections.lengths_html(gathered.lengths):
+        unit = "tokens" if gathered.tokens else "characters"
+        parts.append(
+            "<h3>Length of answers</h3>"
+            f'<p class="muted">In {unit}, on a logarithmic axis: the middle half as a box, the '
+            "median as a mark, 5 to 95 % as a line.</p>"
+            '<div class="wide"><table class="categories"><thead><tr><th class="name">benchmark</th>'
+            '<th class="bar"></th><th class="num">median</th><th class="num">95 %</th>'
+            '<th class="num">longest</th><th class="num">cut off</th></tr></thead>'
+            f"<tbody>{lines}</tbody></table></div>"
+        )
+    return "".join(parts) or '<p class="muted">There are no answers yet.</p>'
+
+
+def _made(subject: Subject) -> str:
+    """Return command, versions, revisions and machines."""
+    manifest, line = subject.manifest, Redactor.from_environ().line
+    command, *others = [*manifest.commands, ""]
+    parts = [
+        f'<button type="button" class="copy">Copy</button><pre>{html(line(command))}</pre>'
+        if command
+        else ""
+    ]
+    facts = {
+        **{readable(name): _said(value) for name, value in manifest.fields.items() if value},
+        "Machines": "; ".join(manifest.machines),
+        "Identity": manifest.identity,
+    }
+    parts.append(_facts({name: line(value) for name, value in facts.items()}))
+    parts.append("<h3>Versions</h3>" + _facts(manifest.versions))
+    if manifest.revisions:
+        parts.append("<h3>Revisions of data and model</h3>" + _facts(manifest.revisions))
+    if others := list(filter(None, others)):
+        listed = "".join(f"<pre>{html(line(each))}</pre>" for each in others)
+        parts.append(f"<details><summary>Commands of its processes</summary>{listed}</details>")
+    files = ("easi_scores.md", "easi_scores.csv", "easi_results.json", "easi_results.zip")
+    links = ", ".join(f'<a href="{name}">{name}</a>' for name in files)
+    parts.append(f'<p class="muted">Beside this page: {links}</p>')
+    return "".join(parts)
+
+
+def _said(value: object) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name}={inner}" for name, inner in value.items())
+    return ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+
+
+def _facts(facts: Mapping[str, object]) -> str:
+    pairs = "".join(f"<dt>{html(name)}</dt><dd>{html(value)}</dd>" for name, value in facts.items())
+    return f'<dl class="facts">{pairs}</dl>'

@@ -1,0 +1,304 @@
+"""The parts of the report that need no script: tables and charts of scores and answers."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from .. import benchmarks
+from ..benchmarks import GROUPS, by_key, group_by_key
+from ..core.formats import duration, percent
+from ..scores.report import footnotes
+from ..scores.score_table import BenchmarkScore, State, title_of
+from . import charts
+from .questions import AnswerFacts
+from .subject import AVERAGE, Subject, html, points, readable, row, share, span
+
+WEAKEST = 12  # categories in the list of the weakest ones
+FEW = 10  # questions below which a category says nothing
+LANES = 32  # workers in the timeline
+_NUMBER = "num"
+
+
+# ---- scores --------------------------------------------------------------------------------------
+
+
+def scores_html(subject: Subject) -> str:
+    """Return the score table: one row per benchmark with its bar, SITE's halves below SITE."""
+    members = {group.key: group.members for group in GROUPS}
+    lowest = axis_start(subject)
+    lines = []
+    for score in subject.table.headlines:
+        lines.append(_score_row(subject, score, title_of(score.key), lowest))
+        for key in members.get(score.key, ()):
+            if half := subject.table.row(key):
+                lines.append(_score_row(subject, half, title_of(key), lowest, "half"))
+    average = subject.table.easi8_average
+    if average is not None:
+        cells = (
+            "EASI-8 average",
+            _bar(subject, AVERAGE, "", average, lowest, "EASI-8 average"),
+            points(average),
+            span(subject.interval(AVERAGE)),
+            points(subject.chance(AVERAGE)),
+        )
+        made = row(cells, classes=("name", "bar", _NUMBER + " score", _NUMBER, _NUMBER))
+        lines.append(made.replace("<tr>", '<tr class="total">', 1))
+    return "".join(lines)
+
+
+def _score_row(
+    subject: Subject, score: BenchmarkScore, title: str, lowest: float, cls: str = ""
+) -> str:
+    value = score.reading.overall
+    ran = score.n > 0
+    questions = f"{score.n:,}" + (
+        f" of {score.total:,}" if score.total not in (None, score.n) else ""
+    )
+    state = "" if score.state is State.COMPLETE else f' <span class="tag">{score.state}</span>'
+    cells = (
+        html(title) + state,
+        _bar(subject, score.key, "", value, lowest, title),
+        points(value),
+        span(subject.interval(score.key)),
+        points(subject.chance(score.key)) if ran else "",
+        questions if ran else "",
+        share(score.unparsed, score.n) if ran else "",
+        share(score.failed, score.n) if ran else "",
+        share(score.truncated, score.n) if ran else "",
+        "" if score.seconds is None else html(duration(score.seconds)),
+        html(score.comparable),
+    )
+    classes = ("name", "bar", _NUMBER + " score", *[_NUMBER] * 7, "")
+    made = row(cells, classes=classes)
+    return made.replace("<tr>", f'<tr class="{cls}">', 1) if cls else made
+
+
+def _bar(
+    subject: Subject, key: str, part: str, value: float | None, lowest: float, title: str
+) -> str:
+    if value is None:
+        return ""
+    interval, chance = subject.interval(key, part), subject.chance(key, part)
+    said = f"{title}: {value:.1f}" + (f", 95 % interval {span(interval)}" if interval else "")
+    return charts.score_bar(value, interval, chance, lowest, said)
+
+
+def axis_start(subject: Subject) -> float:
+    """Return where the axis of all bars begins: 0, or below the lowest negative headline."""
+    values = [row.reading.overall for row in (*subject.table.headlines, *subject.table.rows)]
+    return min([0.0, *(10.0 * (value // 10) for value in values if value is not None)])
+
+
+def notes_html(subject: Subject) -> str:
+    """Return the remarks beside the scores."""
+    return "".join(f"<li>{html(note)}</li>" for note in footnotes(subject.table))
+
+
+# ---- published rows ------------------------------------------------------------------------------
+
+
+def published_html(subject: Subject) -> str:
+    """Return published scores beside ours, for benchmarks whose scores compare; "" if none do."""
+    keys = [
+        score.key
+        for score in subject.table.headlines
+        if score.comparable == "yes" and score.reading.overall is not None
+    ]
+    path = Path(benchmarks.__file__).with_name("published_rows.tsv")
+    lines = [
+        line for line in path.read_text(encoding="utf-8").splitlines() if not line.startswith("#")
+    ]
+    listed = list(csv.DictReader(lines, delimiter="\t"))
+    keys = [key for key in keys if key in listed[0]]
+    if not keys:
+        return ""
+    own = {score.key: score.reading.overall for score in subject.table.headlines}
+    classes = ("name", *[_NUMBER] * len(keys))
+    head = row(["model", *(html(title_of(key)) for key in keys)], "th", classes)
+    ours = row(
+        [f"<b>{html(subject.table.model)}</b> (this run)", *(points(own[key]) for key in keys)],
+        classes=classes,
+    )
+    others = (
+        row([html(one["model"]), *(html(one[key]) for key in keys)], classes=classes)
+        for one in listed
+    )
+    return f"<thead>{head}</thead><tbody>{ours}{''.join(others)}</tbody>"
+
+
+# ---- categories ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Category:
+    """A sub-score: the benchmark's key and title, its name, and the types of its questions."""
+
+    key: str
+    title: str
+    part: str
+    value: float
+    types: tuple[str, ...]
+
+
+def categories(subject: Subject) -> list[Category]:
+    """Return the sub-scores of all benchmarks, in the order of the registry."""
+    return [
+        Category(score.key, title_of(score.key), name, value, types)
+        for score in subject.table.headlines
+        for name, types in types_of(subject, score.key).items()
+        if (value := score.reading.parts.get(name)) is not None
+    ]
+
+
+def types_of(subject: Subject, key: str) -> Mapping[str, tuple[str, ...]]:
+    """Return the types of the questions of each sub-score of a benchmark or a group."""
+    group = next((group for group in GROUPS if group.key == key), None)
+    parts = group.parts if group else by_key(key).source(subject.reader.name).parts
+    return {part.name: part.types for part in parts}
+
+
+def spans_of(key: str, spans: Sequence[str]) -> list[int]:
+    """Return the places of the rows of a benchmark, or of all members of a group."""
+    members = next((group_by_key(key).members for group in GROUPS if group.key == key), (key,))
+    return [spans.index(member) for member in members if member in spans]
+
+
+def weakest_html(subject: Subject, sizes: Mapping[tuple[str, str], int]) -> str:
+    """Return the categories with the lowest scores as rows of a table.
+
+    Where chance is known, the score above chance counts.
+    """
+
+    def gain(one: Category) -> float:
+        chance = subject.chance(one.key, one.part) or 0.0
+        return (one.value - chance) / (100.0 - chance)
+
+    every = categories(subject)
+    many = [one for one in every if sizes.get((one.key, one.part), FEW) >= FEW]
+    listed = many if len(many) >= WEAKEST else every
+    lowest = axis_start(subject)
+    return "".join(
+        _category_row(subject, one, lowest, sizes, html(one.title))
+        for one in sorted(listed, key=gain)[:WEAKEST]
+    )
+
+
+def categories_html(subject: Subject, sizes: Mapping[tuple[str, str], int]) -> str:
+    """Return one folded table of categories per benchmark, lowest scores first."""
+    lowest = axis_start(subject)
+    made = []
+    for score in subject.table.headlines:
+        own = [one for one in categories(subject) if one.key == score.key]
+        lines = "".join(
+            _category_row(subject, one, lowest, sizes)
+            for one in sorted(own, key=lambda one: one.value)
+        )
+        if own:
+            made.append(
+                f"<details><summary>{html(title_of(score.key))} "
+                f'<span class="muted">{len(own)} categories, {min(c.value for c in own):.1f} to '
+                f"{max(c.value for c in own):.1f}</span></summary>"
+                f'<table class="categories"><tbody>{lines}</tbody></table></details>'
+            )
+    return "".join(made)
+
+
+def _category_row(
+    subject: Subject,
+    one: Category,
+    lowest: float,
+    sizes: Mapping[tuple[str, str], int],
+    benchmark: str = "",
+) -> str:
+    name = readable(one.part)
+    link = (
+        f'<a href="#questions" data-key="{html(one.key)}" data-part="{html(one.part)}">'
+        f"{html(name)}</a>"
+    )
+    cells = (
+        link + (f' <span class="muted">{benchmark}</span>' if benchmark else ""),
+        _bar(subject, one.key, one.part, one.value, lowest, name),
+        points(one.value),
+        span(subject.interval(one.key, one.part)),
+        f"{sizes[one.key, one.part]:,}" if (one.key, one.part) in sizes else "",
+    )
+    return row(cells, classes=("name", "bar", _NUMBER + " score", _NUMBER, _NUMBER))
+
+
+# ---- answers -------------------------------------------------------------------------------------
+
+
+def timeline_html(told: Mapping[str, Mapping[str, AnswerFacts]], keys: Sequence[str]) -> str:
+    """Return when which worker answered, as rows of a table; "" if that is not recorded."""
+    answers = [
+        (one.worker, one.at, one.seconds, number)
+        for number, key in enumerate(keys)
+        for one in told.get(key, {}).values()
+        if one.at
+    ]
+    if not answers:
+        return ""
+    lanes, end = charts.lanes_of(answers, LANES)
+    drawn = charts.timeline(lanes, end, "When questions were answered")
+    count = len({worker for worker, *_ in answers})
+    lines = "".join(row((html(name), svg), classes=("name", "bar")) for name, svg in drawn)
+    more = f"{count - LANES} more workers are not shown" if count > LANES else ""
+    axis = f"<span>0</span><span>{html(duration(end))}</span>"
+    last = row((html(more), f'<span class="axis">{axis}</span>'), classes=("muted", "bar"))
+    return lines + last
+
+
+def time_html(subject: Subject, keys: Sequence[str]) -> str:
+    """Return where the time went: a row per benchmark, longest first; "" if it is not recorded."""
+    spent = {row.key: row for row in subject.table.rows if row.seconds}
+    total = sum(one.seconds or 0.0 for one in spent.values())
+    if not total:
+        return ""
+    order = sorted(spent, key=lambda key: -(spent[key].seconds or 0.0))
+    lines = []
+    for key in order:
+        seconds, count = spent[key].seconds or 0.0, spent[key].n
+        number = keys.index(key) if key in keys else 0
+        cells = (
+            f'<i class="key k{number % charts.HUES}"></i>{html(title_of(key))}',
+            html(duration(seconds)),
+            percent(round(seconds), round(total)),
+            f"{seconds / count:.2f} s" if count else "",
+        )
+        lines.append(row(cells, classes=("name", *[_NUMBER] * 3)))
+    return "".join(lines)
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """The lengths of a benchmark's answers, in tokens or characters."""
+
+    key: str
+    values: Sequence[int]
+    truncated: int | None
+
+
+def lengths_html(listed: Iterable[Lengths]) -> str:
+    """Return how long answers are, a row per benchmark."""
+    known = [one for one in listed if one.values]
+    longest = max((max(one.values) for one in known), default=1)
+    return "".join(_lengths_rows(known, longest))
+
+
+def _lengths_rows(known: Iterable[Lengths], longest: int) -> Iterator[str]:
+    for one in known:
+        ordered, count = sorted(one.values), len(one.values)
+        middle, high = ordered[count // 2], ordered[min(int(0.95 * count), count - 1)]
+        title = title_of(one.key)
+        cells = (
+            html(title),
+            charts.lengths(one.values, longest, f"Lengths of answers: {title}"),
+            f"{middle:,}",
+            f"{high:,}",
+            f"{ordered[-1]:,}",
+            share(one.truncated, count),
+        )
+        yield row(cells, classes=("name", "bar", *[_NUMBER] * 4))

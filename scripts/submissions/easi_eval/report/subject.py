@@ -1,0 +1,101 @@
+"""What a report is about, and the words that its parts share."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from html import escape
+from pathlib import Path
+from typing import Protocol
+
+from ..backends.base import Reader
+from ..core.manifest import Manifest
+from ..core.run_folder import RunPaths
+from ..scores.score_table import ScoreTable
+
+AVERAGE = "easi8_average"
+# What browsers show in odd ways or not at all: control characters, half a character, and marks
+# that turn the direction of the text around them.
+_ODD = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+class Estimate(Protocol):
+    """How sure a score is: its 95 % interval and what guessing gives."""
+
+    low: float | None
+    high: float | None
+    chance: float | None
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A run whose report is made.
+
+    Attributes:
+        table: Its scores.
+        manifest: How they were made.
+        paths: Its folder.
+        output_dir: The folder that users know.
+        reader: Reads its files.
+        rehearsal: Whether it is a rehearsal on made-up data.
+        intervals: By benchmark (or AVERAGE) and sub-score; "" is the key for the headline.
+    """
+
+    table: ScoreTable
+    manifest: Manifest
+    paths: RunPaths
+    output_dir: Path
+    reader: Reader
+    rehearsal: bool = False
+    intervals: Mapping[str, Mapping[str, Estimate]] = field(default_factory=dict)
+
+    def interval(self, key: str, part: str = "") -> tuple[float, float] | None:
+        """Return the 95 % interval of a score, None if there is none."""
+        found = self.intervals.get(key, {}).get(part)
+        if found is None or found.low is None or found.high is None:
+            return None
+        return found.low, found.high
+
+    def chance(self, key: str, part: str = "") -> float | None:
+        """Return what guessing gives, None if that is not known."""
+        found = self.intervals.get(key, {}).get(part)
+        return found.chance if found else None
+
+
+def html(text: object) -> str:
+    """Return a text for HTML, without characters that browsers do not show."""
+    return escape(_ODD.sub("\ufffd", str(text)))
+
+
+def readable(name: str) -> str:
+    """Return the name of a sub-score or a kind of question as words."""
+    words = re.sub(r"_(accuracy|acc|mra|caa)$", "", name).replace("_", " ").strip()
+    return words[:1].upper() + words[1:]
+
+
+def row(cells: Iterable[str], tag: str = "td", classes: Iterable[str] = ()) -> str:
+    """Return a row of a table from cells that are HTML, each with a class or none."""
+    named = [*classes]
+    made = (
+        f"<{tag}{f' class={chr(34)}{cls}{chr(34)}' if cls else ''}>{cell}</{tag}>"
+        for cell, cls in zip(cells, [*named, *[""] * 99], strict=False)
+    )
+    return f"<tr>{''.join(made)}</tr>"
+
+
+def points(value: float | None) -> str:
+    """Return a score as it is shown: two decimals, or a dash."""
+    return "\u2013" if value is None else f"{value:.2f}"
+
+
+def span(interval: tuple[float, float] | None) -> str:
+    """Return an interval as it is shown; "" if there is none."""
+    return "" if interval is None else f"{interval[0]:.1f} \u2013 {interval[1]:.1f}"
+
+
+def share(count: int | None, total: int) -> str:
+    """Return a count with its share, for a table cell."""
+    if count is None:
+        return "?"
+    return f"{count:,}" if not count or not total else f"{count:,} ({100 * count / total:.1f} %)"

@@ -1,0 +1,143 @@
+"""The report's first answer: whether the scores can be trusted, as a list of checks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from ..benchmarks import CORE_KEYS
+from ..scores.report import warning_lines
+from ..scores.score_table import BenchmarkScore, State, title_of
+from .subject import AVERAGE, Subject, html, share
+
+GOOD, LOOK, BAD = "good", "look", "bad"
+_MARKS = {GOOD: ("✓", "passed"), LOOK: ("!", "look at this"), BAD: ("✗", "problem")}
+MANY_UNPARSED, MANY_CUT = 0.05, 0.02  # shares from which on they are pointed out
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line of the list: how it ended, what was checked, and what was found."""
+
+    verdict: str
+    name: str
+    found: str
+
+
+def checks(subject: Subject) -> list[Check]:
+    """Return what speaks for and against the scores, problems first."""
+    rows = [row for row in subject.table.rows if row.n]
+    found = [
+        *_rehearsal(subject),
+        _complete(subject),
+        *(
+            Check(BAD, "Suspicious answers", line.removeprefix("warning: "))
+            for line in warning_lines(subject.table)
+        ),
+        *_chance(subject),
+        _counted(rows, "Unparsed answers", MANY_UNPARSED, [row.unparsed for row in rows]),
+        _counted(rows, "Cut off answers", MANY_CUT, [row.truncated for row in rows]),
+        _failed(rows),
+        Check(
+            GOOD,
+            "Recomputed",
+            "each score follows from its questions: recomputed here and equal to the backend's own",
+        ),
+        _comparable(subject),
+    ]
+    return sorted(found, key=lambda check: (BAD, LOOK, GOOD).index(check.verdict))
+
+
+def checks_html(found: Iterable[Check]) -> str:
+    """Return the checks as a list."""
+    return "".join(
+        f'<li class="{check.verdict}"><span class="mark" aria-label="{_MARKS[check.verdict][1]}">'
+        f"{_MARKS[check.verdict][0]}</span><b>{html(check.name)}</b> "
+        f"<span>{html(check.found)}</span></li>"
+        for check in found
+    )
+
+
+def _rehearsal(subject: Subject) -> Iterator[Check]:
+    if subject.rehearsal:
+        yield Check(BAD, "Rehearsal", "made-up data and a tiny model: the numbers mean nothing")
+
+
+def _complete(subject: Subject) -> Check:
+    table = subject.table
+    asked = sum(row.n for row in table.rows)
+    open_ones = [row for row in table.rows if row.state is not State.COMPLETE]
+    if open_ones:
+        named = ", ".join(f"{title_of(row.key)} ({row.reason or row.state})" for row in open_ones)
+        return Check(BAD, "Not complete", named)
+    said = f"all {asked:,} questions of {len(table.rows)} benchmarks were asked and scored"
+    if lacking := table.lacking():
+        absent = ", ".join(title_of(key) for key in lacking)
+        of = "EASI-8" if len(lacking) < len(CORE_KEYS) else "no benchmark of EASI-8"
+        said += f"; {of} also needs {absent}" if of == "EASI-8" else f"; {of} is among them"
+    return Check(LOOK if lacking else GOOD, "Complete", said)
+
+
+def _chance(subject: Subject) -> Iterator[Check]:
+    rows = subject.table.headlines
+    known = [(row, subject.interval(row.key), subject.chance(row.key)) for row in rows]
+    told = [
+        (row, interval, chance)
+        for row, interval, chance in known
+        if interval and chance is not None
+    ]
+    if not told:
+        return
+    low = [row for row, interval, chance in told if interval and interval[0] <= (chance or 0)]
+    average, guess = subject.interval(AVERAGE), subject.chance(AVERAGE)
+    if average and guess is not None and average[0] <= guess:
+        yield Check(BAD, "Average at chance", "guessing gives an average in the same interval")
+    if low:
+        named = ", ".join(title_of(row.key) for row in low)
+        yield Check(
+            LOOK, "No better than guessing", f"{named}: the interval reaches down to chance"
+        )
+    else:
+        yield Check(GOOD, "Better than guessing", f"all {len(told)} intervals lie above chance")
+
+
+def _counted(rows: list[BenchmarkScore], name: str, many: float, counts: list[int | None]) -> Check:
+    known = [(row, count) for row, count in zip(rows, counts, strict=True) if count is not None]
+    if not known:
+        return Check(LOOK, name, "not known: the result files do not tell")
+    total = sum(row.n for row, _ in known)
+    high = [
+        f"{title_of(row.key)} {100 * count / row.n:.0f} %"
+        for row, count in known
+        if count > many * row.n
+    ]
+    said = f"{share(sum(count for _, count in known), total)} of {total:,} answers"
+    if high:
+        said += f"; most: {', '.join(high[:5])}"
+    if unknown := len(rows) - len(known):
+        said += f"; not known for {unknown} benchmark{'s' if unknown > 1 else ''}"
+    return Check(LOOK if high else GOOD, name, said)
+
+
+def _failed(rows: list[BenchmarkScore]) -> Check:
+    failed, total = sum(row.failed for row in rows), sum(row.n for row in rows)
+    if not failed:
+        return Check(GOOD, "Failed questions", "none")
+    return Check(LOOK, "Failed questions", f"{share(failed, total)}: they count as wrong")
+
+
+def _comparable(subject: Subject) -> Check:
+    rows = [row for row in subject.table.headlines if row.n]
+    by = {
+        verdict: [title_of(row.key) for row in rows if row.comparable == verdict]
+        for verdict in ("yes", "note", "no")
+    }
+    if not any(by.values()):
+        return Check(LOOK, "Comparable", "not determined for these results")
+    said = [
+        f"{len(by['yes'])} of {len(rows)} with older rows of the leaderboard" if by["yes"] else "",
+        f"with a note: {', '.join(by['note'])}" if by["note"] else "",
+        f"not: {', '.join(by['no'])}" if by["no"] else "",
+    ]
+    verdict = LOOK if by["no"] or by["note"] else GOOD
+    return Check(verdict, "Comparable", "; ".join(filter(None, said)))
