@@ -86,7 +86,14 @@ def test_who_reads_the_pictures_is_told_and_is_no_part_of_the_identity(
     [
         ("pretrained=a/b", "takes no pretrained="),
         ("temprature=1", "takes no temprature="),
-        ("max_tokens=many", "max_tokens=many is not a number"),
+        ("max_tokens=many", "max_tokens=many"),
+        ("max_tokens=0", "max_tokens=0"),
+        ("num_concurrent=2.5", "num_concurrent=2.5"),
+        ("timeout=0", "timeout=0"),
+        ("timeout=True", "timeout=True"),
+        ("temperature=-1", "temperature=-1"),
+        ("temperature=1e999", "temperature=1e999"),
+        ("top_p=7", "top_p=7"),
         ("image_format=GIF", "image_format=GIF"),
     ],
 )

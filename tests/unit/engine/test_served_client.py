@@ -340,6 +340,8 @@ def test_servers_of_two_versions_are_refused_and_unknown_ones_are_not() -> None:
         ("SomeEngine/1.2.3", {"SomeEngine": "1.2.3"}),
         ("nginx/1.25.0", {}),
         ("uvicorn", {}),
+        ("Python/3.11 aiohttp/3.9.5", {}),
+        ("BaseHTTP/0.6 Python/3.11.9", {}),
     ],
 )
 def test_the_engine_is_known_from_the_header_unless_that_is_a_web_servers(

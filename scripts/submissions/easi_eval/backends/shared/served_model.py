@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ...config import RunConfig
 from ...core.errors import EasiError
 from ...core.model import ModelChoice
-from ...core.model_args import check_number, literal, unquoted
+from ...core.model_args import literal, unquoted
 from ...core.server_urls import on_this_machine
 from ...core.suggest import did_you_mean
 from ...engine.served import FORMATS, MOST_OPEN, OPEN, TIMEOUT, checked_format
@@ -25,6 +26,14 @@ OTHERS: Mapping[str, object] = {
     "system_prompt": "",
     "num_concurrent": OPEN,
     "timeout": TIMEOUT,
+}
+WHOLE = ("a whole number, 1 or more", lambda number: number >= 1 and number == int(number))
+FITTING: Mapping[str, tuple[str, Callable[[float], bool]]] = {
+    "max_tokens": WHOLE,
+    "num_concurrent": WHOLE,
+    "temperature": ("0 or more", lambda number: 0 <= number < math.inf),
+    "top_p": ("above 0, and 1 at most", lambda number: 0 < number <= 1),
+    "timeout": ("a number of seconds above 0", lambda number: 0 < number < math.inf),
 }
 
 
@@ -122,7 +131,7 @@ def _given(cfg: RunConfig) -> dict[str, object]:
     """Return the model arguments with their types.
 
     Raises:
-        EasiError: One is unknown, or is no number where one is needed.
+        EasiError: One is unknown, or does not fit.
     """
     known = {**SAMPLING, **OTHERS}
     given: dict[str, object] = {}
@@ -132,8 +141,14 @@ def _given(cfg: RunConfig) -> dict[str, object]:
                 f"--model-args: the client of --base-url takes no {name}=",
                 hint=did_you_mean(name, known, f"it takes {', '.join(known)}"),
             )
-        check_number(name, value, known[name], "the client of --base-url")
-        given[name] = literal(value) if isinstance(known[name], int) else unquoted(value)
+        given[name] = _number(name, value) if name in FITTING else unquoted(value)
     if "image_format" in given:
         given["image_format"] = checked_format(str(given["image_format"]))
     return given
+
+
+def _number(name: str, value: str) -> float:
+    number, (fitting, fits) = literal(value), FITTING[name]
+    if isinstance(number, bool) or not isinstance(number, int | float) or not fits(number):
+        raise EasiError(f"--model-args {name}={value}", hint=f"it is {fitting}")
+    return number

@@ -22,8 +22,11 @@ IDLE_SECONDS = 1.0
 LARGEST_REPLY = 1 << 24  # bytes
 KEY = "OPENAI_API_KEY"
 # Names in the header ``Server`` that are a web server's or a proxy's, not an engine's.
-WEB_SERVERS = frozenset(
-    {"apache", "caddy", "cloudflare", "envoy", "gunicorn", "hypercorn", "nginx", "uvicorn"}
+_WEB_SERVER = re.compile(
+    "aiohttp|apache|basehttp|caddy|cloudflare|cowboy|daphne|envoy|granian|gunicorn|haproxy|"
+    "hypercorn|istio-envoy|jetty|kestrel|litespeed|microsoft-iis|nginx|openresty|python|tengine|"
+    "tornadoserver|twistedweb|uvicorn|waitress|werkzeug",
+    re.IGNORECASE,
 )
 _PRODUCT = re.compile(r"([A-Za-z][\w.-]*)/(\d+\.\d[\w.+-]*)")
 
@@ -80,7 +83,7 @@ class HttpServer:
         if version and isinstance(version, str):
             return {owner or "server": version}
         found = _PRODUCT.match(reply.headers.get("Server", ""))
-        if found is None or found[1].lower() in WEB_SERVERS:
+        if found is None or _WEB_SERVER.fullmatch(found[1]):
             return {}
         return {found[1]: found[2]}
 
