@@ -1,24 +1,33 @@
 """Questions a second that client processes of ``--base-url`` can ask, where the server is free.
 
 A server pinned to one core reads each question, throws it away and says "A". The client processes,
-on the other cores, encode 32 frames of 640 x 480 for each question. With N cores left over, N
-processes should ask at least 0.7 N times as many questions as one.
+on the other cores, encode 32 frames of 640 x 480 for each question; then they send as many files,
+and then they name them. With N cores left over, N processes should ask at least 0.7 N times as many
+questions as one. The processor seconds of a client's question also tell on a busy machine.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 
 FRAMES, SIZE = 32, (640, 480)
+SHOWN = {
+    "memory": "images in memory, sent as PNG",
+    "sent": "JPEG files, sent",
+    "named": "JPEG files, named",
+}
 REPLY = b'{"choices":[{"message":{"content":"A"},"finish_reason":"stop"}]}'
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(REPLY)
 
@@ -55,40 +64,69 @@ def server(core: int) -> Iterator[str]:
             os.waitpid(child, 0)
 
 
-def ask(url: str, seconds: float) -> int:
-    """Ask for so long with the threads of one client process; returns the number of answers."""
+def ask(url: str, seconds: float, shown: str) -> tuple[int, float]:
+    """Ask for so long with the threads of one client process.
+
+    Args:
+        url: The server.
+        seconds: How long.
+        shown: One of ``SHOWN``.
+
+    Returns:
+        The number of questions answered in time, and the seconds of a core that one took.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        return _ask(url, seconds, shown, Path(folder).resolve())
+
+
+def _ask(url: str, seconds: float, shown: str, folder: Path) -> tuple[int, float]:
     from PIL import Image
 
     from easi_eval.engine.served.served_client import Sampling, ServedClient
 
     noise = [Image.effect_noise(SIZE, 8).convert("RGB") for _ in range(4)]
-    frames = [{"type": "image", "image": noise[number % 4]} for number in range(FRAMES)]
+    paths = [folder / f"{number}.jpg" for number in range(len(noise))]
+    for path, picture in zip(paths, noise, strict=True):
+        picture.save(path)
+    pictures = noise if shown == "memory" else paths
+    frames = [{"type": "image", "image": pictures[number % 4]} for number in range(FRAMES)]
     messages = [{"role": "user", "content": [{"type": "text", "text": "Which?"}, *frames]}]
-    client, until = ServedClient("m", url), time.monotonic() + seconds
+    client = ServedClient("m", url, readable=str(folder) if shown == "named" else "")
+    began, until = time.process_time(), time.monotonic() + seconds
+
+    asked = itertools.count()
 
     def one(_: int) -> int:
         count = 0
         while time.monotonic() < until:
             client.ask(messages, Sampling(16))
+            next(asked)
             count += time.monotonic() < until
         return count
 
     threads = 4
     with ThreadPoolExecutor(threads) as pool:
-        return sum(pool.map(one, range(threads)))
+        count = sum(pool.map(one, range(threads)))
+    return count, (time.process_time() - began) / max(1, next(asked))
 
 
-def rate(url: str, processes: int, cores: set[int], seconds: float) -> float:
-    """Questions a second of so many client processes, one core for each."""
+def rate(
+    url: str, processes: int, cores: set[int], seconds: float, shown: str = "memory"
+) -> tuple[float, float]:
+    """Questions a second of so many client processes, one core for each, and their seconds each."""
     chosen = sorted(cores)
-    command = [sys.executable, __file__, "--url", url, "--seconds", str(seconds), "--core"]
+    command = [sys.executable, __file__, "--url", url, "--seconds", str(seconds)]
     children = [
         subprocess.Popen(
-            [*command, str(chosen[number % len(chosen)])], stdout=subprocess.PIPE, text=True
+            [*command, "--shown", shown, "--core", str(chosen[number % len(chosen)])],
+            stdout=subprocess.PIPE,
+            text=True,
         )
         for number in range(processes)
     ]
-    return sum(int(child.communicate()[0]) for child in children) / seconds
+    told = [child.communicate()[0].split() for child in children]
+    used = [float(each) for _, each in told]
+    return sum(int(number) for number, _ in told) / seconds, sum(used) / len(used)
 
 
 def main() -> None:
@@ -96,22 +134,24 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=20.0)
     parser.add_argument("--url", help="used by the client processes")
     parser.add_argument("--core", type=int, help="used by the client processes")
+    parser.add_argument("--shown", choices=SHOWN, help="used by the client processes")
     options = parser.parse_args()
     if options.url:
         os.sched_setaffinity(0, {options.core})
-        print(ask(options.url, options.seconds))
+        print(*ask(options.url, options.seconds, options.shown))
         return
     cores = sorted(os.sched_getaffinity(0))
     left = set(cores[1:]) or set(cores)
     with server(cores[0]) as url:
-        one = rate(url, 1, left, options.seconds)
-        print(
-            f"1 process on 1 core: {one:.2f} questions/s of {FRAMES} frames, load", os.getloadavg()
-        )
+        for shown, words in SHOWN.items():
+            each, used = rate(url, 1, left, options.seconds, shown)
+            print(f"1 process on 1 core, {words}: {each:.2f} questions/s, {used:.4f} s of a core")
+        print(f"each of {FRAMES} frames, load {os.getloadavg()}")
         if len(left) < 2:
             print("one core is left over: N processes over one cannot be measured here")
             return
-        many = rate(url, len(left), left, options.seconds)
+        one, _ = rate(url, 1, left, options.seconds)
+        many, _ = rate(url, len(left), left, options.seconds)
         print(f"{len(left)} processes on {len(left)} cores: {many:.2f} ({many / one:.2f} x)")
         print(f"per core: {many / one / len(left):.2f} (goal: at least 0.7)")
 
