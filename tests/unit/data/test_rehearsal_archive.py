@@ -22,6 +22,7 @@ import pytest
 import safetensors.numpy
 from PIL import Image
 
+from easi_eval.core.errors import EasiError
 from easi_eval.data.rehearsal import ARCHIVE, unpack
 from rehearsal_data import build, media, repositories
 
@@ -205,12 +206,17 @@ def test_a_tree_is_unpacked_once_and_another_archive_anew(tmp_path: Path) -> Non
 def test_what_cannot_be_unpacked_leaves_nothing(tmp_path: Path) -> None:
     cut, home = tmp_path / "cut.tar.xz", tmp_path / "home"
     cut.write_bytes(ARCHIVE.read_bytes()[:-100_000])
-    with pytest.raises(EOFError):
-        unpack(home, cut)
-    assert list(home.iterdir()) == []
+    noise = tmp_path / "noise.tar.xz"
+    noise.write_bytes(ARCHIVE.read_bytes()[:100] + os.urandom(1000))
+    (tmp_path / "empty.tar.xz").touch()
+    for name in ("cut", "noise", "empty"):
+        with pytest.raises(EasiError, match=f"{name}.tar.xz is damaged: ") as caught:
+            unpack(home, tmp_path / f"{name}.tar.xz")
+        assert caught.value.hint.startswith("git checkout ")
+        assert list(home.iterdir()) == []
     with tarfile.open(tmp_path / "outside.tar.xz", "w:xz") as tar:
         tar.addfile(tarfile.TarInfo("../../outside"))
-    with pytest.raises(tarfile.OutsideDestinationError):
+    with pytest.raises(EasiError, match="would be extracted to"):
         unpack(home, tmp_path / "outside.tar.xz")
     assert list(home.iterdir()) == [] and not (tmp_path / "outside").exists()
 

@@ -20,13 +20,15 @@ from pathlib import Path
 
 import pytest
 
-from easi_eval.core.errors import DiskFull
+from easi_eval.core.errors import DiskFull, ServersGone
 from easi_eval.engine.dispatch_client import BrokenWorker, InProcessClient
 from easi_eval.engine.generation import Generation
 from easi_eval.engine.journal import Answer, Journal, Phase
 from easi_eval.engine.journal_state import JournalState
+from easi_eval.engine.lease import Lease
 from easi_eval.engine.work import Assignment, Item, Work
 from easi_eval.engine.worker import work_loop
+from program import wait_until
 
 WORK = Work((Assignment("a", "A"), Assignment("b", "B", epoch=2)))
 ITEMS = {"a": [Item("a", str(n)) for n in range(6)], "b": [Item("b", str(n)) for n in range(4)]}
@@ -429,6 +431,36 @@ def test_several_at_once_wait_for_none_of_them(tmp_path: Path) -> None:
         == 10
     )
     assert found["b", "0"].seconds > found["b", "1"].seconds > 0.015
+
+
+def test_an_answer_that_comes_while_the_servers_are_gone_is_kept(tmp_path: Path) -> None:
+    """One of two open questions finds no server; the other is answered before it is given back."""
+    both = threading.Barrier(2, timeout=30)
+    gone, inside = threading.Event(), list[int]()
+
+    def ask(items: Sequence[Item]) -> list[Generation]:
+        both.wait()
+        if items[0].id == "0":
+            raise ServersGone("no server answers")
+        inside.append(threading.get_ident())
+        assert gone.wait(30)
+        return echo(items)
+
+    class Slow(InProcessClient):
+        def give_back(self, lease: Lease, reason: str) -> None:
+            super().give_back(lease, reason)
+            gone.set()
+            # In its pool's loop again, a thread has handed its result over.
+            wait_until(lambda: innermost(inside[0]) == "_worker", 30)
+
+    with pytest.raises(ServersGone):
+        work_loop(tmp_path, WORK, ITEMS, ask, at_once=2, dispatcher=Slow(tmp_path, WORK))
+    assert answers(tmp_path).keys() == {("a", "1")}
+
+
+def innermost(thread: int) -> str:
+    """The function that a thread is in."""
+    return sys._current_frames()[thread].f_code.co_name
 
 
 def test_what_raised_is_asked_once_more_as_many_at_once(tmp_path: Path) -> None:

@@ -99,7 +99,7 @@ def test_the_time_is_shown_where_it_is_known() -> None:
         "image": "60 s",
         "video": "2 min",
         "BLINK": "1h05m",
-        "EmbSpatial": "",
+        "EmbSpatial": "-",
     }
 
 

@@ -140,10 +140,13 @@ class _Worker:
                 elif calls:
                     self._collect(calls)
         except Exception as error:
-            for call in calls.values():
+            for future, call in calls.items():
                 # If it is the dispatcher that is gone, it takes them back by itself.
                 with contextlib.suppress(EasiError):
-                    self._dispatcher.give_back(call.lease, worded(error))
+                    if future.done() and not isinstance(future.result(), Exception):
+                        self._over(future, call)
+                    else:
+                        self._dispatcher.give_back(call.lease, worded(error))
             if isinstance(error, ServersGone):
                 self._dispatcher.phase(SERVERS_GONE)
             raise
@@ -168,11 +171,12 @@ class _Worker:
         done, _ = wait(calls, COLLECT_FOR, FIRST_COMPLETED)
         # Answers first, because the exception of another call may end this worker.
         for future in sorted(done, key=lambda each: isinstance(each.result(), Exception)):
-            call = calls.pop(future)
-            seconds = time.monotonic() - call.began
-            self._end(
-                call.lease, self._asker.take(call.asked, future.result(), call.lease, seconds)
-            )
+            self._over(future, calls.pop(future))
+
+    def _over(self, future: Future[Results], call: _Call) -> None:
+        """Record the results of a call that has ended."""
+        seconds = time.monotonic() - call.began
+        self._end(call.lease, self._asker.take(call.asked, future.result(), call.lease, seconds))
 
     def _begin(self, lease: Lease) -> tuple[Item, ...]:
         """The questions of a lease; those that probably follow are prepared from now on."""

@@ -10,7 +10,7 @@ from typing import Any
 from .. import __version__
 from ..core.libraries import ALWAYS_RECORDED, RECORDED, decisive, normal
 from ..core.manifest import LaunchRecord, Manifest
-from ..engine.processes.gpus import machine_line, probe_machine
+from ..engine.processes.gpus import machine_line, visible_gpus
 from ..scores.report import Trouble
 from ..scores.score_table import BenchmarkScore, State
 from .context import RunContext
@@ -122,7 +122,7 @@ class RunRecord:
 
 def _place(context: RunContext) -> str:
     cfg, gpus = context.cfg, context.model.needs_gpu
-    count = (probe_machine().shared or cfg.nproc) if gpus else cfg.nproc
+    count = (len(visible_gpus()) or cfg.nproc) if gpus else cfg.nproc
     what = "GPU" if gpus else "CPU worker" if cfg.device == "cpu" else "worker"
     return f"{count} {what}{'' if count == 1 else 's'}"
 

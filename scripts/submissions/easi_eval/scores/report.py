@@ -70,7 +70,8 @@ def _count(value: int | None, asked: bool) -> str:
 def _cells(score: BenchmarkScore, title: str) -> tuple[str, ...]:
     """Return one row of the table.
 
-    Counts of a benchmark that did not run are empty; ``?`` is a count that the files do not give.
+    Counts of a benchmark that did not run are empty; ``?`` is a count that the files do not give,
+    and ``-`` a time that nobody recorded (``--plain``, results that were imported).
     """
     number = "-" if score.reading.overall is None else f"{score.reading.overall:.2f}"
     ran = score.n > 0
@@ -81,7 +82,7 @@ def _cells(score: BenchmarkScore, title: str) -> tuple[str, ...]:
         number,
         n if ran else "",
         *(_count(value, ran) for value in counts),
-        "" if score.seconds is None else short_duration(score.seconds),
+        "" if not ran else "-" if score.seconds is None else short_duration(score.seconds),
         score.comparable,
         str(score.state),
     )
@@ -126,7 +127,7 @@ def table_lines(table: ScoreTable, width: int = 80) -> list[str]:
     shown = [
         place
         for place, name in enumerate(HEAD)
-        if name not in optional or any(row[place] not in ("", "0", UNKNOWN) for row in rows)
+        if name not in optional or any(row[place] not in ("", "0", "-", UNKNOWN) for row in rows)
     ]
     cells = [[row[place] for place in shown] for row in (HEAD, *rows)]
     widths = [max(len(row[place]) for row in cells) for place in range(len(shown))]

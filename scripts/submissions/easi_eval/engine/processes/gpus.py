@@ -6,6 +6,7 @@ Does not import torch.
 from __future__ import annotations
 
 import ctypes
+import functools
 import importlib.util
 import os
 import re
@@ -108,6 +109,7 @@ def share(gpus: Sequence[str], rank: int, nproc: int) -> str:
     return ",".join(gpus[rank * each : (rank + 1) * each])
 
 
+@functools.cache
 def installed_gpus() -> tuple[Gpu, ...]:
     """The GPUs of the machine as NVML lists them, independent of CUDA_VISIBLE_DEVICES.
 

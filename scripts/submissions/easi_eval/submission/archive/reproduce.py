@@ -82,7 +82,7 @@ def reproduce(manifest: Manifest, adopted: Mapping[str, str] | None = None) -> s
     ]
     for key in (key for key in ALL_KEYS if key in manifest.benchmarks):
         state = manifest.benchmarks[key]
-        took = "" if state.seconds is None else duration(state.seconds)
+        took = "-" if state.seconds is None else duration(state.seconds)
         lines.append(
             f"| {title_of(key)} | {state.settings.get('task', '')} | {_method(state)} | "
             f"{took} | {state.state or 'open'} |"
