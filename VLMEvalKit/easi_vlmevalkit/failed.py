@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from easi_eval.backends.vlmevalkit.question_rows import question_facts
 from easi_eval.benchmarks import VLMEVALKIT, by_key
 from easi_eval.engine.journal import Answer
-from easi_eval.scores.recompute import SETS
+from easi_eval.scores.row_table import SETS
 from easi_eval.scores.scorer_notes import FailedItem
 
 from .datasets import LoadedDataset

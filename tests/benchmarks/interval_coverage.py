@@ -95,7 +95,7 @@ def coverage(case: Case, runs: int) -> float:
 
 
 def cases() -> Iterator[Case]:
-    for clusters, size in ((1000, 1), (300, 1), (288, 18), (50, 18), (25, 18), (10, 18), (25, 1)):
+    for clusters, size in ((1900, 1), (1000, 1), (288, 18), (50, 18), (25, 18), (10, 18), (25, 1)):
         for share in (0.25, 0.5, 0.9):
             yield Case("share", clusters, size, share)
     for kind in ("mra", "caa", "parts"):

@@ -58,13 +58,17 @@ def test_wilson_is_that_of_scipy(right: int, count: int) -> None:
     clusters = np.arange(count)
     if count >= 50:
         scores = (clusters < right).astype(float)
-        assert share_interval(scores, clusters)[1:] == pytest.approx((wanted.low, wanted.high))
+        found = share_interval(scores, clusters)[1:]
+        assert found == pytest.approx((wanted.low, wanted.high), abs=1e-4), "t of many is normal"
 
 
 def test_few_clusters_have_students_t_and_one_says_nothing() -> None:
-    assert critical_value(12) == pytest.approx(t.ppf(0.975, 11)) and critical_value(50) == Z
+    assert critical_value(12) == pytest.approx(t.ppf(0.975, 11))
+    assert (
+        critical_value(50) == pytest.approx(t.ppf(0.975, 49), abs=2e-3) and critical_value(50) > Z
+    )
     assert cluster_t(12) == pytest.approx(t.ppf(0.975, 11) / Z * math.sqrt(12 / 11))
-    assert cluster_t(50) == 1
+    assert cluster_t(5000) == pytest.approx(1, abs=1e-3)
     assert share_interval(SCORES, np.zeros(8, dtype=int))[1:] == (0.0, 1.0)
 
 

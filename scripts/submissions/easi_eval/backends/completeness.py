@@ -64,6 +64,7 @@ def gather(
         EasiError: A file, a number or rows are missing, or two numbers differ; the message names
             them.
     """
+    from ..scores.intervals import with_intervals
     from ..scores.recompute import recompute
     from ..scores.rows import summarise
     from .canaries import warnings
@@ -112,6 +113,7 @@ def gather(
         coin_flips=scorer_notes.get("coin_flips"),
         notes=notes,
     )
+    score = with_intervals(score, bench, bench.source(reader.name, out.task), rows)
     score = replace(
         reader.annotate(cfg, bench, out, rows, score, scorer_notes),
         cut=cut.total(),

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ..core.atomic_files import file_digest, read_json, write_json
+from ..scores.interval import Interval
 from ..scores.score_table import BenchmarkScore, Pool, Reading, State
 
 SCHEMA = 2
@@ -69,6 +70,9 @@ class Evidence:
                     },
                     "notes": tuple(score["notes"]),
                     "warnings": tuple(score.get("warnings", ())),
+                    "intervals": {
+                        name: Interval(**each) for name, each in score.get("intervals", {}).items()
+                    },
                 }
             ),
             data["files"],

@@ -261,6 +261,9 @@ class Benchmark:
         sources: Its definition for each backend.
         reasons: Its prompt asks the model to reason before it answers.
         chance: Published score of guessing, 0-100; None if none is known.
+        guess: Per cent that a guess gets right, by question type; "" is the key for all other
+            types, and one number stands for all. A type without it has no options to guess from.
+            Not needed where the rows have the number of options (``RowRule.options``).
         rehearsal: ``--smoke`` has questions for it, which a module of
             ``tests/rehearsal_data/benchmarks`` makes.
     """
@@ -274,6 +277,7 @@ class Benchmark:
     aliases: tuple[str, ...] = ()
     reasons: bool = False
     chance: float | None = None
+    guess: Mapping[str, float] = field(default_factory=dict)
     rehearsal: bool = False
 
     @property
@@ -407,6 +411,8 @@ def _benchmark(key: str, table: Mapping[str, Any], group: str) -> Benchmark:
         if backend not in table:
             raise _refuse(file, f"missing key {backend}")
     values["sources"] = {name: _source(name, table[name], f"{file}, {name}") for name in BACKENDS}
+    if not isinstance(guess := values.get("guess", {}), dict):
+        values["guess"] = {"": guess}
     return _make(Benchmark, {**values, "key": key, "group": group}, file)
 
 

@@ -29,11 +29,12 @@ row with score 0 like any other, so its set is wrong.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 
 import pandas as pd
 
 from ..benchmarks import Benchmark, Part, Source
+from .row_table import SETS
 from .score_table import Pool, Reading, mean_relative_accuracy
 
 # Largest difference from a backend's own number, on the 0-100 scale.
@@ -141,15 +142,6 @@ def type_means(rows: pd.DataFrame) -> dict[str, float]:
         str(kind): 100 * float(mean)
         for kind, mean in rows.groupby("question_type", sort=False)["score"].mean().items()
     }
-
-
-# The set that a variant of a 3DSRBench question belongs to, by its qid: XXXXXXXX, XXXXXXXX-n,
-# XXXXXXXX-flip or XXXXXXXX-flip-n (n: the options are rotated).
-SETS: Mapping[str, Callable[[str], str]] = {
-    "flip": lambda qid: qid.replace("-flip", ""),
-    "circular": lambda qid: qid[:13] if "-flip" in qid else qid[:8],
-    "flip_circular": lambda qid: qid[:8],
-}
 
 
 def all_right(rows: pd.DataFrame, group: str, types: Iterable[str] = ()) -> float | None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import pandas as pd
@@ -53,6 +53,14 @@ ROW_COLUMNS = (
 # question       the question with its options, or the prompt; "" where the files do not have it
 # media          names of its images and videos, one per line; paths as in the file
 ASKED_COLUMNS = ("question", "media")
+
+# The set that a variant of a 3DSRBench question belongs to, by its qid: XXXXXXXX, XXXXXXXX-n,
+# XXXXXXXX-flip or XXXXXXXX-flip-n (n: the options are rotated).
+SETS: Mapping[str, Callable[[str], str]] = {
+    "flip": lambda qid: qid.replace("-flip", ""),
+    "circular": lambda qid: qid[:13] if "-flip" in qid else qid[:8],
+    "flip_circular": lambda qid: qid[:8],
+}
 
 # Texts stay Python objects: the string type of pandas rejects lone surrogates and turns None into
 # NaN.

@@ -8,9 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from functools import cached_property
 from typing import TypeVar
 
 from ..benchmarks import ALL_KEYS, CORE_KEYS, GROUPS, Group, by_key, group_by_key, headline_keys
+from .interval import Interval, weighted_mean
 
 N = TypeVar("N", int, float)
 
@@ -92,6 +94,10 @@ class BenchmarkScore:
         warnings: Warnings about the answers, shown above the table (``canaries.py``).
         seconds: Time of answering (``JournalState.answering_time``).
         tokens: Number of tokens that the model generated.
+        intervals: Interval of each sub-score; "" is the key for the headline. Empty if the rows
+            were not at hand.
+        draws: Bootstrap draws of the headline, and of the sub-scores of a group's member, for the
+            intervals of means over benchmarks (see ``interval.py``).
     """
 
     key: str
@@ -113,6 +119,8 @@ class BenchmarkScore:
     warnings: tuple[str, ...] = ()
     seconds: float | None = None
     tokens: int | None = None
+    intervals: Mapping[str, Interval] = field(default_factory=dict)
+    draws: Mapping[str, str] = field(default_factory=dict)
 
 
 def missing(key: str, reason: str, state: State = State.MISSING) -> BenchmarkScore:
@@ -141,6 +149,8 @@ def combine(group: Group, rows: Mapping[str, BenchmarkScore]) -> BenchmarkScore:
     lacking = [row.key for row in members if "" not in row.pools]
     alike = len({row.method for row in members if row.pools}) < 2
     whys = [f"{row.key}: {row.reason}" for row in members if row.reason]
+    intervals: dict[str, Interval] = {}
+    draws: dict[str, str] = {}
     parts: dict[str, float | None] = {part.name: None for part in group.parts}
     why: dict[str, str] = {}
     overall: float | None = None
@@ -158,6 +168,9 @@ def combine(group: Group, rows: Mapping[str, BenchmarkScore]) -> BenchmarkScore:
             parts[name] = _pooled(members, name)
             if parts[name] is None:
                 why[name] = "no question of this kind was asked"
+        for name, value in {"": overall, **parts}.items():
+            if value is not None and (found := _pooled_interval(members, name, value)):
+                intervals[name], draws[name] = found
     state = _worst(row.state for row in members)
     if not alike or (lacking and state is State.MISSING and len(lacking) < len(members)):
         state = State.INCOMPLETE  # some members have results
@@ -177,6 +190,8 @@ def combine(group: Group, rows: Mapping[str, BenchmarkScore]) -> BenchmarkScore:
         method=members[0].method if alike else "",
         by_method={} if lacking or not alike else _by_method(members, list(parts)),
         comparable=max((row.comparable for row in members), key=("", "yes", "note", "no").index),
+        intervals=intervals,
+        draws=draws,
         # If the members differ in method, each may be complete, and only this note says what is
         # wrong.
         notes=() if lacking or alike else (reason,),
@@ -221,6 +236,21 @@ def _pooled(members: Iterable[BenchmarkScore], name: str) -> float | None:
     return sum(pools, Pool(0.0, 0.0)).caa if pools else None
 
 
+def _pooled_interval(
+    members: Iterable[BenchmarkScore], name: str, value: float
+) -> tuple[Interval, str] | None:
+    """Return interval and draws of a pooled score, None if a member has none.
+
+    It is the mean of the members' scores weighted by their pools.
+    """
+    having = [row for row in members if name in row.pools]
+    if any(name not in row.draws for row in having):
+        return None
+    return weighted_mean(
+        value, [(row.pools[name].weight, row.intervals[name], row.draws[name]) for row in having]
+    )
+
+
 @dataclass(frozen=True)
 class ScoreTable:
     """The scores of all benchmarks of one model on one backend, in registry order.
@@ -241,7 +271,7 @@ class ScoreTable:
         """Return the line of one benchmark, None if it is not in the table."""
         return next((row for row in self.rows if row.key == key), None)
 
-    @property
+    @cached_property
     def headlines(self) -> tuple[BenchmarkScore, ...]:
         """One line per leaderboard key: a group takes the place of its members."""
         by = {row.key: row for row in self.rows}
@@ -260,11 +290,21 @@ class ScoreTable:
         done = {row.key for row in self.rows if row.state is State.COMPLETE}
         if not done.issuperset(CORE_KEYS):
             return None
-        eight = [
-            row.reading.overall for row in self.headlines if row.key in headline_keys(CORE_KEYS)
-        ]
-        values = [value for value in eight if value is not None]
-        return sum(values) / len(values) if len(values) == len(eight) else None
+        values = [value for row in self._eight if (value := row.reading.overall) is not None]
+        return sum(values) / len(values) if len(values) == len(self._eight) else None
+
+    @cached_property
+    def average_interval(self) -> Interval | None:
+        """The interval of ``easi8_average``, from the draws of all eight benchmarks at once."""
+        average = self.easi8_average
+        if average is None or any("" not in row.draws for row in self._eight):
+            return None
+        parts = [(1.0, row.intervals[""], row.draws[""]) for row in self._eight]
+        return weighted_mean(average, parts)[0]
+
+    @property
+    def _eight(self) -> list[BenchmarkScore]:
+        return [row for row in self.headlines if row.key in headline_keys(CORE_KEYS)]
 
     def lacking(self, keys: Iterable[str] = CORE_KEYS) -> tuple[str, ...]:
         """Return those of ``keys`` that are not complete.

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...benchmarks import LMMS_EVAL, Benchmark, by_key
+from ...scores.intervals import with_intervals
 from ...scores.outputs import Outputs
 from ...scores.recompute import recompute
 from ...scores.score_table import BenchmarkScore
@@ -46,8 +47,11 @@ def annotate(
     for correction in known:
         changed = corrections.corrected_rows(correction, entries, rows)
         if changed is not None:
-            corrected = recompute(bench, source_of(bench, out), changed)
+            source = source_of(bench, out)
+            corrected = recompute(bench, source, changed)
             score = corrections.with_correction(score, correction, corrected, wanted=wanted)
+            if wanted and score.intervals:
+                score = with_intervals(score, bench, source, changed)
     unwrapped = scorer_notes.get("unwrapped")
     halves = len(scorer_notes.get("escaped") or ())
     lines = (
