@@ -122,6 +122,17 @@ def test_one_dead_server_of_two_is_told_and_all_dead_ones_refuse_the_run(backend
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
+def test_one_server_of_two_that_refuses_questions_refuses_the_run(backend: str) -> None:
+    """Its share of the questions would be failed."""
+    with openai_server() as first, openai_server(status=lambda text, before: 400) as second:
+        cfg = RunConfig("org/served", backend, base_url=f"{first.base},{second.base}")
+        here = make_backend(backend, HubSettings())
+        with pytest.raises(EasiError, match="told to say 400") as told:
+            here.ready(cfg, here.resolve(cfg))
+    assert second.base in told.value.message and first.base not in told.value.message
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_the_processes_of_a_served_model_are_those_of_nproc(backend: str) -> None:
     with openai_server() as server:
         cfg = RunConfig(model="org/served", backend=backend, base_url=server.base, nproc=3)

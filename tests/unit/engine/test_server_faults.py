@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import threading
 import time
@@ -122,6 +123,26 @@ def test_a_reply_without_end_is_given_up() -> None:
 
     with pages(Flood) as (url, _), pytest.raises(Refused, match="sends more than"):
         HttpServer(url, 30).ask(ASK)
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_a_packed_reply_is_read_and_one_that_only_says_so_is_no_answer(packed: bool) -> None:
+    class Packed(Page):
+        def page(self) -> None:
+            data = json.dumps(ANSWER).encode()
+            data = gzip.compress(data) if packed else data
+            self.send_response(200)
+            self.send_header("Content-Encoding", "gzip")
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+    with pages(Packed) as (url, _):
+        if packed:
+            assert HttpServer(url, 10).ask(ASK).text == "A"
+        else:
+            with pytest.raises(ServerDown):
+                HttpServer(url, 10).ask(ASK)
 
 
 def test_an_error_with_status_200_is_told_in_its_words() -> None:

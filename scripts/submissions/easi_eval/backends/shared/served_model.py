@@ -89,7 +89,7 @@ def check_ready(cfg: RunConfig) -> None:
     """Ask the servers a text, a picture and two pictures.
 
     Raises:
-        EasiError: No server answers all of them; with the servers' words.
+        EasiError: No server answers all of them, or one refuses some; with the servers' words.
     """
     from ...engine.served import pool, probe
 
@@ -98,10 +98,11 @@ def check_ready(cfg: RunConfig) -> None:
     alive = [each.url for each in looked if not each.problem]
     asked = probe.try_questions(alive, cfg.model)
     problems = [f"{each.url}: {each.problem}" for each in (*looked, *asked) if each.problem]
-    if len(problems) == len(cfg.servers):
+    # A server that cannot be reached may come back; one that refuses would fail its questions.
+    if len(problems) == len(cfg.servers) or any(each.refuses for each in asked):
         raise EasiError(
             f"--base-url: {'; '.join(problems)}",
-            hint=f"start a server of {cfg.model}, or name where one is; "
+            hint=f"name servers of {cfg.model} alone that take images, or start one; "
             "scripts/docs/engines.md has the command",
         )
 

@@ -29,11 +29,13 @@ class Found:
     Attributes:
         url: Its base URL.
         problem: Why it cannot be used; empty if it can.
+        refuses: It lives, and would refuse questions of a run.
         engine: The engine's name and version; {} if unknown.
     """
 
     url: str
     problem: str = ""
+    refuses: bool = False
     engine: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -77,19 +79,22 @@ def _try(url: str, model: str, seconds: float) -> Found:
         "two pictures": _payload(model, *colours),
     }
 
-    def ask(payload: Mapping[str, Any]) -> str:
+    def ask(payload: Mapping[str, Any]) -> Exception | None:
         try:
             server.ask(payload)
         except (NoAnswer, ServerBusy):  # a model that thinks first says nothing in so few tokens
-            return ""
+            return None
         except (ServerDown, RuntimeError, TimeoutError, ServersGone) as error:
-            return str(error)
-        return ""
+            return error
+        return None
 
     with ThreadPoolExecutor(len(questions)) as pool:
-        problems = dict(zip(questions, pool.map(ask, questions.values()), strict=True))
-    told = next((f"{name}: {why}" for name, why in problems.items() if why), "")
-    return Found(url, f"asked about {told}" if told else "")
+        problems = zip(questions, pool.map(ask, questions.values()), strict=True)
+    for name, error in problems:
+        if error:
+            refuses = not isinstance(error, ServerDown | TimeoutError)
+            return Found(url, f"asked about {name}: {error}", refuses)
+    return Found(url)
 
 
 def reads_files(urls: Sequence[str], model: str, folder: Path) -> bool:
