@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import zip_longest
 from pathlib import Path
 from string import Template
 
@@ -24,6 +26,7 @@ from ..scores.score_table import BenchmarkScore, title_of
 from . import sections
 from .questions import CANDIDATES, AnswerFacts, Blocks, Columns, pack
 from .subject import AVERAGE, Subject, html, points, readable, span
+from .thumbnails import thumbnails
 from .trust import checks, checks_html
 
 REPORT = "report.html"
@@ -94,10 +97,6 @@ def _inputs(subject: Subject) -> str:
             "manifest": asdict(subject.manifest),
             "rehearsal": subject.rehearsal,
             "files": {key: dict(one.files) for key, one in found.items() if one},
-            "intervals": {
-                key: {part: [one.low, one.high, one.chance] for part, one in parts.items()}
-                for key, parts in subject.intervals.items()
-            },
         }
     )
 
@@ -130,7 +129,7 @@ def make(subject: Subject, inputs: str) -> bytes:
         "categories": _categories(subject, _sizes(subject, gathered.types)),
         "answers": _answers(subject, gathered, said, keys),
         "made": _made(subject),
-        "pictures": "{}",
+        "pictures": _pictures(subject, gathered.columns),
     }
     page = Template((_HERE / "page.html").read_text(encoding="utf-8"))
     empty = dict.fromkeys(("columns", "details", "contents"), "")
@@ -251,6 +250,15 @@ def _known_parts(subject: Subject) -> set[str]:
     return {row.key for row in (*subject.table.headlines, *subject.table.rows)}
 
 
+def _pictures(subject: Subject, columns: Columns) -> str:
+    """Return thumbnails by name, as JSON that is safe in HTML; benchmarks take turns."""
+    turns = zip_longest(*(own.items() for own in columns.pictures.values()))
+    wanted = {name: where for turn in turns for name, where in filter(None, turn)}
+    made = thumbnails(wanted.values(), subject.media)
+    named = {name: made[where] for name, where in wanted.items() if where in made}
+    return json.dumps(named).replace("<", "\\u003c")
+
+
 def _contents(columns: Columns, packed: Blocks) -> str:
     """Say what of the questions is in the page, and where the rest is."""
     count = len(columns)
@@ -343,7 +351,8 @@ def _categories(subject: Subject, sizes: Mapping[tuple[str, str], int]) -> str:
         return '<p class="muted">There are no scores by category.</p>'
     head = (
         '<thead><tr><th class="name">category</th><th class="bar"></th><th class="num">score</th>'
-        '<th class="num">95 % interval</th><th class="num">questions</th></tr></thead>'
+        '<th class="num">95 % interval</th><th class="num">chance</th>'
+        '<th class="num">questions</th></tr></thead>'
     )
     return (
         '<p class="muted">The categories with the lowest scores above chance. '

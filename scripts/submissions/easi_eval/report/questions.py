@@ -27,6 +27,7 @@ HEAD, TAIL = 100, 200  # characters of a long answer that are always shown
 SHORTER = ((HEAD, TAIL), (60, 100), (30, 40), (12, 12), (0, 0))
 FACT = 100  # characters of a category, of what was read, and of the right answer
 LONGEST = 40_000  # characters of an answer or of a question that is shown whole
+PICTURES = 120  # per benchmark that may become thumbnails
 CHUNK = 1 << 15  # bytes of details that are taken or left together
 CANDIDATES = 40 << 20  # bytes of details that are held; more never fit
 _SURROGATES = re.compile("[\ud800-\udfff]")
@@ -56,6 +57,8 @@ class Columns:
         seconds: Time of each answer; None if it is not known.
         workers: Who gave it; "" if that is not known.
         details: What does not always fit, by outcome and benchmark.
+        pictures: Images of the questions that come first: by benchmark, the name in the report and
+            the name in the backend's file.
     """
 
     spans: list[tuple[str, int]] = field(default_factory=list)
@@ -68,6 +71,7 @@ class Columns:
     seconds: list[float | None] = field(default_factory=list)
     workers: list[str] = field(default_factory=list)
     details: dict[tuple[str, str], list[Chunk]] = field(default_factory=dict)
+    pictures: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def add(
         self, key: str, rows: pd.DataFrame, told: Mapping[str, AnswerFacts], room: int = CANDIDATES
@@ -80,6 +84,8 @@ class Columns:
             told: What the journal tells, by item.
             room: Bytes of details to hold; those that come first where they are more.
         """
+        from ..scores.row_table import cluster_of  # loads pandas
+
         first = len(self.outcomes)
         columns = {name: rows[name].tolist() for name in rows.columns}
         self.spans.append((key, len(rows)))
@@ -98,12 +104,21 @@ class Columns:
         known = [told.get(item) for item in columns["item"]]
         self.seconds += [round(one.seconds, 2) if one else None for one in known]
         self.workers += [one.worker if one else "" for one in known]
-        media = (
-            own or scene for own, scene in zip(columns["media"], columns["cluster"], strict=True)
-        )
+        media = [
+            cluster_of(own or scene)
+            for own, scene in zip(columns["media"], columns["cluster"], strict=True)
+        ]
         asked = list(zip(columns["answer"], columns["question"], media, strict=True))
+        pictures = self.pictures.setdefault(key, {})
         for kind in OUTCOMES:
             places = [place for place, its in enumerate(outcomes) if its == kind]
+            for place in places[: PICTURES - len(pictures)]:
+                # The first of several images.
+                name, where = (
+                    text.partition("\n")[0] for text in (media[place], columns["media"][place])
+                )
+                if where:
+                    pictures[name] = where
             chunks = _chunks((first + place, *asked[place]) for place in places)
             kept = self.details.setdefault((kind, key), [])
             for chunk in chunks:

@@ -37,14 +37,15 @@ def scores_html(subject: Subject) -> str:
                 lines.append(_score_row(subject, half, title_of(key), lowest, "half"))
     average = subject.table.easi8_average
     if average is not None:
-        cells = (
+        cells: tuple[str, ...] = (
             "EASI-8 average",
             _bar(subject, AVERAGE, "", average, lowest, "EASI-8 average"),
             points(average),
             span(subject.interval(AVERAGE)),
             points(subject.chance(AVERAGE)),
+            *[""] * 6,
         )
-        made = row(cells, classes=("name", "bar", _NUMBER + " score", _NUMBER, _NUMBER))
+        made = row(cells, classes=("name", "bar", _NUMBER + " score", *[_NUMBER] * 8))
         lines.append(made.replace("<tr>", '<tr class="total">', 1))
     return "".join(lines)
 
@@ -87,9 +88,11 @@ def _bar(
 
 
 def axis_start(subject: Subject) -> float:
-    """Return where the axis of all bars begins: 0, or below the lowest negative headline."""
-    values = [row.reading.overall for row in (*subject.table.headlines, *subject.table.rows)]
-    return min([0.0, *(10.0 * (value // 10) for value in values if value is not None)])
+    """Return where the axis of all bars begins: 0, or below what is negative of a headline."""
+    rows = (*subject.table.headlines, *subject.table.rows)
+    lows = [interval[0] for row in rows if (interval := subject.interval(row.key))]
+    values = [*lows, *(value for row in rows if (value := row.reading.overall) is not None)]
+    return max(-50.0, min([0.0, *(10.0 * (value // 10) for value in values)]))
 
 
 def notes_html(subject: Subject) -> str:
@@ -223,9 +226,10 @@ def _category_row(
         _bar(subject, one.key, one.part, one.value, lowest, name),
         points(one.value),
         span(subject.interval(one.key, one.part)),
+        points(subject.chance(one.key, one.part)),
         f"{sizes[one.key, one.part]:,}" if (one.key, one.part) in sizes else "",
     )
-    return row(cells, classes=("name", "bar", _NUMBER + " score", _NUMBER, _NUMBER))
+    return row(cells, classes=("name", "bar", _NUMBER + " score", *[_NUMBER] * 3))
 
 
 # ---- answers -------------------------------------------------------------------------------------

@@ -4,28 +4,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from html import escape
 from pathlib import Path
-from typing import Protocol
 
 from ..backends.base import Reader
 from ..core.manifest import Manifest
 from ..core.run_folder import RunPaths
+from ..scores.interval import Interval
 from ..scores.score_table import ScoreTable
 
 AVERAGE = "easi8_average"
 # What browsers show in odd ways or not at all: control characters, half a character, and marks
 # that turn the direction of the text around them.
 _ODD = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-
-
-class Estimate(Protocol):
-    """How sure a score is: its 95 % interval and what guessing gives."""
-
-    low: float | None
-    high: float | None
-    chance: float | None
 
 
 @dataclass(frozen=True)
@@ -39,7 +32,7 @@ class Subject:
         output_dir: The folder that users know.
         reader: Reads its files.
         rehearsal: Whether it is a rehearsal on made-up data.
-        intervals: By benchmark (or AVERAGE) and sub-score; "" is the key for the headline.
+        media: Folders below which images may be (``thumbnails.media_roots``).
     """
 
     table: ScoreTable
@@ -48,19 +41,29 @@ class Subject:
     output_dir: Path
     reader: Reader
     rehearsal: bool = False
-    intervals: Mapping[str, Mapping[str, Estimate]] = field(default_factory=dict)
+    media: tuple[Path, ...] = ()
 
     def interval(self, key: str, part: str = "") -> tuple[float, float] | None:
         """Return the 95 % interval of a score, None if there is none."""
-        found = self.intervals.get(key, {}).get(part)
-        if found is None or found.low is None or found.high is None:
-            return None
-        return found.low, found.high
+        found = self._intervals.get((key, part))
+        return (found.low, found.high) if found else None
 
     def chance(self, key: str, part: str = "") -> float | None:
         """Return what guessing gives, None if that is not known."""
-        found = self.intervals.get(key, {}).get(part)
+        found = self._intervals.get((key, part))
         return found.chance if found else None
+
+    @cached_property
+    def _intervals(self) -> Mapping[tuple[str, str], Interval]:
+        average = self.table.average_interval
+        return {
+            **{
+                (row.key, part): interval
+                for row in (*self.table.rows, *self.table.headlines)
+                for part, interval in row.intervals.items()
+            },
+            **({(AVERAGE, ""): average} if average else {}),
+        }
 
 
 def html(text: object) -> str:

@@ -29,6 +29,7 @@ from ..engine.processes.gpus import Machine, probe_machine
 from ..engine.processes.interrupts import announced, interruptible, rearm
 from ..report.page import REPORT, write_report
 from ..report.subject import Subject
+from ..report.thumbnails import media_roots
 from ..scores.report import Trouble
 from ..scores.score_table import ScoreTable, State
 from ..submission.admission import check_admission
@@ -178,8 +179,11 @@ def report_and_show(
 ) -> None:
     """Write the report, which is no reason to fail, and print the summary."""
     paths, cfg = context.paths, context.cfg
+    media = media_roots(cfg.dataset_dir, context.hub.hf_home, context.hub.hub_cache)
     problem = write_report(
-        Subject(scores, record.manifest, paths, cfg.output_dir, context.backend, cfg.smoke)
+        Subject(
+            scores, record.manifest, paths, cfg.output_dir, context.backend, cfg.smoke, media=media
+        )
     )
     names = RESULT_FILES if problem else (*RESULT_FILES, REPORT)
     notes = [*files.notes(), *filter(None, [problem])]

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from ...benchmarks import VLMEVALKIT, Benchmark, RowRule
+from ...benchmarks import VLMEVALKIT, Benchmark, RowRule, TsvData
 from ...core.errors import EasiError
 from ...scores.outputs import Outputs
 from ...scores.row_table import cluster_of, frame
@@ -134,7 +134,7 @@ def read_vlmevalkit_rows(bench: Benchmark, out: Outputs, asked: bool = False) ->
                 "parsed": _parsed(rule, row, answer),
                 "coin_flip": _log(row).startswith(RANDOM_LETTER),
                 "rule": _rule(rule, row),
-                **(asked_of(row) if asked else {}),
+                **(asked_of(bench, row) if asked else {}),
             }
         )
     failed = failed_records(bench.key, ScorerNotes.of(path, out.folder).failed)
@@ -145,8 +145,12 @@ _LETTERS = "ABCDEFGHIJ"
 _MEDIA = ("image_path", "video_path", "video", "ref_images")
 
 
-def asked_of(row: Mapping[str, Any]) -> dict[str, str]:
-    """Return the question with its options, and the names of its media, from a workbook's row."""
+def asked_of(bench: Benchmark, row: Mapping[str, Any]) -> dict[str, str]:
+    """Return the question with its options, and the names of its media, from a workbook's row.
+
+    An image that was in the table has the name under which the package keeps it in the folder of
+    datasets.
+    """
     lettered = [f"{name}. {text}" for name in _LETTERS if (text := cell_text(row.get(name)))]
     listed = cell_text(row.get("options")) or cell_text(row.get("candidates"))
     options = lettered or _listed(listed)
@@ -154,6 +158,10 @@ def asked_of(row: Mapping[str, Any]) -> dict[str, str]:
         options = [f"{chr(65 + at)}. {text}" for at, text in enumerate(options)]
     question = cell_text(row.get("user_prompt")) or cell_text(row.get("question"))
     named = next((names for name in _MEDIA if (names := _listed(cell_text(row.get(name))))), [])
+    if not named:
+        source = bench.source(VLMEVALKIT)
+        assert isinstance(source.data, TsvData)
+        named = [f"images/{source.data.dataset}/{cell_text(row[source.rows.item])}"]
     return {"question": "\n".join([question, *options]), "media": "\n".join(named)}
 
 

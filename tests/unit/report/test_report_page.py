@@ -1,0 +1,127 @@
+"""``report.html`` of finished runs: what it says, when it is made, and that it costs no run."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from easi_eval.backends import make_backend
+from easi_eval.benchmarks import ALL_KEYS, CORE_KEYS, LMMS_EVAL, by_key, headline_keys
+from easi_eval.config import RunConfig
+from easi_eval.core.manifest import Manifest
+from easi_eval.data.needs import HubSettings
+from easi_eval.engine.journal import Answer, Journal
+from easi_eval.report.page import REPORT, write_report
+from easi_eval.report.subject import Subject
+from easi_eval.report.thumbnails import find, media_roots, thumbnails
+from easi_eval.scores.score_table import ScoreTable
+from finished import finish
+from reports import record, subject_of
+
+KEY = ALL_KEYS[0]
+
+
+def text_of(page: Path) -> str:
+    """The words of a page's body, without tags."""
+    body = page.read_text(encoding="utf-8").partition("<main>")[2].partition("<script")[0]
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", body))
+
+
+@pytest.fixture(scope="module", params=["vlmevalkit", "lmms-eval"])
+def subject(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Subject:
+    """A finished run of EASI-8 with genuine result files and a journal."""
+    folder = tmp_path_factory.mktemp(request.param)
+    out, model = folder / "out", folder / "Some Model"
+    model.mkdir()
+    (model / "config.json").write_text('{"model_type": "qwen2_5_vl"}', encoding="utf-8")
+    named = (
+        {"model": "qwen2_5_vl", "model_args": f"pretrained={model}"}
+        if request.param == LMMS_EVAL
+        else {"model": str(model)}
+    )
+    cfg = RunConfig(**named, backend=request.param, output_dir=out, device="cpu")
+    run = finish(cfg)
+    backend = make_backend(cfg.backend, HubSettings())
+    with Journal(run.paths.journal, "w0", 1) as journal:
+        journal.phase("answering")
+        for number, (key, score) in enumerate(run.scores.items()):
+            out_files = backend.outputs(by_key(key), run.paths.output(key))
+            for item in backend.rows(by_key(key), out_files)["item"]:
+                journal.answer(
+                    Answer(key, item, 0, "A", 0.5, 3, "stop", worker="w0", at=1e9 + number)
+                )
+            assert score.n
+    manifest = Manifest.load(run.paths.manifest)
+    assert manifest is not None
+    table = ScoreTable(tuple(run.scores.values()), "Some/Model", cfg.backend, manifest.identity)
+    return Subject(table, manifest, run.paths, out, backend)
+
+
+def test_a_finished_run(subject: Subject) -> None:
+    assert write_report(subject) == ""
+    page = subject.output_dir / REPORT
+    assert page.read_bytes() == (subject.paths.root / REPORT).read_bytes()
+    said = text_of(page)
+    average = subject.table.easi8_average
+    assert average is not None and f"{average:.2f}" in said
+    for row in subject.table.headlines:
+        assert f"{row.reading.overall:.2f}" in said
+    for expected in ("Can these scores be trusted?", "Where the model is weakest", "Some/Model"):
+        assert expected in said
+    assert subject.manifest.commands[0] in said.replace("&#x27;", "'").replace("&quot;", '"')
+    assert "w0" in said and "Where the time went" not in said  # these scores have no times
+
+
+def test_it_is_kept_until_an_input_changes(subject: Subject) -> None:
+    assert write_report(subject) == ""
+    page = subject.paths.root / REPORT
+    made = page.stat().st_mtime_ns
+    (subject.output_dir / REPORT).unlink()
+    assert write_report(subject) == "" and page.stat().st_mtime_ns == made
+    assert (subject.output_dir / REPORT).read_bytes() == page.read_bytes()
+    changed = dataclasses.replace(subject, rehearsal=True)
+    assert write_report(changed) == "" and page.stat().st_mtime_ns != made
+    assert "Rehearsal" in text_of(page)
+    page.write_bytes(page.read_bytes()[:-20])  # cut off
+    assert write_report(changed) == "" and page.read_bytes().endswith(b"</html>\n")
+
+
+def test_what_cannot_be_written_is_said_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / REPORT).mkdir()
+    said = write_report(subject_of(tmp_path, {KEY: [record(KEY, 0)]}))
+    assert said.startswith(f"{REPORT} could not be written: ") and "\n" not in said
+
+
+def test_published_rows_stand_beside_comparable_benchmarks_alone(tmp_path: Path) -> None:
+    first, second = [key for key in headline_keys(CORE_KEYS) if key in CORE_KEYS][:2]
+    subject = subject_of(tmp_path, {key: [record(key, 0)] for key in (first, second)})
+    assert write_report(subject) == "" and "Published" not in text_of(tmp_path / REPORT)
+    rows = tuple(
+        dataclasses.replace(row, comparable="yes" if row.key == first else "note")
+        for row in subject.table.rows
+    )
+    table = dataclasses.replace(subject.table, rows=rows)
+    assert write_report(dataclasses.replace(subject, table=table)) == ""
+    page = (tmp_path / REPORT).read_text(encoding="utf-8")
+    published = page.partition("Published scores")[2].partition("</details>")[0]
+    assert "Qwen3-VL-8B-Instruct" in published and by_key(first).title in published
+    assert by_key(second).title not in published
+
+
+def test_thumbnails_come_from_known_folders_alone(tmp_path: Path) -> None:
+    data, outside = tmp_path / "datasets", tmp_path / "elsewhere.png"
+    frames = data / "images" / "VSI-Bench" / "scene.mp4"
+    frames.mkdir(parents=True)
+    for path in (frames / "frame-1.jpg", data / "images" / "7_1.png", outside):
+        Image.new("RGB", (900, 600), "red").save(path)
+    (data / "broken.png").write_bytes(b"no picture")
+    roots = media_roots(data, tmp_path / "hf", tmp_path / "hub")
+    assert find("scene.mp4", roots) == frames / "frame-1.jpg"
+    assert find("images/7", roots) == data / "images" / "7_1.png"
+    for name in (str(outside), "../elsewhere.png", "images/../../elsewhere.png", "a\0b", "gone"):
+        assert find(name, roots) is None, name
+    assert set(thumbnails(["scene.mp4", "broken.png", "gone"], roots)) == {"scene.mp4"}
