@@ -17,6 +17,7 @@ import pytest
 
 from easi_eval.backends.shared import launch_env
 from easi_eval.engine.dispatch_server import DispatchServer
+from easi_eval.engine.journal_state import JournalState
 from easi_eval.engine.processes import guard, keeper, launchers, supervisor, worker_ends
 from easi_eval.engine.processes.jobs import Job
 from easi_eval.engine.work import Assignment, Work
@@ -60,6 +61,27 @@ def answer(items):
 
 work_loop(Path(sys.argv[1]), Work.load(Path(sys.argv[1])), {"a": [Item("a", "0"), Item("a", "1")]}, answer)
 """  # noqa: E501 -- lines of a program in a string
+
+
+# Answers a question a second, and says beforehand which one.
+ANSWERING_WORKER = """
+import os, sys, time
+from pathlib import Path
+from easi_eval.engine.generation import Generation
+from easi_eval.engine.work import Item, Work
+from easi_eval.engine.worker import work_loop
+
+root, worker = Path(sys.argv[1]), os.environ["EASI_WORKER"]
+(root / worker).write_text(f"{os.getpid()} {os.getppid()}")
+
+def answer(items):
+    for item in items:
+        (root / f"{worker}.{item.id}.asked").touch()
+    time.sleep(len(items))
+    return [Generation(worker) for _ in items]
+
+work_loop(root, Work.load(root), {"a": [Item("a", str(number)) for number in range(500)]}, answer)
+"""
 
 
 @pytest.fixture
@@ -275,6 +297,22 @@ def test_a_worker_given_up_leaves_the_others_working(root: Path) -> None:
         (root / "finish").touch()
         wait_until(lambda: handle.poll() is not None)
     assert handle.outcome().exit_code == 0 and "w1 finished" in log.read_text()
+
+
+def test_when_a_keeper_dies_the_other_workers_hand_in_what_they_answer(root: Path) -> None:
+    """The launcher then ends all ranks. No question of theirs has to be answered again."""
+    work = Work((Assignment("a", "A"),))
+    work.save(root)
+    command = launchers.torchrun(2, launchers.free_port(), _rank(root, ANSWERING_WORKER, str(root)))
+    job = Job("answer", command)
+    with DispatchServer(root, work), supervisor.start(job, root / "run.log", grace=40) as handle:
+        wait_until(lambda: [*root.glob("w0.*.asked")] and [*root.glob("w1.*.asked")], 60)
+        os.kill(guard.process_table()[_pids(root / "w0")[1]], signal.SIGKILL)
+        wait_until(lambda: handle.poll() is not None, 60)
+    state = JournalState.of(root, work)
+    state.poll()
+    answered = {item for (_, item), answer in state.answers.items() if answer.text == "w1"}
+    assert answered == {path.name.split(".")[1] for path in root.glob("w1.*.asked")}
 
 
 MAIN = """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import faulthandler
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -44,9 +45,9 @@ def work_loop(
 ) -> None:
     """Answer questions until every one of ``items`` has an outcome in the journals of ``run_root``.
 
-    On SIGUSR1 the process writes the stacks of its threads to stderr. Exceptions that concern the
-    whole worker are raised: a damaged journal, a full disk, a lost dispatcher, a broken device. The
-    worker can be restarted after each of them.
+    On SIGUSR1 the process writes the stacks of its threads to stderr; on SIGUSR2 it ends as soon as
+    it holds no question. Exceptions that concern the whole worker are raised: a damaged journal, a
+    full disk, a lost dispatcher, a broken device. The worker can be restarted after each of them.
 
     Args:
         run_root: Folder of the run.
@@ -72,6 +73,8 @@ def work_loop(
         threads = at_once if callable(at_once) else lambda: at_once
         dispatcher.tell(served, chunk, threads())
         worker = _Worker(run_root, work, served, dispatcher, answer, prepare)
+        with contextlib.suppress(ValueError):  # only the main thread of a process handles signals
+            signal.signal(signal.SIGUSR2, worker.hand_in)
         worker.run() if at_once == 1 else worker.run_several(threads, waiting)
         dispatcher.phase("done")
 
@@ -102,6 +105,8 @@ class _Worker:
         self._dispatcher, self._prepare = dispatcher, prepare
         self._asker = Asker(run_root, work, dispatcher, answer)
         self._said = float("-inf")  # when this worker last said that it waits
+        self._held = 0  # leases in hand
+        self._ending = False
 
     def run(self) -> None:
         """Serve leases one after the other until no question is open."""
@@ -123,7 +128,7 @@ class _Worker:
                 self._say(waiting())
                 lease = (
                     self._dispatcher.ask(ahead=self._prepare is not None, wait=not calls)
-                    if len(calls) < threads()
+                    if len(calls) < threads() and not self._ending
                     else None
                 )
                 while lease and any(
@@ -178,8 +183,15 @@ class _Worker:
         seconds = time.monotonic() - call.began
         self._end(call.lease, self._asker.take(call.asked, future.result(), call.lease, seconds))
 
+    def hand_in(self, *_: object) -> None:
+        """Take no more leases, and end the process when those in hand are over."""
+        self._ending = True
+        if not self._held:
+            sys.exit()
+
     def _begin(self, lease: Lease) -> tuple[Item, ...]:
         """The questions of a lease; those that probably follow are prepared from now on."""
+        self._held += 1
         asked = items_at(self._items, lease.places)
         if self._prepare is not None:
             self._prepare(asked, items_at(self._items, lease.upcoming))
@@ -194,6 +206,9 @@ class _Worker:
                 for item, error, reason in raised
             ],
         )
+        self._held -= 1
+        if self._ending:
+            self.hand_in()
 
 
 def items_at(items: Sequence[Item], places: Iterable[int]) -> tuple[Item, ...]:

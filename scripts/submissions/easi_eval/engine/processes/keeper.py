@@ -33,6 +33,7 @@ LONGEST_LINE = 500  # characters of an output line that are shown
 LAST_LINES = 40  # last lines of an attempt's output that are searched for the error
 HOPELESS = 10  # starts of one worker in total, whatever their duration
 SHOW_FOR = 3.0  # seconds for a hung worker to write the stacks of its threads
+HAND_IN = 5.0  # seconds for a worker to finish the questions in hand when its launcher ends it
 
 
 class Watcher(Protocol):
@@ -200,10 +201,18 @@ class _Hangs:
 def _watch(job: Job, launcher: int, grace: float, hangs: _Hangs) -> Outcome | None:
     """Run one attempt; None if the launcher ended, which ends the worker too."""
     with supervisor.start(job, 1, grace=grace, orphan_grace=2.0) as handle:
-        while handle.wait(0.2) is None:
-            if os.getppid() != launcher:
-                return None
-            hangs.tick(handle.pid)
+        try:
+            while handle.wait(0.2) is None:
+                if os.getppid() != launcher:
+                    return None
+                hangs.tick(handle.pid)
+        except KeyboardInterrupt:
+            # Another rank died, so the launcher ends all. If the program stops, its guard has sent
+            # SIGTERM to the worker too, and nothing is waited for.
+            for worker in guard.descendants(handle.pid)[:1]:
+                guard.send(worker, signal.SIGUSR2)
+            handle.wait(HAND_IN)
+            raise
     return handle.outcome()
 
 
