@@ -10,7 +10,8 @@ import pytest
 
 from browser import Page, browser
 from easi_eval.benchmarks import ALL_KEYS
-from easi_eval.report.page import LIMIT, REPORT, write_report
+from easi_eval.report.page import REPORT, write_report
+from easi_eval.report.shell import LIMIT
 from reports import record, subject_of
 
 HOSTILE = (

@@ -120,7 +120,7 @@ function show(row) {
   if (data.seconds[row] != null)
     fact("time", `${data.seconds[row]} s${data.worker.texts[data.worker.at[row]] ? ` by ${data.worker.texts[data.worker.at[row]]}` : ""}`);
   parts.push(facts);
-  add("Question", question ? make("pre", plain(question)) : make("p", `not in this page; see ${span[3]}`, "hint"));
+  if (question || span[3]) add("Question", question ? make("pre", plain(question)) : make("p", `not in this page; see ${span[3]}`, "hint"));
   const names = (media ?? "").split("\n").filter(Boolean);
   if (names.length) {
     const seen = names.map(name => pictures[name]).filter(Boolean).map(code => {
@@ -176,6 +176,7 @@ async function start() {
   if (!$("list")) return;
   if (!window.DecompressionStream) throw new Error("it needs a browser of 2023 or later");
   data = JSON.parse(await block("columns"));
+  Object.assign(NAMES, data.names);
   details = new Map((await block("details")).split("\n").filter(Boolean).map(line => JSON.parse(line)).map(one => [one[0], one]));
   pictures = JSON.parse($("pictures").textContent || "{}");
   starts = [0];

@@ -5,15 +5,12 @@ It is written beside the result files and kept until one of its inputs changes.
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import zip_longest
 from pathlib import Path
-from string import Template
 
 from .. import __version__
 from ..backends.evidence import Evidence
@@ -24,15 +21,14 @@ from ..core.redact import Redactor
 from ..scores.outputs import JUDGED
 from ..scores.score_table import BenchmarkScore, title_of
 from . import sections
-from .questions import CANDIDATES, AnswerFacts, Blocks, Columns, pack
+from .questions import CANDIDATES, AnswerFacts, Blocks, Columns
+from .shell import Shell, assemble, template
 from .subject import AVERAGE, Subject, html, points, readable, span
 from .thumbnails import thumbnails
 from .trust import checks, checks_html
 
 REPORT = "report.html"
 SCHEMA = 1
-LIMIT = 5_000_000  # bytes of the file
-_HERE = Path(__file__).parent
 
 
 @dataclass
@@ -112,43 +108,37 @@ def make(subject: Subject, inputs: str) -> bytes:
     said = told(subject.paths, subject.manifest)
     gathered = _gather(subject, said)
     keys = [key for key, _ in gathered.columns.spans]
-    style, script = ((_HERE / f"page.{kind}").read_text(encoding="utf-8") for kind in ("css", "js"))
+    notes = sections.notes_html(subject)
     values = {
-        "inputs": inputs,
-        "style": style,
-        "script": script,
-        "style_hash": _sha256(style),
-        "script_hash": _sha256(script),
         **_head(subject),
         "scores": sections.scores_html(subject),
         "axis": _axis(subject),
-        "notes": f'<ul class="notes">{notes}</ul>'
-        if (notes := sections.notes_html(subject))
-        else "",
+        "notes": f'<ul class="notes">{notes}</ul>' if notes else "",
         "published": _published(subject),
         "categories": _categories(subject, _sizes(subject, gathered.types)),
         "answers": _answers(subject, gathered, said, keys),
         "made": _made(subject),
-        "pictures": _pictures(subject, gathered.columns),
     }
-    page = Template((_HERE / "page.html").read_text(encoding="utf-8"))
-    empty = dict.fromkeys(("columns", "details", "contents"), "")
-    fixed = len(_clean(page.substitute(values, **empty))) + 1000
-    packed = pack(gathered.columns, 3 * (LIMIT - fixed) // 4, _extra(subject, gathered))
-    blocks = {
-        "columns": base64.b64encode(packed.columns).decode(),
-        "details": base64.b64encode(packed.details).decode(),
-        "contents": _contents(gathered.columns, packed),
+    parts = {
+        "summary": "Summary",
+        "scores": "Scores",
+        "categories": "Weak spots",
+        "answers": "Answers",
+        "made": "How it was made",
     }
-    return _clean(page.substitute(values, **blocks))
-
-
-def _clean(page: str) -> bytes:
-    return page.encode("utf-8", "replace")
-
-
-def _sha256(text: str) -> str:
-    return base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode()
+    return assemble(
+        Shell(
+            html(subject.table.model),
+            parts,
+            template("run").substitute(values),
+            "Questions",
+            lambda packed: _contents(gathered.columns, packed),
+            inputs,
+            _pictures(subject, gathered.columns),
+        ),
+        gathered.columns,
+        _extra(subject, gathered),
+    )
 
 
 # ---- questions -----------------------------------------------------------------------------------
