@@ -15,8 +15,6 @@ from ..core.redact import Redactor
 from ..core.run_folder import RunPaths
 from .giving_up import like
 
-# Folder in that of the run, with one file per distinct error of its last launch: the traceback.
-
 
 class ErrorPrinter:
     """Prints errors to stderr: a traceback for the first of its kind, else the message.

@@ -6,7 +6,6 @@ It only looks and changes nothing. Exit status 1 if a run could not start.
 from __future__ import annotations
 
 import importlib
-import importlib.metadata
 import os
 import platform
 import sys
@@ -15,7 +14,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from ..core.errors import EasiError, worded
-from ..core.libraries import installed, normal, other_than_pinned, pinned
+from ..core.libraries import installed, other_than_pinned, pinned
 from ..core.places import REPOSITORY
 from ..core.profiles import NEWER, own_packages
 from ..engine.processes.gpus import Machine, TorchBuild, probe_machine, read_torch_build
@@ -73,15 +72,6 @@ class TorchView:
     usable: int = 0
     names: tuple[str, ...] = ()
     trouble: str = ""
-
-
-def installed_versions() -> dict[str, str]:
-    """Return the version of every installed distribution, by normalised name."""
-    return {
-        normal(found.metadata["Name"]): found.version
-        for found in importlib.metadata.distributions()
-        if found.metadata["Name"]
-    }
 
 
 def judge_packages(pins: Mapping[str, str], versions: Mapping[str, str]) -> list[Finding]:
@@ -220,7 +210,7 @@ def ask_torch() -> TorchView:
 def examine() -> list[Finding]:
     """Examine this environment and return all findings."""
     findings = [Finding(Level.FINE, f"Python {platform.python_version()} in {sys.prefix}")]
-    findings += judge_packages(pinned(REPOSITORY, "base.lock"), installed_versions())
+    findings += judge_packages(pinned(REPOSITORY, "base.lock"), installed(tuple(sys.path)))
     newer = installed(own_packages(NEWER))
     findings.append(judge_newer(pinned(REPOSITORY, f"profile{NEWER}.lock"), newer))
     findings += judge_imports(IMPORTED)
