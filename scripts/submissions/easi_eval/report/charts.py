@@ -102,16 +102,6 @@ def _joined(
     return joined
 
 
-def shares(values: Sequence[float], title: str) -> str:
-    """Return one bar divided into shares, coloured by place."""
-    total, left, shapes = sum(values) or 1.0, 0.0, []
-    for number, value in enumerate(values):
-        width = WIDTH * value / total
-        shapes.append(_rect(f"c{number % HUES}", left, width, 0, LANE))
-        left += width
-    return _svg(shapes, LANE, title, "lane")
-
-
 def lengths(values: Sequence[int], longest: int, title: str) -> str:
     """Return how long answers are: 5 to 95 % as a line, the middle half as a box, the median.
 

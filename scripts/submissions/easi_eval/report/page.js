@@ -21,7 +21,7 @@ async function block(id) {
   return new Response(stream).text();
 }
 
-let data, details, texts, pictures, found = [], chosen = -1, outcome = "", starts = [];
+let data, answers, details, texts, pictures, found = [], chosen = -1, outcome = "", starts = [];
 const bench = row => {
   let at = 0;
   while (starts[at + 1] <= row) at++;
@@ -29,10 +29,9 @@ const bench = row => {
 };
 
 function answer(row) {
-  const told = data.answer[row], rest = details.get(row)?.[2];
-  if (typeof told === "string") return { text: told };
-  const [head, tail, length] = told;
-  return rest ? { text: head + rest + tail } : { text: head, tail, length };
+  const told = answers[row], whole = details.get(row)?.[2];
+  if (whole || typeof told === "string") return { text: whole || told };
+  return { text: told[0], tail: told[1], length: told[2] };
 }
 
 // One lower-case text per question, made at the first search.
@@ -175,8 +174,9 @@ async function start() {
       .then(() => (button.textContent = "Copied")));
   if (!$("list")) return;
   if (!window.DecompressionStream) throw new Error("it needs a browser of 2023 or later");
-  data = JSON.parse(await block("columns"));
+  data = JSON.parse(await block("facts"));
   Object.assign(NAMES, data.names);
+  answers = JSON.parse(await block("texts"));
   details = new Map((await block("details")).split("\n").filter(Boolean).map(line => JSON.parse(line)).map(one => [one[0], one]));
   pictures = JSON.parse($("pictures").textContent || "{}");
   starts = [0];

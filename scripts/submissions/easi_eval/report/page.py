@@ -259,8 +259,8 @@ def _contents(columns: Columns, packed: Blocks) -> str:
     if packed.shortened:
         head, tail = packed.shown
         lacking.append(
-            f"{packed.shortened:,} answers are shortened to their first {head} and last {tail} "
-            "characters"
+            f"{packed.shortened:,} answers are shortened (right ones to their first {head} and "
+            f"last {tail} characters)"
         )
     if packed.unasked:
         lacking.append(f"{packed.unasked:,} are without the text of the question")

@@ -1,9 +1,9 @@
 """The data of the report's question browser: every question of a run in a given number of bytes.
 
-Two deflated blocks. The first has a column per fact of all questions, and the beginning and end of
-each answer. The second has what else fits (the rest of long answers, what was asked) for one
-question after another: failed ones first, then answers that could not be read, wrong ones, and the
-others.
+Three deflated blocks. The first has a column per fact of all questions, the second the beginning
+and end of each answer. The third has what else fits (whole long answers, what was asked) for one
+question after another: failed ones first, then answers that could not be parsed, wrong ones, and
+the others.
 """
 
 from __future__ import annotations
@@ -22,9 +22,18 @@ if TYPE_CHECKING:
     import pandas as pd
 
 FAILED, UNPARSED, WRONG, PARTLY, RIGHT = OUTCOMES = "fuwpr"
-HEAD, TAIL = 100, 200  # characters of a long answer that are always shown
-# With fewer characters where even these do not fit.
-SHORTER = ((HEAD, TAIL), (60, 100), (30, 40), (12, 12), (0, 0))
+HEAD, TAIL = WHOLE = 100, 200  # characters of a long answer that are shown
+# With fewer characters where even these do not fit: of answers that are not right, and of others.
+LEVELS = (
+    (WHOLE, WHOLE),
+    (WHOLE, (60, 100)),
+    (WHOLE, (12, 28)),
+    ((60, 100), (12, 28)),
+    ((30, 40), (12, 12)),
+    ((0, 0), (0, 0)),
+)
+SHARE = 0.9  # of the room that facts and beginnings of answers take at most, if they can
+SAMPLE = 16  # one answer in so many tells how well all can be deflated
 FACT = 100  # characters of a category, of what was read, and of the right answer
 LONGEST = 40_000  # characters of an answer or of a question that is shown whole
 PICTURES = 120  # per benchmark that may become thumbnails
@@ -133,7 +142,7 @@ class Columns:
 
 @dataclass(frozen=True)
 class Chunk:
-    """JSON lines of some questions, ``[row, question, rest of the answer, media]`` each."""
+    """JSON lines of some questions, ``[row, question, whole long answer, media]`` each."""
 
     lines: bytes
     answers: int
@@ -142,17 +151,19 @@ class Chunk:
 
 @dataclass(frozen=True)
 class Blocks:
-    """The two blocks, deflated, and what they lack.
+    """The three blocks, deflated, and what they lack.
 
     Attributes:
-        columns: The first block.
-        details: The second block.
+        columns: The facts.
+        answers: Beginnings and ends of answers.
+        details: What else fits.
         shortened: Number of answers of which only a part is there.
         unasked: Number of questions without what was asked.
-        shown: Characters of the beginning and the end of a shortened answer.
+        shown: Characters of the beginning and the end of a shortened answer, at least.
     """
 
     columns: bytes
+    answers: bytes
     details: bytes
     shortened: int
     unasked: int
@@ -180,27 +191,48 @@ def pack(columns: Columns, room: int, extra: Mapping[str, object]) -> Blocks:
 
     ``extra`` goes into the first block.
     """
-    for shown in SHORTER:
-        short = shown != SHORTER[0]
-        answers = (
-            [_shorter(answer, *shown) for answer in columns.answers] if short else columns.answers
-        )
-        first = zlib.compress(_json({**_table(columns, answers), **extra}), 6)
-        if len(first) <= room:
+    facts = zlib.compress(_json({**_table(columns), **extra}), 6)
+    levels = LEVELS[_level(columns, int(SHARE * room) - len(facts)) :]
+    for level in levels:
+        answers = _excerpts(columns, level)
+        begun = zlib.compress(_json(answers), 6)
+        left = room - len(facts) - len(begun)
+        if left >= 0:
             break
-    # The rest of an answer in the second block begins where the longest beginning ends.
-    details, answered, asked = _fill(() if short else _in_turn(columns), room - len(first))
+    details, whole, asked = _fill(_in_turn(columns), left)
     cut = sum(not isinstance(answer, str) for answer in answers)
-    return Blocks(first, details, cut - answered, len(columns) - asked, shown)
+    return Blocks(facts, begun, details, cut - whole, len(columns) - asked, level[1])
 
 
-def _shorter(answer: str | tuple[str, str, int], head: int, tail: int) -> Any:
+def _level(columns: Columns, room: int) -> int:
+    """Return the first of LEVELS at which all answers fit, judging by some of them."""
+    for number, level in enumerate(LEVELS[:-1]):
+        sample = _json(_excerpts(columns, level, SAMPLE))
+        if SAMPLE * len(zlib.compress(sample, 6)) <= room:
+            return number
+    return len(LEVELS) - 1
+
+
+def _excerpts(
+    columns: Columns, level: tuple[tuple[int, int], tuple[int, int]], every: int = 1
+) -> list[str | tuple[str, str, int]]:
+    """Return the answers as short as a level of LEVELS has them, or only one in ``every``."""
+    answers = columns.answers[::every]
+    if level == LEVELS[0]:
+        return answers
+    sizes = (level[kind == RIGHT] for kind in columns.outcomes[::every])
+    return [_shorter(one, *size) for one, size in zip(answers, sizes, strict=True)]
+
+
+def _shorter(
+    answer: str | tuple[str, str, int], head: int, tail: int
+) -> str | tuple[str, str, int]:
     if isinstance(answer, str):
         return excerpt(answer, head, tail)
     return answer[0][:head], answer[1][len(answer[1]) - tail :], answer[2]
 
 
-def _table(columns: Columns, answers: Sequence[object]) -> dict[str, object]:
+def _table(columns: Columns) -> dict[str, object]:
     named = {name: _indexed(columns.facts[name]) for name in ("category", "read", "truth")}
     return {
         "item": columns.facts["item"],
@@ -208,7 +240,6 @@ def _table(columns: Columns, answers: Sequence[object]) -> dict[str, object]:
         "score": columns.scores,
         "seconds": columns.seconds,
         "worker": _indexed(columns.workers),
-        "answer": answers,
         **named,
     }
 
@@ -230,12 +261,12 @@ def _chunks(questions: Iterable[tuple[int, str, str, str]]) -> Iterator[Chunk]:
     counts: Counter[str] = Counter()
     size = 0
     for row, answer, question, media in questions:
-        rest = answer[HEAD : len(answer) - TAIL] if len(answer) > HEAD + TAIL else ""
-        rest, asked = ("" if len(text) > LONGEST else text for text in (rest, question))
-        if not (rest or asked or media):
+        whole = answer if HEAD + TAIL < len(answer) <= LONGEST else ""
+        asked = question if len(question) <= LONGEST else ""
+        if not (whole or asked or media):
             continue
-        lines.append(_json([row, asked, rest, media[:500]]))
-        counts.update(answers=bool(rest), questions=bool(asked))
+        lines.append(_json([row, asked, whole, media[:500]]))
+        counts.update(answers=bool(whole), questions=bool(asked))
         size += len(lines[-1])
         if size >= CHUNK:
             yield Chunk(b"\n".join(lines) + b"\n", counts["answers"], counts["questions"])

@@ -65,14 +65,12 @@ def assemble(shell: Shell, columns: Columns, extra: Mapping[str, object]) -> byt
         "script_hash": _sha256(script),
     }
     page = template("page")
-    fixed = len(page.substitute(values, columns="", details="", contents="").encode()) + _SPARE
+    empty = dict.fromkeys(("facts", "texts", "details", "contents"), "")
+    fixed = len(page.substitute(values, **empty).encode()) + _SPARE
     packed = pack(columns, 3 * (LIMIT - fixed) // 4, extra)
-    blocks = {
-        "columns": base64.b64encode(packed.columns).decode(),
-        "details": base64.b64encode(packed.details).decode(),
-        "contents": shell.contents(packed),
-    }
-    return page.substitute(values, **blocks).encode()
+    blocks = {"facts": packed.columns, "texts": packed.answers, "details": packed.details}
+    coded = {name: base64.b64encode(data).decode() for name, data in blocks.items()}
+    return page.substitute(values, **coded, contents=shell.contents(packed)).encode()
 
 
 def _sha256(text: str) -> str:
