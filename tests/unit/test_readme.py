@@ -267,10 +267,7 @@ def test_the_benchmarks_are_those_of_the_registry() -> None:
 
 def test_the_columns_and_states_are_those_of_the_score_table() -> None:
     rows = one_table(section("Columns of the score table", RESULTS), "column")
-    assert tuple(name for row in rows for name in quoted(row[0])) == (
-        *table.COLUMNS,
-        *table.EXTRA_COLUMNS,
-    )
+    assert tuple(name for row in rows for name in quoted(row[0])) == (*table.ALL_COLUMNS,)
     states = one_table(section("Columns of the score table", RESULTS), "state")
     assert [quoted(row[0])[0] for row in states] == [str(state) for state in State]
 

@@ -10,6 +10,7 @@ import pytest
 
 from easi_eval.benchmarks import ALL_KEYS, CORE_KEYS, GROUPS, VLMEVALKIT, by_key
 from easi_eval.core.log_lines import telling_line
+from easi_eval.scores.interval import Interval
 from easi_eval.scores.report import Trouble, command_lines, effort, summary, table_lines
 from easi_eval.scores.score_table import BenchmarkScore, Pool, Reading, ScoreTable, State, missing
 
@@ -85,6 +86,28 @@ def test_columns_without_a_count_are_left_out() -> None:
     head = table_lines(table(line("blink")), 80)[0].split()
     assert head == ["benchmark", "score", "n", "unparsed", "state"]
     assert "flips" in table_lines(table(line("blink", flips=2)), 80)[0]
+
+
+@pytest.mark.parametrize(
+    ("width", "shown"),
+    [(80, ["±9.0", "comp"]), (140, ["41.0", "to", "55.5", "flips", "1h05m", "comp"])],
+)
+def test_intervals_fit_and_titles_are_not_cut_for_them(width: int, shown: list[str]) -> None:
+    sure = Interval(50.0, 3.0, 41.0, 55.5, 5130, 288, "wilson", 25.0)
+    rows = [
+        replace(
+            line(key, failed=1, flips=12, seconds=3900.0),
+            intervals={"": sure},
+            truncated=5,
+            comparable="note",
+        )
+        for key in ALL_KEYS
+    ]
+    lines = table_lines(table(*rows), width)
+    assert max(map(len, lines)) <= width
+    assert "MMSI-Video-Bench " in "\n".join(lines)
+    assert set(shown) <= set(" ".join(lines).split())
+    assert ("flips" in lines[0]) == (width == 140), "the files have it"
 
 
 def test_the_time_is_shown_where_it_is_known() -> None:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from dataclasses import replace
 
 from easi_eval.benchmarks import VLMEVALKIT, by_key
+from easi_eval.scores.interval import Interval
+from easi_eval.scores.report import summary
 from easi_eval.scores.score_table import BenchmarkScore, Pool, Reading, ScoreTable, State
 from easi_eval.scores.table import AVERAGE, COLUMNS, csv_text, markdown_text
 
@@ -53,6 +56,9 @@ def test_columns_and_digits() -> None:
         "benchmark": "blink",
         "part": "",
         "score": "",
+        "error": "",
+        "low": "",
+        "high": "",
         "n": "10",
         "unparsed": "1",
         "failed": "2",
@@ -66,6 +72,13 @@ def test_columns_and_digits() -> None:
         "total": "12",
         "points": "",
         "weight": "",
+        "clusters": "",
+        "chance": "",
+        "model": "org/m|x",
+        "backend": "vlmevalkit",
+        "identity": "id",
+        "versions": "",
+        "date": "",
     }
     assert float(lines[0]["score"]) == 100 / 3
     assert [one["part"] for one in lines[1:-1]] == [
@@ -94,9 +107,8 @@ def test_a_headline_by_another_method_has_a_line_of_its_own() -> None:
         ("[stock]", "20.5", "stock"),
     ]
     assert lines[0]["comparable"] == "note"
-    assert "|  | [stock] | 20.50 |" in markdown_text(
-        made
-    ) and "- SPAR-Bench: spar-partial: why" in markdown_text(made)
+    text = markdown_text(made)
+    assert "| all, by stock | 20.50 |" in text and "- SPAR-Bench: spar-partial: why" in text
 
 
 def test_site_is_one_benchmark_with_two_parts() -> None:
@@ -110,10 +122,69 @@ def test_site_is_one_benchmark_with_two_parts() -> None:
     assert len(lines) == 3 * (1 + 6)
 
 
-def test_markdown_has_one_cell_per_column() -> None:
+def test_markdown_is_grouped_by_benchmark_and_has_readable_names() -> None:
     text = markdown_text(table("blink", "site_image", "site_video"))
-    lines = [one for one in text.splitlines() if one.startswith("|")]
-    assert all(one.replace("\\|", "").count("|") == len(COLUMNS) + 1 for one in lines)
-    assert "| BLINK |  | 33.33 | 10 | 1 | 2 |  | 0 | 2 min |  |  | complete |  |" in lines
-    assert text.startswith("# EASI scores: org/m\\|x\n")
-    assert "| EASI-8 average |  |  |" in text
+    tables = re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE)
+    for each in tables:
+        assert len({one.replace("\\|", "").count("|") for one in each.splitlines()}) == 1
+    assert len(tables) == 1 + 1 + 3, "headlines, BLINK, SITE and its halves"
+    assert "| BLINK | 33.33 |  | 10 of 12 |  | 1 | 2 |  | 0 | 2 min |  |  | complete |" in text
+    assert text.startswith("# EASI scores: org/m\\|x\n") and "rehearsal" not in text
+    assert "| EASI-8 average |  |  |" in text and "- EASI-8 average: needs VSI-Bench, " in text
+    assert "\n## BLINK\n" in text and "| Multi-view reasoning | 16.67 |" in text
+    assert "- Art style: no question \\| of this kind, really" in text
+
+
+def test_what_a_task_does_not_define_is_one_line() -> None:
+    parts: dict[str, float | None] = dict.fromkeys((f"circ_eval_{one}" for one in "abcd"), None)
+    why = dict.fromkeys(parts, "the data has no variants")
+    row = replace(line("3dsrbench"), reading=Reading(50.0, {**parts, "height": 50.0}, why))
+    text = markdown_text(ScoreTable((row,), "org/m", VLMEVALKIT))
+    assert "\n- 4 categories: the data has no variants\n" in text and text.count("variants") == 1
+
+
+def test_the_head_says_what_the_scores_were_made_with_and_whether_they_mean_anything() -> None:
+    made = ScoreTable(
+        (line("blink"),),
+        "org/m",
+        VLMEVALKIT,
+        "0123456789",
+        {"ms-vlmeval": "0.0.20", "torch": "2.9.1"},
+        "2026-11-30T08:21:24Z",
+        rehearsal=True,
+    )
+    head = markdown_text(made).split("## ")[0]
+    assert "**A rehearsal:** its questions and its model are made up." in head
+    assert (
+        "Backend: vlmevalkit; started 2026-11-30T08:21:24Z; identity 01234567; "
+        "ms-vlmeval 0.0.20, torch 2.9.1." in head
+    )
+    for one in parsed(csv_text(made)):
+        assert one["versions"] == "ms-vlmeval 0.0.20; torch 2.9.1"
+        assert (one["model"], one["date"]) == ("org/m", "2026-11-30T08:21:24Z")
+
+
+def test_intervals_stand_beside_their_scores_in_both_files() -> None:
+    sure = Interval(100 / 3, 4.0, 26.0, 41.25, 10, 7, "wilson", 30.0)
+    part = next(name for name, value in line("blink").reading.parts.items() if value is not None)
+    rows = [
+        replace(line(key), intervals={"": sure, part: replace(sure, chance=None, n=4)})
+        for key in ("blink", "embspatial")
+    ]
+    made = ScoreTable(tuple(rows), "org/m", VLMEVALKIT)
+    found = {(one["benchmark"], one["part"]): one for one in parsed(csv_text(made))}
+    cells = ("error", "low", "high", "n", "clusters", "chance")
+    assert [found["blink", ""][name] for name in cells] == [
+        "4.0",
+        "26.0",
+        "41.25",
+        "10",
+        "7",
+        "30.0",
+    ]
+    assert [found["blink", part][name] for name in cells] == ["4.0", "26.0", "41.25", "4", "7", ""]
+    text = markdown_text(made)
+    assert "| BLINK | 33.33 | 26.0 to 41.2 | 10 of 12 | 30.0, at chance | 1 |" in text
+    assert "| Counting | 16.67 | 26.0 to 41.2 | 4 |  |" in text
+    said = "warning: at chance, which the 95 % interval holds: BLINK (30.0), EmbSpatial (30.0)"
+    assert text.count(said) == 1 and said in " ".join("\n".join(summary(made)).split())

@@ -8,6 +8,7 @@ library and small modules of this package, so it loads fast.
 from __future__ import annotations
 
 import difflib
+import re
 import shlex
 import tomllib
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -264,6 +265,7 @@ class Benchmark:
         guess: Per cent that a guess gets right, by question type; "" is the key for all other
             types, and one number stands for all. A type without it has no options to guess from.
             Not needed where the rows have the number of options (``RowRule.options``).
+        titles: Names of its sub-scores in tables, where their key is not readable enough.
         rehearsal: ``--smoke`` has questions for it, which a module of
             ``tests/rehearsal_data/benchmarks`` makes.
     """
@@ -278,6 +280,7 @@ class Benchmark:
     reasons: bool = False
     chance: float | None = None
     guess: Mapping[str, float] = field(default_factory=dict)
+    titles: Mapping[str, str] = field(default_factory=dict)
     rehearsal: bool = False
 
     @property
@@ -413,7 +416,15 @@ def _benchmark(key: str, table: Mapping[str, Any], group: str) -> Benchmark:
     values["sources"] = {name: _source(name, table[name], f"{file}, {name}") for name in BACKENDS}
     if not isinstance(guess := values.get("guess", {}), dict):
         values["guess"] = {"": guess}
-    return _make(Benchmark, {**values, "key": key, "group": group}, file)
+    bench = _make(Benchmark, {**values, "key": key, "group": group}, file)
+    named = {
+        name
+        for one in bench.sources.values()
+        for name in (*(p.name for p in one.parts), *one.absent)
+    }
+    if unknown := sorted(bench.titles.keys() - named):
+        raise _refuse(file, f"titles of no sub-score: {', '.join(unknown)}")
+    return bench
 
 
 def _group(key: str, table: Mapping[str, Any], known: Collection[str]) -> Group:
@@ -469,6 +480,16 @@ def by_key(key: str) -> Benchmark:
 def group_by_key(key: str) -> Group:
     """Return the group with this exact key (``site``)."""
     return _GROUP_BY_KEY[key]
+
+
+def part_title(key: str, part: str) -> str:
+    """Return the readable name of a sub-score of a benchmark or group."""
+    members = _GROUP_BY_KEY[key].members if key in _GROUP_BY_KEY else (key,)
+    for member in members:
+        if part in _BY_KEY[member].titles:
+            return _BY_KEY[member].titles[part]
+    words = re.sub("_(accuracy|caa)$", "", part).replace("_", " ")
+    return words[:1].upper() + words[1:]
 
 
 def not_submitted(key: str) -> frozenset[str]:

@@ -19,11 +19,11 @@ from ..core.atomic_files import digest, write_atomic
 from ..core.errors import EasiError
 from ..core.redact import Redactor
 from ..scores.outputs import JUDGED
-from ..scores.score_table import BenchmarkScore, title_of
+from ..scores.score_table import AVERAGE, BenchmarkScore, title_of
 from . import sections
 from .questions import CANDIDATES, AnswerFacts, Blocks, Columns
 from .shell import Shell, assemble, template
-from .subject import AVERAGE, Subject, html, points, readable, span
+from .subject import Subject, html, points, readable, span
 from .thumbnails import thumbnails
 from .trust import checks, checks_html
 

@@ -11,10 +11,10 @@ from .. import benchmarks
 from ..benchmarks import GROUPS, by_key, group_by_key
 from ..core.formats import duration, percent
 from ..scores.report import footnotes
-from ..scores.score_table import BenchmarkScore, State, title_of
+from ..scores.score_table import AVERAGE, BenchmarkScore, State, title_of
 from . import charts
 from .questions import AnswerFacts
-from .subject import AVERAGE, Subject, html, points, readable, row, share, span
+from .subject import Subject, html, points, readable, row, share, span
 
 WEAKEST = 12  # categories in the list of the weakest ones
 FEW = 10  # questions below which a category says nothing

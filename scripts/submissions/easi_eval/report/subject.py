@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cached_property
 from html import escape
 from pathlib import Path
 
 from ..backends.base import Reader
 from ..core.manifest import Manifest
 from ..core.run_folder import RunPaths
-from ..scores.interval import Interval
 from ..scores.score_table import ScoreTable
 
-AVERAGE = "easi8_average"
 # What browsers show in odd ways or not at all: control characters, half a character, and marks
 # that turn the direction of the text around them.
 _ODD = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -45,25 +42,13 @@ class Subject:
 
     def interval(self, key: str, part: str = "") -> tuple[float, float] | None:
         """Return the 95 % interval of a score, None if there is none."""
-        found = self._intervals.get((key, part))
+        found = self.table.intervals.get(key, {}).get(part)
         return (found.low, found.high) if found else None
 
     def chance(self, key: str, part: str = "") -> float | None:
         """Return what guessing gives, None if that is not known."""
-        found = self._intervals.get((key, part))
+        found = self.table.intervals.get(key, {}).get(part)
         return found.chance if found else None
-
-    @cached_property
-    def _intervals(self) -> Mapping[tuple[str, str], Interval]:
-        average = self.table.average_interval
-        return {
-            **{
-                (row.key, part): interval
-                for row in (*self.table.rows, *self.table.headlines)
-                for part, interval in row.intervals.items()
-            },
-            **({(AVERAGE, ""): average} if average else {}),
-        }
 
 
 def html(text: object) -> str:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from ..benchmarks import CORE_KEYS
 from ..scores.report import warning_lines
-from ..scores.score_table import BenchmarkScore, State, title_of
-from .subject import AVERAGE, Subject, html, share
+from ..scores.score_table import AVERAGE, BenchmarkScore, State, title_of
+from .subject import Subject, html, share
 
 GOOD, LOOK, BAD = "good", "look", "bad"
 _MARKS = {GOOD: ("✓", "passed"), LOOK: ("!", "look at this"), BAD: ("✗", "problem")}

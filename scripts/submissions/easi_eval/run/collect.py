@@ -16,7 +16,16 @@ def collect(context: RunContext, manifest: Manifest) -> ScoreTable:
     A later run for fewer benchmarks therefore removes nothing from the result files.
     """
     rows = [row for key in ALL_KEYS if (row := _row(context, manifest, key)) is not None]
-    return ScoreTable(tuple(rows), context.model.name, context.backend.name, context.run.identity)
+    started = [launch["started"] for launch in manifest.launches if "started" in launch]
+    return ScoreTable(
+        tuple(rows),
+        context.model.name,
+        context.backend.name,
+        context.run.identity,
+        manifest.versions,
+        started[-1] if started else "",
+        context.cfg.smoke,
+    )
 
 
 def _row(context: RunContext, manifest: Manifest, key: str) -> BenchmarkScore | None:

@@ -13,9 +13,12 @@ from pathlib import Path
 
 from ..benchmarks import GROUPS
 from ..core.formats import duration, large, per_time, short_duration
-from .score_table import BenchmarkScore, ScoreTable, State, sum_known, title_of
+from .interval import Interval
+from .score_table import AVERAGE, BenchmarkScore, ScoreTable, State, sum_known, title_of
 
 UNKNOWN = "?"
+TITLE = 16  # characters of a title that the table has room for
+SPARED = ("time", "flips", "cut off")  # columns to leave out on a narrow screen, first to last
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,19 @@ def _count(value: int | None, asked: bool) -> str:
     return "" if not asked else UNKNOWN if value is None else str(value)
 
 
-def _cells(score: BenchmarkScore, title: str) -> tuple[str, ...]:
+def span(interval: Interval | None) -> str:
+    """Return an interval as it is shown; "" if there is none."""
+    return "" if interval is None else f"{interval.low:.1f} to {interval.high:.1f}"
+
+
+def _margin(interval: Interval | None, wide: bool) -> str:
+    """Return an interval, or where there is no room for both ends the longer side of it."""
+    if interval is None or wide:
+        return span(interval)
+    return f"±{max(interval.high - interval.value, interval.value - interval.low):.1f}"
+
+
+def _cells(score: BenchmarkScore, title: str, wide: bool) -> tuple[str, ...]:
     """Return one row of the table.
 
     Counts of a benchmark that did not run are empty; ``?`` is a count that the files do not give,
@@ -80,6 +95,7 @@ def _cells(score: BenchmarkScore, title: str) -> tuple[str, ...]:
     return (
         title,
         number,
+        _margin(score.intervals.get(""), wide),
         n if ran else "",
         *(_count(value, ran) for value in counts),
         "" if not ran else "-" if score.seconds is None else short_duration(score.seconds),
@@ -91,6 +107,7 @@ def _cells(score: BenchmarkScore, title: str) -> tuple[str, ...]:
 HEAD = (
     "benchmark",
     "score",
+    "95 %",
     "n",
     "unparsed",
     "failed",
@@ -105,33 +122,18 @@ HEAD = (
 def table_lines(table: ScoreTable, width: int = 80) -> list[str]:
     """Return the score table as lines, with SITE's halves below SITE.
 
-    Optional columns without a count above zero are left out. ``comp`` tells whether the score may
-    be compared with older rows of the leaderboard; it is left out if that was not determined.
+    ``95 %`` is the interval of the score. Optional columns without a count above zero are left out.
+    ``comp`` tells whether the score may be compared with older rows of the leaderboard; it is left
+    out if that was not determined. Where titles would be cut, the interval is its longer side
+    alone, then times and counts that the files have too are left out.
     """
-    members = {group.key: group.members for group in GROUPS}
-    rows: list[tuple[str, ...]] = []
-    for score in table.headlines:
-        rows.append(_cells(score, title_of(score.key)))
-        halves = (table.row(key) for key in members.get(score.key, ()))
-        rows += [_cells(half, "  " + half.key.partition("_")[2]) for half in halves if half]
-    average = table.easi8_average
-    rows.append(
-        (
-            "EASI-8 average",
-            "-" if average is None else f"{average:.2f}",
-            *[""] * (len(HEAD) - 3),
-            "" if average is not None else str(State.MISSING),
-        )
-    )
-    optional = ("failed", "cut off", "flips", "time", "comp")
-    shown = [
-        place
-        for place, name in enumerate(HEAD)
-        if name not in optional or any(row[place] not in ("", "0", "-", UNKNOWN) for row in rows)
-    ]
-    cells = [[row[place] for place in shown] for row in (HEAD, *rows)]
-    widths = [max(len(row[place]) for row in cells) for place in range(len(shown))]
-    widths[0] = max(8, min(widths[0], width - sum(widths[1:]) - 2 * (len(widths) - 1)))
+    for wide, left_out in ((True, 0), *((False, count) for count in range(len(SPARED) + 1))):
+        cells = _shown_cells(table, wide, SPARED[:left_out])
+        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+        room = width - sum(widths[1:]) - 2 * (len(widths) - 1)
+        if room >= min(TITLE, widths[0]):
+            break
+    widths[0] = max(8, min(widths[0], room))
     lines = []
     for row in cells:
         first = row[0] if len(row[0]) <= widths[0] else row[0][: widths[0] - 1] + "…"
@@ -139,6 +141,34 @@ def table_lines(table: ScoreTable, width: int = 80) -> list[str]:
         lines.append("  ".join((first.ljust(widths[0]), *numbers, row[-1])).rstrip())
     rule = "-" * min(width, max(len(line) for line in lines))
     return [lines[0], rule, *lines[1:-1], rule, lines[-1]]
+
+
+def _shown_cells(table: ScoreTable, wide: bool, left_out: Sequence[str]) -> list[list[str]]:
+    """Return the head and all rows, without columns that say nothing."""
+    members = {group.key: group.members for group in GROUPS}
+    rows: list[tuple[str, ...]] = []
+    for score in table.headlines:
+        rows.append(_cells(score, title_of(score.key), wide))
+        halves = (table.row(key) for key in members.get(score.key, ()))
+        rows += [_cells(half, "  " + half.key.partition("_")[2], wide) for half in halves if half]
+    average = table.easi8_average
+    rows.append(
+        (
+            "EASI-8 average",
+            "-" if average is None else f"{average:.2f}",
+            _margin(table.average_interval, wide),
+            *[""] * (len(HEAD) - 4),
+            "" if average is not None else str(State.MISSING),
+        )
+    )
+    optional = ("95 %", "failed", "cut off", "flips", "time", "comp")
+    shown = [
+        place
+        for place, name in enumerate(HEAD)
+        if name not in left_out
+        and (name not in optional or any(row[place] not in ("", "0", "-", UNKNOWN) for row in rows))
+    ]
+    return [[row[place] for place in shown] for row in (HEAD, *rows)]
 
 
 def effort(table: ScoreTable, place: str) -> str:
@@ -176,10 +206,22 @@ def footnotes(table: ScoreTable) -> list[str]:
 
 
 def warning_lines(table: ScoreTable) -> list[str]:
-    """Return the warnings to show above the table, one line each (see ``canaries.py``)."""
-    return [
+    """Return the warnings to show above the table, one line each.
+
+    They are those of ``canaries.py``, and one that names the scores that a guess may have too.
+    """
+    lines = [
         f"warning: {title_of(row.key)}: {warning}" for row in table.rows for warning in row.warnings
     ]
+    titles = {AVERAGE: "EASI-8 average", **{row.key: title_of(row.key) for row in table.headlines}}
+    guessed = [
+        f"{titles[key]} ({found[''].chance:.1f})"
+        for key, found in table.intervals.items()
+        if key in titles and "" in found and found[""].at_chance
+    ]
+    if guessed:
+        lines.append(f"warning: at chance, which the 95 % interval holds: {', '.join(guessed)}")
+    return lines
 
 
 def _troubles(troubles: Sequence[Trouble], width: int) -> list[str]:

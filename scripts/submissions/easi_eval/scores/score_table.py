@@ -16,6 +16,8 @@ from .interval import Interval, weighted_mean
 
 N = TypeVar("N", int, float)
 
+AVERAGE = "easi8_average"
+
 
 class State(StrEnum):
     """The state of a benchmark. Only COMPLETE counts for the average and may be submitted."""
@@ -255,13 +257,23 @@ def _pooled_interval(
 class ScoreTable:
     """The scores of all benchmarks of one model on one backend, in registry order.
 
-    ``identity`` identifies the model and the settings that affect answers.
+    Attributes:
+        rows: One line per benchmark.
+        model: Name of the model.
+        backend: The backend.
+        identity: Identifies the model and the settings that affect answers.
+        versions: Version by library, as in the manifest.
+        date: UTC time at which workers were started last; "" if the run does not tell.
+        rehearsal: The questions and the model are made up.
     """
 
     rows: tuple[BenchmarkScore, ...]
     model: str
     backend: str
     identity: str = ""
+    versions: Mapping[str, str] = field(default_factory=dict)
+    date: str = ""
+    rehearsal: bool = False
 
     def __post_init__(self) -> None:
         order = {key: place for place, key in enumerate(ALL_KEYS)}
@@ -301,6 +313,12 @@ class ScoreTable:
             return None
         parts = [(1.0, row.intervals[""], row.draws[""]) for row in self._eight]
         return weighted_mean(average, parts)[0]
+
+    @cached_property
+    def intervals(self) -> dict[str, Mapping[str, Interval]]:
+        """All intervals by benchmark, group or AVERAGE, then by sub-score ("": headline)."""
+        found = {row.key: row.intervals for row in (*self.rows, *self.headlines)}
+        return {**found, AVERAGE: {"": self.average_interval} if self.average_interval else {}}
 
     @property
     def _eight(self) -> list[BenchmarkScore]:
