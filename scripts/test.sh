@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# The tests. --fast leaves out what imports a backend or takes long (under 10 minutes); other arguments go on to pytest.
+# The tests, in two processes (tests/README.md). --fast leaves out what imports a backend or takes long (under 10 minutes); other
+# arguments go on to pytest.
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/env.sh"
 
@@ -13,4 +14,4 @@ for argument in "$@"; do
     esac
 done
 cd "$EASI_ROOT"
-exec "$EASI_VENV_PYTHON" -m pytest ${arguments[@]+"${arguments[@]}"}
+exec "$EASI_VENV_PYTHON" -m pytest -n 2 --max-worker-restart 0 ${arguments[@]+"${arguments[@]}"}

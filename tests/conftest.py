@@ -1,20 +1,27 @@
-"""Launches of the whole program that several tests look at.
+"""Launches of the whole program that several tests look at, and how two processes share the tests.
 
-Each is made once, when the first test asks for it.
+Each launch is made once, when the first test asks for it. The tests of one file stay in one
+process, and so do all that look at these launches.
 """
 
 from __future__ import annotations
 
+import fcntl
 import functools
 import gc
 import os
 import shutil
 import signal
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadFileScheduling
+from xdist.workermanage import WorkerController
 
 from program import Launch, Results, RunFolder, User, run_folder
 
@@ -32,6 +39,67 @@ def pytest_configure() -> None:
             signal.signal(
                 signum, signal.default_int_handler if signum == signal.SIGINT else signal.SIG_DFL
             )
+
+
+# ---- two processes -------------------------------------------------------------------------------
+
+
+class FilesAndLaunches(LoadFileScheduling):
+    """The tests of a file go to one process, and so do those of all files with ``runs: Runs``."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = super()._split_scope(nodeid)
+        return "runs" if _looks_at_runs(self.config.rootpath / file) else file
+
+
+@functools.cache
+def _looks_at_runs(file: Path) -> bool:
+    return "runs: Runs" in file.read_text(encoding="utf-8")
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> FilesAndLaunches:
+    config.option.loadscopereorder = False  # what is first in the order of the tests begins first
+    return FilesAndLaunches(config, log)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put what takes long first, so that the processes end at about the same time."""
+    long = {item.path for item in items if item.get_closest_marker("slow")}
+    long.add(Path(__file__).parent / "unit" / "test_style.py")  # mypy without a cache
+    items.sort(key=lambda item: (not _looks_at_runs(item.path), item.path not in long))
+
+
+@functools.cache
+def _locks(config: pytest.Config) -> tuple[BinaryIO, BinaryIO]:
+    """The door and the room: a test that wants the room for itself keeps others at the door."""
+    folder = Path(config.workerinput["locks"] if hasattr(config, "workerinput") else _folder().name)
+    return (folder / "door").open("wb+"), (folder / "room").open("wb+")
+
+
+@functools.cache
+def _folder() -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory(prefix="easi-tests-")
+
+
+def pytest_configure_node(node: WorkerController) -> None:
+    node.workerinput["locks"] = _folder().name
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Wait until no test of the other process runs, for one that is marked ``alone``."""
+    door, room = _locks(item.config)
+    fcntl.lockf(door, fcntl.LOCK_EX)
+    fcntl.lockf(room, fcntl.LOCK_EX if item.get_closest_marker("alone") else fcntl.LOCK_SH)
+    fcntl.lockf(door, fcntl.LOCK_UN)
+    try:
+        return (yield)
+    finally:
+        fcntl.lockf(room, fcntl.LOCK_UN)
+
+
+# ---- whole launches ------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module", autouse=True)

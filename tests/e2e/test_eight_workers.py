@@ -14,7 +14,7 @@ import model_classes
 from easi_eval.engine.processes import guard
 from program import Launch, User, wait_until
 
-pytestmark = [pytest.mark.slow, pytest.mark.e2e]
+pytestmark = [pytest.mark.slow, pytest.mark.e2e, pytest.mark.alone]
 
 WORKERS = 8
 # A stand-in with the C interface of the driver: accelerate is for GPUs.

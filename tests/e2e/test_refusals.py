@@ -28,6 +28,7 @@ def model(user: User) -> Path:
     return folder
 
 
+@pytest.mark.alone
 def test_a_hub_that_is_down_is_said_once_and_soon(user: User, model: Path) -> None:
     launch = user.run(
         "--model",
@@ -56,6 +57,7 @@ def test_a_hub_that_is_down_is_said_once_and_soon(user: User, model: Path) -> No
     assert not list((user.root / "out").glob("easi_*"))
 
 
+@pytest.mark.alone
 def test_an_unknown_model_type_is_refused_at_once(user: User) -> None:
     options = (
         "--backend",

@@ -372,6 +372,7 @@ def test_shuffled_answers_change_every_score(whole: Whole, tmp_path: Path) -> No
 # ---- again, and with more workers ----------------------------------------------------------------
 
 
+@pytest.mark.alone
 def test_a_second_identical_command_skips_everything(whole: Whole) -> None:
     logs, journals = (
         list(whole.out.glob("eval_*.log")),

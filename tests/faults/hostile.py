@@ -18,11 +18,11 @@ from easi_eval.engine.processes.jobs import Job
 # A double fork, a session of its own and an empty environment: all a program can do to get away.
 DAEMONISE = """
 import os, sys, time
-def daemon(mark, ignore_term=False):
+def daemon(mark, on_term=None):
     if os.fork() == 0:
         os.setsid()
         if os.fork() == 0:
-            trap = "trap '' TERM; " if ignore_term else ""
+            trap = "" if on_term is None else f"trap '{on_term}' TERM; "
             os.execve("/bin/sh", ["/bin/sh", "-c", trap + "while :; do sleep 1; done", mark], {"PATH": os.environ["PATH"]})
         os._exit(0)
     os.wait()
@@ -67,7 +67,7 @@ def marked(mark: str) -> list[int]:
     return found
 
 
-def wait_until(true: Callable[[], object], seconds: float = 30.0) -> float:
+def wait_until(true: Callable[[], object], seconds: float = 120.0) -> float:
     """Wait for ``true()``; how long it took. Fails the test when it does not come."""
     began = time.monotonic()
     while not true():

@@ -34,7 +34,8 @@ class Step:
     launch: Launch
     answers: int
     results: Results | None = None
-    gone: float = 0.0  # seconds until no process of it was left
+    left: tuple[int, ...] = ()  # processes of it when the program had ended
+    gone: float = 0.0  # seconds until none was left
     running: str = ""  # what --status said before it was hit
     after: str = ""  # and when it had ended
 
@@ -87,9 +88,10 @@ class Story:
             os.kill(launch.process.pid, signum)
             os.kill(launch.process.pid, signal.SIGCONT)
             launch.wait(90)
+            left = tuple(launch.alive())
             gone = wait_until(lambda: not launch.alive(), 30)
         kept = Results.keep(self.out, self.out / "kept" / name) if signum == signal.SIGINT else None
-        self.steps[name] = Step(launch, self.known(), kept, gone, running, self.status())
+        self.steps[name] = Step(launch, self.known(), kept, left, gone, running, self.status())
 
     def status(self) -> str:
         """What ``--status`` says about the output folder."""
@@ -199,7 +201,7 @@ def test_answers_of_a_limited_run_are_used_by_the_whole_one(stories: dict[str, S
 def test_ctrl_c_ends_everything_and_says_how_to_go_on(stories: dict[str, Story]) -> None:
     step = stories["vlmevalkit"].step("interrupted")
     assert step.launch.code == 130, step.launch.said
-    assert step.gone < 1, "nothing is left when the program has ended"
+    assert step.left == (), "nothing is left when the program has ended"
     assert "] Stopping; waiting for the workers to end\n" in step.launch.out
     said, _, command = step.launch.err.splitlines()[-1].partition(" Resume with: ")
     assert said == f"Interrupted; {step.answers} answers kept."

@@ -130,21 +130,15 @@ def test_signals_have_their_default_meaning_in_the_job(log: Path) -> None:
 @pytest.mark.parametrize("ending", ["sys.exit(0)", "os.kill(os.getpid(), 9)"])
 def test_a_runaway_grandchild_ends_with_its_job(log: Path, ending: str) -> None:
     mark = new_mark()
-    began = time.monotonic()
-    supervisor.run_job(
-        python("job", f"daemon(sys.argv[1]); daemon(sys.argv[1]); {ending}", mark), log
-    )
+    daemons = """daemon(sys.argv[1], on_term="echo asked; exit"); """ * 2
+    outcome = supervisor.run_job(python("job", f"{daemons} {ending}", mark), log)
     assert marked(mark) == []
-    assert time.monotonic() - began < guard.LEFTOVER_GRACE, (
-        "asked with SIGTERM, they had no reason to wait for SIGKILL"
-    )
+    assert outcome.log_tail.count("asked") == 2, "SIGTERM comes before SIGKILL"
 
 
 def test_a_runaway_grandchild_that_ignores_sigterm_ends_too(log: Path) -> None:
     mark = new_mark()
-    supervisor.run_job(
-        python("job", "daemon(sys.argv[1], ignore_term=True); time.sleep(0.5)", mark), log
-    )
+    supervisor.run_job(python("job", "daemon(sys.argv[1], on_term=); time.sleep(0.5)", mark), log)
     assert marked(mark) == []
 
 
@@ -152,10 +146,10 @@ def test_a_hanging_job_is_stopped(log: Path) -> None:
     mark = new_mark()
     began = time.monotonic()
     outcome = supervisor.run_job(
-        shell("job", "sleep 1000; :", mark), log, stop=lambda: bool(marked(mark)), grace=30
+        shell("job", "sleep 1000; :", mark), log, stop=lambda: bool(marked(mark)), grace=600
     )
     assert outcome.exit_code is None and marked(mark) == []
-    assert time.monotonic() - began < 10, "the grace is only for those that need it"
+    assert time.monotonic() - began < 200, "the grace is only for those that need it"
 
 
 def test_a_job_that_ignores_sigterm_is_killed_after_the_grace(log: Path) -> None:
@@ -165,7 +159,7 @@ def test_a_job_that_ignores_sigterm_is_killed_after_the_grace(log: Path) -> None
         """
         import signal
         signal.signal(signal.SIGTERM, lambda *_: print("no", flush=True))
-        daemon(sys.argv[1], ignore_term=True)
+        daemon(sys.argv[1], on_term="")
         print("ready", flush=True)
         while True: time.sleep(1)
     """,
@@ -175,7 +169,7 @@ def test_a_job_that_ignores_sigterm_is_killed_after_the_grace(log: Path) -> None
     wait_until(lambda: said(log) == ["[job] ready"])
     began = time.monotonic()
     handle.stop()
-    assert 1.4 < time.monotonic() - began < 8
+    assert time.monotonic() - began > 1.4
     assert marked(mark) == [] and handle.outcome().exit_code is None
     assert handle.outcome().log_tail == ("ready", "no"), "it was asked once before it was killed"
 
@@ -199,11 +193,11 @@ def test_a_job_gets_its_grace_to_tidy_up(log: Path) -> None:
 
 def test_a_stopped_job_can_be_ended(log: Path) -> None:
     mark = new_mark()
-    handle = supervisor.start(shell("job", "kill -STOP $$; sleep 1000", mark), log, grace=30)
+    handle = supervisor.start(shell("job", "kill -STOP $$; sleep 1000", mark), log, grace=600)
     wait_until(lambda: any(_state(pid) == "T" for pid in marked(mark)))
     began = time.monotonic()
     handle.stop()
-    assert marked(mark) == [] and time.monotonic() - began < 10
+    assert marked(mark) == [] and time.monotonic() - began < 200
 
 
 def test_a_request_lost_between_fork_and_exec_is_made_again(log: Path) -> None:
@@ -226,11 +220,11 @@ def test_a_request_lost_between_fork_and_exec_is_made_again(log: Path) -> None:
     """,
         mark,
     )
-    handle = supervisor.start(job, log, grace=60)
+    handle = supervisor.start(job, log, grace=600)
     wait_until(lambda: said(log) == ["[job] ready"])
     began = time.monotonic()
     handle.stop()
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < 200
 
 
 def test_a_killed_guard_leaves_nothing(log: Path) -> None:
@@ -289,16 +283,16 @@ def test_a_job_inside_a_job_ends_with_the_outer_one(log: Path) -> None:
         sys.path.insert(0, {str(Path(supervisor.__file__).parents[3])!r})
         from easi_eval.engine.processes import supervisor
         from easi_eval.engine.processes.jobs import Job
-        supervisor.run_job(Job("inner", ("/bin/sh", "-c", "echo $EASI_TAG; sleep 1000; :", sys.argv[1])), 1, grace=20)
+        supervisor.run_job(Job("inner", ("/bin/sh", "-c", "echo $EASI_TAG; sleep 1000; :", sys.argv[1])), 1, grace=600)
     """  # noqa: E501 -- lines of a program in a string
-    handle = supervisor.start(python("outer", code, mark), log, grace=20)
+    handle = supervisor.start(python("outer", code, mark), log, grace=600)
     wait_until(lambda: log.exists() and "inner" in log.read_text())
     inner_tag = log.read_text().split()[-1]
     assert inner_tag.count(":") == 1, "the sweep of the outer job finds the inner one's processes"
     began = time.monotonic()
     os.kill(handle.pid, signal.SIGKILL)
-    wait_until(lambda: handle.poll() is not None)
-    assert marked(mark) == [] and time.monotonic() - began < 10
+    wait_until(lambda: handle.poll() is not None, 600)
+    assert marked(mark) == [] and time.monotonic() - began < 200
 
 
 # --- the output -----------------------------------------------------------------------------------
@@ -369,15 +363,17 @@ def test_a_log_that_cannot_grow_does_not_stop_the_job() -> None:
 
 def test_an_interrupt_stops_them_at_the_same_time(log: Path) -> None:
     mark = new_mark()
-    stubborn = "trap '' TERM; echo ready; while :; do sleep 1; done"
-    began = 0.0
+    waits = (
+        f"trap 'echo asked' TERM; echo ready; "
+        f"until [ $(grep -c asked {log}) = 2 ]; do sleep 0.1; done; echo both"
+    )
     with pytest.raises(KeyboardInterrupt):  # noqa: SIM117 -- one block inside the other
-        with supervisor.start(shell("answer", stubborn, mark), log, grace=4):
-            with supervisor.start(shell("score", stubborn, mark), log, grace=4):
+        with supervisor.start(shell("answer", waits, mark), log, grace=100):
+            with supervisor.start(shell("score", waits, mark), log, grace=100):
                 wait_until(lambda: log.read_text().count("ready") == 2)
-                began = time.monotonic()
                 raise KeyboardInterrupt
-    assert marked(mark) == [] and time.monotonic() - began < 7.9
+    assert marked(mark) == []
+    assert {"[answer] both", "[score] both"} <= set(said(log)), "each saw the other asked"
 
 
 def test_on_tick_is_called_while_the_job_runs_and_its_error_ends_the_job(log: Path) -> None:
@@ -408,7 +404,7 @@ mark, temper, seconds, log = sys.argv[1:]
 job = python("job", '''
 import signal
 if sys.argv[2] == "stubborn": signal.signal(signal.SIGTERM, signal.SIG_IGN)
-daemon(sys.argv[1], ignore_term=sys.argv[2] == "stubborn")
+daemon(sys.argv[1], on_term="" if sys.argv[2] == "stubborn" else None)
 print("ready", flush=True)
 time.sleep(float(sys.argv[3]))
 ''', mark, temper, seconds)
@@ -417,7 +413,7 @@ def fork_once():
     if temper == "forking" and not forks:
         forks.append(os.fork())
         if forks == [0]:
-            time.sleep(30)
+            time.sleep(600)
             os._exit(0)
         print("forked", forks[0], flush=True)
 def announce():
@@ -426,7 +422,7 @@ def announce():
 try:
     print("go", flush=True)
     with announced(announce):
-        outcome = supervisor.run_job(job, Path(log), on_tick=fork_once, grace=3 if temper == "stubborn" else 60)
+        outcome = supervisor.run_job(job, Path(log), on_tick=fork_once, grace=3 if temper == "stubborn" else 600)
 except KeyboardInterrupt:
     print("interrupted", flush=True)
     time.sleep(0.5 if temper == "polite" else 0)      # what is gone now is gone without our own end
@@ -445,7 +441,7 @@ def test_an_interrupt_leaves_nothing_and_is_prompt(log: Path, signum: signal.Sig
     with program(MAIN, mark, "polite", "1000", str(log)) as main:
         wait_until(lambda: _ready(log))
         main.send_signal(signum)
-        assert main.wait(20) == 130, main.stdout and main.stdout.read()
+        assert main.wait(200) == 130, main.stdout and main.stdout.read()
         assert marked(mark) == []
 
 
@@ -458,7 +454,7 @@ def test_a_second_interrupt_does_not_skip_the_cleaning_up(log: Path) -> None:
             main.send_signal(signal.SIGINT)
             main.send_signal(signal.SIGTERM)
             time.sleep(0.05)
-        assert main.wait(30) == 130 and time.monotonic() - began > 2.9
+        assert main.wait(200) == 130 and time.monotonic() - began > 2.9
         assert marked(mark) == []
         assert main.stdout is not None
         go, stopping, *end = main.stdout.read().splitlines()
@@ -476,7 +472,7 @@ def test_an_interrupt_while_the_job_starts_leaves_nothing(log: Path) -> None:
             time.sleep(delay * 0.005)
             main.send_signal(signal.SIGINT)
             assert main.stdout.readline() == "interrupted\n" and marked(mark) == [main.pid]
-            assert main.wait(20) == 130
+            assert main.wait(200) == 130
 
 
 @pytest.mark.parametrize("temper", ["polite", "stubborn"])
@@ -486,7 +482,7 @@ def test_our_own_sigkill_leaves_nothing(log: Path, temper: str) -> None:
         wait_until(lambda: _ready(log))
         main.kill()
         main.wait()
-        wait_until(lambda: marked(mark) == [], 20)
+        wait_until(lambda: marked(mark) == [])
 
 
 def test_our_own_sigkill_leaves_nothing_though_a_fork_of_ours_lives_on(log: Path) -> None:
@@ -501,7 +497,7 @@ def test_our_own_sigkill_leaves_nothing_though_a_fork_of_ours_lives_on(log: Path
         fork = int(main.stdout.readline().removeprefix("forked "))
         main.kill()
         main.wait()
-        wait_until(lambda: marked(mark) == [fork], 8)
+        wait_until(lambda: marked(mark) == [fork])
         os.kill(fork, signal.SIGKILL)
 
 

@@ -117,6 +117,7 @@ def test_what_cannot_be_used_is_told_in_one_line(
         (f"http://127.0.0.1:{a_closed_port()}/v1", "connection refused"),
         ("http://judge.invalid/v1", "cannot be reached"),
     ],
+    ids=["closed port", "no host"],
 )
 def test_what_is_not_there(base: str, what: str) -> None:
     with pytest.raises(EasiError, match=what) as error:
