@@ -14,18 +14,19 @@ from pathlib import Path
 
 from .. import __version__
 from ..backends.evidence import Evidence
-from ..benchmarks import GROUPS, by_key
+from ..benchmarks import GROUPS, by_key, part_title
 from ..core.atomic_files import digest, write_atomic
 from ..core.errors import EasiError
 from ..core.redact import Redactor
 from ..scores.outputs import JUDGED
+from ..scores.report import effort
 from ..scores.score_table import AVERAGE, BenchmarkScore, title_of
 from . import sections
 from .questions import CANDIDATES, AnswerFacts, Blocks, Columns
 from .shell import Shell, assemble, template
 from .subject import Subject, html, points, readable, span
 from .thumbnails import thumbnails
-from .trust import checks, checks_html
+from .trust import checks, checks_html, verdict
 
 REPORT = "report.html"
 SCHEMA = 1
@@ -229,7 +230,7 @@ def _parts(subject: Subject, name: str, there: set[str]) -> Iterator[tuple[str, 
     single: set[str] = set()
     for part, kinds in parts.items():
         if kinds and there.intersection(kinds):
-            yield part, readable(part), [readable(kind) for kind in kinds]
+            yield part, part_title(name, part), [readable(kind) for kind in kinds]
             single |= set(kinds) if len(kinds) == 1 else set()
     for kind in sorted(there - single):
         if kind:
@@ -301,14 +302,22 @@ def _head(subject: Subject) -> dict[str, str]:
         if chance is not None:
             said.append(f'<p class="muted">Guessing gives {points(chance)}.</p>')
     asked = sum(row.n for row in table.rows)
-    said.append(f'<p class="muted">{len(table.rows)} benchmarks, {asked:,} questions</p>')
+    took = _effort(subject) or f"{asked:,} questions"
+    said.append(f'<p class="muted">{len(table.rows)} benchmarks, {html(took)}</p>')
+    found = checks(subject)
     return {
         "model": html(table.model),
         "about": html(" · ".join(filter(None, about))),
         "average": "".join(said),
-        "checks": checks_html(checks(subject)),
+        "verdict": verdict(found),
+        "checks": checks_html(found),
         "scale": scale,
     }
+
+
+def _effort(subject: Subject) -> str:
+    places = [launch["place"] for launch in subject.manifest.launches if "place" in launch]
+    return effort(subject.table, " and ".join(dict.fromkeys(places)))
 
 
 def _package(subject: Subject) -> str:
@@ -391,6 +400,7 @@ def _made(subject: Subject) -> str:
     manifest, line = subject.manifest, Redactor.from_environ().line
     command, *others = [*manifest.commands, ""]
     parts = [
+        "<p>This command makes these results, or continues them:</p>"
         f'<button type="button" class="copy">Copy</button><pre>{html(line(command))}</pre>'
         if command
         else ""

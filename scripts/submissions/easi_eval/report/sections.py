@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .. import benchmarks
-from ..benchmarks import GROUPS, by_key, group_by_key
+from ..benchmarks import GROUPS, by_key, group_by_key, part_title
 from ..core.formats import duration, percent
 from ..scores.report import footnotes
 from ..scores.score_table import AVERAGE, BenchmarkScore, State, title_of
 from . import charts
 from .questions import AnswerFacts
-from .subject import Subject, html, points, readable, row, share, span
+from .subject import Subject, html, points, row, share, span
 
 WEAKEST = 12  # categories in the list of the weakest ones
 FEW = 10  # questions below which a category says nothing
@@ -216,7 +216,7 @@ def _category_row(
     sizes: Mapping[tuple[str, str], int],
     benchmark: str = "",
 ) -> str:
-    name = readable(one.part)
+    name = part_title(one.key, one.part)
     link = (
         f'<a href="#questions" data-key="{html(one.key)}" data-part="{html(one.part)}">'
         f"{html(name)}</a>"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -35,8 +36,20 @@ def checks(subject: Subject) -> list[Check]:
             for line in warning_lines(subject.table)
         ),
         *_chance(subject),
-        _counted(rows, "Unparsed answers", MANY_UNPARSED, [row.unparsed for row in rows]),
-        _counted(rows, "Cut off answers", MANY_CUT, [row.truncated for row in rows]),
+        _counted(
+            rows,
+            "Unparsed answers",
+            "could not be read",
+            MANY_UNPARSED,
+            [row.unparsed for row in rows],
+        ),
+        _counted(
+            rows,
+            "Cut off answers",
+            "ended at the token limit",
+            MANY_CUT,
+            [row.truncated for row in rows],
+        ),
         _failed(rows),
         Check(
             GOOD,
@@ -46,6 +59,16 @@ def checks(subject: Subject) -> list[Check]:
         _comparable(subject),
     ]
     return sorted(found, key=lambda check: (BAD, LOOK, GOOD).index(check.verdict))
+
+
+def verdict(found: Iterable[Check]) -> str:
+    """Return the list in one sentence."""
+    kinds = Counter(check.verdict for check in found)
+    look = f"{kinds[LOOK]} thing{'s' if kinds[LOOK] != 1 else ''} to look at"
+    if kinds[BAD]:
+        problems = f"{kinds[BAD]} problem{'s' if kinds[BAD] != 1 else ''}"
+        return f"Not as they stand: {problems}" + (f", {look}." if kinds[LOOK] else ".")
+    return f"Yes, with {look}." if kinds[LOOK] else "Yes: nothing speaks against them."
 
 
 def checks_html(found: Iterable[Check]) -> str:
@@ -94,6 +117,8 @@ def _chance(subject: Subject) -> Iterator[Check]:
         yield Check(BAD, "Average at chance", "guessing gives an average in the same interval")
     if low:
         named = ", ".join(title_of(row.key) for row in low)
+        if len(low) == len(told) > 1:
+            named = f"all {len(low)} benchmarks"
         yield Check(
             LOOK, "No better than guessing", f"{named}: the interval reaches down to chance"
         )
@@ -101,7 +126,9 @@ def _chance(subject: Subject) -> Iterator[Check]:
         yield Check(GOOD, "Better than guessing", f"all {len(told)} intervals lie above chance")
 
 
-def _counted(rows: list[BenchmarkScore], name: str, many: float, counts: list[int | None]) -> Check:
+def _counted(
+    rows: list[BenchmarkScore], name: str, what: str, many: float, counts: list[int | None]
+) -> Check:
     known = [(row, count) for row, count in zip(rows, counts, strict=True) if count is not None]
     if not known:
         return Check(LOOK, name, "not known: the result files do not tell")
@@ -111,7 +138,7 @@ def _counted(rows: list[BenchmarkScore], name: str, many: float, counts: list[in
         for row, count in known
         if count > many * row.n
     ]
-    said = f"{share(sum(count for _, count in known), total)} of {total:,} answers"
+    said = f"{share(sum(count for _, count in known), total)} of {total:,} answers {what}"
     if high:
         said += f"; most: {', '.join(high[:5])}"
     if unknown := len(rows) - len(known):
@@ -134,8 +161,11 @@ def _comparable(subject: Subject) -> Check:
     }
     if not any(by.values()):
         return Check(LOOK, "Comparable", "not determined for these results")
+    if len(by["no"]) == len(rows):
+        none = "no score may stand beside older rows of the leaderboard"
+        return Check(LOOK, "Not comparable", f"{none}; the notes below the table say why")
     said = [
-        f"{len(by['yes'])} of {len(rows)} with older rows of the leaderboard" if by["yes"] else "",
+        f"{len(by['yes'])} of {len(rows)} scores may stand beside older rows of the leaderboard",
         f"with a note: {', '.join(by['note'])}" if by["note"] else "",
         f"not: {', '.join(by['no'])}" if by["no"] else "",
     ]
