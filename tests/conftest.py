@@ -16,14 +16,16 @@ import tempfile
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import pytest
-from xdist.remote import Producer
-from xdist.scheduler import LoadFileScheduling
-from xdist.workermanage import WorkerController
 
 from program import Launch, Results, RunFolder, User, run_folder
+
+if TYPE_CHECKING:
+    from xdist.remote import Producer
+    from xdist.scheduler import LoadFileScheduling
+    from xdist.workermanage import WorkerController
 
 BACKENDS = ("vlmevalkit", "lmms-eval")
 
@@ -44,20 +46,21 @@ def pytest_configure() -> None:
 # ---- two processes -------------------------------------------------------------------------------
 
 
-class FilesAndLaunches(LoadFileScheduling):
-    """The tests of a file go to one process, and so do those of all files with ``runs: Runs``."""
-
-    def _split_scope(self, nodeid: str) -> str:
-        file = super()._split_scope(nodeid)
-        return "runs" if _looks_at_runs(self.config.rootpath / file) else file
-
-
 @functools.cache
 def _looks_at_runs(file: Path) -> bool:
     return "runs: Runs" in file.read_text(encoding="utf-8")
 
 
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> FilesAndLaunches:
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadFileScheduling:
+    """Give the tests of a file to one process, and so those of all files with ``runs: Runs``."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class FilesAndLaunches(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = super()._split_scope(nodeid)
+            return "runs" if _looks_at_runs(self.config.rootpath / file) else file
+
     config.option.loadscopereorder = False  # what is first in the order of the tests begins first
     return FilesAndLaunches(config, log)
 
@@ -82,6 +85,7 @@ def _folder() -> tempfile.TemporaryDirectory[str]:
     return tempfile.TemporaryDirectory(prefix="easi-tests-")
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: WorkerController) -> None:
     node.workerinput["locks"] = _folder().name
 
