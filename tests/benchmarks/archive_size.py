@@ -27,11 +27,12 @@ os.environ["OPENPYXL_DEFUSEDXML"] = "False"
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
+from easi_eval.backends import make_backend
 from easi_eval.backends.archived.index import MANIFEST, PAYLOAD
-from easi_eval.backends.archived.opened import archived_run
-from easi_eval.backends.archived.proof import proofs, prove
+from easi_eval.backends.archived.proof import ArchivedRun, proofs, prove
 from easi_eval.benchmarks import CORE_KEYS, REHEARSED_KEYS
 from easi_eval.core.redact import Redactor
+from easi_eval.data.needs import HubSettings
 from easi_eval.scores.score_table import ScoreTable
 from easi_eval.submission.archive.anonymize import Scrubber
 from easi_eval.submission.archive.pack import REPRODUCE, Contents, entries, pack
@@ -58,7 +59,7 @@ def measure(run: Path, keys: Sequence[str], size: Size, folder: Path) -> None:
     for state in manifest["benchmarks"].values():
         state["evidence"].pop("total", None)
         state["settings"].pop("corrections", None)
-    source = archived_run(manifest)
+    source = ArchivedRun.of(manifest, lambda name: make_backend(name, HubSettings()))
     name = source.backend.name
     outputs = timed(
         "expanding",

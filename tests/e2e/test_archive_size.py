@@ -12,11 +12,12 @@ from pathlib import Path
 import pytest
 
 from conftest import Runs
+from easi_eval.backends import make_backend
 from easi_eval.backends.archived.index import MANIFEST, PAYLOAD, TABLES
-from easi_eval.backends.archived.opened import archived_run
-from easi_eval.backends.archived.proof import proofs, prove
+from easi_eval.backends.archived.proof import ArchivedRun, proofs, prove
 from easi_eval.benchmarks import REHEARSED_KEYS
 from easi_eval.core.redact import Redactor
+from easi_eval.data.needs import HubSettings
 from easi_eval.scores.score_table import ScoreTable
 from easi_eval.submission.archive.anonymize import Scrubber
 from easi_eval.submission.archive.pack import Contents, entries, pack
@@ -43,7 +44,7 @@ def test_a_tenth_of_a_whole_run_fits_into_a_tenth_of_a_request(
         expand(backend, whole.folder.root / "outputs", tmp_path / key, key, Size(SHARE))
         for key in REHEARSED_KEYS
     ]
-    source = archived_run(manifest)
+    source = ArchivedRun.of(manifest, lambda name: make_backend(name, HubSettings()))
     proven = {key: prove(source, key, tmp_path / key) for key in REHEARSED_KEYS}
     assert not [proof.problem for proof in proven.values() if proof.problem]
     payload = build_payload(

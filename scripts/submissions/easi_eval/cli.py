@@ -47,6 +47,7 @@ EXIT_CODES = """exit codes:
   1    some benchmark is incomplete
   2    refused; nothing was started
   3    complete, but not sent
+  4    --max-drop cannot be told
   130  interrupted
 """
 
@@ -236,6 +237,19 @@ def _add_more_options(group: argparse._ArgumentGroup) -> None:
         "no model needed",
     )
     add(
+        "--compare",
+        nargs="+",
+        metavar="RUN",
+        help="A B [C ...]: how finished runs differ, question by question, and what is certain of "
+        "it; run folders, output folders or easi_results.zip",
+    )
+    add(
+        "--max-drop",
+        metavar="POINTS",
+        help="with --compare A B: exit code 0 if B is at most so many points worse, 1 if it is "
+        "more, 4 if that cannot be told",
+    )
+    add(
         "--import-results",
         metavar="DIR",
         help="import finished results of VLMEvalKit or lmms-eval: re-verified, copied, "
@@ -340,6 +354,8 @@ def _main(argv: list[str]) -> int:
         return _print_status(options)
     if "verify" in options:
         return _verify(options)
+    if "compare" in options or "max_drop" in options:
+        return _compare(options)
     cfg = _config(options)
 
     from .run import checks
@@ -525,15 +541,17 @@ def _print_version() -> int:
     return ExitCode.COMPLETE
 
 
-def _refuse_others(option: str, options: dict[str, object], taken: str, hint: str) -> None:
+def _refuse_others(
+    option: str, options: dict[str, object], taken: Iterable[str], hint: str
+) -> None:
     """Raise EasiError if ``option`` is given with others than ``taken`` and those of the display.
 
-    ``taken`` is a name in ``options``.
+    ``taken`` are names in ``options``.
     """
     others = [
         name
         for name, value in options.items()
-        if name not in (taken, "verbose", "no_rich") and (name != "backend_args" or value)
+        if name not in (*taken, "verbose", "no_rich") and (name != "backend_args" or value)
     ]
     if others:
         name = (
@@ -545,7 +563,7 @@ def _refuse_others(option: str, options: dict[str, object], taken: str, hint: st
 
 
 def _print_status(options: dict[str, object]) -> int:
-    _refuse_others("--status", options, "output_dir", "takes no other option than --output-dir")
+    _refuse_others("--status", options, ["output_dir"], "takes no other option than --output-dir")
     folder = options.get("output_dir", RunConfig.output_dir)
 
     from .run.status import show_status
@@ -555,7 +573,7 @@ def _print_status(options: dict[str, object]) -> int:
 
 
 def _verify(options: dict[str, object]) -> int:
-    _refuse_others("--verify", options, "verify", "checks one archive and takes no other option")
+    _refuse_others("--verify", options, ["verify"], "checks one archive and takes no other option")
     path = Path(str(options["verify"])).expanduser()
     if not path.is_file():
         raise EasiError(f"--verify: {path} is not a file", hint="name an easi_results.zip")
@@ -567,6 +585,28 @@ def _verify(options: dict[str, object]) -> int:
     from .submission import verify
 
     return verify.main(path)
+
+
+def _compare(options: dict[str, Any]) -> int:
+    paths = [Path(path).expanduser() for path in options.get("compare", ())]
+    if not paths:
+        raise EasiError("--max-drop without --compare", hint="--compare A B --max-drop POINTS")
+    hint = "reads finished runs and takes no other option than --max-drop"
+    _refuse_others("--compare", options, ["compare", "max_drop"], hint)
+
+    from .report import compare_command
+
+    compare_command.check_number(len(paths))
+    points = (
+        compare_command.check_max_drop(options["max_drop"], len(paths))
+        if "max_drop" in options
+        else None
+    )
+
+    from .run import checks
+
+    checks.check_dependencies(REPOSITORY)
+    return compare_command.main(paths, points, _here())
 
 
 def _print_benchmarks() -> int:

@@ -18,8 +18,7 @@ import pytest
 from easi_eval.backends import make_backend
 from easi_eval.backends.archived.index import FULL, TABLES, Index
 from easi_eval.backends.archived.old_forms import unfold
-from easi_eval.backends.archived.opened import archived_run
-from easi_eval.backends.archived.proof import proofs
+from easi_eval.backends.archived.proof import ArchivedRun, proofs
 from easi_eval.backends.evidence import Evidence
 from easi_eval.benchmarks import ALL_KEYS, LMMS_EVAL, VLMEVALKIT, by_key
 from easi_eval.config import RunConfig
@@ -359,7 +358,10 @@ def test_pickles_stay_out_and_two_files_of_one_name_are_refused(tmp_path: Path) 
 
 
 def test_the_tables_are_those_of_the_run(made: Made) -> None:
-    source = archived_run(json.loads(made.run.paths.manifest.read_text(encoding="utf-8")))
+    source = ArchivedRun.of(
+        json.loads(made.run.paths.manifest.read_text(encoding="utf-8")),
+        lambda name: make_backend(name, HubSettings()),
+    )
     found = proofs(source, made.run.paths.outputs)
     assert set(found) == set(ALL_KEYS)
     assert all(proof.rows == made.run.scores[key].n for key, proof in found.items())

@@ -202,6 +202,12 @@ class Reader(Protocol):
         """Return ``rows()`` with what was asked: ``scores.row_table.ASKED_COLUMNS``."""
         ...
 
+    def scored_rows(
+        self, cfg: RunConfig, bench: Benchmark, out: Outputs, rows: pd.DataFrame
+    ) -> pd.DataFrame:
+        """Return ``rows`` with the scores that count: where ``annotate`` corrects, other ones."""
+        ...
+
     def excerpts(self, bench: Benchmark, out: Outputs, rows: pd.DataFrame) -> dict[Path, bytes]:
         """Return what ``annotate`` reads of the per-question files besides the table ``rows``.
 

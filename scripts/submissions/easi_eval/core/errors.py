@@ -15,12 +15,13 @@ LONGEST_CHAIN = 10  # causes of an exception that are followed
 
 
 class ExitCode(IntEnum):
-    """The program's exit status; the README documents the same five."""
+    """The program's exit status; ``scripts/docs/reference.md`` documents the same ones."""
 
     COMPLETE = 0  # every requested benchmark is complete, or ``--limit`` was done as asked
     INCOMPLETE = 1  # at least one requested benchmark is not
     REFUSED = 2  # nothing was started
     NOT_SENT = 3  # complete, but the submission did not go through
+    CANNOT_TELL = 4  # ``--max-drop``: the difference is within the error
     INTERRUPTED = 130  # Ctrl-C or SIGTERM
 
 

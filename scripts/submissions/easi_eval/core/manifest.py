@@ -109,7 +109,15 @@ class Manifest:
         """
         if not path.exists():
             return None
-        value = read_json(path)
+        return cls.of(read_json(path), str(path))
+
+    @classmethod
+    def of(cls, value: Any, path: str) -> Manifest:
+        """Return the manifest of a file's content; ``path`` is for messages.
+
+        Raises:
+            EasiError: It is damaged or has another schema.
+        """
         schema = value.get("schema") if isinstance(value, dict) else None
         if not isinstance(value, dict) or schema != SCHEMA:
             raise EasiError(
@@ -117,10 +125,8 @@ class Manifest:
                 hint="use another --output-dir, or the version of this program that wrote it",
             )
         try:
-            states = {
-                key: BenchmarkState(**state) for key, state in value.pop("benchmarks").items()
-            }
-            return cls(**value, benchmarks=states)
+            states = {key: BenchmarkState(**state) for key, state in value["benchmarks"].items()}
+            return cls(**{**value, "benchmarks": states})
         except (TypeError, KeyError, AttributeError) as error:
             raise EasiError(
                 f"{path} is damaged: {error}", hint="move it away and start again"

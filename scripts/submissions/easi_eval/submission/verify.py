@@ -15,11 +15,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..backends import make_backend
 from ..backends.archived.index import FULL, INDEX, PAYLOAD, ROWS, TABLES, Index
 from ..backends.archived.opened import OpenedArchive
 from ..backends.archived.proof import ArchivedRun
 from ..backends.archived.proven import Proof, count_rows
+from ..backends.base import Reader
 from ..core.errors import EasiError, ExitCode
+from ..data.needs import HubSettings
 from ..scores.score_table import ScoreTable, State, title_of
 from .payload import build_payload
 from .payload_diff import differences, score_lines
@@ -40,13 +43,17 @@ class VerifyReport:
     differences: list[str] = field(default_factory=list)
 
 
+def _reader(name: str) -> Reader:
+    return make_backend(name, HubSettings())
+
+
 def verify(path: Path) -> VerifyReport:
     """Verify an archive, and the ``easi_results.json`` beside it if there is one.
 
     Raises:
         EasiError: The archive cannot be verified at all.
     """
-    opened = OpenedArchive.read(path)
+    opened = OpenedArchive.read(path, _reader)
     source, index = opened.source, opened.index
     inside = opened.json(PAYLOAD)
     verdict = VerifyReport(differences=_tampered(opened.members, index))

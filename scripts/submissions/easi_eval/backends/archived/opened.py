@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ...benchmarks import ALL_KEYS
 from ...core.errors import EasiError
-from ...data.needs import HubSettings
-from .. import make_backend
+from ..base import Reader
 from .index import INDEX, MANIFEST, ROWS, Index
 from .old_forms import unfold
 from .proof import ArchivedRun, prove
@@ -37,15 +36,15 @@ class OpenedArchive:
     source: ArchivedRun
 
     @classmethod
-    def read(cls, path: Path) -> OpenedArchive:
-        """Open an archive.
+    def read(cls, path: Path, make: Callable[[str], Reader]) -> OpenedArchive:
+        """Open an archive; ``make`` returns a backend by its name.
 
         Raises:
             EasiError: It is not a results archive, or it is not safe to open.
         """
         members = read_archive(path)
         index = Index.from_json(_json(members, INDEX))
-        return cls(path, members, index, archived_run(_json(members, MANIFEST)))
+        return cls(path, members, index, ArchivedRun.of(_json(members, MANIFEST), make))
 
     def json(self, name: str) -> Any:
         """Return a member that holds a JSON object; EasiError if there is none."""
@@ -82,15 +81,6 @@ class OpenedArchive:
             ]
             tables = self.tables if by_tables else None
             return {key: prove(self.source, key, folder / key, tables) for key in keys}
-
-
-def archived_run(manifest: Any) -> ArchivedRun:
-    """Return the run that the content of a ``run_manifest.json`` describes.
-
-    Raises:
-        EasiError: It is not a manifest.
-    """
-    return ArchivedRun.of(manifest, lambda name: make_backend(name, HubSettings()))
 
 
 def _json(members: Mapping[str, bytes], name: str) -> Any:

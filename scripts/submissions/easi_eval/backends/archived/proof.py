@@ -129,6 +129,7 @@ def _score(one: _Benchmark, folder: Path, judge: str, name: str) -> BenchmarkSco
         total=(state.get("evidence") or {}).get("total"),
         state=State(state.get("state") or State.INCOMPLETE),
     )
+    one.proof.questions = backend.scored_rows(source.cfg, bench, out, rows)
     return backend.annotate(source.cfg, bench, out, rows, score, {})
 
 

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from ...scores.score_table import BenchmarkScore
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 REFUSED = "it is not a results archive, or somebody tampered with it; nothing of it was opened"
 
@@ -19,12 +23,14 @@ class Proof:
         kept: By path in the benchmark's folder: the files that prove the score together with the
             tables.
         score: The recomputed score, or None.
+        questions: The per-question table behind it, with the scores that count.
         problem: Why there is none.
     """
 
     tables: dict[str, bytes] = field(default_factory=dict)
     kept: dict[str, bytes] = field(default_factory=dict)
     score: BenchmarkScore | None = None
+    questions: pd.DataFrame | None = None
     problem: str = ""
 
     @property

@@ -11,8 +11,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from ...benchmarks import Benchmark, by_key
+from ...benchmarks import LMMS_EVAL, Benchmark, by_key
+from ...scores.outputs import Outputs
 from ...scores.score_table import BenchmarkScore, Reading, mean_relative_accuracy
+from .samples import sample_entries
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -120,6 +122,16 @@ def corrected_rows(
         scores.get(item, score) for item, score in zip(rows["item"], rows["score"], strict=True)
     ]
     return None if changed["score"].equals(rows["score"]) else changed
+
+
+def all_corrected(bench: Benchmark, out: Outputs, rows: pd.DataFrame) -> pd.DataFrame:
+    """Return ``rows`` with every correction that applies to the benchmark."""
+    known = applying(LMMS_EVAL, bench.key)
+    entries = sample_entries(bench, out, rows) if known else {}
+    for correction in known:
+        changed = corrected_rows(correction, entries, rows)
+        rows = rows if changed is None else changed
+    return rows
 
 
 def with_correction(

@@ -49,6 +49,14 @@ class LmmsEvalReader:
 
         return read_lmms_rows(bench, out, asked=True)
 
+    def scored_rows(
+        self, cfg: RunConfig, bench: Benchmark, out: Outputs, rows: pd.DataFrame
+    ) -> pd.DataFrame:
+        """Return the rows, corrected unless ``--no-corrections`` is given."""
+        from .corrections import all_corrected
+
+        return rows if cfg.no_corrections else all_corrected(bench, out, rows)
+
     def excerpts(self, bench: Benchmark, out: Outputs, rows: pd.DataFrame) -> dict[Path, bytes]:
         """Return the members of samples that corrections and counted caveats read."""
         from .caveats import excerpts

@@ -68,6 +68,12 @@ class VLMEvalKitReader:
 
         return read_vlmevalkit_rows(bench, out, asked=True)
 
+    def scored_rows(
+        self, cfg: RunConfig, bench: Benchmark, out: Outputs, rows: pd.DataFrame
+    ) -> pd.DataFrame:
+        """Return the rows: nothing is corrected."""
+        return rows
+
     def excerpts(self, bench: Benchmark, out: Outputs, rows: pd.DataFrame) -> dict[Path, bytes]:
         """Return nothing: all notes beside a score follow from the table."""
         return {}

@@ -1,0 +1,331 @@
+"""Runs compared question by question: differences, what is certain of them, and warnings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from operator import attrgetter
+from typing import TYPE_CHECKING
+
+from ..benchmarks import CORE_KEYS, GROUPS, Group, Part, Source, headline_keys
+from ..scores import paired
+from ..scores.paired import Difference, Questions
+from ..scores.score_table import title_of
+from .compare_pairs import Pairs, pair
+from .compare_settings import benchmark_warnings, run_warnings
+from .evaluated import EvaluatedBenchmark, EvaluatedRun
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+AVERAGE = "average"
+# Points up to which EASI calls scores of one model through two backends the same, and close.
+STRONG, ACCEPTABLE = 2.5, 5.0
+NOTICED = 0.005  # a difference that two decimals show
+
+
+@dataclass(frozen=True)
+class ComparedScore:
+    """One score of two runs, over the questions in both.
+
+    Attributes:
+        key: Benchmark or group, or AVERAGE.
+        part: Sub-score; "" for the headline.
+        title: What users read.
+        level: 0 for what counts on the leaderboard, 1 for a half of SITE, 2 for a sub-score.
+        difference: Both scores and their difference; None if there is no question to compare.
+        p: p-value, adjusted for the number of lines of the same level.
+    """
+
+    key: str
+    part: str
+    title: str
+    level: int
+    difference: Difference | None
+    p: float = 1.0
+
+    @property
+    def certain(self) -> bool:
+        """Whether the runs are told apart: the interval and the adjusted p-value agree."""
+        found = self.difference
+        return (
+            found is not None
+            and self.p <= paired.LEVEL
+            and (found.low > 0 or found.high < 0 or not found.error > 0)
+        )
+
+    def verdict(self, names: tuple[str, str] = ("A", "B")) -> str:
+        """Say in words what is known."""
+        found = self.difference
+        if found is None:
+            return "no question in both"
+        if not found.changed:
+            return f"no difference: {_all(found.n)} scored alike"
+        if self.certain:
+            ahead, sign = (names[1], 1) if found.value > 0 else (names[0], -1)
+            ends = sorted((sign * found.low, sign * found.high))
+            return f"{ahead} is ahead by {sign * found.value:.1f} ({ends[0]:.1f} to {ends[1]:.1f})"
+        if not found.error > 0:
+            return "not distinguishable: too few questions, or all of one scene"
+        if abs(found.value) >= found.detectable or found.low > 0 or found.high < 0:
+            return "not distinguishable, given how many scores are compared"
+        return f"not distinguishable; differences under {found.detectable:.1f} cannot be seen here"
+
+
+def _all(count: int) -> str:
+    return "the question is" if count == 1 else f"all {count:,} questions are"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two runs.
+
+    Attributes:
+        first: The run that is compared with.
+        second: The run that is looked at.
+        lines: Every score, benchmark by benchmark; the average is the last one.
+        pairs: The questions in both, by benchmark.
+        warnings: Why the runs may not be comparable.
+    """
+
+    first: EvaluatedRun
+    second: EvaluatedRun
+    lines: tuple[ComparedScore, ...]
+    pairs: Mapping[str, Pairs]
+    warnings: tuple[str, ...]
+
+    @property
+    def headlines(self) -> tuple[ComparedScore, ...]:
+        """One line per benchmark of the leaderboard, without the average."""
+        return tuple(line for line in self.lines if line.level == 0 and line.key != AVERAGE)
+
+    @property
+    def average(self) -> ComparedScore | None:
+        """The line of the average."""
+        return next((line for line in self.lines if line.key == AVERAGE), None)
+
+    @property
+    def lacking(self) -> tuple[str, ...]:
+        """Benchmarks that only the first run has."""
+        return tuple(key for key in self.first.benchmarks if key not in self.second.benchmarks)
+
+    @property
+    def same_model(self) -> bool:
+        """Whether one model was evaluated in both."""
+        names = {run.manifest.modelName.strip().casefold() for run in (self.first, self.second)}
+        return len(names) == 1
+
+    @property
+    def other_backend(self) -> bool:
+        """Whether the runs are of different backends."""
+        return self.first.backend != self.second.backend
+
+    def flips(self, key: str) -> pd.DataFrame:
+        """Return the questions of a benchmark that are scored differently, as in ``Pairs``."""
+        both = self.pairs[key].both
+        return both[both["first"] != both["second"]]
+
+
+def compare(first: EvaluatedRun, second: EvaluatedRun) -> Comparison:
+    """Compare the benchmarks that both runs have."""
+    pairs = {
+        key: pair(one, second.benchmarks[key])
+        for key, one in first.benchmarks.items()
+        if key in second.benchmarks
+    }
+    lines = list(_lines(first, second, pairs))
+    heads = [line for line in lines if line.level == 0 and line.difference is not None]
+    if len(heads) > 1:
+        lines.append(_average(heads))
+    warnings = [
+        *run_warnings(first, second),
+        *(
+            said
+            for key, found in pairs.items()
+            for said in _pair_warnings(first.benchmarks[key], second.benchmarks[key], found)
+        ),
+        *_other_scores(first, "A", lines, attrgetter("first")),
+        *_other_scores(second, "B", lines, attrgetter("second")),
+    ]
+    return adjusted([Comparison(first, second, tuple(lines), pairs, tuple(warnings))])[0]
+
+
+def _pair_warnings(
+    first: EvaluatedBenchmark, second: EvaluatedBenchmark, pairs: Pairs
+) -> Iterator[str]:
+    """Yield which questions of a benchmark are not compared, and what else differs."""
+    title = first.bench.title
+    counts = [
+        f"{count:,} only in {letter}"
+        for letter, count in (("A", pairs.only_first), ("B", pairs.only_second))
+        if count
+    ]
+    if counts:
+        yield (
+            f"{title}: not the same questions, {' and '.join(counts)}; "
+            f"compared are the {len(pairs.both):,} in both"
+        )
+    if pairs.other_key:
+        yield (
+            f"{title}: not the same key, {pairs.other_key:,} questions have another right answer "
+            "in B and are left out"
+        )
+    if first.source.recompute != second.source.recompute:
+        yield f"{title}: averaged in different ways; compared is the mean over questions"
+    for said in benchmark_warnings(first, second, same_source=pairs.same_source):
+        yield f"{title}: {said}"
+
+
+def own_scores(run: EvaluatedRun) -> dict[str, float | None]:
+    """Return the headlines of a run's score table by key, with the average if it has one."""
+    table = run.table
+    found = {row.key: row.reading.overall for row in (*table.rows, *table.headlines)}
+    return {**found, AVERAGE: table.easi8_average}
+
+
+def _other_scores(
+    run: EvaluatedRun,
+    letter: str,
+    lines: Iterable[ComparedScore],
+    score: Callable[[Difference], float],
+) -> Iterator[str]:
+    """Yield where a score over the questions in both is not that of the run's score table."""
+    own = own_scores(run)
+    for line in lines:
+        table = own.get(line.key) if not line.part else None
+        shown = score(line.difference) if line.difference else None
+        if table is not None and shown is not None and abs(table - shown) > NOTICED:
+            yield f"{line.title}: the score table of {letter} has {table:.2f}"
+
+
+def adjusted(comparisons: Sequence[Comparison]) -> list[Comparison]:
+    """Return the comparisons with p-values adjusted over all of their lines of one level.
+
+    The average stands alone: it is one line, whatever it is made of.
+    """
+    known: dict[tuple[int, int], float] = {}
+    for level in (0, 1, 2):
+        found = [
+            (number, place, line.difference.p)
+            for number, comparison in enumerate(comparisons)
+            for place, line in enumerate(comparison.lines)
+            if line.level == level and line.key != AVERAGE and line.difference
+        ]
+        values = paired.adjusted([p for *_, p in found])
+        known |= {(number, place): p for (number, place, _), p in zip(found, values, strict=True)}
+    means = [
+        (number, comparison.average.difference.p)
+        for number, comparison in enumerate(comparisons)
+        if comparison.average and comparison.average.difference
+    ]
+    values = paired.adjusted([p for _, p in means])
+    known |= {
+        (number, len(comparisons[number].lines) - 1): p
+        for (number, _), p in zip(means, values, strict=True)
+    }
+    return [
+        replace(
+            comparison,
+            lines=tuple(
+                replace(line, p=known.get((number, place), 1.0))
+                for place, line in enumerate(comparison.lines)
+            ),
+        )
+        for number, comparison in enumerate(comparisons)
+    ]
+
+
+# ---- lines
+
+
+def statistic(first: Source, second: Source) -> Source:
+    """Return how a difference follows from the questions.
+
+    Where the backends average in different ways (BLINK), it is over the questions.
+    """
+    if first.recompute == second.recompute or first.recompute == "mean":
+        return first
+    return replace(first, recompute="mean")
+
+
+def _lines(
+    first: EvaluatedRun, second: EvaluatedRun, pairs: Mapping[str, Pairs]
+) -> Iterator[ComparedScore]:
+    groups = {
+        group.key: group for group in GROUPS if all(member in pairs for member in group.members)
+    }
+    whole = {member for group in groups.values() for member in group.members}
+    for key in headline_keys(pairs):
+        if key in groups:
+            yield from _group_lines(groups[key], first, pairs)
+        for name in _members(key, pairs):
+            yield from _benchmark_lines(
+                first.benchmarks[name], second.benchmarks[name], pairs[name], name in whole
+            )
+
+
+def _members(key: str, pairs: Mapping[str, Pairs]) -> list[str]:
+    """Return the benchmark, or those members of a group that both runs have."""
+    inside = {member: group.key for group in GROUPS for member in group.members}
+    return [name for name in pairs if inside.get(name, name) == key]
+
+
+def _group_lines(
+    group: Group, first: EvaluatedRun, pairs: Mapping[str, Pairs]
+) -> Iterator[ComparedScore]:
+    import pandas as pd
+
+    both = pd.concat([pairs[member].both for member in group.members], ignore_index=True)
+    source, asked = first.benchmarks[group.members[0]].source, Questions.of(both)
+    yield _line(group.key, None, title_of(group.key), 0, source, asked)
+    for part in group.parts:
+        yield _line(group.key, part, part_title(part.name), 2, source, asked)
+
+
+def _benchmark_lines(
+    first: EvaluatedBenchmark, second: EvaluatedBenchmark, pairs: Pairs, half: bool
+) -> Iterator[ComparedScore]:
+    source, key = statistic(first.source, second.source), first.bench.key
+    asked = Questions.of(pairs.both)
+    yield _line(key, None, first.bench.title, int(half), source, asked)
+    theirs = {part.name for part in second.source.parts}
+    for part in source.parts if not half else ():
+        # Sets of questions are whole only where both runs have all of their members.
+        if part.name in theirs and (pairs.same_source or not part.group):
+            yield _line(key, part, part_title(part.name), 2, source, asked)
+
+
+def _line(
+    key: str, part: Part | None, title: str, level: int, source: Source, asked: Questions
+) -> ComparedScore:
+    found = paired.difference(source, part, asked)
+    return ComparedScore(key, part.name if part else "", title, level, found)
+
+
+def _average(heads: Sequence[ComparedScore]) -> ComparedScore:
+    """Return the mean of the benchmarks that both runs have."""
+    eight = {line.key for line in heads} >= set(headline_keys(CORE_KEYS))
+    counted = [line for line in heads if line.key in headline_keys(CORE_KEYS)] if eight else heads
+    title = "EASI-8 average" if eight else f"mean of these {len(counted)}"
+    found = paired.average([line.difference for line in counted if line.difference])
+    return ComparedScore(AVERAGE, "", title, 0, found)
+
+
+def part_title(name: str) -> str:
+    """Return the title of a sub-score."""
+    return name.removesuffix("_accuracy").replace("_", " ")
+
+
+# ---- one model through both backends
+
+
+def agreement(points: float) -> str:
+    """Return EASI's word for a difference of two backends' scores of one model."""
+    size = abs(points)
+    if size <= STRONG:
+        return f"strong agreement (at most {STRONG:g} points)"
+    return (
+        f"acceptable variance (at most {ACCEPTABLE:g} points)"
+        if size <= ACCEPTABLE
+        else f"discrepancy (more than {ACCEPTABLE:g} points)"
+    )

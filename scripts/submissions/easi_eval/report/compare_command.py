@@ -1,0 +1,141 @@
+"""``--compare``: the comparison on the terminal and as a file; what ``--max-drop`` decides."""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..backends import make_backend
+from ..core.atomic_files import write_atomic
+from ..core.errors import EasiError, ExitCode
+from ..data.needs import HubSettings
+from ..scores import paired
+from .compare import Comparison, adjusted, compare
+from .compare_reasons import reasons
+from .compare_text import ComparedRuns, markdown_text, screen_lines
+from .load_run import load_run, locate
+
+FILE = "easi_comparison.md"
+MOST = 26  # runs have letters for names
+NARROW, WIDE = 80, 140
+
+
+def main(paths: Sequence[Path], max_drop: float | None, folder: Path) -> int:
+    """Compare the first run with each other one.
+
+    Args:
+        paths: Run folders, output folders or archives.
+        max_drop: Points that the second of two runs may be worse; None if that is not asked.
+        folder: Where the Markdown file goes.
+
+    Returns:
+        The exit code: COMPLETE, or what ``decide`` says.
+
+    Raises:
+        EasiError: One of the paths holds no finished run.
+    """
+    for path in paths:
+        locate(path)
+    runs = [load_run(path, lambda name: make_backend(name, HubSettings())) for path in paths]
+    told = told_of(adjusted([compare(runs[0], other) for other in runs[1:]]))
+    width = min(max(shutil.get_terminal_size((NARROW, 24)).columns, NARROW), WIDE)
+    lines = screen_lines(told, width)
+    code, text = ExitCode.COMPLETE, markdown_text(told)
+    if max_drop is not None:
+        code, said = decide(told.comparisons[0], max_drop)
+        lines += ["", said]
+        text += f"\n{said}\n"
+    # Words of answers and archives may hold anything: no control characters.
+    shown = ["".join(c if c.isprintable() else "?" for c in line) for line in lines]
+    try:
+        write_atomic(folder / FILE, text)
+        shown += ["", f"Written: {folder / FILE}"]
+    except (OSError, EasiError) as error:
+        shown += ["", f"Not written: {folder / FILE} ({error})"]
+    try:
+        print("\n".join(shown), flush=True)
+    except BrokenPipeError:  # the decision stands, whoever reads the table
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    return code
+
+
+def told_of(comparisons: Sequence[Comparison]) -> ComparedRuns:
+    """Return comparisons with the reasons of flips, if there are two runs of one model."""
+    only = comparisons[0]
+    if len(comparisons) > 1 or not only.same_model:
+        return ComparedRuns(comparisons, {})
+    flips = {key: only.flips(key) for key in only.pairs}
+    return ComparedRuns(comparisons, reasons(only.first, only.second, flips))
+
+
+def check_number(runs: int) -> None:
+    """Refuse a number of runs that cannot be compared."""
+    if runs < 2:
+        raise EasiError(
+            "--compare needs two runs or more", hint="--compare A B; the same one twice is fine"
+        )
+    if runs > MOST:
+        raise EasiError(f"--compare with {runs} runs", hint=f"at most {MOST} have a letter")
+
+
+def check_max_drop(given: str, runs: int) -> float:
+    """Return the points of ``--max-drop``.
+
+    Raises:
+        EasiError: It is no number of points, or it is not for so many runs.
+    """
+    try:
+        points = float(given)
+    except ValueError:
+        points = math.nan
+    if not 0 <= points <= 100:
+        raise EasiError(
+            f"--max-drop is {given}", hint="give the points that B may be worse, from 0 to 100"
+        )
+    if runs != 2:
+        raise EasiError(f"--max-drop with {runs} runs", hint="it decides about B against A alone")
+    return points
+
+
+def decide(comparison: Comparison, points: float) -> tuple[ExitCode, str]:
+    """Return whether the second run is at most so many points worse, and why.
+
+    A drop is what is certain: of the average, or of one benchmark when all are looked at
+    (Benjamini and Hochberg over their one-sided p-values). It is a go if the interval of the
+    average excludes such a drop, and no benchmark of the first run is missing.
+    """
+    heads = [line for line in comparison.headlines if line.difference is not None]
+    overall = comparison.average or (heads[0] if heads else None)
+    if overall is None or overall.difference is None:
+        return ExitCode.CANNOT_TELL, "cannot be told: no question is in both runs"
+    found = overall.difference
+    tests = [
+        line.difference.beyond(-points)
+        if line.difference and line.difference.value < -points
+        else 1
+        for line in heads
+    ]
+    dropped = [
+        line.title
+        for line, p in zip(heads, paired.adjusted(tests), strict=True)
+        if p <= paired.LEVEL / 2
+    ]
+    ends = f"{overall.title} {found.value:+.2f} ({found.low:.2f} to {found.high:.2f})"
+    if found.high < -points:
+        return ExitCode.INCOMPLETE, f"drop: B is more than {points:g} worse, {ends}"
+    if dropped:
+        return ExitCode.INCOMPLETE, f"drop: B is more than {points:g} worse in {', '.join(dropped)}"
+    if comparison.lacking:
+        names = ", ".join(
+            comparison.first.benchmarks[key].bench.title for key in comparison.lacking
+        )
+        return ExitCode.CANNOT_TELL, f"cannot be told: B lacks {names}"
+    if found.low >= -points:
+        return ExitCode.COMPLETE, f"go: B is at most {points:g} worse, {ends}"
+    return (
+        ExitCode.CANNOT_TELL,
+        f"cannot be told: whether B is more than {points:g} worse is within the error, {ends}",
+    )

@@ -1,0 +1,323 @@
+"""A comparison as lines for the terminal, and as Markdown."""
+
+from __future__ import annotations
+
+import string
+from collections import Counter
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..core.backend_facts import BACKEND_FACTS
+from ..scores.report import _wrap as wrap
+from .compare import AVERAGE, ComparedScore, Comparison, agreement, own_scores
+from .evaluated import EvaluatedRun
+
+MOST_FLIPS = 200  # questions of a benchmark that the Markdown file lists
+LONGEST = 100  # characters of an answer in it
+HOW = (
+    "B - A is over the questions in both. Its 95 % interval and error are those of paired scores "
+    "with questions about one scene as one cluster (Miller 2024). p is the larger one of Student's "
+    "t and McNemar's exact test, adjusted for the number of benchmarks (Benjamini and Hochberg). "
+    "A difference that cannot be seen would be missed in more than one of five such comparisons."
+)
+
+
+@dataclass(frozen=True)
+class ComparedRuns:
+    """Comparisons of a first run with each other one, and why questions differ.
+
+    Attributes:
+        comparisons: The first run with the second, with the third, and so on.
+        why: The reason of each flip by benchmark, for two runs of one model; else empty.
+    """
+
+    comparisons: Sequence[Comparison]
+    why: Mapping[str, Sequence[str]]
+
+    @property
+    def runs(self) -> list[EvaluatedRun]:
+        """All runs, in order."""
+        return [self.comparisons[0].first, *(one.second for one in self.comparisons)]
+
+
+def letter(number: int) -> str:
+    """Return the name of a run: A, B, ..."""
+    return string.ascii_uppercase[number]
+
+
+def head_lines(runs: Sequence[EvaluatedRun]) -> Iterator[str]:
+    """Yield which run each letter is."""
+    for number, run in enumerate(runs):
+        version = run.manifest.fields.get("backend version", "")
+        title = f"{BACKEND_FACTS[run.backend].distribution} {version}".strip()
+        yield (
+            f"{letter(number)}: {run.manifest.modelName} on {title}, "
+            f"run {run.manifest.identity[:8]} ({run.path})"
+        )
+        yield from (f"   {note}" for note in run.notes)
+
+
+def warnings(comparisons: Sequence[Comparison]) -> Iterator[str]:
+    """Yield all warnings; with many runs each says which pair it is about."""
+    for number, comparison in enumerate(comparisons, start=1):
+        about = f"A and {letter(number)}: " if len(comparisons) > 1 else ""
+        for said in comparison.warnings:
+            yield f"warning: {about}{said}"
+
+
+def screen_lines(told: ComparedRuns, width: int) -> list[str]:
+    """Return what the terminal shows."""
+    lines = [part for line in head_lines(told.runs) for part in wrap(line, width, "", "   ")]
+    if suspicious := list(warnings(told.comparisons)):
+        lines += ["", *(part for said in suspicious for part in wrap(said, width, "", "  "))]
+    lines.append("")
+    if len(told.comparisons) > 1:
+        return [*lines, *_columns(many_cells(told.comparisons), width)]
+    (only,) = told.comparisons
+    lines += _two_runs(only, width)
+    if only.same_model and only.other_backend:
+        lines += ["", "One model through both backends, on EASI's scale:"]
+        lines += [part for said in _agreements(only) for part in wrap(said, width)]
+    if any(told.why.values()):
+        lines += ["", "Why questions of this one model are scored differently:"]
+        lines += [
+            part
+            for key, found in told.why.items()
+            if found
+            for part in wrap(f"{_title(only, key)}: {counted(found)}", width)
+        ]
+    return lines
+
+
+def _agreements(comparison: Comparison) -> list[str]:
+    """Return which scores agree how well, one line for each word of the scale."""
+    found: dict[str, list[str]] = {}
+    for line in comparison.lines:
+        if line.level == 0 and line.difference:
+            found.setdefault(agreement(line.difference.value), []).append(line.title)
+    return [f"{word}: {', '.join(titles)}" for word, titles in found.items()]
+
+
+def counted(found: Iterable[str]) -> str:
+    """Return reasons with their numbers, the most frequent first."""
+    numbers = Counter(filter(None, found))
+    return "; ".join(f"{number:,} {reason}" for reason, number in numbers.most_common())
+
+
+def _title(comparison: Comparison, key: str) -> str:
+    return comparison.first.benchmarks[key].bench.title
+
+
+# ---- two runs
+
+_HEAD = ("benchmark", "A", "B", "B - A", "better", "worse", "p")
+
+
+def _cells(line: ComparedScore) -> tuple[str, ...]:
+    found = line.difference
+    if found is None:
+        return ("  " * line.level + line.title, "-", "-", "-", "", "", "")
+    return (
+        "  " * line.level + line.title,
+        _number(found.first),
+        _number(found.second),
+        f"{found.value:+.2f}",
+        f"{found.better:,}",
+        f"{found.worse:,}",
+        p_text(line.p),
+    )
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
+
+
+def p_text(p: float) -> str:
+    """Return a p-value with three digits, "<0.001" for less."""
+    return "<0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def _two_runs(comparison: Comparison, width: int) -> list[str]:
+    """Return benchmarks, and of the sub-scores those in which the runs are told apart."""
+    shown = [line for line in comparison.lines if line.level < 2 or line.certain]
+    rows = [_HEAD, *map(_cells, shown)]
+    sizes = [max(len(row[place]) for row in rows) for place in range(len(_HEAD))]
+    sizes[0] = min(sizes[0], width - sum(sizes[1:]) - 2 * (len(sizes) - 1))
+    texts = [_row(row, sizes) for row in rows]
+    verdicts = ["verdict", *(line.verdict() for line in shown)]
+    beside = max(map(len, texts)) + 2 + max(map(len, verdicts)) <= width
+    if beside:
+        lines = [
+            f"{text.ljust(max(map(len, texts)))}  {verdict}"
+            for text, verdict in zip(texts, verdicts, strict=True)
+        ]
+    else:
+        lines = [texts[0]]
+        for text, verdict in zip(texts[1:], verdicts[1:], strict=True):
+            lines += [text, f"    {verdict}"]
+    lines.insert(1, "-" * max(map(len, lines)))
+    if comparison.average:
+        lines.insert(-1 if beside else -2, lines[1])
+    hidden = sum(line.level == 2 and not line.certain for line in comparison.lines)
+    if hidden:
+        lines.append(f"{hidden} sub-scores are not told apart; the Markdown file has them")
+    return lines
+
+
+def _row(cells: Sequence[str], sizes: Sequence[int]) -> str:
+    first = cells[0] if len(cells[0]) <= sizes[0] else cells[0][: sizes[0] - 1] + "…"
+    numbers = [cell.rjust(size) for cell, size in zip(cells[1:], sizes[1:], strict=True)]
+    return "  ".join((first.ljust(sizes[0]), *numbers)).rstrip()
+
+
+# ---- many runs
+
+
+def many_cells(comparisons: Sequence[Comparison]) -> list[list[str]]:
+    """Return the table of many runs, heading first: scores, and differences from the first run.
+
+    The scores are those of the runs' own tables. A difference is marked with * if the runs are told
+    apart.
+    """
+    seconds = [comparison.second for comparison in comparisons]
+    letters = (letter(number) for number in range(len(comparisons) + 1))
+    table = [["benchmark", *letters]]
+    titles = {
+        line.key: "  " * line.level + line.title
+        for comparison in comparisons
+        for line in comparison.lines
+        if line.level < 2 and not line.part
+    }
+    first = own_scores(comparisons[0].first)
+    if any(own_scores(run)[AVERAGE] is None for run in (comparisons[0].first, *seconds)):
+        titles.pop(AVERAGE, None)
+    for key in sorted(titles, key=lambda name: name == AVERAGE):
+        cells = [_against(comparison, key) for comparison in comparisons]
+        table.append([titles[key], _number(first.get(key)), *cells])
+    return table
+
+
+def _against(comparison: Comparison, key: str) -> str:
+    line = next((one for one in comparison.lines if one.key == key and not one.part), None)
+    own = _number(own_scores(comparison.second).get(key))
+    if line is None or line.difference is None:
+        return own
+    return f"{own} ({line.difference.value:+.1f}{'*' if line.certain else ''})"
+
+
+def _columns(table: Sequence[Sequence[str]], width: int) -> list[str]:
+    """Return a table; one that is too wide is shown in several pieces."""
+    sizes = [max(len(row[place]) for row in table) for place in range(len(table[0]))]
+    fitting = max(1, (width - sizes[0] - sizes[1] - 2) // (max(sizes[2:]) + 2))
+    lines: list[str] = []
+    for start in range(2, len(sizes), fitting):
+        places = [0, 1, *range(start, min(start + fitting, len(sizes)))]
+        texts = [_row([row[at] for at in places], [sizes[at] for at in places]) for row in table]
+        rule = "-" * max(map(len, texts))
+        lines += ([""] if lines else []) + [texts[0], rule, *texts[1:]]
+    return [*lines, "", "In brackets: difference from A; * where the two are told apart."]
+
+
+# ---- Markdown
+
+
+def markdown_text(told: ComparedRuns) -> str:
+    """Return the whole comparison as Markdown."""
+    lines = ["# Comparison of runs", "", *(f"- {_plain(line)}" for line in head_lines(told.runs))]
+    if suspicious := list(warnings(told.comparisons)):
+        lines += ["", *(f"- {_plain(said)}" for said in suspicious)]
+    if len(told.comparisons) > 1:
+        table = many_cells(told.comparisons)
+        lines += ["", *_markdown(table[0], table[1:])]
+        lines += ["", "In brackets: difference from A; * where the two are told apart."]
+    for number, comparison in enumerate(told.comparisons, start=1):
+        lines += ["", f"## A and {letter(number)}", "", *_pair_table(comparison, letter(number))]
+    lines += ["", HOW]
+    if len(told.comparisons) == 1:
+        lines += _flip_tables(told.comparisons[0], told.why)
+    return "\n".join(lines) + "\n"
+
+
+def _pair_table(comparison: Comparison, name: str) -> list[str]:
+    scale = comparison.same_model and comparison.other_backend
+    heading = ["benchmark", "sub-score", "questions", "A", name, f"{name} - A", "95 % interval"]
+    heading += ["better", "worse", "McNemar p", "adjusted p", "detectable", "verdict"]
+    heading += ["EASI's scale"] if scale else []
+    rows = []
+    for line in comparison.lines:
+        found = line.difference
+        title = ["", line.title] if line.level else [line.title, ""]
+        if found is None:
+            row = [*title, *[""] * 9, line.verdict(("A", name))]
+        else:
+            row = [
+                *title,
+                f"{found.n:,}",
+                _number(found.first),
+                _number(found.second),
+                f"{found.value:+.2f}",
+                f"{found.low:.2f} to {found.high:.2f}" if found.changed else "",
+                f"{found.better:,}",
+                f"{found.worse:,}",
+                "" if found.exact is None else p_text(found.exact),
+                p_text(line.p),
+                f"{found.detectable:.2f}" if found.changed else "",
+                line.verdict(("A", name)),
+            ]
+        if scale:
+            row.append(agreement(found.value) if found and line.level == 0 else "")
+        rows.append(row)
+    return _markdown(heading, rows)
+
+
+def _flip_tables(comparison: Comparison, why: Mapping[str, Sequence[str]]) -> list[str]:
+    """Return the questions that are scored differently, benchmark by benchmark."""
+    lines: list[str] = []
+    for key in comparison.pairs:
+        flips = comparison.flips(key)
+        if not len(flips):
+            continue
+        said = list(why.get(key, ())) or [""] * len(flips)
+        lines += ["", f"## {_title(comparison, key)}: {len(flips):,} scored differently", ""]
+        if counts := counted(said):
+            lines += [f"{counts}.", ""]
+        rows = [
+            [
+                str(row["item"]),
+                str(row["question_type"]),
+                str(row["key"]),
+                *(_answer(row, run) for run in ("first", "second")),
+                f"{row['first']:g} → {row['second']:g}",
+                reason,
+            ]
+            for row, reason in zip(flips.head(MOST_FLIPS).to_dict("records"), said, strict=False)
+        ]
+        heading = ["question", "kind", "right answer", "A's answer", "B's answer", "score", "why"]
+        lines += _markdown(heading, rows)
+        if len(flips) > MOST_FLIPS:
+            lines += ["", f"{len(flips) - MOST_FLIPS:,} more are not listed."]
+    return lines
+
+
+def _answer(row: Mapping[Hashable, Any], run: str) -> str:
+    if row[f"{run}_failed"]:
+        return "(failed)"
+    text = str(row[f"{run}_answer"])
+    return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
+
+
+def _markdown(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    return [
+        f"| {' | '.join(heading)} |",
+        f"|{'---|' * len(heading)}",
+        *(f"| {' | '.join(map(_plain, row))} |" for row in rows),
+    ]
+
+
+def _plain(text: str) -> str:
+    """Return the text as one line that is safe in a Markdown table: answers may hold anything."""
+    shown = "".join(char if char.isprintable() else " " for char in text)
+    for char in "\\|<>`*_[]":
+        shown = shown.replace(char, f"\\{char}") if char in "\\|`*_[]" else shown
+    return " ".join(shown.replace("<", "&lt;").replace(">", "&gt;").split())

@@ -1,0 +1,397 @@
+"""``--compare``: flips, verdicts, warnings, the decision of ``--max-drop``, and refusals."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from easi_eval.backends import make_backend
+from easi_eval.backends.base import Backend
+from easi_eval.benchmarks import ALL_KEYS, CORE_KEYS, LMMS_EVAL, VLMEVALKIT
+from easi_eval.cli import main
+from easi_eval.config import RunConfig
+from easi_eval.data.needs import HubSettings
+from easi_eval.report.compare import adjusted, agreement, compare
+from easi_eval.report.compare_command import decide, told_of
+from easi_eval.report.compare_pairs import pair, right_answer
+from easi_eval.report.compare_text import markdown_text, screen_lines
+from easi_eval.report.evaluated import EvaluatedBenchmark, EvaluatedRun
+from easi_eval.report.load_run import load_run
+from finished import finish
+
+
+@dataclasses.dataclass(frozen=True)
+class Runs:
+    """One model's finished run on each backend."""
+
+    vlmevalkit: EvaluatedRun
+    lmms_eval: EvaluatedRun
+
+
+def backend(name: str) -> Backend:
+    return make_backend(name, HubSettings())
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
+    folder = tmp_path_factory.mktemp("runs")
+    model = folder / "Some Model"
+    model.mkdir()
+    (model / "config.json").write_text('{"model_type": "qwen2_5_vl"}', encoding="utf-8")
+    stock = RunConfig(model=str(model), output_dir=folder / "a", device="cpu")
+    lmms = RunConfig(
+        backend=LMMS_EVAL,
+        model="qwen2_5_vl",
+        model_args=f"pretrained={model}",
+        output_dir=folder / "b",
+        device="cpu",
+    )
+    return Runs(*(load_run(finish(cfg, ALL_KEYS).root, backend) for cfg in (stock, lmms)))
+
+
+def changed(run: EvaluatedRun, scores: dict[str, dict[str, float]]) -> EvaluatedRun:
+    """The run with other scores of some questions, by benchmark and item."""
+    benchmarks = dict(run.benchmarks)
+    for key, by_item in scores.items():
+        rows = benchmarks[key].rows
+        made = [
+            by_item.get(item, score)
+            for item, score in zip(rows["item"], rows["score"], strict=True)
+        ]
+        benchmarks[key] = dataclasses.replace(benchmarks[key], rows=rows.assign(score=made))
+    return dataclasses.replace(run, benchmarks=benchmarks)
+
+
+def grown(run: EvaluatedRun, times: int) -> EvaluatedRun:
+    """The run with every question of MMSI-Bench so many times, each as one of its own."""
+    one = run.benchmarks["mmsi_bench"]
+    rows = one.rows.loc[one.rows.index.repeat(times)].reset_index(drop=True)
+    rows = rows.assign(item=[str(number) for number in range(len(rows))])
+    return only(run, dataclasses.replace(one, rows=rows))
+
+
+def only(run: EvaluatedRun, *benchmarks: EvaluatedBenchmark) -> EvaluatedRun:
+    return dataclasses.replace(run, benchmarks={one.bench.key: one for one in benchmarks})
+
+
+def said(first: EvaluatedRun, *others: EvaluatedRun, width: int = 80) -> list[str]:
+    return screen_lines(told_of(adjusted([compare(first, other) for other in others])), width)
+
+
+# ---- the same, and known flips
+
+
+@pytest.mark.parametrize("backend", ["vlmevalkit", "lmms_eval"])
+def test_a_run_and_itself_have_no_flips(runs: Runs, backend: str) -> None:
+    run = getattr(runs, backend)
+    found = compare(run, run)
+    assert sum(len(found.flips(key)) for key in found.pairs) == 0
+    assert sum(len(pairs.both) for pairs in found.pairs.values()) == sum(
+        len(one.rows) for one in run.benchmarks.values()
+    )
+    assert all(line.difference and line.difference.value == 0 for line in found.headlines)
+    assert not any(line.certain for line in found.lines)
+    assert not found.warnings
+    assert decide(found, 0)[0] == 0
+
+
+def test_the_scores_are_those_of_the_score_table(runs: Runs) -> None:
+    found = compare(runs.vlmevalkit, runs.vlmevalkit)
+    table = runs.vlmevalkit.table
+    own = {row.key: row.reading for row in (*table.rows, *table.headlines)}
+    assert {line.key for line in found.headlines} == {row.key for row in table.headlines}
+    for line in found.lines[:-1]:
+        value = own[line.key].parts[line.part] if line.part else own[line.key].overall
+        first = line.difference and line.difference.first
+        assert (first is None and value is None) or first == pytest.approx(value, abs=1e-4), line
+    assert found.average and found.average.difference
+    assert found.average.difference.first == pytest.approx(table.easi8_average, abs=1e-4)
+
+
+def test_of_thirty_known_flips_exactly_those_are_told(runs: Runs) -> None:
+    random, wanted = np.random.default_rng(30), {}
+    for key in ("mmsi_bench", "site_image", "viewspatial"):
+        rows = runs.vlmevalkit.benchmarks[key].rows
+        picked = rows.iloc[np.sort(random.choice(len(rows), 10, replace=False))]
+        wanted[key] = {row.item: 1 - row.score for row in picked.itertuples()}
+    found = compare(runs.vlmevalkit, changed(runs.vlmevalkit, wanted))
+    assert {
+        key: dict(zip(flips["item"], flips["second"], strict=True))
+        for key in found.pairs
+        if len(flips := found.flips(key))
+    } == wanted
+    for line in found.lines:
+        if line.key in wanted and line.level < 2:
+            ups = sum(value == 1 for value in wanted[line.key].values())
+            assert line.difference is not None
+            assert (line.difference.better, line.difference.worse) == (ups, 10 - ups)
+    told = markdown_text(told_of([found]))
+    for key, by_item in wanted.items():
+        title = found.first.benchmarks[key].bench.title
+        section = told.partition(f"## {title}: 10 scored differently")[2].partition("\n## ")[0]
+        listed = [line.split("|")[1].strip() for line in section.splitlines() if " → " in line]
+        assert listed == list(by_item)
+
+
+# ---- verdicts
+
+
+def test_a_clear_lead_is_told_with_its_interval(runs: Runs) -> None:
+    many = grown(runs.vlmevalkit, 40)
+    rows = many.benchmarks["mmsi_bench"].rows
+    wrong = rows.loc[rows["score"] == 0, "item"].tolist()
+    better = changed(many, {"mmsi_bench": dict.fromkeys(wrong[:60], 1.0)})
+    (line,) = [line for line in compare(many, better).lines if line.level == 0]
+    found = line.difference
+    assert found and found.value == pytest.approx(100 * 60 / 880) and found.exact < 0.001
+    assert line.verdict() == (
+        f"B is ahead by {found.value:.1f} ({found.low:.1f} to {found.high:.1f})"
+    )
+    back = compare(better, many).lines[0]
+    assert back.verdict() == line.verdict().replace("B is", "A is")
+
+
+def test_a_small_change_is_not_distinguishable_and_says_what_would_be(runs: Runs) -> None:
+    many = grown(runs.vlmevalkit, 10)
+    rows = many.benchmarks["mmsi_bench"].rows
+    flipped = {row.item: 1 - row.score for row in rows.iloc[::50].itertuples()}
+    line = compare(many, changed(many, {"mmsi_bench": flipped})).lines[0]
+    assert line.difference is not None and not line.certain
+    assert line.verdict() == (
+        f"not distinguishable; differences under {line.difference.detectable:.1f} "
+        "cannot be seen here"
+    )
+
+
+def test_a_lead_in_one_of_many_benchmarks_has_to_be_clearer(runs: Runs) -> None:
+    """p-values are adjusted for the number of benchmarks."""
+    alone = grown(runs.vlmevalkit, 10)
+    rows = alone.benchmarks["mmsi_bench"].rows
+    wrong = rows.loc[rows["score"] == 0, "item"].tolist()
+    scores = {"mmsi_bench": dict.fromkeys(wrong[:6], 1.0)}
+    assert compare(alone, changed(alone, scores)).lines[0].p == pytest.approx(0.03125)
+    whole = dataclasses.replace(
+        runs.vlmevalkit, benchmarks=runs.vlmevalkit.benchmarks | alone.benchmarks
+    )
+    among = compare(whole, changed(whole, scores))
+    (line,) = [line for line in among.headlines if line.key == "mmsi_bench"]
+    assert line.p == pytest.approx(0.03125 * len(among.headlines)) and not line.certain
+    assert line.verdict() == "not distinguishable, given how many scores are compared"
+
+
+@pytest.mark.parametrize(
+    ("points", "word"),
+    [(0, "strong"), (-2.5, "strong"), (2.6, "acceptable"), (5, "acceptable"), (-5.1, "discrep")],
+)
+def test_easis_scale(points: float, word: str) -> None:
+    assert agreement(points).startswith(word)
+
+
+# ---- both backends
+
+
+def test_both_backends_questions_are_paired(runs: Runs) -> None:
+    found = compare(runs.vlmevalkit, runs.lmms_eval)
+    unpaired = {
+        key: (pairs.only_first, pairs.only_second)
+        for key, pairs in found.pairs.items()
+        if pairs.only_first or pairs.only_second
+    }
+    assert unpaired == {"3dsrbench": (32, 0)}  # only VLMEvalKit asks its turned variants
+    assert list(found.pairs) == list(ALL_KEYS)
+    text = "\n".join(found.warnings)
+    assert "backend vlmevalkit / lmms-eval" in text and "SPAR" not in text
+    assert "3DSRBench: not the same questions, 32 only in A; compared are the 24 in both" in text
+    assert found.same_model and found.other_backend
+    for pairs in found.pairs.values():
+        assert (pairs.both["key"] == pairs.both["key_2"]).all()
+
+
+def test_questions_in_another_order_are_not_paired(runs: Runs) -> None:
+    first, second = (run.benchmarks["viewspatial"] for run in (runs.vlmevalkit, runs.lmms_eval))
+    rows = second.rows
+    moved = rows.assign(target=rows["target"].to_numpy()[np.arange(len(rows)) - 1])
+    found = pair(first, dataclasses.replace(second, rows=moved))
+    assert len(found.both) == 0 and found.only_first == found.only_second == len(rows)
+    (line,) = compare(
+        only(runs.vlmevalkit, first),
+        only(runs.lmms_eval, dataclasses.replace(second, rows=moved)),
+    ).headlines
+    assert line.verdict() == "no question in both"
+
+
+def test_a_run_of_fewer_questions_is_paired_as_far_as_it_goes(runs: Runs) -> None:
+    first, second = (run.benchmarks["vsi_bench"] for run in (runs.vlmevalkit, runs.lmms_eval))
+    found = pair(first, dataclasses.replace(second, rows=second.rows.head(10)))
+    assert (len(found.both), found.only_first, found.only_second) == (10, 14, 0)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("B", "(B)"), ("B", "<Answer>B</Answer>"), ("b", "B. left"), ("2", "2.0"), ("Left", "left")],
+)
+def test_right_answers_are_compared_across_backends(one: str, other: str) -> None:
+    assert right_answer(one) == right_answer(other) != right_answer("C")
+
+
+# ---- warnings
+
+
+def test_other_right_answers_are_another_key(runs: Runs) -> None:
+    one = runs.vlmevalkit.benchmarks["mmsi_bench"]
+    rows = one.rows.assign(
+        target=["A" if at < 8 else text for at, text in enumerate(one.rows["target"])]
+    )
+    count = int((rows["target"] != one.rows["target"]).sum())
+    found = compare(
+        only(runs.vlmevalkit, one), only(runs.vlmevalkit, dataclasses.replace(one, rows=rows))
+    )
+    assert len(found.pairs["mmsi_bench"].both) == len(rows) - count
+    assert (
+        f"MMSI-Bench: not the same key, {count} questions have another right answer in B "
+        "and are left out" in found.warnings
+    )
+
+
+def test_another_judge_protocol_or_version_is_warned_of(runs: Runs) -> None:
+    one = runs.vlmevalkit.benchmarks["mmsi_bench"]
+    other = dataclasses.replace(
+        one,
+        score=dataclasses.replace(one.score, method="gpt-4o", failed=1),
+        settings={**one.settings, "videos": "frames"},
+    )
+    manifest = runs.vlmevalkit.manifest
+    later = dataclasses.replace(
+        manifest, fields={**manifest.fields, "transformers": "5.0", "backend arguments": ["--x"]}
+    )
+    second = dataclasses.replace(only(runs.vlmevalkit, other), manifest=later)
+    text = "\n".join(compare(only(runs.vlmevalkit, one), second).warnings)
+    assert "MMSI-Bench: not read by the same judge, rules / gpt-4o" in text
+    assert "MMSI-Bench: not the same protocol, videos not given / frames" in text
+    assert "MMSI-Bench: questions that failed count as wrong, 1 in B" in text
+    assert (
+        "transformers" in text and "/ 5.0" in text and "backend arguments not given / --x" in text
+    )
+
+
+# ---- --max-drop
+
+
+def test_what_max_drop_decides(runs: Runs) -> None:
+    many = grown(runs.vlmevalkit, 40)
+    rows = many.benchmarks["mmsi_bench"].rows
+    right = rows.loc[rows["score"] == 1, "item"].tolist()
+    worse = changed(many, {"mmsi_bench": dict.fromkeys(right[:60], 0.0)})  # 6.8 points
+    for points, code in ((2, 1), (7, 4), (12, 0)):
+        assert decide(compare(many, worse), points)[0] == code, points
+    assert decide(compare(worse, many), 0)[0] == 0
+
+
+def test_a_drop_in_one_benchmark_is_a_drop(runs: Runs) -> None:
+    many = grown(runs.vlmevalkit, 40)
+    whole = dataclasses.replace(
+        runs.vlmevalkit, benchmarks=runs.vlmevalkit.benchmarks | many.benchmarks
+    )
+    rows = many.benchmarks["mmsi_bench"].rows
+    right = rows.loc[rows["score"] == 1, "item"].tolist()
+    worse = changed(whole, {"mmsi_bench": dict.fromkeys(right[:100], 0.0)})
+    code, text = decide(compare(whole, worse), 3)  # of the average it is 1.4
+    assert (code, text) == (1, "drop: B is more than 3 worse in MMSI-Bench")
+
+
+def test_a_missing_benchmark_cannot_be_a_go(runs: Runs) -> None:
+    fewer = only(runs.vlmevalkit, runs.vlmevalkit.benchmarks["mmsi_bench"])
+    code, text = decide(compare(runs.vlmevalkit, fewer), 5)
+    assert code == 4 and text.startswith("cannot be told: B lacks VSI-Bench, MindCube-Tiny")
+    assert decide(compare(fewer, runs.vlmevalkit), 5)[0] == 0
+
+
+# ---- the command
+
+
+def test_the_command_shows_it_and_writes_one_file(
+    runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for width in (80, 140):
+        monkeypatch.setenv("COLUMNS", str(width))
+        assert main(["--compare", str(runs.vlmevalkit.path), str(runs.lmms_eval.path)]) == 0
+        shown = capsys.readouterr().out
+        assert f"Written: {tmp_path / 'easi_comparison.md'}" in shown
+        wide = [line for line in shown.splitlines() if len(line) > width]
+        assert all(str(tmp_path.parent) in line for line in wide)
+        assert "\nEASI-8 average " in shown
+    assert [path.name for path in tmp_path.iterdir()] == ["easi_comparison.md"]
+    told = (tmp_path / "easi_comparison.md").read_text(encoding="utf-8")
+    table = [line for line in told.splitlines() if line.startswith("| ") and "McNemar" in line]
+    assert len(table) == 1 and "obj appearance order" in told
+    again = ["--compare", str(runs.vlmevalkit.path), str(runs.vlmevalkit.path)]
+    assert main([*again, "--max-drop", "0"]) == 0
+    assert "go: B is at most 0 worse" in capsys.readouterr().out
+    assert "go: B is" in (tmp_path / "easi_comparison.md").read_text(encoding="utf-8")
+
+
+def test_many_runs_make_one_table(runs: Runs) -> None:
+    lines = said(runs.vlmevalkit, runs.lmms_eval, runs.vlmevalkit, width=140)
+    (head,) = [line for line in lines if line.startswith("benchmark")]
+    assert head.split() == ["benchmark", "A", "B", "C"]
+    (row,) = [line for line in lines if line.startswith("EASI-8 average")]
+    average = runs.vlmevalkit.table.easi8_average
+    assert row.split()[2] == f"{average:.2f}" and row.endswith(f"{average:.2f} (+0.0)")
+    wide = said(runs.vlmevalkit, *[runs.lmms_eval] * 9)
+    assert max(map(len, wide[wide.index("") + 1 :])) <= 80
+    assert [line.split()[2:] for line in wide if line.startswith("benchmark")][-1][-1] == "J"
+
+
+def test_hostile_answers_stay_in_their_cell(runs: Runs) -> None:
+    one = runs.vlmevalkit.benchmarks["mmsi_bench"]
+    answers = ["a | b\n<script>\x1b[31m`*_[x](y)\u2028" * 20] * len(one.rows)
+    hostile = dataclasses.replace(
+        one, rows=one.rows.assign(answer=answers, score=1 - one.rows["score"])
+    )
+    told = markdown_text(
+        told_of([compare(only(runs.vlmevalkit, one), only(runs.vlmevalkit, hostile))])
+    )
+    rows = [line for line in told.splitlines() if " → " in line]
+    assert len(rows) == len(one.rows)
+    for row in rows:
+        assert row.replace("\\|", "").count("|") == 8
+        assert "<" not in row and "\x1b" not in row and " [x]" not in row
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--compare", "a"], "--compare needs two runs or more"),
+        (["--compare", "nowhere", "neither"], "nowhere does not exist"),
+        (["--max-drop", "1"], "--max-drop without --compare"),
+        (["--compare", "a", "b", "c", "--max-drop", "1"], "--max-drop with 3 runs"),
+        (["--compare", "a", "b", "--max-drop", "-1"], "--max-drop is -1"),
+        (["--compare", "a", "b", "--max-drop", "nan"], "--max-drop is nan"),
+        (["--compare", "a", "b", "--max-drop", "inf"], "--max-drop is inf"),
+        (["--compare", "a", "b", "--max-drop", "two"], "--max-drop is two"),
+        (["--compare", "a", "b", "--model", "m"], "--compare with --model"),
+        (["--compare", *["a"] * 27], "--compare with 27 runs"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused(
+    argv: Sequence[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(argv) == 2
+    error, hint, *more = capsys.readouterr().err.splitlines()
+    assert error.startswith(f"error: {message}") and hint.startswith("hint: ") and not more
+
+
+def test_what_both_have_counts(runs: Runs) -> None:
+    core = dataclasses.replace(
+        runs.vlmevalkit, benchmarks={key: runs.vlmevalkit.benchmarks[key] for key in CORE_KEYS[:3]}
+    )
+    found = compare(core, runs.vlmevalkit)
+    assert list(found.pairs) == list(CORE_KEYS[:3]) and found.lacking == ()
+    assert found.average is not None and found.average.title == "mean of these 3"
+    assert any(text.startswith("only B has ") for text in found.warnings)
+    assert runs.vlmevalkit.backend == VLMEVALKIT
