@@ -20,6 +20,7 @@ from easi_eval.config import RunConfig
 from easi_eval.core.manifest import Manifest
 from easi_eval.core.run_folder import RunPaths
 from easi_eval.data.needs import HubSettings
+from easi_eval.scores.intervals import with_intervals
 from easi_eval.scores.rows import summarise
 from easi_eval.scores.score_table import BenchmarkScore, State
 from evaluations import plan_of
@@ -63,6 +64,7 @@ def finish(cfg: RunConfig, keys: Iterable[str] = CORE_KEYS) -> FinishedRun:
             total=len(rows),
             state=State.COMPLETE,
         )
+        score = with_intervals(score, todo.bench, todo.bench.source(cfg.backend, out.task), rows)
         scores[key] = backend.annotate(cfg, todo.bench, out, rows, score, {})
         files = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in out.files}
         Evidence(todo.fingerprint, scores[key], files).save(folder)

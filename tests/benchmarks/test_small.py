@@ -21,6 +21,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import disturbed_rehearsal
 import gpu_check
+import interval_coverage
 import many_questions
 import overhead
 import real_drivers
@@ -38,6 +39,21 @@ def test_stragglers_on_a_clock_of_their_own() -> None:
         and unknown.ours < unknown.static < unknown.static_barriers
     )
     assert stragglers.table([known, unknown]).count("\n") == 3
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        interval_coverage.Case("share", 200, 1, 0.25),
+        interval_coverage.Case("share", 60, 18, 0.5),
+        interval_coverage.Case("parts", 60, 6, 0.4),
+        interval_coverage.Case("caa", 60, 6, 0.4),
+    ],
+    ids=str,
+)
+def test_intervals_hold_the_true_score(case: interval_coverage.Case) -> None:
+    held = interval_coverage.coverage(case, 1000 if case.kind == "share" else 100)
+    assert 90 <= held <= 99, "seeded; the bounds are those of so few runs"
 
 
 @pytest.mark.slow

@@ -8,12 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..benchmarks import Benchmark
-from ..config import RunConfig
+from ..benchmarks import Benchmark, by_key
+from ..config import RULES, RunConfig
 from ..core.atomic_files import read_json
 from ..core.errors import EasiError
 from ..engine.journal import Answer
 from ..engine.work import ItemList, tolerable
+from ..scores.outputs import JUDGED
 from ..scores.score_table import Reading, State
 from ..scores.scorer_notes import NOTES_FILE
 from .base import Reader
@@ -120,6 +121,21 @@ def gather(
         warnings=warnings(bench, rows, answers),
     )
     return Evidence(fingerprint, score, digests(folder, out.files), cfg.limit)
+
+
+def supplemented(cfg: RunConfig, reader: Reader, evidence: Evidence, folder: Path) -> Evidence:
+    """Return the evidence of an earlier version with intervals, from its files in ``folder``."""
+    from ..scores.intervals import with_intervals
+
+    score, bench = evidence.score, by_key(evidence.score.key)
+    judged = (folder / JUDGED).is_dir() and score.method != RULES
+    where, judge = (folder / JUDGED, score.method) if judged else (folder, "")
+    out = reader.outputs(bench, where, judge)
+    rows = reader.rows(bench, out)
+    made = with_intervals(score, bench, bench.source(reader.name, out.task), rows)
+    made = reader.annotate(cfg, bench, out, rows, made, {})  # corrects the scores of questions
+    score = replace(score, intervals=made.intervals, draws=made.draws)
+    return replace(evidence, score=score)
 
 
 def checked(reader: Reader, bench: Benchmark, out: Outputs, rows: pd.DataFrame) -> Reading:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..backends.completeness import supplemented
 from ..backends.evidence import Evidence
 from ..benchmarks import ALL_KEYS, GROUPS
 from ..config import RunConfig
@@ -38,6 +39,15 @@ def _row(context: RunContext, manifest: Manifest, key: str) -> BenchmarkScore | 
     return missing(
         key, state.reason or "not finished", State.FAILED if state.reason else State.INCOMPLETE
     )
+
+
+def add_intervals(context: RunContext, manifest: Manifest) -> None:
+    """Add intervals to the evidence of results that an earlier version accepted."""
+    for key in manifest.benchmarks:
+        folder = context.paths.output(key)
+        evidence = Evidence.load(folder)
+        if evidence and evidence.score.n and not evidence.score.intervals:
+            supplemented(context.cfg, context.backend, evidence, folder).save(folder)
 
 
 def is_finished(cfg: RunConfig, scores: ScoreTable) -> bool:
