@@ -130,7 +130,7 @@ def test_a_run_that_has_the_lock_and_no_event_yet(tmp_path: Path) -> None:
     run = Folder(tmp_path)
     with held(run.paths.lock):
         assert run.status[0] == "org/model on vlmevalkit: running"
-        assert run.status[1] == "not counted yet: vsi_bench and blink"
+        assert run.status[1] == "not counted yet: vsi_bench, blink"
 
 
 def test_finished_interrupted_and_incomplete(tmp_path: Path) -> None:

@@ -17,7 +17,6 @@ from ..core.events import Emit, Notice
 from ..core.manifest import Manifest
 from ..data.contents import content_of, contents, differing, known_of, only_truth_differs
 from ..data.needs import Fetched, Kind
-from ..scores.data_check import content_note
 from .identity import fingerprint
 from .plan import Plan, Todo
 
@@ -105,8 +104,6 @@ def begin(
                 **_table_of(fetched[key].values()),
             },
         )
-        if content := content_note(source, step.settings.get("data")):
-            emit(Notice(f"{step.bench.title}: {content}", "warning"))
         todo.append(step)
     revisions = {repo: found.revision for each in fetched.values() for repo, found in each.items()}
     return (

@@ -19,6 +19,7 @@ from ..core.model import ModelChoice
 from ..core.run_folder import sanitise
 from ..data import lacking
 from ..data.needs import Fetched, HubSettings, Need
+from ..scores.data_check import content_note
 from ..scores.score_table import State
 from .context import RunContext
 from .data_changes import begin, refuse_changed
@@ -64,6 +65,10 @@ def prepare(
     plan, manifest, unreadable = begin(plan, record.manifest, fetched, emit, hub.records)
     record.manifest = manifest
     _note_failures(unreadable, record, emit)
+    for step in () if context.cfg.smoke else plan.todo:  # a rehearsal has made-up data
+        source = step.bench.source(plan.backend, str(step.settings.get("task", "")))
+        if content := content_note(source, step.settings.get("data")):
+            emit(Notice(f"{step.bench.title}: {content}", "warning"))
     record.keep()
     if not plan.todo:
         return plan, context.model

@@ -142,7 +142,7 @@ class _Status:
             f"{duration(view.all_eta)} left" if self.running and view.all_eta else "",
             f"{per_time(done / took)}, in {duration(took)}" if took and done == total else "",
             f"{failed:,} failed" if failed else "",
-            f"not counted yet: {' and '.join(uncounted)}" if uncounted else "",
+            f"not counted yet: {', '.join(uncounted)}" if uncounted else "",
         ]
         now = [
             f"{view.title(key)} {count.done:,}/{count.total:,}"
