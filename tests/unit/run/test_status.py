@@ -179,6 +179,19 @@ def test_a_folder_of_a_version_without_events_is_counted_in_its_journal(tmp_path
     ]
 
 
+def test_answers_after_the_last_event_are_counted(tmp_path: Path) -> None:
+    """As the program itself does when it is interrupted."""
+    run = Folder(tmp_path)
+    run.begin()
+    run.tell(Progress("blink", 1, 4, 0, 1), RunEnded("interrupted"))
+    Work((Assignment("blink", "BLINK"),), launch=3).save(run.paths.root)
+    ItemList("blink", 4, ("0", "1", "2", "3")).save(run.paths.root)
+    with Journal(run.paths.journal, "w0", 0, launch=3) as journal:
+        for item in "012":
+            journal.answer(Answer("blink", item, 0, "A", 1.0, launch=3))
+    assert run.status[2] == "BLINK 3/4"
+
+
 def test_one_damaged_run_hides_no_other(tmp_path: Path) -> None:
     run = Folder(tmp_path)
     other = tmp_path / "runs" / "lmms-eval" / "x-1"

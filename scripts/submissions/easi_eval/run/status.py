@@ -99,7 +99,7 @@ class _Status:
                 case RunEnded(text):
                     ended, error = event, error if text in ("", "interrupted") else text
         clock.now = now if running else clock.now
-        counts = _counts(paths, manifest.benchmarks, view)
+        counts = _counts(paths, manifest.benchmarks, view, running)
         return cls(
             paths,
             manifest,
@@ -170,9 +170,12 @@ class _Clock:
 
 
 def _counts(
-    paths: RunPaths, states: Mapping[str, BenchmarkState], view: RunView | None
+    paths: RunPaths, states: Mapping[str, BenchmarkState], view: RunView | None, running: bool
 ) -> dict[str, Count]:
-    """Count answers: by the manifest what is complete, by events, and by the journal the rest."""
+    """Count answers: by the manifest what is complete, by events, and by the journal the rest.
+
+    The last answers of a run that does not go on have no event, so its journal is read.
+    """
     found: dict[str, Count] = {}
     open_ones = []
     for key, state in states.items():
@@ -180,9 +183,10 @@ def _counts(
         if state.state in DONE and isinstance(rows, int):
             failed = state.evidence.get("failed")
             found[key] = Count(rows, rows, failed if isinstance(failed, int) else 0, 0)
-        elif row and row.total is not None:
+            continue
+        if row and row.total is not None:
             found[key] = Count(row.done, row.total, row.failed, row.now)
-        else:
+        if not running or key not in found:
             open_ones.append(key)
     if open_ones and paths.work.exists():
         found |= _journalled(paths, open_ones)
