@@ -313,7 +313,7 @@ def test_a_missing_benchmark_cannot_be_a_go(runs: Runs) -> None:
 # ---- the command
 
 
-def test_the_command_shows_it_and_writes_one_file(
+def test_the_command_shows_it_and_writes_its_files(
     runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -325,7 +325,8 @@ def test_the_command_shows_it_and_writes_one_file(
         wide = [line for line in shown.splitlines() if len(line) > width]
         assert all(str(tmp_path.parent) in line for line in wide)
         assert "\nEASI-8 average " in shown
-    assert [path.name for path in tmp_path.iterdir()] == ["easi_comparison.md"]
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"easi_comparison.md", "easi_comparison.html"}
     told = (tmp_path / "easi_comparison.md").read_text(encoding="utf-8")
     table = [line for line in told.splitlines() if line.startswith("| ") and "McNemar" in line]
     assert len(table) == 1 and "obj appearance order" in told

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ..backends import make_backend
@@ -14,11 +14,12 @@ from ..core.errors import EasiError, ExitCode
 from ..data.needs import HubSettings
 from ..scores import paired
 from .compare import Comparison, adjusted, compare
+from .compare_page import comparison_page
 from .compare_reasons import reasons
 from .compare_text import ComparedRuns, markdown_text, screen_lines
 from .load_run import load_run, locate
 
-FILE = "easi_comparison.md"
+FILE, PAGE = "easi_comparison.md", "easi_comparison.html"
 MOST = 26  # runs have letters for names
 NARROW, WIDE = 80, 140
 
@@ -29,7 +30,7 @@ def main(paths: Sequence[Path], max_drop: float | None, folder: Path) -> int:
     Args:
         paths: Run folders, output folders or archives.
         max_drop: Points that the second of two runs may be worse; None if that is not asked.
-        folder: Where the Markdown file goes.
+        folder: Where the Markdown file goes, and of two runs the page.
 
     Returns:
         The exit code: COMPLETE, or what ``decide`` says.
@@ -50,16 +51,23 @@ def main(paths: Sequence[Path], max_drop: float | None, folder: Path) -> int:
         text += f"\n{said}\n"
     # Words of answers and archives may hold anything: no control characters.
     shown = ["".join(c if c.isprintable() else "?" for c in line) for line in lines]
-    try:
-        write_atomic(folder / FILE, text)
-        shown += ["", f"Written: {folder / FILE}"]
-    except (OSError, EasiError) as error:
-        shown += ["", f"Not written: {folder / FILE} ({error})"]
+    shown += ["", _written(folder / FILE, lambda: text)]
+    if len(runs) == 2:
+        shown.append(_written(folder / PAGE, lambda: comparison_page(told)))
     try:
         print("\n".join(shown), flush=True)
     except BrokenPipeError:  # the decision stands, whoever reads the table
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     return code
+
+
+def _written(path: Path, make: Callable[[], str | bytes]) -> str:
+    """Write a file and return the line that says so, or why it could not be written."""
+    try:
+        write_atomic(path, make())
+    except (OSError, EasiError) as error:
+        return f"Not written: {path} ({error})"
+    return f"Written: {path}"
 
 
 def told_of(comparisons: Sequence[Comparison]) -> ComparedRuns:

@@ -78,7 +78,7 @@ def screen_lines(told: ComparedRuns, width: int) -> list[str]:
     lines += _two_runs(only, width)
     if only.same_model and only.other_backend:
         lines += ["", "One model through both backends, on EASI's scale:"]
-        lines += [part for said in _agreements(only) for part in wrap(said, width)]
+        lines += [part for said in agreements(only) for part in wrap(said, width)]
     if any(told.why.values()):
         lines += ["", "Why questions of this one model are scored differently:"]
         lines += [
@@ -90,7 +90,7 @@ def screen_lines(told: ComparedRuns, width: int) -> list[str]:
     return lines
 
 
-def _agreements(comparison: Comparison) -> list[str]:
+def agreements(comparison: Comparison) -> list[str]:
     """Return which scores agree how well, one line for each word of the scale."""
     found: dict[str, list[str]] = {}
     for line in comparison.lines:

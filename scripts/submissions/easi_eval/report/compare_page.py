@@ -1,0 +1,196 @@
+"""The comparison of two runs as a page: differences, and every question scored differently."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+
+from ..scores.score_table import title_of
+from . import charts
+from .compare import ComparedScore, Comparison
+from .compare_text import HOW, ComparedRuns, agreements, counted, head_lines, p_text
+from .questions import Columns
+from .shell import Shell, assemble, template
+from .subject import html, readable, row, span
+from .trust import GOOD, LOOK, Check, checks_html
+
+NAMES = {"r": "better in B", "w": "worse in B"}
+_NUM = "num"
+
+
+def comparison_page(told: ComparedRuns) -> bytes:
+    """Return the page about two runs."""
+    (comparison,) = told.comparisons
+    flips = _flips(told)
+    most = _axis_end(comparison)
+    names = [run.manifest.modelName for run in told.runs]
+    values = {
+        "title": html(" and ".join(dict.fromkeys(names))),
+        "runs": "".join(
+            f"<dt>{html(name)}</dt><dd>{html(about)}</dd>"
+            for name, _, about in (line.partition(":") for line in head_lines(told.runs))
+        ),
+        "average": _average(comparison),
+        "warnings": checks_html(_warnings(comparison)),
+        "axis": "".join(f"<span>{end}</span>" for end in (f"-{most:g}", "0", f"+{most:g}")),
+        "scores": "".join(
+            _row(line, most) for line in comparison.lines if line.level < 2 and line.difference
+        ),
+        "how": f'<p class="muted">{html(HOW)}</p>{_why(told)}',
+        "categories": "".join(_categories(comparison, most)),
+    }
+    parts = {"summary": "Summary", "scores": "Benchmarks", "categories": "Categories"}
+    shell = Shell(
+        values["title"],
+        parts,
+        template("compare").substitute(values),
+        "Questions scored differently",
+        lambda packed: (
+            f"{len(flips):,} questions are scored differently."
+            + (f" {packed.shortened:,} answers are shortened." if packed.shortened else "")
+        ),
+    )
+    keys = [key for key, _ in flips.spans]
+    extra = {
+        "names": NAMES,
+        "spans": [(key, title_of(key), count, "") for key, count in flips.spans],
+        "filters": [
+            {"key": key, "title": title_of(key), "spans": [place], "parts": _kinds(comparison, key)}
+            for place, key in enumerate(keys)
+        ],
+    }
+    return assemble(shell, flips, extra)
+
+
+def _flips(told: ComparedRuns) -> Columns:
+    """Return the questions that are scored differently, with both answers."""
+    import pandas as pd
+
+    (comparison,) = told.comparisons
+    columns = Columns()
+    for key in comparison.pairs:
+        found = comparison.flips(key)
+        if found.empty:
+            continue
+        whys = told.why.get(key) or [""] * len(found)
+        both = zip(found["first_answer"], found["second_answer"], whys, strict=True)
+        read = zip(found["first_extracted"], found["second_extracted"], strict=True)
+        empty = pd.Series("", index=found.index, dtype=object)
+        texts = {
+            "answer": [
+                f"A: {first}\n\nB: {second}" + (f"\n\nWhy: {why}" if why else "")
+                for first, second, why in both
+            ],
+            "extracted": [f"{_read(first)} → {_read(second)}" for first, second in read],
+        }
+        columns.add(
+            key,
+            pd.DataFrame(
+                {
+                    **{name: found[name] for name in ("item", "question_type", "cluster")},
+                    **{
+                        name: pd.Series(listed, index=found.index, dtype=object)
+                        for name, listed in texts.items()
+                    },
+                    "target": found["key"],
+                    "score": (found["second"] > found["first"]).astype(float),
+                    "failed": False,
+                    "parsed": True,
+                    "question": empty,
+                    "media": empty,
+                }
+            ),
+            {},
+        )
+    return columns
+
+
+def _read(value: object) -> str:
+    return value if isinstance(value, str) and value else "?"
+
+
+def _kinds(comparison: Comparison, key: str) -> list[tuple[str, str, list[str]]]:
+    kinds = sorted(set(comparison.flips(key)["question_type"]))
+    return [(kind, readable(kind), [readable(kind)]) for kind in kinds if kind]
+
+
+def _average(comparison: Comparison) -> str:
+    line = comparison.average or next(iter(comparison.headlines), None)
+    found = line.difference if line else None
+    if line is None or found is None:
+        return "No benchmark is in both runs."
+    return (
+        f"{html(line.title)}, B - A<strong>{found.value:+.2f}</strong>"
+        f"<p>{html(line.verdict())}</p>"
+        f'<p class="muted">A {found.first:.2f}, B {found.second:.2f}</p>'
+    )
+
+
+def _warnings(comparison: Comparison) -> list[Check]:
+    titles = {line.title for line in comparison.lines}
+    found = []
+    for said in comparison.warnings:
+        name, _, rest = said.partition(": ")
+        found.append(Check(LOOK, *((name, rest) if name in titles else ("Both runs", said))))
+    return found or [Check(GOOD, "Alike", "questions, right answers, protocol and judge")]
+
+
+def _ends(line: ComparedScore) -> tuple[float, float]:
+    found = line.difference
+    assert found is not None
+    low, high = found.low, found.high
+    return (low, high) if math.isfinite(low + high) else (found.value, found.value)
+
+
+def _axis_end(comparison: Comparison) -> float:
+    """Return the end of the axis of all bars, which begins at its negative."""
+    shown = [line for line in comparison.lines if line.level < 2 and line.difference]
+    ends = [abs(end) for line in shown for end in _ends(line)]
+    return min(100.0, 5.0 * math.ceil(max([1.0, *ends]) / 5))
+
+
+def _row(line: ComparedScore, most: float) -> str:
+    found = line.difference
+    assert found is not None
+    cells = (
+        html(line.title),
+        charts.difference_bar(found.value, _ends(line), most, f"{line.title}: {found.value:+.1f}"),
+        f"{found.first:.2f}",
+        f"{found.second:.2f}",
+        f"{found.value:+.2f}",
+        span(_ends(line)),
+        f"{found.better:,}",
+        f"{found.worse:,}",
+        p_text(line.p),
+        html(line.verdict()),
+    )
+    made = row(cells, classes=("name", "bar", _NUM, _NUM, f"{_NUM} score", *[_NUM] * 4, "verdict"))
+    return made.replace("<tr>", '<tr class="half">', 1) if line.level == 1 else made
+
+
+def _categories(comparison: Comparison, most: float) -> Iterator[str]:
+    """Yield one folded table per benchmark; open where runs are told apart in a category."""
+    keys = dict.fromkeys(line.key for line in comparison.lines if line.level == 2)
+    for key in keys:
+        own = [line for line in comparison.lines if line.key == key and line.level == 2]
+        lines = [line for line in own if line.difference]
+        told_apart = sum(line.certain for line in lines)
+        yield (
+            f"<details{' open' if told_apart else ''}><summary>{html(title_of(key))} "
+            f'<span class="muted">{told_apart} of {len(lines)} categories differ</span></summary>'
+            f'<div class="wide"><table class="scores"><tbody>'
+            f"{''.join(_row(line, most) for line in lines)}</tbody></table></div></details>"
+        )
+
+
+def _why(told: ComparedRuns) -> str:
+    """Return how one model's scores agree through both backends, and why questions differ."""
+    (comparison,) = told.comparisons
+    if not (comparison.same_model and comparison.other_backend):
+        return ""
+    said: Sequence[str] = [
+        *agreements(comparison),
+        *(f"{title_of(key)}: {counted(whys)}" for key, whys in told.why.items() if any(whys)),
+    ]
+    listed = "".join(f"<li>{html(each)}</li>" for each in said)
+    return f'<h3>One model through both backends</h3><ul class="notes">{listed}</ul>'

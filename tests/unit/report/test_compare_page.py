@@ -1,0 +1,69 @@
+"""The page about two runs: figures, flips with both answers, and hostile answers in a browser."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+from browser import browser
+from easi_eval.backends import make_backend
+from easi_eval.benchmarks import LMMS_EVAL
+from easi_eval.config import RunConfig
+from easi_eval.data.needs import HubSettings
+from easi_eval.report.compare import adjusted, compare
+from easi_eval.report.compare_command import told_of
+from easi_eval.report.compare_page import comparison_page
+from easi_eval.report.load_run import load_run
+from finished import finish
+
+HOSTILE = "</script><img src=x onerror='window.hit = 1'>\u2028\ud800"
+KEYS = ("mmsi_bench", "embspatial")
+
+
+def test_two_runs_in_a_browser(tmp_path: Path) -> None:
+    model = tmp_path / "Some Model"
+    model.mkdir()
+    (model / "config.json").write_text('{"model_type": "qwen2_5_vl"}', encoding="utf-8")
+    cfg = RunConfig(
+        backend=LMMS_EVAL,
+        model="qwen2_5_vl",
+        model_args=f"pretrained={model}",
+        output_dir=tmp_path / "out",
+        device="cpu",
+    )
+    root = finish(cfg, KEYS).root
+    first = load_run(root, lambda name: make_backend(name, HubSettings()))
+    one = first.benchmarks[KEYS[0]]
+    rows = one.rows.copy()
+    rows["answer"] = rows["answer"].astype(object)
+    for place in range(3):
+        rows.loc[place, "score"] = 1.0 - rows.loc[place, "score"]
+        rows.at[place, "answer"] = HOSTILE
+    second = dataclasses.replace(
+        first, benchmarks={**first.benchmarks, KEYS[0]: dataclasses.replace(one, rows=rows)}
+    )
+    told = told_of(adjusted([compare(first, second)]))
+    page = tmp_path / "easi_comparison.html"
+    page.write_bytes(comparison_page(told))
+    with browser() as shown:
+        shown.open(page)
+        assert shown.run("found.length") == 3
+        words = shown.run("document.querySelector('main').textContent")
+        for line in told.comparisons[0].lines:
+            assert line.title in words
+            if line.difference:
+                assert line.verdict() in words and f"{line.difference.value:+.2f}" in words
+        detail = shown.run("document.getElementById('detail').textContent")
+        assert "A: " in detail and f"B: {HOSTILE[:20]}" in detail
+        assert shown.run("window.hit") is None
+        assert shown.messages == [f"request {page.as_uri()}"]
+
+
+def test_a_run_and_itself(tmp_path: Path) -> None:
+    model = tmp_path / "Some Model"
+    model.mkdir()
+    (model / "config.json").write_text('{"model_type": "qwen2_5_vl"}', encoding="utf-8")
+    root = finish(RunConfig(model=str(model), output_dir=tmp_path, device="cpu"), KEYS[:1]).root
+    run = load_run(root, lambda name: make_backend(name, HubSettings()))
+    page = comparison_page(told_of(adjusted([compare(run, run)]))).decode()
+    assert "0 questions are scored differently" in page and "no difference" in page
