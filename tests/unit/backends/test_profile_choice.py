@@ -20,8 +20,10 @@ from easi_eval.data.needs import HubSettings
 
 BACKENDS = ("vlmevalkit", "lmms-eval")
 OWN_CODE = {"auto_map": {"AutoModelForImageTextToText": "m.M"}}
+OTHER_CODE = {"auto_map": {"AutoConfig": "m.C", "AutoModelForCausalLM": "m.M"}}
 # A base that 4.57's vision encoders cannot be given.
 OTHER_THETA = {"rope_parameters": {"rope_type": "axial", "rope_theta": 5.0}}
+MISTRAL = {"model_type": "mistral3", "text_config": {"model_type": "mistral4"}}
 SAVED_BY_5 = {
     "model_type": "qwen2_5_vl",
     "transformers_version": "5.24.0",
@@ -31,7 +33,7 @@ SAVED_BY_5 = {
 
 def test_profile_5_has_types_that_the_base_lacks() -> None:
     assert {"qwen3_5", "gemma4", "molmo2", "kimi_k25"} <= (
-        image_text_types(NEWER) - image_text_types(BASE)
+        image_text_types(NEWER).keys() - image_text_types(BASE).keys()
     )
 
 
@@ -43,6 +45,9 @@ def test_profile_5_has_types_that_the_base_lacks() -> None:
         ({"model_type": "qwen2_5_vl"}, False, ""),
         ({"model_type": "nobody_has_this"}, False, ""),
         ({}, False, ""),
+        (MISTRAL, False, "only that has text_config of model_type mistral4"),
+        (MISTRAL, True, ""),
+        ({**MISTRAL, "text_config": {"model_type": "mistral"}}, False, ""),
         (SAVED_BY_5, False, "rope_theta is 5.0"),
         (SAVED_BY_5, True, ""),
         ({**SAVED_BY_5, "vision_config": {"model_type": "qwen2_5_vl_vision"}}, False, ""),
@@ -55,12 +60,26 @@ def test_profile_5_is_for_what_4_cannot_load(
     assert (why in said) if why else said == ""
 
 
-def choose(tmp_path: Path, backend: str, **config: object) -> tuple[RunConfig, ModelChoice]:
+def checkpoint(tmp_path: Path, **config: object) -> Path:
     folder = tmp_path / "Model-9"
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps(config))
-    trust = "auto_map" in config
-    cfg = (
+    return folder
+
+
+def plan(tmp_path: Path, cfg: RunConfig) -> ModelChoice:
+    hub = HubSettings(endpoint="http://127.0.0.1:9", hf_home=tmp_path / "hf", offline=True)
+    return resolved(cfg, make_backend(cfg.backend, hub), hub)
+
+
+def choose(tmp_path: Path, backend: str, **config: object) -> tuple[RunConfig, ModelChoice]:
+    folder, trust = checkpoint(tmp_path, **config), "auto_map" in config
+    cfg = generic(folder, backend, trust)
+    return cfg, plan(tmp_path, cfg)
+
+
+def generic(folder: Path, backend: str, trust: bool = False) -> RunConfig:
+    return (
         RunConfig(model=str(folder), device="cpu", trust_remote_code=trust)
         if backend == "vlmevalkit"
         else RunConfig(
@@ -71,8 +90,6 @@ def choose(tmp_path: Path, backend: str, **config: object) -> tuple[RunConfig, M
             trust_remote_code=trust,
         )
     )
-    hub = HubSettings(endpoint="http://127.0.0.1:9", hf_home=tmp_path / "hf", offline=True)
-    return cfg, resolved(cfg, make_backend(backend, hub), hub)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -108,3 +125,90 @@ def test_a_type_that_neither_has_is_refused_by_the_generic_class(
 ) -> None:
     with pytest.raises(EasiError, match="is of model_type nobody_has_this"):
         choose(tmp_path, backend, model_type="nobody_has_this")
+
+
+OTHER_CLASSES = [
+    ("vlmevalkit", "Qwen2.5-VL-7B-Instruct", "model_path"),
+    ("vlmevalkit", "idefics2_8b", "model_path"),
+    ("lmms-eval", "qwen2_5_vl", "pretrained"),
+    ("lmms-eval", "mantis", "pretrained"),
+]
+
+
+@pytest.mark.parametrize(("backend", "model", "argument"), OTHER_CLASSES)
+def test_a_class_that_cannot_load_a_type_of_5_is_refused_and_the_hint_works(
+    tmp_path: Path, backend: str, model: str, argument: str
+) -> None:
+    folder = checkpoint(tmp_path, model_type="qwen3_5")
+    cfg = RunConfig(backend=backend, model=model, model_args=f"{argument}={folder}")
+    with pytest.raises(EasiError, match="cannot load Model-9: transformers 5 loads") as refused:
+        plan(tmp_path, cfg)
+    works = f"--model {folder}" if backend == "vlmevalkit" else "--model easi_vlm --model-args"
+    assert works in refused.value.hint
+    assert plan(tmp_path, generic(folder, backend)).profile == NEWER
+
+
+@pytest.mark.parametrize(("kind", "model"), [("qwen3_5", "qwen3_5"), ("gemma4", "gemma4")])
+def test_types_of_lmms_eval_for_models_of_5_run_with_it(
+    tmp_path: Path, kind: str, model: str
+) -> None:
+    folder = checkpoint(tmp_path, model_type=kind)
+    cfg = RunConfig(backend="lmms-eval", model=model, model_args=f"pretrained={folder}")
+    assert plan(tmp_path, cfg).profile == NEWER
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("file", ["processor_config.json", "tokenizer_config.json"])
+def test_a_processors_own_code_is_refused_on_5_and_left_out_without_trust(
+    tmp_path: Path, backend: str, file: str
+) -> None:
+    folder = checkpoint(tmp_path, model_type="qwen3_5")
+    (folder / file).write_text(json.dumps({"auto_map": {"AutoProcessor": "p.P"}}))
+    assert plan(tmp_path, generic(folder, backend)).profile == NEWER
+    with pytest.raises(EasiError, match=rf"own Python code \(auto_map in {file}\)") as refused:
+        plan(tmp_path, generic(folder, backend, trust=True))
+    assert "leave out --trust-remote-code" in refused.value.hint
+
+
+def test_own_code_that_a_type_of_lmms_eval_trusts_is_refused_on_5(tmp_path: Path) -> None:
+    folder = checkpoint(tmp_path, model_type="gemma4")
+    (folder / "processor_config.json").write_text(json.dumps(OWN_CODE))
+    arguments = f"pretrained={folder}"
+    with pytest.raises(EasiError, match="auto_map in processor_config.json") as refused:
+        plan(tmp_path, RunConfig(backend="lmms-eval", model="gemma4", model_args=arguments))
+    assert "--model easi_vlm" in refused.value.hint
+    distrusting = f"{arguments},trust_remote_code=False"
+    cfg = RunConfig(backend="lmms-eval", model="gemma4", model_args=distrusting)
+    assert plan(tmp_path, cfg).profile == NEWER
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_processors_own_code_stays_with_transformers_4(tmp_path: Path, backend: str) -> None:
+    folder = checkpoint(tmp_path, model_type="qwen2_5_vl")
+    (folder / "processor_config.json").write_text(json.dumps(OWN_CODE))
+    assert plan(tmp_path, generic(folder, backend, trust=True)).profile == BASE
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_own_code_without_the_class_that_loads_it_is_refused(tmp_path: Path, backend: str) -> None:
+    with pytest.raises(EasiError, match="auto_map in config.json") as refused:
+        choose(tmp_path, backend, model_type="qwen3_5", **OTHER_CODE)
+    assert "leave out --trust-remote-code" in refused.value.hint
+    folder = tmp_path / "Model-9"
+    assert plan(tmp_path, generic(folder, backend)).profile == NEWER
+
+
+@pytest.mark.parametrize(
+    ("backend", "kind", "works"),
+    [
+        ("vlmevalkit", "ernie4_5_moe_vl", "saved as model_type ernie4_5_vl_moe loads"),
+        ("lmms-eval", "videollama3_qwen2", "--model videollama3"),
+        ("lmms-eval", "nobody_has_this", "--base-url"),
+    ],
+)
+def test_the_hint_for_a_type_that_neither_has_names_what_works(
+    tmp_path: Path, backend: str, kind: str, works: str
+) -> None:
+    with pytest.raises(EasiError, match=f"model_type {kind}") as refused:
+        choose(tmp_path, backend, model_type=kind, **OTHER_CODE)
+    assert works in refused.value.hint

@@ -9,13 +9,12 @@ from __future__ import annotations
 import ast
 import functools
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from .errors import EasiError
 from .libraries import module_file
 
-MODELING = "transformers.models.auto.modeling_auto"
-NAMES = "MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES"
 BASE, NEWER = "", "5"
 _SITE = Path("lib", f"python{sys.version_info[0]}.{sys.version_info[1]}", "site-packages")
 
@@ -30,27 +29,38 @@ def own_packages(profile: str) -> tuple[str, ...]:
     return (str(_folder(profile) / _SITE),) if profile else ()
 
 
-@functools.cache
-def image_text_types(profile: str) -> frozenset[str]:
+def image_text_types(profile: str) -> Mapping[str, str]:
     """Return the model types that transformers loads for images and text, from its source.
 
-    Empty if the profile has no transformers.
+    Each has the name of its class. Empty if the profile has no transformers.
 
     Raises:
         EasiError: The source has no such list.
     """
-    path = module_file(MODELING)
+    return _table(profile, "modeling_auto", "MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES")
+
+
+def config_types(profile: str) -> Mapping[str, str]:
+    """Return the model types whose configs transformers reads, as ``image_text_types`` does."""
+    module = "auto_mappings" if profile else "configuration_auto"
+    return _table(profile, module, "CONFIG_MAPPING_NAMES")
+
+
+@functools.cache
+def _table(profile: str, module: str, table: str) -> Mapping[str, str]:
+    where = ("transformers", "models", "auto", module)
+    path = module_file(".".join(where)) if not profile else None
     for packages in own_packages(profile):
-        path = Path(packages, *MODELING.split(".")).with_suffix(".py")
+        path = Path(packages, *where).with_suffix(".py")
     if path is None or not path.is_file():
-        return frozenset()
+        return {}
     for node in ast.parse(path.read_text(encoding="utf-8")).body:
         match node:
             case ast.Assign(targets=[ast.Name(id=name)], value=ast.Call(args=[pairs])) if (
-                name == NAMES
+                name == table
             ):
-                return frozenset(dict(ast.literal_eval(pairs)))
-    raise EasiError(f"the installed transformers has no {NAMES}", hint="run: bash scripts/setup.sh")
+                return dict(ast.literal_eval(pairs))
+    raise EasiError(f"the installed transformers has no {table}", hint="run: bash scripts/setup.sh")
 
 
 def _folder(profile: str) -> Path:

@@ -27,7 +27,7 @@ from .class_checks import BASE_KEYS, OTHER_ENGINES, check_engine, engine_of
 from .command_line import check_words, parser
 from .launcher import LmmsEvalLauncher
 from .reader import LmmsEvalReader
-from .resolve import ADAPTER_KEYS, WEIGHT_KEYS, choose, class_sources
+from .resolve import ADAPTER_KEYS, GENERIC, WEIGHT_KEYS, choose, class_sources
 
 SERVED = "easi_served"
 SERVED_SAID = (
@@ -121,7 +121,9 @@ class LmmsEval(LmmsEvalLauncher, LmmsEvalReader):
             model = served_model.choose(cfg, SERVED, {}, SERVED_SAID)
             return replace(model, arguments={"model": cfg.model, **model.arguments})
         classes = class_sources(cfg)
-        model = with_profile(cfg, choose(cfg, classes, self.hub), classes, self.hub)
+        model = choose(cfg, classes, self.hub)
+        otherwise = f"--model {GENERIC} --model-args pretrained={model.path}"
+        model = with_profile(cfg, model, classes, self.hub, otherwise)
         if any(key in model.arguments for key in ADAPTER_KEYS):  # the base is an argument
             return model
         model = adapters.with_references(model, self.hub)

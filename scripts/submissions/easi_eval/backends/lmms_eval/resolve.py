@@ -13,10 +13,11 @@ from ...config import RunConfig
 from ...core.errors import EasiError
 from ...core.model import ModelChoice
 from ...core.model_args import unquoted
+from ...core.suggest import nearest
 from ...data.needs import HubSettings
 from ..shared import catalog, model_files, model_paths
 from ..shared.class_source import ClassSource
-from ..shared.generic_check import refuse_unloadable
+from ..shared.generic_check import ALIKE, refuse_unloadable
 from ..shared.lineage import lineage
 from ..shared.signature import signature
 from . import FACTS, stops
@@ -95,7 +96,7 @@ def choose(cfg: RunConfig, classes: Sequence[ClassSource], hub: HubSettings) -> 
     checkpoint = arguments[keys[0]] if keys else cfg.model
     if cfg.model == GENERIC:
         name = model_paths.model_name(checkpoint)
-        refuse_unloadable(name, config or {}, cfg.trust_remote_code, OWN_TYPE)
+        refuse_unloadable(name, config or {}, cfg.trust_remote_code, _own_type(cfg, config or {}))
     arguments, notes = _supported(cfg, arguments, takes.names)
     cuts = _cuts(cfg, classes)
     return ModelChoice(
@@ -112,6 +113,13 @@ def choose(cfg: RunConfig, classes: Sequence[ClassSource], hub: HubSettings) -> 
         needs_gpu=cfg.device != "cpu",
         engine=engine_of(cfg) or "",
     )
+
+
+def _own_type(cfg: RunConfig, config: Mapping[str, object]) -> str:
+    """Return the hint which of lmms-eval's own types may load a checkpoint."""
+    known = catalog.lmms_models(catalog.locate(FACTS, cfg.backend_path)).models
+    near = nearest(str(config.get("model_type")), known, n=1, cutoff=ALIKE)
+    return f"lmms-eval has a type for it: --model {near[0]}" if near else OWN_TYPE
 
 
 def _served(cfg: RunConfig, arguments: Mapping[str, str]) -> ModelChoice:

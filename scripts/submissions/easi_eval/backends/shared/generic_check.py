@@ -6,8 +6,10 @@ from collections.abc import Mapping
 
 from ...core.errors import EasiError
 from ...core.profiles import BASE, NEWER, image_text_types
+from ...core.suggest import nearest
 
 AUTO_CLASS = "AutoModelForImageTextToText"
+ALIKE = 0.75  # similarity (difflib) from which one type is another form of the same family
 
 
 def refuse_unloadable(
@@ -25,11 +27,15 @@ def refuse_unloadable(
         EasiError: If the checkpoint needs its own Python code, or is not a model of images and
             text.
     """
+    known = {*image_text_types(BASE), *image_text_types(NEWER)}
+    kind = config.get("model_type")
+    if kind is None or kind in known:
+        return
+    if near := nearest(str(kind), known, n=1, cutoff=ALIKE):
+        otherwise = f"a checkpoint of it saved as model_type {near[0]} loads; else {otherwise}"
+    otherwise += "; or serve it with an engine and give --base-url"
     if not image_text_types(NEWER):
         otherwise = f"bash scripts/setup.sh (transformers 5 may load it), or {otherwise}"
-    kind = config.get("model_type")
-    if kind is None or kind in image_text_types(BASE) | image_text_types(NEWER):
-        return
     remote = config.get("auto_map")
     remote = remote if isinstance(remote, Mapping) else {}
     if AUTO_CLASS in remote:

@@ -57,6 +57,26 @@ def files_of(model: str, hub: HubSettings, revision: str = "") -> Path | None:
     return None
 
 
+def file_of_own_code(model: str, hub: HubSettings, revision: str = "") -> str:
+    """Return the name of the first config that names Python code of the checkpoint (``auto_map``).
+
+    That of a tokenizer or processor may do so where ``config.json`` does not; "" if none does.
+
+    Args:
+        model: A folder or a hub id.
+        hub: The hub or its cache, for a hub id; a file that cannot be had is taken for missing.
+        revision: The revision on the hub.
+    """
+    folder = Path(model_path(model))
+    for name in references.FILES:
+        path = folder / name
+        with suppress(EasiError):
+            path = path if folder.is_dir() else fetch_model_file(hub, model, name, revision)
+        if references.read_object(path).get("auto_map"):
+            return name
+    return ""
+
+
 def model_config(model: str, hub: HubSettings, revision: str = "") -> dict[str, object] | None:
     """Return a checkpoint's ``config.json``; for an adapter without one, that of its base.
 

@@ -16,18 +16,26 @@ from pathlib import Path
 
 from ...config import RunConfig
 from ...core.errors import EasiError
-from ...core.libraries import installed
+from ...core.libraries import installed, module_file
 from ...core.model import ModelChoice
-from ...core.profiles import BASE, NEWER, image_text_types, own_packages
+from ...core.profiles import BASE, NEWER, config_types, image_text_types, own_packages
 from ...data.needs import HubSettings
 from ...engine.vlm.transformers5 import translate
-from . import model_files, model_paths
+from . import model_files, model_paths, references
 from .class_source import ClassSource
+from .generic_check import AUTO_CLASS
 from .signature import signature
+
+MULTIMODAL = "AutoModelForMultimodalLM"  # as AUTO_CLASS, with types that have sound, too
+GENERIC = "GenericVLM"  # loads with AUTO_CLASS
 
 
 def with_profile(
-    cfg: RunConfig, model: ModelChoice, classes: Sequence[ClassSource], hub: HubSettings
+    cfg: RunConfig,
+    model: ModelChoice,
+    classes: Sequence[ClassSource],
+    hub: HubSettings,
+    otherwise: str,
 ) -> ModelChoice:
     """Return the choice with its profile, and a note where that is not the base.
 
@@ -39,19 +47,40 @@ def with_profile(
         model: The choice.
         classes: Sources of its class and that class's bases.
         hub: Where the config of a checkpoint is read.
+        otherwise: The hint how the generic class runs the checkpoint.
+
+    Raises:
+        EasiError: Only transformers 5 can load it, but not with this class, or not with the Python
+            code that it brings.
     """
-    config: Mapping[str, object] = {}
     # During ``--smoke`` the local hub is not running yet.
-    if not (model.served or model.engine or (cfg.smoke and model_paths.is_hub_id(model.path))):
-        asked = "" if Path(model.path).is_dir() else model.revision
-        # First what is at hand: the choice of the class may just have fetched it.
-        for where in (replace(hub, offline=True), hub):
-            with suppress(EasiError):
-                config = model_files.model_config(model.path, where, asked) or {}
-                break
-    why = needs_newer(config, runs_own_code(cfg, config, classes))
+    if model.served or model.engine or (cfg.smoke and model_paths.is_hub_id(model.path)):
+        return model
+    asked = "" if Path(model.path).is_dir() else model.revision
+    config: Mapping[str, object] = {}
+    # First what is at hand: the choice of the class may just have fetched it.
+    for where in (replace(hub, offline=True), hub):
+        with suppress(EasiError):
+            config = model_files.model_config(model.path, where, asked) or {}
+            break
+    trusted = _trusts(cfg, model, classes)
+    brought = config.get("auto_map") if trusted else None
+    why = needs_newer(config, bool(brought))
+    names = set() if model.source else _names(classes)
+    kind = str(config.get("model_type"))
+    newer = kind in image_text_types(NEWER) and kind not in image_text_types(BASE)
+    if isinstance(brought, Mapping) and newer and names and not names & brought.keys():
+        raise _own_code_refused(cfg, model, references.CONFIG, otherwise)
     if not why:
         return model
+    if trusted and (file := model_files.file_of_own_code(model.path, hub, asked)):
+        raise _own_code_refused(cfg, model, file, otherwise)
+    if names and not names & {AUTO_CLASS, MULTIMODAL, image_text_types(NEWER)[kind]}:
+        raise EasiError(
+            f"{model.cls} cannot load {model.name}: transformers 5 loads model_type {kind} with "
+            f"{AUTO_CLASS} or {image_text_types(NEWER)[kind]}, which the class does not use",
+            hint=otherwise,
+        )
     said = f"loaded with transformers {installed(own_packages(NEWER))['transformers']}: {why}"
     return replace(model, profile=NEWER, notes=(*model.notes, said))
 
@@ -68,17 +97,35 @@ def needs_newer(config: Mapping[str, object], own_code: bool) -> str:
         return ""
     if kind not in image_text_types(BASE):
         return f"only that has model_type {kind}"
+    if parts := _newer_parts(config):
+        return f"only that has {' and '.join(parts)}"
     refused = translate(config).refused
     return f"it was saved by that, and 4 has nothing for {'; '.join(refused)}" if refused else ""
 
 
-def runs_own_code(
-    cfg: RunConfig, config: Mapping[str, object], classes: Sequence[ClassSource]
-) -> bool:
-    """Return whether Python code of the checkpoint runs: it has some, and the class takes it."""
-    return bool(config.get("auto_map")) and (
+def _newer_parts(config: Mapping[str, object]) -> list[str]:
+    """Return the parts of a config (``text_config``) that are of a type that only 5 has.
+
+    That matters to families whose parts may be of any type.
+    """
+    kind = str(config["model_type"]).replace("-", "_")
+    source = module_file(f"transformers.models.{kind}.configuration_{kind}")
+    if source is None or "CONFIG_MAPPING[" not in source.read_text(encoding="utf-8"):
+        return []
+    newer = config_types(NEWER).keys() - config_types(BASE).keys()
+    return [
+        f"{part} of model_type {inner['model_type']}"
+        for part, inner in config.items()
+        if isinstance(inner, Mapping) and inner.get("model_type") in newer
+    ]
+
+
+def _trusts(cfg: RunConfig, model: ModelChoice, classes: Sequence[ClassSource]) -> bool:
+    """Return whether the class lets Python code of a checkpoint run."""
+    takes = {**signature(classes).defaults, **model.arguments}.get("trust_remote_code")
+    return (
         cfg.trust_remote_code
-        or signature(classes).defaults.get("trust_remote_code") is True
+        or str(takes) == "True"
         or any(
             isinstance(node, ast.keyword)
             and node.arg == "trust_remote_code"
@@ -87,4 +134,26 @@ def runs_own_code(
             for each in classes
             for node in each.code()
         )
+    )
+
+
+def _names(classes: Sequence[ClassSource]) -> set[str]:
+    """Return the names that occur in the code of a class and its bases; {} if that is not known."""
+    found: set[str] = set()
+    for node in (node for each in classes for node in each.code()):
+        match node:
+            case ast.ImportFrom(names=aliases):
+                found.update(alias.name for alias in aliases)
+            case ast.Name(id=name) | ast.Attribute(attr=name):
+                found.add(name)
+    return found | {AUTO_CLASS} if GENERIC in found else found
+
+
+def _own_code_refused(cfg: RunConfig, model: ModelChoice, file: str, otherwise: str) -> EasiError:
+    return EasiError(
+        f"{model.name} needs transformers 5, and its own Python code (auto_map in {file}) would "
+        "run: code written for 4 fails there, or leaves values unset without an error",
+        hint="leave out --trust-remote-code: transformers has classes of its own for it"
+        if cfg.trust_remote_code
+        else otherwise,
     )

@@ -100,7 +100,15 @@ class VLMEvalKit(VLMEvalKitLauncher, VLMEvalKitReader):
             revision=model_files.revision([model.path], str(model.arguments.get("revision", ""))),
             notes=(*model.notes, *said),
         )
-        return with_profile(cfg, model, classes, self.hub)
+        return with_profile(
+            cfg,
+            model,
+            classes,
+            self.hub,
+            f"--model {model.path} (without model_path) runs it with the generic class"
+            if model.entry
+            else f"--backend lmms-eval --model easi_vlm --model-args pretrained={model.path}",
+        )
 
     def ready(self, cfg: RunConfig, model: ModelChoice) -> None:
         """Refuse a model whose key, engine, server or quantisation library is missing.
