@@ -26,9 +26,9 @@ def main(argv: list[str]) -> int:
     # lmms-eval reads its options from sys.argv.
     sys.argv = ["lmms-eval", *rest]
     if options.run is None:
+        read_newer_configs()
         from lmms_eval.__main__ import cli_evaluate
 
-        read_newer_configs()
         cli_evaluate()
         return 0
     return run_role(options, lambda: _role(options, argv))

@@ -30,6 +30,7 @@ def import_main() -> tuple[Any, argparse.Namespace]:
     Returns:
         Its main module, and its options from ``sys.argv``.
     """
+    read_newer_configs()
     from lmms_eval import __main__ as main
 
     apply()
@@ -48,7 +49,6 @@ def log_to_stdout(level: str) -> None:
 
 def apply() -> None:
     """Apply the patches that every process over lmms-eval needs, whatever its role."""
-    read_newer_configs()
     read_yaml_fast()
     allow_anonymous()
     find_offline()
@@ -142,7 +142,9 @@ def _hub_answers() -> bool:
 
     try:
         answer = get_session().head(constants.ENDPOINT, timeout=5)
-    except OSError:  # a connection error; huggingface_hub also raises one in offline mode
+    # Of which library a connection's error is depends on the version of huggingface_hub, which also
+    # raises one in offline mode.
+    except Exception:
         return False
     return answer.status_code < 500  # a proxy answers 5xx for a hub that it cannot reach
 

@@ -24,11 +24,15 @@ def read_newer_configs() -> None:
     """Patch transformers to translate each ``config.json`` and tokenizer config when it is read.
 
     Loading a model then raises EasiError if its config has something without an equivalent in 4.57.
-    Does nothing if transformers 5 is installed, or if it was called before.
+    Does nothing if it was called before. transformers 5 needs no translation; it decodes pictures
+    with torchvision, which is imported here: it fails on every PNG if decord was imported first.
+    So the backend is imported after this call.
     """
     from transformers import PretrainedConfig, __version__
 
     if of_5(__version__):
+        import torchvision.io  # noqa: F401
+
         return
 
     base: Any = PretrainedConfig  # no precise type allows a method to be replaced
