@@ -18,6 +18,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -39,6 +40,8 @@ CLOSE, NEAR = 2.5, 5.0  # points between our score and a published one
 FAMILIES = {"qwen2_5_vl": BASE, "qwen3_5": NEWER}
 KINDS = {"images": "blink", "32-frame video": "vsi_bench"}
 TABLE_KEYS = headline_keys()
+ATTENTIONS = ("flash_attention_2", "sdpa")
+NO_PREFETCH = HERE.parent / "no_prefetch"
 FEW, MORE = 4, 20  # questions of the two runs that a rate is computed from
 
 # A question of it takes one and a half times the memory of one GPU, spread over those it sees.
@@ -68,7 +71,7 @@ def evaluate(out: Path, model: Path | str, *options: str, **variables: str) -> t
     return time.monotonic() - began, done.stdout
 
 
-def rate(folder: Path, model: Path, key: str, *options: str) -> float:
+def rate(folder: Path, model: Path | str, key: str, *options: str, **variables: str) -> float:
     """Questions per second, from two runs of different lengths, so that loading does not count.
 
     NaN if the longer run was not the longer one: a tiny model is too quick to be measured.
@@ -83,6 +86,7 @@ def rate(folder: Path, model: Path, key: str, *options: str) -> float:
             "--limit",
             str(limit),
             *options,
+            **variables,
         )[0]
         for limit in (FEW, MORE)
     ]
@@ -137,13 +141,35 @@ def check_family(family: str, profile: str, place: Path, gpus: int, tiny: bool) 
     for kind, key in KINDS.items():
         ours = rate(place / f"{family}-{key}-ours", model, key)
         stock = rate(place / f"{family}-{key}-stock", model, key, "--plain")
-        rows.append(
-            [
-                f"{family}: {kind}, ours / stock",
-                f"{ours:.2f} / {stock:.2f} questions/s, {ours / stock:.2f}",
-            ]
+        alone = rate(place / f"{family}-{key}-alone", model, key, PYTHONPATH=str(NO_PREFETCH))
+        rows.append([f"{family}: {kind}, ours / stock", ratio(ours, stock)])
+        rows.append([f"{family}: {kind}, prompts prepared ahead / not", ratio(ours, alone)])
+    return [*rows, check_attention(family, model, place)]
+
+
+def check_attention(family: str, model: Path, place: Path) -> list[str]:
+    """Compare flash-attn with sdpa in the generic class, which takes either."""
+    what = f"{family}: images, {' / '.join(ATTENTIONS)}"
+    if find_spec("flash_attn") is None:
+        return [what, "skipped: flash-attn is not installed"]
+    rates = [
+        rate(
+            place / f"{family}-{name}",
+            "easi_vlm",
+            KINDS["images"],
+            "--backend",
+            "lmms-eval",
+            "--model-args",
+            f"pretrained={model},attn_implementation={name}",
         )
-    return rows
+        for name in ATTENTIONS
+    ]
+    return [what, ratio(*rates)]
+
+
+def ratio(one: float, other: float) -> str:
+    """Two rates and the first over the second."""
+    return f"{one:.2f} / {other:.2f} questions/s, {one / other:.2f}"
 
 
 def check_ladder(place: Path, gpus: int) -> list[str]:

@@ -6,8 +6,11 @@ Nothing here measures time.
 from __future__ import annotations
 
 import csv
+import os
 import re
+import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -165,3 +168,34 @@ def test_the_published_row_of_the_gpu_check_has_all_of_easi_8() -> None:
     assert row["vsi_bench"] == "50.3"
     for key in gpu_check.TABLE_KEYS:
         assert 0 < float(row[key]) < 100
+
+
+def test_the_gpu_check_compares_attentions_where_flash_attn_is_installed(tmp_path: Path) -> None:
+    if find_spec("flash_attn") is None:
+        what, said = gpu_check.check_attention("qwen3_5", tmp_path, tmp_path)
+        assert (what, said) == (
+            "qwen3_5: images, flash_attention_2 / sdpa",
+            "skipped: flash-attn is not installed",
+        )
+    assert gpu_check.ratio(3.0, 2.0) == "3.00 / 2.00 questions/s, 1.50"
+
+
+@pytest.mark.parametrize(("path", "ready"), [("", 1), (str(gpu_check.NO_PREFETCH), 0)])
+def test_the_gpu_check_can_leave_out_what_is_prepared_ahead(path: str, ready: int) -> None:
+    asked = """
+from easi_eval.engine.prefetch import Prefetcher
+from easi_eval.engine.work import Item
+first, second = Item("blink", "1"), Item("blink", "2")
+prefetcher = Prefetcher(lambda item: item.id)
+prefetcher.prepare([first], [second])
+assert [prefetcher.take(first), prefetcher.take(second)] == ["1", "2"]
+print(prefetcher.summary())
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", asked],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONPATH": path},
+    )
+    assert done.stdout.startswith(f"{ready} prompts were ready")
