@@ -7,6 +7,7 @@ and question what the backend answered and what transformers did, or the error o
 
 from __future__ import annotations
 
+import importlib
 import io
 import json
 import sys
@@ -69,13 +70,65 @@ def lmms_eval(folder: Path) -> Asked:
     return ask
 
 
-def transformers(folder: Path) -> tuple[Asked, bool]:
-    """What asks plain transformers, and whether the family has native video."""
+# lmms-eval's own types: module, class, arguments, and what plain transformers is given.
+OWN = {
+    # It resizes pictures. Unless told otherwise, it empties answers without </think>.
+    "qwen3_5": (
+        "chat.qwen3_5",
+        "Qwen3_5",
+        {"enable_thinking": False},
+        {"do_resize": False},
+    ),
+    "gemma4": ("simple.gemma4", "Gemma4", {"max_soft_tokens": 70}, {}),
+}
+FITTING = (320, 224)  # a size of pictures that qwen3_5 does not change
+SYSTEM = "You are a helpful assistant."  # both types' default
+
+
+def lmms_own(folder: Path) -> Asked:
+    from lmms_eval.api.instance import Instance
+
+    module, name, arguments, _ = OWN[folder.name]
+    cls = getattr(importlib.import_module(f"lmms_eval.models.{module}"), name)
+    model = cls(str(folder), device="cpu", device_map="cpu", **arguments)
+
+    def ask(shown: Sequence[tuple[str, Path]], text: str) -> str:
+        pictures = [Image.open(path) for _, path in shown]
+        parts = [{"type": "image", "url": picture} for picture in pictures]
+        message = {"role": "user", "content": [*parts, {"type": "text", "text": text}]}
+        settings = {"max_new_tokens": TOKENS, "temperature": 0}
+        model.task_dict["task"] = {"test": [pictures if model.is_simple else [message]]}
+        given = (lambda doc: doc, settings) if not model.is_simple else (settings, lambda doc: doc)
+        request = Instance(
+            "generate_until",
+            (text if model.is_simple else "", *given, 0, "task", "test"),
+            0,
+            {"task": "task", "doc_id": 0, "repeats": 1},
+        )
+        answer = model.generate_until([request])[0]
+        return answer if model.is_simple else answer.text
+
+    return ask
+
+
+def transformers(folder: Path, own: bool) -> tuple[Asked, bool]:
+    """What asks plain transformers, and whether the family has native video.
+
+    With ``own`` it is given what lmms-eval's own type gives the model: its dtype, its system prompt
+    and its form of pictures.
+    """
     import transformers
     from transformers import AutoModelForImageTextToText, AutoProcessor
 
     processor = AutoProcessor.from_pretrained(folder)
-    model = AutoModelForImageTextToText.from_pretrained(folder, dtype="float32")
+    model = AutoModelForImageTextToText.from_pretrained(
+        folder, dtype="bfloat16" if own else "float32"
+    )
+    system = [{"role": "system", "content": [{"type": "text", "text": SYSTEM}]}] if own else []
+    own_qwen, own_gemma = (own and folder.name == name for name in ("qwen3_5", "gemma4"))
+    picture: Callable[[Path], object] = _jpeg if own_gemma else Image.open
+    # qwen3_5 ends answers at the tokenizer's end token alone.
+    ends = {"eos_token_id": processor.tokenizer.eos_token_id} if own_qwen else {}
     # All frames of the video. Options of the processor have had an argument of their own since 5.
     options: dict[str, Any] = {"do_sample_frames": False}
     if int(transformers.__version__.split(".")[0]) > 4:
@@ -83,18 +136,19 @@ def transformers(folder: Path) -> tuple[Asked, bool]:
 
     def ask(shown: Sequence[tuple[str, Path]], text: str) -> str:
         parts = [
-            {"type": kind, kind: Image.open(path) if kind == "image" else str(path)}
+            {"type": kind, kind: picture(path) if kind == "image" else str(path)}
             for kind, path in shown
         ]
         inputs = processor.apply_chat_template(
-            [{"role": "user", "content": [*parts, {"type": "text", "text": text}]}],
+            [*system, {"role": "user", "content": [*parts, {"type": "text", "text": text}]}],
             tokenize=True,
             return_dict=True,
             return_tensors="pt",
             add_generation_prompt=True,
             **(options if any(kind == "video" for kind, _ in shown) else {}),
-        )
-        produced = model.generate(**inputs, do_sample=False, max_new_tokens=TOKENS)
+            **({"processor_kwargs": OWN[folder.name][3]} if own else {}),
+        ).to(model.dtype)
+        produced = model.generate(**inputs, **ends, do_sample=False, max_new_tokens=TOKENS)
         return processor.tokenizer.decode(
             produced[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True
         )
@@ -102,12 +156,21 @@ def transformers(folder: Path) -> tuple[Asked, bool]:
     return ask, getattr(processor, "video_processor", None) is not None
 
 
-BACKENDS = {"vlmevalkit": vlmevalkit, "lmms-eval": lmms_eval}
+def _jpeg(path: Path) -> str:
+    """A picture as lmms-eval's gemma4 sends it."""
+    from lmms_eval.models.model_utils.media_encoder import encode_image_to_data_url
+
+    return encode_image_to_data_url(
+        Image.open(path), image_format="JPEG", convert_rgb=True, quality=85
+    )
+
+
+BACKENDS = {"vlmevalkit": vlmevalkit, "lmms-eval": lmms_eval, "lmms-eval-own": lmms_own}
 
 
 def compared(backend: str, folder: Path, shown: Path) -> dict[str, dict[str, str]]:
     ours = BACKENDS[backend](folder)
-    plain, video = transformers(folder)
+    plain, video = transformers(folder, own=backend == "lmms-eval-own")
     questions = {
         question: [("image", shown / f"{key}.png") for key in keys]
         for question, keys in QUESTIONS.items()
@@ -122,13 +185,14 @@ def compared(backend: str, folder: Path, shown: Path) -> dict[str, dict[str, str
 
 
 @contextmanager
-def pictures() -> Iterator[Path]:
+def pictures(own: bool) -> Iterator[Path]:
     """A folder with the media of the questions."""
     with tempfile.TemporaryDirectory() as name:
         for key in ("a", "b"):
             picture = Image.open(io.BytesIO(media.picture(key)))
             # as many tokens as those of the text, or they would not matter
-            picture.resize((4 * picture.width, 4 * picture.height)).save(Path(name, f"{key}.png"))
+            size = FITTING if own else (4 * picture.width, 4 * picture.height)
+            picture.resize(size).save(Path(name, f"{key}.png"))
         write_video(Path(name, "video.avi"), media.frames("c", 4))
         yield Path(name)
 
@@ -148,7 +212,7 @@ def write_video(path: Path, frames: Sequence[Image.Image]) -> None:
 
 def main(backend: str, report: Path, folders: Sequence[Path]) -> None:
     found: dict[str, object] = {}
-    with pictures() as shown:
+    with pictures(own=backend == "lmms-eval-own") as shown:
         for folder in folders:
             try:
                 found[folder.name] = compared(backend, folder, shown)

@@ -20,3 +20,5 @@ PROVEN = {
 }
 # Those of them without native video.
 PICTURES_ONLY = ("idefics3",)
+# lmms-eval's own types that are proven too, for pictures.
+OWN = ("qwen3_5", "gemma4")

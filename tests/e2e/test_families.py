@@ -16,7 +16,7 @@ import pytest
 
 from easi_eval.core.profiles import BASE, NEWER, interpreter
 from program import REPOSITORY
-from proven_families import PICTURES_ONLY, PROVEN
+from proven_families import OWN, PICTURES_ONLY, PROVEN
 
 pytestmark = [pytest.mark.slow, pytest.mark.e2e]
 
@@ -47,7 +47,8 @@ class Reports:
     @functools.cache  # noqa: B019 -- one for the module
     def of(self, profile: str, backend: str) -> dict[str, dict[str, dict[str, str]]]:
         report = self.root / f"{backend}{profile}.json"
-        folders = [self.models(profile) / family for family in PROVEN[profile]]
+        families = OWN if backend == "lmms-eval-own" else PROVEN[profile]
+        folders = [self.models(profile) / family for family in families]
         run(profile, "family_answers.py", backend, report, *folders)
         return json.loads(report.read_text(encoding="utf-8"))
 
@@ -65,11 +66,23 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> Reports:
 def test_a_family_answers_as_plain_transformers_does(
     reports: Reports, profile: str, family: str, backend: str
 ) -> None:
-    answers = reports.of(profile, backend)[family]
+    texts = equal_texts(reports.of(profile, backend)[family])
+    # VLMEvalKit's generic class is given frames as pictures.
+    assert ("video" in texts) is (backend == "lmms-eval" and family not in PICTURES_ONLY)
+
+
+@pytest.mark.parametrize("family", OWN)
+def test_a_type_of_lmms_eval_answers_as_plain_transformers_does(
+    reports: Reports, family: str
+) -> None:
+    equal_texts(reports.of(NEWER, "lmms-eval-own")[family])
+
+
+def equal_texts(answers: dict[str, dict[str, str]]) -> dict[str, str]:
+    """By question the answer that both gave."""
     assert isinstance(answers, dict), answers  # else how it failed
     for question, answer in answers.items():
         assert answer["backend"] == answer["transformers"], question
     texts = {question: answer["backend"] for question, answer in answers.items()}
     assert texts["one picture"] != texts["other picture"]  # the picture is seen
-    # VLMEvalKit's generic class is given frames as pictures.
-    assert ("video" in texts) is (backend == "lmms-eval" and family not in PICTURES_ONLY)
+    return texts

@@ -8,7 +8,7 @@ from easi_eval.backends.shared import catalog
 from easi_eval.backends.vlmevalkit.families import FAMILIES
 from easi_eval.core.backend_facts import BACKEND_FACTS
 from easi_eval.core.profiles import BASE, NEWER, image_text_types
-from proven_families import PICTURES_ONLY, PROVEN
+from proven_families import OWN, PICTURES_ONLY, PROVEN
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 HEAD = "| `model_type` | transformers | VLMEvalKit | lmms-eval | native video | state |"
@@ -21,11 +21,12 @@ def rows() -> list[str]:
     found = []
     for kind in sorted(base | newer):
         proven = kind in PROVEN[BASE] + PROVEN[NEWER]
+        own = f"**`{kind}`**" if kind in OWN else f"`{kind}`"
         cells = [
             f"`{kind}`",
             "4" if kind in base else "5",
             FAMILIES[kind].cls if kind in FAMILIES else "generic",
-            f"`easi_vlm`, `{kind}`" if kind in types else "`easi_vlm`",
+            f"`easi_vlm`, {own}" if kind in types else "`easi_vlm`",
             ("no" if kind in PICTURES_ONLY else "yes") if proven else "",
             "**proven**" if proven else "loads, unproven",
         ]
