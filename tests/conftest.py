@@ -10,6 +10,7 @@ import fcntl
 import functools
 import gc
 import os
+import re
 import shutil
 import signal
 import tempfile
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import pytest
 
+from easi_eval.data.rehearsal import unpack
 from program import Launch, Results, RunFolder, User, run_folder
 
 if TYPE_CHECKING:
@@ -48,18 +50,25 @@ def pytest_configure() -> None:
 
 @functools.cache
 def _looks_at_runs(file: Path) -> bool:
-    return "runs: Runs" in file.read_text(encoding="utf-8")
+    return bool(
+        re.search(r"^from conftest import .*\bRuns\b", file.read_text("utf-8"), re.MULTILINE)
+    )
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadFileScheduling:
-    """Give the tests of a file to one process, and so those of all files with ``runs: Runs``."""
+    """Give the tests of a file to one process, and so those of all files that import ``Runs``.
+
+    Those that look at lmms-eval alone may go to the other one, which then makes its launch again.
+    """
     from xdist.scheduler import LoadFileScheduling
 
     class FilesAndLaunches(LoadFileScheduling):
         def _split_scope(self, nodeid: str) -> str:
             file = super()._split_scope(nodeid)
-            return "runs" if _looks_at_runs(self.config.rootpath / file) else file
+            if not _looks_at_runs(self.config.rootpath / file):
+                return file
+            return "runs on lmms-eval" if "/test_lmms_" in file else "runs"
 
     config.option.loadscopereorder = False  # what is first in the order of the tests begins first
     return FilesAndLaunches(config, log)
@@ -188,9 +197,7 @@ class Runs:
     @property
     def served(self) -> Path:
         """What the rehearsal's hub serves."""
-        self.alone(BACKENDS[0])
-        (found,) = (self.out / "rehearsal").glob("hub-*")
-        return found
+        return unpack(self.out / "rehearsal")
 
 
 @pytest.fixture(scope="session")

@@ -30,7 +30,7 @@ from pathlib import Path
 from easi_eval.engine.hang import Limits, Silence
 from easi_eval.engine.processes.keeper import keep
 root = Path(sys.argv[1])
-watcher = lambda worker, attempt: Silence(root, worker, attempt, Limits(floor=2, first=3))
+watcher = lambda worker, attempt: Silence(root, worker, attempt, Limits(floor=5, first=8))
 sys.exit(keep([sys.executable, sys.argv[2], str(root)], root, pause=0.05, watcher=watcher))
 """
 

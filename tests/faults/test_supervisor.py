@@ -138,8 +138,10 @@ def test_a_runaway_grandchild_ends_with_its_job(log: Path, ending: str) -> None:
 
 def test_a_runaway_grandchild_that_ignores_sigterm_ends_too(log: Path) -> None:
     mark = new_mark()
-    supervisor.run_job(python("job", "daemon(sys.argv[1], on_term=); time.sleep(0.5)", mark), log)
-    assert marked(mark) == []
+    outcome = supervisor.run_job(
+        python("job", "daemon(sys.argv[1], on_term=''); time.sleep(0.5)", mark), log
+    )
+    assert outcome.exit_code == 0 and marked(mark) == []
 
 
 def test_a_hanging_job_is_stopped(log: Path) -> None:
