@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -152,6 +153,32 @@ def test_a_benchmark_whose_files_were_changed_is_left_out(places: Places, tmp_pa
     found = load_run(root)
     assert tuple(found.benchmarks) == KEYS[1:]
     assert found.notes == ("VSI-Bench is left out: not finished, or its files were changed",)
+
+
+def test_the_tables_in_the_archive_beside_a_run_are_read_if_they_are_of_its_files(
+    places: Places, tmp_path: Path
+) -> None:
+    root = shutil.copytree(places.run.root, tmp_path / places.run.root.name)
+    with zipfile.ZipFile(places.archives[FULL]) as zipped:
+        members = {name: zipped.read(name) for name in zipped.namelist()}
+    marked = members["rows/vsi_bench.csv"].replace(b"\nvsi_bench,", b"\nvsi_bench,marked", 1)
+    other = members["archive.json"].replace(b'"original": "', b'"original": "0')
+    for index, expected in ((members["archive.json"], True), (other, False)):
+        with zipfile.ZipFile(root / "easi_results.zip", "w") as zipped:
+            for name, data in {
+                **members,
+                "rows/vsi_bench.csv": marked,
+                "archive.json": index,
+            }.items():
+                zipped.writestr(name, data)
+        rows = load_run(root).benchmarks["vsi_bench"].rows
+        assert rows["item"].str.startswith("marked").any() == expected
+        assert (
+            as_text(load_run(root))["site_image"]
+            == as_text(load_run(places.run.root))["site_image"]
+        )
+    (root / "easi_results.zip").write_bytes(b"no zip")
+    assert as_text(load_run(root)) == as_text(load_run(places.run.root))
 
 
 def test_what_is_no_finished_run_is_refused(places: Places, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from ..scores.score_table import title_of
 from .compare_pairs import Pairs, pair
 from .compare_settings import benchmark_warnings, run_warnings
 from .evaluated import EvaluatedBenchmark, EvaluatedRun
+from .subject import readable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -160,7 +161,9 @@ def _pair_warnings(
         for letter, count in (("A", pairs.only_first), ("B", pairs.only_second))
         if count
     ]
-    if counts:
+    if not len(pairs.both):
+        yield f"{title}: not the same questions, or in another order; none could be paired"
+    elif counts:
         yield (
             f"{title}: not the same questions, {' and '.join(counts)}; "
             f"compared are the {len(pairs.both):,} in both"
@@ -279,7 +282,7 @@ def _group_lines(
     source, asked = first.benchmarks[group.members[0]].source, Questions.of(both)
     yield _line(group.key, None, title_of(group.key), 0, source, asked)
     for part in group.parts:
-        yield _line(group.key, part, part_title(part.name), 2, source, asked)
+        yield _line(group.key, part, readable(part.name), 2, source, asked)
 
 
 def _benchmark_lines(
@@ -292,7 +295,7 @@ def _benchmark_lines(
     for part in source.parts if not half else ():
         # Sets of questions are whole only where both runs have all of their members.
         if part.name in theirs and (pairs.same_source or not part.group):
-            yield _line(key, part, part_title(part.name), 2, source, asked)
+            yield _line(key, part, readable(part.name), 2, source, asked)
 
 
 def _line(
@@ -309,11 +312,6 @@ def _average(heads: Sequence[ComparedScore]) -> ComparedScore:
     title = "EASI-8 average" if eight else f"mean of these {len(counted)}"
     found = paired.average([line.difference for line in counted if line.difference])
     return ComparedScore(AVERAGE, "", title, 0, found)
-
-
-def part_title(name: str) -> str:
-    """Return the title of a sub-score."""
-    return name.removesuffix("_accuracy").replace("_", " ")
 
 
 # ---- one model through both backends

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..core.backend_facts import BACKEND_FACTS
-from ..scores.report import _wrap as wrap
+from ..scores.report import wrapped
 from .compare import AVERAGE, ComparedScore, Comparison, agreement, own_scores
 from .evaluated import EvaluatedRun
 
@@ -68,9 +68,9 @@ def warnings(comparisons: Sequence[Comparison]) -> Iterator[str]:
 
 def screen_lines(told: ComparedRuns, width: int) -> list[str]:
     """Return what the terminal shows."""
-    lines = [part for line in head_lines(told.runs) for part in wrap(line, width, "", "   ")]
+    lines = [part for line in head_lines(told.runs) for part in wrapped(line, width, "", "   ")]
     if suspicious := list(warnings(told.comparisons)):
-        lines += ["", *(part for said in suspicious for part in wrap(said, width, "", "  "))]
+        lines += ["", *(part for said in suspicious for part in wrapped(said, width, "", "  "))]
     lines.append("")
     if len(told.comparisons) > 1:
         return [*lines, *_columns(many_cells(told.comparisons), width)]
@@ -78,14 +78,14 @@ def screen_lines(told: ComparedRuns, width: int) -> list[str]:
     lines += _two_runs(only, width)
     if only.same_model and only.other_backend:
         lines += ["", "One model through both backends, on EASI's scale:"]
-        lines += [part for said in agreements(only) for part in wrap(said, width)]
+        lines += [part for said in agreements(only) for part in wrapped(said, width)]
     if any(told.why.values()):
         lines += ["", "Why questions of this one model are scored differently:"]
         lines += [
             part
             for key, found in told.why.items()
             if found
-            for part in wrap(f"{_title(only, key)}: {counted(found)}", width)
+            for part in wrapped(f"{_title(only, key)}: {counted(found)}", width)
         ]
     return lines
 

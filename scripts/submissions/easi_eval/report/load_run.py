@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from ..backends.archived.index import MANIFEST
+from ..backends.archived.index import INDEX, MANIFEST, ROWS, Index
 from ..backends.archived.opened import OpenedArchive
 from ..backends.archived.proof import ArchivedRun
 from ..backends.base import Reader
@@ -20,6 +24,9 @@ from ..core.run_lock import is_locked
 from ..scores.outputs import JUDGED
 from ..scores.score_table import State
 from .evaluated import EvaluatedBenchmark, EvaluatedRun
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Make = Callable[[str], Reader]  # returns the backend by its name
 
@@ -110,16 +117,47 @@ def _from_folder(place: Located, root: Path, make: Make) -> EvaluatedRun:
     value = read_json(paths.manifest)
     manifest, source = Manifest.of(value, str(paths.manifest)), ArchivedRun.of(value, make)
     found, lacking = {}, {}
+    tables = _Tables.of(paths.root / ARCHIVE)
     for key, state in _states(manifest):
         evidence = Evidence.load(paths.output(key))
         if evidence is None or evidence.fingerprint != state:
             lacking[key] = "not finished, or its files were changed"
         else:
-            found[key] = _from_files(source, manifest, key, evidence, paths.output(key))
+            found[key] = _from_files(source, manifest, key, evidence, paths.output(key), tables)
     return _refuse_empty(
         EvaluatedRun(place.path, manifest, found, paths, (*place.notes, *_left_out(lacking))),
         lacking,
     )
+
+
+@dataclass(frozen=True)
+class _Tables:
+    """The per-question tables in the archive beside a run, which are quick to read."""
+
+    files: Mapping[str, str]  # digest of each of the backend's files, by <benchmark>/<path>
+    tables: Mapping[str, bytes]
+
+    @classmethod
+    def of(cls, path: Path) -> _Tables:
+        """Read an archive of this program; there are no tables if it is missing or damaged."""
+        try:
+            with zipfile.ZipFile(path) as zipped:
+                index = Index.from_json(json.loads(zipped.read(INDEX)))
+                tables = {name: zipped.read(f"{ROWS}{name}.csv") for name in index.tables}
+        except (OSError, EasiError, zipfile.BadZipFile, zlib.error, KeyError, ValueError):
+            return cls({}, {})
+        files = {name: stored.original for name, stored in index.files.items()}
+        return cls(files, tables)
+
+    def rows(self, key: str, evidence: Evidence) -> pd.DataFrame | None:
+        """Return a benchmark's table if it was made from the files that ``evidence`` names."""
+        from ..scores.row_table import rows_from_csv
+
+        if key not in self.tables or any(
+            self.files.get(f"{key}/{name}") != digest for name, digest in evidence.files.items()
+        ):
+            return None
+        return rows_from_csv(self.tables[key])
 
 
 def _states(manifest: Manifest) -> Iterator[tuple[str, str]]:
@@ -133,14 +171,24 @@ def _left_out(lacking: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def _from_files(
-    source: ArchivedRun, manifest: Manifest, key: str, evidence: Evidence, folder: Path
+    source: ArchivedRun,
+    manifest: Manifest,
+    key: str,
+    evidence: Evidence,
+    folder: Path,
+    tables: _Tables,
 ) -> EvaluatedBenchmark:
     backend, bench = source.backend, by_key(key)
     judged = any(name.startswith(f"{JUDGED}/") for name in evidence.files)
+    rows = tables.rows(key, evidence)
     out = backend.outputs(
-        bench, folder / JUDGED if judged else folder, evidence.score.method if judged else ""
+        bench,
+        folder / JUDGED if judged else folder,
+        evidence.score.method if judged else "",
+        whole=rows is None,
     )
-    rows = backend.scored_rows(source.cfg, bench, out, backend.rows(bench, out))
+    rows = backend.rows(bench, out) if rows is None else rows
+    rows = backend.scored_rows(source.cfg, bench, out, rows)
     return EvaluatedBenchmark(
         bench,
         bench.source(backend.name, out.task),

@@ -102,13 +102,13 @@ def _measured(
         return {}
     questions = _questions(bench, rows)
     asked = list(dict.fromkeys(questions.kinds))
-    wanted = {"": (questions, _headline_ratios(source, asked))}
+    wanted = {"": (questions, headline_ratios(source, asked))}
     sets: dict[str, Units] = {}
     for part in source.parts:
         if part.group and part.group not in sets:
             sets[part.group] = _sets(part.group, questions, rows["variant"].tolist())
         units = sets[part.group] if part.group else questions
-        wanted[part.name] = (units, _part_ratios(source, part, asked))
+        wanted[part.name] = (units, part_ratios(source, part, asked))
     seed = zlib.crc32(bench.key.encode())  # the benchmarks of a mean are drawn independently
     found = {
         name: _interval(units, ratios, source.recompute == "caa", seed)
@@ -150,7 +150,8 @@ def _sets(group: str, questions: Units, variants: Sequence[str]) -> Units:
     )
 
 
-def _headline_ratios(source: Source, asked: Sequence[str]) -> Ratios:
+def headline_ratios(source: Source, asked: Sequence[str]) -> Ratios:
+    """Return the means that a headline is the mean of: weight and question types of each."""
     match source.recompute:
         case "type_mean":
             return [(1, [kind]) for kind in asked]
@@ -165,7 +166,8 @@ def _headline_ratios(source: Source, asked: Sequence[str]) -> Ratios:
             return [(1, asked)]
 
 
-def _part_ratios(source: Source, part: Part, asked: Sequence[str]) -> Ratios:
+def part_ratios(source: Source, part: Part, asked: Sequence[str]) -> Ratios:
+    """Return the same for a part; nothing if it is not the mean of what was asked."""
     kinds = part.types or asked
     if part.group or source.recompute in ("mean", "caa"):
         return [(1, kinds)]

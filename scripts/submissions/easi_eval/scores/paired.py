@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..benchmarks import Part, Source
+from .intervals import headline_ratios, part_ratios
 from .row_table import SETS
 from .statistics import Codes, Floats, cluster_codes, cluster_sums
 
@@ -290,29 +291,17 @@ def _picked(
 ) -> tuple[Questions, dict[str, float]]:
     """Return the questions of a score, and the share that the mean of each type has in it.
 
-    A score is a weighted mean of means (``recompute.py``): of question types, or of all questions,
-    whose one share is called "". There are no shares if the score cannot be computed.
+    One mean over all questions has the one share "". There are no shares if the score cannot be
+    computed from these questions.
     """
     if part is not None and part.group:
         asked = asked.sets(SETS[part.group])
-    picked = asked.only(part.types) if part is not None and part.types else asked
+    there = sorted(set(asked.kinds))
+    ratios = part_ratios(source, part, there) if part else headline_ratios(source, there)
+    picked = asked.only(kind for _, kinds in ratios for kind in kinds)
     if not len(picked):
         return picked, {}
-    if (part is not None and part.group) or source.recompute in ("mean", "caa"):
+    if (part and part.group) or source.recompute in ("mean", "caa"):
         return picked, {"": 1.0}
-    shares = _type_shares(source, part, set(picked.kinds))
-    return picked.only(shares), shares
-
-
-def _type_shares(source: Source, part: Part | None, asked: set[str]) -> dict[str, float]:
-    """Return the share of each question type in a score that is a mean over types."""
-    if source.recompute == "type_mean" or part is not None:
-        kinds = [kind for kind in (part.types if part else sorted(asked)) if kind in asked]
-        lacking = source.recompute == "part_mean" and part and len(kinds) < len(part.types)
-        return {} if lacking else {kind: 1 / len(kinds) for kind in kinds}
-    units: list[list[str]] = []
-    for each in source.parts:
-        kinds = [kind for kind in each.types if kind in asked]
-        units += [kinds] if len(kinds) == len(each.types) else [[kind] for kind in kinds]
-    units = [unit for unit in units if unit]
-    return {kind: 1 / (len(units) * len(unit)) for unit in units for kind in unit}
+    whole = sum(share for share, _ in ratios)
+    return picked, {kind: share / whole for share, (kind,) in ratios}

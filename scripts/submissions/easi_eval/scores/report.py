@@ -53,7 +53,8 @@ def command_lines(argv: Sequence[str], width: int) -> list[str]:
     return [*lines, line.rstrip()]
 
 
-def _wrap(text: str, width: int, indent: str = "  ", hanging: str = "    ") -> list[str]:
+def wrapped(text: str, width: int, indent: str = "  ", hanging: str = "    ") -> list[str]:
+    """Return a text as lines of at most ``width`` characters, but for words that are longer."""
     # Command-line options and paths contain hyphens; keep them whole, so that they can be copied.
     lines = textwrap.wrap(
         " ".join(text.split()),
@@ -242,16 +243,16 @@ def _troubles(troubles: Sequence[Trouble], width: int) -> list[str]:
                 if len(group) == len(troubles)
                 else ", ".join(title_of(trouble.key) for trouble in group)
             )
-            lines += _wrap(f"{names}: {said}" + (f" (log: {log})" if log else ""), width)
+            lines += wrapped(f"{names}: {said}" + (f" (log: {log})" if log else ""), width)
             reasons = dict.fromkeys(trouble.reason for trouble in group if trouble.reason != said)
-            lines += _wrap("; ".join(reasons), width, "    ", "    ") if reasons else []
+            lines += wrapped("; ".join(reasons), width, "    ", "    ") if reasons else []
             continue
         for trouble in group:
-            lines += _wrap(
+            lines += wrapped(
                 f"{title_of(trouble.key)}: {trouble.reason}" if trouble.key else trouble.reason,
                 width,
             )
-            lines += _wrap(trouble.line, width, "    ", "    ") if trouble.line else []
+            lines += wrapped(trouble.line, width, "    ", "    ") if trouble.line else []
             lines += [f"    log: {trouble.log}"] if trouble.log else []
     return lines
 
@@ -281,16 +282,19 @@ def summary(
     """
     lines = [f"{table.model} on {table.backend}", ""]
     if suspicious := warning_lines(table):
-        lines += [*(part for warning in suspicious for part in _wrap(warning, width, "", "  ")), ""]
+        lines += [
+            *(part for warning in suspicious for part in wrapped(warning, width, "", "  ")),
+            "",
+        ]
     lines += table_lines(table, width)
     if took := effort(table, place):
-        lines += _wrap(took, width, "", "  ")
+        lines += wrapped(took, width, "", "  ")
     if table.easi8_average is None and (lacking := table.lacking()):
-        lines += _wrap(
+        lines += wrapped(
             f"The average needs all of EASI-8; not complete: {', '.join(lacking)}", width, "", ""
         )
     for note in (*footnotes(table), *notes):
-        lines += _wrap(note, width, "", "  ")
+        lines += wrapped(note, width, "", "  ")
     if troubles:
         lines += ["", "Not complete:", *_troubles(troubles, width)]
     if retry:
