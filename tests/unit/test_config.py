@@ -196,6 +196,12 @@ def test_retrying_some_of_the_extras_does_not_bring_the_others_back() -> None:
         ),
         ({"no_accelerate": True}, ("--no-accelerate has no effect with --backend vlmevalkit",)),
         (
+            {"base_url": "http://a", "device": "cpu"},
+            ("--device has no effect with --base-url",),
+        ),
+        # the rehearsal's own device
+        ({"base_url": "http://a", "device": "cpu", "smoke": True}, ()),
+        (
             {"backend": "lmms-eval", "model_args": "a=b", "judge": "x", "dataset_dir": Path("d")},
             (
                 "--judge has no effect with --backend lmms-eval",

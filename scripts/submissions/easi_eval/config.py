@@ -423,7 +423,8 @@ class RunConfig:
                 self.dataset_dir != default.dataset_dir and not self.smoke,
             ),
         )
-        served = self.base_url and self.device is not None
+        # --smoke sets the device where there is no GPU.
+        served = self.base_url and self.device is not None and not self.smoke
         return (
             *(
                 f"{name} has no effect with --backend {kind.name}"
