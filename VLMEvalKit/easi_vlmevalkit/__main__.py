@@ -74,7 +74,7 @@ def parser() -> argparse.ArgumentParser:
     )
     own.add_argument("--verbose", action="store_true")
     own.add_argument(
-        "--reuse", action="store_true", help="accepted; answers are always reused from the journal"
+        "--reuse", action="store_true", help="ignored: answers are always reused from the journal"
     )
     own.add_argument("--api-nproc", type=int, default=4)
     own.add_argument("--retry", type=int, default=6)

@@ -37,7 +37,7 @@ def drop_stale_files(task: str) -> None:
     for source in (bench.source(VLMEVALKIT) for bench in BENCHMARKS):
         if source.task == task and isinstance(source.data, TsvData):
             for path in drop_stale(source.data, Path(LMUDataRoot()), Path(HF_HUB_CACHE)):
-                print(f"{path} was made from other data than these and is made anew")
+                print(f"{path} was made from other data and is made again")
 
 
 class LoadedDataset:

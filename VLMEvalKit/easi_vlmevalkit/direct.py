@@ -162,7 +162,7 @@ def prepare_environment(asked: DirectOptions) -> None:
         Path(folder).expanduser().mkdir(parents=True, exist_ok=True)
     root = os.environ.get("MMEVAL_ROOT")
     if root and asked.work_dir:
-        say(f"MMEVAL_ROOT ({root}) is left alone: {WORK_DIR} was given")
+        say(f"MMEVAL_ROOT ({root}) is ignored: {WORK_DIR} was given")
         del os.environ["MMEVAL_ROOT"]
     elif root:
         say(f"results go to {root}: MMEVAL_ROOT is set")

@@ -167,7 +167,7 @@ class Judge:
             self._streak.append(key)
             if len(self._streak) < REFUSALS_IN_A_ROW:
                 return
-        raise self._die(f"{refusal.what} to {REFUSALS_IN_A_ROW} questions in a row")
+        raise self._die(f"{refusal.what} for {REFUSALS_IN_A_ROW} questions in a row")
 
     def settle(self) -> bool:
         """Ask again what the judge refused for an unknown reason.
@@ -290,7 +290,7 @@ def options(args: argparse.Namespace) -> dict[str, object]:
         if not text.isdigit() or int(text) < 1:
             raise EasiError(
                 f"{PARALLEL_VARIABLE} is {text!r}",
-                hint="write how many questions the judge gets at a time, for example 16",
+                hint="write the number of concurrent requests to the judge, for example 16",
             )
         changed["nproc"] = int(text)
     return changed

@@ -77,8 +77,8 @@ class Outcomes:
             print(f"error: {model} on {dataset}: {' '.join(reason.split())}", file=sys.stderr)
         if failed:
             print(
-                f"hint: {len(failed)} of {len(pairs)} failed; "
-                "with --reuse the same command goes on where it stopped",
+                f"hint: {len(failed)} of {len(pairs)} failed; the same command with --reuse "
+                f"resumes",
                 file=sys.stderr,
             )
         return 1 if failed else 0

@@ -28,7 +28,7 @@ def checked_folder() -> Path:
     for file in (where / "__init__.py", PROJECT / "vlmeval" / "__init__.py"):
         if file.is_file():
             raise EasiError(
-                f"{file} would take the place of the installed vlmeval",
+                f"{file} would shadow the installed vlmeval",
                 hint="remove it; your files need none",
             )
     return where
@@ -68,8 +68,8 @@ def load(name: str) -> type:
         module = importlib.import_module(f"vlmeval.vlm.{module_name}")
     except Exception as error:  # whatever the user's code raises while it is imported
         raise EasiError(
-            f"your {where / module_name} does not load: {worded(error)}",
-            hint=f"mend it; {where / 'README.md'} has an example",
+            f"your {where / module_name} cannot be imported: {worded(error)}",
+            hint=f"fix it; {where / 'README.md'} has an example",
         ) from error
     if not Path(module.__file__ or "").is_relative_to(where):
         raise EasiError(

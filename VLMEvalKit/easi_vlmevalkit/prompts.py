@@ -48,7 +48,7 @@ def build_prompt(model: Any, dataset: LoadedDataset, item: str) -> Any:
     else:
         message = source.build_prompt(source.data.iloc[row])
     if message is None:
-        raise ValueError(f"{source.dataset_name} made no prompt of {item}")
+        raise ValueError(f"{source.dataset_name} built no prompt for {item}")
     return message
 
 
@@ -127,7 +127,8 @@ def _video_prompt(model: Any, source: Any, row: int, name: str) -> Any:
         return source.build_prompt(row, video_llm=video_llm)
     if source.nframe == 0:
         raise ValueError(
-            f"the model makes its own video prompts from a number of frames, {name} has none"
+            f"the model builds its own video prompts from a number of frames, and {name} defines "
+            f"none"
         )
     return model.build_prompt(source.data.iloc[row], dataset=source, video_llm=video_llm)
 

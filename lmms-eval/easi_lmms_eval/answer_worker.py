@@ -88,9 +88,7 @@ def answer(run_root: Path) -> int:
     if unreadable:
         dispatcher.phase("nothing can be read")
         why = "; ".join(f"{task}: {reason}" for task, reason in unreadable.items())
-        raise EasiError(
-            f"lmms-eval can read none of what is asked: {why}", hint="the log has the whole story"
-        )
+        raise EasiError(f"lmms-eval can load none of the benchmarks: {why}", hint="see the log")
     raise RuntimeError("lmms-eval ended without asking the model for answers")
 
 
@@ -114,7 +112,7 @@ class _AnswerRun:
         lost = {benchmark_of(task, self.work) for task in self.unreadable}
         left = tuple(one for one in self.work.benchmarks if one.key not in lost)
         if not left:
-            raise LookupError("no benchmark is left that can be read")
+            raise LookupError("no benchmark is left that can be loaded")
         return replace(self.work, benchmarks=left)
 
 

@@ -49,7 +49,7 @@ def prefetch_media(
     def read(item: Item) -> Any:
         request = requests[item.id]
         if item.id not in reads:
-            raise LookupError("its pictures are read otherwise")
+            raise LookupError("its images are read in another way")
         return reads[item.id](
             model.task_dict[request.task_name][request.metadata["split"]][request.doc_id]
         )

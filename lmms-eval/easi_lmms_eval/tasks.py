@@ -80,8 +80,8 @@ def why_unreadable(error: BaseException) -> str:
     reason is in the cause of both.
     """
     full = (
-        "a disk took no more while its data were prepared "
-        "(HF_DATASETS_CACHE chooses another place): "
+        "the disk is full: its data could not be prepared (set HF_DATASETS_CACHE to another "
+        "folder): "
         if is_full(error)
         else ""
     )

@@ -25,8 +25,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.e2e]
 PIXELS = "min_pixels=784,max_pixels=3136"  # as the rehearsal runs the same weights
 NEXT = {"A": "B", "B": "A", "(A)": "(B)", "(B)": "(A)"}
 KEY_CHANGED = (
-    "BLINK: its right answers changed since it was begun; no question is asked again, "
-    "all are scored again"
+    "BLINK: its right answers changed since it was started; no question is asked again, all are "
+    "scored again"
 )
 
 
@@ -150,7 +150,7 @@ def test_a_new_key_asks_nothing_again_and_new_questions_do(place: Place) -> None
         shutil.copyfile(place.table, local)
         launch, _, folder = place.run(running.endpoint)
         assert (
-            "BLINK: its data or the model changed on the hub since it was begun; it starts over"
+            "BLINK: its data or the model changed on the hub since it was started; it starts over"
             in launch.out
         )
         assert len(folder.answers) == 2 * 28 and data(folder)["truth"] == begun["truth"]

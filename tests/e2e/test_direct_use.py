@@ -263,7 +263,7 @@ def test_a_file_named_like_an_installed_module_is_ignored_and_said(direct: Direc
 
 
 def test_a_given_work_dir_beats_mmeval_root_and_both_are_said(direct: Direct) -> None:
-    assert "is left alone: --work-dir was given" in direct.first.text
+    assert "is ignored: --work-dir was given" in direct.first.text
     assert not (direct.root / "elsewhere").exists()
     assert f"results go to {direct.root / 'work'}: MMEVAL_ROOT is set" in direct.again.text
 

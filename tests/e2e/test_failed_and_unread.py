@@ -320,7 +320,7 @@ def test_too_many_failures_are_no_score(scored: Scored) -> None:
     assert first in scored.items(TOO_MANY).ids
     assert (
         note["error"]
-        == f"1 of {len(scored.items(TOO_MANY).ids)} items failed (first: {first}): {REASON}"
+        == f"1 of {len(scored.items(TOO_MANY).ids)} questions failed (first: {first}): {REASON}"
     )
     assert not scored.folder(TOO_MANY).exists()
 

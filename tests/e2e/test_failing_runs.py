@@ -172,7 +172,7 @@ def test_workers_that_die_each_time_are_told_with_the_way_to_try_again(
     launch, _ = broken
     assert launch.code == 1, launch.said
     summary = launch.out[launch.out.index("Not complete:") :]
-    assert f"{TITLE}: 18 of 18 items not answered" in summary
+    assert f"{TITLE}: 18 of 18 questions not answered" in summary
     assert "SIGKILL after 4 starts" in " ".join(summary.split()), "the telling line"
     assert str(launch.logs[0]) in summary
     assert "Try again" in summary and f"--benchmarks {KEY}" in " ".join(summary.split())
@@ -204,7 +204,7 @@ def test_a_model_that_cannot_be_loaded_is_told_with_the_way_to_try_again(
     )
     assert launch.code == 1, launch.said
     summary = launch.out[launch.out.index("Not complete:") :]
-    assert f"{TITLE}: 18 of 18 items not answered" in summary
+    assert f"{TITLE}: 18 of 18 questions not answered" in summary
     assert "lacks" in summary[: summary.index("log: ")], "the telling line of the log"
     assert "after 1 start" in summary, "what cannot be loaded is not tried again and again"
     assert "Try again" in summary and "Traceback" not in launch.out + launch.err

@@ -157,16 +157,15 @@ def test_without_a_judge_the_table_says_what_rules_could_not_read(ruled: Snapsho
         assert bool(entry["why_not_judged"]) == (key in UNREADABLE)
     said = " ".join(ruled.launch.out.split())
     assert (
-        "VSI-Bench: exact_matching, 33.33 % of the answers not readable by rules, above 2.50 %; "
+        "VSI-Bench: scored by rules; 33.33 % of answers could not be parsed, above 2.50 %; "
         "not judged: a rehearsal asks no judge" in said
     )
     assert (
-        "exact_matching, 0.00 % of the answers not readable by rules"
+        "scored by rules; 0.00 % of answers could not be parsed"
         in ruled.manifest["benchmarks"]["mmsi_bench"]["evidence"]["notes"]
     )
     assert (
-        "exact_matching, 0.00 % of the answers not readable by rules"
-        in ruled.results.payload["remarks"]
+        "scored by rules; 0.00 % of answers could not be parsed" in ruled.results.payload["remarks"]
     )
     assert not [key for key in ruled.results.payload["scores"] if key.endswith(RULES)]
 
@@ -250,7 +249,7 @@ def test_both_scores_stand_in_report_table_manifest_and_payload(
         assert judged.manifest["benchmarks"][key]["evidence"]["scores"] == entry["scores"]
         assert judged.manifest["benchmarks"][key]["evidence"]["method"] == J
         assert any(
-            "not readable by rules" in note
+            "could not be parsed" in note
             for note in judged.manifest["benchmarks"][key]["evidence"]["notes"]
         )
     for key in ("vsi_bench", "site", "blink", "3dsrbench"):

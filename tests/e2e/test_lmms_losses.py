@@ -134,7 +134,7 @@ def test_a_last_benchmark_that_crashes_loses_no_answer(broken: tuple[Launch, Res
 
 def test_it_is_launched_again_once(broken: tuple[Launch, Results]) -> None:
     launch, _ = broken
-    assert launch.out.count("the workers ended before all was answered") == 1
+    assert launch.out.count("the workers ended before all questions were answered") == 1
     assert (
         len(
             {

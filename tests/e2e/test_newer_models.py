@@ -41,7 +41,7 @@ def test_a_model_of_transformers_5_is_run_and_its_run_found_again(
     user = User(tmp_path)
     launch = user.run(*options)
     assert launch.code == 0, launch.said
-    assert "only that has model_type qwen3_5" in launch.out
+    assert "only this version has model_type qwen3_5" in launch.out
     folder = run_folder(tmp_path / "out", backend, "Tiny-3.5")
     texts = folder.texts(BENCHMARK)
     assert list(texts) and set(texts) == set(folder.items(BENCHMARK))

@@ -26,8 +26,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.e2e]
 # return alone: each is the answer to one question of each benchmark.
 TEXTS = ("B \ud83d", "B\0", "B. " + "word " * 2_000_000, "=cmd|' /C calc'!A0", "B\rC")
 NOTES = {
-    "vlmevalkit": "5 of {} answers are scored as they were given",
-    "lmms-eval": "1 of {} answers hold half a character",
+    "vlmevalkit": "5 of {} answers would have been changed by VLMEvalKit's own xlsx file",
+    "lmms-eval": "1 of {} answers hold an incomplete Unicode character",
 }
 
 

@@ -70,5 +70,5 @@ def test_a_half_answered_run_is_finished_and_says_under_which_versions(tmp_path:
     assert (
         plan.code == 0 and f"folder   {folder.root}\n" not in plan.out and "not run yet" in plan.out
     ), plan.said
-    assert "other versions than pinned: transformers 5.1.0 (pinned 4.57.6)" in plan.out
+    assert "versions differ from the pinned ones: transformers 5.1.0 (pinned 4.57.6)" in plan.out
     assert "transformers (4.57 there, 5.1 here) differ from run 96cb4113" in plan.out

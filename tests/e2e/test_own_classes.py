@@ -133,5 +133,5 @@ def test_an_init_file_that_would_hide_the_installed_package_is_refused(
 ) -> None:
     (tmp_path / "__init__.py").touch()
     monkeypatch.setenv("EASI_VLM_DIR", str(tmp_path))
-    with pytest.raises(EasiError, match="would take the place of the installed vlmeval"):
+    with pytest.raises(EasiError, match="would shadow the installed vlmeval"):
         patches.add_own_folder()

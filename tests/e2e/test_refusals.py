@@ -134,7 +134,7 @@ def test_a_damaged_checkpoint_is_refused_before_anything_starts(
     refused, planned = user.run(*options), user.run(*options, "--dry-run")
     assert refused.code == 2 and refused.err.splitlines() == [
         f"error: {told}",
-        "hint: copy or download the checkpoint again, with every file whole",
+        "hint: copy or download the checkpoint again, with every file complete",
     ], refused.said
     assert refused.cost < 10 and not [
         command for command in refused.commands if "run.py" in command

@@ -188,7 +188,7 @@ def test_its_folder_is_imported_with_the_same_scores(whole: Whole, own_loop: Sco
     }
     assert (
         adopted.payload["scores"] == whole.results.payload["scores"]
-        and "adopted from" in adopted.payload["remarks"]
+        and "imported from" in adopted.payload["remarks"]
     )
     with zipfile.ZipFile(adopted.zip) as archive:
         assert not [name for name in archive.namelist() if name.endswith((".pkl", "status.json"))]

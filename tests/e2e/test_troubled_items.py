@@ -110,7 +110,7 @@ def test_what_lacked_memory_is_asked_again_at_the_end_by_one_worker(
         "alone at once, and by the only worker in the end"
     )
     assert len(greedy) >= 4
-    assert "lacked memory; asked again by fewer workers" in launch.out + launch.err
+    assert "asking them again with fewer workers" in launch.out + launch.err
     assert "1 worker" in launch.out
 
 

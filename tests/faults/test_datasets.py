@@ -720,7 +720,7 @@ def test_http_where_https_is_written_is_told(
     error = refused(
         [table(tmp_path)], replace(settings, endpoint=hub.endpoint.replace("http:", "https:"))
     )
-    assert "does not speak https" in error.message and "http://" in error.hint
+    assert "does not use https" in error.message and "http://" in error.hint
 
 
 def test_a_place_that_takes_no_files_is_named_before_the_first_byte(

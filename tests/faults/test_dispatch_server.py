@@ -254,7 +254,7 @@ def test_a_lost_dispatcher_ends_its_workers_with_a_hint(tmp_path: Path) -> None:
         dispatcher.tell(ITEMS, 1, 1)
     with pytest.raises(EasiError, match="dispatcher of this run is gone") as error:
         dispatcher.ask()
-    assert "start the same command again" in (error.value.hint or "")
+    assert "run the same command again" in (error.value.hint or "")
 
 
 def test_a_journal_that_takes_no_more_ends_the_workers(tmp_path: Path) -> None:

@@ -71,9 +71,7 @@ def test_pictures_that_cannot_be_written_end_the_run_and_fail_no_question(tmp_pa
         path.read_text(encoding="utf-8")
         for path in (tmp_path / "out").glob("runs/*/*/journal/*.jsonl")
     )
-    assert full.code == 1 and "a disk took no more while" in full.out and "kept" in full.out, (
-        full.said
-    )
+    assert full.code == 1 and "the disk is full" in full.out and "kept" in full.out, full.said
     assert '"failure":"' not in journals and "Traceback" not in full.out + full.err
     freed = user.run(*options, HF_HUB_OFFLINE="1")
     assert freed.code == 0 and "complete BLINK" in freed.out, freed.said

@@ -142,7 +142,7 @@ def test_how_long_a_worker_may_be_silent(tmp_path: Path) -> None:
         assert not watch(silence, clock, 2)
         other.leased([Item("a", "9")])  # another worker's life says nothing of this one's
         assert not watch(silence, clock, 49)
-        assert watch(silence, clock, 1) == "no answer to a 4 for 51 s (longest wait: 50 s)"
+        assert watch(silence, clock, 1) == "no answer to a 4 for 51 s (limit: 50 s)"
         silence.note()
         state = JournalState(RunPaths(tmp_path).journal, {"a": 0}, launch=0)
         state.poll()

@@ -83,9 +83,9 @@ def test_from_a_foreign_folder_to_a_confirmed_row(
     (entry,) = board.entries
     assert (
         entry.payload["modelName"] == "org/Tiny"
-        and "adopted from theirs" in entry.payload["remarks"]
+        and "imported from theirs" in entry.payload["remarks"]
     )
-    assert "not held against" not in sent.out
+    assert "were not compared" not in sent.out
     assert entry.archive == (tmp_path / "out" / "easi_results.zip").read_bytes()
     with zipfile.ZipFile(tmp_path / "out" / "easi_results.zip") as archive:
         for name in archive.namelist():
@@ -106,7 +106,7 @@ def test_with_a_benchmark_rejected_nothing_is_sent(
     (folder / "M_BLINK_acc.csv").write_text("cut")
     kept = imported(user, folder, *DESCRIBED, board=board)
     assert kept.code == 1 and "not complete: blink" in kept.err and not board.requests, kept.said
-    assert "not adopted:" in kept.out and "Try again" not in kept.out
+    assert "not imported:" in kept.out and "Try again" not in kept.out
 
 
 def test_a_folder_full_of_traps(user: User, tmp_path: Path) -> None:

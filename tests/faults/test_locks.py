@@ -94,7 +94,7 @@ def test_a_holder_on_another_machine_is_named_and_given_up(
     assert f"{path}{SOFT}" in refused.value.message
     assert refused.value.hint == "delete it if no run uses it"
     (said,) = capfd.readouterr().err.splitlines()
-    assert said == f"waiting for {path}{SOFT}, which is held by process 4711 on node7"
+    assert said == f"waiting for {path}{SOFT}, locked by process 4711 on node7"
 
 
 @pytest.mark.timeout(60)

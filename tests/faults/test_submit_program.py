@@ -148,7 +148,11 @@ def test_what_was_sent_can_be_checked_by_anyone(
     assert sent.code == 0, sent.said
     (entry,) = board.entries
     remarks = entry.payload["remarks"].splitlines()
-    assert remarks[0] == "Mine" and "this is meant" in remarks[1] and "folder Tiny" in remarks[1]
+    assert (
+        remarks[0] == "Mine"
+        and "confirmed by the submitter" in remarks[1]
+        and "folder Tiny" in remarks[1]
+    )
     assert str(tmp_path) not in entry.raw and "null" not in entry.raw
     assert entry.payload["precision"] == "float16"  # offered otherwise below, and never set
 

@@ -166,17 +166,17 @@ def test_parses(argv: list[str], expected: RunConfig) -> None:
         ),
         (
             ["--model", "m", "--benchmarks", "all"],
-            "there is no benchmark all",
+            "unknown benchmark all",
             f"--include-extra for all {len(ALL_KEYS)}",
         ),
         (
             ["--model", "m", "--benchmarks", "blink", "embspatial", "--nproc", "2"],
-            "--benchmarks takes one word",
+            "--benchmarks takes one value",
             "--benchmarks blink,embspatial",
         ),
         (
             ["--model", "m", "--benchmarks", "blink,", "embspatial"],
-            "--benchmarks takes one word",
+            "--benchmarks takes one value",
             "--benchmarks blink,embspatial",
         ),
         (["--model", "a", "--model", "b"], "--model is given 2 times", "once for each model"),

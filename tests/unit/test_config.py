@@ -376,7 +376,7 @@ def test_the_guides_own_example() -> None:
         ({"revision": ""}, "revision is empty", "main"),
         ({"remarks": 3}, "remarks is 3, not a text", "quotes"),
         ({"remarks": "x" * 4001}, "remarks has 4,001 characters", "4,000"),
-        ({"remarks": "a\ud800"}, "remarks holds half a character", "UTF-8"),
+        ({"remarks": "a\ud800"}, "remarks holds an incomplete Unicode character", "UTF-8"),
         ({"baseModel": None}, "baseModel is null, not a text", "quotes"),
         ({"model_name": "a/b"}, "unknown field 'model_name'", "did you mean modelName?"),
         ({"zzz": ""}, "unknown field 'zzz'", "the fields are modelName"),

@@ -299,8 +299,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             return ExitCode.COMPLETE
         return _report(
             EasiError(
-                "nobody reads this output any more",
-                hint="the same command goes on; send its output to a file",
+                "the output was closed by its reader",
+                hint="the same command resumes; redirect its output to a file",
                 code=ExitCode.INCOMPLETE,
             ),
             verbose,
@@ -323,10 +323,9 @@ def _full(error: BaseException) -> DiskFull:
 
     place = getattr(error, "filename", None)
     full = DiskFull(
-        f"the disk took no more: {error}"
+        f"the disk is full: {error}"
         if place
-        else f"the disk took no more: {error} (in {tempfile.gettempdir()}, "
-        "the output folder or a cache)"
+        else f"the disk is full: {error} (in {tempfile.gettempdir()}, the output folder or a cache)"
     )
     full.__cause__ = error
     return full
@@ -444,7 +443,7 @@ def _unexpected(words: Sequence[str], argv: Sequence[str]) -> EasiError:
             listed = list(itertools.takewhile(lambda word: not word.startswith("-"), listed))
             if len(listed) > 1 and set(words) == set(listed[1:]):
                 return EasiError(
-                    f"{option} takes one word",
+                    f"{option} takes one value",
                     hint=f"write commas instead of spaces: {option} "
                     f"{','.join(word.strip(',') for word in listed)}",
                 )
@@ -555,7 +554,7 @@ def _refuse_others(
     ]
     if others:
         name = (
-            "what stands after --"
+            "arguments after --"
             if others[0] == "backend_args"
             else f"--{others[0].replace('_', '-')}"
         )

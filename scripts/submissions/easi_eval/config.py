@@ -64,7 +64,7 @@ class SubmissionConfig:
                 )
             if re.search("[\ud800-\udfff]", value):
                 raise EasiError(
-                    f"--submission-configs: {field.name} holds half a character "
+                    f"--submission-configs: {field.name} holds an incomplete Unicode character "
                     f"({json.dumps(value)})",
                     hint="write it in UTF-8",
                 )
@@ -107,7 +107,7 @@ class SubmissionConfig:
             if path.stat().st_size > LARGEST_METADATA:
                 raise EasiError(
                     f"--submission-configs: {path} has {path.stat().st_size:,} bytes",
-                    hint="it is to hold one JSON object with the metadata",
+                    hint="it must hold one JSON object with the metadata",
                 )
             return cls.from_json(path.read_text(encoding="utf-8-sig"))
         except (OSError, UnicodeDecodeError) as error:
@@ -219,8 +219,8 @@ class RunConfig:
                 raise EasiError(f"{name} is {value}", hint="use 1 or more")
         if self.no_accelerate and self.nproc > 1 and kind.takes_no_accelerate:
             raise EasiError(
-                f"--no-accelerate with --nproc {self.nproc}: it is one process, "
-                "which sees all visible GPUs",
+                f"--no-accelerate with --nproc {self.nproc}: --no-accelerate is one process that "
+                f"sees all visible GPUs",
                 hint="leave out --nproc, or --no-accelerate",
             )
         if self.judge is not None and not self.judge.strip():
@@ -237,7 +237,7 @@ class RunConfig:
         ):
             raise EasiError(
                 f"--extraction-threshold with --judge {self.judge}: "
-                "it decides only where no judge is named",
+                "it has an effect only without --judge",
                 hint="leave out one of them",
             )
         if self.vsi_input is not None and self.vsi_input not in VSI_INPUTS:
@@ -289,8 +289,7 @@ class RunConfig:
                 else f"leave out {name}"
             )
             raise EasiError(
-                f"--import-results with {name}: it takes over finished "
-                "results and evaluates nothing",
+                f"--import-results with {name}: it imports finished results and evaluates nothing",
                 hint=otherwise,
             )
 
@@ -299,7 +298,7 @@ class RunConfig:
             return
         own_model = self.smoke and not self.model and not self.base_url
         if not self.model.strip() and not own_model:
-            hint = "name the model as the server does" if self.base_url else _model_hint(kind)
+            hint = "name the model as the server calls it" if self.base_url else _model_hint(kind)
             raise EasiError("--model is missing", hint=hint)
         if own_model and self.model_args:
             raise EasiError(
@@ -317,7 +316,7 @@ class RunConfig:
         object.__setattr__(self, "base_url", ",".join(server_urls(self.base_url)))
         if self.plain:
             raise EasiError(
-                "--plain with --base-url: the backend's own launch knows no such server",
+                "--plain with --base-url: the backend's own launch does not support it",
                 hint="leave out --plain",
             )
 
@@ -340,7 +339,7 @@ class RunConfig:
         if self.model_name_differs and self.submission is None:
             raise EasiError(
                 "--model-name-differs without --submission-configs",
-                hint="it is about modelName and revision there; leave it out",
+                hint="leave it out, or add --submission-configs with modelName and revision",
             )
         if not self.submit:
             if self.resubmit:
@@ -351,7 +350,7 @@ class RunConfig:
         for name, given in (("--limit", self.limit is not None), ("--smoke", self.smoke)):
             if given:
                 raise EasiError(
-                    f"--submit with {name}: such results are never sent",
+                    f"--submit with {name}: such results cannot be submitted",
                     hint=f"leave out --submit or {name}",
                 )
         if self.submission is None:

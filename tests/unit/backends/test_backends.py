@@ -571,7 +571,7 @@ def test_split_think_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert error.value.hint == "unset SPLIT_THINK"
 
 
-# ---- what stands after -- ------------------------------------------------------------------------
+# ---- arguments after -- ------------------------------------------------------------------------
 
 
 def refused(backend: str, *words: str, **options: object) -> str:
@@ -601,12 +601,12 @@ def refused(backend: str, *words: str, **options: object) -> str:
         ("lmms-eval", ("stray",), "knows no stray"),
         ("lmms-eval", ("--tasks", "blink"), "use --benchmarks"),
         ("lmms-eval", ("--limit=3",), "--limit=3 is set by this program | use --limit"),
-        ("lmms-eval", ("--wandb_args", "project=x"), "--plain runs"),
+        ("lmms-eval", ("--wandb_args", "project=x"), "add --plain"),
         ("lmms-eval", ("--use_cache", "x"), "never asked twice"),
-        ("lmms-eval", ("--hf_hub_log_args", "a=b"), "--plain runs"),
+        ("lmms-eval", ("--hf_hub_log_args", "a=b"), "add --plain"),
         ("lmms-eval", ("--predict_only",), "every benchmark is scored"),
         ("lmms-eval", ("--num_fewshot", "two"), "invalid int value"),
-        ("vlmevalkit", ("--base-url", "http://h/v1"), "--plain runs"),
+        ("vlmevalkit", ("--base-url", "http://h/v1"), "add --plain"),
         ("vlmevalkit", ("--work-dir", "x"), "use --output-dir"),
         ("vlmevalkit", ("--gen_kwargs", "a=b"), "VLMEvalKit knows no --gen_kwargs"),
         ("vlmevalkit", ("--mode", "eval"), "is set by this program"),
@@ -832,6 +832,6 @@ def test_a_path_with_commas_is_taken_in_quotes(tmp_path: Path, quote: str) -> No
     assert (model.path, model.arguments["pretrained"]) == (str(folder), str(folder))
     job = backend.answer_job(cfg, model, [by_key("blink")], RunPaths(tmp_path / "run"), 1)
     assert f"pretrained='{folder}',max_pixels=9" in job.argv
-    with pytest.raises(EasiError, match="commas part the arguments") as error:
+    with pytest.raises(EasiError, match="commas separate the arguments") as error:
         backend.resolve(replace(cfg, model_args=f"pretrained={folder},max_pixels=9"))
     assert f"pretrained='{folder}'" in error.value.hint

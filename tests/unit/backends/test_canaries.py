@@ -97,7 +97,7 @@ def test_answers_without_reasoning_where_the_prompt_asks_for_it(
     bench, text: str, tokens: int | None, suspicious: bool
 ) -> None:
     found = warnings(bench, rows([text] * 10), answers(["stop"] * 10, tokens))
-    assert any("asks to reason" in line for line in found) == suspicious
+    assert any("asks for reasoning" in line for line in found) == suspicious
 
 
 @pytest.mark.parametrize(
@@ -121,8 +121,8 @@ def test_one_letter_for_nearly_every_question(
 def test_a_letter_that_the_backend_read_out_of_a_sentence_counts() -> None:
     found = warnings(BLINK, rows(["I see a dog, so B."] * 20, extracted=["B"] * 20), ())
     assert found == (
-        "20 of 20 questions with options were answered B: does the model see the pictures and the "
-        "question?",
+        "20 of 20 multiple-choice questions were answered B: check that the model gets the images "
+        "and the question",
     )
 
 

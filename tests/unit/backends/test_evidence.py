@@ -133,9 +133,7 @@ def test_a_score_that_is_not_that_of_its_answer_is_refused(key: str, tmp_path: P
     sheet.cell(row, extracted).value = "Z"
     book.save(path)
     item = sheet.cell(row, header.index("index") + 1).value
-    with pytest.raises(
-        EasiError, match=rf"question {item} is scored 1, what was read from its answer gives 0"
-    ):
+    with pytest.raises(EasiError, match=rf"question {item} is scored 1, its parsed answer gives 0"):
         made.gather()
 
 

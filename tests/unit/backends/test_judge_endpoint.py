@@ -93,7 +93,7 @@ def test_a_silent_or_busy_one_will_do(mode: str) -> None:
         ("answers", "sk-wrong", "m", "refuses OPENAI_API_KEY (HTTP 401)", "OPENAI_API_KEY"),
         ("answers", KEY, "unknown", "answers HTTP 404", "--judge"),
         ("500", KEY, "m", "answers HTTP 500: ", "OPENAI_API_BASE"),
-        ("garbage", KEY, "m", "with no chat completion", "OPENAI_API_BASE"),
+        ("garbage", KEY, "m", "not with a chat completion", "OPENAI_API_BASE"),
         ("hang", KEY, "m", "does not answer within 1 s", "OPENAI_API_BASE"),
     ],
 )

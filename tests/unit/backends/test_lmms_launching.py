@@ -79,7 +79,7 @@ def test_on_the_cpu_several_workers_need_torchrun(backend: LmmsEval) -> None:
         ("./models/typo", "there is no such folder"),
         ("/nowhere/m", "there is no such folder"),
         ("~/nothing-there/m", "there is no such folder"),
-        ("a/b/", "no folder and no hub id"),
+        ("a/b/", "neither a folder nor a hub id"),
     ],
 )
 def test_a_mistyped_checkpoint_is_refused_before_anything_is_fetched(

@@ -175,7 +175,7 @@ def test_who_reads_a_checkpoint_as_it_is(
 
 def test_a_path_that_lmms_evals_own_launch_cannot_take_is_refused(tmp_path: Path) -> None:
     place = {"backend": "lmms-eval", "plain": True, "output_dir": tmp_path / "a,b"}
-    with pytest.raises(EasiError, match="laid out anew below .*a,b"):
+    with pytest.raises(EasiError, match="converted below .*a,b"):
         notes(tmp_path, choice(saved(tmp_path / "tuned")), **place)
     assert notes(tmp_path, choice(tmp_path / "old"), **place) == ()
 

@@ -40,12 +40,12 @@ def test_profile_5_has_types_that_the_base_lacks() -> None:
 @pytest.mark.parametrize(
     ("config", "own_code", "why"),
     [
-        ({"model_type": "qwen3_5"}, False, "only that has model_type qwen3_5"),
+        ({"model_type": "qwen3_5"}, False, "only this version has model_type qwen3_5"),
         ({"model_type": "qwen3_5"}, True, ""),
         ({"model_type": "qwen2_5_vl"}, False, ""),
         ({"model_type": "nobody_has_this"}, False, ""),
         ({}, False, ""),
-        (MISTRAL, False, "only that has text_config of model_type mistral4"),
+        (MISTRAL, False, "only this version has text_config of model_type mistral4"),
         (MISTRAL, True, ""),
         ({**MISTRAL, "text_config": {"model_type": "mistral"}}, False, ""),
         (SAVED_BY_5, False, "rope_theta is 5.0"),
@@ -98,7 +98,7 @@ def test_the_workers_of_a_model_of_5_run_with_its_libraries(tmp_path: Path, back
     assert model.profile == NEWER
     version = libraries_of(cfg, NEWER)["transformers"]
     assert version.startswith("5.") and libraries_of(cfg, BASE)["transformers"].startswith("4.")
-    note = f"loaded with transformers {version}: only that has model_type qwen3_5"
+    note = f"loaded with transformers {version}: only this version has model_type qwen3_5"
     assert note in model.notes
     launcher = make_backend(backend, HubSettings())
     paths = RunPaths(tmp_path / "run")

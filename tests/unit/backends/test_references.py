@@ -305,7 +305,7 @@ def test_it_is_refused_for_an_engine_and_the_hub_is_asked_once(
 ) -> None:
     running, settings = served
     kit = make_backend("lmms-eval", settings)
-    with pytest.raises(EasiError, match="vllm does not lay it over its base"):
+    with pytest.raises(EasiError, match="vllm does not apply it to its base"):
         kit.resolve(RunConfig(model="vllm", model_args="model=org/mine", backend="lmms-eval"))
     model = kit.resolve(OF_THE_HUB["lmms-eval"])
     asked = len(running.served())
@@ -353,7 +353,7 @@ def test_an_adapter_that_its_class_would_not_lay_over_is_refused_with_how_to_mer
 ) -> None:
     base = checkpoint(tmp_path / "base", QWEN)
     made = adapter(tmp_path / "m", str(base))
-    with pytest.raises(EasiError, match="vllm does not lay it over its base") as refused:
+    with pytest.raises(EasiError, match="vllm does not apply it to its base") as refused:
         check_adapter(ModelChoice("m", str(made), "vllm", "", engine="vllm", base=str(base)), [])
     assert "merge_and_unload" in refused.value.hint and str(base) in refused.value.hint
 

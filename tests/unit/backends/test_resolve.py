@@ -339,7 +339,7 @@ def test_every_model_of_easis_list(tmp_path: Path, name: str, entry: str, path: 
         assert model.why == f"EASI's name for VLMEvalKit's entry {entry}"
     else:
         assert model.why.startswith(
-            "of EASI's list; this VLMEvalKit has no entry for it, the settings of SenseNova-SI-1."
+            "in EASI's list; this VLMEvalKit has no entry for it, so the settings of SenseNova-"
         )
 
 
@@ -423,7 +423,7 @@ def test_of_several_entries_the_one_named_like_the_hub_id(tmp_path: Path) -> Non
 def test_a_name_of_nothing_is_refused_with_the_nearest(tmp_path: Path) -> None:
     error = refusal(tmp_path, "Qwen2.5-VL-7B-Instuct")
     assert (
-        "no name of VLMEvalKit's registry, no class of your own, no folder and no hub id"
+        "neither a name of VLMEvalKit's registry, nor your own class, a folder or a hub id"
         in error.message
     )
     assert "Qwen2.5-VL-7B-Instruct" in error.hint
@@ -437,8 +437,8 @@ def test_a_name_of_nothing_is_refused_with_the_nearest(tmp_path: Path) -> None:
         ("./typo", "there is no such folder"),
         ("/nowhere/Qwen2.5-VL-7B", "there is no such folder"),
         ("~/nothing-there/model", "there is no such folder"),
-        ("a/b/c", "no folder and no hub id"),
-        ("org/Qwen2.5-VL-7B/", "no folder and no hub id"),
+        ("a/b/c", "nor your own class, a folder or a hub id"),
+        ("org/Qwen2.5-VL-7B/", "nor your own class, a folder or a hub id"),
     ],
 )
 def test_a_mistyped_folder_or_hub_id_is_no_model_for_the_generic_class(
@@ -514,13 +514,13 @@ def test_arguments_that_a_class_hands_on_are_left_alone(
 
 
 def test_an_argument_that_a_class_may_not_use_is_said(tmp_path: Path) -> None:
-    said = "Qwen2VLChat takes any argument: that it uses torch_dtype is not known"
+    said = "Qwen2VLChat accepts any argument; it may ignore torch_dtype"
     assert (
         said
         in resolve(tmp_path, "Qwen2.5-VL-7B-Instruct", model_args="torch_dtype=float16,fps=1").notes
     )
     assert not any(
-        "takes any argument" in note
+        "accepts any argument" in note
         for note in resolve(
             tmp_path, "Qwen2.5-VL-7B-Instruct", model_args="fps=1,max_pixels=9"
         ).notes
@@ -655,9 +655,7 @@ def test_whose_code_runs_and_which_attention_is_said(
     tmp_path: Path, model: str, trusts: bool, flash: bool
 ) -> None:
     notes = resolve(tmp_path, model).notes
-    assert (
-        sum("lets Python code that the checkpoint brings run" in note for note in notes) == trusts
-    )
+    assert sum("runs the checkpoint's own Python code" in note for note in notes) == trusts
     assert sum("loaded with sdpa" in note for note in notes) == flash
 
 
@@ -678,10 +676,10 @@ REMOTE = {"auto_map": {"AutoConfig": "c.C", "AutoModelForImageTextToText": "m.M"
 @pytest.mark.parametrize(
     ("config", "what", "hint"),
     [
-        ({"model_type": "mine", **REMOTE}, "brings its own Python code", "add --trust-remote-code"),
+        ({"model_type": "mine", **REMOTE}, "has its own Python code", "add --trust-remote-code"),
         (
             {"model_type": "mine", "auto_map": {"AutoModelForCausalLM": "m.M"}},
-            "for AutoModelForCausalLM, and the generic class loads",
+            "for AutoModelForCausalLM, but the generic class loads",
             "VLMEvalKit/vlmeval/vlm/",
         ),
         (
@@ -731,7 +729,7 @@ def test_on_the_cpu_the_generic_class_is_said_to_stand_in(online: VLMEvalKit, na
     assert (model.cls, model.needs_gpu, model.why) == (
         "EasiVLM",
         False,
-        "VLMEvalKit's own classes need a GPU, and --device cpu was asked for",
+        "VLMEvalKit's own classes need a GPU, and --device cpu is set",
     )
 
 
@@ -743,8 +741,8 @@ def test_on_the_cpu_a_registry_name_means_its_checkpoint(tmp_path: Path) -> None
     model = resolve(tmp_path, "Qwen2.5-VL-7B-Instruct", device="cpu")
     assert (model.cls, model.path) == ("EasiVLM", "Qwen/Qwen2.5-VL-7B-Instruct")
     assert (
-        "not as VLMEvalKit's entry Qwen2.5-VL-7B-Instruct (Qwen2VLChat): no number to compare with"
-        in model.notes
+        "not with VLMEvalKit's entry Qwen2.5-VL-7B-Instruct (Qwen2VLChat): "
+        "scores are not comparable with its scores" in model.notes
     )
 
 
@@ -829,7 +827,7 @@ def test_nothing_is_said_of_vsi_bench_where_it_is_not_run(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("form", "what"), [("frames", "is what InternVLChat gets anyway"), ("video", "takes no videos")]
+    ("form", "what"), [("frames", "InternVLChat always gets frames"), ("video", "takes no videos")]
 )
 def test_a_class_of_frames_has_no_choice(tmp_path: Path, form: str, what: str) -> None:
     assert what in refusal(tmp_path, "InternVL3-8B", vsi_input=form).message

@@ -87,10 +87,14 @@ def test_what_differs_from_the_locks_is_one_line_and_what_decides_answers_comes_
     assert lock_note(tmp_path, as_pinned, BASE) == ()
     assert lock_note(tmp_path / "no checkout", as_pinned, BASE) == ()
     [note] = lock_note(tmp_path, {**as_pinned, "transformers": "5.1.0", "a0": "2"}, BASE)
-    assert note == "other versions than pinned: transformers 5.1.0 (pinned 1), a0 2 (pinned 1)"
+    assert (
+        note
+        == "versions differ from the pinned ones: transformers 5.1.0 (pinned 1), a0 2 (pinned 1)"
+    )
     [note] = lock_note(tmp_path, dict.fromkeys(as_pinned, "9"), BASE)
     assert note.startswith(
-        "other versions than pinned: transformers 9 (pinned 1), vllm 9 (pinned 0.11.0), a0 9"
+        "versions differ from the pinned ones: transformers 9 (pinned 1), "
+        "vllm 9 (pinned 0.11.0), a0 9"
     )
     assert note.endswith(" and 3 more (bash scripts/setup.sh --check names them)")
 

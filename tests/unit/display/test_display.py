@@ -134,11 +134,11 @@ def test_nothing_is_cut(width: int) -> None:
         "complete",
         "failed",
         "scoring",
-        "answering",
+        "generating",
         "waiting",
         "skipped",
     }
-    answering = next(line for line in lines if " answering " in line and "9000/10000" in line)
+    answering = next(line for line in lines if " generating " in line and "9000/10000" in line)
     assert "1234" in answering
     assert "58d" in answering.replace(" ", "") or "59d" in answering.replace(" ", "")
 
@@ -303,11 +303,11 @@ def test_plain_says_the_same() -> None:
         "3.6 GB of 94.0 GB, 3 %",
         "starting: 8 workers",
         "w0: loading the model",
-        "w1: answering",
-        "answered VSI-Bench: 10000/10000 (100 %), 9999 failed",
+        "w1: generating",
+        "VSI-Bench: 10000/10000 questions (100 %), 9999 failed",
         "complete VSI-Bench 43.21",
         "failed MMSI-Bench: KeyError: 'answer'",
-        "9000/10000 (90 %), 1234 failed",
+        "9000/10000 questions (90 %), 1234 failed",
     ):
         assert part in text, part
     assert not any(ord(char) < 32 or char == "\x1b" for char in text.replace("\n", ""))
@@ -327,13 +327,13 @@ def test_plain_is_quiet() -> None:
             yield Progress("vsi_bench", done, 36000, 0, done)
 
     lines = plain(hour)
-    progress = [line for line in lines if "answered" in line]
+    progress = [line for line in lines if " questions (" in line]
     assert 60 < len(progress) < 240
     assert "36000/36000 (100 %)" in progress[-1]
     assert sum("loading the model" in line for line in lines) == 1
-    assert "10.0/s, 30 min left" in next(
+    assert "10.0/s, ETA 30 min" in next(
         line for line in progress if "(50 %)" in line
-    ) or "10/s, 30 min left" in next(line for line in progress if "(50 %)" in line)
+    ) or "10/s, ETA 30 min" in next(line for line in progress if "(50 %)" in line)
 
 
 def test_plain_does_not_flood_when_all_is_quick() -> None:
@@ -362,7 +362,7 @@ def test_plain_tells_of_restarted_workers() -> None:
 
     assert [line.split("] ")[1] for line in plain(restart)] == [
         "w0: loading the model",
-        "w0: answering",
+        "w0: generating",
         "w0: gone",
         "w0 again: loading the model",
         "w0: gone",
@@ -511,10 +511,10 @@ def test_columns_go_in_the_order_of_their_use() -> None:
         for width in (40, 50, 60, 80, 140)
     }
     assert headers[40] == ["benchmark", "done"]
-    assert headers[50] == ["benchmark", "done", "left"]
-    assert headers[60] == ["benchmark", "done", "left", "score"]
-    assert headers[80] == ["benchmark", "state", "done", "failed", "left", "score"]
-    assert headers[140] == ["benchmark", "state", "done", "failed", "rate", "left", "score"]
+    assert headers[50] == ["benchmark", "done", "ETA"]
+    assert headers[60] == ["benchmark", "done", "ETA", "score"]
+    assert headers[80] == ["benchmark", "state", "done", "failed", "ETA", "score"]
+    assert headers[140] == ["benchmark", "state", "done", "failed", "rate", "ETA", "score"]
 
 
 @pytest.mark.parametrize("no_color", [False, True])

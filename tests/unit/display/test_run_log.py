@@ -83,8 +83,8 @@ def test_one_line_of_progress_a_minute_while_answering(run: Followed) -> None:
         run.log.tick()
     said = run.lines[before:]
     assert len(said) == 10
-    assert said[0] == "120/7,031 questions, 2.0/s, 58 min left; VSI-Bench 120/5,130"
-    assert said[-1] == "1,200/7,031 questions, 2.0/s, 49 min left, 2 failed; VSI-Bench 1,200/5,130"
+    assert said[0] == "120/7,031 questions, 2.0/s, ETA 58 min; VSI-Bench 120/5,130"
+    assert said[-1] == "1,200/7,031 questions, 2.0/s, ETA 49 min, 2 failed; VSI-Bench 1,200/5,130"
     run.pass_time(600)
     assert len(run.lines) == before + 20, "also when nothing comes any more"
 
@@ -100,10 +100,10 @@ def test_before_and_after_answering_it_says_what_is_done(run: Followed) -> None:
     run.log.on(WorkerPhase("w0", "loading the model"))
     run.pass_time(60)
     assert run.lines[-1] == "starting: loading the model (w0)"
-    run.log.on(PhaseStarted("answer", "the backend's own launch, benchmark by benchmark"))
+    run.log.on(PhaseStarted("answer", "the backend's own launch for each benchmark"))
     run.log.on(PhaseStarted("score"))
     run.pass_time(60)
-    assert run.lines[-1] == "scoring the rest: VSI-Bench, BLINK"
+    assert run.lines[-1] == "scoring: VSI-Bench, BLINK"
 
 
 def test_what_is_notable_is_there_once_and_the_display_gets_everything(run: Followed) -> None:

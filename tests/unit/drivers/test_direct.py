@@ -59,7 +59,7 @@ def test_a_judge_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_model_that_is_nothing_is_refused() -> None:
-    with pytest.raises(EasiError, match="NoSuchModel is no name of VLMEvalKit's registry"):
+    with pytest.raises(EasiError, match="NoSuchModel is neither a name of VLMEvalKit's registry"):
         run("--data", "BLINK", "--model", "NoSuchModel", "--judge", "exact_matching")
 
 

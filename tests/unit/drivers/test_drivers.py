@@ -69,7 +69,7 @@ PROMPT = [{"type": "image", "value": "a.png"}, {"type": "text", "value": "Which?
 @pytest.mark.parametrize(
     ("prompt", "answer", "reason"),
     [
-        (None, "A", "BLINK made no prompt of 7"),
+        (None, "A", "BLINK built no prompt for 7"),
         (PROMPT, None, "the model gave no answer to 7"),
     ],
 )

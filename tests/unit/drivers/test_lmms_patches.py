@@ -92,8 +92,8 @@ def test_the_collector_is_back_after_an_import_that_fails_and_leaves_what_was_im
     [
         (
             errno.ENOSPC,
-            "a disk took no more while its data were prepared (HF_DATASETS_CACHE chooses another "
-            "place): OSError: [Errno 28]",
+            "the disk is full: its data could not be prepared (set HF_DATASETS_CACHE to another "
+            "folder): OSError: [Errno 28]",
         ),
         (errno.EIO, "OSError: [Errno 5]"),
     ],

@@ -345,7 +345,9 @@ def test_a_worker_whose_failures_others_answer_is_broken(tmp_path: Path) -> None
     assert launch.dispatcher.ask(bad) is None, "it pauses until another one has tried"
     launch.serve(good, launch.take(good))
     told = launch.dispatcher.ask(bad)
-    assert isinstance(told, Broken) and told.reason.startswith("3 questions in a row raised here")
+    assert isinstance(told, Broken) and told.reason.startswith(
+        "3 questions in a row raised in this worker"
+    )
 
 
 def test_questions_that_fail_everywhere_are_at_fault(tmp_path: Path) -> None:

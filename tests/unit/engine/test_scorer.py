@@ -140,7 +140,7 @@ assert not scorer.score_loop(Path({str(tmp_path)!r}), work, lambda *words: None,
         assert scoring.wait(20) == 0
     assert (
         error(tmp_path, "a")
-        == "1 of 3 items not answered; exit code 3 after 1 start: no such model"
+        == "1 of 3 questions not answered; exit code 3 after 1 start: no such model"
     )
     assert error(tmp_path, "b").endswith("exit code 3 after 1 start: no such model")
 
@@ -149,7 +149,7 @@ def test_says_what_is_missing_when_answering_is_over(tmp_path: Path) -> None:
     prepare(tmp_path, missing=("a0", "a2"), keys="a")
     RunPaths(tmp_path).answering_done.touch()
     score_loop(tmp_path, WORK, save)
-    assert error(tmp_path, "a") == "2 of 3 items not answered"
+    assert error(tmp_path, "a") == "2 of 3 questions not answered"
     assert error(tmp_path, "b").startswith("no question was asked")
     assert note(tmp_path, "a")["unanswered"] is note(tmp_path, "b")["unanswered"] is True
 
@@ -157,7 +157,7 @@ def test_says_what_is_missing_when_answering_is_over(tmp_path: Path) -> None:
 def test_too_many_failed_questions_are_no_score(tmp_path: Path) -> None:
     prepare(tmp_path, failed=("a2",))
     score_loop(tmp_path, WORK, save)
-    assert error(tmp_path, "a") == "1 of 3 items failed (first: 2): OSError: gone"
+    assert error(tmp_path, "a") == "1 of 3 questions failed (first: 2): OSError: gone"
     assert note(tmp_path, "a")["unanswered"] is False
     assert result(tmp_path, "b") == ["b4", "b0", "b2"]
 

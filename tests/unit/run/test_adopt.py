@@ -107,18 +107,18 @@ def test_a_finished_folder_is_taken_over(
             and evidence.adopted == "M"
             and evidence.score.n == evidence.score.total
         )
-        assert any(note.startswith("adopted from M") for note in evidence.score.notes)
+        assert any(note.startswith("imported from M") for note in evidence.score.notes)
         assert not [
             path
             for path in place.rglob("*")
             if path.is_symlink() or path.suffix == ".pkl" or path.name == "status.json"
         ]
-    assert "adopted from M" in shown and "EASI-8 average" in shown
+    assert "imported from M" in shown and "EASI-8 average" in shown
     payload = json.loads(Path("out/easi_results.json").read_text(encoding="utf-8"))
     assert (
         payload["modelName"] == "org/Tiny"
         and None not in payload["scores"].values()
-        and "adopted from M" in payload.get("remarks", "adopted from M")
+        and "imported from M" in payload.get("remarks", "imported from M")
     )
     assert lines()["easi8_average", ""]["state"] == "complete"
     with zipfile.ZipFile("out/easi_results.zip") as archive:
@@ -210,7 +210,7 @@ def test_what_was_adopted_stays_when_a_later_folder_is_rejected(
     assert run(capsys, *imported(folder))[0] == 0
     (folder / "M_BLINK_exact_matching_result.xlsx").unlink()
     _code, shown = run(capsys, *imported(folder))
-    assert "not adopted" in shown and lines()["blink", ""]["state"] == "complete"
+    assert "not imported" in shown and lines()["blink", ""]["state"] == "complete"
 
 
 def test_an_import_is_another_run_than_an_evaluation(
@@ -247,7 +247,7 @@ def rejected(capsys: pytest.CaptureFixture[str], folder: Path, key: str) -> str:
     assert not list(found.parent.glob("outputs/.*"))
     assert lines()[key, ""]["state"] == "failed" and lines()[key, ""]["score"] == ""
     assert json.loads(Path("out/easi_results.json").read_text())["scores"][key] is None
-    assert "not adopted" in shown and "Traceback" not in shown
+    assert "not imported" in shown and "Traceback" not in shown
     return state.reason
 
 
@@ -317,7 +317,7 @@ def test_a_judge_that_was_not_asked(tmp_path: Path, capsys: pytest.CaptureFixtur
     folder = vlmevalkit_files(tmp_path / "M", ["embspatial"])
     for path in folder.glob("*extract_matching*"):
         path.rename(path.with_name(path.name.replace("extract_matching", "llm_gpt-4o-1120")))
-    assert "read by rules" in rejected(capsys, folder, "embspatial")
+    assert "scored by rules" in rejected(capsys, folder, "embspatial")
 
 
 @pytest.mark.parametrize("damage", [b"", b"PK\x03\x04", None])
@@ -359,7 +359,7 @@ def test_one_bad_benchmark_costs_no_other(
     folder = vlmevalkit_files(tmp_path / "M")
     (folder / "M_EmbSpatialBench_extract_matching.xlsx").write_bytes(b"")
     code, shown = run(capsys, *imported(folder))
-    assert code == 1 and "not adopted" in shown
+    assert code == 1 and "not imported" in shown
     assert {
         key: line["state"] for (key, part), line in lines().items() if not part and key in ALL_KEYS
     } == {
@@ -379,7 +379,7 @@ def test_a_benchmark_that_was_asked_for_and_is_not_there(
     )
     assert (
         code == 1
-        and "no results of it are there" in shown
+        and "it has no results there" in shown
         and lines()["blink", ""]["state"] == "complete"
     )
 
@@ -516,7 +516,7 @@ def test_results_that_nothing_could_be_held_against_say_so(
     (state,) = Manifest.load(root(LMMS_EVAL) / "run_manifest.json").benchmarks.values()
     assert "data" not in state.settings
     shown = Path("out/easi_scores.md").read_text(encoding="utf-8")
-    assert "not held against the dataset" in shown
+    assert "right answers were not compared" in shown
     evidence = Evidence.load(root(LMMS_EVAL) / "outputs" / "viewspatial")
     assert evidence is not None and evidence.score.comparable == "note"
 
@@ -530,7 +530,7 @@ def test_the_table_that_was_held_against_is_named_by_its_sum(
     md5 = hashlib.md5((tmp_path / "tables" / "MMSIBench_wo_circular.tsv").read_bytes()).hexdigest()
     (state,) = Manifest.load(root(VLMEVALKIT) / "run_manifest.json").benchmarks.values()
     assert state.settings["data"] == {"md5": md5}
-    assert f"another content than the benchmark's (MD5 {md5})" in Path(
+    assert f"its data differ from the benchmark's (MD5 {md5})" in Path(
         "out/easi_scores.md"
     ).read_text(encoding="utf-8")
     assert lines()["mmsi_bench", ""]["comparable"] == "no"  # 22 questions are not the benchmark
@@ -672,4 +672,6 @@ def test_a_hub_cache_that_lacks_a_part_is_as_none(
     folder = lmms_files(tmp_path / "M", ["blink"])
     next(hub_cache(tmp_path / "home", folder, ["blink"]).rglob(lacking)).unlink()
     assert run(capsys, *imported(folder))[0] == 0
-    assert "not held against the dataset" in Path("out/easi_scores.md").read_text(encoding="utf-8")
+    assert "right answers were not compared" in Path("out/easi_scores.md").read_text(
+        encoding="utf-8"
+    )

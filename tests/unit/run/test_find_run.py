@@ -101,7 +101,7 @@ def test_one_of_another_transformers_is_left_alone_and_the_field_is_named(out: P
     assert plan.paths.root.name != NAME and len(plan.todo) == 1
     assert [note for note in plan.notes if "transformers" in note] == [
         "new settings for this model: transformers (5.1 there, 4.57 here) differ from run "
-        "96cb4113, whose results stay as they are"
+        "96cb4113; its results are kept"
     ]
 
 
@@ -116,7 +116,7 @@ def test_a_version_that_was_not_recorded_is_unknown_and_noted(out: Path) -> None
     change(out, versions={})
     plan = planned(out)
     assert (plan.paths.root.name, plan.todo) == (NAME, ())
-    assert any("96cb4113 does not say under which transformers" in note for note in plan.notes)
+    assert any("96cb4113 does not record its transformers" in note for note in plan.notes)
 
 
 # ---- the present rule ----------------------------------------------------------------------------

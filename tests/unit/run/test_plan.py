@@ -260,8 +260,8 @@ def test_a_new_identity_names_the_settings_that_differ_from_its_nearest() -> Non
     )
     [note] = plan(others=(far, near)).notes
     assert (
-        note == "new settings for this model: --model-args max_pixels differ from run bbbbbbbb, "
-        "whose results stay as they are"
+        note == "new settings for this model: --model-args max_pixels differ from run bbbbbbbb; "
+        "its results are kept"
     )
     assert plan(manifest=known(), others=(far, near)).notes == ()  # said when it was new
 

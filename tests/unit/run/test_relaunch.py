@@ -167,9 +167,9 @@ def test_a_benchmark_that_ends_every_launch_takes_no_other_with_it(run: Any) -> 
     assert complete(verdicts) == set(KEYS) - {"mindcube_tiny"}
     assert toy.launches == [list(KEYS), *([key] for key in KEYS)], "each of them alone, and once"
     assert verdicts["mindcube_tiny"].line == "exit code 1 after 4 starts: mindcube_tiny"
-    assert "no worker got as far as reading the data" in verdicts["mindcube_tiny"].reason
+    assert "no worker read the data" in verdicts["mindcube_tiny"].reason
     assert [text.rpartition("now ")[2] for text in said] == [
-        f"{by_key(key).title} in a launch of its own" for key in KEYS
+        f"{by_key(key).title} in a separate launch" for key in KEYS
     ]
 
 

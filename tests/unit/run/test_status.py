@@ -121,8 +121,14 @@ def test_a_running_run_has_rate_time_left_and_workers(tmp_path: Path) -> None:
     with held(run.paths.lock):
         head, counts, now, workers, _ = run.status
     assert head == "org/model on vlmevalkit: running for 10 min"
-    assert counts.startswith("1,204/7,031 questions (17 %), ") and counts.endswith(" min left")
-    assert "/s, " in counts and now == "VSI-Bench 1,204/5,130" and workers == "workers: 2 answering"
+    assert (
+        counts.startswith("1,204/7,031 questions (17 %), ")
+        and ", ETA " in counts
+        and counts.endswith(" min")
+    )
+    assert (
+        "/s, " in counts and now == "VSI-Bench 1,204/5,130" and workers == "workers: 2 generating"
+    )
     assert run.status[0].endswith("dead; the same command resumes it"), "its lock is free again"
 
 
@@ -156,7 +162,7 @@ def test_finished_interrupted_and_incomplete(tmp_path: Path) -> None:
     run.begin()
     run.tell(BenchmarkScored("blink", None, "failed", "30 of 1901 items failed"), RunEnded())
     assert run.status[:3] == [
-        "org/model on vlmevalkit: not complete; the same command goes on",
+        "org/model on vlmevalkit: not complete; the same command resumes it",
         "5,130/7,031 questions (72 %), 3 failed",
         "last error: BLINK: 30 of 1901 items failed",
     ]
@@ -172,7 +178,7 @@ def test_a_folder_of_a_version_without_events_is_counted_in_its_journal(tmp_path
         journal.answer(Answer("blink", "0", 0, "A", 1.0, launch=3))
         journal.answer(Answer("blink", "1", 0, None, 1.0, failure="Error: no", launch=3))
     assert run.status == [
-        "org/model on vlmevalkit: not complete; the same command goes on",
+        "org/model on vlmevalkit: not complete; the same command resumes it",
         "2/4 questions (50 %), 1 failed, not counted yet: vsi_bench",
         "blink 2/4",
         str(run.paths.root),
@@ -198,7 +204,7 @@ def test_one_damaged_run_hides_no_other(tmp_path: Path) -> None:
     other.mkdir(parents=True)
     (other / "run_manifest.json").write_text("{")
     assert run.status[0] == "x-1: cannot be read"
-    assert "org/model on vlmevalkit: not complete; the same command goes on" in run.status
+    assert "org/model on vlmevalkit: not complete; the same command resumes it" in run.status
 
 
 def test_looking_at_a_lock_takes_nothing(tmp_path: Path) -> None:

@@ -120,8 +120,8 @@ def test_the_halves_of_site_are_taken_as_read_alike(tmp_path: Path) -> None:
         path.unlink()
     found = survey(folder)
     assert (
-        "read differently" in of(found, "site_image").problem
-        and "read differently" in of(found, "site_video").problem
+        "scored differently" in of(found, "site_image").problem
+        and "scored differently" in of(found, "site_video").problem
     )
 
 

@@ -108,8 +108,8 @@ def test_lmms_eval_has_no_choice_and_says_nothing() -> None:
     "changes, environ, match",
     [
         ({"judge": J}, {}, "needs OPENAI_API_KEY"),
-        ({"judge": "deepseek"}, KEY, "a service that OPENAI_API_BASE does not lead to"),
-        ({"judge": "llama31-8b"}, KEY, "a service that OPENAI_API_BASE does not lead to"),
+        ({"judge": "deepseek"}, KEY, "another service than that of OPENAI_API_BASE"),
+        ({"judge": "llama31-8b"}, KEY, "another service than that of OPENAI_API_BASE"),
         ({"judge": J}, {**KEY, "LOCAL_LLM": "qwen"}, "would ask qwen and call it gpt-4o-1120"),
         ({}, {**KEY, "LOCAL_LLM": "qwen"}, "would ask qwen and call it gpt-4o-1120"),
     ],
@@ -219,7 +219,7 @@ def test_rules_say_method_and_rate() -> None:
     found = judging.by_rules(Policy(J), score(unparsed=25))
     assert (found.method, found.state, found.reason) == (RULES, State.COMPLETE, "")
     assert found.by_method == {RULES: found.reading}
-    assert found.notes == ("exact_matching, 2.50 % of the answers not readable by rules",)
+    assert found.notes == ("scored by rules; 2.50 % of answers could not be parsed",)
     assert judging.why_rejudge(Policy(J), found) == ""
 
 
@@ -233,7 +233,7 @@ def test_without_a_judge_the_table_says_so_and_a_later_one_reads_it() -> None:
     found = judging.by_rules(Policy(why_none="no judge is configured"), score(unparsed=26))
     assert found.state is State.COMPLETE
     assert found.notes == (
-        "exact_matching, 2.60 % of the answers not readable by rules, above 2.50 %; not judged: "
+        "scored by rules; 2.60 % of answers could not be parsed, above 2.50 %; not judged: "
         "no judge is configured",
     )
     assert judging.why_rejudge(Policy(why_none="no judge is configured"), found) == ""
@@ -243,7 +243,7 @@ def test_without_a_judge_the_table_says_so_and_a_later_one_reads_it() -> None:
 def test_rules_alone_never_speak_of_a_judge() -> None:
     found = judging.by_rules(judging.policy(config(judge=RULES), HERE), score(unparsed=1000))
     assert found.state is State.COMPLETE and found.notes == (
-        "exact_matching, 100.00 % of the answers not readable by rules",
+        "scored by rules; 100.00 % of answers could not be parsed",
     )
 
 
@@ -265,8 +265,7 @@ def test_a_judged_score_has_both_readings() -> None:
     }
     assert found.notes == (
         "something else",
-        "judged by gpt-4o-1120, 2.60 % of the answers not readable by rules (50.00 by "
-        "exact_matching)",
+        "judged by gpt-4o-1120; score by rules: 50.00, 2.60 % of answers could not be parsed",
     )
     assert judging.why_rejudge(Policy(J), found) == ""
 
@@ -331,7 +330,7 @@ def test_halves_that_were_not_read_alike_do_not_pool() -> None:
     assert site.reading.overall is None and site.state is State.INCOMPLETE and site.by_method == {}
     assert (
         site.reading.why_missing[""]
-        == "not read alike: site_image by gpt-4o-1120, site_video by exact_matching"
+        == "not scored alike: site_image by gpt-4o-1120, site_video by exact_matching"
     )
     assert (
         footnotes(ScoreTable(tuple(rows.values()), "org/m", "vlmevalkit"))[-1]

@@ -65,7 +65,10 @@ def test_no_line_of_the_table_is_wider_than_asked(width: int) -> None:
 
 
 def test_what_stands_beside_older_rows_fits_too_and_shared_notes_are_said_once() -> None:
-    said = ("against older rows: letters are now found inside sentences",)
+    said = (
+        "compared with leaderboard rows made with older versions: letters are now found "
+        "inside sentences",
+    )
     rows = [
         replace(
             line(key, failed=1, flips=12),
@@ -216,7 +219,7 @@ def test_the_summary_says_what_failed_why_and_how_to_retry() -> None:
         "eval_results/easi_results.json",
     ):
         assert said in text
-    start = lines.index("Try again what is not complete:") + 1
+    start = lines.index("To complete the run:") + 1
     command = "\n".join(lines[start : lines.index("", start)])
     assert words(command) == retry
 

@@ -168,7 +168,7 @@ def test_the_small_form_has_tables_aggregates_and_what_is_corrected_or_counted(m
     assert {name.partition("/")[0] for name in excerpts} == set(read)
     for name in excerpts:
         assert all(len(json.loads(line)) == 2 for line in small[name].splitlines())
-        assert f"`{name}`: only what is counted" in small["CHANGES.md"].decode()
+        assert f"`{name}`: only fields that are counted" in small["CHANGES.md"].decode()
 
 
 def test_where_nothing_fits_the_tables_are_uploaded_by_hand(made: Made) -> None:

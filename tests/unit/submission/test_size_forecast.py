@@ -27,7 +27,7 @@ def test_it_gives_what_was_measured(backend: str, measured: int) -> None:
 
 
 def test_the_line() -> None:
-    assert "up to about 170 characters on average (OmniSpatial's of 800)" in forecast(
+    assert "average at most 170 characters (OmniSpatial: 800)" in forecast(
         VLMEVALKIT, MEASURED, LIMIT
     )
     assert "OmniSpatial" not in forecast(VLMEVALKIT, CORE_KEYS, LIMIT)

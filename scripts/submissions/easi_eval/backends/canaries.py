@@ -68,7 +68,7 @@ def _lost(texts: dict[str, str], told: dict[str, Answer]) -> str:
     ]
     return (
         f"of {len(texts)} answers {' and '.join(filter(None, counts))}: "
-        "is the token limit (max_new_tokens, max_tokens) or the chat template right?"
+        "check the token limit (max_new_tokens, max_tokens) and the chat template"
     )
 
 
@@ -87,8 +87,8 @@ def _short(texts: dict[str, str], told: dict[str, Answer]) -> str:
     if sum(most) >= REASONING_TOKENS * len(most):
         return ""
     return (
-        f"its prompt asks to reason, and the answers have fewer than {REASONING_TOKENS} tokens on "
-        "average: is thinking on, and the token limit right?"
+        f"its prompt asks for reasoning, but the answers have fewer than {REASONING_TOKENS} "
+        f"tokens on average: check the thinking mode and the token limit"
     )
 
 
@@ -111,8 +111,8 @@ def _one_letter(answered: pd.DataFrame) -> str:
     ):
         return ""
     return (
-        f"{count} of {len(asked)} questions with options were answered {letter}: "
-        "does the model see the pictures and the question?"
+        f"{count} of {len(asked)} multiple-choice questions were answered {letter}: check that "
+        f"the model gets the images and the question"
     )
 
 

@@ -100,8 +100,8 @@ def gather(
         reading = recompute(bench, bench.source(reader.name, out.task), rows)
         notes = (
             *notes,
-            "the backend gives no score for so few questions; "
-            "this one is the mean over the kinds that were asked",
+            "the backend gives no score for so few questions; this is the mean over the question "
+            "types that were asked",
         )
     score = summarise(
         bench,
@@ -154,7 +154,7 @@ def checked(reader: Reader, bench: Benchmark, out: Outputs, rows: pd.DataFrame) 
         item, score, right = wrong[0]
         raise EasiError(
             f"{bench.title}: question {item} is scored {score:g}, "
-            f"what was read from its answer gives {right:g}",
+            f"its parsed answer gives {right:g}",
             hint=DIFFERS,
         )
     answered = rows[~rows["failed"]]
@@ -182,8 +182,8 @@ def _cuts(cut: Mapping[str, int], total: int) -> tuple[str, ...]:
         return ()
     where = shown(next(iter(cut))) if len(cut) == 1 else "various places"
     return (
-        f"{sum(cut.values())} of {total} answers were cut by the model class at {where}: "
-        "what the model wrote after it is lost",
+        f"{sum(cut.values())} of {total} answers were cut by the model class at {where}: the rest "
+        f"of the text is lost",
     )
 
 

@@ -525,7 +525,7 @@ def _unknown(typed: Sequence[str]) -> EasiError:
     )
     if "all" in typed:
         return EasiError(
-            "there is no benchmark all",
+            "unknown benchmark all",
             hint="leave out --benchmarks for EASI-8, and add --include-extra for all "
             f"{len(BENCHMARKS)}",
         )

@@ -98,7 +98,7 @@ def read_json(path: Path) -> object:
         ) from error
     except ValueError as error:
         raise EasiError(
-            f"{path} is damaged: {error}", hint="move it away and start again"
+            f"{path} is damaged: {error}", hint="move the file away and start again"
         ) from error
 
 

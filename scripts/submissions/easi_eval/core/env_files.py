@@ -35,7 +35,7 @@ def load_env_files(folders: Sequence[Path]) -> None:
         except OSError as error:
             raise EasiError(
                 f"{file} cannot be read: {error.strerror or error}",
-                hint="it holds lines like HF_TOKEN=..., in UTF-8",
+                hint="it must hold lines like HF_TOKEN=..., in UTF-8",
             ) from error
         for binding in parse_stream(io.StringIO(text)):
             if binding.error:
@@ -44,8 +44,8 @@ def load_env_files(folders: Sequence[Path]) -> None:
                 lines_above = said[: len(said) - len(said.lstrip())].count("\n")
                 raise EasiError(
                     f"{file}, line {binding.original.line + lines_above}, is no NAME=value",
-                    hint="mend that line, or put # before it; "
-                    "a value with quotes inside it needs other quotes around it",
+                    hint="fix that line, or put # before it; put a value that contains quotes in "
+                    "the other kind of quotes",
                 )
         try:
             load_dotenv(stream=io.StringIO(text), override=False)

@@ -87,10 +87,10 @@ class DiskFull(EasiError):
     Files written before are complete and stay, and the same command continues from there.
     """
 
-    def __init__(self, message: str, kept: str = "what is there is kept") -> None:
+    def __init__(self, message: str, kept: str = "existing results are kept") -> None:
         super().__init__(
             message,
-            f"free some space; {kept}, and the same command goes on where this one stopped",
+            f"free some space; {kept}, and the same command resumes",
             ExitCode.INCOMPLETE,
         )
 

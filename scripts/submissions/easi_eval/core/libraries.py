@@ -85,7 +85,7 @@ def lock_note(repository: Path, versions: Mapping[str, str], profile: str) -> tu
     more = len(differing) - MOST_NAMED
     rest = f" and {more} more (bash scripts/setup.sh --check names them)" if more > 0 else ""
     return (
-        (f"other versions than pinned: {', '.join(differing[:MOST_NAMED])}{rest}",)
+        (f"versions differ from the pinned ones: {', '.join(differing[:MOST_NAMED])}{rest}",)
         if differing
         else ()
     )

@@ -186,12 +186,12 @@ class Waiting:
         if not holder.here() and now - self.signed >= self.patience:
             raise EasiError(
                 f"{self.path} is held by {holder}, "
-                f"of which nothing was seen for {self.patience / 60:.0f} minutes",
+                f"which has shown no activity for {self.patience / 60:.0f} minutes",
                 hint="delete it if no run uses it",
             )
         if now - self.told >= SAID_AGAIN:
             self.told = now
-            self.say(f"waiting for {self.path}, which is held by {holder}")
+            self.say(f"waiting for {self.path}, locked by {holder}")
 
 
 @dataclass(frozen=True)
@@ -203,7 +203,7 @@ class _Holder:
     start: str = ""  # as returned by ``process_start``
 
     def __str__(self) -> str:
-        return f"process {self.pid} on {self.host}" if self.pid else "a process that left no name"
+        return f"process {self.pid} on {self.host}" if self.pid else "an unknown process"
 
     def here(self) -> bool:
         """Return whether the process is in this machine and container, so that it can be seen."""
@@ -287,7 +287,7 @@ def unlocked(places: Mapping[str, Path]) -> list[str]:
     if not named:
         return []
     return [
-        f"the file system of {' and '.join(named)} has no file locks: "
-        "other files stand for them, which one machine's processes heed; "
-        "use these folders from one machine at a time"
+        f"the file system of {' and '.join(named)} has no file locks; lock files are used "
+        f"instead, which work for processes of one machine: use these folders from one machine at "
+        f"a time"
     ]

@@ -129,7 +129,7 @@ class Manifest:
             return cls(**{**value, "benchmarks": states})
         except (TypeError, KeyError, AttributeError) as error:
             raise EasiError(
-                f"{path} is damaged: {error}", hint="move it away and start again"
+                f"{path} is damaged: {error}", hint="move the file away and start again"
             ) from error
 
     def with_state(self, key: str, **changes: Any) -> Manifest:

@@ -37,13 +37,14 @@ def refuse_bad_token(token: str) -> None:
     """
     if not token.isascii() or not token.isprintable() or " " in token:
         raise EasiError(
-            "HF_TOKEN is no token: it has spaces, control characters or letters outside ASCII",
-            hint="copy it anew from https://huggingface.co/settings/tokens; "
-            "without HF_TOKEN the stored login counts",
+            "HF_TOKEN is not a token: it has spaces, control characters or letters outside ASCII",
+            hint="copy it again from https://huggingface.co/settings/tokens; without HF_TOKEN the "
+            "stored login is used",
         )
     if token[0] in "\"'" or token[-1] in "\"'":
         raise EasiError(
-            "HF_TOKEN is no token: it has quotation marks around it", hint="write it without them"
+            "HF_TOKEN is not a token: it has quotation marks around it",
+            hint="write it without them",
         )
 
 
@@ -58,7 +59,7 @@ def refuse_bad_address(endpoint: str) -> None:
         wrong = "" if parts.port != 0 else "it has port 0"
     except ValueError as error:
         raise EasiError(
-            f"HF_ENDPOINT is no address: {error}", hint=f"for example {DEFAULT_ENDPOINT}"
+            f"HF_ENDPOINT is not an address: {error}", hint=f"for example {DEFAULT_ENDPOINT}"
         ) from error
     if parts.scheme not in ("http", "https") or not parts.hostname:
         # urlsplit takes "host:8080" for a scheme and a path.
@@ -87,7 +88,7 @@ def refuse_bad_proxy(url: str, environ: Mapping[str, str] = os.environ) -> None:
         address = False
     if not address:
         raise EasiError(
-            f"{name} is no address of a proxy", hint="write http://host:port, or unset it"
+            f"{name} is not the address of a proxy", hint="write http://host:port, or unset it"
         )
     if parts.scheme in SOCKS and importlib.util.find_spec("socks") is None:
         raise EasiError(

@@ -35,7 +35,7 @@ def refuse_unwritable(place: Path) -> None:
         why = "it is a file" if folder.is_file() else error.strerror or str(error)
         raise EasiError(
             f"nothing can be written to {folder}: {why}",
-            hint="HF_HOME and --dataset-dir choose other places",
+            hint="set HF_HOME or --dataset-dir to another folder",
         ) from error
 
 

@@ -30,7 +30,10 @@ def forecast(sizes: Mapping[str, Sequence[Size]]) -> Download:
             unknown or len(known) < len(own),
         )
         lines[name] = "; ".join(
-            [*_words(own, loading, unpacking), *(f"the rest as for {other}" for other in shared)]
+            [
+                *_words(own, loading, unpacking),
+                *(f"the rest shared with {other}" for other in shared),
+            ]
         )
     least = "at least " if unknown else ""
     if unknown and not to_load + to_unpack:

@@ -173,7 +173,7 @@ def _unpack(plan: Sequence[Planned], settings: HubSettings, pulse: Pulse, emit: 
                 emit(DataProgress(what, done, total))
         if pulse.silence() > settings.stall:
             raise EasiError(
-                f"unpacking has not moved for {settings.stall:.0f} s", hint="is the disk all right?"
+                f"unpacking made no progress for {settings.stall:.0f} s", hint="check the disk"
             )
 
     run_all(list(tasks.values()), settings.workers, pulse, tick)
@@ -222,7 +222,7 @@ def _locked(
     except OSError as error:
         raise EasiError(
             f"{path} cannot be locked: {error.strerror or error}",
-            hint="HF_HOME chooses another place",
+            hint="set HF_HOME to another folder",
         ) from error
     try:
         yield

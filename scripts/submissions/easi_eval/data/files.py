@@ -96,7 +96,8 @@ def _download(item: WantedFile, hub: Hub, checked: Checked, pulse: Pulse) -> Non
             shutil.rmtree(item.partial, ignore_errors=True)
     _throw_away(item)
     raise EasiError(
-        f"{item.file.path} of {item.repo} arrives damaged: its checksum is not the hub's",
+        f"{item.file.path} of {item.repo} was received damaged: its checksum differs from the "
+        f"hub's",
         hint="a proxy or a mirror (HF_ENDPOINT) may change it; run again, or try another one",
     )
 

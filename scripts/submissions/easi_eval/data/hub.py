@@ -164,7 +164,7 @@ class Hub:
         return self._persist(get, repo, progress)
 
     def watch(self) -> None:
-        """Show messages about retries, and end the fetch if nothing has moved for too long.
+        """Show messages about retries, and end the fetch if no data came for too long.
 
         The reporting thread calls this regularly while worker threads fetch.
 
@@ -179,9 +179,9 @@ class Hub:
         if silence > self.settings.stall:
             why = f" ({self.trouble})" if self.trouble else ""
             raise EasiError(
-                f"nothing has moved for {silence:.0f} s "
+                f"no data received for {silence:.0f} s "
                 f"while fetching from {self.settings.endpoint}{why}",
-                hint="run it again, it continues where it was",
+                hint="the same command continues the download",
             )
 
     def tell(self) -> None:

@@ -81,7 +81,7 @@ def _of_library(error: BaseException, repo: Repo, settings: HubSettings) -> Easi
             return EasiError(f"{repo.name} has no revision {repo.revision!r}", hint=f"see {page}")
         case LocalEntryNotFoundError():
             return EasiError(
-                f"{repo}: a file is neither on disk nor to be had from {settings.endpoint}",
+                f"{repo}: a file is neither on disk nor available from {settings.endpoint}",
                 hint="run it again",
             )
         case EntryNotFoundError():
@@ -102,20 +102,20 @@ def _of_connection(
         case requests.exceptions.SSLError():
             if "WRONG_VERSION_NUMBER" in str(error):
                 return _no_answer(
-                    f"{here} does not speak https",
-                    "is it http:// in HF_ENDPOINT, or another port?",
+                    f"{here} does not use https",
+                    "check HF_ENDPOINT: http:// instead of https://, or another port",
                     answered,
                 )
             return _no_answer(
-                f"no safe connection to {here}: {innermost(error)}",
-                "certificates of your own network go into REQUESTS_CA_BUNDLE=/path/to/bundle.pem",
+                f"no secure connection to {here}: {innermost(error)}",
+                "for certificates of your own network set REQUESTS_CA_BUNDLE=/path/to/bundle.pem",
                 answered,
             )
         case requests.exceptions.ProxyError():
             if "407" in innermost(error):
                 return _proxy_login(answered)
             return _no_answer(
-                f"the proxy does not let us through to {here}: {innermost(error)}",
+                f"the proxy refuses the connection to {here}: {innermost(error)}",
                 "check HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY",
                 answered,
             )
@@ -128,7 +128,7 @@ def _of_connection(
             | requests.exceptions.InvalidHeader()
         ):
             return EasiError(
-                f"{here} cannot be asked: {error}",
+                f"the request to {here} failed: {error}",
                 hint="check HF_ENDPOINT, HTTPS_PROXY, HTTP_PROXY and ALL_PROXY",
             )
     return None
@@ -177,23 +177,22 @@ def _of_transfer(
         return unreachable(settings, error)
     if is_lost(error) or isinstance(error, (RuntimeError, requests.RequestException)):
         return EasiError(
-            f"the download from {repo} keeps breaking off: {innermost(error)}",
-            hint="run it again, it continues where it was; "
-            "HF_HUB_DISABLE_XET=1 avoids one kind of storage",
+            f"the download from {repo} was interrupted repeatedly: {innermost(error)}",
+            hint="the same command continues the download; HF_HUB_DISABLE_XET=1 may help",
         )
     if is_full(error):
         return DiskFull(
-            f"the disk took no more while {repo} was fetched ({error})",
+            f"the disk is full: {repo} could not be fetched ({error})",
             "what was downloaded is kept",
         )
     if isinstance(error, OSError) and error.errno in NOT_WRITABLE:
         return EasiError(
             f"cannot write {repo} to disk: {error}",
-            hint="HF_HOME and --dataset-dir choose other places",
+            hint="set HF_HOME or --dataset-dir to another folder",
         )
     if isinstance(error, OSError):
         return EasiError(
-            f"{repo} could not be fetched: {error}", hint="run it again, it continues where it was"
+            f"{repo} could not be fetched: {error}", hint="the same command continues the download"
         )
     if isinstance(error, (KeyError, TypeError)):
         return not_a_hub(repo, settings, answered)
@@ -221,7 +220,7 @@ def not_a_hub(repo: Repo, settings: HubSettings, answered: bool) -> EasiError:
 
 def _proxy_login(answered: bool) -> EasiError:
     return _no_answer(
-        "the proxy wants a name and a password (HTTP 407)",
+        "the proxy requires a name and a password (HTTP 407)",
         "write them into the variable: HTTPS_PROXY=http://name:password@host:port",
         answered,
     )

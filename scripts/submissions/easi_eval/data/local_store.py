@@ -142,7 +142,7 @@ def write_ref(settings: HubSettings, listing: Listing) -> None:
             raise EasiError(
                 f"{ref} names {there}, the hub {listing.commit}, "
                 f"and it cannot be written: {error.strerror}",
-                hint="HF_HUB_OFFLINE=1 reads what is there; HF_HOME chooses another place",
+                hint="HF_HUB_OFFLINE=1 reads what is there; set HF_HOME to another folder",
             ) from error
 
 

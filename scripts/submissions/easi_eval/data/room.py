@@ -30,8 +30,8 @@ class Room:
     def __str__(self) -> str:
         return (
             f"{gigabytes(self.needed)} of data are to be fetched to {self.place}, "
-            f"{gigabytes(self.free)} are free "
-            f"({gigabytes(max(0, self.needed - self.free))} are missing)"
+            f"{gigabytes(self.free)} are free (short of "
+            f"{gigabytes(max(0, self.needed - self.free))})"
         )
 
 
@@ -49,7 +49,7 @@ def refuse_full_disk(plan: Sequence[Planned], settings: HubSettings) -> None:
     if short := [room for room in rooms(plan, settings) if room.needed > room.free]:
         raise NoRoom(
             "; ".join(map(str, short)),
-            hint="free some space, choose bigger disks with HF_HOME and --dataset-dir, "
+            hint="free some space, set HF_HOME and --dataset-dir to larger disks, "
             "or fewer --benchmarks",
         )
 

@@ -92,7 +92,7 @@ def unpack(
             raise NoRoom(
                 f"unpacking into {target.folder} needs {gigabytes(need)}, "
                 f"{gigabytes(free_bytes(folder))} are free",
-                hint="free some space, or set HF_HOME to a bigger disk",
+                hint="free some space, or set HF_HOME to a larger disk",
             )
         if sentinel is not None:
             sentinel.unlink(missing_ok=True)
@@ -112,7 +112,7 @@ def unpack(
             (folder / PART).unlink(missing_ok=True)
             left = sum(contents.wanted[path][2] for path in _missing(folder, contents, {}))
             raise DiskFull(
-                f"the disk of {target.folder} took no more while archives were unpacked: "
+                f"the disk of {target.folder} is full: archives could not be unpacked, "
                 f"{gigabytes(left)} are still to come, "
                 f"{gigabytes(free_bytes(folder))} are free ({error.strerror})",
                 "the archives and what was unpacked are kept",

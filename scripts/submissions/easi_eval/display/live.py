@@ -31,10 +31,10 @@ COLUMNS = {
     "done": 4,
     "failed": 6,
     "rate": 6,
-    "left": 6,
+    "ETA": 6,
     "score": 6,
 }
-DISPENSABLE = ("bar", "rate", "failed", "state", "score", "left")
+DISPENSABLE = ("bar", "rate", "failed", "state", "score", "ETA")
 LEFT_ALIGNED = ("", "benchmark", "state", "bar")
 GAP = 2  # between two columns
 GPUS_EVERY = 2.0  # seconds between two questions to the driver
@@ -227,12 +227,13 @@ def _head(view: RunView, width: int) -> list[Text]:
             about, style="dim"
         )
     steps = Text()
-    for name in PHASES:
-        if name == "submit" and name not in view.phases_seen:
+    for phase in PHASES:
+        if phase == "submit" and phase not in view.phases_seen:
             continue
-        if name == view.phase:
+        name = "generate" if phase == "answer" else phase
+        if phase == view.phase:
             steps.append(f"▸ {name}", style="bold cyan")
-        elif name in view.phases_seen:
+        elif phase in view.phases_seen:
             steps.append(f"✓ {name}", style="green")
         else:
             steps.append(f"· {name}", style="dim")
@@ -298,13 +299,13 @@ def _cells(view: RunView, row: Row) -> Cells:
         "done": Text("" if row.total is None else f"{row.done}/{row.total}"),
         "failed": Text(str(row.failed) if row.failed else "", "red"),
         "rate": Text(per_time(view.rate_of(row))),
-        "left": Text("" if eta is None else short_duration(eta)),
+        "ETA": Text("" if eta is None else short_duration(eta)),
         "score": Text("" if row.score is None else f"{row.score:.2f}", "bold"),
     }
 
 
 def _all(view: RunView) -> Cells:
-    """The last row: all benchmarks together, with the estimated rate and time left."""
+    """The last row: all benchmarks together, with the estimated rate and ETA."""
     done, total, failed = view.totals
     rate, eta = view.all_rate, view.all_eta
     more = ">" if view.uncounted else "~"
@@ -315,7 +316,7 @@ def _all(view: RunView) -> Cells:
         "done": Text(f"{done}/{total}"),
         "failed": Text(str(failed) if failed else "", "red"),
         "rate": Text(f"~{per_time(rate)}" if rate else ""),
-        "left": Text("" if eta is None else f"{more}{short_duration(eta)}"),
+        "ETA": Text("" if eta is None else f"{more}{short_duration(eta)}"),
     }
 
 

@@ -21,15 +21,15 @@ from ..core.events import (
     WorkerPhase,
 )
 from ..core.formats import clock_time, duration, per_time, percent, size
-from .progress import RunView
+from .progress import RunView, shown
 
 EVERY = 10.0  # seconds between two lines of progress; longer in long runs, see _due
 SOONEST = 2.0  # shortest interval, used when a tenth of the work was passed
 SAID = {
     "prepare": "preparing the data",
     "start": "starting",
-    "answer": "answering",
-    "score": "scoring the rest",
+    "answer": "generating",
+    "score": "scoring",
     "collect": "collecting results",
     "submit": "submitting",
 }
@@ -116,10 +116,10 @@ class Lines:
         """
         visited = self._visited.setdefault(worker, set())
         if phase in visited and phase != "answering":
-            self._line(f"{worker} again: {phase}")
+            self._line(f"{worker} again: {shown(phase)}")
             visited.clear()
         elif phase not in self._phases or phase.startswith("g"):  # "gone", "gave up"
-            self._line(f"{worker}: {phase}")
+            self._line(f"{worker}: {shown(phase)}")
         visited.add(phase)
         self._phases.add(phase)
 
@@ -131,17 +131,18 @@ class Lines:
             return
         row = self._view.row(event.benchmark)
         done, total, _ = self._view.totals
-        parts = [f"{event.done}/{event.total} ({percent(event.done, event.total)})"]
+        share = percent(event.done, event.total)
+        parts = [f"{event.done}/{event.total} questions ({share})"]
         if event.failed:
             parts.append(f"{event.failed} failed")
         if (eta := self._view.eta_of(row)) is not None:
-            parts += [per_time(self._view.rate_of(row)), duration(eta) + " left"]
-        text = f"answered {row.title}: {', '.join(parts)}"
+            parts += [per_time(self._view.rate_of(row)), f"ETA {duration(eta)}"]
+        text = f"{row.title}: {', '.join(parts)}"
         if len(self._view.rows) > 1:
             text += f"; all {done}/{total} ({percent(done, total)})"
             if (rest := self._view.all_eta) is not None:
                 about = "more than" if self._view.uncounted else "about"
-                text += f", {per_time(self._view.all_rate)}, {about} {duration(rest)} left"
+                text += f", {per_time(self._view.all_rate)}, ETA {about} {duration(rest)}"
         self._line(text)
 
     def _scored(self, event: BenchmarkScored) -> None:

@@ -30,10 +30,15 @@ class Stage(StrEnum):
     """State of a benchmark as shown, until its result has a state of its own."""
 
     WAITING = "waiting"
-    ANSWERING = "answering"
+    ANSWERING = "generating"
     SCORING = "scoring"
     UNFINISHED = "unfinished"  # answering is over and questions are left
     SKIPPED = "skipped"
+
+
+def shown(phase: str) -> str:
+    """Return the phase of a worker as it is shown; journals name it as earlier versions did."""
+    return Stage.ANSWERING if phase == "answering" else phase
 
 
 class Rate:
@@ -147,7 +152,7 @@ class RunView:
                 if total is not None and done >= total:
                     del self.data[what]
             case WorkerPhase(worker, phase):
-                self.workers[worker] = phase
+                self.workers[worker] = shown(phase)
                 if phase == "answering" and self._asked is None:
                     self._asked = now
             case Progress(key, done, total, failed, answered_now):
@@ -296,7 +301,7 @@ class RunView:
             shown = ", ".join(names[:4]) + (", ..." if count > 4 else "")
             parts.append(
                 f"{count} {phase}"
-                if phase in ("answering", "done") and len(self.workers) > 1
+                if phase in (Stage.ANSWERING, "done") and len(self.workers) > 1
                 else f"{phase} ({shown})"
             )
         return "; ".join(parts)

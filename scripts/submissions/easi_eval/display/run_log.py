@@ -100,7 +100,7 @@ class RunLog(Lines):
 def progress_line(view: RunView) -> str:
     """Return how far the run is.
 
-    For example "1,204/38,187 questions, 3.3/s, 3 h 05 min left, 2 failed; VSI-Bench 1,204/5,130".
+    For example "1,204/38,187 questions, 3.3/s, ETA 3 h 05 min, 2 failed; VSI-Bench 1,204/5,130".
     """
     done, total, failed = view.totals
     if view.phase != "answer" or not total:
@@ -117,7 +117,7 @@ def progress_line(view: RunView) -> str:
     parts = [
         f"{done:,}/{total:,} questions",
         per_time(view.all_rate),
-        "" if left is None else f"{duration(left)} left",
+        "" if left is None else f"ETA {duration(left)}",
         f"{failed:,} failed" if failed else "",
     ]
     now = [

@@ -150,10 +150,7 @@ class Asker:
             raise error
         if is_full(error):
             self._dispatcher.give_back(lease, self._reason(error))
-            raise DiskFull(
-                "a disk took no more while a question was asked, what is answered is kept: "
-                f"{worded(error)}"
-            ) from error
+            raise DiskFull(f"the disk is full; answers so far are kept: {worded(error)}") from error
         if is_lasting(error):
             raise error
 

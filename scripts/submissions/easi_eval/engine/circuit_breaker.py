@@ -66,8 +66,8 @@ class CircuitBreaker:
         for item, answered in outcomes:
             if answered:
                 return (
-                    f"{self.streak} questions in a row raised here, and others answered "
-                    f"{item.benchmark} {item.id} of them"
+                    f"{self.streak} questions in a row raised in this worker, and other workers "
+                    f"answered {item.benchmark} {item.id} of them"
                 )
         if any(answered is False for _, answered in outcomes):
             self.blame_questions()

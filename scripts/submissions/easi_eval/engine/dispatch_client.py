@@ -192,5 +192,6 @@ class SocketClient(DispatcherClient):
 
 def _gone() -> EasiError:
     return EasiError(
-        "the dispatcher of this run is gone", hint="start the same command again; answers are kept"
+        "the dispatcher of this run is gone",
+        hint="run the same command again; saved answers are kept",
     )

@@ -113,7 +113,8 @@ class DispatchServer:
             yield
         except OSError as error:
             self.error = EasiError(
-                f"the journal could not be written: {error}", hint="make room there and start again"
+                f"the journal could not be written: {error}",
+                hint="free space there and start again",
             )
         except EasiError as error:
             self.error = error

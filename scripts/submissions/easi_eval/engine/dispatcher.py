@@ -203,8 +203,8 @@ class Dispatcher:
         """
         if self._digest and digest != self._digest:
             raise EasiError(
-                "this worker sees other questions than the one that came first",
-                hint="the data changed while the run started; start the same command again",
+                "this worker has other questions than the first worker",
+                hint="the data changed while the run started; run the same command again",
             )
         return bool(self._digest)
 

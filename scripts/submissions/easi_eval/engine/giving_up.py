@@ -131,7 +131,8 @@ def decide(events: Sequence[Event]) -> Decision:
             if alike[kind] > 1:
                 names = ", ".join(key for key, (its, _) in aside.items() if its == kind)
                 end = Reason(
-                    f"not asked: {names} failed alike, and nothing was answered", reason.error
+                    f"not asked: {names} failed in the same way, and no question was answered",
+                    reason.error,
                 )
     return Decision({key: reason for key, (_, reason) in aside.items()}, end)
 

@@ -60,7 +60,7 @@ class Limits:
         except ValueError as error:
             raise EasiError(
                 f"{VARIABLE} is {text!r}",
-                hint="a number of seconds; 0 never takes a worker for hung",
+                hint="write a number of seconds; 0 disables the check",
             ) from error
         return cls(floor, 6 * floor) if floor > 0 else None
 
@@ -121,8 +121,7 @@ class Silence:
             return ""
         benchmark, item = self._in_hand.at[0]
         return (
-            f"no answer to {benchmark} {item} for {now - self._news:.0f} s "
-            f"(longest wait: {limit:.0f} s)"
+            f"no answer to {benchmark} {item} for {now - self._news:.0f} s (limit: {limit:.0f} s)"
         )
 
     def note(self) -> None:

@@ -287,8 +287,7 @@ class Journal:
             os.ftruncate(self._file, self._size)
             raise EasiError(
                 f"the answer could not be written to {self.path}: {error.strerror}",
-                hint="make room there and start the same command again; "
-                "what is in the journal is kept",
+                hint="free space there and run the same command again; saved answers are kept",
             ) from error
         self._size += len(line)
 

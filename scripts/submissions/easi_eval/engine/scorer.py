@@ -173,7 +173,7 @@ def _handle(
         trace = traceback.format_exc()
         message = error.message if isinstance(error, EasiError) else worded(error)
         if is_full(error):
-            message = f"a disk took no more while it was scored, its answers are kept: {message}"
+            message = f"the disk is full: it could not be scored, its answers are kept: {message}"
         print(f"{key} could not be scored: {message}", file=sys.stderr)
         if not isinstance(error, EasiError):
             print(trace, file=sys.stderr)
@@ -196,22 +196,22 @@ def _answers(run_root: Path, assignment: Assignment, state: JournalState) -> dic
         EasiError: Too many questions failed.
     """
     if not RunPaths(run_root).item_list(assignment.key).exists():
-        raise _unanswered(
-            run_root, "no question was asked: no worker got as far as reading the data"
-        )
+        raise _unanswered(run_root, "no question was asked: no worker read the data")
     items = ItemList.load(run_root, assignment.key)
     if not items.fits(assignment):
         raise _unanswered(
-            run_root, "no question was asked: the list of questions is one of another run"
+            run_root, "no question was asked: the list of questions is of another run"
         )
     found = {item: state.get((items.key, item)) for item in items.ids}
     missing = sum(answer is None for answer in found.values())
     if missing:
-        raise _unanswered(run_root, f"{missing} of {len(found)} items not answered")
+        raise _unanswered(run_root, f"{missing} of {len(found)} questions not answered")
     failures = {item: answer.failure for item, answer in found.items() if answer and answer.failure}
     if not tolerable(len(failures), len(found)):
         item, failure = next(iter(failures.items()))
-        raise EasiError(f"{len(failures)} of {len(found)} items failed (first: {item}): {failure}")
+        raise EasiError(
+            f"{len(failures)} of {len(found)} questions failed (first: {item}): {failure}"
+        )
     return {item: answer for item, answer in found.items() if answer}
 
 

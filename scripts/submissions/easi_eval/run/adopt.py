@@ -109,7 +109,7 @@ def decide(
         )
     score = evidence.score
     notes = (
-        f"adopted from {adoption.source.name}: made without this program",
+        f"imported from {adoption.source.name}: not made by this program",
         *candidate.notes,
         *match.notes,
         *score.notes,
@@ -187,7 +187,7 @@ def _state(adoption: Adoption, decision: AdoptDecision) -> BenchmarkState:
         return BenchmarkState(
             adoption.fingerprint(candidate),
             state=str(State.FAILED),
-            reason=f"not adopted from {name}: {decision.reason}",
+            reason=f"not imported from {name}: {decision.reason}",
             settings=settings,
         )
     score = decision.evidence.score
@@ -218,7 +218,9 @@ def _manifest(
         versions=versions,
         commands=list(dict.fromkeys([*(before.commands if before else []), cfg.command()])),
         benchmarks=states,
-        notes=["adopted results: made without this program, proven from their per-question files"],
+        notes=[
+            "imported results: not made by this program, re-verified from their per-question files"
+        ],
     )
 
 

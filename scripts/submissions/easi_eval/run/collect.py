@@ -68,4 +68,4 @@ def submission_note(cfg: RunConfig, scores: ScoreTable) -> tuple[str, ...]:
     never = [key for key in scores.lacking() if key not in asked] if cfg.submit else []
     if not never:
         return ()
-    return (f"--submit will send nothing at the end: that needs {', '.join(never)} too",)
+    return (f"--submit will send nothing at the end: it also needs {', '.join(never)}",)

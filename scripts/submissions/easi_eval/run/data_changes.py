@@ -119,16 +119,16 @@ def _after(step: Todo, change: str, emit: Emit) -> Todo:
     if change == SCORED_AGAIN:
         emit(
             Notice(
-                f"{title}: its right answers changed since it was begun; "
-                "no question is asked again, all are scored again"
+                f"{title}: its right answers changed since it was started; no question is asked "
+                f"again, all are scored again"
             )
         )
         return replace(step, scored=False)
     if change == STARTS_OVER:
         emit(
             Notice(
-                f"{title}: its data or the model changed on the hub "
-                "since it was begun; it starts over",
+                f"{title}: its data or the model changed on the hub since it was started; it "
+                f"starts over",
                 "warning",
             )
         )

@@ -156,7 +156,7 @@ def _read_alike(
                     state.epoch,
                     state.fingerprint,
                     dict(settings[key]),
-                    "is read as its other half is",
+                    "is scored as its other half is",
                     scored=True,
                 )
             )
@@ -184,6 +184,6 @@ def _differences(fields: Mapping[str, object], others: Sequence[Manifest]) -> li
         for name in names
     ]
     return [
-        f"new settings for this model: {', '.join(told)} differ from run {nearest.identity[:8]}, "
-        "whose results stay as they are"
+        f"new settings for this model: {', '.join(told)} differ from run {nearest.identity[:8]}; "
+        f"its results are kept"
     ]

@@ -56,7 +56,7 @@ def check_device(
         return ("torch is built for ROCm: GPUs are not counted beforehand",)
     if machine.visible == 0 and not (machine.present and machine.trouble):
         return _without_gpus(cfg, machine)
-    cpu = f"to run on the CPU: {replace(cfg, device='cpu').command()}"
+    cpu = f"or run on the CPU (slow): {replace(cfg, device='cpu').command()}"
     seen = (
         f"{max(machine.present, machine.visible)} GPU(s) are here, "
         f"but torch {build.version} cannot use them"
@@ -89,11 +89,8 @@ def _without_gpus(cfg: RunConfig, machine: Machine) -> tuple[str, ...]:
     if cfg.smoke and cfg.device is None:
         return ()
     masked = f" (CUDA_VISIBLE_DEVICES is {machine.mask!r})" if machine.mask is not None else ""
-    what = (
-        "--device cuda, but no GPU is visible"
-        if cfg.device
-        else "no GPU is visible, and the CPU must be asked for"
-    )
     raise EasiError(
-        what + masked, hint=f"on the CPU (slow): {replace(cfg, device='cpu').command()}"
+        f"no GPU is visible{masked}",
+        hint=f"check with {SETUP} --check, or run on the CPU (slow): "
+        f"{replace(cfg, device='cpu').command()}",
     )

@@ -26,7 +26,7 @@ def unresolved(cfg: RunConfig) -> Plan:
     """
     todo = tuple(Todo(bench, 0, "", {}, "state unknown") for bench in cfg.selected)
     model = ModelChoice(
-        f"{cfg.model}: it could not be looked at, for the reason below", cfg.model, "", ""
+        f"{cfg.model}: it could not be checked, for the reason below", cfg.model, "", ""
     )
     return Plan(
         model, cfg.backend, "", {}, RunPaths(cfg.output_dir), todo, (), option_notes=cfg.ignored

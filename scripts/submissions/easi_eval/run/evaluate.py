@@ -246,7 +246,7 @@ class Evaluation:
 
     def _run_plain(self) -> None:
         context = self._context
-        self._emit(PhaseStarted("answer", "the backend's own launch, benchmark by benchmark"))
+        self._emit(PhaseStarted("answer", "the backend's own launch for each benchmark"))
         for bench in self._todo:
             folder = context.paths.plain(bench.key)
             folder.mkdir(parents=True)

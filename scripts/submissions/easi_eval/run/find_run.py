@@ -123,6 +123,6 @@ def _unknown(manifest: Manifest, new: FoundRun) -> tuple[str, ...]:
     if not lacking:
         return ()
     return (
-        f"run {manifest.identity[:8]} does not say under which {' and '.join(lacking)} it was "
-        "begun: taken as unchanged",
+        f"run {manifest.identity[:8]} does not record its {' and '.join(lacking)}: assumed "
+        f"unchanged",
     )

@@ -84,9 +84,7 @@ def consider(cfg: RunConfig) -> Adoption:
     if asked:
         there = {candidate.key for candidate in found.candidates}
         lacking = tuple(
-            Candidate(key, problem="no results of it are there")
-            for key in asked
-            if key not in there
+            Candidate(key, problem="it has no results there") for key in asked if key not in there
         )
         found = dataclasses.replace(found, candidates=(*found.candidates, *lacking))
     name = cfg.as_model or found.model
@@ -105,7 +103,7 @@ def consider(cfg: RunConfig) -> Adoption:
         name,
         name,
         found.cls or CLASS_UNKNOWN,
-        "results made without this program",
+        "results of another program",
         arguments=dict(arguments),
         needs_gpu=False,
         served=True,

@@ -296,7 +296,7 @@ def import_results(asked: RunConfig) -> int:
         decisions, manifest = adopt.adopt(cfg, backend, adoption, __version__)
         context = _adopted_context(asked, cfg, backend, hub, adoption.plan)
         troubles = [
-            Trouble(each.candidate.key, f"not adopted: {each.reason}")
+            Trouble(each.candidate.key, f"not imported: {each.reason}")
             for each in decisions
             if each.evidence is None
         ]

@@ -51,7 +51,8 @@ def check(
     notes += unlocked({"--output-dir": cfg.output_dir, **caches})
     notes += lock_note(REPOSITORY, context.libraries, model.profile)
     if cfg.submission:
-        notes += metadata_suggestions(cfg, model, context.paths, hub)
+        suggested = metadata_suggestions(cfg, model, context.paths, hub)
+        notes += [f"submission: {each}" for each in suggested]
     return replace(plan, check_notes=tuple(notes)), naming
 
 
@@ -87,4 +88,4 @@ def check_judge(context: RunContext) -> tuple[RunContext, str]:
     if judge_is_required(context.cfg, os.environ):
         raise error
     policy = replace(policy, judge="", why_none=error.message)
-    return replace(context, policy=policy), f"{error.message}: all benchmarks are read by rules"
+    return replace(context, policy=policy), f"{error.message}: all benchmarks are scored by rules"

@@ -79,7 +79,7 @@ class Launches:
                 standing.left,
                 self.workers,
                 self._stage,
-                "the workers ended before all was answered; starting them again",
+                "the workers ended before all questions were answered; starting them again",
             )
         bench = self._next_alone(standing)
         if bench is None:
@@ -88,7 +88,8 @@ class Launches:
             [bench],
             self.workers,
             self._stage,
-            f"the workers ended before all was answered; now {bench.title} in a launch of its own",
+            f"the workers ended before all questions were answered; now {bench.title} in a "
+            f"separate launch",
         )
 
     def _with_more_memory(self, standing: Standing) -> Launch:
@@ -98,7 +99,7 @@ class Launches:
             standing.left,
             self.workers,
             self._stage,
-            f"some questions of {titles} lacked memory; asked again by fewer workers",
+            f"out of memory on some questions of {titles}; asking them again with fewer workers",
         )
 
     def _next_alone(self, standing: Standing) -> Benchmark | None:

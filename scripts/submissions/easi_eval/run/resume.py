@@ -110,8 +110,8 @@ def _changed_since(manifest: Manifest, libraries: Mapping[str, str]) -> tuple[st
     differing = mixed([decisive(manifest.versions), decisive(libraries)])
     return (
         (
-            "since the last start of this run other versions were installed "
-            f"({'; '.join(differing)}); its answers are kept",
+            f"versions changed since the last start of this run ({'; '.join(differing)}); its "
+            "answers are kept",
         )
         if differing
         else ()
@@ -121,7 +121,11 @@ def _changed_since(manifest: Manifest, libraries: Mapping[str, str]) -> tuple[st
 def _found(folder: Path, policy: judging.Policy) -> FoundResult | None:
     evidence = Evidence.load(folder)
     if evidence is None:
-        return FoundResult(problem="its files are not what was scored") if folder.exists() else None
+        return (
+            FoundResult(problem="its files changed since they were scored")
+            if folder.exists()
+            else None
+        )
     return FoundResult(
         evidence.fingerprint,
         evidence.score.n,

@@ -123,7 +123,7 @@ class _Status:
             return "dead; the same command resumes it"
         if self.ended and self.ended.error == "interrupted":
             return "interrupted; the same command resumes it"
-        return "not complete; the same command goes on"
+        return "not complete; the same command resumes it"
 
     def lines(self) -> list[str]:
         """Return what is to be said; the first line is the headline."""
@@ -139,7 +139,7 @@ class _Status:
         parts = [
             f"{done:,}/{total:,} questions ({percent(done, total)})" if total else "",
             per_time(view.all_rate) if self.running else "",
-            f"{duration(view.all_eta)} left" if self.running and view.all_eta else "",
+            f"ETA {duration(view.all_eta)}" if self.running and view.all_eta else "",
             f"{per_time(done / took)}, in {duration(took)}" if took and done == total else "",
             f"{failed:,} failed" if failed else "",
             f"not counted yet: {', '.join(uncounted)}" if uncounted else "",

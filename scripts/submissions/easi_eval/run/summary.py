@@ -30,13 +30,14 @@ def show_summary(
     if failed and not cfg.import_results:
         again = replace(context.asked, benchmarks=failed, include_extra=False, rerun=False)
         retry = again.command_words()
+    skipped = [f"{key}: {reason}" for key, reason in plan.skipped]
     lines = report.summary(
         scores,
         record.troubles,
         width=min(shutil.get_terminal_size((80, 24)).columns, 140),
         retry=retry,
         files=[*(cfg.output_dir / name for name in files), *([context.log] if plan.todo else [])],
-        notes=[*(f"skipped {key}: {reason}" for key, reason in plan.skipped), *notes],
+        notes=[*([f"skipped {'; '.join(skipped)}"] if skipped else []), *notes],
         place=record.place,
     )
     print("\n".join(map(Redactor.from_environ().line, lines)))

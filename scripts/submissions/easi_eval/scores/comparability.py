@@ -20,6 +20,10 @@ from .score_table import BenchmarkScore
 SCHEMA = 1
 YES, NOTE, NO = "yes", "note", "no"
 VERDICTS = (YES, NOTE, NO)  # from best to worst
+HEADS = {
+    NOTE: "compared with leaderboard rows made with older versions",
+    NO: "not comparable with leaderboard rows made with older versions",
+}
 
 
 @dataclass(frozen=True)
@@ -134,6 +138,11 @@ RULES = {
 }
 
 
+def is_comparison(note: str) -> bool:
+    """Return whether a note is about comparability with older rows."""
+    return note.startswith(tuple(HEADS.values()))
+
+
 def with_comparability(
     score: BenchmarkScore,
     backend: str,
@@ -167,8 +176,7 @@ def with_comparability(
         NOTE if cuts or score.cut else YES,
     )
     verdict = max(verdicts, key=VERDICTS.index)
-    head = {NOTE: "against older rows", NO: "not comparable with older rows"}
-    notes = tuple(f"{head[rule.verdict]}: {rule.why}" for rule in fitting if rule.verdict != YES)
+    notes = tuple(f"{HEADS[rule.verdict]}: {rule.why}" for rule in fitting if rule.verdict != YES)
     return replace(
         score,
         comparable=verdict,

@@ -7,14 +7,14 @@ from collections.abc import Mapping
 from ..benchmarks import Source, TsvData
 
 COUNT = "not the benchmark: {total} questions, it has {questions}"
-COUNT_UNKNOWN = "how many questions this benchmark has is not known here"
-OTHER = "its data are of another content than the benchmark's (MD5 {md5})"
+COUNT_UNKNOWN = "the number of questions of this benchmark is not known"
+OTHER = "its data differ from the benchmark's (MD5 {md5})"
 NAMED = (
     "its data are {name}; delete the table in --dataset-dir, and the same command scores again "
     "with the present one"
 )
-UNRECORDED = "which content its data had was not recorded"
-REHEARSED = "made-up questions of the rehearsal"
+UNRECORDED = "the version of its data was not recorded"
+REHEARSED = "made-up questions (rehearsal)"
 
 
 def is_other_count(source: Source, total: int | None) -> bool:

@@ -104,9 +104,9 @@ def check(cfg: RunConfig, environ: Mapping[str, str]) -> None:
     judge = policy(cfg, environ).judge
     if judge in ELSEWHERE:
         raise EasiError(
-            f"the judge {judge} is a name of VLMEvalKit for a service that OPENAI_API_BASE does "
-            "not lead to",
-            hint="name the model as your endpoint calls it",
+            f"the judge {judge} is VLMEvalKit's name for another service than that of "
+            f"OPENAI_API_BASE",
+            hint="use your endpoint's name for the model",
         )
     # With LOCAL_LLM, files named after one judge would hold the verdicts of another.
     if judge and (other := environ.get("LOCAL_LLM")):
@@ -201,10 +201,7 @@ def plan_lines(policy: Policy) -> tuple[str, ...]:
     which = (
         "all benchmarks are"
         if policy.always
-        else (
-            f"benchmarks with more than {percent(policy.threshold)} of answers that rules cannot "
-            "read are"
-        )
+        else (f"benchmarks with more than {percent(policy.threshold)} unparsed answers are")
     )
     return (f"{which} judged by {policy.judge}",)
 
@@ -221,9 +218,9 @@ def percent(rate: float) -> str:
 def _unread(score: BenchmarkScore) -> str:
     share = rate(score)
     return (
-        "share of unreadable answers unknown"
+        "share of unparsed answers unknown"
         if share is None
-        else f"{percent(share)} of the answers not readable by rules"
+        else f"{percent(share)} of answers could not be parsed"
     )
 
 
@@ -236,7 +233,7 @@ def by_rules(policy: Policy, score: BenchmarkScore) -> BenchmarkScore:
 
     if not policy.reads:
         return score
-    note = f"{RULES}, {_unread(score)}"
+    note = f"scored by rules; {_unread(score)}"
     if policy.wants(rate(score)) and not policy.judge:
         note += f", above {percent(policy.threshold)}; not judged: {policy.why_none}"
     found = replace(
@@ -256,7 +253,7 @@ def judged(rules: BenchmarkScore, second: BenchmarkScore, judge: str) -> Benchma
         judge: Name of the judge.
     """
     first = "none" if rules.reading.overall is None else f"{rules.reading.overall:.2f}"
-    note = f"judged by {judge}, {_unread(rules)} ({first} by {RULES})"
+    note = f"judged by {judge}; score by rules: {first}, {_unread(rules)}"
     return replace(
         second,
         method=judge,
@@ -283,7 +280,7 @@ def not_judged(rules: BenchmarkScore, judge: str, why: str) -> BenchmarkScore:
     from .score_table import State
 
     reason = f"judging by {judge} failed: {why}"
-    note = f"{RULES}, {_unread(rules)}; {reason}"
+    note = f"scored by rules; {_unread(rules)}; {reason}"
     return replace(
         rules,
         method=RULES,

@@ -13,10 +13,12 @@ from pathlib import Path
 
 from ..benchmarks import GROUPS
 from ..core.formats import duration, large, per_time, short_duration
+from .comparability import is_comparison
 from .interval import Interval
 from .score_table import AVERAGE, BenchmarkScore, ScoreTable, State, sum_known, title_of
 
 UNKNOWN = "?"
+MOST_NOTES = 5  # lines of notes below the table; easi_scores.md has all
 TITLE = 16  # characters of a title that the table has room for
 SPARED = ("time", "flips", "cut off")  # columns to leave out on a narrow screen, first to last
 
@@ -195,7 +197,7 @@ def effort(table: ScoreTable, place: str) -> str:
 
 
 def footnotes(table: ScoreTable) -> list[str]:
-    """Return the notes to show below the table, one line each.
+    """Return the notes to show below the table, one line each; those on comparability come last.
 
     A note that several benchmarks share is printed once, with all their titles.
     """
@@ -203,7 +205,25 @@ def footnotes(table: ScoreTable) -> list[str]:
     for row in (*table.rows, *(row for row in table.headlines if row not in table.rows)):
         for note in row.notes:
             whose.setdefault(note, []).append(title_of(row.key))
-    return [f"{', '.join(titles)}: {note}" for note, titles in whose.items()]
+    every = {title_of(row.key) for row in table.rows if row.n}
+    return [
+        f"{'All benchmarks' if len(titles) > 2 and every <= set(titles) else ', '.join(titles)}: "
+        f"{note}"
+        for note, titles in sorted(whose.items(), key=lambda each: is_comparison(each[0]))
+    ]
+
+
+def _note_lines(notes: Sequence[str], width: int) -> list[str]:
+    """Return the first of the notes as at most ``MOST_NOTES`` lines, and how many are left out."""
+    lines: list[str] = []
+    for place, note in enumerate(notes):
+        more = wrapped(note, width, "", "  ")
+        last = place == len(notes) - 1
+        if len(lines) + len(more) + (0 if last else 1) > MOST_NOTES:
+            left = len(notes) - place
+            return [*lines, f"{left} more note{'s' if left > 1 else ''}: see easi_scores.md"]
+        lines += more
+    return lines
 
 
 def warning_lines(table: ScoreTable) -> list[str]:
@@ -221,7 +241,7 @@ def warning_lines(table: ScoreTable) -> list[str]:
         if key in titles and "" in found and found[""].at_chance
     ]
     if guessed:
-        lines.append(f"warning: at chance, which the 95 % interval holds: {', '.join(guessed)}")
+        lines.append(f"warning: at chance level (inside the 95 % interval): {', '.join(guessed)}")
     return lines
 
 
@@ -293,12 +313,13 @@ def summary(
         lines += wrapped(
             f"The average needs all of EASI-8; not complete: {', '.join(lacking)}", width, "", ""
         )
-    for note in (*footnotes(table), *notes):
+    lines += _note_lines(footnotes(table), width)
+    for note in notes:
         lines += wrapped(note, width, "", "  ")
     if troubles:
         lines += ["", "Not complete:", *_troubles(troubles, width)]
     if retry:
-        lines += ["", "Try again what is not complete:", *command_lines(retry, width)]
+        lines += ["", "To complete the run:", *command_lines(retry, width)]
     if files:
         lines += ["", "Written:", *(f"  {path}" for path in files)]
     return lines

@@ -160,7 +160,7 @@ def combine(group: Group, rows: Mapping[str, BenchmarkScore]) -> BenchmarkScore:
         reason = (
             f"needs {' and '.join(lacking)}"
             if lacking
-            else f"not read alike: {', '.join(f'{row.key} by {row.method}' for row in members)}"
+            else f"not scored alike: {', '.join(f'{row.key} by {row.method}' for row in members)}"
         )
         why = dict.fromkeys(("", *parts), reason)
         whys = whys or [reason]

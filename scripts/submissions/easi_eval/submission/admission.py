@@ -64,27 +64,26 @@ def check_public(
         if not re.fullmatch(r"[\w.-]+/[\w.-]+", name, re.ASCII):
             raise EasiError(
                 f"--submission-configs: {field} is {name!r}, not a Hugging Face model id",
-                hint="the leaderboard looks it up: write org/model",
+                hint="the leaderboard looks it up on the hub: write org/model",
                 code=code,
             )
         try:
             license = license_of(name)
         except EasiError as error:
             return (
-                f"nobody could be asked whether {' and '.join(each for _, each in named)} can "
-                "be seen by everybody and "
-                f"has a license, as the leaderboard demands ({error.message})"
+                f"it could not be checked whether {' and '.join(each for _, each in named)} is "
+                f"public and has a license, as the leaderboard requires ({error.message})"
             )
         if license is None:
             raise EasiError(
-                f"{field} {name} is not on the hub, or it is private: "
-                "the leaderboard takes what everybody can see",
+                f"{field} {name} is not on the hub, or it is private: the leaderboard requires a "
+                f"public model",
                 hint=f"make it public, or correct {field}",
                 code=code,
             )
         if not license:
             raise EasiError(
-                f"the card of {field} {name} names no license, which the leaderboard asks for",
+                f"the card of {field} {name} names no license, which the leaderboard requires",
                 hint="add a line like license: apache-2.0 to the head of its README.md on the hub",
                 code=code,
             )

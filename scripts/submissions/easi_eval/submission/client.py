@@ -72,8 +72,7 @@ def send(
             if later.after is not None and later.after > patience.longest:
                 raise NotTaken(
                     later.message,
-                    hint=f"nothing was recorded; the board asks for {later.after:.0f} s of "
-                    "patience "
+                    hint=f"nothing was recorded; the leaderboard asks to wait {later.after:.0f} s "
                     f"({math.ceil(later.after / 60)} minutes)",
                 ) from later
             pause = pause if later.after is None else later.after

@@ -86,11 +86,12 @@ class ResultFiles:
         said = []
         fields = payload.fields_to_fill(self.payload)
         if fields and not self.cfg.smoke:
-            said.append(f"before you submit, give {', '.join(fields)} with --submission-configs")
-            said += metadata_suggestions(self.cfg, self.model, self.paths, self.hub)
+            suggested = metadata_suggestions(self.cfg, self.model, self.paths, self.hub)
+            hints = f" ({'; '.join(suggested)})" if suggested else ""
+            said.append(f"to submit, add --submission-configs with {' and '.join(fields)}{hints}")
         if not self.fits:
             said.append(
-                f"the archive has {len(self.archive):,} bytes, more than one request takes: "
+                f"the archive has {len(self.archive):,} bytes, too large for --submit: "
                 f"{by_hand(*self._handed())}"
             )
         return said
@@ -134,7 +135,7 @@ class ResultFiles:
 
         def admit() -> None:
             for line in check_admission(self.cfg, self.hub, otherwise):
-                print(f"{line}; sending all the same")
+                print(f"{line}; sending anyway")
 
         submit(
             self.paths.root,

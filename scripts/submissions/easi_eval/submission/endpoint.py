@@ -48,18 +48,18 @@ def endpoint(environ: Mapping[str, str] = os.environ) -> str:
         parts = urlsplit(url)
         port = parts.port
     except ValueError as error:
-        raise EasiError(f"{VARIABLE} is no address: {error}", hint=example) from error
+        raise EasiError(f"{VARIABLE} is not an address: {error}", hint=example) from error
     if parts.scheme not in _PORTS or not parts.hostname or port == 0:
-        raise EasiError(f"{VARIABLE} is no http(s) address", hint=example)
+        raise EasiError(f"{VARIABLE} is not an http(s) address", hint=example)
     if parts.username is not None:
         raise EasiError(
             f"{VARIABLE} holds a user name or password",
-            hint="leave them out: the board knows you by the token",
+            hint="leave them out: the token identifies you",
         )
     if parts.scheme == "http" and parts.hostname not in _THIS_MACHINE:
         raise EasiError(
-            f"{VARIABLE} is http, and everybody on the way to {parts.hostname} could read the "
-            "token",
+            f"{VARIABLE} is http, and others on the network to {parts.hostname} could read the "
+            f"token",
             hint="use https",
         )
     refuse_bad_proxy(url, environ)

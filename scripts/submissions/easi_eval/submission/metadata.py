@@ -210,6 +210,6 @@ def refuse_other_model(
 def naming_remarks(naming: Naming) -> tuple[str, ...]:
     """Return the lines for the payload's remarks."""
     return (
-        *(f"the submitter says that this is meant: {line}" for line in naming.differs),
+        *(f"confirmed by the submitter: {line}" for line in naming.differs),
         *naming.remarks,
     )

@@ -65,19 +65,14 @@ def suggestions(
     lines = []
     precision = precision_of(model, config)
     if precision and (given is None or given.precision != precision):
-        said = "" if given is None else f", and --submission-configs says {given.precision}"
-        lines.append(
-            f"for --submission-configs: precision is {precision} by the checkpoint's "
-            f"config.json{said}"
-        )
+        said = "" if given is None else f", --submission-configs says {given.precision}"
+        lines.append(f"config.json suggests precision {precision}{said}")
     base = adapter_base(model, adapter)
     if base is not None and (
         given is None or given.weightType == "Original" or not given.baseModel
     ):
         named = f', "baseModel": "{base}"' if base else ""
-        lines.append(
-            f'for --submission-configs: an adapter was evaluated: "weightType": "Adapter"{named}'
-        )
+        lines.append(f'for an adapter: "weightType": "Adapter"{named}')
     return tuple(lines)
 
 

@@ -52,7 +52,7 @@ class Parcel:
         self.body, self.content_type = _form(self.text, self.paths[1].name, self.archive, boundary)
         if len(self.body) > LIMIT:
             raise NotTaken(
-                f"the submission has {len(self.body):,} bytes, and the board takes {LIMIT:,}",
+                f"the submission has {len(self.body):,} bytes, and the leaderboard takes {LIMIT:,}",
                 hint=by_hand(*self.paths),
             )
 

@@ -42,7 +42,7 @@ def differences(where: str, given: Any, own: Mapping[str, Any]) -> list[str]:
         if wanted is None:
             said.append(f"{where}: {name} is {value!r}, and the archive gives no such score")
         elif value is None:
-            said.append(f"{where}: {name} is not there, recomputed {wanted:.4f}")
+            said.append(f"{where}: {name} is missing, recomputed {wanted:.4f}")
         elif isinstance(value, bool) or not isinstance(value, (int, float)) or value != wanted:
             said.append(f"{where}: {name} is {value!r}, recomputed {wanted:.4f}")
     if given.get("backend") != own["backend"]:

@@ -32,7 +32,7 @@ class OutcomeUnknown(EasiError):
 
     def __init__(self, message: str) -> None:
         super().__init__(
-            f"{message}; whether the board has recorded the submission is unknown",
+            f"{message}; it is unknown whether the leaderboard recorded the submission",
             LOOK_FIRST,
             ExitCode.NOT_SENT,
         )
@@ -71,16 +71,15 @@ def outcome_of(host: str, reply: requests.Response, text: str, redactor: Redacto
             if after is None:  # another attempt would be refused, and would count against the limit
                 raise NotTaken(
                     message,
-                    hint="nothing was recorded; the board takes five tries of a user in two hours "
+                    hint="nothing was recorded; the leaderboard takes five tries of a user in two "
+                    "hours "
                     "(120 minutes), "
                     "refused ones too: wait, then the same command",
                 )
         raise TryLater(message, after)
     if 200 <= status < 300:
         if answer is None or "success" not in answer:
-            raise OutcomeUnknown(
-                f"{message} (this is not the answer that the board is documented to give)"
-            )
+            raise OutcomeUnknown(f"{message} (not a documented reply of the leaderboard)")
         if not answer["success"]:
             raise NotTaken(
                 message, hint="correct what it says, then send again with the same command"
@@ -102,7 +101,8 @@ def outcome_of(host: str, reply: requests.Response, text: str, redactor: Redacto
 _HINTS = {
     **dict.fromkeys((401, 403), "is the token valid? https://huggingface.co/settings/tokens"),
     **dict.fromkeys(
-        (300, 301, 304, 305, 307, 308), f"if that is the board's new address, set {VARIABLE} to it"
+        (300, 301, 304, 305, 307, 308),
+        f"if that is the leaderboard's new address, set {VARIABLE} to it",
     ),
     404: f"is {VARIABLE} right?",
     409: f"it may be under review, which is not shown: ask {CONTACT}",
@@ -129,7 +129,7 @@ def no_answer(host: str, error: Exception, in_doubt: bool, redactor: Redactor) -
     if isinstance(root, ssl.SSLCertVerificationError):
         return NotTaken(
             message,
-            hint="nothing was sent; certificates of your own network go into "
+            hint="nothing was sent; for certificates of your own network set "
             "REQUESTS_CA_BUNDLE=/path/to/bundle.pem",
         )
     if isinstance(error, (requests.ConnectionError, requests.Timeout)):

@@ -95,7 +95,8 @@ def submit(
         )
         if parcel.in_doubt:
             say(
-                "ended while sending; whether the board has recorded the submission is unknown: "
+                "ended while sending; it is unknown whether the leaderboard recorded the "
+                "submission: "
                 f"{LOOK_FIRST}"
             )
         raise
@@ -122,7 +123,7 @@ def _obstacle(before: Submission, parcel: Parcel) -> str:
         other = (
             ""
             if before.archive == parcel.archive_digest
-            else " (its archive was another one; --resubmit sends it again)"
+            else " (with another archive; --resubmit sends it again)"
         )
         return f"already submitted, {before.host} confirmed this payload at {before.ended}{other}"
     how = (
@@ -142,12 +143,12 @@ def _load(path: Path, resubmit: bool, say: Callable[[str], None]) -> SendRecord:
     except (EasiError, ValueError) as error:
         if not resubmit:
             raise EasiError(
-                f"nothing was sent: {path} is damaged, so nobody knows what was sent before "
+                f"nothing was sent: {path} is damaged, so it is unknown what was sent before "
                 f"({error})",
                 LOOK_FIRST,
                 ExitCode.NOT_SENT,
             ) from error
-        say(f"{path} is damaged and begun anew")
+        say(f"{path} is damaged and starts again")
         return SendRecord()
 
 

@@ -10,7 +10,7 @@ from ...scores.score_table import BenchmarkScore
 if TYPE_CHECKING:
     import pandas as pd
 
-REFUSED = "it is not a results archive, or somebody tampered with it; nothing of it was opened"
+REFUSED = "it is not a results archive, or it was modified; it was not unpacked"
 
 
 @dataclass

@@ -44,7 +44,7 @@ def read_archive(path: Path) -> dict[str, bytes]:
         EOFError,
     ) as error:
         raise EasiError(
-            f"{path} cannot be read: {error}", hint="is it a zip file, and whole?"
+            f"{path} cannot be read: {error}", hint="is it a complete zip file?"
         ) from error
 
 
@@ -58,7 +58,7 @@ def _check_members(path: Path, infos: list[zipfile.ZipInfo]) -> None:
         name = info.filename
         parts = name.split("/")
         if not NAME.fullmatch(name) or ".." in parts or "." in parts:
-            raise _refused(path, f"the name {name!r} leads elsewhere")
+            raise _refused(path, f"the name {name!r} points outside the archive")
         if name.casefold() in seen:
             raise _refused(path, f"it has {name!r} twice")
         seen.add(name.casefold())

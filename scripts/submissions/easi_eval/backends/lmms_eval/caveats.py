@@ -56,8 +56,8 @@ def annotate(
     halves = len(scorer_notes.get("escaped") or ())
     lines = (
         (
-            f"{halves} of {len(rows)} answers hold half a character; they are scored as they are, "
-            "and escaped (\\udXXX) in lmms-eval's file"
+            f"{halves} of {len(rows)} answers hold an incomplete Unicode character; they are "
+            f"scored unchanged, and escaped (\\udXXX) in lmms-eval's file"
         )
         if halves
         else "",

@@ -42,7 +42,7 @@ def tensor_parallel(cfg: RunConfig) -> int:
     if not given.isdecimal() or int(given) < 1:
         raise EasiError(
             f"--model-args tensor_parallel_size is {given}",
-            hint="it is the number of GPUs that share one engine: 1 or more",
+            hint="it is the number of GPUs per engine, 1 or more",
         )
     return int(given)
 
@@ -58,10 +58,10 @@ def check_engine(cfg: RunConfig, package: str | None) -> None:
         )
     if cfg.model_arguments.get("data_parallel_size", "1") != "1":
         raise EasiError(
-            "--model-args data_parallel_size is not for this program: it starts an engine for "
-            "every share of the GPUs",
-            hint="leave it out; --nproc is the number of GPUs, tensor_parallel_size that of one "
-            "engine",
+            "--model-args data_parallel_size is not supported: this program starts one engine per "
+            "group of GPUs",
+            hint="leave it out; --nproc is the total number of GPUs, tensor_parallel_size the "
+            "number per engine",
         )
     size = tensor_parallel(cfg)
     if cfg.nproc % size:
@@ -107,8 +107,8 @@ def check_weights(cfg: RunConfig, given: Mapping[str, str], takes: Signature) ->
         model_paths.check_folder(Path(value).expanduser())
         if value.endswith("/") and not Path(value).expanduser().exists():
             raise EasiError(
-                f"--model-args {key}={value} is no folder and no hub id",
-                hint="write org/model, or a folder that is there",
+                f"--model-args {key}={value} is neither a folder nor a hub id",
+                hint="write org/model, or an existing folder",
             )
     taken = [key for key in BASE_KEYS if key in takes.names]
     bases = [key for key in BASE_KEYS if key in given]
@@ -143,7 +143,7 @@ def _no_folder(cfg: RunConfig, key: str, value: str) -> EasiError:
         "",
     ):
         return EasiError(
-            f"--model-args {key}={value} is no folder: commas part the arguments",
+            f"--model-args {key}={value} is not a folder: commas separate the arguments",
             hint=f"put the path in quotes: {key}='{whole}'",
         )
     return EasiError(

@@ -17,7 +17,7 @@ OURS = {
     "output_path": "--output-dir",
     "limit": "--limit",
     "device": "--device",
-    "config": "this program's own options: a file would replace them",
+    "config": "a file would replace the options that this program sets",
 }
 # With --base-url our own client asks, and the server has the chat template.
 SERVED = {
@@ -37,7 +37,7 @@ NEVER = {
 }
 # Options that take effect only with lmms-eval's own launch, not with workers that share the
 # questions.
-OWN_LAUNCH = "only lmms-eval's own launch does it, which --plain runs"
+OWN_LAUNCH = "only lmms-eval's own launch supports it: add --plain"
 WITHOUT_EFFECT = {
     "use_cache": "answers are kept in the run's journal and are never asked twice",
     "hf_hub_log_args": OWN_LAUNCH,

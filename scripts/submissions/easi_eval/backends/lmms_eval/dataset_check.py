@@ -32,11 +32,8 @@ if TYPE_CHECKING:
 
 # Tasks move and repeat placeholders, so they are ignored in comparisons.
 PLACEHOLDER = re.compile(r"<(?:image|video)>")
-UNPROVEN = "its questions and right answers were not held against the dataset, which is not at hand"
-SILENT = (
-    "its right answers are those of the dataset; its files hold "
-    "no question that could be held against it"
-)
+UNPROVEN = "its questions and right answers were not compared: the dataset is not on disk"
+SILENT = "its right answers match the dataset; its files have no questions to compare"
 OTHER_COMMIT = (
     "its questions and right answers are those of commit {commit} of the dataset, "
     "which is not main's in the hub's cache"

@@ -65,7 +65,7 @@ def find_lmms_outputs(
         if lacking and whole:
             raise EasiError(
                 f"{path.parent} lacks {', '.join(lacking)}",
-                hint="lmms-eval only warns when it cannot save samples; see the log",
+                hint="lmms-eval could not save samples, which it only warns about; see the log",
             )
         notes = notes_file(path, folder)
         present = tuple(sample for sample in samples if sample.name not in lacking)
@@ -115,4 +115,6 @@ def lmms_total(bench: Benchmark, out: Outputs) -> int:
     try:
         return sum(int(counts[task]["original"]) for task in source_of(bench, out).tasks)
     except (KeyError, TypeError, ValueError) as error:
-        raise EasiError(f"{path} does not say how many rows the dataset has", hint=AGAIN) from error
+        raise EasiError(
+            f"{path} does not give the number of rows of the dataset", hint=AGAIN
+        ) from error

@@ -55,7 +55,7 @@ def entry_of(sample: Mapping[str, Any], metric: str, where: str) -> Mapping[str,
         try:
             entry = json.loads(entry)
         except ValueError as error:
-            raise EasiError(f"{where}: {metric} is no JSON", hint=AGAIN) from error
+            raise EasiError(f"{where}: {metric} is not JSON", hint=AGAIN) from error
     if not isinstance(entry, dict):
         raise EasiError(
             f"{where} has no {metric}", hint="it is not the samples file this task writes"

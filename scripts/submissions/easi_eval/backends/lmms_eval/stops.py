@@ -174,8 +174,7 @@ def said(model_type: str, cls: str, stops: Sequence[str], asked: bool) -> str:
     if asked:
         return f"{model_type} ({cls}) cuts every answer at {where}, as --gen_kwargs until says"
     return (
-        f"{model_type} ({cls}) cuts every answer at {where}, which lmms-eval's tasks take for a "
-        "stop string where they name none; what a model writes after it, such as the answer after "
-        "its reasoning, is lost: "
-        f"'-- --gen_kwargs until={NEVER}' keeps whole answers, as a run of its own"
+        f"{model_type} ({cls}) cuts every answer at {where}, the default stop string of "
+        f"lmms-eval's tasks; text after it, such as the answer after the reasoning, is lost: '-- "
+        f"--gen_kwargs until={NEVER}' keeps whole answers, in a run of its own"
     )

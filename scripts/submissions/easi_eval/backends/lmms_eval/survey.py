@@ -101,8 +101,7 @@ def _launches(folder: Path) -> Iterator[_ResultsFile]:
                 path,
                 stamp,
                 {},
-                f"{path.name} is damaged ({error}), and nobody knows what it was about: "
-                "move it away",
+                f"{path.name} is damaged ({error}) and cannot be assigned to a run: move it away",
             )
         else:
             yield _ResultsFile(path, stamp, content)
@@ -200,7 +199,7 @@ def _lmms_candidate(
             and tasks & set(older.content.get("results", {}))
         ]
         notes = (
-            *((f"a newer one under --limit was passed over: {limited}",) if limited else ()),
+            *((f"a newer one made with --limit was ignored: {limited}",) if limited else ()),
             *((taken_note(launch.path.name, left),) if left else ()),
         )
         return launch, Candidate(bench.key, (launch.path, *samples), notes=notes)

@@ -40,7 +40,7 @@ def base_of(adapter: Adapter) -> str:
     where = adapter.folder / ADAPTER
     if not adapter.base:
         raise EasiError(
-            f"{adapter.folder} holds an adapter, and its {ADAPTER} names no base",
+            f"{adapter.folder} holds an adapter, but its {ADAPTER} names no base model",
             hint=f"write the base's hub id or folder into {BASE} of {where}",
         )
     if Path(adapter.base).is_absolute() and not Path(adapter.base).is_dir():

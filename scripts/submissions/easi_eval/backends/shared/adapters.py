@@ -61,7 +61,7 @@ def with_references(model: ModelChoice, hub: HubSettings) -> ModelChoice:
     base = base_of(adapter)
     told = base if is_hub_id(base) else Path(base).name
     note = (
-        f"an adapter of {base}, which transformers and peft lay it over; to submit it: "
+        f"an adapter of {base}, loaded with transformers and peft; to submit it: "
         f'"weightType": "Adapter", "baseModel": "{told}"'
     )
     return replace(model, base=base, notes=(*model.notes, note))
@@ -86,7 +86,7 @@ def check_adapter(model: ModelChoice, classes: Sequence[ClassSource]) -> None:
     if not model.base:
         return
     if model.engine:
-        raise refuse_adapter(model, f"{model.engine} does not lay it over its base")
+        raise refuse_adapter(model, f"{model.engine} does not apply it to its base")
     # The generic class loads its model in another module of this repository.
     ours = any(source.module.startswith("easi_") for source in classes)
     if classes and not ours and not loads_pretrained(classes):

@@ -122,7 +122,7 @@ def locate(kind: BackendFacts, backend_path: Path | None = None) -> Package:
             if root.name == kind.package and (root / "__init__.py").is_file():
                 return Package(kind, root.resolve(), checkout=True)
         raise EasiError(
-            f"--backend-path {backend_path} holds no {kind.package} package",
+            f"--backend-path {backend_path} has no {kind.package} package",
             hint=f"give the folder that contains {kind.package}/__init__.py",
         )
     spec = importlib.util.find_spec(kind.package)
@@ -352,7 +352,7 @@ def parsed(path: Path) -> ast.Module:
     except (OSError, SyntaxError, ValueError) as error:
         raise EasiError(
             f"{path} cannot be read: {error}",
-            hint="is the backend whole? bash scripts/setup.sh installs it",
+            hint="is the backend complete? bash scripts/setup.sh installs it",
         ) from error
 
 

@@ -45,7 +45,7 @@ def check(model: ModelChoice) -> None:
             lfs = "run `git lfs pull` in its folder, or " if "Git LFS" in wrong[0] else ""
             raise EasiError(
                 f"{wrong[0]}{more}",
-                hint=f"{lfs}copy or download the checkpoint again, with every file whole",
+                hint=f"{lfs}copy or download the checkpoint again, with every file complete",
             )
 
 

@@ -12,7 +12,7 @@ def how_to_get(package: str) -> str:
     """
     return INSTALLED_BY.get(
         package,
-        f"installed here, {package} would replace pinned packages: serve the model with {package} "
-        "from an environment of its own and evaluate that server, or choose a class that runs on "
-        "transformers",
+        f"{package} cannot be installed here without replacing pinned packages: serve the model "
+        f"with {package} from its own environment and use --base-url, or choose a class that runs "
+        f"on transformers",
     )

@@ -41,8 +41,8 @@ def refuse_unloadable(
     if AUTO_CLASS in remote:
         if not trusted:
             raise EasiError(
-                f"{name} brings its own Python code (model_type {kind}), which would run on "
-                "this machine",
+                f"{name} has its own Python code (model_type {kind}), which would run on this "
+                f"machine",
                 hint="read it, then add --trust-remote-code",
             )
         return
@@ -52,8 +52,8 @@ def refuse_unloadable(
             or "other parts"
         )
         raise EasiError(
-            f"{name} brings its own Python code (model_type {kind}) for {classes}, and the "
-            f"generic class loads {AUTO_CLASS}",
+            f"{name} has its own Python code (model_type {kind}) for {classes}, but the generic "
+            f"class loads {AUTO_CLASS}",
             hint=otherwise,
         )
     raise EasiError(

@@ -75,8 +75,8 @@ def folder_hint(model: str) -> str:
     if near := nearest(path.relative_to(there).parts[0], beside, n=1):
         return f"did you mean {there / near[0]}?"
     return (
-        f"{there} is there and has no {path.relative_to(there).parts[0]}; give a folder that is "
-        "there, or org/model for the hub"
+        f"{there} has no {path.relative_to(there).parts[0]}; give an existing folder, or "
+        f"org/model for the hub"
     )
 
 

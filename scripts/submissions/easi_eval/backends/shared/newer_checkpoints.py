@@ -77,8 +77,8 @@ def _check_place(cfg: RunConfig, name: str) -> None:
     place = str(cfg.output_dir.absolute())
     if cfg.plain and cfg.kind.plain_cuts_at_commas and "," in place:
         raise EasiError(
-            f"--plain: {name} was saved by transformers 5 and is laid out anew below {place}, a "
-            f"path that {cfg.backend}'s own launch cannot take",
+            f"--plain: {name} was saved by transformers 5 and is converted below {place}, a path "
+            f"that {cfg.backend}'s own launch cannot take",
             hint="choose an --output-dir without commas",
         )
 

@@ -20,7 +20,7 @@ class _Replica(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise EasiError(
             f"after --: {message.removeprefix('argument ')}",
-            hint=f"these words go to {self.prog}'s own command line",
+            hint=f"these arguments go to {self.prog}'s own command line",
         )
 
 
@@ -109,7 +109,7 @@ def check_words(
         ]
         raise EasiError(
             f"after --: {parser.prog} knows no {', '.join(near)}",
-            hint=f"what stands after a bare -- goes to {parser.prog}'s own command line",
+            hint=f"arguments after a bare -- go to {parser.prog}'s own command line",
         )
     for name in given:
         word = next((word for word in words if _names(parser, word) == name), f"--{name}")

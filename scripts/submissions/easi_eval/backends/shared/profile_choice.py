@@ -96,11 +96,12 @@ def needs_newer(config: Mapping[str, object], own_code: bool) -> str:
     if own_code or kind not in image_text_types(NEWER):
         return ""
     if kind not in image_text_types(BASE):
-        return f"only that has model_type {kind}"
+        return f"only this version has model_type {kind}"
     if parts := _newer_parts(config):
-        return f"only that has {' and '.join(parts)}"
+        return f"only this version has {' and '.join(parts)}"
     refused = translate(config).refused
-    return f"it was saved by that, and 4 has nothing for {'; '.join(refused)}" if refused else ""
+    what = "; ".join(refused)
+    return f"it was saved by this version, and 4 cannot read {what}" if refused else ""
 
 
 def _newer_parts(config: Mapping[str, object]) -> list[str]:

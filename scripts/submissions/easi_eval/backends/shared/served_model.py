@@ -102,7 +102,7 @@ def check_ready(cfg: RunConfig) -> None:
     if len(problems) == len(cfg.servers) or any(each.refuses for each in asked):
         raise EasiError(
             f"--base-url: {'; '.join(problems)}",
-            hint=f"name servers of {cfg.model} alone that take images, or start one; "
+            hint=f"name only servers of {cfg.model} that take images, or start one; "
             "scripts/docs/engines.md has the command",
         )
 

@@ -54,14 +54,13 @@ class VLMEvalKit(VLMEvalKitLauncher, VLMEvalKitReader):
         catalog.locate(FACTS, cfg.backend_path)
         if not RUN_PY.is_file():
             raise EasiError(
-                f"{RUN_PY} is not there",
+                f"{RUN_PY} does not exist",
                 hint="run this program from its repository, installed by scripts/setup.sh",
             )
         judging.check(cfg, os.environ)
         if os.environ.get("SPLIT_THINK"):
             raise EasiError(
-                "SPLIT_THINK is set: VLMEvalKit's own loop would cut answers with it, ours "
-                "would not",
+                "SPLIT_THINK is set: it changes answers in VLMEvalKit's own loop only",
                 hint="unset SPLIT_THINK",
             )
         check_words(cfg)

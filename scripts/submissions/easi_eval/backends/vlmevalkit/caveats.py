@@ -24,8 +24,8 @@ def annotate(
     """
     changed = len(scorer_notes.get("lossy") or ())
     lossy = (
-        f"{changed} of {len(rows)} answers are scored as they were given; VLMEvalKit's own "
-        "xlsx would have changed them (empty, None, cut off ...)"
+        f"{changed} of {len(rows)} answers would have been changed by VLMEvalKit's own xlsx file "
+        f"(empty, None, cut off ...); they are scored unchanged"
     )
     lines = (lossy if changed else "", right_without_letter(rows), standing_still(rows))
     return replace(score, notes=(*score.notes, *filter(None, lines)))
@@ -43,7 +43,7 @@ def right_without_letter(rows: pd.DataFrame) -> str:
     return (
         (
             f"{count} answers without a letter count as correct: "
-            "VLMEvalKit's rules read no letter above F, in targets neither"
+            "VLMEvalKit's rules parse no letter above F, in right answers neither"
         )
         if count
         else ""
@@ -64,5 +64,5 @@ def standing_still(rows: pd.DataFrame) -> str:
     return (
         f"{len(said_nothing)} answers about a change of view name no movement: "
         "VLMEvalKit scores them as standing still "
-        f"({said_nothing['score'].mean():.2f} on average); they count as not read"
+        f"({said_nothing['score'].mean():.2f} on average); they count as unparsed"
     )

@@ -55,7 +55,8 @@ def _check_vsi_input(cfg: RunConfig, model: ModelChoice, classes: Sequence[Class
                 hint="leave out --vsi-input",
             )
         raise EasiError(
-            f"--vsi-input frames is what {model.cls} gets anyway", hint="leave out --vsi-input"
+            f"--vsi-input frames has no effect: {model.cls} always gets frames",
+            hint="leave out --vsi-input",
         )
 
 

@@ -33,8 +33,8 @@ def notes(
     if not model.served and not generic:
         if class_code.trusts_remote_code(classes, package):
             said.append(
-                f"{model.cls} lets Python code that the checkpoint brings run "
-                "(trust_remote_code=True is written in it)"
+                f"{model.cls} runs the checkpoint's own Python code (it sets "
+                f"trust_remote_code=True)"
             )
         if (
             not package
@@ -46,9 +46,7 @@ def notes(
                 "loaded with sdpa"
             )
     if unknown := unknown_arguments(cfg, signature(classes)) if classes else []:
-        said.append(
-            f"{model.cls} takes any argument: that it uses {', '.join(unknown)} is not known"
-        )
+        said.append(f"{model.cls} accepts any argument; it may ignore {', '.join(unknown)}")
     if package:
         said.append(f"{package} answers, not transformers")
     if any(
@@ -57,8 +55,8 @@ def notes(
         said.append(
             "VSI-Bench: 32 frames as images (--vsi-input frames)"
             if cfg.vsi_input == "frames"
-            else "VSI-Bench: native video, as is this backend's way for this class; "
-            "--vsi-input frames shows 32 frames as images (EASI's advice for SenseNova-SI-Qwen)"
+            else "VSI-Bench: native video, this backend's default for this class; --vsi-input "
+            "frames gives 32 frames as images (EASI recommends that for SenseNova-SI-Qwen)"
         )
     return tuple(said)
 

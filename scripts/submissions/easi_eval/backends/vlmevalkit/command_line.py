@@ -36,7 +36,7 @@ SERVED = {
     "top_p": "--model-args top_p=X",
     "timeout": "--model-args timeout=SECONDS",
 }
-OWN_LOOP = "it belongs to VLMEvalKit's own loop, which --plain runs"
+OWN_LOOP = "only VLMEvalKit's own loop uses it: add --plain"
 
 
 def check_words(cfg: RunConfig) -> None:

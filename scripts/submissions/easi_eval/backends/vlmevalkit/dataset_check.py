@@ -44,7 +44,7 @@ def dataset_items(bench: Benchmark, dataset_dir: Path) -> tuple[Path, ItemList]:
             return table, ItemList(bench.key, len(ids), ids)
     get = GET_TABLE.format(repo=data.repo, name=data.tsv, folder=dataset_dir)
     raise EasiError(
-        f"how many questions the dataset has is in {data.tsv}, which is not in {dataset_dir}: {get}"
+        f"the number of questions is in {data.tsv}, which is not in {dataset_dir}: {get}"
     )
 
 
@@ -126,9 +126,8 @@ def refuse_stale(bench: Benchmark, rows: pd.DataFrame) -> None:
     ]
     if stale:
         raise EasiError(
-            f"question {stale[0]} (of {len(stale)}) is not scored by its answer: "
-            "VLMEvalKit keeps old scores in *_result.pkl "
-            "when the answers are made anew"
+            f"question {stale[0]} (of {len(stale)}) has the score of an earlier answer: "
+            f"VLMEvalKit keeps old scores in *_result.pkl when answers are generated again"
         )
 
 
@@ -136,6 +135,6 @@ def refuse_rules(bench: Benchmark, out: Outputs, method: str) -> None:
     """Refuse answers that were read by rules in files that carry a judge's name (``method``)."""
     if method not in ("", RULES) and (left := read_by_rules(bench, out)):
         raise EasiError(
-            f"{left} answers were read by rules, though the files carry the judge's name {method}: "
-            "VLMEvalKit falls back to them silently"
+            f"{left} answers were scored by rules, though the files have the judge's name "
+            f"{method}: VLMEvalKit falls back to rules silently"
         )

@@ -21,7 +21,7 @@ OFFICIAL = "https://api.openai.com/v1/chat/completions"
 SUFFIX = "/chat/completions"
 TIMEOUT_VARIABLE = "EASI_JUDGE_TIMEOUT"  # seconds for one question to a judge
 PROBE_SECONDS = 30.0
-NO_JUDGE = f"or use --judge {RULES}, which asks nobody"
+NO_JUDGE = f"or use --judge {RULES}, which needs no API"
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def normalise(base: str) -> str:
     parts = urlsplit(base)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise EasiError(
-            "OPENAI_API_BASE is no http(s) address",
+            "OPENAI_API_BASE is not an http(s) address",
             hint=f"for example {OFFICIAL.removesuffix(SUFFIX)}, {NO_JUDGE}",
         )
     path = parts.path.rstrip("/")
@@ -134,7 +134,7 @@ def probe(where: Endpoint, model: str, timeout: float = PROBE_SECONDS) -> None:
     import requests
 
     name = f"the judge {model} at {where.shown}"
-    address = f"set OPENAI_API_BASE to where the judge is, {NO_JUDGE}"
+    address = f"set OPENAI_API_BASE to the judge's address, {NO_JUDGE}"
     try:
         reply = requests.post(
             where.url,
@@ -162,7 +162,7 @@ def probe(where: Endpoint, model: str, timeout: float = PROBE_SECONDS) -> None:
             hint=f"check the judge's name (--judge), {address}",
         )
     if not is_completion(reply):
-        raise EasiError(f"{name} answers, but with no chat completion", hint=address)
+        raise EasiError(f"{name} answers, but not with a chat completion", hint=address)
 
 
 def is_completion(reply: Response) -> bool:

@@ -154,7 +154,7 @@ def _classes(package: Package, stem: str, path: Path) -> list[OwnClass]:
     module = f"{package.kind.package}.vlm.{stem}"
     if source_file(package, module) != path:
         raise EasiError(
-            f"{path} would never be loaded: VLMEvalKit has a module {stem} of its own",
+            f"{path} would never be loaded: VLMEvalKit has its own module {stem}",
             hint="give the file another name",
         )
     lineages = {

@@ -50,7 +50,7 @@ class VLMEvalKitReader:
         asked = whole and judge not in ("", *judging.BY_RULES)
         if asked and (count := read_by_rules(bench, found)):
             raise EasiError(
-                f"VLMEvalKit read {count} answers of {bench.title} by rules instead of asking "
+                f"VLMEvalKit scored {count} answers of {bench.title} by rules instead of asking "
                 f"{judge}",
                 hint="the log says why",
             )

@@ -77,7 +77,7 @@ def of_entry(entry: catalog.Entry, arguments: Mapping[str, object], why: str) ->
     """Return the choice for an entry; the user's arguments replace the entry's.
 
     Raises:
-        EasiError: If ``model_path`` is no folder and no hub id, or the folder holds no model.
+        EasiError: If ``model_path`` is neither a folder nor a hub id, or the folder holds no model.
     """
     own = {key: value for key, value in entry.kwargs.items() if key != "model_path"}
     path = str(arguments.get("model_path") or entry.model_path or entry.name)
@@ -89,8 +89,8 @@ def of_entry(entry: catalog.Entry, arguments: Mapping[str, object], why: str) ->
             )
         if not model_paths.is_hub_id(path) and not Path(path).expanduser().exists():
             raise EasiError(
-                f"--model-args model_path={path} is no folder and no hub id",
-                hint="write org/model, or a folder that is there",
+                f"--model-args model_path={path} is neither a folder nor a hub id",
+                hint="write org/model, or an existing folder",
             )
         model_paths.check_folder(Path(path).expanduser())
         arguments = {**arguments, "model_path": model_paths.model_path(path)}
@@ -141,8 +141,8 @@ def of_easi(known: EasiModel, asked: ResolutionInput) -> ModelChoice:
         known.path,
         known.path,
         entry.cls,
-        f"of EASI's list; this VLMEvalKit has no entry for it, the settings of {entry.name} are "
-        "taken",
+        f"in EASI's list; this VLMEvalKit has no entry for it, so the settings of {entry.name} "
+        f"are used",
         arguments={**settings, **asked.arguments},
         notes=notes,
     )

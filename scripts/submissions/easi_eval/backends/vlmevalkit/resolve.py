@@ -36,7 +36,7 @@ OWN_CLASS = (
     f"run it as an entry of its family ({AN_ENTRYS}), or with a class of your own in "
     "VLMEvalKit/vlmeval/vlm/"
 )
-CPU = "VLMEvalKit's own classes need a GPU, and --device cpu was asked for"
+CPU = "VLMEvalKit's own classes need a GPU, and --device cpu is set"
 
 
 def choose(asked: ResolutionInput) -> ModelChoice:
@@ -169,7 +169,8 @@ def _on_cpu(asked: ResolutionInput, entry: catalog.Entry | None) -> ModelChoice:
         else replace(
             model,
             notes=(
-                f"not as VLMEvalKit's entry {entry.name} ({entry.cls}): no number to compare with",
+                f"not with VLMEvalKit's entry {entry.name} ({entry.cls}): scores are not "
+                f"comparable with its scores",
             ),
         )
     )
@@ -215,8 +216,8 @@ def _refuse_unknown(asked: ResolutionInput, family: object) -> None:
     ):
         known = [*asked.entries, *own_classes.names(asked.package)]
         raise EasiError(
-            f"--model {model} is no name of VLMEvalKit's registry, no class of your own, no "
-            "folder and no hub id",
+            f"--model {model} is neither a name of VLMEvalKit's registry, nor your own class, a "
+            f"folder or a hub id",
             hint=did_you_mean(model, known, "write org/model, or a folder"),
         )
 

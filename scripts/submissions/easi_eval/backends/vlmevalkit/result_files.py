@@ -157,7 +157,7 @@ def aggregate(path: Path, layout: str) -> dict[str, float | None]:
     header, rows = read_delimited(path, "," if layout == "comma" else "\t")
     if layout == "key_value":
         if header != ["metric", "value"]:
-            raise EasiError(f"{path} starts with {header}, not with metric and value", hint=AGAIN)
+            raise EasiError(f"{path} starts with {header} instead of metric and value", hint=AGAIN)
         return {name: parse_number(text, f"{path}, {name}") for name, text in rows}
     if layout == "settings":
         by = {row[0]: row for row in rows}

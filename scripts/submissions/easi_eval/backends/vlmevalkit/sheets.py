@@ -58,7 +58,7 @@ def parse_number(text: str, where: str) -> float | None:
     except ValueError as error:
         raise EasiError(f"{where}: {text!r} is no number", hint=AGAIN) from error
     if not math.isfinite(value):
-        raise EasiError(f"{where}: {text} is no score", hint=AGAIN)
+        raise EasiError(f"{where}: {text} is not a score", hint=AGAIN)
     return value
 
 

@@ -113,7 +113,7 @@ def _alike(halves: Sequence[Candidate], folder: Path) -> dict[str, Candidate]:
         if all(half is not None and not half.problem for half in again.values()):
             return {key: half for key, half in again.items() if half is not None}
     problem = (
-        "its halves are read differently: "
+        "its halves are scored differently: "
         f"{', '.join(f'{half.key} by {half.method}' for half in halves)}"
     )
     return {half.key: Candidate(half.key, problem=problem) for half in halves}

@@ -181,7 +181,7 @@ class _Hangs:
             return
         if self._until is None:
             if (reason := self._watcher.hung()) and self._signal(below, signal.SIGUSR1):
-                _say(f"[{self._worker}] {reason}; what its threads are at:")
+                _say(f"[{self._worker}] {reason}; stack of its threads:")
                 self._until = time.monotonic() + SHOW_FOR
         elif time.monotonic() > self._until:
             self._until = None

@@ -71,7 +71,7 @@ class HttpServer:
             found = reply.json()["data"]
             return {str(one["id"]): str(one.get("owned_by") or "") for one in found}
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ServerDown(f"/models is no list of models: {words(reply)}") from error
+            raise ServerDown(f"/models does not list models: {words(reply)}") from error
 
     def engine(self, owner: str) -> dict[str, str]:
         """Return the engine's name and version, from ``/version`` or the header; {} if unknown."""
@@ -116,7 +116,7 @@ class HttpServer:
         status, said = reply.status_code, f"the server answered {reply.status_code}: {words(reply)}"
         if status in (401, 403) or (status == 429 and "insufficient_quota" in reply.text):
             raise ServersGone(
-                f"{self.url} refuses {KEY} ({said})", hint=f"set {KEY} to a key that it takes"
+                f"{self.url} refuses {KEY} ({said})", hint=f"set {KEY} to a valid key"
             )
         if status in (429, 503):
             raise ServerBusy(said, _seconds(reply.headers.get("Retry-After", "")))

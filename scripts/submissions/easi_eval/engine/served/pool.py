@@ -119,7 +119,7 @@ class ServerPool(Generic[ServerT]):
                 drops += error.asked and not trial
                 if drops >= DROPS:
                     raise RuntimeError(
-                        f"{drops} times a server ended over this: {error}"
+                        f"{drops} times a server failed while answering this: {error}"
                     ) from error
             except ServerBusy as error:
                 self._in_trouble(state, str(error), began, error.seconds, halve=True)
@@ -154,8 +154,7 @@ class ServerPool(Generic[ServerT]):
             told = "; ".join(f"{state.server.url}: {state.trouble}" for state in self._states)
             raise ServersGone(
                 f"no server has answered for {self._patience:g} s ({told})",
-                hint="start them again; the same command, also with another --base-url, goes on "
-                "where this one stopped",
+                hint="start them again; the same command, also with another --base-url, resumes",
                 code=ExitCode.INCOMPLETE,
             )
 

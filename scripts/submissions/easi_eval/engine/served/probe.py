@@ -155,7 +155,7 @@ def common_engine(found: Sequence[Found]) -> dict[str, str]:
         told = "; ".join(f"{each.url}: {named(each.engine)}" for each in found if each.engine)
         raise EasiError(
             f"--base-url names servers of different engines ({told})",
-            hint="name those of one engine and version, else one run has answers of both",
+            hint="name only servers of one engine and version",
         )
     return engines[0] if engines else {}
 

@@ -114,6 +114,6 @@ class ServedClient:
         if part["type"] == "text":
             return {"type": "text", "text": part["text"]}
         if part["type"] != "image":
-            raise ValueError(f"a served model is shown pictures, not {part['type']}")
+            raise ValueError(f"a served model takes images, not {part['type']}")
         url = picture_url(part["image"], self._image_format, readable)
         return {"type": "image_url", "image_url": {"url": url}}

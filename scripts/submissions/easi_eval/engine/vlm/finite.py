@@ -61,13 +61,14 @@ def refuse_nonfinite(model: object) -> None:
     if weights:
         raise EasiError(
             f"{len(weights)} of the model's weights hold NaN or infinity: {listed(weights)}",
-            hint="it would answer noise: download the checkpoint again, or load or save it in "
+            hint="its answers would be meaningless: download the checkpoint again, or load or "
+            "save it in "
             "a dtype that holds its values",
         )
     if buffers:
         raise EasiError(
             f"{len(buffers)} of the model's buffers hold NaN: {listed(buffers)}",
-            hint="it would answer noise: its code does not fill them with the installed "
+            hint="its answers would be meaningless: its code does not set them with the installed "
             "transformers; use a checkpoint of the same model in transformers' own form",
         )
     if modules:
@@ -103,15 +104,16 @@ def refuse_noise(model: object, ask: AskCanary) -> None:
         free_memory([error])
     if logits.are_nan:
         raise EasiError(
-            "the model computes NaN: no token of its answers would mean anything",
-            hint="use another dtype, or a checkpoint whose code fits the installed transformers",
+            "the model computes NaN: its answers would be meaningless",
+            hint="use another dtype, or a checkpoint whose code works with the installed "
+            "transformers",
         )
     if answer is not None and not answer.strip() and not logits.modules:
         raise EasiError(
             f"the model's answer to {QUESTION!r} is empty",
-            hint="the engine's lines in the log may say why; see that it knows this model",
+            hint="the engine's lines in the log may say why; check that it supports this model",
         )
-    print(f"the canary question {ended} ({time.monotonic() - began:.1f} s)", flush=True)
+    print(f"the test question {ended} ({time.monotonic() - began:.1f} s)", flush=True)
 
 
 def _modules(held: object, depth: int = DEPTH) -> Iterator[torch.nn.Module]:

@@ -229,8 +229,8 @@ class GenericVLM:
                     case other:
                         raise EasiError(
                             f"a question holds {other!r}, "
-                            "which the generic model class cannot show",
-                            hint="it knows text, image and video",
+                            "which the generic model class does not support",
+                            hint="it supports text, image and video",
                         )
             messages.append({"role": message["role"], "content": parts})
         text = self.processor.apply_chat_template(

@@ -29,7 +29,7 @@ def check_loadable(path: str, where: Mapping[str, object]) -> None:
         EasiError: transformers cannot load it as a model of images and text.
     """
     unreadable = EasiError(
-        f"{path} has no readable config.json",
+        f"{path} has no valid config.json",
         hint="give a hub id or a folder with a complete checkpoint",
     )
     try:
@@ -48,7 +48,7 @@ def check_loadable(path: str, where: Mapping[str, object]) -> None:
         # For a type that transformers knows, the checkpoint's own code is not needed.
         if brings_code:
             raise EasiError(
-                f"{path} brings its own Python code", hint="read it, then add --trust-remote-code"
+                f"{path} has its own Python code", hint="read it, then add --trust-remote-code"
             ) from error
         raise EasiError(
             f"{path} is of type {kind!r}, which the installed transformers does not know",
@@ -77,7 +77,7 @@ def load_processor(path: str, where: Mapping[str, object], options: Mapping[str,
         processor = AutoProcessor.from_pretrained(path, **where, **options)
     except (OSError, ValueError) as error:
         raise EasiError(
-            f"the processor of {path} does not load: {error}",
+            f"the processor of {path} cannot be loaded: {error}",
             hint="the checkpoint needs its preprocessor and tokenizer files",
         ) from error
     tokenizer = getattr(processor, "tokenizer", None)

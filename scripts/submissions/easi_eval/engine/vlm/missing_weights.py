@@ -164,8 +164,8 @@ def _found(
 def _refuse(checkpoint: str, names: set[str]) -> None:
     raise EasiError(
         f"{checkpoint} lacks {len(names)} of its model's weights: {listed(names)}",
-        hint="they would be random numbers: download the checkpoint again, save it from the "
-        "model class that it is loaded with, or merge an adapter into its base first",
+        hint="transformers would fill them with random numbers: download the checkpoint again, "
+        "save it from the model class that loads it, or merge an adapter into its base first",
     )
 
 

@@ -129,7 +129,7 @@ class Translation:
         if self.refused:
             raise EasiError(
                 f"{name} was saved by transformers 5, and the installed 4.57 would compute "
-                f"something else: {'; '.join(self.refused)}",
+                f"different outputs: {'; '.join(self.refused)}",
                 hint=HINT,
             )
 

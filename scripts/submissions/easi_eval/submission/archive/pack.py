@@ -145,7 +145,9 @@ def _excerpt(stored: Stored, data: bytes) -> Stored:
     """Return the entry of a file that is stored whole, or of what is stored of it."""
     if (digest := _digest(data)) == stored.sha256:
         return stored
-    return Stored(digest, stored.original, "only what is counted or corrected beside the score")
+    return Stored(
+        digest, stored.original, "only fields that are counted or corrected beside the score"
+    )
 
 
 def _members(

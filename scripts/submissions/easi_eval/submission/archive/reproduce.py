@@ -89,7 +89,7 @@ def reproduce(manifest: Manifest, adopted: Mapping[str, str] | None = None) -> s
         )
     for key, folder in (adopted or {}).items():
         lines.append(
-            f"\n{title_of(key)} was made without this program and taken over from {folder}."
+            f"\n{title_of(key)} was not made by this program; it was imported from {folder}."
         )
     command = command_of(manifest)
     if command:

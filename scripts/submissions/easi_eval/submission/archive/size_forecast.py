@@ -51,11 +51,9 @@ def forecast(backend: str, keys: Iterable[str], limit: int) -> str:
     longest = longest_answers(backend, chosen, limit)
     if longest <= 0:
         return ""
-    reasoned = [
-        f"{by_key(key).title.partition(' (')[0]}'s" for key in chosen if by_key(key).reasons
-    ]
-    but = f" ({' and '.join(reasoned)} of {REASONED})" if reasoned else ""
+    reasoned = [by_key(key).title.partition(" (")[0] for key in chosen if by_key(key).reasons]
+    but = f" ({' and '.join(reasoned)}: {REASONED})" if reasoned else ""
     return (
-        f"the archive fits into one request while answers have up to about {longest // 10 * 10} "
-        f"characters on average{but}; longer ones are uploaded by hand"
+        f"submission size: fits if answers average at most {longest // 10 * 10} characters{but}; "
+        "otherwise upload manually"
     )
