@@ -190,12 +190,24 @@ def test_a_processors_own_code_stays_with_transformers_4(tmp_path: Path, backend
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_own_code_without_the_class_that_loads_it_is_refused(tmp_path: Path, backend: str) -> None:
+@pytest.mark.parametrize(("kind", "profile"), [("qwen3_5", NEWER), ("qwen2_5_vl", BASE)])
+def test_own_code_without_the_class_that_loads_it_is_refused(
+    tmp_path: Path, backend: str, kind: str, profile: str
+) -> None:
     with pytest.raises(EasiError, match="auto_map in config.json") as refused:
-        choose(tmp_path, backend, model_type="qwen3_5", **OTHER_CODE)
+        choose(tmp_path, backend, model_type=kind, **OTHER_CODE)
     assert "leave out --trust-remote-code" in refused.value.hint
-    folder = tmp_path / "Model-9"
-    assert plan(tmp_path, generic(folder, backend)).profile == NEWER
+    assert plan(tmp_path, generic(tmp_path / "Model-9", backend)).profile == profile
+
+
+def test_own_code_that_a_type_of_lmms_eval_trusts_is_refused_if_it_has_no_model_for_it(
+    tmp_path: Path,
+) -> None:
+    folder = checkpoint(tmp_path, model_type="gemma4", **OTHER_CODE)
+    cfg = RunConfig(backend="lmms-eval", model="gemma4", model_args=f"pretrained={folder}")
+    with pytest.raises(EasiError, match="auto_map in config.json") as refused:
+        plan(tmp_path, cfg)
+    assert "--model easi_vlm" in refused.value.hint
 
 
 @pytest.mark.parametrize(

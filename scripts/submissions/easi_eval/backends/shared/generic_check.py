@@ -29,6 +29,14 @@ def refuse_unloadable(
     """
     known = {*image_text_types(BASE), *image_text_types(NEWER)}
     kind = config.get("model_type")
+    remote = config.get("auto_map")
+    remote = remote if isinstance(remote, Mapping) else {}
+    if trusted and kind in known and "AutoConfig" in remote and AUTO_CLASS not in remote:
+        raise EasiError(
+            f"{name} brings its own Python code (auto_map in config.json) for its config and not "
+            f"for {AUTO_CLASS}, which the generic class loads",
+            hint=f"leave out --trust-remote-code: transformers itself has model_type {kind}",
+        )
     if kind is None or kind in known:
         return
     if near := nearest(str(kind), known, n=1, cutoff=ALIKE):
@@ -36,8 +44,6 @@ def refuse_unloadable(
     otherwise += "; or serve it with an engine and give --base-url"
     if not image_text_types(NEWER):
         otherwise = f"bash scripts/setup.sh (transformers 5 may load it), or {otherwise}"
-    remote = config.get("auto_map")
-    remote = remote if isinstance(remote, Mapping) else {}
     if AUTO_CLASS in remote:
         if not trusted:
             raise EasiError(
