@@ -224,3 +224,19 @@ def test_the_hint_for_a_type_that_neither_has_names_what_works(
     with pytest.raises(EasiError, match=f"model_type {kind}") as refused:
         choose(tmp_path, backend, model_type=kind, **OTHER_CODE)
     assert works in refused.value.hint
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize(
+    ("processor", "profile"), [("Glm46VProcessor", NEWER), ("Glm4vProcessor", BASE)]
+)
+def test_a_processor_that_only_5_has_chooses_5(
+    tmp_path: Path, backend: str, processor: str, profile: str
+) -> None:
+    folder = checkpoint(tmp_path, model_type="glm4v", transformers_version="5.0.0")
+    file = folder / "preprocessor_config.json"
+    file.write_text(json.dumps({"processor_class": processor}))
+    model = plan(tmp_path, generic(folder, backend))
+    assert model.profile == profile
+    said = f"only that has {processor} (processor_class in {file.name})"
+    assert any(said in note for note in model.notes) is (profile == NEWER)

@@ -46,6 +46,12 @@ def config_types(profile: str) -> Mapping[str, str]:
     return _table(profile, module, "CONFIG_MAPPING_NAMES")
 
 
+def processors(profile: str) -> frozenset[str]:
+    """Return the classes of the processors that transformers has, as ``image_text_types`` does."""
+    module = "auto_mappings" if profile else "processing_auto"
+    return frozenset(_table(profile, module, "PROCESSOR_MAPPING_NAMES").values())
+
+
 @functools.cache
 def _table(profile: str, module: str, table: str) -> Mapping[str, str]:
     where = ("transformers", "models", "auto", module)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -57,10 +57,10 @@ def files_of(model: str, hub: HubSettings, revision: str = "") -> Path | None:
     return None
 
 
-def file_of_own_code(model: str, hub: HubSettings, revision: str = "") -> str:
-    """Return the name of the first config that names Python code of the checkpoint (``auto_map``).
-
-    That of a tokenizer or processor may do so where ``config.json`` does not; "" if none does.
+def configs(
+    model: str, hub: HubSettings, revision: str = ""
+) -> Iterator[tuple[str, dict[str, object]]]:
+    """Yield the configs of a checkpoint, its tokenizer's and its processor's, each with its name.
 
     Args:
         model: A folder or a hub id.
@@ -70,11 +70,13 @@ def file_of_own_code(model: str, hub: HubSettings, revision: str = "") -> str:
     folder = Path(model_path(model))
     for name in references.FILES:
         path = folder / name
-        with suppress(EasiError):
+        try:
             path = path if folder.is_dir() else fetch_model_file(hub, model, name, revision)
-        if references.read_object(path).get("auto_map"):
-            return name
-    return ""
+        except Unreachable:
+            hub = replace(hub, offline=True)
+        except EasiError:  # it has no such file
+            pass
+        yield name, references.read_object(path)
 
 
 def model_config(model: str, hub: HubSettings, revision: str = "") -> dict[str, object] | None:

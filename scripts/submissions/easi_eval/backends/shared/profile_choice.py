@@ -9,7 +9,7 @@ answers are wrong without an error.
 from __future__ import annotations
 
 import ast
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -18,9 +18,9 @@ from ...config import RunConfig
 from ...core.errors import EasiError
 from ...core.libraries import installed, module_file
 from ...core.model import ModelChoice
-from ...core.profiles import BASE, NEWER, config_types, image_text_types, own_packages
+from ...core.profiles import BASE, NEWER, config_types, image_text_types, own_packages, processors
 from ...data.needs import HubSettings
-from ...engine.vlm.transformers5 import translate
+from ...engine.vlm.transformers5 import translate, written_by_5
 from . import model_files, model_paths, references
 from .class_source import ClassSource
 from .generic_check import AUTO_CLASS
@@ -66,6 +66,8 @@ def with_profile(
     trusted = _trusts(cfg, model, classes)
     brought = config.get("auto_map") if trusted else None
     why = needs_newer(config, bool(brought))
+    if not (why or brought) and written_by_5(config):
+        why = _newer_processor(model_files.configs(model.path, hub, asked))
     names = set() if model.source else _names(classes)
     kind = str(config.get("model_type"))
     newer = kind in image_text_types(NEWER) and kind not in image_text_types(BASE)
@@ -73,8 +75,9 @@ def with_profile(
         raise _own_code_refused(cfg, model, references.CONFIG, otherwise)
     if not why:
         return model
-    if trusted and (file := model_files.file_of_own_code(model.path, hub, asked)):
-        raise _own_code_refused(cfg, model, file, otherwise)
+    for file, held in model_files.configs(model.path, hub, asked) if trusted else ():
+        if held.get("auto_map"):
+            raise _own_code_refused(cfg, model, file, otherwise)
     if names and not names & {AUTO_CLASS, MULTIMODAL, image_text_types(NEWER)[kind]}:
         raise EasiError(
             f"{model.cls} cannot load {model.name}: transformers 5 loads model_type {kind} with "
@@ -119,6 +122,19 @@ def _newer_parts(config: Mapping[str, object]) -> list[str]:
         for part, inner in config.items()
         if isinstance(inner, Mapping) and inner.get("model_type") in newer
     ]
+
+
+def _newer_processor(configs: Iterable[tuple[str, Mapping[str, object]]]) -> str:
+    """Return why only 5 has the processor that the configs name; "" if 4 has it, or neither."""
+    newer = processors(NEWER) - processors(BASE)
+    return next(
+        (
+            f"only that has {held['processor_class']} (processor_class in {name})"
+            for name, held in configs
+            if held.get("processor_class") in newer
+        ),
+        "",
+    )
 
 
 def _trusts(cfg: RunConfig, model: ModelChoice, classes: Sequence[ClassSource]) -> bool:
