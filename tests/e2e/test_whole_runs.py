@@ -189,7 +189,8 @@ def test_what_the_screen_says(whole: Whole) -> None:
     (log,) = whole.launch.logs
     for key in KEYS:
         assert f"{whole.results.score(key):.2f}" in out
-    assert str(log) in out and all(str(whole.out / name) in out for name in RESULT_FILES)
+    assert str(log) in out
+    assert all(str(whole.out / name) in out for name in (*RESULT_FILES, "report.html"))
     assert "Traceback" not in out + whole.launch.err and whole.launch.err == ""
     answered = log.read_text(encoding="utf-8")
     assert "Traceback" not in answered and len(answered) > 500

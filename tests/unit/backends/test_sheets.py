@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import xlsxwriter
+from openpyxl.reader.strings import read_string_table
 
 from easi_eval.backends.vlmevalkit.sheets import read_sheet
 from easi_eval.core.errors import EasiError
@@ -40,3 +42,29 @@ def test_a_text_that_grows_when_it_is_parsed_is_refused(tmp_path: Path, part: st
     edited(path, part, last, last.replace("A", "&e9;").replace("0", "&e9;"))
     with pytest.raises(EasiError, match="cannot be read"):
         read_sheet(path)
+
+
+def test_texts_are_read_exactly(tmp_path: Path) -> None:
+    """Formatted, empty and repeated ones too; what openpyxl's own reader gives."""
+    path = tmp_path / "answers.xlsx"
+    texts = [
+        "  two spaces ",
+        "line\nbreak\ttab",
+        "x",
+        "x",
+        "=1+1",
+        "naïve 床头柜 &<>\"'",
+        "a_x0041_b",
+    ]
+    with xlsxwriter.Workbook(path, {"strings_to_formulas": False}) as book:
+        sheet = book.add_worksheet()
+        for place, text in enumerate(["prediction", *texts]):
+            sheet.write_string(place, 0, text)
+        sheet.write_rich_string(
+            len(texts) + 1, 0, "plain ", book.add_format({"bold": True}), "bold"
+        )
+    _, cells = read_sheet(path)
+    with zipfile.ZipFile(path) as book:
+        theirs = read_string_table(book.open("xl/sharedStrings.xml"))
+    assert [text for (text,) in cells] == [*texts[:-1], cells[-2][0], "plain bold"]
+    assert {text for (text,) in cells} == set(theirs) - {"prediction"}

@@ -9,6 +9,7 @@ const make = (tag, text, cls) => {
   if (cls) made.className = cls;
   return made;
 };
+const figure = count => count.toLocaleString("en");
 // Control characters and marks that turn the direction of a text are shown as signs.
 const plain = text => text.replace(/[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]/g,
   sign => sign < " " ? String.fromCharCode(0x2400 + sign.charCodeAt(0)) : "\ufffd");
@@ -22,11 +23,7 @@ async function block(id) {
 }
 
 let data, answers, details, texts, pictures, found = [], chosen = -1, outcome = "", starts = [];
-const bench = row => {
-  let at = 0;
-  while (starts[at + 1] <= row) at++;
-  return at;
-};
+const bench = row => starts.findLastIndex(start => start <= row);
 
 function answer(row) {
   const told = answers[row], whole = details.get(row)?.[2];
@@ -57,13 +54,13 @@ function filter() {
       if (!outcome || data.outcome[row] === outcome) found.push(row);
     }
   for (const button of $("outcomes").children) {
-    const kind = button.dataset.outcome, all = Object.values(counts).reduce((sum, n) => sum + n, 0);
-    const count = kind ? counts[kind] : all;
-    button.textContent = `${NAMES[kind] ?? "all"} ${count.toLocaleString("en")}`;
+    const kind = button.dataset.outcome;
+    const count = kind ? counts[kind] : Object.values(counts).reduce((sum, n) => sum + n, 0);
+    button.textContent = `${NAMES[kind] ?? "all"} ${figure(count)}`;
     button.setAttribute("aria-pressed", kind === outcome);
     button.disabled = !count && kind !== outcome;
   }
-  $("count").textContent = `${found.length.toLocaleString("en")} of ${data.item.length.toLocaleString("en")} questions`;
+  $("count").textContent = `${figure(found.length)} of ${figure(data.item.length)} questions`;
   $("rows").style.height = `${found.length * ROW}px`;
   $("list").scrollTop = 0;
   choose(found.length ? 0 : -1);
@@ -106,18 +103,16 @@ function show(row) {
   pane.scrollTop = 0;
   if (row === undefined) return pane.replaceChildren(make("p", "No question fits these filters.", "muted"));
   const [, question, , media] = details.get(row) ?? [], told = answer(row), span = data.spans[bench(row)];
-  const kind = data.outcome[row], parts = [];
+  const kind = data.outcome[row], parts = [], facts = make("dl", undefined, "facts");
   const add = (title, ...inner) => parts.push(make("h3", title), ...inner);
-  const facts = make("dl", undefined, "facts");
   const fact = (name, value) => value !== "" && facts.append(make("dt", name), make("dd", plain(value)));
-  const verdict = make("b", `${MARKS[kind]} ${NAMES[kind]}`, `o ${kind}`);
-  parts.push(verdict, make("span", ` ${span[1]}, ${plain(data.item[row])}`));
+  parts.push(make("b", `${MARKS[kind]} ${NAMES[kind]}`, `o ${kind}`), make("span", ` ${span[1]}, ${plain(data.item[row])}`));
   fact("category", data.category.texts[data.category.at[row]]);
   fact("read", data.read.texts[data.read.at[row]] || (kind === "f" ? "" : "–"));
   fact("right answer", data.truth.texts[data.truth.at[row]]);
   if (kind === "p") fact("points", `${data.score[row]} of 100`);
-  if (data.seconds[row] != null)
-    fact("time", `${data.seconds[row]} s${data.worker.texts[data.worker.at[row]] ? ` by ${data.worker.texts[data.worker.at[row]]}` : ""}`);
+  const worker = data.worker.texts[data.worker.at[row]];
+  if (data.seconds[row] != null) fact("time", `${data.seconds[row]} s${worker && ` by ${worker}`}`);
   parts.push(facts);
   if (question || span[3]) add("Question", question ? make("pre", plain(question)) : make("p", `not in this page; see ${span[3]}`, "hint"));
   const names = (media ?? "").split("\n").filter(Boolean);
@@ -131,7 +126,7 @@ function show(row) {
     add("Media", ...seen, make("div", plain(names.slice(0, 4).join("\n") + (names.length > 4 ? `\nand ${names.length - 4} more` : "")), "hint"));
   }
   add("Answer", make("pre", told.text ? plain(told.text + (told.tail === undefined ? "" : " […] " + told.tail)) : kind === "f" ? "(no answer: the question failed)" : "(empty)"));
-  if (told.length) parts.push(make("p", `Shortened from ${told.length.toLocaleString("en")} characters; the whole answer is in ${span[3]}`, "hint"));
+  if (told.length) parts.push(make("p", `Shortened from ${figure(told.length)} characters; the whole answer is in ${span[3]}`, "hint"));
   pane.replaceChildren(...parts);
 }
 

@@ -22,7 +22,7 @@ from ..scores.outputs import JUDGED
 from ..scores.report import effort
 from ..scores.score_table import AVERAGE, BenchmarkScore, title_of
 from . import sections
-from .questions import CANDIDATES, AnswerFacts, Blocks, Columns
+from .questions import CANDIDATES, WHOLE, AnswerFacts, Blocks, Columns
 from .shell import Shell, assemble, template
 from .subject import Subject, html, points, readable, span
 from .thumbnails import thumbnails
@@ -258,10 +258,11 @@ def _contents(columns: Columns, packed: Blocks) -> str:
     said = f"All {count:,} questions are listed here. "
     lacking = []
     if packed.shortened:
+        whose = "" if packed.shown == WHOLE else " (of right ones)"
         head, tail = packed.shown
         lacking.append(
-            f"{packed.shortened:,} answers are shortened (right ones to their first {head} and "
-            f"last {tail} characters)"
+            f"{packed.shortened:,} answers are shortened to their first {head} and last {tail} "
+            f"characters{whose}"
         )
     if packed.unasked:
         lacking.append(f"{packed.unasked:,} are without the text of the question")

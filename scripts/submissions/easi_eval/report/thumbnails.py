@@ -7,7 +7,6 @@ import glob
 import io
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 MOST = 120  # pictures; each takes some hundredths of a second
@@ -37,6 +36,8 @@ def thumbnails(names: Iterable[str], roots: Sequence[Path]) -> Mapping[str, str]
         names: What the backend's files call the images and videos, most important first.
         roots: Folders to search.
     """
+    from concurrent.futures import ThreadPoolExecutor
+
     paths = {name: path for name in names if (path := find(name, roots)) is not None}
     chosen = dict(list(paths.items())[:MOST])
     made: dict[str, str] = {}

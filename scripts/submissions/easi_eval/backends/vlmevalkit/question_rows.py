@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -142,6 +143,7 @@ def read_vlmevalkit_rows(bench: Benchmark, out: Outputs, asked: bool = False) ->
 
 
 _LETTERS = "ABCDEFGHIJ"
+_QUOTED = re.compile(r"""['"]([^'"]+)['"]""")
 _MEDIA = ("image_path", "video_path", "video", "ref_images")
 
 
@@ -157,12 +159,17 @@ def asked_of(bench: Benchmark, row: Mapping[str, Any]) -> dict[str, str]:
     if not lettered and options and not any(each.startswith("A") for each in options[:1]):
         options = [f"{chr(65 + at)}. {text}" for at, text in enumerate(options)]
     question = cell_text(row.get("user_prompt")) or cell_text(row.get("question"))
-    named = next((names for name in _MEDIA if (names := _listed(cell_text(row.get(name))))), [])
+    named = next((names for name in _MEDIA if (names := _paths(cell_text(row.get(name))))), [])
     if not named:
         source = bench.source(VLMEVALKIT)
         assert isinstance(source.data, TsvData)
         named = [f"images/{source.data.dataset}/{cell_text(row[source.rows.item])}"]
     return {"question": "\n".join([question, *options]), "media": "\n".join(named)}
+
+
+def _paths(text: str) -> list[str]:
+    """Return the paths in a list of them, at any depth; evaluating lists of frames is slow."""
+    return _QUOTED.findall(text) if text.startswith("[") else [text] if text else []
 
 
 def _listed(text: str) -> list[str]:
@@ -173,8 +180,7 @@ def _listed(text: str) -> list[str]:
         value = ast.literal_eval(text)
     except (ValueError, SyntaxError):
         return [text]
-    flat = [inner for each in value for inner in (each if isinstance(each, list) else [each])]
-    return [str(each) for each in flat]
+    return [str(each) for each in value]
 
 
 def question_facts(rule: RowRule, row: Mapping[str, Any]) -> dict[str, Any]:
