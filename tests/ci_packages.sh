@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Installs the Debian packages that some tests need (a browser for the report). Root, or sudo without a password.
+# Installs the Debian packages that some tests need (a browser for the report; Slurm and namespaces for several machines). Root, or sudo without a password.
 set -euo pipefail
 
-packages=(chromium)
+packages=(chromium slurm-wlm munge iproute2)
 
 if [ "${#packages[@]}" -eq 0 ]; then
     exit 0

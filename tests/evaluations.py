@@ -41,6 +41,7 @@ class Forgetful:
     """Keeps nothing of what an evaluation reports."""
 
     made_before: dict[str, str] = {}  # noqa: RUF012 -- nobody changes it
+    revisions: dict[str, str] = {}  # noqa: RUF012 -- as above
 
     def note_command(self, command: str) -> None: ...
     def note_workers(self, made_with: Any) -> None: ...

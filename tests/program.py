@@ -61,12 +61,14 @@ _OWN = (
 class User:
     """A user with an empty home who works in ``root``.
 
-    The home is ``root/home``; ``root/cache`` and ``root/huggingface`` are for caches.
+    The home is ``root/home``; ``root/cache`` and ``root/huggingface`` are for caches. ``machine``
+    is a command that runs the rest of its words on another machine.
     """
 
     root: Path
     secrets: bool = True
     program: Path = PROGRAM
+    machine: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for folder in self.places:
@@ -129,7 +131,7 @@ class Launch:
         self._began, self._used = time.monotonic(), _processor_time()
         with self._screen("out").open("wb") as out, self._screen("err").open("wb") as err:
             self.process = subprocess.Popen(
-                [sys.executable, str(user.program), *options],
+                [*user.machine, sys.executable, str(user.program), *options],
                 cwd=user.root,
                 env=user.environment(**changes, **{MARK: self.mark}),
                 stdin=subprocess.DEVNULL,

@@ -258,6 +258,7 @@ EVERYTHING = RunConfig(
         RunConfig(model="m", extraction_threshold=1e-05),
         RunConfig(model="org/m", base_url="http://a:1/v1,http://b:2/v1", nproc=8),
         RunConfig(model="org/m", backend="lmms-eval", base_url="https://a.b/v1", smoke=True),
+        RunConfig(model="m", nproc=8, nodes=4, slurm="--partition=gpu --time=4:00:00"),
         RunConfig(
             import_results=Path("their results"),
             as_model="org/Tiny",
@@ -289,7 +290,16 @@ def test_every_field_is_covered_by_the_round_trip() -> None:
         if getattr(EVERYTHING, field.name) == getattr(plain, field.name)
     }
     # refused beside others there; covered by the other cases
-    assert same == {"include_extra", "limit", "nproc", "import_results", "as_model", "base_url"}
+    assert same == {
+        "include_extra",
+        "limit",
+        "nproc",
+        "import_results",
+        "as_model",
+        "base_url",
+        "nodes",
+        "slurm",
+    }
 
 
 # ---- servers -------------------------------------------------------------------------------------

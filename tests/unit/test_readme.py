@@ -337,7 +337,7 @@ def fenced_files(name: str) -> list[list[str]]:
     ]
 
 
-SHOWS = {"--compare", "--help", "--list", "--status", "--verify", "--version"}
+SHOWS = {"--compare", "--help", "--join", "--list", "--status", "--verify", "--version"}
 
 # ---- what people are told to type ----------------------------------------------------------------
 

@@ -189,6 +189,24 @@ def _add_more_options(group: argparse._ArgumentGroup) -> None:
         help="evaluate a model behind OpenAI-compatible servers (vLLM, SGLang, ...); "
         "key in OPENAI_API_KEY",
     )
+    add(
+        "--nodes",
+        type=int,
+        metavar="N",
+        help="most machines that share the questions, each with --nproc workers (default: 1)",
+    )
+    add(
+        "--slurm",
+        metavar="OPTIONS",
+        help="have Slurm start the nodes: options of sbatch, or @ and a batch script that ends in "
+        'exec "$@"',
+    )
+    add(
+        "--join",
+        metavar="HOST:PORT",
+        help="give this machine's GPUs to a run that was started elsewhere with --nodes; only "
+        "with --nproc, --device and --dataset-dir",
+    )
     add("--device", help="cuda (default), cpu or mps")
     add("--trust-remote-code", action="store_true", help="let the checkpoint's own Python code run")
     add(
@@ -355,6 +373,8 @@ def _main(argv: list[str]) -> int:
         return _verify(options)
     if "compare" in options or "max_drop" in options:
         return _compare(options)
+    if "join" in options:
+        return _join(options)
     cfg = _config(options)
 
     from .run import checks
@@ -606,6 +626,28 @@ def _compare(options: dict[str, Any]) -> int:
 
     checks.check_dependencies(REPOSITORY)
     return compare_command.main(paths, points, _here())
+
+
+def _join(options: dict[str, Any]) -> int:
+    own: dict[str, Any] = {
+        name: options.pop(name) for name in ("nproc", "device", "dataset_dir") if name in options
+    }
+    _refuse_others(
+        "--join",
+        options,
+        ["join"],
+        "takes the model and everything else from the run; this machine has only its own --nproc, "
+        "--device and --dataset-dir",
+    )
+
+    from .run import checks
+
+    checks.check_dependencies(REPOSITORY)
+    load_env_files((_here(), REPOSITORY))
+
+    from .run.join import join
+
+    return join(str(options["join"]), own)
 
 
 def _print_benchmarks() -> int:

@@ -173,6 +173,8 @@ class RunConfig:
         extraction_threshold: Share of unreadable answers of one benchmark, 0-1.
         model_name_differs: modelName and revision may differ from what was evaluated.
         device: None means the GPUs if there are any.
+        nodes: Most machines that answer.
+        slurm: Options of sbatch for an array job with one task per machine, or ``@`` and a script.
     """
 
     model: str = ""
@@ -205,6 +207,8 @@ class RunConfig:
     trust_remote_code: bool = False
     no_corrections: bool = False
     backend_path: Path | None = None
+    nodes: int = 1
+    slurm: str = ""
     backend_args: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -214,7 +218,11 @@ class RunConfig:
         self._check_import()
         self._check_model(kind)
         self._check_served()
-        for name, value in (("--nproc", self.nproc), ("--limit", self.limit)):
+        for name, value in (
+            ("--nproc", self.nproc),
+            ("--limit", self.limit),
+            ("--nodes", self.nodes),
+        ):
             if value is not None and value < 1:
                 raise EasiError(f"{name} is {value}", hint="use 1 or more")
         if self.no_accelerate and self.nproc > 1 and kind.takes_no_accelerate:
@@ -222,6 +230,15 @@ class RunConfig:
                 f"--no-accelerate with --nproc {self.nproc}: --no-accelerate is one process that "
                 f"sees all visible GPUs",
                 hint="leave out --nproc, or --no-accelerate",
+            )
+        if (self.nodes > 1 or self.slurm) and (self.plain or self.base_url or self.no_accelerate):
+            given = (
+                "--plain" if self.plain else "--base-url" if self.base_url else "--no-accelerate"
+            )
+            raise EasiError(
+                f"{'--slurm' if self.slurm else '--nodes'} with {given}: only this program's own "
+                "workers share questions between machines",
+                hint="leave out one of them",
             )
         if self.judge is not None and not self.judge.strip():
             raise EasiError("--judge is empty", hint="name a judge, or leave the option out")

@@ -1,9 +1,15 @@
-"""How worker and dispatcher prove to each other that they know the run's secret."""
+"""How two processes of a run prove to each other that they know its secret, and are alive."""
 
 from __future__ import annotations
 
 import hashlib
 import hmac
+
+# Seconds. Machines that joined a run send each other a line at least every BEAT, and each takes the
+# other for gone after GONE_AFTER without one, by its own clock.
+BEAT = 2
+GONE_AFTER = 8
+CONNECT_AGAIN_FOR = 20
 
 
 def proof(secret: str, who: str, nonce: str) -> str:

@@ -43,23 +43,27 @@ class DispatchServer:
         run_root: Folder of the run.
         work: The work of the launch and stage.
         host: Address to listen on.
+        secret: The run's secret; a new one if it is empty.
     """
 
-    def __init__(self, run_root: Path, work: Work, host: str = "127.0.0.1") -> None:
+    def __init__(
+        self, run_root: Path, work: Work, host: str = "127.0.0.1", secret: str = ""
+    ) -> None:
         self.dispatcher = Dispatcher(run_root, work)
         self.error: EasiError | None = None
-        self.secret = secrets.token_hex(32)
+        self.secret = secret or secrets.token_hex(32)
         self._file, self._host = RunPaths(run_root).dispatcher, host
         self._loop = asyncio.new_event_loop()
         self._connections: set[_Connection] = set()
+        self.retired: set[str] = set()  # beginnings of workers' names
         self._synced = 0.0
 
     def __enter__(self) -> DispatchServer:
         self._server = self._loop.run_until_complete(
             self._loop.create_server(lambda: _Connection(self), self._host, 0)
         )
-        host, port = self._server.sockets[0].getsockname()[:2]
-        write_json(self._file, {"host": host, "port": port, "secret": self.secret}, mode=0o600)
+        host, self.port = self._server.sockets[0].getsockname()[:2]
+        write_json(self._file, {"host": host, "port": self.port, "secret": self.secret}, mode=0o600)
         self._thread = threading.Thread(target=self._serve, name="easi-dispatcher", daemon=True)
         self._thread.start()
         return self
@@ -77,6 +81,18 @@ class DispatchServer:
     def leave_out(self, keys: Collection[str]) -> None:
         """Ask no more questions of these benchmarks; may be called from any thread."""
         self._loop.call_soon_threadsafe(self.dispatcher.leave_out, frozenset(keys))
+
+    def retire_node(self, node: str) -> None:
+        """Give the workers of this node nothing more; may be called from any thread."""
+        self._loop.call_soon_threadsafe(self.retired.add, f"{node}w")
+
+    def drop_node(self, node: str) -> None:
+        """Take the workers of this node for gone; may be called from any thread."""
+        self._loop.call_soon_threadsafe(self._drop, f"{node}w")
+
+    def _drop(self, workers: str) -> None:
+        for connection in [each for each in self._connections if each.is_worker(workers)]:
+            connection.close()
 
     def _serve(self) -> None:
         asyncio.set_event_loop(self._loop)
@@ -164,6 +180,10 @@ class _Connection(asyncio.Protocol):
                 self._dispatcher.gone(member)
             self._server.serve_waiting()
 
+    def is_worker(self, prefix: str) -> bool:
+        """Whether this is a worker whose name begins so."""
+        return self._member is not None and self._member.name.startswith(prefix)
+
     def end(self) -> None:
         """End this connection with the dispatcher: nothing is handed out again."""
         self._member = None
@@ -246,10 +266,12 @@ class _Connection(asyncio.Protocol):
             return
         if (error := self._server.error) is not None:
             return self._reply({"error": error.message, "hint": error.hint})
+        if member.name.startswith(tuple(self._server.retired)):
+            return self._reply({"over": True})
         with self._server.failing():
             given = self._dispatcher.ask(member, bool(message["ahead"]))
             if isinstance(given, Lease):
-                self._reply({"lease": [given.number, given.places, given.upcoming]})
+                self._reply({"lease": [given.number, given.places, given.returned, given.upcoming]})
             elif isinstance(given, Broken):
                 self._reply({"broken": given.reason})
             elif self._dispatcher.over:

@@ -27,6 +27,7 @@ from ..scores.score_table import BenchmarkScore, State
 from .accept import Acceptance, Verdict
 from .context import RunContext
 from .judge_pass import JudgePass
+from .nodes_of_run import open_nodes
 from .plan import Plan
 from .run_progress import Watch
 from .workers import Workers, prepare_work
@@ -41,6 +42,10 @@ class Recorder(Protocol):
     @property
     def made_before(self) -> Mapping[str, str]:
         """Library versions to assume for answers of workers that reported none."""
+
+    @property
+    def revisions(self) -> Mapping[str, str]:
+        """The revision of each repository that the run reads."""
 
     def note_command(self, command: str) -> None:
         """Record a command line before it is started."""
@@ -89,7 +94,7 @@ class Evaluation:
         self._model = model
         self._record = record
         self._emit = emit
-        work = prepare_work(context, plan, model)
+        self._work = work = prepare_work(context, plan, model)
         self._watch = Watch(context.paths.root, work, emit, context.cfg.verbose)
         self._workers = Workers(context, self._todo, model, work, self._watch, emit)
         self._acceptance = Acceptance(
@@ -139,12 +144,23 @@ class Evaluation:
     def _run_shared(self, judges: JudgePass) -> None:
         with ExitStack() as stack:
             stack.callback(self._workers.close)
+            self._workers.nodes = stack.enter_context(
+                open_nodes(
+                    self._context,
+                    self._work,
+                    self._record.revisions,
+                    self._workers.drop_node,
+                    self._workers.retire_node,
+                    self._emit,
+                )
+            )
             scoring = stack.enter_context(self._score())
             scorers = 1
             over = False
             told: Sequence[Mapping[str, str]] = []
             while True:
                 self._watch.tick()
+                self._workers.tell_nodes()
                 self._say_counts()
                 if (loaded := self._watch.state.loaded) != told:
                     told = loaded
@@ -179,13 +195,11 @@ class Evaluation:
         # The workers may have written more since the journals were last read.
         self._watch.tick()
         self._workers.give_up(self.verdicts, self._drop)
-        job = self._workers.next_job()
-        if job is None:
-            self._context.paths.answering_done.touch()
-            self._emit(PhaseStarted("score"))
-            return False
-        self._workers.process = stack.enter_context(self._start(job))
-        return True
+        if self._workers.launch_again(lambda job: stack.enter_context(self._start(job))):
+            return True
+        self._context.paths.answering_done.touch()
+        self._emit(PhaseStarted("score"))
+        return False
 
     def _drop(self, key: str, reason: Reason) -> None:
         self._give(Verdict(key, None, reason.text, reason.error))

@@ -6,6 +6,7 @@ import os
 from dataclasses import replace
 
 from ..backends.shared import damaged, newer_checkpoints
+from ..cluster import slurm
 from ..core.errors import Refusals
 from ..core.libraries import lock_note
 from ..core.locks import unlocked
@@ -19,6 +20,7 @@ from ..submission.metadata import Naming, check_metadata
 from ..submission.metadata_hints import metadata_suggestions
 from .context import RunContext
 from .device_checks import check_device
+from .nodes_of_run import placed
 from .plan import Plan
 from .run_progress import has_unanswered
 from .smoke import left_out
@@ -63,8 +65,12 @@ def _check_model(context: RunContext, machine: Machine, refusals: Refusals) -> l
         context.backend.ready(cfg, model)
     with refusals.noted():
         damaged.check(model)
-    with refusals.noted():
-        notes += check_device(cfg, model.needs_gpu, machine, read_torch_build())
+    if cfg.slurm:
+        with refusals.noted():
+            notes += slurm.check(cfg, model.needs_gpu)
+    if not placed(cfg):  # else each node looks at its own GPUs
+        with refusals.noted():
+            notes += check_device(cfg, model.needs_gpu, machine, read_torch_build())
     with refusals.noted():
         revisions = {need.repo: need.revision for need in context.backend.weights(model)}
         notes += newer_checkpoints.notes(cfg, model, revisions, context.hub)

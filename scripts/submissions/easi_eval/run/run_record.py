@@ -43,6 +43,11 @@ class RunRecord:
         return decisive(self.manifest.launches[0]["versions"])
 
     @property
+    def revisions(self) -> Mapping[str, str]:
+        """The revision of each repository that the run reads."""
+        return self.manifest.revisions
+
+    @property
     def place(self) -> str:
         """What the model ran on in the launches of this run; "" if none recorded it."""
         places = [launch["place"] for launch in self.manifest.launches if "place" in launch]

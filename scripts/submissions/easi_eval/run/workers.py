@@ -6,7 +6,7 @@ import shutil
 import time
 from collections.abc import Callable, Container, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 from ..benchmarks import Benchmark
 from ..core.errors import EasiError
@@ -16,12 +16,14 @@ from ..core.model import ModelChoice
 from ..core.run_folder import RunPaths
 from ..engine.dispatch_server import DispatchServer
 from ..engine.giving_up import Reason
+from ..engine.nodes import NodeServer
 from ..engine.processes import launchers
 from ..engine.processes.jobs import Job
 from ..engine.processes.supervisor import Handle
 from ..engine.processes.worker_ends import forget_ends, gave_up_reasons
 from ..engine.work import Work
 from .context import RunContext
+from .nodes_of_run import job_line, placed, placement
 from .plan import Plan
 from .relaunch import Launch, Launches, Standing
 from .run_progress import Watch
@@ -97,8 +99,33 @@ class Workers:
         self._launched: Sequence[Benchmark] = ()  # benchmarks of the last launch
         self._whys: dict[str, str] = {}  # why the last workers were given up, by benchmark
         self._set_aside: set[str] = set()  # benchmarks whose other questions are no longer asked
+        self.nodes: NodeServer | None = None  # other machines that answer
+        self._job_line = ""
+        self._placed = placed(context.cfg)  # nobody answers on this machine
+        self._orders = 0  # launches that these were told
         self._ended: Reason | None = None  # why the run was ended early
         self._stopped: Handle | None = None  # the last launch that was told to stop
+
+    def tell_nodes(self) -> None:
+        """Show which machines came and went, and how far Slurm has placed them."""
+        if self.nodes is None:
+            return
+        for notice in self.nodes.news():
+            self._emit(notice)
+        line = job_line(self._context.paths.root, len(self.nodes.nodes), self._context.cfg.nodes)
+        if line != self._job_line:
+            self._job_line = line
+            self._emit(Notice(line))
+
+    def retire_node(self, node: str) -> None:
+        """Give a machine nothing more; may be called from any thread."""
+        if (server := self._server) is not None:
+            server.retire_node(node)
+
+    def drop_node(self, node: str) -> None:
+        """Hand out again what a machine held that is gone; may be called from any thread."""
+        if (server := self._server) is not None:
+            server.drop_node(node)
 
     def close(self) -> None:
         """End the dispatcher of the last launch; its workers have ended."""
@@ -106,13 +133,22 @@ class Workers:
 
     @property
     def are_running(self) -> bool:
-        """Whether a launch was started and has not ended."""
-        return self.process is not None and self.process.poll() is None
+        """Whether a launch was started and has not ended, here or on another machine."""
+        if self.process is None:
+            return False
+        alive, nodes = self.process.poll() is None, self.nodes
+        if nodes is None or not self._placed:
+            return alive or (nodes is not None and nodes.at_work)
+        # Slurm's process lives as long as nodes may come. Where one has ended its launch, and none
+        # is at work, others would do no better.
+        over = self._server is not None and self._server.dispatcher.over
+        return nodes.at_work or (alive and not over and not nodes.any_done)
 
     @property
     def log_tail(self) -> Sequence[str]:
-        """The last lines of the log of the last launch."""
-        return self.process.outcome().log_tail if self.process else ()
+        """The last lines of the log of the last launch that has ended."""
+        ended = self.process is not None and self.process.poll() is not None
+        return self.process.outcome().log_tail if ended and self.process else ()
 
     def why_unanswered(self, key: str) -> str:
         """Return why a worker was given up, else the most informative line of the log."""
@@ -144,14 +180,16 @@ class Workers:
         nothing_left = bool(self._set_aside or self._ended) and not self._wanted()
         if nothing_left and self.process and self.process is not self._stopped:
             self._stopped = self.process
+            if self.nodes is not None:
+                self.nodes.launch(None)
             self.process.ask_to_stop()
 
     def _wanted(self) -> set[str]:
         """Return the benchmarks with unanswered questions that are still to be asked."""
         return set() if self._ended else self._watch.unanswered() - self._set_aside
 
-    def next_job(self) -> Job | None:
-        """Return the next launch of workers, or None if there is none."""
+    def launch_again(self, start: Callable[[Job], Handle]) -> bool:
+        """Start the next launch of workers; False if there is none, because answering is over."""
         wanted = self._wanted()
         left = [bench for bench in self._todo if bench.key in wanted]
         # Read now: the next launch deletes these notes of the last one.
@@ -160,14 +198,24 @@ class Workers:
                 {bench.key: "; ".join(reasons) for bench in self._launched if bench in left}
             )
         if self._watch.servers_gone:
-            return None
+            return False
         lacked_memory = bool(left) and (
             self._watch.lacked_memory or not self._watch.unanswered(settled=True) & wanted
         )
         launch = self._launches.next(
             Standing(left, self._watch.answered, lacked_memory, self._watch.blames_a_benchmark)
         )
-        return self._job(launch) if launch else None
+        if launch is None:
+            return False
+        job = self._job(launch)
+        if not self._placed:
+            self.process = start(job)
+        elif self.process is None:
+            assert self.nodes is not None
+            self.process = start(placement(self._context, self.nodes))
+        elif self.process.poll() is not None:
+            return False  # Slurm's job is gone
+        return True
 
     def _job(self, launch: Launch) -> Job:
         paths = self._context.paths
@@ -178,13 +226,30 @@ class Workers:
             self._work = replace(self._work, stage=launch.stage, final=launch.workers == 1)
             self._work.save(paths.root)
         self.close()
-        self._server = self._dispatcher.enter_context(DispatchServer(paths.root, self._work))
+        nodes = self.nodes
+        self._server = self._dispatcher.enter_context(
+            DispatchServer(paths.root, self._work, nodes.host, nodes.secret)
+            if nodes
+            else DispatchServer(paths.root, self._work)
+        )
         self._launched = launch.benchmarks
         forget_ends(paths.root)
         self._watch.started(launch.workers)
         self._emit(
             PhaseStarted("start", f"{launch.workers} worker{'s' if launch.workers > 1 else ''}")
         )
+        if nodes is not None:
+            self._orders += 1
+            nodes.launch(
+                {
+                    "number": self._orders,
+                    "work": asdict(self._work),
+                    "benchmarks": [bench.key for bench in launch.benchmarks],
+                    "port": self._server.port,
+                    "workers": launch.workers,
+                    "of": self._context.cfg.nproc,
+                }
+            )
         return self._context.backend.answer_job(
             replace(self._context.cfg, nproc=launch.workers),
             self._model,

@@ -57,6 +57,7 @@ class Place:
     rank: int = 0
     local_rank: int = 0
     local_size: int = 1
+    node: str = ""  # the name of a machine that joined the run
 
     @classmethod
     def read(cls, environ: Mapping[str, str]) -> Place:
@@ -65,7 +66,13 @@ class Place:
             int(environ.get("RANK", 0)),
             int(environ.get("LOCAL_RANK", 0)),
             int(environ.get("LOCAL_WORLD_SIZE", 1)),
+            environ.get("EASI_NODE", ""),
         )
+
+    @property
+    def worker(self) -> str:
+        """The name of the worker: ``w5``, or ``n2w5`` on a machine that joined."""
+        return f"{self.node}w{self.rank}"
 
 
 def worker_env(extra: Mapping[str, str], place: Place, visible: Sequence[str]) -> dict[str, str]:
@@ -75,7 +82,7 @@ def worker_env(extra: Mapping[str, str], place: Place, visible: Sequence[str]) -
     GPUs. The supervisor removes all variables of the launcher. OMP_NUM_THREADS is set by the run,
     under either launcher. ``extra`` overrides the rest.
     """
-    changes = {"EASI_WORKER": f"w{place.rank}", "EASI_DISPATCHER": "1"}
+    changes = {"EASI_WORKER": place.worker, "EASI_DISPATCHER": "1"}
     if len(visible) >= place.local_size:
         changes[gpus.VARIABLE] = gpus.share(visible, place.local_rank, place.local_size)
     return {**changes, **extra}
@@ -113,7 +120,7 @@ def keep(
         0, also if the worker was given up; 143 if this process was told to stop.
     """
     place = Place.read(os.environ)
-    worker = f"w{place.rank}"
+    worker = place.worker
     changes = worker_env(env or {}, place, gpus.visible_gpus())
     note = RunPaths(run_root).journal / f"{worker}{GAVE_UP}"
     ends = RunPaths(run_root).journal / f"{worker}{ENDS}"

@@ -49,7 +49,7 @@ class End:
 def gave_up_reasons(run_root: Path) -> list[str]:
     """Why workers of the last launch were given up: each reason once, lowest worker first."""
     notes = sorted(
-        RunPaths(run_root).journal.glob(f"w*{GAVE_UP}"),
+        RunPaths(run_root).journal.glob(f"*{GAVE_UP}"),
         key=lambda path: (len(path.name), path.name),
     )
     reasons = []
@@ -66,7 +66,7 @@ def read_ends(run_root: Path) -> list[End]:
     """
     found: list[End] = []
     for path in sorted(
-        RunPaths(run_root).journal.glob(f"w*{ENDS}"), key=lambda path: (len(path.name), path.name)
+        RunPaths(run_root).journal.glob(f"*{ENDS}"), key=lambda path: (len(path.name), path.name)
     ):
         with contextlib.suppress(OSError, ValueError, TypeError):
             whole, _, _ = path.read_text(encoding="utf-8").rpartition("\n")
@@ -77,7 +77,7 @@ def read_ends(run_root: Path) -> list[End]:
 def forget_ends(run_root: Path) -> None:
     """Remove the notes of the last launch, which may have had more workers than the next."""
     for kind in (GAVE_UP, ENDS):
-        for note in RunPaths(run_root).journal.glob(f"w*{kind}"):
+        for note in RunPaths(run_root).journal.glob(f"*{kind}"):
             note.unlink(missing_ok=True)
 
 

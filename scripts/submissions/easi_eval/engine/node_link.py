@@ -1,0 +1,186 @@
+"""A node's connection to the head of its run; the other side is ``nodes.py``."""
+
+from __future__ import annotations
+
+import json
+import queue
+import secrets
+import socket
+import threading
+import time
+from typing import Any
+
+from ..core.errors import EasiError
+from .dispatch_secret import BEAT, CONNECT_AGAIN_FOR, GONE_AFTER, proof
+
+CONNECT_WITHIN = 10.0  # seconds
+
+
+class NodeRefused(EasiError):
+    """The head does not take this node."""
+
+
+class NodeLink:
+    """A connection that is made again when it breaks; a context that closes it.
+
+    A thread reads what the head sends and writes a line every ``BEAT`` seconds, so that the head
+    knows that this machine is there whatever the workers do.
+
+    Attributes:
+        host: Name or address of the head.
+        secret: The run's secret.
+        name: The name that the head gave to this node.
+        about: What the head told of the run.
+        connections: How often the connection was made.
+        gone: Whether the head is gone for good.
+
+    Args:
+        host: Name or address of the head.
+        port: The head's port for nodes.
+        secret: The run's secret.
+
+    Raises:
+        EasiError: The head cannot be reached, refuses this node, or does not know the secret.
+    """
+
+    def __init__(self, host: str, port: int, secret: str) -> None:
+        self.host, self._port, self.secret = host, port, secret
+        self.name = ""
+        self.about: dict[str, Any] = {}
+        self.connections = 0
+        self.gone = False
+        self._messages: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+        self._closing = False
+        self._writing = threading.Lock()
+        try:
+            self._connect()
+        except (OSError, ValueError, KeyError) as error:
+            raise EasiError(
+                f"no run that can be joined answers at {host}:{port}: {error}",
+                hint="start the run with --nodes first, and copy the line that it prints",
+            ) from error
+        self._thread = threading.Thread(target=self._follow, name="easi-head", daemon=True)
+
+    def __enter__(self) -> NodeLink:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._closing = True
+        self._socket.close()
+        self._thread.join(GONE_AFTER)
+
+    def send(self, **message: Any) -> None:
+        """Send a line; lost if the connection is broken (see ``connections``)."""
+        try:
+            with self._writing:
+                self._socket.sendall(json.dumps(message).encode() + b"\n")
+        except OSError:
+            pass  # the thread notices
+
+    def next(self, seconds: float) -> dict[str, Any] | None:
+        """The head's next message, waiting at most so long; None if there is none."""
+        try:
+            return self._messages.get(timeout=seconds)
+        except queue.Empty:
+            return None
+
+    def _connect(self) -> None:
+        connection = socket.create_connection((self.host, self._port), timeout=CONNECT_WITHIN)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 1000 * GONE_AFTER)
+        lines = _Lines(connection)
+        nonce = secrets.token_hex(16)
+        try:
+            theirs = json.loads(lines.one())["nonce"]
+            hello = {
+                "proof": proof(self.secret, "node", theirs),
+                "nonce": nonce,
+                "host": socket.gethostname(),
+                "node": self.name,
+            }
+            connection.sendall(json.dumps(hello).encode() + b"\n")
+            if not (line := lines.one()):
+                raise NodeRefused(
+                    "the run's head does not know this secret",
+                    hint="set EASI_JOIN_SECRET to what is in the file that the head names",
+                )
+            answer = json.loads(line)
+            if answer.get("proof") != proof(self.secret, "head", nonce):
+                raise ValueError("what listens there is not the head of the run")
+            if "refused" in answer:
+                raise NodeRefused(str(answer["refused"]), hint="start the run with more --nodes")
+        except BaseException:
+            connection.close()
+            raise
+        self.name, self.about = str(answer["node"]), answer["about"]
+        self._socket, self._lines = connection, lines
+        self._socket.settimeout(float(BEAT))
+        self.connections += 1
+
+    def _follow(self) -> None:
+        """Read and beat until the head is gone for good."""
+        while not self._closing:
+            self._read()
+            if not self._closing and not self._connect_again():
+                self.gone = True
+                return
+
+    def _read(self) -> None:
+        """Read until the connection breaks, or nothing has come for ``GONE_AFTER`` seconds."""
+        heard, beaten = time.monotonic(), 0.0
+        while not self._closing and time.monotonic() - heard < GONE_AFTER:
+            if time.monotonic() - beaten >= BEAT:
+                self.send(type="beat")
+                beaten = time.monotonic()
+            try:
+                if not (line := self._lines.one()):
+                    return
+            except TimeoutError:
+                continue
+            except OSError:
+                return
+            heard = time.monotonic()
+            message = json.loads(line)
+            if message["type"] != "beat":
+                self._messages.put(message)
+
+    def _connect_again(self) -> bool:
+        """Make the connection again; False if that is impossible."""
+        self._socket.close()
+        refusals, until = 0, time.monotonic() + CONNECT_AGAIN_FOR
+        while not self._closing and time.monotonic() < until:
+            try:
+                self._connect()
+                return True
+            except NodeRefused:
+                return False
+            except ConnectionRefusedError:
+                # The machine is there and nothing listens: the head has ended.
+                refusals += 1
+                if refusals > 2:
+                    return False
+            except (OSError, ValueError, KeyError):
+                pass
+            time.sleep(0.5)
+        return self._closing
+
+
+class _Lines:
+    """The lines that come over a socket; a timeout loses nothing of one."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._socket, self._rest = connection, b""
+
+    def one(self) -> bytes:
+        """The next line; empty at the end.
+
+        Raises:
+            TimeoutError: It did not come within the socket's timeout.
+            OSError: The connection is broken.
+        """
+        while b"\n" not in self._rest:
+            if not (data := self._socket.recv(1 << 16)):
+                return b""
+            self._rest += data
+        line, _, self._rest = self._rest.partition(b"\n")
+        return line

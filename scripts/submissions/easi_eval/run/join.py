@@ -1,0 +1,277 @@
+"""``--join``: give this machine to a run that another machine started with ``--nodes``.
+
+A node takes everything that changes answers from the head, resolves it by itself in its own caches,
+and compares: the same identity and the same revisions of the data, or it leaves. Its folder is a
+temporary one; answers go to the head's dispatcher.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import tempfile
+from collections.abc import Mapping
+from contextlib import ExitStack, suppress
+from dataclasses import replace
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from ..backends import make_backend, resolved
+from ..config import RunConfig
+from ..core.atomic_files import write_json
+from ..core.errors import EasiError, ExitCode, Refusals
+from ..core.events import Notice
+from ..core.model import ModelChoice
+from ..data.needs import HubSettings
+from ..engine.dispatch_client import NODE
+from ..engine.journal import Header, Hung, Tail
+from ..engine.node_link import NodeLink
+from ..engine.processes import launchers
+from ..engine.processes.gpus import machine_line, probe_machine
+from ..engine.processes.interrupts import interruptible
+from ..engine.processes.jobs import Job
+from ..engine.processes.supervisor import Handle, run_job, start
+from ..engine.work import Assignment, Work
+from .context import RunContext, make_context
+from .nodes_of_run import joining_secret
+from .preflight import check
+from .prepare import prepare
+from .resume import plan_run
+from .run_record import RunRecord
+from .smoke import rehearse
+from .smoke_hub import rehearsal
+
+TICK = 0.2
+
+
+def join(address: str, own: Mapping[str, Any]) -> int:
+    """Answer questions of the run at ``address`` until it is over.
+
+    Args:
+        address: ``HOST:PORT``.
+        own: This machine's ``nproc``, ``device`` and ``dataset_dir``, as far as they were given.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        EasiError: This machine cannot join, or the head is gone.
+    """
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal():
+        raise EasiError(
+            f"--join is {address!r}", hint="write HOST:PORT, as the run started with --nodes prints"
+        )
+    nproc = int(own.get("nproc", 1))
+    if nproc < 1:
+        raise EasiError(f"--nproc is {nproc}", hint="use 1 or more")
+    with ExitStack() as stack:
+        link = stack.enter_context(NodeLink(host, int(port), joining_secret(host, int(port))))
+        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="easi-node-")))
+        stack.enter_context(interruptible())
+        try:
+            node = _Node(link, *_prepared(link, own, nproc, scratch, stack))
+            node.serve()
+        except EasiError as error:
+            link.send(type="left", reason=error.message)
+            raise
+        except KeyboardInterrupt:
+            link.send(type="left", reason="it was interrupted")
+            raise
+    return ExitCode.COMPLETE
+
+
+def _prepared(
+    link: NodeLink, own: Mapping[str, Any], nproc: int, scratch: Path, stack: ExitStack
+) -> tuple[RunContext, ModelChoice]:
+    """Resolve the run on this machine, compare, and fetch what is missing.
+
+    Raises:
+        EasiError: This machine would give other answers, or cannot run the model.
+    """
+    told = link.about
+    options = {**told["options"], "benchmarks": tuple(told["benchmarks"])}
+    for name in ("backend_args",):
+        options[name] = tuple(options.get(name, ()))
+    if options.get("backend_path"):
+        options["backend_path"] = Path(options["backend_path"])
+    asked = RunConfig(
+        **options,
+        nproc=nproc,
+        output_dir=scratch,
+        dataset_dir=Path(str(own.get("dataset_dir", RunConfig.dataset_dir))).expanduser(),
+        device=own.get("device", told["device"]),
+    )
+    machine = probe_machine()
+    cfg = rehearse(asked, machine.visible) if asked.smoke else asked
+    hub = HubSettings.from_env()
+    backend = make_backend(cfg.backend, hub)
+    context = make_context(asked, cfg, backend, hub, resolved(cfg, backend, hub))
+    _compare("", told["identity"], context.run.current)
+    plan, _ = check(context, plan_run(context), machine, Refusals())
+    context = stack.enter_context(rehearsal(context))
+    record = RunRecord.of(context, plan)
+    context.log.parent.mkdir(parents=True, exist_ok=True)
+    record.note_launch(None)
+    _, model = prepare(context, plan, record, _say)
+    if troubles := [trouble.reason for trouble in record.troubles]:
+        raise EasiError(troubles[0], hint="mend it on this machine, then join again")
+    _compare("data ", told["revisions"], record.manifest.revisions)
+    link.send(type="ready", place=f"{nproc} worker{'s' * (nproc > 1)}, {machine_line(nproc)}")
+    return context, model
+
+
+def _say(event: object) -> None:
+    if isinstance(event, Notice):
+        print(event.text, flush=True)
+
+
+def _compare(what: str, theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> None:
+    differs = [name for name in theirs if name in ours and theirs[name] != ours[name]]
+    if differs:
+        values = ", ".join(f"{name} {theirs[name]} there, {ours[name]} here" for name in differs)
+        raise EasiError(
+            f"this machine would give other answers: {what}{values}",
+            hint="make them equal, then join again",
+        )
+
+
+def requeue(environ: Mapping[str, str], log: Path) -> None:
+    """Have Slurm start this task of an array job again, on this or another machine."""
+    job, task = environ.get("SLURM_ARRAY_JOB_ID"), environ.get("SLURM_ARRAY_TASK_ID")
+    if job and task:
+        run_job(Job("requeue", ("scontrol", "requeue", f"{job}_{task}")), log)
+
+
+class _Node:
+    """The launches of this machine."""
+
+    def __init__(self, link: NodeLink, context: RunContext, model: ModelChoice) -> None:
+        self._link, self._context, self._model = link, context, model
+        self._paths = context.paths
+        self._handle: Handle | None = None
+        self._told_to_leave = self._leaving = False
+        signal.signal(signal.SIGUSR2, self._leave)
+        self._order: dict[str, Any] = {}
+        self._workers = 0
+        self._connection = link.connections
+        self._sent: dict[Path, tuple[int, int]] = {}  # files, with time and size
+        self._tail = Tail(self._paths.journal)
+        self._headers: dict[str, Header] = {}
+        self._logged = 0
+
+    def serve(self) -> None:
+        """Follow the head's orders until the run is over.
+
+        Raises:
+            EasiError: The head is gone.
+        """
+        try:
+            while True:
+                message = self._link.next(TICK)
+                if self._told_to_leave and not self._leaving:
+                    self._leaving = True
+                    print("the time limit is near: finishing what is in hand", flush=True)
+                    self._link.send(type="leaving")
+                if self._leaving and self._handle is None:
+                    self._link.send(type="left", reason="its time limit is near")
+                    requeue(os.environ, self._context.log)
+                    return
+                if message is not None and message["type"] == "over":
+                    return
+                if message is not None and message["type"] == "launch":
+                    self._begin(message["order"])
+                self._report()
+                if self._handle is not None and self._handle.poll() is not None:
+                    self._report()
+                    self._end()
+                if self._link.gone:
+                    raise EasiError(
+                        "the head of the run is gone",
+                        hint="start it again there: what is answered is kept",
+                    )
+        finally:
+            if self._handle is not None:
+                self._handle.stop()
+
+    def _leave(self, signum: int, frame: FrameType | None) -> None:
+        self._told_to_leave = True
+
+    def _begin(self, order: dict[str, Any] | None) -> None:
+        if order is not None and order["number"] == self._order.get("number"):
+            return  # told again after the connection broke
+        if self._handle is not None:
+            self._handle.stop()
+            self._end()
+        if order is None:
+            return
+        self._order = order
+        work = dict(order["work"])
+        assignments = tuple(Assignment(**each) for each in work.pop("benchmarks"))
+        Work(assignments, **work).save(self._paths.root)
+        # Never sent: both sides prove that they know it.
+        address = {"host": self._link.host, "port": order["port"], "secret": self._link.secret}
+        write_json(self._paths.dispatcher, address, mode=0o600)
+        cfg = self._context.cfg
+        # With less memory per worker than the questions need, all machines halve alike.
+        self._workers = max(1, cfg.nproc * order["workers"] // order["of"])
+        keys = order["benchmarks"]
+        job = self._context.backend.answer_job(
+            replace(cfg, nproc=self._workers),
+            self._model,
+            [bench for bench in cfg.selected if bench.key in keys],
+            self._paths,
+            launchers.free_port(),
+        )
+        job = replace(job, env={**job.env, NODE: self._link.name})
+        if job.cwd is not None:
+            job.cwd.mkdir(parents=True, exist_ok=True)
+        self._handle = start(job, self._context.log)
+        print(f"{self._workers} workers started", flush=True)
+        self._link.send(type="started", workers=self._workers)
+
+    def _end(self) -> None:
+        self._handle = None
+        self._workers = 0
+        self._link.send(type="ended", number=self._order["number"])
+
+    def _report(self) -> None:
+        """Send what the head needs of this machine's folder, and what is new in the log."""
+        if self._connection != self._link.connections:  # what was sent may not have arrived
+            self._connection = self._link.connections
+            self._sent.clear()
+            state = "at work" if self._handle is not None else "idle"
+            self._link.send(type="resumed", state=state, workers=self._workers)
+        for pattern in ("items/*.json", "journal/*.ends", "journal/*.gaveup", "errors/*.txt"):
+            for path in self._paths.root.glob(pattern):
+                with suppress(FileNotFoundError):
+                    self._send_file(path)
+        for line in self._tail.poll():
+            if isinstance(line.record, Header):
+                self._headers[line.file] = line.record
+            elif isinstance(line.record, Hung):
+                header = self._headers[line.file]
+                self._link.send(
+                    type="hung",
+                    worker=header.worker,
+                    attempt=header.attempt,
+                    launch=header.launch,
+                    keys=line.record.keys,
+                    seconds=line.record.seconds,
+                )
+        with self._context.log.open("rb") as log:
+            log.seek(self._logged)
+            if new := log.read(1 << 20):
+                self._logged += len(new)
+                self._link.send(type="log", text=new.decode("utf-8", "replace"))
+
+    def _send_file(self, path: Path) -> None:
+        status = path.stat()
+        stamp = status.st_mtime_ns, status.st_size
+        if self._sent.get(path) != stamp:
+            text = path.read_bytes().decode("utf-8", "surrogatepass")
+            self._link.send(
+                type="file", name=path.relative_to(self._paths.root).as_posix(), text=text
+            )
+            self._sent[path] = stamp

@@ -1,0 +1,155 @@
+"""``--nodes``: where other machines can join a run, and what they are told of it."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from ..cluster import slurm
+from ..config import RunConfig
+from ..core.atomic_files import read_json, replace_file
+from ..core.errors import EasiError
+from ..core.events import Emit, Notice
+from ..core.places import cache_folder
+from ..engine.nodes import NodeServer, own_address
+from ..engine.processes.jobs import Job
+from ..engine.work import Work
+from .context import RunContext
+
+SECRET = "EASI_JOIN_SECRET"
+LISTEN = "EASI_LISTEN"
+# Options that each machine has for itself, and those that only the head acts on.
+_NOT_TOLD = (
+    "output_dir",
+    "dataset_dir",
+    "nproc",
+    "device",
+    "benchmarks",
+    "include_extra",
+    "submission",
+    "submit",
+    "resubmit",
+    "model_name_differs",
+    "nodes",
+    "slurm",
+    "rerun",
+    "smoke",
+)
+
+
+def secret_file(host: str, port: int) -> Path:
+    """Return the file with the secret of the run whose head listens there."""
+    return cache_folder() / "join" / f"{host}_{port}"
+
+
+def joining_secret(host: str, port: int) -> str:
+    """Return the secret of a run, for a machine that joins it.
+
+    Raises:
+        EasiError: It is not on this machine.
+    """
+    if secret := os.environ.get(SECRET, "").strip():
+        return secret
+    path = secret_file(host, port)
+    with suppress(OSError):
+        return path.read_text(encoding="utf-8").strip()
+    raise EasiError(
+        f"the secret of the run at {host}:{port} is not here: there is no {path}",
+        hint=f"set {SECRET} to what is in the file that the run names",
+    )
+
+
+def about(context: RunContext, work: Work, revisions: Mapping[str, str]) -> dict[str, Any]:
+    """Return what a node is told of a run: its options, its identity and its data."""
+    cfg, default = context.asked, RunConfig(smoke=True)
+    told = {
+        field.name: str(value) if isinstance(value, Path) else value
+        for field in fields(cfg)
+        if field.name not in _NOT_TOLD
+        and (value := getattr(cfg, field.name)) != getattr(default, field.name)
+    }
+    return {
+        "options": {**told, "smoke": cfg.smoke},
+        "device": cfg.device,
+        "benchmarks": [assignment.key for assignment in work.benchmarks],
+        "identity": context.run.current,
+        "revisions": dict(revisions),
+    }
+
+
+def placed(cfg: RunConfig) -> bool:
+    """Whether Slurm places the nodes; then this machine answers nothing as head."""
+    return bool(cfg.slurm) or (cfg.nodes > 1 and slurm.in_allocation(os.environ))
+
+
+def placement(context: RunContext, server: NodeServer) -> Job:
+    """Return the process under which Slurm has the nodes."""
+    cfg, root = context.cfg, context.paths.root
+    address = f"{server.host}:{server.port}"
+    if not cfg.slurm:
+        return slurm.srun_job(cfg, address, os.environ)
+    logs = root / "nodes"
+    logs.mkdir(exist_ok=True)
+    replace_file(logs / "node.sbatch", slurm.SCRIPT.encode())
+    words = slurm.sbatch_words(cfg, address, logs, context.model.needs_gpu)
+    return slurm.array_job(words, root / "slurm.json")
+
+
+def job_line(root: Path, at_work: int, nodes: int) -> str:
+    """Say how far Slurm has placed the nodes; "" while it has not said anything."""
+    told = read_json(root / "slurm.json") if (root / "slurm.json").exists() else None
+    if not isinstance(told, dict):
+        return ""
+    waiting = [reason for what, reason in told["tasks"].values() if what == "PENDING"]
+    pending = f", {len(waiting)} pending ({', '.join(sorted(set(waiting)))})" if waiting else ""
+    return f"job {told['job']}: {at_work} of {nodes} nodes at work{pending}"
+
+
+@contextmanager
+def open_nodes(
+    context: RunContext,
+    work: Work,
+    revisions: Mapping[str, str],
+    lost: Callable[[str], None],
+    leaves: Callable[[str], None],
+    emit: Emit,
+) -> Iterator[NodeServer | None]:
+    """Let machines join for the length of the block; None without ``--nodes``.
+
+    Raises:
+        EasiError: This machine's name has no address to listen on.
+    """
+    cfg = context.cfg
+    if cfg.nodes < 2 and not cfg.slurm:
+        yield None
+        return
+    secret = os.environ.get(SECRET, "").strip() or secrets.token_hex(32)
+    with ExitStack() as stack:
+        try:
+            host = os.environ.get(LISTEN, "").strip() or own_address()
+            most = cfg.nodes if placed(cfg) else cfg.nodes - 1  # this machine is one itself
+            told = about(context, work, revisions)
+            server = stack.enter_context(
+                NodeServer(context.paths.root, secret, host, most, told, lost, leaves)
+            )
+        except OSError as error:
+            raise EasiError(
+                f"other machines cannot reach this one: {error}",
+                hint=f"set {LISTEN} to the address or name of this machine's network interface",
+            ) from error
+        path = secret_file(host, server.port)
+        stack.callback(path.unlink, missing_ok=True)
+        replace_file(path, secret.encode(), mode=0o600)
+        if not placed(cfg):
+            emit(
+                Notice(
+                    f"other machines join with: --join {host}:{server.port} --nproc {cfg.nproc} "
+                    f"(secret: {path}, or {SECRET})"
+                )
+            )
+        yield server

@@ -1,0 +1,151 @@
+"""A Slurm of two nodes in two network namespaces, with GPUs that are character devices.
+
+Only what the Debian packages slurm-wlm and munge hold is used; everything is ended by its process
+id.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from machines import Machine, two_machines
+
+NEEDED = ("slurmctld", "slurmd", "srun", "sbatch", "munged", "mungekey")
+GPUS = 4
+CONF = """\
+ClusterName=easi
+SlurmctldHost=nodea(10.77.0.1)
+SlurmUser=root
+SlurmdUser=root
+AuthType=auth/munge
+StateSaveLocation={folder}/state
+SlurmdSpoolDir={folder}/spool.%n
+SlurmctldPidFile={folder}/slurmctld.pid
+SlurmdPidFile={folder}/slurmd.%n.pid
+SlurmctldLogFile={folder}/slurmctld.log
+SlurmdLogFile={folder}/slurmd.%n.log
+SlurmctldPort=16817
+SlurmdPort=16818
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core
+GresTypes=gpu
+ReturnToService=2
+SlurmdTimeout=10
+KillWait=30
+MpiDefault=none
+SlurmdParameters=config_overrides
+NodeName=nodea NodeAddr=10.77.0.1 CPUs=8 RealMemory=8000 Gres=gpu:{gpus}
+NodeName=nodeb NodeAddr=10.77.0.2 CPUs=8 RealMemory=8000 Gres=gpu:{gpus}
+PartitionName=main Nodes=nodea,nodeb Default=YES State=UP
+"""
+
+
+@dataclass(frozen=True)
+class Slurm:
+    """The controller runs on the first machine, a node on each."""
+
+    folder: Path
+    machines: tuple[Machine, Machine]
+
+    @property
+    def variables(self) -> dict[str, str]:
+        return {"SLURM_CONF": str(self.folder / "slurm.conf")}
+
+    def ask(self, *words: str) -> str:
+        """What a command prints. An unreachable node would make some of them wait for ever."""
+        told = subprocess.run(
+            [*self.machines[0].words, *words],
+            env={**os.environ, **self.variables},
+            capture_output=True,
+            text=True,
+            timeout=30,
+        )
+        return told.stdout
+
+    def start_node(self, machine: Machine) -> None:
+        self._start(machine, "slurmd", "-D", "-N", machine.name)
+
+    def jobs(self) -> list[str]:
+        return self.ask("squeue", "--noheader", "--array", "--format=%i %T %r %N").splitlines()
+
+    def _start(self, machine: Machine, *words: str) -> subprocess.Popen[bytes]:
+        with (self.folder / f"{words[0]}.{machine.name}.out").open("ab") as out:
+            return subprocess.Popen(
+                [*machine.words, *words],
+                env={**os.environ, **self.variables},
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+                start_new_session=True,
+            )
+
+
+@contextmanager
+def slurm(folder: Path) -> Iterator[Slurm]:
+    """A Slurm that is up; skips the test where the packages are missing, but not in CI."""
+    if lacking := [name for name in NEEDED if shutil.which(name) is None]:
+        reason = f"{', '.join(lacking)} not installed (tests/ci_packages.sh)"
+        assert not os.environ.get("CI"), reason
+        pytest.skip(reason)
+    with two_machines(folder) as machines:
+        for name in ("state", "dev"):
+            (folder / name).mkdir()
+        for number in range(GPUS):
+            subprocess.run(
+                ["mknod", folder / "dev" / f"nvidia{number}", "c", "195", str(number)], check=True
+            )
+        (folder / "slurm.conf").write_text(CONF.format(folder=folder, gpus=GPUS))
+        (folder / "cgroup.conf").touch()
+        devices = f"{folder}/dev/nvidia[0-{GPUS - 1}]"
+        (folder / "gres.conf").write_text(f"NodeName=nodea,nodeb Name=gpu File={devices}\n")
+        munge = _munge()
+        made = Slurm(folder, machines)
+        try:
+            made._start(machines[0], "slurmctld", "-D")
+            for machine in machines:
+                made.start_node(machine)
+            until = time.monotonic() + 60
+            while made.ask("sinfo", "--noheader", "--format=%T %D").split() != ["idle", "2"]:
+                assert time.monotonic() < until, made.ask("sinfo")
+                time.sleep(0.5)
+            yield made
+        finally:
+            for machine in machines:
+                machine.kill()
+            if munge is not None:
+                munge.terminate()
+                munge.wait()
+
+
+def _munge() -> subprocess.Popen[bytes] | None:
+    """The service by which Slurm knows users; None if this machine has it already."""
+    if subprocess.run(["munge", "-n"], capture_output=True).returncode == 0:
+        return None
+    run, key = Path("/run/munge"), Path("/etc/munge/munge.key")
+    run.mkdir(exist_ok=True)
+    if not key.exists():
+        subprocess.run(["mungekey", "--create"], check=True)
+    for path in (run, key):
+        shutil.chown(path, "munge", "munge")
+    service = subprocess.Popen(
+        ["setpriv", "--reuid=munge", "--regid=munge", "--clear-groups", "munged", "--foreground"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    until = time.monotonic() + 20
+    while subprocess.run(["munge", "-n"], capture_output=True).returncode:
+        assert time.monotonic() < until and service.poll() is None
+        with suppress(subprocess.TimeoutExpired):
+            service.wait(0.2)
+    return service

@@ -1,0 +1,236 @@
+"""Machines that join a run, on one machine: strangers, wrong secrets, lost connections."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from easi_eval.core.errors import EasiError
+from easi_eval.core.run_folder import RunPaths
+from easi_eval.engine.dispatch_client import NodeClient
+from easi_eval.engine.dispatch_secret import GONE_AFTER, proof
+from easi_eval.engine.dispatch_server import DispatchServer
+from easi_eval.engine.journal import Answer, Leased, Tail
+from easi_eval.engine.journal_state import JournalState
+from easi_eval.engine.node_link import NodeLink, NodeRefused
+from easi_eval.engine.nodes import NodeServer
+from easi_eval.engine.work import Assignment, Item, Work
+
+pytestmark = pytest.mark.faults
+SECRET = "a secret of this test"
+HERE = "127.0.0.1"
+WORK = Work((Assignment("a", "A"),))
+ITEMS = {"a": [Item("a", str(n)) for n in range(6)]}
+
+
+@contextmanager
+def head(root: Path, most: int = 4) -> Iterator[tuple[NodeServer, list[str]]]:
+    gone: list[str] = []
+    with NodeServer(
+        root, SECRET, HERE, most, {"what": "a run"}, gone.append, gone.append
+    ) as server:
+        yield server, gone
+
+
+def wait_for(true: Callable[[], object], seconds: float = 30) -> None:
+    until = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < until, "waited in vain"
+        time.sleep(0.02)
+
+
+def stranger(server: NodeServer) -> tuple[socket.socket, str]:
+    """A connection, and the head's nonce."""
+    connection = socket.create_connection((HERE, server.port), timeout=20)
+    return connection, json.loads(connection.makefile("rb").readline())["nonce"]
+
+
+def is_closed(connection: socket.socket) -> bool:
+    try:
+        while connection.recv(1 << 16):
+            pass
+    except ConnectionResetError:
+        pass
+    return True
+
+
+def test_a_node_learns_of_the_run_and_gets_each_launch(tmp_path: Path) -> None:
+    with head(tmp_path) as (server, gone), NodeLink(HERE, server.port, SECRET) as link:
+        assert (link.name, link.about) == ("n1", {"what": "a run"})
+        server.launch({"number": 1})
+        assert link.next(0.5) is None  # it is not ready
+        link.send(type="ready", place="2 workers")
+        assert link.next(20) == {"type": "launch", "order": {"number": 1}}
+        assert server.at_work
+        link.send(type="ended", number=1)
+        wait_for(lambda: server.any_done)
+        assert not server.at_work
+        link.send(type="left", reason="it was told to")
+        wait_for(lambda: any("left: it was told to" in one.text for one in server.news()))
+    assert gone == ["n1"]
+
+
+def test_a_wrong_secret_is_refused_by_both_sides(tmp_path: Path) -> None:
+    with head(tmp_path) as (server, _):
+        with pytest.raises(NodeRefused, match="does not know this secret") as refused:
+            NodeLink(HERE, server.port, "another secret")
+        assert "EASI_JOIN_SECRET" in refused.value.hint
+        assert not server.nodes
+        with NodeLink(HERE, server.port, SECRET) as link:
+            assert link.name == "n1"
+
+
+def test_what_does_not_know_the_secret_is_no_head() -> None:
+    with socket.create_server((HERE, 0)) as false:
+        false.settimeout(20)
+        port = false.getsockname()[1]
+
+        def serve() -> None:
+            connection, _ = false.accept()
+            connection.sendall(b'{"nonce": "00"}\n')
+            connection.recv(1 << 16)
+            connection.sendall(b'{"proof": "guessed", "node": "n1", "about": {}}\n')
+
+        server = threading.Thread(target=serve)
+        server.start()
+        with pytest.raises(EasiError, match="is not the head"):
+            NodeLink(HERE, port, SECRET)
+        server.join()
+
+
+def test_a_node_too_many_is_refused(tmp_path: Path) -> None:
+    with head(tmp_path, most=1) as (server, _), NodeLink(HERE, server.port, SECRET):
+        with pytest.raises(NodeRefused, match="has its 1 nodes"):
+            NodeLink(HERE, server.port, SECRET)
+        assert len(server.nodes) == 1
+
+
+@pytest.mark.parametrize(
+    "line", [b"GET / HTTP/1.1\r\n\r\n", b"\x00\xff\n", b"[]\n", b'{"proof": 1, "nonce": 2}\n']
+)
+def test_strangers_harm_nobody(line: bytes, tmp_path: Path) -> None:
+    with head(tmp_path) as (server, _), NodeLink(HERE, server.port, SECRET) as link:
+        connection, _ = stranger(server)
+        connection.sendall(line)
+        assert is_closed(connection)
+        link.send(type="ready", place="1 worker")
+        server.launch({"number": 1})
+        assert link.next(20) == {"type": "launch", "order": {"number": 1}}
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["../outside.txt", "items/../../x.json", "run_manifest.json", "journal/w0.ends", "/etc/x.json"],
+)
+def test_a_node_writes_no_other_files(name: str, tmp_path: Path) -> None:
+    root = tmp_path / "run"
+    root.mkdir()
+    with head(root) as (server, gone):
+        connection, nonce = stranger(server)
+        hello = {"proof": proof(SECRET, "node", nonce), "nonce": "", "host": "x", "node": ""}
+        connection.sendall(json.dumps(hello).encode() + b"\n")
+        wait_for(lambda: server.nodes)
+        told = {"type": "file", "name": "items/a.json", "text": "{}"}
+        connection.sendall(json.dumps(told).encode() + b"\n")
+        wait_for((root / "items" / "a.json").exists)
+        connection.sendall(json.dumps({**told, "name": name}).encode() + b"\n")
+        assert is_closed(connection)
+        wait_for(lambda: gone)
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["a.json"]
+
+
+def test_a_node_that_is_silent_is_gone(tmp_path: Path) -> None:
+    with head(tmp_path) as (server, gone):
+        connection, nonce = stranger(server)
+        hello = {"proof": proof(SECRET, "node", nonce), "nonce": "", "host": "x", "node": ""}
+        connection.sendall(json.dumps(hello).encode() + b"\n")
+        wait_for(lambda: server.nodes)
+        began = time.monotonic()
+        wait_for(lambda: gone, GONE_AFTER + 30)
+        assert time.monotonic() - began >= GONE_AFTER - 1
+        assert not server.nodes
+
+
+def test_a_node_notices_that_its_head_is_gone(tmp_path: Path) -> None:
+    with head(tmp_path) as (server, _):
+        link = NodeLink(HERE, server.port, SECRET)
+    with link:
+        wait_for(lambda: link.gone)
+
+
+def node_client(server: DispatchServer, root: Path, name: str) -> NodeClient:
+    """A worker of a node, whose folder is not that of the run."""
+    address = {"host": HERE, "port": server.port, "secret": server.secret}
+    root.mkdir(exist_ok=True)
+    RunPaths(root).dispatcher.write_text(json.dumps(address))
+    return NodeClient(root, WORK, name, 1)
+
+
+def answer(client: NodeClient, place: int, fence: int) -> None:
+    client.record(Answer("a", str(place), 0, f"{place}", 0.0, fence=fence))
+
+
+def test_a_lost_connection_loses_and_repeats_nothing(tmp_path: Path) -> None:
+    run, node = tmp_path / "run", tmp_path / "node"
+    with (
+        DispatchServer(run, WORK, HERE, SECRET) as server,
+        node_client(server, node, "n1w0") as client,
+    ):
+        client.tell(ITEMS, 2, 1)
+        lease = client.ask()
+        assert lease is not None
+        first, second = lease.places
+        answer(client, first, lease.number)
+        server.drop_node("n1")
+        wait_for(lambda: not server.serves)
+        # The questions went back; the answer in hand counts, and the lease is over.
+        answer(client, second, lease.number)
+        client.finish(lease, ())
+        done = {first, second}
+        while lease := client.ask():
+            assert done.isdisjoint(lease.places)
+            done.update(lease.places)
+            for place in lease.places:
+                answer(client, place, lease.number)
+            client.finish(lease, ())
+        assert client.over and len(done) == 6
+    state = JournalState.of(run, WORK)
+    state.poll()
+    assert {item: one.text for (_, item), one in state.answers.items()} == {
+        str(n): str(n) for n in range(6)
+    }
+    told = [line.record for line in Tail(RunPaths(run).journal).poll()]
+    assert sum(isinstance(record, Answer) for record in told) == 6
+    # The node's own journal shows its keeper what the worker holds.
+    own = [line.record for line in Tail(RunPaths(node).journal).poll()]
+    assert sum(isinstance(record, Answer) for record in own) == 6
+    assert sum(len(record.keys) for record in own if isinstance(record, Leased)) == 6
+
+
+def test_a_node_that_leaves_gets_nothing_more(tmp_path: Path) -> None:
+    with (
+        DispatchServer(tmp_path / "run", WORK, HERE, SECRET) as server,
+        node_client(server, tmp_path / "n1", "n1w0") as leaving,
+        node_client(server, tmp_path / "n11", "n11w0") as other,
+    ):
+        for client in (leaving, other):
+            client.tell(ITEMS, 1, 1)
+        lease = leaving.ask()
+        assert lease is not None
+        server.retire_node("n1")
+        answer(leaving, lease.places[0], lease.number)
+        leaving.finish(lease, ())
+        assert leaving.ask() is None and leaving.over
+        seen = 0
+        while lease := other.ask():
+            answer(other, lease.places[0], lease.number)
+            other.finish(lease, ())
+            seen += 1
+        assert seen == 5
