@@ -9,7 +9,7 @@ import dataclasses
 import json
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,7 @@ from easi_eval.backends.lmms_eval.samples import sample_entries
 from easi_eval.benchmarks import BACKENDS, BENCHMARKS, LMMS_EVAL, VLMEVALKIT, TsvData, by_key
 from easi_eval.core.errors import EasiError
 from easi_eval.scores import comparability
+from easi_eval.scores.intervals import with_intervals
 from easi_eval.scores.outputs import Outputs
 from easi_eval.scores.rows import summarise
 from easi_eval.scores.score_table import BenchmarkScore, Reading, State
@@ -152,6 +153,17 @@ def test_spar_shows_both_values_and_the_corrected_one_counts(spar: Spar) -> None
         and f"{stock.reading.overall:.4f}" in note
         and "import" in note
     )
+
+
+def test_the_interval_is_that_of_the_score_that_counts(spar: Spar) -> None:
+    stock = with_intervals(spar.stock, SPAR, SPAR.source(LMMS_EVAL), spar.rows)
+    sure = replace(spar, stock=stock)
+    for wanted in (True, False):
+        line = line_of(sure, wanted)
+        assert line.intervals[""].value == line.reading.overall
+        assert line.intervals["low"].value == line.reading.parts["low"]
+    assert line_of(sure, wanted=True).draws != stock.draws, "other scores of questions"
+    assert line_of(sure, wanted=False).intervals == stock.intervals
 
 
 def test_without_corrections_the_stock_value_counts_and_both_are_shown(spar: Spar) -> None:

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..benchmarks import Benchmark, Part, Source
+from ..benchmarks import Benchmark, Source
+from .formulas import Ratios, headline_ratios, part_ratios
 from .interval import Interval, pack
 from .row_table import SETS
 from .score_table import BenchmarkScore
@@ -39,8 +40,6 @@ from .statistics import (
 
 if TYPE_CHECKING:
     import pandas as pd
-
-Ratios = Sequence[tuple[float, Sequence[str]]]
 
 
 @dataclass(frozen=True)
@@ -150,32 +149,6 @@ def _sets(group: str, questions: Units, variants: Sequence[str]) -> Units:
     )
 
 
-def headline_ratios(source: Source, asked: Sequence[str]) -> Ratios:
-    """Return the means that a headline is the mean of: weight and question types of each."""
-    match source.recompute:
-        case "type_mean":
-            return [(1, [kind]) for kind in asked]
-        case "part_mean":
-            found = [[kind for kind in part.types if kind in asked] for part in source.parts]
-            return [
-                (1 / len(kinds) if len(kinds) == len(part.types) else 1, [kind])
-                for part, kinds in zip(source.parts, found, strict=True)
-                for kind in kinds
-            ]
-        case _:
-            return [(1, asked)]
-
-
-def part_ratios(source: Source, part: Part, asked: Sequence[str]) -> Ratios:
-    """Return the same for a part; nothing if it is not the mean of what was asked."""
-    kinds = part.types or asked
-    if part.group or source.recompute in ("mean", "caa"):
-        return [(1, kinds)]
-    found = [kind for kind in kinds if kind in asked]
-    whole = source.recompute == "type_mean" or len(found) == len(kinds)
-    return [(1, [kind]) for kind in found] if whole else []
-
-
 # ---- one score
 
 
@@ -183,7 +156,7 @@ def _interval(
     units: Units, ratios: Ratios, adjusted: bool, seed: int
 ) -> tuple[Interval, Floats] | None:
     """Return a score's interval and its draws, None if there is nothing that it is a mean of."""
-    within = np.array([np.isin(units.kinds, list(kinds)) for _, kinds in ratios]).T
+    within = np.array([np.isin(units.kinds, [*kinds]) for _, kinds in ratios]).T
     here = within.any(axis=1)
     if not here.any():
         return None

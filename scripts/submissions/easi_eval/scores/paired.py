@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..benchmarks import Part, Source
-from .intervals import headline_ratios, part_ratios
+from .formulas import headline_ratios, part_ratios
 from .row_table import SETS
 from .statistics import Codes, Floats, cluster_codes, cluster_sums
 

@@ -34,6 +34,7 @@ from collections.abc import Iterable, Mapping
 import pandas as pd
 
 from ..benchmarks import Benchmark, Part, Source
+from .formulas import Ratios, headline_ratios, part_ratios
 from .row_table import SETS
 from .score_table import Pool, Reading, mean_relative_accuracy
 
@@ -192,7 +193,7 @@ def recompute(bench: Benchmark, source: Source, rows: pd.DataFrame) -> Reading:
     for name, reason in source.absent.items():
         parts[name] = None
         why[name] = f"not defined by {source.task}: {reason}"
-    overall = _overall(source, rows, means)
+    overall = _weighted(source, headline_ratios(source, means), rows, means)
     if overall is None:
         why[""] = "no question was asked" if not len(rows) else "every question has one option"
     return Reading(overall, parts, why)
@@ -208,17 +209,23 @@ def part_score(
     """
     if part.group:
         return all_right(rows, part.group, part.types)
-    match source.recompute:
-        case "caa":
-            pooled = pool(rows, part.types)
-            return pooled.caa if pooled else None
-        case "mean":
-            return accuracy(rows, part.types)
-        case _:
-            means = type_means(rows) if means is None else means
-            found = [means[kind] for kind in part.types if kind in means]
-            whole = source.recompute == "type_mean" or len(found) == len(part.types)
-            return sum(found) / len(found) if found and whole else None
+    means = type_means(rows) if means is None else means
+    return _weighted(source, part_ratios(source, part, means), rows, means)
+
+
+def _weighted(
+    source: Source, ratios: Ratios, rows: pd.DataFrame, means: Mapping[str, float]
+) -> float | None:
+    """Return the weighted mean of ratios, 0-100; None if there is none."""
+    if not ratios:
+        return None
+    if source.recompute == "caa":
+        pooled = pool(rows, ratios[0][1])
+        return pooled.caa if pooled else None
+    if source.recompute == "mean":
+        return accuracy(rows, ratios[0][1])
+    weights = sum(weight for weight, _ in ratios)
+    return sum(weight * means[kind] for weight, (kind,) in ratios) / weights
 
 
 def _why(part: Part, means: Mapping[str, float]) -> str:
@@ -226,30 +233,6 @@ def _why(part: Part, means: Mapping[str, float]) -> str:
     return (
         f"it is the mean over questions of every kind: {', '.join(part.types)}" if asked else NOBODY
     )
-
-
-def _overall(source: Source, rows: pd.DataFrame, means: Mapping[str, float]) -> float | None:
-    match source.recompute:
-        case "caa":
-            pooled = pool(rows)
-            return pooled.caa if pooled else None
-        case "mean":
-            return accuracy(rows)
-        case "type_mean":
-            return sum(means.values()) / len(means) if means else None
-        case _:
-            units = [unit for part in source.parts for unit in _units(part, means)]
-            return sum(units) / len(units) if units else None
-
-
-def _units(part: Part, means: Mapping[str, float]) -> list[float]:
-    """Return the values that a part contributes to ``part_mean``.
-
-    This is its one score or, if questions of some of its types are missing, the mean of each
-    remaining type, as VLMEvalKit does it.
-    """
-    found = [means[kind] for kind in part.types if kind in means]
-    return [sum(found) / len(found)] if found and len(found) == len(part.types) else found
 
 
 # ---- agreement
