@@ -9,6 +9,7 @@ import argparse
 import logging
 import os
 import re
+import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -28,9 +29,11 @@ from easi_eval.core.model import ModelChoice
 from easi_eval.core.places import REPOSITORY
 from easi_eval.core.redact import Redactor
 from easi_eval.core.run_folder import sanitise
+from easi_eval.core.suggest import nearest
 from easi_eval.data.benchmark_needs import vlmevalkit_needs
 from easi_eval.data.needs import HubSettings
 from easi_eval.display.plain import PlainDisplay
+from easi_eval.engine.processes.gpus import SETUP, probe_machine
 from easi_eval.scores.judging import BY_RULES
 
 from . import patches
@@ -110,6 +113,7 @@ def run_directly(planned: ModelChoice | None, argv: list[str]) -> int:
     if planned is not None:
         models = {asked.models[0]: planned}
     elif not asked.help:
+        check_data(asked.data)
         check_judge(asked)
         models = resolve_models(asked)
         fetch_data(asked.data)
@@ -219,12 +223,54 @@ def resolve_models(asked: DirectOptions) -> dict[str, ModelChoice]:
         cfg = RunConfig(model=name)
         choice = backend.resolve(cfg)
         backend.ready(cfg, choice)
+        check_gpu(name, choice)
         if name not in entries:
             chosen[name] = choice
             say(f"{name}: {choice.entry or choice.cls} ({choice.why})")
         for note in choice.notes:
             say(note)
     return chosen
+
+
+def check_data(tasks: Sequence[str]) -> None:
+    """Raise EasiError for a dataset that the package's sources do not name but nearly do.
+
+    Names may be composed in the code or belong to a table of the user's, so others are left to
+    VLMEvalKit.
+    """
+    of_easi = [bench.source(VLMEVALKIT).task for bench in BENCHMARKS]
+    own = Path(os.environ.get("LMUData") or "~/LMUData").expanduser()  # noqa: SIM112 -- as above
+    other = [task for task in tasks if task not in of_easi and not (own / f"{task}.tsv").is_file()]
+    if not other:
+        return
+    known = {
+        name
+        for path in (catalog.locate(BACKEND_FACTS[VLMEVALKIT]).root / "dataset").rglob("*.py")
+        for name in re.findall(r"""['"]([\w.-]{3,60})['"]""", path.read_text(encoding="utf-8"))
+    }
+    for task in other:
+        near = nearest(task, of_easi) or nearest(task, known, cutoff=0.8)
+        if task not in known and near:
+            raise EasiError(
+                f"--data {task}: VLMEvalKit has no such dataset",
+                hint=f"did you mean {' or '.join(near)}?",
+            )
+
+
+def check_gpu(name: str, choice: ModelChoice) -> None:
+    """Raise EasiError for a class of VLMEvalKit's on a machine without an NVIDIA driver.
+
+    Such classes fail while they load the model, some without a message. A class of the user's own
+    may run anywhere.
+    """
+    if not choice.needs_gpu or choice.source or probe_machine().visible:
+        return
+    if shutil.which("nvidia-smi") is None:
+        raise EasiError(
+            f"no GPU is visible, and {choice.cls} needs one",
+            hint=f"check with {SETUP} --check, or run on the CPU (slow): easi-eval --model {name} "
+            "--device cpu",
+        )
 
 
 def fetch_data(tasks: Sequence[str]) -> None:

@@ -103,7 +103,7 @@ class Outcomes:
 
 def _reason(fields: dict[str, Any]) -> str:
     if fields.get("error_message") is not None:
-        return fields["error_message"] or "an exception without a message"
+        return fields["error_message"] or "an error without a message; its traceback is above"
     skipped = fields.get("skip_reason") or ""
     return "" if skipped in INTENDED else skipped
 

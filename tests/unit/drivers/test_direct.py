@@ -14,6 +14,7 @@ from huggingface_hub import constants
 from huggingface_hub.utils._http import reset_sessions
 
 from easi_eval.core.errors import EasiError
+from easi_eval.engine.processes.gpus import probe_machine
 from easi_vlmevalkit import direct, outcomes, run_functions
 from program import a_closed_port
 
@@ -61,6 +62,35 @@ def test_a_judge_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -
 def test_a_model_that_is_nothing_is_refused() -> None:
     with pytest.raises(EasiError, match="NoSuchModel is neither a name of VLMEvalKit's registry"):
         run("--data", "BLINK", "--model", "NoSuchModel", "--judge", "exact_matching")
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("VSI-Bench_32frames", "VSI-Bench_32frame"),
+        ("EmbSpatial-Bench", "EmbSpatialBench"),
+        ("mmbench_dev_en", "MMBench_DEV_EN"),
+    ],
+)
+def test_an_unknown_dataset_is_refused_with_the_nearest_names(typed: str, meant: str) -> None:
+    with pytest.raises(EasiError, match="has no such dataset") as refused:
+        run("--data", "BLINK", typed, "--model", "GPT4o_20241120", "--judge", "exact_matching")
+    assert meant in (refused.value.hint or "")
+
+
+def test_a_table_of_the_users_own_is_left_to_vlmevalkit(tmp_path: Path) -> None:
+    (tmp_path / "LMU").mkdir()
+    (tmp_path / "LMU" / "EmbSpatial-Bench.tsv").write_text("index\n", encoding="utf-8")
+    direct.check_data(["EmbSpatial-Bench", "BLINK", "NoSuchData"])
+
+
+def test_without_a_gpu_a_class_that_needs_one_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    if probe_machine().visible:
+        pytest.skip("this machine has a GPU")
+    monkeypatch.setenv("PATH", "/nowhere")  # no nvidia-smi
+    with pytest.raises(EasiError, match="no GPU is visible, and Qwen2VLChat needs one") as refused:
+        run("--data", "BLINK", "--model", "Qwen2.5-VL-7B-Instruct", "--judge", "exact_matching")
+    assert "--device cpu" in (refused.value.hint or "")
 
 
 def test_data_that_cannot_be_had_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,7 +198,7 @@ def test_a_gpu_may_have_a_name(text: str, read: object) -> None:
         ({"skip_reason": "mode_infer"}, ""),
         ({"skip_reason": "Incomplete infer result"}, "Incomplete infer result"),
         ({"error_message": "boom"}, "boom"),
-        ({"error_message": ""}, "an exception without a message"),
+        ({"error_message": ""}, "an error without a message; its traceback is above"),
     ],
 )
 def test_only_a_score_or_an_intended_omission_is_no_failure(
