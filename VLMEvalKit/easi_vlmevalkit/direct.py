@@ -249,7 +249,7 @@ def check_data(tasks: Sequence[str]) -> None:
         for name in re.findall(r"""['"]([\w.-]{3,60})['"]""", path.read_text(encoding="utf-8"))
     }
     for task in other:
-        near = nearest(task, of_easi) or nearest(task, known, cutoff=0.8)
+        near = nearest(task, of_easi, cutoff=0.8) or nearest(task, known, cutoff=0.8)
         if task not in known and near:
             raise EasiError(
                 f"--data {task}: VLMEvalKit has no such dataset",

@@ -81,7 +81,7 @@ def test_an_unknown_dataset_is_refused_with_the_nearest_names(typed: str, meant:
 def test_a_table_of_the_users_own_is_left_to_vlmevalkit(tmp_path: Path) -> None:
     (tmp_path / "LMU").mkdir()
     (tmp_path / "LMU" / "EmbSpatial-Bench.tsv").write_text("index\n", encoding="utf-8")
-    direct.check_data(["EmbSpatial-Bench", "BLINK", "NoSuchData"])
+    direct.check_data(["EmbSpatial-Bench", "BLINK", "NoSuchBench"])
 
 
 def test_without_a_gpu_a_class_that_needs_one_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
