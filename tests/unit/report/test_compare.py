@@ -155,6 +155,18 @@ def test_a_clear_lead_is_told_with_its_interval(runs: Runs) -> None:
     assert back.verdict() == line.verdict().replace("B is", "A is")
 
 
+def test_the_terminal_has_the_sub_scores_that_are_furthest_apart(runs: Runs) -> None:
+    many = grown(runs.vlmevalkit, 40)
+    rows = many.benchmarks["mmsi_bench"].rows
+    better = changed(many, {"mmsi_bench": dict.fromkeys(rows["item"], 1.0)})
+    lines = said(many, better)
+    apart = [line for line in compare(many, better).lines if line.level == 2 and line.certain]
+    assert len(apart) > 3
+    assert sum(line.startswith("    ") and "100.00" in line for line in lines) == 3
+    parts = len(many.benchmarks["mmsi_bench"].source.parts)
+    assert f"{parts - 3} more sub-scores are in the Markdown file" in lines
+
+
 def test_a_small_change_is_not_distinguishable_and_says_what_would_be(runs: Runs) -> None:
     many = grown(runs.vlmevalkit, 10)
     rows = many.benchmarks["mmsi_bench"].rows

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import string
 from collections import Counter
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
@@ -10,11 +11,12 @@ from typing import Any
 
 from ..core.backend_facts import BACKEND_FACTS
 from ..scores.report import wrapped
-from .compare import AVERAGE, ComparedScore, Comparison, agreement, own_scores
+from .compare import ACCEPTABLE, AVERAGE, ComparedScore, Comparison, agreement, own_scores
 from .evaluated import EvaluatedRun
 
 MOST_FLIPS = 200  # questions of a benchmark that the Markdown file lists
 LONGEST = 100  # characters of an answer in it
+FURTHEST = 3  # sub-scores of a benchmark on the terminal
 HOW = (
     "B - A is over the questions in both. Its 95 % interval and error are those of paired scores "
     "with questions about one scene as one cluster (Miller 2024). p is the larger one of Student's "
@@ -92,11 +94,11 @@ def screen_lines(told: ComparedRuns, width: int) -> list[str]:
 
 def agreements(comparison: Comparison) -> list[str]:
     """Return which scores agree how well, one line for each word of the scale."""
-    found: dict[str, list[str]] = {}
+    found: dict[str, list[str]] = {agreement(points): [] for points in (0.0, ACCEPTABLE, math.inf)}
     for line in comparison.lines:
         if line.level == 0 and line.difference:
-            found.setdefault(agreement(line.difference.value), []).append(line.title)
-    return [f"{word}: {', '.join(titles)}" for word, titles in found.items()]
+            found[agreement(line.difference.value)].append(line.title)
+    return [f"{word}: {', '.join(titles)}" for word, titles in found.items() if titles]
 
 
 def counted(found: Iterable[str]) -> str:
@@ -139,8 +141,9 @@ def p_text(p: float) -> str:
 
 
 def _two_runs(comparison: Comparison, width: int) -> list[str]:
-    """Return benchmarks, and of the sub-scores those in which the runs are told apart."""
-    shown = [line for line in comparison.lines if line.level < 2 or line.certain]
+    """Return benchmarks, and of each those sub-scores in which the runs are furthest apart."""
+    furthest = _furthest(comparison)
+    shown = [line for line in comparison.lines if line.level < 2 or line in furthest]
     rows = [_HEAD, *map(_cells, shown)]
     sizes = [max(len(row[place]) for row in rows) for place in range(len(_HEAD))]
     sizes[0] = min(sizes[0], width - sum(sizes[1:]) - 2 * (len(sizes) - 1))
@@ -159,10 +162,24 @@ def _two_runs(comparison: Comparison, width: int) -> list[str]:
     lines.insert(1, "-" * max(map(len, lines)))
     if comparison.average:
         lines.insert(-1 if beside else -2, lines[1])
-    hidden = sum(line.level == 2 and not line.certain for line in comparison.lines)
-    if hidden:
-        lines.append(f"{hidden} sub-scores are not told apart; the Markdown file has them")
+    if hidden := len(comparison.lines) - len(shown):
+        lines.append(f"{hidden} {'more ' * bool(furthest)}sub-scores are in the Markdown file")
     return lines
+
+
+def _furthest(comparison: Comparison) -> list[ComparedScore]:
+    """Return the sub-scores with the largest certain differences, a few of each benchmark."""
+    found: dict[str, list[ComparedScore]] = {}
+    for line in comparison.lines:
+        if line.level == 2 and line.certain:
+            found.setdefault(line.key, []).append(line)
+    return [
+        line
+        for lines in found.values()
+        for line in sorted(
+            lines, key=lambda one: -abs(one.difference.value if one.difference else 0)
+        )[:FURTHEST]
+    ]
 
 
 def _row(cells: Sequence[str], sizes: Sequence[int]) -> str:
@@ -180,30 +197,31 @@ def many_cells(comparisons: Sequence[Comparison]) -> list[list[str]]:
     The scores are those of the runs' own tables. A difference is marked with * if the runs are told
     apart.
     """
-    seconds = [comparison.second for comparison in comparisons]
-    letters = (letter(number) for number in range(len(comparisons) + 1))
-    table = [["benchmark", *letters]]
+    first = own_scores(comparisons[0].first)
+    seconds = [own_scores(comparison.second) for comparison in comparisons]
+    table = [["benchmark", *(letter(number) for number in range(len(comparisons) + 1))]]
     titles = {
         line.key: "  " * line.level + line.title
         for comparison in comparisons
         for line in comparison.lines
         if line.level < 2 and not line.part
     }
-    first = own_scores(comparisons[0].first)
-    if any(own_scores(run)[AVERAGE] is None for run in (comparisons[0].first, *seconds)):
+    if any(own[AVERAGE] is None for own in (first, *seconds)):
         titles.pop(AVERAGE, None)
     for key in sorted(titles, key=lambda name: name == AVERAGE):
-        cells = [_against(comparison, key) for comparison in comparisons]
+        cells = [
+            _against(comparison, key, own.get(key))
+            for comparison, own in zip(comparisons, seconds, strict=True)
+        ]
         table.append([titles[key], _number(first.get(key)), *cells])
     return table
 
 
-def _against(comparison: Comparison, key: str) -> str:
+def _against(comparison: Comparison, key: str, own: float | None) -> str:
     line = next((one for one in comparison.lines if one.key == key and not one.part), None)
-    own = _number(own_scores(comparison.second).get(key))
     if line is None or line.difference is None:
-        return own
-    return f"{own} ({line.difference.value:+.1f}{'*' if line.certain else ''})"
+        return _number(own)
+    return f"{_number(own)} ({line.difference.value:+.1f}{'*' if line.certain else ''})"
 
 
 def _columns(table: Sequence[Sequence[str]], width: int) -> list[str]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from ..backends.archived.index import INDEX, MANIFEST, ROWS, Index
 from ..backends.archived.opened import OpenedArchive
 from ..backends.archived.proof import ArchivedRun
+from ..backends.archived.proven import REFUSED
 from ..backends.base import Reader
 from ..backends.evidence import Evidence
 from ..benchmarks import ALL_KEYS, by_key
@@ -201,10 +202,23 @@ def _from_files(
 # ---- from an archive
 
 
+def _checked(manifest: Manifest, path: Path) -> Manifest:
+    """Return the manifest of an archive, whose author is unknown, if it has the types it needs."""
+    mappings = (manifest.fields, manifest.model, manifest.versions)
+    settings = (state.settings for state in manifest.benchmarks.values())
+    if (
+        not all(isinstance(value, dict) for value in (*mappings, *settings))
+        or not isinstance(manifest.modelName, str)
+        or not isinstance(manifest.identity, str)
+    ):
+        raise EasiError(f"{path}: {MANIFEST} is damaged", hint=REFUSED)
+    return manifest
+
+
 def _from_archive(place: Located, make: Make) -> EvaluatedRun:
     path = place.archive or place.path
     opened = OpenedArchive.read(path, make)
-    manifest = Manifest.of(opened.json(MANIFEST), f"{path}, {MANIFEST}")
+    manifest = _checked(Manifest.of(opened.json(MANIFEST), f"{path}, {MANIFEST}"), path)
     found, lacking = {}, {}
     # The tables are digested in the index, and far quicker to read than the backend's files.
     for key, proof in opened.prove(by_tables=bool(opened.tables)).items():

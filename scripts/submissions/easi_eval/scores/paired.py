@@ -201,8 +201,8 @@ def difference(source: Source, part: Part | None, asked: Questions) -> Differenc
     # 1, or 1 - 1/n where a score is adjusted for chance
     weight = 1 - 1 / picked.options if source.recompute == "caa" else np.ones(len(picked))
     totals = np.bincount(units, weight)
-    if not totals.all():
-        return None
+    if not totals.all() or not np.isfinite([totals.sum(), *picked.first, *picked.second]).all():
+        return None  # no options to choose between, or numbers that no backend writes
     first, second = (
         float(share @ (np.bincount(units, scores - (1 - weight)) / totals))
         for scores in (picked.first, picked.second)
