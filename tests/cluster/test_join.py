@@ -14,7 +14,7 @@ import model_classes
 from machines import Machine, two_machines
 from program import Launch, RunFolder, User, wait_until
 
-pytestmark = [pytest.mark.e2e, pytest.mark.cluster, pytest.mark.slow]
+pytestmark = [pytest.mark.e2e, pytest.mark.cluster, pytest.mark.slow, pytest.mark.alone]
 
 LOGIC = """
 import time
