@@ -175,7 +175,7 @@ def test_workers_that_die_each_time_are_told_with_the_way_to_try_again(
     assert f"{TITLE}: 18 of 18 questions not answered" in summary
     assert "SIGKILL after 4 starts" in " ".join(summary.split()), "the telling line"
     assert str(launch.logs[0]) in summary
-    assert "Try again" in summary and f"--benchmarks {KEY}" in " ".join(summary.split())
+    assert "To complete the run:" in summary and f"--benchmarks {KEY}" in " ".join(summary.split())
     assert "Traceback" not in launch.out + launch.err
 
 
@@ -207,7 +207,7 @@ def test_a_model_that_cannot_be_loaded_is_told_with_the_way_to_try_again(
     assert f"{TITLE}: 18 of 18 questions not answered" in summary
     assert "lacks" in summary[: summary.index("log: ")], "the telling line of the log"
     assert "after 1 start" in summary, "what cannot be loaded is not tried again and again"
-    assert "Try again" in summary and "Traceback" not in launch.out + launch.err
+    assert "To complete the run:" in summary and "Traceback" not in launch.out + launch.err
 
 
 def test_a_failed_rerun_leaves_no_older_result_standing(
@@ -230,7 +230,7 @@ def test_a_failed_rerun_leaves_no_older_result_standing(
 def repaired(site: Site, broken: tuple[Launch, Results]) -> tuple[Launch, Results]:
     """The command that the failed launch printed."""
     launch, _ = broken
-    printed = launch.out[launch.out.index("Try again") : launch.out.index("Written:")]
+    printed = launch.out[launch.out.index("To complete the run:") : launch.out.index("Written:")]
     words = shlex.split(printed.partition("\n")[2].replace("\\\n", " "))
     again = site.run_words(words[2:])
     return again, Results.keep(site.out, site.out / "kept" / "repaired")

@@ -200,7 +200,7 @@ def test_a_judge_that_dies_leaves_the_scores_by_rules_and_an_open_state(
         )
         assert broken.results.payload["scores"]["site" if key.startswith("site") else key] is None
     assert (
-        "Try again" in broken.launch.out
+        "To complete the run:" in broken.launch.out
         and "Traceback" not in broken.launch.out + broken.launch.err
     )
 

@@ -106,7 +106,7 @@ def test_with_a_benchmark_rejected_nothing_is_sent(
     (folder / "M_BLINK_acc.csv").write_text("cut")
     kept = imported(user, folder, *DESCRIBED, board=board)
     assert kept.code == 1 and "not complete: blink" in kept.err and not board.requests, kept.said
-    assert "not imported:" in kept.out and "Try again" not in kept.out
+    assert "not imported:" in kept.out and "To complete the run:" not in kept.out
 
 
 def test_a_folder_full_of_traps(user: User, tmp_path: Path) -> None:

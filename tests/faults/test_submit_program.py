@@ -172,8 +172,7 @@ def test_what_was_sent_can_be_checked_by_anyone(
         board, "--dry-run", "--submission-configs", f"@{described}", "--model-name-differs"
     )
     assert (
-        "precision is bfloat16 by the checkpoint's config.json, and --submission-configs says "
-        "float16" in planned.out
+        "config.json suggests precision bfloat16, --submission-configs says float16" in planned.out
     ), planned.said
 
 
