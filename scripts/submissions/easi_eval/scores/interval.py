@@ -69,10 +69,9 @@ def weighted_mean(
     """
     whole = sum(weight for weight, _, _ in parts)
     shares = [weight / whole for weight, _, _ in parts]
-    drawn = [
-        sum(share * one for share, one in zip(shares, each, strict=True))
-        for each in zip(*(unpack(text) for _, _, text in parts), strict=True)
-    ]
+    drawn = [0.0] * len(unpack(parts[0][2]))
+    for share, (_, _, text) in zip(shares, parts, strict=True):
+        drawn = [total + share * one for total, one in zip(drawn, unpack(text), strict=True)]
     middle, ordered = math.fsum(drawn) / len(drawn), sorted(drawn)
     intervals = [interval for _, interval, _ in parts]
     chances = [interval.chance or 0.0 for interval in intervals]
