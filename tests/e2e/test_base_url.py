@@ -118,7 +118,7 @@ def test_servers_that_may_read_the_data_are_named_the_files(run: Served) -> None
         assert not named
         return
     assert not run.first.named and named and all(url.startswith(data) for url in named)
-    assert "the servers read the pictures in" in run.launch.out
+    assert "the servers read the images in" in run.launch.out
     assert not list(run.out.rglob(".easi-*.png"))
 
 

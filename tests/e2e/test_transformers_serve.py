@@ -166,5 +166,5 @@ def test_what_the_server_is_and_does_not_do_is_told(runs: dict[str, Served], bac
     """It tells no version, and takes no picture files."""
     run = runs[backend]
     assert "engine unknown" in run.launch.out and "engine" not in run.folder.manifest["fields"]
-    assert ("pictures are sent to the servers" in run.launch.out) is (backend == "vlmevalkit")
-    assert "pictures in" not in run.launch.out
+    assert ("images are sent to the servers" in run.launch.out) is (backend == "vlmevalkit")
+    assert "images in" not in run.launch.out

@@ -258,8 +258,8 @@ def _add_more_options(group: argparse._ArgumentGroup) -> None:
         "--compare",
         nargs="+",
         metavar="RUN",
-        help="A B [C ...]: how finished runs differ, question by question, and what is certain of "
-        "it; run folders, output folders or easi_results.zip",
+        help="A B [C ...]: compare finished runs question by question, with intervals; run "
+        "folders, output folders or easi_results.zip",
     )
     add(
         "--max-drop",

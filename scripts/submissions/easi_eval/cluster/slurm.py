@@ -86,7 +86,7 @@ def script_of(cfg: RunConfig) -> tuple[list[str], Path | None]:
         ) from error
     if '"$@"' not in text:
         raise EasiError(
-            f'--slurm: {path} does not start what it is given: "$@" is not in it',
+            f'--slurm: {path} does not contain "$@", which starts the node',
             hint='end it with: exec "$@"',
         )
     return [], path.absolute()

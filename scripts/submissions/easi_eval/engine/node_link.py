@@ -102,7 +102,7 @@ class NodeLink:
             if not (line := lines.one()):
                 raise NodeRefused(
                     "the run's head does not know this secret",
-                    hint="set EASI_JOIN_SECRET to what is in the file that the head names",
+                    hint="set EASI_JOIN_SECRET to the content of the file that the head names",
                 )
             answer = json.loads(line)
             if answer.get("proof") != proof(self.secret, "head", nonce):

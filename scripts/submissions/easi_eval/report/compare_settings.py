@@ -124,7 +124,7 @@ def _other_data(one: Mapping[str, object], other: Mapping[str, object]) -> str:
     left, right = one.get("data"), other.get("data")
     if not isinstance(left, Mapping) or not isinstance(right, Mapping):
         return ""
-    names = {"questions": "what is asked was changed", "truth": "right answers were changed"}
+    names = {"questions": "the questions were changed", "truth": "right answers were changed"}
     return " and ".join(
         said
         for name, said in names.items()

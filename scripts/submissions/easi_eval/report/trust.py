@@ -162,10 +162,10 @@ def _comparable(subject: Subject) -> Check:
     if not any(by.values()):
         return Check(LOOK, "Comparable", "not determined for these results")
     if len(by["no"]) == len(rows):
-        none = "no score may stand beside older rows of the leaderboard"
+        none = "no score is comparable with older rows of the leaderboard"
         return Check(LOOK, "Not comparable", f"{none}; the notes below the table say why")
     said = [
-        f"{len(by['yes'])} of {len(rows)} scores may stand beside older rows of the leaderboard",
+        f"{len(by['yes'])} of {len(rows)} scores are comparable with older rows of the leaderboard",
         f"with a note: {', '.join(by['note'])}" if by["note"] else "",
         f"not: {', '.join(by['no'])}" if by["no"] else "",
     ]

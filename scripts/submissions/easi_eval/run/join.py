@@ -116,7 +116,7 @@ def _prepared(
     record.note_launch(None)
     _, model = prepare(context, plan, record, _say)
     if troubles := [trouble.reason for trouble in record.troubles]:
-        raise EasiError(troubles[0], hint="mend it on this machine, then join again")
+        raise EasiError(troubles[0], hint="fix it on this machine, then join again")
     _compare("data ", told["revisions"], record.manifest.revisions)
     link.send(type="ready", place=f"{nproc} worker{'s' * (nproc > 1)}, {machine_line(nproc)}")
     return context, model
@@ -132,7 +132,7 @@ def _compare(what: str, theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> N
     if differs:
         values = ", ".join(f"{name} {theirs[name]} there, {ours[name]} here" for name in differs)
         raise EasiError(
-            f"this machine would give other answers: {what}{values}",
+            f"this machine would give different answers: {what}{values}",
             hint="make them equal, then join again",
         )
 
@@ -172,7 +172,7 @@ class _Node:
                 message = self._link.next(TICK)
                 if self._told_to_leave and not self._leaving:
                     self._leaving = True
-                    print("the time limit is near: finishing what is in hand", flush=True)
+                    print("the time limit is near: finishing the current questions", flush=True)
                     self._link.send(type="leaving")
                 if self._leaving and self._handle is None:
                     self._link.send(type="left", reason="its time limit is near")
@@ -189,7 +189,7 @@ class _Node:
                 if self._link.gone:
                     raise EasiError(
                         "the head of the run is gone",
-                        hint="start it again there: what is answered is kept",
+                        hint="run it again there: saved answers are kept",
                     )
         finally:
             if self._handle is not None:

@@ -60,7 +60,7 @@ def joining_secret(host: str, port: int) -> str:
         return path.read_text(encoding="utf-8").strip()
     raise EasiError(
         f"the secret of the run at {host}:{port} is not here: there is no {path}",
-        hint=f"set {SECRET} to what is in the file that the run names",
+        hint=f"set {SECRET} to the content of the file that the run names",
     )
 
 

@@ -33,7 +33,7 @@ def refuse_unloadable(
     remote = remote if isinstance(remote, Mapping) else {}
     if trusted and kind in known and "AutoConfig" in remote and AUTO_CLASS not in remote:
         raise EasiError(
-            f"{name} brings its own Python code (auto_map in config.json) for its config and not "
+            f"{name} has its own Python code (auto_map in config.json) for its config and not "
             f"for {AUTO_CLASS}, which the generic class loads",
             hint=f"leave out --trust-remote-code: transformers itself has model_type {kind}",
         )

@@ -123,9 +123,9 @@ def _readable(cfg: RunConfig, found: Sequence[Found]) -> tuple[str, tuple[str, .
     from ...engine.served import probe
 
     if folder.is_dir() and probe.reads_files(cfg.servers, cfg.model, folder):
-        return str(folder), (f"the servers read the pictures in {folder} themselves (file://)",)
+        return str(folder), (f"the servers read the images in {folder} themselves (file://)",)
     told = f"with vLLM's --allowed-local-media-path {folder} they would read the files themselves"
-    return "", (f"pictures are sent to the servers as data: {told}",)
+    return "", (f"images are sent to the servers as data: {told}",)
 
 
 def _given(cfg: RunConfig) -> dict[str, object]:

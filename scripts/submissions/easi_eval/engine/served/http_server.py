@@ -53,7 +53,8 @@ class HttpServer:
         except (ImportError, ValueError, httpx.InvalidURL) as error:
             raise EasiError(
                 f"the proxy of the environment cannot be used for {url}: {reason(error)}",
-                hint=f"name {parts.hostname} in NO_PROXY, or mend HTTP_PROXY and its like",
+                hint=f"name {parts.hostname} in NO_PROXY, or correct HTTP_PROXY and the other "
+                f"proxy variables",
             ) from error
 
     def models(self) -> dict[str, str]:
