@@ -355,7 +355,7 @@ def _categories(subject: Subject, sizes: Mapping[tuple[str, str], int]) -> str:
         '<th class="num">questions</th></tr></thead>'
     )
     return (
-        '<p class="muted">The categories with the lowest scores above chance. '
+        '<p class="muted">Ranked by how far a score lies above or below chance, weakest first. '
         "A name leads to its questions.</p>"
         f'<div class="wide"><table class="categories">{head}<tbody>{weakest}</tbody></table></div>'
         f"<h3>All categories</h3>{sections.categories_html(subject, sizes)}"

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from ..benchmarks import CORE_KEYS
-from ..scores.report import warning_lines
 from ..scores.score_table import AVERAGE, BenchmarkScore, State, title_of
 from .subject import Subject, html, share
 
@@ -32,8 +31,9 @@ def checks(subject: Subject) -> list[Check]:
         *_rehearsal(subject),
         _complete(subject),
         *(
-            Check(BAD, "Suspicious answers", line.removeprefix("warning: "))
-            for line in warning_lines(subject.table)
+            Check(BAD, "Suspicious answers", f"{title_of(row.key)}: {warning}")
+            for row in subject.table.rows
+            for warning in row.warnings
         ),
         *_chance(subject),
         _counted(
