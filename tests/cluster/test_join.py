@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,12 +18,15 @@ from program import Launch, RunFolder, User, wait_until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.cluster, pytest.mark.slow, pytest.mark.alone]
 
+# The questions take long while a file is there, so that a test has time for what it does.
 LOGIC = """
+import os
 import time
+from pathlib import Path
 
 
 def answer_to(text):
-    time.sleep(0.5)
+    time.sleep(1.5 if Path(os.environ["EASI_TEST_SLOW"]).exists() else 0.05)
     return "A"
 """
 KEYS = "vsi_bench,blink"
@@ -43,8 +48,10 @@ def machines(folder: Path) -> Iterator[tuple[Machine, User, Machine, User]]:
         yield first, users[0], second, users[1]
 
 
-def classes(user: User) -> dict[str, str]:
-    return model_classes.install(user.root / "classes", "sleepy", LOGIC)
+def classes(user: User, slow: Path) -> dict[str, str]:
+    slow.touch()
+    found = model_classes.install(user.root / "classes", "sleepy", LOGIC)
+    return {**found, "EASI_TEST_SLOW": str(slow)}
 
 
 def address_of(head: Launch) -> str:
@@ -68,19 +75,28 @@ def answers_by(run: RunFolder, node: str) -> int:
     return sum(record["worker"].startswith(node) for record in run.answers)
 
 
+def is_complete(run: RunFolder) -> bool:
+    """Whether every question was answered, and none twice."""
+    keys = [(record["benchmark"], record["item"]) for record in run.answers]
+    listed = sum(len(run.items(key)) for key in KEYS.split(","))
+    return len(keys) == len(set(keys)) == listed
+
+
 @pytest.mark.parametrize("backend", MODELS)
-def test_a_machine_joins_loses_its_link_dies_and_comes_back(backend: str, tmp_path: Path) -> None:
+def test_machines_join_lose_their_link_leave_and_die(backend: str, tmp_path: Path) -> None:
+    slow = tmp_path / "slow"
     with machines(tmp_path) as (_, here, there, other):
         output = here.root / "out"
         with here.start(
-            *COMMON, *MODELS[backend], "--nodes", 2, "--output-dir", output, **classes(here)
+            *COMMON, *MODELS[backend], "--nodes", 2, "--output-dir", output, **classes(here, slow)
         ) as head:
             address = address_of(head)
             assert address.startswith("10.77.0.1:")
             run = run_of(output)
-            variables = {**classes(other), "EASI_JOIN_SECRET": secret_of(here, address)}
-            with other.start("--join", address, "--nproc", 2, **variables) as node:
-                wait_until(lambda: answers_by(run, "n1") >= 4, 300, head)
+            variables = {**classes(other, slow), "EASI_JOIN_SECRET": secret_of(here, address)}
+            join = ("--join", address, "--nproc", 1)
+            with other.start(*join, **variables) as node:
+                wait_until(lambda: answers_by(run, "n1") >= 2, 300, head)
                 # A cable that is pulled for five seconds: nothing is lost or asked again.
                 there.set_link("down")
                 time.sleep(5)
@@ -88,10 +104,43 @@ def test_a_machine_joins_loses_its_link_dies_and_comes_back(backend: str, tmp_pa
                 before = answers_by(run, "n1")
                 wait_until(lambda: answers_by(run, "n1") > before, 30, head)
                 assert "is gone" not in head.out
+                # As Slurm does before a time limit: it finishes what it has in hand, and leaves.
+                (program,) = [
+                    pid
+                    for pid in node.alive()
+                    if f"--join\0{address}".encode() in Path(f"/proc/{pid}/cmdline").read_bytes()
+                    and b"nsenter" not in Path(f"/proc/{pid}/cmdline").read_bytes()
+                ]
+                os.kill(program, signal.SIGUSR2)
+                node.wait(60)
+                assert node.code == 0, node.said
+                assert "left: its time limit is near" in head.out
+            with other.start(*join, **variables) as node:
+                wait_until(lambda: answers_by(run, "n2") >= 2, 300, head)
                 there.kill()
-                wait_until(lambda: "node n1 (nodeb) is gone" in head.out, 10, head)
+                wait_until(lambda: "node n2 (nodeb) is gone" in head.out, 10, head)
                 assert node.process.wait(10) != 0
+            slow.unlink()
             head.wait(400)
             assert head.code == 0, head.said
-        keys = [(record["benchmark"], record["item"]) for record in run.answers]
-        assert len(keys) == len(set(keys)) == sum(len(run.items(key)) for key in KEYS.split(","))
+    assert is_complete(run)
+
+
+def test_a_machine_ends_with_its_head(tmp_path: Path) -> None:
+    slow = tmp_path / "slow"
+    with machines(tmp_path) as (_, here, _, other):
+        output = here.root / "out"
+        options = [*COMMON, *MODELS["vlmevalkit"], "--nodes", "2", "--output-dir", str(output)]
+        with here.start(*options, **classes(here, slow)) as head:
+            address = address_of(head)
+            wrong = other.run("--join", address, EASI_JOIN_SECRET="guessed", seconds=60)
+            assert wrong.code == 2 and "does not know this secret" in wrong.err, wrong.said
+            variables = {**classes(other, slow), "EASI_JOIN_SECRET": secret_of(here, address)}
+            with other.start("--join", address, **variables) as node:
+                wait_until(lambda: answers_by(run_of(output), "n1"), 300, head)
+                began = time.monotonic()
+                head.process.kill()
+                wait_until(lambda: not node.alive(), 30)
+                assert node.process.wait(10) == 2
+                assert "the head of the run is gone" in node.err
+                print(f"{time.monotonic() - began:.1f} s until nothing was left")

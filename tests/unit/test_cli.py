@@ -37,6 +37,10 @@ META = (
             RunConfig(model="Qwen/Qwen2.5-VL-7B-Instruct", nproc=8),
         ),
         (
+            ["--model", "m", "--nodes", "4", "--slurm", "--partition=gpu", "--", "--use-vllm"],
+            RunConfig(model="m", nodes=4, slurm="--partition=gpu", backend_args=("--use-vllm",)),
+        ),
+        (
             [
                 "--backend",
                 "lmms-eval",

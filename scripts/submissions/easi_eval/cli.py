@@ -401,6 +401,12 @@ def _read(argv: Sequence[str]) -> dict[str, Any]:
     """
     argv = list(argv)
     cut = argv.index("--") if "--" in argv else len(argv)
+    if (
+        "--slurm" in argv[: cut - 1]
+    ):  # argparse would take its value, --partition=gpu, for an option
+        at = argv.index("--slurm")
+        argv[at : at + 2] = [f"--slurm={argv[at + 1]}"]
+        cut -= 1
     parser = build_parser()
     known, unknown = parser.parse_known_args(argv[:cut])
     if unknown:
