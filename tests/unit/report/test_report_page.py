@@ -18,7 +18,9 @@ from easi_eval.engine.journal import Answer, Journal
 from easi_eval.report.page import REPORT, write_report
 from easi_eval.report.subject import Subject
 from easi_eval.report.thumbnails import find, media_roots, thumbnails
+from easi_eval.scores.intervals import with_intervals
 from easi_eval.scores.score_table import ScoreTable
+from easi_eval.scores.table import records
 from finished import finish
 from reports import record, subject_of
 
@@ -48,16 +50,19 @@ def subject(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     backend = make_backend(cfg.backend, HubSettings())
     with Journal(run.paths.journal, "w0", 1) as journal:
         journal.phase("answering")
+        scores = []
         for number, (key, score) in enumerate(run.scores.items()):
-            out_files = backend.outputs(by_key(key), run.paths.output(key))
-            for item in backend.rows(by_key(key), out_files)["item"]:
+            bench = by_key(key)
+            files = backend.outputs(bench, run.paths.output(key))
+            rows = backend.rows(bench, files)
+            scores.append(with_intervals(score, bench, bench.source(cfg.backend, files.task), rows))
+            for item in rows["item"]:
                 journal.answer(
                     Answer(key, item, 0, "A", 0.5, 3, "stop", worker="w0", at=1e9 + number)
                 )
-            assert score.n
     manifest = Manifest.load(run.paths.manifest)
     assert manifest is not None
-    table = ScoreTable(tuple(run.scores.values()), "Some/Model", cfg.backend, manifest.identity)
+    table = ScoreTable(tuple(scores), "Some/Model", cfg.backend, manifest.identity)
     return Subject(table, manifest, run.paths, out, backend)
 
 
@@ -74,6 +79,18 @@ def test_a_finished_run(subject: Subject) -> None:
         assert expected in said
     assert subject.manifest.commands[0] in said.replace("&#x27;", "'").replace("&quot;", '"')
     assert "w0" in said and "Where the time went" not in said  # these scores have no times
+
+
+def test_its_figures_are_those_of_the_score_table(subject: Subject) -> None:
+    assert write_report(subject) == ""
+    page = (subject.output_dir / REPORT).read_text(encoding="utf-8")
+    table = page.partition('<table class="scores">')[2].partition("</table>")[0]
+    shown = re.findall(r'<td class="num[^"]*">([^<]*)</td>', table)
+    for line in records(subject.table):
+        if not line["part"] or line["part"] in ALL_KEYS:  # a headline, or a half of SITE
+            assert f"{float(line['score']):.2f}" in shown
+            assert f"{float(line['low']):.1f} \u2013 {float(line['high']):.1f}" in shown
+            assert not line["chance"] or f"{float(line['chance']):.2f}" in shown
 
 
 def test_it_is_kept_until_an_input_changes(subject: Subject) -> None:
