@@ -1,6 +1,6 @@
 """What it costs to see that a loaded model computes no NaN: ``python tests/benchmarks/finite.py``.
 
-Seconds for the check of the weights and for the canary question, on the rehearsal's tiny model and
+Seconds for the check of the weights and for the test question, on the rehearsal's tiny model and
 on a random model of half a billion weights, on this machine's CPU.
 """
 

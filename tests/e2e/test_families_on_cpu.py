@@ -86,7 +86,7 @@ def test_the_class_of_the_family_answers(
     found = answered(place, family, options)
     assert found.choice.cls == cls.rpartition(".")[2]
     assert re.findall(r"the model is a (\S+)", found.log) == [cls], found.log[-3000:]
-    assert "the canary question was answered" in found.log
+    assert "the test question was answered" in found.log
     texts = found.folder.texts(BENCHMARK)
     assert list(texts) == found.folder.items(BENCHMARK) and len(texts) == 2
     assert all(texts.values()), texts

@@ -70,7 +70,7 @@ def test_engines_share_the_questions_in_pieces_of_their_batch(user: User) -> Non
     assert twice(folder) == []
     asked = sum(len(folder.items(key)) for key in KEYS)
     chats = notes(user, "shared", "chat")
-    # The first call of each engine is the canary question.
+    # The first call of each engine is the test question.
     first = {note["pid"]: place for place, note in reversed(list(enumerate(chats)))}
     assert {chats[place]["batch"] for place in first.values()} == {1}
     batches = [note["batch"] for place, note in enumerate(chats) if place not in first.values()]

@@ -195,7 +195,7 @@ def test_a_file_that_python_would_never_load_is_refused(own: Path) -> None:
     for wanted in ("smolvlm", "smolvlm.MyVLM"):
         error = refusal(own, wanted)
         assert (
-            "VLMEvalKit has a module smolvlm of its own" in error.message
+            "VLMEvalKit has its own module smolvlm" in error.message
             and error.hint == "give the file another name"
         )
 

@@ -206,7 +206,7 @@ def test_a_class_that_cannot_take_the_question_is_not_refused(
         raise ValueError("videos only")
 
     refuse_noise(Asked(qwen()), ask)
-    assert "the canary question raised ValueError: videos only" in capfd.readouterr().out
+    assert "the test question raised ValueError: videos only" in capfd.readouterr().out
 
 
 HANGS = """

@@ -257,7 +257,7 @@ def test_no_family_is_taken_for_noise(
     refuse_nonfinite(family)
     refuse_noise(family, ask)
     said = capfd.readouterr().out
-    assert "weights are finite" in said and "the canary question was answered" in said
+    assert "weights are finite" in said and "the test question was answered" in said
 
 
 def test_greedy_is_greedy_whatever_the_checkpoint_samples_with(family: GenericVLM) -> None:
