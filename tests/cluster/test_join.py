@@ -124,6 +124,8 @@ def test_machines_join_lose_their_link_leave_and_die(backend: str, tmp_path: Pat
             head.wait(400)
             assert head.code == 0, head.said
     assert is_complete(run)
+    # The other machine's GPUs stand in the manifest, too: here there are none.
+    assert any(line.startswith("nodeb: 1 worker, no GPU") for line in run.manifest["machines"])
 
 
 def test_a_machine_ends_with_its_head(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -80,6 +80,11 @@ class RunRecord:
         *before, last = self.manifest.launches
         workers = [dict(made) for made in made_with]
         self.keep(launches=[*before, {**last, "workers": workers}])
+
+    def note_machines(self, machines: Collection[str]) -> None:
+        """Record the machines that joined the run, with their GPUs."""
+        if new := [line for line in machines if line not in self.manifest.machines]:
+            self.keep(machines=[*self.manifest.machines, *new])
 
     def note_command(self, command: str) -> None:
         """Record a command line before it is started."""

@@ -65,6 +65,8 @@ class Workers:
 
     Attributes:
         process: The launch that was started last.
+        nodes: Other machines that answer; None without ``--nodes``.
+        machines: The machines that joined, with their GPUs.
     """
 
     def __init__(
@@ -99,8 +101,9 @@ class Workers:
         self._launched: Sequence[Benchmark] = ()  # benchmarks of the last launch
         self._whys: dict[str, str] = {}  # why the last workers were given up, by benchmark
         self._set_aside: set[str] = set()  # benchmarks whose other questions are no longer asked
-        self.nodes: NodeServer | None = None  # other machines that answer
+        self.nodes: NodeServer | None = None
         self._job_line = ""
+        self.machines: dict[str, None] = {}  # that joined, with their GPUs; in the order of coming
         self._placed = placed(context.cfg)  # nobody answers on this machine
         self._orders = 0  # launches that these were told
         self._ended: Reason | None = None  # why the run was ended early
@@ -112,6 +115,8 @@ class Workers:
             return
         for notice in self.nodes.news():
             self._emit(notice)
+        joined = [node for node in self.nodes.nodes if node.place]
+        self.machines.update({f"{node.host}: {node.place}": None for node in joined})
         line = job_line(self._context.paths.root, len(self.nodes.nodes), self._context.cfg.nodes)
         if line != self._job_line:
             self._job_line = line
