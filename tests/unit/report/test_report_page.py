@@ -89,7 +89,7 @@ def test_its_figures_are_those_of_the_score_table(subject: Subject) -> None:
     for line in records(subject.table):
         if not line["part"] or line["part"] in ALL_KEYS:  # a headline, or a half of SITE
             assert f"{float(line['score']):.2f}" in shown
-            assert f"{float(line['low']):.1f} \u2013 {float(line['high']):.1f}" in shown
+            assert f"{float(line['low']):.1f} to {float(line['high']):.1f}" in shown
             assert not line["chance"] or f"{float(line['chance']):.2f}" in shown
 
 

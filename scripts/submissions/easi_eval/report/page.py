@@ -288,23 +288,22 @@ def _head(subject: Subject) -> dict[str, str]:
     scale = "Scores go from 0 to 100."
     if any(group.key == row.key for group in GROUPS for row in table.headlines):
         scale += " SITE is adjusted for chance: 0 is what guessing gives, and it may be negative."
-    average = table.easi8_average
-    interval, chance = subject.interval(AVERAGE), subject.chance(AVERAGE)
-    if average is None:
-        lacking = html(", ".join(title_of(key) for key in table.lacking()))
-        said = [
-            f"EASI-8 average<strong>{points(None)}</strong>",
-            f'<p class="muted">It needs {lacking} too.</p>',
-        ]
-    else:
-        said = [f"EASI-8 average<strong>{points(average)}</strong>"]
-        if interval:
-            said.append(f"<p>95 % interval {span(interval)}</p>")
-        if chance is not None:
-            said.append(f'<p class="muted">Guessing gives {points(chance)}.</p>')
+    key, title, score = AVERAGE, "EASI-8 average", table.easi8_average
+    if score is None and len(table.headlines) == 1:
+        key, score = table.headlines[0].key, table.headlines[0].reading.overall
+        title = title_of(key)
+    said = [f"{html(title)}<strong>{points(score)}</strong>"]
+    if interval := subject.interval(key):
+        said.append(f"<p>95 % interval {span(interval)}</p>")
+    if (chance := subject.chance(key)) is not None:
+        said.append(f'<p class="muted">Guessing gives {points(chance)}.</p>')
+    if score is None:
+        lacking = html(", ".join(title_of(each) for each in table.lacking()))
+        said.append(f'<p class="muted">It also needs {lacking}.</p>')
     asked = sum(row.n for row in table.rows)
     took = _effort(subject) or f"{asked:,} questions"
-    said.append(f'<p class="muted">{len(table.rows)} benchmarks, {html(took)}</p>')
+    count = f"{len(table.rows)} benchmarks, " if len(table.rows) > 1 else ""
+    said.append(f'<p class="muted">{count}{html(took)}</p>')
     found = checks(subject)
     return {
         "model": html(table.model),
