@@ -237,7 +237,7 @@ def test_wrapped_answers_and_a_failed_one_do_not_cost_it_its_score(own_task: Own
 def test_a_task_without_a_score_is_the_exit_code(own_task: OwnTask) -> None:
     """One of 200 questions may fail."""
     assert re.search(
-        rf"2 of {2 * TIMES} items failed \(first: \S+\): ValueError: no such picture",
+        rf"2 of {2 * TIMES} questions failed \(first: \S+\): ValueError: no such picture",
         own_task.unscored,
     )
 

@@ -34,7 +34,7 @@ ENDPOINT = "https://huggingface.co"
             "ALL_PROXY is a SOCKS proxy, for which the package PySocks",
         ),
         (None, ENDPOINT, {"https_proxy": "socks5://127.0.0.1:9"}, "https_proxy is a SOCKS proxy"),
-        (None, ENDPOINT, {"HTTPS_PROXY": "http://host:port"}, "HTTPS_PROXY is no address"),
+        (None, ENDPOINT, {"HTTPS_PROXY": "http://host:port"}, "HTTPS_PROXY is not the address"),
     ],
 )
 def test_refused(token: str | None, endpoint: str, environ: dict[str, str], words: str) -> None:

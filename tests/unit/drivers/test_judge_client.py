@@ -303,7 +303,7 @@ def test_a_judge_that_refuses_fewer_questions_than_make_a_row_is_broken_all_the_
 
 def test_a_judge_that_refuses_everything_is_dead_and_nothing_of_it_is_kept(tmp_path: Path) -> None:
     with judge_server(mode="400") as server:
-        with pytest.raises(JudgeFailed, match="HTTP 400 to 20 questions in a row"):
+        with pytest.raises(JudgeFailed, match="HTTP 400 for 20 questions in a row"):
             ask(judge(server, tmp_path), *(f"q{number}" for number in range(30)))
         server.mode = "answers"
         assert ask(judge(server, tmp_path), *(f"q{number}" for number in range(30))) == [

@@ -38,7 +38,7 @@ def refuse_bad_token(token: str) -> None:
     if not token.isascii() or not token.isprintable() or " " in token:
         raise EasiError(
             "HF_TOKEN is not a token: it has spaces, control characters or letters outside ASCII",
-            hint="copy it again from https://huggingface.co/settings/tokens; without HF_TOKEN the "
+            hint="copy the token from https://huggingface.co/settings/tokens; without HF_TOKEN the "
             "stored login is used",
         )
     if token[0] in "\"'" or token[-1] in "\"'":
