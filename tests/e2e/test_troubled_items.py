@@ -93,7 +93,7 @@ def test_a_question_that_hangs_is_killed_for_shown_and_tried_once_more(
     pids = asked(claims, "hang")
     assert len(pids) == len(set(pids)) == 2
     log = launch.logs[0].read_text(encoding="utf-8")
-    assert log.count("longest wait") == 2 and log.count("in answer_to") >= 2, "where it was"
+    assert log.count(" s (limit: ") == 2 and log.count("in answer_to") >= 2, "where it was"
     assert len(folder.records("hung")) == 2
 
 
