@@ -279,9 +279,11 @@ class Results:
 
     @property
     def table(self) -> dict[tuple[str, str], dict[str, str]]:
-        """The lines of the score table by benchmark and part."""
+        """The lines of the score table by benchmark and part, without the date of the launch."""
         with (self.folder / "easi_scores.csv").open(encoding="utf-8", newline="") as file:
-            return {(line["benchmark"], line["part"]): line for line in csv.DictReader(file)}
+            lines = list(csv.DictReader(file))
+        assert all(line.pop("date") for line in lines)
+        return {(line["benchmark"], line["part"]): line for line in lines}
 
     def line(self, key: str) -> dict[str, str]:
         """The headline of one registry key; a half of SITE has its line below SITE."""

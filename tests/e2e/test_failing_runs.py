@@ -242,7 +242,7 @@ def test_the_command_that_is_printed_finishes_the_run(
     launch, results = repaired
     assert launch.code == 0, launch.said
     assert "--rerun" not in launch.options, "what the failed launch did answer is not asked again"
-    time = {"time": "", "date": ""}  # of other answers, in another launch
+    time = {"time": ""}  # of other answers
     assert {**results.line(KEY), **time} == {**first[1].line(KEY), **time}
     assert {answer["epoch"] for answer in site.folder.answers} == {0, 1} and twice(
         site.folder
