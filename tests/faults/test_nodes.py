@@ -20,7 +20,7 @@ from easi_eval.engine.dispatch_server import DispatchServer
 from easi_eval.engine.journal import Answer, Leased, Tail
 from easi_eval.engine.journal_state import JournalState
 from easi_eval.engine.node_link import NodeLink, NodeRefused
-from easi_eval.engine.nodes import NodeServer
+from easi_eval.engine.nodes import NodeServer, own_address
 from easi_eval.engine.work import Assignment, Item, Work
 
 pytestmark = pytest.mark.faults
@@ -113,7 +113,14 @@ def test_a_node_too_many_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "line", [b"GET / HTTP/1.1\r\n\r\n", b"\x00\xff\n", b"[]\n", b'{"proof": 1, "nonce": 2}\n']
+    "line",
+    [
+        b"x" * 100_000,
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"\x00\xff\n",
+        b"[]\n",
+        b'{"proof": 1, "nonce": 2}\n',
+    ],
 )
 def test_strangers_harm_nobody(line: bytes, tmp_path: Path) -> None:
     with head(tmp_path) as (server, _), NodeLink(HERE, server.port, SECRET) as link:
@@ -162,7 +169,88 @@ def test_a_node_notices_that_its_head_is_gone(tmp_path: Path) -> None:
     with head(tmp_path) as (server, _):
         link = NodeLink(HERE, server.port, SECRET)
     with link:
-        wait_for(lambda: link.gone)
+        wait_for(lambda: link.over or link.gone)  # the last word may have been lost
+
+
+def test_who_prepares_is_told_that_the_head_is_gone() -> None:
+    told = threading.Event()
+    with socket.create_server((HERE, 0)) as false:
+        false.settimeout(20)
+
+        def serve() -> None:
+            connection, _ = false.accept()
+            connection.sendall(b'{"nonce": "00"}\n')
+            nonce = json.loads(connection.makefile("rb").readline())["nonce"]
+            hello = {"proof": proof(SECRET, "head", nonce), "node": "n1", "about": {}}
+            connection.sendall(json.dumps(hello).encode() + b"\n")
+            connection.close()
+
+        head_that_dies = threading.Thread(target=serve)
+        head_that_dies.start()
+        link = NodeLink(HERE, false.getsockname()[1], SECRET, told.set)
+        head_that_dies.join()
+    with link:
+        assert told.wait(30) and link.gone and not link.over
+
+
+def break_link(server: NodeServer, link: NodeLink) -> None:
+    """Cut the connection as the network does, and wait until it was made again."""
+    before, nodes = link.connections, server.nodes
+    link._socket.shutdown(socket.SHUT_RDWR)
+    wait_for(lambda: link.connections > before and server.nodes and server.nodes != nodes)
+
+
+def test_a_launch_that_a_broken_link_lost_is_told_again(tmp_path: Path) -> None:
+    with head(tmp_path) as (server, _), NodeLink(HERE, server.port, SECRET) as link:
+        link.send(type="ready", place="2 workers")
+        server.launch({"number": 1})
+        assert link.next(20) == {"type": "launch", "order": {"number": 1}}
+        break_link(server, link)
+        server.launch({"number": 2})  # the node has not said yet what it is at
+        link.send(type="resumed", place="2 workers", workers=2, number=1)
+        assert link.next(20) == {"type": "launch", "order": {"number": 2}}
+        assert server.nodes[0].place == "2 workers"
+        # The word that it has ended was lost, too.
+        break_link(server, link)
+        link.send(type="resumed", place="2 workers", workers=0, number=2)
+        wait_for(lambda: server.any_done)
+        assert not server.at_work
+
+
+def test_a_launch_forgets_at_once_who_ended_the_last_one(tmp_path: Path) -> None:
+    with head(tmp_path) as (server, _), NodeLink(HERE, server.port, SECRET) as link:
+        assert server.any_loading and not server.at_work
+        link.send(type="ready", place="")
+        for number in range(1, 20):
+            server.launch({"number": number})
+            if number > 1:
+                assert server.at_work and not server.any_done
+            assert link.next(20) == {"type": "launch", "order": {"number": number}}
+            link.send(type="ended", number=number)
+            wait_for(lambda: server.any_done)
+
+
+def test_the_log_of_a_node_has_no_secret(tmp_path: Path) -> None:
+    with head(tmp_path) as (server, _), NodeLink(HERE, server.port, SECRET) as link:
+        link.send(type="log", text=f"one {SECRET} two\nthree")
+        log = tmp_path / "nodes" / "n1.log"
+        wait_for(lambda: log.exists() and "three" in log.read_text())
+        assert log.read_text() == "one [redacted] two\nthree\n"
+
+
+def test_a_machine_is_reached_at_no_loopback_address() -> None:
+    try:
+        address = own_address("localhost")
+    except OSError:
+        return  # it has no route to anywhere, which the run says
+    assert not address.startswith("127.")
+
+
+def test_a_closed_dispatcher_hands_out_nothing(tmp_path: Path) -> None:
+    with DispatchServer(tmp_path, WORK, HERE, SECRET) as server:
+        pass
+    server.drop_node("n1")
+    server.retire_node("n1")
 
 
 def node_client(server: DispatchServer, root: Path, name: str) -> NodeClient:

@@ -13,9 +13,9 @@ import hmac
 import json
 import secrets
 import threading
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ..core.atomic_files import write_json
 from ..core.errors import EasiError
@@ -26,6 +26,7 @@ from .journal import Answer, Loaded, Phase, decode
 from .lease import Lease, RaisedQuestion
 from .work import Item, Work
 
+_T = TypeVar("_T")
 FIRST_LINE = 4 << 10  # longest line in bytes before a worker has proven that it knows the secret
 LONGEST_LINE = 256 << 20  # afterwards; the list of all questions is one line
 PROVE_WITHIN = 10.0  # seconds
@@ -80,15 +81,19 @@ class DispatchServer:
 
     def leave_out(self, keys: Collection[str]) -> None:
         """Ask no more questions of these benchmarks; may be called from any thread."""
-        self._loop.call_soon_threadsafe(self.dispatcher.leave_out, frozenset(keys))
+        self._soon(self.dispatcher.leave_out, frozenset(keys))
 
     def retire_node(self, node: str) -> None:
         """Give the workers of this node nothing more; may be called from any thread."""
-        self._loop.call_soon_threadsafe(self.retired.add, f"{node}w")
+        self._soon(self.retired.add, f"{node}w")
 
     def drop_node(self, node: str) -> None:
         """Take the workers of this node for gone; may be called from any thread."""
-        self._loop.call_soon_threadsafe(self._drop, f"{node}w")
+        self._soon(self._drop, f"{node}w")
+
+    def _soon(self, call: Callable[[_T], object], value: _T) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nothing is handed out
+            self._loop.call_soon_threadsafe(call, value)
 
     def _drop(self, workers: str) -> None:
         for connection in [each for each in self._connections if each.is_worker(workers)]:

@@ -8,12 +8,15 @@ import secrets
 import socket
 import threading
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from ..core.errors import EasiError
 from .dispatch_secret import BEAT, CONNECT_AGAIN_FOR, GONE_AFTER, proof
 
 CONNECT_WITHIN = 10.0  # seconds
+LONGEST_LINE = 64 << 20  # bytes
 
 
 class NodeRefused(EasiError):
@@ -33,22 +36,27 @@ class NodeLink:
         about: What the head told of the run.
         connections: How often the connection was made.
         gone: Whether the head is gone for good.
+        over: Whether the head has ended the run.
 
     Args:
         host: Name or address of the head.
         port: The head's port for nodes.
         secret: The run's secret.
+        ended: Called in the thread when ``gone`` or ``over`` becomes true.
 
     Raises:
         EasiError: The head cannot be reached, refuses this node, or does not know the secret.
     """
 
-    def __init__(self, host: str, port: int, secret: str) -> None:
+    def __init__(
+        self, host: str, port: int, secret: str, ended: Callable[[], object] = bool
+    ) -> None:
         self.host, self._port, self.secret = host, port, secret
         self.name = ""
         self.about: dict[str, Any] = {}
         self.connections = 0
-        self.gone = False
+        self.gone = self.over = False
+        self._ended = ended
         self._messages: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
         self._closing = False
         self._writing = threading.Lock()
@@ -67,16 +75,24 @@ class NodeLink:
 
     def __exit__(self, *exception: object) -> None:
         self._closing = True
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)  # wakes the thread
         self._socket.close()
         self._thread.join(GONE_AFTER)
 
     def send(self, **message: Any) -> None:
-        """Send a line; lost if the connection is broken (see ``connections``)."""
+        """Send a line; lost if the connection is broken (see ``connections``).
+
+        After a part of a line no other can be sent: the connection is made again.
+        """
         try:
             with self._writing:
-                self._socket.sendall(json.dumps(message).encode() + b"\n")
+                try:
+                    self._socket.sendall(json.dumps(message).encode() + b"\n")
+                except OSError:
+                    self._socket.shutdown(socket.SHUT_RDWR)  # the thread notices
         except OSError:
-            pass  # the thread notices
+            pass  # it is closed already
 
     def next(self, seconds: float) -> dict[str, Any] | None:
         """The head's next message, waiting at most so long; None if there is none."""
@@ -121,8 +137,11 @@ class NodeLink:
         """Read and beat until the head is gone for good."""
         while not self._closing:
             self._read()
+            if self.over:
+                return
             if not self._closing and not self._connect_again():
                 self.gone = True
+                self._ended()
                 return
 
     def _read(self) -> None:
@@ -135,14 +154,17 @@ class NodeLink:
             try:
                 if not (line := self._lines.one()):
                     return
+                message = json.loads(line)
             except TimeoutError:
                 continue
-            except OSError:
+            except (OSError, ValueError):
                 return
             heard = time.monotonic()
-            message = json.loads(line)
             if message["type"] != "beat":
                 self._messages.put(message)
+            if message["type"] == "over":
+                self.over = True
+                self._ended()
 
     def _connect_again(self) -> bool:
         """Make the connection again; False if that is impossible."""
@@ -177,8 +199,11 @@ class _Lines:
         Raises:
             TimeoutError: It did not come within the socket's timeout.
             OSError: The connection is broken.
+            ValueError: It is too long.
         """
         while b"\n" not in self._rest:
+            if len(self._rest) > LONGEST_LINE:
+                raise ValueError("a line without an end")
             if not (data := self._socket.recv(1 << 16)):
                 return b""
             self._rest += data

@@ -14,6 +14,7 @@ import asyncio
 import contextlib
 import hmac
 import json
+import os
 import queue
 import re
 import secrets
@@ -21,17 +22,20 @@ import socket
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 from ..core.atomic_files import replace_file
 from ..core.events import Notice
+from ..core.redact import Redactor
 from ..core.run_folder import RunPaths
 from .dispatch_secret import BEAT, GONE_AFTER, proof
 from .journal import Journal
 
 PROVE_WITHIN = 10.0  # seconds
-LONGEST_LINE = 8 << 20  # a list of questions
+FIRST_LINE = 4 << 10  # longest line in bytes before a node has proven that it knows the secret
+LONGEST_LINE = 8 << 20  # afterwards: a list of questions
 # What a node may send, below the run folder.
 _FILES = re.compile(
     r"items/[\w.()-]+\.json|journal/n\d+w\d+\.(ends|gaveup)|errors/[\w.-]+\.txt", re.ASCII
@@ -46,6 +50,7 @@ LOADING, WORKING, IDLE, DONE, LEAVING, LEFT = (
     "leaving",
     "left",
 )
+AT_WORK = (WORKING, LEAVING)
 
 
 @dataclass(eq=False)
@@ -91,7 +96,7 @@ class NodeServer:
         lost: Callable[[str], None],
         leaves: Callable[[str], None],
     ) -> None:
-        self.nodes: list[Node] = []
+        self.nodes: tuple[Node, ...] = ()  # replaced as a whole: other threads read it
         self.host = host
         self.secret = secret
         self._paths, self._most, self._about = RunPaths(run_root), most, about
@@ -100,6 +105,7 @@ class NodeServer:
         self._loop = asyncio.new_event_loop()
         self._order: dict[str, Any] | None = None  # the launch that is going on
         self._last = 0  # number of the last new node
+        self._redact = Redactor.from_environ({**os.environ, "JOIN_SECRET": secret}).line
 
     def __enter__(self) -> NodeServer:
         self._server = self._loop.run_until_complete(
@@ -119,9 +125,19 @@ class NodeServer:
         self._loop.close()
 
     @property
+    def address(self) -> str:
+        """``HOST:PORT`` for ``--join``."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
     def at_work(self) -> bool:
-        """Whether a node prepares or has workers of this launch."""
-        return any(node.state in (LOADING, WORKING, LEAVING) for node in self.nodes)
+        """Whether a node has workers of this launch."""
+        return any(node.state in AT_WORK for node in self.nodes)
+
+    @property
+    def any_loading(self) -> bool:
+        """Whether a node prepares."""
+        return any(node.state == LOADING for node in self.nodes)
 
     @property
     def any_done(self) -> bool:
@@ -135,27 +151,29 @@ class NodeServer:
     def launch(self, order: dict[str, Any] | None) -> None:
         """Have every node start workers, also those that join later; None: end them.
 
-        May be called from any thread.
+        Returns once their states are those of this launch, so that nobody takes the end of the last
+        one for the end of this one.
         """
-        self._loop.call_soon_threadsafe(self._launch, order)
+        asyncio.run_coroutine_threadsafe(self._launch(order), self._loop).result()
 
     # ---- in the thread
 
-    def _launch(self, order: dict[str, Any] | None) -> None:
+    async def _launch(self, order: dict[str, Any] | None) -> None:
         self._order = order
         for node in self.nodes:
             self._give(node)
 
     def _give(self, node: Node) -> None:
         """Tell a node the launch, if it is ready."""
-        if node.state in (LOADING, LEAVING, LEFT):
+        idle = node.state == IDLE and self._order is None
+        if idle or node.state in (LOADING, LEAVING, LEFT):
             return
         node.state = WORKING if self._order else IDLE
         self._send(node, {"type": "launch", "order": self._order})
 
     async def _close(self) -> None:
         self._server.close()
-        for node in list(self.nodes):
+        for node in self.nodes:
             self._send(node, {"type": "over"})
             if node._writer is not None:
                 node._writer.close()
@@ -180,7 +198,7 @@ class NodeServer:
         finally:
             writer.transport.abort()
             if node is not None and node._writer is writer:
-                self.nodes.remove(node)
+                self.nodes = tuple(each for each in self.nodes if each is not node)
                 self._lost(node.name)
                 if node.state != LEFT:
                     self._news.put(Notice(f"node {node.name} ({node.host}) is gone", "warning"))
@@ -188,7 +206,12 @@ class NodeServer:
     async def _admit(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Node:
         nonce = secrets.token_hex(16)
         writer.write(json.dumps({"nonce": nonce}).encode() + b"\n")
-        message = json.loads(await reader.readuntil(b"\n"))
+        line = b""
+        while not line.endswith(b"\n"):
+            if len(line) > FIRST_LINE or not (data := await reader.read(FIRST_LINE)):
+                raise ValueError("this is no node")
+            line += data
+        message = json.loads(line)
         if not hmac.compare_digest(proof(self.secret, "node", nonce), str(message["proof"])):
             raise ValueError("it does not know the secret")
         host = str(message["host"])
@@ -210,11 +233,12 @@ class NodeServer:
             raise ValueError("no more nodes")
         if known is not None:  # this side has not noticed yet
             node.state, node.workers, node.place = known.state, known.workers, known.place
-            self.nodes.remove(known)
             assert known._writer is not None
             known._writer.transport.abort()
+        elif node.name == message["node"]:
+            self._news.put(Notice(f"node {node.name} ({node.host}) is back"))
         node._writer = writer
-        self.nodes.append(node)
+        self.nodes = (*(each for each in self.nodes if each is not known), node)
         return node
 
     async def _beat(self, node: Node) -> None:
@@ -233,7 +257,12 @@ class NodeServer:
                 self._news.put(Notice(f"node {node.name} ({node.host}) joined: {node.place}"))
                 self._give(node)
             case "resumed":  # the connection broke, and its workers went on
-                node.state, node.workers = str(message["state"]), int(message["workers"])
+                node.place, node.workers = str(message["place"]), int(message["workers"])
+                if self._order and message["number"] == self._order["number"]:
+                    node.state = WORKING if node.workers else DONE
+                else:  # what it was told meanwhile is lost
+                    node.state = WORKING
+                    self._give(node)
             case "started":
                 node.workers = int(message["workers"])
             case "ended":
@@ -262,7 +291,8 @@ class NodeServer:
                 folder = self._paths.root / "nodes"
                 folder.mkdir(exist_ok=True)
                 with (folder / f"{node.name}.log").open("a", encoding="utf-8") as log:
-                    log.write(str(message["text"]))
+                    # Its machine knows its own secrets, this one those of the run.
+                    log.writelines(f"{self._redact(one)}\n" for one in message["text"].split("\n"))
 
     def _keep(self, name: str, text: str) -> None:
         """Write a small file of a node, if it is one that a run has."""
@@ -276,10 +306,18 @@ class NodeServer:
         replace_file(path, data)
 
 
-def own_address() -> str:
-    """The address that the name of this machine stands for.
+def own_address(name: str = "") -> str:
+    """The address at which other machines reach the one of this name, by default this one.
+
+    Debian gives a machine's own name the address 127.0.1.1. Then it is that of the interface of the
+    default route.
 
     Raises:
-        OSError: Its name has none.
+        OSError: There is none.
     """
-    return socket.gethostbyname(socket.gethostname())
+    address = socket.getaddrinfo(name or socket.gethostname(), None)[0][4][0]
+    if not ip_address(str(address).partition("%")[0]).is_loopback:
+        return str(address)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect(("192.0.2.1", 9))  # an address for documentation; nothing is sent
+        return str(probe.getsockname()[0])

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import signal
 import tempfile
+import threading
 from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import replace
@@ -32,8 +33,10 @@ from ..engine.processes.gpus import machine_line, probe_machine
 from ..engine.processes.interrupts import interruptible
 from ..engine.processes.jobs import Job
 from ..engine.processes.supervisor import Handle, run_job, start
+from ..engine.processes.worker_ends import forget_ends
 from ..engine.work import Assignment, Work
 from .context import RunContext, make_context
+from .identity import known_differences
 from .nodes_of_run import joining_secret
 from .preflight import check
 from .prepare import prepare
@@ -43,6 +46,36 @@ from .smoke import rehearse
 from .smoke_hub import rehearsal
 
 TICK = 0.2
+LOG_PART = 1 << 18  # bytes sent at a time; the lines of a log are shorter
+
+
+class _HeadGone(EasiError):
+    def __init__(self) -> None:
+        super().__init__(
+            "the head of the run is gone", hint="run it again there: saved answers are kept"
+        )
+
+
+class _Summons:
+    """SIGUSR2, which Slurm sends before the time limit, and the end of the run by its head.
+
+    Both end the preparation at once, as Ctrl-C does: it may take hours. Afterwards the questions in
+    hand are finished.
+    """
+
+    def __init__(self) -> None:
+        self.preparing = True
+        self.to_leave = False
+        signal.signal(signal.SIGUSR2, self._leave)
+
+    def _leave(self, signum: int, frame: FrameType | None) -> None:
+        self.to_leave = True
+        self.end_preparation()
+
+    def end_preparation(self) -> None:
+        """May be called from any thread."""
+        if self.preparing:
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
 
 
 def join(address: str, own: Mapping[str, Any]) -> int:
@@ -59,6 +92,7 @@ def join(address: str, own: Mapping[str, Any]) -> int:
         EasiError: This machine cannot join, or the head is gone.
     """
     host, _, port = address.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")  # of an IPv6 address
     if not host or not port.isdecimal():
         raise EasiError(
             f"--join is {address!r}", hint="write HOST:PORT, as the run started with --nodes prints"
@@ -67,18 +101,26 @@ def join(address: str, own: Mapping[str, Any]) -> int:
     if nproc < 1:
         raise EasiError(f"--nproc is {nproc}", hint="use 1 or more")
     with ExitStack() as stack:
-        link = stack.enter_context(NodeLink(host, int(port), joining_secret(host, int(port))))
-        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="easi-node-")))
         stack.enter_context(interruptible())
+        summons = _Summons()
+        secret = joining_secret(host, int(port))
+        link = stack.enter_context(NodeLink(host, int(port), secret, summons.end_preparation))
+        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="easi-node-")))
         try:
-            node = _Node(link, *_prepared(link, own, nproc, scratch, stack))
-            node.serve()
+            context, model = _prepared(link, own, nproc, scratch, stack)
+            summons.preparing = False
+            _Node(link, context, model, nproc, summons).serve()
         except EasiError as error:
             link.send(type="left", reason=error.message)
             raise
         except KeyboardInterrupt:
-            link.send(type="left", reason="it was interrupted")
-            raise
+            if link.gone:
+                raise _HeadGone from None
+            if summons.to_leave:
+                _leave(link, scratch / "requeue.log")
+            elif not link.over:
+                link.send(type="left", reason="it was interrupted")
+                raise
     return ExitCode.COMPLETE
 
 
@@ -117,8 +159,11 @@ def _prepared(
     _, model = prepare(context, plan, record, _say)
     if troubles := [trouble.reason for trouble in record.troubles]:
         raise EasiError(troubles[0], hint="fix it on this machine, then join again")
-    _compare("data ", told["revisions"], record.manifest.revisions)
-    link.send(type="ready", place=f"{nproc} worker{'s' * (nproc > 1)}, {machine_line(nproc)}")
+    revisions = record.manifest.revisions
+    both = told["revisions"].keys() & revisions.keys()  # the head may need more, for scoring
+    _compare(
+        "data ", *({name: each[name] for name in both} for each in (told["revisions"], revisions))
+    )
     return context, model
 
 
@@ -128,9 +173,11 @@ def _say(event: object) -> None:
 
 
 def _compare(what: str, theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> None:
-    differs = [name for name in theirs if name in ours and theirs[name] != ours[name]]
-    if differs:
-        values = ", ".join(f"{name} {theirs[name]} there, {ours[name]} here" for name in differs)
+    if differs := known_differences(theirs, ours):
+        values = ", ".join(
+            f"{name} {theirs[name]} there, {ours.get(name)} here" if name in theirs else name
+            for name in differs
+        )
         raise EasiError(
             f"this machine would give different answers: {what}{values}",
             hint="make them equal, then join again",
@@ -144,18 +191,26 @@ def requeue(environ: Mapping[str, str], log: Path) -> None:
         run_job(Job("requeue", ("scontrol", "requeue", f"{job}_{task}")), log)
 
 
+def _leave(link: NodeLink, log: Path) -> None:
+    link.send(type="left", reason="its time limit is near")
+    requeue(os.environ, log)
+
+
 class _Node:
     """The launches of this machine."""
 
-    def __init__(self, link: NodeLink, context: RunContext, model: ModelChoice) -> None:
+    def __init__(
+        self, link: NodeLink, context: RunContext, model: ModelChoice, nproc: int, summons: _Summons
+    ) -> None:
         self._link, self._context, self._model = link, context, model
         self._paths = context.paths
         self._handle: Handle | None = None
-        self._told_to_leave = self._leaving = False
-        signal.signal(signal.SIGUSR2, self._leave)
+        self._summons, self._leaving = summons, False
         self._order: dict[str, Any] = {}
         self._workers = 0
         self._connection = link.connections
+        self._place = f"{nproc} worker{'s' * (nproc > 1)}, {machine_line(nproc)}"
+        link.send(type="ready", place=self._place)
         self._sent: dict[Path, tuple[int, int]] = {}  # files, with time and size
         self._tail = Tail(self._paths.journal)
         self._headers: dict[str, Header] = {}
@@ -170,16 +225,14 @@ class _Node:
         try:
             while True:
                 message = self._link.next(TICK)
-                if self._told_to_leave and not self._leaving:
+                if self._summons.to_leave and not self._leaving:
                     self._leaving = True
                     print("the time limit is near: finishing the current questions", flush=True)
                     self._link.send(type="leaving")
                 if self._leaving and self._handle is None:
-                    self._link.send(type="left", reason="its time limit is near")
-                    requeue(os.environ, self._context.log)
-                    return
+                    return _leave(self._link, self._context.log)
                 if message is not None and message["type"] == "over":
-                    return
+                    return None
                 if message is not None and message["type"] == "launch":
                     self._begin(message["order"])
                 self._report()
@@ -187,16 +240,10 @@ class _Node:
                     self._report()
                     self._end()
                 if self._link.gone:
-                    raise EasiError(
-                        "the head of the run is gone",
-                        hint="run it again there: saved answers are kept",
-                    )
+                    raise _HeadGone
         finally:
             if self._handle is not None:
                 self._handle.stop()
-
-    def _leave(self, signum: int, frame: FrameType | None) -> None:
-        self._told_to_leave = True
 
     def _begin(self, order: dict[str, Any] | None) -> None:
         if order is not None and order["number"] == self._order.get("number"):
@@ -204,9 +251,10 @@ class _Node:
         if self._handle is not None:
             self._handle.stop()
             self._end()
-        if order is None:
+        if order is None or self._leaving:
             return
         self._order = order
+        forget_ends(self._paths.root)
         work = dict(order["work"])
         assignments = tuple(Assignment(**each) for each in work.pop("benchmarks"))
         Work(assignments, **work).save(self._paths.root)
@@ -241,8 +289,14 @@ class _Node:
         if self._connection != self._link.connections:  # what was sent may not have arrived
             self._connection = self._link.connections
             self._sent.clear()
-            state = "at work" if self._handle is not None else "idle"
-            self._link.send(type="resumed", state=state, workers=self._workers)
+            self._link.send(
+                type="resumed",
+                place=self._place,
+                workers=self._workers,
+                number=self._order.get("number"),
+            )
+            if self._leaving:
+                self._link.send(type="leaving")
         for pattern in ("items/*.json", "journal/*.ends", "journal/*.gaveup", "errors/*.txt"):
             for path in self._paths.root.glob(pattern):
                 with suppress(FileNotFoundError):
@@ -262,8 +316,8 @@ class _Node:
                 )
         with self._context.log.open("rb") as log:
             log.seek(self._logged)
-            if new := log.read(1 << 20):
-                self._logged += len(new)
+            if new := log.read(LOG_PART).rpartition(b"\n")[0]:
+                self._logged += len(new) + 1
                 self._link.send(type="log", text=new.decode("utf-8", "replace"))
 
     def _send_file(self, path: Path) -> None:

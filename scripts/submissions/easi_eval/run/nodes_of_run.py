@@ -90,13 +90,12 @@ def placed(cfg: RunConfig) -> bool:
 def placement(context: RunContext, server: NodeServer) -> Job:
     """Return the process under which Slurm has the nodes."""
     cfg, root = context.cfg, context.paths.root
-    address = f"{server.host}:{server.port}"
     if not cfg.slurm:
-        return slurm.srun_job(cfg, address, os.environ)
+        return slurm.srun_job(cfg, server.address, os.environ)
     logs = root / "nodes"
     logs.mkdir(exist_ok=True)
     replace_file(logs / "node.sbatch", slurm.SCRIPT.encode())
-    words = slurm.sbatch_words(cfg, address, logs, context.model.needs_gpu)
+    words = slurm.sbatch_words(cfg, server.address, logs, context.model.needs_gpu)
     return slurm.array_job(words, root / "slurm.json")
 
 
@@ -129,9 +128,12 @@ def open_nodes(
         yield None
         return
     secret = os.environ.get(SECRET, "").strip() or secrets.token_hex(32)
+    (context.paths.root / "slurm.json").unlink(missing_ok=True)  # of an earlier launch
     with ExitStack() as stack:
         try:
-            host = os.environ.get(LISTEN, "").strip() or own_address()
+            host = os.environ.get(LISTEN, "").strip()
+            if host in ("", "0.0.0.0", "::"):  # the last two are no address for others
+                host = own_address()
             most = cfg.nodes if placed(cfg) else cfg.nodes - 1  # this machine is one itself
             told = about(context, work, revisions)
             server = stack.enter_context(
@@ -148,7 +150,7 @@ def open_nodes(
         if not placed(cfg):
             emit(
                 Notice(
-                    f"other machines join with: --join {host}:{server.port} --nproc {cfg.nproc} "
+                    f"other machines join with: --join {server.address} --nproc {cfg.nproc} "
                     f"(secret: {path}, or {SECRET})"
                 )
             )

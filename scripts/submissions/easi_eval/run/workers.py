@@ -16,7 +16,7 @@ from ..core.model import ModelChoice
 from ..core.run_folder import RunPaths
 from ..engine.dispatch_server import DispatchServer
 from ..engine.giving_up import Reason
-from ..engine.nodes import NodeServer
+from ..engine.nodes import AT_WORK, NodeServer
 from ..engine.processes import launchers
 from ..engine.processes.jobs import Job
 from ..engine.processes.supervisor import Handle
@@ -117,7 +117,8 @@ class Workers:
             self._emit(notice)
         joined = [node for node in self.nodes.nodes if node.place]
         self.machines.update({f"{node.host}: {node.place}": None for node in joined})
-        line = job_line(self._context.paths.root, len(self.nodes.nodes), self._context.cfg.nodes)
+        working = sum(node.state in AT_WORK for node in self.nodes.nodes)
+        line = job_line(self._context.paths.root, working, self._context.cfg.nodes)
         if line != self._job_line:
             self._job_line = line
             self._emit(Notice(line))
@@ -142,12 +143,17 @@ class Workers:
         if self.process is None:
             return False
         alive, nodes = self.process.poll() is None, self.nodes
-        if nodes is None or not self._placed:
-            return alive or (nodes is not None and nodes.at_work)
+        if nodes is None or nodes.at_work:
+            return alive or nodes is not None
+        over = self._stopped is self.process or (
+            self._server is not None and self._server.dispatcher.over
+        )
+        coming = nodes.any_loading and not over
+        if not self._placed:
+            return alive or coming
         # Slurm's process lives as long as nodes may come. Where one has ended its launch, and none
-        # is at work, others would do no better.
-        over = self._server is not None and self._server.dispatcher.over
-        return nodes.at_work or (alive and not over and not nodes.any_done)
+        # is at work or preparing, others would do no better.
+        return alive and not over and (coming or not nodes.any_done)
 
     @property
     def log_tail(self) -> Sequence[str]:
