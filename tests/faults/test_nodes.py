@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -12,6 +16,8 @@ from pathlib import Path
 
 import pytest
 
+from easi_eval.cluster.slurm import script_of
+from easi_eval.config import RunConfig
 from easi_eval.core.errors import EasiError
 from easi_eval.core.run_folder import RunPaths
 from easi_eval.engine.dispatch_client import NodeClient
@@ -244,6 +250,34 @@ def test_a_machine_is_reached_at_no_loopback_address() -> None:
     except OSError:
         return  # it has no route to anywhere, which the run says
     assert not address.startswith("127.")
+
+
+def test_a_job_that_is_being_submitted_is_cancelled(tmp_path: Path) -> None:
+    """SIGTERM while sbatch runs, to both as the guard sends it; a second one while scancel runs."""
+    programs = {
+        "sbatch": "touch submitting; sleep 1; echo 4711",
+        "squeue": 'echo "4711_0|RUNNING|None"',
+        "scancel": 'touch cancelling; sleep 1; echo "$@" > cancelled',
+    }
+    for name, text in programs.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    command = [sys.executable, "-m", "easi_eval.cluster.array", str(tmp_path / "state"), "sbatch"]
+    folders = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHONPATH": ":".join(sys.path)}
+    with subprocess.Popen(
+        command, cwd=tmp_path, env={**os.environ, **folders}, start_new_session=True
+    ) as job:
+        for sign in ("submitting", "cancelling"):
+            wait_for((tmp_path / sign).exists)
+            os.killpg(job.pid, signal.SIGTERM)
+        assert job.wait(30) == 128 + signal.SIGTERM
+    assert (tmp_path / "cancelled").read_text() == "4711\n"
+
+
+@pytest.mark.parametrize("slurm", ["--comment='open", "@/nowhere/site.sbatch"])
+def test_options_of_slurm_that_cannot_be_read_are_refused(slurm: str) -> None:
+    with pytest.raises(EasiError, match="--slurm: "):
+        script_of(RunConfig(smoke=True, slurm=slurm))
 
 
 def test_a_closed_dispatcher_hands_out_nothing(tmp_path: Path) -> None:

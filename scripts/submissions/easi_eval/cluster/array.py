@@ -32,15 +32,21 @@ def main(argv: Sequence[str]) -> int:
     """Run until the job is gone; returns the exit code."""
     state, submit = Path(argv[0]), argv[1:]
     signal.signal(signal.SIGTERM, _stop)
+    # Until the job's number is known, SIGTERM waits and does not end sbatch: nobody could cancel
+    # the job.
+    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM,))
     # A node belongs to Slurm, not to this process's job.
     environment = {name: value for name, value in os.environ.items() if name != TAG}
-    told = subprocess.run(submit, capture_output=True, text=True, env=environment)
+    told = subprocess.run(
+        submit, capture_output=True, text=True, env=environment, preexec_fn=_ignore_sigterm
+    )
     if told.returncode:
         print(f"error: Slurm refused the job: {' '.join(told.stderr.split())}", flush=True)
         return 1
     job = told.stdout.strip().split(";")[0]
-    print(f"job {job}", flush=True)
     try:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM,))
+        print(f"job {job}", flush=True)
         missing = 0
         while missing < GONE:
             tasks = _tasks(job)
@@ -63,7 +69,7 @@ def _tasks(job: str) -> dict[str, tuple[str, str]] | None:
         return None
     if told.returncode:
         return {} if re.search("[Ii]nvalid job", told.stderr) else None
-    lines = [line.strip().split("|") for line in told.stdout.splitlines() if line.strip()]
+    lines = [line.strip().split("|", 2) for line in told.stdout.splitlines() if line.strip()]
     return {task: (what, reason) for task, what, reason in lines}
 
 
@@ -74,7 +80,12 @@ def _ask(*words: str) -> subprocess.CompletedProcess[str] | None:
         return None
 
 
+def _ignore_sigterm() -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
 def _stop(signum: int, frame: FrameType | None) -> NoReturn:
+    signal.signal(signum, signal.SIG_IGN)  # a second one must not end scancel
     raise SystemExit(128 + signum)
 
 

@@ -73,10 +73,13 @@ def script_of(cfg: RunConfig) -> tuple[list[str], Path | None]:
     """Return the user's options of ``--slurm``, or the user's script after ``@``.
 
     Raises:
-        EasiError: The script is not there, or does not start what it is given.
+        EasiError: A quote is open, or the script is not there or does not start what it is given.
     """
     if not cfg.slurm.startswith("@"):
-        return shlex.split(cfg.slurm), None
+        try:
+            return shlex.split(cfg.slurm), None
+        except ValueError as error:
+            raise EasiError(f"--slurm: {error}", hint="close each quote") from error
     path = Path(cfg.slurm[1:]).expanduser()
     try:
         text = path.read_text(encoding="utf-8")
