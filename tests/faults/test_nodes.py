@@ -280,6 +280,20 @@ def test_options_of_slurm_that_cannot_be_read_are_refused(slurm: str) -> None:
         script_of(RunConfig(smoke=True, slurm=slurm))
 
 
+def test_the_lists_of_the_heads_own_workers_stand(tmp_path: Path) -> None:
+    own = tmp_path / "items" / "a.json"
+    own.parent.mkdir()
+    own.write_text("own")
+    with (
+        NodeServer(tmp_path, SECRET, HERE, 1, {}, print, print, has_lists=True) as server,
+        NodeLink(HERE, server.port, SECRET) as link,
+    ):
+        for name in ("items/a.json", "items/b.json"):
+            link.send(type="file", name=name, text="other")
+        wait_for((tmp_path / "items" / "b.json").exists)
+    assert own.read_text() == "own"
+
+
 def test_a_closed_dispatcher_hands_out_nothing(tmp_path: Path) -> None:
     with DispatchServer(tmp_path, WORK, HERE, SECRET) as server:
         pass

@@ -84,6 +84,8 @@ class NodeServer:
         about: What a node is told of the run.
         lost: Called in that thread with a node's name when it is gone.
         leaves: Called in that thread with a node's name when it takes nothing more.
+        has_lists: Whether this machine's own workers write the lists of questions; those of a node
+            then replace none.
     """
 
     def __init__(
@@ -95,12 +97,13 @@ class NodeServer:
         about: dict[str, Any],
         lost: Callable[[str], None],
         leaves: Callable[[str], None],
+        has_lists: bool = False,
     ) -> None:
         self.nodes: tuple[Node, ...] = ()  # replaced as a whole: other threads read it
         self.host = host
         self.secret = secret
         self._paths, self._most, self._about = RunPaths(run_root), most, about
-        self._lost, self._leaves = lost, leaves
+        self._lost, self._leaves, self._has_lists = lost, leaves, has_lists
         self._news: queue.SimpleQueue[Notice] = queue.SimpleQueue()
         self._loop = asyncio.new_event_loop()
         self._order: dict[str, Any] | None = None  # the launch that is going on
@@ -300,7 +303,8 @@ class NodeServer:
             raise ValueError("no such file")
         path, data = self._paths.root / name, text.encode("utf-8", "surrogatepass")
         with contextlib.suppress(FileNotFoundError):
-            if path.read_bytes() == data:
+            own = self._has_lists and path.parent == self._paths.items
+            if path.read_bytes() == data or own:
                 return
         path.parent.mkdir(exist_ok=True)
         replace_file(path, data)

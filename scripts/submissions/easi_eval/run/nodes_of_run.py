@@ -137,7 +137,9 @@ def open_nodes(
             most = cfg.nodes if placed(cfg) else cfg.nodes - 1  # this machine is one itself
             told = about(context, work, revisions)
             server = stack.enter_context(
-                NodeServer(context.paths.root, secret, host, most, told, lost, leaves)
+                NodeServer(
+                    context.paths.root, secret, host, most, told, lost, leaves, not placed(cfg)
+                )
             )
         except OSError as error:
             raise EasiError(
