@@ -20,7 +20,7 @@ WHOLE_RUN, ROOM = 50_396, 3_600_000  # questions, and bytes for them in a page o
 
 def columns_of(records: list[dict[str, object]]) -> Columns:
     columns = Columns()
-    columns.add(KEY, frame(records, asked=True), {})
+    columns.add(KEY, frame(records, asked=True), {}, {})
     return columns
 
 

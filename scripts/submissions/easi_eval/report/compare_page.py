@@ -11,7 +11,7 @@ from .compare import ComparedScore, Comparison
 from .compare_text import HOW, ComparedRuns, agreements, counted, head_lines, p_text
 from .questions import Columns
 from .shell import Shell, assemble, template
-from .subject import html, readable, row, span
+from .subject import html, readable, row, span, type_titles
 from .trust import GOOD, LOOK, Check, checks_html
 
 NAMES = {"r": "better in B", "w": "worse in B"}
@@ -101,6 +101,7 @@ def _flips(told: ComparedRuns) -> Columns:
                 }
             ),
             {},
+            _titles(comparison, key),
         )
     return columns
 
@@ -110,8 +111,15 @@ def _read(value: object) -> str:
 
 
 def _kinds(comparison: Comparison, key: str) -> list[tuple[str, str, list[str]]]:
+    titles = _titles(comparison, key)
     kinds = sorted(set(comparison.flips(key)["question_type"]))
-    return [(kind, readable(kind), [readable(kind)]) for kind in kinds if kind]
+    named = [(kind, titles.get(kind) or readable(kind)) for kind in kinds if kind]
+    return [(kind, title, [title]) for kind, title in named]
+
+
+def _titles(comparison: Comparison, key: str) -> dict[str, str]:
+    parts = comparison.first.benchmarks[key].source.parts
+    return type_titles(key, {part.name: part.types for part in parts})
 
 
 def _average(comparison: Comparison) -> str:

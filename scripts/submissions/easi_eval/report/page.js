@@ -108,7 +108,7 @@ function show(row) {
   const fact = (name, value) => value !== "" && facts.append(make("dt", name), make("dd", plain(value)));
   parts.push(make("b", `${MARKS[kind]} ${NAMES[kind]}`, `o ${kind}`), make("span", ` ${span[1]}, ${plain(data.item[row])}`));
   fact("category", data.category.texts[data.category.at[row]]);
-  fact("read as", data.read.texts[data.read.at[row]] || (kind === "f" ? "" : "–"));
+  fact("read as", data.read.texts[data.read.at[row]] || ({ f: "", u: "nothing" }[kind] ?? "not recorded"));
   fact("right answer", data.truth.texts[data.truth.at[row]]);
   if (kind === "p") fact("points", `${data.score[row]} of 100`);
   const worker = data.worker.texts[data.worker.at[row]];

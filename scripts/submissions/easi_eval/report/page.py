@@ -19,17 +19,23 @@ from ..core.atomic_files import digest, write_atomic
 from ..core.errors import EasiError
 from ..core.redact import Redactor
 from ..scores.outputs import JUDGED
-from ..scores.report import effort
+from ..scores.report import SCALE, effort
 from ..scores.score_table import AVERAGE, BenchmarkScore, title_of
 from . import sections
 from .questions import CANDIDATES, WHOLE, AnswerFacts, Blocks, Columns
 from .shell import Shell, assemble, template
-from .subject import Subject, html, points, readable, span
+from .subject import Subject, html, points, readable, span, type_titles
 from .thumbnails import thumbnails
 from .trust import checks, checks_html, verdict
 
 REPORT = "report.html"
-SCHEMA = 1
+SCHEMA = 2
+EASI8 = (
+    "EASI is the leaderboard of Holistic Evaluation of Multimodal LLMs on Spatial Intelligence, "
+    "EASI-8 the mean of its eight main benchmarks; SITE, of two halves, is one of them."
+)
+# What the manifest keeps for programs: a number of a format, and what the versions say too.
+_NOT_TOLD = ("identity version", "transformers", "backend version")
 
 
 @dataclass
@@ -160,7 +166,13 @@ def _gather(subject: Subject, said: Mapping[str, Mapping[str, AnswerFacts]]) -> 
         rows = subject.reader.questions(bench, out)
         gathered.types[score.key] = Counter(rows["question_type"].tolist())
         gathered.lengths.append(_lengths(score, gathered.tokens, counted, rows["answer"].tolist()))
-        gathered.columns.add(score.key, rows, said.get(score.key, {}), CANDIDATES // len(shown))
+        gathered.columns.add(
+            score.key,
+            rows,
+            said.get(score.key, {}),
+            type_titles(score.key, sections.types_of(subject, score.key)),
+            CANDIDATES // len(shown),
+        )
     return gathered
 
 
@@ -227,14 +239,16 @@ def _below(path: Path, *folders: Path) -> str:
 def _parts(subject: Subject, name: str, there: set[str]) -> Iterator[tuple[str, str, list[str]]]:
     """Yield the choices of the category filter: name, words and types of questions."""
     parts = sections.types_of(subject, name) if name in _known_parts(subject) else {}
+    titles = type_titles(name, parts)
     single: set[str] = set()
     for part, kinds in parts.items():
         if kinds and there.intersection(kinds):
-            yield part, part_title(name, part), [readable(kind) for kind in kinds]
+            yield part, part_title(name, part), [titles[kind] for kind in kinds]
             single |= set(kinds) if len(kinds) == 1 else set()
     for kind in sorted(there - single):
         if kind:
-            yield "", readable(kind), [readable(kind)]
+            title = titles.get(kind) or readable(kind)
+            yield "", title, [title]
 
 
 def _known_parts(subject: Subject) -> set[str]:
@@ -285,9 +299,6 @@ def _head(subject: Subject) -> dict[str, str]:
         " to ".join(dict.fromkeys((launched[0], launched[-1]))) if launched else "",
         f"run {table.identity[:8]}",
     ]
-    scale = "Scores go from 0 to 100."
-    if any(group.key == row.key for group in GROUPS for row in table.headlines):
-        scale += " SITE is adjusted for chance: 0 is what guessing gives, and it may be negative."
     key, title, score = AVERAGE, "EASI-8 average", table.easi8_average
     if score is None and len(table.headlines) == 1:
         key, score = table.headlines[0].key, table.headlines[0].reading.overall
@@ -302,7 +313,7 @@ def _head(subject: Subject) -> dict[str, str]:
         said.append(f'<p class="muted">It also needs {lacking}.</p>')
     asked = sum(row.n for row in table.rows)
     took = _effort(subject) or f"{asked:,} questions"
-    count = f"{len(table.rows)} benchmarks, " if len(table.rows) > 1 else ""
+    count = f"{len(table.headlines)} benchmarks, " if len(table.headlines) > 1 else ""
     said.append(f'<p class="muted">{count}{html(took)}</p>')
     found = checks(subject)
     return {
@@ -311,7 +322,7 @@ def _head(subject: Subject) -> dict[str, str]:
         "average": "".join(said),
         "verdict": verdict(found),
         "checks": checks_html(found),
-        "scale": scale,
+        "scale": html(f"{EASI8} {SCALE}"),
     }
 
 
@@ -354,8 +365,10 @@ def _categories(subject: Subject, sizes: Mapping[tuple[str, str], int]) -> str:
         '<th class="num">questions</th></tr></thead>'
     )
     return (
-        '<p class="muted">Ranked by how far a score lies above or below chance, weakest first. '
-        "A name leads to its questions.</p>"
+        '<p class="muted">Ranked by how far a score lies above or below chance, weakest first; a '
+        "category without a chance level, such as MRA, as if that were 0. Categories of fewer than "
+        f"{sections.FEW} questions come last, in grey: their order is mostly noise. A name leads "
+        "to its questions.</p>"
         f'<div class="wide"><table class="categories">{head}<tbody>{weakest}</tbody></table></div>'
         f"<h3>All categories</h3>{sections.categories_html(subject, sizes)}"
     )
@@ -406,21 +419,31 @@ def _made(subject: Subject) -> str:
         else ""
     ]
     facts = {
-        **{readable(name): _said(value) for name, value in manifest.fields.items() if value},
+        **{
+            readable(name): _said(value)
+            for name, value in manifest.fields.items()
+            if value and name not in _NOT_TOLD
+        },
         "Machines": "; ".join(manifest.machines),
-        "Identity": manifest.identity,
+        "Identity of the settings": manifest.identity,
     }
     parts.append(_facts({name: line(value) for name, value in facts.items()}))
     parts.append("<h3>Versions</h3>" + _facts(manifest.versions))
     if manifest.revisions:
         parts.append("<h3>Revisions of data and model</h3>" + _facts(manifest.revisions))
     if others := list(filter(None, others)):
-        listed = "".join(f"<pre>{html(line(each))}</pre>" for each in others)
+        listed = "".join(f"<p>{_role(each)}</p><pre>{html(line(each))}</pre>" for each in others)
         parts.append(f"<details><summary>Commands of its processes</summary>{listed}</details>")
     files = ("easi_scores.md", "easi_scores.csv", "easi_results.json", "easi_results.zip")
     links = ", ".join(f'<a href="{name}">{name}</a>' for name in files)
     parts.append(f'<p class="muted">Beside this page: {links}</p>')
     return "".join(parts)
+
+
+def _role(command: str) -> str:
+    if "--easi-run" not in command:
+        return "The backend, or this program with other options"
+    return "Scoring" if "--easi-role score" in command else "Answering"
 
 
 def _said(value: object) -> str:

@@ -83,7 +83,12 @@ class Columns:
     pictures: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def add(
-        self, key: str, rows: pd.DataFrame, told: Mapping[str, AnswerFacts], room: int = CANDIDATES
+        self,
+        key: str,
+        rows: pd.DataFrame,
+        told: Mapping[str, AnswerFacts],
+        titles: Mapping[str, str],
+        room: int = CANDIDATES,
     ) -> None:
         """Add the questions of a benchmark: a table of ``Reader.questions``.
 
@@ -91,6 +96,7 @@ class Columns:
             key: The benchmark.
             rows: The table.
             told: What the journal tells, by item.
+            titles: What the types of questions are called; a name of words where one is not there.
             room: Bytes of details to hold; those that come first where they are more.
         """
         from ..scores.row_table import cluster_of  # loads pandas
@@ -98,7 +104,9 @@ class Columns:
         first = len(self.outcomes)
         columns = {name: rows[name].tolist() for name in rows.columns}
         self.spans.append((key, len(rows)))
-        self.facts["category"] += [_fact(readable(kind)) for kind in columns["question_type"]]
+        self.facts["category"] += [
+            _fact(titles.get(kind) or readable(kind)) for kind in columns["question_type"]
+        ]
         for name, column in (("item", "item"), ("read", "extracted"), ("truth", "target")):
             self.facts[name] += [_fact(value) for value in columns[column]]
         self.answers += [excerpt(text) for text in columns["answer"]]

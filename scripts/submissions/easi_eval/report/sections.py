@@ -17,7 +17,7 @@ from .questions import AnswerFacts
 from .subject import Subject, html, points, row, share, span
 
 WEAKEST = 12  # categories in the list of the weakest ones
-FEW = 10  # questions below which a category says nothing
+FEW = 30  # questions below which the rank of a category is mostly noise
 LANES = 32  # workers in the timeline
 _NUMBER = "num"
 
@@ -170,23 +170,24 @@ def spans_of(key: str, spans: Sequence[str]) -> list[int]:
 
 
 def weakest_html(subject: Subject, sizes: Mapping[tuple[str, str], int]) -> str:
-    """Return the categories with the lowest scores as rows of a table.
+    """Return the categories with the lowest scores as rows of a table; those of few questions last.
 
     Where chance is known, the score above chance counts.
     """
 
-    def gain(one: Category) -> float:
+    def rank(one: Category) -> tuple[bool, float]:
         chance = subject.chance(one.key, one.part) or 0.0
-        return (one.value - chance) / (100.0 - chance)
+        return _few(one, sizes), (one.value - chance) / (100.0 - chance)
 
-    every = categories(subject)
-    many = [one for one in every if sizes.get((one.key, one.part), FEW) >= FEW]
-    listed = many if len(many) >= WEAKEST else every
     lowest = axis_start(subject)
     return "".join(
         _category_row(subject, one, lowest, sizes, html(one.title))
-        for one in sorted(listed, key=gain)[:WEAKEST]
+        for one in sorted(categories(subject), key=rank)[:WEAKEST]
     )
+
+
+def _few(one: Category, sizes: Mapping[tuple[str, str], int]) -> bool:
+    return sizes.get((one.key, one.part), FEW) < FEW
 
 
 def categories_html(subject: Subject, sizes: Mapping[tuple[str, str], int]) -> str:
@@ -229,7 +230,8 @@ def _category_row(
         points(subject.chance(one.key, one.part)),
         f"{sizes[one.key, one.part]:,}" if (one.key, one.part) in sizes else "",
     )
-    return row(cells, classes=("name", "bar", _NUMBER + " score", *[_NUMBER] * 3))
+    made = row(cells, classes=("name", "bar", _NUMBER + " score", *[_NUMBER] * 3))
+    return made.replace("<tr>", '<tr class="muted">', 1) if _few(one, sizes) else made
 
 
 # ---- answers -------------------------------------------------------------------------------------

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
 from ..backends.base import Reader
+from ..benchmarks import part_title
 from ..core.manifest import Manifest
 from ..core.run_folder import RunPaths
 from ..scores.score_table import ScoreTable
@@ -60,6 +61,20 @@ def readable(name: str) -> str:
     """Return the name of a sub-score or a kind of question as words."""
     words = re.sub(r"_(accuracy|acc|mra|caa)$", "", name).replace("_", " ").strip()
     return words[:1].upper() + words[1:]
+
+
+def type_titles(key: str, types: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    """Return what the types of a benchmark's questions are called: as the score that counts them.
+
+    One of several types that a score counts has its own name in brackets.
+
+    Args:
+        key: The benchmark, or a group.
+        types: The types that each sub-score counts.
+    """
+    listed = [(part_title(key, part), kinds) for part, kinds in types.items()]
+    shared = {kind: f"{title} ({readable(kind)})" for title, kinds in listed for kind in kinds}
+    return shared | {kinds[0]: title for title, kinds in reversed(listed) if len(kinds) == 1}
 
 
 def row(cells: Iterable[str], tag: str = "td", classes: Iterable[str] = ()) -> str:

@@ -92,7 +92,7 @@ def _complete(subject: Subject) -> Check:
     if open_ones:
         named = ", ".join(f"{title_of(row.key)} ({row.reason or row.state})" for row in open_ones)
         return Check(BAD, "Not complete", named)
-    of = f" of {len(table.rows)} benchmarks" if len(table.rows) > 1 else ""
+    of = f" of {len(table.headlines)} benchmarks" if len(table.headlines) > 1 else ""
     return Check(GOOD, "Complete", f"all {asked:,} questions{of} were asked and scored")
 
 
@@ -106,19 +106,27 @@ def _chance(subject: Subject) -> Iterator[Check]:
     ]
     if not told:
         return
-    low = [row for row, interval, chance in told if interval and interval[0] <= (chance or 0)]
     average, guess = subject.interval(AVERAGE), subject.chance(AVERAGE)
     if average and guess is not None and average[0] <= guess:
-        yield Check(BAD, "Average at chance", "guessing gives an average in the same interval")
-    if low:
-        named = ", ".join(title_of(row.key) for row in low)
-        if len(low) == len(told) > 1:
-            named = f"all {len(low)} benchmarks"
-        yield Check(
-            LOOK, "No better than guessing", f"{named}: the interval reaches down to chance"
-        )
+        where = "inside" if guess <= average[1] else "above"
+        found = f"chance, {guess:.1f}, lies {where} the 95 % interval of the average"
+        yield Check(BAD, "Average no better than chance", found)
+    at = [row for row, (low, high), chance in told if low <= chance <= high]
+    below = [row for row, (_, high), chance in told if high < chance]
+    lines = ((at, "chance lies inside the interval"), (below, "chance lies above the interval"))
+    if at or below:
+        said = [
+            f"{_named(rows, len(told), 'benchmarks')}: {where}" for rows, where in lines if rows
+        ]
+        yield Check(LOOK, "No better than guessing", "; ".join(said))
     else:
         yield Check(GOOD, "Better than guessing", f"all {len(told)} intervals lie above chance")
+
+
+def _named(rows: list[BenchmarkScore], every: int, what: str) -> str:
+    if len(rows) == every > 1:
+        return f"all {every} {what}"
+    return ", ".join(title_of(row.key) for row in rows)
 
 
 def _counted(
@@ -136,9 +144,9 @@ def _counted(
     said = f"{share(sum(count for _, count in known), total)} of {total:,} answers {what}"
     if high:
         said += f"; most: {', '.join(high[:5])}"
-    if unknown := len(rows) - len(known):
-        said += f"; not known for {unknown} benchmark{'s' if unknown > 1 else ''}"
-    return Check(LOOK if high else GOOD, name, said)
+    if unknown := [row for row, count in zip(rows, counts, strict=True) if count is None]:
+        said += f"; not recorded: {', '.join(title_of(row.key) for row in unknown)}"
+    return Check(LOOK if high or unknown else GOOD, name, said)
 
 
 def _failed(rows: list[BenchmarkScore]) -> Check:

@@ -20,6 +20,14 @@ from .score_table import AVERAGE, BenchmarkScore, ScoreTable, State, sum_known, 
 UNKNOWN = "?"
 MOST_NOTES = 5  # lines of notes below the table; easi_scores.md has all
 TITLE = 16  # characters of a title that the table has room for
+SCALE = (
+    "Scores go from 0 to 100; SITE is adjusted for chance: 0 is what guessing gives, and it may be "
+    "negative. Intervals are of 95 %, over the scenes that questions share: Wilson's for shares of "
+    "right answers, else a bootstrap; with few questions those of SITE reach beyond 0 and 100. "
+    "Chance is what guessing among the options gives; questions that ask for a number count as 0 "
+    "in it. MRA is mean relative accuracy: the nearer the number, the more points; it has no "
+    "chance level."
+)
 SPARED = ("time", "flips", "cut off")  # columns to leave out on a narrow screen, first to last
 
 

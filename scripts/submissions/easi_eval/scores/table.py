@@ -14,7 +14,7 @@ from dataclasses import asdict
 from ..benchmarks import GROUPS, part_title
 from ..core.formats import duration
 from .interval import Interval
-from .report import footnotes, span, warning_lines
+from .report import SCALE, footnotes, span, warning_lines
 from .score_table import AVERAGE, BenchmarkScore, ScoreTable, State, title_of
 
 COLUMNS = (
@@ -185,9 +185,7 @@ def markdown_text(table: ScoreTable) -> str:
         "",
         _made(table),
         "",
-        "Scores are 0-100; SITE is adjusted for chance and may be negative. Intervals are of "
-        "95 %, over the scenes that questions share. Chance is what guessing among the options "
-        "gives, where numbers count as 0.",
+        SCALE,
         *_list(warning_lines(table)),
         "",
         *_rows(HEADLINES, [*heads, (*average, *[""] * (len(HEADLINES) - len(average)))]),
