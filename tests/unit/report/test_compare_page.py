@@ -52,9 +52,10 @@ def test_two_runs_in_a_browser(tmp_path: Path) -> None:
         for line in told.comparisons[0].lines:
             assert line.title in words
             if line.difference:
-                assert line.verdict() in words and f"{line.difference.value:+.2f}" in words
+                assert line.verdict() in words and f"{line.difference.value:+z.2f}" in words
         detail = shown.run("document.getElementById('detail').textContent")
-        assert "A: " in detail and f"B: {HOSTILE[:20]}" in detail
+        assert "Run A answered: " in detail and f"Run B answered: {HOSTILE[:20]}" in detail
+        assert shown.run("document.querySelector('.q .o').textContent") in ("▲", "▼")
         assert shown.run("window.hit") is None
         assert shown.messages == [f"request {page.as_uri()}"]
 

@@ -7,21 +7,20 @@ from dataclasses import dataclass, replace
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
-from ..benchmarks import CORE_KEYS, GROUPS, Group, Part, Source, headline_keys
+from ..benchmarks import CORE_KEYS, GROUPS, Group, Part, Source, headline_keys, part_title
 from ..scores import paired
 from ..scores.paired import Difference, Questions
 from ..scores.score_table import title_of
 from .compare_pairs import Pairs, pair
 from .compare_settings import benchmark_warnings, run_warnings
 from .evaluated import EvaluatedBenchmark, EvaluatedRun
-from .subject import readable
 
 if TYPE_CHECKING:
     import pandas as pd
 
 AVERAGE = "average"
-# Points up to which EASI calls scores of one model through two backends the same, and close.
-STRONG, ACCEPTABLE = 2.5, 5.0
+# Steps, in points, for how far apart scores of one model through two backends are.
+CLOSE, NEAR = 2.5, 5.0
 NOTICED = 0.005  # a difference that two decimals show
 
 
@@ -68,6 +67,8 @@ class ComparedScore:
             return f"{ahead} is ahead by {sign * found.value:.1f} ({ends[0]:.1f} to {ends[1]:.1f})"
         if not found.error > 0:
             return "not distinguishable: too few questions, or all of one scene"
+        if found.detectable > 100:
+            return "not distinguishable: too few questions to tell"
         if abs(found.value) >= found.detectable or found.low > 0 or found.high < 0:
             return "not distinguishable, given how many scores are compared"
         return f"not distinguishable; differences under {found.detectable:.1f} cannot be seen here"
@@ -104,6 +105,24 @@ class Comparison:
     def average(self) -> ComparedScore | None:
         """The line of the average."""
         return next((line for line in self.lines if line.key == AVERAGE), None)
+
+    @property
+    def overall(self) -> str:
+        """Both runs in one sentence."""
+        line = self.average or next(iter(self.headlines), None)
+        if line is None:
+            return "No benchmark is in both runs."
+        said = [f"{line.title}: {line.verdict()}"]
+        certain = [one for one in self.headlines if one.certain and one.difference]
+        for name, sign in (("A", -1), ("B", 1)):
+            titles = [
+                one.title for one in certain if one.difference and sign * one.difference.value > 0
+            ]
+            if titles and line is self.average:
+                said.append(f"{name} is significantly ahead in {', '.join(titles)}")
+        if not certain and line is self.average:
+            said.append(f"none of the {len(self.headlines)} benchmarks differs significantly")
+        return f"{'; '.join(said)}."
 
     @property
     def lacking(self) -> tuple[str, ...]:
@@ -167,6 +186,7 @@ def _pair_warnings(
         yield (
             f"{title}: not the same questions, {' and '.join(counts)}; "
             f"compared are the {len(pairs.both):,} in both"
+            + (_VARIANTS if not pairs.same_source and _same_but_variants(first, second) else "")
         )
     if pairs.other_key:
         yield (
@@ -174,9 +194,33 @@ def _pair_warnings(
             "in B and are left out"
         )
     if first.source.recompute != second.source.recompute:
-        yield f"{title}: averaged in different ways; compared is the mean over questions"
+        ways = [_WAYS[one.source.recompute] for one in (first, second)]
+        yield (
+            f"{title}: averaged in different ways, A {ways[0]}, B {ways[1]}; compared is the mean "
+            "over questions"
+        )
     for said in benchmark_warnings(first, second, same_source=pairs.same_source):
         yield f"{title}: {said}"
+
+
+_VARIANTS = (
+    "; the others are variants of these (flipped image, options in another order) that only one "
+    "backend asks"
+)
+_WAYS = {
+    "mean": "over questions",
+    "type_mean": "over the means of kinds of questions",
+    "part_mean": "over the means of sub-scores",
+    "caa": "adjusted for chance",
+}
+
+
+def _same_but_variants(first: EvaluatedBenchmark, second: EvaluatedBenchmark) -> bool:
+    """Whether two runs differ only in which variants of the same questions they asked."""
+    from ..scores.row_table import SETS
+
+    asked = [{*map(SETS["flip_circular"], one.rows["variant"])} for one in (first, second)]
+    return asked[0] == asked[1] != {""}
 
 
 def own_scores(run: EvaluatedRun) -> dict[str, float | None]:
@@ -198,7 +242,10 @@ def _other_scores(
         table = own.get(line.key) if not line.part else None
         shown = score(line.difference) if line.difference else None
         if table is not None and shown is not None and abs(table - shown) > NOTICED:
-            yield f"{line.title}: the score table of {letter} has {table:.2f}"
+            yield (
+                f"{line.title}: the full score of {letter}, in its own table, is {table:.2f}; "
+                f"compared is {shown:.2f}, of the questions in both"
+            )
 
 
 def adjusted(comparisons: Sequence[Comparison]) -> list[Comparison]:
@@ -282,7 +329,7 @@ def _group_lines(
     source, asked = first.benchmarks[group.members[0]].source, Questions.of(both)
     yield _line(group.key, None, title_of(group.key), 0, source, asked)
     for part in group.parts:
-        yield _line(group.key, part, readable(part.name), 2, source, asked)
+        yield _line(group.key, part, part_title(group.key, part.name), 2, source, asked)
 
 
 def _benchmark_lines(
@@ -295,7 +342,7 @@ def _benchmark_lines(
     for part in source.parts if not half else ():
         # Sets of questions are whole only where both runs have all of their members.
         if part.name in theirs and (pairs.same_source or not part.group):
-            yield _line(key, part, readable(part.name), 2, source, asked)
+            yield _line(key, part, part_title(key, part.name), 2, source, asked)
 
 
 def _line(
@@ -318,12 +365,8 @@ def _average(heads: Sequence[ComparedScore]) -> ComparedScore:
 
 
 def agreement(points: float) -> str:
-    """Return EASI's word for a difference of two backends' scores of one model."""
-    size = abs(points)
-    if size <= STRONG:
-        return f"strong agreement (at most {STRONG:g} points)"
-    return (
-        f"acceptable variance (at most {ACCEPTABLE:g} points)"
-        if size <= ACCEPTABLE
-        else f"discrepancy (more than {ACCEPTABLE:g} points)"
-    )
+    """Return how far apart two backends' scores of one model are."""
+    for step in (CLOSE, NEAR):
+        if abs(points) <= step:
+            return f"within {step:g} points"
+    return f"more than {NEAR:g} points apart"

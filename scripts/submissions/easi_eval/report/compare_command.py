@@ -131,7 +131,7 @@ def decide(comparison: Comparison, points: float) -> tuple[ExitCode, str]:
         for line, p in zip(heads, paired.adjusted(tests), strict=True)
         if p <= paired.LEVEL / 2
     ]
-    ends = f"{overall.title} {found.value:+.2f} ({found.low:.2f} to {found.high:.2f})"
+    ends = f"{overall.title} {found.value:+z.2f} ({found.low:.2f} to {found.high:.2f})"
     if found.high < -points:
         return ExitCode.INCOMPLETE, f"drop: B is more than {points:g} worse, {ends}"
     if dropped:

@@ -8,12 +8,23 @@ from collections.abc import Iterator, Sequence
 from ..scores.score_table import title_of
 from . import charts
 from .compare import ComparedScore, Comparison
-from .compare_text import HOW, ComparedRuns, agreements, counted, head_lines, p_text
+from .compare_text import (
+    COLUMNS,
+    HOW,
+    ComparedRuns,
+    agreements,
+    counted,
+    head_lines,
+    p_text,
+    where_prompts,
+)
 from .questions import Columns
 from .shell import Shell, assemble, template
 from .subject import html, readable, row, span, type_titles
 from .trust import GOOD, LOOK, Check, checks_html
 
+NOT_READ = "\u2013"
+MARKS = {"r": "▲", "w": "▼"}
 NAMES = {"r": "better in B", "w": "worse in B"}
 _NUM = "num"
 
@@ -36,6 +47,8 @@ def comparison_page(told: ComparedRuns) -> bytes:
         "scores": "".join(
             _row(line, most) for line in comparison.lines if line.level < 2 and line.difference
         ),
+        "overall": html(comparison.overall),
+        "columns": html(COLUMNS),
         "how": f'<p class="muted">{html(HOW)}</p>{_why(told)}',
         "categories": "".join(_categories(comparison, most)),
     }
@@ -46,13 +59,16 @@ def comparison_page(told: ComparedRuns) -> bytes:
         template("compare").substitute(values),
         "Questions scored differently",
         lambda packed: (
-            f"{len(flips):,} questions are scored differently."
+            f"{len(flips):,} questions are scored differently. ▲ is better in B, ▼ worse in B. "
+            f"Read as: of A's answer → of B's answer; {NOT_READ} if it could not be read or the "
+            "files do not say."
             + (f" {packed.shortened:,} answers are shortened." if packed.shortened else "")
         ),
     )
     keys = [key for key, _ in flips.spans]
     extra = {
         "names": NAMES,
+        "marks": MARKS,
         "spans": [(key, title_of(key), count, "") for key, count in flips.spans],
         "filters": [
             {"key": key, "title": title_of(key), "spans": [place], "parts": _kinds(comparison, key)}
@@ -78,7 +94,8 @@ def _flips(told: ComparedRuns) -> Columns:
         empty = pd.Series("", index=found.index, dtype=object)
         texts = {
             "answer": [
-                f"A: {first}\n\nB: {second}" + (f"\n\nWhy: {why}" if why else "")
+                f"Run A answered: {first}\n\nRun B answered: {second}"
+                + (f"\n\nWhy: {why}" if why else "")
                 for first, second, why in both
             ],
             "extracted": [f"{_read(first)} → {_read(second)}" for first, second in read],
@@ -107,7 +124,7 @@ def _flips(told: ComparedRuns) -> Columns:
 
 
 def _read(value: object) -> str:
-    return value if isinstance(value, str) and value else "?"
+    return value if isinstance(value, str) and value else NOT_READ
 
 
 def _kinds(comparison: Comparison, key: str) -> list[tuple[str, str, list[str]]]:
@@ -128,9 +145,8 @@ def _average(comparison: Comparison) -> str:
     if line is None or found is None:
         return "No benchmark is in both runs."
     return (
-        f"{html(line.title)}, B - A<strong>{found.value:+.2f}</strong>"
-        f"<p>{html(line.verdict())}</p>"
-        f'<p class="muted">A {found.first:.2f}, B {found.second:.2f}</p>'
+        f"{html(line.title)}, B - A<strong>{found.value:+z.2f}</strong>"
+        f'<p class="muted">A {found.first:z.2f}, B {found.second:z.2f}</p>'
     )
 
 
@@ -162,10 +178,10 @@ def _row(line: ComparedScore, most: float) -> str:
     assert found is not None
     cells = (
         html(line.title),
-        charts.difference_bar(found.value, _ends(line), most, f"{line.title}: {found.value:+.1f}"),
-        f"{found.first:.2f}",
-        f"{found.second:.2f}",
-        f"{found.value:+.2f}",
+        charts.difference_bar(found.value, _ends(line), most, f"{line.title}: {found.value:+z.1f}"),
+        f"{found.first:z.2f}",
+        f"{found.second:z.2f}",
+        f"{found.value:+z.2f}",
         span(_ends(line)),
         f"{found.better:,}",
         f"{found.worse:,}",
@@ -185,7 +201,8 @@ def _categories(comparison: Comparison, most: float) -> Iterator[str]:
         told_apart = sum(line.certain for line in lines)
         yield (
             f"<details{' open' if told_apart else ''}><summary>{html(title_of(key))} "
-            f'<span class="muted">{told_apart} of {len(lines)} categories differ</span></summary>'
+            f'<span class="muted">{told_apart} of {len(lines)} categories differ significantly'
+            "</span></summary>"
             f'<div class="wide"><table class="scores"><tbody>'
             f"{''.join(_row(line, most) for line in lines)}</tbody></table></div></details>"
         )
@@ -199,6 +216,7 @@ def _why(told: ComparedRuns) -> str:
     said: Sequence[str] = [
         *agreements(comparison),
         *(f"{title_of(key)}: {counted(whys)}" for key, whys in told.why.items() if any(whys)),
+        *where_prompts(told.why),
     ]
     listed = "".join(f"<li>{html(each)}</li>" for each in said)
     return f'<h3>One model through both backends</h3><ul class="notes">{listed}</ul>'

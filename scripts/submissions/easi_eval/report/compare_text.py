@@ -11,18 +11,24 @@ from typing import Any
 
 from ..core.backend_facts import BACKEND_FACTS
 from ..scores.report import wrapped
-from .compare import ACCEPTABLE, AVERAGE, ComparedScore, Comparison, agreement, own_scores
+from .compare import AVERAGE, NEAR, ComparedScore, Comparison, agreement, own_scores
+from .compare_reasons import PROMPT
 from .evaluated import EvaluatedRun
 
 MOST_FLIPS = 200  # questions of a benchmark that the Markdown file lists
 LONGEST = 100  # characters of an answer in it
-FURTHEST = 3  # sub-scores of a benchmark on the terminal
-HOW = (
-    "B - A is over the questions in both. Its 95 % interval and error are those of paired scores "
-    "with questions about one scene as one cluster (Miller 2024). p is the larger one of Student's "
-    "t and McNemar's exact test, adjusted for the number of benchmarks (Benjamini and Hochberg). "
-    "A difference that cannot be seen would be missed in more than one of five such comparisons."
+COLUMNS = (
+    "B - A is over the questions in both runs. Better and worse are questions that B scores higher "
+    "and lower. p is how often a difference as large would come by chance between equally good "
+    "runs, adjusted for the number of scores; up to 0.05 is significant."
 )
+HOW = (
+    "The 95 % interval and error of B - A are those of paired scores with questions about one "
+    "scene as one cluster (Miller 2024). p is the larger one of Student's t and McNemar's exact "
+    "test (Benjamini and Hochberg over the benchmarks; sub-scores among themselves). A difference "
+    "that cannot be seen would be missed in more than one of five such comparisons."
+)
+FURTHEST = 3  # sub-scores of a benchmark on the terminal
 
 
 @dataclass(frozen=True)
@@ -71,6 +77,8 @@ def warnings(comparisons: Sequence[Comparison]) -> Iterator[str]:
 def screen_lines(told: ComparedRuns, width: int) -> list[str]:
     """Return what the terminal shows."""
     lines = [part for line in head_lines(told.runs) for part in wrapped(line, width, "", "   ")]
+    if len(told.comparisons) == 1:
+        lines += ["", *wrapped(told.comparisons[0].overall, width, "", "  ")]
     if suspicious := list(warnings(told.comparisons)):
         lines += ["", *(part for said in suspicious for part in wrapped(said, width, "", "  "))]
     lines.append("")
@@ -78,8 +86,9 @@ def screen_lines(told: ComparedRuns, width: int) -> list[str]:
         return [*lines, *_columns(many_cells(told.comparisons), width)]
     (only,) = told.comparisons
     lines += _two_runs(only, width)
+    lines += wrapped(COLUMNS, width, "", "")
     if only.same_model and only.other_backend:
-        lines += ["", "One model through both backends, on EASI's scale:"]
+        lines += ["", "One model through both backends, how far its scores are apart:"]
         lines += [part for said in agreements(only) for part in wrapped(said, width)]
     if any(told.why.values()):
         lines += ["", "Why questions of this one model are scored differently:"]
@@ -89,12 +98,13 @@ def screen_lines(told: ComparedRuns, width: int) -> list[str]:
             if found
             for part in wrapped(f"{_title(only, key)}: {counted(found)}", width)
         ]
+        lines += [part for said in where_prompts(told.why) for part in wrapped(said, width)]
     return lines
 
 
 def agreements(comparison: Comparison) -> list[str]:
     """Return which scores agree how well, one line for each word of the scale."""
-    found: dict[str, list[str]] = {agreement(points): [] for points in (0.0, ACCEPTABLE, math.inf)}
+    found: dict[str, list[str]] = {agreement(points): [] for points in (0.0, NEAR, math.inf)}
     for line in comparison.lines:
         if line.level == 0 and line.difference:
             found[agreement(line.difference.value)].append(line.title)
@@ -105,6 +115,13 @@ def counted(found: Iterable[str]) -> str:
     """Return reasons with their numbers, the most frequent first."""
     numbers = Counter(filter(None, found))
     return "; ".join(f"{number:,} {reason}" for reason, number in numbers.most_common())
+
+
+def where_prompts(why: Mapping[str, Sequence[str]]) -> list[str]:
+    """Return where to see prompts that differ, as a line if there are some."""
+    if not any(PROMPT in found for found in why.values()):
+        return []
+    return ["Prompts: what each run asked stands in its report.html, under Questions."]
 
 
 def _title(comparison: Comparison, key: str) -> str:
@@ -124,7 +141,7 @@ def _cells(line: ComparedScore) -> tuple[str, ...]:
         "  " * line.level + line.title,
         _number(found.first),
         _number(found.second),
-        f"{found.value:+.2f}",
+        f"{found.value:+z.2f}",
         f"{found.better:,}",
         f"{found.worse:,}",
         p_text(line.p),
@@ -132,7 +149,7 @@ def _cells(line: ComparedScore) -> tuple[str, ...]:
 
 
 def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2f}"
+    return "-" if value is None else f"{value:z.2f}"
 
 
 def p_text(p: float) -> str:
@@ -221,7 +238,7 @@ def _against(comparison: Comparison, key: str, own: float | None) -> str:
     line = next((one for one in comparison.lines if one.key == key and not one.part), None)
     if line is None or line.difference is None:
         return _number(own)
-    return f"{_number(own)} ({line.difference.value:+.1f}{'*' if line.certain else ''})"
+    return f"{_number(own)} ({line.difference.value:+z.1f}{'*' if line.certain else ''})"
 
 
 def _columns(table: Sequence[Sequence[str]], width: int) -> list[str]:
@@ -243,6 +260,8 @@ def _columns(table: Sequence[Sequence[str]], width: int) -> list[str]:
 def markdown_text(told: ComparedRuns) -> str:
     """Return the whole comparison as Markdown."""
     lines = ["# Comparison of runs", "", *(f"- {_plain(line)}" for line in head_lines(told.runs))]
+    if len(told.comparisons) == 1:
+        lines += ["", f"**{_plain(told.comparisons[0].overall)}**"]
     if suspicious := list(warnings(told.comparisons)):
         lines += ["", *(f"- {_plain(said)}" for said in suspicious)]
     if len(told.comparisons) > 1:
@@ -251,7 +270,7 @@ def markdown_text(told: ComparedRuns) -> str:
         lines += ["", "In brackets: difference from A; * where the two are told apart."]
     for number, comparison in enumerate(told.comparisons, start=1):
         lines += ["", f"## A and {letter(number)}", "", *_pair_table(comparison, letter(number))]
-    lines += ["", HOW]
+    lines += ["", f"{COLUMNS} {HOW}", *(f"\n{said}" for said in where_prompts(told.why))]
     if len(told.comparisons) == 1:
         lines += _flip_tables(told.comparisons[0], told.why)
     return "\n".join(lines) + "\n"
@@ -261,7 +280,7 @@ def _pair_table(comparison: Comparison, name: str) -> list[str]:
     scale = comparison.same_model and comparison.other_backend
     heading = ["benchmark", "sub-score", "questions", "A", name, f"{name} - A", "95 % interval"]
     heading += ["better", "worse", "McNemar p", "adjusted p", "detectable", "verdict"]
-    heading += ["EASI's scale"] if scale else []
+    heading += ["apart"] if scale else []
     rows = []
     for line in comparison.lines:
         found = line.difference
@@ -274,7 +293,7 @@ def _pair_table(comparison: Comparison, name: str) -> list[str]:
                 f"{found.n:,}",
                 _number(found.first),
                 _number(found.second),
-                f"{found.value:+.2f}",
+                f"{found.value:+z.2f}",
                 f"{found.low:.2f} to {found.high:.2f}" if found.changed else "",
                 f"{found.better:,}",
                 f"{found.worse:,}",

@@ -171,6 +171,7 @@ async function start() {
   if (!window.DecompressionStream) throw new Error("it needs a browser of 2023 or later");
   data = JSON.parse(await block("facts"));
   Object.assign(NAMES, data.names);
+  Object.assign(MARKS, data.marks);
   answers = JSON.parse(await block("texts"));
   details = new Map((await block("details")).split("\n").filter(Boolean).map(line => JSON.parse(line)).map(one => [one[0], one]));
   pictures = JSON.parse($("pictures").textContent || "{}");
