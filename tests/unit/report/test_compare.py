@@ -158,6 +158,7 @@ def test_a_clear_lead_is_told_with_its_interval(runs: Runs) -> None:
     assert line.verdict() == (
         f"B is ahead by {found.value:.1f} ({found.low:.1f} to {found.high:.1f})"
     )
+    assert compare(many, better).overall == f"MMSI-Bench: {line.verdict()}."
     back = compare(better, many).lines[0]
     assert back.verdict() == line.verdict().replace("B is", "A is")
 
@@ -234,6 +235,12 @@ def test_both_backends_questions_are_paired(runs: Runs) -> None:
         "3DSRBench: not the same questions, 32 only in A; compared are the 24 in both; "
         "the others are variants of these" in text
     )
+    assert "BLINK: averaged in different ways, A over questions, B over the means of kinds" in text
+    own = runs.vlmevalkit.table.row("3dsrbench")
+    assert own and f"the full score of A, in its own table, is {own.reading.overall:.2f}" in text
+    count = len(found.headlines)
+    assert found.overall.startswith("EASI-8 average: ")
+    assert found.overall.endswith(f"; none of the {count} benchmarks differs significantly.")
     assert found.same_model and found.other_backend
     for pairs in found.pairs.values():
         assert (pairs.both["key"] == pairs.both["key_2"]).all()

@@ -54,7 +54,7 @@ def test_two_runs_in_a_browser(tmp_path: Path) -> None:
             if line.difference:
                 assert line.verdict() in words and f"{line.difference.value:+z.2f}" in words
         detail = shown.run("document.getElementById('detail').textContent")
-        assert "Run A answered: " in detail and f"Run B answered: {HOSTILE[:20]}" in detail
+        assert "Run A: " in detail and f"Run B: {HOSTILE[:20]}" in detail
         assert shown.run("document.querySelector('.q .o').textContent") in ("▲", "▼")
         assert shown.run("window.hit") is None
         assert shown.messages == [f"request {page.as_uri()}"]

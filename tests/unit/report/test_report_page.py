@@ -18,6 +18,7 @@ from easi_eval.engine.journal import Answer, Journal
 from easi_eval.report.page import REPORT, write_report
 from easi_eval.report.subject import Subject
 from easi_eval.report.thumbnails import find, media_roots, thumbnails
+from easi_eval.report.trust import checks
 from easi_eval.scores.intervals import with_intervals
 from easi_eval.scores.score_table import ScoreTable
 from easi_eval.scores.table import records
@@ -78,6 +79,7 @@ def test_a_finished_run(subject: Subject) -> None:
     for expected in ("Can these scores be trusted?", "Where the model is weakest", "Some/Model"):
         assert expected in said
     assert subject.manifest.commands[0] in said.replace("&#x27;", "'").replace("&quot;", '"')
+    assert "of 8 benchmarks were asked" in said and "9 benchmarks" not in said  # SITE is one
     assert "w0" in said and "Where the time went" not in said  # these scores have no times
 
 
@@ -142,3 +144,19 @@ def test_thumbnails_come_from_known_folders_alone(tmp_path: Path) -> None:
     for name in (str(outside), "../elsewhere.png", "images/../../elsewhere.png", "a\0b", "gone"):
         assert find(name, roots) is None, name
     assert set(thumbnails(["scene.mp4", "broken.png", "gone"], roots)) == {"scene.mp4"}
+
+
+def test_chance_is_inside_an_interval_or_above_it(subject: Subject) -> None:
+    """A score that is certainly worse than a guess is not called one at chance."""
+    rows = [dataclasses.replace(row, truncated=0) for row in subject.table.rows]
+    place = next(at for at, row in enumerate(rows) if row.key == "mmsi_bench")
+    below = dataclasses.replace(rows[place].intervals[""], low=1.0, high=9.0, chance=25.0)
+    intervals = {**rows[place].intervals, "": below}
+    rows[place] = dataclasses.replace(rows[place], intervals=intervals, truncated=None)
+    table = dataclasses.replace(subject.table, rows=tuple(rows))
+    found = {check.name: check for check in checks(dataclasses.replace(subject, table=table))}
+    said = found["No better than guessing"].found
+    assert said.endswith("MMSI-Bench: chance lies above the interval")
+    assert "MMSI-Bench" not in said.partition(": chance lies inside")[0]
+    cut = found["Cut off answers"]
+    assert cut.verdict == "look" and cut.found.endswith("not recorded: MMSI-Bench")

@@ -14,6 +14,7 @@ from ..scores.score_table import title_of
 from .compare_pairs import Pairs, pair
 from .compare_settings import benchmark_warnings, run_warnings
 from .evaluated import EvaluatedBenchmark, EvaluatedRun
+from .subject import type_titles
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -139,6 +140,11 @@ class Comparison:
     def other_backend(self) -> bool:
         """Whether the runs are of different backends."""
         return self.first.backend != self.second.backend
+
+    def type_titles(self, key: str) -> dict[str, str]:
+        """Return what the types of a benchmark's questions are called."""
+        parts = self.first.benchmarks[key].source.parts
+        return type_titles(key, {part.name: part.types for part in parts})
 
     def flips(self, key: str) -> pd.DataFrame:
         """Return the questions of a benchmark that are scored differently, as in ``Pairs``."""

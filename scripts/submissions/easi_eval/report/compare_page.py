@@ -20,7 +20,7 @@ from .compare_text import (
 )
 from .questions import Columns
 from .shell import Shell, assemble, template
-from .subject import html, readable, row, span, type_titles
+from .subject import html, readable, row, span
 from .trust import GOOD, LOOK, Check, checks_html
 
 NOT_READ = "\u2013"
@@ -60,8 +60,7 @@ def comparison_page(told: ComparedRuns) -> bytes:
         "Questions scored differently",
         lambda packed: (
             f"{len(flips):,} questions are scored differently. ▲ is better in B, ▼ worse in B. "
-            f"Read as: of A's answer → of B's answer; {NOT_READ} if it could not be read or the "
-            "files do not say."
+            "Read as: of A's answer → of B's answer."
             + (f" {packed.shortened:,} answers are shortened." if packed.shortened else "")
         ),
     )
@@ -94,8 +93,7 @@ def _flips(told: ComparedRuns) -> Columns:
         empty = pd.Series("", index=found.index, dtype=object)
         texts = {
             "answer": [
-                f"Run A answered: {first}\n\nRun B answered: {second}"
-                + (f"\n\nWhy: {why}" if why else "")
+                f"Run A: {first}\n\nRun B: {second}" + (f"\n\nWhy: {why}" if why else "")
                 for first, second, why in both
             ],
             "extracted": [f"{_read(first)} → {_read(second)}" for first, second in read],
@@ -118,7 +116,7 @@ def _flips(told: ComparedRuns) -> Columns:
                 }
             ),
             {},
-            _titles(comparison, key),
+            comparison.type_titles(key),
         )
     return columns
 
@@ -128,15 +126,10 @@ def _read(value: object) -> str:
 
 
 def _kinds(comparison: Comparison, key: str) -> list[tuple[str, str, list[str]]]:
-    titles = _titles(comparison, key)
+    titles = comparison.type_titles(key)
     kinds = sorted(set(comparison.flips(key)["question_type"]))
     named = [(kind, titles.get(kind) or readable(kind)) for kind in kinds if kind]
     return [(kind, title, [title]) for kind, title in named]
-
-
-def _titles(comparison: Comparison, key: str) -> dict[str, str]:
-    parts = comparison.first.benchmarks[key].source.parts
-    return type_titles(key, {part.name: part.types for part in parts})
 
 
 def _average(comparison: Comparison) -> str:
@@ -213,10 +206,14 @@ def _why(told: ComparedRuns) -> str:
     (comparison,) = told.comparisons
     if not (comparison.same_model and comparison.other_backend):
         return ""
-    said: Sequence[str] = [
-        *agreements(comparison),
-        *(f"{title_of(key)}: {counted(whys)}" for key, whys in told.why.items() if any(whys)),
-        *where_prompts(told.why),
-    ]
+    whys = [f"{title_of(key)}: {counted(found)}" for key, found in told.why.items() if any(found)]
+    return _listed(
+        "One model through both backends: how far its scores are apart", agreements(comparison)
+    ) + _listed("Why its questions are scored differently", [*whys, *where_prompts(told.why)])
+
+
+def _listed(title: str, said: Sequence[str]) -> str:
+    if not said:
+        return ""
     listed = "".join(f"<li>{html(each)}</li>" for each in said)
-    return f'<h3>One model through both backends</h3><ul class="notes">{listed}</ul>'
+    return f'<h3>{title}</h3><ul class="notes">{listed}</ul>'

@@ -14,6 +14,7 @@ from ..scores.report import wrapped
 from .compare import AVERAGE, NEAR, ComparedScore, Comparison, agreement, own_scores
 from .compare_reasons import PROMPT
 from .evaluated import EvaluatedRun
+from .subject import readable
 
 MOST_FLIPS = 200  # questions of a benchmark that the Markdown file lists
 LONGEST = 100  # characters of an answer in it
@@ -121,7 +122,10 @@ def where_prompts(why: Mapping[str, Sequence[str]]) -> list[str]:
     """Return where to see prompts that differ, as a line if there are some."""
     if not any(PROMPT in found for found in why.values()):
         return []
-    return ["Prompts: what each run asked stands in its report.html, under Questions."]
+    return [
+        "Of prompts only digests are recorded; report.html of each run has the text of its "
+        "questions as far as the backend writes it."
+    ]
 
 
 def _title(comparison: Comparison, key: str) -> str:
@@ -315,6 +319,7 @@ def _flip_tables(comparison: Comparison, why: Mapping[str, Sequence[str]]) -> li
         flips = comparison.flips(key)
         if not len(flips):
             continue
+        titles = comparison.type_titles(key)
         said = list(why.get(key, ())) or [""] * len(flips)
         lines += ["", f"## {_title(comparison, key)}: {len(flips):,} scored differently", ""]
         if counts := counted(said):
@@ -322,7 +327,7 @@ def _flip_tables(comparison: Comparison, why: Mapping[str, Sequence[str]]) -> li
         rows = [
             [
                 str(row["item"]),
-                str(row["question_type"]),
+                titles.get(row["question_type"]) or readable(str(row["question_type"])),
                 str(row["key"]),
                 *(_answer(row, run) for run in ("first", "second")),
                 f"{row['first']:g} → {row['second']:g}",
