@@ -502,7 +502,7 @@ def test_a_set_that_does_not_fit_is_refused_as_a_whole(
             _, failed = fetch_each(needs, lambda event: None, settings)
             assert failed == {}
         else:
-            with pytest.raises(NoRoom, match="are missing"):
+            with pytest.raises(NoRoom, match="short of"):
                 fetch_each(needs, lambda event: None, settings)
             assert not [one for one in requests(hub) if "/resolve/" in one.path]
 
@@ -520,7 +520,7 @@ def test_the_disk_is_judged_by_what_is_still_to_be_unpacked(
 
     total = sum(map(len, VIDEOS.values()))
     usage(total - 1)
-    assert "are missing" in refused([need], settings).message
+    assert "short of" in refused([need], settings).message
     part = settings.hf_home / ".videos.easi-partial" / "a"
     part.mkdir(parents=True)
     (part / "one.mp4").write_bytes(VIDEOS["a/one.mp4"])
