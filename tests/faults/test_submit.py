@@ -214,7 +214,11 @@ NO = json.dumps({"success": False, "error": "precision does not fit"})
             Fate.UNKNOWN,
             "not a documented reply of the leaderboard",
         ),
-        (Fault(status=200, body='{"ok": true}', records=True), Fate.UNKNOWN, "not a documented reply"),
+        (
+            Fault(status=200, body='{"ok": true}', records=True),
+            Fate.UNKNOWN,
+            "not a documented reply",
+        ),
         (Fault(status=200, body="[" * 60000), Fate.UNKNOWN, "not a documented reply"),
         (Fault(status=500, body=NO), Fate.UNKNOWN, "HTTP 500"),
         (Fault(status=502, body=HTML, records=True), Fate.UNKNOWN, "HTTP 502"),
