@@ -19,14 +19,20 @@ from easi_eval.engine.processes.jobs import Job
 DAEMONISE = """
 import os, sys, time
 def daemon(mark, on_term=None):
+    ready, begun = os.pipe()
     if os.fork() == 0:
         os.setsid()
         if os.fork() == 0:
+            os.dup2(begun, 9)
             trap = "" if on_term is None else f"trap '{on_term}' TERM; "
-            os.execve("/bin/sh", ["/bin/sh", "-c", trap + "while :; do sleep 1; done", mark], {"PATH": os.environ["PATH"]})
+            loop = trap + "echo >&9; exec 9>&-; while :; do sleep 1; done"
+            os.execve("/bin/sh", ["/bin/sh", "-c", loop, mark], {"PATH": os.environ["PATH"]})
         os._exit(0)
     os.wait()
-"""  # noqa: E501 -- lines of a program in a string
+    os.close(begun)
+    os.read(ready, 1)  # its trap is set
+    os.close(ready)
+"""
 
 
 def new_mark() -> str:
