@@ -15,7 +15,7 @@ from pathlib import Path
 from easi_eval.backends import make_backend
 from easi_eval.backends.completeness import checked
 from easi_eval.backends.evidence import Evidence
-from easi_eval.benchmarks import CORE_KEYS, by_key
+from easi_eval.benchmarks import CORE_KEYS, LMMS_EVAL, by_key
 from easi_eval.config import RunConfig
 from easi_eval.core.manifest import Manifest
 from easi_eval.core.run_folder import RunPaths
@@ -36,6 +36,22 @@ class FinishedRun:
     @property
     def root(self) -> Path:
         return self.paths.root
+
+
+def config(backend: str, folder: Path) -> RunConfig:
+    """A run of a model folder below ``folder``, into ``folder/out``."""
+    model = folder / "Some Model"
+    model.mkdir()
+    (model / "config.json").write_text('{"model_type": "qwen2_5_vl"}', encoding="utf-8")
+    if backend == LMMS_EVAL:
+        return RunConfig(
+            backend=backend,
+            model="qwen2_5_vl",
+            model_args=f"pretrained={model}",
+            output_dir=folder / "out",
+            device="cpu",
+        )
+    return RunConfig(model=str(model), output_dir=folder / "out", device="cpu")
 
 
 def finish(cfg: RunConfig, keys: Iterable[str] = CORE_KEYS) -> FinishedRun:

@@ -14,24 +14,14 @@ from easi_eval.report.compare import adjusted, compare
 from easi_eval.report.compare_command import told_of
 from easi_eval.report.compare_page import comparison_page
 from easi_eval.report.load_run import load_run
-from finished import finish
+from finished import config, finish
 
 HOSTILE = "</script><img src=x onerror='window.hit = 1'>\u2028\ud800"
 KEYS = ("mmsi_bench", "embspatial")
 
 
 def test_two_runs_in_a_browser(tmp_path: Path) -> None:
-    model = tmp_path / "Some Model"
-    model.mkdir()
-    (model / "config.json").write_text('{"model_type": "qwen2_5_vl"}', encoding="utf-8")
-    cfg = RunConfig(
-        backend=LMMS_EVAL,
-        model="qwen2_5_vl",
-        model_args=f"pretrained={model}",
-        output_dir=tmp_path / "out",
-        device="cpu",
-    )
-    root = finish(cfg, KEYS).root
+    root = finish(config(LMMS_EVAL, tmp_path), KEYS).root
     first = load_run(root, lambda name: make_backend(name, HubSettings()))
     one = first.benchmarks[KEYS[0]]
     rows = one.rows.copy()

@@ -15,7 +15,6 @@ import pytest
 from easi_eval.backends import make_backend
 from easi_eval.backends.archived.index import FULL, TABLES
 from easi_eval.benchmarks import LMMS_EVAL, VLMEVALKIT
-from easi_eval.config import RunConfig
 from easi_eval.core.errors import EasiError
 from easi_eval.core.manifest import Manifest
 from easi_eval.data.needs import HubSettings
@@ -25,7 +24,7 @@ from easi_eval.scores.row_table import rows_csv
 from easi_eval.scores.score_table import ScoreTable
 from easi_eval.submission.archive import build
 from easi_eval.submission.payload import build_payload
-from finished import FinishedRun, finish
+from finished import FinishedRun, config, finish
 from genuine import DATA
 
 KEYS = ("vsi_bench", "site_image", "site_video", "spar_bench")
@@ -38,21 +37,6 @@ class Places:
     run: FinishedRun
     out: Path
     archives: dict[str, Path]
-
-
-def config(backend: str, folder: Path) -> RunConfig:
-    model = folder / "Some Model"
-    model.mkdir()
-    (model / "config.json").write_text('{"model_type": "qwen2_5_vl"}', encoding="utf-8")
-    if backend == VLMEVALKIT:
-        return RunConfig(model=str(model), output_dir=folder / "out", device="cpu")
-    return RunConfig(
-        backend=backend,
-        model="qwen2_5_vl",
-        model_args=f"pretrained={model}",
-        output_dir=folder / "out",
-        device="cpu",
-    )
 
 
 def pack(run: FinishedRun, backend: str, room: int) -> bytes:

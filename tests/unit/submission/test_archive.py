@@ -21,7 +21,6 @@ from easi_eval.backends.archived.old_forms import unfold
 from easi_eval.backends.archived.proof import ArchivedRun, proofs
 from easi_eval.backends.evidence import Evidence
 from easi_eval.benchmarks import ALL_KEYS, LMMS_EVAL, VLMEVALKIT, by_key
-from easi_eval.config import RunConfig
 from easi_eval.core.errors import EasiError
 from easi_eval.core.manifest import Manifest
 from easi_eval.data.needs import HubSettings
@@ -36,7 +35,7 @@ from easi_eval.submission.archive.pack import (
     read_index,
 )
 from easi_eval.submission.payload import build_payload
-from finished import FinishedRun, finish
+from finished import FinishedRun, config, finish
 
 TOKEN = "hf_" + "PlantedSecretToken" * 2
 
@@ -72,21 +71,6 @@ class Made:
             room = len(self.form(FULL).data) - 1 if form == TABLES else sys.maxsize
             self.forms[form] = self.pack(lambda size: size <= room)
         return self.forms[form]
-
-
-def config(backend: str, folder: Path) -> RunConfig:
-    model = folder / "Some Model"
-    model.mkdir()
-    (model / "config.json").write_text('{"model_type": "qwen2_5_vl"}', encoding="utf-8")
-    if backend == LMMS_EVAL:
-        return RunConfig(
-            backend=backend,
-            model="qwen2_5_vl",
-            model_args=f"pretrained={model}",
-            output_dir=folder / "out",
-            device="cpu",
-        )
-    return RunConfig(model=str(model), output_dir=folder / "out", device="cpu")
 
 
 @pytest.fixture(scope="module", params=[VLMEVALKIT, LMMS_EVAL])
@@ -200,7 +184,7 @@ from easi_eval.core.run_folder import RunPaths
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 from test_archive import Made
 from easi_eval.backends.evidence import Evidence
-from finished import FinishedRun
+from finished import FinishedRun, config
 paths = RunPaths(Path({str(made.run.root)!r}))
 cfg = RunConfig(backend={made.backend!r}, model='m', output_dir=Path({str(made.run.cfg.output_dir)!r}))
 scores = {{key: Evidence.load(paths.output(key)).score for key in ('site_image', 'blink')}}

@@ -140,7 +140,7 @@ def check(cfg: RunConfig, needs_gpu: bool) -> list[str]:
     words = sbatch_words(cfg, "HOST:PORT", logs, needs_gpu)
     lines = [f"nodes: {shlex.join(words)}"]
     if script_of(cfg)[1] is None:
-        lines.append(f"LOGS/node.sbatch: {' '.join(SCRIPT.split(chr(10), 1)).strip()}")
+        lines.append(f"LOGS/node.sbatch: {' '.join(SCRIPT.split())}")
     if shutil.which("sbatch") is None:
         if cfg.dry_run:
             return lines

@@ -14,7 +14,7 @@ from typing import Any
 from ..core.atomic_files import read_json
 from ..core.errors import EasiError
 from ..core.run_folder import RunPaths
-from .dispatch_secret import BEAT, CONNECT_AGAIN_FOR, GONE_AFTER, proof
+from .dispatch_secret import BEAT, CONNECT_AGAIN_FOR, CONNECT_WITHIN, GONE_AFTER, proof
 from .dispatcher import Broken, Dispatcher
 from .journal import Answer, Journal, Loaded, Phase, encode
 from .lease import DispatcherClient, Lease, RaisedQuestion
@@ -23,7 +23,6 @@ from .work import Item, Work
 VARIABLE = "EASI_DISPATCHER"  # set by a keeper: another process has the dispatcher
 NODE = "EASI_NODE"  # set on a machine that joined the run: its name
 WAIT_FOR = 60.0  # seconds for a dispatcher to appear
-CONNECT_WITHIN = 10.0
 
 
 class BrokenWorker(RuntimeError):

@@ -5,6 +5,10 @@ from __future__ import annotations
 import hashlib
 import hmac
 
+# Until the other side has proven that it knows the secret.
+FIRST_LINE = 4 << 10  # longest line in bytes
+PROVE_WITHIN = 10.0  # seconds
+CONNECT_WITHIN = 10.0  # seconds
 # Seconds. Machines that joined a run send each other a line at least every BEAT, and each takes the
 # other for gone after GONE_AFTER without one, by its own clock.
 # After a cut of five seconds TCP sends a lost line again up to 6.2 seconds after the first time,

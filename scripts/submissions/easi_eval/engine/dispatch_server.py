@@ -20,16 +20,14 @@ from typing import Any, TypeVar
 from ..core.atomic_files import write_json
 from ..core.errors import EasiError
 from ..core.run_folder import RunPaths
-from .dispatch_secret import proof
+from .dispatch_secret import FIRST_LINE, PROVE_WITHIN, proof
 from .dispatcher import Broken, Dispatcher, Member
 from .journal import Answer, Loaded, Phase, decode
 from .lease import Lease, RaisedQuestion
 from .work import Item, Work
 
 _T = TypeVar("_T")
-FIRST_LINE = 4 << 10  # longest line in bytes before a worker has proven that it knows the secret
-LONGEST_LINE = 256 << 20  # afterwards; the list of all questions is one line
-PROVE_WITHIN = 10.0  # seconds
+LONGEST_LINE = 256 << 20  # bytes, of a known worker; the list of all questions is one line
 TICK = 0.2  # seconds between two looks at workers that wait
 SYNC_EVERY = 1.0  # seconds between two writes of the journal to the disk
 

@@ -13,9 +13,8 @@ from contextlib import suppress
 from typing import Any
 
 from ..core.errors import EasiError
-from .dispatch_secret import BEAT, CONNECT_AGAIN_FOR, GONE_AFTER, proof
+from .dispatch_secret import BEAT, CONNECT_AGAIN_FOR, CONNECT_WITHIN, GONE_AFTER, proof
 
-CONNECT_WITHIN = 10.0  # seconds
 LONGEST_LINE = 64 << 20  # bytes
 
 

@@ -30,12 +30,10 @@ from ..core.atomic_files import replace_file
 from ..core.events import Notice
 from ..core.redact import Redactor
 from ..core.run_folder import RunPaths
-from .dispatch_secret import BEAT, GONE_AFTER, proof
+from .dispatch_secret import BEAT, FIRST_LINE, GONE_AFTER, PROVE_WITHIN, proof
 from .journal import Journal
 
-PROVE_WITHIN = 10.0  # seconds
-FIRST_LINE = 4 << 10  # longest line in bytes before a node has proven that it knows the secret
-LONGEST_LINE = 8 << 20  # afterwards: a list of questions
+LONGEST_LINE = 8 << 20  # bytes: a list of questions
 # What a node may send, below the run folder.
 _FILES = re.compile(
     r"items/[\w.()-]+\.json|journal/n\d+w\d+\.(ends|gaveup)|errors/[\w.-]+\.txt", re.ASCII

@@ -134,8 +134,7 @@ def _prepared(
     """
     told = link.about
     options = {**told["options"], "benchmarks": tuple(told["benchmarks"])}
-    for name in ("backend_args",):
-        options[name] = tuple(options.get(name, ()))
+    options["backend_args"] = tuple(options.get("backend_args", ()))
     if options.get("backend_path"):
         options["backend_path"] = Path(options["backend_path"])
     asked = RunConfig(
@@ -184,16 +183,12 @@ def _compare(what: str, theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> N
         )
 
 
-def requeue(environ: Mapping[str, str], log: Path) -> None:
-    """Have Slurm start this task of an array job again, on this or another machine."""
-    job, task = environ.get("SLURM_ARRAY_JOB_ID"), environ.get("SLURM_ARRAY_TASK_ID")
+def _leave(link: NodeLink, log: Path) -> None:
+    """Leave, and have Slurm start this task of an array job again, on this or another machine."""
+    link.send(type="left", reason="its time limit is near")
+    job, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
     if job and task:
         run_job(Job("requeue", ("scontrol", "requeue", f"{job}_{task}")), log)
-
-
-def _leave(link: NodeLink, log: Path) -> None:
-    link.send(type="left", reason="its time limit is near")
-    requeue(os.environ, log)
 
 
 class _Node:

@@ -218,9 +218,9 @@ class Workers:
         )
         if launch is None:
             return False
-        job = self._job(launch)
+        self._open(launch)
         if not self._placed:
-            self.process = start(job)
+            self.process = start(self._answer_job(launch))
         elif self.process is None:
             assert self.nodes is not None
             self.process = start(placement(self._context, self.nodes))
@@ -228,7 +228,8 @@ class Workers:
             return False  # Slurm's job is gone
         return True
 
-    def _job(self, launch: Launch) -> Job:
+    def _open(self, launch: Launch) -> None:
+        """Serve the questions of a launch, and tell other machines of it."""
         paths = self._context.paths
         if launch.reason:
             self._emit(Notice(launch.reason, "warning"))
@@ -261,10 +262,13 @@ class Workers:
                     "of": self._context.cfg.nproc,
                 }
             )
+
+    def _answer_job(self, launch: Launch) -> Job:
+        """The workers of a launch on this machine."""
         return self._context.backend.answer_job(
             replace(self._context.cfg, nproc=launch.workers),
             self._model,
             launch.benchmarks,
-            paths,
+            self._context.paths,
             launchers.free_port(),
         )
