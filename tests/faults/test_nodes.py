@@ -178,6 +178,17 @@ def test_a_node_notices_that_its_head_is_gone(tmp_path: Path) -> None:
         wait_for(lambda: link.over or link.gone)  # the last word may have been lost
 
 
+def test_a_run_that_ends_tells_its_nodes_at_once(tmp_path: Path) -> None:
+    with head(tmp_path) as (server, _), NodeLink(HERE, server.port, SECRET) as link:
+        link.send(type="ready", place="2 workers")
+        server.launch({"number": 1})
+        assert link.next(20) == {"type": "launch", "order": {"number": 1}}
+        server.end()  # the workers of the head's machine still end
+        assert link.next(20) == {"type": "over"} and link.over
+        with pytest.raises(EasiError, match="no run that can be joined"):
+            NodeLink(HERE, server.port, SECRET)
+
+
 def test_who_prepares_is_told_that_the_head_is_gone() -> None:
     told = threading.Event()
     with socket.create_server((HERE, 0)) as false:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
+import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -345,17 +348,18 @@ def test_other_identities_of_the_same_model_are_found(tmp_path: Path) -> None:
 HOLD = """import sys, time
 from pathlib import Path
 from easi_eval.core.run_lock import run_lock
-with run_lock(Path(sys.argv[1])):
+with run_lock(Path(sys.argv[1]), *map(float, sys.argv[2:])):
     print('held', flush=True)
     sys.stdin.readline()
 """
 
 
-def hold(path: Path) -> subprocess.Popen[str]:
+def hold(path: Path, *seconds: str) -> subprocess.Popen[str]:
     holder = subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(path)],
+        [sys.executable, "-c", HOLD, str(path), *seconds],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
     )
     assert holder.stdout.readline() == "held\n"
@@ -385,6 +389,56 @@ def test_the_lock_of_a_killed_run_is_taken_over(tmp_path: Path) -> None:
     assert str(holder.pid) in path.read_text()
     with run_lock(path):
         assert json.loads(path.read_text())["pid"] == os.getpid()
+
+
+def elsewhere(path: Path, sign: int = 1) -> None:
+    """What a run on another machine has in the file, whose lock is not seen from here."""
+    owner = {"pid": 7, "host": "nodea", "started": "1", "sign": f"{sign:08}"}
+    path.touch()
+    with path.open("r+") as file:  # in place, as the program does
+        file.write(json.dumps(owner).ljust(200))
+
+
+def test_a_silent_run_of_another_machine_is_taken_over(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "run.lock"
+    elsewhere(path)
+    with run_lock(path, silent=0.5):
+        assert json.loads(path.read_text())["pid"] == os.getpid()
+    assert "names process 7 on nodea; waiting 0.5 s for a sign of it" in capfd.readouterr().err
+
+
+def test_a_living_run_of_another_machine_refuses_a_second_one(tmp_path: Path) -> None:
+    path, over = tmp_path / "run.lock", threading.Event()
+    elsewhere(path)
+
+    def live() -> None:
+        number = 1
+        while not over.wait(0.1):
+            elsewhere(path, number := number + 1)
+
+    other = threading.Thread(target=live)
+    other.start()
+    try:
+        with pytest.raises(EasiError, match="process 7 on nodea") as error, run_lock(path):
+            pytest.fail("two runs hold one lock")
+    finally:
+        over.set()
+        other.join()
+    assert error.value.hint.endswith(f"if nodea is gone for good, delete {path}")
+
+
+def test_a_run_gives_signs_and_notices_that_it_was_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "run.lock"
+    with hold(path, "0.1") as holder:
+        first = json.loads(path.read_text())
+        while (now := json.loads(path.read_text())) == first:
+            time.sleep(0.05)
+        assert {**now, "sign": ""} == {**first, "sign": ""} and now["pid"] == holder.pid
+        elsewhere(path)
+        assert holder.wait(60) == -signal.SIGTERM
+        assert "another machine took this run over" in holder.stderr.read()
 
 
 def test_a_lock_survives_the_exception_of_its_holder(tmp_path: Path) -> None:

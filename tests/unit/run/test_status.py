@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import time
@@ -16,6 +17,7 @@ from easi_eval.core.event_log import EventLog
 from easi_eval.core.events import (
     BenchmarkScored,
     Event,
+    NodeChanged,
     Notice,
     PhaseStarted,
     Progress,
@@ -198,6 +200,36 @@ def test_answers_after_the_last_event_are_counted(tmp_path: Path) -> None:
     assert run.status[2] == "BLINK 3/4"
 
 
+def test_the_machines_of_a_run_and_what_they_are_at(tmp_path: Path) -> None:
+    run = Folder(tmp_path)
+    run.begin()
+    two, of = "2 workers, 2 x H200", "1 of 4 nodes at work"
+    run.tell(
+        NodeChanged(f"job 4711: {of}, 3 pending (Priority)"),
+        NodeChanged("node n1 (a) is preparing data and weights", "info", "n1", "a"),
+        NodeChanged(f"node n1 (a) joined: {two}", "info", "n1", "a", two),
+        NodeChanged("node n2 (b) joined: 8 workers", "info", "n2", "b", "8 workers"),
+        NodeChanged("node n3 (c) left: no weights", "warning", "n3", "c", "", "left: no weights"),
+        NodeChanged("node n4 (d) is preparing data and weights", "info", "n4", "d"),
+        NodeChanged("node n2 (b) is gone", "warning", "n2", "b", "", "gone"),
+    )
+    with held(run.paths.lock):
+        assert [line for line in run.status if line.startswith(("job", "node"))] == [
+            f"job 4711: {of}, 3 pending (Priority)",
+            f"node n1 (a), {two}: at work",
+            "node n2 (b), 8 workers: gone",
+            "node n3 (c): left: no weights",
+            "node n4 (d): preparing",
+        ]
+    # A run that has ended has no pending tasks, and nobody is at work. Who left is no error of it.
+    assert run.status[2:-1] == [
+        f"node n1 (a), {two}",
+        "node n2 (b), 8 workers: gone",
+        "node n3 (c): left: no weights",
+        "node n4 (d)",
+    ]
+
+
 def test_one_damaged_run_hides_no_other(tmp_path: Path) -> None:
     run = Folder(tmp_path)
     other = tmp_path / "runs" / "lmms-eval" / "x-1"
@@ -211,8 +243,8 @@ def test_looking_at_a_lock_takes_nothing(tmp_path: Path) -> None:
     lock = tmp_path / "run.lock"
     assert not is_locked(lock) and not lock.exists()
     with held(lock):
-        before = lock.read_bytes()
-        assert is_locked(lock) and lock.read_bytes() == before
+        before = json.loads(lock.read_text())["pid"]
+        assert is_locked(lock) and json.loads(lock.read_text())["pid"] == before
     assert not is_locked(lock)
     with run_lock(lock):
         pass

@@ -142,6 +142,23 @@ class Notice:
 
 
 @dataclass(frozen=True)
+class NodeChanged(Notice):
+    """A machine of a run with ``--nodes`` came, went or changed; or Slurm's job did.
+
+    Attributes:
+        node: Its name in the run; "" for the job.
+        host: Its own name.
+        place: Its workers and GPUs; "" if nothing new is known.
+        state: For example "gone"; "" if it prepares or is at work.
+    """
+
+    node: str = ""
+    host: str = ""
+    place: str = ""
+    state: str = ""
+
+
+@dataclass(frozen=True)
 class Traceback:
     """The traceback of an error, for ``--verbose``; several lines, shown unchanged."""
 
@@ -157,6 +174,7 @@ Event = (
     | BenchmarkScored
     | RunEnded
     | Notice
+    | NodeChanged
     | Traceback
 )
 Emit = Callable[[Event], None]

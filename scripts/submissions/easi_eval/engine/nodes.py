@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core.atomic_files import replace_file
-from ..core.events import Notice
+from ..core.events import NodeChanged
 from ..core.redact import Redactor
 from ..core.run_folder import RunPaths
 from .dispatch_secret import BEAT, FIRST_LINE, GONE_AFTER, PROVE_WITHIN, proof
@@ -102,7 +102,7 @@ class NodeServer:
         self.secret = secret
         self._paths, self._most, self._about = RunPaths(run_root), most, about
         self._lost, self._leaves, self._has_lists = lost, leaves, has_lists
-        self._news: queue.SimpleQueue[Notice] = queue.SimpleQueue()
+        self._news: queue.SimpleQueue[NodeChanged] = queue.SimpleQueue()
         self._loop = asyncio.new_event_loop()
         self._order: dict[str, Any] | None = None  # the launch that is going on
         self._last = 0  # number of the last new node
@@ -120,7 +120,7 @@ class NodeServer:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        asyncio.run_coroutine_threadsafe(self._close(), self._loop).result(GONE_AFTER)
+        self.end()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
@@ -145,7 +145,7 @@ class NodeServer:
         """Whether the workers of a node have ended in this launch."""
         return any(node.state == DONE for node in self.nodes)
 
-    def news(self) -> list[Notice]:
+    def news(self) -> list[NodeChanged]:
         """Who came and went since the last call."""
         return [self._news.get() for _ in range(self._news.qsize())]
 
@@ -156,6 +156,10 @@ class NodeServer:
         one for the end of this one.
         """
         asyncio.run_coroutine_threadsafe(self._launch(order), self._loop).result()
+
+    def end(self) -> None:
+        """Tell every node that the run is over, and take no others."""
+        asyncio.run_coroutine_threadsafe(self._close(), self._loop).result(GONE_AFTER)
 
     # ---- in the thread
 
@@ -202,7 +206,7 @@ class NodeServer:
                 self.nodes = tuple(each for each in self.nodes if each is not node)
                 self._lost(node.name)
                 if node.state != LEFT:
-                    self._news.put(Notice(f"node {node.name} ({node.host}) is gone", "warning"))
+                    self._tell(node, "is gone", "gone")
 
     async def _admit(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Node:
         nonce = secrets.token_hex(16)
@@ -236,8 +240,8 @@ class NodeServer:
             node.state, node.workers, node.place = known.state, known.workers, known.place
             assert known._writer is not None
             known._writer.transport.abort()
-        elif node.name == message["node"]:
-            self._news.put(Notice(f"node {node.name} ({node.host}) is back"))
+        else:
+            self._tell(node, "is back" if message["node"] else "is preparing data and weights")
         node._writer = writer
         self.nodes = (*(each for each in self.nodes if each is not known), node)
         return node
@@ -251,11 +255,24 @@ class NodeServer:
         if node._writer is not None:
             node._writer.write(json.dumps(message).encode() + b"\n")
 
+    def _tell(self, node: Node, text: str, state: str = "") -> None:
+        level = "info" if state in ("", LEAVING) else "warning"
+        self._news.put(
+            NodeChanged(
+                f"node {node.name} ({node.host}) {text}",
+                level,
+                node.name,
+                node.host,
+                node.place,
+                state,
+            )
+        )
+
     def _take(self, node: Node, message: dict[str, Any]) -> None:
         match message["type"]:
             case "ready":
                 node.place, node.state = str(message["place"]), IDLE
-                self._news.put(Notice(f"node {node.name} ({node.host}) joined: {node.place}"))
+                self._tell(node, f"joined: {node.place}")
                 self._give(node)
             case "resumed":  # the connection broke, and its workers went on
                 node.place, node.workers = str(message["place"]), int(message["workers"])
@@ -270,13 +287,13 @@ class NodeServer:
                 if self._order and message["number"] == self._order["number"]:
                     node.state = LEAVING if node.state == LEAVING else DONE
             case "leaving":
+                if node.state != LEAVING:
+                    self._tell(node, "takes no more questions: its time limit is near", LEAVING)
                 node.state = LEAVING
                 self._leaves(node.name)
             case "left":
                 node.state = LEFT
-                self._news.put(
-                    Notice(f"node {node.name} ({node.host}) left: {message['reason']}", "warning")
-                )
+                self._tell(node, text := f"left: {message['reason']}", text)
             case "file":
                 self._keep(str(message["name"]), str(message["text"]))
             case "hung":

@@ -147,7 +147,7 @@ class Evaluation:
     def _run_shared(self, judges: JudgePass) -> None:
         with ExitStack() as stack:
             stack.callback(self._workers.close)
-            self._workers.nodes = stack.enter_context(
+            self._workers.nodes = nodes = stack.enter_context(
                 open_nodes(
                     self._context,
                     self._work,
@@ -157,42 +157,51 @@ class Evaluation:
                     self._emit,
                 )
             )
-            scoring = stack.enter_context(self._score())
-            scorers = 1
-            over = False
-            told: Sequence[Mapping[str, str]] = []
-            while True:
-                self._watch.tick()
-                self._workers.tell_nodes()
-                self._record.note_machines(self._workers.machines)
-                self._say_counts()
-                if (loaded := self._watch.state.loaded) != told:
-                    told = loaded
-                    self._record.note_workers(loaded)
-                self._accept_scored()
-                judges.tick(self.verdicts)
-                self._workers.give_up(self.verdicts, self._drop)
-                if not over and not self._workers.are_running:
-                    over = not self._launch_again(stack)
-                scored = scoring.poll() is not None
-                if scored:
-                    self._accept_scored()
-                if not self._open() and (over or scored):
-                    break
-                if scored:
-                    # A crashed scorer loses no answers: it is started again while the workers go
-                    # on, and has one more start once they are done.
-                    if scorers < SCORER_STARTS + over:
-                        scoring = stack.enter_context(self._score())
-                        scorers += 1
-                    elif over:
-                        break
-                time.sleep(TICK)
-            tail = [*self._workers.log_tail, *scoring.outcome().log_tail]
+            try:
+                tail = self._follow(judges, stack)
+            finally:
+                # Before the workers here are ended, which may take long.
+                if nodes is not None:
+                    nodes.end()
         for bench in self._open():
             self._give(
                 Verdict(bench.key, None, "scoring ended without a result", telling_line(tail))
             )
+
+    def _follow(self, judges: JudgePass, stack: ExitStack) -> list[str]:
+        """Start workers and scorers until nothing is left to do; returns the end of their logs."""
+        scoring = stack.enter_context(self._score())
+        scorers = 1
+        over = False
+        told: Sequence[Mapping[str, str]] = []
+        while True:
+            self._watch.tick()
+            self._workers.tell_nodes()
+            self._record.note_machines(self._workers.machines)
+            self._say_counts()
+            if (loaded := self._watch.state.loaded) != told:
+                told = loaded
+                self._record.note_workers(loaded)
+            self._accept_scored()
+            judges.tick(self.verdicts)
+            self._workers.give_up(self.verdicts, self._drop)
+            if not over and not self._workers.are_running:
+                over = not self._launch_again(stack)
+            scored = scoring.poll() is not None
+            if scored:
+                self._accept_scored()
+            if not self._open() and (over or scored):
+                break
+            if scored:
+                # A crashed scorer loses no answers: it is started again while the workers go on,
+                # and has one more start once they are done.
+                if scorers < SCORER_STARTS + over:
+                    scoring = stack.enter_context(self._score())
+                    scorers += 1
+                elif over:
+                    break
+            time.sleep(TICK)
+        return [*self._workers.log_tail, *scoring.outcome().log_tail]
 
     def _launch_again(self, stack: ExitStack) -> bool:
         """Start the next launch of workers; False if there is none, because answering is over."""

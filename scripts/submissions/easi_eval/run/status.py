@@ -5,12 +5,12 @@ from __future__ import annotations
 import textwrap
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..core.errors import EasiError
 from ..core.event_log import last_launch
-from ..core.events import BenchmarkScored, Notice, PhaseStarted, RunEnded
+from ..core.events import BenchmarkScored, NodeChanged, Notice, PhaseStarted, RunEnded
 from ..core.formats import duration, per_time, percent
 from ..core.manifest import BenchmarkState, Manifest
 from ..core.run_folder import RunPaths
@@ -62,6 +62,7 @@ class _Status:
             thing that went wrong.
         counts: By benchmark, those of which the questions are known.
         known: Whether there is an event of the launch.
+        nodes: The last change of each machine that joined, by name; under "" that of Slurm's job.
     """
 
     paths: RunPaths
@@ -72,6 +73,7 @@ class _Status:
     ended: RunEnded | None
     error: str
     counts: Mapping[str, Count]
+    nodes: Mapping[str, NodeChanged]
 
     @classmethod
     def of(cls, paths: RunPaths, now: float) -> _Status:
@@ -86,12 +88,16 @@ class _Status:
         clock = _Clock(now)
         view: RunView | None = None
         ended, error, started = None, "", False
+        nodes: dict[str, NodeChanged] = {}
         for clock.now, event in last_launch(paths.events):
             view = view or RunView(clock)
             view.on(event)
             match event:
                 case PhaseStarted("start"):
                     started = True
+                case NodeChanged(node=node) as change:
+                    place = change.place or (nodes[node].place if node in nodes else "")
+                    nodes[node] = replace(change, place=place)
                 case Notice(text, "warning") if started:
                     error = text
                 case BenchmarkScored(key, _, State.FAILED, reason):
@@ -109,6 +115,7 @@ class _Status:
             ended,
             error,
             counts,
+            nodes,
         )
 
     @property
@@ -155,8 +162,18 @@ class _Status:
                 lines.append(progress_line(view))
             elif view.workers:
                 lines.append(f"workers: {view.worker_summary}")
+        lines += map(self._node_line, self.nodes.values())
         lines.append(f"last error: {self.error}" if self.error else "")
         return [line for line in lines if line]
+
+    def _node_line(self, node: NodeChanged) -> str:
+        if not node.node:
+            return node.text if self.running else ""
+        state = node.state
+        if self.running and not state:
+            state = "at work" if node.place else "preparing"
+        about = ", ".join(filter(None, [f"node {node.node} ({node.host})", node.place]))
+        return ": ".join(filter(None, [about, state]))
 
 
 class _Clock:

@@ -10,7 +10,7 @@ from dataclasses import asdict, replace
 
 from ..benchmarks import Benchmark
 from ..core.errors import EasiError
-from ..core.events import Emit, Notice, PhaseStarted
+from ..core.events import Emit, NodeChanged, Notice, PhaseStarted
 from ..core.log_lines import telling_line
 from ..core.model import ModelChoice
 from ..core.run_folder import RunPaths
@@ -121,7 +121,7 @@ class Workers:
         line = job_line(self._context.paths.root, working, self._context.cfg.nodes)
         if line != self._job_line:
             self._job_line = line
-            self._emit(Notice(line))
+            self._emit(NodeChanged(line))
 
     def retire_node(self, node: str) -> None:
         """Give a machine nothing more; may be called from any thread."""
