@@ -26,7 +26,7 @@ from easi_eval.engine.dispatch_server import DispatchServer
 from easi_eval.engine.journal import Answer, Leased, Tail
 from easi_eval.engine.journal_state import JournalState
 from easi_eval.engine.node_link import NodeLink, NodeRefused
-from easi_eval.engine.nodes import NodeServer, own_address
+from easi_eval.engine.nodes import NodeServer, loopback_of, own_address
 from easi_eval.engine.work import Assignment, Item, Work
 
 pytestmark = pytest.mark.faults
@@ -72,7 +72,7 @@ def test_a_node_learns_of_the_run_and_gets_each_launch(tmp_path: Path) -> None:
         assert (link.name, link.about) == ("n1", {"what": "a run"})
         server.launch({"number": 1})
         assert link.next(0.5) is None  # it is not ready
-        link.send(type="ready", place="2 workers")
+        link.send(type="ready", place="2 workers", nproc=2)
         assert link.next(20) == {"type": "launch", "order": {"number": 1}}
         assert server.at_work
         link.send(type="ended", number=1)
@@ -133,7 +133,7 @@ def test_strangers_harm_nobody(line: bytes, tmp_path: Path) -> None:
         connection, _ = stranger(server)
         connection.sendall(line)
         assert is_closed(connection)
-        link.send(type="ready", place="1 worker")
+        link.send(type="ready", place="1 worker", nproc=2)
         server.launch({"number": 1})
         assert link.next(20) == {"type": "launch", "order": {"number": 1}}
 
@@ -180,7 +180,7 @@ def test_a_node_notices_that_its_head_is_gone(tmp_path: Path) -> None:
 
 def test_a_run_that_ends_tells_its_nodes_at_once(tmp_path: Path) -> None:
     with head(tmp_path) as (server, _), NodeLink(HERE, server.port, SECRET) as link:
-        link.send(type="ready", place="2 workers")
+        link.send(type="ready", place="2 workers", nproc=2)
         server.launch({"number": 1})
         assert link.next(20) == {"type": "launch", "order": {"number": 1}}
         server.end()  # the workers of the head's machine still end
@@ -219,17 +219,17 @@ def break_link(server: NodeServer, link: NodeLink) -> None:
 
 def test_a_launch_that_a_broken_link_lost_is_told_again(tmp_path: Path) -> None:
     with head(tmp_path) as (server, _), NodeLink(HERE, server.port, SECRET) as link:
-        link.send(type="ready", place="2 workers")
+        link.send(type="ready", place="2 workers", nproc=2)
         server.launch({"number": 1})
         assert link.next(20) == {"type": "launch", "order": {"number": 1}}
         break_link(server, link)
         server.launch({"number": 2})  # the node has not said yet what it is at
-        link.send(type="resumed", place="2 workers", workers=2, number=1)
+        link.send(type="resumed", place="2 workers", nproc=2, workers=2, number=1)
         assert link.next(20) == {"type": "launch", "order": {"number": 2}}
         assert server.nodes[0].place == "2 workers"
         # The word that it has ended was lost, too.
         break_link(server, link)
-        link.send(type="resumed", place="2 workers", workers=0, number=2)
+        link.send(type="resumed", place="2 workers", nproc=2, workers=0, number=2)
         wait_for(lambda: server.any_done)
         assert not server.at_work
 
@@ -237,7 +237,7 @@ def test_a_launch_that_a_broken_link_lost_is_told_again(tmp_path: Path) -> None:
 def test_a_launch_forgets_at_once_who_ended_the_last_one(tmp_path: Path) -> None:
     with head(tmp_path) as (server, _), NodeLink(HERE, server.port, SECRET) as link:
         assert server.any_loading and not server.at_work
-        link.send(type="ready", place="")
+        link.send(type="ready", place="", nproc=2)
         for number in range(1, 20):
             server.launch({"number": number})
             if number > 1:
@@ -261,6 +261,11 @@ def test_a_machine_is_reached_at_no_loopback_address() -> None:
     except OSError:
         return  # it has no route to anywhere, which the run says
     assert not address.startswith("127.")
+
+
+def test_a_name_of_the_loopback_interface_is_known() -> None:
+    assert loopback_of("localhost") in ("127.0.0.1", "::1")
+    assert loopback_of("127.0.1.1") == "127.0.1.1" and loopback_of("192.0.2.7") == ""
 
 
 def test_a_job_that_is_being_submitted_is_cancelled(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from easi_eval.engine.giving_up import (
     Answered,
     Died,
     Event,
+    Joined,
     Listed,
     LoadFailed,
     Raised,
@@ -136,6 +137,9 @@ def failed(
             True,
         ),
         ([Started(2), *failed("w0", 4)], [], False),
+        # One machine that cannot load it ends no run of several.
+        ([Started(0), Joined(1), *failed("n1w0", 2)], [], True),
+        ([Started(1), Joined(2), *failed("n1w0", 2), *failed("n1w1", 2)], [], False),
         ([Started(2), *failed("w0", 2), *failed("w1", 1)], [], False),
         ([Started(2), *failed("w0", 2), *failed("w1", 2)], [], True),
         ([Started(2), *failed("w0", 2), *failed("w1", 2, "KeyError: 'y'")], [], False),

@@ -34,6 +34,13 @@ class Started:
 
 
 @dataclass(frozen=True)
+class Joined:
+    """Another machine has started this number of workers in this launch."""
+
+    workers: int
+
+
+@dataclass(frozen=True)
 class Listed:
     """The questions of a benchmark are known.
 
@@ -88,7 +95,7 @@ class LoadFailed:
     line: str = ""
 
 
-Event = Started | Listed | Answered | Raised | Died | LoadFailed
+Event = Started | Joined | Listed | Answered | Raised | Died | LoadFailed
 
 
 @dataclass(frozen=True)
@@ -218,6 +225,8 @@ def _loads(events: Sequence[Event]) -> tuple[int, dict[str, list[LoadFailed]]]:
     for event in events:
         if isinstance(event, Started):
             workers, failed = event.workers, {}
+        elif isinstance(event, Joined):
+            workers += event.workers
         elif isinstance(event, LoadFailed):
             failed.setdefault(event.worker, []).append(event)
     return workers, failed

@@ -59,7 +59,7 @@ class Node:
         name: ``n1``, ``n2``, ... in the order in which they came.
         host: Its own name.
         state: What it is at.
-        workers: Its number of workers in this launch.
+        workers: The most workers that it starts.
         place: Its GPUs, in words.
     """
 
@@ -103,6 +103,7 @@ class NodeServer:
         self._paths, self._most, self._about = RunPaths(run_root), most, about
         self._lost, self._leaves, self._has_lists = lost, leaves, has_lists
         self._news: queue.SimpleQueue[NodeChanged] = queue.SimpleQueue()
+        self._started: queue.SimpleQueue[int] = queue.SimpleQueue()
         self._loop = asyncio.new_event_loop()
         self._order: dict[str, Any] | None = None  # the launch that is going on
         self._last = 0  # number of the last new node
@@ -148,6 +149,10 @@ class NodeServer:
     def news(self) -> list[NodeChanged]:
         """Who came and went since the last call."""
         return [self._news.get() for _ in range(self._news.qsize())]
+
+    def started(self) -> int:
+        """How many workers nodes have started since the last call."""
+        return sum(self._started.get() for _ in range(self._started.qsize()))
 
     def launch(self, order: dict[str, Any] | None) -> None:
         """Have every node start workers, also those that join later; None: end them.
@@ -272,17 +277,19 @@ class NodeServer:
         match message["type"]:
             case "ready":
                 node.place, node.state = str(message["place"]), IDLE
+                node.workers = int(message["nproc"])
                 self._tell(node, f"joined: {node.place}")
                 self._give(node)
             case "resumed":  # the connection broke, and its workers went on
-                node.place, node.workers = str(message["place"]), int(message["workers"])
+                node.place, node.workers = str(message["place"]), int(message["nproc"])
                 if self._order and message["number"] == self._order["number"]:
-                    node.state = WORKING if node.workers else DONE
+                    node.state = WORKING if message["workers"] else DONE
                 else:  # what it was told meanwhile is lost
                     node.state = WORKING
                     self._give(node)
             case "started":
-                node.workers = int(message["workers"])
+                if self._order and message["number"] == self._order["number"]:
+                    self._started.put(int(message["workers"]))
             case "ended":
                 if self._order and message["number"] == self._order["number"]:
                     node.state = LEAVING if node.state == LEAVING else DONE
@@ -325,6 +332,16 @@ class NodeServer:
         replace_file(path, data)
 
 
+def loopback_of(name: str) -> str:
+    """The address of a name if it is one of the loopback interface, else "".
+
+    Raises:
+        OSError: The name has no address.
+    """
+    address = str(socket.getaddrinfo(name, None)[0][4][0])
+    return address if ip_address(address.partition("%")[0]).is_loopback else ""
+
+
 def own_address(name: str = "") -> str:
     """The address at which other machines reach the one of this name, by default this one.
 
@@ -334,9 +351,9 @@ def own_address(name: str = "") -> str:
     Raises:
         OSError: There is none.
     """
-    address = socket.getaddrinfo(name or socket.gethostname(), None)[0][4][0]
-    if not ip_address(str(address).partition("%")[0]).is_loopback:
-        return str(address)
+    name = name or socket.gethostname()
+    if not loopback_of(name):
+        return str(socket.getaddrinfo(name, None)[0][4][0])
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         probe.connect(("192.0.2.1", 9))  # an address for documentation; nothing is sent
         return str(probe.getsockname()[0])

@@ -18,6 +18,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from .. import __version__
 from ..backends import make_backend, resolved
 from ..config import RunConfig
 from ..core.atomic_files import write_json
@@ -133,6 +134,7 @@ def _prepared(
         EasiError: This machine would give other answers, or cannot run the model.
     """
     told = link.about
+    _compare("", {"this program": told.get("program")}, {"this program": __version__})
     options = {**told["options"], "benchmarks": tuple(told["benchmarks"])}
     options["backend_args"] = tuple(options.get("backend_args", ()))
     if options.get("backend_path"):
@@ -205,7 +207,7 @@ class _Node:
         self._workers = 0
         self._connection = link.connections
         self._place = f"{nproc} worker{'s' * (nproc > 1)}, {machine_line(nproc)}"
-        link.send(type="ready", place=self._place)
+        link.send(type="ready", place=self._place, nproc=nproc)
         self._sent: dict[Path, tuple[int, int]] = {}  # files, with time and size
         self._tail = Tail(self._paths.journal)
         self._headers: dict[str, Header] = {}
@@ -257,8 +259,8 @@ class _Node:
         address = {"host": self._link.host, "port": order["port"], "secret": self._link.secret}
         write_json(self._paths.dispatcher, address, mode=0o600)
         cfg = self._context.cfg
-        # With less memory per worker than the questions need, all machines halve alike.
-        self._workers = max(1, cfg.nproc * order["workers"] // order["of"])
+        # With less memory per worker than the questions need, each machine halves its own.
+        self._workers = max(1, cfg.nproc >> work["stage"])
         keys = order["benchmarks"]
         job = self._context.backend.answer_job(
             replace(cfg, nproc=self._workers),
@@ -272,7 +274,7 @@ class _Node:
             job.cwd.mkdir(parents=True, exist_ok=True)
         self._handle = start(job, self._context.log)
         print(f"{self._workers} workers started", flush=True)
-        self._link.send(type="started", workers=self._workers)
+        self._link.send(type="started", workers=self._workers, number=order["number"])
 
     def _end(self) -> None:
         self._handle = None
@@ -287,6 +289,7 @@ class _Node:
             self._link.send(
                 type="resumed",
                 place=self._place,
+                nproc=self._context.cfg.nproc,
                 workers=self._workers,
                 number=self._order.get("number"),
             )

@@ -6,17 +6,20 @@ import os
 import secrets
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
+from .. import __version__
+from ..backends.shared.model_paths import model_path
 from ..cluster import slurm
 from ..config import RunConfig
 from ..core.atomic_files import read_json, replace_file
 from ..core.errors import EasiError
 from ..core.events import Emit, Notice
+from ..core.model_args import format_model_args
 from ..core.places import cache_folder
-from ..engine.nodes import NodeServer, own_address
+from ..engine.nodes import NodeServer, loopback_of, own_address
 from ..engine.processes.jobs import Job
 from ..engine.work import Work
 from .context import RunContext
@@ -66,7 +69,7 @@ def joining_secret(host: str, port: int) -> str:
 
 def about(context: RunContext, work: Work, revisions: Mapping[str, str]) -> dict[str, Any]:
     """Return what a node is told of a run: its options, its identity and its data."""
-    cfg, default = context.asked, RunConfig(smoke=True)
+    cfg, default = _with_whole_paths(context), RunConfig(smoke=True)
     told = {
         field.name: str(value) if isinstance(value, Path) else value
         for field in fields(cfg)
@@ -74,12 +77,28 @@ def about(context: RunContext, work: Work, revisions: Mapping[str, str]) -> dict
         and (value := getattr(cfg, field.name)) != getattr(default, field.name)
     }
     return {
+        "program": __version__,
         "options": {**told, "smoke": cfg.smoke},
         "device": cfg.device,
         "benchmarks": [assignment.key for assignment in work.benchmarks],
         "identity": context.run.current,
         "revisions": dict(revisions),
     }
+
+
+def _with_whole_paths(context: RunContext) -> RunConfig:
+    """The options as the user gave them, with absolute paths: a node has another working folder."""
+    cfg, model = context.asked, context.model
+    if model_path(cfg.model) == model.path:
+        cfg = replace(cfg, model=model.path)
+    whole = {
+        name: value
+        for name in cfg.model_arguments
+        if isinstance(value := model.arguments.get(name), str) and Path(value).is_absolute()
+    }
+    if whole:
+        cfg = replace(cfg, model_args=format_model_args({**cfg.model_arguments, **whole}))
+    return replace(cfg, backend_path=cfg.backend_path and cfg.backend_path.expanduser().absolute())
 
 
 def placed(cfg: RunConfig) -> bool:
@@ -134,6 +153,9 @@ def open_nodes(
             host = os.environ.get(LISTEN, "").strip()
             if host in ("", "0.0.0.0", "::"):  # the last two are no address for others
                 host = own_address()
+            elif loopback := loopback_of(host):
+                text = f"{LISTEN}={host} is {loopback}: only programs on this machine can join"
+                emit(Notice(text, "warning"))
             most = cfg.nodes if placed(cfg) else cfg.nodes - 1  # this machine is one itself
             told = about(context, work, revisions)
             server = stack.enter_context(

@@ -6,7 +6,7 @@ each benchmark gets one launch of its own. A failure to load the model occurs in
 no such retry is made.
 
 Questions that ran out of memory are asked again by half as many workers, each of which then has
-twice the GPUs, down to one worker with all of them.
+twice the GPUs, down to one worker with all of them. Machines that joined halve theirs, too.
 """
 
 from __future__ import annotations
@@ -56,29 +56,37 @@ class Launches:
     """The sequence of decisions for one run.
 
     Attributes:
-        workers: Number of workers of the next launch.
+        workers: Number of workers of the next launch, on the machine that has most.
+        shared: Whether another machine may have more, so that one worker is not the last stage.
+        stage: How often the number has been halved.
     """
 
     workers: int
-    _stage: int = 0
+    shared: bool = False
+    stage: int = 0
     _answered: int | None = None  # ``Standing.answered`` at the last start; None before the first
     # Benchmarks that still get a launch of their own; None as long as all are launched together.
     _alone: list[Benchmark] | None = field(default=None)
+
+    @property
+    def final(self) -> bool:
+        """Whether questions that lack memory are not asked again with more."""
+        return self.workers == 1 and not self.shared
 
     def next(self, standing: Standing) -> Launch | None:
         """Return the next launch, or None if nothing is left or another one would not help."""
         if not standing.left:
             return None
-        if standing.lacked_memory and self.workers > 1:
+        if standing.lacked_memory and not self.final:
             return self._with_more_memory(standing)
         before, self._answered = self._answered, standing.answered
         if before is None:
-            return Launch(standing.left, self.workers, self._stage)
+            return Launch(standing.left, self.workers, self.stage)
         if standing.answered > before and self._alone is None:
             return Launch(
                 standing.left,
                 self.workers,
-                self._stage,
+                self.stage,
                 "the workers ended before all questions were answered; starting them again",
             )
         bench = self._next_alone(standing)
@@ -87,18 +95,19 @@ class Launches:
         return Launch(
             [bench],
             self.workers,
-            self._stage,
+            self.stage,
             f"the workers ended before all questions were answered; now {bench.title} in a "
             f"separate launch",
         )
 
     def _with_more_memory(self, standing: Standing) -> Launch:
-        self.workers, self._stage = self.workers // 2, self._stage + 1
+        self.workers, self.stage = max(1, self.workers // 2), self.stage + 1
+        self.shared = self.shared and self.workers > 1
         titles = ", ".join(bench.title for bench in standing.left)
         return Launch(
             standing.left,
             self.workers,
-            self._stage,
+            self.stage,
             f"out of memory on some questions of {titles}; asking them again with fewer workers",
         )
 

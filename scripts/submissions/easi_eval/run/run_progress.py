@@ -13,6 +13,7 @@ from ..engine.giving_up import (
     Decision,
     Died,
     Event,
+    Joined,
     Listed,
     LoadFailed,
     Raised,
@@ -96,6 +97,10 @@ class Watch:
         """Record that a launch with this number of workers begins."""
         self._ends = []
         self._events.append(Started(workers))
+
+    def joined(self, workers: int) -> None:
+        """Record that another machine has started workers in this launch."""
+        self._events.append(Joined(workers))
 
     def decide(self) -> Decision:
         """Return what to give up after the events so far."""

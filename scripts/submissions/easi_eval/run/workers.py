@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from dataclasses import asdict, replace
 
 from ..benchmarks import Benchmark
+from ..config import RunConfig
 from ..core.errors import EasiError
 from ..core.events import Emit, NodeChanged, Notice, PhaseStarted
 from ..core.log_lines import telling_line
@@ -39,7 +40,7 @@ def prepare_work(context: RunContext, plan: Plan, model: ModelChoice) -> Work:
         plan.assignments(cfg.limit),
         plan.fingerprints,
         launch=_next_launch(paths),
-        final=cfg.nproc == 1 or model.served,
+        final=model.served or _launches(cfg).final,
     )
     paths.answering_done.unlink(missing_ok=True)
     forget_ends(paths.root)
@@ -50,6 +51,10 @@ def prepare_work(context: RunContext, plan: Plan, model: ModelChoice) -> Work:
             shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink(missing_ok=True)
     work.save(paths.root)
     return work
+
+
+def _launches(cfg: RunConfig) -> Launches:
+    return Launches(cfg.nproc, shared=cfg.nodes > 1 and not placed(cfg))
 
 
 def _next_launch(paths: RunPaths) -> int:
@@ -95,7 +100,7 @@ class Workers:
         self._work = work
         self._watch = watch
         self._emit = emit
-        self._launches = Launches(context.cfg.nproc)
+        self._launches = _launches(context.cfg)
         self._dispatcher = ExitStack()  # holds the dispatcher of the last launch
         self._server: DispatchServer | None = None
         self._launched: Sequence[Benchmark] = ()  # benchmarks of the last launch
@@ -115,6 +120,8 @@ class Workers:
             return
         for notice in self.nodes.news():
             self._emit(notice)
+        if started := self.nodes.started():
+            self._watch.joined(started)
         joined = [node for node in self.nodes.nodes if node.place]
         self.machines.update({f"{node.host}: {node.place}": None for node in joined})
         working = sum(node.state in AT_WORK for node in self.nodes.nodes)
@@ -213,6 +220,10 @@ class Workers:
         lacked_memory = bool(left) and (
             self._watch.lacked_memory or not self._watch.unanswered(settled=True) & wanted
         )
+        own = self._context.cfg.nproc
+        if (nodes := self.nodes) is not None:
+            most = max([own, *(node.workers for node in nodes.nodes)])
+            self._launches.workers = max(1, most >> self._launches.stage)
         launch = self._launches.next(
             Standing(left, self._watch.answered, lacked_memory, self._watch.blames_a_benchmark)
         )
@@ -235,7 +246,7 @@ class Workers:
             self._emit(Notice(launch.reason, "warning"))
         if launch.stage != self._watch.state.stage:
             self._watch.state.stage = launch.stage
-            self._work = replace(self._work, stage=launch.stage, final=launch.workers == 1)
+            self._work = replace(self._work, stage=launch.stage, final=self._launches.final)
             self._work.save(paths.root)
         self.close()
         nodes = self.nodes
@@ -246,27 +257,29 @@ class Workers:
         )
         self._launched = launch.benchmarks
         forget_ends(paths.root)
-        self._watch.started(launch.workers)
-        self._emit(
-            PhaseStarted("start", f"{launch.workers} worker{'s' if launch.workers > 1 else ''}")
-        )
+        own = self._own(launch)
+        self._watch.started(0 if self._placed else own)
+        self._emit(PhaseStarted("start", f"{own} worker{'s' if own > 1 else ''}"))
         if nodes is not None:
             self._orders += 1
+            nodes.started()  # of the last launch
             nodes.launch(
                 {
                     "number": self._orders,
                     "work": asdict(self._work),
                     "benchmarks": [bench.key for bench in launch.benchmarks],
                     "port": self._server.port,
-                    "workers": launch.workers,
-                    "of": self._context.cfg.nproc,
                 }
             )
+
+    def _own(self, launch: Launch) -> int:
+        """The number of workers on this machine, or on each that Slurm places."""
+        return max(1, self._context.cfg.nproc >> launch.stage)
 
     def _answer_job(self, launch: Launch) -> Job:
         """The workers of a launch on this machine."""
         return self._context.backend.answer_job(
-            replace(self._context.cfg, nproc=launch.workers),
+            replace(self._context.cfg, nproc=self._own(launch)),
             self._model,
             launch.benchmarks,
             self._context.paths,
