@@ -60,7 +60,7 @@ def test_intervals_hold_the_true_score(case: interval_coverage.Case) -> None:
 
 
 @pytest.mark.slow
-def test_overhead_with_threads_over_a_real_store() -> None:
+def test_overhead_with_threads_over_a_real_dispatcher() -> None:
     measured = overhead.measure(600, 8, processes=2)
     assert measured.answers == 600, "every question once"
     assert 0 < measured.seconds < measured.whole

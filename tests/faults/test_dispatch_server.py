@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -202,16 +203,21 @@ def test_other_questions_are_refused(tmp_path: Path, server: DispatchServer) -> 
             second.tell({"a": ITEMS["a"][:-1]}, 1, 1)
 
 
-def test_a_killed_worker_loses_only_what_it_was_at(tmp_path: Path, server: DispatchServer) -> None:
+@pytest.mark.parametrize("killed", ["worker", "program"])
+def test_a_kill_loses_only_what_was_in_hand(tmp_path: Path, killed: str) -> None:
     """A kill -9 in the middle of a lease of 50 questions; 20 are answered."""
     program = f"""
 import os, sys, time
 from pathlib import Path
 from easi_eval.engine.dispatch_client import SocketClient
+from easi_eval.engine.dispatch_server import DispatchServer
 from easi_eval.engine.journal import Answer
 from easi_eval.engine.work import Assignment, Item, Work
+root, work = Path({str(tmp_path)!r}), Work((Assignment("a", "A"),))
 items = {{"a": [Item("a", str(n)) for n in range(60)]}}
-dispatcher = SocketClient(Path({str(tmp_path)!r}), Work((Assignment("a", "A"),)), "killed", 1)
+if {killed!r} == "program":
+    DispatchServer(root, work).__enter__()
+dispatcher = SocketClient(root, work, "killed", 1)
 dispatcher.tell(items, 50, 1)
 lease = dispatcher.ask()
 for place in lease.places[:20]:
@@ -219,12 +225,17 @@ for place in lease.places[:20]:
 print(len(lease.places), flush=True)
 time.sleep(60)
 """
-    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) as process:
-        assert process.stdout is not None and process.stdout.readline() == b"50\n"
-        while len(answers(tmp_path)) < 20:
-            time.sleep(0.01)
-        os.kill(process.pid, signal.SIGKILL)
-    assert answer_all(tmp_path, "heir") == 40
+    with contextlib.ExitStack() as serving:
+        if killed == "worker":
+            serving.enter_context(DispatchServer(tmp_path, WORK))
+        with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) as process:
+            assert process.stdout is not None and process.stdout.readline() == b"50\n"
+            while len(answers(tmp_path)) < 20:
+                time.sleep(0.01)
+            os.kill(process.pid, signal.SIGKILL)
+        if killed == "program":
+            serving.enter_context(DispatchServer(tmp_path, WORK))
+        assert answer_all(tmp_path, "heir") == 40
     texts = list(answers(tmp_path).values())
     assert (texts.count("killed"), texts.count("heir")) == (20, 40)
 
