@@ -27,12 +27,12 @@ waited = False
 
 def answer_to(text):
     global waited
+    name = re.search(r"{MARKER}", text)[1]  # a question of ours, not the one asked after loading
     if not waited:
         waited = True
         (CAME / f"came.{{os.getpid()}}").touch()
         while len(list(CAME.glob("came.*"))) < WORKERS:
             time.sleep(0.05)
-    name = re.search(r"{MARKER}", text)[1]
     began = time.monotonic()
     time.sleep(SECONDS[name])
     with (TOLD / f"told.{{os.getpid()}}").open("a") as file:
