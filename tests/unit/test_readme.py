@@ -1,6 +1,6 @@
 """README and guides against the program.
 
-What it lists exists, and what it tells people to type is understood.
+What they list exists, and the launches they tell people to type are understood.
 """
 
 from __future__ import annotations
@@ -8,12 +8,21 @@ from __future__ import annotations
 import argparse
 import json
 import re
-import shlex
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from docs import (
+    DOCS,
+    GUIDES,
+    READMES,
+    REFERENCE,
+    REPOSITORY,
+    RESULTS,
+    fenced,
+    launches,
+    text,
+)
 from easi_eval import cli
 from easi_eval.benchmarks import BENCHMARKS, by_key
 from easi_eval.config import REQUIRED_FIELDS, SubmissionConfig
@@ -22,85 +31,7 @@ from easi_eval.core.errors import ExitCode
 from easi_eval.core.run_folder import RunPaths
 from easi_eval.scores import table
 from easi_eval.scores.score_table import State
-from guide import GUIDE_OPTIONS
-
-REPOSITORY = Path(__file__).resolve().parents[2]
-PROGRAM = "python scripts/submissions/run_easi_eval.py"
-DOCS = "scripts/docs"
-REFERENCE, RESULTS = f"{DOCS}/reference.md", f"{DOCS}/results.md"
-GUIDES = (
-    *(path.relative_to(REPOSITORY).as_posix() for path in sorted((REPOSITORY / DOCS).glob("*.md"))),
-    "scripts/setup/README.md",
-    "VLMEvalKit/README.md",
-    "lmms-eval/README.md",
-    "tests/README.md",
-    "scripts/submissions/easi_eval/README.md",
-)
-READMES = ("README.md", *GUIDES)
-# What the guide of the leaderboard has people type, with line breaks as there.
-GUIDE = """
-python scripts/submissions/run_easi_eval.py \\
-  --model Qwen/Qwen2.5-VL-7B-Instruct \\
-  --nproc 8
-python scripts/submissions/run_easi_eval.py \\
-  --model Qwen/Qwen2.5-VL-7B-Instruct \\
-  --nproc 8 \\
-  --submit \\
-  --submission-configs '{
-    "modelName": "Qwen/Qwen2.5-VL-7B-Instruct",
-    "modelType": "instruction",
-    "precision": "bfloat16",
-    "revision": "main",
-    "weightType": "Original",
-    "baseModel": "",
-    "remarks": "Submitted via script"
-  }'
-python scripts/submissions/run_easi_eval.py \\
-  --backend lmms-eval \\
-  --model qwen3_vl \\
-  --model-args "pretrained=Qwen/Qwen3-VL-8B-Instruct,attn_implementation=flash_attention_2" \\
-  --nproc 4
-python scripts/submissions/run_easi_eval.py \\
-  --backend lmms-eval \\
-  --model qwen3_vl \\
-  --model-args "pretrained=Qwen/Qwen3-VL-8B-Instruct,attn_implementation=flash_attention_2" \\
-  --nproc 4 \\
-  --submit \\
-  --submission-configs '{
-    "modelName": "Qwen/Qwen3-VL-8B-Instruct",
-    "modelType": "instruction",
-    "precision": "bfloat16",
-    "revision": "main",
-    "weightType": "Original",
-    "baseModel": "Qwen3",
-    "remarks": "Submitted via script"
-  }'
-python scripts/submissions/run_easi_eval.py \\
-  --backend lmms-eval \\
-  --model qwen3_vl \\
-  --model-args "pretrained=Qwen/Qwen3-VL-8B-Instruct,attn_implementation=flash_attention_2" \\
-  --no-accelerate
-python scripts/submissions/run_easi_eval.py \\
-  --model Qwen/Qwen2.5-VL-7B-Instruct \\
-  --nproc 8 --rerun
-python scripts/submissions/run_easi_eval.py \\
-  --model Qwen/Qwen2.5-VL-7B-Instruct \\
-  --nproc 4 \\
-  --benchmarks vsi_bench,blink,sitebench
-python scripts/submissions/run_easi_eval.py \\
-  --backend lmms-eval \\
-  --model qwen3_vl \\
-  --model-args "pretrained=Qwen/Qwen3-VL-8B-Instruct,attn_implementation=flash_attention_2" \\
-  --nproc 4 --include-extra
-python scripts/submissions/run_easi_eval.py \\
-  --model Qwen/Qwen2.5-VL-7B-Instruct \\
-  --nproc 8 \\
-  --judge exact_matching
-"""
-
-
-def text(name: str = "README.md") -> str:
-    return (REPOSITORY / name).read_text(encoding="utf-8")
+from guide import BLOCKS, GUIDE_OPTIONS
 
 
 def section(title: str, name: str = "README.md") -> str:
@@ -139,33 +70,6 @@ def one_table(markdown: str, first: str) -> list[list[str]]:
 
 def quoted(cell: str) -> list[str]:
     return re.findall(r"`([^`]+)`", cell)
-
-
-def fenced(markdown: str, language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", markdown, re.MULTILINE | re.DOTALL)
-
-
-def commands(shell: str) -> Iterator[list[str]]:
-    """The words of each command of a script.
-
-    Continued lines and quotes over several lines are joined.
-    """
-    pending = ""
-    for line in shell.replace("\\\n", " ").splitlines():
-        pending += line + "\n"
-        try:
-            words = shlex.split(pending, comments=True)
-        except ValueError:  # a quote is still open
-            continue
-        pending = ""
-        if words:
-            yield words
-    assert not pending, f"a quote is never closed: {pending}"
-
-
-def launches(shell: str) -> list[list[str]]:
-    """The arguments of every launch of the program."""
-    return [words[2:] for words in commands(shell) if words[:2] == PROGRAM.split()]
 
 
 # ---- options, exit codes, variables --------------------------------------------------------------
@@ -332,7 +236,7 @@ def told() -> list[list[str]]:
     ]
 
 
-@pytest.mark.parametrize("argv", [*told(), *launches(GUIDE)], ids=" ".join)
+@pytest.mark.parametrize("argv", [*told(), *launches("".join(BLOCKS.values()))], ids=" ".join)
 def test_a_launch_that_people_are_told_is_understood(
     argv: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -349,18 +253,7 @@ def test_a_launch_that_people_are_told_is_understood(
 
 def test_launches_are_found() -> None:
     assert len(told()) >= 9
-    assert len(launches(GUIDE)) == 9
-
-
-@pytest.mark.parametrize("name", READMES)
-def test_scripts_that_people_are_told_to_run_exist(name: str) -> None:
-    scripts = {
-        words[1]
-        for block in fenced(text(name), "bash")
-        for words in commands(block)
-        if words[0] == "bash"
-    }
-    assert all((REPOSITORY / script).is_file() for script in scripts)
+    assert len(launches("".join(BLOCKS.values()))) == 9
 
 
 @pytest.mark.parametrize("option", ["--vllm", "--test", "--no-flash-attn", "--check", "--quiet"])

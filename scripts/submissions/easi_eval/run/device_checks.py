@@ -91,6 +91,6 @@ def _without_gpus(cfg: RunConfig, machine: Machine) -> tuple[str, ...]:
     masked = f" (CUDA_VISIBLE_DEVICES is {machine.mask!r})" if machine.mask is not None else ""
     raise EasiError(
         f"no GPU is visible{masked}",
-        hint=f"check with {SETUP} --check, or run on the CPU (slow): "
+        hint="check with bash scripts/setup.sh --check, or run on the CPU (slow): "
         f"{replace(cfg, device='cpu').command()}",
     )
