@@ -5,7 +5,7 @@
 
 2,000 questions of the nine core benchmarks, on 8 workers, with lognormal seconds. The length of a
 question's text, which the queue knows, explains half of the variance of the logarithm
-(``--known``), or none of it. All workers begin together (each waits in its first call for the
+(``--known``), or none of it. All workers begin together (each waits in its first question for the
 others), because importing eight backends on a few cores takes minutes that have nothing to do with
 the queue. ``--together`` runs both backends at once, each with as many workers, which also begin
 together. Times are from the first to the last answer; 1.00 is max(total / workers, longest

@@ -171,7 +171,8 @@ class _Connection(asyncio.Protocol):
                 raise ValueError("the line is too long")
         except (ValueError, KeyError, TypeError, IndexError):
             self.close()  # a worker sends none of this; whoever it is ends alone
-        self._server.serve_waiting()
+        if self._dispatcher.over or self._dispatcher.came_back:
+            self._server.serve_waiting()
 
     def connection_lost(self, error: Exception | None) -> None:
         self._server._connections.discard(self)

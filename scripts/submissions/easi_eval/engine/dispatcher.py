@@ -265,6 +265,11 @@ class Dispatcher:
         """Whether no question is open."""
         return bool(self._digest) and not self._open
 
+    @property
+    def came_back(self) -> bool:
+        """Whether questions are to be handed out once more."""
+        return bool(self._again)
+
     # ---- what a worker sends
 
     def record(self, member: Member, record: Answer | Phase | Loaded) -> None:
