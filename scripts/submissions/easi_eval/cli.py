@@ -584,7 +584,7 @@ def _refuse_others(
             if others[0] == "backend_args"
             else f"--{others[0].replace('_', '-')}"
         )
-        raise EasiError(f"{option} with {name}", hint=f"{option} {hint}")
+        raise EasiError(f"{option} cannot be combined with {name}", hint=f"{option} {hint}")
 
 
 def _print_status(options: dict[str, object]) -> int:

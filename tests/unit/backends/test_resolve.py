@@ -729,7 +729,7 @@ def test_on_the_cpu_the_generic_class_is_said_to_stand_in(online: VLMEvalKit, na
     assert (model.cls, model.needs_gpu, model.why) == (
         "EasiVLM",
         False,
-        "VLMEvalKit's own classes need a GPU, and --device cpu is set",
+        "VLMEvalKit's own classes need a GPU, and this run is on the CPU",
     )
 
 

@@ -411,7 +411,7 @@ def test_hostile_answers_stay_in_their_cell(runs: Runs) -> None:
         (["--compare", "a", "b", "--max-drop", "nan"], "--max-drop is nan"),
         (["--compare", "a", "b", "--max-drop", "inf"], "--max-drop is inf"),
         (["--compare", "a", "b", "--max-drop", "two"], "--max-drop is two"),
-        (["--compare", "a", "b", "--model", "m"], "--compare with --model"),
+        (["--compare", "a", "b", "--model", "m"], "--compare cannot be combined with --model"),
         (["--compare", *["a"] * 27], "--compare with 27 runs"),
     ],
 )

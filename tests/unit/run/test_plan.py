@@ -14,7 +14,9 @@ from easi_eval.core.errors import EasiError
 from easi_eval.core.manifest import BenchmarkState, Manifest
 from easi_eval.core.model import ModelChoice
 from easi_eval.data.needs import Download
+from easi_eval.engine.journal import Answer, Journal
 from easi_eval.engine.processes.jobs import Job
+from easi_eval.engine.work import Work
 from easi_eval.run.decide import make_plan
 from easi_eval.run.dry_run import describe, unresolved
 from easi_eval.run.identity import fingerprint, identity, identity_fields
@@ -113,9 +115,9 @@ def test_skipped(options: dict[str, object], found: FoundResult, reason: str) ->
             FoundResult(MARK, 2, 19, limit=2),
             3,
             True,
-            "holds 2 of 19 questions (--limit 2) (partial: only the first 5)",
+            "holds 2 of 19 questions (--limit 2) (only the first 5)",
         ),
-        ({"limit": 5}, None, None, 0, False, "not run yet (partial: only the first 5)"),
+        ({"limit": 5}, None, None, 0, False, "not run yet (only the first 5)"),
         # how many there are is not known
         ({}, known(), FoundResult(MARK, 19, None), 3, True, "holds 19 questions"),
         (
@@ -288,26 +290,44 @@ def test_the_text_says_what_why_and_how() -> None:
         f"folder   {made.paths.root}",
         "note     a note",
         "skip     blink: complete, 19 questions",
-        "run      embspatial: 3,640 questions; 1.0 MB; not run yet (partial: only the first 3)",
+        "run      embspatial: 3,640 questions; 1.0 MB; not run yet (only the first 3)",
         "data     model: 2.0 GB",
         "data     in all: 2.0 GB to download",
         "data     org/m: no answer",
     ]
     blocked = ["blocked  no GPU", "         add one"]
-    assert describe(made).splitlines() == [*told, *blocked]
+    assert describe(cfg, made).splitlines() == [*told, *blocked]
     command = ["", "# answer", "env -u RANK CUDA_VISIBLE_DEVICES=0 python run.py --model 'a b'"]
-    assert describe(made, verbose=True).splitlines() == [*told, *command, *blocked]
+    assert describe(replace(cfg, verbose=True), made).splitlines() == [*told, *command, *blocked]
+
+
+def test_a_first_look_tells_how_long_the_whole_run_may_take(tmp_path: Path) -> None:
+    cfg = replace(CFG, output_dir=tmp_path, benchmarks=("blink", "embspatial"), nproc=2)
+    made = plan(cfg)
+    assert describe(cfg, made).splitlines()[-2:] == [
+        "run      in all: 5,541 questions",
+        "time     not known yet: run with --limit 20, then look at this plan again",
+    ]
+    Work(made.assignments(1), made.fingerprints, launch=1).save(made.paths.root)
+    with Journal(made.paths.journal, "w0", 0, launch=1) as journal:
+        journal.answer(Answer("blink", "0", 0, "A", 4.0, launch=1))
+        journal.answer(Answer("blink", "1", 0, "A", 2.0, launch=1))
+        journal.answer(Answer("blink", "2", 0, None, 900.0, failure="Error: no", launch=1))
+    # 1,901 - 2 and 3,640 questions of 3 s each for two workers
+    assert describe(cfg, made).splitlines()[-1] == (
+        "time     about 2 h 18 min for what is left, by the answers that are there"
+    )
+    assert "time " not in describe(replace(cfg, limit=5), plan(replace(cfg, limit=5)))
 
 
 def test_a_plan_without_its_model_lists_what_was_asked_for() -> None:
+    cfg = replace(CFG, benchmarks=("blink", "embspatial"))
     told = describe(
-        replace(
-            unresolved(replace(CFG, benchmarks=("blink", "embspatial"))),
-            blocked=(EasiError("no such model"),),
-        )
+        cfg, replace(unresolved(cfg), blocked=(EasiError("no such model"),))
     ).splitlines()
     assert [line for line in told if line.startswith("run ")] == [
         "run      blink: 1,901 questions; state unknown",
         "run      embspatial: 3,640 questions; state unknown",
+        "run      in all: 5,541 questions",
     ]
     assert told[-1] == "blocked  no such model"

@@ -254,4 +254,4 @@ def test_the_option(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["--status", "--output-dir", str(tmp_path)]) == 0
     assert capsys.readouterr().out == f"no runs in {tmp_path}\n"
     assert cli.main(["--status", "--nproc", "2"]) == 2
-    assert "--status with --nproc" in capsys.readouterr().err
+    assert "--status cannot be combined with --nproc" in capsys.readouterr().err

@@ -154,7 +154,7 @@ def test_the_head_says_what_the_scores_were_made_with_and_whether_they_mean_anyt
         rehearsal=True,
     )
     head = markdown_text(made).split("## ")[0]
-    assert "**A rehearsal:** its questions and its model are made up." in head
+    assert "- rehearsal: made-up questions; the numbers say nothing about a model" in head
     assert (
         "Backend: vlmevalkit; started 2026-11-30T08:21:24Z; identity 01234567; "
         "ms-vlmeval 0.0.20, torch 2.9.1." in head

@@ -565,7 +565,7 @@ def test_other_options_and_missing_files_are_refused(
 ) -> None:
     assert main(["--verify", str(tmp_path / "gone.zip")]) == 2
     assert main(["--verify", str(tmp_path), "--model", "x"]) == 2
-    assert "--verify with --model" in capsys.readouterr().err
+    assert "--verify cannot be combined with --model" in capsys.readouterr().err
 
 
 def test_it_needs_no_backend(zips: Zips, tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ def check_dependencies(repository: Path) -> None:
             f"this Python lacks {', '.join(missing)}",
             hint="source .venv/bin/activate (if that does not help, run: bash scripts/setup.sh)"
             if ready
-            else SETUP,
+            else f"run: {SETUP}",
         )
 
 

@@ -56,7 +56,7 @@ def make_plan(
         if isinstance(step, str):
             skipped.append((bench.key, step))
         else:
-            partial = f" (partial: only the first {cfg.limit})" if cfg.limit else ""
+            partial = f" (only the first {cfg.limit})" if cfg.limit else ""
             todo.append(dataclasses.replace(step, reason=step.reason + partial))
     todo, skipped = _read_alike(todo, skipped, settings, manifest, found)
     new = [] if manifest else _differences(run.current, others)

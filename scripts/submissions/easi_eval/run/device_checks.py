@@ -65,7 +65,7 @@ def check_device(
         raise EasiError(f"{seen}: {machine.trouble}", hint=f"repair the driver; {cpu}")
     if build.cuda is None:
         raise EasiError(
-            f"{seen}: it is built without CUDA", hint=f"rm -rf .venv and {SETUP}; {cpu}"
+            f"{seen}: it is built without CUDA", hint=f"rm -rf .venv and run: {SETUP}; {cpu}"
         )
     most = machine.shared or machine.visible
     if cfg.nproc > most:
@@ -91,6 +91,6 @@ def _without_gpus(cfg: RunConfig, machine: Machine) -> tuple[str, ...]:
     masked = f" (CUDA_VISIBLE_DEVICES is {machine.mask!r})" if machine.mask is not None else ""
     raise EasiError(
         f"no GPU is visible{masked}",
-        hint="check with bash scripts/setup.sh --check, or run on the CPU (slow): "
+        hint=f"check with {SETUP} --check, or run on the CPU (slow): "
         f"{replace(cfg, device='cpu').command()}",
     )

@@ -8,6 +8,7 @@ from ..backends.base import Backend
 from ..backends.shared import model_paths
 from ..benchmarks import Benchmark
 from ..config import RunConfig
+from ..core.formats import duration
 from ..core.model import ModelChoice
 from ..core.run_folder import RunPaths
 from ..data.download_forecast import forecast
@@ -16,7 +17,7 @@ from ..engine.processes import launchers
 from ..engine.processes.jobs import Job
 from .context import RunContext
 from .plan import Plan, Todo
-from .run_progress import has_unanswered
+from .run_progress import forecast_seconds, has_unanswered
 
 
 def unresolved(cfg: RunConfig) -> Plan:
@@ -33,10 +34,10 @@ def unresolved(cfg: RunConfig) -> Plan:
     )
 
 
-def describe(plan: Plan, verbose: bool = False) -> str:
+def describe(cfg: RunConfig, plan: Plan) -> str:
     """Describe the plan for users, as ``--dry-run`` prints it.
 
-    With ``verbose`` it includes the commands, each on a line of its own, ready to paste.
+    With ``--verbose`` it includes the commands, each on a line of its own, ready to paste.
     """
     arguments = ", ".join(f"{name}={value!r}" for name, value in plan.model.arguments.items())
     lines = [
@@ -61,7 +62,7 @@ def describe(plan: Plan, verbose: bool = False) -> str:
                 filter(
                     None,
                     [
-                        _questions(todo.bench, plan.backend),
+                        _questions(cfg, todo.bench),
                         sizes.get(todo.bench.key, ""),
                         todo.reason,
                     ],
@@ -70,13 +71,14 @@ def describe(plan: Plan, verbose: bool = False) -> str:
         }"""
         for todo in plan.todo
     ]
+    lines += _in_all(cfg, plan)
     if plan.download:
         lines += [f"data     {name}: {said}" for name, said in sizes.items() if name == "model"]
         lines += [
             f"data     in all: {plan.download.total}",
             *(f"data     {problem}" for problem in plan.download.problems),
         ]
-    if verbose:
+    if cfg.verbose:
         lines += [f"\n# {job.name}\n{job}" for job in plan.jobs]
     for refusal in plan.blocked:
         lines += [
@@ -86,9 +88,28 @@ def describe(plan: Plan, verbose: bool = False) -> str:
     return "\n".join(lines)
 
 
-def _questions(bench: Benchmark, backend: str) -> str:
-    count = bench.source(backend).questions
+def _questions(cfg: RunConfig, bench: Benchmark) -> str:
+    count = bench.source(cfg.backend).questions
+    if cfg.smoke:
+        return "made-up questions"
     return f"{count:,} questions" if count else ""
+
+
+def _in_all(cfg: RunConfig, plan: Plan) -> list[str]:
+    """Return the lines on all questions of a whole run and on the time that they may take."""
+    if cfg.smoke or cfg.limit is not None or not plan.todo:
+        return []
+    counts = [bench.source(cfg.backend).questions for bench in plan.benchmarks]
+    least = "" if all(counts) else "at least "
+    lines = [f"run      in all: {least}{sum(count or 0 for count in counts):,} questions"]
+    if plan.identity and not plan.model.served and has_unanswered(cfg, plan):
+        seconds = forecast_seconds(cfg, plan)
+        lines.append(
+            f"time     about {duration(seconds)} for what is left, by the answers that are there"
+            if seconds
+            else "time     not known yet: run with --limit 20, then look at this plan again"
+        )
+    return lines
 
 
 def serve_line(cfg: RunConfig, model: ModelChoice, gpus: int) -> str:

@@ -254,7 +254,7 @@ def show_plan(
             problems = () if silent else download.problems
             plan = replace(plan, download=replace(download, problems=problems))
     plan = replace(plan, blocked=tuple(refusals.found))
-    print(Redactor.from_environ().line(describe(plan, cfg.verbose)))
+    print(Redactor.from_environ().line(describe(cfg, plan)))
     if cfg.submit and plan.identity:
         with refusals.noted():
             print_request(context, plan, RunRecord.of(context, plan).manifest, naming)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from statistics import fmean
 
 from ..config import RunConfig
 from ..core.events import Emit, Notice, PhaseStarted, Progress, Traceback, WorkerPhase
@@ -50,6 +51,26 @@ def answers_kept(cfg: RunConfig, plan: Plan) -> int:
     state = JournalState.of(plan.paths.root, Work(plan.assignments(cfg.limit), plan.fingerprints))
     state.poll()
     return sum(answer.failure is None for answer in state.answers.values())
+
+
+def forecast_seconds(cfg: RunConfig, plan: Plan) -> float | None:
+    """Return how long a whole run's open questions may take; None if that cannot be told.
+
+    By the mean seconds of the answers that are there: of the same benchmark, or of all of them for
+    a benchmark without any.
+    """
+    counts = {bench.key: bench.source(cfg.backend).questions for bench in plan.benchmarks}
+    state = JournalState.of(plan.paths.root, Work(plan.assignments(cfg.limit), plan.fingerprints))
+    state.poll()
+    took: dict[str, list[float]] = {key: [] for key in counts}
+    for (key, _), answer in state.answers.items():
+        if answer.failure is None:
+            took[key].append(answer.seconds)
+    known = [seconds for each in took.values() for seconds in each]
+    if cfg.plain or not known or not all(counts.values()):
+        return None
+    left = {key: max(0, (count or 0) - len(took[key])) for key, count in counts.items()}
+    return sum(left[key] * fmean(took[key] or known) for key in left) / cfg.nproc
 
 
 class Watch:

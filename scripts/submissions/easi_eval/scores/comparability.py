@@ -167,8 +167,10 @@ def with_comparability(
     """
     if score.reading.overall is None:
         return score
+    if rehearsal:
+        return replace(score, comparable=NO, notes=(*score.notes, data_check.REHEARSED))
     fitting = [rule for rule in RULES[score.key, backend] if rule.fits(score, model, settings)]
-    of_data = _of_data(score, backend, settings, rehearsal)
+    of_data = _of_data(score, backend, settings)
     verdicts = (
         score.comparable or YES,
         *(rule.verdict for rule in fitting),
@@ -185,11 +187,9 @@ def with_comparability(
 
 
 def _of_data(
-    score: BenchmarkScore, backend: str, settings: Mapping[str, object], rehearsal: bool
+    score: BenchmarkScore, backend: str, settings: Mapping[str, object]
 ) -> list[tuple[str, str]]:
     """Return verdicts and notes that follow from the number of questions and the data."""
-    if rehearsal:
-        return [(NO, data_check.REHEARSED)]
     source = by_key(score.key).source(backend, str(settings.get("task", "")))
     count, content = (
         data_check.count_note(source, score.total),

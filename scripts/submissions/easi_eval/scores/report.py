@@ -18,6 +18,7 @@ from .interval import Interval
 from .score_table import AVERAGE, BenchmarkScore, ScoreTable, State, sum_known, title_of
 
 UNKNOWN = "?"
+REHEARSAL = "rehearsal: made-up questions; the numbers say nothing about a model"
 MOST_NOTES = 5  # lines of notes below the table; easi_scores.md has all
 TITLE = 16  # characters of a title that the table has room for
 SCALE = (
@@ -237,9 +238,11 @@ def _note_lines(notes: Sequence[str], width: int) -> list[str]:
 def warning_lines(table: ScoreTable) -> list[str]:
     """Return the warnings to show above the table, one line each.
 
-    They are those of ``canaries.py``, and one that names the scores that a guess may have too.
+    They are that of a rehearsal, those of ``canaries.py``, and one that names the scores that a
+    guess may have too.
     """
-    lines = [
+    lines = [REHEARSAL] * table.rehearsal
+    lines += [
         f"warning: {title_of(row.key)}: {warning}" for row in table.rows for warning in row.warnings
     ]
     titles = {AVERAGE: "EASI-8 average", **{row.key: title_of(row.key) for row in table.headlines}}

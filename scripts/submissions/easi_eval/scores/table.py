@@ -181,12 +181,11 @@ def markdown_text(table: ScoreTable) -> str:
     average = ("EASI-8 average", *_sure(table.easi8_average, table.average_interval))
     lines = [
         f"# EASI scores: {_plain(table.model)}",
-        *(["", "**A rehearsal:** its questions and its model are made up."] * table.rehearsal),
+        *_list(warning_lines(table)),
         "",
         _made(table),
         "",
         SCALE,
-        *_list(warning_lines(table)),
         "",
         *_rows(HEADLINES, [*heads, (*average, *[""] * (len(HEADLINES) - len(average)))]),
         *_list([*_reasons(table), *footnotes(table)]),

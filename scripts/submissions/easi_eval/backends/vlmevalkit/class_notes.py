@@ -98,4 +98,4 @@ def sampling(cfg: RunConfig, model: ModelChoice, classes: Sequence[ClassSource])
         if model.served
         else "what the class and the checkpoint's generation_config say"
     )
-    return f"sampling: {'; '.join([*words, f'else {rest}' if words else rest])}"
+    return f"sampling: {'; '.join([*words, f'everything else is {rest}' if words else rest])}"

@@ -36,7 +36,7 @@ OWN_CLASS = (
     f"run it as an entry of its family ({AN_ENTRYS}), or with a class of your own in "
     "VLMEvalKit/vlmeval/vlm/"
 )
-CPU = "VLMEvalKit's own classes need a GPU, and --device cpu is set"
+CPU = "VLMEvalKit's own classes need a GPU, and this run is on the CPU"
 
 
 def choose(asked: ResolutionInput) -> ModelChoice:

@@ -177,7 +177,7 @@ CUDA_ERRORS = {
 
 
 NO_DEVICE = 100
-SETUP = "run: bash scripts/setup.sh"
+SETUP = "bash scripts/setup.sh"
 
 
 def machine_line(nproc: int) -> str:
@@ -277,7 +277,7 @@ def read_torch_build() -> TorchBuild:
     """
     spec = importlib.util.find_spec("torch")
     if spec is None or spec.origin is None:
-        raise EasiError("torch is not installed", hint=SETUP)
+        raise EasiError("torch is not installed", hint=f"run: {SETUP}")
     text = (Path(spec.origin).parent / "version.py").read_text(encoding="utf-8")
 
     def value(name: str) -> str | None:
