@@ -231,7 +231,7 @@ def test_list_names_every_benchmark_in_order(capsys: pytest.CaptureFixture[str])
     core, optional, _ = capsys.readouterr().out.split("\n\n")
     rows = [line.split() for line in (*core.splitlines()[1:], *optional.splitlines()[1:])]
     tasks = ["VSI-Bench_32frame", "vsibench_multiimage"]
-    assert rows[0] == ["vsi_bench", "VSI-Bench", "5,130", "34.0", *tasks]
+    assert rows[0] == ["vsi_bench", "VSI-Bench", "5,130", "34.0", "5.7", "/", "5.7", *tasks]
     assert tuple(key for row in rows for key in parse_keys(row[0])) == ALL_KEYS
     assert all(shlex.quote(row[0]) == row[0] for row in rows)
 

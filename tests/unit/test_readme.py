@@ -143,6 +143,7 @@ def test_the_benchmarks_are_those_of_the_registry() -> None:
             bench.title,
             f"{bench.source('vlmevalkit').questions:,}",
             "" if bench.chance is None else str(bench.chance),
+            bench.data_gb,
             *(bench.source(name).task for name in BACKEND_FACTS),
         ]
         for bench in BENCHMARKS

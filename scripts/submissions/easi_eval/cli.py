@@ -47,7 +47,7 @@ EXIT_CODES = """exit codes:
   1    some benchmark is incomplete
   2    refused; nothing was started
   3    complete, but not sent
-  4    --max-drop cannot be told
+  4    --max-drop cannot be decided
   130  interrupted
 """
 
@@ -265,7 +265,7 @@ def _add_more_options(group: argparse._ArgumentGroup) -> None:
         "--max-drop",
         metavar="POINTS",
         help="with --compare A B: exit code 0 if B is at most so many points worse, 1 if it is "
-        "more, 4 if that cannot be told",
+        "more, 4 if that cannot be decided",
     )
     add(
         "--import-results",
@@ -276,7 +276,7 @@ def _add_more_options(group: argparse._ArgumentGroup) -> None:
     add(
         "--as-model",
         metavar="ID",
-        help="with --import-results: the model they are of, org/model (default: from the files)",
+        help="with --import-results: the model of the results, org/model (default: from the files)",
     )
 
 
@@ -660,25 +660,25 @@ def _print_benchmarks() -> int:
     """Print one line per benchmark, in registry order; the optional ones below a heading."""
     from .benchmarks import BENCHMARKS
 
-    lines = [("key", "benchmark", "questions", "chance", *BACKEND_FACTS)]
+    lines = [("key", "benchmark", "questions", "chance", "data, GB", *BACKEND_FACTS)]
     for bench in BENCHMARKS:
         sources = [bench.source(name) for name in BACKEND_FACTS]
         questions = max(source.questions or 0 for source in sources)
         chance = "" if bench.chance is None else str(bench.chance)
         tasks = (source.task for source in sources)
-        lines.append((bench.name, bench.title, f"{questions:,}", chance, *tasks))
+        lines.append((bench.name, bench.title, f"{questions:,}", chance, bench.data_gb, *tasks))
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     core = sum(bench.core for bench in BENCHMARKS)
     for place, line in enumerate(lines):
         if place == core + 1:
             print("\noptional, with --include-extra:")
         cells = [
-            word.rjust(width) if column in (2, 3) else word.ljust(width)
+            word.rjust(width) if column in (2, 3, 4) else word.ljust(width)
             for column, (word, width) in enumerate(zip(line, widths, strict=True))
         ]
         print("  ".join(cells).rstrip())
     print(
         "\nsitebench or site: both SITE halves. chance: published score of guessing, where known.\n"
-        "Data sizes: --dry-run asks the hub."
+        f"data: download for {' / '.join(BACKEND_FACTS)}; ?: not known, --dry-run asks the hub."
     )
     return ExitCode.COMPLETE

@@ -148,6 +148,7 @@ class TsvData:
         media_ignore: Glob patterns of media files to leave out.
         derived_tsv: A table that the package derives from ``tsv``; it is deleted when ``tsv``
             changes.
+        gb: Gigabytes to download; None if not known.
     """
 
     dataset: str
@@ -161,6 +162,7 @@ class TsvData:
     media_allow: tuple[str, ...] = ()
     media_ignore: tuple[str, ...] = ()
     derived_tsv: str = ""
+    gb: float | None = None
 
 
 @dataclass(frozen=True)
@@ -176,6 +178,7 @@ class HubData:
         truth: Columns with the correct answer, which the model never sees.
         cache_dir: Folder that videos are unpacked into unless it exists; a relative one is where
             the ``datasets`` library puts its cache.
+        gb: Gigabytes to download; None if not known.
     """
 
     repo: str
@@ -185,6 +188,7 @@ class HubData:
     asked: tuple[str, ...]
     truth: tuple[str, ...]
     cache_dir: str = ""
+    gb: float | None = None
 
 
 @dataclass(frozen=True)
@@ -287,6 +291,11 @@ class Benchmark:
     def name(self) -> str:
         """The key, or the first alias if a shell would not take the key as one word."""
         return self.key if shlex.quote(self.key) == self.key else self.aliases[0]
+
+    @property
+    def data_gb(self) -> str:
+        """Gigabytes to download for each backend, such as ``5.7 / ?``."""
+        return " / ".join(str(source.data.gb or "?") for source in self.sources.values())
 
     def source(self, backend: str, task: str = "") -> Source:
         """Return the definition for one backend, or its variant that runs ``task``.
