@@ -1,6 +1,6 @@
 """The worked examples of lmms-eval/README.md, as they stand there.
 
-They are a model type, a task, and looking at the answers.
+They are two model types, a task, the log viewer and the HTTP server.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from pathlib import Path
 import pytest
 
 from conftest import Runs
+from easi_eval.data.local_hub.server import LocalHub
 from own_files import KEYS
 from program import (
     REPOSITORY,
@@ -85,13 +86,19 @@ def site(user: User) -> Path:
     return user.root / "site"
 
 
-def test_a_model_type_of_ones_own_is_evaluated(user: User) -> None:
+def block(heading: str, language: str, number: int = 0) -> str:
+    """One fenced block of a section of the README."""
+    text = README[README.index(f"\n## {heading}\n") :]
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)[number]
+
+
+def test_a_simple_model_type_of_ones_own_is_evaluated(user: User) -> None:
     launch = user.run(
         "--smoke",
         "--backend",
         "lmms-eval",
         "--model",
-        "my_vlm",
+        "my_simple_vlm",
         "--model-args",
         f"pretrained={user.root / 'Tiny-VLM'}",
         "--device",
@@ -107,7 +114,7 @@ def test_a_model_type_of_ones_own_is_evaluated(user: User) -> None:
     )
     assert launch.code == 0, launch.said
     folder = run_folder(user.root / "out", "lmms-eval", "Tiny-VLM")
-    assert folder.manifest["model"]["cls"] == "my_vlm"
+    assert folder.manifest["model"]["cls"] == "my_simple_vlm"
     assert set(folder.texts("mmsi_bench")) == set(folder.items("mmsi_bench"))
     (line,) = [
         line
@@ -139,9 +146,9 @@ def own_task(user: User) -> OwnTask:
     questions = user.root / "my-tasks" / "questions.jsonl"
     questions.write_text(questions.read_text(encoding="utf-8").strip() + "\n", encoding="utf-8")
     questions.write_text(questions.read_text(encoding="utf-8") * TIMES, encoding="utf-8")
-    block = README[README.index("then it is scored:") :]
+    after = README[README.index("the second scores:") :]
     answering, scoring = (
-        re.search(r"```bash\n(.*?)```", block, re.DOTALL)[1]
+        re.search(r"```bash\n(.*?)```", after, re.DOTALL)[1]
         .replace("\\\n", " ")
         .strip()
         .splitlines()
@@ -243,12 +250,14 @@ def test_a_task_without_a_score_is_the_exit_code(own_task: OwnTask) -> None:
 
 
 @contextmanager
-def server(user: User, command: str) -> Iterator[str]:
-    """``lmms-eval ui`` or ``lmms-eval serve``, until the block ends. Gives its address."""
+def server(user: User, heading: str, **changes: str) -> Iterator[str]:
+    """The server of a section's first command, until the block ends. Gives its address."""
     port = a_closed_port()
+    words = block(heading, "bash").replace("--port 8000", f"--port {port}").split()
+    words = words[words.index("python") + 1 :]  # which GPU it sees stands before
     process = subprocess.Popen(
-        [sys.executable, "-m", "lmms_eval", command, "--port", str(port)],
-        env=user.environment(BROWSER="true"),
+        [sys.executable, *words],
+        env=user.environment(CUDA_VISIBLE_DEVICES="-1", **changes),
         cwd=user.root,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -258,9 +267,10 @@ def server(user: User, command: str) -> Iterator[str]:
         wait_until(
             lambda: answers(f"http://127.0.0.1:{port}/health") or process.poll() is not None, 180
         )
+        assert not answers(f"http://127.0.0.2:{port}/health"), "it listens on other addresses too"
         yield f"http://127.0.0.1:{port}"
     finally:
-        os.killpg(process.pid, signal.SIGKILL)  # the viewer's server is a process of its own
+        os.killpg(process.pid, signal.SIGKILL)  # a job of the server has a process of its own
         process.wait()
 
 
@@ -280,7 +290,7 @@ def asked(address: str, **query: object) -> object:
 def test_our_results_open_in_the_log_viewer(user: User, runs: Runs) -> None:
     whole = runs.alone("lmms-eval")
     logs = whole.folder.root / "outputs"
-    with server(user, "ui") as address:
+    with server(user, "The log viewer") as address:
         listed = asked(f"{address}/logs/runs", logs_path=logs)
         assert isinstance(listed, list) and len(listed) == len(KEYS)
         (run,) = [run for run in listed if run["tasks"] == ["mmsi_bench"]]
@@ -295,19 +305,104 @@ def test_our_results_open_in_the_log_viewer(user: User, runs: Runs) -> None:
     }
 
 
-def test_lmms_evals_own_commands_work(user: User) -> None:
-    for command, expected in ((["models"], "qwen2_5_vl"), (["tasks", "list"], "mmsi_bench")):
-        done = subprocess.run(
-            [sys.executable, "-m", "lmms_eval", *command],
+EPOCHS = 2
+TRAINING = """
+import shutil
+
+epochs, train_one_epoch = {epochs}, lambda: None
+
+
+def save_checkpoint(folder):
+    shutil.copytree("Tiny-VLM", folder)
+
+
+"""
+
+
+@pytest.fixture(scope="module")
+def trained(user: User, runs: Runs) -> subprocess.CompletedProcess[str]:
+    """The training loop of the README, and the jobs that it gave the server."""
+    heading = "The HTTP server: checkpoints of a training"
+    with (
+        LocalHub(runs.served) as hub,
+        server(
+            user,
+            heading,
+            PYTHONPATH=str(site(user)),
+            HF_ENDPOINT=hub.endpoint,
+            HF_HUB_DISABLE_XET="1",
+            NO_PROXY="127.0.0.1",
+        ) as address,
+    ):
+        loop = block(heading, "python")
+        for old, new in (("http://127.0.0.1:8000", address), ("cuda:0", "cpu")):
+            assert old in loop
+            loop = loop.replace(old, new)
+        return subprocess.run(
+            [sys.executable, "-c", TRAINING.format(epochs=EPOCHS) + loop],
             cwd=user.root,
             capture_output=True,
             text=True,
-            timeout=300,
-            env=user.environment(),
+            timeout=600,
+            env=user.environment(NO_PROXY="127.0.0.1"),
         )
-        assert done.returncode == 0 and expected in done.stdout, (
-            done.stdout[-2000:] + done.stderr[-2000:]
-        )
-    with server(user, "serve") as address:
-        told = asked(f"{address}/health")
-    assert isinstance(told, dict) and told["status"] == "healthy"
+
+
+def test_each_checkpoint_of_a_training_is_evaluated(
+    trained: subprocess.CompletedProcess[str], user: User
+) -> None:
+    assert trained.returncode == 0, trained.stdout[-3000:] + trained.stderr[-3000:]
+    for epoch in range(EPOCHS):
+        (results,) = (user.root / f"evaluations/epoch{epoch}").rglob("*_results.json")
+        assert str(results.relative_to(user.root)) in trained.stdout
+        told = json.loads(results.read_text(encoding="utf-8"))
+        assert told["config"]["model"] == "my_vlm"
+        assert f"checkpoints/epoch{epoch}" in str(told["config"]["model_args"])
+
+
+def test_results_of_the_server_are_imported(
+    trained: subprocess.CompletedProcess[str], user: User
+) -> None:
+    """Every score is recomputed, and the questions are compared with the data that the job read."""
+    assert trained.returncode == 0, trained.stderr[-3000:]
+    words = (
+        block("The HTTP server: checkpoints of a training", "bash", 1).replace("\\\n", " ").split()
+    )
+    launch = user.run(*words[2:], "--output-dir", user.root / "imported", "--no-rich")
+    assert launch.code == 0, launch.said
+    (results,) = (user.root / "evaluations/epoch0").rglob("*_results.json")
+    numbers = json.loads(results.read_text(encoding="utf-8"))["results"]["embspatial"]
+    (line,) = [
+        line
+        for line in (user.root / "imported" / "easi_scores.csv").read_text().splitlines()
+        if line.startswith("embspatial,,")
+    ]
+    assert ",complete," in line
+    assert float(line.split(",")[2]) == pytest.approx(100 * numbers["embspatial_acc,none"])
+
+
+def test_the_server_drops_the_device_that_the_client_names() -> None:
+    """The README says so, and what works instead."""
+    from lmms_eval.entrypoints.job_scheduler import JobScheduler
+    from lmms_eval.entrypoints.protocol import EvaluateRequest
+
+    request = EvaluateRequest(model="m", tasks=["t"], device="cuda:1", model_args={"device": "cpu"})
+    command = JobScheduler._build_eval_cmd(request.model_dump(), "out")
+    assert "cuda:1" not in command and "device=cpu" in command
+
+
+@pytest.mark.parametrize(
+    ("command", "expected"), [(["models"], "qwen2_5_vl"), (["tasks", "list"], "mmsi_bench")]
+)
+def test_lmms_evals_own_commands_work(user: User, command: list[str], expected: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "lmms_eval", *command],
+        cwd=user.root,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env=user.environment(),
+    )
+    assert done.returncode == 0 and expected in done.stdout, (
+        done.stdout[-2000:] + done.stderr[-2000:]
+    )
