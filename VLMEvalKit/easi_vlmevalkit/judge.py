@@ -194,7 +194,7 @@ class Judge:
                 self._ask(self._control)
             except _Refused as refusal:
                 raise self._die(
-                    f"{refusal.what} to {len(again)} questions, and to one that is none of them"
+                    f"{refusal.what} to {len(again)} questions, and to a control question"
                 ) from refusal
             for key in again:
                 self._replies.put(key, self._name, NO_ANSWER)

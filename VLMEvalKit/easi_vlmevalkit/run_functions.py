@@ -165,4 +165,4 @@ def set_aside(result: Path, model: str, dataset: str) -> None:
     folder.mkdir(exist_ok=True)
     for path in sorted(found):
         path.rename(folder / path.name)
-    print(f"{dataset} starts fresh, without --reuse; what was there is in {folder}", flush=True)
+    print(f"{dataset} starts fresh, without --reuse; earlier files are in {folder}", flush=True)

@@ -315,7 +315,7 @@ def try_flash_attn(uv: Uv, venv: Path, options: argparse.Namespace) -> str:
     machine = flash_build.look(venv)
     reason = flash_build.why_not(machine)
     if not reason and log.exists():
-        reason = f"its build did not end well; to try again, remove {log}"
+        reason = f"its last build failed; to try again, remove {log}"
     if reason:
         return absent.format(reason)
     say(

@@ -280,7 +280,7 @@ def test_data_comes_from_the_hub_that_is_set(direct: Direct) -> None:
 def test_without_reuse_a_run_starts_fresh_and_keeps_what_was_there(direct: Direct) -> None:
     (aside,) = (direct.root / "work" / "MyModel").glob("T*/MyModel_BLINK.xlsx")
     assert aside.read_bytes() == b"answers of an earlier run"
-    assert f"what was there is in {aside.parent}" in direct.first.text
+    assert f"earlier files are in {aside.parent}" in direct.first.text
 
 
 def test_changed_answers_are_not_given_the_old_scores(direct: Direct) -> None:

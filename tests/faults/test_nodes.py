@@ -113,7 +113,7 @@ def test_what_does_not_know_the_secret_is_no_head() -> None:
 
 def test_a_node_too_many_is_refused(tmp_path: Path) -> None:
     with head(tmp_path, most=1) as (server, _), NodeLink(HERE, server.port, SECRET):
-        with pytest.raises(NodeRefused, match="has its 1 nodes"):
+        with pytest.raises(NodeRefused, match="already has 1 nodes"):
             NodeLink(HERE, server.port, SECRET)
         assert len(server.nodes) == 1
 

@@ -271,9 +271,7 @@ def test_refusals_that_end_a_benchmark_are_the_judges_own_if_it_answers_nothing_
         ask(one, "q0", "q1")
         server.mode = "400"
         assert ask(one, "q2", "q3") == [NO_ANSWER] * 2
-        with pytest.raises(
-            JudgeFailed, match="HTTP 400 to 2 questions, and to one that is none of them"
-        ):
+        with pytest.raises(JudgeFailed, match="HTTP 400 to 2 questions, and to a control question"):
             one.settle()
         server.mode, before = "answers", len(server.asked)
         assert ask(judge(server, tmp_path), "q0", "q1", "q2", "q3") == [

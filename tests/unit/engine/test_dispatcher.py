@@ -346,7 +346,7 @@ def test_a_worker_whose_failures_others_answer_is_broken(tmp_path: Path) -> None
     launch.serve(good, launch.take(good))
     told = launch.dispatcher.ask(bad)
     assert isinstance(told, Broken) and told.reason.startswith(
-        "3 questions in a row raised in this worker"
+        "3 questions in a row raised errors in this worker"
     )
 
 

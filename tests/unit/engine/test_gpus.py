@@ -74,7 +74,7 @@ def test_shares_are_consecutive_equal_and_disjoint(
 
 
 def test_more_processes_than_gpus_is_refused() -> None:
-    with pytest.raises(EasiError, match="3 processes for 2 visible GPUs") as caught:
+    with pytest.raises(EasiError, match="3 workers for 2 visible GPUs") as caught:
         share(("0", "1"), 0, 3)
     assert "--nproc 2" in caught.value.hint
 

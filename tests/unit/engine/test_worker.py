@@ -524,7 +524,7 @@ def test_alone_a_worker_that_answers_nothing_any_more_is_started_anew_once(
         if attempt == 1:
             stack.enter_context(
                 pytest.raises(
-                    BrokenWorker, match="10 questions in a row raised, after 6 were answered"
+                    BrokenWorker, match="10 questions in a row raised errors, after 6 were answered"
                 )
             )
         work_loop(

@@ -469,7 +469,7 @@ def test_results_that_do_not_say_whose_they_are(
     (folder / "_BLINK.xlsx").write_bytes(b"")
     (folder / "M_BLINK.xlsx").write_bytes(b"")
     code, shown = run(capsys, *imported(folder))
-    assert code == 2 and "does not say which model" in shown and "--as-model" in shown
+    assert code == 2 and "does not name the model" in shown and "--as-model" in shown
 
 
 # ---- whether they are the questions of the table

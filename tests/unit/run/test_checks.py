@@ -95,7 +95,7 @@ def test_devices_that_will_do(
             {},
             replace(EIGHT, driver_cuda=(11, 8)),
             BUILD,
-            "built for CUDA 12.8, and the driver speaks up to 11.8",
+            "built for CUDA 12.8, and the driver supports up to 11.8",
             "newer NVIDIA driver",
         ),
         (

@@ -83,7 +83,7 @@ def test_a_half_that_is_to_be_answered_takes_the_other_along() -> None:
 
     made = plan(site_video=FoundResult(problem="gone"))
     assert [shown(todo) for todo in made.todo] == [
-        ("site_image", True, "is scored as its other half is"),
+        ("site_image", True, "is scored by the same method as its other half"),
         ("site_video", False, "gone"),
     ]
 

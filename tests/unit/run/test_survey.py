@@ -243,7 +243,7 @@ def test_the_younger_folder_counts_whatever_the_files_times(tmp_path: Path) -> N
     (candidate,) = survey(tmp_path / "M", ["blink"]).candidates
     assert {path.parent.name for path in candidate.files} == {"T20260209-101500"}
     assert candidate.notes == (
-        "taken from T20260209-101500; left: T20260209-091500, T20260208_G1a2b3c4d",
+        "read from T20260209-101500; ignored: T20260209-091500, T20260208_G1a2b3c4d",
     )
 
 
@@ -252,5 +252,5 @@ def test_lmms_eval_names_the_launch_that_was_taken_too(tmp_path: Path) -> None:
         lmms_files(tmp_path / "M", ["viewspatial"], stamp=stamp)
     (candidate,) = survey(tmp_path / "M", ["viewspatial"]).candidates
     assert candidate.notes == (
-        "taken from 20260209_101500_results.json; left: 20260208_101500_results.json",
+        "read from 20260209_101500_results.json; ignored: 20260208_101500_results.json",
     )

@@ -85,7 +85,7 @@ def _of_library(error: BaseException, repo: Repo, settings: HubSettings) -> Easi
                 hint="run it again",
             )
         case EntryNotFoundError():
-            return EasiError(f"{repo} has not the file that is needed", hint=f"see {page}")
+            return EasiError(f"{repo} lacks a file that is needed", hint=f"see {page}")
         case HFValidationError():
             return EasiError(
                 f"{repo.name!r} is not the name of a repo", hint="repos are called owner/name"

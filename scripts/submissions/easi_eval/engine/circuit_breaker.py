@@ -66,8 +66,8 @@ class CircuitBreaker:
         for item, answered in outcomes:
             if answered:
                 return (
-                    f"{self.streak} questions in a row raised in this worker, and other workers "
-                    f"answered {item.benchmark} {item.id} of them"
+                    f"{self.streak} questions in a row raised errors in this worker, and another "
+                    f"worker answered one of them: {item.benchmark} {item.id}"
                 )
         if any(answered is False for _, answered in outcomes):
             self.blame_questions()
@@ -81,5 +81,8 @@ class CircuitBreaker:
                 first is restarted.
         """
         if self._answers and attempt == 1 and self.streak >= ENOUGH_ALONE:
-            return f"{self.streak} questions in a row raised, after {self._answers} were answered"
+            return (
+                f"{self.streak} questions in a row raised errors, "
+                f"after {self._answers} were answered"
+            )
         return ""

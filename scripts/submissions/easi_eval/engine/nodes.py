@@ -231,7 +231,7 @@ class NodeServer:
         known = next((node for node in self.nodes if node.name == name), None)
         answer: dict[str, Any] = {"proof": proof(self.secret, "head", str(message["nonce"]))}
         if known is None and len(self.nodes) >= self._most:
-            answer["refused"] = f"this run has its {self._most} nodes"
+            answer["refused"] = f"this run already has {self._most} nodes"
         if not name:
             self._last += 1
             name = f"n{self._last}"

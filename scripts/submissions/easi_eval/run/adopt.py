@@ -209,7 +209,10 @@ def _manifest(
     version: str,
 ) -> Manifest:
     plan = adoption.plan
-    versions = {"easi-eval": version, cfg.kind.distribution: adoption.survey.version or "not told"}
+    versions = {
+        "easi-eval": version,
+        cfg.kind.distribution: adoption.survey.version or "not recorded",
+    }
     return Manifest(
         plan.identity,
         plan.fields,

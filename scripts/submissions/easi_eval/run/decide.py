@@ -156,7 +156,7 @@ def _read_alike(
                     state.epoch,
                     state.fingerprint,
                     dict(settings[key]),
-                    "is scored as its other half is",
+                    "is scored by the same method as its other half",
                     scored=True,
                 )
             )

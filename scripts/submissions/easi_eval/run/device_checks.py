@@ -73,15 +73,15 @@ def check_device(
             f"--nproc {cfg.nproc} is more than the {most} visible GPU(s)",
             hint=f"use --nproc {most}, or make more visible with CUDA_VISIBLE_DEVICES",
         )
-    spoken, built = dotted(machine.driver_cuda), dotted(build.cuda)
+    supported, built = dotted(machine.driver_cuda), dotted(build.cuda)
     fit = driver_fit(machine, build)
     if fit is DriverFit.TOO_OLD:
         raise EasiError(
-            f"{seen}: it is built for CUDA {built}, and the driver speaks up to {spoken}",
+            f"{seen}: it is built for CUDA {built}, and the driver supports up to {supported}",
             hint=f"install a newer NVIDIA driver; {cpu}",
         )
     if fit is DriverFit.OLDER_MINOR:
-        return (f"the driver speaks CUDA {spoken} and torch is built for {built}: {WORKS_BUT}",)
+        return (f"the driver supports CUDA {supported}, torch is built for {built}: {WORKS_BUT}",)
     return ()
 
 

@@ -146,7 +146,7 @@ def judge_gpus(machine: Machine, build: TorchBuild | None, view: TorchView) -> l
     if view.trouble:
         return [Finding(Level.MISSING, f"{built} and does not start: {view.trouble}")]
     findings = [Finding(Level.FINE, built)]
-    spoken = f", speaks up to CUDA {dotted(machine.driver_cuda)}" if machine.driver_cuda else ""
+    newest = f", supports up to CUDA {dotted(machine.driver_cuda)}" if machine.driver_cuda else ""
     masked = f" (CUDA_VISIBLE_DEVICES={machine.mask})" if machine.mask is not None else ""
     if not machine.present and not machine.visible and not machine.driver_cuda:
         findings.append(
@@ -158,7 +158,7 @@ def judge_gpus(machine: Machine, build: TorchBuild | None, view: TorchView) -> l
     findings.append(
         Finding(
             Level.FINE,
-            f"the driver has {machine.present} GPU(s), shows {machine.visible}{masked}{spoken}",
+            f"the driver has {machine.present} GPU(s), shows {machine.visible}{masked}{newest}",
         )
     )
     if machine.trouble and machine.present:

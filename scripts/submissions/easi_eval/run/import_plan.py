@@ -24,7 +24,7 @@ from ..scores.outputs import Candidate, Survey
 from .adopt import Adoption
 from .plan import Plan
 
-CLASS_UNKNOWN = "not told"
+NOT_RECORDED = "not recorded"
 
 
 def survey(folder: Path, keys: Sequence[str] = ALL_KEYS, judge: str = "") -> Survey:
@@ -79,7 +79,7 @@ def consider(cfg: RunConfig) -> Adoption:
     if cfg.backend not in (RunConfig.backend, found.backend):
         raise EasiError(
             f"{source} holds results of {BACKEND_FACTS[found.backend].title}",
-            hint="leave out --backend: the files say it",
+            hint="leave out --backend: it is read from the files",
         )
     if asked:
         there = {candidate.key for candidate in found.candidates}
@@ -90,8 +90,8 @@ def consider(cfg: RunConfig) -> Adoption:
     name = cfg.as_model or found.model
     if not name:
         raise EasiError(
-            f"{source} does not say which model its results are of",
-            hint="say it: --as-model org/model",
+            f"{source} does not name the model of its results",
+            hint="name it: --as-model org/model",
         )
     # The manifest is shared with the results: arguments with secrets are left out.
     arguments = {
@@ -102,7 +102,7 @@ def consider(cfg: RunConfig) -> Adoption:
     model = ModelChoice(
         name,
         name,
-        found.cls or CLASS_UNKNOWN,
+        found.cls or NOT_RECORDED,
         "results of another program",
         arguments=dict(arguments),
         needs_gpu=False,
@@ -110,7 +110,7 @@ def consider(cfg: RunConfig) -> Adoption:
     )
     fields: dict[str, object] = {"backend": found.backend, "model": name, "imported": True}
     identity = digest(fields)
-    shown = {**fields, "backend version": found.version or "not told", "--device": "not told"}
+    shown = {**fields, "backend version": found.version or NOT_RECORDED, "--device": NOT_RECORDED}
     paths = RunPaths.of(cfg.output_dir, found.backend, name, identity)
     plan = Plan(model, found.backend, identity, shown, paths, (), ())
     return Adoption(source, found, plan, tuple(candidate.key for candidate in found.candidates))

@@ -84,7 +84,7 @@ class Survey:
 
 def taken_note(chosen: str, left: Sequence[str]) -> str:
     """Return the note for a benchmark that has several results in the folder."""
-    return f"taken from {chosen}; left: {', '.join(left)}"
+    return f"read from {chosen}; ignored: {', '.join(left)}"
 
 
 def newest_files(paths: Iterable[Path]) -> list[Path]:

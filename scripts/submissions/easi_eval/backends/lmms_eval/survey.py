@@ -95,7 +95,7 @@ def _launches(folder: Path) -> Iterator[_ResultsFile]:
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
             if not isinstance(content["results"], dict):
-                raise TypeError("its results are no object")
+                raise TypeError("its results are no JSON object")
         except (OSError, ValueError, KeyError, TypeError) as error:
             yield _ResultsFile(
                 path,

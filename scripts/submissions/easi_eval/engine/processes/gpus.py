@@ -102,7 +102,7 @@ def share(gpus: Sequence[str], rank: int, nproc: int) -> str:
         return ""
     if nproc > len(gpus):
         raise EasiError(
-            f"{nproc} processes for {len(gpus)} visible GPU{'s' if len(gpus) > 1 else ''}",
+            f"{nproc} workers for {len(gpus)} visible GPU{'s' if len(gpus) > 1 else ''}",
             hint=f"use --nproc {len(gpus)}, or show more in {VARIABLE}",
         )
     each = len(gpus) // nproc
@@ -183,14 +183,14 @@ SETUP = "bash scripts/setup.sh"
 def machine_line(nproc: int) -> str:
     """Describe the hardware in one line, for people who want to repeat the run.
 
-    It names GPU models, processes and the Python version, and nothing that identifies the machine.
+    It names GPU models, workers and the Python version, and nothing that identifies the machine.
     """
     gpus = Counter(gpu.name for gpu in installed_gpus())
     said = ", ".join(f"{count} x {name}" for name, count in sorted(gpus.items())) or "no GPU"
     mask = os.environ.get("CUDA_VISIBLE_DEVICES")
     seen = f" (CUDA_VISIBLE_DEVICES={mask})" if gpus and mask is not None else ""
     return (
-        f"{said}{seen}, {nproc} process{'' if nproc == 1 else 'es'}, "
+        f"{said}{seen}, {nproc} worker{'' if nproc == 1 else 's'}, "
         f"Python {'.'.join(map(str, sys.version_info[:3]))}"
     )
 

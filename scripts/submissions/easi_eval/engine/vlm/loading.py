@@ -145,7 +145,7 @@ def refuse_spilled(model: Any) -> None:
         raise EasiError(
             "the model does not fit on the visible accelerators: "
             f"parts of it went to {' and '.join(places)}",
-            hint="use fewer processes (--nproc), so that each sees more GPUs, or a smaller dtype",
+            hint="use fewer workers (--nproc), so that each sees more GPUs, or a smaller dtype",
         )
 
 
