@@ -13,6 +13,7 @@ import pytest
 from huggingface_hub import constants
 from huggingface_hub.utils._http import reset_sessions
 
+from docs import commands, fenced, text
 from easi_eval.core.errors import EasiError
 from easi_eval.engine.processes.gpus import probe_machine
 from easi_vlmevalkit import direct, outcomes, run_functions
@@ -91,6 +92,24 @@ def test_without_a_gpu_a_class_that_needs_one_is_refused(monkeypatch: pytest.Mon
     with pytest.raises(EasiError, match="no GPU is visible, and Qwen2VLChat needs one") as refused:
         run("--data", "BLINK", "--model", "Qwen2.5-VL-7B-Instruct", "--judge", "exact_matching")
     assert "--device cpu" in (refused.value.hint or "")
+
+
+@pytest.mark.parametrize(
+    "block",
+    [block for block in fenced(text("VLMEvalKit/README.md"), "bash") if "run.py" in block],
+    ids=["one benchmark", "the guide's"],
+)
+def test_without_a_gpu_the_lines_of_the_readme_are_refused_at_once(
+    block: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Names of data, model and judge are understood by then, and nothing is imported."""
+    if probe_machine().visible:
+        pytest.skip("this machine has a GPU")
+    monkeypatch.setenv("PATH", "/nowhere")  # no nvidia-smi
+    line = block.replace("{your_model}", "Qwen2.5-VL-7B-Instruct")
+    _, words = commands(line.replace("gpt-4o-1120", "exact_matching"))
+    with pytest.raises(EasiError, match="no GPU is visible, and Qwen2VLChat needs one"):
+        run(*words[2:])
 
 
 def test_data_that_cannot_be_had_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
