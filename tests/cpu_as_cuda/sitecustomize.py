@@ -2,10 +2,14 @@
 
 Classes written for GPUs then run without one. ``torch.cuda.is_available()`` stays False; those
 classes ask the ``nvidia-smi`` beside this file for free memory.
+
+``CPU_AS_CUDA_DEVICES`` is the number of devices that the driver (libcuda) reports, none by default.
+``CPU_AS_CUDA_TOKENS`` is the number of tokens of a prompt for which their memory is too small.
 """
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import importlib.abc
 import importlib.util
@@ -54,7 +58,42 @@ def patch_transformers(modeling: ModuleType) -> None:
     modeling.PreTrainedModel.from_pretrained = classmethod(from_pretrained)
 
 
+def patch_generation(generation: ModuleType) -> None:
+    generate = generation.GenerationMixin.generate
+
+    def in_memory(self: Any, *args: Any, **options: Any) -> Any:
+        if options["input_ids"].shape[-1] > int(os.environ["CPU_AS_CUDA_TOKENS"]):
+            raise sys.modules["torch"].OutOfMemoryError("CUDA out of memory.")
+        return generate(self, *args, **options)
+
+    generation.GenerationMixin.generate = in_memory
+
+
+class Driver:
+    """The functions of libcuda.so.1 that count devices; each returns CUDA_SUCCESS."""
+
+    def cuInit(self, flags: int) -> int:
+        return 0
+
+    def cuDeviceGetCount(self, count: Any) -> int:
+        count._obj.value = int(os.environ["CPU_AS_CUDA_DEVICES"])
+        return 0
+
+    def cuDriverGetVersion(self, version: Any) -> int:
+        version._obj.value = 13000
+        return 0
+
+
+def load_library(name: Any, *args: Any, **options: Any) -> Any:
+    return Driver() if name == "libcuda.so.1" else CDLL(name, *args, **options)
+
+
 PATCHES = {"torch": patch_torch, "transformers.modeling_utils": patch_transformers}
+if "CPU_AS_CUDA_TOKENS" in os.environ:
+    PATCHES["transformers.generation.utils"] = patch_generation
+if "CPU_AS_CUDA_DEVICES" in os.environ:
+    CDLL = ctypes.CDLL
+    ctypes.CDLL = load_library
 
 
 class Patched(importlib.abc.MetaPathFinder):

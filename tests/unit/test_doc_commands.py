@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from docs import PROGRAM, READMES, REPOSITORY, fenced, text
+from docs import PROGRAM, READMES, REPOSITORY, commands, fenced, text
 from easi_eval.config import RunConfig
 from finished import finish
 from guide import BLOCKS
@@ -59,6 +59,12 @@ def test_bash_understands_a_block_and_its_files_exist(block: str) -> None:
     assert done.returncode == 0 and not done.stderr, done.stderr
     files = re.findall(r"(?<![\w./])(?:scripts|tests)/[\w./-]+\.(?:py|sh)\b", block)
     assert [name for name in files if not (REPOSITORY / name).is_file()] == []
+
+
+@pytest.mark.parametrize(("number", "name"), [(7, ITSELF[0]), (8, ITSELF[1])])
+def test_a_backends_readme_has_the_guides_line(number: int, name: str) -> None:
+    told = [words for where, block in ALL if where == name for words in commands(block)]
+    assert list(commands(BLOCKS[number]))[-1] in told
 
 
 def test_every_reason_is_needed() -> None:
