@@ -343,7 +343,7 @@ def test_runs_that_recorded_values_of_parquet_tables_go_on(tmp_path: Path) -> No
     ("total", "data", "verdict", "told"),
     [
         (1000, {"md5": "548c5f33f1a12948d5355d5f600749e4"}, "yes", ""),
-        (999, {"md5": "548c5f33f1a12948d5355d5f600749e4"}, "no", "999 questions, it has 1000"),
+        (999, {"md5": "548c5f33f1a12948d5355d5f600749e4"}, "no", "999 questions instead of 1000"),
         (1000, {"md5": "0" * 32}, "note", "MD5 " + "0" * 32),
         (1000, None, "yes", "not recorded"),
     ],

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from ..benchmarks import Source, TsvData
 
-COUNT = "not the benchmark: {total} questions, it has {questions}"
+COUNT = "not the benchmark: {total} questions instead of {questions}"
 COUNT_UNKNOWN = "the number of questions of this benchmark is not known"
 OTHER = "its data differ from the benchmark's (MD5 {md5})"
 NAMED = (

@@ -163,7 +163,4 @@ def _close(
     try:
         record.end(state, said).save(path)
     except EasiError as error:
-        say(
-            f"{error.message}; it still says that a submission is under way, "
-            f"which in fact is {state}"
-        )
+        say(f"{error.message}; its state is still {Fate.SENDING}, though the submission is {state}")

@@ -119,7 +119,7 @@ def _about_rows(
         if rows != count or (complete and total is not None and rows != total):
             said.append(
                 f"{title}: its files have {rows} questions, "
-                f"{count if rows != count else total} are due"
+                f"{count if rows != count else total} are expected"
             )
         elif hashlib.sha256(own).hexdigest() != digest:
             said.append(

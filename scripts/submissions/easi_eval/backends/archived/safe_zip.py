@@ -82,7 +82,7 @@ def _read(path: Path, zipped: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
     with zipped.open(info) as file:
         data = file.read(info.file_size + 1)
     if len(data) != info.file_size:
-        raise _refused(path, f"{info.filename!r} has not the size that it gives")
+        raise _refused(path, f"{info.filename!r} is larger or smaller than its entry says")
     if info.filename.endswith(".xlsx"):
         _check_workbook(path, info.filename, data)
     return data

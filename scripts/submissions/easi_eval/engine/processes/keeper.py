@@ -196,7 +196,7 @@ class _Hangs:
                 try:
                     self._watcher.note()
                 except (OSError, EasiError) as error:  # a full disk must not end the keeper
-                    _say(f"[{self._worker}] that it hung could not be noted: {error}")
+                    _say(f"[{self._worker}] its hang could not be noted: {error}")
                 self.killed = self._signal(below, signal.SIGKILL)
 
     def _signal(self, below: int, signum: signal.Signals) -> bool:
