@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,13 +22,18 @@ pytestmark = [pytest.mark.e2e, pytest.mark.cluster, pytest.mark.slow, pytest.mar
 # The questions take long while a file is there, so that a test has time for what it does.
 LOGIC = """
 import os
+import signal
 import time
+import zlib
 from pathlib import Path
+
+if "EASI_TEST_DEAF" in os.environ:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def answer_to(text):
     time.sleep(1.5 if Path(os.environ["EASI_TEST_SLOW"]).exists() else 0.05)
-    return "A"
+    return "ABCD"[zlib.crc32(text.encode()) % 4]
 """
 KEYS = "vsi_bench,blink"
 COMMON = ("--smoke", "--benchmarks", KEYS, "--no-rich")
@@ -80,6 +86,65 @@ def is_complete(run: RunFolder) -> bool:
     keys = [(record["benchmark"], record["item"]) for record in run.answers]
     listed = sum(len(run.items(key)) for key in KEYS.split(","))
     return len(keys) == len(set(keys)) == listed
+
+
+def is_refused(node: Launch, reason: str) -> bool:
+    """Whether a machine left before it loaded anything, and said why in one line."""
+    lines = node.err.strip().splitlines()
+    return node.code == 2 and len(lines) == 2 and reason in lines[0] and "started" not in node.out
+
+
+def blind_to(machine: Machine, folder: Path, empty: Path) -> tuple[str, ...]:
+    """The words of a machine on which nothing is in this folder."""
+    empty.mkdir(exist_ok=True)
+    return (*machine.words, "sh", "-c", f'mount --bind {empty} {folder}; exec "$@"', "sh")
+
+
+def test_machines_that_do_not_fit_leave_with_one_line(tmp_path: Path) -> None:
+    """Another version, no weights, a wrong secret; the run goes on, and Ctrl-C ends all."""
+    slow = tmp_path / "slow"
+    with machines(tmp_path) as (_, here, there, other):
+        output, weights = here.root / "out", here.root / "models" / "weights"
+        weights.mkdir(parents=True)
+        (weights / "config.json").write_text('{"model_type": "qwen2"}')
+        # A relative path: the other machine has another working folder.
+        model = ("--backend", "lmms-eval", "--model", "sleepy", "--model-args")
+        options = (
+            *COMMON,
+            *model,
+            "pretrained=models/weights",
+            "--nodes",
+            2,
+            "--output-dir",
+            output,
+        )
+        deaf = {"EASI_TEST_DEAF": "1"}  # this machine's worker does not end when it is asked to
+        with here.start(*options, **classes(here, slow), **deaf) as head:
+            address = address_of(head)
+            join = ("--join", address)
+            variables = {**classes(other, slow), "EASI_JOIN_SECRET": secret_of(here, address)}
+            wrong = other.run(*join, EASI_JOIN_SECRET="guessed", seconds=100)
+            assert is_refused(wrong, "does not know this secret"), wrong.said
+            empty = tmp_path / "empty"
+            for folder in (weights.parent, weights):  # no such folder; one with other content
+                blind = replace(other, machine=blind_to(there, folder, empty))
+                node = blind.run(*join, **variables, seconds=100)
+                assert is_refused(node, str(weights)), node.said
+            newer = Path(variables["PYTHONPATH"]) / "transformers-4.99.0.dist-info"
+            newer.mkdir()
+            node = other.run(*join, **variables, seconds=100)
+            assert is_refused(node, "transformers 4."), node.said
+            newer.rmdir()
+            run = run_of(output)
+            assert head.out.count(" left: this machine would give different answers: ") == 2
+            with other.start(*join, **variables) as node:
+                wait_until(lambda: answers_by(run, "n4") and answers_by(run, "w0"), 300, head)
+                told = here.run("--status", "--output-dir", output).out
+                assert "node n4 (nodeb), 1 worker, no GPU" in told and ": at work" in told, told
+                assert told.count(" left: this") == 2 and "last error" not in told
+                os.kill(head.process.pid, signal.SIGINT)
+                node.wait(30)
+                assert node.code == 0 and head.process.poll() is None, node.said + head.said
 
 
 @pytest.mark.parametrize("backend", MODELS)
@@ -135,8 +200,6 @@ def test_a_machine_ends_with_its_head(tmp_path: Path) -> None:
         options = [*COMMON, *MODELS["vlmevalkit"], "--nodes", "2", "--output-dir", str(output)]
         with here.start(*options, **classes(here, slow)) as head:
             address = address_of(head)
-            wrong = other.run("--join", address, EASI_JOIN_SECRET="guessed", seconds=60)
-            assert wrong.code == 2 and "does not know this secret" in wrong.err, wrong.said
             variables = {**classes(other, slow), "EASI_JOIN_SECRET": secret_of(here, address)}
             with other.start("--join", address, **variables) as node:
                 wait_until(lambda: answers_by(run_of(output), "n1"), 300, head)

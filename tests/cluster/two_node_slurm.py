@@ -76,6 +76,13 @@ class Slurm:
     def start_node(self, machine: Machine) -> None:
         self._start(machine, "slurmd", "-D", "-N", machine.name)
 
+    def wait_until_idle(self) -> None:
+        """Until both machines can have a job."""
+        until = time.monotonic() + 90
+        while self.ask("sinfo", "--noheader", "--format=%T %D").split() != ["idle", "2"]:
+            assert time.monotonic() < until, self.ask("sinfo") + self.ask("squeue")
+            time.sleep(0.5)
+
     def jobs(self) -> list[str]:
         return self.ask("squeue", "--noheader", "--array", "--format=%i %T %r %N").splitlines()
 
@@ -115,10 +122,7 @@ def slurm(folder: Path) -> Iterator[Slurm]:
             made._start(machines[0], "slurmctld", "-D")
             for machine in machines:
                 made.start_node(machine)
-            until = time.monotonic() + 60
-            while made.ask("sinfo", "--noheader", "--format=%T %D").split() != ["idle", "2"]:
-                assert time.monotonic() < until, made.ask("sinfo")
-                time.sleep(0.5)
+            made.wait_until_idle()
             yield made
         finally:
             for machine in machines:

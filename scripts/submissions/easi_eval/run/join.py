@@ -175,8 +175,11 @@ def _say(event: object) -> None:
 
 def _compare(what: str, theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> None:
     if differs := known_differences(theirs, ours):
+        said = {"revision": f"content of {ours.get('model')}"}
         values = ", ".join(
-            f"{name} {theirs[name]} there, {ours.get(name)} here" if name in theirs else name
+            f"{said.get(name, name)} {theirs[name]} there, {ours.get(name)} here"
+            if name in theirs
+            else name
             for name in differs
         )
         raise EasiError(
