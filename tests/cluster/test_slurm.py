@@ -2,86 +2,180 @@
 
 from __future__ import annotations
 
+import os
+import re
+import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from program import PROGRAM, User, wait_until
+from program import PROGRAM, Launch, Results, RunFolder, User, wait_until
 from test_join import COMMON, MODELS, answers_by, classes, is_complete, run_of
-from two_node_slurm import slurm
+from two_node_slurm import Slurm, slurm
 
 pytestmark = [pytest.mark.e2e, pytest.mark.cluster, pytest.mark.slow]
-OPTIONS = (*COMMON, *MODELS["vlmevalkit"], "--device", "cpu", "--nodes", "2")
+ONE = (*COMMON, *MODELS["vlmevalkit"], "--device", "cpu")
+OPTIONS = (*ONE, "--nodes", "2")
 # One task on each machine.
 ARRAY = ("--slurm", "--time=10 --cpus-per-task=8")
 
 
-def test_a_machine_that_slurm_loses_comes_back_alone(tmp_path: Path) -> None:
-    slow = tmp_path / "slow"
-    with slurm(tmp_path) as cluster:
-        here, there = cluster.machines
-        user = User(tmp_path / "user", secrets=False, machine=here.words)
-        output = user.root / "out"
-        variables = {**classes(user, slow), **cluster.variables}
-        with user.start(*OPTIONS, *ARRAY, "--output-dir", output, **variables) as head:
-            wait_until(lambda: "nodes at work" in head.out, 120, head)
-            run = run_of(output)
-            wait_until(lambda: answers_by(run, "n1") and answers_by(run, "n2"), 300, head)
-            there.kill()
-            wait_until(lambda: "(nodeb) is gone" in head.out, 10, head)
-            cluster.start_node(there)
-            wait_until(lambda: "node n3 (nodeb) joined" in head.out, 200, head)
-            slow.unlink()
-            head.wait(200)
-            assert head.code == 0, head.said
-        assert is_complete(run)
-        wait_until(lambda: not cluster.jobs(), 30)
+@pytest.fixture(scope="module")
+def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slurm]:
+    with slurm(tmp_path_factory.mktemp("slurm")) as cluster:
+        yield cluster
 
 
-def test_the_job_is_cancelled_with_its_head_and_the_same_command_goes_on(tmp_path: Path) -> None:
+@pytest.fixture
+def cluster(started: Slurm) -> Slurm:
+    started.wait_until_idle()
+    return started
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Results:
+    """The results of one machine without Slurm."""
+    root = tmp_path_factory.mktemp("alone")
+    user, output, slow = User(root / "user", secrets=False), root / "out", root / "slow"
+    variables = classes(user, slow)
+    slow.unlink()
+    launch = user.run(*ONE, "--output-dir", output, **variables)
+    assert launch.code == 0, launch.said
+    return Results.keep(output, root / "kept")
+
+
+def scores(results: Results) -> dict[tuple[str, str], dict[str, str]]:
+    """The table without the seconds that it took."""
+    return {key: {**line, "time": ""} for key, line in results.table.items()}
+
+
+def at_work(head: Launch, output: Path) -> RunFolder:
+    """The run, once two nodes have answered."""
+    wait_until(lambda: list(output.glob("runs/*/*/journal/n*")), 300, head)
+    run = run_of(output)
+    wait_until(lambda: len({record["worker"] for record in run.answers}) > 1, 300, head)
+    return run
+
+
+def environments(pids: list[int]) -> tuple[list[dict[str, str]], list[dict[str, str]]]:
+    """Those of the node programs among these processes, and of their workers."""
+    nodes, workers = [], []
+    for pid in pids:
+        folder = Path(f"/proc/{pid}")
+        try:
+            words = (folder / "cmdline").read_text(errors="replace").split("\0")
+            variables = (folder / "environ").read_text(errors="replace").split("\0")
+        except OSError:
+            continue  # it has ended
+        found = {name: value for name, _, value in (each.partition("=") for each in variables)}
+        if words[1:3] == [str(PROGRAM), "--join"]:
+            nodes.append(found)
+        elif "EASI_WORKER" in found:
+            workers.append(found)
+    return nodes, workers
+
+
+def test_machines_are_drained_lost_and_started_again_alone(
+    cluster: Slurm, alone: Results, tmp_path: Path
+) -> None:
     slow = tmp_path / "slow"
-    with slurm(tmp_path) as cluster:
-        user = User(tmp_path / "user", secrets=False, machine=cluster.machines[0].words)
-        output = user.root / "out"
-        variables = {**classes(user, slow), **cluster.variables}
-        options = (*OPTIONS, "--output-dir", output)
-        bad = user.run(*options, "--slurm", "--partition=none", seconds=60, **variables)
-        assert bad.code == 2 and "invalid partition" in bad.err, bad.said
-        with user.start(*options, *ARRAY, **variables) as head:
-            wait_until(lambda: "nodes at work" in head.out, 120, head)
-            run = run_of(output)
-            wait_until(lambda: answers_by(run, "n1"), 300, head)
-            head.process.kill()
-            wait_until(lambda: not cluster.jobs(), 40)
-        kept = len(run.answers)
-        assert kept
+    here, there = cluster.machines
+    user = User(tmp_path / "user", secrets=False, machine=here.words)
+    output = user.root / "out"
+    variables = {**classes(user, slow), **cluster.variables}
+    with user.start(*OPTIONS, *ARRAY, "--output-dir", output, **variables) as head:
+        run = at_work(head, output)
+        job = re.search(r"job (\d+): ", head.out)[1]
+        assert f"job {job}: 2 of 2 nodes at work" in head.out
+        # What Slurm sends before the time limit.
+        cluster.ask("scancel", "--batch", "--signal=USR2", f"{job}_0")
+        wait_until(lambda: " left: its time limit is near" in head.out, 60, head)
+        wait_until(lambda: re.search(r"node n3 \(node[ab]\) joined", head.out), 200, head)
+        wait_until(lambda: len(cluster.jobs()) == 2, 30, head)
+        there.kill()
+        wait_until(lambda: re.search(r"\(nodeb\) is gone", head.out), 10, head)
+        cluster.start_node(there)
+        wait_until(lambda: "node n4 (nodeb) joined" in head.out, 200, head)
         slow.unlink()
-        again = user.run(*options, *ARRAY, seconds=300, **variables)
-        assert again.code == 0, again.said
-        assert is_complete(run)
+        head.wait(200)
+        assert head.code == 0, head.said
+    assert head.out.count("(nodea) left") + head.out.count("(nodeb) left") == 1
+    assert is_complete(run)
+    assert scores(Results(output)) == scores(alone)
+    wait_until(lambda: not cluster.jobs(), 30)
 
 
-def test_one_step_has_all_machines_of_an_allocation(tmp_path: Path) -> None:
+def test_the_job_ends_with_its_head_and_the_same_command_goes_on(
+    cluster: Slurm, alone: Results, tmp_path: Path
+) -> None:
     slow = tmp_path / "slow"
-    with slurm(tmp_path) as cluster:
-        user = User(tmp_path / "user", secrets=False, machine=cluster.machines[0].words)
-        output = user.root / "out"
-        variables = {**user.environment(), **classes(user, slow)}
-        names = [name for name in variables if name.startswith(("EASI", "HF", "XDG", "HOME"))]
-        exports = "".join(f"export {name}={variables[name]}\n" for name in (*names, "PYTHONPATH"))
-        words = " ".join([sys.executable, str(PROGRAM), *OPTIONS, "--output-dir", str(output)])
-        script, log = user.root / "job.sh", user.root / "job.log"
-        script.write_text(f"#!/bin/bash\n{exports}{words}\necho ended with $?\n")
-        told = cluster.ask(
-            *("sbatch", "--parsable", "--nodes=2", "--ntasks-per-node=1", "--cpus-per-task=8"),
-            *(f"--output={log}", "--time=10", str(script)),
-        )
-        assert told.strip().isdecimal()
-        wait_until(lambda: list(output.glob("runs/*/*/journal/n*")), 300)
-        run = run_of(output)
-        wait_until(lambda: answers_by(run, "n1") and answers_by(run, "n2"), 300)
-        slow.unlink()
-        wait_until(lambda: "ended with" in log.read_text(), 200)
-        assert "ended with 0" in log.read_text(), log.read_text()
-        assert is_complete(run)
+    user = User(tmp_path / "user", secrets=False, machine=cluster.machines[0].words)
+    output = user.root / "out"
+    variables = {**classes(user, slow), **cluster.variables}
+    options = (*OPTIONS, "--output-dir", output)
+    bad = user.run(*options, "--slurm", "--partition=none", seconds=60, **variables)
+    assert bad.code == 2 and "invalid partition" in bad.err, bad.said
+    # Ctrl-C while the job is pending; no task is started before its time.
+    later = ("--slurm", "--time=10 --begin=now+1hour")
+    with user.start(*options, *later, **variables) as head:
+        wait_until(lambda: "0 of 2 nodes at work, 2 pending (BeginTime)" in head.out, 200, head)
+        os.kill(head.process.pid, signal.SIGINT)
+        head.wait(60)
+        assert head.code == 130 and not cluster.jobs(), head.said
+    # Two nodes on one machine, and one that never comes.
+    both = ("--nodes", "3", "--slurm", "--time=10 --cpus-per-task=4 --gres=gpu:2 --nodelist=nodea")
+    with user.start(*options, *both, **variables) as head:
+        run = at_work(head, output)
+        wait_until(lambda: "2 of 3 nodes at work, 1 pending (" in head.out, 60, head)
+        nodes, workers = environments(head.alive())
+        assert sorted(each["CUDA_VISIBLE_DEVICES"] for each in nodes) == ["0,1", "2,3"]
+        assert workers and not any("SLURM_PROCID" in each for each in workers)
+        head.process.kill()
+        wait_until(lambda: not cluster.jobs(), 40)
+    kept = len(run.answers)
+    assert kept
+    cluster.wait_until_idle()
+    with user.start(*options, *ARRAY, **variables) as head:
+        wait_until(lambda: "nodes at work" in head.out and len(run.answers) > kept, 300, head)
+        job = re.search(r"job (\d+): ", head.out)[1]
+        cluster.ask("scancel", job)
+        head.wait(120)
+        assert head.code == 1 and f"Slurm has no job {job} any more" in head.out, head.said
+    slow.unlink()
+    cluster.wait_until_idle()
+    again = user.run(*options, *both, seconds=300, **variables)
+    assert again.code == 0, again.said
+    assert is_complete(run)
+    assert scores(Results(output)) == scores(alone)
+
+
+def test_one_step_has_all_machines_of_an_allocation(
+    cluster: Slurm, alone: Results, tmp_path: Path
+) -> None:
+    slow = tmp_path / "slow"
+    user = User(tmp_path / "user", secrets=False, machine=cluster.machines[0].words)
+    output = user.root / "out"
+    variables = {**user.environment(), **classes(user, slow)}
+    names = [name for name in variables if name.startswith(("EASI", "HF", "XDG", "HOME"))]
+    exports = "".join(f"export {name}={variables[name]}\n" for name in (*names, "PYTHONPATH"))
+    words = " ".join([sys.executable, str(PROGRAM), *OPTIONS, "--output-dir", str(output)])
+    script, log = user.root / "job.sh", user.root / "job.log"
+    script.write_text(f"#!/bin/bash\n{exports}{words}\necho ended with $?\n")
+    told = cluster.ask(
+        *("sbatch", "--parsable", "--nodes=2", "--ntasks-per-node=1", "--cpus-per-task=8"),
+        *("--gres=gpu:2", f"--output={log}", "--time=10", str(script)),
+    )
+    assert told.strip().isdecimal()
+    wait_until(lambda: list(output.glob("runs/*/*/journal/n*")), 300)
+    run = run_of(output)
+    wait_until(lambda: answers_by(run, "n1") and answers_by(run, "n2"), 300)
+    for machine in cluster.machines:
+        (node,), _ = environments(machine.pids())
+        assert node["CUDA_VISIBLE_DEVICES"] == "0,1"
+    slow.unlink()
+    wait_until(lambda: "ended with" in log.read_text(), 200)
+    assert "ended with 0" in log.read_text(), log.read_text()
+    assert is_complete(run)
+    assert scores(Results(output)) == scores(alone)

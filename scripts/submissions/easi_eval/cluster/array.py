@@ -47,16 +47,20 @@ def main(argv: Sequence[str]) -> int:
     try:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM,))
         print(f"job {job}", flush=True)
-        missing = 0
+        missing, ran = 0, set[str]()
         while missing < GONE:
             tasks = _tasks(job)
             if tasks is not None:
                 missing = 0 if tasks else missing + 1
                 write_json(state, {"job": job, "tasks": tasks})
                 for task, (what, reason) in tasks.items():
-                    if what == "PENDING" and reason == "BeginTime":
+                    if what == "RUNNING":
+                        ran.add(task)
+                    # One that never ran waits for the user's own --begin.
+                    elif task in ran and what == "PENDING" and reason == "BeginTime":
                         _ask("scontrol", "update", f"JobId={task}", "StartTime=now")
             time.sleep(POLL)
+        print(f"error: Slurm has no job {job} any more; was it cancelled?", flush=True)
     finally:
         _ask("scancel", job)
     return 0

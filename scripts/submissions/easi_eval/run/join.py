@@ -118,7 +118,8 @@ def join(address: str, own: Mapping[str, Any]) -> int:
             if link.gone:
                 raise _HeadGone from None
             if summons.to_leave:
-                _leave(link, scratch / "requeue.log")
+                if summons.preparing:  # else Slurm ends this task, to start it again
+                    _leave(link, scratch / "requeue.log")
             elif not link.over:
                 link.send(type="left", reason="it was interrupted")
                 raise

@@ -14,6 +14,7 @@ from ..engine.processes.gpus import machine_line, visible_gpus
 from ..scores.report import Trouble
 from ..scores.score_table import BenchmarkScore, State
 from .context import RunContext
+from .nodes_of_run import placed
 from .plan import Plan
 
 
@@ -83,8 +84,12 @@ class RunRecord:
 
     def note_machines(self, machines: Collection[str]) -> None:
         """Record the machines that joined the run, with their GPUs."""
-        if new := [line for line in machines if line not in self.manifest.machines]:
-            self.keep(machines=[*self.manifest.machines, *new])
+        *before, last = self.manifest.launches
+        count = len(machines) + (not placed(self.context.cfg))  # where this machine answers, too
+        place = f"{count} machine{'' if count == 1 else 's'}"
+        if machines and place != last["place"]:
+            known = dict.fromkeys([*self.manifest.machines, *machines])
+            self.keep(machines=list(known), launches=[*before, {**last, "place": place}])
 
     def note_command(self, command: str) -> None:
         """Record a command line before it is started."""
