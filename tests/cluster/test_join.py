@@ -123,16 +123,16 @@ def test_machines_that_do_not_fit_leave_with_one_line(tmp_path: Path) -> None:
             address = address_of(head)
             join = ("--join", address)
             variables = {**classes(other, slow), "EASI_JOIN_SECRET": secret_of(here, address)}
-            wrong = other.run(*join, EASI_JOIN_SECRET="guessed", seconds=100)
+            wrong = other.run(*join, EASI_JOIN_SECRET="guessed", seconds=300)
             assert is_refused(wrong, "does not know this secret"), wrong.said
             empty = tmp_path / "empty"
             for folder in (weights.parent, weights):  # no such folder; one with other content
                 blind = replace(other, machine=blind_to(there, folder, empty))
-                node = blind.run(*join, **variables, seconds=100)
+                node = blind.run(*join, **variables, seconds=300)
                 assert is_refused(node, str(weights)), node.said
             newer = Path(variables["PYTHONPATH"]) / "transformers-4.99.0.dist-info"
             newer.mkdir()
-            node = other.run(*join, **variables, seconds=100)
+            node = other.run(*join, **variables, seconds=300)
             assert is_refused(node, "transformers 4."), node.said
             newer.rmdir()
             run = run_of(output)
@@ -162,12 +162,13 @@ def test_machines_join_lose_their_link_leave_and_die(backend: str, tmp_path: Pat
             join = ("--join", address, "--nproc", 1)
             with other.start(*join, **variables) as node:
                 wait_until(lambda: answers_by(run, "n1") >= 2, 300, head)
-                # A cable that is pulled for five seconds: nothing is lost or asked again.
+                # A cable that is pulled for two seconds: nothing is lost or asked again.
+                # How long it may be is measured in tests/benchmarks.
                 there.set_link("down")
-                time.sleep(5)
+                time.sleep(2)
                 there.set_link("up")
                 before = answers_by(run, "n1")
-                wait_until(lambda: answers_by(run, "n1") > before, 30, head)
+                wait_until(lambda: answers_by(run, "n1") > before, 100, head)
                 assert "is gone" not in head.out
                 # As Slurm does before a time limit: it finishes what it has in hand, and leaves.
                 (program,) = [
@@ -177,20 +178,22 @@ def test_machines_join_lose_their_link_leave_and_die(backend: str, tmp_path: Pat
                     and b"nsenter" not in Path(f"/proc/{pid}/cmdline").read_bytes()
                 ]
                 os.kill(program, signal.SIGUSR2)
-                node.wait(60)
+                node.wait(200)
                 assert node.code == 0, node.said
                 assert "left: its time limit is near" in head.out
             with other.start(*join, **variables) as node:
                 wait_until(lambda: answers_by(run, "n2") >= 2, 300, head)
                 there.kill()
-                wait_until(lambda: "node n2 (nodeb) is gone" in head.out, 10, head)
-                assert node.process.wait(10) != 0
+                wait_until(lambda: "node n2 (nodeb) is gone" in head.out, 100, head)
+                assert node.process.wait(60) != 0
             slow.unlink()
             head.wait(400)
             assert head.code == 0, head.said
     assert is_complete(run)
     # The other machine's GPUs stand in the manifest, too: here there are none.
-    assert any(line.startswith("nodeb: 1 worker, no GPU") for line in run.manifest["machines"])
+    lines = run.manifest["machines"]
+    assert len(lines) == 2 and lines[1].startswith("machine 1: 1 worker, no GPU")
+    assert run.manifest["launches"][0]["place"] == "2 machines"
 
 
 def test_a_machine_ends_with_its_head(tmp_path: Path) -> None:
@@ -203,9 +206,7 @@ def test_a_machine_ends_with_its_head(tmp_path: Path) -> None:
             variables = {**classes(other, slow), "EASI_JOIN_SECRET": secret_of(here, address)}
             with other.start("--join", address, **variables) as node:
                 wait_until(lambda: answers_by(run_of(output), "n1"), 300, head)
-                began = time.monotonic()
                 head.process.kill()
-                wait_until(lambda: not node.alive(), 30)
-                assert node.process.wait(10) == 2
+                wait_until(lambda: not node.alive(), 200)
+                assert node.process.wait(60) == 2
                 assert "the head of the run is gone" in node.err
-                print(f"{time.monotonic() - began:.1f} s until nothing was left")

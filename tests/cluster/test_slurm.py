@@ -91,20 +91,20 @@ def test_machines_are_drained_lost_and_started_again_alone(
         assert f"job {job}: 2 of 2 nodes at work" in head.out
         # What Slurm sends before the time limit.
         cluster.ask("scancel", "--batch", "--signal=USR2", f"{job}_0")
-        wait_until(lambda: " left: its time limit is near" in head.out, 60, head)
+        wait_until(lambda: " left: its time limit is near" in head.out, 200, head)
         wait_until(lambda: re.search(r"node n3 \(node[ab]\) joined", head.out), 200, head)
-        wait_until(lambda: len(cluster.jobs()) == 2, 30, head)
+        wait_until(lambda: len(cluster.jobs()) == 2, 100, head)
         there.kill()
-        wait_until(lambda: re.search(r"\(nodeb\) is gone", head.out), 10, head)
+        wait_until(lambda: re.search(r"\(nodeb\) is gone", head.out), 100, head)
         cluster.start_node(there)
         wait_until(lambda: "node n4 (nodeb) joined" in head.out, 200, head)
         slow.unlink()
-        head.wait(200)
+        head.wait(400)
         assert head.code == 0, head.said
     assert head.out.count("(nodea) left") + head.out.count("(nodeb) left") == 1
     assert is_complete(run)
     assert scores(Results(output)) == scores(alone)
-    wait_until(lambda: not cluster.jobs(), 30)
+    wait_until(lambda: not cluster.jobs(), 200)
 
 
 def test_the_job_ends_with_its_head_and_the_same_command_goes_on(
@@ -115,25 +115,26 @@ def test_the_job_ends_with_its_head_and_the_same_command_goes_on(
     output = user.root / "out"
     variables = {**classes(user, slow), **cluster.variables}
     options = (*OPTIONS, "--output-dir", output)
-    bad = user.run(*options, "--slurm", "--partition=none", seconds=60, **variables)
+    bad = user.run(*options, "--slurm", "--partition=none", seconds=200, **variables)
     assert bad.code == 2 and "invalid partition" in bad.err, bad.said
     # Ctrl-C while the job is pending; no task is started before its time.
     later = ("--slurm", "--time=10 --begin=now+1hour")
     with user.start(*options, *later, **variables) as head:
         wait_until(lambda: "0 of 2 nodes at work, 2 pending (BeginTime)" in head.out, 200, head)
         os.kill(head.process.pid, signal.SIGINT)
-        head.wait(60)
-        assert head.code == 130 and not cluster.jobs(), head.said
+        head.wait(200)
+        assert head.code == 130, head.said
+        wait_until(lambda: not cluster.jobs(), 100)
     # Two nodes on one machine, and one that never comes.
     both = ("--nodes", "3", "--slurm", "--time=10 --cpus-per-task=4 --gres=gpu:2 --nodelist=nodea")
     with user.start(*options, *both, **variables) as head:
         run = at_work(head, output)
-        wait_until(lambda: "2 of 3 nodes at work, 1 pending (" in head.out, 60, head)
+        wait_until(lambda: "2 of 3 nodes at work, 1 pending (" in head.out, 200, head)
         nodes, workers = environments(head.alive())
         assert sorted(each["CUDA_VISIBLE_DEVICES"] for each in nodes) == ["0,1", "2,3"]
         assert workers and not any("SLURM_PROCID" in each for each in workers)
         head.process.kill()
-        wait_until(lambda: not cluster.jobs(), 40)
+        wait_until(lambda: not cluster.jobs(), 200)
     kept = len(run.answers)
     assert kept
     cluster.wait_until_idle()
@@ -141,11 +142,11 @@ def test_the_job_ends_with_its_head_and_the_same_command_goes_on(
         wait_until(lambda: "nodes at work" in head.out and len(run.answers) > kept, 300, head)
         job = re.search(r"job (\d+): ", head.out)[1]
         cluster.ask("scancel", job)
-        head.wait(120)
+        head.wait(300)
         assert head.code == 1 and f"Slurm has no job {job} any more" in head.out, head.said
     slow.unlink()
     cluster.wait_until_idle()
-    again = user.run(*options, *both, seconds=300, **variables)
+    again = user.run(*options, *both, seconds=500, **variables)
     assert again.code == 0, again.said
     assert is_complete(run)
     assert scores(Results(output)) == scores(alone)

@@ -9,9 +9,10 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +20,7 @@ import pytest
 
 from machines import Machine, two_machines
 
-NEEDED = ("slurmctld", "slurmd", "srun", "sbatch", "munged", "mungekey")
+NEEDED = ("slurmctld", "slurmd", "srun", "sbatch", "munged")
 GPUS = 4
 CONF = """\
 ClusterName=easi
@@ -27,6 +28,7 @@ SlurmctldHost=nodea(10.77.0.1)
 SlurmUser=root
 SlurmdUser=root
 AuthType=auth/munge
+AuthInfo=socket={munge}/socket
 StateSaveLocation={folder}/state
 SlurmdSpoolDir={folder}/spool.%n
 SlurmctldPidFile={folder}/slurmctld.pid
@@ -41,7 +43,8 @@ SelectType=select/cons_tres
 SelectTypeParameters=CR_Core
 GresTypes=gpu
 ReturnToService=2
-SlurmdTimeout=10
+SlurmdTimeout=60
+MessageTimeout=30
 KillWait=30
 MpiDefault=none
 SlurmdParameters=config_overrides
@@ -112,44 +115,46 @@ def slurm(folder: Path) -> Iterator[Slurm]:
             subprocess.run(
                 ["mknod", folder / "dev" / f"nvidia{number}", "c", "195", str(number)], check=True
             )
-        (folder / "slurm.conf").write_text(CONF.format(folder=folder, gpus=GPUS))
         (folder / "cgroup.conf").touch()
         devices = f"{folder}/dev/nvidia[0-{GPUS - 1}]"
         (folder / "gres.conf").write_text(f"NodeName=nodea,nodeb Name=gpu File={devices}\n")
-        munge = _munge()
         made = Slurm(folder, machines)
-        try:
-            made._start(machines[0], "slurmctld", "-D")
-            for machine in machines:
-                made.start_node(machine)
-            made.wait_until_idle()
-            yield made
-        finally:
-            for machine in machines:
-                machine.kill()
-            if munge is not None:
-                munge.terminate()
-                munge.wait()
+        with _munge() as munge:
+            (folder / "slurm.conf").write_text(CONF.format(folder=folder, gpus=GPUS, munge=munge))
+            try:
+                made._start(machines[0], "slurmctld", "-D")
+                for machine in machines:
+                    made.start_node(machine)
+                made.wait_until_idle()
+                yield made
+            finally:
+                for machine in machines:
+                    machine.kill()
 
 
-def _munge() -> subprocess.Popen[bytes] | None:
-    """The service by which Slurm knows users; None if this machine has it already."""
-    if subprocess.run(["munge", "-n"], capture_output=True).returncode == 0:
-        return None
-    run, key = Path("/run/munge"), Path("/etc/munge/munge.key")
-    run.mkdir(exist_ok=True)
-    if not key.exists():
-        subprocess.run(["mungekey", "--create"], check=True)
-    for path in (run, key):
-        shutil.chown(path, "munge", "munge")
-    service = subprocess.Popen(
-        ["setpriv", "--reuid=munge", "--regid=munge", "--clear-groups", "munged", "--foreground"],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    until = time.monotonic() + 20
-    while subprocess.run(["munge", "-n"], capture_output=True).returncode:
-        assert time.monotonic() < until and service.poll() is None
-        with suppress(subprocess.TimeoutExpired):
-            service.wait(0.2)
-    return service
+@contextmanager
+def _munge() -> Iterator[Path]:
+    """The service by which Slurm knows users, its own one; the folder has its socket."""
+    # Not in the test's folder: the path of a socket may have 107 characters.
+    with tempfile.TemporaryDirectory(prefix="munge-") as name:
+        folder = Path(name)
+        key = folder / "key"
+        key.write_bytes(os.urandom(128))
+        key.chmod(0o600)
+        files = {"socket": "socket", "pid-file": "pid", "log-file": "log", "seed-file": "seed"}
+        words = [f"--{option}={folder / file}" for option, file in files.items()]
+        with subprocess.Popen(
+            ["munged", "--foreground", "--force", f"--key-file={key}", *words],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        ) as service:
+            try:
+                until = time.monotonic() + 60
+                while subprocess.run(
+                    ["munge", "-n", f"--socket={folder}/socket"], capture_output=True
+                ).returncode:
+                    assert time.monotonic() < until and service.poll() is None
+                    time.sleep(0.1)
+                yield folder
+            finally:
+                service.terminate()

@@ -7,7 +7,7 @@ One launch answers all questions, and one process scores each benchmark once it 
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import Protocol
@@ -47,7 +47,7 @@ class Recorder(Protocol):
     def revisions(self) -> Mapping[str, str]:
         """The revision of each repository that the run reads."""
 
-    def note_machines(self, machines: Collection[str]) -> None:
+    def note_machines(self, machines: Sequence[str]) -> None:
         """Record the machines that joined the run, with their GPUs."""
 
     def note_command(self, command: str) -> None:
@@ -177,7 +177,7 @@ class Evaluation:
         while True:
             self._watch.tick()
             self._workers.tell_nodes()
-            self._record.note_machines(self._workers.machines)
+            self._record.note_machines(list(self._workers.machines.values()))
             self._say_counts()
             if (loaded := self._watch.state.loaded) != told:
                 told = loaded

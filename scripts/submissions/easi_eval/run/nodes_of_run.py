@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import shlex
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import fields, replace
@@ -13,7 +14,7 @@ from typing import Any
 from .. import __version__
 from ..backends.shared.model_paths import model_path
 from ..cluster import slurm
-from ..config import RunConfig
+from ..config import RunConfig, program
 from ..core.atomic_files import read_json, replace_file
 from ..core.errors import EasiError
 from ..core.events import Emit, Notice
@@ -174,8 +175,8 @@ def open_nodes(
         if not placed(cfg):
             emit(
                 Notice(
-                    f"other machines join with: --join {server.address} --nproc {cfg.nproc} "
-                    f"(secret: {path}, or {SECRET})"
+                    f"other machines join with: {shlex.join(program())} --join {server.address} "
+                    f"--nproc {cfg.nproc} (secret: {path}, or {SECRET})"
                 )
             )
         yield server

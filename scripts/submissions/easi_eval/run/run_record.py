@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -82,14 +82,17 @@ class RunRecord:
         workers = [dict(made) for made in made_with]
         self.keep(launches=[*before, {**last, "workers": workers}])
 
-    def note_machines(self, machines: Collection[str]) -> None:
-        """Record the machines that joined the run, with their GPUs."""
+    def note_machines(self, machines: Sequence[str]) -> None:
+        """Record the machines that joined the run, with their GPUs and without their names."""
+        if not machines:
+            return
         *before, last = self.manifest.launches
+        joined = [f"machine {number}: {line}" for number, line in enumerate(machines, 1)]
+        known = list(dict.fromkeys([*self.manifest.machines, *joined]))
         count = len(machines) + (not placed(self.context.cfg))  # where this machine answers, too
         place = f"{count} machine{'' if count == 1 else 's'}"
-        if machines and place != last["place"]:
-            known = dict.fromkeys([*self.manifest.machines, *machines])
-            self.keep(machines=list(known), launches=[*before, {**last, "place": place}])
+        if (known, place) != (self.manifest.machines, last["place"]):
+            self.keep(machines=known, launches=[*before, {**last, "place": place}])
 
     def note_command(self, command: str) -> None:
         """Record a command line before it is started."""

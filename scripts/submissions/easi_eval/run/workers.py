@@ -71,7 +71,7 @@ class Workers:
     Attributes:
         process: The launch that was started last.
         nodes: Other machines that answer; None without ``--nodes``.
-        machines: The machines that joined, with their GPUs.
+        machines: Workers and GPUs of the machines that joined, by host name.
     """
 
     def __init__(
@@ -108,7 +108,7 @@ class Workers:
         self._set_aside: set[str] = set()  # benchmarks whose other questions are no longer asked
         self.nodes: NodeServer | None = None
         self._job_line = ""
-        self.machines: dict[str, None] = {}  # that joined, with their GPUs; in the order of coming
+        self.machines: dict[str, str] = {}
         self._placed = placed(context.cfg)  # nobody answers on this machine
         self._orders = 0  # launches that these were told
         self._ended: Reason | None = None  # why the run was ended early
@@ -122,8 +122,7 @@ class Workers:
             self._emit(notice)
         if started := self.nodes.started():
             self._watch.joined(started)
-        joined = [node for node in self.nodes.nodes if node.place]
-        self.machines.update({f"{node.host}: {node.place}": None for node in joined})
+        self.machines.update({node.host: node.place for node in self.nodes.nodes if node.place})
         working = sum(node.state in AT_WORK for node in self.nodes.nodes)
         line = job_line(self._context.paths.root, working, self._context.cfg.nodes)
         if line != self._job_line:
