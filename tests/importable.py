@@ -95,7 +95,7 @@ def lmms_files(
         "config": {"model": "qwen2_5_vl", "model_args": model_args, "limit": limit},
         "model_source": "qwen2_5_vl",
         "model_name": "org/Tiny-VLM",
-        "lmms_eval_version": "0.7.3",
+        "lmms_eval_version": "main@5753e51b",
     }
     (folder / f"{stamp}_results.json").write_text(
         json.dumps(content, ensure_ascii=False), encoding="utf-8"

@@ -147,11 +147,22 @@ def test_one_launch_of_all(tmp_path: Path) -> None:
         LMMS_EVAL,
         "org/Tiny-VLM",
         "qwen2_5_vl",
-        "0.7.3",
+        "of an unknown release (git main@5753e51b)",
     )
     assert found.arguments == {"pretrained": "org/Tiny-VLM", "max_pixels": "3136"}
     assert [candidate.key for candidate in found.candidates] == list(ALL_KEYS)
     assert len(of(found, "blink").files) == 15
+
+
+@pytest.mark.parametrize(("told", "version"), [("unknown@unknown", ""), ("0.7.3", "0.7.3")])
+def test_a_release_is_told_only_where_the_files_name_one(
+    told: str, version: str, tmp_path: Path
+) -> None:
+    """Outside a git repository lmms-eval writes unknown@unknown."""
+    (results,) = lmms_files(tmp_path, ["embspatial"]).glob("*_results.json")
+    written = results.read_text(encoding="utf-8").replace("main@5753e51b", told)
+    results.write_text(written, encoding="utf-8")
+    assert survey(tmp_path).version == version
 
 
 def test_several_launches_and_the_newest_by_name_counts(tmp_path: Path) -> None:

@@ -55,6 +55,18 @@ class _ResultsFile:
         return str(self.content.get("model_name") or "")
 
     @property
+    def version(self) -> str:
+        """What it says of lmms-eval's version.
+
+        lmms-eval writes the branch and commit of the git repository that its package lies in, which
+        is another project's where it is installed in an environment inside a clone.
+        """
+        told = str(self.content.get("lmms_eval_version") or "")
+        if told == "unknown@unknown":
+            return ""
+        return f"of an unknown release (git {told})" if "@" in told else told
+
+    @property
     def arguments(self) -> dict[str, str]:
         """The model arguments that affect answers."""
         given = self.config.get("model_args")
@@ -130,7 +142,7 @@ def survey(folder: Path, keys: Iterable[str]) -> Survey | None:
         candidates,
         cls=str(first.config.get("model") or ""),
         arguments=first.arguments,
-        version=str(first.content.get("lmms_eval_version") or ""),
+        version=first.version,
     )
 
 
