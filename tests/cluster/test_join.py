@@ -140,7 +140,7 @@ def test_machines_that_do_not_fit_leave_with_one_line(tmp_path: Path) -> None:
             with other.start(*join, **variables) as node:
                 wait_until(lambda: answers_by(run, "n4") and answers_by(run, "w0"), 300, head)
                 told = here.run("--status", "--output-dir", output).out
-                assert "node n4 (nodeb), 1 worker, no GPU" in told and ": at work" in told, told
+                assert "node n4 (nodeb), no GPU, 1 worker" in told and ": at work" in told, told
                 assert told.count(" left: this") == 2 and "last error" not in told
                 os.kill(head.process.pid, signal.SIGINT)
                 node.wait(30)
@@ -192,7 +192,7 @@ def test_machines_join_lose_their_link_leave_and_die(backend: str, tmp_path: Pat
     assert is_complete(run)
     # The other machine's GPUs stand in the manifest, too: here there are none.
     lines = run.manifest["machines"]
-    assert len(lines) == 2 and lines[1].startswith("machine 1: 1 worker, no GPU")
+    assert len(lines) == 2 and lines[1].startswith("machine 1: no GPU, 1 worker")
     assert run.manifest["launches"][0]["place"] == "2 machines"
 
 

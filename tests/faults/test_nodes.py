@@ -268,26 +268,58 @@ def test_a_name_of_the_loopback_interface_is_known() -> None:
     assert loopback_of("127.0.1.1") == "127.0.1.1" and loopback_of("192.0.2.7") == ""
 
 
+@contextmanager
+def follower(folder: Path, **programs: str) -> Iterator[subprocess.Popen[str]]:
+    """The process that follows a job, with these programs in place of Slurm's."""
+    for name, text in programs.items():
+        (folder / name).write_text(f"#!/bin/sh\n{text}\n")
+        (folder / name).chmod(0o755)
+    command = [sys.executable, "-m", "easi_eval.cluster.array", str(folder / "state"), "sbatch"]
+    folders = {"PATH": f"{folder}:{os.environ['PATH']}", "PYTHONPATH": ":".join(sys.path)}
+    with subprocess.Popen(
+        command,
+        cwd=folder,
+        env={**os.environ, **folders},
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as job:
+        yield job
+
+
 def test_a_job_that_is_being_submitted_is_cancelled(tmp_path: Path) -> None:
     """SIGTERM while sbatch runs, to both as the guard sends it; a second one while scancel runs."""
-    programs = {
-        "sbatch": "touch submitting; sleep 1; echo 4711",
-        "squeue": 'echo "4711_0|RUNNING|None"',
-        "scancel": 'touch cancelling; sleep 1; echo "$@" > cancelled',
-    }
-    for name, text in programs.items():
-        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
-        (tmp_path / name).chmod(0o755)
-    command = [sys.executable, "-m", "easi_eval.cluster.array", str(tmp_path / "state"), "sbatch"]
-    folders = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHONPATH": ":".join(sys.path)}
-    with subprocess.Popen(
-        command, cwd=tmp_path, env={**os.environ, **folders}, start_new_session=True
+    with follower(
+        tmp_path,
+        sbatch="touch submitting; sleep 1; echo 4711",
+        squeue='echo "4711_0|RUNNING|None"',
+        scancel='touch cancelling; sleep 1; echo "$@" > cancelled',
     ) as job:
         for sign in ("submitting", "cancelling"):
             wait_for((tmp_path / sign).exists)
             os.killpg(job.pid, signal.SIGTERM)
         assert job.wait(30) == 128 + signal.SIGTERM
     assert (tmp_path / "cancelled").read_text() == "4711\n"
+
+
+def test_a_requeued_task_is_started_and_a_lost_job_is_said(tmp_path: Path) -> None:
+    """A task that has not run yet waits for the time that its user gave."""
+    states = [("RUNNING", "None"), ("PENDING", "BeginTime"), None]
+    for number, state in enumerate(states):
+        told = [f"4711_0|{state[0]}|{state[1]}", "4711_1|PENDING|BeginTime"] if state else []
+        (tmp_path / f"{number}.txt").write_text("\n".join(told))
+    with follower(
+        tmp_path,
+        sbatch="echo 4711",
+        squeue="for n in 0 1 2; do [ -e $n.txt ] && break; done; cat $n.txt; "
+        "[ $n = 2 ] || rm $n.txt",
+        scontrol='echo "$@" >> told',
+        scancel="true",
+    ) as job:
+        out, _ = job.communicate(timeout=200)
+        assert job.returncode == 0
+    assert (tmp_path / "told").read_text() == "update JobId=4711_0 StartTime=now\n"
+    assert out == "job 4711\nerror: Slurm has no job 4711 any more; was it cancelled?\n"
 
 
 @pytest.mark.parametrize("slurm", ["--comment='open", "@/nowhere/site.sbatch"])

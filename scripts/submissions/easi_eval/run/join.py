@@ -210,7 +210,7 @@ class _Node:
         self._order: dict[str, Any] = {}
         self._workers = 0
         self._connection = link.connections
-        self._place = f"{nproc} worker{'s' * (nproc > 1)}, {machine_line(nproc)}"
+        self._place = machine_line(nproc)
         link.send(type="ready", place=self._place, nproc=nproc)
         self._sent: dict[Path, tuple[int, int]] = {}  # files, with time and size
         self._tail = Tail(self._paths.journal)
