@@ -199,6 +199,10 @@ def test_retrying_some_of_the_extras_does_not_bring_the_others_back() -> None:
             {"base_url": "http://a", "device": "cpu"},
             ("--device has no effect with --base-url",),
         ),
+        (
+            {"base_url": "http://a", "trust_remote_code": True, "smoke": True},
+            ("--trust-remote-code has no effect with --base-url",),
+        ),
         # the rehearsal's own device
         ({"base_url": "http://a", "device": "cpu", "smoke": True}, ()),
         (
@@ -332,6 +336,7 @@ def test_addresses_of_servers_are_normalised(text: str, urls: str) -> None:
         (["--base-url", "http://me:secret@h/v1"], "user name or password"),
         (["--base-url", "http://h/v1?key=1"], "more than a path"),
         (["--base-url", "http://h/v1", "--plain"], "--plain with --base-url"),
+        (["--base-url", "http://h/v1", "--vsi-input", "frames"], "--vsi-input with --base-url"),
         (["--base-url", "http://h/v1", "--base-url", "http://g/v1"], "--base-url is given 2 times"),
     ],
 )

@@ -331,11 +331,13 @@ class RunConfig:
         if not self.base_url:
             return
         object.__setattr__(self, "base_url", ",".join(server_urls(self.base_url)))
-        if self.plain:
-            raise EasiError(
-                "--plain with --base-url: the backend's own launch does not support it",
-                hint="leave out --plain",
-            )
+        shown = self.vsi_input is not None and self.kind.takes_vsi_input
+        for name, given, why in (
+            ("--plain", self.plain, "the backend's own launch does not support it"),
+            ("--vsi-input", shown, "servers are always sent a video's frames"),
+        ):
+            if given:
+                raise EasiError(f"{name} with --base-url: {why}", hint=f"leave out {name}")
 
     def _check_secrets(self) -> None:
         """Refuse secrets in arguments, which are recorded, shown and shared with the results."""
@@ -439,15 +441,22 @@ class RunConfig:
                 self.dataset_dir != default.dataset_dir and not self.smoke,
             ),
         )
-        # --smoke sets the device where there is no GPU.
-        served = self.base_url and self.device is not None and not self.smoke
+        of_this_machine = (
+            # --smoke sets the device where there is no GPU.
+            ("--device", self.device is not None and not self.smoke),
+            ("--trust-remote-code", self.trust_remote_code),
+        )
         return (
             *(
                 f"{name} has no effect with --backend {kind.name}"
                 for name, takes, is_given in given
                 if is_given and not takes
             ),
-            *(("--device has no effect with --base-url",) if served else ()),
+            *(
+                f"{name} has no effect with --base-url"
+                for name, is_given in of_this_machine
+                if is_given and self.base_url
+            ),
         )
 
     def to_argv(self) -> list[str]:
