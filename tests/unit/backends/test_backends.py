@@ -121,10 +121,10 @@ def test_a_damaged_header_is_no_reason_to_fail(tmp_path: Path) -> None:
 
 
 def test_the_revision_of_a_folder_is_in_the_identity_of_both_backends(tmp_path: Path) -> None:
-    folder, adapter = checkpoint(tmp_path / "m"), checkpoint(tmp_path / "lora")
+    folder, adapter = (checkpoint(tmp_path / name, "internvl") for name in ("m", "lora"))
     runs = [
         (kit(tmp_path), RunConfig(model=str(folder))),
-        (lmms(tmp_path), lmms_cfg("llava_hf", f"pretrained={folder}")),
+        (lmms(tmp_path), lmms_cfg("internvl_hf", f"pretrained={folder}")),
         (lmms(tmp_path), lmms_cfg("internvl_hf", f"pretrained=org/base,peft={folder}")),
         (lmms(tmp_path), lmms_cfg("internvl_hf", f"pretrained={adapter},peft={folder}")),
     ]

@@ -25,6 +25,7 @@ from easi_eval.data.model_file import fetch_model_file
 from easi_eval.data.needs import HubSettings
 from easi_eval.engine.processes import launchers
 from easi_eval.run.decide import SCORING_ONLY
+from easi_eval.run.identity import identity_fields
 from easi_eval.submission.checkpoint_match import match_checkpoint
 from evaluations import plan_of
 
@@ -339,3 +340,43 @@ def test_each_librarys_own_name_for_offline_is_understood(
             with pytest.raises(EasiError, match=f"{said} set") as refused:
                 asked()
             assert refused.value.hint.startswith(f"unset {names}")
+
+
+THINKS = "{% if enable_thinking %}<think>{% else %}<think></think>{% endif %}"
+
+
+@pytest.mark.parametrize(
+    ("template", "given", "chosen", "says"),
+    [
+        ({}, "", None, "without </think> for an empty one"),
+        ({"chat_template.jinja": THINKS}, "", None, "without </think> for an empty one"),
+        ({"chat_template.jinja": "{{ messages }}"}, "", "False", "enable_thinking=False: "),
+        ({"tokenizer_config.json": '{"chat_template": "x"}'}, "", "False", "enable_thinking=False"),
+        ({"chat_template.jinja": "x"}, ",enable_thinking=True", "True", ""),
+    ],
+)
+def test_a_type_that_removes_thoughts_is_told_of_a_model_without_them(
+    backend: LmmsEval,
+    tmp_path: Path,
+    template: dict[str, str],
+    given: str,
+    chosen: str | None,
+    says: str,
+) -> None:
+    folder = tmp_path / "Model-9"
+    folder.mkdir()
+    for name, text in {"config.json": '{"model_type": "qwen3_5"}', **template}.items():
+        (folder / name).write_text(text)
+    asked = replace(cfg(f"pretrained={folder}{given}"), model="qwen3_5")
+    model = backend.resolve(asked)
+    assert model.arguments.get("enable_thinking") == chosen
+    notes = [note for note in model.notes if "enable_thinking" in note]
+    assert [says in note for note in notes] == [True] * bool(says)
+    arguments = identity_fields("lmms-eval", "1", model, asked)["class arguments"]
+    assert isinstance(arguments, dict) and arguments.get("enable_thinking") == chosen
+
+
+def test_a_type_that_removes_no_thoughts_is_told_nothing(backend: LmmsEval) -> None:
+    model = backend.resolve(replace(cfg(), model="qwen3_vl"))
+    assert "enable_thinking" not in model.arguments
+    assert not any("think" in note for note in model.notes)

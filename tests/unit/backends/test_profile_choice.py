@@ -148,6 +148,70 @@ def test_a_class_that_cannot_load_a_type_of_5_is_refused_and_the_hint_works(
     assert plan(tmp_path, generic(folder, backend)).profile == NEWER
 
 
+@pytest.mark.parametrize(
+    ("backend", "model", "argument", "kind", "loads"),
+    [
+        ("vlmevalkit", "Qwen2.5-VL-7B-Instruct", "model_path", "qwen2_5_vl", True),
+        ("vlmevalkit", "Qwen2.5-VL-7B-Instruct", "model_path", "qwen3_vl", False),
+        ("vlmevalkit", "SmolVLM", "model_path", "smolvlm", True),  # has the same weights
+        ("vlmevalkit", "SmolVLM2", "model_path", "llava", True),  # a general class of transformers
+        ("lmms-eval", "qwen2_5_vl", "pretrained", "qwen2_5_vl", True),
+        ("lmms-eval", "qwen2_5_vl", "pretrained", "qwen2_vl", False),
+        ("lmms-eval", "llava_hf", "pretrained", "qwen2_5_vl", False),
+        ("lmms-eval", "llava", "pretrained", "llava", True),  # loads by means of its own
+    ],
+)
+def test_a_class_that_loads_other_types_is_refused_before_data(
+    tmp_path: Path, backend: str, model: str, argument: str, kind: str, loads: bool
+) -> None:
+    folder = checkpoint(tmp_path, model_type=kind)
+    cfg = RunConfig(backend=backend, model=model, model_args=f"{argument}={folder}")
+    if loads:
+        assert plan(tmp_path, cfg).profile == BASE
+        return
+    with pytest.raises(EasiError, match="cannot load Model-9: transformers 4 loads") as refused:
+        plan(tmp_path, cfg)
+    works = f"--model {folder}" if backend == "vlmevalkit" else "--model easi_vlm --model-args"
+    assert works in refused.value.hint
+    assert plan(tmp_path, generic(folder, backend)).profile == BASE
+
+
+@pytest.mark.parametrize(
+    ("backend", "model", "kind", "file", "says"),
+    [
+        ("vlmevalkit", "", "qwen2_5_vl", "preprocessor_config.json", "no image processor"),
+        ("vlmevalkit", "", "qwen2_5_vl", "tokenizer.json", "no tokenizer"),
+        ("vlmevalkit", "Qwen2.5-VL-7B-Instruct", "qwen2_5_vl", "preprocessor_config.json", "no im"),
+        ("lmms-eval", "easi_vlm", "qwen3_5", "preprocessor_config.json", "no image processor"),
+        ("lmms-eval", "qwen2_5_vl", "qwen2_5_vl", "preprocessor_config.json", "no image processor"),
+        ("lmms-eval", "llava", "llava", "preprocessor_config.json", ""),  # its vision tower's
+    ],
+)
+def test_weights_without_the_processor_that_the_class_reads_are_refused(
+    tmp_path: Path, backend: str, model: str, kind: str, file: str, says: str
+) -> None:
+    folder = checkpoint(tmp_path, model_type=kind)
+    for name in ("model.safetensors", "preprocessor_config.json", "tokenizer.json"):
+        (folder / name).write_text("{}")
+    argument = "model_path" if backend == "vlmevalkit" else "pretrained"
+    cfg = (
+        RunConfig(backend=backend, model=model, model_args=f"{argument}={folder}")
+        if model
+        else generic(folder, backend)
+    )
+    here = make_backend(backend, HubSettings(hf_home=tmp_path / "hf", offline=True))
+    here.ready(cfg, plan(tmp_path, cfg))
+    (folder / file).unlink()
+    chosen = plan(tmp_path, cfg)
+    if not says:
+        here.ready(cfg, chosen)
+        return
+    with pytest.raises(EasiError, match=f"has weights and {says}"):
+        here.ready(cfg, chosen)
+    (folder / "adapter_config.json").write_text("{}")  # the base's will do
+    here.ready(cfg, chosen)
+
+
 @pytest.mark.parametrize(("kind", "model"), [("qwen3_5", "qwen3_5"), ("gemma4", "gemma4")])
 def test_types_of_lmms_eval_for_models_of_5_run_with_it(
     tmp_path: Path, kind: str, model: str

@@ -197,25 +197,30 @@ def test_where_a_server_is_and_how_it_is_called_is_no_part_of_an_identity(tmp_pa
     assert "transformers" not in one
 
 
-@pytest.mark.parametrize("before", ["cuda", "cpu"])
-def test_runs_with_servers_go_on_whatever_device_they_were_begun_with(
-    before: str, tmp_path: Path
+@pytest.mark.parametrize("before", [{"--device": "cuda"}, {"--device": "cpu"}, {}])
+def test_runs_with_servers_go_on_whatever_device_and_trust_they_were_begun_with(
+    before: dict[str, object], tmp_path: Path
 ) -> None:
-    """Runs of earlier versions have the device in their identity."""
+    """Runs of earlier versions have the trust in code, and before that the device, in them."""
     cfg = replace(CFG, output_dir=tmp_path, base_url="http://a/v1")
     model = replace(MODEL, served=True)
-    for device in (None, "cuda", "cpu"):
-        found = find_run(replace(cfg, device=device), "1", model, HERE)
-        assert "--device" not in found.fields
-        assert found.identity == find_run(cfg, "1", model, HERE).identity
-    fields = {**found.fields, "--device": before}
+    asked = [
+        replace(cfg, device=device, trust_remote_code=trust)
+        for device in (None, "cuda", "cpu")
+        for trust in (False, True)
+    ]
+    new = {find_run(each, "1", model, HERE).identity for each in asked}
+    fields = find_run(cfg, "1", model, HERE).fields
+    assert len(new) == 1 and not {"--device", "--trust-remote-code"} & fields.keys()
+    fields |= {**before, "--trust-remote-code": False}
     old = RunPaths.of(tmp_path, "vlmevalkit", "org/m", digest(fields))
     Manifest(digest(fields), fields, model.name).save(old.manifest)
-    for device in (None, "cuda", "cpu"):
-        found = find_run(replace(cfg, device=device), "1", model, HERE)
+    for each in asked:
+        found = find_run(each, "1", model, HERE)
         assert (found.identity, found.paths, found.notes) == (digest(fields), old, ())
-    # Where the model runs here, the device counts.
-    assert new_run(CFG, "1", MODEL, HERE).fields["--device"] == "cuda"
+    # Where the model runs here, both count.
+    here = new_run(CFG, "1", MODEL, HERE).fields
+    assert (here["--device"], here["--trust-remote-code"]) == ("cuda", False)
 
 
 def test_the_engine_of_servers_counts_and_an_unknown_one_differs_from_nothing(

@@ -21,9 +21,10 @@ IDENTITY_VERSION = 2
 
 
 # Fields that may be unknown. An absent field is unknown, and unknown fields never differ.
-# Runs with servers had ``--device`` once.
+# Runs with servers had those of ``OF_THIS_MACHINE`` once.
+OF_THIS_MACHINE = ("--device", "--trust-remote-code")
 MAY_BE_UNKNOWN = frozenset(
-    {"identity version", "refers to", "transformers", "engine", "attention", "--device"}
+    {"identity version", "refers to", "transformers", "engine", "attention", *OF_THIS_MACHINE}
 )
 
 
@@ -85,8 +86,9 @@ def identity_fields(
     that only change speed, place or display (``--nproc``, ``--no-accelerate``, ``--plain``,
     ``--limit``, folders) belong to neither.
 
-    For a served model, address and connection (``CONNECTION``) are left out, and so are the device
-    and the libraries of this machine, because the server computes the answers. Its engine is
+    For a served model, address and connection (``CONNECTION``) are left out, and so are the device,
+    the trust in code and the libraries of this machine, because the server computes the answers.
+    Its engine is
     included where it is known. Image encoding and sampling are part of the ``class arguments``, and
     so are variables that encode images otherwise.
 
@@ -105,7 +107,8 @@ def identity_fields(
     if model.refers_to:
         fields["refers to"] = model.refers_to
     if model.served:
-        del fields["--device"]
+        for name in OF_THIS_MACHINE:
+            del fields[name]
         for name in ("class arguments", "--model-args"):
             fields[name] = {
                 key: value for key, value in fields[name].items() if key not in CONNECTION

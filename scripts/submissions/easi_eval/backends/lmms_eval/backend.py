@@ -14,6 +14,7 @@ from ...data.needs import Need
 from ..shared import (
     adapters,
     catalog,
+    class_fits,
     launch_env,
     model_files,
     model_paths,
@@ -79,7 +80,7 @@ class LmmsEval(LmmsEvalLauncher, LmmsEvalReader):
         return parsers.options_of(parser())
 
     def ready(self, cfg: RunConfig, model: ModelChoice) -> None:
-        """Refuse a model whose engine or quantisation library is missing, or does not fit the GPUs.
+        """Refuse a model whose engine, quantisation library or processor is missing or unfit.
 
         Raises:
             EasiError: Also if ``--plain`` would keep its data on a file system without file locks.
@@ -110,6 +111,7 @@ class LmmsEval(LmmsEvalLauncher, LmmsEvalReader):
                 [str(model.arguments[key]) for key in WEIGHT_KEYS if key in model.arguments],
                 replace(self.hub, offline=True),  # ``resolve`` has fetched the config
             )
+            class_fits.check_processor(model, class_sources(cfg))
 
     def resolve(self, cfg: RunConfig) -> ModelChoice:
         """Return the model, see ``resolve.choose``, with what its checkpoints refer to.

@@ -32,6 +32,7 @@ WEIGHT_KEYS = (*ADAPTER_KEYS, *BASE_KEYS)
 # Model arguments that name the model on a server. For other types they are not weights (llava's
 # model_name is a conversation template).
 NAME_KEYS = ("model", "model_version", "model_name", "engine")
+THINKING = "enable_thinking"  # where it is True by default, a class removes a model's thoughts
 # Types that load no weights: clients of an API, and types without a model (lmms-eval 0.7.3).
 # srt_api is not one of them, because it starts a server on the GPUs of this machine.
 SERVED_TYPES = frozenset(
@@ -97,7 +98,11 @@ def choose(cfg: RunConfig, classes: Sequence[ClassSource], hub: HubSettings) -> 
     if cfg.model == GENERIC:
         name = model_paths.model_name(checkpoint)
         refuse_unloadable(name, config or {}, cfg.trust_remote_code, _own_type(cfg, config or {}))
-    arguments, notes = _supported(cfg, arguments, takes.names)
+    own, notes = _supported(cfg, arguments, takes.names)
+    if takes.defaults.get(THINKING) is True and THINKING not in arguments:
+        thinking, note = _thinking(cfg, checkpoint, hub, arguments.get("revision", ""))
+        own, notes = {**own, **thinking}, (*notes, note)
+    arguments = {**own, **arguments}
     cuts = _cuts(cfg, classes)
     return ModelChoice(
         model_paths.model_name(checkpoint),
@@ -168,7 +173,7 @@ def _generation_argument(cfg: RunConfig, name: str) -> str | None:
 def _supported(
     cfg: RunConfig, arguments: dict[str, str], taken: frozenset[str]
 ) -> tuple[dict[str, str], tuple[str, ...]]:
-    """Return the arguments with those that our own options add, and notes on ineffective options.
+    """Return the arguments that our own options add, and notes on ineffective options.
 
     Args:
         cfg: The run's options.
@@ -194,4 +199,22 @@ def _supported(
         notes = (
             f"--trust-remote-code has no effect: lmms-eval's type {cfg.model} does not take it",
         )
-    return {**own, **arguments}, notes
+    return own, notes
+
+
+def _thinking(
+    cfg: RunConfig, checkpoint: str, hub: HubSettings, revision: str
+) -> tuple[dict[str, str], str]:
+    """Return an argument with which a class that removes a model's thoughts leaves answers whole.
+
+    It is not given where the chat template has thoughts, or cannot be had. The note says which.
+    """
+    # During ``--smoke`` the local hub is not running yet.
+    known = not (cfg.smoke and model_paths.is_hub_id(checkpoint))
+    template = model_files.chat_template(checkpoint, hub, revision) if known else ""
+    if template and "think>" not in template:
+        return {THINKING: "False"}, f"{THINKING}=False: the chat template has no thoughts"
+    return {}, (
+        f"lmms-eval's type {cfg.model} takes an answer without </think> for an empty one, also "
+        f"where max_new_tokens of a task ends the thoughts: --model-args {THINKING}=False"
+    )

@@ -79,6 +79,20 @@ def configs(
         yield name, references.read_object(path)
 
 
+def chat_template(model: str, hub: HubSettings, revision: str = "") -> str:
+    """Return the text of a checkpoint's chat templates; "" if none can be had.
+
+    The arguments are those of ``configs``.
+    """
+    folder, name = Path(model_path(model)), "chat_template.jinja"
+    with suppress(EasiError, OSError, UnicodeDecodeError):
+        path = folder / name
+        path = path if folder.is_dir() else fetch_model_file(hub, model, name, revision)
+        return path.read_text(encoding="utf-8")
+    held = [config.get("chat_template") for _, config in configs(model, hub, revision)]
+    return "\n".join(str(each) for each in held if each)
+
+
 def model_config(model: str, hub: HubSettings, revision: str = "") -> dict[str, object] | None:
     """Return a checkpoint's ``config.json``; for an adapter without one, that of its base.
 

@@ -22,12 +22,9 @@ from ...core.profiles import BASE, NEWER, config_types, image_text_types, own_pa
 from ...data.needs import HubSettings
 from ...engine.vlm.transformers5 import translate, written_by_5
 from . import model_files, model_paths, references
+from .class_fits import check_type, names_in
 from .class_source import ClassSource
-from .generic_check import AUTO_CLASS
 from .signature import signature
-
-MULTIMODAL = "AutoModelForMultimodalLM"  # as AUTO_CLASS, with types that have sound, too
-GENERIC = "GenericVLM"  # loads with AUTO_CLASS
 
 
 def with_profile(
@@ -50,7 +47,7 @@ def with_profile(
         otherwise: The hint how the generic class runs the checkpoint.
 
     Raises:
-        EasiError: Only transformers 5 can load it, but not with this class, or not with the Python
+        EasiError: This class cannot load it, or only transformers 5 can, but not with the Python
             code that it brings.
     """
     # During ``--smoke`` the local hub is not running yet.
@@ -68,24 +65,21 @@ def with_profile(
     why = needs_newer(config, bool(brought))
     if not (why or brought) and written_by_5(config):
         why = _newer_processor(model_files.configs(model.path, hub, asked))
-    names = set() if model.source else _names(classes)
+    names = set() if model.source else names_in(classes)
     kind = str(config.get("model_type"))
     newer = kind in image_text_types(NEWER) and kind not in image_text_types(BASE)
     if isinstance(brought, Mapping) and newer and names and not names & brought.keys():
         raise _own_code_refused(cfg, model, references.CONFIG, otherwise)
+    profile = NEWER if why else BASE
+    if not brought:
+        check_type(model, names, kind, profile, otherwise)
     if not why:
         return model
     for file, held in model_files.configs(model.path, hub, asked) if trusted else ():
         if held.get("auto_map"):
             raise _own_code_refused(cfg, model, file, otherwise)
-    if names and not names & {AUTO_CLASS, MULTIMODAL, image_text_types(NEWER)[kind]}:
-        raise EasiError(
-            f"{model.cls} cannot load {model.name}: transformers 5 loads model_type {kind} with "
-            f"{AUTO_CLASS} or {image_text_types(NEWER)[kind]}, which the class does not use",
-            hint=otherwise,
-        )
     said = f"loaded with transformers {installed(own_packages(NEWER))['transformers']}: {why}"
-    return replace(model, profile=NEWER, notes=(*model.notes, said))
+    return replace(model, profile=profile, notes=(*model.notes, said))
 
 
 def needs_newer(config: Mapping[str, object], own_code: bool) -> str:
@@ -152,18 +146,6 @@ def _trusts(cfg: RunConfig, model: ModelChoice, classes: Sequence[ClassSource]) 
             for node in each.code()
         )
     )
-
-
-def _names(classes: Sequence[ClassSource]) -> set[str]:
-    """Return the names that occur in the code of a class and its bases; {} if that is not known."""
-    found: set[str] = set()
-    for node in (node for each in classes for node in each.code()):
-        match node:
-            case ast.ImportFrom(names=aliases):
-                found.update(alias.name for alias in aliases)
-            case ast.Name(id=name) | ast.Attribute(attr=name):
-                found.add(name)
-    return found | {AUTO_CLASS} if GENERIC in found else found
 
 
 def _own_code_refused(cfg: RunConfig, model: ModelChoice, file: str, otherwise: str) -> EasiError:

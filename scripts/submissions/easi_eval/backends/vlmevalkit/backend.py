@@ -14,6 +14,7 @@ from ...scores import judging
 from ..shared import (
     adapters,
     catalog,
+    class_fits,
     model_files,
     model_paths,
     parsers,
@@ -104,13 +105,13 @@ class VLMEvalKit(VLMEvalKitLauncher, VLMEvalKitReader):
             model,
             classes,
             self.hub,
-            f"--model {model.path} (without model_path) runs it with the generic class"
+            f"--model {model.path} (without model_path) runs it with a class that can"
             if model.entry
             else f"--backend lmms-eval --model easi_vlm --model-args pretrained={model.path}",
         )
 
     def ready(self, cfg: RunConfig, model: ModelChoice) -> None:
-        """Refuse a model whose key, engine, server or quantisation library is missing.
+        """Refuse a model whose key, engine, server, quantisation library or processor is missing.
 
         Raises:
             EasiError: Says what is missing.
@@ -125,6 +126,7 @@ class VLMEvalKit(VLMEvalKitLauncher, VLMEvalKitReader):
             model.served or model.source or class_code.engine(classes, model.arguments)[0]
         ):
             quantised.check(cfg, model, [model.path], self.hub)
+            class_fits.check_processor(model, classes)
 
     def _located(self, cfg: RunConfig) -> catalog.Package:
         return replace(catalog.locate(FACTS, cfg.backend_path), own=self.own_folder)
