@@ -19,6 +19,7 @@ from docs import (
     REFERENCE,
     REPOSITORY,
     RESULTS,
+    commands,
     fenced,
     launches,
     text,
@@ -255,6 +256,16 @@ def test_a_launch_that_people_are_told_is_understood(
 def test_launches_are_found() -> None:
     assert len(told()) >= 9
     assert len(launches("".join(BLOCKS.values()))) == 9
+
+
+@pytest.mark.parametrize(
+    ("name", "block"), [("VLMEvalKit/README.md", 7), ("lmms-eval/README.md", 8)]
+)
+def test_a_backends_readme_has_the_guides_line_for_the_backend_itself(
+    name: str, block: int
+) -> None:
+    *_, line = commands(BLOCKS[block])
+    assert line in [words for each in fenced(text(name), "bash") for words in commands(each)]
 
 
 @pytest.mark.parametrize("option", ["--vllm", "--test", "--no-flash-attn", "--check", "--quiet"])
