@@ -12,7 +12,7 @@ rehearse() {
 
 for argument in "$@"; do
     case "$argument" in
-        --backend|--backend=*|-h|--help|--version|--list) rehearse "$@"; exit $? ;;   # asked for one thing: do that one
+        --backend|--backend=*|--status|-h|--help|--version|--list) rehearse "$@"; exit $? ;;   # asked for one thing: do that one
     esac
 done
 

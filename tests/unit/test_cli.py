@@ -145,7 +145,7 @@ def test_parses(argv: list[str], expected: RunConfig) -> None:
         (["--batch_size", "4"], "unknown option --batch_size", "bare --"),
         (["--smoke", "stray"], "unexpected argument 'stray'", "quotes"),
         (["--model"], "--model: expected one argument", "--help"),
-        (["--model", "m", "--nproc", "two"], "--nproc: invalid int value: 'two'", "--help"),
+        (["--model", "m", "--nproc", "two"], "--nproc: 'two' is not a whole number", "--help"),
         (["--model", "m", "--output-dir", ""], "--output-dir is empty", "folder"),
         (["--model", "m", "--benchmarks", " , "], "names no benchmark", ""),
         (["--model", "m", "--benchmarks", "blnk"], "unknown benchmark blnk", "did you mean blink?"),

@@ -111,7 +111,7 @@ def _add_guide_options(group: argparse.ArgumentParser) -> None:
     )
     add(
         "--nproc",
-        type=int,
+        type=whole_number,
         metavar="N",
         help="number of GPUs for data parallelism: one worker per GPU (default: 1)",
     )
@@ -165,7 +165,7 @@ def _add_more_options(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
     add(
         "--limit",
-        type=int,
+        type=whole_number,
         metavar="N",
         help="only the first N questions of each benchmark; the answers are kept for a whole run",
     )
@@ -191,7 +191,7 @@ def _add_more_options(group: argparse._ArgumentGroup) -> None:
     )
     add(
         "--nodes",
-        type=int,
+        type=whole_number,
         metavar="N",
         help="most machines that share the questions, each with --nproc workers (default: 1)",
     )
@@ -587,11 +587,24 @@ def _refuse_others(
         raise EasiError(f"{option} cannot be combined with {name}", hint=f"{option} {hint}")
 
 
-def _print_status(options: dict[str, object]) -> int:
-    _refuse_others("--status", options, ["output_dir"], "takes no other option than --output-dir")
-    folder = options.get("output_dir", RunConfig.output_dir)
+def whole_number(text: str) -> int:
+    """Parse the value of an option that counts something."""
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
 
+
+def _print_status(options: dict[str, object]) -> int:
+    _refuse_others(
+        "--status", options, ["output_dir", "smoke"], "takes no other option than --output-dir"
+    )
+
+    from .run.smoke import OUTPUT_DIR
     from .run.status import show_status
+
+    usual = OUTPUT_DIR if "smoke" in options else RunConfig.output_dir
+    folder = options.get("output_dir", usual)
 
     print(show_status(Path(str(folder)).expanduser()))
     return ExitCode.COMPLETE

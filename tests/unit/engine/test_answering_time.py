@@ -50,6 +50,19 @@ def test_the_times_of_all_benchmarks_add_up_to_that_of_answering(tmp_path: Path)
     assert times(tmp_path) == (30.0, 10.0)
 
 
+def test_time_of_benchmarks_that_are_left_out_counts_for_none_of_the_others(tmp_path: Path) -> None:
+    """A resumed run has no work for a benchmark that was complete; its answers took time too."""
+    write(
+        tmp_path,
+        "w0",
+        1,
+        Phase("w0", 0, "answering", 100.0),
+        answered("complete", "0", 1, 190.0),
+        answered("a", "0", 1, 195.0),
+    )
+    assert times(tmp_path) == (5.0, 0.0)
+
+
 def test_the_time_between_launches_is_left_out(tmp_path: Path) -> None:
     write(tmp_path, "w0", 1, Phase("w0", 0, "answering", 100.0), answered("a", "0", 1, 110.0))
     first = times(tmp_path)

@@ -186,5 +186,7 @@ def test_intervals_stand_beside_their_scores_in_both_files() -> None:
     text = markdown_text(made)
     assert "| BLINK | 33.33 | 26.0 to 41.2 | 10 of 12 | 30.0, at chance | 1 |" in text
     assert "| Counting | 16.67 | 26.0 to 41.2 | 4 |  |" in text
-    said = "warning: at chance level (inside the 95 % interval): BLINK (30.0), EmbSpatial (30.0)"
+    said = (
+        "warning: cannot be told apart from guessing: BLINK (chance 30.0), EmbSpatial (chance 30.0)"
+    )
     assert text.count(said) == 1 and said in " ".join("\n".join(summary(made)).split())

@@ -541,7 +541,8 @@ def _unknown(typed: Sequence[str]) -> EasiError:
     near = [
         found[0]
         for name in typed
-        if (found := difflib.get_close_matches(name, _names(), n=1, cutoff=0.5))
+        if (found := [known for known in _names() if known.startswith(name)])
+        or (found := difflib.get_close_matches(name, _names(), n=1, cutoff=0.5))
     ]
     hint = f"did you mean {','.join(near)}? " if near else ""
     return EasiError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import glob
+import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypedDict
@@ -60,6 +61,18 @@ class LaunchRecord(TypedDict, total=False):
     workers: list[dict[str, str]]
 
 
+def own_arguments(command: str) -> list[str] | None:
+    """Return the arguments of a command line of this program, None for another program."""
+    try:
+        words = shlex.split(command)
+    except ValueError:
+        return None
+    for place, word in enumerate(words[:2]):
+        if word.endswith("run_easi_eval.py") or word.rpartition("/")[2] == "easi-eval":
+            return words[place + 1 :]
+    return None
+
+
 @dataclass(frozen=True)
 class Manifest:
     """``run_manifest.json``: how the numbers of a run were made.
@@ -95,6 +108,12 @@ class Manifest:
     supplement: dict[str, object] = field(default_factory=dict)
     launches: list[LaunchRecord] = field(default_factory=list)
     schema: int = SCHEMA
+
+    @property
+    def last_command(self) -> str:
+        """The latest command line of this program; "" if none is recorded."""
+        ours = (one for one in reversed(self.commands) if own_arguments(one) is not None)
+        return next(ours, "")
 
     def save(self, path: Path) -> None:
         """Write the file without secrets, because it is part of the archive."""

@@ -238,11 +238,15 @@ class RunView:
     def all_eta(self) -> float | None:
         """Seconds until all benchmarks are answered; None if unknown or not in phase "answer".
 
+        It is unknown until this launch has ``FEWEST`` answers: the first ones take longest.
+
         The estimated work of what is left divided by the recent effort (seconds of answering per
         second, of all workers together). The number of questions left divided by those answered
         per second would be wrong by factors, because a video may take ten times as long as an
         image, and one kind is answered before the other.
         """
+        if sum(row.now for row in self.rows.values()) < FEWEST:
+            return None
         work, effort = self._work_left(), self.effort.at(self._clock())
         return work / effort if self.phase == "answer" and work and effort else None
 

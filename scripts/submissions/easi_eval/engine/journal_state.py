@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from operator import attrgetter
 from pathlib import Path
 
 from ..core.run_folder import RunPaths
@@ -111,6 +110,8 @@ class JournalState:
         self._made_with: dict[str, Mapping[str, str]] = {}  # by file
         self._launches: dict[str, int] = {}  # by file
         self._began: dict[int, float] = {}  # launch -> when its first worker began to answer
+        # When the benchmarks that this work leaves out were answered, and in which launch.
+        self._elsewhere: list[tuple[float, int, str]] = []
 
     @classmethod
     def of(cls, run_root: Path, work: Work) -> JournalState:
@@ -261,13 +262,14 @@ class JournalState:
         """
         seconds = 0.0
         before: dict[int, float] = dict(self._began)
-        outcomes = (answer for _, answer in self._best.values())
-        for answer in sorted(outcomes, key=attrgetter("at")):
-            if answer.benchmark == benchmark:
-                if not answer.at or answer.launch not in before:
+        answers = (answer for _, answer in self._best.values())
+        outcomes = [(answer.at, answer.launch, answer.benchmark) for answer in answers]
+        for at, launch, name in sorted(outcomes + self._elsewhere):
+            if name == benchmark:
+                if not at or launch not in before:
                     return None
-                seconds += max(answer.at - before[answer.launch], 0.0)
-            before[answer.launch] = answer.at or before.get(answer.launch, 0.0)
+                seconds += max(at - before[launch], 0.0)
+            before[launch] = at or before.get(launch, 0.0)
         return seconds
 
     def _take(self, line: Line) -> None:
@@ -317,6 +319,8 @@ class JournalState:
     def _keep(self, answer: Answer, line: Line) -> None:
         """Keep an answer if it is better than the known one."""
         failed = answer.failure is not None
+        if answer.benchmark not in self._epochs:
+            self._elsewhere.append((answer.at, answer.launch, answer.benchmark))
         if answer.epoch != self._epochs.get(answer.benchmark):
             return
         if failed and self._launch is not None and answer.launch != self._launch:

@@ -411,7 +411,8 @@ def _answers(
 def _made(subject: Subject) -> str:
     """Return command, versions, revisions and machines."""
     manifest, line = subject.manifest, Redactor.from_environ().line
-    command, *others = [*manifest.commands, ""]
+    command = manifest.last_command
+    others = [one for one in manifest.commands if one != command]
     parts = [
         "<p>This command makes these results, or continues them:</p>"
         f'<button type="button" class="copy">Copy</button><pre>{html(line(command))}</pre>'
@@ -431,9 +432,12 @@ def _made(subject: Subject) -> str:
     parts.append("<h3>Versions</h3>" + _facts(manifest.versions))
     if manifest.revisions:
         parts.append("<h3>Revisions of data and model</h3>" + _facts(manifest.revisions))
-    if others := list(filter(None, others)):
+    if others:
         listed = "".join(f"<p>{_role(each)}</p><pre>{html(line(each))}</pre>" for each in others)
-        parts.append(f"<details><summary>Commands of its processes</summary>{listed}</details>")
+        parts.append(
+            "<details><summary>Earlier commands, and those of its processes</summary>"
+            f"{listed}</details>"
+        )
     files = ("easi_scores.md", "easi_scores.csv", "easi_results.json", "easi_results.zip")
     links = ", ".join(f'<a href="{name}">{name}</a>' for name in files)
     parts.append(f'<p class="muted">Beside this page: {links}</p>')

@@ -204,7 +204,7 @@ def keep_complete(context: RunContext, plan: Plan, record: RunRecord, files: Res
     complete = [row.key for row in scores.rows if row.state is State.COMPLETE]
     with suppress(OSError):  # after a hangup the terminal is gone
         print(
-            f"Stopped; writing table and payload ({len(complete)} of "
+            f"Stopped; writing the results ({len(complete)} of "
             f"{len(context.cfg.selected)} benchmarks complete)",
             flush=True,
         )

@@ -25,17 +25,21 @@ def show_summary(
     """Print scores, problems and how to try again, the files by name, and notes on them."""
     cfg = context.cfg
     failed = tuple(trouble.key for trouble in record.troubles)
-    retry: Sequence[str] = ()
+    retry, purpose = None, ""
     # Importing the same files again would give the same result, so no retry is offered.
     if failed and not cfg.import_results:
-        again = replace(context.asked, benchmarks=failed, include_extra=False, rerun=False)
-        retry = again.command_words()
+        retry = replace(context.asked, benchmarks=failed, include_extra=False, rerun=False)
+        purpose = "To complete the run:"
+    elif cfg.limit is not None:
+        retry = replace(context.asked, limit=None, rerun=False)
+        purpose = "To ask the other questions too:"
     skipped = [f"{key}: {reason}" for key, reason in plan.skipped]
     lines = report.summary(
         scores,
         record.troubles,
         width=min(shutil.get_terminal_size((80, 24)).columns, 140),
-        retry=retry,
+        retry=retry.command_words() if retry else (),
+        purpose=purpose,
         files=[*(cfg.output_dir / name for name in files), *([context.log] if plan.todo else [])],
         notes=[*([f"skipped {'; '.join(skipped)}"] if skipped else []), *notes],
         place=record.place,

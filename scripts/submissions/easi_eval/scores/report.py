@@ -247,12 +247,12 @@ def warning_lines(table: ScoreTable) -> list[str]:
     ]
     titles = {AVERAGE: "EASI-8 average", **{row.key: title_of(row.key) for row in table.headlines}}
     guessed = [
-        f"{titles[key]} ({found[''].chance:.1f})"
+        f"{titles[key]} (chance {found[''].chance:.1f})"
         for key, found in table.intervals.items()
         if key in titles and "" in found and found[""].at_chance
     ]
     if guessed:
-        lines.append(f"warning: at chance level (inside the 95 % interval): {', '.join(guessed)}")
+        lines.append(f"warning: cannot be told apart from guessing: {', '.join(guessed)}")
     return lines
 
 
@@ -294,6 +294,7 @@ def summary(
     *,
     width: int = 80,
     retry: Sequence[str] = (),
+    purpose: str = "To complete the run:",
     files: Sequence[Path] = (),
     notes: Sequence[str] = (),
     place: str = "",
@@ -306,7 +307,8 @@ def summary(
         table: The scores.
         troubles: What is not complete, and why.
         width: Width of the terminal, 80 or more.
-        retry: The command (argv) that runs again what is not complete.
+        retry: The command (argv) that runs what is not complete.
+        purpose: What that command is for.
         files: The files that were written.
         notes: Remarks below the table.
         place: What the model ran on.
@@ -330,7 +332,7 @@ def summary(
     if troubles:
         lines += ["", "Not complete:", *_troubles(troubles, width)]
     if retry:
-        lines += ["", "To complete the run:", *command_lines(retry, width)]
+        lines += ["", purpose, *command_lines(retry, width)]
     if files:
         lines += ["", "Written:", *(f"  {path}" for path in files)]
     return lines

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from ...benchmarks import ALL_KEYS, CORE_KEYS
 from ...core.formats import duration
-from ...core.manifest import BenchmarkState, Manifest
+from ...core.manifest import BenchmarkState, Manifest, own_arguments
 from ...scores.score_table import State, title_of
 
 PROGRAM = ("python", "scripts/submissions/run_easi_eval.py")
@@ -120,24 +120,12 @@ def command_of(manifest: Manifest) -> str:
     It is the latest recorded launch of this program without the options in ``DROPPED``; "" if no
     launch is recorded.
     """
-    ours = [words for command in manifest.commands if (words := _ours(command)) is not None]
-    if not ours:
+    words = own_arguments(manifest.last_command)
+    if words is None:
         return ""
-    cut = ours[-1].index("--") if "--" in ours[-1] else len(ours[-1])
-    kept = [*_without(ours[-1][:cut]), *_benchmarks(manifest)]
-    return shlex.join([*PROGRAM, *kept, *ours[-1][cut:]])
-
-
-def _ours(command: str) -> list[str] | None:
-    """Return the arguments of a command line of this program, None for another program."""
-    try:
-        words = shlex.split(command)
-    except ValueError:
-        return None
-    for place, word in enumerate(words[:2]):
-        if word.endswith("run_easi_eval.py") or word.rpartition("/")[2] == "easi-eval":
-            return words[place + 1 :]
-    return None
+    cut = words.index("--") if "--" in words else len(words)
+    kept = [*_without(words[:cut]), *_benchmarks(manifest)]
+    return shlex.join([*PROGRAM, *kept, *words[cut:]])
 
 
 def _without(words: Sequence[str]) -> list[str]:
