@@ -51,8 +51,8 @@ class RunRecord:
     @property
     def place(self) -> str:
         """What the model ran on in the launches of this run; "" if none recorded it."""
-        places = [launch["place"] for launch in self.manifest.launches if "place" in launch]
-        return " and ".join(dict.fromkeys(places))
+        places = [launch.get("place") for launch in self.manifest.launches]
+        return " and ".join(dict.fromkeys(filter(None, places)))
 
     def keep(self, **changes: Any) -> None:
         """Change the manifest and write it."""
@@ -140,6 +140,8 @@ class RunRecord:
 
 def _place(context: RunContext) -> str:
     cfg, gpus = context.cfg, context.model.needs_gpu
+    if placed(cfg):
+        return ""  # until a machine joins
     count = (len(visible_gpus()) or cfg.nproc) if gpus else cfg.nproc
     what = "GPU" if gpus else "CPU worker" if cfg.device == "cpu" else "worker"
     return f"{count} {what}{'' if count == 1 else 's'}"

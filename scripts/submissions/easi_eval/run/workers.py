@@ -214,7 +214,8 @@ class Workers:
             self._whys.update(
                 {bench.key: "; ".join(reasons) for bench in self._launched if bench in left}
             )
-        if self._watch.servers_gone:
+        job_gone = self._placed and self.process is not None and self.process.poll() is not None
+        if self._watch.servers_gone or job_gone:
             return False
         lacked_memory = bool(left) and (
             self._watch.lacked_memory or not self._watch.unanswered(settled=True) & wanted
@@ -234,8 +235,6 @@ class Workers:
         elif self.process is None:
             assert self.nodes is not None
             self.process = start(placement(self._context, self.nodes))
-        elif self.process.poll() is not None:
-            return False  # Slurm's job is gone
         return True
 
     def _open(self, launch: Launch) -> None:
