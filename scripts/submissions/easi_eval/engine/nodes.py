@@ -236,10 +236,9 @@ class NodeServer:
             self._last += 1
             name = f"n{self._last}"
         node = Node(name, host)
-        writer.write(
-            json.dumps({**answer, "node": node.name, "about": self._about}).encode() + b"\n"
-        )
+        said = json.dumps({**answer, "node": node.name, "about": self._about}).encode() + b"\n"
         if "refused" in answer:
+            writer.write(said)
             raise ValueError("no more nodes")
         if known is not None:  # this side has not noticed yet
             node.state, node.workers, node.place = known.state, known.workers, known.place
@@ -249,6 +248,7 @@ class NodeServer:
             self._tell(node, "is back" if message["node"] else "is preparing data and weights")
         node._writer = writer
         self.nodes = (*(each for each in self.nodes if each is not known), node)
+        writer.write(said)  # last: a node that has it is one of ``nodes``
         return node
 
     async def _beat(self, node: Node) -> None:
