@@ -58,6 +58,7 @@ class NodeLink:
         self._ended = ended
         self._messages: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
         self._closing = False
+        self._heard = 0.0  # when the head's last line came
         self._writing = threading.Lock()
         try:
             self._connect()
@@ -100,8 +101,8 @@ class NodeLink:
         except queue.Empty:
             return None
 
-    def _connect(self) -> None:
-        connection = socket.create_connection((self.host, self._port), timeout=CONNECT_WITHIN)
+    def _connect(self, within: float = CONNECT_WITHIN) -> None:
+        connection = socket.create_connection((self.host, self._port), timeout=within)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 1000 * GONE_AFTER)
         lines = _Lines(connection)
         nonce = secrets.token_hex(16)
@@ -145,8 +146,8 @@ class NodeLink:
 
     def _read(self) -> None:
         """Read until the connection breaks, or nothing has come for ``GONE_AFTER`` seconds."""
-        heard, beaten = time.monotonic(), 0.0
-        while not self._closing and time.monotonic() - heard < GONE_AFTER:
+        self._heard, beaten = time.monotonic(), 0.0
+        while not self._closing and time.monotonic() - self._heard < GONE_AFTER:
             if time.monotonic() - beaten >= BEAT:
                 self.send(type="beat")
                 beaten = time.monotonic()
@@ -158,7 +159,7 @@ class NodeLink:
                 continue
             except (OSError, ValueError):
                 return
-            heard = time.monotonic()
+            self._heard = time.monotonic()
             if message["type"] != "beat":
                 self._messages.put(message)
             if message["type"] == "over":
@@ -166,12 +167,16 @@ class NodeLink:
                 self._ended()
 
     def _connect_again(self) -> bool:
-        """Make the connection again; False if that is impossible."""
+        """Make the connection again; False if that is impossible.
+
+        The time for it counts from the head's last line, and limits an attempt, too: a machine
+        without power answers none.
+        """
         self._socket.close()
-        refusals, until = 0, time.monotonic() + CONNECT_AGAIN_FOR
-        while not self._closing and time.monotonic() < until:
+        refusals, until = 0, self._heard + CONNECT_AGAIN_FOR
+        while not self._closing and (left := until - time.monotonic()) > 0:
             try:
-                self._connect()
+                self._connect(min(left, CONNECT_WITHIN))
                 return True
             except NodeRefused:
                 return False
