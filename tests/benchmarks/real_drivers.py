@@ -164,7 +164,7 @@ class Bench:
             codes = [program.wait() for program in programs]
         found = {}
         for case, code in zip(cases, codes, strict=True):
-            told = _told(here / case.backend)
+            told = told_in(here / case.backend)
             if (
                 code
                 or told.keys() != drawn.seconds.keys()
@@ -262,7 +262,7 @@ def _programs(
                 program.kill()
 
 
-def _told(folder: Path) -> dict[tuple[str, str], Told]:
+def told_in(folder: Path) -> dict[tuple[str, str], Told]:
     """What the model classes noted; exits if a question was answered twice."""
     found: dict[tuple[str, str], Told] = {}
     for file in folder.glob("told.*"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,8 +37,12 @@ class Clock:
         return self.now
 
 
-def simulate(drawn: Draw, workers: int = 8, chunk: int = 1) -> Schedule:
+def simulate(
+    drawn: Draw, workers: int = 8, chunk: int = 1, slower: Sequence[float] = ()
+) -> Schedule:
     """Simulate a run in which the dispatcher makes every decision and only answering is left out.
+
+    ``slower`` says how many times as long each worker takes, by default once.
 
     An assertion fails if a question is answered twice.
     """
@@ -65,6 +70,7 @@ def simulate(drawn: Draw, workers: int = 8, chunk: int = 1) -> Schedule:
             leases[number] = given if isinstance(given, Lease) else None
             if isinstance(given, Lease):
                 seconds = sum(drawn.seconds[items[place].key] for place in given.places)
+                seconds *= slower[number] if slower else 1
                 heapq.heappush(events, (clock.now + seconds, number))
             elif not dispatcher.over:
                 heapq.heappush(events, (clock.now + ASK_AGAIN, number))
