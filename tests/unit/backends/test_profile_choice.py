@@ -62,7 +62,7 @@ def test_profile_5_is_for_what_4_cannot_load(
 
 def checkpoint(tmp_path: Path, **config: object) -> Path:
     folder = tmp_path / "Model-9"
-    folder.mkdir()
+    folder.mkdir(parents=True)
     (folder / "config.json").write_text(json.dumps(config))
     return folder
 
@@ -304,3 +304,23 @@ def test_a_processor_that_only_5_has_chooses_5(
     assert model.profile == profile
     said = f"only that has {processor} (processor_class in {file.name})"
     assert any(said in note for note in model.notes) is (profile == NEWER)
+
+
+@pytest.mark.parametrize("name", ["google/gemma-4-31B-it", "Gemma4-31B-it"])
+def test_an_entry_whose_class_transformers_5_refuses_is_run_with_the_generic_class(
+    tmp_path: Path, name: str
+) -> None:
+    """VLMEvalKit's Gemma4 would fail at every answer; in vLLM it does not."""
+    cached = tmp_path / "hf" / "hub" / "models--google--gemma-4-31B-it"
+    (cached / "refs").mkdir(parents=True)
+    (cached / "refs" / "main").write_text("abc")
+    checkpoint(cached / "snapshots", model_type="gemma4").rename(cached / "snapshots" / "abc")
+    model = plan(tmp_path, RunConfig(model=name))
+    assert (model.cls, model.path, model.profile) == ("EasiVLM", "google/gemma-4-31B-it", NEWER)
+    assert model.needs_gpu and "parse_response" in model.why
+    assert any("not with VLMEvalKit's entry Gemma4-31B-it" in note for note in model.notes)
+    with pytest.raises(EasiError, match="model_path names another") as refused:
+        plan(tmp_path, RunConfig(model=name, model_args=f"model_path={tmp_path}"))
+    assert refused.value.hint == "give the checkpoint as --model"
+    served = plan(tmp_path, RunConfig(model=name, model_args="use_vllm=True"))
+    assert (served.cls, served.engine) == ("Gemma4", "vllm")

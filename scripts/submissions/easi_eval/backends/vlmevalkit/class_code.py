@@ -143,6 +143,17 @@ def asks_flash_attention(classes: Sequence[ClassSource]) -> bool:
     )
 
 
+def fails_to_parse(classes: Sequence[ClassSource]) -> bool:
+    """Return whether the class parses answers without their prompt, which transformers 5 refuses.
+
+    Only transformers 5 has ``parse_response``, so such a class is one for its models.
+    """
+    return any(
+        _called(call) == "parse_response" and all(each.arg != "prefix" for each in call.keywords)
+        for call in _calls(classes)
+    )
+
+
 def _calls(classes: Sequence[ClassSource]) -> Iterator[ast.Call]:
     for source in classes:
         yield from (node for node in ast.walk(source.node) if isinstance(node, ast.Call))

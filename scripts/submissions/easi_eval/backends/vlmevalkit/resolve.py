@@ -18,7 +18,7 @@ from ..shared.class_source import ClassSource
 from ..shared.generic_check import refuse_unloadable
 from ..shared.lineage import lineage
 from ..shared.signature import signature
-from . import own_classes
+from . import class_code, own_classes
 from .families import FAMILIES, family_settings
 from .registered import (
     AN_ENTRYS,
@@ -37,6 +37,7 @@ OWN_CLASS = (
     "VLMEvalKit/vlmeval/vlm/"
 )
 CPU = "VLMEvalKit's own classes need a GPU, and this run is on the CPU"
+PARSES = "VLMEvalKit's class calls parse_response in a way that transformers 5 refuses"
 
 
 def choose(asked: ResolutionInput) -> ModelChoice:
@@ -44,7 +45,8 @@ def choose(asked: ResolutionInput) -> ModelChoice:
 
     The first match counts: a name of the registry; a hub id of one of its entries; a name of EASI's
     list; the user's own class; the family of the checkpoint's ``config.json``; the generic class.
-    With ``--device cpu`` the generic class replaces VLMEvalKit's own classes.
+    With ``--device cpu`` the generic class replaces VLMEvalKit's own classes, and everywhere those
+    that would fail at every answer.
 
     Raises:
         EasiError: If nothing matches, or several entries do.
@@ -58,9 +60,12 @@ def choose(asked: ResolutionInput) -> ModelChoice:
     if own is not None:  # its name is never that of a hub id or of a checkpoint's folder
         return own
     if cfg.device == "cpu":
-        return _on_cpu(asked, entry or meant_entry(known, asked))
+        return _instead(asked, entry or meant_entry(known, asked), CPU)
     if entry is not None:
-        return of_entry(entry, asked.arguments, why)
+        model = of_entry(entry, asked.arguments, why)
+        fails = class_code.fails_to_parse(class_sources(asked.package, model))
+        in_engine = str(model.arguments.get("use_vllm")) == "True"
+        return _instead(asked, entry, PARSES) if fails and not in_engine else model
     if known is not None:
         return of_easi(known, asked)
     config = model_files.model_config(cfg.model, asked.hub, asked.revision)
@@ -144,12 +149,13 @@ def _own(asked: ResolutionInput) -> ModelChoice | None:
     )
 
 
-def _on_cpu(asked: ResolutionInput, entry: catalog.Entry | None) -> ModelChoice:
+def _instead(asked: ResolutionInput, entry: catalog.Entry | None, why: str) -> ModelChoice:
     """Return the generic class in place of an entry, with a note on the entry it replaces."""
+    refuse_model_path(asked)
     if entry is not None and entry.model_path is None:
         raise EasiError(
             f"VLMEvalKit's {entry.name} names no checkpoint that the generic class could load, "
-            f"and {CPU}",
+            f"and {why}",
             hint="give the checkpoint as --model",
         )
     if entry is not None and entry.model_path is not None:
@@ -162,7 +168,7 @@ def _on_cpu(asked: ResolutionInput, entry: catalog.Entry | None) -> ModelChoice:
         if asked.cfg.smoke and model_paths.is_hub_id(asked.cfg.model)
         else model_files.model_config(asked.cfg.model, asked.hub, asked.revision)
     )
-    model = _generic(asked, config, CPU)
+    model = _generic(asked, config, why)
     return (
         model
         if entry is None
