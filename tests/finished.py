@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from easi_eval.scores.intervals import with_intervals
 from easi_eval.scores.rows import summarise
 from easi_eval.scores.score_table import BenchmarkScore, State
 from evaluations import plan_of
-from genuine import genuine
+from genuine import files_of
 
 
 @dataclass(frozen=True)
@@ -54,10 +54,20 @@ def config(backend: str, folder: Path) -> RunConfig:
     return RunConfig(model=str(model), output_dir=folder / "out", device="cpu")
 
 
-def finish(cfg: RunConfig, keys: Iterable[str] = CORE_KEYS) -> FinishedRun:
+def copy(key: str, files: Path, target: Path) -> None:
+    """Copy a benchmark's genuine files."""
+    shutil.copytree(files, target)
+
+
+def finish(
+    cfg: RunConfig,
+    keys: Iterable[str] = CORE_KEYS,
+    put: Callable[[str, Path, Path], object] = copy,
+) -> FinishedRun:
     """Put the files of these benchmarks where a run under ``cfg`` leaves them.
 
-    They are accepted as such a run accepts them.
+    They are accepted as such a run accepts them. ``put`` makes a new folder with a benchmark's
+    files of the genuine ones.
     """
     backend = make_backend(cfg.backend, HubSettings())
     wanted = tuple(keys)
@@ -68,9 +78,7 @@ def finish(cfg: RunConfig, keys: Iterable[str] = CORE_KEYS) -> FinishedRun:
     scores = {}
     for todo in plan.todo:
         key, folder = todo.bench.key, plan.paths.output(todo.bench.key)
-        folder.mkdir(parents=True)
-        for path in genuine(cfg.backend, todo.bench).files:
-            shutil.copyfile(path, folder / path.name)
+        put(key, files_of(key, cfg.backend), folder)
         out = backend.outputs(todo.bench, folder)
         rows = backend.rows(todo.bench, out)
         score = summarise(

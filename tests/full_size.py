@@ -87,16 +87,13 @@ class Size:
         return REASONED if by_key(key).reasons else self.answer
 
 
-def expand(backend: str, outputs: Path, target: Path, key: str, size: Size = Size()) -> Outputs:
-    """Make the files of one benchmark in ``target``.
-
-    They are made from those that a rehearsal left in ``outputs/<key>``.
-    """
+def expand(backend: str, files: Path, target: Path, key: str, size: Size = Size()) -> Outputs:
+    """Make the files of one benchmark in ``target``, from genuine ones in ``files``."""
     target.mkdir(parents=True)
     make = _expand_lmms if backend == LMMS_EVAL else _expand_vlmevalkit
     return make(
         by_key(key),
-        make_backend(backend, HubSettings()).outputs(by_key(key), outputs / key),
+        make_backend(backend, HubSettings()).outputs(by_key(key), files),
         target,
         size,
     )

@@ -63,7 +63,7 @@ def measure(run: Path, keys: Sequence[str], size: Size, folder: Path) -> None:
     name = source.backend.name
     outputs = timed(
         "expanding",
-        lambda: [expand(name, run / "outputs", folder / key, key, size) for key in keys],
+        lambda: [expand(name, run / "outputs" / key, folder / key, key, size) for key in keys],
     )
     raw = sum(path.stat().st_size for out in outputs for path in out.files)
     proven = timed(

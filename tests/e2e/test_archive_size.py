@@ -41,7 +41,7 @@ def test_a_tenth_of_a_whole_run_fits_into_a_tenth_of_a_request(
     for state in manifest["benchmarks"].values():
         state["evidence"].pop("total", None)
     outputs = [
-        expand(backend, whole.folder.root / "outputs", tmp_path / key, key, Size(SHARE))
+        expand(backend, whole.folder.root / "outputs" / key, tmp_path / key, key, Size(SHARE))
         for key in REHEARSED_KEYS
     ]
     source = ArchivedRun.of(manifest, lambda name: make_backend(name, HubSettings()))
