@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import datetime
 import zipfile
 from pathlib import Path
 
+import openpyxl
 import pandas as pd
 import pytest
 import xlsxwriter
@@ -68,3 +70,25 @@ def test_texts_are_read_exactly(tmp_path: Path) -> None:
         theirs = read_string_table(book.open("xl/sharedStrings.xml"))
     assert [text for (text,) in cells] == [*texts[:-1], cells[-2][0], "plain bold"]
     assert {text for (text,) in cells} == set(theirs) - {"prediction"}
+
+
+@pytest.mark.parametrize("streamed", [False, True], ids=["with its size", "without"])
+def test_all_kinds_of_cells_are_read_as_openpyxl_reads_them(tmp_path: Path, streamed: bool) -> None:
+    path = tmp_path / "answers.xlsx"
+    book = openpyxl.Workbook(write_only=streamed)
+    sheet = book.create_sheet() if streamed else book.active
+    rows = (
+        ["index", "prediction", "hit", None, "score"],
+        [1, "A", True, None, 0.1],
+        [None, "", False, "x", 1e300],
+        [2, "=SUM(A1:A2)", datetime.datetime(2026, 1, 2, 3), datetime.timedelta(hours=30), None],
+        [None] * 5,
+        [3, "#N/A", -7, "x", 3],
+    )
+    for row in rows:
+        sheet.append(row)
+    book.save(path)
+    header, *cells = (
+        openpyxl.load_workbook(path, read_only=True).worksheets[0].iter_rows(values_only=True)
+    )
+    assert read_sheet(path) == ([str(name) for name in header], [row for row in cells if any(row)])

@@ -351,3 +351,16 @@ def test_item_seeds_depend_on_all_three() -> None:
     }
     assert len(seeds) == 18 and all(0 <= seed < 2**31 for seed in seeds)
     assert item_seed(0, "blink", "1") == item_seed(0, "blink", "1")
+
+
+def test_texts_can_be_left_out(tmp_path: Path) -> None:
+    """Of answers and failures the state is otherwise the same."""
+    write(
+        tmp_path, "w0.jsonl", answer("1", "long"), answer("2", ""), answer("3", None, failure="E")
+    )
+    whole = read(tmp_path, {"blink": 0})
+    state = JournalState(tmp_path, {"blink": 0}, texts=False)
+    assert sum(isinstance(one, Answer) for one in state.news()) == 3
+    assert state.answers == {
+        key: dataclasses.replace(one, text=one.text and "") for key, one in whole.items()
+    }

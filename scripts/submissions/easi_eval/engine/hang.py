@@ -152,7 +152,7 @@ class Silence:
         A damaged journal is ignored here, because the worker itself reports it.
         """
         try:
-            return self._take(self._tail.poll())
+            return self._take([*self._tail.poll()])
         except EasiError:
             return False
 

@@ -12,7 +12,7 @@ import os
 import socket
 import time
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from operator import itemgetter
 from pathlib import Path
@@ -379,8 +379,8 @@ class Tail:
         self._folder, self._names = folder, names
         self._places: dict[str, tuple[int, int]] = {}  # file -> (bytes, lines) read so far
 
-    def poll(self) -> list[Line]:
-        """New complete lines.
+    def poll(self) -> Iterator[Line]:
+        """Yield new complete lines, one in memory at a time.
 
         An unreadable last line of a file is left for a later call: its writer may still be writing
         it, or be dead.
@@ -389,38 +389,34 @@ class Tail:
             EasiError: An unreadable line is followed by another one; the message names file and
                 line.
         """
-        lines: list[Line] = []
         for path in sorted(self._folder.glob(self._names)):
             if path.name.startswith("."):
                 continue
             offset, number = self._places.get(path.name, (0, 0))
             if path.stat().st_size > offset:
-                lines += self._read(path, offset, number)
-        return lines
+                yield from self._read(path, offset, number)
 
-    def _read(self, path: Path, offset: int, number: int) -> list[Line]:
+    def _read(self, path: Path, offset: int, number: int) -> Iterator[Line]:
         with path.open("rb") as file:
             file.seek(offset)
-            whole, newline, _ = file.read().rpartition(b"\n")
-        lines: list[Line] = []
-        pieces = whole.split(b"\n") if newline else []
-        for place, piece in enumerate(pieces):
-            if b"\0" in piece and number:
-                number, offset = number + 1, offset + len(piece) + 1
-                continue
-            try:
-                record = decode(piece)
-                if (number == 0) != isinstance(record, Header):
-                    raise ValueError("the header is missing" if number == 0 else "a second header")
-            except ValueError as error:
-                if place == len(pieces) - 1:
-                    break
-                raise EasiError(
-                    f"{path} is damaged in line {number + 1}: {error}",
-                    hint="remove that line to keep the other answers, or use --rerun",
-                ) from error
-            number += 1
-            offset += len(piece) + 1
-            lines.append(Line(record, path.name, number))
-        self._places[path.name] = offset, number
-        return lines
+            while (piece := file.readline()).endswith(b"\n"):
+                offset += len(piece)
+                if b"\0" in piece and number:
+                    number += 1
+                    self._places[path.name] = offset, number
+                    continue
+                try:
+                    record = decode(piece[:-1])
+                    if (number == 0) != isinstance(record, Header):
+                        missing = "the header is missing" if number == 0 else "a second header"
+                        raise ValueError(missing)
+                except ValueError as error:
+                    if not file.readline().endswith(b"\n"):
+                        break
+                    raise EasiError(
+                        f"{path} is damaged in line {number + 1}: {error}",
+                        hint="remove that line to keep the other answers, or use --rerun",
+                    ) from error
+                number += 1
+                self._places[path.name] = offset, number
+                yield Line(record, path.name, number)

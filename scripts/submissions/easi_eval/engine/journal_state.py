@@ -7,8 +7,8 @@ benchmark is.
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..core.run_folder import RunPaths
@@ -86,6 +86,7 @@ class JournalState:
         launch: Number of the launch whose failures count; None: failures of all launches count.
         stage: Stage of the launch (``Work.stage``). Questions that lacked memory in an earlier
             stage are asked again. The attribute may be raised later.
+        texts: Whether the texts of answers are kept; without, they are empty.
 
     Attributes:
         phases: The latest phase of each worker.
@@ -97,8 +98,9 @@ class JournalState:
         epochs: Mapping[str, int],
         launch: int | None = None,
         stage: int = 0,
+        texts: bool = True,
     ) -> None:
-        self.stage = stage
+        self.stage, self._texts = stage, texts
         self._tail = Tail(folder)
         self._epochs, self._launch = dict(epochs), launch
         self._best: dict[Key, tuple[tuple[object, ...], Answer]] = {}  # rank and answer
@@ -127,14 +129,16 @@ class JournalState:
         Raises:
             EasiError: A line other than the last one of its file is damaged.
         """
-        news: list[Answer | Phase | Returned] = []
+        return [*self.news()]
+
+    def news(self) -> Iterator[Answer | Phase | Returned]:
+        """Do what ``poll`` does, and yield the records one by one."""
         for line in self._tail.poll():
             self._take(line)
             if isinstance(line.record, Answer | Phase | Returned) and (
                 self._launch is None or line.file in self._in_hand
             ):
-                news.append(line.record)
-        return news
+                yield line.record
 
     def __len__(self) -> int:
         """How many questions have an outcome."""
@@ -337,6 +341,8 @@ class JournalState:
         )
         known = self._best.get(answer.key)
         if known is None or rank < known[0]:
+            if answer.text and not self._texts:
+                answer = replace(answer, text="")
             self._best[answer.key] = rank, answer
 
 

@@ -20,8 +20,9 @@ def told(paths: RunPaths, manifest: Manifest) -> Mapping[str, Mapping[str, Answe
         EasiError: The journal is damaged.
     """
     epochs = {key: state.epoch for key, state in manifest.benchmarks.items()}
-    state = JournalState(paths.journal, epochs)
-    state.poll()
+    state = JournalState(paths.journal, epochs, texts=False)
+    for _ in state.news():  # not all at once: the texts need hundreds of megabytes
+        pass
     found: dict[str, dict[str, AnswerFacts]] = defaultdict(dict)
     for (key, item), answer in state.answers.items():
         found[key][item] = AnswerFacts(

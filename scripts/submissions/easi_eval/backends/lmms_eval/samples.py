@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...benchmarks import LMMS_EVAL, Benchmark, Source
+from ...benchmarks import LMMS_EVAL, Benchmark, RowRule, Source
 from ...core.errors import EasiError
 from ...scores.outputs import Outputs
 
@@ -89,12 +89,16 @@ _READ = (*_COLUMNS, "accuracy", "is_correct")
 def sample_entries(
     bench: Benchmark, out: Outputs, rows: pd.DataFrame
 ) -> dict[str, Mapping[str, Any]]:
-    """Return the task's own object of each question by item (see ``lmms_samples``).
+    """Return of the task's own object of each question what is read of it, by item.
 
     ``rows`` is the per-question table; ``out`` may hold excerpts.
     """
     table = _table(rows)
-    return {item: {**table.get(item, {}), **entry} for item, _, entry in lmms_samples(bench, out)}
+    return {
+        item: {**table.get(item, {}), **entry}
+        for path in out.rows
+        for item, _, entry in _entries(path, source_of(bench, out).rows)
+    }
 
 
 def excerpts(bench: Benchmark, out: Outputs, rows: pd.DataFrame) -> dict[Path, bytes]:
@@ -103,15 +107,30 @@ def excerpts(bench: Benchmark, out: Outputs, rows: pd.DataFrame) -> dict[Path, b
     found = {}
     for path in out.rows:
         lines = []
-        for item, sample, entry in lmms_samples(bench, replace(out, rows=(path,))):
+        for item, number, entry in _entries(path, rule):
             texts = table.get(item, {})
-            kept = {
-                name: entry[name]
-                for name in _READ
-                if name in entry and str(entry[name]) != texts.get(name)
-            }
-            lines.append(json.dumps({rule.item: sample.get(rule.item), rule.entry: kept}))
+            kept = {name: one for name, one in entry.items() if str(one) != texts.get(name)}
+            lines.append(json.dumps({rule.item: number, rule.entry: kept}))
         found[path] = "".join(f"{line}\n" for line in lines).encode()
+    return found
+
+
+def _entries(path: Path, rule: RowRule) -> list[tuple[str, Any, dict[str, Any]]]:
+    """Return item, number and the members in ``_READ`` of each sample."""
+    stat = path.stat()
+    return _read(path, rule.item, rule.entry, stat.st_ino, stat.st_size, stat.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=1)
+def _read(
+    path: Path, number: str, metric: str, *identity: int
+) -> list[tuple[str, Any, dict[str, Any]]]:
+    """Read a file for ``_entries``: the last one is kept, since it is asked for several times."""
+    task, found = sample_task(path), []
+    for where, sample in read_lines(path):
+        entry = entry_of(sample, metric, where)
+        read = {name: entry[name] for name in _READ if name in entry}
+        found.append((f"{task}:{sample.get(number)}", sample.get(number), read))
     return found
 
 

@@ -112,9 +112,8 @@ def read_vlmevalkit_rows(bench: Benchmark, out: Outputs, asked: bool = False) ->
     exact = _exact_answers(out)
     records = []
     for number, line in enumerate(cells, start=2):
-        row: dict[str, Any] = {}
-        for name, cell in zip(header, line, strict=False):
-            row.setdefault(name, cell)  # ViewSpatial's file has question_type twice
+        # ViewSpatial's file has question_type twice: the first one counts.
+        row: dict[str, Any] = dict(zip(reversed(header), reversed(line), strict=True))
         extracted = row.get(rule.extracted) if rule.extracted else None
         item = cell_text(row[rule.item])
         if exact is not None and item not in exact:

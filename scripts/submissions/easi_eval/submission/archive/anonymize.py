@@ -11,8 +11,8 @@ import re
 import zipfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path, PurePosixPath
-from xml.sax.saxutils import escape
 
 from ...core.redact import Redactor, byte_forms
 
@@ -35,7 +35,7 @@ _SUSPICIOUS = tuple(
         rb"s--[\w.\x80-\xff-]+/",
         rb"/(?:(?<![\w./<~}\])%&+-]/)|(?<=\\[nrt]/)|(?<=file:///))"
         rb"(?:[\w.@%+=,~\x80-\xff-]+/)+[\w.@%+=,~\x80-\xff-]",
-        rb":\\",
+        rb":\\(?<=[A-Za-z]:\\)(?<!\w[A-Za-z]:\\)",
     )
 )
 BLOCK = 1 << 20  # bytes of a file that are read at once
@@ -208,7 +208,7 @@ class Scrubber:
         cleared = self.text(plain, found)
         if cleared == plain:
             return unit
-        return tag + end + escape(cleared).encode("utf-8", errors="surrogateescape")
+        return tag + end + escape(cleared, quote=False).encode("utf-8", errors="surrogateescape")
 
 
 def _last_parts(match: re.Match[str]) -> str:
