@@ -60,6 +60,17 @@ def write_atomic(path: Path, content: str | bytes, mode: int = 0o666) -> None:
         ) from error
 
 
+def update(path: Path, content: str | bytes) -> None:
+    """Write a file with ``write_atomic``, unless it has this content: waiting for a disk is slow.
+
+    Raises:
+        EasiError: As ``write_atomic``.
+    """
+    data = content if isinstance(content, bytes) else content.encode("utf-8")
+    if not path.is_file() or path.read_bytes() != data:
+        write_atomic(path, data)
+
+
 def _free(path: Path) -> int:
     try:
         return shutil.disk_usage(path.parent).free

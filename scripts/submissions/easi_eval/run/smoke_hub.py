@@ -10,7 +10,6 @@ from dataclasses import replace
 from ..backends import make_backend
 from ..config import RunConfig
 from ..core.events import Notice
-from ..data.local_hub.server import LocalHub
 from ..data.needs import HubSettings
 from ..data.rehearsal import unpack
 from .context import RunContext, make_context
@@ -68,6 +67,8 @@ def rehearsal_hub(cfg: RunConfig) -> Iterator[HubSettings]:
 
     Within the block the process environment is changed to use this hub only.
     """
+    from ..data.local_hub.server import LocalHub  # loads an HTTP server, which others do not need
+
     before = dict(os.environ)
     with LocalHub(unpack(rehearsal_folder(cfg.output_dir))) as served:
         for name in _USERS_OWN:

@@ -10,7 +10,7 @@ from typing import Any
 from ..backends.base import Reader
 from ..benchmarks import CORE_KEYS, by_key
 from ..config import RunConfig
-from ..core.atomic_files import write_atomic, write_json
+from ..core.atomic_files import update, write_json
 from ..core.errors import EasiError, ExitCode
 from ..core.model import ModelChoice
 from ..core.run_folder import RunPaths
@@ -73,12 +73,12 @@ class ResultFiles:
             extraction.make_report((row.key, self.paths.output(row.key)) for row in scores.rows),
         )
         self.payload = self._payload(scores, revisions)
-        write_atomic(root / "easi_scores.csv", table.csv_text(scores))
-        write_atomic(root / "easi_scores.md", table.markdown_text(scores))
-        write_atomic(root / PAYLOAD, payload.payload_text(self.payload))
+        update(root / "easi_scores.csv", table.csv_text(scores))
+        update(root / "easi_scores.md", table.markdown_text(scores))
+        update(root / PAYLOAD, payload.payload_text(self.payload))
         self._copy(name for name in RESULT_FILES if name != ARCHIVE)
         self.archive = self._archive(scores, self.payload)
-        write_atomic(root / ARCHIVE, self.archive)
+        update(root / ARCHIVE, self.archive)
         self._copy([ARCHIVE])
 
     def notes(self) -> list[str]:
@@ -174,7 +174,7 @@ class ResultFiles:
 
     def _copy(self, names: Iterable[str]) -> None:
         for name in names:
-            write_atomic(self.cfg.output_dir / name, (self.paths.root / name).read_bytes())
+            update(self.cfg.output_dir / name, (self.paths.root / name).read_bytes())
 
     def _payload(self, scores: ScoreTable, revisions: Revisions) -> dict[str, Any]:
         return payload.build_payload(
