@@ -18,7 +18,7 @@ from easi_eval.data.needs import HubSettings
 from easi_eval.report.compare import adjusted, agreement, compare
 from easi_eval.report.compare_command import decide, told_of
 from easi_eval.report.compare_pairs import pair, right_answer
-from easi_eval.report.compare_text import markdown_text, screen_lines
+from easi_eval.report.compare_text import letter, markdown_text, screen_lines, warnings
 from easi_eval.report.evaluated import EvaluatedBenchmark, EvaluatedRun
 from easi_eval.report.load_run import load_run
 from easi_eval.scores.recompute import tolerance
@@ -80,7 +80,14 @@ def only(run: EvaluatedRun, *benchmarks: EvaluatedBenchmark) -> EvaluatedRun:
 
 
 def said(first: EvaluatedRun, *others: EvaluatedRun, width: int = 80) -> list[str]:
-    return screen_lines(told_of(adjusted([compare(first, other) for other in others])), width)
+    return screen_lines(
+        told_of(
+            adjusted(
+                [compare(first, other, letter(place)) for place, other in enumerate(others, 1)]
+            )
+        ),
+        width,
+    )
 
 
 # ---- the same, and known flips
@@ -237,7 +244,10 @@ def test_both_backends_questions_are_paired(runs: Runs) -> None:
     )
     assert "BLINK: averaged in different ways, A over questions, B over the means of kinds" in text
     own = runs.vlmevalkit.table.row("3dsrbench")
-    assert own and f"the full score of A, in its own table, is {own.reading.overall:.2f}" in text
+    assert (
+        own
+        and f"3DSRBench: not the score of the run's table, A has {own.reading.overall:.2f}" in text
+    )
     count = len(found.headlines)
     assert found.overall.startswith("EASI-8 average: ")
     assert found.overall.endswith(f"; none of the {count} benchmarks differs significantly.")
@@ -287,7 +297,7 @@ def test_other_right_answers_are_another_key(runs: Runs) -> None:
     )
     assert len(found.pairs["mmsi_bench"].both) == len(rows) - count
     assert (
-        f"MMSI-Bench: not the same key, {count} questions have another right answer in B "
+        f"MMSI-Bench: not the same answer key, {count} questions have another right answer in B "
         "and are left out" in found.warnings
     )
 
@@ -382,6 +392,72 @@ def test_many_runs_make_one_table(runs: Runs) -> None:
     wide = screen_lines(told_of(adjusted([pair_of] * 9)), 80)
     assert max(map(len, wide[wide.index("") + 1 :])) <= 80
     assert [line.split()[2:] for line in wide if line.startswith("benchmark")][-1][-1] == "J"
+
+
+def test_many_runs_are_named_by_their_own_letters(runs: Runs) -> None:
+    third = compare(runs.vlmevalkit, runs.lmms_eval, "C")
+    told = told_of(adjusted([compare(runs.vlmevalkit, runs.vlmevalkit), third]))
+    text = markdown_text(told)
+    assert "A over questions, C over the means of kinds" in text and "B over the means" not in text
+    assert "3DSRBench: not the same questions, 32 only in A" in text
+
+
+def test_warnings_of_many_runs_are_one_line_for_each_kind(runs: Runs) -> None:
+    """Each names the pairs and benchmarks; those of one pair are in its part of the file."""
+    short = dataclasses.replace(
+        runs.lmms_eval,
+        benchmarks={
+            key: dataclasses.replace(one, rows=one.rows.head(3))
+            for key, one in runs.lmms_eval.benchmarks.items()
+        },
+    )
+    told = told_of(
+        adjusted(
+            [
+                compare(runs.vlmevalkit, runs.lmms_eval),
+                compare(runs.vlmevalkit, short, "C"),
+                compare(runs.vlmevalkit, short, "D"),
+            ]
+        )
+    )
+    found = warnings(told.comparisons)
+    assert sum(len(one.warnings) for one in told.comparisons) > 40 and len(found) == 3
+    protocol, averaged, questions = found
+    assert "backend vlmevalkit / lmms-eval" in protocol
+    assert protocol.endswith(": A and B, A and C, A and D")
+    assert questions.startswith(
+        "warning: not the same questions: A and B in 3DSRBench; A and C, A and D in VSI-Bench, "
+    )
+    assert averaged.startswith("warning: averaged in different ways: A and B, A and C, A and D in ")
+    shown = screen_lines(told, 80)
+    assert sum(line.startswith("warning: ") for line in shown) == 3
+
+
+def test_scores_of_all_questions_and_differences_of_common_ones_are_told_apart(runs: Runs) -> None:
+    """Also where they have opposite signs."""
+    one = runs.vlmevalkit.benchmarks["mmsi_bench"]
+    rows = one.rows.sort_values("score", ascending=False)
+    half = dataclasses.replace(one, rows=rows.tail(len(rows) // 2))  # the wrong ones, one is right
+    score = dataclasses.replace(one.score.reading, overall=10.0)
+    half = dataclasses.replace(half, score=dataclasses.replace(one.score, reading=score))
+    half = dataclasses.replace(
+        half, rows=half.rows.assign(score=[1.0, *[0.0] * (len(half.rows) - 1)])
+    )
+    first, other = only(runs.vlmevalkit, one), only(runs.vlmevalkit, half)
+    own, seen = one.score.reading.overall, 100 / len(half.rows)
+    lines = said(first, first, other)
+    (row,) = [line for line in lines if line.startswith("MMSI-Bench")]
+    assert row.split()[1:] == [
+        f"{own:.2f}",
+        f"{own:.2f}",
+        "(+0.0)",
+        "10.00",
+        f"(+{seen:.1f}†)",
+    ]
+    text = " ".join(lines)
+    assert "Scores are over all questions of a run. In brackets: difference from A over the" in text
+    assert f"A and C: MMSI-Bench 0.00 and {seen:.2f}" in text and "A and B: MMSI" not in text
+    assert "†" not in "".join(said(first, first, first))
 
 
 def test_hostile_answers_stay_in_their_cell(runs: Runs) -> None:

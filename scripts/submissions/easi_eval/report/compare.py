@@ -12,7 +12,7 @@ from ..scores import paired
 from ..scores.paired import Difference, Questions
 from ..scores.score_table import title_of
 from .compare_pairs import Pairs, pair
-from .compare_settings import benchmark_warnings, run_warnings
+from .compare_settings import Caution, benchmark_cautions, run_cautions
 from .evaluated import EvaluatedBenchmark, EvaluatedRun
 from .subject import type_titles
 
@@ -88,14 +88,21 @@ class Comparison:
         second: The run that is looked at.
         lines: Every score, benchmark by benchmark; the average is the last one.
         pairs: The questions in both, by benchmark.
-        warnings: Why the runs may not be comparable.
+        cautions: Why the runs may not be comparable.
+        name: The letter of the second run; the first one is A.
     """
 
     first: EvaluatedRun
     second: EvaluatedRun
     lines: tuple[ComparedScore, ...]
     pairs: Mapping[str, Pairs]
-    warnings: tuple[str, ...]
+    cautions: tuple[Caution, ...]
+    name: str = "B"
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """The cautions in words."""
+        return tuple(map(str, self.cautions))
 
     @property
     def headlines(self) -> tuple[ComparedScore, ...]:
@@ -152,8 +159,14 @@ class Comparison:
         return both[both["first"] != both["second"]]
 
 
-def compare(first: EvaluatedRun, second: EvaluatedRun) -> Comparison:
-    """Compare the benchmarks that both runs have."""
+def compare(first: EvaluatedRun, second: EvaluatedRun, name: str = "B") -> Comparison:
+    """Compare the benchmarks that both runs have.
+
+    Args:
+        first: The run that is called A.
+        second: The other one.
+        name: The letter of the second run.
+    """
     pairs = {
         key: pair(one, second.benchmarks[key])
         for key, one in first.benchmarks.items()
@@ -163,52 +176,57 @@ def compare(first: EvaluatedRun, second: EvaluatedRun) -> Comparison:
     heads = [line for line in lines if line.level == 0 and line.difference is not None]
     if len(heads) > 1:
         lines.append(_average(heads))
-    warnings = [
-        *run_warnings(first, second),
+    cautions = [
+        *run_cautions(first, second, name),
         *(
-            said
+            caution
             for key, found in pairs.items()
-            for said in _pair_warnings(first.benchmarks[key], second.benchmarks[key], found)
+            for caution in _pair_cautions(
+                first.benchmarks[key], second.benchmarks[key], found, name
+            )
         ),
         *_other_scores(first, "A", lines, attrgetter("first")),
-        *_other_scores(second, "B", lines, attrgetter("second")),
+        *_other_scores(second, name, lines, attrgetter("second")),
     ]
-    return adjusted([Comparison(first, second, tuple(lines), pairs, tuple(warnings))])[0]
+    return adjusted([Comparison(first, second, tuple(lines), pairs, tuple(cautions), name)])[0]
 
 
-def _pair_warnings(
-    first: EvaluatedBenchmark, second: EvaluatedBenchmark, pairs: Pairs
-) -> Iterator[str]:
+def _pair_cautions(
+    first: EvaluatedBenchmark, second: EvaluatedBenchmark, pairs: Pairs, name: str
+) -> Iterator[Caution]:
     """Yield which questions of a benchmark are not compared, and what else differs."""
     title = first.bench.title
     counts = [
         f"{count:,} only in {letter}"
-        for letter, count in (("A", pairs.only_first), ("B", pairs.only_second))
+        for letter, count in (("A", pairs.only_first), (name, pairs.only_second))
         if count
     ]
     if not len(pairs.both):
-        yield f"{title}: not the same questions, or in another order; none could be paired"
+        yield Caution(QUESTIONS, "or in another order; none could be paired", title)
     elif counts:
-        yield (
-            f"{title}: not the same questions, {' and '.join(counts)}; "
-            f"compared are the {len(pairs.both):,} in both"
-            + (_VARIANTS if not pairs.same_source and _same_but_variants(first, second) else "")
+        yield Caution(
+            QUESTIONS,
+            f"{' and '.join(counts)}; compared are the {len(pairs.both):,} in both"
+            + (_VARIANTS if not pairs.same_source and _same_but_variants(first, second) else ""),
+            title,
         )
     if pairs.other_key:
-        yield (
-            f"{title}: not the same key, {pairs.other_key:,} questions have another right answer "
-            "in B and are left out"
+        yield Caution(
+            "not the same answer key",
+            f"{pairs.other_key:,} questions have another right answer in {name} and are left out",
+            title,
         )
     if first.source.recompute != second.source.recompute:
         ways = [_WAYS[one.source.recompute] for one in (first, second)]
-        yield (
-            f"{title}: averaged in different ways, A {ways[0]}, B {ways[1]}; compared is the mean "
-            "over questions"
+        yield Caution(
+            "averaged in different ways",
+            f"A {ways[0]}, {name} {ways[1]}; compared is the mean over questions",
+            title,
         )
-    for said in benchmark_warnings(first, second, same_source=pairs.same_source):
-        yield f"{title}: {said}"
+    yield from benchmark_cautions(first, second, name, same_source=pairs.same_source)
 
 
+QUESTIONS = "not the same questions"
 _VARIANTS = (
     "; the others are variants of these (flipped image, options in another order) that only one "
     "backend asks"
@@ -241,17 +259,21 @@ def _other_scores(
     letter: str,
     lines: Iterable[ComparedScore],
     score: Callable[[Difference], float],
-) -> Iterator[str]:
+) -> Iterator[Caution]:
     """Yield where a score over the questions in both is not that of the run's score table."""
     own = own_scores(run)
     for line in lines:
         table = own.get(line.key) if not line.part else None
         shown = score(line.difference) if line.difference else None
         if table is not None and shown is not None and abs(table - shown) > NOTICED:
-            yield (
-                f"{line.title}: the full score of {letter}, in its own table, is {table:.2f}; "
-                f"compared is {shown:.2f}, of the questions in both"
+            yield Caution(
+                OWN_SCORE,
+                f"{letter} has {table:.2f} in it; over the questions in both it is {shown:.2f}",
+                line.title,
             )
+
+
+OWN_SCORE = "not the score of the run's table"
 
 
 def adjusted(comparisons: Sequence[Comparison]) -> list[Comparison]:

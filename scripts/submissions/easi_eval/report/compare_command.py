@@ -16,7 +16,7 @@ from ..scores import paired
 from .compare import Comparison, adjusted, compare
 from .compare_page import comparison_page
 from .compare_reasons import reasons
-from .compare_text import ComparedRuns, markdown_text, screen_lines
+from .compare_text import ComparedRuns, letter, markdown_text, screen_lines
 from .load_run import load_run, locate
 
 FILE, PAGE = "easi_comparison.md", "easi_comparison.html"
@@ -41,7 +41,8 @@ def main(paths: Sequence[Path], max_drop: float | None, folder: Path) -> int:
     for path in paths:
         locate(path)
     runs = [load_run(path, lambda name: make_backend(name, HubSettings())) for path in paths]
-    told = told_of(adjusted([compare(runs[0], other) for other in runs[1:]]))
+    pairs = [compare(runs[0], other, letter(place)) for place, other in enumerate(runs[1:], 1)]
+    told = told_of(adjusted(pairs))
     width = min(max(shutil.get_terminal_size((NARROW, 24)).columns, NARROW), WIDE)
     lines = screen_lines(told, width)
     code, text = ExitCode.COMPLETE, markdown_text(told)

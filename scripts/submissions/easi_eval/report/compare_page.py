@@ -144,11 +144,9 @@ def _average(comparison: Comparison) -> str:
 
 
 def _warnings(comparison: Comparison) -> list[Check]:
-    titles = {line.title for line in comparison.lines}
-    found = []
-    for said in comparison.warnings:
-        name, _, rest = said.partition(": ")
-        found.append(Check(LOOK, *((name, rest) if name in titles else ("Both runs", said))))
+    found = [
+        Check(LOOK, caution.title or "Both runs", caution.words) for caution in comparison.cautions
+    ]
     return found or [Check(GOOD, "Alike", "questions, right answers, protocol and judge")]
 
 

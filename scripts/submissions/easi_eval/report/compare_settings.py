@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from ..core.libraries import short
@@ -35,26 +36,56 @@ _NOT_PROTOCOL = (
 )
 
 
-def run_warnings(first: EvaluatedRun, second: EvaluatedRun) -> Iterator[str]:
+PROTOCOL = "not the same protocol"
+
+
+@dataclass(frozen=True)
+class Caution:
+    """Why two runs may not be comparable.
+
+    Attributes:
+        kind: What differs, in the same words for every benchmark.
+        detail: How it differs.
+        title: The benchmark; "" if it is about the runs as a whole.
+    """
+
+    kind: str
+    detail: str = ""
+    title: str = ""
+
+    @property
+    def words(self) -> str:
+        """What differs, and how."""
+        return (
+            f"{self.kind}{': ' if not self.title else ', '}{self.detail}"
+            if self.detail
+            else self.kind
+        )
+
+    def __str__(self) -> str:
+        return f"{self.title}: {self.words}" if self.title else self.words
+
+
+def run_cautions(first: EvaluatedRun, second: EvaluatedRun, name: str) -> Iterator[Caution]:
     """Yield what differs between the runs as a whole, other than the model."""
     if differing := _differing(_protocol(first), _protocol(second)):
-        yield f"not the same protocol: {differing}"
+        yield Caution(PROTOCOL, differing)
     smoke = [bool(run.manifest.fields.get("--smoke")) for run in (first, second)]
     if any(smoke):
         which = "both are rehearsals" if all(smoke) else "one is a rehearsal"
-        yield f"{which}: made-up questions, whose scores mean nothing"
+        yield Caution(which, "made-up questions, whose scores mean nothing")
     adopted = [bool(run.manifest.fields.get("imported")) for run in (first, second)]
     if any(adopted):
         which = "both are" if all(adopted) else "one is"
-        yield f"{which} imported: how it was asked is not recorded"
-    for run, other_run, letter in ((first, second, "A"), (second, first, "B")):
+        yield Caution(f"{which} imported", "how it was asked is not recorded")
+    for run, other_run, letter in ((first, second, "A"), (second, first, name)):
         lacking = [
             one.bench.title
             for key, one in run.benchmarks.items()
             if key not in other_run.benchmarks
         ]
         if lacking:
-            yield f"only {letter} has {', '.join(lacking)}"
+            yield Caution(f"only {letter} has {', '.join(lacking)}")
 
 
 def _protocol(run: EvaluatedRun) -> dict[str, Any]:
@@ -87,28 +118,29 @@ def _shown(value: object) -> str:
     return " ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
 
 
-def benchmark_warnings(
-    first: EvaluatedBenchmark, second: EvaluatedBenchmark, *, same_source: bool
-) -> Iterator[str]:
+def benchmark_cautions(
+    first: EvaluatedBenchmark, second: EvaluatedBenchmark, name: str, *, same_source: bool
+) -> Iterator[Caution]:
     """Yield what differs between two results of one benchmark.
 
     Settings are compared if both are of the same backend and task.
     """
+    title = first.bench.title
     if same_source and (what := _other_data(first.settings, second.settings)):
-        yield f"not the same data, {what}"
+        yield Caution("not the same data", what, title)
     differing = _differing(_settings(first.settings), _settings(second.settings))
     if differing and same_source:
-        yield f"not the same protocol, {differing}"
+        yield Caution(PROTOCOL, differing, title)
     judges = [_judge(one) for one in (first, second)]
     if judges[0] != judges[1]:
-        yield f"not read by the same judge, {judges[0]} / {judges[1]}"
+        yield Caution("not read by the same judge", " / ".join(judges), title)
     failed = [
         f"{count:,} in {letter}"
-        for letter, count in (("A", first.score.failed), ("B", second.score.failed))
+        for letter, count in (("A", first.score.failed), (name, second.score.failed))
         if count
     ]
     if failed:
-        yield f"questions that failed count as wrong, {' and '.join(failed)}"
+        yield Caution("questions that failed count as wrong", " and ".join(failed), title)
 
 
 # Settings that say who reads the answers, which the score's method tells, and the data.

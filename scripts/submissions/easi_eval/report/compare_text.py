@@ -11,7 +11,15 @@ from typing import Any
 
 from ..core.backend_facts import BACKEND_FACTS
 from ..scores.report import wrapped
-from .compare import AVERAGE, NEAR, ComparedScore, Comparison, agreement, own_scores
+from .compare import (
+    AVERAGE,
+    NEAR,
+    OWN_SCORE,
+    ComparedScore,
+    Comparison,
+    agreement,
+    own_scores,
+)
 from .compare_reasons import PROMPT
 from .evaluated import EvaluatedRun
 from .subject import readable
@@ -29,6 +37,8 @@ HOW = (
     "test (Benjamini and Hochberg over the benchmarks; sub-scores among themselves). A difference "
     "that cannot be seen would be missed in more than one of five such comparisons."
 )
+DAGGER = "†"
+SEEN = 0.1  # points by which a difference that is shown with one decimal is seen to be another
 FURTHEST = 3  # sub-scores of a benchmark on the terminal
 
 
@@ -67,12 +77,27 @@ def head_lines(runs: Sequence[EvaluatedRun]) -> Iterator[str]:
         yield from (f"   {note}" for note in run.notes)
 
 
-def warnings(comparisons: Sequence[Comparison]) -> Iterator[str]:
-    """Yield all warnings; with many runs each says which pair it is about."""
-    for number, comparison in enumerate(comparisons, start=1):
-        about = f"A and {letter(number)}: " if len(comparisons) > 1 else ""
-        for said in comparison.warnings:
-            yield f"warning: {about}{said}"
+def warnings(comparisons: Sequence[Comparison]) -> list[str]:
+    """Return all warnings; of many runs one for each kind, with the pairs and benchmarks."""
+    if len(comparisons) == 1:
+        return [f"warning: {said}" for said in comparisons[0].warnings]
+    found: dict[str, dict[str, list[str]]] = {}
+    for comparison in comparisons:
+        for caution in comparison.cautions:
+            if caution.kind != OWN_SCORE:  # the table has both
+                about = found.setdefault(caution.kind if caution.title else caution.words, {})
+                about.setdefault(f"A and {comparison.name}", []).append(caution.title)
+    return [f"warning: {said}: {_where(about)}" for said, about in found.items()]
+
+
+def _where(about: Mapping[str, Sequence[str]]) -> str:
+    """Return pairs of runs with their benchmarks; pairs with the same ones share the list."""
+    shared: dict[str, list[str]] = {}
+    for runs, titles in about.items():
+        shared.setdefault(", ".join(filter(None, titles)), []).append(runs)
+    return "; ".join(
+        ", ".join(pairs) + (f" in {titles}" if titles else "") for titles, pairs in shared.items()
+    )
 
 
 def screen_lines(told: ComparedRuns, width: int) -> list[str]:
@@ -80,11 +105,12 @@ def screen_lines(told: ComparedRuns, width: int) -> list[str]:
     lines = [part for line in head_lines(told.runs) for part in wrapped(line, width, "", "   ")]
     if len(told.comparisons) == 1:
         lines += ["", *wrapped(told.comparisons[0].overall, width, "", "  ")]
-    if suspicious := list(warnings(told.comparisons)):
+    if suspicious := warnings(told.comparisons):
         lines += ["", *(part for said in suspicious for part in wrapped(said, width, "", "  "))]
     lines.append("")
     if len(told.comparisons) > 1:
-        return [*lines, *_columns(many_cells(told.comparisons), width)]
+        lines += [*_columns(many_cells(told.comparisons), width), ""]
+        return [*lines, *(part for said in footnotes(told) for part in wrapped(said, width, ""))]
     (only,) = told.comparisons
     lines += _two_runs(only, width)
     lines += wrapped(COLUMNS, width, "", "")
@@ -215,8 +241,7 @@ def _row(cells: Sequence[str], sizes: Sequence[int]) -> str:
 def many_cells(comparisons: Sequence[Comparison]) -> list[list[str]]:
     """Return the table of many runs, heading first: scores, and differences from the first run.
 
-    The scores are those of the runs' own tables. A difference is marked with * if the runs are told
-    apart.
+    The scores are those of the runs' own tables, differences are over the questions in both.
     """
     first = own_scores(comparisons[0].first)
     seconds = [own_scores(comparison.second) for comparison in comparisons]
@@ -242,7 +267,41 @@ def _against(comparison: Comparison, key: str, own: float | None) -> str:
     line = next((one for one in comparison.lines if one.key == key and not one.part), None)
     if line is None or line.difference is None:
         return _number(own)
-    return f"{_number(own)} ({line.difference.value:+z.1f}{'*' if line.certain else ''})"
+    marks = "*" * line.certain + DAGGER * (line in _elsewhere(comparison))
+    return f"{_number(own)} ({line.difference.value:+z.1f}{marks})"
+
+
+def _elsewhere(comparison: Comparison) -> list[ComparedScore]:
+    """Return the lines whose difference is not that of the scores in the runs' own tables."""
+    first, second = own_scores(comparison.first), own_scores(comparison.second)
+    found = []
+    for line in comparison.lines:
+        one, other = first.get(line.key), second.get(line.key)
+        if line.part or line.difference is None or one is None or other is None:
+            continue
+        if abs(other - one - line.difference.value) > SEEN:
+            found.append(line)
+    return found
+
+
+def footnotes(told: ComparedRuns) -> Iterator[str]:
+    """Yield what the table of many runs shows, and the scores that its differences are of."""
+    yield (
+        "Scores are over all questions of a run. In brackets: difference from A over the questions "
+        "that both runs have; * where the two are told apart."
+    )
+    odd = {comparison.name: _elsewhere(comparison) for comparison in told.comparisons}
+    if not any(odd.values()):
+        return
+    yield f"{DAGGER} not the difference of the scores shown. Over the questions in both:"
+    for name, lines in odd.items():
+        scores = (
+            f"{line.title} {line.difference.first:z.2f} and {line.difference.second:z.2f}"
+            for line in lines
+            if line.difference
+        )
+        if lines:
+            yield f"A and {name}: {', '.join(scores)}"
 
 
 def _columns(table: Sequence[Sequence[str]], width: int) -> list[str]:
@@ -255,7 +314,7 @@ def _columns(table: Sequence[Sequence[str]], width: int) -> list[str]:
         texts = [_row([row[at] for at in places], [sizes[at] for at in places]) for row in table]
         rule = "-" * max(map(len, texts))
         lines += ([""] if lines else []) + [texts[0], rule, *texts[1:]]
-    return [*lines, "", "In brackets: difference from A; * where the two are told apart."]
+    return lines
 
 
 # ---- Markdown
@@ -266,21 +325,25 @@ def markdown_text(told: ComparedRuns) -> str:
     lines = ["# Comparison of runs", "", *(f"- {_plain(line)}" for line in head_lines(told.runs))]
     if len(told.comparisons) == 1:
         lines += ["", f"**{_plain(told.comparisons[0].overall)}**"]
-    if suspicious := list(warnings(told.comparisons)):
+    if suspicious := warnings(told.comparisons):
         lines += ["", *(f"- {_plain(said)}" for said in suspicious)]
     if len(told.comparisons) > 1:
         table = many_cells(told.comparisons)
         lines += ["", *_markdown(table[0], table[1:])]
-        lines += ["", "In brackets: difference from A; * where the two are told apart."]
-    for number, comparison in enumerate(told.comparisons, start=1):
-        lines += ["", f"## A and {letter(number)}", "", *_pair_table(comparison, letter(number))]
+        lines += [part for said in footnotes(told) for part in ("", _plain(said))]
+    for comparison in told.comparisons:
+        lines += ["", f"## A and {comparison.name}", ""]
+        if len(told.comparisons) > 1 and comparison.warnings:
+            lines += [*(f"- {_plain(said)}" for said in comparison.warnings), ""]
+        lines += _pair_table(comparison)
     lines += ["", f"{COLUMNS} {HOW}", *(f"\n{said}" for said in where_prompts(told.why))]
     if len(told.comparisons) == 1:
         lines += _flip_tables(told.comparisons[0], told.why)
     return "\n".join(lines) + "\n"
 
 
-def _pair_table(comparison: Comparison, name: str) -> list[str]:
+def _pair_table(comparison: Comparison) -> list[str]:
+    name = comparison.name
     scale = comparison.same_model and comparison.other_backend
     heading = ["benchmark", "sub-score", "questions", "A", name, f"{name} - A", "95 % interval"]
     heading += ["better", "worse", "McNemar p", "adjusted p", "detectable", "verdict"]
