@@ -262,3 +262,27 @@ def _save(folder: Path, model: PreTrainedModel, processor: object) -> Path:
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
     return folder
+
+
+def answers_a(folder: Path) -> Path:
+    """Change the checkpoint of ``qwen3_vl`` so that it answers "A" to everything, at once.
+
+    All tokens have one number in common, from which A follows, and A has another one, from which
+    the end follows.
+    """
+    from safetensors.torch import load_file, save_file
+
+    path = folder / "model.safetensors"
+    weights = load_file(path)
+    letter, end = AutoTokenizer.from_pretrained(folder).convert_tokens_to_ids(["A", "<|im_end|>"])
+    (tokens,) = (weight for name, weight in weights.items() if "embed_tokens" in name)
+    (norm,) = (
+        weight for name, weight in weights.items() if name.endswith("language_model.norm.weight")
+    )
+    tokens[:, :2] = torch.tensor([10.0, 0.0])
+    tokens[letter, 1] = 10.0
+    norm.fill_(1.0)
+    head = weights["lm_head.weight"].zero_()
+    head[letter, 0], head[end, 1] = 50.0, 100.0
+    save_file(weights, path, metadata={"format": "pt"})
+    return folder
