@@ -443,7 +443,7 @@ def test_a_meant_difference_needs_metadata() -> None:
         ("{modelName: x}", "is not JSON"),
         ("", "is not JSON"),
         ('["a"]', "is not a JSON object"),
-        ("{}", "modelName and modelType and precision missing"),
+        ("{}", "modelName, modelType, precision missing"),
         ('{"modelName": "a/b", "precision": "int8"}', "modelType missing"),
         ('{"modelName": "a/b", "modelName": "c/d"}', "modelName is given twice"),
     ],

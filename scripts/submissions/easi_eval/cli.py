@@ -331,7 +331,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _report(_full(error), verbose)
         bug = EasiError(
             f"{worded(error)} (a bug in this program)",
-            code=ExitCode.INCOMPLETE,
+            # 1 is a decision of ``--compare --max-drop``.
+            code=ExitCode.REFUSED if "--compare" in argv else ExitCode.INCOMPLETE,
             hint="the same command with --verbose shows where; please report it",
         )
         bug.__cause__ = error

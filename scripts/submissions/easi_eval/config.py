@@ -144,7 +144,7 @@ class SubmissionConfig:
         missing = [name for name in REQUIRED_FIELDS if name not in given]
         if missing:
             raise EasiError(
-                f"--submission-configs: {' and '.join(missing)} missing",
+                f"--submission-configs: {', '.join(missing)} missing",
                 hint=f"modelType is one of {', '.join(MODEL_TYPES)}; "
                 f"precision one of {', '.join(PRECISIONS)}",
             )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -353,6 +355,49 @@ def test_a_missing_benchmark_cannot_be_a_go(runs: Runs) -> None:
     code, text = decide(compare(runs.vlmevalkit, fewer), 5)
     assert code == 4 and text.startswith("cannot be told: B lacks VSI-Bench, MindCube-Tiny")
     assert decide(compare(fewer, runs.vlmevalkit), 5)[0] == 0
+
+
+def test_nothing_is_decided_about_runs_that_are_not_comparable(runs: Runs) -> None:
+    one = runs.vlmevalkit.benchmarks["mmsi_bench"]
+    first, fields = only(runs.vlmevalkit, one), runs.vlmevalkit.manifest.fields
+
+    def asked(**given: object) -> EvaluatedRun:
+        manifest = dataclasses.replace(first.manifest, fields={**fields, **given})
+        return dataclasses.replace(first, manifest=manifest)
+
+    def of(**changes: object) -> EvaluatedRun:
+        return only(first, dataclasses.replace(one, **changes))
+
+    keys = one.rows["target"].replace({"A": "B", "B": "A"})
+    judged = dataclasses.replace(one.score, method="gpt-4o")
+    for other, reason in (
+        (runs.lmms_eval, "not the same protocol: backend vlmevalkit / lmms-eval"),
+        (asked(**{"backend arguments": ["--x"]}), "not the same protocol: backend arguments not"),
+        (asked(**{"--smoke": True}), "one is a rehearsal: made-up questions"),
+        (of(settings={**one.settings, "videos": "frames"}), "not the same protocol in MMSI-Bench"),
+        (of(rows=one.rows.head(9)), "not the same questions in MMSI-Bench"),
+        (of(rows=one.rows.assign(target=keys)), "not the same answer key in MMSI-Bench"),
+        (of(score=judged), "not read by the same judge in MMSI-Bench"),
+    ):
+        code, text = decide(compare(first, other), 100)
+        assert code == 4, reason
+        assert text.startswith(f"cannot be told: the runs are not comparable, {reason}"), text
+    both = asked(**{"--smoke": True})
+    assert decide(compare(both, both), 0)[0] == 0
+    assert decide(compare(first, of(score=dataclasses.replace(one.score, failed=1))), 0)[0] == 0
+
+
+def test_an_error_is_no_decision(
+    runs: Runs, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also one inside this program: 1 is a drop."""
+    broken = tmp_path / "broken"
+    shutil.copytree(runs.vlmevalkit.path, broken)
+    manifest = json.loads((broken / "run_manifest.json").read_text(encoding="utf-8"))
+    manifest["fields"]["class arguments"], manifest["versions"] = 3, 3
+    (broken / "run_manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    assert main(["--compare", str(broken), str(broken), "--max-drop", "1"]) == 2
+    assert capsys.readouterr().err.startswith("error: ")
 
 
 # ---- the command

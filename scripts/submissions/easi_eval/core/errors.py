@@ -21,7 +21,7 @@ class ExitCode(IntEnum):
     INCOMPLETE = 1  # at least one requested benchmark is not
     REFUSED = 2  # nothing was started
     NOT_SENT = 3  # complete, but the submission did not go through
-    CANNOT_TELL = 4  # ``--max-drop``: the difference is within the error
+    CANNOT_TELL = 4  # ``--max-drop``: within the error, or the runs are not comparable
     INTERRUPTED = 130  # Ctrl-C or SIGTERM
 
 

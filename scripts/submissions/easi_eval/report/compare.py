@@ -222,6 +222,7 @@ def _pair_cautions(
             "averaged in different ways",
             f"A {ways[0]}, {name} {ways[1]}; compared is the mean over questions",
             title,
+            decides=False,
         )
     yield from benchmark_cautions(first, second, name, same_source=pairs.same_source)
 
@@ -270,6 +271,7 @@ def _other_scores(
                 OWN_SCORE,
                 f"{letter} has {table:.2f} in it; over the questions in both it is {shown:.2f}",
                 line.title,
+                decides=False,
             )
 
 

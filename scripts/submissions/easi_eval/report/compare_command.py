@@ -13,6 +13,7 @@ from ..core.atomic_files import write_atomic
 from ..core.errors import EasiError, ExitCode
 from ..data.needs import HubSettings
 from ..scores import paired
+from ..scores.report import wrapped
 from .compare import Comparison, adjusted, compare
 from .compare_page import comparison_page
 from .compare_reasons import reasons
@@ -48,7 +49,7 @@ def main(paths: Sequence[Path], max_drop: float | None, folder: Path) -> int:
     code, text = ExitCode.COMPLETE, markdown_text(told)
     if max_drop is not None:
         code, said = decide(told.comparisons[0], max_drop)
-        lines += ["", said]
+        lines += ["", *wrapped(said, width, "", "  ")]
         text += f"\n{said}\n"
     # Words of answers and archives may hold anything: no control characters.
     shown = ["".join(c if c.isprintable() else "?" for c in line) for line in lines]
@@ -114,8 +115,11 @@ def decide(comparison: Comparison, points: float) -> tuple[ExitCode, str]:
 
     A drop is what is certain: of the average, or of one benchmark when all are looked at
     (Benjamini and Hochberg over their one-sided p-values). It is a go if the interval of the
-    average excludes such a drop, and no benchmark of the first run is missing.
+    average excludes such a drop, and no benchmark of the first run is missing. Nothing is decided
+    about runs that were not asked the same in the same way.
     """
+    if apart := _apart(comparison):
+        return ExitCode.CANNOT_TELL, f"cannot be told: the runs are not comparable, {apart}"
     heads = [line for line in comparison.headlines if line.difference is not None]
     overall = comparison.average or (heads[0] if heads else None)
     if overall is None or overall.difference is None:
@@ -147,4 +151,16 @@ def decide(comparison: Comparison, points: float) -> tuple[ExitCode, str]:
     return (
         ExitCode.CANNOT_TELL,
         f"cannot be told: whether B is more than {points:g} worse is within the error, {ends}",
+    )
+
+
+def _apart(comparison: Comparison) -> str:
+    """Return what makes the runs not comparable, "" if nothing does."""
+    found: dict[str, list[str]] = {}
+    for caution in comparison.cautions:
+        if caution.decides:
+            about = found.setdefault(caution.kind if caution.title else caution.words, [])
+            about += [caution.title] if caution.title else []
+    return "; ".join(
+        kind + (f" in {', '.join(titles)}" if titles else "") for kind, titles in found.items()
     )

@@ -47,11 +47,13 @@ class Caution:
         kind: What differs, in the same words for every benchmark.
         detail: How it differs.
         title: The benchmark; "" if it is about the runs as a whole.
+        decides: Whether a difference of the runs need not be the model's, so that nothing follows.
     """
 
     kind: str
     detail: str = ""
     title: str = ""
+    decides: bool = True
 
     @property
     def words(self) -> str:
@@ -73,11 +75,11 @@ def run_cautions(first: EvaluatedRun, second: EvaluatedRun, name: str) -> Iterat
     smoke = [bool(run.manifest.fields.get("--smoke")) for run in (first, second)]
     if any(smoke):
         which = "both are rehearsals" if all(smoke) else "one is a rehearsal"
-        yield Caution(which, "made-up questions, whose scores mean nothing")
+        yield Caution(which, "made-up questions, whose scores mean nothing", decides=not all(smoke))
     adopted = [bool(run.manifest.fields.get("imported")) for run in (first, second)]
     if any(adopted):
         which = "both are" if all(adopted) else "one is"
-        yield Caution(f"{which} imported", "how it was asked is not recorded")
+        yield Caution(f"{which} imported", "how it was asked is not recorded", decides=False)
     for run, other_run, letter in ((first, second, "A"), (second, first, name)):
         lacking = [
             one.bench.title
@@ -85,7 +87,7 @@ def run_cautions(first: EvaluatedRun, second: EvaluatedRun, name: str) -> Iterat
             if key not in other_run.benchmarks
         ]
         if lacking:
-            yield Caution(f"only {letter} has {', '.join(lacking)}")
+            yield Caution(f"only {letter} has {', '.join(lacking)}", decides=False)
 
 
 def _protocol(run: EvaluatedRun) -> dict[str, Any]:
@@ -140,7 +142,9 @@ def benchmark_cautions(
         if count
     ]
     if failed:
-        yield Caution("questions that failed count as wrong", " and ".join(failed), title)
+        yield Caution(
+            "questions that failed count as wrong", " and ".join(failed), title, decides=False
+        )
 
 
 # Settings that say who reads the answers, which the score's method tells, and the data.

@@ -88,7 +88,7 @@ class ResultFiles:
         if fields and not self.cfg.smoke:
             suggested = metadata_suggestions(self.cfg, self.model, self.paths, self.hub)
             hints = f" ({'; '.join(suggested)})" if suggested else ""
-            said.append(f"to submit, add --submission-configs with {' and '.join(fields)}{hints}")
+            said.append(f"to submit, add --submission-configs with {', '.join(fields)}{hints}")
         if not self.fits:
             said.append(
                 f"the archive has {len(self.archive):,} bytes, too large for --submit: "
