@@ -493,6 +493,9 @@ def test_other_contents_are_sent_and_the_same_are_not(board: Board, tmp_path: Pa
         tmp_path, parcel(board.url, archive_of(b"other files")), TOKEN, False, QUICK, said.append
     )
     assert len(board.entries) == 2 and "with another archive" in said[-1]
+    back, same = said[-3], said[-2]  # to the first one, and to the second, which is the newest
+    assert "already submitted" in back and "is newer; --resubmit sends this one again" in back
+    assert "already submitted" in same and "newer" not in same and "--resubmit" not in same
     submit(tmp_path, parcel(board.url, archive_of(b"other files")), TOKEN, True, QUICK, said.append)
     assert len(board.entries) == 3
 

@@ -87,6 +87,10 @@ def test_a_finished_run_is_sent_once(finished: Finished, board: Board) -> None:
         and "[your token]" in shown.out
     )
     assert not board.requests and not finished.fates
+    blocked = finished.run(board, *DESCRIBED, "--dry-run", HF_TOKEN="hf_ü")
+    assert blocked.code == 2 and '"modelName": "org/named"' in blocked.out, blocked.said
+    ends = blocked.out.splitlines()[-2:]  # below the whole request
+    assert ends[0].startswith("blocked  HF_TOKEN is not a token") and "settings/tokens" in ends[1]
 
     first = finished.run(board, *DESCRIBED)
     assert first.code == 0, first.said

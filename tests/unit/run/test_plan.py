@@ -299,6 +299,8 @@ def test_the_text_says_what_why_and_how() -> None:
     assert describe(cfg, made).splitlines() == [*told, *blocked]
     command = ["", "# answer", "env -u RANK CUDA_VISIBLE_DEVICES=0 python run.py --model 'a b'"]
     assert describe(replace(cfg, verbose=True), made).splitlines() == [*told, *command, *blocked]
+    sent = describe(cfg, made, "\n# submission\nPOST").splitlines()
+    assert sent == [*told, "", "# submission", "POST", *blocked]
 
 
 def test_a_first_look_tells_how_long_the_whole_run_may_take(tmp_path: Path) -> None:

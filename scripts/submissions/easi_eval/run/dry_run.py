@@ -34,10 +34,11 @@ def unresolved(cfg: RunConfig) -> Plan:
     )
 
 
-def describe(cfg: RunConfig, plan: Plan) -> str:
+def describe(cfg: RunConfig, plan: Plan, request: str = "") -> str:
     """Describe the plan for users, as ``--dry-run`` prints it.
 
-    With ``--verbose`` it includes the commands, each on a line of its own, ready to paste.
+    With ``--verbose`` it includes the commands, each on a line of its own, ready to paste. What
+    blocks the run comes last, because the request of a submission, ``request``, fills the screen.
     """
     arguments = ", ".join(f"{name}={value!r}" for name, value in plan.model.arguments.items())
     lines = [
@@ -80,6 +81,7 @@ def describe(cfg: RunConfig, plan: Plan) -> str:
         ]
     if cfg.verbose:
         lines += [f"\n# {job.name}\n{job}" for job in plan.jobs]
+    lines += [request] if request else []
     for refusal in plan.blocked:
         lines += [
             f"blocked  {refusal.message}",

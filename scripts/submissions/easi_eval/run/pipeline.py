@@ -253,20 +253,21 @@ def show_plan(
             download = planned_download(cfg, backend, plan, asked_hub)
             problems = () if silent else download.problems
             plan = replace(plan, download=replace(download, problems=problems))
-    plan = replace(plan, blocked=tuple(refusals.found))
-    print(Redactor.from_environ().line(describe(cfg, plan)))
+    request = ""
     if cfg.submit and plan.identity:
         with refusals.noted():
-            print_request(context, plan, RunRecord.of(context, plan).manifest, naming)
+            request = request_text(context, plan, RunRecord.of(context, plan).manifest, naming)
+    plan = replace(plan, blocked=tuple(refusals.found))
+    print(Redactor.from_environ().line(describe(cfg, plan, request)))
     return ExitCode.REFUSED if refusals.found else ExitCode.COMPLETE
 
 
-def print_request(context: RunContext, plan: Plan, manifest: Manifest, naming: Naming) -> None:
-    """Print what ``--submit`` would send, for ``--dry-run``."""
+def request_text(context: RunContext, plan: Plan, manifest: Manifest, naming: Naming) -> str:
+    """Describe what ``--submit`` would send, for ``--dry-run``."""
     request = result_files(context, naming).describe_request(
         collect(context, manifest), manifest.revisions, [bench.key for bench in plan.benchmarks]
     )
-    print(f"\n# submission\n{request}")
+    return f"\n# submission\n{request}"
 
 
 # ---- --import-results ----------------------------------------------------------------------------
@@ -290,7 +291,7 @@ def import_results(asked: RunConfig) -> int:
             print(Redactor.from_environ().line(adopt.describe(adoption, decisions)))
             if cfg.submit:
                 context = _adopted_context(asked, cfg, backend, hub, trial.plan)
-                print_request(context, trial.plan, manifest, naming)
+                print(request_text(context, trial.plan, manifest, naming))
         return ExitCode.COMPLETE
     with interruptible(), run_lock(adoption.plan.paths.lock):
         decisions, manifest = adopt.adopt(cfg, backend, adoption, __version__)

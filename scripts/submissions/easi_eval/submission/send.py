@@ -58,11 +58,10 @@ def submit(
     record = _load(path, resubmit, say)
     before = record.in_the_way(parcel.host, parcel.payload_digest)
     if before is not None and not resubmit:
+        said = f"nothing was sent: {_obstacle(before, parcel, record)}"
         if before.state is not Fate.CONFIRMED:
-            raise EasiError(
-                f"nothing was sent: {_obstacle(before, parcel)}", LOOK_FIRST, ExitCode.NOT_SENT
-            )
-        say(f"nothing was sent: {_obstacle(before, parcel)}")
+            raise EasiError(said, LOOK_FIRST, ExitCode.NOT_SENT)
+        say(said)
         return
     check_token(token)
     admit()
@@ -110,22 +109,22 @@ def describe_submission(folder: Path, parcel: Parcel, resubmit: bool = False) ->
     Raises:
         EasiError: The record is damaged.
     """
-    before = _load(folder / FILE, resubmit, print).in_the_way(parcel.host, parcel.payload_digest)
+    record = _load(folder / FILE, resubmit, print)
+    before = record.in_the_way(parcel.host, parcel.payload_digest)
     return (
         parcel.describe()
         if before is None or resubmit
-        else f"nothing would be sent: {_obstacle(before, parcel)}\n{parcel.describe()}"
+        else f"nothing would be sent: {_obstacle(before, parcel, record)}\n{parcel.describe()}"
     )
 
 
-def _obstacle(before: Submission, parcel: Parcel) -> str:
+def _obstacle(before: Submission, parcel: Parcel, record: SendRecord) -> str:
     if before.state is Fate.CONFIRMED:
-        other = (
-            ""
-            if before.archive == parcel.archive_digest
-            else " (with another archive; --resubmit sends it again)"
-        )
-        return f"already submitted, {before.host} confirmed this payload at {before.ended}{other}"
+        other = "" if before.archive == parcel.archive_digest else "with another archive; "
+        if newer := record.newer_than(before):
+            other += f"one with other scores or metadata, confirmed at {newer.ended}, is newer; "
+        again = f" ({other}--resubmit sends this one again)" if other else ""
+        return f"already submitted, {before.host} confirmed this payload at {before.ended}{again}"
     how = (
         "was ended while it was sent" if before.state is Fate.SENDING else "has an unknown outcome"
     )

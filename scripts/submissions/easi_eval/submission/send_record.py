@@ -124,6 +124,12 @@ class SendRecord:
             None,
         )
 
+    def newer_than(self, entry: Submission) -> Submission | None:
+        """Return the latest submission if the same leaderboard confirmed it after ``entry``."""
+        later = self.submissions[self.submissions.index(entry) + 1 :]
+        confirmed = [one for one in later if one.host == entry.host and one.state is Fate.CONFIRMED]
+        return confirmed[-1] if confirmed else None
+
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
