@@ -97,6 +97,11 @@ def test_an_untouched_archive_is_good(
     )
     for title in ("VSI-Bench", "SITE", "BLINK"):
         assert f"\n{title} " in said
+    first, second, *_ = said.splitlines()
+    manifest = json.loads(found["run_manifest.json"])
+    assert first.startswith(f"{manifest['modelName']} on {manifest['fields']['backend']}")
+    assert first.endswith(f", sha256 {hashlib.sha256(path.read_bytes()).hexdigest()}")
+    assert second == f"compared with {tmp_path / 'easi_results.json'}, too"
     assert {each.name for each in tmp_path.iterdir()} == {"easi_results.zip", "easi_results.json"}
 
 
@@ -174,6 +179,10 @@ def dropped_score(payload: dict) -> None:
     payload["scores"]["site"] = None
 
 
+def other_model(payload: dict) -> None:
+    payload["modelName"] = "org/Better"
+
+
 def added_score(payload: dict) -> None:
     payload["scores"]["embspatial"] = 50.0
 
@@ -196,6 +205,7 @@ def other_backend(payload: dict) -> None:
         (added_score, False),
         (text_for_number, False),
         (other_backend, False),
+        (other_model, False),
     ],
 )
 def test_a_changed_payload_is_found(
@@ -209,7 +219,22 @@ def test_a_changed_payload_is_found(
     else:
         path = write(tmp_path, found, payload)
     (difference,) = verify(path).differences
-    assert ("in the archive" in difference) == inside
+    assert ("easi_results.json in the archive: " in difference) == inside
+
+
+def test_a_changed_name_beside_an_archive_is_named(
+    zips: Zips, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = zips.members(TABLES)
+    payload = json.loads(found["easi_results.json"])
+    path = write(tmp_path, found, payload | {"modelName": "org/Better", "remarks": "x" * 200})
+    assert main(["--verify", str(path)]) == 1
+    said = capsys.readouterr().out
+    assert f"modelName is 'org/Better', in the archive {payload['modelName']!r}" in said
+    assert "remarks differs from the archive's" in said and "2 difference(s) found" in said
+    (tmp_path / "easi_results.json").unlink()
+    assert main(["--verify", str(path)]) == 0
+    assert capsys.readouterr().out.splitlines()[1] == "no easi_results.json beside it"
 
 
 # ---- questions -----------------------------------------------------------------------------------
@@ -531,6 +556,14 @@ def test_what_is_no_zip_is_refused(content: bytes, tmp_path: Path) -> None:
     path.write_bytes(content)
     with pytest.raises(EasiError, match="cannot be read"):
         verify(path)
+
+
+def test_a_payload_is_no_archive(tmp_path: Path) -> None:
+    path = tmp_path / "easi_results.json"
+    path.write_text("{}")
+    with pytest.raises(EasiError, match="cannot be read") as refused:
+        verify(path)
+    assert refused.value.hint == "name the archive, easi_results.zip, not its payload"
 
 
 @pytest.mark.parametrize("name", ["archive.json", "run_manifest.json", "easi_results.json"])

@@ -9,6 +9,9 @@ from ..backends.archived.index import Index
 from ..backends.archived.proven import Proof
 from ..benchmarks import GROUPS, headline_keys
 from ..scores.score_table import title_of
+from .payload import to_send
+
+SHORT = 160  # characters of two values that are shown
 
 
 def _scores_of(payload: Any) -> dict[tuple[str, str], Any]:
@@ -49,6 +52,23 @@ def differences(where: str, given: Any, own: Mapping[str, Any]) -> list[str]:
         said.append(
             f"{where}: backend is {given.get('backend')!r}, the archive is of {own['backend']}"
         )
+    return said
+
+
+def field_differences(where: str, given: Mapping[str, Any], inside: Mapping[str, Any]) -> list[str]:
+    """Return the fields in which a payload differs from that in the archive, without scores.
+
+    They are compared as they are sent.
+    """
+    theirs, ours = to_send(given), to_send(inside)
+    said = []
+    for name in dict.fromkeys((*ours, *theirs)):
+        one, other = theirs.get(name), ours.get(name)
+        if one == other or name in ("scores", "subScores", "backend"):
+            continue
+        short = len(f"{one}{other}") <= SHORT
+        how = f"is {one!r}, in the archive {other!r}" if short else "differs from the archive's"
+        said.append(f"{where}: {name} {how}")
     return said
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ..backends import make_backend
-from ..backends.archived.index import FULL, INDEX, PAYLOAD, ROWS, TABLES, Index
+from ..backends.archived.index import FULL, INDEX, MANIFEST, PAYLOAD, ROWS, TABLES, Index
 from ..backends.archived.opened import OpenedArchive
 from ..backends.archived.proof import ArchivedRun
 from ..backends.archived.proven import Proof, count_rows
@@ -25,7 +25,7 @@ from ..core.errors import EasiError, ExitCode
 from ..data.needs import HubSettings
 from ..scores.score_table import ScoreTable, State, title_of
 from .payload import build_payload
-from .payload_diff import differences, score_lines
+from .payload_diff import differences, field_differences, score_lines
 
 MOST_DIFFERENCES = 100  # that are shown
 
@@ -35,10 +35,12 @@ class VerifyReport:
     """The result of a verification.
 
     Attributes:
+        about: Which archive it is, and which payload beside it was compared.
         lines: The table for users.
         differences: One line per problem.
     """
 
+    about: list[str] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)
     differences: list[str] = field(default_factory=list)
 
@@ -70,13 +72,25 @@ def verify(path: Path) -> VerifyReport:
         ScoreTable(tuple(scores), source.model, source.backend.name), source.backend.payload_name
     )
     beside = path.with_name(PAYLOAD)
+    verdict.about = [_about(path, opened), f"no {PAYLOAD} beside it"]
     given = [(f"{PAYLOAD} in the archive", inside)]
     if beside.is_file():
         given.append((str(beside), _beside(beside)))
+        verdict.differences += field_differences(*given[-1], inside)
+        verdict.about[1] = f"compared with {beside}, too"
     for where, payload in given:
         verdict.differences += differences(where, payload, own)
     verdict.lines = score_lines(given[-1][1], own, proofs, index)
     return verdict
+
+
+def _about(path: Path, opened: OpenedArchive) -> str:
+    source, digest = opened.source, hashlib.sha256(path.read_bytes()).hexdigest()
+    try:
+        when = f", evaluated {opened.json(MANIFEST)['launches'][-1]['started'][:10]}"
+    except (KeyError, IndexError, TypeError):  # imported results, and earlier versions
+        when = ""
+    return f"{source.model} on {source.backend.name}{when}, sha256 {digest}"
 
 
 def _beside(path: Path) -> Any:
@@ -149,7 +163,7 @@ def _first_difference(one: bytes, other: bytes) -> str:
 
 
 def main(path: Path) -> int:
-    """Verify an archive and print a table, then the differences.
+    """Verify an archive and print which it is, a table, then the differences.
 
     Returns:
         The exit code: INCOMPLETE if there is a difference.
@@ -167,6 +181,7 @@ def main(path: Path) -> int:
             hint="free some space, or set TMPDIR to another folder; the archive is as it was",
         ) from error
     shown = [
+        *found.about,
         *found.lines,
         *(f"DIFFERENT: {difference}" for difference in found.differences[:MOST_DIFFERENCES]),
     ]

@@ -43,9 +43,12 @@ def read_archive(path: Path) -> dict[str, bytes]:
         ValueError,
         EOFError,
     ) as error:
-        raise EasiError(
-            f"{path} cannot be read: {error}", hint="is it a complete zip file?"
-        ) from error
+        hint = (
+            "name the archive, easi_results.zip, not its payload"
+            if path.suffix == ".json"
+            else "is it a complete zip file?"
+        )
+        raise EasiError(f"{path} cannot be read: {error}", hint=hint) from error
 
 
 def _check_members(path: Path, infos: list[zipfile.ZipInfo]) -> None:
