@@ -125,6 +125,7 @@ def test_a_folder_is_compared_with_what_is_named(tmp_path: Path) -> None:
         META, local, lambda *_: CheckpointMatch(COMMIT, ("model.safetensors",))
     )
     assert "model.safetensors differ" in other.differs[0]
+    assert " ".join(naming_remarks(other)).count("d1g3st") == 1
 
     def unreachable(*_: object) -> CheckpointMatch:
         raise EasiError("there is no model org/Model")
@@ -132,6 +133,13 @@ def test_a_folder_is_compared_with_what_is_named(tmp_path: Path) -> None:
     found = compare_with_evaluated(META, local, unreachable)
     assert "cannot be compared" in found.differs[0] and "no model org/Model" in found.differs[0]
     assert "d1g3st" in " ".join(naming_remarks(found))
+    # What the hub said on this machine is not published, and the digest once.
+    (remark,) = naming_remarks(found)
+    assert "not compared with the hub: org/Model at main is the folder mine" in remark
+    assert remark.count("d1g3st") == 1 and "there is no model" not in remark
+    with pytest.raises(EasiError) as refused:
+        refuse_other_model(found, False)
+    assert "vouch for the name with --model-name-differs" in refused.value.hint
 
 
 def test_a_served_model() -> None:

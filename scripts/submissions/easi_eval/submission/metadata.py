@@ -77,10 +77,12 @@ class Naming:
     Attributes:
         differs: How the metadata differ from the evaluated model, one line each.
         remarks: Lines for the submission's remarks.
+        unchecked: Whether ``differs`` only says why nothing could be compared.
     """
 
     differs: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
+    unchecked: bool = False
 
 
 def check_metadata(cfg: RunConfig, model: ModelChoice, paths: RunPaths, hub: HubSettings) -> Naming:
@@ -176,7 +178,11 @@ def _folder(given: SubmissionConfig, evaluated: Evaluated, compare: Compare | No
                     f"{error.message}"
                 ),
             ),
-            (f"evaluated from {what}",),
+            (
+                f"confirmed by the submitter, not compared with the hub: {given.modelName} at "
+                f"{given.revision} is {what}, which was evaluated",
+            ),
+            unchecked=True,
         )
     if found.differs:
         names = ", ".join(found.differs[:3]) + (" ..." if len(found.differs) > 3 else "")
@@ -187,7 +193,6 @@ def _folder(given: SubmissionConfig, evaluated: Evaluated, compare: Compare | No
                     f"{names} differ"
                 ),
             ),
-            (f"evaluated from {what}",),
         )
     return Naming(
         remarks=(f"evaluated from {what}, equal to {given.modelName} at commit {found.commit}",)
@@ -199,17 +204,17 @@ def refuse_other_model(
 ) -> None:
     """Raise EasiError if the metadata name another model, unless ``differs_is_meant``."""
     if naming.differs and not differs_is_meant:
-        raise EasiError(
-            f"--submission-configs: {'; '.join(naming.differs)}",
-            hint="correct modelName and revision, or add --model-name-differs, "
-            "which is noted in the remarks",
-            code=code,
+        hint = (
+            "let the hub be asked, correct modelName, or vouch for the name with "
+            "--model-name-differs, which is noted in the remarks"
+            if naming.unchecked
+            else "correct modelName and revision, or add --model-name-differs, "
+            "which is noted in the remarks"
         )
+        raise EasiError(f"--submission-configs: {'; '.join(naming.differs)}", hint=hint, code=code)
 
 
 def naming_remarks(naming: Naming) -> tuple[str, ...]:
     """Return the lines for the payload's remarks."""
-    return (
-        *(f"confirmed by the submitter: {line}" for line in naming.differs),
-        *naming.remarks,
-    )
+    differs = () if naming.unchecked else naming.differs
+    return (*(f"confirmed by the submitter: {line}" for line in differs), *naming.remarks)
