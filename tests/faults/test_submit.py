@@ -117,6 +117,8 @@ def test_what_arrives_is_what_was_to_be_sent(board: Board, tmp_path: Path) -> No
         digest(entry.raw.encode()),
         digest(ARCHIVE),
     )
+    (copy,) = tmp_path.glob("easi_sent_*.zip")
+    assert copy.read_bytes() == ARCHIVE and copy.stem.removeprefix("easi_sent_") in kept.archive
     assert kept.began <= kept.ended and kept.host == board.address.removeprefix("http://")
     assert TOKEN not in (tmp_path / FILE).read_text() + " ".join(said)
 
@@ -162,7 +164,9 @@ def test_the_limit_is_that_of_the_whole_body(board: Board, over: int) -> None:
     assert not board.requests
 
 
-@pytest.mark.parametrize("token", [None, "", "hf with space", "hf_\nX", "hf_ü"])
+@pytest.mark.parametrize(
+    "token", [None, "", "hf with space", "hf_\nX", "hf_ü", "nonsense", "hf_..."]
+)
 def test_what_is_no_token_is_not_sent_and_not_shown(
     board: Board, tmp_path: Path, token: str | None
 ) -> None:

@@ -6,6 +6,7 @@ The constants are facts about the leaderboard. This module is quick to import.
 from __future__ import annotations
 
 import os
+import re
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -76,8 +77,7 @@ def check_token(token: str | None) -> str:
     """Return the token.
 
     Raises:
-        EasiError: There is no token, or it cannot be used in a header. The message does not show
-            it.
+        EasiError: There is no token, or it cannot be one. The message does not show it.
     """
     if not token:
         raise EasiError(
@@ -85,6 +85,13 @@ def check_token(token: str | None) -> str:
             hint="export HF_TOKEN=hf_..., write that line into .env, or log in with: hf auth login",
         )
     refuse_bad_token(token)
+    # The hub takes others; the leaderboard counts a try.
+    if not re.match(r"hf_\w", token):
+        raise EasiError(
+            "HF_TOKEN is not a token: it does not begin with hf_ and a letter",
+            hint="copy the token from https://huggingface.co/settings/tokens; without HF_TOKEN the "
+            "stored login is used",
+        )
     return token
 
 

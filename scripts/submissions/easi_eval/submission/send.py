@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from ..benchmarks import CORE_KEYS, headline_keys
+from ..core.atomic_files import write_atomic
 from ..core.errors import EasiError, ExitCode
 from ..scores.score_table import ScoreTable
 from .client import Patience, send
@@ -67,6 +68,8 @@ def submit(
     admit()
     record = record.begin(parcel.host, parcel.payload_digest, parcel.archive_digest)
     try:
+        # Later runs replace easi_results.zip.
+        write_atomic(folder / f"easi_sent_{parcel.archive_digest[:12]}.zip", parcel.archive)
         record.save(path)
     except EasiError as error:
         raise EasiError(
