@@ -113,6 +113,7 @@ def test_a_dead_run_says_how_far_it_came(tmp_path: Path) -> None:
         "last error: w1 died (SIGSEGV), restart 1 of 3: core dumped",
         str(run.paths.root),
     ]
+    assert show_status(run.paths.root) == show_status(run.out), "a run's own folder will do"
 
 
 def test_a_running_run_has_rate_time_left_and_workers(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from easi_eval.backends.archived.proof import ArchivedRun, proofs
 from easi_eval.backends.evidence import Evidence
 from easi_eval.benchmarks import ALL_KEYS, LMMS_EVAL, VLMEVALKIT, by_key
 from easi_eval.core.errors import EasiError
-from easi_eval.core.manifest import Manifest
+from easi_eval.core.manifest import BenchmarkState, Manifest
 from easi_eval.data.needs import HubSettings
 from easi_eval.scores.outputs import Outputs
 from easi_eval.scores.row_table import rows_csv
@@ -34,6 +34,7 @@ from easi_eval.submission.archive.pack import (
     entries,
     read_index,
 )
+from easi_eval.submission.archive.reproduce import reproduce
 from easi_eval.submission.payload import build_payload
 from finished import FinishedRun, config, finish
 
@@ -304,6 +305,21 @@ def test_how_to_repeat_it(made: Made) -> None:
         "| BLINK |",
     ):
         assert said in text
+
+
+def test_a_threshold_is_told_as_the_setting_that_it_is() -> None:
+    settings: dict[str, object] = {
+        "task": "BLINK",
+        "judge": "above the extraction threshold",
+        "judge model": "gpt-4o-1120",
+        "extraction threshold": 0.1,
+    }
+    state = BenchmarkState("f", settings=settings)
+    told = reproduce(Manifest("i", {}, benchmarks={"blink": state}))
+    said = "setting: by rules; by gpt-4o-1120 if they cannot read more than 10%"
+    assert f"| BLINK | BLINK | {said} | - | open |" in told
+    judged = BenchmarkState("f", settings=settings, evidence={"method": "exact_matching"})
+    assert "| exact_matching |" in reproduce(Manifest("i", {}, benchmarks={"blink": judged}))
 
 
 def test_links_and_missing_files_are_refused(made: Made) -> None:

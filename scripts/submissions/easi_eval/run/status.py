@@ -26,7 +26,9 @@ DONE = (State.COMPLETE, State.PARTIAL)
 
 
 def show_status(output_dir: Path) -> str:
-    """Return one paragraph for every run in an output folder."""
+    """Return one paragraph for every run in an output folder, or for one run's own folder."""
+    if RunPaths(output_dir).manifest.is_file():
+        return _paragraph(output_dir, time.time())
     found = sorted(path for path in output_dir.glob("runs/*/*") if path.is_dir())
     if not found:
         return f"no runs in {output_dir}"

@@ -111,6 +111,10 @@ def _revision(asked: str, commit: str | None) -> str:
 
 def _method(state: BenchmarkState) -> str:
     said = state.evidence.get("method") or state.settings.get("judge") or "by the task's own rules"
+    threshold = state.settings.get("extraction threshold")
+    if not state.evidence.get("method") and isinstance(threshold, (int, float)):
+        judge = state.settings.get("judge model")
+        said = f"setting: by rules; by {judge} if they cannot read more than {threshold:.0%}"
     return ", ".join(str(one) for one in said) if isinstance(said, (list, tuple)) else str(said)
 
 
