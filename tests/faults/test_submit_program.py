@@ -225,7 +225,7 @@ def test_tables_of_another_size_are_never_sent(finished: Finished, board: Board)
     assert (
         refused.code == 3
         and "mmsi_bench is not the benchmark: " in refused.err
-        and "it has 1000" in refused.err
+        and "instead of 1000" in refused.err
     ), refused.said
     assert not board.requests and not finished.fates
     with (finished.cfg.output_dir / "easi_scores.csv").open(encoding="utf-8", newline="") as file:
