@@ -27,7 +27,7 @@ def test_one_model_through_both_backends(runs: Runs) -> None:
     launch = runs.user.run("--compare", left.root, right.root, COLUMNS="140")
     assert launch.code == 0, launch.said
     said = launch.out
-    assert "One model through both backends, how far its scores are apart:" in said
+    assert "One model through both backends, how far its scores are apart (estimates):" in said
     assert "3DSRBench: not the same questions, 32 only in A; compared are the 24 in both" in said
     assert said.count("not the same questions") == 1
     (path,) = runs.user.root.rglob("easi_comparison.md")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import html
 import json
 import shutil
 from collections.abc import Sequence
@@ -19,6 +20,7 @@ from easi_eval.config import RunConfig
 from easi_eval.data.needs import HubSettings
 from easi_eval.report.compare import adjusted, agreement, compare
 from easi_eval.report.compare_command import decide, told_of
+from easi_eval.report.compare_page import comparison_page
 from easi_eval.report.compare_pairs import pair, right_answer
 from easi_eval.report.compare_text import letter, markdown_text, screen_lines, warnings
 from easi_eval.report.evaluated import EvaluatedBenchmark, EvaluatedRun
@@ -192,7 +194,7 @@ def test_a_small_change_is_not_distinguishable_and_says_what_would_be(runs: Runs
     assert line.difference is not None and not line.certain
     assert line.verdict() == (
         f"not distinguishable; differences under {line.difference.detectable:.1f} "
-        "cannot be seen here"
+        "would often be missed"
     )
 
 
@@ -224,6 +226,48 @@ def test_a_lead_in_one_of_many_benchmarks_has_to_be_clearer(runs: Runs) -> None:
 )
 def test_how_far_apart_scores_are(points: float, word: str) -> None:
     assert agreement(points).startswith(f"{word} points")
+
+
+def test_an_interval_is_the_same_everywhere_and_on_the_scale(runs: Runs) -> None:
+    told = told_of([compare(runs.vlmevalkit, runs.lmms_eval)])
+    screens = [screen_lines(told, width) for width in (80, 140)]
+    markdown = [
+        [cell.strip() for cell in row.split("|")[1:-1]] for row in markdown_text(told).splitlines()
+    ]
+    page = html.unescape(comparison_page(told).decode())
+    for line in told.comparisons[0].lines:
+        found = line.difference
+        if found is None:
+            continue
+        shown = "" if found.ends is None else f"{found.ends[0]:z.1f} to {found.ends[1]:z.1f}"
+        at = line.level and 1
+        rows = [row for row in markdown if len(row) > 6 and row[at] == line.title]
+        assert shown in {row[6] for row in rows}
+        figures = (line.title, f"{found.value:+z.2f}", shown, line.verdict())
+        assert any(
+            all(f">{figure}<" in row for figure in figures) for row in page.split("<tr")[1:]
+        ) or (line.key == "average" and line.verdict() in page)
+        if line.level < 2:
+            assert all(any(line.title in row and shown in row for row in one) for one in screens)
+        if found.ends is None:
+            assert "no difference" in line.verdict() or "too few questions" in line.verdict()
+        else:
+            assert -100 <= found.ends[0] <= found.value <= found.ends[1] <= 100
+    assert "inf" not in {word for row in markdown for cell in row for word in cell.split()}
+
+
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_a_difference_of_too_few_questions_has_no_interval(runs: Runs, count: int) -> None:
+    one = runs.vlmevalkit.benchmarks["mmsi_bench"]
+    few = dataclasses.replace(one, rows=one.rows.head(count).assign(score=0.0))
+    up = dataclasses.replace(few, rows=few.rows.assign(score=[1.0] + [0.0] * (count - 1)))
+    (line, *_) = compare(only(runs.vlmevalkit, few), only(runs.vlmevalkit, up)).lines
+    assert line.difference is not None and line.difference.value > 0
+    assert line.verdict().startswith("not distinguishable: too few questions")
+    if count < 4:
+        assert line.difference.ends is None
+    else:
+        assert line.difference.high > 100 and line.difference.ends == (line.difference.low, 100)
 
 
 # ---- both backends

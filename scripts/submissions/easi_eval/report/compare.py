@@ -14,7 +14,7 @@ from ..scores.score_table import title_of
 from .compare_pairs import Pairs, pair
 from .compare_settings import Caution, benchmark_cautions, run_cautions
 from .evaluated import EvaluatedBenchmark, EvaluatedRun
-from .subject import type_titles
+from .subject import span, type_titles
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -52,7 +52,7 @@ class ComparedScore:
         return (
             found is not None
             and self.p <= paired.LEVEL
-            and (found.low > 0 or found.high < 0 or not found.error > 0)
+            and (found.low > 0 or found.high < 0 or found.error == 0)
         )
 
     def verdict(self, names: tuple[str, str] = ("A", "B")) -> str:
@@ -64,15 +64,18 @@ class ComparedScore:
             return f"no difference: {_all(found.n)} scored alike"
         if self.certain:
             ahead, sign = (names[1], 1) if found.value > 0 else (names[0], -1)
-            ends = sorted((sign * found.low, sign * found.high))
-            return f"{ahead} is ahead by {sign * found.value:.1f} ({ends[0]:.1f} to {ends[1]:.1f})"
+            ends = sorted(sign * end for end in found.ends or ())
+            between = f" ({span((ends[0], ends[1]))})" if ends else ""
+            return f"{ahead} is ahead by {sign * found.value:.1f}{between}"
         if not found.error > 0:
             return "not distinguishable: too few questions, or all of one scene"
-        if found.detectable > 100:
-            return "not distinguishable: too few questions to tell"
+        if found.ends is None or found.detectable > paired.SCALE:
+            return "not distinguishable: too few questions"
         if abs(found.value) >= found.detectable or found.low > 0 or found.high < 0:
             return "not distinguishable, given how many scores are compared"
-        return f"not distinguishable; differences under {found.detectable:.1f} cannot be seen here"
+        return (
+            f"not distinguishable; differences under {found.detectable:.1f} would often be missed"
+        )
 
 
 def _all(count: int) -> str:

@@ -136,7 +136,8 @@ def decide(comparison: Comparison, points: float) -> tuple[ExitCode, str]:
         for line, p in zip(heads, paired.adjusted(tests), strict=True)
         if p <= paired.LEVEL / 2
     ]
-    ends = f"{overall.title} {found.value:+z.2f} ({found.low:.2f} to {found.high:.2f})"
+    between = f" ({found.ends[0]:z.2f} to {found.ends[1]:z.2f})" if found.ends else ""
+    ends = f"{overall.title} {found.value:+z.2f}{between}"
     if found.high < -points:
         return ExitCode.INCOMPLETE, f"drop: B is more than {points:g} worse, {ends}"
     if dropped:

@@ -153,8 +153,7 @@ def _warnings(comparison: Comparison) -> list[Check]:
 def _ends(line: ComparedScore) -> tuple[float, float]:
     found = line.difference
     assert found is not None
-    low, high = found.low, found.high
-    return (low, high) if math.isfinite(low + high) else (found.value, found.value)
+    return found.ends or (found.value, found.value)
 
 
 def _axis_end(comparison: Comparison) -> float:
@@ -173,7 +172,7 @@ def _row(line: ComparedScore, most: float) -> str:
         f"{found.first:z.2f}",
         f"{found.second:z.2f}",
         f"{found.value:+z.2f}",
-        span(_ends(line)),
+        span(found.ends),
         f"{found.better:,}",
         f"{found.worse:,}",
         p_text(line.p),
@@ -206,7 +205,8 @@ def _why(told: ComparedRuns) -> str:
         return ""
     whys = [f"{title_of(key)}: {counted(found)}" for key, found in told.why.items() if any(found)]
     return _listed(
-        "One model through both backends: how far its scores are apart", agreements(comparison)
+        "One model through both backends: how far its scores are apart (estimates)",
+        agreements(comparison),
     ) + _listed("Why its questions are scored differently", [*whys, *where_prompts(told.why)])
 
 

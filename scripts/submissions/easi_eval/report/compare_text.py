@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..core.backend_facts import BACKEND_FACTS
+from ..scores import paired
 from ..scores.report import wrapped
 from .compare import (
     AVERAGE,
@@ -22,20 +23,21 @@ from .compare import (
 )
 from .compare_reasons import PROMPT
 from .evaluated import EvaluatedRun
-from .subject import readable
+from .subject import readable, span
 
 MOST_FLIPS = 200  # questions of a benchmark that the Markdown file lists
 LONGEST = 100  # characters of an answer in it
 COLUMNS = (
     "B - A is over the questions in both runs. Better and worse are questions that B scores higher "
     "and lower. p is how often a difference as large would come by chance between equally good "
-    "runs, adjusted for the number of scores; up to 0.05 is significant."
+    "runs, adjusted for the number of benchmarks or of sub-scores (the average stands alone); up "
+    "to 0.05 is significant. A difference that would often be missed is missed in more than one of "
+    "five such comparisons (80 % power)."
 )
 HOW = (
     "The 95 % interval and error of B - A are those of paired scores with questions about one "
     "scene as one cluster (Miller 2024). p is the larger one of Student's t and McNemar's exact "
-    "test (Benjamini and Hochberg over the benchmarks; sub-scores among themselves). A difference "
-    "that cannot be seen would be missed in more than one of five such comparisons."
+    "test (Benjamini and Hochberg over the benchmarks; sub-scores among themselves)."
 )
 DAGGER = "†"
 SEEN = 0.1  # points by which a difference that is shown with one decimal is seen to be another
@@ -115,7 +117,7 @@ def screen_lines(told: ComparedRuns, width: int) -> list[str]:
     lines += _two_runs(only, width)
     lines += wrapped(COLUMNS, width, "", "")
     if only.same_model and only.other_backend:
-        lines += ["", "One model through both backends, how far its scores are apart:"]
+        lines += ["", "One model through both backends, how far its scores are apart (estimates):"]
         lines += [part for said in agreements(only) for part in wrapped(said, width)]
     if any(told.why.values()):
         lines += ["", "Why questions of this one model are scored differently:"]
@@ -160,18 +162,22 @@ def _title(comparison: Comparison, key: str) -> str:
 
 # ---- two runs
 
-_HEAD = ("benchmark", "A", "B", "B - A", "better", "worse", "p")
+_HEAD = ("benchmark", "A", "B", "B - A", "95 % interval", "better", "worse", "p")
+
+
+_INTERVAL = _HEAD.index("95 % interval")
 
 
 def _cells(line: ComparedScore) -> tuple[str, ...]:
     found = line.difference
     if found is None:
-        return ("  " * line.level + line.title, "-", "-", "-", "", "", "")
+        return ("  " * line.level + line.title, "-", "-", "-", "", "", "", "")
     return (
         "  " * line.level + line.title,
         _number(found.first),
         _number(found.second),
         f"{found.value:+z.2f}",
+        span(found.ends),
         f"{found.better:,}",
         f"{found.worse:,}",
         p_text(line.p),
@@ -193,6 +199,9 @@ def _two_runs(comparison: Comparison, width: int) -> list[str]:
     shown = [line for line in comparison.lines if line.level < 2 or line in furthest]
     rows = [_HEAD, *map(_cells, shown)]
     sizes = [max(len(row[place]) for row in rows) for place in range(len(_HEAD))]
+    if sum(sizes) + 2 * (len(sizes) - 1) > width:  # no room for intervals
+        rows = [row[:_INTERVAL] + row[_INTERVAL + 1 :] for row in rows]
+        del sizes[_INTERVAL]
     sizes[0] = min(sizes[0], width - sum(sizes[1:]) - 2 * (len(sizes) - 1))
     texts = [_row(row, sizes) for row in rows]
     verdicts = ["verdict", *(line.verdict() for line in shown)]
@@ -361,12 +370,14 @@ def _pair_table(comparison: Comparison) -> list[str]:
                 _number(found.first),
                 _number(found.second),
                 f"{found.value:+z.2f}",
-                f"{found.low:.2f} to {found.high:.2f}" if found.changed else "",
+                span(found.ends),
                 f"{found.better:,}",
                 f"{found.worse:,}",
                 "" if found.exact is None else p_text(found.exact),
                 p_text(line.p),
-                f"{found.detectable:.2f}" if found.changed else "",
+                f"{found.detectable:.2f}"
+                if found.detectable <= paired.SCALE and found.changed
+                else "",
                 line.verdict(("A", name)),
             ]
         if scale:

@@ -94,7 +94,7 @@ def points(value: float | None) -> str:
 
 def span(interval: tuple[float, float] | None) -> str:
     """Return an interval as it is shown; "" if there is none."""
-    return "" if interval is None else f"{interval[0]:.1f} to {interval[1]:.1f}"
+    return "" if interval is None else f"{interval[0]:z.1f} to {interval[1]:z.1f}"
 
 
 def share(count: int | None, total: int) -> str:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 Texts = NDArray[Any]  # of Python objects
 
 LEVEL = 0.05  # two-sided
+SCALE = 100.0  # a score is at most
 POWER = 0.8  # with which a difference of ``detectable`` is found
 
 
@@ -137,6 +138,15 @@ class Difference:
     def high(self) -> float:
         """Upper end of the 95 % interval."""
         return self.value + self._times(1 - LEVEL / 2)
+
+    @property
+    def ends(self) -> tuple[float, float] | None:
+        """The 95 % interval as it is shown: None if it is unknown or wider than all differences."""
+        if not self.error > 0 or self.high - self.low > 2 * SCALE:
+            return None
+        # A score that is adjusted for chance may be below 0, and a difference above 100.
+        most = max(SCALE, abs(self.value))
+        return max(self.low, -most), min(self.high, most)
 
     @property
     def detectable(self) -> float:
