@@ -20,8 +20,9 @@ from easi_eval.report.subject import Subject
 from easi_eval.report.thumbnails import find, media_roots, thumbnails
 from easi_eval.report.trust import checks
 from easi_eval.scores.intervals import with_intervals
+from easi_eval.scores.report import summary
 from easi_eval.scores.score_table import ScoreTable
-from easi_eval.scores.table import records
+from easi_eval.scores.table import markdown_text, records
 from finished import finish
 from reports import record, subject_of
 
@@ -93,6 +94,37 @@ def test_its_figures_are_those_of_the_score_table(subject: Subject) -> None:
             assert f"{float(line['score']):.2f}" in shown
             assert f"{float(line['low']):.1f} to {float(line['high']):.1f}" in shown
             assert not line["chance"] or f"{float(line['chance']):.2f}" in shown
+
+
+def test_intervals_are_the_same_everywhere_and_on_the_scale(subject: Subject) -> None:
+    """Sub-scores of SITE have so few questions here that theirs are wider than all scores."""
+    assert write_report(subject) == ""
+    page = (subject.output_dir / REPORT).read_text(encoding="utf-8")
+    cells = [re.findall(r"<td[^>]*>(.*?)</td>", row) for row in page.split("<tr")]
+    told = [
+        [cell.strip() for cell in row.split("|")]
+        for row in markdown_text(subject.table).splitlines()
+    ]
+    few = 0
+    for line in records(subject.table):
+        if not line["score"] or not line["n"]:
+            continue
+        assert bool(line["low"]) == bool(line["high"]) == bool(line["error"])
+        if line["low"]:
+            low, high = float(line["low"]), float(line["high"])
+            assert high <= 100 and high - low <= 100
+            shown = f"{low:z.1f} to {high:z.1f}"
+        else:
+            few += 1
+            shown = "too few questions"
+        score = f"{float(line['score']):.2f}"
+        assert any(score in row and shown in row for row in told), line
+        if "/" not in line["part"]:  # the page has no categories of a half of SITE
+            assert any(score in row and shown in row for row in cells), line
+    assert few
+    screen = "\n".join(summary(subject.table, width=200))
+    average = subject.table.average_interval
+    assert average is not None and f"{average.low:z.1f} to {average.high:z.1f}" in screen
 
 
 def test_it_is_kept_until_an_input_changes(subject: Subject) -> None:

@@ -47,8 +47,12 @@ def test_results_of_an_earlier_version_get_their_intervals_once(
         rows = list(csv.DictReader(file))
     for row in rows:
         if row["score"] and not row["part"].endswith("]"):
+            assert row["n"] and row["clusters"]
+            if not row["low"]:  # too few questions
+                assert row["part"] and not row["high"] and not row["error"], row
+                continue
             assert float(row["low"]) <= float(row["score"]) <= float(row["high"]), row
-            assert row["n"] and row["clusters"] and row["error"]
+            assert row["error"]
     average = rows[-1]
     assert average["benchmark"] == "easi8_average"
     shown = re.search(r"^EASI-8 average +(\S+) +(\S+) to (\S+)$", first.out, re.MULTILINE)

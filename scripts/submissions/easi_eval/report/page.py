@@ -24,7 +24,7 @@ from ..scores.score_table import AVERAGE, BenchmarkScore, title_of
 from . import sections
 from .questions import CANDIDATES, WHOLE, AnswerFacts, Blocks, Columns
 from .shell import Shell, assemble, template
-from .subject import Subject, html, points, readable, span, type_titles
+from .subject import Subject, html, points, readable, type_titles
 from .thumbnails import thumbnails
 from .trust import checks, checks_html, verdict
 
@@ -304,8 +304,8 @@ def _head(subject: Subject) -> dict[str, str]:
         key, score = table.headlines[0].key, table.headlines[0].reading.overall
         title = title_of(key)
     said = [f"{html(title)}<strong>{points(score)}</strong>"]
-    if interval := subject.interval(key):
-        said.append(f"<p>95 % interval {span(interval)}</p>")
+    if interval := subject.span(key):
+        said.append(f"<p>95 % interval {interval}</p>")
     if (chance := subject.chance(key)) is not None:
         said.append(f'<p class="muted">Guessing gives {points(chance)}.</p>')
     if score is None:

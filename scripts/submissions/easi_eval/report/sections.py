@@ -41,7 +41,7 @@ def scores_html(subject: Subject) -> str:
             "EASI-8 average",
             _bar(subject, AVERAGE, "", average, lowest, "EASI-8 average"),
             points(average),
-            span(subject.interval(AVERAGE)),
+            subject.span(AVERAGE),
             points(subject.chance(AVERAGE)),
             *[""] * 6,
         )
@@ -63,7 +63,7 @@ def _score_row(
         html(title) + state,
         _bar(subject, score.key, "", value, lowest, title),
         points(value),
-        span(subject.interval(score.key)),
+        subject.span(score.key),
         points(subject.chance(score.key)) if ran else "",
         questions if ran else "",
         share(score.unparsed, score.n) if ran else "",
@@ -226,7 +226,7 @@ def _category_row(
         link + (f' <span class="muted">{benchmark}</span>' if benchmark else ""),
         _bar(subject, one.key, one.part, one.value, lowest, name),
         points(one.value),
-        span(subject.interval(one.key, one.part)),
+        subject.span(one.key, one.part),
         points(subject.chance(one.key, one.part)),
         f"{sizes[one.key, one.part]:,}" if (one.key, one.part) in sizes else "",
     )

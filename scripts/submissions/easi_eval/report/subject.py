@@ -12,6 +12,7 @@ from ..backends.base import Reader
 from ..benchmarks import part_title
 from ..core.manifest import Manifest
 from ..core.run_folder import RunPaths
+from ..scores import report
 from ..scores.score_table import ScoreTable
 
 # What browsers show in odd ways or not at all: control characters, half a character, and marks
@@ -42,9 +43,13 @@ class Subject:
     media: tuple[Path, ...] = ()
 
     def interval(self, key: str, part: str = "") -> tuple[float, float] | None:
-        """Return the 95 % interval of a score, None if there is none."""
+        """Return the 95 % interval of a score, None if there is none or it says nothing."""
         found = self.table.intervals.get(key, {}).get(part)
-        return (found.low, found.high) if found else None
+        return found.ends if found else None
+
+    def span(self, key: str, part: str = "") -> str:
+        """Return the interval as it is shown."""
+        return report.span(self.table.intervals.get(key, {}).get(part))
 
     def chance(self, key: str, part: str = "") -> float | None:
         """Return what guessing gives, None if that is not known."""

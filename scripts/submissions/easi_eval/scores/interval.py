@@ -12,6 +12,8 @@ from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+SCALE = 100.0  # the highest score; one that is adjusted for chance may be below 0
+
 
 @dataclass(frozen=True)
 class Interval:
@@ -37,6 +39,13 @@ class Interval:
     clusters: int
     method: str
     chance: float | None = None
+
+    @property
+    def ends(self) -> tuple[float, float] | None:
+        """The interval as it is shown; None if it is of one scene or wider than the scale."""
+        if self.clusters < 2 or self.high - self.low > SCALE:
+            return None
+        return self.low, min(self.high, SCALE)
 
     @property
     def at_chance(self) -> bool:

@@ -78,20 +78,28 @@ def wrapped(text: str, width: int, indent: str = "  ", hanging: str = "    ") ->
     return lines or [indent.rstrip()]
 
 
+TOO_FEW = "too few questions"
+
+
 def _count(value: int | None, asked: bool) -> str:
     return "" if not asked else UNKNOWN if value is None else str(value)
 
 
 def span(interval: Interval | None) -> str:
     """Return an interval as it is shown; "" if there is none."""
-    return "" if interval is None else f"{interval.low:.1f} to {interval.high:.1f}"
+    if interval is None:
+        return ""
+    return f"{interval.ends[0]:z.1f} to {interval.ends[1]:z.1f}" if interval.ends else TOO_FEW
 
 
 def _margin(interval: Interval | None, wide: bool) -> str:
     """Return an interval, or where there is no room for both ends the longer side of it."""
     if interval is None or wide:
         return span(interval)
-    return f"±{max(interval.high - interval.value, interval.value - interval.low):.1f}"
+    if interval.ends is None:
+        return "too few"
+    low, high = interval.ends
+    return f"±{max(high - interval.value, interval.value - low):.1f}"
 
 
 def _cells(score: BenchmarkScore, title: str, wide: bool) -> tuple[str, ...]:

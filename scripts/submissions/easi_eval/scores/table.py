@@ -48,7 +48,10 @@ def _cell(value: object) -> str:
 
 def _line(name: str, part: str, value: float | None, interval: Interval | None) -> dict[str, str]:
     """Return the row of a score with what every row has; other columns are empty."""
-    found: Mapping[str, object] = asdict(interval) if interval else {}
+    found: dict[str, object] = asdict(interval) if interval else {}
+    if interval:
+        found["low"], found["high"] = interval.ends or (None, None)
+        found["error"] = interval.error if interval.ends else None
     sure = ("error", "low", "high", "n", "clusters", "chance")
     return {
         **dict.fromkeys(ALL_COLUMNS, ""),
