@@ -328,15 +328,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
     except Exception as error:
         if is_full(error):
-            return _report(_full(error), verbose)
-        bug = EasiError(
-            f"{worded(error)} (a bug in this program)",
-            # 1 is a decision of ``--compare --max-drop``.
-            code=ExitCode.REFUSED if "--compare" in argv else ExitCode.INCOMPLETE,
-            hint="the same command with --verbose shows where; please report it",
-        )
-        bug.__cause__ = error
-        return _report(bug, verbose)
+            found: EasiError = _full(error)
+        else:
+            found = EasiError(
+                f"{worded(error)} (a bug in this program)",
+                code=ExitCode.INCOMPLETE,
+                hint="the same command with --verbose shows where; please report it",
+            )
+            found.__cause__ = error
+        if any(word.startswith("--compare") for word in argv):
+            found.code = ExitCode.REFUSED  # 1 is a decision of --max-drop
+        return _report(found, verbose)
 
 
 def _full(error: BaseException) -> DiskFull:

@@ -6,12 +6,15 @@ import dataclasses
 import html
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from docs import REPOSITORY
 from easi_eval.backends import make_backend
 from easi_eval.backends.base import Backend
 from easi_eval.benchmarks import ALL_KEYS, CORE_KEYS, LMMS_EVAL, VLMEVALKIT
@@ -442,6 +445,11 @@ def test_an_error_is_no_decision(
     (broken / "run_manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
     assert main(["--compare", str(broken), str(broken), "--max-drop", "1"]) == 2
     assert capsys.readouterr().err.startswith("error: ")
+    script = str(REPOSITORY / "scripts/submissions/run_easi_eval.py")
+    compared = [*["--compare", *[str(runs.vlmevalkit.path)] * 2], "--max-drop", "1"]
+    with Path("/dev/full").open("w") as full:  # the table is written to a full disk
+        done = subprocess.run([sys.executable, script, *compared], stdout=full, cwd=tmp_path)
+    assert done.returncode == 2
 
 
 # ---- the command
