@@ -195,7 +195,9 @@ def test_answers_of_a_limited_run_are_used_by_the_whole_one(stories: dict[str, S
     story = stories["vlmevalkit"]
     for key in KEYS:
         story.folder.texts(key)  # fails if one was generated twice
-    assert story.step("interrupted").answers >= story.step("limited").answers + MORE
+    limited, whole = story.step("limited"), story.step("interrupted")
+    assert whole.answers >= limited.answers + MORE
+    assert f"{limited.answers} answers are there and are not asked again" in whole.launch.out
 
 
 def test_ctrl_c_ends_everything_and_says_how_to_go_on(stories: dict[str, Story]) -> None:

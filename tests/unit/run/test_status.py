@@ -152,6 +152,13 @@ def test_finished_interrupted_and_incomplete(tmp_path: Path) -> None:
         "org/model on vlmevalkit: finished",
         "5,130/5,130 questions (100 %), 3.0/s, in 28 min, 3 failed",
     ]
+    part = BenchmarkState("f", state="partial", evidence={"rows": 20, "total": 5130, "failed": 0})
+    run = Folder(tmp_path / "limited", vsi_bench=part)
+    run.begin()
+    run.tell(BenchmarkScored("vsi_bench", 30.0, "partial"), RunEnded())
+    assert run.status[0] == (
+        "org/model on vlmevalkit: finished with --limit; without it the rest is asked"
+    )
     run = Folder(tmp_path / "interrupted")
     run.begin()
     run.answer(10)

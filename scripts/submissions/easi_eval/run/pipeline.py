@@ -136,6 +136,7 @@ def begin(
         for folder in (context.paths.root, cfg.output_dir):
             (folder / REPORT).unlink(missing_ok=True)
     never_sent = submission_note(cfg, collect(context, manifest)) if cfg.submit else ()
+    kept = answers_kept(cfg, plan)
     emit(
         RunStarted(
             model.name,
@@ -145,7 +146,12 @@ def begin(
             plan.skipped,
             context.paths.root,
             context.log,
-            (f"{model.cls}: {model.why}", *plan.notes, *never_sent),
+            (
+                f"{model.cls}: {model.why}",
+                *plan.notes,
+                *never_sent,
+                *([f"{kept:,} answers are there and are not asked again"] if kept else []),
+            ),
         )
     )
 

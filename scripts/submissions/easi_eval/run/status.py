@@ -127,7 +127,8 @@ class _Status:
             return f"running for {duration(self.view.elapsed)}" if self.known else "running"
         states = {state.state for state in self.manifest.benchmarks.values()}
         if states and states.issubset(DONE):
-            return "finished"
+            part = State.PARTIAL in states
+            return "finished with --limit; without it the rest is asked" if part else "finished"
         if self.known and self.ended is None:
             return "dead; the same command resumes it"
         if self.ended and self.ended.error == "interrupted":

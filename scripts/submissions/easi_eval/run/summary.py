@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from ..core.redact import Redactor
 from ..scores import report
-from ..scores.score_table import ScoreTable
+from ..scores.score_table import ScoreTable, State
 from .context import RunContext
 from .plan import Plan
 from .run_record import RunRecord
@@ -30,7 +30,7 @@ def show_summary(
     if failed and not cfg.import_results:
         retry = replace(context.asked, benchmarks=failed, include_extra=False, rerun=False)
         purpose = "To complete the run:"
-    elif cfg.limit is not None:
+    elif any(row.state is State.PARTIAL for row in scores.rows):
         retry = replace(context.asked, limit=None, rerun=False)
         purpose = "To ask the other questions too:"
     skipped = [f"{key}: {reason}" for key, reason in plan.skipped]

@@ -72,7 +72,7 @@ def choose(cfg: RunConfig, cls: str, own: Mapping[str, object], sampling: str) -
         cfg.model,
         cfg.model,
         cls,
-        f"{cfg.base_url} answers ({probe.named(engine)})",
+        f"served at {cfg.base_url} ({probe.named(engine)})",
         notes=(
             f"sampling: {f'{told} (--model-args), else ' if told else ''}{sampling}",
             *files,
