@@ -316,7 +316,7 @@ def test_a_threshold_is_told_as_the_setting_that_it_is() -> None:
     }
     state = BenchmarkState("f", settings=settings)
     told = reproduce(Manifest("i", {}, benchmarks={"blink": state}))
-    said = "setting: by rules; by gpt-4o-1120 if they cannot read more than 10%"
+    said = "setting: by rules; by gpt-4o-1120 if they cannot read more than 10 %"
     assert f"| BLINK | BLINK | {said} | - | open |" in told
     judged = BenchmarkState("f", settings=settings, evidence={"method": "exact_matching"})
     assert "| exact_matching |" in reproduce(Manifest("i", {}, benchmarks={"blink": judged}))

@@ -60,13 +60,15 @@ def _check_members(path: Path, infos: list[zipfile.ZipInfo]) -> None:
     for info in infos:
         name = info.filename
         parts = name.split("/")
+        if info.is_dir():
+            raise _refused(path, f"{name!r} is an entry of a folder (zip -D makes none)")
         if not NAME.fullmatch(name) or ".." in parts or "." in parts:
             raise _refused(path, f"the name {name!r} points outside the archive")
         if name.casefold() in seen:
             raise _refused(path, f"it has {name!r} twice")
         seen.add(name.casefold())
         mode = info.external_attr >> 16
-        if info.is_dir() or (stat.S_IFMT(mode) not in (0, stat.S_IFREG)):
+        if stat.S_IFMT(mode) not in (0, stat.S_IFREG):
             raise _refused(path, f"{name!r} is no plain file")
         if info.flag_bits & 0x1 or info.compress_type not in (
             zipfile.ZIP_STORED,

@@ -114,7 +114,7 @@ def _method(state: BenchmarkState) -> str:
     threshold = state.settings.get("extraction threshold")
     if not state.evidence.get("method") and isinstance(threshold, (int, float)):
         judge = state.settings.get("judge model")
-        said = f"setting: by rules; by {judge} if they cannot read more than {threshold:.0%}"
+        said = f"setting: by rules; by {judge} if they cannot read more than {100 * threshold:g} %"
     return ", ".join(str(one) for one in said) if isinstance(said, (list, tuple)) else str(said)
 
 
