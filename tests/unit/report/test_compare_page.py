@@ -10,6 +10,7 @@ from easi_eval.backends import make_backend
 from easi_eval.benchmarks import LMMS_EVAL
 from easi_eval.config import RunConfig
 from easi_eval.data.needs import HubSettings
+from easi_eval.report.charts import difference_bar
 from easi_eval.report.compare import adjusted, compare
 from easi_eval.report.compare_command import told_of
 from easi_eval.report.compare_page import comparison_page
@@ -58,3 +59,9 @@ def test_a_run_and_itself(tmp_path: Path) -> None:
     run = load_run(root, lambda name: make_backend(name, HubSettings()))
     page = comparison_page(told_of(adjusted([compare(run, run)]))).decode()
     assert "0 questions are scored differently" in page and "no difference" in page
+
+
+def test_a_difference_is_drawn_with_the_ends_of_its_interval_that_fit() -> None:
+    for interval, marks in ((None, 0), ((-10.0, 20.0), 3), ((-70.0, 20.0), 2), ((-70.0, 70.0), 1)):
+        drawn = difference_bar(5.0, interval, 40.0, "title")
+        assert drawn.count('class="interval"') == marks, interval

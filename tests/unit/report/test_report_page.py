@@ -80,6 +80,9 @@ def test_a_finished_run(subject: Subject) -> None:
     for expected in ("Can these scores be trusted?", "Where the model is weakest", "Some/Model"):
         assert expected in said
     assert subject.manifest.commands[0] in said.replace("&#x27;", "'").replace("&quot;", '"')
+    weakest = subject.table.row("viewspatial")
+    assert weakest is not None
+    assert f"by the same measure: ViewSpatial, {weakest.reading.overall:.2f} (chance" in said
     assert "of 8 benchmarks were asked" in said and "9 benchmarks" not in said  # SITE is one
     assert "w0" in said and "Where the time went" not in said  # these scores have no times
 

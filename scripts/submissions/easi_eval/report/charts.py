@@ -151,22 +151,27 @@ def lanes_of(
     return [(name, by_worker[name]) for name in order[:most]], latest - gone
 
 
-def difference_bar(value: float, interval: tuple[float, float], most: float, title: str) -> str:
+def difference_bar(
+    value: float, interval: tuple[float, float] | None, most: float, title: str
+) -> str:
     """Return a bar from 0 to a difference and its interval.
 
-    The axis goes from ``-most`` to ``most``.
+    The axis goes from ``-most`` to ``most``; an interval that goes on has no mark at its end.
     """
 
     def at(points: float) -> float:
         return WIDTH * (min(max(points, -most), most) + most) / (2 * most)
 
     left, right = sorted((at(0), at(value)))
-    low, high = map(at, interval)
     shapes = [
         _rect("value", left, right - left, 5, 10),
         *(_line("grid", at(end / 2), at(end / 2), 0, 20) for end in (-most, most)),
         _line("zero", at(0), at(0), 0, 20),
-        _line("interval", low, high, 10, 10),
-        *(_line("interval", end, end, 6, 14) for end in (low, high)),
     ]
+    if interval is not None:
+        low, high = map(at, interval)
+        shapes.append(_line("interval", low, high, 10, 10))
+        shapes += [
+            _line("interval", at(end), at(end), 6, 14) for end in interval if abs(end) <= most
+        ]
     return _svg(shapes, 20, title)

@@ -150,16 +150,10 @@ def _warnings(comparison: Comparison) -> list[Check]:
     return found or [Check(GOOD, "Alike", "questions, right answers, protocol and judge")]
 
 
-def _ends(line: ComparedScore) -> tuple[float, float]:
-    found = line.difference
-    assert found is not None
-    return found.ends or (found.value, found.value)
-
-
 def _axis_end(comparison: Comparison) -> float:
     """Return the end of the axis of all bars, which begins at its negative."""
-    shown = [line for line in comparison.lines if line.level < 2 and line.difference]
-    ends = [abs(end) for line in shown for end in _ends(line)]
+    shown = [line.difference for line in comparison.lines if line.level < 2 and line.difference]
+    ends: list[float] = [abs(end) for found in shown for end in (found.value, *(found.ends or ()))]
     return min(100.0, 5.0 * math.ceil(max([1.0, *ends]) / 5))
 
 
@@ -168,7 +162,7 @@ def _row(line: ComparedScore, most: float) -> str:
     assert found is not None
     cells = (
         html(line.title),
-        charts.difference_bar(found.value, _ends(line), most, f"{line.title}: {found.value:+z.1f}"),
+        charts.difference_bar(found.value, found.ends, most, f"{line.title}: {found.value:+z.1f}"),
         f"{found.first:z.2f}",
         f"{found.second:z.2f}",
         f"{found.value:+z.2f}",

@@ -365,7 +365,9 @@ def _categories(subject: Subject, sizes: Mapping[tuple[str, str], int]) -> str:
         '<th class="num">questions</th></tr></thead>'
     )
     return (
-        '<p class="muted">Ranked by how far a score lies above or below chance, weakest first; a '
+        f"<p>Weakest benchmark by the same measure: {html(sections.weakest_benchmark(subject))}</p>"
+        '<p class="muted">Ranked by the share of what chance leaves that the model got, (score - '
+        "chance) / (100 - chance), weakest first; a "
         "category without a chance level, such as MRA, as if that were 0. Categories of fewer than "
         f"{sections.FEW} questions come last, in grey: their order is mostly noise. A name leads "
         "to its questions.</p>"

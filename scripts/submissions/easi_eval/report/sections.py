@@ -176,13 +176,28 @@ def weakest_html(subject: Subject, sizes: Mapping[tuple[str, str], int]) -> str:
     """
 
     def rank(one: Category) -> tuple[bool, float]:
-        chance = subject.chance(one.key, one.part) or 0.0
-        return _few(one, sizes), (one.value - chance) / (100.0 - chance)
+        return _few(one, sizes), _above(one.value, subject.chance(one.key, one.part))
 
     lowest = axis_start(subject)
     return "".join(
         _category_row(subject, one, lowest, sizes, html(one.title))
         for one in sorted(categories(subject), key=rank)[:WEAKEST]
+    )
+
+
+def _above(score: float, chance: float | None) -> float:
+    """Share of what chance leaves (1: all right, 0: chance, negative: below chance)."""
+    return (score - (chance or 0.0)) / (100.0 - (chance or 0.0))
+
+
+def weakest_benchmark(subject: Subject) -> str:
+    """Return the benchmark that is lowest against chance, with its score, in words."""
+    scores = {row.key: row.reading.overall for row in subject.table.headlines}
+    known = {key: score for key, score in scores.items() if score is not None}
+    key = min(known, key=lambda each: _above(known[each], subject.chance(each)))
+    chance = subject.chance(key)
+    return f"{title_of(key)}, {known[key]:.2f}" + (
+        "" if chance is None else f" (chance {chance:.2f})"
     )
 
 
