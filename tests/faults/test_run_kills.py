@@ -106,7 +106,7 @@ class Story:
         """Kill one of two workers once both have answered; the run goes on.
 
         One worker needs only two seconds for the tiny questions, so the first to answer is held
-        until the other has answered.
+        until the other has answered, and the one that lives until the other was started again.
         """
         held: set[int] = set()
         earlier = self.number
@@ -123,12 +123,11 @@ class Story:
 
         with self.runs.user.start(*self.options("--nproc", 2)) as launch:
             wait_until(both_answered, STARTING, launch)
-            for pid in held:
-                os.kill(pid, signal.SIGCONT)
-            (victim,) = (
-                header["pid"] for header in self.of_launch("header") if header["worker"] == "w1"
-            )
-            os.kill(victim, signal.SIGKILL)
+            pids = {header["worker"]: header["pid"] for header in self.of_launch("header")}
+            os.kill(pids["w0"], signal.SIGSTOP)
+            os.kill(pids["w1"], signal.SIGKILL)
+            wait_until(lambda: len(self.of_launch("header")) == 3, STARTING, launch)
+            os.kill(pids["w0"], signal.SIGCONT)
             launch.wait(400)
         kept = Results.keep(self.out, self.out / "kept" / name) if launch.code == 0 else None
         self.steps[name] = Step(launch, self.known(), kept)

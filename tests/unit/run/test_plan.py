@@ -307,7 +307,7 @@ def test_a_first_look_tells_how_long_the_whole_run_may_take(tmp_path: Path) -> N
     cfg = replace(CFG, output_dir=tmp_path, benchmarks=("blink", "embspatial"), nproc=2)
     made = plan(cfg)
     assert describe(cfg, made).splitlines()[-2:] == [
-        "run      in all: 5,541 questions",
+        "total    5,541 questions",
         "time     not known yet: run with --limit 20, then look at this plan again",
     ]
     Work(made.assignments(1), made.fingerprints, launch=1).save(made.paths.root)
@@ -330,6 +330,5 @@ def test_a_plan_without_its_model_lists_what_was_asked_for() -> None:
     assert [line for line in told if line.startswith("run ")] == [
         "run      blink: 1,901 questions; state unknown",
         "run      embspatial: 3,640 questions; state unknown",
-        "run      in all: 5,541 questions",
     ]
     assert told[-1] == "blocked  no such model"

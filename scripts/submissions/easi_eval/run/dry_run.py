@@ -103,7 +103,7 @@ def _in_all(cfg: RunConfig, plan: Plan) -> list[str]:
         return []
     counts = [bench.source(cfg.backend).questions for bench in plan.benchmarks]
     least = "" if all(counts) else "at least "
-    lines = [f"run      in all: {least}{sum(count or 0 for count in counts):,} questions"]
+    lines = [f"total    {least}{sum(count or 0 for count in counts):,} questions"]
     if plan.identity and not plan.model.served and has_unanswered(cfg, plan):
         seconds = forecast_seconds(cfg, plan)
         lines.append(
