@@ -136,7 +136,8 @@ def test_machines_that_do_not_fit_leave_with_one_line(tmp_path: Path) -> None:
             assert is_refused(node, "transformers 4."), node.said
             newer.rmdir()
             run = run_of(output)
-            assert head.out.count(" left: this machine would give different answers: ") == 2
+            differ = " left: this machine would give different answers: "
+            wait_until(lambda: head.out.count(differ) == 2, 60, head)
             with other.start(*join, **variables) as node:
                 wait_until(lambda: answers_by(run, "n4") and answers_by(run, "w0"), 300, head)
                 told = here.run("--status", "--output-dir", output).out
@@ -180,7 +181,7 @@ def test_machines_join_lose_their_link_leave_and_die(backend: str, tmp_path: Pat
                 os.kill(program, signal.SIGUSR2)
                 node.wait(200)
                 assert node.code == 0, node.said
-                assert "left: its time limit is near" in head.out
+                wait_until(lambda: "left: its time limit is near" in head.out, 60, head)
             with other.start(*join, **variables) as node:
                 wait_until(lambda: answers_by(run, "n2") >= 2, 300, head)
                 there.kill()

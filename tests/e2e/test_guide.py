@@ -16,7 +16,7 @@ import pytest
 
 import checkpoints
 from board import Board
-from easi_eval.benchmarks import CORE_KEYS
+from easi_eval.benchmarks import ALL_KEYS, CORE_KEYS
 from easi_eval.data.local_hub.server import LocalHub
 from easi_eval.data.rehearsal import unpack
 from guide import launches
@@ -128,6 +128,15 @@ def test_what_is_complete_is_neither_asked_nor_scored_otherwise(place: Place) ->
     place.check_outputs("Qwen2.5-VL-7B-Instruct", *CORE_KEYS)
 
 
+def test_rerun_asks_everything_again(place: Place) -> None:
+    folder = place.run("vlmevalkit")
+    asked = len(folder.answers)
+    said = place.paste(launches(5)[0], ("--nproc 8", "--nproc 2"))
+    assert said.code == 0, said.text[-6000:]
+    assert len(folder.answers) == 2 * asked
+    place.check_outputs("Qwen2.5-VL-7B-Instruct", *CORE_KEYS)
+
+
 # ---- lmms-eval -----------------------------------------------------------------------------------
 
 
@@ -147,3 +156,9 @@ def test_a_finished_run_on_lmms_eval_is_sent(place: Place) -> None:
         assert said.code == 0, said.text[-6000:]
     assert [entry.payload["backend"] for entry in place.board.entries][-1] == "lmmseval"
     assert place.board.entries[-1].payload["modelName"] == "Qwen/Qwen3-VL-8B-Instruct"
+
+
+def test_the_optional_benchmarks_are_added_on_lmms_eval(place: Place) -> None:
+    said = place.paste(launches(6)[1], FLASH, TWO)
+    assert said.code == 0, said.text[-6000:]
+    place.check_outputs("Qwen3-VL-8B-Instruct", *ALL_KEYS)
