@@ -88,7 +88,7 @@ def test_machines_are_drained_lost_and_started_again_alone(
     with user.start(*OPTIONS, *ARRAY, "--output-dir", output, **variables) as head:
         run = at_work(head, output)
         job = re.search(r"job (\d+): ", head.out)[1]
-        assert f"job {job}: 2 of 2 nodes at work" in head.out
+        wait_until(lambda: f"job {job}: 2 of 2 nodes at work" in head.out, 60, head)
         # What Slurm sends before the time limit.
         cluster.ask("scancel", "--batch", "--signal=USR2", f"{job}_0")
         wait_until(lambda: " left: its time limit is near" in head.out, 200, head)
