@@ -332,14 +332,22 @@ class NodeServer:
         replace_file(path, data)
 
 
+def _address(name: str) -> str:
+    return str(socket.getaddrinfo(name, None)[0][4][0])
+
+
+def _is_loopback(address: str) -> bool:
+    return ip_address(address.partition("%")[0]).is_loopback
+
+
 def loopback_of(name: str) -> str:
     """The address of a name if it is one of the loopback interface, else "".
 
     Raises:
         OSError: The name has no address.
     """
-    address = str(socket.getaddrinfo(name, None)[0][4][0])
-    return address if ip_address(address.partition("%")[0]).is_loopback else ""
+    address = _address(name)
+    return address if _is_loopback(address) else ""
 
 
 def own_address(name: str = "") -> str:
@@ -351,9 +359,9 @@ def own_address(name: str = "") -> str:
     Raises:
         OSError: There is none.
     """
-    name = name or socket.gethostname()
-    if not loopback_of(name):
-        return str(socket.getaddrinfo(name, None)[0][4][0])
+    address = _address(name or socket.gethostname())
+    if not _is_loopback(address):
+        return address
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         probe.connect(("192.0.2.1", 9))  # an address for documentation; nothing is sent
         return str(probe.getsockname()[0])

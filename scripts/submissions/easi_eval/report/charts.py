@@ -60,9 +60,16 @@ def score_bar(
         shapes.append(_line("chance", at(chance), at(chance), 0, 20))
     if interval is not None:
         low, high = map(at, interval)
-        shapes.append(_line("interval", low, high, 10, 10))
-        shapes += [_line("interval", end, end, 6, 14) for end in (low, high)]
+        shapes += _interval(low, high, (low, high))
     return _svg(shapes, 20, title)
+
+
+def _interval(low: float, high: float, marks: Iterable[float]) -> list[str]:
+    """Return a line between two places, and the marks of its ends."""
+    return [
+        _line("interval", low, high, 10, 10),
+        *(_line("interval", mark, mark, 6, 14) for mark in marks),
+    ]
 
 
 def timeline(
@@ -170,8 +177,5 @@ def difference_bar(
     ]
     if interval is not None:
         low, high = map(at, interval)
-        shapes.append(_line("interval", low, high, 10, 10))
-        shapes += [
-            _line("interval", at(end), at(end), 6, 14) for end in interval if abs(end) <= most
-        ]
+        shapes += _interval(low, high, (at(end) for end in interval if abs(end) <= most))
     return _svg(shapes, 20, title)

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING
 
 from ..benchmarks import CORE_KEYS, GROUPS, Group, Part, Source, headline_keys, part_title
 from ..scores import paired
+from ..scores.interval import SCALE
 from ..scores.paired import Difference, Questions
+from ..scores.report import between
 from ..scores.score_table import title_of
 from .compare_pairs import Pairs, pair
 from .compare_settings import Caution, benchmark_cautions, run_cautions
 from .evaluated import EvaluatedBenchmark, EvaluatedRun
-from .subject import span, type_titles
+from .subject import type_titles
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -65,11 +67,11 @@ class ComparedScore:
         if self.certain:
             ahead, sign = (names[1], 1) if found.value > 0 else (names[0], -1)
             ends = sorted(sign * end for end in found.ends or ())
-            between = f" ({span((ends[0], ends[1]))})" if ends else ""
-            return f"{ahead} is ahead by {sign * found.value:.1f}{between}"
+            within = f" ({between((ends[0], ends[1]))})" if ends else ""
+            return f"{ahead} is ahead by {sign * found.value:.1f}{within}"
         if not found.error > 0:
             return "not distinguishable: too few questions, or all of one scene"
-        if found.ends is None or found.detectable > paired.SCALE:
+        if found.ends is None or found.detectable > SCALE:
             return "not distinguishable: too few questions"
         if abs(found.value) >= found.detectable or found.low > 0 or found.high < 0:
             return "not distinguishable, given how many scores are compared"

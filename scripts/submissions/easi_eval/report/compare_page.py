@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
+from ..scores.report import between
 from ..scores.score_table import title_of
 from . import charts
 from .compare import ComparedScore, Comparison
@@ -20,7 +21,7 @@ from .compare_text import (
 )
 from .questions import Columns
 from .shell import Shell, assemble, template
-from .subject import html, readable, row, span
+from .subject import html, readable, row
 from .trust import GOOD, LOOK, Check, checks_html
 
 NOT_READ = "\u2013"
@@ -166,7 +167,7 @@ def _row(line: ComparedScore, most: float) -> str:
         f"{found.first:z.2f}",
         f"{found.second:z.2f}",
         f"{found.value:+z.2f}",
-        span(found.ends),
+        between(found.ends),
         f"{found.better:,}",
         f"{found.worse:,}",
         p_text(line.p),

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..core.backend_facts import BACKEND_FACTS
-from ..scores import paired
-from ..scores.report import wrapped
+from ..scores.interval import SCALE
+from ..scores.report import between, wrapped
 from .compare import (
     AVERAGE,
     NEAR,
@@ -23,7 +23,7 @@ from .compare import (
 )
 from .compare_reasons import PROMPT
 from .evaluated import EvaluatedRun
-from .subject import readable, span
+from .subject import readable
 
 MOST_FLIPS = 200  # questions of a benchmark that the Markdown file lists
 LONGEST = 100  # characters of an answer in it
@@ -177,7 +177,7 @@ def _cells(line: ComparedScore) -> tuple[str, ...]:
         _number(found.first),
         _number(found.second),
         f"{found.value:+z.2f}",
-        span(found.ends),
+        between(found.ends),
         f"{found.better:,}",
         f"{found.worse:,}",
         p_text(line.p),
@@ -370,14 +370,12 @@ def _pair_table(comparison: Comparison) -> list[str]:
                 _number(found.first),
                 _number(found.second),
                 f"{found.value:+z.2f}",
-                span(found.ends),
+                between(found.ends),
                 f"{found.better:,}",
                 f"{found.worse:,}",
                 "" if found.exact is None else p_text(found.exact),
                 p_text(line.p),
-                f"{found.detectable:.2f}"
-                if found.detectable <= paired.SCALE and found.changed
-                else "",
+                f"{found.detectable:.2f}" if found.detectable <= SCALE and found.changed else "",
                 line.verdict(("A", name)),
             ]
         if scale:

@@ -10,11 +10,11 @@ from pathlib import Path
 from .. import benchmarks
 from ..benchmarks import GROUPS, by_key, group_by_key, part_title
 from ..core.formats import duration, percent
-from ..scores.report import footnotes
+from ..scores.report import between, footnotes
 from ..scores.score_table import AVERAGE, BenchmarkScore, State, title_of
 from . import charts
 from .questions import AnswerFacts
-from .subject import Subject, html, points, row, share, span
+from .subject import Subject, html, points, row, share
 
 WEAKEST = 12  # categories in the list of the weakest ones
 FEW = 30  # questions below which the rank of a category is mostly noise
@@ -83,7 +83,7 @@ def _bar(
     if value is None:
         return ""
     interval, chance = subject.interval(key, part), subject.chance(key, part)
-    said = f"{title}: {value:.1f}" + (f", 95 % interval {span(interval)}" if interval else "")
+    said = f"{title}: {value:.1f}" + (f", 95 % interval {between(interval)}" if interval else "")
     return charts.score_bar(value, interval, chance, lowest, said)
 
 

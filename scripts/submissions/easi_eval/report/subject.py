@@ -97,11 +97,6 @@ def points(value: float | None) -> str:
     return "\u2013" if value is None else f"{value:.2f}"
 
 
-def span(interval: tuple[float, float] | None) -> str:
-    """Return an interval as it is shown; "" if there is none."""
-    return "" if interval is None else f"{interval[0]:z.1f} to {interval[1]:z.1f}"
-
-
 def share(count: int | None, total: int) -> str:
     """Return a count with its share, for a table cell."""
     if count is None:

@@ -46,11 +46,14 @@ def has_unanswered(cfg: RunConfig, plan: Plan) -> bool:
 
 def answers_kept(cfg: RunConfig, plan: Plan) -> int:
     """Return how many questions of the plan have an answer that a later launch will use."""
-    if cfg.plain:
-        return 0
-    state = JournalState.of(plan.paths.root, Work(plan.assignments(cfg.limit), plan.fingerprints))
+    return 0 if cfg.plain else len(_kept(cfg, plan))
+
+
+def _kept(cfg: RunConfig, plan: Plan) -> list[Answer]:
+    work = Work(plan.assignments(cfg.limit), plan.fingerprints)
+    state = JournalState.of(plan.paths.root, work)
     state.poll()
-    return sum(answer.failure is None for answer in state.answers.values())
+    return [answer for answer in state.answers.values() if answer.failure is None]
 
 
 def forecast_seconds(cfg: RunConfig, plan: Plan) -> float | None:
@@ -60,12 +63,9 @@ def forecast_seconds(cfg: RunConfig, plan: Plan) -> float | None:
     a benchmark without any.
     """
     counts = {bench.key: bench.source(cfg.backend).questions for bench in plan.benchmarks}
-    state = JournalState.of(plan.paths.root, Work(plan.assignments(cfg.limit), plan.fingerprints))
-    state.poll()
     took: dict[str, list[float]] = {key: [] for key in counts}
-    for (key, _), answer in state.answers.items():
-        if answer.failure is None:
-            took[key].append(answer.seconds)
+    for answer in _kept(cfg, plan):
+        took[answer.benchmark].append(answer.seconds)
     known = [seconds for each in took.values() for seconds in each]
     if cfg.plain or not known or not all(counts.values()):
         return None

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from ..benchmarks import Part, Source
 from .formulas import headline_ratios, part_ratios
+from .interval import SCALE
 from .row_table import SETS
 from .statistics import Codes, Floats, cluster_codes, cluster_sums
 
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 Texts = NDArray[Any]  # of Python objects
 
 LEVEL = 0.05  # two-sided
-SCALE = 100.0  # a score is at most
 POWER = 0.8  # with which a difference of ``detectable`` is found
 
 

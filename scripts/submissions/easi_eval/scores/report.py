@@ -89,7 +89,12 @@ def span(interval: Interval | None) -> str:
     """Return an interval as it is shown; "" if there is none."""
     if interval is None:
         return ""
-    return f"{interval.ends[0]:z.1f} to {interval.ends[1]:z.1f}" if interval.ends else TOO_FEW
+    return between(interval.ends) or TOO_FEW
+
+
+def between(ends: tuple[float, float] | None) -> str:
+    """Return the ends of an interval as they are shown; "" if there are none."""
+    return "" if ends is None else f"{ends[0]:z.1f} to {ends[1]:z.1f}"
 
 
 def _margin(interval: Interval | None, wide: bool) -> str:
