@@ -22,7 +22,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from . import __version__
-from .config import RULES, RunConfig, SubmissionConfig, program, threshold
+from .config import RULES, RunConfig, SubmissionConfig, program, score_points, threshold
 from .core.backend_facts import BACKEND_FACTS
 from .core.env_files import load_env_files
 from .core.errors import DiskFull, EasiError, ExitCode, Refusals, is_full, worded
@@ -31,6 +31,7 @@ from .core.server_urls import server_urls
 from .core.suggest import nearest
 
 FOLDERS = ("HOME", "HF_HOME", "HF_HUB_CACHE", "LMUData", "XDG_CACHE_HOME", "TMPDIR")
+MOST_COMPARED = 26  # runs have letters for names
 SHOWS_ONLY = ("--dry-run", "--list", "--status", "--version")
 
 EXAMPLES = """examples:
@@ -264,6 +265,7 @@ def _add_more_options(group: argparse._ArgumentGroup) -> None:
     )
     add(
         "--max-drop",
+        type=score_points,
         metavar="POINTS",
         help="with --compare A B: exit code 0 if B is at most so many points worse, 1 if it is "
         "more, 4 if that cannot be decided",
@@ -638,18 +640,29 @@ def _compare(options: dict[str, Any]) -> int:
     hint = "reads finished runs and takes no other option than --max-drop"
     _refuse_others("--compare", options, ["compare", "max_drop"], hint)
 
-    from .report import compare_command
+    if len(paths) < 2:
+        hint = "--compare A B; the same one twice is fine"
+        raise EasiError("--compare needs two runs or more", hint=hint)
+    if len(paths) > MOST_COMPARED:
+        raise EasiError(
+            f"--compare with {len(paths)} runs", hint=f"at most {MOST_COMPARED} have a letter"
+        )
+    points = options.get("max_drop")
+    if points is not None and len(paths) != 2:
+        hint = "it decides about B against A alone"
+        raise EasiError(f"--max-drop with {len(paths)} runs", hint=hint)
 
-    compare_command.check_number(len(paths))
-    points = (
-        compare_command.check_max_drop(options["max_drop"], len(paths))
-        if "max_drop" in options
-        else None
-    )
+    from .report import load_run
+
+    for path in paths:  # refused before the packages that compare are imported
+        load_run.locate(path)
 
     from .run import checks
 
     checks.check_dependencies(REPOSITORY)
+
+    from .report import compare_command
+
     return compare_command.main(paths, points, _here())
 
 

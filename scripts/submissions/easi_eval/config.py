@@ -588,6 +588,23 @@ def program() -> tuple[str, ...]:
     return ("python" if same else sys.executable, str(started))
 
 
+def score_points(text: str) -> float:
+    """Parse ``--max-drop``: points of a score, 0-100.
+
+    Raises:
+        EasiError: The value is not a number, or not between 0 and 100.
+    """
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 100:  # -1 for a text that is not a number
+        raise EasiError(
+            f"--max-drop is {text}", hint="give the points that B may be worse, from 0 to 100"
+        )
+    return value
+
+
 def threshold(text: str) -> float:
     """Parse ``--extraction-threshold``: a fraction (0.025) or a percentage (2.5%).
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import shutil
 from collections.abc import Callable, Sequence
@@ -18,10 +17,9 @@ from .compare import Comparison, adjusted, compare
 from .compare_page import comparison_page
 from .compare_reasons import reasons
 from .compare_text import ComparedRuns, letter, markdown_text, screen_lines
-from .load_run import load_run, locate
+from .load_run import load_run
 
 FILE, PAGE = "easi_comparison.md", "easi_comparison.html"
-MOST = 26  # runs have letters for names
 NARROW, WIDE = 80, 140
 
 
@@ -39,8 +37,6 @@ def main(paths: Sequence[Path], max_drop: float | None, folder: Path) -> int:
     Raises:
         EasiError: One of the paths holds no finished run.
     """
-    for path in paths:
-        locate(path)
     runs = [load_run(path, lambda name: make_backend(name, HubSettings())) for path in paths]
     pairs = [compare(runs[0], other, letter(place)) for place, other in enumerate(runs[1:], 1)]
     told = told_of(adjusted(pairs))
@@ -79,35 +75,6 @@ def told_of(comparisons: Sequence[Comparison]) -> ComparedRuns:
         return ComparedRuns(comparisons, {})
     flips = {key: only.flips(key) for key in only.pairs}
     return ComparedRuns(comparisons, reasons(only.first, only.second, flips))
-
-
-def check_number(runs: int) -> None:
-    """Refuse a number of runs that cannot be compared."""
-    if runs < 2:
-        raise EasiError(
-            "--compare needs two runs or more", hint="--compare A B; the same one twice is fine"
-        )
-    if runs > MOST:
-        raise EasiError(f"--compare with {runs} runs", hint=f"at most {MOST} have a letter")
-
-
-def check_max_drop(given: str, runs: int) -> float:
-    """Return the points of ``--max-drop``.
-
-    Raises:
-        EasiError: It is no number of points, or it is not for so many runs.
-    """
-    try:
-        points = float(given)
-    except ValueError:
-        points = math.nan
-    if not 0 <= points <= 100:
-        raise EasiError(
-            f"--max-drop is {given}", hint="give the points that B may be worse, from 0 to 100"
-        )
-    if runs != 2:
-        raise EasiError(f"--max-drop with {runs} runs", hint="it decides about B against A alone")
-    return points
 
 
 def decide(comparison: Comparison, points: float) -> tuple[ExitCode, str]:
