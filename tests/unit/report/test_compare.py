@@ -25,7 +25,13 @@ from easi_eval.report.compare import adjusted, agreement, compare
 from easi_eval.report.compare_command import decide, told_of
 from easi_eval.report.compare_page import comparison_page
 from easi_eval.report.compare_pairs import pair, right_answer
-from easi_eval.report.compare_text import letter, markdown_text, screen_lines, warnings
+from easi_eval.report.compare_text import (
+    letter,
+    markdown_text,
+    overall,
+    screen_lines,
+    warnings,
+)
 from easi_eval.report.evaluated import EvaluatedBenchmark, EvaluatedRun
 from easi_eval.report.load_run import load_run
 from easi_eval.scores.recompute import tolerance
@@ -298,7 +304,10 @@ def test_both_backends_questions_are_paired(runs: Runs) -> None:
         and f"3DSRBench: not the score of the run's table, A has {own.reading.overall:.2f}" in text
     )
     count = len(found.headlines)
-    assert found.overall.startswith("EASI-8 average: ")
+    assert found.overall.startswith(
+        "Not comparable (not the same protocol; not the same questions in 3DSRBench): a difference "
+        "need not be the model's. EASI-8 average: "
+    )
     assert found.overall.endswith(f"; none of the {count} benchmarks differs significantly.")
     assert found.same_model and found.other_backend
     for pairs in found.pairs.values():
@@ -418,17 +427,23 @@ def test_nothing_is_decided_about_runs_that_are_not_comparable(runs: Runs) -> No
     keys = one.rows["target"].replace({"A": "B", "B": "A"})
     judged = dataclasses.replace(one.score, method="gpt-4o")
     for other, reason in (
-        (runs.lmms_eval, "not the same protocol: backend vlmevalkit / lmms-eval"),
-        (asked(**{"backend arguments": ["--x"]}), "not the same protocol: backend arguments not"),
-        (asked(**{"--smoke": True}), "one is a rehearsal: made-up questions"),
+        (runs.lmms_eval, "not the same protocol"),
+        (asked(**{"backend arguments": ["--x"]}), "not the same protocol"),
+        (asked(**{"--smoke": True}), "one is a rehearsal"),
         (of(settings={**one.settings, "videos": "frames"}), "not the same protocol in MMSI-Bench"),
         (of(rows=one.rows.head(9)), "not the same questions in MMSI-Bench"),
         (of(rows=one.rows.assign(target=keys)), "not the same answer key in MMSI-Bench"),
         (of(score=judged), "not read by the same judge in MMSI-Bench"),
     ):
-        code, text = decide(compare(first, other), 100)
-        assert code == 4, reason
-        assert text.startswith(f"cannot be told: the runs are not comparable, {reason}"), text
+        found = compare(first, other)
+        assert decide(found, 100) == (4, f"cannot be told: the runs are not comparable, {reason}")
+        # The same is said first of all on the terminal, in the file and on the page.
+        told = told_of([found])
+        assert found.overall.startswith(f"Not comparable ({reason}): ")
+        assert found.overall in " ".join(" ".join(screen_lines(told, 80)).split())
+        assert f"**{found.overall}**" in markdown_text(told).replace("\\", "")
+        shown = html.unescape(comparison_page(told).decode())
+        assert f"<p><b>{found.overall}</b></p>" in shown
     both = asked(**{"--smoke": True})
     assert decide(compare(both, both), 0)[0] == 0
     assert decide(compare(first, of(score=dataclasses.replace(one.score, failed=1))), 0)[0] == 0
@@ -527,6 +542,10 @@ def test_warnings_of_many_runs_are_one_line_for_each_kind(runs: Runs) -> None:
     )
     assert averaged.startswith("warning: averaged in different ways: A and B, A and C, A and D in ")
     shown = screen_lines(told, 80)
+    assert overall(told.comparisons).startswith("Not comparable with A: B (not the same protocol; ")
+    assert "C (not the same protocol; not the same questions in 13 benchmarks), D (" in (
+        " ".join(" ".join(shown).split())
+    )
     assert sum(line.startswith("warning: ") for line in shown) == 3
 
 

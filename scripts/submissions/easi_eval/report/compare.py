@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 AVERAGE = "average"
 # Steps, in points, for how far apart scores of one model through two backends are.
 CLOSE, NEAR = 2.5, 5.0
+NAMED = 3  # benchmarks of a reason; of more only the number is said
 NOTICED = 0.005  # a difference that two decimals show
 
 
@@ -80,6 +81,13 @@ class ComparedScore:
         )
 
 
+def _in(titles: Sequence[str]) -> str:
+    """Return the benchmarks something is about; "" if it is about the runs as a whole."""
+    if len(titles) > NAMED:
+        return f" in {len(titles)} benchmarks"
+    return f" in {', '.join(titles)}" if titles else ""
+
+
 def _all(count: int) -> str:
     return "the question is" if count == 1 else f"all {count:,} questions are"
 
@@ -120,8 +128,23 @@ class Comparison:
         return next((line for line in self.lines if line.key == AVERAGE), None)
 
     @property
+    def apart(self) -> str:
+        """Why the runs are not comparable, in a few words; "" if they are."""
+        found: dict[str, list[str]] = {}
+        for caution in self.cautions:
+            if caution.decides:
+                found.setdefault(caution.kind, []).extend(filter(None, [caution.title]))
+        return "; ".join(f"{kind}{_in(titles)}" for kind, titles in found.items())
+
+    @property
     def overall(self) -> str:
-        """Both runs in one sentence."""
+        """Both runs in a sentence or two: first of all that they are not comparable."""
+        if not self.apart:
+            return self._ahead
+        return f"Not comparable ({self.apart}): a difference need not be the model's. {self._ahead}"
+
+    @property
+    def _ahead(self) -> str:
         line = self.average or next(iter(self.headlines), None)
         if line is None:
             return "No benchmark is in both runs."

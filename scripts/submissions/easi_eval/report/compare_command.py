@@ -85,8 +85,9 @@ def decide(comparison: Comparison, points: float) -> tuple[ExitCode, str]:
     average excludes such a drop, and no benchmark of the first run is missing. Nothing is decided
     about runs that were not asked the same in the same way.
     """
-    if apart := _apart(comparison):
-        return ExitCode.CANNOT_TELL, f"cannot be told: the runs are not comparable, {apart}"
+    if comparison.apart:
+        said = f"cannot be told: the runs are not comparable, {comparison.apart}"
+        return ExitCode.CANNOT_TELL, said
     heads = [line for line in comparison.headlines if line.difference is not None]
     overall = comparison.average or (heads[0] if heads else None)
     if overall is None or overall.difference is None:
@@ -119,16 +120,4 @@ def decide(comparison: Comparison, points: float) -> tuple[ExitCode, str]:
     return (
         ExitCode.CANNOT_TELL,
         f"cannot be told: whether B is more than {points:g} worse is within the error, {ends}",
-    )
-
-
-def _apart(comparison: Comparison) -> str:
-    """Return what makes the runs not comparable, "" if nothing does."""
-    found: dict[str, list[str]] = {}
-    for caution in comparison.cautions:
-        if caution.decides:
-            about = found.setdefault(caution.kind if caution.title else caution.words, [])
-            about += [caution.title] if caution.title else []
-    return "; ".join(
-        kind + (f" in {', '.join(titles)}" if titles else "") for kind, titles in found.items()
     )

@@ -79,6 +79,14 @@ def head_lines(runs: Sequence[EvaluatedRun]) -> Iterator[str]:
         yield from (f"   {note}" for note in run.notes)
 
 
+def overall(comparisons: Sequence[Comparison]) -> str:
+    """Return what is said first: the result of two runs; of many which are not comparable."""
+    if len(comparisons) == 1:
+        return comparisons[0].overall
+    apart = [f"{one.name} ({one.apart})" for one in comparisons if one.apart]
+    return f"Not comparable with A: {', '.join(apart)}." if apart else ""
+
+
 def warnings(comparisons: Sequence[Comparison]) -> list[str]:
     """Return all warnings; of many runs one for each kind, with the pairs and benchmarks."""
     if len(comparisons) == 1:
@@ -105,8 +113,8 @@ def _where(about: Mapping[str, Sequence[str]]) -> str:
 def screen_lines(told: ComparedRuns, width: int) -> list[str]:
     """Return what the terminal shows."""
     lines = [part for line in head_lines(told.runs) for part in wrapped(line, width, "", "   ")]
-    if len(told.comparisons) == 1:
-        lines += ["", *wrapped(told.comparisons[0].overall, width, "", "  ")]
+    if first := overall(told.comparisons):
+        lines += ["", *wrapped(first, width, "", "  ")]
     if suspicious := warnings(told.comparisons):
         lines += ["", *(part for said in suspicious for part in wrapped(said, width, "", "  "))]
     lines.append("")
@@ -332,8 +340,8 @@ def _columns(table: Sequence[Sequence[str]], width: int) -> list[str]:
 def markdown_text(told: ComparedRuns) -> str:
     """Return the whole comparison as Markdown."""
     lines = ["# Comparison of runs", "", *(f"- {_plain(line)}" for line in head_lines(told.runs))]
-    if len(told.comparisons) == 1:
-        lines += ["", f"**{_plain(told.comparisons[0].overall)}**"]
+    if first := overall(told.comparisons):
+        lines += ["", f"**{_plain(first)}**"]
     if suspicious := warnings(told.comparisons):
         lines += ["", *(f"- {_plain(said)}" for said in suspicious)]
     if len(told.comparisons) > 1:
