@@ -604,9 +604,8 @@ def whole_number(text: str) -> int:
 
 
 def _print_status(options: dict[str, object]) -> int:
-    _refuse_others(
-        "--status", options, ["output_dir", "smoke"], "takes no other option than --output-dir"
-    )
+    taken = ["output_dir", "backend", "smoke"]
+    _refuse_others("--status", options, taken, "takes --output-dir and --backend alone")
 
     from .run.smoke import OUTPUT_DIR
     from .run.status import show_status
@@ -614,7 +613,7 @@ def _print_status(options: dict[str, object]) -> int:
     usual = OUTPUT_DIR if "smoke" in options else RunConfig.output_dir
     folder = options.get("output_dir", usual)
 
-    print(show_status(Path(str(folder)).expanduser()))
+    print(show_status(Path(str(folder)).expanduser(), str(options.get("backend", "*"))))
     return ExitCode.COMPLETE
 
 

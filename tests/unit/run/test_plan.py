@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from easi_eval.run.decide import make_plan
 from easi_eval.run.dry_run import describe, unresolved
 from easi_eval.run.identity import fingerprint, identity, identity_fields
 from easi_eval.run.plan import FoundResult, Plan
+from easi_eval.run.run_progress import forecast_seconds
 
 MODEL = ModelChoice("org/m", "org/m", "Chat", "it is registered", arguments={"min_pixels": 4})
 CFG = RunConfig(model="org/m", benchmarks=("blink",), output_dir=Path("out"))
@@ -291,6 +293,8 @@ def test_the_text_says_what_why_and_how() -> None:
         "note     a note",
         "skip     blink: complete, 19 questions",
         "run      embspatial: 3,640 questions; 1.0 MB; not run yet (only the first 3)",
+        "total    at most 3 questions",
+        "time     not known yet",
         "data     model: 2.0 GB",
         "data     in all: 2.0 GB to download",
         "data     org/m: no answer",
@@ -319,7 +323,27 @@ def test_a_first_look_tells_how_long_the_whole_run_may_take(tmp_path: Path) -> N
     assert describe(cfg, made).splitlines()[-1] == (
         "time     about 2 h 18 min for what is left, by the answers that are there"
     )
-    assert "time " not in describe(replace(cfg, limit=5), plan(replace(cfg, limit=5)))
+    # the first look itself: of 20 questions per benchmark two are answered
+    first = replace(cfg, limit=20)
+    assert describe(first, plan(first)).splitlines()[-2:] == [
+        "total    at most 40 questions",
+        "time     about 57 s for what is left, by the answers that are there",
+    ]
+
+
+def test_the_questions_of_a_server_are_timed_by_the_clock(tmp_path: Path) -> None:
+    cfg = replace(CFG, output_dir=tmp_path, benchmarks=("blink", "embspatial"), nproc=2)
+    made = plan(cfg)
+    made = replace(made, model=replace(made.model, served=True))
+    Work(made.assignments(1), made.fingerprints, launch=1).save(made.paths.root)
+    with Journal(made.paths.journal, "w0", 0, launch=1) as journal:
+        journal.phase("answering")
+        late = time.time() + 1000.0
+        for item in range(10):  # all at once, 1000 s each
+            journal.answer(Answer("blink", str(item), 0, "A", 1000.0, launch=1, at=late))
+    # 100 s of the clock per question for 1,891 and 3,640
+    assert forecast_seconds(cfg, made) == pytest.approx(553_100, rel=0.1)
+    assert describe(cfg, made).splitlines()[-1].startswith("time     about ")
 
 
 def test_a_plan_without_its_model_lists_what_was_asked_for() -> None:

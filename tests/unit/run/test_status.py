@@ -114,6 +114,8 @@ def test_a_dead_run_says_how_far_it_came(tmp_path: Path) -> None:
         str(run.paths.root),
     ]
     assert show_status(run.paths.root) == show_status(run.out), "a run's own folder will do"
+    backend = run.paths.root.parent.name
+    assert show_status(run.out, backend) == show_status(run.out) != show_status(run.out, "other")
 
 
 def test_a_running_run_has_rate_time_left_and_workers(tmp_path: Path) -> None:
@@ -261,5 +263,8 @@ def test_looking_at_a_lock_takes_nothing(tmp_path: Path) -> None:
 def test_the_option(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["--status", "--output-dir", str(tmp_path)]) == 0
     assert capsys.readouterr().out == f"no runs in {tmp_path}\n"
+    backend = ["--backend", "lmms-eval"]  # a rehearsal's own line with --status
+    assert cli.main(["--smoke", *backend, "--status", "--output-dir", str(tmp_path)]) == 0
+    assert capsys.readouterr().out == f"no runs in {tmp_path} with --backend lmms-eval\n"
     assert cli.main(["--status", "--nproc", "2"]) == 2
     assert "--status cannot be combined with --nproc" in capsys.readouterr().err

@@ -39,6 +39,7 @@ from easi_eval.core.manifest import Manifest
 from easi_eval.data.needs import HubSettings
 from easi_eval.scores.judging import judged
 from easi_eval.scores.outputs import JUDGED
+from easi_eval.scores.report import REHEARSAL
 from easi_eval.scores.rows import summarise
 from easi_eval.scores.score_table import State
 from easi_eval.submission.archive.pack import archive
@@ -103,6 +104,17 @@ def test_an_untouched_archive_is_good(
     assert first.endswith(f", sha256 {hashlib.sha256(path.read_bytes()).hexdigest()}")
     assert second == f"compared with {tmp_path / 'easi_results.json'}, too"
     assert {each.name for each in tmp_path.iterdir()} == {"easi_results.zip", "easi_results.json"}
+
+
+def test_the_archive_of_a_rehearsal_says_that_it_is_one(
+    zips: Zips, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = zips.members()
+    manifest = json.loads(found["run_manifest.json"])
+    manifest["fields"]["--smoke"] = True
+    path = write(tmp_path, honest(found | {"run_manifest.json": json.dumps(manifest).encode()}))
+    assert main(["--verify", str(path)]) == 0
+    assert capsys.readouterr().out.splitlines()[2] == REHEARSAL
 
 
 def test_a_judged_benchmark_has_both_scores(tmp_path: Path) -> None:

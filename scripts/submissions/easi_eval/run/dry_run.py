@@ -17,7 +17,7 @@ from ..engine.processes import launchers
 from ..engine.processes.jobs import Job
 from .context import RunContext
 from .plan import Plan, Todo
-from .run_progress import forecast_seconds, has_unanswered
+from .run_progress import count_planned, forecast_seconds, has_unanswered
 
 
 def unresolved(cfg: RunConfig) -> Plan:
@@ -98,18 +98,19 @@ def _questions(cfg: RunConfig, bench: Benchmark) -> str:
 
 
 def _in_all(cfg: RunConfig, plan: Plan) -> list[str]:
-    """Return the lines on all questions of a whole run and on the time that they may take."""
-    if cfg.smoke or cfg.limit is not None or not plan.todo:
+    """Return the lines on all questions of the run and on the time that they may take."""
+    if cfg.smoke or not plan.todo:
         return []
-    counts = [bench.source(cfg.backend).questions for bench in plan.benchmarks]
-    least = "" if all(counts) else "at least "
-    lines = [f"total    {least}{sum(count or 0 for count in counts):,} questions"]
-    if plan.identity and not plan.model.served and has_unanswered(cfg, plan):
+    counts = [count_planned(cfg, bench) for bench in plan.benchmarks]
+    bound = "at least " if not all(counts) else "at most " if cfg.limit else ""
+    lines = [f"total    {bound}{sum(count or 0 for count in counts):,} questions"]
+    if plan.identity and has_unanswered(cfg, plan):
         seconds = forecast_seconds(cfg, plan)
+        first_look = "" if cfg.limit else ": run with --limit 20, then look at this plan again"
         lines.append(
             f"time     about {duration(seconds)} for what is left, by the answers that are there"
             if seconds
-            else "time     not known yet: run with --limit 20, then look at this plan again"
+            else f"time     not known yet{first_look}"
         )
     return lines
 

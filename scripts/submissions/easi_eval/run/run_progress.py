@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from statistics import fmean
 
+from ..benchmarks import Benchmark
 from ..config import RunConfig
 from ..core.events import Emit, Notice, PhaseStarted, Progress, Traceback, WorkerPhase
 from ..core.run_folder import RunPaths
@@ -46,31 +47,48 @@ def has_unanswered(cfg: RunConfig, plan: Plan) -> bool:
 
 def answers_kept(cfg: RunConfig, plan: Plan) -> int:
     """Return how many questions of the plan have an answer that a later launch will use."""
-    return 0 if cfg.plain else len(_kept(cfg, plan))
+    return 0 if cfg.plain else len(_kept(_journals(cfg, plan)))
 
 
-def _kept(cfg: RunConfig, plan: Plan) -> list[Answer]:
+def _journals(cfg: RunConfig, plan: Plan) -> JournalState:
     work = Work(plan.assignments(cfg.limit), plan.fingerprints)
     state = JournalState.of(plan.paths.root, work)
     state.poll()
+    return state
+
+
+def _kept(state: JournalState) -> list[Answer]:
     return [answer for answer in state.answers.values() if answer.failure is None]
 
 
+def count_planned(cfg: RunConfig, bench: Benchmark) -> int | None:
+    """Return the questions of a benchmark, at most ``--limit`` of each task; None: not known."""
+    source = bench.source(cfg.backend)
+    if cfg.limit is None or source.questions is None:
+        return source.questions
+    return min(source.questions, cfg.limit * len(source.tasks))
+
+
 def forecast_seconds(cfg: RunConfig, plan: Plan) -> float | None:
-    """Return how long a whole run's open questions may take; None if that cannot be told.
+    """Return how long the run's open questions may take; None if that cannot be told.
 
     By the mean seconds of the answers that are there: of the same benchmark, or of all of them for
-    a benchmark without any.
+    a benchmark without any. A server has many questions open, so the clock's time counts there.
     """
-    counts = {bench.key: bench.source(cfg.backend).questions for bench in plan.benchmarks}
+    counts = {bench.key: count_planned(cfg, bench) for bench in plan.benchmarks}
+    state = _journals(cfg, plan)
     took: dict[str, list[float]] = {key: [] for key in counts}
-    for answer in _kept(cfg, plan):
+    for answer in _kept(state):
         took[answer.benchmark].append(answer.seconds)
+    if plan.model.served:
+        clock = {key: state.answering_time(key) or 0.0 for key in counts}
+        took = {key: [clock[key] / len(each)] * len(each) for key, each in took.items() if each}
     known = [seconds for each in took.values() for seconds in each]
     if cfg.plain or not known or not all(counts.values()):
         return None
-    left = {key: max(0, (count or 0) - len(took[key])) for key, count in counts.items()}
-    return sum(left[key] * fmean(took[key] or known) for key in left) / cfg.nproc
+    left = {key: max(0, (count or 0) - len(took.get(key, ()))) for key, count in counts.items()}
+    seconds = sum(left[key] * fmean(took.get(key) or known) for key in left)
+    return seconds if plan.model.served else seconds / cfg.nproc
 
 
 class Watch:

@@ -25,13 +25,16 @@ WIDTH = 80
 DONE = (State.COMPLETE, State.PARTIAL)
 
 
-def show_status(output_dir: Path) -> str:
-    """Return one paragraph for every run in an output folder, or for one run's own folder."""
+def show_status(output_dir: Path, backend: str = "*") -> str:
+    """Return one paragraph for every run in an output folder, or for one run's own folder.
+
+    ``backend`` selects the runs of one backend.
+    """
     if RunPaths(output_dir).manifest.is_file():
         return _paragraph(output_dir, time.time())
-    found = sorted(path for path in output_dir.glob("runs/*/*") if path.is_dir())
+    found = sorted(path for path in output_dir.glob(f"runs/{backend}/*") if path.is_dir())
     if not found:
-        return f"no runs in {output_dir}"
+        return f"no runs in {output_dir}" + (f" with --backend {backend}" if backend != "*" else "")
     return "\n\n".join(_paragraph(path, time.time()) for path in found)
 
 

@@ -23,6 +23,7 @@ from ..backends.archived.proven import Proof, count_rows
 from ..backends.base import Reader
 from ..core.errors import EasiError, ExitCode
 from ..data.needs import HubSettings
+from ..scores.report import REHEARSAL
 from ..scores.score_table import ScoreTable, State, title_of
 from .payload import build_payload
 from .payload_diff import differences, field_differences, score_lines
@@ -35,7 +36,8 @@ class VerifyReport:
     """The result of a verification.
 
     Attributes:
-        about: Which archive it is, and which payload beside it was compared.
+        about: Which archive it is, which payload beside it was compared, and that of a rehearsal
+            what it is worth.
         lines: The table for users.
         differences: One line per problem.
     """
@@ -78,6 +80,7 @@ def verify(path: Path) -> VerifyReport:
         given.append((str(beside), _beside(beside)))
         verdict.differences += field_differences(*given[-1], inside)
         verdict.about[1] = f"compared with {beside}, too"
+    verdict.about += [REHEARSAL] if opened.json(MANIFEST)["fields"].get("--smoke") else []
     for where, payload in given:
         verdict.differences += differences(where, payload, own)
     verdict.lines = score_lines(given[-1][1], own, proofs, index)
