@@ -23,6 +23,16 @@ from websockets.sync.client import ClientConnection, connect
 PROGRAM = shutil.which("chromium") or shutil.which("chromium-browser")
 PATIENCE = 120.0  # seconds for anything to happen, on a loaded machine
 
+# What of a page and its tables, folded ones too, lies beside the window.
+CUT_OFF = """(() => {
+  document.querySelectorAll("details").forEach(one => (one.open = true));
+  const width = document.documentElement.clientWidth;
+  const wide = document.documentElement.scrollWidth > width ? ["the page"] : [];
+  return [...wide, ...[...document.querySelectorAll("td, pre, dd, nav a, li")]
+    .filter(one => one.textContent && (one.getBoundingClientRect().right > width + 1 ||
+      one.getBoundingClientRect().width < 2)).map(one => one.outerHTML)];
+})()"""
+
 
 class Page:
     """One open page.

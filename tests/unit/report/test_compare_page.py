@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from browser import browser
+from browser import CUT_OFF, browser
 from easi_eval.backends import make_backend
 from easi_eval.benchmarks import LMMS_EVAL
 from easi_eval.config import RunConfig
@@ -48,6 +48,12 @@ def test_two_runs_in_a_browser(tmp_path: Path) -> None:
         assert "Run A: " in detail and f"Run B: {HOSTILE[:20]}" in detail
         assert shown.run("document.querySelector('.q .o').textContent") in ("▲", "▼")
         assert shown.run("window.hit") is None
+        tables = "[...document.querySelectorAll('table')]"
+        assert shown.run(f"{tables}.length") == 1 + len(KEYS)
+        assert shown.run(f"{tables}.every(one => one.tHead?.textContent.includes('verdict'))")
+        for width in (700, 390):
+            shown.look(width=width)
+            assert shown.run(CUT_OFF) == []
         assert shown.messages == [f"request {page.as_uri()}"]
 
 

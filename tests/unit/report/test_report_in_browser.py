@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from browser import Page, browser
+from browser import CUT_OFF, Page, browser
 from easi_eval.benchmarks import ALL_KEYS
 from easi_eval.report.page import REPORT, write_report
 from easi_eval.report.shell import LIMIT
@@ -192,7 +192,10 @@ def test_both_colour_schemes(page: Page, small: Path, scheme: str) -> None:
     assert dark == (scheme == "dark")
 
 
-def test_a_narrow_screen_does_not_scroll_sideways(page: Page, small: Path) -> None:
-    page.look(width=390)
+@pytest.mark.parametrize("width", [700, 390])
+def test_a_narrow_screen_shows_all_without_scrolling_sideways(
+    page: Page, small: Path, width: int
+) -> None:
+    page.look(width=width)
     page.open(small)
-    assert page.run("document.documentElement.scrollWidth") <= 390
+    assert page.run(CUT_OFF) == []

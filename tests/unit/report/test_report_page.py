@@ -84,6 +84,8 @@ def test_a_finished_run(subject: Subject) -> None:
     assert weakest is not None
     assert f"by the same measure: ViewSpatial, {weakest.reading.overall:.2f} (chance" in said
     assert "of 8 benchmarks were asked" in said and "9 benchmarks" not in said  # SITE is one
+    shown = page.read_text(encoding="utf-8")
+    assert shown.count("<table") == shown.count("<thead>") > len(subject.table.headlines)
     assert "w0" in said and "Where the time went" not in said  # these scores have no times
 
 
@@ -91,7 +93,7 @@ def test_its_figures_are_those_of_the_score_table(subject: Subject) -> None:
     assert write_report(subject) == ""
     page = (subject.output_dir / REPORT).read_text(encoding="utf-8")
     table = page.partition('<table class="scores">')[2].partition("</table>")[0]
-    shown = re.findall(r'<td class="num[^"]*">([^<]*)</td>', table)
+    shown = re.findall(r'<td class="num[^>]*>([^<]*)</td>', table)
     for line in records(subject.table):
         if not line["part"] or line["part"] in ALL_KEYS:  # a headline, or a half of SITE
             assert f"{float(line['score']):.2f}" in shown

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from ..scores.report import between
 from ..scores.score_table import title_of
 from . import charts
-from .compare import ComparedScore, Comparison
+from .compare import AVERAGE, ComparedScore, Comparison
 from .compare_text import (
     COLUMNS,
     HOW,
@@ -21,13 +21,24 @@ from .compare_text import (
 )
 from .questions import Columns
 from .shell import Shell, assemble, template
-from .subject import html, readable, row
+from .subject import BAR, NAME, NUMBER, SCORE, axis, html, readable, row, table
 from .trust import GOOD, LOOK, Check, checks_html
 
 NOT_READ = "\u2013"
 MARKS = {"r": "▲", "w": "▼"}
 NAMES = {"r": "better in B", "w": "worse in B"}
-_NUM = "num"
+_COLUMNS = (
+    ("benchmark", NAME),
+    ("", BAR),
+    ("A", NUMBER),
+    ("B", NUMBER),
+    ("B - A", SCORE),
+    ("95 % interval", NUMBER),
+    ("better", NUMBER),
+    ("worse", NUMBER),
+    ("p", NUMBER),
+    ("verdict", "verdict"),
+)
 
 
 def comparison_page(told: ComparedRuns) -> bytes:
@@ -44,10 +55,7 @@ def comparison_page(told: ComparedRuns) -> bytes:
         ),
         "average": _average(comparison),
         "warnings": checks_html(_warnings(comparison)),
-        "axis": "".join(f"<span>{end}</span>" for end in (f"-{most:g}", "0", f"+{most:g}")),
-        "scores": "".join(
-            _row(line, most) for line in comparison.lines if line.level < 2 and line.difference
-        ),
+        "scores": _table("benchmark", (line for line in comparison.lines if line.level < 2), most),
         "overall": html(comparison.overall),
         "columns": html(COLUMNS),
         "how": f'<p class="muted">{html(HOW)}</p>{_why(told)}',
@@ -158,6 +166,12 @@ def _axis_end(comparison: Comparison) -> float:
     return min(100.0, 5.0 * math.ceil(max([1.0, *ends]) / 5))
 
 
+def _table(title: str, lines: Iterable[ComparedScore], most: float) -> str:
+    rows = "".join(_row(line, most) for line in lines if line.difference)
+    marks = axis(f"-{most:g}", 0, f"+{most:g}")
+    return table(((title, NAME), *_COLUMNS[1:]), rows, "scores", marks)
+
+
 def _row(line: ComparedScore, most: float) -> str:
     found = line.difference
     assert found is not None
@@ -173,8 +187,7 @@ def _row(line: ComparedScore, most: float) -> str:
         p_text(line.p),
         html(line.verdict()),
     )
-    made = row(cells, classes=("name", "bar", _NUM, _NUM, f"{_NUM} score", *[_NUM] * 4, "verdict"))
-    return made.replace("<tr>", '<tr class="half">', 1) if line.level == 1 else made
+    return row(cells, _COLUMNS, "total" if line.key == AVERAGE else "half" * (line.level == 1))
 
 
 def _categories(comparison: Comparison, most: float) -> Iterator[str]:
@@ -188,8 +201,7 @@ def _categories(comparison: Comparison, most: float) -> Iterator[str]:
             f"<details{' open' if told_apart else ''}><summary>{html(title_of(key))} "
             f'<span class="muted">{told_apart} of {len(lines)} categories differ significantly'
             "</span></summary>"
-            f'<div class="wide"><table class="scores"><tbody>'
-            f"{''.join(_row(line, most) for line in lines)}</tbody></table></div></details>"
+            f"{_table('category', lines, most)}</details>"
         )
 
 

@@ -119,7 +119,6 @@ def make(subject: Subject, inputs: str) -> bytes:
     values = {
         **_head(subject),
         "scores": sections.scores_html(subject),
-        "axis": _axis(subject),
         "notes": f'<ul class="notes">{notes}</ul>' if notes else "",
         "published": _published(subject),
         "categories": _categories(subject, _sizes(subject, gathered.types)),
@@ -337,12 +336,6 @@ def _package(subject: Subject) -> str:
     return BACKEND_FACTS[subject.reader.name].distribution
 
 
-def _axis(subject: Subject) -> str:
-    low = sections.axis_start(subject)
-    marks = (low, 100) if low < 0 else (0, 25, 50, 75, 100)
-    return "".join(f"<span>{mark:g}</span>" for mark in marks)
-
-
 def _published(subject: Subject) -> str:
     table = sections.published_html(subject)
     if not table:
@@ -350,7 +343,7 @@ def _published(subject: Subject) -> str:
     return (
         "<details><summary>Published scores of other models "
         '<span class="muted">for the benchmarks that compare</span></summary>'
-        f'<div class="wide"><table>{table}</table></div>'
+        f"{table}"
         '<p class="muted">As their authors published them, in no order of merit.</p></details>'
     )
 
@@ -359,11 +352,6 @@ def _categories(subject: Subject, sizes: Mapping[tuple[str, str], int]) -> str:
     weakest = sections.weakest_html(subject, sizes)
     if not weakest:
         return '<p class="muted">There are no scores by category.</p>'
-    head = (
-        '<thead><tr><th class="name">category</th><th class="bar"></th><th class="num">score</th>'
-        '<th class="num">95 % interval</th><th class="num">chance</th>'
-        '<th class="num">questions</th></tr></thead>'
-    )
     return (
         f"<p>Weakest benchmark by the same measure: {html(sections.weakest_benchmark(subject))}</p>"
         '<p class="muted">Ranked by the share of what chance leaves that the model got, (score - '
@@ -371,8 +359,7 @@ def _categories(subject: Subject, sizes: Mapping[tuple[str, str], int]) -> str:
         "category without a chance level, such as MRA, as if that were 0. Categories of fewer than "
         f"{sections.FEW} questions come last, in grey: their order is mostly noise. A name leads "
         "to its questions.</p>"
-        f'<div class="wide"><table class="categories">{head}<tbody>{weakest}</tbody></table></div>'
-        f"<h3>All categories</h3>{sections.categories_html(subject, sizes)}"
+        f"{weakest}<h3>All categories</h3>{sections.categories_html(subject, sizes)}"
     )
 
 
@@ -384,28 +371,18 @@ def _answers(
 ) -> str:
     parts = []
     if time := sections.time_html(subject, keys):
-        parts.append(
-            "<h3>Where the time went</h3>"
-            '<table class="narrow"><thead><tr><th class="name">benchmark</th>'
-            '<th class="num">time</th><th class="num">share</th><th class="num">per question</th>'
-            f"</tr></thead><tbody>{time}</tbody></table>"
-        )
+        parts.append(f"<h3>Where the time went</h3>{time}")
     if lanes := sections.timeline_html(said, keys):
         parts.append(
             "<h3>Which worker answered when</h3>"
-            '<p class="muted">Coloured by benchmark as above; gaps are waiting.</p>'
-            f'<table class="lanes"><tbody>{lanes}</tbody></table>'
+            f'<p class="muted">Coloured by benchmark as above; gaps are waiting.</p>{lanes}'
         )
     if lines := sections.lengths_html(gathered.lengths):
         unit = "tokens" if gathered.tokens else "characters"
         parts.append(
             "<h3>Length of answers</h3>"
             f'<p class="muted">In {unit}, on a logarithmic axis: the middle half as a box, the '
-            "median as a mark, 5 to 95 % as a line.</p>"
-            '<div class="wide"><table class="categories"><thead><tr><th class="name">benchmark</th>'
-            '<th class="bar"></th><th class="num">median</th><th class="num">95 %</th>'
-            '<th class="num">longest</th><th class="num">cut off</th></tr></thead>'
-            f"<tbody>{lines}</tbody></table></div>"
+            f"median as a mark, 5 to 95 % as a line.</p>{lines}"
         )
     return "".join(parts) or '<p class="muted">There are no answers yet.</p>'
 

@@ -14,12 +14,46 @@ from ..scores.report import between, footnotes
 from ..scores.score_table import AVERAGE, BenchmarkScore, State, title_of
 from . import charts
 from .questions import AnswerFacts
-from .subject import Subject, html, points, row, share
+from .subject import (
+    BAR,
+    NAME,
+    NUMBER,
+    SCORE,
+    Subject,
+    axis,
+    html,
+    points,
+    row,
+    share,
+    table,
+)
 
 WEAKEST = 12  # categories in the list of the weakest ones
 FEW = 30  # questions below which the rank of a category is mostly noise
 LANES = 32  # workers in the timeline
-_NUMBER = "num"
+SCORES = (
+    ("benchmark", NAME),
+    ("", BAR),
+    ("score", SCORE),
+    ("95 % interval", NUMBER),
+    ("chance", NUMBER),
+    ("questions", NUMBER),
+    ("unparsed", NUMBER),
+    ("failed", NUMBER),
+    ("cut off", NUMBER),
+    ("time", NUMBER),
+    ("comparable", ""),
+)
+CATEGORIES = (("category", NAME), *SCORES[1:6])
+TIMES = (("benchmark", NAME), ("time", NUMBER), ("share", NUMBER), ("per question", NUMBER))
+LENGTHS = (
+    ("benchmark", NAME),
+    ("", BAR),
+    ("median", NUMBER),
+    ("95 %", NUMBER),
+    ("longest", NUMBER),
+    ("cut off", NUMBER),
+)
 
 
 # ---- scores --------------------------------------------------------------------------------------
@@ -45,9 +79,13 @@ def scores_html(subject: Subject) -> str:
             points(subject.chance(AVERAGE)),
             *[""] * 6,
         )
-        made = row(cells, classes=("name", "bar", _NUMBER + " score", *[_NUMBER] * 8))
-        lines.append(made.replace("<tr>", '<tr class="total">', 1))
-    return "".join(lines)
+        lines.append(row(cells, SCORES, "total"))
+    return table(SCORES, "".join(lines), "scores", _axis(subject))
+
+
+def _axis(subject: Subject) -> str:
+    low = axis_start(subject)
+    return axis(f"{low:g}", 100) if low < 0 else axis(0, 25, 50, 75, 100)
 
 
 def _score_row(
@@ -72,9 +110,7 @@ def _score_row(
         "" if score.seconds is None else html(duration(score.seconds)),
         html(score.comparable),
     )
-    classes = ("name", "bar", _NUMBER + " score", *[_NUMBER] * 7, "")
-    made = row(cells, classes=classes)
-    return made.replace("<tr>", f'<tr class="{cls}">', 1) if cls else made
+    return row(cells, SCORES, cls)
 
 
 def _bar(
@@ -119,17 +155,13 @@ def published_html(subject: Subject) -> str:
     if not keys:
         return ""
     own = {score.key: score.reading.overall for score in subject.table.headlines}
-    classes = ("name", *[_NUMBER] * len(keys))
-    head = row(["model", *(html(title_of(key)) for key in keys)], "th", classes)
-    ours = row(
-        [f"<b>{html(subject.table.model)}</b> (this run)", *(points(own[key]) for key in keys)],
-        classes=classes,
-    )
-    others = (
-        row([html(one["model"]), *(html(one[key]) for key in keys)], classes=classes)
-        for one in listed
-    )
-    return f"<thead>{head}</thead><tbody>{ours}{''.join(others)}</tbody>"
+    columns = (("model", NAME), *((html(title_of(key)), NUMBER) for key in keys))
+    name = f"<b>{html(subject.table.model)}</b> (this run)"
+    lines = [row([name, *(points(own[key]) for key in keys)], columns)]
+    lines += [
+        row([html(one["model"]), *(html(one[key]) for key in keys)], columns) for one in listed
+    ]
+    return table(columns, "".join(lines), "published")
 
 
 # ---- categories ----------------------------------------------------------------------------------
@@ -170,7 +202,7 @@ def spans_of(key: str, spans: Sequence[str]) -> list[int]:
 
 
 def weakest_html(subject: Subject, sizes: Mapping[tuple[str, str], int]) -> str:
-    """Return the categories with the lowest scores as rows of a table; those of few questions last.
+    """Return the categories with the lowest scores; those of few questions last.
 
     Where chance is known, the score above chance counts.
     """
@@ -179,10 +211,11 @@ def weakest_html(subject: Subject, sizes: Mapping[tuple[str, str], int]) -> str:
         return _few(one, sizes), _above(one.value, subject.chance(one.key, one.part))
 
     lowest = axis_start(subject)
-    return "".join(
+    lines = "".join(
         _category_row(subject, one, lowest, sizes, html(one.title))
         for one in sorted(categories(subject), key=rank)[:WEAKEST]
     )
+    return table(CATEGORIES, lines, "categories", _axis(subject)) if lines else ""
 
 
 def _above(score: float, chance: float | None) -> float:
@@ -220,7 +253,7 @@ def categories_html(subject: Subject, sizes: Mapping[tuple[str, str], int]) -> s
                 f"<details><summary>{html(title_of(score.key))} "
                 f'<span class="muted">{len(own)} categories, {min(c.value for c in own):.1f} to '
                 f"{max(c.value for c in own):.1f}</span></summary>"
-                f'<table class="categories"><tbody>{lines}</tbody></table></details>'
+                f"{table(CATEGORIES, lines, 'categories', _axis(subject))}</details>"
             )
     return "".join(made)
 
@@ -245,15 +278,14 @@ def _category_row(
         points(subject.chance(one.key, one.part)),
         f"{sizes[one.key, one.part]:,}" if (one.key, one.part) in sizes else "",
     )
-    made = row(cells, classes=("name", "bar", _NUMBER + " score", *[_NUMBER] * 3))
-    return made.replace("<tr>", '<tr class="muted">', 1) if _few(one, sizes) else made
+    return row(cells, CATEGORIES, "muted" if _few(one, sizes) else "")
 
 
 # ---- answers -------------------------------------------------------------------------------------
 
 
 def timeline_html(told: Mapping[str, Mapping[str, AnswerFacts]], keys: Sequence[str]) -> str:
-    """Return when which worker answered, as rows of a table; "" if that is not recorded."""
+    """Return when which worker answered, as a table; "" if that is not recorded."""
     answers = [
         (one.worker, one.at, one.seconds, number)
         for number, key in enumerate(keys)
@@ -265,15 +297,16 @@ def timeline_html(told: Mapping[str, Mapping[str, AnswerFacts]], keys: Sequence[
     lanes, end = charts.lanes_of(answers, LANES)
     drawn = charts.timeline(lanes, end, "When questions were answered")
     count = len({worker for worker, *_ in answers})
-    lines = "".join(row((html(name), svg), classes=("name", "bar")) for name, svg in drawn)
-    more = f"{count - LANES} more workers are not shown" if count > LANES else ""
-    axis = f"<span>0</span><span>{html(duration(end))}</span>"
-    last = row((html(more), f'<span class="axis">{axis}</span>'), classes=("muted", "bar"))
-    return lines + last
+    more = [f"{count - LANES} more workers are not shown", ""] if count > LANES else []
+    columns = (("worker", NAME), ("", BAR))
+    lines = "".join(
+        row((html(name), svg), columns) for name, svg in [*drawn, *filter(None, [more])]
+    )
+    return table(columns, lines, "lanes", axis(0, duration(end)))
 
 
 def time_html(subject: Subject, keys: Sequence[str]) -> str:
-    """Return where the time went: a row per benchmark, longest first; "" if it is not recorded."""
+    """Return where the time went, longest first, as a table; "" if it is not recorded."""
     spent = {row.key: row for row in subject.table.rows if row.seconds}
     total = sum(one.seconds or 0.0 for one in spent.values())
     if not total:
@@ -289,8 +322,8 @@ def time_html(subject: Subject, keys: Sequence[str]) -> str:
             percent(round(seconds), round(total)),
             f"{seconds / count:.2f} s" if count else "",
         )
-        lines.append(row(cells, classes=("name", *[_NUMBER] * 3)))
-    return "".join(lines)
+        lines.append(row(cells, TIMES))
+    return table(TIMES, "".join(lines), "narrow")
 
 
 @dataclass(frozen=True)
@@ -303,10 +336,14 @@ class Lengths:
 
 
 def lengths_html(listed: Iterable[Lengths]) -> str:
-    """Return how long answers are, a row per benchmark."""
+    """Return how long answers are, as a table; "" if there are none."""
     known = [one for one in listed if one.values]
-    longest = max((max(one.values) for one in known), default=1)
-    return "".join(_lengths_rows(known, longest))
+    if not known:
+        return ""
+    longest = max(max(one.values) for one in known)
+    return table(
+        LENGTHS, "".join(_lengths_rows(known, longest)), "categories", axis(1, f"{longest:,}")
+    )
 
 
 def _lengths_rows(known: Iterable[Lengths], longest: int) -> Iterator[str]:
@@ -322,4 +359,4 @@ def _lengths_rows(known: Iterable[Lengths], longest: int) -> Iterator[str]:
             f"{ordered[-1]:,}",
             share(one.truncated, count),
         )
-        yield row(cells, classes=("name", "bar", *[_NUMBER] * 4))
+        yield row(cells, LENGTHS)

@@ -15,6 +15,9 @@ from ..core.run_folder import RunPaths
 from ..scores import report
 from ..scores.score_table import ScoreTable
 
+Columns = Sequence[tuple[str, str]]  # title and class of each column of a table
+NAME, BAR, NUMBER, SCORE = "name", "bar", "num", "num score"  # classes
+
 # What browsers show in odd ways or not at all: control characters, half a character, and marks
 # that turn the direction of the text around them.
 _ODD = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -82,14 +85,34 @@ def type_titles(key: str, types: Mapping[str, Sequence[str]]) -> dict[str, str]:
     return shared | {kinds[0]: title for title, kinds in reversed(listed) if len(kinds) == 1}
 
 
-def row(cells: Iterable[str], tag: str = "td", classes: Iterable[str] = ()) -> str:
-    """Return a row of a table from cells that are HTML, each with a class or none."""
-    named = [*classes]
-    made = (
-        f"<{tag}{f' class={chr(34)}{cls}{chr(34)}' if cls else ''}>{cell}</{tag}>"
-        for cell, cls in zip(cells, [*named, *[""] * 99], strict=False)
+def row(cells: Iterable[str], columns: Columns, cls: str = "") -> str:
+    """Return a row of a table from cells that are HTML.
+
+    Each cell has its column's title, which stands before it where the window is too narrow for
+    columns (``page.css``).
+    """
+    made = "".join(
+        f'<td class="{kind}" data-title="{title}">{cell}</td>'
+        for cell, (title, kind) in zip(cells, columns, strict=True)
     )
-    return f"<tr>{''.join(made)}</tr>"
+    return f'<tr class="{cls}">{made}</tr>' if cls else f"<tr>{made}</tr>"
+
+
+def table(columns: Columns, rows: str, cls: str, axis: str = "") -> str:
+    """Return a table with its heads; ``axis`` are the marks above the bars."""
+    heads = "".join(
+        f'<th class="{kind}">{axis if kind == BAR else title}</th>' for title, kind in columns
+    )
+    return (
+        f'<div class="wide"><table class="{cls}"><thead><tr>{heads}</tr></thead>'
+        f"<tbody>{rows}</tbody></table></div>"
+    )
+
+
+def axis(*marks: object) -> str:
+    """Return the marks of an axis, from its beginning to its end."""
+    shown = "".join(f"<span>{html(mark)}</span>" for mark in marks)
+    return f'<span class="axis">{shown}</span>'
 
 
 def points(value: float | None) -> str:
