@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from easi_eval.core.formats import clock_time, duration, per_time, short_duration, size
+from easi_eval.core.formats import (
+    clock_time,
+    duration,
+    per_time,
+    plural,
+    short_duration,
+    size,
+)
 
 
 @pytest.mark.parametrize(
@@ -24,6 +31,11 @@ def test_durations(seconds: float, long: str, short: str) -> None:
 
 
 def test_other_numbers() -> None:
+    assert [plural(count, "answer") for count in (0, 1, 2000)] == [
+        "0 answers",
+        "1 answer",
+        "2,000 answers",
+    ]
     assert [per_time(rate) for rate in (None, 0.0, 123.4, 3.14, 0.5, 0.01, 0.0001)] == [
         "",
         "",

@@ -237,13 +237,13 @@ def test_how_far_apart_scores_are(points: float, word: str) -> None:
     assert agreement(points).startswith(f"{word} points")
 
 
-def test_an_interval_is_the_same_everywhere_and_on_the_scale(runs: Runs) -> None:
+def test_an_interval_is_the_same_everywhere_and_on_the_scale(runs: Runs, tmp_path: Path) -> None:
     told = told_of([compare(runs.vlmevalkit, runs.lmms_eval)])
     screens = [screen_lines(told, width) for width in (80, 140)]
     markdown = [
         [cell.strip() for cell in row.split("|")[1:-1]] for row in markdown_text(told).splitlines()
     ]
-    page = html.unescape(comparison_page(told).decode())
+    page = html.unescape(comparison_page(told, tmp_path).decode())
     for line in told.comparisons[0].lines:
         found = line.difference
         if found is None:
@@ -413,7 +413,7 @@ def test_a_missing_benchmark_cannot_be_a_go(runs: Runs) -> None:
     assert decide(compare(fewer, runs.vlmevalkit), 5)[0] == 0
 
 
-def test_nothing_is_decided_about_runs_that_are_not_comparable(runs: Runs) -> None:
+def test_nothing_is_decided_about_runs_that_are_not_comparable(runs: Runs, tmp_path: Path) -> None:
     one = runs.vlmevalkit.benchmarks["mmsi_bench"]
     first, fields = only(runs.vlmevalkit, one), runs.vlmevalkit.manifest.fields
 
@@ -442,7 +442,7 @@ def test_nothing_is_decided_about_runs_that_are_not_comparable(runs: Runs) -> No
         assert found.overall.startswith(f"Not comparable ({reason}): ")
         assert found.overall in " ".join(" ".join(screen_lines(told, 80)).split())
         assert f"**{found.overall}**" in markdown_text(told).replace("\\", "")
-        shown = html.unescape(comparison_page(told).decode())
+        shown = html.unescape(comparison_page(told, tmp_path).decode())
         assert f"<p><b>{found.overall}</b></p>" in shown
     both = asked(**{"--smoke": True})
     assert decide(compare(both, both), 0)[0] == 0

@@ -10,8 +10,9 @@ import pytest
 
 from browser import CUT_OFF, Page, browser
 from easi_eval.benchmarks import ALL_KEYS
-from easi_eval.report.page import REPORT, write_report
+from easi_eval.report.page import write_report
 from easi_eval.report.shell import LIMIT
+from easi_eval.report.subject import REPORT
 from reports import record, subject_of
 
 HOSTILE = (
@@ -112,6 +113,17 @@ def test_filters_by_outcome_benchmark_and_category(page: Page, small: Path) -> N
     assert page.run("document.getElementById('count').textContent") == (
         f"2 of {5 + len(HOSTILE)} questions"
     )
+
+
+def test_why_nothing_was_read_is_said_in_the_words_of_the_filter(page: Page, small: Path) -> None:
+    page.open(small)
+    for kind, read in (("f", "failed"), ("u", "unparsed"), ("r", "A"), ("p", "7")):
+        page.run(f"document.querySelector('#outcomes [data-outcome={kind}]').click()")
+        shown = page.run("[...document.querySelector('.q').children].map(one => one.textContent)")
+        assert shown[4] == read
+        assert f"read as{read}" in page.run("document.getElementById('detail').textContent")
+    heads = page.run("[...document.querySelector('.heads').children].map(one => one.textContent)")
+    assert heads == ["", "benchmark", "category", "right", "read as", "answer"]
 
 
 def test_search_and_keys(page: Page, small: Path) -> None:

@@ -15,13 +15,14 @@ from easi_eval.config import RunConfig
 from easi_eval.core.manifest import Manifest
 from easi_eval.data.needs import HubSettings
 from easi_eval.engine.journal import Answer, Journal
-from easi_eval.report.page import REPORT, write_report
-from easi_eval.report.subject import Subject
+from easi_eval.report.page import write_report
+from easi_eval.report.sections import categories, categories_html, weakest_html
+from easi_eval.report.subject import REPORT, Subject
 from easi_eval.report.thumbnails import find, media_roots, thumbnails
-from easi_eval.report.trust import checks
+from easi_eval.report.trust import against_chance, checks
 from easi_eval.scores.intervals import with_intervals
 from easi_eval.scores.report import summary
-from easi_eval.scores.score_table import ScoreTable
+from easi_eval.scores.score_table import AVERAGE, ScoreTable
 from easi_eval.scores.table import markdown_text, records
 from finished import finish
 from reports import record, subject_of
@@ -83,10 +84,48 @@ def test_a_finished_run(subject: Subject) -> None:
     weakest = subject.table.row("viewspatial")
     assert weakest is not None
     assert f"by the same measure: ViewSpatial, {weakest.reading.overall:.2f} (chance" in said
+    interval, chance = subject.interval(AVERAGE), subject.chance(AVERAGE)
+    assert interval and chance and interval[0] <= chance <= interval[1]
+    card = said.partition("Can these scores be trusted?")[0]
+    assert f"95 % interval {interval[0]:.1f} to {interval[1]:.1f}" in card
+    assert f"No better than chance: guessing gives {chance:.2f}." in card
     assert "of 8 benchmarks were asked" in said and "9 benchmarks" not in said  # SITE is one
     shown = page.read_text(encoding="utf-8")
     assert shown.count("<table") == shown.count("<thead>") > len(subject.table.headlines)
     assert "w0" in said and "Where the time went" not in said  # these scores have no times
+
+
+def test_the_weakest_category_is_named_as_far_as_its_questions_tell(subject: Subject) -> None:
+    own = [one for one in categories(subject) if one.types]
+    sizes = {(one.key, one.part): 100 for one in own}
+    last = min(own, key=lambda one: one.value)
+    shown = weakest_html(subject, sizes)
+    assert shown.startswith("<p>Weakest category, ") and "in grey" not in shown
+    assert '<tr class="muted">' not in shown
+    sizes[last.key, last.part] = 3
+    shown = weakest_html(subject, sizes)
+    assert shown.startswith("<p>Weakest category of 30 questions or more, ") and "in grey" in shown
+    assert '<tr class="muted">' in categories_html(subject, sizes)
+    shown = weakest_html(subject, dict.fromkeys(sizes, 3))
+    assert re.match(
+        r"<p>Every category has fewer than 30 questions, too few to call one weak\. Lowest by the "
+        r"share of what chance leaves: [A-Z][^.]* of \w[\w-]*, -?\d+\.\d\d",
+        shown,
+    )
+    assert "in grey" not in shown and '<tr class="muted">' not in shown
+
+
+def test_a_score_above_or_below_chance_is_called_so(subject: Subject) -> None:
+    (row,) = [row for row in subject.table.rows if row.key == "mmsi_bench"]
+    for low, high, said in (
+        (30.0, 40.0, "Above chance: guessing gives 25.00."),
+        (20.0, 40.0, "No better than chance: guessing gives 25.00."),
+        (5.0, 9.0, "Below chance: guessing gives 25.00."),
+    ):
+        interval = dataclasses.replace(row.intervals[""], low=low, high=high, chance=25.0)
+        changed = dataclasses.replace(row, intervals={"": interval})
+        table = dataclasses.replace(subject.table, rows=(changed,))
+        assert said in against_chance(dataclasses.replace(subject, table=table), row.key)
 
 
 def test_its_figures_are_those_of_the_score_table(subject: Subject) -> None:

@@ -57,6 +57,11 @@ def large(count: int) -> str:
     return f"{count:,}" if count < 1_000_000 else f"{count / 1_000_000:,.1f} M"
 
 
+def plural(count: int, noun: str) -> str:
+    """Format a count with its noun: 1 answer, 2,000 answers."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
 def percent(done: int, total: int) -> str:
     """Format a share in percent, rounded down: only a complete count shows 100 %."""
     return f"{100 * done // total} %" if total else ""

@@ -51,7 +51,7 @@ def main(paths: Sequence[Path], max_drop: float | None, folder: Path) -> int:
     shown = ["".join(c if c.isprintable() else "?" for c in line) for line in lines]
     shown += ["", _written(folder / FILE, lambda: text)]
     if len(runs) == 2:
-        shown.append(_written(folder / PAGE, lambda: comparison_page(told)))
+        shown.append(_written(folder / PAGE, lambda: comparison_page(told, folder)))
     try:
         print("\n".join(shown), flush=True)
     except BrokenPipeError:  # the decision stands, whoever reads the table

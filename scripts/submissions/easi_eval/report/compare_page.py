@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import quote
 
+from ..core.formats import plural
 from ..scores.report import between
 from ..scores.score_table import title_of
 from . import charts
@@ -15,16 +19,21 @@ from .compare_text import (
     ComparedRuns,
     agreements,
     counted,
-    head_lines,
+    described,
+    letter,
     p_text,
     where_prompts,
 )
-from .questions import Columns
+from .evaluated import EvaluatedRun
+from .questions import Columns, read_as
 from .shell import Shell, assemble, template
-from .subject import BAR, NAME, NUMBER, SCORE, axis, html, readable, row, table
-from .trust import GOOD, LOOK, Check, checks_html
+from .subject import BAR, NAME, NUMBER, REPORT, SCORE, axis, html, readable, row, table
+from .trust import BAD, GOOD, LOOK, Check, checks_html, verdict
 
-NOT_READ = "\u2013"
+if TYPE_CHECKING:
+    import pandas as pd
+
+_READ = ("extracted", "failed", "parsed")
 MARKS = {"r": "▲", "w": "▼"}
 NAMES = {"r": "better in B", "w": "worse in B"}
 _COLUMNS = (
@@ -41,20 +50,24 @@ _COLUMNS = (
 )
 
 
-def comparison_page(told: ComparedRuns) -> bytes:
-    """Return the page about two runs."""
+def comparison_page(told: ComparedRuns, folder: Path) -> bytes:
+    """Return the page about two runs.
+
+    Args:
+        told: The runs.
+        folder: Where the page goes; it leads to the report of a run that lies there or below.
+    """
     (comparison,) = told.comparisons
     flips = _flips(told)
     most = _axis_end(comparison)
-    names = [run.manifest.modelName for run in told.runs]
+    names = list(dict.fromkeys(run.manifest.modelName for run in told.runs))
+    found = _warnings(comparison)
     values = {
-        "title": html(" and ".join(dict.fromkeys(names))),
-        "runs": "".join(
-            f"<dt>{html(name)}</dt><dd>{html(about)}</dd>"
-            for name, _, about in (line.partition(":") for line in head_lines(told.runs))
-        ),
+        "title": html(" and ".join(names) if names[1:] else f"{names[0]}, two runs"),
+        "runs": "".join(_run(letter(place), run, folder) for place, run in enumerate(told.runs)),
         "average": _average(comparison),
-        "warnings": checks_html(_warnings(comparison)),
+        "verdict": verdict(found),
+        "warnings": checks_html(found),
         "scores": _table("benchmark", (line for line in comparison.lines if line.level < 2), most),
         "overall": html(comparison.overall),
         "columns": html(COLUMNS),
@@ -68,10 +81,11 @@ def comparison_page(told: ComparedRuns) -> bytes:
         template("compare").substitute(values),
         "Questions scored differently",
         lambda packed: (
-            f"{len(flips):,} questions are scored differently. ▲ is better in B, ▼ worse in B. "
+            f"{plural(len(flips), 'question')} scored differently. ▲ is better in B, ▼ worse in B. "
             "Read as: of A's answer → of B's answer."
-            + (f" {packed.shortened:,} answers are shortened." if packed.shortened else "")
+            + (f" {plural(packed.shortened, 'answer')} shortened." if packed.shortened else "")
         ),
+        name="EASI comparison",
     )
     keys = [key for key, _ in flips.spans]
     extra = {
@@ -98,14 +112,14 @@ def _flips(told: ComparedRuns) -> Columns:
             continue
         whys = told.why.get(key) or [""] * len(found)
         both = zip(found["first_answer"], found["second_answer"], whys, strict=True)
-        read = zip(found["first_extracted"], found["second_extracted"], strict=True)
+        read = zip(*(_read(found, run) for run in ("first", "second")), strict=True)
         empty = pd.Series("", index=found.index, dtype=object)
         texts = {
             "answer": [
                 f"Run A: {first}\n\nRun B: {second}" + (f"\n\nWhy: {why}" if why else "")
                 for first, second, why in both
             ],
-            "extracted": [f"{_read(first)} → {_read(second)}" for first, second in read],
+            "extracted": [f"{first} → {second}" for first, second in read],
         }
         columns.add(
             key,
@@ -130,8 +144,9 @@ def _flips(told: ComparedRuns) -> Columns:
     return columns
 
 
-def _read(value: object) -> str:
-    return value if isinstance(value, str) and value else NOT_READ
+def _read(flips: pd.DataFrame, run: str) -> Iterator[str]:
+    """Return what was read of each answer of a run."""
+    return map(read_as, *(flips[f"{run}_{name}"].tolist() for name in _READ))
 
 
 def _kinds(comparison: Comparison, key: str) -> list[tuple[str, str, list[str]]]:
@@ -148,13 +163,25 @@ def _average(comparison: Comparison) -> str:
         return "No benchmark is in both runs."
     return (
         f"{html(line.title)}, B - A<strong>{found.value:+z.2f}</strong>"
-        f'<p class="muted">A {found.first:z.2f}, B {found.second:z.2f}</p>'
+        + (f"<p>95 % interval {between(found.ends)}</p>" if found.ends else "")
+        + f'<p class="muted">A {found.first:z.2f}, B {found.second:z.2f}</p>'
     )
+
+
+def _run(name: str, run: EvaluatedRun, folder: Path) -> str:
+    """Return what a run is, with a link to its report if that moves together with the page."""
+    said = [html(described(run)), *map(html, run.notes)]
+    report = (run.folder.root if run.folder else run.path) / REPORT
+    if report.is_file() and report.resolve().is_relative_to(folder.resolve()):
+        place = report.resolve().relative_to(folder.resolve()).as_posix()
+        said[0] += f' <a href="{html(quote(place))}">its report</a>'
+    return f"<dt>{name}</dt><dd>{'<br>'.join(said)}</dd>"
 
 
 def _warnings(comparison: Comparison) -> list[Check]:
     found = [
-        Check(LOOK, caution.title or "Both runs", caution.words) for caution in comparison.cautions
+        Check(BAD if caution.decides else LOOK, caution.title or "Both runs", caution.words)
+        for caution in sorted(comparison.cautions, key=lambda each: not each.decides)
     ]
     return found or [Check(GOOD, "Alike", "questions, right answers, protocol and judge")]
 

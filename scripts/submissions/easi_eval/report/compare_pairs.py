@@ -33,8 +33,8 @@ class Pairs:
     Attributes:
         both: One row per question in both: ``item``, ``second_item``, ``question_type``,
             ``second_type``, ``options``, ``variant``, ``cluster``, and for each run the columns
-            ``score``, ``answer``, ``extracted`` and ``failed``, called ``first`` and ``second``
-            (scores), ``first_answer``, ``second_answer`` and so on.
+            ``score``, ``answer``, ``extracted``, ``failed`` and ``parsed``, called ``first`` and
+            ``second`` (scores), ``first_answer``, ``second_answer`` and so on.
         only_first: Number of questions that only the first run has.
         only_second: Number that only the second run has.
         other_key: Number of questions that have another right answer in the second run; they are
@@ -83,7 +83,7 @@ def pair(first: EvaluatedBenchmark, second: EvaluatedBenchmark) -> Pairs:
     )
 
 
-_OF_RUN = ("answer", "extracted", "failed", "rule")
+_OF_RUN = ("answer", "extracted", "failed", "parsed", "rule")
 _COLUMNS = ("item", "question_type", "score", "cluster", "options", "variant", *_OF_RUN)
 
 

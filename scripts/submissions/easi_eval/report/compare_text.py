@@ -70,13 +70,15 @@ def letter(number: int) -> str:
 def head_lines(runs: Sequence[EvaluatedRun]) -> Iterator[str]:
     """Yield which run each letter is."""
     for number, run in enumerate(runs):
-        version = run.manifest.fields.get("backend version", "")
-        title = f"{BACKEND_FACTS[run.backend].distribution} {version}".strip()
-        yield (
-            f"{letter(number)}: {run.manifest.modelName} on {title}, "
-            f"run {run.manifest.identity[:8]} ({run.path})"
-        )
+        yield f"{letter(number)}: {described(run)}"
         yield from (f"   {note}" for note in run.notes)
+
+
+def described(run: EvaluatedRun) -> str:
+    """Return which run it is: model, backend, identity and where it was read."""
+    version = run.manifest.fields.get("backend version", "")
+    title = f"{BACKEND_FACTS[run.backend].distribution} {version}".strip()
+    return f"{run.manifest.modelName} on {title}, run {run.manifest.identity[:8]} ({run.path})"
 
 
 def overall(comparisons: Sequence[Comparison]) -> str:

@@ -80,7 +80,7 @@ function draw() {
     const mark = make("span", MARKS[kind], `o ${kind}`);
     mark.setAttribute("aria-label", NAMES[kind]);
     line.append(mark, make("span", data.spans[bench(row)][1]), make("span", plain(data.category.texts[data.category.at[row]])),
-      make("span", plain(`${data.read.texts[data.read.at[row]] || "–"} / ${data.truth.texts[data.truth.at[row]]}`)),
+      ...["truth", "read"].map(name => make("span", plain(data[name].texts[data[name].at[row]]))),
       make("bdi", plain(text.text + (text.tail ? " … " + text.tail : "")).replace(/\s+/g, " "), "muted"));
     line.addEventListener("click", () => choose(at));
     shown.push(line);
@@ -108,7 +108,7 @@ function show(row) {
   const fact = (name, value) => value !== "" && facts.append(make("dt", name), make("dd", plain(value)));
   parts.push(make("b", `${MARKS[kind]} ${NAMES[kind]}`, `o ${kind}`), make("span", ` ${span[1]}, ${plain(data.item[row])}`));
   fact("category", data.category.texts[data.category.at[row]]);
-  fact("read as", data.read.texts[data.read.at[row]] || ({ f: "", u: "nothing" }[kind] ?? "not recorded"));
+  fact("read as", data.read.texts[data.read.at[row]]);
   fact("right answer", data.truth.texts[data.truth.at[row]]);
   if (kind === "p") fact("points", `${data.score[row]} of 100`);
   const worker = data.worker.texts[data.worker.at[row]];

@@ -24,12 +24,11 @@ from ..scores.score_table import AVERAGE, BenchmarkScore, title_of
 from . import sections
 from .questions import CANDIDATES, WHOLE, AnswerFacts, Blocks, Columns
 from .shell import Shell, assemble, template
-from .subject import Subject, html, points, readable, type_titles
+from .subject import REPORT, Subject, html, points, readable, type_titles
 from .thumbnails import thumbnails
-from .trust import checks, checks_html, verdict
+from .trust import against_chance, checks, checks_html, verdict
 
-REPORT = "report.html"
-SCHEMA = 2
+SCHEMA = 3
 EASI8 = (
     "EASI is the leaderboard of Holistic Evaluation of Multimodal LLMs on Spatial Intelligence, "
     "EASI-8 the mean of its eight main benchmarks; SITE, of two halves, is one of them."
@@ -305,8 +304,7 @@ def _head(subject: Subject) -> dict[str, str]:
     said = [f"{html(title)}<strong>{points(score)}</strong>"]
     if interval := subject.span(key):
         said.append(f"<p>95 % interval {interval}</p>")
-    if (chance := subject.chance(key)) is not None:
-        said.append(f'<p class="muted">Guessing gives {points(chance)}.</p>')
+    said.append(against_chance(subject, key))
     if score is None:
         lacking = html(", ".join(title_of(each) for each in table.lacking()))
         said.append(f'<p class="muted">It also needs {lacking}.</p>')
@@ -352,15 +350,7 @@ def _categories(subject: Subject, sizes: Mapping[tuple[str, str], int]) -> str:
     weakest = sections.weakest_html(subject, sizes)
     if not weakest:
         return '<p class="muted">There are no scores by category.</p>'
-    return (
-        f"<p>Weakest benchmark by the same measure: {html(sections.weakest_benchmark(subject))}</p>"
-        '<p class="muted">Ranked by the share of what chance leaves that the model got, (score - '
-        "chance) / (100 - chance), weakest first; a "
-        "category without a chance level, such as MRA, as if that were 0. Categories of fewer than "
-        f"{sections.FEW} questions come last, in grey: their order is mostly noise. A name leads "
-        "to its questions.</p>"
-        f"{weakest}<h3>All categories</h3>{sections.categories_html(subject, sizes)}"
-    )
+    return f"{weakest}<h3>All categories</h3>{sections.categories_html(subject, sizes)}"
 
 
 def _answers(

@@ -107,8 +107,11 @@ class Columns:
         self.facts["category"] += [
             _fact(titles.get(kind) or readable(kind)) for kind in columns["question_type"]
         ]
-        for name, column in (("item", "item"), ("read", "extracted"), ("truth", "target")):
+        for name, column in (("item", "item"), ("truth", "target")):
             self.facts[name] += [_fact(value) for value in columns[column]]
+        self.facts["read"] += map(
+            read_as, columns["extracted"], columns["failed"], columns["parsed"]
+        )
         self.answers += [excerpt(text) for text in columns["answer"]]
         outcomes = [
             outcome(failed, parsed, score)
@@ -185,6 +188,12 @@ def outcome(failed: bool, parsed: Any, score: float) -> str:
     if parsed is False:  # missing where the backend does not say
         return UNPARSED
     return WRONG if score <= 0 else RIGHT if score >= 1 else PARTLY
+
+
+def read_as(extracted: object, failed: bool, parsed: Any) -> str:
+    """Return what was read of an answer, or in the filter's words why there is nothing."""
+    words = {FAILED: "failed", UNPARSED: "unparsed"}
+    return _fact(extracted) or words.get(outcome(failed, parsed, 0.0), "not recorded")
 
 
 def excerpt(text: str, head: int = HEAD, tail: int = TAIL) -> str | tuple[str, str, int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +28,7 @@ from .subject import (
     table,
 )
 
+Sizes = Mapping[tuple[str, str], int]  # questions by benchmark and sub-score
 WEAKEST = 12  # categories in the list of the weakest ones
 FEW = 30  # questions below which the rank of a category is mostly noise
 LANES = 32  # workers in the timeline
@@ -201,21 +202,52 @@ def spans_of(key: str, spans: Sequence[str]) -> list[int]:
     return [spans.index(member) for member in members if member in spans]
 
 
-def weakest_html(subject: Subject, sizes: Mapping[tuple[str, str], int]) -> str:
-    """Return the categories with the lowest scores; those of few questions last.
+def weakest_html(subject: Subject, sizes: Sizes) -> str:
+    """Return which categories are lowest, in a sentence and as a table; "" if there are none.
 
-    Where chance is known, the score above chance counts.
+    Where chance is known, the score above chance counts. Those of few questions come last.
     """
+    few = _few(subject, sizes)
 
     def rank(one: Category) -> tuple[bool, float]:
-        return _few(one, sizes), _above(one.value, subject.chance(one.key, one.part))
+        return one in few, _above(one.value, subject.chance(one.key, one.part))
 
-    lowest = axis_start(subject)
-    lines = "".join(
-        _category_row(subject, one, lowest, sizes, html(one.title))
-        for one in sorted(categories(subject), key=rank)[:WEAKEST]
+    # A sub-score of all questions, read in another way, is no category.
+    found = sorted((one for one in categories(subject) if one.types), key=rank)
+    if not found:
+        return ""
+    rows = (_category_row(subject, one, sizes, few, html(one.title)) for one in found[:WEAKEST])
+    first = found[0]
+    name = f"{part_title(first.key, first.part)} of {first.title}"
+    lowest = f"{name}, {_beside_chance(first.value, subject.chance(first.key, first.part))}"
+    if sizes[first.key, first.part] < FEW:
+        said = (
+            f"Every category has fewer than {FEW} questions, too few to call one weak. Lowest by "
+            f"the share of what chance leaves: {lowest}."
+        )
+    else:
+        among = f" of {FEW} questions or more" if few else ""
+        said = f"Weakest category{among}, by the share of what chance leaves: {lowest}."
+    said += f" Weakest benchmark by the same measure: {weakest_benchmark(subject)}."
+    how = (
+        "The measure is (score - chance) / (100 - chance); a category without a chance level, such "
+        "as MRA, counts as if that were 0."
+        + f" Categories of fewer than {FEW} questions come last, in grey: their order is mostly "
+        "noise." * bool(few) + " A name leads to its questions."
     )
-    return table(CATEGORIES, lines, "categories", _axis(subject)) if lines else ""
+    shown = table(CATEGORIES, "".join(rows), "categories", _axis(subject))
+    return f'<p>{html(said)}</p><p class="muted">{html(how)}</p>{shown}'
+
+
+def _few(subject: Subject, sizes: Sizes) -> set[Category]:
+    """Return the categories of too few questions; none if all are, so that none stands out."""
+    sized = [one for one in categories(subject) if one.types]
+    few = {one for one in sized if sizes[one.key, one.part] < FEW}
+    return few if len(few) < len(sized) else set()
+
+
+def _beside_chance(score: float, chance: float | None) -> str:
+    return points(score) + ("" if chance is None else f" (chance {points(chance)})")
 
 
 def _above(score: float, chance: float | None) -> float:
@@ -228,24 +260,16 @@ def weakest_benchmark(subject: Subject) -> str:
     scores = {row.key: row.reading.overall for row in subject.table.headlines}
     known = {key: score for key, score in scores.items() if score is not None}
     key = min(known, key=lambda each: _above(known[each], subject.chance(each)))
-    chance = subject.chance(key)
-    return f"{title_of(key)}, {known[key]:.2f}" + (
-        "" if chance is None else f" (chance {chance:.2f})"
-    )
+    return f"{title_of(key)}, {_beside_chance(known[key], subject.chance(key))}"
 
 
-def _few(one: Category, sizes: Mapping[tuple[str, str], int]) -> bool:
-    return sizes.get((one.key, one.part), FEW) < FEW
-
-
-def categories_html(subject: Subject, sizes: Mapping[tuple[str, str], int]) -> str:
+def categories_html(subject: Subject, sizes: Sizes) -> str:
     """Return one folded table of categories per benchmark, lowest scores first."""
-    lowest = axis_start(subject)
-    made = []
+    few, made = _few(subject, sizes), []
     for score in subject.table.headlines:
         own = [one for one in categories(subject) if one.key == score.key]
         lines = "".join(
-            _category_row(subject, one, lowest, sizes)
+            _category_row(subject, one, sizes, few)
             for one in sorted(own, key=lambda one: one.value)
         )
         if own:
@@ -259,11 +283,7 @@ def categories_html(subject: Subject, sizes: Mapping[tuple[str, str], int]) -> s
 
 
 def _category_row(
-    subject: Subject,
-    one: Category,
-    lowest: float,
-    sizes: Mapping[tuple[str, str], int],
-    benchmark: str = "",
+    subject: Subject, one: Category, sizes: Sizes, few: Container[Category], benchmark: str = ""
 ) -> str:
     name = part_title(one.key, one.part)
     link = (
@@ -272,13 +292,13 @@ def _category_row(
     )
     cells = (
         link + (f' <span class="muted">{benchmark}</span>' if benchmark else ""),
-        _bar(subject, one.key, one.part, one.value, lowest, name),
+        _bar(subject, one.key, one.part, one.value, axis_start(subject), name),
         points(one.value),
         subject.span(one.key, one.part),
         points(subject.chance(one.key, one.part)),
         f"{sizes[one.key, one.part]:,}" if (one.key, one.part) in sizes else "",
     )
-    return row(cells, CATEGORIES, "muted" if _few(one, sizes) else "")
+    return row(cells, CATEGORIES, "muted" if one in few else "")
 
 
 # ---- answers -------------------------------------------------------------------------------------

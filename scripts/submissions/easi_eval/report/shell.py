@@ -28,6 +28,7 @@ class Shell:
         contents: Says what of the questions is in the page.
         inputs: Digest of what it is made of.
         pictures: Thumbnails as JSON.
+        name: What kind of page it is.
     """
 
     title: str
@@ -37,6 +38,7 @@ class Shell:
     contents: Callable[[Blocks], str]
     inputs: str = ""
     pictures: str = "{}"
+    name: str = "EASI report"
 
 
 def template(name: str) -> Template:
@@ -53,6 +55,7 @@ def assemble(shell: Shell, columns: Columns, extra: Mapping[str, object]) -> byt
     parts = {**shell.parts, "questions": shell.questions}
     values = {
         "title": shell.title,
+        "name": shell.name,
         "inputs": shell.inputs,
         "nav": "".join(f'<a href="#{name}">{title}</a>' for name, title in parts.items()),
         "body": shell.body,

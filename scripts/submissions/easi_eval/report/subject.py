@@ -15,6 +15,7 @@ from ..core.run_folder import RunPaths
 from ..scores import report
 from ..scores.score_table import ScoreTable
 
+REPORT = "report.html"
 Columns = Sequence[tuple[str, str]]  # title and class of each column of a table
 NAME, BAR, NUMBER, SCORE = "name", "bar", "num", "num score"  # classes
 

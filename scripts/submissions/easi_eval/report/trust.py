@@ -6,8 +6,9 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from ..core.formats import plural
 from ..scores.score_table import AVERAGE, BenchmarkScore, State, title_of
-from .subject import Subject, html, share
+from .subject import Subject, html, points, share
 
 GOOD, LOOK, BAD = "good", "look", "bad"
 _MARKS = {GOOD: ("✓", "passed"), LOOK: ("!", "look at this"), BAD: ("✗", "problem")}
@@ -63,11 +64,25 @@ def checks(subject: Subject) -> list[Check]:
 def verdict(found: Iterable[Check]) -> str:
     """Return the list in one sentence."""
     kinds = Counter(check.verdict for check in found)
-    look = f"{kinds[LOOK]} thing{'s' if kinds[LOOK] != 1 else ''} to look at"
+    look = f"{plural(kinds[LOOK], 'thing')} to look at"
     if kinds[BAD]:
-        problems = f"{kinds[BAD]} problem{'s' if kinds[BAD] != 1 else ''}"
+        problems = plural(kinds[BAD], "problem")
         return f"Not as they stand: {problems}" + (f", {look}." if kinds[LOOK] else ".")
     return f"Yes, with {look}." if kinds[LOOK] else "Yes: nothing speaks against them."
+
+
+def against_chance(subject: Subject, key: str) -> str:
+    """Return whether a score is above chance, as HTML; "" if its chance level is not known."""
+    chance, interval = subject.chance(key), subject.interval(key)
+    if chance is None:
+        return ""
+    known = f"guessing gives {points(chance)}"
+    if interval is None:
+        return f'<p class="muted">{known.capitalize()}.</p>'
+    if interval[0] > chance:
+        return f'<p class="good">Above chance: {known}.</p>'
+    where = "Below chance" if interval[1] < chance else "No better than chance"
+    return f'<p class="bad">{where}: {known}.</p>'
 
 
 def checks_html(found: Iterable[Check]) -> str:

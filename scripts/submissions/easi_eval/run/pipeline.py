@@ -18,6 +18,7 @@ from ..backends.base import Backend
 from ..config import RunConfig
 from ..core.errors import ExitCode, Refusals, Unreachable
 from ..core.events import Emit, Notice, RunStarted
+from ..core.formats import plural
 from ..core.manifest import Manifest
 from ..core.redact import Redactor
 from ..core.run_lock import run_lock
@@ -27,8 +28,8 @@ from ..display.run_log import RunLog
 from ..engine.processes.gpu_use import gpu_use
 from ..engine.processes.gpus import Machine, probe_machine
 from ..engine.processes.interrupts import announced, interruptible, rearm
-from ..report.page import REPORT, write_report
-from ..report.subject import Subject
+from ..report.page import write_report
+from ..report.subject import REPORT, Subject
 from ..report.thumbnails import media_roots
 from ..scores.report import Trouble
 from ..scores.score_table import ScoreTable, State
@@ -137,6 +138,7 @@ def begin(
             (folder / REPORT).unlink(missing_ok=True)
     never_sent = submission_note(cfg, collect(context, manifest)) if cfg.submit else ()
     kept = answers_kept(cfg, plan)
+    there = "is there and is" if kept == 1 else "are there and are"
     emit(
         RunStarted(
             model.name,
@@ -150,7 +152,7 @@ def begin(
                 f"{model.cls}: {model.why}",
                 *plan.notes,
                 *never_sent,
-                *([f"{kept:,} answers are there and are not asked again"] if kept else []),
+                *([f"{plural(kept, 'answer')} {there} not asked again"] if kept else []),
             ),
         )
     )
@@ -222,7 +224,7 @@ def keep_complete(context: RunContext, plan: Plan, record: RunRecord, files: Res
 def what_is_kept(cfg: RunConfig, plan: Plan, prepared: bool) -> str:
     """Say after an interrupt what the next launch need not do again."""
     if count := answers_kept(cfg, plan):
-        return f"Interrupted; {count:,} answer{'s' if count > 1 else ''} kept"
+        return f"Interrupted; {plural(count, 'answer')} kept"
     if not prepared:
         return "Interrupted while preparing; what was downloaded is kept"
     if cfg.plain:

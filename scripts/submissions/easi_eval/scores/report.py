@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..benchmarks import GROUPS
-from ..core.formats import duration, large, per_time, short_duration
+from ..core.formats import duration, large, per_time, plural, short_duration
 from .comparability import is_comparison
 from .interval import Interval
 from .score_table import AVERAGE, BenchmarkScore, ScoreTable, State, sum_known, title_of
@@ -243,7 +243,7 @@ def _note_lines(notes: Sequence[str], width: int) -> list[str]:
         last = place == len(notes) - 1
         if len(lines) + len(more) + (0 if last else 1) > MOST_NOTES:
             left = len(notes) - place
-            return [*lines, f"{left} more note{'s' if left > 1 else ''}: see easi_scores.md"]
+            return [*lines, f"{plural(left, 'more note')}: see easi_scores.md"]
         lines += more
     return lines
 
