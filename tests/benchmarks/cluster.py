@@ -369,10 +369,6 @@ def _disturbed(cluster: Cluster, kind: str, head: Launch, node: Launch) -> float
     else:
         (pid,) = workers(cluster.here if kind == "worker of the head" else there)
         os.kill(parent_of(parent_of(pid)) if kind == "keeper" else pid, signal.SIGKILL)
-        if kind == "keeper":  # its launch is over there: nobody starts another one
-            time.sleep(3)
-            node.process.terminate()
-            node.process.wait(PATIENCE)
     moment = time.monotonic()
     goes_on = cluster.world.answered_by
     wait(lambda: node.process.poll() is not None or goes_on("nodeb", moment), kind, head)

@@ -15,7 +15,7 @@ import pytest
 
 import model_classes
 from machines import Machine, two_machines
-from program import Launch, RunFolder, User, wait_until
+from program import PROGRAM, Launch, RunFolder, User, wait_until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.cluster, pytest.mark.slow, pytest.mark.alone]
 
@@ -36,6 +36,7 @@ def answer_to(text):
     return "ABCD"[zlib.crc32(text.encode()) % 4]
 """
 KEYS = "vsi_bench,blink"
+CORES = sorted(os.sched_getaffinity(0))
 COMMON = ("--smoke", "--benchmarks", KEYS, "--no-rich")
 MODELS = {
     "vlmevalkit": ("--model", "Sleepy"),
@@ -81,6 +82,11 @@ def answers_by(run: RunFolder, node: str) -> int:
     return sum(record["worker"].startswith(node) for record in run.answers)
 
 
+def starts(run: RunFolder, worker: str) -> int:
+    """How often a worker came to the dispatcher."""
+    return len(list(run.root.glob(f"journal/{worker}.*.jsonl")))
+
+
 def is_complete(run: RunFolder) -> bool:
     """Whether every question was answered, and none twice."""
     keys = [(record["benchmark"], record["item"]) for record in run.answers]
@@ -98,6 +104,32 @@ def blind_to(machine: Machine, folder: Path, empty: Path) -> tuple[str, ...]:
     """The words of a machine on which nothing is in this folder."""
     empty.mkdir(exist_ok=True)
     return (*machine.words, "sh", "-c", f'mount --bind {empty} {folder}; exec "$@"', "sh")
+
+
+def process(pid: int) -> tuple[list[str], dict[str, str], int]:
+    """Words, environment and parent of a process; empty if it has ended."""
+    folder = Path(f"/proc/{pid}")
+    try:
+        words = (folder / "cmdline").read_text(errors="replace").split("\0")
+        variables = (folder / "environ").read_text(errors="replace").split("\0")
+        parent = int((folder / "stat").read_text().rsplit(") ", 1)[1].split()[1])
+    except OSError:
+        return [], {}, 0
+    found = {name: value for name, _, value in (each.partition("=") for each in variables)}
+    return words, found, parent
+
+
+def environments(pids: list[int]) -> tuple[list[dict[str, str]], list[dict[str, str]]]:
+    """Those of the node programs among these processes, and of their workers."""
+    found = [process(pid) for pid in pids]
+    nodes = [variables for words, variables, _ in found if words[1:3] == [str(PROGRAM), "--join"]]
+    return nodes, [variables for _, variables, _ in found if "EASI_WORKER" in variables]
+
+
+def keepers(pids: list[int]) -> set[int]:
+    """Those among these processes that have started a worker."""
+    parents = {process(pid)[2] for pid in pids if "EASI_WORKER" in process(pid)[1]}
+    return {pid for pid in parents if "EASI_WORKER" not in process(pid)[1]} - {0}
 
 
 def test_machines_that_do_not_fit_leave_with_one_line(tmp_path: Path) -> None:
@@ -138,8 +170,13 @@ def test_machines_that_do_not_fit_leave_with_one_line(tmp_path: Path) -> None:
             run = run_of(output)
             differ = " left: this machine would give different answers: "
             wait_until(lambda: head.out.count(differ) == 2, 60, head)
-            with other.start(*join, **variables) as node:
+            # Each machine's threads are those of its own cores.
+            one = replace(other, machine=(*there.words, "taskset", "--cpu-list", str(CORES[0])))
+            with one.start(*join, **variables) as node:
                 wait_until(lambda: answers_by(run, "n4") and answers_by(run, "w0"), 300, head)
+                for launch, threads in ((node, 1), (head, min(8, len(CORES)))):
+                    _, workers = environments(launch.alive())
+                    assert {each["OMP_NUM_THREADS"] for each in workers} == {str(threads)}
                 told = here.run("--status", "--output-dir", output).out
                 assert "node n4 (nodeb), no GPU, 1 worker" in told and ": at work" in told, told
                 assert told.count(" left: this") == 2 and "last error" not in told
@@ -171,6 +208,20 @@ def test_machines_join_lose_their_link_leave_and_die(backend: str, tmp_path: Pat
                 before = answers_by(run, "n1")
                 wait_until(lambda: answers_by(run, "n1") > before, 100, head)
                 assert "is gone" not in head.out
+                # A killed keeper: each machine starts its workers again by itself.
+                begun = {worker: starts(run, worker) for worker in ("n1w0", "w0")}
+                for launch in (node, head):
+                    (keeper,) = keepers(launch.alive())
+                    os.kill(keeper, signal.SIGKILL)
+                wait_until(
+                    lambda: all(starts(run, each) > count for each, count in begun.items()),
+                    300,
+                    head,
+                )
+                before = answers_by(run, "n1"), answers_by(run, "w0")
+                wait_until(lambda: answers_by(run, "n1") > before[0], 100, head)
+                wait_until(lambda: answers_by(run, "w0") > before[1], 100, head)
+                assert "is gone" not in head.out and "starting them again" not in head.out
                 # As Slurm does before a time limit: it finishes what it has in hand, and leaves.
                 (program,) = [
                     pid

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from program import PROGRAM, Launch, Results, RunFolder, User, wait_until
-from test_join import COMMON, MODELS, answers_by, classes, is_complete, run_of
+from test_join import COMMON, MODELS, answers_by, classes, environments, is_complete, run_of
 from two_node_slurm import Slurm, slurm
 
 pytestmark = [pytest.mark.e2e, pytest.mark.cluster, pytest.mark.slow]
@@ -20,6 +20,11 @@ ONE = (*COMMON, *MODELS["vlmevalkit"], "--device", "cpu")
 OPTIONS = (*ONE, "--nodes", "2")
 # One task on each machine.
 ARRAY = ("--slurm", "--time=10 --cpus-per-task=8")
+SCRIPT = """#!/bin/bash
+#SBATCH --time=10 --cpus-per-task=8
+export SITE=lab
+exec "$@"
+"""
 
 
 @pytest.fixture(scope="module")
@@ -59,24 +64,6 @@ def at_work(head: Launch, output: Path) -> RunFolder:
     return run
 
 
-def environments(pids: list[int]) -> tuple[list[dict[str, str]], list[dict[str, str]]]:
-    """Those of the node programs among these processes, and of their workers."""
-    nodes, workers = [], []
-    for pid in pids:
-        folder = Path(f"/proc/{pid}")
-        try:
-            words = (folder / "cmdline").read_text(errors="replace").split("\0")
-            variables = (folder / "environ").read_text(errors="replace").split("\0")
-        except OSError:
-            continue  # it has ended
-        found = {name: value for name, _, value in (each.partition("=") for each in variables)}
-        if words[1:3] == [str(PROGRAM), "--join"]:
-            nodes.append(found)
-        elif "EASI_WORKER" in found:
-            workers.append(found)
-    return nodes, workers
-
-
 def test_machines_are_drained_lost_and_started_again_alone(
     cluster: Slurm, alone: Results, tmp_path: Path
 ) -> None:
@@ -85,13 +72,18 @@ def test_machines_are_drained_lost_and_started_again_alone(
     user = User(tmp_path / "user", secrets=False, machine=here.words)
     output = user.root / "out"
     variables = {**classes(user, slow), **cluster.variables}
-    with user.start(*OPTIONS, *ARRAY, "--output-dir", output, **variables) as head:
+    script = user.root / "site.sbatch"
+    script.write_text(SCRIPT)
+    options = (*OPTIONS, "--slurm", f"@{script}", "--output-dir", output)
+    with user.start(*options, **variables) as head:
         run = at_work(head, output)
         job = re.search(r"job (\d+): ", head.out)[1]
         wait_until(lambda: f"job {job}: 2 of 2 nodes at work" in head.out, 60, head)
-        # What Slurm sends before the time limit.
-        cluster.ask("scancel", "--batch", "--signal=USR2", f"{job}_0")
+        nodes, _ = environments(head.alive())
+        assert nodes and all(node["SITE"] == "lab" for node in nodes)  # from the script
+        cluster.bring_limit_near(f"{job}_0")
         wait_until(lambda: " left: its time limit is near" in head.out, 200, head)
+        cluster.ask("scontrol", "update", f"JobId={job}_0", "TimeLimit=10")
         wait_until(lambda: re.search(r"node n3 \(node[ab]\) joined", head.out), 200, head)
         wait_until(lambda: len(cluster.jobs()) == 2, 100, head)
         there.kill()
@@ -163,20 +155,31 @@ def test_one_step_has_all_machines_of_an_allocation(
     exports = "".join(f"export {name}={variables[name]}\n" for name in (*names, "PYTHONPATH"))
     words = " ".join([sys.executable, str(PROGRAM), *OPTIONS, "--output-dir", str(output)])
     script, log = user.root / "job.sh", user.root / "job.log"
-    script.write_text(f"#!/bin/bash\n{exports}{words}\necho ended with $?\n")
+    script.write_text(f"#!/bin/bash\n{exports}exec {words}\n")
     told = cluster.ask(
         *("sbatch", "--parsable", "--nodes=2", "--ntasks-per-node=1", "--cpus-per-task=8"),
-        *("--gres=gpu:2", f"--output={log}", "--time=10", str(script)),
+        *("--gres=gpu:2", f"--output={log}", "--open-mode=append", "--requeue"),
+        *("--time=10", "--signal=B:USR2@120", str(script)),
     )
-    assert told.strip().isdecimal()
+    job = told.strip()
+    assert job.isdecimal()
     wait_until(lambda: list(output.glob("runs/*/*/journal/n*")), 300)
     run = run_of(output)
     wait_until(lambda: answers_by(run, "n1") and answers_by(run, "n2"), 300)
     for machine in cluster.machines:
         (node,), _ = environments(machine.pids())
         assert node["CUDA_VISIBLE_DEVICES"] == "0,1"
+    cluster.bring_limit_near(job)
+    wait_until(lambda: f"the time limit is near: job {job} is requeued" in log.read_text(), 200)
+    kept = len(run.answers)
+    assert "finishing the current questions" in log.read_text()
+    begun = {tuple(key) for record in run.records("lease") for key in record["keys"]}
+    assert begun == {(record["benchmark"], record["item"]) for record in run.answers}
     slow.unlink()
-    wait_until(lambda: "ended with" in log.read_text(), 200)
-    assert "ended with 0" in log.read_text(), log.read_text()
+    wait_until(lambda: any(" PENDING " in line for line in cluster.jobs()), 100)
+    cluster.ask("scontrol", "update", f"JobId={job}", "TimeLimit=10", "StartTime=now")
+    wait_until(lambda: not cluster.jobs(), 400)
+    assert "ExitCode=0:0" in cluster.ask("scontrol", "show", "job", job), log.read_text()
+    assert f"{kept} answers are there and are not asked again" in log.read_text()
     assert is_complete(run)
     assert scores(Results(output)) == scores(alone)

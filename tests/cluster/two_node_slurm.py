@@ -86,6 +86,12 @@ class Slurm:
             assert time.monotonic() < until, self.ask("sinfo") + self.ask("squeue")
             time.sleep(0.5)
 
+    def bring_limit_near(self, job: str) -> None:
+        """Give a running job one to two minutes more."""
+        passed = self.ask("squeue", "--noheader", f"--jobs={job}", "--format=%M").strip()
+        minutes = int(passed.split(":")[-2])
+        self.ask("scontrol", "update", f"JobId={job}", f"TimeLimit={minutes + 2}")
+
     def jobs(self) -> list[str]:
         return self.ask("squeue", "--noheader", "--array", "--format=%i %T %r %N").splitlines()
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from easi_eval.cluster.slurm import script_of
+from easi_eval.cluster.slurm import own_job, script_of
 from easi_eval.config import RunConfig
 from easi_eval.core.errors import EasiError
 from easi_eval.core.run_folder import RunPaths
@@ -27,6 +27,7 @@ from easi_eval.engine.journal import Answer, Leased, Tail
 from easi_eval.engine.journal_state import JournalState
 from easi_eval.engine.node_link import NodeLink, NodeRefused
 from easi_eval.engine.nodes import NodeServer, loopback_of, own_address
+from easi_eval.engine.processes.interrupts import interruptible, time_limit
 from easi_eval.engine.work import Assignment, Item, Work
 
 pytestmark = pytest.mark.faults
@@ -418,3 +419,59 @@ def test_a_node_that_leaves_gets_nothing_more(tmp_path: Path) -> None:
             other.finish(lease, ())
             seen += 1
         assert seen == 5
+
+
+def test_who_drains_gives_nobody_anything_more(tmp_path: Path) -> None:
+    with (
+        DispatchServer(tmp_path / "run", WORK, HERE, SECRET) as server,
+        node_client(server, tmp_path / "n1", "n1w0") as there,
+        node_client(server, tmp_path / "own", "w0") as here,
+    ):
+        leases = []
+        for client in (there, here):
+            client.tell(ITEMS, 1, 1)
+            leases.append(client.ask())
+        server.retire_all()
+        for client, lease in zip((there, here), leases, strict=True):
+            assert lease is not None
+            answer(client, lease.places[0], lease.number)
+            client.finish(lease, ())
+            assert client.ask() is None and client.over
+    state = JournalState.of(tmp_path / "run", WORK)
+    state.poll()
+    assert len(state.answers) == 2
+
+
+def test_a_time_limit_interrupts_or_is_noted() -> None:
+    before = signal.getsignal(signal.SIGUSR2)
+    with time_limit:
+        with pytest.raises(KeyboardInterrupt), interruptible():
+            signal.raise_signal(signal.SIGUSR2)
+        assert time_limit.leaves
+    with time_limit:
+        with pytest.raises(KeyboardInterrupt), interruptible():
+            time_limit.drains = True
+            signal.raise_signal(signal.SIGUSR2)
+            assert time_limit.near and not time_limit.leaves
+            signal.raise_signal(signal.SIGTERM)
+        assert not time_limit.leaves  # the job was cancelled
+        with pytest.raises(KeyboardInterrupt), interruptible():
+            time_limit.leave()
+        assert time_limit.leaves
+    assert signal.getsignal(signal.SIGUSR2) == before and not time_limit.near
+
+
+@pytest.mark.parametrize(
+    ("variables", "job"),
+    [
+        ({}, ""),
+        ({"SLURM_JOB_ID": "12"}, "12"),
+        # The number alone would be all tasks.
+        (
+            {"SLURM_JOB_ID": "12", "SLURM_ARRAY_JOB_ID": "12", "SLURM_ARRAY_TASK_ID": "3"},
+            "12_3",
+        ),
+    ],
+)
+def test_the_job_of_this_program_is_named(variables: dict[str, str], job: str) -> None:
+    assert own_job(variables) == job

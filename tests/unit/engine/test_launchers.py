@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import signal
 import socket
 import sys
 
@@ -9,7 +10,7 @@ import pytest
 
 from easi_eval.backends.shared import launch_env
 from easi_eval.engine.processes import launchers, supervisor
-from easi_eval.engine.processes.jobs import Job, launcher_variables
+from easi_eval.engine.processes.jobs import Job, Outcome, Restarts, launcher_variables
 from easi_eval.engine.processes.keeper import Place, worker_env
 from easi_eval.engine.processes.worker_ends import describe
 
@@ -194,6 +195,18 @@ def test_threads_are_the_users_number_or_a_share_of_the_cores(
     if users is not None:
         monkeypatch.setenv("OMP_NUM_THREADS", users)
     assert launch_env.threads(workers) == {"OMP_NUM_THREADS": threads}
+
+
+def test_a_launch_that_was_killed_is_started_again_three_times_in_a_row() -> None:
+    restarts = Restarts()
+
+    def ended(code: int | None, seconds: float) -> bool:
+        return restarts.allow(Outcome(Job("answer", ()), code, seconds))
+
+    assert not ended(0, 5) and not ended(None, 5)  # it is done, or was told to stop
+    killed = -signal.SIGKILL
+    assert [ended(killed, 5) for _ in range(5)] == [True, True, True, False, False]
+    assert ended(killed, 1000) and ended(1, 5) and ended(1, 5) and not ended(1, 5)
 
 
 def test_exit_codes_for_people() -> None:

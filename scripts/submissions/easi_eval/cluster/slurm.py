@@ -36,6 +36,17 @@ def in_allocation(environ: Mapping[str, str]) -> bool:
     return int(environ.get("SLURM_JOB_NUM_NODES") or 1) > 1
 
 
+def own_job(environ: Mapping[str, str]) -> str:
+    """Return the number of the batch job, or task of an array job, that this program runs in."""
+    job, task = environ.get("SLURM_ARRAY_JOB_ID"), environ.get("SLURM_ARRAY_TASK_ID")
+    return f"{job}_{task}" if job and task else environ.get("SLURM_JOB_ID", "")
+
+
+def requeue_job(job: str) -> Job:
+    """Return the process that has Slurm end a batch job and start it again."""
+    return Job("requeue", ("scontrol", "requeue", job))
+
+
 def join_words(cfg: RunConfig, address: str) -> list[str]:
     """Return the command line of a node."""
     device = ["--device", cfg.device] if cfg.device else []

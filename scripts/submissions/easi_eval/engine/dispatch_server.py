@@ -85,6 +85,10 @@ class DispatchServer:
         """Give the workers of this node nothing more; may be called from any thread."""
         self._soon(self.retired.add, f"{node}w")
 
+    def retire_all(self) -> None:
+        """Give no worker anything more; may be called from any thread."""
+        self._soon(self.retired.add, "")
+
     def drop_node(self, node: str) -> None:
         """Take the workers of this node for gone; may be called from any thread."""
         self._soon(self._drop, f"{node}w")

@@ -19,6 +19,7 @@ from ..core.log_lines import telling_line
 from ..core.model import ModelChoice
 from ..engine.giving_up import Reason
 from ..engine.processes import launchers
+from ..engine.processes.interrupts import time_limit
 from ..engine.processes.jobs import Job
 from ..engine.processes.supervisor import Handle, run_job, start
 from ..engine.work import ItemList
@@ -157,9 +158,11 @@ class Evaluation:
                     self._emit,
                 )
             )
+            time_limit.drains = True
             try:
                 tail = self._follow(judges, stack)
             finally:
+                time_limit.drains = False
                 # Before the workers here are ended, which may take long.
                 if nodes is not None:
                     nodes.end()
@@ -185,6 +188,9 @@ class Evaluation:
             self._accept_scored()
             judges.tick(self.verdicts)
             self._workers.give_up(self.verdicts, self._drop)
+            if time_limit.near:
+                self._drain()
+            self._workers.start_again(lambda job: stack.enter_context(self._start(job)))
             if not over and not self._workers.are_running:
                 over = not self._launch_again(stack)
             scored = scoring.poll() is not None
@@ -202,6 +208,12 @@ class Evaluation:
                     break
             time.sleep(TICK)
         return [*self._workers.log_tail, *scoring.outcome().log_tail]
+
+    def _drain(self) -> None:
+        """Let the workers finish the questions in hand, then stop as after Ctrl-C."""
+        self._workers.leave()
+        if not self._workers.are_running:
+            time_limit.leave()
 
     def _launch_again(self, stack: ExitStack) -> bool:
         """Start the next launch of workers; False if there is none, because answering is over."""

@@ -8,18 +8,16 @@ temporary one; answers go to the head's dispatcher.
 from __future__ import annotations
 
 import os
-import signal
 import tempfile
-import threading
 from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from .. import __version__
 from ..backends import make_backend, resolved
+from ..cluster import slurm
 from ..config import RunConfig
 from ..core.atomic_files import write_json
 from ..core.errors import EasiError, ExitCode, Refusals
@@ -31,8 +29,8 @@ from ..engine.journal import Header, Hung, Tail
 from ..engine.node_link import NodeLink
 from ..engine.processes import launchers
 from ..engine.processes.gpus import machine_line, probe_machine
-from ..engine.processes.interrupts import interruptible
-from ..engine.processes.jobs import Job
+from ..engine.processes.interrupts import interrupt, interruptible, time_limit
+from ..engine.processes.jobs import Restarts
 from ..engine.processes.supervisor import Handle, run_job, start
 from ..engine.processes.worker_ends import forget_ends
 from ..engine.work import Assignment, Work
@@ -55,28 +53,6 @@ class _HeadGone(EasiError):
         super().__init__(
             "the head of the run is gone", hint="run it again there: saved answers are kept"
         )
-
-
-class _Summons:
-    """SIGUSR2, which Slurm sends before the time limit, and the end of the run by its head.
-
-    Both end the preparation at once, as Ctrl-C does: it may take hours. Afterwards the questions in
-    hand are finished.
-    """
-
-    def __init__(self) -> None:
-        self.preparing = True
-        self.to_leave = False
-        signal.signal(signal.SIGUSR2, self._leave)
-
-    def _leave(self, signum: int, frame: FrameType | None) -> None:
-        self.to_leave = True
-        self.end_preparation()
-
-    def end_preparation(self) -> None:
-        """May be called from any thread."""
-        if self.preparing:
-            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
 
 
 def join(address: str, own: Mapping[str, Any]) -> int:
@@ -103,27 +79,33 @@ def join(address: str, own: Mapping[str, Any]) -> int:
         raise EasiError(f"--nproc is {nproc}", hint="use 1 or more")
     with ExitStack() as stack:
         stack.enter_context(interruptible())
-        summons = _Summons()
+        stack.enter_context(time_limit)
         secret = joining_secret(host, int(port))
-        link = stack.enter_context(NodeLink(host, int(port), secret, summons.end_preparation))
+        link = stack.enter_context(NodeLink(host, int(port), secret, _end_preparation))
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="easi-node-")))
         try:
             context, model = _prepared(link, own, nproc, scratch, stack)
-            summons.preparing = False
-            _Node(link, context, model, nproc, summons).serve()
+            time_limit.drains = True
+            leaves = _Node(link, context, model, nproc).serve()
         except EasiError as error:
             link.send(type="left", reason=error.message)
             raise
         except KeyboardInterrupt:
             if link.gone:
                 raise _HeadGone from None
-            if summons.to_leave:
-                if summons.preparing:  # else Slurm ends this task, to start it again
-                    _leave(link, scratch / "requeue.log")
-            elif not link.over:
+            leaves = time_limit.leaves and not link.over
+            if not (leaves or link.over):
                 link.send(type="left", reason="it was interrupted")
                 raise
+        if leaves:
+            _leave(link, scratch / "requeue.log")
     return ExitCode.COMPLETE
+
+
+def _end_preparation() -> None:
+    """End what may take hours when the run is over."""
+    if not time_limit.drains:
+        interrupt()
 
 
 def _prepared(
@@ -192,21 +174,20 @@ def _compare(what: str, theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> N
 def _leave(link: NodeLink, log: Path) -> None:
     """Leave, and have Slurm start this task of an array job again, on this or another machine."""
     link.send(type="left", reason="its time limit is near")
-    job, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
-    if job and task:
-        run_job(Job("requeue", ("scontrol", "requeue", f"{job}_{task}")), log)
+    if "SLURM_ARRAY_TASK_ID" in os.environ:
+        with suppress(KeyboardInterrupt):  # Slurm ends this task
+            run_job(slurm.requeue_job(slurm.own_job(os.environ)), log)
 
 
 class _Node:
     """The launches of this machine."""
 
-    def __init__(
-        self, link: NodeLink, context: RunContext, model: ModelChoice, nproc: int, summons: _Summons
-    ) -> None:
+    def __init__(self, link: NodeLink, context: RunContext, model: ModelChoice, nproc: int) -> None:
         self._link, self._context, self._model = link, context, model
         self._paths = context.paths
         self._handle: Handle | None = None
-        self._summons, self._leaving = summons, False
+        self._restarts = Restarts()
+        self._leaving = False
         self._order: dict[str, Any] = {}
         self._workers = 0
         self._connection = link.connections
@@ -217,8 +198,11 @@ class _Node:
         self._headers: dict[str, Header] = {}
         self._logged = 0
 
-    def serve(self) -> None:
-        """Follow the head's orders until the run is over.
+    def serve(self) -> bool:
+        """Follow the head's orders until the run is over, or a time limit is near.
+
+        Returns:
+            Whether this machine leaves before the run is over.
 
         Raises:
             EasiError: The head is gone.
@@ -226,20 +210,23 @@ class _Node:
         try:
             while True:
                 message = self._link.next(TICK)
-                if self._summons.to_leave and not self._leaving:
+                if time_limit.near and not self._leaving:
                     self._leaving = True
                     print("the time limit is near: finishing the current questions", flush=True)
                     self._link.send(type="leaving")
                 if self._leaving and self._handle is None:
-                    return _leave(self._link, self._context.log)
+                    return True
                 if message is not None and message["type"] == "over":
-                    return None
+                    return False
                 if message is not None and message["type"] == "launch":
                     self._begin(message["order"])
                 self._report()
                 if self._handle is not None and self._handle.poll() is not None:
                     self._report()
-                    self._end()
+                    if not self._leaving and self._restarts.allow(self._handle.outcome()):
+                        self._start()  # a keeper was killed, and its launcher ended the others
+                    else:
+                        self._end()
                 if self._link.gone:
                     raise _HeadGone
         finally:
@@ -262,14 +249,18 @@ class _Node:
         # Never sent: both sides prove that they know it.
         address = {"host": self._link.host, "port": order["port"], "secret": self._link.secret}
         write_json(self._paths.dispatcher, address, mode=0o600)
-        cfg = self._context.cfg
         # With less memory per worker than the questions need, each machine halves its own.
-        self._workers = max(1, cfg.nproc >> work["stage"])
-        keys = order["benchmarks"]
+        self._workers = max(1, self._context.cfg.nproc >> work["stage"])
+        self._restarts = Restarts()
+        self._start()
+        self._link.send(type="started", workers=self._workers, number=order["number"])
+
+    def _start(self) -> None:
+        cfg = self._context.cfg
         job = self._context.backend.answer_job(
             replace(cfg, nproc=self._workers),
             self._model,
-            [bench for bench in cfg.selected if bench.key in keys],
+            [bench for bench in cfg.selected if bench.key in self._order["benchmarks"]],
             self._paths,
             launchers.free_port(),
         )
@@ -278,7 +269,6 @@ class _Node:
             job.cwd.mkdir(parents=True, exist_ok=True)
         self._handle = start(job, self._context.log)
         print(f"{self._workers} workers started", flush=True)
-        self._link.send(type="started", workers=self._workers, number=order["number"])
 
     def _end(self) -> None:
         self._handle = None

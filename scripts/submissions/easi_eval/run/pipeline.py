@@ -6,6 +6,7 @@ anything starts. ``--dry-run`` and ``--import-results`` share the steps that the
 
 from __future__ import annotations
 
+import os
 import sys
 from contextlib import suppress
 from dataclasses import replace
@@ -15,6 +16,7 @@ from tempfile import TemporaryDirectory
 from .. import __version__
 from ..backends import make_backend, resolved
 from ..backends.base import Backend
+from ..cluster import slurm
 from ..config import RunConfig
 from ..core.errors import ExitCode, Refusals, Unreachable
 from ..core.events import Emit, Notice, RunStarted
@@ -27,7 +29,8 @@ from ..display import make_display
 from ..display.run_log import RunLog
 from ..engine.processes.gpu_use import gpu_use
 from ..engine.processes.gpus import Machine, probe_machine
-from ..engine.processes.interrupts import announced, interruptible, rearm
+from ..engine.processes.interrupts import announced, interruptible, rearm, time_limit
+from ..engine.processes.supervisor import run_job
 from ..report.page import write_report
 from ..report.subject import REPORT, Subject
 from ..report.thumbnails import media_roots
@@ -77,8 +80,16 @@ def run(asked: RunConfig, refusals: Refusals) -> int:
         return show_plan(asked, cfg, backend, hub, machine, refusals)
     context = make_context(asked, cfg, backend, hub, resolved(cfg, backend, hub))
     plan, naming = check(context, plan_run(context), machine, refusals)
-    with interruptible(), rehearsal(context) as context, run_lock(context.paths.lock):
-        return carry_out(context, still_holds(plan, context), naming)
+    with time_limit:
+        try:
+            with interruptible(), rehearsal(context) as context, run_lock(context.paths.lock):
+                return carry_out(context, still_holds(plan, context), naming)
+        except KeyboardInterrupt:
+            job = slurm.own_job(os.environ)
+            if time_limit.leaves and job and not asked.rerun:  # which would start over
+                print(f"the time limit is near: job {job} is requeued", flush=True)
+                run_job(slurm.requeue_job(job), context.log)
+            raise
 
 
 # ---- a run ---------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from ..engine.dispatch_server import DispatchServer
 from ..engine.giving_up import Reason
 from ..engine.nodes import AT_WORK, NodeServer
 from ..engine.processes import launchers
-from ..engine.processes.jobs import Job
+from ..engine.processes.jobs import Job, Restarts
 from ..engine.processes.supervisor import Handle
 from ..engine.processes.worker_ends import forget_ends, gave_up_reasons
 from ..engine.work import Work
@@ -103,7 +103,9 @@ class Workers:
         self._launches = _launches(context.cfg)
         self._dispatcher = ExitStack()  # holds the dispatcher of the last launch
         self._server: DispatchServer | None = None
-        self._launched: Sequence[Benchmark] = ()  # benchmarks of the last launch
+        self._launch: Launch | None = None  # the last one
+        self._restarts = Restarts()
+        self._leaving = False  # the time limit is near
         self._whys: dict[str, str] = {}  # why the last workers were given up, by benchmark
         self._set_aside: set[str] = set()  # benchmarks whose other questions are no longer asked
         self.nodes: NodeServer | None = None
@@ -134,6 +136,13 @@ class Workers:
         if (server := self._server) is not None:
             server.retire_node(node)
 
+    def leave(self) -> None:
+        """Give no worker anything more, here and on other machines; see ``are_running``."""
+        if not self._leaving and self._server is not None:
+            self._emit(Notice("the time limit is near: finishing the current questions"))
+            self._server.retire_all()
+        self._leaving = True
+
     def drop_node(self, node: str) -> None:
         """Hand out again what a machine held that is gone; may be called from any thread."""
         if (server := self._server) is not None:
@@ -151,8 +160,10 @@ class Workers:
         alive, nodes = self.process.poll() is None, self.nodes
         if nodes is None or nodes.at_work:
             return alive or nodes is not None
-        over = self._stopped is self.process or (
-            self._server is not None and self._server.dispatcher.over
+        over = (
+            self._leaving
+            or self._stopped is self.process
+            or (self._server is not None and self._server.dispatcher.over)
         )
         coming = nodes.any_loading and not over
         if not self._placed:
@@ -210,9 +221,10 @@ class Workers:
         wanted = self._wanted()
         left = [bench for bench in self._todo if bench.key in wanted]
         # Read now: the next launch deletes these notes of the last one.
+        launched = self._launch.benchmarks if self._launch else ()
         if reasons := gave_up_reasons(self._context.paths.root):
             self._whys.update(
-                {bench.key: "; ".join(reasons) for bench in self._launched if bench in left}
+                {bench.key: "; ".join(reasons) for bench in launched if bench in left}
             )
         job_gone = self._placed and self.process is not None and self.process.poll() is not None
         if self._watch.servers_gone or job_gone:
@@ -237,6 +249,18 @@ class Workers:
             self.process = start(placement(self._context, self.nodes))
         return True
 
+    def start_again(self, start: Callable[[Job], Handle]) -> None:
+        """Start this machine's workers again where a keeper was killed and other machines work.
+
+        Without others at work that is the next launch.
+        """
+        nodes, process, launch = self.nodes, self.process, self._launch
+        if nodes is None or not nodes.at_work or process is None or launch is None:
+            return
+        idle = self._placed or self._leaving or process is self._stopped or process.poll() is None
+        if not idle and self._restarts.allow(process.outcome()):
+            self.process = start(self._answer_job(launch))
+
     def _open(self, launch: Launch) -> None:
         """Serve the questions of a launch, and tell other machines of it."""
         paths = self._context.paths
@@ -253,7 +277,7 @@ class Workers:
             if nodes
             else DispatchServer(paths.root, self._work)
         )
-        self._launched = launch.benchmarks
+        self._launch, self._restarts = launch, Restarts()
         forget_ends(paths.root)
         own = self._own(launch)
         self._watch.started(0 if self._placed else own)

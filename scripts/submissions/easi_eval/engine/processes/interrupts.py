@@ -1,4 +1,7 @@
-"""Ctrl-C, SIGTERM and SIGHUP as one KeyboardInterrupt, which cleaning up can defer."""
+"""Ctrl-C, SIGTERM and SIGHUP as one KeyboardInterrupt, which cleaning up can defer.
+
+SIGUSR2 says that a time limit is near.
+"""
 
 from __future__ import annotations
 
@@ -63,6 +66,48 @@ def interruptible() -> Iterator[None]:
         for signum, handler in before.items():
             signal.signal(signum, handler)
         _interrupts.installed = False
+
+
+def interrupt() -> None:
+    """Do what Ctrl-C does; may be called from any thread."""
+    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
+
+
+class TimeLimit:
+    """SIGUSR2, which Slurm sends before a time limit (``--signal=B:USR2@120``), inside a block.
+
+    It ends what is going on as Ctrl-C does. With ``drains`` it is only noted, so that the questions
+    in hand are finished first.
+
+    Attributes:
+        near: Whether the signal came.
+        drains: Whether the signal is only noted.
+        leaves: Whether the work was ended for it; a job that is cancelled must not be requeued.
+    """
+
+    def __init__(self) -> None:
+        self.near = self.drains = self.leaves = False
+
+    def __enter__(self) -> TimeLimit:
+        self._before = signal.signal(signal.SIGUSR2, self._note)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.near = self.drains = self.leaves = False
+        signal.signal(signal.SIGUSR2, self._before)
+
+    def _note(self, signum: int, frame: FrameType | None) -> None:
+        self.near = True
+        if not self.drains:
+            self.leave()
+
+    def leave(self) -> None:
+        """End what is going on."""
+        self.leaves = True
+        interrupt()
+
+
+time_limit = TimeLimit()
 
 
 @contextmanager

@@ -97,3 +97,25 @@ class Outcome:
     exit_code: int | None
     seconds: float
     log_tail: tuple[str, ...] = ()
+
+
+@dataclass
+class Restarts:
+    """Decides whether a launch of workers is started again on its machine after it was killed.
+
+    Attributes:
+        most: Times in a row.
+        settled: If a launch lasted this many seconds, its end counts as the first in a row.
+        failures: Ends in a row so far.
+    """
+
+    most: int = 3
+    settled: float = 900.0
+    failures: int = 0
+
+    def allow(self, outcome: Outcome) -> bool:
+        """Whether to start it again. Keepers end with 0, also when they gave their workers up."""
+        if not outcome.exit_code:
+            return False
+        self.failures = 1 if outcome.seconds >= self.settled else self.failures + 1
+        return self.failures <= self.most
