@@ -328,7 +328,14 @@ def test_what_lacks_memory_waits_for_fewer_workers(tmp_path: Path) -> None:
     state.poll()
     assert state.aside == {("a", "1"): "Oops: once"}
     later = Launch(tmp_path, 2, work=Work(WORK.benchmarks, stage=1))
-    assert later.work(later.join("w0")) == [["a1"]]
+    last = later.join("n1w0")
+    again = later.take(last)
+    assert later.ids(again) == ["a1"]
+    # One worker on each machine is the last stage: another machine may have larger GPUs.
+    other = later.join("n2w0")
+    later.raised(last, again, lacks_memory=True)
+    assert later.dispatcher.ask(last) is None
+    assert later.work(other) == [["a1"]] and later.dispatcher.over
 
 
 def test_a_benchmark_that_was_set_aside_is_asked_no_more(tmp_path: Path) -> None:
