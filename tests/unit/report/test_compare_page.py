@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from pathlib import Path
 from urllib.parse import quote
 
@@ -50,7 +51,7 @@ def test_two_runs_in_a_browser(tmp_path: Path) -> None:
                 assert line.verdict() in words and f"{line.difference.value:+z.2f}" in words
         detail = shown.run("document.getElementById('detail').textContent")
         assert "Run A: " in detail and f"Run B: {HOSTILE[:20]}" in detail
-        assert "read asnot recorded → unparsed" in detail
+        assert re.search("read as“.+” → unparsed", detail)
         assert shown.run("document.querySelector('.q .o').textContent") in ("▲", "▼")
         (line,) = [line for line in told.comparisons[0].lines if line.key == "average"]
         assert line.difference and line.difference.ends

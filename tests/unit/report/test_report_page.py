@@ -108,8 +108,8 @@ def test_the_weakest_category_is_named_as_far_as_its_questions_tell(subject: Sub
     assert '<tr class="muted">' in categories_html(subject, sizes)
     shown = weakest_html(subject, dict.fromkeys(sizes, 3))
     assert re.match(
-        r"<p>Every category has fewer than 30 questions, too few to call one weak\. Lowest by the "
-        r"share of what chance leaves: [A-Z][^.]* of \w[\w-]*, -?\d+\.\d\d",
+        r"<p>Every category has fewer than 30 questions, too few to call one weak\. Lowest, "
+        r"measured against chance: [A-Z][^.]* of \w[\w-]*, -?\d+\.\d\d",
         shown,
     )
     assert "in grey" not in shown and '<tr class="muted">' not in shown
@@ -232,7 +232,7 @@ def test_chance_is_inside_an_interval_or_above_it(subject: Subject) -> None:
     table = dataclasses.replace(subject.table, rows=tuple(rows))
     found = {check.name: check for check in checks(dataclasses.replace(subject, table=table))}
     said = found["No better than guessing"].found
-    assert said.endswith("MMSI-Bench: chance lies above the interval")
-    assert "MMSI-Bench" not in said.partition(": chance lies inside")[0]
+    assert said.endswith("MMSI-Bench: below chance")
+    assert "MMSI-Bench" not in said.partition(": cannot be told apart from chance")[0]
     cut = found["Cut off answers"]
     assert cut.verdict == "look" and cut.found.endswith("not recorded: MMSI-Bench")

@@ -25,7 +25,7 @@ from .compare_text import (
     where_prompts,
 )
 from .evaluated import EvaluatedRun
-from .questions import Columns, read_as
+from .questions import NOT_RECORDED, Columns, read_as
 from .shell import Shell, assemble, template
 from .subject import BAR, NAME, NUMBER, REPORT, SCORE, axis, html, readable, row, table
 from .trust import BAD, GOOD, LOOK, Check, checks_html, verdict
@@ -33,6 +33,7 @@ from .trust import BAD, GOOD, LOOK, Check, checks_html, verdict
 if TYPE_CHECKING:
     import pandas as pd
 
+SHORT = 20  # characters of an answer in the list
 _READ = ("extracted", "failed", "parsed")
 MARKS = {"r": "▲", "w": "▼"}
 NAMES = {"r": "better in B", "w": "worse in B"}
@@ -82,7 +83,8 @@ def comparison_page(told: ComparedRuns, folder: Path) -> bytes:
         "Questions scored differently",
         lambda packed: (
             f"{plural(len(flips), 'question')} scored differently. ▲ is better in B, ▼ worse in B. "
-            "Read as: of A's answer → of B's answer."
+            "Read as: of A's answer → of B's; quoted is the answer itself, where what was read of "
+            "it is not recorded."
             + (f" {plural(packed.shortened, 'answer')} shortened." if packed.shortened else "")
         ),
         name="EASI comparison",
@@ -145,8 +147,12 @@ def _flips(told: ComparedRuns) -> Columns:
 
 
 def _read(flips: pd.DataFrame, run: str) -> Iterator[str]:
-    """Return what was read of each answer of a run."""
-    return map(read_as, *(flips[f"{run}_{name}"].tolist() for name in _READ))
+    """Yield what was read of each answer of a run; the answer, quoted, where that is not told."""
+    columns = (flips[f"{run}_{name}"].tolist() for name in ("answer", *_READ))
+    for text, *told in zip(*columns, strict=True):
+        read, said = read_as(*told), " ".join(text.split())
+        short = said if len(said) <= SHORT else f"{said[: SHORT - 1]}…"
+        yield read if read != NOT_RECORDED or not said else f"“{short}”"
 
 
 def _kinds(comparison: Comparison, key: str) -> list[tuple[str, str, list[str]]]:

@@ -426,5 +426,7 @@ def _said(value: object) -> str:
 
 
 def _facts(facts: Mapping[str, object]) -> str:
-    pairs = "".join(f"<dt>{html(name)}</dt><dd>{html(value)}</dd>" for name, value in facts.items())
+    pairs = "".join(
+        f"<dt>{html(name)}</dt><dd>{html(value)}</dd>" for name, value in facts.items() if value
+    )
     return f'<dl class="facts">{pairs}</dl>'

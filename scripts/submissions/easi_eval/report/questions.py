@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 FAILED, UNPARSED, WRONG, PARTLY, RIGHT = OUTCOMES = "fuwpr"
+NOT_RECORDED = "not recorded"  # what was read, where the backend's files do not tell
 HEAD, TAIL = WHOLE = 100, 200  # characters of a long answer that are shown
 # With fewer characters where even these do not fit: of answers that are not right, and of others.
 LEVELS = (
@@ -193,7 +194,7 @@ def outcome(failed: bool, parsed: Any, score: float) -> str:
 def read_as(extracted: object, failed: bool, parsed: Any) -> str:
     """Return what was read of an answer, or in the filter's words why there is nothing."""
     words = {FAILED: "failed", UNPARSED: "unparsed"}
-    return _fact(extracted) or words.get(outcome(failed, parsed, 0.0), "not recorded")
+    return _fact(extracted) or words.get(outcome(failed, parsed, 0.0), NOT_RECORDED)
 
 
 def excerpt(text: str, head: int = HEAD, tail: int = TAIL) -> str | tuple[str, str, int]:

@@ -222,12 +222,12 @@ def weakest_html(subject: Subject, sizes: Sizes) -> str:
     lowest = f"{name}, {_beside_chance(first.value, subject.chance(first.key, first.part))}"
     if sizes[first.key, first.part] < FEW:
         said = (
-            f"Every category has fewer than {FEW} questions, too few to call one weak. Lowest by "
-            f"the share of what chance leaves: {lowest}."
+            f"Every category has fewer than {FEW} questions, too few to call one weak. Lowest, "
+            f"measured against chance: {lowest}."
         )
     else:
         among = f" of {FEW} questions or more" if few else ""
-        said = f"Weakest category{among}, by the share of what chance leaves: {lowest}."
+        said = f"Weakest category{among}, measured against chance: {lowest}."
     said += f" Weakest benchmark by the same measure: {weakest_benchmark(subject)}."
     how = (
         "The measure is (score - chance) / (100 - chance); a category without a chance level, such "

@@ -128,7 +128,7 @@ def _chance(subject: Subject) -> Iterator[Check]:
         yield Check(BAD, "Average no better than chance", found)
     at = [row for row, (low, high), chance in told if low <= chance <= high]
     below = [row for row, (_, high), chance in told if high < chance]
-    lines = ((at, "chance lies inside the interval"), (below, "chance lies above the interval"))
+    lines = ((at, "cannot be told apart from chance"), (below, "below chance"))
     if at or below:
         said = [
             f"{_named(rows, len(told), 'benchmarks')}: {where}" for rows, where in lines if rows
