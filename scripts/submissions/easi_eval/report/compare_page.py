@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from ..core.formats import plural
+from ..scores.paired import Difference
 from ..scores.report import between
 from ..scores.score_table import title_of
 from . import charts
@@ -60,7 +61,6 @@ def comparison_page(told: ComparedRuns, folder: Path) -> bytes:
     """
     (comparison,) = told.comparisons
     flips = _flips(told)
-    most = _axis_end(comparison)
     names = list(dict.fromkeys(run.manifest.modelName for run in told.runs))
     found = _warnings(comparison)
     values = {
@@ -69,11 +69,11 @@ def comparison_page(told: ComparedRuns, folder: Path) -> bytes:
         "average": _average(comparison),
         "verdict": verdict(found),
         "warnings": checks_html(found),
-        "scores": _table("benchmark", (line for line in comparison.lines if line.level < 2), most),
+        "scores": _table("benchmark", (line for line in comparison.lines if line.level < 2)),
         "overall": html(comparison.overall),
         "columns": html(COLUMNS),
         "how": f'<p class="muted">{html(HOW)}</p>{_why(told)}',
-        "categories": "".join(_categories(comparison, most)),
+        "categories": "".join(_categories(comparison)),
     }
     parts = {"summary": "Summary", "scores": "Benchmarks", "categories": "Categories"}
     shell = Shell(
@@ -192,22 +192,21 @@ def _warnings(comparison: Comparison) -> list[Check]:
     return found or [Check(GOOD, "Alike", "questions, right answers, protocol and judge")]
 
 
-def _axis_end(comparison: Comparison) -> float:
-    """Return the end of the axis of all bars, which begins at its negative."""
-    shown = [line.difference for line in comparison.lines if line.level < 2 and line.difference]
+def _axis_end(shown: Iterable[Difference]) -> float:
+    """Return the end of the axis of a table's bars, which begins at its negative."""
     ends: list[float] = [abs(end) for found in shown for end in (found.value, *(found.ends or ()))]
     return min(100.0, 5.0 * math.ceil(max([1.0, *ends]) / 5))
 
 
-def _table(title: str, lines: Iterable[ComparedScore], most: float) -> str:
-    rows = "".join(_row(line, most) for line in lines if line.difference)
+def _table(title: str, lines: Iterable[ComparedScore]) -> str:
+    shown = [(line, line.difference) for line in lines if line.difference]
+    most = _axis_end(found for _, found in shown)
+    rows = "".join(_row(line, found, most) for line, found in shown)
     marks = axis(f"-{most:g}", 0, f"+{most:g}")
     return table(((title, NAME), *_COLUMNS[1:]), rows, "scores", marks)
 
 
-def _row(line: ComparedScore, most: float) -> str:
-    found = line.difference
-    assert found is not None
+def _row(line: ComparedScore, found: Difference, most: float) -> str:
     cells = (
         html(line.title),
         charts.difference_bar(found.value, found.ends, most, f"{line.title}: {found.value:+z.1f}"),
@@ -223,7 +222,7 @@ def _row(line: ComparedScore, most: float) -> str:
     return row(cells, _COLUMNS, "total" if line.key == AVERAGE else "half" * (line.level == 1))
 
 
-def _categories(comparison: Comparison, most: float) -> Iterator[str]:
+def _categories(comparison: Comparison) -> Iterator[str]:
     """Yield one folded table per benchmark; open where runs are told apart in a category."""
     keys = dict.fromkeys(line.key for line in comparison.lines if line.level == 2)
     for key in keys:
@@ -234,7 +233,7 @@ def _categories(comparison: Comparison, most: float) -> Iterator[str]:
             f"<details{' open' if told_apart else ''}><summary>{html(title_of(key))} "
             f'<span class="muted">{told_apart} of {len(lines)} categories differ significantly'
             "</span></summary>"
-            f"{_table('category', lines, most)}</details>"
+            f"{_table('category', lines)}</details>"
         )
 
 
