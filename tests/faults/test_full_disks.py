@@ -14,11 +14,11 @@ import pytest
 
 from easi_eval.backends.shared.model_files import weights_need
 from easi_eval.benchmarks import by_key
+from easi_eval.config import TINY_MODEL
 from easi_eval.data.benchmark_needs import vlmevalkit_needs
 from easi_eval.data.fetch import fetch
 from easi_eval.data.local_hub.server import LocalHub
 from easi_eval.data.needs import HubSettings
-from easi_eval.run.smoke import MODEL
 from program import PROGRAM, User
 from rehearsal_data import checkpoint, repositories
 
@@ -41,9 +41,9 @@ def test_pictures_that_cannot_be_written_end_the_run_and_fail_no_question(tmp_pa
         pytest.skip("this user may not mount a small disk")
     home, tables = tmp_path / "huggingface", tmp_path / "datasets"
     repositories.build(tmp_path / "served", seed=1)
-    checkpoint.build(tmp_path / "served" / "models" / MODEL)
+    checkpoint.build(tmp_path / "served" / "models" / TINY_MODEL)
     with LocalHub(tmp_path / "served") as served:
-        needs = [weights_need(MODEL), *vlmevalkit_needs(by_key("blink"), tables)]
+        needs = [weights_need(TINY_MODEL), *vlmevalkit_needs(by_key("blink"), tables)]
         fetch(needs, lambda event: None, HubSettings(endpoint=served.endpoint, hf_home=home))
     shutil.copytree(tables, tmp_path / "copy")
     start = tmp_path / "start.py"
@@ -52,7 +52,7 @@ def test_pictures_that_cannot_be_written_end_the_run_and_fail_no_question(tmp_pa
     )
     options = [
         "--model",
-        MODEL,
+        TINY_MODEL,
         "--model-args",
         "min_pixels=784,max_pixels=3136",
         "--device",

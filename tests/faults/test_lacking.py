@@ -13,13 +13,13 @@ from huggingface_hub.utils._http import reset_sessions
 
 from easi_eval.backends.shared.model_files import weights_need
 from easi_eval.benchmarks import BENCHMARKS, LMMS_EVAL, REHEARSED_KEYS, VLMEVALKIT, by_key
+from easi_eval.config import TINY_MODEL
 from easi_eval.core.errors import EasiError
 from easi_eval.data.benchmark_needs import lmms_needs, vlmevalkit_needs
 from easi_eval.data.fetch import fetch
 from easi_eval.data.lacking import refuse_lacking
 from easi_eval.data.local_hub.server import LocalHub
 from easi_eval.data.needs import HubSettings, Need
-from easi_eval.run.smoke import MODEL
 from program import User
 from rehearsal_data import checkpoint, repositories
 
@@ -30,9 +30,9 @@ pytestmark = pytest.mark.timeout(300)
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalHub]:
     root = tmp_path_factory.mktemp("hub") / "served"
     repositories.build(root, seed=1)
-    checkpoint.build(root / "models" / MODEL)
+    checkpoint.build(root / "models" / TINY_MODEL)
     shards = root / "models" / "easi-smoke" / "Sharded"
-    shutil.copytree(root / "models" / MODEL, shards)
+    shutil.copytree(root / "models" / TINY_MODEL, shards)
     (shards / "model.safetensors").rename(shards / "model-00001-of-00002.safetensors")
     (shards / "model-00002-of-00002.safetensors").write_bytes(b"2")
     with LocalHub(root) as running:
@@ -195,7 +195,7 @@ def test_a_benchmark_that_reads_nothing_of_it_goes_on(served: LocalHub, home: Pa
             "model-00002-of-00002.safetensors",
             "model-00002-of-00002.safetensors of easi-smoke/Sharded",
         ),
-        (MODEL, "model.safetensors", f"the weights of {MODEL}"),
+        (TINY_MODEL, "model.safetensors", f"the weights of {TINY_MODEL}"),
     ],
 )
 def test_weights_that_are_not_there_are_named(
@@ -274,7 +274,7 @@ def test_one_benchmark_fails_in_preparation_and_the_rest_is_done(
     served: LocalHub, home: Path, recorded: bool, said: str
 ) -> None:
     wanted = [
-        weights_need(MODEL),
+        weights_need(TINY_MODEL),
         *needs("vsi_bench", VLMEVALKIT, home),
         *needs("embspatial", VLMEVALKIT, home),
     ]
@@ -285,7 +285,7 @@ def test_one_benchmark_fails_in_preparation_and_the_rest_is_done(
     remove(home, "scannet.zip")
     done = User(home.parent).run(
         "--model",
-        MODEL,
+        TINY_MODEL,
         "--model-args",
         "min_pixels=784,max_pixels=3136",
         "--device",

@@ -15,8 +15,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from easi_eval.config import TINY_MODEL
 from easi_eval.data.rehearsal import ARCHIVE
-from easi_eval.run.smoke import MODEL
 from rehearsal_data import checkpoint, repositories
 
 SEED = 20260801
@@ -26,7 +26,7 @@ TIME = 1704067200  # of every file in the archive: 2024-01-01
 def tree(root: Path) -> Path:
     """Write data and model below ``root``, as the local hub serves them, and return ``root``."""
     repositories.build(root, SEED)
-    checkpoint.build(root / "models" / MODEL)
+    checkpoint.build(root / "models" / TINY_MODEL)
     return root
 
 

@@ -21,19 +21,12 @@ ELSEWHERE = {
     "bash scripts/smoke.sh ": "continuous integration; e2e/test_whole_runs has its launches",
     "bash scripts/test.sh": "these tests",
     "tests/structure.py": "unit/test_style runs it",
-    "--base-url": "needs a served model: e2e/test_base_url",
     "vllm serve": "needs vLLM and a GPU",
     "--nodes": "needs Slurm: cluster/",
     "--join": "needs a run on another machine: cluster/",
-    "--judge gpt-4o-1120": "needs a judge: e2e/test_judging",
-    "--smoke": "a whole run: e2e/test_whole_runs",
-    "--nproc 8\n": "a whole run: e2e/test_guide",
-    "--nproc 8 --rerun\n": "a whole run: e2e/test_guide",
-    "--limit 20": "a whole run: e2e/test_whole_runs",
-    "--submit": "a whole run, then a leaderboard: e2e/test_guide, faults/test_submit_program",
-    "attn_implementation=flash_attention_2": "a whole run: e2e/test_guide",
-    "--nproc 8 --dry-run": "needs the hub: e2e/test_newer_models",
-    "--import-results": "needs results of VLMEvalKit itself: faults/test_import_program",
+    "--model ": "an evaluation: planned in e2e/test_doc_lines or, in the guide's words, in "
+    "unit/test_guide_lines; whole runs: e2e/test_guide, e2e/test_whole_runs and others",
+    "--import-results": "needs results of VLMEvalKit itself: e2e/test_guide",
     "xdg-open": "opens a browser: unit/report drives one",
 }
 # The files of the backends' own READMEs have tests of their own: e2e/test_*direct_use and others.

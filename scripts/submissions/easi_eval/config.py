@@ -35,6 +35,7 @@ DEVICES = ("cuda", "cpu", "mps")
 LONGEST_REMARKS = 4_000
 LARGEST_METADATA = 1 << 20  # bytes of the file after @
 VSI_INPUTS = ("video", "frames")
+TINY_MODEL = "easi-smoke/Tiny-VLM"  # the model of ``--smoke``
 RULES = "exact_matching"  # the value of ``--judge`` for the backend's rules
 DEFAULT_THRESHOLD = 0.025  # share of answers that the rules may fail to read
 
@@ -394,6 +395,10 @@ class RunConfig:
                 ),
             )
         return BACKEND_FACTS[self.backend]
+
+    def is_rehearsed(self, checkpoint: str) -> bool:
+        """Return whether a checkpoint is on the hub of ``--smoke``, which no plan can ask."""
+        return self.smoke and checkpoint == TINY_MODEL
 
     @property
     def selected(self) -> tuple[Benchmark, ...]:

@@ -7,17 +7,16 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..benchmarks import REHEARSED_KEYS
-from ..config import RunConfig
+from ..config import TINY_MODEL, RunConfig
 from ..core.errors import EasiError
 from ..data.needs import HubSettings
 
 OUTPUT_DIR = Path("eval_results_smoke")
-MODEL = "easi-smoke/Tiny-VLM"
 LMMS_MODEL = "qwen2_5_vl"
 # At most 4 visual tokens per image, so that 32 frames are quick; by default lmms-eval's class would
 # enlarge each image to 256.
 PIXELS = "min_pixels=784,max_pixels=3136"
-LMMS_ARGS = f"pretrained={MODEL},device_map=cpu,{PIXELS}"
+LMMS_ARGS = f"pretrained={TINY_MODEL},device_map=cpu,{PIXELS}"
 
 
 def left_out(asked: RunConfig, rehearsed: Collection[str] = REHEARSED_KEYS) -> str:
@@ -53,7 +52,7 @@ def rehearse(cfg: RunConfig, gpus: int, rehearsed: Collection[str] = REHEARSED_K
         return cfg if gpus else replace(cfg, device=cfg.device or "cpu")
     if cfg.kind.needs_model_args:
         return replace(cfg, model=LMMS_MODEL, model_args=LMMS_ARGS, device="cpu")
-    return replace(cfg, model=MODEL, model_args=PIXELS, device="cpu")
+    return replace(cfg, model=TINY_MODEL, model_args=PIXELS, device="cpu")
 
 
 def planned_hub(cfg: RunConfig) -> HubSettings:

@@ -89,10 +89,9 @@ def choose(cfg: RunConfig, classes: Sequence[ClassSource], hub: HubSettings) -> 
             f"--plain: lmms-eval's own launch cannot take a path with commas ({commas}=)",
             hint="leave out --plain, or give a link to the folder",
         )
-    # During ``--smoke`` the local hub is not running yet. Preparation reports a missing config.
     config: Mapping[str, object] | None = None
-    for key in reversed(keys) if not cfg.smoke else ():
-        with suppress(EasiError):
+    for key in (key for key in reversed(keys) if not cfg.is_rehearsed(arguments[key])):
+        with suppress(EasiError):  # preparation reports a missing config
             config = model_files.model_config(arguments[key], hub, arguments.get("revision", ""))
     checkpoint = arguments[keys[0]] if keys else cfg.model
     if cfg.model == GENERIC:
@@ -209,8 +208,7 @@ def _thinking(
 
     It is not given where the chat template has thoughts, or cannot be had. The note says which.
     """
-    # During ``--smoke`` the local hub is not running yet.
-    known = not (cfg.smoke and model_paths.is_hub_id(checkpoint))
+    known = not cfg.is_rehearsed(checkpoint)
     template = model_files.chat_template(checkpoint, hub, revision) if known else ""
     if template and "think>" not in template:
         return {THINKING: "False"}, f"{THINKING}=False: the chat template has no thoughts"

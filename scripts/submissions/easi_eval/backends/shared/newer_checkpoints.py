@@ -162,8 +162,7 @@ def _configs(
         for value in (model.path, *model.arguments.values())
         if isinstance(value, str) and Path(value).is_dir()
     ]
-    # During ``--smoke`` the local hub is not running yet.
-    asked = {} if cfg.smoke else repos
+    asked = {name: revision for name, revision in repos.items() if not cfg.is_rehearsed(name)}
     lies = {name: _place(name, asked.get(name, ""), hub) for name in (*folders, *asked)}
     known = [folder for folder in lies.values() if folder is not None]
     for reference in reached(known, lambda reference: lies.get(reference.name)):

@@ -21,7 +21,7 @@ from ...core.model import ModelChoice
 from ...core.profiles import BASE, NEWER, config_types, image_text_types, own_packages, processors
 from ...data.needs import HubSettings
 from ...engine.vlm.transformers5 import translate, written_by_5
-from . import model_files, model_paths, references
+from . import model_files, references
 from .class_fits import check_type, names_in
 from .class_source import ClassSource
 from .signature import signature
@@ -50,8 +50,7 @@ def with_profile(
         EasiError: This class cannot load it, or only transformers 5 can, but not with the Python
             code that it brings.
     """
-    # During ``--smoke`` the local hub is not running yet.
-    if model.served or model.engine or (cfg.smoke and model_paths.is_hub_id(model.path)):
+    if model.served or model.engine or cfg.is_rehearsed(model.path):
         return model
     asked = "" if Path(model.path).is_dir() else model.revision
     config: Mapping[str, object] = {}

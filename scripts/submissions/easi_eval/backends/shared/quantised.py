@@ -84,8 +84,7 @@ def check(cfg: RunConfig, model: ModelChoice, paths: Iterable[str], hub: HubSett
         EasiError: Names the missing package, or says that a GPU is needed.
     """
     for path in paths:
-        # During ``--smoke`` the local hub is not running yet.
-        if cfg.smoke and model_paths.is_hub_id(path):
+        if cfg.is_rehearsed(path):
             continue
         try:
             config = model_files.model_config(path, hub, str(model.arguments.get("revision", "")))

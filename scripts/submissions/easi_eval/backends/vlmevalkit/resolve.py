@@ -162,10 +162,9 @@ def _instead(asked: ResolutionInput, entry: catalog.Entry | None, why: str) -> M
         asked = replace(asked, cfg=replace(asked.cfg, model=entry.model_path))
     else:
         _refuse_unknown(asked, None)
-    # During ``--smoke`` the model is on a local hub that is not running yet.
     config = (
         None
-        if asked.cfg.smoke and model_paths.is_hub_id(asked.cfg.model)
+        if asked.cfg.is_rehearsed(asked.cfg.model)
         else model_files.model_config(asked.cfg.model, asked.hub, asked.revision)
     )
     model = _generic(asked, config, why)
