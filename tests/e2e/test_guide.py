@@ -2,6 +2,7 @@
 
 A hub on loopback serves the rehearsal's data and tiny checkpoints under the real names. What needs
 no evaluation is in unit/test_guide_lines, and block 8 (lmms-eval itself) in test_lmms_direct_use.
+What VLMEvalKit itself makes is then imported, with the line of our own guide.
 """
 
 from __future__ import annotations
@@ -12,14 +13,18 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 import checkpoints
 from board import Board
-from easi_eval.benchmarks import ALL_KEYS, CORE_KEYS
+from docs import RESULTS, fenced, text
+from easi_eval.benchmarks import ALL_KEYS, CORE_KEYS, VLMEVALKIT, by_key
 from easi_eval.data.local_hub.server import LocalHub
 from easi_eval.data.rehearsal import unpack
-from guide import launches
+from guide import BLOCKS, launches
+from judge_server import KEY, JudgeServer, judge_server
+from own_entries import TINY
 from pasted import Clone, Said
 from program import REPOSITORY, SECRETS, Results, RunFolder, run_folder
 from ranks import workers_below
@@ -29,7 +34,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.e2e]
 # All that is not word for word, with the reason. Block 1 (clone, set-up): a folder like a clone
 # with the tests' environment stands for it; its activation is pasted before every command.
 FLASH = ("flash_attention_2", "sdpa")  # flash-attn is not installed; the refusal: test_guide_lines
-TWO = ("--nproc 4", "--nproc 2")  # eight start on VLMEvalKit; lmms-eval: test_eight_workers
+TWO = ("--nproc 4", "--nproc 2")  # one line of each backend starts eight
+YOURS = ("{your_model}", "Qwen2.5-VL-7B-Instruct")  # block 7; OPENAI_API_BASE is the tests' judge
 CPU_AS_CUDA = {
     "PYTHONPATH": str(REPOSITORY / "tests" / "cpu_as_cuda"),  # no GPU: eight that are the CPU
     "CPU_AS_CUDA_DEVICES": "8",
@@ -38,6 +44,7 @@ MODELS = {
     "Qwen/Qwen2.5-VL-7B-Instruct": checkpoints.qwen2_5_vl,
     "Qwen/Qwen3-VL-8B-Instruct": lambda folder: checkpoints.answers_a(checkpoints.qwen3_vl(folder)),
 }
+WORKERS = {str(rank): {f"w{rank}"} for rank in range(8)}
 SHORT = {"CPU_AS_CUDA_TOKENS": "300"}  # memory is too small for the longest questions
 
 
@@ -57,6 +64,20 @@ class Place:
         for old, new in instead:
             command = command.replace(old, new)
         return self.clone.paste(command, look, **self.variables, **changes)
+
+    def paste_and_look(
+        self, command: str, launcher: str, *instead: tuple[str, str], **changes: str
+    ) -> tuple[Said, dict[str, set[str]]]:
+        """Paste, and return the workers that were seen below each rank of the only launcher."""
+        seen: dict[tuple[str, str], set[str]] = defaultdict(set)
+
+        def look(pids: list[int]) -> None:
+            for rank, workers in workers_below(pids, launcher).items():
+                seen[rank] |= workers
+
+        said = self.paste(command, *instead, look=look, **changes)
+        assert len({process for process, _ in seen}) <= 1, seen
+        return said, {rank: workers for (_, rank), workers in seen.items()}
 
     @property
     def out(self) -> Path:
@@ -94,19 +115,13 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
 
 @pytest.mark.alone
 def test_eight_workers_on_vlmevalkit(place: Place) -> None:
-    seen: dict[str, set[str]] = defaultdict(set)
-
-    def look(pids: list[int]) -> None:
-        for (_, rank), workers in workers_below(pids, "torch.distributed.run").items():
-            seen[rank] |= workers
-
-    said = place.paste(launches(2)[0], look=look)
+    said, ranks = place.paste_and_look(launches(2)[0], "torch.distributed.run")
     assert said.code == 0, said.text[-6000:]
-    assert seen == {str(rank): {f"w{rank}"} for rank in range(8)}
-    place.check_outputs("Qwen2.5-VL-7B-Instruct", *CORE_KEYS)
+    assert ranks == WORKERS
     assert {answer["worker"] for answer in place.run("vlmevalkit").answers} <= {
         f"w{rank}" for rank in range(8)
     }
+    place.check_outputs("Qwen2.5-VL-7B-Instruct", *CORE_KEYS)
 
 
 def test_a_finished_run_on_vlmevalkit_is_sent(place: Place) -> None:
@@ -137,6 +152,50 @@ def test_rerun_asks_everything_again(place: Place) -> None:
     place.check_outputs("Qwen2.5-VL-7B-Instruct", *CORE_KEYS)
 
 
+# ---- VLMEvalKit itself ---------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def by_itself(place: Place) -> tuple[Said, JudgeServer, Path]:
+    """Block 7, and where its files are."""
+    with judge_server() as judge:
+        said = place.paste(
+            BLOCKS[7],
+            YOURS,
+            OPENAI_API_BASE=judge.base,
+            OPENAI_API_KEY=KEY,
+            LMUData=str(place.clone.folder / "datasets"),  # where --import-results looks for tables
+        )
+    return said, judge, place.clone.folder / "VLMEvalKit" / "outputs"
+
+
+@pytest.mark.parametrize("key", CORE_KEYS)
+def test_vlmevalkit_itself_answers_and_judges_every_dataset(
+    by_itself: tuple[Said, JudgeServer, Path], key: str
+) -> None:
+    said, judge, outputs = by_itself
+    assert said.code == 0, said.text[-6000:]
+    stem = f"{YOURS[1]}_{by_key(key).source(VLMEVALKIT).task}"
+    answers = pd.read_excel(outputs / YOURS[1] / f"{stem}.xlsx", dtype=str)["prediction"]
+    assert len(answers) == TINY[VLMEVALKIT][key]
+    assert answers.notna().all() and not answers.str.startswith("Failed").any()
+    scored = list((outputs / YOURS[1]).glob(f"{stem}_*gpt-4o-1120*"))
+    assert [path for path in scored if path.suffix == ".xlsx"] or key == "3dsrbench", scored
+    replies = (outputs / "judge_answers.jsonl").read_text(encoding="utf-8").splitlines()
+    assert len(replies) == len(judge.questions) > 0
+
+
+def test_what_vlmevalkit_itself_made_is_imported(
+    place: Place, by_itself: tuple[Said, JudgeServer, Path]
+) -> None:
+    (line,) = (block for block in fenced(text(RESULTS), "bash") if "--import-results" in block)
+    said = place.paste(line)
+    assert said.code == 0, said.text[-6000:]
+    results = Results(place.out)
+    assert {results.line(key)["state"] for key in CORE_KEYS} == {"complete"}
+    assert results.payload["modelName"] == "Qwen/Qwen2.5-VL-7B-Instruct"
+
+
 # ---- lmms-eval -----------------------------------------------------------------------------------
 
 
@@ -158,7 +217,11 @@ def test_a_finished_run_on_lmms_eval_is_sent(place: Place) -> None:
     assert place.board.entries[-1].payload["modelName"] == "Qwen/Qwen3-VL-8B-Instruct"
 
 
-def test_the_optional_benchmarks_are_added_on_lmms_eval(place: Place) -> None:
-    said = place.paste(launches(6)[1], FLASH, TWO)
+@pytest.mark.alone
+def test_eight_workers_add_the_optional_benchmarks_on_lmms_eval(place: Place) -> None:
+    said, ranks = place.paste_and_look(
+        launches(6)[1], "accelerate.commands.launch", FLASH, ("--nproc 4", "--nproc 8")
+    )
     assert said.code == 0, said.text[-6000:]
+    assert ranks == WORKERS
     place.check_outputs("Qwen3-VL-8B-Instruct", *ALL_KEYS)
