@@ -122,6 +122,11 @@ def test_why_nothing_was_read_is_said_in_the_words_of_the_filter(page: Page, sma
         shown = page.run("[...document.querySelector('.q').children].map(one => one.textContent)")
         assert shown[4] == read
         assert f"read as{read}" in page.run("document.getElementById('detail').textContent")
+    page.run("document.querySelector('#outcomes button').click(); choose(1)")  # says B, read as B
+    assert page.run("document.getElementById('q1').children[4].textContent") == "B"
+    page.run("data.read.texts[data.read.at[1]] = 'not recorded'; choose(1)")
+    assert page.run("document.getElementById('q1').children[4].textContent") == "“B”"
+    assert "read asnot recorded" in page.run("document.getElementById('detail').textContent")
     heads = page.run("[...document.querySelector('.heads').children].map(one => one.textContent)")
     assert heads == ["", "benchmark", "category", "right", "read as", "answer"]
 

@@ -83,8 +83,7 @@ def comparison_page(told: ComparedRuns, folder: Path) -> bytes:
         "Questions scored differently",
         lambda packed: (
             f"{plural(len(flips), 'question')} scored differently. ▲ is better in B, ▼ worse in B. "
-            "Read as: of A's answer → of B's; quoted is the answer itself, where what was read of "
-            "it is not recorded."
+            "Read as: of A's answer → of B's answer."
             + (f" {plural(packed.shortened, 'answer')} shortened." if packed.shortened else "")
         ),
         name="EASI comparison",

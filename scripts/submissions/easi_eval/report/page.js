@@ -66,6 +66,12 @@ function filter() {
   choose(found.length ? 0 : -1);
 }
 
+// What was read of an answer, or the answer where the backend's files do not tell.
+function readAs(row, text) {
+  const read = data.read.texts[data.read.at[row]];
+  return read !== "not recorded" || !text ? read : `“${text.length > 20 ? text.slice(0, 19) + "…" : text}”`;
+}
+
 function draw() {
   const list = $("list"), first = Math.max(0, Math.floor(list.scrollTop / ROW) - 8);
   const last = Math.min(found.length, first + Math.ceil(list.clientHeight / ROW) + 16), shown = [];
@@ -80,7 +86,7 @@ function draw() {
     const mark = make("span", MARKS[kind], `o ${kind}`);
     mark.setAttribute("aria-label", NAMES[kind]);
     line.append(mark, make("span", data.spans[bench(row)][1]), make("span", plain(data.category.texts[data.category.at[row]])),
-      ...["truth", "read"].map(name => make("span", plain(data[name].texts[data[name].at[row]]))),
+      make("span", plain(data.truth.texts[data.truth.at[row]])), make("span", plain(readAs(row, text.text))),
       make("bdi", plain(text.text + (text.tail ? " … " + text.tail : "")).replace(/\s+/g, " "), "muted"));
     line.addEventListener("click", () => choose(at));
     shown.push(line);
