@@ -94,6 +94,11 @@ _LONG = {short[1]: char for char, short in _SHORT.items()}
 _NUMBERS = ("score",)
 _COUNTS = ("options",)
 _FLAGS = ("parsed", "coin_flip", "failed")
+_WRITE: Mapping[str, Callable[[Any], str]] = {
+    **{name: lambda value: repr(float(value)) for name in _NUMBERS},
+    **{name: lambda value: str(int(value)) for name in _COUNTS},
+    **{name: lambda value: "true" if value else "false" for name in _FLAGS},
+}
 
 
 def frame(records: Iterable[Mapping[str, Any]], asked: bool = False) -> pd.DataFrame:
@@ -117,7 +122,7 @@ def rows_csv(rows: pd.DataFrame) -> bytes:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(ROW_COLUMNS)
-    columns = [[_cell(name, value) for value in rows[name].tolist()] for name in ROW_COLUMNS]
+    columns = [map(_cell_of(name), rows[name].tolist()) for name in ROW_COLUMNS]
     writer.writerows(zip(*columns, strict=True))
     return text.getvalue().encode("utf-8")
 
@@ -161,16 +166,21 @@ def rows_from_csv(data: bytes) -> pd.DataFrame:
     return frame(records)
 
 
-def _cell(name: str, value: Any) -> str:
-    if value is None or value is pd.NA or value != value:
-        return MISSING
-    if name in _NUMBERS:
-        return repr(float(value))
-    if name in _COUNTS:
-        return str(int(value))
-    if name in _FLAGS:
-        return "true" if value else "false"
-    return _UNSAFE.sub(lambda found: _SHORT.get(found[0], f"\\u{ord(found[0]):04x}"), str(value))
+def _cell_of(name: str) -> Callable[[Any], str]:
+    """Return the function that writes the values of a column."""
+    write = _WRITE.get(name, _text)
+
+    def cell(value: Any) -> str:
+        return MISSING if value is None or value is pd.NA or value != value else write(value)
+
+    return cell
+
+
+def _text(value: Any) -> str:
+    text = str(value)
+    if text.isprintable() and "\\" not in text:  # nearly all are, and the search takes longer
+        return text
+    return _UNSAFE.sub(lambda found: _SHORT.get(found[0], f"\\u{ord(found[0]):04x}"), text)
 
 
 def _value(name: str, cell: str) -> Any:

@@ -15,7 +15,7 @@ from ...scores.outputs import Outputs
 from ...scores.row_table import cluster_of, frame
 from ...scores.scorer_notes import ScorerNotes, failed_records
 from .result_files import read_results
-from .samples import AGAIN, entry_of, read_lines, sample_task, source_of
+from .samples import AGAIN, entry_of, read_samples, sample_task, source_of
 
 
 def _first_text(value: Any) -> str:
@@ -146,7 +146,7 @@ def read_lmms_rows(bench: Benchmark, out: Outputs, asked: bool = False) -> pd.Da
                     record_of(bench, source, task, sample, where)
                     | (asked_of(sample) if asked else {}),
                 )
-                for where, sample in read_lines(path)
+                for where, sample in read_samples(path, source.rows)
             ),
             key=lambda one: (str(type(one[0])), one[0]),
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -115,23 +114,33 @@ def excerpts(bench: Benchmark, out: Outputs, rows: pd.DataFrame) -> dict[Path, b
     return found
 
 
-def _entries(path: Path, rule: RowRule) -> list[tuple[str, Any, dict[str, Any]]]:
-    """Return item, number and the members in ``_READ`` of each sample."""
-    stat = path.stat()
-    return _read(path, rule.item, rule.entry, stat.st_ino, stat.st_size, stat.st_mtime_ns)
+_Entries = list[tuple[str, Any, dict[str, Any]]]
+_last: tuple[object, _Entries] = (None, [])  # the last file that was read, and its entries
 
 
-@functools.lru_cache(maxsize=1)
-def _read(
-    path: Path, number: str, metric: str, *identity: int
-) -> list[tuple[str, Any, dict[str, Any]]]:
-    """Read a file for ``_entries``: the last one is kept, since it is asked for several times."""
-    task, found = sample_task(path), []
+def read_samples(path: Path, rule: RowRule) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield what ``read_lines`` does; ``_entries`` then need not read the file again."""
+    global _last
+    before, task, found = _identity(path, rule), sample_task(path), []
     for where, sample in read_lines(path):
-        entry = entry_of(sample, metric, where)
+        entry, number = entry_of(sample, rule.entry, where), sample.get(rule.item)
         read = {name: entry[name] for name in _READ if name in entry}
-        found.append((f"{task}:{sample.get(number)}", sample.get(number), read))
-    return found
+        found.append((f"{task}:{number}", number, read))
+        yield where, sample
+    _last = before, found
+
+
+def _identity(path: Path, rule: RowRule) -> object:
+    stat = path.stat()
+    return path, rule, stat.st_ino, stat.st_size, stat.st_mtime_ns
+
+
+def _entries(path: Path, rule: RowRule) -> _Entries:
+    """Return item, number and the members in ``_READ`` of each sample."""
+    if _last[0] != _identity(path, rule):
+        for _ in read_samples(path, rule):
+            pass
+    return _last[1]
 
 
 def _table(rows: pd.DataFrame) -> dict[str, dict[str, Any]]:

@@ -132,15 +132,18 @@ class Scrubber:
         Returns:
             The SHA-256 of both files (hexadecimal) and the counts.
         """
-        found, before, after = Replacements(), hashlib.sha256(), hashlib.sha256()
+        found, before, after = Replacements(), hashlib.sha256(), None
         with source.open("rb") as read, target.open("wb") as write:
             whole = source.suffix == ".xlsx"
             while data := read.read() if whole else read.read(BLOCK) + read.readline():
                 cleared = self._workbook(data, found) if whole else self.lines(data, found)
+                if after is None and cleared != data:
+                    after = before.copy()  # until here they are the same
                 before.update(data)
-                after.update(cleared)
+                if after is not None:
+                    after.update(cleared)
                 write.write(cleared)
-        return before.hexdigest(), after.hexdigest(), found
+        return before.hexdigest(), (after or before).hexdigest(), found
 
     def _suspects(self, data: bytes) -> list[int]:
         """Return places in a text, in order: one or more in each path or secret."""
