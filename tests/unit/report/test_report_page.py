@@ -16,10 +16,10 @@ from easi_eval.core.manifest import Manifest
 from easi_eval.data.needs import HubSettings
 from easi_eval.engine.journal import Answer, Journal
 from easi_eval.report.page import write_report
-from easi_eval.report.sections import categories, categories_html, weakest_html
 from easi_eval.report.subject import REPORT, Subject
 from easi_eval.report.thumbnails import find, media_roots, thumbnails
 from easi_eval.report.trust import against_chance, checks
+from easi_eval.report.weak_spots import categories, categories_html, weakest_html
 from easi_eval.scores.intervals import with_intervals
 from easi_eval.scores.report import summary
 from easi_eval.scores.score_table import AVERAGE, ScoreTable

@@ -21,7 +21,7 @@ from ..core.redact import Redactor
 from ..scores.outputs import JUDGED
 from ..scores.report import SCALE, effort
 from ..scores.score_table import AVERAGE, BenchmarkScore, title_of
-from . import sections
+from . import sections, weak_spots
 from .questions import CANDIDATES, WHOLE, AnswerFacts, Blocks, Columns
 from .shell import Shell, assemble, template
 from .subject import REPORT, Subject, html, points, readable, type_titles
@@ -168,7 +168,7 @@ def _gather(subject: Subject, said: Mapping[str, Mapping[str, AnswerFacts]]) -> 
             score.key,
             rows,
             said.get(score.key, {}),
-            type_titles(score.key, sections.types_of(subject, score.key)),
+            type_titles(score.key, weak_spots.types_of(subject, score.key)),
             CANDIDATES // len(shown),
         )
     return gathered
@@ -195,7 +195,7 @@ def _sizes(subject: Subject, types: Mapping[str, Counter[str]]) -> dict[tuple[st
             for kind in kinds
         )
         for score in subject.table.headlines
-        for part, kinds in sections.types_of(subject, score.key).items()
+        for part, kinds in weak_spots.types_of(subject, score.key).items()
         if kinds
     }
 
@@ -208,7 +208,7 @@ def _extra(subject: Subject, gathered: Gathered) -> dict[str, object]:
     names += [key for key in keys if key not in names]
     filters = []
     for name in names:
-        places = sections.spans_of(name, keys)
+        places = weak_spots.spans_of(name, keys)
         if places:
             there = set().union(*(gathered.types[keys[place]] for place in places))
             filters.append(
@@ -236,7 +236,7 @@ def _below(path: Path, *folders: Path) -> str:
 
 def _parts(subject: Subject, name: str, there: set[str]) -> Iterator[tuple[str, str, list[str]]]:
     """Yield the choices of the category filter: name, words and types of questions."""
-    parts = sections.types_of(subject, name) if name in _known_parts(subject) else {}
+    parts = weak_spots.types_of(subject, name) if name in _known_parts(subject) else {}
     titles = type_titles(name, parts)
     single: set[str] = set()
     for part, kinds in parts.items():
@@ -347,10 +347,10 @@ def _published(subject: Subject) -> str:
 
 
 def _categories(subject: Subject, sizes: Mapping[tuple[str, str], int]) -> str:
-    weakest = sections.weakest_html(subject, sizes)
+    weakest = weak_spots.weakest_html(subject, sizes)
     if not weakest:
         return '<p class="muted">There are no scores by category.</p>'
-    return f"{weakest}<h3>All categories</h3>{sections.categories_html(subject, sizes)}"
+    return f"{weakest}<h3>All categories</h3>{weak_spots.categories_html(subject, sizes)}"
 
 
 def _answers(
