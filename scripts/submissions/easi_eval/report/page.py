@@ -21,8 +21,10 @@ from ..core.redact import Redactor
 from ..scores.outputs import JUDGED
 from ..scores.report import SCALE, effort
 from ..scores.score_table import AVERAGE, BenchmarkScore, title_of
-from . import sections, weak_spots
+from . import weak_spots
+from .answer_charts import Lengths, answers_html
 from .questions import CANDIDATES, WHOLE, AnswerFacts, Blocks, Columns
+from .score_section import notes_html, published_html, scores_html
 from .shell import Shell, assemble, template
 from .subject import REPORT, Subject, html, points, readable, type_titles
 from .thumbnails import thumbnails
@@ -50,7 +52,7 @@ class Gathered:
 
     columns: Columns = field(default_factory=Columns)
     types: dict[str, Counter[str]] = field(default_factory=dict)
-    lengths: list[sections.Lengths] = field(default_factory=list)
+    lengths: list[Lengths] = field(default_factory=list)
     tokens: bool = True
 
 
@@ -114,14 +116,15 @@ def make(subject: Subject, inputs: str) -> bytes:
     said = told(subject.paths, subject.manifest)
     gathered = _gather(subject, said)
     keys = [key for key, _ in gathered.columns.spans]
-    notes = sections.notes_html(subject)
+    unit = "tokens" if gathered.tokens else "characters"
+    notes = notes_html(subject)
     values = {
         **_head(subject),
-        "scores": sections.scores_html(subject),
+        "scores": scores_html(subject),
         "notes": f'<ul class="notes">{notes}</ul>' if notes else "",
         "published": _published(subject),
         "categories": _categories(subject, _sizes(subject, gathered.types)),
-        "answers": _answers(subject, gathered, said, keys),
+        "answers": answers_html(subject, gathered.lengths, unit, said, keys),
         "made": _made(subject),
     }
     parts = {
@@ -179,9 +182,9 @@ def _lengths(
     tokens: bool,
     counted: Mapping[str, Sequence[int | None]],
     answers: Sequence[str],
-) -> sections.Lengths:
+) -> Lengths:
     values = [one or 0 for one in counted[score.key]] if tokens else [len(text) for text in answers]
-    return sections.Lengths(score.key, values, score.truncated)
+    return Lengths(score.key, values, score.truncated)
 
 
 def _sizes(subject: Subject, types: Mapping[str, Counter[str]]) -> dict[tuple[str, str], int]:
@@ -335,7 +338,7 @@ def _package(subject: Subject) -> str:
 
 
 def _published(subject: Subject) -> str:
-    table = sections.published_html(subject)
+    table = published_html(subject)
     if not table:
         return ""
     return (
@@ -351,30 +354,6 @@ def _categories(subject: Subject, sizes: Mapping[tuple[str, str], int]) -> str:
     if not weakest:
         return '<p class="muted">There are no scores by category.</p>'
     return f"{weakest}<h3>All categories</h3>{weak_spots.categories_html(subject, sizes)}"
-
-
-def _answers(
-    subject: Subject,
-    gathered: Gathered,
-    said: Mapping[str, Mapping[str, AnswerFacts]],
-    keys: Sequence[str],
-) -> str:
-    parts = []
-    if time := sections.time_html(subject, keys):
-        parts.append(f"<h3>Where the time went</h3>{time}")
-    if lanes := sections.timeline_html(said, keys):
-        parts.append(
-            "<h3>Which worker answered when</h3>"
-            f'<p class="muted">Coloured by benchmark as above; gaps are waiting.</p>{lanes}'
-        )
-    if lines := sections.lengths_html(gathered.lengths):
-        unit = "tokens" if gathered.tokens else "characters"
-        parts.append(
-            "<h3>Length of answers</h3>"
-            f'<p class="muted">In {unit}, on a logarithmic axis: the middle half as a box, the '
-            f"median as a mark, 5 to 95 % as a line.</p>{lines}"
-        )
-    return "".join(parts) or '<p class="muted">There are no answers yet.</p>'
 
 
 def _made(subject: Subject) -> str:

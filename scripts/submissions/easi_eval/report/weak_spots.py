@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from ..benchmarks import GROUPS, by_key, group_by_key, part_title
 from ..scores.score_table import title_of
-from .sections import SCORES, axis_start, bar, score_axis
+from .score_section import SCORES, axis_start, bar, score_axis
 from .subject import NAME, Subject, html, points, row, table
 
 Sizes = Mapping[tuple[str, str], int]  # questions by benchmark and sub-score

@@ -1,19 +1,16 @@
-"""The parts of the report that need no script: tables and charts of scores and answers."""
+"""The report's section on scores: the table with its bars, notes, and published scores."""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from .. import benchmarks
 from ..benchmarks import GROUPS
-from ..core.formats import duration, percent
+from ..core.formats import duration
 from ..scores.report import between, footnotes
 from ..scores.score_table import AVERAGE, BenchmarkScore, State, title_of
 from . import charts
-from .questions import AnswerFacts
 from .subject import (
     BAR,
     NAME,
@@ -28,7 +25,6 @@ from .subject import (
     table,
 )
 
-LANES = 32  # workers in the timeline
 SCORES = (
     ("benchmark", NAME),
     ("", BAR),
@@ -42,18 +38,6 @@ SCORES = (
     ("time", NUMBER),
     ("comparable", ""),
 )
-TIMES = (("benchmark", NAME), ("time", NUMBER), ("share", NUMBER), ("per question", NUMBER))
-LENGTHS = (
-    ("benchmark", NAME),
-    ("", BAR),
-    ("median", NUMBER),
-    ("95 %", NUMBER),
-    ("longest", NUMBER),
-    ("cut off", NUMBER),
-)
-
-
-# ---- scores --------------------------------------------------------------------------------------
 
 
 def scores_html(subject: Subject) -> str:
@@ -161,84 +145,3 @@ def published_html(subject: Subject) -> str:
         row([html(one["model"]), *(html(one[key]) for key in keys)], columns) for one in listed
     ]
     return table(columns, "".join(lines), "published")
-
-
-# ---- answers -------------------------------------------------------------------------------------
-
-
-def timeline_html(told: Mapping[str, Mapping[str, AnswerFacts]], keys: Sequence[str]) -> str:
-    """Return when which worker answered, as a table; "" if that is not recorded."""
-    answers = [
-        (one.worker, one.at, one.seconds, number)
-        for number, key in enumerate(keys)
-        for one in told.get(key, {}).values()
-        if one.at
-    ]
-    if not answers:
-        return ""
-    lanes, end = charts.lanes_of(answers, LANES)
-    drawn = charts.timeline(lanes, end, "When questions were answered")
-    count = len({worker for worker, *_ in answers})
-    more = [f"{count - LANES} more workers are not shown", ""] if count > LANES else []
-    columns = (("worker", NAME), ("", BAR))
-    lines = "".join(
-        row((html(name), svg), columns) for name, svg in [*drawn, *filter(None, [more])]
-    )
-    return table(columns, lines, "lanes", axis(0, duration(end)))
-
-
-def time_html(subject: Subject, keys: Sequence[str]) -> str:
-    """Return where the time went, longest first, as a table; "" if it is not recorded."""
-    spent = {row.key: row for row in subject.table.rows if row.seconds}
-    total = sum(one.seconds or 0.0 for one in spent.values())
-    if not total:
-        return ""
-    order = sorted(spent, key=lambda key: -(spent[key].seconds or 0.0))
-    lines = []
-    for key in order:
-        seconds, count = spent[key].seconds or 0.0, spent[key].n
-        number = keys.index(key) if key in keys else 0
-        cells = (
-            f'<i class="key k{number % charts.HUES}"></i>{html(title_of(key))}',
-            html(duration(seconds)),
-            percent(round(seconds), round(total)),
-            f"{seconds / count:.2f} s" if count else "",
-        )
-        lines.append(row(cells, TIMES))
-    return table(TIMES, "".join(lines), "narrow")
-
-
-@dataclass(frozen=True)
-class Lengths:
-    """The lengths of a benchmark's answers, in tokens or characters."""
-
-    key: str
-    values: Sequence[int]
-    truncated: int | None
-
-
-def lengths_html(listed: Iterable[Lengths]) -> str:
-    """Return how long answers are, as a table; "" if there are none."""
-    known = [one for one in listed if one.values]
-    if not known:
-        return ""
-    longest = max(max(one.values) for one in known)
-    return table(
-        LENGTHS, "".join(_lengths_rows(known, longest)), "categories", axis(1, f"{longest:,}")
-    )
-
-
-def _lengths_rows(known: Iterable[Lengths], longest: int) -> Iterator[str]:
-    for one in known:
-        ordered, count = sorted(one.values), len(one.values)
-        middle, high = ordered[count // 2], ordered[min(int(0.95 * count), count - 1)]
-        title = title_of(one.key)
-        cells = (
-            html(title),
-            charts.lengths(one.values, longest, f"Lengths of answers: {title}"),
-            f"{middle:,}",
-            f"{high:,}",
-            f"{ordered[-1]:,}",
-            share(one.truncated, count),
-        )
-        yield row(cells, LENGTHS)
