@@ -112,6 +112,13 @@ def test_a_worker_waits_for_a_dispatcher_that_starts_later(
             assert dispatcher.ask() is not None
 
 
+# All that a worker says, but for the secret.
+GUESSED = {
+    **{"proof": proof("guessed", "worker", "0"), "nonce": "0", "worker": "w9", "attempt": 0},
+    **{"host": "x", "pid": 1, "launch": WORK.launch, "stage": WORK.stage},
+}
+
+
 @pytest.mark.parametrize(
     "line",
     [
@@ -121,7 +128,7 @@ def test_a_worker_waits_for_a_dispatcher_that_starts_later(
         b"{}\n",
         b'{"type": "ask", "ahead": false, "wait": false}\n',
         b"x" * 5000,
-        json.dumps({"proof": proof("guessed", "worker", "0"), "nonce": "0"}).encode() + b"\n",
+        json.dumps(GUESSED).encode() + b"\n",
     ],
 )
 def test_a_stranger_is_given_nothing(tmp_path: Path, server: DispatchServer, line: bytes) -> None:

@@ -21,7 +21,12 @@ from easi_eval.config import RunConfig
 from easi_eval.core.errors import EasiError
 from easi_eval.core.run_folder import RunPaths
 from easi_eval.engine.dispatch_client import NodeClient
-from easi_eval.engine.dispatch_secret import GONE_AFTER, proof
+from easi_eval.engine.dispatch_secret import (
+    CONNECT_AGAIN_FOR,
+    CONNECT_WITHIN,
+    GONE_AFTER,
+    proof,
+)
 from easi_eval.engine.dispatch_server import DispatchServer
 from easi_eval.engine.journal import Answer, Leased, Tail
 from easi_eval.engine.journal_state import JournalState
@@ -57,6 +62,16 @@ def stranger(server: NodeServer) -> tuple[socket.socket, str]:
     """A connection, and the head's nonce."""
     connection = socket.create_connection((HERE, server.port), timeout=20)
     return connection, json.loads(connection.makefile("rb").readline())["nonce"]
+
+
+def joined(server: NodeServer, name: str = "") -> socket.socket:
+    """A connection of a node, which the head has taken; it does only what the test does."""
+    connection, nonce = stranger(server)
+    hello = {"proof": proof(SECRET, "node", nonce), "nonce": "", "host": "x", "node": name}
+    before = server.nodes
+    connection.sendall(json.dumps(hello).encode() + b"\n")
+    wait_for(lambda: server.nodes != before)
+    return connection
 
 
 def is_closed(connection: socket.socket) -> bool:
@@ -122,7 +137,6 @@ def test_a_node_too_many_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "line",
     [
-        b"x" * 100_000,
         b"GET / HTTP/1.1\r\n\r\n",
         b"\x00\xff\n",
         b"[]\n",
@@ -139,6 +153,16 @@ def test_strangers_harm_nobody(line: bytes, tmp_path: Path) -> None:
         assert link.next(20) == {"type": "launch", "order": {"number": 1}}
 
 
+def test_a_line_without_an_end_is_not_read(tmp_path: Path) -> None:
+    with head(tmp_path) as (server, _), NodeLink(HERE, server.port, SECRET) as link:
+        connection, _ = stranger(server)
+        with pytest.raises(OSError, match="reset|pipe"):
+            for _ in range(40):
+                connection.sendall(b"x" * 100_000)
+        link.send(type="ready", place="1 worker", nproc=2)
+        wait_for(lambda: server.nodes[0].place)
+
+
 @pytest.mark.parametrize(
     "name",
     ["../outside.txt", "items/../../x.json", "run_manifest.json", "journal/w0.ends", "/etc/x.json"],
@@ -147,10 +171,7 @@ def test_a_node_writes_no_other_files(name: str, tmp_path: Path) -> None:
     root = tmp_path / "run"
     root.mkdir()
     with head(root) as (server, gone):
-        connection, nonce = stranger(server)
-        hello = {"proof": proof(SECRET, "node", nonce), "nonce": "", "host": "x", "node": ""}
-        connection.sendall(json.dumps(hello).encode() + b"\n")
-        wait_for(lambda: server.nodes)
+        connection = joined(server)
         told = {"type": "file", "name": "items/a.json", "text": "{}"}
         connection.sendall(json.dumps(told).encode() + b"\n")
         wait_for((root / "items" / "a.json").exists)
@@ -161,15 +182,45 @@ def test_a_node_writes_no_other_files(name: str, tmp_path: Path) -> None:
 
 
 def test_a_node_that_is_silent_is_gone(tmp_path: Path) -> None:
-    with head(tmp_path) as (server, gone):
-        connection, nonce = stranger(server)
-        hello = {"proof": proof(SECRET, "node", nonce), "nonce": "", "host": "x", "node": ""}
-        connection.sendall(json.dumps(hello).encode() + b"\n")
-        wait_for(lambda: server.nodes)
+    with head(tmp_path) as (server, gone), NodeLink(HERE, server.port, SECRET) as link:
+        with joined(server):
+            began = time.monotonic()
+            wait_for(lambda: gone, GONE_AFTER + 30)
+            assert time.monotonic() - began >= GONE_AFTER - 1
+        # The other one sent and got nothing but signs of life.
+        assert gone == ["n2"] and [node.name for node in server.nodes] == ["n1"]
+        assert link.connections == 1
+
+
+def test_a_node_whose_old_connection_ends_late_is_not_said_to_be_gone(tmp_path: Path) -> None:
+    with head(tmp_path) as (server, gone), joined(server), joined(server, "n1"):
+        wait_for(lambda: gone)  # its workers connect again, too
+        assert [node.name for node in server.nodes] == ["n1"]
+        assert [one.text for one in server.news()] == ["node n1 (x) is preparing data and weights"]
+
+
+def test_a_head_without_power_is_gone_in_time() -> None:
+    """It answers nothing, not even a connection: the time for trying limits the last attempt."""
+    with socket.create_server((HERE, 0), backlog=0) as false:
+        port = false.getsockname()[1]
+
+        def serve() -> None:
+            connection, _ = false.accept()
+            connection.sendall(b'{"nonce": "00"}\n')
+            nonce = json.loads(connection.makefile("rb").readline())["nonce"]
+            hello = {"proof": proof(SECRET, "head", nonce), "node": "n1", "about": {}}
+            connection.sendall(json.dumps(hello).encode() + b"\n")
+
+        last_word = threading.Thread(target=serve)
+        last_word.start()
+        link = NodeLink(HERE, port, SECRET)
+        last_word.join()
+        waiting = socket.create_connection((HERE, port))  # the system answers no more than this
+        link._heard = time.monotonic() - CONNECT_AGAIN_FOR + 1
         began = time.monotonic()
-        wait_for(lambda: gone, GONE_AFTER + 30)
-        assert time.monotonic() - began >= GONE_AFTER - 1
-        assert not server.nodes
+        assert not link._connect_again()
+        assert time.monotonic() - began < CONNECT_WITHIN - 1
+        waiting.close()
 
 
 def test_a_node_notices_that_its_head_is_gone(tmp_path: Path) -> None:
@@ -208,7 +259,7 @@ def test_who_prepares_is_told_that_the_head_is_gone() -> None:
         link = NodeLink(HERE, false.getsockname()[1], SECRET, told.set)
         head_that_dies.join()
     with link:
-        assert told.wait(30) and link.gone and not link.over
+        assert told.wait(CONNECT_AGAIN_FOR - 8) and link.gone and not link.over
 
 
 def break_link(server: NodeServer, link: NodeLink) -> None:
@@ -373,20 +424,24 @@ def test_a_lost_connection_loses_and_repeats_nothing(tmp_path: Path) -> None:
         assert lease is not None
         first, second = lease.places
         answer(client, first, lease.number)
+        state = JournalState.of(run, WORK)
+        wait_for(lambda: state.poll() or state.answers)
         server.drop_node("n1")
         wait_for(lambda: not server.serves)
         # The questions went back; the answer in hand counts, and the lease is over.
         answer(client, second, lease.number)
-        client.finish(lease, ())
+        old, lease = lease, client.ask()
+        again = client._socket
+        client.finish(old, ())
         done = {first, second}
-        while lease := client.ask():
+        while lease:
             assert done.isdisjoint(lease.places)
             done.update(lease.places)
             for place in lease.places:
                 answer(client, place, lease.number)
             client.finish(lease, ())
-        assert client.over and len(done) == 6
-    state = JournalState.of(run, WORK)
+            lease = client.ask()
+        assert client.over and len(done) == 6 and client._socket is again
     state.poll()
     assert {item: one.text for (_, item), one in state.answers.items()} == {
         str(n): str(n) for n in range(6)

@@ -208,9 +208,9 @@ class NodeServer:
         finally:
             writer.transport.abort()
             if node is not None and node._writer is writer:
-                self.nodes = tuple(each for each in self.nodes if each is not node)
+                before, self.nodes = self.nodes, tuple(n for n in self.nodes if n is not node)
                 self._lost(node.name)
-                if node.state != LEFT:
+                if node in before and node.state != LEFT:  # else it has a new connection
                     self._tell(node, "is gone", "gone")
 
     async def _admit(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Node:
