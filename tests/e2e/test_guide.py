@@ -196,6 +196,15 @@ def test_what_vlmevalkit_itself_made_is_imported(
     assert results.payload["modelName"] == "Qwen/Qwen2.5-VL-7B-Instruct"
 
 
+def test_one_benchmark_on_vlmevalkit_itself_as_its_readme_has_it(place: Place) -> None:
+    said = place.paste(fenced(text("VLMEvalKit/README.md"), "bash")[0])
+    assert said.code == 0, said.text[-6000:]
+    (path,) = (place.clone.folder / "VLMEvalKit" / "outputs" / YOURS[1]).glob(
+        f"{YOURS[1]}_EmbSpatialBench_extract_matching_acc.csv"
+    )
+    assert 0 <= float(pd.read_csv(path, sep="\t")["overall"].iloc[-1]) <= 100
+
+
 # ---- lmms-eval -----------------------------------------------------------------------------------
 
 
