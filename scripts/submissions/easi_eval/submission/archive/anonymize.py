@@ -38,7 +38,7 @@ _SUSPICIOUS = tuple(
         rb":\\(?<=[A-Za-z]:\\)(?<!\w[A-Za-z]:\\)",
     )
 )
-BLOCK = 1 << 20  # bytes of a file that are read at once
+BLOCK = 1 << 18  # bytes of a file that are read at once; more do not fit into a cache
 # Texts of a workbook. Other parts refer to each other by absolute names
 # (Target="/xl/styles.xml"), which are not paths of this machine.
 _TEXTS = re.compile(
@@ -88,9 +88,9 @@ class Scrubber:
             if known
             else None
         )
-        self._places_bytes = [
-            re.compile(re.escape(form)) for name in self._known for form in byte_forms(name)
-        ]
+        # One search for all: they have their first character in common.
+        forms = [re.escape(form) for name in self._known for form in byte_forms(name)]
+        self._places_bytes = [re.compile(b"|".join(forms))] if forms else []
 
     def text(self, text: str, found: Replacements | None = None) -> str:
         """Return the text without paths and secrets; replacements are counted in ``found``."""

@@ -15,11 +15,14 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ...backends.archived.index import DAMAGED, FULL, INDEX, ROWS, TABLES, Index, Stored
 from ...backends.archived.proven import Proof, count_rows
@@ -182,24 +185,50 @@ def archive(
 ) -> bytes | None:
     """Return the zip: sorted names, fixed times and modes, best deflate; None if it does not fit.
 
-    It is not made further than it fits.
+    It is not made further than it fits. Members are deflated at the same time.
     """
     buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as zipped:
-        for name, data in sorted(members.items()):
-            info = zipfile.ZipInfo(name, EPOCH)
-            info.external_attr = 0o644 << 16
-            info.create_system = 3
-            info.compress_type, info._compresslevel = zipfile.ZIP_DEFLATED, 9  # type: ignore[attr-defined]
-            with (
-                data.open("rb") if isinstance(data, Path) else io.BytesIO(data) as source,
-                zipped.open(info, "w") as target,
-            ):
-                while chunk := source.read(CHUNK):
-                    target.write(chunk)
-                    if not fits(buffer.tell()):
-                        return None
-    return buffer.getvalue() if fits(buffer.tell()) else None
+    pool = ThreadPoolExecutor(os.cpu_count())
+    try:
+        with zipfile.ZipFile(buffer, "w") as zipped:
+            names = sorted(members)
+            for one in pool.map(lambda name: _zip_of(name, members[name], fits), names):
+                if one is None or not fits(buffer.tell() + len(one)):
+                    return None
+                _append(zipped, one)
+        return buffer.getvalue() if fits(buffer.tell()) else None
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _zip_of(name: str, data: bytes | Path, fits: Callable[[int], bool]) -> bytes | None:
+    """Return a zip of one member; None if it does not fit."""
+    buffer, info = io.BytesIO(), zipfile.ZipInfo(name, EPOCH)
+    info.external_attr = 0o644 << 16
+    info.create_system = 3
+    info.compress_type, info._compresslevel = zipfile.ZIP_DEFLATED, 9  # type: ignore[attr-defined]
+    with (
+        zipfile.ZipFile(buffer, "w") as zipped,
+        data.open("rb") if isinstance(data, Path) else io.BytesIO(data) as source,
+        zipped.open(info, "w") as target,
+    ):
+        while chunk := source.read(CHUNK):
+            target.write(chunk)
+            if not fits(buffer.tell()):
+                return None
+    return buffer.getvalue()
+
+
+def _append(zipped: Any, one: bytes) -> None:
+    """Append the member of a zip of one member to another zip, deflated as it is."""
+    with zipfile.ZipFile(io.BytesIO(one)) as other:
+        (info,), end = other.infolist(), other.start_dir
+    info.header_offset = zipped.start_dir
+    zipped.fp.write(one[:end])
+    zipped.start_dir = zipped.fp.tell()
+    zipped.filelist.append(info)
+    zipped.NameToInfo[info.filename] = info
+    zipped._didModify = True
 
 
 def _changes(form: str, files: Mapping[str, Stored], sums: Mapping[str, tuple[int, str]]) -> str:
