@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -196,6 +197,8 @@ def test_machines_join_lose_their_link_leave_and_die(backend: str, tmp_path: Pat
             address = address_of(head)
             assert address.startswith("10.77.0.1:")
             run = run_of(output)
+            # The other machine has nothing of the run folder.
+            other = replace(other, machine=blind_to(there, output, tmp_path / "empty"))
             variables = {**classes(other, slow), "EASI_JOIN_SECRET": secret_of(here, address)}
             join = ("--join", address, "--nproc", 1)
             with other.start(*join, **variables) as node:
@@ -248,17 +251,29 @@ def test_machines_join_lose_their_link_leave_and_die(backend: str, tmp_path: Pat
     assert run.manifest["launches"][0]["place"] == "2 machines"
 
 
-def test_a_machine_ends_with_its_head(tmp_path: Path) -> None:
+def test_a_machine_ends_after_that_of_its_head(tmp_path: Path) -> None:
+    """One without power says nothing, and a run of it is not begun elsewhere while it lives."""
     slow = tmp_path / "slow"
-    with machines(tmp_path) as (_, here, _, other):
+    with machines(tmp_path) as (place, here, _, other):
         output = here.root / "out"
         options = [*COMMON, *MODELS["vlmevalkit"], "--nodes", "2", "--output-dir", str(output)]
-        with here.start(*options, **classes(here, slow)) as head:
+        at = ("ip", "addr", "add", "10.77.0.9/24", "dev", place.link)
+        subprocess.run([*here.machine, *at], check=True)
+        with here.start(*options, **classes(here, slow), EASI_LISTEN="10.77.0.9") as head:
             address = address_of(head)
-            variables = {**classes(other, slow), "EASI_JOIN_SECRET": secret_of(here, address)}
-            with other.start("--join", address, **variables) as node:
+            assert address.startswith("10.77.0.9:")
+            secret, own = secret_of(here, address), classes(other, slow)
+            with other.start("--join", address, **own, EASI_JOIN_SECRET=secret) as node:
                 wait_until(lambda: answers_by(run_of(output), "n1"), 300, head)
-                head.process.kill()
+                second = other.run(*options, **own, seconds=200)
+                assert second.code == 2 and " on nodea" in second.err, second.said
+                assert "if nodea is gone for good, delete " in second.err
+                place.set_link("down")
+                place.kill()
                 wait_until(lambda: not node.alive(), 200)
                 assert node.process.wait(60) == 2
                 assert "the head of the run is gone" in node.err
+                shown = {*head.commands, *node.commands}
+                assert len(shown) > 4 and not [words for words in shown if secret in words]
+        with other.start(*options, **own) as third:  # it looks for signs of the first, then goes on
+            wait_until(lambda: " on nodea; waiting 30 s for a sign of it" in third.err, 100, third)
