@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -16,8 +17,8 @@ from test_join import COMMON, MODELS, answers_by, classes, environments, is_comp
 from two_node_slurm import Slurm, slurm
 
 pytestmark = [pytest.mark.e2e, pytest.mark.cluster, pytest.mark.slow]
-ONE = (*COMMON, *MODELS["vlmevalkit"], "--device", "cpu")
-OPTIONS = (*ONE, "--nodes", "2")
+ONE = {name: (*COMMON, *model, "--device", "cpu") for name, model in MODELS.items()}
+OPTIONS = (*ONE["vlmevalkit"], "--nodes", "2")
 # One task on each machine.
 ARRAY = ("--slurm", "--time=10 --cpus-per-task=8")
 SCRIPT = """#!/bin/bash
@@ -40,15 +41,20 @@ def cluster(started: Slurm) -> Slurm:
 
 
 @pytest.fixture(scope="module")
-def alone(tmp_path_factory: pytest.TempPathFactory) -> Results:
-    """The results of one machine without Slurm."""
-    root = tmp_path_factory.mktemp("alone")
-    user, output, slow = User(root / "user", secrets=False), root / "out", root / "slow"
-    variables = classes(user, slow)
-    slow.unlink()
-    launch = user.run(*ONE, "--output-dir", output, **variables)
-    assert launch.code == 0, launch.said
-    return Results.keep(output, root / "kept")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Results]:
+    """The results of one machine without Slurm, by backend."""
+
+    @functools.cache
+    def results(backend: str) -> Results:
+        root = tmp_path_factory.mktemp("alone")
+        user, output, slow = User(root / "user", secrets=False), root / "out", root / "slow"
+        variables = classes(user, slow)
+        slow.unlink()
+        launch = user.run(*ONE[backend], "--output-dir", output, **variables)
+        assert launch.code == 0, launch.said
+        return Results.keep(output, root / "kept")
+
+    return results
 
 
 def scores(results: Results) -> dict[tuple[str, str], dict[str, str]]:
@@ -65,7 +71,7 @@ def at_work(head: Launch, output: Path) -> RunFolder:
 
 
 def test_machines_are_drained_lost_and_started_again_alone(
-    cluster: Slurm, alone: Results, tmp_path: Path
+    cluster: Slurm, alone: Callable[[str], Results], tmp_path: Path
 ) -> None:
     slow = tmp_path / "slow"
     here, there = cluster.machines
@@ -95,12 +101,12 @@ def test_machines_are_drained_lost_and_started_again_alone(
         assert head.code == 0, head.said
     assert head.out.count("(nodea) left") + head.out.count("(nodeb) left") == 1
     assert is_complete(run)
-    assert scores(Results(output)) == scores(alone)
+    assert scores(Results(output)) == scores(alone("vlmevalkit"))
     wait_until(lambda: not cluster.jobs(), 200)
 
 
 def test_the_job_ends_with_its_head_and_the_same_command_goes_on(
-    cluster: Slurm, alone: Results, tmp_path: Path
+    cluster: Slurm, alone: Callable[[str], Results], tmp_path: Path
 ) -> None:
     slow = tmp_path / "slow"
     user = User(tmp_path / "user", secrets=False, machine=cluster.machines[0].words)
@@ -141,11 +147,11 @@ def test_the_job_ends_with_its_head_and_the_same_command_goes_on(
     again = user.run(*options, *both, seconds=500, **variables)
     assert again.code == 0, again.said
     assert is_complete(run)
-    assert scores(Results(output)) == scores(alone)
+    assert scores(Results(output)) == scores(alone("vlmevalkit"))
 
 
 def test_one_step_has_all_machines_of_an_allocation(
-    cluster: Slurm, alone: Results, tmp_path: Path
+    cluster: Slurm, alone: Callable[[str], Results], tmp_path: Path
 ) -> None:
     slow = tmp_path / "slow"
     user = User(tmp_path / "user", secrets=False, machine=cluster.machines[0].words)
@@ -153,7 +159,8 @@ def test_one_step_has_all_machines_of_an_allocation(
     variables = {**user.environment(), **classes(user, slow)}
     names = [name for name in variables if name.startswith(("EASI", "HF", "XDG", "HOME"))]
     exports = "".join(f"export {name}={variables[name]}\n" for name in (*names, "PYTHONPATH"))
-    words = " ".join([sys.executable, str(PROGRAM), *OPTIONS, "--output-dir", str(output)])
+    options = (*ONE["lmms-eval"], "--nodes", "2")
+    words = " ".join([sys.executable, str(PROGRAM), *options, "--output-dir", str(output)])
     script, log = user.root / "job.sh", user.root / "job.log"
     script.write_text(f"#!/bin/bash\n{exports}exec {words}\n")
     told = cluster.ask(
@@ -182,4 +189,4 @@ def test_one_step_has_all_machines_of_an_allocation(
     assert "ExitCode=0:0" in cluster.ask("scontrol", "show", "job", job), log.read_text()
     assert f"{kept} answers are there and are not asked again" in log.read_text()
     assert is_complete(run)
-    assert scores(Results(output)) == scores(alone)
+    assert scores(Results(output)) == scores(alone("lmms-eval"))

@@ -93,7 +93,8 @@ def test_what_slurm_would_refuse_is_refused(
     """It is asked with the whole command, and nothing is submitted."""
     sbatch = tmp_path / "sbatch"
     sbatch.write_text(
-        '#!/bin/sh\n[ "$1" = --test-only ] && [ -z "${2##*parsable}" ] || { echo submitted >&2; exit 3; }\n'
+        '#!/bin/sh\n[ "$1" = --test-only ] && [ "$2" = --parsable ] && exit\n'
+        "echo submitted >&2; exit 3\n"
     )
     sbatch.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
