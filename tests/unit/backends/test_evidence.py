@@ -6,9 +6,11 @@ It is the backend's own complete files, whose numbers are those of their rows.
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import openpyxl
@@ -254,3 +256,31 @@ def test_what_our_scorer_watched_tells_what_the_files_do_not(tmp_path: Path) -> 
         "item"
     )
     assert set(rows.index[rows["coin_flip"]]) == set(rows.index[~rows["parsed"]]) == set(drawn)
+
+
+def test_a_file_is_read_again_only_if_the_file_system_tells_of_a_change(tmp_path: Path) -> None:
+    """The files here are links to those of the repository, which did not change for seconds."""
+    made, folder = Folder(by_key("blink"), VLMEVALKIT, tmp_path), tmp_path / "linked"
+    found = made.gather()
+    folder.mkdir()
+    for path in genuine(VLMEVALKIT, made.bench).files:
+        (folder / path.name).symlink_to(path)
+    seen = found.with_seen(folder)
+    assert seen.seen.keys() == found.files.keys() and seen.with_seen(folder) == seen
+    seen.save(folder)
+    assert Evidence.load(folder) == seen
+    name = made.out.scores[0].name
+    other = replace(seen, files={**seen.files, name: "another digest"})
+    other.save(folder)
+    assert Evidence.load(folder) == other, "it is not read"
+
+    seen.save(folder)
+    before, data = (folder / name).stat(), (folder / name).read_bytes()
+    (folder / name).unlink()
+    (folder / name).write_bytes(data.swapcase())
+    os.utime(folder / name, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert Evidence.load(folder) is None, "as large and as old, but another file"
+    (folder / name).write_bytes(data)
+    assert Evidence.load(folder) == seen
+    (folder / name).unlink()
+    assert Evidence.load(folder) is None

@@ -49,7 +49,12 @@ class Made:
     backend: str
     forms: dict[str, Packed] = field(default_factory=dict)
 
-    def pack(self, fits: Callable[[int], bool] = lambda size: True, again: bool = False) -> Packed:
+    def pack(
+        self,
+        fits: Callable[[int], bool] = lambda size: True,
+        again: bool = False,
+        copy: Path | None = None,
+    ) -> Packed:
         if again:
             (self.run.root / "easi_results.zip").unlink(missing_ok=True)
         backend = make_backend(self.backend, HubSettings())
@@ -64,6 +69,7 @@ class Made:
             scrubber,
             build_payload(table, backend.payload_name),
             fits,
+            copy,
         )
 
     def form(self, form: str) -> Packed:
@@ -277,7 +283,13 @@ def test_one_whose_inputs_did_not_change_is_kept(made: Made) -> None:
     assert made.pack().data == marked  # not made again
     kept.write_bytes(marked[:-40])
     assert made.pack().data == first.data  # damaged: made again
+    place, copy = len(marked) // 2, kept.with_name("copy.zip")
+    copy.write_bytes(marked)
+    kept.write_bytes(marked[:place] + bytes([marked[place] ^ 1]) + marked[place + 1 :])
+    assert made.pack(copy=copy).data == first.data
     kept.write_bytes(marked)
+    assert made.pack(copy=copy).data == marked
+    copy.unlink()
     manifest = Manifest.load(made.run.paths.manifest)
     assert manifest is not None
     manifest.with_state("blink", reason="another").save(made.run.paths.manifest)

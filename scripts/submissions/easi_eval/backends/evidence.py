@@ -6,8 +6,9 @@ It is stored as ``evidence.json`` beside those files.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from ..core.atomic_files import file_digest, read_json, write_json
@@ -16,6 +17,7 @@ from ..scores.score_table import BenchmarkScore, Pool, Reading, State
 
 SCHEMA = 2
 EVIDENCE_FILE = "evidence.json"
+SETTLED = 3_000_000_000  # nanoseconds
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,8 @@ class Evidence:
         files: SHA-256 (hexadecimal) by path relative to the folder.
         limit: Value of ``--limit``; None for all questions.
         adopted: Name of the folder it was imported from; empty for results of this program.
+        seen: What the file system said of a file when it had its digest; a file that is still the
+            same by that is not read again.
         schema: Version of the file format.
     """
 
@@ -36,6 +40,7 @@ class Evidence:
     files: Mapping[str, str]
     limit: int | None = None
     adopted: str = ""
+    seen: Mapping[str, Sequence[int]] = field(default_factory=dict)
     schema: int = SCHEMA
 
     def save(self, folder: Path) -> None:
@@ -78,12 +83,34 @@ class Evidence:
             data["files"],
             data["limit"],
             data.get("adopted", ""),
+            data.get("seen", {}),
         )
-        return (
-            found
-            if found.files == digests(folder, [folder / name for name in found.files])
-            else None
-        )
+        still = found._still(folder)
+        unknown = [folder / name for name in found.files if name not in still]
+        same = {**found.files, **digests(folder, unknown)} == found.files
+        return found if same else None
+
+    def _still(self, folder: Path) -> dict[str, Sequence[int]]:
+        """Return what of ``seen`` is still so."""
+        return {
+            name: seen
+            for name, seen in self.seen.items()
+            if (path := folder / name).is_file() and _identity(path) == seen
+        }
+
+    def with_seen(self, folder: Path) -> Evidence:
+        """Return the evidence with ``seen`` of the files that did not change for some seconds.
+
+        After that the time tells a change, however coarse the clock of the file system is.
+        """
+        seen, before = self._still(folder), time.time_ns() - SETTLED
+        for name, digest in self.files.items():
+            path = folder / name
+            if name not in seen and path.is_file():
+                identity = _identity(path)
+                if identity[-1] < before and digests(folder, [path])[name] == digest:
+                    seen[name] = identity
+        return replace(self, seen=seen)
 
 
 def digests(folder: Path, files: Iterable[Path]) -> dict[str, str]:
@@ -94,14 +121,19 @@ def digests(folder: Path, files: Iterable[Path]) -> dict[str, str]:
         if not path.is_file():
             found[name] = ""
             continue
-        stat = path.stat()
-        found[name] = _digest(path, stat.st_ino, stat.st_size, stat.st_mtime_ns)
+        found[name] = _digest(path, *_identity(path))
     return found
+
+
+def _identity(path: Path) -> list[int]:
+    """Return what differs after any change of a file; no program can set the last of it."""
+    stat = path.stat()
+    return [stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
 
 
 @functools.cache
 def _digest(path: Path, *identity: int) -> str:
-    """Return the SHA-256 of a file, cached by its inode, size and time of change.
+    """Return the SHA-256 of a file, cached by ``_identity``.
 
     One run checks the same files up to four times, hundreds of megabytes of them.
     """

@@ -41,13 +41,19 @@ def _row(context: RunContext, manifest: Manifest, key: str) -> BenchmarkScore | 
     )
 
 
-def add_intervals(context: RunContext, manifest: Manifest) -> None:
-    """Add intervals to the evidence of results that an earlier version accepted."""
+def complete_evidence(context: RunContext, manifest: Manifest) -> None:
+    """Add what a later start reads: intervals that an earlier version left out, times of files."""
     for key in manifest.benchmarks:
         folder = context.paths.output(key)
         evidence = Evidence.load(folder)
-        if evidence and evidence.score.n and not evidence.score.intervals:
-            supplemented(context.cfg, context.backend, evidence, folder).save(folder)
+        if evidence is None:
+            continue
+        made = evidence
+        if evidence.score.n and not evidence.score.intervals:
+            made = supplemented(context.cfg, context.backend, evidence, folder)
+        made = made.with_seen(folder)
+        if made != evidence:
+            made.save(folder)
 
 
 def is_finished(cfg: RunConfig, scores: ScoreTable) -> bool:

@@ -40,7 +40,7 @@ from ..submission.admission import check_admission
 from ..submission.deliver import RESULT_FILES, ResultFiles
 from ..submission.metadata import Naming, check_metadata
 from . import adopt, import_plan
-from .collect import add_intervals, collect, is_finished, submission_note
+from .collect import collect, complete_evidence, is_finished, submission_note
 from .context import RunContext, make_context
 from .dry_run import describe, planned_download, planned_jobs, serve_line, unresolved
 from .find_run import FoundRun
@@ -128,7 +128,7 @@ def carry_out(context: RunContext, plan: Plan, naming: Naming) -> int:
         except KeyboardInterrupt:
             keep_complete(context, plan, record, files)
             raise KeyboardInterrupt(what_is_kept(context.cfg, plan, prepared)) from None
-    add_intervals(context, record.manifest)
+    complete_evidence(context, record.manifest)
     scores = collect(context, record.manifest)
     return deliver(context, plan, record, files, scores)
 

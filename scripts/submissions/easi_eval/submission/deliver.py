@@ -195,6 +195,7 @@ class ResultFiles:
             self._scrubber(),
             made,
             fits=room_for(made),
+            copy=self.cfg.output_dir / ARCHIVE,
         )
         self.fits = packed.fits
         return packed.data
