@@ -12,17 +12,18 @@ from PIL import Image
 from easi_eval.backends import make_backend
 from easi_eval.benchmarks import ALL_KEYS, CORE_KEYS, LMMS_EVAL, by_key, headline_keys
 from easi_eval.config import RunConfig
+from easi_eval.core.backend_facts import BACKEND_FACTS
 from easi_eval.core.manifest import Manifest
 from easi_eval.data.needs import HubSettings
 from easi_eval.engine.journal import Answer, Journal
 from easi_eval.report.page import write_report
 from easi_eval.report.subject import REPORT, Subject
 from easi_eval.report.thumbnails import find, media_roots, thumbnails
-from easi_eval.report.trust import against_chance, checks
+from easi_eval.report.trust import against_chance, checks, checks_html
 from easi_eval.report.weak_spots import categories, categories_html, weakest_html
 from easi_eval.scores.intervals import with_intervals
 from easi_eval.scores.report import summary
-from easi_eval.scores.score_table import AVERAGE, ScoreTable
+from easi_eval.scores.score_table import AVERAGE, ScoreTable, title_of
 from easi_eval.scores.table import markdown_text, records
 from finished import finish
 from reports import record, subject_of
@@ -92,6 +93,11 @@ def test_a_finished_run(subject: Subject) -> None:
     assert "of 8 benchmarks were asked" in said and "9 benchmarks" not in said  # SITE is one
     shown = page.read_text(encoding="utf-8")
     assert shown.count("<table") == shown.count("<thead>") > len(subject.table.headlines)
+    for row in subject.table.rows:  # the colours of the timeline
+        swatch = re.escape(f'"></i>{title_of(row.key)}</span>')
+        assert re.search(rf'<i class="key k\d+{swatch}', shown), row.key
+    kind = BACKEND_FACTS[subject.reader.name]
+    assert f"on {kind.versioned(str(subject.manifest.fields['backend version']))} · " in said
     assert "w0" in said and "Where the time went" not in said  # these scores have no times
 
 
@@ -236,3 +242,46 @@ def test_chance_is_inside_an_interval_or_above_it(subject: Subject) -> None:
     assert "MMSI-Bench" not in said.partition(": cannot be told apart from chance")[0]
     cut = found["Cut off answers"]
     assert cut.verdict == "look" and cut.found.endswith("not recorded: MMSI-Bench")
+
+
+def test_a_category_that_is_all_wrong_over_many_questions_is_pointed_out(subject: Subject) -> None:
+    (row,) = [row for row in subject.table.rows if row.key == "mmsi_bench"]
+    part, *others = row.reading.parts
+    for value, n, told in (
+        (0.0, 100, True),
+        (100.0, 250, True),
+        (0.0, 99, False),
+        (9.0, 100, False),
+    ):
+        parts = {part: value, **dict.fromkeys(others, 40.0)}
+        intervals = {**row.intervals, part: dataclasses.replace(row.intervals[part], n=n)}
+        reading = dataclasses.replace(row.reading, parts=parts)
+        changed = dataclasses.replace(row, reading=reading, intervals=intervals)
+        table = dataclasses.replace(subject.table, rows=(changed,))
+        found = checks(dataclasses.replace(subject, table=table))
+        suspicious = [check for check in found if check.name == "All wrong or all right"]
+        assert bool(suspicious) == told, (value, n)
+        for check in suspicious:
+            assert check.verdict == "look" and check.found.startswith("1 category scores exactly 0")
+            link = f'<a href="#questions" data-key="mmsi_bench" data-part="{part}">'
+            assert link in checks_html([check])
+
+
+@pytest.mark.parametrize(
+    ("verdict", "average"),
+    [
+        ("yes", "and so is the average"),
+        ("note", "the average only with that note"),
+        ("no", "the average is not"),
+    ],
+)
+def test_the_average_compares_only_as_its_benchmarks_do(
+    subject: Subject, verdict: str, average: str
+) -> None:
+    rows = tuple(
+        dataclasses.replace(row, comparable=verdict if row.key == "blink" else "yes")
+        for row in subject.table.rows
+    )
+    table = dataclasses.replace(subject.table, rows=rows)
+    found = {one.name: one for one in checks(dataclasses.replace(subject, table=table))}
+    assert found["Comparable"].found.endswith(f"; {average}")

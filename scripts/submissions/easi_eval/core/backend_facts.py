@@ -49,6 +49,11 @@ class BackendFacts:
     same_answers: Mapping[str, int] = field(default_factory=dict)
     image_variables: tuple[str, ...] = ()
 
+    def versioned(self, version: str) -> str:
+        """Return its title and version, with the distribution's name if that is another one."""
+        package = f"{self.distribution} {version}".strip()
+        return package if self.distribution == self.title else f"{self.title} ({package})"
+
     def image_encoding(self, environ: Mapping[str, str]) -> dict[str, str]:
         """Return those of ``image_variables`` that are set."""
         return {name: environ[name] for name in self.image_variables if environ.get(name)}

@@ -45,7 +45,7 @@ def answers_html(
     if lanes := _timeline(told, keys):
         parts.append(
             "<h3>Which worker answered when</h3>"
-            f'<p class="muted">Coloured by benchmark as above; gaps are waiting.</p>{lanes}'
+            f'<p class="muted">Coloured by benchmark; gaps are waiting.</p>{lanes}'
         )
     if lines := _lengths(lengths):
         parts.append(
@@ -74,7 +74,16 @@ def _timeline(told: Mapping[str, Mapping[str, AnswerFacts]], keys: Sequence[str]
     lines = "".join(
         row((html(name), svg), columns) for name, svg in [*drawn, *filter(None, [more])]
     )
-    return table(columns, lines, "lanes", axis(0, duration(end)))
+    legend = "".join(
+        f"<span>{_swatch(number)}{html(title_of(keys[number]))}</span>"
+        for number in sorted({number for *_, number in answers})
+    )
+    shown = table(columns, lines, "lanes", axis(0, duration(end)))
+    return f'{shown}<p class="legend">{legend}</p>'
+
+
+def _swatch(number: int) -> str:
+    return f'<i class="key k{number % charts.HUES}"></i>'
 
 
 def _times(subject: Subject, keys: Sequence[str]) -> str:
@@ -89,7 +98,7 @@ def _times(subject: Subject, keys: Sequence[str]) -> str:
         seconds, count = spent[key].seconds or 0.0, spent[key].n
         number = keys.index(key) if key in keys else 0
         cells = (
-            f'<i class="key k{number % charts.HUES}"></i>{html(title_of(key))}',
+            f"{_swatch(number)}{html(title_of(key))}",
             html(duration(seconds)),
             percent(round(seconds), round(total)),
             f"{seconds / count:.2f} s" if count else "",

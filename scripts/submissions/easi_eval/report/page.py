@@ -16,6 +16,7 @@ from .. import __version__
 from ..backends.evidence import Evidence
 from ..benchmarks import GROUPS, by_key, part_title
 from ..core.atomic_files import digest, write_atomic
+from ..core.backend_facts import BACKEND_FACTS
 from ..core.errors import EasiError
 from ..core.redact import Redactor
 from ..scores.outputs import JUDGED
@@ -30,7 +31,7 @@ from .subject import REPORT, Subject, html, points, readable, type_titles
 from .thumbnails import thumbnails
 from .trust import against_chance, checks, checks_html, verdict
 
-SCHEMA = 3
+SCHEMA = 4
 EASI8 = (
     "EASI is the leaderboard of Holistic Evaluation of Multimodal LLMs on Spatial Intelligence, "
     "EASI-8 the mean of its eight main benchmarks; SITE, of two halves, is one of them."
@@ -283,7 +284,7 @@ def _contents(columns: Columns, packed: Blocks) -> str:
         lacking.append(f"{packed.unasked:,} are without the text of the question")
     if lacking:
         said += (
-            f"To keep this file small, {' and '.join(lacking)}; right answers come last. "
+            f"To keep this file small, {' and '.join(lacking)}, those answered right first. "
             "The files that each question names have everything."
         )
     return html(said)
@@ -293,10 +294,10 @@ def _contents(columns: Columns, packed: Blocks) -> str:
 
 
 def _head(subject: Subject) -> dict[str, str]:
-    table, manifest = subject.table, subject.manifest
+    table, manifest, kind = subject.table, subject.manifest, BACKEND_FACTS[subject.reader.name]
     launched = [launch["started"][:10] for launch in manifest.launches if "started" in launch]
     about = [
-        f"on {table.backend} {manifest.versions.get(_package(subject), '')}".strip(),
+        f"on {kind.versioned(str(manifest.fields.get('backend version', '')))}",
         " to ".join(dict.fromkeys((launched[0], launched[-1]))) if launched else "",
         f"run {table.identity[:8]}",
     ]
@@ -329,12 +330,6 @@ def _head(subject: Subject) -> dict[str, str]:
 def _effort(subject: Subject) -> str:
     places = [launch["place"] for launch in subject.manifest.launches if "place" in launch]
     return effort(subject.table, " and ".join(dict.fromkeys(places)))
-
-
-def _package(subject: Subject) -> str:
-    from ..core.backend_facts import BACKEND_FACTS
-
-    return BACKEND_FACTS[subject.reader.name].distribution
 
 
 def _published(subject: Subject) -> str:

@@ -86,6 +86,14 @@ def type_titles(key: str, types: Mapping[str, Sequence[str]]) -> dict[str, str]:
     return shared | {kinds[0]: title for title, kinds in reversed(listed) if len(kinds) == 1}
 
 
+def questions_link(key: str, part: str) -> str:
+    """Return the name of a sub-score, which leads to its questions in the page."""
+    return (
+        f'<a href="#questions" data-key="{html(key)}" data-part="{html(part)}">'
+        f"{html(part_title(key, part))}</a>"
+    )
+
+
 def row(cells: Iterable[str], columns: Columns, cls: str = "") -> str:
     """Return a row of a table from cells that are HTML.
 

@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from ..benchmarks import CORE_KEYS, headline_keys
 from ..core.formats import plural
 from ..scores.score_table import AVERAGE, BenchmarkScore, State, title_of
-from .subject import Subject, html, points, share
+from .subject import Subject, html, points, questions_link, share
 
 GOOD, LOOK, BAD = "good", "look", "bad"
 _MARKS = {GOOD: ("✓", "passed"), LOOK: ("!", "look at this"), BAD: ("✗", "problem")}
+CONSTANT = 100  # questions from which on a category of 0 or 100 is pointed out
+NAMED = 3  # categories of a check; of more only the number is said
 MANY_UNPARSED, MANY_CUT = 0.05, 0.02  # shares from which on they are pointed out
 
 
 @dataclass(frozen=True)
 class Check:
-    """One line of the list: how it ended, what was checked, and what was found."""
+    """One line of the list: how it ended, what was checked, what was found, and where.
+
+    ``links`` are benchmarks and sub-scores, of which a few are linked to their questions.
+    """
 
     verdict: str
     name: str
     found: str
+    links: Sequence[tuple[str, str]] = ()
 
 
 def checks(subject: Subject) -> list[Check]:
@@ -36,6 +43,7 @@ def checks(subject: Subject) -> list[Check]:
             for warning in row.warnings
         ),
         *_chance(subject),
+        *_constant(subject),
         _counted(
             rows,
             "Unparsed answers",
@@ -90,9 +98,16 @@ def checks_html(found: Iterable[Check]) -> str:
     return "".join(
         f'<li class="{check.verdict}"><span class="mark" aria-label="{_MARKS[check.verdict][1]}">'
         f"{_MARKS[check.verdict][0]}</span><b>{html(check.name)}</b> "
-        f"<span>{html(check.found)}</span></li>"
+        f"<span>{html(check.found)}{_links(check.links)}</span></li>"
         for check in found
     )
+
+
+def _links(links: Sequence[tuple[str, str]]) -> str:
+    shown = ", ".join(
+        f"{questions_link(key, part)} ({html(title_of(key))})" for key, part in links[:NAMED]
+    )
+    return shown + (f" and {len(links) - NAMED} more" if len(links) > NAMED else "")
 
 
 def _rehearsal(subject: Subject) -> Iterator[Check]:
@@ -136,6 +151,23 @@ def _chance(subject: Subject) -> Iterator[Check]:
         yield Check(LOOK, "No better than guessing", "; ".join(said))
     else:
         yield Check(GOOD, "Better than guessing", f"all {len(told)} intervals lie above chance")
+
+
+def _constant(subject: Subject) -> Iterator[Check]:
+    """Yield what a fixed answer or a fault of the scoring looks like."""
+    found = [
+        (row.key, part)
+        for row in subject.table.headlines
+        for part, value in row.reading.parts.items()
+        if value in (0.0, 100.0) and (one := subject.table.intervals[row.key].get(part))
+        if one.n >= CONSTANT
+    ]
+    if found:
+        count = f"{len(found)} categories score" if found[1:] else "1 category scores"
+        said = (
+            f"{count} exactly 0 or 100 over {CONSTANT} or more questions; look at their answers: "
+        )
+        yield Check(LOOK, "All wrong or all right", said, found)
 
 
 def _named(rows: list[BenchmarkScore], every: int, what: str) -> str:
@@ -182,10 +214,19 @@ def _comparable(subject: Subject) -> Check:
     if len(by["no"]) == len(rows):
         none = "no score is comparable with older rows of the leaderboard"
         return Check(LOOK, "Not comparable", f"{none}; the notes below the table say why")
+    eight = {row.comparable for row in rows if row.key in headline_keys(CORE_KEYS)}
+    average = (
+        "the average is not"
+        if "no" in eight
+        else "the average only with that note"
+        if "note" in eight
+        else "and so is the average"
+    )
     said = [
         f"{len(by['yes'])} of {len(rows)} scores are comparable with older rows of the leaderboard",
         f"with a note: {', '.join(by['note'])}" if by["note"] else "",
         f"not: {', '.join(by['no'])}" if by["no"] else "",
+        average if subject.table.easi8_average is not None else "",
     ]
     verdict = LOOK if by["no"] or by["note"] else GOOD
     return Check(verdict, "Comparable", "; ".join(filter(None, said)))

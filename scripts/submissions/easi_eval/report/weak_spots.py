@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ..benchmarks import GROUPS, by_key, group_by_key, part_title
 from ..scores.score_table import title_of
 from .score_section import SCORES, axis_start, bar, score_axis
-from .subject import NAME, Subject, html, points, row, table
+from .subject import NAME, Subject, html, points, questions_link, row, table
 
 Sizes = Mapping[tuple[str, str], int]  # questions by benchmark and sub-score
 WEAKEST = 12  # categories in the list of the weakest ones
@@ -134,12 +134,9 @@ def _category_row(
     subject: Subject, one: Category, sizes: Sizes, few: Container[Category], benchmark: str = ""
 ) -> str:
     name = part_title(one.key, one.part)
-    link = (
-        f'<a href="#questions" data-key="{html(one.key)}" data-part="{html(one.part)}">'
-        f"{html(name)}</a>"
-    )
     cells = (
-        link + (f' <span class="muted">{benchmark}</span>' if benchmark else ""),
+        questions_link(one.key, one.part)
+        + (f' <span class="muted">{benchmark}</span>' if benchmark else ""),
         bar(subject, one.key, one.part, one.value, axis_start(subject), name),
         points(one.value),
         subject.span(one.key, one.part),
