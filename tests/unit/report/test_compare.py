@@ -25,6 +25,7 @@ from easi_eval.report.compare import adjusted, agreement, compare
 from easi_eval.report.compare_command import decide, told_of
 from easi_eval.report.compare_page import comparison_page
 from easi_eval.report.compare_pairs import pair, right_answer
+from easi_eval.report.compare_settings import CHANCE
 from easi_eval.report.compare_text import (
     letter,
     markdown_text,
@@ -116,7 +117,9 @@ def test_a_run_and_itself_have_no_flips(runs: Runs, backend: str) -> None:
     )
     assert all(line.difference and line.difference.value == 0 for line in found.headlines)
     assert not any(line.certain for line in found.lines)
-    assert not found.warnings
+    chance, *others = found.cautions  # the answers are guesses
+    assert chance.title.startswith("EASI-8 average, ") and not others
+    assert chance.words == "no better than chance, in A and B" and not found.apart
     assert decide(found, 0)[0] == 0
 
 
@@ -193,6 +196,28 @@ def test_the_terminal_has_the_sub_scores_that_are_furthest_apart(runs: Runs) -> 
     assert sum(line.startswith("    ") and "100.00" in line for line in lines) == 3
     parts = len(many.benchmarks["mmsi_bench"].source.parts)
     assert f"{parts - 3} more sub-scores are in the Markdown file" in lines
+
+
+def test_gains_and_losses_are_told_apart(runs: Runs, tmp_path: Path) -> None:
+    """Also by a mark, and the categories that lost the most are named in the first sentence."""
+    many = grown(runs.vlmevalkit, 40)
+    rows = many.benchmarks["mmsi_bench"].rows
+    all_right = changed(many, {"mmsi_bench": dict.fromkeys(rows["item"], 1.0)})
+    gains, losses = compare(many, all_right), compare(all_right, many)
+    lost = [line for line in losses.lines if line.level == 2 and line.certain]
+    most = min(lost, key=lambda line: line.difference.value if line.difference else 0)
+    assert f"; categories in which B is significantly worse: {most.title} (MMSI-Bench), " in (
+        losses.overall
+    )
+    assert losses.overall.endswith(f" and {len(lost) - 3} more.") and "worse" not in gains.overall
+    parts, count = len(lost), sum(line.level == 2 for line in losses.lines)
+    for found, cls, said in (
+        (gains, "gain", f"{parts} significantly better in B, 0 worse"),
+        (losses, "loss", f"0 significantly better in B, {parts} worse"),
+    ):
+        page = comparison_page(told_of([found]), tmp_path).decode()
+        assert f"{count} categories: {said}" in page
+        assert page.count(f'<tr class="{cls}">') == parts + 1  # the benchmark's row too
 
 
 def test_a_small_change_is_not_distinguishable_and_says_what_would_be(runs: Runs) -> None:
@@ -291,7 +316,7 @@ def test_both_backends_questions_are_paired(runs: Runs) -> None:
     }
     assert unpaired == {"3dsrbench": (32, 0)}  # only VLMEvalKit asks its turned variants
     assert list(found.pairs) == list(ALL_KEYS)
-    text = "\n".join(found.warnings)
+    text = "\n".join(str(caution) for caution in found.cautions if caution.kind != CHANCE)
     assert "backend vlmevalkit / lmms-eval" in text and "SPAR" not in text
     assert (
         "3DSRBench: not the same questions, 32 only in A; compared are the 24 in both; "
@@ -533,8 +558,9 @@ def test_warnings_of_many_runs_are_one_line_for_each_kind(runs: Runs) -> None:
         )
     )
     found = warnings(told.comparisons)
-    assert sum(len(one.warnings) for one in told.comparisons) > 40 and len(found) == 3
-    protocol, averaged, questions = found
+    assert sum(len(one.warnings) for one in told.comparisons) > 40 and len(found) == 4
+    protocol, chance, averaged, questions = found
+    assert chance.startswith("warning: no better than chance: A and B, A and C, A and D in EASI-8 ")
     assert "backend vlmevalkit / lmms-eval" in protocol
     assert protocol.endswith(": A and B, A and C, A and D")
     assert questions.startswith(
@@ -546,7 +572,7 @@ def test_warnings_of_many_runs_are_one_line_for_each_kind(runs: Runs) -> None:
     assert "C (not the same protocol; not the same questions in 13 benchmarks), D (" in (
         " ".join(" ".join(shown).split())
     )
-    assert sum(line.startswith("warning: ") for line in shown) == 3
+    assert sum(line.startswith("warning: ") for line in shown) == 4
 
 
 def test_scores_of_all_questions_and_differences_of_common_ones_are_told_apart(runs: Runs) -> None:

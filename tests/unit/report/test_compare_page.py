@@ -52,6 +52,9 @@ def test_two_runs_in_a_browser(tmp_path: Path) -> None:
         detail = shown.run("document.getElementById('detail').textContent")
         assert "Run A: " in detail and f"Run B: {HOSTILE[:20]}" in detail
         assert re.search("read as“.+” → unparsed", detail)
+        scores = [f"{score:g}" for score in (one.rows["score"][0], rows["score"][0])]
+        assert f"pointsA {scores[0]}, B {scores[1]}" in detail
+        assert f"--compare {root} {root}" in words
         assert shown.run("document.querySelector('.q .o').textContent") in ("▲", "▼")
         (line,) = [line for line in told.comparisons[0].lines if line.key == "average"]
         assert line.difference and line.difference.ends

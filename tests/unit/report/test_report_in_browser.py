@@ -128,7 +128,7 @@ def test_why_nothing_was_read_is_said_in_the_words_of_the_filter(page: Page, sma
     assert page.run("document.getElementById('q1').children[4].textContent") == "“B”"
     assert "read asnot recorded" in page.run("document.getElementById('detail').textContent")
     heads = page.run("[...document.querySelector('.heads').children].map(one => one.textContent)")
-    assert heads == ["", "benchmark", "category", "right", "read as", "answer"]
+    assert heads == ["", "benchmark", "category", "truth", "read as", "answer"]
 
 
 def test_search_and_keys(page: Page, small: Path) -> None:

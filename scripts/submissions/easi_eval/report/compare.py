@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from typing import TYPE_CHECKING
 
 from ..benchmarks import CORE_KEYS, GROUPS, Group, Part, Source, headline_keys, part_title
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 AVERAGE = "average"
 # Steps, in points, for how far apart scores of one model through two backends are.
 CLOSE, NEAR = 2.5, 5.0
-NAMED = 3  # benchmarks of a reason; of more only the number is said
+NAMED = 3  # benchmarks of a reason, categories of a loss; of more only the number is said
 NOTICED = 0.005  # a difference that two decimals show
 
 
@@ -58,6 +58,11 @@ class ComparedScore:
             and (found.low > 0 or found.high < 0 or found.error == 0)
         )
 
+    @property
+    def ahead(self) -> int:
+        """1 if the second run is certainly ahead, -1 if the first one is, 0 if neither is."""
+        return (1 if self.difference.value > 0 else -1) if self.certain and self.difference else 0
+
     def verdict(self, names: tuple[str, str] = ("A", "B")) -> str:
         """Say in words what is known."""
         found = self.difference
@@ -65,8 +70,8 @@ class ComparedScore:
             return "no question in both"
         if not found.changed:
             return f"no difference: {_all(found.n)} scored alike"
-        if self.certain:
-            ahead, sign = (names[1], 1) if found.value > 0 else (names[0], -1)
+        if sign := self.ahead:
+            ahead = names[sign > 0]
             ends = sorted(sign * end for end in found.ends or ())
             within = f" ({between((ends[0], ends[1]))})" if ends else ""
             return f"{ahead} is ahead by {sign * found.value:.1f}{within}"
@@ -149,16 +154,29 @@ class Comparison:
         if line is None:
             return "No benchmark is in both runs."
         said = [f"{line.title}: {line.verdict()}"]
-        certain = [one for one in self.headlines if one.certain and one.difference]
         for name, sign in (("A", -1), ("B", 1)):
-            titles = [
-                one.title for one in certain if one.difference and sign * one.difference.value > 0
-            ]
+            titles = [one.title for one in self.headlines if one.ahead == sign]
             if titles and line is self.average:
                 said.append(f"{name} is significantly ahead in {', '.join(titles)}")
-        if not certain and line is self.average:
+        if not any(one.ahead for one in self.headlines) and line is self.average:
             said.append(f"none of the {len(self.headlines)} benchmarks differs significantly")
+        if lost := self._lost:
+            more = f" and {len(lost) - NAMED} more" if len(lost) > NAMED else ""
+            names = ", ".join(lost[:NAMED])
+            said.append(f"categories in which B is significantly worse: {names}{more}")
         return f"{'; '.join(said)}."
+
+    @property
+    def _lost(self) -> list[str]:
+        """The categories in which the second run is certainly worse, the largest loss first."""
+        lost = [
+            (one.difference.value, one) for one in self.lines if one.difference and one.ahead < 0
+        ]
+        return [
+            f"{one.title} ({title_of(one.key)})"
+            for _, one in sorted(lost, key=itemgetter(0))
+            if one.level == 2
+        ]
 
     @property
     def lacking(self) -> tuple[str, ...]:

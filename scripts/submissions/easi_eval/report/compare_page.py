@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from ..config import program
 from ..core.formats import plural
+from ..core.redact import Redactor
 from ..scores.paired import Difference
 from ..scores.report import between
 from ..scores.score_table import title_of
@@ -38,6 +41,7 @@ SHORT = 20  # characters of an answer in the list
 _READ = ("extracted", "failed", "parsed")
 MARKS = {"r": "▲", "w": "▼"}
 NAMES = {"r": "better in B", "w": "worse in B"}
+DIRECTIONS = {1: "gain", -1: "loss", 0: ""}  # class of a row by who is certainly ahead
 _COLUMNS = (
     ("benchmark", NAME),
     ("", BAR),
@@ -72,6 +76,11 @@ def comparison_page(told: ComparedRuns, folder: Path) -> bytes:
         "scores": _table("benchmark", (line for line in comparison.lines if line.level < 2)),
         "overall": html(comparison.overall),
         "columns": html(COLUMNS),
+        "command": html(
+            Redactor.from_environ().line(
+                shlex.join([*program(), "--compare", *(str(run.path) for run in told.runs)])
+            )
+        ),
         "how": f'<p class="muted">{html(HOW)}</p>{_why(told)}',
         "categories": "".join(_categories(comparison)),
     }
@@ -89,9 +98,11 @@ def comparison_page(told: ComparedRuns, folder: Path) -> bytes:
         name="EASI comparison",
     )
     keys = [key for key, _ in flips.spans]
+    both = [comparison.flips(key)[["first", "second"]] for key in keys]
     extra = {
         "names": NAMES,
         "marks": MARKS,
+        "points": [f"A {a:g}, B {b:g}" for each in both for a, b in each.to_numpy().tolist()],
         "spans": [(key, title_of(key), count, "") for key, count in flips.spans],
         "filters": [
             {"key": key, "title": title_of(key), "spans": [place], "parts": _kinds(comparison, key)}
@@ -185,7 +196,7 @@ def _run(name: str, run: EvaluatedRun, folder: Path) -> str:
 
 def _warnings(comparison: Comparison) -> list[Check]:
     found = [
-        Check(BAD if caution.decides else LOOK, caution.title or "Both runs", caution.words)
+        Check(BAD if caution.decides else LOOK, caution.title or "The runs", caution.words)
         for caution in sorted(comparison.cautions, key=lambda each: not each.decides)
     ]
     return found or [Check(GOOD, "Alike", "questions, right answers, protocol and judge")]
@@ -218,7 +229,8 @@ def _row(line: ComparedScore, found: Difference, most: float) -> str:
         p_text(line.p),
         html(line.verdict()),
     )
-    return row(cells, _COLUMNS, "total" if line.key == AVERAGE else "half" * (line.level == 1))
+    kind = "total" if line.key == AVERAGE else "half" * (line.level == 1)
+    return row(cells, _COLUMNS, f"{kind} {DIRECTIONS[line.ahead]}".strip())
 
 
 def _categories(comparison: Comparison) -> Iterator[str]:
@@ -227,11 +239,11 @@ def _categories(comparison: Comparison) -> Iterator[str]:
     for key in keys:
         own = [line for line in comparison.lines if line.key == key and line.level == 2]
         lines = [line for line in own if line.difference]
-        told_apart = sum(line.certain for line in lines)
+        better, worse = (sum(line.ahead == sign for line in lines) for sign in (1, -1))
         yield (
-            f"<details{' open' if told_apart else ''}><summary>{html(title_of(key))} "
-            f'<span class="muted">{told_apart} of {len(lines)} categories differ significantly'
-            "</span></summary>"
+            f"<details{' open' if better or worse else ''}><summary>{html(title_of(key))} "
+            f'<span class="muted">{len(lines)} categories: {better} significantly better in B, '
+            f"{worse} worse</span></summary>"
             f"{_table('category', lines)}</details>"
         )
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..core.libraries import short
 from ..scores import judging
+from ..scores.score_table import AVERAGE, ScoreTable, title_of
 from .evaluated import EvaluatedBenchmark, EvaluatedRun
 
 # Identity fields that tell which model it is, not how it was asked, or that only name the rule.
@@ -36,7 +37,7 @@ _NOT_PROTOCOL = (
 )
 
 
-PROTOCOL = "not the same protocol"
+PROTOCOL, CHANCE = "not the same protocol", "no better than chance"
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,7 @@ def run_cautions(first: EvaluatedRun, second: EvaluatedRun, name: str) -> Iterat
     if any(adopted):
         which = "both are" if all(adopted) else "one is"
         yield Caution(f"{which} imported", "how it was asked is not recorded", decides=False)
+    yield from _at_chance({"A": first.table, name: second.table})
     for run, other_run, letter in ((first, second, "A"), (second, first, name)):
         lacking = [
             one.bench.title
@@ -88,6 +90,20 @@ def run_cautions(first: EvaluatedRun, second: EvaluatedRun, name: str) -> Iterat
         ]
         if lacking:
             yield Caution(f"only {letter} has {', '.join(lacking)}", decides=False)
+
+
+def _at_chance(tables: Mapping[str, ScoreTable]) -> Iterator[Caution]:
+    """Yield the scores of the runs' own tables no better than chance, the average first."""
+    found: dict[str, list[str]] = {}
+    keys = dict.fromkeys(row.key for table in tables.values() for row in table.headlines)
+    for key in (AVERAGE, *keys):
+        shown = ((letter, table.intervals.get(key, {}).get("")) for letter, table in tables.items())
+        at = [letter for letter, one in shown if one and one.ends and not one.above_chance]
+        if at:
+            title = "EASI-8 average" if key == AVERAGE else title_of(key)
+            found.setdefault(" and ".join(at), []).append(title)
+    for letters, titles in found.items():
+        yield Caution(CHANCE, f"in {letters}", ", ".join(titles), decides=False)
 
 
 def _protocol(run: EvaluatedRun) -> dict[str, Any]:

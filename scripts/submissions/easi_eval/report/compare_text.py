@@ -76,8 +76,8 @@ def head_lines(runs: Sequence[EvaluatedRun]) -> Iterator[str]:
 
 def described(run: EvaluatedRun) -> str:
     """Return which run it is: model, backend, identity and where it was read."""
-    version = run.manifest.fields.get("backend version", "")
-    title = f"{BACKEND_FACTS[run.backend].distribution} {version}".strip()
+    version = str(run.manifest.fields.get("backend version", ""))
+    title = BACKEND_FACTS[run.backend].versioned(version)
     return f"{run.manifest.modelName} on {title}, run {run.manifest.identity[:8]} ({run.path})"
 
 

@@ -115,8 +115,8 @@ function show(row) {
   parts.push(make("b", `${MARKS[kind]} ${NAMES[kind]}`, `o ${kind}`), make("span", ` ${span[1]}, ${plain(data.item[row])}`));
   fact("category", data.category.texts[data.category.at[row]]);
   fact("read as", data.read.texts[data.read.at[row]]);
-  fact("right answer", data.truth.texts[data.truth.at[row]]);
-  if (kind === "p") fact("points", `${data.score[row]} of 100`);
+  fact("truth", data.truth.texts[data.truth.at[row]]);
+  fact("points", data.points?.[row] ?? (kind === "p" ? `${data.score[row]} of 100` : ""));
   const worker = data.worker.texts[data.worker.at[row]];
   if (data.seconds[row] != null) fact("time", `${data.seconds[row]} s${worker && ` by ${worker}`}`);
   parts.push(facts);

@@ -48,6 +48,11 @@ class Interval:
         return self.low, min(self.high, SCALE)
 
     @property
+    def above_chance(self) -> bool:
+        """Whether the score is certainly better than a guess, or there is nothing to guess."""
+        return self.chance is None or self.low > self.chance
+
+    @property
     def at_chance(self) -> bool:
         """Whether the score cannot be told from a guess."""
         return self.chance is not None and self.low <= self.chance <= self.high
