@@ -11,8 +11,10 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,6 +24,7 @@ from easi_eval.core.errors import EasiError
 from easi_eval.core.run_folder import RunPaths
 from easi_eval.engine.dispatch_client import NodeClient
 from easi_eval.engine.dispatch_secret import (
+    BEAT,
     CONNECT_AGAIN_FOR,
     CONNECT_WITHIN,
     GONE_AFTER,
@@ -72,6 +75,22 @@ def joined(server: NodeServer, name: str = "") -> socket.socket:
     connection.sendall(json.dumps(hello).encode() + b"\n")
     wait_for(lambda: server.nodes != before)
     return connection
+
+
+def greeted(listening: socket.socket, ended: Callable[[], object] = bool) -> tuple[NodeLink, Any]:
+    """A node, and its connection at a false head that knows the secret and says nothing more."""
+
+    def greet() -> socket.socket:
+        connection, _ = listening.accept()
+        connection.sendall(b'{"nonce": "00"}\n')
+        nonce = json.loads(connection.makefile("rb").readline())["nonce"]
+        hello = {"proof": proof(SECRET, "head", nonce), "node": "n1", "about": {}}
+        connection.sendall(json.dumps(hello).encode() + b"\n")
+        return connection
+
+    with ThreadPoolExecutor() as pool:
+        connection = pool.submit(greet)
+        return NodeLink(HERE, listening.getsockname()[1], SECRET, ended), connection.result()
 
 
 def is_closed(connection: socket.socket) -> bool:
@@ -181,12 +200,34 @@ def test_a_node_writes_no_other_files(name: str, tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["a.json"]
 
 
+def test_a_node_tells_of_its_own_workers_only_that_they_hung(tmp_path: Path) -> None:
+    journal = RunPaths(tmp_path).journal
+    told = {"type": "hung", "attempt": 0, "launch": 1, "keys": [["a", "0"]], "seconds": 5}
+    with head(tmp_path) as (server, _):
+        connection = joined(server)
+        for worker in ("n1w0", "w0"):
+            connection.sendall(json.dumps({**told, "worker": worker}).encode() + b"\n")
+        assert is_closed(connection)
+    assert [path.name[:4] for path in journal.iterdir()] == ["n1w0"]
+
+
 def test_a_node_that_is_silent_is_gone(tmp_path: Path) -> None:
-    with head(tmp_path) as (server, gone), NodeLink(HERE, server.port, SECRET) as link:
-        with joined(server):
+    with (
+        head(tmp_path) as (server, gone),
+        NodeLink(HERE, server.port, SECRET) as link,
+        socket.create_server((HERE, 0)) as false,
+        joined(server),
+    ):
+        alone, _held = greeted(false)
+        with alone:
             began = time.monotonic()
             wait_for(lambda: gone, GONE_AFTER + 30)
             assert time.monotonic() - began >= GONE_AFTER - 1
+            false.settimeout(30)
+            again, _ = false.accept()  # and so is a silent head: its node tries to connect again
+            false.close()
+            again.close()
+            time.sleep(2 * BEAT)
         # The other one sent and got nothing but signs of life.
         assert gone == ["n2"] and [node.name for node in server.nodes] == ["n1"]
         assert link.connections == 1
@@ -202,20 +243,10 @@ def test_a_node_whose_old_connection_ends_late_is_not_said_to_be_gone(tmp_path: 
 def test_a_head_without_power_is_gone_in_time() -> None:
     """It answers nothing, not even a connection: the time for trying limits the last attempt."""
     with socket.create_server((HERE, 0), backlog=0) as false:
-        port = false.getsockname()[1]
-
-        def serve() -> None:
-            connection, _ = false.accept()
-            connection.sendall(b'{"nonce": "00"}\n')
-            nonce = json.loads(connection.makefile("rb").readline())["nonce"]
-            hello = {"proof": proof(SECRET, "head", nonce), "node": "n1", "about": {}}
-            connection.sendall(json.dumps(hello).encode() + b"\n")
-
-        last_word = threading.Thread(target=serve)
-        last_word.start()
-        link = NodeLink(HERE, port, SECRET)
-        last_word.join()
-        waiting = socket.create_connection((HERE, port))  # the system answers no more than this
+        link, _ = greeted(false)
+        waiting = socket.create_connection(
+            false.getsockname()
+        )  # the system answers no more than this
         link._heard = time.monotonic() - CONNECT_AGAIN_FOR + 1
         began = time.monotonic()
         assert not link._connect_again()
@@ -244,20 +275,8 @@ def test_a_run_that_ends_tells_its_nodes_at_once(tmp_path: Path) -> None:
 def test_who_prepares_is_told_that_the_head_is_gone() -> None:
     told = threading.Event()
     with socket.create_server((HERE, 0)) as false:
-        false.settimeout(20)
-
-        def serve() -> None:
-            connection, _ = false.accept()
-            connection.sendall(b'{"nonce": "00"}\n')
-            nonce = json.loads(connection.makefile("rb").readline())["nonce"]
-            hello = {"proof": proof(SECRET, "head", nonce), "node": "n1", "about": {}}
-            connection.sendall(json.dumps(hello).encode() + b"\n")
-            connection.close()
-
-        head_that_dies = threading.Thread(target=serve)
-        head_that_dies.start()
-        link = NodeLink(HERE, false.getsockname()[1], SECRET, told.set)
-        head_that_dies.join()
+        link, connection = greeted(false, told.set)
+        connection.close()
     with link:
         assert told.wait(CONNECT_AGAIN_FOR - 8) and link.gone and not link.over
 
