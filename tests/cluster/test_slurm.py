@@ -177,7 +177,7 @@ def test_one_step_has_all_machines_of_an_allocation(
         (node,), _ = environments(machine.pids())
         assert node["CUDA_VISIBLE_DEVICES"] == "0,1"
     cluster.bring_limit_near(job)
-    wait_until(lambda: f"the time limit is near: job {job} is requeued" in log.read_text(), 200)
+    wait_until(lambda: f"the time limit is near: requeueing job {job}" in log.read_text(), 200)
     kept = len(run.answers)
     assert "finishing the current questions" in log.read_text()
     begun = {tuple(key) for record in run.records("lease") for key in record["keys"]}

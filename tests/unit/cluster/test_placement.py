@@ -45,6 +45,9 @@ def test_what_the_user_asks_for_stands(tmp_path: Path) -> None:
         said = words(given)
         assert not {"--gres=gpu:2", "--cpus-per-task=8"} & set(said), said
     assert str(script) in words(f"@{script}")
+    assert "--signal=B:USR2@120" in words(f"@{script}")
+    script.write_text('#!/bin/bash\n#SBATCH --signal=B:USR2@300\nexec "$@"\n')
+    assert not [word for word in words(f"@{script}") if word.startswith("--signal")]
     assert not [word for word in words(needs_gpu=False) if word.startswith("--gres")]
 
 

@@ -123,9 +123,10 @@ def sbatch_words(cfg: RunConfig, address: str, logs: Path, needs_gpu: bool) -> l
     said = script.read_text(encoding="utf-8") if script else shlex.join(given)
     gpus = [f"--gres=gpu:{cfg.nproc}"] if needs_gpu and not _GPUS.search(said) else []
     cpus = [] if _CPUS.search(said) else [f"--cpus-per-task={CPUS_PER_WORKER * cfg.nproc}"]
+    signal = [] if "--signal" in said else [f"--signal=B:USR2@{DRAIN_BEFORE}"]
     return [
         *("sbatch", "--parsable", f"--array=0-{cfg.nodes - 1}", "--nodes=1", "--ntasks=1"),
-        *("--requeue", "--open-mode=append", f"--signal=B:USR2@{DRAIN_BEFORE}"),
+        *("--requeue", "--open-mode=append", *signal),
         *(f"--job-name=easi-{re.sub(r'[^A-Za-z0-9.-]+', '-', cfg.model)[:40]}",),
         *(f"--output={logs}/slurm-%a.log", *gpus, *cpus, *given),
         *(str(script) if script else str(logs / "node.sbatch"), *join_words(cfg, address)),

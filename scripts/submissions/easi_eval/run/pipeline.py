@@ -87,7 +87,7 @@ def run(asked: RunConfig, refusals: Refusals) -> int:
         except KeyboardInterrupt:
             job = slurm.own_job(os.environ)
             if time_limit.leaves and job and not asked.rerun:  # which would start over
-                print(f"the time limit is near: job {job} is requeued", flush=True)
+                print(f"the time limit is near: requeueing job {job}", flush=True)
                 run_job(slurm.requeue_job(job), context.log)
             raise
 
