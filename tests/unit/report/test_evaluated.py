@@ -84,6 +84,7 @@ def test_all_places_tell_the_same(places: Places) -> None:
         assert [one.score.reading for one in found.benchmarks.values()] == [
             one.score.reading for one in whole.benchmarks.values()
         ]
+        assert found.table.intervals == whole.table.intervals
         assert found.manifest.identity == whole.manifest.identity
         assert found.backend == whole.backend
         settings = {key: one.settings for key, one in found.benchmarks.items()}

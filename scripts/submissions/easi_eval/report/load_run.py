@@ -216,6 +216,8 @@ def _checked(manifest: Manifest, path: Path) -> Manifest:
 
 
 def _from_archive(place: Located, make: Make) -> EvaluatedRun:
+    from ..scores.intervals import with_intervals
+
     path = place.archive or place.path
     opened = OpenedArchive.read(path, make)
     manifest = _checked(Manifest.of(opened.json(MANIFEST), f"{path}, {MANIFEST}"), path)
@@ -227,14 +229,10 @@ def _from_archive(place: Located, make: Make) -> EvaluatedRun:
             lacking[key] = proof.problem or "the manifest does not have it"
         elif proof.score.state in (State.COMPLETE, State.PARTIAL):
             task = str(state.settings.get("task") or "")
-            bench = by_key(key)
-            found[key] = EvaluatedBenchmark(
-                bench,
-                bench.source(opened.source.backend.name, task),
-                proof.score,
-                proof.questions,
-                state.settings,
-            )
+            bench, rows = by_key(key), proof.questions
+            source = bench.source(opened.source.backend.name, task)
+            score = with_intervals(proof.score, bench, source, rows)  # archives have none
+            found[key] = EvaluatedBenchmark(bench, source, score, rows, state.settings)
         else:
             lacking[key] = f"it is {proof.score.state}"
     return _refuse_empty(
