@@ -11,11 +11,13 @@ from browser import CUT_OFF, browser
 from easi_eval.backends import make_backend
 from easi_eval.benchmarks import LMMS_EVAL
 from easi_eval.config import RunConfig
+from easi_eval.core.run_folder import RunPaths
 from easi_eval.data.needs import HubSettings
 from easi_eval.report.charts import difference_bar
 from easi_eval.report.compare import adjusted, compare
 from easi_eval.report.compare_command import told_of
 from easi_eval.report.compare_page import comparison_page
+from easi_eval.report.evaluated import questions_of
 from easi_eval.report.load_run import load_run
 from easi_eval.report.subject import REPORT
 from easi_eval.scores.report import between
@@ -54,6 +56,8 @@ def test_two_runs_in_a_browser(tmp_path: Path) -> None:
         assert re.search("read as“.+” → unparsed", detail)
         scores = [f"{score:g}" for score in (one.rows["score"][0], rows["score"][0])]
         assert f"pointsA {scores[0]}, B {scores[1]}" in detail
+        asked = questions_of(make_backend(LMMS_EVAL, HubSettings()), one.score, RunPaths(root))
+        assert asked["item"][0] == rows["item"][0] and asked["question"][0][:40] in detail
         assert f"--compare {root} {root}" in words
         assert shown.run("document.querySelector('.q .o').textContent") in ("▲", "▼")
         (line,) = [line for line in told.comparisons[0].lines if line.key == "average"]

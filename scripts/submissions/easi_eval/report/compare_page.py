@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from ..backends import make_backend
 from ..config import program
 from ..core.formats import plural
 from ..core.redact import Redactor
+from ..data.needs import HubSettings
 from ..scores.paired import Difference
 from ..scores.report import between
 from ..scores.score_table import title_of
@@ -28,7 +30,7 @@ from .compare_text import (
     p_text,
     where_prompts,
 )
-from .evaluated import EvaluatedRun
+from .evaluated import EvaluatedRun, questions_of
 from .questions import NOT_RECORDED, Columns, read_as
 from .shell import Shell, assemble, template
 from .subject import BAR, NAME, NUMBER, REPORT, SCORE, axis, html, readable, row, table
@@ -146,7 +148,7 @@ def _flips(told: ComparedRuns) -> Columns:
                     "score": (found["second"] > found["first"]).astype(float),
                     "failed": False,
                     "parsed": True,
-                    "question": empty,
+                    "question": _asked(comparison, key, found),
                     "media": empty,
                 }
             ),
@@ -154,6 +156,17 @@ def _flips(told: ComparedRuns) -> Columns:
             comparison.type_titles(key),
         )
     return columns
+
+
+def _asked(comparison: Comparison, key: str, flips: pd.DataFrame) -> list[str]:
+    """Return the texts of questions; empty ones if neither run's folder is at hand."""
+    for run, name in ((comparison.first, "item"), (comparison.second, "second_item")):
+        if run.folder:
+            reader = make_backend(run.backend, HubSettings())
+            rows = questions_of(reader, run.benchmarks[key].score, run.folder)
+            texts = dict(zip(rows["item"], rows["question"], strict=True))
+            return [texts.get(item, "") for item in flips[name]]
+    return [""] * len(flips)
 
 
 def _read(flips: pd.DataFrame, run: str) -> Iterator[str]:

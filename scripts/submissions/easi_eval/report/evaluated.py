@@ -7,13 +7,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..benchmarks import Benchmark, Source
+from ..backends.base import Reader
+from ..benchmarks import Benchmark, Source, by_key
 from ..core.manifest import Manifest
 from ..core.run_folder import RunPaths
+from ..scores.outputs import JUDGED
 from ..scores.score_table import BenchmarkScore, ScoreTable
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+def questions_of(reader: Reader, score: BenchmarkScore, paths: RunPaths) -> pd.DataFrame:
+    """Return a benchmark's questions with their texts, a table of ``Reader.questions``."""
+    bench, folder = by_key(score.key), paths.output(score.key)
+    judged = (folder / JUDGED).is_dir()
+    where = folder / JUDGED if judged else folder
+    return reader.questions(bench, reader.outputs(bench, where, score.method if judged else ""))
 
 
 @dataclass(frozen=True)

@@ -14,16 +14,16 @@ from pathlib import Path
 
 from .. import __version__
 from ..backends.evidence import Evidence
-from ..benchmarks import GROUPS, by_key, part_title
+from ..benchmarks import GROUPS, part_title
 from ..core.atomic_files import digest, write_atomic
 from ..core.backend_facts import BACKEND_FACTS
 from ..core.errors import EasiError
 from ..core.redact import Redactor
-from ..scores.outputs import JUDGED
 from ..scores.report import SCALE, effort
 from ..scores.score_table import AVERAGE, BenchmarkScore, title_of
 from . import weak_spots
 from .answer_charts import Lengths, answers_html
+from .evaluated import questions_of
 from .questions import CANDIDATES, WHOLE, AnswerFacts, Blocks, Columns
 from .score_section import notes_html, published_html, scores_html
 from .shell import Shell, assemble, template
@@ -160,12 +160,7 @@ def _gather(subject: Subject, said: Mapping[str, Mapping[str, AnswerFacts]]) -> 
     counted = {row.key: [one.tokens for one in said.get(row.key, {}).values()] for row in shown}
     gathered.tokens = all(counts and None not in counts for counts in counted.values())
     for score in shown:
-        bench, folder = by_key(score.key), subject.paths.output(score.key)
-        judged = (folder / JUDGED).is_dir()
-        out = subject.reader.outputs(
-            bench, folder / JUDGED if judged else folder, score.method if judged else ""
-        )
-        rows = subject.reader.questions(bench, out)
+        rows = questions_of(subject.reader, score, subject.paths)
         gathered.types[score.key] = Counter(rows["question_type"].tolist())
         gathered.lengths.append(_lengths(score, gathered.tokens, counted, rows["answer"].tolist()))
         gathered.columns.add(
