@@ -81,7 +81,7 @@ def run_cautions(first: EvaluatedRun, second: EvaluatedRun, name: str) -> Iterat
     if any(adopted):
         which = "both are" if all(adopted) else "one is"
         yield Caution(f"{which} imported", "how it was asked is not recorded", decides=False)
-    yield from _at_chance({"A": first.table, name: second.table})
+    yield from chance_cautions({"A": first.table, name: second.table})
     for run, other_run, letter in ((first, second, "A"), (second, first, name)):
         lacking = [
             one.bench.title
@@ -92,7 +92,7 @@ def run_cautions(first: EvaluatedRun, second: EvaluatedRun, name: str) -> Iterat
             yield Caution(f"only {letter} has {', '.join(lacking)}", decides=False)
 
 
-def _at_chance(tables: Mapping[str, ScoreTable]) -> Iterator[Caution]:
+def chance_cautions(tables: Mapping[str, ScoreTable]) -> Iterator[Caution]:
     """Yield the scores of the runs' own tables no better than chance, the average first."""
     found: dict[str, list[str]] = {}
     keys = dict.fromkeys(row.key for table in tables.values() for row in table.headlines)

@@ -22,6 +22,7 @@ from .compare import (
     own_scores,
 )
 from .compare_reasons import PROMPT
+from .compare_settings import CHANCE, chance_cautions
 from .evaluated import EvaluatedRun
 from .subject import readable
 
@@ -96,10 +97,12 @@ def warnings(comparisons: Sequence[Comparison]) -> list[str]:
     found: dict[str, dict[str, list[str]]] = {}
     for comparison in comparisons:
         for caution in comparison.cautions:
-            if caution.kind != OWN_SCORE:  # the table has both
+            if caution.kind not in (OWN_SCORE, CHANCE):  # the table has both scores
                 about = found.setdefault(caution.kind if caution.title else caution.words, {})
                 about.setdefault(f"A and {comparison.name}", []).append(caution.title)
-    return [f"warning: {said}: {_where(about)}" for said, about in found.items()]
+    tables = {"A": comparisons[0].first.table} | {one.name: one.second.table for one in comparisons}
+    told = [f"{said}: {_where(about)}" for said, about in found.items()]
+    return [f"warning: {said}" for said in (*told, *map(str, chance_cautions(tables)))]
 
 
 def _where(about: Mapping[str, Sequence[str]]) -> str:
