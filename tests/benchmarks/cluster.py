@@ -178,7 +178,10 @@ class World:
         """Answers that were given and are not in the journal, five seconds later."""
         given = {name for name, _ in self.told()}
         time.sleep(5)
-        return len(given - {f"{one['benchmark']} {one['item']}" for one in self.run.answers})
+        # lmms-eval's questions are called TASK:NUMBER.
+        return len(
+            given - {f"{one['benchmark']} {one['item'].split(':')[-1]}" for one in self.run.answers}
+        )
 
 
 def wait(true: Callable[[], object], what: str, launch: Launch | None = None) -> float:
@@ -440,9 +443,10 @@ def sharing(cluster: Cluster, made: Slurm, form: str, slower: float) -> None:
         wait(lambda: "ended with" in log.read_text(), "the end of the job")
         said = log.read_text()
         code = int(said.split("ended with ")[1])
-    if code or world.lost():
-        sys.exit(f"exit {code}, lost {world.lost()}\n{said}")
-    print(f"{report}, journalled twice {len(twice(world.run))}")
+    lost = world.lost()
+    print(f"{report}, lost {lost}, journalled twice {len(twice(world.run))}", flush=True)
+    if code or lost:
+        sys.exit(f"exit {code}\n{said}")
 
 
 def _makespan(world: World, speed: float, head: int, launch: Launch | None = None) -> str:
