@@ -92,3 +92,15 @@ def test_all_kinds_of_cells_are_read_as_openpyxl_reads_them(tmp_path: Path, stre
         openpyxl.load_workbook(path, read_only=True).worksheets[0].iter_rows(values_only=True)
     )
     assert read_sheet(path) == ([str(name) for name in header], [row for row in cells if any(row)])
+
+
+def test_what_other_programs_write_into_a_workbook_is_read(tmp_path: Path) -> None:
+    """Escapes that xlsxwriter does not need, and Excel's own attributes of rows."""
+    path = tmp_path / "answers.xlsx"
+    answer = "a long answer, " * 10 + "and its end"
+    pd.DataFrame({"prediction": [answer], "hit": [True]}).to_excel(path, index=False)
+    edited(path, "xl/sharedStrings.xml", f"{answer}</t>", f"{answer}&#13;&quot;</t>")
+    sheet = "xl/worksheets/sheet1.xml"
+    edited(path, sheet, "<worksheet ", '<worksheet xmlns:x14ac="urn:some:extension" ')
+    edited(path, sheet, '<row r="2"', '<row r="2" x14ac:dyDescent="0.25"')
+    assert read_sheet(path) == (["prediction", "hit"], [(f'{answer}\r"', True)])

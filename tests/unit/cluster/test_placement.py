@@ -121,3 +121,16 @@ def test_the_secret_is_that_of_the_variable_or_the_file(
     assert joining_secret("node7", 41235) == "of the file"
     monkeypatch.setenv("EASI_JOIN_SECRET", "of the variable")
     assert joining_secret("node7", 41235) == "of the variable"
+
+
+@pytest.mark.parametrize("code", [0, 1])
+def test_why_a_job_is_not_requeued_is_said(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    program = tmp_path / "scontrol"
+    program.write_text(f'#!/bin/sh\necho "$* is refused"\nexit {code}\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    slurm.requeue("4711_2", tmp_path / "log")
+    said = "job 4711_2 is not requeued: requeue 4711_2 is refused\n"
+    assert capfd.readouterr().out == (said if code else "")

@@ -15,12 +15,14 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from ..config import RunConfig
 from ..core.errors import EasiError
 from ..core.places import REPOSITORY
 from ..engine.processes.jobs import Job
+from ..engine.processes.supervisor import run_job
 
 PROGRAM = REPOSITORY / "scripts" / "submissions" / "run_easi_eval.py"
 SCRIPT = '#!/bin/bash\nexec "$@"\n'
@@ -42,9 +44,12 @@ def own_job(environ: Mapping[str, str]) -> str:
     return f"{job}_{task}" if job and task else environ.get("SLURM_JOB_ID", "")
 
 
-def requeue_job(job: str) -> Job:
-    """Return the process that has Slurm end a batch job and start it again."""
-    return Job("requeue", ("scontrol", "requeue", job))
+def requeue(job: str, log: Path) -> None:
+    """Have Slurm end this batch job and start it again; print why if it does not."""
+    with suppress(KeyboardInterrupt):  # Slurm ends this job
+        outcome = run_job(Job("requeue", ("scontrol", "requeue", job)), log)
+        if outcome.exit_code:
+            print(f"job {job} is not requeued: {' '.join(outcome.log_tail[-1:])}", flush=True)
 
 
 def join_words(cfg: RunConfig, address: str) -> list[str]:

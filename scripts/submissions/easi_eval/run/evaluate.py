@@ -136,6 +136,8 @@ class Evaluation:
                 self._run_shared(judges)
             if not self._context.cfg.plain:
                 while judges.tick(self.verdicts):
+                    if time_limit.near:
+                        time_limit.leave()
                     time.sleep(TICK)
         return self.verdicts
 
@@ -212,7 +214,7 @@ class Evaluation:
     def _drain(self) -> None:
         """Let the workers finish the questions in hand, then stop as after Ctrl-C."""
         self._workers.leave()
-        if not self._workers.are_running:
+        if time_limit.overdue or not self._workers.are_running:
             time_limit.leave()
 
     def _launch_again(self, stack: ExitStack) -> bool:

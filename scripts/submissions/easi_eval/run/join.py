@@ -31,7 +31,7 @@ from ..engine.processes import launchers
 from ..engine.processes.gpus import machine_line, probe_machine
 from ..engine.processes.interrupts import interrupt, interruptible, time_limit
 from ..engine.processes.jobs import Restarts
-from ..engine.processes.supervisor import Handle, run_job, start
+from ..engine.processes.supervisor import Handle, start
 from ..engine.processes.worker_ends import forget_ends
 from ..engine.work import Assignment, Work
 from .context import RunContext, make_context
@@ -175,8 +175,7 @@ def _leave(link: NodeLink, log: Path) -> None:
     """Leave, and have Slurm start this task of an array job again, on this or another machine."""
     link.send(type="left", reason="its time limit is near")
     if "SLURM_ARRAY_TASK_ID" in os.environ:
-        with suppress(KeyboardInterrupt):  # Slurm ends this task
-            run_job(slurm.requeue_job(slurm.own_job(os.environ)), log)
+        slurm.requeue(slurm.own_job(os.environ), log)
 
 
 class _Node:
@@ -214,7 +213,7 @@ class _Node:
                     self._leaving = True
                     print("the time limit is near: finishing the current questions", flush=True)
                     self._link.send(type="leaving")
-                if self._leaving and self._handle is None:
+                if self._leaving and (time_limit.overdue or self._handle is None):
                     return True
                 if message is not None and message["type"] == "over":
                     return False

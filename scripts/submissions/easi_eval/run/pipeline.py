@@ -30,7 +30,6 @@ from ..display.run_log import RunLog
 from ..engine.processes.gpu_use import gpu_use
 from ..engine.processes.gpus import Machine, probe_machine
 from ..engine.processes.interrupts import announced, interruptible, rearm, time_limit
-from ..engine.processes.supervisor import run_job
 from ..report.page import write_report
 from ..report.subject import REPORT, Subject
 from ..report.thumbnails import media_roots
@@ -86,9 +85,10 @@ def run(asked: RunConfig, refusals: Refusals) -> int:
                 return carry_out(context, still_holds(plan, context), naming)
         except KeyboardInterrupt:
             job = slurm.own_job(os.environ)
-            if time_limit.leaves and job and not asked.rerun:  # which would start over
+            starts_over = asked.rerun or asked.plain
+            if time_limit.leaves and job and not starts_over:
                 print(f"the time limit is near: requeueing job {job}", flush=True)
-                run_job(slurm.requeue_job(job), context.log)
+                slurm.requeue(job, context.log)
             raise
 
 

@@ -257,8 +257,9 @@ class Workers:
         nodes, process, launch = self.nodes, self.process, self._launch
         if nodes is None or not nodes.at_work or process is None or launch is None:
             return
-        idle = self._placed or self._leaving or process is self._stopped or process.poll() is None
-        if not idle and self._restarts.allow(process.outcome()):
+        over = self._server is not None and self._server.dispatcher.over
+        idle = self._placed or self._leaving or over or process is self._stopped
+        if not idle and process.poll() is not None and self._restarts.allow(process.outcome()):
             self.process = start(self._answer_job(launch))
 
     def _open(self, launch: Launch) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -73,6 +74,10 @@ def interrupt() -> None:
     signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
 
 
+# Seconds after the signal, which is asked for 120 before the limit; to end the workers may take 45.
+LEAVE_WITHIN = 70.0
+
+
 class TimeLimit:
     """SIGUSR2, which Slurm sends before a time limit (``--signal=B:USR2@120``), inside a block.
 
@@ -87,6 +92,7 @@ class TimeLimit:
 
     def __init__(self) -> None:
         self.near = self.drains = self.leaves = False
+        self._since = 0.0
 
     def __enter__(self) -> TimeLimit:
         self._before = signal.signal(signal.SIGUSR2, self._note)
@@ -97,13 +103,20 @@ class TimeLimit:
         signal.signal(signal.SIGUSR2, self._before)
 
     def _note(self, signum: int, frame: FrameType | None) -> None:
-        self.near = True
+        if not self.near:
+            self.near, self._since = True, time.monotonic()
         if not self.drains:
             self.leave()
 
+    @property
+    def overdue(self) -> bool:
+        """Whether the questions in hand must be given up, because little time is left."""
+        return self.near and time.monotonic() - self._since > LEAVE_WITHIN
+
     def leave(self) -> None:
         """End what is going on."""
-        self.leaves = True
+        if not (_interrupts.raised or _interrupts.pending):  # else it was cancelled before
+            self.leaves = True
         interrupt()
 
 
