@@ -109,10 +109,6 @@ def pack(
             file: scrubber.lines(text.encode("utf-8", errors="backslashreplace"))
             for file, text in contents.texts.items()
         }
-        files = {file: (path, stored[file]) for file, path in clear.items()}
-        full = archive(_members(FULL, files, proofs, texts, contents.inputs), fits)
-        if full is not None:
-            return Packed(full, FULL, True)
         kept = {
             f"{key}/{path}": (data, _excerpt(stored[f"{key}/{path}"], data))
             for key, proof in proofs.items()
@@ -120,7 +116,11 @@ def pack(
         }
         tables = archive(_members(TABLES, kept, proofs, texts, contents.inputs))
         assert tables is not None
-        return Packed(tables, TABLES, fits(len(tables)))
+        if not fits(len(tables)):  # nor does the full form, which has the tables and whole files
+            return Packed(tables, TABLES, False)
+        files = {file: (path, stored[file]) for file, path in clear.items()}
+        full = archive(_members(FULL, files, proofs, texts, contents.inputs), fits)
+        return Packed(tables, TABLES, True) if full is None else Packed(full, FULL, True)
 
 
 def read_index(data: bytes) -> Index:
