@@ -33,7 +33,8 @@ if "EASI_TEST_DEAF" in os.environ:
 
 
 def answer_to(text):
-    time.sleep(5 if Path(os.environ["EASI_TEST_SLOW"]).exists() else 0.05)
+    slow = Path(os.environ["EASI_TEST_SLOW"]).exists()
+    time.sleep(float(os.environ["EASI_TEST_SECONDS"]) if slow else 0.05)
     return "ABCD"[zlib.crc32(text.encode()) % 4]
 """
 KEYS = "vsi_bench,blink"
@@ -56,10 +57,10 @@ def machines(folder: Path) -> Iterator[tuple[Machine, User, Machine, User]]:
         yield first, users[0], second, users[1]
 
 
-def classes(user: User, slow: Path) -> dict[str, str]:
+def classes(user: User, slow: Path, seconds: float = 1.5) -> dict[str, str]:
     slow.touch()
     found = model_classes.install(user.root / "classes", "sleepy", LOGIC)
-    return {**found, "EASI_TEST_SLOW": str(slow)}
+    return {**found, "EASI_TEST_SLOW": str(slow), "EASI_TEST_SECONDS": str(seconds)}
 
 
 def address_of(head: Launch) -> str:

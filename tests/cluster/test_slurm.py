@@ -77,7 +77,7 @@ def test_machines_are_drained_lost_and_started_again_alone(
     here, there = cluster.machines
     user = User(tmp_path / "user", secrets=False, machine=here.words)
     output = user.root / "out"
-    variables = {**classes(user, slow), **cluster.variables}
+    variables = {**classes(user, slow, seconds=5), **cluster.variables}
     script = user.root / "site.sbatch"
     script.write_text(SCRIPT)
     options = (*OPTIONS, "--slurm", f"@{script}", "--output-dir", output)
@@ -156,7 +156,7 @@ def test_one_step_has_all_machines_of_an_allocation(
     slow = tmp_path / "slow"
     user = User(tmp_path / "user", secrets=False, machine=cluster.machines[0].words)
     output = user.root / "out"
-    variables = {**user.environment(), **classes(user, slow)}
+    variables = {**user.environment(), **classes(user, slow, seconds=5)}
     names = [name for name in variables if name.startswith(("EASI", "HF", "XDG", "HOME"))]
     exports = "".join(f"export {name}={variables[name]}\n" for name in (*names, "PYTHONPATH"))
     options = (*ONE["lmms-eval"], "--nodes", "2")

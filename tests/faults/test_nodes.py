@@ -83,7 +83,9 @@ def greeted(listening: socket.socket, ended: Callable[[], object] = bool) -> tup
     def greet() -> socket.socket:
         connection, _ = listening.accept()
         connection.sendall(b'{"nonce": "00"}\n')
-        nonce = json.loads(connection.makefile("rb").readline())["nonce"]
+        line = connection.makefile("rb").readline()
+        assert SECRET.encode() not in line
+        nonce = json.loads(line)["nonce"]
         hello = {"proof": proof(SECRET, "head", nonce), "node": "n1", "about": {}}
         connection.sendall(json.dumps(hello).encode() + b"\n")
         return connection
