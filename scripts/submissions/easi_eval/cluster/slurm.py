@@ -184,4 +184,6 @@ def _refusal(words: list[str]) -> str:
             )
         except subprocess.TimeoutExpired:
             return f"sbatch --test-only gave no answer within {TEST_WITHIN:g} s"
-    return " ".join(told.stderr.split()) if told.returncode else ""
+    if not told.returncode:
+        return ""
+    return " ".join(told.stderr.split()) or f"sbatch --test-only ended with {told.returncode}"
