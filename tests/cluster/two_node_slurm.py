@@ -87,10 +87,11 @@ class Slurm:
             time.sleep(0.5)
 
     def bring_limit_near(self, job: str) -> None:
-        """Give a running job one to two minutes more."""
+        """Give a running job 90 to 150 seconds more; Slurm looks at limits every 30."""
         passed = self.ask("squeue", "--noheader", f"--jobs={job}", "--format=%M").strip()
-        minutes = int(passed.split(":")[-2])
-        self.ask("scontrol", "update", f"JobId={job}", f"TimeLimit={minutes + 2}")
+        minutes, seconds = map(int, passed.split(":")[-2:])
+        limit = minutes + 2 + (seconds >= 30)
+        self.ask("scontrol", "update", f"JobId={job}", f"TimeLimit={limit}")
 
     def jobs(self) -> list[str]:
         return self.ask("squeue", "--noheader", "--array", "--format=%i %T %r %N").splitlines()

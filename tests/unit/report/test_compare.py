@@ -25,7 +25,7 @@ from easi_eval.report.compare import adjusted, agreement, compare
 from easi_eval.report.compare_command import decide, told_of
 from easi_eval.report.compare_page import comparison_page
 from easi_eval.report.compare_pairs import pair, right_answer
-from easi_eval.report.compare_settings import CHANCE
+from easi_eval.report.compare_settings import CHANCE, PROTOCOL, Caution
 from easi_eval.report.compare_text import (
     letter,
     markdown_text,
@@ -196,6 +196,27 @@ def test_the_terminal_has_the_sub_scores_that_are_furthest_apart(runs: Runs) -> 
     assert sum(line.startswith("    ") and "100.00" in line for line in lines) == 3
     parts = len(many.benchmarks["mmsi_bench"].source.parts)
     assert f"{parts - 3} more sub-scores are in the Markdown file" in lines
+
+
+def test_a_benchmark_read_in_another_way_is_no_category(runs: Runs) -> None:
+    """3DSRBench's overall, circular and flipped scores are of the same questions."""
+    benchmark = runs.vlmevalkit.benchmarks["3dsrbench"]
+    run = only(runs.vlmevalkit, benchmark)
+    every = {"3dsrbench": dict.fromkeys(benchmark.rows["item"], 1.0)}
+    found = compare(changed(run, every), run)
+    named = {line.part: line.category for line in found.lines if line.level == 2}
+    parts = {part.name: part for part in benchmark.source.parts}
+    assert named == {name: bool(parts[name].types and not parts[name].group) for name in named}
+    assert True in named.values() and False in named.values()
+    assert "verall" not in found.overall and "Eval:" not in found.overall
+
+
+def test_what_differs_in_all_of_two_runs_is_not_said_of_one_benchmark(runs: Runs) -> None:
+    found = compare(runs.vlmevalkit, runs.vlmevalkit)
+    cautions = (Caution(PROTOCOL, "one / other"), Caution(PROTOCOL, "limit 1 / 2", "VSI-Bench"))
+    for told in (cautions, cautions[::-1]):
+        assert dataclasses.replace(found, cautions=told).apart == PROTOCOL
+    assert dataclasses.replace(found, cautions=cautions[1:]).apart == f"{PROTOCOL} in VSI-Bench"
 
 
 def test_gains_and_losses_are_told_apart(runs: Runs, tmp_path: Path) -> None:
@@ -647,6 +668,6 @@ def test_what_both_have_counts(runs: Runs) -> None:
     )
     found = compare(core, runs.vlmevalkit)
     assert list(found.pairs) == list(CORE_KEYS[:3]) and found.lacking == ()
-    assert found.average is not None and found.average.title == "mean of these 3"
+    assert found.average is not None and found.average.title == "Mean of these 3"
     assert any(text.startswith("only B has ") for text in found.warnings)
     assert runs.vlmevalkit.backend == VLMEVALKIT

@@ -54,8 +54,8 @@ def test_two_runs_in_a_browser(tmp_path: Path) -> None:
         detail = shown.run("document.getElementById('detail').textContent")
         assert "Run A: " in detail and f"Run B: {HOSTILE[:20]}" in detail
         assert re.search("read as“.+” → unparsed", detail)
-        scores = [f"{score:g}" for score in (one.rows["score"][0], rows["score"][0])]
-        assert f"pointsA {scores[0]}, B {scores[1]}" in detail
+        scores = [f"{100 * score:.4g}" for score in (one.rows["score"][0], rows["score"][0])]
+        assert f"pointsA {scores[0]}, B {scores[1]} of 100" in detail
         asked = questions_of(make_backend(LMMS_EVAL, HubSettings()), one.score, RunPaths(root))
         assert asked["item"][0] == rows["item"][0] and asked["question"][0][:40] in detail
         assert f"--compare {root} {root}" in words

@@ -45,7 +45,8 @@ def answers_html(
     if lanes := _timeline(told, keys):
         parts.append(
             "<h3>Which worker answered when</h3>"
-            f'<p class="muted">Coloured by benchmark; gaps are waiting.</p>{lanes}'
+            '<p class="muted">Coloured by benchmark; gaps are waiting. Pauses of over 10 minutes '
+            f"in which no worker answered are left out.</p>{lanes}"
         )
     if lines := _lengths(lengths):
         parts.append(

@@ -39,6 +39,8 @@ class ComparedScore:
         level: 0 for what counts on the leaderboard, 1 for a half of SITE, 2 for a sub-score.
         difference: Both scores and their difference; None if there is no question to compare.
         p: p-value, adjusted for the number of lines of the same level.
+        category: Whether it is a sub-score of single questions of some kind, not all questions or
+            sets of them, read in another way.
     """
 
     key: str
@@ -47,6 +49,7 @@ class ComparedScore:
     level: int
     difference: Difference | None
     p: float = 1.0
+    category: bool = False
 
     @property
     def certain(self) -> bool:
@@ -128,9 +131,19 @@ class Comparison:
         return tuple(line for line in self.lines if line.level == 0 and line.key != AVERAGE)
 
     @property
+    def compared(self) -> tuple[ComparedScore, ...]:
+        """The headlines of benchmarks that have questions in both runs."""
+        return tuple(line for line in self.headlines if line.difference)
+
+    @property
     def average(self) -> ComparedScore | None:
         """The line of the average."""
         return next((line for line in self.lines if line.key == AVERAGE), None)
+
+    @property
+    def main(self) -> ComparedScore | None:
+        """The average, else the first benchmark that is compared."""
+        return self.average or next(iter(self.compared), None)
 
     @property
     def apart(self) -> str:
@@ -138,8 +151,11 @@ class Comparison:
         found: dict[str, list[str]] = {}
         for caution in self.cautions:
             if caution.decides:
-                found.setdefault(caution.kind, []).extend(filter(None, [caution.title]))
-        return "; ".join(f"{kind}{_in(titles)}" for kind, titles in found.items())
+                found.setdefault(caution.kind, []).append(caution.title)
+        # "" is the title of what is about the runs as a whole.
+        return "; ".join(
+            f"{kind}{'' if '' in titles else _in(titles)}" for kind, titles in found.items()
+        )
 
     @property
     def overall(self) -> str:
@@ -150,16 +166,16 @@ class Comparison:
 
     @property
     def _ahead(self) -> str:
-        line = self.average or next(iter(self.headlines), None)
+        line = self.main
         if line is None:
-            return "No benchmark is in both runs."
+            return "No question is in both runs."
         said = [f"{line.title}: {line.verdict()}"]
         for name, sign in (("A", -1), ("B", 1)):
             titles = [one.title for one in self.headlines if one.ahead == sign]
             if titles and line is self.average:
                 said.append(f"{name} is significantly ahead in {', '.join(titles)}")
         if not any(one.ahead for one in self.headlines) and line is self.average:
-            said.append(f"none of the {len(self.headlines)} benchmarks differs significantly")
+            said.append(f"none of the {len(self.compared)} benchmarks differs significantly")
         if lost := self._lost:
             more = f" and {len(lost) - NAMED} more" if len(lost) > NAMED else ""
             names = ", ".join(lost[:NAMED])
@@ -175,7 +191,7 @@ class Comparison:
         return [
             f"{one.title} ({title_of(one.key)})"
             for _, one in sorted(lost, key=itemgetter(0))
-            if one.level == 2
+            if one.category
         ]
 
     @property
@@ -425,14 +441,15 @@ def _line(
     key: str, part: Part | None, title: str, level: int, source: Source, asked: Questions
 ) -> ComparedScore:
     found = paired.difference(source, part, asked)
-    return ComparedScore(key, part.name if part else "", title, level, found)
+    category = part is not None and bool(part.types) and not part.group
+    return ComparedScore(key, part.name if part else "", title, level, found, category=category)
 
 
 def _average(heads: Sequence[ComparedScore]) -> ComparedScore:
     """Return the mean of the benchmarks that both runs have."""
     eight = {line.key for line in heads} >= set(headline_keys(CORE_KEYS))
     counted = [line for line in heads if line.key in headline_keys(CORE_KEYS)] if eight else heads
-    title = "EASI-8 average" if eight else f"mean of these {len(counted)}"
+    title = "EASI-8 average" if eight else f"Mean of these {len(counted)}"
     found = paired.average([line.difference for line in counted if line.difference])
     return ComparedScore(AVERAGE, "", title, 0, found)
 

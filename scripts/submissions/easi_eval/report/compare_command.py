@@ -88,8 +88,8 @@ def decide(comparison: Comparison, points: float) -> tuple[ExitCode, str]:
     if comparison.apart:
         said = f"cannot be told: the runs are not comparable, {comparison.apart}"
         return ExitCode.CANNOT_TELL, said
-    heads = [line for line in comparison.headlines if line.difference is not None]
-    overall = comparison.average or (heads[0] if heads else None)
+    heads = comparison.compared
+    overall = comparison.main
     if overall is None or overall.difference is None:
         return ExitCode.CANNOT_TELL, "cannot be told: no question is in both runs"
     found = overall.difference

@@ -94,7 +94,7 @@ def comparison_page(told: ComparedRuns, folder: Path) -> bytes:
         "Questions scored differently",
         lambda packed: (
             f"{plural(len(flips), 'question')} scored differently. ▲ is better in B, ▼ worse in B. "
-            "Read as: of A's answer → of B's answer."
+            "“Read as”: what was read of A's answer → what was read of B's."
             + (f" {plural(packed.shortened, 'answer')} shortened." if packed.shortened else "")
         ),
         name="EASI comparison",
@@ -104,7 +104,11 @@ def comparison_page(told: ComparedRuns, folder: Path) -> bytes:
     extra = {
         "names": NAMES,
         "marks": MARKS,
-        "points": [f"A {a:g}, B {b:g}" for each in both for a, b in each.to_numpy().tolist()],
+        "points": [
+            f"A {100 * a:.4g}, B {100 * b:.4g} of 100"
+            for each in both
+            for a, b in each.to_numpy().tolist()
+        ],
         "spans": [(key, title_of(key), count, "") for key, count in flips.spans],
         "filters": [
             {"key": key, "title": title_of(key), "spans": [place], "parts": _kinds(comparison, key)}
@@ -186,10 +190,10 @@ def _kinds(comparison: Comparison, key: str) -> list[tuple[str, str, list[str]]]
 
 
 def _average(comparison: Comparison) -> str:
-    line = comparison.average or next(iter(comparison.headlines), None)
+    line = comparison.main
     found = line.difference if line else None
     if line is None or found is None:
-        return "No benchmark is in both runs."
+        return "No question is in both runs."
     return (
         f"{html(line.title)}, B - A<strong>{found.value:+z.2f}</strong>"
         + (f"<p>95 % interval {between(found.ends)}</p>" if found.ends else "")
@@ -239,7 +243,7 @@ def _row(line: ComparedScore, found: Difference, most: float) -> str:
         between(found.ends),
         f"{found.better:,}",
         f"{found.worse:,}",
-        p_text(line.p),
+        html(p_text(line.p)),
         html(line.verdict()),
     )
     kind = "total" if line.key == AVERAGE else "half" * (line.level == 1)
@@ -252,10 +256,11 @@ def _categories(comparison: Comparison) -> Iterator[str]:
     for key in keys:
         own = [line for line in comparison.lines if line.key == key and line.level == 2]
         lines = [line for line in own if line.difference]
-        better, worse = (sum(line.ahead == sign for line in lines) for sign in (1, -1))
+        counted = [line for line in lines if line.category]
+        better, worse = (sum(line.ahead == sign for line in counted) for sign in (1, -1))
         yield (
             f"<details{' open' if better or worse else ''}><summary>{html(title_of(key))} "
-            f'<span class="muted">{len(lines)} categories: {better} significantly better in B, '
+            f'<span class="muted">{len(counted)} categories: {better} significantly better in B, '
             f"{worse} worse</span></summary>"
             f"{_table('category', lines)}</details>"
         )

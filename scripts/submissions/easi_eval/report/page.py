@@ -23,6 +23,7 @@ from ..scores.report import SCALE, effort
 from ..scores.score_table import AVERAGE, BenchmarkScore, title_of
 from . import weak_spots
 from .answer_charts import Lengths, answers_html
+from .categories import types_of
 from .evaluated import questions_of
 from .questions import CANDIDATES, WHOLE, AnswerFacts, Blocks, Columns
 from .score_section import notes_html, published_html, scores_html
@@ -31,7 +32,7 @@ from .subject import REPORT, Subject, html, points, readable, type_titles
 from .thumbnails import thumbnails
 from .trust import against_chance, checks, checks_html, verdict
 
-SCHEMA = 4
+SCHEMA = 5
 EASI8 = (
     "EASI is the leaderboard of Holistic Evaluation of Multimodal LLMs on Spatial Intelligence, "
     "EASI-8 the mean of its eight main benchmarks; SITE, of two halves, is one of them."
@@ -167,7 +168,7 @@ def _gather(subject: Subject, said: Mapping[str, Mapping[str, AnswerFacts]]) -> 
             score.key,
             rows,
             said.get(score.key, {}),
-            type_titles(score.key, weak_spots.types_of(subject, score.key)),
+            type_titles(score.key, types_of(subject, score.key)),
             CANDIDATES // len(shown),
         )
     return gathered
@@ -194,7 +195,7 @@ def _sizes(subject: Subject, types: Mapping[str, Counter[str]]) -> dict[tuple[st
             for kind in kinds
         )
         for score in subject.table.headlines
-        for part, kinds in weak_spots.types_of(subject, score.key).items()
+        for part, kinds in types_of(subject, score.key).items()
         if kinds
     }
 
@@ -235,7 +236,7 @@ def _below(path: Path, *folders: Path) -> str:
 
 def _parts(subject: Subject, name: str, there: set[str]) -> Iterator[tuple[str, str, list[str]]]:
     """Yield the choices of the category filter: name, words and types of questions."""
-    parts = weak_spots.types_of(subject, name) if name in _known_parts(subject) else {}
+    parts = types_of(subject, name) if name in _known_parts(subject) else {}
     titles = type_titles(name, parts)
     single: set[str] = set()
     for part, kinds in parts.items():

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from ..benchmarks import CORE_KEYS, headline_keys
 from ..core.formats import plural
 from ..scores.score_table import AVERAGE, BenchmarkScore, State, title_of
+from .categories import categories
 from .subject import Subject, html, points, questions_link, share
 
 GOOD, LOOK, BAD = "good", "look", "bad"
@@ -150,22 +151,23 @@ def _chance(subject: Subject) -> Iterator[Check]:
         ]
         yield Check(LOOK, "No better than guessing", "; ".join(said))
     else:
-        yield Check(GOOD, "Better than guessing", f"all {len(told)} intervals lie above chance")
+        which = f"all {len(told)} intervals lie" if told[1:] else "the interval lies"
+        yield Check(GOOD, "Better than guessing", f"{which} above chance")
 
 
 def _constant(subject: Subject) -> Iterator[Check]:
     """Yield what a fixed answer or a fault of the scoring looks like."""
     found = [
-        (row.key, part)
-        for row in subject.table.headlines
-        for part, value in row.reading.parts.items()
-        if value in (0.0, 100.0) and (one := subject.table.intervals[row.key].get(part))
-        if one.n >= CONSTANT
+        (one.key, one.part)
+        for one in categories(subject)
+        if one.ranked and one.value in (0.0, 100.0)
+        if (interval := subject.table.intervals[one.key].get(one.part)) and interval.n >= CONSTANT
     ]
     if found:
         count = f"{len(found)} categories score" if found[1:] else "1 category scores"
         said = (
-            f"{count} exactly 0 or 100 over {CONSTANT} or more questions; look at their answers: "
+            f"{count} exactly 0 or 100 over {CONSTANT} or more questions; look at "
+            f"{'their' if found[1:] else 'its'} answers: "
         )
         yield Check(LOOK, "All wrong or all right", said, found)
 
@@ -218,7 +220,7 @@ def _comparable(subject: Subject) -> Check:
     average = (
         "the average is not"
         if "no" in eight
-        else "the average only with that note"
+        else f"the average only with {'these notes' if by['note'][1:] else 'that note'}"
         if "note" in eight
         else "and so is the average"
     )

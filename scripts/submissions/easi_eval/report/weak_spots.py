@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Container, Mapping, Sequence
-from dataclasses import dataclass
 
-from ..benchmarks import GROUPS, by_key, group_by_key, part_title
+from ..benchmarks import GROUPS, group_by_key, part_title
 from ..scores.score_table import title_of
+from .categories import Category, categories
 from .score_section import SCORES, axis_start, bar, score_axis
 from .subject import NAME, Subject, html, points, questions_link, row, table
 
@@ -14,34 +14,6 @@ Sizes = Mapping[tuple[str, str], int]  # questions by benchmark and sub-score
 WEAKEST = 12  # categories in the list of the weakest ones
 FEW = 30  # questions below which the rank of a category is mostly noise
 CATEGORIES = (("category", NAME), *SCORES[1:6])
-
-
-@dataclass(frozen=True)
-class Category:
-    """A sub-score: the benchmark's key and title, its name, and the types of its questions."""
-
-    key: str
-    title: str
-    part: str
-    value: float
-    types: tuple[str, ...]
-
-
-def categories(subject: Subject) -> list[Category]:
-    """Return the sub-scores of all benchmarks, in the order of the registry."""
-    return [
-        Category(score.key, title_of(score.key), name, value, types)
-        for score in subject.table.headlines
-        for name, types in types_of(subject, score.key).items()
-        if (value := score.reading.parts.get(name)) is not None
-    ]
-
-
-def types_of(subject: Subject, key: str) -> Mapping[str, tuple[str, ...]]:
-    """Return the types of the questions of each sub-score of a benchmark or a group."""
-    group = next((group for group in GROUPS if group.key == key), None)
-    parts = group.parts if group else by_key(key).source(subject.reader.name).parts
-    return {part.name: part.types for part in parts}
 
 
 def spans_of(key: str, spans: Sequence[str]) -> list[int]:
@@ -60,8 +32,7 @@ def weakest_html(subject: Subject, sizes: Sizes) -> str:
     def rank(one: Category) -> tuple[bool, float]:
         return one in few, _above(one.value, subject.chance(one.key, one.part))
 
-    # A sub-score of all questions, read in another way, is no category.
-    found = sorted((one for one in categories(subject) if one.types), key=rank)
+    found = sorted((one for one in categories(subject) if one.ranked), key=rank)
     if not found:
         return ""
     rows = (_category_row(subject, one, sizes, few, html(one.title)) for one in found[:WEAKEST])
@@ -76,10 +47,11 @@ def weakest_html(subject: Subject, sizes: Sizes) -> str:
     else:
         among = f" of {FEW} questions or more" if few else ""
         said = f"Weakest category{among}, measured against chance: {lowest}."
-    said += f" Weakest benchmark by the same measure: {weakest_benchmark(subject)}."
+    if len(subject.table.headlines) > 1:
+        said += f" Weakest benchmark by the same measure: {weakest_benchmark(subject)}."
     how = (
-        "The measure is (score - chance) / (100 - chance); a category without a chance level, such "
-        "as MRA, counts as if that were 0."
+        "The measure is (score - chance) / (100 - chance); a category without a chance level "
+        "(numbers, scored by MRA) counts as if it were 0."
         + f" Categories of fewer than {FEW} questions come last, in grey: their order is mostly "
         "noise." * bool(few) + " A name leads to its questions."
     )
@@ -89,7 +61,7 @@ def weakest_html(subject: Subject, sizes: Sizes) -> str:
 
 def _few(subject: Subject, sizes: Sizes) -> set[Category]:
     """Return the categories of too few questions; none if all are, so that none stands out."""
-    sized = [one for one in categories(subject) if one.types]
+    sized = [one for one in categories(subject) if one.ranked]
     few = {one for one in sized if sizes[one.key, one.part] < FEW}
     return few if len(few) < len(sized) else set()
 
@@ -134,6 +106,7 @@ def _category_row(
     subject: Subject, one: Category, sizes: Sizes, few: Container[Category], benchmark: str = ""
 ) -> str:
     name = part_title(one.key, one.part)
+    interval = subject.table.intervals.get(one.key, {}).get(one.part)
     cells = (
         questions_link(one.key, one.part)
         + (f' <span class="muted">{benchmark}</span>' if benchmark else ""),
@@ -141,6 +114,6 @@ def _category_row(
         points(one.value),
         subject.span(one.key, one.part),
         points(subject.chance(one.key, one.part)),
-        f"{sizes[one.key, one.part]:,}" if (one.key, one.part) in sizes else "",
+        f"{interval.n:,}" if interval else "",
     )
     return row(cells, CATEGORIES, "muted" if one in few else "")
