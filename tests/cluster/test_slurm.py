@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -183,6 +184,7 @@ def test_one_step_has_all_machines_of_an_allocation(
     assert begun == {(record["benchmark"], record["item"]) for record in run.answers}
     slow.unlink()
     wait_until(lambda: any(" PENDING " in line for line in cluster.jobs()), 100)
+    time.sleep(2)  # in the second in which it ended, its node refuses to start it again
     cluster.ask("scontrol", "update", f"JobId={job}", "TimeLimit=10", "StartTime=now")
     wait_until(lambda: not cluster.jobs(), 400)
     assert "ExitCode=0:0" in cluster.ask("scontrol", "show", "job", job), log.read_text()

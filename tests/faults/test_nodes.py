@@ -377,15 +377,15 @@ def test_a_job_that_is_being_submitted_is_cancelled(tmp_path: Path) -> None:
 
 def test_a_requeued_task_is_started_and_a_lost_job_is_said(tmp_path: Path) -> None:
     """A task that has not run yet waits for the time that its user gave."""
-    states = [("RUNNING", "None"), ("PENDING", "BeginTime"), None]
+    states = [("RUNNING", "None"), *[("PENDING", "BeginTime")] * 2, None]
     for number, state in enumerate(states):
         told = [f"4711_0|{state[0]}|{state[1]}", "4711_1|PENDING|BeginTime"] if state else []
         (tmp_path / f"{number}.txt").write_text("\n".join(told))
     with follower(
         tmp_path,
         sbatch="echo 4711",
-        squeue="for n in 0 1 2; do [ -e $n.txt ] && break; done; cat $n.txt; "
-        "[ $n = 2 ] || rm $n.txt",
+        squeue="for n in 0 1 2 3; do [ -e $n.txt ] && break; done; cat $n.txt; "
+        "[ $n = 3 ] || rm $n.txt",
         scontrol='echo "$@" >> told',
         scancel="true",
     ) as job:

@@ -47,7 +47,7 @@ def main(argv: Sequence[str]) -> int:
     try:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM,))
         print(f"job {job}", flush=True)
-        missing, ran = 0, set[str]()
+        missing, ran, held = 0, set[str](), set[str]()
         while missing < GONE:
             tasks = _tasks(job)
             if tasks is not None:
@@ -56,9 +56,13 @@ def main(argv: Sequence[str]) -> int:
                 for task, (what, reason) in tasks.items():
                     if what == "RUNNING":
                         ran.add(task)
+                        # In the second in which it ended, its node refuses to start it again.
+                        held.discard(task)
                     # One that never ran waits for the user's own --begin.
                     elif task in ran and what == "PENDING" and reason == "BeginTime":
-                        _ask("scontrol", "update", f"JobId={task}", "StartTime=now")
+                        if task in held:
+                            _ask("scontrol", "update", f"JobId={task}", "StartTime=now")
+                        held.add(task)
             time.sleep(POLL)
         print(f"error: Slurm has no job {job} any more; was it cancelled?", flush=True)
     finally:
